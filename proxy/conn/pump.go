@@ -1,0 +1,181 @@
+package conn
+
+import (
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sizes of the lent buffers. A chunk is at most ChunkSize; MaxHold bytes of the
+// one before may stand in front of it.
+const (
+	ChunkSize = 64 << 10
+	MaxHold   = 512
+	cipherLen = 64 << 10
+)
+
+// Next is what a Pump does after a chunk.
+type Next uint8
+
+const (
+	// More goes on.
+	More Next = iota
+	// Ack goes on, and has what came acknowledged at once: the peer is in the
+	// middle of a message and may keep its rest back until then.
+	Ack
+	// Stop returns from Pump, with the socket and its state in order.
+	Stop
+)
+
+// Receiver gets the chunks of a Pump.
+type Receiver interface {
+	// Chunk is given bytes that are lent for the call only. It says how many
+	// of the last ones it keeps back (at most MaxHold): the next chunk begins
+	// with them.
+	Chunk(b []byte) (kept int, next Next)
+}
+
+// buffers are lent to a Pump from when its socket is readable until it would
+// wait: an idle connection holds none.
+type buffers struct {
+	plain  [MaxHold + ChunkSize]byte
+	cipher [cipherLen]byte
+}
+
+// Pool lends buffers to Pumps; one serves a whole process.
+type Pool struct{ p sync.Pool }
+
+// NewPool makes an empty pool.
+func NewPool() *Pool {
+	return &Pool{p: sync.Pool{New: func() any { return new(buffers) }}}
+}
+
+// Pump gives all that arrives to r until r says Stop (nil), the peer has ended
+// its side (io.EOF), the read deadline passes (os.ErrDeadlineExceeded) or the
+// connection fails. Kept bytes stay with the connection for the next Pump; Kept
+// returns them.
+//
+// It reads until the socket is empty before each wait: bytes that tls.Conn has
+// decrypted already would otherwise be waited for in vain.
+func (c *Conn) Pump(pool *Pool, r Receiver) error {
+	p := pump{c: c, pool: pool, r: r}
+	if next, err := p.first(); err != nil || next == Stop {
+		return err
+	}
+	err := c.raw.Read(p.ready)
+	if p.err != nil {
+		return p.err
+	}
+	return err
+}
+
+// Kept returns the bytes that the receiver kept back and that no chunk has
+// followed, at the end of the connection.
+func (c *Conn) Kept() []byte { return c.hold }
+
+// pump is one call of Pump.
+type pump struct {
+	c    *Conn
+	pool *Pool
+	r    Receiver
+	err  error
+}
+
+// first hands over what was read before the relay began.
+func (p *pump) first() (Next, error) {
+	c := p.c
+	for len(c.unread) > 0 {
+		b := append(c.hold, c.unread[:min(len(c.unread), ChunkSize)]...)
+		c.unread = c.unread[len(b)-len(c.hold):]
+		c.hold = nil
+		kept, next := p.r.Chunk(b)
+		c.keep(b, kept)
+		if next == Stop {
+			return Stop, nil
+		}
+	}
+	c.unread = nil
+	return More, nil
+}
+
+// ready is called when the socket may have data. False waits for more.
+func (p *pump) ready(fd uintptr) bool {
+	buf := p.pool.p.Get().(*buffers)
+	defer p.pool.p.Put(buf)
+	c := p.c
+	if s := c.sock; s != nil {
+		s.fd, s.pump, s.buf = int(fd), true, buf.cipher[:]
+		defer func() { s.pump, s.buf = false, nil }()
+	}
+	for {
+		var n int
+		var err error
+		if c.tls != nil {
+			n, err = c.tls.Read(buf.plain[MaxHold:])
+		} else {
+			n, err = readNow(int(fd), buf.plain[MaxHold:])
+		}
+		if n > 0 {
+			from := MaxHold - copy(buf.plain[MaxHold-len(c.hold):], c.hold)
+			b := buf.plain[from : MaxHold+n]
+			kept, next := p.r.Chunk(b)
+			c.keep(b, kept)
+			if next == Stop {
+				p.stash()
+				return true
+			}
+			if next == Ack {
+				quickAck(int(fd))
+			}
+		}
+		if err != nil {
+			if err == errEmpty {
+				return false
+			}
+			p.err = err
+			return true
+		}
+	}
+}
+
+// stash saves the ciphertext that was read ahead when a Pump is stopped with
+// some left, before its buffer is given back.
+func (p *pump) stash() {
+	if s := p.c.sock; s != nil && len(s.ahead) > 0 {
+		s.first = append(s.first, s.ahead...)
+		s.ahead = nil
+	}
+}
+
+func (c *Conn) keep(b []byte, n int) {
+	if n > MaxHold {
+		panic("conn: a receiver kept back more than MaxHold bytes, which is its own bound")
+	}
+	c.hold = append(c.hold[:0], b[len(b)-n:]...)
+}
+
+// readNow reads what the socket has: errEmpty when nothing, io.EOF at its end.
+func readNow(fd int, p []byte) (int, error) {
+	for {
+		n, err := syscall.Read(fd, p)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			return 0, errEmpty
+		case err != nil:
+			return 0, os.NewSyscallError("read", err)
+		case n == 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
+func userTimeout(fd int, d time.Duration) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds())))
+}

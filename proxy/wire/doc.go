@@ -1,0 +1,10 @@
+// Package wire is IMAP's grammar as bytes in, units out: lines, literals, tags,
+// verbs, response codes, capability lists (RFC 9051 §9, RFC 3501 §9, RFC 7888).
+//
+// It has no policy: no sockets, clocks or logs. What is to be done about a long
+// line or a strange verb is its caller's decision. Nothing here holds a command
+// or a response whole, but Reader, which is bounded and serves the time before
+// login.
+//
+// Imported by proxy, proxy/auth, proxy/upstream and proxy/park.
+package wire

@@ -1,0 +1,179 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"io"
+)
+
+// What a Reader refuses.
+var (
+	ErrLineTooLong    = errors.New("line too long")
+	ErrLiteralTooLong = errors.New("literal too long")
+	ErrNUL            = errors.New("NUL byte")
+)
+
+// Reader reads whole, bounded units: the client's commands and the backend's
+// responses before login, when memory must not depend on what is sent. It keeps
+// what it has read too much of; Buffered hands that over to who comes next.
+type Reader struct {
+	r                   io.Reader
+	maxLine, maxLiteral int
+	buf                 []byte // unread bytes are buf[pos:]
+	pos                 int
+}
+
+// NewReader makes a Reader that refuses units whose lines have together more
+// than maxLine bytes, or whose literals have together more than twice
+// maxLiteral or one more than maxLiteral.
+func NewReader(r io.Reader, maxLine, maxLiteral int) *Reader {
+	return &Reader{r: r, maxLine: maxLine, maxLiteral: maxLiteral}
+}
+
+// Buffered returns the bytes that were read and not used. They are the caller's.
+func (r *Reader) Buffered() []byte {
+	b := r.buf[r.pos:]
+	r.buf, r.pos = nil, 0
+	return b
+}
+
+// HasBuffered says whether bytes were read that nobody has asked for yet.
+func (r *Reader) HasBuffered() bool { return r.pos < len(r.buf) }
+
+// fill reads once. It fails with the reader's error, io.ErrUnexpectedEOF in the
+// middle of a unit.
+func (r *Reader) fill(mid bool) error {
+	if r.pos > 0 && r.pos == len(r.buf) {
+		r.buf, r.pos = r.buf[:0], 0
+	}
+	if cap(r.buf)-len(r.buf) < 512 {
+		grown := make([]byte, len(r.buf)-r.pos, len(r.buf)-r.pos+1024)
+		copy(grown, r.buf[r.pos:])
+		r.buf, r.pos = grown, 0
+	}
+	n, err := r.r.Read(r.buf[len(r.buf):cap(r.buf)])
+	r.buf = r.buf[:len(r.buf)+n]
+	if n > 0 {
+		return nil
+	}
+	if err == io.EOF && (mid || r.HasBuffered()) {
+		return io.ErrUnexpectedEOF
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// ReadLine returns one line with its line end, at most max bytes of it
+// (ErrLineTooLong: then all of the line up to there has been used up). The slice
+// is valid until the next call.
+func (r *Reader) ReadLine(max int) ([]byte, error) {
+	for from := r.pos; ; {
+		if i := bytes.IndexByte(r.buf[from:], '\n'); i >= 0 {
+			line := r.buf[r.pos : from+i+1]
+			r.pos += len(line)
+			if len(line) > max {
+				return nil, ErrLineTooLong
+			}
+			if bytes.IndexByte(line, 0) >= 0 {
+				return nil, ErrNUL
+			}
+			return line, nil
+		}
+		if len(r.buf)-r.pos > max {
+			r.pos = len(r.buf)
+			return nil, ErrLineTooLong
+		}
+		seen := len(r.buf) - r.pos
+		if err := r.fill(seen > 0); err != nil {
+			return nil, err
+		}
+		from = r.pos + seen
+	}
+}
+
+// DiscardLine reads on to the end of a line that was too long, at most max
+// bytes more.
+func (r *Reader) DiscardLine(max int) error {
+	for max > 0 {
+		b := r.buf[r.pos:]
+		if i := bytes.IndexByte(b, '\n'); i >= 0 {
+			r.pos += i + 1
+			return nil
+		}
+		max -= len(b)
+		r.pos = len(r.buf)
+		if err := r.fill(true); err != nil {
+			return err
+		}
+	}
+	return ErrLineTooLong
+}
+
+// readFull appends n bytes to dst.
+func (r *Reader) readFull(dst []byte, n int) ([]byte, error) {
+	for n > 0 {
+		if !r.HasBuffered() {
+			if err := r.fill(true); err != nil {
+				return dst, err
+			}
+		}
+		take := min(n, len(r.buf)-r.pos)
+		dst = append(dst, r.buf[r.pos:r.pos+take]...)
+		r.pos += take
+		n -= take
+	}
+	return dst, nil
+}
+
+// Unit reads a whole command or response into a slice of its own: its lines, the
+// literals inline behind their announcements, without the last line end. agree
+// is called before a synchronising literal is read; nil where none asks.
+//
+// After ErrLiteralTooLong from a synchronising literal the connection is in step,
+// since nothing was agreed to; the bytes read so far are returned with the error
+// so that the caller can name the tag. After the other errors it is not.
+func (r *Reader) Unit(agree func() error, literals bool) ([]byte, error) {
+	var unit []byte
+	lines, lits := 0, 0
+	for {
+		line, err := r.ReadLine(r.maxLine - lines)
+		if err != nil {
+			return unit, err
+		}
+		lines += len(line)
+		unit = append(unit, line...)
+		size, sync, ok := LiteralSpec(line)
+		if !ok || !literals {
+			return trimEOL(unit), nil
+		}
+		if size > int64(r.maxLiteral) || lits+int(size) > 2*r.maxLiteral {
+			return unit, &LiteralError{Size: size, Sync: sync}
+		}
+		lits += int(size)
+		if sync && agree != nil {
+			if err := agree(); err != nil {
+				return unit, err
+			}
+		}
+		at := len(unit)
+		if unit, err = r.readFull(unit, int(size)); err != nil {
+			return unit, err
+		}
+		if bytes.IndexByte(unit[at:], 0) >= 0 {
+			return unit, ErrNUL
+		}
+	}
+}
+
+// LiteralError is ErrLiteralTooLong with what was announced.
+type LiteralError struct {
+	Size int64
+	Sync bool // the peer waits for our word, and has sent nothing of it
+}
+
+func (e *LiteralError) Error() string { return ErrLiteralTooLong.Error() }
+
+// Unwrap makes it ErrLiteralTooLong.
+func (e *LiteralError) Unwrap() error { return ErrLiteralTooLong }

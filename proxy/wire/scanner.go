@@ -1,0 +1,172 @@
+package wire
+
+import "bytes"
+
+// Direction says whose bytes a Scanner reads.
+type Direction uint8
+
+const (
+	// Commands flow from the client to the server.
+	Commands Direction = iota
+	// Responses flow from the server to the client.
+	Responses
+)
+
+// MaxHead is how many bytes at the start of a unit Next may ask to see together:
+// a tag and a verb, or a status and the beginning of its code.
+const MaxHead = 192
+
+// maxSpec is the longest literal announcement, `~{18446744073709551615+}` CR LF.
+const maxSpec = 26
+
+// Piece is what Next found at the front of the bytes it was given.
+type Piece struct {
+	// N is how many bytes belong to the piece. 0: a unit begins here, and more
+	// bytes are needed to see its head; they must be kept.
+	N int
+	// First is set on the first piece of a unit (a command or a response),
+	// whose head then stands in it whole, or as far as MaxHead.
+	First bool
+	// Last is set on the piece that ends the unit.
+	Last bool
+	// InLiteral: the bytes are a literal's content, not text.
+	InLiteral bool
+	// Announced is set when the piece ends with a literal's announcement, whose
+	// Size bytes follow. Sync: only once the server has agreed ("+").
+	Announced, Sync bool
+	Size            int64
+}
+
+// Scanner cuts one direction of an IMAP connection into its units, however the
+// bytes are cut up, keeping nothing but its place. The zero value reads Commands.
+//
+// A line ends with LF; the CR before it isn't insisted on, since servers don't
+// either.
+type Scanner struct {
+	Direction Direction
+
+	literal int64 // bytes of a literal that are still to come
+	inside  bool  // the unit has begun
+	text    bool  // the line is human-readable text: no literal is announced in it
+	tail    [maxSpec]byte
+	ntail   int
+}
+
+// AtStart says whether the next byte begins a unit.
+func (s *Scanner) AtStart() bool { return !s.inside }
+
+// LiteralLeft is how many bytes of the current literal are still to come.
+func (s *Scanner) LiteralLeft() int64 { return s.literal }
+
+// Skip tells the scanner that n bytes of the current literal went by elsewhere.
+func (s *Scanner) Skip(n int64) { s.literal -= n }
+
+// Abandon ends the unit where it stands: the server refused a literal that was
+// announced, so what comes next is a new command (RFC 9051 §4.3).
+func (s *Scanner) Abandon() { *s = Scanner{Direction: s.Direction} }
+
+// Next looks at the front of b, which must not be empty.
+func (s *Scanner) Next(b []byte) Piece {
+	if s.literal > 0 {
+		n := int64(len(b))
+		if n > s.literal {
+			n = s.literal
+		}
+		s.literal -= n
+		return Piece{N: int(n), InLiteral: true}
+	}
+	eol := bytes.IndexByte(b, '\n')
+	first := !s.inside
+	if first {
+		if eol < 0 && len(b) < MaxHead {
+			return Piece{}
+		}
+		s.inside = true
+		s.text = s.Direction == Responses && isText(b)
+	}
+	if eol < 0 {
+		s.remember(b)
+		return Piece{N: len(b), First: first}
+	}
+	p := Piece{N: eol + 1, First: first}
+	if !s.text {
+		p.Size, p.Sync, p.Announced = s.spec(b[:eol+1])
+	}
+	s.ntail = 0
+	if p.Announced {
+		s.literal = p.Size
+		return p
+	}
+	p.Last = true
+	s.inside = false
+	return p
+}
+
+// spec finds a literal's announcement at the end of a line, part of which may
+// have gone by in earlier pieces.
+func (s *Scanner) spec(line []byte) (size int64, sync, ok bool) {
+	if s.ntail > 0 && len(line) < maxSpec {
+		s.remember(line)
+		line = s.tail[:s.ntail]
+	}
+	return LiteralSpec(line)
+}
+
+// remember keeps the last bytes of a line that isn't over.
+func (s *Scanner) remember(b []byte) {
+	if len(b) >= maxSpec {
+		s.ntail = copy(s.tail[:], b[len(b)-maxSpec:])
+		return
+	}
+	if over := s.ntail + len(b) - maxSpec; over > 0 {
+		copy(s.tail[:], s.tail[over:s.ntail])
+		s.ntail -= over
+	}
+	s.ntail += copy(s.tail[s.ntail:], b)
+}
+
+// LiteralSpec reads the announcement of a literal at the end of a line: {n},
+// {n+} or, for literal8, ~{n} (RFC 9051 §4.3, RFC 7888, RFC 3516). A size beyond
+// 2^63-1 isn't one.
+func LiteralSpec(line []byte) (size int64, sync, ok bool) {
+	n := len(line)
+	if n > 0 && line[n-1] == '\n' {
+		n--
+	}
+	if n > 0 && line[n-1] == '\r' {
+		n--
+	}
+	if n < 3 || line[n-1] != '}' {
+		return 0, false, false
+	}
+	n--
+	sync = true
+	if line[n-1] == '+' {
+		sync = false
+		n--
+	}
+	end := n
+	for n > 0 && line[n-1] >= '0' && line[n-1] <= '9' {
+		n--
+	}
+	if n == end || end-n > 19 || n == 0 || line[n-1] != '{' {
+		return 0, false, false
+	}
+	for _, d := range line[n:end] {
+		size = size*10 + int64(d-'0')
+	}
+	return size, sync, size >= 0
+}
+
+// isText says whether a response's line is resp-text, which is for people and
+// may end in anything: a status response or a continuation request.
+func isText(b []byte) bool {
+	if b[0] == '+' {
+		return true
+	}
+	sp := bytes.IndexByte(b, ' ')
+	if sp < 0 {
+		return true
+	}
+	return StatusOf(b[sp+1:]) != NoStatus
+}
