@@ -1,0 +1,29 @@
+# For people. `./test` is the whole truth: it prepares the machine and runs everything.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 30s
+BENCHTIME ?= 1s
+
+.PHONY: check test bench fuzz
+
+# Everything that needs no server: formatting, vet, staticcheck, the arrows
+# between the rooms, and generated docs that are up to date.
+check:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go test -count=1 -run 'Arrows|UpToDate|Stale|Reference' ./...
+
+test:
+	./test
+
+bench:
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+# Each fuzz target for FUZZTIME, one after the other: go test takes one at a time.
+fuzz:
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+	    echo "== $$target in $$(dirname $$file) for $(FUZZTIME)"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
+	  done; \
+	done

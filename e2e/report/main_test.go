@@ -1,0 +1,42 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestReportSaysWhatFailedAndWhatWasSkipped(t *testing.T) {
+	const ok = `{"Action":"pass","Package":"imapproxy/a","Test":"TestX"}` + "\n" + `{"Action":"pass","Package":"imapproxy/a","Elapsed":1.5}` + "\n"
+	for _, c := range []struct {
+		name, in string
+		well     bool
+		want     []string
+	}{
+		{"all well", ok, true, []string{"ok    a", "1 tests"}},
+		{"a failure shows its output", ok + `{"Action":"output","Package":"imapproxy/b","Test":"TestY","Output":"got 3\n"}` + "\n" +
+			`{"Action":"fail","Package":"imapproxy/b","Test":"TestY"}` + "\n" + `{"Action":"fail","Package":"imapproxy/b"}`,
+			false, []string{"got 3", "FAILED  b TestY"}},
+		{"a skip isn't well", `{"Action":"output","Package":"imapproxy/b","Test":"TestY","Output":"no server\n"}` + "\n" +
+			`{"Action":"skip","Package":"imapproxy/b","Test":"TestY"}`, false, []string{"SKIPPED  b TestY", "no server"}},
+		{"a panic shows the test that ran", `{"Action":"output","Package":"imapproxy/b","Test":"TestY","Output":"panic: no\n"}` + "\n" +
+			`{"Action":"fail","Package":"imapproxy/b"}`, false, []string{"CUT SHORT  b TestY", "panic: no"}},
+		{"a build failure shows the compiler's words", `{"ImportPath":"imapproxy/c","Action":"build-output","Output":"c.go:1: no\n"}` + "\n" +
+			`{"ImportPath":"imapproxy/c","Action":"build-fail"}`, false, []string{"c.go:1: no"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out strings.Builder
+			r := &report{w: &out, output: map[testID][]string{}, build: map[string][]string{}, passed: map[string]int{}}
+			if err := r.read(strings.NewReader(c.in)); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.summary(); got != c.well {
+				t.Errorf("well = %v, want %v", got, c.well)
+			}
+			for _, w := range c.want {
+				if !strings.Contains(out.String(), w) {
+					t.Errorf("no %q in:\n%s", w, out.String())
+				}
+			}
+		})
+	}
+}
