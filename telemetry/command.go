@@ -1,0 +1,101 @@
+package telemetry
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Command is one command, measured while it ran and told of when it is over.
+type Command struct {
+	Session string            // the session's id
+	Login   trace.SpanContext // what LoginTrace.End returned; the zero value is no link
+	User    string            // canonical name; in spans only
+	Backend string            // the backend's id; in spans only
+
+	Verb   string // one of Verbs; anything else is counted as VerbOther
+	Status string // "OK", "NO" or "BAD"; "" is a command that was cut off
+
+	Start time.Time // its first byte was here
+	Sent  time.Time // its last byte was at the backend; zero where it never was
+	End   time.Time // its tagged answer's last byte was at the client
+
+	// BackendWait is the part of End-Start in which the proxy waited for the
+	// backend. What is left, less Sent-Start, is the client's.
+	BackendWait       time.Duration
+	BytesIn, BytesOut int64 // of this command, for its span; see AddBytes
+}
+
+// Command counts a command and, where its trace is kept, makes its span: a
+// trace of its own that links to the login's. Kept are the sampled ones, and
+// always those that failed or were slow. A command that isn't kept costs no
+// allocation.
+func (t *Telemetry) Command(c Command) {
+	if t.metrics == nil && t.tracer == nil {
+		return
+	}
+	took := c.End.Sub(c.Start)
+	if t.metrics != nil {
+		t.metrics.command(&c, took)
+	}
+	if t.tracer != nil && t.keepsCommand(&c, took) {
+		t.commandSpan(c)
+	}
+}
+
+// keepsCommand decides whether a command's trace is kept. IDLE is never slow.
+func (t *Telemetry) keepsCommand(c *Command, took time.Duration) bool {
+	return c.Status != "OK" || (c.Verb != verbIdle && t.isSlow(took)) || t.sampled()
+}
+
+// sampleRatio is the share of traces kept although all went well.
+func (t *Telemetry) sampleRatio() float64 { return math.Float64frombits(t.ratio.Load()) }
+
+// commandSpan builds the span of a command that is over. It takes a copy, so
+// that Command's own argument needn't escape.
+func (t *Telemetry) commandSpan(c Command) {
+	verb := c.Verb
+	if verb == "" {
+		verb = VerbOther
+	}
+	status := statusLabels[statusIndex(c.Status)]
+	attrs := []attribute.KeyValue{
+		attribute.String("imap.command", valid(verb)),
+		attribute.String("imap.status", status),
+		semconv.SessionID(valid(c.Session)),
+		attribute.String("imapproxy.backend", valid(c.Backend)),
+		attribute.Float64("imapproxy.backend_wait", seconds(c.BackendWait)), // s
+		attribute.Int64("imapproxy.bytes_in", c.BytesIn),
+		attribute.Int64("imapproxy.bytes_out", c.BytesOut),
+	}
+	if c.User != "" {
+		attrs = append(attrs, semconv.UserName(valid(c.User)))
+	}
+	if !c.Sent.IsZero() {
+		forward := c.Sent.Sub(c.Start)
+		attrs = append(attrs,
+			attribute.Float64("imapproxy.forward", seconds(forward)), // s, from the client's first byte to the backend's last
+			attribute.Float64("imapproxy.client_wait", seconds(c.End.Sub(c.Start)-forward-c.BackendWait)))
+	}
+	start := []trace.SpanStartOption{
+		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithTimestamp(c.Start), trace.WithAttributes(attrs...),
+	}
+	if c.Login.IsValid() {
+		start = append(start, trace.WithLinks(trace.Link{
+			SpanContext: c.Login, Attributes: []attribute.KeyValue{attribute.String("imapproxy.link", "login")}}))
+	}
+	_, span := t.tracer.Start(context.Background(), "imap "+valid(verb), start...)
+	if !c.Sent.IsZero() {
+		span.AddEvent("sent", trace.WithTimestamp(c.Sent))
+	}
+	if c.Status != "OK" {
+		span.SetStatus(codes.Error, status)
+	}
+	span.End(trace.WithTimestamp(c.End))
+}

@@ -1,0 +1,103 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// exportTimeout bounds one request to an OTLP endpoint, retries included.
+const exportTimeout = 10 * time.Second
+
+// ownCounts is what telemetry counts of itself, whether or not anything reads
+// it.
+type ownCounts struct {
+	spansExported   atomic.Int64
+	spansFailed     atomic.Int64
+	spansDropped    atomic.Int64
+	logLinesDropped atomic.Int64
+	traces          delivery
+	metrics         delivery
+}
+
+func (c *ownCounts) observeSpans(_ context.Context, o metric.Int64Observer) error {
+	o.Observe(c.spansExported.Load(), with(attribute.String("outcome", "exported")))
+	o.Observe(c.spansFailed.Load(), with(attribute.String("outcome", "failed")))
+	o.Observe(c.spansDropped.Load(), with(attribute.String("outcome", "dropped")))
+	return nil
+}
+
+func (c *ownCounts) observeExports(_ context.Context, o metric.Int64Observer) error {
+	for _, s := range []struct {
+		signal string
+		d      *delivery
+	}{{"traces", &c.traces}, {"metrics", &c.metrics}} {
+		o.Observe(s.d.ok.Load(), with(attribute.String("signal", s.signal), attribute.String("outcome", "ok")))
+		o.Observe(s.d.failed.Load(), with(attribute.String("signal", s.signal), attribute.String("outcome", "error")))
+	}
+	return nil
+}
+
+func (c *ownCounts) observeLogLines(_ context.Context, o metric.Int64Observer) error {
+	o.Observe(c.logLinesDropped.Load())
+	return nil
+}
+
+// delivery follows how the exports of one signal fare, and logs when that
+// changes, not at each failure: an endpoint may be down for days.
+type delivery struct {
+	ok, failed atomic.Int64
+	failing    atomic.Bool
+}
+
+// note records the outcome of one export.
+func (d *delivery) note(log *slog.Logger, signal string, err error) {
+	if err == nil {
+		d.ok.Add(1)
+		if d.failing.Swap(false) {
+			log.Info("telemetry is being delivered again", "signal", signal)
+		}
+		return
+	}
+	d.failed.Add(1)
+	if !d.failing.Swap(true) {
+		log.Warn("telemetry cannot be delivered; what does not fit the queue is dropped",
+			"signal", signal, "error", shorten(err.Error(), maxErrorText))
+	}
+}
+
+// maxErrorText bounds error texts in logs and spans, in bytes: some quote what
+// the other end said.
+const maxErrorText = 300
+
+// shorten cuts a text to at most n bytes and makes it valid UTF-8.
+func shorten(s string, n int) string {
+	if len(s) > n {
+		s = s[:n] + "…"
+	}
+	return valid(s)
+}
+
+// newExportClient is the HTTP client of the exporters: our own, so that its
+// connections can be closed with us, and bounded at each step.
+func newExportClient() *http.Client {
+	return &http.Client{
+		Timeout: exportTimeout,
+		Transport: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			ForceAttemptHTTP2:     true,
+			MaxIdleConns:          4,
+			MaxConnsPerHost:       4,
+			IdleConnTimeout:       90 * time.Second,
+			TLSHandshakeTimeout:   5 * time.Second,
+			ResponseHeaderTimeout: exportTimeout,
+		},
+	}
+}

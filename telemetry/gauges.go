@@ -1,0 +1,100 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+)
+
+// AttachmentCount is how many sessions stand in one attachment.
+type AttachmentCount struct {
+	Attachment string
+	Count      int64
+}
+
+// StateCount is how many backends are in one state.
+type StateCount struct {
+	State string
+	Count int64
+}
+
+// BackendCount is how many sessions one backend has.
+type BackendCount struct {
+	Backend string
+	Count   int64
+}
+
+// RoutingStats is what the routing gauges show.
+type RoutingStats struct {
+	Backends []StateCount
+	Sessions []BackendCount
+	Pins     int64
+	// Age is how long ago the discovery last gave a good answer; negative
+	// where it hasn't yet.
+	Age time.Duration
+}
+
+// SetSessionGauge registers where the gauge of the sessions comes from; the
+// last one set counts. f is called at each scrape and each push, perhaps at once
+// from both, and must return quickly.
+func (t *Telemetry) SetSessionGauge(f func() []AttachmentCount) {
+	if t.metrics != nil {
+		t.metrics.sessions.Store(&f)
+	}
+}
+
+// SetRoutingGauges registers where the gauges of routing come from, under the
+// same terms as SetSessionGauge.
+func (t *Telemetry) SetRoutingGauges(f func() RoutingStats) {
+	if t.metrics != nil {
+		t.metrics.routing.Store(&f)
+	}
+}
+
+// observeSessions exports the gauge of the sessions.
+func (m *metrics) observeSessions(_ context.Context, o metric.Int64Observer) error {
+	f := m.sessions.Load()
+	if f == nil || *f == nil {
+		return nil
+	}
+	for _, c := range (*f)() {
+		o.Observe(c.Count, with(label("attachment", c.Attachment)))
+	}
+	return nil
+}
+
+// observeRouting makes the gauges of routing: four instruments read by one
+// callback, so that they show one moment.
+func (b *builder) observeRouting(m *metrics) {
+	gauge := func(name string) metric.Int64ObservableGauge {
+		row := b.take(name, Gauge)
+		g, err := b.meter.Int64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
+		b.fail(err)
+		return g
+	}
+	backends, sessions, pins := gauge(nameBackends), gauge(nameBackendSessions), gauge(namePins)
+	row := b.take(nameDiscoveryAge, Gauge)
+	age, err := b.meter.Float64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
+	b.fail(err)
+
+	_, err = b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		f := m.routing.Load()
+		if f == nil || *f == nil {
+			return nil
+		}
+		s := (*f)()
+		for _, c := range s.Backends {
+			o.ObserveInt64(backends, c.Count, with(label("state", c.State)))
+		}
+		for _, c := range s.Sessions {
+			o.ObserveInt64(sessions, c.Count, with(label("backend", c.Backend)))
+		}
+		o.ObserveInt64(pins, s.Pins)
+		if s.Age >= 0 {
+			o.ObserveFloat64(age, s.Age.Seconds())
+		}
+		return nil
+	}, backends, sessions, pins, age)
+	b.fail(err)
+}

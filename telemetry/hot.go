@@ -1,0 +1,105 @@
+package telemetry
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// What every relayed command and every read goes through. Nothing here may
+// allocate, and nothing may lock: the counters are our own atomics that the
+// exporters read through observable instruments, and the attribute sets of the
+// histograms are made once, for the closed set of verbs and statuses.
+
+// Direction says which way bytes went.
+type Direction int
+
+// The directions of the relay.
+const (
+	In  Direction = iota // from the client to the backend
+	Out                  // from the backend to the client
+)
+
+// verbIdle is the one verb whose duration says nothing: it lasts as long as
+// the client wishes. It is counted, but never slow and in no histogram.
+const verbIdle = "IDLE"
+
+// commandCell is what is kept for one verb with one status.
+type commandCell struct {
+	count   atomic.Int64
+	options []metric.RecordOption  // for the histogram
+	observe []metric.ObserveOption // for the counter
+}
+
+// paddedInt64 has a cache line to itself: both directions are counted at once,
+// by different cores.
+type paddedInt64 struct {
+	atomic.Int64
+	_ [56]byte
+}
+
+// initHot makes the attribute sets of every verb and status.
+func (m *metrics) initHot() {
+	m.verbs = make(map[string]int, len(Verbs))
+	for i, verb := range Verbs {
+		m.verbs[verb] = i
+		byVerb := metric.WithAttributeSet(attribute.NewSet(attribute.String("verb", verb)))
+		m.backendWaitOptions[i] = []metric.RecordOption{byVerb}
+		for j, status := range statusLabels {
+			set := metric.WithAttributeSet(attribute.NewSet(
+				attribute.String("verb", verb), attribute.String("status", status)))
+			cell := &m.commands[i][j]
+			cell.options = []metric.RecordOption{set}
+			cell.observe = []metric.ObserveOption{set}
+		}
+	}
+}
+
+// command counts one command; see Telemetry.Command.
+func (m *metrics) command(c *Command, took time.Duration) {
+	verb, known := m.verbs[c.Verb]
+	if !known {
+		verb = len(Verbs) - 1
+	}
+	cell := &m.commands[verb][statusIndex(c.Status)]
+	cell.count.Add(1)
+	if c.Verb == verbIdle {
+		return
+	}
+	ctx := context.Background()
+	m.commandDuration.Record(ctx, seconds(took), cell.options...)
+	m.commandBackendWait.Record(ctx, seconds(c.BackendWait), m.backendWaitOptions[verb]...)
+}
+
+// observeCommands exports the counters of the commands that were seen.
+func (m *metrics) observeCommands(_ context.Context, o metric.Int64Observer) error {
+	for i := range m.commands {
+		for j := range m.commands[i] {
+			cell := &m.commands[i][j]
+			if n := cell.count.Load(); n > 0 {
+				o.Observe(n, cell.observe...)
+			}
+		}
+	}
+	return nil
+}
+
+// observeRelayed exports the byte counters.
+func (m *metrics) observeRelayed(_ context.Context, o metric.Int64Observer) error {
+	o.Observe(m.relayed[In].Load(), metric.WithAttributes(attribute.String("direction", "in")))
+	o.Observe(m.relayed[Out].Load(), metric.WithAttributes(attribute.String("direction", "out")))
+	return nil
+}
+
+// AddBytes counts n bytes of IMAP relayed in a direction. It is the only thing
+// that moves these counters: the byte counts of a Command stand in its span
+// alone, so call this once for each piece that was written.
+func (t *Telemetry) AddBytes(d Direction, n int64) {
+	if t.metrics == nil || n <= 0 {
+		return
+	}
+	t.metrics.relayed[d&1].Add(n)
+}

@@ -1,0 +1,142 @@
+package telemetry
+
+// Kind is what an instrument measures, in the words of the OpenTelemetry API.
+type Kind string
+
+// The kinds of instrument.
+const (
+	Counter   Kind = "counter"   // only grows
+	UpDown    Kind = "updown"    // a sum that goes up and down; a gauge for Prometheus
+	Gauge     Kind = "gauge"     // a value as it stands when it is read
+	Histogram Kind = "histogram" // a distribution, in buckets
+)
+
+// Attribute is one dimension of an instrument.
+type Attribute struct {
+	Key    string
+	Values string // what it can say, for the documentation
+}
+
+// Instrument is one row of the table.
+type Instrument struct {
+	Name       string // the OpenTelemetry name; Prometheus' follows from it
+	Kind       Kind
+	Unit       string // UCUM: "s", "By", or an annotation such as "{session}"
+	Help       string
+	Attributes []Attribute
+	Buckets    []float64 // of a Histogram, in its unit
+}
+
+// The names of the instruments, so that a recording method and the table can't
+// drift apart by a typing error.
+const (
+	nameBuildInfo          = "imapproxy.build.info"
+	nameSessions           = "imapproxy.sessions"
+	nameSessionsOpened     = "imapproxy.sessions.opened"
+	nameSessionsClosed     = "imapproxy.sessions.closed"
+	nameSessionDuration    = "imapproxy.session.duration"
+	nameConnectionsRefused = "imapproxy.connections.refused"
+	nameTLSHandshake       = "imapproxy.tls.handshake.duration"
+	nameLogin              = "imapproxy.login.duration"
+	nameLoginFailures      = "imapproxy.login.failures"
+	nameCommands           = "imapproxy.commands"
+	nameCommandDuration    = "imapproxy.command.duration"
+	nameCommandBackendWait = "imapproxy.command.backend_wait"
+	nameRelayed            = "imapproxy.relayed"
+	nameBackendDial        = "imapproxy.backend.dial.duration"
+	nameBackendLogin       = "imapproxy.backend.login.duration"
+	nameBackendConns       = "imapproxy.backend.connections"
+	nameBackendRetries     = "imapproxy.backend.retries"
+	nameFailovers          = "imapproxy.failovers"
+	nameBackends           = "imapproxy.backends"
+	nameBackendSessions    = "imapproxy.backend.sessions"
+	namePins               = "imapproxy.pins"
+	nameDiscoveryAge       = "imapproxy.discovery.age"
+	nameDiscoveryUpdates   = "imapproxy.discovery.updates"
+	nameTelemetrySpans     = "imapproxy.telemetry.spans"
+	nameTelemetryExports   = "imapproxy.telemetry.exports"
+	nameTelemetryLogLines  = "imapproxy.telemetry.log_lines.dropped"
+)
+
+// Instruments returns the table of all instruments of the proxy, in the order
+// in which docs/metrics.md shows them. It is the only place where a name, a unit
+// or a help text stands; to add an instrument, add its row, its name above and
+// the method that records it, then regenerate the documentation.
+func Instruments() []Instrument {
+	// A handshake, dial or command on a healthy network takes milliseconds; a
+	// time-out takes up to a minute. Twelve bounds cover both ends.
+	seconds := []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 20}
+	// Sessions last from a script's second to a desktop client's week.
+	lifetimes := []float64{1, 10, 60, 300, 1800, 7200, 28800, 86400, 604800}
+
+	backend := Attribute{"backend", "the backend's id"}
+	verb := Attribute{"verb", "the command's name from a closed set (`UID FETCH`, `IDLE`, …), `OTHER` for all else"}
+	status := Attribute{"status", "`OK`, `NO`, `BAD`, or `cut` (no tagged answer came)"}
+
+	return []Instrument{
+		{nameBuildInfo, Gauge, "", "Always 1; its labels say which build is running.",
+			[]Attribute{{"version", "the proxy's version"}, {"go_version", "the Go release it was built with"}}, nil},
+
+		// Sessions: what clients do.
+		{nameSessions, Gauge, "{session}", "Sessions now, by where their backend connection stands.",
+			[]Attribute{{"attachment", "`none` (not logged in), `attached`, `parking`, `parked`, `resuming`, `moving`"}}, nil},
+		{nameSessionsOpened, Counter, "{session}", "Sessions accepted.",
+			[]Attribute{{"listener", "the listener's name"}, {"tls", "`true` where the listener begins with TLS"}}, nil},
+		{nameSessionsClosed, Counter, "{session}", "Sessions ended, by why.",
+			[]Attribute{{"reason", "the disconnect reason, a constant of the proxy"}}, nil},
+		{nameSessionDuration, Histogram, "s", "How long sessions lasted, from accept to the last byte.",
+			nil, lifetimes},
+		{nameConnectionsRefused, Counter, "{connection}", "Connections turned away before they became sessions, and logins turned away by a limit.",
+			[]Attribute{{"reason", "which limit or rule"}}, nil},
+		{nameTLSHandshake, Histogram, "s", "TLS handshakes with clients.",
+			[]Attribute{{"outcome", "`ok`, or what went wrong"}}, seconds},
+
+		// Logins.
+		{nameLogin, Histogram, "s", "Login attempts, from the client's command to the answer; the delay after a failure is not in it.",
+			[]Attribute{{"mechanism", "`LOGIN`, `PLAIN`, … or `OTHER`"}, {"source", "the credential source that decided, empty where none did"}, {"outcome", "`ok`, or what went wrong"}}, seconds},
+		{nameLoginFailures, Counter, "{attempt}", "Failed login attempts, by why.",
+			[]Attribute{{"reason", "the failure reason, a constant of the proxy"}}, nil},
+
+		// The relay.
+		{nameCommands, Counter, "{command}", "Commands relayed, by name and tagged status.",
+			[]Attribute{verb, status}, nil},
+		{nameCommandDuration, Histogram, "s", "From a command's first byte to its tagged answer's last. IDLE is left out: it lasts as long as the client wishes.",
+			[]Attribute{verb, status}, seconds},
+		{nameCommandBackendWait, Histogram, "s", "The part of a command's time in which the proxy waited for the backend. IDLE is left out.",
+			[]Attribute{verb}, seconds},
+		{nameRelayed, Counter, "By", "Bytes of IMAP relayed, without what TLS adds.",
+			[]Attribute{{"direction", "`in` (client to backend) or `out` (backend to client)"}}, nil},
+
+		// Backends.
+		{nameBackendDial, Histogram, "s", "TCP connections to backends, made or failed.",
+			[]Attribute{backend, {"outcome", "`ok`, or what went wrong"}}, seconds},
+		{nameBackendLogin, Histogram, "s", "Logins at backends, from the greeting to the tagged answer.",
+			[]Attribute{backend, {"outcome", "`ok`, or what went wrong"}}, seconds},
+		{nameBackendConns, UpDown, "{connection}", "Connections to backends that are open now.",
+			[]Attribute{backend, {"kind", "what it is for: `session`, `probe`, …"}}, nil},
+		{nameBackendRetries, Counter, "{attempt}", "Logins tried again on another backend after one failed.",
+			[]Attribute{{"reason", "what the first backend did"}}, nil},
+		{nameFailovers, Counter, "{user}", "Users given a new backend because theirs was down.",
+			[]Attribute{{"reason", "what voided the pin"}}, nil},
+
+		// Routing and discovery.
+		{nameBackends, Gauge, "{backend}", "Backends known, by state.",
+			[]Attribute{{"state", "`up`, `draining` or `down`"}}, nil},
+		{nameBackendSessions, Gauge, "{session}", "Sessions routed to a backend.",
+			[]Attribute{backend}, nil},
+		{namePins, Gauge, "{user}", "Users pinned to a backend, those within pin_grace included.",
+			nil, nil},
+		{nameDiscoveryAge, Gauge, "s", "Age of the last good answer of the discovery. Absent until there is one.",
+			nil, nil},
+		{nameDiscoveryUpdates, Counter, "{update}", "Answers of the discovery, by what was done with them.",
+			[]Attribute{{"source", "`consul` or `static`"}, {"outcome", "`applied`, `unchanged`, `kept` (a suspicious answer; the last good set stands), `error`"}}, nil},
+
+		// Telemetry about itself.
+		{nameTelemetrySpans, Counter, "{span}", "Spans that were to be exported.",
+			[]Attribute{{"outcome", "`exported`, `failed` (the endpoint did not take them), `dropped` (the queue was full)"}}, nil},
+		{nameTelemetryExports, Counter, "{export}", "Requests to the OTLP endpoints.",
+			[]Attribute{{"signal", "`traces` or `metrics`"}, {"outcome", "`ok` or `error`"}}, nil},
+		{nameTelemetryLogLines, Counter, "{line}", "Log lines dropped because the log's reader did not keep up.",
+			nil, nil},
+	}
+}

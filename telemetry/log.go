@@ -1,0 +1,140 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// newLogHandler makes the handler of the logs, and the queue in front of its
+// writer where that can block.
+func newLogHandler(o Options, dropped *atomic.Int64) (slog.Handler, *lineQueue, error) {
+	if o.LogFormat != "" && o.LogFormat != "text" && o.LogFormat != "json" {
+		return nil, nil, fmt.Errorf("telemetry: log format %q: write text or json", o.LogFormat)
+	}
+	w := o.LogWriter
+	if w == nil {
+		w = os.Stderr
+	}
+	var lines *lineQueue
+	if canBlock(w) {
+		lines = newLineQueue(w, dropped)
+		w = lines
+	}
+	options := &slog.HandlerOptions{Level: o.LogLevel, ReplaceAttr: redactAttr}
+	if o.LogFormat == "json" {
+		return slog.NewJSONHandler(w, options), lines, nil
+	}
+	return slog.NewTextHandler(w, options), lines, nil
+}
+
+// SessionLogger returns a logger whose lines carry the session's id and, where
+// there is one, the trace's.
+func (t *Telemetry) SessionLogger(session, traceID string) *slog.Logger {
+	if traceID == "" {
+		return t.Log.With("session", session)
+	}
+	return t.Log.With("session", session, "trace_id", traceID)
+}
+
+// canBlock tells whether a write can wait for somebody else: a pipe, socket or
+// terminal can, a file on disk or memory can't.
+func canBlock(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err != nil || !info.Mode().IsRegular()
+}
+
+// logQueue is how many lines wait for a reader of the logs that is slow.
+const logQueue = 4096
+
+// lineQueue stands between the log handler and a writer that can block: lines
+// wait in a bounded queue and are dropped, and counted, when it is full. A
+// session must not stop because nobody empties the pipe behind standard error.
+type lineQueue struct {
+	w       io.Writer
+	dropped *atomic.Int64
+
+	mu     sync.RWMutex // guards closed against a send; never held in I/O
+	closed bool
+	lines  chan []byte
+	done   chan struct{} // closed by run when all is written
+}
+
+// newLineQueue starts the goroutine that writes; shutdown ends it.
+func newLineQueue(w io.Writer, dropped *atomic.Int64) *lineQueue {
+	q := &lineQueue{w: w, dropped: dropped, lines: make(chan []byte, logQueue), done: make(chan struct{})}
+	go q.run()
+	return q
+}
+
+// run writes lines until the queue is closed and empty.
+func (q *lineQueue) run() {
+	defer close(q.done)
+	for line := range q.lines {
+		// Nothing can be told of a log that can't be written.
+		_, _ = q.w.Write(line)
+	}
+}
+
+// Write queues one line; slog calls it once for each and reuses the slice. After
+// shutdown it writes directly: the last words of a process.
+func (q *lineQueue) Write(line []byte) (int, error) {
+	if !q.enqueue(line) {
+		return q.writeClosed(line)
+	}
+	return len(line), nil
+}
+
+// enqueue queues a copy of the line or drops it; false where the queue is
+// closed.
+func (q *lineQueue) enqueue(line []byte) bool {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	if q.closed {
+		return false
+	}
+	select {
+	case q.lines <- bytes.Clone(line):
+	default:
+		q.dropped.Add(1)
+	}
+	return true
+}
+
+// writeClosed writes a line after shutdown, if run is through. If it isn't, the
+// writer is stuck.
+func (q *lineQueue) writeClosed(line []byte) (int, error) {
+	select {
+	case <-q.done:
+		return q.w.Write(line)
+	default:
+		q.dropped.Add(1)
+		return len(line), nil
+	}
+}
+
+// shutdown writes what waits, until ctx ends. A writer that is stuck for good
+// keeps the goroutine: a write to a file can't be ended from outside.
+func (q *lineQueue) shutdown(ctx context.Context) error {
+	q.mu.Lock()
+	if !q.closed {
+		q.closed = true
+		close(q.lines)
+	}
+	q.mu.Unlock()
+	select {
+	case <-q.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,136 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// The recording methods. Each is safe for any goroutine and never blocks.
+// Their string arguments become labels of metrics: constants of the caller, or
+// names that the operator chose (listeners, backends); never anything that a client
+// sent.
+
+// SessionOpened counts an accepted session. listener is the listener's name;
+// tls says whether it begins with TLS.
+func (t *Telemetry) SessionOpened(listener string, tls bool) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.sessionsOpened.Add(context.Background(), 1, with(label("listener", listener), attribute.Bool("tls", tls)))
+}
+
+// SessionClosed counts a session's end. reason is the disconnect reason, d how
+// long the session lasted.
+func (t *Telemetry) SessionClosed(reason string, d time.Duration) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.sessionsClosed.Add(context.Background(), 1, with(label("reason", reason)))
+	t.metrics.sessionDuration.Record(context.Background(), seconds(d))
+}
+
+// Refused counts a connection that a limit or rule turned away.
+func (t *Telemetry) Refused(reason string) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.connectionsRefused.Add(context.Background(), 1, with(label("reason", reason)))
+}
+
+// TLSHandshake records a handshake with a client. outcome is "ok" or a constant
+// that says what went wrong.
+func (t *Telemetry) TLSHandshake(outcome string, d time.Duration) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.tlsHandshake.Record(context.Background(), seconds(d), with(label("outcome", outcome)))
+}
+
+// Login records a login attempt. A mechanism that isn't known (clients send
+// what they like) is recorded as "OTHER"; source is the credential source that
+// decided, "" where none did; outcome is "ok" or a constant that says what
+// went wrong.
+func (t *Telemetry) Login(mechanism, source, outcome string, d time.Duration) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.login.Record(context.Background(), seconds(d),
+		with(label("mechanism", knownMechanism(mechanism)), label("source", source), label("outcome", outcome)))
+}
+
+// LoginFailure counts a failed login attempt by its reason.
+func (t *Telemetry) LoginFailure(reason string) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.loginFailures.Add(context.Background(), 1, with(label("reason", reason)))
+}
+
+// BackendDial records a TCP connection made to a backend, or the failure to.
+// outcome is "ok" or a constant that says what went wrong.
+func (t *Telemetry) BackendDial(backend, outcome string, d time.Duration) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.backendDial.Record(context.Background(), seconds(d), with(label("backend", backend), label("outcome", outcome)))
+}
+
+// BackendLogin records a login at a backend. outcome is "ok" or a constant that
+// says what went wrong.
+func (t *Telemetry) BackendLogin(backend, outcome string, d time.Duration) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.backendLogin.Record(context.Background(), seconds(d), with(label("backend", backend), label("outcome", outcome)))
+}
+
+// BackendConns counts connections to a backend up and down. kind says what the
+// connection is for ("session", "probe"); each +1 needs its -1 with the same
+// arguments.
+func (t *Telemetry) BackendConns(backend, kind string, delta int) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.backendConns.Add(context.Background(), int64(delta), with(label("backend", backend), label("kind", kind)))
+}
+
+// Retry counts a login that is tried again on another backend.
+func (t *Telemetry) Retry(reason string) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.backendRetries.Add(context.Background(), 1, with(label("reason", reason)))
+}
+
+// Failover counts a user who was given a new backend because his own was down.
+func (t *Telemetry) Failover(reason string) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.failovers.Add(context.Background(), 1, with(label("reason", reason)))
+}
+
+// Discovery counts an answer of a source of backends. outcome is "applied",
+// "unchanged", "kept" (suspicious, the last good set stands) or "error".
+func (t *Telemetry) Discovery(source, outcome string) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.discoveryUpdates.Add(context.Background(), 1, with(label("source", source), label("outcome", outcome)))
+}
+
+// with is the attributes of one measurement.
+func with(kvs ...attribute.KeyValue) metric.MeasurementOption { return metric.WithAttributes(kvs...) }
+
+// knownMechanism keeps the mechanism label a closed set.
+func knownMechanism(m string) string {
+	switch m {
+	case "LOGIN", "PLAIN", "EXTERNAL", "ANONYMOUS", "CRAM-MD5", "OAUTHBEARER", "XOAUTH2",
+		"SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "GSSAPI":
+		return m
+	}
+	return "OTHER"
+}

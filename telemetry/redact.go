@@ -1,0 +1,67 @@
+package telemetry
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+)
+
+// redacted stands wherever a secret would have been printed.
+const redacted = "[redacted]"
+
+// Secret is a password, token or key. Every way of printing it that Go knows
+// (fmt verbs, slog, JSON, text encoders) yields "[redacted]"; the value
+// itself is only to be had through Reveal, so that a search for Reveal finds
+// every place where a secret can leave.
+//
+// A conversion string(s) isn't stopped by anything; don't write one.
+type Secret string
+
+// Reveal returns the secret itself. Whoever calls it answers for where the
+// value goes: to a backend, to a hash, never into an error or a log.
+func (s Secret) Reveal() string { return string(s) }
+
+// String implements fmt.Stringer without the secret.
+func (Secret) String() string { return redacted }
+
+// GoString implements fmt.GoStringer without the secret.
+func (Secret) GoString() string { return redacted }
+
+// Format implements fmt.Formatter, so that no verb (%x and %d included)
+// reaches the bytes.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue implements slog.LogValuer without the secret.
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText implements encoding.TextMarshaler without the secret. JSON
+// object keys and XML go through it.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// MarshalJSON implements json.Marshaler without the secret.
+func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+
+// redactAttr is the second line of defence in the logs: an attribute whose
+// name says that it's a secret is blanked whatever its type is. The first line
+// is Secret.
+func redactAttr(_ []string, a slog.Attr) slog.Attr {
+	if secretKey(a.Key) && a.Value.Kind() != slog.KindGroup {
+		return slog.String(a.Key, redacted)
+	}
+	return a
+}
+
+// secretKey tells whether an attribute of this name would hold a secret.
+func secretKey(key string) bool {
+	// The switch first: most keys are short and none of these.
+	if len(key) < 4 {
+		return false
+	}
+	switch strings.ToLower(key) {
+	case "pass", "passwd", "password", "passphrase", "secret", "token", "authorization",
+		"credentials", "initial_response", "master_password":
+		return true
+	}
+	return false
+}

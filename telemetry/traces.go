@@ -1,0 +1,192 @@
+package telemetry
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Bounds of the spans that wait to be exported. At about 2 KB a span a dead
+// endpoint costs some 4 MB and no more.
+const (
+	spanQueue = 2048
+	spanBatch = 512
+)
+
+// startTraces makes the tracer, where something takes its spans. Whether a
+// trace is kept is decided before a span is made, hence AlwaysSample.
+func (t *Telemetry) startTraces(stopCtx context.Context, o Options, url string, res *resource.Resource) error {
+	exporter := o.SpanExporter
+	if exporter == nil {
+		if url == "" {
+			return nil
+		}
+		var err error
+		exporter, err = otlptracehttp.New(stopCtx,
+			otlptracehttp.WithEndpointURL(url),
+			otlptracehttp.WithHeaders(o.TracesHeaders),
+			otlptracehttp.WithCompression(otlptracehttp.GzipCompression),
+			otlptracehttp.WithHTTPClient(t.client))
+		if err != nil {
+			return fmt.Errorf("telemetry: traces exporter: %w", err)
+		}
+	}
+	t.spans = newSpanPipe(stopCtx, exporter, o.SpanExporter != nil, t.own, t.Log)
+
+	limits := sdktrace.NewSpanLimits()
+	limits.AttributeValueLengthLimit = 512 // user names and error texts are the client's
+	t.traces = sdktrace.NewTracerProvider(
+		sdktrace.WithResource(res),
+		sdktrace.WithSampler(sdktrace.AlwaysSample()),
+		sdktrace.WithIDGenerator(idGenerator{}),
+		sdktrace.WithRawSpanLimits(limits),
+		sdktrace.WithSpanProcessor(t.spans))
+	t.tracer = t.traces.Tracer(scopeName)
+	return nil
+}
+
+// sampled draws whether a trace is kept that went well. It doesn't allocate.
+func (t *Telemetry) sampled() bool {
+	return rand.Float64() < t.sampleRatio()
+}
+
+// spanPipe takes finished spans and hands them to the exporter. It stands
+// around the SDK's batch processor, as its front and as its exporter, and adds what
+// that lacks: an exact count of what was dropped, a way to end an export that is
+// stuck, and failures that go to our log and counters instead of a global handler.
+type spanPipe struct {
+	exporter sdktrace.SpanExporter
+	next     sdktrace.SpanProcessor
+	own      *ownCounts
+	log      *slog.Logger
+	stopCtx  context.Context // done: exports under way are given up
+
+	waiting  atomic.Int64 // spans handed in and not yet given to the exporter
+	limit    int64
+	done     chan struct{} // closed when the exporter has been shut down
+	doneOnce sync.Once
+}
+
+// newSpanPipe makes the pipe; direct exports each span as it ends (tests).
+func newSpanPipe(stopCtx context.Context, e sdktrace.SpanExporter, direct bool, own *ownCounts, log *slog.Logger) *spanPipe {
+	p := &spanPipe{exporter: e, own: own, log: log, stopCtx: stopCtx, limit: spanQueue, done: make(chan struct{})}
+	if direct {
+		p.next = sdktrace.NewSimpleSpanProcessor(pipeExporter{p})
+	} else {
+		p.next = sdktrace.NewBatchSpanProcessor(pipeExporter{p},
+			sdktrace.WithMaxQueueSize(spanQueue),
+			sdktrace.WithMaxExportBatchSize(spanBatch),
+			sdktrace.WithExportTimeout(exportTimeout))
+	}
+	return p
+}
+
+// OnStart implements sdktrace.SpanProcessor.
+func (p *spanPipe) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+
+// OnEnd takes a finished span, or drops and counts it when the queue is full.
+// It never waits: the limit is that of the batch processor's queue, so that
+// queue can't be full here.
+func (p *spanPipe) OnEnd(s sdktrace.ReadOnlySpan) {
+	if p.waiting.Add(1) > p.limit {
+		p.waiting.Add(-1)
+		p.own.spansDropped.Add(1)
+		return
+	}
+	p.next.OnEnd(s)
+}
+
+// ForceFlush implements sdktrace.SpanProcessor.
+func (p *spanPipe) ForceFlush(ctx context.Context) error { return p.next.ForceFlush(ctx) }
+
+// Shutdown implements sdktrace.SpanProcessor.
+func (p *spanPipe) Shutdown(ctx context.Context) error { return p.next.Shutdown(ctx) }
+
+// shutdown ends the provider and waits until the batch processor's goroutine is
+// through. When ctx ends first, stopCtx does too (see Telemetry.shutdown) and the
+// rest of the queue fails at once; the second limit is for an exporter that
+// doesn't heed its context.
+func (p *spanPipe) shutdown(ctx context.Context, provider *sdktrace.TracerProvider) error {
+	err := provider.Shutdown(ctx)
+	grace := time.NewTimer(time.Second)
+	defer grace.Stop()
+	select {
+	case <-p.done:
+	case <-grace.C:
+	}
+	return err
+}
+
+// pipeExporter is the pipe as the batch processor's exporter.
+type pipeExporter struct{ *spanPipe }
+
+// ExportSpans implements sdktrace.SpanExporter. It returns no error: what went
+// wrong has been counted and logged, and the SDK's handler is the process'.
+func (p pipeExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.stopCtx, cancel)()
+
+	err := p.exporter.ExportSpans(ctx, spans)
+	n := int64(len(spans))
+	p.waiting.Add(-n)
+	if err != nil {
+		p.own.spansFailed.Add(n)
+	} else {
+		p.own.spansExported.Add(n)
+	}
+	p.own.traces.note(p.log, "traces", err)
+	return nil
+}
+
+// Shutdown implements sdktrace.SpanExporter.
+func (p pipeExporter) Shutdown(ctx context.Context) error {
+	defer p.doneOnce.Do(func() { close(p.done) })
+	return p.exporter.Shutdown(ctx)
+}
+
+// chosenIDs is the context key of the ids that a trace was given before its
+// first span was made.
+type chosenIDs struct{}
+
+// idGenerator makes ids, unless the context says which ones a root span is to
+// have.
+type idGenerator struct{}
+
+// NewIDs implements sdktrace.IDGenerator.
+func (idGenerator) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
+	if sc, ok := ctx.Value(chosenIDs{}).(trace.SpanContext); ok {
+		return sc.TraceID(), sc.SpanID()
+	}
+	return newTraceID(), newSpanID()
+}
+
+// NewSpanID implements sdktrace.IDGenerator.
+func (idGenerator) NewSpanID(context.Context, trace.TraceID) trace.SpanID { return newSpanID() }
+
+// newTraceID returns a random id that isn't zero.
+func newTraceID() (id trace.TraceID) {
+	for !id.IsValid() {
+		binary.BigEndian.PutUint64(id[:8], rand.Uint64())
+		binary.BigEndian.PutUint64(id[8:], rand.Uint64())
+	}
+	return id
+}
+
+// newSpanID returns a random id that isn't zero.
+func newSpanID() (id trace.SpanID) {
+	for !id.IsValid() {
+		binary.BigEndian.PutUint64(id[:], rand.Uint64())
+	}
+	return id
+}
