@@ -1,0 +1,70 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"imapproxy/telemetry"
+)
+
+// Errors of NewCredentials beside ErrName.
+var (
+	// ErrAuthzid: the client wants to act as somebody other than it logs in as.
+	// The answer is NO [AUTHORIZATIONFAILED].
+	ErrAuthzid = errors.New("authorization identity is not the user's own")
+	// ErrPassword: the password is empty or contains NUL.
+	ErrPassword = errors.New("password not acceptable")
+)
+
+// Mechanisms as they stand in Credentials, in the failure line and in metrics.
+const (
+	MechanismPlain = "PLAIN" // AUTHENTICATE PLAIN
+	MechanismLogin = "LOGIN" // AUTHENTICATE LOGIN
+	// MechanismCommand is IMAP's own LOGIN command (RFC 9051 §6.2.3).
+	MechanismCommand = "LOGIN-COMMAND"
+)
+
+// Credentials are what a client logs in with. They are made by NewCredentials
+// only.
+type Credentials struct {
+	// User is the canonical name.
+	User string
+	// Password is as the client sent it: never empty, without NUL, otherwise any
+	// bytes (old clients send Latin-1).
+	Password telemetry.Secret
+	// Mechanism is one of the Mechanism constants.
+	Mechanism string
+	// Authzid is the canonical authorization identity: empty, or equal to User.
+	Authzid string
+}
+
+// NewCredentials makes credentials of what a client said. authzid is empty for
+// mechanisms that have none.
+//
+// An authzid is accepted only when it is the user's own name after
+// normalisation: a client never acts as somebody else through the proxy,
+// whatever the backends would allow. Errors match ErrName, ErrAuthzid or
+// ErrPassword (ReasonOf tells them apart) and quote neither name nor password.
+func NewCredentials(names Names, mechanism, authzid, user string, password telemetry.Secret) (Credentials, error) {
+	canonical, err := names.Normalize(user)
+	if err != nil {
+		return Credentials{}, err
+	}
+	c := Credentials{User: canonical, Password: password, Mechanism: mechanism}
+	if authzid != "" {
+		c.Authzid, err = names.Normalize(authzid)
+		if err != nil || c.Authzid != canonical {
+			return Credentials{}, ErrAuthzid
+		}
+	}
+	// An empty password means "anonymous" to some directories behind backends;
+	// Dovecot cuts a password at NUL and logs in with what is left.
+	switch raw := password.Reveal(); {
+	case raw == "":
+		return Credentials{}, fmt.Errorf("%w: empty", ErrPassword)
+	case strings.IndexByte(raw, 0) >= 0:
+		return Credentials{}, fmt.Errorf("%w: NUL in it", ErrPassword)
+	}
+	return c, nil
+}

@@ -1,0 +1,235 @@
+package auth
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"imapproxy/telemetry"
+)
+
+// MaxResponse is the longest SASL response that is taken, in bytes after
+// decoding; MaxResponseLine is the same in base64, as it stands on the line.
+const (
+	MaxResponse     = 4096
+	MaxResponseLine = (MaxResponse + 2) / 3 * 4
+)
+
+// Errors of an Exchange. None of them quotes what the client sent.
+var (
+	// ErrMechanism: no such mechanism here. Answer NO.
+	ErrMechanism = errors.New("mechanism not supported")
+	// ErrCancelled: the client sent '*'. Answer BAD (RFC 9051 §6.2.2).
+	ErrCancelled = errors.New("exchange cancelled by the client")
+	// ErrSyntax: not base64, or too long. Answer BAD.
+	ErrSyntax = errors.New("response can't be decoded")
+	// ErrMessage: decoded, but not a message of the mechanism. Answer NO.
+	ErrMessage = errors.New("response isn't a message of the mechanism")
+)
+
+// step is where an exchange stands.
+type step uint8
+
+const (
+	stepStart         step = iota // nothing done; the initial response, if any, is kept
+	stepPlain                     // PLAIN: waiting for the one message
+	stepLoginUser                 // LOGIN: waiting for the user name
+	stepLoginPassword             // LOGIN: waiting for the password
+	stepDone                      // Result is there
+	stepFailed                    // err is there, for ever
+)
+
+// Exchange is the server's side of one AUTHENTICATE command. It is used by one
+// goroutine, thus:
+//
+//	x, err := NewExchange(mechanism, initial, hasInitial)
+//	challenge, done, err := x.Next(nil)
+//	for err == nil && !done {
+//		// send "+ " challenge CRLF, read a line without its CRLF
+//		challenge, done, err = x.Next(line)
+//	}
+//
+// Base64 is dealt with inside: lines go in as they came, challenges come out as
+// they are sent. It holds no more than one response of MaxResponse bytes.
+type Exchange struct {
+	mechanism  string
+	initial    []byte
+	hasInitial bool
+
+	step step
+	err  error
+
+	authzid, user string
+	password      telemetry.Secret
+}
+
+// Mechanisms returns the mechanisms that NewExchange knows, in the order in
+// which a capability list names them (AUTH=PLAIN AUTH=LOGIN).
+func Mechanisms() []string { return []string{MechanismPlain, MechanismLogin} }
+
+// NewExchange begins an exchange. mechanism is compared without regard to case;
+// initial is the initial response as it stands in the command (RFC 9051 §6.2.2,
+// RFC 4959), "=" for an empty one, and is copied. The only error is ErrMechanism;
+// a bad initial response is reported by Next.
+func NewExchange(mechanism string, initial []byte, hasInitial bool) (*Exchange, error) {
+	x := &Exchange{hasInitial: hasInitial}
+	switch {
+	case strings.EqualFold(mechanism, MechanismPlain):
+		x.mechanism = MechanismPlain
+	case strings.EqualFold(mechanism, MechanismLogin):
+		x.mechanism = MechanismLogin
+	default:
+		return nil, ErrMechanism
+	}
+	if len(initial) > MaxResponseLine {
+		x.fail(fmt.Errorf("%w: too long", ErrSyntax))
+	} else {
+		x.initial = bytes.Clone(initial)
+	}
+	return x, nil
+}
+
+// Mechanism returns the mechanism's name as a Mechanism constant.
+func (x *Exchange) Mechanism() string { return x.mechanism }
+
+// Next takes the exchange one step further. The first call starts it and takes
+// nil; each later one takes a line of the client's without its CRLF. It returns
+// the challenge in base64 (it may be empty: send "+ " all the same), or done.
+// After done or an error nothing changes any more: an error is returned again.
+func (x *Exchange) Next(response []byte) (challenge []byte, done bool, err error) {
+	switch x.step {
+	case stepFailed:
+		return nil, false, x.err
+	case stepDone:
+		return nil, true, nil
+	case stepStart:
+		return x.start()
+	}
+	// '*' alone cancels; as an initial response it is just bad base64.
+	if len(response) == 1 && response[0] == '*' {
+		return nil, false, x.fail(ErrCancelled)
+	}
+	message, err := decode(response)
+	if err != nil {
+		return nil, false, x.fail(err)
+	}
+	return x.take(message)
+}
+
+// start chooses the first step and feeds it the initial response.
+func (x *Exchange) start() (challenge []byte, done bool, err error) {
+	x.step = stepPlain
+	if x.mechanism == MechanismLogin {
+		x.step = stepLoginUser
+	}
+	if x.hasInitial {
+		var message []byte
+		// RFC 4959 §3: "=" is an initial response of no bytes. An empty string
+		// can't stand in the command, so it isn't one.
+		if !bytes.Equal(x.initial, []byte("=")) {
+			if len(x.initial) == 0 {
+				return nil, false, x.fail(fmt.Errorf("%w: empty initial response", ErrSyntax))
+			}
+			if message, err = decode(x.initial); err != nil {
+				return nil, false, x.fail(err)
+			}
+		}
+		clear(x.initial)
+		x.initial = nil
+		// LOGIN has the server speak first; a client that sends nothing
+		// beforehand wants to be asked.
+		if x.mechanism == MechanismPlain || len(message) > 0 {
+			return x.take(message)
+		}
+	}
+	if x.step == stepLoginUser {
+		return challengeOf("Username:"), false, nil
+	}
+	return nil, false, nil
+}
+
+// take gives a decoded response to the present step, and wipes it.
+func (x *Exchange) take(message []byte) (challenge []byte, done bool, err error) {
+	defer clear(message)
+	switch x.step {
+	case stepPlain:
+		return nil, true, x.plain(message)
+	case stepLoginUser:
+		if len(message) == 0 || bytes.IndexByte(message, 0) >= 0 {
+			return nil, false, x.fail(fmt.Errorf("%w: user name empty or with NUL", ErrMessage))
+		}
+		x.user = string(message)
+		x.step = stepLoginPassword
+		return challengeOf("Password:"), false, nil
+	case stepLoginPassword:
+		if len(message) == 0 || bytes.IndexByte(message, 0) >= 0 {
+			return nil, false, x.fail(fmt.Errorf("%w: password empty or with NUL", ErrMessage))
+		}
+		x.password = telemetry.Secret(message)
+		x.step = stepDone
+		return nil, true, nil
+	}
+	panic("auth: an exchange takes a response in a step that expects none")
+}
+
+// plain reads the message of RFC 4616 §2: [authzid] NUL authcid NUL passwd, with
+// neither authcid nor passwd empty and no third NUL.
+func (x *Exchange) plain(message []byte) error {
+	authzid, rest, ok := bytes.Cut(message, []byte{0})
+	if !ok {
+		return x.fail(fmt.Errorf("%w: no NUL", ErrMessage))
+	}
+	user, password, ok := bytes.Cut(rest, []byte{0})
+	switch {
+	case !ok:
+		return x.fail(fmt.Errorf("%w: one NUL", ErrMessage))
+	case bytes.IndexByte(password, 0) >= 0:
+		return x.fail(fmt.Errorf("%w: more than two NULs", ErrMessage))
+	case len(user) == 0 || len(password) == 0:
+		return x.fail(fmt.Errorf("%w: user name or password empty", ErrMessage))
+	}
+	x.authzid, x.user, x.password = string(authzid), string(user), telemetry.Secret(password)
+	x.step = stepDone
+	return nil
+}
+
+// fail ends the exchange and forgets the password.
+func (x *Exchange) fail(err error) error {
+	x.step, x.err = stepFailed, err
+	clear(x.initial)
+	x.initial, x.password = nil, ""
+	return err
+}
+
+// Result returns what the client said, not normalised: give it to
+// NewCredentials. Before done the password is empty; the user is there as soon
+// as it is known, for the log of an exchange that failed.
+func (x *Exchange) Result() (authzid, user string, password telemetry.Secret) {
+	return x.authzid, x.user, x.password
+}
+
+// decode reads one response strictly: canonical base64 (RFC 4648 §4, padding
+// and zero trailing bits included) and nothing else.
+func decode(line []byte) ([]byte, error) {
+	if len(line) > MaxResponseLine {
+		return nil, fmt.Errorf("%w: too long", ErrSyntax)
+	}
+	// encoding/base64 skips CR and LF; here they can't be part of a response.
+	if bytes.ContainsAny(line, "\r\n") {
+		return nil, fmt.Errorf("%w: bad base64", ErrSyntax)
+	}
+	message := make([]byte, base64.StdEncoding.DecodedLen(len(line)))
+	n, err := base64.StdEncoding.Strict().Decode(message, line)
+	if err != nil {
+		clear(message)
+		// Its own text says where, which says nothing to anybody.
+		return nil, fmt.Errorf("%w: bad base64", ErrSyntax)
+	}
+	return message[:n], nil
+}
+
+func challengeOf(text string) []byte {
+	return base64.StdEncoding.AppendEncode(nil, []byte(text))
+}

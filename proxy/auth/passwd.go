@@ -1,0 +1,287 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"imapproxy/telemetry"
+)
+
+// DefaultPoll is how often a passwd-file is looked at.
+const DefaultPoll = time.Second
+
+// PasswdFileOptions are the options of NewPasswdFile. The zero value works.
+type PasswdFileOptions struct {
+	// Names normalises the names in the file, as it does the clients'.
+	Names Names
+	// Log is told of reloads and of what is wrong in a new file. Nil: nobody is.
+	Log *slog.Logger
+	// Poll is how often the file is looked at; 0 means DefaultPoll. A change
+	// counts when it is the same at two looks, so that a file that is being written
+	// isn't read: it takes effect after one to two of these.
+	Poll time.Duration
+	// Hashing bounds concurrent hashes; nil means a bound of its own.
+	Hashing *Hashing
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// PasswdFile is a Source that reads Dovecot's passwd-file and follows its
+// changes. A changed file is taken as a whole or not at all: with one bad line
+// in it the users stay as they were. Logins under way never wait for it.
+type PasswdFile struct {
+	path string
+	opts PasswdFileOptions
+
+	users atomic.Pointer[table]
+
+	watch watch // of the goroutine alone, once that runs
+
+	// The goroutine is run's: NewPasswdFile starts it, Close stops it by stop and
+	// waits for stopped, which run closes.
+	stop    context.CancelFunc
+	stopped chan struct{}
+}
+
+// watch is what the goroutine remembers from look to look.
+type watch struct {
+	judged  os.FileInfo // the file that was loaded or refused last; nil: look again
+	seen    os.FileInfo // as it was at the last look
+	sum     [sha256.Size]byte
+	problem string // the last trouble in reaching the file, to be told once
+}
+
+// NewPasswdFile reads the file and starts to follow it; Close stops that. The
+// error says all that is wrong in the file, each as a LineError.
+func NewPasswdFile(path string, opts PasswdFileOptions) (*PasswdFile, error) {
+	p, err := openPasswdFile(path, opts)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop, p.stopped = stop, make(chan struct{})
+	go p.run(ctx)
+	return p, nil
+}
+
+// openPasswdFile is NewPasswdFile without the goroutine.
+func openPasswdFile(path string, opts PasswdFileOptions) (*PasswdFile, error) {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Poll <= 0 {
+		opts.Poll = DefaultPoll
+	}
+	if opts.Hashing == nil {
+		opts.Hashing = NewHashing(0)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	p := &PasswdFile{path: path, opts: opts}
+	src, info, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	t, err := parsePasswd(path, src, opts.Names)
+	if err != nil {
+		return nil, err
+	}
+	p.users.Store(t)
+	p.watch.sum = sha256.Sum256(src)
+	// A file written this very moment may be written again within the same tick of
+	// the file system's clock: it is read once more when it has settled.
+	if opts.Now().Sub(info.ModTime()) > 2*opts.Poll {
+		p.watch.judged = info
+	}
+	return p, nil
+}
+
+// Name implements Source.
+func (p *PasswdFile) Name() string { return "passwd_file" }
+
+// Users returns how many users the file has.
+func (p *PasswdFile) Users() int { return len(p.users.Load().users) }
+
+// Close stops following the file. It may be called more than once.
+func (p *PasswdFile) Close() error {
+	if p.stop != nil {
+		p.stop()
+		<-p.stopped
+	}
+	return nil
+}
+
+// Authenticate implements Source: Accepted, Rejected (bad_password,
+// account_disabled), Unknown, or Unavailable when ctx ends before the password
+// could be hashed.
+func (p *PasswdFile) Authenticate(ctx context.Context, c Credentials) Verdict {
+	t := p.users.Load()
+	e := t.users[c.User]
+	switch {
+	case e == nil:
+		return Unknown{}
+	case e.password == nil:
+		// As slow as a wrong password: that an account is locked is nobody's business.
+		if err := p.spend(ctx, t, c.Password); err != nil {
+			return Unavailable{err}
+		}
+		return Rejected{ReasonAccountDisabled}
+	}
+	ok, err := p.match(ctx, e.password, c.Password)
+	switch {
+	case err != nil:
+		return Unavailable{err}
+	case !ok:
+		return Rejected{ReasonBadPassword}
+	}
+	return Accepted{Placement: e.placement, Extra: e.extraMap()}
+}
+
+// idle does what a wrong password costs.
+func (p *PasswdFile) idle(ctx context.Context, password telemetry.Secret) error {
+	return p.spend(ctx, p.users.Load(), password)
+}
+
+func (p *PasswdFile) spend(ctx context.Context, t *table, password telemetry.Secret) error {
+	if t.nobody == nil {
+		return nil
+	}
+	_, err := p.match(ctx, t.nobody, password)
+	return err
+}
+
+// match hashes when there is room for it.
+func (p *PasswdFile) match(ctx context.Context, v *verifier, password telemetry.Secret) (bool, error) {
+	raw := password.Reveal()
+	switch {
+	case len(raw) > maxPassword:
+		return false, nil
+	case v.cheap():
+		return v.matches(raw), nil
+	}
+	ok, err := p.opts.Hashing.do(ctx, func() bool { return v.matches(raw) })
+	if err != nil {
+		return false, fmt.Errorf("waiting for a password to be hashed: %w", err)
+	}
+	return ok, nil
+}
+
+// run looks at the file until ctx ends.
+func (p *PasswdFile) run(ctx context.Context) {
+	defer close(p.stopped)
+	ticker := time.NewTicker(p.opts.Poll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			p.look()
+		}
+	}
+}
+
+// look loads the file if it isn't the one that was judged last, and has been the
+// same since the last look.
+func (p *PasswdFile) look() {
+	w := &p.watch
+	info, err := os.Stat(p.path)
+	if err != nil {
+		w.seen = nil
+		p.trouble(err)
+		return
+	}
+	settled := same(w.seen, info)
+	w.seen = info
+	if !settled || same(w.judged, info) {
+		return
+	}
+	src, info, err := readFile(p.path)
+	if err != nil {
+		if !errors.Is(err, errChanging) {
+			p.trouble(err)
+		}
+		return
+	}
+	w.judged, w.problem = info, ""
+	sum := sha256.Sum256(src)
+	if sum == w.sum {
+		return
+	}
+	w.sum = sum
+	t, err := parsePasswd(p.path, src, p.opts.Names)
+	if err != nil {
+		p.report(err)
+		return
+	}
+	before := p.users.Swap(t)
+	p.opts.Log.Info("passwd file reloaded", "path", p.path, "users", len(t.users), "users_before", len(before.users))
+}
+
+// trouble logs, once, that the file can't be read.
+func (p *PasswdFile) trouble(err error) {
+	if text := err.Error(); text != p.watch.problem {
+		p.watch.problem = text
+		p.opts.Log.Error("passwd file can't be read, its users stay as they were", "path", p.path, "error", text)
+	}
+}
+
+// report logs each thing that is wrong in a new file.
+func (p *PasswdFile) report(err error) {
+	errs := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		errs = joined.Unwrap()
+	}
+	for _, err := range errs {
+		p.opts.Log.Error("passwd file not taken, its users stay as they were", "path", p.path, "error", err.Error())
+	}
+}
+
+// errChanging: the file changed while it was read; the next look tries again.
+var errChanging = errors.New("changed while it was read")
+
+// readFile reads a whole file and what it was like.
+func readFile(path string) ([]byte, os.FileInfo, error) {
+	// Before it is opened: opening a FIFO would wait for its writer.
+	before, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !before.Mode().IsRegular() {
+		return nil, nil, &LineError{File: path, What: "not a regular file"}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(io.LimitReader(f, maxFile+1)); err != nil {
+		return nil, nil, err
+	}
+	if b.Len() > maxFile {
+		return nil, nil, &LineError{File: path, What: fmt.Sprintf("larger than %d MiB", maxFile>>20)}
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !same(before, after) || after.Size() != int64(b.Len()) {
+		return nil, nil, fmt.Errorf("%s: %w", path, errChanging)
+	}
+	return b.Bytes(), after, nil
+}
+
+// same tells whether two looks saw the same file in the same state.
+func same(a, b os.FileInfo) bool {
+	return a != nil && b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}

@@ -1,0 +1,218 @@
+package auth
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Bounds of a passwd-file.
+const (
+	maxFile     = 256 << 20 // bytes
+	maxLine     = 16 << 10  // bytes
+	maxReported = 20        // errors told of; the rest is counted
+)
+
+// LineError is one thing wrong in a passwd-file. It never contains a password.
+type LineError struct {
+	File string
+	Line int // from 1; 0 = the file as a whole
+	What string
+}
+
+// Error gives file:line: what.
+func (e *LineError) Error() string {
+	if e.Line == 0 {
+		return e.File + ": " + e.What
+	}
+	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.What)
+}
+
+// entry is one user's line.
+type entry struct {
+	password  *verifier // nil: nobody can log in
+	placement string
+	extra     string // as in the file; split only for those who log in
+	line      int
+}
+
+// table is a whole passwd-file, immutable once parsed.
+type table struct {
+	// users by canonical name.
+	users map[string]*entry
+	// nobody is the password that one who isn't in the file is compared with, and
+	// the result thrown away: one of the class that most users have, hence it takes
+	// as long as theirs. Nil if every account is locked.
+	nobody *verifier
+}
+
+// Extra fields that change who may log in, or as whom. Leaving them unread would
+// let people in whom Dovecot keeps out, so a file with them isn't taken.
+func unsupportedExtra(key string) (why string) {
+	switch key {
+	case "nopassword", "noauthenticate":
+		return "would let anybody in: give the user a password"
+	case "allow_nets", "allow_real_nets":
+		return "isn't enforced by the proxy: remove it here and restrict the user elsewhere"
+	case "user", "username", "destuser", "login_user", "master_user":
+		return "can't change the user's name here: write the name as the client sends it"
+	}
+	return ""
+}
+
+// parsePasswd reads Dovecot's passwd-file:
+// user:{SCHEME}hash:uid:gid:gecos:home:shell:extra, of which user, password and
+// extra mean something here. Names go through names like everybody's. It returns
+// all that is wrong (at most maxReported, joined), or the table, never both.
+func parsePasswd(file string, src []byte, names Names) (*table, error) {
+	t := &table{users: make(map[string]*entry)}
+	var errs []error
+	fail := func(line int, format string, args ...any) {
+		errs = append(errs, &LineError{File: file, Line: line, What: fmt.Sprintf(format, args...)})
+	}
+	line := 0
+	for raw := range bytes.Lines(src) {
+		line++
+		raw = bytes.TrimSuffix(bytes.TrimSuffix(raw, []byte("\n")), []byte("\r"))
+		if len(bytes.TrimSpace(raw)) == 0 || raw[0] == '#' {
+			continue
+		}
+		if len(raw) > maxLine {
+			fail(line, "longer than %d bytes", maxLine)
+			continue
+		}
+		user, e, err := parseLine(string(raw), names)
+		if err != nil {
+			fail(line, "%v", err)
+			continue
+		}
+		e.line = line
+		if other := t.users[user]; other != nil {
+			fail(line, "the same user as in line %d", other.line)
+			continue
+		}
+		t.users[user] = e
+	}
+	if len(errs) == 0 && len(t.users) == 0 {
+		// A file that is being written, or a volume that isn't mounted.
+		fail(0, "no users in it")
+	}
+	if n := len(errs); n > maxReported {
+		errs = append(errs[:maxReported], &LineError{File: file, What: fmt.Sprintf("and %d more lines like these", n-maxReported)})
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	t.nobody = commonest(t.users)
+	return t, nil
+}
+
+// parseLine reads one line that is neither empty nor a comment.
+func parseLine(raw string, names Names) (user string, e *entry, err error) {
+	fields := strings.SplitN(raw, ":", 8)
+	if len(fields) < 2 {
+		return "", nil, errors.New("no password field: write user:{SCHEME}hash")
+	}
+	if user, err = names.Normalize(fields[0]); err != nil {
+		return "", nil, err
+	}
+	e = &entry{}
+	if e.password, err = parsePassword(fields[1]); err != nil && !errors.Is(err, errLocked) {
+		return "", nil, err
+	}
+	if len(fields) < 8 {
+		return user, e, nil
+	}
+	placed := false
+	e.extra = fields[7]
+	for key, value := range extraFields(e.extra) {
+		if why := unsupportedExtra(key); why != "" {
+			return "", nil, fmt.Errorf("extra field %s %s", key, why)
+		}
+		switch key {
+		case "nologin":
+			e.password = nil
+		case "backend":
+			if value == "" || placed {
+				return "", nil, errors.New("extra field backend: write it once, as backend=ID")
+			}
+			e.placement, placed = value, true
+		}
+	}
+	return user, e, nil
+}
+
+// extraFields yields the key=value fields of an entry's last column, which are
+// separated by spaces or tabs; value is empty for a key alone.
+func extraFields(s string) func(yield func(key, value string) bool) {
+	return func(yield func(key, value string) bool) {
+		for field := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ' ' || r == '\t' }) {
+			key, value, _ := strings.Cut(field, "=")
+			if !yield(strings.ToLower(key), value) {
+				return
+			}
+		}
+	}
+}
+
+// extraMap is an entry's extra fields less the placement and whatever is named
+// like a password (Dovecot's proxying keeps some there).
+func (e *entry) extraMap() map[string]string {
+	var m map[string]string
+	for key, value := range extraFields(e.extra) {
+		if key == "backend" || strings.Contains(key, "pass") {
+			continue
+		}
+		if m == nil {
+			m = make(map[string]string)
+		}
+		m[key] = value
+	}
+	return m
+}
+
+// group is the users whose passwords are of one class.
+type group struct {
+	v *verifier // one of theirs
+	n int       // how many
+}
+
+// commonest returns a verifier of the class that most users have, hashes before
+// clear text, and by class name among equals.
+func commonest(users map[string]*entry) *verifier {
+	groups := make(map[string]*group)
+	for _, e := range users {
+		if e.password == nil {
+			continue
+		}
+		g := groups[e.password.class]
+		if g == nil {
+			g = &group{v: e.password}
+			groups[e.password.class] = g
+		}
+		g.n++
+	}
+	var best *group
+	for _, g := range groups {
+		if best == nil || g.dearer(best) {
+			best = g
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return best.v
+}
+
+// dearer orders groups by kind (a hash over clear text), then by number, then by
+// class so that the choice doesn't depend on a map's order.
+func (g *group) dearer(than *group) bool {
+	if g.v.cheap() != than.v.cheap() {
+		return than.v.cheap()
+	}
+	if g.n != than.n {
+		return g.n > than.n
+	}
+	return g.v.class < than.v.class
+}

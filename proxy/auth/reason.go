@@ -1,0 +1,93 @@
+package auth
+
+import "errors"
+
+// Reason says why a login failed, in one word of a closed set: it is a label of
+// metrics and a field of the failure line, which programs read (fail2ban). A
+// reason is never renamed.
+type Reason string
+
+// The reasons there are. docs/authentication.md lists them for operators; a test
+// compares.
+const (
+	// ReasonBadPassword: a source of ours knows the user, the password is wrong.
+	ReasonBadPassword Reason = "bad_password"
+	// ReasonUnknownUser: no source knows the user.
+	ReasonUnknownUser Reason = "unknown_user"
+	// ReasonAccountDisabled: the user's entry has no usable password, or nologin.
+	ReasonAccountDisabled Reason = "account_disabled"
+	// ReasonBackendRefused: the backend refused the credentials.
+	ReasonBackendRefused Reason = "backend_refused"
+	// ReasonBadName: Names.Normalize refused the name.
+	ReasonBadName Reason = "bad_name"
+	// ReasonBadAuthzid: the client asked to act as somebody else (RFC 4616 §2).
+	ReasonBadAuthzid Reason = "bad_authzid"
+	// ReasonBadCredentials: the password is empty or has a NUL in it.
+	ReasonBadCredentials Reason = "bad_credentials"
+	// ReasonMalformed: bad base64, an over-long response, or a PLAIN message that
+	// isn't authzid NUL authcid NUL password.
+	ReasonMalformed Reason = "malformed"
+	// ReasonCancelled: the client ended the exchange with '*'.
+	ReasonCancelled Reason = "cancelled"
+	// ReasonBadMechanism: AUTHENTICATE with a mechanism that isn't offered.
+	ReasonBadMechanism Reason = "bad_mechanism"
+	// ReasonCleartext: a login without TLS where TLS is demanded.
+	ReasonCleartext Reason = "cleartext"
+	// ReasonLimit: a limit of ours (sessions of a user, of an address) refused it.
+	ReasonLimit Reason = "limit"
+	// ReasonUnavailable: nobody could check the credentials, or no backend could
+	// be reached. The client is told NO [UNAVAILABLE], never AUTHENTICATIONFAILED.
+	ReasonUnavailable Reason = "unavailable"
+)
+
+// Reasons returns all reasons, in the order of their documentation.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBackendRefused,
+		ReasonBadName, ReasonBadAuthzid, ReasonBadCredentials, ReasonMalformed,
+		ReasonCancelled, ReasonBadMechanism, ReasonCleartext, ReasonLimit, ReasonUnavailable,
+	}
+}
+
+// Guess tells whether a failure for this reason may have been somebody guessing.
+// Only these count for fail2ban: a client must not be banned because a backend
+// is down, nor because it was set up without TLS.
+func (r Reason) Guess() bool {
+	switch r {
+	case ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBackendRefused,
+		ReasonBadName, ReasonBadAuthzid, ReasonBadCredentials, ReasonMalformed:
+		return true
+	}
+	return false
+}
+
+// known tells whether r is one of Reasons.
+func (r Reason) known() bool {
+	for _, k := range Reasons() {
+		if k == r {
+			return true
+		}
+	}
+	return false
+}
+
+// ReasonOf returns the reason that goes with an error of this package;
+// ReasonUnavailable for every other error, since what isn't known to be the
+// client's fault is ours.
+func ReasonOf(err error) Reason {
+	switch {
+	case errors.Is(err, ErrName):
+		return ReasonBadName
+	case errors.Is(err, ErrAuthzid):
+		return ReasonBadAuthzid
+	case errors.Is(err, ErrPassword):
+		return ReasonBadCredentials
+	case errors.Is(err, ErrCancelled):
+		return ReasonCancelled
+	case errors.Is(err, ErrMechanism):
+		return ReasonBadMechanism
+	case errors.Is(err, ErrSyntax), errors.Is(err, ErrMessage):
+		return ReasonMalformed
+	}
+	return ReasonUnavailable
+}

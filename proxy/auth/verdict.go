@@ -1,0 +1,97 @@
+package auth
+
+import (
+	"context"
+	"errors"
+
+	"imapproxy/telemetry"
+)
+
+// Verdict is a source's answer. It is one of Accepted, Rejected, Unknown,
+// AskBackend and Unavailable, by value; nobody else can implement it.
+type Verdict interface{ verdict() }
+
+// Accepted: the password is right.
+type Accepted struct {
+	// Placement is the id of the backend that the user belongs to, empty if the
+	// source doesn't say.
+	Placement string
+	// Extra holds the other fields of the user's entry. No secrets are in it.
+	Extra map[string]string
+}
+
+// Rejected: the user isn't let in.
+type Rejected struct{ Reason Reason }
+
+// Unknown: this source doesn't know the user; the next one is asked.
+type Unknown struct{}
+
+// AskBackend: the backend decides, with the client's own credentials. It ends
+// the search: whoever answers it takes every user for his own.
+type AskBackend struct{}
+
+// Unavailable: the source can't tell at the moment. No other source is asked,
+// since this one may know the user; the client is told NO [UNAVAILABLE].
+type Unavailable struct{ Err error }
+
+func (Accepted) verdict()    {}
+func (Rejected) verdict()    {}
+func (Unknown) verdict()     {}
+func (AskBackend) verdict()  {}
+func (Unavailable) verdict() {}
+
+// Source checks credentials. All methods are safe for concurrent use.
+type Source interface {
+	// Name is a short word for metrics and logs, of a closed set.
+	Name() string
+	// Authenticate checks credentials made by NewCredentials. It returns when ctx
+	// ends, with Unavailable.
+	Authenticate(ctx context.Context, c Credentials) Verdict
+	// Close frees what the source holds and waits for its goroutines. Calls of
+	// Authenticate that are under way end as they would.
+	Close() error
+}
+
+// idler is a source that can spend as long on nobody as it spends on a user of
+// its own with a wrong password.
+type idler interface {
+	idle(ctx context.Context, password telemetry.Secret) error
+}
+
+var (
+	errNoSource  = errors.New("no source of credentials")
+	errNoVerdict = errors.New("the source gave no verdict")
+)
+
+// First asks the sources in turn. The first that knows the user decides: a wrong
+// password isn't tried on the next. It returns the verdict, never Unknown, and
+// the name of the source that gave it.
+//
+// When none knows the user, the verdict is Rejected{ReasonUnknownUser} by the
+// last, after as much work as a wrong password costs, so that the time taken
+// doesn't tell who has an account. (The work is done here and not by each source,
+// so that users of a later source aren't hashed for twice.)
+func First(ctx context.Context, sources []Source, c Credentials) (v Verdict, source string) {
+	for _, s := range sources {
+		switch v := s.Authenticate(ctx, c).(type) {
+		case Unknown:
+			source = s.Name()
+		case nil:
+			return Unavailable{errNoVerdict}, s.Name()
+		default:
+			return v, s.Name()
+		}
+	}
+	if len(sources) == 0 {
+		return Unavailable{errNoSource}, "none"
+	}
+	for _, s := range sources {
+		if s, ok := s.(idler); ok {
+			if err := s.idle(ctx, c.Password); err != nil {
+				return Unavailable{err}, source
+			}
+			break
+		}
+	}
+	return Rejected{ReasonUnknownUser}, source
+}
