@@ -1,0 +1,420 @@
+# The settings of imapproxy: what each one means, what follows from it, and what
+# holds when it isn't written. This file loads as it is:
+#
+#     imapproxy check --config config.hcl     is it right, and does what it names answer?
+#     imapproxy serve --config config.hcl
+#
+# A line with # and a blank is explanation. A line with # and no blank after it is
+# a setting, commented out because it needs a file or a Consul, or because it is
+# another way than the one that stands there: take the # away to use it.
+#
+# HCL wants each setting on a line of its own. Text stands in quotes, numbers and
+# true and false don't. Durations are numbers with units ("500ms", "30s", "31m",
+# "1h30m"), shares have their sign ("50%"), networks are "10.0.0.0/8" or, for a
+# single host, "10.0.0.1". Names of files are relative to this file's folder.
+# env("NAME") is a variable of the environment (it must be set), file("PATH") the
+# text of a file without the line break at its end; both work wherever text does.
+#
+# After a change: kill -HUP. A file with a mistake in it changes nothing and says
+# why. What needs a restart says so below; everything else holds at once, for
+# sessions that are there already as far as that makes sense. See
+# docs/configuration.md for signals, reload and exit codes.
+
+
+# The name that clients know the proxy by. It stands in the greeting and tells a
+# backend who is calling.
+# Default: "", the machine's own name.
+hostname = "imap.example.org"
+
+
+# One block for each address that clients connect to, each with a name of its own,
+# which logs, metrics and the admin API use. At least one is needed.
+
+# For trying out: no TLS, and for clients on this machine only.
+listener "local" {
+  # Host and port to listen on; without a host all addresses of the machine.
+  # Required. A change needs a restart.
+  address = "127.0.0.1:1143"
+
+  # "implicit": TLS from the first byte (port 993). "starttls": the client asks for
+  # it (port 143); until it does, the proxy says LOGINDISABLED. "none": no TLS.
+  # Default: "implicit". A change needs a restart.
+  tls = "none"
+
+  # Networks from which passwords may come without TLS, even though anybody on the
+  # way can read them. Everybody else sees LOGINDISABLED until TLS is on.
+  # Default: [], nobody.
+  cleartext_from = ["127.0.0.0/8", "::1/128"]
+}
+
+#listener "imaps" {
+  #address = ":993"
+  #tls     = "implicit"
+
+  # A certificate with its chain, and its key, both PEM. Several blocks: the one that
+  # matches the name that the client asked for (SNI) is used, else the first. The
+  # files are read again when they change, without dropping a session.
+  # Required with tls = "implicit" and "starttls".
+  #certificate {
+    # Required.
+    #cert_file = "/etc/imapproxy/fullchain.pem"
+    # Required. Nobody but the proxy should be able to read it.
+    #key_file = "/etc/imapproxy/privkey.pem"
+  #}
+
+  # The oldest TLS version that is spoken: "1.2" or "1.3". Mail programs of before
+  # 2020 often don't know 1.3.
+  # Default: "1.2".
+  #min_version = "1.2"
+
+  # For a load balancer in front that says whom it speaks for (PROXY protocol, v1 and
+  # v2). Connections from the trusted networks must start with that header, and all
+  # that follows (limits, logs, cleartext_from, what the backend is told) goes by
+  # the address in it. From anywhere else the header is a protocol error: otherwise
+  # everybody could say he is someone else.
+  # Without the block: no PROXY protocol. A change needs a restart.
+  #proxy_protocol {
+    # Required.
+    #trusted = ["10.0.0.0/8"]
+  #}
+#}
+
+#listener "imap" {
+  #address = ":143"
+  #tls     = "starttls"
+  #certificate {
+    #cert_file = "/etc/imapproxy/fullchain.pem"
+    #key_file  = "/etc/imapproxy/privkey.pem"
+  #}
+#}
+
+
+# How the name that a client gives becomes the user's one name, by which everything
+# goes: passwords, backend, limits, logs.
+users {
+  # Appended, with an @, to names that have none.
+  # Default: "", names stay as they are.
+  default_domain = ""
+
+  # Alice, ALICE and alice are the same user. Where they aren't, say false: the
+  # proxy would otherwise give the backend a name that it doesn't know.
+  # Default: true.
+  lowercase = true
+}
+
+
+# Who checks passwords. Several blocks: the first that knows the user decides; a
+# password that it refuses isn't tried on the next. Without any: auth "backend" {}.
+
+# A file in Dovecot's passwd-file form, user:{SCHEME}hash[::::::extra fields], read
+# again when it changes. Hashes: {BLF-CRYPT}, {ARGON2ID}, {SHA512-CRYPT} and what
+# else crypt(3) knows, {PLAIN} for tests. The extra field backend=ID is the user's
+# placement (see routing). Use it with backend_login mode "master"; with mode "user"
+# each password must be the same here and on the backend, and you are warned.
+#auth "passwd_file" {
+  # Required.
+  #path = "users.passwd"
+#}
+
+# The user's backend checks the password: the proxy logs in with what the client
+# gave and passes the verdict on. A backend that can't be reached is NO [UNAVAILABLE],
+# never a wrong password. It knows every user, so it stands last.
+auth "backend" {}
+
+
+# With which credentials the proxy logs in to a backend.
+backend_login {
+  # "user": with the client's own name and password, which stay in memory for as long
+  # as its session does. "master": as a master user who may act for others (SASL PLAIN,
+  # authorization identity = the user); for users whom another source than auth
+  # "backend" has accepted. Before its first use, and in `imapproxy check`, it is
+  # verified that such a login really yields that user: some servers (Courier) ignore
+  # the authorization identity, and everybody would see the master's mailbox.
+  # Default: "user".
+  mode = "user"
+
+  # The master's name. Required with mode "master", refused otherwise.
+  # Default: "".
+  #username = "proxy"
+
+  # A file that holds the master's password, nothing else; read again at each reload.
+  # Required with mode "master", refused otherwise.
+  # Default: "".
+  #password_file = "master.password"
+}
+
+
+# How to speak to backends. A Consul service's meta data (tls, server_name) or a
+# static backend's own settings come before these.
+backend_defaults {
+  # "none", "starttls" or "implicit". With TLS the certificate is always verified: a
+  # backend whose certificate doesn't fit is a backend that is down.
+  # Default: "none".
+  tls = "none"
+
+  # A PEM file with the authorities that may have signed the backends' certificates.
+  # Default: "", those that the system trusts.
+  #ca_file = "/etc/imapproxy/backends-ca.pem"
+
+  # The name that the backends' certificates must have.
+  # Default: "", the host in the backend's address.
+  server_name = ""
+
+  # How long a connection may take to come about. A client is waiting meanwhile.
+  # Default: "3s".
+  connect_timeout = "3s"
+
+  # How long everything from there to the answer to the login may take, TLS included.
+  # Generous, since servers delay the answer to a wrong password on purpose.
+  # Default: "20s".
+  login_timeout = "20s"
+}
+
+
+# Where backends come from: exactly one block. There is one pool of backends.
+
+# A fixed list, each named by its label. The proxy probes them itself, since nobody
+# else says which of them are up. Changes hold at once: who stands in the list no
+# longer gets no new users.
+discovery "static" {
+  backend "b1" {
+    # Host and port. Required.
+    address = "127.0.0.1:11143"
+
+    # Its share of the users, compared with the others' weights, 1 to 65535.
+    # Default: 100.
+    weight = 100
+
+    # As in backend_defaults, for this backend alone.
+    # Default: "", what backend_defaults says.
+    tls = "none"
+
+    # As in backend_defaults, for this backend alone.
+    # Default: "", what backend_defaults says.
+    #server_name = "b1.example.org"
+
+    # Shown by the admin API; nothing follows from them yet.
+    # Default: [].
+    #tags = ["ssd"]
+  }
+
+  # A probe connects, reads the greeting and logs out.
+  probe {
+    # Time between two probes of a backend.
+    # Default: "5s".
+    interval = "5s"
+
+    # A probe that takes longer has failed.
+    # Default: "3s".
+    timeout = "3s"
+
+    # So many successes in a row and a backend is up.
+    # Default: 2.
+    rise = 2
+
+    # So many failures in a row and it is down.
+    # Default: 3.
+    fall = 3
+  }
+}
+
+# The instances of a service in Consul, followed by a blocking query: who joins,
+# leaves, fails its checks (down) or is in maintenance (draining: pinned users stay,
+# nobody new comes) is known within milliseconds. While Consul can't be reached, or
+# answers with an empty list all of a sudden, the last good set of backends stays.
+# An instance's weight, tags, and the meta data tls and server_name are taken from
+# Consul. All of it needs a restart to change.
+#discovery "consul" {
+  # Host and port, or a URL, of the local agent.
+  # Default: "", the variable CONSUL_HTTP_ADDR, else 127.0.0.1:8500.
+  #address = "127.0.0.1:8500"
+
+  # The service whose instances are the backends. Required.
+  #service = "imap"
+
+  # Only instances with all of these tags.
+  # Default: [].
+  #tags = ["production"]
+
+  # Default: "", the agent's own.
+  #datacenter = "dc1"
+
+  # Consul Enterprise only.
+  # Default: "", the variable CONSUL_NAMESPACE, else "default".
+  #namespace = "mail"
+
+  # Consul Enterprise only.
+  # Default: "", the variable CONSUL_PARTITION, else the agent's own.
+  #partition = "mail"
+
+  # A file with an ACL token. It needs service:read and node:read; key_prefix:read on
+  # imapproxy/placement/ for placements; service:write on its own name to register.
+  # Default: "", the variables CONSUL_HTTP_TOKEN_FILE and CONSUL_HTTP_TOKEN.
+  #token_file = "consul.token"
+
+  # TLS towards the agent: authorities to trust, and our own certificate and key.
+  # Default: "", the variable CONSUL_CACERT, else the system's authorities.
+  #ca_file = "consul-ca.pem"
+  # Default: "", the variable CONSUL_CLIENT_CERT.
+  #cert_file = "consul-client.pem"
+  # Default: "", the variable CONSUL_CLIENT_KEY.
+  #key_file = "consul-client.key"
+#}
+
+
+# Which backend a user belongs to: his placement, else his pin, else a choice by
+# weight that each proxy makes alike (rendezvous hashing). All sessions of a user
+# share one backend, always.
+routing {
+  # "shared": each backend serves every mailbox, so any will do, and when one is down
+  # its users go to the next. "separate": each user's mail is on one backend, named
+  # by his placement (auth "passwd_file": the field backend=ID; or Consul's KV store:
+  # imapproxy/placement/USER), and he never goes anywhere else: on a wrong backend
+  # he'd see an empty mailbox, and his mail program would delete its copies. Without
+  # a placement, or while his backend is down: NO [UNAVAILABLE].
+  # Required, since a wrong guess loses mail.
+  storage = "shared"
+
+  # A user stays pinned to his backend for so long after his last session, so that a
+  # phone that comes back finds warm caches, even though the fleet has changed.
+  # Default: "15m".
+  pin_grace = "15m"
+
+  # With shared storage: a pin to a backend that is down holds for so long. Shorter
+  # makes restarts of a backend move its users; longer keeps them waiting.
+  # Default: "30s".
+  failover_after = "30s"
+
+  # When more than this share of the backends goes down at once, it is more likely
+  # that the checks are wrong than the backends: the last good set stays in use.
+  # Default: "50%". "100%" turns it off.
+  panic_threshold = "50%"
+}
+
+
+# The proxy itself as a service in Consul, with the access that discovery "consul"
+# has, or the CONSUL_HTTP_* variables. A refusal is a warning, never the end. Two
+# proxies under one name are warned of: they don't share their pins yet.
+# Without the block: off. A change needs a restart.
+#register {
+  # Default: "imapproxy".
+  #service = "imapproxy"
+
+  # Host and port that others reach this proxy at.
+  # Default: "", the first listener's.
+  #address = "192.0.2.10:993"
+
+  # Default: [].
+  #tags = ["edge"]
+#}
+
+
+# What clients may take. Who is refused gets a BYE that says why, and is counted.
+limits {
+  # Sessions in all; each takes two file descriptors and about 30 kB.
+  # Default: 0, as many as the process may have files open.
+  connections = 0
+
+  # Sessions from one client address (IPv6: from one /64).
+  # Default: 0, no limit.
+  per_ip = 0
+
+  # Sessions of one user.
+  # Default: 0, no limit.
+  per_user = 0
+
+  # From the connection to the end of the login, TLS included; after it, BYE.
+  # Default: "60s".
+  prelogin_timeout = "60s"
+
+  # A session that says nothing for so long is ended. RFC 9051 §5.4 forbids less than
+  # 30 minutes; clients in IDLE renew it at 29.
+  # Default: "31m".
+  idle_timeout = "31m"
+
+  # How long the answer to a wrong password waits, which is what makes guessing slow.
+  # Default: "2s".
+  auth_failure_delay = "2s"
+}
+
+
+# Taking backend connections away from clients that idle.
+park {
+  # true is an error until parking exists.
+  # Default: false.
+  enabled = false
+}
+
+
+# What is told about all this. Metrics and logs never hold a password. With nothing
+# configured, traces cost nothing; an endpoint that is down or stuck never slows
+# a session, what can't be sent is dropped and counted.
+telemetry {
+  # Logs go to standard error.
+  log {
+    # "text" for people, "json" for programs.
+    # Default: "text". A change needs a restart.
+    format = "text"
+
+    # The least that is said: "debug", "info", "warn" or "error". Failed logins, which
+    # fail2ban reads, are warnings.
+    # Default: "info".
+    level = "info"
+  }
+
+  traces {
+    # URL of an OTLP/HTTP endpoint, http://127.0.0.1:4318 for example.
+    # Default: "", off. A change needs a restart, as with all of traces.
+    endpoint = ""
+
+    # HTTP headers that go with it, for example { "authorization" = file("otlp.token") }.
+    # Default: {}.
+    headers = {}
+
+    # The share of logins and commands that leave a trace. What failed or was slow
+    # always does.
+    # Default: "1%".
+    sample = "1%"
+
+    # A command or login that takes longer is slow. "0s": nothing is.
+    # Default: "1s".
+    slow = "1s"
+  }
+
+  metrics {
+    # Serve /metrics on the admin address, in Prometheus' form; docs/metrics.md lists
+    # what stands there.
+    # Default: true. A change needs a restart, as with all of metrics.
+    prometheus = true
+
+    # URL of an OTLP/HTTP endpoint to push the same to.
+    # Default: "", off.
+    endpoint = ""
+
+    # Time between two pushes.
+    # Default: "60s".
+    interval = "60s"
+  }
+}
+
+
+# The HTTP API that `imapproxy status`, `backends` and `sessions` call, with /healthz,
+# /readyz and /metrics (docs/admin.md). It shows who is logged in from where.
+admin {
+  # Host and port; "" turns it off. A change needs a restart.
+  # Default: "127.0.0.1:8143".
+  address = "127.0.0.1:8143"
+
+  # A file with the token that callers must send (Authorization: Bearer …). Required
+  # where other machines can reach the address. A change needs a restart.
+  # Default: "", no token.
+  #token_file = "admin.token"
+}
+
+
+# What SIGTERM does: no new clients, and BYE to those who are there, spread over the
+# drain time, so that they don't all come back in the same second.
+shutdown {
+  # Default: "30s".
+  drain = "30s"
+}

@@ -1,0 +1,226 @@
+// Package config turns an HCL file into typed, validated settings. It is the
+// only room that knows HCL: a file is read whole, everything that is wrong with
+// it is reported at once (file, line, what is wrong, what to write instead), and
+// what comes out needs no further checking.
+//
+// It imports none of our rooms; cmd/imapproxy alone imports it and maps a Config
+// to each room's Options. The manual of the settings is config.hcl at the
+// repository's root: tests hold it and the struct tags of this file together.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// The struct tags are the schema, read by decode.go, diff.go and the tests:
+//
+//	hcl:"name"           an attribute
+//	hcl:"name,block"     a block: a struct (at most one, defaults apply without it), a
+//	                     pointer (nil without it) or a slice (any number, in order)
+//	hcl:"name,label"     the block's label
+//	hcl:"name,variants"  a block whose label chooses one of the struct's variant fields
+//	hcl:"name,variant"   the pointer that holds the variant of this label
+//	default:"…"          what stands when nothing is written, as one would write it
+//	required:"…"         must be written; the text says what to write
+//	enum:"a|b"           the only values
+//	min:"…" max:"…"      bounds of a number or duration, inclusive
+//	path:"…"             a file that must be there and be readable; relative names are
+//	                     relative to the folder of the configuration file
+//	reload:"restart"     a change of it, or of anything in it, needs a restart
+
+// Config is a whole configuration. Every field is set: what the file doesn't say
+// has its default.
+type Config struct {
+	// Hostname is the name that clients know the proxy by, never empty.
+	Hostname        string          `hcl:"hostname" default:""`
+	Listeners       []Listener      `hcl:"listener,block"`
+	Users           Users           `hcl:"users,block"`
+	Auth            []Auth          `hcl:"auth,variants"`
+	BackendLogin    BackendLogin    `hcl:"backend_login,block"`
+	BackendDefaults BackendDefaults `hcl:"backend_defaults,block"`
+	Discovery       Discovery       `hcl:"discovery,variants" required:"discovery \"consul\" { service = \"imap\" } or discovery \"static\" with a backend block"`
+	Routing         Routing         `hcl:"routing,block"`
+	Register        *Register       `hcl:"register,block" reload:"restart"`
+	Limits          Limits          `hcl:"limits,block"`
+	Park            Park            `hcl:"park,block"`
+	Telemetry       Telemetry       `hcl:"telemetry,block"`
+	Admin           Admin           `hcl:"admin,block"`
+	Shutdown        Shutdown        `hcl:"shutdown,block"`
+}
+
+// Listener is one address that clients connect to.
+type Listener struct {
+	Name          string         `hcl:"name,label"`
+	Address       string         `hcl:"address" required:"address = \":993\"" reload:"restart"`
+	TLS           string         `hcl:"tls" default:"implicit" enum:"implicit|starttls|none" reload:"restart"`
+	Certificates  []Certificate  `hcl:"certificate,block"`
+	MinVersion    string         `hcl:"min_version" default:"1.2" enum:"1.2|1.3"`
+	CleartextFrom []netip.Prefix `hcl:"cleartext_from" default:"[]"`
+	ProxyProtocol *ProxyProtocol `hcl:"proxy_protocol,block" reload:"restart"`
+}
+
+// Certificate is a certificate chain and its key, both PEM files.
+type Certificate struct {
+	CertFile string `hcl:"cert_file" path:"cert" required:"cert_file = \"/path/to/fullchain.pem\""`
+	KeyFile  string `hcl:"key_file" path:"secret" required:"key_file = \"/path/to/privkey.pem\""`
+}
+
+// ProxyProtocol says who may tell us the client's address (PROXY v1 and v2).
+type ProxyProtocol struct {
+	Trusted []netip.Prefix `hcl:"trusted" required:"trusted = [\"10.0.0.0/8\"]"`
+}
+
+// Users says how a name that a client gives becomes the canonical one.
+type Users struct {
+	DefaultDomain string `hcl:"default_domain" default:""`
+	Lowercase     bool   `hcl:"lowercase" default:"true"`
+}
+
+// Auth is one credential source; exactly one field is set.
+type Auth struct {
+	Backend    *AuthBackend    `hcl:"backend,variant"`
+	PasswdFile *AuthPasswdFile `hcl:"passwd_file,variant"`
+}
+
+// AuthBackend leaves the decision to the user's backend.
+type AuthBackend struct{}
+
+// AuthPasswdFile is a passwd-file in Dovecot's form.
+type AuthPasswdFile struct {
+	Path string `hcl:"path" path:"file" required:"path = \"users.passwd\""`
+}
+
+// BackendLogin says with which credentials the proxy logs in to a backend.
+type BackendLogin struct {
+	Mode         string `hcl:"mode" default:"user" enum:"user|master"`
+	Username     string `hcl:"username" default:""`
+	PasswordFile string `hcl:"password_file" path:"secret" default:""`
+}
+
+// BackendDefaults holds for each backend that discovery says nothing else about.
+type BackendDefaults struct {
+	TLS            string        `hcl:"tls" default:"none" enum:"none|starttls|implicit"`
+	CAFile         string        `hcl:"ca_file" path:"cert" default:""`
+	ServerName     string        `hcl:"server_name" default:""`
+	ConnectTimeout time.Duration `hcl:"connect_timeout" default:"3s" min:"10ms" max:"5m"`
+	LoginTimeout   time.Duration `hcl:"login_timeout" default:"20s" min:"10ms" max:"10m"`
+}
+
+// Discovery is where backends come from; exactly one field is set.
+type Discovery struct {
+	Consul *Consul `hcl:"consul,variant"`
+	Static *Static `hcl:"static,variant"`
+}
+
+// Consul finds backends as instances of a Consul service. What is empty is taken
+// from the CONSUL_HTTP_* environment, else Consul's own default holds.
+type Consul struct {
+	Address    string   `hcl:"address" default:""`
+	Service    string   `hcl:"service" required:"service = \"imap\""`
+	Tags       []string `hcl:"tags" default:"[]"`
+	Datacenter string   `hcl:"datacenter" default:""`
+	Namespace  string   `hcl:"namespace" default:""`
+	Partition  string   `hcl:"partition" default:""`
+	TokenFile  string   `hcl:"token_file" path:"secret" default:""`
+	CAFile     string   `hcl:"ca_file" path:"cert" default:""`
+	CertFile   string   `hcl:"cert_file" path:"cert" default:""`
+	KeyFile    string   `hcl:"key_file" path:"secret" default:""`
+}
+
+// Static is a fixed list of backends, probed by the proxy itself.
+type Static struct {
+	Backends []StaticBackend `hcl:"backend,block"`
+	Probe    Probe           `hcl:"probe,block"`
+}
+
+// StaticBackend is one backend of discovery "static".
+type StaticBackend struct {
+	ID         string   `hcl:"id,label"`
+	Address    string   `hcl:"address" required:"address = \"10.0.0.11:143\""`
+	Weight     int      `hcl:"weight" default:"100" min:"1" max:"65535"`
+	TLS        string   `hcl:"tls" default:"" enum:"|none|starttls|implicit"`
+	ServerName string   `hcl:"server_name" default:""`
+	Tags       []string `hcl:"tags" default:"[]"`
+}
+
+// Probe says how the proxy finds out whether a static backend is up.
+type Probe struct {
+	Interval time.Duration `hcl:"interval" default:"5s" min:"10ms" max:"1h"`
+	Timeout  time.Duration `hcl:"timeout" default:"3s" min:"10ms" max:"5m"`
+	Rise     int           `hcl:"rise" default:"2" min:"1" max:"100"`
+	Fall     int           `hcl:"fall" default:"3" min:"1" max:"100"`
+}
+
+// Routing says which backend a user belongs to.
+type Routing struct {
+	Storage        string        `hcl:"storage" enum:"shared|separate" required:"storage = \"shared\" if every backend serves every mailbox, storage = \"separate\" if each user's mail is on one of them"`
+	PinGrace       time.Duration `hcl:"pin_grace" default:"15m" min:"0s" max:"168h"`
+	FailoverAfter  time.Duration `hcl:"failover_after" default:"30s" min:"0s" max:"24h"`
+	PanicThreshold Percent       `hcl:"panic_threshold" default:"50%"`
+}
+
+// Register makes the proxy itself a service in Consul.
+type Register struct {
+	Service string   `hcl:"service" default:"imapproxy"`
+	Address string   `hcl:"address" default:""`
+	Tags    []string `hcl:"tags" default:"[]"`
+}
+
+// Limits bound what clients may take. A count of 0 is no limit.
+type Limits struct {
+	Connections      int           `hcl:"connections" default:"0" min:"0"`
+	PerIP            int           `hcl:"per_ip" default:"0" min:"0"`
+	PerUser          int           `hcl:"per_user" default:"0" min:"0"`
+	PreloginTimeout  time.Duration `hcl:"prelogin_timeout" default:"60s" min:"100ms" max:"1h"`
+	IdleTimeout      time.Duration `hcl:"idle_timeout" default:"31m" min:"1s" max:"168h"`
+	AuthFailureDelay time.Duration `hcl:"auth_failure_delay" default:"2s" min:"0s" max:"30s"`
+}
+
+// Park will take backend connections away from clients that idle.
+type Park struct {
+	Enabled bool `hcl:"enabled" default:"false"`
+}
+
+// Telemetry says where logs, traces and metrics go.
+type Telemetry struct {
+	Log     Log     `hcl:"log,block"`
+	Traces  Traces  `hcl:"traces,block"`
+	Metrics Metrics `hcl:"metrics,block"`
+}
+
+// Log is written to standard error.
+type Log struct {
+	Format string `hcl:"format" default:"text" enum:"text|json" reload:"restart"`
+	Level  string `hcl:"level" default:"info" enum:"debug|info|warn|error"`
+}
+
+// Traces go to an OTLP/HTTP endpoint; an empty one turns them off.
+type Traces struct {
+	Endpoint string            `hcl:"endpoint" default:"" reload:"restart"`
+	Headers  map[string]string `hcl:"headers" default:"{}" reload:"restart"`
+	Sample   Percent           `hcl:"sample" default:"1%" reload:"restart"`
+	Slow     time.Duration     `hcl:"slow" default:"1s" min:"0s" max:"1h" reload:"restart"`
+}
+
+// Metrics are served on the admin address and pushed to an OTLP/HTTP endpoint,
+// where one is named.
+type Metrics struct {
+	Prometheus bool          `hcl:"prometheus" default:"true" reload:"restart"`
+	Endpoint   string        `hcl:"endpoint" default:"" reload:"restart"`
+	Interval   time.Duration `hcl:"interval" default:"60s" min:"100ms" max:"1h" reload:"restart"`
+}
+
+// Admin is the HTTP API; an empty address turns it off.
+type Admin struct {
+	Address   string `hcl:"address" default:"127.0.0.1:8143" reload:"restart"`
+	TokenFile string `hcl:"token_file" path:"secret" default:"" reload:"restart"`
+}
+
+// Shutdown is what SIGTERM does.
+type Shutdown struct {
+	Drain time.Duration `hcl:"drain" default:"30s" min:"0s" max:"1h"`
+}
+
+// Percent is a share from 0 to 1, written as "50%".
+type Percent float64

@@ -1,0 +1,344 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/agext/levenshtein"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// decoder fills a Config from a parsed file by the struct tags of config.go. It
+// goes on after an error, so that one run tells all of them.
+type decoder struct {
+	file string // as the errors name it
+	dir  string // what relative file names are relative to
+	ctx  *hcl.EvalContext
+
+	errs     Errors
+	warnings []Warning
+	// ranges says where each path (listener.imaps.tls) was written; a path that
+	// isn't here has its default.
+	ranges map[string]hcl.Range
+	// failed are the paths whose value is already reported, so that validation
+	// doesn't report them again as empty.
+	failed map[string]bool
+}
+
+// A field's part in the schema, from its hcl tag.
+const (
+	kindAttr     = ""
+	kindBlock    = "block"
+	kindLabel    = "label"
+	kindVariants = "variants"
+	kindVariant  = "variant"
+)
+
+// schemaField is one tagged field of a settings struct.
+type schemaField struct {
+	reflect.StructField
+	name, kind string
+}
+
+// schema lists the tagged fields of a struct type, in its order.
+func schema(t reflect.Type) []schemaField {
+	var fields []schemaField
+	for i := range t.NumField() {
+		tag, ok := t.Field(i).Tag.Lookup("hcl")
+		if !ok {
+			continue
+		}
+		name, kind, _ := strings.Cut(tag, ",")
+		fields = append(fields, schemaField{t.Field(i), name, kind})
+	}
+	return fields
+}
+
+func find(fields []schemaField, name string, attr bool) (schemaField, bool) {
+	for _, f := range fields {
+		if f.name == name && f.kind != kindLabel && (f.kind == kindAttr) == attr {
+			return f, true
+		}
+	}
+	return schemaField{}, false
+}
+
+// setDefaults gives a settings struct the defaults of its tags. The tags are
+// constants of this package: one that can't be read is a broken invariant.
+func setDefaults(v reflect.Value) {
+	for _, f := range schema(v.Type()) {
+		field := v.FieldByIndex(f.Index)
+		switch {
+		case f.kind == kindBlock && field.Kind() == reflect.Struct:
+			setDefaults(field)
+		case f.kind == kindAttr:
+			if text, ok := f.Tag.Lookup("default"); ok {
+				if err := setText(field, text); err != nil {
+					panic(fmt.Sprintf("the default of %s can't be read: %v", f.name, err))
+				}
+			}
+		}
+	}
+}
+
+// body decodes a block's (or the file's) content into a struct.
+func (d *decoder) body(path string, body *hclsyntax.Body, v reflect.Value) {
+	setDefaults(v)
+	fields := schema(v.Type())
+	for _, attr := range body.Attributes {
+		f, ok := find(fields, attr.Name, true)
+		if !ok {
+			d.unknown(attr.NameRange, path, fields, attr.Name, true)
+			continue
+		}
+		d.ranges[join(path, f.name)] = attr.SrcRange
+		d.attribute(join(path, f.name), f, attr, v.FieldByIndex(f.Index))
+	}
+	for _, block := range body.Blocks {
+		f, ok := find(fields, block.Type, false)
+		if !ok {
+			d.unknown(block.TypeRange, path, fields, block.Type, false)
+			continue
+		}
+		if f.kind == kindVariants {
+			d.variants(path, f, block, v.FieldByIndex(f.Index))
+		} else {
+			d.block(path, f, block, v.FieldByIndex(f.Index))
+		}
+	}
+	at := body.MissingItemRange()
+	if r, ok := d.ranges[path]; ok {
+		at = r // the block's head says more than the brace at its end
+	}
+	d.missing(at, path, fields)
+}
+
+// missing reports what must be written and isn't, also in a block that isn't there.
+func (d *decoder) missing(at hcl.Range, path string, fields []schemaField) {
+	for _, f := range fields {
+		here := join(path, f.name)
+		if d.written(here) {
+			continue
+		}
+		if required, ok := f.Tag.Lookup("required"); ok {
+			d.failed[here] = true
+			d.fail(at, here+" is missing", "write %s", required)
+		} else if f.kind == kindBlock && f.Type.Kind() == reflect.Struct {
+			d.missing(at, here, schema(f.Type))
+		}
+	}
+}
+
+// block decodes a block into a struct, a pointer to one or a slice of them.
+func (d *decoder) block(parent string, f schemaField, block *hclsyntax.Block, field reflect.Value) {
+	t := field.Type()
+	many := t.Kind() == reflect.Slice
+	if many || t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	value := reflect.New(t).Elem()
+	path := join(parent, f.name)
+	label, labelled := labelOf(t)
+	if labelled {
+		name, ok := d.label(block, f.name, "a name in quotes")
+		if !ok {
+			return
+		}
+		path = join(path, name)
+	} else if len(block.Labels) > 0 {
+		d.fail(block.LabelRanges[0], fmt.Sprintf("%s takes no name", f.name), "write %s { … }", f.name)
+	}
+	if before, again := d.ranges[path]; again && (labelled || !many) {
+		what := fmt.Sprintf("a second %s, after the one in line %d", path, before.Start.Line)
+		if labelled {
+			d.fail(block.DefRange(), what, "give it a name of its own")
+		} else {
+			d.fail(block.DefRange(), what, "keep one of them")
+		}
+		return
+	} else if again { // certificate blocks have no name: number them
+		for i := 2; again; i++ {
+			path = fmt.Sprintf("%s#%d", join(parent, f.name), i)
+			_, again = d.ranges[path]
+		}
+	}
+	d.ranges[path] = block.DefRange()
+	d.body(path, block.Body, value)
+	if labelled {
+		value.FieldByIndex(label.Index).SetString(block.Labels[0])
+	}
+	switch {
+	case many:
+		field.Set(reflect.Append(field, value))
+	case field.Kind() == reflect.Pointer:
+		field.Set(value.Addr())
+	default:
+		field.Set(value)
+	}
+}
+
+// variants decodes a block whose label says which of several shapes it has.
+func (d *decoder) variants(parent string, f schemaField, block *hclsyntax.Block, field reflect.Value) {
+	t := field.Type()
+	many := t.Kind() == reflect.Slice
+	if many {
+		t = t.Elem()
+	}
+	d.ranges[join(parent, f.name)] = block.DefRange()
+	kinds := schema(t)
+	name, ok := d.label(block, f.name, "one of "+quotedNames(kinds))
+	if !ok {
+		return
+	}
+	kind, ok := find(kinds, name, false)
+	if !ok {
+		instead := "write one of " + quotedNames(kinds)
+		if near := nearest(name, kinds, func(schemaField) bool { return true }); near != "" {
+			instead = fmt.Sprintf("write %s %q", f.name, near)
+		}
+		d.fail(block.LabelRanges[0], fmt.Sprintf("there is no %s %q", f.name, name), "%s", instead)
+		return
+	}
+	path := join(join(parent, f.name), name)
+	if before, again := d.ranges[path]; again {
+		d.fail(block.DefRange(), fmt.Sprintf("a second %s %q, after the one in line %d", f.name, name, before.Start.Line), "keep one of them")
+		return
+	}
+	if !many && !field.IsZero() {
+		d.fail(block.DefRange(), fmt.Sprintf("a second %s", f.name), "keep one of them: there is one pool of backends")
+		return
+	}
+	d.ranges[path] = block.DefRange()
+	value := reflect.New(t).Elem()
+	content := reflect.New(kind.Type.Elem())
+	d.body(path, block.Body, content.Elem())
+	value.FieldByIndex(kind.Index).Set(content)
+	if many {
+		field.Set(reflect.Append(field, value))
+	} else {
+		field.Set(value)
+	}
+}
+
+// label is the one label of a block, reported when it isn't there.
+func (d *decoder) label(block *hclsyntax.Block, name, what string) (string, bool) {
+	if len(block.Labels) == 1 && block.Labels[0] != "" {
+		return block.Labels[0], true
+	}
+	d.fail(block.DefRange(), fmt.Sprintf("%s needs %s", name, what), "write %s \"…\" { … }", name)
+	return "", false
+}
+
+func labelOf(t reflect.Type) (schemaField, bool) {
+	for _, f := range schema(t) {
+		if f.kind == kindLabel {
+			return f, true
+		}
+	}
+	return schemaField{}, false
+}
+
+// unknown reports a name that isn't in the schema, with what is probably meant.
+func (d *decoder) unknown(at hcl.Range, path string, fields []schemaField, name string, attr bool) {
+	where := path
+	if where == "" {
+		where = "the file"
+	}
+	what, shape := "block", "write %s { … }"
+	if attr {
+		what, shape = "setting", "write %s = …"
+	}
+	said := fmt.Sprintf("%s has no %s %q", where, what, name)
+	if _, ok := find(fields, name, !attr); ok {
+		if attr {
+			d.fail(at, fmt.Sprintf("%s is a block, not a setting", name), "write %s { … } without the =", name)
+		} else {
+			d.fail(at, fmt.Sprintf("%s is a setting, not a block", name), "write %s = …", name)
+		}
+		return
+	}
+	if near := nearest(name, fields, func(f schemaField) bool { return (f.kind == kindAttr) == attr }); near != "" {
+		d.fail(at, said, shape, near)
+		return
+	}
+	if home := homes(name, attr); len(home) > 0 {
+		d.fail(at, said, "%s belongs into %s", name, strings.Join(home, " or "))
+		return
+	}
+	var names []string
+	for _, f := range fields {
+		if f.kind != kindLabel && (f.kind == kindAttr) == attr {
+			names = append(names, f.name)
+		}
+	}
+	if len(names) == 0 {
+		d.fail(at, said, "remove it")
+		return
+	}
+	d.fail(at, said, "it knows %s", strings.Join(names, ", "))
+}
+
+// nearest is the name that was probably meant, or "".
+func nearest(name string, fields []schemaField, of func(schemaField) bool) string {
+	best, least := "", 1+len(name)/3
+	for _, f := range fields {
+		if f.kind == kindLabel || !of(f) {
+			continue
+		}
+		if len(name) >= 3 && (strings.HasPrefix(f.name, name) || strings.HasPrefix(name, f.name)) {
+			return f.name
+		}
+		if n := levenshtein.Distance(name, f.name, nil); n <= least {
+			best, least = f.name, n-1
+		}
+	}
+	return best
+}
+
+// homes lists the blocks that know a name.
+func homes(name string, attr bool) []string {
+	var found []string
+	walkSchema(reflect.TypeFor[Config](), "", func(path string, f schemaField) {
+		if f.name == name && f.kind != kindLabel && f.kind != kindVariant && (f.kind == kindAttr) == attr {
+			if parent := strings.TrimSuffix(strings.TrimSuffix(path, name), "."); parent != "" {
+				found = append(found, parent)
+			} else {
+				found = append(found, "the file itself, outside of every block")
+			}
+		}
+	})
+	return found
+}
+
+// walkSchema visits every attribute, block and variant below a settings struct.
+func walkSchema(t reflect.Type, path string, visit func(path string, f schemaField)) {
+	for _, f := range schema(t) {
+		here := join(path, f.name)
+		visit(here, f)
+		if f.kind == kindAttr || f.kind == kindLabel {
+			continue
+		}
+		inner := f.Type
+		for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
+			inner = inner.Elem()
+		}
+		walkSchema(inner, here, visit)
+	}
+}
+
+func quotedNames(fields []schemaField) string {
+	var names []string
+	for _, f := range fields {
+		names = append(names, fmt.Sprintf("%q", f.name))
+	}
+	return strings.Join(names, ", ")
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}

@@ -1,0 +1,295 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// validate checks what one setting alone can't tell: addresses, files that belong
+// together, settings that contradict each other. It fills in what depends on
+// other settings or on the machine.
+func (d *decoder) validate(c *Config) []Warning {
+	if c.Hostname == "" {
+		c.Hostname = ownName()
+	}
+	d.oneWord("hostname", c.Hostname)
+	d.listeners(c)
+	d.users(c)
+	d.backendLogin(c)
+	d.discovery(c)
+	if c.Register != nil && c.Register.Address != "" {
+		d.address("register.address", c.Register.Address, 1)
+	}
+	if c.BackendDefaults.CAFile != "" {
+		d.authorities("backend_defaults.ca_file", c.BackendDefaults.CAFile)
+	}
+	if c.BackendDefaults.TLS == "none" && (c.BackendDefaults.CAFile != "" || c.BackendDefaults.ServerName != "") && c.Discovery.Static == nil {
+		d.warn(d.at("backend_defaults"), "backend_defaults: ca_file and server_name have no meaning with tls = \"none\"", "write tls = \"starttls\" or tls = \"implicit\", or remove them")
+	}
+	if c.Park.Enabled {
+		d.fail(d.at("park.enabled"), "park.enabled: parking does not exist yet", "remove it or write enabled = false")
+	}
+	d.telemetry(c)
+	d.admin(c)
+	return d.warnings
+}
+
+func (d *decoder) listeners(c *Config) {
+	if len(c.Listeners) == 0 && !d.failed["listener"] {
+		d.failed["listener"] = true
+		d.fail(d.at(""), "there is no listener", "write listener \"imaps\" { … } with an address and a certificate")
+	}
+	seen := map[string]string{}
+	for _, l := range c.Listeners {
+		path := "listener." + l.Name
+		if d.address(path+".address", l.Address, 0) {
+			if other, again := seen[l.Address]; again && !strings.HasSuffix(l.Address, ":0") {
+				d.fail(d.at(path+".address"), fmt.Sprintf("%s.address: listener %q has the address %s already", path, other, l.Address), "write another one")
+			}
+			seen[l.Address] = l.Name
+		}
+		if l.TLS == "none" && len(l.Certificates) > 0 {
+			d.fail(d.at(path+".certificate"), path+": a certificate has no meaning with tls = \"none\"", "remove it, or write tls = \"implicit\" or tls = \"starttls\"")
+		}
+		if l.TLS != "none" && len(l.Certificates) == 0 && !d.failed[path+".tls"] {
+			d.fail(d.at(path), fmt.Sprintf("%s: tls = %q needs a certificate", path, l.TLS), "write certificate { … } with cert_file and key_file, each on a line of its own")
+		}
+		if l.TLS == "none" && len(l.CleartextFrom) == 0 && !d.failed[path+".cleartext_from"] {
+			d.warn(d.at(path), path+": nobody can log in here: there is no TLS and cleartext_from is empty", "write cleartext_from = [\"127.0.0.0/8\", \"::1/128\"] or whichever networks may")
+		}
+		for _, network := range l.CleartextFrom {
+			if !network.Addr().IsLoopback() && !network.Addr().IsPrivate() {
+				d.warn(d.at(path+".cleartext_from"), fmt.Sprintf("%s.cleartext_from: passwords from %s may be read on the way", path, network), "leave out what isn't a network of your own")
+			}
+		}
+		for i := range l.Certificates {
+			d.pair(certificatePath(path, i), l.Certificates[i].CertFile, l.Certificates[i].KeyFile)
+		}
+		if l.ProxyProtocol != nil && len(l.ProxyProtocol.Trusted) == 0 && !d.failed[path+".proxy_protocol.trusted"] {
+			d.fail(d.at(path+".proxy_protocol.trusted"), path+".proxy_protocol: with trusted = [] nobody may connect", "name the load balancers' networks or remove the block")
+		}
+	}
+}
+
+// certificatePath is how decoder.block numbers blocks without a name.
+func certificatePath(listener string, i int) string {
+	if i == 0 {
+		return listener + ".certificate"
+	}
+	return fmt.Sprintf("%s.certificate#%d", listener, i+1)
+}
+
+func (d *decoder) users(c *Config) {
+	if strings.Contains(c.Users.DefaultDomain, "@") {
+		d.fail(d.at("users.default_domain"), "users.default_domain: the domain stands without @", "write %q", c.Users.DefaultDomain[strings.LastIndex(c.Users.DefaultDomain, "@")+1:])
+	}
+	d.oneWord("users.default_domain", c.Users.DefaultDomain)
+	if len(c.Auth) == 0 && !d.written("auth") {
+		c.Auth = []Auth{{Backend: &AuthBackend{}}}
+	}
+	backend := false
+	for _, a := range c.Auth {
+		if backend {
+			d.warn(d.at("auth"), "auth \"backend\" decides about every user: the sources after it are never asked", "write it last")
+			break
+		}
+		backend = a.Backend != nil
+	}
+}
+
+func (d *decoder) backendLogin(c *Config) {
+	b := c.BackendLogin
+	switch b.Mode {
+	case "master":
+		if b.Username == "" && !d.failed["backend_login.username"] {
+			d.fail(d.at("backend_login"), "backend_login.username is missing: mode \"master\" needs it", "write username = \"proxy\"")
+		}
+		if b.PasswordFile == "" && !d.failed["backend_login.password_file"] {
+			d.fail(d.at("backend_login"), "backend_login.password_file is missing: mode \"master\" needs it", "write password_file = \"master.password\"")
+		}
+		// Whom auth "backend" decides about logs in with his own password, whatever the
+		// mode: the master's would let everybody in.
+		if len(c.Auth) == 1 && c.Auth[0].Backend != nil {
+			d.fail(d.at("backend_login.mode"), "backend_login: mode \"master\" is for users whom another source than auth \"backend\" has accepted, and there is none", "write auth \"passwd_file\" { … }, or mode = \"user\"")
+		}
+	case "user":
+		for _, name := range []string{"username", "password_file"} {
+			if d.written("backend_login." + name) {
+				d.fail(d.at("backend_login."+name), fmt.Sprintf("backend_login.%s has no meaning with mode \"user\"", name), "remove it or write mode = \"master\"")
+			}
+		}
+		for _, a := range c.Auth {
+			if a.PasswdFile != nil {
+				d.warn(d.at("auth.passwd_file"), "auth \"passwd_file\" with backend_login mode \"user\": each password must be the same here and on the backends", "write backend_login { … } with mode = \"master\" unless it is")
+				break
+			}
+		}
+	}
+}
+
+func (d *decoder) discovery(c *Config) {
+	if consul := c.Discovery.Consul; consul != nil {
+		if (consul.CertFile == "") != (consul.KeyFile == "") && !d.failed["discovery.consul.cert_file"] && !d.failed["discovery.consul.key_file"] {
+			d.fail(d.at("discovery.consul"), "discovery.consul: cert_file and key_file only work together", "write both or none")
+		} else if consul.CertFile != "" {
+			d.pair("discovery.consul", consul.CertFile, consul.KeyFile)
+		}
+		if consul.CAFile != "" {
+			d.authorities("discovery.consul.ca_file", consul.CAFile)
+		}
+		if consul.Service == "" && !d.failed["discovery.consul.service"] {
+			d.fail(d.at("discovery.consul.service"), "discovery.consul.service is empty", "write service = \"imap\"")
+		}
+	}
+	static := c.Discovery.Static
+	if static == nil {
+		return
+	}
+	if len(static.Backends) == 0 && !d.writtenBelow("discovery.static.backend") {
+		d.fail(d.at("discovery.static"), "discovery \"static\" has no backend", "write backend \"b1\" { … } with an address, each on a line of its own")
+	}
+	seen := map[string]string{}
+	for _, b := range static.Backends {
+		path := "discovery.static.backend." + b.ID
+		d.oneWord(path, b.ID)
+		if d.address(path+".address", b.Address, 1) {
+			if other, again := seen[b.Address]; again {
+				d.warn(d.at(path+".address"), fmt.Sprintf("%s.address: backend %q has the address %s already", path, other, b.Address), "give each backend an address of its own")
+			}
+			seen[b.Address] = b.ID
+		}
+	}
+	if static.Probe.Timeout > static.Probe.Interval && (d.written("discovery.static.probe.timeout") || d.written("discovery.static.probe.interval")) {
+		d.warn(d.at("discovery.static.probe"), "discovery.static.probe: timeout is longer than interval", "write a longer interval or a shorter timeout")
+	}
+}
+
+func (d *decoder) telemetry(c *Config) {
+	for path, endpoint := range map[string]string{
+		"telemetry.traces.endpoint":  c.Telemetry.Traces.Endpoint,
+		"telemetry.metrics.endpoint": c.Telemetry.Metrics.Endpoint,
+	} {
+		if endpoint == "" {
+			continue
+		}
+		u, err := url.Parse(endpoint)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			d.fail(d.at(path), path+" isn't the URL of an OTLP/HTTP endpoint", "write http://127.0.0.1:4318, in quotes")
+		}
+	}
+	for name, value := range c.Telemetry.Traces.Headers {
+		if strings.ContainsAny(name+value, "\r\n\x00") || name == "" {
+			d.fail(d.at("telemetry.traces.headers"), "telemetry.traces.headers: a name is empty, or a name or value has a line break in it", "write each header as one line")
+			break
+		}
+	}
+}
+
+func (d *decoder) admin(c *Config) {
+	a := c.Admin
+	if a.Address == "" || !d.address("admin.address", a.Address, 0) {
+		return
+	}
+	host, _, _ := net.SplitHostPort(a.Address)
+	addr, err := netip.ParseAddr(host)
+	loopback := host == "localhost" || err == nil && addr.IsLoopback()
+	if !loopback && a.TokenFile == "" && !d.failed["admin.token_file"] {
+		d.fail(d.at("admin.address"), fmt.Sprintf("admin.address: %s can be reached from other machines, and that needs a token", a.Address), "write token_file = \"admin.token\", or address = \"127.0.0.1:8143\"")
+	}
+}
+
+// address checks host:port; from is the lowest port that makes sense.
+func (d *decoder) address(path, address string, from int) bool {
+	if d.failed[path] {
+		return false
+	}
+	host, port, err := net.SplitHostPort(address)
+	n, numErr := strconv.Atoi(port)
+	if err == nil && numErr == nil && n >= from && n <= 65535 && !strings.ContainsAny(host, " \t\r\n\x00/") && (host != "" || from == 0) {
+		return true
+	}
+	d.failed[path] = true
+	example := ":993"
+	if from > 0 {
+		example = "10.0.0.11:143"
+	}
+	if net.ParseIP(address) != nil {
+		example = net.JoinHostPort(address, "143")
+	}
+	d.fail(d.at(path), fmt.Sprintf("%s: %q isn't an address with a port from %d to 65535", path, address, from), "write host:port, for example %q", example)
+	return false
+}
+
+// oneWord refuses what would break a line of the protocol or of the log.
+func (d *decoder) oneWord(path, text string) {
+	if d.failed[path] {
+		return
+	}
+	for _, r := range text {
+		if r <= ' ' || r == 0x7f || r == '"' || r == '\\' {
+			d.failed[path] = true
+			d.fail(d.at(path), fmt.Sprintf("%s: %q has a blank, a quote or a control character in it", path, text), "leave it out")
+			return
+		}
+	}
+}
+
+// pair checks that a certificate and a key can be read and belong together.
+func (d *decoder) pair(path, certFile, keyFile string) {
+	if certFile == "" || keyFile == "" || d.failed[path+".cert_file"] || d.failed[path+".key_file"] {
+		return
+	}
+	if _, err := tls.LoadX509KeyPair(certFile, keyFile); err != nil {
+		d.fail(d.at(path), fmt.Sprintf("%s: %s and %s are no certificate with its key: %v", path, certFile, keyFile, err), "name PEM files that belong together, the certificate's chain in one file")
+	}
+}
+
+// authorities checks that a file holds certificates.
+func (d *decoder) authorities(path, file string) {
+	if d.failed[path] {
+		return
+	}
+	text, err := os.ReadFile(file)
+	if err != nil || !x509.NewCertPool().AppendCertsFromPEM(text) {
+		d.fail(d.at(path), fmt.Sprintf("%s: %s holds no certificate", path, file), "name a PEM file (-----BEGIN CERTIFICATE-----)")
+	}
+}
+
+// at is where a path was written, or the nearest block around it, or the start.
+func (d *decoder) at(path string) hcl.Range {
+	for path != "" {
+		if r, ok := d.ranges[path]; ok {
+			return r
+		}
+		path = path[:max(0, strings.LastIndexByte(path, '.'))]
+	}
+	return hcl.Range{Filename: d.file, Start: hcl.InitialPos}
+}
+
+func (d *decoder) written(path string) bool {
+	_, ok := d.ranges[path]
+	return ok
+}
+
+// writtenBelow says whether anything was written below a path, even wrongly.
+func (d *decoder) writtenBelow(path string) bool {
+	for p := range d.ranges {
+		if strings.HasPrefix(p, path+".") {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *decoder) warn(at hcl.Range, what, instead string) {
+	d.warnings = append(d.warnings, Warning{File: d.file, Line: at.Start.Line, What: what, Instead: instead})
+}

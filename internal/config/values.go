@@ -1,0 +1,319 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"net/netip"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// attribute evaluates one setting, checks it by its tags and stores it.
+func (d *decoder) attribute(path string, f schemaField, attr *hclsyntax.Attribute, field reflect.Value) {
+	value, diags := attr.Expr.Value(d.ctx)
+	if diags.HasErrors() {
+		d.failed[path] = true
+		for _, diag := range diags {
+			d.expression(path, attr, diag)
+		}
+		return
+	}
+	if !value.IsWhollyKnown() {
+		d.failed[path] = true
+		d.fail(attr.SrcRange, path+" can't be computed from what the file knows", "write the value itself")
+		return
+	}
+	if value.IsNull() {
+		return // null is how an expression says 'the default'
+	}
+	if err := setValue(field, value); err != nil {
+		d.failed[path] = true
+		d.fail(attr.Expr.Range(), path+": "+err.Error(), "%s", example(f))
+		return
+	}
+	if what, instead := d.bounds(f, field); what != "" {
+		d.failed[path] = true
+		d.fail(attr.Expr.Range(), path+": "+what, "%s", instead)
+		return
+	}
+	if f.Tag.Get("path") != "" && field.String() != "" {
+		field.SetString(d.resolve(field.String()))
+		d.readable(path, f, attr.Expr.Range(), field.String())
+	}
+}
+
+// expression turns HCL's words about an expression into ours where ours say more.
+func (d *decoder) expression(path string, attr *hclsyntax.Attribute, diag *hcl.Diagnostic) {
+	at := attr.Expr.Range()
+	if diag.Subject != nil {
+		at = *diag.Subject
+	}
+	if vars := attr.Expr.Variables(); len(vars) > 0 && strings.Contains(diag.Summary, "ariable") {
+		d.fail(at, fmt.Sprintf("%s: %s stands there without quotes", path, vars[0].RootName()), "write %q", vars[0].RootName())
+		return
+	}
+	what, instead := path+": "+diag.Summary, strings.ReplaceAll(diag.Detail, "\n", " ")
+	// The detail of a failed call is: Invalid value for "name" parameter: <our words>.
+	if _, ours, ok := strings.Cut(diag.Detail, "parameter: "); ok {
+		what, instead = path+": "+strings.TrimSuffix(ours, "."), "set the variable, or write the value itself"
+		if strings.Contains(ours, "file") || strings.Contains(ours, "read") {
+			instead = "correct the name, or write the value itself"
+		}
+	} else if strings.Contains(diag.Summary, "unknown function") {
+		instead = "the functions are env(\"NAME\") and file(\"PATH\")"
+	}
+	d.fail(at, what, "%s", instead)
+}
+
+// setValue converts an HCL value strictly: what is text stands in quotes, what is
+// a number or true and false doesn't.
+func setValue(field reflect.Value, value cty.Value) error {
+	switch field.Interface().(type) {
+	case string, time.Duration, Percent:
+		if value.Type() != cty.String {
+			return fmt.Errorf("%s isn't text in quotes", shown(value))
+		}
+		return setText(field, value.AsString())
+	case bool:
+		if value.Type() != cty.Bool {
+			return fmt.Errorf("%s is neither true nor false", shown(value))
+		}
+		field.SetBool(value.True())
+		return nil
+	case int:
+		if value.Type() != cty.Number {
+			return fmt.Errorf("%s isn't a number", shown(value))
+		}
+		n, accuracy := value.AsBigFloat().Int64()
+		if accuracy != big.Exact || n > math.MaxInt32 || n < math.MinInt32 {
+			return fmt.Errorf("%s isn't a whole number of a sensible size", shown(value))
+		}
+		field.SetInt(n)
+		return nil
+	case []string, []netip.Prefix:
+		texts, err := list(value)
+		if err != nil {
+			return err
+		}
+		return setList(field, texts)
+	case map[string]string:
+		t := value.Type()
+		if !t.IsObjectType() && !t.IsMapType() {
+			return errors.New("this isn't a group of names and values in braces")
+		}
+		m := map[string]string{}
+		for it := value.ElementIterator(); it.Next(); {
+			k, v := it.Element()
+			if v.IsNull() || v.Type() != cty.String {
+				return fmt.Errorf("the value of %q isn't text in quotes", k.AsString()) // not shown: it may be a secret
+			}
+			m[k.AsString()] = v.AsString()
+		}
+		field.Set(reflect.ValueOf(m))
+		return nil
+	}
+	panic("a setting of type " + field.Type().String() + " has no conversion")
+}
+
+// list is the texts of an HCL list.
+func list(value cty.Value) ([]string, error) {
+	t := value.Type()
+	if !t.IsTupleType() && !t.IsListType() && !t.IsSetType() {
+		return nil, fmt.Errorf("%s isn't a list", shown(value))
+	}
+	texts := []string{}
+	for it := value.ElementIterator(); it.Next(); {
+		_, v := it.Element()
+		if v.IsNull() || v.Type() != cty.String {
+			return nil, fmt.Errorf("%s isn't text in quotes", shown(v))
+		}
+		texts = append(texts, v.AsString())
+	}
+	return texts, nil
+}
+
+func setList(field reflect.Value, texts []string) error {
+	if field.Type() == reflect.TypeFor[[]string]() {
+		for _, text := range texts {
+			if text == "" {
+				return errors.New("an empty text in the list")
+			}
+		}
+		field.Set(reflect.ValueOf(texts))
+		return nil
+	}
+	networks := []netip.Prefix{}
+	for _, text := range texts {
+		network, err := parseNetwork(text)
+		if err != nil {
+			return err
+		}
+		networks = append(networks, network)
+	}
+	field.Set(reflect.ValueOf(networks))
+	return nil
+}
+
+// setText reads a setting from its text: the value between quotes, or a default.
+func setText(field reflect.Value, text string) error {
+	switch field.Interface().(type) {
+	case string:
+		field.SetString(text)
+	case time.Duration:
+		t, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%q isn't a duration", text)
+		}
+		field.SetInt(int64(t))
+	case Percent:
+		share, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(text, "%")), 64)
+		if err != nil || !strings.HasSuffix(text, "%") || !(share >= 0 && share <= 100) {
+			return fmt.Errorf("%q isn't a share between 0%% and 100%%", text)
+		}
+		field.SetFloat(share / 100)
+	case bool:
+		field.SetBool(text == "true")
+	case int:
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("%q isn't a number", text)
+		}
+		field.SetInt(int64(n))
+	case []string, []netip.Prefix:
+		return setList(field, []string{}) // lists default to empty
+	case map[string]string:
+		field.Set(reflect.ValueOf(map[string]string{}))
+	default:
+		panic("a setting of type " + field.Type().String() + " has no text")
+	}
+	return nil
+}
+
+// parseNetwork takes 10.0.0.0/8 and, for a single host, 10.0.0.1.
+func parseNetwork(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+		return netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
+	}
+	network, err := netip.ParsePrefix(text)
+	if err != nil {
+		return network, fmt.Errorf("%q isn't a network", text)
+	}
+	if network != network.Masked() {
+		return network, fmt.Errorf("%q has bits beyond its length (the network is %q)", text, network.Masked())
+	}
+	return network, nil
+}
+
+// bounds checks enum, min and max.
+func (d *decoder) bounds(f schemaField, field reflect.Value) (what, instead string) {
+	if enum, ok := f.Tag.Lookup("enum"); ok {
+		values := strings.Split(enum, "|")
+		for _, v := range values {
+			if v == field.String() {
+				return "", ""
+			}
+		}
+		quoted := make([]string, len(values))
+		for i, v := range values {
+			quoted[i] = strconv.Quote(v)
+		}
+		return fmt.Sprintf("%q isn't a value of it", field.String()), "write one of " + strings.Join(quoted, ", ")
+	}
+	for _, tag := range []string{"min", "max"} {
+		text, ok := f.Tag.Lookup(tag)
+		if !ok {
+			continue
+		}
+		bound := reflect.New(field.Type()).Elem()
+		if err := setText(bound, text); err != nil {
+			panic(fmt.Sprintf("the %s of %s can't be read: %v", tag, f.name, err))
+		}
+		if tag == "min" && field.Int() < bound.Int() {
+			return fmt.Sprintf("%v is too little", field.Interface()), "write " + text + " or more"
+		}
+		if tag == "max" && field.Int() > bound.Int() {
+			return fmt.Sprintf("%v is too much", field.Interface()), "write " + text + " or less"
+		}
+	}
+	return "", ""
+}
+
+// readable checks that a file is there and isn't empty. Of a secret it warns when
+// everybody on the machine may read it. The content isn't kept: whoever uses the
+// file reads it, so that no secret stands in a Config.
+func (d *decoder) readable(path string, f schemaField, at hcl.Range, name string) {
+	text, err := readFile(name)
+	if err != nil {
+		d.failed[path] = true
+		d.fail(at, path+": "+err.Error(), "correct the name or create the file (relative names are relative to the folder of this file)")
+		return
+	}
+	kind := f.Tag.Get("path")
+	if kind != "file" && len(strings.TrimSpace(string(text))) == 0 {
+		d.failed[path] = true
+		d.fail(at, path+": "+name+" is empty", "write the content into it")
+		return
+	}
+	if info, err := os.Stat(name); kind == "secret" && err == nil && info.Mode().Perm()&0o004 != 0 {
+		d.warn(at, path+": everybody on this machine may read "+name, "chmod o= "+name)
+	}
+}
+
+// example says what a value of a field looks like.
+func example(f schemaField) string {
+	text, ok := f.Tag.Lookup("default")
+	if !ok {
+		return "write " + f.Tag.Get("required")
+	}
+	switch reflect.New(f.Type).Elem().Interface().(type) {
+	case string:
+		if enum, ok := f.Tag.Lookup("enum"); ok && text == "" {
+			_, text, _ = strings.Cut(enum, "|")
+			text, _, _ = strings.Cut(text, "|")
+		}
+		if text == "" {
+			text = "…"
+		}
+		return fmt.Sprintf("write %s = %q", f.name, text)
+	case time.Duration:
+		return fmt.Sprintf("write a number and its unit (ms, s, m, h), for example %s = %q", f.name, text)
+	case Percent:
+		return fmt.Sprintf("write it with its sign, for example %s = %q", f.name, text)
+	case bool:
+		return fmt.Sprintf("write %s = true or %s = false", f.name, f.name)
+	case int:
+		return fmt.Sprintf("write it without quotes, for example %s = %s", f.name, text)
+	case []string:
+		return fmt.Sprintf("write %s = [\"one\", \"two\"]", f.name)
+	case []netip.Prefix:
+		return fmt.Sprintf("write networks, for example %s = [\"10.0.0.0/8\", \"2001:db8::/32\"]", f.name)
+	case map[string]string:
+		return fmt.Sprintf("write %s = { \"name\" = \"value\" }", f.name)
+	}
+	return ""
+}
+
+// shown is a value as an error quotes it.
+func shown(value cty.Value) string {
+	switch {
+	case value.IsNull():
+		return "null"
+	case value.Type() == cty.String:
+		return strconv.Quote(value.AsString())
+	case value.Type() == cty.Number:
+		return value.AsBigFloat().Text('g', 10)
+	case value.Type() == cty.Bool:
+		return strconv.FormatBool(value.True())
+	default:
+		return "a " + value.Type().FriendlyName()
+	}
+}
