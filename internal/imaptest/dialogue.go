@@ -1,0 +1,186 @@
+package imaptest
+
+import (
+	"crypto/tls"
+	"encoding/base64"
+	"strings"
+)
+
+// A CommandFunc answers one command.
+type CommandFunc func(c *BackendConn, cmd Command) error
+
+// A Dialogue is a polite little server, of which a test replaces what it is
+// about. The zero value lets anyone log in.
+type Dialogue struct {
+	Greeting string // "" = "* OK [CAPABILITY <Caps>] ready"
+	// Caps are offered before login, LoginCaps after; "" = "IMAP4rev1 SASL-IR
+	// ID LITERAL+ AUTH=PLAIN" and "IMAP4rev1 IDLE ID LITERAL+ UIDPLUS MOVE".
+	Caps, LoginCaps string
+	// NoCapInLogin leaves the capabilities out of the login's OK.
+	NoCapInLogin bool
+	// Check judges a login; nil accepts all. The text is the answer behind
+	// the tag, e.g. "NO [AUTHENTICATIONFAILED] wrong"; "" = accepted.
+	Check func(c *BackendConn, l Login) string
+	// Commands replace the built-in answers: CAPABILITY, ID, NOOP, LOGIN,
+	// AUTHENTICATE, STARTTLS, SELECT, EXAMINE, IDLE, LOGOUT. The key is
+	// Command.Name; "*" answers whatever has no other answer.
+	Commands map[string]CommandFunc
+	TLS      *tls.Config // of STARTTLS
+	Implicit bool        // TLS at once
+}
+
+// A Login is what a client wants to be let in as.
+type Login struct {
+	Mechanism string // LOGIN or PLAIN
+	Authzid   string
+	User      string
+	Password  string
+}
+
+// Serve is the dialogue's Handler.
+func (d Dialogue) Serve(c *BackendConn) error {
+	if d.Caps == "" {
+		d.Caps = "IMAP4rev1 SASL-IR ID LITERAL+ AUTH=PLAIN"
+	}
+	if d.LoginCaps == "" {
+		d.LoginCaps = "IMAP4rev1 IDLE ID LITERAL+ UIDPLUS MOVE"
+	}
+	if d.Implicit {
+		if err := c.StartTLS(d.TLS); err != nil {
+			return err
+		}
+	}
+	greeting := d.Greeting
+	if greeting == "" {
+		greeting = "* OK [CAPABILITY " + d.Caps + "] ready"
+	}
+	if err := c.Send(greeting); err != nil {
+		return err
+	}
+	s := &dialogueState{d: d, caps: d.Caps}
+	for {
+		cmd, err := c.ReadCommand()
+		if err != nil {
+			return err
+		}
+		f := d.Commands[cmd.Name]
+		if f == nil {
+			f = s.builtIn(cmd.Name)
+		}
+		if f == nil {
+			f = d.Commands["*"]
+		}
+		if f == nil {
+			f = func(c *BackendConn, cmd Command) error { return c.Send(cmd.Tag() + " BAD unknown command") }
+		}
+		if err := f(c, cmd); err != nil {
+			return err
+		}
+		if cmd.Name == "LOGOUT" {
+			return nil
+		}
+	}
+}
+
+// dialogueState is one connection's.
+type dialogueState struct {
+	d    Dialogue
+	caps string
+}
+
+func (s *dialogueState) builtIn(name string) CommandFunc {
+	switch name {
+	case "CAPABILITY":
+		return func(c *BackendConn, cmd Command) error {
+			return c.Send("* CAPABILITY "+s.caps, cmd.Tag()+" OK done")
+		}
+	case "ID":
+		return func(c *BackendConn, cmd Command) error {
+			return c.Send(`* ID ("name" "scripted")`, cmd.Tag()+" OK done")
+		}
+	case "NOOP":
+		return func(c *BackendConn, cmd Command) error { return c.Send(cmd.Tag() + " OK done") }
+	case "SELECT", "EXAMINE":
+		return func(c *BackendConn, cmd Command) error {
+			return c.Send(`* FLAGS (\Answered \Flagged \Deleted \Seen \Draft)`, "* 3 EXISTS", "* 0 RECENT",
+				"* OK [UIDVALIDITY 1] valid", "* OK [UIDNEXT 4] next", cmd.Tag()+" OK [READ-WRITE] selected")
+		}
+	case "IDLE":
+		return s.idle
+	case "LOGOUT":
+		return func(c *BackendConn, cmd Command) error { return c.Send("* BYE bye", cmd.Tag()+" OK done") }
+	case "STARTTLS":
+		return func(c *BackendConn, cmd Command) error {
+			if s.d.TLS == nil {
+				return c.Send(cmd.Tag() + " BAD no TLS here")
+			}
+			if err := c.Send(cmd.Tag() + " OK go"); err != nil {
+				return err
+			}
+			return c.StartTLS(s.d.TLS)
+		}
+	case "LOGIN":
+		return func(c *BackendConn, cmd Command) error {
+			args := append(cmd.Strings(), "", "")
+			return s.login(c, cmd.Tag(), Login{Mechanism: "LOGIN", User: args[0], Password: args[1]})
+		}
+	case "AUTHENTICATE":
+		return s.authenticate
+	}
+	return nil
+}
+
+func (s *dialogueState) idle(c *BackendConn, cmd Command) error {
+	if err := c.Send("+ idling"); err != nil {
+		return err
+	}
+	line, err := c.ReadCommand()
+	if err != nil {
+		return err
+	}
+	if !strings.EqualFold(line.Text, "DONE") {
+		return c.Send(cmd.Tag() + " BAD want DONE")
+	}
+	return c.Send(cmd.Tag() + " OK done")
+}
+
+// authenticate is SASL PLAIN with and without an initial response
+// (RFC 9051 §6.2.2, RFC 4616).
+func (s *dialogueState) authenticate(c *BackendConn, cmd Command) error {
+	args := cmd.Strings()
+	if len(args) == 0 || !strings.EqualFold(args[0], "PLAIN") {
+		return c.Send(cmd.Tag() + " NO mechanism unknown")
+	}
+	var message string
+	if len(args) > 1 {
+		message = args[1]
+	} else {
+		if err := c.Send("+ "); err != nil {
+			return err
+		}
+		line, err := c.ReadCommand()
+		if err != nil {
+			return err
+		}
+		message = line.Text
+	}
+	raw, err := base64.StdEncoding.DecodeString(message)
+	parts := strings.Split(string(raw), "\x00")
+	if err != nil || len(parts) != 3 {
+		return c.Send(cmd.Tag() + " BAD cancelled or not PLAIN")
+	}
+	return s.login(c, cmd.Tag(), Login{Mechanism: "PLAIN", Authzid: parts[0], User: parts[1], Password: parts[2]})
+}
+
+func (s *dialogueState) login(c *BackendConn, tag string, l Login) error {
+	if s.d.Check != nil {
+		if no := s.d.Check(c, l); no != "" {
+			return c.Send(tag + " " + no)
+		}
+	}
+	s.caps = s.d.LoginCaps
+	if s.d.NoCapInLogin {
+		return c.Send(tag + " OK logged in")
+	}
+	return c.Send(tag + " OK [CAPABILITY " + s.caps + "] logged in")
+}
