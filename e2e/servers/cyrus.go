@@ -1,0 +1,109 @@
+package servers
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// cyrusConf is imapd.conf. conf/socket has to exist, or IDLE stays silent.
+const cyrusConf = `
+configdirectory: %[1]s/conf
+proc_path: %[1]s/conf/proc
+mboxname_lockpath: %[1]s/conf/lock
+partition-default: %[1]s/spool
+defaultpartition: default
+idlesocket: %[1]s/conf/socket/idle
+notifysocket: %[1]s/conf/socket/notify
+servername: localhost
+altnamespace: yes
+unixhierarchysep: yes
+allowplaintext: yes
+sasl_pwcheck_method: auxprop
+sasl_auxprop_plugin: sasldb
+sasl_sasldb_path: %[1]s/conf/sasldb2
+sasl_mech_list: PLAIN LOGIN
+admins: cyradmin
+proxyservers: ` + MasterUser + `
+autocreate_quota: 1048576
+autocreate_post: yes
+tls_server_cert: %[2]s
+tls_server_key: %[3]s
+tls_sessions_db_path: %[1]s/conf/tls_sessions.db
+syslog_prefix: e2e
+conversations: no
+allowusermoves: no
+failedloginpause: 0
+`
+
+// cyrusServices is cyrus.conf.
+const cyrusServices = `
+START {
+  recover cmd="%[1]s/ctl_cyrusdb -C %[2]s/imapd.conf -r"
+}
+SERVICES {
+  imap cmd="%[1]s/imapd -C %[2]s/imapd.conf" listen="%[3]s" prefork=4 maxchild=500
+  imaps cmd="%[1]s/imapd -C %[2]s/imapd.conf -s" listen="%[4]s" prefork=0 maxchild=500
+}
+DAEMON {
+  idled cmd="%[1]s/idled -C %[2]s/imapd.conf"
+}
+EVENTS {
+}
+`
+
+// StartCyrus runs a Cyrus. Its packages exclude Dovecot's, so ./test unpacked
+// imapd beside the installed cyrus-common and says where in IMAPPROXY_CYRUS.
+func StartCyrus(t testing.TB) *Server {
+	t.Helper()
+	Real(t)
+	const common = "/usr/lib/cyrus/bin"
+	unpacked := filepath.Join(os.Getenv("IMAPPROXY_CYRUS"), common)
+	if _, err := os.Stat(filepath.Join(unpacked, "imapd")); err != nil {
+		t.Fatalf("no Cyrus imapd: %v (./test unpacks it and sets IMAPPROXY_CYRUS)", err)
+	}
+	dir := folder(t)
+	conf := filepath.Join(dir, "conf")
+	for _, sub := range []string{"db", "lock", "log", "msg", "proc", "ptclient", "quota", "sieve", "socket", "sync", "user"} {
+		mkdir(t, filepath.Join(conf, sub))
+	}
+	bin := filepath.Join(dir, "bin")
+	mkdir(t, filepath.Join(dir, "spool"), bin)
+	// One folder with all of them, where the user cyrus may go: the cache need not be such a place.
+	for _, name := range []string{"imapd", "idled"} {
+		run(t, "", "install", "-m", "755", filepath.Join(unpacked, name), bin)
+	}
+	for _, name := range []string{"master", "ctl_cyrusdb"} {
+		run(t, "", "ln", "-s", filepath.Join(common, name), bin)
+	}
+	cert := newCertificate(t, dir)
+	addr, _ := freeAddr(t)
+	tlsAddr, _ := freeAddr(t)
+	write(t, filepath.Join(dir, "imapd.conf"), fmt.Sprintf(cyrusConf, dir, cert.CertFile, cert.KeyFile))
+	write(t, filepath.Join(dir, "cyrus.conf"), fmt.Sprintf(cyrusServices, bin, dir, addr, tlsAddr))
+
+	// saslpasswd2 takes one user at a time; one shell for all of them.
+	var script strings.Builder
+	add := func(user, password string) {
+		fmt.Fprintf(&script, "printf %%s '%s' | saslpasswd2 -p -c -f '%s/sasldb2' -u localhost '%s'\n", password, conf, user)
+	}
+	for i := 1; i <= Users; i++ {
+		add(User(i), Password)
+	}
+	add(MasterUser, MasterPassword)
+	add("cyradmin", MasterPassword)
+	run(t, script.String(), "sh", "-e")
+	run(t, "", "chown", "-R", "cyrus:mail", dir)
+
+	p := start(t, "cyrus", exec.Command("setpriv", "--reuid=cyrus", "--regid=mail", "--init-groups",
+		filepath.Join(bin, "master"), "-C", dir+"/imapd.conf", "-M", dir+"/cyrus.conf", "-p", dir+"/master.pid"))
+	p.waitPort(addr)
+	version := strings.TrimSpace(run(t, "", "dpkg-query", "-W", "-f=${Version}", "cyrus-common"))
+	return &Server{
+		Kind: "cyrus", Name: "cyrus", Version: version, Addr: addr, TLSAddr: tlsAddr,
+		ProxyAuthz: true, OtherUsers: "Other Users/", process: p,
+	}
+}

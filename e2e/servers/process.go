@@ -1,0 +1,206 @@
+package servers
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startTimeout is how long a server may take until it accepts connections, on
+// a busy machine with the race detector running beside it.
+const startTimeout = 60 * time.Second
+
+// A process is a server's main process. It is ended with the test, and only it
+// and the process group that it leads.
+type process struct {
+	t    testing.TB
+	name string
+	cmd  *exec.Cmd
+	logs []string      // files shown when the test fails
+	done chan struct{} // closed when the process has ended; Wait's goroutine does it
+	once sync.Once
+}
+
+// start runs cmd in a process group of its own and ends it with the test. The
+// logs are files, shown with what it printed when the test has failed.
+func start(t testing.TB, name string, cmd *exec.Cmd, logs ...string) *process {
+	t.Helper()
+	// A file and no pipe: a server's children may hold it open for as long as they like.
+	out, err := os.Create(filepath.Join(t.TempDir(), "output"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	p := &process{t: t, name: name, cmd: cmd, logs: append(logs, out.Name()), done: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	// Owned by p; ends with the process; closes done.
+	go func() {
+		defer close(p.done)
+		_ = cmd.Wait() // how it ended is of no interest: the tests see what it answers
+	}()
+	t.Cleanup(func() {
+		p.stop()
+		if t.Failed() {
+			p.showLogs()
+		}
+	})
+	return p
+}
+
+// stop asks the process to end, then makes it, and waits for the end.
+func (p *process) stop() {
+	p.once.Do(func() {
+		pid := p.cmd.Process.Pid
+		// It may have been stopped (SIGSTOP) by the test.
+		_ = syscall.Kill(-pid, syscall.SIGCONT)
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+		select {
+		case <-p.done:
+		case <-time.After(5 * time.Second):
+		}
+		// What is left of the group, which nobody else can have joined.
+		if err := syscall.Kill(-pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			p.t.Errorf("end %s: %v", p.name, err)
+		}
+		<-p.done
+	})
+}
+
+func (p *process) showLogs() {
+	for _, f := range p.logs {
+		if b, err := os.ReadFile(f); err == nil && len(b) > 0 {
+			p.t.Logf("%s, the end of %s:\n%s", p.name, filepath.Base(f), tail(b, 60))
+		}
+	}
+}
+
+func tail(b []byte, lines int) string {
+	all := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// waitPort connects until the address answers with a greeting line, so that
+// the port is known to be served and not just bound.
+func (p *process) waitPort(addr string) {
+	p.t.Helper()
+	deadline := time.Now().Add(startTimeout)
+	for {
+		err := greets(addr)
+		if err == nil {
+			return
+		}
+		select {
+		case <-p.done:
+			p.showLogs()
+			p.t.Fatalf("%s ended before it served %s", p.name, addr)
+		case <-time.After(20 * time.Millisecond): // between two attempts to connect
+		}
+		if time.Now().After(deadline) {
+			p.showLogs()
+			p.t.Fatalf("%s doesn't serve %s after %v: %v", p.name, addr, startTimeout, err)
+		}
+	}
+}
+
+func greets(addr string) error {
+	c, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	b := make([]byte, 512)
+	n, err := c.Read(b)
+	if err != nil {
+		return err
+	}
+	if !bytes.HasPrefix(b[:n], []byte("* ")) && !bytes.HasPrefix(b[:n], []byte("220 ")) {
+		return fmt.Errorf("greeting %q", b[:n])
+	}
+	_, _ = c.Write([]byte("x LOGOUT\r\n")) // a courtesy to the log
+	return nil
+}
+
+// freeAddr is a loopback address that nothing listens on. It lies below the
+// ports that the kernel gives out by itself, so no other test's port 0 gets it
+// between our look and the server's bind.
+func freeAddr(t testing.TB) (addr, port string) {
+	t.Helper()
+	for range 200 {
+		addr = fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		_ = l.Close() // it was only looked at
+		_, port, _ = net.SplitHostPort(addr)
+		return addr, port
+	}
+	t.Fatal("no free loopback port between 12000 and 32000")
+	return "", ""
+}
+
+// folder makes a folder that servers running as other users may enter. Its
+// path is short: Unix sockets in it have 108 bytes for theirs.
+func folder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "imap-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("remove %s: %v", dir, err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// write makes a file, and the folders that it is in.
+func write(t testing.TB, path, content string) {
+	t.Helper()
+	mkdir(t, filepath.Dir(path))
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mkdir(t testing.TB, paths ...string) {
+	t.Helper()
+	for _, p := range paths {
+		if err := os.MkdirAll(p, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// run runs a command to its end and fails the test when it fails.
+func run(t testing.TB, input, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
