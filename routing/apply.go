@@ -1,0 +1,112 @@
+package routing
+
+import "time"
+
+// maxEvents bounds the log lines of one answer; the rest is counted.
+const maxEvents = 20
+
+// Apply takes a source's whole set of backends: computes what changed, stores
+// it, and logs the difference. An empty set (or one with nothing usable in
+// it) is not believed when there is a better one: an agent that restarted has
+// forgotten everything, and says so with a valid, empty answer. A set that
+// takes away too much at once is believed in part (PanicThreshold).
+func (r *Router) Apply(s Snapshot) { r.apply(s, true) }
+
+// apply is Apply; fresh is whether the answer is new, or the last one judged
+// again by other settings.
+func (r *Router) apply(s Snapshot, fresh bool) {
+	incoming, bad := s.cleaned()
+	for i, sentence := range bad {
+		if i == maxEvents {
+			break
+		}
+		r.tel.Log.Error("discovery gave a backend that can't be used", "source", s.Source, "problem", sentence)
+	}
+	if len(incoming) == 0 {
+		r.refuseEmpty(s)
+		return
+	}
+
+	tx := newWriteTxn(r.db)
+	defer tx.abort()
+	o := r.opts.Load()
+	now := o.Now()
+	r.sweep(tx, o, now, sweepStep)
+	var old []*backendRow
+	tx.backends(func(b *backendRow) bool { old = append(old, b); return true })
+	p := planApply(old, incoming, o, now)
+	for _, row := range p.put {
+		tx.putBackend(row)
+		if was := tx.health(row.ID); was != nil && row.State == Up && !row.kept {
+			tx.deleteHealth(was) // news of it: let the next session see for itself
+		}
+	}
+	changed := len(p.put) > 0
+	for _, row := range r.forgettable(tx, now, o.PanicWindow) {
+		tx.deleteBackend(row)
+		if h := tx.health(row.ID); h != nil {
+			tx.deleteHealth(h)
+		}
+	}
+	tx.commit()
+
+	r.mu.Lock()
+	r.mu.last = s
+	if fresh && p.kept == 0 || r.mu.learned.IsZero() {
+		r.mu.learned = now
+	}
+	r.mu.Unlock()
+	r.report(s.Source, p, o, changed)
+}
+
+// forgettable are the rows that nobody lists, is pinned to, or counts as
+// lately lost.
+func (r *Router) forgettable(tx writeTxn, now time.Time, window time.Duration) []*backendRow {
+	var rows []*backendRow
+	tx.backends(func(b *backendRow) bool {
+		if b.gone && !b.lostWithin(window, now) && !tx.pinnedTo(b.ID) {
+			rows = append(rows, b)
+		}
+		return true
+	})
+	return rows
+}
+
+// refuseEmpty says that an empty answer was not believed.
+func (r *Router) refuseEmpty(s Snapshot) {
+	r.mu.Lock()
+	learned := r.mu.learned
+	r.mu.Unlock()
+	r.tel.Discovery(s.Source, "kept")
+	if learned.IsZero() {
+		r.tel.Log.Warn("discovery lists no backends yet", "source", s.Source)
+		return
+	}
+	r.tel.Log.Warn("discovery lists no backends: keeping the last good set", "source", s.Source,
+		"age", r.opts.Load().Now().Sub(learned).Round(time.Second))
+}
+
+// report logs and counts what an answer did. Nothing is locked here.
+func (r *Router) report(source string, p plan, o *Options, changed bool) {
+	log := r.tel.Log
+	outcome := "unchanged"
+	switch {
+	case p.kept > 0:
+		outcome = "kept"
+	case changed:
+		outcome = "applied"
+	}
+	r.tel.Discovery(source, outcome)
+	if p.kept > 0 && changed {
+		log.Error(p.summary(o.PanicThreshold)+": they are kept as they were", "source", source)
+	}
+	for i, e := range p.events {
+		if i == maxEvents {
+			log.Info("more changes of backends, not listed", "source", source, "count", len(p.events)-i)
+			return
+		}
+		b := e.backend
+		log.Info(e.what, "source", source, "backend", b.ID, "address", b.Address, "state", b.State,
+			"was", e.was, "weight", b.Weight, "reason", b.Reason)
+	}
+}

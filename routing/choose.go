@@ -1,0 +1,184 @@
+package routing
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Why says which rule chose the backend of a pick.
+type Why string
+
+const (
+	// ByPlacement: the user's source of credentials or Consul KV named it.
+	ByPlacement Why = "placement"
+	// ByPin: the user is, or was until lately, there.
+	ByPin Why = "pin"
+	// ByRendezvous: the user's first choice of the whole fleet.
+	ByRendezvous Why = "rendezvous"
+	// ByFailover: a backend that came first was down, draining or refusing.
+	ByFailover Why = "failover"
+)
+
+// choice is everything the rules look at.
+type choice struct {
+	user, placement string
+	tried           []string
+	pin             *pinRow // nil: none, or it has ended
+	now             time.Time
+	storage         Storage
+	failoverAfter   time.Duration
+	tables          readTxn
+	health          map[string]*healthRow
+}
+
+// choose says where a user goes. In order:
+//
+// Separate storage: the placement or nothing.
+//
+//	no placement                              ErrNoPlacement
+//	it names no backend that is listed        ErrUnknownPlacement
+//	that is down, or was tried                ErrBackendDown
+//	else (draining too: it is his only home)  it
+//
+// Shared storage:
+//
+//  1. The home is the placement, unless the user's live sessions are on a
+//     backend that this same placement led to (it had failed over then: they
+//     aren't torn away when it comes back); without a placement, the pin.
+//  2. The home takes him if it is up; or draining, where he is pinned to it.
+//     One that refuses dials takes him only while live sessions hold him there.
+//  3. A placement that can't be followed leaves the user where his pin is.
+//  4. The pin's backend is down, gone, or was tried: his other live sessions
+//     hold him (ErrBackendDown) until it has been so for failoverAfter; nobody
+//     there, nobody to wait for.
+//  5. The best of the rendezvous that takes new users, wasn't tried and isn't
+//     refusing; or, where all are, the best that wasn't tried.
+func choose(c choice) (*backendRow, Why, error) {
+	if c.storage == Separate {
+		return c.separate()
+	}
+	return c.shared()
+}
+
+func (c *choice) separate() (*backendRow, Why, error) {
+	if c.placement == "" {
+		return nil, "", ErrNoPlacement
+	}
+	b := c.tables.backend(c.placement)
+	switch {
+	case b == nil || b.gone:
+		return nil, "", fmt.Errorf("%w: %q", ErrUnknownPlacement, c.placement)
+	case !b.usable():
+		return nil, "", fmt.Errorf("%w: %s: %s", ErrBackendDown, b.ID, b.Reason)
+	case c.wasTried(b.ID):
+		return nil, "", fmt.Errorf("%w: %s refused the connection", ErrBackendDown, b.ID)
+	}
+	return b, ByPlacement, nil
+}
+
+func (c *choice) shared() (*backendRow, Why, error) {
+	home, why := c.home()
+	if home != "" && c.takes(home) {
+		return c.tables.backend(home), why, nil
+	}
+	if c.pin != nil && home != c.pin.backend && c.takes(c.pin.backend) {
+		return c.tables.backend(c.pin.backend), ByPin, nil
+	}
+	if wait := c.held(); wait > 0 {
+		return nil, "", fmt.Errorf("%w: %s; live sessions hold the user there for another %s",
+			ErrBackendDown, c.pin.backend, wait.Round(time.Millisecond))
+	}
+	b, firstChoice := c.rendezvous()
+	switch {
+	case b == nil:
+		return nil, "", ErrNoBackend
+	case home == "" && firstChoice:
+		return b, ByRendezvous, nil
+	}
+	return b, ByFailover, nil
+}
+
+// home is where the user goes if it can be done (rule 1); "" where nothing is said.
+func (c *choice) home() (string, Why) {
+	stay := c.pin != nil && (c.placement == "" || c.pin.live > 0 && c.pin.placement == c.placement)
+	switch {
+	case stay:
+		why := ByPin
+		if c.pin.backend == c.placement {
+			why = ByPlacement
+		}
+		return c.pin.backend, why
+	case c.placement != "":
+		return c.placement, ByPlacement
+	}
+	return "", ""
+}
+
+// takes reports whether the backend takes this user now (rule 2).
+func (c *choice) takes(id string) bool {
+	b := c.tables.backend(id)
+	pinned := c.pin != nil && c.pin.backend == id
+	switch {
+	case b == nil || !b.usable() || c.wasTried(id):
+		return false
+	case b.State == Draining && !pinned:
+		return false
+	case c.health[id].suspect(c.now):
+		return pinned && c.held() > 0
+	}
+	return true
+}
+
+// held is for how long yet the user's live sessions keep him from moving off
+// a backend that is down or refuses (rule 4).
+func (c *choice) held() time.Duration {
+	if c.pin == nil || c.pin.live == 0 {
+		return 0
+	}
+	since := c.now // a failure nobody reported begins now
+	if h := c.health[c.pin.backend]; h != nil {
+		since = h.first
+	}
+	switch b := c.tables.backend(c.pin.backend); {
+	case b == nil:
+		return 0 // nobody knows since when, and only a swept row is missing
+	case !b.usable() && b.since.Before(since):
+		since = b.since
+	}
+	return max(c.failoverAfter-c.now.Sub(since), 0)
+}
+
+// rendezvous is rule 5; firstChoice is whether the user would be there too if all were well.
+func (c *choice) rendezvous() (best *backendRow, firstChoice bool) {
+	var (
+		user                = keyHash(c.user)
+		top, spare          *backendRow // over all that take new users; over those but the tried
+		topS, spareS, bestS = -1.0, -1.0, -1.0
+	)
+	c.tables.backends(func(b *backendRow) bool {
+		if !b.takesNew() {
+			return true
+		}
+		s := score(user, b.hash, b.Weight)
+		if s > topS {
+			top, topS = b, s
+		}
+		if c.wasTried(b.ID) {
+			return true
+		}
+		if s > spareS {
+			spare, spareS = b, s
+		}
+		if s > bestS && !c.health[b.ID].suspect(c.now) {
+			best, bestS = b, s
+		}
+		return true
+	})
+	if best == nil {
+		best = spare
+	}
+	return best, best == top
+}
+
+func (c *choice) wasTried(id string) bool { return slices.Contains(c.tried, id) }

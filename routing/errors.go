@@ -1,0 +1,22 @@
+package routing
+
+import "errors"
+
+// Errors of Pick. Each of them means NO [UNAVAILABLE] to the client, never
+// [AUTHENTICATIONFAILED]: the user may well be who he says. They come wrapped
+// in a sentence for the log.
+var (
+	// ErrNotReady: no source of backends has answered yet.
+	ErrNotReady = errors.New("no backends known yet")
+	// ErrNoBackend: nothing that takes this user is up and untried.
+	ErrNoBackend = errors.New("no backend is available")
+	// ErrNoPlacement: separate storage, and nothing says where the user's mail is.
+	ErrNoPlacement = errors.New("user has no placement")
+	// ErrUnknownPlacement: separate storage, and the placement names a backend
+	// that discovery doesn't list.
+	ErrUnknownPlacement = errors.New("placement names an unknown backend")
+	// ErrBackendDown: the one backend that may serve this user is down or
+	// refused; for shared storage, only while the user's other sessions hold
+	// the pin (until FailoverAfter).
+	ErrBackendDown = errors.New("the user's backend is down")
+)

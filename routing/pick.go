@@ -1,0 +1,223 @@
+package routing
+
+import (
+	"errors"
+	"slices"
+	"sync"
+)
+
+// Pick is one session's claim on a backend. How a session uses it:
+//
+//	p, err := router.Pick(user, placement)         // err: NO [UNAVAILABLE]
+//	… the backend can't be reached:
+//	    router.ReportDialFailure(p.Backend.ID, err)
+//	    tried = append(tried, p.Backend.ID)
+//	    p.Release()                                // first, or the claim counts as another device's
+//	    p, err = router.Pick(user, placement, tried...)
+//	… the backend said OK to the login:
+//	    if !p.Confirm() { close it; pick again }
+//	… the session lives; on <-p.Void(): leave this backend
+//	p.Release()                                    // always, at the end
+type Pick struct {
+	// Backend is the row as it was when picked; nobody changes it.
+	Backend *Backend
+	// Why is the rule that chose it.
+	Why Why
+
+	router *Router
+	user   string
+	gen    uint64
+	void   chan struct{}
+
+	mu    sync.Mutex
+	state pickState // under mu
+}
+
+// pickState: picked → confirmed → released; or picked → released.
+type pickState uint8
+
+const (
+	picked    pickState = iota // on its way: dialling, logging in
+	confirmed                  // logged in; counts as a live session
+	released                   // over
+)
+
+// Pick chooses the backend for a new session of the user and claims it, in one
+// step: two sessions that come at the same moment get the same backend.
+//
+// user is the canonical name. placement is the id of the backend that the
+// user's credentials or Consul KV name, or "". tried are the backends that
+// this session's login has already failed to reach. Errors are those of this
+// package, all of them temporary.
+func (r *Router) Pick(user, placement string, tried ...string) (*Pick, error) {
+	if user == "" {
+		return nil, errors.New("routing: a pick for no user") // the caller's mistake
+	}
+	if !r.Ready() {
+		return nil, ErrNotReady
+	}
+	tx := newWriteTxn(r.db)
+	defer tx.abort()
+	o := r.opts.Load()
+	now := o.Now()
+	r.sweep(tx, o, now, sweepStep)
+
+	old := tx.pin(user)
+	if old != nil && old.ended(now, o.PinGrace) {
+		tx.deletePin(old)
+		r.count(old.backend, -1, 0)
+		old = nil
+	}
+	health := tx.allHealth()
+	b, why, err := choose(choice{
+		user: user, placement: placement, tried: tried, pin: old, now: now,
+		storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx.readTxn, health: health,
+	})
+	if err != nil {
+		tx.commit() // what was swept
+		return nil, err
+	}
+	if h := health[b.ID]; h != nil && h.failures >= suspectAfter {
+		trial := *h // this session tries it for all
+		trial.retryAt = now.Add(o.DialRetry)
+		tx.putHealth(&trial)
+	}
+
+	pin := pinRow{user: user, backend: b.ID, placement: placement, since: now}
+	switch {
+	case old == nil:
+		pin.idleSince = now
+	case old.backend == b.ID:
+		pin = *old
+		if why == ByPlacement {
+			pin.placement = placement
+		}
+	default: // the user moves
+		pin.proven, pin.idleSince = old.proven, old.idleSince
+	}
+	if pin.void == nil {
+		pin.gen, pin.void = r.gen.Add(1), make(chan struct{})
+	}
+	pin.sessions++
+	tx.putPin(&pin)
+	tx.commit()
+
+	moved := old != nil && old.backend != b.ID
+	if moved {
+		r.count(old.backend, -1, 0)
+		close(old.void)
+	}
+	if old == nil || moved {
+		r.count(b.ID, 1, 0)
+	}
+	if why == ByFailover {
+		r.tel.Failover(failoverReason(old, tried))
+	}
+	return &Pick{Backend: &b.Backend, Why: why, router: r, user: user, gen: pin.gen, void: pin.void}, nil
+}
+
+// failoverReason is the metric's word for why the first choice wasn't taken.
+func failoverReason(old *pinRow, tried []string) string {
+	switch {
+	case old != nil && slices.Contains(tried, old.backend), old == nil && len(tried) > 0:
+		return "refused"
+	case old != nil:
+		return "pin_down"
+	}
+	return "down"
+}
+
+// Confirm says that the backend accepted the user's login: the session counts
+// as live, holds the pin against a failover, and leaves it behind for PinGrace.
+// False means that the user was sent elsewhere meanwhile, or that the pick was
+// released: close the connection, Release, and pick again.
+func (p *Pick) Confirm() bool {
+	ok := p.confirm()
+	if ok {
+		p.router.ReportDialSuccess(p.Backend.ID)
+	}
+	return ok
+}
+
+func (p *Pick) confirm() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == picked && p.router.confirm(p) {
+		p.state = confirmed
+		return true
+	}
+	return p.state == confirmed && !p.voided()
+}
+
+// Release ends the claim: the session is over, or never came to be. It may be
+// called more than once; the pin lives PinGrace longer if anyone was logged in.
+func (p *Pick) Release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == released {
+		return
+	}
+	p.router.release(p, p.state == confirmed)
+	p.state = released
+}
+
+// Void closes when the user is sent to another backend while this pick lives:
+// his backend was down for too long, or his placement changed. The session has
+// to leave its backend; two backends must never serve one user.
+func (p *Pick) Void() <-chan struct{} { return p.void }
+
+func (p *Pick) voided() bool {
+	select {
+	case <-p.void:
+		return true
+	default:
+		return false
+	}
+}
+
+// confirm makes the session a live one, unless its pin has moved.
+func (r *Router) confirm(p *Pick) bool {
+	tx := newWriteTxn(r.db)
+	defer tx.abort()
+	old := tx.pin(p.user)
+	if old == nil || old.gen != p.gen {
+		return false
+	}
+	pin := *old
+	pin.live++
+	pin.proven = true
+	tx.putPin(&pin)
+	tx.commit()
+	r.count(pin.backend, 0, 1)
+	return true
+}
+
+// release takes the session off its pin, if that is still the same one.
+func (r *Router) release(p *Pick, live bool) {
+	tx := newWriteTxn(r.db)
+	defer tx.abort()
+	o := r.opts.Load()
+	now := o.Now()
+	pins := 0
+	if old := tx.pin(p.user); old != nil && old.gen == p.gen {
+		pin := *old
+		pin.sessions--
+		if live {
+			pin.live--
+			pin.idleSince = now
+		}
+		if pin.sessions == 0 && (!pin.proven || pin.ended(now, o.PinGrace)) {
+			tx.deletePin(old)
+			pins = -1
+		} else {
+			tx.putPin(&pin)
+		}
+	}
+	r.sweep(tx, o, now, sweepStep)
+	tx.commit()
+	sessions := 0
+	if live {
+		sessions = -1
+	}
+	r.count(p.Backend.ID, pins, sessions)
+}

@@ -1,0 +1,158 @@
+package routing
+
+import (
+	"fmt"
+	"time"
+)
+
+// plan is what an answer of discovery does to the table.
+type plan struct {
+	put    []*backendRow // new and changed rows
+	events []event
+	kept   int // backends that discovery took away and the panic threshold holds
+	lost   int // backends that it took away, kept or not
+	base   int // of how many
+}
+
+// event is one line of the log.
+type event struct {
+	what    string // "backend joined", …
+	backend *backendRow
+	was     State
+}
+
+// planApply compares the table with what discovery says now. incoming is
+// cleaned and not empty. It has no side effects.
+//
+// The panic threshold: discovery may take away (make Down, or leave out) at
+// most this fraction of the fleet within the window; where an answer goes
+// beyond, none of the backends that it takes away is: they stay as they
+// were, since a mistake of the checks or the catalogue is likelier than the
+// end of most of the fleet, and a backend that really is gone refuses its
+// dials and is found out by that. All else that the answer says is taken.
+// It is judged anew with each answer, so it ends when enough come back.
+func planApply(old []*backendRow, incoming []Backend, o *Options, now time.Time) plan {
+	var (
+		p     plan
+		next  []*backendRow // the rows if all is taken as said
+		taken []*backendRow // those of next that are taken away
+		prev  = make(map[string]*backendRow, len(old))
+		seen  = make(map[string]bool, len(incoming))
+	)
+	for _, row := range old {
+		prev[row.ID] = row
+	}
+	for _, b := range incoming {
+		seen[b.ID] = true
+		row := asSaid(prev[b.ID], b, now)
+		next = append(next, row)
+		if was := prev[b.ID]; was != nil && was.usable() && !row.usable() {
+			taken = append(taken, row)
+		}
+		if was := prev[b.ID]; row.usable() || was != nil && (was.usable() || was.lostWithin(o.PanicWindow, now)) {
+			p.base++
+		}
+	}
+	for _, was := range old {
+		if seen[was.ID] {
+			continue
+		}
+		row := asGone(was, now)
+		next = append(next, row)
+		if was.usable() {
+			taken = append(taken, row)
+		}
+		if was.usable() || was.lostWithin(o.PanicWindow, now) {
+			p.base++
+		}
+	}
+
+	p.lost = len(taken)
+	lately := 0
+	for _, row := range next {
+		if was := prev[row.ID]; was != nil && !row.usable() && was.lostWithin(o.PanicWindow, now) {
+			lately++
+		}
+	}
+	if p.lost > 0 && float64(p.lost+lately) > o.PanicThreshold*float64(p.base) {
+		p.kept = p.lost
+		for _, row := range taken {
+			keep(row, prev[row.ID])
+		}
+	}
+	for _, row := range next {
+		p.take(prev[row.ID], row)
+	}
+	return p
+}
+
+// lostWithin: discovery took it away at most a window ago, and it hasn't come back.
+func (b *backendRow) lostWithin(window time.Duration, now time.Time) bool {
+	return !b.usable() && !b.lostAt.IsZero() && now.Sub(b.lostAt) < window
+}
+
+// asSaid is the row for what discovery says of a backend; was may be nil.
+func asSaid(was *backendRow, b Backend, now time.Time) *backendRow {
+	row := &backendRow{Backend: b, hash: keyHash(b.ID), since: now}
+	if was == nil {
+		return row
+	}
+	if was.State == b.State {
+		row.since, row.lostAt = was.since, was.lostAt
+	}
+	if was.usable() && !row.usable() {
+		row.lostAt = now
+	}
+	return row
+}
+
+// asGone is the row of a backend that isn't listed any more: it stays while
+// someone is pinned to it.
+func asGone(was *backendRow, now time.Time) *backendRow {
+	row := *was
+	row.State, row.gone, row.kept = Down, true, false
+	if !was.gone {
+		row.Reason = "not listed any more"
+	}
+	if was.usable() {
+		row.since, row.lostAt = now, now
+	}
+	return &row
+}
+
+// keep undoes the loss in a row that is not stored yet.
+func keep(row, was *backendRow) {
+	row.State, row.since, row.lostAt, row.gone, row.kept = was.State, was.since, was.lostAt, false, true
+	row.Reason = "kept by the panic threshold; discovery says: " + row.Reason
+}
+
+// take notes a row that differs from the stored one, and what to say about it.
+func (p *plan) take(was, row *backendRow) {
+	if was == nil {
+		p.put = append(p.put, row)
+		p.events = append(p.events, event{"backend joined", row, row.State})
+		return
+	}
+	if was.equal(&row.Backend) && was.gone == row.gone && was.kept == row.kept {
+		return
+	}
+	p.put = append(p.put, row)
+	what := "backend changed"
+	switch {
+	case row.gone && !was.gone:
+		what = "backend left"
+	case was.gone && !row.gone:
+		what = "backend came back"
+	case row.kept && !was.kept:
+		what = "backend kept"
+	case was.State != row.State:
+		what = "backend is " + row.State.String()
+	}
+	p.events = append(p.events, event{what, row, was.State})
+}
+
+// summary says why the panic threshold holds.
+func (p *plan) summary(threshold float64) string {
+	return fmt.Sprintf("discovery took away %d of %d backends at once, more than panic_threshold (%.0f%%)",
+		p.lost, p.base, threshold*100)
+}

@@ -1,0 +1,110 @@
+package routing
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-memdb"
+
+	"imapproxy/telemetry"
+)
+
+// Router holds the tables and answers who goes where. It is safe for use by
+// any number of goroutines. Writers (a pick, its end, a change of the fleet)
+// go one after the other, a few microseconds each; readers never wait.
+type Router struct {
+	db   *memdb.MemDB
+	opts atomic.Pointer[Options]
+	tel  *telemetry.Telemetry
+	gen  atomic.Uint64
+
+	// Taken after the database's writer lock, or without it; never held over
+	// anything but a few lines of arithmetic.
+	mu struct {
+		sync.Mutex
+		usage   map[string]usage // by backend id; those at zero are absent
+		last    Snapshot         // what discovery said last, for Reload
+		learned time.Time        // when it last was a good answer; zero: never
+	}
+}
+
+// usage counts what the admin page and the gauges show for a backend, so that
+// neither has to walk a million pins.
+type usage struct{ pins, sessions int }
+
+// New returns a router that knows no backends yet: until the first Apply it
+// isn't Ready, and Pick says ErrNotReady.
+func New(o Options) (*Router, error) {
+	opts, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	db, err := memdb.NewMemDB(schema())
+	if err != nil {
+		return nil, fmt.Errorf("routing: %w", err)
+	}
+	r := &Router{db: db, tel: opts.Telemetry}
+	r.opts.Store(opts)
+	r.mu.usage = make(map[string]usage)
+	r.tel.SetRoutingGauges(r.stats)
+	return r, nil
+}
+
+// Reload takes new settings, and judges the last answer of discovery by them:
+// so a panic threshold raised to 1 accepts the loss that an old one kept out.
+// Pins stay; PinGrace counts for those already idle too. The clock and the
+// telemetry stay what New was given.
+func (r *Router) Reload(o Options) error {
+	old := r.opts.Load()
+	o.Now, o.Telemetry = old.Now, r.tel
+	opts, err := o.withDefaults()
+	if err != nil {
+		return err
+	}
+	r.opts.Store(opts)
+	r.mu.Lock()
+	last := r.mu.last
+	r.mu.Unlock()
+	if len(last.Backends) > 0 {
+		r.apply(last, false)
+	}
+	return nil
+}
+
+// Ready reports whether discovery has ever given a set of backends.
+func (r *Router) Ready() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.mu.learned.IsZero()
+}
+
+// Watch returns a channel that closes when what discovery says about the
+// backend changes (its state above all), for sessions that have to act on it.
+// It may close for nothing; look, and watch again. Dials and pins don't close it.
+func (r *Router) Watch(id string) <-chan struct{} {
+	return newReadTxn(r.db).watchBackend(id)
+}
+
+// count adjusts the usage of a backend.
+func (r *Router) count(id string, pins, sessions int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u := r.mu.usage[id]
+	u.pins += pins
+	u.sessions += sessions
+	if u == (usage{}) {
+		delete(r.mu.usage, id)
+		return
+	}
+	r.mu.usage[id] = u
+}
+
+// sweep takes away up to limit pins that have ended.
+func (r *Router) sweep(tx writeTxn, o *Options, now time.Time, limit int) {
+	for _, pin := range tx.endedPins(now, o.PinGrace, limit) {
+		tx.deletePin(pin)
+		r.count(pin.backend, -1, 0)
+	}
+}

@@ -1,0 +1,126 @@
+package routing
+
+import (
+	"time"
+
+	"imapproxy/telemetry"
+)
+
+// maxPins bounds what Pins returns.
+const maxPins = 1000
+
+// BackendStatus is a backend as the admin page shows it.
+type BackendStatus struct {
+	Backend
+	Since time.Time // when State became what it is
+	// Kept: discovery says that it is down or gone; the panic threshold holds it.
+	Kept bool
+	// Gone: discovery doesn't list it; it is shown while users are pinned to it.
+	Gone bool
+	// Pins counts users, those in their grace included; Sessions those logged in.
+	Pins, Sessions int
+	// What real sessions met: dials that failed in a row, 0 when all is well.
+	Failures    int
+	LastFailure time.Time
+	LastError   string
+	// Suspect: it refuses so steadily that new users are sent elsewhere.
+	Suspect bool
+}
+
+// Backends returns the fleet, by id.
+func (r *Router) Backends() []BackendStatus {
+	tx := newReadTxn(r.db)
+	health := tx.allHealth()
+	now := r.opts.Load().Now()
+	usage := r.usage()
+	var all []BackendStatus
+	tx.backends(func(b *backendRow) bool {
+		s := BackendStatus{Backend: b.Backend, Since: b.since, Kept: b.kept, Gone: b.gone,
+			Pins: usage[b.ID].pins, Sessions: usage[b.ID].sessions}
+		if h := health[b.ID]; h != nil {
+			s.Failures, s.LastFailure, s.LastError, s.Suspect = h.failures, h.last, h.lastError, h.suspect(now)
+		}
+		all = append(all, s)
+		return true
+	})
+	return all
+}
+
+// PinStatus is a pin as the admin page shows it.
+type PinStatus struct {
+	User, Backend string
+	Placement     string // what it was made by; "" = none was given
+	Sessions      int    // logged in
+	Since         time.Time
+	// Ends is when the grace is over; zero while there are sessions, or logins under way.
+	Ends time.Time
+}
+
+// Pins returns the pin of one user (none or one), or for "" the first
+// thousand of all, by user.
+func (r *Router) Pins(user string) []PinStatus {
+	tx := newReadTxn(r.db)
+	o := r.opts.Load()
+	now := o.Now()
+	var pins []PinStatus
+	add := func(p *pinRow) bool {
+		if p == nil || p.ended(now, o.PinGrace) {
+			return true
+		}
+		s := PinStatus{User: p.user, Backend: p.backend, Placement: p.placement, Sessions: p.live, Since: p.since}
+		if p.sessions == 0 {
+			s.Ends = p.idleSince.Add(o.PinGrace)
+		}
+		pins = append(pins, s)
+		return len(pins) < maxPins
+	}
+	if user != "" {
+		add(tx.pin(user))
+		return pins
+	}
+	tx.pins(add)
+	return pins
+}
+
+// LastGood is when discovery last gave an answer that was taken whole; zero: never.
+func (r *Router) LastGood() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.learned
+}
+
+// usage returns a copy of the counts.
+func (r *Router) usage() map[string]usage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make(map[string]usage, len(r.mu.usage))
+	for id, u := range r.mu.usage {
+		all[id] = u
+	}
+	return all
+}
+
+// stats is what the gauges show. It also takes ended pins away, so that the
+// table shrinks when nobody logs in.
+func (r *Router) stats() telemetry.RoutingStats {
+	o := r.opts.Load()
+	now := o.Now()
+	tx := newWriteTxn(r.db)
+	r.sweep(tx, o, now, maxPins)
+	tx.commit()
+
+	s := telemetry.RoutingStats{Age: -1}
+	states := make(map[State]int64)
+	newReadTxn(r.db).backends(func(b *backendRow) bool { states[b.State]++; return true })
+	for _, state := range []State{Up, Draining, Down} {
+		s.Backends = append(s.Backends, telemetry.StateCount{State: state.String(), Count: states[state]})
+	}
+	for id, u := range r.usage() {
+		s.Pins += int64(u.pins)
+		s.Sessions = append(s.Sessions, telemetry.BackendCount{Backend: id, Count: int64(u.sessions)})
+	}
+	if t := r.LastGood(); !t.IsZero() {
+		s.Age = max(now.Sub(t), 0)
+	}
+	return s
+}

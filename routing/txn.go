@@ -1,0 +1,118 @@
+package routing
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-memdb"
+)
+
+// readTxn is a consistent view of the tables; it never blocks, nor does it
+// hold up anyone. The errors that memdb can return are all ours (a table's
+// name, an argument's type), hence the panics.
+type readTxn struct{ txn *memdb.Txn }
+
+// writeTxn is a readTxn that sees, and in the end publishes, its own changes.
+// There is one at a time: what it reads can't change under it.
+type writeTxn struct{ readTxn }
+
+func newReadTxn(db *memdb.MemDB) readTxn   { return readTxn{db.Txn(false)} }
+func newWriteTxn(db *memdb.MemDB) writeTxn { return writeTxn{readTxn{db.Txn(true)}} }
+
+func first[Row any](t readTxn, table, id string) *Row {
+	row, err := t.txn.First(table, indexID, id)
+	mustBeOurs(err)
+	if row == nil {
+		return nil
+	}
+	return row.(*Row)
+}
+
+func each[Row any](t readTxn, table, index string, args []any, f func(*Row) bool) {
+	it, err := t.txn.Get(table, index, args...)
+	mustBeOurs(err)
+	for row := it.Next(); row != nil; row = it.Next() {
+		if !f(row.(*Row)) {
+			return
+		}
+	}
+}
+
+// backend returns the row, or nil.
+func (t readTxn) backend(id string) *backendRow { return first[backendRow](t, tableBackends, id) }
+
+// pin returns the row, or nil; it may have ended.
+func (t readTxn) pin(user string) *pinRow { return first[pinRow](t, tablePins, user) }
+
+// health returns the row, or nil where the last dial succeeded.
+func (t readTxn) health(id string) *healthRow { return first[healthRow](t, tableHealth, id) }
+
+// backends calls f for each, by id, until it returns false.
+func (t readTxn) backends(f func(*backendRow) bool) {
+	each(t, tableBackends, indexID, nil, f)
+}
+
+// allHealth returns the backends that are refusing: mostly none.
+func (t readTxn) allHealth() map[string]*healthRow {
+	var all map[string]*healthRow
+	each(t, tableHealth, indexID, nil, func(h *healthRow) bool {
+		if all == nil {
+			all = make(map[string]*healthRow)
+		}
+		all[h.backend] = h
+		return true
+	})
+	return all
+}
+
+// pins calls f for each, by user, until it returns false.
+func (t readTxn) pins(f func(*pinRow) bool) { each(t, tablePins, indexID, nil, f) }
+
+// pinnedTo reports whether any pin is on the backend, ended ones included.
+func (t readTxn) pinnedTo(id string) bool {
+	row, err := t.txn.First(tablePins, indexBackend, id)
+	mustBeOurs(err)
+	return row != nil
+}
+
+// endedPins returns up to limit pins that have ended.
+func (t readTxn) endedPins(now time.Time, grace time.Duration, limit int) []*pinRow {
+	it, err := t.txn.LowerBound(tablePins, indexIdle, time.Unix(0, -1<<63))
+	mustBeOurs(err)
+	var ended []*pinRow
+	for row := it.Next(); row != nil && len(ended) < limit; row = it.Next() {
+		pin := row.(*pinRow)
+		if !pin.ended(now, grace) {
+			break // the others ended their sessions later
+		}
+		ended = append(ended, pin)
+	}
+	return ended
+}
+
+// watchBackend returns a channel that closes when the row is replaced or
+// removed, or, where there is none, when one may have come.
+func (t readTxn) watchBackend(id string) <-chan struct{} {
+	changed, _, err := t.txn.FirstWatch(tableBackends, indexID, id)
+	mustBeOurs(err)
+	return changed
+}
+
+func (t writeTxn) putBackend(b *backendRow)    { mustBeOurs(t.txn.Insert(tableBackends, b)) }
+func (t writeTxn) deleteBackend(b *backendRow) { mustBeOurs(t.txn.Delete(tableBackends, b)) }
+func (t writeTxn) putPin(p *pinRow)            { mustBeOurs(t.txn.Insert(tablePins, p)) }
+func (t writeTxn) deletePin(p *pinRow)         { mustBeOurs(t.txn.Delete(tablePins, p)) }
+func (t writeTxn) putHealth(h *healthRow)      { mustBeOurs(t.txn.Insert(tableHealth, h)) }
+func (t writeTxn) deleteHealth(h *healthRow)   { mustBeOurs(t.txn.Delete(tableHealth, h)) }
+
+// commit publishes the changes and wakes who watched the rows.
+func (t writeTxn) commit() { t.txn.Commit() }
+
+// abort drops the changes; after commit it does nothing.
+func (t writeTxn) abort() { t.txn.Abort() }
+
+func mustBeOurs(err error) {
+	if err != nil {
+		panic(fmt.Sprintf("routing: the tables don't fit their schema: %v", err))
+	}
+}
