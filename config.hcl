@@ -181,7 +181,8 @@ discovery "static" {
     # Host and port. Required.
     address = "127.0.0.1:11143"
 
-    # Its share of the users, compared with the others' weights, 1 to 65535.
+    # Its share of the users, compared with the others' weights, 0 to 65535. With 0
+    # it keeps the users that it has and gets no new ones.
     # Default: 100.
     weight = 100
 
@@ -363,12 +364,13 @@ telemetry {
   }
 
   traces {
-    # URL of an OTLP/HTTP endpoint, http://127.0.0.1:4318 for example.
-    # Default: "", off. A change needs a restart, as with all of traces.
+    # URL of an OTLP/HTTP endpoint, http://127.0.0.1:4318 for example; without a path
+    # /v1/traces is meant.
+    # Default: "", off. A change needs a restart.
     endpoint = ""
 
     # HTTP headers that go with it, for example { "authorization" = file("otlp.token") }.
-    # Default: {}.
+    # Default: {}. A change needs a restart.
     headers = {}
 
     # The share of logins and commands that leave a trace. What failed or was slow
@@ -377,8 +379,8 @@ telemetry {
     sample = "1%"
 
     # A command or login that takes longer is slow. "0s": nothing is.
-    # Default: "1s".
-    slow = "1s"
+    # Default: "2s".
+    slow = "2s"
   }
 
   metrics {
@@ -387,9 +389,13 @@ telemetry {
     # Default: true. A change needs a restart, as with all of metrics.
     prometheus = true
 
-    # URL of an OTLP/HTTP endpoint to push the same to.
+    # URL of an OTLP/HTTP endpoint to push the same to; without a path /v1/metrics.
     # Default: "", off.
     endpoint = ""
+
+    # HTTP headers that go with it.
+    # Default: {}.
+    headers = {}
 
     # Time between two pushes.
     # Default: "60s".

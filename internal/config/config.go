@@ -10,6 +10,7 @@ package config
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -138,7 +139,7 @@ type Static struct {
 type StaticBackend struct {
 	ID         string   `hcl:"id,label"`
 	Address    string   `hcl:"address" required:"address = \"10.0.0.11:143\""`
-	Weight     int      `hcl:"weight" default:"100" min:"1" max:"65535"`
+	Weight     int      `hcl:"weight" default:"100" min:"0" max:"65535"`
 	TLS        string   `hcl:"tls" default:"" enum:"|none|starttls|implicit"`
 	ServerName string   `hcl:"server_name" default:""`
 	Tags       []string `hcl:"tags" default:"[]"`
@@ -157,7 +158,7 @@ type Routing struct {
 	Storage        string        `hcl:"storage" enum:"shared|separate" required:"storage = \"shared\" if every backend serves every mailbox, storage = \"separate\" if each user's mail is on one of them"`
 	PinGrace       time.Duration `hcl:"pin_grace" default:"15m" min:"0s" max:"168h"`
 	FailoverAfter  time.Duration `hcl:"failover_after" default:"30s" min:"0s" max:"24h"`
-	PanicThreshold Percent       `hcl:"panic_threshold" default:"50%"`
+	PanicThreshold Percent       `hcl:"panic_threshold" default:"50%" min:"1%"`
 }
 
 // Register makes the proxy itself a service in Consul.
@@ -199,16 +200,17 @@ type Log struct {
 type Traces struct {
 	Endpoint string            `hcl:"endpoint" default:"" reload:"restart"`
 	Headers  map[string]string `hcl:"headers" default:"{}" reload:"restart"`
-	Sample   Percent           `hcl:"sample" default:"1%" reload:"restart"`
-	Slow     time.Duration     `hcl:"slow" default:"1s" min:"0s" max:"1h" reload:"restart"`
+	Sample   Percent           `hcl:"sample" default:"1%"`
+	Slow     time.Duration     `hcl:"slow" default:"2s" min:"0s" max:"1h"`
 }
 
 // Metrics are served on the admin address and pushed to an OTLP/HTTP endpoint,
 // where one is named.
 type Metrics struct {
-	Prometheus bool          `hcl:"prometheus" default:"true" reload:"restart"`
-	Endpoint   string        `hcl:"endpoint" default:"" reload:"restart"`
-	Interval   time.Duration `hcl:"interval" default:"60s" min:"100ms" max:"1h" reload:"restart"`
+	Prometheus bool              `hcl:"prometheus" default:"true" reload:"restart"`
+	Endpoint   string            `hcl:"endpoint" default:"" reload:"restart"`
+	Headers    map[string]string `hcl:"headers" default:"{}" reload:"restart"`
+	Interval   time.Duration     `hcl:"interval" default:"60s" min:"100ms" max:"1h" reload:"restart"`
 }
 
 // Admin is the HTTP API; an empty address turns it off.
@@ -224,3 +226,6 @@ type Shutdown struct {
 
 // Percent is a share from 0 to 1, written as "50%".
 type Percent float64
+
+// String is the share as it is written.
+func (p Percent) String() string { return strconv.FormatFloat(float64(p)*100, 'g', 6, 64) + "%" }

@@ -186,10 +186,15 @@ func (d *decoder) telemetry(c *Config) {
 			d.fail(d.at(path), path+" isn't the URL of an OTLP/HTTP endpoint", "write http://127.0.0.1:4318, in quotes")
 		}
 	}
-	for name, value := range c.Telemetry.Traces.Headers {
-		if strings.ContainsAny(name+value, "\r\n\x00") || name == "" {
-			d.fail(d.at("telemetry.traces.headers"), "telemetry.traces.headers: a name is empty, or a name or value has a line break in it", "write each header as one line")
-			break
+	for path, headers := range map[string]map[string]string{
+		"telemetry.traces.headers":  c.Telemetry.Traces.Headers,
+		"telemetry.metrics.headers": c.Telemetry.Metrics.Headers,
+	} {
+		for name, value := range headers {
+			if strings.ContainsAny(name+value, "\r\n\x00") || name == "" {
+				d.fail(d.at(path), path+": a name is empty, or a name or value has a line break in it", "write each header as one line")
+				break
+			}
 		}
 	}
 }

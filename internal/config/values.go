@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -237,10 +238,16 @@ func (d *decoder) bounds(f schemaField, field reflect.Value) (what, instead stri
 		if err := setText(bound, text); err != nil {
 			panic(fmt.Sprintf("the %s of %s can't be read: %v", tag, f.name, err))
 		}
-		if tag == "min" && field.Int() < bound.Int() {
+		order := 0
+		if field.CanFloat() {
+			order = cmp.Compare(field.Float(), bound.Float())
+		} else {
+			order = cmp.Compare(field.Int(), bound.Int())
+		}
+		if tag == "min" && order < 0 {
 			return fmt.Sprintf("%v is too little", field.Interface()), "write " + text + " or more"
 		}
-		if tag == "max" && field.Int() > bound.Int() {
+		if tag == "max" && order > 0 {
 			return fmt.Sprintf("%v is too much", field.Interface()), "write " + text + " or less"
 		}
 	}
