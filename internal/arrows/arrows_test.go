@@ -1,0 +1,148 @@
+package arrows
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	module = "imapproxy"
+	root   = "../.."
+)
+
+// arrows says what each room may import of ours; every other arrow is forbidden. A
+// room stands here even if it imports nothing, so that a new one is noticed.
+var arrows = map[string][]string{
+	"cmd/imapproxy": {
+		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/wire", "proxy/conn", "routing", "routing/discovery",
+		"telemetry", "internal/config", "internal/admin", "internal/dev",
+	},
+	"proxy":             {"proxy/wire", "proxy/conn", "proxy/auth", "proxy/upstream", "proxy/park", "routing", "telemetry"},
+	"proxy/park":        {"proxy/wire", "proxy/conn", "proxy/upstream", "telemetry"},
+	"proxy/upstream":    {"proxy/wire", "proxy/conn", "telemetry"},
+	"proxy/auth":        {"proxy/wire", "telemetry"},
+	"proxy/wire":        {},
+	"proxy/conn":        {},
+	"routing":           {"telemetry"},
+	"routing/discovery": {"routing", "telemetry"},
+	"telemetry":         {},
+	"internal/admin":    {"proxy", "routing", "telemetry"},
+	"internal/config":   {},
+	"internal/dev":      {},
+	"internal/imaptest": {},
+	"internal/arrows":   {},
+
+	// Generators and tests that are programs of their own. The end-to-end tests
+	// look at the proxy from outside: as a process, over sockets.
+	"telemetry/metricsdoc": {"telemetry"},
+	"e2e":                  {"e2e/servers", "internal/imaptest"},
+	"e2e/servers":          {},
+	"e2e/report":           {},
+}
+
+// libraries says in which rooms a library may be imported, so that it can be
+// exchanged without looking elsewhere. Those that aren't named are free.
+var libraries = map[string][]string{
+	"github.com/hashicorp/go-memdb":   {"routing"},
+	"github.com/hashicorp/consul/api": {"routing/discovery"},
+	"github.com/hashicorp/hcl/v2":     {"internal/config"},
+	"github.com/zclconf/go-cty":       {"internal/config"},
+	"github.com/alecthomas/kong":      {"cmd/imapproxy"},
+}
+
+// testsMay are the further arrows of _test.go files, of every room.
+var testsMay = []string{"internal/imaptest"}
+
+// source is one import in one file.
+type source struct {
+	file, room, path string
+	test             bool
+}
+
+// imports reads the imports of every Go file in the module. Folders with a go.mod
+// of their own are other modules.
+func imports(t *testing.T) []source {
+	t.Helper()
+	var found []source
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if path == root {
+				return nil
+			}
+			name := entry.Name()
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil || name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if filepath.Ext(path) != ".go" {
+			return nil
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		room := filepath.ToSlash(filepath.Dir(rel))
+		found = append(found, source{file: rel, room: room, test: strings.HasSuffix(rel, "_test.go")})
+		for _, spec := range file.Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			found = append(found, source{file: rel, room: room, path: name, test: strings.HasSuffix(rel, "_test.go")})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) < 50 {
+		t.Fatalf("only %d imports: this test looks in the wrong place", len(found))
+	}
+	return found
+}
+
+func TestArrowsBetweenRooms(t *testing.T) {
+	strangers := map[string]bool{}
+	for _, i := range imports(t) {
+		allowed, known := arrows[i.room]
+		if !known && !strangers[i.room] {
+			strangers[i.room] = true
+			t.Errorf("%s is in no room: give %s its arrows in this test", i.file, i.room)
+		}
+		target, ours := strings.CutPrefix(i.path, module+"/")
+		if !ours || !known || target == i.room {
+			continue
+		}
+		if !slices.Contains(allowed, target) && !(i.test && slices.Contains(testsMay, target)) {
+			t.Errorf("%s: %s may not import %s", i.file, i.room, target)
+		}
+	}
+}
+
+func TestArrowsToLibraries(t *testing.T) {
+	for _, i := range imports(t) {
+		for library, rooms := range libraries {
+			if i.path != library && !strings.HasPrefix(i.path, library+"/") {
+				continue
+			}
+			if !slices.Contains(rooms, i.room) {
+				t.Errorf("%s imports %s, which belongs into %s only", i.file, i.path, strings.Join(rooms, ", "))
+			}
+		}
+	}
+}
