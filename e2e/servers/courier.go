@@ -53,7 +53,7 @@ func StartCourier(t testing.TB) *Server {
 	if out, err := exec.Command("unshare", "--mount", "true").CombinedOutput(); err != nil {
 		t.Fatalf("Courier's paths are fixed, so it needs a mount namespace, which this machine refuses: %s", out)
 	}
-	dir := folder(t)
+	dir := Folder(t)
 	mkdir(t, filepath.Join(dir, "ns"))
 	write(t, filepath.Join(dir, "authdaemonrc"), "authmodulelist=\"authuserdb\"\nauthmodulelistorig=\"authuserdb\"\ndaemons=5\nDEBUG_LOGIN=0\n")
 	hash := strings.TrimSpace(run(t, "", "openssl", "passwd", "-6", Password))
@@ -74,8 +74,8 @@ func StartCourier(t testing.TB) *Server {
 	fmt.Fprintf(&makeMaildirs, "chown -R %d:%d '%s/mail'\n", mailUID, mailUID, dir)
 	run(t, makeMaildirs.String(), "sh", "-e")
 
-	addr, port := freeAddr(t)
-	p := start(t, "courier", exec.Command("unshare", "--mount", "sh", "-c", courierScript, "sh", tree, dir, port))
-	p.waitPort(addr)
-	return &Server{Kind: "courier", Name: "courier", Version: filepath.Base(tree), Addr: addr, process: p}
+	addr, port := FreeAddr(t)
+	p := Start(t, "courier", exec.Command("unshare", "--mount", "sh", "-c", courierScript, "sh", tree, dir, port))
+	p.WaitPort(addr)
+	return &Server{Kind: "courier", Name: "courier", Version: filepath.Base(tree), Addr: addr, Process: p}
 }

@@ -65,7 +65,7 @@ func StartCyrus(t testing.TB) *Server {
 	if _, err := os.Stat(filepath.Join(unpacked, "imapd")); err != nil {
 		t.Fatalf("no Cyrus imapd: %v (./test unpacks it and sets IMAPPROXY_CYRUS)", err)
 	}
-	dir := folder(t)
+	dir := Folder(t)
 	conf := filepath.Join(dir, "conf")
 	for _, sub := range []string{"db", "lock", "log", "msg", "proc", "ptclient", "quota", "sieve", "socket", "sync", "user"} {
 		mkdir(t, filepath.Join(conf, sub))
@@ -80,8 +80,8 @@ func StartCyrus(t testing.TB) *Server {
 		run(t, "", "ln", "-s", filepath.Join(common, name), bin)
 	}
 	cert := newCertificate(t, dir)
-	addr, _ := freeAddr(t)
-	tlsAddr, _ := freeAddr(t)
+	addr, _ := FreeAddr(t)
+	tlsAddr, _ := FreeAddr(t)
 	write(t, filepath.Join(dir, "imapd.conf"), fmt.Sprintf(cyrusConf, dir, cert.CertFile, cert.KeyFile))
 	write(t, filepath.Join(dir, "cyrus.conf"), fmt.Sprintf(cyrusServices, bin, dir, addr, tlsAddr))
 
@@ -98,12 +98,12 @@ func StartCyrus(t testing.TB) *Server {
 	run(t, script.String(), "sh", "-e")
 	run(t, "", "chown", "-R", "cyrus:mail", dir)
 
-	p := start(t, "cyrus", exec.Command("setpriv", "--reuid=cyrus", "--regid=mail", "--init-groups",
+	p := Start(t, "cyrus", exec.Command("setpriv", "--reuid=cyrus", "--regid=mail", "--init-groups",
 		filepath.Join(bin, "master"), "-C", dir+"/imapd.conf", "-M", dir+"/cyrus.conf", "-p", dir+"/master.pid"))
-	p.waitPort(addr)
+	p.WaitPort(addr)
 	version := strings.TrimSpace(run(t, "", "dpkg-query", "-W", "-f=${Version}", "cyrus-common"))
 	return &Server{
 		Kind: "cyrus", Name: "cyrus", Version: version, Addr: addr, TLSAddr: tlsAddr,
-		ProxyAuthz: true, OtherUsers: "Other Users/", process: p,
+		ProxyAuthz: true, OtherUsers: "Other Users/", Process: p,
 	}
 }

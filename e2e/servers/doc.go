@@ -4,7 +4,7 @@
 //
 // ./test prepares the machine and sets IMAPPROXY_REAL; without that variable
 // every function here skips the test. Only tests import it, and it imports
-// none of our rooms.
+// none of our rooms but imaptest.
 //
 // Every server has the same users, User(1) to User(Users), each with Password,
 // and a master, MasterUser with MasterPassword, who may log in as any of them

@@ -54,7 +54,7 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 	if o.Name == "" {
 		o.Name = "dovecot-" + o.Store
 	}
-	dir := folder(t)
+	dir := Folder(t)
 	if o.Certificate.CertFile == "" {
 		o.Certificate = newCertificate(t, dir)
 	}
@@ -62,8 +62,8 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 		o.Mail = DovecotMail(t)
 	}
 	s := dovecotSettings{Dir: dir, Mail: o.Mail, Store: o.Store, Cert: o.Certificate.CertFile, Key: o.Certificate.KeyFile}
-	addr, port := freeAddr(t)
-	tlsAddr, tlsPort := freeAddr(t)
+	addr, port := FreeAddr(t)
+	tlsAddr, tlsPort := FreeAddr(t)
 	s.Port, s.TLSPort = port, tlsPort
 	var conf strings.Builder
 	if err := template.Must(template.New("dovecot").Parse(text)).Execute(&conf, s); err != nil {
@@ -78,19 +78,19 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 	write(t, filepath.Join(dir, "users"), users.String())
 	write(t, filepath.Join(dir, "masters"), MasterUser+":"+MasterPassword+"\n")
 
-	p := start(t, o.Name, exec.Command("dovecot", "-F", "-c", config), filepath.Join(dir, "log"))
-	p.waitPort(addr)
+	p := Start(t, o.Name, exec.Command("dovecot", "-F", "-c", config), filepath.Join(dir, "log"))
+	p.WaitPort(addr)
 	version, _, _ := strings.Cut(out, " ")
 	return &Server{
 		Kind: "dovecot", Name: o.Name, Version: version, Addr: addr, TLSAddr: tlsAddr,
-		ProxyAuthz: true, OtherUsers: "shared/", process: p,
+		ProxyAuthz: true, OtherUsers: "shared/", Process: p,
 	}
 }
 
 // DovecotMail makes a folder for mail that several Dovecots may share.
 func DovecotMail(t testing.TB) string {
 	t.Helper()
-	dir := folder(t)
+	dir := Folder(t)
 	// Dovecot makes the users' homes in it as mailUID.
 	run(t, "", "chown", fmt.Sprintf("%d:%d", mailUID, mailUID), dir)
 	return dir

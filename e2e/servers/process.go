@@ -20,9 +20,9 @@ import (
 // a busy machine with the race detector running beside it.
 const startTimeout = 60 * time.Second
 
-// A process is a server's main process. It is ended with the test, and only it
+// A Process is a server's main process. It is ended with the test, and only it
 // and the process group that it leads.
-type process struct {
+type Process struct {
 	t    testing.TB
 	name string
 	cmd  *exec.Cmd
@@ -31,9 +31,9 @@ type process struct {
 	once sync.Once
 }
 
-// start runs cmd in a process group of its own and ends it with the test. The
+// Start runs cmd in a process group of its own and ends it with the test. The
 // logs are files, shown with what it printed when the test has failed.
-func start(t testing.TB, name string, cmd *exec.Cmd, logs ...string) *process {
+func Start(t testing.TB, name string, cmd *exec.Cmd, logs ...string) *Process {
 	t.Helper()
 	// A file and no pipe: a server's children may hold it open for as long as they like.
 	out, err := os.Create(filepath.Join(t.TempDir(), "output"))
@@ -41,7 +41,7 @@ func start(t testing.TB, name string, cmd *exec.Cmd, logs ...string) *process {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	p := &process{t: t, name: name, cmd: cmd, logs: append(logs, out.Name()), done: make(chan struct{})}
+	p := &Process{t: t, name: name, cmd: cmd, logs: append(logs, out.Name()), done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -53,7 +53,7 @@ func start(t testing.TB, name string, cmd *exec.Cmd, logs ...string) *process {
 		_ = cmd.Wait() // how it ended is of no interest: the tests see what it answers
 	}()
 	t.Cleanup(func() {
-		p.stop()
+		p.Stop()
 		if t.Failed() {
 			p.showLogs()
 		}
@@ -61,8 +61,14 @@ func start(t testing.TB, name string, cmd *exec.Cmd, logs ...string) *process {
 	return p
 }
 
-// stop asks the process to end, then makes it, and waits for the end.
-func (p *process) stop() {
+// Pid is the process's id, also that of the group that it leads.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Stop asks the process to end, then makes it, and waits for the end.
+func (p *Process) Stop() {
 	p.once.Do(func() {
 		pid := p.cmd.Process.Pid
 		// It may have been stopped (SIGSTOP) by the test.
@@ -80,7 +86,7 @@ func (p *process) stop() {
 	})
 }
 
-func (p *process) showLogs() {
+func (p *Process) showLogs() {
 	for _, f := range p.logs {
 		if b, err := os.ReadFile(f); err == nil && len(b) > 0 {
 			p.t.Logf("%s, the end of %s:\n%s", p.name, filepath.Base(f), tail(b, 60))
@@ -93,9 +99,9 @@ func tail(b []byte, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// waitPort connects until the address answers with a greeting line, so that
+// WaitPort connects until the address answers with a greeting line, so that
 // the port is known to be served and not just bound.
-func (p *process) waitPort(addr string) {
+func (p *Process) WaitPort(addr string) {
 	p.t.Helper()
 	deadline := time.Now().Add(startTimeout)
 	for {
@@ -137,10 +143,10 @@ func greets(addr string) error {
 	return nil
 }
 
-// freeAddr is a loopback address that nothing listens on. It lies below the
+// FreeAddr is a loopback address that nothing listens on. It lies below the
 // ports that the kernel gives out by itself, so no other test's port 0 gets it
 // between our look and the server's bind.
-func freeAddr(t testing.TB) (addr, port string) {
+func FreeAddr(t testing.TB) (addr, port string) {
 	t.Helper()
 	for range 200 {
 		addr = fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
@@ -156,9 +162,9 @@ func freeAddr(t testing.TB) (addr, port string) {
 	return "", ""
 }
 
-// folder makes a folder that servers running as other users may enter. Its
+// Folder makes a folder that servers running as other users may enter. Its
 // path is short: Unix sockets in it have 108 bytes for theirs.
-func folder(t testing.TB) string {
+func Folder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "imap-e2e-")
 	if err != nil {

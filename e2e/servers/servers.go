@@ -32,7 +32,8 @@ type Server struct {
 	// OtherUsers + user + "/" + mailbox. "" where there is none.
 	OtherUsers string
 
-	process *process
+	// Process is its main process: stopping it cuts its clients off.
+	Process *Process
 }
 
 // Real skips the test unless the machine was prepared by ./test.
@@ -42,9 +43,3 @@ func Real(t testing.TB) {
 		t.Skip("real servers aren't prepared here: run ./test (it sets IMAPPROXY_REAL)")
 	}
 }
-
-// Pid is the server's main process, to be stopped or killed by a test.
-func (s *Server) Pid() int { return s.process.cmd.Process.Pid }
-
-// Stop ends the server before the test does. Its clients are cut off.
-func (s *Server) Stop() { s.process.stop() }

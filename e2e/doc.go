@@ -1,0 +1,6 @@
+// Package e2e holds the end-to-end tests: the imapproxy command, built and
+// configured as a provider would, between real clients and real servers.
+//
+// ./test prepares the machine for them. Transcripts are in testdata, each run
+// against a server directly and through the proxy, and compared.
+package e2e

@@ -1,0 +1,250 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"text/template"
+	"time"
+
+	"imapproxy/e2e/servers"
+)
+
+// proxyOptions is what differs between the proxies of our tests. The zero
+// value of a field is the ordinary thing.
+type proxyOptions struct {
+	Backends   []backend // static discovery
+	Consul     string    // or the agent's address
+	Service    string    // in Consul
+	Master     bool      // backend_login mode master
+	PasswdFile string    // auth "passwd_file", before auth "backend"
+	Storage    string    // "" = shared
+	BackendTLS string    // "" = none
+	BackendCA  string
+	Extra      string // further blocks
+	Routing    string // further lines of routing
+}
+
+// A backend is one of static discovery's.
+type backend struct {
+	ID, Address string
+}
+
+// A runningProxy is an imapproxy serve.
+type runningProxy struct {
+	*servers.Process
+	Plain    string // in clear, LOGIN allowed
+	StartTLS string
+	TLS      string
+	Admin    string // http://…
+	Cert     servers.Certificate
+	Config   string // the file
+}
+
+const proxyConfig = `
+hostname = "imap.test"
+listener "plain" {
+  address        = "{{.Plain}}"
+  tls            = "none"
+  cleartext_from = ["127.0.0.0/8"]
+}
+listener "imap" {
+  address = "{{.StartTLS}}"
+  tls     = "starttls"
+  certificate {
+    cert_file = "{{.Cert.CertFile}}"
+    key_file  = "{{.Cert.KeyFile}}"
+  }
+}
+listener "imaps" {
+  address = "{{.TLS}}"
+  tls     = "implicit"
+  certificate {
+    cert_file = "{{.Cert.CertFile}}"
+    key_file  = "{{.Cert.KeyFile}}"
+  }
+}
+{{with .PasswdFile}}
+auth "passwd_file" {
+  path = "{{.}}"
+}
+{{end}}
+{{if .Master}}
+backend_login {
+  mode          = "master"
+  username      = "{{.MasterUser}}"
+  password_file = "{{.MasterFile}}"
+}
+{{else}}
+auth "backend" {}
+backend_login {
+  mode = "user"
+}
+{{end}}
+backend_defaults {
+  tls = "{{or .BackendTLS "none"}}"
+{{with .BackendCA}}
+  ca_file     = "{{.}}"
+  server_name = "localhost"
+{{end}}
+}
+{{if .Consul}}
+discovery "consul" {
+  address = "{{.Consul}}"
+  service = "{{.Service}}"
+}
+{{else}}
+discovery "static" {
+{{range .Backends}}
+  backend "{{.ID}}" {
+    address = "{{.Address}}"
+  }
+{{end}}
+  probe {
+    interval = "200ms"
+    rise     = 1
+  }
+}
+{{end}}
+routing {
+  storage = "{{or .Storage "shared"}}"
+  {{.Routing}}
+}
+limits {
+  auth_failure_delay = "100ms"
+}
+telemetry {
+  log {
+    level = "debug"
+  }
+}
+admin {
+  address = "{{.AdminAddress}}"
+}
+shutdown {
+  drain = "1s"
+}
+{{.Extra}}
+`
+
+// startProxy runs imapproxy serve and waits until it is ready.
+func startProxy(t testing.TB, o proxyOptions) *runningProxy {
+	t.Helper()
+	servers.Real(t)
+	dir := servers.Folder(t)
+	p := &runningProxy{Config: filepath.Join(dir, "config.hcl"), Cert: servers.NewCertificate(t)}
+	p.Plain, _ = servers.FreeAddr(t)
+	p.StartTLS, _ = servers.FreeAddr(t)
+	p.TLS, _ = servers.FreeAddr(t)
+	admin, _ := servers.FreeAddr(t)
+	p.Admin = "http://" + admin
+	master := filepath.Join(dir, "master.password")
+	writeFile(t, master, servers.MasterPassword+"\n")
+	var conf strings.Builder
+	err := template.Must(template.New("config").Parse(proxyConfig)).Execute(&conf, struct {
+		*runningProxy
+		proxyOptions
+		AdminAddress, MasterUser, MasterFile string
+	}{p, o, admin, servers.MasterUser, master})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, p.Config, conf.String())
+	cmd := exec.Command(os.Getenv(proxyBinary), "serve", "--config", p.Config)
+	// A race that the detector sees ends the process, and so the test.
+	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
+	p.Process = servers.Start(t, "imapproxy", cmd)
+	p.waitReady(t)
+	return p
+}
+
+// waitReady asks /readyz until it says yes.
+func (p *runningProxy) waitReady(t testing.TB) {
+	t.Helper()
+	p.eventually(t, "ready", func() error {
+		resp, err := http.Get(p.Admin + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			body, _ := io.ReadAll(resp.Body)
+			return fmt.Errorf("/readyz: %s: %s", resp.Status, body)
+		}
+		return nil
+	})
+}
+
+// eventually tries until there's no error, the proxy has ended or 30 s are over.
+func (p *runningProxy) eventually(t testing.TB, what string, try func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		select {
+		case <-p.Done():
+			t.Fatalf("the proxy ended before it was %s (%v)", what, err)
+		case <-ctx.Done():
+			t.Fatalf("not %s in 30 s: %v", what, err)
+		case <-time.After(20 * time.Millisecond): // between two tries
+		}
+	}
+}
+
+// get reads JSON from the admin API.
+func (p *runningProxy) get(path string, into any) error {
+	resp, err := http.Get(p.Admin + path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %s", path, resp.Status, body)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("%s: %w in %s", path, err, body)
+	}
+	return nil
+}
+
+// command runs another verb of the command against this proxy, e.g. "status".
+func (p *runningProxy) command(t testing.TB, args ...string) string {
+	t.Helper()
+	args = append(args, "--admin", strings.TrimPrefix(p.Admin, "http://"))
+	out, err := exec.Command(os.Getenv(proxyBinary), args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("imapproxy %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// signal sends the proxy a signal.
+func (p *runningProxy) signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(p.Pid(), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func writeFile(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
