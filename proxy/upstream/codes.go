@@ -1,0 +1,53 @@
+package upstream
+
+// verdict is what a NO to a login means.
+type verdict uint8
+
+const (
+	wrongCredentials verdict = iota // the user typed something wrong, or may not log in
+	unavailable                     // not now, or not by this proxy
+)
+
+// classify says what a tagged NO with this response code means for the login
+// of a user with his own credentials. In doubt it's wrong credentials: that is
+// what NO to a login is (RFC 9051 §6.2.2, §6.2.3), codes that aren't known are
+// to be ignored (§7.1), and the other mistake would hide password guessing from
+// the failure count.
+//
+// In mode master nothing is ever wrong credentials: the password that was sent
+// is the proxy's own and the user's was found right before. There
+// AUTHENTICATIONFAILED means that the master's credentials are wrong, and
+// AUTHORIZATIONFAILED either that the master may not act for users or that the
+// user is unknown to this backend; Dovecot says the same for both. Either way
+// the user can do nothing about it, and telling his client that its password is
+// wrong would have it stop trying.
+func classify(mode, code string) verdict {
+	if mode == ModeMaster {
+		return unavailable
+	}
+	// A switch, not a map: no package state.
+	switch code {
+	case "", // Cyrus, Courier, Exchange: "NO Login failed."
+		"AUTHENTICATIONFAILED", // RFC 5530: credentials are wrong, reason not told
+		"AUTHORIZATIONFAILED",  // RFC 5530: right, but not for this identity
+		"EXPIRED",              // RFC 5530: the password is too old to be used
+		"NOPERM",               // RFC 5530: the user isn't allowed to (IMAP disabled for him)
+		"ALERT",                // Gmail: an application-specific password is required
+		"WEBALERT":             // Gmail: log in with the browser first
+		return wrongCredentials
+
+	case "UNAVAILABLE", // RFC 5530: a subsystem is down (Dovecot's passdb, LDAP …)
+		"INUSE",           // RFC 5530: the mailbox is locked by another process
+		"LIMIT",           // RFC 5530: too many connections of this user; the password isn't looked at
+		"SERVERBUG",       // RFC 5530
+		"CORRUPTION",      // RFC 5530: the user's data can't be read
+		"CONTACTADMIN",    // RFC 5530: only the administrator can help
+		"PRIVACYREQUIRED", // RFC 5530: TLS is wanted on our leg: a setting of the proxy's
+		"CLIENTBUG",       // RFC 5530: ours, then
+		"CANNOT",          // RFC 5530: never possible on this server
+		"OVERQUOTA",       // RFC 5530: not about the password
+		"REFERRAL":        // RFC 2221: the user lives elsewhere; clients never see referrals
+		return unavailable
+	}
+	return wrongCredentials
+}

@@ -1,0 +1,139 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"imapproxy/telemetry"
+)
+
+// Refused means that the backend judged the user's own credentials, and that
+// they are wrong. Only mode user can give it (see classify).
+type Refused struct {
+	Backend string // Target.ID
+	Code    string // response code of the NO, such as "EXPIRED"; often empty
+	Text    string // the NO's text, safe to log and to pass on
+}
+
+func (e *Refused) Error() string {
+	return "backend " + e.Backend + " refuses the credentials: " + bracketed(e.Code, e.Text)
+}
+
+// Stages of a login, the values of Unavailable.Stage.
+const (
+	StageSettings   = "settings"   // nothing was sent: the target or the credentials can't be used
+	StageDial       = "dial"       // TCP connect
+	StageTLS        = "tls"        // STARTTLS or handshake
+	StageGreeting   = "greeting"   // BYE, PREAUTH or no IMAP at all
+	StageCapability = "capability" // CAPABILITY, before or after the login
+	StageLogin      = "login"      // ID, AUTHENTICATE, LOGIN
+	StageVerify     = "verify"     // the check for the intended user
+)
+
+// Unavailable means that the login can't be had from this backend now, which
+// says nothing about the user's credentials.
+type Unavailable struct {
+	Backend string // Target.ID
+	Stage   string
+	Code    string // response code of the backend's NO, BAD or BYE; empty if it sent none
+	Text    string // its text, safe to log and to pass on; empty when the backend didn't answer
+	Err     error  // the cause, where it isn't the backend's answer
+}
+
+func (e *Unavailable) Error() string {
+	s := "backend " + e.Backend + " unavailable: " + e.Stage + ": "
+	switch {
+	case e.Err == nil:
+		return s + bracketed(e.Code, e.Text)
+	case e.Code == "" && e.Text == "":
+		return s + e.Err.Error()
+	}
+	return s + e.Err.Error() + ": " + bracketed(e.Code, e.Text)
+}
+
+func (e *Unavailable) Unwrap() error { return e.Err }
+
+// BackendDown tells whether the failure speaks against the backend as a whole,
+// so that it counts for its health and another backend may be tried. The cases:
+//
+//   - dial, TLS, greeting, capability: yes.
+//   - the connection broke, timed out, or what came over it wasn't IMAP: yes.
+//   - BYE instead of an answer: yes, but for [LIMIT] and [INUSE], which speak of
+//     the user.
+//   - a tagged NO or BAD, whatever its code: no. The backend is alive and
+//     judged this user or this proxy; its twin would do the same, and a limit
+//     per user isn't to be got around by going elsewhere.
+//   - settings, and the check for the intended user: no.
+//   - the caller gave up: no.
+func (e *Unavailable) BackendDown() bool {
+	if errors.Is(e.Err, context.Canceled) {
+		return false
+	}
+	switch e.Stage {
+	case StageDial, StageTLS, StageGreeting, StageCapability:
+		return true
+	case StageLogin:
+		if e.Code == "LIMIT" || e.Code == "INUSE" {
+			return false
+		}
+		return e.Err != nil && !errors.Is(e.Err, errNo) && !errors.Is(e.Err, errBad) && !errors.Is(e.Err, errCannot)
+	}
+	return false
+}
+
+// Causes of an Unavailable that callers may want to tell apart.
+var (
+	// ErrTimeout: LoginTimeout or ConnectTimeout has passed.
+	ErrTimeout = errors.New("timed out")
+	// ErrProtocol: what the backend said isn't what IMAP has at this place.
+	ErrProtocol = errors.New("protocol error")
+	// ErrInjection: bytes stood behind the OK of STARTTLS, before TLS
+	// (CVE-2011-0411's mirror image, CVE-2021-33515 and others).
+	ErrInjection = errors.New("unencrypted bytes behind the OK of STARTTLS")
+	// ErrIntendedUser: this backend logs in somebody else than the user that a
+	// master login asks for. Nobody is let in.
+	ErrIntendedUser = errors.New("a master login doesn't yield the intended user")
+	// ErrUnverified: whether it does couldn't be found out.
+	ErrUnverified = errors.New("can't tell whether a master login yields the intended user")
+
+	errBye    = errors.New("BYE")
+	errNo     = errors.New("NO")              // a tagged NO that isn't a *Refused
+	errBad    = errors.New("BAD")             // a tagged BAD
+	errCannot = errors.New("no usable login") // the backend offers no mechanism that serves
+)
+
+func bracketed(code, text string) string {
+	switch {
+	case code == "" && text == "":
+		return "(no text)"
+	case code == "":
+		return text
+	}
+	return "[" + code + "] " + text
+}
+
+// maxText bounds the backend's text in errors: it goes into logs and to clients.
+const maxText = 500
+
+// cleanText makes a backend's text fit to be logged and passed on: valid UTF-8,
+// no control characters, bounded. A backend that echoes what it was sent would
+// make a password out of it, so a text that contains one of the secrets is
+// withheld as a whole (blanking only the place would tell where it was).
+func cleanText(text string, secrets ...telemetry.Secret) string {
+	for _, s := range secrets {
+		if s != "" && strings.Contains(text, s.Reveal()) {
+			return "(text withheld: it contains what was sent)"
+		}
+	}
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
+}

@@ -1,0 +1,121 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+)
+
+// inbox is what STATUS says of a connection's INBOX. Two that are equal, read
+// while neither changes, are taken for one mailbox.
+type inbox struct {
+	exists                            bool
+	validity, next, messages, mailbox string // mailbox: RFC 8474's id, where there is one
+}
+
+type likeness uint8
+
+const (
+	different likeness = iota
+	theSame
+	bothMissing
+)
+
+// sameInbox compares the INBOXes of two connections.
+func sameInbox(ctx context.Context, master, other *Conn) (likeness, error) {
+	for range maxCompare {
+		before, err := master.inbox(ctx)
+		if err != nil {
+			return different, err
+		}
+		theirs, err := other.inbox(ctx)
+		if err != nil {
+			return different, err
+		}
+		after, err := master.inbox(ctx)
+		switch {
+		case err != nil:
+			return different, err
+		case before != after:
+			continue
+		case theirs != after:
+			return different, nil
+		case !theirs.exists:
+			return bothMissing, nil
+		}
+		return theSame, nil
+	}
+	return different, fmt.Errorf("%w: the master's INBOX changes all the time", ErrUnverified)
+}
+
+// inbox asks for the connection's INBOX. Nothing is selected by it, and what
+// comes besides is kept for the client.
+func (c *Conn) inbox(ctx context.Context) (in inbox, err error) {
+	release := guard(ctx, c.Conn)
+	defer func() {
+		if !release() && err == nil {
+			err = context.Cause(ctx)
+		}
+	}()
+	s := newDialogue(c.Conn)
+	s.keep, s.want = true, "STATUS"
+	items := "UIDVALIDITY UIDNEXT MESSAGES"
+	if c.Caps.Has("OBJECTID") {
+		items += " MAILBOXID"
+	}
+	tag := s.command("STATUS INBOX (" + items + ")\r\n")
+	if err := s.flush(); err != nil {
+		return in, err
+	}
+	resp, err := s.answer(tag, false)
+	if err != nil {
+		return in, err
+	}
+	c.Untagged = append(c.Untagged, s.untagged...)
+	c.Unread(s.r.Buffered())
+	switch {
+	case resp.Status == "OK" && s.got != nil:
+		in = parseInbox(s.got)
+		if in.validity == "" {
+			return in, fmt.Errorf("%w: STATUS without UIDVALIDITY", ErrUnverified)
+		}
+		return in, nil
+	case resp.Status == "NO" && (resp.Code == "" || resp.Code == "NONEXISTENT" || resp.Code == "TRYCREATE" || resp.Code == "NOPERM"):
+		return in, nil
+	}
+	return in, &answerError{answer: s.plain(resp), err: fmt.Errorf("%w: STATUS INBOX fails", ErrUnverified)}
+}
+
+// parseInbox reads `* STATUS INBOX (UIDVALIDITY 1 UIDNEXT 2 …)`. RFC 9051
+// §7.3.4. The name is INBOX, however it is quoted, so the first parenthesis is
+// the list's.
+func parseInbox(line []byte) inbox {
+	in := inbox{exists: true}
+	_, list, _ := bytes.Cut(line, []byte("("))
+	words := bytes.FieldsFunc(list, func(r rune) bool { return r == ' ' || r == '(' || r == ')' })
+	for ; len(words) >= 2; words = words[2:] {
+		value := string(words[1])
+		switch string(bytes.ToUpper(words[0])) {
+		case "UIDVALIDITY":
+			in.validity = value
+		case "UIDNEXT":
+			in.next = value
+		case "MESSAGES":
+			in.messages = value
+		case "MAILBOXID":
+			in.mailbox = value
+		}
+	}
+	return in
+}
+
+// leave logs out of a connection of our own and closes it. The answer isn't
+// waited for.
+func (c *Conn) leave(ctx context.Context) {
+	release := guard(ctx, c.Conn)
+	s := newDialogue(c.Conn)
+	s.command("LOGOUT\r\n")
+	_ = s.flush() // a courtesy
+	release()
+	_ = c.Close()
+}
