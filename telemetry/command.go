@@ -39,12 +39,12 @@ func (t *Telemetry) Command(c Command) {
 	if t.metrics == nil && t.tracer == nil {
 		return
 	}
-	took := c.End.Sub(c.Start)
+	verb, took := t.verbPlace(c.Verb), c.End.Sub(c.Start)
 	if t.metrics != nil {
-		t.metrics.command(&c, took)
+		t.metrics.command(&c, verb, took)
 	}
 	if t.tracer != nil && t.keepsCommand(&c, took) {
-		t.commandSpan(c)
+		t.commandSpan(c, Verbs[verb])
 	}
 }
 
@@ -56,16 +56,12 @@ func (t *Telemetry) keepsCommand(c *Command, took time.Duration) bool {
 // sampleRatio is the share of traces kept although all went well.
 func (t *Telemetry) sampleRatio() float64 { return math.Float64frombits(t.ratio.Load()) }
 
-// commandSpan builds the span of a command that is over. It takes a copy, so
-// that Command's own argument needn't escape.
-func (t *Telemetry) commandSpan(c Command) {
-	verb := c.Verb
-	if verb == "" {
-		verb = VerbOther
-	}
+// commandSpan builds the span of a command that is over, named by one of
+// Verbs. It takes a copy, so that Command's own argument needn't escape.
+func (t *Telemetry) commandSpan(c Command, verb string) {
 	status := statusLabels[statusIndex(c.Status)]
 	attrs := []attribute.KeyValue{
-		attribute.String("imap.command", valid(verb)),
+		attribute.String("imap.command", verb),
 		attribute.String("imap.status", status),
 		semconv.SessionID(valid(c.Session)),
 		attribute.String("imapproxy.backend", valid(c.Backend)),
@@ -90,7 +86,7 @@ func (t *Telemetry) commandSpan(c Command) {
 		start = append(start, trace.WithLinks(trace.Link{
 			SpanContext: c.Login, Attributes: []attribute.KeyValue{attribute.String("imapproxy.link", "login")}}))
 	}
-	_, span := t.tracer.Start(context.Background(), "imap "+valid(verb), start...)
+	_, span := t.tracer.Start(context.Background(), "imap "+verb, start...)
 	if !c.Sent.IsZero() {
 		span.AddEvent("sent", trace.WithTimestamp(c.Sent))
 	}

@@ -35,7 +35,6 @@ type metrics struct {
 	// The hot ones: see hot.go.
 	commandDuration    metric.Float64Histogram
 	commandBackendWait metric.Float64Histogram
-	verbs              map[string]int // upper-case verb → its place in Verbs; never written after newMetrics
 	commands           [len(Verbs)][statusCount]commandCell
 	backendWaitOptions [len(Verbs)][]metric.RecordOption
 	relayed            [2]paddedInt64 // by Direction
@@ -44,8 +43,8 @@ type metrics struct {
 	routing  atomic.Pointer[func() RoutingStats]
 }
 
-// newMetrics makes every instrument of the table on the meter. what delivers
-// the counts of telemetry about itself.
+// newMetrics makes every instrument of the table on the meter. own holds
+// what telemetry counts of itself.
 func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, error) {
 	m := &metrics{}
 	m.initHot()

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/exemplar"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/resource"
 )
@@ -22,7 +23,12 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 	if url == "" && !o.Prometheus {
 		return nil
 	}
-	options := []sdkmetric.Option{sdkmetric.WithResource(res)}
+	options := []sdkmetric.Option{
+		sdkmetric.WithResource(res),
+		// No measurement is made under a span (they are built afterwards), so
+		// there are no exemplars to keep room for.
+		sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter),
+	}
 	if o.Prometheus {
 		// A registry of our own, which nothing else in the process writes to.
 		registry := prometheus.NewRegistry()

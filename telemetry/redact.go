@@ -10,12 +10,16 @@ import (
 // redacted stands wherever a secret would have been printed.
 const redacted = "[redacted]"
 
-// Secret is a password, token or key. Every way of printing it that Go knows
-// (fmt verbs, slog, JSON, text encoders) yields "[redacted]"; the value
-// itself is only to be had through Reveal, so that a search for Reveal finds
-// every place where a secret can leave.
+// Secret is a password, token or key. Printing, logging or encoding it yields
+// "[redacted]"; the value itself is only to be had through Reveal, so that a search
+// for Reveal finds every place where a secret can leave.
 //
-// A conversion string(s) isn't stopped by anything; don't write one.
+// Being a string underneath, it can't stop everything. Three things get past
+// its methods, so don't write them: a conversion string(s); a format that doesn't
+// suit (%p, or %w where it isn't an error), which go vet, and with it go test,
+// refuses; and a Secret that fmt or json reaches without its methods, as an unexported
+// field of a struct that is printed whole, or as the key of a map that becomes
+// JSON.
 type Secret string
 
 // Reveal returns the secret itself. Whoever calls it answers for where the
@@ -35,8 +39,8 @@ func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 // LogValue implements slog.LogValuer without the secret.
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText implements encoding.TextMarshaler without the secret. JSON
-// object keys and XML go through it.
+// MarshalText implements encoding.TextMarshaler without the secret. XML,
+// and most encoders that aren't named here, go through it.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // MarshalJSON implements json.Marshaler without the secret.

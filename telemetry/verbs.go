@@ -36,6 +36,24 @@ var Verbs = [...]string{
 	VerbOther,
 }
 
+// verbPlaces maps each verb to its place in Verbs.
+func verbPlaces() map[string]int {
+	places := make(map[string]int, len(Verbs))
+	for i, verb := range Verbs {
+		places[verb] = i
+	}
+	return places
+}
+
+// verbPlace returns a verb's place in Verbs, that of VerbOther for one that
+// isn't there.
+func (t *Telemetry) verbPlace(verb string) int {
+	if i, ok := t.verbs[verb]; ok {
+		return i
+	}
+	return len(Verbs) - 1
+}
+
 // The values of a command's status in metrics, in the order of the counters.
 const (
 	statusOK = iota
