@@ -1,0 +1,266 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	dto "github.com/prometheus/client_model/go"
+)
+
+// scrape reads the metrics as Prometheus does.
+func scrape(t *testing.T, tel *Telemetry) map[string]*dto.MetricFamily {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	tel.MetricsHandler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if rec.Code != http.StatusOK || !strings.HasPrefix(rec.Header().Get("Content-Type"), "text/plain") {
+		t.Fatalf("scrape: %d %s: %s", rec.Code, rec.Header().Get("Content-Type"), rec.Body)
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(rec.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return families
+}
+
+// value returns the value of the one series with these labels ("a=b", …): a
+// histogram's is its count.
+func value(t *testing.T, families map[string]*dto.MetricFamily, name string, labels ...string) float64 {
+	t.Helper()
+	var found []string
+	for _, m := range families[name].GetMetric() {
+		var have []string
+		for _, l := range m.GetLabel() {
+			have = append(have, l.GetName()+"="+l.GetValue())
+		}
+		if missing := without(labels, have); len(missing) == 0 {
+			switch {
+			case m.Counter != nil:
+				return m.Counter.GetValue()
+			case m.Gauge != nil:
+				return m.Gauge.GetValue()
+			case m.Histogram != nil:
+				return float64(m.Histogram.GetSampleCount())
+			}
+		}
+		found = append(found, fmt.Sprint(have))
+	}
+	t.Errorf("%s has no series with %v, only %v", name, labels, found)
+	return 0
+}
+
+// without returns what of want isn't in have.
+func without(want, have []string) (missing []string) {
+	for _, w := range want {
+		if !strings.Contains(" "+strings.Join(have, " ")+" ", " "+w+" ") {
+			missing = append(missing, w)
+		}
+	}
+	return missing
+}
+
+// recordEverything calls every recording method once.
+func recordEverything(tel *Telemetry) {
+	tel.SetSessionGauge(func() []AttachmentCount { return []AttachmentCount{{"none", 2}, {"attached", 7}} })
+	tel.SetRoutingGauges(func() RoutingStats {
+		return RoutingStats{Backends: []StateCount{{"up", 3}, {"down", 1}}, Sessions: []BackendCount{{"b1", 7}}, Pins: 5, Age: 1500 * time.Millisecond}
+	})
+	tel.SessionOpened("imaps", true)
+	tel.SessionClosed("logout", time.Minute)
+	tel.Refused("per_ip")
+	tel.TLSHandshake("ok", time.Millisecond)
+	tel.Login("PLAIN", "passwd_file", "ok", time.Millisecond)
+	tel.Login("FROM-A-CLIENT", "", "failed", time.Millisecond)
+	tel.LoginFailure("wrong_password")
+	tel.BackendDial("b1", "ok", time.Millisecond)
+	tel.BackendLogin("b1", "refused", time.Millisecond)
+	tel.BackendConns("b1", "session", 1)
+	tel.BackendConns("b1", "session", 1)
+	tel.BackendConns("b1", "session", -1)
+	tel.Retry("dial")
+	tel.Failover("down")
+	tel.Discovery("consul", "applied")
+	now := time.Now()
+	tel.Command(fetch(now))
+	tel.Command(Command{Verb: "XFROBNICATE", Status: "PARTIAL", Start: now, End: now.Add(-time.Hour)}) // clock set back
+	tel.Command(Command{Verb: "IDLE", Status: "OK", Start: now, End: now.Add(29 * time.Minute)})
+	tel.AddBytes(In, 30)
+	tel.AddBytes(Out, 4000)
+	tel.AddBytes(Out, -5)
+}
+
+func TestPrometheusShowsEveryInstrumentWithItsHelp(t *testing.T) {
+	tel, _ := everything(t)
+	recordEverything(tel)
+	families := scrape(t, tel)
+	kinds := map[Kind]dto.MetricType{Counter: dto.MetricType_COUNTER, UpDown: dto.MetricType_GAUGE,
+		Gauge: dto.MetricType_GAUGE, Histogram: dto.MetricType_HISTOGRAM}
+	seen := map[string]bool{}
+	for _, i := range Instruments() {
+		name, err := i.PromName()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(name, "imapproxy_") {
+			t.Errorf("%s doesn't begin with imapproxy_", name)
+		}
+		family := families[name]
+		if family == nil || family.GetHelp() != i.Help || family.GetType() != kinds[i.Kind] {
+			t.Errorf("%s: shown as %v with help %q, want %v with %q", name, family.GetType(), family.GetHelp(), kinds[i.Kind], i.Help)
+			continue
+		}
+		seen[name] = true
+		keys := map[string]bool{}
+		for _, a := range i.Attributes {
+			keys[a.Key] = true
+		}
+		for _, m := range family.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if !keys[l.GetName()] {
+					t.Errorf("%s has a label %s that the table doesn't know", name, l.GetName())
+				}
+			}
+			if len(m.GetLabel()) != len(keys) {
+				t.Errorf("%s has labels %v, the table %v", name, m.GetLabel(), i.Attributes)
+			}
+		}
+	}
+	for name := range families {
+		if strings.HasPrefix(name, "imapproxy_") && !seen[name] {
+			t.Errorf("%s is shown but isn't in the table", name)
+		}
+	}
+	for _, name := range []string{"go_goroutine_count", "process_open_fds", "target_info"} {
+		if families[name] == nil {
+			t.Errorf("%s is missing", name)
+		}
+	}
+}
+
+func TestPrometheusShowsWhatWasRecorded(t *testing.T) {
+	tel, _ := everything(t)
+	recordEverything(tel)
+	families := scrape(t, tel)
+	for _, c := range []struct {
+		want   float64
+		name   string
+		labels []string
+	}{
+		{7, "imapproxy_sessions", []string{"attachment=attached"}},
+		{1, "imapproxy_sessions_opened_total", []string{"listener=imaps", "tls=true"}},
+		{1, "imapproxy_sessions_closed_total", []string{"reason=logout"}},
+		{1, "imapproxy_session_duration_seconds", nil},
+		{1, "imapproxy_connections_refused_total", []string{"reason=per_ip"}},
+		{1, "imapproxy_tls_handshake_duration_seconds", []string{"outcome=ok"}},
+		{1, "imapproxy_login_duration_seconds", []string{"mechanism=PLAIN", "source=passwd_file", "outcome=ok"}},
+		{1, "imapproxy_login_duration_seconds", []string{"mechanism=OTHER", "outcome=failed"}},
+		{1, "imapproxy_login_failures_total", []string{"reason=wrong_password"}},
+		{1, "imapproxy_commands_total", []string{"verb=OTHER", "status=cut"}},
+		{1, "imapproxy_commands_total", []string{"verb=IDLE", "status=OK"}},
+		{1, "imapproxy_command_duration_seconds", []string{"verb=OTHER", "status=cut"}},
+		{30, "imapproxy_relayed_bytes_total", []string{"direction=in"}},
+		{4000, "imapproxy_relayed_bytes_total", []string{"direction=out"}},
+		{1, "imapproxy_backend_dial_duration_seconds", []string{"backend=b1", "outcome=ok"}},
+		{1, "imapproxy_backend_login_duration_seconds", []string{"backend=b1", "outcome=refused"}},
+		{1, "imapproxy_backend_connections", []string{"backend=b1", "kind=session"}},
+		{1, "imapproxy_backend_retries_total", []string{"reason=dial"}},
+		{1, "imapproxy_failovers_total", []string{"reason=down"}},
+		{3, "imapproxy_backends", []string{"state=up"}},
+		{7, "imapproxy_backend_sessions", []string{"backend=b1"}},
+		{5, "imapproxy_pins", nil},
+		{1.5, "imapproxy_discovery_age_seconds", nil},
+		{1, "imapproxy_discovery_updates_total", []string{"source=consul", "outcome=applied"}},
+		{1, "imapproxy_build_info", []string{"version=test"}},
+	} {
+		if got := value(t, families, c.name, c.labels...); got != c.want {
+			t.Errorf("%s%v is %v, want %v", c.name, c.labels, got, c.want)
+		}
+	}
+	for _, m := range families["imapproxy_command_duration_seconds"].GetMetric() {
+		if m.GetHistogram().GetSampleSum() < 0 {
+			t.Errorf("a clock that was set back made a negative sum: %v", m)
+		}
+		for _, l := range m.GetLabel() {
+			if l.GetValue() == "IDLE" {
+				t.Error("IDLE is in the histogram of durations")
+			}
+		}
+	}
+}
+
+// Whatever goes wrong with names, a scrape goes on, and a client can't add series.
+func TestMetricsStayBounded(t *testing.T) {
+	tel, _ := everything(t)
+	now := time.Now()
+	for i := range 5000 {
+		tel.Command(Command{Verb: fmt.Sprint("X", i), Status: fmt.Sprint(i), Start: now, End: now})
+		tel.Login(fmt.Sprint("MECH-", i), "", "failed", 0)
+		tel.BackendDial(fmt.Sprint("backend-", i), "ok", 0)
+	}
+	tel.Refused("bad\xff\xfe label")
+	families := scrape(t, tel)
+	for name, limit := range map[string]int{"imapproxy_commands_total": 1, "imapproxy_login_duration_seconds": 1, "imapproxy_backend_dial_duration_seconds": 2000} {
+		if n := len(families[name].GetMetric()); n == 0 || n > limit {
+			t.Errorf("%s has %d series, want at most %d", name, n, limit)
+		}
+	}
+	if n := len(families["imapproxy_connections_refused_total"].GetMetric()); n != 1 {
+		t.Errorf("a label that isn't UTF-8 left %d series, want 1", n)
+	}
+}
+
+func TestDiscardTakesEverything(t *testing.T) {
+	tel := Discard()
+	recordEverything(tel)
+	tel.Log.Error("x")
+	tel.SessionLogger("s1", "").Info("x")
+	tel.SetSampling(1, time.Second)
+	rec := httptest.NewRecorder()
+	tel.MetricsHandler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if rec.Code != http.StatusNotFound {
+		t.Errorf("metrics that are off answer %d, want 404", rec.Code)
+	}
+	if err := tel.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheDocumentationOfTheMetricsIsFresh(t *testing.T) {
+	want, err := MetricsDoc()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Error("docs/metrics.md is stale: go run ./telemetry/metricsdoc > docs/metrics.md")
+	}
+	for _, i := range Instruments() {
+		name, _ := i.PromName()
+		if !strings.Contains(want, "## "+name+"\n") || !strings.Contains(want, i.Help) {
+			t.Errorf("docs/metrics.md lacks %s", name)
+		}
+	}
+}
+
+func TestTheVerbsAreASet(t *testing.T) {
+	if places := verbPlaces(); len(places) != len(Verbs) || Verbs[len(Verbs)-1] != VerbOther {
+		t.Errorf("%d verbs, %d of them different, the last %s", len(Verbs), len(places), Verbs[len(Verbs)-1])
+	}
+	for _, verb := range Verbs {
+		if verb != strings.ToUpper(verb) {
+			t.Errorf("%s isn't upper case", verb)
+		}
+	}
+}
