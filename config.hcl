@@ -28,17 +28,18 @@ hostname = "imap.example.org"
 
 
 # One block for each address that clients connect to, each with a name of its own,
-# which logs, metrics and the admin API use. At least one is needed.
+# which logs, metrics and the admin API use. At least one is needed. To add or remove
+# a listener, or to change its address or tls, needs a restart.
 
 # For trying out: no TLS, and for clients on this machine only.
 listener "local" {
   # Host and port to listen on; without a host all addresses of the machine.
-  # Required. A change needs a restart.
+  # Required.
   address = "127.0.0.1:1143"
 
   # "implicit": TLS from the first byte (port 993). "starttls": the client asks for
   # it (port 143); until it does, the proxy says LOGINDISABLED. "none": no TLS.
-  # Default: "implicit". A change needs a restart.
+  # Default: "implicit".
   tls = "none"
 
   # Networks from which passwords may come without TLS, even though anybody on the
@@ -72,7 +73,7 @@ listener "local" {
   # that follows (limits, logs, cleartext_from, what the backend is told) goes by
   # the address in it. From anywhere else the header is a protocol error: otherwise
   # everybody could say he is someone else.
-  # Without the block: no PROXY protocol. A change needs a restart.
+  # Without the block: no PROXY protocol.
   #proxy_protocol {
     # Required.
     #trusted = ["10.0.0.0/8"]
@@ -224,7 +225,7 @@ discovery "static" {
 # nobody new comes) is known within milliseconds. While Consul can't be reached, or
 # answers with an empty list all of a sudden, the last good set of backends stays.
 # An instance's weight, tags, and the meta data tls and server_name are taken from
-# Consul. All of it needs a restart to change.
+# Consul.
 #discovery "consul" {
   # Host and port, or a URL, of the local agent.
   # Default: "", the variable CONSUL_HTTP_ADDR, else 127.0.0.1:8500.
@@ -296,7 +297,7 @@ routing {
 # The proxy itself as a service in Consul, with the access that discovery "consul"
 # has, or the CONSUL_HTTP_* variables. A refusal is a warning, never the end. Two
 # proxies under one name are warned of: they don't share their pins yet.
-# Without the block: off. A change needs a restart.
+# Without the block: off.
 #register {
   # Default: "imapproxy".
   #service = "imapproxy"

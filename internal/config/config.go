@@ -28,7 +28,8 @@ import (
 //	min:"…" max:"…"      bounds of a number or duration, inclusive
 //	path:"…"             a file that must be there and be readable; relative names are
 //	                     relative to the folder of the configuration file
-//	reload:"restart"     a change of it, or of anything in it, needs a restart
+//	reload:"restart"     a change of it needs a restart; in a block with a name the whole
+//	                     block then does, since its settings only fit together
 
 // Config is a whole configuration. Every field is set: what the file doesn't say
 // has its default.
@@ -42,7 +43,7 @@ type Config struct {
 	BackendDefaults BackendDefaults `hcl:"backend_defaults,block"`
 	Discovery       Discovery       `hcl:"discovery,variants" required:"discovery \"consul\" { service = \"imap\" } or discovery \"static\" with a backend block"`
 	Routing         Routing         `hcl:"routing,block"`
-	Register        *Register       `hcl:"register,block" reload:"restart"`
+	Register        *Register       `hcl:"register,block"`
 	Limits          Limits          `hcl:"limits,block"`
 	Park            Park            `hcl:"park,block"`
 	Telemetry       Telemetry       `hcl:"telemetry,block"`
@@ -58,7 +59,7 @@ type Listener struct {
 	Certificates  []Certificate  `hcl:"certificate,block"`
 	MinVersion    string         `hcl:"min_version" default:"1.2" enum:"1.2|1.3"`
 	CleartextFrom []netip.Prefix `hcl:"cleartext_from" default:"[]"`
-	ProxyProtocol *ProxyProtocol `hcl:"proxy_protocol,block" reload:"restart"`
+	ProxyProtocol *ProxyProtocol `hcl:"proxy_protocol,block"`
 }
 
 // Certificate is a certificate chain and its key, both PEM files.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -212,14 +213,37 @@ register {}
 		{"admin.address", true},
 		{"limits.per_ip", false},
 		{"listener.local.address", true},
-		{"listener.local.cleartext_from", false},
+		{"listener.local.cleartext_from", true},
 		{"listener.second", true},
-		{"register", true},
+		{"register", false},
 		{"routing.storage", false},
 	}
 	if got := Diff(before, after); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)
 	}
+
+	// A reload does the others, and what is left afterwards is what needs the restart.
+	reloaded := Reloaded(before, after)
+	if reloaded.Limits.PerIP != 3 || reloaded.Routing.Storage != "separate" || reloaded.Register == nil ||
+		reloaded.Admin.Address != before.Admin.Address || !reflect.DeepEqual(reloaded.Listeners, before.Listeners) {
+		t.Errorf("reloaded: %+v", reloaded)
+	}
+	want = slices.DeleteFunc(want, func(c Change) bool { return !c.NeedsRestart })
+	if got := Diff(reloaded, after); !reflect.DeepEqual(got, want) {
+		t.Errorf("left: %v\nwant %v", got, want)
+	}
+	if after.Listeners[0].Address != "127.0.0.1:1144" {
+		t.Error("Reloaded has changed what it was given")
+	}
+}
+
+// Reloaded relies on it.
+func TestNothingBelowAPointerNeedsARestart(t *testing.T) {
+	walkSchema(reflect.TypeFor[Config](), "", func(path string, f schemaField) {
+		if f.Type.Kind() == reflect.Pointer && f.Tag.Get("reload") == "" && f.restartsInside() {
+			t.Errorf("%s is a pointer to settings that need a restart", path)
+		}
+	})
 }
 
 func FuzzParse(f *testing.F) {

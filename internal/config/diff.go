@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"sort"
 )
 
@@ -70,7 +71,7 @@ func diffBlocks(path string, f schemaField, a, b reflect.Value, restart bool, ch
 	before, after := byName(a), byName(b)
 	for name, x := range before {
 		if y, ok := after[name]; ok {
-			diffStruct(join(path, name), x, y, restart, changes)
+			*changes = append(*changes, diffNamed(join(path, name), x, y, restart)...)
 		} else {
 			*changes = append(*changes, Change{join(path, name), restart || f.restartsInside()})
 		}
@@ -80,6 +81,67 @@ func diffBlocks(path string, f schemaField, a, b reflect.Value, restart bool, ch
 			*changes = append(*changes, Change{join(path, name), restart || f.restartsInside()})
 		}
 	}
+}
+
+// diffNamed compares two blocks of the same name. Where one of the changes needs a
+// restart they all do: a listener's certificate means nothing without its TLS mode.
+func diffNamed(path string, a, b reflect.Value, restart bool) []Change {
+	var changes []Change
+	diffStruct(path, a, b, restart, &changes)
+	if slices.ContainsFunc(changes, func(c Change) bool { return c.NeedsRestart }) {
+		for i := range changes {
+			changes[i].NeedsRestart = true
+		}
+	}
+	return changes
+}
+
+// Reloaded is what holds after a reload of running with the settings wanted: the
+// wanted ones, but for those that need a restart, which stay as they are. Diff
+// between it and wanted is what a restart would still change.
+func Reloaded(running, wanted *Config) *Config {
+	result := *wanted
+	keep(reflect.ValueOf(running).Elem(), reflect.ValueOf(&result).Elem())
+	return &result
+}
+
+// keep puts the running values into wanted where only a restart can change them.
+// Settings below a pointer can all be reloaded (a test holds the schema to that),
+// so nothing that wanted shares with its origin is written to.
+func keep(running, wanted reflect.Value) {
+	for _, f := range schema(wanted.Type()) {
+		x, y := running.FieldByIndex(f.Index), wanted.FieldByIndex(f.Index)
+		switch {
+		case f.kind == kindLabel:
+		case f.Tag.Get("reload") == "restart":
+			y.Set(x)
+		case f.kind != kindAttr && y.Kind() == reflect.Struct:
+			keep(x, y)
+		case y.Kind() == reflect.Slice && f.kind == kindBlock && f.restartsInside():
+			y.Set(keepBlocks(x, y))
+		}
+	}
+}
+
+// keepBlocks is the running blocks, each as wanted where a reload can do that.
+func keepBlocks(running, wanted reflect.Value) reflect.Value {
+	label, _ := labelOf(running.Type().Elem())
+	blocks := reflect.MakeSlice(running.Type(), 0, running.Len())
+	for i := range running.Len() {
+		block := running.Index(i)
+		for j := range wanted.Len() {
+			other := wanted.Index(j)
+			if other.FieldByIndex(label.Index).String() != block.FieldByIndex(label.Index).String() {
+				continue
+			}
+			if !slices.ContainsFunc(diffNamed("", block, other, false), func(c Change) bool { return c.NeedsRestart }) {
+				block = other
+			}
+			break
+		}
+		blocks = reflect.Append(blocks, block)
+	}
+	return blocks
 }
 
 // restartsInside says whether something in a block needs a restart; then the
