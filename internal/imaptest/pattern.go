@@ -84,7 +84,7 @@ func compilePattern(src string, vars map[string]string, files func(string) (Payl
 	case src == "+" || isBareStatus(src):
 		body += `(?: .*)?`
 	case !strings.Contains(src, " ") && src != "*":
-		body += ` .*`
+		body += `(?: .*)?`
 	}
 	re, err := regexp.Compile(`(?s)^` + body + `$`)
 	if err != nil {
