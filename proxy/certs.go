@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+)
+
+// certificates are a listener's, chosen by SNI, and read again when their files
+// change. Sessions that stand are not touched.
+type certificates struct {
+	from []Certificate
+	log  *slog.Logger
+	now  atomic.Pointer[loaded]
+}
+
+// loaded is what was read, and of which bytes.
+type loaded struct {
+	certs []tls.Certificate
+	bytes []byte
+}
+
+func newCertificates(from []Certificate, log *slog.Logger) (*certificates, error) {
+	c := &certificates{from: from, log: log}
+	l, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	c.now.Store(l)
+	return c, nil
+}
+
+// refresh reads the files again. What can't be read or doesn't fit together
+// (a renewal half done) leaves the old ones in use, and is said once per state.
+func (c *certificates) refresh() {
+	l, err := c.read()
+	switch {
+	case err != nil:
+		c.log.Error("certificate not reloaded, the old one stays in use", "error", err)
+	case !bytes.Equal(l.bytes, c.now.Load().bytes):
+		c.now.Store(l)
+		c.log.Info("certificates reloaded", "first", l.certs[0].Leaf.Subject.String(), "not_after", l.certs[0].Leaf.NotAfter)
+	}
+}
+
+func (c *certificates) read() (*loaded, error) {
+	l := &loaded{}
+	for _, f := range c.from {
+		cert, key := f.CertPEM, f.KeyPEM
+		if f.KeyPEM == nil {
+			var err, err2 error
+			cert, err = os.ReadFile(f.CertFile)
+			key, err2 = os.ReadFile(f.KeyFile)
+			if err := errors.Join(err, err2); err != nil {
+				return nil, err
+			}
+		}
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %s with key %s: %w", f.CertFile, f.KeyFile, err)
+		}
+		l.certs = append(l.certs, pair)
+		l.bytes = append(append(l.bytes, cert...), key...)
+	}
+	return l, nil
+}
+
+// choose implements tls.Config.GetCertificate: the first that is valid for the
+// name the client asks for and that it can use, else the first.
+func (c *certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	l := c.now.Load()
+	if len(l.certs) > 1 {
+		for i := range l.certs {
+			if hello.SupportsCertificate(&l.certs[i]) == nil {
+				return &l.certs[i], nil
+			}
+		}
+	}
+	return &l.certs[0], nil
+}
+
+// config is the listener's TLS configuration.
+func (c *certificates) config(minVersion uint16) *tls.Config {
+	if minVersion == 0 {
+		minVersion = tls.VersionTLS12
+	}
+	return &tls.Config{
+		MinVersion:     minVersion,
+		GetCertificate: c.choose,
+		// A client that asks for another protocol was led here by somebody who
+		// wants its request to be answered by a mail server (ALPACA).
+		NextProtos: []string{"imap"},
+		// Mail is sent in large literals; small first records only cost.
+		DynamicRecordSizingDisabled: true,
+	}
+}

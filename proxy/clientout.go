@@ -1,0 +1,159 @@
+package proxy
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"imapproxy/proxy/conn"
+)
+
+// maxPending bounds the proxy's own lines that wait for a response boundary.
+const maxPending = 4096
+
+// clientOut is the client's side of a relay: the backend's responses, and
+// between two of them lines of the proxy's own. Such a line never stands inside
+// a response: within a literal it would become mail.
+type clientOut struct {
+	conn *conn.Conn
+	// hangUp is called once, after the last line that end was given is written.
+	hangUp func()
+
+	// turn is held by who writes to the client, for as long as that takes: the
+	// one lock here under which I/O is done. Lock order: turn, then mu.
+	turn sync.Mutex
+
+	mu       sync.Mutex
+	pending  []byte // own lines that are due at the next boundary
+	boundary bool   // what was written ends with a response's end
+	last     bool   // pending ends with the last line there will be
+	closed   bool   // it is written: nothing more may be
+	failed   error  // the first failed write
+}
+
+var errTooMuchPending = errors.New("the client reads nothing, and too many of the proxy's own answers wait for it")
+
+// relay writes b, bytes of responses; boundary says whether they end with a
+// response's end. After the last line it fails with errSessionOver.
+func (o *clientOut) relay(b []byte, boundary bool) error {
+	o.turn.Lock()
+	o.mu.Lock()
+	closed := o.closed
+	o.mu.Unlock()
+	err := errSessionOver
+	if !closed {
+		err = nil
+		if len(b) > 0 {
+			_, err = o.conn.Write(b)
+		}
+		o.mu.Lock()
+		o.boundary = boundary
+		o.mu.Unlock()
+	}
+	o.turn.Unlock()
+	if err != nil {
+		return o.fail(err)
+	}
+	return o.flush()
+}
+
+// exclusive lets f write to the client's connection by itself, inside a
+// response.
+func (o *clientOut) exclusive(f func() error) error {
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	return f()
+}
+
+// say sends a line of the proxy's own at the next boundary, now if this is one.
+func (o *clientOut) say(line []byte) error {
+	o.mu.Lock()
+	if len(o.pending)+len(line) > maxPending {
+		o.mu.Unlock()
+		return errTooMuchPending
+	}
+	if !o.last {
+		o.pending = append(o.pending, line...)
+	}
+	o.mu.Unlock()
+	return o.flush()
+}
+
+// end sends the last line, at the next boundary, and hangs up after it.
+func (o *clientOut) end(line []byte) {
+	o.mu.Lock()
+	if !o.last {
+		o.last = true
+		o.pending = append(o.pending, line...)
+	}
+	o.mu.Unlock()
+	if o.flush() != nil || !o.usable() {
+		o.hangUp()
+	}
+}
+
+func (o *clientOut) usable() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.failed == nil
+}
+
+// atBoundary says whether a line of our own could stand here.
+func (o *clientOut) atBoundary() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.boundary && o.failed == nil
+}
+
+// flush writes what is pending, if it may stand here. When somebody else has
+// the turn, they flush after it.
+func (o *clientOut) flush() error {
+	for o.due() {
+		if !o.turn.TryLock() {
+			return nil
+		}
+		o.mu.Lock()
+		b, last := o.pending, o.last
+		if !o.boundary || o.closed || o.failed != nil {
+			b, last = nil, false
+		} else {
+			o.pending = nil
+			o.closed = last
+		}
+		o.mu.Unlock()
+		var err error
+		if len(b) > 0 {
+			if last {
+				// Nobody waits long for a client that doesn't read.
+				_ = o.conn.SetWriteDeadline(time.Now().Add(lingerFor))
+			}
+			_, err = o.conn.Write(b)
+		}
+		o.turn.Unlock()
+		if last {
+			o.hangUp()
+		}
+		if err != nil {
+			return o.fail(err)
+		}
+	}
+	return nil
+}
+
+// fail keeps the first error of a write.
+func (o *clientOut) fail(err error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.failed == nil {
+		o.failed = err
+	}
+	return err
+}
+
+// due says whether flush has something to do. The end is due even without a
+// line.
+func (o *clientOut) due() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.boundary && !o.closed && o.failed == nil && (len(o.pending) > 0 || o.last)
+}

@@ -1,0 +1,172 @@
+package proxy
+
+import (
+	"time"
+
+	"imapproxy/proxy/conn"
+	"imapproxy/proxy/wire"
+)
+
+// spliceFrom is the literal's rest from which on it is worth leaving to the
+// kernel, where both sides are in the clear.
+const spliceFrom = 64 << 10
+
+// spliceSlice is moved at a time, so that a slow literal still counts as a sign
+// of life.
+const spliceSlice = 4 << 20
+
+// maxTag is the longest tag that is relayed. A tag and a verb must be seen
+// together (wire.MaxHead).
+const maxTag = 128
+
+// commandFlow is a relay's way from the client to the backend. Every byte is
+// passed on as it came but those of the commands that the proxy answers itself
+// (takeover.go).
+type commandFlow struct {
+	s    *Session
+	scan wire.Scanner
+
+	swallow  bool  // the unit is one of the proxy's own: nothing of it is passed on
+	command  bool  // the unit is a command, in flight
+	size     int64 // of the unit, so far
+	awaiting bool  // a synchronising literal was announced in the last piece
+	err      error // a write to the backend failed
+	refused  error // the client broke what can't be mended
+}
+
+// Chunk implements conn.Receiver.
+func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
+	now := f.s.srv.now()
+	f.s.seen(now)
+	if f.awaiting {
+		f.resolve()
+	}
+	from := 0 // b[from:i] is due to be passed on
+	i := 0
+	for i < len(b) && f.err == nil && f.refused == nil {
+		start := f.scan.AtStart()
+		if start && f.s.flight.full() && from < i {
+			// begin may wait for answers: let the backend have what they answer.
+			f.pass(b[from:i])
+			from = i
+		}
+		p := f.scan.Next(b[i:])
+		if p.N == 0 {
+			break
+		}
+		if start {
+			f.begin(b[i:i+p.N], now)
+			if f.swallow {
+				f.pass(b[from:i])
+			}
+		}
+		i += p.N
+		f.size += int64(p.N)
+		if f.swallow {
+			from = i
+		}
+		if p.Announced {
+			f.announced(p)
+		}
+		if p.Last {
+			f.last(now)
+		}
+	}
+	f.pass(b[from:i])
+	switch {
+	case f.err != nil || f.refused != nil:
+		return 0, conn.Stop
+	case f.splices():
+		return 0, conn.Stop // relay.go goes on inside the kernel
+	case i < len(b) || !f.scan.AtStart():
+		return len(b) - i, conn.Ack
+	}
+	return 0, conn.More
+}
+
+// begin looks at the head of a unit.
+func (f *commandFlow) begin(head []byte, now time.Time) {
+	f.size, f.swallow, f.command = 0, false, false
+	if !f.s.flight.line(head) {
+		return
+	}
+	h := wire.ParseCommandHead(head)
+	if len(h.Tag) > maxTag {
+		f.refused = errLongTag
+		return
+	}
+	if answer := takeover(h); answer != nil {
+		f.swallow = true
+		f.s.tookOver(h.Verb)
+		if err := f.s.out.say(answer); err != nil {
+			f.refused = err
+		}
+		return
+	}
+	if !h.OK {
+		return // the backend answers that with an untagged BAD
+	}
+	f.command = true
+	if !f.s.flight.begin(h, now) {
+		f.refused = errSessionOver
+	}
+}
+
+// announced deals with a literal that is to follow.
+func (f *commandFlow) announced(p wire.Piece) {
+	switch {
+	case !p.Sync:
+	case f.swallow:
+		f.scan.Abandon() // it was answered, and not with "+": none follows
+	default:
+		f.awaiting = true
+		f.s.flight.ask()
+	}
+}
+
+// resolve learns what the backend said to the literal that was announced. No
+// answer yet means that the client didn't wait, so the literal is what follows.
+func (f *commandFlow) resolve() {
+	f.awaiting = false
+	if f.s.flight.asked() == agreeNo {
+		f.scan.Abandon()
+	}
+}
+
+// last is called at the end of a unit.
+func (f *commandFlow) last(now time.Time) {
+	if f.command {
+		f.s.flight.sent(f.size, now, f.s.blocked())
+	}
+	f.command, f.swallow = false, false
+}
+
+// pass hands bytes to the backend.
+func (f *commandFlow) pass(b []byte) {
+	if len(b) == 0 || f.err != nil {
+		return
+	}
+	f.s.bytesIn.Add(int64(len(b)))
+	_, f.err = f.s.backend.Write(b)
+}
+
+// splices says whether the literal's rest is to go by inside the kernel.
+func (f *commandFlow) splices() bool {
+	return !f.awaiting && !f.swallow && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.backend.Conn, f.s.client)
+}
+
+// splice moves a literal's rest. It ends before the literal does only with an
+// error.
+func (f *commandFlow) splice() error {
+	for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
+		n, err := conn.Splice(f.s.backend.Conn, f.s.client, min(left, spliceSlice))
+		f.scan.Skip(n)
+		f.size += n
+		f.s.bytesIn.Add(n)
+		f.s.seen(f.s.srv.now())
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package proxy
+
+import (
+	"bytes"
+	"sync"
+	"time"
+
+	"imapproxy/proxy/wire"
+)
+
+// maxInFlight bounds the commands of one session that wait for their answers.
+// A client that pipelines more is read on when some are answered.
+const maxInFlight = 256
+
+// command is one that was relayed and isn't answered yet.
+type command struct {
+	tag     []byte // its room is used again by later commands
+	verb    wire.Verb
+	start   time.Time     // its first byte was read
+	sent    time.Time     // its last byte was handed to the backend; zero until then
+	blocked time.Duration // how long writes to the client had blocked when it was sent
+	in      int64         // its bytes
+}
+
+// idling is where a session's IDLE stands (RFC 9051 §6.3.13).
+type idling uint8
+
+const (
+	notIdling idling = iota
+	idleAsked        // IDLE went to the backend
+	idleOn           // the backend said "+"
+	idleDone         // DONE went to the backend, its tagged answer is due
+)
+
+// agreement is what became of a synchronising literal that was announced.
+type agreement uint8
+
+const (
+	agreeNone agreement = iota
+	agreeAsked
+	agreeYes // "+"
+	agreeNo  // a tagged NO or BAD: no literal follows
+)
+
+// flight follows along with one session: which commands wait for their answers,
+// whether the client idles, what it has selected. Answers are matched by tag,
+// never by position: Dovecot answers pipelined commands out of order.
+//
+// Both of the relay's goroutines use it, each for some tens of nanoseconds a
+// command.
+type flight struct {
+	mu   sync.Mutex
+	room sync.Cond // signalled when a command was answered, or at the end
+
+	// guarded by mu
+	open     []command // oldest first
+	idle     idling
+	literal  agreement // of the command being sent
+	prompted bool      // a "+" that no literal and no IDLE asked for: the next line is no command
+	selected bool
+	logout   bool
+	bye      bool // the backend has said BYE
+	over     bool // no more will be answered
+}
+
+func (f *flight) init() { f.room.L = &f.mu }
+
+// begin records a command whose first byte was read at now. It waits while
+// maxInFlight are open, and says false when the session is over.
+func (f *flight) begin(h wire.CommandHead, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.open) >= maxInFlight && !f.over {
+		f.room.Wait()
+	}
+	if f.over {
+		return false
+	}
+	n := len(f.open)
+	if n < cap(f.open) {
+		f.open = f.open[:n+1]
+	} else {
+		f.open = append(f.open, command{})
+	}
+	c := &f.open[n]
+	*c = command{tag: append(c.tag[:0], h.Tag...), verb: h.Verb, start: now}
+	switch h.Verb {
+	case wire.Idle:
+		f.idle = idleAsked
+	case wire.Logout:
+		f.logout = true
+	}
+	return true
+}
+
+// full says whether begin would wait.
+func (f *flight) full() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.open) >= maxInFlight
+}
+
+// sent records that the newest command is with the backend, whole. blocked is
+// the time that writes to the client have taken so far.
+func (f *flight) sent(bytes int64, now time.Time, blocked time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.open); n > 0 {
+		c := &f.open[n-1]
+		c.sent, c.blocked, c.in = now, blocked, bytes
+	}
+}
+
+// ask records that a synchronising literal was announced.
+func (f *flight) ask() {
+	f.mu.Lock()
+	f.literal = agreeAsked
+	f.mu.Unlock()
+}
+
+// asked returns what became of the announced literal, and forgets it.
+func (f *flight) asked() agreement {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := f.literal
+	f.literal = agreeNone
+	return a
+}
+
+// prompt records a continuation request of the backend's.
+func (f *flight) prompt() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.literal == agreeAsked:
+		f.literal = agreeYes
+	case f.idle == idleAsked:
+		f.idle = idleOn
+	case f.idle == idleDone: // DONE was sent before the "+" had come
+	default:
+		f.prompted = true
+	}
+}
+
+// line says whether a line of the client's at the start of a unit is a command.
+// It isn't when it is IDLE's DONE, or answers a "+".
+func (f *flight) line(b []byte) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.idle == idleAsked || f.idle == idleOn:
+		if wire.IsDone(b) {
+			f.idle = idleDone
+			return false
+		}
+		return f.idle == idleAsked
+	case f.prompted:
+		f.prompted = false
+		return false
+	}
+	return true
+}
+
+// answered takes the command with this tag out, and returns it by value, its
+// tag excepted.
+func (f *flight) answered(tag []byte, status wire.Status) (c command, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := 0
+	for ; i < len(f.open); i++ {
+		if bytes.Equal(f.open[i].tag, tag) {
+			break
+		}
+	}
+	if i == len(f.open) {
+		return command{}, false
+	}
+	c = f.open[i]
+	room := c.tag[:0]
+	if i == len(f.open)-1 && f.literal == agreeAsked {
+		f.literal = agreeNo
+	}
+	copy(f.open[i:], f.open[i+1:])
+	last := len(f.open) - 1
+	f.open[last] = command{tag: room}
+	f.open = f.open[:last]
+	if last == maxInFlight-1 {
+		f.room.Signal()
+	}
+	c.tag = nil
+	f.follow(c.verb, status)
+	return c, true
+}
+
+// follow keeps the IMAP state (RFC 9051 §3, §6.3.2, §6.4.1).
+func (f *flight) follow(v wire.Verb, status wire.Status) {
+	switch v {
+	case wire.Idle:
+		f.idle = notIdling
+	case wire.Select, wire.Examine:
+		if status != wire.BAD {
+			f.selected = status == wire.OK
+		}
+	case wire.Close, wire.Unselect:
+		if status == wire.OK {
+			f.selected = false
+		}
+	}
+}
+
+// waiting says how many commands wait for their answers.
+func (f *flight) waiting() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.open)
+}
+
+// busy says whether a command is under way that isn't IDLE.
+func (f *flight) busy() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.open) > 1 || len(f.open) == 1 && f.open[0].verb != wire.Idle
+}
+
+// sawBye records the backend's BYE.
+func (f *flight) sawBye() {
+	f.mu.Lock()
+	f.bye = true
+	f.mu.Unlock()
+}
+
+// farewell says whether the session is ending as IMAP has it: the client said
+// LOGOUT, or the backend has said BYE itself.
+func (f *flight) farewell() (logout, bye bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.logout, f.bye
+}
+
+// state is the IMAP state for people.
+func (f *flight) state() (state string, idle bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	state = "authenticated"
+	switch {
+	case f.logout:
+		state = "logout"
+	case f.selected:
+		state = "selected"
+	}
+	return state, f.idle == idleOn
+}
+
+// stop lets nobody wait any more.
+func (f *flight) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.over = true
+	f.room.Broadcast()
+}
+
+// rest returns the commands that were never answered.
+func (f *flight) rest() []command {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
+}

@@ -1,0 +1,62 @@
+package proxy
+
+import (
+	"strconv"
+	"strings"
+
+	"imapproxy/proxy/wire"
+)
+
+// defaultTTL is how many proxies a login may pass, where no proxy before us has
+// said (ID x-proxy-ttl, as Dovecot's proxies count).
+const defaultTTL = 5
+
+// id answers ID before login (RFC 2971), as the proxy: an intermediary doesn't
+// pass itself off as the server behind it. After login ID is relayed.
+func (p *preLogin) id(tag string, args []byte) error {
+	fields, ok := parseID(args)
+	if !ok {
+		return p.bad(tag, "ID takes NIL or a list of strings in pairs")
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		if strings.EqualFold(fields[i], "x-proxy-ttl") {
+			if n, err := strconv.Atoi(fields[i+1]); err == nil {
+				p.ttl = n
+			}
+		}
+	}
+	line := []byte(`* ID ("name" "imapproxy" "version" `)
+	line = append(wire.AppendQuoted(line, p.set.Version), ")\r\n"...)
+	return p.say(string(line) + tag + " OK ID completed\r\n")
+}
+
+// parseID reads ID's argument: NIL, or a list of at most 30 pairs, of which a
+// value may be NIL (RFC 2971 §3.3).
+func parseID(args []byte) (fields []string, ok bool) {
+	s := strings.TrimSpace(string(args))
+	if strings.EqualFold(s, "NIL") {
+		return nil, true
+	}
+	if len(s) < 2 || s[0] != '(' || s[len(s)-1] != ')' {
+		return nil, false
+	}
+	rest := []byte(strings.TrimSpace(s[1 : len(s)-1]))
+	for len(rest) > 0 {
+		var f string
+		var err error
+		if f, rest, err = wire.AString(rest); err != nil {
+			return nil, false
+		}
+		fields = append(fields, f)
+	}
+	return fields, len(fields)%2 == 0 && len(fields) <= 60
+}
+
+// nextTTL is what the backend is told; false means that the login has passed
+// too many proxies, which is a loop.
+func (s *Session) nextTTL() (int, bool) {
+	if s.ttl == 0 {
+		return defaultTTL, true
+	}
+	return s.ttl - 1, s.ttl > 1
+}

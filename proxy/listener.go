@@ -1,0 +1,193 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+
+	"imapproxy/proxy/conn"
+)
+
+// A dead client is found by keepalive: probes after two minutes of silence, and
+// given up after two more.
+const (
+	keepAliveIdle     = 2 * time.Minute
+	keepAliveInterval = 30 * time.Second
+	keepAliveCount    = 4
+)
+
+// proxyHeaderTimeout bounds the wait for a trusted address's PROXY header.
+const proxyHeaderTimeout = 5 * time.Second
+
+// listener accepts on one address.
+type listener struct {
+	srv  *Server
+	opts ListenerOptions // name, address and TLS mode don't change
+	set  atomic.Pointer[listenerSettings]
+	tcp  *net.TCPListener
+}
+
+// listenerSettings are what Reload can change of a listener.
+type listenerSettings struct {
+	ListenerOptions
+	certs *certificates // nil without TLS
+	tls   *tls.Config
+}
+
+func newListenerSettings(s *Server, o ListenerOptions) (*listenerSettings, error) {
+	ls := &listenerSettings{ListenerOptions: o}
+	if o.TLS == TLSNone {
+		return ls, nil
+	}
+	certs, err := newCertificates(o.Certificates, s.tel.Log.With("listener", o.Name))
+	if err != nil {
+		return nil, err
+	}
+	ls.certs, ls.tls = certs, certs.config(o.MinVersion)
+	return ls, nil
+}
+
+func (ls *listenerSettings) refresh() {
+	if ls.certs != nil {
+		ls.certs.refresh()
+	}
+}
+
+func newListener(s *Server, o ListenerOptions) (*listener, error) {
+	ls, err := newListenerSettings(s, o)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{srv: s, opts: o}
+	l.set.Store(ls)
+	return l, nil
+}
+
+func (l *listener) bind(ctx context.Context) error {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", l.opts.Address)
+	if err != nil {
+		return fmt.Errorf("listener %q: %w", l.opts.Name, err)
+	}
+	l.tcp = ln.(*net.TCPListener)
+	return nil
+}
+
+// accept serves connections until the listener is closed. ctx is the sessions'
+// before login.
+func (l *listener) accept(ctx context.Context) error {
+	pause := time.Duration(0)
+	for {
+		tcp, err := l.tcp.AcceptTCP()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
+			// Out of descriptors, most likely: it passes when sessions end.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			l.srv.tel.Log.Error("accept failed, trying again", "listener", l.opts.Name, "error", err, "in", pause)
+			l.srv.tel.Refused("accept_error")
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		pause = 0
+		l.srv.sessions.Add(1) // taken back by gone, or by welcome when there is no session
+		go l.welcome(ctx, tcp)
+	}
+}
+
+// welcome makes a session of a connection, and serves it up to its login.
+func (l *listener) welcome(ctx context.Context, tcp *net.TCPConn) {
+	s, err := l.session(tcp)
+	if err != nil {
+		l.srv.tel.Log.Debug("connection refused", "listener", l.opts.Name, "client", tcp.RemoteAddr(), "error", err)
+		_ = tcp.Close()
+		l.srv.sessions.Done()
+		return
+	}
+	s.begin(ctx)
+}
+
+// session reads the PROXY header, if one is due, and admits the client.
+func (l *listener) session(tcp *net.TCPConn) (*Session, error) {
+	set := l.set.Load()
+	c, err := conn.New(tcp)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.KeepAlive(keepAliveIdle, keepAliveInterval, keepAliveCount); err != nil {
+		return nil, err
+	}
+	addr, local := addrPort(tcp.RemoteAddr()), addrPort(tcp.LocalAddr())
+	if within(set.ProxyTrusted, addr.Addr()) {
+		if addr, local, err = proxyHeader(c, addr, local); err != nil {
+			l.srv.tel.Refused(string(ReasonProxyHeader))
+			return nil, err
+		}
+	}
+	all := l.srv.set.Load()
+	if over := l.srv.reg.admit(addr.Addr(), all.Limits); over != "" {
+		l.srv.tel.Refused(over)
+		if l.opts.TLS != TLSImplicit {
+			_ = c.SetWriteDeadline(l.srv.now().Add(time.Second))
+			_, _ = c.Write([]byte(ReasonLimit.bye()))
+		}
+		return nil, fmt.Errorf("over limits.%s", over)
+	}
+	s := &Session{id: newID(), srv: l.srv, set: all, lis: l, client: c, addr: addr, local: local, started: l.srv.now()}
+	s.seen(s.started)
+	l.srv.reg.add(s)
+	l.srv.tel.SessionOpened(l.opts.Name, l.opts.TLS == TLSImplicit)
+	return s, nil
+}
+
+// proxyHeader reads the PROXY protocol's header, v1 or v2, and returns whom it
+// names. A LOCAL one (a balancer's health check) and one without addresses name
+// nobody: then the connection speaks for itself.
+func proxyHeader(c *conn.Conn, addr, local netip.AddrPort) (netip.AddrPort, netip.AddrPort, error) {
+	_ = c.SetReadDeadline(time.Now().Add(proxyHeaderTimeout))
+	r := bufio.NewReaderSize(c, 4096)
+	h, err := proxyproto.Read(r)
+	if err != nil {
+		return addr, local, fmt.Errorf("PROXY header: %w", err)
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	rest, _ := r.Peek(r.Buffered())
+	c.Unread(rest)
+	if !h.Command.IsLocal() {
+		if src, dst, ok := h.TCPAddrs(); ok {
+			addr, local = addrPort(src), addrPort(dst)
+		}
+	}
+	return addr, local, nil
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+func within(nets []netip.Prefix, a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	for _, n := range nets {
+		if n.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,282 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"imapproxy/proxy/wire"
+)
+
+// Bounds before login, when nobody has shown yet who he is. RFC 2683 §3.2.1.5
+// has servers take lines of 8,000 octets.
+const (
+	maxPreLine    = 8 << 10
+	maxPreLiteral = 4 << 10
+	// maxAttempts is how many failed logins and bad commands a connection has.
+	maxAttempts = 10
+	// farewellIn bounds the writing of a last word.
+	farewellIn = 2 * time.Second
+)
+
+// preLogin is a session's time before login: its state, while only one goroutine
+// has it.
+type preLogin struct {
+	*Session
+	r        *wire.Reader
+	begun    time.Time // of the login's trace: accept, or the attempt before
+	loginTag string    // of the login that succeeded
+	tls      struct{ start, end time.Time }
+}
+
+// begin serves a session up to its login and starts its relay. It is the
+// goroutine of accept, whose stack a handshake has grown: it ends here.
+func (s *Session) begin(ctx context.Context) {
+	s.log = s.srv.tel.SessionLogger(s.id, "").With("client", s.addr.String())
+	p := &preLogin{Session: s, begun: s.started}
+	deadline := s.started.Add(s.set.Limits.PreloginTimeout)
+	_ = s.client.SetDeadline(deadline)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	unblock := context.AfterFunc(ctx, func() { // the server stops
+		_ = s.client.SetReadDeadline(time.Unix(1, 0))
+	})
+	err := p.converse(ctx)
+	if err == nil && !unblock() {
+		err = &endError{reason: ReasonShutdown}
+		p.forgetLogin()
+	}
+	if err == nil {
+		err = p.handOver()
+	}
+	if err != nil {
+		p.farewell(ctx, err)
+		return
+	}
+	go s.relay() // counted by srv.sessions since accept; ends with the session
+}
+
+// converse answers the client until it has logged in (nil) or the session is
+// over.
+func (p *preLogin) converse(ctx context.Context) error {
+	if p.lis.opts.TLS == TLSImplicit {
+		if err := p.handshake(ctx); err != nil {
+			return err
+		}
+	}
+	p.r = wire.NewReader(p.client, maxPreLine, maxPreLiteral)
+	if err := p.say("* OK [CAPABILITY " + p.capabilities() + "] " + p.set.Hostname + " ready\r\n"); err != nil {
+		return err
+	}
+	for {
+		done, err := p.command(ctx)
+		if done || err != nil {
+			return err
+		}
+		if p.attempts >= maxAttempts {
+			return &endError{reason: ReasonAttempts}
+		}
+	}
+}
+
+// command reads and answers one command (RFC 9051 §6.1, §6.2). done means that
+// the client is logged in.
+func (p *preLogin) command(ctx context.Context) (done bool, err error) {
+	unit, err := p.r.Unit(func() error { return p.say("+ OK\r\n") }, true)
+	if err != nil {
+		return false, p.unreadable(unit, err)
+	}
+	p.seen(p.srv.now())
+	if len(unit) == 0 {
+		return false, nil // an empty line, as some clients send behind a literal
+	}
+	h := wire.ParseCommandHead(unit)
+	if !wire.ValidTag(h.Tag) || !h.OK {
+		return false, p.bad("*", "Expected a tag and a command")
+	}
+	tag := string(h.Tag)
+	switch h.Verb {
+	case wire.Capability:
+		return false, p.say("* CAPABILITY " + p.capabilities() + "\r\n" + tag + " OK Capability completed\r\n")
+	case wire.Noop:
+		return false, p.say(tag + " OK Noop completed\r\n")
+	case wire.Logout:
+		_ = p.say("* BYE Logging out\r\n" + tag + " OK Logout completed\r\n")
+		return false, &endError{reason: ReasonLogout}
+	case wire.ID:
+		return false, p.id(tag, h.Args)
+	case wire.StartTLS:
+		return false, p.startTLS(ctx, tag, h.Args)
+	case wire.Login:
+		return p.loginCommand(ctx, tag, h.Args)
+	case wire.Authenticate:
+		return p.authenticate(ctx, tag, h.Args)
+	case wire.Other:
+		return false, p.bad(tag, "Unknown command")
+	}
+	return false, p.bad(tag, "Log in first")
+}
+
+// bad answers a command that can't be taken, and counts it.
+func (p *preLogin) bad(tag, text string) error {
+	p.attempts++
+	return p.say(tag + " BAD " + text + "\r\n")
+}
+
+// unreadable turns what the Reader refuses into an answer, or an end.
+func (p *preLogin) unreadable(unit []byte, err error) error {
+	var lit *wire.LiteralError
+	switch {
+	case errors.As(err, &lit) && lit.Sync:
+		// Nothing was agreed to, so nothing follows: the connection is in step.
+		p.attempts++
+		tag := "*"
+		if h := wire.ParseCommandHead(firstLine(unit)); wire.ValidTag(h.Tag) {
+			tag = string(h.Tag)
+		}
+		return p.say(fmt.Sprintf("%s BAD [TOOBIG] Literals before login have at most %d bytes\r\n", tag, maxPreLiteral))
+	case errors.As(err, &lit):
+		return &endError{reason: ReasonClientProtocol, say: "* BYE [TOOBIG] Literal too long before login\r\n", cause: err}
+	case errors.Is(err, wire.ErrLineTooLong):
+		return &endError{reason: ReasonClientProtocol, say: "* BYE Command line too long\r\n", cause: err}
+	case errors.Is(err, wire.ErrNUL):
+		return &endError{reason: ReasonClientProtocol, say: "* BYE NUL isn't allowed in a command\r\n", cause: err}
+	}
+	return p.broken(err)
+}
+
+func firstLine(unit []byte) []byte {
+	for i, c := range unit {
+		if c == '\n' {
+			return unit[:i+1]
+		}
+	}
+	return unit
+}
+
+// broken is the end that an error of the client's connection means.
+func (p *preLogin) broken(err error) error {
+	var end *endError
+	switch {
+	case errors.As(err, &end):
+		return err
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return &endError{reason: ReasonClientClosed}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if p.srv.draining.Load() {
+			return &endError{reason: ReasonShutdown}
+		}
+		return &endError{reason: ReasonLoginTimeout}
+	}
+	return &endError{reason: ReasonClientLost, cause: err}
+}
+
+// say writes to the client.
+func (p *preLogin) say(line string) error {
+	if _, err := p.client.Write([]byte(line)); err != nil {
+		return p.broken(err)
+	}
+	return nil
+}
+
+// handshake puts the connection under TLS.
+func (p *preLogin) handshake(ctx context.Context) error {
+	p.tls.start = p.srv.now()
+	err := p.client.Server(ctx, p.lis.set.Load().tls)
+	p.tls.end = p.srv.now()
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+		if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			outcome = "timeout"
+		}
+	}
+	p.srv.tel.TLSHandshake(outcome, p.tls.end.Sub(p.tls.start))
+	if err != nil {
+		return &endError{reason: ReasonTLS, cause: err}
+	}
+	p.secure.Store(true)
+	return nil
+}
+
+// startTLS is RFC 9051 §6.2.1. What the client sent behind the command, before
+// TLS, may have been put there by somebody else: it is never executed, and the
+// connection ends.
+func (p *preLogin) startTLS(ctx context.Context, tag string, args []byte) error {
+	switch {
+	case len(args) > 0:
+		return p.bad(tag, "STARTTLS takes no arguments")
+	case p.secure.Load():
+		return p.bad(tag, "Already under TLS")
+	case p.lis.opts.TLS != TLSStartTLS:
+		return p.bad(tag, "STARTTLS is not available here")
+	case p.r.HasBuffered():
+		_ = p.say(tag + " BAD Nothing may follow STARTTLS before TLS has begun\r\n")
+		return &endError{reason: ReasonClientProtocol, say: "* BYE Protocol error: data behind STARTTLS\r\n"}
+	}
+	if err := p.say(tag + " OK Begin TLS\r\n"); err != nil {
+		return err
+	}
+	if err := p.handshake(ctx); err != nil {
+		return err
+	}
+	p.r = wire.NewReader(p.client, maxPreLine, maxPreLiteral)
+	p.ttl = 0 // RFC 9051 §6.2.1: what was said in the clear is forgotten
+	return nil
+}
+
+// farewell ends a session that has no relay.
+func (p *preLogin) farewell(ctx context.Context, err error) {
+	var end *endError
+	if !errors.As(p.broken(err), &end) {
+		end = &endError{reason: ReasonClientLost, cause: err}
+	}
+	if end.say == "" && end.reason != ReasonTLS {
+		end.say = end.reason.bye()
+	}
+	p.end(end.reason)
+	_ = p.client.SetDeadline(p.srv.now().Add(farewellIn))
+	if end.say != "" {
+		_, _ = p.client.Write([]byte(end.say))
+	}
+	switch end.reason {
+	case ReasonClientClosed, ReasonClientLost, ReasonTLS:
+	default:
+		if p.client.CloseWrite() == nil && ctx.Err() == nil {
+			p.linger()
+		}
+	}
+	_ = p.client.Close()
+	level := slog.LevelDebug
+	if end.reason == ReasonAttempts || end.reason == ReasonClientProtocol {
+		level = slog.LevelInfo
+	}
+	p.log.Log(ctx, level, "session ended before login", "reason", end.reason, "error", end.cause)
+	p.srv.gone(p.Session)
+}
+
+// capabilities is the list before login (RFC 9051 §6.1.1): what the proxy itself
+// can do. The backend's comes with the login's OK.
+func (p *preLogin) capabilities() string {
+	caps := []string{"IMAP4rev1", "LITERAL+", "SASL-IR", "ID"}
+	if !p.secure.Load() && p.lis.opts.TLS == TLSStartTLS {
+		caps = append(caps, "STARTTLS")
+	}
+	if !p.mayLogin() {
+		return strings.Join(append(caps, "LOGINDISABLED"), " ")
+	}
+	for _, m := range mechanisms {
+		caps = append(caps, "AUTH="+m)
+	}
+	return strings.Join(caps, " ")
+}
+
+// mayLogin says whether passwords may come over the connection as it is.
+func (p *preLogin) mayLogin() bool {
+	return p.secure.Load() || within(p.lis.set.Load().CleartextFrom, p.addr.Addr())
+}

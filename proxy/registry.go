@@ -1,0 +1,229 @@
+package proxy
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"imapproxy/telemetry"
+)
+
+const shards = 64
+
+// registry is who is here: every session from accept to its last byte, in
+// shards by id, so that nobody waits for a listing; and how many there are of
+// what is limited.
+type registry struct {
+	shards [shards]shard
+	seed   maphash.Seed
+	total  atomic.Int64
+	counts [len(attachmentNames)]atomic.Int64
+
+	mu     sync.Mutex // guards what follows
+	byIP   map[netip.Addr]int
+	byUser map[string]int
+}
+
+type shard struct {
+	mu       sync.RWMutex
+	sessions map[string]*Session
+}
+
+func newRegistry() *registry {
+	r := &registry{seed: maphash.MakeSeed(), byIP: map[netip.Addr]int{}, byUser: map[string]int{}}
+	for i := range r.shards {
+		r.shards[i].sessions = map[string]*Session{}
+	}
+	return r
+}
+
+func (r *registry) shard(id string) *shard { return &r.shards[maphash.String(r.seed, id)%shards] }
+
+// admit counts a connection, or says which limit it is over ("" admits).
+func (r *registry) admit(addr netip.Addr, l Limits) (over string) {
+	if n := r.total.Add(1); l.Connections > 0 && n > int64(l.Connections) {
+		r.total.Add(-1)
+		return "connections"
+	}
+	key := limitKey(addr)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.PerIP > 0 && r.byIP[key] >= l.PerIP {
+		r.total.Add(-1)
+		return "per_ip"
+	}
+	r.byIP[key]++
+	return ""
+}
+
+// leave takes back what admit counted.
+func (r *registry) leave(addr netip.Addr) {
+	r.total.Add(-1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	take(r.byIP, limitKey(addr))
+}
+
+// admitUser counts a session of a user, unless there are max already.
+func (r *registry) admitUser(user string, max int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if max > 0 && r.byUser[user] >= max {
+		return false
+	}
+	r.byUser[user]++
+	return true
+}
+
+// leaveUser takes back what admitUser counted.
+func (r *registry) leaveUser(user string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	take(r.byUser, user)
+}
+
+func take[K comparable](m map[K]int, k K) {
+	if m[k]--; m[k] <= 0 {
+		delete(m, k)
+	}
+}
+
+// limitKey is what counts as one address: an IPv6 client has a /64 to itself.
+func limitKey(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
+}
+
+func (r *registry) add(s *Session) {
+	sh := r.shard(s.id)
+	sh.mu.Lock()
+	sh.sessions[s.id] = s
+	sh.mu.Unlock()
+	r.counts[None].Add(1)
+}
+
+func (r *registry) remove(s *Session) {
+	sh := r.shard(s.id)
+	sh.mu.Lock()
+	delete(sh.sessions, s.id)
+	sh.mu.Unlock()
+	r.counts[Attachment(s.attachment.Load())].Add(-1)
+}
+
+func (r *registry) moved(from, to Attachment) {
+	r.counts[from].Add(-1)
+	r.counts[to].Add(1)
+}
+
+// attachments is what the gauge of sessions shows.
+func (r *registry) attachments() []telemetry.AttachmentCount {
+	out := make([]telemetry.AttachmentCount, len(attachmentNames))
+	for i, name := range attachmentNames {
+		out[i] = telemetry.AttachmentCount{Attachment: name, Count: r.counts[i].Load()}
+	}
+	return out
+}
+
+// each calls f for every session, holding no lock while it does. Sessions that
+// come or go meanwhile may be missed or over.
+func (r *registry) each(f func(*Session)) {
+	var batch []*Session
+	for i := range r.shards {
+		sh := &r.shards[i]
+		sh.mu.RLock()
+		for _, s := range sh.sessions {
+			batch = append(batch, s)
+		}
+		sh.mu.RUnlock()
+		for _, s := range batch {
+			f(s)
+		}
+		clear(batch)
+		batch = batch[:0]
+	}
+}
+
+// Filter chooses sessions.
+type Filter struct {
+	User    string // canonical name; "" is all
+	Backend string // id; "" is all
+	After   string // id of the last session of the page before
+	Limit   int    // at most; 0 or more than MaxPage is MaxPage
+}
+
+// MaxPage is how many sessions one page has at most.
+const MaxPage = 1000
+
+// SessionInfo is a session as others see it.
+type SessionInfo struct {
+	ID           string
+	User         string // "" before login
+	Backend      string // "" before login
+	Why          string // the rule that chose the backend
+	Client       netip.AddrPort
+	Listener     string
+	TLS          bool
+	State        string // IMAP's: "not authenticated", "authenticated", "selected", "logout"
+	Attachment   string
+	Idle         bool // in IDLE
+	InFlight     int  // commands that wait for their answers
+	Started      time.Time
+	LastActivity time.Time
+	BytesIn      int64
+	BytesOut     int64
+	Commands     int64
+}
+
+// page returns the chosen sessions in the order of their ids, and the After of
+// the next page, "" when this is the last.
+func (r *registry) page(f Filter) ([]SessionInfo, string) {
+	limit := f.Limit
+	if limit <= 0 || limit > MaxPage {
+		limit = MaxPage
+	}
+	var found []*Session
+	r.each(func(s *Session) {
+		var who identity
+		if p := s.identity.Load(); p != nil {
+			who = *p
+		}
+		if s.id > f.After && (f.User == "" || f.User == who.user) && (f.Backend == "" || f.Backend == who.backend) {
+			found = append(found, s)
+		}
+	})
+	slices.SortFunc(found, func(a, b *Session) int { return strings.Compare(a.id, b.id) })
+	next := ""
+	if len(found) > limit {
+		found = found[:limit]
+		next = found[limit-1].id
+	}
+	out := make([]SessionInfo, len(found))
+	for i, s := range found {
+		out[i] = s.info()
+	}
+	return out, next
+}
+
+func (s *Session) info() SessionInfo {
+	i := SessionInfo{
+		ID: s.id, Client: s.addr, Listener: s.lis.opts.Name, TLS: s.secure.Load(),
+		State: "not authenticated", Attachment: Attachment(s.attachment.Load()).String(),
+		Started: s.started, LastActivity: time.Unix(0, s.lastSeen.Load()),
+		BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(), Commands: s.commands.Load(),
+	}
+	if who := s.identity.Load(); who != nil {
+		i.User, i.Backend, i.Why = who.user, who.backend, who.why
+		i.State, i.Idle = s.flight.state()
+		i.InFlight = s.flight.waiting()
+	}
+	return i
+}

@@ -1,0 +1,193 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"imapproxy/proxy/wire"
+)
+
+// lingerFor is how long a client is read, and ignored, after the proxy's last
+// word: closing at once, with bytes of its unread, would reset the connection
+// and could take that word back.
+const lingerFor = 2 * time.Second
+
+// orphanFor is how long a backend may still answer after the client has shut
+// its sending side and the proxy's has been shut towards the backend.
+const orphanFor = time.Minute
+
+// relay carries IMAP between client and backend until one of them ends it. It
+// owns both connections, runs in a goroutine of its own that nobody has used
+// before (a grown stack would stay with an idle session), and returns when both
+// directions have come to rest and both connections are closed.
+func (s *Session) relay() {
+	s.client.Trim()
+	s.backend.Trim()
+	done := make(chan struct{})
+	go func() { // ends when the backend's side does; closes nothing
+		defer close(done)
+		s.fromBackend()
+	}()
+	s.fromClient()
+	<-done
+	s.finish()
+}
+
+// fromClient reads the client until its end, or until the session is over.
+func (s *Session) fromClient() {
+	for {
+		err := s.client.Pump(s.srv.pool, &s.up)
+		if err == nil && s.up.splices() {
+			err = s.up.splice()
+			if err == nil {
+				continue
+			}
+			s.up.err = err // whose side broke, the backend's reader will tell
+		}
+		if s.reason() != "" {
+			s.linger()
+			return
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			s.clientEnded()
+			return
+		case err != nil && s.up.err == nil:
+			s.over(ReasonClientLost)
+			return
+		case s.up.refused != nil:
+			s.clientBroke()
+			return
+		}
+		// A write to the backend failed. What it still had to say, and that it is
+		// gone, comes out on the other side.
+		_ = s.backend.SetReadDeadline(s.srv.now().Add(lingerFor))
+		return
+	}
+}
+
+// clientEnded passes on what the client left half-said, and its end. Its answers
+// are still due (RFC 9293 §3.6: a half-closed connection).
+func (s *Session) clientEnded() {
+	s.halfClosed.Store(true)
+	s.up.pass(s.client.Kept())
+	if err := s.backend.CloseWrite(); err != nil {
+		s.over(ReasonClientClosed)
+	}
+}
+
+// clientBroke ends a session whose client can't be followed.
+func (s *Session) clientBroke() {
+	switch err := s.up.refused; {
+	case errors.Is(err, errSessionOver):
+	case errors.Is(err, errTooMuchPending):
+		s.over(ReasonClientUnread)
+	case errors.Is(err, errLongTag):
+		s.log.Info("the client can't be followed", "error", err)
+		s.over(ReasonClientProtocol)
+	default: // an answer of ours couldn't be written
+		s.over(ReasonClientLost)
+	}
+	s.linger()
+}
+
+// fromBackend reads the backend until its end, then sees to the client.
+func (s *Session) fromBackend() {
+	for {
+		err := s.backend.Pump(s.srv.pool, &s.down)
+		if err == nil && s.down.splices() {
+			if err = s.down.splice(); err == nil {
+				continue
+			}
+		}
+		s.backendEnded(err)
+		return
+	}
+}
+
+// backendEnded says why the session ends, when it is the backend's side that
+// has come to its end (err; nil when the receiver stopped).
+func (s *Session) backendEnded(err error) {
+	logout, bye := s.flight.farewell()
+	switch {
+	case s.reason() != "":
+	case s.down.err != nil && s.halfClosed.Load():
+		s.over(ReasonClientClosed)
+	case s.down.err != nil:
+		s.over(ReasonClientLost)
+	case s.down.broken != nil:
+		s.log.Warn("the backend can't be followed", "error", s.down.broken)
+		s.over(ReasonBackendProtocol)
+	case logout:
+		s.over(ReasonLogout)
+	case bye:
+		s.over(ReasonBackendBye)
+	case s.halfClosed.Load():
+		s.over(ReasonClientClosed)
+	case !s.out.atBoundary():
+		s.log.Warn("backend lost inside a response", "error", err)
+		s.over(ReasonBackendLostInner)
+	default:
+		s.log.Warn("backend lost", "error", err)
+		s.over(ReasonBackendLost)
+	}
+}
+
+// over ends the relay for a reason: the client is told, where IMAP has words for
+// it, as soon as a response's end is reached, and both readers are made to
+// return. Anybody may call it; only the first call counts.
+func (s *Session) over(r Reason) {
+	if !s.end(r) {
+		return
+	}
+	s.endedAt.Store(s.srv.now().UnixNano())
+	s.transition(Ended)
+	s.flight.stop()
+	if r.cuts() {
+		s.cut()
+		return
+	}
+	s.out.end([]byte(r.bye()))
+}
+
+// hangUp lets the client's reader linger and the backend's return. The last
+// line has been written.
+func (s *Session) hangUp() {
+	_ = s.client.CloseWrite()
+	_ = s.client.SetReadDeadline(s.srv.now().Add(lingerFor))
+	_ = s.backend.Abort()
+}
+
+// cut closes both connections without another byte.
+func (s *Session) cut() {
+	_ = s.client.Abort()
+	_ = s.backend.Abort()
+}
+
+// linger reads and ignores what the client still sends, until it ends or
+// lingerFor has passed.
+func (s *Session) linger() {
+	var sink [512]byte
+	_ = s.client.SetReadDeadline(s.srv.now().Add(lingerFor))
+	for {
+		if _, err := s.client.Read(sink[:]); err != nil {
+			return
+		}
+	}
+}
+
+// finish closes everything and takes the session out of all that counts it.
+func (s *Session) finish() {
+	_ = s.backend.Abort()
+	_ = s.client.Close()
+	s.pick.Release()
+	now := s.srv.now()
+	for _, c := range s.flight.rest() {
+		s.tell(&c, wire.NoStatus, 0, now)
+	}
+	s.log.Info("session ended", "reason", s.reason(), "duration", now.Sub(s.started).Round(time.Millisecond),
+		"commands", s.commands.Load(), "bytes_in", s.bytesIn.Load(), "bytes_out", s.bytesOut.Load())
+	s.srv.reg.leaveUser(s.user)
+	s.srv.gone(s)
+}

@@ -1,0 +1,167 @@
+package proxy
+
+import (
+	"bytes"
+	"time"
+
+	"imapproxy/proxy/conn"
+	"imapproxy/proxy/wire"
+)
+
+// maxCapLine bounds the one response that is held whole to be rewritten.
+const maxCapLine = 16 << 10
+
+// measureFrom is the size of a write to the client from which on its time is
+// taken: small ones don't block, and a clock costs more than they do.
+const measureFrom = 8 << 10
+
+// responseFlow is a relay's way from the backend to the client. Every byte is
+// passed on as it came but capability lists, which lose what the proxy takes
+// over.
+type responseFlow struct {
+	s    *Session
+	scan wire.Scanner
+
+	caps    []byte // a line with a capability list, collected to be rewritten
+	rewrite bool   // the unit is such a line
+	err     error  // a write to the client failed
+	broken  error  // the backend broke what can't be mended
+	pushed  int64  // bytes since the last tagged response
+}
+
+// Chunk implements conn.Receiver.
+func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
+	now := f.s.srv.now()
+	f.s.seen(now)
+	from, i := 0, 0
+	for i < len(b) && f.err == nil && f.broken == nil {
+		start := f.scan.AtStart()
+		p := f.scan.Next(b[i:])
+		if p.N == 0 {
+			break
+		}
+		if start {
+			f.begin(b[i:i+p.N], now)
+		}
+		if f.rewrite {
+			f.write(b[from:i], start)
+			f.collect(b[i:i+p.N], p)
+			from = i + p.N
+		}
+		i += p.N
+	}
+	// What is kept back hasn't begun for the client.
+	f.write(b[from:i], f.scan.AtStart() || f.rewrite)
+	switch {
+	case f.err != nil || f.broken != nil:
+		return 0, conn.Stop
+	case f.splices():
+		return 0, conn.Stop // relay.go goes on inside the kernel
+	case i < len(b) || f.s.flight.waiting() > 0:
+		return len(b) - i, conn.Ack
+	}
+	return 0, conn.More
+}
+
+// begin looks at the head of a response.
+func (f *responseFlow) begin(head []byte, now time.Time) {
+	h := wire.ParseResponseHead(head)
+	switch h.Kind {
+	case wire.Continue:
+		f.s.flight.prompt()
+	case wire.Tagged:
+		if h.Status == wire.NoStatus {
+			return
+		}
+		f.rewrite = hasCaps(h)
+		f.s.answered(h.Tag, h.Status, now)
+	case wire.Untagged:
+		if h.Status == wire.BYE {
+			f.s.flight.sawBye()
+		}
+		f.rewrite = hasCaps(h)
+	}
+}
+
+// hasCaps says whether a response carries a capability list.
+func hasCaps(h wire.ResponseHead) bool {
+	if h.Status == wire.NoStatus {
+		return bytes.EqualFold(h.Name, []byte("CAPABILITY"))
+	}
+	code, _ := wire.Code(h.Rest)
+	return bytes.EqualFold(code, []byte("CAPABILITY"))
+}
+
+// collect takes a piece of a line that is to be rewritten, and writes the line
+// when it is whole.
+func (f *responseFlow) collect(b []byte, p wire.Piece) {
+	if len(f.caps)+len(b) > maxCapLine {
+		f.broken = errLongCaps
+		return
+	}
+	f.caps = append(f.caps, b...)
+	if !p.Last {
+		return
+	}
+	f.rewrite = false
+	f.write(withoutHidden(f.caps), true)
+	f.caps = nil
+}
+
+// withoutHidden rewrites a response's capability list.
+func withoutHidden(line []byte) []byte {
+	at := bytes.Index(bytes.ToUpper(line), []byte("CAPABILITY "))
+	if at < 0 {
+		return line
+	}
+	at += len("CAPABILITY ")
+	end := bytes.IndexAny(line[at:], "]\r\n")
+	if end < 0 {
+		end = len(line) - at
+	}
+	out := append([]byte(nil), line[:at]...)
+	out = wire.ParseCaps(line[at : at+end]).Without(hidden).Append(out)
+	return append(out, line[at+end:]...)
+}
+
+// write hands bytes to the client; boundary says whether a response ends there.
+func (f *responseFlow) write(b []byte, boundary bool) {
+	if f.err != nil || len(b) == 0 && !boundary {
+		return
+	}
+	f.s.bytesOut.Add(int64(len(b)))
+	f.pushed += int64(len(b))
+	if len(b) < measureFrom {
+		f.err = f.s.out.relay(b, boundary)
+		return
+	}
+	t := f.s.srv.now()
+	f.err = f.s.out.relay(b, boundary)
+	f.s.blockedFor.Add(int64(f.s.srv.now().Sub(t)))
+}
+
+// splices says whether the literal's rest is to go by inside the kernel.
+func (f *responseFlow) splices() bool {
+	return !f.rewrite && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.client, f.s.backend.Conn)
+}
+
+// splice moves a literal's rest. It ends before the literal does only with an
+// error.
+func (f *responseFlow) splice() error {
+	return f.s.out.exclusive(func() error {
+		t := f.s.srv.now()
+		for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
+			n, err := conn.Splice(f.s.client, f.s.backend.Conn, min(left, spliceSlice))
+			f.scan.Skip(n)
+			f.s.bytesOut.Add(n)
+			f.pushed += n
+			now := f.s.srv.now()
+			f.s.seen(now)
+			if err != nil {
+				return err
+			}
+		}
+		f.s.blockedFor.Add(int64(f.s.srv.now().Sub(t)))
+		return nil
+	})
+}

@@ -1,0 +1,282 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"imapproxy/proxy/conn"
+	"imapproxy/telemetry"
+)
+
+// How often things are looked after that no event tells of.
+const (
+	sweepEvery   = 2 * time.Second  // sessions: idle, over but stuck, their backend void
+	refreshEvery = 10 * time.Second // certificate files
+)
+
+// Server is the proxy as clients see it: its listeners and their sessions.
+type Server struct {
+	tel  *telemetry.Telemetry
+	now  func() time.Time
+	pool *conn.Pool
+	reg  *registry
+
+	set       atomic.Pointer[settings]
+	listeners []*listener
+	started   time.Time
+
+	// sessions is waited for by Serve: one count for each session, from accept
+	// until gone.
+	sessions sync.WaitGroup
+	draining atomic.Bool
+}
+
+// settings are what Reload can change; a session keeps those of its beginning,
+// but for limits that are looked at while it lives.
+type settings struct {
+	Options
+}
+
+// New makes a server. Listen binds its addresses, Serve runs it.
+func New(o Options) (*Server, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), reg: newRegistry(), started: o.Now()}
+	s.set.Store(&settings{Options: o})
+	for _, lo := range o.Listeners {
+		l, err := newListener(s, lo)
+		if err != nil {
+			return nil, fmt.Errorf("listener %q: %w", lo.Name, err)
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	s.tel.SetSessionGauge(s.reg.attachments)
+	return s, nil
+}
+
+// Listen binds every listener's address, or none.
+func (s *Server) Listen(ctx context.Context) error {
+	for _, l := range s.listeners {
+		if err := l.bind(ctx); err != nil {
+			s.closeListeners()
+			return err
+		}
+	}
+	return nil
+}
+
+// Addrs are the bound addresses by listener name.
+func (s *Server) Addrs() map[string]string {
+	out := map[string]string{}
+	for _, l := range s.listeners {
+		if l.tcp != nil {
+			out[l.opts.Name] = l.tcp.Addr().String()
+		}
+	}
+	return out
+}
+
+// Reload takes new options for the sessions to come. Listeners are matched by
+// name; their addresses and TLS modes, the router, the telemetry and the clock
+// stay as they were, and so do listeners that aren't named any more. Certificates
+// are read again. On error nothing has changed.
+func (s *Server) Reload(o Options) error {
+	old := s.set.Load().Options
+	o.Router, o.Telemetry, o.Now = old.Router, old.Telemetry, old.Now
+	o, err := o.withDefaults()
+	if err != nil {
+		return err
+	}
+	byName := map[string]*listenerSettings{}
+	for _, lo := range o.Listeners {
+		ls, err := newListenerSettings(s, lo)
+		if err != nil {
+			return fmt.Errorf("listener %q: %w", lo.Name, err)
+		}
+		byName[lo.Name] = ls
+	}
+	s.set.Store(&settings{Options: o})
+	for _, l := range s.listeners {
+		if ls := byName[l.opts.Name]; ls != nil {
+			l.set.Store(ls)
+		}
+	}
+	return nil
+}
+
+// Serve accepts and serves until ctx ends; then it stops accepting, tells the
+// sessions BYE within Options.Drain, spread over that time, and returns when all
+// are gone.
+func (s *Server) Serve(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var g errgroup.Group
+	for _, l := range s.listeners {
+		if l.tcp == nil {
+			return errors.New("proxy: Serve before Listen")
+		}
+		g.Go(func() error { return l.accept(work) }) // ends when the listener is closed
+	}
+	g.Go(func() error { s.lookAfter(work); return nil })
+	<-ctx.Done()
+	s.draining.Store(true)
+	s.closeListeners()
+	s.drain(s.set.Load().Drain)
+	stop() // whoever isn't logged in yet is cut off
+	s.sessions.Wait()
+	return g.Wait()
+}
+
+func (s *Server) closeListeners() {
+	for _, l := range s.listeners {
+		if l.tcp != nil {
+			_ = l.tcp.Close()
+		}
+	}
+}
+
+// lookAfter does what no event tells of, until ctx ends.
+func (s *Server) lookAfter(ctx context.Context) {
+	sweep, refresh := time.NewTicker(sweepEvery), time.NewTicker(refreshEvery)
+	defer sweep.Stop()
+	defer refresh.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-sweep.C:
+			now := s.now()
+			idle := s.set.Load().Limits.IdleTimeout
+			s.reg.each(func(c *Session) { c.lookAfter(now, idle) })
+		case <-refresh.C:
+			for _, l := range s.listeners {
+				l.set.Load().refresh()
+			}
+		}
+	}
+}
+
+// lookAfter ends a session whose time is over.
+func (s *Session) lookAfter(now time.Time, idle time.Duration) {
+	who := s.identity.Load()
+	if who == nil {
+		return // before login there is a deadline
+	}
+	quiet := now.Sub(time.Unix(0, s.lastSeen.Load()))
+	switch {
+	case s.reason() != "":
+		if now.Sub(time.Unix(0, s.endedAt.Load())) > 2*lingerFor {
+			s.cut() // told to go, and stuck
+		}
+	case quiet > idle:
+		s.over(ReasonIdle)
+	case s.halfClosed.Load() && quiet > orphanFor:
+		s.over(ReasonClientClosed)
+	default:
+		select {
+		case <-s.pick.Void():
+			s.over(ReasonMoved)
+		default:
+		}
+	}
+}
+
+// drain ends all sessions within d: those with no command under way first, at
+// even intervals, so that their clients don't all come back at once; the others
+// when they are done; whoever is left at the end, in any case.
+func (s *Server) drain(d time.Duration) {
+	deadline := s.now().Add(d)
+	var left []*Session
+	s.reg.each(func(c *Session) {
+		if c.identity.Load() != nil {
+			left = append(left, c)
+		}
+	})
+	if len(left) == 0 {
+		return
+	}
+	s.tel.Log.Info("draining", "sessions", len(left), "within", d)
+	rand.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
+	var g errgroup.Group // ends each session in a goroutine of its own: its client may not read
+	g.SetLimit(64)
+	defer g.Wait()
+	// Four fifths of the time for going in good order, the rest for the stuck.
+	tick := max(d*4/5/time.Duration(len(left)), time.Millisecond)
+	busyUntil := s.now().Add(d * 4 / 5)
+	for len(left) > 0 && s.now().Before(deadline) {
+		var busy []*Session
+		for _, c := range left {
+			if c.reason() != "" {
+				continue
+			}
+			if c.flight.busy() && s.now().Before(busyUntil) {
+				busy = append(busy, c)
+				continue
+			}
+			g.Go(func() error { c.over(ReasonShutdown); return nil })
+			wait(s.now().Add(tick).Sub(s.now()))
+		}
+		if len(busy) == len(left) {
+			wait(min(50*time.Millisecond, d/10))
+		}
+		left = busy
+	}
+	s.reg.each(func(c *Session) {
+		if c.identity.Load() != nil {
+			c.end(ReasonShutdown)
+			c.cut()
+		}
+	})
+}
+
+// wait lets d pass.
+func wait(d time.Duration) {
+	if d > 0 {
+		<-time.After(d)
+	}
+}
+
+// gone is a session's last call.
+func (s *Server) gone(c *Session) {
+	s.reg.remove(c)
+	s.reg.leave(c.addr.Addr())
+	s.tel.SessionClosed(string(c.reason()), s.now().Sub(c.started))
+	s.sessions.Done()
+}
+
+// Status is the server in a few numbers.
+type Status struct {
+	Version      string
+	Hostname     string
+	Started      time.Time
+	Draining     bool
+	Listeners    map[string]string // bound addresses by name
+	Sessions     int64
+	Attachments  map[string]int64
+	BackendConns int64 // held by sessions
+}
+
+// Status returns the numbers as they stand.
+func (s *Server) Status() Status {
+	set := s.set.Load()
+	st := Status{Version: set.Version, Hostname: set.Hostname, Started: s.started, Draining: s.draining.Load(),
+		Listeners: s.Addrs(), Sessions: s.reg.total.Load(), Attachments: map[string]int64{}}
+	for _, a := range s.reg.attachments() {
+		st.Attachments[a.Attachment] = a.Count
+	}
+	st.BackendConns = st.Attachments[Attached.String()]
+	return st
+}
+
+// Sessions lists sessions, a page at a time; next is the Filter.After of the
+// next page, "" when there is none.
+func (s *Server) Sessions(f Filter) (page []SessionInfo, next string) { return s.reg.page(f) }

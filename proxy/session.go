@@ -1,0 +1,141 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"imapproxy/proxy/conn"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+	"imapproxy/routing"
+	"imapproxy/telemetry"
+)
+
+// Attachment is where a session's backend connection stands.
+type Attachment uint32
+
+// A session is attached from its login to its end; none before. (parking,
+// parked, resuming and moving come with the idle multiplexer.)
+const (
+	None Attachment = iota
+	Attached
+	Ended
+)
+
+var attachmentNames = [...]string{"none", "attached", "ended"}
+
+func (a Attachment) String() string { return attachmentNames[a] }
+
+// Session is one client connection, from accept to its last byte.
+//
+// Before login it belongs to one goroutine (prelogin.go); then to the two of its
+// relay. What others may read at any time (status, the sweep) is atomic, under
+// flight's mutex, or never changes after login.
+type Session struct {
+	id       string
+	srv      *Server
+	set      *settings // as they were when the client connected
+	lis      *listener
+	client   *conn.Conn
+	addr     netip.AddrPort // the client's own, from the PROXY header if there was one
+	local    netip.AddrPort // where it connected to
+	started  time.Time
+	secure   atomic.Bool // under TLS
+	ttl      int         // how many more proxies the session may pass (ID x-proxy-ttl); 0: not said
+	attempts int         // failed logins and bad commands before login
+
+	// From the login on.
+	user    string
+	pick    *routing.Pick
+	backend *upstream.Conn
+	log     *slog.Logger
+	trace   trace.SpanContext // the login's
+
+	flight flight
+	out    clientOut
+	up     commandFlow
+	down   responseFlow
+
+	attachment atomic.Uint32
+	lastSeen   atomic.Int64 // when a byte last came either way, Unix ns
+	bytesIn    atomic.Int64 // from the client to the backend
+	bytesOut   atomic.Int64
+	commands   atomic.Int64
+	blockedFor atomic.Int64 // ns that writes to the client have taken
+	ending     atomic.Pointer[Reason]
+	halfClosed atomic.Bool  // the client has shut its sending side
+	endedAt    atomic.Int64 // when ending was set, Unix ns
+	identity   atomic.Pointer[identity]
+}
+
+// identity is what others may know of a session that has logged in.
+type identity struct {
+	user, backend, why string
+}
+
+// newID makes a session's id: 16 characters, unguessable, without look-alikes.
+func newID() string { return strings.ToLower(rand.Text()[:16]) }
+
+// transition is the one place where a session's attachment changes: metric, log
+// and admin page learn it here.
+func (s *Session) transition(to Attachment) {
+	from := Attachment(s.attachment.Swap(uint32(to)))
+	if from == to {
+		return
+	}
+	s.srv.reg.moved(from, to)
+}
+
+// seen notes a sign of life.
+func (s *Session) seen(now time.Time) { s.lastSeen.Store(now.UnixNano()) }
+
+// blocked is the time that writes to the client have taken so far.
+func (s *Session) blocked() time.Duration { return time.Duration(s.blockedFor.Load()) }
+
+// end records why the session ends; the first reason stays. It says whether it
+// was the first.
+func (s *Session) end(r Reason) bool { return s.ending.CompareAndSwap(nil, &r) }
+
+// reason is why the session ends, "" while it doesn't.
+func (s *Session) reason() Reason {
+	if r := s.ending.Load(); r != nil {
+		return *r
+	}
+	return ""
+}
+
+// answered is called for each tagged response, before it goes to the client.
+func (s *Session) answered(tag []byte, status wire.Status, now time.Time) {
+	c, ok := s.flight.answered(tag, status)
+	if !ok {
+		return
+	}
+	s.commands.Add(1)
+	out := s.down.pushed
+	s.down.pushed = 0
+	s.tell(&c, status, out, now)
+}
+
+// tell has telemetry count a command that is over.
+func (s *Session) tell(c *command, status wire.Status, out int64, now time.Time) {
+	t := telemetry.Command{
+		Session: s.id, Login: s.trace, User: s.user, Backend: s.pick.Backend.ID,
+		Verb: c.verb.String(), Status: status.String(),
+		Start: c.start, Sent: c.sent, End: now, BytesIn: c.in, BytesOut: out,
+	}
+	if !c.sent.IsZero() {
+		t.BackendWait = max(0, now.Sub(c.sent)-(s.blocked()-c.blocked))
+	}
+	s.srv.tel.Command(t)
+}
+
+// tookOver counts a command that the proxy answered itself.
+func (s *Session) tookOver(v wire.Verb) {
+	s.log.Debug("a command that the proxy takes over", "command", v.String())
+}
