@@ -1,0 +1,100 @@
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// ConsulOptions says how to reach Consul, and which service the backends are.
+// What is empty comes from the CONSUL_HTTP_* variables of the environment,
+// then from Consul's own defaults.
+type ConsulOptions struct {
+	Address    string // host:port, or with http://, https:// or unix:// before it
+	Service    string // of the backends; needed for NewConsul
+	Tags       []string
+	Datacenter string // "" = the agent's
+	Namespace  string // Consul Enterprise
+	Partition  string // Consul Enterprise
+	TokenFile  string // read again when Consul refuses the token
+	CAFile     string
+	CertFile   string
+	KeyFile    string
+
+	// Wait is how long a blocking query may block. 0 = 1 min: it bounds how
+	// long an agent that hangs goes unnoticed, and costs one request.
+	Wait time.Duration
+	// Slack is what an answer may take beyond that, and how long any other
+	// request may take. 0 = 5 s.
+	Slack time.Duration
+	// MinBackoff and MaxBackoff bound the wait after an error; it is jittered. 0 = 0.1 s, 10 s.
+	MinBackoff, MaxBackoff time.Duration
+}
+
+// withDefaults fills in the times.
+func (o ConsulOptions) withDefaults() ConsulOptions {
+	o.Wait = orDefault(o.Wait, time.Minute)
+	o.Slack = orDefault(o.Slack, 5*time.Second)
+	o.MinBackoff = orDefault(o.MinBackoff, 100*time.Millisecond)
+	o.MaxBackoff = orDefault(o.MaxBackoff, 10*time.Second)
+	return o
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d <= 0 {
+		return def
+	}
+	return d
+}
+
+// maxPlacementConns bounds the connections for placements. An agent refuses
+// more than 200 from one address (429), and others on this machine need some.
+const maxPlacementConns = 32
+
+// newClient makes a client of its own connections, at most maxConns of them.
+func (o *ConsulOptions) newClient(maxConns int) (*api.Client, *http.Transport, error) {
+	cfg := api.DefaultConfig()
+	set(&cfg.Address, o.Address)
+	set(&cfg.Datacenter, o.Datacenter)
+	set(&cfg.Namespace, o.Namespace)
+	set(&cfg.Partition, o.Partition)
+	set(&cfg.TokenFile, o.TokenFile)
+	set(&cfg.TLSConfig.CAFile, o.CAFile)
+	set(&cfg.TLSConfig.CertFile, o.CertFile)
+	set(&cfg.TLSConfig.KeyFile, o.KeyFile)
+	cfg.Transport.MaxConnsPerHost = maxConns
+	client, err := api.NewClient(cfg)
+	if err != nil {
+		return nil, nil, fmt.Errorf("consul client: %w", err)
+	}
+	return client, cfg.Transport, nil
+}
+
+func set(to *string, value string) {
+	if value != "" {
+		*to = value
+	}
+}
+
+// statusCode is the HTTP status that Consul answered, 0 where it is another
+// kind of error. The texts of Consul's errors are nothing to rely on.
+func statusCode(err error) int {
+	var status api.StatusError
+	if errors.As(err, &status) {
+		return status.Code
+	}
+	return 0
+}
+
+// clip bounds a text that came from outside, for logs and status.
+func clip(s string, limit int) string {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "…"
+}

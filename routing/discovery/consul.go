@@ -1,0 +1,181 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"golang.org/x/time/rate"
+
+	"imapproxy/routing"
+	"imapproxy/telemetry"
+)
+
+// consulSource is the name in logs and metrics.
+const consulSource = "consul"
+
+// A watch that returns again and again (a backend that flaps, an index that
+// doesn't hold) may do so this often a second, and this often at once.
+const (
+	watchRate  = 10
+	watchBurst = 20
+)
+
+// Consul learns the backends from the instances of a Consul service, by
+// blocking queries, and placements from Consul's KV.
+type Consul struct {
+	opts ConsulOptions
+	tel  *telemetry.Telemetry
+	kv   *sharedClient
+}
+
+// NewConsul checks the options (files are read, nothing is contacted).
+func NewConsul(o ConsulOptions, tel *telemetry.Telemetry) (*Consul, error) {
+	if o.Service == "" {
+		return nil, errors.New("discovery consul: service is missing: the name the backends are registered under")
+	}
+	o = o.withDefaults()
+	if tel == nil {
+		tel = telemetry.Discard()
+	}
+	kv, err := newSharedClient(o)
+	if err != nil {
+		return nil, err
+	}
+	return &Consul{opts: o, tel: tel, kv: kv}, nil
+}
+
+// Run watches the service until ctx ends.
+//
+// One query is outstanding at a time. Its rules are those of a watch that
+// outlives its agent: after any error, and after an index that went back, the
+// next read doesn't block (a restarted agent counts from anew, and would let
+// the old index wait for minutes); a call that takes longer than the agent
+// was asked to take is given up; every error is worth another try.
+func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
+	var (
+		w     = watch{opts: c.opts}
+		trip  = outage{log: c.tel.Log, what: "consul"}
+		pause = backoff{min: c.opts.MinBackoff, max: c.opts.MaxBackoff}
+		pace  = rate.NewLimiter(watchRate, watchBurst)
+	)
+	defer w.close()
+	defer c.kv.closeIdle()
+	for {
+		entries, err := w.next(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			trip.failed(err)
+			c.tel.Discovery(consulSource, "error")
+			if !pause.wait(ctx) {
+				return nil
+			}
+			continue
+		}
+		trip.worked()
+		pause.reset()
+		apply(routing.Snapshot{Source: consulSource, Backends: fleet(entries, c.opts.Service, c.tel.Log)})
+		if pace.Wait(ctx) != nil {
+			return nil
+		}
+	}
+}
+
+// watch is a client, made when it is needed, and the state of a blocking query.
+type watch struct {
+	opts      ConsulOptions
+	client    *api.Client
+	transport *http.Transport
+	index     uint64 // 0: the next read doesn't block
+}
+
+// connect returns the client; a new one the first time, or when the token is
+// to be read again.
+func (w *watch) connect() (*api.Client, error) {
+	if w.client == nil {
+		client, transport, err := w.opts.newClient(2)
+		if err != nil {
+			return nil, err
+		}
+		w.client, w.transport = client, transport
+	}
+	return w.client, nil
+}
+
+// next returns the next answer; the same again is no error.
+func (w *watch) next(ctx context.Context) ([]*api.ServiceEntry, error) {
+	client, err := w.connect()
+	if err != nil {
+		return nil, err
+	}
+	q := &api.QueryOptions{AllowStale: true} // any server's answer; an outage of the leader is no outage of ours
+	limit := w.opts.Slack
+	if w.index > 0 {
+		q.WaitIndex, q.WaitTime = w.index, w.opts.Wait
+		limit += w.opts.Wait + w.opts.Wait/16 // Consul adds up to a sixteenth
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	entries, meta, err := client.Health().ServiceMultipleTags(w.opts.Service, w.opts.Tags, false, q.WithContext(ctx))
+	if err != nil {
+		w.index = 0
+		if code := statusCode(err); code == http.StatusForbidden || code == http.StatusUnauthorized {
+			w.close()
+		}
+		return nil, err
+	}
+	if meta.LastIndex < w.index {
+		meta.LastIndex = 0
+	}
+	w.index = meta.LastIndex
+	return entries, nil
+}
+
+// close lets go of the client and its idle connections.
+func (w *watch) close() {
+	if w.transport != nil {
+		w.transport.CloseIdleConnections()
+	}
+	w.client, w.transport = nil, nil
+}
+
+// outage logs the first error of a row, and one a minute after it.
+type outage struct {
+	log    *slog.Logger
+	what   string
+	since  time.Time // zero: all is well
+	logged time.Time
+	count  int
+}
+
+func (o *outage) failed(err error) {
+	now := time.Now()
+	if o.since.IsZero() {
+		o.since = now
+	}
+	o.count++
+	if now.Sub(o.logged) < time.Minute {
+		return
+	}
+	o.logged = now
+	o.log.Warn(o.what+" doesn't answer; what is known stays", "error", clip(err.Error(), 300), "errors", o.count, "since", o.since)
+}
+
+func (o *outage) worked() {
+	if o.since.IsZero() {
+		return
+	}
+	o.log.Info(o.what+" answers again", "errors", o.count, "after", time.Since(o.since).Round(time.Millisecond))
+	*o = outage{log: o.log, what: o.what}
+}
+
+// isMaintenance tells Consul's own maintenance checks from an operator's.
+func isMaintenance(c *api.HealthCheck) bool {
+	return c.Type == "maintenance" || c.CheckID == api.NodeMaint || strings.HasPrefix(c.CheckID, api.ServiceMaintPrefix)
+}

@@ -1,0 +1,111 @@
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// PlacementPrefix is where placements stand in Consul's KV. The value of
+// imapproxy/placement/USER is the id of a backend.
+const PlacementPrefix = "imapproxy/placement/"
+
+const (
+	maxPlacement   = 256              // bytes of a value
+	tokenReadEvery = 10 * time.Second // at most, when Consul refuses the token
+)
+
+// PlacementKey is the KV key for a user: the canonical name, url-escaped, so
+// that a "/" in a name doesn't make a folder. "@" stands as it is.
+func PlacementKey(user string) string {
+	name := url.PathEscape(user)
+	if strings.Trim(name, ".") == "" { // "." and ".." would be read as folders
+		name = strings.ReplaceAll(name, ".", "%2E")
+	}
+	return PlacementPrefix + name
+}
+
+// Placement reads the user's placement from Consul's KV, consistently: a stale
+// answer might send a user to where his mail was. It takes at most
+// ConsulOptions.Slack; a value that can't be an id is an error, since the
+// operator wanted something.
+func (c *Consul) Placement(ctx context.Context, user string) (string, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Slack)
+	defer cancel()
+	q := (&api.QueryOptions{}).WithContext(ctx)
+	pair, _, err := c.kv.get().KV().Get(PlacementKey(user), q)
+	if err != nil {
+		if code := statusCode(err); code == http.StatusForbidden || code == http.StatusUnauthorized {
+			c.kv.refused()
+		}
+		return "", false, fmt.Errorf("placement from consul: %s", clip(err.Error(), 300))
+	}
+	if pair == nil {
+		return "", false, nil
+	}
+	id := strings.TrimSpace(string(pair.Value))
+	if id == "" || len(id) > maxPlacement || strings.ContainsFunc(id, func(r rune) bool { return r < ' ' }) {
+		return "", false, fmt.Errorf("placement from consul: the value of %s is not a backend's id", pair.Key)
+	}
+	return id, true, nil
+}
+
+// sharedClient is the client that all logins use for placements.
+type sharedClient struct {
+	opts ConsulOptions
+
+	mu        sync.Mutex // guards the rest
+	client    *api.Client
+	transport *http.Transport
+	made      time.Time
+}
+
+func newSharedClient(o ConsulOptions) (*sharedClient, error) {
+	client, transport, err := o.newClient(maxPlacementConns)
+	if err != nil {
+		return nil, err
+	}
+	return &sharedClient{opts: o, client: client, transport: transport, made: time.Now()}, nil
+}
+
+func (s *sharedClient) get() *api.Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client
+}
+
+// refused makes a new client, which reads the token's file again, unless that
+// was done a moment ago. Requests under way end on the old one.
+func (s *sharedClient) refused() {
+	s.mu.Lock()
+	if time.Since(s.made) < tokenReadEvery {
+		s.mu.Unlock()
+		return
+	}
+	s.made = time.Now() // nobody else does it meanwhile
+	s.mu.Unlock()
+
+	client, transport, err := s.opts.newClient(maxPlacementConns)
+	if err != nil {
+		return // the next refusal tries again; this one is reported by its caller
+	}
+	s.mu.Lock()
+	old := s.transport
+	s.client, s.transport = client, transport
+	s.mu.Unlock()
+	old.CloseIdleConnections()
+}
+
+// closeIdle lets go of the connections that nothing uses.
+func (s *sharedClient) closeIdle() {
+	s.mu.Lock()
+	transport := s.transport
+	s.mu.Unlock()
+	transport.CloseIdleConnections()
+}

@@ -1,0 +1,138 @@
+package discovery
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// A probe reads at most this much.
+const (
+	maxProbeLine  = 8 << 10 // bytes
+	maxProbeLines = 16      // untagged lines before STARTTLS is answered
+)
+
+// probe connects as a session would and reads the greeting; nil when the
+// backend would take one. It logs out, so that the backend's own log stays quiet.
+func (o *ProbeOptions) probe(ctx context.Context, b routing.Backend) error {
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	conn, err := o.Dial(ctx, "tcp", b.Address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	unhook := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // ends reads when ctx is cancelled
+	defer unhook()
+
+	mode := b.TLS
+	if mode == "" {
+		mode = o.DefaultTLS
+	}
+	stream := conn
+	if mode == "implicit" {
+		if stream, err = o.handshake(ctx, conn, b); err != nil {
+			return err
+		}
+	}
+	lines := bufio.NewReaderSize(stream, maxProbeLine)
+	if err := greeting(lines); err != nil {
+		return err
+	}
+	if mode == "starttls" {
+		if err := startTLS(stream, lines); err != nil {
+			return err
+		}
+		if stream, err = o.handshake(ctx, conn, b); err != nil {
+			return err
+		}
+	}
+	_, _ = stream.Write([]byte("p2 LOGOUT\r\n")) // a courtesy; the answer changes nothing
+	return nil
+}
+
+// handshake is TLS as a session's would be.
+func (o *ProbeOptions) handshake(ctx context.Context, conn net.Conn, b routing.Backend) (net.Conn, error) {
+	cfg := &tls.Config{}
+	if o.TLSConfig != nil {
+		cfg = o.TLSConfig.Clone()
+	}
+	switch {
+	case b.ServerName != "":
+		cfg.ServerName = b.ServerName
+	case o.ServerName != "":
+		cfg.ServerName = o.ServerName
+	case cfg.ServerName == "":
+		host, _, err := net.SplitHostPort(b.Address)
+		if err != nil {
+			return nil, err
+		}
+		cfg.ServerName = host
+	}
+	c := tls.Client(conn, cfg)
+	if err := c.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	return c, nil
+}
+
+// greeting reads it. RFC 9051 §7.1: OK and PREAUTH welcome, BYE refuses.
+func greeting(r *bufio.Reader) error {
+	line, err := readLine(r)
+	if err != nil {
+		return fmt.Errorf("no greeting: %w", err)
+	}
+	word, _, _ := strings.Cut(strings.TrimPrefix(line, "* "), " ")
+	switch {
+	case !strings.HasPrefix(line, "* "):
+		return fmt.Errorf("not an IMAP greeting: %q", clip(line, 80))
+	case strings.EqualFold(word, "OK"), strings.EqualFold(word, "PREAUTH"):
+		return nil
+	}
+	return fmt.Errorf("greeting: %q", clip(line, 80))
+}
+
+// startTLS asks for it. RFC 9051 §6.2.1: what comes behind the OK in clear
+// isn't the server's word, and would be read as if it were.
+func startTLS(conn net.Conn, r *bufio.Reader) error {
+	if _, err := conn.Write([]byte("p1 STARTTLS\r\n")); err != nil {
+		return err
+	}
+	for range maxProbeLines {
+		line, err := readLine(r)
+		if err != nil {
+			return fmt.Errorf("starttls: %w", err)
+		}
+		tag, rest, _ := strings.Cut(line, " ")
+		switch {
+		case tag == "*":
+			continue
+		case tag != "p1" || !strings.HasPrefix(strings.ToUpper(rest), "OK"):
+			return fmt.Errorf("starttls: %q", clip(line, 80))
+		case r.Buffered() > 0:
+			return errors.New("starttls: data in clear behind the OK")
+		}
+		return nil
+	}
+	return errors.New("starttls: no answer among many lines")
+}
+
+// readLine reads one line, bounded by the reader's buffer.
+func readLine(r *bufio.Reader) (string, error) {
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimRight(string(line), "\r\n"), nil
+}

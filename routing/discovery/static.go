@@ -1,0 +1,211 @@
+package discovery
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"imapproxy/routing"
+	"imapproxy/telemetry"
+)
+
+const staticSource = "static"
+
+// maxProbes bounds how many probes run at once.
+const maxProbes = 32
+
+// StaticOptions is a fleet that is written down.
+type StaticOptions struct {
+	// Backends as configured; their State and Reason are set by the probes.
+	Backends []routing.Backend
+	// Probe says how they are watched.
+	Probe ProbeOptions
+	// Telemetry may be nil.
+	Telemetry *telemetry.Telemetry
+}
+
+// ProbeOptions says how a backend is probed: a connection, TLS as configured,
+// the IMAP greeting, LOGOUT.
+type ProbeOptions struct {
+	Interval time.Duration // between probes of one backend; 0 = 5 s, negative = no probes, all are up
+	Timeout  time.Duration // of a whole probe; 0 = 3 s
+	Rise     int           // successes in a row that make it up; 0 = 2
+	Fall     int           // failures in a row that make it down; 0 = 3
+	// DefaultTLS is for backends whose TLS is "": none, starttls or implicit; "" = none.
+	DefaultTLS string
+	// ServerName is for backends whose ServerName is ""; "" = the host of the address.
+	ServerName string
+	// TLSConfig is what TLS is verified by; nil = the system's authorities.
+	TLSConfig *tls.Config
+	// Dial makes the connection; nil = a net.Dialer's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+func (o ProbeOptions) withDefaults() ProbeOptions {
+	if o.Interval == 0 {
+		o.Interval = 5 * time.Second
+	}
+	o.Timeout = orDefault(o.Timeout, 3*time.Second)
+	if o.Rise <= 0 {
+		o.Rise = 2
+	}
+	if o.Fall <= 0 {
+		o.Fall = 3
+	}
+	if o.DefaultTLS == "" {
+		o.DefaultTLS = "none"
+	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
+	return o
+}
+
+// Static is a source whose backends are configured, and probed by the proxy.
+type Static struct {
+	backends []routing.Backend
+	probe    ProbeOptions
+	tel      *telemetry.Telemetry
+	slots    chan struct{} // taken by probes under way
+}
+
+// NewStatic checks the list.
+func NewStatic(o StaticOptions) (*Static, error) {
+	if len(o.Backends) == 0 {
+		return nil, errors.New("discovery static: no backend is configured")
+	}
+	s := &Static{probe: o.Probe.withDefaults(), tel: o.Telemetry, slots: make(chan struct{}, maxProbes)}
+	if s.tel == nil {
+		s.tel = telemetry.Discard()
+	}
+	seen := make(map[string]bool)
+	for _, b := range o.Backends {
+		if b.ID == "" || seen[b.ID] {
+			return nil, fmt.Errorf("discovery static: backend id %q is empty or given twice", b.ID)
+		}
+		if _, _, err := net.SplitHostPort(b.Address); err != nil {
+			return nil, fmt.Errorf("discovery static: backend %q: address %q isn't host:port", b.ID, b.Address)
+		}
+		if !slices.Contains([]string{"", "none", "starttls", "implicit"}, b.TLS) {
+			return nil, fmt.Errorf("discovery static: backend %q: tls %q is none of none, starttls, implicit", b.ID, b.TLS)
+		}
+		seen[b.ID] = true
+		s.backends = append(s.backends, b)
+	}
+	return s, nil
+}
+
+// Run probes until ctx ends. The first set comes when each backend has been
+// probed once; that first probe alone decides, later ones by Rise and Fall.
+func (s *Static) Run(ctx context.Context, apply func(routing.Snapshot)) error {
+	if s.probe.Interval < 0 {
+		apply(routing.Snapshot{Source: staticSource, Backends: slices.Clone(s.backends)})
+		<-ctx.Done()
+		return nil
+	}
+	results := make(chan probeResult)
+	var probers sync.WaitGroup // all end with ctx, and are waited for here
+	for i := range s.backends {
+		probers.Go(func() { s.watch(ctx, i, results) })
+	}
+	defer probers.Wait()
+
+	backends := slices.Clone(s.backends)
+	known, waiting := make([]bool, len(backends)), len(backends)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case r := <-results:
+			if !known[r.index] {
+				known[r.index] = true
+				waiting--
+			}
+			backends[r.index].State, backends[r.index].Reason = r.state, r.reason
+		}
+		if waiting == 0 {
+			apply(routing.Snapshot{Source: staticSource, Backends: slices.Clone(backends)})
+		}
+	}
+}
+
+// probeResult is a backend's new state.
+type probeResult struct {
+	index  int
+	state  routing.State
+	reason string
+}
+
+// watch probes one backend until ctx ends, and sends its state when it changes.
+func (s *Static) watch(ctx context.Context, index int, results chan<- probeResult) {
+	var count counter
+	for {
+		err := s.probeOnce(ctx, s.backends[index])
+		if ctx.Err() != nil {
+			return
+		}
+		if count.add(err, s.probe.Rise, s.probe.Fall) {
+			r := probeResult{index: index, state: routing.Up}
+			if count.down {
+				r.state, r.reason = routing.Down, "probe: "+clip(err.Error(), 160)
+			}
+			select {
+			case results <- r:
+			case <-ctx.Done():
+				return
+			}
+		}
+		pause := s.probe.Interval
+		if count.undecided > 0 {
+			pause = min(pause, time.Second) // a state is about to change: know soon
+		}
+		if !sleep(ctx, jitter(pause)) {
+			return
+		}
+	}
+}
+
+// probeOnce waits for a slot and probes.
+func (s *Static) probeOnce(ctx context.Context, b routing.Backend) error {
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.slots }()
+	return s.probe.probe(ctx, b)
+}
+
+// counter is rise and fall.
+type counter struct {
+	begun     bool
+	down      bool
+	undecided int // results in a row that speak against the present state
+}
+
+// add takes one probe's result and reports whether the state is new.
+func (c *counter) add(err error, rise, fall int) bool {
+	if !c.begun {
+		c.begun, c.down = true, err != nil
+		return true
+	}
+	if (err != nil) == c.down {
+		c.undecided = 0
+		return false
+	}
+	c.undecided++
+	need := fall
+	if c.down {
+		need = rise
+	}
+	if c.undecided < need {
+		return false
+	}
+	c.down, c.undecided = !c.down, 0
+	return true
+}
