@@ -155,7 +155,8 @@ func (x *Exchange) take(message []byte) (challenge []byte, done bool, err error)
 	defer clear(message)
 	switch x.step {
 	case stepPlain:
-		return nil, true, x.plain(message)
+		err := x.plain(message)
+		return nil, err == nil, err
 	case stepLoginUser:
 		if len(message) == 0 || bytes.IndexByte(message, 0) >= 0 {
 			return nil, false, x.fail(fmt.Errorf("%w: user name empty or with NUL", ErrMessage))

@@ -1,0 +1,93 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"imapproxy/telemetry"
+)
+
+// scripted is a source with one answer, that counts.
+type scripted struct {
+	name   string
+	answer Verdict
+	asked  int
+	idled  int
+	err    error
+}
+
+func (s *scripted) Name() string                                      { return s.name }
+func (s *scripted) Authenticate(context.Context, Credentials) Verdict { s.asked++; return s.answer }
+func (s *scripted) Close() error                                      { return nil }
+func (s *scripted) idle(context.Context, telemetry.Secret) error      { s.idled++; return s.err }
+
+func TestFirst(t *testing.T) {
+	broken := Unavailable{errors.New("broken")}
+	for _, c := range []struct {
+		name    string
+		answers []Verdict
+		want    Verdict
+		source  string
+		asked   int
+		idled   int
+	}{
+		{"the first that knows accepts", []Verdict{Unknown{}, Accepted{Placement: "b1"}, Rejected{ReasonBadPassword}}, Accepted{Placement: "b1"}, "b", 2, 0},
+		{"a wrong password isn't tried on the next", []Verdict{Rejected{ReasonBadPassword}, Accepted{}}, Rejected{ReasonBadPassword}, "a", 1, 0},
+		{"a locked user isn't either", []Verdict{Rejected{ReasonAccountDisabled}, AskBackend{}}, Rejected{ReasonAccountDisabled}, "a", 1, 0},
+		{"a source that can't tell ends it", []Verdict{broken, Accepted{}}, broken, "a", 1, 0},
+		{"the backend knows everybody", []Verdict{Unknown{}, AskBackend{}, Accepted{}}, AskBackend{}, "b", 2, 0},
+		{"nobody knows", []Verdict{Unknown{}, Unknown{}}, Rejected{ReasonUnknownUser}, "b", 2, 1},
+		{"no sources", nil, Unavailable{errNoSource}, "none", 0, 0},
+		{"no verdict", []Verdict{nil, Accepted{}}, Unavailable{errNoVerdict}, "a", 1, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var sources []Source
+			var all []*scripted
+			for i, answer := range c.answers {
+				s := &scripted{name: string(rune('a' + i)), answer: answer}
+				all, sources = append(all, s), append(sources, s)
+			}
+			got, source := First(context.Background(), sources, Credentials{User: "u"})
+			want(t, got, c.want)
+			asked, idled := 0, 0
+			for _, s := range all {
+				asked, idled = asked+s.asked, idled+s.idled
+			}
+			if source != c.source || asked != c.asked || idled != c.idled {
+				t.Errorf("by %s, %d asked, %d idled", source, asked, idled)
+			}
+		})
+	}
+	gone := errors.New("gone")
+	got, _ := First(context.Background(), []Source{&scripted{name: "a", answer: Unknown{}, err: gone}}, Credentials{})
+	want(t, got, Unavailable{gone})
+	got, source := First(context.Background(), []Source{NewBackend()}, Credentials{})
+	want(t, got, AskBackend{})
+	if source != "backend" {
+		t.Error(source)
+	}
+}
+
+// What an unknown user costs can't be seen in a Verdict; it is seen in the
+// number of hashes.
+func TestUnknownUserCostsOneHash(t *testing.T) {
+	f := newTestFile(t, "alice:"+fast+"\n")
+	// Whoever has to hash can't, once his context has ended; who needn't isn't
+	// stopped by that. So both of these hash.
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, user := range []string{"alice", "mallory"} {
+		c, _ := NewCredentials(lower, MechanismPlain, "", user, "wrong")
+		got, _ := First(ctx, []Source{f.p}, c)
+		if _, ok := got.(Unavailable); !ok {
+			t.Errorf("%s: %#v without a hash", user, got)
+		}
+	}
+	c, _ := NewCredentials(lower, MechanismPlain, "", "mallory", password)
+	got, source := First(context.Background(), []Source{f.p}, c)
+	want(t, got, Rejected{ReasonUnknownUser})
+	if source != "passwd_file" {
+		t.Error(source)
+	}
+}
