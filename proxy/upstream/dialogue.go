@@ -172,6 +172,9 @@ func (d *dialogue) askCaps() error {
 // plain is the response's code and text, fit for errors. It outlives the
 // reader's buffer.
 func (d *dialogue) plain(resp wire.Response) answer {
+	if resp.Code == "CAPABILITY" {
+		resp.Code = "" // no reason for anything
+	}
 	return answer{code: cleanText(resp.Code, d.secrets...), text: cleanText(resp.Text, d.secrets...)}
 }
 

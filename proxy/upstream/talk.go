@@ -41,14 +41,13 @@ func (d *Dialer) talk(ctx context.Context, s *dialogue, t Target, a Auth, c Clie
 
 	// What the OK says besides the capabilities is the client's to see: an
 	// alert as an untagged response of its own, the text with the client's OK.
-	out := &Conn{Conn: s.c, Caps: s.caps, Target: t, LoginText: cleanText(resp.Text)}
+	out := &Conn{Conn: s.c, Caps: s.caps, Target: t, LoginText: cleanText(resp.Text), Untagged: s.untagged}
 	switch resp.Code {
 	case "", "CAPABILITY", "REFERRAL":
 	default:
 		_, rest, _ := bytes.Cut(okLine, []byte(" "))
 		out.Untagged = append(out.Untagged, append([]byte("* "), rest...))
 	}
-	out.Untagged = append(out.Untagged, s.untagged...)
 	s.c.Unread(s.r.Buffered())
 	return out, nil
 }
