@@ -99,7 +99,8 @@ func TestNamesValidate(t *testing.T) {
 func TestNormalizeIsIdempotentForEveryCharacter(t *testing.T) {
 	for _, names := range []Names{{}, {Lowercase: true}} {
 		for r := rune(0); r <= unicode.MaxRune; r++ {
-			if !utf8.ValidRune(r) {
+			// Of the planes above the second only these have letters that change.
+			if !utf8.ValidRune(r) || r > 0x1ffff && (r < 0x2f800 || r > 0x2fa1f) && r&0xfff != 0 {
 				continue
 			}
 			checkNormal(t, names, "x"+string(r))

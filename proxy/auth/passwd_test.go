@@ -141,6 +141,9 @@ func FuzzParsePasswd(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, src, domain string, fold bool) {
 		names := Names{DefaultDomain: domain, Lowercase: fold}
+		if names.Validate() != nil {
+			return
+		}
 		got, err := parsePasswd("f", []byte(src), names)
 		if (got == nil) == (err == nil) {
 			t.Fatal("both or neither")
