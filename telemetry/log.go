@@ -3,6 +3,7 @@ package telemetry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -40,6 +41,16 @@ func (t *Telemetry) SessionLogger(session, traceID string) *slog.Logger {
 		return t.Log.With("session", session)
 	}
 	return t.Log.With("session", session, "trace_id", traceID)
+}
+
+// Handle implements otel.ErrorHandler: what OpenTelemetry's libraries have no
+// other way to report goes to the log instead of bare standard error. The handler
+// is the process', so only main may install it: otel.SetErrorHandler(t).
+func (t *Telemetry) Handle(err error) {
+	if err == nil || errors.Is(err, context.Canceled) { // a collection that Shutdown cut short
+		return
+	}
+	t.Log.Warn("telemetry reports a problem", "error", shorten(err.Error(), maxErrorText))
 }
 
 // canBlock tells whether a write can wait for somebody else: a pipe, socket or

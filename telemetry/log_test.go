@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"go.uber.org/goleak"
 )
 
@@ -62,6 +63,18 @@ func TestTheLogLevelCanChangeWhileRunning(t *testing.T) {
 	level.Set(slog.LevelDebug)
 	tel.Log.Debug("second")
 	if got := out.String(); strings.Contains(got, "first") || !strings.Contains(got, "second") {
+		t.Errorf("log: %s", got)
+	}
+}
+
+func TestWhatLibrariesReportGoesToTheLog(t *testing.T) {
+	var out bytes.Buffer
+	tel := startLogging(t, &out, "text")
+	var handler otel.ErrorHandler = tel
+	handler.Handle(nil)
+	handler.Handle(context.Canceled)
+	handler.Handle(errors.New("duplicate series"))
+	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "duplicate series") {
 		t.Errorf("log: %s", got)
 	}
 }

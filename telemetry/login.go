@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -143,12 +144,19 @@ func failSpan(span trace.Span, err error) {
 	}
 }
 
-// validAttrs makes the text among a caller's attributes fit for export, in
-// place.
+// validAttrs returns a caller's attributes with their text made fit for export.
 func validAttrs(attrs []attribute.KeyValue) []attribute.KeyValue {
+	attrs = slices.Clone(attrs)
 	for i, a := range attrs {
-		if a.Value.Type() == attribute.STRING {
+		switch a.Value.Type() {
+		case attribute.STRING:
 			attrs[i].Value = attribute.StringValue(valid(a.Value.AsString()))
+		case attribute.STRINGSLICE:
+			texts := a.Value.AsStringSlice() // a copy
+			for j, text := range texts {
+				texts[j] = valid(text)
+			}
+			attrs[i].Value = attribute.StringSliceValue(texts)
 		}
 	}
 	return attrs

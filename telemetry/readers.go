@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -89,12 +90,15 @@ type metricPipe struct {
 
 // Export implements sdkmetric.Exporter. A failed push loses nothing: sums and
 // histograms are cumulative, the next one carries them.
-func (p *metricPipe) Export(ctx context.Context, rm *metricdata.ResourceMetrics) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (p *metricPipe) Export(given context.Context, rm *metricdata.ResourceMetrics) error {
+	ctx, cancel := context.WithCancel(given)
 	defer cancel()
 	defer context.AfterFunc(p.stopCtx, cancel)()
 
 	err := p.Exporter.Export(ctx, rm)
+	if err != nil && errors.Is(given.Err(), context.Canceled) {
+		return nil // the reader broke off its own push to make the last one
+	}
 	p.t.own.metrics.note(p.t.Log, "metrics", err)
 	return nil
 }

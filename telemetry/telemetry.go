@@ -35,7 +35,10 @@ type Options struct {
 	Instance string // resource service.instance.id; "" leaves it out
 	Version  string // resource service.version, and the build_info metric
 
-	LogWriter io.Writer    // nil is standard error
+	// LogWriter takes the log's lines; nil is standard error. To a file of the
+	// operating system that can block (a pipe, a terminal) they go through a bounded
+	// queue, which Shutdown empties: call it before the process ends.
+	LogWriter io.Writer
 	LogFormat string       // "text" (also "") or "json"
 	LogLevel  slog.Leveler // nil is info; a *slog.LevelVar can be set later
 

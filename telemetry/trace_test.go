@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -45,7 +46,7 @@ func tracing(t *testing.T, ratio float64) (*Telemetry, *tracetest.InMemoryExport
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = tel.Shutdown(t.Context()) })
+	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) })
 	return tel, spans, now
 }
 
@@ -248,7 +249,7 @@ func TestSpansHoldOnlyValidText(t *testing.T) {
 	tel, spans, now := tracing(t, 1)
 	bad := "al\xffice" + strings.Repeat("é", 1000) + "\xc3"
 	login := tel.BeginLogin(bad, now.Now())
-	login.Phase(PhaseAuth)(errors.New(bad), attribute.String("what", bad))
+	login.Phase(PhaseAuth)(errors.New(bad), attribute.String("what", bad), attribute.StringSlice("list", []string{bad}))
 	sc := login.End(bad, bad, bad, errors.New(bad))
 	tel.Command(Command{Session: bad, User: bad, Backend: bad, Verb: bad, Status: bad, Login: sc, Start: now.Now(), End: now.Now()})
 	got := spans.GetSpans()

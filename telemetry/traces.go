@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -118,6 +119,9 @@ func (p *spanPipe) Shutdown(ctx context.Context) error { return p.next.Shutdown(
 // doesn't heed its context.
 func (p *spanPipe) shutdown(ctx context.Context, provider *sdktrace.TracerProvider) error {
 	err := provider.Shutdown(ctx)
+	// The provider skips its processors where ctx has ended already. A second
+	// call does nothing.
+	err = errors.Join(err, p.next.Shutdown(ctx))
 	grace := time.NewTimer(time.Second)
 	defer grace.Stop()
 	select {
@@ -137,7 +141,12 @@ func (p pipeExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnly
 	defer cancel()
 	defer context.AfterFunc(p.stopCtx, cancel)()
 
-	err := p.exporter.ExportSpans(ctx, spans)
+	// Once we are told to stop, what is left isn't even encoded: a full queue
+	// would cost seconds on a busy machine.
+	err := p.stopCtx.Err()
+	if err == nil {
+		err = p.exporter.ExportSpans(ctx, spans)
+	}
 	n := int64(len(spans))
 	p.waiting.Add(-n)
 	if err != nil {

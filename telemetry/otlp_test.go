@@ -1,0 +1,331 @@
+package telemetry
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	colmetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	coltraces "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// collector is an OTLP/HTTP endpoint that remembers what it was sent.
+type collector struct {
+	mu      sync.Mutex
+	spans   map[string]int // by name
+	service string
+	metrics map[string]bool
+	paths   map[string]bool
+	auth    string
+	arrived chan struct{} // gets one for each request that was taken
+	answer  int           // status; 0 is 200
+}
+
+func newCollector() *collector {
+	return &collector{spans: map[string]int{}, metrics: map[string]bool{}, paths: map[string]bool{}, arrived: make(chan struct{}, 1000)}
+}
+
+func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() { c.arrived <- struct{}{} }()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.paths[r.URL.Path] = true
+	c.auth = r.Header.Get("Authorization")
+	body := io.Reader(r.Body)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		body, _ = gzip.NewReader(body)
+	}
+	data, err := io.ReadAll(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if c.answer != 0 {
+		http.Error(w, "no", c.answer)
+		return
+	}
+	if strings.HasSuffix(r.URL.Path, "traces") {
+		var m coltraces.ExportTraceServiceRequest
+		if err := proto.Unmarshal(data, &m); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		for _, rs := range m.ResourceSpans {
+			for _, kv := range rs.Resource.Attributes {
+				if kv.Key == "service.name" {
+					c.service = kv.Value.GetStringValue()
+				}
+			}
+			for _, ss := range rs.ScopeSpans {
+				for _, s := range ss.Spans {
+					c.spans[s.Name]++
+				}
+			}
+		}
+		return
+	}
+	var m colmetrics.ExportMetricsServiceRequest
+	if err := proto.Unmarshal(data, &m); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	for _, rm := range m.ResourceMetrics {
+		for _, sm := range rm.ScopeMetrics {
+			for _, m := range sm.Metrics {
+				c.metrics[m.Name] = true
+			}
+		}
+	}
+}
+
+// pushing starts a Telemetry that sends everything to this address.
+func pushing(t *testing.T, address string, log io.Writer) *Telemetry {
+	t.Helper()
+	tel, err := Start(t.Context(), Options{Service: "imapproxy-test", LogWriter: log,
+		TracesEndpoint: address, TracesHeaders: map[string]string{"Authorization": "Bearer abc"}, SampleRatio: 1,
+		MetricsEndpoint: address, MetricsHeaders: map[string]string{"Authorization": "Bearer abc"},
+		MetricsInterval: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tel
+}
+
+func TestShutdownDeliversWhatIsWaiting(t *testing.T) {
+	c := newCollector()
+	server := httptest.NewServer(c)
+	defer server.Close()
+	tel := pushing(t, server.URL, t.Output())
+	now := time.Now()
+	login := tel.BeginLogin("s1", now)
+	login.Phase(PhaseTLS)(nil)
+	sc := login.End("alice", "b1", "ok", nil)
+	const commands = spanBatch + 100 // more than one batch
+	for range commands {
+		command := fetch(now)
+		command.Login = sc
+		tel.Command(command)
+	}
+	tel.AddBytes(Out, 4000)
+	if err := tel.Shutdown(t.Context()); err != nil {
+		t.Fatalf("Shutdown: %v", err)
+	}
+	if err := tel.Shutdown(t.Context()); err != nil {
+		t.Fatalf("a second Shutdown: %v", err)
+	}
+	tel.Command(fetch(now)) // late, and harmless
+	tel.BeginLogin("s2", now).End("alice", "b1", "ok", nil)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.spans["imap UID FETCH"] != commands || c.spans["login"] != 1 || c.spans["tls"] != 1 {
+		t.Errorf("spans that arrived: %v", c.spans)
+	}
+	if c.service != "imapproxy-test" || c.auth != "Bearer abc" || !c.paths["/v1/traces"] || !c.paths["/v1/metrics"] {
+		t.Errorf("service %q, authorization %q, paths %v", c.service, c.auth, c.paths)
+	}
+	for _, name := range []string{nameCommands, nameCommandDuration, nameRelayed, nameTelemetrySpans, nameBuildInfo, "go.goroutine.count"} {
+		if !c.metrics[name] {
+			t.Errorf("metric %s didn't arrive, only %v", name, c.metrics)
+		}
+	}
+	if n := tel.own.spansExported.Load(); n != commands+2 || tel.own.spansDropped.Load() != 0 {
+		t.Errorf("%d spans counted as exported, %d dropped", n, tel.own.spansDropped.Load())
+	}
+}
+
+// stuck listens, accepts and never answers.
+func stuck(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		var held []net.Conn
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				break
+			}
+			held = append(held, conn)
+		}
+		for _, conn := range held {
+			conn.Close()
+		}
+	})
+	t.Cleanup(func() { l.Close(); accepting.Wait() })
+	return "http://" + l.Addr().String()
+}
+
+// down is an address where nothing listens.
+func down(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return "http://" + l.Addr().String()
+}
+
+// slow answers, but not before it is released.
+func slow(t *testing.T) string {
+	t.Helper()
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(func() { close(release); server.Close() })
+	return server.URL
+}
+
+// unwilling answers each request with an error that asks for another try.
+func unwilling(t *testing.T) string {
+	t.Helper()
+	c := newCollector()
+	c.answer = http.StatusServiceUnavailable
+	c.arrived = make(chan struct{}, 100000)
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// The bounds on time are far above what it takes on a busy machine, and below
+// what it would take if anything waited: each batch of 512 spans has the exporter's
+// time-out of 10 s, so a caller that waited would need two minutes and a half for
+// these commands, and Shutdown 10 s and more.
+func TestAnEndpointInTroubleStopsNobody(t *testing.T) {
+	for name, endpoint := range map[string]func(*testing.T) string{
+		"down": down, "stuck": stuck, "slow": slow, "unwilling": unwilling,
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := endpoint(t)
+			start := time.Now()
+			tel := pushing(t, address, io.Discard)
+			const commands = 5 * spanQueue
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					for range commands / 4 {
+						tel.Command(fetch(start))
+						tel.SessionOpened("imaps", true)
+					}
+				})
+			}
+			wg.Wait()
+			if took := time.Since(start); took > time.Minute {
+				t.Errorf("recording took %v", took)
+			}
+			if waiting := tel.spans.waiting.Load(); waiting > spanQueue {
+				t.Errorf("%d spans wait, the queue's limit is %d", waiting, spanQueue)
+			}
+
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			start = time.Now()
+			if err := tel.Shutdown(ctx); err == nil && (name == "stuck" || name == "slow") {
+				t.Error("Shutdown says that all went well")
+			}
+			if took := time.Since(start); took > 8*time.Second {
+				t.Errorf("Shutdown took %v under a context of 100 ms", took)
+			}
+			<-tel.spans.done // Shutdown waits for it too, but not for ever
+			own := tel.own
+			exported, failed, dropped := own.spansExported.Load(), own.spansFailed.Load(), own.spansDropped.Load()
+			if hangs := name == "stuck" || name == "slow"; hangs && dropped == 0 || exported != 0 || exported+failed+dropped != commands {
+				t.Errorf("%d commands: %d exported, %d failed, %d dropped", commands, exported, failed, dropped)
+			}
+		})
+	}
+}
+
+func TestShutdownUnderAnEndedContextStillEndsEverything(t *testing.T) {
+	tel := pushing(t, stuck(t), io.Discard)
+	tel.Command(fetch(time.Now()))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := tel.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown returned %v, want that the context had ended", err)
+	}
+	// That nothing is left running is checked by goleak, see TestMain.
+}
+
+// logLines hands over each line that is logged.
+type logLines chan string
+
+func (l logLines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+func TestTroubleIsLoggedOnceAndItsEndToo(t *testing.T) {
+	c := newCollector()
+	c.answer = http.StatusForbidden // not tried again by the exporter
+	server := httptest.NewServer(c)
+	defer server.Close()
+	lines := make(logLines, 100)
+	tel, err := Start(t.Context(), Options{LogWriter: lines, MetricsEndpoint: server.URL, MetricsInterval: 5 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		<-c.arrived
+	}
+	c.mu.Lock()
+	c.answer = 0
+	c.mu.Unlock()
+	first, second := <-lines, <-lines
+	if err := tel.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(first, "cannot be delivered") || !strings.Contains(first, "signal=metrics") || !strings.Contains(second, "again") {
+		t.Errorf("logged:\n%s%s", first, second)
+	}
+	if len(lines) != 0 {
+		t.Errorf("and more: %s", <-lines)
+	}
+	if tel.own.metrics.failed.Load() < 4 || tel.own.metrics.ok.Load() < 1 {
+		t.Errorf("%d exports failed, %d went well", tel.own.metrics.failed.Load(), tel.own.metrics.ok.Load())
+	}
+}
+
+func TestEndpointsAreChecked(t *testing.T) {
+	for address, want := range map[string]string{
+		"":                               "",
+		"http://c:4318":                  "http://c:4318/v1/traces",
+		"https://c:4318/":                "https://c:4318/v1/traces",
+		"https://c/api/otlp/v1/x?tenant": "https://c/api/otlp/v1/x?tenant",
+	} {
+		if got, err := endpoint(address, "/v1/traces"); got != want || err != nil {
+			t.Errorf("%q is %q, %v, want %q", address, got, err, want)
+		}
+	}
+	for _, address := range []string{"c:4318", "grpc://c:4317", "http://", "http://user:" + theSecret + "@c:4318",
+		"http://user:" + theSecret + "@c:43 18\x7f", "//c:4318", "localhost"} {
+		_, err := Start(t.Context(), Options{TracesEndpoint: address})
+		if err == nil || leaks(err.Error()) != "" {
+			t.Errorf("%q: error %v", address, err)
+		}
+		if _, err := Start(t.Context(), Options{MetricsEndpoint: address}); err == nil {
+			t.Errorf("%q is taken for metrics", address)
+		}
+	}
+	if _, err := Start(t.Context(), Options{SampleRatio: 1.5}); err == nil {
+		t.Error("a sample ratio of 1.5 is taken")
+	}
+}
