@@ -146,7 +146,7 @@ func (f *commandFlow) pass(b []byte) {
 	if len(b) == 0 || f.err != nil {
 		return
 	}
-	f.s.bytesIn.Add(int64(len(b)))
+	f.s.took(int64(len(b)))
 	_, f.err = f.s.backend.Write(b)
 }
 
@@ -162,7 +162,7 @@ func (f *commandFlow) splice() error {
 		n, err := conn.Splice(f.s.backend.Conn, f.s.client, min(left, spliceSlice))
 		f.scan.Skip(n)
 		f.size += n
-		f.s.bytesIn.Add(n)
+		f.s.took(n)
 		f.s.seen(f.s.srv.now())
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
 )
 
 // maxCapLine bounds the one response that is held whole to be rewritten.
@@ -129,8 +130,7 @@ func (f *responseFlow) write(b []byte, boundary bool) {
 	if f.err != nil || len(b) == 0 && !boundary {
 		return
 	}
-	f.s.bytesOut.Add(int64(len(b)))
-	f.pushed += int64(len(b))
+	f.gave(int64(len(b)))
 	if len(b) < measureFrom {
 		f.err = f.s.out.relay(b, boundary)
 		return
@@ -153,8 +153,7 @@ func (f *responseFlow) splice() error {
 		for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
 			n, err := conn.Splice(f.s.client, f.s.backend.Conn, min(left, spliceSlice))
 			f.scan.Skip(n)
-			f.s.bytesOut.Add(n)
-			f.pushed += n
+			f.gave(n)
 			now := f.s.srv.now()
 			f.s.seen(now)
 			if err != nil {
@@ -164,4 +163,11 @@ func (f *responseFlow) splice() error {
 		f.s.blockedFor.Add(int64(f.s.srv.now().Sub(t)))
 		return nil
 	})
+}
+
+// gave counts bytes on their way to the client.
+func (f *responseFlow) gave(n int64) {
+	f.pushed += n
+	f.s.bytesOut.Add(n)
+	f.s.srv.tel.AddBytes(telemetry.Out, n)
 }

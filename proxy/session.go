@@ -95,6 +95,12 @@ func (s *Session) transition(to Attachment) {
 // seen notes a sign of life.
 func (s *Session) seen(now time.Time) { s.lastSeen.Store(now.UnixNano()) }
 
+// took counts bytes on their way to the backend.
+func (s *Session) took(n int64) {
+	s.bytesIn.Add(n)
+	s.srv.tel.AddBytes(telemetry.In, n)
+}
+
 // blocked is the time that writes to the client have taken so far.
 func (s *Session) blocked() time.Duration { return time.Duration(s.blockedFor.Load()) }
 

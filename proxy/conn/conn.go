@@ -182,8 +182,18 @@ func CanSplice(dst, src *Conn) bool { return dst.tls == nil && src.tls == nil }
 // with backpressure: it returns how many were moved, and an error when fewer.
 // Not to be called from within a Pump of src.
 func Splice(dst, src *Conn, n int64) (int64, error) {
-	lr := io.LimitedReader{R: src.tcp, N: n}
+	var first int64
+	if len(src.unread) > 0 {
+		b := src.unread[:min(int64(len(src.unread)), n)]
+		src.unread = src.unread[len(b):]
+		if _, err := dst.tcp.Write(b); err != nil {
+			return 0, err
+		}
+		first = int64(len(b))
+	}
+	lr := io.LimitedReader{R: src.tcp, N: n - first}
 	moved, err := dst.tcp.ReadFrom(&lr)
+	moved += first
 	if err == nil && moved < n {
 		err = io.EOF
 	}
