@@ -312,13 +312,12 @@ func (p *preLogin) forgetLogin() {
 
 // handOver tells the client that it is logged in, and makes the session ready
 // for its relay.
-func (p *preLogin) handOver() error {
+func (p *preLogin) handOver() {
 	s := p.Session
-	s.identity.Store(&identity{user: s.user, backend: s.pick.Backend.ID, why: string(s.pick.Why)})
-	if s.srv.draining.Load() { // drain may have looked before identity was there
-		p.forgetLogin()
-		return &endError{reason: ReasonShutdown}
-	}
+	s.flight.init()
+	s.out.conn, s.out.hangUp = s.client, s.hangUp // no boundary yet: nothing comes before the OK
+	s.up.s, s.down.s = s, s
+	s.down.scan.Direction = wire.Responses
 	var line []byte
 	for _, u := range s.backend.Untagged {
 		line = append(append(line, u...), "\r\n"...)
@@ -326,20 +325,20 @@ func (p *preLogin) handOver() error {
 	line = append(line, p.loginTag+" OK [CAPABILITY "...)
 	line = s.backend.Caps.Without(hidden).Append(line)
 	line = append(line, "] Logged in\r\n"...)
-	if _, err := s.client.Write(line); err != nil {
-		p.forgetLogin()
-		return err
+	s.backend.Untagged, s.backend.Caps, s.backend.LoginText = nil, nil, ""
+
+	// From here on others see the session, and may end it.
+	s.transition(Attached)
+	s.identity.Store(&identity{user: s.user, backend: s.pick.Backend.ID, why: string(s.pick.Why)})
+	if s.srv.draining.Load() { // drain may have looked before identity was there
+		s.over(ReasonShutdown)
 	}
 	_ = s.client.SetDeadline(time.Time{})
 	s.client.Unread(p.r.Buffered())
-	s.backend.Untagged, s.backend.Caps, s.backend.LoginText = nil, nil, ""
-	s.flight.init()
-	s.out.conn, s.out.hangUp, s.out.boundary = s.client, s.hangUp, true
-	s.up.s, s.down.s = s, s
-	s.down.scan.Direction = wire.Responses
-	s.transition(Attached)
+	if err := s.out.relay(line, true); err != nil {
+		s.over(ReasonClientLost)
+	}
 	s.seen(s.srv.now())
-	return nil
 }
 
 func trimEOL(b []byte) []byte {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"imapproxy/proxy/auth"
 	"imapproxy/proxy/wire"
 )
 
@@ -51,13 +52,11 @@ func (s *Session) begin(ctx context.Context) {
 		err = &endError{reason: ReasonShutdown}
 		p.forgetLogin()
 	}
-	if err == nil {
-		err = p.handOver()
-	}
 	if err != nil {
 		p.farewell(ctx, err)
 		return
 	}
+	p.handOver()
 	go s.relay() // counted by srv.sessions since accept; ends with the session
 }
 
@@ -87,7 +86,11 @@ func (p *preLogin) converse(ctx context.Context) error {
 // command reads and answers one command (RFC 9051 §6.1, §6.2). done means that
 // the client is logged in.
 func (p *preLogin) command(ctx context.Context) (done bool, err error) {
-	unit, err := p.r.Unit(func() error { return p.say("+ OK\r\n") }, true)
+	unit, err := p.r.Unit(p.agree, true)
+	if errors.Is(err, errCleartext) {
+		h := wire.ParseCommandHead(firstLine(unit))
+		return false, p.cleartext(ctx, string(h.Tag), auth.MechanismCommand)
+	}
 	if err != nil {
 		return false, p.unreadable(unit, err)
 	}
@@ -120,6 +123,18 @@ func (p *preLogin) command(ctx context.Context) (done bool, err error) {
 		return false, p.bad(tag, "Unknown command")
 	}
 	return false, p.bad(tag, "Log in first")
+}
+
+// errCleartext: a password was about to come in the clear.
+var errCleartext = errors.New("login without TLS")
+
+// agree asks for a literal, unless it is LOGIN's where passwords may not come:
+// better refused before it is on the wire.
+func (p *preLogin) agree(sofar []byte) error {
+	if h := wire.ParseCommandHead(firstLine(sofar)); h.Verb == wire.Login && wire.ValidTag(h.Tag) && !p.mayLogin() {
+		return errCleartext
+	}
+	return p.say("+ OK\r\n")
 }
 
 // bad answers a command that can't be taken, and counts it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,8 +39,8 @@ type Server struct {
 	draining atomic.Bool
 }
 
-// settings are what Reload can change; a session keeps those of its beginning,
-// but for limits that are looked at while it lives.
+// settings are what Reload can change. A session keeps those of its beginning, but
+// for the idle time-out.
 type settings struct {
 	Options
 }
@@ -117,23 +118,24 @@ func (s *Server) Reload(o Options) error {
 // sessions BYE within Options.Drain, spread over that time, and returns when all
 // are gone.
 func (s *Server) Serve(ctx context.Context) error {
+	if slices.ContainsFunc(s.listeners, func(l *listener) bool { return l.tcp == nil }) {
+		return errors.New("proxy: Serve before Listen")
+	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	var g errgroup.Group
+	var accepting, looking errgroup.Group
 	for _, l := range s.listeners {
-		if l.tcp == nil {
-			return errors.New("proxy: Serve before Listen")
-		}
-		g.Go(func() error { return l.accept(work) }) // ends when the listener is closed
+		accepting.Go(func() error { return l.accept(work) }) // ends when the listener is closed
 	}
-	g.Go(func() error { s.lookAfter(work); return nil })
+	looking.Go(func() error { s.lookAfter(work); return nil }) // ends with work
 	<-ctx.Done()
 	s.draining.Store(true)
 	s.closeListeners()
+	err := accepting.Wait()
 	s.drain(s.set.Load().Drain)
 	stop() // whoever isn't logged in yet is cut off
 	s.sessions.Wait()
-	return g.Wait()
+	return errors.Join(err, looking.Wait())
 }
 
 func (s *Server) closeListeners() {

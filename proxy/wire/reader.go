@@ -129,12 +129,13 @@ func (r *Reader) readFull(dst []byte, n int) ([]byte, error) {
 
 // Unit reads a whole command or response into a slice of its own: its lines, the
 // literals inline behind their announcements, without the last line end. agree
-// is called before a synchronising literal is read; nil where none asks.
+// is called, with what has been read, before a synchronising literal is; its error
+// is returned, and nothing follows then. nil where none asks.
 //
 // After ErrLiteralTooLong from a synchronising literal the connection is in step,
 // since nothing was agreed to; the bytes read so far are returned with the error
 // so that the caller can name the tag. After the other errors it is not.
-func (r *Reader) Unit(agree func() error, literals bool) ([]byte, error) {
+func (r *Reader) Unit(agree func(sofar []byte) error, literals bool) ([]byte, error) {
 	var unit []byte
 	lines, lits := 0, 0
 	for {
@@ -153,7 +154,7 @@ func (r *Reader) Unit(agree func() error, literals bool) ([]byte, error) {
 		}
 		lits += int(size)
 		if sync && agree != nil {
-			if err := agree(); err != nil {
+			if err := agree(unit); err != nil {
 				return unit, err
 			}
 		}
