@@ -24,26 +24,27 @@ var arrows = map[string][]string{
 		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/wire", "proxy/conn", "routing", "routing/discovery",
 		"telemetry", "internal/config", "internal/admin", "internal/dev",
 	},
-	"proxy":             {"proxy/wire", "proxy/conn", "proxy/auth", "proxy/upstream", "proxy/park", "routing", "telemetry"},
-	"proxy/park":        {"proxy/wire", "proxy/conn", "proxy/upstream", "telemetry"},
-	"proxy/upstream":    {"proxy/wire", "proxy/conn", "telemetry"},
-	"proxy/auth":        {"proxy/wire", "telemetry"},
-	"proxy/wire":        {},
-	"proxy/conn":        {},
-	"routing":           {"telemetry"},
-	"routing/discovery": {"routing", "telemetry"},
-	"telemetry":         {},
-	"internal/admin":    {"proxy", "routing", "telemetry"},
-	"internal/config":   {},
-	"internal/dev":      {},
-	"internal/imaptest": {},
-	"internal/arrows":   {},
+	"proxy":                        {"proxy/wire", "proxy/conn", "proxy/auth", "proxy/upstream", "proxy/park", "routing", "telemetry"},
+	"proxy/park":                   {"proxy/wire", "proxy/conn", "proxy/upstream", "telemetry"},
+	"proxy/upstream":               {"proxy/wire", "proxy/conn", "telemetry"},
+	"proxy/auth":                   {"proxy/wire", "telemetry"},
+	"proxy/wire":                   {},
+	"proxy/conn":                   {},
+	"routing":                      {"telemetry"},
+	"routing/discovery":            {"routing", "telemetry"},
+	"telemetry":                    {},
+	"internal/admin":               {"proxy", "routing", "telemetry"},
+	"internal/config":              {},
+	"internal/dev":                 {},
+	"internal/imaptest":            {},
+	"internal/imaptest/consultest": {},
+	"internal/arrows":              {},
 
 	// Generators and tests that are programs of their own. The end-to-end tests
 	// look at the proxy from outside: as a process, over sockets.
 	"telemetry/metricsdoc": {"telemetry"},
-	"e2e":                  {"e2e/servers", "internal/imaptest"},
-	"e2e/servers":          {},
+	"e2e":                  {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest"},
+	"e2e/servers":          {"internal/imaptest"},
 	"e2e/report":           {},
 }
 
@@ -58,7 +59,7 @@ var libraries = map[string][]string{
 }
 
 // testsMay are the further arrows of _test.go files, of every room.
-var testsMay = []string{"internal/imaptest"}
+var testsMay = []string{"internal/imaptest", "internal/imaptest/consultest"}
 
 // source is one import in one file.
 type source struct {

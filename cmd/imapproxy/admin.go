@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"imapproxy/internal/admin"
+)
+
+// openAdmin binds the admin API's address; nil where it is off.
+func (i *instance) openAdmin() (*admin.Server, error) {
+	c := i.cfg.Admin
+	if c.Address == "" {
+		return nil, nil
+	}
+	o := admin.Options{Address: c.Address, Proxy: i.server, Router: i.router, Log: i.tel.Log}
+	if i.cfg.Telemetry.Metrics.Prometheus {
+		o.Metrics = i.tel.MetricsHandler()
+	}
+	if c.TokenFile != "" {
+		var err error
+		if o.Token, err = readSecret(c.TokenFile); err != nil {
+			return nil, fmt.Errorf("admin.token_file: %w", err)
+		}
+	}
+	server, err := admin.New(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := server.Listen(); err != nil {
+		return nil, err
+	}
+	return server, nil
+}
+
+// adminFlags are those of the verbs that ask a running proxy.
+type adminFlags struct {
+	Admin     string `default:"127.0.0.1:8143" placeholder:"ADDRESS" help:"The running proxy's admin address, host:port or a URL (${default})."`
+	TokenFile string `placeholder:"FILE" help:"File with the admin API's token, where it wants one."`
+	JSON      bool   `name:"json" help:"Print the API's JSON (docs/admin.md) instead of a table."`
+}
+
+// client is who asks.
+func (f adminFlags) client() (*admin.Client, error) {
+	c := &admin.Client{Address: f.Admin}
+	if f.TokenFile != "" {
+		token, err := readSecret(f.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("--token-file: %w", err)
+		}
+		c.Token = token
+	}
+	return c, nil
+}
+
+// ask is one question to a running proxy: get asks it, show prints the answer for
+// people.
+func ask[T any](env environment, f adminFlags, get func(context.Context, *admin.Client) (T, error), show func(io.Writer, T) error) error {
+	c, err := f.client()
+	if err != nil {
+		return err
+	}
+	answer, err := get(env.ctx, c)
+	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			return errors.New("interrupted")
+		}
+		return err
+	}
+	if f.JSON {
+		e := json.NewEncoder(env.stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(answer)
+	}
+	return show(env.stdout, answer)
+}
+
+// table prints rows in columns.
+func table(w io.Writer, head []string, rows [][]string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{head}, rows...) {
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	return t.Flush()
+}
+
+// dash stands where a column has nothing. What a client chose (a user's name) can't
+// draw on the terminal: unprintable characters are shown as such.
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// ago is a duration as a person reads it.
+func ago(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "0s"
+	case d < time.Minute:
+		return d.Truncate(time.Second).String()
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours()/24))
+	}
+}
+
+// size is a number of bytes as a person reads it, in powers of 1000.
+func size(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f := float64(n)
+	for _, unit := range []string{"kB", "MB", "GB", "TB"} {
+		if f /= 1000; f < 999.5 {
+			return fmt.Sprintf("%.3g %s", f, unit)
+		}
+	}
+	return fmt.Sprintf("%.3g PB", f/1000)
+}

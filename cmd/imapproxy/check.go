@@ -1,0 +1,350 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"imapproxy/internal/config"
+	"imapproxy/proxy/auth"
+	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
+	"imapproxy/routing/discovery"
+	"imapproxy/telemetry"
+)
+
+// soon is how long before its end a certificate is worth a word.
+const soon = 14 * 24 * time.Hour
+
+type checkCommand struct {
+	Config       string        `required:"" placeholder:"FILE" help:"The configuration to check."`
+	User         string        `placeholder:"NAME" help:"A user to log in as on each backend. With backend_login mode \"user\" no login is tried without it."`
+	PasswordFile string        `placeholder:"FILE" help:"File with that user's password, - for standard input."`
+	Timeout      time.Duration `default:"30s" help:"How long one probe may take (${default})."`
+}
+
+// Run validates the configuration, then probes what it names, and says for each
+// fault what to do about it.
+func (c checkCommand) Run(env environment) error {
+	cfg, warnings, err := config.Load(c.Config)
+	if err != nil {
+		return err
+	}
+	r := &report{w: env.stdout}
+	r.ok("configuration", "%s: %s, discovery %s, storage %s", c.Config, count(len(cfg.Listeners), "listener"), discoveryKind(cfg), cfg.Routing.Storage)
+	for _, w := range warnings {
+		r.warn("configuration", w.Instead, "%s: %s", w.At(), w.What)
+	}
+	password, err := c.password(env.stdin)
+	if err != nil {
+		return err
+	}
+	k := &checker{cfg: cfg, user: c.User, password: password, timeout: c.Timeout, report: r}
+	k.certificates()
+	if k.dialer, err = newDialer(cfg, nil); err != nil {
+		return err
+	}
+	if k.login, err = backendLogin(cfg); err != nil {
+		return fmt.Errorf("backend_login.password_file: %w", err)
+	}
+	k.users(env.ctx)
+	k.fleet(env.ctx)
+	if env.ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	r.end()
+	if r.failed > 0 {
+		return failure{exitFailed}
+	}
+	return nil
+}
+
+// password reads the password of --user.
+func (c checkCommand) password(stdin io.Reader) (telemetry.Secret, error) {
+	switch c.PasswordFile {
+	case "":
+		return "", nil
+	case "-":
+		text, err := io.ReadAll(io.LimitReader(stdin, 4096))
+		return telemetry.Secret(strings.TrimRight(string(text), "\r\n")), err
+	default:
+		return readSecret(c.PasswordFile)
+	}
+}
+
+func discoveryKind(c *config.Config) string {
+	if c.Discovery.Consul != nil {
+		return "consul"
+	}
+	return "static"
+}
+
+// report prints one line for each thing that was looked at, and below a fault what
+// to do about it. It is safe for concurrent use.
+type report struct {
+	mu     sync.Mutex // guards what follows, and that lines stay together
+	w      io.Writer
+	failed int
+	warned int
+}
+
+func (r *report) line(mark, what, fix, format string, args []any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch mark {
+	case "FAIL":
+		r.failed++
+	case "warn":
+		r.warned++
+	}
+	fmt.Fprintf(r.w, "%-4s  %-16s  %s\n", mark, what, fmt.Sprintf(format, args...))
+	if fix != "" {
+		fmt.Fprintf(r.w, "      %-16s  -> %s\n", "", fix)
+	}
+}
+
+func (r *report) ok(what, format string, args ...any)        { r.line("ok", what, "", format, args) }
+func (r *report) warn(what, fix, format string, args ...any) { r.line("warn", what, fix, format, args) }
+func (r *report) fail(what, fix, format string, args ...any) { r.line("FAIL", what, fix, format, args) }
+
+// skip says what wasn't looked at, and how it would be.
+func (r *report) skip(what, fix, format string, args ...any) { r.line("-", what, fix, format, args) }
+
+func (r *report) end() {
+	if r.failed == 0 {
+		fmt.Fprintf(r.w, "\nAll is well%s.\n", map[bool]string{true: fmt.Sprintf(", with %s", count(r.warned, "warning"))}[r.warned > 0])
+		return
+	}
+	fmt.Fprintf(r.w, "\n%s to fix, %s.\n", count(r.failed, "fault"), count(r.warned, "warning"))
+}
+
+// checker probes what a configuration names.
+type checker struct {
+	cfg      *config.Config
+	user     string
+	password telemetry.Secret
+	timeout  time.Duration
+	report   *report
+
+	dialer *upstream.Dialer
+	login  upstream.Auth
+
+	canonical string // of user, "" without one
+	placement string // of user, as far as the sources know
+}
+
+// certificates looks at what config hasn't: names and dates.
+func (k *checker) certificates() {
+	for _, l := range k.cfg.Listeners {
+		what, fits := "listener "+l.Name, false
+		for _, c := range l.Certificates {
+			pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+			if err != nil {
+				k.report.fail(what, "", "%v", err)
+				continue
+			}
+			leaf := pair.Leaf
+			fits = fits || leaf.VerifyHostname(k.cfg.Hostname) == nil
+			until := leaf.NotAfter.Format("2006-01-02")
+			switch left := time.Until(leaf.NotAfter); {
+			case left < 0:
+				k.report.fail(what, "renew it; a running proxy takes the new files by itself", "%s has expired on %s: mail clients refuse it", c.CertFile, until)
+			case time.Until(leaf.NotBefore) > 0:
+				k.report.fail(what, "set the clock, or wait", "%s isn't valid before %s", c.CertFile, leaf.NotBefore.Format(time.RFC3339))
+			case left < soon:
+				k.report.warn(what, "renew it; a running proxy takes the new files by itself", "%s expires on %s", c.CertFile, until)
+			default:
+				k.report.ok(what, "certificate for %s, valid until %s", certificateNames(leaf), until)
+			}
+		}
+		switch {
+		case l.TLS == "none":
+			k.report.ok(what, "%s without TLS", l.Address)
+		case !fits:
+			k.report.warn(what, "use a certificate with that name, or correct hostname", "no certificate is valid for hostname %q", k.cfg.Hostname)
+		}
+	}
+}
+
+func certificateNames(leaf *x509.Certificate) string {
+	names := append([]string{}, leaf.DNSNames...)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return "no name at all"
+	}
+	return strings.Join(names, ", ")
+}
+
+// users opens the credential sources and asks them about the user.
+func (k *checker) users(ctx context.Context) {
+	sources, err := newSources(k.cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		for _, line := range strings.Split(err.Error(), "\n") {
+			k.report.fail("users", "correct the line; with one bad line the file isn't used", "%s", line)
+		}
+		return
+	}
+	defer closeSources(sources)
+	for _, s := range sources {
+		if file, ok := s.(*auth.PasswdFile); ok {
+			k.report.ok("users", "passwd_file: %s", count(file.Users(), "user"))
+		}
+	}
+	if k.user == "" {
+		return
+	}
+	if k.canonical, err = names(k.cfg).Normalize(k.user); err != nil {
+		k.report.fail("user", "name another user with --user", "%v", err)
+		k.user = ""
+		return
+	}
+	if k.password == "" {
+		return
+	}
+	credentials, err := auth.NewCredentials(names(k.cfg), auth.MechanismPlain, "", k.user, k.password)
+	if err != nil {
+		k.report.fail("user", "correct the password file", "%v", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.timeout)
+	defer cancel()
+	verdict, source := auth.First(ctx, sources, credentials)
+	switch v := verdict.(type) {
+	case auth.Accepted:
+		k.placement = v.Placement
+		k.report.ok("user", "%s accepts %s%s", source, k.canonical, map[bool]string{true: ", placed on " + v.Placement}[v.Placement != ""])
+	case auth.AskBackend:
+		k.report.ok("user", "%s: the backend decides about %s", source, k.canonical)
+	case auth.Rejected:
+		k.report.fail("user", "correct the password, or the user's entry", "%s refuses %s: %s", source, k.canonical, v.Reason)
+	case auth.Unavailable:
+		k.report.fail("user", "", "%s can't tell about %s: %v", source, k.canonical, v.Err)
+	}
+}
+
+// fleet learns the backends and probes each.
+func (k *checker) fleet(ctx context.Context) {
+	backends, ok := k.discover(ctx)
+	if !ok {
+		return
+	}
+	if k.cfg.Routing.Storage == routing.Separate.String() && k.canonical != "" {
+		k.place(ctx, backends)
+	}
+	if k.login.Mode == upstream.ModeUser && (k.user == "" || k.password == "") {
+		k.report.skip("login", "name a user with --user and --password-file to try it", "no login was tried: backend_login has mode \"user\"")
+	}
+	var g errgroup.Group
+	g.SetLimit(8)
+	for _, b := range backends {
+		g.Go(func() error { k.backend(ctx, b); return nil })
+	}
+	_ = g.Wait()
+}
+
+// discover asks Consul, or reads the static list.
+func (k *checker) discover(ctx context.Context) ([]routing.Backend, bool) {
+	if k.cfg.Discovery.Static != nil {
+		return staticBackends(k.cfg.Discovery.Static), true
+	}
+	where := k.cfg.Discovery.Consul.Address
+	if where == "" {
+		where = "CONSUL_HTTP_ADDR, else 127.0.0.1:8500"
+	}
+	snapshot, err := k.ask(ctx)
+	if err != nil {
+		k.report.fail("consul", consulFix(err), "%s: %v", where, err)
+		return nil, false
+	}
+	service := k.cfg.Discovery.Consul.Service
+	if len(snapshot.Backends) == 0 {
+		k.report.fail("consul", "register the backends, or correct service, tags, datacenter or namespace; a token without service:read and node:read sees nothing either",
+			"%s: service %q has no instance%s", where, service, map[bool]string{true: fmt.Sprintf(" with the tags %v", k.cfg.Discovery.Consul.Tags)}[len(k.cfg.Discovery.Consul.Tags) > 0])
+		return nil, false
+	}
+	up := 0
+	for _, b := range snapshot.Backends {
+		if b.State == routing.Up {
+			up++
+		}
+	}
+	k.report.ok("consul", "%s: service %q has %s, %d up", where, service, count(len(snapshot.Backends), "instance"), up)
+	return snapshot.Backends, true
+}
+
+// ask waits for Consul's first answer. What goes wrong meanwhile stands in the
+// source's log, which is read here: a source itself never gives up.
+func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
+	logs := &lastError{}
+	tel, err := telemetry.Start(ctx, telemetry.Options{LogWriter: logs, LogFormat: "json"})
+	if err != nil {
+		return routing.Snapshot{}, err
+	}
+	source, err := discovery.NewConsul(consulOptions(k.cfg.Discovery.Consul), tel)
+	if err != nil {
+		return routing.Snapshot{}, err
+	}
+	first := make(chan routing.Snapshot, 1)
+	watching := start(func(ctx context.Context) error {
+		return source.Run(ctx, func(s routing.Snapshot) {
+			select {
+			case first <- s:
+			default: // only the first is waited for
+			}
+		})
+	})
+	defer func() {
+		_ = watching.stop()
+		_ = tel.Shutdown(context.WithoutCancel(ctx))
+	}()
+	patience := time.NewTimer(min(k.timeout, 10*time.Second))
+	defer patience.Stop()
+	select {
+	case s := <-first:
+		return s, nil
+	case <-ctx.Done():
+		return routing.Snapshot{}, ctx.Err()
+	case <-patience.C:
+		if text := logs.text(); text != "" {
+			return routing.Snapshot{}, errors.New(text)
+		}
+		return routing.Snapshot{}, errors.New("no answer")
+	}
+}
+
+// place says where the user's mail is, under separate storage.
+func (k *checker) place(ctx context.Context, backends []routing.Backend) {
+	if k.placement == "" && k.cfg.Discovery.Consul != nil {
+		source, err := discovery.NewConsul(consulOptions(k.cfg.Discovery.Consul), nil)
+		if err == nil {
+			k.placement, _, err = source.Placement(ctx, k.canonical)
+		}
+		if err != nil {
+			k.report.fail("placement", "the token needs key_prefix:read on "+discovery.PlacementPrefix, "%v", err)
+			return
+		}
+	}
+	if k.placement == "" {
+		k.report.fail("placement", "write backend=ID into the user's line of the passwd-file, or consul kv put "+discovery.PlacementKey(k.canonical)+" ID",
+			"%s has none, and storage is separate: NO [UNAVAILABLE]", k.canonical)
+		return
+	}
+	for _, b := range backends {
+		if b.ID == k.placement {
+			k.report.ok("placement", "%s is on %s", k.canonical, b.ID)
+			return
+		}
+	}
+	k.report.fail("placement", "correct the placement, or register that backend", "%s is placed on %q, which isn't among the backends", k.canonical, k.placement)
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+	"imapproxy/routing"
+)
+
+// backend probes one backend: reachable, TLS, greeting, a login.
+func (k *checker) backend(ctx context.Context, b routing.Backend) {
+	ctx, cancel := context.WithTimeout(ctx, k.timeout)
+	defer cancel()
+	what := "backend " + b.ID
+	if b.State != routing.Up {
+		k.report.warn(what, "", "%s: %s, %s", b.Address, b.State, dash(b.Reason))
+	}
+	t := target(k.cfg, b)
+	began := time.Now()
+	caps, err := k.dialer.Probe(ctx, t)
+	if err != nil {
+		k.report.fail(what, backendFix(err), "%s: %s", b.Address, said(err))
+		return
+	}
+	k.report.ok(what, "%s: answers in %d ms, TLS %s, %s", b.Address, time.Since(began).Milliseconds(), tlsWords(t), count(len(caps), "capability"))
+	if t.TLS == upstream.TLSNone && !local(b.Address) {
+		k.report.warn(what, "backend_defaults.tls = \"starttls\" or \"implicit\", unless the network is your own", "passwords go to %s without TLS", b.Address)
+	}
+	if k.placement != "" && k.placement != b.ID && k.cfg.Routing.Storage == routing.Separate.String() {
+		return // the user isn't known there
+	}
+	k.tryLogin(ctx, b.ID, t)
+}
+
+// tryLogin logs in as a session would, and looks into the INBOX.
+func (k *checker) tryLogin(ctx context.Context, id string, t upstream.Target) {
+	what := "login " + id
+	a := k.login
+	a.User, a.Password = k.canonical, k.password
+	if a.Mode == upstream.ModeMaster {
+		how, err := k.dialer.VerifyIntendedUser(ctx, t, a)
+		if err != nil {
+			k.report.fail(what, backendFix(err), "%s: %s", a.MasterUser, said(err))
+			return
+		}
+		k.report.ok(what, "a login as %s yields the intended user (%s)", a.MasterUser, how)
+		if k.user == "" {
+			k.report.skip(what, "name one with --user", "no mailbox was looked into, for want of a user")
+			return
+		}
+	} else if k.user == "" || k.password == "" {
+		return // said once, for all backends
+	}
+	conn, err := k.dialer.Login(ctx, t, a, upstream.Client{SessionID: "check"})
+	if err != nil {
+		k.report.fail(what, backendFix(err), "%s: %s", k.canonical, said(err))
+		return
+	}
+	defer conn.Close()
+	answer, err := examine(ctx, conn)
+	switch {
+	case err != nil:
+		k.report.fail(what, "", "%s is logged in, but EXAMINE INBOX: %v", k.canonical, err)
+	case answer.Status == "OK":
+		k.report.ok(what, "%s is logged in and INBOX opens, %s", k.canonical, count(len(conn.Caps), "capability"))
+	case a.Mode == upstream.ModeMaster:
+		k.report.fail(what, "Dovecot with ACLs judges by the master's rights unless its configuration has plugin { acl_user = %u }",
+			"%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
+	default:
+		k.report.fail(what, "look into the backend's log", "%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
+	}
+}
+
+// examine opens INBOX read-only (RFC 9051 §6.3.3): a SELECT would take \Recent from
+// the user's own client.
+func examine(ctx context.Context, conn *upstream.Conn) (wire.Response, error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return wire.Response{}, err
+		}
+	}
+	if _, err := io.WriteString(conn, "c1 EXAMINE INBOX\r\n"); err != nil {
+		return wire.Response{}, err
+	}
+	r := wire.NewReader(conn, 8<<10, 64<<10)
+	for {
+		answer, err := r.ReadResponse()
+		if err != nil || answer.Tag == "c1" {
+			_, _ = io.WriteString(conn, "c2 LOGOUT\r\n") // a courtesy; the answer changes nothing
+			return answer, err
+		}
+	}
+}
+
+// said is an error of upstream as a person reads it: what the backend's answer was,
+// if it gave one.
+func said(err error) string {
+	var down *upstream.Unavailable
+	if errors.As(err, &down) && down.Err == nil && down.Text != "" {
+		return fmt.Sprintf("%s: %s", down.Stage, strings.TrimSpace(down.Code+" "+down.Text))
+	}
+	return err.Error()
+}
+
+// backendFix says what to do about a failure of a backend.
+func backendFix(err error) string {
+	var refused *upstream.Refused
+	if errors.As(err, &refused) {
+		return "the backend refuses this name and password: correct --user or --password-file, or the user on the backend"
+	}
+	var down *upstream.Unavailable
+	if !errors.As(err, &down) {
+		return ""
+	}
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, upstream.ErrIntendedUser):
+		return "this server ignores the authorization identity (Courier does): every user would see the master's mail. Use backend_login mode \"user\" with it"
+	case errors.Is(err, upstream.ErrUnverified):
+		return "give the master user an INBOX, or none, or name a user that exists with --user"
+	case errors.As(err, &authority):
+		return "put the authority that signed it into backend_defaults.ca_file"
+	case errors.As(err, &name):
+		return "write the certificate's name into server_name (backend_defaults, the static backend, or Consul's service meta), or give the backend a certificate for it"
+	case errors.As(err, &invalid):
+		return "renew the backend's certificate"
+	case errors.As(err, &dns):
+		return "correct the host in the backend's address"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing listens there: start the IMAP server, or correct the address"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return "there is no way there from this machine: correct the address or the routes"
+	case down.Stage == upstream.StageDial && errors.Is(err, upstream.ErrTimeout):
+		return "no answer to the connection: a firewall, a wrong address, or connect_timeout is too short"
+	case errors.Is(err, upstream.ErrTimeout):
+		return "the connection stands but nothing comes: tls = \"implicit\" against a port without TLS, or the other way round, or a server that hangs"
+	case down.Stage == upstream.StageTLS:
+		return "tls = \"starttls\" is for port 143, \"implicit\" for port 993; does this server have a certificate?"
+	case down.Stage == upstream.StageGreeting:
+		return "no IMAP greeting came: correct the address, or tls (\"implicit\" for port 993)"
+	case down.Stage == upstream.StageSettings:
+		return "correct backend_login"
+	case down.Code == "AUTHENTICATIONFAILED":
+		return "the backend refuses the master user: correct backend_login's username and password_file, or the master user on the backend (Dovecot: a passdb with master = yes)"
+	case down.Code == "AUTHORIZATIONFAILED":
+		return "either the master user may not act for others (Dovecot: auth_master_user_separator and a passdb with master = yes; Cyrus: proxyservers), or this user doesn't exist there: name one that does with --user"
+	case down.Code == "PRIVACYREQUIRED":
+		return "the backend wants TLS: backend_defaults.tls = \"starttls\" or \"implicit\""
+	case down.Stage == upstream.StageLogin:
+		return "the backend offers no login that we can use: look whether it wants TLS (LOGINDISABLED), and into its log"
+	}
+	return "look into the backend's log"
+}
+
+// consulFix says what to do about a failure of Consul, whose errors are texts.
+func consulFix(err error) string {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "connection refused"):
+		return "start the agent, or correct discovery.consul.address (or CONSUL_HTTP_ADDR)"
+	case strings.Contains(text, "403"), strings.Contains(text, "401"), strings.Contains(text, "ACL"):
+		return "the token needs service:read and node:read: correct token_file (or CONSUL_HTTP_TOKEN)"
+	case strings.Contains(text, "x509"), strings.Contains(text, "tls:"):
+		return "correct ca_file, cert_file and key_file, or the scheme of the address"
+	case strings.Contains(text, "no such host"):
+		return "correct the host in discovery.consul.address"
+	}
+	return "look whether the agent runs and has a leader (consul operator raft list-peers)"
+}
+
+func tlsWords(t upstream.Target) string {
+	if t.TLS == upstream.TLSNone || t.TLS == "" {
+		return "off"
+	}
+	return t.TLS + ", certificate verified"
+}
+
+// local says whether an address is this machine's own, where nobody listens in.
+func local(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// lastError is a log writer that keeps the error of the last record that had one.
+type lastError struct {
+	mu    sync.Mutex // guards error
+	error string
+}
+
+// Write takes records in JSON, a line each.
+func (l *lastError) Write(p []byte) (int, error) {
+	for _, line := range bytes.Split(p, []byte("\n")) {
+		var record struct{ Error string }
+		if json.Unmarshal(line, &record) == nil && record.Error != "" {
+			l.mu.Lock()
+			l.error = record.Error
+			l.mu.Unlock()
+		}
+	}
+	return len(p), nil
+}
+
+func (l *lastError) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.error
+}

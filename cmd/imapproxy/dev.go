@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"imapproxy/internal/config"
+	"imapproxy/internal/dev"
+	"imapproxy/proxy"
+)
+
+type devCommand struct {
+	Listen    string `default:"127.0.0.1:1143" placeholder:"ADDRESS" help:"IMAP, in the clear and with STARTTLS (${default})."`
+	ListenTLS string `name:"listen-tls" default:"127.0.0.1:1993" placeholder:"ADDRESS" help:"IMAP over TLS (${default})."`
+	Admin     string `default:"127.0.0.1:8143" placeholder:"ADDRESS" help:"The admin API, on loopback (${default})."`
+	Backends  int    `default:"3" help:"How many backends to run (${default})."`
+	LogLevel  string `default:"warn" enum:"debug,info,warn,error" help:"The least that is logged: debug, info, warn or error (${default})."`
+}
+
+// maxBackends is more than anybody wants to look at.
+const maxBackends = 100
+
+// Run serves from backends in the process until SIGTERM or SIGINT.
+func (c devCommand) Run(env environment) error {
+	if c.Backends < 1 || c.Backends > maxBackends {
+		fmt.Fprintf(env.stderr, "imapproxy: --backends takes 1 to %d\n", maxBackends)
+		return failure{exitUsage}
+	}
+	if !local(c.Admin) {
+		fmt.Fprintf(env.stderr, "imapproxy: --admin %s isn't on loopback, and dev's admin API has no token\n", c.Admin)
+		return failure{exitUsage}
+	}
+	certificate, err := selfSigned(c.Listen, c.ListenTLS)
+	if err != nil {
+		return err
+	}
+	// The fleet outlives the drain: sessions that end in good order need it.
+	fleet, err := dev.Start(context.WithoutCancel(env.ctx), dev.Options{Backends: c.Backends})
+	if err != nil {
+		return err
+	}
+	i, err := open(env.ctx, instanceOptions{Config: c.config(fleet.Addresses()), Logs: env.stderr, Certificate: certificate})
+	if err != nil {
+		return errors.Join(err, fleet.Close())
+	}
+	i.begin()
+	select {
+	case <-i.learnt: // a login that comes now finds its backend
+		c.welcome(env.stdout, i, fleet.Addresses())
+		select {
+		case <-env.ctx.Done():
+		case <-i.serving.done:
+		}
+	case <-env.ctx.Done():
+	}
+	err = i.end()
+	return errors.Join(err, fleet.Close())
+}
+
+// config is what a file for this would say.
+func (c devCommand) config(addresses []string) *config.Config {
+	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	cfg := config.Default()
+	cfg.Hostname = "localhost"
+	cfg.Listeners = []config.Listener{
+		{Name: "imap", Address: c.Listen, TLS: "starttls", MinVersion: "1.2", CleartextFrom: loopback},
+		{Name: "imaps", Address: c.ListenTLS, TLS: "implicit", MinVersion: "1.2"},
+	}
+	static := &config.Static{Probe: config.Probe{Interval: time.Second, Timeout: time.Second, Rise: 1, Fall: 2}}
+	for n, address := range addresses {
+		static.Backends = append(static.Backends, config.StaticBackend{ID: fmt.Sprintf("b%d", n+1), Address: address, Weight: 100})
+	}
+	cfg.Discovery.Static = static
+	cfg.Routing.Storage = "shared"
+	cfg.Admin.Address = c.Admin
+	cfg.Telemetry.Log.Level = c.LogLevel
+	cfg.Shutdown.Drain = time.Second
+	return cfg
+}
+
+// welcome says what runs and what to type.
+func (c devCommand) welcome(w io.Writer, i *instance, backends []string) {
+	bound, admin := i.server.Addrs(), i.adminAddress()
+	users := dev.Users()
+	fmt.Fprintf(w, `imapproxy %s: IMAP on %s (STARTTLS too), TLS on %s, admin API on http://%s
+%s in this process: %s
+Users %s; each one's password is the name. The certificate was made just now.
+
+  curl -u alice:alice 'imap://%s/' -X 'STATUS INBOX (MESSAGES UNSEEN)'
+  curl -k -u bob:bob 'imaps://%s/INBOX;MAILINDEX=1'
+  openssl s_client -quiet -crlf -connect %s      then type: a LOGIN carol carol
+  curl http://%s/v1/status
+  imapproxy sessions --admin %s
+
+Ctrl-C ends it, and nothing is kept.
+`, version(), bound["imap"], bound["imaps"], admin,
+		count(len(backends), "backend"), strings.Join(backends, ", "),
+		strings.Join(users[:len(users)-1], ", ")+" and "+users[len(users)-1],
+		bound["imap"], bound["imaps"], bound["imaps"], admin, admin)
+}
+
+// selfSigned makes a certificate for this machine and the addresses' hosts, valid
+// for a month. The key never leaves the process.
+func selfSigned(addresses ...string) (*proxy.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "imapproxy dev"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 1, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	for _, address := range addresses {
+		host, _, err := net.SplitHostPort(address)
+		if ip := net.ParseIP(host); err == nil && ip != nil && !ip.IsUnspecified() {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return &proxy.Certificate{
+		CertPEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		KeyPEM:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+	}, nil
+}

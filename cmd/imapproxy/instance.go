@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"reflect"
+	"time"
+
+	"imapproxy/internal/admin"
+	"imapproxy/internal/config"
+	"imapproxy/proxy"
+	"imapproxy/proxy/auth"
+	"imapproxy/routing"
+	"imapproxy/routing/discovery"
+	"imapproxy/telemetry"
+)
+
+// telemetryFlush bounds the last export of traces and metrics.
+const telemetryFlush = 5 * time.Second
+
+// instanceOptions are what an instance is made of.
+type instanceOptions struct {
+	Config *config.Config
+	Logs   io.Writer
+	// Certificate is for listeners that the configuration gives none (dev only).
+	Certificate *proxy.Certificate
+}
+
+// instance is one running proxy: all the rooms, wired. Its methods are called from
+// one goroutine, in this order: open, begin, any number of reloads, end.
+type instance struct {
+	opts  instanceOptions
+	cfg   *config.Config // what holds; its restart settings are those of the start
+	level *slog.LevelVar
+	tel   *telemetry.Telemetry
+
+	router  *routing.Router
+	sources []auth.Source
+	source  discovery.Source // of the backends
+	server  *proxy.Server
+	admin   *admin.Server // nil where it is off
+
+	learnt chan struct{} // closed when the first set of backends has been applied
+
+	watching     *task // source.Run
+	registration *task // nil where it is off
+	serving      *task // server.Serve
+	answering    *task // admin.Serve
+}
+
+// open makes all rooms and binds all addresses. Nobody is served yet. On error
+// nothing is left behind.
+func open(ctx context.Context, o instanceOptions) (_ *instance, err error) {
+	i := &instance{opts: o, cfg: o.Config, level: &slog.LevelVar{}, learnt: make(chan struct{})}
+	i.level.Set(logLevel(o.Config))
+	if i.tel, err = telemetry.Start(ctx, telemetryOptions(o.Config, i.level, o.Logs)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			if i.admin != nil { // bound already; Serve with a context that is over unbinds it
+				over, cancel := context.WithCancel(ctx)
+				cancel()
+				_ = i.admin.Serve(over)
+			}
+			closeSources(i.sources)
+			i.flush()
+		}
+	}()
+	routes, err := routingOptions(o.Config, i.tel)
+	if err != nil {
+		return nil, err
+	}
+	if i.router, err = routing.New(routes); err != nil {
+		return nil, err
+	}
+	if i.source, err = newSource(o.Config, i.tel); err != nil {
+		return nil, err
+	}
+	if i.sources, err = newSources(o.Config, i.tel.Log); err != nil {
+		return nil, err
+	}
+	options, err := i.proxyOptions(o.Config, i.sources, i.source)
+	if err != nil {
+		return nil, err
+	}
+	if i.server, err = proxy.New(options); err != nil {
+		return nil, err
+	}
+	if i.admin, err = i.openAdmin(); err != nil {
+		return nil, err
+	}
+	if err = i.server.Listen(ctx); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// proxyOptions is the server's part of a configuration.
+func (i *instance) proxyOptions(c *config.Config, sources []auth.Source, source discovery.Source) (proxy.Options, error) {
+	dialer, err := newDialer(c, i.tel)
+	if err != nil {
+		return proxy.Options{}, err
+	}
+	login, err := backendLogin(c)
+	if err != nil {
+		return proxy.Options{}, fmt.Errorf("backend_login.password_file: %w", err)
+	}
+	o := proxy.Options{
+		Hostname: c.Hostname, Version: version(), Listeners: listenerOptions(c, i.opts.Certificate),
+		Names: names(c), Sources: sources, Dialer: dialer, Login: login,
+		BackendTLS: c.BackendDefaults.TLS, BackendServerName: c.BackendDefaults.ServerName,
+		Router: i.router, Limits: limits(c), Telemetry: i.tel, Drain: none(c.Shutdown.Drain),
+	}
+	// Where any backend will do, logins must not wait for Consul: only separate
+	// storage needs the placement of each user.
+	if placements, ok := source.(discovery.PlacementSource); ok && c.Routing.Storage == routing.Separate.String() {
+		o.Placement = placements.Placement
+	}
+	return o, nil
+}
+
+// begin starts what runs: discovery, registration, the admin API, the listeners.
+func (i *instance) begin() {
+	i.watch()
+	i.register()
+	if i.admin != nil {
+		i.answering = start(i.admin.Serve)
+	}
+	i.serving = start(i.server.Serve)
+	for name, address := range i.server.Addrs() {
+		i.tel.Log.Info("listening", "listener", name, "address", address)
+	}
+}
+
+// watch follows the source of backends.
+func (i *instance) watch() {
+	source, first := i.source, i.learnt
+	select {
+	case <-first:
+		first = nil // a reload
+	default:
+	}
+	i.watching = start(func(ctx context.Context) error {
+		return source.Run(ctx, func(s routing.Snapshot) { // from one goroutine
+			i.router.Apply(s)
+			if first != nil {
+				close(first)
+				first = nil
+			}
+		})
+	})
+}
+
+// register puts the proxy into Consul, where that is wanted. That it fails is a
+// warning, never the end.
+func (i *instance) register() {
+	i.registration = nil
+	if i.cfg.Register == nil {
+		return
+	}
+	o, err := registerOptions(i.cfg, i.server.Addrs(), i.tel)
+	if err != nil {
+		i.tel.Log.Warn("not registered in consul", "error", err)
+		return
+	}
+	i.registration = start(func(ctx context.Context) error { return discovery.Register(ctx, o) })
+}
+
+// reload takes new settings, all or none, but for those that need a restart. What
+// can fail is made before anything changes.
+func (i *instance) reload(wanted *config.Config) (changes []config.Change, err error) {
+	next := config.Reloaded(i.cfg, wanted)
+	changes = config.Diff(i.cfg, wanted)
+
+	routes, err := routingOptions(next, i.tel)
+	if err != nil {
+		return nil, err
+	}
+	source, newFleet := i.source, false
+	if !reflect.DeepEqual(i.cfg.Discovery, next.Discovery) || !reflect.DeepEqual(i.cfg.BackendDefaults, next.BackendDefaults) {
+		if source, err = newSource(next, i.tel); err != nil {
+			return nil, err
+		}
+		newFleet = true
+	}
+	sources, newAuth := i.sources, false
+	if !reflect.DeepEqual(i.cfg.Auth, next.Auth) || i.cfg.Users != next.Users {
+		if sources, err = newSources(next, i.tel.Log); err != nil {
+			return nil, err
+		}
+		newAuth = true
+	}
+	options, err := i.proxyOptions(next, sources, source)
+	if err == nil {
+		err = i.server.Reload(options)
+	}
+	if err != nil {
+		if newAuth {
+			closeSources(sources)
+		}
+		return nil, err
+	}
+
+	// The point of no return: from here on nothing can fail but the routing's
+	// options, which differ from the running ones only in what config has checked.
+	before := i.cfg
+	i.cfg = next
+	if err := i.router.Reload(routes); err != nil {
+		i.tel.Log.Error("routing keeps its old settings", "error", err)
+	}
+	i.level.Set(logLevel(next))
+	i.tel.SetSampling(float64(next.Telemetry.Traces.Sample), none(next.Telemetry.Traces.Slow))
+	if newAuth {
+		i.sources, sources = sources, i.sources
+		closeSources(sources) // logins under way end as they would
+	}
+	if newFleet {
+		_ = i.watching.stop()
+		i.source = source
+		i.watch()
+	}
+	if !reflect.DeepEqual(before.Register, next.Register) || next.Register != nil && newFleet {
+		_ = i.registration.stop()
+		i.register()
+	}
+	return changes, nil
+}
+
+// end drains the sessions and ends everything, in the order in which others could
+// notice: first nobody is sent here any more.
+func (i *instance) end() error {
+	err := i.registration.stop()
+	err = errors.Join(err, i.serving.stop())
+	err = errors.Join(err, i.answering.stop(), i.watching.stop())
+	closeSources(i.sources)
+	i.flush()
+	return err
+}
+
+// flush sends what telemetry still holds, for a while.
+func (i *instance) flush() {
+	ctx, cancel := context.WithTimeout(context.Background(), telemetryFlush)
+	defer cancel()
+	_ = i.tel.Shutdown(ctx) // an endpoint that is down is no reason to fail
+}
+
+// adminAddress is where the admin API is, "" where it is off.
+func (i *instance) adminAddress() string {
+	if i.admin == nil {
+		return ""
+	}
+	return i.admin.Addr().String()
+}

@@ -1,0 +1,116 @@
+// Command imapproxy is the one hostname that every mail client of a provider talks
+// to. See the README for what it does and config.hcl for its settings.
+//
+// This package is the only wiring: it maps the configuration to each room's
+// Options, starts the rooms and ends them. One file per verb; wiring.go and
+// instance.go are what serve, dev and check share. Nobody imports it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"imapproxy/internal/config"
+)
+
+// Exit codes, documented in docs/configuration.md.
+const (
+	exitOK     = 0
+	exitFailed = 1 // it was tried and didn't work
+	exitUsage  = 2 // the command line or the configuration is wrong; nothing was tried
+)
+
+// commandLine is what can be typed. Each verb's flags stand in its own file.
+type commandLine struct {
+	Serve    serveCommand    `cmd:"" help:"Run the proxy. SIGHUP reloads the configuration, SIGTERM drains and ends."`
+	Dev      devCommand      `cmd:"" help:"Run a proxy to play with: backends in the process, users alice, bob and carol, nothing to install."`
+	Check    checkCommand    `cmd:"" help:"Check the configuration, then whether what it names answers: Consul, each backend, TLS, a login."`
+	Status   statusCommand   `cmd:"" help:"How a running proxy is doing."`
+	Backends backendsCommand `cmd:"" help:"The backends of a running proxy: state, users, sessions."`
+	Sessions sessionsCommand `cmd:"" help:"The sessions of a running proxy."`
+	Version  versionCommand  `cmd:"" help:"Say which version this is."`
+}
+
+// environment is what a verb may use of the process.
+type environment struct {
+	ctx    context.Context // done at SIGINT or SIGTERM
+	stdout io.Writer
+	stderr io.Writer
+	stdin  io.Reader
+}
+
+// failure is an error that has been said already; only its exit code is left.
+type failure struct{ code int }
+
+func (f failure) Error() string { return fmt.Sprintf("exit code %d", f.code) }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the process at once: the first one's handler is gone by then.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(environment{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr, stdin: os.Stdin}, os.Args[1:]))
+}
+
+// run parses and executes one command line and returns the exit code.
+func run(env environment, args []string) (code int) {
+	exited := -1
+	parser, err := kong.New(&commandLine{},
+		kong.Name("imapproxy"),
+		kong.Description("An IMAP proxy that finds backends in Consul, pins users to them and relays every extension unchanged."),
+		kong.Writers(env.stdout, env.stderr),
+		kong.Exit(func(code int) { exited = code }), // after --help
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		fmt.Fprintln(env.stderr, "imapproxy:", err)
+		return exitFailed
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(env.stderr, "imapproxy: %v\nimapproxy --help shows what can be typed.\n", err)
+		return exitUsage
+	}
+	err = parsed.Run(env)
+	var said failure
+	var wrong config.Errors
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &said):
+		return said.code
+	case errors.As(err, &wrong):
+		for _, one := range wrong {
+			fmt.Fprintln(env.stderr, one.Error())
+		}
+		fmt.Fprintf(env.stderr, "%s. config.hcl in imapproxy's source explains every setting.\n", count(len(wrong), "mistake"))
+		return exitUsage
+	default:
+		fmt.Fprintln(env.stderr, "imapproxy:", err)
+		return exitFailed
+	}
+}
+
+// count is "1 mistake", "2 mistakes", "3 capabilities".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	if stem, ok := strings.CutSuffix(what, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

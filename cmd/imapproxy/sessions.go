@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"imapproxy/internal/admin"
+)
+
+// sessionsPage is how many sessions are asked for at once.
+const sessionsPage = 1000
+
+type sessionsCommand struct {
+	adminFlags
+	User    string `placeholder:"NAME" help:"Only this user's sessions."`
+	Backend string `placeholder:"ID" help:"Only the sessions on this backend."`
+	Limit   int    `default:"0" help:"At most so many; 0 is all (${default})."`
+}
+
+// Run prints /v1/sessions, all pages of it.
+func (c sessionsCommand) Run(env environment) error {
+	return ask(env, c.adminFlags, c.all, showSessions)
+}
+
+// all goes through the pages. With --limit Next is where it stopped.
+func (c sessionsCommand) all(ctx context.Context, a *admin.Client) (admin.Sessions, error) {
+	all := admin.Sessions{Sessions: []admin.Session{}}
+	for {
+		q := admin.SessionsQuery{User: c.User, Backend: c.Backend, After: all.Next, Limit: sessionsPage}
+		if c.Limit > 0 {
+			q.Limit = min(q.Limit, c.Limit-len(all.Sessions))
+		}
+		page, err := a.Sessions(ctx, q)
+		if err != nil {
+			return all, err
+		}
+		all.Sessions = append(all.Sessions, page.Sessions...)
+		all.Next = page.Next
+		if page.Next == "" || len(page.Sessions) == 0 || c.Limit > 0 && len(all.Sessions) >= c.Limit {
+			return all, nil
+		}
+	}
+}
+
+func showSessions(w io.Writer, all admin.Sessions) error {
+	var rows [][]string
+	for _, s := range all.Sessions {
+		state := s.State
+		if s.Idle {
+			state += ", idle"
+		}
+		listener := s.Listener
+		if s.TLS {
+			listener += " (TLS)"
+		}
+		rows = append(rows, []string{
+			s.ID, dash(s.User), dash(strings.TrimSpace(s.Backend + " " + parens(s.Why))), dash(s.Client), dash(listener), state, s.Attachment,
+			ago(time.Since(s.Started)), ago(time.Since(s.LastActivity)), fmt.Sprint(s.Commands), size(s.BytesIn), size(s.BytesOut),
+		})
+	}
+	err := table(w, []string{"SESSION", "USER", "BACKEND", "CLIENT", "LISTENER", "STATE", "CONNECTION", "SINCE", "QUIET", "COMMANDS", "IN", "OUT"}, rows)
+	if err == nil && all.Next != "" {
+		_, err = fmt.Fprintln(w, "There are more: --limit 0 shows all.")
+	}
+	return err
+}
+
+func parens(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "(" + s + ")"
+}

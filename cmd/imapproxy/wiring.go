@@ -1,0 +1,248 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"imapproxy/internal/config"
+	"imapproxy/proxy"
+	"imapproxy/proxy/auth"
+	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
+	"imapproxy/routing/discovery"
+	"imapproxy/telemetry"
+)
+
+// This file maps the configuration to each room's Options, and nothing else: no
+// room knows config, config knows no room.
+
+// none says 0 to rooms for which the zero value is the default.
+func none(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+func telemetryOptions(c *config.Config, level slog.Leveler, logs io.Writer) telemetry.Options {
+	t := c.Telemetry
+	return telemetry.Options{
+		Service: "imapproxy", Instance: c.Hostname, Version: version(),
+		LogWriter: logs, LogFormat: t.Log.Format, LogLevel: level,
+		TracesEndpoint: t.Traces.Endpoint, TracesHeaders: t.Traces.Headers,
+		SampleRatio: float64(t.Traces.Sample), SlowCommand: none(t.Traces.Slow),
+		MetricsEndpoint: t.Metrics.Endpoint, MetricsHeaders: t.Metrics.Headers, MetricsInterval: t.Metrics.Interval,
+		Prometheus: t.Metrics.Prometheus && c.Admin.Address != "", // nobody could read it
+	}
+}
+
+// logLevel reads what config has checked already.
+func logLevel(c *config.Config) slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Telemetry.Log.Level)); err != nil {
+		return slog.LevelInfo
+	}
+	return level
+}
+
+func routingOptions(c *config.Config, tel *telemetry.Telemetry) (routing.Options, error) {
+	storage, err := routing.ParseStorage(c.Routing.Storage)
+	return routing.Options{
+		Storage: storage, PinGrace: none(c.Routing.PinGrace), FailoverAfter: none(c.Routing.FailoverAfter),
+		PanicThreshold: float64(c.Routing.PanicThreshold), Telemetry: tel,
+	}, err
+}
+
+func names(c *config.Config) auth.Names {
+	return auth.Names{DefaultDomain: c.Users.DefaultDomain, Lowercase: c.Users.Lowercase}
+}
+
+// newSources opens the credential sources. The caller closes them.
+func newSources(c *config.Config, log *slog.Logger) ([]auth.Source, error) {
+	if err := names(c).Validate(); err != nil {
+		return nil, fmt.Errorf("users.default_domain: %w", err)
+	}
+	hashing := auth.NewHashing(0)
+	var sources []auth.Source
+	for _, a := range c.Auth {
+		switch {
+		case a.Backend != nil:
+			sources = append(sources, auth.NewBackend())
+		case a.PasswdFile != nil:
+			source, err := auth.NewPasswdFile(a.PasswdFile.Path, auth.PasswdFileOptions{Names: names(c), Log: log, Hashing: hashing})
+			if err != nil {
+				closeSources(sources)
+				return nil, err
+			}
+			sources = append(sources, source)
+		}
+	}
+	return sources, nil
+}
+
+func closeSources(sources []auth.Source) {
+	for _, s := range sources {
+		_ = s.Close() // there is nothing left that it could lose
+	}
+}
+
+func newDialer(c *config.Config, tel *telemetry.Telemetry) (*upstream.Dialer, error) {
+	b := c.BackendDefaults
+	return upstream.New(upstream.Options{
+		Hostname: c.Hostname, ConnectTimeout: b.ConnectTimeout, LoginTimeout: b.LoginTimeout,
+		CAFile: b.CAFile, Telemetry: tel,
+	})
+}
+
+// backendLogin reads the master's password, where there is one.
+func backendLogin(c *config.Config) (upstream.Auth, error) {
+	if c.BackendLogin.Mode != upstream.ModeMaster {
+		return upstream.Auth{Mode: upstream.ModeUser}, nil
+	}
+	password, err := readSecret(c.BackendLogin.PasswordFile)
+	return upstream.Auth{Mode: upstream.ModeMaster, MasterUser: c.BackendLogin.Username, MasterPassword: password}, err
+}
+
+// readSecret reads a file that holds a secret and a line break, perhaps.
+func readSecret(path string) (telemetry.Secret, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimRight(string(text), "\r\n")
+	if secret == "" {
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	if strings.ContainsAny(secret, "\r\n\x00") {
+		return "", fmt.Errorf("%s has more than one line", path)
+	}
+	return telemetry.Secret(secret), nil
+}
+
+// listenerOptions maps the listeners. own is for those with TLS that the
+// configuration gives no certificate: config refuses them, only dev has them.
+func listenerOptions(c *config.Config, own *proxy.Certificate) []proxy.ListenerOptions {
+	var all []proxy.ListenerOptions
+	for _, l := range c.Listeners {
+		o := proxy.ListenerOptions{Name: l.Name, Address: l.Address, TLS: l.TLS, CleartextFrom: l.CleartextFrom, MinVersion: tls.VersionTLS12}
+		if l.MinVersion == "1.3" {
+			o.MinVersion = tls.VersionTLS13
+		}
+		for _, cert := range l.Certificates {
+			o.Certificates = append(o.Certificates, proxy.Certificate{CertFile: cert.CertFile, KeyFile: cert.KeyFile})
+		}
+		if len(o.Certificates) == 0 && l.TLS != proxy.TLSNone && own != nil {
+			o.Certificates = []proxy.Certificate{*own}
+		}
+		if l.ProxyProtocol != nil {
+			o.ProxyTrusted = l.ProxyProtocol.Trusted
+		}
+		all = append(all, o)
+	}
+	return all
+}
+
+func limits(c *config.Config) proxy.Limits {
+	l := c.Limits
+	return proxy.Limits{
+		Connections: l.Connections, PerIP: l.PerIP, PerUser: l.PerUser,
+		PreloginTimeout: l.PreloginTimeout, IdleTimeout: l.IdleTimeout, AuthFailureDelay: none(l.AuthFailureDelay),
+	}
+}
+
+// target is a backend as upstream dials it: what discovery says, else the defaults.
+func target(c *config.Config, b routing.Backend) upstream.Target {
+	t := upstream.Target{ID: b.ID, Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
+	if t.TLS == "" {
+		t.TLS = c.BackendDefaults.TLS
+	}
+	if t.ServerName == "" {
+		t.ServerName = c.BackendDefaults.ServerName
+	}
+	return t
+}
+
+func consulOptions(c *config.Consul) discovery.ConsulOptions {
+	return discovery.ConsulOptions{
+		Address: c.Address, Service: c.Service, Tags: c.Tags, Datacenter: c.Datacenter,
+		Namespace: c.Namespace, Partition: c.Partition, TokenFile: c.TokenFile,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
+	}
+}
+
+// staticBackends are the configured backends, as yet unprobed.
+func staticBackends(c *config.Static) []routing.Backend {
+	var all []routing.Backend
+	for _, b := range c.Backends {
+		all = append(all, routing.Backend{ID: b.ID, Address: b.Address, Weight: b.Weight, Tags: b.Tags, TLS: b.TLS, ServerName: b.ServerName})
+	}
+	return all
+}
+
+// newSource makes the source of backends. It contacts nobody yet.
+func newSource(c *config.Config, tel *telemetry.Telemetry) (discovery.Source, error) {
+	if c.Discovery.Consul != nil {
+		return discovery.NewConsul(consulOptions(c.Discovery.Consul), tel)
+	}
+	probe := c.Discovery.Static.Probe
+	tlsConfig, err := backendTLS(c)
+	if err != nil {
+		return nil, err
+	}
+	return discovery.NewStatic(discovery.StaticOptions{
+		Backends: staticBackends(c.Discovery.Static), Telemetry: tel,
+		Probe: discovery.ProbeOptions{
+			Interval: probe.Interval, Timeout: probe.Timeout, Rise: probe.Rise, Fall: probe.Fall,
+			DefaultTLS: c.BackendDefaults.TLS, ServerName: c.BackendDefaults.ServerName, TLSConfig: tlsConfig,
+		},
+	})
+}
+
+// backendTLS is what backends' certificates are verified with; nil: the system's
+// authorities.
+func backendTLS(c *config.Config) (*tls.Config, error) {
+	if c.BackendDefaults.CAFile == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.BackendDefaults.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	authorities := x509.NewCertPool()
+	if !authorities.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate", c.BackendDefaults.CAFile)
+	}
+	return &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}, nil
+}
+
+// registerOptions is how the proxy stands in Consul. bound are the listeners'
+// addresses by name, for where the configuration names none.
+func registerOptions(c *config.Config, bound map[string]string, tel *telemetry.Telemetry) (discovery.RegisterOptions, error) {
+	o := discovery.RegisterOptions{Service: c.Register.Service, Tags: c.Register.Tags, Telemetry: tel}
+	if c.Discovery.Consul != nil {
+		o.Consul = consulOptions(c.Discovery.Consul)
+	}
+	address := c.Register.Address
+	if address == "" {
+		address = bound[c.Listeners[0].Name]
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return o, fmt.Errorf("register.address: %w", err)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		host = "" // the agent's node's
+	}
+	o.Address = host
+	o.Port, err = strconv.Atoi(port)
+	return o, err
+}
