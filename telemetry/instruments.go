@@ -79,7 +79,7 @@ func Instruments() []Instrument {
 
 		// Sessions: what clients do.
 		{nameSessions, Gauge, "{session}", "Sessions now, by where their backend connection stands.",
-			[]Attribute{{"attachment", "`none` (not logged in), `attached`, `parking`, `parked`, `resuming`, `moving`"}}, nil},
+			[]Attribute{{"attachment", "`none` (not logged in), `attached`, `ended` (told to go, and going)"}}, nil},
 		{nameSessionsOpened, Counter, "{session}", "Sessions accepted.",
 			[]Attribute{{"listener", "the listener's name"}, {"tls", "`true` where the listener begins with TLS"}}, nil},
 		{nameSessionsClosed, Counter, "{session}", "Sessions ended, by why.",
