@@ -82,7 +82,9 @@ func (s *Scanner) Next(b []byte) Piece {
 			return Piece{}
 		}
 		s.inside = true
-		s.text = s.Direction == Responses && isText(b)
+		// No more than the head is looked at, or it would depend on how much of
+		// the line came at once.
+		s.text = s.Direction == Responses && isText(b[:min(len(b), MaxHead)])
 	}
 	if eol < 0 {
 		s.remember(b)

@@ -138,6 +138,8 @@ func TestScannerFindsUnitsAndTheirLiterals(t *testing.T) {
 		{"text for people has none", Responses, "* OK {3}\r\na NO is it {4}\r\n* BYE {5}\r\n+ go {6}\r\n* PREAUTH {7}\r\n* bad {1}\r\n",
 			[]unit{{Text: "* OK {3}\r\n"}, {Text: "a NO is it {4}\r\n"}, {Text: "* BYE {5}\r\n"}, {Text: "+ go {6}\r\n"}, {Text: "* PREAUTH {7}\r\n"}, {Text: "* bad {1}\r\n"}}, ""},
 		{"a status's lookalike has some", Responses, "* OKAY {1}\r\nx\r\n* 3 OK {1}\r\ny\r\n", []unit{{"* OKAY {1}\r\n\r\n", []string{"x"}, []bool{true}}, {"* 3 OK {1}\r\n\r\n", []string{"y"}, []bool{true}}}, ""},
+		{"the head decides, however much more is seen", Responses, strings.Repeat("t", MaxHead-2) + " OK {3}\r\nabc\r\n",
+			[]unit{{strings.Repeat("t", MaxHead-2) + " OK {3}\r\n\r\n", []string{"abc"}, []bool{true}}}, ""},
 		{"what isn't a response is text", Responses, "garbage{3}\r\n", []unit{{Text: "garbage{3}\r\n"}}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
