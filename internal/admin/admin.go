@@ -1,0 +1,145 @@
+// Package admin is the proxy's HTTP API on an address of its own: health,
+// metrics, and who is here, as JSON and as a small page for people. It only
+// reads. docs/admin.md is its manual; the types in types.go are what it says
+// and what Client, which the command line uses, understands.
+//
+// Only cmd may import it. It imports proxy, routing and telemetry.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"imapproxy/proxy"
+	"imapproxy/routing"
+	"imapproxy/telemetry"
+)
+
+// What a caller may take of the server.
+const (
+	maxConns       = 64 // further ones wait to be accepted
+	maxHeaderBytes = 16 << 10
+	maxBodyBytes   = 1 << 10 // no request has one
+	headerTimeout  = 5 * time.Second
+	readTimeout    = 10 * time.Second
+	writeTimeout   = 30 * time.Second
+	idleTimeout    = time.Minute
+	shutdownTime   = 5 * time.Second // for requests in progress
+)
+
+// Proxy is what the API needs of proxy.Server.
+type Proxy interface {
+	Status() proxy.Status
+	Sessions(proxy.Filter) (page []proxy.SessionInfo, next string)
+}
+
+// Router is what the API needs of routing.Router.
+type Router interface {
+	Ready() bool
+	LastGood() time.Time
+	Backends() []routing.BackendStatus
+}
+
+// Options are a Server's. Address, Proxy and Router are required.
+type Options struct {
+	Address string // host:port
+	// Token is what callers must send (Authorization: Bearer); "" asks for
+	// none, which is allowed on loopback only.
+	Token   telemetry.Secret
+	Proxy   Proxy
+	Router  Router
+	Metrics http.Handler     // nil: there's no /metrics
+	Log     *slog.Logger     // nil: nothing is logged
+	Now     func() time.Time // nil: time.Now
+}
+
+// A Server is the API.
+type Server struct {
+	opts     Options
+	addr     *net.TCPAddr // resolved, before it's bound
+	loopback bool
+	ln       net.Listener
+	http     *http.Server
+}
+
+// ErrNoToken is New's refusal to show the sessions to a network.
+var ErrNoToken = errors.New("a token is required off loopback: set admin's token_file, or listen on 127.0.0.1")
+
+// New checks the options; it opens nothing. The error is ErrNoToken, or says
+// what is wrong with the address.
+func New(o Options) (*Server, error) {
+	if o.Proxy == nil || o.Router == nil {
+		return nil, errors.New("admin: a proxy and a router are needed")
+	}
+	addr, err := net.ResolveTCPAddr("tcp", o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("admin address %q: %w", o.Address, err)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Server{opts: o, addr: addr, loopback: addr.IP.IsLoopback()}
+	if !s.loopback && o.Token == "" {
+		return nil, fmt.Errorf("admin address %s: %w", o.Address, ErrNoToken)
+	}
+	s.http = &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Listen binds the address that New looked at.
+func (s *Server) Listen() error {
+	ln, err := net.ListenTCP("tcp", s.addr)
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	s.ln = netutil.LimitListener(ln, maxConns)
+	return nil
+}
+
+// Addr is the bound address, nil before Listen.
+func (s *Server) Addr() net.Addr {
+	if s.ln == nil {
+		return nil
+	}
+	return s.ln.Addr()
+}
+
+// Serve answers until ctx is done, then lets requests in progress end (5 s at
+// most) and returns nil. It calls Listen unless that was done.
+func (s *Server) Serve(ctx context.Context) error {
+	if s.ln == nil {
+		if err := s.Listen(); err != nil {
+			return err
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.http.Serve(s.ln) }() // ends at Shutdown or Close below, and is waited for
+	select {
+	case err := <-ended:
+		return fmt.Errorf("admin: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	defer cancel()
+	if err := s.http.Shutdown(stop); err != nil {
+		s.opts.Log.Warn("admin: requests cut off at shutdown", "error", err)
+		_ = s.http.Close() // the rest is lost either way
+	}
+	<-ended
+	return nil
+}

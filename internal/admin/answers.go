@@ -1,0 +1,140 @@
+package admin
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"imapproxy/proxy"
+	"imapproxy/routing"
+)
+
+// defaultPage is how many sessions a page has unless asked otherwise.
+const defaultPage = 100
+
+// healthz says that the process answers, no more.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, Health{OK: true})
+}
+
+// readyz says whether clients should be sent here.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	switch s.state() {
+	case StateDraining:
+		reply(w, http.StatusServiceUnavailable, Health{Reason: "draining: the proxy is stopping"})
+	case StateStarting:
+		reply(w, http.StatusServiceUnavailable, Health{Reason: "starting: no set of backends was learnt yet"})
+	default:
+		reply(w, http.StatusOK, Health{OK: true})
+	}
+}
+
+func (s *Server) state() string {
+	switch {
+	case s.opts.Proxy.Status().Draining:
+		return StateDraining
+	case !s.opts.Router.Ready():
+		return StateStarting
+	}
+	return StateReady
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	if _, ok := parameters(w, r); !ok {
+		return
+	}
+	p, now := s.opts.Proxy.Status(), s.opts.Now()
+	st := Status{
+		Version: p.Version, Hostname: p.Hostname, State: s.state(), Time: now, Started: p.Started,
+		UptimeSeconds: int64(now.Sub(p.Started) / time.Second), Listeners: []Listener{},
+		Sessions: p.Sessions, Attachments: p.Attachments, BackendConnections: p.BackendConns,
+		Backends: map[string]int{routing.Up.String(): 0, routing.Draining.String(): 0, routing.Down.String(): 0},
+	}
+	for name, addr := range p.Listeners {
+		st.Listeners = append(st.Listeners, Listener{Name: name, Address: addr})
+	}
+	slices.SortFunc(st.Listeners, func(a, b Listener) int { return cmp.Compare(a.Name, b.Name) })
+	for _, b := range s.opts.Router.Backends() {
+		st.Backends[b.State.String()]++
+	}
+	if good := s.opts.Router.LastGood(); !good.IsZero() {
+		age := int64(now.Sub(good) / time.Second)
+		st.Discovery = Discovery{LastGood: &good, AgeSeconds: &age}
+	}
+	reply(w, http.StatusOK, st)
+}
+
+func (s *Server) backends(w http.ResponseWriter, r *http.Request) {
+	if _, ok := parameters(w, r); !ok {
+		return
+	}
+	out := Backends{Backends: []Backend{}}
+	for _, b := range s.opts.Router.Backends() {
+		row := Backend{
+			ID: b.ID, Address: b.Address, State: b.State.String(), Reason: b.Reason, Since: b.Since, Weight: b.Weight,
+			Tags: b.Tags, TLS: b.TLS, ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node,
+			Pins: b.Pins, Sessions: b.Sessions, Kept: b.Kept, Gone: b.Gone, Suspect: b.Suspect,
+			Failures: b.Failures, LastError: b.LastError,
+		}
+		if row.Tags == nil {
+			row.Tags = []string{}
+		}
+		if !b.LastFailure.IsZero() {
+			row.LastFailure = &b.LastFailure
+		}
+		out.Backends = append(out.Backends, row)
+	}
+	reply(w, http.StatusOK, out)
+}
+
+func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
+	q, ok := parameters(w, r, "user", "backend", "limit", "after")
+	if !ok {
+		return
+	}
+	f := proxy.Filter{User: q.Get("user"), Backend: q.Get("backend"), After: q.Get("after"), Limit: defaultPage}
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > proxy.MaxPage {
+			fail(w, http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("limit: want a number from 1 to %d", proxy.MaxPage))
+			return
+		}
+		f.Limit = n
+	}
+	found, next := s.opts.Proxy.Sessions(f)
+	out := Sessions{Sessions: make([]Session, 0, len(found)), Next: next}
+	for _, i := range found {
+		out.Sessions = append(out.Sessions, Session{
+			ID: i.ID, User: i.User, Backend: i.Backend, Why: i.Why, Client: i.Client.String(), Listener: i.Listener, TLS: i.TLS,
+			State: i.State, Attachment: i.Attachment, Idle: i.Idle, InFlight: i.InFlight,
+			Started: i.Started, LastActivity: i.LastActivity, BytesIn: i.BytesIn, BytesOut: i.BytesOut, Commands: i.Commands,
+		})
+	}
+	reply(w, http.StatusOK, out)
+}
+
+// parameters reads the query, in which each of the names may stand once: a
+// mistyped filter that was ignored would show everybody's sessions as one
+// user's. It has answered when it returns false.
+func parameters(w http.ResponseWriter, r *http.Request, names ...string) (url.Values, bool) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		fail(w, http.StatusBadRequest, CodeBadRequest, "the query can't be read: "+err.Error())
+		return nil, false
+	}
+	for name, values := range q {
+		if !slices.Contains(names, name) {
+			fail(w, http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("there's no parameter %q here", name))
+			return nil, false
+		}
+		if len(values) > 1 {
+			fail(w, http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("%s is given twice", name))
+			return nil, false
+		}
+	}
+	return q, true
+}

@@ -1,0 +1,112 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"imapproxy/telemetry"
+)
+
+// clientTimeout is for one request of a Client.
+const clientTimeout = 10 * time.Second
+
+// maxAnswer bounds what a Client reads, in bytes.
+const maxAnswer = 16 << 20
+
+// A Client asks a running proxy's API.
+type Client struct {
+	Address string           // host:port, or a URL without a path
+	Token   telemetry.Secret // "" where none is needed
+	HTTP    *http.Client     // nil: one of its own
+}
+
+// Status asks for /v1/status.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	return s, c.get(ctx, "/v1/status", nil, &s)
+}
+
+// Backends asks for /v1/backends.
+func (c *Client) Backends(ctx context.Context) (Backends, error) {
+	var b Backends
+	return b, c.get(ctx, "/v1/backends", nil, &b)
+}
+
+// SessionsQuery chooses sessions; the zero value is the first page of all.
+type SessionsQuery struct {
+	User, Backend string
+	Limit         int    // 0: the server's default, 100; at most 1000
+	After         string // Sessions.Next of the page before
+}
+
+// Sessions asks for one page of /v1/sessions.
+func (c *Client) Sessions(ctx context.Context, q SessionsQuery) (Sessions, error) {
+	v := url.Values{}
+	for name, value := range map[string]string{"user": q.User, "backend": q.Backend, "after": q.After} {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	if q.Limit > 0 {
+		v.Set("limit", strconv.Itoa(q.Limit))
+	}
+	var s Sessions
+	return s, c.get(ctx, "/v1/sessions", v, &s)
+}
+
+// get decodes an answer into out. The error is what the server said, or that
+// it can't be reached.
+func (c *Client) get(ctx context.Context, path string, q url.Values, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
+	defer cancel()
+	base := strings.TrimSuffix(c.Address, "/")
+	if !strings.Contains(base, "://") {
+		base = "http://" + base
+	}
+	u := base + path
+	if len(q) > 0 {
+		u += "?" + q.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return fmt.Errorf("admin address %q: %w", c.Address, err)
+	}
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
+	}
+	client := c.HTTP
+	if client == nil {
+		transport := &http.Transport{DisableKeepAlives: true}
+		client = &http.Client{Transport: transport, CheckRedirect: noRedirects}
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("is the proxy running? %w", err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("%s: %w", u, err)
+	}
+	if res.StatusCode != http.StatusOK {
+		var e Error
+		if json.Unmarshal(body, &e) == nil && e.Error.Code != "" {
+			return fmt.Errorf("%s: %s (%s)", u, e.Error.Message, e.Error.Code)
+		}
+		return fmt.Errorf("%s: %s; is this an imapproxy's admin address?", u, res.Status)
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("%s: not the answer of an imapproxy: %w", u, err)
+	}
+	return nil
+}
+
+// noRedirects: our API has none, and a token isn't to be carried elsewhere.
+func noRedirects(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -1,0 +1,142 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"embed"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+//go:embed page
+var page embed.FS // files, not state
+
+// route is one path. Open ones ask for no token: what they show is nobody's.
+type route struct {
+	serve http.HandlerFunc
+	open  bool
+}
+
+func (s *Server) routes() map[string]route {
+	r := map[string]route{
+		"/":            {serve: s.file("index.html", "text/html; charset=utf-8"), open: true},
+		"/page.js":     {serve: s.file("page.js", "text/javascript; charset=utf-8"), open: true},
+		"/page.css":    {serve: s.file("page.css", "text/css; charset=utf-8"), open: true},
+		"/healthz":     {serve: s.healthz, open: true},
+		"/readyz":      {serve: s.readyz, open: true},
+		"/v1/status":   {serve: s.status},
+		"/v1/backends": {serve: s.backends},
+		"/v1/sessions": {serve: s.sessions},
+	}
+	if s.opts.Metrics != nil {
+		r["/metrics"] = route{serve: s.opts.Metrics.ServeHTTP}
+	}
+	return r
+}
+
+// Handler is the API as Serve serves it.
+func (s *Server) Handler() http.Handler {
+	routes := s.routes()
+	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setHeaders(w.Header())
+		if !s.hostAllowed(r.Host) {
+			fail(w, http.StatusForbidden, CodeForbidden, "ask for this address by an IP address of the loopback, or as localhost")
+			return
+		}
+		route, ok := routes[r.URL.Path]
+		if !ok {
+			fail(w, http.StatusNotFound, CodeNotFound, "there's nothing at this path; docs/admin.md lists what there is")
+			return
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			fail(w, http.StatusMethodNotAllowed, CodeMethod, "everything here is only read")
+			return
+		}
+		if !route.open && !s.authorized(r) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="imapproxy admin"`)
+			fail(w, http.StatusUnauthorized, CodeUnauthorized, "send the token of admin's token_file: Authorization: Bearer TOKEN")
+			return
+		}
+		route.serve(w, r)
+	}), maxBodyBytes)
+}
+
+// setHeaders sets what every answer has. There's no CORS: no other site's page
+// may read an answer.
+func setHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "+
+		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+}
+
+// hostAllowed keeps a web page, whose name was made to resolve to 127.0.0.1
+// (DNS rebinding), from reading what needs no token: on loopback the Host
+// header must name the loopback. Elsewhere there's always a token, which such a
+// page doesn't have.
+func (s *Server) hostAllowed(host string) bool {
+	if !s.loopback {
+		return true
+	}
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	if strings.EqualFold(name, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(name)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// authorized compares digests, so that the time taken tells nothing, the
+// token's length included.
+func (s *Server) authorized(r *http.Request) bool {
+	if s.opts.Token == "" {
+		return true
+	}
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return false
+	}
+	got, want := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(s.opts.Token.Reveal()))
+	if subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
+		return true
+	}
+	s.opts.Log.Warn("admin: wrong token", "client", r.RemoteAddr)
+	return false
+}
+
+// file serves an embedded file; the page holds no data, its script asks for it.
+func (s *Server) file(name, contentType string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		b, err := page.ReadFile("page/" + name)
+		if err != nil {
+			panic("admin: " + name + " isn't embedded") // the build decides it
+		}
+		w.Header().Set("Content-Type", contentType)
+		_, _ = w.Write(b) // the client went away
+	}
+}
+
+func fail(w http.ResponseWriter, status int, code, message string) {
+	reply(w, status, Error{ErrorBody{Code: code, Message: message}})
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("admin: our own types marshal") // no maps of odd keys, no funcs in them
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // the client went away
+}

@@ -1,0 +1,103 @@
+"use strict";
+// Everything shown is set as text, never as markup: user names and errors come
+// from strangers.
+
+const $ = (id) => document.getElementById(id);
+let token = sessionStorage.getItem("token") || "";
+let after = "";
+
+async function get(path) {
+  const headers = token ? { Authorization: "Bearer " + token } : {};
+  const answer = await fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
+  if (answer.status === 401) {
+    $("login").hidden = false;
+    throw new Error(token ? "The token is wrong." : "A token is needed.");
+  }
+  const body = await answer.json();
+  if (!answer.ok) throw new Error(body.error.message);
+  return body;
+}
+
+function ago(time) {
+  if (!time) return "";
+  const s = Math.max(0, Math.round((Date.now() - new Date(time)) / 1000));
+  if (s < 120) return s + " s ago";
+  if (s < 7200) return Math.round(s / 60) + " min ago";
+  if (s < 172800) return Math.round(s / 3600) + " h ago";
+  return Math.round(s / 86400) + " days ago";
+}
+
+function word(text) {
+  const e = document.createElement("span");
+  e.textContent = text;
+  e.className = text;
+  return e;
+}
+
+function rows(id, list, cells) {
+  $(id).replaceChildren(...list.map((item) => {
+    const row = document.createElement("tr");
+    for (const cell of cells(item)) {
+      const td = document.createElement("td");
+      if (typeof cell === "number") td.className = "number";
+      td.append(cell instanceof Node ? cell : String(cell));
+      row.append(td);
+    }
+    return row;
+  }));
+}
+
+function backendCells(b) {
+  const state = document.createElement("span");
+  const notes = [b.reason, b.kept && "kept", b.gone && "gone", b.suspect && "suspect"].filter(Boolean);
+  state.append(word(b.state), notes.length ? " (" + notes.join(", ") + ")" : "");
+  const error = b.failures ? b.failures + " × " + b.last_error + ", " + ago(b.last_failure) : "";
+  return [b.id, b.address, state, ago(b.since), b.weight, b.tags.join(" "), b.pins, b.sessions, error];
+}
+
+function sessionCells(s) {
+  return [s.id, s.user, s.backend, s.why, s.client, s.listener + (s.tls ? " (TLS)" : ""), s.state + (s.idle ? " (IDLE)" : ""),
+    s.attachment, ago(s.started), ago(s.last_activity), s.commands, s.bytes_in, s.bytes_out];
+}
+
+async function refresh() {
+  try {
+    const query = new URLSearchParams();
+    for (const name of ["user", "backend"]) if ($(name).value) query.set(name, $(name).value);
+    if (after) query.set("after", after);
+    const [status, backends, sessions] = await Promise.all(
+      [get("v1/status"), get("v1/backends"), get("v1/sessions?" + query)]);
+    $("hostname").textContent = status.hostname + " " + status.version;
+    $("state").replaceChildren(word(status.state));
+    const listeners = status.listeners.map((l) => l.name + " " + l.address).join(", ");
+    const attachments = Object.entries(status.attachments).map(([k, n]) => n + " " + k).join(", ");
+    $("summary").textContent = status.sessions + " sessions (" + attachments + "), " + status.backend_connections +
+      " backend connections. Started " + ago(status.started) + ". Listeners: " + listeners +
+      ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") + ".";
+    rows("backends", backends.backends, backendCells);
+    rows("sessions", sessions.sessions, sessionCells);
+    $("next").hidden = !sessions.next;
+    $("next").onclick = () => { after = sessions.next; refresh(); };
+    $("first").hidden = !after;
+    $("error").hidden = true;
+    $("login").hidden = true;
+  } catch (e) {
+    $("error").textContent = e.message;
+    $("error").hidden = false;
+  }
+}
+
+$("login").onsubmit = (e) => {
+  e.preventDefault();
+  token = $("token").value;
+  sessionStorage.setItem("token", token);
+  refresh();
+};
+$("filter").onsubmit = (e) => { e.preventDefault(); after = ""; refresh(); };
+$("first").onclick = () => { after = ""; refresh(); };
+
+async function loop() {
+  await refresh();
+  setTimeout(loop, 5000);
+}
+loop();

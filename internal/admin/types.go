@@ -1,0 +1,123 @@
+package admin
+
+import "time"
+
+// Status is GET /v1/status.
+type Status struct {
+	Version       string     `json:"version"`
+	Hostname      string     `json:"hostname"`
+	State         string     `json:"state"` // StateStarting, StateReady or StateDraining
+	Time          time.Time  `json:"time"`
+	Started       time.Time  `json:"started"`
+	UptimeSeconds int64      `json:"uptime_seconds"`
+	Listeners     []Listener `json:"listeners"` // by name
+	Sessions      int64      `json:"sessions"`  // all, those before login included
+	// Attachments counts sessions by where their backend connection stands.
+	Attachments        map[string]int64 `json:"attachments"`
+	BackendConnections int64            `json:"backend_connections"` // held by sessions
+	// Backends counts the fleet by state: up, draining, down.
+	Backends  map[string]int `json:"backends"`
+	Discovery Discovery      `json:"discovery"`
+}
+
+// States of a Status.
+const (
+	StateStarting = "starting" // no set of backends was learnt yet
+	StateReady    = "ready"
+	StateDraining = "draining" // it stops: no new sessions
+)
+
+// Listener is an address that clients connect to.
+type Listener struct {
+	Name    string `json:"name"`
+	Address string `json:"address"` // as bound, host:port
+}
+
+// Discovery is how fresh the set of backends is.
+type Discovery struct {
+	LastGood   *time.Time `json:"last_good"`   // null: never
+	AgeSeconds *int64     `json:"age_seconds"` // since LastGood
+}
+
+// Backends is GET /v1/backends.
+type Backends struct {
+	Backends []Backend `json:"backends"` // by id
+}
+
+// Backend is one IMAP server of the fleet.
+type Backend struct {
+	ID         string    `json:"id"`
+	Address    string    `json:"address"`
+	State      string    `json:"state"`  // up, draining, down
+	Reason     string    `json:"reason"` // of the state, in a few words
+	Since      time.Time `json:"since"`  // when the state became what it is
+	Weight     int       `json:"weight"`
+	Tags       []string  `json:"tags"`
+	TLS        string    `json:"tls"` // none, starttls, implicit; "": backend_defaults
+	ServerName string    `json:"server_name"`
+	Datacenter string    `json:"datacenter"`
+	Node       string    `json:"node"`
+	Pins       int       `json:"pins"`     // users, those in their grace included
+	Sessions   int       `json:"sessions"` // logged in
+	// Kept: discovery says it's down or gone, the panic threshold holds it.
+	Kept bool `json:"kept"`
+	// Gone: discovery no longer lists it, users are still pinned to it.
+	Gone bool `json:"gone"`
+	// Suspect: it refuses so steadily that new users go elsewhere.
+	Suspect     bool       `json:"suspect"`
+	Failures    int        `json:"failures"` // dials in a row
+	LastFailure *time.Time `json:"last_failure"`
+	LastError   string     `json:"last_error"`
+}
+
+// Sessions is GET /v1/sessions.
+type Sessions struct {
+	Sessions []Session `json:"sessions"` // by id
+	Next     string    `json:"next"`     // the next page's after; "": this is the last
+}
+
+// Session is one client connection.
+type Session struct {
+	ID           string    `json:"id"`
+	User         string    `json:"user"`    // "" before login
+	Backend      string    `json:"backend"` // its id; "" before login
+	Why          string    `json:"why"`     // the rule that chose the backend
+	Client       string    `json:"client"`  // address:port
+	Listener     string    `json:"listener"`
+	TLS          bool      `json:"tls"`
+	State        string    `json:"state"`      // IMAP's: not authenticated, authenticated, selected, logout
+	Attachment   string    `json:"attachment"` // where its backend connection stands
+	Idle         bool      `json:"idle"`       // in IDLE
+	InFlight     int       `json:"in_flight"`  // commands that wait for their answers
+	Started      time.Time `json:"started"`
+	LastActivity time.Time `json:"last_activity"`
+	BytesIn      int64     `json:"bytes_in"`  // from the client
+	BytesOut     int64     `json:"bytes_out"` // to the client
+	Commands     int64     `json:"commands"`
+}
+
+// Health is GET /healthz and /readyz.
+type Health struct {
+	OK     bool   `json:"ok"`
+	Reason string `json:"reason,omitempty"` // why not
+}
+
+// Error is every answer that isn't a success.
+type Error struct {
+	Error ErrorBody `json:"error"`
+}
+
+// ErrorBody says what was wrong.
+type ErrorBody struct {
+	Code    string `json:"code"` // one of the Code constants
+	Message string `json:"message"`
+}
+
+// Codes of an Error.
+const (
+	CodeBadRequest   = "bad_request"        // 400: a parameter
+	CodeUnauthorized = "unauthorized"       // 401: no token, or a wrong one
+	CodeForbidden    = "forbidden_host"     // 403: the Host header isn't this machine
+	CodeNotFound     = "not_found"          // 404
+	CodeMethod       = "method_not_allowed" // 405
+)
