@@ -58,7 +58,11 @@ func (e *Unavailable) Unwrap() error { return e.Err }
 // so that it counts for its health and another backend may be tried. The cases:
 //
 //   - dial, TLS, greeting, capability: yes.
-//   - the connection broke, timed out, or what came over it wasn't IMAP: yes.
+//   - the connection broke, or what came over it wasn't IMAP: yes.
+//   - the credentials were sent and no answer came in time: no. Servers delay
+//     refusals on purpose (Dovecot up to 17 s for an address that keeps
+//     guessing), and who guesses must not be able to take a backend down for
+//     all. One that hangs doesn't greet the next either, and that counts.
 //   - BYE instead of an answer: yes, but for [LIMIT] and [INUSE], which speak of
 //     the user.
 //   - a tagged NO or BAD, whatever its code: no. The backend is alive and
@@ -74,7 +78,7 @@ func (e *Unavailable) BackendDown() bool {
 	case StageDial, StageTLS, StageGreeting, StageCapability:
 		return true
 	case StageLogin:
-		if e.Code == "LIMIT" || e.Code == "INUSE" {
+		if e.Code == "LIMIT" || e.Code == "INUSE" || errors.Is(e.Err, ErrTimeout) {
 			return false
 		}
 		return e.Err != nil && !errors.Is(e.Err, errNo) && !errors.Is(e.Err, errBad) && !errors.Is(e.Err, errCannot)

@@ -269,22 +269,24 @@ func TestCodesThatMeanUnavailableNeverBlameTheUser(t *testing.T) {
 
 // Time runs out wherever the backend dawdles.
 func TestSlowBackendTimesOut(t *testing.T) {
-	for name, script := range map[string]string{
-		"says nothing":        "WAIT",
-		"a byte now and then": "SLOW: * OK hello ",
-		"lines now and then":  plainGreeting + "SLOW: * OK still busy\\r\\n",
-		"never answers":       aliceLogsIn + "WAIT",
-		"never shakes hands":  "WAIT",
+	for _, tc := range []struct {
+		name   string
+		tls    string
+		script string
+		down   bool
+	}{
+		{"says nothing", TLSNone, "WAIT", true},
+		{"a byte now and then", TLSNone, "SLOW: * OK hello ", true},
+		{"never shakes hands", TLSImplicit, "WAIT", true},
+		{"never gives capabilities", TLSNone, "S: * OK hi\nSLOW: * OK still busy\\r\\n", true},
+		{"never answers the login", TLSNone, aliceLogsIn + "WAIT", false},
+		{"lines now and then", TLSNone, aliceLogsIn + "SLOW: * OK still busy\\r\\n", false},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			d := newDialer(t, Options{LoginTimeout: 100 * time.Millisecond})
-			target := Target{}
-			if name == "never shakes hands" {
-				target.TLS = TLSImplicit
-			}
-			_, err := login(t, d, script, nil, target, alice, Client{})
+			_, err := login(t, d, tc.script, nil, Target{TLS: tc.tls}, alice, Client{})
 			var down *Unavailable
-			if !errors.As(err, &down) || !errors.Is(err, ErrTimeout) || !down.BackendDown() {
+			if !errors.As(err, &down) || !errors.Is(err, ErrTimeout) || down.BackendDown() != tc.down {
 				t.Fatalf("got %v", err)
 			}
 		})

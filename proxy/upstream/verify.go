@@ -23,16 +23,15 @@ import (
 //
 //	M alone is refused                          honoured: U's login wasn't M's
 //	U's INBOX isn't M's                         honoured
-//	the same INBOX, or neither has one:
-//	    U as S is refused                       honoured: the identity is looked at
+//	they can't be told apart, or neither has one:
+//	    S is refused                            honoured: the identity is looked at
 //	    S's INBOX isn't M's                     honoured
-//	    S's INBOX is M's                        not honoured
+//	    S's INBOX can't be told from M's        not honoured
 //	    neither has one                         can't tell: nobody gets in yet,
 //	                                            the next user is asked again
 //
-// INBOXes are compared by STATUS, which creates and selects nothing; M's is
-// read before and after the other's, so that mail that arrives in between isn't
-// taken for a difference. A server that creates an INBOX at any login (Cyrus
+// INBOXes are compared by STATUS (inbox.go), which creates and selects nothing.
+// A server that creates an INBOX at any login (Cyrus
 // with autocreate) does so for M and S too; S is tried only where there is
 // doubt.
 //
@@ -42,7 +41,7 @@ import (
 const (
 	recheckAfter = time.Minute
 	maxIntended  = 4096 // entries; more means that backends come and go, then all is asked anew
-	maxCompare   = 3    // tries while M's INBOX changes
+	maxCompare   = 3    // comparisons while mail arrives in M's INBOX
 )
 
 // intended is what is known about the backends' master logins.
@@ -251,16 +250,14 @@ func (d *Dialer) examine(ctx context.Context, t Target, a Auth, user *Conn) (how
 	}
 	defer master.leave(ctx)
 
-	neither := false
+	seen := theSame // without a user there is nothing to compare yet
 	if user != nil && !strings.EqualFold(a.User, a.MasterUser) {
-		same, err := sameInbox(ctx, master, user)
-		if err != nil {
+		if seen, err = sameInbox(ctx, master, user); err != nil {
 			return "", err
 		}
-		if same == different {
+		if seen == different {
 			return "the user's INBOX isn't the master's", nil
 		}
-		neither = same == bothMissing
 	}
 
 	a.User = strangerLike(a.User)
@@ -273,13 +270,15 @@ func (d *Dialer) examine(ctx context.Context, t Target, a Auth, user *Conn) (how
 		return "", err
 	}
 	defer stranger.leave(ctx)
-	same, err := sameInbox(ctx, master, stranger)
-	switch {
-	case err != nil:
-		return "", err
-	case same == different:
+	if seen != indistinct {
+		if seen, err = sameInbox(ctx, master, stranger); err != nil {
+			return "", err
+		}
+	}
+	switch seen {
+	case different:
 		return "a stranger's INBOX isn't the master's", nil
-	case same == bothMissing || neither:
+	case bothMissing:
 		return "", fmt.Errorf("%w: neither user nor master has an INBOX, and users who don't exist are let in", ErrUnverified)
 	}
 	return "", ErrIntendedUser

@@ -26,6 +26,7 @@ type realm struct {
 	anybody     bool              // users who don't exist are let in (Cyrus)
 	creates     bool              // … and given an INBOX
 	restless    bool              // mail arrives in every INBOX all the time
+	fickle      bool              // each STATUS makes up a new UIDVALIDITY (Courier, never selected)
 	unavailable bool              // STATUS fails for the time being
 	gate        chan struct{}     // the master's own login waits for it, if not nil
 	reached     chan struct{}     // gets a value when it does
@@ -74,9 +75,13 @@ func (r *realm) status(user string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	items := r.inboxes[user]
-	if items != "" && r.restless {
-		r.tick++
-		items += fmt.Sprintf(" MAILBOXID (M%d)", r.tick)
+	r.tick++
+	switch {
+	case items == "":
+	case r.restless:
+		items = strings.Replace(items, "UIDNEXT ", fmt.Sprintf("UIDNEXT %d", r.tick), 1)
+	case r.fickle:
+		items = strings.Replace(items, "UIDVALIDITY ", fmt.Sprintf("UIDVALIDITY %d", r.tick), 1)
 	}
 	return items
 }
@@ -155,8 +160,14 @@ func TestIntendedUserIsVerified(t *testing.T) {
 			"alice/proxy /proxy STRANGER@/proxy"},
 		{"the identity is ignored and the master has no INBOX", &realm{inboxes: map[string]string{}, ignores: true}, "alice", ErrUnverified,
 			"alice/proxy /proxy STRANGER@/proxy"},
-		{"the master's INBOX never rests", &realm{inboxes: map[string]string{"alice": mine, "proxy": masters}, masterLogin: true, restless: true}, "alice", ErrUnverified,
+		{"mail arrives all the time", &realm{inboxes: map[string]string{"alice": mine, "proxy": masters}, masterLogin: true, restless: true}, "alice", nil,
 			"alice/proxy /proxy"},
+		{"mail arrives all the time, the identity is ignored", &realm{inboxes: map[string]string{"proxy": masters}, ignores: true, restless: true}, "alice", ErrIntendedUser,
+			"alice/proxy /proxy STRANGER@/proxy"},
+		{"Courier: the identity is ignored, the INBOX was never selected", &realm{inboxes: map[string]string{"proxy": masters}, ignores: true, fickle: true}, "alice", ErrIntendedUser,
+			"alice/proxy /proxy STRANGER@/proxy"},
+		{"never selected, strangers refused", &realm{inboxes: map[string]string{"alice": mine, "proxy": masters}, masterLogin: true, fickle: true}, "alice", nil,
+			"alice/proxy /proxy STRANGER@/proxy"},
 		{"STATUS fails", &realm{inboxes: map[string]string{"alice": mine, "proxy": masters}, masterLogin: true, unavailable: true}, "alice", ErrUnverified,
 			"alice/proxy /proxy"},
 		{"the master logs in as himself", &realm{inboxes: map[string]string{"proxy": masters}, masterLogin: true}, "proxy", nil,
