@@ -73,7 +73,8 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 	write(t, config, conf.String())
 	var users strings.Builder
 	for i := 1; i <= Users; i++ {
-		fmt.Fprintf(&users, "%s:%s::::::\n", User(i), Password)
+		// uid and home stand here too: with them a user may look another up, to find what he shares.
+		fmt.Fprintf(&users, "%s:%s:%d:%d::%s/%s::\n", User(i), Password, mailUID, mailUID, o.Mail, User(i))
 	}
 	write(t, filepath.Join(dir, "users"), users.String())
 	write(t, filepath.Join(dir, "masters"), MasterUser+":"+MasterPassword+"\n")

@@ -70,7 +70,7 @@ namespace shared {
   list = children
 }
 plugin {
-  acl = vfile
+  acl = vfile:cache_secs=0
   acl_user = %u
   acl_shared_dict = file:{{.Mail}}/shared-mailboxes.db
   quota = count:User quota

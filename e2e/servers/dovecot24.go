@@ -86,6 +86,7 @@ namespace shared {
   list = children
 }
 acl_driver = vfile
+acl_cache_ttl = 0
 acl_user = %{user}
 acl_sharing_map {
   dict file {

@@ -8,7 +8,7 @@ import (
 
 // The accounts of every server.
 const (
-	Users          = 60 // how many: User(1) … User(Users)
+	Users          = 99 // how many: User(1) … User(Users)
 	Password       = "pw-Secret.1"
 	MasterUser     = "proxy"
 	MasterPassword = "pw-Master.1"

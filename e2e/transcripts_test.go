@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"bytes"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/diff"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+)
+
+// Each transcript of testdata is run on each server that has what it requires,
+// directly and through the proxy, and what the client saw is compared. The two
+// runs have users of their own, with names of the same length.
+func TestTranscriptsAreTheSameThroughTheProxy(t *testing.T) {
+	servers.Real(t)
+	paths, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	ran := map[string]int{}
+	for _, start := range []func(testing.TB) *servers.Server{
+		func(t testing.TB) *servers.Server {
+			return servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})
+		},
+		func(t testing.TB) *servers.Server {
+			return servers.StartDovecot(t, servers.DovecotOptions{Store: "maildir"})
+		},
+		servers.StartCyrus,
+		servers.StartCourier,
+	} {
+		server := start(t)
+		t.Run(server.Name, func(t *testing.T) {
+			proxy := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}})
+			caps := capabilities(t, server)
+			for i, path := range paths {
+				script, err := imaptest.LoadScript(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if missing := script.Missing(caps); len(missing) > 0 {
+					continue // the server hasn't got what the transcript is about
+				}
+				ran[path]++
+				t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+					comparePaths(t, script, server, proxy.Plain, 4*i+1)
+				})
+			}
+		})
+	}
+	for _, path := range paths {
+		if ran[path] == 0 {
+			t.Errorf("%s ran on no server", path)
+		}
+	}
+}
+
+// comparePaths runs the script as users first and first+1 directly, and as the
+// next two through the proxy.
+func comparePaths(t *testing.T, script *imaptest.Script, s *servers.Server, proxy string, first int) {
+	t.Helper()
+	direct := runOptions(s, s.Addr, first)
+	through := runOptions(s, proxy, first+2)
+	want := transcript(t, script, "direct", direct)
+	got := transcript(t, script, "through the proxy", through)
+	if !bytes.Equal(want, got) {
+		t.Errorf("the proxy makes a difference:\n%s", diff.Diff("direct", want, "proxy", got))
+	}
+}
+
+// transcript runs the script and returns what was said, less what differs
+// between any two runs: times, ids, and the users' names.
+func transcript(t *testing.T, script *imaptest.Script, how string, o imaptest.RunOptions) []byte {
+	t.Helper()
+	recording, err := script.Run(t.Context(), o)
+	if err != nil {
+		t.Fatalf("%s: %v", how, err)
+	}
+	text, err := recording.Transcript(imaptest.CompareOptions{
+		IgnoreCaps: takenOver(), Normalise: []string{"objectid"},
+		Replace: strings.NewReplacer(o.Vars["user"], "<user>", o.Vars["user2"], "<user2>"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Cyrus: "Completed (0.040 sec)", "(2 msgs in 0.000 secs)". Dovecot: "[2026-11-23 02:20:36]".
+	times := regexp.MustCompile(`\d+\.\d{3} secs?|\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]`)
+	text = times.ReplaceAllString(text, "<time>")
+	// Cyrus makes UIDVALIDITYs of the time: two mailboxes of one second have the same.
+	return regexp.MustCompile(`<v\d+>`).ReplaceAll([]byte(text), []byte("<uidvalidity>"))
+}
+
+func runOptions(s *servers.Server, addr string, user int) imaptest.RunOptions {
+	vars := map[string]string{
+		"user": servers.User(user), "user2": servers.User(user + 1), "password": servers.Password,
+		"p": "", "others": s.OtherUsers,
+	}
+	if s.Kind == "courier" {
+		vars["p"] = "INBOX."
+	}
+	return imaptest.RunOptions{
+		Addr: addr, Vars: vars,
+		Conditions: map[string]bool{s.Kind: true, s.Name: true},
+	}
+}
+
+// takenOver are the capabilities that a backend may have and the proxy answers
+// for by itself.
+func takenOver() []string {
+	return []string{"STARTTLS", "AUTH=*", "LOGINDISABLED", "LOGIN-REFERRALS", "MAILBOX-REFERRALS", "UNAUTHENTICATE", "COMPRESS=*"}
+}
+
+// capabilities are what the server says after a login.
+func capabilities(t *testing.T, s *servers.Server) string {
+	t.Helper()
+	c := imaptest.Dial(t, s.Addr)
+	c.Login(servers.User(servers.Users), servers.Password)
+	r, ok := c.MustOK("CAPABILITY").Find("CAPABILITY")
+	if !ok {
+		t.Fatalf("%s says no CAPABILITY", s.Name)
+	}
+	c.MustOK("LOGOUT")
+	return strings.TrimPrefix(r.Text, "* CAPABILITY ")
+}
