@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"errors"
 	"strings"
 
@@ -69,9 +68,10 @@ func (e *Unavailable) Unwrap() error { return e.Err }
 //     judged this user or this proxy; its twin would do the same, and a limit
 //     per user isn't to be got around by going elsewhere.
 //   - settings, and the check for the intended user: no.
-//   - the caller gave up: no.
+//   - the caller's context ended, by cancel or by its deadline: no. A client
+//     that dawdled away its time before login mustn't have backends blamed.
 func (e *Unavailable) BackendDown() bool {
-	if errors.Is(e.Err, context.Canceled) {
+	if errors.Is(e.Err, errGaveUp) {
 		return false
 	}
 	switch e.Stage {
@@ -101,6 +101,7 @@ var (
 	// ErrUnverified: whether it does couldn't be found out.
 	ErrUnverified = errors.New("can't tell whether a master login yields the intended user")
 
+	errGaveUp = errors.New("the caller gave up") // with context.Canceled or context.DeadlineExceeded
 	errBye    = errors.New("BYE")
 	errNo     = errors.New("NO")              // a tagged NO that isn't a *Refused
 	errBad    = errors.New("BAD")             // a tagged BAD

@@ -356,15 +356,18 @@ func TestCancellingClosesTheSocket(t *testing.T) {
 	}
 }
 
-// The caller's own deadline is a time-out like ours.
-func TestCallersDeadlineIsATimeout(t *testing.T) {
+// A client that comes to its login with no time left takes no backend down.
+func TestCallersDeadlineIsntTheBackendsFault(t *testing.T) {
 	b := serve(t, func(c net.Conn) error { _, _ = io.Copy(io.Discard, c); return nil })
+	target := Target{ID: "b1", Address: b.addr}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	_, err := newDialer(t, Options{}).Login(ctx, Target{ID: "b1", Address: b.addr}, alice, Client{})
-	var down *Unavailable
-	if !errors.As(err, &down) || !errors.Is(err, ErrTimeout) {
-		t.Fatalf("got %v", err)
+	for _, stage := range []string{StageGreeting, StageDial} { // the second time it has ended already
+		_, err := newDialer(t, Options{}).Login(ctx, target, alice, Client{})
+		var down *Unavailable
+		if !errors.As(err, &down) || down.Stage != stage || down.BackendDown() || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("got %v", err)
+		}
 	}
 }
 

@@ -124,7 +124,7 @@ func (v *intended) claim(now time.Time, key intendedKey, afresh bool) (f *findin
 // settle ends the search. Only what was truly found out is kept.
 func (v *intended) settle(now time.Time, key intendedKey, f *finding, err error) {
 	f.err, f.at = err, now
-	f.void = errors.Is(err, context.Canceled) || errors.Is(err, ErrUnverified)
+	f.void = errors.Is(err, errGaveUp) || errors.Is(err, ErrUnverified)
 	if err != nil && !errors.Is(err, ErrIntendedUser) {
 		v.mu.Lock()
 		if v.known[key] == f {

@@ -1,0 +1,66 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// stageError is an error and where it happened, until failure turns it into
+// one of this room's types.
+type stageError struct {
+	stage string
+	err   error
+}
+
+func (e *stageError) Error() string { return e.stage + ": " + e.err.Error() }
+func (e *stageError) Unwrap() error { return e.err }
+
+func atStage(stage string, err error) error { return &stageError{stage, err} }
+
+// failure is the one place that makes *Unavailable of an error.
+func failure(ctx context.Context, t Target, err error) error {
+	var refused *Refused
+	if errors.As(err, &refused) {
+		return refused
+	}
+	out := &Unavailable{Backend: t.ID, Stage: StageLogin, Err: err}
+	var stage *stageError
+	if errors.As(err, &stage) {
+		out.Stage, out.Err = stage.stage, stage.err
+	}
+	var said *answerError
+	if errors.As(err, &said) {
+		out.Code, out.Text, out.Err = said.code, said.text, said.err
+		return out
+	}
+	// The socket was closed because ctx ended: that is the cause, not the
+	// closed socket.
+	switch cause := context.Cause(ctx); {
+	case cause == nil:
+	case errors.Is(cause, ErrTimeout): // a limit of ours
+		out.Err = cause
+	default:
+		out.Err = fmt.Errorf("%w: %w", errGaveUp, ctx.Err())
+	}
+	return out
+}
+
+// outcome is an error's word in the metrics: a closed set.
+func outcome(err error) string {
+	var refused *Refused
+	var down *Unavailable
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &refused):
+		return "refused"
+	case errors.Is(err, ErrTimeout):
+		return "timeout"
+	case errors.Is(err, errGaveUp), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "cancelled"
+	case errors.As(err, &down):
+		return down.Stage
+	}
+	return "error"
+}
