@@ -90,6 +90,13 @@ func (r *Recording) Transcript(o CompareOptions) (string, error) {
 func (s *Stream) lines(n *normaliser) []string {
 	var out []string
 	var group []Entry
+	// what looks like a tag in a SASL response or a payload is never answered
+	answered := map[string]bool{}
+	for _, e := range s.Entries {
+		if e.Sent == "" && !e.EOF {
+			answered[e.Response.Tag()] = true
+		}
+	}
 	flying := map[string]bool{}
 	pipelined := false
 	flush := func() {
@@ -110,9 +117,11 @@ func (s *Stream) lines(n *normaliser) []string {
 	}
 	for _, e := range s.Entries {
 		group = append(group, e)
-		if e.Sent != "" && e.Tag != "" {
-			flying[e.Tag] = true
-			pipelined = pipelined || len(flying) > 1
+		for _, tag := range e.Tags {
+			if answered[tag] {
+				flying[tag] = true
+				pipelined = pipelined || len(flying) > 1
+			}
 		}
 		if e.Sent == "" && !e.EOF {
 			delete(flying, e.Response.Tag())

@@ -51,7 +51,8 @@ func newNormaliser(names, ignoreCaps []string) (*normaliser, error) {
 		rules: []rule{
 			// Dovecot: "Fetch completed (0.001 + 0.000 + 0.001 secs)."
 			{regexp.MustCompile(`\(\d+\.\d+(?: \+ \d+\.\d+)*(?: secs)?\)`), "(<time>)"},
-			// Cyrus
+			// Cyrus: "Completed (0.040 sec)", "(2 msgs in 0.000 secs)", SESSIONID
+			{regexp.MustCompile(`\b\d+\.\d{3} secs?\b`), "<time>"},
 			{regexp.MustCompile(`SESSIONID=<[^>]*>`), "SESSIONID=<id>"},
 		},
 	}

@@ -60,7 +60,7 @@ func (c *playedConn) send(p *player, line string) error {
 		return err
 	}
 	tag := commandTag(parts[0].text)
-	c.record(Entry{Sent: line, Tag: tag})
+	c.record(Entry{Sent: line, Tags: []string{tag}})
 	for i, part := range parts {
 		switch {
 		case part.payload != nil:

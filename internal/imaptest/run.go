@@ -42,8 +42,8 @@ type Stream struct {
 
 // An Entry is a line sent, as the script has it, or a response.
 type Entry struct {
-	Sent      string // "" for a response
-	Tag       string // of a command that was sent
+	Sent      string   // "" for a response
+	Tags      []string // of the commands in Sent; there may be some that aren't any
 	Response  Response
 	EOF       bool // the server closed here
 	Uncompare bool // before the script's "compare" line
@@ -187,7 +187,13 @@ func (p *player) step(ctx context.Context, st step) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", st.arg, err)
 		}
-		c.record(Entry{Sent: st.arg})
+		var tags []string
+		for line := range strings.SplitSeq(raw, "\r\n") {
+			if tag := commandTag(line); tag != "" {
+				tags = append(tags, tag)
+			}
+		}
+		c.record(Entry{Sent: st.arg, Tags: tags})
 		return c.SendRaw(raw)
 	case stepStartTLS:
 		if p.o.TLS == nil {

@@ -199,13 +199,37 @@ func TestRunnerSaysWhereAndWhy(t *testing.T) {
 	}
 }
 
+func TestPipeliningInOneWriteIsSeenByTheDiff(t *testing.T) {
+	s, err := ParseScript("t", []byte("C-raw: \"a X\\r\\nb Y\\r\\n\"\nS|: a OK\nS|: b OK\nS|: * 1\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(answers ...string) RunOptions {
+		return RunOptions{Addr: NewBackend(t, func(c *BackendConn) error {
+			if err := c.Send("* OK"); err != nil {
+				return err
+			}
+			for range 2 {
+				if _, err := c.ReadCommand(); err != nil {
+					return err
+				}
+			}
+			return c.Send(answers...)
+		}).Addr}
+	}
+	d, err := s.Compare(t.Context(), run("a OK", "* 1", "b OK"), run("b OK", "* 1", "a OK"), CompareOptions{})
+	if err != nil || d != "" {
+		t.Errorf("%v\n%s", err, d)
+	}
+}
+
 func TestDiffMatchesPipelinedAnswersByTagAndOthersByPlace(t *testing.T) {
 	rec := func(entries ...string) *Recording {
 		s := &Stream{}
 		for _, e := range entries {
 			side, text, _ := strings.Cut(e, ": ")
 			if side == "C" {
-				s.Entries = append(s.Entries, Entry{Sent: text, Tag: commandTag(text)})
+				s.Entries = append(s.Entries, Entry{Sent: text, Tags: []string{commandTag(text)}})
 			} else {
 				s.Entries = append(s.Entries, Entry{Response: Response{Text: text}})
 			}
@@ -225,6 +249,8 @@ func TestDiffMatchesPipelinedAnswersByTagAndOthersByPlace(t *testing.T) {
 		"capabilities":      {rec("S: a OK [CAPABILITY A STARTTLS B AUTH=X] in"), rec("S: a OK [CAPABILITY A B] in"), CompareOptions{IgnoreCaps: []string{"STARTTLS", "AUTH=*"}}, true},
 		"their order":       {rec("S: * CAPABILITY A B"), rec("S: * CAPABILITY B A"), CompareOptions{IgnoreCaps: []string{"C"}}, false},
 		"timing":            {rec("S: a OK Fetch (0.001 + 0.000 secs)."), rec("S: a OK Fetch (0.011 + 0.020 + 0.001 secs)."), CompareOptions{}, true},
+		"Cyrus' timing":     {rec("S: a OK Completed (0.040 sec)", "S: b OK (2 msgs in 0.000 secs)"), rec("S: a OK Completed (0.001 sec)", "S: b OK (2 msgs in 1.000 secs)"), CompareOptions{}, true},
+		"a body like a tag": {rec("C: a X", "C: Hello Ben", "S: * 1", "S: a OK", "C: b Y", "S: b OK", "S: * 2"), rec("C: a X", "C: Hello Ben", "S: * 1", "S: a OK", "C: b Y", "S: * 2", "S: b OK"), CompareOptions{}, false},
 		"modseq unasked":    {rec("S: * OK [HIGHESTMODSEQ 5] x"), rec("S: * OK [HIGHESTMODSEQ 6] x"), CompareOptions{}, false},
 		"modseq":            {rec("S: * OK [HIGHESTMODSEQ 5] x", "S: * 1 FETCH (MODSEQ (3))"), rec("S: * OK [HIGHESTMODSEQ 6] x", "S: * 1 FETCH (MODSEQ (4))"), CompareOptions{Normalise: []string{"modseq"}}, true},
 		"replaced":          {rec("S: * X u1"), rec("S: * X u2"), CompareOptions{Replace: strings.NewReplacer("u1", "U", "u2", "U")}, true},
