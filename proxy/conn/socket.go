@@ -33,7 +33,9 @@ var errEmpty error = emptyError{}
 func (s *socket) Read(p []byte) (int, error) {
 	if len(s.first) > 0 {
 		n := copy(p, s.first)
-		s.first = s.first[n:]
+		if s.first = s.first[n:]; len(s.first) == 0 {
+			s.first = nil // the array behind it would stay with an idle session
+		}
 		return n, nil
 	}
 	if !s.pump {
