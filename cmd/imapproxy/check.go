@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,7 +49,7 @@ func (c checkCommand) Run(env environment) error {
 	}
 	k := &checker{cfg: cfg, user: c.User, password: password, timeout: c.Timeout, report: r}
 	k.certificates()
-	if k.dialer, err = newDialer(cfg, nil); err != nil {
+	if k.dialer, err = upstream.New(upstreamOptions(cfg, nil)); err != nil {
 		return err
 	}
 	if k.login, err = backendLogin(cfg); err != nil {
@@ -88,27 +87,36 @@ func discoveryKind(c *config.Config) string {
 	return "static"
 }
 
-// report prints one line for each thing that was looked at, and below a fault what
-// to do about it. It is safe for concurrent use.
+// report is one line for each thing that was looked at, and below a fault what to
+// do about it. It belongs to one goroutine.
 type report struct {
-	mu     sync.Mutex // guards what follows, and that lines stay together
-	w      io.Writer
+	w      io.Writer // nil: the text is kept for add
+	text   strings.Builder
 	failed int
 	warned int
 }
 
+// add takes over what another report has kept.
+func (r *report) add(part *report) {
+	r.failed += part.failed
+	r.warned += part.warned
+	fmt.Fprint(r.w, part.text.String())
+}
+
 func (r *report) line(mark, what, fix, format string, args []any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	w := r.w
+	if w == nil {
+		w = &r.text
+	}
 	switch mark {
 	case "FAIL":
 		r.failed++
 	case "warn":
 		r.warned++
 	}
-	fmt.Fprintf(r.w, "%-4s  %-16s  %s\n", mark, what, fmt.Sprintf(format, args...))
+	fmt.Fprintf(w, "%-4s  %-16s  %s\n", mark, what, fmt.Sprintf(format, args...))
 	if fix != "" {
-		fmt.Fprintf(r.w, "      %-16s  -> %s\n", "", fix)
+		fmt.Fprintf(w, "      %-16s  -> %s\n", "", fix)
 	}
 }
 
@@ -245,12 +253,18 @@ func (k *checker) fleet(ctx context.Context) {
 	if k.login.Mode == upstream.ModeUser && (k.user == "" || k.password == "") {
 		k.report.skip("login", "name a user with --user and --password-file to try it", "no login was tried: backend_login has mode \"user\"")
 	}
+	// Side by side, since a time-out is long; but told one after the other.
+	parts := make([]*report, len(backends))
 	var g errgroup.Group
 	g.SetLimit(8)
-	for _, b := range backends {
-		g.Go(func() error { k.backend(ctx, b); return nil })
+	for n, b := range backends {
+		parts[n] = &report{}
+		g.Go(func() error { k.backend(ctx, parts[n], b); return nil })
 	}
 	_ = g.Wait()
+	for _, part := range parts {
+		k.report.add(part)
+	}
 }
 
 // discover asks Consul, or reads the static list.

@@ -20,44 +20,44 @@ import (
 )
 
 // backend probes one backend: reachable, TLS, greeting, a login.
-func (k *checker) backend(ctx context.Context, b routing.Backend) {
+func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
 	ctx, cancel := context.WithTimeout(ctx, k.timeout)
 	defer cancel()
 	what := "backend " + b.ID
 	if b.State != routing.Up {
-		k.report.warn(what, "", "%s: %s, %s", b.Address, b.State, dash(b.Reason))
+		r.warn(what, "", "%s: %s, %s", b.Address, b.State, dash(b.Reason))
 	}
 	t := target(k.cfg, b)
 	began := time.Now()
 	caps, err := k.dialer.Probe(ctx, t)
 	if err != nil {
-		k.report.fail(what, backendFix(err), "%s: %s", b.Address, said(err))
+		r.fail(what, backendFix(err), "%s: %s", b.Address, said(err))
 		return
 	}
-	k.report.ok(what, "%s: answers in %d ms, TLS %s, %s", b.Address, time.Since(began).Milliseconds(), tlsWords(t), count(len(caps), "capability"))
+	r.ok(what, "%s: answers in %d ms, TLS %s, %s", b.Address, time.Since(began).Milliseconds(), tlsWords(t), count(len(caps), "capability"))
 	if t.TLS == upstream.TLSNone && !local(b.Address) {
-		k.report.warn(what, "backend_defaults.tls = \"starttls\" or \"implicit\", unless the network is your own", "passwords go to %s without TLS", b.Address)
+		r.warn(what, "backend_defaults.tls = \"starttls\" or \"implicit\", unless the network is your own", "passwords go to %s without TLS", b.Address)
 	}
 	if k.placement != "" && k.placement != b.ID && k.cfg.Routing.Storage == routing.Separate.String() {
 		return // the user isn't known there
 	}
-	k.tryLogin(ctx, b.ID, t)
+	k.tryLogin(ctx, r, b.ID, t)
 }
 
 // tryLogin logs in as a session would, and looks into the INBOX.
-func (k *checker) tryLogin(ctx context.Context, id string, t upstream.Target) {
+func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream.Target) {
 	what := "login " + id
 	a := k.login
 	a.User, a.Password = k.canonical, k.password
 	if a.Mode == upstream.ModeMaster {
 		how, err := k.dialer.VerifyIntendedUser(ctx, t, a)
 		if err != nil {
-			k.report.fail(what, backendFix(err), "%s: %s", a.MasterUser, said(err))
+			r.fail(what, backendFix(err), "%s: %s", a.MasterUser, said(err))
 			return
 		}
-		k.report.ok(what, "a login as %s yields the intended user (%s)", a.MasterUser, how)
+		r.ok(what, "a login as %s yields the intended user (%s)", a.MasterUser, how)
 		if k.user == "" {
-			k.report.skip(what, "name one with --user", "no mailbox was looked into, for want of a user")
+			r.skip(what, "name one with --user", "no mailbox was looked into, for want of a user")
 			return
 		}
 	} else if k.user == "" || k.password == "" {
@@ -65,21 +65,21 @@ func (k *checker) tryLogin(ctx context.Context, id string, t upstream.Target) {
 	}
 	conn, err := k.dialer.Login(ctx, t, a, upstream.Client{SessionID: "check"})
 	if err != nil {
-		k.report.fail(what, backendFix(err), "%s: %s", k.canonical, said(err))
+		r.fail(what, backendFix(err), "%s: %s", k.canonical, said(err))
 		return
 	}
 	defer conn.Close()
 	answer, err := examine(ctx, conn)
 	switch {
 	case err != nil:
-		k.report.fail(what, "", "%s is logged in, but EXAMINE INBOX: %v", k.canonical, err)
+		r.fail(what, "", "%s is logged in, but EXAMINE INBOX: %v", k.canonical, err)
 	case answer.Status == "OK":
-		k.report.ok(what, "%s is logged in and INBOX opens, %s", k.canonical, count(len(conn.Caps), "capability"))
+		r.ok(what, "%s is logged in and INBOX opens, %s", k.canonical, count(len(conn.Caps), "capability"))
 	case a.Mode == upstream.ModeMaster:
-		k.report.fail(what, "Dovecot with ACLs judges by the master's rights unless its configuration has plugin { acl_user = %u }",
+		r.fail(what, "Dovecot with ACLs judges by the master's rights unless its configuration has plugin { acl_user = %u }",
 			"%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
 	default:
-		k.report.fail(what, "look into the backend's log", "%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
+		r.fail(what, "look into the backend's log", "%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
 	}
 }
 
@@ -94,9 +94,9 @@ func examine(ctx context.Context, conn *upstream.Conn) (wire.Response, error) {
 	if _, err := io.WriteString(conn, "c1 EXAMINE INBOX\r\n"); err != nil {
 		return wire.Response{}, err
 	}
-	r := wire.NewReader(conn, 8<<10, 64<<10)
+	reader := wire.NewReader(conn, 8<<10, 64<<10)
 	for {
-		answer, err := r.ReadResponse()
+		answer, err := reader.ReadResponse()
 		if err != nil || answer.Tag == "c1" {
 			_, _ = io.WriteString(conn, "c2 LOGOUT\r\n") // a courtesy; the answer changes nothing
 			return answer, err

@@ -13,6 +13,7 @@ import (
 	"imapproxy/internal/config"
 	"imapproxy/proxy"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/routing/discovery"
 	"imapproxy/telemetry"
@@ -101,19 +102,14 @@ func open(ctx context.Context, o instanceOptions) (_ *instance, err error) {
 
 // proxyOptions is the server's part of a configuration.
 func (i *instance) proxyOptions(c *config.Config, sources []auth.Source, source discovery.Source) (proxy.Options, error) {
-	dialer, err := newDialer(c, i.tel)
-	if err != nil {
-		return proxy.Options{}, err
+	o := proxyOptions(c, i.opts.Certificate)
+	o.Sources, o.Router, o.Telemetry = sources, i.router, i.tel
+	var err error
+	if o.Dialer, err = upstream.New(upstreamOptions(c, i.tel)); err != nil {
+		return o, err
 	}
-	login, err := backendLogin(c)
-	if err != nil {
-		return proxy.Options{}, fmt.Errorf("backend_login.password_file: %w", err)
-	}
-	o := proxy.Options{
-		Hostname: c.Hostname, Version: version(), Listeners: listenerOptions(c, i.opts.Certificate),
-		Names: names(c), Sources: sources, Dialer: dialer, Login: login,
-		BackendTLS: c.BackendDefaults.TLS, BackendServerName: c.BackendDefaults.ServerName,
-		Router: i.router, Limits: limits(c), Telemetry: i.tel, Drain: none(c.Shutdown.Drain),
+	if o.Login, err = backendLogin(c); err != nil {
+		return o, fmt.Errorf("backend_login.password_file: %w", err)
 	}
 	// Where any backend will do, logins must not wait for Consul: only separate
 	// storage needs the placement of each user.

@@ -45,6 +45,9 @@ type environment struct {
 	stdout io.Writer
 	stderr io.Writer
 	stdin  io.Reader
+	// hangups delivers SIGHUPs from now on, until stop. A verb that doesn't ask for
+	// them dies of one, as programs do.
+	hangups func() (signals <-chan os.Signal, stop func())
 }
 
 // failure is an error that has been said already; only its exit code is left.
@@ -56,7 +59,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once: the first one's handler is gone by then.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(environment{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr, stdin: os.Stdin}, os.Args[1:]))
+	os.Exit(run(environment{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr, stdin: os.Stdin, hangups: hangups}, os.Args[1:]))
+}
+
+// hangups are the process' SIGHUPs. One that comes while another is being dealt with
+// isn't lost; a third would tell nothing new.
+func hangups() (<-chan os.Signal, func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	return signals, func() { signal.Stop(signals) }
 }
 
 // run parses and executes one command line and returns the exit code.

@@ -2,9 +2,6 @@ package main
 
 import (
 	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
@@ -17,14 +14,12 @@ type serveCommand struct {
 
 // Run serves until SIGTERM or SIGINT, and reloads at SIGHUP.
 func (c serveCommand) Run(env environment) error {
+	hangups, stop := env.hangups()
+	defer stop()
 	cfg, warnings, err := config.Load(c.Config)
 	if err != nil {
 		return err
 	}
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP) // before anything is said, since who reads it may send one
-	defer signal.Stop(hangups)
-
 	i, err := open(env.ctx, instanceOptions{Config: cfg, Logs: env.stderr})
 	if err != nil {
 		return err
@@ -38,7 +33,7 @@ func (c serveCommand) Run(env environment) error {
 	for {
 		select {
 		case <-hangups:
-			notify(log, daemon.SdNotifyReloading+"\nMONOTONIC_USEC="+daemon.SdNotifyMonotonicUsec())
+			notify(log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
 			reload(i, c.Config)
 			notify(log, daemon.SdNotifyReady)
 			continue
@@ -63,16 +58,14 @@ func (c serveCommand) Run(env environment) error {
 func reload(i *instance, path string) {
 	log := i.tel.Log
 	wanted, warnings, err := config.Load(path)
-	if err != nil {
-		log.Error("reload failed, the old settings stay", "config", path)
-		logErrors(log, err)
-		return
+	var changes []config.Change
+	if err == nil {
+		warn(log, warnings)
+		changes, err = i.reload(wanted)
 	}
-	warn(log, warnings)
-	changes, err := i.reload(wanted)
 	if err != nil {
-		log.Error("reload failed, the old settings stay", "config", path)
 		logErrors(log, err)
+		log.Error("reload failed, the old settings stay", "config", path)
 		return
 	}
 	done, left := []string{}, []string{}
@@ -83,10 +76,10 @@ func reload(i *instance, path string) {
 			done = append(done, c.Path)
 		}
 	}
-	log.Info("reloaded", "config", path, "changed", done)
 	if len(left) > 0 {
 		log.Warn("these changes need a restart, until then the old settings stay", "settings", left)
 	}
+	log.Info("reloaded", "config", path, "changed", done)
 }
 
 // logErrors writes one record for each mistake.

@@ -95,12 +95,12 @@ func closeSources(sources []auth.Source) {
 	}
 }
 
-func newDialer(c *config.Config, tel *telemetry.Telemetry) (*upstream.Dialer, error) {
+func upstreamOptions(c *config.Config, tel *telemetry.Telemetry) upstream.Options {
 	b := c.BackendDefaults
-	return upstream.New(upstream.Options{
+	return upstream.Options{
 		Hostname: c.Hostname, ConnectTimeout: b.ConnectTimeout, LoginTimeout: b.LoginTimeout,
 		CAFile: b.CAFile, Telemetry: tel,
-	})
+	}
 }
 
 // backendLogin reads the master's password, where there is one.
@@ -151,6 +151,16 @@ func listenerOptions(c *config.Config, own *proxy.Certificate) []proxy.ListenerO
 	return all
 }
 
+// proxyOptions is what the configuration says by itself; the rooms are the
+// instance's.
+func proxyOptions(c *config.Config, own *proxy.Certificate) proxy.Options {
+	return proxy.Options{
+		Hostname: c.Hostname, Version: version(), Listeners: listenerOptions(c, own), Names: names(c),
+		BackendTLS: c.BackendDefaults.TLS, BackendServerName: c.BackendDefaults.ServerName,
+		Limits: limits(c), Drain: none(c.Shutdown.Drain),
+	}
+}
+
 func limits(c *config.Config) proxy.Limits {
 	l := c.Limits
 	return proxy.Limits{
@@ -193,18 +203,23 @@ func newSource(c *config.Config, tel *telemetry.Telemetry) (discovery.Source, er
 	if c.Discovery.Consul != nil {
 		return discovery.NewConsul(consulOptions(c.Discovery.Consul), tel)
 	}
-	probe := c.Discovery.Static.Probe
-	tlsConfig, err := backendTLS(c)
-	if err != nil {
+	o := staticOptions(c, tel)
+	var err error
+	if o.Probe.TLSConfig, err = backendTLS(c); err != nil {
 		return nil, err
 	}
-	return discovery.NewStatic(discovery.StaticOptions{
+	return discovery.NewStatic(o)
+}
+
+func staticOptions(c *config.Config, tel *telemetry.Telemetry) discovery.StaticOptions {
+	probe := c.Discovery.Static.Probe
+	return discovery.StaticOptions{
 		Backends: staticBackends(c.Discovery.Static), Telemetry: tel,
 		Probe: discovery.ProbeOptions{
 			Interval: probe.Interval, Timeout: probe.Timeout, Rise: probe.Rise, Fall: probe.Fall,
-			DefaultTLS: c.BackendDefaults.TLS, ServerName: c.BackendDefaults.ServerName, TLSConfig: tlsConfig,
+			DefaultTLS: c.BackendDefaults.TLS, ServerName: c.BackendDefaults.ServerName,
 		},
-	})
+	}
 }
 
 // backendTLS is what backends' certificates are verified with; nil: the system's

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"imapproxy/internal/imaptest"
+	"imapproxy/internal/imaptest/consultest"
+	"imapproxy/proxy/upstream"
+)
+
+// check runs the verb on a configuration, as this user if he isn't "".
+func check(t testing.TB, text, user, password string) *running {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "config.hcl"), text)
+	args := []string{"check", "--config", filepath.Join(dir, "config.hcl"), "--timeout", "5s"}
+	if user != "" {
+		write(t, filepath.Join(dir, "password"), password+"\n")
+		args = append(args, "--user", user, "--password-file", filepath.Join(dir, "password"))
+	}
+	r := command(t, args...)
+	if password != "" && !strings.EqualFold(password, user) && strings.Contains(r.stdout.String()+r.stderr.String(), password) {
+		t.Errorf("the password is shown:\n%s%s", r.stdout, r.stderr)
+	}
+	return r
+}
+
+func TestCheckOfWhatIsWell(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	r := check(t, file(fleet(t, 2), ""), "Alice", "alice")
+	for _, want := range []string{
+		"ok    configuration ", "ok    listener plain", "ok    user              backend: the backend decides about alice",
+		"ok    backend b1", "ok    backend b2", "ok    login b1          alice is logged in and INBOX opens", "All is well.",
+	} {
+		if !strings.Contains(r.stdout.String(), want) {
+			t.Errorf("doesn't say %q", want)
+		}
+	}
+	if r.code != exitOK {
+		t.Errorf("exit code %d", r.code)
+	}
+	if t.Failed() {
+		t.Log(r.stdout)
+	}
+}
+
+func TestCheckSaysWhatToFix(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = nobody.Close() // nothing listens there now
+	two := fleet(t, 2)
+	text := file(two, "")
+	for _, c := range []struct {
+		what, text, user, password string
+		want                       []string
+	}{
+		{"wrong password", text, "alice", "not-it", []string{"FAIL  login b1", "correct --user or --password-file"}},
+		{"no backend there", strings.Replace(text, two.Addresses()[1], nobody.Addr().String(), 1), "alice", "alice",
+			[]string{"ok    login b1", "FAIL  backend b2", "nothing listens there"}},
+		{"no TLS there", text + "backend_defaults {\n  tls = \"starttls\"\n}\n", "", "", []string{"FAIL  backend b1", "FAIL  backend b2", "tls"}},
+		{"no placement", strings.Replace(text, "shared", "separate", 1), "alice", "alice", []string{"FAIL  placement", "backend=ID"}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			r := check(t, c.text, c.user, c.password)
+			for _, want := range c.want {
+				if !strings.Contains(r.stdout.String(), want) {
+					t.Errorf("doesn't say %q", want)
+				}
+			}
+			if r.code != exitFailed {
+				t.Errorf("exit code %d", r.code)
+			}
+		})
+	}
+}
+
+func TestCheckReportsEachBadLineOfAPasswdFile(t *testing.T) {
+	users := filepath.Join(t.TempDir(), "users.passwd")
+	write(t, users, "alice:{PLAIN}alice\nbob:{NOSUCH}hash\n:{PLAIN}x\n")
+	r := check(t, file(fleet(t, 1), "auth \"passwd_file\" {\n  path = \""+users+"\"\n}\n"), "", "")
+	if r.code != exitFailed || !strings.Contains(r.stdout.String(), "users.passwd:2: ") || !strings.Contains(r.stdout.String(), "users.passwd:3: ") {
+		t.Errorf("%d\n%s", r.code, r.stdout)
+	}
+	if !strings.Contains(r.stdout.String(), "warn  configuration") {
+		t.Error("passwd_file with mode user isn't warned of")
+	}
+}
+
+// What check says about a failure is the point of it: each has an answer.
+func TestEachFailureOfABackendHasAFix(t *testing.T) {
+	down := func(stage, code string, err error) error {
+		return &upstream.Unavailable{Backend: "b", Stage: stage, Code: code, Err: err}
+	}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{&upstream.Refused{Backend: "b"}, "--password-file"},
+		{down(upstream.StageVerify, "", upstream.ErrIntendedUser), "Courier"},
+		{down(upstream.StageVerify, "", upstream.ErrUnverified), "--user"},
+		{down(upstream.StageTLS, "", x509.UnknownAuthorityError{}), "ca_file"},
+		{down(upstream.StageTLS, "", x509.HostnameError{Certificate: &x509.Certificate{}}), "server_name"},
+		{down(upstream.StageTLS, "", x509.CertificateInvalidError{Reason: x509.Expired}), "renew"},
+		{down(upstream.StageDial, "", &net.DNSError{}), "host"},
+		{down(upstream.StageDial, "", fmt.Errorf("dial: %w", syscall.ECONNREFUSED)), "nothing listens"},
+		{down(upstream.StageDial, "", syscall.EHOSTUNREACH), "routes"},
+		{down(upstream.StageDial, "", upstream.ErrTimeout), "firewall"},
+		{down(upstream.StageGreeting, "", upstream.ErrTimeout), "implicit"},
+		{down(upstream.StageTLS, "", errors.New("handshake failure")), "starttls"},
+		{down(upstream.StageGreeting, "", upstream.ErrProtocol), "993"},
+		{down(upstream.StageLogin, "AUTHENTICATIONFAILED", nil), "master = yes"},
+		{down(upstream.StageLogin, "AUTHORIZATIONFAILED", nil), "proxyservers"},
+		{down(upstream.StageLogin, "PRIVACYREQUIRED", nil), "starttls"},
+		{down(upstream.StageLogin, "", nil), "LOGINDISABLED"},
+		{down(upstream.StageSettings, "", nil), "backend_login"},
+		{down(upstream.StageCapability, "", nil), "log"},
+	} {
+		if fix := backendFix(c.err); !strings.Contains(fix, c.want) {
+			t.Errorf("%v: %q doesn't speak of %s", c.err, fix, c.want)
+		}
+	}
+}
+
+// consulFile is a configuration whose backends are in Consul.
+func consulFile(agent *consultest.Agent, more string) string {
+	text := file(nil, more)
+	before, rest, _ := strings.Cut(text, "discovery \"static\" {\n")
+	return before + "discovery \"consul\" {\n  address = \"" + agent.Address() + "\"\n  service = \"imap\"\n" + rest
+}
+
+func TestConsulIsCheckedFollowedAndToldOfTheProxy(t *testing.T) {
+	agent := consultest.Start(t)
+	text := consulFile(agent, "register {\n  tags = [\"test\"]\n}\n")
+	if r := check(t, text, "", ""); r.code != exitFailed || !strings.Contains(r.stdout.String(), `service "imap" has no instance`) {
+		t.Errorf("%d\n%s", r.code, r.stdout)
+	}
+	for n, address := range fleet(t, 2).Addresses() {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		number, err := strconv.Atoi(port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		agent.Register(consultest.Service{ID: "imap-" + itoa(n+1), Name: "imap", Address: host, Port: number})
+	}
+	agent.Maintain("imap-2", "a new disk")
+	if r := check(t, text, "bob", "bob"); r.code != exitOK || !strings.Contains(r.stdout.String(), "2 instances, 1 up") ||
+		!strings.Contains(r.stdout.String(), "draining") || !strings.Contains(r.stdout.String(), "ok    login imap-1") {
+		t.Errorf("%d\n%s", r.code, r.stdout)
+	}
+
+	r, plain, api, _ := launchServe(t, text)
+	imaptest.Dial(t, plain).Login("bob", "bob")
+	if backends := command(t, "backends", "--admin", api).stdout.String(); !strings.Contains(backends, "draining") {
+		t.Errorf("backends:\n%s", backends)
+	}
+	await(t, "the registration", func() bool {
+		_, ok := agent.Get("/v1/agent/service/imapproxy-" + hostname(t) + "-" + port(t, plain))
+		return ok
+	})
+	r.interrupt()
+	if code := r.wait(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	if text, ok := agent.Get("/v1/agent/service/imapproxy-" + hostname(t) + "-" + port(t, plain)); ok {
+		t.Errorf("still registered: %s", text)
+	}
+
+	agent.Kill()
+	if r := check(t, text, "", ""); r.code != exitFailed || !strings.Contains(r.stdout.String(), "FAIL  consul") || !strings.Contains(r.stdout.String(), "start the agent") {
+		t.Errorf("%d\n%s", r.code, r.stdout)
+	}
+}
