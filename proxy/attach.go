@@ -1,0 +1,121 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+	"imapproxy/routing"
+	"imapproxy/telemetry"
+)
+
+// maxBackends is how many backends one login tries.
+const maxBackends = 3
+
+// attach finds the user's backend and logs in to it: the pinned one, and where
+// storage is shared and it can't be reached the next ones.
+func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, placement string) error {
+	if placement == "" && p.set.Placement != nil {
+		where, _, err := p.set.Placement(ctx, login.User)
+		if err != nil {
+			return fmt.Errorf("placement: %w", err)
+		}
+		placement = where
+	}
+	ttl, ok := p.nextTTL()
+	if !ok {
+		return errLoop
+	}
+	client := upstream.Client{Addr: p.addr, LocalAddr: p.local, SessionID: p.Session.id, ProxyTTL: ttl,
+		Observe: func(phase string, start, end time.Time, err error) { a.trace.Add(phase, start, end, err) }}
+	var tried []string
+	var last error
+	for try := 0; try < maxBackends; try++ {
+		endPick := a.trace.Phase(telemetry.PhasePick)
+		pick, err := p.set.Router.Pick(login.User, placement, tried...)
+		endPick(err)
+		if err != nil {
+			return errors.Join(last, err)
+		}
+		a.backend = pick.Backend.ID
+		c, err := p.set.Dialer.Login(ctx, p.target(pick.Backend), login, client)
+		var down *upstream.Unavailable
+		switch {
+		case err == nil:
+			p.set.Router.ReportDialSuccess(pick.Backend.ID)
+			if pick.Confirm() {
+				p.pick, p.backend, p.user = pick, c, login.User
+				return nil
+			}
+			_ = c.Close() // the user was sent elsewhere meanwhile
+		case errors.As(err, &down) && down.BackendDown():
+			p.set.Router.ReportDialFailure(pick.Backend.ID, err)
+			p.srv.tel.Retry(down.Stage)
+			tried = append(tried, pick.Backend.ID)
+			p.log.Warn("backend can't be reached", "backend", pick.Backend.ID, "error", err)
+		default:
+			pick.Release()
+			return err
+		}
+		pick.Release()
+		last = err
+	}
+	return last
+}
+
+// errLoop means that a login has come round through too many proxies.
+var errLoop = errors.New("a loop of proxies (x-proxy-ttl is used up)")
+
+// target is how a backend is reached.
+func (p *preLogin) target(b *routing.Backend) upstream.Target {
+	t := upstream.Target{ID: b.ID, Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
+	if t.TLS == "" {
+		t.TLS = p.set.BackendTLS
+	}
+	if t.ServerName == "" {
+		t.ServerName = p.set.BackendServerName
+	}
+	return t
+}
+
+// forgetLogin gives back what a login has got, when the session ends before its
+// relay begins.
+func (p *preLogin) forgetLogin() {
+	_ = p.backend.Abort()
+	p.pick.Release()
+	p.srv.reg.leaveUser(p.user)
+}
+
+// handOver tells the client that it is logged in, and makes the session ready
+// for its relay.
+func (p *preLogin) handOver() {
+	s := p.Session
+	s.flight.init()
+	s.out.conn, s.out.hangUp = s.client, s.hangUp // no boundary yet: nothing comes before the OK
+	s.up.s, s.down.s = s, s
+	s.down.scan.Direction = wire.Responses
+	var line []byte
+	for _, u := range s.backend.Untagged {
+		line = append(append(line, u...), "\r\n"...)
+	}
+	line = append(line, p.loginTag+" OK [CAPABILITY "...)
+	line = s.backend.Caps.Without(hidden).Append(line)
+	line = append(line, "] Logged in\r\n"...)
+	s.backend.Untagged, s.backend.Caps, s.backend.LoginText = nil, nil, ""
+
+	// From here on others see the session, and may end it.
+	s.transition(Attached)
+	s.identity.Store(&identity{user: s.user, backend: s.pick.Backend.ID, why: string(s.pick.Why)})
+	if s.srv.draining.Load() { // drain may have looked before identity was there
+		s.over(ReasonShutdown)
+	}
+	_ = s.client.SetDeadline(time.Time{})
+	s.client.Unread(p.r.Buffered())
+	if err := s.out.relay(line, true); err != nil {
+		s.over(ReasonClientLost)
+	}
+	s.seen(s.srv.now())
+}

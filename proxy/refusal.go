@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"imapproxy/proxy/auth"
+	"imapproxy/proxy/upstream"
+)
+
+// notAttached answers a login that no backend took.
+func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error {
+	var refused *upstream.Refused
+	if errors.As(err, &refused) {
+		return p.failed(ctx, a, auth.ReasonBackendRefused)
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		p.record(ctx, a, auth.ReasonUnavailable)
+		return p.broken(contextEnd(p))
+	}
+	return p.unavailable(ctx, a)
+}
+
+// contextEnd is the end that the context's end means.
+func contextEnd(p *preLogin) error {
+	if p.srv.draining.Load() {
+		return &endError{reason: ReasonShutdown}
+	}
+	return &endError{reason: ReasonLoginTimeout}
+}
+
+// failed answers wrong credentials, after a delay that makes guessing slow.
+func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error {
+	p.record(ctx, a, why)
+	p.attempts++
+	select {
+	case <-time.After(p.set.Limits.AuthFailureDelay):
+	case <-ctx.Done():
+		return contextEnd(p)
+	}
+	if errors.Is(a.err, auth.ErrAuthzid) {
+		return p.say(a.tag + " NO [AUTHORIZATIONFAILED] Not allowed to act as another user\r\n")
+	}
+	return p.say(a.tag + " NO [AUTHENTICATIONFAILED] Authentication failed\r\n")
+}
+
+// unavailable answers when nobody can tell, or no backend is there: never as if
+// the credentials were wrong, which would have the client ask for a new password.
+func (p *preLogin) unavailable(ctx context.Context, a attempt) error {
+	p.log.Error("login impossible", "user", a.user, "error", a.err)
+	return p.refused(ctx, a, auth.ReasonUnavailable, "NO [UNAVAILABLE] The mail server is temporarily unavailable, please try again later")
+}
+
+func (p *preLogin) refused(ctx context.Context, a attempt, why auth.Reason, answer string) error {
+	p.record(ctx, a, why)
+	p.attempts++
+	return p.say(a.tag + " " + answer + "\r\n")
+}
+
+// cleartext answers a login where passwords may not come in the clear (RFC 9051
+// §6.2.3; the password, if it came, isn't looked at).
+func (p *preLogin) cleartext(ctx context.Context, tag, mechanism string) error {
+	p.attempts++
+	p.failureLine(ctx, attempt{mechanism: mechanism}, auth.ReasonCleartext)
+	return p.say(tag + " NO [PRIVACYREQUIRED] Login needs TLS\r\n")
+}
+
+// record has metric, trace and log tell of a failed login.
+func (p *preLogin) record(ctx context.Context, a attempt, why auth.Reason) {
+	if a.err == nil {
+		a.err = errors.New(string(why))
+	}
+	p.srv.tel.Login(a.mechanism, a.source, string(why), p.srv.now().Sub(a.begun))
+	_ = a.trace.End(a.user, a.backend, string(why), a.err)
+	p.failureLine(ctx, a, why)
+}
+
+func (p *preLogin) failureLine(ctx context.Context, a attempt, why auth.Reason) {
+	p.srv.tel.LoginFailure(string(why))
+	log := p.srv.tel.SessionLogger(p.Session.id, a.trace.TraceID())
+	auth.LogFailure(ctx, log, auth.Failure{Client: p.addr, User: a.user, Mechanism: a.mechanism, Reason: why})
+}
