@@ -196,6 +196,22 @@ func TestServeFailsWhereAnAddressIsTaken(t *testing.T) {
 	}
 }
 
+func TestTheAdminAPIWantsItsToken(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	write(t, token, "open sesame\n")
+	text := strings.Replace(file(fleet(t, 1), ""), "admin {", "admin {\n  token_file = \""+token+"\"", 1)
+	r, _, api, _ := launchServe(t, text)
+	if without := command(t, "status", "--admin", api); without.code != exitFailed || !strings.Contains(without.stderr.String(), "token") {
+		t.Errorf("without the token: %d %s%s", without.code, without.stdout, without.stderr)
+	}
+	if with := command(t, "status", "--admin", api, "--token-file", token); with.code != exitOK {
+		t.Errorf("with the token: %d %s", with.code, with.stderr)
+	}
+	if strings.Contains(r.stderr.String(), "sesame") {
+		t.Error("the token is in the log")
+	}
+}
+
 func hostname(t testing.TB) string {
 	t.Helper()
 	name, err := os.Hostname()

@@ -112,11 +112,12 @@ func (d *decoder) body(path string, body *hclsyntax.Body, v reflect.Value) {
 	if r, ok := d.ranges[path]; ok {
 		at = r // the block's head says more than the brace at its end
 	}
-	d.missing(at, path, fields)
+	d.missing(at, path, "", fields)
 }
 
-// missing reports what must be written and isn't, also in a block that isn't there.
-func (d *decoder) missing(at hcl.Range, path string, fields []schemaField) {
+// missing reports what must be written and isn't, also in a block that isn't there
+// itself; then absent names it.
+func (d *decoder) missing(at hcl.Range, path, absent string, fields []schemaField) {
 	for _, f := range fields {
 		here := join(path, f.name)
 		if d.written(here) {
@@ -124,9 +125,13 @@ func (d *decoder) missing(at hcl.Range, path string, fields []schemaField) {
 		}
 		if required, ok := f.Tag.Lookup("required"); ok {
 			d.failed[here] = true
-			d.fail(at, here+" is missing", "write %s", required)
+			instead := "write " + required
+			if absent != "" {
+				instead = fmt.Sprintf("write a block %s { … }, and in it %s", absent, required)
+			}
+			d.fail(at, here+" is missing", "%s", instead)
 		} else if f.kind == kindBlock && f.Type.Kind() == reflect.Struct {
-			d.missing(at, here, schema(f.Type))
+			d.missing(at, here, f.name, schema(f.Type))
 		}
 	}
 }

@@ -16,13 +16,29 @@ type Warning struct {
 }
 
 // String is the warning in one line: file:line: what; instead.
-func (w Warning) String() string { return line(w.File, w.Line, w.What, w.Instead) }
+func (w Warning) String() string {
+	if w.Instead == "" {
+		return w.At() + ": " + w.What
+	}
+	return w.At() + ": " + w.What + "; " + w.Instead
+}
+
+// At is the place in short, file:line.
+func (w Warning) At() string {
+	if w.Line == 0 {
+		return w.File
+	}
+	return fmt.Sprintf("%s:%d", w.File, w.Line)
+}
 
 // Error is one thing that is wrong with a file. It has the shape of a Warning.
 type Error Warning
 
 // Error is the mistake in one line: file:line: what; instead.
-func (e Error) Error() string { return line(e.File, e.Line, e.What, e.Instead) }
+func (e Error) Error() string { return Warning(e).String() }
+
+// At is the place in short, file:line.
+func (e Error) At() string { return Warning(e).At() }
 
 // Errors are all the mistakes in one file, in the file's order.
 type Errors []Error
@@ -34,19 +50,6 @@ func (e Errors) Error() string {
 		lines[i] = one.Error()
 	}
 	return strings.Join(lines, "\n")
-}
-
-func line(file string, n int, what, instead string) string {
-	var b strings.Builder
-	b.WriteString(file)
-	if n > 0 {
-		fmt.Fprintf(&b, ":%d", n)
-	}
-	b.WriteString(": " + what)
-	if instead != "" {
-		b.WriteString("; " + instead)
-	}
-	return b.String()
 }
 
 // sorted gives the errors in the file's order, each said once.

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"imapproxy/internal/config"
+)
+
+// everything is a configuration with each block that a file may have.
+func everything() *config.Config {
+	c := config.Default()
+	c.Listeners = []config.Listener{{
+		Name: "imaps", Address: "127.0.0.1:993", TLS: "implicit", MinVersion: "1.2",
+		Certificates: []config.Certificate{{CertFile: "cert.pem", KeyFile: "key.pem"}}, ProxyProtocol: &config.ProxyProtocol{},
+	}}
+	c.Discovery.Consul = &config.Consul{Service: "imap"}
+	c.Discovery.Static = &config.Static{Backends: []config.StaticBackend{{ID: "b1", Address: "127.0.0.1:143"}}}
+	c.BackendLogin.Mode = "master"
+	c.Routing.Storage = "shared"
+	c.Register = &config.Register{Service: "imapproxy", Address: "192.0.2.1:993"}
+	return c
+}
+
+// handed is all that the rooms are handed, as text.
+func handed(t *testing.T, c *config.Config) string {
+	t.Helper()
+	routes, err := routingOptions(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	register, err := registerOptions(c, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	login, _ := backendLogin(c) // without the file there is no password; the rest counts
+	return fmt.Sprintf("%+v", []any{
+		telemetryOptions(c, nil, nil), logLevel(c), routes, upstreamOptions(c, nil), login, proxyOptions(c, nil),
+		consulOptions(c.Discovery.Consul), staticOptions(c, nil), register,
+	})
+}
+
+// A setting that is read and handed to nobody would be accepted and do nothing.
+func TestEverySettingIsHandedToARoom(t *testing.T) {
+	elsewhere := []string{
+		"auth.passwd_file.path",       // newSources: TestCheckReportsEachBadLineOfAPasswdFile
+		"backend_login.password_file", // backendLogin reads it
+		"admin.address",               // openAdmin: the tests of serve
+		"admin.token_file",            // openAdmin: TestTheAdminAPIWantsItsToken
+		"park.enabled",                // an error yet
+	}
+	visited := 0
+	var walk func(path string, v reflect.Value, root *config.Config)
+	walk = func(path string, v reflect.Value, root *config.Config) {
+		for n := range v.NumField() {
+			name, kind, _ := strings.Cut(v.Type().Field(n).Tag.Get("hcl"), ",")
+			field, here := v.Field(n), strings.TrimPrefix(path+"."+name, ".")
+			switch {
+			case kind == "label":
+			case kind != "":
+				for field.Kind() == reflect.Slice || field.Kind() == reflect.Pointer {
+					if field.Kind() == reflect.Slice && field.Len() > 0 {
+						field = field.Index(0)
+					} else if field.Kind() == reflect.Pointer && !field.IsNil() {
+						field = field.Elem()
+					} else {
+						break
+					}
+				}
+				if field.Kind() == reflect.Struct {
+					walk(here, field, root)
+				}
+			case !slices.Contains(elsewhere, here):
+				visited++
+				before, old := handed(t, root), reflect.ValueOf(field.Interface())
+				field.Set(other(here, field))
+				if handed(t, root) == before {
+					t.Errorf("%s has no effect", here)
+				}
+				field.Set(old)
+			}
+		}
+	}
+	c := everything()
+	walk("", reflect.ValueOf(c).Elem(), c)
+	if visited < 55 {
+		t.Errorf("only %d settings were looked at", visited)
+	}
+}
+
+// other is a value of a setting that differs from the present one.
+func other(path string, v reflect.Value) reflect.Value {
+	switch v.Interface().(type) {
+	case string:
+		for _, known := range []struct{ suffix, value string }{
+			{"routing.storage", "separate"}, {"min_version", "1.3"}, {"backend_login.mode", "user"}, {"log.level", "debug"}, {"register.address", "192.0.2.2:143"},
+		} {
+			if strings.HasSuffix(path, known.suffix) {
+				return reflect.ValueOf(known.value)
+			}
+		}
+		return reflect.ValueOf(v.String() + "other")
+	case bool:
+		return reflect.ValueOf(!v.Bool())
+	case int:
+		return reflect.ValueOf(int(v.Int()) + 7)
+	case time.Duration:
+		return reflect.ValueOf(time.Duration(v.Int()) + 7*time.Second)
+	case config.Percent:
+		return reflect.ValueOf(config.Percent(0.77))
+	case []string:
+		return reflect.ValueOf([]string{"other"})
+	case []netip.Prefix:
+		return reflect.ValueOf([]netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")})
+	case map[string]string:
+		return reflect.ValueOf(map[string]string{"other": "other"})
+	}
+	panic(path + " has a type that this test doesn't know")
+}
+
+func TestWhereZeroMeansZeroTheRoomsAreToldSo(t *testing.T) {
+	c := everything()
+	c.Routing.PinGrace, c.Routing.FailoverAfter, c.Limits.AuthFailureDelay, c.Shutdown.Drain, c.Telemetry.Traces.Slow = 0, 0, 0, 0, 0
+	routes, err := routingOptions(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := proxyOptions(c, nil)
+	for what, d := range map[string]time.Duration{
+		"pin_grace": routes.PinGrace, "failover_after": routes.FailoverAfter, "auth_failure_delay": server.Limits.AuthFailureDelay,
+		"drain": server.Drain, "slow": telemetryOptions(c, nil, nil).SlowCommand,
+	} {
+		if d >= 0 {
+			t.Errorf("%s = 0 is handed over as %v, which means the room's default", what, d)
+		}
+	}
+}
