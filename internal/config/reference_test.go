@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -166,6 +167,36 @@ func TestEverySettingStandsInTheReferenceWithItsDefault(t *testing.T) {
 		if !seen[path] {
 			t.Errorf("config.hcl shows %s, the code has no such setting", path)
 		}
+	}
+}
+
+// What needs a restart stands in docs/configuration.md, in full and nothing else.
+func TestTheReferenceOfReloadsListsWhatNeedsARestart(t *testing.T) {
+	text, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "<!-- restart:")
+	if !ok {
+		t.Fatal("docs/configuration.md has no list of what needs a restart")
+	}
+	var said []string
+	for _, line := range strings.Split(rest, "\n")[1:] {
+		path, ok := strings.CutPrefix(line, "    ")
+		if !ok {
+			break
+		}
+		said = append(said, path)
+	}
+	var want []string
+	walkSchema(reflect.TypeFor[Config](), "", func(path string, f schemaField) {
+		if f.Tag.Get("reload") == "restart" {
+			want = append(want, path)
+		}
+	})
+	slices.Sort(want)
+	if !slices.Equal(said, want) {
+		t.Errorf("docs/configuration.md says\n%s\nthe code\n%s", strings.Join(said, "\n"), strings.Join(want, "\n"))
 	}
 }
 
