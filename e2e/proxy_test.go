@@ -110,6 +110,7 @@ discovery "static" {
 {{end}}
   probe {
     interval = "200ms"
+    timeout  = "200ms"
     rise     = 1
   }
 }

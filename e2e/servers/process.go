@@ -43,7 +43,8 @@ func Start(t testing.TB, name string, cmd *exec.Cmd, logs ...string) *Process {
 	defer out.Close()
 	p := &Process{t: t, name: name, cmd: cmd, logs: append(logs, out.Name()), done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A test that is killed takes its servers along.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}
