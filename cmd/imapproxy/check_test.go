@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -117,6 +118,7 @@ func TestEachFailureOfABackendHasAFix(t *testing.T) {
 		{down(upstream.StageDial, "", syscall.EHOSTUNREACH), "routes"},
 		{down(upstream.StageDial, "", upstream.ErrTimeout), "firewall"},
 		{down(upstream.StageGreeting, "", upstream.ErrTimeout), "implicit"},
+		{down(upstream.StageLogin, "", context.DeadlineExceeded), "--timeout"},
 		{down(upstream.StageTLS, "", errors.New("handshake failure")), "starttls"},
 		{down(upstream.StageGreeting, "", upstream.ErrProtocol), "993"},
 		{down(upstream.StageLogin, "AUTHENTICATIONFAILED", nil), "master = yes"},

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -104,14 +103,18 @@ func examine(ctx context.Context, conn *upstream.Conn) (wire.Response, error) {
 	}
 }
 
-// said is an error of upstream as a person reads it: what the backend's answer was,
-// if it gave one.
+// said is an error of upstream without the backend's name, which stands beside it.
 func said(err error) string {
+	text := err.Error()
 	var down *upstream.Unavailable
-	if errors.As(err, &down) && down.Err == nil && down.Text != "" {
-		return fmt.Sprintf("%s: %s", down.Stage, strings.TrimSpace(down.Code+" "+down.Text))
+	if errors.As(err, &down) {
+		text = strings.TrimPrefix(text, "backend "+down.Backend+" unavailable: ")
 	}
-	return err.Error()
+	var refused *upstream.Refused
+	if errors.As(err, &refused) {
+		text = strings.TrimPrefix(text, "backend "+refused.Backend+" ")
+	}
+	return text
 }
 
 // backendFix says what to do about a failure of a backend.
@@ -147,6 +150,8 @@ func backendFix(err error) string {
 		return "there is no way there from this machine: correct the address or the routes"
 	case down.Stage == upstream.StageDial && errors.Is(err, upstream.ErrTimeout):
 		return "no answer to the connection: a firewall, a wrong address, or connect_timeout is too short"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer within --timeout: servers delay the answer to a wrong password on purpose, give it more; or the server hangs"
 	case errors.Is(err, upstream.ErrTimeout):
 		return "the connection stands but nothing comes: tls = \"implicit\" against a port without TLS, or the other way round, or a server that hangs"
 	case down.Stage == upstream.StageTLS:
