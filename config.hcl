@@ -282,8 +282,11 @@ routing {
   # Default: "15m".
   pin_grace = "15m"
 
-  # With shared storage: a pin to a backend that is down holds for so long. Shorter
-  # makes restarts of a backend move its users; longer keeps them waiting.
+  # With shared storage, when a user's backend is down or refuses: for so long his
+  # sessions that are still on it hold him there, and new logins get NO [UNAVAILABLE];
+  # then he goes to the next backend and those sessions are ended. Without such
+  # sessions he goes at once. Shorter moves users for every restart of a backend;
+  # longer keeps them waiting. "0s": nobody waits.
   # Default: "30s".
   failover_after = "30s"
 
