@@ -145,13 +145,15 @@ func (w *watch) close() {
 	w.client, w.transport = nil, nil
 }
 
-// outage logs the first error of a row, and one a minute after it.
+// outage logs the first error of a row, and one a minute after it; the end is
+// logged if the error was. An agent that comes and goes doesn't fill the log.
 type outage struct {
 	log    *slog.Logger
 	what   string
 	since  time.Time // zero: all is well
-	logged time.Time
 	count  int
+	said   bool
+	logged time.Time // the last error's line, of an older row too
 }
 
 func (o *outage) failed(err error) {
@@ -163,16 +165,15 @@ func (o *outage) failed(err error) {
 	if now.Sub(o.logged) < time.Minute {
 		return
 	}
-	o.logged = now
+	o.said, o.logged = true, now
 	o.log.Warn(o.what+" doesn't answer; what is known stays", "error", clip(err.Error(), 300), "errors", o.count, "since", o.since)
 }
 
 func (o *outage) worked() {
-	if o.since.IsZero() {
-		return
+	if o.said {
+		o.log.Info(o.what+" answers again", "errors", o.count, "after", time.Since(o.since).Round(time.Millisecond))
 	}
-	o.log.Info(o.what+" answers again", "errors", o.count, "after", time.Since(o.since).Round(time.Millisecond))
-	*o = outage{log: o.log, what: o.what}
+	o.since, o.count, o.said = time.Time{}, 0, false
 }
 
 // isMaintenance tells Consul's own maintenance checks from an operator's.

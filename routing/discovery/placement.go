@@ -21,14 +21,19 @@ const (
 	tokenReadEvery = 10 * time.Second // at most, when Consul refuses the token
 )
 
-// PlacementKey is the KV key for a user: the canonical name, url-escaped, so
-// that a "/" in a name doesn't make a folder. "@" stands as it is.
-func PlacementKey(user string) string {
-	name := url.PathEscape(user)
-	if strings.Trim(name, ".") == "" { // "." and ".." would be read as folders
-		name = strings.ReplaceAll(name, ".", "%2E")
+// PlacementKey is the KV key for a user: the canonical name, url-escaped as in
+// a path, so that a "/" in a name doesn't make a folder; "@" and "+" stand as
+// they are. False for names that Consul (since 1.22) takes no key for: with a
+// space, or with ".." besides something escaped. They can't be placed there.
+func PlacementKey(user string) (string, bool) {
+	key := url.PathEscape(user)
+	switch {
+	case user == "", user == ".", user == "..":
+		return "", false
+	case key != user && (strings.Contains(user, " ") || strings.Contains(user, "..")):
+		return "", false
 	}
-	return PlacementPrefix + name
+	return PlacementPrefix + key, true
 }
 
 // Placement reads the user's placement from Consul's KV, consistently: a stale
@@ -36,10 +41,14 @@ func PlacementKey(user string) string {
 // ConsulOptions.Slack; a value that can't be an id is an error, since the
 // operator wanted something.
 func (c *Consul) Placement(ctx context.Context, user string) (string, bool, error) {
+	key, ok := PlacementKey(user)
+	if !ok {
+		return "", false, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Slack)
 	defer cancel()
 	q := (&api.QueryOptions{}).WithContext(ctx)
-	pair, _, err := c.kv.get().KV().Get(PlacementKey(user), q)
+	pair, _, err := c.kv.get().KV().Get(key, q)
 	if err != nil {
 		if code := statusCode(err); code == http.StatusForbidden || code == http.StatusUnauthorized {
 			c.kv.refused()

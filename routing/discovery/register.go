@@ -65,7 +65,7 @@ type registrar struct {
 	watch  watch // for its client, made anew when the token is refused
 	said   string
 	others []string
-	in     bool // registered, as far as we know
+	in     bool // it was registered once
 }
 
 func newRegistrar(o RegisterOptions) (*registrar, error) {
@@ -100,7 +100,6 @@ func (r *registrar) reconcile(ctx context.Context) {
 		if code := statusCode(err); code == http.StatusForbidden || code == http.StatusUnauthorized {
 			r.watch.close()
 		}
-		r.in = false
 		if text := clip(err.Error(), 300); text != r.said {
 			r.said = text
 			r.tel.Log.Warn("consul doesn't take the proxy's registration; serving goes on, it is tried again",

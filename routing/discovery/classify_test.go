@@ -1,0 +1,67 @@
+package discovery
+
+import (
+	"log/slog"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+
+	"imapproxy/routing"
+)
+
+func TestChecksBecomeStates(t *testing.T) {
+	check := func(id, status string) *api.HealthCheck {
+		return &api.HealthCheck{CheckID: id, Name: id, Status: status}
+	}
+	var (
+		passing     = check("tcp", "passing")
+		warning     = check("load", "warning")
+		critical    = check("tcp", "critical")
+		serf        = check("serfHealth", "critical")
+		service     = check("_service_maintenance:b1", "critical")
+		node        = check("_node_maintenance", "critical")
+		typed       = &api.HealthCheck{CheckID: "renamed", Type: "maintenance", Status: "critical", Notes: "disks"}
+		unknownWord = check("x", "splendid")
+	)
+	for name, test := range map[string]struct {
+		checks  api.HealthChecks
+		state   routing.State
+		warning bool
+		reason  string
+	}{
+		"no checks":                 {nil, routing.Up, false, ""},
+		"passing":                   {api.HealthChecks{passing}, routing.Up, false, ""},
+		"a warning":                 {api.HealthChecks{passing, warning}, routing.Up, true, `check "load" is a warning`},
+		"critical":                  {api.HealthChecks{warning, critical}, routing.Down, false, `check "tcp" is critical`},
+		"the node is gone":          {api.HealthChecks{passing, serf}, routing.Down, false, `check "serfHealth" is critical`},
+		"the first of two":          {api.HealthChecks{critical, serf}, routing.Down, false, `check "serfHealth" is critical`},
+		"maintenance":               {api.HealthChecks{passing, service}, routing.Draining, false, "maintenance"},
+		"maintenance of the node":   {api.HealthChecks{node, passing}, routing.Draining, false, "maintenance"},
+		"maintenance by its type":   {api.HealthChecks{typed}, routing.Draining, false, "maintenance: disks"},
+		"maintenance and a warning": {api.HealthChecks{service, warning}, routing.Draining, true, "maintenance"},
+		"maintenance, and stopped":  {api.HealthChecks{service, critical}, routing.Down, false, `check "tcp" is critical`},
+		"holes and unknown words":   {api.HealthChecks{nil, unknownWord}, routing.Up, false, ""},
+	} {
+		state, warn, reason := classify(test.checks)
+		if state != test.state || warn != test.warning || reason != test.reason {
+			t.Errorf("%s: %v %v %q", name, state, warn, reason)
+		}
+	}
+}
+
+func TestOneIdOnSeveralNodes(t *testing.T) {
+	entry := func(node, id string) *api.ServiceEntry {
+		return &api.ServiceEntry{Node: &api.Node{Node: node, Address: "192.0.2.1"}, Service: &api.AgentService{ID: id, Service: "imap", Port: 143}}
+	}
+	got := describe(fleet([]*api.ServiceEntry{entry("n2", "mail"), entry("n1", "mail"), entry("n3", "imap"), entry("n4", "own"), nil, {}},
+		"imap", slog.New(slog.DiscardHandler)))
+	if want := "mail@n1 mail@n2 n3 own"; got != want {
+		t.Errorf("the fleet is %q, want %q", got, want)
+	}
+	e := entry("n1", "own")
+	e.Node.Address, e.Service.Port = "2001:db8::1", 0
+	b := backend(e)
+	if b.Address != "[2001:db8::1]:0" || b.State != routing.Down {
+		t.Errorf("an instance without a port is %+v", b)
+	}
+}

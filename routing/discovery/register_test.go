@@ -1,0 +1,293 @@
+package discovery
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"imapproxy/internal/imaptest/consultest"
+	"imapproxy/routing"
+)
+
+// registering runs Register for the proxy "p1" against an agent.
+func registering(t *testing.T, a *consultest.Agent, change func(*RegisterOptions)) (log *logBuffer, stop func()) {
+	t.Helper()
+	tel, log := logged(t)
+	o := RegisterOptions{Consul: ConsulOptions{Address: a.Address(), Slack: 2 * time.Second}, ID: "p1",
+		Address: "192.0.2.9", Port: 993, Tags: []string{"front"}, Interval: 100 * time.Millisecond, Telemetry: tel}
+	if change != nil {
+		change(&o)
+	}
+	return log, background(t, func(ctx context.Context) error { return Register(ctx, o) })
+}
+
+// proxies watches who is registered as a proxy.
+func proxies(t *testing.T, a *consultest.Agent) *recorder {
+	r, _ := watching(t, a, func(o *ConsulOptions) { o.Service = "imapproxy" })
+	return r
+}
+
+func TestTheProxyStaysRegisteredOverARestartOfItsAgent(t *testing.T) {
+	a := consultest.Start(t)
+	r := proxies(t, a)
+	log, stop := registering(t, a, nil)
+	b := r.waitFleet(t, "p1").Backends[0]
+	if b.Address != "192.0.2.9:993" || len(b.Tags) != 1 || b.Tags[0] != "front" {
+		t.Errorf("the registration is %+v", b)
+	}
+	log.wait(t, "registered in consul")
+
+	a.Restart()
+	log.wait(t, "registered in consul again")
+	if _, ok := a.Get("/v1/agent/service/p1"); !ok {
+		t.Error("the restarted agent doesn't know the proxy")
+	}
+	r.waitFleet(t, "p1")
+
+	// somebody takes it out, or writes something else into it
+	a.Deregister("p1")
+	r.waitFleet(t, "")
+	r.waitFleet(t, "p1")
+	a.Register(consultest.Service{Name: "imapproxy", ID: "p1", Address: "192.0.2.66", Port: 1})
+	r.wait(t, "the right address again", func(s routing.Snapshot) bool {
+		return len(s.Backends) == 1 && s.Backends[0].Address == "192.0.2.9:993" && s.Backends[0].State == routing.Up
+	})
+
+	stop()
+	r.waitFleet(t, "")
+}
+
+func TestTheAgentAsksTheProxysHealth(t *testing.T) {
+	a := consultest.Start(t)
+	var healthy sync.Map
+	health := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if _, bad := healthy.Load("no"); bad {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer health.Close()
+	r := proxies(t, a)
+	registering(t, a, func(o *RegisterOptions) { o.CheckHTTP, o.Interval = health.URL+"/healthz", time.Second })
+	r.waitFleet(t, "p1")
+	healthy.Store("no", true)
+	r.waitFleet(t, "p1=down")
+}
+
+func TestOtherProxiesAreWarnedOfOnce(t *testing.T) {
+	a := consultest.Start(t)
+	a.Register(consultest.Service{Name: "imapproxy", ID: "p0", Address: "192.0.2.8", Port: 993})
+	log, _ := registering(t, a, nil)
+	log.wait(t, "p0 on dev1")
+	a.Register(consultest.Service{Name: "imapproxy", ID: "p2", Address: "192.0.2.10", Port: 993})
+	log.wait(t, "p0 on dev1, p2 on dev1")
+	if n := strings.Count(log.String(), "another proxy"); n != 2 {
+		t.Errorf("%d warnings of two sets of proxies:\n%s", n, log)
+	}
+}
+
+func TestARefusedRegistrationIsAWarning(t *testing.T) {
+	consul := newFakeConsul(t)
+	consul.answer(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Permission denied", http.StatusForbidden) })
+	tel, log := logged(t)
+	stop := background(t, func(ctx context.Context) error {
+		return Register(ctx, RegisterOptions{Consul: consul.options(), ID: "p1", Port: 993, Interval: 10 * time.Millisecond, Telemetry: tel})
+	})
+	log.wait(t, "Permission denied")
+	consul.waitRequests(t, 10)
+	if n := strings.Count(log.String(), "serving goes on"); n != 1 {
+		t.Errorf("%d warnings of one refusal:\n%s", n, log)
+	}
+	stop()
+}
+
+func TestRegistrationsThatMakeNoSense(t *testing.T) {
+	for _, port := range []int{0, -1, 65536} {
+		if err := Register(context.Background(), RegisterOptions{ID: "p1", Port: port}); err == nil {
+			t.Errorf("port %d is accepted", port)
+		}
+	}
+	if _, err := NewConsul(ConsulOptions{}, nil); err == nil {
+		t.Error("a discovery of no service is accepted")
+	}
+}
+
+// fakeConsul answers what no real agent can be brought to.
+type fakeConsul struct {
+	server *httptest.Server
+
+	mu       sync.Mutex
+	handler  http.HandlerFunc
+	requests []*http.Request
+	changed  chan struct{}
+}
+
+func newFakeConsul(t *testing.T) *fakeConsul {
+	f := &fakeConsul{changed: make(chan struct{})}
+	f.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		f.requests = append(f.requests, r)
+		handler := f.handler
+		close(f.changed)
+		f.changed = make(chan struct{})
+		f.mu.Unlock()
+		handler(w, r)
+	}))
+	t.Cleanup(f.server.Close)
+	return f
+}
+
+func (f *fakeConsul) options() ConsulOptions {
+	return ConsulOptions{Address: f.server.URL, Service: "imap", Slack: 2 * time.Second,
+		MinBackoff: 5 * time.Millisecond, MaxBackoff: 20 * time.Millisecond}
+}
+
+func (f *fakeConsul) answer(h http.HandlerFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.handler = h
+}
+
+// waitRequests returns the requests once there are n of them.
+func (f *fakeConsul) waitRequests(t *testing.T, n int) []*http.Request {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		f.mu.Lock()
+		requests, changed := f.requests[:len(f.requests):len(f.requests)], f.changed
+		f.mu.Unlock()
+		if len(requests) >= n {
+			return requests
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("%d requests instead of %d", len(requests), n)
+		}
+	}
+}
+
+// entries answers with one passing instance, under an index.
+func entries(w http.ResponseWriter, index int, id string) {
+	w.Header().Set("X-Consul-Index", strconv.Itoa(index))
+	_ = json.NewEncoder(w).Encode([]any{map[string]any{
+		"Node":    map[string]any{"Node": "n1", "Address": "192.0.2.1"},
+		"Service": map[string]any{"ID": id, "Service": "imap", "Port": 143},
+	}})
+}
+
+func query(r *http.Request) url.Values { return r.URL.Query() }
+
+func TestAnIndexThatGoesBackIsReadAgainWithoutBlocking(t *testing.T) {
+	f := newFakeConsul(t)
+	served := 0
+	f.answer(func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		served++
+		n := served
+		f.mu.Unlock()
+		entries(w, []int{0, 50, 60, 10, 10, 20}[min(n, 5)], "b1")
+		if n > 5 {
+			<-r.Context().Done() // the rest blocks, as Consul does
+		}
+	})
+	runFake(t, f)
+	requests := f.waitRequests(t, 5)
+	for i, want := range []string{"", "50", "60", "", "10"} {
+		if got := query(requests[i]).Get("index"); got != want {
+			t.Errorf("request %d asks for index %q, want %q", i+1, got, want)
+		}
+	}
+	if q := query(requests[0]); !q.Has("stale") || q.Has("passing") {
+		t.Errorf("the query is %v", q)
+	}
+}
+
+func TestEveryErrorIsTriedAgainWithoutBlocking(t *testing.T) {
+	f := newFakeConsul(t)
+	served := 0
+	f.answer(func(w http.ResponseWriter, _ *http.Request) {
+		f.mu.Lock()
+		served++
+		n := served
+		f.mu.Unlock()
+		switch n % 5 {
+		case 1:
+			entries(w, 100+n, "b1")
+		case 2:
+			http.Error(w, "No cluster leader", 500)
+		case 3:
+			http.Error(w, "rate limit", 429)
+		case 4:
+			_, _ = w.Write([]byte(`{"not": "a list"}`))
+		case 0:
+			hang, _, _ := w.(http.Hijacker).Hijack()
+			hang.Close()
+		}
+	})
+	r, log := runFake(t, f)
+	requests := f.waitRequests(t, 11)
+	for i, want := range []string{"", "101", "", "", "", "", "106", "", "", "", ""} {
+		if got := query(requests[i]).Get("index"); got != want {
+			t.Errorf("request %d asks for index %q, want %q", i+1, got, want)
+		}
+	}
+	if s, _, _ := r.last(); describe(s.Backends) != "b1" {
+		t.Errorf("an error reached routing: %+v", s)
+	}
+	log.wait(t, "answers again")
+}
+
+func TestATokenIsReadAgainWhenItIsRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(s string) {
+		if err := os.WriteFile(file, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("old-token\n")
+	f := newFakeConsul(t)
+	f.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Consul-Token") != "new-token" {
+			http.Error(w, "ACL not found", http.StatusForbidden)
+			return
+		}
+		entries(w, 7, "b1")
+	})
+	tel, log := logged(t)
+	o := f.options()
+	o.TokenFile = file
+	c, err := NewConsul(o, tel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecorder()
+	background(t, func(ctx context.Context) error { return c.Run(ctx, r.apply) })
+	log.wait(t, "ACL not found")
+	write("new-token\n")
+	r.waitFleet(t, "b1")
+	if strings.Contains(log.String(), "-token") {
+		t.Errorf("the log holds a token:\n%s", log)
+	}
+}
+
+// runFake watches a fake Consul until the test ends.
+func runFake(t *testing.T, f *fakeConsul) (*recorder, *logBuffer) {
+	t.Helper()
+	tel, log := logged(t)
+	c, err := NewConsul(f.options(), tel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecorder()
+	background(t, func(ctx context.Context) error { return c.Run(ctx, r.apply) })
+	return r, log
+}

@@ -1,0 +1,242 @@
+package discovery
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"math/big"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// fakeServer is a backend of one line, for probes.
+type fakeServer struct {
+	address, host string
+	port          int
+	close         func()
+	logout        chan struct{} // one for each LOGOUT
+}
+
+// imapServer greets and reads until LOGOUT. A greeting of "" hangs.
+func imapServer(t *testing.T, greeting string) *fakeServer {
+	t.Helper()
+	return serve(t, func(s *fakeServer, conn net.Conn) { s.talk(conn, greeting) })
+}
+
+func (s *fakeServer) talk(conn net.Conn, greeting string) {
+	if greeting != "" {
+		_, _ = conn.Write([]byte(greeting + "\r\n"))
+	}
+	lines := bufio.NewScanner(conn)
+	for lines.Scan() {
+		if strings.HasSuffix(lines.Text(), "LOGOUT") {
+			s.logout <- struct{}{}
+		}
+	}
+}
+
+func serve(t *testing.T, handle func(*fakeServer, net.Conn)) *fakeServer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &fakeServer{address: l.Addr().String(), host: "127.0.0.1", port: l.Addr().(*net.TCPAddr).Port,
+		logout: make(chan struct{}, 1000)}
+	var conns sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	conns.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() {
+				defer conn.Close()
+				defer context.AfterFunc(ctx, func() { conn.Close() })()
+				handle(s, conn)
+			})
+		}
+	})
+	s.close = sync.OnceFunc(func() { l.Close(); cancel(); conns.Wait() })
+	t.Cleanup(s.close)
+	return s
+}
+
+// testCert is a certificate for imap.test, and the pool that trusts it.
+func testCert(t *testing.T) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"imap.test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+func TestWhatAProbeAccepts(t *testing.T) {
+	cert, pool := testCert(t)
+	server := &tls.Config{Certificates: []tls.Certificate{cert}}
+	implicit := serve(t, func(s *fakeServer, c net.Conn) { s.talk(tls.Server(c, server), "* OK ready") })
+	starttls := func(answer string) *fakeServer {
+		return serve(t, func(s *fakeServer, c net.Conn) {
+			_, _ = c.Write([]byte("* OK ready\r\n"))
+			line, err := bufio.NewReader(c).ReadString('\n')
+			if err != nil || line != "p1 STARTTLS\r\n" {
+				return
+			}
+			_, _ = c.Write([]byte(answer))
+			s.talk(tls.Server(c, server), "")
+		})
+	}
+	for name, test := range map[string]struct {
+		server  *fakeServer
+		tls     string
+		name    string
+		problem string // part of the error; "" = none
+	}{
+		"a greeting":                      {imapServer(t, "* OK [CAPABILITY IMAP4rev1] ready"), "", "", ""},
+		"a greeting in lower case":        {imapServer(t, "* ok"), "none", "", ""},
+		"PREAUTH":                         {imapServer(t, "* PREAUTH hello"), "", "", ""},
+		"BYE":                             {imapServer(t, "* BYE too many connections"), "", "", "too many connections"},
+		"another protocol":                {imapServer(t, "220 smtp.example.org ESMTP"), "", "", "not an IMAP greeting"},
+		"an endless line":                 {imapServer(t, "* OK "+strings.Repeat("x", 20000)), "", "", "no greeting"},
+		"silence":                         {imapServer(t, ""), "", "", "no greeting"},
+		"a closed connection":             {serve(t, func(*fakeServer, net.Conn) {}), "", "", "no greeting"},
+		"TLS from the start":              {implicit, "implicit", "imap.test", ""},
+		"TLS under another name":          {implicit, "implicit", "pop.test", "tls"},
+		"TLS that isn't there":            {imapServer(t, "* OK ready"), "implicit", "imap.test", "tls"},
+		"STARTTLS":                        {starttls("* OK by the way\r\np1 OK go\r\n"), "starttls", "imap.test", ""},
+		"STARTTLS refused":                {starttls("p1 NO not here\r\n"), "starttls", "imap.test", "not here"},
+		"STARTTLS with something behind":  {starttls("p1 OK go\r\n* OK injected\r\n"), "starttls", "imap.test", "in clear"},
+		"STARTTLS among endless chatting": {starttls(strings.Repeat("* OK so\r\n", 40)), "starttls", "imap.test", "many lines"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := ProbeOptions{Timeout: 2 * time.Second, TLSConfig: &tls.Config{RootCAs: pool}}.withDefaults()
+			err := o.probe(context.Background(), routing.Backend{ID: "b", Address: test.server.address, TLS: test.tls, ServerName: test.name})
+			switch {
+			case test.problem == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)):
+				t.Errorf("the error is %v, it should say %q", err, test.problem)
+			}
+			if test.problem != "" {
+				return
+			}
+			select {
+			case <-test.server.logout:
+			case <-time.After(patience):
+				t.Error("it doesn't log out")
+			}
+		})
+	}
+}
+
+func TestRiseAndFall(t *testing.T) {
+	bad := errors.New("refused")
+	var c counter
+	for i, step := range []struct {
+		err    error
+		change bool
+		down   bool
+	}{
+		{nil, true, false},                                            // the first decides
+		{bad, false, false}, {bad, false, false}, {nil, false, false}, // not in a row
+		{bad, false, false}, {bad, false, false}, {bad, true, true},
+		{nil, false, true}, {bad, false, true},
+		{nil, false, true}, {nil, true, false},
+	} {
+		if change := c.add(step.err, 2, 3); change != step.change || c.down != step.down {
+			t.Errorf("step %d (%v): change %v, down %v", i, step.err, change, c.down)
+		}
+	}
+}
+
+func TestStaticBackendsGoDownAndComeBack(t *testing.T) {
+	good := imapServer(t, "* OK ready")
+	var refuse atomic.Bool
+	moody := serve(t, func(s *fakeServer, c net.Conn) {
+		if refuse.Load() {
+			s.talk(c, "* BYE not now")
+			return
+		}
+		s.talk(c, "* OK ready")
+	})
+	s, err := NewStatic(StaticOptions{
+		Backends: []routing.Backend{
+			{ID: "b1", Address: good.address, Weight: 7}, {ID: "b2", Address: moody.address}, {ID: "b3", Address: "127.0.0.1:1"},
+		},
+		Probe: ProbeOptions{Interval: 10 * time.Millisecond, Timeout: 5 * time.Second},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecorder()
+	background(t, func(ctx context.Context) error { return s.Run(ctx, r.apply) })
+	first := r.waitFleet(t, "b1 b2 b3=down")
+	if _, count, _ := r.last(); count != 1 || first.Backends[0].Weight != 7 {
+		t.Errorf("the first of %d snapshots is %+v: it should come when all were probed", count, first)
+	}
+	refuse.Store(true)
+	if s := r.waitFleet(t, "b1 b2=down b3=down"); !strings.Contains(s.Backends[1].Reason, "not now") {
+		t.Errorf("the reason is %q", s.Backends[1].Reason)
+	}
+	refuse.Store(false)
+	r.waitFleet(t, "b1 b2 b3=down")
+}
+
+func TestWithoutProbesAllAreUpAtOnce(t *testing.T) {
+	s, err := NewStatic(StaticOptions{Backends: []routing.Backend{{ID: "b1", Address: "127.0.0.1:1"}}, Probe: ProbeOptions{Interval: -1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecorder()
+	background(t, func(ctx context.Context) error { return s.Run(ctx, r.apply) })
+	r.waitFleet(t, "b1")
+}
+
+func TestAHangingProbeEndsWithItsSource(t *testing.T) {
+	silent := imapServer(t, "")
+	s, err := NewStatic(StaticOptions{Backends: []routing.Backend{{ID: "b1", Address: silent.address}}, Probe: ProbeOptions{Timeout: time.Hour}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := background(t, func(ctx context.Context) error { return s.Run(ctx, newRecorder().apply) })
+	stop()
+}
+
+func TestBadStaticFleets(t *testing.T) {
+	for name, backends := range map[string][]routing.Backend{
+		"none":          nil,
+		"no id":         {{Address: "a:1"}},
+		"an id twice":   {{ID: "b", Address: "a:1"}, {ID: "b", Address: "b:1"}},
+		"no port":       {{ID: "b", Address: "a"}},
+		"a kind of tls": {{ID: "b", Address: "a:1", TLS: "ssl"}},
+	} {
+		if _, err := NewStatic(StaticOptions{Backends: backends}); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
