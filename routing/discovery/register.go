@@ -83,6 +83,7 @@ func newRegistrar(o RegisterOptions) (*registrar, error) {
 		o.ID = fmt.Sprintf("%s-%s-%d", o.Service, host, o.Port)
 	}
 	o.Interval = orDefault(o.Interval, 10*time.Second)
+	o.Consul.Datacenter = "" // the agent's: it is where we are
 	o.Consul = o.Consul.withDefaults()
 	if o.Telemetry == nil {
 		o.Telemetry = telemetry.Discard()
