@@ -302,8 +302,11 @@ func (k *checker) place(ctx context.Context, backends []routing.Backend) {
 		}
 	}
 	if k.placement == "" {
-		k.report.fail("placement", "write backend=ID into the user's line of the passwd-file, or consul kv put "+discovery.PlacementPrefix+k.canonical+" ID (the name escaped as in a URL)",
-			"%s has none, and storage is separate: NO [UNAVAILABLE]", k.canonical)
+		fix := "write backend=ID into the user's line of the passwd-file"
+		if key, ok := discovery.PlacementKey(k.canonical); ok && k.cfg.Discovery.Consul != nil {
+			fix += ", or: consul kv put " + key + " ID"
+		}
+		k.report.fail("placement", fix, "%s has none, and storage is separate: NO [UNAVAILABLE]", k.canonical)
 		return
 	}
 	for _, b := range backends {
