@@ -82,6 +82,7 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 	p := Start(t, o.Name, exec.Command("dovecot", "-F", "-c", config), filepath.Join(dir, "log"))
 	p.WaitPort(addr)
 	version, _, _ := strings.Cut(out, " ")
+	t.Logf("%s is Dovecot %s", o.Name, version)
 	return &Server{
 		Kind: "dovecot", Name: o.Name, Version: version, Addr: addr, TLSAddr: tlsAddr,
 		ProxyAuthz: true, OtherUsers: "shared/", Process: p,

@@ -94,7 +94,7 @@ acl_sharing_map {
   }
 }
 quota "User quota" {
-  storage_size = 1G
+  quota_storage_size = 1G
 }
 protocol imap {
   mail_max_userip_connections = 10000
