@@ -69,7 +69,10 @@ func (r *report) take(e event) {
 	name := strings.TrimPrefix(e.Package, "imapproxy/")
 	switch e.Action {
 	case "output":
-		r.output[id] = append(r.output[id], e.Output)
+		// Its own marks of who runs when say nothing once the output is sorted by test.
+		if !strings.HasPrefix(e.Output, "=== ") {
+			r.output[id] = append(r.output[id], e.Output)
+		}
 	case "build-output":
 		r.build[e.ImportPath] = append(r.build[e.ImportPath], e.Output)
 	case "build-fail":
