@@ -95,7 +95,7 @@ func (c devCommand) config(addresses []string) *config.Config {
 func (c devCommand) welcome(w io.Writer, i *instance, backends []string) {
 	bound, admin := i.server.Addrs(), i.adminAddress()
 	users := dev.Users()
-	fmt.Fprintf(w, `imapproxy %s: IMAP on %s (STARTTLS too), TLS on %s, admin API on http://%s
+	fmt.Fprintf(w, `imapproxy %s: IMAP on %s (STARTTLS too), TLS on %s, admin page on http://%s
 %s in this process: %s
 Users %s; each one's password is the name. The certificate was made just now.
 

@@ -61,7 +61,7 @@ func showSessions(w io.Writer, all admin.Sessions) error {
 			ago(time.Since(s.Started)), ago(time.Since(s.LastActivity)), fmt.Sprint(s.Commands), size(s.BytesIn), size(s.BytesOut),
 		})
 	}
-	err := table(w, []string{"SESSION", "USER", "BACKEND", "CLIENT", "LISTENER", "STATE", "CONNECTION", "SINCE", "QUIET", "COMMANDS", "IN", "OUT"}, rows)
+	err := table(w, []string{"SESSION", "USER", "BACKEND", "CLIENT", "LISTENER", "STATE", "ATTACHMENT", "SINCE", "QUIET", "COMMANDS", "IN", "OUT"}, rows)
 	if err == nil && all.Next != "" {
 		_, err = fmt.Fprintln(w, "There are more: --limit 0 shows all.")
 	}
