@@ -9,19 +9,46 @@ import (
 	"testing"
 )
 
-// courierScript runs Courier in a mount namespace of its own, since its paths
-// are fixed: over /usr and /etc lies what ./test unpacked ($tree), and /run is
-// an empty folder. Nothing of it is seen outside, and it all ends with the
-// processes.
+// Courier's paths are fixed, and its package excludes Dovecot's. So it runs in a
+// mount namespace of its own: over /usr and /etc lies what ./test unpacked
+// ($tree), and /run is an empty folder. Nothing of it is seen outside, and it all
+// ends with the processes.
 //
-// Its arguments: the unpacked tree, our folder, the port.
-const courierScript = `set -e
+// Arguments of this and the next: the unpacked tree, our folder, the port.
+const courierInNamespace = `set -e
 tree=$1 dir=$2 port=$3
 mount -t tmpfs tmpfs "$dir/ns"
 mkdir "$dir/ns/upper" "$dir/ns/work"
 mount -t overlay overlay -o "lowerdir=$tree/usr:/usr" /usr
 mount -t overlay overlay -o "lowerdir=$tree/etc:/etc,upperdir=$dir/ns/upper,workdir=$dir/ns/work" /etc
 mount -t tmpfs tmpfs /run
+` + courierScript
+
+// In a container, where root may not mount, the files are put where they belong,
+// by one test at a time: the lock is held by the descriptor that all of Courier's
+// processes inherit. What is put there is written to $dir/placed.
+const courierInPlace = `set -e
+tree=$1 dir=$2 port=$3
+exec 9>/tmp/imapproxy-e2e-courier.lock
+flock 9
+if [ -e /etc/courier ] && [ ! -e /etc/courier/of-the-tests ]; then
+  echo "/etc/courier exists: there's a Courier of this machine's own, which must not be touched" >&2
+  exit 1
+fi
+mkdir -p /etc/courier
+touch /etc/courier/of-the-tests
+cp -a "$tree/etc/courier/." /etc/courier/
+(cd "$tree" && find usr -type f -o -type l) | while read -r f; do
+  [ -e "/$f" ] && continue
+  mkdir -p "/$(dirname "$f")"
+  cp -a "$tree/$f" "/$f"
+  echo "/$f" >>"$dir/placed"
+done
+` + courierScript
+
+// courierScript is what both go on with.
+const courierScript = `
+rm -rf /run/courier
 mkdir -p /run/courier/authdaemon /etc/courier
 cp "$dir/authdaemonrc" "$dir/userdb" /etc/courier/
 chmod 600 /etc/courier/userdb
@@ -34,10 +61,19 @@ done
 set -a
 . /etc/courier/imapd
 IMAP_CAPABILITY="$IMAP_CAPABILITY AUTH=PLAIN"
-MAXPERIP=400 MAXDAEMONS=400 TCPDOPTS= IMAP_TLS_REQUIRED=0 IMAP_STARTTLS=NO
+TCPDOPTS= IMAP_TLS_REQUIRED=0
 set +a
 exec /usr/sbin/couriertcpd -address=127.0.0.1 -maxprocs=400 -maxperip=400 -nodnslookup -noidentlookup \
   "$port" /usr/lib/courier/courier/imaplogin /usr/bin/imapd Maildir
+`
+
+// removePlaced takes away what courierInPlace put onto the machine.
+const removePlaced = `
+[ -e "$1/placed" ] || exit 0
+exec 9>/tmp/imapproxy-e2e-courier.lock
+flock 9
+xargs -r rm -f <"$1/placed"
+rm -rf /etc/courier /run/courier /usr/lib/courier /usr/lib/courier-authlib
 `
 
 // StartCourier runs a Courier-IMAP, unpacked by ./test into IMAPPROXY_COURIER.
@@ -50,8 +86,10 @@ func StartCourier(t testing.TB) *Server {
 	if _, err := os.Stat(filepath.Join(tree, "usr/bin/imapd")); err != nil {
 		t.Fatalf("no Courier: %v (./test unpacks it and sets IMAPPROXY_COURIER)", err)
 	}
-	if out, err := exec.Command("unshare", "--mount", "true").CombinedOutput(); err != nil {
-		t.Fatalf("Courier's paths are fixed, so it needs a mount namespace, which this machine refuses: %s", out)
+	command := []string{"unshare", "--mount", "sh", "-c", courierInNamespace}
+	mayMount := exec.Command("unshare", "--mount", "true").Run() == nil
+	if !mayMount {
+		command = []string{"sh", "-c", courierInPlace}
 	}
 	dir := Folder(t)
 	mkdir(t, filepath.Join(dir, "ns"))
@@ -75,7 +113,11 @@ func StartCourier(t testing.TB) *Server {
 	run(t, makeMaildirs.String(), "sh", "-e")
 
 	addr, port := FreeAddr(t)
-	p := Start(t, "courier", exec.Command("unshare", "--mount", "sh", "-c", courierScript, "sh", tree, dir, port))
+	if !mayMount {
+		t.Cleanup(func() { run(t, "", "sh", "-c", removePlaced, "sh", dir) })
+	}
+	command = append(command, "sh", tree, dir, port)
+	p := Start(t, "courier", exec.Command(command[0], command[1:]...))
 	p.WaitPort(addr)
 	return &Server{Kind: "courier", Name: "courier", Version: filepath.Base(tree), Addr: addr, Process: p}
 }

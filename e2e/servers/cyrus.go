@@ -2,9 +2,11 @@ package servers
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -47,7 +49,7 @@ START {
 SERVICES {
   imap cmd="%[1]s/imapd -C %[2]s/imapd.conf" listen="%[3]s" prefork=4 maxchild=500
   imaps cmd="%[1]s/imapd -C %[2]s/imapd.conf -s" listen="%[4]s" prefork=0 maxchild=500
-}
+%[5]s}
 DAEMON {
   idled cmd="%[1]s/idled -C %[2]s/imapd.conf"
 }
@@ -55,9 +57,49 @@ EVENTS {
 }
 `
 
-// StartCyrus runs a Cyrus. Its packages exclude Dovecot's, so ./test unpacked
-// imapd beside the installed cyrus-common and says where in IMAPPROXY_CYRUS.
+// A CyrusOptions chooses what differs between our Cyruses.
+type CyrusOptions struct {
+	// Settings of imapd.conf, in place of ours or besides them.
+	Settings map[string]string
+	// Notify makes the events of its mailboxes known to this program
+	// (notify_external), which gets each as JSON on its standard input. It has
+	// to be executable for the user cyrus. "" = no events.
+	Notify string
+}
+
+// settings is imapd.conf with what o changes. Cyrus refuses a setting that
+// stands there twice.
+func (o CyrusOptions) settings(conf string) string {
+	add := map[string]string{}
+	if o.Notify != "" {
+		add["event_notifier"] = "external"
+		add["event_groups"] = "message flags mailbox subscription"
+		add["event_extra_params"] = "timestamp modseq uidnext messages flagNames"
+		add["notify_external"] = o.Notify
+	}
+	maps.Copy(add, o.Settings)
+	var b strings.Builder
+	for line := range strings.Lines(conf) {
+		name, _, _ := strings.Cut(line, ":")
+		if _, replaced := add[name]; !replaced {
+			b.WriteString(line)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(add)) {
+		fmt.Fprintf(&b, "%s: %s\n", name, add[name])
+	}
+	return b.String()
+}
+
+// StartCyrus runs a Cyrus as most tests want it.
 func StartCyrus(t testing.TB) *Server {
+	t.Helper()
+	return StartCyrusWith(t, CyrusOptions{})
+}
+
+// StartCyrusWith runs a Cyrus. Its packages exclude Dovecot's, so ./test unpacked
+// imapd beside the installed cyrus-common and says where in IMAPPROXY_CYRUS.
+func StartCyrusWith(t testing.TB, o CyrusOptions) *Server {
 	t.Helper()
 	Real(t)
 	const common = "/usr/lib/cyrus/bin"
@@ -76,14 +118,18 @@ func StartCyrus(t testing.TB) *Server {
 	for _, name := range []string{"imapd", "idled"} {
 		run(t, "", "install", "-m", "755", filepath.Join(unpacked, name), bin)
 	}
-	for _, name := range []string{"master", "ctl_cyrusdb"} {
+	for _, name := range []string{"master", "ctl_cyrusdb", "notifyd"} {
 		run(t, "", "ln", "-s", filepath.Join(common, name), bin)
 	}
 	cert := newCertificate(t, dir)
 	addr, _ := FreeAddr(t)
 	tlsAddr, _ := FreeAddr(t)
-	write(t, filepath.Join(dir, "imapd.conf"), fmt.Sprintf(cyrusConf, dir, cert.CertFile, cert.KeyFile))
-	write(t, filepath.Join(dir, "cyrus.conf"), fmt.Sprintf(cyrusServices, bin, dir, addr, tlsAddr))
+	services := ""
+	if o.Notify != "" {
+		services = fmt.Sprintf("  notify cmd=\"%s/notifyd -C %s/imapd.conf\" listen=\"%s/socket/notify\" proto=\"udp\" prefork=1\n", bin, dir, conf)
+	}
+	write(t, filepath.Join(dir, "imapd.conf"), o.settings(fmt.Sprintf(cyrusConf, dir, cert.CertFile, cert.KeyFile)))
+	write(t, filepath.Join(dir, "cyrus.conf"), fmt.Sprintf(cyrusServices, bin, dir, addr, tlsAddr, services))
 
 	// saslpasswd2 takes one user at a time; one shell for all of them.
 	var script strings.Builder

@@ -18,6 +18,9 @@ type DovecotOptions struct {
 	Mail string
 	// Certificate to serve; made when empty.
 	Certificate Certificate
+	// Extra is configuration put behind ours, in the syntax of the release
+	// that runs. "%DIR%" in it stands for the server's folder.
+	Extra string
 }
 
 // dovecotSettings is what the configuration templates see.
@@ -70,7 +73,7 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "dovecot.conf")
-	write(t, config, conf.String())
+	write(t, config, conf.String()+strings.ReplaceAll(o.Extra, "%DIR%", dir))
 	var users strings.Builder
 	for i := 1; i <= Users; i++ {
 		// uid and home stand here too: with them a user may look another up, to find what he shares.

@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// startTimeout is how long a server may take until it accepts connections, on
-// a busy machine with the race detector running beside it.
-const startTimeout = 60 * time.Second
+// startTimeout is how long a server may take until it accepts connections, on a
+// busy machine, and when it has to wait for another test's (see courierInPlace).
+const startTimeout = 3 * time.Minute
 
 // A Process is a server's main process. It is ended with the test, and only it
 // and the process group that it leads.
