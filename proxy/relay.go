@@ -25,9 +25,10 @@ func (s *Session) relay() {
 	s.client.Trim()
 	s.backend.Trim()
 	done := make(chan struct{})
-	go func() { // ends when the backend's side does; closes nothing
+	go func() { // ends when the backend's side does, whose connection it closes
 		defer close(done)
 		s.fromBackend()
+		_ = s.backend.Abort()
 	}()
 	s.fromClient()
 	<-done
@@ -43,10 +44,12 @@ func (s *Session) fromClient() {
 			if err == nil {
 				continue
 			}
-			s.up.err = err // whose side broke, the backend's reader will tell
+			s.up.err = err
+			if s.client.Broken() {
+				s.over(ReasonClientLost)
+			}
 		}
 		if s.reason() != "" {
-			s.linger()
 			return
 		}
 		switch {
@@ -80,7 +83,7 @@ func (s *Session) clientEnded() {
 // clientBroke ends a session whose client can't be followed.
 func (s *Session) clientBroke() {
 	switch err := s.up.refused; {
-	case errors.Is(err, errSessionOver):
+	case errors.Is(err, errSessionOver): // somebody has ended it
 	case errors.Is(err, errTooMuchPending):
 		s.over(ReasonClientUnread)
 	case errors.Is(err, errLongTag):
@@ -89,7 +92,6 @@ func (s *Session) clientBroke() {
 	default: // an answer of ours couldn't be written
 		s.over(ReasonClientLost)
 	}
-	s.linger()
 }
 
 // fromBackend reads the backend until its end, then sees to the client.
@@ -99,6 +101,9 @@ func (s *Session) fromBackend() {
 		if err == nil && s.down.splices() {
 			if err = s.down.splice(); err == nil {
 				continue
+			}
+			if s.client.Broken() {
+				s.down.err = err
 			}
 		}
 		s.backendEnded(err)
@@ -119,15 +124,15 @@ func (s *Session) backendEnded(err error) {
 	case s.down.broken != nil:
 		s.log.Warn("the backend can't be followed", "error", s.down.broken)
 		s.over(ReasonBackendProtocol)
+	case !s.out.atBoundary(): // whatever else: no boundary will come
+		s.log.Warn("backend lost inside a response", "error", err)
+		s.over(ReasonBackendLostInner)
 	case logout:
 		s.over(ReasonLogout)
 	case bye:
 		s.over(ReasonBackendBye)
 	case s.halfClosed.Load():
 		s.over(ReasonClientClosed)
-	case !s.out.atBoundary():
-		s.log.Warn("backend lost inside a response", "error", err)
-		s.over(ReasonBackendLostInner)
 	default:
 		s.log.Warn("backend lost", "error", err)
 		s.over(ReasonBackendLost)
@@ -151,18 +156,24 @@ func (s *Session) over(r Reason) {
 	s.out.end([]byte(r.bye()))
 }
 
-// hangUp lets the client's reader linger and the backend's return. The last
-// line has been written.
+// longAgo is a deadline that makes all I/O of a connection return.
+func longAgo() time.Time { return time.Unix(1, 0) }
+
+// hangUp lets both readers return. The last line has been written. It may be called from within either side's Pump, so it
+// closes nothing that is read there: a close waits for the descriptor's users.
 func (s *Session) hangUp() {
 	_ = s.client.CloseWrite()
-	_ = s.client.SetReadDeadline(s.srv.now().Add(lingerFor))
-	_ = s.backend.Abort()
+	_ = s.client.SetReadDeadline(longAgo())
+	_ = s.backend.SetDeadline(longAgo())
 }
 
-// cut closes both connections without another byte.
+// cut has both connections closed without another byte: whoever reads, writes
+// or waits for room returns now, and finish closes. Anybody may call it.
 func (s *Session) cut() {
-	_ = s.client.Abort()
-	_ = s.backend.Abort()
+	s.severed.Store(true)
+	s.flight.stop()
+	_ = s.client.SetDeadline(longAgo())
+	_ = s.backend.SetDeadline(longAgo())
 }
 
 // linger reads and ignores what the client still sends, until it ends or
@@ -170,7 +181,7 @@ func (s *Session) cut() {
 func (s *Session) linger() {
 	var sink [512]byte
 	_ = s.client.SetReadDeadline(s.srv.now().Add(lingerFor))
-	for {
+	for !s.severed.Load() {
 		if _, err := s.client.Read(sink[:]); err != nil {
 			return
 		}
@@ -180,7 +191,12 @@ func (s *Session) linger() {
 // finish closes everything and takes the session out of all that counts it.
 func (s *Session) finish() {
 	_ = s.backend.Abort()
-	_ = s.client.Close()
+	if s.severed.Load() {
+		_ = s.client.Abort()
+	} else {
+		s.linger()
+		_ = s.client.Close()
+	}
 	s.pick.Release()
 	now := s.srv.now()
 	for _, c := range s.flight.rest() {

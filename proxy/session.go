@@ -71,6 +71,7 @@ type Session struct {
 	ending     atomic.Pointer[Reason]
 	halfClosed atomic.Bool  // the client has shut its sending side
 	endedAt    atomic.Int64 // when ending was set, Unix ns
+	severed    atomic.Bool  // cut: nobody lingers, and no farewell of TLS's either
 	identity   atomic.Pointer[identity]
 }
 

@@ -175,6 +175,16 @@ func (c *Conn) KeepAlive(idle, interval time.Duration, count int) error {
 	return serr
 }
 
+// Broken says whether the TCP connection is no more: reset, or given up because
+// the peer was silent. When Splice has failed it tells whose side it was.
+func (c *Conn) Broken() bool {
+	broken := true
+	if err := c.raw.Control(func(fd uintptr) { broken = isClosed(int(fd)) }); err != nil {
+		return true
+	}
+	return broken
+}
+
 // CanSplice says whether src's bytes can go to dst without leaving the kernel.
 func CanSplice(dst, src *Conn) bool { return dst.tls == nil && src.tls == nil }
 
