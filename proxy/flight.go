@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ const maxInFlight = 256
 
 // command is one that was relayed and isn't answered yet.
 type command struct {
+	seq     uint64 // counts the session's commands
 	tag     []byte // its room is used again by later commands
 	verb    wire.Verb
 	start   time.Time     // its first byte was read
@@ -31,6 +33,14 @@ const (
 	idleOn           // the backend said "+"
 	idleDone         // DONE went to the backend, its tagged answer is due
 )
+
+// due is a "+" that the backend owes, or n of them in a row: they come in the
+// order of the commands, since a server reads no further before one.
+type due struct {
+	seq  uint64 // of the command
+	idle bool   // IDLE's; else a literal's
+	n    int
+}
 
 // agreement is what became of a synchronising literal that was announced.
 type agreement uint8
@@ -54,8 +64,10 @@ type flight struct {
 
 	// guarded by mu
 	open     []command // oldest first
+	seq      uint64    // of the newest command
+	dues     []due     // oldest first; those of commands in open, so bounded as they are
 	idle     idling
-	literal  agreement // of the command being sent
+	literal  agreement // on the last literal that the newest command announced
 	prompted bool      // a "+" that no literal and no IDLE asked for: the next line is no command
 	selected bool
 	logout   bool
@@ -83,10 +95,12 @@ func (f *flight) begin(h wire.CommandHead, now time.Time) bool {
 		f.open = append(f.open, command{})
 	}
 	c := &f.open[n]
-	*c = command{tag: append(c.tag[:0], h.Tag...), verb: h.Verb, start: now}
+	f.seq++
+	*c = command{seq: f.seq, tag: append(c.tag[:0], h.Tag...), verb: h.Verb, start: now}
 	switch h.Verb {
 	case wire.Idle:
 		f.idle = idleAsked
+		f.dueLocked(true)
 	case wire.Logout:
 		f.logout = true
 	}
@@ -114,8 +128,21 @@ func (f *flight) sent(bytes int64, now time.Time, blocked time.Duration) {
 // ask records that a synchronising literal was announced.
 func (f *flight) ask() {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.literal = agreeAsked
-	f.mu.Unlock()
+	f.dueLocked(false)
+}
+
+// dueLocked records that the newest command makes the backend owe a "+".
+func (f *flight) dueLocked(idle bool) {
+	if n := len(f.open); n == 0 || f.open[n-1].seq != f.seq {
+		return // a line that is no command, and nobody's answer would clear it away
+	}
+	if n := len(f.dues); n > 0 && f.dues[n-1].seq == f.seq && f.dues[n-1].idle == idle {
+		f.dues[n-1].n++
+		return
+	}
+	f.dues = append(f.dues, due{seq: f.seq, idle: idle, n: 1})
 }
 
 // asked returns what became of the announced literal, and forgets it.
@@ -131,14 +158,23 @@ func (f *flight) asked() agreement {
 func (f *flight) prompt() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(f.dues) == 0 {
+		if f.literal == agreeAsked {
+			f.literal = agreeYes
+		} else {
+			f.prompted = true
+		}
+		return
+	}
+	d := &f.dues[0]
 	switch {
-	case f.literal == agreeAsked:
-		f.literal = agreeYes
-	case f.idle == idleAsked:
+	case d.idle && f.idle == idleAsked: // not when DONE has gone already
 		f.idle = idleOn
-	case f.idle == idleDone: // DONE was sent before the "+" had come
-	default:
-		f.prompted = true
+	case !d.idle && d.n == 1 && d.seq == f.seq && f.literal == agreeAsked:
+		f.literal = agreeYes
+	}
+	if d.n--; d.n == 0 {
+		f.dues = slices.Delete(f.dues, 0, 1)
 	}
 }
 
@@ -177,9 +213,10 @@ func (f *flight) answered(tag []byte, status wire.Status) (c command, ok bool) {
 	}
 	c = f.open[i]
 	room := c.tag[:0]
-	if i == len(f.open)-1 && f.literal == agreeAsked {
+	if c.seq == f.seq && f.literal == agreeAsked {
 		f.literal = agreeNo
 	}
+	f.dues = slices.DeleteFunc(f.dues, func(d due) bool { return d.seq == c.seq })
 	copy(f.open[i:], f.open[i+1:])
 	last := len(f.open) - 1
 	f.open[last] = command{tag: room}
@@ -196,7 +233,9 @@ func (f *flight) answered(tag []byte, status wire.Status) (c command, ok bool) {
 func (f *flight) follow(v wire.Verb, status wire.Status) {
 	switch v {
 	case wire.Idle:
-		f.idle = notIdling
+		if !slices.ContainsFunc(f.open, func(c command) bool { return c.verb == wire.Idle }) {
+			f.idle = notIdling
+		}
 	case wire.Select, wire.Examine:
 		if status != wire.BAD {
 			f.selected = status == wire.OK
