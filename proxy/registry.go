@@ -124,6 +124,9 @@ func (r *registry) moved(from, to Attachment) {
 	r.counts[to].Add(1)
 }
 
+// loggedIn is how many sessions have logged in and aren't gone.
+func (r *registry) loggedIn() int64 { return r.counts[Attached].Load() + r.counts[Ended].Load() }
+
 // attachments is what the gauge of sessions shows.
 func (r *registry) attachments() []telemetry.AttachmentCount {
 	out := make([]telemetry.AttachmentCount, len(attachmentNames))

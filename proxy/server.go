@@ -210,13 +210,12 @@ func (s *Server) drain(d time.Duration) {
 	rand.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
 	var g errgroup.Group // ends each session in a goroutine of its own: its client may not read
 	g.SetLimit(64)
-	defer g.Wait()
 	// Four fifths of the time for going in good order, the rest for the stuck.
 	tick := max(d*4/5/time.Duration(len(left)), time.Millisecond)
 	busyUntil := s.now().Add(d * 4 / 5)
 	for len(left) > 0 && s.now().Before(deadline) {
 		var busy []*Session
-		for _, c := range left {
+		for i, c := range left {
 			if c.reason() != "" {
 				continue
 			}
@@ -225,12 +224,19 @@ func (s *Server) drain(d time.Duration) {
 				continue
 			}
 			g.Go(func() error { c.over(ReasonShutdown); return nil })
-			wait(s.now().Add(tick).Sub(s.now()))
+			if i < len(left)-1 || len(busy) > 0 {
+				wait(tick)
+			}
 		}
 		if len(busy) == len(left) {
 			wait(min(50*time.Millisecond, d/10))
 		}
 		left = busy
+	}
+	_ = g.Wait()
+	// Those that were told still read their last word.
+	for s.reg.loggedIn() > 0 && s.now().Before(deadline) {
+		wait(min(20*time.Millisecond, d/10))
 	}
 	s.reg.each(func(c *Session) {
 		if c.identity.Load() != nil {
