@@ -44,6 +44,7 @@ var arrows = map[string][]string{
 	// look at the proxy from outside: as a process, over sockets.
 	"telemetry/metricsdoc": {"telemetry"},
 	"e2e":                  {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest"},
+	"e2e/push":             {"e2e/servers", "internal/imaptest", "proxy/park", "telemetry"},
 	"e2e/servers":          {"internal/imaptest"},
 	"e2e/report":           {},
 }
