@@ -1,0 +1,113 @@
+package park
+
+import (
+	"errors"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// Flags is a set of flags in its normal form: in one space-separated string,
+// sorted, without \Recent and without repetition; the flags of RFC 9051 §2.3.2 as
+// written there. Two Flags with the same flags are equal but for the
+// case of keywords, which a mailbox keeps as they were first set. Made by
+// ParseFlags.
+type Flags string
+
+// errFlags means that what stands between the parentheses isn't a list of flags.
+var errFlags = errors.New("not a list of flags")
+
+var systemFlags = [...]string{`\Answered`, `\Deleted`, `\Draft`, `\Flagged`, `\Seen`, `\*`}
+
+// ParseFlags reads a flag list as it stands in FLAGS, PERMANENTFLAGS and FETCH
+// (RFC 9051 §9 flag-list), with its parentheses or without.
+func ParseFlags(b []byte) (Flags, error) {
+	if n := len(b); n >= 2 && b[0] == '(' && b[n-1] == ')' {
+		b = b[1 : n-1]
+	}
+	var list []string
+	for len(b) > 0 {
+		flag := b
+		if i := strings.IndexByte(string(b), ' '); i >= 0 {
+			flag, b = b[:i], b[i+1:]
+			if len(b) == 0 {
+				return "", errFlags
+			}
+		} else {
+			b = nil
+		}
+		name := string(flag)
+		if !validFlag(name) {
+			return "", errFlags
+		}
+		if strings.EqualFold(name, `\Recent`) {
+			continue
+		}
+		for _, s := range systemFlags {
+			if strings.EqualFold(name, s) {
+				name = s
+			}
+		}
+		list = append(list, name)
+	}
+	return joinFlags(list), nil
+}
+
+// validFlag follows RFC 9051 §9 flag: a keyword, or "\" and an atom, or "\*". Eight-bit
+// keywords are let through, since servers keep what clients gave them.
+func validFlag(s string) bool {
+	if s == `\*` {
+		return true
+	}
+	s = strings.TrimPrefix(s, `\`)
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c <= ' ' || c == 0x7f || strings.IndexByte(`(){%*"\]`, c) >= 0 && c != ']' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func joinFlags(list []string) Flags {
+	sort.Slice(list, func(i, j int) bool { return foldLess(list[i], list[j]) })
+	list = slices.CompactFunc(list, strings.EqualFold)
+	return Flags(strings.Join(list, " "))
+}
+
+func foldLess(a, b string) bool {
+	x, y := strings.ToLower(a), strings.ToLower(b)
+	if x != y {
+		return x < y
+	}
+	return a < b
+}
+
+// Equal says whether f and g have the same flags, in any case.
+func (f Flags) Equal(g Flags) bool { return f == g || strings.EqualFold(string(f), string(g)) }
+
+// Has says whether flag is in f, in any case.
+func (f Flags) Has(flag string) bool {
+	for name := range strings.SplitSeq(string(f), " ") {
+		if name != "" && strings.EqualFold(name, flag) {
+			return true
+		}
+	}
+	return false
+}
+
+// Lacks says whether g has a flag that f hasn't.
+func (f Flags) Lacks(g Flags) bool {
+	for name := range strings.SplitSeq(string(g), " ") {
+		if name != "" && !f.Has(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// AppendTo adds f to dst in parentheses.
+func (f Flags) AppendTo(dst []byte) []byte {
+	dst = append(dst, '(')
+	dst = append(dst, f...)
+	return append(dst, ')')
+}

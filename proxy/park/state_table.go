@@ -1,0 +1,78 @@
+package park
+
+import (
+	"slices"
+	"sort"
+)
+
+// FlagTable is the flags of many messages, immutable and shared. It takes 8 bytes
+// for each run of messages that follow each other with the same flags, and each set
+// of flags once. Messages that it was not made for have no meaning in it: who
+// asks knows which there are.
+type FlagTable struct {
+	sets []Flags
+	runs []flagRun // ascending; each is valid up to the next one's UID
+}
+
+type flagRun struct {
+	uid, set uint32
+}
+
+// NewFlagTable makes the table of these messages, each named once, in any order.
+func NewFlagTable(messages []FlagChange) *FlagTable {
+	if !slices.IsSortedFunc(messages, byUID) {
+		messages = slices.Clone(messages)
+		slices.SortStableFunc(messages, byUID)
+	}
+	var b tableBuilder
+	for _, m := range messages {
+		b.add(m.UID, m.Flags)
+	}
+	return b.table()
+}
+
+func byUID(a, b FlagChange) int {
+	switch {
+	case a.UID < b.UID:
+		return -1
+	case a.UID > b.UID:
+		return 1
+	}
+	return 0
+}
+
+// Of returns the flags of a message that the table was made for.
+func (t *FlagTable) Of(uid uint32) Flags {
+	i := sort.Search(len(t.runs), func(i int) bool { return t.runs[i].uid > uid })
+	if i == 0 {
+		return ""
+	}
+	return t.sets[t.runs[i-1].set]
+}
+
+// tableBuilder makes a table of messages that come in order.
+type tableBuilder struct {
+	t     FlagTable
+	known map[Flags]uint32
+}
+
+func (b *tableBuilder) add(uid uint32, flags Flags) {
+	set, ok := b.known[flags]
+	if !ok {
+		if b.known == nil {
+			b.known = map[Flags]uint32{}
+		}
+		set = uint32(len(b.t.sets))
+		b.known[flags] = set
+		b.t.sets = append(b.t.sets, flags)
+	}
+	if n := len(b.t.runs); n > 0 && b.t.runs[n-1].set == set {
+		return
+	}
+	b.t.runs = append(b.t.runs, flagRun{uid: uid, set: set})
+}
+
+func (b *tableBuilder) table() *FlagTable {
+	b.t.sets, b.t.runs = slices.Clip(b.t.sets), slices.Clip(b.t.runs)
+	return &b.t
+}

@@ -1,0 +1,133 @@
+package park
+
+// uidBuilder makes a set of ranges that come in the order of their first UIDs.
+type uidBuilder struct {
+	ranges [][2]uint32 // no two touch
+}
+
+func (b *uidBuilder) add(first, last uint32) {
+	if n := len(b.ranges); n > 0 {
+		if r := &b.ranges[n-1]; r[1] == 1<<32-1 || first <= r[1]+1 {
+			r[1] = max(r[1], last)
+			return
+		}
+	}
+	b.ranges = append(b.ranges, [2]uint32{first, last})
+}
+
+func (b *uidBuilder) set() UIDs {
+	switch len(b.ranges) {
+	case 0:
+		return UIDs{}
+	case 1:
+		return UIDRange(b.ranges[0][0], b.ranges[0][1])
+	}
+	spans := make(uidSpans, 0, len(b.ranges)+1)
+	var before uint32
+	for _, r := range b.ranges {
+		spans = append(spans, uidSpan{first: r[0], before: before})
+		before += r[1] - r[0] + 1
+	}
+	spans = append(spans, uidSpan{before: before})
+	return UIDs{first: spans[0].first, count: before, more: &spans}
+}
+
+// Union is the set of what is in s or o.
+func (s UIDs) Union(o UIDs) UIDs {
+	if s.Empty() {
+		return o
+	}
+	if o.Empty() {
+		return s
+	}
+	var b uidBuilder
+	i, j := 0, 0
+	for i < s.spans() || j < o.spans() {
+		if j == o.spans() {
+			b.add(s.span(i))
+			i++
+			continue
+		}
+		if i == s.spans() {
+			b.add(o.span(j))
+			j++
+			continue
+		}
+		sf, sl := s.span(i)
+		of, ol := o.span(j)
+		if sf <= of {
+			b.add(sf, sl)
+			i++
+		} else {
+			b.add(of, ol)
+			j++
+		}
+	}
+	return b.set()
+}
+
+// Intersect is the set of what is in both s and o.
+func (s UIDs) Intersect(o UIDs) UIDs {
+	var b uidBuilder
+	for i, j := 0, 0; i < s.spans() && j < o.spans(); {
+		sf, sl := s.span(i)
+		of, ol := o.span(j)
+		if first, last := max(sf, of), min(sl, ol); first <= last {
+			b.add(first, last)
+		}
+		if sl < ol {
+			i++
+		} else {
+			j++
+		}
+	}
+	return b.set()
+}
+
+// Without is the set of what is in s and not in o.
+func (s UIDs) Without(o UIDs) UIDs {
+	if s.Empty() || o.Empty() {
+		return s
+	}
+	var b uidBuilder
+	j := 0
+	for first, last := range s.Ranges() {
+		for ; j < o.spans(); j++ {
+			of, ol := o.span(j)
+			if of > last {
+				break
+			}
+			if ol < first {
+				continue
+			}
+			if of > first {
+				b.add(first, of-1)
+			}
+			if ol >= last {
+				first = 0 // nothing is left
+				break
+			}
+			first = ol + 1
+		}
+		if first != 0 {
+			b.add(first, last)
+		}
+	}
+	return b.set()
+}
+
+// From is the set of the UIDs of s that are uid or higher.
+func (s UIDs) From(uid uint32) UIDs {
+	if uid <= s.first {
+		return s
+	}
+	return s.Intersect(UIDRange(uid, 1<<32-1))
+}
+
+// Below is the set of the UIDs of s that are lower than uid.
+func (s UIDs) Below(uid uint32) UIDs {
+	if uid == 0 {
+		return UIDs{}
+	}
+	return s.Intersect(UIDRange(1, uid-1))
+}
