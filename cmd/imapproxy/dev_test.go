@@ -19,7 +19,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func launchDev(t testing.TB, more ...string) (r *running, plain, secure, api string) {
 	t.Helper()
 	r = launch(t, append([]string{"dev", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, more...)...)
-	m := r.await(r.stdout, `IMAP on (\S+) \(STARTTLS too\), TLS on (\S+), admin API on http://(\S+)\n(?s:.*)Ctrl-C ends it`)
+	m := r.await(r.stdout, `IMAP on (\S+) \(STARTTLS too\), TLS on (\S+), admin page on http://(\S+)\n(?s:.*)Ctrl-C ends it`)
 	return r, m[1], m[2], m[3]
 }
 
