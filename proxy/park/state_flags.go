@@ -61,7 +61,7 @@ func validFlag(s string) bool {
 	}
 	s = strings.TrimPrefix(s, `\`)
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c <= ' ' || c == 0x7f || strings.IndexByte(`(){%*"\]`, c) >= 0 && c != ']' {
+		if c := s[i]; c <= ' ' || c == 0x7f || strings.IndexByte(`(){%*"\`, c) >= 0 {
 			return false
 		}
 	}
@@ -110,4 +110,8 @@ func (f Flags) AppendTo(dst []byte) []byte {
 	dst = append(dst, '(')
 	dst = append(dst, f...)
 	return append(dst, ')')
+}
+
+func (f Flags) union(g Flags) Flags {
+	return joinFlags(append(strings.Fields(string(f)), strings.Fields(string(g))...))
 }

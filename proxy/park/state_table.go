@@ -1,6 +1,7 @@
 package park
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 )
@@ -31,15 +32,7 @@ func NewFlagTable(messages []FlagChange) *FlagTable {
 	return b.table()
 }
 
-func byUID(a, b FlagChange) int {
-	switch {
-	case a.UID < b.UID:
-		return -1
-	case a.UID > b.UID:
-		return 1
-	}
-	return 0
-}
+func byUID(a, b FlagChange) int { return cmp.Compare(a.UID, b.UID) }
 
 // Of returns the flags of a message that the table was made for.
 func (t *FlagTable) Of(uid uint32) Flags {

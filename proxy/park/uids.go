@@ -1,6 +1,7 @@
 package park
 
 import (
+	"cmp"
 	"errors"
 	"iter"
 	"slices"
@@ -101,12 +102,7 @@ func ParseUIDs(b []byte) (UIDs, error) {
 // fromRanges makes a set of ranges, which it may put in order.
 func fromRanges(ranges [][2]uint32, sorted bool) UIDs {
 	if !sorted {
-		slices.SortFunc(ranges, func(a, b [2]uint32) int {
-			if a[0] < b[0] {
-				return -1
-			}
-			return 1
-		})
+		slices.SortFunc(ranges, func(a, b [2]uint32) int { return cmp.Compare(a[0], b[0]) })
 	}
 	var b uidBuilder
 	for _, r := range ranges {

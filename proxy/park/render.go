@@ -1,0 +1,121 @@
+package park
+
+import "strconv"
+
+// Dialect is how a session is told what changed, by what its client has enabled.
+type Dialect uint8
+
+// The dialects. A client speaks CondStore as soon as it has used a parameter of
+// RFC 7162 §3.1, and QResync only by ENABLE QRESYNC (§3.2.3).
+const (
+	Plain     Dialect = iota // EXPUNGE and FETCH by number, no mod-sequences
+	CondStore                // EXPUNGE by number, FETCH with UID and MODSEQ
+	QResync                  // VANISHED, FETCH with UID and MODSEQ
+)
+
+var dialectNames = [...]string{"plain", "condstore", "qresync"}
+
+func (d Dialect) String() string { return dialectNames[d] }
+
+// maxVanished is about how long a line of VANISHED may get, in bytes. What doesn't fit
+// goes into another one.
+const maxVanished = 8000
+
+// AppendTo adds to dst the untagged responses that tell d to a client with view v, with their
+// line ends. They may only be sent at a response boundary, and where d has
+// expunges, only where RFC 9051 §7.5.1 allows EXPUNGE.
+//
+// Messages that are gone come first, so that all other numbers are those of the
+// view afterwards; VANISHED comes before FETCH, or a client that is cut off in
+// between would resynchronise from a mod-sequence that hides what vanished (RFC 7162 §3.2.10).
+// FLAGS comes before the FETCH that uses a new keyword.
+func (d Difference) AppendTo(dst []byte, dialect Dialect, v *View) []byte {
+	after := d.uids(v)
+	if dialect == QResync {
+		dst = appendVanished(dst, d.Vanished)
+	} else {
+		dst = appendExpunges(dst, d.Vanished, v.UIDs)
+	}
+	if !d.New.Empty() {
+		dst = appendNumbered(dst, after.Count(), "EXISTS")
+	}
+	if d.FlagList != "" {
+		dst = append(dst, "* FLAGS "...)
+		dst = d.FlagList.AppendTo(dst)
+		dst = append(dst, "\r\n"...)
+	}
+	for _, c := range d.Changed {
+		if seq, ok := after.Seq(c.UID); ok {
+			dst = c.appendTo(dst, dialect, seq)
+		}
+	}
+	return dst
+}
+
+func appendNumbered(dst []byte, n uint32, name string) []byte {
+	dst = append(dst, "* "...)
+	dst = strconv.AppendUint(dst, uint64(n), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, name...)
+	return append(dst, "\r\n"...)
+}
+
+// appendExpunges goes from the highest number down, so that none shifts another.
+// RFC 9051 §7.5.1.
+func appendExpunges(dst []byte, vanished, view UIDs) []byte {
+	for i := vanished.spans() - 1; i >= 0; i-- {
+		first, last := vanished.span(i)
+		// A range of UIDs that the client counts all is one of numbers, too.
+		seq, ok := view.Seq(last)
+		for n := last - first + 1; ok && n > 0; n-- {
+			dst = appendNumbered(dst, seq, "EXPUNGE")
+			seq--
+		}
+	}
+	return dst
+}
+
+// RFC 7162 §3.2.10.
+func appendVanished(dst []byte, vanished UIDs) []byte {
+	line := len(dst)
+	open := false
+	for first, last := range vanished.Ranges() {
+		switch {
+		case !open:
+			dst = append(dst, "* VANISHED "...)
+			open = true
+		default:
+			dst = append(dst, ',')
+		}
+		dst = appendRange(dst, first, last)
+		if len(dst)-line > maxVanished {
+			dst = append(dst, "\r\n"...)
+			line, open = len(dst), false
+		}
+	}
+	if open {
+		dst = append(dst, "\r\n"...)
+	}
+	return dst
+}
+
+// RFC 9051 §7.5.2, RFC 7162 §3.1.4 and §3.2.4: with mod-sequences the UID is told as well. A
+// mod-sequence that isn't known isn't told.
+func (c FlagChange) appendTo(dst []byte, dialect Dialect, seq uint32) []byte {
+	dst = append(dst, "* "...)
+	dst = strconv.AppendUint(dst, uint64(seq), 10)
+	dst = append(dst, " FETCH ("...)
+	if dialect != Plain {
+		dst = append(dst, "UID "...)
+		dst = strconv.AppendUint(dst, uint64(c.UID), 10)
+		dst = append(dst, ' ')
+	}
+	dst = append(dst, "FLAGS "...)
+	dst = c.Flags.AppendTo(dst)
+	if dialect != Plain && c.ModSeq != 0 {
+		dst = append(dst, " MODSEQ ("...)
+		dst = strconv.AppendUint(dst, c.ModSeq, 10)
+		dst = append(dst, ')')
+	}
+	return append(dst, ")\r\n"...)
+}

@@ -1,0 +1,55 @@
+package park
+
+// View is what one client has been told of its selected mailbox. It is immutable,
+// and shared by all who hold the same one.
+type View struct {
+	Mailbox  string // canonical, see DecodeMailbox
+	ReadOnly bool   // selected by EXAMINE, or SELECT said [READ-ONLY]
+
+	UIDValidity uint32
+
+	// UIDNext is never younger than UIDs: each message with a lower UID is in UIDs or
+	// gone for good. 0: not known.
+	UIDNext uint32
+
+	// UIDs are the messages that the client counts: its message n is UIDs.At(n).
+	UIDs UIDs
+
+	Flags          Flags // of the FLAGS response
+	PermanentFlags Flags // of SELECT's PERMANENTFLAGS; no resync changes them
+
+	// ModSeq is a lower bound: the client knows all flags as of here. It is the
+	// HIGHESTMODSEQ of the session's own SELECT, or, where that showed none, the one of an
+	// enabled EXAMINE that completed before the snapshot. 0: none.
+	ModSeq uint64
+
+	// Told has the flags of all UIDs, as the client was told them or may ask for
+	// them. Only the comparison strategy needs it; nil elsewhere.
+	Told *FlagTable
+}
+
+// next is the lowest UID that a message may have which the client doesn't know of.
+func (v *View) next() uint32 {
+	last := v.UIDs.Last()
+	if last == 1<<32-1 {
+		return last
+	}
+	return max(v.UIDNext, last+1)
+}
+
+// After is the view of a client that was told d, which was computed for v or is
+// part of what was.
+func (v *View) After(d Difference) *View {
+	if d.Empty() && d.ModSeq <= v.ModSeq && d.UIDNext <= v.UIDNext && d.table == nil {
+		return v
+	}
+	after := *v
+	after.UIDs = d.uids(v)
+	if d.FlagList != "" {
+		after.Flags = d.FlagList
+	}
+	after.UIDNext = max(v.UIDNext, d.UIDNext)
+	after.ModSeq = max(v.ModSeq, d.ModSeq)
+	after.Told = d.told(v, after.UIDs)
+	return &after
+}
