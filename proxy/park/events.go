@@ -1,0 +1,270 @@
+package park
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"imapproxy/telemetry"
+)
+
+// Defaults and bounds of EventsOptions.
+const (
+	DefaultMaxEvent         = 128 << 10 // octets; Cyrus's events have 64 KiB at most
+	DefaultEventReadTimeout = 5 * time.Second
+	DefaultMaxEventReaders  = 128
+	MinEventSecret          = 16 // octets
+	// eventLogEvery is how often a log line of one kind is written at most:
+	// a sender with a wrong token isn't a flood of warnings.
+	eventLogEvery = time.Minute
+)
+
+// EventsOptions are an Events handler's.
+type EventsOptions struct {
+	// Secrets: a sender has to know one, as bearer token or as the password of
+	// Basic authentication with any user name. More than one while it's being changed.
+	// At least one, each of MinEventSecret octets or more.
+	Secrets []telemetry.Secret
+	// User makes a backend's name for a user canonical (auth.Names.Normalize).
+	// nil: as it is.
+	User func(string) (string, error)
+	// Wanted says whether anybody is parked as this user: most events are for
+	// users who aren't here. It must not block. nil: all are wanted.
+	Wanted func(user string) bool
+	// MaxBody bounds an event, in octets. Zero: DefaultMaxEvent.
+	MaxBody int64
+	// ReadTimeout bounds how long a sender takes to send one. Zero: DefaultEventReadTimeout.
+	ReadTimeout time.Duration
+	// MaxReaders bounds how many events are being received at a time, and with
+	// MaxBody the memory for it. Zero: DefaultMaxEventReaders.
+	MaxReaders int
+	// Log gets a warning a minute at most of each kind. nil: none.
+	Log *slog.Logger
+	// Now is the clock of those minutes. nil: time.Now.
+	Now func() time.Time
+}
+
+// EventsStats counts requests, and the hints that came of them, since the
+// handler was made.
+type EventsStats struct {
+	Own, Cyrus, OX uint64 // events understood, by format
+	Unauthorized   uint64
+	Malformed      uint64 // no event, too large, cut off, too slow
+	Busy           uint64 // turned away: MaxReaders were being received
+	Hints          uint64 // given to the queue
+	Widened        uint64 // of these: the mailbox couldn't be told, so all of the user's
+	Unwanted       uint64 // notices for users with nobody parked
+	BadUser        uint64 // notices for a name that no user can have
+	Impersonal     uint64 // events that concern no user's personal mailboxes
+}
+
+// Events is the HTTP handler behind /v1/events: backends post what happened in
+// mailboxes, and it becomes hints. Dovecot posts from within the user's command
+// and waits for the answer, so the answer comes as soon as the body was read,
+// whatever else goes on: nothing here waits for anything but the sender.
+//
+// Answers: 204 done; 400 not an event; 401; 405; 408 too slow; 413 too large; 503
+// too many at a time. Nothing of a body is logged.
+type Events struct {
+	o       EventsOptions
+	secrets [][sha256.Size]byte
+	queue   *HintQueue
+	readers chan struct{} // a token for each event that is being received
+
+	own, cyrus, ox, unauthorized, malformed, busy atomic.Uint64
+	hints, widened, unwanted, badUser, impersonal atomic.Uint64
+
+	mu     sync.Mutex // guards logged
+	logged map[string]time.Time
+}
+
+// NewEvents makes a handler that fills queue.
+func NewEvents(o EventsOptions, queue *HintQueue) (*Events, error) {
+	if len(o.Secrets) == 0 {
+		return nil, errors.New("events: without a secret anybody could send them")
+	}
+	e := &Events{queue: queue, logged: map[string]time.Time{}}
+	for _, s := range o.Secrets {
+		if len(s.Reveal()) < MinEventSecret {
+			return nil, fmt.Errorf("events: a secret has %d octets or more", MinEventSecret)
+		}
+		e.secrets = append(e.secrets, sha256.Sum256([]byte(s.Reveal())))
+	}
+	o.Secrets = nil
+	if o.User == nil {
+		o.User = func(u string) (string, error) { return u, nil }
+	}
+	if o.Wanted == nil {
+		o.Wanted = func(string) bool { return true }
+	}
+	if o.MaxBody <= 0 {
+		o.MaxBody = DefaultMaxEvent
+	}
+	if o.ReadTimeout <= 0 {
+		o.ReadTimeout = DefaultEventReadTimeout
+	}
+	if o.MaxReaders <= 0 {
+		o.MaxReaders = DefaultMaxEventReaders
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	e.o, e.readers = o, make(chan struct{}, o.MaxReaders)
+	return e, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (e *Events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	// A sender is often a process that lives as long as one IMAP session: kept
+	// connections would be as many as there are sessions on the backends. It also
+	// lets the server answer without waiting for a body that isn't wanted.
+	h.Set("Connection", "close")
+	h.Set("Cache-Control", "no-store")
+	// POST is push.lua's and Cyrus's, PUT the OX driver's.
+	if r.Method != http.MethodPost && r.Method != http.MethodPut {
+		h.Set("Allow", "POST, PUT")
+		e.refuse(w, r, &e.malformed, http.StatusMethodNotAllowed, "events are sent with POST or PUT")
+		return
+	}
+	if !e.authorized(r) {
+		h.Add("WWW-Authenticate", `Bearer realm="imapproxy events"`)
+		h.Add("WWW-Authenticate", `Basic realm="imapproxy events"`)
+		e.refuse(w, r, &e.unauthorized, http.StatusUnauthorized, "neither the bearer token nor the password is right")
+		return
+	}
+	select {
+	case e.readers <- struct{}{}:
+		defer func() { <-e.readers }()
+	default:
+		e.refuse(w, r, &e.busy, http.StatusServiceUnavailable, "too many events at a time")
+		return
+	}
+	body, status, why := e.body(w, r)
+	if status != 0 {
+		e.refuse(w, r, &e.malformed, status, why)
+		return
+	}
+	format, notices, err := parseEvent(body)
+	if err != nil {
+		e.refuse(w, r, &e.malformed, http.StatusBadRequest, err.Error())
+		return
+	}
+	e.counter(format).Add(1)
+	e.pass(notices)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// authorized compares in a time that doesn't depend on the secrets.
+func (e *Events) authorized(r *http.Request) bool {
+	_, given, basic := r.BasicAuth()
+	if !basic {
+		scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !ok || !strings.EqualFold(scheme, "Bearer") {
+			return false
+		}
+		given = strings.TrimSpace(token)
+	}
+	sum := sha256.Sum256([]byte(given))
+	right := 0
+	for i := range e.secrets {
+		right |= subtle.ConstantTimeCompare(sum[:], e.secrets[i][:])
+	}
+	return right == 1
+}
+
+// body reads the event; a status other than 0 is the answer instead.
+func (e *Events) body(w http.ResponseWriter, r *http.Request) ([]byte, int, string) {
+	if r.ContentLength > e.o.MaxBody {
+		return nil, http.StatusRequestEntityTooLarge, "the event is too large"
+	}
+	// An error means that this writer knows no deadlines, as in a test; the
+	// server's own still hold. The connection is closed afterwards, so the deadline
+	// isn't taken back.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.o.ReadTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, e.o.MaxBody))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, http.StatusRequestEntityTooLarge, "the event is too large"
+	case err != nil:
+		return nil, http.StatusRequestTimeout, "the event was cut off or came too slowly"
+	}
+	return body, 0, ""
+}
+
+// pass gives the queue what concerns somebody here.
+func (e *Events) pass(notices []notice) {
+	if len(notices) == 0 {
+		e.impersonal.Add(1)
+	}
+	for _, n := range notices {
+		if n.user == "" || len(n.user) > maxUserName {
+			e.badUser.Add(1)
+			continue
+		}
+		user, err := e.o.User(n.user)
+		switch {
+		case err != nil || user == "":
+			e.badUser.Add(1)
+		case !e.o.Wanted(user):
+			e.unwanted.Add(1)
+		default:
+			e.hints.Add(1)
+			if n.mailbox == "" {
+				e.widened.Add(1)
+			}
+			e.queue.Add(Hint{User: user, Mailbox: n.mailbox, Source: HintPush})
+		}
+	}
+}
+
+// refuse answers with a reason of ours, and logs it unless one of its kind was
+// logged within the last minute.
+func (e *Events) refuse(w http.ResponseWriter, r *http.Request, count *atomic.Uint64, status int, why string) {
+	count.Add(1)
+	http.Error(w, why, status)
+	now := e.o.Now()
+	e.mu.Lock()
+	last, seen := e.logged[why]
+	silent := seen && now.Sub(last) < eventLogEvery
+	if !silent {
+		e.logged[why] = now // the reasons are a handful of constants
+	}
+	e.mu.Unlock()
+	if !silent {
+		e.o.Log.Warn("an event was refused; more of the kind aren't logged within a minute",
+			"reason", why, "status", status, "from", r.RemoteAddr)
+	}
+}
+
+func (e *Events) counter(f EventFormat) *atomic.Uint64 {
+	switch f {
+	case FormatCyrus:
+		return &e.cyrus
+	case FormatOX:
+		return &e.ox
+	}
+	return &e.own
+}
+
+// Stats is a snapshot of the handler's counters.
+func (e *Events) Stats() EventsStats {
+	return EventsStats{
+		Own: e.own.Load(), Cyrus: e.cyrus.Load(), OX: e.ox.Load(),
+		Unauthorized: e.unauthorized.Load(), Malformed: e.malformed.Load(), Busy: e.busy.Load(),
+		Hints: e.hints.Load(), Widened: e.widened.Load(), Unwanted: e.unwanted.Load(),
+		BadUser: e.badUser.Load(), Impersonal: e.impersonal.Load(),
+	}
+}

@@ -1,0 +1,129 @@
+package park
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// An EventFormat is one of the forms in which backends say what happened.
+type EventFormat string
+
+// The formats, told apart by their fields. docs/push-events.md shows each.
+const (
+	FormatOwn   EventFormat = "own"   // contrib/dovecot/push.lua, and whoever writes a sender
+	FormatCyrus EventFormat = "cyrus" // Cyrus's notify_external
+	FormatOX    EventFormat = "ox"    // Dovecot's OX driver
+)
+
+// Bounds on names, in octets. A longer mailbox name is taken for 'all'.
+const (
+	maxUserName    = 512
+	maxMailboxName = 1024
+)
+
+// errNotAnEvent is a body in none of the formats.
+var errNotAnEvent = errors.New("not an event: neither user nor uri in it")
+
+// A notice is one user's part of an event, its names as the backend wrote them
+// but for the encoding: mailboxes are UTF-8.
+type notice struct {
+	user    string // not yet canonical
+	mailbox string // canonical; "" = all of the user's mailboxes
+}
+
+// eventBody has every field of every format that matters here. Whatever else
+// stands in an event (UIDs, subjects, mod-sequences) is never read: an event is
+// a hint, not data.
+type eventBody struct {
+	User   string       `json:"user"`
+	Events []ownEvent   `json:"events"`
+	Event  string       `json:"event"`  // OX, Cyrus
+	Folder *string      `json:"folder"` // OX
+	URI    *string      `json:"uri"`    // Cyrus
+	Old    *cyrusString `json:"oldMailboxID"`
+}
+
+type ownEvent struct {
+	Mailbox string `json:"mailbox"`
+}
+
+// cyrusString is a string, or anything else, which is then as good as absent.
+type cyrusString string
+
+func (s *cyrusString) UnmarshalJSON(b []byte) error {
+	var v string
+	if json.Unmarshal(b, &v) == nil {
+		*s = cyrusString(v)
+	}
+	return nil
+}
+
+// parseEvent reads one event of any format. Its notices may be none: an event
+// that concerns no personal mailbox. A part that can't be understood widens
+// the notice to all of the user's mailboxes; an error means that not even the
+// user is known.
+func parseEvent(body []byte) (EventFormat, []notice, error) {
+	var e eventBody
+	err := json.Unmarshal(body, &e)
+	var wrongType *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrongType):
+		// The rest has been read. What has the wrong type isn't understood.
+		if e.User == "" {
+			return "", nil, errNotAnEvent
+		}
+		return FormatOwn, []notice{{user: e.User}}, nil
+	case err != nil:
+		// The decoder's error quotes what it read, which may be anything.
+		return "", nil, errors.New("not JSON")
+	case e.URI != nil:
+		return FormatCyrus, cyrusNotices(e.Event, *e.URI, e.Old), nil
+	case e.User == "":
+		return "", nil, errNotAnEvent
+	case e.Folder != nil:
+		return FormatOX, []notice{{e.User, eventMailbox(*e.Folder)}}, nil
+	}
+	return FormatOwn, ownNotices(e), nil
+}
+
+// ownNotices are those of {"user": …, "events": [{"mailbox": …}, …]}: an entry
+// without a mailbox, and an event without entries, stand for all mailboxes.
+func ownNotices(e eventBody) []notice {
+	if len(e.Events) == 0 {
+		return []notice{{user: e.User}}
+	}
+	seen := make(map[string]bool, min(len(e.Events), DefaultMaxMailboxesPerUser))
+	var notices []notice
+	for _, one := range e.Events {
+		m := eventMailbox(one.Mailbox)
+		if m == "" || len(notices) == DefaultMaxMailboxesPerUser {
+			return []notice{{user: e.User}}
+		}
+		if !seen[m] {
+			seen[m] = true
+			notices = append(notices, notice{e.User, m})
+		}
+	}
+	return notices
+}
+
+// eventMailbox is the canonical form of a UTF-8 name in an event, "" if it can't be
+// one.
+func eventMailbox(name string) string {
+	if name == "" || len(name) > maxMailboxName || !utf8.ValidString(name) {
+		return ""
+	}
+	for _, r := range name {
+		// U+FFFD is what JSON decoding leaves of octets that weren't UTF-8.
+		if r == utf8.RuneError || unicode.IsControl(r) {
+			return ""
+		}
+	}
+	if strings.EqualFold(name, "INBOX") {
+		return "INBOX"
+	}
+	return name
+}
