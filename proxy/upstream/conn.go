@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"sync"
+	"time"
 
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/wire"
@@ -20,7 +21,8 @@ type Conn struct {
 
 	Caps      wire.Caps // the backend's after login, as it sent them
 	Target    Target
-	LoginText string // text of the login's OK, without its code
+	LoginText string    // text of the login's OK, without its code
+	LoggedIn  time.Time // when the backend said that OK
 
 	// Untagged are responses that came with the login and are the client's to
 	// see (alerts above all): whole lines with their literals, without the last
@@ -34,21 +36,41 @@ type Conn struct {
 
 // count puts the connection on the gauge until it is closed.
 func (c *Conn) count(tel *telemetry.Telemetry, kind string) {
-	tel.BackendConns(c.Target.ID, kind, 1)
-	c.gone = func() { tel.BackendConns(c.Target.ID, kind, -1) }
+	id := c.Target.ID
+	tel.BackendConns(id, kind, 1)
+	c.gone = func() { tel.BackendConns(id, kind, -1) }
 }
 
 // Close ends the connection, with close_notify under TLS. It may be called more
 // than once and while a reader waits.
 func (c *Conn) Close() error {
+	if c.Conn == nil {
+		return nil // handed over: it is another's to close
+	}
 	c.uncount()
 	return c.Conn.Close()
 }
 
 // Abort ends the connection without a word.
 func (c *Conn) Abort() error {
+	if c.Conn == nil {
+		return nil
+	}
 	c.uncount()
 	return c.Conn.Abort()
+}
+
+// HandOver gives the connection a new handle, counted as what it is for from
+// now on, and kills this one: its Close and Abort do nothing, and all else is a
+// nil dereference, since whoever reads or writes a connection that isn't his own
+// any more would mix two sessions up. Its caller owns the connection, whose
+// reader has returned, at a response boundary with nothing in flight.
+func (c *Conn) HandOver(tel *telemetry.Telemetry, kind string) *Conn {
+	fresh := &Conn{Conn: c.Conn, Caps: c.Caps, Target: c.Target, LoginText: c.LoginText, LoggedIn: c.LoggedIn, Untagged: c.Untagged}
+	c.uncount()
+	c.Conn = nil
+	fresh.count(tel, kind)
+	return fresh
 }
 
 func (c *Conn) uncount() {

@@ -1,0 +1,76 @@
+package conn
+
+import (
+	"errors"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrUnread means that something has come which nobody has read.
+var ErrUnread = errors.New("conn: data unread")
+
+// Pending looks, without waiting, whether the connection is as a quiet one
+// should be. nil: it stands, and nothing has come. ErrUnread: bytes wait, in the
+// socket or read ahead by whoever had the connection before. io.EOF: the peer has
+// ended it. Another error: it is broken.
+//
+// Whatever isn't nil makes the connection one to be closed: under TLS the look
+// may have used up a byte. Its caller is the connection's only owner, and sets
+// no deadlines meanwhile. Under TLS any bytes count, tickets and alerts too: what
+// they would turn out to be is of no interest to who wants a quiet connection.
+func (c *Conn) Pending() error {
+	if len(c.unread) > 0 || len(c.hold) > 0 {
+		return ErrUnread
+	}
+	if s := c.sock; s != nil && (len(s.first) > 0 || len(s.ahead) > 0) {
+		return ErrUnread
+	}
+	var err error
+	if cerr := c.raw.Control(func(fd uintptr) { err = peek(int(fd)) }); cerr != nil {
+		return cerr
+	}
+	if err != nil || c.tls == nil {
+		return err
+	}
+	return c.decrypted()
+}
+
+// decrypted looks for what TLS has already taken from the socket: with a
+// deadline in the past a Read gives what it holds, or none.
+func (c *Conn) decrypted() error {
+	if err := c.tcp.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		return err
+	}
+	var b [1]byte
+	n, err := c.tls.Read(b[:])
+	switch {
+	case n > 0:
+		return ErrUnread
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return err // io.EOF: close_notify lay there
+	}
+	return c.tcp.SetReadDeadline(time.Time{})
+}
+
+// peek looks at the socket's queue and leaves it as it is.
+func peek(fd int) error {
+	var b [1]byte
+	for {
+		n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			return nil
+		case err != nil:
+			return os.NewSyscallError("recvfrom", err)
+		case n == 0:
+			return io.EOF
+		}
+		return ErrUnread
+	}
+}

@@ -1,0 +1,139 @@
+package conn
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"imapproxy/internal/imaptest"
+)
+
+// pendingPair is a Conn and its peer, in the clear or under TLS, with a round
+// trip behind them, so that the handshake's tickets have been read.
+func pendingPair(t *testing.T, secure bool) (*Conn, net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	out, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(out.(*net.TCPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Abort(); _ = in.Close() })
+	if !secure {
+		return c, in
+	}
+	cert := imaptest.NewCert(t)
+	peer := tls.Server(in, cert.Server)
+	failed := make(chan error, 1)
+	go func() { // ends with the handshake
+		if err := peer.Handshake(); err != nil {
+			failed <- err
+			return
+		}
+		_, err := peer.Write([]byte("hello"))
+		failed <- err
+	}()
+	if err := c.Client(context.Background(), cert.Client); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-failed; err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(c, b); err != nil {
+		t.Fatal(err)
+	}
+	return c, peer
+}
+
+// await polls Pending, which never waits, until it says something: the bytes are
+// on their way.
+func await(t *testing.T, c *Conn) error {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		if err := c.Pending(); err != nil {
+			return err
+		}
+		select {
+		case <-deadline:
+			t.Fatal("Pending has nothing to say after 10 s")
+		default:
+		}
+	}
+}
+
+func TestPendingTellsAQuietConnectionFromOneThatIsNot(t *testing.T) {
+	for name, secure := range map[string]bool{"clear": false, "tls": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Run("quiet, and it still works", func(t *testing.T) {
+				c, peer := pendingPair(t, secure)
+				for range 3 {
+					if err := c.Pending(); err != nil {
+						t.Fatalf("a quiet connection: %v", err)
+					}
+				}
+				go func() { _, _ = peer.Write([]byte("x")) }()
+				b := make([]byte, 1)
+				if _, err := c.Read(b); err != nil || b[0] != 'x' {
+					t.Fatalf("after the look: %q, %v", b, err)
+				}
+			})
+			t.Run("unread in the socket", func(t *testing.T) {
+				c, peer := pendingPair(t, secure)
+				_, _ = peer.Write([]byte("* BYE\r\n"))
+				if err := await(t, c); !errors.Is(err, ErrUnread) {
+					t.Fatalf("got %v", err)
+				}
+			})
+			t.Run("read ahead", func(t *testing.T) {
+				c, peer := pendingPair(t, secure)
+				go func() { _, _ = peer.Write([]byte("two")) }()
+				b := make([]byte, 1)
+				if _, err := c.Read(b); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Pending(); !errors.Is(err, ErrUnread) {
+					t.Fatalf("got %v", err)
+				}
+			})
+			t.Run("put back", func(t *testing.T) {
+				c, _ := pendingPair(t, secure)
+				c.Unread([]byte("x"))
+				if err := c.Pending(); !errors.Is(err, ErrUnread) {
+					t.Fatalf("got %v", err)
+				}
+			})
+			t.Run("ended by the peer", func(t *testing.T) {
+				c, peer := pendingPair(t, secure)
+				_ = peer.Close()
+				// Under TLS the farewell itself may be what lies there.
+				if err := await(t, c); !errors.Is(err, io.EOF) && !(secure && errors.Is(err, ErrUnread)) {
+					t.Fatalf("got %v", err)
+				}
+			})
+			t.Run("closed by us", func(t *testing.T) {
+				c, _ := pendingPair(t, secure)
+				_ = c.Abort()
+				if err := c.Pending(); err == nil {
+					t.Fatal("a closed connection passes for a quiet one")
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,325 @@
+package upstream
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"crypto/rand"
+	"slices"
+	"sync"
+	"time"
+
+	"imapproxy/telemetry"
+)
+
+// Defaults of PoolOptions.
+const (
+	DefaultPoolPerUser = 4
+	DefaultPoolTotal   = 1024
+	DefaultPoolSweep   = 5 * time.Second
+)
+
+// PoolOptions are a Pool's. With the zero value nothing is kept.
+type PoolOptions struct {
+	// WarmFor is how long a connection may wait to be lent. Keep it short: a
+	// backend may go on applying to it the rights as they were (Dovecot and its
+	// ACLs). Zero: none is kept.
+	WarmFor time.Duration
+
+	// AuthCacheFor is for how long after a backend's login the same credential
+	// is taken as right without asking again. Zero: never. See Proof.
+	AuthCacheFor time.Duration
+
+	// PerUser and Total bound how many are kept; the one that has waited longest
+	// goes first. Zero: the defaults.
+	PerUser, Total int
+
+	// SweepEvery is how often Run looks for those that have waited too long, or
+	// that a backend has ended. Zero: DefaultPoolSweep.
+	SweepEvery time.Duration
+
+	Telemetry *telemetry.Telemetry // may be nil
+	Now       func() time.Time     // nil: time.Now
+}
+
+func (o PoolOptions) withDefaults() PoolOptions {
+	o.PerUser = cmp.Or(o.PerUser, DefaultPoolPerUser)
+	o.Total = cmp.Or(o.Total, DefaultPoolTotal)
+	o.SweepEvery = cmp.Or(o.SweepEvery, DefaultPoolSweep)
+	if o.Telemetry == nil {
+		o.Telemetry = telemetry.Discard()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+// Pool keeps connections that nobody needs just now, logged in and with nothing
+// selected, for the user's next need of one. It never logs in by itself.
+//
+// Who is in it: connections of sessions that were parked or have ended, and of
+// the proxy's own dialogues (Use tells them apart for good). Why: a login costs
+// the backend 1 to 6 ms of CPU. What comes next: each is lent again (Take), or
+// closed when WarmFor is over, when its backend has ended it, when there are too
+// many, or when its user or backend is forgotten.
+//
+// There is no goroutine for a connection: whether its backend has ended it, or
+// said something, is looked at when it is to be lent, and now and then (Run).
+type Pool struct {
+	seal [32]byte // the key of credentials' digests; made anew with each Pool
+
+	mu  sync.Mutex // guards what follows; no I/O under it
+	opt PoolOptions
+	// users holds each user's, the one that has waited longest first. They are
+	// PerUser at most, so finding one is a scan.
+	users map[string][]*warm
+	// order holds all of them, the one that has waited longest in front.
+	order  *list.List
+	closed bool
+}
+
+// warm is one connection in the pool.
+type warm struct {
+	key   PoolKey
+	conn  *Conn
+	since time.Time
+	place *list.Element // in Pool.order
+	// looked: the sweep is looking at it, outside the lock, and nobody else may
+	// read it. It may be closed nevertheless.
+	looked bool
+}
+
+// NewPool makes an empty pool.
+func NewPool(opt PoolOptions) *Pool {
+	p := &Pool{opt: opt.withDefaults(), users: map[string][]*warm{}, order: list.New()}
+	_, _ = rand.Read(p.seal[:]) // never fails (crypto/rand)
+	return p
+}
+
+// Give takes a connection over, whether it is kept or not: the caller's handle is
+// dead afterwards. It says whether it was kept.
+//
+// Kept is what is clean (see Condition), quiet now, and wanted at all.
+func (p *Pool) Give(k PoolKey, c *Conn, s Condition) bool {
+	tel := p.options().Telemetry
+	mine := c.HandOver(tel, kindWarm)
+	if !s.clean() || !k.valid() || k.target != mine.Target || mine.Pending() != nil {
+		_ = mine.Abort()
+		return false
+	}
+	mine.Untagged = nil // told to whom it was for
+	for _, c := range p.put(k, mine) {
+		_ = c.Close()
+		if c == mine {
+			return false
+		}
+	}
+	return true
+}
+
+// put files a connection, and returns what has to be closed instead.
+func (p *Pool) put(k PoolKey, c *Conn) (evicted []*Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.opt.WarmFor <= 0 {
+		return []*Conn{c}
+	}
+	w := &warm{key: k, conn: c, since: p.opt.Now()}
+	w.place = p.order.PushBack(w)
+	p.users[k.user] = append(p.users[k.user], w)
+	for len(p.users[k.user]) > p.opt.PerUser {
+		evicted = append(evicted, p.removeLocked(p.users[k.user][0]))
+	}
+	for p.order.Len() > p.opt.Total {
+		evicted = append(evicted, p.removeLocked(p.order.Front().Value.(*warm)))
+	}
+	return evicted
+}
+
+// Take lends a connection of exactly this key, the one that has waited least;
+// nil when there is none that may be lent. It is the caller's from then on.
+//
+// A connection that its backend has ended, or said anything on, isn't lent but
+// closed: also when the backend only said goodbye, there is no telling what it
+// did.
+func (p *Pool) Take(k PoolKey, proof Proof) *Conn {
+	for {
+		w, tel, expired := p.pick(k, proof)
+		for _, c := range expired {
+			_ = c.Close()
+		}
+		if w == nil {
+			return nil
+		}
+		if w.conn.Pending() == nil {
+			return w.conn.HandOver(tel, k.use.kind())
+		}
+		_ = w.conn.Abort()
+	}
+}
+
+// pick takes out the best connection for a key, and those of it that have waited
+// too long.
+func (p *Pool) pick(k PoolKey, proof Proof) (found *warm, tel *telemetry.Telemetry, expired []*Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.opt.Now()
+	for _, w := range slices.Backward(slices.Clone(p.users[k.user])) {
+		switch {
+		case w.key != k || w.looked:
+		case now.Sub(w.since) >= p.opt.WarmFor:
+			expired = append(expired, p.removeLocked(w))
+		case found == nil && p.mayLendLocked(w, proof, now):
+			p.removeLocked(w)
+			found = w
+		}
+	}
+	return found, p.opt.Telemetry, expired
+}
+
+// mayLendLocked is the rule that a login never succeeds on the strength of a warm
+// connection: the credential was verified for this login, or this connection was
+// itself opened with that very credential (the key says so) not long ago.
+//
+// In mode master the connection was opened with the proxy's own credential,
+// which proves nothing about the user's.
+func (p *Pool) mayLendLocked(w *warm, proof Proof, now time.Time) bool {
+	if proof == Verified {
+		return true
+	}
+	age := now.Sub(w.conn.LoggedIn)
+	return !w.key.master && age >= 0 && age < p.opt.AuthCacheFor
+}
+
+// removeLocked takes a connection out of the pool.
+func (p *Pool) removeLocked(w *warm) *Conn {
+	p.order.Remove(w.place)
+	of := p.users[w.key.user]
+	if i := slices.Index(of, w); i >= 0 {
+		of = slices.Delete(of, i, i+1)
+	}
+	if len(of) == 0 {
+		delete(p.users, w.key.user)
+	} else {
+		p.users[w.key.user] = of
+	}
+	w.place = nil
+	return w.conn
+}
+
+// Len is how many connections wait.
+func (p *Pool) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.order.Len()
+}
+
+// Reload applies new settings, to those that wait too.
+func (p *Pool) Reload(opt PoolOptions) {
+	p.mu.Lock()
+	p.opt = opt.withDefaults()
+	p.mu.Unlock()
+	p.Sweep()
+}
+
+func (p *Pool) options() PoolOptions {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.opt
+}
+
+// ForgetUser closes the user's connections: his password or his rights have
+// changed, or he has been told to go.
+func (p *Pool) ForgetUser(user string) {
+	p.forget(func(w *warm) bool { return w.key.user == user })
+}
+
+// ForgetBackend closes the connections to a backend: it drains, or is gone.
+func (p *Pool) ForgetBackend(id string) {
+	p.forget(func(w *warm) bool { return w.key.target.ID == id })
+}
+
+func (p *Pool) forget(which func(*warm) bool) {
+	p.mu.Lock()
+	var out []*Conn
+	for _, w := range p.allLocked() {
+		if which(w) {
+			out = append(out, p.removeLocked(w))
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range out {
+		_ = c.Close()
+	}
+}
+
+// allLocked lists them, so that they can be removed meanwhile.
+func (p *Pool) allLocked() []*warm {
+	out := make([]*warm, 0, p.order.Len())
+	for e := p.order.Front(); e != nil; e = e.Next() {
+		out = append(out, e.Value.(*warm))
+	}
+	return out
+}
+
+// Run sweeps every SweepEvery until ctx ends; then it closes the pool.
+func (p *Pool) Run(ctx context.Context) {
+	defer p.Close()
+	for {
+		timer := time.NewTimer(p.options().SweepEvery)
+		select {
+		case <-timer.C:
+			p.Sweep()
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// Close closes what waits, and whatever is given from now on.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.forget(func(*warm) bool { return true })
+}
+
+// Sweep closes what has waited for too long, what its backend has ended or said
+// something on, and what is more than the bounds allow.
+func (p *Pool) Sweep() {
+	p.mu.Lock()
+	all := p.allLocked()
+	p.mu.Unlock()
+	for _, w := range all {
+		p.look(w)
+	}
+}
+
+// look has one connection closed if it is of no use. Nobody can take it
+// meanwhile: who needs one just then logs in.
+func (p *Pool) look(w *warm) {
+	p.mu.Lock()
+	if w.place == nil || w.looked {
+		p.mu.Unlock()
+		return
+	}
+	over := p.opt.Now().Sub(w.since) >= p.opt.WarmFor ||
+		len(p.users[w.key.user]) > p.opt.PerUser || p.order.Len() > p.opt.Total
+	w.looked = true
+	p.mu.Unlock()
+
+	dead := over || w.conn.Pending() != nil
+
+	p.mu.Lock()
+	w.looked = false
+	mine := dead && w.place != nil
+	if mine {
+		p.removeLocked(w)
+	}
+	p.mu.Unlock()
+	if mine {
+		_ = w.conn.Close()
+	}
+}
