@@ -61,9 +61,9 @@ done
 set -a
 . /etc/courier/imapd
 IMAP_CAPABILITY="$IMAP_CAPABILITY AUTH=PLAIN"
-TCPDOPTS= IMAP_TLS_REQUIRED=0
+IMAP_TLS_REQUIRED=0
 set +a
-exec /usr/sbin/couriertcpd -address=127.0.0.1 -maxprocs=400 -maxperip=400 -nodnslookup -noidentlookup \
+exec /usr/sbin/couriertcpd -address=127.0.0.1 -maxprocs=400 -maxperip=400 $TCPDOPTS \
   "$port" /usr/lib/courier/courier/imaplogin /usr/bin/imapd Maildir
 `
 
