@@ -111,19 +111,16 @@ func ownNotices(e eventBody) []notice {
 }
 
 // eventMailbox is the canonical form of a UTF-8 name in an event, "" if it can't be
-// one.
+// told.
 func eventMailbox(name string) string {
-	if name == "" || len(name) > maxMailboxName || !utf8.ValidString(name) {
+	// U+FFFD is what JSON decoding leaves of octets that weren't UTF-8. Nobody
+	// has a control character in a name on purpose.
+	if len(name) > maxMailboxName || strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || unicode.IsControl(r) }) {
 		return ""
 	}
-	for _, r := range name {
-		// U+FFFD is what JSON decoding leaves of octets that weren't UTF-8.
-		if r == utf8.RuneError || unicode.IsControl(r) {
-			return ""
-		}
-	}
-	if strings.EqualFold(name, "INBOX") {
-		return "INBOX"
+	name, err := CanonicalMailbox(name)
+	if err != nil {
+		return ""
 	}
 	return name
 }
