@@ -1,0 +1,188 @@
+package park
+
+import (
+	"context"
+	"fmt"
+
+	"imapproxy/proxy/wire"
+)
+
+// Query is what a resync may build on: what is known of the mailbox by all the
+// views that the state is for.
+type Query struct {
+	Mailbox string // canonical
+
+	// UIDValidity, UIDNext, ModSeq and UIDs are of one view, or of several: the
+	// union of their UIDs, the highest UIDNext, the lowest ModSeq.
+	UIDValidity uint32
+	UIDNext     uint32
+	// ModSeq 0 asks for a state with nothing before it: its UIDs, and the bound
+	// from which on the next resync can tell what has changed.
+	ModSeq uint64
+	UIDs   UIDs
+}
+
+// Resyncer finds the state of a mailbox, on a connection of the proxy's own. The
+// mailbox stays selected, read-only.
+//
+// Its errors: *Refusal (the mailbox is gone, or may not be read any more), *Broken,
+// ErrUnsettled, ErrTooMany, ErrNoModSeq, ErrNotEnabled, ErrName,
+// ErrCannotDeselect.
+type Resyncer interface {
+	Name() string // for metrics and people
+	Resync(ctx context.Context, t *Talk, q Query) (*State, error)
+}
+
+// ChooseResync is the strategy for a backend with these capabilities: QRESYNC (RFC
+// 7162) where it is spoken, else comparison of at most maxMessages messages.
+func ChooseResync(caps wire.Caps, maxMessages uint32) Resyncer {
+	if caps.Has("QRESYNC") && caps.Has("ENABLE") {
+		return ByQResync{}
+	}
+	return ByComparison{MaxMessages: maxMessages}
+}
+
+// maxChanges bounds what one QRESYNC answer may take of memory: 32 MB.
+const maxChanges = 1 << 19
+
+// ByQResync is the strategy where the backend speaks QRESYNC (RFC 7162 §3.2.5): it
+// says what has changed and gone since a mod-sequence.
+type ByQResync struct{}
+
+// Name is Resyncer's.
+func (ByQResync) Name() string { return "qresync" }
+
+// Resync is Resyncer's. EXAMINE, never SELECT: that would take \Recent away from
+// the client.
+func (ByQResync) Resync(ctx context.Context, t *Talk, q Query) (*State, error) {
+	if err := t.Enable(ctx, "QRESYNC"); err != nil {
+		return nil, err
+	}
+	if last := q.UIDs.Last(); last >= q.UIDNext && last < 1<<32-1 {
+		q.UIDNext = last + 1
+	}
+	r := qresync{next: q.UIDNext, uids: q.UIDs}
+	sel, err := t.Select(ctx, true, q.Mailbox, q.params(), r.take)
+	switch {
+	case err != nil:
+		return nil, err
+	case sel.NoModSeq, sel.ModSeq == 0:
+		return nil, ErrNoModSeq
+	}
+	s := &State{
+		UIDValidity: sel.UIDValidity, UIDNext: sel.UIDNext, ModSeq: sel.ModSeq,
+		FlagList: sel.Flags, Since: q.ModSeq,
+	}
+	if !q.builtOn(sel) {
+		// A backend that is asked about another mailbox or a later time says nothing,
+		// silently. The state is told from scratch: whether it is the same mailbox is for
+		// each view to find out.
+		s.Since = sel.ModSeq
+		r.changed, r.doubt = nil, true
+	} else if sel.UIDNext == 0 || sel.UIDNext > q.UIDNext {
+		err = r.arrivals(ctx, t)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.UIDs = r.set()
+	// A purged history makes VANISHED say too much, which the intersection has taken
+	// out; the count shows whether anything else is wrong.
+	if r.doubt || s.UIDs.Count() != t.told {
+		if s.UIDs, err = t.settle(ctx, r.take); err != nil {
+			return nil, err
+		}
+	}
+	if r.bad != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnsettled, r.bad)
+	}
+	s.Changed = r.changed
+	return s, nil
+}
+
+// params are the EXAMINE's. The known UIDs are digits: Dovecot says BAD to 1:*.
+func (q Query) params() string {
+	if q.ModSeq == 0 || q.UIDValidity == 0 {
+		return ""
+	}
+	known := ""
+	if q.UIDNext > 1 {
+		known = " " + UIDRange(1, q.UIDNext-1).String()
+	}
+	return fmt.Sprintf("(QRESYNC (%d %d%s))", q.UIDValidity, q.ModSeq, known)
+}
+
+// builtOn says whether the backend has told what changed since q.
+func (q Query) builtOn(sel Selected) bool {
+	return q.params() != "" && sel.UIDValidity == q.UIDValidity && sel.ModSeq >= q.ModSeq &&
+		(sel.UIDNext == 0 || sel.UIDNext >= q.UIDNext)
+}
+
+// qresync follows what a QRESYNC connection says, strictly in order.
+type qresync struct {
+	next    uint32   // UIDs from here on are new
+	uids    UIDs     // what there is, as far as is known
+	fresh   []uint32 // new ones that aren't in uids yet
+	changed []FlagChange
+	doubt   bool  // uids can't be relied on
+	bad     error // a response that can't be understood, or too many of them
+}
+
+func (r *qresync) take(u untagged) bool {
+	switch {
+	case u.is("VANISHED"):
+		_, gone, err := parseVanished(u.Rest) // read before by Talk, so it's well-formed
+		if err == nil {
+			r.uids = r.set().Without(gone)
+		}
+	case u.is("EXPUNGE"):
+		r.doubt = true // not to a client that has enabled QRESYNC
+	case u.is("FETCH"):
+		r.fetch(u.Rest)
+	default:
+		return false
+	}
+	return true
+}
+
+func (r *qresync) fetch(rest []byte) {
+	f, err := parseFetch(rest)
+	switch {
+	case err != nil:
+		r.bad = err
+	case f.uid == 0 && f.hasFlags:
+		r.bad = fmt.Errorf("%w: FETCH without UID after ENABLE QRESYNC", errAnswer)
+	case f.uid == 0:
+	default:
+		if f.uid >= r.next {
+			r.fresh = append(r.fresh, f.uid)
+		}
+		if f.hasFlags && len(r.changed) < maxChanges {
+			r.changed = append(r.changed, FlagChange{UID: f.uid, Flags: f.flags, ModSeq: f.modSeq})
+		} else if f.hasFlags {
+			r.bad = ErrTooMany
+		}
+	}
+}
+
+// set is what there is, the new ones included.
+func (r *qresync) set() UIDs {
+	if len(r.fresh) > 0 {
+		r.uids = r.uids.Union(UIDsOf(r.fresh...))
+		r.fresh = r.fresh[:0]
+	}
+	return r.uids
+}
+
+// arrivals learns the UIDs of new messages. `n:*` always means the last message
+// too, even when that is below n: take leaves those out.
+func (r *qresync) arrivals(ctx context.Context, t *Talk) error {
+	if t.told == 0 {
+		return nil
+	}
+	if t.tooLong() {
+		return ErrTooMany
+	}
+	_, err := t.do(ctx, fmt.Sprintf("UID FETCH %d:* (UID)", max(r.next, 1)), r.take)
+	return err
+}

@@ -1,0 +1,165 @@
+package park
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"imapproxy/proxy/wire"
+)
+
+// Selected is what a backend says of a mailbox when it selects it. RFC 9051 §6.3.2.
+type Selected struct {
+	ReadOnly       bool
+	Exists         uint32
+	UIDValidity    uint32
+	UIDNext        uint32 // 0: not said (Courier)
+	Flags          Flags
+	PermanentFlags Flags
+	ModSeq         uint64 // HIGHESTMODSEQ; 0: not said
+	NoModSeq       bool   // it says that the mailbox has none
+	UIDNotSticky   bool   // UIDs don't outlive the session: nothing can be parked
+}
+
+// Select sends SELECT, or EXAMINE. The mailbox is a canonical name; params are
+// what follows it, such as "(CONDSTORE)", without literals; empty for none. A mailbox
+// that is selected is deselected first, so that no response of one is taken for
+// the other's.
+//
+// take is shown every untagged response that isn't about the mailbox as a whole.
+// It may be nil: FETCH and VANISHED are dropped then, since who selects again for a
+// client tells it the difference, in its own words.
+func (t *Talk) Select(ctx context.Context, examine bool, mailbox, params string, take func(untagged) bool) (Selected, error) {
+	if t.selected {
+		if err := t.Deselect(ctx); err != nil {
+			return Selected{}, err
+		}
+	}
+	name, err := t.mailbox(mailbox)
+	if err != nil {
+		return Selected{}, err
+	}
+	verb := "SELECT"
+	if examine {
+		verb = "EXAMINE"
+	}
+	command := verb + " " + name
+	if params != "" {
+		command += " " + params
+	}
+	var s Selected
+	var bad error
+	t.told = 0
+	resp, err := t.do(ctx, command, func(u untagged) bool {
+		ours, err := s.take(u)
+		if err != nil {
+			bad = err
+		}
+		return ours || take != nil && take(u) || u.is("FETCH") || u.is("VANISHED")
+	})
+	if err != nil {
+		return s, err
+	}
+	t.selected = true
+	switch resp.Code {
+	case "READ-ONLY":
+		s.ReadOnly = true
+	case "READ-WRITE":
+	default:
+		s.ReadOnly = examine
+	}
+	t.readOnly = examine || s.ReadOnly
+	s.Exists = t.told
+	if bad == nil && s.UIDValidity == 0 {
+		bad = fmt.Errorf("%s shows no UIDVALIDITY", verb)
+	}
+	if bad != nil {
+		return s, fmt.Errorf("%w: %w", ErrUnsettled, bad)
+	}
+	return s, nil
+}
+
+// mailbox is a canonical name as an argument.
+func (t *Talk) mailbox(name string) (string, error) {
+	utf8Names := wire.Caps(t.enabled).Has("UTF8=ACCEPT") || wire.Caps(t.enabled).Has("IMAP4REV2")
+	enc := EncodeMailbox(name, utf8Names)
+	// As a quoted string at any length a name can have: a literal would need one
+	// more round trip, and its own failures. RFC 6855 §3 has UTF-8 in them.
+	if enc == "" || len(enc) > 6*maxMailbox || strings.ContainsAny(enc, "\x00\r\n") {
+		return "", ErrName
+	}
+	return string(wire.AppendQuoted(nil, enc)), nil
+}
+
+// take reads what concerns the mailbox as a whole, and says whether it did.
+func (s *Selected) take(u untagged) (bool, error) {
+	switch {
+	case u.Status == wire.OK:
+		return s.code(u.Rest)
+	case u.is("EXISTS"), u.is("RECENT"):
+		return true, nil // told counts the one, nobody the other
+	case u.is("FLAGS"):
+		var err error
+		s.Flags, err = ParseFlags(u.Rest)
+		return true, err
+	}
+	return false, nil
+}
+
+func (s *Selected) code(rest []byte) (bool, error) {
+	name, args := wire.Code(rest)
+	var err error
+	switch strings.ToUpper(string(name)) {
+	case "UIDVALIDITY":
+		s.UIDValidity, err = number32(args)
+	case "UIDNEXT":
+		s.UIDNext, err = number32(args)
+	case "HIGHESTMODSEQ":
+		s.ModSeq, err = strconv.ParseUint(string(args), 10, 64)
+	case "NOMODSEQ":
+		s.NoModSeq = true
+	case "PERMANENTFLAGS":
+		s.PermanentFlags, err = ParseFlags(args)
+	case "UIDNOTSTICKY":
+		s.UIDNotSticky = true
+	case "UNSEEN", "MAILBOXID", "CLOSED":
+	default:
+		return false, nil // an alert, or words for the client
+	}
+	return true, err
+}
+
+func number32(b []byte) (uint32, error) {
+	n, err := strconv.ParseUint(string(b), 10, 32)
+	return uint32(n), err
+}
+
+// Deselect leaves the selected mailbox without expunging anything: UNSELECT (RFC
+// 9051 §6.4.2), or CLOSE where it was selected read-only (§6.4.1).
+// ErrCannotDeselect where there is neither: the connection is to be closed.
+//
+// What is said of the mailbox meanwhile is dropped: it came behind the snapshot, so
+// that the view doesn't have it, and the next resync will find it.
+func (t *Talk) Deselect(ctx context.Context) error {
+	var command string
+	switch {
+	case !t.selected:
+		return nil
+	case t.Caps().Has("UNSELECT"), t.Caps().Has("IMAP4rev2"):
+		command = "UNSELECT"
+	case t.readOnly:
+		command = "CLOSE"
+	default:
+		return ErrCannotDeselect
+	}
+	dropped := func(u untagged) bool {
+		code, _ := wire.Code(u.Rest)
+		return u.Status == wire.NoStatus || u.Status == wire.OK && !strings.EqualFold(string(code), "ALERT")
+	}
+	if _, err := t.do(ctx, command, dropped); err != nil {
+		return err
+	}
+	t.selected, t.readOnly, t.told = false, false, 0
+	return nil
+}
