@@ -1,6 +1,10 @@
 package park
 
-import "strconv"
+import (
+	"cmp"
+	"slices"
+	"strconv"
+)
 
 // Dialect is how a session is told what changed, by what its client has enabled.
 type Dialect uint8
@@ -28,7 +32,8 @@ const maxVanished = 8000
 // Messages that are gone come first, so that all other numbers are those of the
 // view afterwards; VANISHED comes before FETCH, or a client that is cut off in
 // between would resynchronise from a mod-sequence that hides what vanished (RFC 7162 §3.2.10).
-// FLAGS comes before the FETCH that uses a new keyword.
+// FLAGS comes before the FETCH that uses a new keyword. For the same reason FETCH with MODSEQ comes
+// in the order of the mod-sequences.
 func (d Difference) AppendTo(dst []byte, dialect Dialect, v *View) []byte {
 	after := d.uids(v)
 	if dialect == QResync {
@@ -44,12 +49,23 @@ func (d Difference) AppendTo(dst []byte, dialect Dialect, v *View) []byte {
 		dst = d.FlagList.AppendTo(dst)
 		dst = append(dst, "\r\n"...)
 	}
-	for _, c := range d.Changed {
+	for _, c := range d.inOrder(dialect) {
 		if seq, ok := after.Seq(c.UID); ok {
 			dst = c.appendTo(dst, dialect, seq)
 		}
 	}
 	return dst
+}
+
+// inOrder is Changed as it is to be told.
+func (d Difference) inOrder(dialect Dialect) []FlagChange {
+	byModSeq := func(a, b FlagChange) int { return cmp.Compare(a.ModSeq, b.ModSeq) }
+	if dialect == Plain || slices.IsSortedFunc(d.Changed, byModSeq) {
+		return d.Changed
+	}
+	changed := slices.Clone(d.Changed)
+	slices.SortStableFunc(changed, byModSeq)
+	return changed
 }
 
 func appendNumbered(dst []byte, n uint32, name string) []byte {

@@ -131,3 +131,43 @@ func (s UIDs) Below(uid uint32) UIDs {
 	}
 	return s.Intersect(UIDRange(1, uid-1))
 }
+
+// pick is the set of the UIDs that have these numbers in s; numbers beyond its count
+// have none.
+func (s UIDs) pick(numbers UIDs) UIDs {
+	var b uidBuilder
+	for i, j := 0, 0; i < s.spans() && j < numbers.spans(); {
+		first, last := s.span(i)
+		low := s.before(i) + 1
+		high := low + (last - first)
+		from, to := numbers.span(j)
+		if lo, hi := max(low, from), min(high, to); lo <= hi {
+			b.add(first+(lo-low), first+(hi-low))
+		}
+		if high < to {
+			i++
+		} else {
+			j++
+		}
+	}
+	return b.set()
+}
+
+// numbers is the set of the numbers that these UIDs have in s; what isn't in s has none.
+func (s UIDs) numbers(uids UIDs) UIDs {
+	var b uidBuilder
+	for i, j := 0, 0; i < s.spans() && j < uids.spans(); {
+		first, last := s.span(i)
+		from, to := uids.span(j)
+		if lo, hi := max(first, from), min(last, to); lo <= hi {
+			low := s.before(i) + 1
+			b.add(low+(lo-first), low+(hi-first))
+		}
+		if last < to {
+			i++
+		} else {
+			j++
+		}
+	}
+	return b.set()
+}

@@ -1,0 +1,132 @@
+package park
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Numbers translates message numbers between a client and a backend that count
+// differently, because the client is still owed EXPUNGE: after a resume, until RFC 9051
+// §7.5.1 allows to tell. What is new has been told at once, so the client counts
+// all that the backend does, and those that are gone besides.
+//
+// It is a value: whoever needs the numbers as they were keeps a copy. So COPY and the UID
+// commands, before whose answers EXPUNGE may be told, have their arguments translated first,
+// by the numbers as they were when the client wrote them. While Owed isn't
+// empty, one command at a time may be with the backend: "* SEARCH 3" doesn't say
+// whose answer it is.
+type Numbers struct {
+	client, backend UIDs
+
+	// tail counts messages that came after both, by EXISTS alone: their UIDs aren't
+	// known. They follow the others on both sides.
+	tail uint32
+}
+
+// What Response fails with: the session can't be kept in step and has to end.
+var (
+	ErrNumbers        = errors.New("the backend named a message that it doesn't have")
+	ErrUntranslatable = errors.New("the backend's answer has message numbers in a form that isn't known")
+)
+
+// NewNumbers begins with what the client counts and what the session connection has.
+func NewNumbers(client, backend UIDs) (Numbers, error) {
+	if new := backend.Without(client); !new.Empty() {
+		return Numbers{}, fmt.Errorf("%d messages have not been told yet", new.Count())
+	}
+	return Numbers{client: client, backend: backend}, nil
+}
+
+// Owed are the messages that the client counts and the backend doesn't. While there
+// are none, nothing needs translating.
+func (n Numbers) Owed() UIDs { return n.client.Without(n.backend) }
+
+// Client is what the client counts, as far as UIDs are known, and how many messages
+// it counts in all.
+func (n Numbers) Client() (known UIDs, count uint32) { return n.client, n.client.Count() + n.tail }
+
+// Tell adds to dst the EXPUNGE or VANISHED that are owed, and counts them as told. The
+// caller has seen that RFC 9051 §7.5.1 allows them now.
+func (n *Numbers) Tell(dst []byte, dialect Dialect) []byte {
+	dst = Difference{Vanished: n.Owed()}.AppendTo(dst, dialect, &View{UIDs: n.client})
+	n.client = n.backend
+	return dst
+}
+
+// toBackend translates a set of the client's numbers. gone says that it names messages
+// that the backend doesn't have any more. Numbers beyond what the client counts stay as much
+// beyond what the backend does: to object to them is its business.
+func (n Numbers) toBackend(numbers UIDs) (out UIDs, gone bool) {
+	count := n.client.Count()
+	named := n.client.pick(numbers)
+	there := named.Intersect(n.backend)
+	out = n.backend.numbers(there)
+	if numbers.Last() > count {
+		var b uidBuilder
+		for first, last := range numbers.From(count + 1).Ranges() {
+			b.add(first-count+n.backend.Count(), last-count+n.backend.Count())
+		}
+		out = out.Union(b.set())
+	}
+	return out, there.Count() < named.Count()
+}
+
+// toClient translates one of the backend's numbers.
+func (n Numbers) toClient(number uint32) (uint32, bool) {
+	if number > n.backend.Count() {
+		number -= n.backend.Count()
+		return n.client.Count() + number, number <= n.tail
+	}
+	uid, ok := n.backend.At(number)
+	if !ok {
+		return 0, false
+	}
+	return n.client.Seq(uid)
+}
+
+// rangeToClient translates first:last of the backend's numbers, first <= last.
+func (n Numbers) rangeToClient(first, last uint32) (UIDs, bool) {
+	count := n.backend.Count()
+	if first == 0 || last > count+n.tail {
+		return UIDs{}, false
+	}
+	var b uidBuilder
+	for i := n.backend.findNumber(first); i < n.backend.spans() && n.backend.before(i) < last; i++ {
+		uid, end := n.backend.span(i)
+		before := n.backend.before(i)
+		if first > before+1 {
+			uid += first - before - 1
+		}
+		if high := before + n.backend.length(i); high > last {
+			end -= high - last
+		}
+		// Messages whose UIDs follow each other here do so at the client, too: there
+		// is no UID between them that it could count.
+		low, _ := n.client.Seq(uid)
+		b.add(low, low+(end-uid))
+	}
+	if last > count {
+		shift := n.client.Count() - count
+		b.add(max(first, count+1)+shift, last+shift)
+	}
+	return b.set(), true
+}
+
+// findNumber is the range that the message with this number is in.
+func (s UIDs) findNumber(number uint32) int {
+	lo, hi := 0, s.spans()
+	for lo < hi {
+		if mid := (lo + hi) / 2; s.before(mid)+s.length(mid) < number {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// length is the number of UIDs in the i'th range.
+func (s UIDs) length(i int) uint32 {
+	first, last := s.span(i)
+	return last - first + 1
+}

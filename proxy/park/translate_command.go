@@ -1,0 +1,181 @@
+package park
+
+import (
+	"bytes"
+
+	"imapproxy/proxy/wire"
+)
+
+// Fate is what becomes of a client's command whose numbers were translated.
+type Fate uint8
+
+// The fates of a command.
+const (
+	// Relay: it goes to the backend, and so does its answer to the client.
+	Relay Fate = iota
+
+	// RelayPart: some of its messages are gone. It goes to the backend for the others, and the
+	// tagged answer says so: AppendPartly. RFC 2180 §4.1.2, §4.2.
+	RelayPart
+
+	// Refuse: nothing goes to the backend; the proxy answers AppendExpungeIssued. All its
+	// messages are gone, or some of a COPY, MOVE or REPLACE, which are done whole or not at
+	// all (RFC 2180 §4.4), or it isn't known how to translate it. The client will say NOOP,
+	// be told, and ask again (RFC 5530 §3, EXPUNGEISSUED).
+	Refuse
+)
+
+// Command adds a client's command, as the backend must see it, to dst. cmd is the
+// command with its literals inline and its line ends; of FETCH, STORE, COPY, MOVE, REPLACE
+// and their UID forms the first line, or what of it goes as far as the set, is
+// enough, and the rest may follow as it is. What is Refuse leaves dst alone.
+//
+// "*" is the client's last message, also in sets of UIDs: STORE * must not
+// mark another message than the one the client sees at the end of its list.
+func (n Numbers) Command(dst, cmd []byte) ([]byte, Fate) {
+	if n.Owed().Empty() {
+		return append(dst, cmd...), Relay
+	}
+	h := wire.ParseCommandHead(cmd)
+	if !h.OK {
+		return append(dst, cmd...), Relay
+	}
+	line := trimEOL(cmd)
+	head, end := line[:len(line)-len(h.Args)], cmd[len(line):]
+	switch h.Verb {
+	case wire.Fetch, wire.Store:
+		return n.set(dst, head, cmd, numbersOrNothing)
+	case wire.Copy, wire.Move, wire.Replace:
+		return n.set(dst, head, cmd, allNumbers)
+	case wire.UIDFetch, wire.UIDStore, wire.UIDCopy, wire.UIDMove, wire.UIDReplace, wire.UIDExpunge:
+		return n.set(dst, head, cmd, uids)
+	case wire.Search, wire.UIDSearch, wire.Sort, wire.UIDSort, wire.Thread, wire.UIDThread:
+		s := searchArgs{in: h.Args, out: append(dst, head...), numbers: n}
+		if !s.program(h.Verb) {
+			return dst, Refuse
+		}
+		return append(s.out, end...), Relay
+	case wire.Other:
+		return dst, Refuse
+	}
+	return append(dst, cmd...), Relay
+}
+
+// setKind says what the set is that a command has for its first argument.
+type setKind uint8
+
+const (
+	numbersOrNothing setKind = iota // numbers; those still there will do
+	allNumbers                      // numbers; all or none
+	uids                            // UIDs
+)
+
+// set translates a command whose first argument, behind head, is a set.
+func (n Numbers) set(dst, head, cmd []byte, kind setKind) ([]byte, Fate) {
+	set := cmd[len(head):]
+	if i := bytes.IndexAny(set, " \r\n"); i >= 0 {
+		set = set[:i]
+	}
+	rest := cmd[len(head)+len(set):]
+	out := append(dst, head...)
+	var gone bool
+	switch {
+	case string(set) == "$": // the result of a SEARCH on this very connection (RFC 5182)
+		return append(dst, cmd...), Relay
+	case kind == uids:
+		var ok bool
+		if out, ok = n.appendUIDSet(out, set); !ok {
+			return dst, Refuse
+		}
+	default:
+		numbers, ok := n.parseNumbers(set)
+		if !ok {
+			return dst, Refuse
+		}
+		numbers, gone = n.toBackend(numbers)
+		if numbers.Empty() || gone && kind == allNumbers {
+			return dst, Refuse
+		}
+		out = numbers.AppendTo(out)
+	}
+	out = append(out, rest...)
+	if gone {
+		return out, RelayPart
+	}
+	return out, Relay
+}
+
+// parseNumbers reads a sequence-set of the client's numbers (RFC 9051 §9).
+func (n Numbers) parseNumbers(set []byte) (UIDs, bool) {
+	_, last := n.Client()
+	return parseSet(set, last)
+}
+
+// parseSet is ParseUIDs where "*" means last.
+func parseSet(set []byte, last uint32) (UIDs, bool) {
+	if bytes.IndexByte(set, '*') < 0 {
+		s, err := ParseUIDs(set)
+		return s, err == nil
+	}
+	plain, ok := appendStarless(nil, set, last)
+	if !ok {
+		return UIDs{}, false
+	}
+	s, err := ParseUIDs(plain)
+	return s, err == nil
+}
+
+// appendStarless adds a sequence-set in which the number last stands for "*".
+func appendStarless(dst, set []byte, last uint32) ([]byte, bool) {
+	for i, c := range set {
+		if c != '*' {
+			dst = append(dst, c)
+			continue
+		}
+		if i > 0 && set[i-1] != ':' && set[i-1] != ',' || i+1 < len(set) && set[i+1] != ':' && set[i+1] != ',' {
+			return dst, false
+		}
+		dst = appendRange(dst, last, last)
+	}
+	return dst, true
+}
+
+// appendUIDSet adds a set of UIDs in which "*" is the client's last message. Where the backend's
+// last one is the same, or nobody knows its UID, the set stays as it is.
+func (n Numbers) appendUIDSet(dst, set []byte) ([]byte, bool) {
+	last := n.client.Last()
+	if _, ok := parseSet(set, last); !ok {
+		return dst, false
+	}
+	if n.tail > 0 || last == n.backend.Last() {
+		return append(dst, set...), true
+	}
+	return appendStarless(dst, set, last)
+}
+
+// AppendExpungeIssued adds the proxy's answer to a command that is Refuse.
+func AppendExpungeIssued(dst, tag []byte) []byte {
+	dst = append(dst, tag...)
+	return append(dst, " NO [EXPUNGEISSUED] Some of these messages are gone\r\n"...)
+}
+
+// AppendPartly adds the tagged answer of a command that was RelayPart: the backend's, but
+// that an OK becomes a NO. MODIFIED stays where it is (RFC 7162 §3.1.3).
+func AppendPartly(dst, line []byte) []byte {
+	h := wire.ParseResponseHead(line)
+	if h.Kind != wire.Tagged || h.Status != wire.OK {
+		return append(dst, line...)
+	}
+	if code, _ := wire.Code(h.Rest); !bytes.EqualFold(code, []byte("MODIFIED")) {
+		return AppendExpungeIssued(dst, h.Tag)
+	}
+	dst = append(dst, h.Tag...)
+	dst = append(dst, " NO "...)
+	dst = append(dst, h.Rest...)
+	return append(dst, "\r\n"...)
+}
+
+func trimEOL(b []byte) []byte {
+	b = bytes.TrimSuffix(b, []byte("\n"))
+	return bytes.TrimSuffix(b, []byte("\r"))
+}

@@ -1,0 +1,259 @@
+package park
+
+import (
+	"bytes"
+	"strconv"
+
+	"imapproxy/proxy/wire"
+)
+
+// Response adds a response of the session connection's, as the client must see it, to dst,
+// and keeps count of what it says came and went. line is the response with its line
+// end and its literals inline; of FETCH, the part up to its name is enough. uid says
+// that the command with the backend is a UID form, whose results are UIDs.
+//
+// After an error (ErrNumbers, ErrUntranslatable) the session has to end.
+func (n *Numbers) Response(dst, line []byte, uid bool) ([]byte, error) {
+	h := wire.ParseResponseHead(line)
+	if h.Kind == wire.Continue {
+		return append(dst, line...), nil
+	}
+	if h.Status != wire.NoStatus {
+		if code, args := wire.Code(h.Rest); !uid && bytes.EqualFold(code, []byte("MODIFIED")) {
+			return n.inPlace(dst, line, args)
+		}
+		return append(dst, line...), nil
+	}
+	body := trimEOL(line)
+	end := line[len(body):]
+	switch string(bytes.ToUpper(h.Name)) {
+	case "EXISTS":
+		return n.exists(dst, h.Number)
+	case "EXPUNGE":
+		return n.expunge(dst, h.Number)
+	case "VANISHED":
+		return n.vanished(dst, line, h.Rest)
+	case "FETCH":
+		number, ok := n.toClient(h.Number)
+		if !ok {
+			return dst, ErrNumbers
+		}
+		dst = append(dst, "* "...)
+		dst = strconv.AppendUint(dst, uint64(number), 10)
+		dst = append(dst, ' ')
+		return append(dst, line[bytes.Index(line, h.Name):]...), nil
+	case "SEARCH", "SORT", "THREAD":
+		if uid || len(h.Rest) == 0 {
+			return append(dst, line...), nil
+		}
+		dst = append(dst, body[:len(body)-len(h.Rest)]...)
+		dst, err := n.results(dst, h.Rest)
+		return append(dst, end...), err
+	case "ESEARCH":
+		dst = append(dst, body[:len(body)-len(h.Rest)]...)
+		dst, err := n.esearch(dst, h.Rest)
+		return append(dst, end...), err
+	case "RECENT": // a count, best effort
+	default:
+		if h.Number != 0 {
+			return dst, ErrUntranslatable
+		}
+	}
+	return append(dst, line...), nil
+}
+
+// exists: RFC 9051 §7.4.1. A mailbox grows at its end.
+func (n *Numbers) exists(dst []byte, count uint32) ([]byte, error) {
+	if count < n.backend.Count()+n.tail || uint64(count-n.backend.Count())+uint64(n.client.Count()) > 1<<32-1 {
+		return dst, ErrNumbers
+	}
+	n.tail = count - n.backend.Count()
+	return appendNumbered(dst, n.client.Count()+n.tail, "EXISTS"), nil
+}
+
+// expunge: RFC 9051 §7.5.1.
+func (n *Numbers) expunge(dst []byte, number uint32) ([]byte, error) {
+	theirs, ok := n.toClient(number)
+	if !ok {
+		return dst, ErrNumbers
+	}
+	if uid, known := n.backend.At(number); known {
+		gone := UIDRange(uid, uid)
+		n.backend, n.client = n.backend.Without(gone), n.client.Without(gone)
+	} else {
+		n.tail--
+	}
+	return appendNumbered(dst, theirs, "EXPUNGE"), nil
+}
+
+// vanished: RFC 7162 §3.2.10. UIDs are the same everywhere; only the count changes. What is (EARLIER)
+// takes nothing from it.
+func (n *Numbers) vanished(dst, line, args []byte) ([]byte, error) {
+	if len(args) > 0 && args[0] == '(' {
+		return append(dst, line...), nil
+	}
+	gone, err := ParseUIDs(args)
+	if err != nil {
+		return dst, ErrUntranslatable
+	}
+	known := gone.Intersect(n.backend)
+	beyond := gone.From(n.client.Last()).Without(n.client).Count()
+	if beyond > n.tail {
+		return dst, ErrNumbers
+	}
+	n.tail -= beyond
+	n.backend, n.client = n.backend.Without(known), n.client.Without(known)
+	return append(dst, line...), nil
+}
+
+// results translates SEARCH's, SORT's and THREAD's: numbers between spaces and parentheses
+// (RFC 9051 appendix E, RFC 5256 §4). (MODSEQ n) stays (RFC 7162 §3.1.5).
+func (n *Numbers) results(dst, rest []byte) ([]byte, error) {
+	for i := 0; i < len(rest); {
+		c := rest[i]
+		switch {
+		case c >= '0' && c <= '9':
+			number, after, ok := cutNumber(rest[i:])
+			if !ok {
+				return dst, ErrNumbers
+			}
+			if number, ok = n.toClient(number); !ok {
+				return dst, ErrNumbers
+			}
+			dst = strconv.AppendUint(dst, uint64(number), 10)
+			i = len(rest) - len(after)
+		case c == ' ' || c == '(' && !bytes.HasPrefix(bytes.ToUpper(rest[i:min(i+8, len(rest))]), []byte("(MODSEQ ")) || c == ')':
+			dst = append(dst, c)
+			i++
+		case c == '(':
+			return append(dst, rest[i:]...), nil
+		default:
+			return dst, ErrUntranslatable
+		}
+	}
+	return dst, nil
+}
+
+// esearch: RFC 9051 §7.3.4, RFC 9394 §3.
+func (n *Numbers) esearch(dst, rest []byte) ([]byte, error) {
+	if len(rest) > 0 && rest[0] == '(' { // the correlator, which may have a string
+		end := bytes.IndexByte(rest, ' ')
+		if end < 0 {
+			return dst, ErrUntranslatable
+		}
+		size, ok := stringLen(rest[end+1:])
+		if end += 1 + size; !ok || end >= len(rest) || rest[end] != ')' {
+			return dst, ErrUntranslatable
+		}
+		dst = append(dst, rest[:end+1]...)
+		if rest = rest[end+1:]; len(rest) > 0 && rest[0] == ' ' {
+			dst = append(dst, ' ')
+			rest = rest[1:]
+		}
+	}
+	if word, _, _ := bytes.Cut(rest, []byte(" ")); bytes.EqualFold(word, []byte("UID")) {
+		return append(dst, rest...), nil
+	}
+	for len(rest) > 0 {
+		name, value, ok := bytes.Cut(rest, []byte(" "))
+		if !ok {
+			return dst, ErrUntranslatable
+		}
+		dst = append(append(dst, name...), ' ')
+		var err error
+		switch string(bytes.ToUpper(name)) {
+		case "MIN", "MAX", "ALL":
+			set := upToSpace(value)
+			if dst, err = n.appendSet(dst, set); err != nil {
+				return dst, err
+			}
+			rest = value[len(set):]
+		case "COUNT", "MODSEQ":
+			number := upToSpace(value)
+			dst = append(dst, number...)
+			rest = value[len(number):]
+		case "PARTIAL": // (positions messages), (positions NIL)
+			end := bytes.IndexByte(value, ')')
+			positions, set, ok := bytes.Cut(value[:max(end, 0)], []byte(" "))
+			if !ok {
+				return dst, ErrUntranslatable
+			}
+			dst = append(append(dst, positions...), ' ')
+			if bytes.EqualFold(set, []byte("NIL")) {
+				dst = append(dst, set...)
+			} else if dst, err = n.appendSet(dst, set); err != nil {
+				return dst, err
+			}
+			dst = append(dst, ')')
+			rest = value[end+1:]
+		case "RELEVANCY": // RFC 6203: scores
+			end := bytes.IndexByte(value, ')')
+			if end < 0 {
+				return dst, ErrUntranslatable
+			}
+			dst = append(dst, value[:end+1]...)
+			rest = value[end+1:]
+		default:
+			return dst, ErrUntranslatable
+		}
+		if len(rest) > 0 {
+			if rest[0] != ' ' || len(rest) == 1 {
+				return dst, ErrUntranslatable
+			}
+			dst = append(dst, ' ')
+			rest = rest[1:]
+		}
+	}
+	return dst, nil
+}
+
+func upToSpace(b []byte) []byte {
+	word, _, _ := bytes.Cut(b, []byte(" "))
+	return word
+}
+
+// inPlace adds line with the set of the backend's numbers that stands in it translated.
+func (n *Numbers) inPlace(dst, line, set []byte) ([]byte, error) {
+	at := bytes.IndexByte(line, '[')
+	at += bytes.Index(line[at:], set)
+	dst = append(dst, line[:at]...)
+	dst, err := n.appendSet(dst, set)
+	return append(dst, line[at+len(set):]...), err
+}
+
+// appendSet translates a set of the backend's numbers, in its order, which means
+// something in the answer to SORT RETURN (RFC 5267 §3).
+func (n *Numbers) appendSet(dst, set []byte) ([]byte, error) {
+	for begin := len(dst); ; {
+		element, more, found := bytes.Cut(set, []byte(","))
+		low, high, isRange := bytes.Cut(element, []byte(":"))
+		if !isRange {
+			high = low
+		}
+		first, r1, ok1 := cutNumber(low)
+		last, r2, ok2 := cutNumber(high)
+		if !ok1 || !ok2 || len(r1) > 0 || len(r2) > 0 {
+			return dst, ErrUntranslatable
+		}
+		theirs, ok := n.rangeToClient(min(first, last), max(first, last))
+		if !ok {
+			return dst, ErrNumbers
+		}
+		for i := range theirs.spans() {
+			if len(dst) > begin {
+				dst = append(dst, ',')
+			}
+			if first <= last {
+				a, b := theirs.span(i)
+				dst = appendRange(dst, a, b)
+			} else {
+				a, b := theirs.span(theirs.spans() - 1 - i)
+				dst = appendRange(dst, b, a)
+			}
+		}
+		if !found {
+			return dst, nil
+		}
+		set = more
+	}
+}
