@@ -1,0 +1,6 @@
+// Package push holds the end-to-end tests of push events: real Dovecot with
+// contrib/dovecot/push.lua and with its OX driver, and real Cyrus with
+// contrib/cyrus/notify, telling the handler of proxy/park.
+//
+// ./test prepares the machine for them.
+package push

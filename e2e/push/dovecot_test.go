@@ -1,0 +1,278 @@
+package push
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/textproto"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+)
+
+// pushLua puts push.lua and the token where Dovecot's mail processes can read
+// them; change edits the script.
+func pushLua(t *testing.T, change func(string) string) (script, tokenFile string) {
+	t.Helper()
+	dir := servers.Folder(t)
+	script, tokenFile = filepath.Join(dir, "push.lua"), filepath.Join(dir, "token")
+	lua := repository(t, "contrib/dovecot/push.lua")
+	if change != nil {
+		changed := change(lua)
+		if changed == lua {
+			t.Fatal("push.lua no longer has what this test changes in it")
+		}
+		lua = changed
+	}
+	writeFile(t, script, lua, 0o644)
+	writeFile(t, tokenFile, token+"\n", 0o644)
+	return script, tokenFile
+}
+
+// luaConfig is what docs/push-events.md tells operators of Dovecot 2.3, and LMTP.
+func luaConfig(script, tokenFile, lmtpPort string, urls ...string) string {
+	return fmt.Sprintf(`
+mail_plugins = acl quota notify push_notification mail_lua push_notification_lua
+protocol imap {
+  mail_plugins = acl quota notify push_notification mail_lua push_notification_lua imap_acl imap_quota
+}
+plugin {
+  push_notification_driver = lua:file=%s
+  imapproxy_url = %s
+  imapproxy_token_file = %s
+  imapproxy_shared = shared/%%%%u/
+}
+`, script, strings.Join(urls, " "), tokenFile) + lmtpConfig(lmtpPort)
+}
+
+func lmtpConfig(port string) string {
+	return fmt.Sprintf(`
+protocols = imap lmtp
+auth_username_format = %%Ln
+service lmtp {
+  inet_listener lmtp {
+    address = 127.0.0.1
+    port = %s
+  }
+}
+`, port)
+}
+
+// deliver gives a message to LMTP.
+func deliver(t *testing.T, port, user string) {
+	t.Helper()
+	c, err := textproto.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, step := range []struct {
+		say  string
+		code int
+	}{
+		{"", 220}, {"LHLO here", 250}, {"MAIL FROM:<>", 250}, {"RCPT TO:<" + user + "@example.org>", 250}, {"DATA", 354},
+		{"From: <a@b>\r\nSubject: x\r\n\r\nbody\r\n.", 250},
+	} {
+		if step.say != "" {
+			if err := c.PrintfLine("%s", step.say); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, msg, err := c.ReadResponse(step.code); err != nil {
+			t.Fatalf("LMTP %q: %v %s", step.say, err, msg)
+		}
+	}
+}
+
+func TestDovecotTellsOfEveryChange(t *testing.T) {
+	for _, store := range []string{"sdbox", "maildir"} {
+		t.Run(store, func(t *testing.T) {
+			servers.Real(t)
+			l := listen(t)
+			script, tokenFile := pushLua(t, nil)
+			_, lmtp := servers.FreeAddr(t)
+			s := servers.StartDovecot(t, servers.DovecotOptions{Store: store, Extra: luaConfig(script, tokenFile, lmtp, l.url)})
+			everyChange(t, l, s, 1, "")
+
+			// A delivery: nobody's IMAP session.
+			deliver(t, lmtp, servers.User(2))
+			l.expect("LMTP", servers.User(2)+" INBOX")
+
+			// A master login acts as the user.
+			c := imaptest.Dial(t, s.Addr)
+			if a := c.Plain(servers.User(3), servers.MasterUser, servers.MasterPassword); !a.OK() {
+				t.Fatal(a)
+			}
+			appendTo(c, "INBOX")
+			l.expect("APPEND by way of the master", servers.User(3)+" INBOX")
+
+			// What another does in a shared mailbox is told of its owner.
+			owner := login(t, s, 4)
+			owner.MustOK(`SETACL INBOX %s lrswipte`, servers.User(5))
+			other := login(t, s, 5)
+			appendTo(other, "shared/"+servers.User(4)+"/INBOX")
+			l.expect("APPEND by another user", servers.User(4)+" INBOX")
+		})
+	}
+}
+
+// everyChange does, as the i-th user, all that changes a mailbox, and waits for
+// each to be told. prefix is what the server wants before the names.
+func everyChange(t *testing.T, l *listener, s *servers.Server, i int, prefix string) {
+	t.Helper()
+	u := servers.User(i) + " "
+	c := login(t, s, i)
+	if s.Kind == "dovecot" {
+		c.MustOK(`CREATE "%sEntw&APw-rfe/a b"`, prefix)
+		l.expect("CREATE", u+"Entwürfe/a b")
+		appendTo(c, prefix+"Entw&APw-rfe/a b")
+		l.expect("APPEND", u+"Entwürfe/a b")
+		c.MustOK(`CREATE "%sa&-b"`, prefix)
+		l.expect("CREATE", u+"a&b")
+		c.MustOK(`CREATE "%s{c\\d"`, prefix)
+		l.expect("CREATE", u+`{c\d`)
+	}
+	l.settle(c, servers.User(i), prefix+"P1")
+	appendTo(c, "INBOX")
+	l.expect("APPEND", u+"INBOX")
+	c.MustOK("SELECT INBOX")
+	c.MustOK(`STORE 1 +FLAGS (\Flagged)`)
+	l.expect(`STORE +FLAGS (\Flagged)`, u+"INBOX")
+	c.MustOK(`STORE 1 +FLAGS (\Seen)`)
+	l.expect(`STORE +FLAGS (\Seen)`, u+"INBOX")
+	c.MustOK(`STORE 1 -FLAGS (\Flagged)`)
+	l.expect(`STORE -FLAGS (\Flagged)`, u+"INBOX")
+	c.MustOK(`STORE 1 +FLAGS ($Keyword)`)
+	l.expect(`STORE +FLAGS ($Keyword)`, u+"INBOX")
+	c.MustOK(`COPY 1 "%sP1"`, prefix)
+	l.expect("COPY", u+prefix+"P1")
+	c.MustOK(`MOVE 1 "%sP1"`, prefix)
+	l.expect("MOVE", u+prefix+"P1", u+"INBOX")
+	c.MustOK(`SELECT "%sP1"`, prefix)
+	c.MustOK(`STORE 1:* +FLAGS.SILENT (\Deleted)`)
+	l.expect(`STORE +FLAGS (\Deleted)`, u+prefix+"P1")
+	c.MustOK(`EXPUNGE`)
+	l.expect("EXPUNGE", u+prefix+"P1")
+	c.MustOK("UNSELECT")
+	c.MustOK(`CREATE "%sP1/below"`, prefix)
+	l.expect("CREATE below", u+prefix+"P1/below")
+	c.MustOK(`RENAME "%sP1" "%sP2"`, prefix, prefix)
+	l.expect("RENAME", strings.TrimSpace(u))
+	c.MustOK(`DELETE "%sP2/below"`, prefix)
+	l.expect("DELETE", u+prefix+"P2/below")
+}
+
+// TestDovecotIsHeldUpOnceAtMost: a proxy that takes the request and doesn't answer
+// costs one command half a second, not each. What was missed is made up for.
+func TestDovecotIsHeldUpOnceAtMost(t *testing.T) {
+	servers.Real(t)
+	l := listen(t)
+	hang := make(chan struct{})
+	stuck := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+		}
+	}))
+	defer close(hang)
+	script, tokenFile := pushLua(t, nil)
+	_, lmtp := servers.FreeAddr(t)
+	s := servers.StartDovecot(t, servers.DovecotOptions{Extra: luaConfig(script, tokenFile, lmtp, stuck, l.url)})
+	c := login(t, s, 1)
+	first := appendTo(c, "INBOX")
+	l.expect("APPEND, beside a proxy that hangs", servers.User(1)+" INBOX")
+	if first < 400*time.Millisecond || first > 5*time.Second {
+		t.Errorf("the first APPEND took %v: push.lua's time-out is half a second", first)
+	}
+	started := time.Now()
+	for range 5 {
+		appendTo(c, "INBOX")
+	}
+	if took := time.Since(started); took > 2*time.Second {
+		t.Errorf("five more took %v: a proxy that hangs must be left alone", took)
+	}
+	l.expect("APPEND, later", servers.User(1)+" INBOX")
+}
+
+// TestDovecotMakesUpForWhatAProxyMissed: the proxy is down, refuses, comes back.
+func TestDovecotMakesUpForWhatAProxyMissed(t *testing.T) {
+	servers.Real(t)
+	l := listen(t)
+	addr, _ := servers.FreeAddr(t)
+	down := "http://" + addr + "/v1/events" // refused at first
+	script, tokenFile := pushLua(t, func(lua string) string {
+		return strings.Replace(lua, "local pause_secs = 10", "local pause_secs = 1", 1)
+	})
+	_, lmtp := servers.FreeAddr(t)
+	s := servers.StartDovecot(t, servers.DovecotOptions{Extra: luaConfig(script, tokenFile, lmtp, down)})
+	c := login(t, s, 1)
+	if took := appendTo(c, "INBOX"); took > 5*time.Second {
+		t.Errorf("APPEND beside a proxy that is down took %v", took)
+	}
+
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: l.events, ReadHeaderTimeout: patience}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }() // ends with Close below
+	defer func() {
+		srv.Close()
+		<-done
+	}()
+	// Until the pause is over nothing is sent; the event after it is for all.
+	for deadline := time.Now().Add(patience); l.queue.Stats().Added == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("it was never told again")
+		}
+		appendTo(c, "Sent")
+	}
+	l.expect("the first event that a proxy gets after it missed some", servers.User(1))
+	appendTo(c, "Sent")
+	l.expect("the next", servers.User(1)+" Sent")
+}
+
+// TestDovecotWithAWrongToken: the command isn't disturbed.
+func TestDovecotWithAWrongToken(t *testing.T) {
+	servers.Real(t)
+	l := listen(t)
+	script, tokenFile := pushLua(t, nil)
+	writeFile(t, tokenFile, "another\n", 0o644)
+	_, lmtp := servers.FreeAddr(t)
+	s := servers.StartDovecot(t, servers.DovecotOptions{Extra: luaConfig(script, tokenFile, lmtp, l.url)})
+	appendTo(login(t, s, 1), "INBOX")
+	if st := l.events.Stats(); st.Unauthorized == 0 || st.Hints != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+const oxToken = "the-ox-drivers-password"
+
+// TestDovecotOXDriver: for those who have it already. It tells of deliveries
+// only.
+func TestDovecotOXDriver(t *testing.T) {
+	servers.Real(t)
+	l := listen(t)
+	_, lmtp := servers.FreeAddr(t)
+	url := strings.Replace(l.url, "http://", "http://dovecot:"+oxToken+"@", 1)
+	s := servers.StartDovecot(t, servers.DovecotOptions{Extra: fmt.Sprintf(`
+protocol lmtp {
+  mail_plugins = acl quota notify push_notification
+}
+plugin {
+  push_notification_driver = ox:url=%s cache_lifetime=10
+}
+`, url) + lmtpConfig(lmtp)})
+	c := login(t, s, 1)
+	c.MustOK(`SETMETADATA "" (/private/vendor/vendor.dovecot/http-notify "user=%s")`, servers.User(1))
+	deliver(t, lmtp, servers.User(1))
+	l.expect("LMTP", servers.User(1)+" INBOX")
+	if st := l.events.Stats(); st.OX != 1 {
+		t.Errorf("%+v", st)
+	}
+}

@@ -1,0 +1,154 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/park"
+	"imapproxy/telemetry"
+)
+
+func TestMain(m *testing.M) { imaptest.LeakMain(m) }
+
+const token = "a token with \"quotes\" and 40 octets.."
+
+// patience is how long a hint that must come may take on a busy machine.
+const patience = 20 * time.Second
+
+// A listener is a proxy's end of push events.
+type listener struct {
+	t      testing.TB
+	url    string
+	events *park.Events
+	queue  *park.HintQueue
+
+	mu     sync.Mutex // guards bodies
+	bodies []string   // of all requests, as they came
+}
+
+func listen(t testing.TB) *listener {
+	t.Helper()
+	l := &listener{t: t, queue: park.NewHintQueue(park.HintQueueOptions{})}
+	var err error
+	if l.events, err = park.NewEvents(park.EventsOptions{Secrets: []telemetry.Secret{token, oxToken}}, l.queue); err != nil {
+		t.Fatal(err)
+	}
+	l.url = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		l.mu.Lock()
+		l.bodies = append(l.bodies, r.Method+" "+string(body))
+		l.mu.Unlock()
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		l.events.ServeHTTP(w, r)
+	})) + "/v1/events"
+	t.Cleanup(func() {
+		if t.Failed() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			t.Logf("events that came:\n%s\n%+v", strings.Join(l.bodies, "\n"), l.events.Stats())
+		}
+	})
+	return l
+}
+
+// serve runs a handler on a loopback port and gives its URL.
+func serve(t testing.TB, h http.Handler) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: patience}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }() // ends with Close below
+	t.Cleanup(func() {
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	return "http://" + ln.Addr().String()
+}
+
+// expect waits for hints until each of these was among them: "user mailbox", or
+// "user" for all of the user's mailboxes. Others may come too: a server
+// makes mailboxes at a first login.
+func (l *listener) expect(what string, hints ...string) {
+	l.t.Helper()
+	missing := map[string]bool{}
+	for _, h := range hints {
+		missing[h] = true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var got []string
+	for len(missing) > 0 {
+		h, err := l.queue.Next(ctx)
+		if err != nil {
+			l.t.Fatalf("%s: no hint for %v; there were %q", what, missing, got)
+		}
+		text := strings.TrimSpace(h.User + " " + h.Mailbox)
+		got = append(got, text)
+		delete(missing, text)
+	}
+}
+
+// settle takes hints until this one came, which the caller has caused last, so
+// that what follows is only about what follows.
+func (l *listener) settle(c *imaptest.Client, user, mailbox string) {
+	l.t.Helper()
+	c.MustOK(`CREATE "%s"`, mailbox)
+	l.expect("CREATE "+mailbox, user+" "+mailbox)
+}
+
+// repository is a file of this repository.
+func repository(t testing.TB, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("..", "..", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func writeFile(t testing.TB, path, content string, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// login opens a connection as the i-th user.
+func login(t testing.TB, s *servers.Server, i int) *imaptest.Client {
+	t.Helper()
+	c := imaptest.Dial(t, s.Addr)
+	c.Login(servers.User(i), servers.Password)
+	return c
+}
+
+// appendTo appends a small message and says how long it took.
+func appendTo(c *imaptest.Client, mailbox string) time.Duration {
+	started := time.Now()
+	c.Literal(fmt.Sprintf(`APPEND "%s" `, mailbox), imaptest.GeneratedMessage(300, 1), "")
+	return time.Since(started)
+}
