@@ -254,6 +254,7 @@ func TestThePROXYHeaderNamesTheClient(t *testing.T) {
 }
 
 func TestATrustedAddressWithoutAPROXYHeaderIsCutOff(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, labOptions{})
 	for name, header := range map[string]string{
 		"IMAP":       "a1 NOOP\r\n",
