@@ -265,11 +265,11 @@ protocol lmtp {
   mail_plugins = acl quota notify push_notification
 }
 plugin {
-  push_notification_driver = ox:url=%s cache_lifetime=10
+  push_notification_driver = ox:url=%s
 }
 `, url) + lmtpConfig(lmtp)})
-	c := login(t, s, 1)
-	c.MustOK(`SETMETADATA "" (/private/vendor/vendor.dovecot/http-notify "user=%s")`, servers.User(1))
+	// Without this METADATA of the user's the driver says nothing of him.
+	login(t, s, 1).MustOK(`SETMETADATA "" (/private/vendor/vendor.dovecot/http-notify "user=%s")`, servers.User(1))
 	deliver(t, lmtp, servers.User(1))
 	l.expect("LMTP", servers.User(1)+" INBOX")
 	if st := l.events.Stats(); st.OX != 1 {

@@ -1,0 +1,118 @@
+package push
+
+import (
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+)
+
+// notifyProgram puts contrib/cyrus/notify, with a file for each proxy, where
+// Cyrus's notifyd may run it.
+func notifyProgram(t *testing.T, urls ...string) string {
+	t.Helper()
+	program := filepath.Join(servers.Folder(t), "notify")
+	writeFile(t, program, repository(t, "contrib/cyrus/notify"), 0o755)
+	for i, url := range urls {
+		writeFile(t, fmt.Sprintf("%s.d/%d.conf", program, i), fmt.Sprintf("url = %q\nheader = %q\n", url, "Authorization: Bearer "+token), 0o644)
+	}
+	return program
+}
+
+func TestCyrusTellsOfEveryChange(t *testing.T) {
+	for _, names := range []struct{ altnamespace, unixhierarchysep, virtdomains, prefix, sep, others string }{
+		{"yes", "yes", "off", "", "/", "Other Users/"},
+		{"no", "yes", "off", "INBOX/", "/", "user/"},
+		{"no", "no", "off", "INBOX.", ".", "user."},
+		{"yes", "no", "userid", "", ".", "Other Users."},
+	} {
+		t.Run(fmt.Sprintf("altnamespace=%s,unixhierarchysep=%s,virtdomains=%s", names.altnamespace, names.unixhierarchysep, names.virtdomains), func(t *testing.T) {
+			servers.Real(t)
+			l := listen(t)
+			s := servers.StartCyrusWith(t, servers.CyrusOptions{Notify: notifyProgram(t, l.url), Settings: map[string]string{
+				"altnamespace": names.altnamespace, "unixhierarchysep": names.unixhierarchysep, "virtdomains": names.virtdomains,
+			}})
+			u, p := servers.User(1)+" ", names.prefix
+			c := login(t, s, 1)
+			for name, canonical := range map[string]string{"Entw&APw-rfe": "Entwürfe", "a b": "a b", "x&-y": "x&y", "q?u#": "q?u#", "p+q": "p+q", "a@b": "a@b"} {
+				c.MustOK(`CREATE "%s%s"`, p, name)
+				l.expect("CREATE "+name, u+p+canonical)
+				appendTo(c, p+name)
+				l.expect("APPEND "+name, u+p+canonical)
+			}
+			c.MustOK(`CREATE "%sP1"`, p)
+			c.MustOK(`CREATE "%sP1%sbelow"`, p, names.sep)
+			l.expect("CREATE", u+p+"P1"+names.sep+"below")
+			appendTo(c, "INBOX")
+			l.expect("APPEND", u+"INBOX")
+			c.MustOK("SELECT INBOX")
+			for _, flags := range []string{`+FLAGS (\Flagged)`, `-FLAGS (\Flagged)`, `+FLAGS (\Seen)`, `+FLAGS.SILENT ($Keyword)`} {
+				c.MustOK(`STORE 1 %s`, flags)
+				l.expect("STORE "+flags, u+"INBOX")
+			}
+			c.MustOK(`COPY 1 "%sP1"`, p)
+			l.expect("COPY", u+p+"P1")
+			c.MustOK(`MOVE 1 "%sP1"`, p)
+			l.expect("MOVE", u+p+"P1", u+"INBOX")
+			c.MustOK(`SELECT "%sP1"`, p)
+			c.MustOK(`STORE 1:* +FLAGS (\Deleted)`)
+			c.MustOK("UNSELECT")
+			l.expect(`STORE +FLAGS (\Deleted)`, u+p+"P1")
+			c.MustOK(`SELECT "%sP1"`, p)
+			c.MustOK("EXPUNGE")
+			c.MustOK("UNSELECT")
+			l.expect("EXPUNGE", u+p+"P1")
+			// Nothing is said of what is below.
+			c.MustOK(`RENAME "%sP1" "%sP2"`, p, p)
+			l.expect("RENAME", servers.User(1))
+			c.MustOK(`DELETE "%sP2%sbelow"`, p, names.sep)
+			l.expect("DELETE", u+p+"P2"+names.sep+"below")
+
+			// What another does in a shared mailbox is told of its owner.
+			c.MustOK(`SETACL INBOX %s lrswipte`, servers.User(2))
+			l.expect("SETACL", u+"INBOX")
+			appendTo(login(t, s, 2), names.others+servers.User(1))
+			l.expect("APPEND by another user", u+"INBOX")
+
+			c = imaptest.Dial(t, s.Addr)
+			if a := c.Plain(servers.User(3), servers.MasterUser, servers.MasterPassword); !a.OK() {
+				t.Fatal(a)
+			}
+			c.MustOK("SELECT INBOX")
+			appendTo(c, "INBOX")
+			l.expect("APPEND by way of the master", servers.User(3)+" INBOX")
+			if st := l.events.Stats(); st.Malformed+st.Unauthorized+st.BadUser != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// TestCyrusWithAProxyThatHangs: no command waits, and the other proxy is told of
+// all, later.
+func TestCyrusWithAProxyThatHangs(t *testing.T) {
+	servers.Real(t)
+	l := listen(t)
+	hang := make(chan struct{})
+	stuck := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+		}
+	}))
+	defer close(hang)
+	s := servers.StartCyrusWith(t, servers.CyrusOptions{Notify: notifyProgram(t, stuck, l.url)})
+	c := login(t, s, 1)
+	l.expect("the first login", servers.User(1)+" INBOX")
+	started := time.Now()
+	appendTo(c, "INBOX")
+	appendTo(c, "INBOX")
+	if took := time.Since(started); took > 1500*time.Millisecond {
+		t.Errorf("two APPENDs took %v: Cyrus doesn't wait for its events", took)
+	}
+	l.expect("APPEND", servers.User(1)+" INBOX")
+}
