@@ -36,47 +36,16 @@ func TestCyrusTellsOfEveryChange(t *testing.T) {
 			s := servers.StartCyrusWith(t, servers.CyrusOptions{Notify: notifyProgram(t, l.url), Settings: map[string]string{
 				"altnamespace": names.altnamespace, "unixhierarchysep": names.unixhierarchysep, "virtdomains": names.virtdomains,
 			}})
-			u, p := servers.User(1)+" ", names.prefix
-			c := login(t, s, 1)
-			for name, canonical := range map[string]string{"Entw&APw-rfe": "Entwürfe", "a b": "a b", "x&-y": "x&y", "q?u#": "q?u#", "p+q": "p+q", "a@b": "a@b"} {
-				c.MustOK(`CREATE "%s%s"`, p, name)
-				l.expect("CREATE "+name, u+p+canonical)
-				appendTo(c, p+name)
-				l.expect("APPEND "+name, u+p+canonical)
-			}
-			c.MustOK(`CREATE "%sP1"`, p)
-			c.MustOK(`CREATE "%sP1%sbelow"`, p, names.sep)
-			l.expect("CREATE", u+p+"P1"+names.sep+"below")
-			appendTo(c, "INBOX")
-			l.expect("APPEND", u+"INBOX")
-			c.MustOK("SELECT INBOX")
-			for _, flags := range []string{`+FLAGS (\Flagged)`, `-FLAGS (\Flagged)`, `+FLAGS (\Seen)`, `+FLAGS.SILENT ($Keyword)`} {
-				c.MustOK(`STORE 1 %s`, flags)
-				l.expect("STORE "+flags, u+"INBOX")
-			}
-			c.MustOK(`COPY 1 "%sP1"`, p)
-			l.expect("COPY", u+p+"P1")
-			c.MustOK(`MOVE 1 "%sP1"`, p)
-			l.expect("MOVE", u+p+"P1", u+"INBOX")
-			c.MustOK(`SELECT "%sP1"`, p)
-			c.MustOK(`STORE 1:* +FLAGS (\Deleted)`)
-			c.MustOK("UNSELECT")
-			l.expect(`STORE +FLAGS (\Deleted)`, u+p+"P1")
-			c.MustOK(`SELECT "%sP1"`, p)
-			c.MustOK("EXPUNGE")
-			c.MustOK("UNSELECT")
-			l.expect("EXPUNGE", u+p+"P1")
-			// Nothing is said of what is below.
-			c.MustOK(`RENAME "%sP1" "%sP2"`, p, p)
-			l.expect("RENAME", servers.User(1))
-			c.MustOK(`DELETE "%sP2%sbelow"`, p, names.sep)
-			l.expect("DELETE", u+p+"P2"+names.sep+"below")
+			c := everyChange(t, l, s, 1, names.prefix, names.sep, map[string]string{
+				"Entw&APw-rfe": "Entwürfe", "a b": "a b", "x&-y": "x&y", "q?u#": "q?u#", "p+q": "p+q", "a@b": "a@b",
+			})
 
 			// What another does in a shared mailbox is told of its owner.
 			c.MustOK(`SETACL INBOX %s lrswipte`, servers.User(2))
-			l.expect("SETACL", u+"INBOX")
+			l.expect("SETACL", servers.User(1)+" INBOX")
+			l.fresh(c, servers.User(1), names.prefix)
 			appendTo(login(t, s, 2), names.others+servers.User(1))
-			l.expect("APPEND by another user", u+"INBOX")
+			l.expect("APPEND by another user", servers.User(1)+" INBOX")
 
 			c = imaptest.Dial(t, s.Addr)
 			if a := c.Plain(servers.User(3), servers.MasterUser, servers.MasterPassword); !a.OK() {

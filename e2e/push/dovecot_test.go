@@ -96,7 +96,9 @@ func TestDovecotTellsOfEveryChange(t *testing.T) {
 			script, tokenFile := pushLua(t, nil)
 			_, lmtp := servers.FreeAddr(t)
 			s := servers.StartDovecot(t, servers.DovecotOptions{Store: store, Extra: luaConfig(script, tokenFile, lmtp, l.url)})
-			everyChange(t, l, s, 1, "")
+			everyChange(t, l, s, 1, "", "/", map[string]string{
+				"Entw&APw-rfe/a b": "Entwürfe/a b", "a&-b": "a&b", `{c\\d`: `{c\d`, `q\"`: `q"`, "&ZeVnLIqe-": "日本語",
+			})
 
 			// A delivery: nobody's IMAP session.
 			deliver(t, lmtp, servers.User(2))
@@ -120,50 +122,62 @@ func TestDovecotTellsOfEveryChange(t *testing.T) {
 	}
 }
 
+// A step is a command that changes something, and what must be told of it.
+type step struct {
+	command string
+	told    []string // mailboxes; "" = all of the user's
+}
+
 // everyChange does, as the i-th user, all that changes a mailbox, and waits for
-// each to be told. prefix is what the server wants before the names.
-func everyChange(t *testing.T, l *listener, s *servers.Server, i int, prefix string) {
+// each to be told. prefix is what the server wants before the names, sep its
+// separator; names are mailboxes to try besides, as the client writes them and
+// in UTF-8.
+func everyChange(t *testing.T, l *listener, s *servers.Server, i int, prefix, sep string, names map[string]string) *imaptest.Client {
 	t.Helper()
-	u := servers.User(i) + " "
 	c := login(t, s, i)
-	if s.Kind == "dovecot" {
-		c.MustOK(`CREATE "%sEntw&APw-rfe/a b"`, prefix)
-		l.expect("CREATE", u+"Entwürfe/a b")
-		appendTo(c, prefix+"Entw&APw-rfe/a b")
-		l.expect("APPEND", u+"Entwürfe/a b")
-		c.MustOK(`CREATE "%sa&-b"`, prefix)
-		l.expect("CREATE", u+"a&b")
-		c.MustOK(`CREATE "%s{c\\d"`, prefix)
-		l.expect("CREATE", u+`{c\d`)
+	told := func(what string, mailboxes []string) {
+		t.Helper()
+		var hints []string
+		for _, m := range mailboxes {
+			hints = append(hints, strings.TrimSpace(servers.User(i)+" "+m))
+		}
+		l.expect(what, hints...)
+		l.fresh(c, servers.User(i), prefix)
 	}
-	l.settle(c, servers.User(i), prefix+"P1")
+	for name, canonical := range names {
+		c.MustOK(`CREATE "%s%s"`, prefix, name)
+		told("CREATE "+name, []string{prefix + canonical})
+		appendTo(c, prefix+name)
+		told("APPEND "+name, []string{prefix + canonical})
+	}
 	appendTo(c, "INBOX")
-	l.expect("APPEND", u+"INBOX")
-	c.MustOK("SELECT INBOX")
-	c.MustOK(`STORE 1 +FLAGS (\Flagged)`)
-	l.expect(`STORE +FLAGS (\Flagged)`, u+"INBOX")
-	c.MustOK(`STORE 1 +FLAGS (\Seen)`)
-	l.expect(`STORE +FLAGS (\Seen)`, u+"INBOX")
-	c.MustOK(`STORE 1 -FLAGS (\Flagged)`)
-	l.expect(`STORE -FLAGS (\Flagged)`, u+"INBOX")
-	c.MustOK(`STORE 1 +FLAGS ($Keyword)`)
-	l.expect(`STORE +FLAGS ($Keyword)`, u+"INBOX")
-	c.MustOK(`COPY 1 "%sP1"`, prefix)
-	l.expect("COPY", u+prefix+"P1")
-	c.MustOK(`MOVE 1 "%sP1"`, prefix)
-	l.expect("MOVE", u+prefix+"P1", u+"INBOX")
-	c.MustOK(`SELECT "%sP1"`, prefix)
-	c.MustOK(`STORE 1:* +FLAGS.SILENT (\Deleted)`)
-	l.expect(`STORE +FLAGS (\Deleted)`, u+prefix+"P1")
-	c.MustOK(`EXPUNGE`)
-	l.expect("EXPUNGE", u+prefix+"P1")
-	c.MustOK("UNSELECT")
-	c.MustOK(`CREATE "%sP1/below"`, prefix)
-	l.expect("CREATE below", u+prefix+"P1/below")
-	c.MustOK(`RENAME "%sP1" "%sP2"`, prefix, prefix)
-	l.expect("RENAME", strings.TrimSpace(u))
-	c.MustOK(`DELETE "%sP2/below"`, prefix)
-	l.expect("DELETE", u+prefix+"P2/below")
+	told("APPEND", []string{"INBOX"})
+	p1, p2 := prefix+"P1", prefix+"P2"
+	for _, step := range []step{
+		{`CREATE "` + p1 + `"`, []string{p1}},
+		{`SELECT INBOX`, nil},
+		{`STORE 1 +FLAGS (\Flagged)`, []string{"INBOX"}},
+		{`STORE 1 -FLAGS (\Flagged)`, []string{"INBOX"}},
+		{`STORE 1 +FLAGS (\Seen)`, []string{"INBOX"}},
+		{`STORE 1 -FLAGS.SILENT (\Seen)`, []string{"INBOX"}},
+		{`STORE 1 +FLAGS.SILENT ($Keyword)`, []string{"INBOX"}},
+		{`STORE 1 FLAGS ()`, []string{"INBOX"}},
+		{`FETCH 1 BODY[]`, []string{"INBOX"}}, // sets \Seen
+		{`COPY 1 "` + p1 + `"`, []string{p1}},
+		{`MOVE 1 "` + p1 + `"`, []string{p1, "INBOX"}},
+		{`SELECT "` + p1 + `"`, nil},
+		{`STORE 1:* +FLAGS (\Deleted)`, []string{p1}},
+		{`UID EXPUNGE 1`, []string{p1}},
+		{`EXPUNGE`, []string{p1}},
+		{`UNSELECT`, nil},
+		{`CREATE "` + p1 + sep + `below"`, []string{p1 + sep + "below"}},
+		{`RENAME "` + p1 + `" "` + p2 + `"`, []string{""}}, // what is below isn't named
+		{`DELETE "` + p2 + sep + `below"`, []string{p2 + sep + "below"}},
+	} {
+		c.MustOK("%s", step.command)
+		told(step.command, step.told)
+	}
+	return c
 }
 
 // TestDovecotIsHeldUpOnceAtMost: a proxy that takes the request and doesn't answer

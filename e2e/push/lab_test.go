@@ -33,6 +33,7 @@ type listener struct {
 	url    string
 	events *park.Events
 	queue  *park.HintQueue
+	marks  int // how many mailboxes fresh has made
 
 	mu     sync.Mutex // guards bodies
 	bodies []string   // of all requests, as they came
@@ -110,12 +111,19 @@ func (l *listener) expect(what string, hints ...string) {
 	}
 }
 
-// settle takes hints until this one came, which the caller has caused last, so
-// that what follows is only about what follows.
-func (l *listener) settle(c *imaptest.Client, user, mailbox string) {
+// fresh forgets what came so far, so that what follows is only told of what
+// follows. It makes a mailbox that is told last, on c, the user's connection.
+func (l *listener) fresh(c *imaptest.Client, user, prefix string) {
 	l.t.Helper()
-	c.MustOK(`CREATE "%s"`, mailbox)
-	l.expect("CREATE "+mailbox, user+" "+mailbox)
+	l.marks++
+	mark := fmt.Sprintf("%smark%d", prefix, l.marks)
+	c.MustOK(`CREATE "%s"`, mark)
+	l.expect("CREATE "+mark, user+" "+mark)
+	for l.queue.Stats().Waiting > 0 {
+		if _, err := l.queue.Next(context.Background()); err != nil {
+			l.t.Fatal(err)
+		}
+	}
 }
 
 // repository is a file of this repository.
