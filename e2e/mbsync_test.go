@@ -16,7 +16,7 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// A copy is what must be the same of a message on both sides.
+// What must be the same of a message on both sides.
 type copied struct {
 	flags string // of \Answered \Flagged \Seen, in maildir's letters: RFS
 	text  string // digest of the body
@@ -81,7 +81,7 @@ SyncState *
 	}
 	deliver(t, filepath.Join(local, "Near"), "near-1", "near-2")
 	sync()
-	same(t, p, user, local, map[string]int{"INBOX": 40, "Work": 2, "Near": 2})
+	sameMail(t, p, user, local, map[string]int{"INBOX": 40, "Work": 2, "Near": 2})
 
 	// Both sides change: flags and deletions there, new mail and a flag here.
 	c := imaptest.DialTLS(t, p.TLS, p.Cert.Client)
@@ -96,14 +96,14 @@ SyncState *
 	flagged := mark(t, filepath.Join(local, "Work"), "RS")
 	sync()
 	sync()
-	same(t, p, user, local, map[string]int{"INBOX": 37, "Work": 2, "Near": 2, "Later": 1})
+	sameMail(t, p, user, local, map[string]int{"INBOX": 37, "Work": 2, "Near": 2, "Later": 1})
 	if got := readIMAP(t, p, user, "Work")[flagged].flags; got != "RS" {
 		t.Errorf("%s was marked RS here and is %q there", flagged, got)
 	}
 }
 
-// same fails unless both sides have the same messages.
-func same(t *testing.T, p *runningProxy, user, local string, counts map[string]int) {
+// sameMail fails unless both sides have the same messages.
+func sameMail(t *testing.T, p *runningProxy, user, local string, counts map[string]int) {
 	t.Helper()
 	for mailbox, want := range counts {
 		near := readMaildir(t, filepath.Join(local, mailbox))

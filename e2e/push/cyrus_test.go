@@ -85,3 +85,9 @@ func TestCyrusWithAProxyThatHangs(t *testing.T) {
 	}
 	l.expect("APPEND", servers.User(1)+" INBOX")
 }
+
+func TestCyrusTellsOfWhatCanBeSeen(t *testing.T) {
+	servers.Real(t)
+	l := listen(t)
+	changesAreSeen(t, l, servers.StartCyrusWith(t, servers.CyrusOptions{Notify: notifyProgram(t, l.url)}))
+}

@@ -180,6 +180,18 @@ func everyChange(t *testing.T, l *listener, s *servers.Server, i int, prefix, se
 	return c
 }
 
+func TestDovecotTellsOfWhatCanBeSeen(t *testing.T) {
+	for _, store := range []string{"sdbox", "maildir"} {
+		t.Run(store, func(t *testing.T) {
+			servers.Real(t)
+			l := listen(t)
+			script, tokenFile := pushLua(t, nil)
+			_, lmtp := servers.FreeAddr(t)
+			changesAreSeen(t, l, servers.StartDovecot(t, servers.DovecotOptions{Store: store, Extra: luaConfig(script, tokenFile, lmtp, l.url)}))
+		})
+	}
+}
+
 // TestDovecotIsHeldUpOnceAtMost: a proxy that takes the request and doesn't answer
 // costs one command half a second, not each. What was missed is made up for.
 func TestDovecotIsHeldUpOnceAtMost(t *testing.T) {

@@ -35,8 +35,9 @@ type listener struct {
 	queue  *park.HintQueue
 	marks  int // how many mailboxes fresh has made
 
-	mu     sync.Mutex // guards bodies
+	mu     sync.Mutex // guards what follows
 	bodies []string   // of all requests, as they came
+	during func()     // runs while the sender waits for the answer
 }
 
 func listen(t testing.TB) *listener {
@@ -53,7 +54,11 @@ func listen(t testing.TB) *listener {
 		}
 		l.mu.Lock()
 		l.bodies = append(l.bodies, r.Method+" "+string(body))
+		during := l.during
 		l.mu.Unlock()
+		if during != nil {
+			during()
+		}
 		r.Body = io.NopCloser(strings.NewReader(string(body)))
 		l.events.ServeHTTP(w, r)
 	})) + "/v1/events"
@@ -159,4 +164,58 @@ func appendTo(c *imaptest.Client, mailbox string) time.Duration {
 	started := time.Now()
 	c.Literal(fmt.Sprintf(`APPEND "%s" `, mailbox), imaptest.GeneratedMessage(300, 1), "")
 	return time.Since(started)
+}
+
+// whileAnEventWaits runs change, and at the moment of its first event look, which
+// says what another connection sees.
+func (l *listener) whileAnEventWaits(change func(), look func() string) string {
+	l.t.Helper()
+	seen := make(chan string, 1)
+	l.mu.Lock()
+	l.during = sync.OnceFunc(func() { seen <- look() })
+	l.mu.Unlock()
+	change()
+	select {
+	case s := <-seen:
+		l.mu.Lock()
+		l.during = nil
+		l.mu.Unlock()
+		return s
+	case <-time.After(patience):
+		l.t.Fatal("no event")
+		return ""
+	}
+}
+
+// changesAreSeen checks that an event never comes before its change can be
+// seen: a resync that begins with it finds what it was told of.
+func changesAreSeen(t *testing.T, l *listener, s *servers.Server) {
+	t.Helper()
+	c, other := login(t, s, 1), login(t, s, 1)
+	c.MustOK("SELECT INBOX") // a server may make it only now, and tell of that
+	c.MustOK("UNSELECT")
+	l.fresh(c, servers.User(1), "")
+	look := func() string {
+		a := other.MustOK("EXAMINE INBOX")
+		exists, _ := a.Find("EXISTS")
+		f := other.Cmd("FETCH 1 (FLAGS)")
+		flags, _ := f.Find("FETCH")
+		other.MustOK("UNSELECT")
+		return fmt.Sprint(exists, " ", flags)
+	}
+	for i := range 5 {
+		if got := l.whileAnEventWaits(func() { appendTo(c, "INBOX") }, look); !strings.Contains(got, fmt.Sprintf("* %d EXISTS", i+1)) {
+			t.Errorf("at the event of the %dth APPEND: %s", i+1, got)
+		}
+		l.fresh(c, servers.User(1), "")
+	}
+	c.MustOK("SELECT INBOX")
+	l.fresh(c, servers.User(1), "")
+	if got := l.whileAnEventWaits(func() { c.MustOK(`STORE 1 +FLAGS (\Deleted $Kw)`) }, look); !strings.Contains(got, `\Deleted`) || !strings.Contains(got, "$Kw") {
+		t.Errorf("at the event of STORE: %s", got)
+	}
+	l.fresh(c, servers.User(1), "")
+	if got := l.whileAnEventWaits(func() { c.MustOK(`EXPUNGE`) }, look); !strings.Contains(got, "* 4 EXISTS") {
+		t.Errorf("at the event of EXPUNGE: %s", got)
+	}
 }

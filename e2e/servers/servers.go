@@ -8,14 +8,14 @@ import (
 
 // The accounts of every server.
 const (
-	Users          = 99 // how many: User(1) … User(Users)
+	Users          = 150 // how many: User(1) … User(Users)
 	Password       = "pw-Secret.1"
 	MasterUser     = "proxy"
 	MasterPassword = "pw-Master.1"
 )
 
 // User names the i-th user, from 1.
-func User(i int) string { return fmt.Sprintf("user%02d", i) }
+func User(i int) string { return fmt.Sprintf("user%03d", i) }
 
 // A Server is a running IMAP server.
 type Server struct {

@@ -6,6 +6,8 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
+func TestMain(m *testing.M) { imaptest.LeakMain(m) }
+
 func TestDovecotServesItsUsers(t *testing.T) {
 	for _, store := range []string{"sdbox", "maildir"} {
 		t.Run(store, func(t *testing.T) {

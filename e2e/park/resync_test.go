@@ -1,0 +1,328 @@
+package park
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"imapproxy/proxy/park"
+)
+
+// A follower is a parked client: a view, and the flags that it was told.
+type follower struct {
+	view  *park.View
+	flags map[uint32]park.Flags
+}
+
+func (l *lab) strategies() []park.Resyncer {
+	compare := park.ByComparison{MaxMessages: 1000}
+	if !l.modern {
+		return []park.Resyncer{compare}
+	}
+	return []park.Resyncer{park.ByQResync{}, compare}
+}
+
+// start is a view of the mailbox as a state has it.
+func start(mailbox string, s *park.State, rows []row) *follower {
+	f := &follower{flags: map[uint32]park.Flags{}, view: &park.View{
+		Mailbox: mailbox, UIDValidity: s.UIDValidity, UIDNext: s.UIDNext, UIDs: s.UIDs,
+		Flags: s.FlagList, ModSeq: s.ModSeq, Told: s.Table,
+	}}
+	for _, r := range rows {
+		f.flags[r.uid] = r.flags
+	}
+	return f
+}
+
+// query is what all of these views have in common.
+func query(all ...*follower) park.Query {
+	q := park.Query{Mailbox: all[0].view.Mailbox, UIDValidity: all[0].view.UIDValidity, ModSeq: all[0].view.ModSeq}
+	for _, f := range all {
+		q.UIDs = q.UIDs.Union(f.view.UIDs)
+		q.UIDNext = max(q.UIDNext, f.view.UIDNext)
+		q.ModSeq = min(q.ModSeq, f.view.ModSeq)
+	}
+	return q
+}
+
+// tell has the client told what the state says, and fetch the flags of what is new
+// to it.
+func (f *follower) tell(t *testing.T, s *park.State, now []row) {
+	t.Helper()
+	d, err := park.Compare(f.view, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for uid := range d.Vanished.All() {
+		if _, ok := f.flags[uid]; !ok {
+			t.Errorf("UID %d vanishes, which the client never had", uid)
+		}
+		delete(f.flags, uid)
+	}
+	for _, c := range d.Changed {
+		if _, ok := f.flags[c.UID]; !ok {
+			t.Errorf("flags of UID %d, which the client doesn't have", c.UID)
+		}
+		f.flags[c.UID] = c.Flags
+	}
+	for _, r := range now {
+		if d.New.Contains(r.uid) {
+			f.flags[r.uid] = r.flags
+		}
+	}
+	f.view = f.view.After(d)
+}
+
+// wants compares what the client knows with what there is.
+func (f *follower) wants(t *testing.T, rows []row) {
+	t.Helper()
+	if want := uidsOf(rows); !f.view.UIDs.Equal(want) {
+		t.Fatalf("the client counts %s, the mailbox has %s", f.view.UIDs, want)
+	}
+	for _, r := range rows {
+		if got, ok := f.flags[r.uid]; !ok || !got.Equal(r.flags) {
+			t.Errorf("UID %d has flags (%s), the client knows (%s)", r.uid, r.flags, got)
+		}
+	}
+}
+
+// watch is a connection of the proxy's own.
+func (l *lab) watch(t *testing.T, user string) *park.Talk {
+	return park.NewTalk(l.login(t, user), park.TalkOptions{})
+}
+
+func resync(t *testing.T, by park.Resyncer, k *park.Talk, q park.Query) *park.State {
+	t.Helper()
+	s, err := by.Resync(within(t), k, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// eachStrategy runs f on every server with every strategy that it has.
+func eachStrategy(t *testing.T, f func(t *testing.T, l *lab, by park.Resyncer)) {
+	onRealServers(t, func(t *testing.T, l *lab) {
+		for _, by := range l.strategies() {
+			t.Run(by.Name(), func(t *testing.T) { f(t, l, by) })
+		}
+	})
+}
+
+func TestResyncedClientsKnowTheMailbox(t *testing.T) {
+	eachStrategy(t, func(t *testing.T, l *lab, by park.Resyncer) {
+		user := l.user()
+		w := l.writer(t, user, "INBOX")
+		w.append(8)
+		k := l.watch(t, user)
+		// The one is told each time, the other now and then: a state serves both.
+		s := resync(t, by, k, park.Query{Mailbox: "INBOX"})
+		rows := w.rows()
+		quick, slow := start("INBOX", s, rows), start("INBOX", s, rows)
+		for i := range 40 {
+			for range w.rng.IntN(4) {
+				w.change()
+			}
+			s := resync(t, by, k, query(quick, slow))
+			rows := w.rows()
+			quick.tell(t, s, rows)
+			quick.wants(t, rows)
+			if i%5 == 4 {
+				slow.tell(t, s, rows)
+				slow.wants(t, rows)
+			}
+			if t.Failed() {
+				return
+			}
+		}
+	})
+}
+
+func TestResyncWhileOthersChangeTheMailbox(t *testing.T) {
+	eachStrategy(t, func(t *testing.T, l *lab, by park.Resyncer) {
+		user := l.user()
+		w := l.writer(t, user, "INBOX")
+		w.append(8)
+		k := l.watch(t, user)
+		reader := l.writer(t, user, "INBOX") // looks for itself only
+		s := resync(t, by, k, park.Query{Mailbox: "INBOX"})
+		f := start("INBOX", s, reader.rows())
+		done := make(chan struct{})
+		go func() { // ends by itself
+			defer close(done)
+			for range 60 {
+				w.change()
+			}
+		}()
+		rounds, unsettled := 0, 0
+		for running := true; running && !t.Failed(); rounds++ {
+			select {
+			case <-done:
+				running = false
+			default:
+			}
+			s, err := by.Resync(within(t), k, query(f))
+			if errors.Is(err, park.ErrUnsettled) && running {
+				unsettled++
+				continue
+			}
+			if err != nil {
+				t.Error(err)
+				break
+			}
+			f.tell(t, s, reader.rows())
+			// Flags that the reader fetched may be younger than the state's.
+		}
+		<-done
+		t.Logf("%d rounds, %d unsettled", rounds, unsettled)
+		if t.Failed() {
+			return
+		}
+		f.tell(t, resync(t, by, k, query(f)), reader.rows())
+		f.wants(t, reader.rows())
+	})
+}
+
+func TestAMailboxThatIsAnotherOrNone(t *testing.T) {
+	eachStrategy(t, func(t *testing.T, l *lab, by park.Resyncer) {
+		user := l.user()
+		w := l.dial(t, user)
+		box := "Box"
+		if !l.modern {
+			box = "INBOX.Box"
+		}
+		w.MustOK("CREATE %s", box)
+		add := &writer{Client: w, mailbox: box}
+		add.append(3)
+		k := l.watch(t, user)
+		s := resync(t, by, k, park.Query{Mailbox: box})
+		f := start(box, s, nil)
+		w.MustOK("DELETE %s", box)
+
+		var no *park.Refusal
+		if _, err := by.Resync(within(t), l.watch(t, user), query(f)); !errors.As(err, &no) {
+			t.Fatalf("deleted: %v, want a refusal", err)
+		}
+		if l.Kind == "courier" {
+			waitNextSecond(t) // its UIDVALIDITY is the time in seconds
+		}
+		w.MustOK("CREATE %s", box)
+		add.append(3)
+		s = resync(t, by, l.watch(t, user), query(f))
+		var other *park.NotSame
+		if _, err := park.Compare(f.view, s); !errors.As(err, &other) || other.Reason != park.OtherUIDValidity {
+			t.Fatalf("recreated: %v", err)
+		}
+	})
+}
+
+// TestALazyModSequence is what Dovecot does on a mailbox whose mod-sequences
+// nobody has asked for yet: a plain SELECT shows none, the first enabled one gives
+// all messages the present one. What is set before it is lost to QRESYNC, so an
+// enabled EXAMINE comes before the snapshot.
+func TestALazyModSequence(t *testing.T) {
+	onRealServers(t, func(t *testing.T, l *lab) {
+		if !l.modern {
+			return
+		}
+		user := l.user()
+		w := l.writer(t, user, "INBOX")
+		w.append(3)
+		session := park.NewTalk(l.login(t, user), park.TalkOptions{Pass: func([]byte) {}})
+		sel, err := session.Select(within(t), false, "INBOX", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lazy := sel.ModSeq == 0; lazy != (l.Kind == "dovecot") {
+			t.Logf("a plain SELECT's HIGHESTMODSEQ: %d", sel.ModSeq)
+		}
+		k := l.watch(t, user)
+		bound := resync(t, park.ByQResync{}, k, park.Query{Mailbox: "INBOX"})
+		uids, err := session.Snapshot(within(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := start("INBOX", bound, w.rows())
+		f.view.UIDs = uids
+		w.MustOK(`UID STORE 2 +FLAGS.SILENT (\Flagged NewKeyword)`)
+		rows := w.rows()
+		f.tell(t, resync(t, park.ByQResync{}, k, query(f)), rows)
+		f.wants(t, rows)
+		if !f.view.Flags.Has("NewKeyword") {
+			t.Errorf("the new keyword isn't in FLAGS (%s)", f.view.Flags)
+		}
+	})
+}
+
+// TestAQueryFromLongAgo asks for more than any history keeps: what is over-reported
+// is of no consequence.
+func TestAQueryFromLongAgo(t *testing.T) {
+	onRealServers(t, func(t *testing.T, l *lab) {
+		if !l.modern {
+			return
+		}
+		user := l.user()
+		w := l.writer(t, user, "INBOX")
+		w.append(200)
+		w.MustOK(`UID STORE 2:150 +FLAGS.SILENT (\Deleted)`)
+		w.MustOK("EXPUNGE")
+		k := l.watch(t, user)
+		s := resync(t, park.ByQResync{}, k, park.Query{Mailbox: "INBOX"})
+		f := start("INBOX", s, w.rows())
+		w.MustOK(`UID STORE 160:170 +FLAGS.SILENT (\Deleted)`)
+		w.MustOK("EXPUNGE")
+		w.append(5)
+		q := query(f)
+		q.ModSeq = 1
+		rows := w.rows()
+		f.tell(t, resync(t, park.ByQResync{}, k, q), rows)
+		f.wants(t, rows)
+	})
+}
+
+// TestAMailboxWithManyHoles is the size that the facts speak of.
+func TestAMailboxWithManyHoles(t *testing.T) {
+	onRealServers(t, func(t *testing.T, l *lab) {
+		if !l.modern {
+			return
+		}
+		user := l.user()
+		w := l.writer(t, user, "INBOX")
+		w.append(50)
+		for range 6 { // 50 · 2^6
+			w.MustOK("COPY 1:* INBOX")
+			w.MustOK("NOOP")
+		}
+		n := len(w.rows())
+		var gone []string
+		for i := range n {
+			if w.rng.IntN(20) == 0 {
+				gone = append(gone, park.UIDsOf(uint32(i+1)).String())
+			}
+		}
+		w.MustOK(`UID STORE %s +FLAGS.SILENT (\Deleted)`, strings.Join(gone, ","))
+		w.MustOK("EXPUNGE")
+		rows := w.rows()
+		session := park.NewTalk(l.login(t, user), park.TalkOptions{Pass: func([]byte) {}})
+		if _, err := session.Select(within(t), true, "INBOX", "", nil); err != nil {
+			t.Fatal(err)
+		}
+		for name, take := range map[string]func(context.Context) (park.UIDs, error){
+			"search": session.Snapshot, "fetch": session.SnapshotByFetch,
+		} {
+			uids, err := take(within(t))
+			if err != nil || !uids.Equal(uidsOf(rows)) {
+				t.Errorf("%s: %v, %d messages of %d", name, err, uids.Count(), len(rows))
+			}
+		}
+		k := l.watch(t, user)
+		for _, by := range []park.Resyncer{park.ByQResync{}, park.ByComparison{}} {
+			if s := resync(t, by, k, park.Query{Mailbox: "INBOX"}); !s.UIDs.Equal(uidsOf(rows)) {
+				t.Errorf("%s: %d messages of %d", by.Name(), s.UIDs.Count(), len(rows))
+			}
+			k = l.watch(t, user)
+		}
+	})
+}
+
