@@ -175,9 +175,7 @@ func (c *ModelClient) vanished(r Response) error {
 	for _, uid := range uids {
 		i := slices.IndexFunc(c.messages, func(s modelSeen) bool { return s.uid == uid })
 		if i < 0 && !earlier {
-			// One that was announced, and whose UID nobody has told.
-			i = slices.IndexFunc(c.messages, func(s modelSeen) bool { return s.uid == 0 })
-			if i < 0 || i > 0 && c.messages[i-1].uid > uid {
+			if i = c.untold(uid); i < 0 {
 				return fmt.Errorf("VANISHED %d, which isn't there", uid)
 			}
 		}
@@ -186,6 +184,26 @@ func (c *ModelClient) vanished(r Response) error {
 		}
 	}
 	return nil
+}
+
+// untold finds a message that was announced, whose UID nobody has told, and which may be
+// this one by where it stands; -1 where there is none. Which of several in a row
+// it is makes no difference.
+func (c *ModelClient) untold(uid uint32) int {
+	found := -1
+	for i, s := range c.messages {
+		switch {
+		case s.uid == 0:
+			if found < 0 {
+				found = i
+			}
+		case s.uid < uid:
+			found = -1
+		default:
+			return found
+		}
+	}
+	return found
 }
 
 func (c *ModelClient) fetch(number int, r Response) error {
