@@ -35,10 +35,12 @@ type lab struct {
 func onRealServers(t *testing.T, f func(t *testing.T, l *lab)) {
 	servers.Real(t)
 	for name, start := range map[string]func(testing.TB) *servers.Server{
-		"dovecot-sdbox":   func(t testing.TB) *servers.Server { return servers.StartDovecot(t, servers.DovecotOptions{}) },
-		"dovecot-maildir": func(t testing.TB) *servers.Server { return servers.StartDovecot(t, servers.DovecotOptions{Store: "maildir"}) },
-		"cyrus":           servers.StartCyrus,
-		"courier":         servers.StartCourier,
+		"dovecot-sdbox": func(t testing.TB) *servers.Server { return servers.StartDovecot(t, servers.DovecotOptions{}) },
+		"dovecot-maildir": func(t testing.TB) *servers.Server {
+			return servers.StartDovecot(t, servers.DovecotOptions{Store: "maildir"})
+		},
+		"cyrus":   servers.StartCyrus,
+		"courier": servers.StartCourier,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, &lab{Server: start(t), modern: name != "courier"}) })
 	}

@@ -325,4 +325,3 @@ func TestAMailboxWithManyHoles(t *testing.T) {
 		}
 	})
 }
-
