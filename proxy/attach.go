@@ -50,7 +50,8 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 				p.pick, p.backend, p.user = pick, c, login.User
 				return nil
 			}
-			_ = c.Close() // the user was sent elsewhere meanwhile
+			_ = c.Close()
+			err = errMoved
 		case errors.As(err, &down) && down.BackendDown():
 			p.set.Router.ReportDialFailure(pick.Backend.ID, err)
 			p.srv.tel.Retry(down.Stage)
@@ -65,6 +66,9 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 	}
 	return last
 }
+
+// errMoved means that the user was sent elsewhere while he logged in.
+var errMoved = errors.New("the user was sent to another backend during each login")
 
 // errLoop means that a login has come round through too many proxies.
 var errLoop = errors.New("a loop of proxies (x-proxy-ttl is used up)")

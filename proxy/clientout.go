@@ -46,13 +46,18 @@ func (o *clientOut) relay(b []byte, boundary bool) error {
 		if len(b) > 0 {
 			_, err = o.conn.Write(b)
 		}
-		o.mu.Lock()
-		o.boundary = boundary
-		o.mu.Unlock()
+		if err == nil {
+			o.mu.Lock()
+			o.boundary = boundary
+			o.mu.Unlock()
+		}
+	}
+	if err != nil {
+		err = o.fail(err)
 	}
 	o.turn.Unlock()
 	if err != nil {
-		return o.fail(err)
+		return err
 	}
 	return o.flush()
 }

@@ -26,6 +26,7 @@ type commandFlow struct {
 	s    *Session
 	scan wire.Scanner
 
+	kind     lineKind
 	swallow  bool  // the unit is one of the proxy's own: nothing of it is passed on
 	command  bool  // the unit is a command, in flight
 	size     int64 // of the unit, so far
@@ -36,6 +37,9 @@ type commandFlow struct {
 
 // Chunk implements conn.Receiver.
 func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
+	if f.s.reason() != "" {
+		return 0, conn.Stop // a flood of commands that nothing is written for ends here
+	}
 	now := f.s.srv.now()
 	f.s.seen(now)
 	if f.awaiting {
@@ -67,6 +71,11 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		}
 		if p.Announced {
 			f.announced(p)
+			if f.awaiting && i < len(b) {
+				f.pass(b[from:i])
+				from = i
+				f.resolve()
+			}
 		}
 		if p.Last {
 			f.last(now)
@@ -87,35 +96,43 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 // begin looks at the head of a unit.
 func (f *commandFlow) begin(head []byte, now time.Time) {
 	f.size, f.swallow, f.command = 0, false, false
-	if !f.s.flight.line(head) {
+	if f.kind = f.s.flight.line(head); f.kind != lineCommand {
 		return
 	}
 	h := wire.ParseCommandHead(head)
-	if len(h.Tag) > maxTag {
-		f.refused = errLongTag
-		return
-	}
-	if answer := takeover(h); answer != nil {
-		f.swallow = true
+	answer := takeover(h)
+	if answer != nil {
 		f.s.tookOver(h.Verb)
-		if err := f.s.out.say(answer); err != nil {
-			f.refused = err
+	}
+	switch {
+	case wire.IsEmpty(head): // some clients send one behind a literal
+		return
+	case len(h.Tag) > maxTag:
+		f.swallow, f.refused = true, errLongTag
+		return
+	case !h.OK || !wire.ValidTag(h.Tag):
+		// The backend would answer it untagged, so nobody could tell when, nor
+		// whether it takes what may look like a literal here for one.
+		answer = []byte("* BAD Expected a tag and a command\r\n")
+	case answer == nil:
+		f.command = true
+		if !f.s.flight.begin(h, now) {
+			f.swallow, f.refused = true, errSessionOver
 		}
 		return
 	}
-	if !h.OK {
-		return // the backend answers that with an untagged BAD
-	}
-	f.command = true
-	if !f.s.flight.begin(h, now) {
-		f.refused = errSessionOver
+	f.swallow = true
+	if err := f.s.out.say(answer); err != nil {
+		f.refused = err
 	}
 }
 
 // announced deals with a literal that is to follow.
 func (f *commandFlow) announced(p wire.Piece) {
 	switch {
-	case !p.Sync:
+	case f.kind == lineIdle:
+		f.scan.Abandon() // the backend takes it for text where DONE should stand
+	case !p.Sync || f.kind == lineAnswer:
 	case f.swallow:
 		f.scan.Abandon() // it was answered, and not with "+": none follows
 	default:
@@ -124,11 +141,13 @@ func (f *commandFlow) announced(p wire.Piece) {
 	}
 }
 
-// resolve learns what the backend said to the literal that was announced. No
-// answer yet means that the client didn't wait, so the literal is what follows.
+// resolve learns what the backend says to the literal that was announced, before
+// anything behind it is looked at: the same bytes are a literal after "+", and
+// commands after NO (RFC 9051 §4.3). A client that has waited as it should finds
+// the answer here already.
 func (f *commandFlow) resolve() {
 	f.awaiting = false
-	if f.s.flight.asked() == agreeNo {
+	if f.s.flight.verdict() == agreeNo {
 		f.scan.Abandon()
 	}
 }

@@ -60,7 +60,7 @@ const (
 // command.
 type flight struct {
 	mu   sync.Mutex
-	room sync.Cond // signalled when a command was answered, or at the end
+	room sync.Cond // signalled when there is room again, at a literal's verdict, and at the end
 
 	// guarded by mu
 	open     []command // oldest first
@@ -119,7 +119,7 @@ func (f *flight) full() bool {
 func (f *flight) sent(bytes int64, now time.Time, blocked time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n := len(f.open); n > 0 {
+	if n := len(f.open); n > 0 && f.open[n-1].seq == f.seq { // else it is answered already
 		c := &f.open[n-1]
 		c.sent, c.blocked, c.in = now, blocked, bytes
 	}
@@ -145,10 +145,14 @@ func (f *flight) dueLocked(idle bool) {
 	f.dues = append(f.dues, due{seq: f.seq, idle: idle, n: 1})
 }
 
-// asked returns what became of the announced literal, and forgets it.
-func (f *flight) asked() agreement {
+// verdict waits for what becomes of the announced literal, and forgets it:
+// agreeYes, agreeNo, or agreeAsked when the session is over.
+func (f *flight) verdict() agreement {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for f.literal == agreeAsked && !f.over {
+		f.room.Wait()
+	}
 	a := f.literal
 	f.literal = agreeNone
 	return a
@@ -160,7 +164,7 @@ func (f *flight) prompt() {
 	defer f.mu.Unlock()
 	if len(f.dues) == 0 {
 		if f.literal == agreeAsked {
-			f.literal = agreeYes
+			f.agreeLocked(agreeYes)
 		} else {
 			f.prompted = true
 		}
@@ -171,30 +175,47 @@ func (f *flight) prompt() {
 	case d.idle && f.idle == idleAsked: // not when DONE has gone already
 		f.idle = idleOn
 	case !d.idle && d.n == 1 && d.seq == f.seq && f.literal == agreeAsked:
-		f.literal = agreeYes
+		f.agreeLocked(agreeYes)
 	}
 	if d.n--; d.n == 0 {
 		f.dues = slices.Delete(f.dues, 0, 1)
 	}
 }
 
-// line says whether a line of the client's at the start of a unit is a command.
-// It isn't when it is IDLE's DONE, or answers a "+".
-func (f *flight) line(b []byte) bool {
+// agreeLocked tells who waits what became of the literal.
+func (f *flight) agreeLocked(a agreement) {
+	f.literal = a
+	f.room.Broadcast()
+}
+
+// lineKind is what a line of the client's at the start of a unit is.
+type lineKind uint8
+
+const (
+	lineCommand lineKind = iota
+	lineDone             // IDLE's DONE
+	lineIdle             // something else in IDLE: the backend will call it BAD
+	lineAnswer           // to a "+" that some command of an extension got
+)
+
+// line says what a line is.
+func (f *flight) line(b []byte) lineKind {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case f.idle == idleAsked || f.idle == idleOn:
 		if wire.IsDone(b) {
 			f.idle = idleDone
-			return false
+			return lineDone
 		}
-		return f.idle == idleAsked
+		if f.idle == idleOn {
+			return lineIdle
+		}
 	case f.prompted:
 		f.prompted = false
-		return false
+		return lineAnswer
 	}
-	return true
+	return lineCommand
 }
 
 // answered takes the command with this tag out, and returns it by value, its
@@ -214,7 +235,7 @@ func (f *flight) answered(tag []byte, status wire.Status) (c command, ok bool) {
 	c = f.open[i]
 	room := c.tag[:0]
 	if c.seq == f.seq && f.literal == agreeAsked {
-		f.literal = agreeNo
+		f.agreeLocked(agreeNo)
 	}
 	f.dues = slices.DeleteFunc(f.dues, func(d due) bool { return d.seq == c.seq })
 	copy(f.open[i:], f.open[i+1:])
@@ -222,7 +243,7 @@ func (f *flight) answered(tag []byte, status wire.Status) (c command, ok bool) {
 	f.open[last] = command{tag: room}
 	f.open = f.open[:last]
 	if last == maxInFlight-1 {
-		f.room.Signal()
+		f.room.Broadcast()
 	}
 	c.tag = nil
 	f.follow(c.verb, status)
@@ -236,6 +257,8 @@ func (f *flight) follow(v wire.Verb, status wire.Status) {
 		if !slices.ContainsFunc(f.open, func(c command) bool { return c.verb == wire.Idle }) {
 			f.idle = notIdling
 		}
+	case wire.Logout:
+		f.logout = status == wire.OK
 	case wire.Select, wire.Examine:
 		if status != wire.BAD {
 			f.selected = status == wire.OK

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/wire"
 )
 
 // fuzzLimit is how long a fuzzed session may take: its own time-outs are
@@ -184,11 +186,22 @@ func FuzzRelay(f *testing.F) {
 	})
 }
 
+var synchronising = regexp.MustCompile(`\{[0-9]+\}\r?\n`)
+
 // rewritten says whether the bytes may hold what the proxy takes over, or what
 // ends a session.
 func rewritten(up, down []byte) bool {
 	for _, word := range []string{"LOGIN", "AUTHENTICATE", "STARTTLS", "COMPRESS", "UNAUTHENTICATE"} {
 		if bytes.Contains(bytes.ToUpper(up), []byte(word)) {
+			return true
+		}
+	}
+	if synchronising.Match(up) {
+		return true // what follows waits for the backend's word, which needn't come here
+	}
+	for line := range bytes.Lines(up) {
+		// Without a tag it is answered by the proxy.
+		if tag, rest, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(" ")); len(line) > 2 && (!wire.ValidTag(tag) || len(rest) == 0 || rest[0] == ' ') {
 			return true
 		}
 	}

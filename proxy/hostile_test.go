@@ -361,6 +361,12 @@ func TestAfterLoginNothingIsTooStrange(t *testing.T) {
 	for i := range noise {
 		noise[i] = byte(rng.Uint32())
 	}
+	// What has no tag the proxy answers itself: nobody could match an answer to it.
+	less := map[string]string{
+		"NUL":                  "a1 X \x00\r\na2 Y {3+}\r\n\x00\x00\x00\r\n",
+		"DONE out of the blue": "a1 NOOP\r\n",
+		"no tag":               "\r\n",
+	}
 	for name, in := range map[string]string{
 		"a line of 5 MB":       "a1 SEARCH " + strings.Repeat("x ", 5<<19) + "\r\n",
 		"a line without end":   "a1 SEARCH " + strings.Repeat("x", 100_000),
@@ -384,11 +390,15 @@ func TestAfterLoginNothingIsTooStrange(t *testing.T) {
 				_, _ = io.WriteString(c.Conn.Conn, in)
 				_ = c.CloseWrite()
 			}()
-			if got := <-received; got != in {
+			want := in
+			if w, ok := less[name]; ok {
+				want = w
+			}
+			if got := <-received; got != want {
 				if name == "noise" { // one unit of it may look like a long tag, which ends the session
 					continue
 				}
-				t.Errorf("%s %s: the backend has got %d bytes %.100q, not %d", listener, name, len(got), got, len(in))
+				t.Errorf("%s %s: the backend has got %d bytes %.100q, not %d", listener, name, len(got), got, len(want))
 			}
 			_ = c.Conn.Close()
 		}

@@ -109,7 +109,7 @@ func (l *listener) accept(ctx context.Context) error {
 
 // welcome makes a session of a connection, and serves it up to its login.
 func (l *listener) welcome(ctx context.Context, tcp *net.TCPConn) {
-	s, err := l.session(tcp)
+	s, err := l.session(ctx, tcp)
 	if err != nil {
 		l.srv.tel.Log.Debug("connection refused", "listener", l.opts.Name, "client", tcp.RemoteAddr(), "error", err)
 		_ = tcp.Close()
@@ -120,7 +120,7 @@ func (l *listener) welcome(ctx context.Context, tcp *net.TCPConn) {
 }
 
 // session reads the PROXY header, if one is due, and admits the client.
-func (l *listener) session(tcp *net.TCPConn) (*Session, error) {
+func (l *listener) session(ctx context.Context, tcp *net.TCPConn) (*Session, error) {
 	set := l.set.Load()
 	c, err := conn.New(tcp)
 	if err != nil {
@@ -131,7 +131,7 @@ func (l *listener) session(tcp *net.TCPConn) (*Session, error) {
 	}
 	addr, local := addrPort(tcp.RemoteAddr()), addrPort(tcp.LocalAddr())
 	if within(set.ProxyTrusted, addr.Addr()) {
-		if addr, local, err = proxyHeader(c, addr, local); err != nil {
+		if addr, local, err = proxyHeader(ctx, c, addr, local); err != nil {
 			l.srv.tel.Refused(string(ReasonProxyHeader))
 			return nil, err
 		}
@@ -155,8 +155,9 @@ func (l *listener) session(tcp *net.TCPConn) (*Session, error) {
 // proxyHeader reads the PROXY protocol's header, v1 or v2, and returns whom it
 // names. A LOCAL one (a balancer's health check) and one without addresses name
 // nobody: then the connection speaks for itself.
-func proxyHeader(c *conn.Conn, addr, local netip.AddrPort) (netip.AddrPort, netip.AddrPort, error) {
+func proxyHeader(ctx context.Context, c *conn.Conn, addr, local netip.AddrPort) (netip.AddrPort, netip.AddrPort, error) {
 	_ = c.SetReadDeadline(time.Now().Add(proxyHeaderTimeout))
+	defer context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(longAgo()) })()
 	r := bufio.NewReaderSize(c, 4096)
 	h, err := proxyproto.Read(r)
 	if err != nil {

@@ -45,11 +45,11 @@ func (s *Session) begin(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	unblock := context.AfterFunc(ctx, func() { // the server stops
-		_ = s.client.SetReadDeadline(time.Unix(1, 0))
+		_ = s.client.SetDeadline(longAgo())
 	})
 	err := p.converse(ctx)
 	if err == nil && !unblock() {
-		err = &endError{reason: ReasonShutdown}
+		err = contextEnd(p)
 		p.forgetLogin()
 	}
 	if err != nil {

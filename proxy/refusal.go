@@ -15,7 +15,7 @@ func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error 
 	if errors.As(err, &refused) {
 		return p.failed(ctx, a, auth.ReasonBackendRefused)
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if deadline, ok := ctx.Deadline(); ctx.Err() != nil || ok && !p.srv.now().Before(deadline) {
 		p.record(ctx, a, auth.ReasonUnavailable)
 		return p.broken(contextEnd(p))
 	}

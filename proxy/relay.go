@@ -98,7 +98,7 @@ func (s *Session) clientBroke() {
 func (s *Session) fromBackend() {
 	for {
 		err := s.backend.Pump(s.srv.pool, &s.down)
-		if err == nil && s.down.splices() {
+		if err == nil && s.down.err == nil && s.down.splices() {
 			if err = s.down.splice(); err == nil {
 				continue
 			}
@@ -143,10 +143,11 @@ func (s *Session) backendEnded(err error) {
 // it, as soon as a response's end is reached, and both readers are made to
 // return. Anybody may call it; only the first call counts.
 func (s *Session) over(r Reason) {
+	now := s.srv.now().UnixNano()
+	s.endedAt.CompareAndSwap(0, now)
 	if !s.end(r) {
 		return
 	}
-	s.endedAt.Store(s.srv.now().UnixNano())
 	s.transition(Ended)
 	s.flight.stop()
 	if r.cuts() {

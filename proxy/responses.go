@@ -111,11 +111,14 @@ func (f *responseFlow) collect(b []byte, p wire.Piece) {
 
 // withoutHidden rewrites a response's capability list.
 func withoutHidden(line []byte) []byte {
-	at := bytes.Index(bytes.ToUpper(line), []byte("CAPABILITY "))
-	if at < 0 {
-		return line
+	const word = "CAPABILITY "
+	at := 0
+	for !bytes.EqualFold(line[at:min(at+len(word), len(line))], []byte(word)) {
+		if at++; at == len(line) {
+			return line
+		}
 	}
-	at += len("CAPABILITY ")
+	at += len(word)
 	end := bytes.IndexAny(line[at:], "]\r\n")
 	if end < 0 {
 		end = len(line) - at

@@ -99,6 +99,10 @@ func (s *Server) Reload(o Options) error {
 	}
 	byName := map[string]*listenerSettings{}
 	for _, lo := range o.Listeners {
+		if i := slices.IndexFunc(s.listeners, func(l *listener) bool { return l.opts.Name == lo.Name }); i >= 0 && lo.TLS != s.listeners[i].opts.TLS {
+			old := s.listeners[i].set.Load()
+			lo.TLS, lo.Certificates = old.TLS, old.Certificates
+		}
 		ls, err := newListenerSettings(s, lo)
 		if err != nil {
 			return fmt.Errorf("listener %q: %w", lo.Name, err)
@@ -181,7 +185,7 @@ func (s *Session) lookAfter(now time.Time, idle time.Duration) {
 		}
 	case quiet > idle:
 		s.over(ReasonIdle)
-	case s.halfClosed.Load() && quiet > orphanFor:
+	case s.halfClosed.Load() && quiet > orphanFor && s.out.atBoundary():
 		s.over(ReasonClientClosed)
 	default:
 		select {

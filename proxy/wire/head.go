@@ -133,6 +133,9 @@ func ParseCommandHead(b []byte) CommandHead {
 // IsDone says whether a line is the DONE that ends IDLE (RFC 9051 §6.3.13).
 func IsDone(line []byte) bool { return foldEq(trimEOL(line), "DONE") }
 
+// IsEmpty says whether a line has nothing in it.
+func IsEmpty(line []byte) bool { return len(trimEOL(line)) == 0 }
+
 // ValidTag says whether b is a tag: 1*<any ASTRING-CHAR except "+"> (RFC 9051 §9).
 func ValidTag(b []byte) bool {
 	for _, c := range b {
