@@ -114,7 +114,7 @@ func withoutHidden(line []byte) []byte {
 	const word = "CAPABILITY "
 	at := 0
 	for !bytes.EqualFold(line[at:min(at+len(word), len(line))], []byte(word)) {
-		if at++; at == len(line) {
+		if at++; at >= len(line) {
 			return line
 		}
 	}
