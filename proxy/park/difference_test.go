@@ -117,35 +117,45 @@ func hear(t failer, c *imaptest.ModelClient, m *imaptest.ModelMailbox, told []by
 // before it is paid.
 func TestClientsAreToldTheTruth(t *testing.T) {
 	for dialect, theirs := range dialects {
-		for _, compare := range []bool{false, true} {
-			if compare && dialect != Plain {
+		for _, by := range []strategy{byQResync, byComparison, byEither} {
+			if by != byQResync && dialect != Plain {
 				continue // has no mod-sequences to tell
 			}
-			name := dialect.String() + " by QRESYNC"
-			if compare {
-				name = dialect.String() + " by comparison"
-			}
-			t.Run(name, func(t *testing.T) {
-				rapid.Check(t, func(t *rapid.T) { tellTheTruth(t, dialect, theirs, compare) })
+			t.Run(dialect.String()+" "+string(by), func(t *testing.T) {
+				rapid.Check(t, func(t *rapid.T) { tellTheTruth(t, dialect, theirs, by) })
 			})
 		}
 	}
 }
 
-func tellTheTruth(t *rapid.T, dialect Dialect, theirs imaptest.ModelDialect, compare bool) {
+// strategy is how the states of a test are found.
+type strategy string
+
+const (
+	byQResync    strategy = "by QRESYNC"
+	byComparison strategy = "by comparison"
+	byEither     strategy = "by either"
+)
+
+// look takes a state of m that goes with v.
+func (by strategy) look(t *rapid.T, m *imaptest.ModelMailbox, v *View) *State {
+	compare := by == byComparison || by == byEither && v.Told != nil && rapid.Bool().Draw(t, "compare")
+	return stateOf(t, m, compare, rapid.Uint64Range(0, v.ModSeq).Draw(t, "since"))
+}
+
+func tellTheTruth(t *rapid.T, dialect Dialect, theirs imaptest.ModelDialect, by strategy) {
 	m := imaptest.NewModelMailbox(7)
 	for range rapid.IntRange(0, 12).Draw(t, "begin") {
 		change(t, m)
 	}
-	v := viewOf(t, m, compare)
+	v := viewOf(t, m, by != byQResync)
 	c := imaptest.NewModelClient(theirs, m, strings.Fields(string(v.Flags))...)
 	owed := Difference{}
 	for range rapid.IntRange(1, 6).Draw(t, "resyncs") {
 		for range rapid.IntRange(0, 6).Draw(t, "changes") {
 			change(t, m)
 		}
-		since := rapid.Uint64Range(0, v.ModSeq).Draw(t, "since")
-		s := stateOf(t, m, compare, since)
+		s := by.look(t, m, v)
 		d, err := Compare(v, s)
 		if err != nil {
 			t.Fatalf("compare: %v", err)
@@ -184,7 +194,7 @@ func tellTheTruth(t *rapid.T, dialect Dialect, theirs imaptest.ModelDialect, com
 		}
 	}
 	// A last look, and nothing may be left.
-	s := stateOf(t, m, compare, v.ModSeq)
+	s := by.look(t, m, v)
 	d, err := Compare(v, s)
 	if err != nil {
 		t.Fatalf("compare: %v", err)
@@ -309,6 +319,37 @@ func TestTheNewestMentionCounts(t *testing.T) {
 	}
 	if s.Changed[0].Flags != `\Seen` {
 		t.Fatal("the state, which others share, was changed")
+	}
+}
+
+// A client with mod-sequences whose backend has none to compare by is told flags
+// without; the flags of what is new are known even while the rest is owed.
+func TestComparingWhereExpungeIsOwed(t *testing.T) {
+	v := &View{UIDs: UIDsOf(1, 2, 3), Flags: `\Seen`, Told: NewFlagTable([]FlagChange{{UID: 3, Flags: `\Seen`}, {UID: 1}, {UID: 2}})}
+	d, err := Compare(v, &State{UIDs: UIDsOf(1, 3, 7), Table: NewFlagTable([]FlagChange{{UID: 1, Flags: `\Seen`}, {UID: 3}, {UID: 7, Flags: `\Seen`}})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, owed := d.Split(CondStore)
+	after := v.After(now)
+	for uid, want := range map[uint32]Flags{1: "", 2: "", 3: `\Seen`, 7: `\Seen`} {
+		if got := after.Told.Of(uid); got != want {
+			t.Errorf("UID %d: %s, want %s", uid, got, want)
+		}
+	}
+	want := "* 2 EXPUNGE\r\n* 1 FETCH (UID 1 FLAGS (\\Seen))\r\n* 2 FETCH (UID 3 FLAGS ())\r\n"
+	if got := string(owed.AppendTo(nil, CondStore, after)); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for uid, want := range map[uint32]Flags{1: `\Seen`, 3: "", 7: `\Seen`} {
+		if got := after.After(owed).Told.Of(uid); got != want {
+			t.Errorf("in the end, UID %d: %s, want %s", uid, got, want)
+		}
+	}
+	// New messages whose flags nobody knows: then they aren't known.
+	unknown := Difference{New: UIDsOf(9)}
+	if v.After(unknown).Told != nil {
+		t.Error("flags of a message that nobody has looked at")
 	}
 }
 
