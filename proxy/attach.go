@@ -41,13 +41,15 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			return errors.Join(last, err)
 		}
 		a.backend = pick.Backend.ID
-		c, err := p.set.Dialer.Login(ctx, p.target(pick.Backend), login, client)
+		c, err := p.set.Dialer.Login(ctx, p.targetOf(pick.Backend), login, client)
 		var down *upstream.Unavailable
 		switch {
 		case err == nil:
 			p.set.Router.ReportDialSuccess(pick.Backend.ID)
 			if pick.Confirm() {
-				p.pick, p.backend, p.user = pick, c, login.User
+				p.pick, p.user, p.auth = pick, login.User, login
+				p.target, p.proxyTTL, p.caps = p.targetOf(pick.Backend), ttl, p.srv.capsOf(c.Caps)
+				p.backend.Store(c)
 				return nil
 			}
 			_ = c.Close()
@@ -73,8 +75,8 @@ var errMoved = errors.New("the user was sent to another backend during each logi
 // errLoop means that a login has come round through too many proxies.
 var errLoop = errors.New("a loop of proxies (x-proxy-ttl is used up)")
 
-// target is how a backend is reached.
-func (p *preLogin) target(b *routing.Backend) upstream.Target {
+// targetOf is how a backend is reached.
+func (p *preLogin) targetOf(b *routing.Backend) upstream.Target {
 	t := upstream.Target{ID: b.ID, Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
 	if t.TLS == "" {
 		t.TLS = p.set.BackendTLS
@@ -88,7 +90,7 @@ func (p *preLogin) target(b *routing.Backend) upstream.Target {
 // forgetLogin gives back what a login has got, when the session ends before its
 // relay begins.
 func (p *preLogin) forgetLogin() {
-	_ = p.backend.Abort()
+	_ = p.backend.Load().Abort()
 	p.pick.Release()
 	p.srv.reg.leaveUser(p.user)
 }
@@ -102,13 +104,14 @@ func (p *preLogin) handOver() {
 	s.up.s, s.down.s = s, s
 	s.down.scan.Direction = wire.Responses
 	var line []byte
-	for _, u := range s.backend.Untagged {
+	b := s.backend.Load()
+	for _, u := range b.Untagged {
 		line = append(append(line, u...), "\r\n"...)
 	}
 	line = append(line, p.loginTag+" OK [CAPABILITY "...)
-	line = s.backend.Caps.Without(hidden).Append(line)
+	line = b.Caps.Without(hidden).Append(line)
 	line = append(line, "] Logged in\r\n"...)
-	s.backend.Untagged, s.backend.Caps, s.backend.LoginText = nil, nil, ""
+	b.Untagged, b.Caps, b.LoginText = nil, nil, ""
 
 	// From here on others see the session, and may end it.
 	s.transition(Attached)
@@ -122,4 +125,5 @@ func (p *preLogin) handOver() {
 		s.over(ReasonClientLost)
 	}
 	s.seen(s.srv.now())
+	s.lastHeard.Store(s.lastSeen.Load())
 }

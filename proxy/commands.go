@@ -42,6 +42,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	}
 	now := f.s.srv.now()
 	f.s.seen(now)
+	f.s.lastHeard.Store(now.UnixNano())
 	if f.awaiting {
 		f.resolve()
 	}
@@ -59,7 +60,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 			break
 		}
 		if start {
-			f.begin(b[i:i+p.N], now)
+			f.begin(b[i:i+p.N], p.Last, now)
 			if f.swallow {
 				f.pass(b[from:i])
 			}
@@ -94,7 +95,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 }
 
 // begin looks at the head of a unit.
-func (f *commandFlow) begin(head []byte, now time.Time) {
+func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	f.size, f.swallow, f.command = 0, false, false
 	if f.kind = f.s.flight.line(head); f.kind != lineCommand {
 		return
@@ -116,7 +117,7 @@ func (f *commandFlow) begin(head []byte, now time.Time) {
 		answer = []byte("* BAD Expected a tag and a command\r\n")
 	case answer == nil:
 		f.command = true
-		if !f.s.flight.begin(h, now) {
+		if !f.s.flight.begin(h, whole, now) {
 			f.swallow, f.refused = true, errSessionOver
 		}
 		return
@@ -166,19 +167,19 @@ func (f *commandFlow) pass(b []byte) {
 		return
 	}
 	f.s.took(int64(len(b)))
-	_, f.err = f.s.backend.Write(b)
+	_, f.err = f.s.backend.Load().Write(b)
 }
 
 // splices says whether the literal's rest is to go by inside the kernel.
 func (f *commandFlow) splices() bool {
-	return !f.awaiting && !f.swallow && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.backend.Conn, f.s.client)
+	return !f.awaiting && !f.swallow && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.backend.Load().Conn, f.s.client)
 }
 
 // splice moves a literal's rest. It ends before the literal does only with an
 // error.
 func (f *commandFlow) splice() error {
 	for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
-		n, err := conn.Splice(f.s.backend.Conn, f.s.client, min(left, spliceSlice))
+		n, err := conn.Splice(f.s.backend.Load().Conn, f.s.client, min(left, spliceSlice))
 		f.scan.Skip(n)
 		f.size += n
 		f.s.took(n)

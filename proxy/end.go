@@ -32,6 +32,9 @@ const (
 	ReasonIdle         Reason = "idle_timeout"     // nothing said either way for limits.idle_timeout (RFC 9051 §5.4)
 	ReasonLimit        Reason = "limit"            // limits.connections or limits.per_ip
 	ReasonMoved        Reason = "moved"            // the user was given another backend (routing's Void)
+	ReasonNotSame      Reason = "not_same"         // a parked session's mailbox was made anew, or is another on this backend
+	ReasonMailboxGone  Reason = "mailbox_gone"     // it is gone, or the user's rights to it are
+	ReasonCredentials  Reason = "credentials"      // the backend doesn't take the credentials any more
 	ReasonShutdown     Reason = "shutdown"         // the proxy is going away
 )
 
@@ -40,7 +43,7 @@ func Reasons() []Reason {
 	return []Reason{ReasonLogout, ReasonClientClosed, ReasonBackendBye,
 		ReasonClientLost, ReasonBackendLost, ReasonBackendLostInner, ReasonBackendProtocol, ReasonClientProtocol,
 		ReasonClientUnread, ReasonTLS, ReasonProxyHeader,
-		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonShutdown}
+		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonMailboxGone, ReasonCredentials, ReasonShutdown}
 }
 
 // bye is the line that tells the client, where IMAP has one (RFC 9051 §7.1.5,
@@ -63,6 +66,10 @@ func (r Reason) bye() string {
 		return "* BYE [LIMIT] Too many connections\r\n"
 	case ReasonMoved:
 		return "* BYE [UNAVAILABLE] Your mailbox has moved to another server, please connect again\r\n"
+	case ReasonNotSame, ReasonMailboxGone:
+		return "* BYE Your mailbox has changed, please connect again\r\n"
+	case ReasonCredentials:
+		return "* BYE Your password has changed, please log in again\r\n"
 	case ReasonShutdown:
 		return "* BYE [UNAVAILABLE] Server is shutting down, please connect again\r\n"
 	}

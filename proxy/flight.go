@@ -70,6 +70,7 @@ type flight struct {
 	literal  agreement // on the last literal that the newest command announced
 	prompted bool      // a "+" that no literal and no IDLE asked for: the next line is no command
 	selected bool
+	told     told
 	logout   bool
 	bye      bool // the backend has said BYE
 	over     bool // no more will be answered
@@ -79,7 +80,7 @@ func (f *flight) init() { f.room.L = &f.mu }
 
 // begin records a command whose first byte was read at now. It waits while
 // maxInFlight are open, and says false when the session is over.
-func (f *flight) begin(h wire.CommandHead, now time.Time) bool {
+func (f *flight) begin(h wire.CommandHead, whole bool, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for len(f.open) >= maxInFlight && !f.over {
@@ -97,6 +98,7 @@ func (f *flight) begin(h wire.CommandHead, now time.Time) bool {
 	c := &f.open[n]
 	f.seq++
 	*c = command{seq: f.seq, tag: append(c.tag[:0], h.Tag...), verb: h.Verb, start: now}
+	f.told.command(h, whole)
 	switch h.Verb {
 	case wire.Idle:
 		f.idle = idleAsked
@@ -220,12 +222,12 @@ func (f *flight) line(b []byte) lineKind {
 
 // answered takes the command with this tag out, and returns it by value, its
 // tag excepted.
-func (f *flight) answered(tag []byte, status wire.Status) (c command, ok bool) {
+func (f *flight) answered(h wire.ResponseHead) (c command, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	i := 0
 	for ; i < len(f.open); i++ {
-		if bytes.Equal(f.open[i].tag, tag) {
+		if bytes.Equal(f.open[i].tag, h.Tag) {
 			break
 		}
 	}
@@ -246,7 +248,8 @@ func (f *flight) answered(tag []byte, status wire.Status) (c command, ok bool) {
 		f.room.Broadcast()
 	}
 	c.tag = nil
-	f.follow(c.verb, status)
+	f.follow(c.verb, h.Status)
+	f.told.answered(c.verb, h.Status, h.Rest)
 	return c, true
 }
 
@@ -268,6 +271,16 @@ func (f *flight) follow(v wire.Verb, status wire.Status) {
 			f.selected = false
 		}
 	}
+}
+
+// untagged follows what the backend says unasked.
+func (f *flight) untagged(h wire.ResponseHead, whole bool) {
+	if h.Number > 0 && len(h.Name) == len("FETCH") && bytes.EqualFold(h.Name, []byte("FETCH")) {
+		return // the many; a view's bound covers flags
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told.untagged(h, whole)
 }
 
 // waiting says how many commands wait for their answers.
@@ -311,6 +324,18 @@ func (f *flight) state() (state string, idle bool) {
 		state = "selected"
 	}
 	return state, f.idle == idleOn
+}
+
+// idleTag is the tag of the client's IDLE.
+func (f *flight) idleTag() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.open {
+		if c.verb == wire.Idle {
+			return string(c.tag)
+		}
+	}
+	return ""
 }
 
 // stop lets nobody wait any more.

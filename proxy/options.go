@@ -47,6 +47,7 @@ type Options struct {
 	Placement func(ctx context.Context, user string) (backend string, ok bool, err error)
 
 	Limits    Limits
+	Park      ParkOptions
 	Telemetry *telemetry.Telemetry // nil: nothing is recorded
 	// Drain is how long sessions may go on when the server stops.
 	Drain time.Duration

@@ -23,16 +23,22 @@ const orphanFor = time.Minute
 // directions have come to rest and both connections are closed.
 func (s *Session) relay() {
 	s.client.Trim()
-	s.backend.Trim()
+	b := s.backend.Load()
+	b.Trim()
 	done := make(chan struct{})
 	go func() { // ends when the backend's side does, whose connection it closes
 		defer close(done)
-		s.fromBackend()
-		_ = s.backend.Abort()
+		if !s.fromBackend() {
+			_ = b.Abort()
+		}
 	}()
 	s.fromClient()
 	<-done
-	s.finish()
+	if s.reason() != "" {
+		s.finish()
+		return
+	}
+	s.paused()
 }
 
 // fromClient reads the client until its end, or until the session is over.
@@ -53,6 +59,8 @@ func (s *Session) fromClient() {
 			return
 		}
 		switch {
+		case s.isPause(err):
+			return
 		case errors.Is(err, io.EOF):
 			s.clientEnded()
 			return
@@ -65,7 +73,7 @@ func (s *Session) fromClient() {
 		}
 		// A write to the backend failed. What it still had to say, and that it is
 		// gone, comes out on the other side.
-		_ = s.backend.SetReadDeadline(s.srv.now().Add(lingerFor))
+		_ = s.backend.Load().SetReadDeadline(s.srv.now().Add(lingerFor))
 		return
 	}
 }
@@ -75,7 +83,7 @@ func (s *Session) fromClient() {
 func (s *Session) clientEnded() {
 	s.halfClosed.Store(true)
 	s.up.pass(s.client.Kept())
-	if err := s.backend.CloseWrite(); err != nil {
+	if err := s.backend.Load().CloseWrite(); err != nil {
 		s.over(ReasonClientClosed)
 	}
 }
@@ -94,10 +102,11 @@ func (s *Session) clientBroke() {
 	}
 }
 
-// fromBackend reads the backend until its end, then sees to the client.
-func (s *Session) fromBackend() {
+// fromBackend reads the backend until its end, then sees to the client. It says
+// whether it only pauses.
+func (s *Session) fromBackend() (pauses bool) {
 	for {
-		err := s.backend.Pump(s.srv.pool, &s.down)
+		err := s.backend.Load().Pump(s.srv.pool, &s.down)
 		if err == nil && s.down.err == nil && s.down.splices() {
 			if err = s.down.splice(); err == nil {
 				continue
@@ -106,8 +115,11 @@ func (s *Session) fromBackend() {
 				s.down.err = err
 			}
 		}
+		if s.isPause(err) && s.up.err == nil {
+			return true
+		}
 		s.backendEnded(err)
-		return
+		return false
 	}
 }
 
@@ -165,7 +177,9 @@ func longAgo() time.Time { return time.Unix(1, 0) }
 func (s *Session) hangUp() {
 	_ = s.client.CloseWrite()
 	_ = s.client.SetReadDeadline(longAgo())
-	_ = s.backend.SetDeadline(longAgo())
+	if b := s.backend.Load(); b != nil {
+		_ = b.SetDeadline(longAgo())
+	}
 }
 
 // cut has both connections closed without another byte: whoever reads, writes
@@ -174,7 +188,9 @@ func (s *Session) cut() {
 	s.severed.Store(true)
 	s.flight.stop()
 	_ = s.client.SetDeadline(longAgo())
-	_ = s.backend.SetDeadline(longAgo())
+	if b := s.backend.Load(); b != nil {
+		_ = b.SetDeadline(longAgo())
+	}
 }
 
 // linger reads and ignores what the client still sends, until it ends or
@@ -191,7 +207,10 @@ func (s *Session) linger() {
 
 // finish closes everything and takes the session out of all that counts it.
 func (s *Session) finish() {
-	_ = s.backend.Abort()
+	if b := s.backend.Load(); b != nil {
+		_ = b.Abort()
+	}
+	s.unsubscribe()
 	if s.severed.Load() {
 		_ = s.client.Abort()
 	} else {

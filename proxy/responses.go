@@ -28,6 +28,9 @@ type responseFlow struct {
 	err     error  // a write to the client failed
 	broken  error  // the backend broke what can't be mended
 	pushed  int64  // bytes since the last tagged response
+
+	dropPlus bool // the next "+" answers an IDLE of the proxy's own
+	drop     bool // the unit is one that the client isn't told
 }
 
 // Chunk implements conn.Receiver.
@@ -42,7 +45,12 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 			break
 		}
 		if start {
-			f.begin(b[i:i+p.N], now)
+			f.begin(b[i:i+p.N], p.Last, now)
+		}
+		if f.drop {
+			f.write(b[from:i], true)
+			from = i + p.N
+			f.drop = !p.Last
 		}
 		if f.rewrite {
 			f.write(b[from:i], start)
@@ -65,21 +73,26 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 }
 
 // begin looks at the head of a response.
-func (f *responseFlow) begin(head []byte, now time.Time) {
+func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 	h := wire.ParseResponseHead(head)
 	switch h.Kind {
 	case wire.Continue:
+		if f.dropPlus {
+			f.dropPlus, f.drop = false, true
+			return
+		}
 		f.s.flight.prompt()
 	case wire.Tagged:
 		if h.Status == wire.NoStatus {
 			return
 		}
 		f.rewrite = hasCaps(h)
-		f.s.answered(h.Tag, h.Status, now)
+		f.s.answered(h, now)
 	case wire.Untagged:
 		if h.Status == wire.BYE {
 			f.s.flight.sawBye()
 		}
+		f.s.flight.untagged(h, whole)
 		f.rewrite = hasCaps(h)
 	}
 }
@@ -145,7 +158,7 @@ func (f *responseFlow) write(b []byte, boundary bool) {
 
 // splices says whether the literal's rest is to go by inside the kernel.
 func (f *responseFlow) splices() bool {
-	return !f.rewrite && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.client, f.s.backend.Conn)
+	return !f.rewrite && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.client, f.s.backend.Load().Conn)
 }
 
 // splice moves a literal's rest. It ends before the literal does only with an
@@ -154,7 +167,7 @@ func (f *responseFlow) splice() error {
 	return f.s.out.exclusive(func() error {
 		t := f.s.srv.now()
 		for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
-			n, err := conn.Splice(f.s.client, f.s.backend.Conn, min(left, spliceSlice))
+			n, err := conn.Splice(f.s.client, f.s.backend.Load().Conn, min(left, spliceSlice))
 			f.scan.Skip(n)
 			f.gave(n)
 			now := f.s.srv.now()

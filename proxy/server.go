@@ -28,6 +28,7 @@ type Server struct {
 	now  func() time.Time
 	pool *conn.Pool
 	reg  *registry
+	caps sync.Map // capability list → *backendCaps, one for each kind of backend
 
 	set       atomic.Pointer[settings]
 	listeners []*listener
@@ -188,6 +189,8 @@ func (s *Session) lookAfter(now time.Time, idle time.Duration) {
 	case s.halfClosed.Load() && quiet > orphanFor && s.out.atBoundary():
 		s.over(ReasonClientClosed)
 	default:
+		s.askToPark(now)
+		s.keepalive(now)
 		select {
 		case <-s.pick.Void():
 			s.over(ReasonMoved)

@@ -20,15 +20,18 @@ import (
 // Attachment is where a session's backend connection stands.
 type Attachment uint32
 
-// A session is attached from its login to its end; none before. (parking,
-// parked, resuming and moving come with the idle multiplexer.)
+// None before login, then attached; an idle session goes through parking to parked
+// and comes back through resuming (docs/parking.md).
 const (
 	None Attachment = iota
 	Attached
+	Parking
+	Parked
+	Resuming
 	Ended
 )
 
-var attachmentNames = [...]string{"none", "attached", "ended"}
+var attachmentNames = [...]string{"none", "attached", "parking", "parked", "resuming", "ended"}
 
 func (a Attachment) String() string { return attachmentNames[a] }
 
@@ -53,17 +56,25 @@ type Session struct {
 	// From the login on.
 	user    string
 	pick    *routing.Pick
-	backend *upstream.Conn
+	backend atomic.Pointer[upstream.Conn] // nil while parked; its owner is the phase that runs
 	log     *slog.Logger
 	trace   trace.SpanContext // the login's
+
+	auth     upstream.Auth // how to log in again
+	target   upstream.Target
+	proxyTTL int
+	caps     *backendCaps
 
 	flight flight
 	out    clientOut
 	up     commandFlow
 	down   responseFlow
 
+	park parkState
+
 	attachment atomic.Uint32
 	lastSeen   atomic.Int64 // when a byte last came either way, Unix ns
+	lastHeard  atomic.Int64 // when one last came from the client
 	bytesIn    atomic.Int64 // from the client to the backend
 	bytesOut   atomic.Int64
 	commands   atomic.Int64
@@ -118,15 +129,16 @@ func (s *Session) reason() Reason {
 }
 
 // answered is called for each tagged response, before it goes to the client.
-func (s *Session) answered(tag []byte, status wire.Status, now time.Time) {
-	c, ok := s.flight.answered(tag, status)
+func (s *Session) answered(h wire.ResponseHead, now time.Time) {
+	c, ok := s.flight.answered(h)
 	if !ok {
 		return
 	}
 	s.commands.Add(1)
+	s.hint(c.verb, h.Status)
 	out := s.down.pushed
 	s.down.pushed = 0
-	s.tell(&c, status, out, now)
+	s.tell(&c, h.Status, out, now)
 }
 
 // tell has telemetry count a command that is over.

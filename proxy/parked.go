@@ -1,0 +1,276 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"imapproxy/proxy/conn"
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
+)
+
+// want is what a parked session needs next.
+type want uint8
+
+const (
+	wantNothing want = iota
+	wantLook         // hints are outstanding, and the client asks
+	wantBackend      // a command that the proxy can't answer
+	wantLogout       // the client has said LOGOUT
+)
+
+// still is the way from a parked client: its commands, of which some are
+// answered without a backend (docs/parking.md).
+type still struct {
+	s      *Session
+	scan   wire.Scanner
+	want   want
+	looked bool // the command that comes next was looked for already
+}
+
+// parked waits for the client. It runs in a goroutine of its own that nobody has
+// used before, holds no buffer, and ends in resume or finish.
+func (s *Session) parked() {
+	s.client.Trim()
+	f := still{s: s}
+	for {
+		f.want = wantNothing
+		err := s.client.Pump(s.srv.pool, &f)
+		switch {
+		case s.reason() != "":
+			s.unpark()
+			s.finish()
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.park.lost.Swap(false):
+			_ = s.client.SetReadDeadline(time.Time{})
+			go s.resume()
+			return
+		case errors.Is(err, io.EOF):
+			s.over(ReasonClientClosed)
+		case err != nil:
+			s.over(ReasonClientLost)
+		case f.want == wantLogout:
+			s.over(ReasonLogout)
+		case f.want == wantLook:
+			ctx, cancel := context.WithTimeout(context.Background(), parkWithin)
+			_ = s.park.sub.Look(ctx) // where it fails, the backend itself will be asked
+			cancel()
+			f.looked = true
+			continue
+		case f.want == wantBackend:
+			go s.resume()
+			return
+		}
+		s.unpark()
+		s.finish()
+		return
+	}
+}
+
+// unpark takes the session out of what tells parked clients.
+func (s *Session) unpark() {
+	if s.park.sub != nil {
+		s.park.sub.Leave()
+	}
+}
+
+// Chunk implements conn.Receiver.
+func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
+	s := f.s
+	now := s.srv.now()
+	s.seen(now)
+	s.lastHeard.Store(now.UnixNano())
+	for i := 0; i < len(b); {
+		p := f.scan.Next(b[i:])
+		if p.N == 0 {
+			return len(b) - i, conn.Ack
+		}
+		line := b[i : i+p.N]
+		if !p.Last || !f.answer(line) {
+			if f.want == wantNothing {
+				f.want = wantBackend
+			}
+			f.scan.Abandon()
+			s.client.Unread(b[i:])
+			return 0, conn.Stop
+		}
+		f.looked = false
+		i += p.N
+		if f.want == wantLogout {
+			return 0, conn.Stop
+		}
+	}
+	return 0, conn.More
+}
+
+// answer answers a line without a backend, if that can be done.
+func (f *still) answer(line []byte) bool {
+	s := f.s
+	if _, idle := s.flight.state(); idle {
+		return wire.IsDone(line) && f.settled() && f.done()
+	}
+	h := wire.ParseCommandHead(line)
+	if !wire.ValidTag(h.Tag) || len(h.Args) > 0 {
+		return false
+	}
+	tag := string(h.Tag)
+	switch h.Verb {
+	case wire.Noop, wire.Check:
+		return (h.Verb == wire.Noop || s.park.sub != nil) && f.settled() &&
+			s.tellAll([]byte(tag+" OK "+h.Verb.String()+" completed\r\n"), false)
+	case wire.Idle:
+		if s.park.sub == nil || !f.settled() || !s.tellAll([]byte("+ idling\r\n"), true) {
+			return false
+		}
+		s.flight.begin(h, true, s.srv.now())
+		s.flight.prompt()
+		return true
+	case wire.Logout:
+		f.want = wantLogout
+		_ = s.out.say([]byte("* BYE Logging out\r\n" + tag + " OK Logout completed\r\n"))
+		return true
+	}
+	return false
+}
+
+// settled says whether the view is up to date as far as anybody has heard. If not
+// it is looked, once.
+func (f *still) settled() bool {
+	if sub := f.s.park.sub; sub == nil || sub.Settled() {
+		return true
+	}
+	if !f.looked {
+		f.want = wantLook
+	}
+	return false
+}
+
+// done ends the client's IDLE.
+func (f *still) done() bool {
+	s := f.s
+	tag := s.flight.idleTag()
+	if !s.tellAll([]byte(tag+" OK Idle completed\r\n"), false) {
+		return false
+	}
+	s.answered(wire.ResponseHead{Kind: wire.Tagged, Tag: []byte(tag), Status: wire.OK}, s.srv.now())
+	return true
+}
+
+// tellAll tells what was heard of since the client was last told, and the answer
+// behind it. idle says whether the client is in IDLE from then on.
+func (s *Session) tellAll(answer []byte, idle bool) bool {
+	s.park.mu.Lock()
+	defer s.park.mu.Unlock()
+	var line []byte
+	if s.park.state != nil {
+		d, err := park.Compare(s.park.view, s.park.state)
+		if err != nil {
+			return false // a resume sees to it
+		}
+		line = s.renderLocked(d)
+	}
+	s.park.state, s.park.idle = nil, idle
+	return s.sayLocked(append(line, answer...)) == nil
+}
+
+// renderLocked tells a difference, and moves the view along.
+func (s *Session) renderLocked(d park.Difference) []byte {
+	line := d.AppendTo(nil, s.flight.told.dialect, s.park.view)
+	s.park.view = s.park.view.After(d)
+	return line
+}
+
+// sayLocked writes to a parked client, who may not read: then the session ends.
+func (s *Session) sayLocked(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	now := s.srv.now()
+	s.park.told = now
+	_ = s.client.SetWriteDeadline(now.Add(tellWithin))
+	err := s.out.relay(b, true)
+	if err != nil {
+		s.over(ReasonClientLost)
+		return err
+	}
+	_ = s.client.SetWriteDeadline(time.Time{})
+	s.bytesOut.Add(int64(len(b)))
+	s.srv.tel.AddBytes(telemetry.Out, int64(len(b)))
+	return nil
+}
+
+// tellWithin bounds a write to a parked client.
+const tellWithin = 10 * time.Second
+
+// keepalive tells a parked client in IDLE that somebody is there, for the NATs on
+// the way, at intervals of its own so that not all are told at once.
+func (s *Session) keepalive(now time.Time) {
+	every := s.set.Park.Keepalive
+	if every == 0 {
+		every = 2 * time.Minute
+	}
+	every -= time.Duration(s.id[0]) * every / 1024
+	s.park.mu.Lock()
+	defer s.park.mu.Unlock()
+	if s.park.idle && Attachment(s.attachment.Load()) == Parked && now.Sub(s.park.told) >= every {
+		s.seen(now)
+		_ = s.sayLocked([]byte("* OK Still here\r\n"))
+	}
+}
+
+// member is the session as the hub sees it.
+func (s *Session) member() park.Member { return member{s} }
+
+type member struct{ s *Session }
+
+// View implements park.Member.
+func (m member) View() *park.View {
+	if Attachment(m.s.attachment.Load()) != Parked {
+		return nil
+	}
+	m.s.park.mu.Lock()
+	defer m.s.park.mu.Unlock()
+	return m.s.park.view
+}
+
+// Apply implements park.Member.
+func (m member) Apply(state *park.State) {
+	s := m.s
+	s.park.mu.Lock()
+	defer s.park.mu.Unlock()
+	if Attachment(s.attachment.Load()) != Parked || s.park.view == nil {
+		return
+	}
+	d, err := park.Compare(s.park.view, state)
+	var other *park.NotSame
+	switch {
+	case errors.As(err, &other):
+		s.log.Warn("not the same mailbox any more", "mailbox", s.park.view.Mailbox, "why", other.Reason)
+		s.over(ReasonNotSame)
+	case err != nil: // told at the next resume, from a state of its own
+		s.park.state = nil
+	case !s.park.idle:
+		s.park.state = state
+	default:
+		_ = s.sayLocked(s.renderLocked(d))
+	}
+}
+
+// Gone implements park.Member.
+func (m member) Gone(err error) {
+	m.s.log.Info("the mailbox is gone, or may not be read any more", "error", err)
+	m.s.over(ReasonMailboxGone)
+}
+
+// Lost implements park.Member: nobody says any more when to look, so the session
+// gets its connection back.
+func (m member) Lost() {
+	if Attachment(m.s.attachment.Load()) == Parked {
+		m.s.park.lost.Store(true)
+		_ = m.s.client.SetReadDeadline(longAgo())
+	}
+}

@@ -1,0 +1,185 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/upstream"
+)
+
+// A resume that fails is tried again for so long before the session ends: a
+// backend that restarts is back by then.
+const (
+	resumeWithin = 45 * time.Second
+	resumePause  = 250 * time.Millisecond
+)
+
+// resume gives a parked session a backend connection again, and tells the client
+// what it missed before its command goes on. There is one attempt at a time, so
+// none that has timed out can come back.
+func (s *Session) resume() {
+	s.unpark()
+	s.transition(Resuming)
+	ctx, cancel := context.WithTimeout(context.Background(), resumeWithin)
+	defer cancel()
+	pause := resumePause
+	for {
+		c, err := s.again(ctx)
+		switch {
+		case s.reason() != "":
+			if c != nil {
+				_ = c.Abort()
+			}
+			s.finish()
+			return
+		case err == nil:
+			s.reattach(c)
+			return
+		case final(err) || ctx.Err() != nil:
+			s.log.Warn("a parked session can't be resumed", "error", err)
+			s.over(endOf(err))
+			s.finish()
+			return
+		}
+		s.log.Info("resume is tried again", "error", err, "in", pause)
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, 5*time.Second)
+		case <-ctx.Done():
+		}
+	}
+}
+
+// final says whether trying again is of no use.
+func final(err error) bool {
+	var refused *upstream.Refused
+	var gone *park.Refusal
+	var other *park.NotSame
+	return errors.As(err, &refused) || errors.As(err, &gone) || errors.As(err, &other) || errors.Is(err, errReadOnly)
+}
+
+// errReadOnly means that the mailbox may not be written to any more.
+var errReadOnly = errors.New("the mailbox has become read-only")
+
+// endOf is the reason that an error of a resume ends the session for.
+func endOf(err error) Reason {
+	var refused *upstream.Refused
+	var gone *park.Refusal
+	var other *park.NotSame
+	switch {
+	case errors.As(err, &refused):
+		return ReasonCredentials
+	case errors.As(err, &gone) || errors.Is(err, errReadOnly):
+		return ReasonMailboxGone
+	case errors.As(err, &other):
+		return ReasonNotSame
+	}
+	return ReasonBackendLost
+}
+
+// again makes one attempt: a connection, the dialect, the mailbox, the
+// difference.
+func (s *Session) again(ctx context.Context) (*upstream.Conn, error) {
+	t := &s.flight.told
+	var enabled []string
+	c := s.set.Park.Pool.Take(s.poolKey(upstream.UseSession), upstream.Verified)
+	if c != nil {
+		enabled = t.enabled
+	} else {
+		var err error
+		if c, err = s.set.Dialer.Login(ctx, s.target, s.auth, s.clientInfo()); err != nil {
+			return nil, err
+		}
+	}
+	talk := park.NewTalk(c, park.TalkOptions{Enabled: enabled})
+	diff, uids, err := s.reselect(ctx, talk)
+	c, rerr := talk.Release()
+	if err = errors.Join(err, rerr); err != nil {
+		_ = c.Abort()
+		return nil, err
+	}
+	if s.park.view != nil {
+		s.park.mu.Lock()
+		line := s.renderLocked(diff)
+		s.park.state = nil
+		err := s.sayLocked(line)
+		s.park.mu.Unlock()
+		if err != nil {
+			_ = c.Abort()
+			return nil, err
+		}
+		t.box.exists = uids.Count()
+		t.box.flags = s.park.view.Flags
+	}
+	return c, nil
+}
+
+// reselect brings a connection to where the session's was, and finds what the
+// client has to be told. The view's UIDs are those of this connection at the end.
+func (s *Session) reselect(ctx context.Context, talk *park.Talk) (d park.Difference, uids park.UIDs, err error) {
+	t := &s.flight.told
+	enable := t.enabled
+	if t.dialect == park.CondStore {
+		enable = append(enable[:len(enable):len(enable)], "CONDSTORE")
+	}
+	if err := talk.Enable(ctx, enable...); err != nil {
+		return d, uids, err
+	}
+	s.park.mu.Lock() // an Apply that had begun has ended then, and no other follows
+	view := s.park.view
+	s.park.mu.Unlock()
+	if view == nil {
+		return d, uids, nil
+	}
+	for try := 0; ; try++ {
+		sel, err := talk.Select(ctx, t.box.readOnly, view.Mailbox, "", nil)
+		if err != nil {
+			return d, uids, err
+		}
+		if sel.ReadOnly && !view.ReadOnly {
+			return d, uids, errReadOnly
+		}
+		if uids, err = talk.Snapshot(ctx); err != nil {
+			return d, uids, err
+		}
+		if view.ModSeq != 0 && sel.ModSeq == view.ModSeq && sel.UIDValidity == view.UIDValidity && uids.Equal(view.UIDs) && view.Told == nil {
+			return d, uids, nil // nothing has happened
+		}
+		state, err := s.park.sub.Resync(ctx, view)
+		if err != nil {
+			return d, uids, err
+		}
+		if d, err = park.Compare(view, state); err != nil {
+			return d, uids, err
+		}
+		if view.After(d).UIDs.Equal(uids) {
+			return d, uids, nil
+		}
+		if try == 2 {
+			return d, uids, park.ErrUnsettled
+		}
+	}
+}
+
+// reattach starts the relay on the new connection. A client in IDLE has it idle
+// as well: its DONE goes there.
+func (s *Session) reattach(c *upstream.Conn) {
+	s.backend.Store(c)
+	if s.reason() != "" { // whoever ended it has seen no backend to wake
+		s.finish()
+		return
+	}
+	s.up.scan.Abandon()
+	s.down.scan.Abandon()
+	s.park.mu.Lock()
+	idle := s.park.idle
+	s.park.view, s.park.idle = nil, false
+	s.park.mu.Unlock()
+	if idle {
+		_ = s.backToIdle(c, wayIdle) // if it fails, the reader will find out
+	}
+	s.transition(Attached)
+	go s.relay()
+}

@@ -1,0 +1,261 @@
+package proxy
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/wire"
+)
+
+// Doubts are why a session can't be parked: something is known of it, or has
+// been said, that a resumed connection might not have. They are words of the
+// admin page and of metrics.
+const (
+	doubtNone       = ""
+	doubtUnknown    = "unknown_command" // it may have set anything
+	doubtNotify     = "notify"          // the client's own NOTIFY (RFC 5465)
+	doubtEnabled    = "enabled"         // an ENABLE that isn't known here
+	doubtLong       = "long_command"    // a command that wasn't seen whole, where a word of it matters
+	doubtSaved      = "saved_search"    // a live $ (RFC 5182), or CONTEXT updates (RFC 5267)
+	doubtName       = "mailbox_name"    // the mailbox's name can't be said again
+	doubtMailbox    = "mailbox"         // what the backend said of it wasn't understood
+	doubtNoUIDs     = "uid_not_sticky"  // UIDs don't outlive the session (RFC 4315)
+	doubtByNumber   = "message_numbers" // not in IDLE, and the client works by message numbers
+	doubtModSeq     = "condstore"       // not in IDLE, and the client counts mod-sequences
+	doubtNoResync   = "mailbox_too_big" // above the comparison's limit, or without mod-sequences
+	doubtCredential = "credentials"     // they can't be used again
+)
+
+// enableable are the extensions that a resumed connection can be given again.
+var enableable = []string{"CONDSTORE", "QRESYNC", "UTF8=ACCEPT"}
+
+// told is what a client has been told of its session, as far as a view needs it:
+// followed along while the session is attached, under flight's mutex.
+type told struct {
+	enabled []string // by ENABLE, in upper case
+	dialect park.Dialect
+	utf8    bool   // mailbox names are UTF-8 (RFC 6855)
+	doubt   string // for the session's life
+
+	box selection
+}
+
+// selection is what the client was told of its selected mailbox.
+type selection struct {
+	name      string // canonical; "" nothing is selected, or it has no name that can be said again
+	readOnly  bool
+	exists    uint32
+	validity  uint32
+	next      uint32
+	modSeq    uint64 // of SELECT's answer
+	flags     park.Flags
+	permanent park.Flags
+	byNumber  bool   // message numbers were used
+	doubt     string // until another mailbox is selected
+}
+
+// command follows a command of the client's. whole says that all of it stands in
+// the head.
+func (t *told) command(h wire.CommandHead, whole bool) {
+	switch h.Verb {
+	case wire.Select, wire.Examine:
+		t.selects(h, whole)
+	case wire.Enable, wire.Noop, wire.Check, wire.Idle, wire.Logout, wire.Capability, wire.ID, wire.Namespace,
+		wire.Append, wire.Create, wire.Delete, wire.Rename, wire.Subscribe, wire.Unsubscribe, wire.List, wire.Lsub,
+		wire.Close, wire.Unselect, wire.Expunge, wire.UIDExpunge,
+		wire.GetACL, wire.SetACL, wire.DeleteACL, wire.ListRights, wire.MyRights,
+		wire.GetQuota, wire.GetQuotaRoot, wire.SetQuota, wire.GetMetadata, wire.SetMetadata:
+	case wire.StatusVerb:
+		t.modSeqWord(h, whole)
+	case wire.Copy, wire.Move, wire.Replace:
+		t.box.byNumber = true
+	case wire.Fetch, wire.Store, wire.Search, wire.Sort, wire.Thread:
+		t.box.byNumber = true
+		t.modSeqWord(h, whole)
+		t.saves(h)
+	case wire.UIDFetch, wire.UIDStore, wire.UIDSearch, wire.UIDSort, wire.UIDThread:
+		t.modSeqWord(h, whole)
+		t.saves(h)
+	case wire.UIDCopy, wire.UIDMove, wire.UIDReplace:
+	case wire.Notify:
+		t.doubt = doubtNotify
+	default:
+		t.doubt = doubtUnknown
+	}
+}
+
+// modSeqWord looks for what makes a session one of CONDSTORE's (RFC 7162 §3.1).
+func (t *told) modSeqWord(h wire.CommandHead, whole bool) {
+	switch {
+	case t.dialect != park.Plain:
+	case containsFold(h.Args, "MODSEQ") || containsFold(h.Args, "CHANGEDSINCE"):
+		t.dialect = park.CondStore
+	case !whole:
+		t.box.doubt = doubtLong
+	}
+}
+
+// saves looks for a search whose result lives on.
+func (t *told) saves(h wire.CommandHead) {
+	if (h.Verb == wire.Search || h.Verb == wire.UIDSearch || h.Verb == wire.Sort || h.Verb == wire.UIDSort) &&
+		(containsFold(h.Args, "SAVE") || containsFold(h.Args, "UPDATE")) {
+		t.box.doubt = doubtSaved
+	}
+}
+
+// selects begins a selection: what was selected isn't any more (RFC 9051 §6.3.2).
+func (t *told) selects(h wire.CommandHead, whole bool) {
+	t.box = selection{readOnly: h.Verb == wire.Examine}
+	name, params, err := wire.AString(h.Args)
+	if err == nil && whole {
+		t.box.name, err = park.DecodeMailbox(name, t.utf8)
+	}
+	if err != nil || !whole {
+		t.box.doubt = doubtName
+	}
+	if containsFold(params, "CONDSTORE") && t.dialect == park.Plain {
+		t.dialect = park.CondStore
+	}
+}
+
+// untagged follows a response. whole says that all of it stands in the head.
+func (t *told) untagged(h wire.ResponseHead, whole bool) {
+	if h.Status != wire.NoStatus {
+		if h.Status == wire.OK {
+			t.code(h.Rest)
+		}
+		return
+	}
+	switch {
+	case named(h.Name, "EXISTS"):
+		t.box.exists = h.Number
+	case named(h.Name, "EXPUNGE"):
+		if t.box.exists > 0 {
+			t.box.exists--
+		}
+	case named(h.Name, "VANISHED"):
+		t.vanished(h.Rest, whole)
+	case named(h.Name, "FLAGS"):
+		t.box.flags = t.flagList(h.Rest, whole)
+	case named(h.Name, "ENABLED"):
+		t.enables(string(h.Rest))
+	}
+}
+
+func (t *told) flagList(b []byte, whole bool) park.Flags {
+	f, err := park.ParseFlags(b)
+	if err != nil || !whole {
+		t.box.doubt = doubtMailbox
+	}
+	return f
+}
+
+// vanished follows VANISHED (RFC 7162 §3.2.10): its EARLIER form isn't counted in
+// EXISTS.
+func (t *told) vanished(rest []byte, whole bool) {
+	if bytes.HasPrefix(bytes.ToUpper(rest), []byte("(EARLIER)")) {
+		return
+	}
+	uids, err := park.ParseUIDs(rest)
+	if err != nil || !whole || uids.Count() > t.box.exists {
+		t.box.doubt = doubtMailbox
+		return
+	}
+	t.box.exists -= uids.Count()
+}
+
+// code follows a response code of SELECT's (RFC 9051 §7.1).
+func (t *told) code(rest []byte) {
+	code, args := wire.Code(rest)
+	switch {
+	case named(code, "UIDVALIDITY"):
+		t.box.validity = number32(args)
+	case named(code, "UIDNEXT"):
+		t.box.next = number32(args)
+	case named(code, "HIGHESTMODSEQ"):
+		if t.box.modSeq == 0 { // SELECT's own; later ones only say what the client may know by now
+			t.box.modSeq = number64(args)
+		}
+	case named(code, "PERMANENTFLAGS"):
+		t.box.permanent = t.flagList(args, true)
+	case named(code, "UIDNOTSTICKY"):
+		t.box.doubt = doubtNoUIDs
+	case named(code, "NOMODSEQ"):
+		if t.dialect != park.Plain {
+			t.box.doubt = doubtNoResync
+		}
+	}
+}
+
+// enables follows ENABLED (RFC 5161 §3.2).
+func (t *told) enables(names string) {
+	for name := range strings.FieldsSeq(strings.ToUpper(names)) {
+		switch {
+		case !slices.Contains(enableable, name):
+			t.doubt = doubtEnabled
+		case !slices.Contains(t.enabled, name):
+			t.enabled = append(t.enabled, name)
+		}
+		switch name {
+		case "QRESYNC":
+			t.dialect = park.QResync
+		case "CONDSTORE":
+			t.dialect = max(t.dialect, park.CondStore)
+		case "UTF8=ACCEPT":
+			t.utf8 = true
+		}
+	}
+}
+
+// answered follows a tagged answer.
+func (t *told) answered(v wire.Verb, status wire.Status, rest []byte) {
+	switch v {
+	case wire.Select, wire.Examine:
+		code, _ := wire.Code(rest)
+		switch {
+		case status != wire.OK:
+			t.box = selection{}
+		case bytes.EqualFold(code, []byte("READ-ONLY")):
+			t.box.readOnly = true
+		}
+	case wire.Close, wire.Unselect:
+		if status == wire.OK {
+			t.box = selection{}
+		}
+	}
+}
+
+// named compares a word of the protocol.
+func named(b []byte, word string) bool {
+	return len(b) == len(word) && bytes.EqualFold(b, []byte(word))
+}
+
+// containsFold says whether b has the upper-case word in it, in any case.
+func containsFold(b []byte, upper string) bool {
+	for i := 0; i+len(upper) <= len(b); i++ {
+		if b[i]&^0x20 == upper[0] && bytes.EqualFold(b[i:i+len(upper)], []byte(upper)) {
+			return true
+		}
+	}
+	return false
+}
+
+func number64(b []byte) uint64 {
+	var n uint64
+	for _, c := range b {
+		if c < '0' || c > '9' || n > 1<<63/10 {
+			return 0
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n
+}
+
+func number32(b []byte) uint32 {
+	if n := number64(b); n < 1<<32 {
+		return uint32(n)
+	}
+	return 0
+}
