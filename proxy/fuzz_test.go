@@ -201,7 +201,7 @@ func rewritten(up, down []byte) bool {
 	}
 	for line := range bytes.Lines(up) {
 		// Without a tag it is answered by the proxy.
-		if tag, rest, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(" ")); len(line) > 2 && (!wire.ValidTag(tag) || len(rest) == 0 || rest[0] == ' ') {
+		if tag, rest, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(" ")); !wire.IsEmpty(line) && (!wire.ValidTag(tag) || len(rest) == 0 || rest[0] == ' ') {
 			return true
 		}
 	}

@@ -23,6 +23,11 @@ func TestMain(m *testing.M) { imaptest.LeakMain(m) }
 // patience bounds every conversation, on a busy machine.
 const patience = 60 * time.Second
 
+// courierStalls is why two connections don't hammer one mailbox of Courier's at
+// the same time: either may be left without an answer for a minute (seen with NOOP and
+// with EXAMINE).
+const courierStalls = "Courier stalls for a minute when two connections change and read a mailbox without a pause"
+
 // A lab is one real server.
 type lab struct {
 	*servers.Server

@@ -100,6 +100,18 @@ func TestDovecotTellsOfEveryChange(t *testing.T) {
 				"Entw&APw-rfe/a b": "Entwürfe/a b", "a&-b": "a&b", `{c\\d`: `{c\d`, `q\"`: `q"`, "&ZeVnLIqe-": "日本語",
 			})
 
+			// One request for a change, however many messages it concerns.
+			many := login(t, s, 6)
+			for range 20 {
+				appendTo(many, "INBOX")
+			}
+			many.MustOK("SELECT INBOX")
+			before := l.requests()
+			many.MustOK(`STORE 1:* +FLAGS (\Flagged $Many)`)
+			if n := l.requests() - before; n != 1 {
+				t.Errorf("%d requests for one STORE of 20 messages", n)
+			}
+
 			// A delivery: nobody's IMAP session.
 			deliver(t, lmtp, servers.User(2))
 			l.expect("LMTP", servers.User(2)+" INBOX")
@@ -282,6 +294,13 @@ const oxToken = "the-ox-drivers-password"
 // TestDovecotOXDriver: for those who have it already. It tells of deliveries
 // only.
 func TestDovecotOXDriver(t *testing.T) {
+	// With the argument, the user is what the METADATA says.
+	for argument, user := range map[string]string{"": servers.User(1), " user_from_metadata": "somebody"} {
+		t.Run("ox"+argument, func(t *testing.T) { oxDriver(t, argument, user) })
+	}
+}
+
+func oxDriver(t *testing.T, argument, user string) {
 	servers.Real(t)
 	l := listen(t)
 	_, lmtp := servers.FreeAddr(t)
@@ -291,13 +310,13 @@ protocol lmtp {
   mail_plugins = acl quota notify push_notification
 }
 plugin {
-  push_notification_driver = ox:url=%s
+  push_notification_driver = ox:url=%s%s
 }
-`, url) + lmtpConfig(lmtp)})
+`, url, argument) + lmtpConfig(lmtp)})
 	// Without this METADATA of the user's the driver says nothing of him.
-	login(t, s, 1).MustOK(`SETMETADATA "" (/private/vendor/vendor.dovecot/http-notify "user=%s")`, servers.User(1))
+	login(t, s, 1).MustOK(`SETMETADATA "" (/private/vendor/vendor.dovecot/http-notify "user=somebody")`)
 	deliver(t, lmtp, servers.User(1))
-	l.expect("LMTP", servers.User(1)+" INBOX")
+	l.expect("LMTP", user+" INBOX")
 	if st := l.events.Stats(); st.OX != 1 {
 		t.Errorf("%+v", st)
 	}

@@ -131,6 +131,13 @@ func (l *listener) fresh(c *imaptest.Client, user, prefix string) {
 	}
 }
 
+// requests is how many have come.
+func (l *listener) requests() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.bodies)
+}
+
 // repository is a file of this repository.
 func repository(t testing.TB, path string) string {
 	t.Helper()

@@ -46,6 +46,7 @@ var arrows = map[string][]string{
 	"e2e":                  {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest"},
 	"e2e/push":             {"e2e/servers", "internal/imaptest", "proxy/park", "telemetry"},
 	"e2e/servers":          {"internal/imaptest"},
+	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/park", "proxy/upstream", "proxy/wire"},
 	"e2e/report":           {},
 }
 

@@ -75,6 +75,7 @@ func (b *fakeBackend) connections() int {
 //	C: text   expects text and CRLF    C- text   expects text as it stands
 //	TLS       becomes a TLS server     WAIT      reads until the proxy closes
 //	CLOSE     closes at once           SLOW: t   sends t a byte at a time, until the proxy closes
+//	ANYLOGIN  reads a line, says OK    ECHO      says what it is told
 //
 // \r, \n and \x escapes of Go are read in texts. Consecutive C lines are what
 // was pipelined: no answer comes before the last of them.
@@ -122,6 +123,13 @@ func playScript(c net.Conn, script string, tlsConfig *tls.Config) error {
 			}
 		case "WAIT":
 			_, _ = io.Copy(io.Discard, r)
+		case "ANYLOGIN":
+			if line, err := r.ReadString('\n'); err == nil {
+				tag, _, _ := strings.Cut(line, " ")
+				_, _ = io.WriteString(c, tag+" OK [CAPABILITY IMAP4rev1] in\r\n")
+			}
+		case "ECHO":
+			_, _ = io.Copy(c, r)
 		case "CLOSE":
 			return nil
 		default:
