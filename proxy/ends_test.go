@@ -192,18 +192,18 @@ func FuzzFlight(f *testing.F) {
 			switch e % 9 {
 			case 0, 1:
 				if len(fl.open) < maxInFlight {
-					fl.begin(wire.CommandHead{Tag: tag, Verb: wire.Noop, OK: true}, now)
+					fl.begin(wire.CommandHead{Tag: tag, Verb: wire.Noop, OK: true}, true, now)
 				}
 			case 2:
 				if len(fl.open) < maxInFlight {
-					fl.begin(wire.CommandHead{Tag: tag, Verb: wire.Idle, OK: true}, now)
+					fl.begin(wire.CommandHead{Tag: tag, Verb: wire.Idle, OK: true}, true, now)
 				}
 			case 3:
 				fl.ask()
 			case 4:
 				fl.prompt()
 			case 5:
-				fl.answered(tag, wire.OK)
+				fl.answered(wire.ResponseHead{Kind: wire.Tagged, Tag: tag, Status: wire.OK})
 			case 6:
 				fl.line([]byte("DONE\r\n"))
 			case 7:
@@ -224,7 +224,7 @@ func FuzzFlight(f *testing.F) {
 			}
 		}
 		fl.stop()
-		if fl.begin(wire.CommandHead{Tag: []byte("x"), OK: true}, now) {
+		if fl.begin(wire.CommandHead{Tag: []byte("x"), OK: true}, true, now) {
 			t.Fatal("a command begins after the end")
 		}
 	})

@@ -257,6 +257,9 @@ func (m member) Apply(state *park.State) {
 		s.park.state = state
 	default:
 		_ = s.sayLocked(s.renderLocked(d))
+		if d.Again {
+			s.set.Park.Hub.Hint(park.Hint{User: s.user, Mailbox: s.park.view.Mailbox, Source: park.HintWatch})
+		}
 	}
 }
 

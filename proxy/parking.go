@@ -200,6 +200,9 @@ func (s *Session) toParked(how way) {
 	}
 }
 
+// errNoModSeqs: the client counts mod-sequences, which a comparison can't give.
+var errNoModSeqs = errors.New("a client of CONDSTORE on a backend without QRESYNC")
+
 // leave learns the view and gives the session connection to the pool. After an
 // error the session is as it was, unless it has an end.
 func (s *Session) leave(ctx context.Context, how way) (*park.View, error) {
@@ -211,6 +214,9 @@ func (s *Session) leave(ctx context.Context, how way) (*park.View, error) {
 			return nil, err
 		}
 		if s.park.sub.Strategy() == (park.ByComparison{}).Name() {
+			if t.dialect != park.Plain {
+				return nil, errNoModSeqs
+			}
 			var err error
 			if table, err = s.park.sub.Table(ctx); err != nil {
 				return nil, err

@@ -154,7 +154,7 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk) (d park.Differe
 		if d, err = park.Compare(view, state); err != nil {
 			return d, uids, err
 		}
-		if view.After(d).UIDs.Equal(uids) {
+		if !d.Again && view.After(d).UIDs.Equal(uids) {
 			return d, uids, nil
 		}
 		if try == 2 {
