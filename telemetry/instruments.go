@@ -53,6 +53,14 @@ const (
 	namePins               = "imapproxy.pins"
 	nameDiscoveryAge       = "imapproxy.discovery.age"
 	nameDiscoveryUpdates   = "imapproxy.discovery.updates"
+	nameParks              = "imapproxy.parks"
+	nameParkRefusals       = "imapproxy.park.refusals"
+	nameResume             = "imapproxy.resume.duration"
+	nameParkMailboxes      = "imapproxy.park.mailboxes"
+	nameParkHints          = "imapproxy.park.hints"
+	nameParkResyncs        = "imapproxy.park.resyncs"
+	nameParkWaiting        = "imapproxy.park.resyncs.waiting"
+	nameParkEvents         = "imapproxy.park.events"
 	nameTelemetrySpans     = "imapproxy.telemetry.spans"
 	nameTelemetryExports   = "imapproxy.telemetry.exports"
 	nameTelemetryLogLines  = "imapproxy.telemetry.log_lines.dropped"
@@ -79,7 +87,7 @@ func Instruments() []Instrument {
 
 		// Sessions: what clients do.
 		{nameSessions, Gauge, "{session}", "Sessions now, by where their backend connection stands.",
-			[]Attribute{{"attachment", "`none` (not logged in), `attached`, `ended` (told to go, and going)"}}, nil},
+			[]Attribute{{"attachment", "`none` (not logged in), `attached`, `parking`, `parked` (no backend connection), `resuming`, `ended` (told to go, and going)"}}, nil},
 		{nameSessionsOpened, Counter, "{session}", "Sessions accepted.",
 			[]Attribute{{"listener", "the listener's name"}, {"tls", "`true` where the listener begins with TLS"}}, nil},
 		{nameSessionsClosed, Counter, "{session}", "Sessions ended, by why.",
@@ -113,7 +121,7 @@ func Instruments() []Instrument {
 		{nameBackendLogin, Histogram, "s", "Logins at backends, from the greeting to the tagged answer.",
 			[]Attribute{backend, {"outcome", "`ok`, or what went wrong"}}, seconds},
 		{nameBackendConns, UpDown, "{connection}", "Connections to backends that are open now.",
-			[]Attribute{backend, {"kind", "what it is for: `session`, `probe`, …"}}, nil},
+			[]Attribute{backend, {"kind", "what it is for: `session`, `probe`, `watch` (looks after the mailboxes of parked sessions), `warm` (waits to be used again)"}}, nil},
 		{nameBackendRetries, Counter, "{attempt}", "Logins tried again on another backend after one failed.",
 			[]Attribute{{"reason", "what the first backend did"}}, nil},
 		{nameFailovers, Counter, "{user}", "Users given a new backend because theirs was down.",
@@ -130,6 +138,24 @@ func Instruments() []Instrument {
 			nil, nil},
 		{nameDiscoveryUpdates, Counter, "{update}", "Answers of the discovery, by what was done with them.",
 			[]Attribute{{"source", "`consul` or `static`"}, {"outcome", "`applied`, `unchanged`, `kept` (a suspicious answer; the last good set stands), `error`"}}, nil},
+
+		// Parking (docs/parking.md).
+		{nameParks, Counter, "{park}", "Attempts to take an idle session's backend connection away.",
+			[]Attribute{{"outcome", "`parked`, or why the session kept its connection"}, {"strategy", "how the mailbox is looked at meanwhile: `qresync`, `comparison`, or `none` where no mailbox is selected"}}, nil},
+		{nameParkRefusals, Counter, "{session}", "Sessions that were quiet for long enough and weren't parked, counted once for each time that they fell quiet.",
+			[]Attribute{{"reason", "what keeps the session's backend connection: docs/admin.md, `not_parked`"}}, nil},
+		{nameResume, Histogram, "s", "Giving a parked session a backend connection again, from what it needed one for until that can go on.",
+			[]Attribute{{"outcome", "`ok`, or what ended the session instead"}, {"warm", "`true`: on a connection from the pool, `false`: after a login"}}, seconds},
+		{nameParkMailboxes, Gauge, "{mailbox}", "Mailboxes that are looked after for parked sessions, by where hints of changes come from.",
+			[]Attribute{{"watch", "`push` (events of the backend, no connection), `notify`, `idle`, `poll`"}}, nil},
+		{nameParkHints, Counter, "{hint}", "Hints that a mailbox with parked sessions may have changed.",
+			[]Attribute{{"source", "`push`, `watch`, `notify`, `poll`, `command` (relayed for the same user), `sweep`"}}, nil},
+		{nameParkResyncs, Counter, "{resync}", "Looks into mailboxes for their parked sessions.",
+			[]Attribute{{"outcome", "`ok` or `failed`"}}, nil},
+		{nameParkWaiting, Gauge, "{mailbox}", "Mailboxes that wait for a resync.",
+			nil, nil},
+		{nameParkEvents, Counter, "{event}", "Push events received.",
+			[]Attribute{{"outcome", "the format that was understood (`own`, `cyrus`, `ox`), or `unauthorized`, `malformed`, `busy`"}}, nil},
 
 		// Telemetry about itself.
 		{nameTelemetrySpans, Counter, "{span}", "Spans that were to be exported.",

@@ -31,6 +31,9 @@ type metrics struct {
 	backendRetries     metric.Int64Counter
 	failovers          metric.Int64Counter
 	discoveryUpdates   metric.Int64Counter
+	parks              metric.Int64Counter
+	parkRefusals       metric.Int64Counter
+	resume             metric.Float64Histogram
 
 	// The hot ones: see hot.go.
 	commandDuration    metric.Float64Histogram
@@ -41,6 +44,7 @@ type metrics struct {
 
 	sessions atomic.Pointer[func() []AttachmentCount]
 	routing  atomic.Pointer[func() RoutingStats]
+	parking  atomic.Pointer[func() ParkingStats]
 }
 
 // newMetrics makes every instrument of the table on the meter. own holds
@@ -63,6 +67,9 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.backendRetries = b.counter(nameBackendRetries)
 	m.failovers = b.counter(nameFailovers)
 	m.discoveryUpdates = b.counter(nameDiscoveryUpdates)
+	m.parks = b.counter(nameParks)
+	m.parkRefusals = b.counter(nameParkRefusals)
+	m.resume = b.histogram(nameResume)
 	m.commandDuration = b.histogram(nameCommandDuration)
 	m.commandBackendWait = b.histogram(nameCommandBackendWait)
 
@@ -80,6 +87,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	})
 	b.observeGauge(nameSessions, m.observeSessions)
 	b.observeRouting(m)
+	b.observeParking(m)
 
 	return m, b.finish()
 }

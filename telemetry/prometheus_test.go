@@ -74,6 +74,13 @@ func recordEverything(tel *Telemetry) {
 	tel.SetRoutingGauges(func() RoutingStats {
 		return RoutingStats{Backends: []StateCount{{"up", 3}, {"down", 1}}, Sessions: []BackendCount{{"b1", 7}}, Pins: 5, Age: 1500 * time.Millisecond}
 	})
+	tel.SetParkingGauges(func() ParkingStats {
+		return ParkingStats{Mailboxes: map[string]int64{"idle": 4, "push": 9}, Hints: map[string]int64{"push": 11, "sweep": 2},
+			Resyncs: map[string]int64{"ok": 12, "failed": 1}, Events: map[string]int64{"own": 13, "unauthorized": 3}, Waiting: 6}
+	})
+	tel.Park("parked", "qresync")
+	tel.ParkRefused("message_numbers")
+	tel.Resume("ok", true, time.Millisecond)
 	tel.SessionOpened("imaps", true)
 	tel.SessionClosed("logout", time.Minute)
 	tel.Refused("per_ip")
@@ -179,6 +186,14 @@ func TestPrometheusShowsWhatWasRecorded(t *testing.T) {
 		{5, "imapproxy_pins", nil},
 		{1.5, "imapproxy_discovery_age_seconds", nil},
 		{1, "imapproxy_discovery_updates_total", []string{"source=consul", "outcome=applied"}},
+		{1, "imapproxy_parks_total", []string{"outcome=parked", "strategy=qresync"}},
+		{1, "imapproxy_park_refusals_total", []string{"reason=message_numbers"}},
+		{1, "imapproxy_resume_duration_seconds", []string{"outcome=ok", "warm=true"}},
+		{9, "imapproxy_park_mailboxes", []string{"watch=push"}},
+		{11, "imapproxy_park_hints_total", []string{"source=push"}},
+		{1, "imapproxy_park_resyncs_total", []string{"outcome=failed"}},
+		{6, "imapproxy_park_resyncs_waiting", nil},
+		{3, "imapproxy_park_events_total", []string{"outcome=unauthorized"}},
 		{1, "imapproxy_build_info", []string{"version=test"}},
 	} {
 		if got := value(t, families, c.name, c.labels...); got != c.want {
