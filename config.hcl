@@ -343,11 +343,92 @@ limits {
 }
 
 
-# Taking backend connections away from clients that idle.
+# Taking backend connections away from clients that idle, and giving them back when
+# they are needed; the clients can't tell (docs/parking.md). `imapproxy check` says
+# how each backend's mailboxes would be watched and what to switch on there;
+# `imapproxy sessions` what keeps a session from being parked.
 park {
-  # true is an error until parking exists.
-  # Default: false.
+  # false: each session keeps its backend connection for as long as it lasts.
+  # Default: false. A change needs a restart.
   enabled = false
+
+  # A client in IDLE is parked when it has said nothing for so long. Shorter frees
+  # connections sooner, but parks clients that come straight back, and each return
+  # costs the backend a SELECT, perhaps a login. A change holds for sessions to come,
+  # as with all of park that needs no restart.
+  # Default: "60s".
+  linger = "60s"
+
+  # A client that isn't in IDLE is parked when it has said nothing for so long; only
+  # one with no mailbox selected, or that works by UIDs and counts no
+  # mod-sequences. "0s": never.
+  # Default: "5m".
+  quiet_after = "5m"
+
+  # How the proxy hears of changes in the mailboxes of parked sessions. "push": the
+  # backends post events (see below), no connection is held. "notify": one connection
+  # for each user, where the backend has NOTIFY. "idle": one for each user and
+  # mailbox. "poll": none, and a look once a minute. "auto": push for the user's own
+  # mailboxes if it is configured; else NOTIFY for all but INBOX; else IDLE. What a
+  # backend or a mailbox can't have (shared mailboxes: no push, no NOTIFY) is replaced
+  # by the next in that order.
+  # Default: "auto". A change needs a restart.
+  watch = "auto"
+
+  # Parked clients in IDLE are told "* OK Still here" so often, each at another
+  # moment. It keeps their NAT's entry alive: longer loses clients behind impatient
+  # ones, shorter wakes phones.
+  # Default: "2m".
+  keepalive = "2m"
+
+  # Each mailbox with parked sessions is looked at so often even if nobody has said
+  # that something changed there: the most that a lost hint delays mail. It costs
+  # the backend one EXAMINE each time.
+  # Default: "5m". A change needs a restart.
+  sweep_every = "5m"
+
+  # A connection that a parked or ended session leaves behind waits so long for
+  # its user's next need of one, which spares the backend a login (1 to 6 ms of CPU).
+  # Until then it counts on the backend, and a user's rights may be applied to it as
+  # they were. "0s": none waits. A change holds at once.
+  # Default: "30s".
+  warm_for = "30s"
+
+  # With auth "backend": for so long after a login at the backend the same password
+  # may be given such a connection without the backend being asked about it again. A
+  # password that was changed works for as long. "0s": the backend is always asked.
+  # A change holds at once.
+  # Default: "0s".
+  auth_cache_for = "0s"
+
+  # Where a backend has no QRESYNC, a mailbox is compared message by message, which
+  # costs the backend a FETCH of all flags at each change. Sessions in mailboxes with
+  # more messages than this aren't parked there.
+  # Default: 10000. A change needs a restart.
+  max_diff_messages = 10000
+
+  # How many sessions may be given back their connections at a time on one backend,
+  # and how many in a second; the others wait. They bound what a backend that has
+  # just come back has to stand. 0 is no limit of the rate.
+  # Default: 32.
+  resume_concurrency = 32
+  # Default: 0.
+  resume_rate = 0
+
+  # Push events: backends post to /v1/events what happens in mailboxes
+  # (docs/push-events.md), so that parked sessions hold no connection there at all.
+  # Without the block: none.
+  #events {
+    # Host and port of their own for events, plain HTTP.
+    # Default: "", the admin address; /v1/events there asks for the token below, not
+    # for admin's. A change needs a restart.
+    #address = "10.0.0.5:8144"
+
+    # A file with the token that senders must know, 16 characters or more; several
+    # lines while it is being changed. Required.
+    # Default: "". A change needs a restart.
+    #token_file = "events.token"
+  #}
 }
 
 

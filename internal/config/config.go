@@ -179,10 +179,32 @@ type Limits struct {
 	AuthFailureDelay time.Duration `hcl:"auth_failure_delay" default:"2s" min:"0s" max:"30s"`
 }
 
-// Park will take backend connections away from clients that idle.
+// Park takes backend connections away from clients that idle. What can be reloaded
+// holds for sessions that log in afterwards, but for the pool's settings.
 type Park struct {
-	Enabled bool `hcl:"enabled" default:"false"`
+	Enabled           bool          `hcl:"enabled" default:"false" reload:"restart"`
+	Linger            time.Duration `hcl:"linger" default:"60s" min:"0s" max:"20m"`
+	QuietAfter        time.Duration `hcl:"quiet_after" default:"5m" min:"0s" max:"168h"`
+	Watch             string        `hcl:"watch" default:"auto" enum:"auto|push|notify|idle|poll" reload:"restart"`
+	Keepalive         time.Duration `hcl:"keepalive" default:"2m" min:"1s" max:"25m"`
+	SweepEvery        time.Duration `hcl:"sweep_every" default:"5m" min:"1s" max:"24h" reload:"restart"`
+	WarmFor           time.Duration `hcl:"warm_for" default:"30s" min:"0s" max:"10m"`
+	AuthCacheFor      time.Duration `hcl:"auth_cache_for" default:"0s" min:"0s" max:"1h"`
+	MaxDiffMessages   int           `hcl:"max_diff_messages" default:"10000" min:"1" max:"1000000" reload:"restart"`
+	ResumeConcurrency int           `hcl:"resume_concurrency" default:"32" min:"1" max:"10000"`
+	ResumeRate        int           `hcl:"resume_rate" default:"0" min:"0" max:"100000"`
+	Events            Events        `hcl:"events,block"`
 }
+
+// Events says where backends post what happens in mailboxes; without a TokenFile
+// there are none.
+type Events struct {
+	Address   string `hcl:"address" default:"" reload:"restart"`
+	TokenFile string `hcl:"token_file" path:"secret" default:"" reload:"restart"`
+}
+
+// Push says whether backends post events.
+func (p Park) Push() bool { return p.Enabled && p.Events.TokenFile != "" }
 
 // Telemetry says where logs, traces and metrics go.
 type Telemetry struct {

@@ -229,6 +229,9 @@ func TestTheReferenceLoadsWithItsAlternatives(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, "events.token"), []byte("0123456789abcdef\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	cfg, _, err := Parse(filepath.Join(dir, "config.hcl"), []byte(text))
 	if err != nil {
 		t.Fatal(err)

@@ -35,9 +35,7 @@ func (d *decoder) validate(c *Config) []Warning {
 	if c.BackendDefaults.TLS == "none" && (c.BackendDefaults.CAFile != "" || c.BackendDefaults.ServerName != "") && c.Discovery.Static == nil {
 		d.warn(d.at("backend_defaults"), "backend_defaults: ca_file and server_name have no meaning with tls = \"none\"", "write tls = \"starttls\" or tls = \"implicit\", or remove them")
 	}
-	if c.Park.Enabled {
-		d.fail(d.at("park.enabled"), "park.enabled: parking does not exist yet", "remove it or write enabled = false")
-	}
+	d.park(c)
 	d.telemetry(c)
 	d.admin(c)
 	return d.warnings
