@@ -125,7 +125,14 @@ func (r *registry) moved(from, to Attachment) {
 }
 
 // loggedIn is how many sessions have logged in and aren't gone.
-func (r *registry) loggedIn() int64 { return r.counts[Attached].Load() + r.counts[Ended].Load() }
+func (r *registry) loggedIn() (n int64) {
+	for a := range r.counts {
+		if Attachment(a) != None {
+			n += r.counts[a].Load()
+		}
+	}
+	return n
+}
 
 // attachments is what the gauge of sessions shows.
 func (r *registry) attachments() []telemetry.AttachmentCount {
@@ -177,7 +184,8 @@ type SessionInfo struct {
 	TLS          bool
 	State        string // IMAP's: "not authenticated", "authenticated", "selected", "logout"
 	Attachment   string
-	Idle         bool // in IDLE
+	NotParked    string // what keeps it from being parked, however long it is quiet; "" nothing, or it isn't attached
+	Idle         bool   // in IDLE
 	InFlight     int  // commands that wait for their answers
 	Started      time.Time
 	LastActivity time.Time
@@ -222,6 +230,9 @@ func (s *Session) info() SessionInfo {
 		State: "not authenticated", Attachment: Attachment(s.attachment.Load()).String(),
 		Started: s.started, LastActivity: time.Unix(0, s.lastSeen.Load()),
 		BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(), Commands: s.commands.Load(),
+	}
+	if why := s.park.doubt.Load(); why != nil && i.Attachment == Attached.String() {
+		i.NotParked = *why
 	}
 	if who := s.identity.Load(); who != nil {
 		i.User, i.Backend, i.Why = who.user, who.backend, who.why

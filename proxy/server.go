@@ -288,7 +288,7 @@ func (s *Server) Status() Status {
 	for _, a := range s.reg.attachments() {
 		st.Attachments[a.Attachment] = a.Count
 	}
-	st.BackendConns = st.Attachments[Attached.String()]
+	st.BackendConns = st.Attachments[Attached.String()] + st.Attachments[Parking.String()]
 	return st
 }
 
