@@ -228,6 +228,28 @@ func TestResponsesAreTranslated(t *testing.T) {
 	}
 }
 
+// A message whose UID nobody knew yet vanishes again.
+func TestAMessageComesAndVanishesUnseen(t *testing.T) {
+	n := apart(t)
+	for _, step := range [][2]string{
+		{"* 6 EXISTS", "* 8 EXISTS"},
+		{"* VANISHED 70", "* VANISHED 70"},
+		{"* 5 FETCH ()", "* 7 FETCH ()"},
+		{"* 5 EXPUNGE", "* 7 EXPUNGE"},
+		{"* 5 EXISTS", "* 7 EXISTS"},
+	} {
+		if got, err := n.Response(nil, []byte(step[0]+"\r\n"), false); err != nil || string(got) != step[1]+"\r\n" {
+			t.Fatalf("%s: %q, %v", step[0], got, err)
+		}
+	}
+	if _, count := n.Client(); count != 7 {
+		t.Fatal(count)
+	}
+	if _, err := n.Response(nil, []byte("* 6 FETCH ()\r\n"), false); err != ErrNumbers {
+		t.Fatal(err)
+	}
+}
+
 func TestWhatIsGoneIsAnswered(t *testing.T) {
 	if got := string(AppendExpungeIssued(nil, []byte("a7"))); got != "a7 NO [EXPUNGEISSUED] Some of these messages are gone\r\n" {
 		t.Error(got)
