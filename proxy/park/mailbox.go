@@ -1,0 +1,357 @@
+package park
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"imapproxy/proxy/upstream"
+)
+
+// phase is where the watch of a mailbox stands.
+type phase uint8
+
+const (
+	fresh    phase = iota // just made
+	starting              // hints don't flow yet; Subscribe waits
+	standing              // hints flow
+	renewing              // the watch is being set up again; until it stands, a hint is outstanding
+	dead                  // given up, or nobody is interested any more; not in the hub's tables
+)
+
+// mailbox is one mailbox of one user at one backend, with its subscriptions. It
+// is in its user's list from the first Subscribe to the last Close, or until it
+// is given up; a new Subscribe makes a new one.
+//
+// All that is below the line is guarded by the hub's mutex.
+type mailbox struct {
+	hub     *Hub
+	user    *user
+	backend *backend
+	name    string
+	resync  Resyncer
+	bell    doorbell // of an IDLE watch
+
+	// ----
+
+	kind   watchKind
+	phase  phase
+	ready  chan struct{} // closed while the phase is standing or dead
+	err    error         // why it is dead
+	gone   error         // set where that is for Gone
+	cancel context.CancelFunc
+	subs   []*Subscription
+	modSeq uint64 // of the last EXAMINE that completed; 0: none
+
+	// dirty: a hint is outstanding for those who have joined. heard counts hints.
+	dirty bool
+	heard uint64
+	// running: a round is under way, the one that begun counts. done is that of the last one
+	// that is over.
+	running     bool
+	begun, done uint64
+	waiters     []*waiter
+	jobs        []*job // for the watch's own connection
+	queued      bool   // in the backend's queue
+
+	// notBefore puts the next round off: after a burst's last, or a failure.
+	notBefore time.Time
+	failing   time.Time // since when there were only failures; zero: there are none
+	backoff   time.Duration
+	refused   bool // the last EXAMINE was refused without a reason
+	sweepAt   time.Time
+	reIdleAt  time.Time // zero: no IDLE is under way
+	alarm     alarm
+}
+
+// waiter is a Look that waits for a round to be over.
+type waiter struct {
+	round uint64
+	done  chan error // has room for one
+}
+
+// account is one of an open subscription's. None is left when the mailbox is dead.
+func (m *mailbox) account() (Account, bool) {
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	return m.accountLocked()
+}
+
+func (m *mailbox) accountLocked() (Account, bool) {
+	if len(m.subs) == 0 {
+		return Account{}, false
+	}
+	// The newest: the user may have changed his password since the oldest.
+	return m.subs[len(m.subs)-1].account, true
+}
+
+// wait waits until hints flow.
+func (m *mailbox) wait(ctx context.Context) error {
+	for {
+		m.hub.mu.Lock()
+		phase, err, ready := m.phase, m.err, m.ready
+		m.hub.mu.Unlock()
+		switch phase {
+		case standing:
+			return nil
+		case dead:
+			return err
+		}
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-m.hub.ctx.Done():
+			return ErrHubClosed
+		}
+	}
+}
+
+// standLocked says that hints flow.
+func (m *mailbox) standLocked() {
+	if m.phase == dead || m.phase == standing {
+		return
+	}
+	h := m.hub
+	if m.phase == renewing {
+		h.counts.Renewed++
+	}
+	m.phase = standing
+	close(m.ready)
+	m.recoveredLocked()
+	if m.sweepAt.IsZero() {
+		m.sweepAt = h.now().Add(jittered(m.every()))
+	}
+	m.kickLocked()
+	m.armLocked()
+}
+
+// fallenLocked says that they don't any more, and nobody knows what was missed.
+func (m *mailbox) fallenLocked() {
+	if m.phase != standing {
+		return
+	}
+	m.phase = renewing
+	m.ready = make(chan struct{})
+	m.heard++
+	m.dirty = true
+	m.reIdleAt = time.Time{}
+}
+
+// every is how often the mailbox is looked at without a hint.
+func (m *mailbox) every() time.Duration {
+	if m.kind == byPoll {
+		return m.hub.o.PollEvery
+	}
+	return m.hub.o.SweepEvery
+}
+
+func (m *mailbox) hintLocked(source HintSource) {
+	m.hub.counts.Hints[source]++
+	m.heard++
+	m.dirty = true
+	m.kickLocked()
+}
+
+func (m *mailbox) joinedLocked() bool {
+	return slices.ContainsFunc(m.subs, func(s *Subscription) bool { return s.member != nil })
+}
+
+// dueLocked says whether there is something to resync for, now or later.
+func (m *mailbox) dueLocked() bool {
+	return len(m.jobs) > 0 || m.dirty && m.joinedLocked()
+}
+
+// kickLocked has a round begin where there is reason to, as soon as it may.
+func (m *mailbox) kickLocked() {
+	if m.phase != standing || m.running || !m.dueLocked() {
+		return
+	}
+	switch {
+	case len(m.jobs) == 0 && m.hub.now().Before(m.notBefore):
+		m.armLocked()
+	case m.kind == byIdle:
+		m.bell.ring()
+	default:
+		m.backend.enqueueLocked(m)
+	}
+}
+
+// armLocked sets the alarm to what comes next.
+func (m *mailbox) armLocked() {
+	if m.phase == dead || m.sweepAt.IsZero() {
+		return
+	}
+	at := m.sweepAt
+	if m.dueLocked() && !m.running && m.notBefore.Before(at) && m.notBefore.After(m.hub.now()) {
+		at = m.notBefore
+	}
+	if !m.reIdleAt.IsZero() && m.reIdleAt.Before(at) {
+		at = m.reIdleAt
+	}
+	m.hub.setAlarmLocked(&m.alarm, at)
+}
+
+func (m *mailbox) alarmLocked() {
+	now := m.hub.now()
+	if !now.Before(m.sweepAt) {
+		m.sweepAt = now.Add(jittered(m.every()))
+		source := HintSweep
+		if m.kind == byPoll {
+			source = HintPoll
+		}
+		m.hintLocked(source)
+	}
+	if !m.reIdleAt.IsZero() && !now.Before(m.reIdleAt) {
+		m.reIdleAt = time.Time{}
+		m.bell.ring()
+	}
+	m.kickLocked()
+	m.armLocked()
+}
+
+// severity is what an error means for a mailbox.
+type severity uint8
+
+const (
+	passing severity = iota // it may work in a moment
+	losing                  // it won't work, for reasons that aren't the mailbox' being there
+	ending                  // the mailbox isn't there, or not for this user
+)
+
+// severityLocked: a refusal of EXAMINE ends what is parked there, at once if it
+// gives a reason that stays, else the second time. What says that this mailbox
+// can't be resynced (any more), or that the user can't log in, is losing.
+func (m *mailbox) severityLocked(err error) severity {
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
+		switch {
+		case refusal.Status != "NO":
+			return losing
+		case refusal.Verb != "EXAMINE":
+			return passing
+		}
+		switch refusal.Code {
+		case "UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "CORRUPTION", "OVERQUOTA", "CONTACTADMIN":
+			return passing
+		case "NONEXISTENT", "NOPERM", "AUTHORIZATIONFAILED", "CANNOT":
+			return ending
+		}
+		if m.refused {
+			return ending
+		}
+		m.refused = true
+		return passing
+	}
+	if _, ok := errors.AsType[*upstream.Refused](err); ok {
+		return losing
+	}
+	for _, final := range []error{ErrTooMany, ErrNoModSeq, ErrNotEnabled, ErrName, ErrCannotDeselect} {
+		if errors.Is(err, final) {
+			return losing
+		}
+	}
+	return passing
+}
+
+// failed takes note of a failure of the watch or of a round. It says whether to
+// go on, and how long to wait before; else the mailbox is dead, and its members
+// know.
+func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
+	h := m.hub
+	h.mu.Lock()
+	if m.phase == dead || h.closed {
+		h.mu.Unlock()
+		return 0, false
+	}
+	h.counts.Failed++
+	severity := m.severityLocked(err)
+	now := h.now()
+	if m.failing.IsZero() {
+		m.failing, m.backoff = now, 0
+	}
+	if severity == passing && m.phase != starting && now.Sub(m.failing) < lostAfter {
+		wait = m.backoff
+		m.backoff = min(max(2*m.backoff, firstBackoff), lastBackoff)
+		m.notBefore = now.Add(jittered(wait))
+		m.kickLocked()
+		h.mu.Unlock()
+		return jittered(wait), true
+	}
+	var members []Member
+	for _, s := range m.subs {
+		if s.member != nil {
+			members = append(members, s.member)
+			s.member = nil
+		}
+	}
+	if severity == ending {
+		m.gone = err
+		h.counts.Gone++
+	} else if m.phase != starting {
+		h.counts.Lost++
+	}
+	gone := m.gone
+	m.dropLocked(err)
+	h.mu.Unlock()
+	for _, member := range members {
+		tellEnd(member, gone)
+	}
+	if len(members) > 0 {
+		h.o.Telemetry.Log.Warn("a parked mailbox was given up", "user", m.user.name, "backend", m.backend.id,
+			"watch", m.kind.String(), "members", len(members), "gone", gone != nil, "error", err)
+	}
+	return 0, false
+}
+
+// recoveredLocked forgets failures.
+func (m *mailbox) recoveredLocked() {
+	m.failing, m.backoff, m.refused = time.Time{}, 0, false
+}
+
+func tellEnd(member Member, gone error) {
+	if gone != nil {
+		member.Gone(gone)
+	} else {
+		member.Lost()
+	}
+}
+
+// dropLocked takes the mailbox out of the hub and ends what runs for it. nil:
+// nobody is interested any more.
+func (m *mailbox) dropLocked(err error) {
+	if m.phase == dead {
+		return
+	}
+	if m.phase != standing {
+		close(m.ready)
+	}
+	m.phase, m.err = dead, err
+	if err == nil {
+		m.err = ErrLost
+	}
+	h := m.hub
+	h.clearAlarmLocked(&m.alarm)
+	if m.cancel != nil {
+		m.cancel()
+	}
+	for _, w := range m.waiters {
+		w.done <- ErrLost
+	}
+	for _, j := range m.jobs {
+		j.done <- jobResult{err: ErrLost}
+	}
+	m.waiters, m.jobs = nil, nil
+	u := m.user
+	u.mailboxes = slices.DeleteFunc(u.mailboxes, func(o *mailbox) bool { return o == m })
+	if w := u.notify[m.backend.id]; w != nil {
+		w.removeLocked(m)
+	}
+	if len(u.mailboxes) == 0 {
+		delete(h.users, u.name)
+	}
+	m.backend.mailboxes--
+	if m.backend.mailboxes == 0 {
+		delete(h.backends, m.backend.id)
+	}
+}

@@ -1,0 +1,319 @@
+package park
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// round is one resync of a mailbox, for all who are parked there when it begins.
+type round struct {
+	parts []part
+	jobs  []*job
+	query Query
+}
+
+// part is a member's part in a round.
+type part struct {
+	sub    *Subscription
+	member Member
+	joins  uint64
+}
+
+// job is somebody's wish for a state of its own, on an IDLE watch's connection.
+// There it is a round for everybody: its EXAMINE takes away what IDLE would still
+// have told.
+type job struct {
+	view *View          // nil: none
+	done chan jobResult // has room for one
+}
+
+type jobResult struct {
+	state *State
+	err   error
+}
+
+// begin begins a round, unless there is nothing to do. Views are asked for here,
+// before any EXAMINE is sent; who joins from now on isn't part of it, and who hints
+// from now on wants another.
+func (m *mailbox) begin() *round {
+	h := m.hub
+	h.mu.Lock()
+	if m.phase == dead || !m.dueLocked() {
+		h.mu.Unlock()
+		return nil
+	}
+	m.running, m.dirty = true, false
+	m.begun++
+	r := &round{jobs: m.jobs}
+	m.jobs = nil
+	for _, s := range m.subs {
+		if s.member != nil {
+			s.round, s.owed = m.begun, false
+			r.parts = append(r.parts, part{sub: s, member: s.member, joins: s.joins})
+		}
+	}
+	h.mu.Unlock()
+
+	var views []*View
+	parts := r.parts[:0]
+	var absent []part
+	for _, p := range r.parts {
+		if v := p.member.View(); v != nil {
+			views = append(views, v)
+			parts = append(parts, p)
+		} else {
+			absent = append(absent, p)
+		}
+	}
+	r.parts = parts
+	if len(absent) > 0 {
+		h.mu.Lock()
+		for _, p := range absent {
+			p.sub.owed = p.sub.joins == p.joins
+		}
+		h.mu.Unlock()
+	}
+	for _, j := range r.jobs {
+		if j.view != nil {
+			views = append(views, j.view)
+		}
+	}
+	if len(views) == 0 && len(r.jobs) == 0 {
+		m.finish(r, nil, nil)
+		return nil
+	}
+	r.query = queryFor(m.name, views)
+	return r
+}
+
+// queryFor is what a resync for all these views may build on: it has to reach back to
+// the oldest of them.
+func queryFor(name string, views []*View) Query {
+	q := Query{Mailbox: name}
+	for _, v := range views {
+		q.UIDValidity = max(q.UIDValidity, v.UIDValidity)
+	}
+	for _, v := range views {
+		if v.UIDValidity != q.UIDValidity {
+			continue // it will be told that its mailbox is no more
+		}
+		q.UIDNext = max(q.UIDNext, v.UIDNext)
+		if v.ModSeq != 0 && (q.ModSeq == 0 || v.ModSeq < q.ModSeq) {
+			q.ModSeq = v.ModSeq
+		}
+		if q.UIDs.Empty() {
+			q.UIDs = v.UIDs
+		} else if !q.UIDs.Equal(v.UIDs) {
+			q.UIDs = q.UIDs.Union(v.UIDs)
+		}
+	}
+	return q
+}
+
+// finish ends a round: its state is applied to those who are still there, and then
+// it counts as over.
+func (m *mailbox) finish(r *round, s *State, err error) {
+	h := m.hub
+	if err == nil && s != nil {
+		for _, p := range r.parts {
+			h.mu.Lock()
+			here := p.sub.member != nil && p.sub.joins == p.joins
+			h.mu.Unlock()
+			if here {
+				p.member.Apply(s)
+			}
+		}
+	}
+	for _, j := range r.jobs {
+		j.done <- jobResult{state: s, err: err}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m.running = false
+	m.done = m.begun
+	for i := 0; i < len(m.waiters); {
+		w := m.waiters[i]
+		if w.round > m.done {
+			i++
+			continue
+		}
+		w.done <- err
+		m.waiters = append(m.waiters[:i], m.waiters[i+1:]...)
+	}
+	switch {
+	case err != nil:
+		m.dirty = true
+		return // failed says what comes next
+	case s != nil:
+		h.counts.Resyncs++
+		m.modSeq = max(m.modSeq, s.ModSeq)
+		m.recoveredLocked()
+		m.notBefore = h.now().Add(burstGap)
+		// The connection has told of these, and won't again.
+		m.dirty = m.dirty || beyond(s)
+	}
+	m.kickLocked()
+	m.armLocked()
+}
+
+// beyond says whether a state has changes from after its own bound, which no view
+// is told yet.
+func beyond(s *State) bool {
+	if s.Table != nil || s.ModSeq == 0 {
+		return false
+	}
+	for _, c := range s.Changed {
+		if c.ModSeq > s.ModSeq {
+			return true
+		}
+	}
+	return false
+}
+
+// resyncFor makes one resync for v, nil for none: on the watch's connection if it
+// has one that stands, else on another.
+func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *View, r Resyncer) (*State, error) {
+	h := m.hub
+	h.mu.Lock()
+	switch {
+	case h.closed:
+		h.mu.Unlock()
+		return nil, ErrHubClosed
+	case s.closed:
+		h.mu.Unlock()
+		return nil, ErrLost
+	}
+	var j *job
+	if m.kind == byIdle && m.phase == standing && r == m.resync {
+		j = &job{view: v, done: make(chan jobResult, 1)}
+		m.jobs = append(m.jobs, j)
+		m.kickLocked()
+	}
+	h.mu.Unlock()
+	if j != nil {
+		select {
+		case res := <-j.done:
+			if _, broken := errors.AsType[*Broken](res.err); !broken && !errors.Is(res.err, ErrLost) {
+				return res.state, res.err
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-h.ctx.Done():
+			return nil, ErrHubClosed
+		}
+	}
+	var views []*View
+	if v != nil {
+		views = append(views, v)
+	}
+	var state *State
+	err := m.dialogue(ctx, s.account, func(ctx context.Context, t *Talk) (err error) {
+		state, err = r.Resync(ctx, t, queryFor(m.name, views))
+		return err
+	})
+	return state, err
+}
+
+// learnBound has an enabled EXAMINE show HIGHESTMODSEQ, where that is wanted and
+// none is known.
+func (m *mailbox) learnBound(ctx context.Context, a Account) error {
+	m.hub.mu.Lock()
+	known := m.modSeq
+	m.hub.mu.Unlock()
+	if known != 0 || a.ModSeq != 0 || m.resync != (ByQResync{}) {
+		return nil
+	}
+	return m.dialogue(ctx, a, m.examine)
+}
+
+// examine selects the mailbox as a watch does. It gives the errors that say that
+// it can't be parked.
+func (m *mailbox) examine(ctx context.Context, t *Talk) error {
+	sel, err := t.Select(ctx, true, m.name, "", nil)
+	switch limit := m.limit(); {
+	case err != nil:
+		return err
+	case sel.UIDNotSticky:
+		return ErrUnsettled
+	case limit > 0 && sel.Exists > limit:
+		return ErrTooMany
+	case limit == 0 && (sel.NoModSeq || sel.ModSeq == 0):
+		return ErrNoModSeq
+	case limit > 0:
+		return nil
+	}
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	m.modSeq = max(m.modSeq, sel.ModSeq)
+	return nil
+}
+
+// limit is how many messages the strategy takes; 0: any number.
+func (m *mailbox) limit() uint32 {
+	if c, ok := m.resync.(ByComparison); ok {
+		if c.MaxMessages == 0 {
+			return DefaultMaxDiffMessages
+		}
+		return c.MaxMessages
+	}
+	return 0
+}
+
+// dialogue has f talk on a connection of the watch's kind, which goes back to where
+// it came from afterwards. Of one that was warm and has died meanwhile, nobody
+// hears.
+func (m *mailbox) dialogue(ctx context.Context, a Account, f func(context.Context, *Talk) error) error {
+	release, err := m.backend.slot(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, errTooSlow)
+	defer cancel()
+	stop := context.AfterFunc(m.hub.ctx, cancel)
+	defer stop()
+	for try := 0; ; try++ {
+		c, err := a.Login(ctx)
+		if err != nil {
+			return err
+		}
+		warm := time.Since(c.LoggedIn) > time.Second
+		t := NewTalk(c, TalkOptions{})
+		if err = prepare(ctx, t, m.resync); err == nil {
+			err = f(ctx, t)
+		}
+		giveBack(ctx, t, a)
+		if _, broken := errors.AsType[*Broken](err); !broken || try > 0 || !warm || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+var errTooSlow = errors.New("the backend didn't answer in time")
+
+// prepare enables what the strategy needs, so that all connections of the watch's
+// kind are alike. A server that has it enabled already, on a connection that was
+// warm, needn't say so again; one that can't enable it refuses the EXAMINE.
+func prepare(ctx context.Context, t *Talk, r Resyncer) error {
+	if r != (ByQResync{}) {
+		return nil
+	}
+	err := t.Enable(ctx, "QRESYNC")
+	if errors.Is(err, ErrNotEnabled) {
+		t.enabled = append(t.enabled, "QRESYNC")
+		return nil
+	}
+	return err
+}
+
+// giveBack ends the hub's use of a connection that was never in IDLE.
+func giveBack(ctx context.Context, t *Talk, a Account) {
+	err := t.Deselect(ctx)
+	c, broken := t.Release()
+	if err != nil || broken != nil || a.Give == nil {
+		_ = c.Close()
+		return
+	}
+	a.Give(c, t.Enabled())
+}

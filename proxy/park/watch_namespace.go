@@ -1,0 +1,142 @@
+package park
+
+import (
+	"bytes"
+	"context"
+	"strings"
+
+	"imapproxy/proxy/wire"
+)
+
+const inbox = "INBOX"
+
+// namespaces is what is known of a user's namespaces at a backend (RFC 2342):
+// prefixes in their canonical form, and whether each is the user's own.
+type namespaces struct {
+	known bool // false: the backend doesn't say
+	list  []namespace
+}
+
+type namespace struct {
+	prefix   string
+	personal bool
+}
+
+// personal says whether push events and NOTIFY count for the mailbox: events name
+// the owner of a mailbox, or who has acted, not those it is shared with.
+func (m *mailbox) personal(ctx context.Context, a Account) (bool, error) {
+	switch {
+	case m.name == inbox:
+		return true, nil
+	case a.Shared != nil:
+		return !a.Shared(m.name), nil
+	}
+	h := m.hub
+	h.mu.Lock()
+	n := m.user.namespaces[m.backend.id]
+	h.mu.Unlock()
+	if n == nil {
+		n = &namespaces{}
+		if a.Caps.Has("NAMESPACE") || a.Caps.Has("IMAP4rev2") {
+			if err := m.dialogue(ctx, a, n.ask); err != nil {
+				return false, err
+			}
+		}
+		h.mu.Lock()
+		if m.user.namespaces == nil {
+			m.user.namespaces = map[string]*namespaces{}
+		}
+		m.user.namespaces[m.backend.id] = n
+		h.mu.Unlock()
+	}
+	return n.personal(m.name), nil
+}
+
+// ask asks the backend. A refusal isn't an error: then nothing is known.
+func (n *namespaces) ask(ctx context.Context, t *Talk) error {
+	_, err := t.do(ctx, "NAMESPACE", func(u untagged) bool {
+		if !u.is("NAMESPACE") {
+			return false
+		}
+		utf8Names := wire.Caps(t.enabled).Has("UTF8=ACCEPT")
+		n.list, n.known = parseNamespaces(u.Rest, utf8Names)
+		return true
+	})
+	if _, broken := err.(*Broken); broken {
+		return err
+	}
+	return nil
+}
+
+// personal: by the longest prefix that fits. Only the namespace of INBOX counts as
+// the user's own: others that are private are often virtual.
+func (n *namespaces) personal(mailbox string) bool {
+	if mailbox == inbox {
+		return true
+	}
+	best := namespace{}
+	found := false
+	for _, ns := range n.list {
+		if hasPrefix(mailbox, ns.prefix) && (!found || len(ns.prefix) > len(best.prefix)) {
+			best, found = ns, true
+		}
+	}
+	return n.known && found && best.personal &&
+		(best.prefix == "" || len(best.prefix) == len(inbox)+1 && hasPrefix(best.prefix, inbox))
+}
+
+// hasPrefix takes INBOX in any case, as servers do for what is below it.
+func hasPrefix(name, prefix string) bool {
+	n := len(inbox)
+	if len(prefix) >= n && len(name) >= n && strings.EqualFold(prefix[:n], inbox) && strings.EqualFold(name[:n], inbox) {
+		return strings.HasPrefix(name[n:], prefix[n:])
+	}
+	return strings.HasPrefix(name, prefix)
+}
+
+// parseNamespaces reads what follows NAMESPACE: three times NIL or a list, of the
+// user's own, of other users', and of shared ones. RFC 9051 §7.3.5. ok is false for
+// anything else.
+func parseNamespaces(b []byte, utf8Names bool) (list []namespace, ok bool) {
+	for class := range 3 {
+		b = bytes.TrimLeft(b, " ")
+		if len(b) >= 3 && bytes.EqualFold(b[:3], []byte("NIL")) {
+			b = b[3:]
+			continue
+		}
+		if len(b) == 0 || b[0] != '(' {
+			return nil, false
+		}
+		b = b[1:]
+		for {
+			b = bytes.TrimLeft(b, " ")
+			if len(b) == 0 {
+				return nil, false
+			}
+			if b[0] == ')' {
+				b = b[1:]
+				break
+			}
+			value, rest, err := itemValue(b)
+			if err != nil || len(value) < 2 || value[0] != '(' || value[len(value)-1] != ')' {
+				return nil, false
+			}
+			name, _, err := wire.AString(value[1 : len(value)-1])
+			if err != nil {
+				return nil, false
+			}
+			prefix := name
+			if prefix != "" {
+				if prefix, err = DecodeMailbox(name, utf8Names); err != nil {
+					return nil, false
+				}
+			}
+			list = append(list, namespace{prefix: prefix, personal: class == 0})
+			if len(list) > 100 {
+				return nil, false
+			}
+			b = rest
+		}
+	}
+	return list, true
+}

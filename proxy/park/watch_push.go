@@ -1,0 +1,219 @@
+package park
+
+import (
+	"context"
+	"sync"
+
+	"imapproxy/proxy/conn"
+	"imapproxy/proxy/upstream"
+)
+
+// watchKind is where a mailbox' hints come from, besides those that always count:
+// the sweep, commands, and events for it.
+type watchKind uint8
+
+const (
+	byPush   watchKind = iota + 1 // events; no connection
+	byNotify                      // one NOTIFY connection for all of the user's
+	byIdle                        // EXAMINE + IDLE on a connection of its own
+	byPoll                        // a resync now and then
+)
+
+func (k watchKind) String() string {
+	return [...]string{"", "push", "notify", "idle", "poll"}[k]
+}
+
+// startLocked has hints begin to flow.
+func (m *mailbox) startLocked() {
+	ctx, cancel := context.WithCancel(m.hub.ctx)
+	m.phase, m.cancel = starting, cancel
+	if !m.hub.goLocked(func() { m.start(ctx) }) {
+		cancel()
+	}
+}
+
+func (m *mailbox) start(ctx context.Context) {
+	kind, err := m.choose(ctx)
+	if err != nil {
+		m.failed(err)
+		return
+	}
+	h := m.hub
+	h.mu.Lock()
+	m.kind = kind
+	switch {
+	case m.phase == dead || kind == byIdle:
+	case kind == byNotify:
+		h.notifyLocked(m) // it says when the mailbox stands
+	default:
+		m.standLocked()
+	}
+	h.mu.Unlock()
+	if kind == byIdle {
+		m.watchIdle(ctx)
+	}
+}
+
+// choose chooses the watch:
+//
+//   - push events, if they are configured, for the user's own mailboxes;
+//   - NOTIFY where the backend has it, likewise; under "auto" not for INBOX, which
+//     deserves a watch that never misses anything;
+//   - EXAMINE + IDLE, where the backend has IDLE;
+//   - polling.
+func (m *mailbox) choose(ctx context.Context) (watchKind, error) {
+	a, ok := m.account()
+	if !ok {
+		return 0, ErrLost
+	}
+	mode := m.hub.o.Watch
+	auto := mode == "" || mode == "auto"
+	push := m.hub.o.Push && (auto || mode == "push")
+	notify := a.Caps.Has("NOTIFY") && (auto && m.name != inbox || mode == "notify") && !m.hub.noNotify(m)
+	if push || notify {
+		personal, err := m.personal(ctx, a)
+		switch {
+		case err != nil:
+			return 0, err
+		case personal && push:
+			return byPush, nil
+		case personal:
+			return byNotify, nil
+		}
+	}
+	if mode == "poll" || !a.Caps.Has("IDLE") {
+		return byPoll, nil
+	}
+	return byIdle, nil
+}
+
+// backend bounds what goes on at one backend at a time.
+type backend struct {
+	hub   *Hub
+	id    string
+	slots chan struct{} // has a token for each dialogue
+
+	// Guarded by the hub's mutex:
+	mailboxes int // how many are at this backend
+	workers   int
+	// queue has the mailboxes that wait for a round on a connection that isn't a
+	// watch's, first come, first served.
+	queue []*mailbox
+}
+
+// slot waits for a place among the dialogues.
+func (b *backend) slot(ctx context.Context) (release func(), err error) {
+	select {
+	case b.slots <- struct{}{}:
+		return sync.OnceFunc(func() { <-b.slots }), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-b.hub.ctx.Done():
+		return nil, ErrHubClosed
+	}
+}
+
+// enqueueLocked has a worker make a round of the mailbox.
+func (b *backend) enqueueLocked(m *mailbox) {
+	if m.queued {
+		return
+	}
+	m.queued = true
+	b.queue = append(b.queue, m)
+	if b.workers < cap(b.slots) && b.hub.goLocked(b.work) {
+		b.workers++
+	}
+}
+
+// work makes rounds until none is waiting.
+func (b *backend) work() {
+	for {
+		b.hub.mu.Lock()
+		if len(b.queue) == 0 || b.hub.closed {
+			b.workers--
+			b.hub.mu.Unlock()
+			return
+		}
+		m := b.queue[0]
+		b.queue[0] = nil
+		b.queue = b.queue[1:]
+		m.queued = false
+		b.hub.mu.Unlock()
+		m.resyncOnce()
+	}
+}
+
+// resyncOnce makes one round on a connection that is taken for it.
+func (m *mailbox) resyncOnce() {
+	r := m.begin()
+	if r == nil {
+		return
+	}
+	var s *State
+	err := ErrLost
+	if a, ok := m.account(); ok {
+		err = m.dialogue(m.hub.ctx, a, func(ctx context.Context, t *Talk) (err error) {
+			s, err = m.resync.Resync(ctx, t, r.query)
+			return err
+		})
+	}
+	m.finish(r, s, err)
+	if err != nil {
+		m.failed(err)
+	}
+}
+
+// doorbell wakes the goroutine that waits on a watch's connection, which holds
+// neither a buffer nor a timer. Whoever rings needn't know whether it waits.
+type doorbell struct {
+	mu   sync.Mutex     // guards what follows; a leaf
+	conn *upstream.Conn // where it waits; nil: it doesn't
+	rung bool
+}
+
+func (b *doorbell) ring() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rung = true
+	if b.conn != nil {
+		_ = b.conn.SetReadDeadline(longAgo) // an error means that it is about to return
+	}
+}
+
+// wait returns when something has come on t's connection, which is left unread, when
+// it rang, or both. Its error is *Broken.
+func (b *doorbell) wait(t *Talk, pump *conn.Pool) (data, rung bool, err error) {
+	t.conn.Unread(t.r.Buffered())
+	b.mu.Lock()
+	if b.rung {
+		b.rung = false
+		b.mu.Unlock()
+		return false, true, nil
+	}
+	b.conn = t.conn
+	b.mu.Unlock()
+
+	var come arrival
+	err = t.conn.Pump(pump, &come)
+
+	b.mu.Lock()
+	rung = b.rung
+	b.conn, b.rung = nil, false
+	_ = t.conn.SetReadDeadline(noDeadline) // only ring sets one
+	b.mu.Unlock()
+	t.conn.Unread(come.bytes)
+	if err != nil && !rung {
+		t.broken = &Broken{Err: err}
+		return false, false, t.broken
+	}
+	return len(come.bytes) > 0, rung, nil
+}
+
+// arrival keeps what a Pump was given first.
+type arrival struct{ bytes []byte }
+
+// Chunk is conn.Receiver's.
+func (a *arrival) Chunk(b []byte) (int, conn.Next) {
+	a.bytes = append(a.bytes, b...)
+	return 0, conn.Stop
+}
