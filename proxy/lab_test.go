@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -175,7 +174,7 @@ func (l *lab) stop() {
 		for _, s := range l.spans.GetSpans() {
 			fmt.Fprintln(&told, s.Name, s.Status.Description)
 			for _, a := range s.Attributes {
-				fmt.Fprintln(&told, a.Key, a.Value.Emit())
+				fmt.Fprintln(&told, a.Key, a.Value.String())
 			}
 			for _, e := range s.Events {
 				fmt.Fprintln(&told, e.Name, e.Attributes)
@@ -402,12 +401,6 @@ func directive(src, name, or string) string {
 		return m[1]
 	}
 	return or
-}
-
-func (l *lab) clientTLS(serverName string) *tls.Config {
-	cfg := l.cert.Client.Clone()
-	cfg.ServerName = serverName
-	return cfg
 }
 
 func stacks(buf []byte) int { return runtime.Stack(buf, true) }
