@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -169,14 +168,24 @@ func (l *lab) stop() {
 				l.t.Errorf("%d sessions are counted on %s after the end", b.Sessions, b.ID)
 			}
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
 		l.final = l.metrics()
-		told := l.logs.String() + fmt.Sprint(l.spans.GetSpans()) + l.final
+		var told strings.Builder
+		told.WriteString(l.logs.String() + l.final)
+		for _, s := range l.spans.GetSpans() {
+			fmt.Fprintln(&told, s.Name, s.Status.Description)
+			for _, a := range s.Attributes {
+				fmt.Fprintln(&told, a.Key, a.Value.String())
+			}
+			for _, e := range s.Events {
+				fmt.Fprintln(&told, e.Name, e.Attributes)
+			}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), imaptest.DefaultTimeout)
+		defer cancel()
 		must(l.t, l.tel.Shutdown(ctx))
 		for _, secret := range spellings(password) {
-			if i := strings.Index(told, secret); i >= 0 {
-				l.t.Errorf("a password was told: …%q…", told[max(0, i-200):min(len(told), i+50)])
+			if i := strings.Index(told.String(), secret); i >= 0 {
+				l.t.Errorf("a password was told: …%q…", told.String()[max(0, i-200):min(told.Len(), i+50)])
 			}
 		}
 	})
@@ -392,12 +401,6 @@ func directive(src, name, or string) string {
 		return m[1]
 	}
 	return or
-}
-
-func (l *lab) clientTLS(serverName string) *tls.Config {
-	cfg := l.cert.Client.Clone()
-	cfg.ServerName = serverName
-	return cfg
 }
 
 func stacks(buf []byte) int { return runtime.Stack(buf, true) }

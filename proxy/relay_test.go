@@ -174,7 +174,7 @@ func TestMoreCommandsThanMayBeInFlightAreAllAnswered(t *testing.T) {
 
 // flow is a payload that both sides can check.
 func TestLargeLiteralsBothWaysStayWhatTheyAre(t *testing.T) {
-	const size = 12<<20 + 345
+	const size = 6<<20 + 345
 	mail := imaptest.GeneratedMessage(size, 3)
 	for _, way := range []struct{ listener, backendTLS string }{{plain, ""}, {implicit, ""}, {plain, "starttls"}, {implicit, "implicit"}} {
 		t.Run(way.listener+" to "+way.backendTLS, func(t *testing.T) {

@@ -66,6 +66,9 @@ func (f *follower) tell(t *testing.T, s *park.State, now []row) {
 		}
 		f.flags[c.UID] = c.Flags
 	}
+	for uid := range d.New.All() {
+		f.flags[uid] = "" // it may have gone again by the time of now
+	}
 	for _, r := range now {
 		if d.New.Contains(r.uid) {
 			f.flags[r.uid] = r.flags

@@ -10,6 +10,7 @@
 package conn
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -26,7 +27,10 @@ type Conn struct {
 	tls    *tls.Conn // nil while in the clear
 	sock   *socket   // what tls reads from and writes to; nil while in the clear
 	unread []byte    // bytes already taken from the socket, to be read first
-	hold   []byte    // Pump: bytes its receiver kept back at the last chunk's end
+	// ciphertext is what tls has read of records that aren't whole; nil where its
+	// place in tls.Conn isn't known.
+	ciphertext *bytes.Buffer
+	hold       []byte // Pump: bytes its receiver kept back at the last chunk's end
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -63,6 +67,9 @@ func (c *Conn) handshake(ctx context.Context, wrap func(*socket) *tls.Conn) erro
 		return err
 	}
 	c.unread, c.sock, c.tls = nil, s, t
+	if b := tlsBuffers(t); len(b) > 0 {
+		c.ciphertext = b[0]
+	}
 	return nil
 }
 

@@ -111,9 +111,12 @@ func (p *pump) ready(fd uintptr) bool {
 		s.fd, s.pump, s.buf = int(fd), true, buf.cipher[:]
 		defer func() { s.pump, s.buf = false, nil }()
 	}
-	for {
+	for again := false; ; again = true {
 		var n int
 		var err error
+		if again && c.dry(int(fd)) {
+			return false
+		}
 		if c.tls != nil {
 			n, err = c.tls.Read(buf.plain[MaxHold:])
 		} else {
@@ -140,6 +143,18 @@ func (p *pump) ready(fd uintptr) bool {
 			return true
 		}
 	}
+}
+
+// dry says whether nothing more can be had now. It asks the socket itself where
+// tls.Conn is known to hold nothing: tls.Conn's own asking allocates.
+func (c *Conn) dry(fd int) bool {
+	s := c.sock
+	if s == nil || c.ciphertext == nil || c.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0 {
+		return false
+	}
+	n, err := readNow(fd, s.buf)
+	s.ahead = s.buf[:n]
+	return err == errEmpty
 }
 
 // stash saves the ciphertext that was read ahead when a Pump is stopped with

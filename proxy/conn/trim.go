@@ -16,23 +16,24 @@ func (c *Conn) Trim() {
 	if c.tls == nil {
 		return
 	}
-	for _, off := range tlsBuffers() {
-		b := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c.tls), off))
+	for _, b := range tlsBuffers(c.tls) {
 		if b.Len() == 0 {
 			*b = bytes.Buffer{}
 		}
 	}
 }
 
-// tlsBuffers are the offsets of tls.Conn's rawInput and hand, as far as they are
-// what they are known to be.
-func tlsBuffers() []uintptr {
-	var offs []uintptr
+// tlsBuffers are a tls.Conn's rawInput and hand, in this order, as far as they
+// are what they are known to be.
+func tlsBuffers(c *tls.Conn) []*bytes.Buffer {
+	var found []*bytes.Buffer
 	t := reflect.TypeFor[tls.Conn]()
 	for _, name := range []string{"rawInput", "hand"} {
-		if f, ok := t.FieldByName(name); ok && f.Type == reflect.TypeFor[bytes.Buffer]() {
-			offs = append(offs, f.Offset)
+		f, ok := t.FieldByName(name)
+		if !ok || f.Type != reflect.TypeFor[bytes.Buffer]() {
+			return found
 		}
+		found = append(found, (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), f.Offset)))
 	}
-	return offs
+	return found
 }

@@ -66,10 +66,7 @@ func Compare(v *View, s *State) (Difference, error) {
 	d := Difference{
 		Vanished: v.UIDs.Without(s.UIDs),
 		New:      s.UIDs.Without(v.UIDs),
-		UIDNext:  max(s.UIDNext, v.next()),
-	}
-	if last := s.UIDs.Last(); last >= d.UIDNext && last < 1<<32-1 {
-		d.UIDNext = last + 1
+		UIDNext:  max(s.UIDNext, v.next(), behind(s.UIDs)),
 	}
 	stay := v.UIDs.Without(d.Vanished)
 	var err error

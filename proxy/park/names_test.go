@@ -35,6 +35,7 @@ func TestMailboxNames(t *testing.T) {
 		"no end":                         "a&AOk",
 		"lone &":                         "a&b",
 		"printable in base64":            "&AGE-",
+		"a space in base64":              "&ACA-",
 		"& in base64":                    "&ACY-",
 		"shift left and entered again":   "&U,BTFw-&ZeVnLIqe-",
 		"eight bits":                     "Entw\xc3\xbcrfe",

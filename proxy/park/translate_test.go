@@ -228,6 +228,29 @@ func TestResponsesAreTranslated(t *testing.T) {
 	}
 }
 
+// A message whose UID nobody knew yet vanishes again.
+func TestAMessageComesAndVanishesUnseen(t *testing.T) {
+	n := apart(t)
+	for _, step := range []struct {
+		in, want string
+		count    uint32 // the client's, afterwards
+	}{
+		{"* 6 EXISTS", "* 8 EXISTS", 8},
+		{"* VANISHED 70", "* VANISHED 70", 7},
+		{"* 5 FETCH ()", "* 7 FETCH ()", 7},
+		{"* 5 EXPUNGE", "* 7 EXPUNGE", 6},
+		{"* 5 EXISTS", "* 7 EXISTS", 7},
+	} {
+		got, err := n.Response(nil, []byte(step.in+"\r\n"), false)
+		if _, count := n.Client(); err != nil || string(got) != step.want+"\r\n" || count != step.count {
+			t.Fatalf("%s: %q, %v, %d messages", step.in, got, err, count)
+		}
+	}
+	if _, err := n.Response(nil, []byte("* 6 FETCH ()\r\n"), false); err != ErrNumbers {
+		t.Fatal(err)
+	}
+}
+
 func TestWhatIsGoneIsAnswered(t *testing.T) {
 	if got := string(AppendExpungeIssued(nil, []byte("a7"))); got != "a7 NO [EXPUNGEISSUED] Some of these messages are gone\r\n" {
 		t.Error(got)

@@ -29,12 +29,16 @@ type View struct {
 }
 
 // next is the lowest UID that a message may have which the client doesn't know of.
-func (v *View) next() uint32 {
-	last := v.UIDs.Last()
+func (v *View) next() uint32 { return max(v.UIDNext, behind(v.UIDs)) }
+
+// behind is the lowest UID that may follow uids. Where they use up all there
+// are, none does, and it is their last.
+func behind(uids UIDs) uint32 {
+	last := uids.Last()
 	if last == 1<<32-1 {
 		return last
 	}
-	return max(v.UIDNext, last+1)
+	return last + 1
 }
 
 // After is the view of a client that was told d, which was computed for v or is

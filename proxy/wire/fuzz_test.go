@@ -249,7 +249,7 @@ func FuzzCaps(f *testing.F) {
 			t.Fatalf("%q: %q, again %q", b, caps, again)
 		}
 		for _, c := range caps {
-			if !caps.Has(c) || !caps.Has(strings.ToLower(c)) && strings.ToUpper(strings.ToLower(c)) == strings.ToUpper(c) {
+			if !caps.Has(c) || !caps.Has(strings.ToLower(c)) && strings.EqualFold(strings.ToLower(c), c) {
 				t.Fatalf("%q isn't found", c)
 			}
 			less := caps.Without(func(name string) bool { return name == c })

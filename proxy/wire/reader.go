@@ -47,7 +47,10 @@ func (r *Reader) fill(mid bool) error {
 		r.buf, r.pos = r.buf[:0], 0
 	}
 	if cap(r.buf)-len(r.buf) < 512 {
-		grown := make([]byte, len(r.buf)-r.pos, len(r.buf)-r.pos+1024)
+		// Doubled, so that a long line (the UIDs of a large mailbox) isn't copied for
+		// each of its kilobytes.
+		unread := len(r.buf) - r.pos
+		grown := make([]byte, unread, 2*unread+1024)
 		copy(grown, r.buf[r.pos:])
 		r.buf, r.pos = grown, 0
 	}
