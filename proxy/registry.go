@@ -186,7 +186,7 @@ type SessionInfo struct {
 	Attachment   string
 	NotParked    string // what keeps it from being parked, however long it is quiet; "" nothing, or it isn't attached
 	Idle         bool   // in IDLE
-	InFlight     int  // commands that wait for their answers
+	InFlight     int    // commands that wait for their answers
 	Started      time.Time
 	LastActivity time.Time
 	BytesIn      int64
