@@ -1,6 +1,7 @@
 // Package admin is the proxy's HTTP API on an address of its own: health,
 // metrics, and who is here, as JSON and as a small page for people. It only
-// reads. docs/admin.md is its manual; the types in types.go are what it says
+// reads; what backends post to /v1/events is another room's, and only passes
+// through here. docs/admin.md is its manual; the types in types.go are what it says
 // and what Client, which the command line uses, understands.
 //
 // Only cmd may import it. It imports proxy, routing and telemetry.
@@ -24,7 +25,8 @@ import (
 
 // What a caller may take of the server.
 const (
-	maxConns       = 64 // further ones wait to be accepted
+	maxConns       = 64  // further ones wait to be accepted
+	maxEventConns  = 256 // where events come too: more than are read at a time
 	maxHeaderBytes = 16 << 10
 	maxBodyBytes   = 1 << 10 // no request has one
 	headerTimeout  = 5 * time.Second
@@ -56,11 +58,13 @@ type Options struct {
 	Proxy   Proxy
 	Router  Router
 	Metrics http.Handler     // nil: there's no /metrics
+	Events  http.Handler     // nil: there's no /v1/events. It asks for a token of its own.
+	Parking func() Parking   // nil: parking is off
 	Log     *slog.Logger     // nil: nothing is logged
 	Now     func() time.Time // nil: time.Now
 }
 
-// A Server is the API.
+// A Server is the API, or an address for events alone.
 type Server struct {
 	opts     Options
 	addr     *net.TCPAddr // resolved, before it's bound
@@ -78,9 +82,37 @@ func New(o Options) (*Server, error) {
 	if o.Proxy == nil || o.Router == nil {
 		return nil, errors.New("admin: a proxy and a router are needed")
 	}
-	addr, err := net.ResolveTCPAddr("tcp", o.Address)
+	s, err := newServer(o)
 	if err != nil {
 		return nil, fmt.Errorf("admin address %q: %w", o.Address, err)
+	}
+	if !s.loopback && o.Token == "" {
+		return nil, fmt.Errorf("admin address %s: %w", o.Address, ErrNoToken)
+	}
+	s.http.Handler = s.Handler()
+	return s, nil
+}
+
+// NewEvents is a server of /v1/events and /healthz and nothing else, on an address
+// of its own. events asks for its token itself. Of the options only Address, Events
+// and Log count.
+func NewEvents(o Options) (*Server, error) {
+	s, err := newServer(o)
+	if err != nil {
+		return nil, fmt.Errorf("events address %q: %w", o.Address, err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle(eventsPath, o.Events)
+	mux.HandleFunc("/healthz", s.healthz)
+	s.http.Handler = mux
+	return s, nil
+}
+
+// newServer resolves the address, and bounds what callers may take.
+func newServer(o Options) (*Server, error) {
+	addr, err := net.ResolveTCPAddr("tcp", o.Address)
+	if err != nil {
+		return nil, err
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -88,17 +120,11 @@ func New(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{opts: o, addr: addr, loopback: addr.IP.IsLoopback()}
-	if !s.loopback && o.Token == "" {
-		return nil, fmt.Errorf("admin address %s: %w", o.Address, ErrNoToken)
-	}
-	s.http = &http.Server{
-		Handler:           s.Handler(),
+	return &Server{opts: o, addr: addr, loopback: addr.IP.IsLoopback(), http: &http.Server{
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-	}
-	return s, nil
+	}}, nil
 }
 
 // Listen binds the address that New looked at.
@@ -107,7 +133,11 @@ func (s *Server) Listen() error {
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
-	s.ln = netutil.LimitListener(ln, maxConns)
+	limit := maxConns
+	if s.opts.Events != nil {
+		limit = maxEventConns
+	}
+	s.ln = netutil.LimitListener(ln, limit)
 	return nil
 }
 

@@ -48,7 +48,7 @@ func (f *fake) Sessions(q proxy.Filter) ([]proxy.SessionInfo, string) {
 	f.filter.Store(&q)
 	all := []proxy.SessionInfo{
 		{ID: "s1", User: "alice", Backend: "b1", Why: "rendezvous", Client: netip.MustParseAddrPort("192.0.2.1:5000"), Listener: "imaps", TLS: true,
-			State: "selected", Attachment: "attached", Idle: true, InFlight: 1, Started: now(), LastActivity: now(), BytesIn: 1, BytesOut: 2, Commands: 3},
+			State: "selected", Attachment: "attached", NotParked: "command", Idle: true, InFlight: 1, Started: now(), LastActivity: now(), BytesIn: 1, BytesOut: 2, Commands: 3},
 		{ID: "s2", User: "bob", Backend: "b2"}, {ID: "s3"},
 	}
 	var out []proxy.SessionInfo
@@ -147,7 +147,7 @@ func TestAnswersShowWhatTheRoomsSay(t *testing.T) {
 	}
 	sessions := decode[admin.Sessions](t, ask(h, "/v1/sessions"))
 	want := admin.Session{ID: "s1", User: "alice", Backend: "b1", Why: "rendezvous", Client: "192.0.2.1:5000", Listener: "imaps", TLS: true,
-		State: "selected", Attachment: "attached", Idle: true, InFlight: 1, Started: now(), LastActivity: now(), BytesIn: 1, BytesOut: 2, Commands: 3}
+		State: "selected", Attachment: "attached", NotParked: "command", Idle: true, InFlight: 1, Started: now(), LastActivity: now(), BytesIn: 1, BytesOut: 2, Commands: 3}
 	if len(sessions.Sessions) != 3 || sessions.Next != "" || sessions.Sessions[0] != want {
 		t.Errorf("sessions: %+v", sessions)
 	}
@@ -192,6 +192,78 @@ func TestSessionsAreFilteredAndPaged(t *testing.T) {
 	}
 	if w := ask(h, "/v1/status?user=x"); w.Code != 400 {
 		t.Errorf("a parameter of another path: %d", w.Code)
+	}
+}
+
+func TestParkingIsShownWhereItIsOn(t *testing.T) {
+	o := options(&fake{})
+	if st := decode[admin.Status](t, ask(handler(t, o), "/v1/status")); st.Parking != nil {
+		t.Errorf("off: %+v", st.Parking)
+	}
+	want := admin.Parking{WatchConnections: 3, WarmConnections: 2, Mailboxes: map[string]int64{"push": 4}, Hints: map[string]int64{"push": 5}, Resyncs: map[string]int64{"ok": 6}}
+	o.Parking = func() admin.Parking { return want }
+	if st := decode[admin.Status](t, ask(handler(t, o), "/v1/status")); st.Parking == nil || !reflect.DeepEqual(*st.Parking, want) {
+		t.Errorf("on: %+v", st.Parking)
+	}
+}
+
+// Events come from backends: with a method, a Host and a size that the API itself
+// refuses. Whether they may is for their own handler to say.
+func TestEventsReachTheirHandler(t *testing.T) {
+	o := options(&fake{})
+	body := strings.Repeat("x", 100<<10)
+	post := func(h http.Handler, path string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+		r.Host = "proxy1.example.org"
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	if w := post(handler(t, o), "/v1/events"); w.Code == http.StatusNoContent {
+		t.Error("there are no events, and one is taken")
+	}
+	o.Events = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got, err := io.ReadAll(r.Body); err != nil || string(got) != body {
+			t.Errorf("the body: %d octets, %v", len(got), err)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	h := handler(t, o)
+	if w := post(h, "/v1/events"); w.Code != http.StatusNoContent {
+		t.Errorf("an event: %d %s", w.Code, w.Body)
+	}
+	for _, path := range []string{"/v1/status", "/v1/events/", "/"} {
+		if w := post(h, path); w.Code != http.StatusForbidden {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+
+	// On an address of their own there is nothing else.
+	s, err := admin.NewEvents(admin.Options{Address: "127.0.0.1:0", Events: o.Events})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx) }() // ends at cancel, and is waited for
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	base := "http://" + s.Addr().String()
+	for path, want := range map[string]int{"/v1/events": http.StatusNoContent, "/v1/status": http.StatusNotFound, "/healthz": http.StatusOK} {
+		res, err := client.Post(base+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%s: %s, want %d", path, res.Status, want)
+		}
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
 

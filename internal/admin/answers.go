@@ -65,6 +65,10 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		age := int64(now.Sub(good) / time.Second)
 		st.Discovery = Discovery{LastGood: &good, AgeSeconds: &age}
 	}
+	if s.opts.Parking != nil {
+		parking := s.opts.Parking()
+		st.Parking = &parking
+	}
 	reply(w, http.StatusOK, st)
 }
 
@@ -110,7 +114,7 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 	for _, i := range found {
 		out.Sessions = append(out.Sessions, Session{
 			ID: i.ID, User: i.User, Backend: i.Backend, Why: i.Why, Client: i.Client.String(), Listener: i.Listener, TLS: i.TLS,
-			State: i.State, Attachment: i.Attachment, Idle: i.Idle, InFlight: i.InFlight,
+			State: i.State, Attachment: i.Attachment, NotParked: i.NotParked, Idle: i.Idle, InFlight: i.InFlight,
 			Started: i.Started, LastActivity: i.LastActivity, BytesIn: i.BytesIn, BytesOut: i.BytesOut, Commands: i.Commands,
 		})
 	}

@@ -14,6 +14,9 @@ import (
 //go:embed page
 var page embed.FS // files, not state
 
+// eventsPath is where backends post what happened in mailboxes.
+const eventsPath = "/v1/events"
+
 // route is one path. Open ones ask for no token: what they show is nobody's.
 type route struct {
 	serve http.HandlerFunc
@@ -40,7 +43,7 @@ func (s *Server) routes() map[string]route {
 // Handler is the API as Serve serves it.
 func (s *Server) Handler() http.Handler {
 	routes := s.routes()
-	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	api := http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		if !s.hostAllowed(r.Host) {
 			fail(w, http.StatusForbidden, CodeForbidden, "ask for this address by an IP address of the loopback, or as localhost")
@@ -63,6 +66,18 @@ func (s *Server) Handler() http.Handler {
 		}
 		route.serve(w, r)
 	}), maxBodyBytes)
+	if s.opts.Events == nil {
+		return api
+	}
+	// Events have their own token, bounds and methods. Any Host will do: a web page
+	// that was led here doesn't know the token.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == eventsPath {
+			s.opts.Events.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
 }
 
 // setHeaders sets what every answer has. There's no CORS: no other site's page

@@ -18,6 +18,25 @@ type Status struct {
 	// Backends counts the fleet by state: up, draining, down.
 	Backends  map[string]int `json:"backends"`
 	Discovery Discovery      `json:"discovery"`
+	Parking   *Parking       `json:"parking"` // null: off
+}
+
+// Parking is what is done for sessions without a backend connection
+// (docs/parking.md).
+type Parking struct {
+	// WatchConnections and WarmConnections are those to backends that no session
+	// holds: watches of mailboxes, and what waits to be used again.
+	WatchConnections int64 `json:"watch_connections"`
+	WarmConnections  int64 `json:"warm_connections"`
+	// Mailboxes counts the mailboxes that are looked after, by where hints of changes
+	// come from: push, notify, idle, poll.
+	Mailboxes map[string]int64 `json:"mailboxes"`
+	Waiting   int64            `json:"waiting"` // mailboxes that wait for a resync
+
+	// The following count from the start.
+	Hints   map[string]int64 `json:"hints"`   // by source
+	Resyncs map[string]int64 `json:"resyncs"` // by outcome: ok, failed
+	Events  map[string]int64 `json:"events"`  // push events by outcome; null: they are off
 }
 
 // States of a Status.
@@ -87,6 +106,7 @@ type Session struct {
 	TLS          bool      `json:"tls"`
 	State        string    `json:"state"`      // IMAP's: not authenticated, authenticated, selected, logout
 	Attachment   string    `json:"attachment"` // where its backend connection stands
+	NotParked    string    `json:"not_parked"` // what keeps it from being parked; "": nothing does
 	Idle         bool      `json:"idle"`       // in IDLE
 	InFlight     int       `json:"in_flight"`  // commands that wait for their answers
 	Started      time.Time `json:"started"`

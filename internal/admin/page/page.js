@@ -57,7 +57,7 @@ function backendCells(b) {
 
 function sessionCells(s) {
   return [s.id, s.user, s.backend, s.why, s.client, s.listener + (s.tls ? " (TLS)" : ""), s.state + (s.idle ? " (IDLE)" : ""),
-    s.attachment, ago(s.started), ago(s.last_activity), s.commands, s.bytes_in, s.bytes_out];
+    s.attachment + (s.not_parked ? " (" + s.not_parked + ")" : ""), ago(s.started), ago(s.last_activity), s.commands, s.bytes_in, s.bytes_out];
 }
 
 async function refresh() {
@@ -71,8 +71,10 @@ async function refresh() {
     $("state").replaceChildren(word(status.state));
     const listeners = status.listeners.map((l) => l.name + " " + l.address).join(", ");
     const attachments = Object.entries(status.attachments).map(([k, n]) => n + " " + k).join(", ");
+    const p = status.parking;
+    const parking = p ? ", " + p.watch_connections + " of watches, " + p.warm_connections + " warm" : "";
     $("summary").textContent = status.sessions + " sessions (" + attachments + "), " + status.backend_connections +
-      " backend connections. Started " + ago(status.started) + ". Listeners: " + listeners +
+      " backend connections" + parking + ". Started " + ago(status.started) + ". Listeners: " + listeners +
       ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") + ".";
     rows("backends", backends.backends, backendCells);
     rows("sessions", sessions.sessions, sessionCells);
