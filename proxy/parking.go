@@ -28,8 +28,9 @@ type ParkOptions struct {
 	Linger     time.Duration  // in IDLE, since the client's last word
 	QuietAfter time.Duration  // outside IDLE; 0: never
 	Keepalive  time.Duration  // between "Still here" lines to parked clients in IDLE; 0: 2 min
-	// ResumeConcurrency bounds resumes at a time per backend; 0: 32.
-	ResumeConcurrency int
+	// ResumeConcurrency bounds resumes at a time per backend; 0: 32. ResumeRate
+	// bounds how many begin in a second; 0: no limit.
+	ResumeConcurrency, ResumeRate int
 }
 
 // parkState is what a session knows of its parking.

@@ -29,6 +29,12 @@ func (i *instance) openAdmin() (*admin.Server, error) {
 			return nil, fmt.Errorf("admin.token_file: %w", err)
 		}
 	}
+	if i.parking != nil {
+		o.Parking = i.parking.status
+		if i.parking.events != nil && i.cfg.Park.Events.Address == "" {
+			o.Events = i.parking.events
+		}
+	}
 	server, err := admin.New(o)
 	if err != nil {
 		return nil, err
@@ -36,6 +42,24 @@ func (i *instance) openAdmin() (*admin.Server, error) {
 	if err := server.Listen(); err != nil {
 		return nil, err
 	}
+	return server, nil
+}
+
+// openEvents binds the address of push events; nil where they have none of their
+// own.
+func (i *instance) openEvents() (*admin.Server, error) {
+	address := i.cfg.Park.Events.Address
+	if i.parking == nil || i.parking.events == nil || address == "" {
+		return nil, nil
+	}
+	server, err := admin.NewEvents(admin.Options{Address: address, Events: i.parking.events, Log: i.tel.Log})
+	if err != nil {
+		return nil, err
+	}
+	if err := server.Listen(); err != nil {
+		return nil, err
+	}
+	i.tel.Log.Info("push events", "address", server.Addr())
 	return server, nil
 }
 

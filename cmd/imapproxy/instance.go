@@ -41,8 +41,10 @@ type instance struct {
 	router  *routing.Router
 	sources []auth.Source
 	source  discovery.Source // of the backends
+	parking *parking         // nil where it is off
 	server  *proxy.Server
 	admin   *admin.Server // nil where it is off
+	events  *admin.Server // nil where events come to admin, or none
 
 	learnt chan struct{} // closed when the first set of backends has been applied
 
@@ -50,6 +52,7 @@ type instance struct {
 	registration *task // nil where it is off
 	serving      *task // server.Serve
 	answering    *task // admin.Serve
+	listening    *task // events.Serve
 }
 
 // open makes all rooms and binds all addresses. Nobody is served yet. On error
@@ -62,10 +65,12 @@ func open(ctx context.Context, o instanceOptions) (_ *instance, err error) {
 	}
 	defer func() {
 		if err != nil {
-			if i.admin != nil { // bound already; Serve with a context that is over unbinds it
-				over, cancel := context.WithCancel(ctx)
-				cancel()
-				_ = i.admin.Serve(over)
+			over, cancel := context.WithCancel(ctx)
+			cancel()
+			for _, bound := range []*admin.Server{i.admin, i.events} {
+				if bound != nil { // Serve with a context that is over unbinds it
+					_ = bound.Serve(over)
+				}
 			}
 			closeSources(i.sources)
 			i.flush()
@@ -84,6 +89,9 @@ func open(ctx context.Context, o instanceOptions) (_ *instance, err error) {
 	if i.sources, err = newSources(o.Config, i.tel.Log); err != nil {
 		return nil, err
 	}
+	if i.parking, err = newParking(o.Config, i.tel); err != nil {
+		return nil, err
+	}
 	options, err := i.proxyOptions(o.Config, i.sources, i.source)
 	if err != nil {
 		return nil, err
@@ -92,6 +100,9 @@ func open(ctx context.Context, o instanceOptions) (_ *instance, err error) {
 		return nil, err
 	}
 	if i.admin, err = i.openAdmin(); err != nil {
+		return nil, err
+	}
+	if i.events, err = i.openEvents(); err != nil {
 		return nil, err
 	}
 	if err = i.server.Listen(ctx); err != nil {
@@ -104,6 +115,7 @@ func open(ctx context.Context, o instanceOptions) (_ *instance, err error) {
 func (i *instance) proxyOptions(c *config.Config, sources []auth.Source, source discovery.Source) (proxy.Options, error) {
 	o := proxyOptions(c, i.opts.Certificate)
 	o.Sources, o.Router, o.Telemetry = sources, i.router, i.tel
+	o.Park = parkOptions(c, i.parking)
 	var err error
 	if o.Dialer, err = upstream.New(upstreamOptions(c, i.tel)); err != nil {
 		return o, err
@@ -119,12 +131,17 @@ func (i *instance) proxyOptions(c *config.Config, sources []auth.Source, source 
 	return o, nil
 }
 
-// begin starts what runs: discovery, registration, the admin API, the listeners.
+// begin starts what runs: parking, discovery, registration, the admin API, the
+// listeners.
 func (i *instance) begin() {
+	i.parking.begin()
 	i.watch()
 	i.register()
 	if i.admin != nil {
 		i.answering = start(i.admin.Serve)
+	}
+	if i.events != nil {
+		i.listening = start(i.events.Serve)
 	}
 	i.serving = start(i.server.Serve)
 	for name, address := range i.server.Addrs() {
@@ -143,6 +160,7 @@ func (i *instance) watch() {
 	i.watching = start(func(ctx context.Context) error {
 		return source.Run(ctx, func(s routing.Snapshot) { // from one goroutine
 			i.router.Apply(s)
+			i.parking.forget(i.router.Backends())
 			if first != nil {
 				close(first)
 				first = nil
@@ -208,6 +226,7 @@ func (i *instance) reload(wanted *config.Config) (changes []config.Change, err e
 	if err := i.router.Reload(routes); err != nil {
 		i.tel.Log.Error("routing keeps its old settings", "error", err)
 	}
+	i.parking.reload(next, i.tel)
 	i.level.Set(logLevel(next))
 	i.tel.SetSampling(float64(next.Telemetry.Traces.Sample), none(next.Telemetry.Traces.Slow))
 	if newAuth {
@@ -231,7 +250,8 @@ func (i *instance) reload(wanted *config.Config) (changes []config.Change, err e
 func (i *instance) end() error {
 	err := i.registration.stop()
 	err = errors.Join(err, i.serving.stop())
-	err = errors.Join(err, i.answering.stop(), i.watching.stop())
+	i.parking.end()
+	err = errors.Join(err, i.listening.stop(), i.answering.stop(), i.watching.stop())
 	closeSources(i.sources)
 	i.flush()
 	return err

@@ -57,7 +57,7 @@ func showSessions(w io.Writer, all admin.Sessions) error {
 			listener += " (TLS)"
 		}
 		rows = append(rows, []string{
-			s.ID, dash(s.User), dash(strings.TrimSpace(s.Backend + " " + parens(s.Why))), dash(s.Client), dash(listener), state, s.Attachment,
+			s.ID, dash(s.User), dash(strings.TrimSpace(s.Backend + " " + parens(s.Why))), dash(s.Client), dash(listener), state, dash(strings.TrimSpace(s.Attachment + " " + parens(s.NotParked))),
 			ago(time.Since(s.Started)), ago(time.Since(s.LastActivity)), fmt.Sprint(s.Commands), size(s.BytesIn), size(s.BytesOut),
 		})
 	}

@@ -30,16 +30,67 @@ func showStatus(w io.Writer, s admin.Status) error {
 	if s.Discovery.AgeSeconds != nil {
 		discovery = "last good answer " + ago(time.Duration(*s.Discovery.AgeSeconds)*time.Second) + " ago"
 	}
-	return table(w, []string{"state", dash(s.State)}, [][]string{
+	rows := [][]string{
 		{"hostname", dash(s.Hostname)},
 		{"version", dash(s.Version)},
 		{"up for", ago(time.Duration(s.UptimeSeconds) * time.Second)},
 		{"listeners", dash(strings.Join(listeners, ", "))},
 		{"sessions", fmt.Sprintf("%d (%s)", s.Sessions, counts(s.Attachments))},
-		{"backend connections", fmt.Sprint(s.BackendConnections)},
-		{"backends", dash(counts(s.Backends))},
-		{"discovery", discovery},
-	})
+		{"backend connections", connections(s)},
+		{"clients : backends", ratio(s)},
+		{"parking", parkingWords(s.Parking)},
+	}
+	if p := s.Parking; p != nil {
+		rows = append(rows, []string{"hints", counts(p.Hints)}, []string{"resyncs", counts(p.Resyncs)})
+		if p.Events != nil {
+			rows = append(rows, []string{"push events", counts(p.Events)})
+		}
+	}
+	return table(w, []string{"state", dash(s.State)}, append(rows,
+		[]string{"backends", dash(counts(s.Backends))},
+		[]string{"discovery", discovery},
+	))
+}
+
+// connections is all connections to backends, and by whom they are held.
+func connections(s admin.Status) string {
+	if s.Parking == nil {
+		return fmt.Sprint(s.BackendConnections)
+	}
+	return fmt.Sprintf("%d (%s)", allConnections(s), counts(map[string]int64{
+		"of sessions": s.BackendConnections, "of watches": s.Parking.WatchConnections, "warm": s.Parking.WarmConnections,
+	}))
+}
+
+func allConnections(s admin.Status) int64 {
+	n := s.BackendConnections
+	if s.Parking != nil {
+		n += s.Parking.WatchConnections + s.Parking.WarmConnections
+	}
+	return n
+}
+
+// ratio is how many sessions that have logged in there are for the backend
+// connections that they cost.
+func ratio(s admin.Status) string {
+	sessions, conns := s.Sessions-s.Attachments["none"], allConnections(s)
+	text := fmt.Sprintf("%d client sessions : %d backend connections", sessions, conns)
+	if conns == 0 {
+		return text
+	}
+	return fmt.Sprintf("%s (%.1f : 1)", text, float64(sessions)/float64(conns))
+}
+
+// parkingWords is what is done for parked sessions.
+func parkingWords(p *admin.Parking) string {
+	if p == nil {
+		return "off"
+	}
+	text := "on, mailboxes watched by " + counts(p.Mailboxes)
+	if p.Waiting > 0 {
+		text += fmt.Sprintf(", %d wait for a resync", p.Waiting)
+	}
+	return text
 }
 
 // counts is "2 attached, 1 none": what there is none of is left out.

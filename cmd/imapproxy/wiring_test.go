@@ -42,6 +42,7 @@ func handed(t *testing.T, c *config.Config) string {
 	return fmt.Sprintf("%+v", []any{
 		telemetryOptions(c, nil, nil), logLevel(c), routes, upstreamOptions(c, nil), login, proxyOptions(c, nil),
 		consulOptions(c.Discovery.Consul), staticOptions(c, nil), register,
+		hubOptions(c, nil), poolOptions(c, nil), parkOptions(c, nil),
 	})
 }
 
@@ -52,7 +53,9 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"backend_login.password_file", // backendLogin reads it
 		"admin.address",               // openAdmin: the tests of serve
 		"admin.token_file",            // openAdmin: TestTheAdminAPIWantsItsToken
-		"park.enabled",                // an error yet
+		"park.enabled",                // newParking: TestDevParksWhoIdles
+		"park.events.address",         // openEvents: TestPushEventsReachTheHub
+		"park.events.token_file",      // newParking: likewise
 	}
 	visited := 0
 	var walk func(path string, v reflect.Value, root *config.Config)
