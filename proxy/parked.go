@@ -90,7 +90,7 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 			return len(b) - i, conn.Ack
 		}
 		line := b[i : i+p.N]
-		if !p.Last || !f.answer(line) {
+		if !f.answer(line, p.Last) {
 			if f.want == wantNothing {
 				f.want = wantBackend
 			}
@@ -107,14 +107,17 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 	return 0, conn.More
 }
 
-// answer answers a line without a backend, if that can be done.
-func (f *still) answer(line []byte) bool {
+// answer answers a line without a backend, if that can be done. whole says that
+// no more of it follows.
+func (f *still) answer(line []byte, whole bool) bool {
 	s := f.s
+	s.park.verb = wire.Other
 	if _, idle := s.flight.state(); idle {
 		return wire.IsDone(line) && f.settled() && f.done()
 	}
 	h := wire.ParseCommandHead(line)
-	if !wire.ValidTag(h.Tag) || len(h.Args) > 0 {
+	s.park.verb = h.Verb
+	if !wire.ValidTag(h.Tag) || len(h.Args) > 0 || !whole {
 		return false
 	}
 	tag := string(h.Tag)

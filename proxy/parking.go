@@ -43,6 +43,11 @@ type parkState struct {
 	// The phase's own, kept over resumes.
 	sub *park.Subscription
 	box string // the mailbox that sub is for
+	// verb is what the client said that needs a backend; owed are the numbers that
+	// it and its backend count differently then.
+	verb  wire.Verb
+	owed  *park.Numbers
+	bound uint64 // the view's mod-sequence then
 
 	// mu is held by who tells a parked client something, for as long as that
 	// takes. Lock order: mu, then out's.

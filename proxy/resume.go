@@ -101,19 +101,32 @@ func (s *Session) again(ctx context.Context) (*upstream.Conn, error) {
 		return nil, err
 	}
 	if s.park.view != nil {
-		s.park.mu.Lock()
-		line := s.renderLocked(diff)
-		s.park.state = nil
-		err := s.sayLocked(line)
-		s.park.mu.Unlock()
-		if err != nil {
+		if err := s.tellMissed(diff, uids); err != nil {
 			_ = c.Abort()
 			return nil, err
 		}
-		t.box.exists = uids.Count()
-		t.box.flags = s.park.view.Flags
 	}
 	return c, nil
+}
+
+// tellMissed tells the client what it missed: all of it, or, where its command
+// bears message numbers of before, all but what would shift them.
+func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
+	s.park.mu.Lock()
+	defer s.park.mu.Unlock()
+	s.park.state, s.park.owed = nil, nil
+	if d.HasExpunge() && !s.park.idle && bearsSet(s.park.verb) {
+		d, _ = d.Split(s.flight.told.dialect)
+		n, err := park.NewNumbers(s.park.view.After(d).UIDs, uids)
+		if err != nil {
+			return err
+		}
+		s.park.owed, s.park.bound = &n, s.park.view.ModSeq
+	}
+	err := s.sayLocked(s.renderLocked(d))
+	t := &s.flight.told
+	t.box.exists, t.box.flags = s.park.view.UIDs.Count(), s.park.view.Flags
+	return err
 }
 
 // reselect brings a connection to where the session's was, and finds what the
@@ -181,5 +194,9 @@ func (s *Session) reattach(c *upstream.Conn) {
 		_ = s.backToIdle(c, wayIdle) // if it fails, the reader will find out
 	}
 	s.transition(Attached)
+	if s.park.owed != nil {
+		go s.owing()
+		return
+	}
 	go s.relay()
 }

@@ -114,6 +114,24 @@ func (r *Reader) DiscardLine(max int) error {
 	return ErrLineTooLong
 }
 
+// Copy hands n bytes on to w as they come.
+func (r *Reader) Copy(w func([]byte) error, n int64) error {
+	for n > 0 {
+		if !r.HasBuffered() {
+			if err := r.fill(true); err != nil {
+				return err
+			}
+		}
+		take := min(n, int64(len(r.buf)-r.pos))
+		if err := w(r.buf[r.pos : r.pos+int(take)]); err != nil {
+			return err
+		}
+		r.pos += int(take)
+		n -= take
+	}
+	return nil
+}
+
 // readFull appends n bytes to dst.
 func (r *Reader) readFull(dst []byte, n int) ([]byte, error) {
 	for n > 0 {

@@ -1,0 +1,254 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/wire"
+)
+
+// Bounds while a client is owed EXPUNGE and each of its commands is translated as
+// a whole. Beyond them the session ends.
+const (
+	maxOwedLine    = 1 << 20 // sets of UIDs can be long
+	maxOwedLiteral = 64 << 10
+	maxOwedAnswer  = 4 << 20 // one line of a response: SEARCH has all its numbers in it
+)
+
+// bearsSet says whether a command has message numbers in it, or a "*" that is the
+// client's last message.
+func bearsSet(v wire.Verb) bool {
+	switch v {
+	case wire.Fetch, wire.Store, wire.Search, wire.Sort, wire.Thread, wire.Copy, wire.Move, wire.Replace,
+		wire.UIDFetch, wire.UIDStore, wire.UIDSearch, wire.UIDSort, wire.UIDThread, wire.UIDCopy, wire.UIDMove,
+		wire.UIDReplace, wire.UIDExpunge:
+		return true
+	}
+	return false
+}
+
+// forbidsExpunge says whether EXPUNGE may not be told while the command is in
+// progress (RFC 9051 §7.5.1; RFC 5256 for SORT and THREAD).
+func forbidsExpunge(v wire.Verb) bool {
+	switch v {
+	case wire.Fetch, wire.Store, wire.Search, wire.Sort, wire.Thread:
+		return true
+	}
+	return false
+}
+
+// owing relays while the client counts messages that its backend hasn't any more:
+// one command at a time, with its numbers translated there and back, until a
+// command lets the client be told. Then the relay goes on as usual.
+func (s *Session) owing() {
+	o := owing{
+		s: s, n: *s.park.owed,
+		client:  wire.NewReader(s.client, maxOwedLine, maxOwedLiteral),
+		backend: wire.NewReader(s.backend.Load(), maxOwedAnswer, maxOwedLiteral),
+		modSeq:  s.park.bound,
+	}
+	s.park.owed = nil
+	for {
+		relay, err := o.command()
+		if s.reason() != "" {
+			s.finish()
+			return
+		}
+		if err != nil {
+			s.over(o.endOf(err))
+			s.finish()
+			return
+		}
+		if relay {
+			go s.relay()
+			return
+		}
+	}
+}
+
+// owing is one stretch of it.
+type owing struct {
+	s               *Session
+	n               park.Numbers
+	client, backend *wire.Reader
+	modSeq          uint64
+	backendFailed   bool
+}
+
+func (o *owing) endOf(err error) Reason {
+	switch {
+	case o.backendFailed && !o.s.out.atBoundary():
+		return ReasonBackendLostInner
+	case o.backendFailed:
+		return ReasonBackendLost
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return ReasonClientClosed
+	case errors.Is(err, wire.ErrLineTooLong) || errors.Is(err, wire.ErrLiteralTooLong) || errors.Is(err, wire.ErrNUL):
+		return ReasonClientProtocol
+	}
+	return ReasonClientLost
+}
+
+// command takes one command of the client's. relay means that nothing is owed any
+// more, and the rest, this command included where it isn't done, is the relay's.
+func (o *owing) command() (relay bool, err error) {
+	s := o.s
+	unit, err := o.client.Unit(func([]byte) error { return s.out.relay([]byte("+ OK\r\n"), true) }, true)
+	if err != nil {
+		return false, err
+	}
+	now := s.srv.now()
+	s.seen(now)
+	s.lastHeard.Store(now.UnixNano())
+	unit = append(unit, "\r\n"...)
+	h := wire.ParseCommandHead(firstLine(unit))
+	if !bearsSet(h.Verb) {
+		return true, o.told(unit)
+	}
+	cmd, fate := o.n.Command(nil, unit)
+	if fate == park.Refuse {
+		if err := s.out.relay(park.AppendExpungeIssued(nil, h.Tag), true); err != nil {
+			return false, err
+		}
+		return false, nil
+	}
+	if !forbidsExpunge(h.Verb) && fate == park.Relay {
+		return true, o.told(cmd)
+	}
+	s.flight.begin(h, true, now)
+	s.took(int64(len(cmd)))
+	if err := o.send(cmd); err != nil {
+		return false, err
+	}
+	s.flight.sent(int64(len(cmd)), s.srv.now(), s.blocked())
+	return false, o.answers(h, fate)
+}
+
+// told tells what is owed, and leaves the command to the relay.
+func (o *owing) told(cmd []byte) error {
+	s := o.s
+	line := o.n.Tell(nil, s.flight.told.dialect)
+	_, s.flight.told.box.exists = o.n.Client()
+	if err := s.out.relay(line, true); err != nil {
+		return err
+	}
+	s.down.gave(int64(len(line)))
+	s.client.Unread(append(cmd, o.client.Buffered()...))
+	s.backend.Load().Unread(o.backend.Buffered())
+	return nil
+}
+
+// send writes to the backend: a command, its literals where they must be asked
+// for one by one.
+func (o *owing) send(cmd []byte) error {
+	o.backendFailed = true
+	for len(cmd) > 0 {
+		line := firstLine(cmd)
+		cmd = cmd[len(line):]
+		size, sync, ok := wire.LiteralSpec(line)
+		if _, err := o.s.backend.Load().Write(line); err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if sync {
+			resp, err := o.backend.ReadResponse()
+			if err != nil {
+				return err
+			}
+			if resp.Tag != "+" {
+				return errSessionOver
+			}
+		}
+		if _, err := o.s.backend.Load().Write(cmd[:size]); err != nil {
+			return err
+		}
+		cmd = cmd[size:]
+	}
+	o.backendFailed = false
+	return nil
+}
+
+// answers relays a command's responses up to its tagged one.
+func (o *owing) answers(h wire.CommandHead, fate park.Fate) error {
+	for {
+		done, err := o.response(h, fate)
+		if done || err != nil {
+			return err
+		}
+	}
+}
+
+// response relays one response. Of FETCH only the head is translated, the rest
+// streams; all others are translated whole.
+func (o *owing) response(cmd wire.CommandHead, fate park.Fate) (done bool, err error) {
+	s := o.s
+	o.backendFailed = true
+	line, err := o.backend.ReadLine(maxOwedAnswer)
+	if err != nil {
+		return false, err
+	}
+	head := wire.ParseResponseHead(line)
+	whole := append([]byte(nil), line...)
+	fetch := head.Kind == wire.Untagged && named(head.Name, "FETCH")
+	size, _, more := wire.LiteralSpec(line)
+	text := head.Status != wire.NoStatus || head.Kind == wire.Continue
+	for more && !text && !fetch {
+		if size > maxOwedLiteral {
+			return false, wire.ErrLiteralTooLong
+		}
+		_ = o.backend.Copy(func(b []byte) error { whole = append(whole, b...); return nil }, size)
+		if line, err = o.backend.ReadLine(maxOwedAnswer); err != nil {
+			return false, err
+		}
+		whole = append(whole, line...)
+		size, _, more = wire.LiteralSpec(line)
+	}
+	s.seen(s.srv.now())
+	var out []byte
+	switch {
+	case head.Kind == wire.Tagged:
+		out = whole
+		if fate == park.RelayPart {
+			out = park.AppendPartly(nil, whole)
+		}
+		out = park.ClampModSeq(nil, out, o.modSeq)
+		s.answered(wire.ParseResponseHead(whole), s.srv.now())
+		done = true
+	case head.Status != wire.NoStatus:
+		out = park.ClampModSeq(nil, whole, o.modSeq)
+	default:
+		if out, err = o.n.Response(nil, whole, cmd.Verb >= wire.UIDCopy); err != nil {
+			return false, err
+		}
+	}
+	o.backendFailed = false
+	if !fetch || !more {
+		return done, o.write(out, true)
+	}
+	if err := o.write(out, false); err != nil {
+		return false, err
+	}
+	for more { // the literals of a FETCH stream
+		o.backendFailed = true
+		if err := o.backend.Copy(func(b []byte) error { return o.write(b, false) }, size); err != nil {
+			return false, err
+		}
+		if line, err = o.backend.ReadLine(maxOwedAnswer); err != nil {
+			return false, err
+		}
+		o.backendFailed = false
+		size, _, more = wire.LiteralSpec(line)
+		if err := o.write(line, !more); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func (o *owing) write(b []byte, boundary bool) error {
+	o.s.down.gave(int64(len(b)))
+	return o.s.out.relay(b, boundary)
+}
