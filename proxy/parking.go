@@ -235,6 +235,7 @@ func (s *Session) leave(ctx context.Context, how way) (*park.View, error) {
 	if how == wayIdle {
 		opt.Taken = string(s.flight.open[0].tag)
 	}
+	b.Caps = s.caps.list // the relay had no use for a copy of its own
 	talk := park.NewTalk(b, opt)
 	// The point of no return: from here on the backend isn't in IDLE any more.
 	view, err := s.snapshot(ctx, talk, how)
