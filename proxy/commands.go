@@ -50,7 +50,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	i := 0
 	for i < len(b) && f.err == nil && f.refused == nil {
 		start := f.scan.AtStart()
-		if start && f.s.flight.full() && from < i {
+		if start && f.s.flight.waits() && from < i {
 			// begin may wait for answers: let the backend have what they answer.
 			f.pass(b[from:i])
 			from = i
@@ -97,6 +97,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 // begin looks at the head of a unit.
 func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	f.size, f.swallow, f.command = 0, false, false
+	f.s.flight.settle(head)
 	if f.kind = f.s.flight.line(head); f.kind != lineCommand {
 		return
 	}

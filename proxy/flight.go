@@ -28,10 +28,11 @@ type command struct {
 type idling uint8
 
 const (
-	notIdling idling = iota
-	idleAsked        // IDLE went to the backend
-	idleOn           // the backend said "+"
-	idleDone         // DONE went to the backend, its tagged answer is due
+	notIdling  idling = iota
+	idleAsked         // IDLE went to the backend
+	idleOn            // the backend said "+"
+	idleDone          // DONE went to the backend, its tagged answer is due
+	idleSpoilt        // another line did, which the backend will call BAD
 )
 
 // due is a "+" that the backend owes, or n of them in a row: they come in the
@@ -60,7 +61,7 @@ const (
 // command.
 type flight struct {
 	mu   sync.Mutex
-	room sync.Cond // signalled when there is room again, at a literal's verdict, and at the end
+	room sync.Cond // signalled when there is room again, at a literal's or IDLE's verdict, and at the end
 
 	// guarded by mu
 	open     []command // oldest first
@@ -109,11 +110,22 @@ func (f *flight) begin(h wire.CommandHead, whole bool, now time.Time) bool {
 	return true
 }
 
-// full says whether begin would wait.
-func (f *flight) full() bool {
+// waits says whether settle or begin may wait.
+func (f *flight) waits() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.open) >= maxInFlight
+	return len(f.open) >= maxInFlight || f.idle == idleAsked || f.idle == idleSpoilt
+}
+
+// settle waits until the backend's word tells what a line is. Behind IDLE it is a
+// command if that was refused, else a line in IDLE; behind such a line that isn't
+// DONE nothing is told before IDLE's answer.
+func (f *flight) settle(line []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for !f.over && (f.idle == idleAsked && !wire.IsDone(line) || f.idle == idleSpoilt) {
+		f.room.Wait()
+	}
 }
 
 // sent records that the newest command is with the backend, whole. blocked is
@@ -127,19 +139,20 @@ func (f *flight) sent(bytes int64, now time.Time, blocked time.Duration) {
 	}
 }
 
-// ask records that a synchronising literal was announced.
+// ask records that the newest command announces a synchronising literal.
 func (f *flight) ask() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if n := len(f.open); n == 0 || f.open[n-1].seq != f.seq {
+		f.literal = agreeNo // it is answered already: no "+" will come
+		return
+	}
 	f.literal = agreeAsked
 	f.dueLocked(false)
 }
 
 // dueLocked records that the newest command makes the backend owe a "+".
 func (f *flight) dueLocked(idle bool) {
-	if n := len(f.open); n == 0 || f.open[n-1].seq != f.seq {
-		return // a line that is no command, and nobody's answer would clear it away
-	}
 	if n := len(f.dues); n > 0 && f.dues[n-1].seq == f.seq && f.dues[n-1].idle == idle {
 		f.dues[n-1].n++
 		return
@@ -174,8 +187,9 @@ func (f *flight) prompt() {
 	}
 	d := &f.dues[0]
 	switch {
-	case d.idle && f.idle == idleAsked: // not when DONE has gone already
+	case d.idle && d.seq == f.seq && f.idle == idleAsked: // not when DONE has gone already
 		f.idle = idleOn
+		f.room.Broadcast()
 	case !d.idle && d.n == 1 && d.seq == f.seq && f.literal == agreeAsked:
 		f.agreeLocked(agreeYes)
 	}
@@ -211,6 +225,7 @@ func (f *flight) line(b []byte) lineKind {
 			return lineDone
 		}
 		if f.idle == idleOn {
+			f.idle = idleSpoilt
 			return lineIdle
 		}
 	case f.prompted:
@@ -259,6 +274,7 @@ func (f *flight) follow(v wire.Verb, status wire.Status) {
 	case wire.Idle:
 		if !slices.ContainsFunc(f.open, func(c command) bool { return c.verb == wire.Idle }) {
 			f.idle = notIdling
+			f.room.Broadcast()
 		}
 	case wire.Logout:
 		f.logout = status == wire.OK

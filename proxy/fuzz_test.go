@@ -199,6 +199,9 @@ func rewritten(up, down []byte) bool {
 	if synchronising.Match(up) {
 		return true // what follows waits for the backend's word, which needn't come here
 	}
+	if bytes.Contains(bytes.ReplaceAll(bytes.ToUpper(up), []byte(" IDLE\r\nDONE\r\n"), nil), []byte("IDLE")) {
+		return true // so does what follows IDLE, but for DONE
+	}
 	for line := range bytes.Lines(up) {
 		// Without a tag it is answered by the proxy.
 		if tag, rest, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(" ")); !wire.IsEmpty(line) && (!wire.ValidTag(tag) || len(rest) == 0 || rest[0] == ' ') {

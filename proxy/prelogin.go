@@ -44,13 +44,18 @@ func (s *Session) begin(ctx context.Context) {
 	_ = s.client.SetDeadline(deadline)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	unblock := context.AfterFunc(ctx, func() { // the server stops
+	unblocked := make(chan struct{})
+	unblock := context.AfterFunc(ctx, func() { // the server stops, or the time is up
+		defer close(unblocked)
 		_ = s.client.SetDeadline(longAgo())
 	})
 	err := p.converse(ctx)
-	if err == nil && !unblock() {
-		err = contextEnd(p)
-		p.forgetLogin()
+	if !unblock() {
+		<-unblocked // or it would take back farewell's own deadline
+		if err == nil {
+			err = contextEnd(p)
+			p.forgetLogin()
+		}
 	}
 	if err != nil {
 		p.farewell(ctx, err)
@@ -263,7 +268,9 @@ func (p *preLogin) farewell(ctx context.Context, err error) {
 	case ReasonClientClosed, ReasonClientLost, ReasonTLS:
 	default:
 		if p.client.CloseWrite() == nil && ctx.Err() == nil {
+			stop := context.AfterFunc(ctx, func() { _ = p.client.Abort() })
 			p.linger()
+			stop()
 		}
 	}
 	_ = p.client.Close()

@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// only is the session there is.
+func (l *lab) only() *Session {
+	l.t.Helper()
+	var all []*Session
+	l.srv.reg.each(func(s *Session) { all = append(all, s) })
+	if len(all) != 1 {
+		l.t.Fatalf("%d sessions", len(all))
+	}
+	return all[0]
+}
+
+func TestAHalfClosedClientKeepsItsSlowDownload(t *testing.T) {
+	for _, listener := range []string{plain, implicit} { // by splice, and by ourselves
+		t.Run(listener, func(t *testing.T) {
+			t.Parallel()
+			l := politeWith(t, commands{"FETCH": bigLiteral(1 << 20)}, labOptions{})
+			c := l.dial(listener)
+			c.Login("alice", password)
+			c.Write("a1 FETCH 1 BODY[]")
+			readBytes(t, c, 1<<19)
+			must(t, c.CloseWrite())
+			s := l.only()
+			eventually(t, "the half-close", s.halfClosed.Load)
+			for range 3 {
+				l.clock.forward(orphanFor + time.Minute)
+				s.lookAfter(l.srv.now(), DefaultIdleTimeout)
+			}
+			if r := s.reason(); r != "" {
+				t.Errorf("it was ended for %s", r)
+			}
+			l.backends[0].Fire("rest")
+			rest, err := readAll(t, c)
+			if err != nil || !strings.HasSuffix(rest, ")\r\na1 OK fetched\r\n") {
+				t.Fatalf("%v …%q", err, rest[max(0, len(rest)-100):])
+			}
+			must(t, c.Conn.Close())
+			l.ended(ReasonClientClosed)
+		})
+	}
+}
+
+func TestASessionThatIsOverHasItsTimeAtOnce(t *testing.T) {
+	// Whoever looks after a session that is over counts from endedAt: were that
+	// still 0, the session would be cut before it is told. The clock looks here,
+	// which over itself reads.
+	var watched atomic.Pointer[Session]
+	var early atomic.Int32
+	l := newLab(t, labOptions{change: func(o *Options) {
+		now := o.Now
+		o.Now = func() time.Time {
+			if s := watched.Load(); s != nil && s.reason() != "" && s.endedAt.Load() == 0 {
+				early.Add(1)
+			}
+			return now()
+		}
+	}})
+	c := l.login("alice")
+	s := l.only()
+	watched.Store(s)
+	s.over(ReasonIdle)
+	c.Expect("* BYE Autologout{*}")
+	c.ExpectEOF()
+	must(t, c.Conn.Close())
+	l.ended(ReasonIdle)
+	if early.Load() > 0 {
+		t.Error("it was over before it had a time")
+	}
+	first := s.endedAt.Load()
+	l.clock.forward(time.Hour)
+	s.over(ReasonShutdown)
+	if s.endedAt.Load() != first || s.reason() != ReasonIdle {
+		t.Error("a second end counts")
+	}
+}
