@@ -14,9 +14,9 @@ func TestTheEndOfACommandThatIsAnsweredAlreadyIsNobodyElses(t *testing.T) {
 	var f flight
 	f.init()
 	now := time.Unix(1000, 0)
-	f.begin(begun("a SEARCH ALL"), now)
+	f.begin(begun("a SEARCH ALL"), true, now)
 	f.sent(14, now, 0)
-	f.begin(begun("b APPEND nowhere {100000+}"), now)
+	f.begin(begun("b APPEND nowhere {100000+}"), true, now)
 	f.answered([]byte("b"), wire.NO) // before the literal has gone by
 	f.sent(100020, now.Add(time.Hour), time.Minute)
 	c, ok := f.answered([]byte("a"), wire.OK)

@@ -38,6 +38,7 @@ type parkState struct {
 	asked   atomic.Bool            // the relay is to pause at the next boundary
 	lost    atomic.Bool            // there are no hints any more
 	doubt   atomic.Pointer[string] // what keeps it from being parked, for people
+	refused atomic.Int64           // the client's last word before a refusal that was counted
 	notTill atomic.Int64           // after a park that came to nothing, Unix ns
 
 	// The phase's own, kept over resumes.
@@ -133,9 +134,13 @@ func (s *Session) askToPark(now time.Time) {
 		after = o.QuietAfter
 	}
 	heard := time.Unix(0, s.lastHeard.Load())
+	if how == wayNone && now.Sub(heard) >= o.Linger && s.park.refused.Swap(heard.UnixNano()) != heard.UnixNano() {
+		s.srv.tel.ParkRefused(why)
+	}
 	if how == wayNone || how != wayIdle && after == 0 || now.Sub(heard) < after || now.UnixNano() < s.park.notTill.Load() {
 		return
 	}
+	s.park.refused.Store(0)
 	b := s.backend.Load()
 	if b == nil || !s.park.asked.CompareAndSwap(false, true) {
 		return
@@ -191,6 +196,7 @@ func (s *Session) toParked(how way) {
 		why := "failed"
 		s.park.doubt.Store(&why)
 		s.log.Debug("not parked", "error", err)
+		s.srv.tel.Park(why, s.strategy())
 		s.park.notTill.Store(s.srv.now().Add(parkAgain).UnixNano())
 		s.transition(Attached)
 		go s.relay()
@@ -199,11 +205,20 @@ func (s *Session) toParked(how way) {
 		s.park.view, s.park.state, s.park.told, s.park.idle = view, nil, s.srv.now(), how == wayIdle
 		s.park.mu.Unlock()
 		s.transition(Parked)
+		s.srv.tel.Park("parked", s.strategy())
 		if s.park.sub != nil {
 			s.park.sub.Join(s.member())
 		}
 		go s.parked()
 	}
+}
+
+// strategy is how the session's mailbox is resynced, for metrics.
+func (s *Session) strategy() string {
+	if s.park.sub == nil {
+		return "none"
+	}
+	return s.park.sub.Strategy()
 }
 
 // errNoModSeqs: the client counts mod-sequences, which a comparison can't give.

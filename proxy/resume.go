@@ -14,6 +14,8 @@ import (
 const (
 	resumeWithin = 45 * time.Second
 	resumePause  = 250 * time.Millisecond
+	// defaultResumes is how many go on at a time per backend.
+	defaultResumes = 32
 )
 
 // resume gives a parked session a backend connection again, and tells the client
@@ -24,9 +26,16 @@ func (s *Session) resume() {
 	s.transition(Resuming)
 	ctx, cancel := context.WithTimeout(context.Background(), resumeWithin)
 	defer cancel()
-	pause := resumePause
+	pause, began := resumePause, s.srv.now()
 	for {
-		c, err := s.again(ctx)
+		c, warm, err := s.turn(ctx)
+		if err == nil || final(err) || ctx.Err() != nil {
+			outcome := "ok"
+			if err != nil {
+				outcome = string(endOf(err))
+			}
+			s.srv.tel.Resume(outcome, warm, s.srv.now().Sub(began))
+		}
 		switch {
 		case s.reason() != "":
 			if c != nil {
@@ -50,6 +59,19 @@ func (s *Session) resume() {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// turn makes an attempt when it is this session's turn: a burst of mail wakes
+// many, and a backend's logins are bounded.
+func (s *Session) turn(ctx context.Context) (c *upstream.Conn, warm bool, err error) {
+	places := s.srv.resumesOf(s.target.ID, s.set.Park.ResumeConcurrency)
+	select {
+	case places <- struct{}{}:
+	case <-ctx.Done():
+		return nil, false, context.Cause(ctx)
+	}
+	defer func() { <-places }()
+	return s.again(ctx)
 }
 
 // final says whether trying again is of no use.
@@ -81,32 +103,25 @@ func endOf(err error) Reason {
 
 // again makes one attempt: a connection, the dialect, the mailbox, the
 // difference.
-func (s *Session) again(ctx context.Context) (*upstream.Conn, error) {
+func (s *Session) again(ctx context.Context) (c *upstream.Conn, warm bool, err error) {
 	t := &s.flight.told
 	var enabled []string
-	c := s.set.Park.Pool.Take(s.poolKey(upstream.UseSession), upstream.Verified)
-	if c != nil {
-		enabled = t.enabled
-	} else {
-		var err error
-		if c, err = s.set.Dialer.Login(ctx, s.target, s.auth, s.clientInfo()); err != nil {
-			return nil, err
-		}
+	if c = s.set.Park.Pool.Take(s.poolKey(upstream.UseSession), upstream.Verified); c != nil {
+		enabled, warm = t.enabled, true
+	} else if c, err = s.set.Dialer.Login(ctx, s.target, s.auth, s.clientInfo()); err != nil {
+		return nil, false, err
 	}
 	talk := park.NewTalk(c, park.TalkOptions{Enabled: enabled})
 	diff, uids, err := s.reselect(ctx, talk)
 	c, rerr := talk.Release()
-	if err = errors.Join(err, rerr); err != nil {
+	if err = errors.Join(err, rerr); err == nil && s.park.view != nil {
+		err = s.tellMissed(diff, uids)
+	}
+	if err != nil {
 		_ = c.Abort()
-		return nil, err
+		return nil, warm, err
 	}
-	if s.park.view != nil {
-		if err := s.tellMissed(diff, uids); err != nil {
-			_ = c.Abort()
-			return nil, err
-		}
-	}
-	return c, nil
+	return c, warm, nil
 }
 
 // tellMissed tells the client what it missed: all of it, or, where its command

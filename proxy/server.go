@@ -24,11 +24,12 @@ const (
 
 // Server is the proxy as clients see it: its listeners and their sessions.
 type Server struct {
-	tel  *telemetry.Telemetry
-	now  func() time.Time
-	pool *conn.Pool
-	reg  *registry
-	caps sync.Map // capability list → *backendCaps, one for each kind of backend
+	tel     *telemetry.Telemetry
+	now     func() time.Time
+	pool    *conn.Pool
+	reg     *registry
+	resumes sync.Map // backend → chan struct{}
+	caps    sync.Map // capability list → *backendCaps, one for each kind of backend
 
 	set       atomic.Pointer[settings]
 	listeners []*listener
@@ -143,6 +144,18 @@ func (s *Server) Serve(ctx context.Context) error {
 	return errors.Join(err, looking.Wait())
 }
 
+// resumesOf are the places of a backend's resumes that go on at a time.
+func (s *Server) resumesOf(backend string, n int) chan struct{} {
+	if n <= 0 {
+		n = defaultResumes
+	}
+	v, ok := s.resumes.Load(backend)
+	if !ok {
+		v, _ = s.resumes.LoadOrStore(backend, make(chan struct{}, n))
+	}
+	return v.(chan struct{})
+}
+
 func (s *Server) closeListeners() {
 	for _, l := range s.listeners {
 		if l.tcp != nil {
@@ -161,15 +174,21 @@ func (s *Server) lookAfter(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-sweep.C:
-			now := s.now()
-			idle := s.set.Load().Limits.IdleTimeout
-			s.reg.each(func(c *Session) { c.lookAfter(now, idle) })
+			s.Sweep()
 		case <-refresh.C:
 			for _, l := range s.listeners {
 				l.set.Load().refresh()
 			}
 		}
 	}
+}
+
+// Sweep ends sessions whose time is over, and has those parked that are idle. Serve
+// does it every two seconds; tests can't wait for so long.
+func (s *Server) Sweep() {
+	now := s.now()
+	idle := s.set.Load().Limits.IdleTimeout
+	s.reg.each(func(c *Session) { c.lookAfter(now, idle) })
 }
 
 // lookAfter ends a session whose time is over.
