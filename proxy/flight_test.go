@@ -17,9 +17,9 @@ func TestTheEndOfACommandThatIsAnsweredAlreadyIsNobodyElses(t *testing.T) {
 	f.begin(begun("a SEARCH ALL"), true, now)
 	f.sent(14, now, 0)
 	f.begin(begun("b APPEND nowhere {100000+}"), true, now)
-	f.answered([]byte("b"), wire.NO) // before the literal has gone by
+	f.answered(wire.ResponseHead{Kind: wire.Tagged, Tag: []byte("b"), Status: wire.NO}) // before the literal has gone by
 	f.sent(100020, now.Add(time.Hour), time.Minute)
-	c, ok := f.answered([]byte("a"), wire.OK)
+	c, ok := f.answered(wire.ResponseHead{Kind: wire.Tagged, Tag: []byte("a"), Status: wire.OK})
 	if !ok || c.in != 14 || !c.sent.Equal(now) || c.blocked != 0 {
 		t.Fatalf("%+v", c)
 	}
