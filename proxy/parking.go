@@ -163,6 +163,13 @@ func (s *Session) paused() {
 		s.finish()
 		return
 	}
+	if s.up.err != nil { // a write to the backend has failed: it may have last words
+		_ = s.backend.Load().SetReadDeadline(s.srv.now().Add(lingerFor))
+		s.fromBackend()
+		s.over(ReasonBackendLost) // unless it has an end already
+		s.finish()
+		return
+	}
 	how, why := s.flight.canPark()
 	if !s.clean() {
 		how, why = wayNone, "command"

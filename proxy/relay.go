@@ -115,7 +115,7 @@ func (s *Session) fromBackend() (pauses bool) {
 				s.down.err = err
 			}
 		}
-		if s.isPause(err) && s.up.err == nil {
+		if s.isPause(err) {
 			return true
 		}
 		s.backendEnded(err)
