@@ -12,9 +12,11 @@ import (
 	"syscall"
 	"testing"
 
+	"imapproxy/internal/config"
 	"imapproxy/internal/imaptest"
 	"imapproxy/internal/imaptest/consultest"
 	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
 )
 
 // check runs the verb on a configuration, as this user if he isn't "".
@@ -39,7 +41,9 @@ func TestCheckOfWhatIsWell(t *testing.T) {
 	r := check(t, file(fleet(t, 2), ""), "Alice", "alice")
 	for _, want := range []string{
 		"ok    configuration ", "ok    listener plain", "ok    user              backend: the backend decides about alice",
-		"ok    backend b1", "ok    backend b2", "ok    login b1          alice is logged in and INBOX opens", "All is well.",
+		"ok    backend b1", "ok    backend b2", "ok    login b1          alice is logged in and INBOX opens",
+		"ok    parking b1        (off: park.enabled = false) no QRESYNC, so mailboxes are compared, up to 10000 messages; INBOX: EXAMINE + IDLE, other mailboxes: EXAMINE + IDLE,",
+		"push events", "All is well.",
 	} {
 		if !strings.Contains(r.stdout.String(), want) {
 			t.Errorf("doesn't say %q", want)
@@ -131,6 +135,67 @@ func TestEachFailureOfABackendHasAFix(t *testing.T) {
 		if fix := backendFix(c.err); !strings.Contains(fix, c.want) {
 			t.Errorf("%v: %q doesn't speak of %s", c.err, fix, c.want)
 		}
+	}
+}
+
+func TestCheckSaysWhereHintsWouldComeFrom(t *testing.T) {
+	dovecot, plain := wire.Caps{"IMAP4rev1", "IDLE", "NOTIFY", "ENABLE", "QRESYNC"}, wire.Caps{"IMAP4rev1", "IDLE"}
+	for _, c := range []struct {
+		caps                  wire.Caps
+		mode                  string
+		push                  bool
+		inbox, others, shared string
+	}{
+		{dovecot, "auto", false, "EXAMINE + IDLE", "NOTIFY", "EXAMINE + IDLE"},
+		{dovecot, "auto", true, "push events", "push events", "EXAMINE + IDLE"},
+		{dovecot, "push", true, "push events", "push events", "EXAMINE + IDLE"},
+		{dovecot, "push", false, "EXAMINE + IDLE", "EXAMINE + IDLE", "EXAMINE + IDLE"},
+		{dovecot, "notify", true, "NOTIFY", "NOTIFY", "EXAMINE + IDLE"},
+		{dovecot, "idle", true, "EXAMINE + IDLE", "EXAMINE + IDLE", "EXAMINE + IDLE"},
+		{dovecot, "poll", true, "polling", "polling", "polling"},
+		{plain, "notify", false, "EXAMINE + IDLE", "EXAMINE + IDLE", "EXAMINE + IDLE"},
+		{wire.Caps{"IMAP4rev1"}, "auto", true, "push events", "push events", "polling"},
+		{nil, "auto", false, "polling", "polling", "polling"},
+	} {
+		if inbox, others, shared := watches(c.caps, c.mode, c.push); inbox != c.inbox || others != c.others || shared != c.shared {
+			t.Errorf("%v %s push=%v: %s, %s, %s", c.caps, c.mode, c.push, inbox, others, shared)
+		}
+	}
+}
+
+func TestCheckSaysWhatToSwitchOn(t *testing.T) {
+	cfg := config.Default()
+	cfg.Park.Enabled = true
+	say := func(caps wire.Caps, server string) string {
+		r := &report{}
+		checkParking(r, "parking b1", cfg, caps, server)
+		return r.text.String()
+	}
+	for _, c := range []struct {
+		text       string
+		want, lack []string
+	}{
+		{say(wire.Caps{"IMAP4rev1", "IDLE", "NOTIFY", "ENABLE", "QRESYNC", "UNSELECT"}, serverDovecot), []string{"QRESYNC;", "push.lua", "service_count = 0"}, []string{"off:", "UNSELECT"}},
+		{say(wire.Caps{"IMAP4rev1", "IDLE", "ENABLE", "QRESYNC", "UNSELECT"}, serverCyrus), []string{"contrib/cyrus/notify"}, []string{"service_count"}},
+		{say(wire.Caps{"IMAP4rev1"}, ""), []string{"no QRESYNC", "no UNSELECT", "no IDLE"}, []string{"push.lua"}},
+	} {
+		for _, want := range c.want {
+			if !strings.Contains(c.text, want) {
+				t.Errorf("doesn't say %q:\n%s", want, c.text)
+			}
+		}
+		for _, lack := range c.lack {
+			if strings.Contains(c.text, lack) {
+				t.Errorf("says %q:\n%s", lack, c.text)
+			}
+		}
+	}
+	cfg.Park.Events.TokenFile = "events.token"
+	if text := say(wire.Caps{"IMAP4rev1", "IDLE"}, serverDovecot); strings.Contains(text, "push.lua") || !strings.Contains(text, "INBOX: push events") {
+		t.Errorf("with events:\n%s", text)
+	}
+	if serverName([]byte(`* ID ("name" "Dovecot")`)) != serverDovecot || serverName([]byte(`* ID ("name" "Cyrus IMAPD")`)) != serverCyrus || serverName([]byte("* ID NIL")) != "" {
+		t.Error("servers aren't told by their answer to ID")
 	}
 }
 

@@ -68,12 +68,14 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 		return
 	}
 	defer conn.Close()
-	answer, err := examine(ctx, conn)
+	caps := conn.Caps
+	answer, server, err := examine(ctx, conn)
 	switch {
 	case err != nil:
 		r.fail(what, "", "%s is logged in, but EXAMINE INBOX: %v", k.canonical, err)
 	case answer.Status == "OK":
-		r.ok(what, "%s is logged in and INBOX opens, %s", k.canonical, count(len(conn.Caps), "capability"))
+		r.ok(what, "%s is logged in and INBOX opens, %s", k.canonical, count(len(caps), "capability"))
+		checkParking(r, "parking "+id, k.cfg, caps, server)
 	case a.Mode == upstream.ModeMaster:
 		r.fail(what, "Dovecot with ACLs judges by the master's rights unless its configuration has plugin { acl_user = %u }",
 			"%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
@@ -82,23 +84,31 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 	}
 }
 
-// examine opens INBOX read-only (RFC 9051 §6.3.3): a SELECT would take \Recent from
-// the user's own client.
-func examine(ctx context.Context, conn *upstream.Conn) (wire.Response, error) {
+// examine asks for the server's name (RFC 2971), "" where it doesn't say, and opens
+// INBOX read-only (RFC 9051 §6.3.3): a SELECT would take \Recent from the user's own
+// client.
+func examine(ctx context.Context, conn *upstream.Conn) (answer wire.Response, server string, err error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
-			return wire.Response{}, err
+			return answer, "", err
 		}
 	}
-	if _, err := io.WriteString(conn, "c1 EXAMINE INBOX\r\n"); err != nil {
-		return wire.Response{}, err
+	commands := "c1 EXAMINE INBOX\r\n"
+	if conn.Caps.Has("ID") {
+		commands = "c0 ID NIL\r\n" + commands
+	}
+	if _, err := io.WriteString(conn, commands); err != nil {
+		return answer, "", err
 	}
 	reader := wire.NewReader(conn, 8<<10, 64<<10)
 	for {
-		answer, err := reader.ReadResponse()
-		if err != nil || answer.Tag == "c1" {
+		answer, err = reader.ReadResponse()
+		switch {
+		case err != nil || answer.Tag == "c1":
 			_, _ = io.WriteString(conn, "c2 LOGOUT\r\n") // a courtesy; the answer changes nothing
-			return answer, err
+			return answer, server, err
+		case bytes.HasPrefix(bytes.ToUpper(answer.Line), []byte("* ID ")):
+			server = serverName(answer.Line)
 		}
 	}
 }

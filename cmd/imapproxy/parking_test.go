@@ -1,0 +1,147 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"imapproxy/internal/admin"
+	"imapproxy/internal/imaptest"
+)
+
+// parkingStatus is what status says, as a program reads it.
+func parkingStatus(t testing.TB, api string) admin.Status {
+	t.Helper()
+	var st admin.Status
+	if text := command(t, "status", "--admin", api, "--json").stdout.String(); json.Unmarshal([]byte(text), &st) != nil {
+		t.Fatalf("status: %s", text)
+	}
+	return st
+}
+
+func TestDevParksWhoIdles(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	r, plain, _, api := launchDev(t, "--park")
+	alice, bob := imaptest.Dial(t, plain), imaptest.Dial(t, plain)
+	alice.Login("alice", "alice")
+	alice.MustOK("SELECT INBOX")
+	done := alice.Idle()
+	bob.Login("bob", "bob")
+	bobDone := bob.Idle() // nothing is selected: there is nothing to park
+	await(t, "the parking", func() bool {
+		return strings.Contains(command(t, "sessions", "--admin", api, "--user", "alice").stdout.String(), " parked ")
+	})
+	if text := command(t, "sessions", "--admin", api, "--user", "bob").stdout.String(); !strings.Contains(text, "attached (idle_unselected)") {
+		t.Errorf("sessions:\n%s", text)
+	}
+	st := parkingStatus(t, api)
+	if st.Parking == nil || st.Parking.Mailboxes["idle"] != 1 || st.Parking.WatchConnections != 1 || st.Parking.WarmConnections != 1 || st.BackendConnections != 1 {
+		t.Errorf("status: %+v %+v", st, st.Parking)
+	}
+	text := command(t, "status", "--admin", api).stdout.String()
+	for _, want := range []string{"2 client sessions : 3 backend connections (0.7 : 1)", "3 (1 of sessions, 1 of watches, 1 warm)", "watched by 1 idle"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("status doesn't say %q:\n%s", want, text)
+		}
+	}
+
+	other := imaptest.Dial(t, plain)
+	other.Login("alice", "alice")
+	other.Literal("APPEND INBOX ", imaptest.GeneratedMessage(2000, 1), "")
+	alice.Expect("* 6 EXISTS")
+	bobDone()
+	if a := done(); !a.OK() {
+		t.Errorf("IDLE's end: %s", a)
+	}
+	alice.MustOK("FETCH 6 (UID)")
+
+	r.interrupt()
+	if code := r.wait(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestPushEventsReachTheHub posts events where each setting has them, and then
+// nobody holds a connection for a parked session.
+func TestPushEventsReachTheHub(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	const token = "a-token-of-the-backends"
+	for name, own := range map[string]bool{"on the admin address": false, "on an address of their own": true} {
+		t.Run(name, func(t *testing.T) {
+			file1 := filepath.Join(t.TempDir(), "token")
+			write(t, file1, token+"\nand-one-that-comes-next\n")
+			address := ""
+			if own {
+				address = "    address = \"127.0.0.1:0\"\n"
+			}
+			r, plain, api, config := launchServe(t, file(fleet(t, 1), `
+park {
+  enabled  = true
+  linger   = "0s"
+  warm_for = "0s"
+  events {
+    token_file = "`+file1+`"
+`+address+`  }
+}
+`))
+			events := api
+			if own {
+				events = r.await(r.stderr, `msg="push events" address=(\S+)`)[1]
+			}
+			post := func(secret, user string) int {
+				t.Helper()
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+events+"/v1/events",
+					strings.NewReader(`{"user":"`+user+`","events":[{"mailbox":"INBOX"}]}`))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("Authorization", "Bearer "+secret)
+				client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+				res, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = res.Body.Close()
+				return res.StatusCode
+			}
+			alice := imaptest.Dial(t, plain)
+			alice.Login("alice", "alice")
+			alice.MustOK("SELECT INBOX")
+			done := alice.Idle()
+			await(t, "the parking", func() bool { st := parkingStatus(t, api); return st.Attachments["parked"] == 1 })
+			st := parkingStatus(t, api)
+			if st.BackendConnections+st.Parking.WatchConnections+st.Parking.WarmConnections != 0 || st.Parking.Mailboxes["push"] != 1 {
+				t.Errorf("parked with events: %+v %+v", st, st.Parking)
+			}
+			if code := post("not-the-right-token", "alice"); code != http.StatusUnauthorized {
+				t.Errorf("a wrong token: %d", code)
+			}
+			resyncs := st.Parking.Resyncs["ok"]
+			if code := post(token, "Alice"); code != http.StatusNoContent { // made canonical as at login
+				t.Errorf("an event: %d", code)
+			}
+			await(t, "the resync", func() bool { return parkingStatus(t, api).Parking.Resyncs["ok"] > resyncs })
+			if p := parkingStatus(t, api).Parking; p.Events["own"] != 1 || p.Events["unauthorized"] != 1 || p.Hints["push"] != 1 {
+				t.Errorf("counted: %+v", p)
+			}
+
+			// What a reload can do with parking on, and what it can't.
+			write(t, config, file(fleet(t, 1), "park {\n  enabled = false\n  linger = \"1m\"\n}\n"))
+			if log := r.reload(); !strings.Contains(log, "park.enabled") || !strings.Contains(log, "park.linger") || !strings.Contains(log, "need a restart") {
+				t.Errorf("reload: %s", log)
+			}
+			if parkingStatus(t, api).Parking == nil {
+				t.Error("a reload has switched parking off")
+			}
+			if a := done(); !a.OK() {
+				t.Errorf("IDLE's end: %s", a)
+			}
+			r.interrupt()
+			if code := r.wait(); code != exitOK || strings.Contains(r.stderr.String(), token) {
+				t.Errorf("exit code %d, or the token is in the log", code)
+			}
+		})
+	}
+}
