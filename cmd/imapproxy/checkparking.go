@@ -69,7 +69,7 @@ func checkParking(r *report, what string, c *config.Config, caps wire.Caps, serv
 		r.skip(what, fix, "with push events parked sessions would hold no connection here")
 	}
 	if server == serverDovecot {
-		r.skip(what, "service imap { service_count = 0 and client_limit = 1 }, unless it is so already",
+		r.skip(what, "service_count = 0 and client_limit = 1 in its service imap { … }, unless it is so already",
 			"a resume with a login costs a Dovecot that starts a process for each session about five times the CPU")
 	}
 }
