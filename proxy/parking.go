@@ -253,6 +253,10 @@ func (s *Session) leave(ctx context.Context, how way) (*park.View, error) {
 	} else {
 		s.unsubscribe()
 	}
+	var bound uint64
+	if s.park.sub != nil {
+		bound = s.park.sub.ModSeq() // of before the snapshot: a resync for others may move it at any time
+	}
 	opt := park.TalkOptions{Selected: s.flight.selected, ReadOnly: t.box.readOnly, Told: t.box.exists, Enabled: t.enabled, Pass: s.passOn}
 	if how == wayIdle {
 		opt.Taken = string(s.flight.open[0].tag)
@@ -274,7 +278,7 @@ func (s *Session) leave(ctx context.Context, how way) (*park.View, error) {
 	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, upstream.Condition{Selected: talk.Selected()})
 	if view != nil {
 		if view.ModSeq == 0 {
-			view.ModSeq = s.park.sub.ModSeq()
+			view.ModSeq = bound
 		}
 		view.Told = table
 	}

@@ -7,6 +7,7 @@ import (
 
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
 )
 
 // A resume that fails is tried again for so long before the session ends: a
@@ -111,8 +112,9 @@ func (s *Session) again(ctx context.Context) (c *upstream.Conn, warm bool, err e
 	} else if c, err = s.set.Dialer.Login(ctx, s.target, s.auth, s.clientInfo()); err != nil {
 		return nil, false, err
 	}
-	talk := park.NewTalk(c, park.TalkOptions{Enabled: enabled})
-	diff, uids, err := s.reselect(ctx, talk)
+	var heard heardMeanwhile
+	talk := park.NewTalk(c, park.TalkOptions{Enabled: enabled, Pass: heard.pass})
+	diff, uids, err := s.reselect(ctx, talk, &heard)
 	c, rerr := talk.Release()
 	if err = errors.Join(err, rerr); err == nil && s.park.view != nil {
 		err = s.tellMissed(diff, uids)
@@ -144,9 +146,27 @@ func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 	return err
 }
 
+// heardMeanwhile is what a resumed connection tells behind its SELECT, before the client
+// has it: it won't tell that again.
+type heardMeanwhile struct {
+	data  bool
+	flags park.Flags // of the last FLAGS
+}
+
+// pass is TalkOptions.Pass.
+func (m *heardMeanwhile) pass(line []byte) {
+	h := wire.ParseResponseHead(line)
+	m.data = m.data || h.Status == wire.NoStatus
+	if named(h.Name, "FLAGS") {
+		if f, err := park.ParseFlags(h.Rest); err == nil {
+			m.flags = f
+		}
+	}
+}
+
 // reselect brings a connection to where the session's was, and finds what the
 // client has to be told. The view's UIDs are those of this connection at the end.
-func (s *Session) reselect(ctx context.Context, talk *park.Talk) (d park.Difference, uids park.UIDs, err error) {
+func (s *Session) reselect(ctx context.Context, talk *park.Talk, heard *heardMeanwhile) (d park.Difference, uids park.UIDs, err error) {
 	t := &s.flight.told
 	enable := t.enabled
 	if t.dialect == park.CondStore {
@@ -169,11 +189,12 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk) (d park.Differe
 		if sel.ReadOnly && !view.ReadOnly {
 			return d, uids, errReadOnly
 		}
+		heard.data = false
 		if uids, err = talk.Snapshot(ctx); err != nil {
 			return d, uids, err
 		}
-		if view.ModSeq != 0 && sel.ModSeq == view.ModSeq && sel.UIDValidity == view.UIDValidity && uids.Equal(view.UIDs) && view.Told == nil {
-			return d, uids, nil // nothing has happened
+		if !heard.data && view.ModSeq != 0 && sel.ModSeq == view.ModSeq && sel.UIDValidity == view.UIDValidity && uids.Equal(view.UIDs) && view.Told == nil {
+			return park.Difference{}.Lists(view, sel.Flags).Lists(view, heard.flags), uids, nil // nothing has happened
 		}
 		state, err := s.park.sub.Resync(ctx, view)
 		if err != nil {
@@ -183,7 +204,7 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk) (d park.Differe
 			return d, uids, err
 		}
 		if !d.Again && view.After(d).UIDs.Equal(uids) {
-			return d, uids, nil
+			return d.Lists(view, sel.Flags).Lists(view, heard.flags), uids, nil
 		}
 		if try == 2 {
 			return d, uids, park.ErrUnsettled

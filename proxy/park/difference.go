@@ -215,19 +215,36 @@ func (d Difference) told(v *View, uids UIDs) *FlagTable {
 	return b.table()
 }
 
-// newFlagList is the FLAGS response to tell: the mailbox' own, with all flags that
-// are about to be told. "" if the client has been told all that.
+// Lists is d with a FLAGS response that has those of list, too, if a client with view v
+// hasn't been told them: those that its own backend takes for told.
+func (d Difference) Lists(v *View, list Flags) Difference {
+	told := v.Flags
+	if d.FlagList != "" {
+		told = d.FlagList
+	}
+	if told.Lacks(list) {
+		d.FlagList = told.union(list)
+	}
+	return d
+}
+
+// newFlagList is the FLAGS response to tell: what was told, what the mailbox lists,
+// and all flags that are about to be told. "" if the client has been told all that.
+//
+// Nothing is taken back: a keyword that no message has any more, or none yet, is listed on
+// one of Dovecot's connections and not on another, and each tells of it once.
 func newFlagList(told, list Flags, changed []FlagChange) Flags {
-	if list == "" {
-		list = told
+	now := told
+	if now.Lacks(list) {
+		now = now.union(list)
 	}
 	for _, c := range changed {
-		if list.Lacks(c.Flags) {
-			list = list.union(c.Flags)
+		if now.Lacks(c.Flags) {
+			now = now.union(c.Flags)
 		}
 	}
-	if list.Equal(told) {
+	if now == told {
 		return ""
 	}
-	return list
+	return now
 }
