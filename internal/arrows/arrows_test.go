@@ -47,7 +47,10 @@ var arrows = map[string][]string{
 	"e2e/push":             {"e2e/servers", "internal/imaptest", "proxy/park", "telemetry"},
 	"e2e/servers":          {"internal/imaptest"},
 	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/park", "proxy/upstream", "proxy/wire"},
-	"e2e/report":           {},
+	"e2e/model": {
+		"e2e/servers", "internal/imaptest", "proxy", "proxy/auth", "proxy/park", "proxy/upstream", "routing", "telemetry",
+	},
+	"e2e/report": {},
 }
 
 // libraries says in which rooms a library may be imported, so that it can be

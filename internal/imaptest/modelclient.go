@@ -85,6 +85,27 @@ func (c *ModelClient) Learn(n int, uid uint32) error {
 	return nil
 }
 
+// Belief is what the client believes of its messages. UID is 0 where it wasn't told,
+// ModSeq always; Flags are nil where they weren't told.
+func (c *ModelClient) Belief() []ModelMessage {
+	out := make([]ModelMessage, len(c.messages))
+	for i, seen := range c.messages {
+		out[i].UID = seen.uid
+		if seen.told {
+			out[i].Flags = append([]string{}, seen.flags...)
+		}
+	}
+	return out
+}
+
+// Forget has the client know nothing of the flags of a message, as after a STORE that
+// was to be silent.
+func (c *ModelClient) Forget(n int) {
+	if n >= 1 && n <= len(c.messages) {
+		c.messages[n-1].flags, c.messages[n-1].told = nil, false
+	}
+}
+
 var (
 	modelQuoted  = regexp.MustCompile(`"(\\.|[^"\\])*"`)
 	modelSection = regexp.MustCompile(`\[[^]]*\]`)
@@ -168,7 +189,7 @@ func (c *ModelClient) vanished(r Response) error {
 			return err
 		}
 	}
-	uids, err := modelSet(fields[len(fields)-1])
+	uids, err := ModelSet(fields[len(fields)-1])
 	if err != nil {
 		return err
 	}
@@ -291,8 +312,8 @@ func (c *ModelClient) Converged(m *ModelMailbox) error {
 	return nil
 }
 
-// modelSet lists the numbers of a sequence-set without "*".
-func modelSet(set string) ([]uint32, error) {
+// ModelSet lists the numbers of a sequence-set without "*".
+func ModelSet(set string) ([]uint32, error) {
 	var out []uint32
 	for element := range strings.SplitSeq(set, ",") {
 		low, high, found := strings.Cut(element, ":")

@@ -1,0 +1,365 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+)
+
+// patience bounds an answer, on a busy machine.
+const patience = 30 * time.Second
+
+// transcript is what was said in a case.
+type transcript struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (t *transcript) add(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lines = append(t.lines, time.Now().Format("05.000 ")+fmt.Sprintf(format, args...))
+}
+
+func (t *transcript) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Join(t.lines, "\n")
+}
+
+// client is a mail program: a connection and what it believes.
+type client struct {
+	name    string
+	dialect imaptest.ModelDialect
+	t       *transcript
+	conn    *imaptest.Conn
+	in      chan imaptest.Response // closed at the connection's end
+	model   *imaptest.ModelClient  // nil: nothing is selected
+	addr    string
+	tags    int
+
+	uidValidity string
+	idleTag     string // of the IDLE that it is in
+	bye         string
+	// fault, if any, changes what the client is told: a fault of the server's.
+	fault func(imaptest.Response) []imaptest.Response
+}
+
+var errCut = errors.New("the connection has ended")
+
+func dial(addr, user, name string, t *transcript, fault func(imaptest.Response) []imaptest.Response) (*client, error) {
+	nc, err := imaptest.DialConn(t0(), addr, imaptest.DialOptions{Timeout: time.Hour})
+	if err != nil {
+		return nil, err
+	}
+	c := &client{name: name, t: t, conn: nc, in: make(chan imaptest.Response, 4096), fault: fault}
+	c.addr = netip.MustParseAddrPort(nc.LocalAddr().String()).String()
+	if _, err := nc.Next(); err != nil {
+		_ = nc.Close()
+		return nil, err
+	}
+	go func() { // ends with the connection
+		defer close(c.in)
+		for {
+			r, err := nc.Next()
+			if err != nil {
+				return
+			}
+			all := []imaptest.Response{r}
+			if c.fault != nil {
+				all = c.fault(r)
+			}
+			for _, r := range all {
+				t.add("%s< %s", name, r)
+				c.in <- r
+			}
+		}
+	}()
+	if _, tagged, err := c.do("LOGIN", "LOGIN %s %s", user, servers.Password); err != nil || tagged.Status() != "OK" {
+		c.close()
+		return nil, fmt.Errorf("login: %v %v", tagged, err)
+	}
+	return c, nil
+}
+
+func (c *client) close() {
+	_ = c.conn.Close()
+	for range c.in { //nolint:revive // until the reader has ended
+	}
+}
+
+// hear takes one response into account.
+func (c *client) hear(r imaptest.Response) error {
+	if r.Tag() == "*" && r.Status() == "BYE" {
+		c.bye = r.Text
+	}
+	if c.model == nil {
+		return nil
+	}
+	cached := c.model.Cached
+	if err := c.model.Response(r); err != nil {
+		return fmt.Errorf("%s is told %q: %w", c.name, r, err)
+	}
+	if !strings.HasPrefix(r.Code(), "HIGHESTMODSEQ ") {
+		// What FETCH says isn't to be resynchronised from: Dovecot itself tells flags of after
+		// an EXPUNGE that it holds back.
+		c.model.Cached = cached
+	}
+	return nil
+}
+
+// drain takes into account what has come.
+func (c *client) drain() error {
+	for {
+		select {
+		case r, ok := <-c.in:
+			if !ok {
+				return c.gone()
+			}
+			if err := c.hear(r); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+func (c *client) gone() error { return fmt.Errorf("%s: %w (%s)", c.name, errCut, c.bye) }
+
+// next is the next response, taken into account.
+func (c *client) next(within time.Duration) (imaptest.Response, error) {
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case r, ok := <-c.in:
+		if !ok {
+			return r, c.gone()
+		}
+		return r, c.hear(r)
+	case <-timer.C:
+		return imaptest.Response{}, errQuiet
+	}
+}
+
+var errQuiet = errors.New("nothing comes")
+
+// begin sends a command; finish reads its answer.
+func (c *client) begin(verb, format string, args ...any) (tag string, err error) {
+	line := fmt.Sprintf(format, args...)
+	c.tags++
+	tag = fmt.Sprintf("t%d", c.tags)
+	if c.model != nil {
+		if err := c.drain(); err != nil {
+			return tag, err
+		}
+		c.model.Begin(verb)
+	}
+	c.t.add("%s> %s %s", c.name, tag, line)
+	if err := c.conn.SendRaw(tag + " " + line + "\r\n"); err != nil {
+		return tag, c.gone()
+	}
+	return tag, nil
+}
+
+func (c *client) finish(tag string) (untagged []imaptest.Response, tagged imaptest.Response, err error) {
+	for {
+		r, err := c.next(patience)
+		if errors.Is(err, errQuiet) {
+			err = fmt.Errorf("%s: no answer to %s in %v", c.name, tag, patience)
+		}
+		if err != nil {
+			return untagged, r, err
+		}
+		if r.Tag() == tag {
+			if c.model != nil {
+				c.model.Begin("")
+			}
+			if r.Status() == "BAD" {
+				return untagged, r, fmt.Errorf("%s: %s", c.name, r)
+			}
+			return untagged, r, nil
+		}
+		if r.Tag() != "*" && r.Tag() != "+" {
+			return untagged, r, fmt.Errorf("%s: %s while waiting for %s", c.name, r, tag)
+		}
+		untagged = append(untagged, r)
+	}
+}
+
+// do is a command and its answer.
+func (c *client) do(verb, format string, args ...any) (untagged []imaptest.Response, tagged imaptest.Response, err error) {
+	tag, err := c.begin(verb, format, args...)
+	if err != nil {
+		return nil, imaptest.Response{}, err
+	}
+	return c.finish(tag)
+}
+
+// selectBox enables the dialect and selects the mailbox, then learns all there is.
+func (c *client) selectBox(box string, dialect imaptest.ModelDialect) error {
+	c.dialect = dialect
+	params := ""
+	switch dialect {
+	case imaptest.ModelQResync:
+		if _, r, err := c.do("ENABLE", "ENABLE QRESYNC"); err != nil || r.Status() != "OK" {
+			return fmt.Errorf("ENABLE: %v %v", r, err)
+		}
+	case imaptest.ModelCondStore:
+		params = " (CONDSTORE)"
+	case imaptest.ModelPlain:
+	}
+	c.model = imaptest.NewModelClient(dialect, imaptest.NewModelMailbox(1))
+	c.model.Cached = 0
+	untagged, r, err := c.do("SELECT", "SELECT %s%s", box, params)
+	if err != nil || r.Status() != "OK" {
+		return fmt.Errorf("SELECT: %v %v", r, err)
+	}
+	for _, u := range untagged {
+		if v, ok := strings.CutPrefix(u.Code(), "UIDVALIDITY "); ok {
+			c.uidValidity = v
+		}
+	}
+	return c.learn()
+}
+
+// learn asks for the UIDs and flags of all messages.
+func (c *client) learn() error {
+	if c.model.Count() == 0 {
+		return nil
+	}
+	_, _, err := c.do("UID FETCH", "UID FETCH 1:* (UID FLAGS)")
+	return err
+}
+
+// idle begins IDLE.
+func (c *client) idle() error {
+	tag, err := c.begin("IDLE", "IDLE")
+	if err != nil {
+		return err
+	}
+	for {
+		r, err := c.next(patience)
+		if err != nil {
+			return fmt.Errorf("IDLE: %w", err)
+		}
+		switch r.Tag() {
+		case "+":
+			c.idleTag = tag
+			return nil
+		case tag:
+			return fmt.Errorf("%s: IDLE: %s", c.name, r)
+		}
+	}
+}
+
+// done ends IDLE.
+func (c *client) done() error {
+	if c.idleTag == "" {
+		return nil
+	}
+	tag := c.idleTag
+	c.idleTag = ""
+	c.t.add("%s> DONE", c.name)
+	if err := c.conn.SendRaw("DONE\r\n"); err != nil {
+		return c.gone()
+	}
+	_, _, err := c.finish(tag)
+	return err
+}
+
+// resync cuts the connection and comes back, as a client of QRESYNC does: from what
+// it has cached. It returns the connection that takes the old one's place.
+func (c *client) resync(addr, user, box string) (*client, error) {
+	if err := c.drain(); err != nil {
+		return nil, err
+	}
+	belief, cached := c.model.Belief(), c.model.Cached
+	c.close()
+	n, err := dial(addr, user, c.name, c.t, c.fault)
+	if err != nil {
+		return nil, err
+	}
+	if c.dialect != imaptest.ModelQResync || cached == 0 {
+		return n, n.selectBox(box, c.dialect)
+	}
+	n.dialect, n.uidValidity = c.dialect, c.uidValidity
+	if _, r, err := n.do("ENABLE", "ENABLE QRESYNC"); err != nil || r.Status() != "OK" {
+		return n, fmt.Errorf("ENABLE: %v %v", r, err)
+	}
+	known := map[uint32][]string{}
+	var last uint32 // up to here it knows them all
+	for _, m := range belief {
+		if m.UID == 0 {
+			break
+		}
+		known[m.UID] = m.Flags
+		last = m.UID
+	}
+	untagged, r, err := n.do("SELECT", "SELECT %s (QRESYNC (%s %d))", box, c.uidValidity, cached)
+	if err != nil || r.Status() != "OK" {
+		return n, fmt.Errorf("SELECT: %v %v", r, err)
+	}
+	exists := 0
+	apply := func(list []imaptest.Response) error {
+		for _, u := range list {
+			switch {
+			case u.Word(2) == "EXISTS":
+				exists, _ = strconv.Atoi(u.Word(1))
+			case u.Word(1) == "VANISHED":
+				f := strings.Fields(u.Text)
+				gone, err := imaptest.ModelSet(f[len(f)-1])
+				if err != nil {
+					return err
+				}
+				for _, uid := range gone {
+					delete(known, uid)
+				}
+			case u.Word(2) == "FETCH":
+				uid, flags, ok := uidAndFlags(u)
+				if uid != 0 && (ok || known[uid] == nil) {
+					known[uid] = flags
+				}
+			}
+		}
+		return nil
+	}
+	if err := apply(untagged); err != nil {
+		return n, err
+	}
+	if untagged, _, err = n.do("UID FETCH", "UID FETCH %d:* (UID FLAGS)", last+1); err != nil {
+		return n, err
+	}
+	if err := apply(untagged); err != nil {
+		return n, err
+	}
+	now := imaptest.NewModelMailbox(1)
+	now.ModSeq = cached
+	for uid, flags := range known {
+		now.Messages = append(now.Messages, imaptest.ModelMessage{UID: uid, Flags: flags})
+	}
+	slices.SortFunc(now.Messages, func(a, b imaptest.ModelMessage) int { return int(a.UID) - int(b.UID) })
+	if exists != len(now.Messages) {
+		return n, fmt.Errorf("%s resynchronises from %d, and has %d messages where there are %d", c.name, cached, len(now.Messages), exists)
+	}
+	n.model = imaptest.NewModelClient(c.dialect, now)
+	for i, m := range now.Messages {
+		if m.Flags == nil {
+			n.model.Forget(i + 1)
+		}
+	}
+	for _, u := range untagged {
+		if u.Code() != "" {
+			_ = n.model.Response(u)
+		}
+	}
+	return n, nil
+}

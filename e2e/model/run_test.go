@@ -1,0 +1,177 @@
+package model
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"imapproxy/internal/imaptest"
+)
+
+// workers is how many cases run at a time, each for a user of its own.
+const workers = 3
+
+// variants are what the test runs on.
+var variants = []struct {
+	name string
+	labOptions
+}{
+	{"dovecot-sdbox-direct", labOptions{start: dovecot("sdbox", "")}},
+	{"cyrus-direct", labOptions{start: cyrus}},
+	{"dovecot-sdbox-idle", labOptions{start: dovecot("sdbox", ""), watch: "idle"}},
+	{"dovecot-sdbox-notify", labOptions{start: dovecot("sdbox", ""), watch: "notify"}},
+	{"dovecot-sdbox-push", labOptions{start: dovecot("sdbox", ""), watch: "push", events: true, lose: 2}},
+	{"dovecot-maildir-idle", labOptions{start: dovecot("maildir", ""), watch: "idle"}},
+	{"dovecot-maildir-push", labOptions{start: dovecot("maildir", ""), watch: "push", events: true, lose: 2}},
+	{"dovecot-sdbox-comparison", labOptions{start: dovecot("sdbox", onlyIMAP4rev1), watch: "idle", plain: true}},
+	{"cyrus-idle", labOptions{start: cyrus, watch: "idle"}},
+	{"cyrus-push", labOptions{start: cyrus, watch: "push", events: true, lose: 2}},
+}
+
+func budget(t *testing.T) time.Duration {
+	if m := os.Getenv("MODEL_MINUTES"); m != "" {
+		f, err := strconv.ParseFloat(m, 64)
+		must(t, err)
+		return time.Duration(f * float64(time.Minute))
+	}
+	return 20 * time.Second
+}
+
+func TestModel(t *testing.T) {
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			l := newLab(t, v.labOptions)
+			if s := os.Getenv("MODEL_SEED"); s != "" {
+				seed, err := strconv.ParseUint(s, 10, 64)
+				must(t, err)
+				l.one(t, seed, l.user())
+				return
+			}
+			l.many(t, budget(t))
+		})
+	}
+}
+
+// many runs cases until the time is over, or one fails.
+func (l *lab) many(t *testing.T, d time.Duration) {
+	end := time.Now().Add(d)
+	first := uint64(time.Now().UnixNano())
+	var g sync.WaitGroup
+	var mu sync.Mutex
+	total, cases, failed := &stats{kinds: map[string]int{}}, 0, false
+	for i := range workers {
+		g.Go(func() {
+			user := l.user()
+			st := &stats{kinds: map[string]int{}}
+			for n := uint64(0); time.Now().Before(end); n++ {
+				seed := first + n*workers + uint64(i)
+				s := newScenario(seed, l.plain)
+				tr, err := l.run(s, user, st, nil)
+				mu.Lock()
+				cases++
+				stop := failed
+				if err != nil && !failed {
+					failed, stop = true, true
+					l.report(t, s, user, tr, err)
+				}
+				mu.Unlock()
+				if stop || err != nil {
+					break
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			total.add(st)
+		})
+	}
+	g.Wait()
+	t.Logf("%d cases from MODEL_SEED=%d: %d operations, parked %d times of %d, settled %d times, %d cuts; %v",
+		cases, first, total.ops, total.parked, total.asked, total.settled, total.cuts, total.kinds)
+	if l.hub != nil {
+		t.Logf("%+v", l.hub.Stats())
+	}
+}
+
+func (a *stats) add(b *stats) {
+	a.ops, a.parked, a.asked, a.settled, a.cuts = a.ops+b.ops, a.parked+b.parked, a.asked+b.asked, a.settled+b.settled, a.cuts+b.cuts
+	for k, n := range b.kinds {
+		a.kinds[k] += n
+	}
+}
+
+func (l *lab) one(t *testing.T, seed uint64, user string) {
+	s := newScenario(seed, l.plain)
+	for range 10 {
+		if tr, err := l.run(s, user, &stats{kinds: map[string]int{}}, nil); err != nil {
+			l.report(t, s, user, tr, err)
+			return
+		}
+	}
+}
+
+// report shrinks a case that has failed, and fails the test.
+func (l *lab) report(t *testing.T, s scenario, user string, tr *transcript, err error) {
+	t.Errorf("MODEL_SEED=%d: %v", s.seed, err)
+	logs := l.log.last(25, user)
+	shrunk, str, serr := l.shrink(s, l.user(), 60*time.Second)
+	if serr == nil {
+		t.Logf("it didn't fail again. The transcript's end:\n%s\nlog:\n%s", lastLines(tr.String(), 80), logs)
+		return
+	}
+	t.Logf("shrunk to %d operations %v, dialects %v: %v\n%s\nlog:\n%s", len(shrunk.ops), shrunk.ops, shrunk.dialects, serr, lastLines(str.String(), 150), logs)
+}
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(s, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// shrink leaves operations out as long as the case fails, which may need some tries:
+// what happens at the same time doesn't happen the same way twice.
+func (l *lab) shrink(s scenario, user string, d time.Duration) (scenario, *transcript, error) {
+	end := time.Now().Add(d)
+	var tr *transcript
+	var why error
+	fails := func(c scenario, tries int) bool {
+		for range tries {
+			if time.Now().After(end) {
+				return false
+			}
+			t, err := l.run(c, user, &stats{kinds: map[string]int{}}, nil)
+			if err != nil {
+				tr, why = t, fmt.Errorf("%w", err)
+				return true
+			}
+		}
+		return false
+	}
+	if !fails(s, 6) {
+		return s, nil, nil
+	}
+	for size := len(s.ops) / 2; size > 0; size /= 2 {
+		for at := 0; at < len(s.ops); {
+			c := s
+			c.ops = slices.Concat(s.ops[:at], s.ops[min(len(s.ops), at+size):])
+			if fails(c, 2) {
+				s = c
+			} else {
+				at += size
+			}
+		}
+	}
+	for i := len(s.dialects) - 1; i >= 0 && len(s.dialects) > 1; i-- {
+		c := s
+		c.dialects = slices.Delete(slices.Clone(s.dialects), i, i+1)
+		if fails(c, 2) {
+			s = c
+		}
+	}
+	return s, tr, why
+}
+
+var _ = imaptest.ModelPlain
