@@ -269,6 +269,7 @@ func (s *Session) leave(ctx context.Context, how way) (*park.View, error) {
 	var broken *park.Broken
 	switch {
 	case errors.As(err, &broken) || rerr != nil:
+		s.log.Warn("backend lost while the session was being parked", "error", errors.Join(err, rerr))
 		s.over(ReasonBackendLost)
 		return nil, errors.Join(err, rerr)
 	case err != nil:

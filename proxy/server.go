@@ -39,6 +39,8 @@ type Server struct {
 	// until gone.
 	sessions sync.WaitGroup
 	draining atomic.Bool
+
+	sweeping sync.Mutex // held by Sweep
 }
 
 // settings are what Reload can change. A session keeps those of its beginning, but
@@ -186,6 +188,8 @@ func (s *Server) lookAfter(ctx context.Context) {
 // Sweep ends sessions whose time is over, and has those parked that are idle. Serve
 // does it every two seconds; tests can't wait for so long.
 func (s *Server) Sweep() {
+	s.sweeping.Lock() // one at a time asks a session to pause
+	defer s.sweeping.Unlock()
 	now := s.now()
 	idle := s.set.Load().Limits.IdleTimeout
 	s.reg.each(func(c *Session) { c.lookAfter(now, idle) })
