@@ -102,7 +102,11 @@ func (f *fake) account() Account {
 	}
 	var mu sync.Mutex
 	var warm []*upstream.Conn
+	closed := false
 	f.t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		closed = true
 		for _, c := range warm {
 			_ = c.Close()
 		}
@@ -131,6 +135,10 @@ func (f *fake) account() Account {
 			}
 			if len(enabled) != want {
 				f.t.Errorf("given back with %q", enabled)
+			}
+			if closed {
+				_ = c.Close()
+				return
 			}
 			warm = append(warm, c)
 		},
