@@ -274,6 +274,13 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 		wait = m.backoff
 		m.backoff = min(max(2*m.backoff, firstBackoff), lastBackoff)
 		m.notBefore = now.Add(jittered(wait))
+		if !m.running {
+			// Whoever looks isn't made to wait for a backend to come back.
+			for _, w := range m.waiters {
+				w.done <- err
+			}
+			m.waiters = nil
+		}
 		m.kickLocked()
 		h.mu.Unlock()
 		return jittered(wait), true

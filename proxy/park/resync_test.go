@@ -73,7 +73,7 @@ func TestResyncByQResync(t *testing.T) {
 			want: State{UIDNext: 15, ModSeq: 19, Since: 11},
 		},
 		{
-			name: "a purged history says too much: VANISHED of what never was is left out",
+			name:  "a purged history says too much: VANISHED of what never was is left out",
 			query: &Query{Mailbox: "INBOX", UIDValidity: 9, UIDNext: 11, ModSeq: 11, UIDs: mustUIDs("1,5,10")},
 			script: qenable + examine + qselect(2, 11, 19) + `
 				S: * VANISHED (EARLIER) 2:4,6:10
@@ -127,7 +127,7 @@ func TestResyncByQResync(t *testing.T) {
 				Changed: []FlagChange{{UID: 3, Flags: `\Deleted`, ModSeq: 20}, {UID: 12, ModSeq: 22}}},
 		},
 		{
-			name: "another UIDVALIDITY is answered silently with nothing: the state is told from scratch",
+			name:  "another UIDVALIDITY is answered silently with nothing: the state is told from scratch",
 			query: &Query{Mailbox: "INBOX", UIDValidity: 8, UIDNext: 11, ModSeq: 11, UIDs: UIDRange(1, 10)},
 			script: qenable + `C: ip2 EXAMINE "INBOX" (QRESYNC (8 11 1:10))` + "\n" + qselect(1, 2, 3) + `
 				S: ip2 OK [READ-ONLY] done

@@ -225,13 +225,20 @@ func (s *Subscription) Resync(ctx context.Context, v *View) (*State, error) {
 
 // Table is the flags that all messages have now: what a view starts from where
 // the strategy is comparison. It has to be taken before the snapshot, so that what
-// changes in between is told twice rather than never. *ErrTooMany for a mailbox
+// changes in between is told twice rather than never; what was heard until it
+// returns counts as seen, as with Again. *ErrTooMany for a mailbox
 // that is too large to be compared.
 func (s *Subscription) Table(ctx context.Context) (*FlagTable, error) {
 	r := s.m.hub.comparison()
 	state, err := s.m.resyncFor(ctx, s, nil, r)
 	if err != nil {
 		return nil, err
+	}
+	h := s.m.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.member == nil {
+		_ = s.beginLocked() // an error will be told by whoever waits next
 	}
 	return state.Table, nil
 }
