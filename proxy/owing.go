@@ -61,6 +61,7 @@ func (s *Session) owing() {
 			return
 		}
 		if relay {
+			s.park.owing.Store(false)
 			go s.relay()
 			return
 		}

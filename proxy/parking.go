@@ -36,6 +36,7 @@ type ParkOptions struct {
 // parkState is what a session knows of its parking.
 type parkState struct {
 	asked   atomic.Bool            // the relay is to pause at the next boundary
+	owing   atomic.Bool            // no relay runs, but owing, which knows no pause
 	lost    atomic.Bool            // there are no hints any more
 	doubt   atomic.Pointer[string] // what keeps it from being parked, for people
 	refused atomic.Int64           // the client's last word before a refusal that was counted
@@ -122,7 +123,7 @@ func (f *flight) canPark() (way, string) {
 // It is called by the sweep.
 func (s *Session) askToPark(now time.Time) {
 	o := &s.set.Park
-	if o.Hub == nil || Attachment(s.attachment.Load()) != Attached || s.park.asked.Load() || s.halfClosed.Load() {
+	if o.Hub == nil || Attachment(s.attachment.Load()) != Attached || s.park.asked.Load() || s.park.owing.Load() || s.halfClosed.Load() {
 		return
 	}
 	s.flight.mu.Lock()
