@@ -379,14 +379,14 @@ func (w *world) build(c *client, o op) (sender, allow) {
 				return inner()
 			}
 		}
-		return send, allow{stored: named, flag: kw, on: on, all: true}
+		return send, allow{stored: named, flag: kw, on: on, all: set != "*", star: strings.Contains(set, "*")}
 	case "uidexpunge":
 		return cmd("UID EXPUNGE", "UID EXPUNGE %s", uidSet), allow{expunged: func(m imaptest.ModelMessage) bool {
 			return deleted(m) && slices.Contains(uids, m.UID)
 		}}
 	case "copy":
 		if o.a%2 == 0 {
-			return cmd("COPY", "COPY %s %s", set, w.box), allow{maybe: len(named)}
+			return cmd("COPY", "COPY %s %s", set, w.box), allow{maybe: len(w.w.truth.Messages)}
 		}
 		return w.transfer(c, "COPY", set, named), allow{}
 	case "move":
@@ -395,7 +395,9 @@ func (w *world) build(c *client, o op) (sender, allow) {
 			verb, set, which = "UID MOVE", uidSet, uids
 		}
 		send = w.transfer(c, verb, set, which)
-		return send, allow{expunged: func(m imaptest.ModelMessage) bool { return slices.Contains(which, m.UID) }}
+		return send, allow{expunged: func(m imaptest.ModelMessage) bool {
+			return slices.Contains(which, m.UID) || strings.Contains(set, "*") && m.UID > slices.Max(which)
+		}}
 	case "search":
 		if o.b%3 == 0 {
 			return cmd("SEARCH", "SEARCH RETURN (ALL COUNT MIN MAX) %s", searchKey(o)), allow{}
@@ -444,7 +446,7 @@ func (w *world) transfer(c *client, verb, set string, named []uint32) sender {
 				return untagged, r, err
 			}
 			for _, uid := range from {
-				if !slices.Contains(named, uid) {
+				if !slices.Contains(named, uid) && !(strings.Contains(set, "*") && uid > slices.Max(named)) {
 					return untagged, r, fmt.Errorf("%s %s of UIDs %v took %d", verb, set, named, uid)
 				}
 			}

@@ -118,7 +118,7 @@ func (l *lab) one(t *testing.T, seed uint64, user string) {
 func (l *lab) report(t *testing.T, s scenario, user string, tr *transcript, err error) {
 	t.Errorf("MODEL_SEED=%d: %v", s.seed, err)
 	logs := l.log.last(25, user)
-	shrunk, str, serr := l.shrink(s, l.user(), 60*time.Second)
+	shrunk, str, serr := l.shrink(s, l.user(), 40*time.Second)
 	if serr == nil {
 		t.Logf("it didn't fail again. The transcript's end:\n%s\nlog:\n%s", lastLines(tr.String(), 80), logs)
 		return
