@@ -35,7 +35,7 @@ type ParkOptions struct {
 
 // parkState is what a session knows of its parking.
 type parkState struct {
-	asked   atomic.Bool            // the relay is to pause at the next boundary
+	asked   atomic.Bool            // the relay is to pause at the next boundary, or there is none until it begins anew
 	owing   atomic.Bool            // no relay runs, but owing, which knows no pause
 	lost    atomic.Bool            // there are no hints any more
 	doubt   atomic.Pointer[string] // what keeps it from being parked, for people
@@ -157,7 +157,6 @@ func (s *Session) isPause(err error) bool {
 
 // paused decides, with both readers at rest, between parking and going on.
 func (s *Session) paused() {
-	s.park.asked.Store(false)
 	_ = s.client.SetReadDeadline(time.Time{})
 	_ = s.backend.Load().SetReadDeadline(time.Time{})
 	if s.reason() != "" { // and its deadlines may just have been taken away
@@ -177,6 +176,7 @@ func (s *Session) paused() {
 	}
 	s.park.doubt.Store(&why)
 	if how == wayNone {
+		s.park.asked.Store(false)
 		go s.relay() // a fresh goroutine: this one's stack has grown
 		return
 	}
@@ -206,6 +206,7 @@ func (s *Session) toParked(how way) {
 		s.log.Debug("not parked", "error", err)
 		s.srv.tel.Park(why, s.strategy())
 		s.park.notTill.Store(s.srv.now().Add(parkAgain).UnixNano())
+		s.park.asked.Store(false)
 		s.transition(Attached)
 		go s.relay()
 	default:

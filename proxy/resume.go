@@ -229,6 +229,7 @@ func (s *Session) reattach(c *upstream.Conn) {
 	if idle {
 		_ = s.backToIdle(c, wayIdle) // if it fails, the reader will find out
 	}
+	s.park.asked.Store(false)
 	s.park.owing.Store(s.park.owed != nil)
 	s.transition(Attached)
 	if s.park.owed != nil {
