@@ -1,0 +1,100 @@
+package parking
+
+import (
+	"errors"
+	"testing"
+)
+
+// Transcript 4: a DONE that crosses the proxy's own, one that comes during a
+// resume, one that never comes.
+func TestDoneAtAnyTime(t *testing.T) {
+	onEach(t, "-idle", labOptions{}, func(t *testing.T, l *lab) {
+		for _, step := range []string{"EXAMINE", "DONE", "NOOP", "UID SEARCH", "UNSELECT"} {
+			t.Run("crosses "+step, func(t *testing.T) {
+				l := l.with(t)
+				l.onLine(nil)
+				user := newUser()
+				d := l.writer(user, "INBOX", 3)
+				w := l.watch(user, "INBOX", d.truth)
+				sent := l.once(step, func() { w.Write("DONE", "x1 UID FETCH 1:* (FLAGS)") })
+				w.idle()
+				select {
+				case <-sent:
+				case <-t.Context().Done():
+				}
+				w.until("w1")
+				w.model.Begin("UID FETCH")
+				w.until("x1")
+				l.onLine(nil)
+				w.idle()
+				l.parked(w.Client)
+				d.expunge(2)
+				w.told("EXPUNGE", 1)
+				w.done()
+				w.agrees(d.truth)
+				w.MustOK("LOGOUT")
+			})
+		}
+		// Hints can't be had, so DONE needs a backend, which comes back a little later.
+		t.Run("needs a resume", func(t *testing.T) {
+			l := l.with(t)
+			user := newUser()
+			d := l.writer(user, "INBOX", 3)
+			w := l.watch(user, "INBOX", d.truth)
+			w.idle()
+			l.parked(w.Client)
+			l.down(true)
+			d.expunge(1)
+			w.Write("DONE", "x1 UID FETCH 1:* (FLAGS)", "x2 NOOP")
+			must(t, l.attachment(t.Context(), w.Conn, "resuming"))
+			l.down(false)
+			w.until("w1")
+			w.model.Begin("UID FETCH")
+			w.until("x1")
+			w.model.Begin("NOOP")
+			w.until("x2")
+			w.agrees(d.truth)
+			w.MustOK("LOGOUT")
+		})
+		t.Run("comes while the proxy resumes by itself", func(t *testing.T) {
+			l := l.with(t)
+			user := newUser()
+			d := l.writer(user, "INBOX", 3)
+			w := l.watch(user, "INBOX", d.truth)
+			w.idle()
+			l.parked(w.Client)
+			// A tagged command in IDLE isn't anything the proxy answers.
+			sent := l.once("SELECT", func() { w.Write("DONE", "x1 NOOP") })
+			l.cutAll()
+			d.append(1)
+			w.Write("DONE", "x0 SELECT INBOX", "x9 IDLE")
+			w.until("w1")
+			w.model.Begin("SELECT")
+			select {
+			case <-sent:
+			case <-t.Context().Done():
+			}
+			w.until("x0")
+			w.model.Begin("IDLE")
+			w.until("x9")
+			w.until("x1")
+			w.agrees(d.truth)
+			w.MustOK("LOGOUT")
+		})
+		t.Run("never", func(t *testing.T) {
+			l := l.with(t)
+			user := newUser()
+			d := l.writer(user, "INBOX", 3)
+			w := l.watch(user, "INBOX", d.truth)
+			w.idle()
+			l.parked(w.Client)
+			must(t, w.Reset())
+			must(t, eventually(t.Context(), "the session's end", func() error {
+				if l.hub.Wanted(user) {
+					return errors.New("somebody wants hints")
+				}
+				return nil
+			}))
+		})
+	})
+}

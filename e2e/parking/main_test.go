@@ -1,0 +1,9 @@
+package parking
+
+import (
+	"testing"
+
+	"imapproxy/internal/imaptest"
+)
+
+func TestMain(m *testing.M) { imaptest.LeakMain(m) }

@@ -1,0 +1,102 @@
+package parking
+
+import (
+	"testing"
+)
+
+// Transcript 1: expunge and append just before each command by which a session
+// is parked. Whatever the step, the client is told, and counts what is there.
+func TestChangesAtEachStepOfParking(t *testing.T) {
+	onEach(t, "-idle", labOptions{}, func(t *testing.T, l *lab) {
+		for _, step := range []string{"ENABLE QRESYNC", "EXAMINE", "IDLE", "DONE", "NOOP", "UID SEARCH", "UNSELECT"} {
+			t.Run(step, func(t *testing.T) {
+				l := l.with(t)
+				user := newUser()
+				d := l.writer(user, "INBOX", 6)
+				w := l.watch(user, "INBOX", d.truth)
+				w.say("FETCH 1:* (UID FLAGS)")
+				l.onLine(nil)
+				if step == "IDLE" { // the watch's, not the client's own
+					w.idle()
+				}
+				done := l.once(step, func() {
+					d.expunge(2, 5)
+					d.append(2)
+					d.flag(3, `\Flagged`)
+				})
+				if step != "IDLE" {
+					w.idle()
+				}
+				select {
+				case <-done:
+				case <-t.Context().Done():
+				}
+				l.parked(w.Client)
+				l.onLine(nil)
+				w.told("EXPUNGE", 2)
+				// and the next change, by number, from the view that it has now
+				d.expunge(1)
+				w.told("EXPUNGE", 3)
+				d.append(1)
+				for w.model.Count() < len(d.truth.Messages) {
+					w.hear(w.Read())
+				}
+				w.done()
+				w.agrees(d.truth)
+				w.idle()
+				l.parked(w.Client)
+				d.expunge(4)
+				w.done()
+				w.agrees(d.truth)
+				w.MustOK("LOGOUT")
+			})
+		}
+	})
+}
+
+// The same at each step of coming back.
+func TestChangesAtEachStepOfAResume(t *testing.T) {
+	for name, warm := range map[string]bool{"warm": true, "cold": false} {
+		o := labOptions{}
+		if !warm {
+			o.warmFor = -1
+		}
+		t.Run(name, func(t *testing.T) {
+			onEach(t, "-idle", o, func(t *testing.T, l *lab) {
+				for _, step := range []string{"SELECT", "NOOP", "UID SEARCH", "EXAMINE", "STORE 3"} {
+					t.Run(step, func(t *testing.T) {
+						l := l.with(t)
+						l.onLine(nil)
+						user := newUser()
+						d := l.writer(user, "INBOX", 6)
+						w := l.watch(user, "INBOX", d.truth)
+						w.say("FETCH 1:* (UID FLAGS)")
+						w.idle()
+						l.parked(w.Client)
+						w.done()
+						uid := w.model.UID(3)
+						happened := l.once(step, func() {
+							d.expunge(2)
+							d.append(1)
+						})
+						// Said by number of what it counts now: UID 3, whatever happens meanwhile.
+						w.model.Begin("STORE")
+						w.Write(`s1 STORE 3 +FLAGS (\Answered)`)
+						w.until("s1")
+						l.onLine(nil)
+						d.truth.Store(uid, `\Answered`)
+						w.agrees(d.truth)
+						w.MustOK("LOGOUT")
+						select {
+						case <-happened:
+						default:
+							if step != "EXAMINE" { // only where there is something to be resynced
+								t.Errorf("there was no %s", step)
+							}
+						}
+					})
+				}
+			})
+		})
+	}
+}
