@@ -275,7 +275,8 @@ func (s *Session) leave(ctx context.Context, how way) (*park.View, error) {
 		s.over(ReasonBackendLost)
 		return nil, errors.Join(err, rerr)
 	case err != nil:
-		return nil, errors.Join(err, s.backToIdle(c, how))
+		s.backToIdle(c, how)
+		return nil, err
 	}
 	s.backend.Store(nil)
 	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, upstream.Condition{Selected: talk.Selected()})
@@ -323,14 +324,21 @@ func (s *Session) passOn(response []byte) {
 }
 
 // backToIdle has the backend idle again for a session that stays attached after
-// all. Its "+" isn't the client's to see: he has had one.
-func (s *Session) backToIdle(c *upstream.Conn, how way) error {
+// all, or is again. Its "+" isn't the client's to see: he has had one. Where that
+// fails, the session ends.
+func (s *Session) backToIdle(c *upstream.Conn, how way) {
 	if how != wayIdle {
-		return nil
+		return
 	}
-	s.down.dropPlus = true
-	_, err := c.Write(append(slices.Clone(s.flight.open[0].tag), " IDLE\r\n"...))
-	return err
+	ctx, cancel := context.WithTimeout(context.Background(), parkWithin)
+	defer cancel()
+	t := &s.flight.told
+	talk := park.NewTalk(c, park.TalkOptions{Selected: true, ReadOnly: t.box.readOnly, Told: t.box.exists, Enabled: t.enabled, Pass: s.passOn})
+	err := talk.BeginIdle(ctx, s.flight.idleTag())
+	if _, broken := talk.Release(); broken != nil || err != nil {
+		s.log.Warn("the backend doesn't idle again", "error", err)
+		s.over(ReasonBackendLost)
+	}
 }
 
 // subscribe sees to hints for a mailbox; a session that was resumed keeps its

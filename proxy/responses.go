@@ -28,9 +28,6 @@ type responseFlow struct {
 	err     error  // a write to the client failed
 	broken  error  // the backend broke what can't be mended
 	pushed  int64  // bytes since the last tagged response
-
-	dropPlus bool // the next "+" answers an IDLE of the proxy's own
-	drop     bool // the unit is one that the client isn't told
 }
 
 // Chunk implements conn.Receiver.
@@ -46,11 +43,6 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		}
 		if start {
 			f.begin(b[i:i+p.N], p.Last, now)
-		}
-		if f.drop {
-			f.write(b[from:i], true)
-			from = i + p.N
-			f.drop = !p.Last
 		}
 		if f.rewrite {
 			f.write(b[from:i], start)
@@ -77,10 +69,6 @@ func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 	h := wire.ParseResponseHead(head)
 	switch h.Kind {
 	case wire.Continue:
-		if f.dropPlus {
-			f.dropPlus, f.drop = false, true
-			return
-		}
 		f.s.flight.prompt()
 	case wire.Tagged:
 		if h.Status == wire.NoStatus {

@@ -227,7 +227,11 @@ func (s *Session) reattach(c *upstream.Conn) {
 	s.park.view, s.park.idle = nil, false
 	s.park.mu.Unlock()
 	if idle {
-		_ = s.backToIdle(c, wayIdle) // if it fails, the reader will find out
+		s.backToIdle(c, wayIdle)
+		if s.reason() != "" {
+			s.finish()
+			return
+		}
 	}
 	s.park.asked.Store(false)
 	s.park.owing.Store(s.park.owed != nil)

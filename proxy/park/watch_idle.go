@@ -205,33 +205,7 @@ func (h *Hub) connections(delta int) {
 // startIdle sends IDLE and waits until the backend agrees.
 func (t *Talk) startIdle(ctx context.Context, take func(untagged) bool) (tag string, err error) {
 	tag = t.tag()
-	var refusal error
-	err = t.within(ctx, func() error {
-		if _, err := t.conn.Write([]byte(tag + " IDLE\r\n")); err != nil {
-			return err
-		}
-		for {
-			resp, err := t.response()
-			switch {
-			case err != nil:
-				return err
-			case resp.Tag == "+":
-				return nil
-			case resp.Tag == tag:
-				refusal = &Refusal{Verb: "IDLE", Status: resp.Status, Code: resp.Code, Text: resp.Text}
-				return nil
-			case resp.Tag != "*":
-				return errAnswer
-			}
-			if err := t.untagged(resp, take); err != nil {
-				return err
-			}
-		}
-	})
-	if err == nil {
-		err = refusal
-	}
-	return tag, err
+	return tag, t.beginIdle(ctx, tag, take)
 }
 
 // listen reads untagged responses: one, and those that have come with it.
