@@ -64,13 +64,15 @@ func TestAClientThatReadsNothingBeforeLoginHoldsUpNoShutdown(t *testing.T) {
 	c := l.raw(plain)
 	must(t, c.SetDeadline(time.Time{}))
 	must(t, c.(*net.TCPConn).SetReadBuffer(4<<10))
-	sent, ended := flood(c, "a CAPABILITY\r\n", 1<<10) // that many are answered in no time, or not at all
+	_, ended := flood(c, "a CAPABILITY\r\n", 64<<10)
+	eventually(t, "a session", func() bool { n := 0; l.srv.reg.each(func(*Session) { n++ }); return n == 1 })
+	s := l.only()
 	last, since := int64(0), time.Now()
-	eventually(t, "the proxy to be held up", func() bool {
-		if now := sent.Load(); now != last {
+	eventually(t, "the proxy to be held up", func() bool { // it notes when it has last read a command
+		if now := s.lastSeen.Load(); now != last {
 			last, since = now, time.Now()
 		}
-		return last > 0 && time.Since(since) > 200*time.Millisecond
+		return last > s.started.UnixNano() && time.Since(since) > 200*time.Millisecond
 	})
 	l.stop()
 	<-ended

@@ -54,7 +54,7 @@ func tracing(t *testing.T, ratio float64) (*Telemetry, *tracetest.InMemoryExport
 func attr(s tracetest.SpanStub, key string) string {
 	for _, kv := range s.Attributes {
 		if string(kv.Key) == key {
-			return kv.Value.Emit()
+			return kv.Value.String()
 		}
 	}
 	return ""
@@ -259,7 +259,7 @@ func TestSpansHoldOnlyValidText(t *testing.T) {
 	for _, s := range got {
 		texts := []string{s.Name, s.Status.Description}
 		for _, kv := range s.Attributes {
-			texts = append(texts, kv.Value.Emit())
+			texts = append(texts, kv.Value.String())
 		}
 		for _, text := range texts {
 			if !utf8.ValidString(text) || len(text) > 1100 {

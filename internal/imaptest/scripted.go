@@ -173,7 +173,7 @@ func (p *serverPlayer) send(line string) error {
 func (p *serverPlayer) cut(arg string) error {
 	f := strings.Fields(arg)
 	if len(f) == 0 {
-		return fmt.Errorf("S-cut: want a number of bytes")
+		return fmt.Errorf("after S-cut: a number of bytes is wanted")
 	}
 	n, err := strconv.ParseInt(f[0], 10, 64)
 	if err != nil {
@@ -183,7 +183,7 @@ func (p *serverPlayer) cut(arg string) error {
 	if len(f) > 1 {
 		var ok bool
 		if how, ok = map[string]Fault{"close": FaultClose, "reset": FaultReset, "halfclose": FaultHalfClose}[f[1]]; !ok {
-			return fmt.Errorf("S-cut: %q: want close, reset or halfclose", f[1])
+			return fmt.Errorf("after S-cut: %q is none of close, reset, halfclose", f[1])
 		}
 	}
 	p.c.CutAfter(n, how)

@@ -117,11 +117,11 @@ func parseNamespaces(b []byte, utf8Names bool) (list []namespace, ok bool) {
 				b = b[1:]
 				break
 			}
-			value, rest, err := itemValue(b)
-			if err != nil || len(value) < 2 || value[0] != '(' || value[len(value)-1] != ')' {
+			inner, rest, err := group(b)
+			if err != nil {
 				return nil, false
 			}
-			name, _, err := wire.AString(value[1 : len(value)-1])
+			name, _, err := wire.AString(inner)
 			if err != nil {
 				return nil, false
 			}
@@ -139,4 +139,29 @@ func parseNamespaces(b []byte, utf8Names bool) (list []namespace, ok bool) {
 		}
 	}
 	return list, true
+}
+
+// group is what the parentheses at the front of b enclose. In a NAMESPACE response
+// they follow each other without a space.
+func group(b []byte) (inner, rest []byte, err error) {
+	if len(b) == 0 || b[0] != '(' {
+		return nil, nil, errAnswer
+	}
+	rest = b[1:]
+	for len(rest) > 0 {
+		switch rest[0] {
+		case ')':
+			return b[1 : len(b)-len(rest)], rest[1:], nil
+		case ' ':
+			rest = rest[1:]
+		default:
+			// A value ends at the parenthesis that isn't its own.
+			_, after, err := itemValue(rest)
+			if err != nil {
+				return nil, nil, err
+			}
+			rest = after
+		}
+	}
+	return nil, nil, errAnswer
 }

@@ -225,7 +225,7 @@ func TestEveryErrorIsTriedAgainWithoutBlocking(t *testing.T) {
 		case 2:
 			http.Error(w, "No cluster leader", 500)
 		case 3:
-			http.Error(w, "rate limit", 429)
+			http.Error(w, "rate limit", http.StatusTooManyRequests)
 		case 4:
 			_, _ = w.Write([]byte(`{"not": "a list"}`))
 		case 0:
