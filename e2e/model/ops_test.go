@@ -93,7 +93,7 @@ type stats struct {
 var keywords = []string{"kw0", "kw1", "kw2", "kw3", `\Flagged`, `\Seen`, `\Answered`}
 
 func (l *lab) run(s scenario, user string, st *stats, fault func(imaptest.Response) []imaptest.Response) (tr *transcript, err error) {
-	w := &world{l: l, t: &transcript{}, user: user, box: l.box(), s: s, stats: st, fault: fault, settle: 8 * time.Second}
+	w := &world{l: l, t: &transcript{}, user: user, box: l.box(), s: s, stats: st, fault: fault, settle: 6 * time.Second}
 	defer w.close()
 	modSeqs := slices.ContainsFunc(s.dialects, func(d imaptest.ModelDialect) bool { return d != imaptest.ModelPlain })
 	if w.w, err = newWitness(l.server.Addr, user, servers.Password, w.box, modSeqs); err != nil {
@@ -297,6 +297,7 @@ func (w *world) command(c *client, o op) error {
 	if send == nil {
 		return nil
 	}
+	knew := c.model.Belief()
 	untagged, r, err := send()
 	if err != nil {
 		return err
@@ -307,7 +308,7 @@ func (w *world) command(c *client, o op) error {
 	if err := w.after(a); err != nil {
 		return fmt.Errorf("%s: %w", r, err)
 	}
-	return w.searched(c, o, untagged)
+	return w.searched(c, o, knew, untagged)
 }
 
 type sender func() ([]imaptest.Response, imaptest.Response, error)
@@ -455,8 +456,9 @@ func (w *world) transfer(c *client, verb, set string, named []uint32) sender {
 	}
 }
 
-// searched checks the answer of a search: number → UID right.
-func (w *world) searched(c *client, o op, untagged []imaptest.Response) error {
+// searched checks the answer of a search: number → UID right. A server may answer by flags as
+// the client knew them.
+func (w *world) searched(c *client, o op, belief []imaptest.ModelMessage, untagged []imaptest.Response) error {
 	byUID := o.kind == "uidsearch"
 	if o.kind != "search" && !byUID {
 		return nil
@@ -465,7 +467,6 @@ func (w *world) searched(c *client, o op, untagged []imaptest.Response) error {
 	if o.a%4 == 1 && (byUID || o.b%3 != 1) {
 		keyword = keywords[o.c%4]
 	}
-	belief := c.model.Belief()
 	for _, r := range untagged {
 		if r.Word(1) != "SEARCH" && r.Word(1) != "ESEARCH" {
 			continue
@@ -492,10 +493,10 @@ func (w *world) searched(c *client, o op, untagged []imaptest.Response) error {
 		for _, n := range found {
 			uid := n
 			if !byUID {
-				if n < 1 || int(n) > len(belief) {
-					return fmt.Errorf("%s: %s: message %d of %d", c.name, r, n, len(belief))
+				if n < 1 || int(n) > c.model.Count() {
+					return fmt.Errorf("%s: %s: message %d of %d", c.name, r, n, c.model.Count())
 				}
-				uid = belief[n-1].UID
+				uid = c.model.UID(int(n))
 			}
 			i := slices.IndexFunc(belief, func(m imaptest.ModelMessage) bool { return m.UID == uid })
 			there := w.w.truth.Find(uid)
@@ -665,7 +666,7 @@ func (w *world) converge() error {
 	w.stats.settled++
 	deadline := time.Now().Add(w.settle)
 	for _, c := range w.clients {
-		for {
+		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 			if err := c.drain(); err != nil {
 				return err
 			}
@@ -686,7 +687,7 @@ func (w *world) converge() error {
 				return err
 			}
 			if c.model.Converged(w.w.truth) != nil {
-				time.Sleep(20 * time.Millisecond)
+				time.Sleep(pause)
 			}
 		}
 	}
