@@ -49,6 +49,8 @@ type parkState struct {
 	// it and its backend count differently then.
 	verb  wire.Verb
 	owed  *park.Numbers
+	// owedFlags are told behind what is owed: they show mod-sequences beyond the client's bound.
+	owedFlags []park.FlagChange
 	bound uint64 // the view's mod-sequence then
 
 	// mu is held by who tells a parked client something, for as long as that

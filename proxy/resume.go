@@ -133,7 +133,9 @@ func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 	defer s.park.mu.Unlock()
 	s.park.state, s.park.owed = nil, nil
 	if d.HasExpunge() && !s.park.idle && bearsSet(s.park.verb) {
-		d, _ = d.Split(s.flight.told.dialect)
+		var owed park.Difference
+		d, owed = d.Split(s.flight.told.dialect)
+		s.park.owedFlags = owed.Changed
 		n, err := park.NewNumbers(s.park.view.After(d).UIDs, uids)
 		if err != nil {
 			return err
