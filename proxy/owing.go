@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"slices"
 
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/wire"
@@ -46,9 +47,9 @@ func (s *Session) owing() {
 		s: s, n: *s.park.owed,
 		client:  wire.NewReader(s.client, maxOwedLine, maxOwedLiteral),
 		backend: wire.NewReader(s.backend.Load(), maxOwedAnswer, maxOwedLiteral),
-		modSeq:  s.park.bound,
+		modSeq:  s.park.bound, flags: s.park.owedFlags,
 	}
-	s.park.owed = nil
+	s.park.owed, s.park.owedFlags = nil, nil
 	for {
 		relay, err := o.command()
 		if s.reason() != "" {
@@ -74,6 +75,7 @@ type owing struct {
 	n               park.Numbers
 	client, backend *wire.Reader
 	modSeq          uint64
+	flags           []park.FlagChange // owed as well
 	backendFailed   bool
 }
 
@@ -130,7 +132,10 @@ func (o *owing) command() (relay bool, err error) {
 func (o *owing) told(cmd []byte) error {
 	s := o.s
 	line := o.n.Tell(nil, s.flight.told.dialect)
-	_, s.flight.told.box.exists = o.n.Client()
+	known, count := o.n.Client()
+	s.flight.told.box.exists = count
+	o.flags = slices.DeleteFunc(o.flags, func(c park.FlagChange) bool { return !known.Contains(c.UID) })
+	line = park.Difference{Changed: o.flags}.AppendTo(line, s.flight.told.dialect, &park.View{UIDs: known})
 	if err := s.out.relay(line, true); err != nil {
 		return err
 	}
@@ -226,6 +231,9 @@ func (o *owing) response(cmd wire.CommandHead, fate park.Fate) (done bool, err e
 		}
 	}
 	o.backendFailed = false
+	if fetch && containsFold(out, "FLAGS") {
+		o.newer(wire.ParseResponseHead(out).Number)
+	}
 	if !fetch || !more {
 		return done, o.write(out, true)
 	}
@@ -247,6 +255,15 @@ func (o *owing) response(cmd wire.CommandHead, fate park.Fate) (done bool, err e
 		}
 	}
 	return false, nil
+}
+
+// newer forgets owed flags of the client's message n, for which the backend has just told
+// others.
+func (o *owing) newer(n uint32) {
+	known, _ := o.n.Client()
+	if uid, ok := known.At(n); ok {
+		o.flags = slices.DeleteFunc(o.flags, func(c park.FlagChange) bool { return c.UID == uid })
+	}
 }
 
 func (o *owing) write(b []byte, boundary bool) error {

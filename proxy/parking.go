@@ -47,11 +47,11 @@ type parkState struct {
 	box string // the mailbox that sub is for
 	// verb is what the client said that needs a backend; owed are the numbers that
 	// it and its backend count differently then.
-	verb  wire.Verb
-	owed  *park.Numbers
+	verb wire.Verb
+	owed *park.Numbers
 	// owedFlags are told behind what is owed: they show mod-sequences beyond the client's bound.
 	owedFlags []park.FlagChange
-	bound uint64 // the view's mod-sequence then
+	bound     uint64 // the view's mod-sequence then
 
 	// mu is held by who tells a parked client something, for as long as that
 	// takes. Lock order: mu, then out's.
