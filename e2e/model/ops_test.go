@@ -372,12 +372,13 @@ func (w *world) build(c *client, o op) (sender, allow) {
 		if silent != "" {
 			inner := send
 			send = func() ([]imaptest.Response, imaptest.Response, error) {
-				for i := 1; i <= c.model.Count(); i++ {
-					if slices.Contains(named, c.model.UID(i)) {
+				untagged, r, err := inner()
+				for i := 1; i <= c.model.Count(); i++ { // what it was told meanwhile may be of before, too
+					if uid := c.model.UID(i); slices.Contains(named, uid) || strings.Contains(set, "*") && uid > slices.Max(named) || uid == 0 {
 						c.model.Forget(i)
 					}
 				}
-				return inner()
+				return untagged, r, err
 			}
 		}
 		return send, allow{stored: named, flag: kw, on: on, all: set != "*", star: strings.Contains(set, "*")}
