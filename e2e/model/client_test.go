@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +17,7 @@ import (
 )
 
 // patience bounds an answer, on a busy machine.
-const patience = 30 * time.Second
+const patience = 15 * time.Second
 
 // transcript is what was said in a case.
 type transcript struct {
@@ -174,6 +176,10 @@ func (c *client) finish(tag string) (untagged []imaptest.Response, tagged imapte
 	for {
 		r, err := c.next(patience)
 		if errors.Is(err, errQuiet) {
+			buf := make([]byte, 8<<20)
+			if f := os.Getenv("MODEL_STACKS"); f != "" { // where everybody waits, while they do
+				_ = os.WriteFile(f, buf[:runtime.Stack(buf, true)], 0o600)
+			}
 			err = fmt.Errorf("%s: no answer to %s in %v", c.name, tag, patience)
 		}
 		if err != nil {

@@ -3,7 +3,6 @@ package model
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,10 +72,6 @@ func (l *lab) many(t *testing.T, d time.Duration) {
 				seed := first + n*workers + uint64(i)
 				s := newScenario(seed, l.plain)
 				tr, err := l.run(s, user, st, nil)
-				if err != nil && strings.Contains(err.Error(), "no answer") {
-					buf := make([]byte, 4<<20)
-					t.Logf("goroutines:\n%s", buf[:runtime.Stack(buf, true)])
-				}
 				mu.Lock()
 				cases++
 				stop := failed
