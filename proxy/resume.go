@@ -15,6 +15,9 @@ import (
 const (
 	resumeWithin = 45 * time.Second
 	resumePause  = 250 * time.Millisecond
+	// resumeTry bounds one attempt: a connection that hangs isn't waited for while
+	// another would do.
+	resumeTry = 20 * time.Second
 	// defaultResumes is how many go on at a time per backend.
 	defaultResumes = 32
 )
@@ -72,6 +75,8 @@ func (s *Session) turn(ctx context.Context) (c *upstream.Conn, warm bool, err er
 		return nil, false, context.Cause(ctx)
 	}
 	defer func() { <-places }()
+	ctx, cancel := context.WithTimeout(ctx, resumeTry)
+	defer cancel()
 	return s.again(ctx)
 }
 

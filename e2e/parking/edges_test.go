@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -273,14 +274,14 @@ func TestABackendThatIsGoneAtAResume(t *testing.T) {
 			user := newUser()
 			d := l.writer(user, "INBOX", 3)
 			w := l.watch(user, "INBOX", d.truth)
+			w.Timeout = time.Minute
 			w.idle()
 			l.parked(w.Client)
 			w.done()
-			var first *tapped
+			var hung atomic.Bool
 			release := make(chan struct{})
-			l.onLine(func(c *tapped, line string) bool {
-				if strings.Contains(line, "SELECT \"INBOX\"") && first == nil {
-					first = c
+			l.onLine(func(_ *tapped, line string) bool {
+				if strings.Contains(line, "SELECT \"INBOX\"") && hung.CompareAndSwap(false, true) {
 					<-release // the first attempt hangs
 					return false
 				}
