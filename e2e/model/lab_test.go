@@ -40,6 +40,9 @@ type labOptions struct {
 	watch  string // of the hub; "" no proxy: the clients talk to the server
 	events bool   // the server posts push events
 	plain  bool   // the server has neither CONDSTORE nor QRESYNC
+	// calm: nobody speaks at the same time as another. Dovecot's maildir can't stand it: of two STOREs
+	// one is hidden by HIGHESTMODSEQ, and a message whose file is being renamed is missing for a moment.
+	calm   bool
 	linger time.Duration
 	sweep  time.Duration // 0: sweepEvery
 	lose   int           // of ten events so many are lost; and others come late, or twice

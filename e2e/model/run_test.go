@@ -22,12 +22,13 @@ var variants = []struct {
 	labOptions
 }{
 	{"dovecot-sdbox-direct", labOptions{start: dovecot("sdbox", "")}},
+	{"dovecot-maildir-direct", labOptions{start: dovecot("maildir", ""), calm: true}},
 	{"cyrus-direct", labOptions{start: cyrus}},
 	{"dovecot-sdbox-idle", labOptions{start: dovecot("sdbox", ""), watch: "idle"}},
 	{"dovecot-sdbox-notify", labOptions{start: dovecot("sdbox", ""), watch: "notify"}},
 	{"dovecot-sdbox-push", labOptions{start: dovecot("sdbox", ""), watch: "push", events: true, lose: 2}},
-	{"dovecot-maildir-idle", labOptions{start: dovecot("maildir", ""), watch: "idle"}},
-	{"dovecot-maildir-push", labOptions{start: dovecot("maildir", ""), watch: "push", events: true, lose: 2}},
+	{"dovecot-maildir-idle", labOptions{start: dovecot("maildir", ""), calm: true, watch: "idle"}},
+	{"dovecot-maildir-push", labOptions{start: dovecot("maildir", ""), calm: true, watch: "push", events: true, lose: 2}},
 	{"dovecot-sdbox-comparison", labOptions{start: dovecot("sdbox", onlyIMAP4rev1), watch: "idle", plain: true}},
 	{"cyrus-idle", labOptions{start: cyrus, watch: "idle"}},
 	{"cyrus-push", labOptions{start: cyrus, watch: "push", events: true, lose: 2}},

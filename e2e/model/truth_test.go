@@ -126,6 +126,7 @@ func (w *witness) look() (before *imaptest.ModelMailbox, err error) {
 		seen[uid] = len(now.Messages)
 		now.Messages = append(now.Messages, m)
 	}
+	now.Gone = slices.DeleteFunc(now.Gone, func(m imaptest.ModelMessage) bool { _, there := seen[m.UID]; return there })
 	for _, m := range before.Messages {
 		if _, there := seen[m.UID]; !there {
 			// At the latest now: nobody says when.
