@@ -16,7 +16,7 @@ var faults = map[string]func() func(imaptest.Response) []imaptest.Response{
 	"a dropped EXPUNGE": func() func(imaptest.Response) []imaptest.Response {
 		n := 0
 		return func(r imaptest.Response) []imaptest.Response {
-			if r.Word(2) == "EXPUNGE" || r.Word(1) == "VANISHED" {
+			if r.Tag() == "*" && (r.Word(2) == "EXPUNGE" || r.Word(1) == "VANISHED") {
 				if n++; n%4 == 0 {
 					return nil
 				}
@@ -39,7 +39,7 @@ var faults = map[string]func() func(imaptest.Response) []imaptest.Response{
 	"VANISHED, or EXPUNGE, over-reported": func() func(imaptest.Response) []imaptest.Response {
 		n := 0
 		return func(r imaptest.Response) []imaptest.Response {
-			if r.Word(2) == "EXPUNGE" || r.Word(1) == "VANISHED" {
+			if r.Tag() == "*" && (r.Word(2) == "EXPUNGE" || r.Word(1) == "VANISHED") {
 				if n++; n%5 == 0 {
 					return []imaptest.Response{r, r}
 				}
