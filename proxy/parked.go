@@ -275,6 +275,8 @@ func (m member) Gone(err error) {
 // Lost implements park.Member: nobody says any more when to look, so the session
 // gets its connection back.
 func (m member) Lost() {
+	m.s.park.mu.Lock() // or the deadline would meet the relay of a session that comes back by itself
+	defer m.s.park.mu.Unlock()
 	if Attachment(m.s.attachment.Load()) == Parked {
 		m.s.park.lost.Store(true)
 		_ = m.s.client.SetReadDeadline(longAgo())

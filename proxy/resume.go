@@ -28,6 +28,11 @@ const (
 func (s *Session) resume() {
 	s.unpark()
 	s.transition(Resuming)
+	s.park.mu.Lock()
+	if s.park.lost.Swap(false) && s.reason() == "" {
+		_ = s.client.SetReadDeadline(time.Time{})
+	}
+	s.park.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), resumeWithin)
 	defer cancel()
 	pause, began := resumePause, s.srv.now()
