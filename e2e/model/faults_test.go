@@ -27,7 +27,7 @@ var faults = map[string]func() func(imaptest.Response) []imaptest.Response{
 	"a shifted number": func() func(imaptest.Response) []imaptest.Response {
 		n := 0
 		return func(r imaptest.Response) []imaptest.Response {
-			if f := strings.SplitN(r.Text, " ", 3); r.Word(2) == "FETCH" && !strings.HasPrefix(r.Text, "* 1 ") {
+			if f := strings.SplitN(r.Text, " ", 3); r.Tag() == "*" && r.Word(2) == "FETCH" && !strings.HasPrefix(r.Text, "* 1 ") {
 				if n++; n%30 == 0 {
 					number, _ := strconv.Atoi(f[1])
 					r.Text = "* " + strconv.Itoa(number-1) + " " + f[2]
@@ -50,7 +50,7 @@ var faults = map[string]func() func(imaptest.Response) []imaptest.Response{
 	"a stale state applied late": func() func(imaptest.Response) []imaptest.Response {
 		var old []imaptest.Response // flags as they were
 		return func(r imaptest.Response) []imaptest.Response {
-			if r.Word(2) != "FETCH" || !strings.Contains(r.Text, "FLAGS (") {
+			if r.Tag() != "*" || r.Word(2) != "FETCH" || !strings.Contains(r.Text, "FLAGS (") {
 				return []imaptest.Response{r}
 			}
 			if old = append(old, r); len(old) > 12 {
