@@ -113,7 +113,14 @@ func TestTheModelFindsAMissedHint(t *testing.T) {
 			s := scenario{dialects: []imaptest.ModelDialect{imaptest.ModelPlain}, ops: []op{
 				{kind: "idle"}, {kind: "park", a: 1, b: 1}, {kind: "outside", a: 0}, {kind: "settle"},
 			}}
-			tr, err := l.run(s, l.user(), &stats{kinds: map[string]int{}}, nil)
+			var tr *transcript
+			var err error
+			for st := (&stats{kinds: map[string]int{}}); st.parked == 0; { // who isn't parked yet is told by the server
+				if st.asked == 5 {
+					t.Fatalf("it was never parked:\n%s", lastLines(tr.String(), 40))
+				}
+				tr, err = l.run(s, l.user(), st, nil)
+			}
 			if wanted := o.sweep != 0; (err != nil) != wanted {
 				t.Errorf("%v\n%s", err, lastLines(tr.String(), 40))
 			}
