@@ -427,6 +427,13 @@ func (s *fakeSession) uidFetchLocked(cmd imaptest.Command) (out []string) {
 
 func (s *fakeSession) notifyLocked(cmd imaptest.Command) (out []string) {
 	s.notify = map[string]uint64{}
+	if strings.Contains(cmd.Args, "(personal (") {
+		for name, box := range s.boxes {
+			s.notify[name] = box.ModSeq
+			out = append(out, s.statusLocked(name))
+		}
+		return out
+	}
 	_, list, _ := strings.Cut(cmd.Args, "mailboxes (")
 	list, _, _ = strings.Cut(list, ")")
 	for len(list) > 0 {

@@ -145,6 +145,26 @@ func TestAStateIsNotAppliedToWhoJoinedLater(t *testing.T) {
 	})
 }
 
+// The EXAMINE of a resync that others have takes away what IDLE would have told of
+// what came after the snapshot.
+func TestWhatAnotherResyncSwallowedIsLookedAt(t *testing.T) {
+	b := newFake(t, modernCaps)
+	h, _ := newHub(t, HubOptions{Watch: "idle"})
+	a := b.account()
+	_, m1 := parked(t, h, b, a, "INBOX", Plain)
+	hold := make(chan struct{})
+	b.change(func() { b.hold["EXAMINE"] = hold })
+	h.Hint(Hint{User: "u"})
+	eventually(t, "the resync has begun", func() bool { return b.asked("EXAMINE") == 2 })
+	s2 := subscribe(t, h, a, "INBOX")
+	m2 := newMember(t, b, s2, "INBOX", Plain)
+	b.deliver("INBOX")
+	s2.Join(m2)
+	close(hold)
+	m1.counts(4)
+	m2.counts(4)
+}
+
 // What is heard between Subscribe and Join isn't in the view, perhaps.
 func TestWhatIsHeardBeforeJoinIsLookedAtAfterIt(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, _ *clock, b *fake) {

@@ -208,19 +208,12 @@ func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailbox
 	h.mu.Unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, errTooSlow)
 	defer cancel()
-	command := []byte("NOTIFY SET STATUS (mailboxes (")
-	for i, m := range mailboxes {
-		name, err := t.mailbox(m.name)
-		if err != nil {
-			return err
-		}
-		if i > 0 {
-			command = append(command, ' ')
-		}
-		command = append(command, name...)
+	which, err := t.notifyFilter(mailboxes)
+	if err != nil {
+		return err
 	}
-	command = append(command, ") (MessageNew MessageExpunge FlagChange MailboxName))"...)
-	if _, err := t.do(ctx, string(command), func(u untagged) bool { return w.take(u, t, known, false) }); err != nil {
+	command := "NOTIFY SET STATUS (" + which + " (MessageNew MessageExpunge FlagChange MailboxName))"
+	if _, err := t.do(ctx, command, func(u untagged) bool { return w.take(u, t, known, false) }); err != nil {
 		return err
 	}
 	h.mu.Lock()
@@ -232,6 +225,24 @@ func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailbox
 	}
 	h.setAlarmLocked(&w.renew, h.now().Add(jittered(h.o.NotifyRenewEvery)))
 	return nil
+}
+
+// notifyFilter names the mailboxes that are to be notified of (RFC 5465 §6), as few
+// as can be, since the backend looks at each at each setting. Dovecot doesn't decode
+// the names: where one is encoded, all of the user's are asked for.
+func (t *Talk) notifyFilter(mailboxes []*mailbox) (string, error) {
+	var names []string
+	for _, m := range mailboxes {
+		if EncodeMailbox(m.name, false) != m.name {
+			return "personal", nil
+		}
+		name, err := t.mailbox(m.name)
+		if err != nil {
+			return "", err
+		}
+		names = append(names, name)
+	}
+	return "mailboxes (" + strings.Join(names, " ") + ")", nil
 }
 
 // listen reads what is notified until NOTIFY has to be set anew.
