@@ -49,6 +49,7 @@ type parkState struct {
 	// it and its backend count differently then.
 	verb wire.Verb
 	owed *park.Numbers
+	star uint32 // what that command's "*" means; 0: what the backend takes it for
 	// owedFlags are told behind what is owed: they show mod-sequences beyond the client's bound.
 	owedFlags []park.FlagChange
 	bound     uint64 // the view's mod-sequence then

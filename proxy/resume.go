@@ -141,7 +141,10 @@ func (s *Session) again(ctx context.Context) (c *upstream.Conn, warm bool, err e
 func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
-	s.park.state, s.park.owed = nil, nil
+	s.park.state, s.park.owed, s.park.star = nil, nil, 0
+	if !d.New.Empty() && !s.park.idle {
+		s.park.star = lastOf(s.park.view.UIDs, s.park.verb)
+	}
 	if d.HasExpunge() && !s.park.idle && bearsSet(s.park.verb) {
 		var owed park.Difference
 		d, owed = d.Split(s.flight.told.dialect)
@@ -244,6 +247,9 @@ func (s *Session) reattach(c *upstream.Conn) {
 			s.finish()
 			return
 		}
+	}
+	if s.park.star != 0 {
+		s.client.Unread(withStar(s.client.TakeUnread(), s.park.star))
 	}
 	s.park.asked.Store(false)
 	s.park.owing.Store(s.park.owed != nil)

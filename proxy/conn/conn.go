@@ -83,6 +83,13 @@ func (c *Conn) Unread(b []byte) {
 	c.unread = append(append([]byte(nil), b...), c.unread...)
 }
 
+// TakeUnread takes back what Unread has put in front.
+func (c *Conn) TakeUnread() []byte {
+	b := c.unread
+	c.unread = nil
+	return b
+}
+
 // TLS is the state of the TLS connection, nil in the clear.
 func (c *Conn) TLS() *tls.ConnectionState {
 	if c.tls == nil {

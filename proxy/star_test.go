@@ -1,0 +1,27 @@
+package proxy
+
+import (
+	"testing"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/wire"
+)
+
+func TestAStarOfACommandThatMarksIsTheClientsLastMessage(t *testing.T) {
+	uids := park.UIDsOf(3, 5, 9)
+	for _, c := range []struct{ command, want string }{
+		{"a STORE * +FLAGS (x*)\r\n", "a STORE 3 +FLAGS (x*)\r\n"},
+		{"a STORE 2:* +FLAGS (x)\r\nb NOOP\r\n", "a STORE 2:3 +FLAGS (x)\r\nb NOOP\r\n"},
+		{"a UID MOVE 1,*:4 x\r\n", "a UID MOVE 1,9:4 x\r\n"},
+		{"a copy 1:2 *\r\n", "a copy 1:2 *\r\n"},
+		{"a UID FETCH 4:* FLAGS\r\n", "a UID FETCH 4:* FLAGS\r\n"},
+	} {
+		cmd := []byte(c.command)
+		if last := lastOf(uids, wire.ParseCommandHead(firstLine(cmd)).Verb); last != 0 {
+			cmd = withStar(cmd, last)
+		}
+		if string(cmd) != c.want {
+			t.Errorf("%q became %q", c.command, cmd)
+		}
+	}
+}
