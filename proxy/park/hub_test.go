@@ -50,9 +50,10 @@ func TestWhoIsParkedIsToldWhatHappens(t *testing.T) {
 		})
 		switch s1.Watch() {
 		case "push":
+			before := b.asked("EXAMINE")
 			h.Hint(Hint{User: "u", Mailbox: "INBOX", Source: HintPush})
-			if s1.Settled() {
-				t.Error("settled, with a hint outstanding")
+			if s1.Settled() && b.asked("EXAMINE") == before {
+				t.Error("settled, with a hint outstanding that nobody has looked at")
 			}
 		case "poll":
 			c.pass(2 * DefaultPollEvery)
