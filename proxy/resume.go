@@ -73,13 +73,18 @@ func (s *Session) resume() {
 // turn makes an attempt when it is this session's turn: a burst of mail wakes
 // many, and a backend's logins are bounded.
 func (s *Session) turn(ctx context.Context) (c *upstream.Conn, warm bool, err error) {
-	places := s.srv.resumesOf(s.target.ID, s.set.Park.ResumeConcurrency)
+	r := s.srv.resumesOf(s.target.ID)
 	select {
-	case places <- struct{}{}:
+	case r.places <- struct{}{}:
 	case <-ctx.Done():
 		return nil, false, context.Cause(ctx)
 	}
-	defer func() { <-places }()
+	defer func() { <-r.places }()
+	if r.rate != nil {
+		if err := r.rate.Wait(ctx); err != nil {
+			return nil, false, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, resumeTry)
 	defer cancel()
 	return s.again(ctx)

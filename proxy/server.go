@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"imapproxy/proxy/conn"
 	"imapproxy/telemetry"
@@ -28,7 +29,7 @@ type Server struct {
 	now     func() time.Time
 	pool    *conn.Pool
 	reg     *registry
-	resumes sync.Map // backend → chan struct{}
+	resumes sync.Map // backend → *resumes
 	caps    sync.Map // capability list → *backendCaps, one for each kind of backend
 
 	set       atomic.Pointer[settings]
@@ -57,6 +58,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), reg: newRegistry(), started: o.Now()}
 	s.set.Store(&settings{Options: o})
+	s.resumes.Clear()
 	for _, lo := range o.Listeners {
 		l, err := newListener(s, lo)
 		if err != nil {
@@ -146,16 +148,28 @@ func (s *Server) Serve(ctx context.Context) error {
 	return errors.Join(err, looking.Wait())
 }
 
-// resumesOf are the places of a backend's resumes that go on at a time.
-func (s *Server) resumesOf(backend string, n int) chan struct{} {
+// resumes bounds what one backend is asked for when many wake at once.
+type resumes struct {
+	places chan struct{} // how many go on at a time
+	rate   *rate.Limiter // how many begin in a second; nil: as many as there are
+}
+
+// resumesOf are a backend's; Reload has them made anew.
+func (s *Server) resumesOf(backend string) *resumes {
+	if v, ok := s.resumes.Load(backend); ok {
+		return v.(*resumes)
+	}
+	o := s.set.Load().Park
+	n := o.ResumeConcurrency
 	if n <= 0 {
 		n = defaultResumes
 	}
-	v, ok := s.resumes.Load(backend)
-	if !ok {
-		v, _ = s.resumes.LoadOrStore(backend, make(chan struct{}, n))
+	r := &resumes{places: make(chan struct{}, n)}
+	if o.ResumeRate > 0 {
+		r.rate = rate.NewLimiter(rate.Limit(o.ResumeRate), n)
 	}
-	return v.(chan struct{})
+	v, _ := s.resumes.LoadOrStore(backend, r)
+	return v.(*resumes)
 }
 
 func (s *Server) closeListeners() {
