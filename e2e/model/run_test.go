@@ -46,7 +46,12 @@ func budget(t *testing.T) time.Duration {
 func TestModel(t *testing.T) {
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
-			l := newLab(t, v.labOptions)
+			o := v.labOptions
+			// Two commands at the very same moment make Dovecot itself forget to say
+			// something now and then (seen directly): that is for long runs, which
+			// somebody looks at.
+			o.calm = o.calm || os.Getenv("MODEL_MINUTES") == ""
+			l := newLab(t, o)
 			if s := os.Getenv("MODEL_SEED"); s != "" {
 				seed, err := strconv.ParseUint(s, 10, 64)
 				must(t, err)
