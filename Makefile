@@ -3,7 +3,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check test bench fuzz
+.PHONY: check test bench fuzz parking
 
 # Everything that needs no server: formatting, vet, staticcheck, the arrows
 # between the rooms, and generated docs that are up to date.
@@ -15,6 +15,11 @@ check:
 
 test:
 	./test
+
+# Parking on real servers: its transcripts, and random operations against a model
+# (MODEL_MINUTES a variant, 20 s without). Apart from ./test while parking is off by default.
+parking:
+	./test -tags parking ./e2e/parking ./e2e/model
 
 bench:
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

@@ -1,3 +1,5 @@
+//go:build parking
+
 package model
 
 import (
