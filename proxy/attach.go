@@ -100,6 +100,7 @@ func (p *preLogin) forgetLogin() {
 func (p *preLogin) handOver() {
 	s := p.Session
 	s.flight.init()
+	s.flight.parks = s.set.Park.Hub != nil
 	s.out.conn, s.out.hangUp = s.client, s.hangUp // no boundary yet: nothing comes before the OK
 	s.up.s, s.down.s = s, s
 	s.down.scan.Direction = wire.Responses

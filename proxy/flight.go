@@ -71,7 +71,8 @@ type flight struct {
 	literal  agreement // on the last literal that the newest command announced
 	prompted bool      // a "+" that no literal and no IDLE asked for: the next line is no command
 	selected bool
-	told     told
+	told     told // followed only where parks is set
+	parks    bool // parking is on; set before the relay begins
 	logout   bool
 	bye      bool // the backend has said BYE
 	over     bool // no more will be answered
@@ -99,7 +100,9 @@ func (f *flight) begin(h wire.CommandHead, whole bool, now time.Time) bool {
 	c := &f.open[n]
 	f.seq++
 	*c = command{seq: f.seq, tag: append(c.tag[:0], h.Tag...), verb: h.Verb, start: now}
-	f.told.command(h, whole)
+	if f.parks {
+		f.told.command(h, whole)
+	}
 	switch h.Verb {
 	case wire.Idle:
 		f.idle = idleAsked
@@ -264,7 +267,9 @@ func (f *flight) answered(h wire.ResponseHead) (c command, ok bool) {
 	}
 	c.tag = nil
 	f.follow(c.verb, h.Status)
-	f.told.answered(c.verb, h.Status, h.Rest)
+	if f.parks {
+		f.told.answered(c.verb, h.Status, h.Rest)
+	}
 	return c, true
 }
 
@@ -291,6 +296,9 @@ func (f *flight) follow(v wire.Verb, status wire.Status) {
 
 // untagged follows what the backend says unasked.
 func (f *flight) untagged(h wire.ResponseHead, whole bool) {
+	if !f.parks {
+		return
+	}
 	if h.Number > 0 && len(h.Name) == len("FETCH") && bytes.EqualFold(h.Name, []byte("FETCH")) {
 		return // the many; a view's bound covers flags
 	}
