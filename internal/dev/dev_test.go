@@ -51,9 +51,11 @@ func TestEveryBackendShowsTheSameMailAtOnce(t *testing.T) {
 	if a := two.Literal("APPEND INBOX (\\Flagged) ", imaptest.GeneratedMessage(4000, 1), ""); !a.OK() {
 		t.Fatal(a)
 	}
-	one.Expect("* 6 EXISTS")
+	// go-imap's server says "+" a moment before it listens for changes: what falls in
+	// between is told with the next one.
 	two.MustOK("STORE 1 +FLAGS (\\Deleted)")
 	two.MustOK("EXPUNGE")
+	one.Expect("* 6 EXISTS")
 	one.Expect(`/(?i)\* 1 FETCH \(UID 1 FLAGS \(.*\\Deleted.*\)\)/`) // this server writes flags in lower case
 	one.Expect("* 1 EXPUNGE")
 	one.Write("DONE")
