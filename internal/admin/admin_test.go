@@ -252,7 +252,11 @@ func TestEventsReachTheirHandler(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	base := "http://" + s.Addr().String()
 	for path, want := range map[string]int{"/v1/events": http.StatusNoContent, "/v1/status": http.StatusNotFound, "/healthz": http.StatusOK} {
-		res, err := client.Post(base+path, "application/json", strings.NewReader(body))
+		sent := body
+		if want != http.StatusNoContent {
+			sent = "{}" // what isn't read may be answered by a reset
+		}
+		res, err := client.Post(base+path, "application/json", strings.NewReader(sent))
 		if err != nil {
 			t.Fatal(err)
 		}
