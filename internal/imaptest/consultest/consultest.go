@@ -17,6 +17,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -165,7 +167,24 @@ func (a *Agent) run() error {
 func (a *Agent) Address() string { return fmt.Sprintf("127.0.0.1:%d", a.ports[0]) }
 
 // Stop freezes the agent (SIGSTOP): its sockets stay open, nothing answers.
-func (a *Agent) Stop() { a.signal(syscall.SIGSTOP) }
+func (a *Agent) Stop() {
+	a.signal(syscall.SIGSTOP)
+	for !stopped(a.proc.cmd.Process.Pid) {
+		runtime.Gosched() // the kernel stops one thread after the other
+	}
+}
+
+// stopped says whether all threads of a process are, as far as /proc tells.
+func stopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, name := range threads {
+		stat, err := os.ReadFile(name)
+		if i := bytes.LastIndexByte(stat, ')'); err == nil && i >= 0 && !bytes.HasPrefix(stat[i:], []byte(") T")) {
+			return false
+		}
+	}
+	return true
+}
 
 // Continue ends Stop.
 func (a *Agent) Continue() { a.signal(syscall.SIGCONT) }
