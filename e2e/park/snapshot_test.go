@@ -73,10 +73,10 @@ func TestASnapshotWhileOthersChangeTheMailbox(t *testing.T) {
 			"search": func(t *testing.T, k *park.Talk) (park.UIDs, error) { return k.Snapshot(within(t)) },
 			"fetch":  func(t *testing.T, k *park.Talk) (park.UIDs, error) { return k.SnapshotByFetch(within(t)) },
 		} {
+			if name == "search" && l.courierStalls() {
+				continue
+			}
 			t.Run(name, func(t *testing.T) {
-				if name == "search" && !l.modern {
-					t.Skip(courierStalls)
-				}
 				user := l.user()
 				w := l.writer(t, user, "INBOX")
 				w.append(10)

@@ -111,10 +111,16 @@ func (l *logBuffer) String() string {
 
 func (l *logBuffer) wait(t *testing.T, want string) {
 	t.Helper()
+	l.waitTimes(t, want, 1)
+}
+
+// waitTimes waits until the log has said something so often.
+func (l *logBuffer) waitTimes(t *testing.T, want string, times int) {
+	t.Helper()
 	deadline := time.After(patience)
 	for {
 		l.mu.Lock()
-		found, changed := strings.Contains(l.text.String(), want), l.changed
+		found, changed := strings.Count(l.text.String(), want) >= times, l.changed
 		l.mu.Unlock()
 		if found {
 			return
@@ -122,7 +128,7 @@ func (l *logBuffer) wait(t *testing.T, want string) {
 		select {
 		case <-changed:
 		case <-deadline:
-			t.Fatalf("the log never says %q:\n%s", want, l)
+			t.Fatalf("the log doesn't say %q %d times:\n%s", want, times, l)
 		}
 	}
 }
