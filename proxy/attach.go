@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"imapproxy/proxy/upstream"
@@ -127,4 +129,17 @@ func (p *preLogin) handOver() {
 	}
 	s.seen(s.srv.now())
 	s.lastHeard.Store(s.lastSeen.Load())
+}
+
+// backendCaps is one capability list, shared by all sessions that have it.
+type backendCaps struct{ list wire.Caps }
+
+// capsOf returns the one copy of a list.
+func (s *Server) capsOf(c wire.Caps) *backendCaps {
+	key := c.String()
+	if v, ok := s.caps.Load(key); ok {
+		return v.(*backendCaps)
+	}
+	v, _ := s.caps.LoadOrStore(strings.Clone(key), &backendCaps{list: slices.Clone(c)})
+	return v.(*backendCaps)
 }

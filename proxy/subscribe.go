@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+)
+
+// subscribe sees to hints for a mailbox; a session that was resumed keeps its
+// subscription.
+func (s *Session) subscribe(ctx context.Context, mailbox string) error {
+	if s.park.sub != nil && s.park.box == mailbox {
+		if s.park.sub.Again(ctx) == nil {
+			return nil
+		}
+	}
+	s.unsubscribe()
+	sub, err := s.set.Park.Hub.Subscribe(ctx, park.Account{
+		User: s.user, Backend: s.target.ID, Caps: s.caps.list, ModSeq: s.flight.told.box.modSeq,
+		Login: s.watchLogin,
+		Give: func(c *upstream.Conn, enabled []string) {
+			s.set.Park.Pool.Give(s.poolKey(upstream.UseWatch), c, upstream.Condition{})
+		},
+	}, mailbox)
+	if err != nil {
+		return err
+	}
+	s.park.sub, s.park.box = sub, mailbox
+	return nil
+}
+
+func (s *Session) unsubscribe() {
+	if s.park.sub != nil {
+		s.park.sub.Close()
+		s.park.sub = nil
+	}
+}
+
+// strategy is how the session's mailbox is resynced, for metrics.
+func (s *Session) strategy() string {
+	if s.park.sub == nil {
+		return "none"
+	}
+	return s.park.sub.Strategy()
+}
+
+// watchLogin gives the hub a connection for this user.
+func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
+	if c := s.set.Park.Pool.Take(s.poolKey(upstream.UseWatch), upstream.Verified); c != nil {
+		return c, nil
+	}
+	c, err := s.set.Dialer.Login(ctx, s.target, s.auth, s.clientInfo())
+	if err != nil {
+		return nil, err
+	}
+	return c.HandOver(s.srv.tel, "watch"), nil
+}
+
+// poolKey is which warm connections are this session's.
+func (s *Session) poolKey(use upstream.Use) upstream.PoolKey {
+	dialect := "watch"
+	if use == upstream.UseSession {
+		names := slices.Sorted(slices.Values(s.flight.told.enabled))
+		dialect = strings.Join(names, " ")
+		if s.flight.told.dialect == park.CondStore && !slices.Contains(names, "CONDSTORE") {
+			dialect += " +CONDSTORE"
+		}
+	}
+	return s.set.Park.Pool.Key(s.user, s.target, s.auth, use, dialect)
+}
+
+func (s *Session) clientInfo() upstream.Client {
+	return upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: s.proxyTTL}
+}
+
+// hint tells the hub of a command that may have changed a mailbox, before its
+// answer goes out: the user's own change on one connection is seen by NOOP on a
+// parked other.
+func (s *Session) hint(v wire.Verb, status wire.Status) {
+	hub := s.set.Park.Hub
+	if hub == nil || !changes(v) || !hub.Wanted(s.user) {
+		return
+	}
+	hub.Hint(park.Hint{User: s.user, Source: park.HintCommand})
+}
+
+// changes says whether a command may change a mailbox, whatever its answer: NO
+// to a MOVE may come after half of it.
+func changes(v wire.Verb) bool {
+	switch v {
+	case wire.Append, wire.Close, wire.Copy, wire.Create, wire.Delete, wire.Expunge, wire.Move, wire.Rename, wire.Replace, wire.Store,
+		wire.UIDCopy, wire.UIDExpunge, wire.UIDMove, wire.UIDReplace, wire.UIDStore, wire.SetACL, wire.DeleteACL, wire.Other:
+		return true
+	}
+	return false
+}
