@@ -116,19 +116,22 @@ func (p *preLogin) handOver() {
 	line = append(line, "] Logged in\r\n"...)
 	b.Untagged, b.Caps, b.LoginText = nil, nil, ""
 
+	// All that a sweep looks at and changes is as it should be before a sweep can
+	// come: the deadline by which it asks a session to pause isn't taken back, and
+	// nobody seems to have been silent since 1970.
+	_ = s.client.SetDeadline(time.Time{})
+	s.seen(s.srv.now())
+	s.lastHeard.Store(s.lastSeen.Load())
 	// From here on others see the session, and may end it.
 	s.transition(Attached)
 	s.identity.Store(&identity{user: s.user, backend: s.pick.Backend.ID, why: string(s.pick.Why)})
 	if s.srv.draining.Load() { // drain may have looked before identity was there
 		s.over(ReasonShutdown)
 	}
-	_ = s.client.SetDeadline(time.Time{})
 	s.client.Unread(p.r.Buffered())
 	if err := s.out.relay(line, true); err != nil {
 		s.over(ReasonClientLost)
 	}
-	s.seen(s.srv.now())
-	s.lastHeard.Store(s.lastSeen.Load())
 }
 
 // backendCaps is one capability list, shared by all sessions that have it.

@@ -81,3 +81,31 @@ func TestASessionThatIsOverHasItsTimeAtOnce(t *testing.T) {
 		t.Error("a second end counts")
 	}
 }
+
+func TestASessionThatCanBeSeenHasBeenHeardOf(t *testing.T) {
+	// A sweep between a login and its relay would else ask the client's side to
+	// pause and have that taken back, and the session would hang with its next command. The clock,
+	// which whoever looks reads, looks here.
+	var srv atomic.Pointer[Server]
+	var early atomic.Int32
+	l := newLab(t, labOptions{change: func(o *Options) {
+		now := o.Now
+		o.Now = func() time.Time {
+			if s := srv.Load(); s != nil {
+				s.reg.each(func(s *Session) {
+					if s.identity.Load() != nil && s.lastHeard.Load() == 0 {
+						early.Add(1)
+					}
+				})
+			}
+			return now()
+		}
+	}})
+	srv.Store(l.srv)
+	c := l.login("alice")
+	must(t, c.Conn.Close())
+	l.ended(ReasonClientClosed)
+	if early.Load() > 0 {
+		t.Error("it was seen before it had been heard of")
+	}
+}
