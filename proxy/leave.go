@@ -8,13 +8,11 @@ import (
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
 )
 
 // parkWithin bounds parking: a backend that takes longer keeps its session.
 const parkWithin = 20 * time.Second
-
-// parkAgain is how long a session that couldn't be parked is left alone.
-const parkAgain = 2 * time.Minute
 
 // toParked takes the session connection away: parked at the end, or attached as
 // before. While it runs the client's bytes wait.
@@ -22,25 +20,42 @@ func (s *Session) toParked(how way) {
 	s.transition(Parking)
 	ctx, cancel := context.WithTimeout(context.Background(), parkWithin)
 	defer cancel()
-	view, err := s.leave(ctx, how)
+	began := s.srv.now()
+	t := telemetry.Park{Session: s.id, Login: s.trace, User: s.user, Backend: s.target.ID, Way: how.String(), Start: began, Steps: s.srv.tel.Steps(began)}
+	if how != wayUnselect {
+		t.Mailbox = s.flight.told.box.name
+	}
+	view, err := s.leave(ctx, how, &t)
+	t.Strategy, t.Watch, t.End = "none", "none", s.srv.now()
+	if s.park.sub != nil {
+		t.Strategy, t.Watch = s.park.sub.Strategy(), s.park.sub.Watch()
+	}
 	switch {
 	case s.reason() != "":
+		t.Outcome, t.Err = "ended", err
+		s.srv.tel.Park(t)
 		s.finish()
 	case err != nil:
-		why := "failed"
-		s.park.doubt.Store(&why)
-		s.log.Debug("not parked", "error", err)
-		s.srv.tel.Park(why, s.strategy())
-		s.park.notTill.Store(s.srv.now().Add(parkAgain).UnixNano())
+		why, failure := keptBy(err)
+		if t.Outcome = why.String(); failure {
+			t.Err = err
+		}
+		s.log.Debug("not parked", "reason", t.Outcome, "error", err)
+		s.srv.tel.Park(t)
+		s.park.kept.Store(uint32(why))
+		s.park.failures = min(s.park.failures, 100) + 1
+		s.park.notTill.Store(t.End.Add(parkPause(s.park.failures)).UnixNano())
 		s.park.asked.Store(false)
 		s.transition(Attached)
 		go s.relay()
 	default:
+		t.Outcome = "parked"
+		s.srv.tel.Park(t)
+		s.park.failures = 0
 		s.park.mu.Lock()
-		s.park.view, s.park.state, s.park.told, s.park.idle = view, nil, s.srv.now(), how == wayIdle
+		s.park.view, s.park.state, s.park.told, s.park.idle = view, nil, t.End, how == wayIdle
 		s.park.mu.Unlock()
 		s.transition(Parked)
-		s.srv.tel.Park("parked", s.strategy())
 		if s.park.sub != nil {
 			s.park.sub.Join(s.member())
 		}
@@ -48,25 +63,25 @@ func (s *Session) toParked(how way) {
 	}
 }
 
-// errNoModSeqs: the client counts mod-sequences, which a comparison can't give.
-var errNoModSeqs = errors.New("a client of CONDSTORE on a backend without QRESYNC")
-
 // leave learns the view and gives the session connection to the pool. After an
 // error the session is as it was, unless it has an end.
-func (s *Session) leave(ctx context.Context, how way) (*park.View, error) {
+func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*park.View, error) {
 	t := &s.flight.told
 	b := s.backend.Load()
 	var table *park.FlagTable
 	if how != wayUnselect {
-		if err := s.subscribe(ctx, t.box.name); err != nil {
+		err := s.subscribe(ctx, t.box.name)
+		trace.Steps.Done(telemetry.StepSubscribe, s.srv.now(), err)
+		if err != nil {
 			return nil, err
 		}
 		if s.park.sub.Strategy() == (park.ByComparison{}).Name() {
 			if t.dialect != park.Plain {
 				return nil, errNoModSeqs
 			}
-			var err error
-			if table, err = s.park.sub.Table(ctx); err != nil {
+			table, err = s.park.sub.Table(ctx)
+			trace.Steps.Done(telemetry.StepFlags, s.srv.now(), err)
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -84,7 +99,8 @@ func (s *Session) leave(ctx context.Context, how way) (*park.View, error) {
 	b.Caps = s.caps.list // the relay had no use for a copy of its own
 	talk := park.NewTalk(b, opt)
 	// The point of no return: from here on the backend isn't in IDLE any more.
-	view, err := s.snapshot(ctx, talk, how)
+	view, err := s.snapshot(ctx, talk, how, trace.Steps)
+	trace.Tries = talk.Tries()
 	c, rerr := talk.Release()
 	var broken *park.Broken
 	switch {
@@ -94,10 +110,12 @@ func (s *Session) leave(ctx context.Context, how way) (*park.View, error) {
 		return nil, errors.Join(err, rerr)
 	case err != nil:
 		s.backToIdle(c, how)
+		trace.Steps.Done(telemetry.StepBack, s.srv.now(), nil)
 		return nil, err
 	}
 	s.backend.Store(nil)
 	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, upstream.Condition{Selected: talk.Selected()})
+	trace.Steps.Done(telemetry.StepRelease, s.srv.now(), nil)
 	if view != nil {
 		if view.ModSeq == 0 {
 			view.ModSeq = bound
@@ -108,7 +126,7 @@ func (s *Session) leave(ctx context.Context, how way) (*park.View, error) {
 }
 
 // snapshot ends IDLE, learns what the client counts, and deselects.
-func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way) (*park.View, error) {
+func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, steps *telemetry.Steps) (*park.View, error) {
 	if how == wayUnselect {
 		return nil, nil
 	}
@@ -116,17 +134,24 @@ func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way) (*park
 	var uids park.UIDs
 	var err error
 	if how == wayIdle {
-		if _, err = talk.EndIdle(ctx, string(s.flight.open[0].tag)); err != nil {
+		_, err = talk.EndIdle(ctx, string(s.flight.open[0].tag))
+		steps.Done(telemetry.StepDone, s.srv.now(), err)
+		if err != nil {
 			return nil, err
 		}
 		uids, err = talk.Snapshot(ctx)
 	} else {
 		uids, err = talk.SnapshotByFetch(ctx)
 	}
+	steps.Done(telemetry.StepSnapshot, s.srv.now(), err)
 	if err != nil {
 		return nil, err
 	}
-	if err := talk.Deselect(ctx); err != nil && !errors.Is(err, park.ErrCannotDeselect) {
+	if err = talk.Deselect(ctx); errors.Is(err, park.ErrCannotDeselect) {
+		err = nil // then it is closed
+	}
+	steps.Done(telemetry.StepDeselect, s.srv.now(), err)
+	if err != nil {
 		return nil, err
 	}
 	return &park.View{

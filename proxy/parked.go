@@ -45,9 +45,10 @@ func (s *Session) parked() {
 			s.unpark()
 			s.finish()
 			return
-		case errors.Is(err, os.ErrDeadlineExceeded) && s.park.lost.Swap(false):
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.park.woken.Load() != uint32(wakeNone):
+			why := wake(s.park.woken.Swap(uint32(wakeNone)))
 			_ = s.client.SetReadDeadline(time.Time{})
-			go s.resume()
+			go s.resume(why.String())
 			return
 		case errors.Is(err, io.EOF):
 			s.over(ReasonClientClosed)
@@ -62,7 +63,11 @@ func (s *Session) parked() {
 			f.looked = true
 			continue
 		case f.want == wantBackend:
-			go s.resume()
+			verb := s.park.verb.String()
+			if _, idle := s.flight.state(); idle {
+				verb = telemetry.WakeDone
+			}
+			go s.resume(verb)
 			return
 		}
 		s.unpark()
@@ -274,11 +279,26 @@ func (m member) Gone(err error) {
 
 // Lost implements park.Member: nobody says any more when to look, so the session
 // gets its connection back.
-func (m member) Lost() {
-	m.s.park.mu.Lock() // or the deadline would meet the relay of a session that comes back by itself
-	defer m.s.park.mu.Unlock()
-	if Attachment(m.s.attachment.Load()) == Parked {
-		m.s.park.lost.Store(true)
-		_ = m.s.client.SetReadDeadline(longAgo())
+func (m member) Lost() { m.s.wake(wakeLostWatch) }
+
+// wake is why a parked session comes back though its client says nothing.
+type wake uint32
+
+const (
+	wakeNone wake = iota
+	wakeLostWatch
+	wakeOff
+)
+
+func (w wake) String() string { return [...]string{"", telemetry.WakeLostWatch, telemetry.WakeOff}[w] }
+
+// wake has a parked session get its connection back, and says whether it is one.
+func (s *Session) wake(why wake) bool {
+	s.park.mu.Lock() // or the deadline would meet the relay of a session that comes back by itself
+	defer s.park.mu.Unlock()
+	if Attachment(s.attachment.Load()) != Parked || !s.park.woken.CompareAndSwap(uint32(wakeNone), uint32(why)) {
+		return false
 	}
+	_ = s.client.SetReadDeadline(longAgo())
+	return true
 }

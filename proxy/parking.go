@@ -24,18 +24,27 @@ type ParkOptions struct {
 	ResumeConcurrency, ResumeRate int
 }
 
+// resumesAtATime is how many resumes go on at a time on one backend.
+func (o ParkOptions) resumesAtATime() int {
+	if o.ResumeConcurrency <= 0 {
+		return defaultResumes
+	}
+	return o.ResumeConcurrency
+}
+
 // parkState is what a session knows of its parking.
 type parkState struct {
-	asked   atomic.Bool            // the relay is to pause at the next boundary, or there is none until it begins anew
-	owing   atomic.Bool            // no relay runs, but owing, which knows no pause
-	lost    atomic.Bool            // there are no hints any more
-	doubt   atomic.Pointer[string] // what keeps it from being parked, for people
-	refused atomic.Int64           // the client's last word before a refusal that was counted
-	notTill atomic.Int64           // after a park that came to nothing, Unix ns
+	asked   atomic.Bool   // the relay is to pause at the next boundary, or there is none until it begins anew
+	owing   atomic.Bool   // no relay runs, but owing, which knows no pause
+	woken   atomic.Uint32 // a wake: a parked session is to come back though its client says nothing
+	kept    atomic.Uint32 // a kept: what keeps it from being parked, for people
+	refused atomic.Int64  // the client's last word before a refusal that was counted
+	notTill atomic.Int64  // after a park that came to nothing, Unix ns
 
 	// The phase's own, kept over resumes.
-	sub *park.Subscription
-	box string // the mailbox that sub is for
+	failures uint8 // parks in a row that came to nothing
+	sub      *park.Subscription
+	box      string // the mailbox that sub is for
 	// verb is what the client said that needs a backend; owed are the numbers that
 	// it and its backend count differently then.
 	verb wire.Verb
@@ -64,6 +73,8 @@ const (
 	wayUnselect     // quiet, with none
 )
 
+func (w way) String() string { return [...]string{"", "idle", "selected", "unselected"}[w] }
+
 // canPark says whether and how a session can be parked, and if not why. The
 // cases, each a reason to stay attached:
 //   - a command that isn't IDLE is under way, or a literal, or the session ends;
@@ -73,53 +84,76 @@ const (
 //     may be STORE 4, and one that counts mod-sequences.
 //
 // It looks at flight alone, which the caller has to itself.
-func (f *flight) canPark() (way, string) {
+func (f *flight) canPark() (way, kept) {
 	t := &f.told
 	switch {
 	case f.logout || f.bye || f.over:
-		return wayNone, "ending"
+		return wayNone, keptEnding
 	case len(f.open) > 1 || len(f.open) == 1 && f.idle != idleOn || f.literal != agreeNone || f.prompted:
-		return wayNone, "command"
-	case t.doubt != doubtNone:
+		return wayNone, keptCommand
+	case t.doubt != keptNot:
 		return wayNone, t.doubt
 	case !f.selected && f.idle == idleOn:
-		return wayNone, "idle_unselected"
+		return wayNone, keptIdleUnselected
 	case !f.selected:
-		return wayUnselect, ""
-	case t.box.doubt != doubtNone:
+		return wayUnselect, keptNot
+	case t.box.doubt != keptNot:
 		return wayNone, t.box.doubt
 	case t.box.name == "" || t.box.validity == 0:
-		return wayNone, doubtMailbox
+		return wayNone, keptMailbox
 	case f.idle == idleOn:
-		return wayIdle, ""
+		return wayIdle, keptNot
 	case t.box.byNumber:
-		return wayNone, doubtByNumber
+		return wayNone, keptByNumber
 	case t.dialect != park.Plain:
-		return wayNone, doubtModSeq
+		return wayNone, keptModSeq
 	}
-	return waySelected, ""
+	return waySelected, keptNot
+}
+
+// mayPark says whether the settings, the session's own and those of now, let it be
+// parked.
+func (s *Session) mayPark() bool {
+	own, now := s.set.Park.Hub != nil, s.srv.set.Load().Park.Hub != nil
+	switch {
+	case own && now:
+		return true
+	case own:
+		s.park.kept.Store(uint32(keptOff))
+	case now:
+		s.park.kept.Store(uint32(keptBeforeOn))
+	}
+	return false
 }
 
 // askToPark has the relay pause, when the session has been idle for long enough.
 // It is called by the sweep.
 func (s *Session) askToPark(now time.Time) {
 	o := &s.set.Park
-	if o.Hub == nil || Attachment(s.attachment.Load()) != Attached || s.park.asked.Load() || s.park.owing.Load() || s.halfClosed.Load() {
+	if !s.mayPark() || Attachment(s.attachment.Load()) != Attached || s.park.asked.Load() || s.park.owing.Load() || s.halfClosed.Load() {
 		return
 	}
 	s.flight.mu.Lock()
 	how, why := s.flight.canPark()
 	s.flight.mu.Unlock()
-	s.park.doubt.Store(&why)
 	after := o.Linger
-	if how != wayIdle {
-		after = o.QuietAfter
+	if how == waySelected || how == wayUnselect {
+		if after = o.QuietAfter; after == 0 {
+			how, why = wayNone, keptQuietOff
+		}
+	}
+	waits := now.UnixNano() < s.park.notTill.Load()
+	switch {
+	case how == wayNone || !waits:
+		s.park.kept.Store(uint32(why))
+	case kept(s.park.kept.Load()) < keptTooBig: // else it says why the last attempt came to nothing
+		s.park.kept.Store(uint32(keptFailed))
 	}
 	heard := time.Unix(0, s.lastHeard.Load())
 	if how == wayNone && now.Sub(heard) >= o.Linger && s.park.refused.Swap(heard.UnixNano()) != heard.UnixNano() {
-		s.srv.tel.ParkRefused(why)
+		s.srv.tel.ParkRefused(why.String())
 	}
-	if how == wayNone || how != wayIdle && after == 0 || now.Sub(heard) < after || now.UnixNano() < s.park.notTill.Load() {
+	if how == wayNone || now.Sub(heard) < after || waits {
 		return
 	}
 	s.park.refused.Store(0)
@@ -153,9 +187,9 @@ func (s *Session) paused() {
 	}
 	how, why := s.flight.canPark()
 	if !s.clean() {
-		how, why = wayNone, "command"
+		how, why = wayNone, keptCommand
 	}
-	s.park.doubt.Store(&why)
+	s.park.kept.Store(uint32(why))
 	if how == wayNone {
 		s.park.asked.Store(false)
 		go s.relay() // a fresh goroutine: this one's stack has grown

@@ -231,8 +231,8 @@ func (s *Session) info() SessionInfo {
 		Started: s.started, LastActivity: time.Unix(0, s.lastSeen.Load()),
 		BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(), Commands: s.commands.Load(),
 	}
-	if why := s.park.doubt.Load(); why != nil && i.Attachment == Attached.String() {
-		i.NotParked = *why
+	if i.Attachment == Attached.String() {
+		i.NotParked = kept(s.park.kept.Load()).String()
 	}
 	if who := s.identity.Load(); who != nil {
 		i.User, i.Backend, i.Why = who.user, who.backend, who.why

@@ -8,6 +8,7 @@ import (
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
 )
 
 // A resume that fails is tried again for so long before the session ends: a
@@ -23,71 +24,85 @@ const (
 )
 
 // resume gives a parked session a backend connection again, and tells the client
-// what it missed before its command goes on. There is one attempt at a time, so
-// none that has timed out can come back.
-func (s *Session) resume() {
+// what it missed before its command goes on. wake says what needs it. There is one
+// attempt at a time, so none that has timed out can come back.
+func (s *Session) resume(wake string) {
 	s.unpark()
 	s.transition(Resuming)
 	s.park.mu.Lock()
-	if s.park.lost.Swap(false) && s.reason() == "" {
+	if s.park.woken.Swap(uint32(wakeNone)) != uint32(wakeNone) && s.reason() == "" {
 		_ = s.client.SetReadDeadline(time.Time{})
 	}
 	s.park.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), resumeWithin)
 	defer cancel()
 	pause, began := resumePause, s.srv.now()
+	t := telemetry.Resume{Session: s.id, Login: s.trace, User: s.user, Backend: s.target.ID, Wake: wake, Source: telemetry.SourceNone,
+		Start: began, Steps: s.srv.tel.Steps(began)}
+	if s.park.sub != nil {
+		t.Mailbox = s.park.box
+	}
 	for {
-		c, warm, err := s.turn(ctx)
-		if err == nil || final(err) || ctx.Err() != nil {
-			outcome := "ok"
-			if err != nil {
-				outcome = string(endOf(err))
-			}
-			s.srv.tel.Resume(outcome, warm, s.srv.now().Sub(began))
-		}
+		t.Attempts++
+		mark := t.Steps.Mark()
+		c, err := s.turn(ctx, &t)
 		switch {
 		case s.reason() != "":
 			if c != nil {
 				_ = c.Abort()
 			}
+			s.resumed(t, err)
 			s.finish()
 			return
 		case err == nil:
-			s.reattach(c)
+			s.reattach(c, t)
 			return
 		case final(err) || ctx.Err() != nil:
 			s.log.Warn("a parked session can't be resumed", "error", err)
 			s.over(endOf(err))
+			s.resumed(t, err)
 			s.finish()
 			return
 		}
 		s.log.Info("resume is tried again", "error", err, "in", pause)
+		t.Steps.Fold(mark, telemetry.StepAttempt, s.srv.now(), err)
 		select {
 		case <-time.After(pause):
 			pause = min(2*pause, 5*time.Second)
 		case <-ctx.Done():
 		}
+		t.Steps.Done(telemetry.StepPause, s.srv.now(), nil)
 	}
+}
+
+// resumed tells telemetry what came of a resume.
+func (s *Session) resumed(t telemetry.Resume, err error) {
+	t.Outcome, t.Err, t.End = "ok", err, s.srv.now()
+	if r := s.reason(); r != "" {
+		t.Outcome = string(r)
+	}
+	s.srv.tel.Resume(t)
 }
 
 // turn makes an attempt when it is this session's turn: a burst of mail wakes
 // many, and a backend's logins are bounded.
-func (s *Session) turn(ctx context.Context) (c *upstream.Conn, warm bool, err error) {
+func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (*upstream.Conn, error) {
 	r := s.srv.resumesOf(s.target.ID)
 	select {
 	case r.places <- struct{}{}:
 	case <-ctx.Done():
-		return nil, false, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	defer func() { <-r.places }()
 	if r.rate != nil {
 		if err := r.rate.Wait(ctx); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 	}
+	t.Steps.Done(telemetry.StepTurn, s.srv.now(), nil)
 	ctx, cancel := context.WithTimeout(ctx, resumeTry)
 	defer cancel()
-	return s.again(ctx)
+	return s.again(ctx, t)
 }
 
 // final says whether trying again is of no use.
@@ -119,26 +134,37 @@ func endOf(err error) Reason {
 
 // again makes one attempt: a connection, the dialect, the mailbox, the
 // difference.
-func (s *Session) again(ctx context.Context) (c *upstream.Conn, warm bool, err error) {
-	t := &s.flight.told
+func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream.Conn, error) {
 	var enabled []string
-	if c = s.set.Park.Pool.Take(s.poolKey(upstream.UseSession), upstream.Verified); c != nil {
-		enabled, warm = t.enabled, true
-	} else if c, err = s.set.Dialer.Login(ctx, s.target, s.auth, s.clientInfo()); err != nil {
-		return nil, false, err
+	c := s.set.Park.Pool.Take(s.poolKey(upstream.UseSession), upstream.Verified)
+	if c != nil {
+		enabled, trace.Source = s.flight.told.enabled, telemetry.SourcePool
+		trace.Steps.Done(telemetry.StepPool, s.srv.now(), nil)
+	} else {
+		var err error
+		c, err = s.set.Dialer.Login(ctx, s.target, s.auth, s.clientInfo())
+		trace.Steps.Done(telemetry.StepLogin, s.srv.now(), err)
+		if err != nil {
+			return nil, err
+		}
+		trace.Source = telemetry.SourceLogin
 	}
 	var heard heardMeanwhile
 	talk := park.NewTalk(c, park.TalkOptions{Enabled: enabled, Pass: heard.pass})
-	diff, uids, err := s.reselect(ctx, talk, &heard)
+	diff, uids, err := s.reselect(ctx, talk, &heard, trace.Steps)
 	c, rerr := talk.Release()
 	if err = errors.Join(err, rerr); err == nil && s.park.view != nil {
 		err = s.tellMissed(diff, uids)
+		trace.Steps.Done(telemetry.StepTell, s.srv.now(), err)
+		if trace.Owed = 0; s.park.owed != nil {
+			trace.Owed = int(s.park.owed.Owed().Count())
+		}
 	}
 	if err != nil {
 		_ = c.Abort()
-		return nil, warm, err
+		return nil, err
 	}
-	return c, warm, nil
+	return c, nil
 }
 
 // tellMissed tells the client what it missed: all of it, or, where its command
@@ -186,13 +212,15 @@ func (m *heardMeanwhile) pass(line []byte) {
 
 // reselect brings a connection to where the session's was, and finds what the
 // client has to be told. The view's UIDs are those of this connection at the end.
-func (s *Session) reselect(ctx context.Context, talk *park.Talk, heard *heardMeanwhile) (d park.Difference, uids park.UIDs, err error) {
+func (s *Session) reselect(ctx context.Context, talk *park.Talk, heard *heardMeanwhile, steps *telemetry.Steps) (d park.Difference, uids park.UIDs, err error) {
 	t := &s.flight.told
 	enable := t.enabled
 	if t.dialect == park.CondStore {
 		enable = append(enable[:len(enable):len(enable)], "CONDSTORE")
 	}
-	if err := talk.Enable(ctx, enable...); err != nil {
+	err = talk.Enable(ctx, enable...)
+	steps.Done(telemetry.StepEnable, s.srv.now(), err)
+	if err != nil {
 		return d, uids, err
 	}
 	s.park.mu.Lock() // an Apply that had begun has ended then, and no other follows
@@ -203,6 +231,7 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, heard *heardMea
 	}
 	for try := 0; ; try++ {
 		sel, err := talk.Select(ctx, t.box.readOnly, view.Mailbox, "", nil)
+		steps.Done(telemetry.StepSelect, s.srv.now(), err)
 		if err != nil {
 			return d, uids, err
 		}
@@ -210,17 +239,20 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, heard *heardMea
 			return d, uids, errReadOnly
 		}
 		heard.data = false
-		if uids, err = talk.Snapshot(ctx); err != nil {
+		uids, err = talk.Snapshot(ctx)
+		steps.Done(telemetry.StepSnapshot, s.srv.now(), err)
+		if err != nil {
 			return d, uids, err
 		}
 		if !heard.data && view.ModSeq != 0 && sel.ModSeq == view.ModSeq && sel.UIDValidity == view.UIDValidity && uids.Equal(view.UIDs) && view.Told == nil {
 			return park.Difference{}.Lists(view, sel.Flags).Lists(view, heard.flags), uids, nil // nothing has happened
 		}
 		state, err := s.park.sub.Resync(ctx, view)
-		if err != nil {
-			return d, uids, err
+		if err == nil {
+			d, err = park.Compare(view, state)
 		}
-		if d, err = park.Compare(view, state); err != nil {
+		steps.Done(telemetry.StepDifference, s.srv.now(), err)
+		if err != nil {
 			return d, uids, err
 		}
 		if !d.Again && view.After(d).UIDs.Equal(uids) {
@@ -234,9 +266,10 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, heard *heardMea
 
 // reattach starts the relay on the new connection. A client in IDLE has it idle
 // as well: its DONE goes there.
-func (s *Session) reattach(c *upstream.Conn) {
+func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) {
 	s.backend.Store(c)
 	if s.reason() != "" { // whoever ended it has seen no backend to wake
+		s.resumed(t, nil)
 		s.finish()
 		return
 	}
@@ -248,10 +281,12 @@ func (s *Session) reattach(c *upstream.Conn) {
 	s.park.mu.Unlock()
 	if idle {
 		s.backToIdle(c, wayIdle)
-		if s.reason() != "" {
-			s.finish()
-			return
-		}
+		t.Steps.Done(telemetry.StepIdle, s.srv.now(), nil)
+	}
+	s.resumed(t, nil)
+	if s.reason() != "" {
+		s.finish()
+		return
 	}
 	if s.park.star != 0 {
 		s.client.Unread(withStar(s.client.TakeUnread(), s.park.star))

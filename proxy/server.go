@@ -58,7 +58,6 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), reg: newRegistry(), started: o.Now()}
 	s.set.Store(&settings{Options: o})
-	s.resumes.Clear()
 	for _, lo := range o.Listeners {
 		l, err := newListener(s, lo)
 		if err != nil {
@@ -116,6 +115,7 @@ func (s *Server) Reload(o Options) error {
 		byName[lo.Name] = ls
 	}
 	s.set.Store(&settings{Options: o})
+	s.resumes.Clear()
 	for _, l := range s.listeners {
 		if ls := byName[l.opts.Name]; ls != nil {
 			l.set.Store(ls)
@@ -160,10 +160,7 @@ func (s *Server) resumesOf(backend string) *resumes {
 		return v.(*resumes)
 	}
 	o := s.set.Load().Park
-	n := o.ResumeConcurrency
-	if n <= 0 {
-		n = defaultResumes
-	}
+	n := o.resumesAtATime()
 	r := &resumes{places: make(chan struct{}, n)}
 	if o.ResumeRate > 0 {
 		r.rate = rate.NewLimiter(rate.Limit(o.ResumeRate), n)
@@ -206,8 +203,33 @@ func (s *Server) Sweep() {
 	defer s.sweeping.Unlock()
 	now := s.now()
 	idle := s.set.Load().Limits.IdleTimeout
-	s.reg.each(func(c *Session) { c.lookAfter(now, idle) })
+	wakes := s.wakes()
+	s.reg.each(func(c *Session) {
+		c.lookAfter(now, idle)
+		if wakes > 0 && c.wake(wakeOff) {
+			wakes--
+		}
+	})
 }
+
+// wakes is how many parked sessions are to come back now, though their clients say
+// nothing: none, unless parking was switched off. Then no more at a time than
+// their backends can stand, so that none waits for its turn until it has to end.
+func (s *Server) wakes() int {
+	o := s.set.Load().Park
+	if o.Hub != nil || s.reg.counts[Parked].Load() == 0 {
+		return 0
+	}
+	n := wakesPerPlace * o.resumesAtATime()
+	if o.ResumeRate > 0 {
+		n = min(n, o.ResumeRate*int(sweepEvery/time.Second))
+	}
+	return n - int(s.reg.counts[Resuming].Load())
+}
+
+// wakesPerPlace is how many resumes a place is good for between two sweeps, with
+// plenty to spare.
+const wakesPerPlace = 16
 
 // lookAfter ends a session whose time is over.
 func (s *Session) lookAfter(now time.Time, idle time.Duration) {
@@ -301,7 +323,11 @@ func wait(d time.Duration) {
 func (s *Server) gone(c *Session) {
 	s.reg.remove(c)
 	s.reg.leave(c.addr.Addr())
-	s.tel.SessionClosed(string(c.reason()), s.now().Sub(c.started))
+	at := Attachment(c.attachment.Load())
+	if at == Ended {
+		at = Attachment(c.endedAs.Load())
+	}
+	s.tel.SessionClosed(string(c.reason()), at.String(), s.now().Sub(c.started))
 	s.sessions.Done()
 }
 

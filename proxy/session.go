@@ -73,9 +73,10 @@ type Session struct {
 	park parkState
 
 	attachment atomic.Uint32
-	lastSeen   atomic.Int64 // when a byte last came either way, Unix ns
-	lastHeard  atomic.Int64 // when one last came from the client
-	bytesIn    atomic.Int64 // from the client to the backend
+	endedAs    atomic.Uint32 // the attachment before Ended
+	lastSeen   atomic.Int64  // when a byte last came either way, Unix ns
+	lastHeard  atomic.Int64  // when one last came from the client
+	bytesIn    atomic.Int64  // from the client to the backend
 	bytesOut   atomic.Int64
 	commands   atomic.Int64
 	blockedFor atomic.Int64 // ns that writes to the client have taken
@@ -100,6 +101,9 @@ func (s *Session) transition(to Attachment) {
 	from := Attachment(s.attachment.Swap(uint32(to)))
 	if from == to {
 		return
+	}
+	if to == Ended {
+		s.endedAs.Store(uint32(from))
 	}
 	s.srv.reg.moved(from, to)
 }

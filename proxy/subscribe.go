@@ -40,14 +40,6 @@ func (s *Session) unsubscribe() {
 	}
 }
 
-// strategy is how the session's mailbox is resynced, for metrics.
-func (s *Session) strategy() string {
-	if s.park.sub == nil {
-		return "none"
-	}
-	return s.park.sub.Strategy()
-}
-
 // watchLogin gives the hub a connection for this user.
 func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 	if c := s.set.Park.Pool.Take(s.poolKey(upstream.UseWatch), upstream.Verified); c != nil {

@@ -9,25 +9,6 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Doubts are why a session can't be parked: something is known of it, or has
-// been said, that a resumed connection might not have. They are words of the
-// admin page and of metrics.
-const (
-	doubtNone       = ""
-	doubtUnknown    = "unknown_command" // it may have set anything
-	doubtNotify     = "notify"          // the client's own NOTIFY (RFC 5465)
-	doubtEnabled    = "enabled"         // an ENABLE that isn't known here
-	doubtLong       = "long_command"    // a command that wasn't seen whole, where a word of it matters
-	doubtSaved      = "saved_search"    // a live $ (RFC 5182), or CONTEXT updates (RFC 5267)
-	doubtName       = "mailbox_name"    // the mailbox's name can't be said again
-	doubtMailbox    = "mailbox"         // what the backend said of it wasn't understood
-	doubtNoUIDs     = "uid_not_sticky"  // UIDs don't outlive the session (RFC 4315)
-	doubtByNumber   = "message_numbers" // not in IDLE, and the client works by message numbers
-	doubtModSeq     = "condstore"       // not in IDLE, and the client counts mod-sequences
-	doubtNoResync   = "mailbox_too_big" // above the comparison's limit, or without mod-sequences
-	doubtCredential = "credentials"     // they can't be used again
-)
-
 // enableable are the extensions that a resumed connection can be given again.
 var enableable = []string{"CONDSTORE", "QRESYNC", "UTF8=ACCEPT"}
 
@@ -36,8 +17,8 @@ var enableable = []string{"CONDSTORE", "QRESYNC", "UTF8=ACCEPT"}
 type told struct {
 	enabled []string // by ENABLE, in upper case
 	dialect park.Dialect
-	utf8    bool   // mailbox names are UTF-8 (RFC 6855)
-	doubt   string // for the session's life
+	utf8    bool // mailbox names are UTF-8 (RFC 6855)
+	doubt   kept // for the session's life
 
 	box selection
 }
@@ -52,8 +33,8 @@ type selection struct {
 	modSeq    uint64 // of SELECT's answer
 	flags     park.Flags
 	permanent park.Flags
-	byNumber  bool   // message numbers were used
-	doubt     string // until another mailbox is selected
+	byNumber  bool // message numbers were used
+	doubt     kept // until another mailbox is selected
 }
 
 // command follows a command of the client's. whole says that all of it stands in
@@ -80,9 +61,9 @@ func (t *told) command(h wire.CommandHead, whole bool) {
 		t.saves(h)
 	case wire.UIDCopy, wire.UIDMove, wire.UIDReplace:
 	case wire.Notify:
-		t.doubt = doubtNotify
+		t.doubt = keptNotify
 	default:
-		t.doubt = doubtUnknown
+		t.doubt = keptUnknown
 	}
 }
 
@@ -93,7 +74,7 @@ func (t *told) modSeqWord(h wire.CommandHead, whole bool) {
 	case containsFold(h.Args, "MODSEQ") || containsFold(h.Args, "CHANGEDSINCE"):
 		t.dialect = park.CondStore
 	case !whole:
-		t.box.doubt = doubtLong
+		t.box.doubt = keptLong
 	}
 }
 
@@ -101,7 +82,7 @@ func (t *told) modSeqWord(h wire.CommandHead, whole bool) {
 func (t *told) saves(h wire.CommandHead) {
 	if (h.Verb == wire.Search || h.Verb == wire.UIDSearch || h.Verb == wire.Sort || h.Verb == wire.UIDSort) &&
 		(containsFold(h.Args, "SAVE") || containsFold(h.Args, "UPDATE")) {
-		t.box.doubt = doubtSaved
+		t.box.doubt = keptSaved
 	}
 }
 
@@ -113,7 +94,7 @@ func (t *told) selects(h wire.CommandHead, whole bool) {
 		t.box.name, err = park.DecodeMailbox(name, t.utf8)
 	}
 	if err != nil || !whole {
-		t.box.doubt = doubtName
+		t.box.doubt = keptName
 	}
 	if containsFold(params, "CONDSTORE") && t.dialect == park.Plain {
 		t.dialect = park.CondStore
@@ -147,7 +128,7 @@ func (t *told) untagged(h wire.ResponseHead, whole bool) {
 func (t *told) flagList(b []byte, whole bool) park.Flags {
 	f, err := park.ParseFlags(b)
 	if err != nil || !whole {
-		t.box.doubt = doubtMailbox
+		t.box.doubt = keptMailbox
 	}
 	return f
 }
@@ -160,7 +141,7 @@ func (t *told) vanished(rest []byte, whole bool) {
 	}
 	uids, err := park.ParseUIDs(rest)
 	if err != nil || !whole || uids.Count() > t.box.exists {
-		t.box.doubt = doubtMailbox
+		t.box.doubt = keptMailbox
 		return
 	}
 	t.box.exists -= uids.Count()
@@ -181,10 +162,10 @@ func (t *told) code(rest []byte) {
 	case named(code, "PERMANENTFLAGS"):
 		t.box.permanent = t.flagList(args, true)
 	case named(code, "UIDNOTSTICKY"):
-		t.box.doubt = doubtNoUIDs
+		t.box.doubt = keptNoUIDs
 	case named(code, "NOMODSEQ"):
 		if t.dialect != park.Plain {
-			t.box.doubt = doubtNoResync
+			t.box.doubt = keptNoModSeq
 		}
 	}
 }
@@ -194,7 +175,7 @@ func (t *told) enables(names string) {
 	for name := range strings.FieldsSeq(strings.ToUpper(names)) {
 		switch {
 		case !slices.Contains(enableable, name):
-			t.doubt = doubtEnabled
+			t.doubt = keptEnabled
 		case !slices.Contains(t.enabled, name):
 			t.enabled = append(t.enabled, name)
 		}

@@ -83,8 +83,7 @@ func (t *Telemetry) commandSpan(c Command, verb string) {
 		trace.WithTimestamp(c.Start), trace.WithAttributes(attrs...),
 	}
 	if c.Login.IsValid() {
-		start = append(start, trace.WithLinks(trace.Link{
-			SpanContext: c.Login, Attributes: []attribute.KeyValue{attribute.String("imapproxy.link", "login")}}))
+		start = append(start, trace.WithLinks(loginLink(c.Login)))
 	}
 	_, span := t.tracer.Start(context.Background(), "imap "+verb, start...)
 	if !c.Sent.IsZero() {

@@ -58,9 +58,15 @@ const (
 	nameResume             = "imapproxy.resume.duration"
 	nameParkMailboxes      = "imapproxy.park.mailboxes"
 	nameParkHints          = "imapproxy.park.hints"
+	nameParkWatches        = "imapproxy.park.watches"
 	nameParkResyncs        = "imapproxy.park.resyncs"
+	nameParkResyncDuration = "imapproxy.park.resync.duration"
 	nameParkWaiting        = "imapproxy.park.resyncs.waiting"
 	nameParkEvents         = "imapproxy.park.events"
+	nameParkNotices        = "imapproxy.park.event.notices"
+	namePoolGiven          = "imapproxy.pool.given"
+	namePoolAsked          = "imapproxy.pool.asked"
+	namePoolClosed         = "imapproxy.pool.closed"
 	nameTelemetrySpans     = "imapproxy.telemetry.spans"
 	nameTelemetryExports   = "imapproxy.telemetry.exports"
 	nameTelemetryLogLines  = "imapproxy.telemetry.log_lines.dropped"
@@ -90,8 +96,8 @@ func Instruments() []Instrument {
 			[]Attribute{{"attachment", "`none` (not logged in), `attached`, `parking`, `parked` (no backend connection), `resuming`, `ended` (told to go, and going)"}}, nil},
 		{nameSessionsOpened, Counter, "{session}", "Sessions accepted.",
 			[]Attribute{{"listener", "the listener's name"}, {"tls", "`true` where the listener begins with TLS"}}, nil},
-		{nameSessionsClosed, Counter, "{session}", "Sessions ended, by why.",
-			[]Attribute{{"reason", "the disconnect reason, a constant of the proxy"}}, nil},
+		{nameSessionsClosed, Counter, "{session}", "Sessions ended, by why: docs/operations.md says which of them get a BYE.",
+			[]Attribute{{"reason", "the disconnect reason, a constant of the proxy"}, {"attachment", "where the session's backend connection stood then, as in imapproxy_sessions"}}, nil},
 		{nameSessionDuration, Histogram, "s", "How long sessions lasted, from accept to the last byte.",
 			nil, lifetimes},
 		{nameConnectionsRefused, Counter, "{connection}", "Connections turned away before they became sessions, and logins turned away by a limit.",
@@ -141,21 +147,33 @@ func Instruments() []Instrument {
 
 		// Parking (docs/parking.md).
 		{nameParks, Counter, "{park}", "Attempts to take an idle session's backend connection away.",
-			[]Attribute{{"outcome", "`parked`, or why the session kept its connection"}, {"strategy", "how the mailbox is looked at meanwhile: `qresync`, `comparison`, or `none` where no mailbox is selected"}}, nil},
+			[]Attribute{{"outcome", "`parked`, or why the session kept its connection: docs/operations.md, “Why isn't it parked”; `ended`: the session ended meanwhile"}, {"strategy", "how the mailbox is looked at meanwhile: `qresync`, `comparison`, or `none` where no mailbox is selected, or it can't be parked"}}, nil},
 		{nameParkRefusals, Counter, "{session}", "Sessions that were quiet for long enough and weren't parked, counted once for each time that they fell quiet.",
-			[]Attribute{{"reason", "what keeps the session's backend connection: docs/admin.md, `not_parked`"}}, nil},
+			[]Attribute{{"reason", "what keeps the session's backend connection: docs/operations.md, “Why isn't it parked”"}}, nil},
 		{nameResume, Histogram, "s", "Giving a parked session a backend connection again, from what it needed one for until that can go on.",
-			[]Attribute{{"outcome", "`ok`, or what ended the session instead"}, {"warm", "`true`: on a connection from the pool, `false`: after a login"}}, seconds},
+			[]Attribute{{"outcome", "`ok`, or what ended the session instead"}, {"source", "`pool`: on a warm connection; `login`: after a login; `none`: it got none"}, {"wake", "what needed it: the client's command from the set of `verb` above, `DONE` (the mailbox couldn't be looked at), `lost_watch` (no hints any more), `off` (parking was switched off)"}}, seconds},
 		{nameParkMailboxes, Gauge, "{mailbox}", "Mailboxes that are looked after for parked sessions, by where hints of changes come from.",
 			[]Attribute{{"watch", "`push` (events of the backend, no connection), `notify`, `idle`, `poll`"}}, nil},
+		{nameParkWatches, Counter, "{watch}", "What became of watches, and of wishes for one.",
+			[]Attribute{{"outcome", "`renewed` (failed, and stands again), `lost` (given up: its sessions get their connections back), `gone` (the mailbox is gone: its sessions end with BYE), `denied` (none to be had for a session that was to be parked)"}}, nil},
 		{nameParkHints, Counter, "{hint}", "Hints that a mailbox with parked sessions may have changed.",
 			[]Attribute{{"source", "`push`, `watch`, `notify`, `poll`, `command` (relayed for the same user), `sweep`"}}, nil},
-		{nameParkResyncs, Counter, "{resync}", "Looks into mailboxes for their parked sessions.",
-			[]Attribute{{"outcome", "`ok` or `failed`"}}, nil},
+		{nameParkResyncs, Counter, "{resync}", "Looks into mailboxes for their parked sessions, and for one that parks or resumes.",
+			[]Attribute{{"outcome", "`ok` or `failed`"}, {"strategy", "`qresync` or `comparison`"}, {"reason", "the source of the first hint that led to it, or `renewed` (the watch had stood still), `join` (something was heard while the session was being parked), `look` (a parked client asked), `park`, `resume`"}}, nil},
+		{nameParkResyncDuration, Histogram, "s", "How long a resync took, from when it may begin to the last client told; the wait for its turn isn't in it.",
+			[]Attribute{{"outcome", "`ok` or `failed`"}, {"strategy", "`qresync` or `comparison`"}}, seconds},
 		{nameParkWaiting, Gauge, "{mailbox}", "Mailboxes that wait for a resync.",
 			nil, nil},
 		{nameParkEvents, Counter, "{event}", "Push events received.",
 			[]Attribute{{"outcome", "the format that was understood (`own`, `cyrus`, `ox`), or `unauthorized`, `malformed`, `busy`"}}, nil},
+		{nameParkNotices, Counter, "{notice}", "What push events said of users' mailboxes, by what became of it.",
+			[]Attribute{{"outcome", "`hint`, `merged` (such a hint waited already), `unwanted` (nobody is parked there), `bad_user` (no user can have that name), `lost` (no room: the sweep will find it)"}}, nil},
+		{namePoolGiven, Counter, "{connection}", "Connections left to the pool of warm ones.",
+			[]Attribute{{"use", "`session` or `watch`: they are never mixed"}}, nil},
+		{namePoolAsked, Counter, "{connection}", "Wishes for a warm connection, each of which saves a login where it is granted.",
+			[]Attribute{{"use", "as above"}, {"outcome", "`lent` or `none`"}}, nil},
+		{namePoolClosed, Counter, "{connection}", "Connections that the pool closed, or didn't take.",
+			[]Attribute{{"reason", "`expired` (park.warm_for), `ended` (by the backend, or it said something), `per_user` and `total` (park.warm_per_user, park.warm_connections), `forgotten` (the backend drains, or is gone), `unclean` (not fit for another use), `off` (nothing is kept)"}}, nil},
 
 		// Telemetry about itself.
 		{nameTelemetrySpans, Counter, "{span}", "Spans that were to be exported.",

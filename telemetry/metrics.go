@@ -34,6 +34,11 @@ type metrics struct {
 	parks              metric.Int64Counter
 	parkRefusals       metric.Int64Counter
 	resume             metric.Float64Histogram
+	resyncs            metric.Int64Counter
+	resyncDuration     metric.Float64Histogram
+	poolGiven          metric.Int64Counter
+	poolAsked          metric.Int64Counter
+	poolClosed         metric.Int64Counter
 
 	// The hot ones: see hot.go.
 	commandDuration    metric.Float64Histogram
@@ -70,6 +75,11 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.parks = b.counter(nameParks)
 	m.parkRefusals = b.counter(nameParkRefusals)
 	m.resume = b.histogram(nameResume)
+	m.resyncs = b.counter(nameParkResyncs)
+	m.resyncDuration = b.histogram(nameParkResyncDuration)
+	m.poolGiven = b.counter(namePoolGiven)
+	m.poolAsked = b.counter(namePoolAsked)
+	m.poolClosed = b.counter(namePoolClosed)
 	m.commandDuration = b.histogram(nameCommandDuration)
 	m.commandBackendWait = b.histogram(nameCommandBackendWait)
 

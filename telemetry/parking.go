@@ -5,17 +5,79 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 )
 
-// Park counts an attempt to park a session. outcome is "parked", or a constant
-// that says why the session kept its connection; strategy is how its mailbox is
-// resynced ("qresync", "comparison"), "none" where no mailbox is selected.
-func (t *Telemetry) Park(outcome, strategy string) {
-	if t.metrics == nil {
-		return
+// The names of the steps of a park, a resume and a resync, which are their
+// traces' spans.
+const (
+	StepSubscribe  = "subscribe"  // until hints flow for the mailbox
+	StepFlags      = "flags"      // all flags, where the strategy is comparison
+	StepDone       = "done"       // the backend's IDLE is ended
+	StepSnapshot   = "snapshot"   // what the client counts
+	StepDeselect   = "deselect"   // the mailbox is left
+	StepRelease    = "release"    // the connection is the pool's, or closed
+	StepBack       = "back"       // the park has failed: the backend is made to idle again
+	StepTurn       = "turn"       // until the backend may be asked
+	StepPool       = "pool"       // a connection from the pool
+	StepLogin      = "login"      // a connection by a login
+	StepEnable     = "enable"     // ENABLE as the client had it
+	StepSelect     = "select"     // SELECT or EXAMINE
+	StepDifference = "difference" // what has happened since the view
+	StepTell       = "tell"       // the client, or all members, are told
+	StepIdle       = "idle"       // the backend idles for a client in IDLE
+	StepAttempt    = "attempt"    // one that came to nothing
+	StepPause      = "pause"      // before the next attempt
+	StepConnect    = "connect"    // a connection of the watch's kind, and its turn
+	StepResync     = "resync"     // EXAMINE and what follows it
+)
+
+// What wakes a parked session besides its client's commands.
+const (
+	WakeDone      = "DONE"       // the end of IDLE, while the mailbox couldn't be looked at
+	WakeLostWatch = "lost_watch" // there are no hints any more
+	WakeOff       = "off"        // parking was switched off
+)
+
+// Sources of a resumed session's connection.
+const (
+	SourceNone  = "none" // it got none
+	SourcePool  = "pool"
+	SourceLogin = "login"
+)
+
+// Park is one attempt to park a session, told of when it is over.
+type Park struct {
+	Session       string
+	Login         trace.SpanContext // as in Command
+	User, Backend string            // in spans only, as is Mailbox
+	Mailbox       string            // "" nothing is selected
+	Way           string            // "idle", "selected" or "unselected"
+	Strategy      string            // how the mailbox is resynced: "qresync", "comparison"; "none" where none is selected
+	Watch         string            // where hints come from; "none" likewise
+	Tries         int               // how often the view was asked for
+	Outcome       string            // "parked", or a constant that says why the session kept its connection
+	Err           error             // what it failed with; nil: parked, or the client's doing
+	Start, End    time.Time
+	Steps         *Steps // telemetry's own from then on
+}
+
+// Park counts an attempt to park a session and, where its trace is kept, makes
+// its spans: a trace of its own that links to the login's. Kept are the sampled
+// ones, and always those that failed or were slow.
+func (t *Telemetry) Park(p Park) {
+	if t.metrics != nil {
+		t.metrics.parks.Add(context.Background(), 1, with(label("outcome", p.Outcome), label("strategy", p.Strategy)))
 	}
-	t.metrics.parks.Add(context.Background(), 1, with(label("outcome", outcome), label("strategy", strategy)))
+	if t.keepsWork(p.Err != nil, p.End.Sub(p.Start)) {
+		t.workSpans(&work{name: "park", start: p.Start, end: p.End, session: p.Session, login: p.Login, user: p.User, backend: p.Backend,
+			mailbox: p.Mailbox, outcome: p.Outcome, err: p.Err, steps: p.Steps},
+			attribute.String("imapproxy.park.way", valid(p.Way)),
+			attribute.String("imapproxy.park.strategy", valid(p.Strategy)),
+			attribute.String("imapproxy.park.watch", valid(p.Watch)),
+			attribute.Int("imapproxy.park.tries", p.Tries))
+	}
+	t.giveBack(p.Steps)
 }
 
 // ParkRefused counts a session that has been quiet for long enough and isn't to
@@ -28,72 +90,102 @@ func (t *Telemetry) ParkRefused(reason string) {
 	t.metrics.parkRefusals.Add(context.Background(), 1, with(label("reason", reason)))
 }
 
-// Resume records that a parked session was given a backend connection, or ended
-// for want of one. outcome is "ok" or a constant that says what went wrong; warm
-// says whether the connection came from the pool; d runs from what it was needed
-// for until that could go on.
-func (t *Telemetry) Resume(outcome string, warm bool, d time.Duration) {
-	if t.metrics == nil {
-		return
+// Resume is a parked session that needed a backend connection again, told of
+// when it has one or has ended for want of one.
+type Resume struct {
+	Session       string
+	Login         trace.SpanContext // as in Command
+	User, Backend string            // in spans only, as is Mailbox
+	Mailbox       string            // "" nothing is selected
+	Wake          string            // a command's verb, of Verbs, or one of the Wake constants
+	Source        string            // one of the Source constants
+	Attempts      int
+	Owed          int    // message numbers that the client isn't told of yet: its command forbids it
+	Outcome       string // "ok", or a constant that says what ended the session instead
+	Err           error
+	Start, End    time.Time // from what it was needed for until that could go on
+	Steps         *Steps    // telemetry's own from then on
+}
+
+// Resume records a resume, under the same terms as Park.
+func (t *Telemetry) Resume(r Resume) {
+	wake := r.Wake
+	switch wake {
+	case WakeDone, WakeLostWatch, WakeOff:
+	default:
+		wake = Verbs[t.verbPlace(wake)]
 	}
-	t.metrics.resume.Record(context.Background(), seconds(d), with(label("outcome", outcome), attribute.Bool("warm", warm)))
-}
-
-// ParkingStats is what the instruments show of what is done for parked sessions.
-// The maps are by the value of the instrument's label. Mailboxes and Waiting are
-// as of now, all else counts from the beginning.
-type ParkingStats struct {
-	Mailboxes map[string]int64 // by watch
-	Hints     map[string]int64 // by source
-	Resyncs   map[string]int64 // by outcome
-	Events    map[string]int64 // by outcome; nil: push events are off
-	Waiting   int64
-}
-
-// SetParkingGauges registers where the above comes from, under the same terms as
-// SetSessionGauge.
-func (t *Telemetry) SetParkingGauges(f func() ParkingStats) {
 	if t.metrics != nil {
-		t.metrics.parking.Store(&f)
+		t.metrics.resume.Record(context.Background(), seconds(r.End.Sub(r.Start)),
+			with(label("outcome", r.Outcome), label("source", r.Source), label("wake", wake)))
+	}
+	if t.keepsWork(r.Err != nil || r.Attempts > 1, r.End.Sub(r.Start)) {
+		t.workSpans(&work{name: "resume", start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend,
+			mailbox: r.Mailbox, outcome: r.Outcome, err: r.Err, steps: r.Steps},
+			attribute.String("imapproxy.resume.wake", valid(wake)),
+			attribute.String("imapproxy.resume.source", valid(r.Source)),
+			attribute.Int("imapproxy.resume.attempts", r.Attempts),
+			attribute.Int("imapproxy.resume.owed", r.Owed))
+	}
+	t.giveBack(r.Steps)
+}
+
+// Resync is one look into a mailbox for those who are parked on it, or for one
+// who parks or resumes.
+type Resync struct {
+	User, Backend, Mailbox string // in spans only
+	Strategy               string // "qresync" or "comparison"
+	Watch                  string // where the mailbox' hints come from
+	Reason                 string // the source of the first hint that led to it, or "renewed", "join", "look", "park", "resume"
+	Views                  int    // of how many clients it was made for
+	Err                    error
+	Start, End             time.Time
+	Steps                  *Steps // telemetry's own from then on
+}
+
+// Resync records a resync, under the same terms as Park. It links to no login,
+// since it may be made for many sessions.
+func (t *Telemetry) Resync(r Resync) {
+	outcome := "ok"
+	if r.Err != nil {
+		outcome = "failed"
+	}
+	took := r.End.Sub(r.Start)
+	if m := t.metrics; m != nil {
+		m.resyncs.Add(context.Background(), 1, with(label("outcome", outcome), label("strategy", r.Strategy), label("reason", r.Reason)))
+		m.resyncDuration.Record(context.Background(), seconds(took), with(label("outcome", outcome), label("strategy", r.Strategy)))
+	}
+	if t.keepsWork(r.Err != nil, took) {
+		t.workSpans(&work{name: "resync", start: r.Start, end: r.End, user: r.User, backend: r.Backend,
+			mailbox: r.Mailbox, outcome: outcome, err: r.Err, steps: r.Steps},
+			attribute.String("imapproxy.park.strategy", valid(r.Strategy)),
+			attribute.String("imapproxy.park.watch", valid(r.Watch)),
+			attribute.String("imapproxy.resync.reason", valid(r.Reason)),
+			attribute.Int("imapproxy.resync.views", r.Views))
+	}
+	t.giveBack(r.Steps)
+}
+
+// PoolGiven counts a connection that was left to the pool. use says for what:
+// "session" or "watch".
+func (t *Telemetry) PoolGiven(use string) {
+	if t.metrics != nil {
+		t.metrics.poolGiven.Add(context.Background(), 1, with(label("use", use)))
 	}
 }
 
-// observeParking makes the instruments that show ParkingStats, read by one
-// callback, so that they show one moment.
-func (b *builder) observeParking(m *metrics) {
-	gauge := func(name string) metric.Int64ObservableGauge {
-		row := b.take(name, Gauge)
-		g, err := b.meter.Int64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
-		b.fail(err)
-		return g
+// PoolAsked counts a wish for a connection of the pool's. outcome is "lent" or
+// "none".
+func (t *Telemetry) PoolAsked(use, outcome string) {
+	if t.metrics != nil {
+		t.metrics.poolAsked.Add(context.Background(), 1, with(label("use", use), label("outcome", outcome)))
 	}
-	counter := func(name string) metric.Int64ObservableCounter {
-		row := b.take(name, Counter)
-		c, err := b.meter.Int64ObservableCounter(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
-		b.fail(err)
-		return c
+}
+
+// PoolClosed counts a connection that the pool has closed, or not taken. reason is a
+// constant that says why.
+func (t *Telemetry) PoolClosed(reason string) {
+	if t.metrics != nil {
+		t.metrics.poolClosed.Add(context.Background(), 1, with(label("reason", reason)))
 	}
-	mailboxes, waiting := gauge(nameParkMailboxes), gauge(nameParkWaiting)
-	hints, resyncs, events := counter(nameParkHints), counter(nameParkResyncs), counter(nameParkEvents)
-	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		f := m.parking.Load()
-		if f == nil || *f == nil {
-			return nil
-		}
-		s := (*f)()
-		for _, one := range []struct {
-			what   metric.Int64Observable
-			key    string
-			counts map[string]int64
-		}{
-			{mailboxes, "watch", s.Mailboxes}, {hints, "source", s.Hints}, {resyncs, "outcome", s.Resyncs}, {events, "outcome", s.Events},
-		} {
-			for value, n := range one.counts {
-				o.ObserveInt64(one.what, n, with(label(one.key, value)))
-			}
-		}
-		o.ObserveInt64(waiting, s.Waiting)
-		return nil
-	}, mailboxes, waiting, hints, resyncs, events)
-	b.fail(err)
 }

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -76,13 +77,20 @@ func recordEverything(tel *Telemetry) {
 	})
 	tel.SetParkingGauges(func() ParkingStats {
 		return ParkingStats{Mailboxes: map[string]int64{"idle": 4, "push": 9}, Hints: map[string]int64{"push": 11, "sweep": 2},
-			Resyncs: map[string]int64{"ok": 12, "failed": 1}, Events: map[string]int64{"own": 13, "unauthorized": 3}, Waiting: 6}
+			Watches: map[string]int64{"renewed": 12, "lost": 1}, Events: map[string]int64{"own": 13, "unauthorized": 3},
+			Notices: map[string]int64{"hint": 14, "unwanted": 15}, Waiting: 6}
 	})
-	tel.Park("parked", "qresync")
+	tel.Park(Park{Outcome: "parked", Strategy: "qresync"})
 	tel.ParkRefused("message_numbers")
-	tel.Resume("ok", true, time.Millisecond)
+	tel.Resume(Resume{Outcome: "ok", Source: SourcePool, Wake: "UID FETCH"})
+	tel.Resume(Resume{Outcome: "ok", Source: SourceLogin, Wake: WakeLostWatch})
+	tel.Resync(Resync{Strategy: "qresync", Reason: "push"})
+	tel.Resync(Resync{Strategy: "qresync", Reason: "sweep", Err: errors.New("lost")})
+	tel.PoolGiven("session")
+	tel.PoolAsked("session", "lent")
+	tel.PoolClosed("expired")
 	tel.SessionOpened("imaps", true)
-	tel.SessionClosed("logout", time.Minute)
+	tel.SessionClosed("logout", "attached", time.Minute)
 	tel.Refused("per_ip")
 	tel.TLSHandshake("ok", time.Millisecond)
 	tel.Login("PLAIN", "passwd_file", "ok", time.Millisecond)
@@ -164,7 +172,7 @@ func TestPrometheusShowsWhatWasRecorded(t *testing.T) {
 	}{
 		{7, "imapproxy_sessions", []string{"attachment=attached"}},
 		{1, "imapproxy_sessions_opened_total", []string{"listener=imaps", "tls=true"}},
-		{1, "imapproxy_sessions_closed_total", []string{"reason=logout"}},
+		{1, "imapproxy_sessions_closed_total", []string{"reason=logout", "attachment=attached"}},
 		{1, "imapproxy_session_duration_seconds", nil},
 		{1, "imapproxy_connections_refused_total", []string{"reason=per_ip"}},
 		{1, "imapproxy_tls_handshake_duration_seconds", []string{"outcome=ok"}},
@@ -188,12 +196,19 @@ func TestPrometheusShowsWhatWasRecorded(t *testing.T) {
 		{1, "imapproxy_discovery_updates_total", []string{"source=consul", "outcome=applied"}},
 		{1, "imapproxy_parks_total", []string{"outcome=parked", "strategy=qresync"}},
 		{1, "imapproxy_park_refusals_total", []string{"reason=message_numbers"}},
-		{1, "imapproxy_resume_duration_seconds", []string{"outcome=ok", "warm=true"}},
+		{1, "imapproxy_resume_duration_seconds", []string{"outcome=ok", "source=pool", "wake=UID FETCH"}},
+		{1, "imapproxy_resume_duration_seconds", []string{"outcome=ok", "source=login", "wake=lost_watch"}},
 		{9, "imapproxy_park_mailboxes", []string{"watch=push"}},
 		{11, "imapproxy_park_hints_total", []string{"source=push"}},
-		{1, "imapproxy_park_resyncs_total", []string{"outcome=failed"}},
+		{1, "imapproxy_park_watches_total", []string{"outcome=lost"}},
+		{1, "imapproxy_park_resyncs_total", []string{"outcome=failed", "strategy=qresync", "reason=sweep"}},
+		{1, "imapproxy_park_resync_duration_seconds", []string{"outcome=ok", "strategy=qresync"}},
 		{6, "imapproxy_park_resyncs_waiting", nil},
 		{3, "imapproxy_park_events_total", []string{"outcome=unauthorized"}},
+		{15, "imapproxy_park_event_notices_total", []string{"outcome=unwanted"}},
+		{1, "imapproxy_pool_given_total", []string{"use=session"}},
+		{1, "imapproxy_pool_asked_total", []string{"use=session", "outcome=lent"}},
+		{1, "imapproxy_pool_closed_total", []string{"reason=expired"}},
 		{1, "imapproxy_build_info", []string{"version=test"}},
 	} {
 		if got := value(t, families, c.name, c.labels...); got != c.want {

@@ -22,13 +22,14 @@ func (t *Telemetry) SessionOpened(listener string, tls bool) {
 	t.metrics.sessionsOpened.Add(context.Background(), 1, with(label("listener", listener), attribute.Bool("tls", tls)))
 }
 
-// SessionClosed counts a session's end. reason is the disconnect reason, d how
-// long the session lasted.
-func (t *Telemetry) SessionClosed(reason string, d time.Duration) {
+// SessionClosed counts a session's end. reason is the disconnect reason,
+// attachment where its backend connection stood when it came, d how long the session
+// lasted.
+func (t *Telemetry) SessionClosed(reason, attachment string, d time.Duration) {
 	if t.metrics == nil {
 		return
 	}
-	t.metrics.sessionsClosed.Add(context.Background(), 1, with(label("reason", reason)))
+	t.metrics.sessionsClosed.Add(context.Background(), 1, with(label("reason", reason), label("attachment", attachment)))
 	t.metrics.sessionDuration.Record(context.Background(), seconds(d))
 }
 

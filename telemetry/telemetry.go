@@ -75,6 +75,7 @@ type Telemetry struct {
 
 	metrics *metrics       // nil where nothing reads metrics
 	tracer  trace.Tracer   // nil where nothing takes traces
+	steps   sync.Pool      // of *Steps; used where there is a tracer
 	verbs   map[string]int // verb → its place in Verbs; never written after Start
 	handler http.Handler   // of the Prometheus endpoint, nil where it is off
 	now     func() time.Time

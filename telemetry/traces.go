@@ -52,6 +52,7 @@ func (t *Telemetry) startTraces(stopCtx context.Context, o Options, url string, 
 		sdktrace.WithIDGenerator(idGenerator{}),
 		sdktrace.WithRawSpanLimits(limits),
 		sdktrace.WithSpanProcessor(t.spans))
+	t.steps.New = func() any { return &Steps{} }
 	t.tracer = t.traces.Tracer(scopeName)
 	return nil
 }

@@ -22,7 +22,8 @@ import (
 type parking struct {
 	hub    *park.Hub
 	pool   *upstream.Pool
-	events *park.Events // nil: backends post none
+	queue  *park.HintQueue // of the events' hints
+	events *park.Events    // nil: backends post none
 
 	names atomic.Pointer[auth.Names] // for the users of events; a reload sets them
 
@@ -34,10 +35,10 @@ func newParking(c *config.Config, tel *telemetry.Telemetry) (*parking, error) {
 	if !c.Park.Enabled {
 		return nil, nil
 	}
-	p := &parking{}
+	p := &parking{queue: park.NewHintQueue(park.HintQueueOptions{})}
 	p.setNames(c)
 	hub := hubOptions(c, tel)
-	hub.Queue = park.NewHintQueue(park.HintQueueOptions{})
+	hub.Queue = p.queue
 	p.hub, p.pool = park.NewHub(hub), upstream.NewPool(poolOptions(c, tel))
 	if c.Park.Push() {
 		secrets, err := readTokens(c.Park.Events.TokenFile)
@@ -139,8 +140,9 @@ func (p *parking) gauges() telemetry.ParkingStats {
 	hub := p.hub.Stats()
 	s := telemetry.ParkingStats{
 		Mailboxes: map[string]int64{"push": int64(hub.Push), "notify": int64(hub.Notify), "idle": int64(hub.Idle), "poll": int64(hub.Polled)},
-		Hints:     map[string]int64{}, Resyncs: map[string]int64{"ok": int64(hub.Resyncs), "failed": int64(hub.Failed)},
-		Waiting: int64(hub.Waiting),
+		Hints:     map[string]int64{},
+		Watches:   map[string]int64{"renewed": int64(hub.Renewed), "lost": int64(hub.Lost), "gone": int64(hub.Gone), "denied": int64(hub.Denied)},
+		Waiting:   int64(hub.Waiting),
 	}
 	for source, n := range hub.Hints {
 		s.Hints[string(source)] = int64(n)
@@ -151,15 +153,21 @@ func (p *parking) gauges() telemetry.ParkingStats {
 			"own": int64(e.Own), "cyrus": int64(e.Cyrus), "ox": int64(e.OX),
 			"unauthorized": int64(e.Unauthorized), "malformed": int64(e.Malformed), "busy": int64(e.Busy),
 		}
+		q := p.queue.Stats()
+		s.Notices = map[string]int64{
+			"hint": int64(q.Added - q.Merged - q.Lost), "merged": int64(q.Merged), "lost": int64(q.Lost),
+			"unwanted": int64(e.Unwanted), "bad_user": int64(e.BadUser),
+		}
 	}
 	return s
 }
 
 // status is what the admin API shows.
 func (p *parking) status() admin.Parking {
-	s := p.gauges()
+	s, hub := p.gauges(), p.hub.Stats()
 	return admin.Parking{
-		WatchConnections: int64(p.hub.Stats().Connections), WarmConnections: int64(p.pool.Len()),
-		Mailboxes: s.Mailboxes, Waiting: s.Waiting, Hints: s.Hints, Resyncs: s.Resyncs, Events: s.Events,
+		WatchConnections: int64(hub.Connections), WarmConnections: int64(p.pool.Len()),
+		Mailboxes: s.Mailboxes, Waiting: s.Waiting, Hints: s.Hints, Events: s.Events,
+		Resyncs: map[string]int64{"ok": int64(hub.Resyncs), "failed": int64(hub.Failed)},
 	}
 }

@@ -47,6 +47,7 @@ type mailbox struct {
 	// dirty: a hint is outstanding for those who have joined. heard counts hints.
 	dirty bool
 	heard uint64
+	why   string // dirty since then
 	// running: a round is under way, the one that begun counts. done is that of the last one
 	// that is over.
 	running     bool
@@ -135,7 +136,7 @@ func (m *mailbox) fallenLocked() {
 	m.phase = renewing
 	m.ready = make(chan struct{})
 	m.heard++
-	m.dirty = true
+	m.dirtyLocked(whyRenewed)
 	m.reIdleAt = time.Time{}
 }
 
@@ -150,8 +151,26 @@ func (m *mailbox) every() time.Duration {
 func (m *mailbox) hintLocked(source HintSource) {
 	m.hub.counts.Hints[source]++
 	m.heard++
-	m.dirty = true
+	m.dirtyLocked(string(source))
 	m.kickLocked()
+}
+
+// Why a mailbox is looked at, besides the sources of hints; in metrics and traces
+// alone.
+const (
+	whyRenewed = "renewed" // the watch has stood still
+	whyJoin    = "join"    // something was heard while a session was being parked
+	whyLook    = "look"    // a parked client asks
+	whyPark    = "park"    // what a view starts from
+	whyResume  = "resume"
+)
+
+// dirtyLocked says that a hint is outstanding. The first one is told of.
+func (m *mailbox) dirtyLocked(why string) {
+	if !m.dirty || m.why == "" {
+		m.why = why
+	}
+	m.dirty = true
 }
 
 func (m *mailbox) joinedLocked() bool {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"imapproxy/telemetry"
 )
 
 // round is one resync of a mailbox, for all who are parked there when it begins.
@@ -11,6 +13,7 @@ type round struct {
 	parts []part
 	jobs  []*job
 	query Query
+	trace telemetry.Resync
 }
 
 // part is a member's part in a round.
@@ -24,7 +27,8 @@ type part struct {
 // There it is a round for everybody: its EXAMINE takes away what IDLE would still
 // have told.
 type job struct {
-	view *View          // nil: none
+	view *View // nil: none
+	why  string
 	done chan jobResult // has room for one
 }
 
@@ -43,9 +47,13 @@ func (m *mailbox) begin() *round {
 		h.mu.Unlock()
 		return nil
 	}
-	m.running, m.dirty = true, false
+	why := m.why
+	if len(m.jobs) > 0 {
+		why = m.jobs[0].why
+	}
+	m.running, m.dirty, m.why = true, false, ""
 	m.begun++
-	r := &round{jobs: m.jobs}
+	r := &round{jobs: m.jobs, trace: m.traceLocked(why)}
 	m.jobs = nil
 	for _, s := range m.subs {
 		if s.member != nil {
@@ -84,7 +92,24 @@ func (m *mailbox) begin() *round {
 		return nil
 	}
 	r.query = queryFor(m.name, views)
+	r.trace.Views = len(views)
+	r.trace.Steps = h.o.Telemetry.Steps(r.trace.Start)
 	return r
+}
+
+// traceLocked begins to measure a resync.
+func (m *mailbox) traceLocked(why string) telemetry.Resync {
+	return telemetry.Resync{User: m.user.name, Backend: m.backend.id, Mailbox: m.name, Strategy: m.resync.Name(), Watch: m.kind.String(),
+		Reason: why, Start: m.hub.now()}
+}
+
+// traced tells telemetry of a resync that is over. One that was cut short because
+// the hub ends, or nobody is interested any more, has neither failed nor gone well.
+func (m *mailbox) traced(t telemetry.Resync, err error) {
+	t.Err, t.End = err, m.hub.now()
+	if m.hub.ctx.Err() == nil && !errors.Is(err, ErrLost) {
+		m.hub.o.Telemetry.Resync(t)
+	}
 }
 
 // queryFor is what a resync for all these views may build on: it has to reach back to
@@ -124,14 +149,18 @@ func (m *mailbox) finish(r *round, s *State, err error) {
 				p.member.Apply(s)
 			}
 		}
+		r.trace.Steps.Done(telemetry.StepTell, h.now(), nil)
 	}
-	for _, j := range r.jobs {
-		j.done <- jobResult{state: s, err: err}
+	if err != nil || s != nil {
+		m.traced(r.trace, err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m.running = false
 	m.done = m.begun
+	for _, j := range r.jobs { // not before: who has his state counts the round as over
+		j.done <- jobResult{state: s, err: err}
+	}
 	for i := 0; i < len(m.waiters); {
 		w := m.waiters[i]
 		if w.round > m.done {
@@ -143,7 +172,7 @@ func (m *mailbox) finish(r *round, s *State, err error) {
 	}
 	switch {
 	case err != nil:
-		m.dirty = true
+		m.dirtyLocked(r.trace.Reason)
 		return // failed says what comes next
 	case s != nil:
 		h.counts.Resyncs++
@@ -151,7 +180,9 @@ func (m *mailbox) finish(r *round, s *State, err error) {
 		m.recoveredLocked()
 		m.notBefore = h.now().Add(burstGap)
 		// The connection has told of these, and won't again.
-		m.dirty = m.dirty || beyond(s)
+		if beyond(s) {
+			m.dirtyLocked(r.trace.Reason)
+		}
 	}
 	m.kickLocked()
 	m.armLocked()
@@ -173,7 +204,7 @@ func beyond(s *State) bool {
 
 // resyncFor makes one resync for v, nil for none: on the watch's connection if it
 // has one that stands, else on another.
-func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *View, r Resyncer) (*State, error) {
+func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *View, r Resyncer, why string) (*State, error) {
 	h := m.hub
 	h.mu.Lock()
 	switch {
@@ -186,10 +217,11 @@ func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *View, r Res
 	}
 	var j *job
 	if m.kind == byIdle && m.phase == standing && r == m.resync {
-		j = &job{view: v, done: make(chan jobResult, 1)}
+		j = &job{view: v, why: why, done: make(chan jobResult, 1)}
 		m.jobs = append(m.jobs, j)
 		m.kickLocked()
 	}
+	trace := m.traceLocked(why)
 	h.mu.Unlock()
 	if j != nil {
 		select {
@@ -207,11 +239,16 @@ func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *View, r Res
 	if v != nil {
 		views = append(views, v)
 	}
+	trace.Strategy, trace.Views, trace.Start = r.Name(), len(views), h.now()
+	trace.Steps = h.o.Telemetry.Steps(trace.Start)
 	var state *State
 	err := m.dialogue(ctx, s.account, func(ctx context.Context, t *Talk) (err error) {
+		trace.Steps.Done(telemetry.StepConnect, h.now(), nil)
 		state, err = r.Resync(ctx, t, queryFor(m.name, views))
+		trace.Steps.Done(telemetry.StepResync, h.now(), err)
 		return err
 	})
+	m.traced(trace, err)
 	return state, err
 }
 
@@ -269,7 +306,7 @@ func (m *mailbox) dialogue(ctx context.Context, a Account, f func(context.Contex
 		return err
 	}
 	defer release()
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, errTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
 	defer cancel()
 	stop := context.AfterFunc(m.hub.ctx, cancel)
 	defer stop()
@@ -290,7 +327,8 @@ func (m *mailbox) dialogue(ctx context.Context, a Account, f func(context.Contex
 	}
 }
 
-var errTooSlow = errors.New("the backend didn't answer in time")
+// ErrTooSlow: the backend didn't answer in time.
+var ErrTooSlow = errors.New("the backend didn't answer in time")
 
 // prepare enables what the strategy needs, so that all connections of the watch's
 // kind are alike. A server that has it enabled already, on a connection that was

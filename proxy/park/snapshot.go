@@ -26,6 +26,7 @@ func (t *Talk) Snapshot(ctx context.Context) (UIDs, error) {
 // mean.
 func (t *Talk) settle(ctx context.Context, take func(untagged) bool) (UIDs, error) {
 	for range tries {
+		t.tries++
 		if _, err := t.do(ctx, "NOOP", take); err != nil {
 			return UIDs{}, err
 		}
@@ -100,6 +101,7 @@ func (t *Talk) SnapshotByFetch(ctx context.Context) (UIDs, error) {
 		if t.tooLong() {
 			return UIDs{}, ErrTooMany
 		}
+		t.tries++
 		uids := make([]uint32, 0, min(t.told, 1<<16))
 		inOrder, shrunk := true, false
 		before := t.told

@@ -148,7 +148,11 @@ func (s *Subscription) Join(member Member) {
 	}
 	// What was outstanding before anybody was here is in everybody's view.
 	others := slices.ContainsFunc(m.subs, func(o *Subscription) bool { return o.member != nil })
-	m.dirty = others && m.dirty || m.heard != s.heard || m.begun != s.done
+	if m.heard != s.heard || m.begun != s.done {
+		m.dirtyLocked(whyJoin)
+	} else if !others {
+		m.dirty = false
+	}
 	s.member, s.owed = member, false
 	s.joins++
 	m.kickLocked()
@@ -201,7 +205,7 @@ func (s *Subscription) Look(ctx context.Context) error {
 	w := &waiter{round: m.begun, done: make(chan error, 1)}
 	if !m.running || m.dirty || s.owed || s.round != m.begun {
 		w.round++
-		m.dirty = true
+		m.dirtyLocked(whyLook)
 	}
 	m.waiters = append(m.waiters, w)
 	m.notBefore = h.now() // somebody waits: this isn't put off
@@ -220,7 +224,7 @@ func (s *Subscription) Look(ctx context.Context) error {
 // Resync makes one resync for this view, now: a resume needs to know which flags
 // have changed. The state isn't given to Apply.
 func (s *Subscription) Resync(ctx context.Context, v *View) (*State, error) {
-	return s.m.resyncFor(ctx, s, v, s.m.resync)
+	return s.m.resyncFor(ctx, s, v, s.m.resync, whyResume)
 }
 
 // Table is the flags that all messages have now: what a view starts from where
@@ -230,7 +234,7 @@ func (s *Subscription) Resync(ctx context.Context, v *View) (*State, error) {
 // that is too large to be compared.
 func (s *Subscription) Table(ctx context.Context) (*FlagTable, error) {
 	r := s.m.hub.comparison()
-	state, err := s.m.resyncFor(ctx, s, nil, r)
+	state, err := s.m.resyncFor(ctx, s, nil, r, whyPark)
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,7 @@ type Talk struct {
 	tags     int
 	told     uint32   // how many messages the other side has announced, less those gone
 	shifts   int      // how often told or the numbering has moved
+	tries    int      // how often the set of messages was asked for
 	enabled  []string // in upper case
 	selected bool
 	readOnly bool
@@ -93,6 +94,9 @@ func (t *Talk) Caps() wire.Caps { return t.conn.Caps }
 
 // Told is how many messages there are after all that has come.
 func (t *Talk) Told() uint32 { return t.told }
+
+// Tries is how often the set of messages was asked for.
+func (t *Talk) Tries() int { return t.tries }
 
 // Selected says whether a mailbox is selected now.
 func (t *Talk) Selected() bool { return t.selected }

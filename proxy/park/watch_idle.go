@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
 )
 
 var (
@@ -81,7 +82,7 @@ func (m *mailbox) idleWatch(ctx context.Context) error {
 
 // open logs in and selects the mailbox: by a round, where members wait for one.
 func (m *mailbox) open(ctx context.Context, a Account) (*Talk, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, errTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
 	defer cancel()
 	for try := 0; ; try++ {
 		c, err := a.Login(ctx)
@@ -112,9 +113,10 @@ func (m *mailbox) roundOn(ctx context.Context, t *Talk) (ran bool, err error) {
 	if r == nil {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, errTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
 	defer cancel()
 	s, err := m.resync.Resync(ctx, t, r.query)
+	r.trace.Steps.Done(telemetry.StepResync, m.hub.now(), err)
 	m.finish(r, s, err)
 	return true, err
 }
@@ -122,7 +124,7 @@ func (m *mailbox) roundOn(ctx context.Context, t *Talk) (ran bool, err error) {
 // startIdle sends IDLE and waits for the continuation request; from then on hints
 // flow. RFC 9051 §6.3.13.
 func (m *mailbox) startIdle(ctx context.Context, t *Talk) (tag string, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, errTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
 	defer cancel()
 	if tag, err = t.startIdle(ctx, m.take); err != nil {
 		return tag, err
@@ -166,7 +168,7 @@ func (m *mailbox) stirred() bool {
 
 // listen reads what the backend says in IDLE.
 func (m *mailbox) listen(ctx context.Context, t *Talk) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, errTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
 	defer cancel()
 	return t.listen(ctx, m.take)
 }
@@ -178,7 +180,7 @@ func (m *mailbox) endIdle(ctx context.Context, t *Talk, tag string) error {
 	h.mu.Lock()
 	m.reIdleAt = time.Time{}
 	h.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, errTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
 	defer cancel()
 	_, err := t.exchange(ctx, "DONE\r\n", tag, "IDLE", m.take)
 	return err

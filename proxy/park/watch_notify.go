@@ -184,7 +184,7 @@ func (w *notifyWatch) open(ctx context.Context) (*Talk, error) {
 	if !ok {
 		return nil, ErrLost
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, errTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
 	defer cancel()
 	c, err := a.Login(ctx)
 	if err != nil {
@@ -206,7 +206,7 @@ func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailbox
 	w.changed = false
 	mailboxes := slices.Clone(w.mailboxes)
 	h.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, errTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
 	defer cancel()
 	which, err := t.notifyFilter(mailboxes)
 	if err != nil {
@@ -256,7 +256,7 @@ func (w *notifyWatch) listen(ctx context.Context, t *Talk, known map[string]mail
 			return context.Cause(ctx)
 		}
 		if data {
-			within, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, errTooSlow)
+			within, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
 			err := t.listen(within, func(u untagged) bool { return w.take(u, t, known, true) })
 			cancel()
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
 )
 
 // watchKind is where a mailbox' hints come from, besides those that always count:
@@ -153,7 +154,9 @@ func (m *mailbox) resyncOnce() {
 	err := ErrLost
 	if a, ok := m.account(); ok {
 		err = m.dialogue(m.hub.ctx, a, func(ctx context.Context, t *Talk) (err error) {
+			r.trace.Steps.Done(telemetry.StepConnect, m.hub.now(), nil)
 			s, err = m.resync.Resync(ctx, t, r.query)
+			r.trace.Steps.Done(telemetry.StepResync, m.hub.now(), err)
 			return err
 		})
 	}

@@ -3,7 +3,6 @@ package upstream
 import (
 	"cmp"
 	"container/list"
-	"context"
 	"crypto/rand"
 	"slices"
 	"sync"
@@ -103,15 +102,25 @@ func NewPool(opt PoolOptions) *Pool {
 // Kept is what is clean (see Condition), quiet now, and wanted at all.
 func (p *Pool) Give(k PoolKey, c *Conn, s Condition) bool {
 	tel := p.options().Telemetry
+	tel.PoolGiven(k.use.kind())
 	mine := c.HandOver(tel, kindWarm)
-	if !s.clean() || !k.valid() || k.target != mine.Target || mine.Pending() != nil {
+	unfit := ""
+	switch {
+	case !s.clean() || !k.valid() || k.target != mine.Target:
+		unfit = closedUnclean
+	case mine.Pending() != nil:
+		unfit = closedEnded
+	}
+	if unfit != "" {
+		tel.PoolClosed(unfit)
 		_ = mine.Abort()
 		return false
 	}
 	mine.Untagged = nil // told to whom it was for
-	for _, c := range p.put(k, mine) {
-		_ = c.Close()
-		if c == mine {
+	for _, e := range p.put(k, mine) {
+		tel.PoolClosed(e.why)
+		_ = e.conn.Close()
+		if e.conn == mine {
 			return false
 		}
 	}
@@ -119,20 +128,20 @@ func (p *Pool) Give(k PoolKey, c *Conn, s Condition) bool {
 }
 
 // put files a connection, and returns what has to be closed instead.
-func (p *Pool) put(k PoolKey, c *Conn) (evicted []*Conn) {
+func (p *Pool) put(k PoolKey, c *Conn) (evicted []eviction) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || p.opt.WarmFor <= 0 {
-		return []*Conn{c}
+		return []eviction{{c, closedOff}}
 	}
 	w := &warm{key: k, conn: c, since: p.opt.Now()}
 	w.place = p.order.PushBack(w)
 	p.users[k.user] = append(p.users[k.user], w)
 	for len(p.users[k.user]) > p.opt.PerUser {
-		evicted = append(evicted, p.removeLocked(p.users[k.user][0]))
+		evicted = append(evicted, eviction{p.removeLocked(p.users[k.user][0]), closedPerUser})
 	}
 	for p.order.Len() > p.opt.Total {
-		evicted = append(evicted, p.removeLocked(p.order.Front().Value.(*warm)))
+		evicted = append(evicted, eviction{p.removeLocked(p.order.Front().Value.(*warm)), closedTotal})
 	}
 	return evicted
 }
@@ -147,14 +156,18 @@ func (p *Pool) Take(k PoolKey, proof Proof) *Conn {
 	for {
 		w, tel, expired := p.pick(k, proof)
 		for _, c := range expired {
+			tel.PoolClosed(closedExpired)
 			_ = c.Close()
 		}
 		if w == nil {
+			tel.PoolAsked(k.use.kind(), "none")
 			return nil
 		}
 		if w.conn.Pending() == nil {
+			tel.PoolAsked(k.use.kind(), "lent")
 			return w.conn.HandOver(tel, k.use.kind())
 		}
+		tel.PoolClosed(closedEnded)
 		_ = w.conn.Abort()
 	}
 }
@@ -227,99 +240,4 @@ func (p *Pool) options() PoolOptions {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.opt
-}
-
-// ForgetUser closes the user's connections: his password or his rights have
-// changed, or he has been told to go.
-func (p *Pool) ForgetUser(user string) {
-	p.forget(func(w *warm) bool { return w.key.user == user })
-}
-
-// ForgetBackend closes the connections to a backend: it drains, or is gone.
-func (p *Pool) ForgetBackend(id string) {
-	p.forget(func(w *warm) bool { return w.key.target.ID == id })
-}
-
-func (p *Pool) forget(which func(*warm) bool) {
-	p.mu.Lock()
-	var out []*Conn
-	for _, w := range p.allLocked() {
-		if which(w) {
-			out = append(out, p.removeLocked(w))
-		}
-	}
-	p.mu.Unlock()
-	for _, c := range out {
-		_ = c.Close()
-	}
-}
-
-// allLocked lists them, so that they can be removed meanwhile.
-func (p *Pool) allLocked() []*warm {
-	out := make([]*warm, 0, p.order.Len())
-	for e := p.order.Front(); e != nil; e = e.Next() {
-		out = append(out, e.Value.(*warm))
-	}
-	return out
-}
-
-// Run sweeps every SweepEvery until ctx ends; then it closes the pool.
-func (p *Pool) Run(ctx context.Context) {
-	defer p.Close()
-	for {
-		timer := time.NewTimer(p.options().SweepEvery)
-		select {
-		case <-timer.C:
-			p.Sweep()
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
-	}
-}
-
-// Close closes what waits, and whatever is given from now on.
-func (p *Pool) Close() {
-	p.mu.Lock()
-	p.closed = true
-	p.mu.Unlock()
-	p.forget(func(*warm) bool { return true })
-}
-
-// Sweep closes what has waited for too long, what its backend has ended or said
-// something on, and what is more than the bounds allow.
-func (p *Pool) Sweep() {
-	p.mu.Lock()
-	all := p.allLocked()
-	p.mu.Unlock()
-	for _, w := range all {
-		p.look(w)
-	}
-}
-
-// look has one connection closed if it is of no use. Nobody can take it
-// meanwhile: who needs one just then logs in.
-func (p *Pool) look(w *warm) {
-	p.mu.Lock()
-	if w.place == nil || w.looked {
-		p.mu.Unlock()
-		return
-	}
-	over := p.opt.Now().Sub(w.since) >= p.opt.WarmFor ||
-		len(p.users[w.key.user]) > p.opt.PerUser || p.order.Len() > p.opt.Total
-	w.looked = true
-	p.mu.Unlock()
-
-	dead := over || w.conn.Pending() != nil
-
-	p.mu.Lock()
-	w.looked = false
-	mine := dead && w.place != nil
-	if mine {
-		p.removeLocked(w)
-	}
-	p.mu.Unlock()
-	if mine {
-		_ = w.conn.Close()
-	}
 }

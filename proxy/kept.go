@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/upstream"
+)
+
+// kept is why a session keeps its backend connection, however long it is quiet.
+type kept uint8
+
+const (
+	keptNot kept = iota // nothing does
+
+	// What canPark sees.
+	keptEnding
+	keptCommand
+	keptIdleUnselected
+	keptByNumber
+	keptModSeq
+	keptNotify
+	keptSaved
+	keptEnabled
+	keptUnknown
+	keptLong
+	keptName
+	keptMailbox
+	keptNoUIDs
+	keptNoModSeq
+
+	// What the settings say.
+	keptQuietOff
+	keptOff
+	keptBeforeOn
+
+	// What became of an attempt to park it.
+	keptTooBig
+	keptNoQResync
+	keptUnsettled
+	keptRefused
+	keptCredentials
+	keptUnavailable
+	keptSlow
+	keptNoWatch
+	keptFailed
+	keptReasons // how many there are
+)
+
+// Kept is a reason as others see it.
+type Kept struct {
+	Reason string // a label of metrics and a word of the admin API: never renamed
+	Words  string // for people
+}
+
+// keptTable has the reasons. docs/operations.md tells operators what each calls for.
+var keptTable = [keptReasons]Kept{
+	keptNot:            {"", ""},
+	keptEnding:         {"ending", "the session is about to end"},
+	keptCommand:        {"command", "a command or a literal is under way"},
+	keptIdleUnselected: {"idle_unselected", "in IDLE with no mailbox selected"},
+	keptByNumber:       {"message_numbers", "not in IDLE, and it works by message numbers: the next could be STORE 4"},
+	keptModSeq:         {"condstore", "not in IDLE, and it counts mod-sequences"},
+	keptNotify:         {"notify", "it has set the backend's own NOTIFY"},
+	keptSaved:          {"saved_search", "it has a $ or CONTEXT that lives on the backend's connection"},
+	keptEnabled:        {"enabled", "it has enabled an extension that isn't known here"},
+	keptUnknown:        {"unknown_command", "it has said a command that isn't known here and may have set something"},
+	keptLong:           {"long_command", "it has said a command that was too long to be looked at"},
+	keptName:           {"mailbox_name", "the mailbox has a name that can't be said again"},
+	keptMailbox:        {"mailbox", "what the backend said of the mailbox isn't enough to find it again"},
+	keptNoUIDs:         {"uid_not_sticky", "the mailbox has no UIDs that last"},
+	keptNoModSeq:       {"no_modseq", "the mailbox has no mod-sequences, though the backend has QRESYNC"},
+	keptQuietOff:       {"quiet_after", "not in IDLE, and park.quiet_after is 0"},
+	keptOff:            {"off", "parking is switched off"},
+	keptBeforeOn:       {"before_on", "it logged in while parking was off"},
+	keptTooBig:         {"mailbox_too_big", "the mailbox has more messages than park.max_diff_messages"},
+	keptNoQResync:      {"no_qresync", "it counts mod-sequences, and the backend has no QRESYNC"},
+	keptUnsettled:      {"unsettled", "the mailbox changed during each try to learn what is in it"},
+	keptRefused:        {"refused", "the backend refuses what parking needs"},
+	keptCredentials:    {"credentials", "the backend doesn't take its credentials for another connection"},
+	keptUnavailable:    {"unavailable", "no other connection to the backend can be had"},
+	keptSlow:           {"slow", "the backend didn't answer in time"},
+	keptNoWatch:        {"no_watch", "there are no hints of changes to be had"},
+	keptFailed:         {"failed", "it was tried and came to nothing"},
+}
+
+func (k kept) String() string { return keptTable[k].Reason }
+
+// KeptReasons lists why sessions keep their backend connections.
+func KeptReasons() []Kept { return slices.Clone(keptTable[1:]) }
+
+// errNoModSeqs: the client counts mod-sequences, which a comparison can't give.
+var errNoModSeqs = errors.New("a client of CONDSTORE on a backend without QRESYNC")
+
+// keptBy is why an attempt to park came to nothing. failure is false where that
+// is in the nature of the mailbox or the client, and nobody's fault.
+func keptBy(err error) (k kept, failure bool) {
+	var refused *upstream.Refused
+	var down *upstream.Unavailable
+	var refusal *park.Refusal
+	switch {
+	case errors.Is(err, errNoModSeqs):
+		return keptNoQResync, false
+	case errors.Is(err, park.ErrTooMany):
+		return keptTooBig, false
+	case errors.Is(err, park.ErrNoModSeq):
+		return keptNoModSeq, false
+	case errors.Is(err, park.ErrUnsettled):
+		return keptUnsettled, false
+	case errors.Is(err, park.ErrName):
+		return keptName, false
+	case errors.As(err, &refused):
+		return keptCredentials, true
+	case errors.As(err, &refusal), errors.Is(err, park.ErrNotEnabled):
+		return keptRefused, true
+	case errors.As(err, &down):
+		return keptUnavailable, true
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, park.ErrTooSlow):
+		return keptSlow, true
+	case errors.Is(err, park.ErrLost), errors.Is(err, park.ErrHubClosed):
+		return keptNoWatch, true
+	}
+	return keptFailed, true
+}
+
+// A park that came to nothing is tried again after parkAgain, twice as late each
+// time up to parkAgainAtMost: what was in its way may be gone in a moment (a backend
+// that restarts), or never (a mailbox that is too big).
+const (
+	parkAgain       = 10 * time.Second
+	parkAgainAtMost = 5 * time.Minute
+)
+
+// parkPause is how long a session is left alone after so many failures in a row.
+func parkPause(failures uint8) time.Duration {
+	return min(parkAgain<<min(failures-1, 10), parkAgainAtMost)
+}

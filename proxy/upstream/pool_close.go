@@ -1,0 +1,130 @@
+package upstream
+
+import (
+	"context"
+	"time"
+)
+
+// Why the pool closes a connection, as a metric has it.
+const (
+	closedUnclean   = "unclean"
+	closedEnded     = "ended"
+	closedExpired   = "expired"
+	closedPerUser   = "per_user"
+	closedTotal     = "total"
+	closedForgotten = "forgotten"
+	closedOff       = "off"
+)
+
+// eviction is a connection that has to be closed.
+type eviction struct {
+	conn *Conn
+	why  string
+}
+
+// ForgetUser closes the user's connections: his password or his rights have
+// changed, or he has been told to go.
+func (p *Pool) ForgetUser(user string) {
+	p.forget(closedForgotten, func(w *warm) bool { return w.key.user == user })
+}
+
+// ForgetBackend closes the connections to a backend: it drains, or is gone.
+func (p *Pool) ForgetBackend(id string) {
+	p.forget(closedForgotten, func(w *warm) bool { return w.key.target.ID == id })
+}
+
+func (p *Pool) forget(why string, which func(*warm) bool) {
+	p.mu.Lock()
+	var out []*Conn
+	for _, w := range p.allLocked() {
+		if which(w) {
+			out = append(out, p.removeLocked(w))
+		}
+	}
+	p.mu.Unlock()
+	tel := p.options().Telemetry
+	for _, c := range out {
+		tel.PoolClosed(why)
+		_ = c.Close()
+	}
+}
+
+// allLocked lists them, so that they can be removed meanwhile.
+func (p *Pool) allLocked() []*warm {
+	out := make([]*warm, 0, p.order.Len())
+	for e := p.order.Front(); e != nil; e = e.Next() {
+		out = append(out, e.Value.(*warm))
+	}
+	return out
+}
+
+// Run sweeps every SweepEvery until ctx ends; then it closes the pool.
+func (p *Pool) Run(ctx context.Context) {
+	defer p.Close()
+	for {
+		timer := time.NewTimer(p.options().SweepEvery)
+		select {
+		case <-timer.C:
+			p.Sweep()
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// Close closes what waits, and whatever is given from now on.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.forget(closedOff, func(*warm) bool { return true })
+}
+
+// Sweep closes what has waited for too long, what its backend has ended or said
+// something on, and what is more than the bounds allow.
+func (p *Pool) Sweep() {
+	p.mu.Lock()
+	all := p.allLocked()
+	p.mu.Unlock()
+	for _, w := range all {
+		p.look(w)
+	}
+}
+
+// look has one connection closed if it is of no use. Nobody can take it
+// meanwhile: who needs one just then logs in.
+func (p *Pool) look(w *warm) {
+	p.mu.Lock()
+	if w.place == nil || w.looked {
+		p.mu.Unlock()
+		return
+	}
+	why, tel := "", p.opt.Telemetry
+	switch {
+	case p.opt.Now().Sub(w.since) >= p.opt.WarmFor:
+		why = closedExpired
+	case len(p.users[w.key.user]) > p.opt.PerUser:
+		why = closedPerUser
+	case p.order.Len() > p.opt.Total:
+		why = closedTotal
+	}
+	w.looked = true
+	p.mu.Unlock()
+
+	if why == "" && w.conn.Pending() != nil {
+		why = closedEnded
+	}
+
+	p.mu.Lock()
+	w.looked = false
+	mine := why != "" && w.place != nil
+	if mine {
+		p.removeLocked(w)
+	}
+	p.mu.Unlock()
+	if mine {
+		tel.PoolClosed(why)
+		_ = w.conn.Close()
+	}
+}

@@ -1,0 +1,69 @@
+package telemetry
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/metric"
+)
+
+// ParkingStats is what the instruments show of what is done for parked sessions.
+// The maps are by the value of the instrument's label. Mailboxes and Waiting are
+// as of now, all else counts from the beginning.
+type ParkingStats struct {
+	Mailboxes map[string]int64 // by watch
+	Hints     map[string]int64 // by source
+	Watches   map[string]int64 // what became of watches and subscriptions, by outcome
+	Events    map[string]int64 // requests by outcome; nil: push events are off
+	Notices   map[string]int64 // what events said, by outcome; nil likewise
+	Waiting   int64
+}
+
+// SetParkingGauges registers where the above comes from, under the same terms as
+// SetSessionGauge.
+func (t *Telemetry) SetParkingGauges(f func() ParkingStats) {
+	if t.metrics != nil {
+		t.metrics.parking.Store(&f)
+	}
+}
+
+// observeParking makes the instruments that show ParkingStats, read by one
+// callback, so that they show one moment.
+func (b *builder) observeParking(m *metrics) {
+	gauge := func(name string) metric.Int64ObservableGauge {
+		row := b.take(name, Gauge)
+		g, err := b.meter.Int64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
+		b.fail(err)
+		return g
+	}
+	counter := func(name string) metric.Int64ObservableCounter {
+		row := b.take(name, Counter)
+		c, err := b.meter.Int64ObservableCounter(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
+		b.fail(err)
+		return c
+	}
+	mailboxes, waiting := gauge(nameParkMailboxes), gauge(nameParkWaiting)
+	hints, watches := counter(nameParkHints), counter(nameParkWatches)
+	events, notices := counter(nameParkEvents), counter(nameParkNotices)
+	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		f := m.parking.Load()
+		if f == nil || *f == nil {
+			return nil
+		}
+		s := (*f)()
+		for _, one := range []struct {
+			what   metric.Int64Observable
+			key    string
+			counts map[string]int64
+		}{
+			{mailboxes, "watch", s.Mailboxes}, {hints, "source", s.Hints}, {watches, "outcome", s.Watches},
+			{events, "outcome", s.Events}, {notices, "outcome", s.Notices},
+		} {
+			for value, n := range one.counts {
+				o.ObserveInt64(one.what, n, with(label(one.key, value)))
+			}
+		}
+		o.ObserveInt64(waiting, s.Waiting)
+		return nil
+	}, mailboxes, waiting, hints, watches, events, notices)
+	b.fail(err)
+}
