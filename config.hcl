@@ -361,7 +361,7 @@ park {
 
   # A client that isn't in IDLE is parked when it has said nothing for so long; only
   # one with no mailbox selected, or that works by UIDs and counts no
-  # mod-sequences. "0s": never.
+  # mod-sequences, on a backend with QRESYNC. "0s": never.
   # Default: "5m".
   quiet_after = "5m"
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"imapproxy/proxy/park"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 	"imapproxy/routing"
@@ -103,6 +104,7 @@ func (p *preLogin) handOver() {
 	s := p.Session
 	s.flight.init()
 	s.flight.parks = s.set.Park.Hub != nil
+	s.flight.told.compared = park.ChooseResync(s.caps.list, 0) != (park.ByQResync{})
 	s.out.conn, s.out.hangUp = s.client, s.hangUp // no boundary yet: nothing comes before the OK
 	s.up.s, s.down.s = s, s
 	s.down.scan.Direction = wire.Responses

@@ -22,6 +22,7 @@ const (
 	keptIdleUnselected
 	keptByNumber
 	keptModSeq
+	keptCompared
 	keptNotify
 	keptSaved
 	keptEnabled
@@ -64,6 +65,7 @@ var keptTable = [keptReasons]Kept{
 	keptIdleUnselected: {"idle_unselected", "in IDLE with no mailbox selected"},
 	keptByNumber:       {"message_numbers", "not in IDLE, and it works by message numbers: the next could be STORE 4"},
 	keptModSeq:         {"condstore", "not in IDLE, and it counts mod-sequences"},
+	keptCompared:       {"comparison", "not in IDLE, and the backend has no QRESYNC"},
 	keptNotify:         {"notify", "it has set the backend's own NOTIFY"},
 	keptSaved:          {"saved_search", "it has a $ or CONTEXT that lives on the backend's connection"},
 	keptEnabled:        {"enabled", "it has enabled an extension that isn't known here"},

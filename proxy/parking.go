@@ -81,7 +81,10 @@ func (w way) String() string { return [...]string{"", "idle", "selected", "unsel
 //   - anything unknown was said that might be state: told's doubts;
 //   - the backend shows no UIDVALIDITY, or UIDs that don't last;
 //   - outside IDLE: a client that works by message numbers, whose next command
-//     may be STORE 4, and one that counts mod-sequences.
+//     may be STORE 4, and one that counts mod-sequences;
+//   - outside IDLE, where changes are found by comparison: all flags there are count
+//     as told, but only NOOP makes a backend tell what it has held back, and NOOP may tell
+//     EXPUNGE too.
 //
 // It looks at flight alone, which the caller has to itself.
 func (f *flight) canPark() (way, kept) {
@@ -107,6 +110,8 @@ func (f *flight) canPark() (way, kept) {
 		return wayNone, keptByNumber
 	case t.dialect != park.Plain:
 		return wayNone, keptModSeq
+	case t.compared:
+		return wayNone, keptCompared
 	}
 	return waySelected, keptNot
 }

@@ -19,6 +19,8 @@ type told struct {
 	dialect park.Dialect
 	utf8    bool // mailbox names are UTF-8 (RFC 6855)
 	doubt   kept // for the session's life
+	// compared: the backend has no QRESYNC.
+	compared bool
 
 	box selection
 }
