@@ -1,5 +1,6 @@
 // Package imaptest is what the tests speak IMAP with: a client, a scripted
-// server that can misbehave, a runner for transcripts, a comparison of two
+// server that can misbehave, one in memory that keeps to the book and a model of what its clients
+// may be told, a runner for transcripts, a comparison of two
 // servers' answers, and a check for goroutines left behind.
 //
 // Any test may import it; nothing that ships may. It imports none of our

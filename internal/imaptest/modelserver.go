@@ -1,0 +1,286 @@
+package imaptest
+
+import (
+	"encoding/base64"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// ModelServerOptions are a ModelServer's. The zero value is an IMAP4rev1 server
+// without extensions.
+type ModelServerOptions struct {
+	// QResync: it speaks CONDSTORE, QRESYNC, ESEARCH and UNSELECT, too.
+	QResync bool
+	// Changed is told of each change by a client, as a push event would say it, before
+	// that client's answer goes out.
+	Changed func(user, mailbox string)
+}
+
+// ModelServer is an IMAP server in memory that is right: what it says is made from
+// what it has told that client before, one command at a time. What RFC 9051 leaves
+// open it does now this way, now another, as real servers do: an EXPUNGE is told
+// at once or kept back, SEARCH may answer by what the client knows, QRESYNC may report
+// more gone than there were, and `*` may be a message that was not told yet.
+//
+// Every name is a user, whatever the password is; mailboxes are made by CREATE.
+type ModelServer struct {
+	*Backend
+	o ModelServerOptions
+
+	mu    sync.Mutex // guards what follows
+	boxes map[string]*modelBox
+}
+
+// modelBox is a mailbox: what is true of it, and what it lists of keywords.
+type modelBox struct {
+	ModelMailbox
+	user, name string
+	flags      []string
+	subjects   map[uint32][]byte
+	changed    chan struct{} // closed and replaced at each change
+}
+
+// NewModelServer runs one until the test's end.
+func NewModelServer(t testing.TB, o ModelServerOptions) *ModelServer {
+	s := &ModelServer{o: o, boxes: map[string]*modelBox{}}
+	s.Backend = NewBackend(t, s.serve)
+	return s
+}
+
+func (m *ModelServer) caps() string {
+	if m.o.QResync {
+		return "IMAP4rev1 LITERAL+ IDLE ENABLE UIDPLUS MOVE SORT NAMESPACE CONDSTORE QRESYNC ESEARCH UNSELECT"
+	}
+	return "IMAP4rev1 LITERAL+ IDLE UIDPLUS MOVE SORT NAMESPACE"
+}
+
+// modelSession is one connection to it.
+type modelSession struct {
+	*ModelServer
+	c       *BackendConn
+	rng     *rand.Rand
+	user    string
+	dialect ModelDialect
+	idle    string // the tag of IDLE
+
+	// Of the selected mailbox, nil for none: what the client was told.
+	box      *modelBox
+	readOnly bool
+	view     []uint32          // the UIDs that it counts
+	told     map[uint32]uint64 // the mod-sequence of the flags that it knows
+	flags    int               // so many of box.flags
+	out      []string          // what is to be sent
+}
+
+func (m *ModelServer) serve(c *BackendConn) error {
+	s := &modelSession{ModelServer: m, c: c, rng: rand.New(rand.NewPCG(uint64(c.Index), 3))}
+	if err := c.Send("* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] model"); err != nil {
+		return err
+	}
+	commands, ended := make(chan Command), make(chan struct{})
+	go func() { // ends with the connection, which serve's caller closes
+		defer close(ended)
+		for {
+			if c.SetReadDeadline(time.Time{}) != nil {
+				return
+			}
+			u, err := c.r.next() // not ReadCommand, which keeps all of them
+			if err != nil {
+				return
+			}
+			select {
+			case commands <- parseCommand(u):
+			case <-c.Context().Done():
+				return
+			}
+		}
+	}()
+	for {
+		changed := s.wake()
+		select {
+		case cmd := <-commands:
+			if err := s.answer(cmd); err != nil {
+				_ = c.Close()
+				for {
+					select {
+					case <-commands: // its reader may be about to hand one over
+					case <-ended:
+						return err
+					}
+				}
+			}
+		case <-changed:
+		case <-ended:
+			return nil
+		}
+	}
+}
+
+// wake tells a client in IDLE what has changed, and returns what says when more has.
+func (s *modelSession) wake() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle == "" || s.box == nil {
+		return nil
+	}
+	s.sync(true)
+	if len(s.out) > 0 {
+		_ = s.c.Send(s.out...) // who is gone is noticed by the reader
+		s.out = nil
+	}
+	return s.box.changed
+}
+
+func parseCommand(u Response) Command {
+	cmd := Command{Response: u}
+	f := strings.SplitN(u.Text, " ", 3)
+	if len(f) > 1 {
+		cmd.Name = strings.ToUpper(f[1])
+	}
+	if len(f) > 2 {
+		cmd.Args = f[2]
+	}
+	if cmd.Name == "UID" {
+		sub, args, _ := strings.Cut(cmd.Args, " ")
+		cmd.Name, cmd.Args = "UID "+strings.ToUpper(sub), args
+	}
+	return cmd
+}
+
+func (s *modelSession) say(format string, args ...any) {
+	s.out = append(s.out, fmt.Sprintf(format, args...))
+}
+
+// answer answers one command, as a whole: nothing happens in between.
+func (s *modelSession) answer(cmd Command) error {
+	s.mu.Lock()
+	before := s.box
+	status := s.command(cmd)
+	out := s.out
+	s.out = nil
+	user, hint := s.user, ""
+	if s.box != nil && s.box == before && changesMailbox(cmd.Name) {
+		hint = s.box.name
+	}
+	if cmd.Name == "APPEND" {
+		hint = cmd.Strings()[0]
+	}
+	s.mu.Unlock()
+	if hint != "" && s.o.Changed != nil {
+		s.o.Changed(user, hint)
+	}
+	if status != "" {
+		out = append(out, cmd.Tag()+" "+status)
+	}
+	return s.c.Send(out...)
+}
+
+func changesMailbox(verb string) bool {
+	switch strings.TrimPrefix(verb, "UID ") {
+	case "STORE", "EXPUNGE", "COPY", "MOVE":
+		return true
+	}
+	return false
+}
+
+// command does one, and returns its status: "OK done". Locked, as all below.
+func (s *modelSession) command(cmd Command) string {
+	if s.idle != "" {
+		s.sync(true)
+		s.say("%s OK idle is over", s.idle)
+		s.idle = ""
+		if cmd.Text != "DONE" {
+			return "BAD that isn't DONE"
+		}
+		return ""
+	}
+	words := cmd.Strings()
+	switch cmd.Name {
+	case "AUTHENTICATE":
+		plain, err := base64.StdEncoding.DecodeString(words[len(words)-1])
+		f := strings.Split(string(plain), "\x00")
+		if err != nil || len(f) != 3 {
+			return "BAD not that way"
+		}
+		s.user = f[1]
+		return "OK [CAPABILITY " + s.caps() + "] in"
+	case "LOGIN":
+		s.user = words[0]
+		return "OK [CAPABILITY " + s.caps() + "] in"
+	case "CAPABILITY":
+		s.say("* CAPABILITY %s", s.caps())
+	case "ID":
+		s.say("* ID NIL")
+	case "NAMESPACE":
+		s.say(`* NAMESPACE (("" "/")) NIL NIL`)
+	case "LOGOUT":
+		s.say("* BYE then")
+	case "ENABLE":
+		if !s.o.QResync {
+			return "BAD what?"
+		}
+		s.say("* ENABLED %s", cmd.Args)
+		if strings.Contains(cmd.Args, "QRESYNC") {
+			s.dialect = ModelQResync
+		} else {
+			s.dialect = max(s.dialect, ModelCondStore)
+		}
+	case "CREATE":
+		if s.find(words[0]) != nil {
+			return "NO it's there"
+		}
+		box := &modelBox{ModelMailbox: *NewModelMailbox(1), user: s.user, name: words[0], subjects: map[uint32][]byte{}, changed: make(chan struct{})}
+		box.flags = []string{`\Answered`, `\Flagged`, `\Deleted`, `\Seen`, `\Draft`}
+		s.boxes[s.user+"/"+words[0]] = box
+	case "STATUS":
+		box := s.find(words[0])
+		if box == nil {
+			return "NO [NONEXISTENT] no such mailbox"
+		}
+		s.say("* STATUS %s (MESSAGES %d UIDNEXT %d UIDVALIDITY %d HIGHESTMODSEQ %d)", words[0], len(box.Messages), box.UIDNext, box.UIDValidity, box.ModSeq)
+	case "SELECT", "EXAMINE":
+		return s.selects(cmd, words[0])
+	case "UNSELECT", "CLOSE":
+		s.box = nil
+	case "APPEND":
+		box := s.find(words[0])
+		if box == nil || len(cmd.Literals) != 1 {
+			return "NO [TRYCREATE] no such mailbox"
+		}
+		uid := box.add(cmd.Literals[0].Data)
+		s.after(cmd.Name)
+		return fmt.Sprintf("OK [APPENDUID %d %d] done", box.UIDValidity, uid)
+	case "NOOP", "CHECK":
+		s.sync(true)
+		return "OK " + s.modSeqCode() + "done"
+	case "IDLE":
+		s.idle = cmd.Tag()
+		s.say("+ idling")
+		return ""
+	default:
+		if s.box == nil {
+			return "BAD nothing is selected"
+		}
+		return s.selected(cmd)
+	}
+	return "OK done"
+}
+
+func (s *modelSession) find(name string) *modelBox { return s.boxes[s.user+"/"+name] }
+
+// happened wakes who waits for it.
+func (b *modelBox) happened() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+func (b *modelBox) add(text []byte, flags ...string) (uid uint32) {
+	uid = b.Append(flags...)
+	b.subjects[uid] = text
+	b.happened()
+	return uid
+}
