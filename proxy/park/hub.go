@@ -36,6 +36,10 @@ type HubOptions struct {
 
 	Telemetry *telemetry.Telemetry // may be nil
 	Now       func() time.Time     // nil: time.Now
+
+	// Plant is for tests of tests: what a resync has found goes through it before
+	// those who are parked there are told. From nil they hear nothing.
+	Plant func(mailbox string, s *State) *State
 }
 
 // Defaults and fixed times of a Hub.

@@ -140,13 +140,17 @@ func queryFor(name string, views []*View) Query {
 // it counts as over.
 func (m *mailbox) finish(r *round, s *State, err error) {
 	h := m.hub
-	if err == nil && s != nil {
+	told := s
+	if s != nil && h.o.Plant != nil {
+		told = h.o.Plant(m.name, s)
+	}
+	if err == nil && told != nil {
 		for _, p := range r.parts {
 			h.mu.Lock()
 			here := p.sub.member != nil && p.sub.joins == p.joins
 			h.mu.Unlock()
 			if here {
-				p.member.Apply(s)
+				p.member.Apply(told)
 			}
 		}
 		r.trace.Steps.Done(telemetry.StepTell, h.now(), nil)
