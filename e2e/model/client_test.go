@@ -3,6 +3,7 @@
 package model
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -41,34 +42,48 @@ func (t *transcript) String() string {
 
 // client is a mail program: a connection and what it believes.
 type client struct {
-	name    string
+	dialing
 	dialect imaptest.ModelDialect
-	t       *transcript
 	conn    *imaptest.Conn
 	in      chan imaptest.Response // closed at the connection's end
 	model   *imaptest.ModelClient  // nil: nothing is selected
-	addr    string
+	local   string
 	tags    int
 
 	uidValidity string
 	idleTag     string // of the IDLE that it is in
 	bye         string
-	// fault, if any, changes what the client is told: a fault of the server's.
-	fault func(imaptest.Response) []imaptest.Response
 }
+
+// dialing is who connects, and to what.
+type dialing struct {
+	addr      string
+	tls       *tls.Config // nil: in the clear
+	user, box string
+	name      string
+	t         *transcript
+	fault     func() fault // nil: there is none
+}
+
+// fault changes what one connection is told: a fault of the server's.
+type fault func(imaptest.Response) []imaptest.Response
 
 var errCut = errors.New("the connection has ended")
 
-func dial(addr, user, name string, t *transcript, fault func(imaptest.Response) []imaptest.Response) (*client, error) {
-	nc, err := imaptest.DialConn(t0(), addr, imaptest.DialOptions{Timeout: time.Hour})
+func dial(d dialing) (*client, error) {
+	nc, err := imaptest.DialConn(t0(), d.addr, imaptest.DialOptions{Timeout: time.Hour, TLS: d.tls})
 	if err != nil {
 		return nil, err
 	}
-	c := &client{name: name, t: t, conn: nc, in: make(chan imaptest.Response, 4096), fault: fault}
-	c.addr = netip.MustParseAddrPort(nc.LocalAddr().String()).String()
+	c := &client{dialing: d, conn: nc, in: make(chan imaptest.Response, 4096)}
+	c.local = netip.MustParseAddrPort(nc.LocalAddr().String()).String()
 	if _, err := nc.Next(); err != nil {
 		_ = nc.Close()
 		return nil, err
+	}
+	var fault fault
+	if c.fault != nil {
+		fault = c.fault()
 	}
 	go func() { // ends with the connection
 		defer close(c.in)
@@ -78,16 +93,16 @@ func dial(addr, user, name string, t *transcript, fault func(imaptest.Response) 
 				return
 			}
 			all := []imaptest.Response{r}
-			if c.fault != nil {
-				all = c.fault(r)
+			if fault != nil {
+				all = fault(r)
 			}
 			for _, r := range all {
-				t.add("%s< %s", name, r)
+				c.t.add("%s< %s", c.name, r)
 				c.in <- r
 			}
 		}
 	}()
-	if _, tagged, err := c.do("LOGIN", "LOGIN %s %s", user, servers.Password); err != nil || tagged.Status() != "OK" {
+	if _, tagged, err := c.do("LOGIN", "LOGIN %s %s", d.user, servers.Password); err != nil || tagged.Status() != "OK" {
 		c.close()
 		return nil, fmt.Errorf("login: %v %v", tagged, err)
 	}
@@ -167,7 +182,7 @@ func (c *client) begin(verb, format string, args ...any) (tag string, err error)
 		}
 		c.model.Begin(verb)
 	}
-	c.t.add("%s> %s %s", c.name, tag, line)
+	c.t.add("%s> %s %s", c.name, tag, strings.ReplaceAll(line, "\r\n", "␍"))
 	if err := c.conn.SendRaw(tag + " " + line + "\r\n"); err != nil {
 		return tag, c.gone()
 	}
@@ -213,7 +228,7 @@ func (c *client) do(verb, format string, args ...any) (untagged []imaptest.Respo
 }
 
 // selectBox enables the dialect and selects the mailbox, then learns all there is.
-func (c *client) selectBox(box string, dialect imaptest.ModelDialect) error {
+func (c *client) selectBox(dialect imaptest.ModelDialect) error {
 	c.dialect = dialect
 	params := ""
 	switch dialect {
@@ -227,7 +242,7 @@ func (c *client) selectBox(box string, dialect imaptest.ModelDialect) error {
 	}
 	c.model = imaptest.NewModelClient(dialect, imaptest.NewModelMailbox(1))
 	c.model.Cached = 0
-	untagged, r, err := c.do("SELECT", "SELECT %s%s", box, params)
+	untagged, r, err := c.do("SELECT", "SELECT %s%s", c.box, params)
 	if err != nil || r.Status() != "OK" {
 		return fmt.Errorf("SELECT: %v %v", r, err)
 	}
@@ -246,6 +261,14 @@ func (c *client) learn() error {
 	}
 	_, _, err := c.do("UID FETCH", "UID FETCH 1:* (UID FLAGS)")
 	return err
+}
+
+// catchUp learns all there is, as a device that has just come back.
+func (c *client) catchUp() error {
+	if _, _, err := c.do("NOOP", "NOOP"); err != nil {
+		return err
+	}
+	return c.learn()
 }
 
 // idle begins IDLE.
@@ -286,18 +309,18 @@ func (c *client) done() error {
 
 // resync cuts the connection and comes back, as a client of QRESYNC does: from what
 // it has cached. It returns the connection that takes the old one's place.
-func (c *client) resync(addr, user, box string) (*client, error) {
+func (c *client) resync() (*client, error) {
 	if err := c.drain(); err != nil {
 		return nil, err
 	}
 	belief, cached := c.model.Belief(), c.model.Cached
 	c.close()
-	n, err := dial(addr, user, c.name, c.t, c.fault)
+	n, err := dial(c.dialing)
 	if err != nil {
 		return nil, err
 	}
 	if c.dialect != imaptest.ModelQResync || cached == 0 {
-		return n, n.selectBox(box, c.dialect)
+		return n, n.selectBox(c.dialect)
 	}
 	n.dialect, n.uidValidity = c.dialect, c.uidValidity
 	if _, r, err := n.do("ENABLE", "ENABLE QRESYNC"); err != nil || r.Status() != "OK" {
@@ -312,7 +335,7 @@ func (c *client) resync(addr, user, box string) (*client, error) {
 		known[m.UID] = m.Flags
 		last = m.UID
 	}
-	untagged, r, err := n.do("SELECT", "SELECT %s (QRESYNC (%s %d))", box, c.uidValidity, cached)
+	untagged, r, err := n.do("SELECT", "SELECT %s (QRESYNC (%s %d))", c.box, c.uidValidity, cached)
 	if err != nil || r.Status() != "OK" {
 		return n, fmt.Errorf("SELECT: %v %v", r, err)
 	}

@@ -3,6 +3,7 @@
 package model
 
 import (
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -10,105 +11,190 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/park"
 )
 
-// faults are what a proxy that parks could do wrong, done to what a client is told. Each
-// is made anew for each connection.
-var faults = map[string]func() func(imaptest.Response) []imaptest.Response{
-	"a dropped EXPUNGE": func() func(imaptest.Response) []imaptest.Response {
-		n := 0
+// memoryIdle is the stack that faults are planted in.
+func memoryIdle() labOptions {
+	return labOptions{start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "idle", settle: 2 * time.Second}
+}
+
+// every n-th, from the second on.
+type every struct{ n, count int }
+
+func (e *every) now() bool {
+	e.count++
+	return e.count%e.n == min(2, e.n-1)
+}
+
+// faults are what a proxy could do wrong that tells or translates badly: done to what a client is
+// told. Each is made anew for each connection.
+var faults = map[string]func() fault{
+	"a dropped EXPUNGE": func() fault {
+		e := every{n: 4}
 		return func(r imaptest.Response) []imaptest.Response {
-			if r.Tag() == "*" && (r.Word(2) == "EXPUNGE" || r.Word(1) == "VANISHED") {
-				if n++; n%4 == 0 {
-					return nil
-				}
+			if takesAway(r) && e.now() {
+				return nil
 			}
 			return []imaptest.Response{r}
 		}
 	},
-	"a shifted number": func() func(imaptest.Response) []imaptest.Response {
-		n := 0
+	"an EXPUNGE told twice": func() fault {
+		e := every{n: 5}
 		return func(r imaptest.Response) []imaptest.Response {
-			if f := strings.SplitN(r.Text, " ", 3); r.Tag() == "*" && r.Word(2) == "FETCH" && !strings.HasPrefix(r.Text, "* 1 ") {
-				if n++; n%30 == 0 {
-					number, _ := strconv.Atoi(f[1])
-					r.Text = "* " + strconv.Itoa(number-1) + " " + f[2]
-				}
+			if takesAway(r) && e.now() {
+				return []imaptest.Response{r, r}
 			}
 			return []imaptest.Response{r}
 		}
 	},
-	"VANISHED, or EXPUNGE, over-reported": func() func(imaptest.Response) []imaptest.Response {
-		n := 0
+	"a shifted number": func() fault {
+		e := every{n: 30}
 		return func(r imaptest.Response) []imaptest.Response {
-			if r.Tag() == "*" && (r.Word(2) == "EXPUNGE" || r.Word(1) == "VANISHED") {
-				if n++; n%5 == 0 {
-					return []imaptest.Response{r, r}
-				}
+			f := strings.SplitN(r.Text, " ", 3)
+			if r.Tag() == "*" && r.Word(2) == "FETCH" && r.Word(1) != "1" && e.now() {
+				r.Text = "* " + strconv.Itoa(atoi(f[1])-1) + " " + f[2]
 			}
 			return []imaptest.Response{r}
 		}
 	},
-	"a stale state applied late": func() func(imaptest.Response) []imaptest.Response {
-		var old []imaptest.Response // flags as they were
+	"a search that finds the one before": func() fault {
+		e := every{n: 2}
 		return func(r imaptest.Response) []imaptest.Response {
-			if r.Tag() != "*" || r.Word(2) != "FETCH" || !strings.Contains(r.Text, "FLAGS (") {
-				return []imaptest.Response{r}
+			f := strings.Fields(r.Text)
+			if r.Word(1) == "SEARCH" && len(f) == 3 && f[2] != "1" && e.now() {
+				r.Text = "* SEARCH " + strconv.Itoa(atoi(f[2])-1)
 			}
-			if old = append(old, r); len(old) > 12 {
-				late := old[0]
-				old = old[1:]
+			return []imaptest.Response{r}
+		}
+	},
+	"VANISHED that says too much": func() fault {
+		e := every{n: 3}
+		return func(r imaptest.Response) []imaptest.Response {
+			f := strings.Fields(r.Text)
+			if r.Word(1) == "VANISHED" && len(f) == 3 && e.now() {
+				last := f[2][strings.LastIndexAny(f[2], ",:")+1:]
+				r.Text += "," + strconv.Itoa(atoi(last)+1)
+			}
+			return []imaptest.Response{r}
+		}
+	},
+	"EXISTS that shrinks": func() fault {
+		e := every{n: 6}
+		return func(r imaptest.Response) []imaptest.Response {
+			if r.Word(2) == "EXISTS" && atoi(r.Word(1)) > 2 && e.now() {
+				late := r
+				late.Text = "* " + strconv.Itoa(atoi(r.Word(1))-1) + " EXISTS"
 				return []imaptest.Response{r, late}
 			}
 			return []imaptest.Response{r}
 		}
 	},
-	"EXISTS that shrinks": func() func(imaptest.Response) []imaptest.Response {
-		n := 0
-		return func(r imaptest.Response) []imaptest.Response {
-			if number, err := strconv.Atoi(r.Word(1)); r.Word(2) == "EXISTS" && err == nil && number > 2 {
-				if n++; n%6 == 0 {
-					late := r
-					late.Text = "* " + strconv.Itoa(number-1) + " EXISTS"
-					return []imaptest.Response{r, late}
-				}
-			}
-			return []imaptest.Response{r}
-		}
-	},
+}
+
+func takesAway(r imaptest.Response) bool {
+	return r.Tag() == "*" && (r.Word(2) == "EXPUNGE" || r.Word(1) == "VANISHED")
+}
+
+func atoi(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
 }
 
 // TestTheModelFindsFaults is the test of the test.
 func TestTheModelFindsFaults(t *testing.T) {
-	l := newLab(t, labOptions{start: dovecot("sdbox", ""), watch: "idle"})
 	for name, fault := range faults {
-		t.Run(name, func(t *testing.T) {
-			var mu sync.Mutex
-			seed := uint64(time.Now().UnixNano())
-			t.Logf("MODEL_SEED=%d", seed)
-			user := l.user()
-			for i := range uint64(10) {
-				inner := fault()
-				tr, err := l.run(newScenario(seed+i, false), user, &stats{kinds: map[string]int{}}, func(r imaptest.Response) []imaptest.Response {
-					mu.Lock()
-					defer mu.Unlock()
-					return inner(r)
-				})
-				if err != nil {
-					t.Logf("found in case %d, after %d lines: %v", i+1, strings.Count(tr.String(), "\n"), err)
-					return
-				}
+		t.Run(name, func(t *testing.T) { newLab(t, memoryIdle()).finds(t, fault) })
+	}
+}
+
+// plants are what the hub could do wrong, done to what its resyncs find, before anybody parked there
+// is told.
+var plants = map[string]func() func(string, *park.State) *park.State{
+	"a stale state applied late": func() func(string, *park.State) *park.State {
+		var mu sync.Mutex
+		before := map[string]*park.State{}
+		return func(mailbox string, s *park.State) *park.State {
+			mu.Lock()
+			defer mu.Unlock()
+			old := before[mailbox]
+			before[mailbox] = s
+			if old != nil && rand.IntN(3) == 0 {
+				return old
 			}
-			t.Error("it wasn't found in 10 cases")
+			return s
+		}
+	},
+	"an expunge that isn't found": func() func(string, *park.State) *park.State {
+		var mu sync.Mutex
+		all := map[string]park.UIDs{}
+		return func(mailbox string, s *park.State) *park.State {
+			mu.Lock()
+			defer mu.Unlock()
+			wrong := *s
+			all[mailbox] = all[mailbox].Union(s.UIDs)
+			wrong.UIDs = all[mailbox]
+			return &wrong
+		}
+	},
+	"an expunge that didn't happen": func() func(string, *park.State) *park.State {
+		return func(_ string, s *park.State) *park.State {
+			wrong := *s
+			if first, ok := s.UIDs.At(1); ok && rand.IntN(3) == 0 {
+				wrong.UIDs = s.UIDs.Without(park.UIDsOf(first))
+			}
+			return &wrong
+		}
+	},
+	"flags that aren't told": func() func(string, *park.State) *park.State {
+		return func(_ string, s *park.State) *park.State {
+			wrong := *s
+			wrong.Changed = nil
+			return &wrong
+		}
+	},
+	"a hint that nobody follows": func() func(string, *park.State) *park.State {
+		return func(_ string, s *park.State) *park.State {
+			if rand.IntN(3) == 0 {
+				return nil
+			}
+			return s
+		}
+	},
+}
+
+// TestTheModelFindsWhatTheHubDoesWrong plants faults where they'd be made.
+func TestTheModelFindsWhatTheHubDoesWrong(t *testing.T) {
+	for name, plant := range plants {
+		t.Run(name, func(t *testing.T) {
+			o := memoryIdle()
+			o.plant, o.sweep = plant(), time.Hour
+			newLab(t, o).finds(t, nil)
 		})
 	}
+}
+
+// finds fails unless a fault is found in some cases.
+func (l *lab) finds(t *testing.T, fault func() fault) {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("MODEL_SEED=%d", seed)
+	user := l.user()
+	for i := range uint64(60) {
+		tr, err := l.run(newScenario(seed+i, l.plain), user, newStats(), fault)
+		if err != nil {
+			t.Logf("found in case %d, after %d lines: %v", i+1, strings.Count(tr.String(), "\n"), err)
+			return
+		}
+	}
+	t.Error("it wasn't found in 60 cases")
 }
 
 // TestTheModelFindsAMissedHint: nobody says that anything has changed, and nobody looks.
 func TestTheModelFindsAMissedHint(t *testing.T) {
 	for name, o := range map[string]labOptions{
-		"all events are lost":       {start: dovecot("sdbox", ""), watch: "push", events: true, lose: 10, sweep: time.Hour},
-		"the sweep makes up for it": {start: dovecot("sdbox", ""), watch: "push", events: true, lose: 10},
+		"all events are lost":       {start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "push", events: true, lose: 10, sweep: time.Hour},
+		"the sweep makes up for it": {start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "push", events: true, lose: 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, o)
@@ -117,7 +203,7 @@ func TestTheModelFindsAMissedHint(t *testing.T) {
 			}}
 			var tr *transcript
 			var err error
-			for st := (&stats{kinds: map[string]int{}}); st.parked == 0; { // who isn't parked yet is told by the server
+			for st := newStats(); st.parked == 0; { // who isn't parked yet is told by the server
 				if st.asked == 5 {
 					t.Fatalf("it was never parked:\n%s", lastLines(tr.String(), 40))
 				}

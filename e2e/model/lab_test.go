@@ -3,7 +3,9 @@
 package model
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,10 +13,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,9 +46,13 @@ type labOptions struct {
 	// calm: nobody speaks at the same time as another. Dovecot's maildir can't stand it: of two STOREs
 	// one is hidden by HIGHESTMODSEQ, and a message whose file is being renamed is missing for a moment.
 	calm   bool
-	linger time.Duration
+	tls    bool          // the clients' side has TLS
+	shared bool          // the mailbox is somebody else's than the clients'
 	sweep  time.Duration // 0: sweepEvery
+	settle time.Duration // how long it may take until everybody knows everything; 0: 6 s
 	lose   int           // of ten events so many are lost; and others come late, or twice
+	// plant, if any, is a fault of the hub's.
+	plant func(mailbox string, s *park.State) *park.State
 }
 
 // lab is a real server and, mostly, a proxy before it.
@@ -59,8 +64,13 @@ type lab struct {
 	events string // URL for push events
 	proxy  *proxy.Server
 	hub    *park.Hub
+	queue  *park.HintQueue
 	log    *tail
+	tls    *tls.Config // the clients', nil in the clear
+	// What the server has besides IMAP4rev1.
+	sorts, threads, esearch bool
 
+	lost  atomic.Int64 // events
 	mu    sync.Mutex
 	users int
 	boxes int
@@ -68,19 +78,17 @@ type lab struct {
 
 func newLab(t *testing.T, o labOptions) *lab {
 	t.Helper()
-	servers.Real(t)
 	l := &lab{labOptions: o, t: t, log: &tail{}}
-	if l.sweep == 0 {
-		l.sweep = sweepEvery
-	}
+	l.sweep, l.settle = cmp.Or(l.sweep, sweepEvery), cmp.Or(l.settle, 6*time.Second)
 	queue := park.NewHintQueue(park.HintQueueOptions{})
 	if o.events {
 		l.events = l.serveEvents(queue)
 	}
+	l.queue = queue
 	l.server = o.start(t, l)
 	l.addr = l.server.Addr
 	if o.watch != "" {
-		l.startProxy(queue)
+		l.startProxy()
 	}
 	return l
 }
@@ -93,7 +101,7 @@ func must(t testing.TB, err error) {
 }
 
 // startProxy runs a proxy in this process. It ends with the test.
-func (l *lab) startProxy(queue *park.HintQueue) {
+func (l *lab) startProxy() {
 	t := l.t
 	tel, err := telemetry.Start(context.Background(), telemetry.Options{LogWriter: l.log, LogLevel: slog.LevelDebug})
 	must(t, err)
@@ -102,15 +110,21 @@ func (l *lab) startProxy(queue *park.HintQueue) {
 	router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{{ID: "b1", Address: l.server.Addr, Weight: 100}}})
 	dialer, err := upstream.New(upstream.Options{Hostname: "proxy.test", Telemetry: tel})
 	must(t, err)
-	l.hub = park.NewHub(park.HubOptions{Watch: l.watch, Push: l.labOptions.events, Queue: queue, SweepEvery: l.sweep, Telemetry: tel})
+	l.hub = park.NewHub(park.HubOptions{Watch: l.watch, Push: l.labOptions.events, Queue: l.queue, SweepEvery: l.sweep, Telemetry: tel, Plant: l.plant})
 	pool := upstream.NewPool(upstream.PoolOptions{WarmFor: 5 * time.Second, Telemetry: tel})
+	listener := proxy.ListenerOptions{
+		Name: "imap", Address: "127.0.0.1:0", TLS: proxy.TLSNone, CleartextFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+	}
+	if l.labOptions.tls {
+		cert := imaptest.NewCert(t)
+		l.tls = cert.Client
+		listener.TLS, listener.Certificates = proxy.TLSImplicit, []proxy.Certificate{{CertPEM: cert.CertPEM, KeyPEM: cert.KeyPEM}}
+	}
 	l.proxy, err = proxy.New(proxy.Options{
 		Hostname: "proxy.test", Dialer: dialer, Router: router, Telemetry: tel, Sources: []auth.Source{auth.NewBackend()},
-		Park: proxy.ParkOptions{Hub: l.hub, Pool: pool, Linger: max(l.linger, time.Millisecond), QuietAfter: 3 * time.Millisecond},
-		Listeners: []proxy.ListenerOptions{{
-			Name: "imap", Address: "127.0.0.1:0", TLS: proxy.TLSNone, CleartextFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-		}},
-		Drain: time.Second,
+		Park:      proxy.ParkOptions{Hub: l.hub, Pool: pool, Linger: time.Millisecond, QuietAfter: 3 * time.Millisecond},
+		Listeners: []proxy.ListenerOptions{listener},
+		Drain:     time.Second,
 	})
 	must(t, err)
 	must(t, l.proxy.Listen(t.Context()))
@@ -156,16 +170,7 @@ func (l *lab) serveEvents(queue *park.HintQueue) string {
 			if err != nil {
 				return
 			}
-			switch n := rand.IntN(10); {
-			case n < l.lose:
-			case n == 9:
-				queue.Add(hint)
-				time.AfterFunc(time.Duration(rand.IntN(30))*time.Millisecond, func() { queue.Add(hint) })
-			case n >= 7:
-				time.AfterFunc(time.Duration(rand.IntN(100))*time.Millisecond, func() { queue.Add(hint) })
-			default:
-				queue.Add(hint)
-			}
+			l.deliver(queue, hint)
 		}
 	})
 	l.t.Cleanup(func() {
@@ -174,6 +179,21 @@ func (l *lab) serveEvents(queue *park.HintQueue) string {
 		g.Wait()
 	})
 	return "http://" + ln.Addr().String() + "/v1/events"
+}
+
+// deliver hands an event on as the network would.
+func (l *lab) deliver(queue *park.HintQueue, hint park.Hint) {
+	switch n := rand.IntN(10); {
+	case n < l.lose:
+		l.lost.Add(1)
+	case n == 9:
+		queue.Add(hint)
+		time.AfterFunc(time.Duration(rand.IntN(30))*time.Millisecond, func() { queue.Add(hint) })
+	case n >= 7:
+		time.AfterFunc(time.Duration(rand.IntN(100))*time.Millisecond, func() { queue.Add(hint) })
+	default:
+		queue.Add(hint)
+	}
 }
 
 // user is one that no case has used yet.
@@ -191,17 +211,33 @@ func (l *lab) box() string {
 	return fmt.Sprintf("m%d", l.boxes)
 }
 
-// attachments of the user's sessions, by the client's address.
-func (l *lab) attachments(user string) map[string]proxy.SessionInfo {
-	out := map[string]proxy.SessionInfo{}
-	if l.proxy == nil {
-		return out
+// as is who the clients of a user's mailbox log in as.
+func (l *lab) as(user string) string {
+	if l.shared {
+		return servers.User(servers.Users)
 	}
-	page, _ := l.proxy.Sessions(proxy.Filter{User: user})
-	for _, s := range page {
-		out[s.Client.String()] = s
+	return user
+}
+
+// boxAs is what they call it.
+func (l *lab) boxAs(user, box string) string {
+	if l.shared {
+		return l.server.OtherUsers + user + "/" + box
 	}
-	return out
+	return box
+}
+
+// attachment of a client's session.
+func (l *lab) attachment(c *client) proxy.SessionInfo {
+	if l.proxy != nil {
+		page, _ := l.proxy.Sessions(proxy.Filter{User: c.user})
+		for _, s := range page {
+			if s.Client.String() == c.local {
+				return s
+			}
+		}
+	}
+	return proxy.SessionInfo{}
 }
 
 // tail keeps the end of a log.
@@ -237,57 +273,4 @@ func (w *tail) last(n int, user string) string {
 		}
 	}
 	return strings.Join(found[max(0, len(found)-n):], "")
-}
-
-// --- servers ---
-
-func dovecot(store, extra string) func(testing.TB, *lab) *servers.Server {
-	return func(t testing.TB, l *lab) *servers.Server {
-		o := servers.DovecotOptions{Store: store, Extra: extra}
-		if l.events != "" {
-			o.Extra += pushConfig(t, l.events)
-		}
-		return servers.StartDovecot(t, o)
-	}
-}
-
-// onlyIMAP4rev1 hides what the comparison strategy does without.
-const onlyIMAP4rev1 = `
-imap_capability = IMAP4rev1 SASL-IR LITERAL+ ENABLE IDLE UNSELECT UIDPLUS MOVE ESEARCH SORT NAMESPACE
-`
-
-// pushConfig is what docs/push-events.md tells operators of Dovecot 2.3.
-func pushConfig(t testing.TB, url string) string {
-	dir := servers.Folder(t)
-	lua, err := os.ReadFile(filepath.Join("..", "..", "contrib", "dovecot", "push.lua"))
-	must(t, err)
-	script, token := filepath.Join(dir, "push.lua"), filepath.Join(dir, "token")
-	must(t, os.WriteFile(script, lua, 0o644))
-	must(t, os.WriteFile(token, []byte(eventSecret+"\n"), 0o644))
-	return fmt.Sprintf(`
-mail_plugins = acl quota notify push_notification mail_lua push_notification_lua
-protocol imap {
-  mail_plugins = acl quota notify push_notification mail_lua push_notification_lua imap_acl imap_quota
-}
-plugin {
-  push_notification_driver = lua:file=%s
-  imapproxy_url = %s
-  imapproxy_token_file = %s
-}
-`, script, url, token)
-}
-
-func cyrus(t testing.TB, l *lab) *servers.Server {
-	if l.events == "" {
-		return servers.StartCyrus(t)
-	}
-	dir := servers.Folder(t)
-	program := filepath.Join(dir, "notify")
-	b, err := os.ReadFile(filepath.Join("..", "..", "contrib", "cyrus", "notify"))
-	must(t, err)
-	must(t, os.WriteFile(program, b, 0o755))
-	must(t, os.MkdirAll(program+".d", 0o755))
-	must(t, os.WriteFile(filepath.Join(program+".d", "0.conf"),
-		[]byte(fmt.Sprintf("url = %q\nheader = %q\n", l.events, "Authorization: Bearer "+eventSecret)), 0o644))
-	return servers.StartCyrusWith(t, servers.CyrusOptions{Notify: program})
 }

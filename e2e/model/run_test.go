@@ -11,30 +11,10 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"imapproxy/internal/imaptest"
 )
 
 // workers is how many cases run at a time, each for a user of its own.
 const workers = 3
-
-// variants are what the test runs on.
-var variants = []struct {
-	name string
-	labOptions
-}{
-	{"dovecot-sdbox-direct", labOptions{start: dovecot("sdbox", "")}},
-	{"dovecot-maildir-direct", labOptions{start: dovecot("maildir", ""), calm: true}},
-	{"cyrus-direct", labOptions{start: cyrus}},
-	{"dovecot-sdbox-idle", labOptions{start: dovecot("sdbox", ""), watch: "idle"}},
-	{"dovecot-sdbox-notify", labOptions{start: dovecot("sdbox", ""), watch: "notify"}},
-	{"dovecot-sdbox-push", labOptions{start: dovecot("sdbox", ""), watch: "push", events: true, lose: 2}},
-	{"dovecot-maildir-idle", labOptions{start: dovecot("maildir", ""), calm: true, watch: "idle"}},
-	{"dovecot-maildir-push", labOptions{start: dovecot("maildir", ""), calm: true, watch: "push", events: true, lose: 2}},
-	{"dovecot-sdbox-comparison", labOptions{start: dovecot("sdbox", onlyIMAP4rev1), watch: "idle", plain: true}},
-	{"cyrus-idle", labOptions{start: cyrus, watch: "idle"}},
-	{"cyrus-push", labOptions{start: cyrus, watch: "push", events: true, lose: 2}},
-}
 
 func budget(t *testing.T) time.Duration {
 	if m := os.Getenv("MODEL_MINUTES"); m != "" {
@@ -48,12 +28,7 @@ func budget(t *testing.T) time.Duration {
 func TestModel(t *testing.T) {
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
-			o := v.labOptions
-			// Two commands at the very same moment make Dovecot itself forget to say
-			// something now and then (seen directly): that is for long runs, which
-			// somebody looks at.
-			o.calm = o.calm || os.Getenv("MODEL_MINUTES") == ""
-			l := newLab(t, o)
+			l := newLab(t, v.labOptions)
 			if s := os.Getenv("MODEL_SEED"); s != "" {
 				seed, err := strconv.ParseUint(s, 10, 64)
 				must(t, err)
@@ -71,11 +46,11 @@ func (l *lab) many(t *testing.T, d time.Duration) {
 	first := uint64(time.Now().UnixNano())
 	var g sync.WaitGroup
 	var mu sync.Mutex
-	total, cases, failed := &stats{kinds: map[string]int{}}, 0, false
+	total, cases, failed := newStats(), 0, false
 	for i := range workers {
 		g.Go(func() {
 			user := l.user()
-			st := &stats{kinds: map[string]int{}}
+			st := newStats()
 			for n := uint64(0); time.Now().Before(end); n++ {
 				seed := first + n*workers + uint64(i)
 				s := newScenario(seed, l.plain)
@@ -101,21 +76,14 @@ func (l *lab) many(t *testing.T, d time.Duration) {
 	t.Logf("%d cases from MODEL_SEED=%d: %d operations, parked %d times of %d, settled %d times, %d cuts; %v",
 		cases, first, total.ops, total.parked, total.asked, total.settled, total.cuts, total.kinds)
 	if l.hub != nil {
-		t.Logf("%+v", l.hub.Stats())
-	}
-}
-
-func (a *stats) add(b *stats) {
-	a.ops, a.parked, a.asked, a.settled, a.cuts = a.ops+b.ops, a.parked+b.parked, a.asked+b.asked, a.settled+b.settled, a.cuts+b.cuts
-	for k, n := range b.kinds {
-		a.kinds[k] += n
+		t.Logf("%d events lost; %+v", l.lost.Load(), l.hub.Stats())
 	}
 }
 
 func (l *lab) one(t *testing.T, seed uint64, user string) {
 	s := newScenario(seed, l.plain)
 	for range 10 {
-		if tr, err := l.run(s, user, &stats{kinds: map[string]int{}}, nil); err != nil {
+		if tr, err := l.run(s, user, newStats(), nil); err != nil {
 			l.report(t, s, user, tr, err)
 			return
 		}
@@ -150,7 +118,7 @@ func (l *lab) shrink(s scenario, user string, d time.Duration) (scenario, *trans
 			if time.Now().After(end) {
 				return false
 			}
-			t, err := l.run(c, user, &stats{kinds: map[string]int{}}, nil)
+			t, err := l.run(c, user, newStats(), nil)
 			if err != nil {
 				tr, why = t, fmt.Errorf("%w", err)
 				return true
@@ -181,5 +149,3 @@ func (l *lab) shrink(s scenario, user string, d time.Duration) (scenario, *trans
 	}
 	return s, tr, why
 }
-
-var _ = imaptest.ModelPlain

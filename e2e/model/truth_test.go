@@ -83,6 +83,16 @@ func (w *witness) ok(format string, args ...any) ([]imaptest.Response, error) {
 	return untagged, err
 }
 
+// share lets another user do everything in the mailboxes (RFC 4314).
+func (w *witness) share(with string) error {
+	for _, box := range []string{w.box, w.box + "-other"} {
+		if _, err := w.ok("SETACL %s %s lrswipkxte", box, with); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // look learns the truth anew, and returns what it was before.
 func (w *witness) look() (before *imaptest.ModelMailbox, err error) {
 	before = w.truth
@@ -143,42 +153,27 @@ func (w *witness) look() (before *imaptest.ModelMailbox, err error) {
 type allow struct {
 	appended int // so many new messages, exactly
 	maybe    int // so many more, perhaps
-	stored   []uint32
+	stored   named
 	flag     string // may be added to or removed from those
 	on       bool
+	all      bool // and is, to or from all of stored.uids that are there
 	expunged func(imaptest.ModelMessage) bool
-	all      bool // stored: all of them that are there
-	// star: "*" was said. Cyrus takes the last message for it that there is, Dovecot
-	// the last that the client was told of.
-	star bool
 }
 
-func (a allow) named(uid uint32) (sure, perhaps bool) {
-	sure = slices.Contains(a.stored, uid)
-	return sure, sure || a.star && (len(a.stored) == 0 || uid > slices.Max(a.stored))
-}
-
-// check compares two truths.
-func (a allow) check(before, now *imaptest.ModelMailbox) error {
+// check compares two truths, between which all that is allowed may have happened, in
+// any order.
+func check(before, now *imaptest.ModelMailbox, allowed ...allow) error {
+	least, most := 0, 0
+	for _, a := range allowed {
+		least, most = least+a.appended, most+a.appended+a.maybe
+	}
 	for _, m := range before.Messages {
-		after := now.Find(m.UID)
-		if after == nil {
-			if a.expunged == nil || !a.expunged(m) {
+		if after := now.Find(m.UID); after == nil {
+			if !mayGo(m, allowed) {
 				return fmt.Errorf("UID %d %v is gone, which nobody asked for", m.UID, m.Flags)
 			}
-			continue
-		}
-		sure, named := a.named(m.UID)
-		want := m.Flags
-		if named {
-			want = slices.DeleteFunc(slices.Clone(m.Flags), func(f string) bool { return f == a.flag })
-			if a.on {
-				want = append(want, a.flag)
-				slices.Sort(want)
-			}
-		}
-		if !slices.Equal(after.Flags, want) && (!slices.Equal(after.Flags, m.Flags) || sure && a.all) {
-			return fmt.Errorf("UID %d had %v and has %v; named were UIDs %v, for %s %v", m.UID, m.Flags, after.Flags, a.stored, a.flag, a.on)
+		} else if err := mayChange(m, *after, allowed); err != nil {
+			return err
 		}
 	}
 	news := 0
@@ -187,8 +182,41 @@ func (a allow) check(before, now *imaptest.ModelMailbox) error {
 			news++
 		}
 	}
-	if news < a.appended || news > a.appended+a.maybe {
-		return fmt.Errorf("%d messages are new; should be %d, at most %d", news, a.appended, a.appended+a.maybe)
+	if news < least || news > most {
+		return fmt.Errorf("%d messages are new; should be %d, at most %d", news, least, most)
+	}
+	return nil
+}
+
+func mayGo(m imaptest.ModelMessage, allowed []allow) bool {
+	deleted := m
+	deleted.Flags = append(slices.Clone(m.Flags), `\Deleted`)
+	for _, a := range allowed {
+		if a.expunged == nil {
+			continue
+		}
+		marked := slices.ContainsFunc(allowed, func(b allow) bool { return b.flag == `\Deleted` && b.on && b.stored.may(m.UID) })
+		if a.expunged(m) || marked && a.expunged(deleted) {
+			return true
+		}
+	}
+	return false
+}
+
+func mayChange(m, after imaptest.ModelMessage, allowed []allow) error {
+	for _, f := range append(slices.Clone(m.Flags), after.Flags...) {
+		had, has := slices.Contains(m.Flags, f), slices.Contains(after.Flags, f)
+		if had != has && !slices.ContainsFunc(allowed, func(a allow) bool { return a.flag == f && a.on == has && a.stored.may(m.UID) }) {
+			return fmt.Errorf("UID %d had %v and has %v, which nobody asked for: %v", m.UID, m.Flags, after.Flags, allowed)
+		}
+	}
+	for i, a := range allowed {
+		if !a.all || !slices.Contains(a.stored.uids, m.UID) || slices.Contains(after.Flags, a.flag) == a.on {
+			continue
+		}
+		if !slices.ContainsFunc(allowed, func(b allow) bool { return b.flag == a.flag && b.on != a.on && b.stored.may(m.UID) }) {
+			return fmt.Errorf("UID %d had %v and has %v, though %s %v was asked for: %v", m.UID, m.Flags, after.Flags, a.flag, a.on, allowed[i])
+		}
 	}
 	return nil
 }

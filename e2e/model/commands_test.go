@@ -1,0 +1,277 @@
+//go:build parking
+
+package model
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"imapproxy/internal/imaptest"
+)
+
+var keywords = []string{"kw0", "kw1", "kw2", "kw3", `\Flagged`, `\Seen`, `\Answered`}
+
+// command is what a client says, and what it makes of the answer.
+type command struct {
+	verb, line string
+	// silent are UIDs whose flags the client won't be told; all from "from" on, too, if
+	// that isn't 0.
+	silent []uint32
+	from   uint32
+	// moved: the UIDs that COPYUID may name.
+	moved func(uid uint32) bool
+	// found: the UIDs that a search may find; keyword is what they must have, "" for nothing.
+	found   func(uid uint32) bool
+	keyword string
+
+	untagged []imaptest.Response // the answer
+	uids     []uint32            // of what a search has found; 0 where the client doesn't know it
+}
+
+// run says a command and takes its answer.
+func (c *client) run(cmd *command) (imaptest.Response, error) {
+	tag, err := c.begin(cmd.verb, "%s", cmd.line)
+	if err != nil {
+		return imaptest.Response{}, err
+	}
+	return c.answered(cmd, tag)
+}
+
+func (c *client) answered(cmd *command, tag string) (r imaptest.Response, err error) {
+	if cmd.untagged, r, err = c.finish(tag); err != nil {
+		return r, err
+	}
+	if cmd.silent != nil {
+		for i := 1; i <= c.model.Count(); i++ { // what it was told meanwhile may be of before, too
+			if uid := c.model.UID(i); uid == 0 || slices.Contains(cmd.silent, uid) || cmd.from != 0 && uid >= cmd.from {
+				c.model.Forget(i)
+			}
+		}
+	}
+	if cmd.moved != nil {
+		if err := cmd.copied(r); err != nil {
+			return r, err
+		}
+	}
+	return r, cmd.searched(c)
+}
+
+// copied checks which messages COPY or MOVE took, as COPYUID says it.
+func (cmd *command) copied(r imaptest.Response) error {
+	for _, u := range append(slices.Clone(cmd.untagged), r) {
+		f := strings.Fields(u.Code())
+		if len(f) != 4 || f[0] != "COPYUID" {
+			continue
+		}
+		from, err := imaptest.ModelSet(f[2])
+		if err != nil {
+			return err
+		}
+		for _, uid := range from {
+			if !cmd.moved(uid) {
+				return fmt.Errorf("%s took UID %d: %s", cmd.line, uid, u)
+			}
+		}
+	}
+	return nil
+}
+
+// named are messages as a client names them: a set, the UIDs that it means as far as it
+// knows. from is not 0 where "*" may mean more: all messages from there on.
+type named struct {
+	set  string
+	uids []uint32
+	from uint32
+}
+
+func (n named) may(uid uint32) bool {
+	return slices.Contains(n.uids, uid) || n.from != 0 && uid >= n.from
+}
+
+// numbers are some of the client's messages by number. known says that it knows
+// their UIDs.
+func (c *client) numbers(o op) (n named, known bool) {
+	count := c.model.Count()
+	if count == 0 {
+		return n, false
+	}
+	first := 1 + o.a%count
+	last := first
+	switch o.b % 4 {
+	case 0:
+		last = min(count, first+o.c%4)
+	case 1:
+		last = count
+	}
+	n.set = strconv.Itoa(first)
+	if last > first {
+		n.set += ":" + strconv.Itoa(last)
+	}
+	if o.b%4 == 1 {
+		n.set = fmt.Sprintf("%d:*", first)
+		if o.c%3 == 0 {
+			n.set, first = "*", count
+		}
+	}
+	known = true
+	for i := first; i <= last; i++ {
+		uid := c.model.UID(i)
+		known = known && uid != 0
+		n.uids = append(n.uids, uid)
+	}
+	return n, known
+}
+
+// byUID are some of the client's messages by UID; "" where it knows none.
+func (c *client) byUID(o op) (n named) {
+	var all []uint32
+	unknown := false
+	for _, m := range c.model.Belief() {
+		if m.UID != 0 {
+			all = append(all, m.UID)
+		} else {
+			unknown = true
+		}
+	}
+	if len(all) == 0 {
+		return n
+	}
+	if o.b%5 == 4 && !unknown {
+		at := o.a % len(all)
+		return named{set: fmt.Sprintf("%d:*", all[at]), uids: all[at:]}
+	}
+	var b []string
+	for i := range 1 + o.b%3 {
+		uid := all[(o.a+i*o.c)%len(all)]
+		n.uids = append(n.uids, uid)
+		b = append(b, strconv.Itoa(int(uid)))
+	}
+	n.set = strings.Join(b, ",")
+	return n
+}
+
+// starred says what "*" may mean in a command that changes or copies messages: of a
+// client that is parked its own last message, since the proxy says so, and on
+// Dovecot too. Other servers may take a newer one.
+func (w *world) starred(c *client, n named) named {
+	frozen := w.l.server.Kind == "dovecot" || c != w.out && !w.racing && w.l.attachment(c).Attachment == "parked"
+	if frozen || !strings.Contains(n.set, "*") {
+		return n
+	}
+	n.from = slices.Max(n.uids)
+	if n.set == "*" {
+		n.uids = []uint32{} // it needn't be the last one that the client knows
+	} else {
+		n.from++
+	}
+	return n
+}
+
+// build makes a command, and says what it may do to the mailbox. nil: there is nothing
+// to be done.
+func (w *world) build(c *client, o op) (*command, allow) {
+	plain := func(verb, format string, args ...any) *command {
+		return &command{verb: verb, line: fmt.Sprintf(format, args...)}
+	}
+	switch o.kind {
+	case "append":
+		return w.appending(c), allow{appended: 1}
+	case "noop":
+		return plain("NOOP", "NOOP"), allow{}
+	case "check":
+		return plain("CHECK", "CHECK"), allow{}
+	case "done":
+		return nil, allow{}
+	case "expunge":
+		return plain("EXPUNGE", "EXPUNGE"), allow{expunged: isDeleted}
+	case "learn":
+		if c.model.Count() > 0 {
+			return plain("UID FETCH", "UID FETCH 1:* (UID FLAGS)"), allow{}
+		}
+		return nil, allow{}
+	case "search", "uidsearch", "sort", "thread":
+		return w.searching(c, o), allow{}
+	}
+	numbers, known := c.numbers(o)
+	uids := c.byUID(o)
+	if numbers.set == "" {
+		return nil, allow{}
+	}
+	switch o.kind {
+	case "store", "delete", "copy", "move":
+		if !known {
+			return plain("FETCH", "FETCH %s (UID FLAGS)", numbers.set), allow{}
+		}
+	case "uidstore", "uidexpunge", "uidfetch":
+		if uids.set == "" {
+			return nil, allow{}
+		}
+	}
+	switch o.kind {
+	case "store", "delete", "uidstore":
+		n, verb := numbers, "STORE"
+		if o.kind == "uidstore" {
+			n, verb = uids, "UID STORE"
+		}
+		return w.storing(o, verb, w.starred(c, n))
+	case "uidexpunge":
+		n := w.starred(c, uids)
+		return plain("UID EXPUNGE", "UID EXPUNGE %s", n.set), allow{expunged: func(m imaptest.ModelMessage) bool { return isDeleted(m) && n.may(m.UID) }}
+	case "copy":
+		n := w.starred(c, numbers)
+		if o.a%2 == 0 {
+			most := len(n.uids)
+			if n.from != 0 {
+				most = len(w.w.truth.Messages)
+			}
+			return plain("COPY", "COPY %s %s", n.set, c.box), allow{maybe: most}
+		}
+		cmd := plain("COPY", "COPY %s %s-other", n.set, c.box)
+		cmd.moved = n.may
+		return cmd, allow{}
+	case "move":
+		n, verb := numbers, "MOVE"
+		if o.a%3 == 0 && uids.set != "" {
+			n, verb = uids, "UID MOVE"
+		}
+		n = w.starred(c, n)
+		cmd := plain(verb, "%s %s %s-other", verb, n.set, c.box)
+		cmd.moved = n.may
+		return cmd, allow{expunged: func(m imaptest.ModelMessage) bool { return n.may(m.UID) }}
+	case "fetch":
+		if o.c%4 == 0 {
+			return plain("FETCH", "FETCH %s (FLAGS)", numbers.set), allow{}
+		}
+		return plain("FETCH", "FETCH %s (UID FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])", numbers.set), allow{}
+	case "uidfetch":
+		return plain("UID FETCH", "UID FETCH %s (FLAGS)", uids.set), allow{}
+	}
+	panic("no such operation: " + o.kind)
+}
+
+func isDeleted(m imaptest.ModelMessage) bool { return slices.Contains(m.Flags, `\Deleted`) }
+
+func (w *world) appending(c *client) *command {
+	w.appends++
+	body := fmt.Sprintf("From: a@b\r\nSubject: n%d\r\n\r\nbody\r\n", w.appends)
+	return &command{verb: "APPEND", line: fmt.Sprintf("APPEND %s {%d+}\r\n%s", c.box, len(body), body)}
+}
+
+func (w *world) storing(o op, verb string, n named) (*command, allow) {
+	kw, sign, on := keywords[o.c%len(keywords)], "+", o.c%3 != 0
+	if !on {
+		sign = "-"
+	}
+	if o.kind == "delete" {
+		kw, sign, on = `\Deleted`, "+", true
+	}
+	cmd := &command{verb: verb}
+	silent := ""
+	if o.c%5 == 0 {
+		silent, cmd.silent, cmd.from = ".SILENT", n.uids, n.from
+	}
+	cmd.line = fmt.Sprintf("%s %s %sFLAGS%s (%s)", verb, n.set, sign, silent, kw)
+	return cmd, allow{stored: n, flag: kw, on: on, all: true}
+}

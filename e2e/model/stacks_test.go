@@ -1,0 +1,112 @@
+//go:build parking
+
+package model
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/park"
+)
+
+// memory is a server in this process, which needs nothing installed.
+func memory(o imaptest.ModelServerOptions) func(testing.TB, *lab) *servers.Server {
+	return func(t testing.TB, l *lab) *servers.Server {
+		if l.labOptions.events {
+			o.Changed = func(user, mailbox string) {
+				l.deliver(l.queue, park.Hint{User: user, Mailbox: mailbox, Source: park.HintPush})
+			}
+		}
+		l.sorts, l.esearch = true, o.QResync
+		return &servers.Server{Kind: "model", Name: "model", Addr: imaptest.NewModelServer(t, o).Addr}
+	}
+}
+
+func dovecot(store, extra string) func(testing.TB, *lab) *servers.Server {
+	return func(t testing.TB, l *lab) *servers.Server {
+		o := servers.DovecotOptions{Store: store, Extra: extra}
+		l.sorts, l.threads, l.esearch = true, true, true
+		if l.events != "" {
+			o.Extra += pushConfig(t, l.events)
+		}
+		return servers.StartDovecot(t, o)
+	}
+}
+
+// onlyIMAP4rev1 hides what the comparison strategy does without.
+const onlyIMAP4rev1 = `
+imap_capability = IMAP4rev1 SASL-IR LITERAL+ ENABLE IDLE UNSELECT UIDPLUS MOVE ESEARCH SORT NAMESPACE
+`
+
+// pushConfig is what docs/push-events.md tells operators of Dovecot 2.3.
+func pushConfig(t testing.TB, url string) string {
+	dir := servers.Folder(t)
+	lua, err := os.ReadFile(filepath.Join("..", "..", "contrib", "dovecot", "push.lua"))
+	must(t, err)
+	script, token := filepath.Join(dir, "push.lua"), filepath.Join(dir, "token")
+	must(t, os.WriteFile(script, lua, 0o644))
+	must(t, os.WriteFile(token, []byte(eventSecret+"\n"), 0o644))
+	return fmt.Sprintf(`
+mail_plugins = acl quota notify push_notification mail_lua push_notification_lua
+protocol imap {
+  mail_plugins = acl quota notify push_notification mail_lua push_notification_lua imap_acl imap_quota
+}
+plugin {
+  push_notification_driver = lua:file=%s
+  imapproxy_url = %s
+  imapproxy_token_file = %s
+}
+`, script, url, token)
+}
+
+func cyrus(t testing.TB, l *lab) *servers.Server {
+	l.sorts, l.threads, l.esearch = true, true, true
+	if l.events == "" {
+		return servers.StartCyrus(t)
+	}
+	dir := servers.Folder(t)
+	program := filepath.Join(dir, "notify")
+	b, err := os.ReadFile(filepath.Join("..", "..", "contrib", "cyrus", "notify"))
+	must(t, err)
+	must(t, os.WriteFile(program, b, 0o755))
+	must(t, os.MkdirAll(program+".d", 0o755))
+	must(t, os.WriteFile(filepath.Join(program+".d", "0.conf"),
+		[]byte(fmt.Sprintf("url = %q\nheader = %q\n", l.events, "Authorization: Bearer "+eventSecret)), 0o644))
+	return servers.StartCyrusWith(t, servers.CyrusOptions{Notify: program})
+}
+
+func courier(t testing.TB, l *lab) *servers.Server {
+	l.sorts, l.threads = true, true
+	return servers.StartCourier(t)
+}
+
+// variants are what the test runs on.
+var variants = []struct {
+	name string
+	labOptions
+}{
+	{"memory-direct", labOptions{start: memory(imaptest.ModelServerOptions{QResync: true})}},
+	{"memory-idle", labOptions{start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "idle"}},
+	{"memory-push-tls", labOptions{start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "push", events: true, lose: 2, tls: true}},
+	{"memory-comparison-idle", labOptions{start: memory(imaptest.ModelServerOptions{}), watch: "idle", plain: true}},
+	{"memory-comparison-push", labOptions{start: memory(imaptest.ModelServerOptions{}), watch: "push", events: true, lose: 2, plain: true}},
+	{"dovecot-sdbox-direct", labOptions{start: dovecot("sdbox", "")}},
+	{"dovecot-maildir-direct", labOptions{start: dovecot("maildir", ""), calm: true}},
+	{"dovecot-sdbox-idle", labOptions{start: dovecot("sdbox", ""), watch: "idle"}},
+	{"dovecot-sdbox-notify-tls", labOptions{start: dovecot("sdbox", ""), watch: "notify", tls: true}},
+	{"dovecot-sdbox-push", labOptions{start: dovecot("sdbox", ""), watch: "push", events: true, lose: 2}},
+	{"dovecot-sdbox-push-shared", labOptions{start: dovecot("sdbox", ""), watch: "push", events: true, lose: 2, shared: true}},
+	{"dovecot-sdbox-comparison", labOptions{start: dovecot("sdbox", onlyIMAP4rev1), watch: "idle", plain: true}},
+	{"dovecot-maildir-idle", labOptions{start: dovecot("maildir", ""), calm: true, watch: "idle"}},
+	{"dovecot-maildir-push", labOptions{start: dovecot("maildir", ""), calm: true, watch: "push", events: true, lose: 2}},
+	{"cyrus-direct", labOptions{start: cyrus}},
+	{"cyrus-idle-tls", labOptions{start: cyrus, watch: "idle", tls: true}},
+	{"cyrus-push", labOptions{start: cyrus, watch: "push", events: true, lose: 2}},
+	{"courier-direct", labOptions{start: courier, plain: true, settle: 70 * time.Second}},
+	{"courier-comparison", labOptions{start: courier, watch: "poll", plain: true}},
+}

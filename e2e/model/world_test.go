@@ -1,0 +1,267 @@
+//go:build parking
+
+package model
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+)
+
+// world is what a case runs in.
+type world struct {
+	l       *lab
+	t       *transcript
+	user    string // whose the mailbox is; the clients are l.as(user)
+	box     string // its name to the user
+	s       scenario
+	clients []*client
+	w       *witness
+	out     *client // another device, which doesn't go by the proxy
+	appends int
+	stats   *stats
+	racing  bool          // several speak at once
+	settle  time.Duration // how long convergence may take
+}
+
+func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *transcript, err error) {
+	w := &world{l: l, t: &transcript{}, user: user, box: l.box(), s: s, stats: st, settle: l.settle}
+	defer w.close()
+	modSeqs := slices.ContainsFunc(s.dialects, func(d imaptest.ModelDialect) bool { return d != imaptest.ModelPlain })
+	if w.w, err = newWitness(l.server.Addr, user, servers.Password, w.box, modSeqs); err != nil {
+		return w.t, err
+	}
+	if l.shared {
+		if err := w.w.share(l.as(user)); err != nil {
+			return w.t, err
+		}
+	}
+	if w.out, err = dial(dialing{addr: l.server.Addr, user: user, name: "out", box: w.box, t: w.t}); err != nil {
+		return w.t, err
+	}
+	if err := w.out.selectBox(imaptest.ModelPlain); err != nil {
+		return w.t, err
+	}
+	for range 4 {
+		if _, err := w.out.run(w.appending(w.out)); err != nil {
+			return w.t, err
+		}
+	}
+	for i, d := range s.dialects {
+		c, err := dial(dialing{addr: l.addr, tls: l.tls, user: l.as(user), name: fmt.Sprintf("C%d", i+1), box: l.boxAs(user, w.box), t: w.t, fault: fault})
+		if err != nil {
+			return w.t, err
+		}
+		w.clients = append(w.clients, c)
+		if err := c.selectBox(d); err != nil {
+			return w.t, err
+		}
+	}
+	if _, err := w.w.look(); err != nil {
+		return w.t, err
+	}
+	for _, o := range s.ops {
+		st.ops++
+		st.kinds[o.kind]++
+		if err := w.do(o); err != nil {
+			return w.t, fmt.Errorf("%s: %w", o, err)
+		}
+		if err := w.look(); err != nil {
+			return w.t, fmt.Errorf("after %s: %w", o, err)
+		}
+	}
+	w.t.add("--- the end")
+	return w.t, w.converge()
+}
+
+func (w *world) close() {
+	for _, c := range append(w.clients, w.out) {
+		if c != nil {
+			c.close()
+		}
+	}
+	if w.w != nil {
+		_ = w.w.conn.Close()
+	}
+}
+
+// look takes into account what all clients have heard, and what they'd never learn.
+func (w *world) look() error {
+	for _, c := range append(w.clients[:len(w.clients):len(w.clients)], w.out) {
+		if err := c.drain(); err != nil {
+			return err
+		}
+		if err := c.model.Check(w.w.truth); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	return nil
+}
+
+// after checks that commands have done what they may do.
+func (w *world) after(allowed ...allow) error {
+	before, err := w.w.look()
+	if err != nil {
+		return err
+	}
+	err = check(before, w.w.truth, allowed...)
+	if err != nil && w.l.calm {
+		time.Sleep(20 * time.Millisecond)
+		if _, err := w.w.look(); err != nil {
+			return err
+		}
+		return check(before, w.w.truth, allowed...)
+	}
+	return err
+}
+
+func (w *world) do(o op) error {
+	if o.client >= len(w.clients) {
+		o.client = 0
+	}
+	c := w.clients[o.client]
+	switch o.kind {
+	case "pause":
+		time.Sleep(time.Duration(o.a%15) * time.Millisecond)
+		return nil
+	case "park":
+		return w.park(c, o)
+	case "outside":
+		return w.outside(o)
+	case "settle":
+		return w.converge()
+	case "idle":
+		if c.idleTag != "" {
+			return nil
+		}
+		return c.idle()
+	case "cut":
+		if c.idleTag != "" && o.a%2 == 0 {
+			if err := c.done(); err != nil {
+				return err
+			}
+		}
+		w.stats.cuts++
+		n, err := c.resync()
+		if n != nil {
+			w.clients[o.client] = n
+		}
+		if err != nil {
+			return err
+		}
+		return n.model.Converged(w.w.truth)
+	case "both":
+		return w.both(c, o)
+	case "pipeline":
+		return w.pipeline(c, o)
+	}
+	if err := c.done(); err != nil {
+		return err
+	}
+	return w.command(c, o)
+}
+
+// command is one command of a client's that isn't in IDLE.
+func (w *world) command(c *client, o op) error {
+	cmd, a := w.build(c, o)
+	if cmd == nil {
+		return nil
+	}
+	knew := c.model.Belief()
+	r, err := c.run(cmd)
+	if err != nil {
+		return err
+	}
+	if r.Status() != "OK" {
+		a.all = false
+	}
+	if err := w.after(a); err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	return cmd.hasKeyword(w.w.truth, knew)
+}
+
+// outside changes the mailbox from a device that doesn't go by the proxy.
+func (w *world) outside(o op) error {
+	if err := w.out.catchUp(); err != nil {
+		return err
+	}
+	o, _ = outsideOp(o)
+	return w.command(w.out, o)
+}
+
+// outsideOp is what the other device does.
+func outsideOp(o op) (op, bool) {
+	o.kind = []string{"append", "uidstore", "delete", "uidexpunge", "expunge", "move", "append"}[o.a%7]
+	o.a /= 7
+	return o, true
+}
+
+// park has the proxy park whoever is idle, and mostly waits for it.
+func (w *world) park(c *client, o op) error {
+	if w.l.proxy == nil {
+		return nil
+	}
+	if c.idleTag == "" && o.a%4 != 0 {
+		if err := c.idle(); err != nil {
+			return err
+		}
+	}
+	w.stats.asked++
+	for try := range 60 {
+		time.Sleep(time.Millisecond)
+		w.l.proxy.Sweep()
+		s := w.l.attachment(c)
+		if s.Attachment == "parked" {
+			w.stats.parked++
+			w.t.add("    %s is parked", c.name)
+			return nil
+		}
+		if o.b%3 == 0 && try >= o.c%8 || s.NotParked != "" && try > 10 {
+			w.t.add("    %s is %s %s", c.name, s.Attachment, s.NotParked)
+			return nil
+		}
+	}
+	return nil
+}
+
+// converge waits until each client knows all there is: those in IDLE by being told,
+// the others by NOOP.
+func (w *world) converge() error {
+	if _, err := w.w.look(); err != nil {
+		return err
+	}
+	w.stats.settled++
+	deadline := time.Now().Add(w.settle)
+	for _, c := range w.clients {
+		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+			if err := c.drain(); err != nil {
+				return err
+			}
+			wrong := c.model.Converged(w.w.truth)
+			if wrong == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%s (in IDLE: %v, %s) in %v: %w", c.name, c.idleTag != "", w.l.attachment(c).Attachment, w.settle, wrong)
+			}
+			if c.idleTag != "" {
+				if _, err := c.next(100 * time.Millisecond); err != nil && !errors.Is(err, errQuiet) {
+					return err
+				}
+				continue
+			}
+			if _, _, err := c.do("NOOP", "NOOP"); err != nil {
+				return err
+			}
+			if c.model.Converged(w.w.truth) != nil {
+				time.Sleep(pause)
+			}
+		}
+	}
+	return nil
+}
