@@ -42,7 +42,8 @@ func TestCheckOfWhatIsWell(t *testing.T) {
 	for _, want := range []string{
 		"ok    configuration ", "ok    listener plain", "ok    user              backend: the backend decides about alice",
 		"ok    backend b1", "ok    backend b2", "ok    login b1          alice is logged in and INBOX opens",
-		"ok    parking b1        (off: park.enabled = false) no QRESYNC, so mailboxes are compared, up to 10000 messages; INBOX: EXAMINE + IDLE, other mailboxes: EXAMINE + IDLE,",
+		"ok    parking b1        (off: park.enabled = false) no QRESYNC, so mailboxes are compared, up to 10000 messages",
+		"ok    parking b1        hints for INBOX: EXAMINE + IDLE (the backend has no NOTIFY); other mailboxes: EXAMINE + IDLE (",
 		"push events", "All is well.",
 	} {
 		if !strings.Contains(r.stdout.String(), want) {
@@ -138,31 +139,6 @@ func TestEachFailureOfABackendHasAFix(t *testing.T) {
 	}
 }
 
-func TestCheckSaysWhereHintsWouldComeFrom(t *testing.T) {
-	dovecot, plain := wire.Caps{"IMAP4rev1", "IDLE", "NOTIFY", "ENABLE", "QRESYNC"}, wire.Caps{"IMAP4rev1", "IDLE"}
-	for _, c := range []struct {
-		caps                  wire.Caps
-		mode                  string
-		push                  bool
-		inbox, others, shared string
-	}{
-		{dovecot, "auto", false, "EXAMINE + IDLE", "NOTIFY", "EXAMINE + IDLE"},
-		{dovecot, "auto", true, "push events", "push events", "EXAMINE + IDLE"},
-		{dovecot, "push", true, "push events", "push events", "EXAMINE + IDLE"},
-		{dovecot, "push", false, "EXAMINE + IDLE", "EXAMINE + IDLE", "EXAMINE + IDLE"},
-		{dovecot, "notify", true, "NOTIFY", "NOTIFY", "EXAMINE + IDLE"},
-		{dovecot, "idle", true, "EXAMINE + IDLE", "EXAMINE + IDLE", "EXAMINE + IDLE"},
-		{dovecot, "poll", true, "polling", "polling", "polling"},
-		{plain, "notify", false, "EXAMINE + IDLE", "EXAMINE + IDLE", "EXAMINE + IDLE"},
-		{wire.Caps{"IMAP4rev1"}, "auto", true, "push events", "push events", "polling"},
-		{nil, "auto", false, "polling", "polling", "polling"},
-	} {
-		if inbox, others, shared := watches(c.caps, c.mode, c.push); inbox != c.inbox || others != c.others || shared != c.shared {
-			t.Errorf("%v %s push=%v: %s, %s, %s", c.caps, c.mode, c.push, inbox, others, shared)
-		}
-	}
-}
-
 func TestCheckSaysWhatToSwitchOn(t *testing.T) {
 	cfg := config.Default()
 	cfg.Park.Enabled = true
@@ -175,8 +151,8 @@ func TestCheckSaysWhatToSwitchOn(t *testing.T) {
 		text       string
 		want, lack []string
 	}{
-		{say(wire.Caps{"IMAP4rev1", "IDLE", "NOTIFY", "ENABLE", "QRESYNC", "UNSELECT"}, serverDovecot), []string{"QRESYNC;", "push.lua", "service_count = 0"}, []string{"off:", "UNSELECT"}},
-		{say(wire.Caps{"IMAP4rev1", "IDLE", "ENABLE", "QRESYNC", "UNSELECT"}, serverCyrus), []string{"contrib/cyrus/notify"}, []string{"service_count"}},
+		{say(wire.Caps{"IMAP4rev1", "IDLE", "NOTIFY", "ENABLE", "QRESYNC", "UNSELECT"}, serverDovecot), []string{"QRESYNC:", "push.lua", "push_notification_lua", "service_count = 0", "other mailboxes: NOTIFY (the backend has NOTIFY)"}, []string{"off:", "UNSELECT", "acl_user"}},
+		{say(wire.Caps{"IMAP4rev1", "IDLE", "ENABLE", "QRESYNC", "UNSELECT"}, serverCyrus), []string{"contrib/cyrus/notify", "event_groups"}, []string{"service_count"}},
 		{say(wire.Caps{"IMAP4rev1"}, ""), []string{"no QRESYNC", "no UNSELECT", "no IDLE"}, []string{"push.lua"}},
 	} {
 		for _, want := range c.want {
@@ -193,6 +169,10 @@ func TestCheckSaysWhatToSwitchOn(t *testing.T) {
 	cfg.Park.Events.TokenFile = "events.token"
 	if text := say(wire.Caps{"IMAP4rev1", "IDLE"}, serverDovecot); strings.Contains(text, "push.lua") || !strings.Contains(text, "INBOX: push events") {
 		t.Errorf("with events:\n%s", text)
+	}
+	cfg.Park.Watch, cfg.BackendLogin.Mode = "idle", "master"
+	if text := say(wire.Caps{"IMAP4rev1", "IDLE"}, serverDovecot); !strings.Contains(text, `watch = "auto"`) || !strings.Contains(text, "acl_user = %u") {
+		t.Errorf("with events that aren't used, and a master:\n%s", text)
 	}
 	if serverName([]byte(`* ID ("name" "Dovecot")`)) != serverDovecot || serverName([]byte(`* ID ("name" "Cyrus IMAPD")`)) != serverCyrus || serverName([]byte("* ID NIL")) != "" {
 		t.Error("servers aren't told by their answer to ID")

@@ -6,6 +6,7 @@ import (
 
 	"imapproxy/internal/config"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
 
@@ -25,58 +26,64 @@ func serverName(line []byte) string {
 	return ""
 }
 
-// watches is where hints of changes would come from: for INBOX, for the user's
-// other mailboxes, and for those that others share with him. It follows the hub's own
-// choice (proxy/park, choose).
-func watches(caps wire.Caps, mode string, push bool) (inbox, others, shared string) {
-	shared = "EXAMINE + IDLE"
-	if mode == "poll" || !caps.Has("IDLE") {
-		shared = "polling"
-	}
-	switch {
-	case push && (mode == "auto" || mode == "push"):
-		return "push events", "push events", shared
-	case caps.Has("NOTIFY") && mode == "notify":
-		return "NOTIFY", "NOTIFY", shared
-	case caps.Has("NOTIFY") && mode == "auto":
-		return shared, "NOTIFY", shared
-	}
-	return shared, shared, shared
+// watchWords says where hints come from.
+func watchWords(w park.Watch) string {
+	return map[park.Watch]string{
+		park.WatchPush: "push events", park.WatchNotify: "NOTIFY", park.WatchIdle: "EXAMINE + IDLE", park.WatchPoll: "polling",
+	}[w]
 }
 
-// checkParking says how sessions on a backend would be parked, and what to switch
-// on there. caps are those after login.
+// checkParking says how sessions on a backend would be parked and why so, and what
+// to switch on there. caps are those after login.
 func checkParking(r *report, what string, c *config.Config, caps wire.Caps, server string) {
 	p := c.Park
-	strategy := park.ChooseResync(caps, uint32(p.MaxDiffMessages))
-	inbox, others, shared := watches(caps, p.Watch, p.Events.TokenFile != "")
 	would := map[bool]string{true: "", false: "(off: park.enabled = false) "}[p.Enabled]
-	r.ok(what, "%s%s; INBOX: %s, other mailboxes: %s, shared ones: %s", would, strategyWords(strategy, p.MaxDiffMessages), inbox, others, shared)
+	r.ok(what, "%s%s", would, strategyWords(park.ChooseResync(caps, uint32(p.MaxDiffMessages)), p.MaxDiffMessages))
+	by := park.WatchBy{Mode: p.Watch, Push: p.Events.TokenFile != "", Caps: caps}
+	shared, whyShared := park.ChooseWatch(by)
+	by.Personal = true
+	others, whyOthers := park.ChooseWatch(by)
+	by.Inbox = true
+	inbox, whyInbox := park.ChooseWatch(by)
+	r.ok(what, "hints for INBOX: %s (%s); other mailboxes: %s (%s); others' mailboxes: %s (%s)",
+		watchWords(inbox), whyInbox, watchWords(others), whyOthers, watchWords(shared), whyShared)
+
 	if !caps.Has("UNSELECT") && !caps.Has("IMAP4rev2") {
 		r.skip(what, "", "no UNSELECT: a parked session's connection is closed, and each resume costs a login")
 	}
-	if shared == "polling" && p.Watch != "poll" && inbox == "polling" {
+	if inbox == park.WatchPoll && p.Watch != "poll" {
 		r.skip(what, "", "no IDLE: the proxy has to look once a minute, and without push events only then learns of a change")
 	}
-	if inbox != "push events" {
-		fix := "post events to the proxy: docs/push-events.md has the format"
-		switch server {
-		case serverDovecot:
-			fix = "install contrib/dovecot/push.lua there, and park { events { token_file = … } } here (docs/push-events.md)"
-		case serverCyrus:
-			fix = "install contrib/cyrus/notify there, and park { events { token_file = … } } here (docs/push-events.md)"
-		}
-		r.skip(what, fix, "with push events parked sessions would hold no connection here")
+	if inbox != park.WatchPush {
+		r.skip(what, pushFix(p, server), "with push events parked sessions would hold no connection here")
 	}
 	if server == serverDovecot {
 		r.skip(what, "service_count = 0 and client_limit = 1 in its service imap { … }, unless it is so already",
 			"a resume with a login costs a Dovecot that starts a process for each session about five times the CPU")
+		if c.BackendLogin.Mode == upstream.ModeMaster {
+			r.skip(what, "plugin { acl_user = %u } there, where it has ACLs",
+				"a watch opens mailboxes as the master user does: by the master's rights, unless Dovecot is told otherwise")
+		}
 	}
+}
+
+// pushFix says how push events are switched on.
+func pushFix(p config.Park, server string) string {
+	if p.Events.TokenFile != "" {
+		return "watch = \"auto\" in park { … }: events are configured, and \"" + p.Watch + "\" doesn't use them"
+	}
+	switch server {
+	case serverDovecot:
+		return "install contrib/dovecot/push.lua there (mail_plugins notify, push_notification, mail_lua, push_notification_lua), and park { events { token_file = … } } here (docs/push-events.md)"
+	case serverCyrus:
+		return "install contrib/cyrus/notify there (notify_external, event_groups), and park { events { token_file = … } } here (docs/push-events.md)"
+	}
+	return "post events to the proxy: docs/push-events.md has the format"
 }
 
 func strategyWords(s park.Resyncer, most int) string {
 	if s.Name() == (park.ByQResync{}).Name() {
-		return "QRESYNC"
+		return "QRESYNC: the backend says what has changed"
 	}
 	return "no QRESYNC, so mailboxes are compared, up to " + count(most, "message")
 }

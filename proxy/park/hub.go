@@ -14,7 +14,7 @@ import (
 // HubOptions are a Hub's. The zero value is usable.
 type HubOptions struct {
 	// Watch chooses where hints come from: "push", "notify", "idle", "poll", or
-	// "auto" (also ""), which takes what costs the backend least (see watchKind). What a
+	// "auto" (also ""), which takes what costs the backend least (see ChooseWatch). What a
 	// mailbox or its backend can't have is replaced by the next dependable one.
 	Watch string
 	// Push says that the backends post events, which come through Queue.
@@ -284,13 +284,13 @@ func (h *Hub) Stats() HubStats {
 				}
 			}
 			switch m.kind {
-			case byPush:
+			case WatchPush:
 				st.Push++
-			case byNotify:
+			case WatchNotify:
 				st.Notify++
-			case byIdle:
+			case WatchIdle:
 				st.Idle++
-			case byPoll:
+			case WatchPoll:
 				st.Polled++
 			}
 		}

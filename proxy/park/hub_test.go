@@ -276,7 +276,7 @@ func TestASubscriptionThatStaysWhileItsSessionIsAttached(t *testing.T) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			want := uint64(1)
-			if s.m.kind == byIdle || s.m.kind == byNotify {
+			if s.m.kind == WatchIdle || s.m.kind == WatchNotify {
 				want = 2
 			}
 			return s.m.heard >= want

@@ -35,7 +35,7 @@ type mailbox struct {
 
 	// ----
 
-	kind   watchKind
+	kind   Watch
 	phase  phase
 	ready  chan struct{} // closed while the phase is standing or dead
 	err    error         // why it is dead
@@ -142,7 +142,7 @@ func (m *mailbox) fallenLocked() {
 
 // every is how often the mailbox is looked at without a hint.
 func (m *mailbox) every() time.Duration {
-	if m.kind == byPoll {
+	if m.kind == WatchPoll {
 		return m.hub.o.PollEvery
 	}
 	return m.hub.o.SweepEvery
@@ -190,7 +190,7 @@ func (m *mailbox) kickLocked() {
 	switch {
 	case len(m.jobs) == 0 && m.hub.now().Before(m.notBefore):
 		m.armLocked()
-	case m.kind == byIdle:
+	case m.kind == WatchIdle:
 		m.bell.ring()
 	default:
 		m.backend.enqueueLocked(m)
@@ -217,7 +217,7 @@ func (m *mailbox) alarmLocked() {
 	if !now.Before(m.sweepAt) {
 		m.sweepAt = now.Add(jittered(m.every()))
 		source := HintSweep
-		if m.kind == byPoll {
+		if m.kind == WatchPoll {
 			source = HintPoll
 		}
 		m.hintLocked(source)

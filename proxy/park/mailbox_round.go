@@ -220,7 +220,7 @@ func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *View, r Res
 		return nil, ErrLost
 	}
 	var j *job
-	if m.kind == byIdle && m.phase == standing && r == m.resync {
+	if m.kind == WatchIdle && m.phase == standing && r == m.resync {
 		j = &job{view: v, why: why, done: make(chan jobResult, 1)}
 		m.jobs = append(m.jobs, j)
 		m.kickLocked()

@@ -129,13 +129,13 @@ func (w *notifyWatch) giveUp() {
 			continue
 		}
 		if a.Caps.Has("IDLE") && h.o.Watch != "poll" {
-			m.kind = byIdle
+			m.kind = WatchIdle
 			ctx, cancel := context.WithCancel(h.ctx)
 			m.cancel = cancel
 			h.goLocked(func() { m.watchIdle(ctx) })
 			continue
 		}
-		m.kind = byPoll
+		m.kind = WatchPoll
 		m.standLocked()
 	}
 	w.mailboxes = nil
@@ -219,7 +219,7 @@ func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailbox
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range mailboxes {
-		if m.kind == byNotify {
+		if m.kind == WatchNotify {
 			m.standLocked()
 		}
 	}

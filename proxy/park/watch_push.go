@@ -9,21 +9,6 @@ import (
 	"imapproxy/telemetry"
 )
 
-// watchKind is where a mailbox' hints come from, besides those that always count:
-// the sweep, commands, and events for it.
-type watchKind uint8
-
-const (
-	byPush   watchKind = iota + 1 // events; no connection
-	byNotify                      // one NOTIFY connection for all of the user's
-	byIdle                        // EXAMINE + IDLE on a connection of its own
-	byPoll                        // a resync now and then
-)
-
-func (k watchKind) String() string {
-	return [...]string{"", "push", "notify", "idle", "poll"}[k]
-}
-
 // startLocked has hints begin to flow.
 func (m *mailbox) startLocked() {
 	ctx, cancel := context.WithCancel(m.hub.ctx)
@@ -43,49 +28,37 @@ func (m *mailbox) start(ctx context.Context) {
 	h.mu.Lock()
 	m.kind = kind
 	switch {
-	case m.phase == dead || kind == byIdle:
-	case kind == byNotify:
+	case m.phase == dead || kind == WatchIdle:
+	case kind == WatchNotify:
 		h.notifyLocked(m) // it says when the mailbox stands
 	default:
 		m.standLocked()
 	}
 	h.mu.Unlock()
-	if kind == byIdle {
+	if kind == WatchIdle {
 		m.watchIdle(ctx)
 	}
 }
 
-// choose chooses the watch:
-//
-//   - push events, if they are configured, for the user's own mailboxes;
-//   - NOTIFY where the backend has it, likewise; under "auto" not for INBOX, which
-//     deserves a watch that never misses anything;
-//   - EXAMINE + IDLE, where the backend has IDLE;
-//   - polling.
-func (m *mailbox) choose(ctx context.Context) (watchKind, error) {
+// choose chooses the watch. Whether the mailbox is the user's own is asked only
+// where it makes a difference: it may need a connection.
+func (m *mailbox) choose(ctx context.Context) (Watch, error) {
 	a, ok := m.account()
 	if !ok {
 		return 0, ErrLost
 	}
-	mode := m.hub.o.Watch
-	auto := mode == "" || mode == "auto"
-	push := m.hub.o.Push && (auto || mode == "push")
-	notify := a.Caps.Has("NOTIFY") && (auto && m.name != inbox || mode == "notify") && !m.hub.noNotify(m)
-	if push || notify {
-		personal, err := m.personal(ctx, a)
-		switch {
-		case err != nil:
-			return 0, err
-		case personal && push:
-			return byPush, nil
-		case personal:
-			return byNotify, nil
-		}
+	by := WatchBy{Mode: m.hub.o.Watch, Push: m.hub.o.Push, Caps: a.Caps, Inbox: m.name == inbox, NotifyRefused: m.hub.noNotify(m)}
+	shared, _ := ChooseWatch(by)
+	by.Personal = true
+	own, _ := ChooseWatch(by)
+	if own == shared {
+		return own, nil
 	}
-	if mode == "poll" || !a.Caps.Has("IDLE") {
-		return byPoll, nil
+	personal, err := m.personal(ctx, a)
+	if err != nil || personal {
+		return own, err
 	}
-	return byIdle, nil
+	return shared, nil
 }
 
 // backend bounds what goes on at one backend at a time.
