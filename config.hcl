@@ -348,8 +348,11 @@ limits {
 # how each backend's mailboxes would be watched and what to switch on there;
 # `imapproxy sessions` what keeps a session from being parked.
 park {
-  # false: each session keeps its backend connection for as long as it lasts.
-  # Default: false. A change needs a restart.
+  # false: each session keeps its backend connection for as long as it lasts. Switched
+  # off by a reload, parked sessions get theirs back, some hundreds in a second
+  # (resume_concurrency and resume_rate hold), and their clients notice nothing. Switched
+  # on by a reload it holds for sessions to come.
+  # Default: false.
   enabled = false
 
   # A client in IDLE is parked when it has said nothing for so long. Shorter frees
@@ -394,6 +397,14 @@ park {
   # Default: "30s".
   warm_for = "30s"
 
+  # How many may wait for one user, and how many in all; the one that has waited
+  # longest goes first. Each is an open file here and a process or so on its backend.
+  # A change holds at once.
+  # Default: 4.
+  warm_per_user = 4
+  # Default: 0, an eighth of the files that the process may have open, 1024 at least.
+  warm_connections = 0
+
   # With auth "backend": for so long after a login at the backend the same password
   # may be given such a connection without the backend being asked about it again. A
   # password that was changed works for as long. "0s": the backend is always asked.
@@ -417,7 +428,8 @@ park {
 
   # Push events: backends post to /v1/events what happens in mailboxes
   # (docs/push-events.md), so that parked sessions hold no connection there at all.
-  # Without the block: none.
+  # They are taken while enabled = false, too, and then lead to nothing. Without the
+  # block: none.
   #events {
     # Host and port of their own for events, plain HTTP.
     # Default: "", the admin address; /v1/events there asks for the token below, not
@@ -425,8 +437,8 @@ park {
     #address = "10.0.0.5:8144"
 
     # A file with the token that senders must know, 16 characters or more; several
-    # lines while it is being changed. Required.
-    # Default: "". A change needs a restart.
+    # lines while it is being changed. It is read again at each reload. Required.
+    # Default: "". Another name needs a restart.
     #token_file = "events.token"
   #}
 }

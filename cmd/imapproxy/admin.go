@@ -29,11 +29,9 @@ func (i *instance) openAdmin() (*admin.Server, error) {
 			return nil, fmt.Errorf("admin.token_file: %w", err)
 		}
 	}
-	if i.parking != nil {
-		o.Parking = i.parking.status
-		if i.parking.events != nil && i.cfg.Park.Events.Address == "" {
-			o.Events = i.parking.events
-		}
+	o.Parking = i.parking.status
+	if i.parking.events != nil && i.cfg.Park.Events.Address == "" {
+		o.Events = i.parking.events
 	}
 	server, err := admin.New(o)
 	if err != nil {
@@ -49,7 +47,7 @@ func (i *instance) openAdmin() (*admin.Server, error) {
 // own.
 func (i *instance) openEvents() (*admin.Server, error) {
 	address := i.cfg.Park.Events.Address
-	if i.parking == nil || i.parking.events == nil || address == "" {
+	if i.parking.events == nil || address == "" {
 		return nil, nil
 	}
 	server, err := admin.NewEvents(admin.Options{Address: address, Events: i.parking.events, Log: i.tel.Log})

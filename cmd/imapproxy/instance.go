@@ -41,7 +41,7 @@ type instance struct {
 	router  *routing.Router
 	sources []auth.Source
 	source  discovery.Source // of the backends
-	parking *parking         // nil where it is off
+	parking *parking
 	server  *proxy.Server
 	admin   *admin.Server // nil where it is off
 	events  *admin.Server // nil where events come to admin, or none
@@ -194,6 +194,10 @@ func (i *instance) reload(wanted *config.Config) (changes []config.Change, err e
 	if err != nil {
 		return nil, err
 	}
+	secrets, err := eventSecrets(next)
+	if err != nil {
+		return nil, fmt.Errorf("park.events.token_file: %w", err)
+	}
 	source, newFleet := i.source, false
 	if !reflect.DeepEqual(i.cfg.Discovery, next.Discovery) || !reflect.DeepEqual(i.cfg.BackendDefaults, next.BackendDefaults) {
 		if source, err = newSource(next, i.tel); err != nil {
@@ -226,7 +230,7 @@ func (i *instance) reload(wanted *config.Config) (changes []config.Change, err e
 	if err := i.router.Reload(routes); err != nil {
 		i.tel.Log.Error("routing keeps its old settings", "error", err)
 	}
-	i.parking.reload(next, i.tel)
+	i.parking.reload(next, secrets, i.tel)
 	i.level.Set(logLevel(next))
 	i.tel.SetSampling(float64(next.Telemetry.Traces.Sample), none(next.Telemetry.Traces.Slow))
 	if newAuth {

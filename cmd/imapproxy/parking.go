@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"imapproxy/internal/admin"
 	"imapproxy/internal/config"
@@ -17,37 +18,33 @@ import (
 	"imapproxy/telemetry"
 )
 
-// parking is what sessions need to be parked. A nil *parking is parking that is
-// off; all methods do nothing then.
+// parking is what sessions need to be parked. It's there while parking is off, too,
+// and costs next to nothing then, so that a reload can switch it on and off.
 type parking struct {
 	hub    *park.Hub
 	pool   *upstream.Pool
 	queue  *park.HintQueue // of the events' hints
 	events *park.Events    // nil: backends post none
 
-	names atomic.Pointer[auth.Names] // for the users of events; a reload sets them
+	names   atomic.Pointer[auth.Names] // for the users of events; a reload sets them
+	enabled atomic.Bool
 
 	watching, sweeping *task // hub.Run, pool.Run
 }
 
-// newParking makes what runs between begin and end; nil where parking is off.
+// newParking makes what runs between begin and end.
 func newParking(c *config.Config, tel *telemetry.Telemetry) (*parking, error) {
-	if !c.Park.Enabled {
-		return nil, nil
-	}
 	p := &parking{queue: park.NewHintQueue(park.HintQueueOptions{})}
-	p.setNames(c)
+	p.set(c)
 	hub := hubOptions(c, tel)
 	hub.Queue = p.queue
 	p.hub, p.pool = park.NewHub(hub), upstream.NewPool(poolOptions(c, tel))
-	if c.Park.Push() {
-		secrets, err := readTokens(c.Park.Events.TokenFile)
-		if err == nil {
-			p.events, err = park.NewEvents(park.EventsOptions{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Log: tel.Log}, hub.Queue)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("park.events.token_file: %w", err)
-		}
+	secrets, err := eventSecrets(c)
+	if err == nil && len(secrets) > 0 {
+		p.events, err = park.NewEvents(park.EventsOptions{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Log: tel.Log}, p.queue)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("park.events.token_file: %w", err)
 	}
 	tel.SetParkingGauges(p.gauges)
 	return p, nil
@@ -61,24 +58,44 @@ func hubOptions(c *config.Config, tel *telemetry.Telemetry) park.HubOptions {
 }
 
 func poolOptions(c *config.Config, tel *telemetry.Telemetry) upstream.PoolOptions {
-	return upstream.PoolOptions{WarmFor: c.Park.WarmFor, AuthCacheFor: c.Park.AuthCacheFor, Telemetry: tel}
+	return upstream.PoolOptions{
+		WarmFor: c.Park.WarmFor, AuthCacheFor: c.Park.AuthCacheFor, PerUser: c.Park.WarmPerUser, Total: warmConnections(c), Telemetry: tel,
+	}
 }
 
-// parkOptions are the server's part; without a hub nobody is parked.
+// warmConnections is how many connections may wait in all: unless it is said, an
+// eighth of the files that the process may have open.
+func warmConnections(c *config.Config) int {
+	if c.Park.WarmConnections > 0 {
+		return c.Park.WarmConnections
+	}
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return upstream.DefaultPoolTotal
+	}
+	return int(min(max(files.Cur/8, upstream.DefaultPoolTotal), 1<<20)) // the most may be “no limit”
+}
+
+// parkOptions are the server's part; without a hub nobody is parked, and who is
+// comes back.
 func parkOptions(c *config.Config, p *parking) proxy.ParkOptions {
 	o := proxy.ParkOptions{
 		Linger: c.Park.Linger, QuietAfter: c.Park.QuietAfter, Keepalive: c.Park.Keepalive,
 		ResumeConcurrency: c.Park.ResumeConcurrency, ResumeRate: c.Park.ResumeRate,
 	}
-	if p != nil {
+	if c.Park.Enabled && p != nil {
 		o.Hub, o.Pool = p.hub, p.pool
 	}
 	return o
 }
 
-// readTokens reads the tokens of events, one a line.
-func readTokens(path string) ([]telemetry.Secret, error) {
-	text, err := os.ReadFile(path)
+// eventSecrets reads the tokens of events, one a line; none where there are no
+// events.
+func eventSecrets(c *config.Config) ([]telemetry.Secret, error) {
+	if !c.Park.Push() {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.Park.Events.TokenFile)
 	if err != nil {
 		return nil, err
 	}
@@ -90,36 +107,28 @@ func readTokens(path string) ([]telemetry.Secret, error) {
 }
 
 func (p *parking) begin() {
-	if p == nil {
-		return
-	}
 	p.watching = start(func(ctx context.Context) error { p.hub.Run(ctx); return nil })
 	p.sweeping = start(func(ctx context.Context) error { p.pool.Run(ctx); return nil })
 }
 
-// reload takes what of the settings a reload can change; the server's part goes
-// with its own.
-func (p *parking) reload(c *config.Config, tel *telemetry.Telemetry) {
-	if p == nil {
+// reload takes what of the settings a reload can change, and the tokens as they
+// are in their file now; the server's part goes with its own.
+func (p *parking) reload(c *config.Config, secrets []telemetry.Secret, tel *telemetry.Telemetry) {
+	p.set(c)
+	p.pool.Reload(poolOptions(c, tel))
+	if p.events == nil {
 		return
 	}
-	p.setNames(c)
-	p.pool.Reload(poolOptions(c, tel))
+	if err := p.events.SetSecrets(secrets); err != nil {
+		tel.Log.Error("push events keep their old tokens", "error", err) // config has checked them
+	}
 }
 
 // end closes the connections that no session holds. The sessions have ended.
-func (p *parking) end() {
-	if p == nil {
-		return
-	}
-	_, _ = p.watching.stop(), p.sweeping.stop()
-}
+func (p *parking) end() { _, _ = p.watching.stop(), p.sweeping.stop() }
 
 // forget closes the warm connections to backends that aren't to be used any more.
 func (p *parking) forget(all []routing.BackendStatus) {
-	if p == nil {
-		return
-	}
 	for _, b := range all {
 		if b.State != routing.Up || b.Gone {
 			p.pool.ForgetBackend(b.ID)
@@ -127,9 +136,10 @@ func (p *parking) forget(all []routing.BackendStatus) {
 	}
 }
 
-func (p *parking) setNames(c *config.Config) {
+func (p *parking) set(c *config.Config) {
 	n := names(c)
 	p.names.Store(&n)
+	p.enabled.Store(c.Park.Enabled)
 }
 
 // user makes a backend's name for a user canonical.
@@ -162,11 +172,16 @@ func (p *parking) gauges() telemetry.ParkingStats {
 	return s
 }
 
-// status is what the admin API shows.
-func (p *parking) status() admin.Parking {
-	s, hub := p.gauges(), p.hub.Stats()
-	return admin.Parking{
-		WatchConnections: int64(hub.Connections), WarmConnections: int64(p.pool.Len()),
+// status is what the admin API shows; nil where parking is off and nothing is left
+// of it.
+func (p *parking) status() *admin.Parking {
+	s, hub, warm := p.gauges(), p.hub.Stats(), p.pool.Len()
+	if !p.enabled.Load() && hub.Mailboxes == 0 && warm == 0 {
+		return nil
+	}
+	return &admin.Parking{
+		Enabled:          p.enabled.Load(),
+		WatchConnections: int64(hub.Connections), WarmConnections: int64(warm),
 		Mailboxes: s.Mailboxes, Waiting: s.Waiting, Hints: s.Hints, Events: s.Events,
 		Resyncs: map[string]int64{"ok": int64(hub.Resyncs), "failed": int64(hub.Failed)},
 	}

@@ -128,12 +128,16 @@ park {
 			}
 
 			// What a reload can do with parking on, and what it can't.
-			write(t, config, file(fleet(t, 1), "park {\n  enabled = false\n  linger = \"1m\"\n}\n"))
-			if log := r.reload(); !strings.Contains(log, "park.enabled") || !strings.Contains(log, "park.linger") || !strings.Contains(log, "need a restart") {
+			write(t, file1, "and-one-that-comes-next\n")
+			write(t, config, file(fleet(t, 1), "park {\n  enabled = true\n  watch = \"idle\"\n  linger = \"1m\"\n}\n"))
+			if log := r.reload(); !strings.Contains(log, "park.watch") || !strings.Contains(log, "park.linger") || !strings.Contains(log, "need a restart") {
 				t.Errorf("reload: %s", log)
 			}
-			if parkingStatus(t, api).Parking == nil {
-				t.Error("a reload has switched parking off")
+			if code := post(token, "alice"); code != http.StatusUnauthorized {
+				t.Errorf("a token that isn't in the file any more: %d", code)
+			}
+			if code := post("and-one-that-comes-next", "alice"); code != http.StatusNoContent {
+				t.Errorf("the token that came next: %d", code)
 			}
 			if a := done(); !a.OK() {
 				t.Errorf("IDLE's end: %s", a)
@@ -143,5 +147,56 @@ park {
 				t.Errorf("exit code %d, or the token is in the log", code)
 			}
 		})
+	}
+}
+
+func TestParkingIsSwitchedOffAndOnByAReload(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	backends := fleet(t, 1)
+	settings := func(enabled string) string {
+		return file(backends, "park {\n  enabled = "+enabled+"\n  linger = \"0s\"\n}\n")
+	}
+	r, plain, api, config := launchServe(t, settings("true"))
+	idle := func() (c *imaptest.Client, done func() imaptest.Answer) {
+		c = imaptest.Dial(t, plain)
+		c.Login("alice", "alice")
+		c.MustOK("SELECT INBOX")
+		return c, c.Idle()
+	}
+	sessions := func() string { return command(t, "sessions", "--admin", api).stdout.String() }
+	alice, done := idle()
+	await(t, "the parking", func() bool { return parkingStatus(t, api).Attachments["parked"] == 1 })
+
+	write(t, config, settings("false"))
+	if log := r.reload(); !strings.Contains(log, "park.enabled") || strings.Contains(log, "need a restart") {
+		t.Errorf("reload: %s", log)
+	}
+	await(t, "the session to get its connection back", func() bool { return strings.Contains(sessions(), "attached (off)") })
+	_, later := idle()
+	await(t, "parking to be over", func() bool {
+		p := parkingStatus(t, api).Parking
+		return p == nil || !p.Enabled
+	})
+	if st := parkingStatus(t, api); st.Attachments["attached"] != 2 {
+		t.Errorf("off: %+v", st.Attachments)
+	}
+	if a := done(); !a.OK() { // its own IDLE has outlived both
+		t.Errorf("IDLE's end: %s", a)
+	}
+	alice.MustOK("FETCH 1 (UID)")
+	done = alice.Idle()
+
+	write(t, config, settings("true"))
+	r.reload()
+	await(t, "the parking", func() bool { return parkingStatus(t, api).Attachments["parked"] == 1 })
+	await(t, "the reason why not the other", func() bool { return strings.Contains(sessions(), "attached (before_on)") })
+	for _, done := range []func() imaptest.Answer{done, later} {
+		if a := done(); !a.OK() {
+			t.Errorf("IDLE's end: %s", a)
+		}
+	}
+	r.interrupt()
+	if code := r.wait(); code != exitOK {
+		t.Errorf("exit code %d", code)
 	}
 }

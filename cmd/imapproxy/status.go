@@ -86,7 +86,11 @@ func parkingWords(p *admin.Parking) string {
 	if p == nil {
 		return "off"
 	}
-	text := "on, mailboxes watched by " + counts(p.Mailboxes)
+	text := "on"
+	if !p.Enabled {
+		text = "off, but for what is left of it"
+	}
+	text += ", mailboxes watched by " + counts(p.Mailboxes)
 	if p.Waiting > 0 {
 		text += fmt.Sprintf(", %d wait for a resync", p.Waiting)
 	}

@@ -53,7 +53,7 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"backend_login.password_file", // backendLogin reads it
 		"admin.address",               // openAdmin: the tests of serve
 		"admin.token_file",            // openAdmin: TestTheAdminAPIWantsItsToken
-		"park.enabled",                // newParking: TestDevParksWhoIdles
+		"park.enabled",                // parkOptions: TestParkingIsSwitchedOffAndOnByAReload
 		"park.events.address",         // openEvents: TestPushEventsReachTheHub
 		"park.events.token_file",      // newParking: likewise
 	}

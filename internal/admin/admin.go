@@ -59,7 +59,7 @@ type Options struct {
 	Router  Router
 	Metrics http.Handler     // nil: there's no /metrics
 	Events  http.Handler     // nil: there's no /v1/events. It asks for a token of its own.
-	Parking func() Parking   // nil: parking is off
+	Parking func() *Parking  // nil, or returns it: parking is off
 	Log     *slog.Logger     // nil: nothing is logged
 	Now     func() time.Time // nil: time.Now
 }

@@ -201,7 +201,11 @@ func TestParkingIsShownWhereItIsOn(t *testing.T) {
 		t.Errorf("off: %+v", st.Parking)
 	}
 	want := admin.Parking{WatchConnections: 3, WarmConnections: 2, Mailboxes: map[string]int64{"push": 4}, Hints: map[string]int64{"push": 5}, Resyncs: map[string]int64{"ok": 6}}
-	o.Parking = func() admin.Parking { return want }
+	o.Parking = func() *admin.Parking { return nil }
+	if st := decode[admin.Status](t, ask(handler(t, o), "/v1/status")); st.Parking != nil {
+		t.Errorf("off: %+v", st.Parking)
+	}
+	o.Parking = func() *admin.Parking { return &want }
 	if st := decode[admin.Status](t, ask(handler(t, o), "/v1/status")); st.Parking == nil || !reflect.DeepEqual(*st.Parking, want) {
 		t.Errorf("on: %+v", st.Parking)
 	}

@@ -66,8 +66,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		st.Discovery = Discovery{LastGood: &good, AgeSeconds: &age}
 	}
 	if s.opts.Parking != nil {
-		parking := s.opts.Parking()
-		st.Parking = &parking
+		st.Parking = s.opts.Parking()
 	}
 	reply(w, http.StatusOK, st)
 }

@@ -24,6 +24,7 @@ type Status struct {
 // Parking is what is done for sessions without a backend connection
 // (docs/parking.md).
 type Parking struct {
+	Enabled bool `json:"enabled"` // false: it was switched off, and what is left of it goes
 	// WatchConnections and WarmConnections are those to backends that no session
 	// holds: watches of mailboxes, and what waits to be used again.
 	WatchConnections int64 `json:"watch_connections"`

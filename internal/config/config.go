@@ -180,15 +180,18 @@ type Limits struct {
 }
 
 // Park takes backend connections away from clients that idle. What can be reloaded
-// holds for sessions that log in afterwards, but for the pool's settings.
+// holds for sessions that log in afterwards, but for the pool's settings and for
+// Enabled = false.
 type Park struct {
-	Enabled           bool          `hcl:"enabled" default:"false" reload:"restart"`
+	Enabled           bool          `hcl:"enabled" default:"false"`
 	Linger            time.Duration `hcl:"linger" default:"60s" min:"0s" max:"20m"`
 	QuietAfter        time.Duration `hcl:"quiet_after" default:"5m" min:"0s" max:"168h"`
 	Watch             string        `hcl:"watch" default:"auto" enum:"auto|push|notify|idle|poll" reload:"restart"`
 	Keepalive         time.Duration `hcl:"keepalive" default:"2m" min:"1s" max:"25m"`
 	SweepEvery        time.Duration `hcl:"sweep_every" default:"5m" min:"1s" max:"24h" reload:"restart"`
 	WarmFor           time.Duration `hcl:"warm_for" default:"30s" min:"0s" max:"10m"`
+	WarmPerUser       int           `hcl:"warm_per_user" default:"4" min:"1" max:"1000"`
+	WarmConnections   int           `hcl:"warm_connections" default:"0" min:"0" max:"10000000"`
 	AuthCacheFor      time.Duration `hcl:"auth_cache_for" default:"0s" min:"0s" max:"1h"`
 	MaxDiffMessages   int           `hcl:"max_diff_messages" default:"10000" min:"1" max:"1000000" reload:"restart"`
 	ResumeConcurrency int           `hcl:"resume_concurrency" default:"32" min:"1" max:"10000"`
@@ -203,8 +206,9 @@ type Events struct {
 	TokenFile string `hcl:"token_file" path:"secret" default:"" reload:"restart"`
 }
 
-// Push says whether backends post events.
-func (p Park) Push() bool { return p.Enabled && p.Events.TokenFile != "" }
+// Push says whether backends post events: also while parking is off, which a reload
+// may change, and senders needn't know of.
+func (p Park) Push() bool { return p.Events.TokenFile != "" }
 
 // Telemetry says where logs, traces and metrics go.
 type Telemetry struct {

@@ -75,7 +75,7 @@ type EventsStats struct {
 // too many at a time. Nothing of a body is logged.
 type Events struct {
 	o       EventsOptions
-	secrets [][sha256.Size]byte
+	secrets atomic.Pointer[[][sha256.Size]byte]
 	queue   *HintQueue
 	readers chan struct{} // a token for each event that is being received
 
@@ -88,15 +88,9 @@ type Events struct {
 
 // NewEvents makes a handler that fills queue.
 func NewEvents(o EventsOptions, queue *HintQueue) (*Events, error) {
-	if len(o.Secrets) == 0 {
-		return nil, errors.New("events: without a secret anybody could send them")
-	}
 	e := &Events{queue: queue, logged: map[string]time.Time{}}
-	for _, s := range o.Secrets {
-		if len(s.Reveal()) < MinEventSecret {
-			return nil, fmt.Errorf("events: a secret has %d octets or more", MinEventSecret)
-		}
-		e.secrets = append(e.secrets, sha256.Sum256([]byte(s.Reveal())))
+	if err := e.SetSecrets(o.Secrets); err != nil {
+		return nil, err
 	}
 	o.Secrets = nil
 	if o.User == nil {
@@ -122,6 +116,23 @@ func NewEvents(o EventsOptions, queue *HintQueue) (*Events, error) {
 	}
 	e.o, e.readers = o, make(chan struct{}, o.MaxReaders)
 	return e, nil
+}
+
+// SetSecrets replaces the secrets, from the next request on. After an error those
+// of before hold.
+func (e *Events) SetSecrets(secrets []telemetry.Secret) error {
+	if len(secrets) == 0 {
+		return errors.New("events: without a secret anybody could send them")
+	}
+	var sums [][sha256.Size]byte
+	for _, s := range secrets {
+		if len(s.Reveal()) < MinEventSecret {
+			return fmt.Errorf("events: a secret has %d octets or more", MinEventSecret)
+		}
+		sums = append(sums, sha256.Sum256([]byte(s.Reveal())))
+	}
+	e.secrets.Store(&sums)
+	return nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -178,8 +189,8 @@ func (e *Events) authorized(r *http.Request) bool {
 	}
 	sum := sha256.Sum256([]byte(given))
 	right := 0
-	for i := range e.secrets {
-		right |= subtle.ConstantTimeCompare(sum[:], e.secrets[i][:])
+	for _, secret := range *e.secrets.Load() {
+		right |= subtle.ConstantTimeCompare(sum[:], secret[:])
 	}
 	return right == 1
 }
