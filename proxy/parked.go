@@ -32,14 +32,21 @@ type still struct {
 	looked bool // the command that comes next was looked for already
 }
 
-// parked waits for the client. It runs in a goroutine of its own that nobody has
-// used before, holds no buffer, and ends in resume or finish.
+// parked serves the client without a backend. It runs in a goroutine that nobody
+// has used before and ends where there is nothing to do: in srv.waiting, which runs
+// it again (Wake), in resume or in finish.
 func (s *Session) parked() {
-	s.client.Trim()
 	f := still{s: s}
 	for {
 		f.want = wantNothing
-		err := s.client.Pump(s.srv.pool, &f)
+		err := s.client.Drain(s.srv.pool, &f)
+		if err == conn.ErrDry {
+			s.client.Trim()
+			if s.srv.waiting.Add(s.client, sleeper{s}) == nil {
+				return
+			}
+			err = s.client.Pump(s.srv.pool, &f)
+		}
 		switch {
 		case s.reason() != "":
 			s.unpark()
@@ -74,6 +81,19 @@ func (s *Session) parked() {
 		s.finish()
 		return
 	}
+}
+
+// sleeper is a parked session as conn.Waiting sees it.
+type sleeper struct{ s *Session }
+
+// Wake implements conn.Sleeper.
+func (z sleeper) Wake() { z.s.parked() }
+
+// rouse lets whoever reads the client, or would if anything came, return. What it has to
+// know was said before: reason, or park's woken.
+func (s *Session) rouse() {
+	_ = s.client.SetReadDeadline(longAgo())
+	s.srv.waiting.Wake(s.client)
 }
 
 // unpark takes the session out of what tells parked clients.
@@ -299,6 +319,6 @@ func (s *Session) wake(why wake) bool {
 	if Attachment(s.attachment.Load()) != Parked || !s.park.woken.CompareAndSwap(uint32(wakeNone), uint32(why)) {
 		return false
 	}
-	_ = s.client.SetReadDeadline(longAgo())
+	s.rouse()
 	return true
 }

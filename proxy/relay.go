@@ -176,7 +176,7 @@ func longAgo() time.Time { return time.Unix(1, 0) }
 // closes nothing that is read there: a close waits for the descriptor's users.
 func (s *Session) hangUp() {
 	_ = s.client.CloseWrite()
-	_ = s.client.SetReadDeadline(longAgo())
+	s.rouse()
 	if b := s.backend.Load(); b != nil {
 		_ = b.SetDeadline(longAgo())
 	}
@@ -187,7 +187,8 @@ func (s *Session) hangUp() {
 func (s *Session) cut() {
 	s.severed.Store(true)
 	s.flight.stop()
-	_ = s.client.SetDeadline(longAgo())
+	_ = s.client.SetWriteDeadline(longAgo())
+	s.rouse()
 	if b := s.backend.Load(); b != nil {
 		_ = b.SetDeadline(longAgo())
 	}

@@ -28,6 +28,7 @@ type Server struct {
 	tel     *telemetry.Telemetry
 	now     func() time.Time
 	pool    *conn.Pool
+	waiting *conn.Waiting // has the clients of parked sessions; Serve runs it
 	reg     *registry
 	resumes sync.Map // backend → *resumes
 	caps    sync.Map // capability list → *backendCaps, one for each kind of backend
@@ -56,7 +57,11 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), reg: newRegistry(), started: o.Now()}
+	waiting, err := conn.NewWaiting()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), started: o.Now()}
 	s.set.Store(&settings{Options: o})
 	for _, lo := range o.Listeners {
 		l, err := newListener(s, lo)
@@ -133,11 +138,14 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	waiting, over := context.WithCancel(context.WithoutCancel(ctx))
+	defer over()
 	var accepting, looking errgroup.Group
 	for _, l := range s.listeners {
 		accepting.Go(func() error { return l.accept(work) }) // ends when the listener is closed
 	}
 	looking.Go(func() error { s.lookAfter(work); return nil }) // ends with work
+	looking.Go(func() error { return s.waiting.Run(waiting) }) // ends when the sessions have
 	<-ctx.Done()
 	s.draining.Store(true)
 	s.closeListeners()
@@ -145,6 +153,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.drain(s.set.Load().Drain)
 	stop() // whoever isn't logged in yet is cut off
 	s.sessions.Wait()
+	over()
 	return errors.Join(err, looking.Wait())
 }
 

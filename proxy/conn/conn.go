@@ -31,6 +31,9 @@ type Conn struct {
 	// place in tls.Conn isn't known.
 	ciphertext *bytes.Buffer
 	hold       []byte // Pump: bytes its receiver kept back at the last chunk's end
+	drained    bool   // tls holds no decrypted bytes that nobody has read
+	wanted     bool   // a Waiting's Wake has found nobody; guarded by its mutex, as place is
+	place      uint32 // in a Waiting, from 1 on; 0: it isn't there
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -67,9 +70,7 @@ func (c *Conn) handshake(ctx context.Context, wrap func(*socket) *tls.Conn) erro
 		return err
 	}
 	c.unread, c.sock, c.tls = nil, s, t
-	if b := tlsBuffers(t); len(b) > 0 {
-		c.ciphertext = b[0]
-	}
+	c.ciphertext = field[bytes.Buffer](t, "rawInput")
 	return nil
 }
 
@@ -112,6 +113,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if c.tls != nil {
+		c.drained = false
 		return c.tls.Read(p)
 	}
 	return c.tcp.Read(p)

@@ -46,6 +46,7 @@ func (c *Conn) decrypted() error {
 		return err
 	}
 	var b [1]byte
+	c.drained = false
 	n, err := c.tls.Read(b[:])
 	switch {
 	case n > 0:

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -63,26 +64,47 @@ func NewPool() *Pool {
 // decrypted already would otherwise be waited for in vain.
 func (c *Conn) Pump(pool *Pool, r Receiver) error {
 	p := pump{c: c, pool: pool, r: r}
-	if next, err := p.first(); err != nil || next == Stop {
-		return err
-	}
-	err := c.raw.Read(p.ready)
-	if p.err != nil {
-		return p.err
-	}
-	return err
+	return p.run()
+}
+
+// ErrDry is Drain's: all that had come was given, and no more is there now.
+var ErrDry = errors.New("conn: nothing more has come")
+
+// Drain is a Pump that doesn't wait: where Pump would, it returns ErrDry, and the
+// connection can be given to a Waiting.
+func (c *Conn) Drain(pool *Pool, r Receiver) error {
+	p := pump{c: c, pool: pool, r: r, dry: ErrDry}
+	return p.run()
 }
 
 // Kept returns the bytes that the receiver kept back and that no chunk has
 // followed, at the end of the connection.
 func (c *Conn) Kept() []byte { return c.hold }
 
-// pump is one call of Pump.
+// pump is one call of Pump or Drain.
 type pump struct {
 	c    *Conn
 	pool *Pool
 	r    Receiver
 	err  error
+	dry  error // what an empty socket is the end with; nil: it is waited for
+}
+
+func (p *pump) run() error {
+	if next, err := p.first(); err != nil || next == Stop {
+		return err
+	}
+	err := p.c.raw.Read(p.ready)
+	if p.err != nil {
+		return p.err
+	}
+	return err
+}
+
+// wait says whether what ready was called for is over, when the socket is empty.
+func (p *pump) wait() (over bool) {
+	p.err = p.dry
+	return p.dry != nil
 }
 
 // first hands over what was read before the relay began.
@@ -111,14 +133,15 @@ func (p *pump) ready(fd uintptr) bool {
 		s.fd, s.pump, s.buf = int(fd), true, buf.cipher[:]
 		defer func() { s.pump, s.buf = false, nil }()
 	}
-	for again := false; ; again = true {
+	for again := c.drained; ; again = true {
 		var n int
 		var err error
 		if again && c.dry(int(fd)) {
-			return false
+			return p.wait()
 		}
 		if c.tls != nil {
 			n, err = c.tls.Read(buf.plain[MaxHold:])
+			c.drained = true // the room is larger than a record
 		} else {
 			n, err = readNow(int(fd), buf.plain[MaxHold:])
 		}
@@ -137,7 +160,7 @@ func (p *pump) ready(fd uintptr) bool {
 		}
 		if err != nil {
 			if err == errEmpty {
-				return false
+				return p.wait()
 			}
 			p.err = err
 			return true
@@ -146,7 +169,8 @@ func (p *pump) ready(fd uintptr) bool {
 }
 
 // dry says whether nothing more can be had now. It asks the socket itself where
-// tls.Conn is known to hold nothing: tls.Conn's own asking allocates.
+// tls.Conn is known to hold nothing: tls.Conn's own asking allocates, and a session
+// that waits would keep what it allocates.
 func (c *Conn) dry(fd int) bool {
 	s := c.sock
 	if s == nil || c.ciphertext == nil || c.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0 {

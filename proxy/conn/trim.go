@@ -7,33 +7,33 @@ import (
 	"unsafe"
 )
 
-// Trim gives back the two buffers that a tls.Conn keeps after its handshake
-// (about 3.5 KB; 16 KB and more after one large record), when they are empty.
-// There is no public way (golang/go #43563), so their places are looked up by
-// name and type; where a Go release has other ones, nothing is done. Only the
-// connection's reader may call it, outside a Pump.
+// Trim gives back the buffers that a tls.Conn keeps after its handshake (about
+// 3.5 KB; 16 KB and more after one large record), when they are empty. There is no
+// public way (golang/go #43563), so their places are looked up by name and type;
+// where a Go release has other ones, nothing is done. Only the connection's reader
+// may call it, outside a Pump.
 func (c *Conn) Trim() {
+	if len(c.hold) == 0 {
+		c.hold = nil
+	}
 	if c.tls == nil {
 		return
 	}
-	for _, b := range tlsBuffers(c.tls) {
-		if b.Len() == 0 {
+	if input := field[bytes.Reader](c.tls, "input"); input != nil && input.Len() == 0 {
+		input.Reset(nil) // what was read last lay in rawInput's array
+	}
+	for _, name := range []string{"rawInput", "hand"} {
+		if b := field[bytes.Buffer](c.tls, name); b != nil && b.Len() == 0 {
 			*b = bytes.Buffer{}
 		}
 	}
 }
 
-// tlsBuffers are a tls.Conn's rawInput and hand, in this order, as far as they
-// are what they are known to be.
-func tlsBuffers(c *tls.Conn) []*bytes.Buffer {
-	var found []*bytes.Buffer
-	t := reflect.TypeFor[tls.Conn]()
-	for _, name := range []string{"rawInput", "hand"} {
-		f, ok := t.FieldByName(name)
-		if !ok || f.Type != reflect.TypeFor[bytes.Buffer]() {
-			return found
-		}
-		found = append(found, (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), f.Offset)))
+// field is a field of a tls.Conn's, nil where there is none of this name and type.
+func field[T any](c *tls.Conn, name string) *T {
+	f, ok := reflect.TypeFor[tls.Conn]().FieldByName(name)
+	if !ok || f.Type != reflect.TypeFor[T]() {
+		return nil
 	}
-	return found
+	return (*T)(unsafe.Add(unsafe.Pointer(c), f.Offset))
 }
