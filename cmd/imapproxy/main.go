@@ -13,8 +13,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,27 +56,13 @@ type failure struct{ code int }
 
 func (f failure) Error() string { return fmt.Sprintf("exit code %d", f.code) }
 
-// How the garbage collector is set, where GOGC doesn't say otherwise. Memory goes to
-// what many idle sessions hold, so little is left lying beside it (gcPercent). A heap
-// that is small would be collected all the time then: the collector is made to
-// believe that gcFloor bytes more are in use. They are never touched, so the
-// system never gives them.
-const (
-	gcPercent = 50
-	gcFloor   = 48 << 20
-)
-
 func main() {
-	var floor []byte
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-		floor = make([]byte, gcFloor)
-	}
+	memory := manageMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once: the first one's handler is gone by then.
 	context.AfterFunc(ctx, stop)
 	code := run(environment{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr, stdin: os.Stdin, hangups: hangups}, os.Args[1:])
-	runtime.KeepAlive(floor)
+	memory.end()
 	os.Exit(code)
 }
 

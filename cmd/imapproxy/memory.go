@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+// How the garbage collector is set, where GOGC doesn't say otherwise. Memory goes to
+// what many idle sessions hold, so little is left lying beside it (gcPercent). A heap
+// that is small would be collected all the time then: the collector is made to
+// believe that gcFloor bytes more are in use. They are never touched, so the
+// system never gives them.
+const (
+	gcPercent = 50
+	gcFloor   = 48 << 20
+)
+
+// When the memory that a burst of logins has left behind is given back to the system. By
+// itself Go keeps as much as the next collection will be due at, half of all that is
+// in use, however quiet it has become.
+const (
+	// tidyEvery is how often that is looked at.
+	tidyEvery = 5 * time.Second
+	// tidyFrom is the least that is worth a collection.
+	tidyFrom = 12 << 20
+	// tidyQuiet: the burst is over when less than the tidyQuiet-th part of what lies unused was
+	// allocated since the last look; else it would be needed again at once.
+	tidyQuiet = 10
+	// tidyPause is the least time between two, and tidyShare how many times as long as
+	// the last one took: it may take a hundredth of one core.
+	tidyPause = time.Minute
+	tidyShare = 100
+)
+
+// memory is how the process deals with its memory from manageMemory to end.
+type memory struct {
+	floor   []byte
+	tidying *task // nil where the environment has set GOGC: somebody knows better
+}
+
+func manageMemory() *memory {
+	m := &memory{}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+		m.floor = make([]byte, gcFloor)
+		m.tidying = start(tidy)
+	}
+	return m
+}
+
+func (m *memory) end() {
+	_ = m.tidying.stop()
+	runtime.KeepAlive(m.floor)
+}
+
+// tidy gives memory back, where there is enough of it, until ctx ends.
+func tidy(ctx context.Context) error {
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	var t tidiness
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if now := time.Now(); t.due(now, readHeap()) {
+			debug.FreeOSMemory()
+			t.done(now, time.Since(now))
+		}
+	}
+}
+
+// heap is the part of runtime/metrics that tidiness goes by, in bytes.
+type heap struct {
+	used      uint64 // by objects, dead ones that haven't been swept included
+	live      uint64 // of these, as the last collection found
+	free      uint64 // held for objects to come
+	allocated uint64 // since the process began
+}
+
+func readHeap() heap {
+	s := []metrics.Sample{
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/allocs:bytes"},
+	}
+	metrics.Read(s)
+	return heap{used: s[0].Value.Uint64(), live: s[1].Value.Uint64(), free: s[2].Value.Uint64(), allocated: s[3].Value.Uint64()}
+}
+
+// tidiness decides when memory is given back.
+type tidiness struct {
+	allocated uint64 // at the last look
+	notBefore time.Time
+}
+
+// due says whether now is the time: enough may lie unused, no burst is going on that
+// would have it all back, and the last time is long enough ago.
+func (t *tidiness) due(now time.Time, h heap) bool {
+	lately := h.allocated - t.allocated
+	t.allocated = h.allocated
+	unused := h.free + h.used - min(h.live, h.used)
+	return unused >= tidyFrom && lately < unused/tidyQuiet && !now.Before(t.notBefore)
+}
+
+func (t *tidiness) done(began time.Time, took time.Duration) {
+	t.notBefore = began.Add(max(tidyPause, tidyShare*took))
+}
