@@ -19,8 +19,9 @@ import (
 
 // How often things are looked after that no event tells of.
 const (
-	sweepEvery   = 2 * time.Second  // sessions: idle, over but stuck, their backend void
-	refreshEvery = 10 * time.Second // certificate files
+	sweepEvery    = 2 * time.Second       // sessions: idle, over but stuck, their backend void
+	shortestSweep = 50 * time.Millisecond // where linger is short
+	refreshEvery  = 10 * time.Second      // certificate files
 )
 
 // Server is the proxy as clients see it: its listeners and their sessions.
@@ -188,7 +189,7 @@ func (s *Server) closeListeners() {
 
 // lookAfter does what no event tells of, until ctx ends.
 func (s *Server) lookAfter(ctx context.Context) {
-	sweep, refresh := time.NewTicker(sweepEvery), time.NewTicker(refreshEvery)
+	sweep, refresh := time.NewTicker(s.sweepPeriod()), time.NewTicker(refreshEvery)
 	defer sweep.Stop()
 	defer refresh.Stop()
 	for {
@@ -197,6 +198,7 @@ func (s *Server) lookAfter(ctx context.Context) {
 			return
 		case <-sweep.C:
 			s.Sweep()
+			sweep.Reset(s.sweepPeriod()) // a reload may have changed it
 		case <-refresh.C:
 			for _, l := range s.listeners {
 				l.set.Load().refresh()
@@ -205,8 +207,16 @@ func (s *Server) lookAfter(ctx context.Context) {
 	}
 }
 
+// sweepPeriod is shorter where linger is: a session is parked a sweep late at most.
+func (s *Server) sweepPeriod() time.Duration {
+	if p := s.set.Load().Park; p.Hub != nil {
+		return min(sweepEvery, max(p.Linger/8, shortestSweep))
+	}
+	return sweepEvery
+}
+
 // Sweep ends sessions whose time is over, and has those parked that are idle. Serve
-// does it every two seconds; tests can't wait for so long.
+// does it every two seconds or, where linger is short, more often; tests can't wait for so long.
 func (s *Server) Sweep() {
 	s.sweeping.Lock() // one at a time asks a session to pause
 	defer s.sweeping.Unlock()
