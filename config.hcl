@@ -352,8 +352,8 @@ park {
   # off by a reload, parked sessions get theirs back, some hundreds in a second
   # (resume_concurrency and resume_rate hold), and their clients notice nothing. Switched
   # on by a reload it holds for sessions to come.
-  # Default: false.
-  enabled = false
+  # Default: true.
+  enabled = true
 
   # A client in IDLE is parked when it has said nothing for so long. Shorter frees
   # connections sooner, but parks clients that come straight back, and each return

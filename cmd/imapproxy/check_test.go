@@ -42,7 +42,7 @@ func TestCheckOfWhatIsWell(t *testing.T) {
 	for _, want := range []string{
 		"ok    configuration ", "ok    listener plain", "ok    user              backend: the backend decides about alice",
 		"ok    backend b1", "ok    backend b2", "ok    login b1          alice is logged in and INBOX opens",
-		"ok    parking b1        (off: park.enabled = false) no QRESYNC, so mailboxes are compared, up to 10000 messages",
+		"ok    parking b1        no QRESYNC, so mailboxes are compared, up to 10000 messages",
 		"ok    parking b1        hints for INBOX: EXAMINE + IDLE (the backend has no NOTIFY); other mailboxes: EXAMINE + IDLE (",
 		"push events", "All is well.",
 	} {
@@ -141,7 +141,6 @@ func TestEachFailureOfABackendHasAFix(t *testing.T) {
 
 func TestCheckSaysWhatToSwitchOn(t *testing.T) {
 	cfg := config.Default()
-	cfg.Park.Enabled = true
 	say := func(caps wire.Caps, server string) string {
 		r := &report{}
 		checkParking(r, "parking b1", cfg, caps, server)
@@ -173,6 +172,10 @@ func TestCheckSaysWhatToSwitchOn(t *testing.T) {
 	cfg.Park.Watch, cfg.BackendLogin.Mode = "idle", "master"
 	if text := say(wire.Caps{"IMAP4rev1", "IDLE"}, serverDovecot); !strings.Contains(text, `watch = "auto"`) || !strings.Contains(text, "acl_user = %u") {
 		t.Errorf("with events that aren't used, and a master:\n%s", text)
+	}
+	cfg.Park.Enabled = false
+	if text := say(wire.Caps{"IMAP4rev1", "IDLE"}, serverDovecot); !strings.Contains(text, "(off: park.enabled = false)") {
+		t.Errorf("switched off:\n%s", text)
 	}
 	if serverName([]byte(`* ID ("name" "Dovecot")`)) != serverDovecot || serverName([]byte(`* ID ("name" "Cyrus IMAPD")`)) != serverCyrus || serverName([]byte("* ID NIL")) != "" {
 		t.Error("servers aren't told by their answer to ID")

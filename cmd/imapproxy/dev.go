@@ -27,12 +27,9 @@ type devCommand struct {
 	ListenTLS string `name:"listen-tls" default:"127.0.0.1:1993" placeholder:"ADDRESS" help:"IMAP over TLS (${default})."`
 	Admin     string `default:"127.0.0.1:8143" placeholder:"ADDRESS" help:"The admin API, on loopback (${default})."`
 	Backends  int    `default:"3" help:"How many backends to run (${default})."`
-	Park      bool   `negatable:"" default:"${park}" help:"Park clients that idle for three seconds: look at sessions, and at status (${default})."`
+	Park      bool   `negatable:"" default:"true" help:"Park clients that idle for three seconds: look at sessions, and at status (${default})."`
 	LogLevel  string `default:"warn" enum:"debug,info,warn,error" help:"The least that is logged: debug, info, warn or error (${default})."`
 }
-
-// devParks is whether dev parks without being told.
-const devParks = false
 
 // devLinger is short enough to watch.
 const devLinger = 3 * time.Second

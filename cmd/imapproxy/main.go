@@ -13,7 +13,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -80,7 +79,6 @@ func run(env environment, args []string) (code int) {
 	parser, err := kong.New(&commandLine{},
 		kong.Name("imapproxy"),
 		kong.Description("An IMAP proxy that finds backends in Consul, pins users to them and relays every extension unchanged."),
-		kong.Vars{"park": strconv.FormatBool(devParks)},
 		kong.Writers(env.stdout, env.stderr),
 		kong.Exit(func(code int) { exited = code }), // after --help
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),

@@ -23,7 +23,7 @@ func parkingStatus(t testing.TB, api string) admin.Status {
 
 func TestDevParksWhoIdles(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)
-	r, plain, _, api := launchDev(t, "--park")
+	r, plain, _, api := launchDev(t)
 	alice, bob := imaptest.Dial(t, plain), imaptest.Dial(t, plain)
 	alice.Login("alice", "alice")
 	alice.MustOK("SELECT INBOX")

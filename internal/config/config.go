@@ -183,7 +183,7 @@ type Limits struct {
 // holds for sessions that log in afterwards, but for the pool's settings and for
 // Enabled = false.
 type Park struct {
-	Enabled           bool          `hcl:"enabled" default:"false"`
+	Enabled           bool          `hcl:"enabled" default:"true"`
 	Linger            time.Duration `hcl:"linger" default:"60s" min:"0s" max:"20m"`
 	QuietAfter        time.Duration `hcl:"quiet_after" default:"5m" min:"0s" max:"168h"`
 	Watch             string        `hcl:"watch" default:"auto" enum:"auto|push|notify|idle|poll" reload:"restart"`
