@@ -33,7 +33,8 @@ func TestDevParksWhoIdles(t *testing.T) {
 	await(t, "the parking", func() bool {
 		return strings.Contains(command(t, "sessions", "--admin", api, "--user", "alice").stdout.String(), " parked ")
 	})
-	if text := command(t, "sessions", "--admin", api, "--user", "bob").stdout.String(); !strings.Contains(text, "attached (idle_unselected)") {
+	if text := command(t, "sessions", "--admin", api, "--user", "bob").stdout.String(); !strings.Contains(text, "attached (idle_unselected)") ||
+		!strings.Contains(text, "  idle_unselected: in IDLE with no mailbox selected\n") {
 		t.Errorf("sessions:\n%s", text)
 	}
 	st := parkingStatus(t, api)

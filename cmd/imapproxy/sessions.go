@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +29,7 @@ func (c sessionsCommand) Run(env environment) error {
 
 // all goes through the pages. With --limit Next is where it stopped.
 func (c sessionsCommand) all(ctx context.Context, a *admin.Client) (admin.Sessions, error) {
-	all := admin.Sessions{Sessions: []admin.Session{}}
+	all := admin.Sessions{Sessions: []admin.Session{}, Reasons: map[string]string{}}
 	for {
 		q := admin.SessionsQuery{User: c.User, Backend: c.Backend, After: all.Next, Limit: sessionsPage}
 		if c.Limit > 0 {
@@ -38,6 +40,7 @@ func (c sessionsCommand) all(ctx context.Context, a *admin.Client) (admin.Sessio
 			return all, err
 		}
 		all.Sessions = append(all.Sessions, page.Sessions...)
+		maps.Copy(all.Reasons, page.Reasons)
 		all.Next = page.Next
 		if page.Next == "" || len(page.Sessions) == 0 || c.Limit > 0 && len(all.Sessions) >= c.Limit {
 			return all, nil
@@ -62,6 +65,14 @@ func showSessions(w io.Writer, all admin.Sessions) error {
 		})
 	}
 	err := table(w, []string{"SESSION", "USER", "BACKEND", "CLIENT", "LISTENER", "STATE", "ATTACHMENT", "SINCE", "QUIET", "COMMANDS", "IN", "OUT"}, rows)
+	if err == nil && len(all.Reasons) > 0 {
+		_, err = fmt.Fprintln(w, "\nWhy sessions aren't parked (docs/operations.md):")
+	}
+	for _, reason := range slices.Sorted(maps.Keys(all.Reasons)) {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "  %s: %s\n", reason, all.Reasons[reason])
+		}
+	}
 	if err == nil && all.Next != "" {
 		_, err = fmt.Fprintln(w, "There are more: --limit 0 shows all.")
 	}

@@ -151,6 +151,9 @@ func TestAnswersShowWhatTheRoomsSay(t *testing.T) {
 	if len(sessions.Sessions) != 3 || sessions.Next != "" || sessions.Sessions[0] != want {
 		t.Errorf("sessions: %+v", sessions)
 	}
+	if len(sessions.Reasons) != 1 || sessions.Reasons["command"] == "" {
+		t.Errorf("reasons: %q", sessions.Reasons)
+	}
 	if q := *f.filter.Load(); q.Limit != 100 {
 		t.Errorf("a page unasked for: %+v", q)
 	}

@@ -109,8 +109,15 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 		f.Limit = n
 	}
 	found, next := s.opts.Proxy.Sessions(f)
-	out := Sessions{Sessions: make([]Session, 0, len(found)), Next: next}
+	out := Sessions{Sessions: make([]Session, 0, len(found)), Reasons: map[string]string{}, Next: next}
+	words := map[string]string{}
+	for _, k := range proxy.KeptReasons() {
+		words[k.Reason] = k.Words
+	}
 	for _, i := range found {
+		if text, ok := words[i.NotParked]; ok {
+			out.Reasons[i.NotParked] = text
+		}
 		out.Sessions = append(out.Sessions, Session{
 			ID: i.ID, User: i.User, Backend: i.Backend, Why: i.Why, Client: i.Client.String(), Listener: i.Listener, TLS: i.TLS,
 			State: i.State, Attachment: i.Attachment, NotParked: i.NotParked, Idle: i.Idle, InFlight: i.InFlight,

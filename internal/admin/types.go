@@ -92,8 +92,9 @@ type Backend struct {
 
 // Sessions is GET /v1/sessions.
 type Sessions struct {
-	Sessions []Session `json:"sessions"` // by id
-	Next     string    `json:"next"`     // the next page's after; "": this is the last
+	Sessions []Session         `json:"sessions"` // by id
+	Reasons  map[string]string `json:"reasons"`  // what the values of NotParked here mean, for people
+	Next     string            `json:"next"`     // the next page's after; "": this is the last
 }
 
 // Session is one client connection.

@@ -55,9 +55,25 @@ function backendCells(b) {
   return [b.id, b.address, state, ago(b.since), b.weight, b.tags.join(" "), b.pins, b.sessions, error];
 }
 
-function sessionCells(s) {
+// attachment is a session's, with why it isn't parked; the words show above it.
+function attachment(s, reasons) {
+  const e = document.createElement("span");
+  e.textContent = s.attachment + (s.not_parked ? " (" + s.not_parked + ")" : "");
+  e.title = reasons[s.not_parked] || "";
+  return e;
+}
+
+function ratio(status) {
+  const p = status.parking;
+  const clients = status.sessions - (status.attachments.none || 0);
+  const connections = status.backend_connections + (p ? p.watch_connections + p.warm_connections : 0);
+  return clients + " client sessions : " + connections + " backend connections" +
+    (connections ? " (" + (clients / connections).toFixed(1) + " : 1)" : "");
+}
+
+function sessionCells(s, reasons) {
   return [s.id, s.user, s.backend, s.why, s.client, s.listener + (s.tls ? " (TLS)" : ""), s.state + (s.idle ? " (IDLE)" : ""),
-    s.attachment + (s.not_parked ? " (" + s.not_parked + ")" : ""), ago(s.started), ago(s.last_activity), s.commands, s.bytes_in, s.bytes_out];
+    attachment(s, reasons), ago(s.started), ago(s.last_activity), s.commands, s.bytes_in, s.bytes_out];
 }
 
 async function refresh() {
@@ -72,12 +88,11 @@ async function refresh() {
     const listeners = status.listeners.map((l) => l.name + " " + l.address).join(", ");
     const attachments = Object.entries(status.attachments).map(([k, n]) => n + " " + k).join(", ");
     const p = status.parking;
-    const parking = p ? ", " + p.watch_connections + " of watches, " + p.warm_connections + " warm" : "";
-    $("summary").textContent = status.sessions + " sessions (" + attachments + "), " + status.backend_connections +
-      " backend connections" + parking + ". Started " + ago(status.started) + ". Listeners: " + listeners +
+    const parking = p ? " (" + status.backend_connections + " of sessions, " + p.watch_connections + " of watches, " + p.warm_connections + " warm)" : "";
+    $("summary").textContent = status.sessions + " sessions (" + attachments + "). " + ratio(status) + parking + ". Started " + ago(status.started) + ". Listeners: " + listeners +
       ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") + ".";
     rows("backends", backends.backends, backendCells);
-    rows("sessions", sessions.sessions, sessionCells);
+    rows("sessions", sessions.sessions, (s) => sessionCells(s, sessions.reasons));
     $("next").hidden = !sessions.next;
     $("next").onclick = () => { after = sessions.next; refresh(); };
     $("first").hidden = !after;

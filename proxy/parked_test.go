@@ -1,0 +1,331 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
+)
+
+// parkingLab is a lab on a server in memory whose push events come through, so
+// that a parked session holds no connection at all but warm ones.
+type parkingLab struct {
+	*lab
+	model *imaptest.ModelServer
+}
+
+func newParkingLab(t *testing.T, o labOptions) *parkingLab {
+	t.Helper()
+	queue := park.NewHintQueue(park.HintQueueOptions{})
+	p := &parkingLab{}
+	p.model = imaptest.NewModelServer(t, imaptest.ModelServerOptions{QResync: true, Changed: func(user, mailbox string) {
+		queue.Add(park.Hint{User: user, Mailbox: mailbox, Source: park.HintPush})
+	}})
+	change := o.change
+	o.handlers, o.rows = []imaptest.Handler{}, []routing.Backend{{ID: "b1", Address: p.model.Addr, Weight: 100}}
+	o.change = func(l *Options) {
+		hub := park.NewHub(park.HubOptions{Push: true, Queue: queue, Telemetry: l.Telemetry})
+		pool := upstream.NewPool(upstream.PoolOptions{WarmFor: time.Minute, Telemetry: l.Telemetry})
+		ctx, stop := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { hub.Run(ctx) })
+		running.Go(func() { pool.Run(ctx) })
+		t.Cleanup(func() { stop(); running.Wait() }) // after the server's end
+		l.Park = ParkOptions{Hub: hub, Pool: pool, Linger: time.Nanosecond, QuietAfter: time.Nanosecond}
+		if change != nil {
+			change(l)
+		}
+	}
+	p.lab = newLab(t, o)
+	return p
+}
+
+// parked waits until so many sessions are parked.
+func (p *parkingLab) parked(n int64) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("%d parked sessions", n), func() bool {
+		p.srv.Sweep()
+		return p.srv.Status().Attachments[Parked.String()] == n
+	})
+}
+
+// idle is a session of the user's that idles in a mailbox of one message, and is
+// parked.
+func (p *parkingLab) idle(user string) *imaptest.Client {
+	p.t.Helper()
+	before := p.srv.Status().Attachments[Parked.String()]
+	c := p.login(user)
+	c.Cmd("CREATE Work")
+	c.Literal("APPEND Work ", imaptest.GeneratedMessage(100, 1), "")
+	c.MustOK("SELECT Work")
+	c.Write("i IDLE")
+	c.Expect("+{*}")
+	p.parked(before + 1)
+	return c
+}
+
+func TestParkedSessionsCountInEveryLimit(t *testing.T) {
+	for name, limits := range map[string]Limits{
+		"connections": {Connections: 1}, "per_ip": {PerIP: 1}, "per_user": {PerUser: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newParkingLab(t, labOptions{limits: limits})
+			c := p.idle("alice")
+			other := p.dial(plain)
+			if name == "per_user" {
+				if a := other.TryLogin("alice", password); a.Tagged.Status() != "NO" || a.Tagged.Code() != "LIMIT" {
+					t.Errorf("a second login: %v", a)
+				}
+			} else if other.Greeting.Code() != "LIMIT" || other.Greeting.Status() != "BYE" {
+				t.Errorf("another connection: %v", other.Greeting)
+			}
+			if n := p.metric("imapproxy_connections_refused_total", fmt.Sprintf("reason=%q", name)); n != 1 {
+				t.Errorf("%v refusals are counted", n)
+			}
+			c.Write("DONE")
+			c.Expect("i OK {*}")
+		})
+	}
+}
+
+func TestParkedSessionsAreListed(t *testing.T) {
+	p := newParkingLab(t, labOptions{})
+	p.idle("alice")
+	quiet := p.login("alice") // nothing is selected
+	p.parked(2)
+	page, _ := p.srv.Sessions(Filter{User: "alice", Backend: "b1"})
+	if len(page) != 2 {
+		t.Fatalf("%d sessions", len(page))
+	}
+	idling := slices.IndexFunc(page, func(s SessionInfo) bool { return s.Idle })
+	if idling < 0 {
+		t.Fatalf("nobody idles: %+v", page)
+	}
+	for _, s := range page {
+		if s.Attachment != "parked" || s.NotParked != "" || s.User != "alice" || s.Backend != "b1" {
+			t.Errorf("%+v", s)
+		}
+	}
+	if s := page[idling]; s.State != "selected" || s.InFlight != 1 {
+		t.Errorf("%+v", s)
+	}
+	if st := p.srv.Status(); st.Sessions != 2 || st.BackendConns != 0 {
+		t.Errorf("%+v", st)
+	}
+	quiet.Cmd("NOTIFY NONE") // whatever the answer is
+	eventually(t, "the reason why it isn't parked", func() bool {
+		p.srv.Sweep()
+		page, _ := p.srv.Sessions(Filter{User: "alice"})
+		return slices.ContainsFunc(page, func(s SessionInfo) bool { return s.NotParked == "notify" && s.Attachment == "attached" })
+	})
+	if n := p.metric("imapproxy_park_refusals_total", `reason="notify"`); n != 1 {
+		t.Errorf("%v refusals are counted", n)
+	}
+}
+
+func TestShutdownSaysByeToParkedClientsAndSpreadsIt(t *testing.T) {
+	const n, drain = 12, time.Second
+	p := newParkingLab(t, labOptions{change: func(o *Options) { o.Drain = drain }})
+	var clients []*imaptest.Client
+	for i := range n {
+		clients = append(clients, p.idle(fmt.Sprintf("user%d", i)))
+	}
+	resumed := p.metric("imapproxy_resume_duration_seconds_count") // a sweep may have come between two of their commands
+	p.end()
+	var mu sync.Mutex
+	var ends []time.Duration
+	begun := time.Now()
+	var g sync.WaitGroup
+	for _, c := range clients {
+		g.Go(func() {
+			if r, err := c.Conn.Next(); err != nil || !strings.HasPrefix(r.Text, "* BYE [UNAVAILABLE] ") {
+				t.Errorf("%v %v", r, err)
+			}
+			if r, err := c.Conn.Next(); !errors.Is(err, io.EOF) {
+				t.Errorf("%v %v", r, err)
+			}
+			_ = c.Conn.Close()
+			mu.Lock()
+			ends = append(ends, time.Since(begun))
+			mu.Unlock()
+		})
+	}
+	g.Wait()
+	p.stop()
+	if spread := ends[n-1] - ends[0]; spread < drain/4 {
+		t.Errorf("all were sent away within %s", spread)
+	}
+	if took := time.Since(begun); took > drain+lingerFor {
+		t.Errorf("it took %s", took)
+	}
+	if got := p.metric("imapproxy_sessions_closed_total", `reason="shutdown"`, `attachment="parked"`); got != n {
+		t.Errorf("%v parked sessions ended for the shutdown, of %d", got, n)
+	}
+	if got := p.metric("imapproxy_resume_duration_seconds_count"); got != resumed {
+		t.Errorf("%v were given a connection first", got-resumed)
+	}
+}
+
+func TestAQuietParkedClientHasItsAutologout(t *testing.T) {
+	p := newParkingLab(t, labOptions{})
+	idling := p.idle("alice")
+	quiet := p.login("bob")
+	p.parked(2)
+	for range 4 { // who idles hears of the proxy, and if he were gone his acknowledgements would fail
+		p.clock.forward(DefaultIdleTimeout / 3)
+		p.srv.Sweep()
+	}
+	quiet.Expect("* BYE Autologout{*}")
+	quiet.ExpectEOF()
+	must(t, quiet.Conn.Close())
+	p.ended(ReasonIdle)
+	idling.Expect("* OK Still here")
+	if n := p.closed(ReasonIdle); n != 1 {
+		t.Errorf("%d sessions ended for being idle", n)
+	}
+}
+
+func TestSwitchedOffParkingGivesConnectionsBack(t *testing.T) {
+	p := newParkingLab(t, labOptions{})
+	alice, bob := p.idle("alice"), p.login("bob")
+	p.parked(2)
+	off := p.opts
+	off.Park = ParkOptions{Linger: time.Nanosecond}
+	must(t, p.srv.Reload(off))
+	eventually(t, "all to have their connections", func() bool {
+		p.srv.Sweep()
+		return p.srv.Status().Attachments[Attached.String()] == 2
+	})
+	if n := p.metric("imapproxy_resume_duration_seconds_count", `wake="off"`, `outcome="ok"`); n != 2 {
+		t.Errorf("%v resumes for it are counted", n)
+	}
+	alice.Write("DONE")
+	alice.Expect("i OK {*}")
+	bob.MustOK("NOOP")
+	must(t, p.srv.Reload(p.opts))
+	p.parked(2)
+}
+
+// spansOf are the spans of the newest trace with such a root, the root last.
+func spansOf(t *testing.T, l *lab, root string) (all tracetest.SpanStubs) {
+	t.Helper()
+	var found tracetest.SpanStub
+	eventually(t, "a trace of a "+root, func() bool {
+		for _, s := range l.spans.GetSpans() {
+			if s.Name == root {
+				found = s
+			}
+		}
+		return found.Name == root
+	})
+	for _, s := range l.spans.GetSpans() {
+		if s.SpanContext.TraceID() == found.SpanContext.TraceID() {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// shown is a trace in a line: its steps, and the root's attributes of these names.
+func shown(all tracetest.SpanStubs, attributes ...string) string {
+	var words []string
+	for _, s := range all[:len(all)-1] {
+		words = append(words, s.Name)
+	}
+	for _, name := range attributes {
+		for _, a := range all[len(all)-1].Attributes {
+			if string(a.Key) == name {
+				words = append(words, a.Value.String())
+			}
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func TestParksAndResumesLeaveTraces(t *testing.T) {
+	p := newParkingLab(t, labOptions{})
+	c := p.idle("alice")
+	parked := spansOf(t, p.lab, "park")
+	if got := shown(parked, "imapproxy.outcome", "imapproxy.mailbox", "imapproxy.backend", "imapproxy.park.way", "imapproxy.park.strategy", "imapproxy.park.watch", "imapproxy.park.tries"); got !=
+		"subscribe done snapshot deselect release parked Work b1 idle qresync push 1" {
+		t.Errorf("the park: %s", got)
+	}
+	login := spansOf(t, p.lab, "login")
+	if links := parked[len(parked)-1].Links; len(links) != 1 || links[0].SpanContext.TraceID() != login[0].SpanContext.TraceID() {
+		t.Errorf("the park links to %v", links)
+	}
+
+	c.Write("DONE")
+	c.Expect("i OK {*}")
+	c.MustOK("UID FETCH 1 (FLAGS)")
+	if got := shown(spansOf(t, p.lab, "resume"), "imapproxy.outcome", "imapproxy.mailbox", "imapproxy.resume.wake", "imapproxy.resume.source", "imapproxy.resume.attempts", "imapproxy.resume.owed"); !strings.HasPrefix(got,
+		"turn pool enable select snapshot ") || !strings.HasSuffix(got, "tell ok Work UID FETCH pool 1 0") {
+		t.Errorf("the resume: %s", got)
+	}
+
+	c.Write("i IDLE")
+	c.Expect("+{*}")
+	p.parked(1)
+	other := p.login("alice")
+	other.Literal("APPEND Work ", imaptest.GeneratedMessage(100, 2), "")
+	c.Expect("* 2 EXISTS")
+	if got := shown(spansOf(t, p.lab, "resync"), "imapproxy.outcome", "imapproxy.mailbox", "imapproxy.park.strategy", "imapproxy.park.watch", "imapproxy.resync.views"); got !=
+		"connect resync tell ok Work qresync push 1" {
+		t.Errorf("the resync: %s", got)
+	}
+	other.MustOK("SELECT Work")
+	other.MustOK("STORE 1 +FLAGS.SILENT (\\Deleted)")
+	other.MustOK("EXPUNGE")
+	c.Expect("* 1 EXPUNGE")
+
+	p.model.StopListening()
+	p.model.CloseConns()
+	p.opts.Park.Hub.Hint(park.Hint{User: "alice", Source: park.HintPush})
+	eventually(t, "the trace of a resync that has failed", func() bool {
+		all := spansOf(t, p.lab, "resync")
+		return all[len(all)-1].Status.Code == codes.Error && shown(all, "imapproxy.outcome", "imapproxy.resync.reason") == "failed push"
+	})
+	if n := p.metric("imapproxy_park_resyncs_total", `outcome="failed"`, `strategy="qresync"`, `reason="push"`); n < 1 {
+		t.Errorf("%v failed resyncs are counted", n)
+	}
+}
+
+func TestAFailedParkIsTriedAgainLaterEachTime(t *testing.T) {
+	var pauses []time.Duration
+	for n := uint8(1); n < 8; n++ {
+		pauses = append(pauses, parkPause(n))
+	}
+	want := []time.Duration{10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 5 * time.Minute, 5 * time.Minute}
+	if !slices.Equal(pauses, want) || parkPause(101) != 5*time.Minute {
+		t.Errorf("%v, and %v at last", pauses, parkPause(101))
+	}
+}
+
+func TestEveryReasonWhyASessionIsntParkedIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/operations.md")
+	must(t, err)
+	seen := map[string]bool{}
+	for k, r := range KeptReasons() {
+		if r.Reason == "" || r.Words == "" || seen[r.Reason] {
+			t.Errorf("reason %d is %q: %q", k+1, r.Reason, r.Words)
+		}
+		seen[r.Reason] = true
+		if !strings.Contains(string(text), "| `"+r.Reason+"` | ") {
+			t.Errorf("docs/operations.md lacks %s: %s", r.Reason, r.Words)
+		}
+	}
+}
