@@ -121,6 +121,9 @@ func (o *owing) command() (relay bool, err error) {
 	if !forbidsExpunge(h.Verb) && fate == park.Relay {
 		return true, o.told(cmd)
 	}
+	if h.Verb == wire.Store && len(o.flags) > 0 {
+		cmd = aloud(cmd)
+	}
 	s.flight.begin(h, true, now)
 	s.took(int64(len(cmd)))
 	if err := o.send(cmd); err != nil {
@@ -257,6 +260,17 @@ func (o *owing) response(cmd wire.CommandHead, fate park.Fate) (done bool, err e
 		}
 	}
 	return false, nil
+}
+
+// aloud takes .SILENT out of a STORE. The flags that are owed would else be told after it, as
+// they were before it; and left out the client would never hear what others have set.
+func aloud(cmd []byte) []byte {
+	line := firstLine(cmd)
+	if i := bytes.Index(bytes.ToUpper(line), []byte("FLAGS.SILENT ")); i > 0 {
+		i += len("FLAGS")
+		return slices.Delete(slices.Clone(cmd), i, i+len(".SILENT"))
+	}
+	return cmd
 }
 
 // newer forgets owed flags of the client's message n, for which the backend has just told

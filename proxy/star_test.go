@@ -25,3 +25,16 @@ func TestAStarOfACommandThatMarksIsTheClientsLastMessage(t *testing.T) {
 		}
 	}
 }
+
+func TestWhileFlagsAreOwedNoStoreIsSilent(t *testing.T) {
+	for _, c := range []struct{ command, want string }{
+		{"a STORE 1 +FLAGS.SILENT (x.SILENT)\r\n", "a STORE 1 +FLAGS (x.SILENT)\r\n"},
+		{"a store 1:3 (UNCHANGEDSINCE 5) -flags.silent x\r\n", "a store 1:3 (UNCHANGEDSINCE 5) -flags x\r\n"},
+		{"a STORE 1 FLAGS.Silent ()\r\nb NOOP\r\n", "a STORE 1 FLAGS ()\r\nb NOOP\r\n"},
+		{"a STORE 1 FLAGS (FLAGS.SILENT)\r\n", "a STORE 1 FLAGS (FLAGS.SILENT)\r\n"},
+	} {
+		if got := string(aloud([]byte(c.command))); got != c.want {
+			t.Errorf("%q became %q", c.command, got)
+		}
+	}
+}

@@ -183,8 +183,28 @@ func (c *client) begin(verb, format string, args ...any) (tag string, err error)
 		c.model.Begin(verb)
 	}
 	c.t.add("%s> %s %s", c.name, tag, strings.ReplaceAll(line, "\r\n", "␍"))
-	if err := c.conn.SendRaw(tag + " " + line + "\r\n"); err != nil {
+	head, literal, waits := strings.Cut(line, "}\r\n")
+	if waits = waits && !strings.HasSuffix(head, "+"); !waits {
+		head = line
+	} else {
+		head += "}"
+	}
+	if err := c.conn.SendRaw(tag + " " + head + "\r\n"); err != nil {
 		return tag, c.gone()
+	}
+	for waits {
+		r, err := c.next(patience)
+		if err != nil {
+			return tag, fmt.Errorf("%s: %w", line, err)
+		}
+		if r.Tag() == tag {
+			return tag, fmt.Errorf("%s: %s", c.name, r)
+		}
+		if waits = r.Tag() != "+"; !waits {
+			if err := c.conn.SendRaw(literal + "\r\n"); err != nil {
+				return tag, c.gone()
+			}
+		}
 	}
 	return tag, nil
 }

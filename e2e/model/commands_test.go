@@ -154,8 +154,9 @@ func (c *client) byUID(o op) (n named) {
 
 // starred says what "*" may mean in a command that changes or copies messages: of a
 // client that is parked its own last message, since the proxy says so, and on
-// Dovecot too. Other servers may take a newer one.
-func (w *world) starred(c *client, n named) named {
+// Dovecot too. To other servers it is the last there is, which a client that names 10:* may not
+// know, be it newer or older than its own.
+func (w *world) starred(c *client, n named, byUID bool) named {
 	frozen := w.l.server.Kind == "dovecot" || c != w.out && !w.racing && w.l.attachment(c).Attachment == "parked"
 	if frozen || !strings.Contains(n.set, "*") {
 		return n
@@ -165,6 +166,13 @@ func (w *world) starred(c *client, n named) named {
 		n.uids = []uint32{} // it needn't be the last one that the client knows
 	} else {
 		n.from++
+	}
+	switch uids := w.w.truth.UIDs(); {
+	case !byUID:
+	case w.racing:
+		n.from = 1
+	case len(uids) > 0:
+		n.from = min(n.from, uids[len(uids)-1])
 	}
 	return n
 }
@@ -194,6 +202,9 @@ func (w *world) build(c *client, o op) (*command, allow) {
 	case "search", "uidsearch", "sort", "thread":
 		return w.searching(c, o), allow{}
 	}
+	if o.kind == "move" && !w.l.has.move {
+		o.kind = "copy"
+	}
 	numbers, known := c.numbers(o)
 	uids := c.byUID(o)
 	if numbers.set == "" {
@@ -215,12 +226,12 @@ func (w *world) build(c *client, o op) (*command, allow) {
 		if o.kind == "uidstore" {
 			n, verb = uids, "UID STORE"
 		}
-		return w.storing(o, verb, w.starred(c, n))
+		return w.storing(o, verb, w.starred(c, n, verb != "STORE"))
 	case "uidexpunge":
-		n := w.starred(c, uids)
+		n := w.starred(c, uids, true)
 		return plain("UID EXPUNGE", "UID EXPUNGE %s", n.set), allow{expunged: func(m imaptest.ModelMessage) bool { return isDeleted(m) && n.may(m.UID) }}
 	case "copy":
-		n := w.starred(c, numbers)
+		n := w.starred(c, numbers, false)
 		if o.a%2 == 0 {
 			most := len(n.uids)
 			if n.from != 0 {
@@ -236,7 +247,7 @@ func (w *world) build(c *client, o op) (*command, allow) {
 		if o.a%3 == 0 && uids.set != "" {
 			n, verb = uids, "UID MOVE"
 		}
-		n = w.starred(c, n)
+		n = w.starred(c, n, verb != "MOVE")
 		cmd := plain(verb, "%s %s %s-other", verb, n.set, c.box)
 		cmd.moved = n.may
 		return cmd, allow{expunged: func(m imaptest.ModelMessage) bool { return n.may(m.UID) }}
@@ -256,7 +267,11 @@ func isDeleted(m imaptest.ModelMessage) bool { return slices.Contains(m.Flags, `
 func (w *world) appending(c *client) *command {
 	w.appends++
 	body := fmt.Sprintf("From: a@b\r\nSubject: n%d\r\n\r\nbody\r\n", w.appends)
-	return &command{verb: "APPEND", line: fmt.Sprintf("APPEND %s {%d+}\r\n%s", c.box, len(body), body)}
+	plus := ""
+	if w.l.has.literalPlus {
+		plus = "+"
+	}
+	return &command{verb: "APPEND", line: fmt.Sprintf("APPEND %s {%d%s}\r\n%s", c.box, len(body), plus, body)}
 }
 
 func (w *world) storing(o op, verb string, n named) (*command, allow) {

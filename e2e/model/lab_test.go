@@ -39,18 +39,19 @@ const sweepEvery = 700 * time.Millisecond
 
 // labOptions say what stands behind the clients.
 type labOptions struct {
-	start  func(t testing.TB, l *lab) *servers.Server
-	watch  string // of the hub; "" no proxy: the clients talk to the server
-	events bool   // the server posts push events
-	plain  bool   // the server has neither CONDSTORE nor QRESYNC
-	// calm: nobody speaks at the same time as another. Dovecot's maildir can't stand it: of two STOREs
-	// one is hidden by HIGHESTMODSEQ, and a message whose file is being renamed is missing for a moment.
-	calm   bool
-	tls    bool          // the clients' side has TLS
-	shared bool          // the mailbox is somebody else's than the clients'
-	sweep  time.Duration // 0: sweepEvery
-	settle time.Duration // how long it may take until everybody knows everything; 0: 6 s
-	lose   int           // of ten events so many are lost; and others come late, or twice
+	start   func(t testing.TB, l *lab) *servers.Server
+	watch   string // of the hub; "" no proxy: the clients talk to the server
+	events  bool   // the server posts push events
+	plain   bool   // the server has neither CONDSTORE nor QRESYNC
+	calm    bool   // nobody speaks at the same time as another: Courier's sessions lock each other out for minutes
+	maildir bool   // Dovecot's, which has ways of its own: see reborn
+	tls     bool   // the clients' side has TLS
+	shared  bool   // the mailbox is somebody else's than the clients'
+	// slowIdle: in IDLE the server itself tells what others do after a minute only (Courier without FAM).
+	slowIdle bool
+	sweep    time.Duration // 0: sweepEvery
+	settle   time.Duration // how long it may take until everybody knows everything; 0: 6 s
+	lose     int           // of ten events so many are lost; and others come late, or twice
 	// plant, if any, is a fault of the hub's.
 	plant func(mailbox string, s *park.State) *park.State
 }
@@ -67,8 +68,7 @@ type lab struct {
 	queue  *park.HintQueue
 	log    *tail
 	tls    *tls.Config // the clients', nil in the clear
-	// What the server has besides IMAP4rev1.
-	sorts, threads, esearch bool
+	has    traits
 
 	lost  atomic.Int64 // events
 	mu    sync.Mutex
@@ -110,7 +110,7 @@ func (l *lab) startProxy() {
 	router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{{ID: "b1", Address: l.server.Addr, Weight: 100}}})
 	dialer, err := upstream.New(upstream.Options{Hostname: "proxy.test", Telemetry: tel})
 	must(t, err)
-	l.hub = park.NewHub(park.HubOptions{Watch: l.watch, Push: l.labOptions.events, Queue: l.queue, SweepEvery: l.sweep, Telemetry: tel, Plant: l.plant})
+	l.hub = park.NewHub(park.HubOptions{Watch: l.watch, Push: l.labOptions.events, Queue: l.queue, SweepEvery: l.sweep, PollEvery: l.sweep, Telemetry: tel, Plant: l.plant})
 	pool := upstream.NewPool(upstream.PoolOptions{WarmFor: 5 * time.Second, Telemetry: tel})
 	listener := proxy.ListenerOptions{
 		Name: "imap", Address: "127.0.0.1:0", TLS: proxy.TLSNone, CleartextFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
@@ -208,7 +208,7 @@ func (l *lab) box() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.boxes++
-	return fmt.Sprintf("m%d", l.boxes)
+	return fmt.Sprintf("%sm%d", l.has.prefix, l.boxes)
 }
 
 // as is who the clients of a user's mailbox log in as.

@@ -16,17 +16,23 @@ import (
 // workers is how many cases run at a time, each for a user of its own.
 const workers = 3
 
-func budget(t *testing.T) time.Duration {
-	if m := os.Getenv("MODEL_MINUTES"); m != "" {
-		f, err := strconv.ParseFloat(m, 64)
-		must(t, err)
-		return time.Duration(f * float64(time.Minute))
+// budget is how long each of n variants is run.
+func budget(t *testing.T, n int) time.Duration {
+	m := os.Getenv("MODEL_MINUTES")
+	if m == "" {
+		return shortRun
 	}
-	return 20 * time.Second
+	f, err := strconv.ParseFloat(m, 64)
+	must(t, err)
+	return time.Duration(f * float64(time.Minute) / float64(n))
 }
 
+// shortRun is how long a variant is run when nobody says anything else.
+const shortRun = 4 * time.Second
+
 func TestModel(t *testing.T) {
-	for _, v := range variants {
+	on := slices.DeleteFunc(variants(), func(v variant) bool { return !strings.HasPrefix(v.name, os.Getenv("MODEL_ON")) })
+	for _, v := range on {
 		t.Run(v.name, func(t *testing.T) {
 			l := newLab(t, v.labOptions)
 			if s := os.Getenv("MODEL_SEED"); s != "" {
@@ -35,7 +41,7 @@ func TestModel(t *testing.T) {
 				l.one(t, seed, l.user())
 				return
 			}
-			l.many(t, budget(t))
+			l.many(t, budget(t, len(on)))
 		})
 	}
 }
@@ -73,8 +79,8 @@ func (l *lab) many(t *testing.T, d time.Duration) {
 		})
 	}
 	g.Wait()
-	t.Logf("%d cases from MODEL_SEED=%d: %d operations, parked %d times of %d, settled %d times, %d cuts; %v",
-		cases, first, total.ops, total.parked, total.asked, total.settled, total.cuts, total.kinds)
+	t.Logf("%d cases from MODEL_SEED=%d: %d operations, parked %d times of %d, settled %d times, %d cuts, %d reborn; %v",
+		cases, first, total.ops, total.parked, total.asked, total.settled, total.cuts, total.reborn, total.kinds)
 	if l.hub != nil {
 		t.Logf("%d events lost; %+v", l.lost.Load(), l.hub.Stats())
 	}

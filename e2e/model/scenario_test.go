@@ -67,6 +67,7 @@ func newScenario(seed uint64, plain bool) scenario {
 // stats count what was done, to see that something was.
 type stats struct {
 	ops, parked, asked, settled, cuts int
+	reborn                            int // see there
 	kinds                             map[string]int
 }
 
@@ -74,6 +75,7 @@ func newStats() *stats { return &stats{kinds: map[string]int{}} }
 
 func (a *stats) add(b *stats) {
 	a.ops, a.parked, a.asked, a.settled, a.cuts = a.ops+b.ops, a.parked+b.parked, a.asked+b.asked, a.settled+b.settled, a.cuts+b.cuts
+	a.reborn += b.reborn
 	for k, n := range b.kinds {
 		a.kinds[k] += n
 	}

@@ -33,13 +33,13 @@ func (w *world) searching(c *client, o op) *command {
 	}
 	cmd.verb = "SEARCH"
 	switch {
-	case o.kind == "sort" && w.l.sorts:
+	case o.kind == "sort" && w.l.has.sort:
 		cmd.verb, cmd.line = "SORT", "SORT (REVERSE SUBJECT) UTF-8 "+key
-	case o.kind == "thread" && w.l.threads:
+	case o.kind == "thread" && w.l.has.thread:
 		// Not REFERENCES: Dovecot 2.3.19 dies of it, with no proxy between (Panic: file
 		// array.c: line 10 (array_idx_modifiable_i), in mail_thread_iterate_init).
 		cmd.verb, cmd.line = "THREAD", "THREAD ORDEREDSUBJECT UTF-8 "+key
-	case o.b%3 == 0 && w.l.esearch:
+	case o.b%3 == 0 && w.l.has.esearch:
 		cmd.line = "SEARCH RETURN (ALL COUNT MIN MAX) " + key
 	default:
 		cmd.line = "SEARCH " + key

@@ -7,12 +7,21 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"imapproxy/e2e/servers"
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/park"
 )
+
+// traits are what a server has besides IMAP4rev1.
+type traits struct {
+	sort, thread, esearch, move, literalPlus bool
+	prefix                                   string // of mailbox names
+}
+
+func modernTraits() traits {
+	return traits{sort: true, thread: true, esearch: true, move: true, literalPlus: true}
+}
 
 // memory is a server in this process, which needs nothing installed.
 func memory(o imaptest.ModelServerOptions) func(testing.TB, *lab) *servers.Server {
@@ -22,7 +31,8 @@ func memory(o imaptest.ModelServerOptions) func(testing.TB, *lab) *servers.Serve
 				l.deliver(l.queue, park.Hint{User: user, Mailbox: mailbox, Source: park.HintPush})
 			}
 		}
-		l.sorts, l.esearch = true, o.QResync
+		l.has = modernTraits()
+		l.has.thread, l.has.esearch = false, o.QResync
 		return &servers.Server{Kind: "model", Name: "model", Addr: imaptest.NewModelServer(t, o).Addr}
 	}
 }
@@ -30,7 +40,7 @@ func memory(o imaptest.ModelServerOptions) func(testing.TB, *lab) *servers.Serve
 func dovecot(store, extra string) func(testing.TB, *lab) *servers.Server {
 	return func(t testing.TB, l *lab) *servers.Server {
 		o := servers.DovecotOptions{Store: store, Extra: extra}
-		l.sorts, l.threads, l.esearch = true, true, true
+		l.has = modernTraits()
 		if l.events != "" {
 			o.Extra += pushConfig(t, l.events)
 		}
@@ -65,7 +75,7 @@ plugin {
 }
 
 func cyrus(t testing.TB, l *lab) *servers.Server {
-	l.sorts, l.threads, l.esearch = true, true, true
+	l.has = modernTraits()
 	if l.events == "" {
 		return servers.StartCyrus(t)
 	}
@@ -81,32 +91,44 @@ func cyrus(t testing.TB, l *lab) *servers.Server {
 }
 
 func courier(t testing.TB, l *lab) *servers.Server {
-	l.sorts, l.threads = true, true
+	l.has = traits{sort: true, thread: true, prefix: "INBOX."}
 	return servers.StartCourier(t)
 }
 
-// variants are what the test runs on.
-var variants = []struct {
+// variant is what the test runs on.
+type variant struct {
 	name string
 	labOptions
-}{
-	{"memory-direct", labOptions{start: memory(imaptest.ModelServerOptions{QResync: true})}},
-	{"memory-idle", labOptions{start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "idle"}},
-	{"memory-push-tls", labOptions{start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "push", events: true, lose: 2, tls: true}},
-	{"memory-comparison-idle", labOptions{start: memory(imaptest.ModelServerOptions{}), watch: "idle", plain: true}},
-	{"memory-comparison-push", labOptions{start: memory(imaptest.ModelServerOptions{}), watch: "push", events: true, lose: 2, plain: true}},
-	{"dovecot-sdbox-direct", labOptions{start: dovecot("sdbox", "")}},
-	{"dovecot-maildir-direct", labOptions{start: dovecot("maildir", ""), calm: true}},
-	{"dovecot-sdbox-idle", labOptions{start: dovecot("sdbox", ""), watch: "idle"}},
-	{"dovecot-sdbox-notify-tls", labOptions{start: dovecot("sdbox", ""), watch: "notify", tls: true}},
-	{"dovecot-sdbox-push", labOptions{start: dovecot("sdbox", ""), watch: "push", events: true, lose: 2}},
-	{"dovecot-sdbox-push-shared", labOptions{start: dovecot("sdbox", ""), watch: "push", events: true, lose: 2, shared: true}},
-	{"dovecot-sdbox-comparison", labOptions{start: dovecot("sdbox", onlyIMAP4rev1), watch: "idle", plain: true}},
-	{"dovecot-maildir-idle", labOptions{start: dovecot("maildir", ""), calm: true, watch: "idle"}},
-	{"dovecot-maildir-push", labOptions{start: dovecot("maildir", ""), calm: true, watch: "push", events: true, lose: 2}},
-	{"cyrus-direct", labOptions{start: cyrus}},
-	{"cyrus-idle-tls", labOptions{start: cyrus, watch: "idle", tls: true}},
-	{"cyrus-push", labOptions{start: cyrus, watch: "push", events: true, lose: 2}},
-	{"courier-direct", labOptions{start: courier, plain: true, settle: 70 * time.Second}},
-	{"courier-comparison", labOptions{start: courier, watch: "poll", plain: true}},
+}
+
+// variants are those on a server in this process, and those on real ones. A direct one has no
+// proxy: what the server does by itself is no finding.
+func variants() []variant {
+	modern := memory(imaptest.ModelServerOptions{QResync: true})
+	plain := memory(imaptest.ModelServerOptions{})
+	sdbox, maildir := dovecot("sdbox", ""), dovecot("maildir", "")
+	return []variant{
+		{"memory-direct", labOptions{start: modern}},
+		{"memory-idle", labOptions{start: modern, watch: "idle"}},
+		{"memory-push-tls", labOptions{start: modern, watch: "push", events: true, lose: 2, tls: true}},
+		{"memory-comparison-idle", labOptions{start: plain, watch: "idle", plain: true}},
+		{"memory-comparison-push", labOptions{start: plain, watch: "push", events: true, lose: 2, plain: true}},
+
+		{"dovecot-sdbox-direct", labOptions{start: sdbox}},
+		{"dovecot-sdbox-idle", labOptions{start: sdbox, watch: "idle"}},
+		{"dovecot-sdbox-notify-tls", labOptions{start: sdbox, watch: "notify", tls: true}},
+		{"dovecot-sdbox-push", labOptions{start: sdbox, watch: "push", events: true, lose: 2}},
+		{"dovecot-sdbox-push-shared", labOptions{start: sdbox, watch: "push", events: true, lose: 2, shared: true}},
+		{"dovecot-sdbox-comparison", labOptions{start: dovecot("sdbox", onlyIMAP4rev1), watch: "idle", plain: true}},
+		{"dovecot-maildir-direct", labOptions{start: maildir, maildir: true}},
+		{"dovecot-maildir-idle", labOptions{start: maildir, maildir: true, watch: "idle"}},
+		{"dovecot-maildir-push", labOptions{start: maildir, maildir: true, watch: "push", events: true, lose: 2}},
+
+		{"cyrus-direct", labOptions{start: cyrus}},
+		{"cyrus-idle-tls", labOptions{start: cyrus, watch: "idle", tls: true}},
+		{"cyrus-push", labOptions{start: cyrus, watch: "push", events: true, lose: 2}},
+
+		{"courier-direct", labOptions{start: courier, calm: true, plain: true, slowIdle: true}},
+		{"courier-comparison", labOptions{start: courier, calm: true, watch: "poll", plain: true, slowIdle: true}},
+	}
 }

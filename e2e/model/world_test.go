@@ -24,12 +24,13 @@ type world struct {
 	out     *client // another device, which doesn't go by the proxy
 	appends int
 	stats   *stats
+	ghosts  map[uint32]bool
 	racing  bool          // several speak at once
 	settle  time.Duration // how long convergence may take
 }
 
 func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *transcript, err error) {
-	w := &world{l: l, t: &transcript{}, user: user, box: l.box(), s: s, stats: st, settle: l.settle}
+	w := &world{l: l, t: &transcript{}, user: user, box: l.box(), s: s, stats: st, settle: l.settle, ghosts: map[uint32]bool{}}
 	defer w.close()
 	modSeqs := slices.ContainsFunc(s.dialects, func(d imaptest.ModelDialect) bool { return d != imaptest.ModelPlain })
 	if w.w, err = newWitness(l.server.Addr, user, servers.Password, w.box, modSeqs); err != nil {
@@ -109,12 +110,18 @@ func (w *world) after(allowed ...allow) error {
 		return err
 	}
 	err = check(before, w.w.truth, allowed...)
-	if err != nil && w.l.calm {
-		time.Sleep(20 * time.Millisecond)
-		if _, err := w.w.look(); err != nil {
-			return err
-		}
-		return check(before, w.w.truth, allowed...)
+	if err == nil || !w.l.maildir {
+		return err
+	}
+	// A message whose file is being renamed is missing for a moment.
+	time.Sleep(20 * time.Millisecond)
+	if _, lerr := w.w.look(); lerr != nil {
+		return lerr
+	}
+	if err = check(before, w.w.truth, allowed...); err != nil && reborn(before, w.w.truth, w.ghosts, allowed...) {
+		w.stats.reborn++
+		w.t.add("    maildir: %v", err)
+		return nil
 	}
 	return err
 }
@@ -238,6 +245,11 @@ func (w *world) converge() error {
 	w.stats.settled++
 	deadline := time.Now().Add(w.settle)
 	for _, c := range w.clients {
+		if w.l.slowIdle && w.l.attachment(c).Attachment != "parked" {
+			if err := c.done(); err != nil {
+				return err
+			}
+		}
 		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 			if err := c.drain(); err != nil {
 				return err
