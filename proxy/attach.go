@@ -44,14 +44,19 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			return errors.Join(last, err)
 		}
 		a.backend = pick.Backend.ID
-		c, err := p.set.Dialer.Login(ctx, p.targetOf(pick.Backend), login, client)
+		target := p.targetOf(pick.Backend)
+		c := p.warm(ctx, a, target, login)
+		if c == nil {
+			c, err = p.set.Dialer.Login(ctx, target, login, client)
+		}
 		var down *upstream.Unavailable
+		var refused *upstream.Refused
 		switch {
 		case err == nil:
 			p.set.Router.ReportDialSuccess(pick.Backend.ID)
 			if pick.Confirm() {
 				p.pick, p.user, p.auth = pick, login.User, login
-				p.target, p.proxyTTL, p.caps = p.targetOf(pick.Backend), ttl, p.srv.capsOf(c.Caps)
+				p.target, p.proxyTTL, p.caps = target, ttl, p.srv.capsOf(c.Caps)
 				p.backend.Store(c)
 				return nil
 			}
@@ -63,6 +68,9 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			tried = append(tried, pick.Backend.ID)
 			p.log.Warn("backend can't be reached", "backend", pick.Backend.ID, "error", err)
 		default:
+			if errors.As(err, &refused) {
+				p.forgetWarm(target, login)
+			}
 			pick.Release()
 			return err
 		}

@@ -116,6 +116,9 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 		// The backend would answer it untagged, so nobody could tell when, nor
 		// whether it takes what may look like a literal here for one.
 		answer = []byte("* BAD Expected a tag and a command\r\n")
+	case answer == nil && whole && f.s.loggedOut(h):
+		f.swallow, f.refused = true, errLoggedOut
+		return
 	case answer == nil:
 		f.command = true
 		if !f.s.flight.begin(h, whole, now) {

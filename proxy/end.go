@@ -103,4 +103,5 @@ var (
 	errLongTag     = fmt.Errorf("a tag of more than %d bytes", maxTag)
 	errLongCaps    = fmt.Errorf("a capability list of more than %d bytes", maxCapLine)
 	errSessionOver = errors.New("the session is over")
+	errLoggedOut   = errors.New("the client has said LOGOUT, and was answered")
 )

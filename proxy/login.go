@@ -82,6 +82,7 @@ type attempt struct {
 	user           string // canonical, or what the client sent if it has no canonical form
 	source         string // the credential source that decided
 	backend        string
+	proof          upstream.Proof // what is known of the password before a backend is asked
 	begun          time.Time
 	trace          *telemetry.LoginTrace
 	err            error // for trace and log
@@ -113,7 +114,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	login.User, login.Password = creds.User, creds.Password
 	switch v := verdict.(type) {
 	case auth.Accepted:
-		placement = v.Placement
+		placement, a.proof = v.Placement, upstream.Verified
 		endAuth(nil)
 	case auth.AskBackend:
 		login.Mode = upstream.ModeUser // nobody but the backend knows the password

@@ -26,9 +26,9 @@ func (s *Session) relay() {
 	b := s.backend.Load()
 	b.Trim()
 	done := make(chan struct{})
-	go func() { // ends when the backend's side does, whose connection it closes
+	go func() { // ends when the backend's side does, whose connection it closes unless another session is to have it
 		defer close(done)
-		if !s.fromBackend() {
+		if !s.fromBackend() && !s.retiring.Load() {
 			_ = b.Abort()
 		}
 	}()
@@ -81,6 +81,11 @@ func (s *Session) fromClient() {
 // clientEnded passes on what the client left half-said, and its end. Its answers
 // are still due (RFC 9293 §3.6: a half-closed connection).
 func (s *Session) clientEnded() {
+	if s.up.scan.AtStart() && len(s.client.Kept()) == 0 && s.retires(true) {
+		s.retiring.Store(true)
+		s.over(ReasonClientClosed)
+		return
+	}
 	s.halfClosed.Store(true)
 	s.up.pass(s.client.Kept())
 	if err := s.backend.Load().CloseWrite(); err != nil {
@@ -92,6 +97,8 @@ func (s *Session) clientEnded() {
 func (s *Session) clientBroke() {
 	switch err := s.up.refused; {
 	case errors.Is(err, errSessionOver): // somebody has ended it
+	case errors.Is(err, errLoggedOut):
+		s.over(ReasonLogout)
 	case errors.Is(err, errTooMuchPending):
 		s.over(ReasonClientUnread)
 	case errors.Is(err, errLongTag):
@@ -208,7 +215,7 @@ func (s *Session) linger() {
 
 // finish closes everything and takes the session out of all that counts it.
 func (s *Session) finish() {
-	if b := s.backend.Load(); b != nil {
+	if b := s.backend.Load(); b != nil && !s.retire(b) {
 		_ = b.Abort()
 	}
 	s.unsubscribe()

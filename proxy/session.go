@@ -82,6 +82,7 @@ type Session struct {
 	blockedFor atomic.Int64 // ns that writes to the client have taken
 	ending     atomic.Pointer[Reason]
 	halfClosed atomic.Bool  // the client has shut its sending side
+	retiring   atomic.Bool  // the session ends, and its connection is to serve another
 	endedAt    atomic.Int64 // when ending was set, Unix ns
 	severed    atomic.Bool  // cut: nobody lingers, and no farewell of TLS's either
 	identity   atomic.Pointer[identity]

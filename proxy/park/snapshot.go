@@ -9,6 +9,12 @@ import (
 // each try fails only when somebody changes the mailbox during it.
 const tries = 3
 
+// Noop asks whether the connection still answers.
+func (t *Talk) Noop(ctx context.Context) error {
+	_, err := t.do(ctx, "NOOP", nil)
+	return err
+}
+
 // Snapshot learns the ordered set of the messages that the client counts, on its
 // own session connection, after EndIdle. What comes with it is passed to the
 // client, so that Told moves along.

@@ -221,6 +221,9 @@ func (p *Pool) removeLocked(w *warm) *Conn {
 	return w.conn
 }
 
+// Keeps says whether anything that is given is kept at all.
+func (p *Pool) Keeps() bool { return p.options().WarmFor > 0 }
+
 // Len is how many connections wait.
 func (p *Pool) Len() int {
 	p.mu.Lock()

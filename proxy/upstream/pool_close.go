@@ -28,6 +28,12 @@ func (p *Pool) ForgetUser(user string) {
 	p.forget(closedForgotten, func(w *warm) bool { return w.key.user == user })
 }
 
+// ForgetCredential closes the user's connections, whatever their use and dialect,
+// that were opened with the credential of this key: a backend takes it no more.
+func (p *Pool) ForgetCredential(k PoolKey) {
+	p.forget(closedForgotten, func(w *warm) bool { return w.key.user == k.user && w.key.digest == k.digest })
+}
+
 // ForgetBackend closes the connections to a backend: it drains, or is gone.
 func (p *Pool) ForgetBackend(id string) {
 	p.forget(closedForgotten, func(w *warm) bool { return w.key.target.ID == id })

@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
+)
+
+// A session that ends leaves its connection to the pool, and its user's next login
+// finds it there: many clients log in for a few commands, every few minutes.
+
+const (
+	// retireWithin bounds making a connection fit for the pool. Nobody waits for it.
+	retireWithin = 5 * time.Second
+	// probeWithin bounds the question whether a warm connection still answers.
+	probeWithin = 2 * time.Second
+)
+
+// warm takes a connection that an earlier session of the user's has left, for a
+// login whose credential is right (proof) or which the pool may still take for right.
+// nil: there is none.
+func (p *preLogin) warm(ctx context.Context, a *attempt, t upstream.Target, login upstream.Auth) *upstream.Conn {
+	o := &p.set.Park
+	if o.Hub == nil || !o.Pool.Keeps() {
+		return nil
+	}
+	c := o.Pool.Take(o.Pool.Key(login.User, t, login, upstream.UseSession, ""), a.proof)
+	if c == nil {
+		return nil
+	}
+	begun := p.srv.now()
+	ctx, cancel := context.WithTimeout(ctx, probeWithin)
+	defer cancel()
+	talk := park.NewTalk(c, park.TalkOptions{})
+	err := talk.Noop(ctx) // a machine that has gone says nothing
+	c, broken := talk.Release()
+	err = errors.Join(err, broken)
+	a.trace.Add(telemetry.PhasePool, begun, p.srv.now(), err)
+	if err != nil {
+		_ = c.Abort()
+		return nil
+	}
+	return c
+}
+
+// forgetWarm closes what a credential that the backend takes no more has left.
+func (p *preLogin) forgetWarm(t upstream.Target, login upstream.Auth) {
+	if o := &p.set.Park; o.Hub != nil {
+		o.Pool.ForgetCredential(o.Pool.Key(login.User, t, login, upstream.UseSession, ""))
+	}
+}
+
+// retires says whether the session's connection is to serve another: nothing is
+// under way on it, and nothing that was said has left a state behind that can't be
+// taken back. idle says that it may be in IDLE.
+func (s *Session) retires(idle bool) bool {
+	o := &s.set.Park
+	if o.Hub == nil || !o.Pool.Keeps() {
+		return false
+	}
+	f := &s.flight
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.logout || f.bye || f.over || f.told.doubt != keptNot || f.literal != agreeNone || f.prompted:
+		return false
+	case len(f.open) == 1:
+		return idle && f.idle == idleOn
+	}
+	return len(f.open) == 0
+}
+
+// loggedOut answers LOGOUT for the backend, whose connection stays.
+func (s *Session) loggedOut(h wire.CommandHead) bool {
+	if h.Verb != wire.Logout || len(h.Args) > 0 || !s.retires(false) {
+		return false
+	}
+	_ = s.out.say([]byte("* BYE Logging out\r\n" + string(h.Tag) + " OK Logout completed\r\n"))
+	s.retiring.Store(true)
+	return true
+}
+
+// retire gives the connection of a session that has ended to the pool, if it is
+// fit for it, and says whether it did. Both readers are at rest.
+func (s *Session) retire(b *upstream.Conn) bool {
+	if r := s.reason(); !s.retiring.Load() || r != ReasonLogout && r != ReasonClientClosed {
+		return false
+	}
+	if !s.down.scan.AtStart() || s.down.err != nil || s.down.broken != nil || s.down.rewrite || len(b.Kept()) > 0 || s.up.err != nil {
+		return false
+	}
+	_ = b.SetDeadline(time.Time{})
+	b.Caps = s.caps.list
+	t := &s.flight.told
+	tag := s.flight.idleTag()
+	ctx, cancel := context.WithTimeout(context.Background(), retireWithin)
+	defer cancel()
+	talk := park.NewTalk(b, park.TalkOptions{Selected: s.flight.selected, ReadOnly: t.box.readOnly, Told: t.box.exists, Enabled: t.enabled, Taken: tag})
+	var err error
+	if tag != "" {
+		_, err = talk.EndIdle(ctx, tag)
+	}
+	if err == nil {
+		err = talk.Deselect(ctx)
+	}
+	c, broken := talk.Release()
+	if err != nil || broken != nil {
+		_ = c.Abort()
+	} else {
+		s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, upstream.Condition{})
+	}
+	s.backend.Store(nil)
+	return true
+}
