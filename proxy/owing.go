@@ -41,17 +41,24 @@ func forbidsExpunge(v wire.Verb) bool {
 	return false
 }
 
+// owed is what a resumed client hasn't been told, since its command bears message
+// numbers of before.
+type owed struct {
+	missed park.Difference
+	view   *park.View   // before missed
+	n      park.Numbers // with what is new in missed, which takes no number away
+}
+
 // owing relays while the client counts messages that its backend hasn't any more:
 // one command at a time, with its numbers translated there and back, until a
 // command lets the client be told. Then the relay goes on as usual.
 func (s *Session) owing() {
 	o := owing{
-		s: s, n: *s.park.owed,
+		s: s, n: s.park.owed.n, untold: s.park.owed, modSeq: s.park.owed.view.ModSeq,
 		client:  wire.NewReader(s.client, maxOwedLine, maxOwedLiteral),
 		backend: wire.NewReader(s.backend.Load(), maxOwedAnswer, maxOwedLiteral),
-		modSeq:  s.park.bound, flags: s.park.owedFlags,
 	}
-	s.park.owed, s.park.owedFlags = nil, nil
+	s.park.owed = nil
 	for {
 		relay, err := o.command()
 		if s.reason() != "" {
@@ -75,9 +82,10 @@ func (s *Session) owing() {
 type owing struct {
 	s               *Session
 	n               park.Numbers
+	untold          *owed // nil: all but EXPUNGE was told, and flags
 	client, backend *wire.Reader
-	modSeq          uint64
-	flags           []park.FlagChange // owed as well
+	modSeq          uint64            // the client's bound
+	flags           []park.FlagChange // owed as well: they show mod-sequences beyond the bound
 	backendFailed   bool
 }
 
@@ -112,14 +120,20 @@ func (o *owing) command() (relay bool, err error) {
 		return true, o.told(unit)
 	}
 	cmd, fate := o.n.Command(nil, unit)
-	if fate == park.Refuse {
-		if err := s.out.relay(park.AppendExpungeIssued(nil, h.Tag), true); err != nil {
+	switch {
+	case !forbidsExpunge(h.Verb) && fate == park.Refuse:
+		if err := o.told(nil); err != nil {
 			return false, err
 		}
-		return false, nil
-	}
-	if !forbidsExpunge(h.Verb) && fate == park.Relay {
+		return true, o.write(park.AppendExpungeIssued(nil, h.Tag), true)
+	case !forbidsExpunge(h.Verb):
 		return true, o.told(cmd)
+	}
+	if err := o.tellHalf(); err != nil {
+		return false, err
+	}
+	if fate == park.Refuse {
+		return false, o.write(park.AppendExpungeIssued(nil, h.Tag), true)
 	}
 	if h.Verb == wire.Store && len(o.flags) > 0 {
 		cmd = aloud(cmd)
@@ -133,18 +147,42 @@ func (o *owing) command() (relay bool, err error) {
 	return false, o.answers(h, fate)
 }
 
-// told tells what is owed, and leaves the command to the relay.
+// tellHalf tells what takes no message away, before a command that forbids the
+// rest.
+func (o *owing) tellHalf() error {
+	if o.untold == nil {
+		return nil
+	}
+	t := &o.s.flight.told
+	d, rest := o.untold.missed.Split(t.dialect)
+	line := d.AppendTo(nil, t.dialect, o.untold.view)
+	after := o.untold.view.After(d)
+	t.box.exists, t.box.flags = after.UIDs.Count(), after.Flags
+	o.flags, o.untold = rest.Changed, nil
+	return o.write(line, true)
+}
+
+// told tells what is owed, and leaves the command to the relay. Where nothing was told
+// before, EXPUNGE comes before EXISTS, as servers do it: mutt 2.2 asks for new
+// mail by the numbers of EXISTS, whatever EXPUNGE says behind it.
 func (o *owing) told(cmd []byte) error {
 	s := o.s
-	line := o.n.Tell(nil, s.flight.told.dialect)
-	known, count := o.n.Client()
-	s.flight.told.box.exists = count
-	o.flags = slices.DeleteFunc(o.flags, func(c park.FlagChange) bool { return !known.Contains(c.UID) })
-	line = park.Difference{Changed: o.flags}.AppendTo(line, s.flight.told.dialect, &park.View{UIDs: known})
-	if err := s.out.relay(line, true); err != nil {
+	t := &s.flight.told
+	var line []byte
+	if u := o.untold; u != nil {
+		line = u.missed.AppendTo(nil, t.dialect, u.view)
+		after := u.view.After(u.missed)
+		t.box.exists, t.box.flags = after.UIDs.Count(), after.Flags
+	} else {
+		line = o.n.Tell(nil, t.dialect)
+		known, count := o.n.Client()
+		t.box.exists = count
+		o.flags = slices.DeleteFunc(o.flags, func(c park.FlagChange) bool { return !known.Contains(c.UID) })
+		line = park.Difference{Changed: o.flags}.AppendTo(line, t.dialect, &park.View{UIDs: known})
+	}
+	if err := o.write(line, true); err != nil {
 		return err
 	}
-	s.down.gave(int64(len(line)))
 	s.client.Unread(append(cmd, o.client.Buffered()...))
 	s.backend.Load().Unread(o.backend.Buffered())
 	return nil

@@ -45,14 +45,11 @@ type parkState struct {
 	failures uint8 // parks in a row that came to nothing
 	sub      *park.Subscription
 	box      string // the mailbox that sub is for
-	// verb is what the client said that needs a backend; owed are the numbers that
-	// it and its backend count differently then.
+	// verb is what the client said that needs a backend; owed is what it hasn't been
+	// told when that has message numbers of before in it.
 	verb wire.Verb
-	owed *park.Numbers
+	owed *owed
 	star uint32 // what that command's "*" means; 0: what the backend takes it for
-	// owedFlags are told behind what is owed: they show mod-sequences beyond the client's bound.
-	owedFlags []park.FlagChange
-	bound     uint64 // the view's mod-sequence then
 
 	// mu is held by who tells a parked client something, for as long as that
 	// takes. Lock order: mu, then out's.

@@ -157,7 +157,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream
 		err = s.tellMissed(diff, uids)
 		trace.Steps.Done(telemetry.StepTell, s.srv.now(), err)
 		if trace.Owed = 0; s.park.owed != nil {
-			trace.Owed = int(s.park.owed.Owed().Count())
+			trace.Owed = int(s.park.owed.n.Owed().Count())
 		}
 	}
 	if err != nil {
@@ -167,27 +167,25 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream
 	return c, nil
 }
 
-// tellMissed tells the client what it missed: all of it, or, where its command
-// bears message numbers of before, all but what would shift them.
+// tellMissed tells the client what it missed. Where its command bears message
+// numbers of before, owing does, which sees all of the command.
 func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
 	s.park.state, s.park.owed, s.park.star = nil, nil, 0
-	if !d.New.Empty() && !s.park.idle {
+	if !s.park.idle && (!d.New.Empty() || d.HasExpunge()) {
 		s.park.star = lastOf(s.park.view.UIDs, s.park.verb)
 	}
+	t := &s.flight.told
 	if d.HasExpunge() && !s.park.idle && bearsSet(s.park.verb) {
-		var owed park.Difference
-		d, owed = d.Split(s.flight.told.dialect)
-		s.park.owedFlags = owed.Changed
-		n, err := park.NewNumbers(s.park.view.After(d).UIDs, uids)
-		if err != nil {
-			return err
-		}
-		s.park.owed, s.park.bound = &n, s.park.view.ModSeq
+		o := owed{missed: d, view: s.park.view}
+		now, _ := d.Split(t.dialect)
+		var err error
+		o.n, err = park.NewNumbers(s.park.view.After(now).UIDs, uids)
+		s.park.owed = &o
+		return err
 	}
 	err := s.sayLocked(s.renderLocked(d))
-	t := &s.flight.told
 	t.box.exists, t.box.flags = s.park.view.UIDs.Count(), s.park.view.Flags
 	return err
 }
