@@ -53,6 +53,9 @@ var arrows = map[string][]string{
 	"e2e/parking": {
 		"e2e/servers", "internal/imaptest", "proxy", "proxy/auth", "proxy/park", "proxy/upstream", "routing", "telemetry",
 	},
+	"e2e/idlers": {
+		"e2e/servers", "internal/imaptest", "proxy", "proxy/auth", "proxy/park", "proxy/upstream", "routing", "telemetry",
+	},
 	"e2e/report": {},
 }
 

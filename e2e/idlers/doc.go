@@ -1,0 +1,8 @@
+// Package idlers proves with programs that people use that a client can't tell
+// whether it is parked: each idles for rounds, while others deliver and expunge
+// mail at the server, and is parked in every one of them. It must see all of its
+// mail, delete the right messages, and never be sent away.
+//
+// A round takes a second or two; IDLER_MINUTES has them go on for longer, with
+// pauses as real mailboxes have. Nothing imports this package.
+package idlers

@@ -1,0 +1,221 @@
+package idlers
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+	"imapproxy/proxy"
+	"imapproxy/proxy/auth"
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
+	"imapproxy/telemetry"
+)
+
+// patience is how long something that must happen may take on a busy machine.
+const patience = 60 * time.Second
+
+// A lab is a proxy that parks whoever pauses, before one real server.
+type lab struct {
+	t        testing.TB
+	server   *servers.Server
+	srv      *proxy.Server
+	hub      *park.Hub
+	TLS      string // the proxy
+	Plain    string
+	CertFile string
+	Cert     imaptest.Cert
+	logs     *logs
+
+	mu    sync.Mutex           // guards what follows
+	seen  map[string]*sighting // by session id
+	users map[string]*tally
+}
+
+// A sighting is a session as it was last seen.
+type sighting struct{ attachment string }
+
+// A tally is what was seen of a user's sessions. Both counts are lower bounds: who
+// is parked and back between two looks isn't seen.
+type tally struct{ sessions, parks, resumes int }
+
+// forced settings: everybody is parked at the first pause, some resumes find a
+// warm connection and others don't, and all are told "Still here" all the time.
+const (
+	lingerFor = 100 * time.Millisecond
+	quietFor  = 200 * time.Millisecond
+	warmFor   = 1500 * time.Millisecond
+	stillHere = 2 * time.Second
+	lookEvery = 20 * time.Millisecond
+)
+
+func newLab(t *testing.T, server *servers.Server, watch string) *lab {
+	t.Helper()
+	l := &lab{
+		t: t, server: server, Cert: imaptest.NewCert(t), logs: &logs{reasons: map[string]int{}},
+		seen: map[string]*sighting{}, users: map[string]*tally{},
+	}
+	l.CertFile = filepath.Join(servers.Folder(t), "cert.pem")
+	must(t, os.WriteFile(l.CertFile, l.Cert.CertPEM, 0o644))
+	tel, err := telemetry.Start(context.Background(), telemetry.Options{LogWriter: l.logs, LogLevel: slog.LevelDebug})
+	must(t, err)
+	router, err := routing.New(routing.Options{Storage: routing.Shared, Telemetry: tel})
+	must(t, err)
+	router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{{ID: "b1", Address: server.Addr, Weight: 100}}})
+	dialer, err := upstream.New(upstream.Options{Hostname: "proxy.test", Telemetry: tel})
+	must(t, err)
+	l.hub = park.NewHub(park.HubOptions{Watch: watch, Queue: park.NewHintQueue(park.HintQueueOptions{}), Telemetry: tel})
+	pool := upstream.NewPool(upstream.PoolOptions{WarmFor: warmFor, AuthCacheFor: time.Minute, Telemetry: tel})
+	certs := []proxy.Certificate{{CertPEM: l.Cert.CertPEM, KeyPEM: l.Cert.KeyPEM}}
+	l.srv, err = proxy.New(proxy.Options{
+		Hostname: "proxy.test", Dialer: dialer, Router: router, Telemetry: tel, Sources: []auth.Source{auth.NewBackend()},
+		Listeners: []proxy.ListenerOptions{
+			{Name: "plain", Address: "127.0.0.1:0", TLS: proxy.TLSNone, CleartextFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+			{Name: "imaps", Address: "127.0.0.1:0", TLS: proxy.TLSImplicit, Certificates: certs},
+		},
+		Drain: 100 * time.Millisecond,
+		Park:  proxy.ParkOptions{Hub: l.hub, Pool: pool, Linger: lingerFor, QuietAfter: quietFor, Keepalive: stillHere},
+	})
+	must(t, err)
+	must(t, l.srv.Listen(t.Context()))
+	l.Plain, l.TLS = l.srv.Addrs()["plain"], l.srv.Addrs()["imaps"]
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup // all end with stop
+	running.Go(func() { l.hub.Run(ctx) })
+	running.Go(func() { pool.Run(ctx) })
+	running.Go(func() { l.watch(ctx) })
+	running.Go(func() {
+		if err := l.srv.Serve(ctx); err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	t.Cleanup(func() {
+		stop()
+		running.Wait()
+		must(t, tel.Shutdown(context.Background()))
+		if t.Failed() {
+			t.Logf("the proxy's log:\n%s", l.logs.tail(80))
+		}
+	})
+	return l
+}
+
+// watch has sessions parked sooner than the server's own sweep would, and counts
+// how often they are.
+func (l *lab) watch(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			l.srv.Sweep()
+			l.look()
+		}
+	}
+}
+
+func (l *lab) look() {
+	page, _ := l.srv.Sessions(proxy.Filter{})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range page {
+		if s.User == "" {
+			continue
+		}
+		u := l.users[s.User]
+		if u == nil {
+			u = &tally{}
+			l.users[s.User] = u
+		}
+		old := l.seen[s.ID]
+		if old == nil {
+			old = &sighting{}
+			l.seen[s.ID] = old
+			u.sessions++
+		}
+		switch {
+		case old.attachment != "parked" && s.Attachment == "parked":
+			u.parks++
+		case old.attachment == "parked" && s.Attachment != "parked":
+			u.resumes++
+		}
+		old.attachment = s.Attachment
+	}
+}
+
+// tally is what was seen of a user's sessions so far.
+func (l *lab) tally(user string) tally {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if u := l.users[user]; u != nil {
+		return *u
+	}
+	return tally{}
+}
+
+// nobodySentAway fails when a session ended for a reason that isn't its client's.
+func (l *lab) nobodySentAway(t testing.TB) {
+	t.Helper()
+	l.logs.mu.Lock()
+	defer l.logs.mu.Unlock()
+	t.Logf("sessions ended: %v", l.logs.reasons)
+	if len(l.logs.reasons) == 0 {
+		t.Error("no session has ended")
+	}
+	for _, reason := range slices.Sorted(maps.Keys(l.logs.reasons)) {
+		switch proxy.Reason(reason) {
+		case proxy.ReasonLogout, proxy.ReasonClientClosed, proxy.ReasonClientLost:
+		default:
+			t.Errorf("%d sessions ended for %s", l.logs.reasons[reason], reason)
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// logs is the end of a log, and why sessions ended.
+type logs struct {
+	mu      sync.Mutex // guards what follows
+	lines   []string
+	reasons map[string]int
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.lines) == 2000 {
+		l.lines = slices.Delete(l.lines, 0, 1000)
+	}
+	line := strings.TrimSpace(string(p))
+	l.lines = append(l.lines, line)
+	if _, rest, ended := strings.Cut(line, `msg="session ended" `); ended {
+		_, reason, _ := strings.Cut(rest, " reason=")
+		reason, _, _ = strings.Cut(reason, " ")
+		l.reasons[reason]++
+	}
+	return len(p), nil
+}
+
+func (l *logs) tail(n int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines[max(0, len(l.lines)-n):], "\n")
+}
