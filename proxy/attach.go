@@ -55,8 +55,8 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 		case err == nil:
 			p.set.Router.ReportDialSuccess(pick.Backend.ID)
 			if pick.Confirm() {
-				p.pick, p.user, p.auth = pick, login.User, login
-				p.target, p.proxyTTL, p.caps = target, ttl, p.srv.capsOf(c.Caps)
+				p.pick, p.user, p.password, p.asUser = pick, login.User, login.Password, login.Mode == upstream.ModeUser
+				p.proxyTTL, p.caps = ttl, p.srv.capsOf(c.Caps)
 				p.backend.Store(c)
 				return nil
 			}
@@ -66,7 +66,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			p.set.Router.ReportDialFailure(pick.Backend.ID, err)
 			p.srv.tel.Retry(down.Stage)
 			tried = append(tried, pick.Backend.ID)
-			p.log.Warn("backend can't be reached", "backend", pick.Backend.ID, "error", err)
+			p.log().Warn("backend can't be reached", "backend", pick.Backend.ID, "error", err)
 		default:
 			if errors.As(err, &refused) {
 				p.forgetWarm(target, login)
@@ -87,13 +87,13 @@ var errMoved = errors.New("the user was sent to another backend during each logi
 var errLoop = errors.New("a loop of proxies (x-proxy-ttl is used up)")
 
 // targetOf is how a backend is reached.
-func (p *preLogin) targetOf(b *routing.Backend) upstream.Target {
+func (s *Session) targetOf(b *routing.Backend) upstream.Target {
 	t := upstream.Target{ID: b.ID, Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
 	if t.TLS == "" {
-		t.TLS = p.set.BackendTLS
+		t.TLS = s.set.BackendTLS
 	}
 	if t.ServerName == "" {
-		t.ServerName = p.set.BackendServerName
+		t.ServerName = s.set.BackendServerName
 	}
 	return t
 }
@@ -114,8 +114,7 @@ func (p *preLogin) handOver() {
 	s.flight.parks = s.set.Park.Hub != nil
 	s.flight.told.compared = park.ChooseResync(s.caps.list, 0) != (park.ByQResync{})
 	s.out.conn, s.out.hangUp = s.client, s.hangUp // no boundary yet: nothing comes before the OK
-	s.up.s, s.down.s = s, s
-	s.down.scan.Direction = wire.Responses
+	s.relays()
 	var line []byte
 	b := s.backend.Load()
 	for _, u := range b.Untagged {
@@ -134,8 +133,8 @@ func (p *preLogin) handOver() {
 	s.lastHeard.Store(s.lastSeen.Load())
 	// From here on others see the session, and may end it.
 	s.transition(Attached)
-	s.identity.Store(&identity{user: s.user, backend: s.pick.Backend.ID, why: string(s.pick.Why)})
-	if s.srv.draining.Load() { // drain may have looked before identity was there
+	s.loggedIn.Store(true)
+	if s.srv.draining.Load() { // drain may have looked before
 		s.over(ReasonShutdown)
 	}
 	s.client.Unread(p.r.Buffered())

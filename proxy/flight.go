@@ -49,6 +49,22 @@ type flight struct {
 	over     bool // no more will be answered
 }
 
+// trim gives back the room that commands had, of which a session that is being
+// parked has IDLE at most.
+func (f *flight) trim() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open, f.dues = exactly(f.open), exactly(f.dues)
+}
+
+// exactly is a copy without room to spare.
+func exactly[T any](s []T) []T {
+	if len(s) == 0 {
+		return nil // a clone would keep the array
+	}
+	return slices.Clone(s)
+}
+
 func (f *flight) init() { f.room.L = &f.mu }
 
 // begin records a command whose first byte was read at now. It waits while

@@ -54,9 +54,9 @@ func parseID(args []byte) (fields []string, ok bool) {
 
 // nextTTL is what the backend is told; false means that the login has passed
 // too many proxies, which is a loop.
-func (s *Session) nextTTL() (int, bool) {
-	if s.ttl == 0 {
+func (p *preLogin) nextTTL() (int, bool) {
+	if p.ttl == 0 {
 		return defaultTTL, true
 	}
-	return s.ttl - 1, s.ttl > 1
+	return p.ttl - 1, p.ttl > 1
 }

@@ -21,7 +21,7 @@ func (s *Session) toParked(how way) {
 	ctx, cancel := context.WithTimeout(context.Background(), parkWithin)
 	defer cancel()
 	began := s.srv.now()
-	t := telemetry.Park{Session: s.id, Login: s.trace, User: s.user, Backend: s.target.ID, Way: how.String(), Start: began, Steps: s.srv.tel.Steps(began)}
+	t := telemetry.Park{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID, Way: how.String(), Start: began, Steps: s.srv.tel.Steps(began)}
 	if how != wayUnselect {
 		t.Mailbox = s.flight.told.box.name
 	}
@@ -40,7 +40,7 @@ func (s *Session) toParked(how way) {
 		if t.Outcome = why.String(); failure {
 			t.Err = err
 		}
-		s.log.Debug("not parked", "reason", t.Outcome, "error", err)
+		s.log().Debug("not parked", "reason", t.Outcome, "error", err)
 		s.srv.tel.Park(t)
 		s.park.kept.Store(uint32(why))
 		s.park.failures = min(s.park.failures, 100) + 1
@@ -53,8 +53,10 @@ func (s *Session) toParked(how way) {
 		s.srv.tel.Park(t)
 		s.park.failures = 0
 		s.park.mu.Lock()
-		s.park.view, s.park.state, s.park.told, s.park.idle = view, nil, t.End, how == wayIdle
+		s.park.view, s.park.state, s.park.told, s.park.idle = view, nil, t.End.UnixNano(), how == wayIdle
 		s.park.mu.Unlock()
+		s.relaying = nil
+		s.flight.trim()
 		s.transition(Parked)
 		if s.park.sub != nil {
 			s.park.sub.Join(s.member())
@@ -105,7 +107,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 	var broken *park.Broken
 	switch {
 	case errors.As(err, &broken) || rerr != nil:
-		s.log.Warn("backend lost while the session was being parked", "error", errors.Join(err, rerr))
+		s.log().Warn("backend lost while the session was being parked", "error", errors.Join(err, rerr))
 		s.over(ReasonBackendLost)
 		return nil, errors.Join(err, rerr)
 	case err != nil:
@@ -179,7 +181,7 @@ func (s *Session) backToIdle(c *upstream.Conn, how way) {
 	talk := park.NewTalk(c, park.TalkOptions{Selected: true, ReadOnly: t.box.readOnly, Told: t.box.exists, Enabled: t.enabled, Pass: s.passOn})
 	err := talk.BeginIdle(ctx, s.flight.idleTag())
 	if _, broken := talk.Release(); broken != nil || err != nil {
-		s.log.Warn("the backend doesn't idle again", "error", err)
+		s.log().Warn("the backend doesn't idle again", "error", err)
 		s.over(ReasonBackendLost)
 	}
 }

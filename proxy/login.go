@@ -153,9 +153,10 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 // succeeded records a login.
 func (p *preLogin) succeeded(a attempt) {
 	p.srv.tel.Login(a.mechanism, a.source, "ok", p.srv.now().Sub(a.begun))
-	p.trace = a.trace.End(a.user, a.backend, "ok", nil)
-	p.log = p.srv.tel.SessionLogger(p.Session.id, a.trace.TraceID()).With("user", a.user, "backend", a.backend)
-	p.log.Info("login", "client", p.addr.String(), "listener", p.lis.opts.Name, "tls", p.secure.Load(),
+	if link := a.trace.End(a.user, a.backend, "ok", nil); link.IsValid() {
+		p.link = &link
+	}
+	p.log().Info("login", "client", p.addr.String(), "listener", p.lis.opts.Name, "tls", p.secure.Load(),
 		"mechanism", a.mechanism, "source", a.source, "pick", string(p.pick.Why))
 	p.loginTag = a.tag
 }

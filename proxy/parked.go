@@ -218,7 +218,7 @@ func (s *Session) sayLocked(b []byte) error {
 		return nil
 	}
 	now := s.srv.now()
-	s.park.told = now
+	s.park.told = now.UnixNano()
 	_ = s.client.SetWriteDeadline(now.Add(tellWithin))
 	err := s.out.relay(b, true)
 	if err != nil {
@@ -244,7 +244,7 @@ func (s *Session) keepalive(now time.Time) {
 	every -= time.Duration(s.id[0]) * every / 1024
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
-	if s.park.idle && Attachment(s.attachment.Load()) == Parked && now.Sub(s.park.told) >= every {
+	if s.park.idle && Attachment(s.attachment.Load()) == Parked && now.UnixNano()-s.park.told >= int64(every) {
 		s.seen(now)
 		_ = s.sayLocked([]byte("* OK Still here\r\n"))
 	}
@@ -277,7 +277,7 @@ func (m member) Apply(state *park.State) {
 	var other *park.NotSame
 	switch {
 	case errors.As(err, &other):
-		s.log.Warn("not the same mailbox any more", "mailbox", s.park.view.Mailbox, "why", other.Reason)
+		s.log().Warn("not the same mailbox any more", "mailbox", s.park.view.Mailbox, "why", other.Reason)
 		s.over(ReasonNotSame)
 	case err != nil: // told at the next resume, from a state of its own
 		s.park.state = nil
@@ -293,7 +293,7 @@ func (m member) Apply(state *park.State) {
 
 // Gone implements park.Member.
 func (m member) Gone(err error) {
-	m.s.log.Info("the mailbox is gone, or may not be read any more", "error", err)
+	m.s.log().Info("the mailbox is gone, or may not be read any more", "error", err)
 	m.s.over(ReasonMailboxGone)
 }
 

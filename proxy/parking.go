@@ -48,8 +48,8 @@ type parkState struct {
 	// verb is what the client said that needs a backend; owed is what it hasn't been
 	// told when that has message numbers of before in it.
 	verb wire.Verb
-	owed *owed
 	star uint32 // what that command's "*" means; 0: what the backend takes it for
+	owed *owed
 
 	// mu is held by who tells a parked client something, for as long as that
 	// takes. Lock order: mu, then out's.
@@ -57,7 +57,7 @@ type parkState struct {
 	view  *park.View  // nil: nothing selected, or not parked
 	state *park.State // heard of and not told, since the client isn't in IDLE
 	idle  bool        // the client is in IDLE
-	told  time.Time   // when the client last heard anything
+	told  int64       // when the client last heard anything, Unix ns
 }
 
 // way is how a session can be parked.

@@ -32,13 +32,14 @@ type preLogin struct {
 	r        *wire.Reader
 	begun    time.Time // of the login's trace: accept, or the attempt before
 	loginTag string    // of the login that succeeded
+	ttl      int       // how many more proxies the session may pass (ID x-proxy-ttl); 0: not said
+	attempts int       // failed logins and bad commands
 	tls      struct{ start, end time.Time }
 }
 
 // begin serves a session up to its login and starts its relay. It is the
 // goroutine of accept, whose stack a handshake has grown: it ends here.
 func (s *Session) begin(ctx context.Context) {
-	s.log = s.srv.tel.SessionLogger(s.id, "").With("client", s.addr.String())
 	p := &preLogin{Session: s, begun: s.started}
 	deadline := s.started.Add(s.set.Limits.PreloginTimeout)
 	_ = s.client.SetDeadline(deadline)
@@ -278,7 +279,7 @@ func (p *preLogin) farewell(ctx context.Context, err error) {
 	if end.reason == ReasonAttempts || end.reason == ReasonClientProtocol {
 		level = slog.LevelInfo
 	}
-	p.log.Log(ctx, level, "session ended before login", "reason", end.reason, "error", end.cause)
+	p.log().Log(ctx, level, "session ended before login", "reason", end.reason, "error", end.cause)
 	p.srv.gone(p.Session)
 }
 

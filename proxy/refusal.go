@@ -48,7 +48,7 @@ func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error
 // unavailable answers when nobody can tell, or no backend is there: never as if
 // the credentials were wrong, which would have the client ask for a new password.
 func (p *preLogin) unavailable(ctx context.Context, a attempt) error {
-	p.log.Error("login impossible", "user", a.user, "error", a.err)
+	p.log().Error("login impossible", "user", a.user, "error", a.err)
 	return p.refused(ctx, a, auth.ReasonUnavailable, "NO [UNAVAILABLE] The mail server is temporarily unavailable, please try again later")
 }
 

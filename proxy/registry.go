@@ -203,11 +203,11 @@ func (r *registry) page(f Filter) ([]SessionInfo, string) {
 	}
 	var found []*Session
 	r.each(func(s *Session) {
-		var who identity
-		if p := s.identity.Load(); p != nil {
-			who = *p
+		user, backend := "", ""
+		if s.loggedIn.Load() {
+			user, backend = s.user, s.pick.Backend.ID
 		}
-		if s.id > f.After && (f.User == "" || f.User == who.user) && (f.Backend == "" || f.Backend == who.backend) {
+		if s.id > f.After && (f.User == "" || f.User == user) && (f.Backend == "" || f.Backend == backend) {
 			found = append(found, s)
 		}
 	})
@@ -234,8 +234,8 @@ func (s *Session) info() SessionInfo {
 	if i.Attachment == Attached.String() {
 		i.NotParked = kept(s.park.kept.Load()).String()
 	}
-	if who := s.identity.Load(); who != nil {
-		i.User, i.Backend, i.Why = who.user, who.backend, who.why
+	if s.loggedIn.Load() {
+		i.User, i.Backend, i.Why = s.user, s.pick.Backend.ID, string(s.pick.Why)
 		i.State, i.Idle = s.flight.state()
 		i.InFlight = s.flight.waiting()
 	}

@@ -102,7 +102,7 @@ func (s *Session) clientBroke() {
 	case errors.Is(err, errTooMuchPending):
 		s.over(ReasonClientUnread)
 	case errors.Is(err, errLongTag):
-		s.log.Info("the client can't be followed", "error", err)
+		s.log().Info("the client can't be followed", "error", err)
 		s.over(ReasonClientProtocol)
 	default: // an answer of ours couldn't be written
 		s.over(ReasonClientLost)
@@ -141,10 +141,10 @@ func (s *Session) backendEnded(err error) {
 	case s.down.err != nil:
 		s.over(ReasonClientLost)
 	case s.down.broken != nil:
-		s.log.Warn("the backend can't be followed", "error", s.down.broken)
+		s.log().Warn("the backend can't be followed", "error", s.down.broken)
 		s.over(ReasonBackendProtocol)
 	case !s.out.atBoundary(): // whatever else: no boundary will come
-		s.log.Warn("backend lost inside a response", "error", err)
+		s.log().Warn("backend lost inside a response", "error", err)
 		s.over(ReasonBackendLostInner)
 	case logout:
 		s.over(ReasonLogout)
@@ -153,7 +153,7 @@ func (s *Session) backendEnded(err error) {
 	case s.halfClosed.Load():
 		s.over(ReasonClientClosed)
 	default:
-		s.log.Warn("backend lost", "error", err)
+		s.log().Warn("backend lost", "error", err)
 		s.over(ReasonBackendLost)
 	}
 }
@@ -230,7 +230,7 @@ func (s *Session) finish() {
 	for _, c := range s.flight.rest() {
 		s.tell(&c, wire.NoStatus, 0, now)
 	}
-	s.log.Info("session ended", "reason", s.reason(), "duration", now.Sub(s.started).Round(time.Millisecond),
+	s.log().Info("session ended", "reason", s.reason(), "duration", now.Sub(s.started).Round(time.Millisecond),
 		"commands", s.commands.Load(), "bytes_in", s.bytesIn.Load(), "bytes_out", s.bytesOut.Load())
 	s.srv.reg.leaveUser(s.user)
 	s.srv.gone(s)

@@ -37,7 +37,7 @@ func (s *Session) resume(wake string) {
 	ctx, cancel := context.WithTimeout(context.Background(), resumeWithin)
 	defer cancel()
 	pause, began := resumePause, s.srv.now()
-	t := telemetry.Resume{Session: s.id, Login: s.trace, User: s.user, Backend: s.target.ID, Wake: wake, Source: telemetry.SourceNone,
+	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID, Wake: wake, Source: telemetry.SourceNone,
 		Start: began, Steps: s.srv.tel.Steps(began)}
 	if s.park.sub != nil {
 		t.Mailbox = s.park.box
@@ -58,13 +58,13 @@ func (s *Session) resume(wake string) {
 			s.reattach(c, t)
 			return
 		case final(err) || ctx.Err() != nil:
-			s.log.Warn("a parked session can't be resumed", "error", err)
+			s.log().Warn("a parked session can't be resumed", "error", err)
 			s.over(endOf(err))
 			s.resumed(t, err)
 			s.finish()
 			return
 		}
-		s.log.Info("resume is tried again", "error", err, "in", pause)
+		s.log().Info("resume is tried again", "error", err, "in", pause)
 		t.Steps.Fold(mark, telemetry.StepAttempt, s.srv.now(), err)
 		select {
 		case <-time.After(pause):
@@ -87,7 +87,7 @@ func (s *Session) resumed(t telemetry.Resume, err error) {
 // turn makes an attempt when it is this session's turn: a burst of mail wakes
 // many, and a backend's logins are bounded.
 func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (*upstream.Conn, error) {
-	r := s.srv.resumesOf(s.target.ID)
+	r := s.srv.resumesOf(s.pick.Backend.ID)
 	select {
 	case r.places <- struct{}{}:
 	case <-ctx.Done():
@@ -142,7 +142,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream
 		trace.Steps.Done(telemetry.StepPool, s.srv.now(), nil)
 	} else {
 		var err error
-		c, err = s.set.Dialer.Login(ctx, s.target, s.auth, s.clientInfo())
+		c, err = s.set.Dialer.Login(ctx, s.target(), s.auth(), s.clientInfo())
 		trace.Steps.Done(telemetry.StepLogin, s.srv.now(), err)
 		if err != nil {
 			return nil, err
@@ -265,14 +265,13 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, heard *heardMea
 // reattach starts the relay on the new connection. A client in IDLE has it idle
 // as well: its DONE goes there.
 func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) {
+	s.relays()
 	s.backend.Store(c)
 	if s.reason() != "" { // whoever ended it has seen no backend to wake
 		s.resumed(t, nil)
 		s.finish()
 		return
 	}
-	s.up.scan.Abandon()
-	s.down.scan.Abandon()
 	s.park.mu.Lock()
 	idle := s.park.idle
 	s.park.view, s.park.idle = nil, false

@@ -252,8 +252,7 @@ const wakesPerPlace = 16
 
 // lookAfter ends a session whose time is over.
 func (s *Session) lookAfter(now time.Time, idle time.Duration) {
-	who := s.identity.Load()
-	if who == nil {
+	if !s.loggedIn.Load() {
 		return // before login there is a deadline
 	}
 	quiet := now.Sub(time.Unix(0, s.lastSeen.Load()))
@@ -284,7 +283,7 @@ func (s *Server) drain(d time.Duration) {
 	deadline := s.now().Add(d)
 	var left []*Session
 	s.reg.each(func(c *Session) {
-		if c.identity.Load() != nil {
+		if c.loggedIn.Load() {
 			left = append(left, c)
 		}
 	})
@@ -324,7 +323,7 @@ func (s *Server) drain(d time.Duration) {
 		wait(min(20*time.Millisecond, d/10))
 	}
 	s.reg.each(func(c *Session) {
-		if c.identity.Load() != nil {
+		if c.loggedIn.Load() {
 			c.end(ReasonShutdown)
 			c.cut()
 		}

@@ -41,34 +41,29 @@ func (a Attachment) String() string { return attachmentNames[a] }
 // relay. What others may read at any time (status, the sweep) is atomic, under
 // flight's mutex, or never changes after login.
 type Session struct {
-	id       string
-	srv      *Server
-	set      *settings // as they were when the client connected
-	lis      *listener
-	client   *conn.Conn
-	addr     netip.AddrPort // the client's own, from the PROXY header if there was one
-	local    netip.AddrPort // where it connected to
-	started  time.Time
-	secure   atomic.Bool // under TLS
-	ttl      int         // how many more proxies the session may pass (ID x-proxy-ttl); 0: not said
-	attempts int         // failed logins and bad commands before login
+	id      string
+	srv     *Server
+	set     *settings // as they were when the client connected
+	lis     *listener
+	client  *conn.Conn
+	addr    netip.AddrPort // the client's own, from the PROXY header if there was one
+	local   netip.AddrPort // where it connected to
+	started time.Time
+	secure  atomic.Bool // under TLS
 
 	// From the login on.
-	user    string
-	pick    *routing.Pick
-	backend atomic.Pointer[upstream.Conn] // nil while parked; its owner is the phase that runs
-	log     *slog.Logger
-	trace   trace.SpanContext // the login's
-
-	auth     upstream.Auth // how to log in again
-	target   upstream.Target
+	user     string
+	password telemetry.Secret // to log in again
+	asUser   bool             // with it, whatever the settings say: the backend verified it
+	pick     *routing.Pick
+	backend  atomic.Pointer[upstream.Conn] // nil while parked; its owner is the phase that runs
+	link     *trace.SpanContext            // the login's trace; nil where traces are off
 	proxyTTL int
 	caps     *backendCaps
 
-	flight flight
-	out    clientOut
-	up     commandFlow
-	down   responseFlow
+	flight    flight
+	out       clientOut
+	*relaying // nil while parked
 
 	park parkState
 
@@ -85,13 +80,56 @@ type Session struct {
 	retiring   atomic.Bool  // the session ends, and its connection is to serve another
 	endedAt    atomic.Int64 // when ending was set, Unix ns
 	severed    atomic.Bool  // cut: nobody lingers, and no farewell of TLS's either
-	identity   atomic.Pointer[identity]
+	loggedIn   atomic.Bool  // others may look at what doesn't change after login
 }
 
-// identity is what others may know of a session that has logged in.
-type identity struct {
-	user, backend, why string
+// relaying is what a session needs besides, as long as it has a backend connection.
+type relaying struct {
+	up   commandFlow
+	down responseFlow
 }
+
+// relays makes it, with both streams at the start of a unit.
+func (s *Session) relays() {
+	s.relaying = &relaying{up: commandFlow{s: s}, down: responseFlow{s: s, scan: wire.Scanner{Direction: wire.Responses}}}
+}
+
+// log is the session's logger. It is made for each line, as few are written and many
+// sessions would hold one.
+func (s *Session) log() *slog.Logger {
+	if s.link == nil {
+		return s.about(s.srv.tel.SessionLogger(s.id, ""))
+	}
+	return s.about(s.srv.tel.SessionLogger(s.id, s.link.TraceID().String()))
+}
+
+func (s *Session) about(l *slog.Logger) *slog.Logger {
+	if s.pick == nil {
+		return l.With("client", s.addr.String())
+	}
+	return l.With("user", s.user, "backend", s.pick.Backend.ID)
+}
+
+// trace is what commands, parks and resumes link to.
+func (s *Session) trace() trace.SpanContext {
+	if s.link == nil {
+		return trace.SpanContext{}
+	}
+	return *s.link
+}
+
+// auth is how to log in to the backend again.
+func (s *Session) auth() upstream.Auth {
+	a := s.set.Login
+	a.User, a.Password = s.user, s.password
+	if s.asUser {
+		a.Mode = upstream.ModeUser
+	}
+	return a
+}
+
+// target is where.
+func (s *Session) target() upstream.Target { return s.targetOf(s.pick.Backend) }
 
 // newID makes a session's id: 16 characters, unguessable, without look-alikes.
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
@@ -141,15 +179,17 @@ func (s *Session) answered(h wire.ResponseHead, now time.Time) {
 	}
 	s.commands.Add(1)
 	s.hint(c.verb, h.Status)
-	out := s.down.pushed
-	s.down.pushed = 0
+	var out int64
+	if s.relaying != nil { // else it is a DONE that was answered without a backend
+		out, s.down.pushed = s.down.pushed, 0
+	}
 	s.tell(&c, h.Status, out, now)
 }
 
 // tell has telemetry count a command that is over.
 func (s *Session) tell(c *command, status wire.Status, out int64, now time.Time) {
 	t := telemetry.Command{
-		Session: s.id, Login: s.trace, User: s.user, Backend: s.pick.Backend.ID,
+		Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID,
 		Verb: c.verb.String(), Status: status.String(),
 		Start: c.start, Sent: c.sent, End: now, BytesIn: c.in, BytesOut: out,
 	}
@@ -161,5 +201,5 @@ func (s *Session) tell(c *command, status wire.Status, out int64, now time.Time)
 
 // tookOver counts a command that the proxy answered itself.
 func (s *Session) tookOver(v wire.Verb) {
-	s.log.Debug("a command that the proxy takes over", "command", v.String())
+	s.log().Debug("a command that the proxy takes over", "command", v.String())
 }

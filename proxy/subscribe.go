@@ -20,7 +20,7 @@ func (s *Session) subscribe(ctx context.Context, mailbox string) error {
 	}
 	s.unsubscribe()
 	sub, err := s.set.Park.Hub.Subscribe(ctx, park.Account{
-		User: s.user, Backend: s.target.ID, Caps: s.caps.list, ModSeq: s.flight.told.box.modSeq,
+		User: s.user, Backend: s.pick.Backend.ID, Caps: s.caps.list, ModSeq: s.flight.told.box.modSeq,
 		Login: s.watchLogin,
 		Give: func(c *upstream.Conn, enabled []string) {
 			s.set.Park.Pool.Give(s.poolKey(upstream.UseWatch), c, upstream.Condition{})
@@ -45,7 +45,7 @@ func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 	if c := s.set.Park.Pool.Take(s.poolKey(upstream.UseWatch), upstream.Verified); c != nil {
 		return c, nil
 	}
-	c, err := s.set.Dialer.Login(ctx, s.target, s.auth, s.clientInfo())
+	c, err := s.set.Dialer.Login(ctx, s.target(), s.auth(), s.clientInfo())
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (s *Session) poolKey(use upstream.Use) upstream.PoolKey {
 			dialect += " +CONDSTORE"
 		}
 	}
-	return s.set.Park.Pool.Key(s.user, s.target, s.auth, use, dialect)
+	return s.set.Park.Pool.Key(s.user, s.target(), s.auth(), use, dialect)
 }
 
 func (s *Session) clientInfo() upstream.Client {

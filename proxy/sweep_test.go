@@ -93,7 +93,7 @@ func TestASessionThatCanBeSeenHasBeenHeardOf(t *testing.T) {
 		o.Now = func() time.Time {
 			if s := srv.Load(); s != nil {
 				s.reg.each(func(s *Session) {
-					if s.identity.Load() != nil && s.lastHeard.Load() == 0 {
+					if s.loggedIn.Load() && s.lastHeard.Load() == 0 {
 						early.Add(1)
 					}
 				})

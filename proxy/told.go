@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"unique"
 
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/wire"
@@ -132,7 +133,7 @@ func (t *told) flagList(b []byte, whole bool) park.Flags {
 	if err != nil || !whole {
 		t.box.doubt = keptMailbox
 	}
-	return f
+	return unique.Make(f).Value() // most mailboxes have the same
 }
 
 // vanished follows VANISHED (RFC 7162 §3.2.10): its EARLIER form isn't counted in
