@@ -84,7 +84,8 @@ type Hub struct {
 	// backends has those that a user of users is at.
 	backends map[string]*backend
 	alarms   alarms
-	counts   HubStats
+	counts   HubStats           // kept up to date, but for the watches
+	kinds    [WatchPoll + 1]int // mailboxes by where hints come from
 }
 
 // user is what the hub has for one user. It goes with his last mailbox.
@@ -94,8 +95,8 @@ type user struct {
 	mailboxes []*mailbox
 	// notify has his NOTIFY watches, by backend.
 	notify map[string]*notifyWatch
-	// namespaces has what is known of his namespaces, by backend.
-	namespaces map[string]*namespaces
+	// namespaces has what is known of his namespaces, at each backend.
+	namespaces []*namespaces
 }
 
 // HubStats is what a Hub does, for people and metrics. Counters run from its
@@ -254,6 +255,8 @@ func (h *Hub) mailboxLocked(a Account, name string) *mailbox {
 	m := &mailbox{hub: h, user: u, backend: b, name: name, resync: ChooseResync(a.Caps, h.o.MaxDiffMessages), ready: make(chan struct{})}
 	m.alarm.owner = m
 	u.mailboxes = append(u.mailboxes, m)
+	h.counts.Mailboxes++
+	h.kinds[m.kind]++
 	return m
 }
 
@@ -275,26 +278,7 @@ func (h *Hub) Stats() HubStats {
 	for source, n := range h.counts.Hints {
 		st.Hints[source] = n
 	}
-	for _, u := range h.users {
-		st.Mailboxes += len(u.mailboxes)
-		for _, m := range u.mailboxes {
-			for _, s := range m.subs {
-				if s.member != nil {
-					st.Members++
-				}
-			}
-			switch m.kind {
-			case WatchPush:
-				st.Push++
-			case WatchNotify:
-				st.Notify++
-			case WatchIdle:
-				st.Idle++
-			case WatchPoll:
-				st.Polled++
-			}
-		}
-	}
+	st.Push, st.Notify, st.Idle, st.Polled = h.kinds[WatchPush], h.kinds[WatchNotify], h.kinds[WatchIdle], h.kinds[WatchPoll]
 	for _, b := range h.backends {
 		st.Waiting += len(b.queue)
 	}

@@ -37,10 +37,10 @@ type mailbox struct {
 
 	kind   Watch
 	phase  phase
-	ready  chan struct{} // closed while the phase is standing or dead
-	err    error         // why it is dead
-	gone   error         // set where that is for Gone
-	cancel context.CancelFunc
+	ready  chan struct{}      // closed when the phase becomes standing or dead; nil while it is standing
+	err    error              // why it is dead
+	gone   error              // set where that is for Gone
+	cancel context.CancelFunc // of what runs for it; nil: nothing does
 	subs   []*Subscription
 	modSeq uint64 // of the last EXAMINE that completed; 0: none
 
@@ -120,6 +120,7 @@ func (m *mailbox) standLocked() {
 	}
 	m.phase = standing
 	close(m.ready)
+	m.ready = nil
 	m.recoveredLocked()
 	if m.sweepAt.IsZero() {
 		m.sweepAt = h.now().Add(jittered(m.every()))
@@ -138,6 +139,16 @@ func (m *mailbox) fallenLocked() {
 	m.heard++
 	m.dirtyLocked(whyRenewed)
 	m.reIdleAt = time.Time{}
+}
+
+// watchedLocked says where hints come from.
+func (m *mailbox) watchedLocked(by Watch) {
+	if m.phase == dead {
+		return
+	}
+	m.hub.kinds[m.kind]--
+	m.kind = by
+	m.hub.kinds[by]++
 }
 
 // every is how often the mailbox is looked at without a hint.
@@ -308,7 +319,7 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 	for _, s := range m.subs {
 		if s.member != nil {
 			members = append(members, s.member)
-			s.member = nil
+			s.memberLocked(nil)
 		}
 	}
 	if severity == ending {
@@ -357,6 +368,8 @@ func (m *mailbox) dropLocked(err error) {
 		m.err = ErrLost
 	}
 	h := m.hub
+	h.counts.Mailboxes--
+	h.kinds[m.kind]--
 	h.clearAlarmLocked(&m.alarm)
 	if m.cancel != nil {
 		m.cancel()

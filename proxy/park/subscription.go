@@ -153,7 +153,8 @@ func (s *Subscription) Join(member Member) {
 	} else if !others {
 		m.dirty = false
 	}
-	s.member, s.owed = member, false
+	s.memberLocked(member)
+	s.owed = false
 	s.joins++
 	m.kickLocked()
 }
@@ -163,7 +164,18 @@ func (s *Subscription) Leave() {
 	h := s.m.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.member = nil
+	s.memberLocked(nil)
+}
+
+// memberLocked has the session join, or leave.
+func (s *Subscription) memberLocked(member Member) {
+	switch joined := s.member != nil; {
+	case member != nil && !joined:
+		s.m.hub.counts.Members++
+	case member == nil && joined:
+		s.m.hub.counts.Members--
+	}
+	s.member = member
 }
 
 // Settled says that the view is up to date as far as anybody has heard: hints
@@ -256,7 +268,8 @@ func (s *Subscription) Close() {
 	if s.closed {
 		return
 	}
-	s.closed, s.member = true, nil
+	s.closed = true
+	s.memberLocked(nil)
 	m := s.m
 	m.subs = slices.DeleteFunc(m.subs, func(o *Subscription) bool { return o == s })
 	if len(m.subs) == 0 {

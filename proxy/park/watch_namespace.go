@@ -3,6 +3,7 @@ package park
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 
 	"imapproxy/proxy/wire"
@@ -11,10 +12,12 @@ import (
 const inbox = "INBOX"
 
 // namespaces is what is known of a user's namespaces at a backend (RFC 2342):
-// prefixes in their canonical form, and whether each is the user's own.
+// prefixes in their canonical form, and whether each is the user's own. It never
+// changes, and users that have the same share one.
 type namespaces struct {
-	known bool // false: the backend doesn't say
-	list  []namespace
+	backend string
+	known   bool // false: the backend doesn't say
+	list    []namespace
 }
 
 type namespace struct {
@@ -33,23 +36,39 @@ func (m *mailbox) personal(ctx context.Context, a Account) (bool, error) {
 	}
 	h := m.hub
 	h.mu.Lock()
-	n := m.user.namespaces[m.backend.id]
+	n := m.user.namespacesLocked(m.backend.id)
 	h.mu.Unlock()
 	if n == nil {
-		n = &namespaces{}
+		n = &namespaces{backend: m.backend.id}
 		if a.Caps.Has("NAMESPACE") || a.Caps.Has("IMAP4rev2") {
 			if err := m.dialogue(ctx, a, n.ask); err != nil {
 				return false, err
 			}
 		}
 		h.mu.Lock()
-		if m.user.namespaces == nil {
-			m.user.namespaces = map[string]*namespaces{}
+		if last := m.backend.namespaces; last != nil && last.equal(n) {
+			n = last
 		}
-		m.user.namespaces[m.backend.id] = n
+		m.backend.namespaces = n
+		if m.user.namespacesLocked(m.backend.id) == nil {
+			m.user.namespaces = append(m.user.namespaces, n)
+		}
 		h.mu.Unlock()
 	}
 	return n.personal(m.name), nil
+}
+
+func (u *user) namespacesLocked(backend string) *namespaces {
+	for _, n := range u.namespaces {
+		if n.backend == backend {
+			return n
+		}
+	}
+	return nil
+}
+
+func (n *namespaces) equal(o *namespaces) bool {
+	return n.backend == o.backend && n.known == o.known && slices.Equal(n.list, o.list)
 }
 
 // ask asks the backend. A refusal isn't an error: then nothing is known.

@@ -129,13 +129,13 @@ func (w *notifyWatch) giveUp() {
 			continue
 		}
 		if a.Caps.Has("IDLE") && h.o.Watch != "poll" {
-			m.kind = WatchIdle
+			m.watchedLocked(WatchIdle)
 			ctx, cancel := context.WithCancel(h.ctx)
 			m.cancel = cancel
 			h.goLocked(func() { m.watchIdle(ctx) })
 			continue
 		}
-		m.kind = WatchPoll
+		m.watchedLocked(WatchPoll)
 		m.standLocked()
 	}
 	w.mailboxes = nil

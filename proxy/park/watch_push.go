@@ -26,7 +26,11 @@ func (m *mailbox) start(ctx context.Context) {
 	}
 	h := m.hub
 	h.mu.Lock()
-	m.kind = kind
+	m.watchedLocked(kind)
+	if m.phase != dead && kind != WatchIdle { // nothing runs for it any more
+		m.cancel()
+		m.cancel = nil
+	}
 	switch {
 	case m.phase == dead || kind == WatchIdle:
 	case kind == WatchNotify:
@@ -68,8 +72,9 @@ type backend struct {
 	slots chan struct{} // has a token for each dialogue
 
 	// Guarded by the hub's mutex:
-	mailboxes int // how many are at this backend
-	workers   int
+	mailboxes  int // how many are at this backend
+	workers    int
+	namespaces *namespaces // those of the user who was asked for last
 	// queue has the mailboxes that wait for a round on a connection that isn't a
 	// watch's, first come, first served.
 	queue []*mailbox
