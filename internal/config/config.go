@@ -189,10 +189,10 @@ type Park struct {
 	Watch             string        `hcl:"watch" default:"auto" enum:"auto|push|notify|idle|poll" reload:"restart"`
 	Keepalive         time.Duration `hcl:"keepalive" default:"2m" min:"1s" max:"25m"`
 	SweepEvery        time.Duration `hcl:"sweep_every" default:"5m" min:"1s" max:"24h" reload:"restart"`
-	WarmFor           time.Duration `hcl:"warm_for" default:"30s" min:"0s" max:"10m"`
+	WarmFor           time.Duration `hcl:"warm_for" default:"5m" min:"0s" max:"10m"`
 	WarmPerUser       int           `hcl:"warm_per_user" default:"4" min:"1" max:"1000"`
 	WarmConnections   int           `hcl:"warm_connections" default:"0" min:"0" max:"10000000"`
-	AuthCacheFor      time.Duration `hcl:"auth_cache_for" default:"0s" min:"0s" max:"1h"`
+	AuthCacheFor      time.Duration `hcl:"auth_cache_for" default:"5m" min:"0s" max:"1h"`
 	MaxDiffMessages   int           `hcl:"max_diff_messages" default:"10000" min:"1" max:"1000000" reload:"restart"`
 	ResumeConcurrency int           `hcl:"resume_concurrency" default:"32" min:"1" max:"10000"`
 	ResumeRate        int           `hcl:"resume_rate" default:"0" min:"0" max:"100000"`
