@@ -60,7 +60,7 @@ func (p *preLogin) forgetWarm(t upstream.Target, login upstream.Auth) {
 // taken back. idle says that it may be in IDLE.
 func (s *Session) retires(idle bool) bool {
 	o := &s.set.Park
-	if o.Hub == nil || !o.Pool.Keeps() {
+	if o.Hub == nil || !o.Pool.Keeps() || s.srv.set.Load().Park.Hub == nil { // switched off since
 		return false
 	}
 	f := &s.flight

@@ -294,7 +294,6 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 		h.mu.Unlock()
 		return 0, false
 	}
-	h.counts.Failed++
 	severity := m.severityLocked(err)
 	now := h.now()
 	if m.failing.IsZero() {

@@ -176,6 +176,7 @@ func (m *mailbox) finish(r *round, s *State, err error) {
 	}
 	switch {
 	case err != nil:
+		h.counts.Failed++
 		m.dirtyLocked(r.trace.Reason)
 		return // failed says what comes next
 	case s != nil:

@@ -1,0 +1,39 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/upstream"
+)
+
+func TestAFailedParkHasAReason(t *testing.T) {
+	for _, c := range []struct {
+		err     error
+		why     kept
+		failure bool
+	}{
+		{park.ErrTooMany, keptTooBig, false},
+		{fmt.Errorf("INBOX: %w", park.ErrTooMany), keptTooBig, false},
+		{park.ErrNoModSeq, keptNoModSeq, false},
+		{errNoModSeqs, keptNoQResync, false},
+		{fmt.Errorf("%w: UID SEARCH isn't answered", park.ErrUnsettled), keptUnsettled, false},
+		{park.ErrName, keptName, false},
+		{&upstream.Refused{}, keptCredentials, true},
+		{&upstream.Unavailable{Stage: upstream.StageDial, Err: errors.New("connection refused")}, keptUnavailable, true},
+		{&park.Refusal{Verb: "EXAMINE", Status: "NO", Code: "NOPERM"}, keptRefused, true},
+		{park.ErrNotEnabled, keptRefused, true},
+		{context.DeadlineExceeded, keptSlow, true},
+		{park.ErrTooSlow, keptSlow, true},
+		{park.ErrLost, keptNoWatch, true},
+		{park.ErrHubClosed, keptNoWatch, true},
+		{errors.New("what nobody has thought of"), keptFailed, true},
+	} {
+		if why, failure := keptBy(c.err); why != c.why || failure != c.failure {
+			t.Errorf("%v: %v, a failure: %v; want %v, %v", c.err, why, failure, c.why, c.failure)
+		}
+	}
+}
