@@ -16,8 +16,8 @@ func (d *decoder) park(c *Config) {
 	if p.Enabled && p.Keepalive >= c.Limits.IdleTimeout && !d.failed["park.keepalive"] && !d.failed["limits.idle_timeout"] {
 		d.warn(d.at("park.keepalive"), "park.keepalive isn't shorter than limits.idle_timeout, which ends parked clients before they hear anything", "write a shorter keepalive")
 	}
-	if p.Enabled && p.WarmFor > time.Minute && !d.failed["park.warm_for"] {
-		d.warn(d.at("park.warm_for"), fmt.Sprintf("park.warm_for: for %v a backend may go on applying a user's rights as they were", p.WarmFor), "write warm_for = \"30s\" or less where rights are ever taken away")
+	if p.Enabled && p.WarmFor > 5*time.Minute && !d.failed["park.warm_for"] {
+		d.warn(d.at("park.warm_for"), fmt.Sprintf("park.warm_for: for %v a backend may go on applying a user's rights as they were", p.WarmFor), "write warm_for = \"5m\" or less, or less still where rights are often taken away")
 	}
 	e := p.Events
 	if e.Address != "" {
