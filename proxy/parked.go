@@ -237,11 +237,8 @@ const tellWithin = 10 * time.Second
 // keepalive tells a parked client in IDLE that somebody is there, for the NATs on
 // the way, at intervals of its own so that not all are told at once.
 func (s *Session) keepalive(now time.Time) {
-	every := s.set.Park.Keepalive
-	if every == 0 {
-		every = 2 * time.Minute
-	}
-	every -= time.Duration(s.id[0]) * every / 1024
+	every := s.set.Park.keepalive()
+	every -= every/8 + time.Duration(s.id[0])*every/1024 // the sweep comes an eighth late at most
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
 	if s.park.idle && Attachment(s.attachment.Load()) == Parked && now.UnixNano()-s.park.told >= int64(every) {

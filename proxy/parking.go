@@ -24,6 +24,13 @@ type ParkOptions struct {
 	ResumeConcurrency, ResumeRate int
 }
 
+func (o ParkOptions) keepalive() time.Duration {
+	if o.Keepalive <= 0 {
+		return 2 * time.Minute
+	}
+	return o.Keepalive
+}
+
 // resumesAtATime is how many resumes go on at a time on one backend.
 func (o ParkOptions) resumesAtATime() int {
 	if o.ResumeConcurrency <= 0 {

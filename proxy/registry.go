@@ -28,15 +28,18 @@ type registry struct {
 	byUser map[string]int
 }
 
+// shard has its sessions in two lists: those that the sweep has to look at each time,
+// and those that are parked, of which there may be a million with nothing to be
+// seen.
 type shard struct {
-	mu       sync.RWMutex
-	sessions map[string]*Session
+	mu           sync.RWMutex
+	busy, parked map[string]*Session
 }
 
 func newRegistry() *registry {
 	r := &registry{seed: maphash.MakeSeed(), byIP: map[netip.Addr]int{}, byUser: map[string]int{}}
 	for i := range r.shards {
-		r.shards[i].sessions = map[string]*Session{}
+		r.shards[i].busy, r.shards[i].parked = map[string]*Session{}, map[string]*Session{}
 	}
 	return r
 }
@@ -106,7 +109,7 @@ func limitKey(a netip.Addr) netip.Addr {
 func (r *registry) add(s *Session) {
 	sh := r.shard(s.id)
 	sh.mu.Lock()
-	sh.sessions[s.id] = s
+	sh.busy[s.id] = s
 	sh.mu.Unlock()
 	r.counts[None].Add(1)
 }
@@ -114,14 +117,30 @@ func (r *registry) add(s *Session) {
 func (r *registry) remove(s *Session) {
 	sh := r.shard(s.id)
 	sh.mu.Lock()
-	delete(sh.sessions, s.id)
+	delete(sh.busy, s.id)
+	delete(sh.parked, s.id)
 	sh.mu.Unlock()
 	r.counts[Attachment(s.attachment.Load())].Add(-1)
 }
 
-func (r *registry) moved(from, to Attachment) {
+func (r *registry) moved(s *Session, from, to Attachment) {
 	r.counts[from].Add(-1)
 	r.counts[to].Add(1)
+	if from != Parked && to != Parked {
+		return
+	}
+	sh := r.shard(s.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	// Two may move it at the same time, and be here in another order; or it is gone.
+	here, there := sh.busy, sh.parked
+	if Attachment(s.attachment.Load()) != Parked {
+		here, there = there, here
+	}
+	if here[s.id] == s {
+		delete(here, s.id)
+		there[s.id] = s
+	}
 }
 
 // loggedIn is how many sessions have logged in and aren't gone.
@@ -145,13 +164,21 @@ func (r *registry) attachments() []telemetry.AttachmentCount {
 
 // each calls f for every session, holding no lock while it does. Sessions that
 // come or go meanwhile may be missed or over.
-func (r *registry) each(f func(*Session)) {
+func (r *registry) each(f func(*Session)) { r.some(func(int) bool { return true }, f) }
+
+// some leaves out the parked ones of shards that aren't chosen.
+func (r *registry) some(parked func(shard int) bool, f func(*Session)) {
 	var batch []*Session
 	for i := range r.shards {
 		sh := &r.shards[i]
 		sh.mu.RLock()
-		for _, s := range sh.sessions {
+		for _, s := range sh.busy {
 			batch = append(batch, s)
+		}
+		if parked(i) {
+			for _, s := range sh.parked {
+				batch = append(batch, s)
+			}
 		}
 		sh.mu.RUnlock()
 		for _, s := range batch {

@@ -42,6 +42,12 @@ func (s *Session) resume(wake string) {
 	if s.park.sub != nil {
 		t.Mailbox = s.park.box
 	}
+	if s.voided() { // since the sweep was here
+		s.over(ReasonMoved)
+		s.resumed(t, nil)
+		s.finish()
+		return
+	}
 	for {
 		t.Attempts++
 		mark := t.Steps.Mark()

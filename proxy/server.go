@@ -21,6 +21,7 @@ import (
 const (
 	sweepEvery    = 2 * time.Second       // sessions: idle, over but stuck, their backend void
 	shortestSweep = 50 * time.Millisecond // where linger is short
+	parkedSweep   = 16 * time.Second      // sessions that are parked: idle, their backend void, their keepalive
 	refreshEvery  = 10 * time.Second      // certificate files
 )
 
@@ -43,7 +44,8 @@ type Server struct {
 	sessions sync.WaitGroup
 	draining atomic.Bool
 
-	sweeping sync.Mutex // held by Sweep
+	sweeping sync.Mutex // held by Sweep, guards swept
+	swept    int        // the shard whose parked sessions are the next to be looked at
 }
 
 // settings are what Reload can change. A session keeps those of its beginning, but
@@ -197,7 +199,7 @@ func (s *Server) lookAfter(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-sweep.C:
-			s.Sweep()
+			s.sweep(s.parkedAtATime())
 			sweep.Reset(s.sweepPeriod()) // a reload may have changed it
 		case <-refresh.C:
 			for _, l := range s.listeners {
@@ -215,15 +217,30 @@ func (s *Server) sweepPeriod() time.Duration {
 	return sweepEvery
 }
 
+// parkedAtATime is of how many shards the parked sessions are looked at in one sweep, so
+// that each is looked at in time for its keepalive.
+func (s *Server) parkedAtATime() int {
+	within := min(parkedSweep, s.set.Load().Park.keepalive()/8)
+	return int(min(1+shards*s.sweepPeriod()/max(within, 1), shards))
+}
+
 // Sweep ends sessions whose time is over, and has those parked that are idle. Serve
-// does it every two seconds or, where linger is short, more often; tests can't wait for so long.
-func (s *Server) Sweep() {
+// does it every two seconds or, where linger is short, more often, and takes its time for
+// those that are parked; tests can't wait for so long.
+func (s *Server) Sweep() { s.sweep(shards) }
+
+func (s *Server) sweep(n int) {
 	s.sweeping.Lock() // one at a time asks a session to pause
 	defer s.sweeping.Unlock()
 	now := s.now()
 	idle := s.set.Load().Limits.IdleTimeout
 	wakes := s.wakes()
-	s.reg.each(func(c *Session) {
+	if wakes > 0 {
+		n = shards
+	}
+	first := s.swept
+	s.swept = (first + n) % shards
+	s.reg.some(func(shard int) bool { return (shard-first+shards)%shards < n }, func(c *Session) {
 		c.lookAfter(now, idle)
 		if wakes > 0 && c.wake(wakeOff) {
 			wakes--
@@ -268,10 +285,8 @@ func (s *Session) lookAfter(now time.Time, idle time.Duration) {
 	default:
 		s.askToPark(now)
 		s.keepalive(now)
-		select {
-		case <-s.pick.Void():
+		if s.voided() {
 			s.over(ReasonMoved)
-		default:
 		}
 	}
 }

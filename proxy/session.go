@@ -128,6 +128,16 @@ func (s *Session) auth() upstream.Auth {
 	return a
 }
 
+// voided says whether the user has been sent to another backend.
+func (s *Session) voided() bool {
+	select {
+	case <-s.pick.Void():
+		return true
+	default:
+		return false
+	}
+}
+
 // target is where.
 func (s *Session) target() upstream.Target { return s.targetOf(s.pick.Backend) }
 
@@ -144,7 +154,7 @@ func (s *Session) transition(to Attachment) {
 	if to == Ended {
 		s.endedAs.Store(uint32(from))
 	}
-	s.srv.reg.moved(from, to)
+	s.srv.reg.moved(s, from, to)
 }
 
 // seen notes a sign of life.

@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"testing"
+)
+
+// among counts how often a sweep of n shards finds each session.
+func among(r *registry, first, n int) map[*Session]int {
+	found := map[*Session]int{}
+	r.some(func(shard int) bool { return (shard-first+shards)%shards < n }, func(s *Session) { found[s]++ })
+	return found
+}
+
+func TestASweepLooksAtTheParkedInTurnAndAtTheOthersAlways(t *testing.T) {
+	r := newRegistry()
+	srv := &Server{reg: r}
+	var parked, busy []*Session
+	for i := range 400 {
+		s := &Session{id: newID(), srv: srv}
+		r.add(s)
+		s.transition(Attached)
+		if busy = append(busy, s); i%2 == 0 {
+			s.transition(Parking)
+			s.transition(Parked)
+			parked, busy = append(parked, s), busy[:len(busy)-1]
+		}
+	}
+	seen := map[*Session]int{}
+	for first := 0; first < shards; first += 16 {
+		found := among(r, first, 16)
+		for _, s := range busy {
+			if found[s] != 1 {
+				t.Fatalf("a busy session was found %d times", found[s])
+			}
+		}
+		for _, s := range parked {
+			seen[s] += found[s]
+		}
+	}
+	for _, s := range parked {
+		if seen[s] != 1 {
+			t.Fatalf("a parked session was found %d times in a round", seen[s])
+		}
+	}
+	for _, s := range parked {
+		s.transition(Resuming)
+	}
+	if found := among(r, 0, 0); len(found) != 400 {
+		t.Errorf("%d of 400 that aren't parked any more are found", len(found))
+	}
+}
+
+func TestASessionThatEndsWhileItIsBeingParkedIsBusy(t *testing.T) {
+	r := newRegistry()
+	s := &Session{id: newID(), srv: &Server{reg: r}}
+	r.add(s)
+	s.transition(Parking)
+	s.attachment.Store(uint32(Parked)) // one is about to tell of Parked
+	s.transition(Ended)                // another ends it
+	r.moved(s, Parking, Parked)        // and the first tells
+	if found := among(r, 0, 0); found[s] != 1 {
+		t.Error("it isn't looked at")
+	}
+	r.remove(s)
+	r.moved(s, Parked, Ended)
+	if found := among(r, 0, shards); len(found) != 0 {
+		t.Error("it came back")
+	}
+}
