@@ -18,7 +18,7 @@ const parkWithin = 20 * time.Second
 // before. While it runs the client's bytes wait.
 func (s *Session) toParked(how way) {
 	s.transition(Parking)
-	ctx, cancel := context.WithTimeout(context.Background(), parkWithin)
+	ctx, cancel := s.within(parkWithin)
 	defer cancel()
 	began := s.srv.now()
 	t := telemetry.Park{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID, Way: how.String(), Start: began, Steps: s.srv.tel.Steps(began)}
@@ -107,7 +107,9 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 	var broken *park.Broken
 	switch {
 	case errors.As(err, &broken) || rerr != nil:
-		s.log().Warn("backend lost while the session was being parked", "error", errors.Join(err, rerr))
+		if s.reason() == "" {
+			s.log().Warn("backend lost while the session was being parked", "error", errors.Join(err, rerr))
+		}
 		s.over(ReasonBackendLost)
 		return nil, errors.Join(err, rerr)
 	case err != nil:
@@ -115,8 +117,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 		trace.Steps.Done(telemetry.StepBack, s.srv.now(), nil)
 		return nil, err
 	}
-	s.backend.Store(nil)
-	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, upstream.Condition{Selected: talk.Selected()})
+	s.give(c, upstream.Condition{Selected: talk.Selected()})
 	trace.Steps.Done(telemetry.StepRelease, s.srv.now(), nil)
 	if view != nil {
 		if view.ModSeq == 0 {

@@ -1,11 +1,9 @@
 package proxy
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"slices"
-	"strconv"
 
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/wire"
@@ -18,28 +16,6 @@ const (
 	maxOwedLiteral = 64 << 10
 	maxOwedAnswer  = 4 << 20 // one line of a response: SEARCH has all its numbers in it
 )
-
-// bearsSet says whether a command has message numbers in it, or a "*" that is the
-// client's last message.
-func bearsSet(v wire.Verb) bool {
-	switch v {
-	case wire.Fetch, wire.Store, wire.Search, wire.Sort, wire.Thread, wire.Copy, wire.Move, wire.Replace,
-		wire.UIDFetch, wire.UIDStore, wire.UIDSearch, wire.UIDSort, wire.UIDThread, wire.UIDCopy, wire.UIDMove,
-		wire.UIDReplace, wire.UIDExpunge:
-		return true
-	}
-	return false
-}
-
-// forbidsExpunge says whether EXPUNGE may not be told while the command is in
-// progress (RFC 9051 §7.5.1; RFC 5256 for SORT and THREAD).
-func forbidsExpunge(v wire.Verb) bool {
-	switch v {
-	case wire.Fetch, wire.Store, wire.Search, wire.Sort, wire.Thread:
-		return true
-	}
-	return false
-}
 
 // owed is what a resumed client hasn't been told, since its command bears message
 // numbers of before.
@@ -107,26 +83,43 @@ func (o *owing) endOf(err error) Reason {
 // more, and the rest, this command included where it isn't done, is the relay's.
 func (o *owing) command() (relay bool, err error) {
 	s := o.s
-	unit, err := o.client.Unit(func([]byte) error { return s.out.relay([]byte("+ OK\r\n"), true) }, true)
+	line, err := o.client.ReadLine(maxOwedLine)
 	if err != nil {
 		return false, err
 	}
 	now := s.srv.now()
 	s.seen(now)
 	s.lastHeard.Store(now.UnixNano())
-	unit = append(unit, "\r\n"...)
-	h := wire.ParseCommandHead(firstLine(unit))
-	if !bearsSet(h.Verb) {
-		return true, o.told(unit)
-	}
-	cmd, fate := o.n.Command(nil, unit)
+	cmd := slices.Clone(line)
+	h := wire.ParseCommandHead(cmd)
 	switch {
-	case !forbidsExpunge(h.Verb) && fate == park.Refuse:
+	case wire.IsEmpty(cmd): // no command
+		return false, nil
+	case !bearsSet(h.Verb) || !wire.ValidTag(h.Tag) || len(h.Tag) > maxTag:
+		return true, o.told(cmd) // its literals are for the relay to see
+	}
+	agreed := false
+	replaces := h.Verb == wire.Replace || h.Verb == wire.UIDReplace
+	if !replaces { // whose literal is a message
+		if cmd, agreed, err = o.rest(cmd); err != nil {
+			return false, err
+		}
+	}
+	said := cmd
+	cmd, fate := o.n.Command(nil, said)
+	if fate == park.Refuse && replaces {
+		if err := o.discard(said); err != nil {
+			return false, err
+		}
+	}
+	switch {
+	case forbidsExpunge(h.Verb):
+	case fate == park.Refuse:
 		if err := o.told(nil); err != nil {
 			return false, err
 		}
 		return true, o.write(park.AppendExpungeIssued(nil, h.Tag), true)
-	case !forbidsExpunge(h.Verb):
+	case !agreed: // the relay would have the client agreed to a literal once more
 		return true, o.told(cmd)
 	}
 	if err := o.tellHalf(); err != nil {
@@ -140,7 +133,8 @@ func (o *owing) command() (relay bool, err error) {
 	}
 	s.flight.begin(h, true, now)
 	s.took(int64(len(cmd)))
-	if err := o.send(cmd); err != nil {
+	answered, err := o.send(cmd, h, fate)
+	if answered || err != nil {
 		return false, err
 	}
 	s.flight.sent(int64(len(cmd)), s.srv.now(), s.blocked())
@@ -189,164 +183,133 @@ func (o *owing) told(cmd []byte) error {
 }
 
 // send writes to the backend: a command, its literals where they must be asked
-// for one by one.
-func (o *owing) send(cmd []byte) error {
-	o.backendFailed = true
+// for one by one. answered says that it has been refused before its end.
+func (o *owing) send(cmd []byte, h wire.CommandHead, fate park.Fate) (answered bool, err error) {
+	b := o.s.backend.Load()
 	for len(cmd) > 0 {
+		o.backendFailed = true
 		line := firstLine(cmd)
 		cmd = cmd[len(line):]
 		size, sync, ok := wire.LiteralSpec(line)
-		if _, err := o.s.backend.Load().Write(line); err != nil {
-			return err
+		if _, err := b.Write(line); err != nil {
+			return false, err
 		}
 		if !ok {
 			continue
 		}
-		if sync {
-			resp, err := o.backend.ReadResponse()
-			if err != nil {
-				return err
+		for agreed := !sync; !agreed; {
+			kind, err := o.response(h, fate, true)
+			if err != nil || kind == wire.Tagged {
+				return true, err
 			}
-			if resp.Tag != "+" {
-				return errSessionOver
-			}
+			agreed = kind == wire.Continue
 		}
-		if _, err := o.s.backend.Load().Write(cmd[:size]); err != nil {
-			return err
+		o.backendFailed = true
+		if _, err := b.Write(cmd[:size]); err != nil {
+			return false, err
 		}
 		cmd = cmd[size:]
 	}
 	o.backendFailed = false
-	return nil
+	return false, nil
 }
 
 // answers relays a command's responses up to its tagged one.
 func (o *owing) answers(h wire.CommandHead, fate park.Fate) error {
 	for {
-		done, err := o.response(h, fate)
-		if done || err != nil {
+		kind, err := o.response(h, fate, false)
+		if kind == wire.Tagged || err != nil {
 			return err
 		}
 	}
 }
 
-// response relays one response. Of FETCH only the head is translated, the rest
-// streams; all others are translated whole.
-func (o *owing) response(cmd wire.CommandHead, fate park.Fate) (done bool, err error) {
+// response relays one response, and says which it was. Of FETCH only the head is
+// translated, the rest streams; all others are translated whole. asked says that a literal was
+// announced: to go on with it is said to the proxy.
+func (o *owing) response(cmd wire.CommandHead, fate park.Fate, asked bool) (kind wire.Kind, err error) {
 	s := o.s
 	o.backendFailed = true
 	line, err := o.backend.ReadLine(maxOwedAnswer)
 	if err != nil {
-		return false, err
+		return kind, err
 	}
 	head := wire.ParseResponseHead(line)
+	kind = head.Kind
 	whole := append([]byte(nil), line...)
-	fetch := head.Kind == wire.Untagged && named(head.Name, "FETCH")
+	fetch := kind == wire.Untagged && named(head.Name, "FETCH")
 	size, _, more := wire.LiteralSpec(line)
-	text := head.Status != wire.NoStatus || head.Kind == wire.Continue
+	text := head.Status != wire.NoStatus || kind == wire.Continue
 	for more && !text && !fetch {
 		if size > maxOwedLiteral {
-			return false, wire.ErrLiteralTooLong
+			return kind, wire.ErrLiteralTooLong
 		}
-		_ = o.backend.Copy(func(b []byte) error { whole = append(whole, b...); return nil }, size)
+		if err := o.backend.Copy(func(b []byte) error { whole = append(whole, b...); return nil }, size); err != nil {
+			return kind, err
+		}
 		if line, err = o.backend.ReadLine(maxOwedAnswer); err != nil {
-			return false, err
+			return kind, err
 		}
 		whole = append(whole, line...)
 		size, _, more = wire.LiteralSpec(line)
 	}
 	s.seen(s.srv.now())
-	var out []byte
-	switch {
-	case head.Kind == wire.Tagged:
-		out = whole
-		if fate == park.RelayPart {
-			out = park.AppendPartly(nil, whole)
+	if kind == wire.Continue && asked {
+		o.backendFailed = false
+		return kind, nil
+	}
+	out, err := o.n.Response(nil, whole, cmd.Verb >= wire.UIDCopy)
+	if err != nil {
+		return kind, err
+	}
+	if head.Status != wire.NoStatus {
+		if kind == wire.Tagged {
+			if fate == park.RelayPart {
+				out = park.AppendPartly(nil, out)
+			}
+			s.answered(wire.ParseResponseHead(whole), s.srv.now())
 		}
 		out = park.ClampModSeq(nil, out, o.modSeq)
-		s.answered(wire.ParseResponseHead(whole), s.srv.now())
-		done = true
-	case head.Status != wire.NoStatus:
-		out = park.ClampModSeq(nil, whole, o.modSeq)
-	default:
-		if out, err = o.n.Response(nil, whole, cmd.Verb >= wire.UIDCopy); err != nil {
-			return false, err
-		}
 	}
 	o.backendFailed = false
-	if fetch && containsFold(out, "FLAGS") {
-		o.newer(wire.ParseResponseHead(out).Number)
+	if !fetch {
+		return kind, o.write(out, true)
 	}
-	if !fetch || !more {
-		return done, o.write(out, true)
+	return kind, o.fetch(whole, out, size, more)
+}
+
+// fetch relays a FETCH response, whose first line is line for the backend and out for the
+// client; its literals stream. more says that one of size follows.
+func (o *owing) fetch(line, out []byte, size int64, more bool) error {
+	number := wire.ParseResponseHead(out).Number
+	var items fetchItems
+	items.text(line)
+	if err := o.write(out, !more); err != nil {
+		return err
 	}
-	if err := o.write(out, false); err != nil {
-		return false, err
-	}
-	for more { // the literals of a FETCH stream
+	for more {
 		o.backendFailed = true
 		if err := o.backend.Copy(func(b []byte) error { return o.write(b, false) }, size); err != nil {
-			return false, err
+			return err
 		}
-		if line, err = o.backend.ReadLine(maxOwedAnswer); err != nil {
-			return false, err
+		line, err := o.backend.ReadLine(maxOwedAnswer)
+		if err != nil {
+			return err
 		}
 		o.backendFailed = false
+		items.text(line)
 		size, _, more = wire.LiteralSpec(line)
 		if err := o.write(line, !more); err != nil {
-			return false, err
+			return err
 		}
 	}
-	return false, nil
-}
-
-// aloud takes .SILENT out of a STORE. The flags that are owed would else be told after it, as
-// they were before it; and left out the client would never hear what others have set.
-func aloud(cmd []byte) []byte {
-	line := firstLine(cmd)
-	if i := bytes.Index(bytes.ToUpper(line), []byte("FLAGS.SILENT ")); i > 0 {
-		i += len("FLAGS")
-		return slices.Delete(slices.Clone(cmd), i, i+len(".SILENT"))
+	if items.flags {
+		o.newer(number)
 	}
-	return cmd
-}
-
-// newer forgets owed flags of the client's message n, for which the backend has just told
-// others.
-func (o *owing) newer(n uint32) {
-	known, _ := o.n.Client()
-	if uid, ok := known.At(n); ok {
-		o.flags = slices.DeleteFunc(o.flags, func(c park.FlagChange) bool { return c.UID == uid })
-	}
+	return nil
 }
 
 func (o *owing) write(b []byte, boundary bool) error {
 	o.s.down.gave(int64(len(b)))
 	return o.s.out.relay(b, boundary)
-}
-
-// lastOf is the client's last message, in the numbers of a command that changes
-// or copies messages: its "*" mustn't mean one that the client hasn't heard of. To
-// FETCH and SEARCH it may, and has to: `UID FETCH n:*` is how new mail is found.
-func lastOf(uids park.UIDs, v wire.Verb) uint32 {
-	switch v {
-	case wire.Store, wire.Copy, wire.Move, wire.Replace:
-		return uids.Count()
-	case wire.UIDStore, wire.UIDCopy, wire.UIDMove, wire.UIDReplace, wire.UIDExpunge:
-		return uids.Last()
-	}
-	return 0
-}
-
-// withStar says a number for "*" in the set that is a command's first argument.
-func withStar(cmd []byte, last uint32) []byte {
-	h := wire.ParseCommandHead(firstLine(cmd))
-	set, _, _ := bytes.Cut(h.Args, []byte(" "))
-	if !bytes.Contains(set, []byte("*")) {
-		return cmd
-	}
-	i := bytes.Index(cmd, h.Args)
-	out := append([]byte(nil), cmd[:i]...)
-	out = append(out, bytes.ReplaceAll(set, []byte("*"), strconv.AppendUint(nil, uint64(last), 10))...)
-	return append(out, cmd[i+len(set):]...)
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -55,6 +54,8 @@ func (s *Session) parked() {
 		case errors.Is(err, os.ErrDeadlineExceeded) && s.park.woken.Load() != uint32(wakeNone):
 			why := wake(s.park.woken.Swap(uint32(wakeNone)))
 			_ = s.client.SetReadDeadline(time.Time{})
+			s.client.Unhold() // of a line that has only begun
+			s.park.asks = false
 			go s.resume(why.String())
 			return
 		case errors.Is(err, io.EOF):
@@ -64,12 +65,13 @@ func (s *Session) parked() {
 		case f.want == wantLogout:
 			s.over(ReasonLogout)
 		case f.want == wantLook:
-			ctx, cancel := context.WithTimeout(context.Background(), parkWithin)
+			ctx, cancel := s.within(parkWithin)
 			_ = s.park.sub.Look(ctx) // where it fails, the backend itself will be asked
 			cancel()
 			f.looked = true
 			continue
 		case f.want == wantBackend:
+			s.park.asks = true
 			verb := s.park.verb.String()
 			if _, idle := s.flight.state(); idle {
 				verb = telemetry.WakeDone

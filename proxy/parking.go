@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"os"
 	"sync"
@@ -47,6 +48,8 @@ type parkState struct {
 	kept    atomic.Uint32 // a kept: what keeps it from being parked, for people
 	refused atomic.Int64  // the client's last word before a refusal that was counted
 	notTill atomic.Int64  // after a park that came to nothing, Unix ns
+	// stop ends what is waited for just now, nil while nothing is: the session may end meanwhile.
+	stop atomic.Pointer[context.CancelFunc]
 
 	// The phase's own, kept over resumes.
 	failures uint8 // parks in a row that came to nothing
@@ -55,6 +58,7 @@ type parkState struct {
 	// verb is what the client said that needs a backend; owed is what it hasn't been
 	// told when that has message numbers of before in it.
 	verb wire.Verb
+	asks bool   // it said so; else it is woken, and no command is in progress
 	star uint32 // what that command's "*" means; 0: what the backend takes it for
 	owed *owed
 
@@ -65,6 +69,27 @@ type parkState struct {
 	state *park.State // heard of and not told, since the client isn't in IDLE
 	idle  bool        // the client is in IDLE
 	told  int64       // when the client last heard anything, Unix ns
+}
+
+// within is the context of what a session does on its way to or from being parked:
+// it ends with the session, or after d.
+func (s *Session) within(d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	s.park.stop.Store(&cancel)
+	if s.reason() != "" {
+		cancel() // abandon may have come before
+	}
+	return ctx, func() {
+		cancel()
+		s.park.stop.CompareAndSwap(&cancel, nil) // the next phase may have begun
+	}
+}
+
+// abandon ends what within has begun.
+func (s *Session) abandon() {
+	if stop := s.park.stop.Load(); stop != nil {
+		(*stop)()
+	}
 }
 
 // way is how a session can be parked.

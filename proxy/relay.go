@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
 
@@ -169,6 +170,7 @@ func (s *Session) over(r Reason) {
 	}
 	s.transition(Ended)
 	s.flight.stop()
+	s.abandon()
 	if r.cuts() {
 		s.cut()
 		return
@@ -184,9 +186,25 @@ func longAgo() time.Time { return time.Unix(1, 0) }
 func (s *Session) hangUp() {
 	_ = s.client.CloseWrite()
 	s.rouse()
+	s.stopBackend()
+}
+
+// stopBackend lets whoever waits for the session's backend return.
+func (s *Session) stopBackend() {
+	s.handing.Lock()
+	defer s.handing.Unlock()
 	if b := s.backend.Load(); b != nil {
 		_ = b.SetDeadline(longAgo())
 	}
+}
+
+// give hands the session's connection to the pool. Nothing is in flight on it.
+func (s *Session) give(c *upstream.Conn, how upstream.Condition) {
+	s.handing.Lock()
+	s.backend.Store(nil)
+	s.handing.Unlock()
+	_ = c.SetDeadline(time.Time{}) // of an end that came just now
+	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, how)
 }
 
 // cut has both connections closed without another byte: whoever reads, writes
@@ -194,11 +212,10 @@ func (s *Session) hangUp() {
 func (s *Session) cut() {
 	s.severed.Store(true)
 	s.flight.stop()
+	s.abandon()
 	_ = s.client.SetWriteDeadline(longAgo())
 	s.rouse()
-	if b := s.backend.Load(); b != nil {
-		_ = b.SetDeadline(longAgo())
-	}
+	s.stopBackend()
 }
 
 // linger reads and ignores what the client still sends, until it ends or

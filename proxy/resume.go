@@ -34,7 +34,7 @@ func (s *Session) resume(wake string) {
 		_ = s.client.SetReadDeadline(time.Time{})
 	}
 	s.park.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), resumeWithin)
+	ctx, cancel := s.within(resumeWithin)
 	defer cancel()
 	pause, began := resumePause, s.srv.now()
 	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID, Wake: wake, Source: telemetry.SourceNone,
@@ -174,16 +174,17 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream
 }
 
 // tellMissed tells the client what it missed. Where its command bears message
-// numbers of before, owing does, which sees all of the command.
+// numbers of before, owing does, which sees all of the command, and so where none is in
+// progress: EXPUNGE may not be told then (RFC 9051 §7.5.1), as STORE 4 may be on its way.
 func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
 	s.park.state, s.park.owed, s.park.star = nil, nil, 0
-	if !s.park.idle && (!d.New.Empty() || d.HasExpunge()) {
+	if s.park.asks && !s.park.idle && (!d.New.Empty() || d.HasExpunge()) {
 		s.park.star = lastOf(s.park.view.UIDs, s.park.verb)
 	}
 	t := &s.flight.told
-	if d.HasExpunge() && !s.park.idle && bearsSet(s.park.verb) {
+	if d.HasExpunge() && !s.park.idle && (!s.park.asks || bearsSet(s.park.verb)) {
 		o := owed{missed: d, view: s.park.view}
 		now, _ := d.Split(t.dialect)
 		var err error

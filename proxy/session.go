@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,7 +58,10 @@ type Session struct {
 	asUser   bool             // with it, whatever the settings say: the backend verified it
 	pick     *routing.Pick
 	backend  atomic.Pointer[upstream.Conn] // nil while parked; its owner is the phase that runs
-	link     *trace.SpanContext            // the login's trace; nil where traces are off
+	// handing is held to take the connection out of backend before it is handed on, and by
+	// who isn't its owner and ends it: nobody else's may be meant.
+	handing  sync.Mutex
+	link     *trace.SpanContext // the login's trace; nil where traces are off
 	proxyTTL int
 	caps     *backendCaps
 
@@ -147,8 +151,13 @@ func newID() string { return strings.ToLower(rand.Text()[:16]) }
 // transition is the one place where a session's attachment changes: metric, log
 // and admin page learn it here.
 func (s *Session) transition(to Attachment) {
-	from := Attachment(s.attachment.Swap(uint32(to)))
-	if from == to {
+	from := Attachment(s.attachment.Load())
+	for ; from != to && from != Ended; from = Attachment(s.attachment.Load()) {
+		if s.attachment.CompareAndSwap(uint32(from), uint32(to)) {
+			break
+		}
+	}
+	if from == to || from == Ended { // whoever parks or resumes it meanwhile hears of the end by reason
 		return
 	}
 	if to == Ended {

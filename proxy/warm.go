@@ -110,10 +110,8 @@ func (s *Session) retire(b *upstream.Conn) bool {
 	}
 	c, broken := talk.Release()
 	if err != nil || broken != nil {
-		_ = c.Abort()
-	} else {
-		s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, upstream.Condition{})
+		return false
 	}
-	s.backend.Store(nil)
+	s.give(c, upstream.Condition{})
 	return true
 }

@@ -81,6 +81,14 @@ func (c *Conn) Drain(pool *Pool, r Receiver) error {
 // followed, at the end of the connection.
 func (c *Conn) Kept() []byte { return c.hold }
 
+// Unhold puts the bytes that were kept back in front of what is still to be read,
+// for who reads on by Read.
+func (c *Conn) Unhold() {
+	kept := c.hold
+	c.hold = nil
+	c.Unread(kept)
+}
+
 // pump is one call of Pump or Drain.
 type pump struct {
 	c    *Conn

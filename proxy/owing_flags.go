@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"bytes"
+	"slices"
+
+	"imapproxy/proxy/park"
+)
+
+// aloud takes .SILENT out of a STORE. The flags that are owed would else be told after it, as
+// they were before it; and left out the client would never hear what others have set.
+func aloud(cmd []byte) []byte {
+	line := firstLine(cmd)
+	if i := bytes.Index(bytes.ToUpper(line), []byte("FLAGS.SILENT ")); i > 0 {
+		i += len("FLAGS")
+		return slices.Delete(slices.Clone(cmd), i, i+len(".SILENT"))
+	}
+	return cmd
+}
+
+// newer forgets owed flags of the client's message n, for which the backend has just told
+// others.
+func (o *owing) newer(n uint32) {
+	known, _ := o.n.Client()
+	if uid, ok := known.At(n); ok {
+		o.flags = slices.DeleteFunc(o.flags, func(c park.FlagChange) bool { return c.UID == uid })
+	}
+}
+
+// fetchItems finds FLAGS among the items of a FETCH response (RFC 9051 §9 msg-att),
+// whose text it is given line by line, without the literals between the lines.
+type fetchItems struct {
+	depth          int // of parentheses; the items' names stand in the first
+	quoted, escape bool
+	flags          bool
+}
+
+func (f *fetchItems) text(line []byte) {
+	const word = "FLAGS ("
+	for i, c := range line {
+		switch {
+		case f.escape:
+			f.escape = false
+		case f.quoted:
+			f.escape, f.quoted = c == '\\', c != '"'
+		case c == '"':
+			f.quoted = true
+		case c == '(':
+			f.depth++
+		case c == ')':
+			f.depth--
+		case f.depth == 1 && i > 0 && (line[i-1] == '(' || line[i-1] == ' ') && len(line)-i >= len(word) && bytes.EqualFold(line[i:i+len(word)], []byte(word)):
+			f.flags = true
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+
+	"imapproxy/internal/imaptest"
+)
+
+// owedOne is a session that is owed the EXPUNGE of its second message of four, which
+// happened unheard of: it has just fetched by number.
+func owedOne(t *testing.T, caps string, before ...string) (*scripted, *imaptest.Client) {
+	t.Helper()
+	p := newScripted(t, caps, 4)
+	c := p.idle(append(before, "SELECT INBOX")...)
+	done(c)
+	p.expunge(2)
+	p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send("* 2 FETCH (UID 3)", cmd.Tag()+" OK done")
+	})
+	c.Write("f FETCH 3 (UID)")
+	c.Expect("* 3 FETCH (UID 3)")
+	c.Expect("f OK done")
+	return p, c
+}
+
+func TestALargeMessageBehindWhatIsOwed(t *testing.T) {
+	p, c := owedOne(t, scriptedCaps)
+	p.on("APPEND", func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " OK done") })
+	c.Timeout = imaptest.DefaultTimeout
+	c.Write("a APPEND INBOX {300000+}")
+	must(t, c.Conn.SendRaw(strings.Repeat("x", 300000)+"\r\n"))
+	c.Expect("* 2 EXPUNGE")
+	c.Expect("a OK done")
+}
+
+func TestAReplacementOfAMessageThatIsGone(t *testing.T) {
+	_, c := owedOne(t, scriptedCaps)
+	c.Write("r REPLACE 2 INBOX {300000+}")
+	must(t, c.Conn.SendRaw(strings.Repeat("x", 300000)+"\r\n"))
+	c.Expect("* 2 EXPUNGE")
+	c.Expect("r NO [EXPUNGEISSUED]{*}")
+	c.MustOK("NOOP")
+}
+
+func TestModifiedNamesTheClientsNumbers(t *testing.T) {
+	p, c := owedOne(t, scriptedCaps, "ENABLE CONDSTORE")
+	p.on("STORE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		if !strings.Contains(cmd.Text, "STORE 2:3 ") {
+			t.Errorf("%s", cmd.Text)
+		}
+		return c.Send(cmd.Tag() + " OK [MODIFIED 2] one was newer")
+	})
+	c.Write(`s STORE 3:4 (UNCHANGEDSINCE 5) +FLAGS (\Seen)`)
+	c.Expect("s OK [MODIFIED 3] one was newer")
+}
+
+func TestALiteralIsAgreedToOnce(t *testing.T) {
+	p, c := owedOne(t, strings.Replace(scriptedCaps, "LITERAL+ ", "", 1))
+	p.on("SEARCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send("* SEARCH 2", cmd.Tag()+" OK done")
+	})
+	c.Write("s SEARCH SUBJECT {3}")
+	c.Expect("+{*}")
+	must(t, c.Conn.SendRaw("abc 1:3\r\n"))
+	c.Expect("* SEARCH 3")
+	c.Expect("s OK done")
+	// One by UID may be told behind; the client is asked for its literal once.
+	p.on("UID SEARCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send("* SEARCH 3", cmd.Tag()+" OK done")
+	})
+	c.Write("u UID SEARCH SUBJECT {3}")
+	c.Expect("+{*}")
+	must(t, c.Conn.SendRaw("abc\r\n"))
+	c.Expect("* SEARCH 3")
+	c.Expect("u OK done")
+	c.Write("n NOOP")
+	c.Expect("* 2 EXPUNGE")
+	c.Expect("n OK {*}")
+}
+
+func TestWordsThatLookLikeFlagsAreNone(t *testing.T) {
+	for text, want := range map[string]bool{
+		`* 3 FETCH (FLAGS (\Seen))`:                                            true,
+		`* 3 FETCH (UID 5 flags () MODSEQ (3))`:                                true,
+		`* 3 FETCH (ENVELOPE ("x" "Red FLAGS (a)" NIL))`:                       false,
+		`* 3 FETCH (BODY[HEADER.FIELDS (FLAGS (X))] {5}` + "\n" + ` UID 5)`:    false,
+		`* 3 FETCH (BODY[HEADER.FIELDS (X-Flags)] {5}` + "\n" + ` FLAGS ())`:   true,
+		`* 3 FETCH (BODYSTRUCTURE ("a" "b" ("FLAGS" "(") NIL "\"" ) FLAGS ())`: true,
+		`* 3 FETCH (X-GM-LABELS (FLAGS (x)) BODY[TEXT] "FLAGS (x)" UID 3)`:     false,
+	} {
+		var f fetchItems
+		for line := range strings.Lines(text) {
+			f.text([]byte(line))
+		}
+		if f.flags != want {
+			t.Errorf("%q: %v", text, f.flags)
+		}
+	}
+}
+
+// A flag that is owed isn't forgotten for a subject that says "flags".
+func TestOwedFlagsAreToldWhateverASubjectSays(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4)
+	c := p.idle("ENABLE QRESYNC", "SELECT INBOX")
+	done(c)
+	p.expunge(2)
+	p.flag(3)
+	p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send(`* 2 FETCH (UID 3 ENVELOPE (NIL "red flags" NIL))`, cmd.Tag()+" OK done")
+	})
+	c.Write("f FETCH 3 (UID ENVELOPE)")
+	c.Expect(`* 3 FETCH (UID 3 ENVELOPE (NIL "red flags" NIL))`)
+	c.Expect("f OK done")
+	c.Write("n NOOP")
+	c.Expect("* VANISHED 2")
+	c.Expect(`* 2 FETCH (UID 3 FLAGS (\Flagged) MODSEQ (12))`)
+	c.Expect("n OK {*}")
+}

@@ -1,0 +1,49 @@
+package proxy
+
+import (
+	"testing"
+	"time"
+
+	"imapproxy/internal/imaptest"
+)
+
+// attached waits until the one session has its connection again.
+func (p *scripted) attached() {
+	p.t.Helper()
+	eventually(p.t, "a session with its connection", func() bool {
+		p.srv.Sweep()
+		return p.srv.Status().Attachments[Attached.String()] == 1
+	})
+}
+
+// A session that comes back though its client says nothing has no command in
+// progress: what it says next by number means what it counts.
+func TestWhoIsWokenHearsOfNoExpungeUntilItAsks(t *testing.T) {
+	for _, half := range []string{"", "s ST"} {
+		p := newScripted(t, scriptedCaps, 4)
+		c := p.idle("SELECT INBOX")
+		done(c)
+		must(t, c.Conn.SendRaw(half))
+		p.expunge(2)
+		p.deliver()
+		p.on("STORE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			if cmd.Args != `2 +FLAGS (\Seen)` {
+				t.Errorf("it stores %s", cmd.Args)
+			}
+			return c.Send(`* 2 FETCH (FLAGS (\Seen))`, cmd.Tag()+" OK done")
+		})
+		off := p.opts
+		off.Park = ParkOptions{Linger: time.Nanosecond}
+		must(t, p.srv.Reload(off))
+		p.attached()
+		must(t, c.Conn.SendRaw(`s STORE 3 +FLAGS (\Seen)`[len(half):]+"\r\n"))
+		c.Expect("* 5 EXISTS")
+		c.Expect(`* 3 FETCH (FLAGS (\Seen))`)
+		c.Expect("s OK done")
+		c.Write("n NOOP")
+		c.Expect("* 2 EXPUNGE")
+		c.Expect("n OK done")
+		c.Close()
+		p.stop()
+	}
+}
