@@ -185,11 +185,11 @@ func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 	}
 	t := &s.flight.told
 	if d.HasExpunge() && !s.park.idle && (!s.park.asks || bearsSet(s.park.verb)) {
-		o := owed{missed: d, view: s.park.view}
 		now, _ := d.Split(t.dialect)
-		var err error
-		o.n, err = park.NewNumbers(s.park.view.After(now).UIDs, uids)
-		s.park.owed = &o
+		n, err := park.NewNumbers(s.park.view.After(now).UIDs, uids)
+		if err == nil {
+			s.park.owed = &owed{missed: d, view: s.park.view, n: n}
+		}
 		return err
 	}
 	err := s.sayLocked(s.renderLocked(d))

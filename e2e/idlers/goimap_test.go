@@ -76,7 +76,7 @@ func goIMAP(a *account) {
 		a.parked()
 		_, before := told.get()
 		a.expunge(a.any(""))
-		newest := a.deliver(mail{"new", ""}, mail{"new", ""})[1]
+		newest := a.deliver(slices.Repeat([]mail{{"new", ""}}, 3)...)[2]
 		a.eventually("EXPUNGE and EXISTS", func() error {
 			if got, n := told.get(); n != before+1 || len(got) != len(a.have) {
 				return fmt.Errorf("told of %d messages, %d expunged; want %d and 1", len(got), n-before, len(a.have))

@@ -340,7 +340,7 @@ SyncState *
 		must(a, os.Remove(a.copyOf(dir, victim)))
 		a.gone(victim)
 		a.expunge(a.any(""))
-		a.deliver(mail{"new", ""})
+		a.deliver(mail{"new", ""}, mail{"new", ""})
 		sync()
 		a.copied(nil, dir)
 		a.settles("mbsync deleted " + victim)
