@@ -141,9 +141,14 @@ func (f *flight) answered(h wire.ResponseHead) (c command, ok bool) {
 	c.tag = nil
 	f.follow(c.verb, h.Status)
 	if f.parks {
-		f.told.answered(c.verb, h.Status, h.Rest)
+		f.told.answered(c.verb, h.Status, h.Rest, f.selecting())
 	}
 	return c, true
+}
+
+// selecting says whether a SELECT or EXAMINE waits for its answer.
+func (f *flight) selecting() bool {
+	return slices.ContainsFunc(f.open, func(c command) bool { return c.verb == wire.Select || c.verb == wire.Examine })
 }
 
 // follow keeps the IMAP state (RFC 9051 §3, §6.3.2, §6.4.1).

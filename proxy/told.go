@@ -22,6 +22,7 @@ type told struct {
 	doubt   kept // for the session's life
 	// compared: the backend has no QRESYNC.
 	compared bool
+	long     bool // a command wasn't seen whole: it may have switched on CONDSTORE
 
 	box selection
 }
@@ -40,14 +41,21 @@ type selection struct {
 	doubt     kept // until another mailbox is selected
 }
 
+// now takes over what the client has been told while the session was parked.
+func (b *selection) now(v *park.View) {
+	b.exists, b.flags, b.modSeq = v.UIDs.Count(), v.Flags, v.ModSeq
+}
+
 // command follows a command of the client's. whole says that all of it stands in
 // the head.
 func (t *told) command(h wire.CommandHead, whole bool) {
 	switch h.Verb {
 	case wire.Select, wire.Examine:
 		t.selects(h, whole)
+	case wire.Delete, wire.Rename:
+		t.moves(h, whole)
 	case wire.Enable, wire.Noop, wire.Check, wire.Idle, wire.Logout, wire.Capability, wire.ID, wire.Namespace,
-		wire.Append, wire.Create, wire.Delete, wire.Rename, wire.Subscribe, wire.Unsubscribe, wire.List, wire.Lsub,
+		wire.Append, wire.Create, wire.Subscribe, wire.Unsubscribe, wire.List, wire.Lsub,
 		wire.Close, wire.Unselect, wire.Expunge, wire.UIDExpunge,
 		wire.GetACL, wire.SetACL, wire.DeleteACL, wire.ListRights, wire.MyRights,
 		wire.GetQuota, wire.GetQuotaRoot, wire.SetQuota, wire.GetMetadata, wire.SetMetadata:
@@ -77,7 +85,7 @@ func (t *told) modSeqWord(h wire.CommandHead, whole bool) {
 	case containsFold(h.Args, "MODSEQ") || containsFold(h.Args, "CHANGEDSINCE"):
 		t.dialect = park.CondStore
 	case !whole:
-		t.box.doubt = keptLong
+		t.box.doubt, t.long = keptLong, true
 	}
 }
 
@@ -101,6 +109,21 @@ func (t *told) selects(h wire.CommandHead, whole bool) {
 	}
 	if containsFold(params, "CONDSTORE") && t.dialect == park.Plain {
 		t.dialect = park.CondStore
+	}
+}
+
+// moves looks for a RENAME or DELETE of the client's own mailbox, or of one above it: it stays
+// selected on this connection, and can't be selected again by its name.
+func (t *told) moves(h wire.CommandHead, whole bool) {
+	if t.box.name == "" {
+		return
+	}
+	name, _, err := wire.AString(h.Args)
+	if err == nil && whole {
+		name, err = park.DecodeMailbox(name, t.utf8)
+	}
+	if err != nil || !whole || name != "INBOX" && strings.HasPrefix(t.box.name, name) { // INBOX stays where it is
+		t.box.doubt = keptName
 	}
 }
 
@@ -189,12 +212,21 @@ func (t *told) enables(names string) {
 			t.dialect = max(t.dialect, park.CondStore)
 		case "UTF8=ACCEPT":
 			t.utf8 = true
+			if strings.IndexFunc(t.box.name, func(r rune) bool { return r == '&' || r >= 0x80 }) >= 0 {
+				t.box.doubt = keptName // said before, and understood after
+			}
 		}
 	}
 }
 
-// answered follows a tagged answer.
-func (t *told) answered(v wire.Verb, status wire.Status, rest []byte) {
+// answered follows a tagged answer. selecting says that a mailbox is about to be
+// selected behind it: what was told so far wasn't of that one.
+func (t *told) answered(v wire.Verb, status wire.Status, rest []byte, selecting bool) {
+	if selecting {
+		b := &t.box
+		t.box = selection{name: b.name, readOnly: b.readOnly, byNumber: b.byNumber, doubt: b.doubt}
+		return
+	}
 	switch v {
 	case wire.Select, wire.Examine:
 		code, _ := wire.Code(rest)

@@ -1,0 +1,87 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/wire"
+)
+
+// follow has a flight see a session's lines, the client's and the backend's, in the order
+// in which the proxy reads them.
+func follow(lines string) *flight {
+	f := &flight{parks: true}
+	f.init()
+	for line := range strings.Lines(lines) {
+		who, line, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if who == "C:" {
+			f.begin(wire.ParseCommandHead([]byte(line)), true, time.Time{})
+			continue
+		}
+		switch h := wire.ParseResponseHead([]byte(line)); h.Kind {
+		case wire.Tagged:
+			f.answered(h)
+		case wire.Untagged:
+			f.untagged(h, true)
+		}
+	}
+	return f
+}
+
+func TestASelectionHasOnlyWhatWasToldOfIt(t *testing.T) {
+	const other = `S: * 9 EXISTS
+		S: * FLAGS (\Draft)
+		S: * OK [UIDVALIDITY 2] v
+		S: * OK [UIDNEXT 50] n
+		S: * OK [HIGHESTMODSEQ 900] m
+		S: a OK [READ-ONLY] done
+		`
+	const own = `S: * 3 EXISTS
+		S: * FLAGS (\Seen)
+		S: * OK [UIDVALIDITY 7] v
+		S: * OK [UIDNEXT 4] n
+		S: * OK [HIGHESTMODSEQ 10] m
+		S: b OK [READ-WRITE] done`
+	want := selection{name: "Work", exists: 3, validity: 7, next: 4, modSeq: 10, flags: `\Seen`}
+	for name, lines := range map[string]string{
+		"alone":                 "C: b SELECT Work\n" + own,
+		"behind another":        "C: a EXAMINE Other\nC: b SELECT Work\n" + other + own,
+		"behind one that fails": "C: a SELECT Other\nC: b SELECT Work\nS: a NO not there\n" + own,
+		"behind CLOSE":          "C: x SELECT Other\n" + strings.ReplaceAll(other, "a OK", "x OK") + "C: a CLOSE\nC: b SELECT Work\nS: * OK [HIGHESTMODSEQ 901] m\nS: a OK closed\n" + own,
+	} {
+		if f := follow(lines); f.told.box != want || !f.selected {
+			t.Errorf("%s: %+v, selected: %v", name, f.told.box, f.selected)
+		}
+	}
+}
+
+func TestAMailboxThatHasLostItsNameIsNotParked(t *testing.T) {
+	const before = `C: a SELECT Work/Done
+		S: * OK [UIDVALIDITY 7] v
+		S: a OK done
+		`
+	for line, want := range map[string]kept{
+		"C: b RENAME Work/Done Old":   keptName,
+		"C: b RENAME Work Old":        keptName,
+		"C: b DELETE Work/Done":       keptName,
+		"C: b RENAME {9}":             keptName,
+		"C: b RENAME Other Old":       keptNot,
+		"C: b DELETE \"Work/Done/1\"": keptNot,
+		"C: b RENAME INBOX Old":       keptNot,
+	} {
+		if f := follow(before + line); f.told.box.doubt != want {
+			t.Errorf("%s: %q", line, f.told.box.doubt)
+		}
+	}
+}
+
+func TestANameSaidBeforeUTF8IsInDoubt(t *testing.T) {
+	for name, want := range map[string]kept{"A&-B": keptName, "INBOX": keptNot} {
+		f := follow("C: a ENABLE UTF8=ACCEPT\nC: b SELECT " + name + "\nS: * ENABLED UTF8=ACCEPT\nS: a OK done\nS: * OK [UIDVALIDITY 7] v\nS: b OK done")
+		if f.told.box.doubt != want || f.told.dialect != park.Plain {
+			t.Errorf("%s: %q", name, f.told.box.doubt)
+		}
+	}
+}
