@@ -53,6 +53,7 @@ func (s *Session) toParked(how way) {
 		s.srv.tel.Park(t)
 		s.park.failures = 0
 		s.park.mu.Lock()
+		s.park.times++
 		s.park.view, s.park.state, s.park.told, s.park.idle = view, nil, t.End.UnixNano(), how == wayIdle
 		s.park.mu.Unlock()
 		s.relaying = nil
@@ -117,7 +118,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 		trace.Steps.Done(telemetry.StepBack, s.srv.now(), nil)
 		return nil, err
 	}
-	s.give(c, upstream.Condition{Selected: talk.Selected()})
+	s.give(c, upstream.Condition{Selected: talk.Selected(), Doubt: t.long})
 	trace.Steps.Done(telemetry.StepRelease, s.srv.now(), nil)
 	if view != nil {
 		if view.ModSeq == 0 {
@@ -150,8 +151,9 @@ func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, steps 
 	if err != nil {
 		return nil, err
 	}
-	if err = talk.Deselect(ctx); errors.Is(err, park.ErrCannotDeselect) {
-		err = nil // then it is closed
+	var refusal *park.Refusal
+	if err = talk.Deselect(ctx); errors.Is(err, park.ErrCannotDeselect) || errors.As(err, &refusal) {
+		err = nil // then it is closed: what came with a refusal, the client hasn't been told
 	}
 	steps.Done(telemetry.StepDeselect, s.srv.now(), err)
 	if err != nil {

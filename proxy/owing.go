@@ -61,6 +61,7 @@ type owing struct {
 	untold          *owed // nil: all but EXPUNGE was told, and flags
 	client, backend *wire.Reader
 	modSeq          uint64            // the client's bound
+	bound           uint64            // the one that it has when all is told
 	flags           []park.FlagChange // owed as well: they show mod-sequences beyond the bound
 	backendFailed   bool
 }
@@ -150,9 +151,8 @@ func (o *owing) tellHalf() error {
 	t := &o.s.flight.told
 	d, rest := o.untold.missed.Split(t.dialect)
 	line := d.AppendTo(nil, t.dialect, o.untold.view)
-	after := o.untold.view.After(d)
-	t.box.exists, t.box.flags = after.UIDs.Count(), after.Flags
-	o.flags, o.untold = rest.Changed, nil
+	t.box.now(o.untold.view.After(d))
+	o.flags, o.bound, o.untold = rest.Changed, rest.ModSeq, nil
 	return o.write(line, true)
 }
 
@@ -165,12 +165,11 @@ func (o *owing) told(cmd []byte) error {
 	var line []byte
 	if u := o.untold; u != nil {
 		line = u.missed.AppendTo(nil, t.dialect, u.view)
-		after := u.view.After(u.missed)
-		t.box.exists, t.box.flags = after.UIDs.Count(), after.Flags
+		t.box.now(u.view.After(u.missed))
 	} else {
 		line = o.n.Tell(nil, t.dialect)
 		known, count := o.n.Client()
-		t.box.exists = count
+		t.box.exists, t.box.modSeq = count, max(t.box.modSeq, o.bound)
 		o.flags = slices.DeleteFunc(o.flags, func(c park.FlagChange) bool { return !known.Contains(c.UID) })
 		line = park.Difference{Changed: o.flags}.AppendTo(line, t.dialect, &park.View{UIDs: known})
 	}

@@ -241,7 +241,9 @@ const tellWithin = 10 * time.Second
 func (s *Session) keepalive(now time.Time) {
 	every := s.set.Park.keepalive()
 	every -= every/8 + time.Duration(s.id[0])*every/1024 // the sweep comes an eighth late at most
-	s.park.mu.Lock()
+	if !s.park.mu.TryLock() {
+		return // it is told something just now; the sweep doesn't wait for a client that won't read
+	}
 	defer s.park.mu.Unlock()
 	if s.park.idle && Attachment(s.attachment.Load()) == Parked && now.UnixNano()-s.park.told >= int64(every) {
 		s.seen(now)
@@ -249,28 +251,43 @@ func (s *Session) keepalive(now time.Time) {
 	}
 }
 
-// member is the session as the hub sees it.
-func (s *Session) member() park.Member { return member{s} }
+// member is the session as the hub sees it, for one time of being parked.
+type member struct {
+	s    *Session
+	time uint32 // of parkState.times
+}
 
-type member struct{ s *Session }
+func (s *Session) member() park.Member { return member{s, s.park.times} }
+
+// parkedLocked says whether it is parked, and hasn't come back since.
+func (m member) parkedLocked() bool {
+	return Attachment(m.s.attachment.Load()) == Parked && m.s.park.times == m.time
+}
 
 // View implements park.Member.
 func (m member) View() *park.View {
-	if Attachment(m.s.attachment.Load()) != Parked {
-		return nil
-	}
 	m.s.park.mu.Lock()
 	defer m.s.park.mu.Unlock()
+	if !m.parkedLocked() {
+		return nil
+	}
 	return m.s.park.view
 }
 
-// Apply implements park.Member.
+// Apply implements park.Member. What can't be told from this state is found out by a
+// resume, from a state of its own.
 func (m member) Apply(state *park.State) {
+	if !m.apply(state) {
+		m.Lost()
+	}
+}
+
+func (m member) apply(state *park.State) (ok bool) {
 	s := m.s
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
-	if Attachment(s.attachment.Load()) != Parked || s.park.view == nil {
-		return
+	if !m.parkedLocked() || s.park.view == nil {
+		return true
 	}
 	d, err := park.Compare(s.park.view, state)
 	var other *park.NotSame
@@ -278,8 +295,9 @@ func (m member) Apply(state *park.State) {
 	case errors.As(err, &other):
 		s.log().Warn("not the same mailbox any more", "mailbox", s.park.view.Mailbox, "why", other.Reason)
 		s.over(ReasonNotSame)
-	case err != nil: // told at the next resume, from a state of its own
+	case err != nil:
 		s.park.state = nil
+		return false
 	case !s.park.idle:
 		s.park.state = state
 	default:
@@ -288,6 +306,7 @@ func (m member) Apply(state *park.State) {
 			s.set.Park.Hub.Hint(park.Hint{User: s.user, Mailbox: s.park.view.Mailbox, Source: park.HintWatch})
 		}
 	}
+	return true
 }
 
 // Gone implements park.Member.

@@ -65,6 +65,7 @@ type parkState struct {
 	// mu is held by who tells a parked client something, for as long as that
 	// takes. Lock order: mu, then out's.
 	mu    sync.Mutex
+	times uint32      // how often it has been parked
 	view  *park.View  // nil: nothing selected, or not parked
 	state *park.State // heard of and not told, since the client isn't in IDLE
 	idle  bool        // the client is in IDLE
@@ -192,6 +193,8 @@ func (s *Session) askToPark(now time.Time) {
 	}
 	s.park.refused.Store(0)
 	b := s.backend.Load()
+	s.park.mu.Lock() // or a deadline would meet those who have paused already
+	defer s.park.mu.Unlock()
 	if b == nil || !s.park.asked.CompareAndSwap(false, true) {
 		return
 	}
@@ -206,8 +209,10 @@ func (s *Session) isPause(err error) bool {
 
 // paused decides, with both readers at rest, between parking and going on.
 func (s *Session) paused() {
+	s.park.mu.Lock()
 	_ = s.client.SetReadDeadline(time.Time{})
 	_ = s.backend.Load().SetReadDeadline(time.Time{})
+	s.park.mu.Unlock()
 	if s.reason() != "" { // and its deadlines may just have been taken away
 		s.finish()
 		return

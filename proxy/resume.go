@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"imapproxy/proxy/park"
@@ -116,7 +117,18 @@ func final(err error) bool {
 	var refused *upstream.Refused
 	var gone *park.Refusal
 	var other *park.NotSame
-	return errors.As(err, &refused) || errors.As(err, &gone) || errors.As(err, &other) || errors.Is(err, errReadOnly)
+	return errors.As(err, &refused) || errors.As(err, &gone) && !gone.Passing() || errors.As(err, &other) || hopeless(err)
+}
+
+// hopeless says whether another attempt would end so, too: the mailbox isn't what it was, or the
+// backend isn't.
+func hopeless(err error) bool {
+	for _, e := range []error{errReadOnly, park.ErrTooMany, park.ErrNoModSeq, park.ErrNotEnabled, park.ErrName, park.ErrGap, park.ErrNoFlags} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // errReadOnly means that the mailbox may not be written to any more.
@@ -130,7 +142,7 @@ func endOf(err error) Reason {
 	switch {
 	case errors.As(err, &refused):
 		return ReasonCredentials
-	case errors.As(err, &gone) || errors.Is(err, errReadOnly):
+	case errors.As(err, &gone) && !gone.Passing() || hopeless(err):
 		return ReasonMailboxGone
 	case errors.As(err, &other):
 		return ReasonNotSame
@@ -141,10 +153,15 @@ func endOf(err error) Reason {
 // again makes one attempt: a connection, the dialect, the mailbox, the
 // difference.
 func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream.Conn, error) {
+	t := &s.flight.told
+	enable := t.enabled
+	if t.dialect == park.CondStore && !slices.Contains(enable, "CONDSTORE") {
+		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // it did so by another word
+	}
 	var enabled []string
 	c := s.set.Park.Pool.Take(s.poolKey(upstream.UseSession), upstream.Verified)
 	if c != nil {
-		enabled, trace.Source = s.flight.told.enabled, telemetry.SourcePool
+		enabled, trace.Source = enable, telemetry.SourcePool // as the key says
 		trace.Steps.Done(telemetry.StepPool, s.srv.now(), nil)
 	} else {
 		var err error
@@ -157,7 +174,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream
 	}
 	var heard heardMeanwhile
 	talk := park.NewTalk(c, park.TalkOptions{Enabled: enabled, Pass: heard.pass})
-	diff, uids, err := s.reselect(ctx, talk, &heard, trace.Steps)
+	diff, uids, err := s.reselect(ctx, talk, enable, &heard, trace.Steps)
 	c, rerr := talk.Release()
 	if err = errors.Join(err, rerr); err == nil && s.park.view != nil {
 		err = s.tellMissed(diff, uids)
@@ -193,7 +210,7 @@ func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 		return err
 	}
 	err := s.sayLocked(s.renderLocked(d))
-	t.box.exists, t.box.flags = s.park.view.UIDs.Count(), s.park.view.Flags
+	t.box.now(s.park.view)
 	return err
 }
 
@@ -217,12 +234,8 @@ func (m *heardMeanwhile) pass(line []byte) {
 
 // reselect brings a connection to where the session's was, and finds what the
 // client has to be told. The view's UIDs are those of this connection at the end.
-func (s *Session) reselect(ctx context.Context, talk *park.Talk, heard *heardMeanwhile, steps *telemetry.Steps) (d park.Difference, uids park.UIDs, err error) {
+func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string, heard *heardMeanwhile, steps *telemetry.Steps) (d park.Difference, uids park.UIDs, err error) {
 	t := &s.flight.told
-	enable := t.enabled
-	if t.dialect == park.CondStore {
-		enable = append(enable[:len(enable):len(enable)], "CONDSTORE")
-	}
 	err = talk.Enable(ctx, enable...)
 	steps.Done(telemetry.StepEnable, s.srv.now(), err)
 	if err != nil {

@@ -261,9 +261,10 @@ func (m *mailbox) severityLocked(err error) severity {
 		case refusal.Verb != "EXAMINE":
 			return passing
 		}
-		switch refusal.Code {
-		case "UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "CORRUPTION", "OVERQUOTA", "CONTACTADMIN":
+		if refusal.Passing() {
 			return passing
+		}
+		switch refusal.Code {
 		case "NONEXISTENT", "NOPERM", "AUTHORIZATIONFAILED", "CANNOT":
 			return ending
 		}

@@ -181,7 +181,7 @@ func (m *mailbox) finish(r *round, s *State, err error) {
 		return // failed says what comes next
 	case s != nil:
 		h.counts.Resyncs++
-		m.modSeq = max(m.modSeq, s.ModSeq)
+		m.learntLocked(s.ModSeq)
 		m.recoveredLocked()
 		m.notBefore = h.now().Add(burstGap)
 		// The connection has told of these, and won't again.
@@ -287,8 +287,16 @@ func (m *mailbox) examine(ctx context.Context, t *Talk) error {
 	}
 	m.hub.mu.Lock()
 	defer m.hub.mu.Unlock()
-	m.modSeq = max(m.modSeq, sel.ModSeq)
+	m.learntLocked(sel.ModSeq)
 	return nil
+}
+
+// learntLocked takes an EXAMINE's HIGHESTMODSEQ. It may be lower than the last: the mailbox
+// was made anew, or two were under way; a bound that is too low makes nothing lost.
+func (m *mailbox) learntLocked(modSeq uint64) {
+	if modSeq != 0 {
+		m.modSeq = modSeq
+	}
 }
 
 // limit is how many messages the strategy takes; 0: any number.

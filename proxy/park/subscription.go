@@ -234,10 +234,19 @@ func (s *Subscription) Look(ctx context.Context) error {
 }
 
 // Resync makes one resync for this view, now: a resume needs to know which flags
-// have changed. The state isn't given to Apply.
+// have changed. The state isn't given to Apply. A mailbox that has become too large to
+// be parked is compared once more, within reason: or its sessions would have to end.
 func (s *Subscription) Resync(ctx context.Context, v *View) (*State, error) {
-	return s.m.resyncFor(ctx, s, v, s.m.resync, whyResume)
+	state, err := s.m.resyncFor(ctx, s, v, s.m.resync, whyResume)
+	if limit := s.m.limit(); limit > 0 && errors.Is(err, ErrTooMany) {
+		return s.m.resyncFor(ctx, s, v, ByComparison{MaxMessages: limit * outgrown}, whyResume)
+	}
+	return state, err
 }
+
+// outgrown is how many times the comparison's limit a mailbox may have while its
+// sessions leave it.
+const outgrown = 8
 
 // Table is the flags that all messages have now: what a view starts from where
 // the strategy is comparison. It has to be taken before the snapshot, so that what

@@ -376,6 +376,15 @@ type Refusal struct {
 	Text         string // as the backend sent it
 }
 
+// Passing says whether it may be another answer in a moment, by its code (RFC 5530).
+func (e *Refusal) Passing() bool {
+	switch e.Code {
+	case "UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "CORRUPTION", "OVERQUOTA", "CONTACTADMIN":
+		return e.Status == "NO"
+	}
+	return false
+}
+
 func (e *Refusal) Error() string {
 	return fmt.Sprintf("%s: %s [%s] %.200q", e.Verb, e.Status, e.Code, e.Text)
 }

@@ -119,6 +119,9 @@ func (w *notifyWatch) giveUp() {
 	h := w.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if w.cancel == nil {
+		return // its last mailbox went just now
+	}
 	w.refused = true
 	w.cancel() // who ran here returns
 	w.cancel = nil
