@@ -15,8 +15,8 @@ import (
 // believe that gcFloor bytes more are in use. They are never touched, so the
 // system never gives them.
 const (
-	gcPercent = 50
-	gcFloor   = 48 << 20
+	gcPercent = 25
+	gcFloor   = 96 << 20
 )
 
 // When the memory that a burst of logins has left behind is given back to the system. By
