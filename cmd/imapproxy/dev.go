@@ -97,6 +97,14 @@ func (c devCommand) config(addresses []string) *config.Config {
 	return cfg
 }
 
+// parks says what there is to see of parking.
+func (c devCommand) parks() string {
+	if !c.Park {
+		return ""
+	}
+	return fmt.Sprintf("\nA client that is in IDLE for %v is parked: SELECT INBOX, IDLE, and look at sessions and status.\n", devLinger)
+}
+
 // welcome says what runs and what to type.
 func (c devCommand) welcome(w io.Writer, i *instance, backends []string) {
 	bound, admin := i.server.Addrs(), i.adminAddress()
@@ -110,12 +118,12 @@ Users %s; each one's password is the name. The certificate was made just now.
   openssl s_client -quiet -crlf -connect %s      then type: a LOGIN carol carol
   curl http://%s/v1/status
   imapproxy sessions --admin %s
-
+%s
 Ctrl-C ends it, and nothing is kept.
 `, version(), bound["imap"], bound["imaps"], admin,
 		count(len(backends), "backend"), strings.Join(backends, ", "),
 		strings.Join(users[:len(users)-1], ", ")+" and "+users[len(users)-1],
-		bound["imap"], bound["imaps"], bound["imaps"], admin, admin)
+		bound["imap"], bound["imaps"], bound["imaps"], admin, admin, c.parks())
 }
 
 // selfSigned makes a certificate for this machine and the addresses' hosts, valid
