@@ -627,3 +627,37 @@ func TestAHubThatHasEndedTakesNobody(t *testing.T) {
 	h.Hint(Hint{User: "u"})
 	s.Close()
 }
+
+// A session that was resumed keeps its subscription, in case it is parked again soon. Its
+// watch is a connection, which isn't kept for longer than that.
+func TestAWatchThatNobodyIsParkedForEnds(t *testing.T) {
+	b := newFake(t, modernCaps)
+	h, c := newHub(t, HubOptions{})
+	s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+	sweep := func(n int) {
+		for range n {
+			h.mu.Lock()
+			at := s.m.sweepAt
+			h.mu.Unlock()
+			c.pass(2 * DefaultSweepEvery)
+			eventually(t, "the sweep", func() bool {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				return s.m.phase == dead || s.m.sweepAt.After(at)
+			})
+		}
+	}
+	sweep(3)
+	m.leave()
+	s.Leave()
+	sweep(1)
+	if err := s.Again(within(t)); err != nil {
+		t.Fatalf("soon after: %v", err)
+	}
+	sweep(2)
+	eventually(t, "the watch's end", func() bool { return h.Stats().Connections == 0 && h.Stats().Mailboxes == 0 })
+	if err := s.Again(within(t)); err == nil {
+		t.Error("it is there again")
+	}
+	parked(t, h, b, b.account(), "INBOX", Plain)
+}

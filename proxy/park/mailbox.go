@@ -61,6 +61,7 @@ type mailbox struct {
 	failing   time.Time // since when there were only failures; zero: there are none
 	backoff   time.Duration
 	refused   bool // the last EXAMINE was refused without a reason
+	unused    bool // nobody was there at the last sweep, nor has come since
 	sweepAt   time.Time
 	reIdleAt  time.Time // zero: no IDLE is under way
 	alarm     alarm
@@ -226,6 +227,12 @@ func (m *mailbox) armLocked() {
 func (m *mailbox) alarmLocked() {
 	now := m.hub.now()
 	if !now.Before(m.sweepAt) {
+		// A watch is there for who is parked. Its sessions, attached for long, subscribe anew.
+		if m.unused && !m.joinedLocked() {
+			m.dropLocked(nil)
+			return
+		}
+		m.unused = !m.joinedLocked()
 		m.sweepAt = now.Add(jittered(m.every()))
 		source := HintSweep
 		if m.kind == WatchPoll {

@@ -127,6 +127,7 @@ func (s *Subscription) beginLocked() error {
 		return ErrHubClosed
 	}
 	s.heard, s.done, s.owed = m.heard, m.done, false
+	m.unused = false
 	return nil
 }
 
@@ -154,7 +155,7 @@ func (s *Subscription) Join(member Member) {
 		m.dirty = false
 	}
 	s.memberLocked(member)
-	s.owed = false
+	s.owed, m.unused = false, false
 	s.joins++
 	m.kickLocked()
 }
