@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"sync"
 	"time"
 
 	"imapproxy/proxy/conn"
@@ -28,10 +29,15 @@ type responseFlow struct {
 	err     error  // a write to the client failed
 	broken  error  // the backend broke what can't be mended
 	pushed  int64  // bytes since the last tagged response
+	// telling is held from when a chunk is followed until it is written: who answers for the
+	// backend must not come in between. Lock order: telling, then flight's and out's.
+	telling sync.Mutex
 }
 
 // Chunk implements conn.Receiver.
 func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
+	f.telling.Lock()
+	defer f.telling.Unlock()
 	now := f.s.srv.now()
 	f.s.seen(now)
 	from, i := 0, 0

@@ -57,8 +57,11 @@ func (p *preLogin) forgetWarm(t upstream.Target, login upstream.Auth) {
 
 // retires says whether the session's connection is to serve another: nothing is
 // under way on it, and nothing that was said has left a state behind that can't be
-// taken back. idle says that it may be in IDLE.
+// taken back. idle says that it may be in IDLE. What the backend has answered is with the
+// client then.
 func (s *Session) retires(idle bool) bool {
+	s.down.telling.Lock()
+	defer s.down.telling.Unlock()
 	o := &s.set.Park
 	if o.Hub == nil || !o.Pool.Keeps() || s.srv.set.Load().Park.Hub == nil { // switched off since
 		return false

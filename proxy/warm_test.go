@@ -243,3 +243,24 @@ func TestAConnectionThatDiedInThePoolIsNoLogin(t *testing.T) {
 		})
 	}
 }
+
+// LOGOUT, or an end, that comes while the answer before it is followed and not written yet
+// isn't answered ahead of that.
+func TestWhoGoesHasAllAnswers(t *testing.T) {
+	l := newWarmLab(t, trusting, nil)
+	l.login("alice").MustOK("NOOP")
+	var s *Session
+	l.srv.reg.each(func(one *Session) { s = one })
+	s.down.telling.Lock() // as in the midst of a chunk
+	asked := make(chan bool)
+	go func() { asked <- s.retires(false) }()
+	select {
+	case <-asked:
+		t.Error("it retires before the answer is out")
+	default:
+		s.down.telling.Unlock()
+		if !<-asked {
+			t.Error("it doesn't retire behind it")
+		}
+	}
+}
