@@ -96,13 +96,22 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 		bound = s.park.sub.ModSeq() // of before the snapshot: a resync for others may move it at any time
 	}
 	opt := park.TalkOptions{Selected: s.flight.selected, ReadOnly: t.box.readOnly, Told: t.box.exists, Enabled: t.enabled, Pass: s.passOn}
+	// Flags that are told now are others than those in the table, or not: what is set and
+	// taken back meanwhile would never be told.
+	moved := false
+	if table != nil {
+		opt.Pass = func(response []byte) {
+			moved = moved || named(wire.ParseResponseHead(response).Name, "FETCH")
+			s.passOn(response)
+		}
+	}
 	if how == wayIdle {
 		opt.Taken = string(s.flight.open[0].tag)
 	}
 	b.Caps = s.caps.list // the relay had no use for a copy of its own
 	talk := park.NewTalk(b, opt)
 	// The point of no return: from here on the backend isn't in IDLE any more.
-	view, err := s.snapshot(ctx, talk, how, trace.Steps)
+	view, err := s.snapshot(ctx, talk, how, &moved, trace.Steps)
 	trace.Tries = talk.Tries()
 	c, rerr := talk.Release()
 	var broken *park.Broken
@@ -111,7 +120,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 		if s.reason() == "" {
 			s.log().Warn("backend lost while the session was being parked", "error", errors.Join(err, rerr))
 		}
-		s.over(ReasonBackendLost)
+		s.over(s.lostBackend())
 		return nil, errors.Join(err, rerr)
 	case err != nil:
 		s.backToIdle(c, how)
@@ -129,8 +138,18 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 	return view, nil
 }
 
-// snapshot ends IDLE, learns what the client counts, and deselects.
-func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, steps *telemetry.Steps) (*park.View, error) {
+// lostBackend is why a session without a backend ends, at a response boundary: the client
+// isn't told BYE twice.
+func (s *Session) lostBackend() Reason {
+	if _, bye := s.flight.farewell(); bye {
+		return ReasonBackendBye
+	}
+	return ReasonBackendLost
+}
+
+// snapshot ends IDLE, learns what the client counts, and deselects. moved says, when all
+// has been told, that flags are in doubt.
+func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, moved *bool, steps *telemetry.Steps) (*park.View, error) {
 	if how == wayUnselect {
 		return nil, nil
 	}
@@ -148,6 +167,9 @@ func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, steps 
 		uids, err = talk.SnapshotByFetch(ctx)
 	}
 	steps.Done(telemetry.StepSnapshot, s.srv.now(), err)
+	if err == nil && *moved {
+		err = park.ErrUnsettled
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +189,11 @@ func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, steps 
 
 // passOn gives the client what came with hidden commands, as any response.
 func (s *Session) passOn(response []byte) {
-	s.flight.untagged(wire.ParseResponseHead(response), true)
+	h := wire.ParseResponseHead(response)
+	if h.Status == wire.BYE {
+		s.flight.sawBye()
+	}
+	s.flight.untagged(h, true)
 	s.down.write(response, true)
 }
 

@@ -71,7 +71,7 @@ func (o *owing) endOf(err error) Reason {
 	case o.backendFailed && !o.s.out.atBoundary():
 		return ReasonBackendLostInner
 	case o.backendFailed:
-		return ReasonBackendLost
+		return o.s.lostBackend()
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return ReasonClientClosed
 	case errors.Is(err, wire.ErrLineTooLong) || errors.Is(err, wire.ErrLiteralTooLong) || errors.Is(err, wire.ErrNUL):
@@ -260,6 +260,9 @@ func (o *owing) response(cmd wire.CommandHead, fate park.Fate, asked bool) (kind
 	out, err := o.n.Response(nil, whole, cmd.Verb >= wire.UIDCopy)
 	if err != nil {
 		return kind, err
+	}
+	if head.Status == wire.BYE {
+		s.flight.sawBye()
 	}
 	if head.Status != wire.NoStatus {
 		if kind == wire.Tagged {
