@@ -23,6 +23,10 @@ type ParkOptions struct {
 	// ResumeConcurrency bounds resumes at a time per backend; 0: 32. ResumeRate
 	// bounds how many begin in a second; 0: no limit.
 	ResumeConcurrency, ResumeRate int
+	// A resume that fails is tried again for ResumeWithin, then the session ends.
+	// ResumeTry bounds one attempt: a connection that hangs isn't waited for while
+	// another would do. 0: the defaults.
+	ResumeWithin, ResumeTry time.Duration
 }
 
 func (o ParkOptions) keepalive() time.Duration {

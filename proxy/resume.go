@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -12,17 +13,17 @@ import (
 	"imapproxy/telemetry"
 )
 
-// A resume that fails is tried again for so long before the session ends: a
-// backend that restarts is back by then.
+// Defaults of ParkOptions.
 const (
-	resumeWithin = 45 * time.Second
-	resumePause  = 250 * time.Millisecond
-	// resumeTry bounds one attempt: a connection that hangs isn't waited for while
-	// another would do.
-	resumeTry = 20 * time.Second
+	// DefaultResumeWithin is enough for a backend that restarts.
+	DefaultResumeWithin = 45 * time.Second
+	DefaultResumeTry    = 20 * time.Second
 	// defaultResumes is how many go on at a time per backend.
 	defaultResumes = 32
 )
+
+// resumePause is before the second attempt of a resume; later ones are longer.
+const resumePause = 250 * time.Millisecond
 
 // resume gives a parked session a backend connection again, and tells the client
 // what it missed before its command goes on. wake says what needs it. There is one
@@ -35,7 +36,7 @@ func (s *Session) resume(wake string) {
 		_ = s.client.SetReadDeadline(time.Time{})
 	}
 	s.park.mu.Unlock()
-	ctx, cancel := s.within(resumeWithin)
+	ctx, cancel := s.within(cmp.Or(s.set.Park.ResumeWithin, DefaultResumeWithin))
 	defer cancel()
 	pause, began := resumePause, s.srv.now()
 	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID, Wake: wake, Source: telemetry.SourceNone,
@@ -107,7 +108,7 @@ func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (*upstream.Conn
 		}
 	}
 	t.Steps.Done(telemetry.StepTurn, s.srv.now(), nil)
-	ctx, cancel := context.WithTimeout(ctx, resumeTry)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.set.Park.ResumeTry, DefaultResumeTry))
 	defer cancel()
 	return s.again(ctx, t)
 }

@@ -1,10 +1,7 @@
-//go:build parking
-
 package parking
 
 import (
-	"errors"
-	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,155 +13,154 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// A passwords is a Dovecot one of whose users can change his password.
-type passwords struct {
-	*servers.Server
-	file string
-	mail string
-}
-
-const changing = "changing"
-
-func dovecotWithPasswords(t *testing.T) *passwords {
-	t.Helper()
-	servers.Real(t)
-	p := &passwords{file: filepath.Join(servers.Folder(t), "users"), mail: servers.DovecotMail(t)}
-	p.set(t, "first-1")
-	p.Server = servers.StartDovecot(t, servers.DovecotOptions{Mail: p.mail, Extra: fmt.Sprintf(`
-auth_cache_size = 0
-passdb {
-  driver = passwd-file
-  args = scheme=PLAIN username_format=%%u %[1]s
-}
-userdb {
-  driver = passwd-file
-  args = username_format=%%u %[1]s
-}
-`, p.file)})
-	return p
-}
-
-func (p *passwords) set(t *testing.T, password string) {
-	t.Helper()
-	must(t, os.WriteFile(p.file, fmt.Appendf(nil, "%s:%s:5000:5000::%s/%s::\n", changing, password, p.mail, changing), 0o644))
-	at := time.Now().Add(time.Duration(len(password)) * time.Second)
-	must(t, os.Chtimes(p.file, at, at)) // Dovecot looks at it, in seconds
-	if p.Server == nil {
-		return
-	}
-	must(t, eventually(t.Context(), "the new password", func() error { // which it does once a second
-		c := imaptest.Dial(t, p.Addr)
-		defer c.Close()
-		if a := c.TryLogin(changing, password); !a.OK() {
-			return errors.New(a.Tagged.Text)
-		}
-		return nil
-	}))
-}
-
 func (l *lab) tries(user, password string) imaptest.Answer {
-	c := imaptest.Dial(l.t, l.Plain)
-	return c.TryLogin(user, password)
+	l.t.Helper()
+	return imaptest.Dial(l.t, l.Plain).TryLogin(user, password)
 }
 
 // Transcript 10: there is a warm connection, and who says a wrong password isn't
 // let in by it, nor who says one that was right.
 func TestAWarmConnectionLetsNobodyIn(t *testing.T) {
-	for name, o := range map[string]labOptions{
-		"alone": {warmFor: time.Minute}, "with auth_cache_for": {warmFor: time.Minute, authCache: time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := dovecotWithPasswords(t)
-			l := newLab(t, p.Server, o)
-			c := imaptest.Dial(t, l.Plain)
-			c.Login(changing, "first-1")
-			c.MustOK("SELECT INBOX")
-			done := c.Idle()
-			l.parked(c)
-			if a := l.tries(changing, "wrong"); a.Tagged.Status() != "NO" || !strings.Contains(a.Tagged.Text, "AUTHENTICATIONFAILED") {
-				t.Errorf("a wrong password: %s", a)
+	onEach(t, "sdbox-idle cyrus-idle", func(t *testing.T, s *site) {
+		for name, o := range map[string]labOptions{
+			"alone": {warmFor: time.Minute}, "with auth_cache_for": {warmFor: time.Minute, authCache: time.Second},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				l := newLab(t, s, o)
+				user := l.newUser()
+				c := l.login(user)
+				c.MustOK("SELECT INBOX")
+				done := c.Idle()
+				l.parked(c)
+				if a := l.tries(user, "wrong"); a.Tagged.Status() != "NO" {
+					t.Errorf("a wrong password: %s", a)
+				}
+				s.SetPassword(t, user, "second-22")
+				if o.authCache > 0 { // the time for which the old one may still do
+					time.Sleep(o.authCache + 100*time.Millisecond)
+				}
+				if a := l.tries(user, servers.Password); a.OK() {
+					t.Errorf("the old password: %s", a)
+				}
+				if a := l.tries(user, "second-22"); !a.OK() {
+					t.Errorf("the new password: %s", a)
+				}
+				l.triesMaster(user)
+				// The session itself was let in once, and has its warm connection.
+				if a := done(); !a.OK() {
+					t.Error(a)
+				}
+				c.MustOK("UID SEARCH ALL")
+			})
+		}
+	})
+}
+
+// triesMaster logs in by way of the master: user*master where Dovecot takes it, an
+// authorization id where that is Cyrus's way.
+func (l *lab) triesMaster(user string) {
+	l.t.Helper()
+	if l.server.Kind != "dovecot" {
+		for password, ok := range map[string]bool{"wrong": false, servers.MasterPassword: true} {
+			if a := imaptest.Dial(l.t, l.server.Addr).Plain(user, servers.MasterUser, password); a.OK() != ok {
+				l.t.Errorf("a master with %q: %s", password, a)
 			}
-			p.set(t, "second-22")
-			if o.authCache > 0 { // the time for which the old one may still do
-				time.Sleep(o.authCache + 100*time.Millisecond)
+			if a := imaptest.Dial(l.t, l.Plain).Plain(user, servers.MasterUser, password); a.OK() && !ok {
+				l.t.Errorf("a master with %q: %s", password, a)
 			}
-			if a := l.tries(changing, "first-1"); a.OK() {
-				t.Errorf("the old password: %s", a)
-			}
-			if a := l.tries(changing, "second-22"); !a.OK() {
-				t.Errorf("the new password: %s", a)
-			}
-			master := imaptest.Dial(t, l.Plain)
-			if a := master.TryLogin(changing+"*"+servers.MasterUser, "wrong"); a.OK() {
-				t.Errorf("a master's wrong password: %s", a)
-			}
-			if a := master.TryLogin(changing+"*"+servers.MasterUser, servers.MasterPassword); !a.OK() {
-				t.Errorf("a master's password: %s", a)
-			}
-			// The session itself was let in once, and has its warm connection.
-			if a := done(); !a.OK() {
-				t.Error(a)
-			}
-			c.MustOK("UID SEARCH ALL")
-		})
+		}
+		return
+	}
+	if a := l.tries(user+"*"+servers.MasterUser, "wrong"); a.OK() {
+		l.t.Errorf("a master's wrong password: %s", a)
+	}
+	if a := l.tries(user+"*"+servers.MasterUser, servers.MasterPassword); !a.OK() {
+		l.t.Errorf("a master's password: %s", a)
 	}
 }
 
 // The password changes while a session is parked, whose connection is gone: it
 // isn't let in again.
 func TestAPasswordThatChangedEndsAParkedSession(t *testing.T) {
-	p := dovecotWithPasswords(t)
-	l := newLab(t, p.Server, labOptions{warmFor: -1})
-	c := imaptest.Dial(t, l.Plain)
-	c.Login(changing, "first-1")
-	c.MustOK("SELECT INBOX")
-	done := c.Idle()
-	l.parked(c)
-	p.set(t, "second-22")
-	if a := done(); !a.OK() {
-		t.Error(a)
-	}
-	c.Write("x UID SEARCH ALL")
-	if r := c.Read(); r.Status() != "BYE" || !strings.Contains(r.Text, "password") {
-		t.Errorf("want BYE with a reason, got %s", r)
-	}
-	c.ExpectEOF()
-	l.ended("credentials")
+	onEach(t, "sdbox-idle cyrus-idle", func(t *testing.T, s *site) {
+		l := newLab(t, s, labOptions{warmFor: -1})
+		user := l.newUser()
+		c := l.login(user)
+		c.MustOK("SELECT INBOX")
+		done := c.Idle()
+		l.parked(c)
+		s.SetPassword(t, user, "second-22")
+		if a := done(); !a.OK() {
+			t.Error(a)
+		}
+		c.Write("x UID SEARCH ALL")
+		if r := c.Read(); r.Status() != "BYE" || !strings.Contains(r.Text, "password") {
+			t.Errorf("want BYE with a reason, got %s", r)
+		}
+		c.ExpectEOF()
+		l.ended("credentials")
+	})
 }
 
 // A successor that has the mailbox as it was before the last mails: the same
 // UIDVALIDITY, a lower UIDNEXT. A client that were told its UIDs would take new
 // mail for old.
 func TestASuccessorWithALowerUIDNextEndsTheSession(t *testing.T) {
-	p := dovecotWithPasswords(t)
-	for _, when := range []string{"in IDLE", "at a command"} {
-		t.Run(when, func(t *testing.T) {
-			l := newLab(t, p.Server, labOptions{warmFor: -1})
-			user := newUser()
-			d := l.writer(user, "INBOX", 3)
-			d.MustOK("LOGOUT")
-			home, backup := filepath.Join(p.mail, user), filepath.Join(t.TempDir(), "backup")
-			shell(t, "cp", "-a", home, backup)
-			d.Client = l.direct(user)
-			d.append(2)
-			d.MustOK("LOGOUT")
-			w := l.watch(user, "INBOX", d.truth)
-			w.idle()
-			l.parked(w.Client)
-			if when == "at a command" {
-				w.done()
-			}
-			l.down(true)
-			shell(t, "rm", "-rf", home)
-			shell(t, "cp", "-a", backup, home)
-			l.down(false)
-			if when == "at a command" {
-				w.Write("x UID FETCH 1:* (FLAGS)")
-			}
-			w.byed()
-			l.ended("not_same")
-		})
+	onEach(t, "-idle", func(t *testing.T, s *site) {
+		for _, when := range []string{"in IDLE", "at a command"} {
+			t.Run(when, func(t *testing.T) {
+				t.Parallel()
+				l := newLab(t, s, labOptions{warmFor: -1})
+				user := l.newUser()
+				d := l.writer(user, "INBOX", 3)
+				d.MustOK("LOGOUT")
+				home, backup := s.home(t, user), filepath.Join(t.TempDir(), "backup")
+				shell(t, "cp", "-a", home, backup)
+				d.Client = l.direct(user)
+				d.append(2)
+				d.MustOK("LOGOUT")
+				w := l.watch(user, "INBOX", d.truth)
+				w.idle()
+				l.parked(w.Client)
+				if when == "at a command" {
+					w.done()
+				}
+				l.Down(true)
+				shell(t, "rm", "-rf", home)
+				shell(t, "cp", "-a", backup, home)
+				l.Down(false)
+				if when == "at a command" {
+					w.Write("x UID FETCH 1:* (FLAGS)")
+				}
+				w.byed()
+				l.ended("not_same")
+			})
+		}
+	})
+}
+
+// home is the folder of a user's INBOX.
+func (s *site) home(t *testing.T, user string) string {
+	t.Helper()
+	if s.Kind == "dovecot" {
+		return filepath.Join(s.Mail, user)
 	}
+	found := ""
+	must(t, filepath.WalkDir(s.Mail, func(path string, _ fs.DirEntry, _ error) error {
+		if filepath.Base(path) != "cyrus.header" {
+			return nil // others' folders come and go
+		}
+		b, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(b), user) {
+			found = filepath.Dir(path)
+		}
+		return nil
+	}))
+	if found == "" {
+		t.Fatalf("no INBOX of %s in %s", user, s.Mail)
+	}
+	return found
 }
 
 func shell(t *testing.T, command ...string) {

@@ -1,5 +1,3 @@
-//go:build parking
-
 package parking
 
 import (
@@ -10,24 +8,21 @@ import (
 // Transcript 4: a DONE that crosses the proxy's own, one that comes during a
 // resume, one that never comes.
 func TestDoneAtAnyTime(t *testing.T) {
-	onEach(t, "-idle", labOptions{}, func(t *testing.T, l *lab) {
+	onEach(t, "-idle", func(t *testing.T, s *site) {
 		for _, step := range []string{"EXAMINE", "DONE", "NOOP", "UID SEARCH", "UNSELECT"} {
 			t.Run("crosses "+step, func(t *testing.T) {
-				l := l.with(t)
-				l.onLine(nil)
-				user := newUser()
+				t.Parallel()
+				l := newLab(t, s, labOptions{})
+				user := l.newUser()
 				d := l.writer(user, "INBOX", 3)
 				w := l.watch(user, "INBOX", d.truth)
-				sent := l.once(step, func() { w.Write("DONE", "x1 UID FETCH 1:* (FLAGS)") })
+				sent := l.Once(step, func() { w.Write("DONE", "x1 UID FETCH 1:* (FLAGS)") })
 				w.idle()
-				select {
-				case <-sent:
-				case <-t.Context().Done():
-				}
+				l.happens(sent, "the step")
 				w.until("w1")
 				w.model.Begin("UID FETCH")
 				w.until("x1")
-				l.onLine(nil)
+				l.OnUp(nil)
 				w.idle()
 				l.parked(w.Client)
 				d.expunge(2)
@@ -39,17 +34,18 @@ func TestDoneAtAnyTime(t *testing.T) {
 		}
 		// Hints can't be had, so DONE needs a backend, which comes back a little later.
 		t.Run("needs a resume", func(t *testing.T) {
-			l := l.with(t)
-			user := newUser()
+			t.Parallel()
+			l := newLab(t, s, labOptions{})
+			user := l.newUser()
 			d := l.writer(user, "INBOX", 3)
 			w := l.watch(user, "INBOX", d.truth)
 			w.idle()
 			l.parked(w.Client)
-			l.down(true)
+			l.Down(true)
 			d.expunge(1)
 			w.Write("DONE", "x1 UID FETCH 1:* (FLAGS)", "x2 NOOP")
 			must(t, l.attachment(t.Context(), w.Conn, "resuming"))
-			l.down(false)
+			l.Down(false)
 			w.until("w1")
 			w.model.Begin("UID FETCH")
 			w.until("x1")
@@ -59,22 +55,20 @@ func TestDoneAtAnyTime(t *testing.T) {
 			w.MustOK("LOGOUT")
 		})
 		t.Run("and more during the resume", func(t *testing.T) {
-			l := l.with(t)
-			user := newUser()
+			t.Parallel()
+			l := newLab(t, s, labOptions{})
+			user := l.newUser()
 			d := l.writer(user, "INBOX", 3)
 			w := l.watch(user, "INBOX", d.truth)
 			w.idle()
 			l.parked(w.Client)
-			sent := l.once("SELECT", func() { w.Write("x1 NOOP") })
-			l.cutAll()
+			sent := l.Once("SELECT", func() { w.Write("x1 NOOP") })
+			l.CutAll()
 			d.append(1)
 			w.Write("DONE", "x0 SELECT INBOX")
 			w.until("w1")
 			w.model.Begin("SELECT")
-			select {
-			case <-sent:
-			case <-t.Context().Done():
-			}
+			l.happens(sent, "the step")
 			w.until("x0")
 			w.model.Begin("NOOP")
 			w.until("x1")
@@ -82,8 +76,9 @@ func TestDoneAtAnyTime(t *testing.T) {
 			w.MustOK("LOGOUT")
 		})
 		t.Run("never", func(t *testing.T) {
-			l := l.with(t)
-			user := newUser()
+			t.Parallel()
+			l := newLab(t, s, labOptions{})
+			user := l.newUser()
 			d := l.writer(user, "INBOX", 3)
 			w := l.watch(user, "INBOX", d.truth)
 			w.idle()

@@ -1,27 +1,87 @@
-//go:build parking
-
 package parking
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"imapproxy/e2e/servers"
 )
 
-// dovecotWithEvents is a Dovecot with push.lua, and the address to which it posts.
-func dovecotWithEvents(t testing.TB) (*servers.Server, string) {
+const eventsToken = "0123456789abcdef0123"
+
+// events is where a server posts its events, for all proxies before it.
+type events struct {
+	url string
+
+	mu sync.Mutex // guards to
+	to []http.Handler
+}
+
+// listenForEvents serves it until the test's end.
+func listenForEvents(t testing.TB) *events {
 	t.Helper()
-	servers.Real(t)
-	lua, err := os.ReadFile("../../contrib/dovecot/push.lua")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
+	e := &events{url: "http://" + ln.Addr().String() + "/v1/events"}
+	srv := &http.Server{Handler: e, ReadHeaderTimeout: patience}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }() // ends with Close below
+	t.Cleanup(func() {
+		_ = srv.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+// add has a proxy told as well.
+func (e *events) add(h http.Handler) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.to = append(e.to, h)
+}
+
+func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	e.mu.Lock()
+	to := e.to
+	e.mu.Unlock()
+	answer := httptest.NewRecorder()
+	for _, h := range to {
+		answer = httptest.NewRecorder()
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		h.ServeHTTP(answer, r)
+	}
+	w.WriteHeader(answer.Code)
+}
+
+// dovecotWithEvents is a Dovecot with push.lua.
+func dovecotWithEvents(t testing.TB) (*servers.Server, *events) {
+	t.Helper()
+	e := listenForEvents(t)
+	return dovecotThatPosts(t, e.url, eventsToken), e
+}
+
+func dovecotThatPosts(t testing.TB, url, secret string) *servers.Server {
+	t.Helper()
 	dir := servers.Folder(t)
 	script, token := filepath.Join(dir, "push.lua"), filepath.Join(dir, "token")
-	must(t, os.WriteFile(script, lua, 0o644))
-	must(t, os.WriteFile(token, []byte(eventsToken+"\n"), 0o644))
-	events, _ := servers.FreeAddr(t)
+	must(t, os.WriteFile(script, contrib(t, "dovecot/push.lua"), 0o644))
+	must(t, os.WriteFile(token, []byte(secret+"\n"), 0o644))
 	extra := fmt.Sprintf(`
 mail_plugins = acl quota notify push_notification mail_lua push_notification_lua
 protocol imap {
@@ -29,10 +89,29 @@ protocol imap {
 }
 plugin {
   push_notification_driver = lua:file=%s
-  imapproxy_url = http://%s/v1/events
+  imapproxy_url = %s
   imapproxy_token_file = %s
   imapproxy_shared = shared/%%%%u/
 }
-`, script, events, token)
-	return servers.StartDovecot(t, servers.DovecotOptions{Name: "dovecot-push", Extra: extra}), events
+`, script, url, token)
+	return servers.StartDovecot(t, servers.DovecotOptions{Name: "dovecot-push", Extra: extra})
+}
+
+// cyrusWithEvents is a Cyrus with contrib's notify program.
+func cyrusWithEvents(t testing.TB) (*servers.Server, *events) {
+	t.Helper()
+	e := listenForEvents(t)
+	program := filepath.Join(servers.Folder(t), "notify")
+	must(t, os.WriteFile(program, contrib(t, "cyrus/notify"), 0o755))
+	must(t, os.Mkdir(program+".d", 0o755))
+	settings := fmt.Sprintf("url = %q\nheader = %q\n", e.url, "Authorization: Bearer "+eventsToken)
+	must(t, os.WriteFile(filepath.Join(program+".d", "proxy.conf"), []byte(settings), 0o644))
+	return servers.StartCyrusWith(t, servers.CyrusOptions{Notify: program, Users: cyrusUsers}), e
+}
+
+func contrib(t testing.TB, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("..", "..", "contrib", path))
+	must(t, err)
+	return b
 }

@@ -1,5 +1,3 @@
-//go:build parking
-
 package parking
 
 import (
@@ -9,11 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,8 +30,9 @@ const patience = 40 * time.Second
 type lab struct {
 	t   testing.TB
 	srv *proxy.Server
-	*tap
-	server *servers.Server
+	*imaptest.Tap
+	server *site
+	opt    labOptions
 	hub    *park.Hub
 	pool   *upstream.Pool
 	Plain  string // the proxy, in clear
@@ -46,33 +43,36 @@ type lab struct {
 
 // labOptions say what is special about a lab.
 type labOptions struct {
-	watch      string        // of the hub; "" = idle
-	events     string        // where push events are listened for; "" = nowhere
+	watch      string        // of the hub; "": the site's
 	quietAfter time.Duration // 0 = sessions outside IDLE aren't parked
 	warmFor    time.Duration // 0 = 20 s; negative: no connection is kept warm
 	authCache  time.Duration
-	poll       time.Duration
 	sweep      time.Duration
 	notify     time.Duration // between renewals
+
+	resumeWithin, resumeTry time.Duration
 }
 
-const eventsToken = "0123456789abcdef0123"
-
-func newLab(t testing.TB, server *servers.Server, o labOptions) *lab {
+func newLab(t testing.TB, server *site, o labOptions) *lab {
 	t.Helper()
-	l := &lab{t: t, server: server, tap: newTap(t, server.Addr), cert: imaptest.NewCert(t), logs: &logs{}}
+	l := &lab{t: t, server: server, opt: o, Tap: imaptest.NewTap(t, server.Addr), cert: imaptest.NewCert(t), logs: &logs{}}
 	tel, err := telemetry.Start(context.Background(), telemetry.Options{LogWriter: l.logs, LogLevel: slog.LevelDebug, Prometheus: true})
 	must(t, err)
 	router, err := routing.New(routing.Options{Storage: routing.Shared, Telemetry: tel})
 	must(t, err)
-	router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{{ID: "b1", Address: l.tap.Addr, Weight: 100}}})
+	router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{{ID: "b1", Address: l.Addr, Weight: 100}}})
 	dialer, err := upstream.New(upstream.Options{Hostname: "proxy.test", Telemetry: tel})
 	must(t, err)
 	queue := park.NewHintQueue(park.HintQueueOptions{})
 	l.hub = park.NewHub(park.HubOptions{
-		Watch: cmp.Or(o.watch, "idle"), Push: o.events != "", Queue: queue, Telemetry: tel,
-		PollEvery: o.poll, SweepEvery: o.sweep, NotifyRenewEvery: o.notify,
+		Watch: cmp.Or(o.watch, server.watch), Push: server.events != nil, Queue: queue, Telemetry: tel,
+		SweepEvery: o.sweep, NotifyRenewEvery: o.notify,
 	})
+	if server.events != nil {
+		h, err := park.NewEvents(park.EventsOptions{Secrets: []telemetry.Secret{eventsToken}, Wanted: l.hub.Wanted}, queue)
+		must(t, err)
+		server.events.add(h)
+	}
 	warm := cmp.Or(o.warmFor, 20*time.Second)
 	l.pool = upstream.NewPool(upstream.PoolOptions{WarmFor: max(warm, 0), AuthCacheFor: o.authCache, Telemetry: tel})
 	certs := []proxy.Certificate{{CertPEM: l.cert.CertPEM, KeyPEM: l.cert.KeyPEM}}
@@ -83,7 +83,7 @@ func newLab(t testing.TB, server *servers.Server, o labOptions) *lab {
 			{Name: "imaps", Address: "127.0.0.1:0", TLS: proxy.TLSImplicit, Certificates: certs},
 		},
 		Limits: proxy.Limits{AuthFailureDelay: -1}, Drain: 100 * time.Millisecond,
-		Park: proxy.ParkOptions{Hub: l.hub, Pool: l.pool, Linger: time.Millisecond, QuietAfter: o.quietAfter},
+		Park: proxy.ParkOptions{Hub: l.hub, Pool: l.pool, Linger: time.Millisecond, QuietAfter: o.quietAfter, ResumeWithin: o.resumeWithin, ResumeTry: o.resumeTry},
 	})
 	must(t, err)
 	must(t, l.srv.Listen(t.Context()))
@@ -94,9 +94,6 @@ func newLab(t testing.TB, server *servers.Server, o labOptions) *lab {
 	running.Go(func() { l.hub.Run(ctx) })
 	running.Go(func() { l.pool.Run(ctx) })
 	running.Go(func() { served <- l.srv.Serve(ctx) })
-	if o.events != "" {
-		l.listenForEvents(&running, ctx, o.events, queue)
-	}
 	t.Cleanup(func() {
 		stop()
 		running.Wait()
@@ -111,21 +108,10 @@ func newLab(t testing.TB, server *servers.Server, o labOptions) *lab {
 	return l
 }
 
-func (l *lab) listenForEvents(running *sync.WaitGroup, ctx context.Context, addr string, queue *park.HintQueue) {
-	events, err := park.NewEvents(park.EventsOptions{Secrets: []telemetry.Secret{eventsToken}, Wanted: l.hub.Wanted}, queue)
-	must(l.t, err)
-	ln, err := net.Listen("tcp", addr)
-	must(l.t, err)
-	srv := &http.Server{Handler: events, ReadHeaderTimeout: patience}
-	running.Go(func() {
-		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			l.t.Error(err)
-		}
-	})
-	running.Go(func() {
-		<-ctx.Done()
-		_ = srv.Close()
-	})
+// newUser is one that no test has used yet.
+func (l *lab) newUser() string {
+	l.t.Helper()
+	return l.server.newUser(l.t)
 }
 
 func must(t testing.TB, err error) {
@@ -191,6 +177,9 @@ func (l *lab) attachment(ctx context.Context, c net.Conn, want string) error {
 			if s.Attachment == want {
 				return nil
 			}
+			if want == "parked" {
+				l.srv.Sweep() // what Serve does every other second
+			}
 			return fmt.Errorf("it is %s (%s)", s.Attachment, s.NotParked)
 		}
 		return errors.New("it is gone")
@@ -230,52 +219,12 @@ func (l *lab) direct(user string) *imaptest.Client {
 	return c
 }
 
-var lastUser atomic.Int32
-
-// newUser is one that no test has used yet.
-func newUser() string { return servers.User(1 + int(lastUser.Add(1)-1)%servers.Users) }
-
-// A variant is a server and how it is watched.
-type variant struct {
-	name  string
-	watch string
-	start func(t testing.TB) (s *servers.Server, events string)
-}
-
-func variants() []variant {
-	dovecot := func(store string) func(testing.TB) (*servers.Server, string) {
-		return func(t testing.TB) (*servers.Server, string) {
-			return servers.StartDovecot(t, servers.DovecotOptions{Store: store}), ""
-		}
+// happens waits for an event.
+func (l *lab) happens(event <-chan struct{}, what string) {
+	l.t.Helper()
+	select {
+	case <-event:
+	case <-time.After(patience):
+		l.t.Fatalf("waited %v for %s", patience, what)
 	}
-	return []variant{
-		{"sdbox-idle", "idle", dovecot("sdbox")},
-		{"sdbox-notify", "notify", dovecot("sdbox")},
-		{"sdbox-push", "push", dovecotWithEvents},
-		{"maildir-idle", "idle", dovecot("maildir")},
-		{"cyrus-idle", "idle", func(t testing.TB) (*servers.Server, string) { return servers.StartCyrus(t), "" }},
-	}
-}
-
-// onEach runs f on each variant whose name contains which.
-func onEach(t *testing.T, which string, o labOptions, f func(t *testing.T, l *lab)) {
-	servers.Real(t)
-	for _, v := range variants() {
-		if !strings.Contains(v.name, which) {
-			continue
-		}
-		t.Run(v.name, func(t *testing.T) {
-			server, events := v.start(t)
-			o := o
-			o.watch, o.events = v.watch, events
-			f(t, newLab(t, server, o))
-		})
-	}
-}
-
-// with is the lab as a subtest uses it.
-func (l *lab) with(t testing.TB) *lab {
-	sub := *l
-	sub.t = t
-	return &sub
 }

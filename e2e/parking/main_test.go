@@ -1,11 +1,17 @@
-//go:build parking
-
 package parking
 
 import (
+	"flag"
 	"testing"
 
 	"imapproxy/internal/imaptest"
 )
 
-func TestMain(m *testing.M) { imaptest.LeakMain(m) }
+// TestMain has more tests at a time than there are processors: they mostly wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	imaptest.LeakMain(m)
+}

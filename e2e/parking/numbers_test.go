@@ -1,5 +1,3 @@
-//go:build parking
-
 package parking
 
 import (
@@ -8,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 )
@@ -30,126 +29,138 @@ func numbers(heard []imaptest.Response, name string) []int {
 }
 
 // Transcript 5: three are gone and two are new while the client is parked, and
-// nobody has told it so. Whatever it says by number means what it counted.
+// nobody has told it so. Whatever it says by number means what it counted; what it
+// says by UID in the same breath sees the same messages.
 func TestNumbersOfBeforeThePark(t *testing.T) {
 	commands := []string{
 		"FETCH 1:* (UID)", "SEARCH ALL", "STORE 5 +FLAGS (\\Flagged)", "COPY 4:* Other", "SORT (ARRIVAL) UTF-8 ALL",
 		"THREAD REFERENCES UTF-8 ALL", "UID FETCH 1:* (FLAGS)", "NOOP", "MOVE 5 Other",
 		"COPY 3 Other", "UID STORE 5 +FLAGS (\\Flagged)", "UID SEARCH 4:5",
 	}
-	onEach(t, "-idle", labOptions{}, func(t *testing.T, l *lab) {
+	onEach(t, "-idle", func(t *testing.T, s *site) {
 		for _, command := range commands {
-			t.Run(command, func(t *testing.T) {
-				l := l.with(t)
-				l.onLine(nil)
-				user := newUser()
-				d := l.writer(user, "INBOX", 6)
-				d.MustOK("CREATE Other")
-				w := l.watch(user, "INBOX", d.truth)
-				w.say("FETCH 1:* (UID FLAGS)")
-				w.idle()
-				l.parked(w.Client)
-				// The change comes with the resume: nothing was heard of it before.
-				happened := l.once("SELECT \"INBOX\"", func() {
-					d.expunge(1, 3, 6) // the client's 1, 3 and 6
-					d.append(2)        // 7 and 8
+			for _, how := range []string{"in IDLE", "quiet and pipelined"} {
+				t.Run(command+" "+how, func(t *testing.T) {
+					t.Parallel()
+					numbersOfBefore(t, s, command, how == "in IDLE")
 				})
-				w.done()
-				words := strings.Fields(command)
-				name := words[0]
-				if name == "UID" {
-					name += " " + words[1]
-				}
-				w.model.Begin(name)
-				w.Write("n1 " + command)
-				var heard []imaptest.Response
-				var tagged imaptest.Response
-				for {
-					r := w.Read()
-					if r.Tag() == "n1" {
-						tagged = r
-						break
-					}
-					w.hear(r)
-					heard = append(heard, r)
-				}
-				w.model.Begin("")
-				t.Logf("%v %s", heard, tagged)
-				if name != "NOOP" || w.heard["EXPUNGE"] > 0 {
-					select {
-					case <-happened:
-					default:
-						t.Fatal("it wasn't resumed by SELECT")
-					}
-				}
-				// Where both may be told, EXPUNGE comes first: mutt takes EXISTS for the number
-				// of the last message, whatever EXPUNGE says behind it.
-				exists := slices.IndexFunc(heard, func(r imaptest.Response) bool { return r.Word(2) == "EXISTS" })
-				if name != "MOVE" && exists >= 0 && slices.ContainsFunc(heard[exists:], func(r imaptest.Response) bool { return r.Word(2) == "EXPUNGE" }) {
-					t.Errorf("EXPUNGE after EXISTS")
-				}
-				switch name {
-				case "STORE", "UID STORE":
-					if tagged.Status() == "OK" {
-						d.truth.Store(5, `\Flagged`)
-					} else {
-						t.Errorf("%s", tagged)
-					}
-				case "UID SEARCH":
-					if got := numbers(heard, "SEARCH"); !slices.Equal(got, []int{4, 5}) {
-						t.Errorf("UID SEARCH 4:5 says %v", got)
-					}
-				case "SEARCH", "SORT", "THREAD":
-					for _, n := range numbers(heard, name) {
-						if n < 1 || n > w.model.Count() {
-							t.Errorf("%s says %d of %d", name, n, w.model.Count())
-						}
-						if slices.Contains([]int{1, 3, 6}, n) {
-							t.Errorf("%s says %d, which is gone", name, n)
-						}
-					}
-				case "COPY", "MOVE":
-					a := l.direct(user).MustOK("STATUS Other (MESSAGES)")
-					t.Logf("Other: %v", a.Untagged)
-					if tagged.Status() == "OK" && strings.Contains(fmt.Sprint(a.Untagged), "MESSAGES 0") || command == "COPY 3 Other" && tagged.Status() != "NO" {
-						t.Errorf("%s: nothing was copied", tagged)
-					}
-					if name == "MOVE" && tagged.Status() == "OK" {
-						d.truth.Expunge(5)
-					}
-				}
-				w.agrees(d.truth)
-				w.MustOK("LOGOUT")
-			})
+			}
 		}
 	})
+}
+
+func numbersOfBefore(t *testing.T, s *site, command string, idle bool) {
+	l := newLab(t, s, labOptions{quietAfter: time.Nanosecond})
+	user := l.newUser()
+	d := l.writer(user, "INBOX", 6)
+	d.MustOK("CREATE Other")
+	w := l.watch(user, "INBOX", d.truth)
+	w.say("UID FETCH 1:* (FLAGS)") // a client that uses numbers is parked in IDLE alone
+	if idle {
+		w.idle()
+	}
+	l.parked(w.Client)
+	// The change comes with the resume: nothing was heard of it before.
+	happened := l.Once("SELECT \"INBOX\"", func() {
+		d.expunge(1, 3, 6) // the client's 1, 3 and 6
+		d.append(2)        // 7 and 8
+	})
+	lines := []string{"n1 " + command}
+	if idle {
+		w.done()
+	} else {
+		lines = append(lines, "n2 UID FETCH 1:* (FLAGS)", "n3 NOOP")
+	}
+	name, _, _ := strings.Cut(command, " ")
+	if name == "UID" {
+		name = "UID FETCH"
+	}
+	w.model.Begin(name)
+	w.Write(lines...)
+	heard, tagged := w.hearUntil("n1")
+	if name != "NOOP" || w.heard["EXPUNGE"] > 0 {
+		select {
+		case <-happened:
+		default:
+			t.Fatal("it wasn't resumed by SELECT")
+		}
+	}
+	switch name {
+	case "STORE":
+		if tagged.Status() == "OK" {
+			d.truth.Store(5, `\Flagged`)
+		} else {
+			t.Errorf("%s", tagged)
+		}
+	case "SEARCH", "SORT", "THREAD":
+		for _, n := range numbers(heard, name) {
+			if n < 1 || n > w.model.Count() {
+				t.Errorf("%s says %d of %d", name, n, w.model.Count())
+			}
+			if slices.Contains([]int{1, 3, 6}, n) {
+				t.Errorf("%s says %d, which is gone", name, n)
+			}
+		}
+	case "COPY", "MOVE":
+		want := "MESSAGES 2" // 4 and 5, of 4 to 6: what the client counted, without the one that is gone
+		if name == "MOVE" {
+			want = "MESSAGES 1"
+		}
+		a := l.direct(user).MustOK("STATUS Other (MESSAGES)")
+		switch {
+		case tagged.Status() != "OK" && strings.Contains(fmt.Sprint(a.Untagged), "MESSAGES 0"):
+		case !strings.Contains(fmt.Sprint(a.Untagged), want):
+			t.Errorf("%s: %v", tagged, a.Untagged)
+		case name == "MOVE":
+			d.truth.Expunge(5)
+		}
+	}
+	if !idle {
+		w.model.Begin("UID FETCH")
+		w.until("n2")
+		w.model.Begin("NOOP")
+		w.until("n3")
+	}
+	w.agrees(d.truth)
+	w.MustOK("LOGOUT")
+}
+
+// hearUntil reads up to a tagged answer, whatever it is.
+func (w *watcher) hearUntil(tag string) (heard []imaptest.Response, tagged imaptest.Response) {
+	w.t.Helper()
+	for {
+		r := w.Read()
+		if r.Tag() == tag {
+			w.model.Begin("")
+			return heard, r
+		}
+		w.hear(r)
+		heard = append(heard, r)
+	}
 }
 
 // Transcript 2: the client is quiet, a hidden FETCH is under way, and it STOREs
 // by number while something else is expunged: the right message is marked.
 func TestStoreByNumberDuringAQuietPark(t *testing.T) {
-	onEach(t, "-idle", labOptions{quietAfter: 1}, func(t *testing.T, l *lab) {
+	onEach(t, "-idle", func(t *testing.T, s *site) {
 		for _, step := range []string{"FETCH 1:* (UID)", "UNSELECT"} {
 			t.Run(step, func(t *testing.T) {
-				l := l.with(t)
-				l.onLine(nil)
-				user := newUser()
+				t.Parallel()
+				l := newLab(t, s, labOptions{quietAfter: 1})
+				user := l.newUser()
 				d := l.writer(user, "INBOX", 6)
-				happened := l.once(step, func() { // the hidden one
+				happened := l.Once(step, func() { // the hidden one
 					d.expunge(2)
 				})
 				w := l.watch(user, "INBOX", d.truth)
 				// It works by UIDs so far, and knows them.
-				select {
-				case <-happened:
-				case <-t.Context().Done():
-				}
+				l.happens(happened, "the step")
 				uid := w.model.UID(4)
 				w.model.Begin("STORE")
 				w.Write(`x1 STORE 4 +FLAGS (\Flagged)`)
 				w.until("x1")
 				d.truth.Store(uid, `\Flagged`)
-				l.onLine(nil)
+				l.OnUp(nil)
 				w.agrees(d.truth)
 				w.MustOK("LOGOUT")
 			})

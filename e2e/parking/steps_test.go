@@ -1,5 +1,3 @@
-//go:build parking
-
 package parking
 
 import (
@@ -9,19 +7,19 @@ import (
 // Transcript 1: expunge and append just before each command by which a session
 // is parked. Whatever the step, the client is told, and counts what is there.
 func TestChangesAtEachStepOfParking(t *testing.T) {
-	onEach(t, "-idle", labOptions{}, func(t *testing.T, l *lab) {
+	onEach(t, "-idle", func(t *testing.T, s *site) {
 		for _, step := range []string{"ENABLE QRESYNC", "EXAMINE", "IDLE", "DONE", "NOOP", "UID SEARCH", "UNSELECT"} {
 			t.Run(step, func(t *testing.T) {
-				l := l.with(t)
-				user := newUser()
+				t.Parallel()
+				l := newLab(t, s, labOptions{})
+				user := l.newUser()
 				d := l.writer(user, "INBOX", 6)
 				w := l.watch(user, "INBOX", d.truth)
 				w.say("FETCH 1:* (UID FLAGS)")
-				l.onLine(nil)
 				if step == "IDLE" { // the watch's, not the client's own
 					w.idle()
 				}
-				done := l.once(step, func() {
+				done := l.Once(step, func() {
 					d.expunge(2, 5)
 					d.append(2)
 					d.flag(3, `\Flagged`)
@@ -29,12 +27,9 @@ func TestChangesAtEachStepOfParking(t *testing.T) {
 				if step != "IDLE" {
 					w.idle()
 				}
-				select {
-				case <-done:
-				case <-t.Context().Done():
-				}
+				l.happens(done, "the step")
 				l.parked(w.Client)
-				l.onLine(nil)
+				l.OnUp(nil)
 				w.told("EXPUNGE", 2)
 				// and the next change, by number, from the view that it has now
 				d.expunge(1)
@@ -58,47 +53,41 @@ func TestChangesAtEachStepOfParking(t *testing.T) {
 
 // The same at each step of coming back.
 func TestChangesAtEachStepOfAResume(t *testing.T) {
-	for name, warm := range map[string]bool{"warm": true, "cold": false} {
-		o := labOptions{}
-		if !warm {
-			o.warmFor = -1
-		}
-		t.Run(name, func(t *testing.T) {
-			onEach(t, "-idle", o, func(t *testing.T, l *lab) {
-				for _, step := range []string{"SELECT", "NOOP", "UID SEARCH", "EXAMINE", "STORE 3"} {
-					t.Run(step, func(t *testing.T) {
-						l := l.with(t)
-						l.onLine(nil)
-						user := newUser()
-						d := l.writer(user, "INBOX", 6)
-						w := l.watch(user, "INBOX", d.truth)
-						w.say("FETCH 1:* (UID FLAGS)")
-						w.idle()
-						l.parked(w.Client)
-						w.done()
-						uid := w.model.UID(3)
-						happened := l.once(step, func() {
-							d.expunge(2)
-							d.append(1)
-						})
-						// Said by number of what it counts now: UID 3, whatever happens meanwhile.
-						w.model.Begin("STORE")
-						w.Write(`s1 STORE 3 +FLAGS (\Answered)`)
-						w.until("s1")
-						l.onLine(nil)
-						d.truth.Store(uid, `\Answered`)
-						w.agrees(d.truth)
-						w.MustOK("LOGOUT")
-						select {
-						case <-happened:
-						default:
-							if step != "EXAMINE" { // only where there is something to be resynced
-								t.Errorf("there was no %s", step)
-							}
-						}
+	onEach(t, "-idle", func(t *testing.T, s *site) {
+		for name, o := range map[string]labOptions{"warm": {}, "cold": {warmFor: -1}} {
+			for _, step := range []string{"SELECT", "NOOP", "UID SEARCH", "EXAMINE", "STORE 3"} {
+				t.Run(name+" "+step, func(t *testing.T) {
+					t.Parallel()
+					l := newLab(t, s, o)
+					user := l.newUser()
+					d := l.writer(user, "INBOX", 6)
+					w := l.watch(user, "INBOX", d.truth)
+					w.say("FETCH 1:* (UID FLAGS)")
+					w.idle()
+					l.parked(w.Client)
+					w.done()
+					uid := w.model.UID(3)
+					happened := l.Once(step, func() {
+						d.expunge(2)
+						d.append(1)
 					})
-				}
-			})
-		})
-	}
+					// Said by number of what it counts now: UID 3, whatever happens meanwhile.
+					w.model.Begin("STORE")
+					w.Write(`s1 STORE 3 +FLAGS (\Answered)`)
+					w.until("s1")
+					l.OnUp(nil)
+					d.truth.Store(uid, `\Answered`)
+					w.agrees(d.truth)
+					w.MustOK("LOGOUT")
+					select {
+					case <-happened:
+					default:
+						if step != "EXAMINE" { // only where there is something to be resynced
+							t.Errorf("there was no %s", step)
+						}
+					}
+				})
+			}
+		}
+	})
 }

@@ -1,5 +1,3 @@
-//go:build parking
-
 package parking
 
 import (
@@ -18,6 +16,8 @@ type watcher struct {
 	model *imaptest.ModelClient
 	tags  int
 	heard map[string]int // EXISTS, EXPUNGE … so far
+	// highest is the HIGHESTMODSEQ that a client of QRESYNC would cache.
+	highest uint64
 }
 
 // watch logs in through the proxy and selects a mailbox that has the messages
@@ -32,6 +32,7 @@ func (l *lab) watch(user, mailbox string, truth *imaptest.ModelMailbox) *watcher
 func (w *watcher) hear(r imaptest.Response) {
 	w.t.Helper()
 	w.heard[r.Word(2)]++
+	w.cache(r)
 	if r.Word(1) == "VANISHED" {
 		w.heard["VANISHED"]++
 	}
@@ -62,6 +63,7 @@ func (w *watcher) until(tag string) (heard []imaptest.Response) {
 	for {
 		r := w.Read()
 		if r.Tag() == tag {
+			w.cache(r)
 			if r.Status() != "OK" {
 				w.t.Fatalf("%s (after %v)", r, heard)
 			}

@@ -1,12 +1,17 @@
 package servers
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"text/template"
+	"time"
 )
 
 // A DovecotOptions chooses what differs between our Dovecots.
@@ -74,12 +79,26 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 	}
 	config := filepath.Join(dir, "dovecot.conf")
 	write(t, config, conf.String()+strings.ReplaceAll(o.Extra, "%DIR%", dir))
-	var users strings.Builder
-	for i := 1; i <= Users; i++ {
-		// uid and home stand here too: with them a user may look another up, to find what he shares.
-		fmt.Fprintf(&users, "%s:%s:%d:%d::%s/%s::\n", User(i), Password, mailUID, mailUID, o.Mail, User(i))
+	file := filepath.Join(dir, "users")
+	var mu sync.Mutex // guards both
+	passwords, changed := map[string]string{}, time.Now()
+	setPassword := func(t testing.TB, user, password string) {
+		mu.Lock()
+		defer mu.Unlock()
+		passwords[user] = password
+		var users strings.Builder
+		for i := 1; i <= Users; i++ {
+			// uid and home stand here too: with them a user may look another up, to find what he shares.
+			fmt.Fprintf(&users, "%s:%s:%d:%d::%s/%s::\n", User(i), cmp.Or(passwords[User(i)], Password), mailUID, mailUID, o.Mail, User(i))
+		}
+		write(t, file+".new", users.String())
+		// Dovecot looks at the time, in seconds, once a second.
+		changed = changed.Add(time.Second)
+		if err := errors.Join(os.Chtimes(file+".new", changed, changed), os.Rename(file+".new", file)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	write(t, filepath.Join(dir, "users"), users.String())
+	setPassword(t, "", "")
 	write(t, filepath.Join(dir, "masters"), MasterUser+":"+MasterPassword+"\n")
 
 	p := Start(t, o.Name, exec.Command("dovecot", "-F", "-c", config), filepath.Join(dir, "log"))
@@ -88,7 +107,8 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 	t.Logf("%s is Dovecot %s", o.Name, version)
 	return &Server{
 		Kind: "dovecot", Name: o.Name, Version: version, Addr: addr, TLSAddr: tlsAddr,
-		ProxyAuthz: true, OtherUsers: "shared/", Process: p,
+		ProxyAuthz: true, OtherUsers: "shared/", Process: p, Mail: o.Mail,
+		setPassword: setPassword,
 	}
 }
 

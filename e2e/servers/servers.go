@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
+
+	"imapproxy/internal/imaptest"
 )
 
 // The accounts of every server.
@@ -34,6 +37,39 @@ type Server struct {
 
 	// Process is its main process: stopping it cuts its clients off.
 	Process *Process
+
+	// Mail is the folder of the mail, where Dovecot has a folder for each user, Cyrus one
+	// for each mailbox, of any name. "" for Courier.
+	Mail string
+
+	setPassword func(t testing.TB, user, password string)
+	expire      func(t testing.TB)
+}
+
+// Expire has the server forget what was expunged when. Cyrus's only.
+func (s *Server) Expire(t testing.TB) {
+	t.Helper()
+	s.expire(t)
+}
+
+// SetPassword gives a user another password, and returns when it counts. Not
+// Courier's.
+func (s *Server) SetPassword(t testing.TB, user, password string) {
+	t.Helper()
+	s.setPassword(t, user, password)
+	deadline := time.Now().Add(startTimeout)
+	for {
+		c := imaptest.Dial(t, s.Addr)
+		a := c.TryLogin(user, password)
+		_ = c.Close()
+		if a.OK() {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s doesn't take the new password: %s", s.Name, a)
+		}
+		time.Sleep(20 * time.Millisecond) // between two attempts
+	}
 }
 
 // Real skips the test unless the machine was prepared by ./test.

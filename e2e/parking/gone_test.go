@@ -1,0 +1,135 @@
+package parking
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// byed reads until BYE and the end of the connection.
+func (w *watcher) byed() {
+	w.t.Helper()
+	for {
+		r := w.Read()
+		if r.Tag() == "*" && r.Status() == "BYE" {
+			w.ExpectEOF()
+			return
+		}
+		if r.Tag() != "*" {
+			w.t.Fatalf("want BYE, got %s", r)
+		}
+	}
+}
+
+// What ends a parked session: its mailbox is deleted, renamed, made anew.
+func TestAMailboxThatIsNoMoreEndsTheSession(t *testing.T) {
+	whatHappens := map[string]func(l *lab, d *writer){
+		"deleted": func(_ *lab, d *writer) { d.MustOK("DELETE Box") },
+		"renamed": func(_ *lab, d *writer) { d.MustOK("RENAME Box Other") },
+		"recreated": func(l *lab, d *writer) {
+			d.MustOK("DELETE Box")
+			waitNextSecond() // Cyrus makes UIDVALIDITY of the time
+			// Dovecot's maildir: who has it selected (here the watch, otherwise the client)
+			// may put a file into the folder that is being deleted, and Box is there again.
+			must(l.t, eventually(l.t.Context(), "Box to be made anew", func() error {
+				a := d.Cmd("CREATE Box")
+				if a.OK() {
+					return nil
+				}
+				d.Cmd("DELETE Box")
+				return errors.New(a.Tagged.Text)
+			}))
+			d.append(1)
+		},
+	}
+	onEach(t, "-idle", func(t *testing.T, s *site) {
+		for name, happens := range whatHappens {
+			for _, when := range []string{"in IDLE", "at a command"} {
+				t.Run(name+" "+when, func(t *testing.T) {
+					t.Parallel()
+					l := newLab(t, s, labOptions{sweep: time.Second})
+					user := l.newUser()
+					d := l.writer(user, "Box", 3)
+					w := l.watch(user, "Box", d.truth)
+					w.idle()
+					l.parked(w.Client)
+					d.MustOK("UNSELECT")
+					happens(l, d)
+					if when == "in IDLE" {
+						w.byed()
+						return
+					}
+					w.Write("DONE", "x1 UID FETCH 1:* (FLAGS)")
+					for { // whether DONE was still answered depends on what has been heard
+						r := w.Read()
+						if r.Status() == "BYE" {
+							w.ExpectEOF()
+							return
+						}
+						if r.Tag() == "x1" || r.Word(2) == "FETCH" {
+							t.Fatalf("answered from another mailbox: %s", r)
+						}
+					}
+				})
+			}
+		}
+	})
+}
+
+func waitNextSecond() {
+	now := time.Now()
+	time.Sleep(time.Until(now.Truncate(time.Second).Add(1100 * time.Millisecond))) // the clock is what is waited for
+}
+
+// Rights to a shared mailbox are taken away.
+func TestARightThatIsTakenAwayEndsTheSession(t *testing.T) {
+	onEach(t, "-idle", func(t *testing.T, s *site) {
+		l := newLab(t, s, labOptions{sweep: time.Second, warmFor: -1})
+		owner, sharer := l.newUser(), l.newUser()
+		d := l.writer(owner, "INBOX", 2)
+		d.MustOK("SETACL INBOX %s lrswipte", sharer)
+		w := l.watch(sharer, `"`+s.inboxOf(owner)+`"`, d.truth)
+		w.idle()
+		l.parked(w.Client)
+		d.append(1)
+		for w.model.Count() < 3 {
+			w.hear(w.Read())
+		}
+		d.MustOK("DELETEACL INBOX %s", sharer)
+		if s.Kind == "dovecot" {
+			// A connection of Dovecot's keeps the rights that it has found, the watch's
+			// as any client's. A new one hasn't.
+			w.done()
+			w.Write("x1 UID FETCH 1:* (FLAGS)")
+		}
+		w.byed()
+		l.ended("mailbox_gone")
+	})
+}
+
+// Write access is taken away, and reading is still allowed: a client that believes it
+// may write is told to come again.
+func TestWriteAccessThatIsTakenAwayEndsTheSession(t *testing.T) {
+	onEach(t, "-idle", func(t *testing.T, s *site) {
+		l := newLab(t, s, labOptions{warmFor: -1})
+		owner, sharer := l.newUser(), l.newUser()
+		d := l.writer(owner, "INBOX", 2)
+		d.MustOK("SETACL INBOX %s lrswipte", sharer)
+		w := l.watch(sharer, `"`+s.inboxOf(owner)+`"`, d.truth)
+		w.idle()
+		l.parked(w.Client)
+		d.MustOK("SETACL INBOX %s lr", sharer)
+		w.done()
+		w.Write("x1 UID FETCH 1:* (FLAGS)")
+		w.byed()
+		l.ended("mailbox_gone")
+	})
+}
+
+// inboxOf is what others call a user's INBOX.
+func (s *site) inboxOf(owner string) string {
+	if s.Kind == "dovecot" {
+		return s.OtherUsers + owner + "/INBOX"
+	}
+	return s.OtherUsers + owner
+}
