@@ -16,8 +16,8 @@ check:
 test:
 	./test
 
-# Parking on real servers: its transcripts, and random operations against a model
-# (MODEL_MINUTES a variant, 20 s without). Apart from ./test while parking is off by default.
+# Parking on real servers: its transcripts and edges (./test has them, too), and random
+# operations against a model (MODEL_MINUTES a variant, 20 s without; apart from ./test).
 parking:
 	./test -tags parking ./e2e/parking ./e2e/model
 

@@ -118,13 +118,13 @@ func TestASuccessorWithALowerUIDNextEndsTheSession(t *testing.T) {
 				home, backup := s.home(t, user), filepath.Join(t.TempDir(), "backup")
 				shell(t, "cp", "-a", home, backup)
 				d.Client = l.direct(user)
-				d.append(2)
+				d.Append(2)
 				d.MustOK("LOGOUT")
-				w := l.watch(user, "INBOX", d.truth)
-				w.idle()
+				w := l.watch(user, "INBOX", d.Truth)
+				w.BeginIdle()
 				l.parked(w.Client)
 				if when == "at a command" {
-					w.done()
+					w.EndIdle()
 				}
 				l.Down(true)
 				shell(t, "rm", "-rf", home)
@@ -133,7 +133,7 @@ func TestASuccessorWithALowerUIDNextEndsTheSession(t *testing.T) {
 				if when == "at a command" {
 					w.Write("x UID FETCH 1:* (FLAGS)")
 				}
-				w.byed()
+				w.ExpectBye()
 				l.ended("not_same")
 			})
 		}

@@ -16,24 +16,24 @@ import (
 func TestABackendThatDiesInTheMiddle(t *testing.T) {
 	onEach(t, "sdbox-idle cyrus-idle", func(t *testing.T, s *site) {
 		for _, when := range []string{"as it comes back", "when it is back"} {
-			back := func(t *testing.T) (*lab, *writer, *watcher) {
+			back := func(t *testing.T) (*lab, *imaptest.ModelWriter, *imaptest.ModelWatcher) {
 				t.Parallel()
 				l := newLab(t, s, labOptions{})
 				user := l.newUser()
 				d := l.writer(user, "INBOX", 2)
 				d.Literal("APPEND INBOX ", imaptest.GeneratedMessage(100_000, 7), "")
-				d.truth.Append()
-				w := l.watch(user, "INBOX", d.truth)
-				w.idle()
+				d.Truth.Append()
+				w := l.watch(user, "INBOX", d.Truth)
+				w.BeginIdle()
 				l.parked(w.Client)
-				w.done()
+				w.EndIdle()
 				if when == "when it is back" {
-					w.say("UID FETCH 1:* (FLAGS)")
+					w.Say("UID FETCH 1:* (FLAGS)")
 				}
 				return l, d, w
 			}
 			// counts says how many messages there are, once whoever may be at work has ended.
-			counts := func(t *testing.T, l *lab, d *writer, want int) {
+			counts := func(t *testing.T, l *lab, d *imaptest.ModelWriter, want int) {
 				t.Helper()
 				must(t, eventually(t.Context(), "the proxy's connections to end", func() error {
 					if n := l.Now(); n > 1 { // the watch's
@@ -42,7 +42,7 @@ func TestABackendThatDiesInTheMiddle(t *testing.T) {
 					return nil
 				}))
 				a := d.MustOK("NOOP")
-				if got := imaptest.NewModelClient(imaptest.ModelPlain, d.truth); want != got.Count() {
+				if got := imaptest.NewModelClient(imaptest.ModelPlain, d.Truth); want != got.Count() {
 					for _, r := range a.Untagged {
 						_ = got.Response(r)
 					}
@@ -86,7 +86,7 @@ func TestABackendThatDiesInTheMiddle(t *testing.T) {
 					w.Write(strings.Repeat("x", 98))
 				}
 				w.Write("")
-				w.byed()
+				w.ExpectBye()
 				l.ended("backend_lost")
 				counts(t, l, d, 3)
 			})
@@ -99,7 +99,7 @@ func TestABackendThatDiesInTheMiddle(t *testing.T) {
 					return true
 				})
 				w.Write("x1 APPEND INBOX {100}")
-				w.byed()
+				w.ExpectBye()
 				l.ended("backend_lost")
 				counts(t, l, d, 3)
 			})
@@ -107,7 +107,7 @@ func TestABackendThatDiesInTheMiddle(t *testing.T) {
 				l, d, w := back(t)
 				l.OnDown(func(_ *imaptest.Tapped, line string) bool { return !strings.Contains(line, "APPENDUID") })
 				w.Write("x1 APPEND INBOX {8+}", "a: b\r\n\r\n")
-				w.byed()
+				w.ExpectBye()
 				l.ended("backend_lost")
 				counts(t, l, d, 4) // once
 			})

@@ -4,42 +4,32 @@ import (
 	"errors"
 	"testing"
 	"time"
-)
 
-// byed reads until BYE and the end of the connection.
-func (w *watcher) byed() {
-	w.t.Helper()
-	for {
-		r := w.Read()
-		if r.Tag() == "*" && r.Status() == "BYE" {
-			w.ExpectEOF()
-			return
-		}
-		if r.Tag() != "*" {
-			w.t.Fatalf("want BYE, got %s", r)
-		}
-	}
-}
+	"imapproxy/internal/imaptest"
+)
 
 // What ends a parked session: its mailbox is deleted, renamed, made anew.
 func TestAMailboxThatIsNoMoreEndsTheSession(t *testing.T) {
-	whatHappens := map[string]func(l *lab, d *writer){
-		"deleted": func(_ *lab, d *writer) { d.MustOK("DELETE Box") },
-		"renamed": func(_ *lab, d *writer) { d.MustOK("RENAME Box Other") },
-		"recreated": func(l *lab, d *writer) {
+	whatHappens := map[string]func(l *lab, d *imaptest.ModelWriter){
+		"deleted": func(_ *lab, d *imaptest.ModelWriter) { d.MustOK("DELETE Box") },
+		"renamed": func(_ *lab, d *imaptest.ModelWriter) { d.MustOK("RENAME Box Other") },
+		"recreated": func(l *lab, d *imaptest.ModelWriter) {
 			d.MustOK("DELETE Box")
 			waitNextSecond() // Cyrus makes UIDVALIDITY of the time
 			// Dovecot's maildir: who has it selected (here the watch, otherwise the client)
-			// may put a file into the folder that is being deleted, and Box is there again.
+			// may put a file into the folder that is being deleted: Box is there again, and
+			// deleted again.
 			must(l.t, eventually(l.t.Context(), "Box to be made anew", func() error {
 				a := d.Cmd("CREATE Box")
 				if a.OK() {
-					return nil
+					a = d.Literal("APPEND Box ", imaptest.GeneratedMessage(100, 1), "")
 				}
-				d.Cmd("DELETE Box")
-				return errors.New(a.Tagged.Text)
+				if !a.OK() {
+					d.Cmd("DELETE Box")
+					return errors.New(a.Tagged.Text)
+				}
+				return nil
 			}))
-			d.append(1)
 		},
 	}
 	onEach(t, "-idle", func(t *testing.T, s *site) {
@@ -50,13 +40,13 @@ func TestAMailboxThatIsNoMoreEndsTheSession(t *testing.T) {
 					l := newLab(t, s, labOptions{sweep: time.Second})
 					user := l.newUser()
 					d := l.writer(user, "Box", 3)
-					w := l.watch(user, "Box", d.truth)
-					w.idle()
+					w := l.watch(user, "Box", d.Truth)
+					w.BeginIdle()
 					l.parked(w.Client)
 					d.MustOK("UNSELECT")
 					happens(l, d)
 					if when == "in IDLE" {
-						w.byed()
+						w.ExpectBye()
 						return
 					}
 					w.Write("DONE", "x1 UID FETCH 1:* (FLAGS)")
@@ -88,21 +78,21 @@ func TestARightThatIsTakenAwayEndsTheSession(t *testing.T) {
 		owner, sharer := l.newUser(), l.newUser()
 		d := l.writer(owner, "INBOX", 2)
 		d.MustOK("SETACL INBOX %s lrswipte", sharer)
-		w := l.watch(sharer, `"`+s.inboxOf(owner)+`"`, d.truth)
-		w.idle()
+		w := l.watch(sharer, `"`+s.inboxOf(owner)+`"`, d.Truth)
+		w.BeginIdle()
 		l.parked(w.Client)
-		d.append(1)
-		for w.model.Count() < 3 {
-			w.hear(w.Read())
+		d.Append(1)
+		for w.Model.Count() < 3 {
+			w.Hear(w.Read())
 		}
 		d.MustOK("DELETEACL INBOX %s", sharer)
 		if s.Kind == "dovecot" {
 			// A connection of Dovecot's keeps the rights that it has found, the watch's
 			// as any client's. A new one hasn't.
-			w.done()
+			w.EndIdle()
 			w.Write("x1 UID FETCH 1:* (FLAGS)")
 		}
-		w.byed()
+		w.ExpectBye()
 		l.ended("mailbox_gone")
 	})
 }
@@ -115,13 +105,13 @@ func TestWriteAccessThatIsTakenAwayEndsTheSession(t *testing.T) {
 		owner, sharer := l.newUser(), l.newUser()
 		d := l.writer(owner, "INBOX", 2)
 		d.MustOK("SETACL INBOX %s lrswipte", sharer)
-		w := l.watch(sharer, `"`+s.inboxOf(owner)+`"`, d.truth)
-		w.idle()
+		w := l.watch(sharer, `"`+s.inboxOf(owner)+`"`, d.Truth)
+		w.BeginIdle()
 		l.parked(w.Client)
 		d.MustOK("SETACL INBOX %s lr", sharer)
-		w.done()
+		w.EndIdle()
 		w.Write("x1 UID FETCH 1:* (FLAGS)")
-		w.byed()
+		w.ExpectBye()
 		l.ended("mailbox_gone")
 	})
 }

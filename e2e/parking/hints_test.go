@@ -19,17 +19,15 @@ func TestNotifyOverTheRotationOfItsLog(t *testing.T) {
 		l := newLab(t, s, labOptions{notify: 2 * time.Second})
 		user := l.newUser()
 		d := l.writer(user, "INBOX", 1)
-		w := l.watch(user, "INBOX", d.truth)
-		w.idle()
+		w := l.watch(user, "INBOX", d.Truth)
+		w.BeginIdle()
 		l.parked(w.Client)
 		for range 8 {
-			d.append(50)
-			for w.model.Count() < len(d.truth.Messages) {
-				w.hear(w.Read())
-			}
+			d.Append(50)
+			w.Counts(len(d.Truth.Messages))
 		}
-		w.done()
-		w.agrees(d.truth)
+		w.EndIdle()
+		w.Agrees(d.Truth)
 	})
 }
 
@@ -65,25 +63,23 @@ func TestEventsThatDontCome(t *testing.T) {
 				l := newLab(t, begin(t), labOptions{sweep: time.Second})
 				user := l.newUser()
 				d := l.writer(user, "INBOX", 3)
-				w := l.watch(user, "INBOX", d.truth)
-				w.idle()
+				w := l.watch(user, "INBOX", d.Truth)
+				w.BeginIdle()
 				l.parked(w.Client)
-				d.expunge(2)
-				d.append(1)
-				w.told("EXPUNGE", 1)
-				for w.model.Count() < len(d.truth.Messages) {
-					w.hear(w.Read())
-				}
+				d.Expunge(2)
+				d.Append(1)
+				w.Told("EXPUNGE", 1)
+				w.Counts(len(d.Truth.Messages))
 				other := l.login(user)
 				if a := other.Literal("APPEND INBOX ", imaptest.GeneratedMessage(100, 99), ""); !a.OK() {
 					t.Fatal(a)
 				}
-				d.truth.Append()
-				w.done() // told before its answer
-				if w.model.Count() != len(d.truth.Messages) {
-					t.Errorf("after the user's own APPEND the client counts %d, not %d", w.model.Count(), len(d.truth.Messages))
+				d.Truth.Append()
+				w.EndIdle() // told before its answer
+				if w.Model.Count() != len(d.Truth.Messages) {
+					t.Errorf("after the user's own APPEND the client counts %d, not %d", w.Model.Count(), len(d.Truth.Messages))
 				}
-				w.agrees(d.truth)
+				w.Agrees(d.Truth)
 			})
 		}
 	})
@@ -96,8 +92,8 @@ func TestAFloodOfEvents(t *testing.T) {
 		l := newLab(t, s, labOptions{})
 		user := l.newUser()
 		d := l.writer(user, "INBOX", 3)
-		w := l.watch(user, "INBOX", d.truth)
-		w.idle()
+		w := l.watch(user, "INBOX", d.Truth)
+		w.BeginIdle()
 		l.parked(w.Client)
 		post := func(about string) {
 			r := httptest.NewRequest("POST", "/v1/events", bytes.NewReader([]byte(`{"user":"`+about+`","events":[{"mailbox":"INBOX"}]}`)))
@@ -128,12 +124,10 @@ func TestAFloodOfEvents(t *testing.T) {
 		}()
 		before := time.Now()
 		for i := range 5 {
-			d.append(1)
-			d.expunge(uint32(i + 1))
-			w.told("EXPUNGE", i+1)
-			for w.model.Count() < len(d.truth.Messages) {
-				w.hear(w.Read())
-			}
+			d.Append(1)
+			d.Expunge(uint32(i + 1))
+			w.Told("EXPUNGE", i+1)
+			w.Counts(len(d.Truth.Messages))
 		}
 		close(stop)
 		n, stats := <-posted, l.hub.Stats()
@@ -141,7 +135,7 @@ func TestAFloodOfEvents(t *testing.T) {
 		if most := uint64(time.Since(before)/(40*time.Millisecond)) + 10; n < 100 || stats.Resyncs > most {
 			t.Errorf("%d events, %d resyncs, of which %d were enough", n, stats.Resyncs, most)
 		}
-		w.done()
-		w.agrees(d.truth)
+		w.EndIdle()
+		w.Agrees(d.Truth)
 	})
 }

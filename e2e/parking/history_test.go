@@ -13,26 +13,26 @@ import (
 // the client ever had: it is told what it counts, and no more.
 func TestAPurgedHistory(t *testing.T) {
 	servers.Real(t)
-	for name, start := range map[string]func(t *testing.T) (s *site, purge func(d *writer)){
-		"sdbox": func(t *testing.T) (*site, func(*writer)) {
+	for name, start := range map[string]func(t *testing.T) (s *site, purge func(d *imaptest.ModelWriter)){
+		"sdbox": func(t *testing.T) (*site, func(*imaptest.ModelWriter)) {
 			// The log that knows is rotated soon, and the old one not kept.
 			s := servers.StartDovecot(t, servers.DovecotOptions{Extra: `
 mail_index_log_rotate_max_size = 1000
 mail_index_log_rotate_min_age = 0
 mail_index_log2_max_age = 0
 `})
-			return &site{Server: s, watch: "push", events: &events{}}, func(d *writer) {
+			return &site{Server: s, watch: "push", events: &events{}}, func(d *imaptest.ModelWriter) {
 				for range 40 {
 					d.MustOK("UID STORE 1 +FLAGS.SILENT (again)")
 					d.MustOK("UID STORE 1 -FLAGS.SILENT (again)")
 				}
 				d.MustOK("UNSELECT")
-				d.MustOK("SELECT %s", d.mailbox)
+				d.MustOK("SELECT %s", d.Mailbox)
 			}
 		},
-		"cyrus": func(t *testing.T) (*site, func(*writer)) {
+		"cyrus": func(t *testing.T) (*site, func(*imaptest.ModelWriter)) {
 			s := servers.StartCyrusWith(t, servers.CyrusOptions{Users: cyrusUsers})
-			return &site{Server: s, watch: "push", events: &events{}}, func(*writer) { s.Expire(t) }
+			return &site{Server: s, watch: "push", events: &events{}}, func(*imaptest.ModelWriter) { s.Expire(t) }
 		},
 	} {
 		for _, when := range []string{"in IDLE", "at a command"} {
@@ -42,9 +42,9 @@ mail_index_log2_max_age = 0
 				l := newLab(t, s, labOptions{warmFor: -1})
 				user := l.newUser()
 				d := l.writer(user, "INBOX", 10)
-				d.expunge(2, 3)
-				w := l.watch(user, "INBOX", d.truth)
-				w.idle()
+				d.Expunge(2, 3)
+				w := l.watch(user, "INBOX", d.Truth)
+				w.BeginIdle()
 				l.parked(w.Client)
 				probe := l.direct(user)
 				probe.MustOK("ENABLE QRESYNC")
@@ -58,8 +58,8 @@ mail_index_log2_max_age = 0
 						modSeq = v
 					}
 				}
-				d.expunge(5)
-				d.append(1)
+				d.Expunge(5)
+				d.Append(1)
 				purge(d)
 				a = probe.MustOK("SELECT INBOX (QRESYNC (%s %s 1:10))", validity, modSeq)
 				if r, _ := a.Find("VANISHED"); !strings.Contains(r.Text, "2:3,5") {
@@ -68,15 +68,15 @@ mail_index_log2_max_age = 0
 				if when == "in IDLE" {
 					other := l.login(user) // whose own command is a hint
 					other.MustOK("CREATE Hint")
-					w.told("EXPUNGE", 1)
+					w.Told("EXPUNGE", 1)
 				}
-				w.done()
-				w.agrees(d.truth)
-				if w.heard["EXPUNGE"] != 1 {
-					t.Errorf("told %d EXPUNGE", w.heard["EXPUNGE"])
+				w.EndIdle()
+				w.Agrees(d.Truth)
+				if w.Heard["EXPUNGE"] != 1 {
+					t.Errorf("told %d EXPUNGE", w.Heard["EXPUNGE"])
 				}
-				if uids, _ := imaptest.ModelSet("1,4,6:11"); !slices.Equal(uids, d.truth.UIDs()) {
-					t.Errorf("there are %v", d.truth.UIDs())
+				if uids, _ := imaptest.ModelSet("1,4,6:11"); !slices.Equal(uids, d.Truth.UIDs()) {
+					t.Errorf("there are %v", d.Truth.UIDs())
 				}
 			})
 		}

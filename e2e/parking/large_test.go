@@ -16,12 +16,12 @@ func TestALargeMailboxWithHoles(t *testing.T) {
 		user := l.newUser()
 		d := l.writer(user, "INBOX", 10)
 		d.Timeout = 3 * time.Minute
-		for len(d.truth.Messages) < 10000 {
-			n := min(len(d.truth.Messages), 10000-len(d.truth.Messages))
+		for len(d.Truth.Messages) < 10000 {
+			n := min(len(d.Truth.Messages), 10000-len(d.Truth.Messages))
 			d.MustOK("COPY 1:%d INBOX", n)
 			d.MustOK("NOOP")
 			for range n {
-				d.truth.Append()
+				d.Truth.Append()
 			}
 		}
 		var holes []string
@@ -31,29 +31,27 @@ func TestALargeMailboxWithHoles(t *testing.T) {
 		}
 		d.MustOK(`UID STORE %s +FLAGS.SILENT (\Deleted)`, strings.Join(holes, ","))
 		d.MustOK("EXPUNGE")
-		d.truth.Expunge(gone...)
+		d.Truth.Expunge(gone...)
 
-		w := l.watch(user, "INBOX", d.truth)
+		w := l.watch(user, "INBOX", d.Truth)
 		w.Timeout = time.Minute
-		w.idle()
+		w.BeginIdle()
 		l.parked(w.Client)
-		d.expunge(1, 5000, 9999)
-		d.append(1)
-		w.told("EXPUNGE", 3)
-		for w.model.Count() < len(d.truth.Messages) {
-			w.hear(w.Read())
-		}
+		d.Expunge(1, 5000, 9999)
+		d.Append(1)
+		w.Told("EXPUNGE", 3)
+		w.Counts(len(d.Truth.Messages))
 		// By number, the one behind a hole that came while it was parked.
-		uid := d.truth.Messages[4747].UID
-		w.done()
-		w.say(`STORE 4748 +FLAGS (\Flagged)`)
-		d.truth.Store(uid, `\Flagged`)
-		d.expunge(2, 3, 9000)
-		w.idle()
+		uid := d.Truth.Messages[4747].UID
+		w.EndIdle()
+		w.Say(`STORE 4748 +FLAGS (\Flagged)`)
+		d.Truth.Store(uid, `\Flagged`)
+		d.Expunge(2, 3, 9000)
+		w.BeginIdle()
 		l.parked(w.Client)
-		d.flag(uid, `\Seen`)
-		d.expunge(4)
-		w.done()
-		w.agrees(d.truth)
+		d.Flag(uid, `\Seen`)
+		d.Expunge(4)
+		w.EndIdle()
+		w.Agrees(d.Truth)
 	})
 }

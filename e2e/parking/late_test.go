@@ -16,10 +16,10 @@ func TestAResyncThatIsDeliveredLate(t *testing.T) {
 		l := newLab(t, s, labOptions{})
 		user := l.newUser()
 		d := l.writer(user, "INBOX", 6)
-		a := l.watch(user, "INBOX", d.truth)
-		a.idle()
+		a := l.watch(user, "INBOX", d.Truth)
+		a.BeginIdle()
 		l.parked(a.Client)
-		b := l.watch(user, "INBOX", d.truth)
+		b := l.watch(user, "INBOX", d.Truth)
 
 		var held atomic.Pointer[imaptest.Tapped]
 		sent, release := make(chan struct{}), make(chan struct{})
@@ -35,32 +35,32 @@ func TestAResyncThatIsDeliveredLate(t *testing.T) {
 			}
 			return true
 		})
-		d.append(1)
+		d.Append(1)
 		l.happens(sent, "a resync")
-		d.append(1)
-		d.expunge(2)
-		b.idle()
-		b.told("EXISTS", 1)
-		for b.model.Count() < len(d.truth.Messages) || b.heard["EXPUNGE"] == 0 {
-			b.hear(b.Read())
+		d.Append(1)
+		d.Expunge(2)
+		b.BeginIdle()
+		b.Told("EXISTS", 1)
+		for b.Model.Count() < len(d.Truth.Messages) || b.Heard["EXPUNGE"] == 0 {
+			b.Hear(b.Read())
 		}
 		l.parked(b.Client)
 		close(release)
-		for _, w := range []*watcher{a, b} {
-			for w.heard["EXPUNGE"] < 1 || w.model.Count() < len(d.truth.Messages) {
-				w.hear(w.Read())
+		for _, w := range []*imaptest.ModelWatcher{a, b} {
+			for w.Heard["EXPUNGE"] < 1 || w.Model.Count() < len(d.Truth.Messages) {
+				w.Hear(w.Read())
 			}
 		}
 		l.OnUp(nil)
 		l.OnDown(nil)
-		d.expunge(1)
-		d.append(1)
-		for _, w := range []*watcher{a, b} {
-			for w.heard["EXPUNGE"] < 2 || w.model.Count() < len(d.truth.Messages) {
-				w.hear(w.Read())
+		d.Expunge(1)
+		d.Append(1)
+		for _, w := range []*imaptest.ModelWatcher{a, b} {
+			for w.Heard["EXPUNGE"] < 2 || w.Model.Count() < len(d.Truth.Messages) {
+				w.Hear(w.Read())
 			}
-			w.done()
-			w.agrees(d.truth)
+			w.EndIdle()
+			w.Agrees(d.Truth)
 		}
 	})
 }

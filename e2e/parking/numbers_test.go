@@ -54,20 +54,20 @@ func numbersOfBefore(t *testing.T, s *site, command string, idle bool) {
 	user := l.newUser()
 	d := l.writer(user, "INBOX", 6)
 	d.MustOK("CREATE Other")
-	w := l.watch(user, "INBOX", d.truth)
-	w.say("UID FETCH 1:* (FLAGS)") // a client that uses numbers is parked in IDLE alone
+	w := l.watch(user, "INBOX", d.Truth)
+	w.Say("UID FETCH 1:* (FLAGS)") // a client that uses numbers is parked in IDLE alone
 	if idle {
-		w.idle()
+		w.BeginIdle()
 	}
 	l.parked(w.Client)
 	// The change comes with the resume: nothing was heard of it before.
 	happened := l.Once("SELECT \"INBOX\"", func() {
-		d.expunge(1, 3, 6) // the client's 1, 3 and 6
-		d.append(2)        // 7 and 8
+		d.Expunge(1, 3, 6) // the client's 1, 3 and 6
+		d.Append(2)        // 7 and 8
 	})
 	lines := []string{"n1 " + command}
 	if idle {
-		w.done()
+		w.EndIdle()
 	} else {
 		lines = append(lines, "n2 UID FETCH 1:* (FLAGS)", "n3 NOOP")
 	}
@@ -75,10 +75,10 @@ func numbersOfBefore(t *testing.T, s *site, command string, idle bool) {
 	if name == "UID" {
 		name = "UID FETCH"
 	}
-	w.model.Begin(name)
+	w.Model.Begin(name)
 	w.Write(lines...)
-	heard, tagged := w.hearUntil("n1")
-	if name != "NOOP" || w.heard["EXPUNGE"] > 0 {
+	heard, tagged := w.HearUntil("n1")
+	if name != "NOOP" || w.Heard["EXPUNGE"] > 0 {
 		select {
 		case <-happened:
 		default:
@@ -88,14 +88,14 @@ func numbersOfBefore(t *testing.T, s *site, command string, idle bool) {
 	switch name {
 	case "STORE":
 		if tagged.Status() == "OK" {
-			d.truth.Store(5, `\Flagged`)
+			d.Truth.Store(5, `\Flagged`)
 		} else {
 			t.Errorf("%s", tagged)
 		}
 	case "SEARCH", "SORT", "THREAD":
 		for _, n := range numbers(heard, name) {
-			if n < 1 || n > w.model.Count() {
-				t.Errorf("%s says %d of %d", name, n, w.model.Count())
+			if n < 1 || n > w.Model.Count() {
+				t.Errorf("%s says %d of %d", name, n, w.Model.Count())
 			}
 			if slices.Contains([]int{1, 3, 6}, n) {
 				t.Errorf("%s says %d, which is gone", name, n)
@@ -112,31 +112,17 @@ func numbersOfBefore(t *testing.T, s *site, command string, idle bool) {
 		case !strings.Contains(fmt.Sprint(a.Untagged), want):
 			t.Errorf("%s: %v", tagged, a.Untagged)
 		case name == "MOVE":
-			d.truth.Expunge(5)
+			d.Truth.Expunge(5)
 		}
 	}
 	if !idle {
-		w.model.Begin("UID FETCH")
-		w.until("n2")
-		w.model.Begin("NOOP")
-		w.until("n3")
+		w.Model.Begin("UID FETCH")
+		w.UntilOK("n2")
+		w.Model.Begin("NOOP")
+		w.UntilOK("n3")
 	}
-	w.agrees(d.truth)
+	w.Agrees(d.Truth)
 	w.MustOK("LOGOUT")
-}
-
-// hearUntil reads up to a tagged answer, whatever it is.
-func (w *watcher) hearUntil(tag string) (heard []imaptest.Response, tagged imaptest.Response) {
-	w.t.Helper()
-	for {
-		r := w.Read()
-		if r.Tag() == tag {
-			w.model.Begin("")
-			return heard, r
-		}
-		w.hear(r)
-		heard = append(heard, r)
-	}
 }
 
 // Transcript 2: the client is quiet, a hidden FETCH is under way, and it STOREs
@@ -150,18 +136,18 @@ func TestStoreByNumberDuringAQuietPark(t *testing.T) {
 				user := l.newUser()
 				d := l.writer(user, "INBOX", 6)
 				happened := l.Once(step, func() { // the hidden one
-					d.expunge(2)
+					d.Expunge(2)
 				})
-				w := l.watch(user, "INBOX", d.truth)
+				w := l.watch(user, "INBOX", d.Truth)
 				// It works by UIDs so far, and knows them.
 				l.happens(happened, "the step")
-				uid := w.model.UID(4)
-				w.model.Begin("STORE")
+				uid := w.Model.UID(4)
+				w.Model.Begin("STORE")
 				w.Write(`x1 STORE 4 +FLAGS (\Flagged)`)
-				w.until("x1")
-				d.truth.Store(uid, `\Flagged`)
+				w.UntilOK("x1")
+				d.Truth.Store(uid, `\Flagged`)
 				l.OnUp(nil)
-				w.agrees(d.truth)
+				w.Agrees(d.Truth)
 				w.MustOK("LOGOUT")
 			})
 		}

@@ -3,7 +3,6 @@ package parking
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -13,26 +12,17 @@ import (
 
 // watchQResync is watch for a client that caches, and what SELECT said of
 // UIDVALIDITY.
-func (l *lab) watchQResync(user, mailbox string, truth *imaptest.ModelMailbox) (w *watcher, validity string) {
+func (l *lab) watchQResync(user, mailbox string, truth *imaptest.ModelMailbox) (w *imaptest.ModelWatcher, validity string) {
 	l.t.Helper()
-	w = &watcher{Client: l.login(user), t: l.t, model: imaptest.NewModelClient(imaptest.ModelQResync, truth), heard: map[string]int{}}
+	w = imaptest.NewModelWatcher(l.login(user), imaptest.ModelQResync, truth)
 	w.MustOK("ENABLE QRESYNC")
 	for _, r := range w.MustOK("SELECT %s", mailbox).Untagged {
 		if v, ok := strings.CutPrefix(r.Code(), "UIDVALIDITY "); ok {
 			validity = v
 		}
-		w.cache(r)
+		w.Cache(r)
 	}
 	return w, validity
-}
-
-// cache keeps a HIGHESTMODSEQ.
-func (w *watcher) cache(r imaptest.Response) {
-	if v, ok := strings.CutPrefix(r.Code(), "HIGHESTMODSEQ "); ok {
-		n, err := strconv.ParseUint(v, 10, 64)
-		must(w.t, err)
-		w.highest = max(w.highest, n)
-	}
 }
 
 // Transcript 6: a client of QRESYNC parks, VANISHED is owed since it speaks by
@@ -47,28 +37,28 @@ func TestACachingClientThatIsCutWhileVanishedIsOwedMissesNothing(t *testing.T) {
 				l := newLab(t, s, labOptions{})
 				user := l.newUser()
 				d := l.writer(user, "INBOX", 6)
-				d.flag(1, `\Seen`)
-				w, validity := l.watchQResync(user, "INBOX", d.truth)
-				w.say("UID FETCH 1:* (FLAGS)")
-				w.idle()
+				d.Flag(1, `\Seen`)
+				w, validity := l.watchQResync(user, "INBOX", d.Truth)
+				w.Say("UID FETCH 1:* (FLAGS)")
+				w.BeginIdle()
 				l.parked(w.Client)
-				d.flag(6, `\Seen`)
-				w.told("FETCH", 7) // six before
+				d.Flag(6, `\Seen`)
+				w.Told("FETCH", 7) // six before
 				done := l.Once(`SELECT "INBOX"`, func() {
-					d.expunge(2, 5)
-					d.flag(3, `\Flagged`)
-					d.append(1)
+					d.Expunge(2, 5)
+					d.Flag(3, `\Flagged`)
+					d.Append(1)
 				})
-				w.done()
+				w.EndIdle()
 				verb, _, _ := strings.Cut(command, " ")
-				w.model.Begin(verb)
+				w.Model.Begin(verb)
 				w.Write("x1 " + command)
-				heard, tagged := w.hearUntil("x1") // NO [EXPUNGEISSUED], perhaps
+				heard, tagged := w.HearUntil("x1") // NO [EXPUNGEISSUED], perhaps
 				for _, r := range append(heard, tagged) {
-					w.cache(r)
+					w.Cache(r)
 				}
 				l.happens(done, "a resume")
-				if w.heard["VANISHED"] > 0 {
+				if w.Heard["VANISHED"] > 0 {
 					t.Fatal("VANISHED where it may not be told")
 				}
 				must(t, w.Reset())
@@ -76,7 +66,7 @@ func TestACachingClientThatIsCutWhileVanishedIsOwedMissesNothing(t *testing.T) {
 				again := imaptest.Dial(t, l.Plain)
 				again.Login(user, servers.Password)
 				again.MustOK("ENABLE QRESYNC")
-				a := again.MustOK("SELECT INBOX (QRESYNC (%s %d 1:6))", validity, w.highest)
+				a := again.MustOK("SELECT INBOX (QRESYNC (%s %d 1:6))", validity, w.Highest)
 				var gone []uint32
 				flagged := false
 				for _, r := range a.Untagged {
@@ -88,11 +78,11 @@ func TestACachingClientThatIsCutWhileVanishedIsOwedMissesNothing(t *testing.T) {
 					flagged = flagged || strings.Contains(r.Text, "UID 3") && strings.Contains(r.Text, `\Flagged`)
 				}
 				if !slices.Contains(gone, 2) || !slices.Contains(gone, 5) {
-					t.Errorf("from %d on it never hears that 2 and 5 are gone: %v", w.highest, a.Untagged)
+					t.Errorf("from %d on it never hears that 2 and 5 are gone: %v", w.Highest, a.Untagged)
 				}
-				known := fmt.Sprint(w.model.Belief())
+				known := fmt.Sprint(w.Model.Belief())
 				if !flagged && !strings.Contains(known, `{3 [\Flagged]`) {
-					t.Errorf("from %d on it never hears of UID 3's flag: %v, knowing %s", w.highest, a.Untagged, known)
+					t.Errorf("from %d on it never hears of UID 3's flag: %v, knowing %s", w.Highest, a.Untagged, known)
 				}
 			})
 		}

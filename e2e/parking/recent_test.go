@@ -16,11 +16,11 @@ func TestWhoseIsRecent(t *testing.T) {
 			user := l.newUser()
 			d := l.writer(user, "INBOX", 2)
 			d.MustOK("UNSELECT")
-			w := l.watch(user, "INBOX", d.truth)
-			w.idle()
+			w := l.watch(user, "INBOX", d.Truth)
+			w.BeginIdle()
 			l.parked(w.Client)
-			d.append(1)
-			w.told("EXISTS", 1) // the watch and its resync have seen it
+			d.Append(1)
+			w.Told("EXISTS", 1) // the watch and its resync have seen it
 			a := l.direct(user).MustOK("SELECT INBOX")
 			if r, ok := a.Find("RECENT"); !ok || r.Word(1) != "1" {
 				t.Errorf("the next client is told %v", a.Untagged)
@@ -32,14 +32,14 @@ func TestWhoseIsRecent(t *testing.T) {
 			user := l.newUser()
 			d := l.writer(user, "INBOX", 2)
 			d.MustOK("UNSELECT")
-			w := l.watch(user, "INBOX", d.truth)
-			w.idle()
+			w := l.watch(user, "INBOX", d.Truth)
+			w.BeginIdle()
 			l.parked(w.Client)
-			d.append(1)
-			w.told("EXISTS", 1)
-			w.done()
+			d.Append(1)
+			w.Told("EXISTS", 1)
+			w.EndIdle()
 			recent := false
-			for _, r := range w.say("UID FETCH 3 (FLAGS)") {
+			for _, r := range w.Say("UID FETCH 3 (FLAGS)") {
 				recent = recent || strings.Contains(r.Text, `\Recent`)
 			}
 			if !recent {

@@ -3,6 +3,7 @@ package imaptest
 import (
 	"encoding/base64"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -176,7 +177,11 @@ func (s *modelSession) answer(cmd Command) error {
 	if status != "" {
 		out = append(out, cmd.Tag()+" "+status)
 	}
-	return s.c.Send(out...)
+	err := s.c.Send(out...)
+	if err == nil && cmd.Name == "LOGOUT" {
+		return io.EOF
+	}
+	return err
 }
 
 func changesMailbox(verb string) bool {
