@@ -71,9 +71,10 @@ func numbersOfBefore(t *testing.T, s *site, command string, idle bool) {
 	} else {
 		lines = append(lines, "n2 UID FETCH 1:* (FLAGS)", "n3 NOOP")
 	}
-	name, _, _ := strings.Cut(command, " ")
+	words := strings.Fields(command)
+	name := words[0]
 	if name == "UID" {
-		name = "UID FETCH"
+		name += " " + words[1]
 	}
 	w.Model.Begin(name)
 	w.Write(lines...)
@@ -85,12 +86,22 @@ func numbersOfBefore(t *testing.T, s *site, command string, idle bool) {
 			t.Fatal("it wasn't resumed by SELECT")
 		}
 	}
+	// Where both may be told, EXPUNGE comes first: mutt takes EXISTS for the number
+	// of the last message, whatever EXPUNGE says behind it.
+	exists := slices.IndexFunc(heard, func(r imaptest.Response) bool { return r.Word(2) == "EXISTS" })
+	if name != "MOVE" && exists >= 0 && slices.ContainsFunc(heard[exists:], func(r imaptest.Response) bool { return r.Word(2) == "EXPUNGE" }) {
+		t.Errorf("EXPUNGE after EXISTS: %v", heard)
+	}
 	switch name {
-	case "STORE":
+	case "STORE", "UID STORE":
 		if tagged.Status() == "OK" {
 			d.Truth.Store(5, `\Flagged`)
 		} else {
 			t.Errorf("%s", tagged)
+		}
+	case "UID SEARCH":
+		if got := numbers(heard, "SEARCH"); !slices.Equal(got, []int{4, 5}) {
+			t.Errorf("UID SEARCH 4:5 says %v", got)
 		}
 	case "SEARCH", "SORT", "THREAD":
 		for _, n := range numbers(heard, name) {
@@ -108,6 +119,8 @@ func numbersOfBefore(t *testing.T, s *site, command string, idle bool) {
 		}
 		a := l.direct(user).MustOK("STATUS Other (MESSAGES)")
 		switch {
+		case command == "COPY 3 Other" && tagged.Status() != "NO":
+			t.Errorf("%s: there is nothing to copy", tagged)
 		case tagged.Status() != "OK" && strings.Contains(fmt.Sprint(a.Untagged), "MESSAGES 0"):
 		case !strings.Contains(fmt.Sprint(a.Untagged), want):
 			t.Errorf("%s: %v", tagged, a.Untagged)
