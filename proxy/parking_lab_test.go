@@ -184,3 +184,6 @@ func (m *moment) stop() string {
 	m.over = true
 	return m.line
 }
+
+// parkHint says that something happened in a user's mailboxes.
+func parkHint(user string) park.Hint { return park.Hint{User: user, Source: park.HintPush} }
