@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,6 +36,14 @@ func (l *parkLab) parkedAway() (*imaptest.ModelWatcher, *imaptest.ModelWriter) {
 	l.CutAll()
 	eventually(l.t, "the warm connection's end", func() bool { l.pool.Sweep(); return l.pool.Len() == 0 })
 	return w, d
+}
+
+// gate is closed by open, or with the test.
+func gate(t *testing.T) (closed <-chan struct{}, open func()) {
+	c := make(chan struct{})
+	open = sync.OnceFunc(func() { close(c) })
+	t.Cleanup(open)
+	return c, open
 }
 
 // What a backend refuses at a resume, for good or for now.
@@ -75,7 +84,7 @@ func TestARefusalAtAResume(t *testing.T) {
 			}
 			l.logs.wait(t, "resume is tried again")
 			l.Move(l.server.Addr)
-			l.CutAll()
+			b.Close()
 			w.UntilOK("r1")
 			w.Agrees(d.Truth)
 		})
@@ -106,7 +115,7 @@ func TestAnAttemptThatTimedOutDoesntComeBack(t *testing.T) {
 			s := l.of(w)
 			l.hub.Hint(parkHint(s.user)) // so that what follows isn't answered from the view
 			var hung atomic.Pointer[imaptest.Tapped]
-			release := make(chan struct{})
+			release, letGo := gate(t)
 			l.OnUp(func(c *imaptest.Tapped, line string) bool {
 				if strings.Contains(line, hangs) && hung.CompareAndSwap(nil, c) {
 					<-release
@@ -122,7 +131,7 @@ func TestAnAttemptThatTimedOutDoesntComeBack(t *testing.T) {
 				t.Error("nothing hung")
 			}
 			d.Expunge(1)
-			close(release)
+			letGo()
 			w.Agrees(d.Truth)
 			w.BeginIdle()
 			l.parked(w)
@@ -147,7 +156,8 @@ func TestAStateThatComesLateIsAppliedToNobody(t *testing.T) {
 			w.BeginIdle()
 			l.parked(w)
 			var held atomic.Pointer[imaptest.Tapped]
-			asked, release := make(chan struct{}), make(chan struct{})
+			asked := make(chan struct{})
+			release, letGo := gate(t)
 			l.OnUp(func(c *imaptest.Tapped, line string) bool {
 				if strings.Contains(line, "EXAMINE") && held.CompareAndSwap(nil, c) {
 					close(asked)
@@ -163,18 +173,21 @@ func TestAStateThatComesLateIsAppliedToNobody(t *testing.T) {
 			d.Append(1) // of which the state is
 			l.happens(asked, "a resync")
 			// DONE would wait for it: the session is woken, as when its watch is lost.
-			member{l.of(w)}.Lost()
+			s := l.of(w)
+			s.park.notTill.Store(1 << 62) // the server's own sweep leaves it
+			member{s}.Lost()
 			eventually(t, "the session to be attached", func() bool {
-				return Attachment(l.of(w).attachment.Load()) == Attached && !l.of(w).park.asked.Load()
+				return Attachment(s.attachment.Load()) == Attached
 			})
 			d.Append(1)
 			d.Expunge(1)
 			w.Counts(len(d.Truth.Messages))
 			if w.EndIdle(); again {
 				w.BeginIdle()
+				s.park.notTill.Store(0)
 				l.parked(w)
 			}
-			close(release)
+			letGo()
 			l.OnDown(nil)
 			d.Append(1)
 			if again {

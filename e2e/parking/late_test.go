@@ -2,6 +2,7 @@ package parking
 
 import (
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -23,6 +24,8 @@ func TestAResyncThatIsDeliveredLate(t *testing.T) {
 
 		var held atomic.Pointer[imaptest.Tapped]
 		sent, release := make(chan struct{}), make(chan struct{})
+		letGo := sync.OnceFunc(func() { close(release) })
+		t.Cleanup(letGo)
 		l.OnUp(func(c *imaptest.Tapped, line string) bool {
 			if strings.Contains(line, "EXAMINE") && held.CompareAndSwap(nil, c) {
 				close(sent)
@@ -45,7 +48,7 @@ func TestAResyncThatIsDeliveredLate(t *testing.T) {
 			b.Hear(b.Read())
 		}
 		l.parked(b.Client)
-		close(release)
+		letGo()
 		for _, w := range []*imaptest.ModelWatcher{a, b} {
 			for w.Heard["EXPUNGE"] < 1 || w.Model.Count() < len(d.Truth.Messages) {
 				w.Hear(w.Read())

@@ -3,6 +3,7 @@ package parking
 import (
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -71,6 +72,8 @@ func TestAResumeThatTimesOutAndLaterSucceeds(t *testing.T) {
 				w.EndIdle()
 				var hung atomic.Bool
 				release := make(chan struct{})
+				letGo := sync.OnceFunc(func() { close(release) })
+				t.Cleanup(letGo)
 				l.OnUp(func(_ *imaptest.Tapped, line string) bool {
 					if strings.Contains(line, step) && hung.CompareAndSwap(false, true) {
 						<-release
@@ -81,7 +84,7 @@ func TestAResumeThatTimesOutAndLaterSucceeds(t *testing.T) {
 				w.Write("x1 UID FETCH 1:* (FLAGS)")
 				w.UntilOK("x1")
 				d.Expunge(2)
-				close(release)
+				letGo()
 				w.Agrees(d.Truth)
 				w.BeginIdle()
 				l.parked(w.Client)
