@@ -35,7 +35,9 @@ func TestTranscriptsAreTheSameThroughTheProxy(t *testing.T) {
 	} {
 		server := start(t)
 		t.Run(server.Name, func(t *testing.T) {
-			proxy := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}})
+			backends := []backend{{"b1", server.Addr}}
+			relaying := startProxy(t, proxyOptions{Backends: backends, Extra: "park {\n  enabled = false\n}"})
+			parking := startProxy(t, proxyOptions{Backends: backends})
 			caps := capabilities(t, server)
 			for i, path := range paths {
 				script, err := imaptest.LoadScript(path)
@@ -49,14 +51,12 @@ func TestTranscriptsAreTheSameThroughTheProxy(t *testing.T) {
 				t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
 					first := 6*i + 1
 					want := transcript(t, script, "direct", runOptions(server, server.Addr, first))
-					through := runOptions(server, proxy.Plain, first+2)
+					through := runOptions(server, relaying.Plain, first+2)
 					same(t, want, transcript(t, script, "through the proxy", through))
-					if server.Name != "dovecot-sdbox" {
-						return // TLS on one server is enough: nothing of it depends on the server
-					}
-					through = runOptions(server, proxy.TLS, first+4)
-					through.Dial.TLS = proxy.Cert.Client
-					same(t, want, transcript(t, script, "through the proxy by TLS", through))
+					through = runOptions(server, parking.TLS, first+4)
+					through.Dial.TLS = parking.Cert.Client
+					got := transcript(t, script, "through the proxy that parks, by TLS", through)
+					same(t, farewell(want), farewell(got))
 				})
 			}
 		})
@@ -73,6 +73,17 @@ func same(t *testing.T, want, got []byte) {
 	if !bytes.Equal(want, got) {
 		t.Errorf("the proxy makes a difference:\n%s", diff.Diff("direct", want, "proxy", got))
 	}
+}
+
+// farewell takes the words out of LOGOUT's answers: a proxy that keeps the connection for the
+// next login gives them itself.
+func farewell(transcript []byte) []byte {
+	transcript = regexp.MustCompile(`(?m)^(S\d*: \* BYE) .*$`).ReplaceAll(transcript, []byte("$1"))
+	for _, c := range regexp.MustCompile(`(?m)^C(\d*): (\S+) LOGOUT$`).FindAllSubmatch(transcript, -1) {
+		words := regexp.MustCompile(`(?m)^(S` + string(c[1]) + `: ` + string(c[2]) + ` OK) .*$`)
+		transcript = words.ReplaceAll(transcript, []byte("$1"))
+	}
+	return transcript
 }
 
 // transcript runs the script and returns what was said, less what differs
