@@ -49,6 +49,7 @@ func TestTranscriptsAreTheSameThroughTheProxy(t *testing.T) {
 				}
 				ran[path]++
 				t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+					t.Parallel() // most of it waits
 					first := 6*i + 1
 					want := transcript(t, script, "direct", runOptions(server, server.Addr, first))
 					through := runOptions(server, relaying.Plain, first+2)
