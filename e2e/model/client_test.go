@@ -1,5 +1,3 @@
-//go:build parking
-
 package model
 
 import (
@@ -22,8 +20,8 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// patience bounds an answer, on a busy machine.
-const patience = 15 * time.Second
+// defaultPatience bounds an answer, on a busy machine.
+const defaultPatience = 40 * time.Second
 
 // transcript is what was said in a case.
 type transcript struct {
@@ -65,6 +63,7 @@ type dialing struct {
 	user, box string
 	name      string
 	t         *transcript
+	patience  time.Duration
 	fault     func() fault // nil: there is none
 }
 
@@ -197,7 +196,7 @@ func (c *client) begin(verb, format string, args ...any) (tag string, err error)
 	}
 	quickAck(c.conn)
 	for waits {
-		r, err := c.next(patience)
+		r, err := c.next(c.patience)
 		if err != nil {
 			return tag, fmt.Errorf("%s: %w", line, err)
 		}
@@ -227,13 +226,13 @@ func quickAck(conn *imaptest.Conn) {
 
 func (c *client) finish(tag string) (untagged []imaptest.Response, tagged imaptest.Response, err error) {
 	for {
-		r, err := c.next(patience)
+		r, err := c.next(c.patience)
 		if errors.Is(err, errQuiet) {
 			buf := make([]byte, 8<<20)
 			if f := os.Getenv("MODEL_STACKS"); f != "" { // where everybody waits, while they do
 				_ = os.WriteFile(f, buf[:runtime.Stack(buf, true)], 0o600)
 			}
-			err = fmt.Errorf("%s: no answer to %s in %v", c.name, tag, patience)
+			err = fmt.Errorf("%s: no answer to %s in %v", c.name, tag, c.patience)
 		}
 		if err != nil {
 			return untagged, r, err
@@ -314,7 +313,7 @@ func (c *client) idle() error {
 		return err
 	}
 	for {
-		r, err := c.next(patience)
+		r, err := c.next(c.patience)
 		if err != nil {
 			return fmt.Errorf("IDLE: %w", err)
 		}

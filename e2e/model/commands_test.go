@@ -1,5 +1,3 @@
-//go:build parking
-
 package model
 
 import (

@@ -1,5 +1,3 @@
-//go:build parking
-
 package model
 
 import (
@@ -43,7 +41,7 @@ func (w *world) pipeline(c *client, o op) error {
 		return c.gone()
 	}
 	for left := slices.Clone(tags); len(left) > 0; {
-		r, err := c.next(patience)
+		r, err := c.next(c.patience)
 		if err != nil {
 			return err
 		}

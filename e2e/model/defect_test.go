@@ -1,9 +1,9 @@
-//go:build parking
-
 package model
 
 import (
 	"fmt"
+	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,92 +11,126 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-func TestDefect(t *testing.T) {
-	for _, kind := range []string{"sdbox", "maildir"} {
-		for _, what := range []string{"same flag", "other flag", "other message", "fetch", "expunge"} {
-			t.Run(kind+"/"+what, func(t *testing.T) {
-				l := newLab(t, labOptions{start: dovecot(kind, "")})
-				w := &world{l: l, t: &transcript{}, user: l.user(), box: l.box(), settle: time.Second}
-				defer w.close()
-				var err error
-				if w.w, err = newWitness(l.server.Addr, w.user, servers.Password, w.box, true); err != nil {
-					t.Fatal(err)
-				}
-				for _, name := range []string{"A", "B"} {
-					c, err := dial(dialing{addr: l.addr, user: w.user, name: name, box: w.box, t: w.t})
-					must(t, err)
-					w.clients = append(w.clients, c)
-					must(t, c.selectBox(imaptest.ModelQResync))
-				}
-				a, b := w.clients[0], w.clients[1]
-				for range 3 {
-					_, err := a.run(w.appending(a))
-					must(t, err)
-				}
-				check, conv := 0, 0
-				first := ""
-				for i := range 600 {
-					for _, c := range w.clients {
-						must(t, c.catchUp())
-					}
-					sign := string("+-"[i%2])
-					one := fmt.Sprintf(`UID STORE 2 %sFLAGS (\Answered)`, sign)
-					two := ""
-					switch what {
-					case "same flag":
-						two = fmt.Sprintf(`UID STORE 2 %sFLAGS (\Answered)`, string("-+"[i%2]))
-					case "other flag":
-						two = fmt.Sprintf(`UID STORE 2 %sFLAGS (\Flagged)`, string("-+"[i/2%2]))
-					case "other message":
-						two = fmt.Sprintf(`UID STORE 1 %sFLAGS (\Flagged)`, string("-+"[i/2%2]))
-					case "fetch":
-						two = "FETCH 1:* (FLAGS)"
-					case "expunge":
-						_, err := a.run(w.appending(a))
-						must(t, err)
-						must(t, a.catchUp())
-						must(t, b.catchUp())
-						uid := a.model.UID(a.model.Count())
-						_, _, err = b.do("UID STORE", "UID STORE %d +FLAGS.SILENT (\\Deleted)", uid)
-						must(t, err)
-						two = "EXPUNGE"
-					}
-					from := len(w.t.lines)
-					ta, err := a.begin("UID STORE", "%s", one)
-					must(t, err)
-					verb := "UID STORE"
-					if what == "fetch" {
-						verb = "FETCH"
-					}
-					tb, err := b.begin(verb, "%s", two)
-					must(t, err)
-					_, _, err = a.finish(ta)
-					must(t, err)
-					_, _, err = b.finish(tb)
-					must(t, err)
-					_, err = w.w.look()
-					must(t, err)
-					bad := ""
-					for _, c := range w.clients {
-						if err := c.model.Check(w.w.truth); err != nil {
-							check++
-							bad = err.Error()
-						}
-					}
-					for _, c := range w.clients {
-						_, _, err := c.do("NOOP", "NOOP")
-						must(t, err)
-						if err := c.model.Converged(w.w.truth); err != nil {
-							conv++
-							bad += " / " + err.Error()
-						}
-					}
-					if bad != "" && first == "" {
-						first = bad + "\n" + lastLines(w.t.String(), len(w.t.lines)-from)
-					}
-				}
-				t.Logf("of 600: %d would lose by a cut, %d not converged by NOOP\n%s", check, conv, first)
-			})
+// What Dovecot 2.3.19 does by itself, and the model tolerates: here it can be seen with no proxy
+// between, more of it with MODEL_MINUTES. That it goes no further is what these tests check.
+
+// direct is a mailbox with clients that talk to the server itself.
+func direct(t *testing.T, store string, dialect imaptest.ModelDialect, names ...string) *world {
+	t.Helper()
+	l := newLab(t, labOptions{start: dovecot(store, "")})
+	w := &world{l: l, t: &transcript{}, user: l.user(), box: l.box(), ghosts: map[uint32]bool{}}
+	t.Cleanup(w.close)
+	var err error
+	w.w, err = newWitness(l.server.Addr, w.user, servers.Password, w.box, true, defaultPatience)
+	must(t, err)
+	for _, name := range names {
+		c, err := dial(dialing{addr: l.addr, user: w.user, name: name, box: w.box, t: w.t, patience: defaultPatience})
+		must(t, err)
+		w.clients = append(w.clients, c)
+		must(t, c.selectBox(dialect))
+	}
+	for range 3 {
+		_, err := w.clients[0].run(w.appending(w.clients[0]))
+		must(t, err)
+	}
+	return w
+}
+
+// lasting says how long such a test looks.
+func lasting() time.Duration {
+	if os.Getenv("MODEL_MINUTES") != "" {
+		return 40 * time.Second
+	}
+	return 3 * time.Second
+}
+
+// A STORE at the same time as another's is answered with a HIGHESTMODSEQ that covers the other's, too
+// (about one in a hundred): but what it covers is told with the next command.
+func TestWhatDovecotSaysTooEarly(t *testing.T) {
+	t.Parallel()
+	w := direct(t, "sdbox", imaptest.ModelQResync, "A", "B")
+	a, b := w.clients[0], w.clients[1]
+	early, n := 0, 0
+	for end := time.Now().Add(lasting()); time.Now().Before(end); n++ {
+		must(t, a.catchUp())
+		must(t, b.catchUp())
+		tagA, err := a.begin("UID STORE", `UID STORE 2 %cFLAGS (\Answered)`, "+-"[n%2])
+		must(t, err)
+		tagB, err := b.begin("UID STORE", `UID STORE 1 %cFLAGS (\Flagged)`, "+-"[n/2%2])
+		must(t, err)
+		_, _, err = a.finish(tagA)
+		must(t, err)
+		_, _, err = b.finish(tagB)
+		must(t, err)
+		_, err = w.w.look()
+		must(t, err)
+		for _, c := range w.clients {
+			if c.model.Check(w.w.truth) != nil {
+				early++
+			}
+			_, _, err := c.do("NOOP", "NOOP")
+			must(t, err)
+			if err := c.model.Converged(w.w.truth); err != nil {
+				t.Fatalf("it isn't told with the next command: %v\n%s", err, lastLines(w.t.String(), 30))
+			}
 		}
 	}
+	t.Logf("%d of %d pairs of STOREs", early, n)
+}
+
+// An EXPUNGE in a maildir at the same time as another session's EXAMINE gives messages another UID, or
+// shows one that is gone once more (2 of 319).
+func TestWhatMaildirDoes(t *testing.T) {
+	t.Parallel()
+	w := direct(t, "maildir", imaptest.ModelPlain, "A", "B", "C")
+	a, b, c := w.clients[0], w.clients[1], w.clients[2]
+	c.model = nil
+	stop := make(chan struct{})
+	var g sync.WaitGroup
+	g.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, _, err := c.do("EXAMINE", "EXAMINE %s", c.box); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer g.Wait()
+	defer close(stop)
+	do := func(c *client, verb, args string) {
+		_, _, err := c.do(verb, "%s", verb+args)
+		must(t, err)
+	}
+	again, n := 0, 0
+	for end := time.Now().Add(lasting()); time.Now().Before(end); n++ {
+		must(t, a.catchUp())
+		do(a, "COPY", fmt.Sprintf(" 1:3 %s", a.box))
+		must(t, b.catchUp())
+		do(b, "STORE", ` 1 +FLAGS.SILENT (\Deleted)`)
+		_, err := w.w.look()
+		must(t, err)
+		do(b, "EXPUNGE", "")
+		before, err := w.w.look()
+		must(t, err)
+		expunging := allow{expunged: isDeleted}
+		if err := check(before, w.w.truth, expunging); err != nil {
+			again++
+			if !reborn(before, w.w.truth, w.ghosts, expunging) {
+				t.Fatal(err)
+			}
+		}
+		must(t, b.catchUp())
+		if b.model.Count() > 12 {
+			do(b, "STORE", ` 4:* +FLAGS.SILENT (\Deleted)`)
+			do(b, "EXPUNGE", "")
+			_, err := w.w.look()
+			must(t, err)
+		}
+	}
+	t.Logf("%d of %d", again, n)
 }

@@ -1,12 +1,17 @@
 // Package model has the model-based test of parking: several clients of one mailbox
-// do things at random, through a proxy that parks and resumes them as often as it
-// can, on real servers; and after each response a model of what a client believes says
-// whether the server may say that.
+// do things at random, one after the other and two at a time, through a proxy that parks and
+// resumes them as often as it can; hints get lost, come late and twice; and after each response a
+// model of what a client believes says whether it may be told that. It runs on a server in
+// this process (imaptest.ModelServer), and on the real ones where ./test has prepared them.
 //
 // A case is a list of operations from a seed. One that fails is run again, with
 // fewer and fewer operations, and what is left is logged as a transcript. The same cases
-// are run without a proxy, too: what a real server does by itself is no finding.
+// are run without a proxy, too: what a real server does by itself is no finding. What of that
+// can't be kept out is tolerated as far as it goes, and shown in tests of its own
+// (TestWhatDovecotSaysTooEarly, TestWhatMaildirDoes). Faults that are planted, in what
+// a client is told and in what the hub finds, must be found.
 //
-// ./test sets what it needs. MODEL_MINUTES makes it run for so long on each server,
-// MODEL_SEED runs one case. It has tests only, and nobody imports it.
+// MODEL_ON=PREFIX takes the variants whose names begin so, among them those that are
+// too long for a run of all tests; MODEL_MINUTES=30 is the time that they share; MODEL_SEED runs
+// one case. The package has tests only, and nobody imports it.
 package model

@@ -1,5 +1,3 @@
-//go:build parking
-
 package model
 
 import (
@@ -104,7 +102,10 @@ func atoi(s string) int {
 // TestTheModelFindsFaults is the test of the test.
 func TestTheModelFindsFaults(t *testing.T) {
 	for name, fault := range faults {
-		t.Run(name, func(t *testing.T) { newLab(t, memoryIdle()).finds(t, fault) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			newLab(t, memoryIdle()).finds(t, fault)
+		})
 	}
 }
 
@@ -167,6 +168,7 @@ var plants = map[string]func() func(string, *park.State) *park.State{
 func TestTheModelFindsWhatTheHubDoesWrong(t *testing.T) {
 	for name, plant := range plants {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			o := memoryIdle()
 			o.plant, o.sweep = plant(), time.Hour
 			newLab(t, o).finds(t, nil)
@@ -193,10 +195,11 @@ func (l *lab) finds(t *testing.T, fault func() fault) {
 // TestTheModelFindsAMissedHint: nobody says that anything has changed, and nobody looks.
 func TestTheModelFindsAMissedHint(t *testing.T) {
 	for name, o := range map[string]labOptions{
-		"all events are lost":       {start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "push", events: true, lose: 10, sweep: time.Hour},
+		"all events are lost":       {start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "push", events: true, lose: 10, sweep: time.Hour, settle: 2 * time.Second},
 		"the sweep makes up for it": {start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "push", events: true, lose: 10},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, o)
 			s := scenario{dialects: []imaptest.ModelDialect{imaptest.ModelPlain}, ops: []op{
 				{kind: "idle"}, {kind: "park", a: 1, b: 1}, {kind: "outside", a: 0}, {kind: "settle"},

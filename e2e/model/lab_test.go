@@ -1,5 +1,3 @@
-//go:build parking
-
 package model
 
 import (
@@ -50,7 +48,8 @@ type labOptions struct {
 	// slowIdle: in IDLE the server itself tells what others do after a minute only (Courier without FAM).
 	slowIdle bool
 	sweep    time.Duration // 0: sweepEvery
-	settle   time.Duration // how long it may take until everybody knows everything; 0: 6 s
+	patience time.Duration // for an answer; 0: defaultPatience
+	settle   time.Duration // how long it may take until everybody knows everything; 0: 20 s
 	lose     int           // of ten events so many are lost; and others come late, or twice
 	// plant, if any, is a fault of the hub's.
 	plant func(mailbox string, s *park.State) *park.State
@@ -79,7 +78,8 @@ type lab struct {
 func newLab(t *testing.T, o labOptions) *lab {
 	t.Helper()
 	l := &lab{labOptions: o, t: t, log: &tail{}}
-	l.sweep, l.settle = cmp.Or(l.sweep, sweepEvery), cmp.Or(l.settle, 6*time.Second)
+	l.patience = cmp.Or(l.patience, defaultPatience)
+	l.sweep, l.settle = cmp.Or(l.sweep, sweepEvery), cmp.Or(l.settle, 20*time.Second)
 	queue := park.NewHintQueue(park.HintQueueOptions{})
 	if o.events {
 		l.events = l.serveEvents(queue)

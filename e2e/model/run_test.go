@@ -1,5 +1,3 @@
-//go:build parking
-
 package model
 
 import (
@@ -16,24 +14,26 @@ import (
 // workers is how many cases run at a time, each for a user of its own.
 const workers = 3
 
-// budget is how long each of n variants is run.
-func budget(t *testing.T, n int) time.Duration {
-	m := os.Getenv("MODEL_MINUTES")
-	if m == "" {
-		return shortRun
+// wanted are the variants to run, with the time for each: MODEL_ON's, which share MODEL_MINUTES.
+func wanted(t *testing.T) []variant {
+	on, minutes := os.Getenv("MODEL_ON"), os.Getenv("MODEL_MINUTES")
+	all := slices.DeleteFunc(variants(), func(v variant) bool {
+		return !strings.HasPrefix(v.name, on) || v.short == 0 && on == "" && minutes == ""
+	})
+	if minutes != "" {
+		f, err := strconv.ParseFloat(minutes, 64)
+		must(t, err)
+		for i := range all {
+			all[i].short = time.Duration(f * float64(time.Minute) / float64(len(all)))
+		}
 	}
-	f, err := strconv.ParseFloat(m, 64)
-	must(t, err)
-	return time.Duration(f * float64(time.Minute) / float64(n))
+	return all
 }
 
-// shortRun is how long a variant is run when nobody says anything else.
-const shortRun = 4 * time.Second
-
 func TestModel(t *testing.T) {
-	on := slices.DeleteFunc(variants(), func(v variant) bool { return !strings.HasPrefix(v.name, os.Getenv("MODEL_ON")) })
-	for _, v := range on {
+	for _, v := range wanted(t) {
 		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, v.labOptions)
 			if s := os.Getenv("MODEL_SEED"); s != "" {
 				seed, err := strconv.ParseUint(s, 10, 64)
@@ -41,7 +41,7 @@ func TestModel(t *testing.T) {
 				l.one(t, seed, l.user())
 				return
 			}
-			l.many(t, budget(t, len(on)))
+			l.many(t, v.short)
 		})
 	}
 }

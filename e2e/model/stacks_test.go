@@ -1,5 +1,3 @@
-//go:build parking
-
 package model
 
 import (
@@ -7,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"imapproxy/e2e/servers"
 	"imapproxy/internal/imaptest"
@@ -97,38 +96,40 @@ func courier(t testing.TB, l *lab) *servers.Server {
 
 // variant is what the test runs on.
 type variant struct {
-	name string
+	name  string
+	short time.Duration // how long in a run of all tests; 0: only when it is asked for
 	labOptions
 }
 
 // variants are those on a server in this process, and those on real ones. A direct one has no
 // proxy: what the server does by itself is no finding.
 func variants() []variant {
+	const memoryFor, realFor = 8 * time.Second, 5 * time.Second
 	modern := memory(imaptest.ModelServerOptions{QResync: true})
 	plain := memory(imaptest.ModelServerOptions{})
 	sdbox, maildir := dovecot("sdbox", ""), dovecot("maildir", "")
 	return []variant{
-		{"memory-direct", labOptions{start: modern}},
-		{"memory-idle", labOptions{start: modern, watch: "idle"}},
-		{"memory-push-tls", labOptions{start: modern, watch: "push", events: true, lose: 2, tls: true}},
-		{"memory-comparison-idle", labOptions{start: plain, watch: "idle", plain: true}},
-		{"memory-comparison-push", labOptions{start: plain, watch: "push", events: true, lose: 2, plain: true}},
+		{"memory-direct", memoryFor / 2, labOptions{start: modern}},
+		{"memory-idle", memoryFor, labOptions{start: modern, watch: "idle"}},
+		{"memory-push-tls", memoryFor, labOptions{start: modern, watch: "push", events: true, lose: 2, tls: true}},
+		{"memory-comparison-idle", memoryFor, labOptions{start: plain, watch: "idle", plain: true}},
+		{"memory-comparison-push", memoryFor, labOptions{start: plain, watch: "push", events: true, lose: 2, plain: true}},
 
-		{"dovecot-sdbox-direct", labOptions{start: sdbox}},
-		{"dovecot-sdbox-idle", labOptions{start: sdbox, watch: "idle"}},
-		{"dovecot-sdbox-notify-tls", labOptions{start: sdbox, watch: "notify", tls: true}},
-		{"dovecot-sdbox-push", labOptions{start: sdbox, watch: "push", events: true, lose: 2}},
-		{"dovecot-sdbox-push-shared", labOptions{start: sdbox, watch: "push", events: true, lose: 2, shared: true}},
-		{"dovecot-sdbox-comparison", labOptions{start: dovecot("sdbox", onlyIMAP4rev1), watch: "idle", plain: true}},
-		{"dovecot-maildir-direct", labOptions{start: maildir, maildir: true}},
-		{"dovecot-maildir-idle", labOptions{start: maildir, maildir: true, watch: "idle"}},
-		{"dovecot-maildir-push", labOptions{start: maildir, maildir: true, watch: "push", events: true, lose: 2}},
+		{"dovecot-sdbox-direct", 0, labOptions{start: sdbox}},
+		{"dovecot-sdbox-idle", realFor, labOptions{start: sdbox, watch: "idle"}},
+		{"dovecot-sdbox-notify-tls", realFor, labOptions{start: sdbox, watch: "notify", tls: true}},
+		{"dovecot-sdbox-push", realFor, labOptions{start: sdbox, watch: "push", events: true, lose: 2}},
+		{"dovecot-sdbox-push-shared", realFor, labOptions{start: sdbox, watch: "push", events: true, lose: 2, shared: true}},
+		{"dovecot-sdbox-comparison", realFor, labOptions{start: dovecot("sdbox", onlyIMAP4rev1), watch: "idle", plain: true}},
+		{"dovecot-maildir-direct", 0, labOptions{start: maildir, maildir: true}},
+		{"dovecot-maildir-idle", 0, labOptions{start: maildir, maildir: true, watch: "idle"}},
+		{"dovecot-maildir-push", realFor, labOptions{start: maildir, maildir: true, watch: "push", events: true, lose: 2}},
 
-		{"cyrus-direct", labOptions{start: cyrus}},
-		{"cyrus-idle-tls", labOptions{start: cyrus, watch: "idle", tls: true}},
-		{"cyrus-push", labOptions{start: cyrus, watch: "push", events: true, lose: 2}},
+		{"cyrus-direct", 0, labOptions{start: cyrus}},
+		{"cyrus-idle-tls", realFor, labOptions{start: cyrus, watch: "idle", tls: true}},
+		{"cyrus-push", realFor, labOptions{start: cyrus, watch: "push", events: true, lose: 2}},
 
-		{"courier-direct", labOptions{start: courier, calm: true, plain: true, slowIdle: true}},
-		{"courier-comparison", labOptions{start: courier, calm: true, watch: "poll", plain: true, slowIdle: true}},
+		{"courier-direct", 0, labOptions{start: courier, calm: true, plain: true, slowIdle: true, patience: 3 * time.Minute}},
+		{"courier-comparison", 0, labOptions{start: courier, calm: true, watch: "poll", plain: true, slowIdle: true, patience: 3 * time.Minute}},
 	}
 }

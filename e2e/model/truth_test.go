@@ -1,5 +1,3 @@
-//go:build parking
-
 package model
 
 import (
@@ -9,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"imapproxy/internal/imaptest"
 )
@@ -49,7 +48,7 @@ type witness struct {
 	truth   *imaptest.ModelMailbox
 }
 
-func newWitness(addr, user, password, box string, modSeqs bool) (*witness, error) {
+func newWitness(addr, user, password, box string, modSeqs bool, patience time.Duration) (*witness, error) {
 	nc, err := imaptest.DialConn(t0(), addr, imaptest.DialOptions{Timeout: patience})
 	if err != nil {
 		return nil, err

@@ -1,5 +1,3 @@
-//go:build parking
-
 package model
 
 import (
@@ -33,7 +31,7 @@ func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *t
 	w := &world{l: l, t: &transcript{}, user: user, box: l.box(), s: s, stats: st, settle: l.settle, ghosts: map[uint32]bool{}}
 	defer w.close()
 	modSeqs := slices.ContainsFunc(s.dialects, func(d imaptest.ModelDialect) bool { return d != imaptest.ModelPlain })
-	if w.w, err = newWitness(l.server.Addr, user, servers.Password, w.box, modSeqs); err != nil {
+	if w.w, err = newWitness(l.server.Addr, user, servers.Password, w.box, modSeqs, l.patience); err != nil {
 		return w.t, err
 	}
 	if l.shared {
@@ -41,7 +39,7 @@ func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *t
 			return w.t, err
 		}
 	}
-	if w.out, err = dial(dialing{addr: l.server.Addr, user: user, name: "out", box: w.box, t: w.t}); err != nil {
+	if w.out, err = dial(dialing{addr: l.server.Addr, user: user, name: "out", box: w.box, t: w.t, patience: l.patience}); err != nil {
 		return w.t, err
 	}
 	if err := w.out.selectBox(imaptest.ModelPlain); err != nil {
@@ -53,7 +51,7 @@ func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *t
 		}
 	}
 	for i, d := range s.dialects {
-		c, err := dial(dialing{addr: l.addr, tls: l.tls, user: l.as(user), name: fmt.Sprintf("C%d", i+1), box: l.boxAs(user, w.box), t: w.t, fault: fault})
+		c, err := dial(dialing{addr: l.addr, tls: l.tls, user: l.as(user), name: fmt.Sprintf("C%d", i+1), box: l.boxAs(user, w.box), t: w.t, patience: l.patience, fault: fault})
 		if err != nil {
 			return w.t, err
 		}
@@ -174,6 +172,11 @@ func (w *world) do(o op) error {
 
 // command is one command of a client's that isn't in IDLE.
 func (w *world) command(c *client, o op) error {
+	if w.l.calm { // Courier's sessions write a message's flags as they knew them
+		if _, _, err := c.do("NOOP", "NOOP"); err != nil {
+			return err
+		}
+	}
 	cmd, a := w.build(c, o)
 	if cmd == nil {
 		return nil
