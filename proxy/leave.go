@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -60,6 +61,9 @@ func (s *Session) toParked(how way) {
 		s.flight.trim()
 		s.transition(Parked)
 		if s.park.sub != nil {
+			if how == waySelected {
+				s.park.sub.Doubt() // a FETCH tells of no EXPUNGE, and of what is new the client isn't told
+			}
 			s.park.sub.Join(s.member())
 		}
 		go s.parked()
@@ -105,8 +109,12 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 			s.passOn(response)
 		}
 	}
-	if how == wayIdle {
+	quiet := heldBack{s: s}
+	switch how {
+	case wayIdle:
 		opt.Taken = string(s.flight.open[0].tag)
+	case waySelected:
+		opt.Pass = quiet.pass
 	}
 	b.Caps = s.caps.list // the relay had no use for a copy of its own
 	talk := park.NewTalk(b, opt)
@@ -123,6 +131,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 		s.over(s.lostBackend())
 		return nil, errors.Join(err, rerr)
 	case err != nil:
+		quiet.tell()
 		s.backToIdle(c, how)
 		trace.Steps.Done(telemetry.StepBack, s.srv.now(), nil)
 		return nil, err
@@ -134,6 +143,10 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 			view.ModSeq = bound
 		}
 		view.Told = table
+		if len(quiet.lines) > 0 {
+			view.UIDs = quiet.known(view.UIDs)
+			view.UIDNext = max(t.box.next, view.UIDs.Last()+1)
+		}
 	}
 	return view, nil
 }
@@ -145,6 +158,43 @@ func (s *Session) lostBackend() Reason {
 		return ReasonBackendBye
 	}
 	return ReasonBackendLost
+}
+
+// heldBack is what a hidden command outside IDLE brings of messages that the client hasn't heard
+// of. It is told of them with its next command, as it would be if nobody had asked: a STORE * may
+// be on the way, and means the last message that it knows.
+type heldBack struct {
+	s     *Session
+	lines [][]byte
+}
+
+// pass is TalkOptions.Pass.
+func (q *heldBack) pass(response []byte) {
+	h := wire.ParseResponseHead(response)
+	switch {
+	case named(h.Name, "EXISTS"), named(h.Name, "RECENT"), named(h.Name, "FETCH") && h.Number > q.s.flight.told.box.exists:
+		q.lines = append(q.lines, bytes.Clone(response))
+		return
+	case named(h.Name, "EXPUNGE"), named(h.Name, "VANISHED"):
+		q.tell() // it must not come here; but where it does, then in its order
+	}
+	q.s.passOn(response)
+}
+
+// tell is for a session that stays attached: its backend takes all of it for told.
+func (q *heldBack) tell() {
+	for _, line := range q.lines {
+		q.s.passOn(line)
+	}
+	q.lines = nil
+}
+
+// known are the messages that the client has heard of.
+func (q *heldBack) known(uids park.UIDs) park.UIDs {
+	if next, more := uids.At(q.s.flight.told.box.exists + 1); more {
+		return uids.Below(next)
+	}
+	return uids
 }
 
 // snapshot ends IDLE, learns what the client counts, and deselects. moved says, when all

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"io"
+	"strings"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 )
@@ -29,6 +31,62 @@ func TestFlagsToldDuringTheSnapshotAreInDoubt(t *testing.T) {
 	p.clock.forward(parkAgain)
 	p.parked()
 	done(c)
+}
+
+// Outside IDLE a client hears of new messages with its next command: its STORE * means the last
+// message that it knows, also where the hidden FETCH brings others. What that FETCH can't
+// tell, an EXPUNGE from before there were hints, is found by looking.
+func TestAQuietClientHearsNothingWhileItIsParked(t *testing.T) {
+	for name, next := range map[string]func(p *scripted, c *imaptest.Client){
+		"NOOP": func(_ *scripted, c *imaptest.Client) {
+			c.Write("n NOOP")
+			c.Expect("* 1 EXPUNGE")
+			c.Expect("* 3 EXISTS")
+			c.Expect("n OK {*}")
+		},
+		"STORE *": func(p *scripted, c *imaptest.Client) {
+			c.MustOK(`STORE * +FLAGS.SILENT (\Deleted)`)
+			if got := p.said("STORE"); len(got) != 1 || !strings.Contains(got[0], "STORE 2 ") { // UID 3 of 2, 3 and 4
+				p.t.Errorf("the backend was told %q", got)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newScripted(t, scriptedCaps, 3)
+			c := p.login("alice")
+			c.MustOK("SELECT INBOX")
+			p.expunge(1)
+			p.deliver()
+			tries := 0
+			p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+				lines := []string{"* 1 FETCH (UID 1)", "* 2 FETCH (UID 2)", "* 3 FETCH (UID 3)"}
+				if tries++; tries == 1 {
+					lines = append(lines, "* 4 EXISTS", "* 1 RECENT", `* 4 FETCH (FLAGS (\Recent))`)
+				} else {
+					lines = append(lines, "* 4 FETCH (UID 4)")
+				}
+				return c.Send(append(lines, cmd.Tag()+" OK done")...)
+			})
+			p.clock.forward(time.Minute)
+			p.parked()
+			next(p, c)
+		})
+	}
+}
+
+// A session that stays attached is told what the hidden FETCH has brought.
+func TestAQuietClientThatStaysAttachedIsTold(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	c := p.login("alice")
+	c.MustOK("SELECT INBOX")
+	p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send("* 4 EXISTS", "* 1 RECENT", cmd.Tag()+" NO not now")
+	})
+	p.clock.forward(time.Minute)
+	p.srv.Sweep()
+	c.Expect("* 4 EXISTS")
+	c.Expect("* 1 RECENT")
+	c.MustOK("NOOP")
 }
 
 func TestByeIsSaidOnce(t *testing.T) {

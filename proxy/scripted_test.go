@@ -53,7 +53,7 @@ func newScripted(t *testing.T, caps string, n uint32) *scripted {
 		running.Go(func() { p.hub.Run(ctx) })
 		running.Go(func() { pool.Run(ctx) })
 		t.Cleanup(func() { stop(); running.Wait() })
-		o.Park = ParkOptions{Hub: p.hub, Pool: pool, Linger: time.Nanosecond}
+		o.Park = ParkOptions{Hub: p.hub, Pool: pool, Linger: time.Nanosecond, QuietAfter: time.Minute}
 	}})
 	return p
 }

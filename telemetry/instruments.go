@@ -159,7 +159,7 @@ func Instruments() []Instrument {
 		{nameParkHints, Counter, "{hint}", "Hints that a mailbox with parked sessions may have changed.",
 			[]Attribute{{"source", "`push`, `watch`, `notify`, `poll`, `command` (relayed for the same user), `sweep`"}}, nil},
 		{nameParkResyncs, Counter, "{resync}", "Looks into mailboxes for their parked sessions, and for one that parks or resumes.",
-			[]Attribute{{"outcome", "`ok` or `failed`"}, {"strategy", "`qresync` or `comparison`"}, {"reason", "the source of the first hint that led to it, or `renewed` (the watch had stood still), `join` (something was heard while the session was being parked), `look` (a parked client asked), `park`, `resume`"}}, nil},
+			[]Attribute{{"outcome", "`ok` or `failed`"}, {"strategy", "`qresync` or `comparison`"}, {"reason", "the source of the first hint that led to it, or `renewed` (the watch had stood still), `join` (something was heard while the session was being parked, or it was parked outside IDLE), `look` (a parked client asked), `park`, `resume`"}}, nil},
 		{nameParkResyncDuration, Histogram, "s", "How long a resync took, from when it may begin to the last client told; the wait for its turn isn't in it.",
 			[]Attribute{{"outcome", "`ok` or `failed`"}, {"strategy", "`qresync` or `comparison`"}}, seconds},
 		{nameParkWaiting, Gauge, "{mailbox}", "Mailboxes that wait for a resync.",

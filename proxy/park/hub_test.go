@@ -183,6 +183,24 @@ func TestWhatIsHeardBeforeJoinIsLookedAtAfterIt(t *testing.T) {
 	})
 }
 
+// What happened before Subscribe isn't in a view that was taken outside IDLE.
+func TestADoubtfulViewIsLookedAt(t *testing.T) {
+	onAllKinds(t, func(t *testing.T, h *Hub, _ *clock, b *fake) {
+		s := subscribe(t, h, b.account(), "INBOX")
+		m := newMember(t, b, s, "INBOX", Plain)
+		b.change(func() {
+			b.mute = true
+			b.boxes["INBOX"].Append()
+		})
+		s.Doubt()
+		s.Join(m)
+		if s.Settled() {
+			t.Error("settled, and nobody has looked")
+		}
+		m.counts(4)
+	})
+}
+
 func TestLookWaitsForAStateThatCoversTheHint(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, _ *clock, b *fake) {
 		s, m := parked(t, h, b, b.account(), "INBOX", Plain)

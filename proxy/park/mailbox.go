@@ -171,7 +171,7 @@ func (m *mailbox) hintLocked(source HintSource) {
 // alone.
 const (
 	whyRenewed = "renewed" // the watch has stood still
-	whyJoin    = "join"    // something was heard while a session was being parked
+	whyJoin    = "join"    // something was heard while a session was being parked, or may have been missed before
 	whyLook    = "look"    // a parked client asks
 	whyPark    = "park"    // what a view starts from
 	whyResume  = "resume"

@@ -131,6 +131,15 @@ func (s *Subscription) beginLocked() error {
 	return nil
 }
 
+// Doubt says that the view may lack what happened before Subscribe or Again: whatever is
+// heard or not, a resync follows when the session joins.
+func (s *Subscription) Doubt() {
+	h := s.m.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.heard--
+}
+
 // Join says that the session is parked, with a view taken since Subscribe or
 // Again. States of resyncs begun after this apply to it. If anything was heard
 // between that and now, a resync follows at once. Who joins what is lost already is
