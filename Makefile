@@ -3,7 +3,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check test bench fuzz parking
+.PHONY: check test bench fuzz parking model
 
 # Everything that needs no server: formatting, vet, staticcheck, the arrows
 # between the rooms, and generated docs that are up to date.
@@ -16,10 +16,14 @@ check:
 test:
 	./test
 
-# Parking on real servers: its transcripts and edges (./test has them, too), and random
-# operations against a model (MODEL_MINUTES a variant, 20 s without; apart from ./test).
+# Parking's transcripts and edges on real servers; ./test has them, too.
 parking:
-	./test -tags parking ./e2e/parking ./e2e/model
+	./test ./e2e/parking
+
+# Random operations against a model of what clients may be told, for long; ./test does some
+# seconds of it on each stack. MODEL_ON=cyrus make model
+model:
+	MODEL_ON=$${MODEL_ON-dovecot} MODEL_MINUTES=$${MODEL_MINUTES-30} ./test -timeout 2h -parallel 1 -v ./e2e/model
 
 bench:
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

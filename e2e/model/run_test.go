@@ -12,13 +12,15 @@ import (
 )
 
 // workers is how many cases run at a time, each for a user of its own.
-const workers = 3
+const workers = 6
 
-// wanted are the variants to run, with the time for each: MODEL_ON's, which share MODEL_MINUTES.
+// wanted are the variants to run, with the time for each: MODEL_ON's, which share MODEL_MINUTES. Those
+// without a proxy have to be asked for by their whole names.
 func wanted(t *testing.T) []variant {
 	on, minutes := os.Getenv("MODEL_ON"), os.Getenv("MODEL_MINUTES")
 	all := slices.DeleteFunc(variants(), func(v variant) bool {
-		return !strings.HasPrefix(v.name, on) || v.short == 0 && on == "" && minutes == ""
+		return !strings.HasPrefix(v.name, on) || v.short == 0 && on == "" && minutes == "" ||
+			v.watch == "" && on != v.name && (on != "" || minutes != "")
 	})
 	if minutes != "" {
 		f, err := strconv.ParseFloat(minutes, 64)
@@ -102,10 +104,10 @@ func (l *lab) report(t *testing.T, s scenario, user string, tr *transcript, err 
 	logs := l.log.last(25, user)
 	shrunk, str, serr := l.shrink(s, l.user(), 40*time.Second)
 	if serr == nil {
-		t.Logf("it didn't fail again. The transcript's end:\n%s\nlog:\n%s", lastLines(tr.String(), 80), logs)
+		t.Logf("it didn't fail again. The transcript's end:\n%s\nlog:\n%s", lastLines(tr.String(), 300), logs)
 		return
 	}
-	t.Logf("shrunk to %d operations %v, dialects %v: %v\n%s\nlog:\n%s", len(shrunk.ops), shrunk.ops, shrunk.dialects, serr, lastLines(str.String(), 150), logs)
+	t.Logf("shrunk to %d operations %v, dialects %v: %v\n%s\nlog:\n%s", len(shrunk.ops), shrunk.ops, shrunk.dialects, serr, lastLines(str.String(), 500), logs)
 }
 
 func lastLines(s string, n int) string {

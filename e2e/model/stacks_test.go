@@ -104,7 +104,7 @@ type variant struct {
 // variants are those on a server in this process, and those on real ones. A direct one has no
 // proxy: what the server does by itself is no finding.
 func variants() []variant {
-	const memoryFor, realFor = 8 * time.Second, 5 * time.Second
+	const memoryFor, realFor = 8 * time.Second, 4 * time.Second
 	modern := memory(imaptest.ModelServerOptions{QResync: true})
 	plain := memory(imaptest.ModelServerOptions{})
 	sdbox, maildir := dovecot("sdbox", ""), dovecot("maildir", "")

@@ -258,6 +258,9 @@ func (s *modelSession) fetches(uids []uint32, items string, byUID bool) string {
 		m := s.box.Find(uid)
 		if m == nil {
 			status = "OK [EXPUNGEISSUED] some are gone"
+			if strings.Contains(items, "UID") && !strings.Contains(items, " ") { // that much it knows
+				s.fetch(s.number(uid), ModelMessage{UID: uid}, true, false, "")
+			}
 			continue
 		}
 		text := ""
