@@ -76,6 +76,9 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 	t := &s.flight.told
 	b := s.backend.Load()
 	var table *park.FlagTable
+	if t.dialect == park.CondStore && !(s.caps.list.Has("ENABLE") && s.caps.list.Has("CONDSTORE")) {
+		return nil, errNoModSeqs // it has only tried, or searched for the word: a resume can't enable it
+	}
 	if how != wayUnselect {
 		err := s.subscribe(ctx, t.box.name)
 		trace.Steps.Done(telemetry.StepSubscribe, s.srv.now(), err)

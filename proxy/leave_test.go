@@ -115,3 +115,41 @@ func TestByeIsSaidOnce(t *testing.T) {
 		p.ended(ReasonBackendBye)
 	})
 }
+
+// A resume can't enable CONDSTORE on a backend that doesn't have it, whatever the client
+// has said.
+func TestAClientThatOnlySpeaksOfModSeqsKeepsItsConnection(t *testing.T) {
+	p := newScripted(t, "IMAP4rev1 IDLE UNSELECT ESEARCH", 3)
+	now := p.opts
+	now.Park.QuietAfter = now.Park.Linger
+	must(t, p.srv.Reload(now))
+	c := p.login("alice")
+	c.MustOK("SELECT INBOX")
+	c.MustOK("UID SEARCH SUBJECT modseq")
+	c.MustOK("UNSELECT")
+	eventually(t, "the reason why it isn't parked", func() bool {
+		p.srv.Sweep()
+		page, _ := p.srv.Sessions(Filter{})
+		return len(page) == 1 && page[0].Attachment == Attached.String() && page[0].NotParked == keptNoQResync.String()
+	})
+	c.MustOK("SELECT INBOX")
+}
+
+// A client that idles regardless hears of it what the backend says.
+func TestIdleIsAnsweredForBackendsThatKnowIt(t *testing.T) {
+	p := newScripted(t, "IMAP4rev1 UNSELECT ENABLE CONDSTORE QRESYNC ESEARCH", 3)
+	p.on("IDLE", func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " BAD what?") })
+	p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		cmd.Name = "UID FETCH"
+		return p.answer(c, cmd)
+	})
+	now := p.opts
+	now.Park.QuietAfter = now.Park.Linger
+	must(t, p.srv.Reload(now))
+	c := p.login("alice")
+	c.MustOK("SELECT INBOX")
+	c.MustOK("UID FETCH 1 (UID)")
+	p.parked()
+	c.Write("i IDLE")
+	c.Expect("i BAD what?")
+}

@@ -153,7 +153,7 @@ func (f *still) answer(line []byte, whole bool) bool {
 		return (h.Verb == wire.Noop || s.park.sub != nil) && f.settled() &&
 			s.tellAll([]byte(tag+" OK "+h.Verb.String()+" completed\r\n"), false)
 	case wire.Idle:
-		if s.park.sub == nil || !f.settled() || !s.tellAll([]byte("+ idling\r\n"), true) {
+		if s.park.sub == nil || !idles(s.caps.list) || !f.settled() || !s.tellAll([]byte("+ idling\r\n"), true) {
 			return false
 		}
 		s.flight.begin(h, true, s.srv.now())
@@ -166,6 +166,9 @@ func (f *still) answer(line []byte, whole bool) bool {
 	}
 	return false
 }
+
+// idles says whether a backend knows IDLE, which a resume may have to ask it for.
+func idles(c wire.Caps) bool { return c.Has("IDLE") || c.Has("IMAP4rev2") }
 
 // settled says whether the view is up to date as far as anybody has heard. If not
 // it is looked, once.

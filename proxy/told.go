@@ -55,11 +55,11 @@ func (t *told) command(h wire.CommandHead, whole bool) {
 	case wire.Delete, wire.Rename:
 		t.moves(h, whole)
 	case wire.Enable, wire.Noop, wire.Check, wire.Idle, wire.Logout, wire.Capability, wire.ID, wire.Namespace,
-		wire.Append, wire.Create, wire.Subscribe, wire.Unsubscribe, wire.List, wire.Lsub,
+		wire.Append, wire.Create, wire.Subscribe, wire.Unsubscribe, wire.Lsub,
 		wire.Close, wire.Unselect, wire.Expunge, wire.UIDExpunge,
 		wire.GetACL, wire.SetACL, wire.DeleteACL, wire.ListRights, wire.MyRights,
 		wire.GetQuota, wire.GetQuotaRoot, wire.SetQuota, wire.GetMetadata, wire.SetMetadata:
-	case wire.StatusVerb:
+	case wire.StatusVerb, wire.List: // LIST RETURN (STATUS (HIGHESTMODSEQ)), RFC 5819
 		t.modSeqWord(h, whole)
 	case wire.Copy, wire.Move, wire.Replace:
 		t.box.byNumber = true
@@ -105,7 +105,7 @@ func (t *told) selects(h wire.CommandHead, whole bool) {
 		t.box.name, err = park.DecodeMailbox(name, t.utf8)
 	}
 	if err != nil || !whole {
-		t.box.doubt = keptName
+		t.box.doubt, t.long = keptName, t.long || !whole // (CONDSTORE) may come behind a literal
 	}
 	if containsFold(params, "CONDSTORE") && t.dialect == park.Plain {
 		t.dialect = park.CondStore

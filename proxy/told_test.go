@@ -85,3 +85,20 @@ func TestANameSaidBeforeUTF8IsInDoubt(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryWordThatSwitchesOnCondStoreIsSeen(t *testing.T) {
+	for line, want := range map[string]park.Dialect{
+		`LIST "" * RETURN (STATUS (MESSAGES highestmodseq))`: park.CondStore,
+		`STATUS INBOX (HIGHESTMODSEQ)`:                       park.CondStore,
+		`SELECT INBOX (CondStore)`:                           park.CondStore,
+		`UID FETCH 1 (FLAGS) (CHANGEDSINCE 3)`:               park.CondStore,
+		`STORE 1 (UNCHANGEDSINCE 3) FLAGS ()`:                park.CondStore,
+		`SEARCH MODSEQ 3`:                                    park.CondStore,
+		`LIST "" * RETURN (STATUS (MESSAGES UIDNEXT))`:       park.Plain,
+		`STATUS INBOX (MESSAGES)`:                            park.Plain,
+	} {
+		if f := follow("C: a " + line); f.told.dialect != want {
+			t.Errorf("%s: %v", line, f.told.dialect)
+		}
+	}
+}

@@ -52,7 +52,7 @@ func newWarmLab(t *testing.T, o upstream.PoolOptions, change func(*Options)) *wa
 			return ""
 		},
 		Commands: map[string]imaptest.CommandFunc{
-			"UNSELECT": ok, "XODD": ok,
+			"UNSELECT": ok, "XODD": ok, "LIST": ok,
 			"ENABLE": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
 				return c.Send("* ENABLED "+cmd.Args, cmd.Tag()+" OK done")
 			},
@@ -206,7 +206,18 @@ func TestWhatASessionMayHaveLeftBehindIsNobodyElses(t *testing.T) {
 		"a command that isn't known": func(c *imaptest.Client) { c.MustOK("XODD") },
 		"ENABLE":                     func(c *imaptest.Client) { c.MustOK("ENABLE CONDSTORE") },
 		"SELECT (CONDSTORE)":         func(c *imaptest.Client) { c.MustOK("SELECT INBOX (CONDSTORE)") },
-		"LOGOUT with an argument":    func(c *imaptest.Client) { c.Cmd("LOGOUT now") },
+		"LIST RETURN (STATUS (HIGHESTMODSEQ))": func(c *imaptest.Client) {
+			c.MustOK(`LIST "" * RETURN (STATUS (HIGHESTMODSEQ))`)
+		},
+		"SELECT (CONDSTORE) by a literal": func(c *imaptest.Client) {
+			c.Write("l SELECT {5+}\r\nINBOX (CONDSTORE)")
+			for line := ""; !strings.HasPrefix(line, "l OK "); {
+				r, err := c.Conn.Next()
+				must(t, err)
+				line = r.Text
+			}
+		},
+		"LOGOUT with an argument": func(c *imaptest.Client) { c.Cmd("LOGOUT now") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			imaptest.VerifyNoLeaks(t)
