@@ -199,6 +199,9 @@ func (c *ModelClient) vanished(r Response) error {
 			if i = c.untold(uid); i < 0 {
 				return fmt.Errorf("VANISHED %d, which isn't there", uid)
 			}
+			for n := i; n < len(c.messages) && c.messages[n].uid == 0; n++ {
+				c.Forget(n + 1) // or they might be those of the one that's gone
+			}
 		}
 		if i >= 0 {
 			c.messages = slices.Delete(c.messages, i, i+1)
@@ -208,8 +211,8 @@ func (c *ModelClient) vanished(r Response) error {
 }
 
 // untold finds a message that was announced, whose UID nobody has told, and which may be
-// this one by where it stands; -1 where there is none. Which of several in a row
-// it is makes no difference.
+// this one by where it stands; -1 where there is none. Of several in a row it is the first:
+// which one it is the client can't know.
 func (c *ModelClient) untold(uid uint32) int {
 	found := -1
 	for i, s := range c.messages {

@@ -121,3 +121,22 @@ func TestModelClientConverges(t *testing.T) {
 		t.Error("Store says what it changed")
 	}
 }
+
+// Of two messages whose UIDs nobody has told, one vanishes: whose flags the client was told of, it
+// can't know any more.
+func TestModelClientForgetsTheFlagsOfWhatMayHaveVanished(t *testing.T) {
+	m := NewModelMailbox(1)
+	c := NewModelClient(ModelQResync, m)
+	m.Append()
+	m.Append("a")
+	c.Begin("IDLE")
+	for _, line := range []string{"* 2 EXISTS", "* 2 FETCH (FLAGS (a) MODSEQ (9))", "* VANISHED 2"} {
+		if err := c.Response(Response{Text: line}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Expunge(2)
+	if err := c.Converged(m); err != nil {
+		t.Error(err)
+	}
+}
