@@ -11,7 +11,7 @@
 // (TestWhatDovecotSaysTooEarly, TestWhatMaildirDoes). Faults that are planted, in what
 // a client is told and in what the hub finds, must be found.
 //
-// MODEL_ON=PREFIX takes the variants whose names begin so, among them those that are
-// too long for a run of all tests; MODEL_MINUTES=30 is the time that they share; MODEL_SEED runs
-// one case. The package has tests only, and nobody imports it.
+// MODEL_ON=PREFIX takes the variants whose names begin so, among them those that a run of all
+// tests does without (one that has no proxy is asked for by its whole name); MODEL_MINUTES=30 is the time that they
+// share, one after the other with -parallel 1; MODEL_SEED runs one case. The package has tests only, and nobody imports it.
 package model

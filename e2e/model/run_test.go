@@ -62,6 +62,7 @@ func (l *lab) many(t *testing.T, d time.Duration) {
 			for n := uint64(0); time.Now().Before(end); n++ {
 				seed := first + n*workers + uint64(i)
 				s := newScenario(seed, l.plain)
+				s.until = end
 				tr, err := l.run(s, user, st, nil)
 				mu.Lock()
 				cases++
@@ -101,6 +102,7 @@ func (l *lab) one(t *testing.T, seed uint64, user string) {
 // report shrinks a case that has failed, and fails the test.
 func (l *lab) report(t *testing.T, s scenario, user string, tr *transcript, err error) {
 	t.Errorf("MODEL_SEED=%d: %v", s.seed, err)
+	s.until = time.Time{}
 	logs := l.log.last(25, user)
 	shrunk, str, serr := l.shrink(s, l.user(), 40*time.Second)
 	if serr == nil {

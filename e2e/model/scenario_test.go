@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"imapproxy/internal/imaptest"
 )
@@ -34,6 +35,7 @@ type scenario struct {
 	seed     uint64
 	dialects []imaptest.ModelDialect
 	ops      []op
+	until    time.Time // when no more of them are done; zero: never
 }
 
 func newScenario(seed uint64, plain bool) scenario {

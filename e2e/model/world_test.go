@@ -64,6 +64,9 @@ func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *t
 		return w.t, err
 	}
 	for _, o := range s.ops {
+		if !s.until.IsZero() && time.Now().After(s.until) {
+			break
+		}
 		st.ops++
 		st.kinds[o.kind]++
 		if err := w.do(o); err != nil {
