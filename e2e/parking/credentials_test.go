@@ -20,42 +20,40 @@ func (l *lab) tries(user, password string) imaptest.Answer {
 
 // Transcript 10: there is a warm connection, and who says a wrong password isn't
 // let in by it, nor who says one that was right.
-func TestAWarmConnectionLetsNobodyIn(t *testing.T) {
-	onEach(t, "sdbox-idle cyrus-idle", func(t *testing.T, s *site) {
-		for name, o := range map[string]labOptions{
-			"alone": {warmFor: time.Minute}, "with auth_cache_for": {warmFor: time.Minute, authCache: time.Second},
-		} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				l := newLab(t, s, o)
-				user := l.newUser()
-				c := l.login(user)
-				c.MustOK("SELECT INBOX")
-				done := c.Idle()
-				l.parked(c)
-				if a := l.tries(user, "wrong"); a.Tagged.Status() != "NO" {
-					t.Errorf("a wrong password: %s", a)
-				}
-				s.SetPassword(t, user, "second-22")
-				if o.authCache > 0 { // the time for which the old one may still do
-					time.Sleep(o.authCache + 100*time.Millisecond)
-				}
-				if a := l.tries(user, servers.Password); a.Tagged.Status() != "NO" {
-					t.Errorf("the old password: %s", a)
-				}
-				if a := l.tries(user, "second-22"); !a.OK() {
-					t.Errorf("the new password: %s", a)
-				}
-				l.triesMaster(user)
-				// The proxy has heard that the session's own password isn't taken any more: no
-				// connection that was opened with it is lent, and a new one isn't to be had.
-				if a := done(); !a.OK() {
-					t.Error(a)
-				}
-				expectByeForPassword(t, c)
-			})
-		}
-	})
+func aWarmConnectionLetsNobodyIn(t *testing.T, s *site) {
+	for name, o := range map[string]labOptions{
+		"alone": {warmFor: time.Minute}, "with auth_cache_for": {warmFor: time.Minute, authCache: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, s, o)
+			user := l.newUser()
+			c := l.login(user)
+			c.MustOK("SELECT INBOX")
+			done := c.Idle()
+			l.parked(c)
+			if a := l.tries(user, "wrong"); a.Tagged.Status() != "NO" {
+				t.Errorf("a wrong password: %s", a)
+			}
+			s.SetPassword(t, user, "second-22")
+			if o.authCache > 0 { // the time for which the old one may still do
+				time.Sleep(o.authCache + 100*time.Millisecond)
+			}
+			if a := l.tries(user, servers.Password); a.Tagged.Status() != "NO" {
+				t.Errorf("the old password: %s", a)
+			}
+			if a := l.tries(user, "second-22"); !a.OK() {
+				t.Errorf("the new password: %s", a)
+			}
+			l.triesMaster(user)
+			// The proxy has heard that the session's own password isn't taken any more: no
+			// connection that was opened with it is lent, and a new one isn't to be had.
+			if a := done(); !a.OK() {
+				t.Error(a)
+			}
+			expectByeForPassword(t, c)
+		})
+	}
 }
 
 // triesMaster logs in by way of the master: user*master where Dovecot takes it, an
@@ -83,21 +81,19 @@ func (l *lab) triesMaster(user string) {
 
 // The password changes while a session is parked, whose connection is gone: it
 // isn't let in again.
-func TestAPasswordThatChangedEndsAParkedSession(t *testing.T) {
-	onEach(t, "sdbox-idle cyrus-idle", func(t *testing.T, s *site) {
-		l := newLab(t, s, labOptions{warmFor: -1})
-		user := l.newUser()
-		c := l.login(user)
-		c.MustOK("SELECT INBOX")
-		done := c.Idle()
-		l.parked(c)
-		s.SetPassword(t, user, "second-22")
-		if a := done(); !a.OK() {
-			t.Error(a)
-		}
-		expectByeForPassword(t, c)
-		l.ended("credentials")
-	})
+func aPasswordThatChangedEndsAParkedSession(t *testing.T, s *site) {
+	l := newLab(t, s, labOptions{warmFor: -1})
+	user := l.newUser()
+	c := l.login(user)
+	c.MustOK("SELECT INBOX")
+	done := c.Idle()
+	l.parked(c)
+	s.SetPassword(t, user, "second-22")
+	if a := done(); !a.OK() {
+		t.Error(a)
+	}
+	expectByeForPassword(t, c)
+	l.ended("credentials")
 }
 
 func expectByeForPassword(t *testing.T, c *imaptest.Client) {
@@ -112,38 +108,36 @@ func expectByeForPassword(t *testing.T, c *imaptest.Client) {
 // A successor that has the mailbox as it was before the last mails: the same
 // UIDVALIDITY, a lower UIDNEXT. A client that were told its UIDs would take new
 // mail for old.
-func TestASuccessorWithALowerUIDNextEndsTheSession(t *testing.T) {
-	onEach(t, "-idle", func(t *testing.T, s *site) {
-		for _, when := range []string{"in IDLE", "at a command"} {
-			t.Run(when, func(t *testing.T) {
-				t.Parallel()
-				l := newLab(t, s, labOptions{warmFor: -1})
-				user := l.newUser()
-				d := l.writer(user, "INBOX", 3)
-				d.MustOK("LOGOUT")
-				home, backup := s.home(t, user), filepath.Join(t.TempDir(), "backup")
-				shell(t, "cp", "-a", home, backup)
-				d.Client = l.direct(user)
-				d.Append(2)
-				d.MustOK("LOGOUT")
-				w := l.watch(user, "INBOX", d.Truth)
-				w.BeginIdle()
-				l.parked(w.Client)
-				if when == "at a command" {
-					w.EndIdle()
-				}
-				l.Down(true)
-				shell(t, "rm", "-rf", home)
-				shell(t, "cp", "-a", backup, home)
-				l.Down(false)
-				if when == "at a command" {
-					w.Write("x UID FETCH 1:* (FLAGS)")
-				}
-				w.ExpectBye()
-				l.ended("not_same")
-			})
-		}
-	})
+func aSuccessorWithALowerUIDNextEndsTheSession(t *testing.T, s *site) {
+	for _, when := range []string{"in IDLE", "at a command"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, s, labOptions{warmFor: -1})
+			user := l.newUser()
+			d := l.writer(user, "INBOX", 3)
+			d.MustOK("LOGOUT")
+			home, backup := s.home(t, user), filepath.Join(t.TempDir(), "backup")
+			shell(t, "cp", "-a", home, backup)
+			d.Client = l.direct(user)
+			d.Append(2)
+			d.MustOK("LOGOUT")
+			w := l.watch(user, "INBOX", d.Truth)
+			w.BeginIdle()
+			l.parked(w.Client)
+			if when == "at a command" {
+				w.EndIdle()
+			}
+			l.Down(true)
+			shell(t, "rm", "-rf", home)
+			shell(t, "cp", "-a", backup, home)
+			l.Down(false)
+			if when == "at a command" {
+				w.Write("x UID FETCH 1:* (FLAGS)")
+			}
+			w.ExpectBye()
+			l.ended("not_same")
+		})
+	}
 }
 
 // home is the folder of a user's INBOX.

@@ -3,5 +3,6 @@
 // parked" waits for nothing, and through a proxy that parks whoever is idle.
 //
 // What needs the backend to change or fail at one moment is in Go, with a tap
-// between proxy and server. Nothing imports it.
+// between proxy and server: a site is a server that many checks share, each with a lab of
+// its own, a proxy and its users. Nothing imports it.
 package parking

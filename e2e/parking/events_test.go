@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -23,7 +25,7 @@ type events struct {
 	url string
 
 	mu sync.Mutex // guards to
-	to []http.Handler
+	to map[http.Handler]bool
 }
 
 // listenForEvents serves it until the test's end.
@@ -44,11 +46,19 @@ func listenForEvents(t testing.TB) *events {
 	return e
 }
 
-// add has a proxy told as well.
-func (e *events) add(h http.Handler) {
+// add has a proxy told as well, until the test's end.
+func (e *events) add(t testing.TB, h http.Handler) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.to = append(e.to, h)
+	if e.to == nil {
+		e.to = map[http.Handler]bool{}
+	}
+	e.to[h] = true
+	t.Cleanup(func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.to, h)
+	})
 }
 
 func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -58,7 +68,7 @@ func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.mu.Lock()
-	to := e.to
+	to := slices.Collect(maps.Keys(e.to))
 	e.mu.Unlock()
 	answer := httptest.NewRecorder()
 	for _, h := range to {
@@ -70,10 +80,10 @@ func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // dovecotWithEvents is a Dovecot with push.lua.
-func dovecotWithEvents(t testing.TB) (*servers.Server, *events) {
+func dovecotWithEvents(t testing.TB) *site {
 	t.Helper()
 	e := listenForEvents(t)
-	return dovecotThatPosts(t, e.url, eventsToken), e
+	return &site{Server: dovecotThatPosts(t, e.url, eventsToken), watch: "push", events: e}
 }
 
 func dovecotThatPosts(t testing.TB, url, secret string) *servers.Server {
@@ -98,7 +108,7 @@ plugin {
 }
 
 // cyrusWithEvents is a Cyrus with contrib's notify program.
-func cyrusWithEvents(t testing.TB) (*servers.Server, *events) {
+func cyrusWithEvents(t testing.TB) *site {
 	t.Helper()
 	e := listenForEvents(t)
 	program := filepath.Join(servers.Folder(t), "notify")
@@ -106,7 +116,8 @@ func cyrusWithEvents(t testing.TB) (*servers.Server, *events) {
 	must(t, os.Mkdir(program+".d", 0o755))
 	settings := fmt.Sprintf("url = %q\nheader = %q\n", e.url, "Authorization: Bearer "+eventsToken)
 	must(t, os.WriteFile(filepath.Join(program+".d", "proxy.conf"), []byte(settings), 0o644))
-	return servers.StartCyrusWith(t, servers.CyrusOptions{Notify: program, Users: cyrusUsers}), e
+	server := servers.StartCyrusWith(t, servers.CyrusOptions{Notify: program, Users: cyrusUsers})
+	return &site{Server: server, watch: "push", events: e, users: cyrusUsers}
 }
 
 func contrib(t testing.TB, path string) []byte {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,129 +14,129 @@ import (
 
 // NOTIFY falls silent when Dovecot rotates its list log (after about 340 appends):
 // it is set anew before anybody notices.
-func TestNotifyOverTheRotationOfItsLog(t *testing.T) {
-	t.Parallel()
-	onEach(t, "sdbox-notify", func(t *testing.T, s *site) {
-		l := newLab(t, s, labOptions{notify: 2 * time.Second})
-		user := l.newUser()
-		d := l.writer(user, "INBOX", 1)
-		w := l.watch(user, "INBOX", d.Truth)
-		w.BeginIdle()
-		l.parked(w.Client)
-		for range 8 {
-			d.Append(50)
-			w.Counts(len(d.Truth.Messages))
-		}
-		w.EndIdle()
-		w.Agrees(d.Truth)
-	})
+func notifyOverTheRotationOfItsLog(t *testing.T, s *site) {
+	l := newLab(t, s, labOptions{notify: 2 * time.Second})
+	user := l.newUser()
+	d := l.writer(user, "INBOX", 1)
+	w := l.watch(user, "INBOX", d.Truth)
+	w.BeginIdle()
+	l.parked(w.Client)
+	for range 8 {
+		d.Append(50)
+		w.Counts(len(d.Truth.Messages))
+	}
+	w.EndIdle()
+	w.Agrees(d.Truth)
 }
 
 // Events that don't come, since nobody listens, or the sender isn't believed: the
 // sweep finds what happened, and the user's own commands are hints without them.
-func TestEventsThatDontCome(t *testing.T) {
-	onEach(t, "sdbox-push", func(t *testing.T, s *site) {
-		for name, begin := range map[string]func(t *testing.T) *site{
-			"down": func(t *testing.T) *site {
-				gone := httptest.NewServer(nil)
-				gone.Close()
-				return &site{Server: dovecotThatPosts(t, gone.URL, eventsToken), watch: "push", events: &events{}}
-			},
-			"unauthenticated": func(t *testing.T) *site {
-				e := listenForEvents(t)
-				return &site{Server: dovecotThatPosts(t, e.url, "another token than ours"), watch: "push", events: e}
-			},
-			"slow": func(t *testing.T) *site {
-				// Dovecot gives up after a time of its own (contrib/dovecot/push.lua).
-				slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-					_, _ = io.Copy(io.Discard, r.Body) // or the end of the connection isn't noticed
-					<-r.Context().Done()
-				}))
-				t.Cleanup(func() {
-					slow.CloseClientConnections()
-					slow.Close()
-				})
-				return &site{Server: dovecotThatPosts(t, slow.URL, eventsToken), watch: "push", events: &events{}}
-			},
-		} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				l := newLab(t, begin(t), labOptions{sweep: time.Second})
-				user := l.newUser()
-				d := l.writer(user, "INBOX", 3)
-				w := l.watch(user, "INBOX", d.Truth)
-				w.BeginIdle()
-				l.parked(w.Client)
-				d.Expunge(2)
-				d.Append(1)
-				w.Told("EXPUNGE", 1)
-				w.Counts(len(d.Truth.Messages))
-				other := l.login(user)
-				if a := other.Literal("APPEND INBOX ", imaptest.GeneratedMessage(100, 99), ""); !a.OK() {
-					t.Fatal(a)
-				}
-				d.Truth.Append()
-				w.EndIdle() // told before its answer
-				if w.Model.Count() != len(d.Truth.Messages) {
-					t.Errorf("after the user's own APPEND the client counts %d, not %d", w.Model.Count(), len(d.Truth.Messages))
-				}
-				w.Agrees(d.Truth)
+func eventsThatDontCome(t *testing.T, s *site) {
+	for name, begin := range map[string]func(t *testing.T) *site{
+		"down": func(t *testing.T) *site {
+			gone := httptest.NewServer(nil)
+			gone.Close()
+			return &site{Server: dovecotThatPosts(t, gone.URL, eventsToken), watch: "push", events: &events{}}
+		},
+		"unauthenticated": func(t *testing.T) *site {
+			e := listenForEvents(t)
+			return &site{Server: dovecotThatPosts(t, e.url, "another token than ours"), watch: "push", events: e}
+		},
+		"slow": func(t *testing.T) *site {
+			// Dovecot gives up after a time of its own (contrib/dovecot/push.lua).
+			slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // or the end of the connection isn't noticed
+				<-r.Context().Done()
+			}))
+			t.Cleanup(func() {
+				slow.CloseClientConnections()
+				slow.Close()
 			})
-		}
-	})
+			return &site{Server: dovecotThatPosts(t, slow.URL, eventsToken), watch: "push", events: &events{}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, begin(t), labOptions{sweep: time.Second})
+			user := l.newUser()
+			d := l.writer(user, "INBOX", 3)
+			w := l.watch(user, "INBOX", d.Truth)
+			w.BeginIdle()
+			l.parked(w.Client)
+			d.Expunge(2)
+			d.Append(1)
+			w.Told("EXPUNGE", 1)
+			w.Counts(len(d.Truth.Messages))
+			other := l.login(user)
+			if a := other.Literal("APPEND INBOX ", imaptest.GeneratedMessage(100, 99), ""); !a.OK() {
+				t.Fatal(a)
+			}
+			d.Truth.Append()
+			w.EndIdle() // told before its answer
+			if w.Model.Count() != len(d.Truth.Messages) {
+				t.Errorf("after the user's own APPEND the client counts %d, not %d", w.Model.Count(), len(d.Truth.Messages))
+			}
+			w.Agrees(d.Truth)
+		})
+	}
 }
 
 // Somebody posts without end, of this user and of others: what happens is told
 // as ever, and the backend isn't asked for each of them.
-func TestAFloodOfEvents(t *testing.T) {
-	onEach(t, "sdbox-push cyrus-push", func(t *testing.T, s *site) {
-		l := newLab(t, s, labOptions{})
-		user := l.newUser()
-		d := l.writer(user, "INBOX", 3)
-		w := l.watch(user, "INBOX", d.Truth)
-		w.BeginIdle()
-		l.parked(w.Client)
-		post := func(about string) {
-			r := httptest.NewRequest("POST", "/v1/events", bytes.NewReader([]byte(`{"user":"`+about+`","events":[{"mailbox":"INBOX"}]}`)))
-			r.Header.Set("Authorization", "Bearer "+eventsToken)
-			r.Header.Set("Content-Type", "application/json")
-			answer := httptest.NewRecorder()
-			s.events.ServeHTTP(answer, r)
-			if answer.Code >= 300 {
-				t.Errorf("an event is answered %d %s", answer.Code, answer.Body)
+func aFloodOfEvents(t *testing.T, s *site) {
+	l := newLab(t, s, labOptions{})
+	user := l.newUser()
+	d := l.writer(user, "INBOX", 3)
+	w := l.watch(user, "INBOX", d.Truth)
+	w.BeginIdle()
+	l.parked(w.Client)
+	post := func(about string) {
+		r := httptest.NewRequest("POST", "/v1/events", bytes.NewReader([]byte(`{"user":"`+about+`","events":[{"mailbox":"INBOX"}]}`)))
+		r.Header.Set("Authorization", "Bearer "+eventsToken)
+		r.Header.Set("Content-Type", "application/json")
+		answer := httptest.NewRecorder()
+		s.events.ServeHTTP(answer, r)
+		if answer.Code >= 300 {
+			t.Errorf("an event is answered %d %s", answer.Code, answer.Body)
+		}
+	}
+	const enough = 100
+	stop, flooded, posted := make(chan struct{}), make(chan struct{}), make(chan int, 1)
+	end := sync.OnceFunc(func() { close(stop) })
+	t.Cleanup(end)
+	go func() { // ends with stop
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				posted <- n
+				return
+			case <-tick.C:
+			}
+			if n == enough {
+				close(flooded)
+			}
+			for range 5 {
+				post(user)
+				post("nobody")
 			}
 		}
-		stop, posted := make(chan struct{}), make(chan int)
-		go func() { // ends with stop
-			tick := time.NewTicker(time.Millisecond)
-			defer tick.Stop()
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					posted <- n
-					return
-				case <-tick.C:
-				}
-				for range 5 {
-					post(user)
-					post("nobody")
-				}
-			}
-		}()
-		before := time.Now()
-		for i := range 5 {
-			d.Append(1)
-			d.Expunge(uint32(i + 1))
-			w.Told("EXPUNGE", i+1)
-			w.Counts(len(d.Truth.Messages))
-		}
-		close(stop)
-		n, stats := <-posted, l.hub.Stats()
-		t.Logf("%d events, %d resyncs in %v", n, stats.Resyncs, time.Since(before))
-		if most := uint64(time.Since(before)/(40*time.Millisecond)) + 10; n < 100 || stats.Resyncs > most {
-			t.Errorf("%d events, %d resyncs, of which %d were enough", n, stats.Resyncs, most)
-		}
-		w.EndIdle()
-		w.Agrees(d.Truth)
-	})
+	}()
+	before := time.Now()
+	for i := range 5 {
+		d.Append(1)
+		d.Expunge(uint32(i + 1))
+		w.Told("EXPUNGE", i+1)
+		w.Counts(len(d.Truth.Messages))
+	}
+	l.happens(flooded, "the flood")
+	end()
+	n, stats := <-posted, l.hub.Stats()
+	t.Logf("%d events, %d resyncs in %v", n, stats.Resyncs, time.Since(before))
+	if most := uint64(time.Since(before)/(40*time.Millisecond)) + 10; stats.Resyncs > most {
+		t.Errorf("%d events, %d resyncs, of which %d were enough", n, stats.Resyncs, most)
+	}
+	w.EndIdle()
+	w.Agrees(d.Truth)
 }

@@ -71,7 +71,7 @@ func newLab(t testing.TB, server *site, o labOptions) *lab {
 	if server.events != nil {
 		h, err := park.NewEvents(park.EventsOptions{Secrets: []telemetry.Secret{eventsToken}, Wanted: l.hub.Wanted}, queue)
 		must(t, err)
-		server.events.add(h)
+		server.events.add(t, h)
 	}
 	warm := cmp.Or(o.warmFor, 20*time.Second)
 	l.pool = upstream.NewPool(upstream.PoolOptions{WarmFor: max(warm, 0), AuthCacheFor: o.authCache, Telemetry: tel})

@@ -31,22 +31,20 @@ func numbers(heard []imaptest.Response, name string) []int {
 // Transcript 5: three are gone and two are new while the client is parked, and
 // nobody has told it so. Whatever it says by number means what it counted; what it
 // says by UID in the same breath sees the same messages.
-func TestNumbersOfBeforeThePark(t *testing.T) {
+func numbersOfBeforeThePark(t *testing.T, s *site) {
 	commands := []string{
 		"FETCH 1:* (UID)", "SEARCH ALL", "STORE 5 +FLAGS (\\Flagged)", "COPY 4:* Other", "SORT (ARRIVAL) UTF-8 ALL",
 		"THREAD REFERENCES UTF-8 ALL", "UID FETCH 1:* (FLAGS)", "NOOP", "MOVE 5 Other",
 		"COPY 3 Other", "UID STORE 5 +FLAGS (\\Flagged)", "UID SEARCH 4:5",
 	}
-	onEach(t, "-idle", func(t *testing.T, s *site) {
-		for _, command := range commands {
-			for _, how := range []string{"in IDLE", "quiet and pipelined"} {
-				t.Run(command+" "+how, func(t *testing.T) {
-					t.Parallel()
-					numbersOfBefore(t, s, command, how == "in IDLE")
-				})
-			}
+	for _, command := range commands {
+		for _, how := range []string{"in IDLE", "quiet and pipelined"} {
+			t.Run(command+" "+how, func(t *testing.T) {
+				t.Parallel()
+				numbersOfBefore(t, s, command, how == "in IDLE")
+			})
 		}
-	})
+	}
 }
 
 func numbersOfBefore(t *testing.T, s *site, command string, idle bool) {
@@ -140,29 +138,27 @@ func numbersOfBefore(t *testing.T, s *site, command string, idle bool) {
 
 // Transcript 2: the client is quiet, a hidden FETCH is under way, and it STOREs
 // by number while something else is expunged: the right message is marked.
-func TestStoreByNumberDuringAQuietPark(t *testing.T) {
-	onEach(t, "-idle", func(t *testing.T, s *site) {
-		for _, step := range []string{"FETCH 1:* (UID)", "UNSELECT"} {
-			t.Run(step, func(t *testing.T) {
-				t.Parallel()
-				l := newLab(t, s, labOptions{quietAfter: 1})
-				user := l.newUser()
-				d := l.writer(user, "INBOX", 6)
-				happened := l.Once(step, func() { // the hidden one
-					d.Expunge(2)
-				})
-				w := l.watch(user, "INBOX", d.Truth)
-				// It works by UIDs so far, and knows them.
-				l.happens(happened, "the step")
-				uid := w.Model.UID(4)
-				w.Model.Begin("STORE")
-				w.Write(`x1 STORE 4 +FLAGS (\Flagged)`)
-				w.UntilOK("x1")
-				d.Truth.Store(uid, `\Flagged`)
-				l.OnUp(nil)
-				w.Agrees(d.Truth)
-				w.MustOK("LOGOUT")
+func storeByNumberDuringAQuietPark(t *testing.T, s *site) {
+	for _, step := range []string{"FETCH 1:* (UID)", "UNSELECT"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, s, labOptions{quietAfter: 1})
+			user := l.newUser()
+			d := l.writer(user, "INBOX", 6)
+			happened := l.Once(step, func() { // the hidden one
+				d.Expunge(2)
 			})
-		}
-	})
+			w := l.watch(user, "INBOX", d.Truth)
+			// It works by UIDs so far, and knows them.
+			l.happens(happened, "the step")
+			uid := w.Model.UID(4)
+			w.Model.Begin("STORE")
+			w.Write(`x1 STORE 4 +FLAGS (\Flagged)`)
+			w.UntilOK("x1")
+			d.Truth.Store(uid, `\Flagged`)
+			l.OnUp(nil)
+			w.Agrees(d.Truth)
+			w.MustOK("LOGOUT")
+		})
+	}
 }

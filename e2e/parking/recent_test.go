@@ -8,47 +8,45 @@ import (
 // \Recent is a client's whose session saw the message first (RFC 3501 §2.3.2). What
 // the proxy does by itself takes it from nobody; the SELECT of a resume takes it for the
 // client that is resumed.
-func TestWhoseIsRecent(t *testing.T) {
-	onEach(t, "-idle", func(t *testing.T, s *site) {
-		t.Run("another client's", func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t, s, labOptions{})
-			user := l.newUser()
-			d := l.writer(user, "INBOX", 2)
-			d.MustOK("UNSELECT")
-			w := l.watch(user, "INBOX", d.Truth)
-			w.BeginIdle()
-			l.parked(w.Client)
-			d.Append(1)
-			w.Told("EXISTS", 1) // the watch and its resync have seen it
-			a := l.direct(user).MustOK("SELECT INBOX")
-			if r, ok := a.Find("RECENT"); !ok || r.Word(1) != "1" {
-				t.Errorf("the next client is told %v", a.Untagged)
-			}
-		})
-		t.Run("the client's own", func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t, s, labOptions{warmFor: -1})
-			user := l.newUser()
-			d := l.writer(user, "INBOX", 2)
-			d.MustOK("UNSELECT")
-			w := l.watch(user, "INBOX", d.Truth)
-			w.BeginIdle()
-			l.parked(w.Client)
-			d.Append(1)
-			w.Told("EXISTS", 1)
-			w.EndIdle()
-			recent := false
-			for _, r := range w.Say("UID FETCH 3 (FLAGS)") {
-				recent = recent || strings.Contains(r.Text, `\Recent`)
-			}
-			if !recent {
-				t.Error("what came while it was parked isn't recent to the client")
-			}
-			a := l.direct(user).MustOK("SELECT INBOX")
-			if r, ok := a.Find("RECENT"); !ok || r.Word(1) != "0" {
-				t.Errorf("the next client is told %v", a.Untagged)
-			}
-		})
+func whoseIsRecent(t *testing.T, s *site) {
+	t.Run("another client's", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t, s, labOptions{})
+		user := l.newUser()
+		d := l.writer(user, "INBOX", 2)
+		d.MustOK("UNSELECT")
+		w := l.watch(user, "INBOX", d.Truth)
+		w.BeginIdle()
+		l.parked(w.Client)
+		d.Append(1)
+		w.Told("EXISTS", 1) // the watch and its resync have seen it
+		a := l.direct(user).MustOK("SELECT INBOX")
+		if r, ok := a.Find("RECENT"); !ok || r.Word(1) != "1" {
+			t.Errorf("the next client is told %v", a.Untagged)
+		}
+	})
+	t.Run("the client's own", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t, s, labOptions{warmFor: -1})
+		user := l.newUser()
+		d := l.writer(user, "INBOX", 2)
+		d.MustOK("UNSELECT")
+		w := l.watch(user, "INBOX", d.Truth)
+		w.BeginIdle()
+		l.parked(w.Client)
+		d.Append(1)
+		w.Told("EXISTS", 1)
+		w.EndIdle()
+		recent := false
+		for _, r := range w.Say("UID FETCH 3 (FLAGS)") {
+			recent = recent || strings.Contains(r.Text, `\Recent`)
+		}
+		if !recent {
+			t.Error("what came while it was parked isn't recent to the client")
+		}
+		a := l.direct(user).MustOK("SELECT INBOX")
+		if r, ok := a.Find("RECENT"); !ok || r.Word(1) != "0" {
+			t.Errorf("the next client is told %v", a.Untagged)
+		}
 	})
 }

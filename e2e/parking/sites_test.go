@@ -1,6 +1,7 @@
 package parking
 
 import (
+	"cmp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -8,7 +9,7 @@ import (
 	"imapproxy/e2e/servers"
 )
 
-// cyrusUsers is how many a Cyrus gets here: making one takes it 10 ms.
+// cyrusUsers is how many a Cyrus gets that serves few tests: making one takes it 10 ms.
 const cyrusUsers = 40
 
 // A site is a server and how the proxies before it watch it.
@@ -16,6 +17,7 @@ type site struct {
 	*servers.Server
 	watch  string
 	events *events // where it posts its events; nil: nowhere
+	users  int     // how many it has; 0: servers.Users
 	last   atomic.Int32
 }
 
@@ -23,7 +25,7 @@ type site struct {
 func (s *site) newUser(t testing.TB) string {
 	t.Helper()
 	n := int(s.last.Add(1))
-	if n > servers.Users || s.Kind == "cyrus" && n > cyrusUsers {
+	if n > cmp.Or(s.users, servers.Users) {
 		t.Fatalf("%s has no more users", s.Name)
 	}
 	return servers.User(n)
@@ -32,43 +34,22 @@ func (s *site) newUser(t testing.TB) string {
 // A variant is a kind of site.
 type variant struct {
 	name  string
-	watch string
-	start func(t testing.TB) (*servers.Server, *events)
+	start func(t testing.TB) *site
 }
 
 func variants() []variant {
-	dovecot := func(store string) func(testing.TB) (*servers.Server, *events) {
-		return func(t testing.TB) (*servers.Server, *events) {
-			return servers.StartDovecot(t, servers.DovecotOptions{Store: store}), nil
+	dovecot := func(store, watch string) func(testing.TB) *site {
+		return func(t testing.TB) *site {
+			return &site{Server: servers.StartDovecot(t, servers.DovecotOptions{Store: store}), watch: watch}
 		}
 	}
 	return []variant{
-		{"sdbox-idle", "idle", dovecot("sdbox")},
-		{"sdbox-notify", "notify", dovecot("sdbox")},
-		{"sdbox-push", "push", dovecotWithEvents},
-		{"maildir-idle", "idle", dovecot("maildir")},
-		{"cyrus-idle", "idle", func(t testing.TB) (*servers.Server, *events) {
-			return servers.StartCyrusWith(t, servers.CyrusOptions{Users: cyrusUsers}), nil
-		}},
-		{"cyrus-push", "push", cyrusWithEvents},
-	}
-}
-
-// onEach runs f on each variant whose name contains one of these words, at the same
-// time.
-func onEach(t *testing.T, which string, f func(t *testing.T, s *site)) {
-	t.Helper()
-	servers.Real(t)
-	for _, v := range variants() {
-		if !containsAny(v.name, which) {
-			continue
-		}
-		t.Run(v.name, func(t *testing.T) {
-			t.Parallel()
-			s := &site{watch: v.watch}
-			s.Server, s.events = v.start(t)
-			f(t, s)
-		})
+		{"cyrus-idle", func(t testing.TB) *site { return &site{Server: servers.StartCyrus(t), watch: "idle"} }},
+		{"cyrus-push", cyrusWithEvents},
+		{"sdbox-idle", dovecot("sdbox", "idle")},
+		{"maildir-idle", dovecot("maildir", "idle")},
+		{"sdbox-push", dovecotWithEvents},
+		{"sdbox-notify", dovecot("sdbox", "notify")},
 	}
 }
 

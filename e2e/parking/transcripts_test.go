@@ -15,35 +15,33 @@ import (
 // servers do, and through the proxy. A connection whose name begins with D goes
 // to the server in both runs. A name with "quiet" is for those that are to be parked
 // outside IDLE, one with "tls" for those whose client has TLS.
-func TestAClientCantTellThatItIsParked(t *testing.T) {
+func aClientCantTellThatItIsParked(t *testing.T, s *site) {
 	paths, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no transcripts: %v", err)
 	}
-	onEach(t, "-", func(t *testing.T, s *site) {
-		l := newLab(t, s, labOptions{})
-		quiet := newLab(t, s, labOptions{quietAfter: 10 * time.Millisecond})
-		for _, path := range paths {
-			script, err := imaptest.LoadScript(path)
-			must(t, err)
-			name := strings.TrimSuffix(filepath.Base(path), ".txtar")
-			t.Run(name, func(t *testing.T) {
-				t.Parallel() // mostly waiting
-				lab := l
-				if strings.Contains(name, "quiet") {
-					lab = quiet
-				}
-				o := lab.runOptions(s.newUser(t), s.newUser(t))
-				if _, err := script.Run(t.Context(), o); err != nil {
-					t.Fatalf("directly: %v", err)
-				}
-				o = lab.throughProxy(lab.runOptions(s.newUser(t), s.newUser(t)), strings.Contains(name, "tls"))
-				if _, err := script.Run(t.Context(), o); err != nil {
-					t.Fatalf("parked: %v", err)
-				}
-			})
-		}
-	})
+	l := newLab(t, s, labOptions{})
+	quiet := newLab(t, s, labOptions{quietAfter: 10 * time.Millisecond})
+	for _, path := range paths {
+		script, err := imaptest.LoadScript(path)
+		must(t, err)
+		name := strings.TrimSuffix(filepath.Base(path), ".txtar")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // mostly waiting
+			lab := l
+			if strings.Contains(name, "quiet") {
+				lab = quiet
+			}
+			o := lab.runOptions(s.newUser(t), s.newUser(t))
+			if _, err := script.Run(t.Context(), o); err != nil {
+				t.Fatalf("directly: %v", err)
+			}
+			o = lab.throughProxy(lab.runOptions(s.newUser(t), s.newUser(t)), strings.Contains(name, "tls"))
+			if _, err := script.Run(t.Context(), o); err != nil {
+				t.Fatalf("parked: %v", err)
+			}
+		})
+	}
 }
 
 // runOptions are those of a run on the server, where "wait parked" waits for nothing.
