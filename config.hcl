@@ -393,9 +393,11 @@ park {
   # A connection that a parked or ended session leaves behind waits so long for
   # its user's next need of one, which spares the backend a login (1 to 6 ms of CPU).
   # Until then it counts on the backend, and a user's rights may be applied to it as
-  # they were. "0s": none waits. With 30s parking costs the backends a third more CPU
-  # than it saves them, with 2m a tenth less, with 5m a sixth less
-  # (docs/performance.md). A change holds at once.
+  # they were; one that has logged in an hour ago or longer isn't kept. Where another
+  # source than the backend has the passwords, nobody asks the backend at such a login what
+  # else it has against it (Dovecot's allow_nets). "0s": none waits. With 30s parking
+  # costs the backends a third more CPU than it saves them, with 2m a tenth less, with
+  # 5m a sixth less (docs/performance.md). A change holds at once.
   # Default: "5m".
   warm_for = "5m"
 
@@ -408,10 +410,11 @@ park {
   warm_connections = 0
 
   # With auth "backend": for so long after a login at the backend the same password
-  # may be given such a connection without the backend being asked about it again. A
-  # password that was changed works for as long, as it does in a session that is open
-  # (or with Dovecot's auth_cache_ttl); one that the backend has refused since doesn't.
-  # "0s": the backend is always asked, and a login never spared. A change holds at once.
+  # from the same address may be given such a connection without the backend being
+  # asked about it again. A password that was changed works for as long, as it does in a
+  # session that is open (or with Dovecot's auth_cache_ttl); one that the backend has
+  # refused since doesn't. "0s": the backend is always asked, and a login never spared.
+  # A change holds at once.
   # Default: "5m".
   auth_cache_for = "5m"
 

@@ -26,7 +26,7 @@ func TestASessionEndsWhileItsConnectionIsHandedOver(t *testing.T) {
 		ends.Go(func() { s.stopBackend() })
 		s.give(b, upstream.Condition{})
 		ends.Wait()
-		if b = pool.Take(s.poolKey(upstream.UseSession), upstream.Verified); b == nil {
+		if b = pool.Take(s.poolKey(upstream.UseSession), upstream.Verified, s.addr.Addr()); b == nil {
 			t.Fatal("the connection isn't lent again")
 		}
 		must(t, b.Pending())

@@ -160,7 +160,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream
 		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // it did so by another word
 	}
 	var enabled []string
-	c := s.set.Park.Pool.Take(s.poolKey(upstream.UseSession), upstream.Verified)
+	c := s.set.Park.Pool.Take(s.poolKey(upstream.UseSession), upstream.Verified, s.addr.Addr())
 	if c != nil {
 		enabled, trace.Source = enable, telemetry.SourcePool // as the key says
 		trace.Steps.Done(telemetry.StepPool, s.srv.now(), nil)

@@ -42,7 +42,7 @@ func (s *Session) unsubscribe() {
 
 // watchLogin gives the hub a connection for this user.
 func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
-	if c := s.set.Park.Pool.Take(s.poolKey(upstream.UseWatch), upstream.Verified); c != nil {
+	if c := s.set.Park.Pool.Take(s.poolKey(upstream.UseWatch), upstream.Verified, s.addr.Addr()); c != nil {
 		return c, nil
 	}
 	c, err := s.set.Dialer.Login(ctx, s.target(), s.auth(), s.clientInfo())

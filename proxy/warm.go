@@ -29,7 +29,7 @@ func (p *preLogin) warm(ctx context.Context, a *attempt, t upstream.Target, logi
 	if o.Hub == nil || !o.Pool.Keeps() {
 		return nil
 	}
-	c := o.Pool.Take(o.Pool.Key(login.User, t, login, upstream.UseSession, ""), a.proof)
+	c := o.Pool.Take(o.Pool.Key(login.User, t, login, upstream.UseSession, ""), a.proof, p.addr.Addr())
 	if c == nil {
 		return nil
 	}

@@ -13,7 +13,8 @@ import (
 // what many idle sessions hold, so little is left lying beside it (gcPercent). A heap
 // that is small would be collected all the time then: the collector is made to
 // believe that gcFloor bytes more are in use. They are never touched, so the
-// system never gives them.
+// system never gives them; but a memory limit (GOMEMLIMIT) counts them, and spent on
+// them would have the collector run all the time: they take an eighth of it at most.
 const (
 	gcPercent = 25
 	gcFloor   = 96 << 20
@@ -46,11 +47,14 @@ func manageMemory() *memory {
 	m := &memory{}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
-		m.floor = make([]byte, gcFloor)
+		m.floor = make([]byte, floorUnder(debug.SetMemoryLimit(-1)))
 		m.tidying = start(tidy)
 	}
 	return m
 }
+
+// floorUnder is how many bytes are set aside under a memory limit.
+func floorUnder(limit int64) int64 { return min(gcFloor, limit/8) }
 
 func (m *memory) end() {
 	_ = m.tidying.stop()

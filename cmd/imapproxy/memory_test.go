@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -41,5 +42,13 @@ func TestMemoryIsGivenBackWhenABurstIsOver(t *testing.T) {
 func TestTheRuntimeKnowsTheFiguresThatTidinessGoesBy(t *testing.T) {
 	if h := readHeap(); h.used == 0 || h.allocated == 0 { // an unknown name panics
 		t.Errorf("%+v", h)
+	}
+}
+
+func TestAMemoryLimitIsNotSpentOnTheFloor(t *testing.T) {
+	for limit, want := range map[int64]int64{math.MaxInt64: gcFloor, 128 << 20: 16 << 20, 8 << 30: gcFloor, 0: 0} {
+		if got := floorUnder(limit); got != want {
+			t.Errorf("%d bytes are set aside under a limit of %d", got, limit)
+		}
 	}
 }

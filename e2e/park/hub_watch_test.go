@@ -3,6 +3,7 @@ package park
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -137,7 +138,7 @@ func (l *lab) account(t *testing.T, user string) park.Account {
 	return park.Account{
 		User: user, Backend: "b1", Caps: l.login(t, user).Caps,
 		Login: func(ctx context.Context) (*upstream.Conn, error) {
-			if c := pool.Take(key, upstream.Verified); c != nil {
+			if c := pool.Take(key, upstream.Verified, netip.Addr{}); c != nil {
 				return c, nil
 			}
 			return d.Login(ctx, l.target(), auth(user), upstream.Client{})

@@ -3,6 +3,7 @@ package park
 import (
 	"crypto/tls"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -68,12 +69,12 @@ func TestAWarmConnectionServesAgain(t *testing.T) {
 						t.Fatal("not kept")
 					}
 					pool.Sweep()
-					if c = pool.Take(key, upstream.Verified); c == nil {
+					if c = pool.Take(key, upstream.Verified, netip.Addr{}); c == nil {
 						t.Fatal("not lent")
 					}
 				}
 				pool.Give(key, c, upstream.Condition{})
-				if wrong := pool.Take(pool.Key(user, target, upstream.Auth{User: user, Password: "wrong"}, upstream.UseSession, ""), upstream.Verified); wrong != nil {
+				if wrong := pool.Take(pool.Key(user, target, upstream.Auth{User: user, Password: "wrong"}, upstream.UseSession, ""), upstream.Verified, netip.Addr{}); wrong != nil {
 					t.Error("lent for a wrong password")
 				}
 				_, err = d.Login(within(t), target, upstream.Auth{User: user, Password: "wrong"}, upstream.Client{})
@@ -100,7 +101,7 @@ func TestABackendThatStopsTakesItsWarmConnectionsAlong(t *testing.T) {
 		for pool.Len() > 0 && time.Now().Before(deadline) {
 			pool.Sweep()
 		}
-		if c := pool.Take(key, upstream.Verified); c != nil {
+		if c := pool.Take(key, upstream.Verified, netip.Addr{}); c != nil {
 			t.Fatal("a connection to nobody is lent")
 		}
 	})

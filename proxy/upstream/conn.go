@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -23,6 +24,9 @@ type Conn struct {
 	Target    Target
 	LoginText string    // text of the login's OK, without its code
 	LoggedIn  time.Time // when the backend said that OK
+	// LoggedInFor is the client whom the backend was told of, and who may be what it
+	// went by.
+	LoggedInFor netip.Addr
 
 	// Untagged are responses that came with the login and are the client's to
 	// see (alerts above all): whole lines with their literals, without the last
@@ -66,7 +70,7 @@ func (c *Conn) Abort() error {
 // any more would mix two sessions up. Its caller owns the connection, whose
 // reader has returned, at a response boundary with nothing in flight.
 func (c *Conn) HandOver(tel *telemetry.Telemetry, kind string) *Conn {
-	fresh := &Conn{Conn: c.Conn, Caps: c.Caps, Target: c.Target, LoginText: c.LoginText, LoggedIn: c.LoggedIn, Untagged: c.Untagged}
+	fresh := &Conn{Conn: c.Conn, Caps: c.Caps, Target: c.Target, LoginText: c.LoginText, LoggedIn: c.LoggedIn, LoggedInFor: c.LoggedInFor, Untagged: c.Untagged}
 	c.uncount()
 	c.Conn = nil
 	fresh.count(tel, kind)

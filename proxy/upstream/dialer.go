@@ -143,7 +143,7 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 	if err != nil {
 		return nil, err
 	}
-	out.LoggedIn = d.opt.Now()
+	out.LoggedIn, out.LoggedInFor = d.opt.Now(), c.Addr.Addr()
 	out.count(d.tel, kind)
 	return out, nil
 }

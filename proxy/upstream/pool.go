@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/list"
 	"crypto/rand"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -16,6 +17,11 @@ const (
 	DefaultPoolPerUser = 4
 	DefaultPoolTotal   = 1024
 	DefaultPoolSweep   = 5 * time.Second
+
+	// poolMaxAge is how long after its login a connection is kept at most: one that goes
+	// from login to login of somebody who comes all the time would have his rights, and
+	// all else the backend has looked up for him, as they were for ever.
+	poolMaxAge = time.Hour
 )
 
 // PoolOptions are a Pool's. With the zero value nothing is kept.
@@ -110,6 +116,8 @@ func (p *Pool) Give(k PoolKey, c *Conn, s Condition) bool {
 		unfit = closedUnclean
 	case mine.Pending() != nil:
 		unfit = closedEnded
+	case p.options().Now().Sub(mine.LoggedIn) >= poolMaxAge:
+		unfit = closedExpired
 	}
 	if unfit != "" {
 		tel.PoolClosed(unfit)
@@ -147,14 +155,15 @@ func (p *Pool) put(k PoolKey, c *Conn) (evicted []eviction) {
 }
 
 // Take lends a connection of exactly this key, the one that has waited least;
-// nil when there is none that may be lent. It is the caller's from then on.
+// nil when there is none that may be lent. It is the caller's from then on. from is the
+// client whose login it is for; it counts where the credential is Unproven.
 //
 // A connection that its backend has ended, or said anything on, isn't lent but
 // closed: also when the backend only said goodbye, there is no telling what it
 // did.
-func (p *Pool) Take(k PoolKey, proof Proof) *Conn {
+func (p *Pool) Take(k PoolKey, proof Proof, from netip.Addr) *Conn {
 	for {
-		w, tel, expired := p.pick(k, proof)
+		w, tel, expired := p.pick(k, proof, from)
 		for _, c := range expired {
 			tel.PoolClosed(closedExpired)
 			_ = c.Close()
@@ -174,7 +183,7 @@ func (p *Pool) Take(k PoolKey, proof Proof) *Conn {
 
 // pick takes out the best connection for a key, and those of it that have waited
 // too long.
-func (p *Pool) pick(k PoolKey, proof Proof) (found *warm, tel *telemetry.Telemetry, expired []*Conn) {
+func (p *Pool) pick(k PoolKey, proof Proof, from netip.Addr) (found *warm, tel *telemetry.Telemetry, expired []*Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.opt.Now()
@@ -183,7 +192,7 @@ func (p *Pool) pick(k PoolKey, proof Proof) (found *warm, tel *telemetry.Telemet
 		case w.key != k || w.looked:
 		case now.Sub(w.since) >= p.opt.WarmFor:
 			expired = append(expired, p.removeLocked(w))
-		case found == nil && p.mayLendLocked(w, proof, now):
+		case found == nil && p.mayLendLocked(w, proof, from, now):
 			p.removeLocked(w)
 			found = w
 		}
@@ -193,16 +202,17 @@ func (p *Pool) pick(k PoolKey, proof Proof) (found *warm, tel *telemetry.Telemet
 
 // mayLendLocked is the rule that a login never succeeds on the strength of a warm
 // connection: the credential was verified for this login, or this connection was
-// itself opened with that very credential (the key says so) not long ago.
+// itself opened with that very credential (the key says so) not long ago, for a client
+// at the same address: a backend may let a user in from some only (Dovecot's allow_nets).
 //
 // In mode master the connection was opened with the proxy's own credential,
 // which proves nothing about the user's.
-func (p *Pool) mayLendLocked(w *warm, proof Proof, now time.Time) bool {
+func (p *Pool) mayLendLocked(w *warm, proof Proof, from netip.Addr, now time.Time) bool {
 	if proof == Verified {
 		return true
 	}
 	age := now.Sub(w.conn.LoggedIn)
-	return !w.key.master && age >= 0 && age < p.opt.AuthCacheFor
+	return !w.key.master && w.conn.LoggedInFor == from && age >= 0 && age < p.opt.AuthCacheFor
 }
 
 // removeLocked takes a connection out of the pool.

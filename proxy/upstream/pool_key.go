@@ -81,8 +81,8 @@ type Proof uint8
 
 const (
 	// Unproven: nobody but the backend could say whether it is right. Only a
-	// connection that the backend itself let in with this credential within
-	// AuthCacheFor is lent; else the caller logs in and so asks.
+	// connection that the backend itself let in with this credential, for a client at the same
+	// address, within AuthCacheFor is lent; else the caller logs in and so asks.
 	Unproven Proof = iota
 	// Verified: a source of the proxy's own has found the credential right for
 	// this very login, or the session that asks has been logged in with it for

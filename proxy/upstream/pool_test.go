@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -29,6 +30,9 @@ type poolLab struct {
 	mu    sync.Mutex // guards peers
 	peers []net.Conn // the backend's ends, in the order of their coming
 }
+
+// here is where clients are.
+var here = netip.MustParseAddr("192.0.2.1")
 
 type clock struct {
 	mu  sync.Mutex
@@ -81,7 +85,7 @@ func (l *poolLab) key(user, password string) PoolKey {
 // login makes a connection and gives the backend's end of it.
 func (l *poolLab) login(user, password string) (*Conn, net.Conn) {
 	l.t.Helper()
-	c, err := l.dialer.Login(context.Background(), l.target, l.auth(user, password), Client{})
+	c, err := l.dialer.Login(context.Background(), l.target, l.auth(user, password), Client{Addr: netip.AddrPortFrom(here, 1143)})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -103,7 +107,7 @@ func (l *poolLab) warm(user, password string) net.Conn {
 
 func (l *poolLab) takes(want bool, k PoolKey, proof Proof) *Conn {
 	l.t.Helper()
-	c := l.Take(k, proof)
+	c := l.Take(k, proof, here)
 	if (c != nil) != want {
 		l.t.Fatalf("lent: %v, want %v", c != nil, want)
 	}
@@ -180,7 +184,7 @@ func TestAKeyIsAllOfIt(t *testing.T) {
 		"another pool's": NewPool(PoolOptions{}).Key("u", l.target, auth, UseSession, ""),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if c := l.Take(k, Verified); c != nil {
+			if c := l.Take(k, Verified, here); c != nil {
 				_ = c.Close()
 				t.Fatal("lent")
 			}
@@ -223,6 +227,21 @@ func TestALoginNeedsMoreThanAWarmConnection(t *testing.T) {
 		l.Give(k, c, Condition{})
 		l.takes(false, k, Unproven)
 		l.takes(true, k, Verified)
+	})
+	t.Run("from elsewhere it isn't what the backend said yes to", func(t *testing.T) {
+		l := newPoolLab(t, PoolOptions{WarmFor: time.Hour, AuthCacheFor: time.Hour})
+		l.warm("u", "p")
+		k, elsewhere := l.key("u", "p"), netip.MustParseAddr("198.51.100.1")
+		if l.Take(k, Unproven, elsewhere) != nil || l.Take(k, Unproven, netip.Addr{}) != nil {
+			t.Error("lent to another address")
+		}
+		l.Give(k, l.takes(true, k, Unproven), Condition{})
+		if c := l.Take(k, Verified, elsewhere); c == nil {
+			t.Error("not lent to who was verified")
+		} else {
+			l.Give(k, c, Condition{})
+		}
+		l.takes(true, k, Unproven) // it is still the one that was opened from here
 	})
 	t.Run("a clock that went back", func(t *testing.T) {
 		l := newPoolLab(t, PoolOptions{WarmFor: time.Hour, AuthCacheFor: time.Hour})
@@ -373,6 +392,23 @@ func TestIdleForTooLong(t *testing.T) {
 	}
 }
 
+func TestAConnectionIsntKeptForEver(t *testing.T) {
+	l := newPoolLab(t, PoolOptions{WarmFor: 10 * time.Minute})
+	k := l.key("u", "p")
+	c, _ := l.login("u", "p")
+	for range 11 { // somebody who comes all the time
+		l.clock.add(5 * time.Minute)
+		if !l.Give(k, c, Condition{}) {
+			t.Fatal("not kept, within an hour of its login")
+		}
+		c = l.takes(true, k, Verified)
+	}
+	l.clock.add(5 * time.Minute)
+	if l.Give(k, c, Condition{}) {
+		t.Error("kept, an hour after its login")
+	}
+}
+
 func TestBounds(t *testing.T) {
 	l := newPoolLab(t, PoolOptions{WarmFor: time.Minute, PerUser: 2, Total: 3})
 	first := l.warm("u", "p")
@@ -443,7 +479,7 @@ func TestOneOwner(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for j := range 50 {
-				c := l.Take(k, Verified)
+				c := l.Take(k, Verified, here)
 				if c == nil {
 					var err error
 					if c, err = l.dialer.Login(context.Background(), target, auth, Client{}); err != nil {
