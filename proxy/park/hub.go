@@ -49,6 +49,11 @@ const (
 	DefaultNotifyRenewEvery = 45 * time.Second
 	DefaultMaxResyncs       = 8
 
+	// notifySettle is how long after an event NOTIFY is set anew, notifyGap how far apart that
+	// is at least: a millisecond of the backend's.
+	notifySettle = 500 * time.Millisecond
+	notifyGap    = time.Second
+
 	// idleFor: servers may log an IDLE out after 30 minutes (RFC 9051 §6.3.13).
 	idleFor = 25 * time.Minute
 	// dialogueTimeout bounds one resync, and setting up a watch.

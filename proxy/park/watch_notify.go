@@ -7,15 +7,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"imapproxy/proxy/wire"
 )
 
 // notifyWatch is a NOTIFY connection (RFC 5465), one for all of a user's mailboxes
 // at a backend that are watched so. It selects nothing, ever: while it did, it would
-// lose events for good. Set anew every NotifyRenewEvery, since a Dovecot whose log has
-// rotated falls silent until then; what the new setting says of each mailbox is
-// compared with what was known.
+// lose events for good. Set anew every NotifyRenewEvery, and soon after each event, since a
+// Dovecot whose log has rotated, which it does at a change that it still tells of, falls silent
+// until then; what the new setting says of each mailbox is compared with what was known.
 //
 // It is in its user's table as long as it has a mailbox.
 type notifyWatch struct {
@@ -29,6 +30,7 @@ type notifyWatch struct {
 	refused   bool // the backend doesn't do it: there is no goroutine
 	changed   bool // mailboxes has others than were set
 	renew     alarm
+	setAt     time.Time // when NOTIFY was last set
 	cancel    context.CancelFunc
 }
 
@@ -226,8 +228,23 @@ func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailbox
 			m.standLocked()
 		}
 	}
-	h.setAlarmLocked(&w.renew, h.now().Add(jittered(h.o.NotifyRenewEvery)))
+	w.setAt = h.now()
+	h.setAlarmLocked(&w.renew, w.setAt.Add(jittered(h.o.NotifyRenewEvery)))
 	return nil
+}
+
+// renewSoon has NOTIFY set anew when a burst of events is over, or has gone on for a while.
+func (w *notifyWatch) renewSoon() {
+	h := w.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := h.now().Add(notifySettle)
+	if soonest := w.setAt.Add(notifyGap); at.Before(soonest) {
+		at = soonest
+	}
+	if w.renew.place != 0 && at.Before(w.renew.at) {
+		h.setAlarmLocked(&w.renew, at)
+	}
 }
 
 // notifyFilter names the mailboxes that are to be notified of (RFC 5465 §6), as few
@@ -265,6 +282,7 @@ func (w *notifyWatch) listen(ctx context.Context, t *Talk, known map[string]mail
 			if err != nil {
 				return err
 			}
+			w.renewSoon()
 		}
 		if rung || data {
 			w.hub.mu.Lock()

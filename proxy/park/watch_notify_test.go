@@ -78,6 +78,41 @@ func TestOneNotifyConnectionForAUser(t *testing.T) {
 	eventually(t, "the connection is closed", func() bool { return h.Stats().Connections == 0 })
 }
 
+// A Dovecot whose log rotates tells of the change that it does so at, and of nothing more: who
+// has heard of one soon looks for the next.
+func TestNotifyIsSetAnewSoonAfterAnEvent(t *testing.T) {
+	b := newFake(t, modernCaps+" NOTIFY")
+	h, c := newHub(t, HubOptions{Watch: "notify"})
+	_, m := parked(t, h, b, b.account(), "INBOX", CondStore)
+	b.deliver("INBOX")
+	m.counts(4)
+	set := b.asked("NOTIFY")
+	b.change(func() {
+		b.mute = true
+		b.boxes["INBOX"].Store(1, `\Seen`)
+	})
+	eventually(t, "NOTIFY is to be set anew soon", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, u := range h.users {
+			for _, w := range u.notify {
+				return w.renew.at.Sub(h.now()) <= notifyGap
+			}
+		}
+		return false
+	})
+	c.pass(notifyGap)
+	m.until("told", func() bool { return m.states == 2 })
+	m.converged(b.truth("INBOX"))
+	if n := b.asked("NOTIFY"); n != set+1 {
+		t.Errorf("set %d times", n-set)
+	}
+	c.pass(DefaultNotifyRenewEvery / 2)
+	if n := b.asked("NOTIFY"); n != set+1 {
+		t.Errorf("set %d times though nothing was told", n-set)
+	}
+}
+
 // A backend that stops doing NOTIFY has its mailboxes watched by IDLE.
 func TestNotifyThatIsRefusedLater(t *testing.T) {
 	b := newFake(t, modernCaps+" NOTIFY")
