@@ -65,7 +65,7 @@ func steps(idle bool) []step {
 		{"the session is sent away", func(l *parkLab, w *imaptest.ModelWatcher, _ *imaptest.ModelWriter, _ *imaptest.Tapped) {
 			l.of(w).over(ReasonIdle)
 		}, func(t *testing.T, l *parkLab, w *imaptest.ModelWatcher, _ *imaptest.ModelWriter, _ string) {
-			if r := w.ExpectBye(); r.Text != "* BYE Autologout, idle for too long" {
+			if r := w.ExpectBye("r1"); r.Text != "* BYE Autologout, idle for too long" {
 				t.Error(r)
 			}
 			_ = w.Conn.Close()

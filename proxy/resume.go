@@ -166,7 +166,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream
 		trace.Steps.Done(telemetry.StepPool, s.srv.now(), nil)
 	} else {
 		var err error
-		c, err = s.set.Dialer.Login(ctx, s.target(), s.auth(), s.clientInfo())
+		c, err = s.loginAgain(ctx)
 		trace.Steps.Done(telemetry.StepLogin, s.srv.now(), err)
 		if err != nil {
 			return nil, err

@@ -102,3 +102,24 @@ func TestWhatARefusedUnselectSaysIsNotLost(t *testing.T) {
 		t.Errorf("%d SELECTs", n)
 	}
 }
+
+// Who isn't let in any more at a resume isn't at a login either, whatever his sessions have
+// left in the pool.
+func TestARefusedResumeForgetsWarmConnections(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	pool := p.opts.Park.Pool
+	plain := p.login("alice")
+	p.on("UNSELECT", func(c *imaptest.BackendConn, cmd imaptest.Command) error { // which has it closed
+		return c.Send(cmd.Tag() + " NO not now")
+	})
+	c := p.idle("ENABLE QRESYNC", "SELECT INBOX")
+	done(c)
+	plain.MustOK("LOGOUT")
+	eventually(t, "the pool to have what a session left", func() bool { return pool.Len() == 1 })
+	p.change(func() { p.refuses = "NO [AUTHENTICATIONFAILED] not any more" })
+	c.Write("u UID FETCH 1 (UID)")
+	c.Expect("* BYE Your password{*}")
+	if n := pool.Len(); n != 0 {
+		t.Errorf("the pool has %d of what he left", n)
+	}
+}

@@ -27,6 +27,7 @@ type scripted struct {
 	next     uint32
 	modSeq   uint64
 	changed  map[uint32]uint64 // the mod-sequences of flags that have changed
+	refuses  string            // what every login is answered with; "": they are let in
 	commands map[string]imaptest.CommandFunc
 }
 
@@ -42,7 +43,11 @@ func newScripted(t *testing.T, caps string, n uint32) *scripted {
 	for _, name := range []string{"NOOP", "SELECT", "EXAMINE", "IDLE"} {
 		words[name] = p.other
 	}
-	backend := imaptest.Dialogue{LoginCaps: caps, Commands: words}
+	backend := imaptest.Dialogue{LoginCaps: caps, Commands: words, Check: func(*imaptest.BackendConn, imaptest.Login) string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.refuses
+	}}
 	hub := park.HubOptions{Push: true}
 	p.lab = newLab(t, labOptions{handlers: []imaptest.Handler{backend.Serve}, change: func(o *Options) {
 		hub.Telemetry = o.Telemetry

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -45,11 +46,22 @@ func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 	if c := s.set.Park.Pool.Take(s.poolKey(upstream.UseWatch), upstream.Verified, s.addr.Addr()); c != nil {
 		return c, nil
 	}
-	c, err := s.set.Dialer.Login(ctx, s.target(), s.auth(), s.clientInfo())
+	c, err := s.loginAgain(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return c.HandOver(s.srv.tel, "watch"), nil
+}
+
+// loginAgain makes another connection for this user. If he isn't let in any more, what he
+// has left in the pool lets nobody in either.
+func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
+	c, err := s.set.Dialer.Login(ctx, s.target(), s.auth(), s.clientInfo())
+	var refused *upstream.Refused
+	if errors.As(err, &refused) {
+		s.set.Park.Pool.ForgetCredential(s.poolKey(upstream.UseWatch)) // whatever their use
+	}
+	return c, err
 }
 
 // poolKey is which warm connections are this session's.
