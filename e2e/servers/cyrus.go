@@ -116,7 +116,8 @@ func StartCyrusWith(t testing.TB, o CyrusOptions) *Server {
 		mkdir(t, filepath.Join(conf, sub))
 	}
 	bin := filepath.Join(dir, "bin")
-	mkdir(t, filepath.Join(dir, "spool"), bin)
+	// Two who deliver first, at the same time, would both make stage., and one of them fail.
+	mkdir(t, filepath.Join(dir, "spool", "stage."), bin)
 	// One folder with all of them, where the user cyrus may go: the cache need not be such a place.
 	for _, name := range []string{"imapd", "idled"} {
 		run(t, "", "install", "-m", "755", filepath.Join(unpacked, name), bin)
