@@ -50,7 +50,6 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			c, err = p.set.Dialer.Login(ctx, target, login, client)
 		}
 		var down *upstream.Unavailable
-		var refused *upstream.Refused
 		switch {
 		case err == nil:
 			p.set.Router.ReportDialSuccess(pick.Backend.ID)
@@ -68,11 +67,10 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			tried = append(tried, pick.Backend.ID)
 			p.log().Warn("backend can't be reached", "backend", pick.Backend.ID, "error", err)
 		default:
-			if errors.As(err, &refused) {
-				p.forgetWarm(target, login)
+			if !p.refusedAt(ctx, target, login, err) {
+				pick.Release()
+				return err
 			}
-			pick.Release()
-			return err
 		}
 		pick.Release()
 		last = err

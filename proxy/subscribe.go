@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -53,13 +52,12 @@ func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 	return c.HandOver(s.srv.tel, "watch"), nil
 }
 
-// loginAgain makes another connection for this user. If he isn't let in any more, what he
-// has left in the pool lets nobody in either.
+// loginAgain makes another connection for this user. If he isn't let in, what he has left in
+// the pool lets nobody in either, or makes room for the next attempt.
 func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
 	c, err := s.set.Dialer.Login(ctx, s.target(), s.auth(), s.clientInfo())
-	var refused *upstream.Refused
-	if errors.As(err, &refused) {
-		s.set.Park.Pool.ForgetCredential(s.poolKey(upstream.UseWatch)) // whatever their use
+	if err != nil {
+		s.set.Park.refused(s.poolKey(upstream.UseWatch), s.user, err) // whatever their use
 	}
 	return c, err
 }

@@ -48,10 +48,36 @@ func (p *preLogin) warm(ctx context.Context, a *attempt, t upstream.Target, logi
 	return c
 }
 
-// forgetWarm closes what a credential that the backend takes no more has left.
-func (p *preLogin) forgetWarm(t upstream.Target, login upstream.Auth) {
-	if o := &p.set.Park; o.Hub != nil {
-		o.Pool.ForgetCredential(o.Pool.Key(login.User, t, login, upstream.UseSession, ""))
+// refused closes what waits in the pool for the user of k, where a backend doesn't let him in: all
+// that was opened with a credential that it takes no more, and all of his where it has as
+// many of his connections as it allows. Then another attempt may come through (again).
+func (o *ParkOptions) refused(k upstream.PoolKey, user string, err error) (again bool) {
+	var refused *upstream.Refused
+	var down *upstream.Unavailable
+	switch {
+	case errors.As(err, &refused):
+		o.Pool.ForgetCredential(k)
+	case errors.As(err, &down) && down.Code == "LIMIT":
+		return o.Pool.ForgetUser(user) > 0
+	}
+	return false
+}
+
+// limitPause is how long a backend has to notice that connections were closed.
+const limitPause = 250 * time.Millisecond
+
+// refusedAt says whether a login that a backend has refused is worth another attempt, and waits
+// until it's time.
+func (p *preLogin) refusedAt(ctx context.Context, t upstream.Target, login upstream.Auth, err error) (again bool) {
+	o := &p.set.Park
+	if o.Hub == nil || !o.refused(o.Pool.Key(login.User, t, login, upstream.UseSession, ""), login.User, err) {
+		return false
+	}
+	select {
+	case <-time.After(limitPause):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -22,6 +22,8 @@ type warmLab struct {
 	logins atomic.Int32
 	right  atomic.Pointer[string] // the password that the backend takes
 	hangs  atomic.Bool            // NOOP isn't answered
+	conns  atomic.Int32           // that the backend has
+	most   atomic.Int32           // of them that it lets in; 0: any number
 }
 
 func newWarmLab(t *testing.T, o upstream.PoolOptions, change func(*Options)) *warmLab {
@@ -48,6 +50,9 @@ func newWarmLab(t *testing.T, o upstream.PoolOptions, change func(*Options)) *wa
 			if login.Password != *l.right.Load() {
 				return "NO [AUTHENTICATIONFAILED] wrong"
 			}
+			if most := l.most.Load(); most > 0 && l.conns.Load() > most {
+				return "NO [LIMIT] too many"
+			}
 			l.logins.Add(1)
 			return ""
 		},
@@ -64,7 +69,12 @@ func newWarmLab(t *testing.T, o upstream.PoolOptions, change func(*Options)) *wa
 			},
 		},
 	}
-	l.lab = newLab(t, labOptions{handlers: []imaptest.Handler{backend.Serve}, change: func(all *Options) {
+	serve := func(c *imaptest.BackendConn) error {
+		l.conns.Add(1)
+		defer l.conns.Add(-1)
+		return backend.Serve(c)
+	}
+	l.lab = newLab(t, labOptions{handlers: []imaptest.Handler{serve}, change: func(all *Options) {
 		all.Park = ParkOptions{Hub: hub, Pool: l.pool, Linger: time.Hour}
 		if change != nil {
 			change(all)
@@ -253,6 +263,23 @@ func TestAConnectionThatDiedInThePoolIsNoLogin(t *testing.T) {
 			l.stop()
 		})
 	}
+}
+
+// What waits in the pool counts on the backend: it makes room for a login that can't use it.
+func TestAWarmConnectionMakesRoomAtTheLimit(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	l := newWarmLab(t, trusting, nil)
+	l.most.Store(1)
+	c := l.login("alice")
+	c.MustOK("SELECT INBOX (CONDSTORE)")
+	c.MustOK("LOGOUT")
+	l.kept(1)
+	again := l.login("alice")
+	if a := l.dial(plain).TryLogin("alice", password); a.OK() {
+		t.Errorf("a second session, where one is allowed: %s", a)
+	}
+	again.MustOK("LOGOUT")
+	l.stop()
 }
 
 // LOGOUT, or an end, that comes while the answer before it is followed and not written yet

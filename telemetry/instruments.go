@@ -173,7 +173,7 @@ func Instruments() []Instrument {
 		{namePoolAsked, Counter, "{connection}", "Wishes for a warm connection, each of which saves a login where it is granted.",
 			[]Attribute{{"use", "as above"}, {"outcome", "`lent` or `none`"}}, nil},
 		{namePoolClosed, Counter, "{connection}", "Connections that the pool closed, or didn't take.",
-			[]Attribute{{"reason", "`expired` (park.warm_for), `ended` (by the backend, or it said something), `per_user` and `total` (park.warm_per_user, park.warm_connections), `forgotten` (the backend drains, or is gone), `unclean` (not fit for another use), `off` (nothing is kept)"}}, nil},
+			[]Attribute{{"reason", "`expired` (park.warm_for), `ended` (by the backend, or it said something), `per_user` and `total` (park.warm_per_user, park.warm_connections), `forgotten` (the backend drains, is gone, refuses the user or has too many of his), `unclean` (not fit for another use), `off` (nothing is kept)"}}, nil},
 
 		// Telemetry about itself.
 		{nameTelemetrySpans, Counter, "{span}", "Spans that were to be exported.",

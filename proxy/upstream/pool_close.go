@@ -22,10 +22,10 @@ type eviction struct {
 	why  string
 }
 
-// ForgetUser closes the user's connections: his password or his rights have
-// changed, or he has been told to go.
-func (p *Pool) ForgetUser(user string) {
-	p.forget(closedForgotten, func(w *warm) bool { return w.key.user == user })
+// ForgetUser closes the user's connections, and says how many there were: a backend has
+// as many of his as it allows.
+func (p *Pool) ForgetUser(user string) int {
+	return p.forget(closedForgotten, func(w *warm) bool { return w.key.user == user })
 }
 
 // ForgetCredential closes the user's connections, whatever their use and dialect,
@@ -39,7 +39,7 @@ func (p *Pool) ForgetBackend(id string) {
 	p.forget(closedForgotten, func(w *warm) bool { return w.key.target.ID == id })
 }
 
-func (p *Pool) forget(why string, which func(*warm) bool) {
+func (p *Pool) forget(why string, which func(*warm) bool) int {
 	p.mu.Lock()
 	var out []*Conn
 	for _, w := range p.allLocked() {
@@ -53,6 +53,7 @@ func (p *Pool) forget(why string, which func(*warm) bool) {
 		tel.PoolClosed(why)
 		_ = c.Close()
 	}
+	return len(out)
 }
 
 // allLocked lists them, so that they can be removed meanwhile.
