@@ -126,7 +126,7 @@ func (a *account) learn(c *imapclient.Client, told *list) {
 		if subject != "" {
 			continue
 		}
-		m, err := c.Fetch(imap.SeqSetNum(uint32(i+1)), &imap.FetchOptions{Envelope: true}).Collect()
+		m, err := envelope(c, uint32(i+1))
 		var refused *imap.Error
 		if !errors.As(err, &refused) || refused.Code != "EXPUNGEISSUED" {
 			must(a, err)
@@ -141,4 +141,16 @@ func (a *account) learn(c *imapclient.Client, told *list) {
 		}
 		told.set(uint32(i+1), m[0].Envelope.Subject)
 	}
+}
+
+// envelope fetches one. Flags that are told meanwhile, in a FETCH response of their own (RFC
+// 9051 §7.5.2), go-imap takes for the answer: then it is asked again.
+func envelope(c *imapclient.Client, n uint32) (m []*imapclient.FetchMessageBuffer, err error) {
+	for range 3 {
+		m, err = c.Fetch(imap.SeqSetNum(n), &imap.FetchOptions{Envelope: true}).Collect()
+		if err != nil || len(m) != 1 || m[0].Envelope != nil {
+			break
+		}
+	}
+	return m, err
 }
