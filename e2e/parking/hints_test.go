@@ -31,16 +31,17 @@ func notifyOverTheRotationOfItsLog(t *testing.T, s *site) {
 
 // Events that don't come, since nobody listens, or the sender isn't believed: the
 // sweep finds what happened, and the user's own commands are hints without them.
-func eventsThatDontCome(t *testing.T, s *site) {
+func eventsThatDontCome(t *testing.T, _ *site) {
+	push := contrib(t, "dovecot/push.lua")
 	for name, begin := range map[string]func(t *testing.T) *site{
 		"down": func(t *testing.T) *site {
 			gone := httptest.NewServer(nil)
 			gone.Close()
-			return &site{Server: dovecotThatPosts(t, gone.URL, eventsToken), watch: "push", events: &events{}}
+			return &site{Server: dovecotThatPosts(t, push, gone.URL, eventsToken), watch: "push", events: &events{}}
 		},
 		"unauthenticated": func(t *testing.T) *site {
 			e := listenForEvents(t)
-			return &site{Server: dovecotThatPosts(t, e.url, "another token than ours"), watch: "push", events: e}
+			return &site{Server: dovecotThatPosts(t, push, e.url, "another token than ours"), watch: "push", events: e}
 		},
 		"slow": func(t *testing.T) *site {
 			// Dovecot gives up after a time of its own (contrib/dovecot/push.lua).
@@ -52,7 +53,7 @@ func eventsThatDontCome(t *testing.T, s *site) {
 				slow.CloseClientConnections()
 				slow.Close()
 			})
-			return &site{Server: dovecotThatPosts(t, slow.URL, eventsToken), watch: "push", events: &events{}}
+			return &site{Server: dovecotThatPosts(t, push, slow.URL, eventsToken), watch: "push", events: &events{}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
