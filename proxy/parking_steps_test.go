@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 )
@@ -260,7 +261,7 @@ func TestAShutdownWhileASessionIsParkedOrResumed(t *testing.T) {
 			for n := 1; n < mostMoments; n++ {
 				more := true
 				t.Run(fmt.Sprint("line ", n), func(t *testing.T) {
-					l := newParkLab(t, ParkOptions{}, nil)
+					l := newParkLab(t, ParkOptions{}, func(o *Options) { o.Drain = 20 * time.Second }) // who is left at its end hears nothing
 					user, d := l.user(3)
 					w := l.watch(user, d.Truth)
 					w.BeginIdle()
