@@ -12,14 +12,19 @@ import (
 	"imapproxy/telemetry"
 )
 
-// parkWithin bounds parking: a backend that takes longer keeps its session.
-const parkWithin = 20 * time.Second
+// hubWithin bounds what is asked of the hub, before the session's own connection is touched: where that
+// takes longer the session keeps it. leaveWithin bounds what follows, after which there is no way
+// back but an answer: whoever waits so long for one has lost the backend, parked or not.
+const (
+	hubWithin   = 20 * time.Second
+	leaveWithin = 10 * time.Minute
+)
 
 // toParked takes the session connection away: parked at the end, or attached as
 // before. While it runs the client's bytes wait.
 func (s *Session) toParked(how way) {
 	s.transition(Parking)
-	ctx, cancel := s.within(parkWithin)
+	ctx, cancel := s.within(leaveWithin)
 	defer cancel()
 	began := s.srv.now()
 	t := telemetry.Park{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID, Way: how.String(), Start: began, Steps: s.srv.tel.Steps(began)}
@@ -80,7 +85,9 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 		return nil, errNoModSeqs // it has only tried, or searched for the word: a resume can't enable it
 	}
 	if how != wayUnselect {
-		err := s.subscribe(ctx, t.box.name)
+		within, cancel := context.WithTimeout(ctx, hubWithin)
+		defer cancel()
+		err := s.subscribe(within, t.box.name)
 		trace.Steps.Done(telemetry.StepSubscribe, s.srv.now(), err)
 		if err != nil {
 			return nil, err
@@ -89,7 +96,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 			if t.dialect != park.Plain {
 				return nil, errNoModSeqs
 			}
-			table, err = s.park.sub.Table(ctx)
+			table, err = s.park.sub.Table(within)
 			trace.Steps.Done(telemetry.StepFlags, s.srv.now(), err)
 			if err != nil {
 				return nil, err
@@ -257,7 +264,7 @@ func (s *Session) backToIdle(c *upstream.Conn, how way) {
 	if how != wayIdle {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), parkWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 	defer cancel()
 	t := &s.flight.told
 	talk := park.NewTalk(c, park.TalkOptions{Selected: true, ReadOnly: t.box.readOnly, Told: t.box.exists, Enabled: t.enabled, Pass: s.passOn})

@@ -65,7 +65,7 @@ func (s *Session) parked() {
 		case f.want == wantLogout:
 			s.over(ReasonLogout)
 		case f.want == wantLook:
-			ctx, cancel := s.within(parkWithin)
+			ctx, cancel := s.within(hubWithin)
 			_ = s.park.sub.Look(ctx) // where it fails, the backend itself will be asked
 			cancel()
 			f.looked = true
