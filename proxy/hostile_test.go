@@ -247,7 +247,8 @@ func TestAHundredBadLogins(t *testing.T) {
 }
 
 func TestTwoHundredSlowOpeners(t *testing.T) {
-	l := newLab(t, labOptions{limits: Limits{PreloginTimeout: 1500 * time.Millisecond}})
+	// Long enough for all to be there at a time, on a busy machine too.
+	l := newLab(t, labOptions{limits: Limits{PreloginTimeout: 5 * time.Second}})
 	done := l.bystander()
 	var open []net.Conn
 	for i := range 200 {
