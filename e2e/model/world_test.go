@@ -114,15 +114,17 @@ func (w *world) after(allowed ...allow) error {
 	if err == nil || !w.l.maildir {
 		return err
 	}
-	// A message whose file is being renamed is missing for a moment.
-	time.Sleep(20 * time.Millisecond)
-	if _, lerr := w.w.look(); lerr != nil {
-		return lerr
-	}
-	if err = check(before, w.w.truth, allowed...); err != nil && reborn(before, w.w.truth, w.ghosts, allowed...) {
-		w.stats.reborn++
-		w.t.add("    maildir: %v", err)
-		return nil
+	// A message whose file is being renamed is missing until its folder is read the next time.
+	for end := time.Now().Add(5 * time.Second); err != nil && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+		if _, lerr := w.w.look(); lerr != nil {
+			return lerr
+		}
+		if err = check(before, w.w.truth, allowed...); err != nil && reborn(before, w.w.truth, w.ghosts, allowed...) {
+			w.stats.reborn++
+			w.t.add("    maildir: %v", err)
+			return nil
+		}
 	}
 	return err
 }
