@@ -23,6 +23,7 @@ type command struct {
 	// found: the UIDs that a search may find; keyword is what they must have, "" for nothing.
 	found   func(uid uint32) bool
 	keyword string
+	ahead   bool // it may find, by number, what the client will only be told of
 
 	untagged []imaptest.Response // the answer
 	uids     []uint32            // of what a search has found; 0 where the client doesn't know it

@@ -12,7 +12,10 @@ import (
 // searching is SEARCH, SORT or THREAD: by number or by UID, of all or of some messages,
 // which are named by number, UID or keyword.
 func (w *world) searching(c *client, o op) *command {
-	cmd := &command{found: func(uint32) bool { return true }}
+	// Cyrus looks once more between telling of changes and searching: a message that comes just then
+	// is found and told of by the next command (33 of 5,600 times with 150 APPENDs a second, with
+	// no proxy between).
+	cmd := &command{found: func(uint32) bool { return true }, ahead: w.racing && w.l.server.Kind == "cyrus"}
 	key := "ALL"
 	switch o.a % 5 {
 	case 0:
@@ -61,6 +64,9 @@ func (cmd *command) searched(c *client) error {
 		for _, n := range numbers {
 			uid := n
 			if !strings.HasPrefix(cmd.verb, "UID ") {
+				if cmd.ahead && int(n) > c.model.Count() {
+					continue
+				}
 				if n < 1 || int(n) > c.model.Count() {
 					return fmt.Errorf("%s: %s: message %d of %d", c.name, r, n, c.model.Count())
 				}
