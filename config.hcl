@@ -410,8 +410,9 @@ park {
   warm_connections = 0
 
   # With auth "backend": for so long after a login at the backend the same password
-  # from the same address may be given such a connection without the backend being
-  # asked about it again. A password that was changed works for as long, as it does in a
+  # from the same network (IPv4: /24, IPv6: /64) may be given such a connection without
+  # the backend being asked about it again; say "0s" if it lets users in from single
+  # addresses only. A password that was changed works for as long, as it does in a
   # session that is open (or with Dovecot's auth_cache_ttl); one that the backend has
   # refused since doesn't. "0s": the backend is always asked, and a login never spared.
   # A change holds at once.

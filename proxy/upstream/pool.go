@@ -203,7 +203,7 @@ func (p *Pool) pick(k PoolKey, proof Proof, from netip.Addr) (found *warm, tel *
 // mayLendLocked is the rule that a login never succeeds on the strength of a warm
 // connection: the credential was verified for this login, or this connection was
 // itself opened with that very credential (the key says so) not long ago, for a client
-// at the same address: a backend may let a user in from some only (Dovecot's allow_nets).
+// in the same network: a backend may let a user in from some only (Dovecot's allow_nets).
 //
 // In mode master the connection was opened with the proxy's own credential,
 // which proves nothing about the user's.
@@ -212,7 +212,19 @@ func (p *Pool) mayLendLocked(w *warm, proof Proof, from netip.Addr, now time.Tim
 		return true
 	}
 	age := now.Sub(w.conn.LoggedIn)
-	return !w.key.master && w.conn.LoggedInFor == from && age >= 0 && age < p.opt.AuthCacheFor
+	return !w.key.master && sameNetwork(w.conn.LoggedInFor, from) && age >= 0 && age < p.opt.AuthCacheFor
+}
+
+// sameNetwork says whether two clients are in one /24, or for IPv6 in one /64: behind a
+// carrier's NAT, or with temporary addresses, one client comes from several of these.
+func sameNetwork(a, b netip.Addr) bool {
+	a, b = a.Unmap(), b.Unmap()
+	bits := 64
+	if a.Is4() {
+		bits = 24
+	}
+	network, err := a.Prefix(bits)
+	return err == nil && network.Contains(b)
 }
 
 // removeLocked takes a connection out of the pool.

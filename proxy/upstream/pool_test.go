@@ -243,6 +243,28 @@ func TestALoginNeedsMoreThanAWarmConnection(t *testing.T) {
 		}
 		l.takes(true, k, Unproven) // it is still the one that was opened from here
 	})
+	t.Run("networks", func(t *testing.T) {
+		for _, c := range []struct {
+			a, b string
+			want bool
+		}{
+			{"192.0.2.1", "192.0.2.1", true},
+			{"192.0.2.1", "192.0.2.254", true},
+			{"192.0.2.1", "::ffff:192.0.2.9", true},
+			{"192.0.2.1", "192.0.3.1", false},
+			{"2001:db8:1:2::3", "2001:db8:1:2:ffff::4", true},
+			{"2001:db8:1:2::3", "2001:db8:1:3::3", false},
+			{"192.0.2.1", "2001:db8::1", false},
+			{"::", "192.0.2.1", false},
+		} {
+			if got := sameNetwork(netip.MustParseAddr(c.a), netip.MustParseAddr(c.b)); got != c.want {
+				t.Errorf("%s and %s: %t", c.a, c.b, got)
+			}
+		}
+		if sameNetwork(netip.Addr{}, netip.Addr{}) {
+			t.Error("two that aren't known")
+		}
+	})
 	t.Run("a clock that went back", func(t *testing.T) {
 		l := newPoolLab(t, PoolOptions{WarmFor: time.Hour, AuthCacheFor: time.Hour})
 		l.warm("u", "p")
