@@ -371,7 +371,7 @@ park {
   # How the proxy hears of changes in the mailboxes of parked sessions. "push": the
   # backends post events (see below), no connection is held. "notify": one connection
   # for each user, where the backend has NOTIFY. "idle": one for each user and
-  # mailbox. "poll": none, and a look once a minute. "auto": push for the user's own
+  # mailbox. "poll": none, and a login and a look once a minute. "auto": push for the user's own
   # mailboxes if it is configured; else NOTIFY for all but INBOX; else IDLE. What a
   # backend or a mailbox can't have (shared mailboxes: no push, no NOTIFY) is replaced
   # by the next in that order.
@@ -384,20 +384,23 @@ park {
   # Default: "2m".
   keepalive = "2m"
 
-  # Each mailbox with parked sessions is looked at so often even if nobody has said
-  # that something changed there: the most that a lost hint delays mail. It costs
-  # the backend one EXAMINE each time.
-  # Default: "5m". A change needs a restart.
-  sweep_every = "5m"
+  # Each mailbox with parked sessions is looked at so long after the last time even if
+  # nobody has said that something changed there: the most that a lost hint delays mail. It
+  # costs the backend one EXAMINE each time and, but for mailboxes watched by IDLE, a
+  # login for each user: every 5 minutes that is a quarter more CPU for the backends than
+  # every 15 (docs/performance.md).
+  # Default: "15m". A change needs a restart.
+  sweep_every = "15m"
 
   # A connection that a parked or ended session leaves behind waits so long for
   # its user's next need of one, which spares the backend a login (1 to 6 ms of CPU).
   # Until then it counts on the backend, and a user's rights may be applied to it as
-  # they were; one that has logged in an hour ago or longer isn't kept. Where another
+  # they were; one that has logged in an hour ago or longer isn't kept, and one on which
+  # the proxy itself has looked for changes waits a tenth as long. Where another
   # source than the backend has the passwords, nobody asks the backend at such a login what
-  # else it has against it (Dovecot's allow_nets). "0s": none waits. With 30s parking
-  # costs the backends a third more CPU than it saves them, with 2m a tenth less, with
-  # 5m a sixth less (docs/performance.md). A change holds at once.
+  # else it has against it (Dovecot's allow_nets). "0s": none waits. With 30s the
+  # backends need more CPU than without parking, with 5m a fifth less
+  # (docs/performance.md). A change holds at once.
   # Default: "5m".
   warm_for = "5m"
 

@@ -188,7 +188,7 @@ type Park struct {
 	QuietAfter        time.Duration `hcl:"quiet_after" default:"5m" min:"0s" max:"168h"`
 	Watch             string        `hcl:"watch" default:"auto" enum:"auto|push|notify|idle|poll" reload:"restart"`
 	Keepalive         time.Duration `hcl:"keepalive" default:"2m" min:"1s" max:"25m"`
-	SweepEvery        time.Duration `hcl:"sweep_every" default:"5m" min:"1s" max:"24h" reload:"restart"`
+	SweepEvery        time.Duration `hcl:"sweep_every" default:"15m" min:"1s" max:"24h" reload:"restart"`
 	WarmFor           time.Duration `hcl:"warm_for" default:"5m" min:"0s" max:"10m"`
 	WarmPerUser       int           `hcl:"warm_per_user" default:"4" min:"1" max:"1000"`
 	WarmConnections   int           `hcl:"warm_connections" default:"0" min:"0" max:"10000000"`

@@ -22,8 +22,8 @@ type HubOptions struct {
 	// Queue has hints that others have; Run takes them. nil: only Hint.
 	Queue *HintQueue
 
-	// SweepEvery is how often a mailbox is looked at without any hint, PollEvery
-	// how often where there is no watch. NotifyRenewEvery is how often NOTIFY is
+	// SweepEvery is how long after a look a mailbox is looked at without any hint, PollEvery
+	// how long where there is no watch. NotifyRenewEvery is how often NOTIFY is
 	// set anew: a Dovecot may have fallen silent. Zero: the defaults.
 	SweepEvery, PollEvery, NotifyRenewEvery time.Duration
 
@@ -44,7 +44,7 @@ type HubOptions struct {
 
 // Defaults and fixed times of a Hub.
 const (
-	DefaultSweepEvery       = 5 * time.Minute
+	DefaultSweepEvery       = 15 * time.Minute
 	DefaultPollEvery        = time.Minute
 	DefaultNotifyRenewEvery = 45 * time.Second
 	DefaultMaxResyncs       = 8

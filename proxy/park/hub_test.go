@@ -598,6 +598,35 @@ func TestIdleIsSaidAgainBeforeServersLogItOut(t *testing.T) {
 func TestNotMoreAtATimeThanAllowed(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, _ := newHub(t, HubOptions{Push: true, MaxResyncs: 3})
+	var members []*member
+	var users []string
+	for i := range 20 {
+		a := b.account()
+		a.User = string(rune('a' + i))
+		a.ModSeq = 1
+		users = append(users, a.User)
+		_, m := parked(t, h, b, a, "INBOX", Plain)
+		members = append(members, m)
+	}
+	hold := make(chan struct{})
+	b.change(func() { b.hold["EXAMINE"] = hold })
+	for _, u := range users {
+		h.Hint(Hint{User: u})
+	}
+	eventually(t, "they begin", func() bool { return b.asked("EXAMINE") == 3 })
+	if st := h.Stats(); st.Waiting != 17 || b.Open() != 3 {
+		t.Errorf("%+v, %d connections", st, b.Open())
+	}
+	close(hold)
+	for _, m := range members {
+		m.until("all had their turn", func() bool { return m.states == 1 })
+	}
+}
+
+// What is hinted at for all of a user's mailboxes, or to be swept, is looked at on one connection.
+func TestAUsersMailboxesAreLookedAtOnOneConnection(t *testing.T) {
+	b := newFake(t, modernCaps)
+	h, c := newHub(t, HubOptions{Push: true})
 	a := b.account()
 	a.Shared = func(string) bool { return false }
 	a.ModSeq = 1
@@ -608,17 +637,34 @@ func TestNotMoreAtATimeThanAllowed(t *testing.T) {
 		_, m := parked(t, h, b, a, name, Plain)
 		members = append(members, m)
 	}
-	hold := make(chan struct{})
-	b.change(func() { b.hold["EXAMINE"] = hold })
+	for round, look := range []func(){
+		func() { h.Hint(Hint{User: "u"}) },
+		func() { c.pass(DefaultSweepEvery * 5 / 4) }, // the first is due, and takes the others with it
+	} {
+		look()
+		for _, m := range members {
+			m.until("all had their turn", func() bool { return m.states == round+1 })
+		}
+		if n := b.Accepted(); n != 1 {
+			t.Fatalf("%d connections", n)
+		}
+	}
+}
+
+func TestALookPutsTheSweepOff(t *testing.T) {
+	b := newFake(t, modernCaps)
+	h, c := newHub(t, HubOptions{Push: true})
+	s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+	due := func() time.Time {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return s.m.sweepAt
+	}
+	first := due()
+	c.pass(time.Until(first) - time.Second)
 	h.Hint(Hint{User: "u"})
-	eventually(t, "they begin", func() bool { return b.asked("EXAMINE") == 3 })
-	if st := h.Stats(); st.Waiting != 17 || b.Open() != 3 {
-		t.Errorf("%+v, %d connections", st, b.Open())
-	}
-	close(hold)
-	for _, m := range members {
-		m.until("all had their turn", func() bool { return m.states == 1 })
-	}
+	m.until("told", func() bool { return m.states == 1 })
+	eventually(t, "the sweep put off", func() bool { return due().After(first) })
 }
 
 func TestAHubThatHasEndedTakesNobody(t *testing.T) {

@@ -227,24 +227,43 @@ func (m *mailbox) armLocked() {
 func (m *mailbox) alarmLocked() {
 	now := m.hub.now()
 	if !now.Before(m.sweepAt) {
-		// A watch is there for who is parked. Its sessions, attached for long, subscribe anew.
-		if m.unused && !m.joinedLocked() {
-			m.dropLocked(nil)
+		m.sweepLocked()
+		if m.phase == dead {
 			return
 		}
-		m.unused = !m.joinedLocked()
-		m.sweepAt = now.Add(jittered(m.every()))
-		source := HintSweep
-		if m.kind == WatchPoll {
-			source = HintPoll
-		}
-		m.hintLocked(source)
 	}
 	if !m.reIdleAt.IsZero() && !now.Before(m.reIdleAt) {
 		m.reIdleAt = time.Time{}
 		m.bell.ring()
 	}
 	m.kickLocked()
+	m.armLocked()
+}
+
+// sweepLocked looks at the mailbox though nothing was heard of it, and at the others of its
+// user that are soon due, on the same connection: it has to be logged in for that.
+func (m *mailbox) sweepLocked() {
+	soon := m.hub.now().Add(m.every() / 2)
+	for _, o := range slices.Clone(m.user.mailboxes) {
+		if o == m || m.kind != WatchIdle && o.kind == m.kind && o.backend == m.backend && o.phase == standing && o.sweepAt.Before(soon) {
+			o.sweptLocked()
+		}
+	}
+}
+
+func (m *mailbox) sweptLocked() {
+	// A watch is there for who is parked. Its sessions, attached for long, subscribe anew.
+	if m.unused && !m.joinedLocked() {
+		m.dropLocked(nil)
+		return
+	}
+	m.unused = !m.joinedLocked()
+	m.sweepAt = m.hub.now().Add(jittered(m.every()))
+	source := HintSweep
+	if m.kind == WatchPoll {
+		source = HintPoll
+	}
+	m.hintLocked(source)
 	m.armLocked()
 }
 

@@ -184,6 +184,7 @@ func (m *mailbox) finish(r *round, s *State, err error) {
 		m.learntLocked(s.ModSeq)
 		m.recoveredLocked()
 		m.notBefore = h.now().Add(burstGap)
+		m.sweepAt = h.now().Add(jittered(m.every())) // it has just been looked at
 		// The connection has told of these, and won't again.
 		if beyond(s) {
 			m.dirtyLocked(r.trace.Reason)

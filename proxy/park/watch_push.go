@@ -2,6 +2,7 @@ package park
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"imapproxy/proxy/conn"
@@ -76,8 +77,10 @@ type backend struct {
 	workers    int
 	namespaces *namespaces // those of the user who was asked for last
 	// queue has the mailboxes that wait for a round on a connection that isn't a
-	// watch's, first come, first served.
-	queue []*mailbox
+	// watch's, first come, first served, but one of a user's at a time: the next finds
+	// the connection warm, where several at once would log in each for itself.
+	queue   []*mailbox
+	serving []*user // whom the workers serve just now
 }
 
 // slot waits for a place among the dialogues.
@@ -104,22 +107,42 @@ func (b *backend) enqueueLocked(m *mailbox) {
 	}
 }
 
-// work makes rounds until none is waiting.
+// work makes rounds until none is waiting whose user isn't being served: by a worker that
+// comes back for the others.
 func (b *backend) work() {
-	for {
-		b.hub.mu.Lock()
-		if len(b.queue) == 0 || b.hub.closed {
-			b.workers--
-			b.hub.mu.Unlock()
+	h := b.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer func() { b.workers-- }()
+	for !h.closed {
+		m := b.nextLocked()
+		if m == nil {
 			return
 		}
-		m := b.queue[0]
-		b.queue[0] = nil
-		b.queue = b.queue[1:]
-		m.queued = false
-		b.hub.mu.Unlock()
+		h.mu.Unlock()
 		m.resyncOnce()
+		h.mu.Lock()
+		b.serving = slices.DeleteFunc(b.serving, func(u *user) bool { return u == m.user })
 	}
+}
+
+// nextLocked takes the first mailbox from the queue that may have its round now; nil: none may.
+func (b *backend) nextLocked() *mailbox {
+	for i, m := range b.queue {
+		if slices.Contains(b.serving, m.user) {
+			continue
+		}
+		if i == 0 {
+			b.queue[0] = nil
+			b.queue = b.queue[1:]
+		} else {
+			b.queue = slices.Delete(b.queue, i, i+1)
+		}
+		b.serving = append(b.serving, m.user)
+		m.queued = false
+		return m
+	}
+	return nil
 }
 
 // resyncOnce makes one round on a connection that is taken for it.

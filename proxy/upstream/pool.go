@@ -28,7 +28,8 @@ const (
 type PoolOptions struct {
 	// WarmFor is how long a connection may wait to be lent. Keep it short: a
 	// backend may go on applying to it the rights as they were (Dovecot and its
-	// ACLs). Zero: none is kept.
+	// ACLs). Zero: none is kept. One of the proxy's own dialogues waits a tenth of that: it
+	// is for what a burst of hints brings.
 	WarmFor time.Duration
 
 	// AuthCacheFor is for how long after a backend's login the same credential
@@ -58,6 +59,15 @@ func (o PoolOptions) withDefaults() PoolOptions {
 		o.Now = time.Now
 	}
 	return o
+}
+
+// warmFor is how long a connection of this use waits. What is looked at now and then for a
+// parked user would hold a connection for him all the time, if it waited as long as a session's.
+func (o PoolOptions) warmFor(u Use) time.Duration {
+	if u == UseWatch {
+		return o.WarmFor / 10
+	}
+	return o.WarmFor
 }
 
 // Pool keeps connections that nobody needs just now, logged in and with nothing
@@ -190,7 +200,7 @@ func (p *Pool) pick(k PoolKey, proof Proof, from netip.Addr) (found *warm, tel *
 	for _, w := range slices.Backward(slices.Clone(p.users[k.user])) {
 		switch {
 		case w.key != k || w.looked:
-		case now.Sub(w.since) >= p.opt.WarmFor:
+		case now.Sub(w.since) >= p.opt.warmFor(w.key.use):
 			expired = append(expired, p.removeLocked(w))
 		case found == nil && p.mayLendLocked(w, proof, from, now):
 			p.removeLocked(w)

@@ -109,7 +109,7 @@ func (p *Pool) look(w *warm) {
 	}
 	why, tel := "", p.opt.Telemetry
 	switch {
-	case p.opt.Now().Sub(w.since) >= p.opt.WarmFor:
+	case p.opt.Now().Sub(w.since) >= p.opt.warmFor(w.key.use):
 		why = closedExpired
 	case len(p.users[w.key.user]) > p.opt.PerUser:
 		why = closedPerUser

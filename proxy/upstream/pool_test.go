@@ -414,6 +414,32 @@ func TestIdleForTooLong(t *testing.T) {
 	}
 }
 
+// For a parked user something is looked at every few minutes: he isn't to hold a connection
+// all the time for that.
+func TestAConnectionOfTheProxysOwnWaitsATenthAsLong(t *testing.T) {
+	l := newPoolLab(t, PoolOptions{WarmFor: 10 * time.Minute})
+	k := l.Key("u", l.target, l.auth("u", "p"), UseWatch, "")
+	for _, w := range []struct {
+		age  time.Duration
+		lent bool
+	}{{59 * time.Second, true}, {time.Minute, false}} {
+		c, _ := l.login("u", "p")
+		if !l.Give(k, c, Condition{}) {
+			t.Fatal("not kept")
+		}
+		l.clock.add(w.age)
+		l.takes(w.lent, k, Verified)
+	}
+	if c, _ := l.login("u", "p"); !l.Give(k, c, Condition{}) {
+		t.Fatal("not kept")
+	}
+	l.clock.add(time.Minute)
+	l.Sweep()
+	if l.Len() != 0 {
+		t.Error("the sweep leaves it")
+	}
+}
+
 func TestAConnectionIsntKeptForEver(t *testing.T) {
 	l := newPoolLab(t, PoolOptions{WarmFor: 10 * time.Minute})
 	k := l.key("u", "p")
