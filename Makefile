@@ -3,7 +3,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check test bench fuzz parking model
+.PHONY: check test bench fuzz parking unparked model
 
 # Everything that needs no server: formatting, vet, staticcheck, the arrows
 # between the rooms, and generated docs that are up to date.
@@ -19,6 +19,10 @@ test:
 # Parking's transcripts and edges on real servers; ./test has them, too.
 parking:
 	./test ./e2e/parking
+
+# The end-to-end tests through a proxy whose sessions keep their connections.
+unparked:
+	E2E_WITHOUT_PARKING=1 ./test ./e2e
 
 # Random operations against a model of what clients may be told, for long; ./test does some
 # seconds of it on each stack. MODEL_ON=cyrus make model

@@ -29,9 +29,12 @@ type proxyOptions struct {
 	Storage    string    // "" = shared
 	BackendTLS string    // "" = none
 	BackendCA  string
-	Extra      string // further blocks
+	Stays      bool   // sessions keep their backend connections
 	Routing    string // further lines of routing
 }
+
+// withoutParking has every proxy here keep sessions attached, if it is set.
+const withoutParking = "E2E_WITHOUT_PARKING"
 
 // A backend is one of static discovery's.
 type backend struct {
@@ -133,7 +136,11 @@ admin {
 shutdown {
   drain = "1s"
 }
-{{.Extra}}
+{{if .Stays}}
+park {
+  enabled = false
+}
+{{end}}
 `
 
 // startProxy runs imapproxy serve and waits until it is ready.
@@ -149,6 +156,7 @@ func startProxy(t testing.TB, o proxyOptions) *runningProxy {
 	p.Admin = "http://" + admin
 	master := filepath.Join(dir, "master.password")
 	writeFile(t, master, servers.MasterPassword+"\n")
+	o.Stays = o.Stays || os.Getenv(withoutParking) != ""
 	var conf strings.Builder
 	err := template.Must(template.New("config").Parse(proxyConfig)).Execute(&conf, struct {
 		*runningProxy

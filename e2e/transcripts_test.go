@@ -36,7 +36,7 @@ func TestTranscriptsAreTheSameThroughTheProxy(t *testing.T) {
 		server := start(t)
 		t.Run(server.Name, func(t *testing.T) {
 			backends := []backend{{"b1", server.Addr}}
-			relaying := startProxy(t, proxyOptions{Backends: backends, Extra: "park {\n  enabled = false\n}"})
+			relaying := startProxy(t, proxyOptions{Backends: backends, Stays: true})
 			parking := startProxy(t, proxyOptions{Backends: backends})
 			caps := capabilities(t, server)
 			for i, path := range paths {

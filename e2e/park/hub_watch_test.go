@@ -234,6 +234,25 @@ func TestNotifyOutlivesTheRotationOfALog(t *testing.T) {
 	t.Logf("%+v", h.Stats())
 }
 
+// A Dovecot whose NOTIFY is replaced by another setting hears of nothing any more, but when it looks
+// by itself every mailbox_idle_check_interval: here, never.
+func TestNotifyHearsOnceItWasSetAnew(t *testing.T) {
+	servers.Real(t)
+	server := *servers.StartDovecot(t, servers.DovecotOptions{Extra: "mailbox_idle_check_interval = 1 hour\n"})
+	l := &lab{Server: &server, modern: true}
+	user := l.user()
+	w := l.writer(t, user, "INBOX")
+	overheard := overhear(t, server.Addr, "NOTIFY SET")
+	server.Addr = overheard.addr
+	h := runHub(t, park.HubOptions{Watch: "notify", NotifyRenewEvery: time.Hour})
+	_, s := l.park(t, h, l.account(t, user), "INBOX", w.rows())
+	for n := range 4 {
+		overheard.until(n + 1)
+		w.append(1)
+		s.learns(w.rows())
+	}
+}
+
 // What a real server does to a watch, and what the members hear of it.
 func TestAMailboxThatIsDeletedUnderItsWatch(t *testing.T) {
 	onRealServers(t, func(t *testing.T, l *lab) {

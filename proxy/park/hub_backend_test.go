@@ -358,6 +358,13 @@ func (s *fakeSession) command(cmd imaptest.Command) error {
 		s.idle = tag
 		return s.c.Send("+ idling")
 	case "NOTIFY":
+		if cmd.Args == "NONE" {
+			s.notify = nil
+			break
+		}
+		if s.notify != nil {
+			s.t.Error("NOTIFY is set over another setting: Dovecot would be slow from then on")
+		}
 		out = s.notifyLocked(cmd)
 	default:
 		return s.c.Send(tag + " BAD what?")

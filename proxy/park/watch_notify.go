@@ -16,7 +16,8 @@ import (
 // at a backend that are watched so. It selects nothing, ever: while it did, it would
 // lose events for good. Set anew every NotifyRenewEvery, and soon after each event, since a
 // Dovecot whose log has rotated, which it does at a change that it still tells of, falls silent
-// until then; what the new setting says of each mailbox is compared with what was known.
+// until then; what the new setting says of each mailbox is compared with what was known. NOTIFY
+// NONE goes before it: a Dovecot whose setting is replaced by another looks every 30 seconds only.
 //
 // It is in its user's table as long as it has a mailbox.
 type notifyWatch struct {
@@ -159,8 +160,8 @@ func (w *notifyWatch) watch(ctx context.Context) error {
 		w.hub.connections(-1)
 	}()
 	known := map[string]mailboxStatus{}
-	for {
-		if err := w.set(ctx, t, known); err != nil {
+	for again := false; ; again = true {
+		if err := w.set(ctx, t, known, again); err != nil {
 			return err
 		}
 		if err := w.listen(ctx, t, known); err != nil {
@@ -204,8 +205,8 @@ func (w *notifyWatch) open(ctx context.Context) (*Talk, error) {
 	return t, nil
 }
 
-// set sets NOTIFY for the mailboxes that there are now, which then stand.
-func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailboxStatus) error {
+// set sets NOTIFY for the mailboxes that there are now, which then stand; again on this connection.
+func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailboxStatus, again bool) error {
 	h := w.hub
 	h.mu.Lock()
 	w.changed = false
@@ -216,6 +217,11 @@ func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailbox
 	which, err := t.notifyFilter(mailboxes)
 	if err != nil {
 		return err
+	}
+	if again {
+		if _, err := t.do(ctx, "NOTIFY NONE", func(u untagged) bool { return w.take(u, t, known, true) }); err != nil {
+			return err
+		}
 	}
 	command := "NOTIFY SET STATUS (" + which + " (MessageNew MessageExpunge FlagChange MailboxName))"
 	if _, err := t.do(ctx, command, func(u untagged) bool { return w.take(u, t, known, false) }); err != nil {

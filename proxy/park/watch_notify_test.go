@@ -86,7 +86,7 @@ func TestNotifyIsSetAnewSoonAfterAnEvent(t *testing.T) {
 	_, m := parked(t, h, b, b.account(), "INBOX", CondStore)
 	b.deliver("INBOX")
 	m.counts(4)
-	set := b.asked("NOTIFY")
+	set := b.asked("NOTIFY SET")
 	b.change(func() {
 		b.mute = true
 		b.boxes["INBOX"].Store(1, `\Seen`)
@@ -104,11 +104,11 @@ func TestNotifyIsSetAnewSoonAfterAnEvent(t *testing.T) {
 	c.pass(notifyGap)
 	m.until("told", func() bool { return m.states == 2 })
 	m.converged(b.truth("INBOX"))
-	if n := b.asked("NOTIFY"); n != set+1 {
+	if n := b.asked("NOTIFY SET"); n != set+1 {
 		t.Errorf("set %d times", n-set)
 	}
 	c.pass(DefaultNotifyRenewEvery / 2)
-	if n := b.asked("NOTIFY"); n != set+1 {
+	if n := b.asked("NOTIFY SET"); n != set+1 {
 		t.Errorf("set %d times though nothing was told", n-set)
 	}
 }
