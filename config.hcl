@@ -399,8 +399,8 @@ park {
   # the proxy itself has looked for changes waits a tenth as long. Where another
   # source than the backend has the passwords, nobody asks the backend at such a login what
   # else it has against it (Dovecot's allow_nets). "0s": none waits. With 30s the
-  # backends need more CPU than without parking, with 5m a fifth less
-  # (docs/performance.md). A change holds at once.
+  # backends need a quarter more CPU than without parking, with 2m a tenth more, with 5m a
+  # tenth less (docs/performance.md). A change holds at once.
   # Default: "5m".
   warm_for = "5m"
 
