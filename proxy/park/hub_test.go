@@ -225,6 +225,30 @@ func TestLookWaitsForAStateThatCoversTheHint(t *testing.T) {
 	})
 }
 
+func TestLookDoesntWaitForAnotherMailbox(t *testing.T) {
+	b := newFake(t, modernCaps)
+	h, _ := newHub(t, HubOptions{Push: true})
+	a := b.account()
+	a.Shared = func(string) bool { return false }
+	b.box("slow", 1)
+	_, slow := parked(t, h, b, a, "slow", Plain)
+	s, m := parked(t, h, b, a, "INBOX", Plain)
+	hold := make(chan struct{})
+	b.change(func() { b.hold["EXAMINE"] = hold })
+	before := b.asked("EXAMINE")
+	h.Hint(Hint{User: "u", Mailbox: "slow", Source: HintPush})
+	eventually(t, "the slow one is under way", func() bool { return b.asked("EXAMINE") == before+1 })
+	b.change(func() { delete(b.hold, "EXAMINE") })
+	b.deliver("INBOX")
+	h.Hint(Hint{User: "u", Mailbox: "INBOX", Source: HintPush}) // nobody waits for it yet
+	if err := s.Look(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	m.counts(4)
+	close(hold)
+	slow.until("told", func() bool { return slow.states == 1 })
+}
+
 func TestLookIsEndedByItsContextAndByClose(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, _ := newHub(t, HubOptions{Push: true})

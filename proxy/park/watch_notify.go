@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,7 @@ type notifyWatch struct {
 	mailboxes []*mailbox
 	refused   bool // the backend doesn't do it: there is no goroutine
 	changed   bool // mailboxes has others than were set
+	told      bool // something was hinted at since it was last cleared
 	renew     alarm
 	setAt     time.Time // when NOTIFY was last set
 	cancel    context.CancelFunc
@@ -142,6 +144,7 @@ func (w *notifyWatch) giveUp() {
 			continue
 		}
 		m.watchedLocked(WatchPoll)
+		m.sweepAt = time.Time{} // as often as it is polled from now on
 		m.standLocked()
 	}
 	w.mailboxes = nil
@@ -209,7 +212,7 @@ func (w *notifyWatch) open(ctx context.Context) (*Talk, error) {
 func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailboxStatus, again bool) error {
 	h := w.hub
 	h.mu.Lock()
-	w.changed = false
+	w.changed, w.told = false, false
 	mailboxes := slices.Clone(w.mailboxes)
 	h.mu.Unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
@@ -224,11 +227,20 @@ func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailbox
 		}
 	}
 	command := "NOTIFY SET STATUS (" + which + " (MessageNew MessageExpunge FlagChange MailboxName))"
-	if _, err := t.do(ctx, command, func(u untagged) bool { return w.take(u, t, known, false) }); err != nil {
+	gone := maps.Clone(known)
+	if _, err := t.do(ctx, command, func(u untagged) bool {
+		if name, _, ok := t.status(u); ok {
+			delete(gone, name)
+		}
+		return w.take(u, t, known, false)
+	}); err != nil {
 		return err
 	}
+	for name := range gone { // deleted or renamed while nobody listened: nothing is said of it
+		delete(known, name)
+		w.hint(name, false)
+	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	for _, m := range mailboxes {
 		if m.kind == WatchNotify {
 			m.standLocked()
@@ -236,7 +248,20 @@ func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailbox
 	}
 	w.setAt = h.now()
 	h.setAlarmLocked(&w.renew, w.setAt.Add(jittered(h.o.NotifyRenewEvery)))
+	told := w.told
+	h.mu.Unlock()
+	if told {
+		w.renewSoon()
+	}
 	return nil
+}
+
+// status reads a STATUS response. The name is canonical.
+func (t *Talk) status(u untagged) (name string, s mailboxStatus, ok bool) {
+	if !u.is("STATUS") {
+		return "", s, false
+	}
+	return parseStatus(u.Rest, wire.Caps(t.enabled).Has("UTF8=ACCEPT"))
 }
 
 // renewSoon has NOTIFY set anew when a burst of events is over, or has gone on for a while.
@@ -304,11 +329,10 @@ func (w *notifyWatch) listen(ctx context.Context, t *Talk, known map[string]mail
 // take makes hints of what is notified: an event always is one, the first status of a
 // new setting if it differs from what was known.
 func (w *notifyWatch) take(u untagged, t *Talk, known map[string]mailboxStatus, event bool) bool {
-	utf8Names := wire.Caps(t.enabled).Has("UTF8=ACCEPT")
 	code, _ := wire.Code(u.Rest)
 	switch {
 	case u.is("STATUS"):
-		name, status, ok := parseStatus(u.Rest, utf8Names)
+		name, status, ok := t.status(u)
 		if !ok {
 			w.hint("", false)
 			return true
@@ -337,6 +361,7 @@ func (w *notifyWatch) hint(name string, again bool) {
 	w.changed = w.changed || again
 	for _, m := range w.mailboxes {
 		if name == "" || m.name == name {
+			w.told = true
 			m.hintLocked(HintNotify)
 		}
 	}

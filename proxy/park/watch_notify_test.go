@@ -113,6 +113,26 @@ func TestNotifyIsSetAnewSoonAfterAnEvent(t *testing.T) {
 	}
 }
 
+// What goes while NOTIFY isn't set, the next setting says nothing of.
+func TestNotifyMissesNoMailboxThatGoes(t *testing.T) {
+	b := newFake(t, modernCaps+" NOTIFY")
+	h, c := newHub(t, HubOptions{Watch: "notify"})
+	b.box("a", 1)
+	a := b.account()
+	a.Shared = func(string) bool { return false }
+	_, stays := parked(t, h, b, a, "INBOX", Plain)
+	_, goes := parked(t, h, b, a, "a", Plain)
+	b.change(func() {
+		b.mute = true
+		delete(b.boxes, "a")
+	})
+	c.pass(2 * DefaultNotifyRenewEvery)
+	goes.until("gone", func() bool { return goes.gone != nil })
+	if stays.gone != nil || stays.states != 0 {
+		t.Errorf("%v, %d states for the other", stays.gone, stays.states)
+	}
+}
+
 // A backend that stops doing NOTIFY has its mailboxes watched by IDLE.
 func TestNotifyThatIsRefusedLater(t *testing.T) {
 	b := newFake(t, modernCaps+" NOTIFY")

@@ -78,9 +78,10 @@ type backend struct {
 	namespaces *namespaces // those of the user who was asked for last
 	// queue has the mailboxes that wait for a round on a connection that isn't a
 	// watch's, first come, first served, but one of a user's at a time: the next finds
-	// the connection warm, where several at once would log in each for itself.
+	// the connection warm, where several at once would log in each for itself. Only for one that
+	// somebody waits for is that worth it.
 	queue   []*mailbox
-	serving []*user // whom the workers serve just now
+	serving []*mailbox // those that the workers have a connection for, or soon will
 }
 
 // slot waits for a place among the dialogues.
@@ -97,52 +98,64 @@ func (b *backend) slot(ctx context.Context) (release func(), err error) {
 
 // enqueueLocked has a worker make a round of the mailbox.
 func (b *backend) enqueueLocked(m *mailbox) {
-	if m.queued {
-		return
+	if !m.queued {
+		m.queued = true
+		b.queue = append(b.queue, m)
 	}
-	m.queued = true
-	b.queue = append(b.queue, m)
-	if b.workers < cap(b.slots) && b.hub.goLocked(b.work) {
+	b.staffLocked()
+}
+
+// staffLocked has another worker look whether there is something for it to do.
+func (b *backend) staffLocked() {
+	if len(b.queue) > 0 && b.workers < cap(b.slots) && b.hub.goLocked(b.work) {
 		b.workers++
 	}
 }
 
-// work makes rounds until none is waiting whose user isn't being served: by a worker that
-// comes back for the others.
+// work makes rounds until none is waiting that may be made now: whoever serves the user comes
+// back for his others.
 func (b *backend) work() {
 	h := b.hub
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	defer func() { b.workers-- }()
 	for !h.closed {
 		m := b.nextLocked()
 		if m == nil {
-			return
+			break
 		}
 		h.mu.Unlock()
 		m.resyncOnce()
 		h.mu.Lock()
-		b.serving = slices.DeleteFunc(b.serving, func(u *user) bool { return u == m.user })
+		b.servedLocked(m)
 	}
+	b.workers--
+	h.mu.Unlock()
 }
 
 // nextLocked takes the first mailbox from the queue that may have its round now; nil: none may.
 func (b *backend) nextLocked() *mailbox {
 	for i, m := range b.queue {
-		if slices.Contains(b.serving, m.user) {
+		if !b.mayLocked(m) {
 			continue
 		}
-		if i == 0 {
-			b.queue[0] = nil
-			b.queue = b.queue[1:]
-		} else {
-			b.queue = slices.Delete(b.queue, i, i+1)
-		}
-		b.serving = append(b.serving, m.user)
+		copy(b.queue[1:i+1], b.queue[:i]) // those in front are few, those behind may be many
+		b.queue[0] = nil
+		b.queue = b.queue[1:]
+		b.serving = append(b.serving, m)
 		m.queued = false
 		return m
 	}
 	return nil
+}
+
+func (b *backend) mayLocked(m *mailbox) bool {
+	return !m.running && !slices.ContainsFunc(b.serving, func(s *mailbox) bool {
+		return s == m || s.user == m.user && len(m.waiters) == 0
+	})
+}
+
+// servedLocked: its connection is free, whoever has still to be told. It may be said again.
+func (b *backend) servedLocked(m *mailbox) {
+	b.serving = slices.DeleteFunc(b.serving, func(s *mailbox) bool { return s == m })
 }
 
 // resyncOnce makes one round on a connection that is taken for it.
@@ -161,6 +174,10 @@ func (m *mailbox) resyncOnce() {
 			return err
 		})
 	}
+	m.hub.mu.Lock()
+	m.backend.servedLocked(m)
+	m.backend.staffLocked() // this one tells clients first, and some take their time
+	m.hub.mu.Unlock()
 	m.finish(r, s, err)
 	if err != nil {
 		m.failed(err)
