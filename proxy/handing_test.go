@@ -14,6 +14,7 @@ import (
 func TestASessionEndsWhileItsConnectionIsHandedOver(t *testing.T) {
 	p := newScripted(t, scriptedCaps, 1)
 	c := p.login("alice")
+	c.MustOK("NOOP") // its relay has begun, and isn't looking for its connection any more
 	var s *Session
 	p.srv.reg.each(func(one *Session) { s = one })
 	b, err := p.opts.Dialer.Login(t.Context(), s.target(), s.auth(), upstream.Client{})
