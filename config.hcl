@@ -387,7 +387,7 @@ park {
   # Each mailbox with parked sessions is looked at so long after the last time even if
   # nobody has said that something changed there: the most that a lost hint delays mail. It
   # costs the backend one EXAMINE each time and, but for mailboxes watched by IDLE, a
-  # login for each user: every 5 minutes that is a quarter more CPU for the backends than
+  # login for each user: every 5 minutes that was a quarter more CPU for the backends than
   # every 15 (docs/performance.md).
   # Default: "15m". A change needs a restart.
   sweep_every = "15m"
@@ -399,8 +399,8 @@ park {
   # the proxy itself has looked for changes waits a tenth as long. Where another
   # source than the backend has the passwords, nobody asks the backend at such a login what
   # else it has against it (Dovecot's allow_nets). "0s": none waits. With 30s the
-  # backends need a quarter more CPU than without parking, with 2m a tenth more, with 5m a
-  # tenth less (docs/performance.md). A change holds at once.
+  # backends needed a quarter more CPU than without parking, with 2m a tenth more, with 5m
+  # as much or up to a fifth less (docs/performance.md). A change holds at once.
   # Default: "5m".
   warm_for = "5m"
 
