@@ -371,10 +371,10 @@ park {
   # How the proxy hears of changes in the mailboxes of parked sessions. "push": the
   # backends post events (see below), no connection is held. "notify": one connection
   # for each user, where the backend has NOTIFY. "idle": one for each user and
-  # mailbox. "poll": none, and a login and a look once a minute. "auto": push for the user's own
-  # mailboxes if it is configured; else NOTIFY for all but INBOX; else IDLE. What a
-  # backend or a mailbox can't have (shared mailboxes: no push, no NOTIFY) is replaced
-  # by the next in that order.
+  # mailbox. "poll": none, and a login and a look once a minute. "auto": push for the
+  # user's own mailboxes if it is configured; else NOTIFY for all but INBOX; else IDLE.
+  # What a backend or a mailbox can't have (shared mailboxes: no push, no NOTIFY) is
+  # replaced by the next in that order.
   # Default: "auto". A change needs a restart.
   watch = "auto"
 
