@@ -191,6 +191,7 @@ func (a *account) parked() {
 		if idle == 0 {
 			return fmt.Errorf("none of %d is: %+v", len(page), page)
 		}
+		a.l.look() // what follows may wake it before the next look
 		return nil
 	})
 }
