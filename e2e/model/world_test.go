@@ -247,7 +247,7 @@ func (w *world) park(c *client, o op) error {
 // converge waits until each client knows all there is: those in IDLE by being told,
 // the others by NOOP.
 func (w *world) converge() error {
-	if _, err := w.w.look(); err != nil {
+	if err := w.after(); err != nil { // nobody has asked for anything
 		return err
 	}
 	w.stats.settled++
