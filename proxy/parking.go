@@ -196,10 +196,12 @@ func (s *Session) askToPark(now time.Time) {
 		return
 	}
 	s.park.refused.Store(0)
-	b := s.backend.Load()
 	s.park.mu.Lock() // or a deadline would meet those who have paused already
 	defer s.park.mu.Unlock()
-	if b == nil || !s.park.asked.CompareAndSwap(false, true) {
+	s.handing.Lock() // or it would meet a connection that is about to be another's
+	defer s.handing.Unlock()
+	b := s.backend.Load()
+	if b == nil || s.reason() != "" || !s.park.asked.CompareAndSwap(false, true) {
 		return
 	}
 	_ = b.SetReadDeadline(longAgo())

@@ -24,6 +24,7 @@ type warmLab struct {
 	hangs  atomic.Bool            // NOOP isn't answered
 	conns  atomic.Int32           // that the backend has
 	most   atomic.Int32           // of them that it lets in; 0: any number
+	full   atomic.Pointer[string] // what it says to the others
 }
 
 func newWarmLab(t *testing.T, o upstream.PoolOptions, change func(*Options)) *warmLab {
@@ -51,7 +52,7 @@ func newWarmLab(t *testing.T, o upstream.PoolOptions, change func(*Options)) *wa
 				return "NO [AUTHENTICATIONFAILED] wrong"
 			}
 			if most := l.most.Load(); most > 0 && l.conns.Load() > most {
-				return "NO [LIMIT] too many"
+				return *l.full.Load()
 			}
 			l.logins.Add(1)
 			return ""
@@ -267,19 +268,27 @@ func TestAConnectionThatDiedInThePoolIsNoLogin(t *testing.T) {
 
 // What waits in the pool counts on the backend: it makes room for a login that can't use it.
 func TestAWarmConnectionMakesRoomAtTheLimit(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	l := newWarmLab(t, trusting, nil)
-	l.most.Store(1)
-	c := l.login("alice")
-	c.MustOK("SELECT INBOX (CONDSTORE)")
-	c.MustOK("LOGOUT")
-	l.kept(1)
-	again := l.login("alice")
-	if a := l.dial(plain).TryLogin("alice", password); a.OK() {
-		t.Errorf("a second session, where one is allowed: %s", a)
+	for version, no := range map[string]string{
+		"Dovecot 2.4": "NO [LIMIT] Maximum number of connections from user+IP exceeded",
+		"before":      "NO [UNAVAILABLE] Maximum number of connections from user+IP exceeded (mail_max_userip_connections=1)",
+	} {
+		t.Run(version, func(t *testing.T) {
+			imaptest.VerifyNoLeaks(t)
+			l := newWarmLab(t, trusting, nil)
+			l.full.Store(&no)
+			l.most.Store(1)
+			c := l.login("alice")
+			c.MustOK("SELECT INBOX (CONDSTORE)")
+			c.MustOK("LOGOUT")
+			l.kept(1)
+			again := l.login("alice")
+			if a := l.dial(plain).TryLogin("alice", password); a.OK() {
+				t.Errorf("a second session, where one is allowed: %s", a)
+			}
+			again.MustOK("LOGOUT")
+			l.stop()
+		})
 	}
-	again.MustOK("LOGOUT")
-	l.stop()
 }
 
 // LOGOUT, or an end, that comes while the answer before it is followed and not written yet

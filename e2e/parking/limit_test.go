@@ -10,7 +10,7 @@ import (
 )
 
 // Dovecot's limit of connections for a user counts those that wait in the pool: they make
-// room for one that can't use them.
+// room for one that can't use them. Which code it says it with is its version's affair.
 func TestWarmConnectionsMakeRoomAtTheBackendsLimit(t *testing.T) {
 	servers.Real(t)
 	s := &site{Server: servers.StartDovecot(t, servers.DovecotOptions{Extra: "protocol imap {\n  mail_max_userip_connections = 1\n}\n"}), watch: "idle"}

@@ -86,6 +86,13 @@ func (e *Unavailable) BackendDown() bool {
 	return false
 }
 
+// AtLimit tells whether the backend has as many connections of the user's as it allows.
+// Dovecots before 2.4 (Debian's 2.3.19 up to deb12u6) say [UNAVAILABLE] then, and only their
+// text tells it from a user database that is down.
+func (e *Unavailable) AtLimit() bool {
+	return e.Code == "LIMIT" || e.Code == "UNAVAILABLE" && strings.HasPrefix(e.Text, "Maximum number of connections")
+}
+
 // Causes of an Unavailable that callers may want to tell apart.
 var (
 	// ErrTimeout: LoginTimeout or ConnectTimeout has passed.
