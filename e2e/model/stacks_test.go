@@ -25,6 +25,7 @@ func modernTraits() traits {
 // memory is a server in this process, which needs nothing installed.
 func memory(o imaptest.ModelServerOptions) func(testing.TB, *lab) *servers.Server {
 	return func(t testing.TB, l *lab) *servers.Server {
+		o := o // several stacks begin here
 		if l.labOptions.events {
 			o.Changed = func(user, mailbox string) {
 				l.deliver(l.queue, park.Hint{User: user, Mailbox: mailbox, Source: park.HintPush})
