@@ -36,6 +36,12 @@ var errTooMuchPending = errors.New("the client reads nothing, and too many of th
 // relay writes b, bytes of responses; boundary says whether they end with a
 // response's end. After the last line it fails with errSessionOver.
 func (o *clientOut) relay(b []byte, boundary bool) error {
+	return o.relayUntil(b, boundary, time.Time{})
+}
+
+// relayUntil is relay with a deadline for the write, zero for none. It's nobody else's: whoever
+// writes the last line has one of his own.
+func (o *clientOut) relayUntil(b []byte, boundary bool, deadline time.Time) error {
 	o.turn.Lock()
 	o.mu.Lock()
 	closed := o.closed
@@ -44,7 +50,13 @@ func (o *clientOut) relay(b []byte, boundary bool) error {
 	if !closed {
 		err = nil
 		if len(b) > 0 {
+			if !deadline.IsZero() {
+				_ = o.conn.SetWriteDeadline(deadline)
+			}
 			_, err = o.conn.Write(b)
+			if !deadline.IsZero() && err == nil {
+				_ = o.conn.SetWriteDeadline(time.Time{})
+			}
 		}
 		if err == nil {
 			o.mu.Lock()

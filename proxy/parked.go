@@ -224,13 +224,10 @@ func (s *Session) sayLocked(b []byte) error {
 	}
 	now := s.srv.now()
 	s.park.told = now.UnixNano()
-	_ = s.client.SetWriteDeadline(now.Add(tellWithin))
-	err := s.out.relay(b, true)
-	if err != nil {
+	if err := s.out.relayUntil(b, true, now.Add(tellWithin)); err != nil {
 		s.over(ReasonClientLost)
 		return err
 	}
-	_ = s.client.SetWriteDeadline(time.Time{})
 	s.bytesOut.Add(int64(len(b)))
 	s.srv.tel.AddBytes(telemetry.Out, int64(len(b)))
 	return nil
@@ -314,6 +311,11 @@ func (m member) apply(state *park.State) (ok bool) {
 
 // Gone implements park.Member.
 func (m member) Gone(err error) {
+	m.s.park.mu.Lock() // or it would meet a session that comes back just now
+	defer m.s.park.mu.Unlock()
+	if !m.parkedLocked() {
+		return // its own SELECT tells
+	}
 	m.s.log().Info("the mailbox is gone, or may not be read any more", "error", err)
 	m.s.over(ReasonMailboxGone)
 }

@@ -198,14 +198,12 @@ func (s *Session) askToPark(now time.Time) {
 	s.park.refused.Store(0)
 	s.park.mu.Lock() // or a deadline would meet those who have paused already
 	defer s.park.mu.Unlock()
-	s.handing.Lock() // or it would meet a connection that is about to be another's
+	s.handing.Lock() // or it would meet a client that is being read to its end
 	defer s.handing.Unlock()
-	b := s.backend.Load()
-	if b == nil || s.reason() != "" || !s.park.asked.CompareAndSwap(false, true) {
+	if s.reason() != "" || s.park.owing.Load() || !s.park.asked.CompareAndSwap(false, true) {
 		return
 	}
-	_ = b.SetReadDeadline(longAgo())
-	_ = s.client.SetReadDeadline(longAgo())
+	_ = s.client.SetReadDeadline(longAgo()) // the backend's reader rests after the client's (relay)
 }
 
 // isPause says whether a Pump returned since the session is to be parked.

@@ -33,7 +33,9 @@ func (s *Session) relay() {
 			_ = b.Abort()
 		}
 	}()
-	s.fromClient()
+	if s.fromClient() {
+		_ = b.SetReadDeadline(longAgo()) // not before: the client's reader may wait for what comes from there
+	}
 	<-done
 	if s.reason() != "" {
 		s.finish()
@@ -42,8 +44,9 @@ func (s *Session) relay() {
 	s.paused()
 }
 
-// fromClient reads the client until its end, or until the session is over.
-func (s *Session) fromClient() {
+// fromClient reads the client until its end, or until the session is over. It says whether it
+// only pauses.
+func (s *Session) fromClient() (pauses bool) {
 	for {
 		err := s.client.Pump(s.srv.pool, &s.up)
 		if err == nil && s.up.splices() {
@@ -51,31 +54,33 @@ func (s *Session) fromClient() {
 			if err == nil {
 				continue
 			}
-			s.up.err = err
-			if s.client.Broken() {
-				s.over(ReasonClientLost)
+			if !s.isPause(err) { // else it goes on behind the pause
+				s.up.err = err
+				if s.client.Broken() {
+					s.over(ReasonClientLost)
+				}
 			}
 		}
 		if s.reason() != "" {
-			return
+			return false
 		}
 		switch {
 		case s.isPause(err):
-			return
+			return true
 		case errors.Is(err, io.EOF):
 			s.clientEnded()
-			return
+			return false
 		case err != nil && s.up.err == nil:
 			s.over(ReasonClientLost)
-			return
+			return false
 		case s.up.refused != nil:
 			s.clientBroke()
-			return
+			return false
 		}
 		// A write to the backend failed. What it still had to say, and that it is
 		// gone, comes out on the other side.
 		_ = s.backend.Load().SetReadDeadline(s.srv.now().Add(lingerFor))
-		return
+		return false
 	}
 }
 

@@ -309,8 +309,10 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) {
 	if s.park.star != 0 {
 		s.client.Unread(withStar(s.client.TakeUnread(), s.park.star))
 	}
-	s.park.asked.Store(false)
+	s.park.mu.Lock() // whoever asks it to park sees both or neither
 	s.park.owing.Store(s.park.owed != nil)
+	s.park.asked.Store(false)
+	s.park.mu.Unlock()
 	s.transition(Attached)
 	if s.park.owed != nil {
 		go s.owing()

@@ -123,9 +123,7 @@ func (s *Session) retire(b *upstream.Conn) bool {
 	if !s.down.scan.AtStart() || s.down.err != nil || s.down.broken != nil || s.down.rewrite || len(b.Kept()) > 0 || s.up.err != nil {
 		return false
 	}
-	s.handing.Lock() // from here on nobody asks it to park any more
 	_ = b.SetDeadline(time.Time{})
-	s.handing.Unlock()
 	b.Caps = s.caps.list
 	t := &s.flight.told
 	tag := s.flight.idleTag()

@@ -43,7 +43,7 @@ type jobResult struct {
 func (m *mailbox) begin() *round {
 	h := m.hub
 	h.mu.Lock()
-	if m.phase == dead || !m.dueLocked() {
+	if m.phase == dead || m.running || !m.dueLocked() { // finish has the next one begin
 		h.mu.Unlock()
 		return nil
 	}
