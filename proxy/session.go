@@ -59,7 +59,8 @@ type Session struct {
 	pick     *routing.Pick
 	backend  atomic.Pointer[upstream.Conn] // nil while parked; its owner is the phase that runs
 	// handing is held to take the connection out of backend before it is handed on, and by
-	// who isn't its owner and ends it or has it pause: nobody else's may be meant.
+	// who isn't its owner and ends it: nobody else's may be meant. Who asks the session to
+	// park holds it, too, and comes before its end or not at all.
 	handing  sync.Mutex
 	link     *trace.SpanContext // the login's trace; nil where traces are off
 	proxyTTL int
