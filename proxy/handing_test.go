@@ -40,30 +40,6 @@ func TestASessionEndsWhileItsConnectionIsHandedOver(t *testing.T) {
 	c.MustOK("NOOP")
 }
 
-// A session is asked to park, and ends before it has heard of that: its connection is in the
-// pool by then, and nobody's to stop.
-func TestASessionEndsWhileItIsAskedToPark(t *testing.T) {
-	l := newWarmLab(t, trusting, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
-	l.srv.sweeping.Lock() // nobody else asks
-	defer l.srv.sweeping.Unlock()
-	c := l.login("alice")
-	c.MustOK("NOOP")
-	s := l.only()
-	s.park.refused.Store(1)
-	s.park.mu.Lock()
-	var asking sync.WaitGroup
-	asking.Go(func() { s.askToPark(s.srv.now()) })
-	eventually(t, "the question, but for its last step", func() bool { return s.park.refused.Load() == 0 })
-	c.MustOK("LOGOUT")
-	l.kept(1)
-	s.park.mu.Unlock()
-	asking.Wait()
-	l.login("alice").MustOK("NOOP")
-	if n := l.logins.Load(); n != 1 {
-		t.Errorf("%d logins at the backend: the connection isn't fit for the next", n)
-	}
-}
-
 // What is under way for a session ends when it does.
 func TestAnEndDoesntWaitForABackend(t *testing.T) {
 	for name, command := range map[string]string{"resuming": "SELECT", "parking": "UNSELECT"} {

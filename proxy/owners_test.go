@@ -6,17 +6,56 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 )
+
+// unswept has nobody but the test ask sessions to park.
+func (l *lab) unswept() {
+	l.srv.sweeping.Lock()
+	l.t.Cleanup(l.srv.sweeping.Unlock) // before the server's end
+}
+
+// asked has the only session asked to park, up to the last step, which goOn takes.
+func (l *lab) asked() (s *Session, goOn func()) {
+	l.t.Helper()
+	s = l.only()
+	s.park.refused.Store(1)
+	s.park.mu.Lock()
+	var asking sync.WaitGroup
+	asking.Go(func() { s.askToPark(s.srv.now()) })
+	goOn = sync.OnceFunc(func() {
+		s.park.mu.Unlock()
+		asking.Wait()
+	})
+	l.t.Cleanup(goOn)
+	eventually(l.t, "the question, but for its last step", func() bool { return s.park.refused.Load() == 0 })
+	return s, goOn
+}
+
+// A session is asked to park, and ends before it has heard of that: its connection is in the
+// pool by then, and nobody's to stop.
+func TestASessionEndsWhileItIsAskedToPark(t *testing.T) {
+	l := newWarmLab(t, trusting, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
+	l.unswept()
+	c := l.login("alice")
+	c.MustOK("NOOP")
+	_, goOn := l.asked()
+	c.MustOK("LOGOUT")
+	l.kept(1)
+	goOn()
+	l.login("alice").MustOK("NOOP")
+	if n := l.logins.Load(); n != 1 {
+		t.Errorf("%d logins at the backend: the connection isn't fit for the next", n)
+	}
+}
 
 // A client that speaks up just as it is asked to pause, and whose reader waits for the backend's
 // word in the middle of that, gets it: the backend's reader rests last.
 func TestWhoIsAskedToParkWhileItPipelinesIsHeard(t *testing.T) {
 	const burst = maxInFlight + 20
 	p := newScripted(t, scriptedCaps, 3)
-	p.srv.sweeping.Lock() // nobody else asks
-	defer p.srv.sweeping.Unlock()
 	begun, gate := make(chan struct{}), make(chan struct{})
 	open, begin := sync.OnceFunc(func() { close(gate) }), sync.OnceFunc(func() { close(begun) })
 	defer open()
@@ -25,22 +64,17 @@ func TestWhoIsAskedToParkWhileItPipelinesIsHeard(t *testing.T) {
 		<-gate
 		return c.Send(cmd.Tag() + " OK done")
 	})
+	p.unswept()
 	c := p.login("alice")
 	c.MustOK("SELECT INBOX")
 	c.Write("i IDLE")
 	c.Expect("+{*}")
-	s := p.only()
-	s.park.refused.Store(1)
-	s.park.mu.Lock()
-	var asking sync.WaitGroup
-	asking.Go(func() { s.askToPark(s.srv.now()) })
-	eventually(t, "the question, but for its last step", func() bool { return s.park.refused.Load() == 0 })
+	s, goOn := p.asked()
 	must(t, c.Conn.SendRaw("DONE\r\n"+strings.Repeat("n NOOP\r\n", burst)))
 	<-begun
-	eventually(t, "the client's reader to wait for room", func() bool { return s.flight.waiting() == maxInFlight })
 	c.Expect("i OK done")
-	s.park.mu.Unlock()
-	asking.Wait()
+	eventually(t, "the client's reader to wait for room", func() bool { return s.flight.waiting() == maxInFlight })
+	goOn()
 	open()
 	for range burst {
 		c.Expect("n OK done")
@@ -86,23 +120,16 @@ func TestAMailboxThatWasGoneEndsNobodyWhoHasComeBack(t *testing.T) {
 func TestWhoIsAskedToParkWhileALiteralBeginsGoesOnWithIt(t *testing.T) {
 	const size = 4 * spliceFrom
 	p := newScripted(t, scriptedCaps, 3)
-	p.srv.sweeping.Lock() // nobody else asks
-	defer p.srv.sweeping.Unlock()
+	p.unswept()
 	c := p.login("alice")
 	c.MustOK("SELECT INBOX")
 	c.Write("i IDLE")
 	c.Expect("+{*}")
-	s := p.only()
-	s.park.refused.Store(1)
-	s.park.mu.Lock()
-	var asking sync.WaitGroup
-	asking.Go(func() { s.askToPark(s.srv.now()) })
-	eventually(t, "the question, but for its last step", func() bool { return s.park.refused.Load() == 0 })
+	s, goOn := p.asked()
 	must(t, c.Conn.SendRaw(fmt.Sprintf("DONE\r\na APPEND INBOX {%d+}\r\n%s", size, strings.Repeat("x", size/2))))
 	eventually(t, "half of it", func() bool { return s.bytesIn.Load() > spliceFrom/2 })
 	c.Expect("i OK done")
-	s.park.mu.Unlock()
-	asking.Wait()
+	goOn()
 	must(t, c.Conn.SendRaw(strings.Repeat("x", size/2)+"\r\n"))
 	c.Expect("a OK done")
 	if got := s.reason(); got != "" {

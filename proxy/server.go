@@ -354,7 +354,7 @@ func wait(d time.Duration) {
 
 // gone is a session's last call.
 func (s *Server) gone(c *Session) {
-	c.transition(Ended) // before whoever has ended it comes to that, after it was taken out
+	c.transition(Ended) // whoever ends it may not have come to that yet, and it must be counted before it is taken out
 	s.reg.remove(c)
 	s.reg.leave(c.addr.Addr())
 	at := Attachment(c.attachment.Load())

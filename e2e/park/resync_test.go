@@ -70,14 +70,15 @@ func (f *follower) tell(t *testing.T, s *park.State, now []row) {
 		f.flags[uid] = "" // it may have gone again by the time of now
 	}
 	for _, r := range now {
-		if d.New.Contains(r.uid) {
+		switch {
+		case !d.New.Contains(r.uid):
+		case s.Table != nil:
+			// now may be younger than s, and a comparison of states doesn't show what changes
+			// and changes back between two. A client that fetches is told of that, by the
+			// connection that it fetches on.
+			f.flags[r.uid] = s.Table.Of(r.uid)
+		default: // the mod-sequence shows it
 			f.flags[r.uid] = r.flags
-			// now may be younger than s. A client that fetches does so on a connection of
-			// its own, which tells it when they change back, or the mod-sequence shows it. A
-			// comparison of states can't, and need not.
-			if s.Table != nil {
-				f.flags[r.uid] = s.Table.Of(r.uid)
-			}
 		}
 	}
 	f.view = f.view.After(d)

@@ -87,8 +87,8 @@ func (e *Unavailable) BackendDown() bool {
 }
 
 // AtLimit tells whether the backend has as many connections of the user's as it allows.
-// Dovecots before 2.4 (Debian's 2.3.19 up to deb12u6) say [UNAVAILABLE] then, and only their
-// text tells it from a user database that is down.
+// Some Dovecots (Debian's 2.3.19 up to deb12u6) say [UNAVAILABLE] then, and only their text
+// tells it from a user database that is down.
 func (e *Unavailable) AtLimit() bool {
 	return e.Code == "LIMIT" || e.Code == "UNAVAILABLE" && strings.HasPrefix(e.Text, "Maximum number of connections")
 }
