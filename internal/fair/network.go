@@ -1,0 +1,19 @@
+package fair
+
+import "net/netip"
+
+// Network is the part of the internet that an address's owner probably has to
+// themselves: the /24 of an IPv4 address, the /56 of an IPv6 one. IPv4 within IPv6
+// counts as IPv4. The zero Prefix stands for an invalid address.
+func Network(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := 24
+	if a.Is6() {
+		bits = 56
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}

@@ -1,0 +1,190 @@
+package fair
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"sync"
+)
+
+// ErrFull means that too many callers of this key are waiting already.
+var ErrFull = errors.New("too many of this user or network are waiting")
+
+// Options bound a Queue. Zero means no bound, but for Slots, of which there is at
+// least one.
+type Options struct {
+	Slots   int // held at a time, over all keys
+	PerKey  int // held at a time by one key
+	Waiting int // callers of one key that wait at a time
+}
+
+// Queue hands out slots. It is safe for concurrent use; nothing is done under its
+// lock but its own bookkeeping.
+type Queue[K comparable] struct {
+	mu   sync.Mutex // guards all below
+	o    Options
+	held int
+	keys map[K]*share[K] // every key with a slot held or a caller waiting
+	// turns has the keys that could be given a slot, in the order in which they will
+	// be: those with a caller waiting and fewer than PerKey slots.
+	turns   list.List // of *share[K]
+	waiting int
+}
+
+// share is what one key holds and waits for.
+type share[K comparable] struct {
+	key   K
+	held  int
+	queue list.List     // of *waiter, in order of arrival
+	turn  *list.Element // in turns, or nil
+}
+
+// waiter is one caller that waits.
+type waiter struct{ granted chan struct{} } // closed under the lock when the slot is theirs
+
+// NewQueue makes a queue.
+func NewQueue[K comparable](o Options) *Queue[K] {
+	q := &Queue[K]{keys: map[K]*share[K]{}}
+	q.SetOptions(o)
+	return q
+}
+
+// SetOptions changes the bounds. Slots that are held stay held.
+func (q *Queue[K]) SetOptions(o Options) {
+	o.Slots = max(o.Slots, 1)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.o = o
+	for _, s := range q.keys {
+		q.enlistLocked(s)
+	}
+	q.grantLocked()
+}
+
+// Acquire waits for a slot for key. The caller must call Release(key) once if and only
+// if the error is nil. Errors: ErrFull at once, or the cause of ctx's end.
+func (q *Queue[K]) Acquire(ctx context.Context, key K) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	q.mu.Lock()
+	s := q.keys[key]
+	if s == nil {
+		s = &share[K]{key: key}
+		q.keys[key] = s
+	}
+	// A key that waits is never overtaken by its own later callers. A free slot with
+	// others in turns can't be: grantLocked has given it away.
+	if q.held < q.o.Slots && s.queue.Len() == 0 && (q.o.PerKey == 0 || s.held < q.o.PerKey) {
+		q.held++
+		s.held++
+		q.mu.Unlock()
+		return nil
+	}
+	if q.o.Waiting > 0 && s.queue.Len() >= q.o.Waiting {
+		q.mu.Unlock()
+		return ErrFull
+	}
+	w := &waiter{granted: make(chan struct{})}
+	place := s.queue.PushBack(w)
+	q.waiting++
+	q.enlistLocked(s)
+	q.mu.Unlock()
+	select {
+	case <-w.granted:
+		return nil
+	case <-ctx.Done():
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case <-w.granted: // at the same moment: it goes to the next in turn
+		q.releaseLocked(s)
+	default:
+		s.queue.Remove(place)
+		q.waiting--
+		if s.queue.Len() == 0 {
+			q.delistLocked(s)
+		}
+		q.forgetLocked(s)
+	}
+	return context.Cause(ctx)
+}
+
+// TryAcquire takes a slot for key if one is free at once and no caller of the key waits.
+func (q *Queue[K]) TryAcquire(key K) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.keys[key]
+	if q.held >= q.o.Slots || s != nil && (s.queue.Len() > 0 || q.o.PerKey > 0 && s.held >= q.o.PerKey) {
+		return false
+	}
+	if s == nil {
+		s = &share[K]{key: key}
+		q.keys[key] = s
+	}
+	q.held++
+	s.held++
+	return true
+}
+
+// Release gives a slot of key back.
+func (q *Queue[K]) Release(key K) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.keys[key]
+	if s == nil || s.held == 0 {
+		panic("fair: Release without Acquire")
+	}
+	q.releaseLocked(s)
+}
+
+// Stats is how many slots are held, and how many callers wait.
+func (q *Queue[K]) Stats() (held, waiting int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.held, q.waiting
+}
+
+func (q *Queue[K]) releaseLocked(s *share[K]) {
+	q.held--
+	s.held--
+	q.enlistLocked(s)
+	q.grantLocked()
+	q.forgetLocked(s)
+}
+
+// grantLocked gives free slots to the keys in turn.
+func (q *Queue[K]) grantLocked() {
+	for q.held < q.o.Slots && q.turns.Len() > 0 {
+		s := q.turns.Front().Value.(*share[K])
+		q.delistLocked(s)
+		w := s.queue.Remove(s.queue.Front()).(*waiter)
+		q.waiting--
+		q.held++
+		s.held++
+		close(w.granted)
+		q.enlistLocked(s) // behind all others
+	}
+}
+
+// enlistLocked gives a key its turn, if it can use one.
+func (q *Queue[K]) enlistLocked(s *share[K]) {
+	if s.turn == nil && s.queue.Len() > 0 && (q.o.PerKey == 0 || s.held < q.o.PerKey) {
+		s.turn = q.turns.PushBack(s)
+	}
+}
+
+func (q *Queue[K]) delistLocked(s *share[K]) {
+	if s.turn != nil {
+		q.turns.Remove(s.turn)
+		s.turn = nil
+	}
+}
+
+// forgetLocked drops a key that has nothing here.
+func (q *Queue[K]) forgetLocked(s *share[K]) {
+	if s.held == 0 && s.queue.Len() == 0 {
+		delete(q.keys, s.key)
+	}
+}
