@@ -42,14 +42,15 @@ allowusermoves: no
 failedloginpause: 0
 `
 
-// cyrusServices is cyrus.conf.
+// cyrusServices is cyrus.conf. Debian starts imapd with -U 30 (a process serves
+// 30 connections), prefork=0 and maxchild=100.
 const cyrusServices = `
 START {
   recover cmd="%[1]s/ctl_cyrusdb -C %[2]s/imapd.conf -r"
 }
 SERVICES {
-  imap cmd="%[1]s/imapd -C %[2]s/imapd.conf" listen="%[3]s" prefork=4 maxchild=500
-  imaps cmd="%[1]s/imapd -C %[2]s/imapd.conf -s" listen="%[4]s" prefork=0 maxchild=500
+  imap cmd="%[1]s/imapd -C %[2]s/imapd.conf%[6]s" listen="%[3]s" prefork=%[7]d maxchild=%[8]d
+  imaps cmd="%[1]s/imapd -C %[2]s/imapd.conf%[6]s -s" listen="%[4]s" prefork=0 maxchild=%[8]d
 %[5]s}
 DAEMON {
   idled cmd="%[1]s/idled -C %[2]s/imapd.conf"
@@ -68,6 +69,11 @@ type CyrusOptions struct {
 	Notify string
 	// Users is how many of the users there are; 0: all. Making one takes Cyrus 10 ms.
 	Users int
+	// Stock leaves the limits and delays as Debian ships them: 100 processes, and
+	// so connections, of which none waits in advance, and a pause after a wrong password.
+	Stock bool
+	// MaxChild is how many connections it serves at a time; 0: 500, or Debian's 100.
+	MaxChild int
 }
 
 // settings is imapd.conf with what o changes. Cyrus refuses a setting that
@@ -84,6 +90,9 @@ func (o CyrusOptions) settings(conf string) string {
 	var b strings.Builder
 	for line := range strings.Lines(conf) {
 		name, _, _ := strings.Cut(line, ":")
+		if o.Stock && name == "failedloginpause" {
+			continue
+		}
 		if _, replaced := add[name]; !replaced {
 			b.WriteString(line)
 		}
@@ -133,7 +142,11 @@ func StartCyrusWith(t testing.TB, o CyrusOptions) *Server {
 		services = fmt.Sprintf("  notify cmd=\"%s/notifyd -C %s/imapd.conf\" listen=\"%s/socket/notify\" proto=\"udp\" prefork=1\n", bin, dir, conf)
 	}
 	write(t, filepath.Join(dir, "imapd.conf"), o.settings(fmt.Sprintf(cyrusConf, dir, cert.CertFile, cert.KeyFile)))
-	write(t, filepath.Join(dir, "cyrus.conf"), fmt.Sprintf(cyrusServices, bin, dir, addr, tlsAddr, services))
+	flags, prefork, maxChild := "", 4, 500
+	if o.Stock {
+		flags, prefork, maxChild = " -U 30", 0, 100
+	}
+	write(t, filepath.Join(dir, "cyrus.conf"), fmt.Sprintf(cyrusServices, bin, dir, addr, tlsAddr, services, flags, prefork, cmp.Or(o.MaxChild, maxChild)))
 
 	// saslpasswd2 takes one user at a time; one shell for all of them.
 	var script strings.Builder

@@ -23,6 +23,10 @@ type DovecotOptions struct {
 	Mail string
 	// Certificate to serve; made when empty.
 	Certificate Certificate
+	// Stock leaves the limits, delays and penalties as Debian ships them: no
+	// address is trusted, ten connections a user and address, 100 login processes
+	// of one connection each, 1,024 sessions, and wrong passwords cost their address time.
+	Stock bool
 	// Extra is configuration put behind ours, in the syntax of the release
 	// that runs. "%DIR%" in it stands for the server's folder.
 	Extra string
@@ -32,6 +36,7 @@ type DovecotOptions struct {
 type dovecotSettings struct {
 	Dir, Mail, Store, Cert, Key string
 	Port, TLSPort               string
+	Stock                       bool
 }
 
 // dovecotTemplate chooses the configuration for a release, "2.3.19.1 (9b53…)".
@@ -69,7 +74,7 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 	if o.Mail == "" {
 		o.Mail = DovecotMail(t)
 	}
-	s := dovecotSettings{Dir: dir, Mail: o.Mail, Store: o.Store, Cert: o.Certificate.CertFile, Key: o.Certificate.KeyFile}
+	s := dovecotSettings{Dir: dir, Mail: o.Mail, Store: o.Store, Cert: o.Certificate.CertFile, Key: o.Certificate.KeyFile, Stock: o.Stock}
 	addr, port := FreeAddr(t)
 	tlsAddr, tlsPort := FreeAddr(t)
 	s.Port, s.TLSPort = port, tlsPort

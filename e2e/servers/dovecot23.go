@@ -1,6 +1,7 @@
 package servers
 
-// dovecot23 is the configuration for Dovecot 2.3.
+// dovecot23 is the configuration for Dovecot 2.3. What stands in "if not .Stock"
+// is what the tests change of Debian's limits.
 //
 //   - acl_user = %u: with a master login the rights are else the master's, who
 //     may not even SELECT the user's INBOX.
@@ -24,14 +25,14 @@ first_valid_uid = 5000
 mail_home = {{.Mail}}/%n
 mail_location = {{.Store}}:~/{{.Store}}
 mail_fsync = never
-mail_max_userip_connections = 10000
-mail_attribute_dict = file:%h/dovecot-attributes
+{{if not .Stock}}mail_max_userip_connections = 10000
+{{end}}mail_attribute_dict = file:%h/dovecot-attributes
 mail_plugins = acl quota
-login_trusted_networks = 127.0.0.1/32
-auth_mechanisms = plain login
+{{if not .Stock}}login_trusted_networks = 127.0.0.1/32
+{{end}}auth_mechanisms = plain login
 auth_master_user_separator = *
-auth_failure_delay = 0
-passdb {
+{{if not .Stock}}auth_failure_delay = 0
+{{end}}passdb {
   driver = passwd-file
   args = scheme=PLAIN username_format=%u {{.Dir}}/masters
   master = yes
@@ -89,9 +90,12 @@ service imap-login {
     port = {{.TLSPort}}
     ssl = yes
   }
+{{- if not .Stock}}
   service_count = 0
   client_limit = 1000
+{{- end}}
 }
+{{if not .Stock -}}
 service imap {
   process_limit = 1024
 }
@@ -107,4 +111,5 @@ service anvil {
 service auth {
   client_limit = 4096
 }
+{{end -}}
 `

@@ -34,14 +34,14 @@ mail_plugins {
   acl = yes
   quota = yes
 }
-login_trusted_networks = 127.0.0.1/32
-auth_mechanisms {
+{{if not .Stock}}login_trusted_networks = 127.0.0.1/32
+{{end}}auth_mechanisms {
   plain = yes
   login = yes
 }
 auth_master_user_separator = *
-auth_failure_delay = 0
-passdb masters {
+{{if not .Stock}}auth_failure_delay = 0
+{{end}}passdb masters {
   driver = passwd-file
   passwd_file_path = {{.Dir}}/masters
   default_password_scheme = PLAIN
@@ -97,7 +97,9 @@ quota "User quota" {
   quota_storage_size = 1G
 }
 protocol imap {
+{{- if not .Stock}}
   mail_max_userip_connections = 10000
+{{- end}}
   imap_metadata = yes
   mail_plugins {
     imap_acl = yes
@@ -112,9 +114,12 @@ service imap-login {
     port = {{.TLSPort}}
     ssl = yes
   }
+{{- if not .Stock}}
   restart_request_count = unlimited
   client_limit = 1000
+{{- end}}
 }
+{{if not .Stock -}}
 service imap {
   process_limit = 1024
 }
@@ -123,4 +128,5 @@ service anvil {
     mode = 0
   }
 }
+{{end -}}
 `
