@@ -18,6 +18,10 @@ import (
 // maxBackends is how many backends one login tries.
 const maxBackends = 3
 
+// discoveryWait is how long a login waits for the first answer about its backend: a
+// proxy that has just started listens before it knows any.
+const discoveryWait = 3 * time.Second
+
 // attach finds the user's backend and logs in to it: the pinned one, and where
 // storage is shared and it can't be reached the next ones.
 func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, placement string) error {
@@ -36,9 +40,10 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 		Observe: func(phase string, start, end time.Time, err error) { a.trace.Add(phase, start, end, err) }}
 	var tried []string
 	var last error
+	settled := p.srv.now().Add(discoveryWait)
 	for try := 0; try < maxBackends; try++ {
 		endPick := a.trace.Phase(telemetry.PhasePick)
-		pick, err := p.set.Router.Pick(login.User, placement, tried...)
+		pick, err := p.set.Router.PickWithin(ctx, settled.Sub(p.srv.now()), login.User, placement, tried...)
 		endPick(err)
 		if err != nil {
 			return errors.Join(last, err)

@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"context"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/routing"
 )
 
 func TestAUserWhoIsMovedDuringEveryTryIsToldToComeBack(t *testing.T) {
@@ -41,4 +45,31 @@ func TestAUserWhoIsMovedDuringEveryTryIsToldToComeBack(t *testing.T) {
 	}
 	c.Login("alice", password)
 	c.MustOK("NOOP")
+}
+
+// A proxy listens before its discovery has answered.
+func TestALoginBeforeTheFirstAnswerOfDiscoveryIsNotRefused(t *testing.T) {
+	const logins = 20
+	backend := imaptest.NewBackend(t, polite().Serve)
+	var picking sync.WaitGroup
+	picking.Add(logins)
+	l := newLab(t, labOptions{handlers: []imaptest.Handler{}, rows: []routing.Backend{}, change: func(o *Options) {
+		o.Placement = func(context.Context, string) (string, bool, error) { picking.Done(); return "", false, nil }
+	}})
+	var clients []*imaptest.Client
+	for range logins {
+		c := l.dial(plain)
+		c.Write("a LOGIN alice " + password)
+		clients = append(clients, c)
+	}
+	picking.Wait()
+	if l.router.Ready() {
+		t.Fatal("an empty set counts as an answer")
+	}
+	l.router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{{ID: "b1", Address: backend.Addr, Weight: 1}}})
+	for _, c := range clients {
+		if a := c.Read(); !strings.HasPrefix(a.Text, "a OK") {
+			t.Fatal(a)
+		}
+	}
 }

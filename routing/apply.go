@@ -10,11 +10,16 @@ const maxEvents = 20
 // it) is not believed when there is a better one: an agent that restarted has
 // forgotten everything, and says so with a valid, empty answer. A set that
 // takes away too much at once is believed in part (PanicThreshold).
-func (r *Router) Apply(s Snapshot) { r.apply(s, true) }
+//
+// A saved set (Snapshot.Saved) is taken only while nothing is known, and the first live
+// answer after it is taken whole: what a file remembers mustn't hold against it.
+//
+// Apply reports whether the set was taken whole, which makes it the last good set.
+func (r *Router) Apply(s Snapshot) (whole bool) { return r.apply(s, true) }
 
 // apply is Apply; fresh is whether the answer is new, or the last one judged
 // again by other settings.
-func (r *Router) apply(s Snapshot, fresh bool) {
+func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 	incoming, bad := s.cleaned()
 	for i, sentence := range bad {
 		if i == maxEvents {
@@ -24,7 +29,13 @@ func (r *Router) apply(s Snapshot, fresh bool) {
 	}
 	if len(incoming) == 0 {
 		r.refuseEmpty(s)
-		return
+		return false
+	}
+	r.mu.Lock()
+	known, onSaved := !r.mu.learned.IsZero(), r.mu.saved
+	r.mu.Unlock()
+	if fresh && known && !s.Saved.IsZero() {
+		return false
 	}
 
 	tx := newWriteTxn(r.db)
@@ -34,7 +45,7 @@ func (r *Router) apply(s Snapshot, fresh bool) {
 	r.sweep(tx, o, now, sweepStep)
 	var old []*backendRow
 	tx.backends(func(b *backendRow) bool { old = append(old, b); return true })
-	p := planApply(old, incoming, o, now)
+	p := r.plan(old, incoming, o, now, fresh && onSaved)
 	for _, row := range p.put {
 		tx.putBackend(row)
 		if was := tx.health(row.ID); was != nil && row.State == Up && !row.kept {
@@ -53,10 +64,36 @@ func (r *Router) apply(s Snapshot, fresh bool) {
 	r.mu.Lock()
 	r.mu.last = s
 	if fresh && p.kept == 0 || r.mu.learned.IsZero() {
-		r.mu.learned = now
+		r.mu.learned, r.mu.saved = now, false
 	}
+	if !s.Saved.IsZero() {
+		r.mu.learned, r.mu.saved = s.Saved, true
+	}
+	close(r.mu.news)
+	r.mu.news = make(chan struct{})
 	r.mu.Unlock()
-	r.report(s.Source, p, o, changed)
+	if fresh && !s.Saved.IsZero() {
+		r.tel.Log.Warn("discovery doesn't answer: using the last good set, which was kept on disk", "source", s.Source,
+			"age", now.Sub(s.Saved).Round(time.Second), "backends", len(incoming))
+		r.tel.Discovery(s.Source, "saved")
+	}
+	r.report(s, p, o, changed)
+	return p.kept == 0
+}
+
+// plan is planApply; afterSaved is whether the answer is the first live one after a
+// saved set, which loses nothing that the panic threshold should count.
+func (r *Router) plan(old []*backendRow, incoming []Backend, o *Options, now time.Time, afterSaved bool) plan {
+	if !afterSaved {
+		return planApply(old, incoming, o, now)
+	}
+	all := *o
+	all.PanicThreshold = 1
+	p := planApply(old, incoming, &all, now)
+	for _, row := range p.put { // not stored yet
+		row.lostAt = time.Time{}
+	}
+	return p
 }
 
 // forgettable are the rows that nobody lists, is pinned to, or counts as
@@ -87,8 +124,8 @@ func (r *Router) refuseEmpty(s Snapshot) {
 }
 
 // report logs and counts what an answer did. Nothing is locked here.
-func (r *Router) report(source string, p plan, o *Options, changed bool) {
-	log := r.tel.Log
+func (r *Router) report(s Snapshot, p plan, o *Options, changed bool) {
+	log, source := r.tel.Log, s.Source
 	outcome := "unchanged"
 	switch {
 	case p.kept > 0:
@@ -96,9 +133,11 @@ func (r *Router) report(source string, p plan, o *Options, changed bool) {
 	case changed:
 		outcome = "applied"
 	}
-	r.tel.Discovery(source, outcome)
+	if s.Saved.IsZero() {
+		r.tel.Discovery(source, outcome)
+	}
 	if p.kept > 0 && changed {
-		log.Error(p.summary(o.PanicThreshold)+": they are kept as they were", "source", source)
+		log.Error(p.summary(o)+": they are kept as they were", "source", source)
 	}
 	for i, e := range p.events {
 		if i == maxEvents {

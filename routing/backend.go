@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // State says what a backend may be given. The zero value is Up.
@@ -93,13 +94,18 @@ type Backend struct {
 	ServerName string // name to verify its certificate against; "" = backend_defaults
 	Datacenter string
 	Node       string // the machine, where discovery knows it
+
+	// Pending: the source lists the backend and hasn't learnt its State yet. A backend
+	// that is known already keeps its state; another one is Down until there is an answer,
+	// and PickWithin waits for that.
+	Pending bool
 }
 
 // equal reports whether discovery said the same of both.
 func (b *Backend) equal(o *Backend) bool {
 	return b.ID == o.ID && b.Address == o.Address && b.Weight == o.Weight && b.State == o.State &&
 		b.Reason == o.Reason && b.TLS == o.TLS && b.ServerName == o.ServerName &&
-		b.Datacenter == o.Datacenter && b.Node == o.Node && slices.Equal(b.Tags, o.Tags)
+		b.Datacenter == o.Datacenter && b.Node == o.Node && b.Pending == o.Pending && slices.Equal(b.Tags, o.Tags)
 }
 
 // Snapshot is a whole set of backends, as one source sees it at one moment.
@@ -107,6 +113,9 @@ func (b *Backend) equal(o *Backend) bool {
 type Snapshot struct {
 	Source   string // "consul", "static"; for logs and metrics
 	Backends []Backend
+	// Saved is when the set was learnt, for one that was kept on disk; zero: it is a
+	// live answer. A saved set is taken only while nothing else is known.
+	Saved time.Time
 }
 
 // cleaned returns the usable backends of a snapshot, sorted by id, and a

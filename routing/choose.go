@@ -30,6 +30,9 @@ type choice struct {
 	failoverAfter   time.Duration
 	tables          readTxn
 	health          map[string]*healthRow
+	// settle: a backend whose state isn't known yet may be the user's own, so there is
+	// no choice (ErrNotReady). Else it counts as down.
+	settle bool
 }
 
 // choose says where a user goes. In order:
@@ -38,6 +41,7 @@ type choice struct {
 //
 //	no placement                              ErrNoPlacement
 //	it names no backend that is listed        ErrUnknownPlacement
+//	whose state isn't known yet (settle)      ErrNotReady
 //	that is down, or was tried                ErrBackendDown
 //	else (draining too: it is his only home)  it
 //
@@ -54,6 +58,8 @@ type choice struct {
 //     there, nobody to wait for.
 //  5. The best of the rendezvous that takes new users, wasn't tried and isn't
 //     refusing; or, where all are, the best that wasn't tried.
+//  6. With settle, a placement or a best of the rendezvous whose state isn't
+//     known yet is no choice (ErrNotReady): its first answer may make it the user's.
 func choose(c choice) (*backendRow, Why, error) {
 	if c.storage == Separate {
 		return c.separate()
@@ -69,6 +75,8 @@ func (c *choice) separate() (*backendRow, Why, error) {
 	switch {
 	case b == nil || b.gone:
 		return nil, "", fmt.Errorf("%w: %q", ErrUnknownPlacement, c.placement)
+	case c.settle && b.Pending:
+		return nil, "", notKnown(b)
 	case !b.usable():
 		return nil, "", fmt.Errorf("%w: %s: %s", ErrBackendDown, b.ID, b.Reason)
 	case c.wasTried(b.ID):
@@ -82,6 +90,9 @@ func (c *choice) shared() (*backendRow, Why, error) {
 	if home != "" && c.takes(home) {
 		return c.tables.backend(home), why, nil
 	}
+	if b := c.tables.backend(home); b != nil && b.Pending && c.settle {
+		return nil, "", notKnown(b)
+	}
 	if c.pin != nil && home != c.pin.backend && c.takes(c.pin.backend) {
 		return c.tables.backend(c.pin.backend), ByPin, nil
 	}
@@ -93,6 +104,8 @@ func (c *choice) shared() (*backendRow, Why, error) {
 	switch {
 	case b == nil:
 		return nil, "", ErrNoBackend
+	case b.Pending:
+		return nil, "", notKnown(b)
 	case home == "" && firstChoice:
 		return b, ByRendezvous, nil
 	}
@@ -157,7 +170,7 @@ func (c *choice) rendezvous() (best *backendRow, firstChoice bool) {
 		topS, spareS, bestS = -1.0, -1.0, -1.0
 	)
 	c.tables.backends(func(b *backendRow) bool {
-		if !b.takesNew() {
+		if !b.takesNew() && !(c.settle && b.Pending && b.Weight > 0) {
 			return true
 		}
 		s := score(user, b.hash, b.Weight)
@@ -179,6 +192,11 @@ func (c *choice) rendezvous() (best *backendRow, firstChoice bool) {
 		best = spare
 	}
 	return best, best == top
+}
+
+// notKnown is ErrNotReady for one backend.
+func notKnown(b *backendRow) error {
+	return fmt.Errorf("%w: %s hasn't answered a probe", ErrNotReady, b.ID)
 }
 
 func (c *choice) wasTried(id string) bool { return slices.Contains(c.tried, id) }

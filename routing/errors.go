@@ -6,8 +6,9 @@ import "errors"
 // [AUTHENTICATIONFAILED]: the user may well be who he says. They come wrapped
 // in a sentence for the log.
 var (
-	// ErrNotReady: no source of backends has answered yet.
-	ErrNotReady = errors.New("no backends known yet")
+	// ErrNotReady: no source of backends has answered yet, or not about the backend
+	// that would be the user's. PickWithin waits for that.
+	ErrNotReady = errors.New("the backends aren't known yet")
 	// ErrNoBackend: nothing that takes this user is up and untried.
 	ErrNoBackend = errors.New("no backend is available")
 	// ErrNoPlacement: separate storage, and nothing says where the user's mail is.

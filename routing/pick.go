@@ -1,14 +1,16 @@
 package routing
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Pick is one session's claim on a backend. How a session uses it:
 //
-//	p, err := router.Pick(user, placement)         // err: NO [UNAVAILABLE]
+//	p, err := router.PickWithin(ctx, 3 * time.Second, user, placement) // err: NO [UNAVAILABLE]
 //	… the backend can't be reached:
 //	    router.ReportDialFailure(p.Backend.ID, err)
 //	    tried = append(tried, p.Backend.ID)
@@ -49,7 +51,48 @@ const (
 // user's credentials or Consul KV name, or "". tried are the backends that
 // this session's login has already failed to reach. Errors are those of this
 // package, all of them temporary.
+//
+// Where the state of the backend that would be chosen isn't known yet, the error is
+// ErrNotReady: PickWithin waits.
 func (r *Router) Pick(user, placement string, tried ...string) (*Pick, error) {
+	return r.pick(user, placement, tried, true)
+}
+
+// PickWithin is Pick, and where that says ErrNotReady it waits for discovery's next
+// answers, up to limit. After that a backend whose state isn't known counts as down.
+func (r *Router) PickWithin(ctx context.Context, limit time.Duration, user, placement string, tried ...string) (*Pick, error) {
+	news := r.news() // taken before the pick, so that no answer is missed between the two
+	p, err := r.pick(user, placement, tried, true)
+	if !errors.Is(err, ErrNotReady) {
+		return p, err
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		select {
+		case <-news:
+		case <-timer.C:
+			return r.pick(user, placement, tried, false)
+		case <-ctx.Done():
+			return nil, err
+		}
+		news = r.news()
+		if p, err = r.pick(user, placement, tried, true); !errors.Is(err, ErrNotReady) {
+			return p, err
+		}
+	}
+}
+
+// news closes at discovery's next answer.
+func (r *Router) news() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.news
+}
+
+// pick is Pick; settle is whether a backend whose state isn't known yet may be worth
+// waiting for.
+func (r *Router) pick(user, placement string, tried []string, settle bool) (*Pick, error) {
 	if user == "" {
 		return nil, errors.New("routing: a pick for no user") // the caller's mistake
 	}
@@ -71,7 +114,7 @@ func (r *Router) Pick(user, placement string, tried ...string) (*Pick, error) {
 	health := tx.allHealth()
 	b, why, err := choose(choice{
 		user: user, placement: placement, tried: tried, pin: old, now: now,
-		storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx.readTxn, health: health,
+		storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx.readTxn, health: health, settle: settle,
 	})
 	if err != nil {
 		tx.commit() // what was swept

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -9,9 +10,10 @@ import (
 type plan struct {
 	put    []*backendRow // new and changed rows
 	events []event
-	kept   int // backends that discovery took away and the panic threshold holds
-	lost   int // backends that it took away, kept or not
-	base   int // of how many
+	kept   int // backends that this answer took away and the panic threshold holds
+	lost   int // backends that this answer took away, kept or not
+	lately int // backends that earlier answers took away within the window
+	base   int // of how many, those of lately included
 }
 
 // event is one line of the log.
@@ -49,7 +51,7 @@ func planApply(old []*backendRow, incoming []Backend, o *Options, now time.Time)
 		if was := prev[b.ID]; was != nil && was.usable() && !row.usable() {
 			taken = append(taken, row)
 		}
-		if was := prev[b.ID]; row.usable() || was != nil && (was.usable() || was.lostWithin(o.PanicWindow, now)) {
+		if was := prev[b.ID]; row.usable() || row.Pending || was != nil && (was.usable() || was.lostWithin(o.PanicWindow, now)) {
 			p.base++
 		}
 	}
@@ -68,13 +70,12 @@ func planApply(old []*backendRow, incoming []Backend, o *Options, now time.Time)
 	}
 
 	p.lost = len(taken)
-	lately := 0
 	for _, row := range next {
 		if was := prev[row.ID]; was != nil && !row.usable() && was.lostWithin(o.PanicWindow, now) {
-			lately++
+			p.lately++
 		}
 	}
-	if p.lost > 0 && float64(p.lost+lately) > o.PanicThreshold*float64(p.base) {
+	if p.lost > 0 && beyond(p.lost+p.lately, p.base, o.PanicThreshold) {
 		p.kept = p.lost
 		for _, row := range taken {
 			keep(row, prev[row.ID])
@@ -94,6 +95,13 @@ func (b *backendRow) lostWithin(window time.Duration, now time.Time) bool {
 // asSaid is the row for what discovery says of a backend; was may be nil.
 func asSaid(was *backendRow, b Backend, now time.Time) *backendRow {
 	row := &backendRow{Backend: b, hash: keyHash(b.ID), since: now}
+	switch {
+	case !b.Pending:
+	case was == nil || was.gone || was.Pending:
+		row.State, row.Reason = Down, "not known yet whether it is up"
+	default: // what is known of it stands until there is an answer
+		row.State, row.Reason, row.Pending, row.kept = was.State, was.Reason, false, was.kept
+	}
 	if was == nil {
 		return row
 	}
@@ -128,9 +136,11 @@ func keep(row, was *backendRow) {
 
 // take notes a row that differs from the stored one, and what to say about it.
 func (p *plan) take(was, row *backendRow) {
-	if was == nil {
+	if was == nil || was.Pending && !row.Pending {
 		p.put = append(p.put, row)
-		p.events = append(p.events, event{"backend joined", row, row.State})
+		if !row.Pending {
+			p.events = append(p.events, event{"backend joined", row, row.State})
+		}
 		return
 	}
 	if was.equal(&row.Backend) && was.gone == row.gone && was.kept == row.kept {
@@ -151,8 +161,19 @@ func (p *plan) take(was, row *backendRow) {
 	p.events = append(p.events, event{what, row, was.State})
 }
 
-// summary says why the panic threshold holds.
-func (p *plan) summary(threshold float64) string {
-	return fmt.Sprintf("discovery took away %d of %d backends at once, more than panic_threshold (%.0f%%)",
-		p.lost, p.base, threshold*100)
+// beyond reports whether lost of base is more than the threshold's share. The product
+// of a share and a count isn't exact (0.58 × 50 is a little less than 29), hence the
+// tolerance, far below one backend.
+func beyond(lost, base int, threshold float64) bool {
+	return float64(lost) > threshold*float64(base)+1e-6
+}
+
+// summary says why the panic threshold holds, with the figures that it was judged by.
+func (p *plan) summary(o *Options) string {
+	earlier := ""
+	if p.lately > 0 {
+		earlier = fmt.Sprintf(" (%d in this answer, %d in the last %v)", p.lost, p.lately, o.PanicWindow)
+	}
+	return fmt.Sprintf("discovery took away %d of %d backends%s, more than panic_threshold (%s%%)",
+		p.lost+p.lately, p.base, earlier, strconv.FormatFloat(o.PanicThreshold*100, 'g', 6, 64))
 }

@@ -27,6 +27,8 @@ type Router struct {
 		usage   map[string]usage // by backend id; those at zero are absent
 		last    Snapshot         // what discovery said last, for Reload
 		learned time.Time        // when it last was a good answer; zero: never
+		saved   bool             // the set is a saved one, there was no live answer yet
+		news    chan struct{}    // closed, and replaced, at each answer
 	}
 }
 
@@ -48,6 +50,7 @@ func New(o Options) (*Router, error) {
 	r := &Router{db: db, tel: opts.Telemetry}
 	r.opts.Store(opts)
 	r.mu.usage = make(map[string]usage)
+	r.mu.news = make(chan struct{})
 	r.tel.SetRoutingGauges(r.stats)
 	return r, nil
 }

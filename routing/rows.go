@@ -15,7 +15,7 @@ type backendRow struct {
 	lostAt time.Time
 }
 
-// usable: discovery hasn't taken it away.
+// usable: it is known to work, and discovery hasn't taken it away.
 func (b *backendRow) usable() bool { return b.State != Down }
 
 // takesNew: new users may be sent there.

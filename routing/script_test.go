@@ -47,7 +47,7 @@ func newTestRouter(t testing.TB, o Options) (*Router, *clock) {
 	return r, c
 }
 
-// parseFleet reads words such as b1, b2=draining, b3=up/50, b4=down.
+// parseFleet reads words such as b1, b2=draining, b3=up/50, b4=down, b5=pending.
 func parseFleet(t testing.TB, words ...string) Snapshot {
 	t.Helper()
 	s := Snapshot{Source: "test"}
@@ -55,7 +55,8 @@ func parseFleet(t testing.TB, words ...string) Snapshot {
 		id, rest, _ := strings.Cut(w, "=")
 		state, weight, weighted := strings.Cut(rest, "/")
 		b := Backend{ID: id, Address: id + ".test:143", Weight: 100}
-		if state != "" {
+		b.Pending = state == "pending"
+		if state != "" && !b.Pending {
 			if err := b.State.UnmarshalText([]byte(state)); err != nil {
 				t.Fatal(err)
 			}

@@ -89,6 +89,14 @@ func (r *Router) LastGood() time.Time {
 	return r.mu.learned
 }
 
+// FromSaved reports whether the present set is one that was kept on disk, since there
+// was no live answer yet; LastGood then says when it was learnt.
+func (r *Router) FromSaved() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.saved
+}
+
 // usage returns a copy of the counts.
 func (r *Router) usage() map[string]usage {
 	r.mu.Lock()
@@ -111,7 +119,12 @@ func (r *Router) stats() telemetry.RoutingStats {
 
 	s := telemetry.RoutingStats{Age: -1}
 	states := make(map[State]int64)
-	newReadTxn(r.db).backends(func(b *backendRow) bool { states[b.State]++; return true })
+	newReadTxn(r.db).backends(func(b *backendRow) bool {
+		if !b.Pending {
+			states[b.State]++
+		}
+		return true
+	})
 	for _, state := range []State{Up, Draining, Down} {
 		s.Backends = append(s.Backends, telemetry.StateCount{State: state.String(), Count: states[state]})
 	}

@@ -74,7 +74,10 @@ func describe(backends []routing.Backend) string {
 	var words []string
 	for _, b := range backends {
 		w := b.ID
-		if b.State != routing.Up {
+		switch {
+		case b.Pending:
+			w += "=pending"
+		case b.State != routing.Up:
 			w += "=" + b.State.String()
 		}
 		words = append(words, w)

@@ -100,8 +100,10 @@ func NewStatic(o StaticOptions) (*Static, error) {
 	return s, nil
 }
 
-// Run probes until ctx ends. The first set comes when each backend has been
-// probed once; that first probe alone decides, later ones by Rise and Fall.
+// Run probes until ctx ends. The first set comes with the first probe's result: the
+// backends that haven't answered by then are Pending in it, so that one that hangs
+// keeps nobody from the others. A backend's first probe alone decides about it, later
+// ones by Rise and Fall.
 func (s *Static) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 	if s.probe.Interval < 0 {
 		apply(routing.Snapshot{Source: staticSource, Backends: slices.Clone(s.backends)})
@@ -116,21 +118,18 @@ func (s *Static) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 	defer probers.Wait()
 
 	backends := slices.Clone(s.backends)
-	known, waiting := make([]bool, len(backends)), len(backends)
+	for i := range backends {
+		backends[i].Pending = true
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case r := <-results:
-			if !known[r.index] {
-				known[r.index] = true
-				waiting--
-			}
-			backends[r.index].State, backends[r.index].Reason = r.state, r.reason
+			b := &backends[r.index]
+			b.State, b.Reason, b.Pending = r.state, r.reason, false
 		}
-		if waiting == 0 {
-			apply(routing.Snapshot{Source: staticSource, Backends: slices.Clone(backends)})
-		}
+		apply(routing.Snapshot{Source: staticSource, Backends: slices.Clone(backends)})
 	}
 }
 
