@@ -42,7 +42,7 @@ func dovecot(store, extra string) func(testing.TB, *lab) *servers.Server {
 		o := servers.DovecotOptions{Store: store, Extra: extra}
 		l.has = modernTraits()
 		if l.events != "" {
-			o.Extra += pushConfig(t, l.events)
+			o.Push = push(t, l.events)
 		}
 		return servers.StartDovecot(t, o)
 	}
@@ -53,25 +53,15 @@ const onlyIMAP4rev1 = `
 imap_capability = IMAP4rev1 SASL-IR LITERAL+ ENABLE IDLE UNSELECT UIDPLUS MOVE ESEARCH SORT NAMESPACE
 `
 
-// pushConfig is what docs/push-events.md tells operators of Dovecot 2.3.
-func pushConfig(t testing.TB, url string) string {
+// push is what docs/push-events.md tells operators of Dovecot.
+func push(t testing.TB, url string) *servers.DovecotPush {
 	dir := servers.Folder(t)
 	lua, err := os.ReadFile(filepath.Join("..", "..", "contrib", "dovecot", "push.lua"))
 	must(t, err)
 	script, token := filepath.Join(dir, "push.lua"), filepath.Join(dir, "token")
 	must(t, os.WriteFile(script, lua, 0o644))
 	must(t, os.WriteFile(token, []byte(eventSecret+"\n"), 0o644))
-	return fmt.Sprintf(`
-mail_plugins = acl quota notify push_notification mail_lua push_notification_lua
-protocol imap {
-  mail_plugins = acl quota notify push_notification mail_lua push_notification_lua imap_acl imap_quota
-}
-plugin {
-  push_notification_driver = lua:file=%s
-  imapproxy_url = %s
-  imapproxy_token_file = %s
-}
-`, script, url, token)
+	return &servers.DovecotPush{Script: script, TokenFile: token, URLs: []string{url}}
 }
 
 func cyrus(t testing.TB, l *lab) *servers.Server {

@@ -104,19 +104,7 @@ func dovecotThatPosts(t testing.TB, push, url, secret string) *servers.Server {
 	script, token := filepath.Join(dir, "push.lua"), filepath.Join(dir, "token")
 	must(t, os.WriteFile(script, []byte(push), 0o644))
 	must(t, os.WriteFile(token, []byte(secret+"\n"), 0o644))
-	extra := fmt.Sprintf(`
-mail_plugins = acl quota notify push_notification mail_lua push_notification_lua
-protocol imap {
-  mail_plugins = acl quota notify push_notification mail_lua push_notification_lua imap_acl imap_quota
-}
-plugin {
-  push_notification_driver = lua:file=%s
-  imapproxy_url = %s
-  imapproxy_token_file = %s
-  imapproxy_shared = shared/%%%%u/
-}
-`, script, url, token)
-	return servers.StartDovecot(t, servers.DovecotOptions{Name: "dovecot-push", Extra: extra})
+	return servers.StartDovecot(t, servers.DovecotOptions{Name: "dovecot-push", Push: &servers.DovecotPush{Script: script, TokenFile: token, URLs: []string{url}}})
 }
 
 // cyrusWithEvents is a Cyrus with contrib's notify program.

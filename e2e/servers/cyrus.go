@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// cyrusConf is imapd.conf. conf/socket has to exist, or IDLE stays silent.
+// cyrusConf is imapd.conf. conf/socket has to exist, or IDLE stays silent. From
+// 3.10 on STARTTLS is off unless allowed; older releases don't know the setting.
 const cyrusConf = `
 configdirectory: %[1]s/conf
 proc_path: %[1]s/conf/proc
@@ -33,6 +34,7 @@ admins: cyradmin
 proxyservers: ` + MasterUser + `
 autocreate_quota: 1048576
 autocreate_post: yes
+allowstarttls: yes
 tls_server_cert: %[2]s
 tls_server_key: %[3]s
 tls_sessions_db_path: %[1]s/conf/tls_sessions.db

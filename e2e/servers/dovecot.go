@@ -27,8 +27,12 @@ type DovecotOptions struct {
 	// address is trusted, ten connections a user and address, 100 login processes
 	// of one connection each, 1,024 sessions, and wrong passwords cost their address time.
 	Stock bool
-	// Extra is configuration put behind ours, in the syntax of the release
-	// that runs. "%DIR%" in it stands for the server's folder.
+	// Push has it tell of changes; nil: it doesn't.
+	Push *DovecotPush
+	// LMTPPort has it take deliveries on that port of 127.0.0.1; "": none.
+	LMTPPort string
+	// Extra is configuration put behind ours, in a syntax that 2.3 and 2.4 share.
+	// "%DIR%" in it stands for the server's folder.
 	Extra string
 }
 
@@ -83,7 +87,7 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "dovecot.conf")
-	write(t, config, conf.String()+strings.ReplaceAll(o.Extra, "%DIR%", dir))
+	write(t, config, conf.String()+dovecotExtras(o, strings.HasPrefix(out, "2.4."))+strings.ReplaceAll(o.Extra, "%DIR%", dir))
 	file := filepath.Join(dir, "users")
 	var mu sync.Mutex // guards both
 	passwords, changed := map[string]string{}, time.Now()

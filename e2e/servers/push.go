@@ -1,0 +1,112 @@
+package servers
+
+import (
+	"strings"
+	"text/template"
+)
+
+// A DovecotPush has Dovecot tell of changes, as docs/push-events.md tells its
+// operators to configure it.
+type DovecotPush struct {
+	Script    string   // contrib/dovecot/push.lua, where Dovecot's mail processes can read it
+	TokenFile string   // the token, likewise
+	URLs      []string // of the proxies' events addresses
+	// OX is the URL of Dovecot's own driver in place of the script: it tells of
+	// deliveries only.
+	OX string
+	// OXUserFromMetadata tells the OX driver to name the user as the METADATA entry does.
+	OXUserFromMetadata bool
+}
+
+// URL is what imapproxy_url says: all the URLs.
+func (p DovecotPush) URL() string { return strings.Join(p.URLs, " ") }
+
+// dovecotExtras is what a DovecotOptions switches on, in the syntax of each release. They
+// stand behind the usual configuration.
+func dovecotExtras(o DovecotOptions, modern bool) string {
+	text := dovecotExtras23
+	if modern {
+		text = dovecotExtras24
+	}
+	var b strings.Builder
+	if err := template.Must(template.New("extras").Parse(text)).Execute(&b, o); err != nil {
+		panic(err) // the template is ours, and writes to memory
+	}
+	return b.String()
+}
+
+const dovecotExtras23 = `
+{{with .LMTPPort -}}
+protocols = imap lmtp
+auth_username_format = %Ln
+service lmtp {
+  inet_listener lmtp {
+    address = 127.0.0.1
+    port = {{.}}
+  }
+}
+{{end -}}
+{{with .Push}}{{if .OX -}}
+protocol lmtp {
+  mail_plugins = acl quota notify push_notification
+}
+plugin {
+  push_notification_driver = ox:url={{.OX}}{{if .OXUserFromMetadata}} user_from_metadata{{end}}
+}
+{{else -}}
+mail_plugins = acl quota notify push_notification mail_lua push_notification_lua
+protocol imap {
+  mail_plugins = acl quota notify push_notification mail_lua push_notification_lua imap_acl imap_quota
+}
+plugin {
+  push_notification_driver = lua:file={{.Script}}
+  imapproxy_url = {{.URL}}
+  imapproxy_token_file = {{.TokenFile}}
+  imapproxy_shared = shared/%%u/
+}
+{{end}}{{end -}}
+`
+
+// Shared mailboxes' owners stand where 2.3 wants %%u, and 2.4 %u: it expands no
+// variables in the settings of the script.
+const dovecotExtras24 = `
+{{with .LMTPPort -}}
+protocols {
+  lmtp = yes
+}
+auth_username_format = %{user | username | lower}
+service lmtp {
+  inet_listener lmtp {
+    listen = 127.0.0.1
+    port = {{.}}
+  }
+}
+{{end -}}
+{{with .Push}}{{if .OX -}}
+protocol lmtp {
+  mail_plugins {
+    notify = yes
+    push_notification = yes
+  }
+}
+push_notification ox {
+  push_notification_ox_url = {{.OX}}
+  push_notification_ox_user_from_metadata = {{if .OXUserFromMetadata}}yes{{else}}no{{end}}
+}
+{{else -}}
+mail_plugins {
+  notify = yes
+  push_notification = yes
+  mail_lua = yes
+  push_notification_lua = yes
+}
+push_notification lua {
+  lua_file = {{.Script}}
+  lua_settings {
+    imapproxy_url = {{.URL}}
+    imapproxy_token_file = {{.TokenFile}}
+    imapproxy_shared = shared/%u/
+  }
+}
+{{end}}{{end -}}
+`
