@@ -261,6 +261,14 @@ discovery "static" {
   #cert_file = "consul-client.pem"
   # Default: "", the variable CONSUL_CLIENT_KEY.
   #key_file = "consul-client.key"
+
+  # A file in which the proxy keeps the last good set of backends, for a start while
+  # Consul is away: without it nobody can log in until Consul answers. It is written
+  # when the set changes, read at a start only, and gives way to the first live answer.
+  # The proxy's user must be able to write the folder, and other users mustn't: the file
+  # says where passwords are sent (docs/routing.md).
+  # Default: "", none is kept.
+  #cache_file = "/var/lib/imapproxy/backends.json"
 #}
 
 

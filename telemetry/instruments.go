@@ -140,10 +140,10 @@ func Instruments() []Instrument {
 			[]Attribute{backend}, nil},
 		{namePins, Gauge, "{user}", "Users pinned to a backend, those within pin_grace included.",
 			nil, nil},
-		{nameDiscoveryAge, Gauge, "s", "Age of the last good answer of the discovery. Absent until there is one.",
+		{nameDiscoveryAge, Gauge, "s", "How long ago the discovery last gave a good answer, before a restart included where the set was kept on disk. Absent until there is one.",
 			nil, nil},
 		{nameDiscoveryUpdates, Counter, "{update}", "Answers of the discovery, by what was done with them.",
-			[]Attribute{{"source", "`consul` or `static`"}, {"outcome", "`applied`, `unchanged`, `kept` (a suspicious answer; the last good set stands), `error`"}}, nil},
+			[]Attribute{{"source", "`consul` or `static`"}, {"outcome", "`applied`, `unchanged`, `kept` (a suspicious answer; the last good set stands), `saved` (none at the start; the set kept on disk is used), `error`"}}, nil},
 
 		// Parking (docs/parking.md).
 		{nameParks, Counter, "{park}", "Attempts to take an idle session's backend connection away.",

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"time"
@@ -228,6 +229,7 @@ func (k *checker) discover(ctx context.Context) ([]routing.Backend, bool) {
 	if where == "" {
 		where = "CONSUL_HTTP_ADDR, else 127.0.0.1:8500"
 	}
+	k.saved()
 	snapshot, err := k.ask(ctx)
 	if err != nil {
 		k.report.fail("consul", consulFix(err), "%s: %v", where, err)
@@ -249,6 +251,23 @@ func (k *checker) discover(ctx context.Context) ([]routing.Backend, bool) {
 	return snapshot.Backends, true
 }
 
+// saved looks at the file with the last good set of backends.
+func (k *checker) saved() {
+	o := consulOptions(k.cfg.Discovery.Consul)
+	if o.CacheFile == "" {
+		return
+	}
+	s, err := discovery.ReadSaved(o.CacheFile, o.SavedOf())
+	switch {
+	case err == nil:
+		k.report.ok("cache_file", "%s: %s, saved %s ago", o.CacheFile, count(len(s.Backends), "backend"), ago(time.Since(s.Saved)))
+	case errors.Is(err, fs.ErrNotExist):
+		k.report.ok("cache_file", "%s isn't there yet; serve writes it at Consul's first answer", o.CacheFile)
+	default:
+		k.report.warn("cache_file", "mend that, or remove the file: a start without Consul would begin with nothing", "%v", err)
+	}
+}
+
 // ask waits for Consul's first answer. What goes wrong meanwhile stands in the
 // source's log, which is read here: a source itself never gives up.
 func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
@@ -257,7 +276,9 @@ func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
 	if err != nil {
 		return routing.Snapshot{}, err
 	}
-	source, err := discovery.NewConsul(consulOptions(k.cfg.Discovery.Consul), tel)
+	o := consulOptions(k.cfg.Discovery.Consul)
+	o.CacheFile = "" // what Consul says is asked here, not what a file remembers
+	source, err := discovery.NewConsul(o, tel)
 	if err != nil {
 		return routing.Snapshot{}, err
 	}

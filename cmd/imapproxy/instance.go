@@ -157,9 +157,12 @@ func (i *instance) watch() {
 		first = nil // a reload
 	default:
 	}
+	keeper, _ := source.(discovery.Keeper)
 	i.watching = start(func(ctx context.Context) error {
 		return source.Run(ctx, func(s routing.Snapshot) { // from one goroutine
-			i.router.Apply(s)
+			if whole := i.router.Apply(s); whole && keeper != nil {
+				keeper.Keep(s)
+			}
 			i.parking.forget(i.router.Backends())
 			if first != nil {
 				close(first)

@@ -29,6 +29,9 @@ func showStatus(w io.Writer, s admin.Status) error {
 	discovery := "no answer yet"
 	if s.Discovery.AgeSeconds != nil {
 		discovery = "last good answer " + ago(time.Duration(*s.Discovery.AgeSeconds)*time.Second) + " ago"
+		if s.Discovery.Saved {
+			discovery += ", read from disk: none came since the start"
+		}
 	}
 	rows := [][]string{
 		{"hostname", dash(s.Hostname)},

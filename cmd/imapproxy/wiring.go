@@ -185,7 +185,7 @@ func consulOptions(c *config.Consul) discovery.ConsulOptions {
 	return discovery.ConsulOptions{
 		Address: c.Address, Service: c.Service, Tags: c.Tags, Datacenter: c.Datacenter,
 		Namespace: c.Namespace, Partition: c.Partition, TokenFile: c.TokenFile,
-		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, CacheFile: c.CacheFile,
 	}
 }
 

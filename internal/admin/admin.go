@@ -46,6 +46,7 @@ type Proxy interface {
 type Router interface {
 	Ready() bool
 	LastGood() time.Time
+	FromSaved() bool
 	Backends() []routing.BackendStatus
 }
 

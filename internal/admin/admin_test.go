@@ -34,8 +34,8 @@ func now() time.Time { return time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC) }
 
 // fake is a proxy and a router with three sessions and two backends.
 type fake struct {
-	draining, starting atomic.Bool
-	filter             atomic.Pointer[proxy.Filter]
+	draining, starting, saved atomic.Bool
+	filter                    atomic.Pointer[proxy.Filter]
 }
 
 func (f *fake) Status() proxy.Status {
@@ -71,6 +71,8 @@ func (f *fake) LastGood() time.Time {
 	}
 	return now().Add(-time.Minute)
 }
+
+func (f *fake) FromSaved() bool { return f.saved.Load() }
 
 func (f *fake) Backends() []routing.BackendStatus {
 	return []routing.BackendStatus{
@@ -298,6 +300,10 @@ func TestHealthAndReadiness(t *testing.T) {
 		t.Errorf("status: %+v", st)
 	}
 	f.starting.Store(false)
+	f.saved.Store(true)
+	if st := decode[admin.Status](t, ask(h, "/v1/status")); st.State != "ready" || !st.Discovery.Saved || *st.Discovery.AgeSeconds != 60 {
+		t.Errorf("with the set from disk: %+v", st.Discovery)
+	}
 	f.draining.Store(true)
 	check(503, "draining")
 }

@@ -63,7 +63,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	if good := s.opts.Router.LastGood(); !good.IsZero() {
 		age := int64(now.Sub(good) / time.Second)
-		st.Discovery = Discovery{LastGood: &good, AgeSeconds: &age}
+		st.Discovery = Discovery{LastGood: &good, AgeSeconds: &age, Saved: s.opts.Router.FromSaved()}
 	}
 	if s.opts.Parking != nil {
 		st.Parking = s.opts.Parking()

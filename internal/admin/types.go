@@ -57,6 +57,9 @@ type Listener struct {
 type Discovery struct {
 	LastGood   *time.Time `json:"last_good"`   // null: never
 	AgeSeconds *int64     `json:"age_seconds"` // since LastGood
+	// Saved: there was no live answer since the start, the set is the one that was kept on
+	// disk (discovery.consul.cache_file).
+	Saved bool `json:"saved"`
 }
 
 // Backends is GET /v1/backends.

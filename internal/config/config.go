@@ -27,7 +27,8 @@ import (
 //	enum:"a|b"           the only values
 //	min:"…" max:"…"      bounds of a number or duration, inclusive
 //	path:"…"             a file that must be there and be readable; relative names are
-//	                     relative to the folder of the configuration file
+//	                     relative to the folder of the configuration file. path:"own" is a
+//	                     file that the proxy writes: its folder must be there
 //	reload:"restart"     a change of it needs a restart; in a block with a name the whole
 //	                     block then does, since its settings only fit together
 
@@ -128,6 +129,7 @@ type Consul struct {
 	CAFile     string   `hcl:"ca_file" path:"cert" default:""`
 	CertFile   string   `hcl:"cert_file" path:"cert" default:""`
 	KeyFile    string   `hcl:"key_file" path:"secret" default:""`
+	CacheFile  string   `hcl:"cache_file" path:"own" default:""`
 }
 
 // Static is a fixed list of backends, probed by the proxy itself.

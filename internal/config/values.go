@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"math/big"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -48,6 +50,10 @@ func (d *decoder) attribute(path string, f schemaField, attr *hclsyntax.Attribut
 	}
 	if f.Tag.Get("path") != "" && field.String() != "" {
 		field.SetString(d.resolve(field.String()))
+		if f.Tag.Get("path") == "own" {
+			d.writable(path, attr.Expr.Range(), field.String())
+			return
+		}
 		d.readable(path, f, attr.Expr.Range(), field.String())
 	}
 }
@@ -273,6 +279,28 @@ func (d *decoder) readable(path string, f schemaField, at hcl.Range, name string
 	if info, err := os.Stat(name); kind == "secret" && err == nil && info.Mode().Perm()&0o004 != 0 {
 		d.warn(at, path+": everybody on this machine may read "+name, "chmod o= "+name)
 	}
+}
+
+// writable checks that the proxy could make a file of its own: there is a folder for it,
+// and nothing else has its name. Nothing is written.
+func (d *decoder) writable(path string, at hcl.Range, name string) {
+	folder := filepath.Dir(name)
+	info, err := os.Stat(folder)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		d.fail(at, fmt.Sprintf("%s: there is no folder %s", path, folder), "create it, owned by the proxy's user (install -d -o imapproxy -m 750 %s), or correct the name", folder)
+	case err != nil:
+		d.fail(at, fmt.Sprintf("%s: %s can't be looked at: %v", path, folder, errors.Unwrap(err)), "let the proxy's user enter the folder, or name another one")
+	case !info.IsDir():
+		d.fail(at, fmt.Sprintf("%s: %s isn't a folder", path, folder), "correct the name")
+	default:
+		if file, err := os.Stat(name); err == nil && !file.Mode().IsRegular() {
+			d.fail(at, fmt.Sprintf("%s: %s isn't a file", path, name), "name a file; the proxy creates it")
+			break
+		}
+		return
+	}
+	d.failed[path] = true
 }
 
 // example says what a value of a field looks like.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,6 +60,7 @@ func backend(e *api.ServiceEntry) routing.Backend {
 	if host == "" {
 		host = e.Node.Address
 	}
+	host = unbracketed(host)
 	b := routing.Backend{
 		Address:    net.JoinHostPort(host, strconv.Itoa(e.Service.Port)),
 		Tags:       slices.Sorted(slices.Values(e.Service.Tags)),
@@ -76,10 +78,32 @@ func backend(e *api.ServiceEntry) routing.Backend {
 	switch {
 	case e.Service.Port <= 0:
 		b.State, b.Reason = routing.Down, "registered without a port"
+	case !isHost(host):
+		b.State, b.Reason = routing.Down, fmt.Sprintf("registered with the address %q, which is neither a name nor an IP address (the port stands apart)", clip(host, 60))
 	case !slices.Contains([]string{"", "none", "starttls", "implicit"}, b.TLS):
 		b.State, b.Reason = routing.Down, fmt.Sprintf("meta tls=%q is none of none, starttls, implicit", clip(b.TLS, 40))
 	}
 	return b
+}
+
+// unbracketed is an IPv6 address without the brackets that it has in a URL: registrations
+// have both forms, and Consul takes both.
+func unbracketed(host string) string {
+	if inner, ok := strings.CutPrefix(host, "["); ok && strings.HasSuffix(inner, "]") {
+		if inner = strings.TrimSuffix(inner, "]"); strings.Contains(inner, ":") {
+			return inner
+		}
+	}
+	return host
+}
+
+// isHost reports whether a text can be dialled: an IP address, perhaps with a zone, or
+// a name.
+func isHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	return host != "" && !strings.ContainsAny(host, ":[]/@ \t\r\n\x00")
 }
 
 // classify reads the checks of an instance and of its node. Maintenance alone

@@ -65,3 +65,25 @@ func TestOneIdOnSeveralNodes(t *testing.T) {
 		t.Errorf("an instance without a port is %+v", b)
 	}
 }
+
+func TestAnAddressInBrackets(t *testing.T) {
+	for registered, want := range map[string]string{
+		"::1": "[::1]:143", "[::1]": "[::1]:143", "[2001:db8::1]": "[2001:db8::1]:143", "fe80::1%eth0": "[fe80::1%eth0]:143",
+		"192.0.2.1": "192.0.2.1:143", "imap1.example.org": "imap1.example.org:143",
+		"[imap1]": "", "imap1:143": "", "[::1]:143": "", "imap 1": "", "imap://imap1": "",
+	} {
+		for _, ofNode := range []bool{false, true} {
+			e := &api.ServiceEntry{Node: &api.Node{Node: "n1", Address: "192.0.2.9"}, Service: &api.AgentService{ID: "b1", Port: 143, Address: registered}}
+			if ofNode {
+				e.Node.Address, e.Service.Address = registered, ""
+			}
+			b := backend(e)
+			switch {
+			case want == "" && (b.State != routing.Down || b.Reason == ""):
+				t.Errorf("%q can't be dialled, and is %v at %s", registered, b.State, b.Address)
+			case want != "" && (b.State != routing.Up || b.Address != want):
+				t.Errorf("%q is %v at %s: %s", registered, b.State, b.Address, b.Reason)
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,10 @@ type ConsulOptions struct {
 	CertFile   string
 	KeyFile    string
 
+	// CacheFile keeps the last good set of backends over a restart, for a start while
+	// Consul is away. "" = none is kept.
+	CacheFile string
+
 	// Wait is how long a blocking query may block. 0 = 1 min: it bounds how
 	// long an agent that hangs goes unnoticed, and costs one request.
 	Wait time.Duration
@@ -42,6 +47,13 @@ func (o ConsulOptions) withDefaults() ConsulOptions {
 	o.MinBackoff = orDefault(o.MinBackoff, 100*time.Millisecond)
 	o.MaxBackoff = orDefault(o.MaxBackoff, 10*time.Second)
 	return o
+}
+
+// SavedOf names what a set of backends is of: the CacheFile of another service,
+// datacenter or set of tags isn't used.
+func (o ConsulOptions) SavedOf() string {
+	return fmt.Sprintf("service=%q tags=%q datacenter=%q namespace=%q partition=%q",
+		o.Service, slices.Sorted(slices.Values(o.Tags)), o.Datacenter, o.Namespace, o.Partition)
 }
 
 func orDefault(d, def time.Duration) time.Duration {

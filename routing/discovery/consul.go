@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -31,7 +32,12 @@ type Consul struct {
 	opts ConsulOptions
 	tel  *telemetry.Telemetry
 	kv   *sharedClient
+	kept *keeper // nil without a CacheFile
 }
+
+// firstAnswer is how long the first read may take where there is a set on disk: logins
+// wait no longer than three seconds for one.
+const firstAnswer = 2 * time.Second
 
 // NewConsul checks the options (files are read, nothing is contacted).
 func NewConsul(o ConsulOptions, tel *telemetry.Telemetry) (*Consul, error) {
@@ -46,7 +52,18 @@ func NewConsul(o ConsulOptions, tel *telemetry.Telemetry) (*Consul, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Consul{opts: o, tel: tel, kv: kv}, nil
+	c := &Consul{opts: o, tel: tel, kv: kv}
+	if o.CacheFile != "" {
+		c.kept = newKeeper(o.CacheFile, o.SavedOf(), tel)
+	}
+	return c, nil
+}
+
+// Keep implements Keeper. It is to be called by the apply of Run only.
+func (c *Consul) Keep(s routing.Snapshot) {
+	if c.kept != nil && s.Saved.IsZero() {
+		c.kept.keep(s.Backends)
+	}
 }
 
 // Run watches the service until ctx ends.
@@ -56,15 +73,25 @@ func NewConsul(o ConsulOptions, tel *telemetry.Telemetry) (*Consul, error) {
 // next read doesn't block (a restarted agent counts from anew, and would let
 // the old index wait for minutes); a call that takes longer than the agent
 // was asked to take is given up; every error is worth another try.
+//
+// The set on disk is applied once, when the first read fails, hangs or is empty: an
+// empty catalogue isn't believed against a set that is known, and this one is.
 func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 	var (
 		w     = watch{opts: c.opts}
 		trip  = outage{log: c.tel.Log, what: "consul"}
 		pause = backoff{min: c.opts.MinBackoff, max: c.opts.MaxBackoff}
 		pace  = rate.NewLimiter(watchRate, watchBurst)
+		saved = c.saved(apply)
 	)
 	defer w.close()
 	defer c.kv.closeIdle()
+	if c.kept != nil {
+		w.first = firstAnswer
+		var writer sync.WaitGroup // ends with ctx, and is waited for here
+		writer.Go(func() { c.kept.write(ctx) })
+		defer writer.Wait()
+	}
 	for {
 		entries, err := w.next(ctx)
 		switch {
@@ -73,6 +100,8 @@ func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 		case err != nil:
 			trip.failed(err)
 			c.tel.Discovery(consulSource, "error")
+			w.first = 0
+			saved()
 			if !pause.wait(ctx) {
 				return nil
 			}
@@ -80,11 +109,30 @@ func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 		}
 		trip.worked()
 		pause.reset()
-		apply(routing.Snapshot{Source: consulSource, Backends: fleet(entries, c.opts.Service, c.tel.Log)})
+		backends := fleet(entries, c.opts.Service, c.tel.Log)
+		if len(backends) == 0 {
+			saved()
+		} else {
+			saved = func() {}
+		}
+		w.first = 0
+		apply(routing.Snapshot{Source: consulSource, Backends: backends})
 		if pace.Wait(ctx) != nil {
 			return nil
 		}
 	}
+}
+
+// saved is what applies the set on disk, once.
+func (c *Consul) saved(apply func(routing.Snapshot)) func() {
+	return sync.OnceFunc(func() {
+		if c.kept == nil {
+			return
+		}
+		if s, ok := c.kept.load(); ok {
+			apply(s)
+		}
+	})
 }
 
 // watch is a client, made when it is needed, and the state of a blocking query.
@@ -92,7 +140,8 @@ type watch struct {
 	opts      ConsulOptions
 	client    *api.Client
 	transport *http.Transport
-	index     uint64 // 0: the next read doesn't block
+	index     uint64        // 0: the next read doesn't block
+	first     time.Duration // what the first read may take, where that is less than Slack; 0 = Slack
 }
 
 // connect returns the client; a new one the first time, or when the token is
@@ -116,6 +165,9 @@ func (w *watch) next(ctx context.Context) ([]*api.ServiceEntry, error) {
 	}
 	q := &api.QueryOptions{AllowStale: true} // any server's answer; an outage of the leader is no outage of ours
 	limit := w.opts.Slack
+	if w.first > 0 {
+		limit = min(limit, w.first)
+	}
 	if w.index > 0 {
 		q.WaitIndex, q.WaitTime = w.index, w.opts.Wait
 		limit += w.opts.Wait + w.opts.Wait/16 // Consul adds up to a sixteenth

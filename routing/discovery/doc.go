@@ -23,6 +23,12 @@ type Source interface {
 	Run(ctx context.Context, apply func(routing.Snapshot)) error
 }
 
+// Keeper is a Source that keeps the last good set over a restart.
+type Keeper interface {
+	// Keep is told of each set that was taken whole, by the apply that was given it.
+	Keep(routing.Snapshot)
+}
+
 // PlacementSource knows for some users which backend they belong to.
 type PlacementSource interface {
 	// Placement returns the id of the user's backend, false where none is set.

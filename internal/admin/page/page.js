@@ -90,7 +90,8 @@ async function refresh() {
     const p = status.parking;
     const parking = p ? " (" + status.backend_connections + " of sessions, " + p.watch_connections + " of watches, " + p.warm_connections + " warm)" : "";
     $("summary").textContent = status.sessions + " sessions (" + attachments + "). " + ratio(status) + parking + ". Started " + ago(status.started) + ". Listeners: " + listeners +
-      ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") + ".";
+      ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") +
+      (status.discovery.saved ? ", read from disk: there was no live answer since the start." : ".");
     rows("backends", backends.backends, backendCells);
     rows("sessions", sessions.sessions, (s) => sessionCells(s, sessions.reasons));
     $("next").hidden = !sessions.next;
