@@ -341,7 +341,7 @@ limits {
   prelogin_timeout = "60s"
 
   # A session that says nothing for so long is ended. RFC 9051 §5.4 forbids less than
-  # 30 minutes; clients in IDLE renew it at 29.
+  # 30 minutes, and you are warned of it; clients in IDLE renew it at 29.
   # Default: "31m".
   idle_timeout = "31m"
 
@@ -365,8 +365,9 @@ park {
 
   # A client in IDLE is parked when it has said nothing for so long. Shorter frees
   # connections sooner, but parks clients that come straight back, and each return
-  # costs the backend a SELECT, perhaps a login. A change holds for sessions to come,
-  # as with all of park that needs no restart.
+  # costs the backend a SELECT, perhaps a login. "0s" isn't "never": it parks each client
+  # the moment that it is in IDLE, which you are warned of. A change holds for sessions to
+  # come, as with all of park that needs no restart.
   # Default: "60s".
   linger = "60s"
 

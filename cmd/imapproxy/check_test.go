@@ -67,6 +67,9 @@ func TestCheckSaysWhatToFix(t *testing.T) {
 	_ = nobody.Close() // nothing listens there now
 	two := fleet(t, 2)
 	text := file(two, "")
+	users := filepath.Join(t.TempDir(), "users.passwd")
+	write(t, users, "alice:{PLAIN}alice\n")
+	separate := strings.Replace(text, "shared", "separate", 1) + "auth \"passwd_file\" {\n  path = \"" + users + "\"\n}\n"
 	for _, c := range []struct {
 		what, text, user, password string
 		want                       []string
@@ -75,7 +78,7 @@ func TestCheckSaysWhatToFix(t *testing.T) {
 		{"no backend there", strings.Replace(text, two.Addresses()[1], nobody.Addr().String(), 1), "alice", "alice",
 			[]string{"ok    login b1", "FAIL  backend b2", "nothing listens there"}},
 		{"no TLS there", text + "backend_defaults {\n  tls = \"starttls\"\n}\n", "", "", []string{"FAIL  backend b1", "FAIL  backend b2", "tls"}},
-		{"no placement", strings.Replace(text, "shared", "separate", 1), "alice", "alice", []string{"FAIL  placement", "backend=ID"}},
+		{"no placement", separate, "alice", "alice", []string{"FAIL  placement", "backend=ID"}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			r := check(t, c.text, c.user, c.password)

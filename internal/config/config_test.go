@@ -176,7 +176,7 @@ func TestDiffSaysWhatNeedsARestart(t *testing.T) {
 	after := parse(strings.NewReplacer(
 		`"127.0.0.1:1143"`, `"127.0.0.1:1144"`,
 		`["127.0.0.1"]`, `["10.0.0.0/8"]`,
-		`"shared"`, `"separate"`,
+		`"shared"`, "\"shared\"\n  pin_grace = \"1m\"",
 	).Replace(smallest) + `
 limits {
   per_ip = 3
@@ -199,7 +199,7 @@ register {}
 		{"listener.local.cleartext_from", true},
 		{"listener.second", true},
 		{"register", false},
-		{"routing.storage", false},
+		{"routing.pin_grace", false},
 	}
 	if got := Diff(before, after); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)
@@ -207,7 +207,7 @@ register {}
 
 	// A reload does the others, and what is left afterwards is what needs the restart.
 	reloaded := Reloaded(before, after)
-	if reloaded.Limits.PerIP != 3 || reloaded.Routing.Storage != "separate" || reloaded.Register == nil ||
+	if reloaded.Limits.PerIP != 3 || reloaded.Routing.PinGrace != time.Minute || reloaded.Register == nil ||
 		reloaded.Admin.Address != before.Admin.Address || !reflect.DeepEqual(reloaded.Listeners, before.Listeners) {
 		t.Errorf("reloaded: %+v", reloaded)
 	}

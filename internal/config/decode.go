@@ -14,6 +14,7 @@ import (
 // goes on after an error, so that one run tells all of them.
 type decoder struct {
 	file string // as the errors name it
+	src  []byte // its text
 	dir  string // what relative file names are relative to
 	ctx  *hcl.EvalContext
 

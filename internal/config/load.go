@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -22,7 +23,11 @@ const maxFile = 1 << 20
 func Load(path string) (*Config, []Warning, error) {
 	src, err := readFile(path)
 	if err != nil {
-		return nil, nil, Errors{{File: path, What: err.Error(), Instead: "name the file with --config"}}
+		instead := "name the file with --config"
+		if errors.Is(err, fs.ErrPermission) {
+			instead = letRead(path)
+		}
+		return nil, nil, Errors{{File: path, What: err.Error(), Instead: instead}}
 	}
 	return Parse(path, src)
 }
@@ -37,10 +42,11 @@ func Parse(name string, src []byte) (*Config, []Warning, error) {
 	if diags.HasErrors() {
 		// What follows a syntax error is guesswork: settings would be reported
 		// as missing that stand there. So these errors come alone, all of them.
-		return nil, nil, syntaxErrors(name, diags).sorted()
+		return nil, nil, syntaxErrors(name, src, diags).sorted()
 	}
 	d := &decoder{
 		file:   name,
+		src:    src,
 		dir:    filepath.Dir(name),
 		ranges: map[string]hcl.Range{},
 		failed: map[string]bool{},
@@ -73,7 +79,7 @@ func ownName() string {
 	return "localhost"
 }
 
-func syntaxErrors(name string, diags hcl.Diagnostics) Errors {
+func syntaxErrors(name string, src []byte, diags hcl.Diagnostics) Errors {
 	var errs Errors
 	for _, diag := range diags {
 		if diag.Severity != hcl.DiagError {
@@ -88,6 +94,15 @@ func syntaxErrors(name string, diags hcl.Diagnostics) Errors {
 			e.What = "several settings on one line"
 			e.Instead = "write each setting on a line of its own, and the closing } too"
 		}
+		// A value without its quotes breaks the syntax in a dozen ways.
+		if setting, text, instead, ok := unquoted(lineOf(src, e.Line)); ok {
+			switch f, known := settingNamed(setting); {
+			case known && textual(f.Type):
+				e.What, e.Instead = fmt.Sprintf("%s: %s stands there without quotes", setting, text), instead
+			case known:
+				e.What, e.Instead = fmt.Sprintf("%s: %s isn't a value of it", setting, text), example(f)
+			}
+		}
 		errs = append(errs, e)
 	}
 	return errs
@@ -100,6 +115,8 @@ func readFile(path string) ([]byte, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("there is no file %s", path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, notReadable{path}
 	case err != nil:
 		return nil, fmt.Errorf("%s can't be read: %w", path, errors.Unwrap(err))
 	case !info.Mode().IsRegular():
@@ -109,10 +126,40 @@ func readFile(path string) ([]byte, error) {
 	}
 	src, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("%s may not be read by this user", path)
+		return nil, notReadable{path}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s can't be read: %w", path, errors.Unwrap(err))
 	}
 	return src, nil
+}
+
+// notReadable is a file that is there, or may be, and that the proxy's user may not read.
+type notReadable struct{ path string }
+
+// mayNotRead is what its text says.
+const mayNotRead = "may not be read by the user that runs this"
+
+func (e notReadable) Error() string {
+	return fmt.Sprintf("%s %s (%s)", e.path, mayNotRead, self())
+}
+
+// Is makes it an fs.ErrPermission.
+func (e notReadable) Is(target error) bool { return target == fs.ErrPermission }
+
+// self names the process' user.
+func self() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return fmt.Sprintf("user id %d", os.Geteuid())
+}
+
+// letRead says what to do about a file that may not be read: about its folder where
+// that may not be entered, else about the file.
+func letRead(path string) string {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrPermission) {
+		return "let the user that runs the proxy enter the folder " + filepath.Dir(path) + " (chgrp and chmod g+x, with each folder above it)"
+	}
+	return fmt.Sprintf("let the user that runs the proxy read it: chgrp imapproxy %s && chmod g+r %s", path, path)
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -8,8 +9,10 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -38,6 +41,10 @@ func (d *decoder) validate(c *Config) []Warning {
 	d.park(c)
 	d.telemetry(c)
 	d.admin(c)
+	d.addressesTwice(c)
+	d.placements(c)
+	d.idleTimeout(c)
+	slices.SortStableFunc(d.warnings, func(a, b Warning) int { return cmp.Compare(a.Line, b.Line) })
 	return d.warnings
 }
 
@@ -46,15 +53,9 @@ func (d *decoder) listeners(c *Config) {
 		d.failed["listener"] = true
 		d.fail(d.at(""), "there is no listener", "write listener \"imaps\" { … } with an address and a certificate")
 	}
-	seen := map[string]string{}
 	for _, l := range c.Listeners {
 		path := "listener." + l.Name
-		if d.address(path+".address", l.Address, 0) {
-			if other, again := seen[l.Address]; again && !strings.HasSuffix(l.Address, ":0") {
-				d.fail(d.at(path+".address"), fmt.Sprintf("%s.address: listener %q has the address %s already", path, other, l.Address), "write another one")
-			}
-			seen[l.Address] = l.Name
-		}
+		d.address(path+".address", l.Address, 0)
 		if l.TLS == "none" && len(l.Certificates) > 0 {
 			d.fail(d.at(path+".certificate"), path+": a certificate has no meaning with tls = \"none\"", "remove it, or write tls = \"implicit\" or tls = \"starttls\"")
 		}
@@ -168,6 +169,33 @@ func (d *decoder) discovery(c *Config) {
 	}
 	if static.Probe.Timeout > static.Probe.Interval && (d.written("discovery.static.probe.timeout") || d.written("discovery.static.probe.interval")) {
 		d.warn(d.at("discovery.static.probe"), "discovery.static.probe: timeout is longer than interval", "write a longer interval or a shorter timeout")
+	}
+}
+
+// placements refuses separate storage where nothing can say whose mail is where: nobody
+// could log in.
+func (d *decoder) placements(c *Config) {
+	if c.Routing.Storage != "separate" || c.Discovery.Static == nil {
+		return // in Consul's KV store there may be placements
+	}
+	for _, a := range c.Auth {
+		if a.PasswdFile != nil {
+			return
+		}
+	}
+	if d.writtenBelow("auth.passwd_file") {
+		return // it is reported already
+	}
+	d.fail(d.at("routing.storage"), "routing.storage: with \"separate\" each user needs a placement, and nothing here can name one: there is no auth \"passwd_file\", and no Consul",
+		"write auth \"passwd_file\" { … } with backend=ID in each user's line, or discovery \"consul\" { … }, or storage = \"shared\" if every backend serves every mailbox")
+}
+
+// idleTimeout warns of what ends clients that do nothing wrong. RFC 9051 §5.4: 30
+// minutes at least; RFC 2177: clients in IDLE say something every 29 minutes.
+func (d *decoder) idleTimeout(c *Config) {
+	if c.Limits.IdleTimeout < 30*time.Minute && !d.failed["limits.idle_timeout"] {
+		d.warn(d.at("limits.idle_timeout"), fmt.Sprintf("limits.idle_timeout: %v is less than the 30 minutes that RFC 9051 §5.4 grants; clients in IDLE say something every 29 minutes, and are ended before", c.Limits.IdleTimeout),
+			"write idle_timeout = \"31m\"")
 	}
 }
 

@@ -16,6 +16,9 @@ func (d *decoder) park(c *Config) {
 	if p.Enabled && p.Keepalive >= c.Limits.IdleTimeout && !d.failed["park.keepalive"] && !d.failed["limits.idle_timeout"] {
 		d.warn(d.at("park.keepalive"), "park.keepalive isn't shorter than limits.idle_timeout, which ends parked clients before they hear anything", "write a shorter keepalive")
 	}
+	if p.Enabled && p.Linger == 0 && !d.failed["park.linger"] {
+		d.warn(d.at("park.linger"), "park.linger: \"0s\" isn't \"never\": each client is parked the moment that it is in IDLE, and each time that it comes back costs its backend a SELECT, perhaps a login", "write enabled = false to switch parking off, else linger = \"1s\" or more")
+	}
 	if p.Enabled && p.WarmFor > 5*time.Minute && !d.failed["park.warm_for"] {
 		d.warn(d.at("park.warm_for"), fmt.Sprintf("park.warm_for: for %v a backend may go on applying a user's rights as they were", p.WarmFor), "write warm_for = \"5m\" or less, or less still where rights are often taken away")
 	}
@@ -36,9 +39,6 @@ func (d *decoder) park(c *Config) {
 		}
 	case p.Enabled && p.Watch == "push" && !d.failed["park.watch"]:
 		d.warn(d.at("park.watch"), "park.watch = \"push\" without events: mailboxes are watched by connections", "write events { … } with token_file, or watch = \"auto\"")
-	}
-	if e.Address != "" && e.Address == c.Admin.Address && !strings.HasSuffix(e.Address, ":0") {
-		d.fail(d.at("park.events.address"), "park.events.address is the admin address", "remove it: events then come to the admin address")
 	}
 }
 

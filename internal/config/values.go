@@ -26,7 +26,7 @@ func (d *decoder) attribute(path string, f schemaField, attr *hclsyntax.Attribut
 	if diags.HasErrors() {
 		d.failed[path] = true
 		for _, diag := range diags {
-			d.expression(path, attr, diag)
+			d.expression(path, f, attr, diag)
 		}
 		return
 	}
@@ -59,13 +59,13 @@ func (d *decoder) attribute(path string, f schemaField, attr *hclsyntax.Attribut
 }
 
 // expression turns HCL's words about an expression into ours where ours say more.
-func (d *decoder) expression(path string, attr *hclsyntax.Attribute, diag *hcl.Diagnostic) {
+func (d *decoder) expression(path string, f schemaField, attr *hclsyntax.Attribute, diag *hcl.Diagnostic) {
 	at := attr.Expr.Range()
 	if diag.Subject != nil {
 		at = *diag.Subject
 	}
-	if vars := attr.Expr.Variables(); len(vars) > 0 && strings.Contains(diag.Summary, "ariable") {
-		d.fail(at, fmt.Sprintf("%s: %s stands there without quotes", path, vars[0].RootName()), "write %q", vars[0].RootName())
+	if len(attr.Expr.Variables()) > 0 && strings.Contains(diag.Summary, "ariable") {
+		d.bare(path, f, attr)
 		return
 	}
 	what, instead := path+": "+diag.Summary, strings.ReplaceAll(diag.Detail, "\n", " ")
@@ -75,10 +75,28 @@ func (d *decoder) expression(path string, attr *hclsyntax.Attribute, diag *hcl.D
 		if strings.Contains(ours, "file") || strings.Contains(ours, "read") {
 			instead = "correct the name, or write the value itself"
 		}
+		if strings.Contains(ours, mayNotRead) {
+			instead = "let the proxy's user read it (chgrp and chmod g+r), or write the value itself"
+		}
 	} else if strings.Contains(diag.Summary, "unknown function") {
 		instead = "the functions are env(\"NAME\") and file(\"PATH\")"
 	}
 	d.fail(at, what, "%s", instead)
+}
+
+// bare reports a value that HCL takes for the name of a variable.
+func (d *decoder) bare(path string, f schemaField, attr *hclsyntax.Attribute) {
+	at := attr.Expr.Range()
+	text := strings.TrimSpace(string(at.SliceBytes(d.src)))
+	if !textual(f.Type) {
+		d.fail(at, fmt.Sprintf("%s: %s isn't a value of it", path, text), "%s", example(f))
+		return
+	}
+	instead := example(f)
+	if _, _, fix, ok := unquoted(attr.Name + " = " + text); ok {
+		instead = fix
+	}
+	d.fail(at, fmt.Sprintf("%s: %s stands there without quotes", path, text), "%s", instead)
 }
 
 // setValue converts an HCL value strictly: what is text stands in quotes, what is
@@ -267,7 +285,11 @@ func (d *decoder) readable(path string, f schemaField, at hcl.Range, name string
 	text, err := readFile(name)
 	if err != nil {
 		d.failed[path] = true
-		d.fail(at, path+": "+err.Error(), "correct the name or create the file (relative names are relative to the folder of this file)")
+		instead := "correct the name or create the file (relative names are relative to the folder of this file)"
+		if errors.Is(err, fs.ErrPermission) {
+			instead = letRead(name)
+		}
+		d.fail(at, path+": "+err.Error(), "%s", instead)
 		return
 	}
 	kind := f.Tag.Get("path")
