@@ -16,7 +16,8 @@ const maxPending = 4096
 // a response: within a literal it would become mail.
 type clientOut struct {
 	conn *conn.Conn
-	// hangUp is called once, after the last line that end was given is written.
+	// hangUp is called when nothing more is written here: it has the session's owner
+	// return, who says the last line (farewell).
 	hangUp func()
 
 	// turn is held by who writes to the client, for as long as that takes: the
@@ -27,7 +28,7 @@ type clientOut struct {
 	pending  []byte // own lines that are due at the next boundary
 	boundary bool   // what was written ends with a response's end
 	last     bool   // pending ends with the last line there will be
-	closed   bool   // it is written: nothing more may be
+	closed   bool   // a boundary was reached after that: all but pending is written
 	failed   error  // the first failed write
 }
 
@@ -46,25 +47,25 @@ func (o *clientOut) relayUntil(b []byte, boundary bool, deadline time.Time) erro
 	o.mu.Lock()
 	closed := o.closed
 	o.mu.Unlock()
-	err := errSessionOver
-	if !closed {
-		err = nil
-		if len(b) > 0 {
-			if !deadline.IsZero() {
-				_ = o.conn.SetWriteDeadline(deadline)
-			}
-			_, err = o.conn.Write(b)
-			if !deadline.IsZero() && err == nil {
-				_ = o.conn.SetWriteDeadline(time.Time{})
-			}
+	if closed {
+		o.turn.Unlock()
+		return errSessionOver
+	}
+	var err error
+	if len(b) > 0 {
+		if !deadline.IsZero() {
+			_ = o.conn.SetWriteDeadline(deadline)
 		}
-		if err == nil {
-			o.mu.Lock()
-			o.boundary = boundary
-			o.mu.Unlock()
+		_, err = o.conn.Write(b)
+		if !deadline.IsZero() && err == nil {
+			_ = o.conn.SetWriteDeadline(time.Time{})
 		}
 	}
-	if err != nil {
+	if err == nil {
+		o.mu.Lock()
+		o.boundary = boundary
+		o.mu.Unlock()
+	} else {
 		err = o.fail(err)
 	}
 	o.turn.Unlock()
@@ -96,7 +97,9 @@ func (o *clientOut) say(line []byte) error {
 	return o.flush()
 }
 
-// end sends the last line, at the next boundary, and hangs up after it.
+// end says that line is the last one, at the next boundary. It may be called by any
+// goroutine and writes nothing itself: a client that doesn't read would keep its
+// caller, who may have others to see to.
 func (o *clientOut) end(line []byte) {
 	o.mu.Lock()
 	if !o.last {
@@ -107,6 +110,25 @@ func (o *clientOut) end(line []byte) {
 	if o.flush() != nil || !o.usable() {
 		o.hangUp()
 	}
+}
+
+// farewell writes what is pending after end, and says that nothing follows. It is for
+// the session's owner, when all others who write have returned.
+func (o *clientOut) farewell() {
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	o.mu.Lock()
+	b, closed, failed := o.pending, o.closed, o.failed
+	o.pending = nil
+	o.mu.Unlock()
+	if !closed && failed == nil {
+		return // inside a response
+	}
+	if failed == nil && len(b) > 0 {
+		_ = o.conn.SetWriteDeadline(time.Now().Add(lingerFor)) // the client may not read
+		_, _ = o.conn.Write(b)
+	}
+	_ = o.conn.CloseWrite()
 }
 
 func (o *clientOut) usable() bool {
@@ -122,34 +144,32 @@ func (o *clientOut) atBoundary() bool {
 	return o.boundary && o.failed == nil
 }
 
-// flush writes what is pending, if it may stand here. When somebody else has
-// the turn, they flush after it.
+// flush writes what is pending, if it may stand here and isn't the session's end. When
+// another goroutine has the turn, that one flushes after it.
 func (o *clientOut) flush() error {
 	for o.due() {
 		if !o.turn.TryLock() {
 			return nil
 		}
 		o.mu.Lock()
-		b, last := o.pending, o.last
-		if !o.boundary || o.closed || o.failed != nil {
-			b, last = nil, false
-		} else {
-			o.pending = nil
-			o.closed = last
+		var b []byte
+		last := false
+		if o.boundary && !o.closed && o.failed == nil {
+			if last = o.last; last {
+				o.closed = true
+			} else {
+				b, o.pending = o.pending, nil
+			}
 		}
 		o.mu.Unlock()
 		var err error
 		if len(b) > 0 {
-			if last {
-				// Nobody waits long for a client that doesn't read.
-				_ = o.conn.SetWriteDeadline(time.Now().Add(lingerFor))
-			}
 			_, err = o.conn.Write(b)
 		}
-		o.turn.Unlock()
 		if last {
-			o.hangUp()
+			o.hangUp() // before farewell can follow
 		}
+		o.turn.Unlock()
 		if err != nil {
 			return o.fail(err)
 		}

@@ -60,7 +60,7 @@ func (s *Session) toParked(how way) {
 		s.park.failures = 0
 		s.park.mu.Lock()
 		s.park.times++
-		s.park.view, s.park.state, s.park.told, s.park.idle = view, nil, t.End.UnixNano(), how == wayIdle
+		s.park.view, s.park.state, s.park.told, s.park.idle, s.park.errands = view, nil, t.End.UnixNano(), how == wayIdle, 0
 		s.park.mu.Unlock()
 		s.relaying = nil
 		s.flight.trim()

@@ -66,14 +66,13 @@ type parkState struct {
 	star uint32 // what that command's "*" means; 0: what the backend takes it for
 	owed *owed
 
-	// mu is held by who tells a parked client something, for as long as that
-	// takes. Lock order: mu, then out's.
-	mu    sync.Mutex
-	times uint32      // how often it has been parked
-	view  *park.View  // nil: nothing selected, or not parked
-	state *park.State // heard of and not told, since the client isn't in IDLE
-	idle  bool        // the client is in IDLE
-	told  int64       // when the client last heard anything, Unix ns
+	mu      sync.Mutex  // guards what follows. No client is written to under it
+	times   uint32      // how often it has been parked
+	view    *park.View  // nil: nothing selected, or not parked
+	state   *park.State // heard of and not told yet
+	idle    bool        // the client is in IDLE
+	errands errands     // left for the session; 0 unless it is parked
+	told    int64       // when the client last heard anything, Unix ns
 }
 
 // within is the context of what a session does on its way to or from being parked:

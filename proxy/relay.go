@@ -164,9 +164,9 @@ func (s *Session) backendEnded(err error) {
 	}
 }
 
-// over ends the relay for a reason: the client is told, where IMAP has words for
-// it, as soon as a response's end is reached, and both readers are made to
-// return. Anybody may call it; only the first call counts.
+// over ends the session for a reason: as soon as a response's end is reached both
+// readers are made to return, and the session's owner tells the client, where IMAP has
+// words for it. Any goroutine may call it, which doesn't wait for the client; only the first call counts.
 func (s *Session) over(r Reason) {
 	now := s.srv.now().UnixNano()
 	s.endedAt.CompareAndSwap(0, now)
@@ -186,10 +186,9 @@ func (s *Session) over(r Reason) {
 // longAgo is a deadline that makes all I/O of a connection return.
 func longAgo() time.Time { return time.Unix(1, 0) }
 
-// hangUp lets both readers return. The last line has been written. It may be called from within either side's Pump, so it
-// closes nothing that is read there: a close waits for the descriptor's users.
+// hangUp lets both readers return, and finish says the last line. It may be called from
+// within either side's Pump, or by another session's goroutine: it neither writes nor closes.
 func (s *Session) hangUp() {
-	_ = s.client.CloseWrite()
 	s.rouse()
 	s.stopBackend()
 }
@@ -237,6 +236,10 @@ func (s *Session) linger() {
 
 // finish closes everything and takes the session out of all that counts it.
 func (s *Session) finish() {
+	if r := s.reason(); !r.cuts() && !s.severed.Load() {
+		s.out.end([]byte(r.bye())) // over may not have come to it yet
+		s.out.farewell()
+	}
 	if b := s.backend.Load(); b != nil && !s.retire(b) {
 		_ = b.Abort()
 	}

@@ -32,9 +32,11 @@ func (s *Session) resume(wake string) {
 	s.unpark()
 	s.transition(Resuming)
 	s.park.mu.Lock()
-	if s.park.woken.Swap(uint32(wakeNone)) != uint32(wakeNone) && s.reason() == "" {
+	woken := s.park.woken.Swap(uint32(wakeNone)) != uint32(wakeNone)
+	if (woken || s.park.errands != 0) && s.reason() == "" {
 		_ = s.client.SetReadDeadline(time.Time{})
 	}
+	s.park.errands = 0 // the resume tells
 	s.park.mu.Unlock()
 	ctx, cancel := s.within(cmp.Or(s.set.Park.ResumeWithin, DefaultResumeWithin))
 	defer cancel()
@@ -53,7 +55,7 @@ func (s *Session) resume(wake string) {
 	for {
 		t.Attempts++
 		mark := t.Steps.Mark()
-		c, err := s.turn(ctx, &t)
+		c, err := s.attempt(ctx, &t)
 		switch {
 		case s.reason() != "":
 			if c != nil {
@@ -72,7 +74,9 @@ func (s *Session) resume(wake string) {
 			s.finish()
 			return
 		}
-		s.log().Info("resume is tried again", "error", err, "in", pause)
+		if others, ok := s.srv.resumesOf(s.pick.Backend.ID).again.may(s.srv.now()); ok {
+			s.log().Info("resume is tried again", "error", err, "in", pause, "others", others)
+		}
 		t.Steps.Fold(mark, telemetry.StepAttempt, s.srv.now(), err)
 		select {
 		case <-time.After(pause):
@@ -92,25 +96,57 @@ func (s *Session) resumed(t telemetry.Resume, err error) {
 	s.srv.tel.Resume(t)
 }
 
-// turn makes an attempt when it is this session's turn: a burst of mail wakes
-// many, and a backend's logins are bounded.
-func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (*upstream.Conn, error) {
-	r := s.srv.resumesOf(s.pick.Backend.ID)
-	select {
-	case r.places <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+// attempt makes one attempt: what has to do with the backend when it is the user's turn,
+// then, with the backend free for others, the telling, which takes as long as the client does.
+func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.Conn, error) {
+	done, err := s.srv.telling(ctx, s.user) // the difference may turn out to be large
+	if err != nil {
+		return nil, err
 	}
-	defer func() { <-r.places }()
-	if r.rate != nil {
-		if err := r.rate.Wait(ctx); err != nil {
-			return nil, err
-		}
+	defer done()
+	r, err := s.turn(ctx, t)
+	if err != nil || s.park.view == nil {
+		return r.conn, err
+	}
+	if len(r.missed.Changed) <= fewChanges {
+		done()
+	}
+	err = s.tellMissed(r.missed, r.uids)
+	t.Steps.Done(telemetry.StepTell, s.srv.now(), err)
+	if t.Owed = 0; s.park.owed != nil {
+		t.Owed = int(s.park.owed.n.Owed().Count())
+	}
+	if err != nil {
+		_ = r.conn.Abort()
+		return nil, err
+	}
+	return r.conn, nil
+}
+
+// turn asks the backend when it is the user's turn: a burst of mail wakes many, and a
+// backend's logins are bounded.
+func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error) {
+	r := s.srv.resumesOf(s.pick.Backend.ID)
+	if err := r.turns.Acquire(ctx, s.user); err != nil {
+		return resumed{}, err
+	}
+	defer r.turns.Release(s.user)
+	if err := r.rate.Wait(ctx); err != nil {
+		return resumed{}, err
 	}
 	t.Steps.Done(telemetry.StepTurn, s.srv.now(), nil)
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.set.Park.ResumeTry, DefaultResumeTry))
 	defer cancel()
 	return s.again(ctx, t)
+}
+
+// resumed is what an attempt has got from the backend: a connection that stands where
+// the session's was, and, where a mailbox is selected, what the client has missed and
+// the messages that there are.
+type resumed struct {
+	conn   *upstream.Conn
+	missed park.Difference
+	uids   park.UIDs
 }
 
 // final says whether trying again is of no use.
@@ -151,9 +187,9 @@ func endOf(err error) Reason {
 	return ReasonBackendLost
 }
 
-// again makes one attempt: a connection, the dialect, the mailbox, the
-// difference.
-func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream.Conn, error) {
+// again gets a connection, the dialect, the mailbox, and the difference. The client hears nothing
+// yet.
+func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, error) {
 	t := &s.flight.told
 	enable := t.enabled
 	if t.dialect == park.CondStore && !slices.Contains(enable, "CONDSTORE") {
@@ -169,7 +205,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream
 		c, err = s.loginAgain(ctx)
 		trace.Steps.Done(telemetry.StepLogin, s.srv.now(), err)
 		if err != nil {
-			return nil, err
+			return resumed{}, err
 		}
 		trace.Source = telemetry.SourceLogin
 	}
@@ -177,41 +213,38 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (*upstream
 	talk := park.NewTalk(c, park.TalkOptions{Enabled: enabled, Pass: heard.pass})
 	diff, uids, err := s.reselect(ctx, talk, enable, &heard, trace.Steps)
 	c, rerr := talk.Release()
-	if err = errors.Join(err, rerr); err == nil && s.park.view != nil {
-		err = s.tellMissed(diff, uids)
-		trace.Steps.Done(telemetry.StepTell, s.srv.now(), err)
-		if trace.Owed = 0; s.park.owed != nil {
-			trace.Owed = int(s.park.owed.n.Owed().Count())
-		}
-	}
-	if err != nil {
+	if err = errors.Join(err, rerr); err != nil {
 		_ = c.Abort()
-		return nil, err
+		return resumed{}, err
 	}
-	return c, nil
+	return resumed{conn: c, missed: diff, uids: uids}, nil
 }
 
 // tellMissed tells the client what it missed. Where its command bears message
 // numbers of before, owing does, which sees all of the command, and so where none is in
 // progress: EXPUNGE may not be told then (RFC 9051 §7.5.1), as STORE 4 may be on its way.
 func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
-	s.park.mu.Lock()
-	defer s.park.mu.Unlock()
-	s.park.state, s.park.owed, s.park.star = nil, nil, 0
-	if s.park.asks && !s.park.idle && (!d.New.Empty() || d.HasExpunge()) {
-		s.park.star = lastOf(s.park.view.UIDs, s.park.verb)
-	}
 	t := &s.flight.told
-	if d.HasExpunge() && !s.park.idle && (!s.park.asks || bearsSet(s.park.verb)) {
+	s.park.mu.Lock()
+	view, idle := s.park.view, s.park.idle
+	s.park.state, s.park.owed, s.park.star = nil, nil, 0
+	if s.park.asks && !idle && (!d.New.Empty() || d.HasExpunge()) {
+		s.park.star = lastOf(view.UIDs, s.park.verb)
+	}
+	if d.HasExpunge() && !idle && (!s.park.asks || bearsSet(s.park.verb)) {
+		defer s.park.mu.Unlock()
 		now, _ := d.Split(t.dialect)
-		n, err := park.NewNumbers(s.park.view.After(now).UIDs, uids)
+		n, err := park.NewNumbers(view.After(now).UIDs, uids)
 		if err == nil {
-			s.park.owed = &owed{missed: d, view: s.park.view, n: n}
+			s.park.owed = &owed{missed: d, view: view, n: n}
 		}
 		return err
 	}
-	err := s.sayLocked(s.renderLocked(d))
-	t.box.now(s.park.view)
+	after := view.After(d)
+	s.park.view = after
+	s.park.mu.Unlock()
+	err := s.tellDifference(d, view, nil)
+	t.box.now(after)
 	return err
 }
 

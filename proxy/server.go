@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -11,8 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
+	"imapproxy/internal/fair"
 	"imapproxy/proxy/conn"
 	"imapproxy/telemetry"
 )
@@ -32,8 +33,9 @@ type Server struct {
 	pool    *conn.Pool
 	waiting *conn.Waiting // has the clients of parked sessions; Serve runs it
 	reg     *registry
-	resumes sync.Map // backend → *resumes
-	caps    sync.Map // capability list → *backendCaps, one for each kind of backend
+	resumes sync.Map            // backend → *resumes
+	tells   *fair.Queue[string] // has the users whose sessions hold a large difference
+	caps    sync.Map            // capability list → *backendCaps, one for each kind of backend
 
 	set       atomic.Pointer[settings]
 	listeners []*listener
@@ -64,7 +66,8 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), started: o.Now()}
+	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), started: o.Now(),
+		tells: fair.NewQueue[string](fair.Options{Slots: math.MaxInt, PerKey: tellsPerUser})}
 	s.set.Store(&settings{Options: o})
 	for _, lo := range o.Listeners {
 		l, err := newListener(s, lo)
@@ -123,7 +126,7 @@ func (s *Server) Reload(o Options) error {
 		byName[lo.Name] = ls
 	}
 	s.set.Store(&settings{Options: o})
-	s.resumes.Clear()
+	s.resumes.Range(func(_, r any) bool { r.(*resumes).set(o.Park); return true })
 	for _, l := range s.listeners {
 		if ls := byName[l.opts.Name]; ls != nil {
 			l.set.Store(ls)
@@ -158,27 +161,6 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.sessions.Wait()
 	over()
 	return errors.Join(err, looking.Wait())
-}
-
-// resumes bounds what one backend is asked for when many wake at once.
-type resumes struct {
-	places chan struct{} // how many go on at a time
-	rate   *rate.Limiter // how many begin in a second; nil: as many as there are
-}
-
-// resumesOf are a backend's; Reload has them made anew.
-func (s *Server) resumesOf(backend string) *resumes {
-	if v, ok := s.resumes.Load(backend); ok {
-		return v.(*resumes)
-	}
-	o := s.set.Load().Park
-	n := o.resumesAtATime()
-	r := &resumes{places: make(chan struct{}, n)}
-	if o.ResumeRate > 0 {
-		r.rate = rate.NewLimiter(rate.Limit(o.ResumeRate), n)
-	}
-	v, _ := s.resumes.LoadOrStore(backend, r)
-	return v.(*resumes)
 }
 
 func (s *Server) closeListeners() {
@@ -307,8 +289,6 @@ func (s *Server) drain(d time.Duration) {
 	}
 	s.tel.Log.Info("draining", "sessions", len(left), "within", d)
 	rand.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
-	var g errgroup.Group // ends each session in a goroutine of its own: its client may not read
-	g.SetLimit(64)
 	// Four fifths of the time for going in good order, the rest for the stuck.
 	tick := max(d*4/5/time.Duration(len(left)), time.Millisecond)
 	busyUntil := s.now().Add(d * 4 / 5)
@@ -322,7 +302,7 @@ func (s *Server) drain(d time.Duration) {
 				busy = append(busy, c)
 				continue
 			}
-			g.Go(func() error { c.over(ReasonShutdown); return nil })
+			c.over(ReasonShutdown)
 			if i < len(left)-1 || len(busy) > 0 {
 				wait(tick)
 			}
@@ -332,7 +312,6 @@ func (s *Server) drain(d time.Duration) {
 		}
 		left = busy
 	}
-	_ = g.Wait()
 	// Those that were told still read their last word.
 	for s.reg.loggedIn() > 0 && s.now().Before(deadline) {
 		wait(min(20*time.Millisecond, d/10))

@@ -2,6 +2,8 @@ package park
 
 import (
 	"cmp"
+	"iter"
+	"math"
 	"slices"
 	"strconv"
 )
@@ -35,26 +37,67 @@ const maxVanished = 8000
 // FLAGS comes before the FETCH that uses a new keyword. For the same reason FETCH with MODSEQ comes
 // in the order of the mod-sequences.
 func (d Difference) AppendTo(dst []byte, dialect Dialect, v *View) []byte {
+	r := rendering{b: dst, size: math.MaxInt}
+	r.difference(d, dialect, v)
+	return r.b
+}
+
+// Pieces is AppendTo in pieces of whole lines, each of about size bytes, and the last one of
+// less, which may have none: a large difference isn't held as text. A piece
+// is lent until the next is asked for, but for the last one, which is the caller's.
+func (d Difference) Pieces(dialect Dialect, v *View, size int) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		r := rendering{size: size, yield: yield}
+		r.difference(d, dialect, v)
+		if !r.stopped {
+			yield(r.b)
+		}
+	}
+}
+
+// rendering is a difference's text on its way.
+type rendering struct {
+	b       []byte
+	size    int // from which on it is given away
+	yield   func([]byte) bool
+	stopped bool
+}
+
+// line is called after each line, and says whether to go on.
+func (r *rendering) line() bool {
+	if len(r.b) >= r.size {
+		r.stopped = !r.yield(r.b)
+		r.b = r.b[:0]
+	}
+	return !r.stopped
+}
+
+func (r *rendering) difference(d Difference, dialect Dialect, v *View) {
 	after := d.uids(v)
 	if dialect == QResync {
-		dst = appendVanished(dst, d.Vanished)
+		r.vanished(d.Vanished)
 	} else {
-		dst = appendExpunges(dst, d.Vanished, v.UIDs)
+		r.expunges(d.Vanished, v.UIDs)
+	}
+	if r.stopped {
+		return
 	}
 	if !d.New.Empty() {
-		dst = appendNumbered(dst, after.Count(), "EXISTS")
+		r.b = appendNumbered(r.b, after.Count(), "EXISTS")
 	}
 	if d.FlagList != "" {
-		dst = append(dst, "* FLAGS "...)
-		dst = d.FlagList.AppendTo(dst)
-		dst = append(dst, "\r\n"...)
+		r.b = append(r.b, "* FLAGS "...)
+		r.b = d.FlagList.AppendTo(r.b)
+		r.b = append(r.b, "\r\n"...)
 	}
 	for _, c := range d.inOrder(dialect) {
 		if seq, ok := after.Seq(c.UID); ok {
-			dst = c.appendTo(dst, dialect, seq)
+			r.b = c.appendTo(r.b, dialect, seq)
+			if !r.line() {
+				return
+			}
 		}
 	}
-	return dst
 }
 
 // inOrder is Changed as it is to be told.
@@ -76,43 +119,47 @@ func appendNumbered(dst []byte, n uint32, name string) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// appendExpunges goes from the highest number down, so that none shifts another.
+// expunges goes from the highest number down, so that none shifts another.
 // RFC 9051 §7.5.1.
-func appendExpunges(dst []byte, vanished, view UIDs) []byte {
+func (r *rendering) expunges(vanished, view UIDs) {
 	for i := vanished.spans() - 1; i >= 0; i-- {
 		first, last := vanished.span(i)
 		// A range of UIDs that the client counts all is one of numbers, too.
 		seq, ok := view.Seq(last)
 		for n := last - first + 1; ok && n > 0; n-- {
-			dst = appendNumbered(dst, seq, "EXPUNGE")
+			r.b = appendNumbered(r.b, seq, "EXPUNGE")
 			seq--
+			if !r.line() {
+				return
+			}
 		}
 	}
-	return dst
 }
 
 // RFC 7162 §3.2.10.
-func appendVanished(dst []byte, vanished UIDs) []byte {
-	line := len(dst)
+func (r *rendering) vanished(vanished UIDs) {
+	line := len(r.b)
 	open := false
 	for first, last := range vanished.Ranges() {
 		switch {
 		case !open:
-			dst = append(dst, "* VANISHED "...)
+			r.b = append(r.b, "* VANISHED "...)
 			open = true
 		default:
-			dst = append(dst, ',')
+			r.b = append(r.b, ',')
 		}
-		dst = appendRange(dst, first, last)
-		if len(dst)-line > maxVanished {
-			dst = append(dst, "\r\n"...)
-			line, open = len(dst), false
+		r.b = appendRange(r.b, first, last)
+		if len(r.b)-line > maxVanished {
+			r.b = append(r.b, "\r\n"...)
+			if !r.line() {
+				return
+			}
+			line, open = len(r.b), false
 		}
 	}
 	if open {
-		dst = append(dst, "\r\n"...)
+		r.b = append(r.b, "\r\n"...)
 	}
-	return dst
 }
 
 // RFC 9051 §7.5.2, RFC 7162 §3.1.4 and §3.2.4: with mod-sequences the UID is told as well. A

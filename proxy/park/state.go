@@ -34,6 +34,14 @@ type State struct {
 	Table *FlagTable
 }
 
+// Changes is how many changes of flags a difference to it may have.
+func (s *State) Changes() int {
+	if s.Table != nil {
+		return int(s.UIDs.Count())
+	}
+	return len(s.Changed)
+}
+
 // FlagChange is the flags that one message has now.
 type FlagChange struct {
 	UID    uint32

@@ -35,14 +35,15 @@ type Account struct {
 }
 
 // Member is a parked session. The hub calls its methods from its own goroutines,
-// one at a time for one mailbox, holding no locks; they may call the hub, but
+// one at a time for one mailbox, holding no locks; none may wait for a client; they may call the hub, but
 // Look and Resync of their own subscription's mailbox would wait for themselves.
 type Member interface {
 	// View is what the client has been told; nil when the session isn't parked any
 	// more: it is skipped then.
 	View() *View
 	// Apply is given a state whose EXAMINE was sent after the member joined and
-	// View was asked. The session tells its client, in bounded time. It may come
+	// View was asked. It doesn't wait: the session keeps the state and tells its client by
+	// itself, since whose client doesn't read mustn't keep the hub from others. It may come
 	// while the subscription is being closed, or the session leaves: then it is to be
 	// ignored.
 	Apply(s *State)

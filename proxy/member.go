@@ -1,0 +1,109 @@
+package proxy
+
+import (
+	"errors"
+
+	"imapproxy/proxy/park"
+	"imapproxy/telemetry"
+)
+
+// member is the session as the hub sees it, for one time of being parked.
+type member struct {
+	s    *Session
+	time uint32 // of parkState.times
+}
+
+func (s *Session) member() park.Member { return member{s, s.park.times} }
+
+// parkedLocked says whether it is parked, and hasn't come back since.
+func (m member) parkedLocked() bool {
+	return Attachment(m.s.attachment.Load()) == Parked && m.s.park.times == m.time
+}
+
+// View implements park.Member.
+func (m member) View() *park.View {
+	m.s.park.mu.Lock()
+	defer m.s.park.mu.Unlock()
+	if !m.parkedLocked() {
+		return nil
+	}
+	return m.s.park.view
+}
+
+// Apply implements park.Member. A client in IDLE is told by its session's own
+// goroutine. What can't be told from this state is found out by a resume, from a state of
+// its own.
+func (m member) Apply(state *park.State) {
+	if !m.apply(state) {
+		m.Lost()
+	}
+}
+
+func (m member) apply(state *park.State) (ok bool) {
+	s := m.s
+	s.park.mu.Lock()
+	defer s.park.mu.Unlock()
+	if !m.parkedLocked() || s.park.view == nil {
+		return true
+	}
+	if s.park.idle {
+		s.park.state = state
+		s.errandLocked(errandTell)
+		return true
+	}
+	_, err := park.Compare(s.park.view, state)
+	var other *park.NotSame
+	switch {
+	case errors.As(err, &other):
+		s.notSameLocked(other)
+	case err != nil:
+		s.park.state = nil
+		return false
+	default:
+		s.park.state = state
+	}
+	return true
+}
+
+// notSameLocked ends the session: its mailbox isn't the one that the client knows.
+func (s *Session) notSameLocked(other *park.NotSame) {
+	s.log().Warn("not the same mailbox any more", "mailbox", s.park.view.Mailbox, "why", other.Reason)
+	s.over(ReasonNotSame)
+}
+
+// Gone implements park.Member.
+func (m member) Gone(err error) {
+	m.s.park.mu.Lock() // or it would meet a session that comes back just now
+	defer m.s.park.mu.Unlock()
+	if !m.parkedLocked() {
+		return // its own SELECT tells
+	}
+	m.s.log().Info("the mailbox is gone, or may not be read any more", "error", err)
+	m.s.over(ReasonMailboxGone)
+}
+
+// Lost implements park.Member: nobody says any more when to look, so the session
+// gets its connection back.
+func (m member) Lost() { m.s.wake(wakeLostWatch) }
+
+// wake is why a parked session comes back though its client says nothing.
+type wake uint32
+
+const (
+	wakeNone wake = iota
+	wakeLostWatch
+	wakeOff
+)
+
+func (w wake) String() string { return [...]string{"", telemetry.WakeLostWatch, telemetry.WakeOff}[w] }
+
+// wake has a parked session get its connection back, and says whether it is one.
+func (s *Session) wake(why wake) bool {
+	s.park.mu.Lock() // or the deadline would meet the relay of a session that comes back by itself
+	defer s.park.mu.Unlock()
+	if Attachment(s.attachment.Load()) != Parked || !s.park.woken.CompareAndSwap(uint32(wakeNone), uint32(why)) {
+		return false
+	}
+	s.rouse()
+	return true
+}

@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"errors"
+	"time"
+
+	"imapproxy/proxy/park"
+	"imapproxy/telemetry"
+)
+
+// A parked client is written to by its own session's goroutine alone, which holds neither
+// a lock nor a place that is shared: a client may take its time to read. Who finds
+// out what is to be told (the hub's workers, the sweep) leaves an errand.
+
+// errands are what a parked session is to do though its client says nothing.
+type errands uint8
+
+const (
+	errandTell  errands = 1 << iota // parkState.state is to be told to a client in IDLE
+	errandAlive                     // a client in IDLE is to hear that the proxy is there
+)
+
+const (
+	// tellWithin bounds the write of one piece to a parked client.
+	tellWithin = 10 * time.Second
+	// tellPiece is how much of a difference is rendered before it is written.
+	tellPiece = 64 << 10
+	// tellsPerUser is how many sessions of one user hold a large difference at a time.
+	tellsPerUser = 8
+)
+
+// errandLocked leaves an errand for a parked session, and has it looked at.
+func (s *Session) errandLocked(e errands) {
+	s.park.errands |= e
+	s.rouse()
+}
+
+// errands does what was left for the parked session to do, and says why it is to
+// come back. expired says that a reader of the client has met rouse's deadline.
+func (s *Session) errands(expired bool) wake {
+	for s.reason() == "" {
+		s.park.mu.Lock()
+		due, why := s.park.errands, wake(s.park.woken.Swap(uint32(wakeNone)))
+		s.park.errands = 0
+		if due != 0 || why != wakeNone || expired {
+			_ = s.client.SetReadDeadline(time.Time{})
+		}
+		s.park.mu.Unlock()
+		expired = false
+		switch {
+		case why != wakeNone:
+			return why
+		case due&errandTell != 0:
+			if !s.tellIdle() {
+				return wakeLostWatch
+			}
+		case due&errandAlive != 0:
+			s.tellAlive()
+		default:
+			return wakeNone
+		}
+	}
+	return wakeNone
+}
+
+// tellIdle tells a client in IDLE what was heard of. ok is false where a resume has to
+// find out what that is.
+func (s *Session) tellIdle() (ok bool) {
+	s.park.mu.Lock()
+	idle := s.park.idle
+	s.park.mu.Unlock()
+	return !idle || s.tellAll(nil, true) || s.reason() != ""
+}
+
+// tellAlive tells a client in IDLE that the proxy is there, if nothing else was told meanwhile.
+func (s *Session) tellAlive() {
+	s.park.mu.Lock()
+	due := s.park.idle && s.srv.now().UnixNano()-s.park.told >= int64(s.aliveEvery())
+	s.park.mu.Unlock()
+	if due {
+		_ = s.say([]byte("* OK Still here\r\n"))
+	}
+}
+
+// tellAll tells what was heard of since the client was last told, and the answer
+// behind it. idle says whether the client is in IDLE from then on. It fails where a
+// resume has to see to it, or the session has ended.
+func (s *Session) tellAll(answer []byte, idle bool) (ok bool) {
+	done, err := s.mayTell(s.heard())
+	if err != nil {
+		return false
+	}
+	defer done()
+	s.park.mu.Lock()
+	view, state := s.park.view, s.park.state
+	s.park.state = nil
+	var d park.Difference
+	if state != nil {
+		d, err = park.Compare(view, state)
+	}
+	if err == nil {
+		s.park.idle = idle
+		if state != nil {
+			s.park.view = view.After(d)
+		}
+	}
+	var other *park.NotSame
+	if errors.As(err, &other) {
+		s.notSameLocked(other)
+	}
+	s.park.mu.Unlock()
+	if err != nil || s.tellDifference(d, view, answer) != nil {
+		return false
+	}
+	if d.Again {
+		s.set.Park.Hub.Hint(park.Hint{User: s.user, Mailbox: view.Mailbox, Source: park.HintWatch})
+	}
+	return true
+}
+
+// heard is how many changes of flags there are at most in what was heard of.
+func (s *Session) heard() int {
+	s.park.mu.Lock()
+	defer s.park.mu.Unlock()
+	if s.park.state == nil {
+		return 0
+	}
+	return s.park.state.Changes()
+}
+
+// fewChanges don't count as a large difference: they take less memory than a piece.
+const fewChanges = 1024
+
+// mayTell waits while too many of the user's sessions hold a large difference, each
+// for as long as its client takes to read it. done is to be called when this one has none
+// any more; more than once does no harm.
+func (s *Session) mayTell(changes int) (done func(), err error) {
+	if changes <= fewChanges {
+		return func() {}, nil
+	}
+	ctx, cancel := s.within(leaveWithin)
+	defer cancel()
+	done, err = s.srv.telling(ctx, s.user)
+	if err != nil {
+		s.over(ReasonClientUnread)
+	}
+	return done, err
+}
+
+// tellDifference writes a difference for a client with view v, piece by piece, and
+// the answer behind it. v has been replaced by the view after d before: who can't be told
+// all of it is gone.
+func (s *Session) tellDifference(d park.Difference, v *park.View, answer []byte) error {
+	var last []byte // written with what follows it
+	if v != nil {
+		for piece := range d.Pieces(s.flight.told.dialect, v, tellPiece) {
+			if len(piece) < tellPiece {
+				last = piece
+				break
+			}
+			if err := s.say(piece); err != nil {
+				return err
+			}
+		}
+	}
+	return s.say(append(last, answer...))
+}
+
+// say writes to a client without a backend, who may not read: then the session ends. It
+// is for the session's own goroutine, which holds no lock.
+func (s *Session) say(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	now := s.srv.now()
+	s.park.mu.Lock()
+	s.park.told = now.UnixNano()
+	s.park.mu.Unlock()
+	if err := s.out.relayUntil(b, true, now.Add(tellWithin)); err != nil {
+		s.over(ReasonClientLost)
+		return err
+	}
+	s.bytesOut.Add(int64(len(b)))
+	s.srv.tel.AddBytes(telemetry.Out, int64(len(b)))
+	return nil
+}
+
+// aliveEvery is how long a parked client in IDLE hears nothing.
+func (s *Session) aliveEvery() time.Duration {
+	every := s.set.Park.keepalive()
+	return every - every/8 - time.Duration(s.id[0])*every/1024 // the sweep comes an eighth late at most
+}
+
+// keepalive has a parked client in IDLE told that the proxy is there, for the NATs on the way, at
+// intervals of its own so that not all are told at once.
+func (s *Session) keepalive(now time.Time) {
+	s.park.mu.Lock()
+	defer s.park.mu.Unlock()
+	if s.park.idle && Attachment(s.attachment.Load()) == Parked && now.UnixNano()-s.park.told >= int64(s.aliveEvery()) {
+		s.seen(now)
+		s.errandLocked(errandAlive)
+	}
+}

@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"imapproxy/internal/fair"
+)
+
+// resumes bounds what one backend is asked for when many wake at once.
+type resumes struct {
+	// turns has who asks the backend now, and who waits for that: users in turn. No
+	// client is written to by who holds a slot.
+	turns *fair.Queue[string]
+	rate  *rate.Limiter // how many begin in a second
+	again oncePerMinute // the log of what is tried again
+}
+
+// resumesOf are a backend's.
+func (s *Server) resumesOf(backend string) *resumes {
+	if v, ok := s.resumes.Load(backend); ok {
+		return v.(*resumes)
+	}
+	r := &resumes{turns: fair.NewQueue[string](fair.Options{}), rate: rate.NewLimiter(rate.Inf, 0)}
+	r.set(s.set.Load().Park)
+	v, _ := s.resumes.LoadOrStore(backend, r)
+	return v.(*resumes)
+}
+
+// set takes over the settings.
+func (r *resumes) set(o ParkOptions) {
+	n := o.resumesAtATime()
+	r.turns.SetOptions(fair.Options{Slots: n, PerKey: max(n/resumeShare, 1)})
+	limit := rate.Inf
+	if o.ResumeRate > 0 {
+		limit = rate.Limit(o.ResumeRate)
+	}
+	r.rate.SetBurst(n)
+	r.rate.SetLimit(limit)
+}
+
+// resumeShare is the part of a backend's resumes that one user's sessions have at a time.
+const resumeShare = 4
+
+// telling waits until the user's session may hold a large difference: while a client takes its
+// time to read one, only its own user's others wait. done gives the place back; it may be
+// called more than once.
+func (s *Server) telling(ctx context.Context, user string) (done func(), err error) {
+	if err := s.tells.Acquire(ctx, user); err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { s.tells.Release(user) }), nil
+}
+
+// oncePerMinute bounds a line of the log. The zero value is usable.
+type oncePerMinute struct {
+	last   atomic.Int64 // when one was written, Unix ns; 0: never
+	others atomic.Int64 // since then
+}
+
+// may says whether a line may be written now, and how many weren't since the last.
+func (o *oncePerMinute) may(now time.Time) (others int64, ok bool) {
+	last := o.last.Load()
+	if last != 0 && now.UnixNano()-last < int64(time.Minute) || !o.last.CompareAndSwap(last, now.UnixNano()) {
+		o.others.Add(1)
+		return 0, false
+	}
+	return o.others.Swap(0), true
+}
