@@ -438,8 +438,9 @@ park {
   max_diff_messages = 10000
 
   # How many sessions may be given back their connections at a time on one backend,
-  # and how many in a second; the others wait. They bound what a backend that has
-  # just come back has to stand. 0 is no limit of the rate.
+  # and how many in a second; the others wait, users in turn, and a quarter of the
+  # places at most is one user's. They bound what a backend that has just come back
+  # has to stand. 0 is no limit of the rate.
   # Default: 32.
   resume_concurrency = 32
   # Default: 0.

@@ -253,7 +253,7 @@ func (h *Hub) mailboxLocked(a Account, name string) *mailbox {
 	}
 	b := h.backends[a.Backend]
 	if b == nil {
-		b = &backend{hub: h, id: a.Backend, slots: make(chan struct{}, h.o.MaxResyncs)}
+		b = newBackend(h, a.Backend)
 		h.backends[a.Backend] = b
 	}
 	b.mailboxes++
@@ -285,7 +285,7 @@ func (h *Hub) Stats() HubStats {
 	}
 	st.Push, st.Notify, st.Idle, st.Polled = h.kinds[WatchPush], h.kinds[WatchNotify], h.kinds[WatchIdle], h.kinds[WatchPoll]
 	for _, b := range h.backends {
-		st.Waiting += len(b.queue)
+		st.Waiting += b.waiting
 	}
 	return st
 }

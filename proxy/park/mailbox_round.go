@@ -315,7 +315,7 @@ func (m *mailbox) limit() uint32 {
 // it came from afterwards. Of one that was warm and has died meanwhile, nobody
 // hears.
 func (m *mailbox) dialogue(ctx context.Context, a Account, f func(context.Context, *Talk) error) error {
-	release, err := m.backend.slot(ctx)
+	release, err := m.backend.slot(ctx, m.user)
 	if err != nil {
 		return err
 	}

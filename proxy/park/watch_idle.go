@@ -39,7 +39,7 @@ func (m *mailbox) watchIdle(ctx context.Context) {
 // round, and IDLE again. It returns why it ended.
 func (m *mailbox) idleWatch(ctx context.Context) error {
 	h := m.hub
-	release, err := m.backend.slot(ctx)
+	release, err := m.backend.slot(ctx, m.user)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (m *mailbox) idleWatch(ctx context.Context) error {
 		if err := m.idle(ctx, t); err != nil {
 			return err
 		}
-		if release, err = m.backend.slot(ctx); err != nil {
+		if release, err = m.backend.slot(ctx, m.user); err != nil {
 			release = func() {}
 			return err
 		}

@@ -174,7 +174,7 @@ func (w *notifyWatch) watch(ctx context.Context) error {
 }
 
 func (w *notifyWatch) open(ctx context.Context) (*Talk, error) {
-	release, err := w.backend.slot(ctx)
+	release, err := w.backend.slot(ctx, w.user)
 	if err != nil {
 		return nil, err
 	}

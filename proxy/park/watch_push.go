@@ -2,12 +2,10 @@ package park
 
 import (
 	"context"
-	"slices"
 	"sync"
 
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/upstream"
-	"imapproxy/telemetry"
 )
 
 // startLocked has hints begin to flow.
@@ -64,124 +62,6 @@ func (m *mailbox) choose(ctx context.Context) (Watch, error) {
 		return own, err
 	}
 	return shared, nil
-}
-
-// backend bounds what goes on at one backend at a time.
-type backend struct {
-	hub   *Hub
-	id    string
-	slots chan struct{} // has a token for each dialogue
-
-	// Guarded by the hub's mutex:
-	mailboxes  int // how many are at this backend
-	workers    int
-	namespaces *namespaces // those of the user who was asked for last
-	// queue has the mailboxes that wait for a round on a connection that isn't a
-	// watch's, first come, first served, but one of a user's at a time: the next finds
-	// the connection warm, where several at once would log in each for itself. Only for one that
-	// somebody waits for is that worth it.
-	queue   []*mailbox
-	serving []*mailbox // those that the workers have a connection for, or soon will
-}
-
-// slot waits for a place among the dialogues.
-func (b *backend) slot(ctx context.Context) (release func(), err error) {
-	select {
-	case b.slots <- struct{}{}:
-		return sync.OnceFunc(func() { <-b.slots }), nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-b.hub.ctx.Done():
-		return nil, ErrHubClosed
-	}
-}
-
-// enqueueLocked has a worker make a round of the mailbox.
-func (b *backend) enqueueLocked(m *mailbox) {
-	if !m.queued {
-		m.queued = true
-		b.queue = append(b.queue, m)
-	}
-	b.staffLocked()
-}
-
-// staffLocked has another worker look whether there is something for it to do.
-func (b *backend) staffLocked() {
-	if len(b.queue) > 0 && b.workers < cap(b.slots) && b.hub.goLocked(b.work) {
-		b.workers++
-	}
-}
-
-// work makes rounds until none is waiting that may be made now: whoever serves the user comes
-// back for his others.
-func (b *backend) work() {
-	h := b.hub
-	h.mu.Lock()
-	for !h.closed {
-		m := b.nextLocked()
-		if m == nil {
-			break
-		}
-		h.mu.Unlock()
-		m.resyncOnce()
-		h.mu.Lock()
-		b.servedLocked(m)
-	}
-	b.workers--
-	h.mu.Unlock()
-}
-
-// nextLocked takes the first mailbox from the queue that may have its round now; nil: none may.
-func (b *backend) nextLocked() *mailbox {
-	for i, m := range b.queue {
-		if !b.mayLocked(m) {
-			continue
-		}
-		copy(b.queue[1:i+1], b.queue[:i]) // those in front are few, those behind may be many
-		b.queue[0] = nil
-		b.queue = b.queue[1:]
-		b.serving = append(b.serving, m)
-		m.queued = false
-		return m
-	}
-	return nil
-}
-
-func (b *backend) mayLocked(m *mailbox) bool {
-	return !m.running && !slices.ContainsFunc(b.serving, func(s *mailbox) bool {
-		return s == m || s.user == m.user && len(m.waiters) == 0
-	})
-}
-
-// servedLocked: its connection is free, whoever has still to be told. It may be said again.
-func (b *backend) servedLocked(m *mailbox) {
-	b.serving = slices.DeleteFunc(b.serving, func(s *mailbox) bool { return s == m })
-}
-
-// resyncOnce makes one round on a connection that is taken for it.
-func (m *mailbox) resyncOnce() {
-	r := m.begin()
-	if r == nil {
-		return
-	}
-	var s *State
-	err := ErrLost
-	if a, ok := m.account(); ok {
-		err = m.dialogue(m.hub.ctx, a, func(ctx context.Context, t *Talk) (err error) {
-			r.trace.Steps.Done(telemetry.StepConnect, m.hub.now(), nil)
-			s, err = m.resync.Resync(ctx, t, r.query)
-			r.trace.Steps.Done(telemetry.StepResync, m.hub.now(), err)
-			return err
-		})
-	}
-	m.hub.mu.Lock()
-	m.backend.servedLocked(m)
-	m.backend.staffLocked() // this one tells clients first, and some take their time
-	m.hub.mu.Unlock()
-	m.finish(r, s, err)
-	if err != nil {
-		m.failed(err)
-	}
 }
 
 // doorbell wakes the goroutine that waits on a watch's connection, which holds

@@ -1,0 +1,184 @@
+package park
+
+import (
+	"container/list"
+	"context"
+	"slices"
+	"sync"
+
+	"imapproxy/internal/fair"
+	"imapproxy/telemetry"
+)
+
+// backend bounds what goes on at one backend at a time, and shares it between users.
+type backend struct {
+	hub   *Hub
+	id    string
+	slots *fair.Queue[string] // by user: one is held for each dialogue
+
+	// Guarded by the hub's mutex:
+	mailboxes  int // how many are at this backend
+	workers    int
+	namespaces *namespaces // those of the user who was asked for last
+	// lines has the users with mailboxes that wait for a round on a connection that isn't a
+	// watch's, and turns has them in the order in which they are served.
+	lines   map[*user]*line
+	turns   list.List  // of *line
+	waiting int        // mailboxes in all lines
+	serving []*mailbox // those that the workers have a connection for, or soon will
+}
+
+// line has the mailboxes of one user that wait, first come, first served, one at a time:
+// the next finds the connection warm, where several at once would log in each for itself. Only
+// for one that a client waits for is that worth it.
+type line struct {
+	user  *user
+	queue []*mailbox
+	turn  *list.Element // in turns
+}
+
+// userShare is the part of a backend's slots, and of its workers, that one user has at a time.
+const userShare = 2
+
+func newBackend(h *Hub, id string) *backend {
+	return &backend{
+		hub: h, id: id, lines: map[*user]*line{},
+		slots: fair.NewQueue[string](fair.Options{Slots: h.o.MaxResyncs, PerKey: h.perUser()}),
+	}
+}
+
+// perUser is how much of MaxResyncs one user has.
+func (h *Hub) perUser() int { return max(h.o.MaxResyncs/userShare, 1) }
+
+// slot waits until it is the user's turn for a dialogue. release may be called more than once.
+func (b *backend) slot(ctx context.Context, u *user) (release func(), err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(b.hub.ctx, func() { cancel(ErrHubClosed) })()
+	if err := b.slots.Acquire(ctx, u.name); err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { b.slots.Release(u.name) }), nil
+}
+
+// enqueueLocked has a worker make a round of the mailbox.
+func (b *backend) enqueueLocked(m *mailbox) {
+	if !m.queued {
+		m.queued = true
+		l := b.lines[m.user]
+		if l == nil {
+			l = &line{user: m.user}
+			l.turn = b.turns.PushBack(l)
+			b.lines[m.user] = l
+		}
+		l.queue = append(l.queue, m)
+		b.waiting++
+	}
+	b.staffLocked()
+}
+
+// staffLocked has another worker look whether there is something for it to do.
+func (b *backend) staffLocked() {
+	if b.waiting > 0 && b.workers < b.hub.o.MaxResyncs && b.hub.goLocked(b.work) {
+		b.workers++
+	}
+}
+
+// work makes rounds until none is waiting that may be made now: who serves the user comes
+// back for their others.
+func (b *backend) work() {
+	h := b.hub
+	h.mu.Lock()
+	for !h.closed {
+		m := b.nextLocked()
+		if m == nil {
+			break
+		}
+		h.mu.Unlock()
+		m.resyncOnce()
+		h.mu.Lock()
+		b.servedLocked(m)
+	}
+	b.workers--
+	h.mu.Unlock()
+}
+
+// nextLocked takes a mailbox of the first user in turn who has one that may have its round now,
+// and puts the user behind all others; nil: there is none.
+func (b *backend) nextLocked() *mailbox {
+	for e := b.turns.Front(); e != nil; e = e.Next() {
+		l := e.Value.(*line)
+		if m := b.firstLocked(l); m != nil {
+			m.queued = false
+			b.waiting--
+			b.serving = append(b.serving, m)
+			if len(l.queue) > 0 {
+				b.turns.MoveToBack(e)
+			} else {
+				b.turns.Remove(e)
+				delete(b.lines, l.user)
+			}
+			return m
+		}
+	}
+	return nil
+}
+
+// firstLocked takes the first mailbox of a user's that may have its round now; nil: there is
+// none. The cases that wait:
+//   - the user has their share of the workers,
+//   - a round of the mailbox is under way,
+//   - a worker makes one for another mailbox of the user's, and no client waits for this one.
+func (b *backend) firstLocked(l *line) *mailbox {
+	served := 0
+	for _, m := range b.serving {
+		if m.user == l.user {
+			served++
+		}
+	}
+	if served >= b.hub.perUser() {
+		return nil
+	}
+	i := slices.IndexFunc(l.queue, func(m *mailbox) bool {
+		return !m.running && (served == 0 || len(m.waiters) > 0 && !slices.Contains(b.serving, m))
+	})
+	if i < 0 {
+		return nil
+	}
+	m := l.queue[i]
+	copy(l.queue[1:i+1], l.queue[:i]) // those in front are few, those behind may be many
+	l.queue[0] = nil
+	l.queue = l.queue[1:]
+	return m
+}
+
+// servedLocked: its connection is free, though the round may not be over. It may be said again.
+func (b *backend) servedLocked(m *mailbox) {
+	b.serving = slices.DeleteFunc(b.serving, func(s *mailbox) bool { return s == m })
+}
+
+// resyncOnce makes one round on a connection that is taken for it.
+func (m *mailbox) resyncOnce() {
+	r := m.begin()
+	if r == nil {
+		return
+	}
+	var s *State
+	err := ErrLost
+	if a, ok := m.account(); ok {
+		err = m.dialogue(m.hub.ctx, a, func(ctx context.Context, t *Talk) (err error) {
+			r.trace.Steps.Done(telemetry.StepConnect, m.hub.now(), nil)
+			s, err = m.resync.Resync(ctx, t, r.query)
+			r.trace.Steps.Done(telemetry.StepResync, m.hub.now(), err)
+			return err
+		})
+	}
+	m.hub.mu.Lock()
+	m.backend.servedLocked(m)
+	m.backend.staffLocked() // this one has all members look at the state first
+	m.hub.mu.Unlock()
+	m.finish(r, s, err)
+	if err != nil {
+		m.failed(err)
+	}
+}

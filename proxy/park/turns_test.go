@@ -1,0 +1,132 @@
+package park
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// own is an account of a user's on the backend "b1", whose mailboxes are all theirs.
+func (f *fake) own(user string) Account {
+	a := f.account()
+	a.User, a.ModSeq = user, 1
+	a.Shared = func(string) bool { return false }
+	return a
+}
+
+// A user whose mailboxes take long, and whose clients ask for all of them, has a part of the
+// workers: another user's client is told meanwhile.
+func TestAUserWithManySlowMailboxesKeepsNobodyElseWaiting(t *testing.T) {
+	slow, quick := newFake(t, modernCaps), newFake(t, modernCaps)
+	h, _ := newHub(t, HubOptions{Push: true, MaxResyncs: 4})
+	var subs []*Subscription
+	a := slow.own("many")
+	for i := range 12 {
+		name := fmt.Sprint("box", i)
+		slow.box(name, 1)
+		s, _ := parked(t, h, slow, a, name, Plain)
+		subs = append(subs, s)
+	}
+	_, other := parked(t, h, quick, quick.own("other"), "INBOX", Plain)
+	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	defer release()
+	slow.change(func() { slow.hold["EXAMINE"] = hold })
+	h.Hint(Hint{User: "many", Source: HintPush})
+	var looking sync.WaitGroup
+	ctx := within(t)
+	for _, s := range subs {
+		looking.Go(func() {
+			if err := s.Look(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, "clients wait for all of them, and the user has their share", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return slow.asked("EXAMINE") >= 2 && !slices.ContainsFunc(subs, func(s *Subscription) bool { return len(s.m.waiters) == 0 })
+	})
+	quick.deliver("INBOX")
+	h.Hint(Hint{User: "other", Source: HintPush})
+	other.counts(4)
+	if n := slow.asked("EXAMINE"); n != 2 {
+		t.Errorf("%d of 4 workers make rounds of one user's", n)
+	}
+	release()
+	looking.Wait()
+}
+
+// Users whose mailboxes wait for one worker are served in turn.
+func TestUsersAreServedInTurn(t *testing.T) {
+	b := newFake(t, modernCaps)
+	h, _ := newHub(t, HubOptions{Push: true, MaxResyncs: 1})
+	var members []*member
+	add := func(user string, boxes ...string) {
+		a := b.own(user)
+		for _, name := range boxes {
+			b.box(name, 1)
+			_, m := parked(t, h, b, a, name, Plain)
+			members = append(members, m)
+		}
+	}
+	add("a", "a1", "a2", "a3")
+	add("b", "b1", "b2")
+	add("c", "c1")
+	hold := make(chan struct{})
+	b.change(func() { b.hold["EXAMINE"] = hold })
+	for _, user := range []string{"a", "b", "c"} {
+		h.Hint(Hint{User: user, Source: HintPush})
+	}
+	eventually(t, "all wait", func() bool { return b.asked("EXAMINE") == 1 && h.Stats().Waiting == 5 })
+	close(hold)
+	for _, m := range members {
+		m.until("its turn", func() bool { return m.states == 1 })
+	}
+	var order []string
+	b.mu.Lock()
+	for _, c := range b.commands {
+		if verb, rest, _ := strings.Cut(c, " "); verb == "EXAMINE" {
+			order = append(order, rest[1:3])
+		}
+	}
+	b.mu.Unlock()
+	if got := strings.Join(order, " "); got != "a1 b1 c1 a2 b2 a3" {
+		t.Errorf("looked at %s", got)
+	}
+}
+
+// Sessions that resume ask for states of their own: those of one user, whose mailboxes take
+// long, leave room for others'.
+func TestAUsersResyncsLeaveRoomForOthers(t *testing.T) {
+	slow, quick := newFake(t, modernCaps), newFake(t, modernCaps)
+	h, _ := newHub(t, HubOptions{Push: true, MaxResyncs: 4})
+	a := slow.own("many")
+	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	defer release()
+	var asking sync.WaitGroup
+	ctx := within(t)
+	for i := range 6 {
+		name := fmt.Sprint("box", i)
+		slow.box(name, 1)
+		s, m := parked(t, h, slow, a, name, Plain)
+		v := m.View()
+		slow.change(func() { slow.hold["EXAMINE"] = hold })
+		asking.Go(func() {
+			if _, err := s.Resync(ctx, v); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	b := h.backends["b1"]
+	eventually(t, "all ask", func() bool { held, waiting := b.slots.Stats(); return held == 2 && waiting == 4 })
+	s, m := parked(t, h, quick, quick.own("other"), "INBOX", Plain)
+	if _, err := s.Resync(ctx, m.View()); err != nil {
+		t.Error(err)
+	}
+	release()
+	asking.Wait()
+}
