@@ -468,8 +468,13 @@ park {
 # configured, traces cost nothing; an endpoint that is down or stuck never slows
 # a session, what can't be sent is dropped and counted.
 telemetry {
-  # Logs go to standard error.
   log {
+    # A file that logs are appended to; it is made where it isn't there. SIGHUP opens it
+    # anew, also when the configuration has a mistake, so that logrotate can move it away
+    # (docs/operations.md).
+    # Default: "", standard error.
+    #file = "/var/log/imapproxy/imapproxy.log"
+
     # "text" for people, "json" for programs.
     # Default: "text". A change needs a restart.
     format = "text"

@@ -21,7 +21,8 @@ type ownCounts struct {
 	spansExported   atomic.Int64
 	spansFailed     atomic.Int64
 	spansDropped    atomic.Int64
-	logLinesDropped atomic.Int64
+	logLinesDropped atomic.Int64 // the queue was full
+	logLinesFailed  atomic.Int64 // the write failed
 	traces          delivery
 	metrics         delivery
 }
@@ -45,7 +46,8 @@ func (c *ownCounts) observeExports(_ context.Context, o metric.Int64Observer) er
 }
 
 func (c *ownCounts) observeLogLines(_ context.Context, o metric.Int64Observer) error {
-	o.Observe(c.logLinesDropped.Load())
+	o.Observe(c.logLinesDropped.Load(), with(label("reason", "slow")))
+	o.Observe(c.logLinesFailed.Load(), with(label("reason", "failed")))
 	return nil
 }
 

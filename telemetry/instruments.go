@@ -31,6 +31,7 @@ type Instrument struct {
 // drift apart by a typing error.
 const (
 	nameBuildInfo          = "imapproxy.build.info"
+	nameReloads            = "imapproxy.reloads"
 	nameSessions           = "imapproxy.sessions"
 	nameSessionsOpened     = "imapproxy.sessions.opened"
 	nameSessionsClosed     = "imapproxy.sessions.closed"
@@ -90,6 +91,9 @@ func Instruments() []Instrument {
 	return []Instrument{
 		{nameBuildInfo, Gauge, "", "Always 1; its labels say which build is running.",
 			[]Attribute{{"version", "the proxy's version"}, {"go_version", "the Go release it was built with"}}, nil},
+
+		{nameReloads, Counter, "{reload}", "Reloads of the configuration (SIGHUP).",
+			[]Attribute{{"outcome", "`ok`, or `failed`: the old settings stay, `imapproxy status` says why"}}, nil},
 
 		// Sessions: what clients do.
 		{nameSessions, Gauge, "{session}", "Sessions now, by where their backend connection stands.",
@@ -180,7 +184,7 @@ func Instruments() []Instrument {
 			[]Attribute{{"outcome", "`exported`, `failed` (the endpoint did not take them), `dropped` (the queue was full)"}}, nil},
 		{nameTelemetryExports, Counter, "{export}", "Requests to the OTLP endpoints.",
 			[]Attribute{{"signal", "`traces` or `metrics`"}, {"outcome", "`ok` or `error`"}}, nil},
-		{nameTelemetryLogLines, Counter, "{line}", "Log lines dropped because the log's reader did not keep up.",
-			nil, nil},
+		{nameTelemetryLogLines, Counter, "{line}", "Log lines that were lost.",
+			[]Attribute{{"reason", "`slow` (the log's reader or disk didn't keep up), `failed` (the write failed, as on a full disk)"}}, nil},
 	}
 }

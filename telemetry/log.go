@@ -12,26 +12,33 @@ import (
 	"sync/atomic"
 )
 
-// newLogHandler makes the handler of the logs, and the queue in front of its
-// writer where that can block.
-func newLogHandler(o Options, dropped *atomic.Int64) (slog.Handler, *lineQueue, error) {
+// startLog makes the logger, what writes its lines, and the queue in front of that
+// where it can block. A file of our own has the queue, too: a disk can hang.
+func (t *Telemetry) startLog(o Options) error {
 	if o.LogFormat != "" && o.LogFormat != "text" && o.LogFormat != "json" {
-		return nil, nil, fmt.Errorf("telemetry: log format %q: write text or json", o.LogFormat)
+		return fmt.Errorf("telemetry: log format %q: write text or json", o.LogFormat)
 	}
-	w := o.LogWriter
-	if w == nil {
-		w = os.Stderr
+	file, err := OpenLogFile(o.LogFile)
+	if err != nil {
+		return fmt.Errorf("telemetry: the log's file: %w", err)
 	}
-	var lines *lineQueue
-	if canBlock(w) {
-		lines = newLineQueue(w, dropped)
-		w = lines
+	t.sink = &sink{w: o.LogWriter, lost: &t.own.logLinesFailed}
+	if t.sink.w == nil {
+		t.sink.w = os.Stderr
+	}
+	t.SwitchLog(file)
+	var w io.Writer = t.sink
+	if file != nil || canBlock(t.sink.w) {
+		t.logLines = newLineQueue(t.sink, &t.own.logLinesDropped)
+		w = t.logLines
 	}
 	options := &slog.HandlerOptions{Level: o.LogLevel, ReplaceAttr: redactAttr}
 	if o.LogFormat == "json" {
-		return slog.NewJSONHandler(w, options), lines, nil
+		t.Log = slog.New(slog.NewJSONHandler(w, options))
+	} else {
+		t.Log = slog.New(slog.NewTextHandler(w, options))
 	}
-	return slog.NewTextHandler(w, options), lines, nil
+	return nil
 }
 
 // SessionLogger returns a logger whose lines carry the session's id and, where
@@ -91,8 +98,7 @@ func newLineQueue(w io.Writer, dropped *atomic.Int64) *lineQueue {
 func (q *lineQueue) run() {
 	defer close(q.done)
 	for line := range q.lines {
-		// Nothing can be told of a log that can't be written.
-		_, _ = q.w.Write(line)
+		_, _ = q.w.Write(line) // the sink counts what fails; the log itself can't say it
 	}
 }
 

@@ -18,6 +18,7 @@ const scopeName = "imapproxy"
 // metrics holds the instruments. It exists only where something reads them;
 // with a nil *metrics every recording method returns at once.
 type metrics struct {
+	reloads            metric.Int64Counter
 	sessionsOpened     metric.Int64Counter
 	sessionsClosed     metric.Int64Counter
 	sessionDuration    metric.Float64Histogram
@@ -59,6 +60,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.initHot()
 	b := newBuilder(meter)
 
+	m.reloads = b.counter(nameReloads)
 	m.sessionsOpened = b.counter(nameSessionsOpened)
 	m.sessionsClosed = b.counter(nameSessionsClosed)
 	m.sessionDuration = b.histogram(nameSessionDuration)

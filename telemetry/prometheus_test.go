@@ -89,6 +89,7 @@ func recordEverything(tel *Telemetry) {
 	tel.PoolGiven("session")
 	tel.PoolAsked("session", "lent")
 	tel.PoolClosed("expired")
+	tel.Reloaded(true)
 	tel.SessionOpened("imaps", true)
 	tel.SessionClosed("logout", "attached", time.Minute)
 	tel.Refused("per_ip")

@@ -13,6 +13,18 @@ import (
 // names that the operator chose (listeners, backends); never anything that a client
 // sent.
 
+// Reloaded counts a reload of the configuration; ok is whether it was done.
+func (t *Telemetry) Reloaded(ok bool) {
+	if t.metrics == nil {
+		return
+	}
+	outcome := "ok"
+	if !ok {
+		outcome = "failed"
+	}
+	t.metrics.reloads.Add(context.Background(), 1, with(label("outcome", outcome)))
+}
+
 // SessionOpened counts an accepted session. listener is the listener's name;
 // tls says whether it begins with TLS.
 func (t *Telemetry) SessionOpened(listener string, tls bool) {

@@ -39,6 +39,9 @@ type Options struct {
 	// operating system that can block (a pipe, a terminal) they go through a bounded
 	// queue, which Shutdown empties: call it before the process ends.
 	LogWriter io.Writer
+	// LogFile is the file that the log's lines are appended to instead, "" for none.
+	// SwitchLog opens it anew, or takes another.
+	LogFile   string
 	LogFormat string       // "text" (also "") or "json"
 	LogLevel  slog.Leveler // nil is info; a *slog.LevelVar can be set later
 
@@ -89,6 +92,7 @@ type Telemetry struct {
 	meters   *sdkmetric.MeterProvider
 	client   *http.Client // of both OTLP exporters, nil without
 	logLines *lineQueue   // nil where lines are written directly
+	sink     *sink        // what writes them; nil in a Discard
 
 	stop     context.CancelFunc // ends exports that are under way
 	stopOnce sync.Once
@@ -122,11 +126,9 @@ func Start(ctx context.Context, o Options) (*Telemetry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: metrics endpoint: %w", err)
 	}
-	handler, lines, err := newLogHandler(o, &t.own.logLinesDropped)
-	if err != nil {
+	if err := t.startLog(o); err != nil {
 		return nil, err
 	}
-	t.Log, t.logLines = slog.New(handler), lines
 
 	// Exports end with Shutdown, not with the context that Start was given.
 	stopCtx, stop := context.WithCancel(context.WithoutCancel(ctx))

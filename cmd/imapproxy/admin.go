@@ -29,7 +29,7 @@ func (i *instance) openAdmin() (*admin.Server, error) {
 			return nil, fmt.Errorf("admin.token_file: %w", err)
 		}
 	}
-	o.Parking = i.parking.status
+	o.Parking, o.Reload = i.parking.status, i.lastReload.Load
 	if i.parking.events != nil && i.cfg.Park.Events.Address == "" {
 		o.Events = i.parking.events
 	}

@@ -29,6 +29,7 @@ type checkCommand struct {
 	Config       string        `required:"" placeholder:"FILE" help:"The configuration to check."`
 	User         string        `placeholder:"NAME" help:"A user to log in as on each backend. With backend_login mode \"user\" no login is tried without it."`
 	PasswordFile string        `placeholder:"FILE" help:"File with that user's password, - for standard input."`
+	FileOnly     bool          `help:"Only read the file and the passwd-files that it names, as serve and a reload would; contact nobody."`
 	Timeout      time.Duration `default:"30s" help:"How long one probe may take (${default})."`
 }
 
@@ -49,6 +50,10 @@ func (c checkCommand) Run(env environment) error {
 		return err
 	}
 	k := &checker{cfg: cfg, user: c.User, password: password, timeout: c.Timeout, report: r}
+	if c.FileOnly {
+		k.users(env.ctx)
+		return r.verdict()
+	}
 	k.certificates()
 	if k.dialer, err = upstream.New(upstreamOptions(cfg, nil)); err != nil {
 		return err
@@ -61,11 +66,7 @@ func (c checkCommand) Run(env environment) error {
 	if env.ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
-	r.end()
-	if r.failed > 0 {
-		return failure{exitFailed}
-	}
-	return nil
+	return r.verdict()
 }
 
 // password reads the password of --user.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	"imapproxy/internal/admin"
@@ -45,6 +46,8 @@ type instance struct {
 	server  *proxy.Server
 	admin   *admin.Server // nil where it is off
 	events  *admin.Server // nil where events come to admin, or none
+
+	lastReload atomic.Pointer[admin.Reload] // nil: there was none
 
 	learnt chan struct{} // closed when the first set of backends has been applied
 
@@ -188,8 +191,8 @@ func (i *instance) register() {
 }
 
 // reload takes new settings, all or none, but for those that need a restart. What
-// can fail is made before anything changes.
-func (i *instance) reload(wanted *config.Config) (changes []config.Change, err error) {
+// can fail is made before anything changes; applying is called when nothing can any more.
+func (i *instance) reload(wanted *config.Config, applying func()) (changes []config.Change, err error) {
 	next := config.Reloaded(i.cfg, wanted)
 	changes = config.Diff(i.cfg, wanted)
 
@@ -215,11 +218,19 @@ func (i *instance) reload(wanted *config.Config) (changes []config.Change, err e
 		}
 		newAuth = true
 	}
-	options, err := i.proxyOptions(next, sources, source)
+	log, err := telemetry.OpenLogFile(next.Telemetry.Log.File)
+	if err != nil {
+		err = fmt.Errorf("telemetry.log.file: %w", err)
+	}
+	var options proxy.Options
+	if err == nil {
+		options, err = i.proxyOptions(next, sources, source)
+	}
 	if err == nil {
 		err = i.server.Reload(options)
 	}
 	if err != nil {
+		_ = log.Close()
 		if newAuth {
 			closeSources(sources)
 		}
@@ -228,8 +239,10 @@ func (i *instance) reload(wanted *config.Config) (changes []config.Change, err e
 
 	// The point of no return: from here on nothing can fail but the routing's
 	// options, which differ from the running ones only in what config has checked.
+	applying()
 	before := i.cfg
 	i.cfg = next
+	i.tel.SwitchLog(log)
 	if err := i.router.Reload(routes); err != nil {
 		i.tel.Log.Error("routing keeps its old settings", "error", err)
 	}
@@ -250,6 +263,17 @@ func (i *instance) reload(wanted *config.Config) (changes []config.Change, err e
 		i.register()
 	}
 	return changes, nil
+}
+
+// reopenLog opens the log's file anew: logrotate has moved it away. Where that fails
+// the old one is written on.
+func (i *instance) reopenLog() {
+	file, err := telemetry.OpenLogFile(i.cfg.Telemetry.Log.File)
+	if err != nil {
+		i.tel.Log.Error("the log's file can't be opened anew, the old one is written on", "setting", "telemetry.log.file", "error", err)
+		return
+	}
+	i.tel.SwitchLog(file)
 }
 
 // end drains the sessions and ends everything, in the order in which others could

@@ -46,6 +46,15 @@ func (r *report) fail(what, fix, format string, args ...any) { r.line("FAIL", wh
 // skip says what wasn't looked at, and how it would be.
 func (r *report) skip(what, fix, format string, args ...any) { r.line("-", what, fix, format, args) }
 
+// verdict says how it is all in all, and is the verb's result.
+func (r *report) verdict() error {
+	r.end()
+	if r.failed > 0 {
+		return failure{exitFailed}
+	}
+	return nil
+}
+
 func (r *report) end() {
 	if r.failed == 0 {
 		fmt.Fprintf(r.w, "\nAll is well%s.\n", map[bool]string{true: fmt.Sprintf(", with %s", count(r.warned, "warning"))}[r.warned > 0])

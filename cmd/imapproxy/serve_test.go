@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,13 +167,40 @@ func TestServeTellsSystemd(t *testing.T) {
 		}
 	}
 	t.Setenv("NOTIFY_SOCKET", socket)
-	r, _, _, _ := launchServe(t, file(fleet(t, 1), ""))
-	expect("READY=1")
+	text := file(fleet(t, 1), "")
+	r, _, api, config := launchServe(t, text)
+	expect("READY=1\nSTATUS=serving")
+	reloaded := func() {
+		t.Helper()
+		r.reload()
+		expect("RELOADING=1\nMONOTONIC_USEC=\\d+\n*STATUS=reloading")
+		expect("READY=1\nSTATUS=serving, reloaded at \\d\\d:\\d\\d:\\d\\d")
+	}
+	lastReload := func(want string) {
+		t.Helper()
+		if out := command(t, "status", "--admin", api).stdout.String(); !regexp.MustCompile(`(?m)^last reload +` + want).MatchString(out) {
+			t.Errorf("status doesn't say %s:\n%s", want, out)
+		}
+	}
+	reloaded()
+	lastReload(`\d+s ago$`)
+
+	// What failed is neither under way nor ready, and is to be seen.
+	write(t, config, strings.Replace(text, "shared", "sharde", 1)+"\nlimit {\n}\n")
 	r.reload()
-	expect("RELOADING=1\nMONOTONIC_USEC=\\d+\n?")
-	expect("READY=1")
+	expect(`STATUS=serving with the old settings; the reload of \d\d:\d\d:\d\d failed: \S+config.hcl:\d+: routing.storage: "sharde" isn't a value of it; [^\n]*\(and 1 mistake more\)`)
+	lastReload(`FAILED \d+s ago, the old settings hold: \S+config.hcl:\d+: routing.storage`)
+	write(t, config, strings.Replace(text, "hostname = \"imap.test\"", "hostname = \"imap.test\"\ntelemetry {\n  log {\n    format = \"json\"\n  }\n}", 1))
+	reloaded()
+	lastReload(`\d+s ago; a restart is needed for telemetry.log.format$`)
+	metrics := get(t, "http://"+api+"/metrics")
+	for _, want := range []string{`(?m)^imapproxy_reloads_total\{outcome="ok"[^}]*\} 2$`, `(?m)^imapproxy_reloads_total\{outcome="failed"[^}]*\} 1$`} {
+		if !regexp.MustCompile(want).MatchString(metrics) {
+			t.Errorf("no %s in the metrics:\n%s", want, metrics)
+		}
+	}
 	r.interrupt()
-	expect("STOPPING=1")
+	expect("STOPPING=1\nSTATUS=draining")
 	if code := r.wait(); code != exitOK {
 		t.Errorf("exit code %d", code)
 	}
@@ -228,4 +258,73 @@ func port(t testing.TB, address string) string {
 		t.Fatal(err)
 	}
 	return port
+}
+
+// get is the body of an HTTP answer.
+func get(t testing.TB, url string) string {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %v", url, answer.Status, err)
+	}
+	return string(text)
+}
+
+// logrotate moves the file away and sends SIGHUP, whatever the configuration is like just
+// then.
+func TestTheLogsFileIsOpenedAnewAtHangup(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	dir := t.TempDir()
+	first, second := filepath.Join(dir, "imapproxy.log"), filepath.Join(dir, "another.log")
+	set := func(file string) string { return "telemetry {\n  log {\n    file = \"" + file + "\"\n  }\n}\n" }
+	text := file(fleet(t, 1), "")
+	config := filepath.Join(dir, "config.hcl")
+	write(t, config, text+set(first))
+	r := launch(t, "serve", "--config", config)
+	says := func(path, want string) {
+		t.Helper()
+		await(t, path+" to say "+want, func() bool {
+			text, err := os.ReadFile(path)
+			return err == nil && strings.Contains(string(text), want)
+		})
+	}
+	says(first, "backend joined")
+	if info, err := os.Stat(first); err != nil || info.Mode().Perm()&0o007 != 0 {
+		t.Errorf("others may read the log: %v %v", info.Mode(), err)
+	}
+
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Rename(first, first+".1"))
+	write(t, config, "a mistake")
+	r.signals <- syscall.SIGHUP
+	says(first, "reload failed, the old settings stay")
+
+	must(os.Rename(first, first+".2"))
+	write(t, config, text+set(second))
+	r.signals <- syscall.SIGHUP
+	says(second, "msg=reloaded")
+
+	write(t, config, text+set(filepath.Join(dir, "config.hcl", "x")))
+	r.signals <- syscall.SIGHUP
+	says(second, "reload failed")
+
+	write(t, config, text)
+	r.signals <- syscall.SIGHUP
+	r.await(r.stderr, `msg=reloaded .*telemetry.log.file`)
+	r.interrupt()
+	if r.wait() != exitOK {
+		t.Error("it didn't end in good order")
+	}
+	r.await(r.stderr, `msg=stopped`)
 }

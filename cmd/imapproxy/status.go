@@ -49,10 +49,25 @@ func showStatus(w io.Writer, s admin.Status) error {
 			rows = append(rows, []string{"push events", counts(p.Events)})
 		}
 	}
+	if s.Reload != nil {
+		rows = append(rows, []string{"last reload", reloadWords(s.Reload, s.Time)})
+	}
 	return table(w, []string{"state", dash(s.State)}, append(rows,
 		[]string{"backends", dash(counts(s.Backends))},
 		[]string{"discovery", discovery},
 	))
+}
+
+// reloadWords is what came of the last reload.
+func reloadWords(r *admin.Reload, now time.Time) string {
+	when := ago(now.Sub(r.Time)) + " ago"
+	switch {
+	case !r.OK:
+		return "FAILED " + when + ", the old settings hold: " + dash(r.Error)
+	case len(r.NeedRestart) > 0:
+		return when + "; a restart is needed for " + strings.Join(r.NeedRestart, ", ")
+	}
+	return when
 }
 
 // connections is all connections to backends, and by whom they are held.

@@ -37,7 +37,7 @@ func telemetryOptions(c *config.Config, level slog.Leveler, logs io.Writer) tele
 	t := c.Telemetry
 	return telemetry.Options{
 		Service: "imapproxy", Instance: c.Hostname, Version: version(),
-		LogWriter: logs, LogFormat: t.Log.Format, LogLevel: level,
+		LogWriter: logs, LogFile: t.Log.File, LogFormat: t.Log.Format, LogLevel: level,
 		TracesEndpoint: t.Traces.Endpoint, TracesHeaders: t.Traces.Headers,
 		SampleRatio: float64(t.Traces.Sample), SlowCommand: none(t.Traces.Slow),
 		MetricsEndpoint: t.Metrics.Endpoint, MetricsHeaders: t.Metrics.Headers, MetricsInterval: t.Metrics.Interval,

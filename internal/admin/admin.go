@@ -61,6 +61,7 @@ type Options struct {
 	Metrics http.Handler     // nil: there's no /metrics
 	Events  http.Handler     // nil: there's no /v1/events. It asks for a token of its own.
 	Parking func() *Parking  // nil, or returns it: parking is off
+	Reload  func() *Reload   // nil, or returns it: there was no reload
 	Log     *slog.Logger     // nil: nothing is logged
 	Now     func() time.Time // nil: time.Now
 }

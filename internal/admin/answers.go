@@ -68,6 +68,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Parking != nil {
 		st.Parking = s.opts.Parking()
 	}
+	if s.opts.Reload != nil {
+		st.Reload = s.opts.Reload()
+	}
 	reply(w, http.StatusOK, st)
 }
 

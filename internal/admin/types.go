@@ -19,6 +19,16 @@ type Status struct {
 	Backends  map[string]int `json:"backends"`
 	Discovery Discovery      `json:"discovery"`
 	Parking   *Parking       `json:"parking"` // null: off
+	Reload    *Reload        `json:"reload"`  // the last one; null: there was none
+}
+
+// Reload is what came of the last reload of the configuration.
+type Reload struct {
+	Time  time.Time `json:"time"`
+	OK    bool      `json:"ok"`    // false: the old settings stay
+	Error string    `json:"error"` // why it failed: the first mistake; "" where it didn't
+	// NeedRestart are the settings whose new value a reload couldn't take; null where it failed.
+	NeedRestart []string `json:"need_restart"`
 }
 
 // Parking is what is done for sessions without a backend connection

@@ -219,8 +219,9 @@ type Telemetry struct {
 	Metrics Metrics `hcl:"metrics,block"`
 }
 
-// Log is written to standard error.
+// Log is written to standard error, or to a file that a reload opens anew.
 type Log struct {
+	File   string `hcl:"file" path:"own" default:""`
 	Format string `hcl:"format" default:"text" enum:"text|json" reload:"restart"`
 	Level  string `hcl:"level" default:"info" enum:"debug|info|warn|error"`
 }

@@ -224,7 +224,9 @@ func TestTheReferenceLoadsWithItsAlternatives(t *testing.T) {
 	for _, name := range []string{"/etc/imapproxy/privkey.pem", "consul-client.key"} {
 		text = strings.ReplaceAll(text, `"`+name+`"`, `"`+key+`"`)
 	}
-	text = strings.ReplaceAll(text, `"/var/lib/imapproxy/`, `"`+dir+"/")
+	for _, folder := range []string{"/var/lib/imapproxy/", "/var/log/imapproxy/"} {
+		text = strings.ReplaceAll(text, `"`+folder, `"`+dir+"/")
+	}
 	for _, name := range []string{"users.passwd", "master.password", "admin.token", "consul.token"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("secret\n"), 0o600); err != nil {
 			t.Fatal(err)

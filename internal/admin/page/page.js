@@ -91,7 +91,8 @@ async function refresh() {
     const parking = p ? " (" + status.backend_connections + " of sessions, " + p.watch_connections + " of watches, " + p.warm_connections + " warm)" : "";
     $("summary").textContent = status.sessions + " sessions (" + attachments + "). " + ratio(status) + parking + ". Started " + ago(status.started) + ". Listeners: " + listeners +
       ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") +
-      (status.discovery.saved ? ", read from disk: there was no live answer since the start." : ".");
+      (status.discovery.saved ? ", read from disk: there was no live answer since the start." : ".") +
+      (status.reload && !status.reload.ok ? " The last reload failed, the old settings hold: " + status.reload.error : "");
     rows("backends", backends.backends, backendCells);
     rows("sessions", sessions.sessions, (s) => sessionCells(s, sessions.reasons));
     $("next").hidden = !sessions.next;

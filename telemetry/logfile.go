@@ -1,0 +1,101 @@
+package telemetry
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync/atomic"
+)
+
+// LogFile is an open file for the log.
+type LogFile struct{ f *os.File }
+
+// OpenLogFile opens the file for appending and makes it where it isn't there (mode
+// 0640). For "" it returns nil, which stands for Options.LogWriter. The caller hands it
+// to SwitchLog, or closes it.
+func OpenLogFile(path string) (*LogFile, error) {
+	if path == "" {
+		return nil, nil
+	}
+	// Opening a pipe would wait for its reader.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s isn't a file", path)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	return &LogFile{f}, nil
+}
+
+// Close closes a file that wasn't handed to SwitchLog. A nil one is closed.
+func (l *LogFile) Close() error {
+	if l == nil {
+		return nil
+	}
+	return l.f.Close()
+}
+
+// SwitchLog writes the log to another file from the next line on, nil is
+// Options.LogWriter, and closes the file before. No line is lost or cut by it.
+func (t *Telemetry) SwitchLog(l *LogFile) {
+	if t.sink == nil {
+		_ = l.Close() // a Discard: nothing is written
+		return
+	}
+	var f *os.File
+	if l != nil {
+		f = l.f
+	}
+	if old := t.sink.file.Swap(f); old != nil && old != f {
+		_ = old.Close() // every line that it was given was written, or counted as lost
+	}
+}
+
+// sink writes the log's lines to the file of the day, or to w without one, and counts
+// those that can't be written: a full disk must not be silent. Write is called by one
+// goroutine at a time.
+type sink struct {
+	w    io.Writer
+	file atomic.Pointer[os.File] // nil: w
+	lost *atomic.Int64           // lines that a write failed for
+	torn bool                    // the last line was written in part: it needs an end before the next
+}
+
+// Write writes one line. A line that fails isn't tried again, the next one is.
+func (s *sink) Write(line []byte) (int, error) {
+	if s.torn {
+		if _, err := s.write([]byte("\n")); err != nil {
+			s.lost.Add(1)
+			return 0, err
+		}
+		s.torn = false
+	}
+	n, err := s.write(line)
+	if err == nil && n < len(line) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		s.lost.Add(1)
+		s.torn = n > 0
+	}
+	return n, err
+}
+
+// write writes to where the log goes now. A file that was closed by SwitchLog just now
+// has a successor.
+func (s *sink) write(text []byte) (int, error) {
+	for {
+		f := s.file.Load()
+		if f == nil {
+			return s.w.Write(text)
+		}
+		n, err := f.Write(text)
+		if errors.Is(err, fs.ErrClosed) && s.file.Load() != f {
+			continue
+		}
+		return n, err
+	}
+}
