@@ -148,7 +148,7 @@ func (f *flight) answered(h wire.ResponseHead) (c command, ok bool) {
 
 // selecting says whether a SELECT or EXAMINE waits for its answer.
 func (f *flight) selecting() bool {
-	return slices.ContainsFunc(f.open, func(c command) bool { return c.verb == wire.Select || c.verb == wire.Examine })
+	return slices.ContainsFunc(f.open, func(c command) bool { return c.verb.Rule().Selects })
 }
 
 // follow keeps the IMAP state (RFC 9051 §3, §6.3.2, §6.4.1).
@@ -161,14 +161,13 @@ func (f *flight) follow(v wire.Verb, status wire.Status) {
 		}
 	case wire.Logout:
 		f.logout = status == wire.OK
-	case wire.Select, wire.Examine:
-		if status != wire.BAD {
-			f.selected = status == wire.OK
-		}
-	case wire.Close, wire.Unselect:
-		if status == wire.OK {
-			f.selected = false
-		}
+	}
+	switch r := v.Rule(); {
+	case r.Selects && status != wire.BAD:
+		f.selected = status == wire.OK
+	case r.Selects:
+	case r.Leaves && status == wire.OK:
+		f.selected = false
 	}
 }
 

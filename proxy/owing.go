@@ -96,7 +96,7 @@ func (o *owing) command() (relay bool, err error) {
 	switch {
 	case wire.IsEmpty(cmd): // no command
 		return false, nil
-	case !bearsSet(h.Verb) || !wire.ValidTag(h.Tag) || len(h.Tag) > maxTag:
+	case h.Verb.Rule().Set == wire.NoSet || !wire.ValidTag(h.Tag) || len(h.Tag) > maxTag:
 		return true, o.told(cmd) // its literals are for the relay to see
 	}
 	agreed := false
@@ -114,7 +114,7 @@ func (o *owing) command() (relay bool, err error) {
 		}
 	}
 	switch {
-	case forbidsExpunge(h.Verb):
+	case h.Verb.Rule().HoldsExpunge:
 	case fate == park.Refuse:
 		if err := o.told(nil); err != nil {
 			return false, err
@@ -257,7 +257,7 @@ func (o *owing) response(cmd wire.CommandHead, fate park.Fate, asked bool) (kind
 		o.backendFailed = false
 		return kind, nil
 	}
-	out, err := o.n.Response(nil, whole, cmd.Verb >= wire.UIDCopy)
+	out, err := o.n.Response(nil, whole, cmd.Verb.Rule().UID)
 	if err != nil {
 		return kind, err
 	}

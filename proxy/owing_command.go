@@ -6,28 +6,6 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// bearsSet says whether a command has message numbers in it, or a "*" that is the
-// client's last message.
-func bearsSet(v wire.Verb) bool {
-	switch v {
-	case wire.Fetch, wire.Store, wire.Search, wire.Sort, wire.Thread, wire.Copy, wire.Move, wire.Replace,
-		wire.UIDFetch, wire.UIDStore, wire.UIDSearch, wire.UIDSort, wire.UIDThread, wire.UIDCopy, wire.UIDMove,
-		wire.UIDReplace, wire.UIDExpunge:
-		return true
-	}
-	return false
-}
-
-// forbidsExpunge says whether EXPUNGE may not be told while the command is in
-// progress (RFC 9051 §7.5.1; RFC 5256 for SORT and THREAD).
-func forbidsExpunge(v wire.Verb) bool {
-	switch v {
-	case wire.Fetch, wire.Store, wire.Search, wire.Sort, wire.Thread:
-		return true
-	}
-	return false
-}
-
 // rest reads what follows a command's first line: its literals, and the lines behind
 // them. agreed says that the client was told to go on with one.
 func (o *owing) rest(cmd []byte) (whole []byte, agreed bool, err error) {

@@ -12,13 +12,13 @@ import (
 // or copies messages: its "*" mustn't mean one that the client hasn't heard of. To
 // FETCH and SEARCH it may, and has to: `UID FETCH n:*` is how new mail is found.
 func lastOf(uids park.UIDs, v wire.Verb) uint32 {
-	switch v {
-	case wire.Store, wire.Copy, wire.Move, wire.Replace:
-		return uids.Count()
-	case wire.UIDStore, wire.UIDCopy, wire.UIDMove, wire.UIDReplace, wire.UIDExpunge:
+	switch r := v.Rule(); {
+	case !r.Marks:
+		return 0
+	case r.UID:
 		return uids.Last()
 	}
-	return 0
+	return uids.Count()
 }
 
 // withStar says a number for "*" in the set that is a command's first argument.

@@ -231,7 +231,7 @@ func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 	if s.park.asks && !idle && (!d.New.Empty() || d.HasExpunge()) {
 		s.park.star = lastOf(view.UIDs, s.park.verb)
 	}
-	if d.HasExpunge() && !idle && (!s.park.asks || bearsSet(s.park.verb)) {
+	if d.HasExpunge() && !idle && (!s.park.asks || s.park.verb.Rule().Set != wire.NoSet) {
 		defer s.park.mu.Unlock()
 		now, _ := d.Split(t.dialect)
 		n, err := park.NewNumbers(view.After(now).UIDs, uids)

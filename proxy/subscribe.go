@@ -84,19 +84,8 @@ func (s *Session) clientInfo() upstream.Client {
 // parked other.
 func (s *Session) hint(v wire.Verb, status wire.Status) {
 	hub := s.set.Park.Hub
-	if hub == nil || !changes(v) || !hub.Wanted(s.user) {
+	if hub == nil || !v.Rule().Changes || !hub.Wanted(s.user) {
 		return
 	}
 	hub.Hint(park.Hint{User: s.user, Source: park.HintCommand})
-}
-
-// changes says whether a command may change a mailbox, whatever its answer: NO
-// to a MOVE may come after half of it.
-func changes(v wire.Verb) bool {
-	switch v {
-	case wire.Append, wire.Close, wire.Copy, wire.Create, wire.Delete, wire.Expunge, wire.Move, wire.Rename, wire.Replace, wire.Store,
-		wire.UIDCopy, wire.UIDExpunge, wire.UIDMove, wire.UIDReplace, wire.UIDStore, wire.SetACL, wire.DeleteACL, wire.Other:
-		return true
-	}
-	return false
 }

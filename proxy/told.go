@@ -49,32 +49,27 @@ func (b *selection) now(v *park.View) {
 // command follows a command of the client's. whole says that all of it stands in
 // the head.
 func (t *told) command(h wire.CommandHead, whole bool) {
-	switch h.Verb {
-	case wire.Select, wire.Examine:
-		t.selects(h, whole)
-	case wire.Delete, wire.Rename:
-		t.moves(h, whole)
-	case wire.Enable, wire.Noop, wire.Check, wire.Idle, wire.Logout, wire.Capability, wire.ID, wire.Namespace,
-		wire.Append, wire.Create, wire.Subscribe, wire.Unsubscribe, wire.Lsub,
-		wire.Close, wire.Unselect, wire.Expunge, wire.UIDExpunge,
-		wire.GetACL, wire.SetACL, wire.DeleteACL, wire.ListRights, wire.MyRights,
-		wire.GetQuota, wire.GetQuotaRoot, wire.SetQuota, wire.GetMetadata, wire.SetMetadata:
-	case wire.StatusVerb, wire.List: // LIST RETURN (STATUS (HIGHESTMODSEQ)), RFC 5819
-		t.modSeqWord(h, whole)
-	case wire.Copy, wire.Move, wire.Replace:
-		t.box.byNumber = true
-	case wire.Fetch, wire.Store, wire.Search, wire.Sort, wire.Thread:
-		t.box.byNumber = true
-		t.modSeqWord(h, whole)
-		t.saves(h)
-	case wire.UIDFetch, wire.UIDStore, wire.UIDSearch, wire.UIDSort, wire.UIDThread:
-		t.modSeqWord(h, whole)
-		t.saves(h)
-	case wire.UIDCopy, wire.UIDMove, wire.UIDReplace:
-	case wire.Notify:
+	r := h.Verb.Rule()
+	switch r.State {
+	case wire.NotifyState:
 		t.doubt = keptNotify
-	default:
+	case wire.UnknownState:
 		t.doubt = keptUnknown
+	}
+	switch {
+	case r.Selects:
+		t.selects(h, whole)
+	case r.Renames:
+		t.moves(h, whole)
+	}
+	if r.ByNumber() {
+		t.box.byNumber = true
+	}
+	if r.ModSeq {
+		t.modSeqWord(h, whole)
+	}
+	if r.Saves {
+		t.saves(h)
 	}
 }
 
@@ -91,8 +86,7 @@ func (t *told) modSeqWord(h wire.CommandHead, whole bool) {
 
 // saves looks for a search whose result lives on.
 func (t *told) saves(h wire.CommandHead) {
-	if (h.Verb == wire.Search || h.Verb == wire.UIDSearch || h.Verb == wire.Sort || h.Verb == wire.UIDSort) &&
-		(containsFold(h.Args, "SAVE") || containsFold(h.Args, "UPDATE")) {
+	if containsFold(h.Args, "SAVE") || containsFold(h.Args, "UPDATE") {
 		t.box.doubt = keptSaved
 	}
 }
@@ -227,8 +221,8 @@ func (t *told) answered(v wire.Verb, status wire.Status, rest []byte, selecting 
 		t.box = selection{name: b.name, readOnly: b.readOnly, byNumber: b.byNumber, doubt: b.doubt}
 		return
 	}
-	switch v {
-	case wire.Select, wire.Examine:
+	switch r := v.Rule(); {
+	case r.Selects:
 		code, _ := wire.Code(rest)
 		switch {
 		case status != wire.OK:
@@ -236,10 +230,8 @@ func (t *told) answered(v wire.Verb, status wire.Status, rest []byte, selecting 
 		case bytes.EqualFold(code, []byte("READ-ONLY")):
 			t.box.readOnly = true
 		}
-	case wire.Close, wire.Unselect:
-		if status == wire.OK {
-			t.box = selection{}
-		}
+	case r.Leaves && status == wire.OK:
+		t.box = selection{}
 	}
 }
 

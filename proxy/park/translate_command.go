@@ -42,20 +42,20 @@ func (n Numbers) Command(dst, cmd []byte) ([]byte, Fate) {
 	}
 	line := trimEOL(cmd)
 	head, end := line[:len(line)-len(h.Args)], cmd[len(line):]
-	switch h.Verb {
-	case wire.Fetch, wire.Store:
-		return n.set(dst, head, cmd, numbersOrNothing)
-	case wire.Copy, wire.Move, wire.Replace:
-		return n.set(dst, head, cmd, allNumbers)
-	case wire.UIDFetch, wire.UIDStore, wire.UIDCopy, wire.UIDMove, wire.UIDReplace, wire.UIDExpunge:
+	switch r := h.Verb.Rule(); {
+	case r.Set == wire.FirstArgument && r.UID:
 		return n.set(dst, head, cmd, uids)
-	case wire.Search, wire.UIDSearch, wire.Sort, wire.UIDSort, wire.Thread, wire.UIDThread:
+	case r.Set == wire.FirstArgument && r.HoldsExpunge:
+		return n.set(dst, head, cmd, numbersOrNothing)
+	case r.Set == wire.FirstArgument:
+		return n.set(dst, head, cmd, allNumbers)
+	case r.Set == wire.Program:
 		s := searchArgs{in: h.Args, out: append(dst, head...), numbers: n}
 		if !s.program(h.Verb) {
 			return dst, Refuse
 		}
 		return append(s.out, end...), Relay
-	case wire.Other:
+	case r.State == wire.UnknownState:
 		return dst, Refuse
 	}
 	return append(dst, cmd...), Relay

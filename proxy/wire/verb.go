@@ -1,15 +1,17 @@
 package wire
 
 // Verb is a command's name, from a closed set: anything else is Other. The UID
-// forms are verbs of their own.
+// forms are verbs of their own. What is known of each stands in one table, rules.
 type Verb uint8
 
-// The verbs that are told apart, by what the proxy does with them or because
-// somebody will want to see them in a graph.
+// The verbs that are told apart, by what the proxy does with them or because an
+// operator will want to see them in a graph.
 const (
 	Other Verb = iota
 	Append
 	Authenticate
+	BatchesOfUIDs
+	CancelUpdate
 	Capability
 	Check
 	Close
@@ -19,10 +21,14 @@ const (
 	Delete
 	DeleteACL
 	Enable
+	ESearch
 	Examine
 	Expunge
 	Fetch
+	GenURLAuth
 	GetACL
+	GetAnnotation
+	GetJMAPAccess
 	GetMetadata
 	GetQuota
 	GetQuotaRoot
@@ -40,9 +46,13 @@ const (
 	Notify
 	Rename
 	Replace
+	ResetKey
+	RList
+	RLsub
 	Search
 	Select
 	SetACL
+	SetAnnotation
 	SetMetadata
 	SetQuota
 	Sort
@@ -54,6 +64,9 @@ const (
 	Unauthenticate
 	Unselect
 	Unsubscribe
+	URLFetch
+	XApplePushService
+	XList
 	UIDCopy
 	UIDExpunge
 	UIDFetch
@@ -66,27 +79,24 @@ const (
 	numVerbs
 )
 
-var verbNames = [numVerbs]string{
-	"OTHER", "APPEND", "AUTHENTICATE", "CAPABILITY", "CHECK", "CLOSE", "COMPRESS", "COPY", "CREATE", "DELETE", "DELETEACL",
-	"ENABLE", "EXAMINE", "EXPUNGE", "FETCH", "GETACL", "GETMETADATA", "GETQUOTA", "GETQUOTAROOT", "ID", "IDLE", "LIST",
-	"LISTRIGHTS", "LOGIN", "LOGOUT", "LSUB", "MOVE", "MYRIGHTS", "NAMESPACE", "NOOP", "NOTIFY", "RENAME", "REPLACE",
-	"SEARCH", "SELECT", "SETACL", "SETMETADATA", "SETQUOTA", "SORT", "STARTTLS", "STATUS", "STORE", "SUBSCRIBE", "THREAD",
-	"UNAUTHENTICATE", "UNSELECT", "UNSUBSCRIBE",
-	"UID COPY", "UID EXPUNGE", "UID FETCH", "UID MOVE", "UID REPLACE", "UID SEARCH", "UID SORT", "UID STORE", "UID THREAD",
-}
-
-func (v Verb) String() string { return verbNames[v] }
+func (v Verb) String() string { return rules[v].Name }
 
 // Verbs lists the names of all verbs, Other's first.
-func Verbs() []string { return append([]string(nil), verbNames[:]...) }
+func Verbs() []string {
+	names := make([]string, 0, numVerbs)
+	for _, r := range rules {
+		names = append(names, r.Name)
+	}
+	return names
+}
 
 // lookup finds the verb of a command's name.
 func lookup(name []byte) Verb {
 	if len(name) == 0 {
 		return Other
 	}
-	for v := Append; v < UIDCopy; v++ {
-		if foldEq(name, verbNames[v]) {
+	for v := Other + 1; v < UIDCopy; v++ {
+		if foldEq(name, rules[v].Name) {
 			return v
 		}
 	}
@@ -96,7 +106,7 @@ func lookup(name []byte) Verb {
 // lookupUID finds the verb of what follows "UID ".
 func lookupUID(name []byte) Verb {
 	for v := UIDCopy; v < numVerbs; v++ {
-		if foldEq(name, verbNames[v][len("UID "):]) {
+		if foldEq(name, rules[v].Name[len("UID "):]) {
 			return v
 		}
 	}

@@ -1,0 +1,171 @@
+package wire
+
+// Set says where messages stand in a command's arguments.
+type Set uint8
+
+const (
+	// NoSet: no messages are named.
+	NoSet Set = iota
+	// FirstArgument is a sequence-set or a set of UIDs (RFC 9051 §9), or "$".
+	FirstArgument
+	// Program: sets stand anywhere in a search program (RFC 9051 §6.4.4, RFC 5256).
+	Program
+)
+
+// State is what a command leaves behind on its connection besides the selection and
+// what ENABLE enables, as far as that is known by its name.
+type State uint8
+
+const (
+	// NoState: nothing that outlives the command.
+	NoState State = iota
+	// NotifyState is what NOTIFY sets (RFC 5465).
+	NotifyState
+	// UnknownState: it isn't known here, and may be anything.
+	UnknownState
+)
+
+// Rule is what is known of one verb. The zero value of each field is the usual case.
+type Rule struct {
+	// Name is in upper case; that of a UID form has "UID " in front.
+	Name string
+
+	// Bare: the grammar gives it no arguments, so a literal that comes with it is read by
+	// some servers as commands.
+	Bare bool
+
+	// Literals: an argument may be a string, so every server reads a literal where a string may
+	// stand. Without it some servers answer BAD and read the literal as commands.
+	Literals bool
+
+	// Set says where it names messages. UID: by UID, and so do its answers; else by number.
+	Set Set
+	UID bool
+
+	// HoldsExpunge: EXPUNGE may not be told while it is in progress (RFC 9051 §7.5.1; RFC 5256
+	// for SORT and THREAD).
+	HoldsExpunge bool
+
+	// Marks: it changes or copies the messages that it names, so that "*" must be the last one
+	// that the client knows.
+	Marks bool
+
+	// Removes: EXPUNGE or VANISHED is its result.
+	Removes bool
+
+	// Changes: it may change a mailbox, whatever its answer is: NO to a MOVE may come after
+	// half of it.
+	Changes bool
+
+	// Selects: it selects the mailbox that is its first argument. Leaves: the mailbox that was
+	// selected isn't any more when it is OK.
+	Selects, Leaves bool
+
+	// Renames: the mailbox that is its first argument loses its name.
+	Renames bool
+
+	// ModSeq: its arguments may switch CONDSTORE on (RFC 7162 §3.1). Saves: they may ask for a
+	// result that lives on (RFC 5182, RFC 5267).
+	ModSeq, Saves bool
+
+	// State is what it leaves behind.
+	State State
+
+	// Converses: it isn't one command and its answer, or its answer changes what the relay does:
+	// only the relay can carry it.
+	Converses bool
+}
+
+// Rule returns what is known of a verb. It isn't to be changed.
+func (v Verb) Rule() *Rule { return &rules[v] }
+
+// ByNumber says whether a command of this verb has message numbers in it.
+func (r *Rule) ByNumber() bool { return r.Set != NoSet && !r.UID }
+
+// rules is the table of verbs: what the proxy knows of IMAP's commands stands here and
+// nowhere else.
+var rules = [numVerbs]Rule{
+	Other: {Name: "OTHER", State: UnknownState, Changes: true, Converses: true},
+
+	// RFC 9051 §6.1, any state.
+	Capability: {Name: "CAPABILITY", Bare: true, Converses: true},
+	Noop:       {Name: "NOOP", Bare: true},
+	Logout:     {Name: "LOGOUT", Bare: true, Converses: true},
+	ID:         {Name: "ID"}, // RFC 2971; Cyrus reads no literal here
+
+	// RFC 9051 §6.2, before login.
+	Authenticate: {Name: "AUTHENTICATE", State: UnknownState, Converses: true},
+	Login:        {Name: "LOGIN", Literals: true, State: UnknownState, Converses: true},
+	StartTLS:     {Name: "STARTTLS", Bare: true, State: UnknownState, Converses: true},
+
+	// RFC 9051 §6.3, authenticated.
+	Enable:      {Name: "ENABLE", Converses: true},
+	Select:      {Name: "SELECT", Literals: true, Selects: true, Leaves: true, Converses: true},
+	Examine:     {Name: "EXAMINE", Literals: true, Selects: true, Leaves: true, Converses: true},
+	Create:      {Name: "CREATE", Literals: true, Changes: true},
+	Delete:      {Name: "DELETE", Literals: true, Changes: true, Renames: true},
+	Rename:      {Name: "RENAME", Literals: true, Changes: true, Renames: true},
+	Subscribe:   {Name: "SUBSCRIBE", Literals: true},
+	Unsubscribe: {Name: "UNSUBSCRIBE", Literals: true},
+	List:        {Name: "LIST", Literals: true, ModSeq: true}, // RETURN (STATUS (HIGHESTMODSEQ)), RFC 5819
+	Lsub:        {Name: "LSUB", Literals: true},
+	XList:       {Name: "XLIST", Literals: true},
+	RList:       {Name: "RLIST", Literals: true}, // RFC 2193
+	RLsub:       {Name: "RLSUB", Literals: true},
+	Namespace:   {Name: "NAMESPACE", Bare: true},
+	StatusVerb:  {Name: "STATUS", Literals: true, ModSeq: true},
+	Append:      {Name: "APPEND", Literals: true, Changes: true},
+	Idle:        {Name: "IDLE", Bare: true, Converses: true},
+
+	// RFC 9051 §6.4, selected.
+	Check:      {Name: "CHECK", Bare: true},
+	Close:      {Name: "CLOSE", Bare: true, Leaves: true, Changes: true, Converses: true},
+	Unselect:   {Name: "UNSELECT", Bare: true, Leaves: true, Converses: true},
+	Expunge:    {Name: "EXPUNGE", Bare: true, Removes: true, Changes: true},
+	Search:     {Name: "SEARCH", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true},
+	Fetch:      {Name: "FETCH", Set: FirstArgument, HoldsExpunge: true, ModSeq: true}, // Cyrus reads no literal here
+	Store:      {Name: "STORE", Set: FirstArgument, HoldsExpunge: true, Marks: true, Changes: true, ModSeq: true},
+	Copy:       {Name: "COPY", Literals: true, Set: FirstArgument, Marks: true, Changes: true},
+	Move:       {Name: "MOVE", Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true},
+	Replace:    {Name: "REPLACE", Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true}, // RFC 8508
+	Sort:       {Name: "SORT", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true},      // RFC 5256
+	Thread:     {Name: "THREAD", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true},
+	UIDCopy:    {Name: "UID COPY", Literals: true, Set: FirstArgument, UID: true, Marks: true, Changes: true},
+	UIDExpunge: {Name: "UID EXPUNGE", Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
+	UIDFetch:   {Name: "UID FETCH", Set: FirstArgument, UID: true, ModSeq: true},
+	UIDMove:    {Name: "UID MOVE", Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
+	UIDReplace: {Name: "UID REPLACE", Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
+	UIDSearch:  {Name: "UID SEARCH", Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true},
+	UIDSort:    {Name: "UID SORT", Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true},
+	UIDStore:   {Name: "UID STORE", Set: FirstArgument, UID: true, Marks: true, Changes: true, ModSeq: true},
+	UIDThread:  {Name: "UID THREAD", Literals: true, Set: Program, UID: true, ModSeq: true},
+
+	// Search beyond the selected mailbox, and what searches have set up.
+	ESearch:       {Name: "ESEARCH", Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true}, // RFC 7377
+	CancelUpdate:  {Name: "CANCELUPDATE", Literals: true},                                                // RFC 5267
+	BatchesOfUIDs: {Name: "UIDBATCHES"},
+
+	// Rights, quotas, annotations, URLs.
+	GetACL:        {Name: "GETACL", Literals: true}, // RFC 4314
+	SetACL:        {Name: "SETACL", Literals: true, Changes: true},
+	DeleteACL:     {Name: "DELETEACL", Literals: true, Changes: true},
+	ListRights:    {Name: "LISTRIGHTS", Literals: true},
+	MyRights:      {Name: "MYRIGHTS", Literals: true},
+	GetQuota:      {Name: "GETQUOTA", Literals: true}, // RFC 9208
+	GetQuotaRoot:  {Name: "GETQUOTAROOT", Literals: true},
+	SetQuota:      {Name: "SETQUOTA", Literals: true},
+	GetMetadata:   {Name: "GETMETADATA", Literals: true}, // RFC 5464
+	SetMetadata:   {Name: "SETMETADATA", Literals: true},
+	GetAnnotation: {Name: "GETANNOTATION", Literals: true},
+	SetAnnotation: {Name: "SETANNOTATION", Literals: true},
+	GenURLAuth:    {Name: "GENURLAUTH", Literals: true}, // RFC 4467
+	ResetKey:      {Name: "RESETKEY", Literals: true},
+	URLFetch:      {Name: "URLFETCH", Literals: true},
+
+	// About the session and the account.
+	Notify:            {Name: "NOTIFY", Literals: true, State: NotifyState}, // RFC 5465
+	Compress:          {Name: "COMPRESS", State: UnknownState, Converses: true},
+	Unauthenticate:    {Name: "UNAUTHENTICATE", Bare: true, State: UnknownState, Converses: true},
+	GetJMAPAccess:     {Name: "GETJMAPACCESS", Bare: true}, // RFC 9698
+	XApplePushService: {Name: "XAPPLEPUSHSERVICE", Literals: true},
+}

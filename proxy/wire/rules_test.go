@@ -1,0 +1,75 @@
+package wire
+
+import (
+	"slices"
+	"testing"
+)
+
+// verbsWith are the names of the verbs whose rule is so.
+func verbsWith(is func(*Rule) bool) (names []string) {
+	for v := range numVerbs {
+		if r := v.Rule(); is(r) {
+			names = append(names, r.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Each column of the table, as the RFCs have it.
+func TestWhatIsKnownOfTheVerbs(t *testing.T) {
+	for name, c := range map[string]struct {
+		is   func(*Rule) bool
+		want []string
+	}{
+		"no arguments": {func(r *Rule) bool { return r.Bare }, []string{
+			"CAPABILITY", "CHECK", "CLOSE", "EXPUNGE", "GETJMAPACCESS", "IDLE", "LOGOUT", "NAMESPACE", "NOOP", "STARTTLS", "UNAUTHENTICATE", "UNSELECT"}},
+		"message numbers":                        {(*Rule).ByNumber, []string{"COPY", "FETCH", "MOVE", "REPLACE", "SEARCH", "SORT", "STORE", "THREAD"}},
+		"no EXPUNGE meanwhile (RFC 9051 §7.5.1)": {func(r *Rule) bool { return r.HoldsExpunge }, []string{"FETCH", "SEARCH", "SORT", "STORE", "THREAD"}},
+		"* is the client's": {func(r *Rule) bool { return r.Marks }, []string{
+			"COPY", "MOVE", "REPLACE", "STORE", "UID COPY", "UID EXPUNGE", "UID MOVE", "UID REPLACE", "UID STORE"}},
+		"leave the selected mailbox": {func(r *Rule) bool { return r.Leaves }, []string{"CLOSE", "EXAMINE", "SELECT", "UNSELECT"}},
+		"remove messages":            {func(r *Rule) bool { return r.Removes }, []string{"EXPUNGE", "MOVE", "REPLACE", "UID EXPUNGE", "UID MOVE", "UID REPLACE"}},
+		"change mailboxes": {func(r *Rule) bool { return r.Changes }, []string{
+			"APPEND", "CLOSE", "COPY", "CREATE", "DELETE", "DELETEACL", "EXPUNGE", "MOVE", "OTHER", "RENAME", "REPLACE", "SETACL", "STORE",
+			"UID COPY", "UID EXPUNGE", "UID MOVE", "UID REPLACE", "UID STORE"}},
+		"leave a state that isn't known": {func(r *Rule) bool { return r.State == UnknownState }, []string{
+			"AUTHENTICATE", "COMPRESS", "LOGIN", "OTHER", "STARTTLS", "UNAUTHENTICATE"}},
+		"a mailbox is the first argument of what selects": {func(r *Rule) bool { return r.Selects }, []string{"EXAMINE", "SELECT"}},
+	} {
+		if got := verbsWith(c.is); !slices.Equal(got, c.want) {
+			t.Errorf("%s:\n got  %q\n want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestTheRulesAgreeWithEachOther(t *testing.T) {
+	for v := range numVerbs {
+		r := v.Rule()
+		switch {
+		case r.Name == "":
+			t.Errorf("verb %d has no rule", v)
+		case r.Bare && (r.Literals || r.Set != NoSet):
+			t.Errorf("%s has no arguments, and has some", r.Name)
+		case r.HoldsExpunge && r.Removes, r.HoldsExpunge && !r.ByNumber():
+			t.Errorf("%s holds EXPUNGE back, which it needn't", r.Name)
+		case r.Marks && r.Set != FirstArgument:
+			t.Errorf("%s marks what it doesn't name", r.Name)
+		case r.Removes && !r.Changes:
+			t.Errorf("%s removes and doesn't change", r.Name)
+		case r.Selects && !r.Leaves:
+			t.Errorf("%s selects a second mailbox", r.Name)
+		}
+	}
+}
+
+func TestAVerbIsLookedUpWithoutMemory(t *testing.T) {
+	line := []byte("a1 uid fetch 1:* (FLAGS)\r\n")
+	if n := testing.AllocsPerRun(100, func() {
+		if ParseCommandHead(line).Verb != UIDFetch {
+			t.Fatal("not found")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
