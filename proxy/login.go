@@ -105,7 +105,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 		a.err = err
 		return false, p.failed(ctx, a, auth.ReasonOf(err))
 	}
-	a.user = creds.User
+	a.user, creds.Client = creds.User, p.addr.Addr()
 	endAuth := a.trace.Phase(telemetry.PhaseAuth)
 	verdict, source := auth.First(ctx, p.set.Sources, creds)
 	a.source = source

@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"imapproxy/telemetry"
@@ -37,6 +38,9 @@ type Credentials struct {
 	Mechanism string
 	// Authzid is the canonical authorization identity: empty, or equal to User.
 	Authzid string
+	// Client is the address that they come from, by whose network hashing is shared;
+	// the zero Addr where there is none. NewCredentials leaves it to its caller.
+	Client netip.Addr
 }
 
 // NewCredentials makes credentials of what a client said. authzid is empty for

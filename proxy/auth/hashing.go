@@ -2,14 +2,19 @@ package auth
 
 import (
 	"context"
+	"net/netip"
 	"runtime"
+
+	"imapproxy/internal/fair"
 )
 
 // Hashing bounds how many passwords are hashed at once, so that a storm of
 // logins queues instead of taking every processor, and every megabyte that
-// argon2 wants, away from the sessions that are there already. Sources share one.
+// argon2 wants, away from the sessions that are there already. Networks that wait are
+// served in turn: one that guesses passwords delays the others by one hash each time.
+// Sources share one.
 type Hashing struct {
-	slots chan struct{} // who is in it hashes; sends block until one of them is through
+	queue *fair.Queue[netip.Prefix]
 }
 
 // NewHashing returns a bound of n hashes at once; n ≤ 0 means GOMAXPROCS.
@@ -17,20 +22,16 @@ func NewHashing(n int) *Hashing {
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	return &Hashing{slots: make(chan struct{}, n)}
+	return &Hashing{queue: fair.NewQueue[netip.Prefix](fair.Options{Slots: n})}
 }
 
-// do runs f when there is room, or returns the reason why ctx ended before. A
-// hash that has begun is finished, whatever becomes of ctx.
-func (h *Hashing) do(ctx context.Context, f func() bool) (bool, error) {
-	if ctx.Err() != nil {
-		return false, context.Cause(ctx)
+// do runs f when it is the turn of the client's network, or returns the reason why ctx
+// ended before. A hash that has begun is finished, whatever becomes of ctx.
+func (h *Hashing) do(ctx context.Context, client netip.Addr, f func() bool) (bool, error) {
+	network := fair.Network(client)
+	if err := h.queue.Acquire(ctx, network); err != nil {
+		return false, err
 	}
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-		return f(), nil
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
-	}
+	defer h.queue.Release(network)
+	return f(), nil
 }

@@ -11,8 +11,6 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
-
-	"imapproxy/telemetry"
 )
 
 // DefaultPoll is how often a passwd-file is looked at.
@@ -131,12 +129,12 @@ func (p *PasswdFile) Authenticate(ctx context.Context, c Credentials) Verdict {
 		return Unknown{}
 	case e.password == nil:
 		// As slow as a wrong password: that an account is locked is nobody's business.
-		if err := p.spend(ctx, t, c.Password); err != nil {
+		if err := p.spend(ctx, t, c); err != nil {
 			return Unavailable{err}
 		}
 		return Rejected{ReasonAccountDisabled}
 	}
-	ok, err := p.match(ctx, e.password, c.Password)
+	ok, err := p.match(ctx, e.password, c)
 	switch {
 	case err != nil:
 		return Unavailable{err}
@@ -147,28 +145,28 @@ func (p *PasswdFile) Authenticate(ctx context.Context, c Credentials) Verdict {
 }
 
 // idle does what a wrong password costs.
-func (p *PasswdFile) idle(ctx context.Context, password telemetry.Secret) error {
-	return p.spend(ctx, p.users.Load(), password)
+func (p *PasswdFile) idle(ctx context.Context, c Credentials) error {
+	return p.spend(ctx, p.users.Load(), c)
 }
 
-func (p *PasswdFile) spend(ctx context.Context, t *table, password telemetry.Secret) error {
+func (p *PasswdFile) spend(ctx context.Context, t *table, c Credentials) error {
 	if t.nobody == nil {
 		return nil
 	}
-	_, err := p.match(ctx, t.nobody, password)
+	_, err := p.match(ctx, t.nobody, c)
 	return err
 }
 
 // match hashes when there is room for it.
-func (p *PasswdFile) match(ctx context.Context, v *verifier, password telemetry.Secret) (bool, error) {
-	raw := password.Reveal()
+func (p *PasswdFile) match(ctx context.Context, v *verifier, c Credentials) (bool, error) {
+	raw := c.Password.Reveal()
 	switch {
 	case len(raw) > maxPassword:
 		return false, nil
 	case v.cheap():
 		return v.matches(raw), nil
 	}
-	ok, err := p.opts.Hashing.do(ctx, func() bool { return v.matches(raw) })
+	ok, err := p.opts.Hashing.do(ctx, c.Client, func() bool { return v.matches(raw) })
 	if err != nil {
 		return false, fmt.Errorf("waiting for a password to be hashed: %w", err)
 	}

@@ -3,8 +3,6 @@ package auth
 import (
 	"context"
 	"errors"
-
-	"imapproxy/telemetry"
 )
 
 // Verdict is a source's answer. It is one of Accepted, Rejected, Unknown,
@@ -55,7 +53,7 @@ type Source interface {
 // idler is a source that can spend as long on nobody as it spends on a user of
 // its own with a wrong password.
 type idler interface {
-	idle(ctx context.Context, password telemetry.Secret) error
+	idle(ctx context.Context, c Credentials) error
 }
 
 var (
@@ -87,7 +85,7 @@ func First(ctx context.Context, sources []Source, c Credentials) (v Verdict, sou
 	}
 	for _, s := range sources {
 		if s, ok := s.(idler); ok {
-			if err := s.idle(ctx, c.Password); err != nil {
+			if err := s.idle(ctx, c); err != nil {
 				return Unavailable{err}, source
 			}
 			break
