@@ -324,15 +324,25 @@ routing {
 
 # What clients may take. Who is refused gets a BYE that says why, and is counted.
 limits {
-  # Sessions in all; each takes two file descriptors and about 30 kB.
-  # Default: 0, as many as the process may have files open.
+  # Sessions that have logged in. Each takes about 30 kB and two file descriptors, one
+  # while it is parked.
+  # Default: 0, as many as the process may have files open (LimitNOFILE= in systemd, ulimit -n).
+  # Whatever is said here, some files are kept for logs, Consul, the admin address and
+  # backends: 64 and a thirty-second of all.
   connections = 0
+
+  # Connections that haven't logged in, apart from those that have: silent ones keep no
+  # user out. When there are more, the oldest one of the network (IPv4: /24, IPv6: /56)
+  # that has most of them is ended.
+  # Default: 0, a quarter of the files that are there for clients.
+  prelogin_connections = 0
 
   # Sessions from one client address (IPv6: from one /64).
   # Default: 0, no limit.
   per_ip = 0
 
-  # Sessions of one user.
+  # Sessions of one user. A login counts once its password is proved, so that wrong
+  # passwords don't use up the user's sessions.
   # Default: 0, no limit.
   per_user = 0
 

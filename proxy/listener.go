@@ -13,6 +13,7 @@ import (
 
 	"github.com/pires/go-proxyproto"
 
+	"imapproxy/internal/fair"
 	"imapproxy/proxy/conn"
 )
 
@@ -137,12 +138,9 @@ func (l *listener) session(ctx context.Context, tcp *net.TCPConn) (*Session, err
 		}
 	}
 	all := l.srv.set.Load()
-	if over := l.srv.reg.admit(addr.Addr(), all.Limits); over != "" {
+	if over := l.srv.reg.admit(addr.Addr(), all.Limits, all.Dialer.Open()); over != "" {
 		l.srv.tel.Refused(over)
-		if l.opts.TLS != TLSImplicit {
-			_ = c.SetWriteDeadline(l.srv.now().Add(time.Second))
-			_, _ = c.Write([]byte(ReasonLimit.bye()))
-		}
+		l.turnAway(ctx, c, addr.Addr())
 		return nil, fmt.Errorf("over limits.%s", over)
 	}
 	s := &Session{id: newID(), srv: l.srv, set: all, lis: l, client: c, addr: addr, local: local, started: l.srv.now()}
@@ -150,6 +148,49 @@ func (l *listener) session(ctx context.Context, tcp *net.TCPConn) (*Session, err
 	l.srv.reg.add(s)
 	l.srv.tel.SessionOpened(l.opts.Name, l.opts.TLS == TLSImplicit)
 	return s, nil
+}
+
+// How many clients are told at a time that there is no place, in all and of one network, and
+// how long that may take: under TLS it takes a handshake. Others are closed without a word.
+const (
+	refusalsAtATime   = 64
+	refusalsOfNetwork = 8
+	refusalIn         = 2 * time.Second
+)
+
+func newRefusals() *fair.Queue[netip.Prefix] {
+	return fair.NewQueue[netip.Prefix](fair.Options{Slots: refusalsAtATime, PerKey: refusalsOfNetwork})
+}
+
+// turnAway says BYE to a client that isn't admitted, and closes nothing.
+func (l *listener) turnAway(ctx context.Context, c *conn.Conn, client netip.Addr) {
+	network := fair.Network(client)
+	if !l.srv.refusals.TryAcquire(network) {
+		return
+	}
+	defer l.srv.refusals.Release(network)
+	ctx, cancel := context.WithTimeout(ctx, refusalIn)
+	defer cancel()
+	_ = c.SetDeadline(time.Now().Add(refusalIn))
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(longAgo()) })()
+	if l.opts.TLS == TLSImplicit && c.Server(ctx, l.set.Load().tls) != nil {
+		return
+	}
+	if _, err := c.Write([]byte(ReasonLimit.bye())); err != nil || c.CloseWrite() != nil {
+		return
+	}
+	drain(c)
+}
+
+// drain reads what a client still sends until it closes or the deadline passes: closing with
+// bytes unread resets the connection, which can take back what was written last.
+func drain(c *conn.Conn) {
+	var sink [512]byte
+	for {
+		if _, err := c.Read(sink[:]); err != nil {
+			return
+		}
+	}
 }
 
 // proxyHeader reads the PROXY protocol's header, v1 or v2, and returns whom it

@@ -130,20 +130,32 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	default:
 		panic(fmt.Sprintf("proxy: a verdict %T that First never gives", v))
 	}
-	if !p.srv.reg.admitUser(creds.User, p.set.Limits.PerUser) {
-		a.err = errors.New("over limits.per_user")
-		p.srv.tel.Refused("per_user")
-		return false, p.refused(ctx, a, auth.ReasonLimit, "NO [LIMIT] Too many sessions of this user")
-	}
-	ok := false
+	// A session counts from when its password is proved: where the backend proves it,
+	// somebody else's guesses would use up the user's limit.
+	admitted, ok := false, false
 	defer func() {
-		if !ok {
+		if admitted && !ok {
 			p.srv.reg.leaveUser(creds.User)
 		}
 	}()
+	if a.proof == upstream.Verified {
+		if over := p.srv.reg.admitUser(creds.User, p.set.Limits); over != "" {
+			return false, p.overLimit(ctx, a, over)
+		}
+		admitted = true
+	}
 	if err := p.attach(ctx, &a, login, placement); err != nil {
 		a.err = err
 		return false, p.notAttached(ctx, a, err)
+	}
+	if !admitted {
+		if over := p.srv.reg.admitUser(creds.User, p.set.Limits); over != "" {
+			_ = p.backend.Load().Abort()
+			p.backend.Store(nil)
+			p.pick.Release()
+			return false, p.overLimit(ctx, a, over)
+		}
+		admitted = true
 	}
 	p.succeeded(a)
 	ok = true

@@ -80,7 +80,9 @@ type Certificate struct {
 // Limits bound what clients may have. Zero is no limit for counts, and the
 // default for times.
 type Limits struct {
-	Connections      int           // in all
+	Connections      int           // sessions that have logged in
+	Prelogin         int           // connections that haven't; the oldest of the busiest network goes
+	Descriptors      int           // files that the process may have open: some are kept for other than clients
 	PerIP            int           // from one address (IPv6: one /64)
 	PerUser          int           // sessions of one user
 	PreloginTimeout  time.Duration // from accept to the end of the login; 0: 60 s

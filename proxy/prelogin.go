@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"imapproxy/proxy/auth"
@@ -35,6 +36,7 @@ type preLogin struct {
 	ttl      int       // how many more proxies the session may pass (ID x-proxy-ttl); 0: not said
 	attempts int       // failed logins and bad commands
 	tls      struct{ start, end time.Time }
+	evicted  atomic.Bool // another client needs the place
 }
 
 // begin serves a session up to its login and starts its relay. It is the
@@ -46,7 +48,15 @@ func (s *Session) begin(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	unblocked := make(chan struct{})
-	unblock := context.AfterFunc(ctx, func() { // the server stops, or the time is up
+	place, evicted := s.srv.places.take(s.addr.Addr(), s.set.Limits.prelogin(), func() {
+		p.evicted.Store(true)
+		cancel()
+	})
+	if evicted {
+		s.srv.tel.Refused("prelogin")
+	}
+	defer s.srv.places.leave(place)
+	unblock := context.AfterFunc(ctx, func() { // the server stops, the time is up, or the place is gone
 		defer close(unblocked)
 		_ = s.client.SetDeadline(longAgo())
 	})
@@ -189,10 +199,7 @@ func (p *preLogin) broken(err error) error {
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return &endError{reason: ReasonClientClosed}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		if p.srv.draining.Load() {
-			return &endError{reason: ReasonShutdown}
-		}
-		return &endError{reason: ReasonLoginTimeout}
+		return contextEnd(p)
 	}
 	return &endError{reason: ReasonClientLost, cause: err}
 }
@@ -268,7 +275,7 @@ func (p *preLogin) farewell(ctx context.Context, err error) {
 	switch end.reason {
 	case ReasonClientClosed, ReasonClientLost, ReasonTLS:
 	default:
-		if p.client.CloseWrite() == nil && ctx.Err() == nil {
+		if p.client.CloseWrite() == nil && ctx.Err() == nil { // who was evicted isn't waited for
 			stop := context.AfterFunc(ctx, func() { _ = p.client.Abort() })
 			p.linger()
 			stop()

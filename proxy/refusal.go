@@ -24,8 +24,11 @@ func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error 
 
 // contextEnd is the end that the context's end means.
 func contextEnd(p *preLogin) error {
-	if p.srv.draining.Load() {
+	switch {
+	case p.srv.draining.Load():
 		return &endError{reason: ReasonShutdown}
+	case p.evicted.Load():
+		return &endError{reason: ReasonLimit}
 	}
 	return &endError{reason: ReasonLoginTimeout}
 }
@@ -56,6 +59,17 @@ func (p *preLogin) refused(ctx context.Context, a attempt, why auth.Reason, answ
 	p.record(ctx, a, why)
 	p.attempts++
 	return p.say(a.tag + " " + answer + "\r\n")
+}
+
+// overLimit answers right credentials for which there is no place.
+func (p *preLogin) overLimit(ctx context.Context, a attempt, limit string) error {
+	a.err = errors.New("over limits." + limit)
+	p.srv.tel.Refused(limit)
+	text := "NO [LIMIT] Too many sessions of this user"
+	if limit != "per_user" {
+		text = "NO [LIMIT] Too many sessions"
+	}
+	return p.refused(ctx, a, auth.ReasonLimit, text)
 }
 
 // cleartext answers a login where passwords may not come in the clear (RFC 9051

@@ -26,6 +26,7 @@ type registry struct {
 	mu     sync.Mutex // guards what follows
 	byIP   map[netip.Addr]int
 	byUser map[string]int
+	users  int // sessions in byUser: those whose password is proved
 }
 
 // shard has its sessions in two lists: those that the sweep has to look at each time,
@@ -46,11 +47,19 @@ func newRegistry() *registry {
 
 func (r *registry) shard(id string) *shard { return &r.shards[maphash.String(r.seed, id)%shards] }
 
-// admit counts a connection, or says which limit it is over ("" admits).
-func (r *registry) admit(addr netip.Addr, l Limits) (over string) {
-	if n := r.total.Add(1); l.Connections > 0 && n > int64(l.Connections) {
+// admit counts a connection, or says which limit it is over ("" admits). backends is how
+// many connections to backends are open.
+func (r *registry) admit(addr netip.Addr, l Limits, backends int64) (over string) {
+	n := r.total.Add(1)
+	switch {
+	case l.Connections > 0 && r.proved() >= l.Connections:
+		over = "connections"
+	case l.Descriptors > 0 && n+backends+int64(l.reserve()) > int64(l.Descriptors):
+		over = "descriptors"
+	}
+	if over != "" {
 		r.total.Add(-1)
-		return "connections"
+		return over
 	}
 	key := limitKey(addr)
 	r.mu.Lock()
@@ -71,15 +80,27 @@ func (r *registry) leave(addr netip.Addr) {
 	take(r.byIP, limitKey(addr))
 }
 
-// admitUser counts a session of a user, unless there are max already.
-func (r *registry) admitUser(user string, max int) bool {
+// admitUser counts a session whose user's password is proved, or says which limit it is
+// over ("" admits).
+func (r *registry) admitUser(user string, l Limits) (over string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if max > 0 && r.byUser[user] >= max {
-		return false
+	switch {
+	case l.PerUser > 0 && r.byUser[user] >= l.PerUser:
+		return "per_user"
+	case l.Connections > 0 && r.users >= l.Connections:
+		return "connections"
 	}
 	r.byUser[user]++
-	return true
+	r.users++
+	return ""
+}
+
+// proved is how many sessions have been admitted by admitUser and not left.
+func (r *registry) proved() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.users
 }
 
 // leaveUser takes back what admitUser counted.
@@ -87,6 +108,7 @@ func (r *registry) leaveUser(user string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	take(r.byUser, user)
+	r.users--
 }
 
 func take[K comparable](m map[K]int, k K) {

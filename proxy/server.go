@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,14 +29,16 @@ const (
 
 // Server is the proxy as clients see it: its listeners and their sessions.
 type Server struct {
-	tel     *telemetry.Telemetry
-	now     func() time.Time
-	pool    *conn.Pool
-	waiting *conn.Waiting // has the clients of parked sessions; Serve runs it
-	reg     *registry
-	resumes sync.Map            // backend → *resumes
-	tells   *fair.Queue[string] // has the users whose sessions hold a large difference
-	caps    sync.Map            // capability list → *backendCaps, one for each kind of backend
+	tel      *telemetry.Telemetry
+	now      func() time.Time
+	pool     *conn.Pool
+	waiting  *conn.Waiting // has the clients of parked sessions; Serve runs it
+	reg      *registry
+	places   *places                   // of clients that haven't logged in
+	refusals *fair.Queue[netip.Prefix] // of clients that are told that there is no place
+	resumes  sync.Map                  // backend → *resumes
+	tells    *fair.Queue[string]       // has the users whose sessions hold a large difference
+	caps     sync.Map                  // capability list → *backendCaps, one for each kind of backend
 
 	set       atomic.Pointer[settings]
 	listeners []*listener
@@ -66,7 +69,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), started: o.Now(),
+	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), places: newPlaces(), refusals: newRefusals(), started: o.Now(),
 		tells: fair.NewQueue[string](fair.Options{Slots: math.MaxInt, PerKey: tellsPerUser})}
 	s.set.Store(&settings{Options: o})
 	for _, lo := range o.Listeners {

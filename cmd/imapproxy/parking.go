@@ -69,11 +69,16 @@ func warmConnections(c *config.Config) int {
 	if c.Park.WarmConnections > 0 {
 		return c.Park.WarmConnections
 	}
+	return min(max(descriptors()/8, upstream.DefaultPoolTotal), 1<<20) // the most may be “no limit”
+}
+
+// descriptors is how many files the process may have open; 0: it isn't known.
+func descriptors() int {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
-		return upstream.DefaultPoolTotal
+		return 0
 	}
-	return int(min(max(files.Cur/8, upstream.DefaultPoolTotal), 1<<20)) // the most may be “no limit”
+	return int(min(files.Cur, 1<<30))
 }
 
 // parkOptions are the server's part; without a hub nobody is parked, and who is

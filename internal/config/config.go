@@ -171,9 +171,11 @@ type Register struct {
 	Tags    []string `hcl:"tags" default:"[]"`
 }
 
-// Limits bound what clients may take. A count of 0 is no limit.
+// Limits bound what clients may take. A count of 0 is no limit, but for the connections
+// in all, which the files that the process may have open bound.
 type Limits struct {
 	Connections      int           `hcl:"connections" default:"0" min:"0"`
+	Prelogin         int           `hcl:"prelogin_connections" default:"0" min:"0"`
 	PerIP            int           `hcl:"per_ip" default:"0" min:"0"`
 	PerUser          int           `hcl:"per_user" default:"0" min:"0"`
 	PreloginTimeout  time.Duration `hcl:"prelogin_timeout" default:"60s" min:"100ms" max:"1h"`

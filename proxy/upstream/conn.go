@@ -3,6 +3,7 @@ package upstream
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"imapproxy/proxy/conn"
@@ -35,7 +36,8 @@ type Conn struct {
 	Untagged [][]byte
 
 	closed sync.Once
-	gone   func() // takes it off the gauge
+	gone   func()        // takes it off the gauge
+	open   *atomic.Int64 // the dialer's count of open connections, which it is in
 }
 
 // count puts the connection on the gauge until it is closed.
@@ -51,7 +53,7 @@ func (c *Conn) Close() error {
 	if c.Conn == nil {
 		return nil // handed over: it is another's to close
 	}
-	c.uncount()
+	c.uncount(true)
 	return c.Conn.Close()
 }
 
@@ -60,7 +62,7 @@ func (c *Conn) Abort() error {
 	if c.Conn == nil {
 		return nil
 	}
-	c.uncount()
+	c.uncount(true)
 	return c.Conn.Abort()
 }
 
@@ -70,17 +72,22 @@ func (c *Conn) Abort() error {
 // any more would mix two sessions up. Its caller owns the connection, whose
 // reader has returned, at a response boundary with nothing in flight.
 func (c *Conn) HandOver(tel *telemetry.Telemetry, kind string) *Conn {
-	fresh := &Conn{Conn: c.Conn, Caps: c.Caps, Target: c.Target, LoginText: c.LoginText, LoggedIn: c.LoggedIn, LoggedInFor: c.LoggedInFor, Untagged: c.Untagged}
-	c.uncount()
+	fresh := &Conn{Conn: c.Conn, Caps: c.Caps, Target: c.Target, LoginText: c.LoginText, LoggedIn: c.LoggedIn, LoggedInFor: c.LoggedInFor, Untagged: c.Untagged, open: c.open}
+	c.uncount(false)
 	c.Conn = nil
 	fresh.count(tel, kind)
 	return fresh
 }
 
-func (c *Conn) uncount() {
+// uncount takes the handle off the gauge and, where the connection itself ends, off the
+// dialer's count.
+func (c *Conn) uncount(ends bool) {
 	c.closed.Do(func() {
 		if c.gone != nil {
 			c.gone()
+		}
+		if ends && c.open != nil {
+			c.open.Add(-1)
 		}
 	})
 }

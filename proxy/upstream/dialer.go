@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"imapproxy/proxy/conn"
@@ -34,7 +35,12 @@ type Dialer struct {
 	tel      *telemetry.Telemetry
 	tls      *tlsConfigs
 	intended *intended
+	opened   *atomic.Int64 // logged-in connections that aren't closed
 }
+
+// Open is how many logged-in connections are open, whatever they are for. Each has a
+// file descriptor.
+func (d *Dialer) Open() int64 { return d.opened.Load() }
 
 // New makes a Dialer. It fails when the CAFile can't be read or holds no
 // certificate.
@@ -54,7 +60,7 @@ func New(opt Options) (*Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dialer{opt: opt, tel: opt.Telemetry, tls: configs, intended: newIntended()}, nil
+	return &Dialer{opt: opt, tel: opt.Telemetry, tls: configs, intended: newIntended(), opened: new(atomic.Int64)}, nil
 }
 
 // Login connects to the backend and logs the user in. Its errors are *Refused
@@ -145,6 +151,8 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 	}
 	out.LoggedIn, out.LoggedInFor = d.opt.Now(), c.Addr.Addr()
 	out.count(d.tel, kind)
+	out.open = d.opened
+	d.opened.Add(1)
 	return out, nil
 }
 

@@ -1,0 +1,194 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"imapproxy/internal/imaptest"
+)
+
+func TestTheBusiestNetworkGivesUpItsOldestPlace(t *testing.T) {
+	p := newPlaces()
+	var gone []string
+	held := map[string]*place{}
+	take := func(name, addr string) {
+		own, _ := p.take(netip.MustParseAddr(addr), 4, func() { gone = append(gone, name) })
+		held[name] = own
+	}
+	take("customer", "203.0.113.9")
+	take("silent1", "198.51.100.1")
+	take("silent2", "198.51.100.2")
+	take("other", "192.0.2.1")
+	take("silent3", "198.51.100.3")
+	take("silent4", "198.51.100.4")
+	if got := strings.Join(gone, " "); got != "silent1 silent2" {
+		t.Fatalf("gone: %s", got)
+	}
+	p.leave(held["silent3"])
+	p.leave(held["silent3"])
+	p.leave(held["silent1"]) // evicted before
+	take("late", "192.0.2.200")
+	take("later", "203.0.113.200")
+	// Now the networks have one, two and two: of the two busiest, the one whose oldest came first.
+	if got := strings.Join(gone, " "); got != "silent1 silent2 customer" {
+		t.Fatalf("gone: %s", got)
+	}
+	for _, own := range held {
+		p.leave(own)
+	}
+	if p.count() != 0 || len(p.networks) != 0 || len(p.busiest) != 0 {
+		t.Fatalf("%d places, %d networks, %d in the heap are left", p.count(), len(p.networks), len(p.busiest))
+	}
+}
+
+func TestPlacesKeepTheirBoundsWhateverComesAndGoes(t *testing.T) {
+	const limit = 16
+	r := rand.New(rand.NewPCG(1, 2))
+	p := newPlaces()
+	type client struct {
+		network int
+		at      int
+		own     *place
+	}
+	here := map[int]*client{}
+	for at := range 20000 {
+		if r.IntN(3) == 0 && len(here) > 0 {
+			for k, c := range here {
+				p.leave(c.own)
+				delete(here, k)
+				break
+			}
+			continue
+		}
+		network := r.IntN(1 + r.IntN(10))
+		c := &client{network: network, at: at}
+		here[at] = c
+		addr := netip.AddrFrom4([4]byte{10, 0, byte(network), byte(r.IntN(256))})
+		c.own, _ = p.take(addr, limit, func() {})
+		// The model: exactly the evicted one has no element any more.
+		for k, o := range here {
+			if o.own != nil && o.own.element == nil {
+				counts := map[int]int{}
+				for _, x := range here {
+					counts[x.network]++
+				}
+				for n, count := range counts {
+					if count > counts[o.network] {
+						t.Fatalf("network %d with %d clients gave one up, though %d has %d", o.network, counts[o.network], n, count)
+					}
+				}
+				for _, x := range here {
+					if x.network == o.network && x.at < o.at {
+						t.Fatal("an older client of the network stayed")
+					}
+				}
+				delete(here, k)
+			}
+		}
+		if p.count() != len(here) || p.count() > limit {
+			t.Fatalf("%d places are taken, %d clients are here, %d is the limit", p.count(), len(here), limit)
+		}
+	}
+}
+
+// Silent connections of one address don't keep out a client that logs in, nor one of another
+// network that takes its time.
+func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
+	l := newLab(t, labOptions{limits: Limits{Connections: 2, Prelogin: 8}})
+	slow, err := proxied(t, l, "PROXY TCP4 192.0.2.7 198.51.100.2 4711 143\r\n")
+	must(t, err)
+	var silent []net.Conn
+	for i := range 40 {
+		silent = append(silent, l.raw([]string{plain, startTLS, implicit}[i%3]))
+	}
+	alice := l.login("alice")
+	if _, r, err := slow.Command("a1", "LOGIN alice "+password); err != nil || r.Status() != "OK" {
+		t.Fatal("the slow client of another network:", r, err)
+	}
+	alice.MustOK("NOOP")
+	eventually(t, "the bound", func() bool { return l.srv.places.count() <= 8 })
+	// Who was sent away has heard why, where that could be said.
+	said, err := io.ReadAll(silent[0])
+	must(t, err)
+	if !strings.Contains(string(said), "* BYE [LIMIT]") {
+		t.Errorf("the oldest silent connection was told %q", said)
+	}
+	for _, c := range silent {
+		_ = c.Close()
+	}
+	if n := l.metric("imapproxy_connections_refused_total", `reason="prelogin"`); n < 30 {
+		t.Errorf("%v are counted: %s", n, grep(l.metrics(), "refused"))
+	}
+}
+
+// Guesses at a user's password don't use up the user's sessions.
+func TestGuessesDontCountAsSessionsOfTheUser(t *testing.T) {
+	const perUser = 3
+	asked, answer := make(chan struct{}, 10), make(chan struct{})
+	d := polite()
+	check := d.Check
+	d.Check = func(c *imaptest.BackendConn, login imaptest.Login) string {
+		if login.Password != password {
+			asked <- struct{}{}
+			<-answer
+		}
+		return check(c, login)
+	}
+	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: Limits{PerUser: perUser}})
+	for range 2 * perUser {
+		c := l.dial(plain)
+		c.Write("g LOGIN alice guess")
+	}
+	for range 2 * perUser {
+		<-asked // all of them are being checked at the backend
+	}
+	for range perUser {
+		l.login("alice").MustOK("NOOP")
+	}
+	if c := l.dial(plain); c.TryLogin("alice", password).Tagged.Code() != "LIMIT" {
+		t.Fatal("one session too many is let in")
+	}
+	close(answer)
+}
+
+// A client that finds no place is told so, under TLS too.
+func TestWhoFindsNoPlaceIsTold(t *testing.T) {
+	l := newLab(t, labOptions{limits: Limits{Connections: 1}})
+	l.login("alice")
+	if over := l.dial(plain); over.Greeting.Code() != "LIMIT" || over.Greeting.Status() != "BYE" {
+		t.Fatal(over.Greeting)
+	}
+	c, err := tls.Dial("tcp", l.addr(implicit), l.cert.Client)
+	must(t, err)
+	defer c.Close()
+	said, err := io.ReadAll(c)
+	must(t, err)
+	if !strings.HasPrefix(string(said), "* BYE [LIMIT]") {
+		t.Fatalf("under TLS it is told %q", said)
+	}
+}
+
+func TestDescriptorsAreKeptFromClients(t *testing.T) {
+	for _, c := range []struct{ files, reserve, prelogin int }{{100, 50, 12}, {1024, 96, 232}, {20000, 689, 4827}, {1 << 20, 32832, 253936}} {
+		l := Limits{Descriptors: c.files}
+		if l.reserve() != c.reserve || l.prelogin() != c.prelogin {
+			t.Errorf("of %d files %d are kept and %d are for who hasn't logged in; want %d and %d", c.files, l.reserve(), l.prelogin(), c.reserve, c.prelogin)
+		}
+	}
+	l := newLab(t, labOptions{limits: Limits{Descriptors: 12, Prelogin: 10}}) // 6 of them for clients and their backends
+	l.login("alice")                                                          // two
+	l.login("bob")                                                            // two more
+	l.dial(plain)
+	l.dial(startTLS)
+	if c := l.dial(plain); c.Greeting.Code() != "LIMIT" {
+		t.Fatal(c.Greeting)
+	}
+	if n := l.metric("imapproxy_connections_refused_total", `reason="descriptors"`); n != 1 {
+		t.Errorf("%v are counted: %s", n, grep(l.metrics(), "refused"))
+	}
+}
