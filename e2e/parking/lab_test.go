@@ -51,6 +51,8 @@ type labOptions struct {
 	notify     time.Duration // between renewals
 
 	resumeWithin, resumeTry time.Duration
+
+	now func() time.Time // the sessions' clock; nil: time.Now
 }
 
 func newLab(t testing.TB, server *site, o labOptions) *lab {
@@ -82,7 +84,7 @@ func newLab(t testing.TB, server *site, o labOptions) *lab {
 			{Name: "plain", Address: "127.0.0.1:0", TLS: proxy.TLSNone, CleartextFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
 			{Name: "imaps", Address: "127.0.0.1:0", TLS: proxy.TLSImplicit, Certificates: certs},
 		},
-		Limits: proxy.Limits{AuthFailureDelay: -1}, Drain: 100 * time.Millisecond,
+		Limits: proxy.Limits{AuthFailureDelay: -1}, Drain: 100 * time.Millisecond, Now: o.now,
 		Park: proxy.ParkOptions{Hub: l.hub, Pool: l.pool, Linger: time.Millisecond, QuietAfter: o.quietAfter, ResumeWithin: o.resumeWithin, ResumeTry: o.resumeTry},
 	})
 	must(t, err)

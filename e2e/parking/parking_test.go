@@ -43,6 +43,9 @@ func checks() []check {
 		{"a backend that stays away", "sdbox-idle", aBackendThatStaysAwayEndsTheSession}, // nothing of it is the server's
 		{"a resume that times out", "sdbox-idle cyrus-idle", aResumeThatTimesOutAndLaterSucceeds},
 
+		{"resumes while others read nothing", "sdbox-idle", resumesWhileOthersReadNothing},
+		{"notifications while others read nothing", "sdbox-idle sdbox-push", notificationsWhileOthersReadNothing},
+
 		{"NOTIFY over the rotation of its log", "sdbox-notify", notifyOverTheRotationOfItsLog},
 		{"events that don't come", "sdbox-push", eventsThatDontCome},
 		{"a flood of events", "sdbox-push cyrus-push", aFloodOfEvents},

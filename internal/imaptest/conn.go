@@ -9,7 +9,10 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // DefaultTimeout is how long a read waits for the other side unless told
@@ -20,6 +23,10 @@ const DefaultTimeout = 20 * time.Second
 type DialOptions struct {
 	TLS     *tls.Config   // not nil: implicit TLS; see Conn.StartTLS for the other
 	Timeout time.Duration // of the dial and of each read; 0 = DefaultTimeout
+
+	// Small gives the connection the least receive buffer there is, and segments as on
+	// the internet: who doesn't read from it soon has the other side wait.
+	Small bool
 }
 
 // A Conn is a client's connection. It isn't safe for concurrent use, except
@@ -35,6 +42,9 @@ type Conn struct {
 // DialConn connects; it doesn't read the greeting.
 func DialConn(ctx context.Context, addr string, o DialOptions) (*Conn, error) {
 	d := net.Dialer{Timeout: orDefault(o.Timeout)}
+	if o.Small {
+		d.Control = small
+	}
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
@@ -48,6 +58,17 @@ func DialConn(ctx context.Context, addr string, o DialOptions) (*Conn, error) {
 		}
 	}
 	return c, nil
+}
+
+// small is a net.Dialer's Control.
+func small(_, _ string, c syscall.RawConn) error {
+	var err error
+	cerr := c.Control(func(fd uintptr) {
+		err = errors.Join(
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1220))
+	})
+	return errors.Join(cerr, err)
 }
 
 // NewConn speaks over a connection that exists already.
