@@ -3,98 +3,12 @@ package proxy
 import (
 	"crypto/tls"
 	"io"
-	"math/rand/v2"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
 
 	"imapproxy/internal/imaptest"
 )
-
-func TestTheBusiestNetworkGivesUpItsOldestPlace(t *testing.T) {
-	p := newPlaces()
-	var gone []string
-	held := map[string]*place{}
-	take := func(name, addr string) {
-		own, _ := p.take(netip.MustParseAddr(addr), 4, func() { gone = append(gone, name) })
-		held[name] = own
-	}
-	take("customer", "203.0.113.9")
-	take("silent1", "198.51.100.1")
-	take("silent2", "198.51.100.2")
-	take("other", "192.0.2.1")
-	take("silent3", "198.51.100.3")
-	take("silent4", "198.51.100.4")
-	if got := strings.Join(gone, " "); got != "silent1 silent2" {
-		t.Fatalf("gone: %s", got)
-	}
-	p.leave(held["silent3"])
-	p.leave(held["silent3"])
-	p.leave(held["silent1"]) // evicted before
-	take("late", "192.0.2.200")
-	take("later", "203.0.113.200")
-	// Now the networks have one, two and two: of the two busiest, the one whose oldest came first.
-	if got := strings.Join(gone, " "); got != "silent1 silent2 customer" {
-		t.Fatalf("gone: %s", got)
-	}
-	for _, own := range held {
-		p.leave(own)
-	}
-	if p.count() != 0 || len(p.networks) != 0 || len(p.busiest) != 0 {
-		t.Fatalf("%d places, %d networks, %d in the heap are left", p.count(), len(p.networks), len(p.busiest))
-	}
-}
-
-func TestPlacesKeepTheirBoundsWhateverComesAndGoes(t *testing.T) {
-	const limit = 16
-	r := rand.New(rand.NewPCG(1, 2))
-	p := newPlaces()
-	type client struct {
-		network int
-		at      int
-		own     *place
-	}
-	here := map[int]*client{}
-	for at := range 20000 {
-		if r.IntN(3) == 0 && len(here) > 0 {
-			for k, c := range here {
-				p.leave(c.own)
-				delete(here, k)
-				break
-			}
-			continue
-		}
-		network := r.IntN(1 + r.IntN(10))
-		c := &client{network: network, at: at}
-		here[at] = c
-		addr := netip.AddrFrom4([4]byte{10, 0, byte(network), byte(r.IntN(256))})
-		c.own, _ = p.take(addr, limit, func() {})
-		// The model: exactly the evicted one has no element any more.
-		for k, o := range here {
-			if o.own != nil && o.own.element == nil {
-				counts := map[int]int{}
-				for _, x := range here {
-					counts[x.network]++
-				}
-				for n, count := range counts {
-					if count > counts[o.network] {
-						t.Fatalf("network %d with %d clients gave one up, though %d has %d", o.network, counts[o.network], n, count)
-					}
-				}
-				for _, x := range here {
-					if x.network == o.network && x.at < o.at {
-						t.Fatal("an older client of the network stayed")
-					}
-				}
-				delete(here, k)
-			}
-		}
-		if p.count() != len(here) || p.count() > limit {
-			t.Fatalf("%d places are taken, %d clients are here, %d is the limit", p.count(), len(here), limit)
-		}
-	}
-}
 
 // Silent connections of one address don't keep out a client that logs in, nor one of another
 // network that takes its time.
@@ -111,7 +25,7 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 		t.Fatal("the slow client of another network:", r, err)
 	}
 	alice.MustOK("NOOP")
-	eventually(t, "the bound", func() bool { return l.srv.places.count() <= 8 })
+	eventually(t, "the bound", func() bool { return l.srv.places.Count() <= 8 })
 	// Who was sent away has heard why, where that could be said.
 	said, err := io.ReadAll(silent[0])
 	must(t, err)

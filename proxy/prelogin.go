@@ -48,14 +48,14 @@ func (s *Session) begin(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	unblocked := make(chan struct{})
-	place, evicted := s.srv.places.take(s.addr.Addr(), s.set.Limits.prelogin(), func() {
+	place, evicted := s.srv.places.Take(s.addr.Addr(), s.set.Limits.prelogin(), func() {
 		p.evicted.Store(true)
 		cancel()
 	})
 	if evicted {
 		s.srv.tel.Refused("prelogin")
 	}
-	defer s.srv.places.leave(place)
+	defer s.srv.places.Leave(place)
 	unblock := context.AfterFunc(ctx, func() { // the server stops, the time is up, or the place is gone
 		defer close(unblocked)
 		_ = s.client.SetDeadline(longAgo())

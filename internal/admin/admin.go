@@ -16,8 +16,6 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"imapproxy/proxy"
 	"imapproxy/routing"
 	"imapproxy/telemetry"
@@ -25,7 +23,7 @@ import (
 
 // What a caller may take of the server.
 const (
-	maxConns       = 64  // further ones wait to be accepted
+	maxConns       = 64  // that have shown no token, and as many that have
 	maxEventConns  = 256 // where events come too: more than are read at a time
 	maxHeaderBytes = 16 << 10
 	maxBodyBytes   = 1 << 10 // no request has one
@@ -104,7 +102,7 @@ func NewEvents(o Options) (*Server, error) {
 		return nil, fmt.Errorf("events address %q: %w", o.Address, err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(eventsPath, o.Events)
+	mux.Handle(eventsPath, proving(o.Events))
 	mux.HandleFunc("/healthz", s.healthz)
 	s.http.Handler = mux
 	return s, nil
@@ -124,8 +122,8 @@ func newServer(o Options) (*Server, error) {
 	}
 	return &Server{opts: o, addr: addr, loopback: addr.IP.IsLoopback(), http: &http.Server{
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog:       slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		MaxHeaderBytes: maxHeaderBytes, ConnContext: withConn,
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}}, nil
 }
 
@@ -139,7 +137,7 @@ func (s *Server) Listen() error {
 	if s.opts.Events != nil {
 		limit = maxEventConns
 	}
-	s.ln = netutil.LimitListener(ln, limit)
+	s.ln = newListener(ln, limit)
 	return nil
 }
 

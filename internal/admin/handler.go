@@ -71,9 +71,10 @@ func (s *Server) Handler() http.Handler {
 	}
 	// Events have their own token, bounds and methods. Any Host will do: a web page
 	// that was led here doesn't know the token.
+	events := proving(s.opts.Events)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == eventsPath {
-			s.opts.Events.ServeHTTP(w, r)
+			events.ServeHTTP(w, r)
 			return
 		}
 		api.ServeHTTP(w, r)
@@ -124,6 +125,7 @@ func (s *Server) authorized(r *http.Request) bool {
 	}
 	got, want := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(s.opts.Token.Reveal()))
 	if subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
+		proven(r)
 		return true
 	}
 	s.opts.Log.Warn("admin: wrong token", "client", r.RemoteAddr)

@@ -1,21 +1,19 @@
-package proxy
+package fair
 
 import (
 	pq "container/heap"
 	"container/list"
 	"net/netip"
 	"sync"
-
-	"imapproxy/internal/fair"
 )
 
-// places are for the clients that haven't logged in. They are apart from those of
-// limits.connections, so that silent connections keep no user out. When all are taken,
-// the network that has most of them gives up its oldest: a client that comes
-// and logs in finds a place however many silent ones there are.
+// Places bound how many strangers are connected at a time: clients that haven't proved
+// who they are. When all places are taken, the network that has most of them gives up its
+// oldest: a client that comes and proves itself finds a place however many silent
+// ones there are.
 //
-// Who is in it: each connection from its acceptance to the end of its login, or its own.
-type places struct {
+// Who is in it: each connection from Take to Leave, or to its eviction.
+type Places struct {
 	mu       sync.Mutex                // guards all below; only bookkeeping is done under it
 	networks map[netip.Prefix]*holders // those with a client
 	busiest  byCount
@@ -26,25 +24,26 @@ type places struct {
 // holders are the clients of one network, in the order of their arrival.
 type holders struct {
 	network netip.Prefix
-	clients list.List // of *place
+	clients list.List // of *Place
 	index   int       // in busiest
 }
 
-// place is one client's.
-type place struct {
+// Place is one client's.
+type Place struct {
 	holders *holders
 	element *list.Element // nil once it is given back
 	arrival uint64
 	evict   func() // ends the client; called once, without the lock
 }
 
-func newPlaces() *places { return &places{networks: map[netip.Prefix]*holders{}} }
+// NewPlaces makes places of which none is taken.
+func NewPlaces() *Places { return &Places{networks: map[netip.Prefix]*holders{}} }
 
-// take gives a client a place. Where more than limit would be taken, the one that has to
-// go for it has been evicted when take returns; limit ≤ 0 is none. evict must not
+// Take gives a client a place. Where more than limit would be taken, the one that has to
+// go for it has been evicted when Take returns; limit ≤ 0 is none. evict must not
 // block. evicted says whether somebody had to go.
-func (p *places) take(client netip.Addr, limit int, evict func()) (own *place, evicted bool) {
-	network := fair.Network(client)
+func (p *Places) Take(client netip.Addr, limit int, evict func()) (own *Place, evicted bool) {
+	network := Network(client)
 	p.mu.Lock()
 	h := p.networks[network]
 	if h == nil {
@@ -52,7 +51,7 @@ func (p *places) take(client netip.Addr, limit int, evict func()) (own *place, e
 		p.networks[network] = h
 	}
 	p.arrivals++
-	own = &place{holders: h, arrival: p.arrivals, evict: evict}
+	own = &Place{holders: h, arrival: p.arrivals, evict: evict}
 	own.element = h.clients.PushBack(own)
 	p.taken++
 	if h.clients.Len() == 1 {
@@ -60,9 +59,9 @@ func (p *places) take(client netip.Addr, limit int, evict func()) (own *place, e
 	} else {
 		pq.Fix(&p.busiest, h.index)
 	}
-	var out *place
+	var out *Place
 	if limit > 0 && p.taken > limit {
-		out = p.busiest[0].clients.Front().Value.(*place)
+		out = p.busiest[0].clients.Front().Value.(*Place)
 		p.leaveLocked(out)
 	}
 	p.mu.Unlock()
@@ -72,21 +71,21 @@ func (p *places) take(client netip.Addr, limit int, evict func()) (own *place, e
 	return own, out != nil
 }
 
-// leave gives a place back. It may be called more than once, and after the eviction.
-func (p *places) leave(own *place) {
+// Leave gives a place back. It may be called more than once, and after the eviction.
+func (p *Places) Leave(own *Place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.leaveLocked(own)
 }
 
-// count is how many places are taken.
-func (p *places) count() int {
+// Count is how many places are taken.
+func (p *Places) Count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.taken
 }
 
-func (p *places) leaveLocked(own *place) {
+func (p *Places) leaveLocked(own *Place) {
 	if own.element == nil {
 		return
 	}
@@ -115,7 +114,7 @@ func (b byCount) Less(i, j int) bool {
 	return b[i].oldest() < b[j].oldest()
 }
 
-func (h *holders) oldest() uint64 { return h.clients.Front().Value.(*place).arrival }
+func (h *holders) oldest() uint64 { return h.clients.Front().Value.(*Place).arrival }
 
 func (b byCount) Swap(i, j int) {
 	b[i], b[j] = b[j], b[i]
