@@ -28,11 +28,16 @@ type devCommand struct {
 	Admin     string `default:"127.0.0.1:8143" placeholder:"ADDRESS" help:"The admin API, on loopback (${default})."`
 	Backends  int    `default:"3" help:"How many backends to run (${default})."`
 	Park      bool   `negatable:"" default:"true" help:"Park clients that idle for three seconds: look at sessions, and at status (${default})."`
+	Clients   bool   `negatable:"" default:"true" help:"Run three clients that show parking as it happens (${default})."`
 	LogLevel  string `default:"warn" enum:"debug,info,warn,error" help:"The least that is logged: debug, info, warn or error (${default})."`
 }
 
-// devLinger is short enough to watch.
-const devLinger = 3 * time.Second
+// devLinger is short enough to watch, and devWarm, for connections that wait to be used
+// again.
+const (
+	devLinger = 3 * time.Second
+	devWarm   = 3 * time.Second
+)
 
 // maxBackends is more than anybody wants to look at.
 const maxBackends = 100
@@ -61,15 +66,21 @@ func (c devCommand) Run(env environment) error {
 		return errors.Join(err, fleet.Close())
 	}
 	i.begin()
+	var clients *task // nil without any
 	select {
 	case <-i.learnt: // a login that comes now finds its backend
 		c.welcome(env.stdout, i, fleet.Addresses())
+		if c.Clients && c.Park {
+			d := &devClients{w: env.stdout, i: i, fleet: fleet, user: dev.Users()[0], names: []string{"phone", "laptop", "tablet"}}
+			clients = start(d.run)
+		}
 		select {
 		case <-env.ctx.Done():
 		case <-i.serving.done:
 		}
 	case <-env.ctx.Done():
 	}
+	_ = clients.stop()
 	err = i.end()
 	return errors.Join(err, fleet.Close())
 }
@@ -93,7 +104,7 @@ func (c devCommand) config(addresses []string) *config.Config {
 	cfg.Telemetry.Log.Level = c.LogLevel
 	cfg.Shutdown.Drain = time.Second
 	cfg.Park.Enabled = c.Park
-	cfg.Park.Linger, cfg.Park.QuietAfter, cfg.Park.WarmFor = devLinger, 4*devLinger, 4*devLinger
+	cfg.Park.Linger, cfg.Park.QuietAfter, cfg.Park.WarmFor = devLinger, 4*devLinger, devWarm
 	return cfg
 }
 
@@ -122,7 +133,7 @@ Users %s; each one's password is the name. The certificate was made just now.
 Ctrl-C ends it, and nothing is kept.
 `, version(), bound["imap"], bound["imaps"], admin,
 		count(len(backends), "backend"), strings.Join(backends, ", "),
-		strings.Join(users[:len(users)-1], ", ")+" and "+users[len(users)-1],
+		list(users),
 		bound["imap"], bound["imaps"], bound["imaps"], admin, admin, c.parks())
 }
 

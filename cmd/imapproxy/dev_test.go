@@ -15,10 +15,10 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// launchDev runs dev on free ports and returns its addresses.
+// launchDev runs dev on free ports, without clients of its own, and returns its addresses.
 func launchDev(t testing.TB, more ...string) (r *running, plain, secure, api string) {
 	t.Helper()
-	r = launch(t, append([]string{"dev", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, more...)...)
+	r = launch(t, append([]string{"dev", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--no-clients"}, more...)...)
 	m := r.await(r.stdout, `IMAP on (\S+) \(STARTTLS too\), TLS on (\S+), admin page on http://(\S+)\n(?s:.*)Ctrl-C ends it`)
 	return r, m[1], m[2], m[3]
 }
@@ -71,6 +71,35 @@ func TestDevServesMailAndEndsAtCtrlC(t *testing.T) {
 	}
 	if gone := command(t, "status", "--admin", api); gone.code != exitFailed || !strings.Contains(gone.stderr.String(), "is the proxy running?") {
 		t.Errorf("status of nobody: %d %s", gone.code, gone.stderr)
+	}
+}
+
+func TestDevShowsParkingOnClientsOfItsOwn(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	r := launch(t, "dev", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+	api := r.await(r.stdout, `admin page on http://(\S+)`)[1]
+	r.await(r.stdout, `(?s)alice's phone, laptop and tablet, are in IDLE now:.*`+
+		`s  3 attached sessions; the backends see 3 connections\n.*`+
+		`s  3 parked sessions; the backends see 4 connections: one watches the mailbox, the others wait to be used again\n.*`+
+		`s  3 parked sessions; the backends see 1 connection, for 3 clients\n.*`+
+		`s  a message has arrived: the phone, laptop and tablet were told of it after \S+, and are parked still\n`)
+	status := parkingStatus(t, api)
+	if status.Attachments["parked"] != 3 || status.BackendConnections != 0 || status.Parking.WatchConnections != 1 || status.Parking.WarmConnections != 0 {
+		t.Errorf("%+v %+v", status, status.Parking)
+	}
+	r.interrupt()
+	if code := r.wait(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestDevEndsWhileItsClientsAreAtIt(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	r := launch(t, "dev", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+	r.await(r.stdout, `3 attached sessions`)
+	r.interrupt()
+	if code := r.wait(); code != exitOK || strings.Contains(r.stdout.String(), "can't show parking") {
+		t.Errorf("exit code %d", code)
 	}
 }
 

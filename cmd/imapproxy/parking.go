@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"imapproxy/internal/admin"
 	"imapproxy/internal/config"
@@ -60,6 +61,8 @@ func hubOptions(c *config.Config, tel *telemetry.Telemetry) park.HubOptions {
 func poolOptions(c *config.Config, tel *telemetry.Telemetry) upstream.PoolOptions {
 	return upstream.PoolOptions{
 		WarmFor: c.Park.WarmFor, AuthCacheFor: c.Park.AuthCacheFor, PerUser: c.Park.WarmPerUser, Total: warmConnections(c), Telemetry: tel,
+		// A short warm_for means what it says; the pool's own period suits the others.
+		SweepEvery: min(upstream.DefaultPoolSweep, max(c.Park.WarmFor/4, 500*time.Millisecond)),
 	}
 }
 

@@ -19,7 +19,6 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
-	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
 )
 
 // DefaultBackends is how many backends run unless said otherwise.
@@ -39,6 +38,8 @@ func Users() []string { return []string{"alice", "bob", "carol"} }
 // A Fleet is the running backends.
 type Fleet struct {
 	backends []*backend
+	store    *store
+	now      func() time.Time
 	stop     func() bool // of the context's end closing the fleet
 }
 
@@ -60,7 +61,7 @@ func Start(ctx context.Context, o Options) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Fleet{}
+	f := &Fleet{store: store, now: o.Now}
 	for i := range o.Backends {
 		b, err := startBackend(ctx, o, store, i+1)
 		if err != nil {
@@ -80,6 +81,13 @@ func (f *Fleet) Addresses() []string {
 	}
 	return all
 }
+
+// Connections is how many connections all backends have that a user is logged in on:
+// what the fleet sees of the user's clients.
+func (f *Fleet) Connections(user string) int { return f.store.connections(user) }
+
+// Deliver puts a new message into a user's INBOX, as mail that arrives.
+func (f *Fleet) Deliver(user string) error { return f.store.deliver(user, f.now()) }
 
 // StopBackend ends the n-th backend (from 0) and its connections, as a crash
 // would; the mail stays with the others.
@@ -108,7 +116,7 @@ type backend struct {
 	err    error // of Serve, valid once done is closed
 }
 
-func startBackend(ctx context.Context, o Options, store *imapmemserver.Server, n int) (*backend, error) {
+func startBackend(ctx context.Context, o Options, store *store, n int) (*backend, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(o.Host, "0"))
 	if err != nil {
@@ -118,7 +126,7 @@ func startBackend(ctx context.Context, o Options, store *imapmemserver.Server, n
 	b := &backend{ln: newListener(ln), done: make(chan struct{})}
 	b.server = imapserver.New(&imapserver.Options{
 		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-			return store.NewSession(), nil, nil
+			return store.newSession(), nil, nil
 		},
 		Caps: imap.CapSet{
 			imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}, imap.CapNamespace: {}, imap.CapUIDPlus: {}, imap.CapESearch: {},

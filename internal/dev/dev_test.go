@@ -66,6 +66,47 @@ func TestEveryBackendShowsTheSameMailAtOnce(t *testing.T) {
 	}
 }
 
+func TestAClientIsToldOfMailThatArrivesAndTheFleetKnowsIt(t *testing.T) {
+	f := start(t, dev.Options{})
+	c, err := dev.Idle(t.Context(), f.Addresses()[1], "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := f.Connections("bob"); n != 1 || f.Connections("alice") != 0 {
+		t.Errorf("%d connections of bob's", n)
+	}
+	// go-imap's server says "+" a moment before it listens for changes: what falls in
+	// between is told with the next one.
+	for told := uint32(0); told == 0; {
+		if err := f.Deliver("bob"); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case told = <-c.Told:
+			if told < 6 {
+				t.Errorf("%d messages after one more", told)
+			}
+		case <-time.After(time.Second):
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	imaptest.Dial(t, f.Addresses()[0]).Login("bob", "bob")
+	for deadline := time.Now().Add(10 * time.Second); f.Connections("bob") != 1; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections of bob's after one has ended", f.Connections("bob"))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err := f.Deliver("dave"); err == nil {
+		t.Error("dave got mail")
+	}
+	if _, err := dev.Idle(t.Context(), f.Addresses()[0], "dave"); err == nil {
+		t.Error("dave is logged in")
+	}
+}
+
 func contains(a imaptest.Answer, text string) bool {
 	for _, r := range a.Untagged {
 		if r.Text == text {

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapserver"
 	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
 )
 
@@ -50,9 +52,73 @@ func letters() []letter {
 	return all
 }
 
+// store is the mail of all users, and who is logged in to it.
+type store struct {
+	server *imapmemserver.Server
+	users  map[string]*imapmemserver.User // not changed once made
+
+	mu     sync.Mutex     // guards online
+	online map[string]int // sessions that are logged in, by user
+}
+
+func (s *store) connections(user string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.online[user]
+}
+
+func (s *store) count(user string, delta int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.online[user] += delta
+}
+
+func (s *store) deliver(user string, at time.Time) error {
+	u, ok := s.users[user]
+	if !ok {
+		return fmt.Errorf("there is no user %q", user)
+	}
+	return letter{folder: "INBOX", file: "lunch"}.deliver(u, user, 0, at)
+}
+
+// newSession is the memory server's, and is counted while it is logged in.
+func (s *store) newSession() imapserver.Session {
+	inner, ok := s.server.NewSession().(imapserver.SessionIMAP4rev2)
+	if !ok {
+		panic("dev: go-imap's memory server has lost MOVE or NAMESPACE") // the build decides it
+	}
+	return &session{SessionIMAP4rev2: inner, store: s}
+}
+
+// session is one connection's. imapserver calls it from one goroutine.
+type session struct {
+	imapserver.SessionIMAP4rev2
+	store *store
+	user  string // "" before login
+}
+
+// Login implements imapserver.Session.
+func (s *session) Login(user, password string) error {
+	err := s.SessionIMAP4rev2.Login(user, password)
+	if err == nil {
+		s.user = user
+		s.store.count(user, 1)
+	}
+	return err
+}
+
+// Close implements imapserver.Session.
+func (s *session) Close() error {
+	if s.user != "" {
+		s.store.count(s.user, -1)
+		s.user = ""
+	}
+	return s.SessionIMAP4rev2.Close()
+}
+
 // newStore makes the users and their mail, whose age is counted from now.
-func newStore(now time.Time) (*imapmemserver.Server, error) {
-	store := imapmemserver.New()
+func newStore(now time.Time) (*store, error) {
+	s := &store{server: imapmemserver.New(), users: map[string]*imapmemserver.User{}, online: map[string]int{}}
 	for _, name := range Users() {
 		u := imapmemserver.NewUser(name, name)
 		for _, f := range folders() {
@@ -68,9 +134,10 @@ func newStore(now time.Time) (*imapmemserver.Server, error) {
 				return nil, err
 			}
 		}
-		store.AddUser(u)
+		s.server.AddUser(u)
+		s.users[name] = u
 	}
-	return store, nil
+	return s, nil
 }
 
 func (l letter) deliver(u *imapmemserver.User, name string, n int, at time.Time) error {

@@ -89,6 +89,9 @@ async function refresh() {
     const attachments = Object.entries(status.attachments).map(([k, n]) => n + " " + k).join(", ");
     const p = status.parking;
     const parking = p ? " (" + status.backend_connections + " of sessions, " + p.watch_connections + " of watches, " + p.warm_connections + " warm)" : "";
+    $("parked").hidden = !status.attachments.parked;
+    $("parked").textContent = (status.attachments.parked || 0) + " of them are parked: they idle and have no backend connection. " +
+      "Watches hear for them what happens in their mailboxes, and warm connections wait for their next command.";
     $("summary").textContent = status.sessions + " sessions (" + attachments + "). " + ratio(status) + parking + ". Started " + ago(status.started) + ". Listeners: " + listeners +
       ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") +
       (status.discovery.saved ? ", read from disk: there was no live answer since the start." : ".") +
