@@ -59,7 +59,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 		case err == nil:
 			p.set.Router.ReportDialSuccess(pick.Backend.ID)
 			if pick.Confirm() {
-				p.pick, p.user, p.password, p.asUser = pick, login.User, login.Password, login.Mode == upstream.ModeUser
+				p.pick, p.user, p.password, p.asUser = pick, login.User, login.Password, a.proof != upstream.Verified
 				p.proxyTTL, p.caps = ttl, p.srv.capsOf(c.Caps)
 				p.backend.Store(c)
 				return nil
@@ -93,10 +93,10 @@ var errLoop = errors.New("a loop of proxies (x-proxy-ttl is used up)")
 func (s *Session) targetOf(b *routing.Backend) upstream.Target {
 	t := upstream.Target{ID: b.ID, Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
 	if t.TLS == "" {
-		t.TLS = s.set.BackendTLS
+		t.TLS = s.settings().BackendTLS
 	}
 	if t.ServerName == "" {
-		t.ServerName = s.set.BackendServerName
+		t.ServerName = s.settings().BackendServerName
 	}
 	return t
 }

@@ -99,6 +99,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 		a.trace.Add(telemetry.PhaseTLS, p.tls.start, p.tls.end, nil)
 	}
 	defer func() { p.begun, p.tls.end = p.srv.now(), time.Time{} }()
+	p.set = p.srv.set.Load() // the client may have connected before a reload
 
 	creds, err := auth.NewCredentials(p.set.Names, mechanism, authzid, user, password)
 	if err != nil {

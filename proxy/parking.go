@@ -167,7 +167,7 @@ func (s *Session) mayPark() bool {
 // askToPark has the relay pause, when the session has been idle for long enough.
 // It is called by the sweep.
 func (s *Session) askToPark(now time.Time) {
-	o := &s.set.Park
+	o := &s.settings().Park
 	if !s.mayPark() || Attachment(s.attachment.Load()) != Attached || s.park.asked.Load() || s.park.owing.Load() || s.halfClosed.Load() {
 		return
 	}

@@ -2,9 +2,12 @@ package proxy
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/auth"
+	"imapproxy/proxy/upstream"
 )
 
 func TestReloadKeepsAListenersTLSMode(t *testing.T) {
@@ -31,5 +34,47 @@ func TestReloadKeepsAListenersTLSMode(t *testing.T) {
 			}
 			imaptest.DialStartTLS(t, l.addr(startTLS), l.cert.Client).Login("carol", password)
 		})
+	}
+}
+
+// The master's password is changed on the backend, and then here. Sessions that are parked
+// since before must not show the backend the old one: each would do so several times, and end.
+func TestAParkedSessionUsesTheMasterPasswordOfNow(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3, func(o *Options) {
+		o.Sources = []auth.Source{knows{}}
+		o.Login = upstream.Auth{Mode: upstream.ModeMaster, MasterUser: "master", MasterPassword: "old-master"}
+	})
+	var wrong atomic.Int32
+	masterIs := func(password string) {
+		p.change(func() {
+			p.judge = func(l imaptest.Login) string {
+				switch {
+				case l.Password != password:
+					wrong.Add(1)
+					return "NO [AUTHENTICATIONFAILED] wrong"
+				case l.Authzid == "": // the master itself has no mailbox
+					return "NO [AUTHORIZATIONFAILED] not for itself"
+				}
+				return ""
+			}
+		})
+	}
+	masterIs("old-master")
+	c := p.idle("SELECT INBOX")
+	early := p.dial(plain) // connected before the reload, and logs in after it
+	masterIs("new-master")
+	wrong.Store(0)
+	o := p.opts
+	o.Login.MasterPassword = "new-master"
+	must(t, p.srv.Reload(o))
+	o.Park.Pool.ForgetUser("alice") // no warm connection hides what a login says
+	done(c)
+	c.MustOK("UID FETCH 1:* (FLAGS)")
+	early.Login("alice", password)
+	if n := wrong.Load(); n != 0 {
+		t.Errorf("the backend has heard %d wrong passwords", n)
+	}
+	if n := p.closed(ReasonBackendLost); n != 0 {
+		t.Errorf("%d sessions have ended", n)
 	}
 }

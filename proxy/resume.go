@@ -38,7 +38,7 @@ func (s *Session) resume(wake string) {
 	}
 	s.park.errands = 0 // the resume tells
 	s.park.mu.Unlock()
-	ctx, cancel := s.within(cmp.Or(s.set.Park.ResumeWithin, DefaultResumeWithin))
+	ctx, cancel := s.within(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
 	defer cancel()
 	pause, began := resumePause, s.srv.now()
 	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID, Wake: wake, Source: telemetry.SourceNone,
@@ -135,7 +135,7 @@ func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error
 		return resumed{}, err
 	}
 	t.Steps.Done(telemetry.StepTurn, s.srv.now(), nil)
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.set.Park.ResumeTry, DefaultResumeTry))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
 	defer cancel()
 	return s.again(ctx, t)
 }

@@ -26,14 +26,15 @@ type scripted struct {
 	uids     []uint32
 	next     uint32
 	modSeq   uint64
-	changed  map[uint32]uint64 // the mod-sequences of flags that have changed
-	refuses  string            // what every login is answered with; "": they are let in
+	changed  map[uint32]uint64           // the mod-sequences of flags that have changed
+	refuses  string                      // what every login is answered with; "": they are let in
+	judge    func(imaptest.Login) string // instead, where it is set
 	commands map[string]imaptest.CommandFunc
 }
 
 const scriptedCaps = "IMAP4rev1 IDLE UNSELECT ENABLE CONDSTORE QRESYNC ESEARCH LITERAL+ UIDPLUS MOVE"
 
-func newScripted(t *testing.T, caps string, n uint32) *scripted {
+func newScripted(t *testing.T, caps string, n uint32, change ...func(*Options)) *scripted {
 	t.Helper()
 	p := &scripted{caps: caps, next: n + 1, modSeq: 10, changed: map[uint32]uint64{}, commands: map[string]imaptest.CommandFunc{}}
 	for uid := range n {
@@ -43,9 +44,12 @@ func newScripted(t *testing.T, caps string, n uint32) *scripted {
 	for _, name := range []string{"NOOP", "SELECT", "EXAMINE", "IDLE"} {
 		words[name] = p.other
 	}
-	backend := imaptest.Dialogue{LoginCaps: caps, Commands: words, Check: func(*imaptest.BackendConn, imaptest.Login) string {
+	backend := imaptest.Dialogue{LoginCaps: caps, Commands: words, Check: func(_ *imaptest.BackendConn, l imaptest.Login) string {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		if p.judge != nil {
+			return p.judge(l)
+		}
 		return p.refuses
 	}}
 	hub := park.HubOptions{Push: true}
@@ -59,6 +63,9 @@ func newScripted(t *testing.T, caps string, n uint32) *scripted {
 		running.Go(func() { pool.Run(ctx) })
 		t.Cleanup(func() { stop(); running.Wait() })
 		o.Park = ParkOptions{Hub: p.hub, Pool: pool, Linger: time.Nanosecond, QuietAfter: time.Minute}
+		for _, f := range change {
+			f(o)
+		}
 	}})
 	return p
 }

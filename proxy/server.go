@@ -53,8 +53,9 @@ type Server struct {
 	swept    int        // the shard whose parked sessions are the next to be looked at
 }
 
-// settings are what Reload can change. A session keeps those of its beginning, but
-// for the idle time-out.
+// settings are what Reload can change. What stays as it was at a session's login is whether it
+// can be parked, since what that needs is followed from the login on (Session.set); all else is
+// looked up when it is needed (Session.settings).
 type settings struct {
 	Options
 }
@@ -105,7 +106,7 @@ func (s *Server) Addrs() map[string]string {
 	return out
 }
 
-// Reload takes new options for the sessions to come. Listeners are matched by
+// Reload takes new options, also for the sessions that there are. Listeners are matched by
 // name; their addresses and TLS modes, the router, the telemetry and the clock
 // stay as they were, and so do listeners that aren't named any more. Certificates
 // are read again. On error nothing has changed.

@@ -42,9 +42,11 @@ func (a Attachment) String() string { return attachmentNames[a] }
 // relay. What others may read at any time (status, the sweep) is atomic, under
 // flight's mutex, or never changes after login.
 type Session struct {
-	id      string
-	srv     *Server
-	set     *settings // as they were when the client connected
+	id  string
+	srv *Server
+	// set are the settings as they were at the session's last login attempt. After it they say
+	// only whether the session can be parked, and by which hub and pool; settings has the rest.
+	set     *settings
 	lis     *listener
 	client  *conn.Conn
 	addr    netip.AddrPort // the client's own, from the PROXY header if there was one
@@ -55,7 +57,7 @@ type Session struct {
 	// From the login on.
 	user     string
 	password telemetry.Secret // to log in again
-	asUser   bool             // with it, whatever the settings say: the backend verified it
+	asUser   bool             // with it, whatever the settings say: none but the backend has verified it
 	pick     *routing.Pick
 	backend  atomic.Pointer[upstream.Conn] // nil while parked; its owner is the phase that runs
 	// handing is held to take the connection out of backend before it is handed on, and by
@@ -123,9 +125,14 @@ func (s *Session) trace() trace.SpanContext {
 	return *s.link
 }
 
+// settings are those of now: what a reload has changed holds for sessions that are logged
+// in, too. A session that used its login's would go on showing backends a master password
+// that was changed since.
+func (s *Session) settings() *settings { return s.srv.set.Load() }
+
 // auth is how to log in to the backend again.
 func (s *Session) auth() upstream.Auth {
-	a := s.set.Login
+	a := s.settings().Login
 	a.User, a.Password = s.user, s.password
 	if s.asUser {
 		a.Mode = upstream.ModeUser

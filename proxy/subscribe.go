@@ -55,7 +55,7 @@ func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 // loginAgain makes another connection for this user. If he isn't let in, what he has left in
 // the pool lets nobody in either, or makes room for the next attempt.
 func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
-	c, err := s.set.Dialer.Login(ctx, s.target(), s.auth(), s.clientInfo())
+	c, err := s.settings().Dialer.Login(ctx, s.target(), s.auth(), s.clientInfo())
 	if err != nil {
 		s.set.Park.refused(s.poolKey(upstream.UseWatch), s.user, err) // whatever their use
 	}

@@ -187,7 +187,7 @@ func (s *Session) say(b []byte) error {
 
 // aliveEvery is how long a parked client in IDLE hears nothing.
 func (s *Session) aliveEvery() time.Duration {
-	every := s.set.Park.keepalive()
+	every := s.settings().Park.keepalive()
 	return every - every/8 - time.Duration(s.id[0])*every/1024 // the sweep comes an eighth late at most
 }
 
