@@ -52,8 +52,35 @@ func TestRender(t *testing.T) {
 				if got := string(tell.AppendTo(nil, dialect, view)); got != parts[f.Name] {
 					t.Errorf("%s:\n%swant:\n%s", f.Name, got, parts[f.Name])
 				}
+				for _, size := range []int{1, 30, 300, 1 << 20} {
+					piecesAre(t, tell, dialect, view, size, parts[f.Name])
+				}
 			}
 		})
+	}
+}
+
+// piecesAre checks that a difference in pieces is want, in whole lines, none of them held back.
+func piecesAre(t *testing.T, d Difference, dialect Dialect, v *View, size int, want string) {
+	t.Helper()
+	var all []byte
+	var last int
+	for piece := range d.Pieces(dialect, v, size) {
+		if len(all) > 0 && last < size {
+			t.Errorf("a piece of %d bytes isn't the last, with a size of %d", last, size)
+		}
+		if last = len(piece); last > 0 && !bytes.HasSuffix(piece, []byte("\r\n")) {
+			t.Errorf("%q ends within a line", piece)
+		}
+		all = append(all, piece...)
+	}
+	if string(all) != want {
+		t.Errorf("pieces of %d:\n%swant:\n%s", size, all, want)
+	}
+	for piece := range d.Pieces(dialect, v, 1) {
+		if len(piece) > 0 {
+			break // who has enough is given no more
+		}
 	}
 }
 

@@ -1,0 +1,176 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/conn"
+	"imapproxy/proxy/park"
+)
+
+// away is a session of a user's that is parked, behind IDLE.
+func (p *scripted) away(user, mailbox string) *imaptest.Client {
+	p.t.Helper()
+	n := p.srv.Status().Attachments[Parked.String()]
+	c := p.login(user)
+	c.MustOK("SELECT %s", mailbox)
+	c.Write("i IDLE")
+	c.Expect("+{*}")
+	eventually(p.t, "one more parked session", func() bool {
+		p.srv.Sweep()
+		return p.srv.Status().Attachments[Parked.String()] == n+1
+	})
+	return c
+}
+
+// The backend takes long to open one user's mailbox, and all of their clients want it: another
+// user's is opened meanwhile.
+func TestAUsersResumesLeaveRoomForOthers(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	var slow []*imaptest.Client
+	for range defaultResumes + 8 {
+		slow = append(slow, p.away("alice", "slow"))
+	}
+	other := p.away("bob", "INBOX")
+	closed, open := gate(t)
+	var opening atomic.Int32
+	p.on("SELECT", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		if strings.Contains(cmd.Args, "slow") {
+			opening.Add(1)
+			<-closed
+		}
+		return p.answer(c, cmd)
+	})
+	for _, c := range slow {
+		done(c)
+		c.Write("u UID FETCH 1 (UID)")
+	}
+	eventually(t, "all to want it", func() bool {
+		return p.srv.Status().Attachments[Resuming.String()] == int64(len(slow)) && opening.Load() >= defaultResumes/resumeShare
+	})
+	done(other)
+	other.MustOK("UID FETCH 1 (UID)")
+	if n := opening.Load(); n != defaultResumes/resumeShare {
+		t.Errorf("%d of %d resumes at a time are one user's", n, defaultResumes)
+	}
+	open()
+	for _, c := range slow {
+		c.Expect("* 1 FETCH{*}")
+	}
+}
+
+// A backend that refuses many is said once a minute, with how many there were.
+func TestThatResumesAreTriedAgainIsLoggedOnceAMinute(t *testing.T) {
+	const n = 4
+	p := newScripted(t, scriptedCaps, 3)
+	var all []*imaptest.Client
+	for range n + 1 {
+		all = append(all, p.away("alice", "INBOX"))
+	}
+	refuse := make(chan struct{}, n)
+	p.on("SELECT", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		select {
+		case <-refuse:
+			return c.Send(cmd.Tag() + " NO [INUSE] not now")
+		default:
+			return p.answer(c, cmd)
+		}
+	})
+	for range n {
+		refuse <- struct{}{}
+	}
+	resume := func(c *imaptest.Client) {
+		done(c)
+		c.MustOK("UID FETCH 1 (UID)")
+	}
+	for _, c := range all[:n] {
+		resume(c)
+	}
+	if len(refuse) != 0 {
+		t.Fatalf("%d weren't refused", len(refuse))
+	}
+	const words = "resume is tried again"
+	if got := strings.Count(p.logs.String(), words); got != 1 {
+		t.Errorf("%d lines for %d refusals", got, n)
+	}
+	p.clock.forward(time.Minute)
+	refuse <- struct{}{}
+	resume(all[n])
+	if got := p.logs.wait(t, words+".* others=[1-9].*"); !strings.Contains(got, fmt.Sprint("others=", n-1)) {
+		t.Error(got)
+	}
+}
+
+// As many of a user's sessions as may hold a large difference do, and their clients don't read:
+// one more waits, another user's doesn't.
+func TestALargeDifferenceWaitsForTheUsersOthers(t *testing.T) {
+	const messages = fewChanges + 1
+	p := newScripted(t, scriptedCaps, messages)
+	c, other := p.away("alice", "INBOX"), p.away("bob", "INBOX")
+	var release []func()
+	for range tellsPerUser {
+		done, err := p.srv.telling(t.Context(), "alice")
+		must(t, err)
+		release = append(release, done)
+	}
+	for uid := range uint32(messages) {
+		p.flag(uid + 1)
+	}
+	p.hint()
+	eventually(t, "it waits", func() bool { _, waiting := p.srv.tells.Stats(); return waiting == 1 })
+	p.hub.Hint(park.Hint{User: "bob", Source: park.HintPush})
+	for n := range messages {
+		other.Expect(fmt.Sprintf("* %d FETCH{*}", n+1))
+	}
+	if _, waiting := p.srv.tells.Stats(); waiting != 1 {
+		t.Error("it was told")
+	}
+	release[0]()
+	for n := range messages {
+		c.Expect(fmt.Sprintf("* %d FETCH{*}", n+1))
+	}
+	for _, done := range release {
+		done()
+	}
+	eventually(t, "nothing held", func() bool { held, _ := p.srv.tells.Stats(); return held == 0 })
+}
+
+// Who ends a session doesn't write to its client: the sweep, the hub and a shutdown have others to
+// see to.
+func TestTheLastLineIsLeftToTheSessionsOwner(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	theirs, err := net.Dial("tcp", l.Addr().String())
+	must(t, err)
+	defer theirs.Close()
+	accepted, err := l.Accept()
+	must(t, err)
+	ours, err := conn.New(accepted.(*net.TCPConn))
+	must(t, err)
+	defer ours.Close()
+	hungUp := 0
+	o := clientOut{conn: ours, boundary: true, hangUp: func() { hungUp++ }}
+	o.end([]byte("* BYE first\r\n"))
+	o.end([]byte("* BYE second\r\n"))
+	if !bytes.Equal(o.pending, []byte("* BYE first\r\n")) || hungUp != 1 {
+		t.Errorf("%q is still to be written, hung up %d times", o.pending, hungUp)
+	}
+	if err := o.relay([]byte("* 1 EXISTS\r\n"), true); err != errSessionOver {
+		t.Error(err)
+	}
+	o.farewell()
+	c := imaptest.NewConn(theirs)
+	if r, err := c.Next(); err != nil || r.Text != "* BYE first" {
+		t.Errorf("%q %v", r.Text, err)
+	}
+	if r, err := c.Next(); err == nil {
+		t.Errorf("behind it: %q", r.Text)
+	}
+}
