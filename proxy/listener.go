@@ -72,11 +72,22 @@ func newListener(s *Server, o ListenerOptions) (*listener, error) {
 	return l, nil
 }
 
+// ListenError is an address that can't be listened on.
+type ListenError struct {
+	Listener string // its name
+	Err      error
+}
+
+func (e *ListenError) Error() string { return fmt.Sprintf("listener %q: %v", e.Listener, e.Err) }
+
+// Unwrap gives the network's error.
+func (e *ListenError) Unwrap() error { return e.Err }
+
 func (l *listener) bind(ctx context.Context) error {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", l.opts.Address)
 	if err != nil {
-		return fmt.Errorf("listener %q: %w", l.opts.Name, err)
+		return &ListenError{Listener: l.opts.Name, Err: err}
 	}
 	l.tcp = ln.(*net.TCPListener)
 	return nil

@@ -26,7 +26,7 @@ func (i *instance) openAdmin() (*admin.Server, error) {
 	if c.TokenFile != "" {
 		var err error
 		if o.Token, err = readSecret(c.TokenFile); err != nil {
-			return nil, fmt.Errorf("admin.token_file: %w", err)
+			return nil, about("admin.token_file", err)
 		}
 	}
 	o.Parking, o.Reload = i.parking.status, i.lastReload.Load
@@ -34,11 +34,11 @@ func (i *instance) openAdmin() (*admin.Server, error) {
 		o.Events = i.parking.events
 	}
 	server, err := admin.New(o)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = server.Listen()
 	}
-	if err := server.Listen(); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, about("admin.address", err)
 	}
 	return server, nil
 }
@@ -51,11 +51,11 @@ func (i *instance) openEvents() (*admin.Server, error) {
 		return nil, nil
 	}
 	server, err := admin.NewEvents(admin.Options{Address: address, Events: i.parking.events, Log: i.tel.Log})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = server.Listen()
 	}
-	if err := server.Listen(); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, about("park.events.address", err)
 	}
 	i.tel.Log.Info("push events", "address", server.Addr())
 	return server, nil

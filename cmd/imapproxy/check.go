@@ -59,7 +59,7 @@ func (c checkCommand) Run(env environment) error {
 		return err
 	}
 	if k.login, err = backendLogin(cfg); err != nil {
-		return fmt.Errorf("backend_login.password_file: %w", err)
+		return located(c.Config, about("backend_login.password_file", err))
 	}
 	k.users(env.ctx)
 	k.fleet(env.ctx)
@@ -152,6 +152,10 @@ func certificateNames(leaf *x509.Certificate) string {
 func (k *checker) users(ctx context.Context) {
 	sources, err := newSources(k.cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
+		var s *settingError
+		if errors.As(err, &s) {
+			err = s.err // each line of the file is said as one of its own
+		}
 		for _, line := range strings.Split(err.Error(), "\n") {
 			k.report.fail("users", "correct the line; with one bad line the file isn't used", "%s", line)
 		}

@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"reflect"
 	"sync/atomic"
@@ -64,6 +64,10 @@ func open(ctx context.Context, o instanceOptions) (_ *instance, err error) {
 	i := &instance{opts: o, cfg: o.Config, level: &slog.LevelVar{}, learnt: make(chan struct{})}
 	i.level.Set(logLevel(o.Config))
 	if i.tel, err = telemetry.Start(ctx, telemetryOptions(o.Config, i.level, o.Logs)); err != nil {
+		var file *fs.PathError
+		if errors.As(err, &file) {
+			err = about("telemetry.log.file", file)
+		}
 		return nil, err
 	}
 	defer func() {
@@ -124,7 +128,7 @@ func (i *instance) proxyOptions(c *config.Config, sources []auth.Source, source 
 		return o, err
 	}
 	if o.Login, err = backendLogin(c); err != nil {
-		return o, fmt.Errorf("backend_login.password_file: %w", err)
+		return o, about("backend_login.password_file", err)
 	}
 	// Where any backend will do, logins must not wait for Consul: only separate
 	// storage needs the placement of each user.
@@ -202,7 +206,7 @@ func (i *instance) reload(wanted *config.Config, applying func()) (changes []con
 	}
 	secrets, err := eventSecrets(next)
 	if err != nil {
-		return nil, fmt.Errorf("park.events.token_file: %w", err)
+		return nil, about("park.events.token_file", err)
 	}
 	source, newFleet := i.source, false
 	if !reflect.DeepEqual(i.cfg.Discovery, next.Discovery) || !reflect.DeepEqual(i.cfg.BackendDefaults, next.BackendDefaults) {
@@ -219,9 +223,7 @@ func (i *instance) reload(wanted *config.Config, applying func()) (changes []con
 		newAuth = true
 	}
 	log, err := telemetry.OpenLogFile(next.Telemetry.Log.File)
-	if err != nil {
-		err = fmt.Errorf("telemetry.log.file: %w", err)
-	}
+	err = about("telemetry.log.file", err)
 	var options proxy.Options
 	if err == nil {
 		options, err = i.proxyOptions(next, sources, source)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -45,7 +44,7 @@ func newParking(c *config.Config, tel *telemetry.Telemetry) (*parking, error) {
 		p.events, err = park.NewEvents(park.EventsOptions{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Log: tel.Log}, p.queue)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("park.events.token_file: %w", err)
+		return nil, about("park.events.token_file", err)
 	}
 	tel.SetParkingGauges(p.gauges)
 	return p, nil

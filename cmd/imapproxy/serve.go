@@ -26,7 +26,7 @@ func (c serveCommand) Run(env environment) error {
 	}
 	i, err := open(env.ctx, instanceOptions{Config: cfg, Logs: env.stderr})
 	if err != nil {
-		return err
+		return located(c.Config, err)
 	}
 	log := i.tel.Log
 	warn(log, warnings)
@@ -76,6 +76,7 @@ func reload(i *instance, path string) {
 	outcome := admin.Reload{Time: time.Now(), OK: err == nil}
 	i.tel.Reloaded(outcome.OK)
 	if err != nil {
+		err = located(path, err)
 		outcome.Error = inOneLine(err)
 		i.lastReload.Store(&outcome)
 		logErrors(log, err)
@@ -117,6 +118,9 @@ func inOneLine(err error) string {
 // logErrors writes one record for each mistake.
 func logErrors(log *slog.Logger, err error) {
 	mistakes, ok := err.(config.Errors)
+	if one, is := err.(config.Error); is {
+		mistakes, ok = config.Errors{one}, true
+	}
 	if !ok {
 		log.Error("mistake", "error", err)
 		return

@@ -69,7 +69,7 @@ func names(c *config.Config) auth.Names {
 // newSources opens the credential sources. The caller closes them.
 func newSources(c *config.Config, log *slog.Logger) ([]auth.Source, error) {
 	if err := names(c).Validate(); err != nil {
-		return nil, fmt.Errorf("users.default_domain: %w", err)
+		return nil, about("users.default_domain", err)
 	}
 	hashing := auth.NewHashing(0)
 	var sources []auth.Source
@@ -81,7 +81,7 @@ func newSources(c *config.Config, log *slog.Logger) ([]auth.Source, error) {
 			source, err := auth.NewPasswdFile(a.PasswdFile.Path, auth.PasswdFileOptions{Names: names(c), Log: log, Hashing: hashing})
 			if err != nil {
 				closeSources(sources)
-				return nil, err
+				return nil, about("auth.passwd_file.path", err)
 			}
 			sources = append(sources, source)
 		}
@@ -120,10 +120,10 @@ func readSecret(path string) (telemetry.Secret, error) {
 	}
 	secret := strings.TrimRight(string(text), "\r\n")
 	if secret == "" {
-		return "", fmt.Errorf("%s is empty", path)
+		return "", badSecret{path, "is empty"}
 	}
 	if strings.ContainsAny(secret, "\r\n\x00") {
-		return "", fmt.Errorf("%s has more than one line", path)
+		return "", badSecret{path, "has more than one line"}
 	}
 	return telemetry.Secret(secret), nil
 }
@@ -234,7 +234,7 @@ func backendTLS(c *config.Config) (*tls.Config, error) {
 	}
 	authorities := x509.NewCertPool()
 	if !authorities.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate", c.BackendDefaults.CAFile)
+		return nil, about("backend_defaults.ca_file", fmt.Errorf("%s holds no certificate", c.BackendDefaults.CAFile))
 	}
 	return &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}, nil
 }

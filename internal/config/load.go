@@ -61,6 +61,30 @@ func Parse(name string, src []byte) (*Config, []Warning, error) {
 	return cfg, warnings, nil
 }
 
+// LineOf is where a setting (listener.imaps.address) stands in a file, or the block that
+// it belongs into; 0 where neither is written, or the file can't be read any more. It
+// reads the file again: errors are rare, and a Config needn't remember where it is from.
+func LineOf(path, setting string) int {
+	src, err := readFile(path)
+	if err != nil {
+		return 0
+	}
+	file, diags := hclsyntax.ParseConfig(src, path, hcl.InitialPos)
+	if diags.HasErrors() {
+		return 0
+	}
+	d := &decoder{file: path, src: src, dir: filepath.Dir(path), ranges: map[string]hcl.Range{}, failed: map[string]bool{}}
+	d.functions()
+	d.body("", file.Body.(*hclsyntax.Body), reflect.ValueOf(&Config{}).Elem())
+	for setting != "" {
+		if d.written(setting) {
+			return d.ranges[setting].Start.Line
+		}
+		setting = setting[:max(0, strings.LastIndexByte(setting, '.'))]
+	}
+	return 0
+}
+
 // Default is the configuration of an empty file, without what a file must say:
 // no listener, no discovery, no storage. For `imapproxy dev`, which fills them in.
 func Default() *Config {
