@@ -71,7 +71,7 @@ func (s *Session) toParked(how way) {
 			}
 			s.park.sub.Join(s.member())
 		}
-		go s.parked()
+		go s.parked(false)
 	}
 }
 

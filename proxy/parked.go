@@ -31,11 +31,12 @@ type still struct {
 
 // parked serves the client without a backend. It runs in a goroutine that nobody
 // has used before and ends where there is nothing to do: in srv.waiting, which runs
-// it again (Wake), in resume or in finish. It alone writes to the client.
-func (s *Session) parked() {
+// it again (Wake), in resume or in finish. It alone writes to the client. dry says that there is
+// nothing to read that waiting wouldn't tell of.
+func (s *Session) parked(dry bool) {
 	f := still{s: s}
 	for expired := false; ; {
-		why := s.errands(expired)
+		why, done := s.errands(expired)
 		switch {
 		case s.reason() != "":
 			s.unpark()
@@ -46,7 +47,10 @@ func (s *Session) parked() {
 			s.park.asks = false
 			go s.resume(why.String())
 			return
+		case dry && done && s.srv.waiting.Add(s.client, sleeper{s}) == nil:
+			return
 		}
+		dry = false
 		f.want = wantNothing
 		err := s.client.Drain(s.srv.pool, &f)
 		if err == conn.ErrDry {
@@ -86,7 +90,7 @@ func (s *Session) parked() {
 type sleeper struct{ s *Session }
 
 // Wake implements conn.Sleeper.
-func (z sleeper) Wake() { z.s.parked() }
+func (z sleeper) Wake() { z.s.parked(true) }
 
 // rouse lets whoever reads the client, or would if anything came, return. What it has to
 // know was said before: reason, or, under park's mutex, an errand or woken.

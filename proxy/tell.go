@@ -35,12 +35,13 @@ func (s *Session) errandLocked(e errands) {
 	s.rouse()
 }
 
-// errands does what was left for the parked session to do, and says why it is to
-// come back. expired says that a reader of the client has met rouse's deadline.
-func (s *Session) errands(expired bool) wake {
+// errands does what was left for the parked session to do, and says whether there was anything,
+// and why it is to come back. expired says that a reader of the client has met rouse's deadline.
+func (s *Session) errands(expired bool) (why wake, done bool) {
 	for s.reason() == "" {
 		s.park.mu.Lock()
-		due, why := s.park.errands, wake(s.park.woken.Swap(uint32(wakeNone)))
+		due := s.park.errands
+		why = wake(s.park.woken.Swap(uint32(wakeNone)))
 		s.park.errands = 0
 		if due != 0 || why != wakeNone || expired {
 			_ = s.client.SetReadDeadline(time.Time{})
@@ -49,18 +50,19 @@ func (s *Session) errands(expired bool) wake {
 		expired = false
 		switch {
 		case why != wakeNone:
-			return why
+			return why, true
 		case due&errandTell != 0:
 			if !s.tellIdle() {
-				return wakeLostWatch
+				return wakeLostWatch, true
 			}
 		case due&errandAlive != 0:
 			s.tellAlive()
 		default:
-			return wakeNone
+			return wakeNone, done
 		}
+		done = true
 	}
-	return wakeNone
+	return wakeNone, done
 }
 
 // tellIdle tells a client in IDLE what was heard of. ok is false where a resume has to
