@@ -17,12 +17,12 @@ const (
 	MasterPassword = "pw-Master.1"
 )
 
-// User names the i-th user, from 1.
+// User names the i-th user, from 1. mox's have a domain: see Server.User.
 func User(i int) string { return fmt.Sprintf("user%03d", i) }
 
 // A Server is a running IMAP server.
 type Server struct {
-	Kind    string // dovecot, cyrus, courier: what transcripts' conditions name
+	Kind    string // dovecot, cyrus, courier, mox: what transcripts' conditions name
 	Name    string // for subtests: dovecot-sdbox, …
 	Version string
 	Addr    string // 127.0.0.1:port, in clear and, if TLSAddr isn't empty, STARTTLS
@@ -30,6 +30,12 @@ type Server struct {
 	// ProxyAuthz says whether SASL PLAIN's authorization id is honoured.
 	// Courier ignores it and logs in as the authenticating user.
 	ProxyAuthz bool
+
+	// Domain follows each user's name: "" but for mox.
+	Domain string
+
+	// Direct is mox's own address: see StartMox. "" for all others.
+	Direct string
 
 	// OtherUsers is the prefix under which another user's mailboxes appear:
 	// OtherUsers + user + "/" + mailbox. "" where there is none.
@@ -45,6 +51,9 @@ type Server struct {
 	setPassword func(t testing.TB, user, password string)
 	expire      func(t testing.TB)
 }
+
+// User names the i-th user, from 1, as this server wants it.
+func (s *Server) User(i int) string { return User(i) + s.Domain }
 
 // Expire has the server forget what was expunged when. Cyrus's only.
 func (s *Server) Expire(t testing.TB) {

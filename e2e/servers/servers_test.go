@@ -21,6 +21,8 @@ func TestCyrusServesItsUsers(t *testing.T) { serves(t, StartCyrus(t)) }
 
 func TestCourierServesItsUsers(t *testing.T) { serves(t, StartCourier(t)) }
 
+func TestMoxServesItsUsers(t *testing.T) { serves(t, StartMox(t)) }
+
 func TestDovecotOfUnknownRelease(t *testing.T) {
 	for _, c := range []struct {
 		version string
@@ -40,7 +42,7 @@ func TestDovecotOfUnknownRelease(t *testing.T) {
 func serves(t *testing.T, s *Server) {
 	t.Helper()
 	c := imaptest.Dial(t, s.Addr)
-	c.Login(User(1), Password)
+	c.Login(s.User(1), Password)
 	t.Log(c.MustOK("CAPABILITY"))
 	t.Log(c.MustOK("SELECT INBOX"))
 	t.Log(c.MustOK("NAMESPACE"))
@@ -48,7 +50,7 @@ func serves(t *testing.T, s *Server) {
 	c.MustOK("LOGOUT")
 
 	c = imaptest.Dial(t, s.Addr)
-	if c.TryLogin(User(1), "wrong").OK() {
+	if c.TryLogin(s.User(1), "wrong").OK() {
 		t.Error("a wrong password was accepted")
 	}
 	if !s.ProxyAuthz {
