@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,6 +33,7 @@ func TestTranscriptsAreTheSameThroughTheProxy(t *testing.T) {
 		},
 		servers.StartCyrus,
 		servers.StartCourier,
+		servers.StartMox,
 	} {
 		server := start(t)
 		t.Run(server.Name, func(t *testing.T) {
@@ -44,7 +46,7 @@ func TestTranscriptsAreTheSameThroughTheProxy(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if missing := script.Missing(caps); len(missing) > 0 {
+				if missing := script.Missing(caps); len(missing) > 0 || server.Kind == "mox" && slices.Contains(notOnMox(), filepath.Base(path)) {
 					continue // the server hasn't got what the transcript is about
 				}
 				ran[path]++
@@ -66,6 +68,22 @@ func TestTranscriptsAreTheSameThroughTheProxy(t *testing.T) {
 		if ran[path] == 0 {
 			t.Errorf("%s ran on no server", path)
 		}
+	}
+}
+
+// notOnMox are transcripts whose first run, with no proxy, mox answers otherwise than they want.
+func notOnMox() []string {
+	return []string{
+		"big.txtar",           // it closes the connection at a large literal that it wasn't asked about
+		"fetch.txtar",         // UID in each FETCH response, before the item that was asked for
+		"idle.txtar",          // no RECENT
+		"list-extended.txtar", // no selection option SPECIAL-USE
+		"metadata.txtar",      // SETMETADATA takes no literal
+		"move.txtar",          // UID MOVE of nothing is NO
+		"notify.txtar",        // no STATUS with MESSAGES and UIDNEXT comes
+		"qresync.txtar",       // a message of before the SELECT is told as new, and the connection closed
+		"quota.txtar",         // no QUOTAROOT
+		"search.txtar",        // SEARCH BODY by a literal finds nothing
 	}
 }
 
@@ -112,7 +130,7 @@ func transcript(t *testing.T, script *imaptest.Script, how string, o imaptest.Ru
 // runOptions are those for users number user and the next, at an address.
 func runOptions(s *servers.Server, addr string, user int) imaptest.RunOptions {
 	vars := map[string]string{
-		"user": servers.User(user), "user2": servers.User(user + 1), "password": servers.Password,
+		"user": s.User(user), "user2": s.User(user + 1), "password": servers.Password,
 		"p": "", "others": s.OtherUsers,
 	}
 	if s.Kind == "courier" {
@@ -134,7 +152,7 @@ func takenOver() []string {
 func capabilities(t *testing.T, s *servers.Server) string {
 	t.Helper()
 	c := imaptest.Dial(t, s.Addr)
-	c.Login(servers.User(servers.Users), servers.Password)
+	c.Login(s.User(servers.Users), servers.Password)
 	r, ok := c.MustOK("CAPABILITY").Find("CAPABILITY")
 	if !ok {
 		t.Fatalf("%s says no CAPABILITY", s.Name)

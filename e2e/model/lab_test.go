@@ -47,10 +47,14 @@ type labOptions struct {
 	shared  bool   // the mailbox is somebody else's than the clients'
 	// slowIdle: in IDLE the server itself tells what others do after a minute only (Courier without FAM).
 	slowIdle bool
-	sweep    time.Duration // 0: sweepEvery
-	patience time.Duration // for an answer; 0: defaultPatience
-	settle   time.Duration // how long it may take until everybody knows everything; 0: 20 s
-	lose     int           // of ten events so many are lost; and others come late, or twice
+	// staleFlags: the server may tell older flags after newer ones (mox, which queues what others
+	// change for each connection, and doesn't empty the queue at SELECT or STORE). So clients ask
+	// for flags, and nobody resynchronises from what was told.
+	staleFlags bool
+	sweep      time.Duration // 0: sweepEvery
+	patience   time.Duration // for an answer; 0: defaultPatience
+	settle     time.Duration // how long it may take until everybody knows everything; 0: 20 s
+	lose       int           // of ten events so many are lost; and others come late, or twice
 	// plant, if any, is a fault of the hub's.
 	plant func(mailbox string, s *park.State) *park.State
 }
@@ -111,7 +115,13 @@ func (l *lab) startProxy() {
 	dialer, err := upstream.New(upstream.Options{Hostname: "proxy.test", Telemetry: tel})
 	must(t, err)
 	l.hub = park.NewHub(park.HubOptions{Watch: l.watch, Push: l.labOptions.events, Queue: l.queue, SweepEvery: l.sweep, PollEvery: l.sweep, Telemetry: tel, Plant: l.plant})
-	pool := upstream.NewPool(upstream.PoolOptions{WarmFor: 5 * time.Second, Telemetry: tel})
+	warm := 5 * time.Second
+	if l.server.Kind == "mox" {
+		// 0.0.15 tells a connection of messages that came between its login and its SELECT as if
+		// they came afterwards, and then closes it ("uid already present").
+		warm = 0
+	}
+	pool := upstream.NewPool(upstream.PoolOptions{WarmFor: warm, Telemetry: tel})
 	listener := proxy.ListenerOptions{
 		Name: "imap", Address: "127.0.0.1:0", TLS: proxy.TLSNone, CleartextFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}
@@ -201,7 +211,7 @@ func (l *lab) user() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.users++
-	return servers.User(l.users)
+	return l.server.User(l.users)
 }
 
 func (l *lab) box() string {
@@ -214,7 +224,7 @@ func (l *lab) box() string {
 // as is who the clients of a user's mailbox log in as.
 func (l *lab) as(user string) string {
 	if l.shared {
-		return servers.User(servers.Users)
+		return l.server.User(servers.Users)
 	}
 	return user
 }

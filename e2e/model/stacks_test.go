@@ -85,6 +85,12 @@ func courier(t testing.TB, l *lab) *servers.Server {
 	return servers.StartCourier(t)
 }
 
+func mox(t testing.TB, l *lab) *servers.Server {
+	l.has = modernTraits()
+	l.has.sort, l.has.thread = false, false
+	return servers.StartMox(t)
+}
+
 // variant is what the test runs on.
 type variant struct {
 	name  string
@@ -119,6 +125,10 @@ func variants() []variant {
 		{"cyrus-direct", 0, labOptions{start: cyrus}},
 		{"cyrus-idle-tls", realFor, labOptions{start: cyrus, watch: "idle", tls: true}},
 		{"cyrus-push", realFor, labOptions{start: cyrus, watch: "push", events: true, lose: 2}},
+
+		{"mox-direct", 0, labOptions{start: mox, calm: true, staleFlags: true}},
+		{"mox-idle", realFor, labOptions{start: mox, calm: true, staleFlags: true, watch: "idle"}},
+		{"mox-notify-tls", realFor, labOptions{start: mox, calm: true, staleFlags: true, watch: "notify", tls: true}},
 
 		{"courier-direct", 0, labOptions{start: courier, calm: true, plain: true, slowIdle: true, patience: 3 * time.Minute}},
 		{"courier-comparison", 0, labOptions{start: courier, calm: true, watch: "poll", plain: true, slowIdle: true, patience: 3 * time.Minute}},

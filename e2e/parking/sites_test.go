@@ -28,7 +28,7 @@ func (s *site) newUser(t testing.TB) string {
 	if n > cmp.Or(s.users, servers.Users) {
 		t.Fatalf("%s has no more users", s.Name)
 	}
-	return servers.User(n)
+	return s.User(n)
 }
 
 // A variant is a kind of site.
@@ -43,6 +43,9 @@ func variants() []variant {
 			return &site{Server: servers.StartDovecot(t, servers.DovecotOptions{Store: store}), watch: watch}
 		}
 	}
+	mox := func(watch string) func(testing.TB) *site {
+		return func(t testing.TB) *site { return &site{Server: servers.StartMox(t), watch: watch} }
+	}
 	return []variant{
 		{"cyrus-idle", func(t testing.TB) *site { return &site{Server: servers.StartCyrus(t), watch: "idle"} }},
 		{"cyrus-push", cyrusWithEvents},
@@ -50,6 +53,8 @@ func variants() []variant {
 		{"maildir-idle", dovecot("maildir", "idle")},
 		{"sdbox-push", dovecotWithEvents},
 		{"sdbox-notify", dovecot("sdbox", "notify")},
+		{"mox-idle", mox("idle")},
+		{"mox-notify", mox("notify")},
 	}
 }
 
