@@ -15,6 +15,7 @@ const (
 	maxOwedLine    = 1 << 20 // sets of UIDs can be long
 	maxOwedLiteral = 64 << 10
 	maxOwedAnswer  = 4 << 20 // one line of a response: SEARCH has all its numbers in it
+	maxOwedChanges = 1 << 15 // of flags, that a client isn't told before EXPUNGE
 )
 
 // owed is what a resumed client hasn't been told, since its command bears message

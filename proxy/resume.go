@@ -233,6 +233,9 @@ func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 	}
 	if d.HasExpunge() && !idle && (!s.park.asks || s.park.verb.Rule().Set != wire.NoSet) {
 		defer s.park.mu.Unlock()
+		if len(d.Changed) > maxOwedChanges {
+			return park.ErrTooMany
+		}
 		now, _ := d.Split(t.dialect)
 		n, err := park.NewNumbers(view.After(now).UIDs, uids)
 		if err == nil {

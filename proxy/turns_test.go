@@ -174,3 +174,41 @@ func TestTheLastLineIsLeftToTheSessionsOwner(t *testing.T) {
 		t.Errorf("behind it: %q", r.Text)
 	}
 }
+
+// What a client isn't told since its command has message numbers of before is held for it, up to
+// a bound.
+func TestAClientThatIsOwedTooMuchIsSentAway(t *testing.T) {
+	for _, c := range []struct {
+		changes int
+		away    bool
+	}{{maxOwedChanges, false}, {maxOwedChanges + 1, true}} {
+		t.Run(fmt.Sprint(c.changes), func(t *testing.T) {
+			p := newScripted(t, scriptedCaps, uint32(c.changes)+1)
+			client := p.away("alice", "INBOX")
+			done(client)
+			p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " OK done") })
+			p.change(func() {
+				for _, uid := range p.uids {
+					p.changed[uid] = p.modSeq
+				}
+			})
+			p.expunge(1)
+			client.Write("f FETCH 2 (UID)")
+			if !c.away {
+				told := 0
+				r := client.Read()
+				for ; r.Tag() == "*"; r = client.Read() {
+					told++
+				}
+				if told != c.changes || r.Status() != "OK" {
+					t.Errorf("%d changes were told, then %s", told, r)
+				}
+				return
+			}
+			client.Expect(strings.TrimSuffix(ReasonMailboxGone.bye(), "\r\n"))
+			client.ExpectEOF()
+			must(t, client.Conn.Close())
+			p.ended(ReasonMailboxGone)
+		})
+	}
+}
