@@ -119,7 +119,7 @@ func TestBeforeLoginNothingIsTooStrange(t *testing.T) {
 		"HTTP":                       {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET BAD "},
 		"a long SASL response":       {"a1 AUTHENTICATE PLAIN\r\n" + strings.Repeat("QUFB", 20_000) + "\r\n", "+ "},
 		"a long initial response":    {"a1 AUTHENTICATE PLAIN " + strings.Repeat("QUFB", 1900) + "\r\n", "a1 BAD "},
-		"DONE":                       {"DONE\r\n", "* BAD "},
+		"DONE":                       {"DONE\r\n", "DONE BAD "},
 		"the end at once":            {"", ""},
 		"the end in a line":          {"a1 LOGIN alice", ""},
 		"the end in a literal":       {"a1 LOGIN {5+}\r\nali", ""},

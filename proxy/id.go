@@ -16,7 +16,7 @@ const defaultTTL = 5
 func (p *preLogin) id(tag string, args []byte) error {
 	fields, ok := parseID(args)
 	if !ok {
-		return p.bad(tag, "ID takes NIL or a list of strings in pairs")
+		return p.bad(tag, "ID takes NIL or a list of strings, fields of up to 30 octets and values of up to 1024")
 	}
 	for i := 0; i+1 < len(fields); i += 2 {
 		if strings.EqualFold(fields[i], "x-proxy-ttl") {
@@ -30,11 +30,18 @@ func (p *preLogin) id(tag string, args []byte) error {
 	return p.say(string(line) + tag + " OK ID completed\r\n")
 }
 
-// parseID reads ID's argument: NIL, or a list of at most 30 pairs, of which a
-// value may be NIL (RFC 2971 §3.3).
+// Bounds of ID's strings (RFC 2971 §3.3).
+const (
+	maxIDField = 30
+	maxIDValue = 1024
+)
+
+// parseID reads ID's argument: NIL, or a list of fields and values, of which a value may be
+// NIL (RFC 2971 §3.3). As Dovecot does, it takes no argument for NIL, a field without a
+// value at the end, and more than 30 pairs.
 func parseID(args []byte) (fields []string, ok bool) {
 	s := strings.TrimSpace(string(args))
-	if strings.EqualFold(s, "NIL") {
+	if s == "" || strings.EqualFold(s, "NIL") {
 		return nil, true
 	}
 	if len(s) < 2 || s[0] != '(' || s[len(s)-1] != ')' {
@@ -42,14 +49,18 @@ func parseID(args []byte) (fields []string, ok bool) {
 	}
 	rest := []byte(strings.TrimSpace(s[1 : len(s)-1]))
 	for len(rest) > 0 {
-		var f string
-		var err error
-		if f, rest, err = wire.AString(rest); err != nil {
+		first := rest[0]
+		f, after, err := wire.LoginString(rest)
+		value := len(fields)%2 == 1
+		switch {
+		case err != nil, value && len(f) > maxIDValue, !value && len(f) > maxIDField:
+			return nil, false
+		case first != '"' && first != '{' && !(value && strings.EqualFold(f, "NIL")):
 			return nil, false
 		}
-		fields = append(fields, f)
+		fields, rest = append(fields, f), after
 	}
-	return fields, len(fields)%2 == 0 && len(fields) <= 60
+	return fields, true
 }
 
 // nextTTL is what the backend is told; false means that the login has passed

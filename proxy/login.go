@@ -20,11 +20,11 @@ func (p *preLogin) loginCommand(ctx context.Context, tag string, args []byte) (d
 	if !p.mayLogin() {
 		return false, p.cleartext(ctx, tag, auth.MechanismCommand)
 	}
-	user, rest, err := wire.AString(args)
+	user, rest, err := wire.LoginString(args)
 	if err != nil || len(rest) == 0 {
 		return false, p.bad(tag, "LOGIN takes a user name and a password")
 	}
-	password, rest, err := wire.AString(rest)
+	password, rest, err := wire.LoginString(rest)
 	if err != nil || len(rest) != 0 {
 		return false, p.bad(tag, "LOGIN takes a user name and a password")
 	}
@@ -73,7 +73,8 @@ func (p *preLogin) exchangeFailed(ctx context.Context, tag, mechanism string, er
 	if errors.Is(err, auth.ErrSyntax) {
 		text = "Authentication response isn't valid base64, or is too long"
 	}
-	return p.bad(tag, text)
+	p.attempts++
+	return p.say(tag + " BAD " + text + "\r\n")
 }
 
 // attempt is one login while it goes on.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/wire"
 )
@@ -20,8 +21,16 @@ import (
 const (
 	maxPreLine    = 8 << 10
 	maxPreLiteral = 4 << 10
-	// maxAttempts is how many failed logins and bad commands a connection has.
+	// maxAttempts is how many failed logins a connection has, and maxBad how many
+	// commands that can't be taken, as Dovecot's.
 	maxAttempts = 10
+	maxBad      = 3
+	// largeFactor is how much larger an ID may be than other commands: RFC 2971 §3.3 allows
+	// 30 fields with values of 1,024 octets. As many as largeAtATime are read at a time,
+	// largeOfNetwork of one network.
+	largeFactor    = 5
+	largeAtATime   = 128
+	largeOfNetwork = 8
 	// farewellIn bounds the writing of a last word.
 	farewellIn = 2 * time.Second
 )
@@ -34,7 +43,9 @@ type preLogin struct {
 	begun    time.Time // of the login's trace: accept, or the attempt before
 	loginTag string    // of the login that succeeded
 	ttl      int       // how many more proxies the session may pass (ID x-proxy-ttl); 0: not said
-	attempts int       // failed logins and bad commands
+	attempts int       // failed logins
+	bads     int       // commands that couldn't be taken
+	large    bool      // a slot for a large command is held
 	tls      struct{ start, end time.Time }
 	evicted  atomic.Bool // another client needs the place
 }
@@ -61,6 +72,7 @@ func (s *Session) begin(ctx context.Context) {
 		_ = s.client.SetDeadline(longAgo())
 	})
 	err := p.converse(ctx)
+	p.noLongerLarge()
 	if !unblock() {
 		<-unblocked // or it would take back farewell's own deadline
 		if err == nil {
@@ -84,7 +96,7 @@ func (p *preLogin) converse(ctx context.Context) error {
 			return err
 		}
 	}
-	p.r = wire.NewReader(p.client, maxPreLine, maxPreLiteral)
+	p.newReader()
 	if err := p.say("* OK [CAPABILITY " + p.capabilities() + "] " + p.set.Hostname + " ready\r\n"); err != nil {
 		return err
 	}
@@ -93,8 +105,12 @@ func (p *preLogin) converse(ctx context.Context) error {
 		if done || err != nil {
 			return err
 		}
-		if p.attempts >= maxAttempts {
+		p.noLongerLarge()
+		switch {
+		case p.attempts >= maxAttempts:
 			return &endError{reason: ReasonAttempts}
+		case p.bads >= maxBad:
+			return &endError{reason: ReasonAttempts, say: "* BYE Too many invalid commands\r\n"}
 		}
 	}
 }
@@ -115,10 +131,13 @@ func (p *preLogin) command(ctx context.Context) (done bool, err error) {
 		return false, nil // an empty line, as some clients send behind a literal
 	}
 	h := wire.ParseCommandHead(unit)
-	if !wire.ValidTag(h.Tag) || !h.OK {
+	if !wire.ValidTag(h.Tag) {
 		return false, p.bad("*", "Expected a tag and a command")
 	}
 	tag := string(h.Tag)
+	if !h.OK {
+		return false, p.bad(tag, "Expected a command behind the tag")
+	}
 	switch h.Verb {
 	case wire.Capability:
 		return false, p.say("* CAPABILITY " + p.capabilities() + "\r\n" + tag + " OK Capability completed\r\n")
@@ -141,6 +160,34 @@ func (p *preLogin) command(ctx context.Context) (done bool, err error) {
 	return false, p.bad(tag, "Log in first")
 }
 
+// newReader reads the client's commands from here on.
+func (p *preLogin) newReader() {
+	p.r = wire.NewReader(p.client, maxPreLine, maxPreLiteral)
+	p.r.Strict()
+	p.r.Larger(p.mayBeLarge)
+}
+
+// mayBeLarge is by how much a command may be larger than others: an ID, where there is a
+// slot for it.
+func (p *preLogin) mayBeLarge(sofar []byte) int {
+	if h := wire.ParseCommandHead(firstLine(sofar)); h.Verb != wire.ID {
+		return 1
+	}
+	p.large = p.large || p.srv.large.TryAcquire(fair.Network(p.addr.Addr()))
+	if !p.large {
+		return 1
+	}
+	return largeFactor
+}
+
+// noLongerLarge gives the slot back.
+func (p *preLogin) noLongerLarge() {
+	if p.large {
+		p.large = false
+		p.srv.large.Release(fair.Network(p.addr.Addr()))
+	}
+}
+
 // errCleartext: a password was about to come in the clear.
 var errCleartext = errors.New("login without TLS")
 
@@ -155,7 +202,7 @@ func (p *preLogin) agree(sofar []byte) error {
 
 // bad answers a command that can't be taken, and counts it.
 func (p *preLogin) bad(tag, text string) error {
-	p.attempts++
+	p.bads++
 	return p.say(tag + " BAD " + text + "\r\n")
 }
 
@@ -165,7 +212,7 @@ func (p *preLogin) unreadable(unit []byte, err error) error {
 	switch {
 	case errors.As(err, &lit) && lit.Sync:
 		// Nothing was agreed to, so nothing follows: the connection is in step.
-		p.attempts++
+		p.bads++
 		tag := "*"
 		if h := wire.ParseCommandHead(firstLine(unit)); wire.ValidTag(h.Tag) {
 			tag = string(h.Tag)
@@ -253,7 +300,7 @@ func (p *preLogin) startTLS(ctx context.Context, tag string, args []byte) error 
 	if err := p.handshake(ctx); err != nil {
 		return err
 	}
-	p.r = wire.NewReader(p.client, maxPreLine, maxPreLiteral)
+	p.newReader()
 	p.ttl = 0 // RFC 9051 §6.2.1: what was said in the clear is forgotten
 	return nil
 }

@@ -35,6 +35,7 @@ type Server struct {
 	waiting  *conn.Waiting // has the clients of parked sessions; Serve runs it
 	reg      *registry
 	places   *fair.Places              // of clients that haven't logged in
+	large    *fair.Queue[netip.Prefix] // of commands before login that are larger than others
 	refusals *fair.Queue[netip.Prefix] // of clients that are told that there is no place
 	resumes  sync.Map                  // backend → *resumes
 	tells    *fair.Queue[string]       // has the users whose sessions hold a large difference
@@ -70,7 +71,8 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), places: fair.NewPlaces(), refusals: newRefusals(), started: o.Now(),
+	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), places: fair.NewPlaces(), refusals: newRefusals(),
+		large: fair.NewQueue[netip.Prefix](fair.Options{Slots: largeAtATime, PerKey: largeOfNetwork}), started: o.Now(),
 		tells: fair.NewQueue[string](fair.Options{Slots: math.MaxInt, PerKey: tellsPerUser})}
 	s.set.Store(&settings{Options: o})
 	for _, lo := range o.Listeners {

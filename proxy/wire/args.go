@@ -1,9 +1,40 @@
 package wire
 
-import "errors"
+import (
+	"bytes"
+	"errors"
+)
 
 // ErrSyntax means that an argument isn't what the grammar allows there.
 var ErrSyntax = errors.New("syntax error")
+
+// LoginString reads a user name, a password or ID's string at the front of b as
+// Dovecot and Cyrus do before login: there may be more than one space before and
+// behind it, and an atom may have any character but those that begin another argument
+// (passwords with * or \ are often sent so; Cyrus takes { within one, too).
+func LoginString(b []byte) (s string, rest []byte, err error) {
+	b = bytes.TrimLeft(b, " ")
+	switch {
+	case len(b) == 0:
+		return "", nil, ErrSyntax
+	case b[0] == '"':
+		s, rest, err = quoted(b)
+	case b[0] == '{':
+		s, rest, err = literal(b)
+	default:
+		w := word(b)
+		for _, c := range w {
+			if c < ' ' || c == 0x7f || c == '(' || c == ')' || c == '"' {
+				return "", nil, ErrSyntax
+			}
+		}
+		s, rest = string(w), b[len(w):]
+	}
+	if err != nil || len(rest) > 0 && rest[0] != ' ' {
+		return "", nil, ErrSyntax
+	}
+	return s, bytes.TrimLeft(rest, " "), nil
+}
 
 // AString reads an astring (RFC 9051 §9) at the front of b: an atom, a quoted
 // string or a literal that stands inline, as Reader.ReadCommand leaves it. rest

@@ -21,7 +21,19 @@ type Reader struct {
 	maxLine, maxLiteral int
 	buf                 []byte // unread bytes are buf[pos:]
 	pos                 int
+	// larger is asked, with what there is of a unit, when it is larger than the bounds; see
+	// Larger.
+	larger func(sofar []byte) (factor int)
+	strict bool // see Strict
 }
+
+// Larger has allowed asked when a unit would be refused for its size: by which factor the
+// bounds are multiplied for this one unit; 1 refuses it.
+func (r *Reader) Larger(allowed func(sofar []byte) (factor int)) { r.larger = allowed }
+
+// Strict has Unit take for a literal's announcement only what can be one by the
+// grammar (RFC 9051 §9): it begins an argument. "LOGIN alice abc{5}" announces none.
+func (r *Reader) Strict() { r.strict = true }
 
 // NewReader makes a Reader that refuses units whose lines have together more
 // than maxLine bytes, or whose literals have together more than twice
@@ -158,19 +170,22 @@ func (r *Reader) readFull(dst []byte, n int) ([]byte, error) {
 // so that the caller can name the tag. After the other errors it is not.
 func (r *Reader) Unit(agree func(sofar []byte) error, literals bool) ([]byte, error) {
 	var unit []byte
-	lines, lits := 0, 0
+	lines, lits, factor := 0, 0, 1
 	for {
-		line, err := r.ReadLine(r.maxLine - lines)
+		line, err := r.unitLine(unit, r.maxLine-lines, &factor)
 		if err != nil {
 			return unit, err
 		}
 		lines += len(line)
 		unit = append(unit, line...)
 		size, sync, ok := LiteralSpec(line)
-		if !ok || !literals {
+		if !ok || !literals || r.strict && !beginsArgument(line) {
 			return trimEOL(unit), nil
 		}
-		if size > int64(r.maxLiteral) || lits+int(size) > 2*r.maxLiteral {
+		if factor == 1 && r.larger != nil && lits+int(min(size, 1<<30)) > 2*r.maxLiteral {
+			factor = r.larger(unit)
+		}
+		if size > int64(r.maxLiteral) || lits+int(size) > 2*r.maxLiteral*factor {
 			return unit, &LiteralError{Size: size, Sync: sync}
 		}
 		lits += int(size)
@@ -187,6 +202,48 @@ func (r *Reader) Unit(agree func(sofar []byte) error, literals bool) ([]byte, er
 			return unit, ErrNUL
 		}
 	}
+}
+
+// unitLine reads a line of a unit of which sofar was read. max is what factor 1 leaves
+// for it.
+func (r *Reader) unitLine(sofar []byte, max int, factor *int) ([]byte, error) {
+	if *factor == 1 && r.larger != nil {
+		if err := r.peekLine(max); err == ErrLineTooLong {
+			*factor = r.larger(append(sofar[:len(sofar):len(sofar)], r.buf[r.pos:]...))
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return r.ReadLine(max + (*factor-1)*r.maxLine)
+}
+
+// peekLine reads until a whole line is there, and uses nothing up. ErrLineTooLong: there are
+// more than max bytes of it.
+func (r *Reader) peekLine(max int) error {
+	for seen := 0; ; {
+		if i := bytes.IndexByte(r.buf[r.pos+seen:], '\n'); i >= 0 {
+			if seen+i+1 > max {
+				return ErrLineTooLong
+			}
+			return nil
+		}
+		if seen = len(r.buf) - r.pos; seen > max {
+			return ErrLineTooLong
+		}
+		if err := r.fill(seen > 0); err != nil {
+			return err
+		}
+	}
+}
+
+// beginsArgument says whether the announcement at the end of line stands where an
+// argument begins: behind a space or a parenthesis, or the ~ of a literal8 there.
+func beginsArgument(line []byte) bool {
+	i := bytes.LastIndexByte(line, '{')
+	if i > 0 && line[i-1] == '~' {
+		i--
+	}
+	return i == 0 || line[i-1] == ' ' || line[i-1] == '('
 }
 
 // LiteralError is ErrLiteralTooLong with what was announced.
