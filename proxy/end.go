@@ -22,7 +22,7 @@ const (
 	ReasonBackendLostInner Reason = "backend_lost_cut"   // it ended inside a response: closed without another byte
 	ReasonBackendProtocol  Reason = "backend_protocol"   // the backend said what isn't IMAP
 	ReasonClientProtocol   Reason = "client_protocol"    // the client said what can't be relayed or answered
-	ReasonClientUnread     Reason = "client_not_reading" // answers of the proxy's own pile up, the client reads none
+	ReasonClientUnread     Reason = "client_not_reading" // answers of the proxy's own pile up, the client (or its user's others) reads none
 	ReasonTLS              Reason = "tls_failed"         // the handshake with the client failed
 	ReasonProxyHeader      Reason = "proxy_protocol"     // no usable PROXY header from a trusted address
 

@@ -101,7 +101,7 @@ func (s *Session) resumed(t telemetry.Resume, err error) {
 func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.Conn, error) {
 	done, err := s.srv.telling(ctx, s.user) // the difference may turn out to be large
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(errUnread, err)
 	}
 	defer done()
 	r, err := s.turn(ctx, t)
@@ -171,12 +171,17 @@ func hopeless(err error) bool {
 // errReadOnly means that the mailbox may not be written to any more.
 var errReadOnly = errors.New("the mailbox has become read-only")
 
+// errUnread means that the session didn't get its user's place for a large difference in time.
+var errUnread = errors.New("the user's other sessions are told much, and their clients don't read it")
+
 // endOf is the reason that an error of a resume ends the session for.
 func endOf(err error) Reason {
 	var refused *upstream.Refused
 	var gone *park.Refusal
 	var other *park.NotSame
 	switch {
+	case errors.Is(err, errUnread):
+		return ReasonClientUnread
 	case errors.As(err, &refused):
 		return ReasonCredentials
 	case errors.As(err, &gone) && !gone.Passing() || hopeless(err):

@@ -212,3 +212,20 @@ func TestAClientThatIsOwedTooMuchIsSentAway(t *testing.T) {
 		})
 	}
 }
+
+// A session whose user's others are told much, and read none of it, isn't resumed in time: that
+// isn't the backend's failure.
+func TestAResumeThatWaitsForTheUsersOwnInVain(t *testing.T) {
+	l := newParkLab(t, ParkOptions{ResumeWithin: 300 * time.Millisecond}, nil)
+	w, _ := l.parkedAway()
+	user := l.of(w).user
+	for range tellsPerUser {
+		done, err := l.srv.telling(t.Context(), user)
+		must(t, err)
+		defer done()
+	}
+	w.Write("r1 UID FETCH 1:* (FLAGS)")
+	w.ExpectEOF()
+	_ = w.Conn.Close()
+	l.ended(ReasonClientUnread)
+}
