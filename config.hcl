@@ -399,7 +399,9 @@ park {
 
   # Parked clients in IDLE are told "* OK Still here" so often, each at another
   # moment. It keeps their NAT's entry alive: longer loses clients behind impatient
-  # ones, shorter wakes phones.
+  # ones, shorter wakes phones. Where phones' batteries count, as with Dovecot's
+  # imap_idle_notify_interval, say "29m"; "0s" tells them nothing but what happens. It
+  # doesn't count as the client's life: idle_timeout goes on.
   # Default: "2m".
   keepalive = "2m"
 

@@ -180,26 +180,55 @@ func TestShutdownSaysByeToParkedClientsAndSpreadsIt(t *testing.T) {
 	}
 }
 
-func TestAQuietParkedClientHasItsAutologout(t *testing.T) {
+// The proxy's own "Still here" is no sign of the client's life.
+func TestASilentParkedClientHasItsAutologout(t *testing.T) {
 	p := newParkingLab(t, labOptions{})
 	idling := p.idle("alice")
 	quiet := p.login("bob")
 	p.parked(2)
-	later := func() {
-		p.clock.forward(DefaultIdleTimeout / 3)
-		p.srv.Sweep()
-	}
-	for range 3 { // who idles hears of the proxy, and if they were gone their acknowledgements would fail
-		later()
-	}
-	quiet.Expect("* BYE Autologout{*}")
-	later()
-	quiet.ExpectEOF()
-	must(t, quiet.Conn.Close())
-	p.ended(ReasonIdle)
+	p.clock.forward(DefaultIdleTimeout / 2)
+	p.srv.Sweep()
 	idling.Expect("* OK Still here")
-	if n := p.closed(ReasonIdle); n != 1 {
+	p.clock.forward(DefaultIdleTimeout/2 + time.Minute)
+	p.srv.Sweep()
+	quiet.Expect("* BYE Autologout{*}")
+	idling.Expect("* BYE Autologout{*}")
+	quiet.ExpectEOF()
+	idling.ExpectEOF()
+	must(t, quiet.Conn.Close())
+	must(t, idling.Conn.Close())
+	p.ended(ReasonIdle)
+	p.ended(ReasonIdle)
+	if n := p.closed(ReasonIdle); n != 2 {
 		t.Errorf("%d sessions ended for being idle", n)
+	}
+}
+
+func TestKeepaliveCanBeLongOrOff(t *testing.T) {
+	for name, every := range map[string]time.Duration{"29m": 29 * time.Minute, "off": -1} {
+		t.Run(name, func(t *testing.T) {
+			p := newParkingLab(t, labOptions{change: func(o *Options) { o.Park.Keepalive = every }})
+			idling := p.idle("alice")
+			page, _ := p.srv.Sessions(Filter{User: "alice"})
+			before := page[0].LastActivity
+			p.clock.forward(15 * time.Minute)
+			p.srv.Sweep()
+			idling.Write("DONE")
+			idling.Expect("i OK {*}") // and no "Still here" before it
+			idling.Write("j IDLE")
+			idling.Expect("+{*}")
+			p.clock.forward(28 * time.Minute)
+			p.srv.Sweep()
+			if every > 0 {
+				idling.Expect("* OK Still here")
+			}
+			page, _ = p.srv.Sessions(Filter{User: "alice"})
+			if got := page[0].LastActivity.Sub(before); got < 15*time.Minute || got >= 43*time.Minute {
+				t.Errorf("the last activity is %s after the first: it is the client's DONE and IDLE", got)
+			}
+			idling.Write("DONE")
+			idling.Expect("j OK {*}")
+		})
 	}
 }
 

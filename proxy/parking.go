@@ -19,7 +19,7 @@ type ParkOptions struct {
 	Pool       *upstream.Pool // of warm connections; must be there with Hub
 	Linger     time.Duration  // in IDLE, since the client's last word
 	QuietAfter time.Duration  // outside IDLE; 0: never
-	Keepalive  time.Duration  // between "Still here" lines to parked clients in IDLE; 0: 2 min
+	Keepalive  time.Duration  // between "Still here" lines to parked clients in IDLE; 0: 2 min, negative: none
 	// ResumeConcurrency bounds resumes at a time per backend; 0: 32. ResumeRate
 	// bounds how many begin in a second; 0: no limit.
 	ResumeConcurrency, ResumeRate int
@@ -29,12 +29,8 @@ type ParkOptions struct {
 	ResumeWithin, ResumeTry time.Duration
 }
 
-func (o ParkOptions) keepalive() time.Duration {
-	if o.Keepalive <= 0 {
-		return 2 * time.Minute
-	}
-	return o.Keepalive
-}
+// keepalive is how long a parked client in IDLE hears nothing; 0: as long as nothing happens.
+func (o ParkOptions) keepalive() time.Duration { return orDefault(o.Keepalive, 2*time.Minute) }
 
 // resumesAtATime is how many resumes go on at a time on one backend.
 func (o ParkOptions) resumesAtATime() int {

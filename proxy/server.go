@@ -208,7 +208,10 @@ func (s *Server) sweepPeriod() time.Duration {
 // parkedAtATime is of how many shards the parked sessions are looked at in one sweep, so
 // that each is looked at in time for its keepalive.
 func (s *Server) parkedAtATime() int {
-	within := min(parkedSweep, s.set.Load().Park.keepalive()/8)
+	within := parkedSweep
+	if every := s.set.Load().Park.keepalive(); every > 0 {
+		within = min(within, every/8)
+	}
 	return int(min(1+shards*s.sweepPeriod()/max(within, 1), shards))
 }
 

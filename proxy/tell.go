@@ -187,7 +187,7 @@ func (s *Session) say(b []byte) error {
 	return nil
 }
 
-// aliveEvery is how long a parked client in IDLE hears nothing.
+// aliveEvery is how long a parked client in IDLE hears nothing; 0: for ever.
 func (s *Session) aliveEvery() time.Duration {
 	every := s.settings().Park.keepalive()
 	return every - every/8 - time.Duration(s.id[0])*every/1024 // the sweep comes an eighth late at most
@@ -198,8 +198,8 @@ func (s *Session) aliveEvery() time.Duration {
 func (s *Session) keepalive(now time.Time) {
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
-	if s.park.idle && Attachment(s.attachment.Load()) == Parked && now.UnixNano()-s.park.told >= int64(s.aliveEvery()) {
-		s.seen(now)
+	every := s.aliveEvery()
+	if every > 0 && s.park.idle && Attachment(s.attachment.Load()) == Parked && now.UnixNano()-s.park.told >= int64(every) {
 		s.errandLocked(errandAlive)
 	}
 }

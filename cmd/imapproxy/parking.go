@@ -87,7 +87,7 @@ func descriptors() int {
 // comes back.
 func parkOptions(c *config.Config, p *parking) proxy.ParkOptions {
 	o := proxy.ParkOptions{
-		Linger: c.Park.Linger, QuietAfter: c.Park.QuietAfter, Keepalive: c.Park.Keepalive,
+		Linger: c.Park.Linger, QuietAfter: c.Park.QuietAfter, Keepalive: none(c.Park.Keepalive),
 		ResumeConcurrency: c.Park.ResumeConcurrency, ResumeRate: c.Park.ResumeRate,
 	}
 	if c.Park.Enabled && p != nil {

@@ -191,7 +191,7 @@ type Park struct {
 	Linger            time.Duration `hcl:"linger" default:"60s" min:"0s" max:"20m"`
 	QuietAfter        time.Duration `hcl:"quiet_after" default:"5m" min:"0s" max:"168h"`
 	Watch             string        `hcl:"watch" default:"auto" enum:"auto|push|notify|idle|poll" reload:"restart"`
-	Keepalive         time.Duration `hcl:"keepalive" default:"2m" min:"1s" max:"25m"`
+	Keepalive         time.Duration `hcl:"keepalive" default:"2m" min:"0s" max:"29m"`
 	SweepEvery        time.Duration `hcl:"sweep_every" default:"15m" min:"1s" max:"24h" reload:"restart"`
 	WarmFor           time.Duration `hcl:"warm_for" default:"5m" min:"0s" max:"10m"`
 	WarmPerUser       int           `hcl:"warm_per_user" default:"4" min:"1" max:"1000"`
