@@ -99,6 +99,9 @@ func (s *Session) resumed(t telemetry.Resume, err error) {
 // attempt makes one attempt: what has to do with the backend when it is the user's turn,
 // then, with the backend free for others, the telling, which takes as long as the client does.
 func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.Conn, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	done, err := s.srv.telling(ctx, s.user) // the difference may turn out to be large
 	if err != nil {
 		return nil, errors.Join(errUnread, err)
