@@ -346,6 +346,14 @@ limits {
   # Default: 0, no limit.
   per_user = 0
 
+  # Logins at a time at one backend, where it is the backend that checks the password: further
+  # ones wait, networks in turn, and one network has a quarter of them at most. A guesser
+  # holds one of the backend's login processes, at Dovecot for up to 15 s; keep
+  # this, times the number of proxies, well under Dovecot's process_limit of imap-login (100) and
+  # Cyrus's maxchild. Logins on a waiting connection or as a master don't count.
+  # Default: 32.
+  unproved_logins = 32
+
   # From the connection to the end of the login, TLS included; after it, BYE.
   # Default: "60s".
   prelogin_timeout = "60s"

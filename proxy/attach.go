@@ -52,7 +52,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 		target := p.targetOf(pick.Backend)
 		c := p.warm(ctx, a, target, login)
 		if c == nil {
-			c, err = p.set.Dialer.Login(ctx, target, login, client)
+			c, err = p.loginAt(ctx, a, target, login, client)
 		}
 		var down *upstream.Unavailable
 		switch {

@@ -85,6 +85,7 @@ type Limits struct {
 	Descriptors      int           // files that the process may have open: some are kept for other than clients
 	PerIP            int           // from one address (IPv6: one /64)
 	PerUser          int           // sessions of one user
+	UnprovedLogins   int           // logins at a time at one backend that is to prove their passwords; 0: 32
 	PreloginTimeout  time.Duration // from accept to the end of the login; 0: 60 s
 	IdleTimeout      time.Duration // nothing said either way; 0: 31 min; RFC 9051 §5.4 asks for at least 30
 	AuthFailureDelay time.Duration // before NO [AUTHENTICATIONFAILED]; 0: 2 s, negative: none

@@ -37,6 +37,7 @@ type Server struct {
 	places   *fair.Places              // of clients that haven't logged in
 	large    *fair.Queue[netip.Prefix] // of commands before login that are larger than others
 	refusals *fair.Queue[netip.Prefix] // of clients that are told that there is no place
+	unproved sync.Map                  // backend → *fair.Queue[netip.Prefix]
 	resumes  sync.Map                  // backend → *resumes
 	tells    *fair.Queue[string]       // has the users whose sessions hold a large difference
 	caps     sync.Map                  // capability list → *backendCaps, one for each kind of backend
@@ -133,6 +134,7 @@ func (s *Server) Reload(o Options) error {
 	}
 	s.set.Store(&settings{Options: o})
 	s.resumes.Range(func(_, r any) bool { r.(*resumes).set(o.Park); return true })
+	s.unproved.Range(func(_, q any) bool { q.(*fair.Queue[netip.Prefix]).SetOptions(o.Limits.unproved()); return true })
 	for _, l := range s.listeners {
 		if ls := byName[l.opts.Name]; ls != nil {
 			l.set.Store(ls)

@@ -18,6 +18,7 @@ const (
 	PhaseTLS          = "tls"
 	PhaseAuth         = "auth"
 	PhasePick         = "pick"
+	PhaseTurn         = "turn" // waited for a place among the logins at a backend
 	PhasePool         = "pool" // a warm connection was asked whether it lives
 	PhaseDial         = "dial"
 	PhaseBackendLogin = "backend_login"

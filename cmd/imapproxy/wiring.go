@@ -164,7 +164,7 @@ func proxyOptions(c *config.Config, own *proxy.Certificate) proxy.Options {
 func limits(c *config.Config) proxy.Limits {
 	l := c.Limits
 	return proxy.Limits{
-		Connections: l.Connections, Prelogin: l.Prelogin, Descriptors: descriptors(), PerIP: l.PerIP, PerUser: l.PerUser,
+		Connections: l.Connections, Prelogin: l.Prelogin, Descriptors: descriptors(), PerIP: l.PerIP, PerUser: l.PerUser, UnprovedLogins: l.UnprovedLogins,
 		PreloginTimeout: l.PreloginTimeout, IdleTimeout: l.IdleTimeout, AuthFailureDelay: none(l.AuthFailureDelay),
 	}
 }

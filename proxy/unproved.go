@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+
+	"imapproxy/internal/fair"
+	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
+)
+
+// Where a backend checks the passwords, each guess takes one of its login processes, and a
+// Dovecot keeps that for up to 15 s after a wrong password. Dovecot's default is 100 of
+// them: 250 guessers would leave none to those who know their passwords. So such logins have
+// a few places at each backend, for which networks take turns. Logins that need no
+// proof (a warm connection's, a resume's, a master's) aren't among them.
+
+// defaultUnproved is how many logins with unproved passwords a backend is asked for at a time.
+const defaultUnproved = 32
+
+// unprovedPerNetwork is the part of these places that one network may have.
+const unprovedPerNetwork = 4
+
+// unprovedAt is the queue of one backend.
+func (s *Server) unprovedAt(backend string) *fair.Queue[netip.Prefix] {
+	if q, ok := s.unproved.Load(backend); ok {
+		return q.(*fair.Queue[netip.Prefix])
+	}
+	q, _ := s.unproved.LoadOrStore(backend, fair.NewQueue[netip.Prefix](s.set.Load().Limits.unproved()))
+	return q.(*fair.Queue[netip.Prefix])
+}
+
+// unproved is the size of such a queue.
+func (l Limits) unproved() fair.Options {
+	n := cmp.Or(l.UnprovedLogins, defaultUnproved)
+	return fair.Options{Slots: n, PerKey: max(n/unprovedPerNetwork, 1)}
+}
+
+// loginAt logs in to a backend, when it is the turn of the client's network where the backend
+// is to prove the password. Its errors are Dialer.Login's.
+func (p *preLogin) loginAt(ctx context.Context, a *attempt, t upstream.Target, login upstream.Auth, c upstream.Client) (*upstream.Conn, error) {
+	if a.proof != upstream.Verified {
+		network := fair.Network(p.addr.Addr())
+		queue := p.srv.unprovedAt(t.ID)
+		end := a.trace.Phase(telemetry.PhaseTurn)
+		err := queue.Acquire(ctx, network)
+		end(err)
+		if err != nil {
+			return nil, fmt.Errorf("waiting for a place among the logins at %s: %w", t.ID, err)
+		}
+		defer queue.Release(network)
+	}
+	return p.set.Dialer.Login(ctx, t, login, c)
+}

@@ -1,0 +1,55 @@
+package proxy
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"imapproxy/internal/imaptest"
+)
+
+// Guesses that a backend is slow to refuse leave it places for logins of other networks, and
+// for those whose password needs no proof.
+func TestGuessersDontTakeAllOfABackendsLogins(t *testing.T) {
+	const places, guessers = 8, 40
+	var guesses, most atomic.Int64
+	asked, answer := make(chan struct{}, guessers), make(chan struct{})
+	d := polite()
+	check := d.Check
+	d.Check = func(c *imaptest.BackendConn, login imaptest.Login) string {
+		if login.Password != password {
+			n := guesses.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			asked <- struct{}{}
+			<-answer
+			guesses.Add(-1)
+		}
+		return check(c, login)
+	}
+	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: Limits{UnprovedLogins: places}})
+	var all []*imaptest.Conn
+	for i := range guessers {
+		c, err := proxied(t, l, fmt.Sprintf("PROXY TCP4 192.0.2.%d 198.51.100.1 4711 143\r\n", i+1))
+		must(t, err)
+		must(t, c.Send("g LOGIN alice guess"))
+		all = append(all, c)
+	}
+	for range places / unprovedPerNetwork {
+		<-asked // as many of the network's as may be at the backend are there
+	}
+	l.login("alice").MustOK("NOOP") // from another network
+	l.login("bob").MustOK("NOOP")
+	close(answer)
+	for range guessers - places/unprovedPerNetwork {
+		<-asked
+	}
+	for _, c := range all {
+		if r, err := c.Next(); err != nil || r.Code() != "AUTHENTICATIONFAILED" {
+			t.Fatal(r, err)
+		}
+	}
+	if n := most.Load(); n > places/unprovedPerNetwork {
+		t.Errorf("%d guesses of one network were at the backend at a time", n)
+	}
+}
