@@ -22,6 +22,7 @@ type command struct {
 	sent    time.Time     // its last byte was handed to the backend; zero until then
 	blocked time.Duration // how long writes to the client had blocked when it was sent
 	in      int64         // its bytes
+	changes bool          // it may change a mailbox; known only where parking is on
 }
 
 // flight follows along with one session: which commands wait for their answers,
@@ -89,6 +90,7 @@ func (f *flight) begin(h wire.CommandHead, whole bool, now time.Time) bool {
 	*c = command{seq: f.seq, tag: append(c.tag[:0], h.Tag...), verb: h.Verb, start: now}
 	if f.parks {
 		f.told.command(h, whole)
+		c.changes = changes(h, whole, f.told.box.readOnly)
 	}
 	switch h.Verb {
 	case wire.Idle:

@@ -16,6 +16,7 @@ type want uint8
 const (
 	wantNothing want = iota
 	wantLook         // hints are outstanding, and the client asks
+	wantPoll         // the client asks what is new, whatever was heard of
 	wantBackend      // a command that the proxy can't answer
 	wantLogout       // the client has said LOGOUT
 )
@@ -27,6 +28,8 @@ type still struct {
 	scan   wire.Scanner
 	want   want
 	looked bool // the command that comes next was looked for already
+	ahead  int  // octets from the start of the current line on that have been read
+	polled int  // how many of them had been read when the last poll was sent: it answers what they ask
 }
 
 // parked serves the client without a backend. It runs in a goroutine that nobody
@@ -74,6 +77,13 @@ func (s *Session) parked(dry bool) {
 			_ = s.park.sub.Look(ctx) // where it fails, the backend itself will be asked
 			cancel()
 			f.looked = true
+		case f.want == wantPoll:
+			ctx, cancel := s.within(hubWithin)
+			f.looked, f.polled = true, 0
+			if s.park.sub.Poll(ctx) == nil { // else the backend itself will be asked
+				f.polled = f.ahead
+			}
+			cancel()
 		case f.want == wantBackend:
 			s.park.asks = true
 			verb := s.park.verb.String()
@@ -118,6 +128,7 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 			return len(b) - i, conn.Ack
 		}
 		line := b[i : i+p.N]
+		f.ahead = len(b) - i
 		if !f.answer(line, p.Last) {
 			if f.want == wantNothing {
 				f.want = wantBackend
@@ -127,6 +138,7 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 			return 0, conn.Stop
 		}
 		f.looked = false
+		f.polled = max(f.polled-p.N, 0)
 		i += p.N
 		if f.want == wantLogout {
 			return 0, conn.Stop
@@ -151,7 +163,7 @@ func (f *still) answer(line []byte, whole bool) bool {
 	tag := string(h.Tag)
 	switch h.Verb {
 	case wire.Noop, wire.Check:
-		return (h.Verb == wire.Noop || s.park.sub != nil) && f.settled() &&
+		return (h.Verb == wire.Noop || s.park.sub != nil) && f.fresh(line) &&
 			s.tellAll([]byte(tag+" OK "+h.Verb.String()+" completed\r\n"), false)
 	case wire.Idle:
 		if s.park.sub == nil || !idles(s.caps.list) || !f.settled() || !s.tellAll([]byte("+ idling\r\n"), true) {
@@ -179,6 +191,19 @@ func (f *still) settled() bool {
 	}
 	if !f.looked {
 		f.want = wantLook
+	}
+	return false
+}
+
+// fresh says whether the view has all that was acknowledged to its author before this line
+// was read, which NOOP asks for (RFC 9051 §6.1.2). No hint is waited for: one look is made,
+// which may answer other sessions' NOOPs, too. Where none can be had a resume answers.
+func (f *still) fresh(line []byte) bool {
+	if f.s.park.sub == nil || f.polled >= len(line) {
+		return true
+	}
+	if !f.looked {
+		f.want = wantPoll
 	}
 	return false
 }

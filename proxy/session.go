@@ -205,7 +205,7 @@ func (s *Session) answered(h wire.ResponseHead, now time.Time) {
 		return
 	}
 	s.commands.Add(1)
-	s.hint(c.verb, h.Status)
+	s.hint(c.changes)
 	var out int64
 	if s.relaying != nil { // else it is a DONE that was answered without a backend
 		out, s.down.pushed = s.down.pushed, 0

@@ -29,6 +29,7 @@ func checks() []check {
 		{"numbers of before the park", "-idle", numbersOfBeforeThePark},
 		{"STORE by number during a quiet park", "-idle", storeByNumberDuringAQuietPark},
 		{"DONE at any time", "-idle", doneAtAnyTime},
+		{"a NOOP sees what was acknowledged", "-", aNOOPSeesWhatWasAcknowledged},
 		{"a resync that is delivered late", "-idle", aResyncThatIsDeliveredLate},
 		{"whose is recent", withACL, whoseIsRecent},
 		{"a caching client that is cut while VANISHED is owed", "-idle", aCachingClientThatIsCutWhileVanishedIsOwedMissesNothing},

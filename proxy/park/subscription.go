@@ -36,7 +36,7 @@ type Account struct {
 
 // Member is a parked session. The hub calls its methods from its own goroutines,
 // one at a time for one mailbox, holding no locks; none may wait for a client; they may call the hub, but
-// Look and Resync of their own subscription's mailbox would wait for themselves.
+// Look, Poll and Resync of their own subscription's mailbox would wait for themselves.
 type Member interface {
 	// View is what the client has been told; nil when the session isn't parked any
 	// more: it is skipped then.
@@ -56,7 +56,7 @@ type Member interface {
 	Lost()
 }
 
-// Errors of Subscribe, Again, Look and Resync, besides a Resyncer's and Login's.
+// Errors of Subscribe, Again, Look, Poll and Resync, besides a Resyncer's and Login's.
 var (
 	ErrHubClosed = errors.New("the hub is closed")
 	ErrLost      = errors.New("hints can't be had any more") // the subscription is of no further use
@@ -64,7 +64,7 @@ var (
 )
 
 // Subscription is one session's interest in one mailbox. Of all its methods, only
-// Look, Resync, Table and Again wait.
+// Look, Poll, Resync, Table and Again wait.
 type Subscription struct {
 	m       *mailbox
 	account Account
@@ -209,6 +209,30 @@ func (s *Subscription) settledLocked() bool {
 // says that the backend can't be asked just now, and the session has to help
 // itself.
 func (s *Subscription) Look(ctx context.Context) error {
+	return s.look(ctx, (*Subscription).nextLocked)
+}
+
+// Poll is Look for a client that asks: hints may be late, or lost, so a state whose
+// EXAMINE was sent after this call has been applied to the member when it returns nil. One
+// round answers all who asked before it began; they all wait for the same one.
+func (s *Subscription) Poll(ctx context.Context) error {
+	return s.look(ctx, func(s *Subscription) uint64 { return s.m.begun + 1 })
+}
+
+// nextLocked is the round that covers all hints so far. 0: none is needed.
+func (s *Subscription) nextLocked() uint64 {
+	m := s.m
+	switch {
+	case s.settledLocked():
+		return 0
+	case !m.running || m.dirty || s.owed || s.round != m.begun:
+		return m.begun + 1
+	}
+	return m.begun
+}
+
+// look waits until the round that of names is over.
+func (s *Subscription) look(ctx context.Context, of func(*Subscription) uint64) error {
 	m, h := s.m, s.m.hub
 	h.mu.Lock()
 	switch {
@@ -221,13 +245,14 @@ func (s *Subscription) Look(ctx context.Context) error {
 	case s.member == nil:
 		h.mu.Unlock()
 		return ErrNotJoined
-	case s.settledLocked():
+	}
+	round := of(s)
+	if round == 0 {
 		h.mu.Unlock()
 		return nil
 	}
-	w := &waiter{round: m.begun, done: make(chan error, 1)}
-	if !m.running || m.dirty || s.owed || s.round != m.begun {
-		w.round++
+	w := &waiter{round: round, done: make(chan error, 1)}
+	if round > m.begun {
 		m.dirtyLocked(whyLook)
 	}
 	m.waiters = append(m.waiters, w)
