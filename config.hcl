@@ -101,6 +101,15 @@ users {
   # proxy would otherwise give the backend a name that it doesn't know.
   # Default: true.
   lowercase = true
+
+  # How long the word of a source of credentials is taken for users who are logged in: it is
+  # asked again when a session comes back from being parked, and about those that don't. A
+  # passwd-file that has changed counts at once, whatever this says. With auth "backend" a
+  # parked session comes back by a login of its own, not by a warm connection, when the
+  # backend was last asked so long ago. Shorter costs the backends logins, longer keeps locked out
+  # users in. "0s": each time.
+  # Default: "5m".
+  recheck = "5m"
 }
 
 

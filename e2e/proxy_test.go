@@ -31,6 +31,8 @@ type proxyOptions struct {
 	BackendCA  string
 	Stays      bool   // sessions keep their backend connections
 	Routing    string // further lines of routing
+	Linger     string // before a session is parked; "" = the default
+	AdminToken string // the file with it
 }
 
 // withoutParking has every proxy here keep sessions attached, if it is set.
@@ -132,6 +134,9 @@ telemetry {
 }
 admin {
   address = "{{.AdminAddress}}"
+{{with .AdminToken}}
+  token_file = "{{.}}"
+{{end}}
 }
 shutdown {
   drain = "1s"
@@ -140,7 +145,11 @@ shutdown {
 park {
   enabled = false
 }
-{{end}}
+{{else}}{{with .Linger}}
+park {
+  linger = "{{.}}"
+}
+{{end}}{{end}}
 `
 
 // startProxy runs imapproxy serve and waits until it is ready.

@@ -59,7 +59,11 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 		case err == nil:
 			p.set.Router.ReportDialSuccess(pick.Backend.ID)
 			if pick.Confirm() {
-				p.pick, p.user, p.password, p.asUser = pick, login.User, login.Password, a.proof != upstream.Verified
+				p.pick, p.user = pick, login.User
+				p.cred = &credential{password: login.Password, asUser: a.proof != upstream.Verified, mechanism: a.mechanism, stamp: a.stamp, asked: p.srv.now()}
+				if p.cred.asUser {
+					p.cred.asked = c.LoggedIn
+				}
 				p.proxyTTL, p.caps = ttl, p.srv.capsOf(c.Caps)
 				p.backend.Store(c)
 				return nil
@@ -137,6 +141,7 @@ func (p *preLogin) handOver() {
 	// From here on others see the session, and may end it.
 	s.transition(Attached)
 	s.loggedIn.Store(true)
+	s.srv.reg.enter(s)
 	if s.srv.draining.Load() { // drain may have looked before
 		s.over(ReasonShutdown)
 	}

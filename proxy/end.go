@@ -35,6 +35,7 @@ const (
 	ReasonNotSame      Reason = "not_same"         // a parked session's mailbox was made anew, or is another on this backend
 	ReasonMailboxGone  Reason = "mailbox_gone"     // it is gone, or the user's rights to it are
 	ReasonCredentials  Reason = "credentials"      // the backend doesn't take the credentials any more
+	ReasonKicked       Reason = "kicked"           // an operator ended it (Server.Kick)
 	ReasonShutdown     Reason = "shutdown"         // the proxy is going away
 )
 
@@ -43,7 +44,7 @@ func Reasons() []Reason {
 	return []Reason{ReasonLogout, ReasonClientClosed, ReasonBackendBye,
 		ReasonClientLost, ReasonBackendLost, ReasonBackendLostInner, ReasonBackendProtocol, ReasonClientProtocol,
 		ReasonClientUnread, ReasonTLS, ReasonProxyHeader,
-		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonMailboxGone, ReasonCredentials, ReasonShutdown}
+		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonMailboxGone, ReasonCredentials, ReasonKicked, ReasonShutdown}
 }
 
 // bye is the line that tells the client, where IMAP has one (RFC 9051 §7.1.5,
@@ -70,6 +71,8 @@ func (r Reason) bye() string {
 		return "* BYE Your mailbox has changed, please connect again\r\n"
 	case ReasonCredentials:
 		return "* BYE Your password has changed, please log in again\r\n"
+	case ReasonKicked:
+		return "* BYE Your session was ended by the administrator\r\n"
 	case ReasonShutdown:
 		return "* BYE [UNAVAILABLE] Server is shutting down, please connect again\r\n"
 	}

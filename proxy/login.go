@@ -84,6 +84,7 @@ type attempt struct {
 	source         string // the credential source that decided
 	backend        string
 	proof          upstream.Proof // what is known of the password before a backend is asked
+	stamp          any            // auth.Accepted.Stamp
 	begun          time.Time
 	trace          *telemetry.LoginTrace
 	err            error // for trace and log
@@ -116,7 +117,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	login.User, login.Password = creds.User, creds.Password
 	switch v := verdict.(type) {
 	case auth.Accepted:
-		placement, a.proof = v.Placement, upstream.Verified
+		placement, a.proof, a.stamp = v.Placement, upstream.Verified, v.Stamp
 		endAuth(nil)
 	case auth.AskBackend:
 		login.Mode = upstream.ModeUser // nobody but the backend knows the password

@@ -93,9 +93,12 @@ const (
 	wakeNone wake = iota
 	wakeLostWatch
 	wakeOff
+	wakeDoubt // its credential has been refused to another client
 )
 
-func (w wake) String() string { return [...]string{"", telemetry.WakeLostWatch, telemetry.WakeOff}[w] }
+func (w wake) String() string {
+	return [...]string{"", telemetry.WakeLostWatch, telemetry.WakeOff, telemetry.WakeDoubt}[w]
+}
 
 // wake has a parked session get its connection back, and says whether it is one.
 func (s *Session) wake(why wake) bool {

@@ -30,6 +30,9 @@ type Options struct {
 
 	Names   auth.Names
 	Sources []auth.Source // owned by the caller
+	// Recheck is how long a source's word, or the backend's, is taken for who is logged in
+	// (recheck.go). 0: 5 min; negative: not at all, each resume asks.
+	Recheck time.Duration
 
 	// Dialer logs in to backends; Login says how: its Mode, and under mode
 	// master MasterUser and MasterPassword. BackendTLS is for backends that
@@ -132,6 +135,7 @@ func (o Options) withDefaults() (Options, error) {
 	l.IdleTimeout = orDefault(l.IdleTimeout, DefaultIdleTimeout)
 	l.AuthFailureDelay = orDefault(l.AuthFailureDelay, DefaultAuthFailureDelay)
 	o.Drain = orDefault(o.Drain, DefaultDrain)
+	o.Recheck = orDefault(o.Recheck, DefaultRecheck)
 	return o, nil
 }
 

@@ -27,6 +27,9 @@ type registry struct {
 	byIP   map[netip.Addr]int
 	byUser map[string]int
 	users  int // sessions in byUser: those whose password is proved
+	// first is each user's newest session that has been handed over; credential links it to the
+	// user's others.
+	first map[string]*Session
 }
 
 // shard has its sessions in two lists: those that the sweep has to look at each time,
@@ -38,7 +41,7 @@ type shard struct {
 }
 
 func newRegistry() *registry {
-	r := &registry{seed: maphash.MakeSeed(), byIP: map[netip.Addr]int{}, byUser: map[string]int{}}
+	r := &registry{seed: maphash.MakeSeed(), byIP: map[netip.Addr]int{}, byUser: map[string]int{}, first: map[string]*Session{}}
 	for i := range r.shards {
 		r.shards[i].busy, r.shards[i].parked = map[string]*Session{}, map[string]*Session{}
 	}
@@ -109,6 +112,49 @@ func (r *registry) leaveUser(user string) {
 	defer r.mu.Unlock()
 	take(r.byUser, user)
 	r.users--
+}
+
+// enter links a session to its user's others.
+func (r *registry) enter(s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if next := r.first[s.user]; next != nil {
+		s.cred.next, next.cred.prev = next, s
+	}
+	r.first[s.user], s.cred.entered = s, true
+}
+
+// exit takes back what enter did, if it did.
+func (r *registry) exit(s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.cred == nil || !s.cred.entered {
+		return
+	}
+	c := s.cred
+	c.entered = false
+	if c.next != nil {
+		c.next.cred.prev = c.prev
+	}
+	switch {
+	case c.prev != nil:
+		c.prev.cred.next = c.next
+	case c.next != nil:
+		r.first[s.user] = c.next
+	default:
+		delete(r.first, s.user)
+	}
+	c.prev, c.next = nil, nil
+}
+
+// ofUser are the sessions of a user that have been handed over and aren't gone.
+func (r *registry) ofUser(user string) (all []*Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := r.first[user]; s != nil; s = s.cred.next {
+		all = append(all, s)
+	}
+	return all
 }
 
 func take[K comparable](m map[K]int, k K) {

@@ -102,6 +102,9 @@ func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.C
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	if err := s.recheckAtResume(ctx); err != nil {
+		return nil, err
+	}
 	done, err := s.srv.telling(ctx, s.user) // the difference may turn out to be large
 	if err != nil {
 		return nil, errors.Join(errUnread, err)
@@ -157,7 +160,8 @@ func final(err error) bool {
 	var refused *upstream.Refused
 	var gone *park.Refusal
 	var other *park.NotSame
-	return errors.As(err, &refused) || errors.As(err, &gone) && !gone.Passing() || errors.As(err, &other) || hopeless(err)
+	var out *lockedOut
+	return errors.As(err, &refused) || errors.As(err, &out) || errors.As(err, &gone) && !gone.Passing() || errors.As(err, &other) || hopeless(err)
 }
 
 // hopeless says whether another attempt would end so, too: the mailbox isn't what it was, or the
@@ -180,12 +184,13 @@ var errUnread = errors.New("the user's other sessions are told much, and their c
 // endOf is the reason that an error of a resume ends the session for.
 func endOf(err error) Reason {
 	var refused *upstream.Refused
+	var out *lockedOut
 	var gone *park.Refusal
 	var other *park.NotSame
 	switch {
 	case errors.Is(err, errUnread):
 		return ReasonClientUnread
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), errors.As(err, &out):
 		return ReasonCredentials
 	case errors.As(err, &gone) && !gone.Passing() || hopeless(err):
 		return ReasonMailboxGone
@@ -204,7 +209,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // it did so by another word
 	}
 	var enabled []string
-	c := s.set.Park.Pool.Take(s.poolKey(upstream.UseSession), upstream.Verified, s.addr.Addr())
+	c := s.warmConn()
 	if c != nil {
 		enabled, trace.Source = enable, telemetry.SourcePool // as the key says
 		trace.Steps.Done(telemetry.StepPool, s.srv.now(), nil)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"imapproxy/internal/fair"
+	"imapproxy/proxy/auth"
 	"imapproxy/proxy/conn"
 	"imapproxy/telemetry"
 )
@@ -42,9 +43,11 @@ type Server struct {
 	tells    *fair.Queue[string]       // has the users whose sessions hold a large difference
 	caps     sync.Map                  // capability list → *backendCaps, one for each kind of backend
 
-	set       atomic.Pointer[settings]
-	listeners []*listener
-	started   time.Time
+	set         atomic.Pointer[settings]
+	rechecks    chan struct{} // asks recheckSessions for a round
+	sourcesSeen atomic.Uint64 // auth.Version at the last look
+	listeners   []*listener
+	started     time.Time
 
 	// sessions is waited for by Serve: one count for each session, from accept
 	// until gone.
@@ -75,6 +78,8 @@ func New(o Options) (*Server, error) {
 	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), places: fair.NewPlaces(), refusals: newRefusals(),
 		large: fair.NewQueue[netip.Prefix](fair.Options{Slots: largeAtATime, PerKey: largeOfNetwork}), started: o.Now(),
 		tells: fair.NewQueue[string](fair.Options{Slots: math.MaxInt, PerKey: tellsPerUser})}
+	s.rechecks = make(chan struct{}, 1)
+	s.sourcesSeen.Store(auth.Version(o.Sources))
 	s.set.Store(&settings{Options: o})
 	for _, lo := range o.Listeners {
 		l, err := newListener(s, lo)
@@ -133,6 +138,10 @@ func (s *Server) Reload(o Options) error {
 		byName[lo.Name] = ls
 	}
 	s.set.Store(&settings{Options: o})
+	if !slices.Equal(o.Sources, old.Sources) {
+		s.sourcesSeen.Store(auth.Version(o.Sources))
+		s.recheckSoon()
+	}
 	s.resumes.Range(func(_, r any) bool { r.(*resumes).set(o.Park); return true })
 	s.unproved.Range(func(_, q any) bool { q.(*fair.Queue[netip.Prefix]).SetOptions(o.Limits.unproved()); return true })
 	for _, l := range s.listeners {
@@ -158,8 +167,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	for _, l := range s.listeners {
 		accepting.Go(func() error { return l.accept(work) }) // ends when the listener is closed
 	}
-	looking.Go(func() error { s.lookAfter(work); return nil }) // ends with work
-	looking.Go(func() error { return s.waiting.Run(waiting) }) // ends when the sessions have
+	looking.Go(func() error { s.lookAfter(work); return nil })       // ends with work
+	looking.Go(func() error { s.recheckSessions(work); return nil }) // ends with work
+	looking.Go(func() error { return s.waiting.Run(waiting) })       // ends when the sessions have
 	<-ctx.Done()
 	s.draining.Store(true)
 	s.closeListeners()
@@ -225,6 +235,7 @@ func (s *Server) Sweep() { s.sweep(shards) }
 func (s *Server) sweep(n int) {
 	s.sweeping.Lock() // one at a time asks a session to pause
 	defer s.sweeping.Unlock()
+	s.noticeSources()
 	now := s.now()
 	idle := s.set.Load().Limits.IdleTimeout
 	wakes := s.wakes()
@@ -345,6 +356,7 @@ func wait(d time.Duration) {
 // gone is a session's last call.
 func (s *Server) gone(c *Session) {
 	c.transition(Ended) // whoever ends it may not have come to that yet, and it must be counted before it is taken out
+	s.reg.exit(c)
 	s.reg.remove(c)
 	s.reg.leave(c.addr.Addr())
 	at := Attachment(c.attachment.Load())

@@ -55,11 +55,10 @@ type Session struct {
 	secure  atomic.Bool // under TLS
 
 	// From the login on.
-	user     string
-	password telemetry.Secret // to log in again
-	asUser   bool             // with it, whatever the settings say: none but the backend has verified it
-	pick     *routing.Pick
-	backend  atomic.Pointer[upstream.Conn] // nil while parked; its owner is the phase that runs
+	user    string
+	cred    *credential
+	pick    *routing.Pick
+	backend atomic.Pointer[upstream.Conn] // nil while parked; its owner is the phase that runs
 	// handing is held to take the connection out of backend before it is handed on, and by
 	// who isn't its owner and ends it: nobody else's may be meant. Who asks the session to
 	// park holds it, too, and comes before its end or not at all.
@@ -133,8 +132,8 @@ func (s *Session) settings() *settings { return s.srv.set.Load() }
 // auth is how to log in to the backend again.
 func (s *Session) auth() upstream.Auth {
 	a := s.settings().Login
-	a.User, a.Password = s.user, s.password
-	if s.asUser {
+	a.User, a.Password = s.user, s.cred.password
+	if s.cred.asUser {
 		a.Mode = upstream.ModeUser
 	}
 	return a

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -57,6 +58,13 @@ func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 // the pool lets nobody in either, or makes room for the next attempt.
 func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
 	c, err := s.settings().Dialer.Login(ctx, s.target(), s.auth(), s.clientInfo())
+	if err == nil {
+		s.cred.good(c.LoggedIn)
+	}
+	var refused *upstream.Refused
+	if errors.As(err, &refused) {
+		s.srv.refusedCredential(s.user, s.cred.password, s.addr.Addr(), s)
+	}
 	if err != nil {
 		s.set.Park.refused(s.poolKey(upstream.UseWatch), s.user, err) // whatever their use
 	}

@@ -69,6 +69,10 @@ const limitPause = 250 * time.Millisecond
 // refusedAt says whether a login that a backend has refused is worth another attempt, and waits
 // until it's time.
 func (p *preLogin) refusedAt(ctx context.Context, t upstream.Target, login upstream.Auth, err error) (again bool) {
+	var refused *upstream.Refused
+	if errors.As(err, &refused) {
+		p.srv.refusedCredential(login.User, login.Password, p.addr.Addr(), nil)
+	}
 	o := &p.set.Park
 	if o.Hub == nil || !o.refused(o.Pool.Key(login.User, t, login, upstream.UseSession, ""), login.User, err) {
 		return false

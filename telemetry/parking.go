@@ -37,6 +37,7 @@ const (
 	WakeDone      = "DONE"       // the end of IDLE, while the mailbox couldn't be looked at
 	WakeLostWatch = "lost_watch" // there are no hints any more
 	WakeOff       = "off"        // parking was switched off
+	WakeDoubt     = "doubt"      // its credential was refused to another client
 )
 
 // Sources of a resumed session's connection.
@@ -111,7 +112,7 @@ type Resume struct {
 func (t *Telemetry) Resume(r Resume) {
 	wake := r.Wake
 	switch wake {
-	case WakeDone, WakeLostWatch, WakeOff:
+	case WakeDone, WakeLostWatch, WakeOff, WakeDoubt:
 	default:
 		wake = Verbs[t.verbPlace(wake)]
 	}

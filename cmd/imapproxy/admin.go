@@ -29,7 +29,7 @@ func (i *instance) openAdmin() (*admin.Server, error) {
 			return nil, about("admin.token_file", err)
 		}
 	}
-	o.Parking, o.Reload = i.parking.status, i.lastReload.Load
+	o.Parking, o.Reload, o.Kick = i.parking.status, i.lastReload.Load, i.server.Kick
 	if i.parking.events != nil && i.cfg.Park.Events.Address == "" {
 		o.Events = i.parking.events
 	}

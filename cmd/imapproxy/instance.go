@@ -216,7 +216,7 @@ func (i *instance) reload(wanted *config.Config, applying func()) (changes []con
 		newFleet = true
 	}
 	sources, newAuth := i.sources, false
-	if !reflect.DeepEqual(i.cfg.Auth, next.Auth) || i.cfg.Users != next.Users {
+	if !reflect.DeepEqual(i.cfg.Auth, next.Auth) || names(i.cfg) != names(next) {
 		if sources, err = newSources(next, i.tel.Log); err != nil {
 			return nil, err
 		}

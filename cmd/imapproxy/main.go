@@ -36,6 +36,7 @@ type commandLine struct {
 	Status   statusCommand   `cmd:"" help:"How a running proxy is doing."`
 	Backends backendsCommand `cmd:"" help:"The backends of a running proxy: state, users, sessions."`
 	Sessions sessionsCommand `cmd:"" help:"The sessions of a running proxy."`
+	Kick     kickCommand     `cmd:"" help:"End a user's sessions on a running proxy."`
 	Version  versionCommand  `cmd:"" help:"Say which version this is."`
 }
 

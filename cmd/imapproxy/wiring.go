@@ -157,7 +157,7 @@ func proxyOptions(c *config.Config, own *proxy.Certificate) proxy.Options {
 	return proxy.Options{
 		Hostname: c.Hostname, Version: version(), Listeners: listenerOptions(c, own), Names: names(c),
 		BackendTLS: c.BackendDefaults.TLS, BackendServerName: c.BackendDefaults.ServerName,
-		Limits: limits(c), Drain: none(c.Shutdown.Drain),
+		Limits: limits(c), Drain: none(c.Shutdown.Drain), Recheck: none(c.Users.Recheck),
 	}
 }
 

@@ -56,12 +56,14 @@ type Options struct {
 	Token   telemetry.Secret
 	Proxy   Proxy
 	Router  Router
-	Metrics http.Handler     // nil: there's no /metrics
-	Events  http.Handler     // nil: there's no /v1/events. It asks for a token of its own.
-	Parking func() *Parking  // nil, or returns it: parking is off
-	Reload  func() *Reload   // nil, or returns it: there was no reload
-	Log     *slog.Logger     // nil: nothing is logged
-	Now     func() time.Time // nil: time.Now
+	Metrics http.Handler    // nil: there's no /metrics
+	Events  http.Handler    // nil: there's no /v1/events. It asks for a token of its own.
+	Parking func() *Parking // nil, or returns it: parking is off
+	Reload  func() *Reload  // nil, or returns it: there was no reload
+	// Kick ends a user's sessions; nil: there's no /v1/kick.
+	Kick func(context.Context, proxy.Kick) proxy.Kicked
+	Log  *slog.Logger     // nil: nothing is logged
+	Now  func() time.Time // nil: time.Now
 }
 
 // A Server is the API, or an address for events alone.

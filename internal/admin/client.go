@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -64,6 +65,11 @@ func (c *Client) Sessions(ctx context.Context, q SessionsQuery) (Sessions, error
 // get decodes an answer into out. The error is what the server said, or that
 // it can't be reached.
 func (c *Client) get(ctx context.Context, path string, q url.Values, out any) error {
+	return c.do(ctx, http.MethodGet, path, q, nil, out)
+}
+
+// do is get with any method. body is JSON, nil where there is none.
+func (c *Client) do(ctx context.Context, method, path string, q url.Values, body []byte, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
 	defer cancel()
 	base := strings.TrimSuffix(c.Address, "/")
@@ -74,9 +80,12 @@ func (c *Client) get(ctx context.Context, path string, q url.Values, out any) er
 	if len(q) > 0 {
 		u += "?" + q.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	req, err := http.NewRequestWithContext(ctx, method, u, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("admin address %q: %w", c.Address, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
@@ -91,18 +100,18 @@ func (c *Client) get(ctx context.Context, path string, q url.Values, out any) er
 		return fmt.Errorf("is the proxy running? %w", err)
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("%s: %w", u, err)
 	}
 	if res.StatusCode != http.StatusOK {
 		var e Error
-		if json.Unmarshal(body, &e) == nil && e.Error.Code != "" {
+		if json.Unmarshal(answer, &e) == nil && e.Error.Code != "" {
 			return fmt.Errorf("%s: %s (%s)", u, e.Error.Message, e.Error.Code)
 		}
 		return fmt.Errorf("%s: %s; is this an imapproxy's admin address?", u, res.Status)
 	}
-	if err := json.Unmarshal(body, out); err != nil {
+	if err := json.Unmarshal(answer, out); err != nil {
 		return fmt.Errorf("%s: not the answer of an imapproxy: %w", u, err)
 	}
 	return nil

@@ -21,6 +21,23 @@ const eventsPath = "/v1/events"
 type route struct {
 	serve http.HandlerFunc
 	open  bool
+	post  bool // it changes something: POST and nothing else
+}
+
+// methods are those of the path, as Allow has them.
+func (r route) methods() string {
+	if r.post {
+		return http.MethodPost
+	}
+	return "GET, HEAD"
+}
+
+// takes says whether the path has this method.
+func (r route) takes(method string) bool {
+	if r.post {
+		return method == http.MethodPost
+	}
+	return method == http.MethodGet || method == http.MethodHead
 }
 
 func (s *Server) routes() map[string]route {
@@ -33,6 +50,7 @@ func (s *Server) routes() map[string]route {
 		"/v1/status":   {serve: s.status},
 		"/v1/backends": {serve: s.backends},
 		"/v1/sessions": {serve: s.sessions},
+		"/v1/kick":     {serve: s.kick, post: true},
 	}
 	if s.opts.Metrics != nil {
 		r["/metrics"] = route{serve: s.opts.Metrics.ServeHTTP}
@@ -54,9 +72,9 @@ func (s *Server) Handler() http.Handler {
 			fail(w, http.StatusNotFound, CodeNotFound, "there's nothing at this path; docs/admin.md lists what there is")
 			return
 		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			fail(w, http.StatusMethodNotAllowed, CodeMethod, "everything here is only read")
+		if !route.takes(r.Method) {
+			w.Header().Set("Allow", route.methods())
+			fail(w, http.StatusMethodNotAllowed, CodeMethod, "here it is "+route.methods())
 			return
 		}
 		if !route.open && !s.authorized(r) {

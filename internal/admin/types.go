@@ -153,6 +153,7 @@ const (
 	CodeBadRequest   = "bad_request"        // 400: a parameter
 	CodeUnauthorized = "unauthorized"       // 401: no token, or a wrong one
 	CodeForbidden    = "forbidden_host"     // 403: the Host header isn't this machine
+	CodeNoToken      = "no_token"           // 403: it changes something, and there is no token_file
 	CodeNotFound     = "not_found"          // 404
 	CodeMethod       = "method_not_allowed" // 405
 )

@@ -78,6 +78,8 @@ type ProxyProtocol struct {
 type Users struct {
 	DefaultDomain string `hcl:"default_domain" default:""`
 	Lowercase     bool   `hcl:"lowercase" default:"true"`
+	// Recheck is how long a source's word is taken for users who are logged in.
+	Recheck time.Duration `hcl:"recheck" default:"5m" min:"0s" max:"24h"`
 }
 
 // Auth is one credential source; exactly one field is set.

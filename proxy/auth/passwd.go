@@ -39,7 +39,8 @@ type PasswdFile struct {
 	path string
 	opts PasswdFileOptions
 
-	users atomic.Pointer[table]
+	users   atomic.Pointer[table]
+	changes atomic.Uint64 // how often users was replaced by another
 
 	watch watch // of the goroutine alone, once that runs
 
@@ -141,8 +142,16 @@ func (p *PasswdFile) Authenticate(ctx context.Context, c Credentials) Verdict {
 	case !ok:
 		return Rejected{ReasonBadPassword}
 	}
-	return Accepted{Placement: e.placement, Extra: e.extraMap()}
+	return Accepted{Placement: e.placement, Extra: e.extraMap(), Stamp: e}
 }
+
+// entryOf implements holder: a new file keeps the entries that didn't change.
+func (p *PasswdFile) entryOf(user string, stamp any) (same, unknown bool) {
+	e := p.users.Load().users[user]
+	return e != nil && stamp == any(e), e == nil
+}
+
+func (p *PasswdFile) version() uint64 { return p.changes.Load() }
 
 // idle does what a wrong password costs.
 func (p *PasswdFile) idle(ctx context.Context, c Credentials) error {
@@ -221,7 +230,9 @@ func (p *PasswdFile) look() {
 		p.report(err)
 		return
 	}
+	t.keep(p.users.Load())
 	before := p.users.Swap(t)
+	p.changes.Add(1)
 	p.opts.Log.Info("passwd file reloaded", "path", p.path, "users", len(t.users), "users_before", len(before.users))
 }
 

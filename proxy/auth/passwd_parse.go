@@ -35,6 +35,17 @@ type entry struct {
 	placement string
 	extra     string // as in the file; split only for those who log in
 	line      int
+	secret    string // the password field, to see whether it has changed
+}
+
+// keep takes over the entries of the table before whose line says the same, so that who was
+// accepted by one of them needn't be asked again.
+func (t *table) keep(before *table) {
+	for user, e := range t.users {
+		if old := before.users[user]; old != nil && old.secret == e.secret && old.extra == e.extra {
+			t.users[user] = old
+		}
+	}
 }
 
 // table is a whole passwd-file, immutable once parsed.
@@ -117,7 +128,7 @@ func parseLine(raw string, names Names) (user string, e *entry, err error) {
 	if user, err = names.Normalize(fields[0]); err != nil {
 		return "", nil, err
 	}
-	e = &entry{}
+	e = &entry{secret: fields[1]}
 	if e.password, err = parsePassword(fields[1]); err != nil && !errors.Is(err, errLocked) {
 		return "", nil, err
 	}

@@ -16,6 +16,9 @@ type Accepted struct {
 	Placement string
 	// Extra holds the other fields of the user's entry. No secrets are in it.
 	Extra map[string]string
+	// Stamp is for Recheck: by it the source can tell, without the password, that nothing has
+	// changed. Nil where it can't.
+	Stamp any
 }
 
 // Rejected: the user isn't let in.
@@ -54,6 +57,65 @@ type Source interface {
 // its own with a wrong password.
 type idler interface {
 	idle(ctx context.Context, c Credentials) error
+}
+
+// holder is a source that can tell without a password what has become of a user's entry: it is the one behind
+// a Stamp, or there is none.
+type holder interface {
+	entryOf(user string, stamp any) (same, unknown bool)
+}
+
+// versioned is a source that counts its changes.
+type versioned interface {
+	version() uint64
+}
+
+// Version changes when one of the sources has: then users may not be let in any more who were
+// before. Sources that can't tell count as unchanged.
+func Version(sources []Source) (v uint64) {
+	for _, s := range sources {
+		if s, ok := s.(versioned); ok {
+			v += s.version()
+		}
+	}
+	return v
+}
+
+// Holds says, without asking for a password, that the sources would accept the user again as they
+// did when one of them gave the stamp. False says nothing.
+func Holds(sources []Source, user string, stamp any) bool {
+	for _, s := range sources {
+		h, ok := s.(holder)
+		if !ok || stamp == nil {
+			return false
+		}
+		if same, unknown := h.entryOf(user, stamp); same || !unknown {
+			return same
+		}
+	}
+	return false
+}
+
+// Recheck asks the sources again about a user who is logged in, as First does, but for what Holds
+// can tell. No work is done for users whom none knows: it isn't a login, and nobody sees how long
+// it takes.
+func Recheck(ctx context.Context, sources []Source, c Credentials, stamp any) Verdict {
+	if Holds(sources, c.User, stamp) {
+		return Accepted{Stamp: stamp}
+	}
+	for _, s := range sources {
+		switch v := s.Authenticate(ctx, c).(type) {
+		case Unknown:
+		case nil:
+			return Unavailable{errNoVerdict}
+		default:
+			return v
+		}
+	}
+	if len(sources) == 0 {
+		return Unavailable{errNoSource}
+	}
+	return Rejected{ReasonUnknownUser}
 }
 
 var (

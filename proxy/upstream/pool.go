@@ -172,8 +172,18 @@ func (p *Pool) put(k PoolKey, c *Conn) (evicted []eviction) {
 // closed: also when the backend only said goodbye, there is no telling what it
 // did.
 func (p *Pool) Take(k PoolKey, proof Proof, from netip.Addr) *Conn {
+	return p.take(k, func(w *warm, now time.Time) bool { return p.mayLendLocked(w, proof, from, now) })
+}
+
+// TakeSince is Take for a credential that none but the backend verifies, and that is to be verified
+// from time to time: only a connection is lent that the backend let in at since or later.
+func (p *Pool) TakeSince(k PoolKey, since time.Time) *Conn {
+	return p.take(k, func(w *warm, _ time.Time) bool { return !w.conn.LoggedIn.Before(since) })
+}
+
+func (p *Pool) take(k PoolKey, may func(*warm, time.Time) bool) *Conn {
 	for {
-		w, tel, expired := p.pick(k, proof, from)
+		w, tel, expired := p.pick(k, may)
 		for _, c := range expired {
 			tel.PoolClosed(closedExpired)
 			_ = c.Close()
@@ -193,7 +203,7 @@ func (p *Pool) Take(k PoolKey, proof Proof, from netip.Addr) *Conn {
 
 // pick takes out the best connection for a key, and those of it that have waited
 // too long.
-func (p *Pool) pick(k PoolKey, proof Proof, from netip.Addr) (found *warm, tel *telemetry.Telemetry, expired []*Conn) {
+func (p *Pool) pick(k PoolKey, may func(*warm, time.Time) bool) (found *warm, tel *telemetry.Telemetry, expired []*Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.opt.Now()
@@ -202,7 +212,7 @@ func (p *Pool) pick(k PoolKey, proof Proof, from netip.Addr) (found *warm, tel *
 		case w.key != k || w.looked:
 		case now.Sub(w.since) >= p.opt.warmFor(w.key.use):
 			expired = append(expired, p.removeLocked(w))
-		case found == nil && p.mayLendLocked(w, proof, from, now):
+		case found == nil && may(w, now):
 			p.removeLocked(w)
 			found = w
 		}
@@ -222,12 +232,12 @@ func (p *Pool) mayLendLocked(w *warm, proof Proof, from netip.Addr, now time.Tim
 		return true
 	}
 	age := now.Sub(w.conn.LoggedIn)
-	return !w.key.master && sameNetwork(w.conn.LoggedInFor, from) && age >= 0 && age < p.opt.AuthCacheFor
+	return !w.key.master && SameNetwork(w.conn.LoggedInFor, from) && age >= 0 && age < p.opt.AuthCacheFor
 }
 
-// sameNetwork says whether two clients are in one /24, or for IPv6 in one /64: behind a
+// SameNetwork says whether two clients are in one /24, or for IPv6 in one /64: behind a
 // carrier's NAT, or with temporary addresses, one client comes from several of these.
-func sameNetwork(a, b netip.Addr) bool {
+func SameNetwork(a, b netip.Addr) bool {
 	a, b = a.Unmap(), b.Unmap()
 	bits := 64
 	if a.Is4() {

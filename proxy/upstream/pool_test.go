@@ -257,11 +257,11 @@ func TestALoginNeedsMoreThanAWarmConnection(t *testing.T) {
 			{"192.0.2.1", "2001:db8::1", false},
 			{"::", "192.0.2.1", false},
 		} {
-			if got := sameNetwork(netip.MustParseAddr(c.a), netip.MustParseAddr(c.b)); got != c.want {
+			if got := SameNetwork(netip.MustParseAddr(c.a), netip.MustParseAddr(c.b)); got != c.want {
 				t.Errorf("%s and %s: %t", c.a, c.b, got)
 			}
 		}
-		if sameNetwork(netip.Addr{}, netip.Addr{}) {
+		if SameNetwork(netip.Addr{}, netip.Addr{}) {
 			t.Error("two that aren't known")
 		}
 	})
