@@ -167,6 +167,20 @@ func notificationsWhileOthersReadNothing(t *testing.T, s *site) {
 	}
 	w.EndIdle()
 	w.Agrees(d.Truth)
+	// One reads after all: it hears everything, and its DONE is answered behind that.
+	late := deaf[0]
+	late.Write("DONE")
+	heard, tagged, err := late.Until("i")
+	must(t, err)
+	changed := 0
+	for _, r := range heard {
+		if r.Word(2) == "FETCH" {
+			changed++
+		}
+	}
+	if changed != 256 || tagged.Status() != "OK" {
+		t.Errorf("%d of 256 changes, then %s", changed, tagged)
+	}
 	for _, c := range deaf {
 		must(t, c.Conn.Reset())
 	}
