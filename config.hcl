@@ -42,6 +42,12 @@ listener "local" {
   # Default: "implicit".
   tls = "none"
 
+  # Networks of IMAP proxies that stand in front of this one. How many further proxies
+  # a login may pass (x-proxy-ttl in ID) is believed from there; from anywhere else
+  # it counts only where it is less than the proxy's own 5.
+  # Default: [], nobody's.
+  #trusted_proxies = ["10.0.0.0/8"]
+
   # Networks from which passwords may come without TLS, even though anybody on the
   # way can read them. Everybody else sees LOGINDISABLED until TLS is on.
   # Default: [], nobody.
@@ -110,6 +116,12 @@ users {
   # users in. "0s": each time.
   # Default: "5m".
   recheck = "5m"
+
+  # Characters that no name may have that comes from a client. Dovecot takes alice*admin
+  # for alice, whom the master user admin logs in as: such a login passes by this proxy's
+  # limits and its routing. Write the backends' auth_master_user_separator; "" lets all through.
+  # Default: "*".
+  refuse_separators = "*"
 }
 
 

@@ -21,7 +21,7 @@ func (p *preLogin) id(tag string, args []byte) error {
 	for i := 0; i+1 < len(fields); i += 2 {
 		if strings.EqualFold(fields[i], "x-proxy-ttl") {
 			if n, err := strconv.Atoi(fields[i+1]); err == nil {
-				p.ttl = n
+				p.ttl = p.believedTTL(n)
 			}
 		}
 	}
@@ -61,6 +61,20 @@ func parseID(args []byte) (fields []string, ok bool) {
 		fields, rest = append(fields, f), after
 	}
 	return fields, true
+}
+
+// maxTTL is the largest x-proxy-ttl that is believed of anyone.
+const maxTTL = 255
+
+// believedTTL is what an x-proxy-ttl counts for. A client that isn't a trusted proxy can't
+// make a loop longer; that it makes one shorter, as this proxy itself does when it is its
+// own backend, ends the loop. Less than 1 is used up.
+func (p *preLogin) believedTTL(said int) int {
+	most := defaultTTL
+	if within(p.lis.set.Load().TrustedProxies, p.addr.Addr()) {
+		most = maxTTL
+	}
+	return max(1, min(said, most))
 }
 
 // nextTTL is what the backend is told; false means that the login has passed

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -267,9 +268,33 @@ func TestTheBackendIsToldWhoTheClientIs(t *testing.T) {
 			t.Errorf("%s isn't in %s", want, id)
 		}
 	}
-	loop := l.dial(plain)
-	loop.MustOK(`ID ("x-proxy-ttl" "1")`)
-	unavailable(t, l, loop.TryLogin("alice", password))
+	for _, usedUp := range []string{"1", "0", "-7"} {
+		loop := l.dial(plain)
+		loop.MustOK(`ID ("x-proxy-ttl" %q)`, usedUp)
+		unavailable(t, l, loop.TryLogin("alice", password))
+	}
+}
+
+// Only a trusted proxy can let a login pass more proxies than the default.
+func TestALargeTTLIsBelievedOfTrustedProxiesOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		trusted string
+		told    string
+	}{"a client": {"192.0.2.0/24", "4"}, "a proxy": {"127.0.0.0/8", "99"}} {
+		t.Run(name, func(t *testing.T) {
+			d := polite()
+			d.LoginCaps = "IMAP4rev1 ID"
+			l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, change: func(o *Options) {
+				o.Listeners[0].TrustedProxies = []netip.Prefix{netip.MustParsePrefix(c.trusted)}
+			}})
+			client := l.dial(plain)
+			client.MustOK(`ID ("x-proxy-ttl" "100")`)
+			client.Login("alice", password)
+			if id := l.backends[0].WaitCommand("ID").Args; !strings.Contains(id, `"x-proxy-ttl" "`+c.told+`"`) {
+				t.Errorf("the backend is told %s", id)
+			}
+		})
+	}
 }
 
 func TestAnAlertOfTheBackendsLoginReachesTheClient(t *testing.T) {

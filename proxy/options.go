@@ -68,6 +68,9 @@ type ListenerOptions struct {
 	MinVersion   uint16 // tls.VersionTLS12 (also 0) or tls.VersionTLS13
 	// CleartextFrom are the networks from which passwords may come without TLS.
 	CleartextFrom []netip.Prefix
+	// TrustedProxies are the networks of IMAP proxies whose ID x-proxy-ttl is believed; from
+	// elsewhere it only counts where it is less than the default.
+	TrustedProxies []netip.Prefix
 	// ProxyTrusted are the networks whose connections begin with a PROXY
 	// header (v1 or v2); from elsewhere none is accepted. Empty: from nowhere.
 	ProxyTrusted []netip.Prefix

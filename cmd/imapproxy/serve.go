@@ -18,6 +18,7 @@ type serveCommand struct {
 
 // Run serves until SIGTERM or SIGINT, and reloads at SIGHUP.
 func (c serveCommand) Run(env environment) error {
+	dumps := noDumps()
 	hangups, stop := env.hangups()
 	defer stop()
 	cfg, warnings, err := config.Load(c.Config)
@@ -30,6 +31,9 @@ func (c serveCommand) Run(env environment) error {
 	}
 	log := i.tel.Log
 	warn(log, warnings)
+	if dumps != nil {
+		log.Warn("a core dump could show passwords", "error", dumps)
+	}
 	i.begin()
 	log.Info("serving", "version", version(), "config", c.Config, "hostname", cfg.Hostname, "admin", i.adminAddress())
 	notify(log, daemon.SdNotifyReady, "serving")

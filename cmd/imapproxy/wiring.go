@@ -63,7 +63,7 @@ func routingOptions(c *config.Config, tel *telemetry.Telemetry) (routing.Options
 }
 
 func names(c *config.Config) auth.Names {
-	return auth.Names{DefaultDomain: c.Users.DefaultDomain, Lowercase: c.Users.Lowercase}
+	return auth.Names{DefaultDomain: c.Users.DefaultDomain, Lowercase: c.Users.Lowercase, RefuseSeparators: c.Users.RefuseSeparators}
 }
 
 // newSources opens the credential sources. The caller closes them.
@@ -133,7 +133,8 @@ func readSecret(path string) (telemetry.Secret, error) {
 func listenerOptions(c *config.Config, own *proxy.Certificate) []proxy.ListenerOptions {
 	var all []proxy.ListenerOptions
 	for _, l := range c.Listeners {
-		o := proxy.ListenerOptions{Name: l.Name, Address: l.Address, TLS: l.TLS, CleartextFrom: l.CleartextFrom, MinVersion: tls.VersionTLS12}
+		o := proxy.ListenerOptions{Name: l.Name, Address: l.Address, TLS: l.TLS, CleartextFrom: l.CleartextFrom,
+			TrustedProxies: l.TrustedProxies, MinVersion: tls.VersionTLS12}
 		if l.MinVersion == "1.3" {
 			o.MinVersion = tls.VersionTLS13
 		}

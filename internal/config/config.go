@@ -26,7 +26,8 @@ import (
 //	required:"…"         must be written; the text says what to write
 //	enum:"a|b"           the only values
 //	min:"…" max:"…"      bounds of a number or duration, inclusive
-//	path:"…"             a file that must be there and be readable; relative names are
+//	path:"…"             a file that must be there and be readable: "cert", "secret", or "users",
+//	                     which may be empty; relative names are
 //	                     relative to the folder of the configuration file. path:"own" is a
 //	                     file that the proxy writes: its folder must be there
 //	reload:"restart"     a change of it needs a restart; in a block with a name the whole
@@ -61,6 +62,8 @@ type Listener struct {
 	MinVersion    string         `hcl:"min_version" default:"1.2" enum:"1.2|1.3"`
 	CleartextFrom []netip.Prefix `hcl:"cleartext_from" default:"[]"`
 	ProxyProtocol *ProxyProtocol `hcl:"proxy_protocol,block"`
+	// TrustedProxies are the networks of IMAP proxies in front of this one.
+	TrustedProxies []netip.Prefix `hcl:"trusted_proxies" default:"[]"`
 }
 
 // Certificate is a certificate chain and its key, both PEM files.
@@ -80,6 +83,8 @@ type Users struct {
 	Lowercase     bool   `hcl:"lowercase" default:"true"`
 	// Recheck is how long a source's word is taken for users who are logged in.
 	Recheck time.Duration `hcl:"recheck" default:"5m" min:"0s" max:"24h"`
+	// RefuseSeparators are characters that no client's name may have.
+	RefuseSeparators string `hcl:"refuse_separators" default:"*"`
 }
 
 // Auth is one credential source; exactly one field is set.
@@ -93,7 +98,7 @@ type AuthBackend struct{}
 
 // AuthPasswdFile is a passwd-file in Dovecot's form.
 type AuthPasswdFile struct {
-	Path string `hcl:"path" path:"file" required:"path = \"users.passwd\""`
+	Path string `hcl:"path" path:"users" required:"path = \"users.passwd\""`
 }
 
 // BackendLogin says with which credentials the proxy logs in to a backend.

@@ -293,12 +293,19 @@ func (d *decoder) readable(path string, f schemaField, at hcl.Range, name string
 		return
 	}
 	kind := f.Tag.Get("path")
-	if kind != "file" && len(strings.TrimSpace(string(text))) == 0 {
+	if kind != "users" && len(strings.TrimSpace(string(text))) == 0 {
 		d.failed[path] = true
 		d.fail(at, path+": "+name+" is empty", "write the content into it")
 		return
 	}
-	if info, err := os.Stat(name); kind == "secret" && err == nil && info.Mode().Perm()&0o004 != 0 {
+	info, err := os.Stat(name)
+	if err != nil {
+		return
+	}
+	switch mode := info.Mode().Perm(); {
+	case mode&0o022 != 0: // who can write it decides who is let in, or what is believed
+		d.warn(at, path+": users other than its owner may write "+name, "chmod go-w "+name)
+	case kind != "cert" && mode&0o004 != 0:
 		d.warn(at, path+": everybody on this machine may read "+name, "chmod o= "+name)
 	}
 }

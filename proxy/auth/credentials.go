@@ -51,6 +51,9 @@ type Credentials struct {
 // whatever the backends would allow. Errors match ErrName, ErrAuthzid or
 // ErrPassword (ReasonOf tells them apart) and quote neither name nor password.
 func NewCredentials(names Names, mechanism, authzid, user string, password telemetry.Secret) (Credentials, error) {
+	if strings.ContainsAny(user+authzid, names.RefuseSeparators) {
+		return Credentials{}, fmt.Errorf("%w: it has a character of users.refuse_separators", ErrName)
+	}
 	canonical, err := names.Normalize(user)
 	if err != nil {
 		return Credentials{}, err

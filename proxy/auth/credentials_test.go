@@ -85,3 +85,17 @@ func TestReasonsAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+// A client can't log in as another user through a backend's master user.
+func TestNamesWithASeparatorAreRefused(t *testing.T) {
+	names := Names{Lowercase: true, RefuseSeparators: "*"}
+	for _, c := range []struct{ authzid, user string }{{"", "alice*admin"}, {"", "*admin"}, {"alice*admin", "alice"}} {
+		if _, err := NewCredentials(names, MechanismPlain, c.authzid, c.user, "x"); !errors.Is(err, ErrName) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	names.RefuseSeparators = ""
+	if c, err := NewCredentials(names, MechanismPlain, "", "alice*admin", "x"); err != nil || c.User != "alice*admin" {
+		t.Error(c.User, err)
+	}
+}

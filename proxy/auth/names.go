@@ -28,6 +28,10 @@ type Names struct {
 	// Lowercase folds the whole name, domain included, to lower case (Unicode's
 	// simple case mapping).
 	Lowercase bool
+	// RefuseSeparators are characters that no name from a client may have (NewCredentials).
+	// A backend would split the name at one: Dovecot takes "alice*admin" for alice, whom
+	// the master user admin logs in as (auth_master_user_separator).
+	RefuseSeparators string
 }
 
 // Validate tells whether DefaultDomain can be part of a name.
