@@ -92,7 +92,7 @@ func allConnections(s admin.Status) int64 {
 // connections that they cost.
 func ratio(s admin.Status) string {
 	sessions, conns := s.Sessions-s.Attachments["none"], allConnections(s)
-	text := fmt.Sprintf("%d client sessions : %d backend connections", sessions, conns)
+	text := fmt.Sprintf("%d client sessions : %s", sessions, count(int(conns), "backend connection"))
 	if conns == 0 {
 		return text
 	}
