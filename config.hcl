@@ -190,6 +190,13 @@ backend_defaults {
   # Generous, since servers delay the answer to a wrong password on purpose.
   # Default: "20s".
   login_timeout = "20s"
+
+  # Addresses of this machine that connections to backends come from, in turn. Each adds
+  # the 28,000 connections to one backend that there are local ports for, and what a
+  # backend allows one address (Dovecot's mail_max_userip_connections). Where backends
+  # trust the proxy by its address, they have to trust each of these.
+  # Default: [], whichever address the system chooses.
+  #source_addresses = ["192.0.2.10", "192.0.2.11"]
 }
 
 
@@ -461,6 +468,15 @@ park {
   warm_per_user = 4
   # Default: 0, an eighth of the files that the process may have open, 1024 at least.
   warm_connections = 0
+
+  # How many connections to one backend there may be, those of sessions and of watches
+  # included, before none waits there: a login at a backend that has as many processes or
+  # connections as it allows (Cyrus's maxchild, Dovecot's process_limit) would have to wait
+  # for one of them. Sessions themselves aren't bounded by it. With 0 it is learnt: where
+  # a backend has no room for a login, waiting connections to it are closed and what there
+  # were then is the bound, which rises again slowly. A change holds at once.
+  # Default: 0, learnt.
+  backend_connections = 0
 
   # With auth "backend": for so long after a login at the backend the same password
   # from the same network (IPv4: /24, IPv6: /64) may be given such a connection without

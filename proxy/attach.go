@@ -38,12 +38,12 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 	}
 	client := upstream.Client{Addr: p.addr, LocalAddr: p.local, SessionID: p.Session.id, ProxyTTL: ttl,
 		Observe: func(phase string, start, end time.Time, err error) { a.trace.Add(phase, start, end, err) }}
-	var tried []string
 	var last error
 	settled := p.srv.now().Add(discoveryWait)
+	blame := blame{p: p}
 	for try := 0; try < maxBackends; try++ {
 		endPick := a.trace.Phase(telemetry.PhasePick)
-		pick, err := p.set.Router.PickWithin(ctx, settled.Sub(p.srv.now()), login.User, placement, tried...)
+		pick, err := p.set.Router.PickWithin(ctx, settled.Sub(p.srv.now()), login.User, placement, blame.tried...)
 		endPick(err)
 		if err != nil {
 			return errors.Join(last, err)
@@ -53,11 +53,11 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 		c := p.warm(ctx, a, target, login)
 		if c == nil {
 			c, err = p.loginAt(ctx, a, target, login, client)
+			if err == nil { // a connection from the pool says nothing about new ones
+				p.set.Router.ReportDialSuccess(pick.Backend.ID)
+			}
 		}
-		var down *upstream.Unavailable
-		switch {
-		case err == nil:
-			p.set.Router.ReportDialSuccess(pick.Backend.ID)
+		if err == nil {
 			if pick.Confirm() {
 				p.pick, p.user = pick, login.User
 				p.cred = &credential{password: login.Password, asUser: a.proof != upstream.Verified, mechanism: a.mechanism, stamp: a.stamp, asked: p.srv.now()}
@@ -70,16 +70,9 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			}
 			_ = c.Close()
 			err = errMoved
-		case errors.As(err, &down) && down.BackendDown():
-			p.set.Router.ReportDialFailure(pick.Backend.ID, err)
-			p.srv.tel.Retry(down.Stage)
-			tried = append(tried, pick.Backend.ID)
-			p.log().Warn("backend can't be reached", "backend", pick.Backend.ID, "error", err)
-		default:
-			if !p.refusedAt(ctx, target, login, err) {
-				pick.Release()
-				return err
-			}
+		} else if !blame.again(ctx, target, login, err) {
+			pick.Release()
+			return err
 		}
 		pick.Release()
 		last = err
@@ -94,13 +87,16 @@ var errMoved = errors.New("the user was sent to another backend during each logi
 var errLoop = errors.New("a loop of proxies (x-proxy-ttl is used up)")
 
 // targetOf is how a backend is reached.
-func (s *Session) targetOf(b *routing.Backend) upstream.Target {
+func (s *Session) targetOf(b *routing.Backend) upstream.Target { return s.settings().targetOf(b) }
+
+// targetOf is how a backend is reached.
+func (s *settings) targetOf(b *routing.Backend) upstream.Target {
 	t := upstream.Target{ID: b.ID, Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
 	if t.TLS == "" {
-		t.TLS = s.settings().BackendTLS
+		t.TLS = s.BackendTLS
 	}
 	if t.ServerName == "" {
-		t.ServerName = s.settings().BackendServerName
+		t.ServerName = s.BackendServerName
 	}
 	return t
 }

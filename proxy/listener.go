@@ -15,6 +15,8 @@ import (
 
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/conn"
+	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
 )
 
 // A dead client is found by keepalive: probes after two minutes of silence, and
@@ -103,9 +105,16 @@ func (l *listener) accept(ctx context.Context) error {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case err != nil:
-			// Out of descriptors, most likely: it passes when sessions end.
+			// It passes when sessions end. The pool may have descriptors to spare.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			l.srv.tel.Log.Error("accept failed, trying again", "listener", l.opts.Name, "error", err, "in", pause)
+			if of := upstream.ShortageOf(err); of != "" {
+				l.srv.tel.Shortage(of, telemetry.ShortageAtAccept, err)
+				if pool := l.srv.set.Load().Park.Pool; pool != nil {
+					pool.CloseOldest(1)
+				}
+			} else {
+				l.srv.tel.Log.Error("accept failed, trying again", "listener", l.opts.Name, "error", err, "in", pause)
+			}
 			l.srv.tel.Refused("accept_error")
 			select {
 			case <-time.After(pause):

@@ -41,7 +41,8 @@ type Server struct {
 	unproved sync.Map                  // backend → *fair.Queue[netip.Prefix]
 	resumes  sync.Map                  // backend → *resumes
 	tells    *fair.Queue[string]       // has the users whose sessions hold a large difference
-	caps     sync.Map                  // capability list → *backendCaps, one for each kind of backend
+	trials   *trials
+	caps     sync.Map // capability list → *backendCaps, one for each kind of backend
 
 	set         atomic.Pointer[settings]
 	rechecks    chan struct{} // asks recheckSessions for a round
@@ -80,6 +81,7 @@ func New(o Options) (*Server, error) {
 		tells: fair.NewQueue[string](fair.Options{Slots: math.MaxInt, PerKey: tellsPerUser})}
 	s.rechecks = make(chan struct{}, 1)
 	s.sourcesSeen.Store(auth.Version(o.Sources))
+	s.trials = newTrials(s)
 	s.set.Store(&settings{Options: o})
 	for _, lo := range o.Listeners {
 		l, err := newListener(s, lo)
@@ -169,7 +171,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	looking.Go(func() error { s.lookAfter(work); return nil })       // ends with work
 	looking.Go(func() error { s.recheckSessions(work); return nil }) // ends with work
-	looking.Go(func() error { return s.waiting.Run(waiting) })       // ends when the sessions have
+	looking.Go(func() error { s.trials.run(work); return nil })
+	looking.Go(func() error { return s.waiting.Run(waiting) }) // ends when the sessions have
 	<-ctx.Done()
 	s.draining.Store(true)
 	s.closeListeners()

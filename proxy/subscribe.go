@@ -65,6 +65,10 @@ func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
 	if errors.As(err, &refused) {
 		s.srv.refusedCredential(s.user, s.cred.password, s.addr.Addr(), s)
 	}
+	var down *upstream.Unavailable
+	if errors.As(err, &down) && down.MayBeFull() {
+		s.settings().Dialer.Room().Refused(s.target().ID)
+	}
 	if err != nil {
 		s.set.Park.refused(s.poolKey(upstream.UseWatch), s.user, err) // whatever their use
 	}

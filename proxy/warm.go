@@ -77,12 +77,7 @@ func (p *preLogin) refusedAt(ctx context.Context, t upstream.Target, login upstr
 	if o.Hub == nil || !o.refused(o.Pool.Key(login.User, t, login, upstream.UseSession, ""), login.User, err) {
 		return false
 	}
-	select {
-	case <-time.After(limitPause):
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return pause(ctx, limitPause)
 }
 
 // retires says whether the session's connection is to serve another: nothing is

@@ -53,9 +53,9 @@ type choice struct {
 //  2. The home takes him if it is up; or draining, where he is pinned to it.
 //     One that refuses dials takes him only while live sessions hold him there.
 //  3. A placement that can't be followed leaves the user where his pin is.
-//  4. The pin's backend is down, gone, or was tried: his other live sessions
-//     hold him (ErrBackendDown) until it has been so for failoverAfter; nobody
-//     there, nobody to wait for.
+//  4. The pin's backend is down, gone, or was tried: the user's other sessions with a
+//     connection there hold the user (ErrBackendDown) until it has been so for
+//     failoverAfter. Parked sessions have none and hold nobody.
 //  5. The best of the rendezvous that takes new users, wasn't tried and isn't
 //     refusing; or, where all are, the best that wasn't tried.
 //  6. With settle, a placement or a best of the rendezvous whose state isn't
@@ -143,10 +143,10 @@ func (c *choice) takes(id string) bool {
 	return true
 }
 
-// held is for how long yet the user's live sessions keep him from moving off
-// a backend that is down or refuses (rule 4).
+// held is for how long yet the user's sessions with a connection there keep the user from
+// moving off a backend that is down or refuses (rule 4).
 func (c *choice) held() time.Duration {
-	if c.pin == nil || c.pin.live == 0 {
+	if c.pin == nil || c.pin.holding == 0 {
 		return 0
 	}
 	since := c.now // a failure nobody reported begins now

@@ -209,14 +209,71 @@ func TestSharedStorage(t *testing.T) {
 			fail b1
 			pick b u123 = b2 failover
 			release b
-			after 5s                        # one of them tries for all
-			pick c u123 = b1 rendezvous
-			pick d u132 = b3 failover
+			after 5s                        # no user tries it for the others: a probe does
+			pick c u123 = b2 failover
 			confirm c = true
-			pick e u132 = b3 pin
-			release e
+			release c
+			pick d u132 = b3 failover
 			release d
-			pick f u132 = b1 rendezvous`,
+			ok b1                           # the probe's success
+			pick e u132 = b1 rendezvous`,
+		"a login on a connection that was there already is no news of its backend": `
+			fleet b1 b2 b3
+			pick a u123 = b1 rendezvous
+			fail b1
+			fail b1
+			fail b1
+			confirm a = true
+			pick b u132 = b3 failover`,
+		"probes are due at once, every second while in doubt, then every 5": `
+			fleet b1 b2 b3
+			trials = none
+			fail b1
+			trials = b1
+			trials = none
+			fail b1
+			after 1s
+			trials = b1
+			fail b1
+			after 1s
+			trials = b1                     # it was due before it was clear
+			after 4s
+			trials = none
+			fail b2
+			trials = b2
+			after 1s
+			trials = b1 b2
+			ok b1
+			ok b2
+			after 1m
+			trials = none`,
+		"parked sessions hold nobody on a dead backend": `
+			fleet b1 b2 b3
+			pick a u123 = b1 rendezvous
+			confirm a = true
+			rest a = true
+			fail b1
+			pick b u123 tried b1 = b2 failover
+			void a = true
+			hold a = false
+			confirm b = true
+			release a
+			pins u123 = b2`,
+		"one that is attached holds its user, parked ones beside it or not": `
+			fleet b1 b2 b3
+			pick a u123 = b1 rendezvous
+			confirm a = true
+			pick b u123 = b1 pin
+			confirm b = true
+			rest a = true
+			rest a = true                   # once too often does nothing
+			pick c u123 tried b1 = down
+			rest b = true
+			hold a = true
+			pick c u123 tried b1 = down
+			release a
+			pick c u123 tried b1 = b2 failover
+			void b = true`,
 		"nobody waits for what keeps refusing: not by his placement, not by an idle pin": `
 			fleet b1 b2 b3
 			pick a u123 = b1 rendezvous

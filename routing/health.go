@@ -1,11 +1,15 @@
 package routing
 
-import "unicode/utf8"
+import (
+	"time"
+	"unicode/utf8"
+)
 
-// ReportDialFailure says that a session couldn't reach the backend: no
-// connection, no TLS, no greeting, a BYE instead of a login. Not for wrong
-// credentials or what else is one user's own. After a few in a row new users
-// are sent elsewhere for DialRetry at a time, then one session tries again.
+// ReportDialFailure says that a connection to the backend couldn't be had: no TCP, no
+// TLS, no greeting, a BYE in its place. Not for what one user's bytes or limits may have
+// caused, for a backend that is full, or for a shortage of the proxy's own. A session's
+// login or a probe (Trials) may say it. After a few in a row no user is sent to the
+// backend, unless there is no other, until ReportDialSuccess.
 func (r *Router) ReportDialFailure(id string, cause error) {
 	tx := newWriteTxn(r.db)
 	defer tx.abort()
@@ -14,27 +18,27 @@ func (r *Router) ReportDialFailure(id string, cause error) {
 	}
 	o := r.opts.Load()
 	now := o.Now()
-	h := healthRow{backend: id, first: now}
+	h := healthRow{backend: id, first: now, trialAt: now}
 	if old := tx.health(id); old != nil && now.Sub(old.last) < failureRun {
 		h = *old
 	}
 	h.failures++
 	h.last = now
-	h.retryAt = now.Add(o.DialRetry)
 	h.lastError = clip(cause)
 	tx.putHealth(&h)
 	tx.commit()
 	switch h.failures {
 	case 1:
-		r.tel.Log.Warn("backend refused a session", "backend", id, "error", h.lastError)
+		r.tel.Log.Warn("backend can't be reached; probes will tell whether it is down", "backend", id, "error", h.lastError)
 	case suspectAfter:
-		r.tel.Log.Error("backend keeps refusing; new users go elsewhere, one session at a time tries it",
-			"backend", id, "failures", h.failures, "retry", o.DialRetry, "error", h.lastError)
+		r.tel.Log.Error("backend can't be reached; users go elsewhere until a probe succeeds",
+			"backend", id, "failures", h.failures, "probed_every", o.DialRetry, "error", h.lastError)
 	}
 }
 
-// ReportDialSuccess says that a session reached the backend, which ends a run
-// of failures. Confirm says the same.
+// ReportDialSuccess says that a new connection to the backend was made and greeted, by a
+// session's login or a probe, which ends a run of failures. A connection that was
+// already there, such as one from the pool, is no evidence of that.
 func (r *Router) ReportDialSuccess(id string) {
 	if newReadTxn(r.db).health(id) == nil {
 		return // nearly always, and it costs no lock
@@ -47,7 +51,40 @@ func (r *Router) ReportDialSuccess(id string) {
 	}
 	tx.deleteHealth(h)
 	tx.commit()
-	r.tel.Log.Info("backend accepts sessions again", "backend", id, "failures", h.failures, "since", h.first)
+	r.tel.Log.Info("backend can be reached again", "backend", id, "failures", h.failures, "since", h.first)
+}
+
+// trialPause is between the probes of a backend about which too little is known to say
+// whether it can be reached.
+const trialPause = time.Second
+
+// Trials returns the backends that a probe is due for: those whose last connection
+// failed, every DialRetry, and more often until their state is clear. Each that is
+// returned counts as being probed. The prober reports what came of it.
+func (r *Router) Trials() []*Backend {
+	if len(newReadTxn(r.db).allHealth()) == 0 {
+		return nil // nearly always, and it costs no lock
+	}
+	tx := newWriteTxn(r.db)
+	defer tx.abort()
+	o := r.opts.Load()
+	now := o.Now()
+	var due []*Backend
+	for id, h := range tx.allHealth() {
+		b := tx.backend(id)
+		if b == nil || b.gone || now.Before(h.trialAt) {
+			continue
+		}
+		next := *h
+		next.trialAt = now.Add(o.DialRetry)
+		if h.failures < suspectAfter {
+			next.trialAt = now.Add(min(trialPause, o.DialRetry))
+		}
+		tx.putHealth(&next)
+		due = append(due, &b.Backend)
+	}
+	tx.commit()
+	return due
 }
 
 // clip is the error's text, bounded.

@@ -36,16 +36,17 @@ type Options struct {
 	Storage Storage
 	// PinGrace is how long a pin outlives the user's last session. 0 = 15 min, negative = none.
 	PinGrace time.Duration
-	// FailoverAfter is how long a user's live sessions hold him on a backend
-	// that is down or refuses; shared storage only. 0 = 30 s, negative = not at all.
+	// FailoverAfter is how long a user's sessions with a connection to the backend hold
+	// the user there when it is down or refuses; shared storage only. 0 = 30 s, negative
+	// = not at all.
 	FailoverAfter time.Duration
 	// PanicThreshold is the fraction (0..1] of the fleet that discovery may
 	// take away within PanicWindow; what goes beyond is kept as it was. 0 = 0.5, 1 = no limit.
 	PanicThreshold float64
 	// PanicWindow is what "at once" means to PanicThreshold. 0 = 1 min.
 	PanicWindow time.Duration
-	// DialRetry is how often a backend that keeps refusing is tried by a real
-	// session again. 0 = 5 s.
+	// DialRetry is how often a probe is due at a backend that can't be reached (Trials).
+	// 0 = 5 s.
 	DialRetry time.Duration
 
 	Now       func() time.Time     // nil = time.Now

@@ -18,6 +18,8 @@ import (
 //	    p, err = router.Pick(user, placement, tried...)
 //	… the backend said OK to the login:
 //	    if !p.Confirm() { close it; pick again }
+//	… a new connection was made for that: router.ReportDialSuccess(p.Backend.ID)
+//	… the session gives its connection up, and gets another: p.Rest(), p.Hold()
 //	… the session lives; on <-p.Void(): leave this backend
 //	p.Release()                                    // always, at the end
 type Pick struct {
@@ -33,6 +35,7 @@ type Pick struct {
 
 	mu    sync.Mutex
 	state pickState // under mu
+	holds bool      // under mu: it has a connection to the backend
 }
 
 // pickState: picked → confirmed → released; or picked → released.
@@ -120,11 +123,6 @@ func (r *Router) pick(user, placement string, tried []string, settle bool) (*Pic
 		tx.commit() // what was swept
 		return nil, err
 	}
-	if h := health[b.ID]; h != nil && h.failures >= suspectAfter {
-		trial := *h // this session tries it for all
-		trial.retryAt = now.Add(o.DialRetry)
-		tx.putHealth(&trial)
-	}
 
 	pin := pinRow{user: user, backend: b.ID, placement: placement, since: now}
 	switch {
@@ -175,21 +173,38 @@ func failoverReason(old *pinRow, tried []string) string {
 // False means that the user was sent elsewhere meanwhile, or that the pick was
 // released: close the connection, Release, and pick again.
 func (p *Pick) Confirm() bool {
-	ok := p.confirm()
-	if ok {
-		p.router.ReportDialSuccess(p.Backend.ID)
-	}
-	return ok
-}
-
-func (p *Pick) confirm() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == picked && p.router.confirm(p) {
-		p.state = confirmed
+		p.state, p.holds = confirmed, true
 		return true
 	}
 	return p.state == confirmed && !p.voided()
+}
+
+// Rest says that the session has no connection to the backend any more, and lives on: it
+// is parked. It doesn't hold its user on a backend that is down or refuses. False means
+// that the user was sent elsewhere meanwhile.
+func (p *Pick) Rest() bool { return p.hold(false) }
+
+// Hold says that the session has a connection to the backend again. False means that the
+// user was sent elsewhere meanwhile.
+func (p *Pick) Hold() bool { return p.hold(true) }
+
+func (p *Pick) hold(on bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != confirmed {
+		return false
+	}
+	if p.holds == on {
+		return !p.voided()
+	}
+	if !p.router.hold(p, on) {
+		return false
+	}
+	p.holds = on
+	return true
 }
 
 // Release ends the claim: the session is over, or never came to be. It may be
@@ -200,7 +215,7 @@ func (p *Pick) Release() {
 	if p.state == released {
 		return
 	}
-	p.router.release(p, p.state == confirmed)
+	p.router.release(p, p.state == confirmed, p.holds)
 	p.state = released
 }
 
@@ -228,6 +243,7 @@ func (r *Router) confirm(p *Pick) bool {
 	}
 	pin := *old
 	pin.live++
+	pin.holding++
 	pin.proven = true
 	tx.putPin(&pin)
 	tx.commit()
@@ -235,8 +251,25 @@ func (r *Router) confirm(p *Pick) bool {
 	return true
 }
 
+// hold counts a session that gets or gives up its connection, unless its pin has moved.
+func (r *Router) hold(p *Pick, on bool) bool {
+	tx := newWriteTxn(r.db)
+	defer tx.abort()
+	old := tx.pin(p.user)
+	if old == nil || old.gen != p.gen {
+		return false
+	}
+	pin := *old
+	if pin.holding--; on {
+		pin.holding += 2
+	}
+	tx.putPin(&pin)
+	tx.commit()
+	return true
+}
+
 // release takes the session off its pin, if that is still the same one.
-func (r *Router) release(p *Pick, live bool) {
+func (r *Router) release(p *Pick, live, holds bool) {
 	tx := newWriteTxn(r.db)
 	defer tx.abort()
 	o := r.opts.Load()
@@ -245,6 +278,9 @@ func (r *Router) release(p *Pick, live bool) {
 	if old := tx.pin(p.user); old != nil && old.gen == p.gen {
 		pin := *old
 		pin.sessions--
+		if holds {
+			pin.holding--
+		}
 		if live {
 			pin.live--
 			pin.idleSince = now

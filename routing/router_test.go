@@ -18,9 +18,10 @@ func sorted(s []string) []string { slices.Sort(s); return s }
 
 // A session of the model: a pick and what became of it.
 type modelSession struct {
-	user string
-	pick *Pick
-	live bool
+	user  string
+	pick  *Pick
+	live  bool
+	holds bool // it has a connection
 }
 
 // TestAUsersSessionsAreNeverOnTwoBackends drives a router by random events
@@ -84,7 +85,26 @@ func checkRouter(t *rapid.T, storage Storage) {
 			if ok == voided {
 				t.Fatalf("void is %v, confirm says %v", voided, ok)
 			}
+			if ok && !s.live {
+				s.holds = true
+			}
 			s.live = s.live || ok // one that has to leave is there until it does
+		},
+		"park": func(t *rapid.T) {
+			if len(sessions) == 0 {
+				return
+			}
+			s := rapid.SampledFrom(sessions).Draw(t, "session")
+			on, voided := rapid.Bool().Draw(t, "hold"), s.pick.voided()
+			hold := s.pick.Rest
+			if on {
+				hold = s.pick.Hold
+			}
+			if ok := hold(); ok != (s.live && !voided) {
+				t.Fatalf("live %v, void %v, hold says %v", s.live, voided, ok)
+			} else if ok {
+				s.holds = on
+			}
 		},
 		"release": func(t *rapid.T) {
 			if len(sessions) == 0 {
@@ -106,9 +126,10 @@ func checkRouter(t *rapid.T, storage Storage) {
 
 func checkInvariants(t *rapid.T, r *Router, sessions []*modelSession) {
 	var (
-		where  = make(map[string]string) // user → backend of the sessions that may stay
-		onPin  = make(map[string]int)
-		byHost = make(map[string]int)
+		where   = make(map[string]string) // user → backend of the sessions that may stay
+		onPin   = make(map[string]int)
+		holding = make(map[string]int)
+		byHost  = make(map[string]int)
 	)
 	for _, s := range sessions {
 		if s.live {
@@ -122,10 +143,13 @@ func checkInvariants(t *rapid.T, r *Router, sessions []*modelSession) {
 		}
 		where[s.user] = s.pick.Backend.ID
 		onPin[s.user]++
+		if s.holds {
+			holding[s.user]++
+		}
 	}
 	for user, id := range where {
 		pin := newReadTxn(r.db).pin(user)
-		if pin == nil || pin.backend != id || pin.sessions != onPin[user] {
+		if pin == nil || pin.backend != id || pin.sessions != onPin[user] || pin.holding != holding[user] {
 			t.Fatalf("%s has %d sessions on %s; the pin is %+v", user, onPin[user], id, pin)
 		}
 	}

@@ -32,6 +32,7 @@ type pinRow struct {
 	placement string // what was asked for when the pin was made; "" = nothing
 	sessions  int    // picks not yet released, confirmed or not
 	live      int    // of them, those that have logged in (Confirm)
+	holding   int    // of the live ones, those with a connection to the backend (Rest, Hold)
 	// proven: some session of this stay, or of the one it took over, did log
 	// in. Others leave no pin behind: guessing at user names must not fill the table.
 	proven    bool
@@ -52,11 +53,11 @@ type healthRow struct {
 	first     time.Time // of the run
 	last      time.Time
 	lastError string
-	retryAt   time.Time // when the next session may try, once it is suspect
+	trialAt   time.Time // when the next probe is due
 }
 
-// suspect: it has refused so often that it isn't worth the wait; not for ever,
-// since at retryAt one session tries.
+// suspect: connections to it have failed so often that it isn't worth a user's wait. A
+// probe's success ends that; without any report for failureRun, so does time.
 func (h *healthRow) suspect(now time.Time) bool {
-	return h != nil && h.failures >= suspectAfter && now.Before(h.retryAt)
+	return h != nil && h.failures >= suspectAfter && now.Sub(h.last) < failureRun
 }

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -96,6 +97,8 @@ func userFor(ids ...string) string {
 //	fleet b1 b2=draining b3=up/0        an answer of discovery
 //	pick NAME USER [at ID] [tried ID,ID] = BACKEND WHY | ERROR
 //	confirm NAME = true|false           the backend accepted the login
+//	rest NAME = true|false, hold NAME = true|false    it parks, it has a connection again
+//	trials = IDs | none                 for which backends a probe is due
 //	release NAME
 //	void NAME = true|false              whether the session must leave
 //	fail ID, ok ID                      a dial's report
@@ -144,6 +147,17 @@ func (s *script) step(words []string) string {
 		return s.pick(args)
 	case "confirm":
 		return strconv.FormatBool(s.picks[args[0]].Confirm())
+	case "rest":
+		return strconv.FormatBool(s.picks[args[0]].Rest())
+	case "hold":
+		return strconv.FormatBool(s.picks[args[0]].Hold())
+	case "trials":
+		var due []string
+		for _, b := range s.r.Trials() {
+			due = append(due, b.ID)
+		}
+		slices.Sort(due)
+		return cmp.Or(strings.Join(due, " "), "none")
 	case "release":
 		s.picks[args[0]].Release()
 	case "void":

@@ -48,6 +48,7 @@ const (
 	nameBackendLogin       = "imapproxy.backend.login.duration"
 	nameBackendConns       = "imapproxy.backend.connections"
 	nameBackendRetries     = "imapproxy.backend.retries"
+	nameShortages          = "imapproxy.shortages"
 	nameFailovers          = "imapproxy.failovers"
 	nameBackends           = "imapproxy.backends"
 	nameBackendSessions    = "imapproxy.backend.sessions"
@@ -127,15 +128,18 @@ func Instruments() []Instrument {
 
 		// Backends.
 		{nameBackendDial, Histogram, "s", "Duration of TCP connects to backends, successful or not.",
-			[]Attribute{backend, {"outcome", "`ok`, `timeout`, `cancelled` (the client went away), or `dial` (refused, unreachable, …)"}}, seconds},
+			[]Attribute{backend, {"outcome", "`ok`, `timeout`, `cancelled` (the client went away), `shortage` (the proxy's own: imapproxy_shortages), or `dial` (refused, unreachable, …)"}}, seconds},
 		{nameBackendLogin, Histogram, "s", "Duration of logins at backends, from the greeting to the tagged response.",
-			[]Attribute{backend, {"outcome", "`ok`, `refused` (the credentials), `timeout`, `cancelled` (the client went away), or the stage that failed: `settings`, `tls`, `greeting`, `capability`, `login`, `verify` (the master login doesn't yield the user)"}}, seconds},
+			[]Attribute{backend, {"outcome", "`ok`, `refused` (the credentials), `full` (the backend has no room), `shortage` (the proxy's own), `timeout`, `cancelled` (the client went away), or the stage that failed: `settings`, `tls`, `greeting`, `capability`, `login`, `verify` (the master login doesn't yield the user)"}}, seconds},
 		{nameBackendConns, UpDown, "{connection}", "Connections to backends that are open now, by purpose.",
 			[]Attribute{backend, {"kind", "`session` (a client uses it), `probe` (a health check), `watch` (learns of changes for parked sessions), `warm` (idle, kept for the user's next need)"}}, nil},
-		{nameBackendRetries, Counter, "{attempt}", "Logins that were tried again on another backend after the first one failed.",
-			[]Attribute{{"reason", "the stage at which the first backend failed: `dial`, `tls`, `greeting`, `capability`, `login`"}}, nil},
+		{nameBackendRetries, Counter, "{attempt}", "Logins that were tried again, on another backend or the same one, after the first attempt failed.",
+			[]Attribute{{"reason", "the stage at which the backend failed: `dial`, `tls`, `greeting`, `capability`, `login`; `full` (it has no room); on the same backend: `room` (idle connections to it were closed), `closed` (it closed the connection, and a probe found it well)"}}, nil},
 		{nameFailovers, Counter, "{user}", "Logins whose user got another backend than the first choice, because that was down or refused.",
 			[]Attribute{{"reason", "`pin_down` (the user's pinned backend is down), `refused` (a backend refused the connection during this login), `down` (the first choice for a user without a pin is down)"}}, nil},
+
+		{nameShortages, Counter, "{failure}", "Connections that the proxy couldn't accept or make for want of something of its own. No backend is blamed for them.",
+			[]Attribute{{"of", "`descriptors` (the process's or the machine's limit of open files), `ports` (local ports towards a backend: backend_defaults.source_addresses adds some), `memory`"}, {"at", "`accept`, `dial`, `probe`"}}, nil},
 
 		// Routing and discovery.
 		{nameBackends, Gauge, "{backend}", "Backends that discovery lists, by state. One whose state isn't known yet (at a start) is in none.",
@@ -177,7 +181,7 @@ func Instruments() []Instrument {
 		{namePoolAsked, Counter, "{connection}", "Requests for a warm connection. Each one that is granted saves a login at a backend.",
 			[]Attribute{{"use", "`session` or `watch`"}, {"outcome", "`lent` (granted) or `none` (none that fits was there)"}}, nil},
 		{namePoolClosed, Counter, "{connection}", "Warm connections that the pool closed or didn't take, by reason.",
-			[]Attribute{{"reason", "`expired` (park.warm_for), `ended` (by the backend, or it said something), `per_user` and `total` (park.warm_per_user, park.warm_connections), `forgotten` (the backend drains, is gone, refuses the user or has too many of his), `unclean` (not fit for another use), `off` (nothing is kept)"}}, nil},
+			[]Attribute{{"reason", "`expired` (park.warm_for), `ended` (by the backend, or it said something), `per_user` and `total` (park.warm_per_user, park.warm_connections), `forgotten` (the backend drains, is gone, refuses the user or has too many of theirs), `room` (the backend has no room for others, or the proxy no descriptors), `unclean` (not fit for another use), `off` (nothing is kept)"}}, nil},
 
 		// Telemetry about itself.
 		{nameTelemetrySpans, Counter, "{span}", "Spans of traces that were to be exported, by outcome.",

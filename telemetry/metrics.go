@@ -30,6 +30,7 @@ type metrics struct {
 	backendLogin       metric.Float64Histogram
 	backendConns       metric.Int64UpDownCounter
 	backendRetries     metric.Int64Counter
+	shortages          metric.Int64Counter
 	failovers          metric.Int64Counter
 	discoveryUpdates   metric.Int64Counter
 	parks              metric.Int64Counter
@@ -72,6 +73,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.backendLogin = b.histogram(nameBackendLogin)
 	m.backendConns = b.upDown(nameBackendConns)
 	m.backendRetries = b.counter(nameBackendRetries)
+	m.shortages = b.counter(nameShortages)
 	m.failovers = b.counter(nameFailovers)
 	m.discoveryUpdates = b.counter(nameDiscoveryUpdates)
 	m.parks = b.counter(nameParks)

@@ -103,6 +103,7 @@ func recordEverything(tel *Telemetry) {
 	tel.BackendConns("b1", "session", 1)
 	tel.BackendConns("b1", "session", -1)
 	tel.Retry("dial")
+	tel.Shortage("ports", ShortageAtDial, errors.New("none left"))
 	tel.Failover("down")
 	tel.Discovery("consul", "applied")
 	now := time.Now()

@@ -83,6 +83,7 @@ type Telemetry struct {
 	handler http.Handler   // of the Prometheus endpoint, nil where it is off
 	now     func() time.Time
 	own     *ownCounts
+	scarce  scarcity // shortages of the process's own
 
 	ratio atomic.Uint64 // math.Float64bits of the share of traces kept
 	slow  atomic.Int64  // time.Duration; negative is never

@@ -30,6 +30,11 @@ func (i *instance) openAdmin() (*admin.Server, error) {
 		}
 	}
 	o.Parking, o.Reload, o.Kick = i.parking.status, i.lastReload.Load, i.server.Kick
+	o.Shortages = i.shortages
+	o.Room = func(backend string) (connections, bound int) {
+		s := i.room.Status(backend)
+		return s.Connections, s.Bound
+	}
 	if i.parking.events != nil && i.cfg.Park.Events.Address == "" {
 		o.Events = i.parking.events
 	}
@@ -59,6 +64,15 @@ func (i *instance) openEvents() (*admin.Server, error) {
 	}
 	i.tel.Log.Info("push events", "address", server.Addr())
 	return server, nil
+}
+
+// shortages is what the admin API shows of them.
+func (i *instance) shortages() []admin.Shortage {
+	var all []admin.Shortage
+	for _, s := range i.tel.Shortages() {
+		all = append(all, admin.Shortage{Of: s.Of, At: s.At, Count: s.Count, Last: s.Last, Error: s.Error})
+	}
+	return all
 }
 
 // adminFlags are those of the verbs that ask a running proxy.

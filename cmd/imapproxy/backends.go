@@ -39,7 +39,8 @@ func remarks(b admin.Backend) string {
 		{b.Reason != "", b.Reason},
 		{b.Kept, "kept by panic_threshold: discovery says it's down"},
 		{b.Gone, "no longer in discovery"},
-		{b.Suspect, "refuses: new users go elsewhere"},
+		{b.Suspect, "can't be reached: users go elsewhere until a probe succeeds"},
+		{b.Bound > 0, fmt.Sprintf("%s there, none waits beyond %d", count(b.Connections, "connection"), b.Bound)},
 		{b.Failures > 0, fmt.Sprintf("%s in a row: %s", count(b.Failures, "failure"), b.LastError)},
 		{len(b.Tags) > 0, "tags " + strings.Join(b.Tags, " ")},
 	} {

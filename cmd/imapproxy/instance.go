@@ -42,6 +42,7 @@ type instance struct {
 	router  *routing.Router
 	sources []auth.Source
 	source  discovery.Source // of the backends
+	room    *upstream.Room   // counts the connections to backends
 	parking *parking
 	server  *proxy.Server
 	admin   *admin.Server // nil where it is off
@@ -90,13 +91,14 @@ func open(ctx context.Context, o instanceOptions) (_ *instance, err error) {
 	if i.router, err = routing.New(routes); err != nil {
 		return nil, err
 	}
-	if i.source, err = newSource(o.Config, i.tel); err != nil {
+	i.room = upstream.NewRoom(roomOptions(o.Config))
+	if i.source, err = newSource(o.Config, i.tel, i.room); err != nil {
 		return nil, err
 	}
 	if i.sources, err = newSources(o.Config, i.tel.Log); err != nil {
 		return nil, err
 	}
-	if i.parking, err = newParking(o.Config, i.tel); err != nil {
+	if i.parking, err = newParking(o.Config, i.tel, i.room); err != nil {
 		return nil, err
 	}
 	options, err := i.proxyOptions(o.Config, i.sources, i.source)
@@ -124,7 +126,12 @@ func (i *instance) proxyOptions(c *config.Config, sources []auth.Source, source 
 	o.Sources, o.Router, o.Telemetry = sources, i.router, i.tel
 	o.Park = parkOptions(c, i.parking)
 	var err error
-	if o.Dialer, err = upstream.New(upstreamOptions(c, i.tel)); err != nil {
+	dial := upstreamOptions(c, i.tel)
+	dial.Room = i.room
+	if _, err = upstream.NewSources(dial.SourceAddresses); err != nil {
+		return o, about("backend_defaults.source_addresses", err)
+	}
+	if o.Dialer, err = upstream.New(dial); err != nil {
 		return o, err
 	}
 	if o.Login, err = backendLogin(c); err != nil {
@@ -210,7 +217,7 @@ func (i *instance) reload(wanted *config.Config, applying func()) (changes []con
 	}
 	source, newFleet := i.source, false
 	if !reflect.DeepEqual(i.cfg.Discovery, next.Discovery) || !reflect.DeepEqual(i.cfg.BackendDefaults, next.BackendDefaults) {
-		if source, err = newSource(next, i.tel); err != nil {
+		if source, err = newSource(next, i.tel, i.room); err != nil {
 			return nil, err
 		}
 		newFleet = true

@@ -23,6 +23,7 @@ import (
 type parking struct {
 	hub    *park.Hub
 	pool   *upstream.Pool
+	room   *upstream.Room  // counts the connections to backends
 	queue  *park.HintQueue // of the events' hints
 	events *park.Events    // nil: backends post none
 
@@ -33,12 +34,12 @@ type parking struct {
 }
 
 // newParking makes what runs between begin and end.
-func newParking(c *config.Config, tel *telemetry.Telemetry) (*parking, error) {
-	p := &parking{queue: park.NewHintQueue(park.HintQueueOptions{})}
+func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) (*parking, error) {
+	p := &parking{room: room, queue: park.NewHintQueue(park.HintQueueOptions{})}
 	p.set(c)
 	hub := hubOptions(c, tel)
 	hub.Queue = p.queue
-	p.hub, p.pool = park.NewHub(hub), upstream.NewPool(poolOptions(c, tel))
+	p.hub, p.pool = park.NewHub(hub), upstream.NewPool(pooled(c, tel, room))
 	secrets, err := eventSecrets(c)
 	if err == nil && len(secrets) > 0 {
 		p.events, err = park.NewEvents(park.EventsOptions{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Log: tel.Log}, p.queue)
@@ -63,6 +64,13 @@ func poolOptions(c *config.Config, tel *telemetry.Telemetry) upstream.PoolOption
 		// A short warm_for means what it says; the pool's own period suits the others.
 		SweepEvery: min(upstream.DefaultPoolSweep, max(c.Park.WarmFor/4, 500*time.Millisecond)),
 	}
+}
+
+// pooled are the pool's options with what only NewPool takes.
+func pooled(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) upstream.PoolOptions {
+	o := poolOptions(c, tel)
+	o.Room = room
+	return o
 }
 
 // warmConnections is how many connections may wait in all: unless it is said, an
@@ -122,6 +130,7 @@ func (p *parking) begin() {
 // are in their file now; the server's part goes with its own.
 func (p *parking) reload(c *config.Config, secrets []telemetry.Secret, tel *telemetry.Telemetry) {
 	p.set(c)
+	p.room.Reload(roomOptions(c).Connections)
 	p.pool.Reload(poolOptions(c, tel))
 	if p.events == nil {
 		return

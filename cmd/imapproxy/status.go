@@ -49,6 +49,9 @@ func showStatus(w io.Writer, s admin.Status) error {
 			rows = append(rows, []string{"push events", counts(p.Events)})
 		}
 	}
+	for _, short := range s.Shortages {
+		rows = append(rows, []string{"short of " + short.Of, fmt.Sprintf("%s at %s, last %s ago: %s", count(int(short.Count), "time"), short.At, ago(s.Time.Sub(short.Last)), short.Error)})
+	}
 	if s.Reload != nil {
 		rows = append(rows, []string{"last reload", reloadWords(s.Reload, s.Time)})
 	}

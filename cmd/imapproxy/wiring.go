@@ -99,8 +99,23 @@ func upstreamOptions(c *config.Config, tel *telemetry.Telemetry) upstream.Option
 	b := c.BackendDefaults
 	return upstream.Options{
 		Hostname: c.Hostname, ConnectTimeout: b.ConnectTimeout, LoginTimeout: b.LoginTimeout,
-		CAFile: b.CAFile, Telemetry: tel,
+		CAFile: b.CAFile, SourceAddresses: sourceAddresses(c), Telemetry: tel,
 	}
+}
+
+// sourceAddresses reads what config has checked already.
+func sourceAddresses(c *config.Config) []netip.Addr {
+	var all []netip.Addr
+	for _, a := range c.BackendDefaults.SourceAddresses {
+		if ip, err := netip.ParseAddr(a); err == nil {
+			all = append(all, ip)
+		}
+	}
+	return all
+}
+
+func roomOptions(c *config.Config) upstream.RoomOptions {
+	return upstream.RoomOptions{Connections: c.Park.BackendConnections}
 }
 
 // backendLogin reads the master's password, where there is one.
@@ -200,7 +215,8 @@ func staticBackends(c *config.Static) []routing.Backend {
 }
 
 // newSource makes the source of backends. It contacts nobody yet.
-func newSource(c *config.Config, tel *telemetry.Telemetry) (discovery.Source, error) {
+// room knows which failures of a probe are no evidence against a backend.
+func newSource(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) (discovery.Source, error) {
 	if c.Discovery.Consul != nil {
 		return discovery.NewConsul(consulOptions(c.Discovery.Consul), tel)
 	}
@@ -208,6 +224,17 @@ func newSource(c *config.Config, tel *telemetry.Telemetry) (discovery.Source, er
 	var err error
 	if o.Probe.TLSConfig, err = backendTLS(c); err != nil {
 		return nil, err
+	}
+	sources, err := upstream.NewSources(sourceAddresses(c))
+	if err != nil {
+		return nil, about("backend_defaults.source_addresses", err)
+	}
+	o.Probe.Dial = sources.DialContext
+	o.Probe.Excuse = func(backend string, err error) bool {
+		if of := upstream.ShortageOf(err); of != "" {
+			tel.Shortage(of, telemetry.ShortageAtProbe, err)
+		}
+		return room.Excuses(backend, err)
 	}
 	return discovery.NewStatic(o)
 }

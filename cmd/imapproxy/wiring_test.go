@@ -42,20 +42,21 @@ func handed(t *testing.T, c *config.Config) string {
 	return fmt.Sprintf("%+v", []any{
 		telemetryOptions(c, nil, nil), logLevel(c), routes, upstreamOptions(c, nil), login, proxyOptions(c, nil),
 		consulOptions(c.Discovery.Consul), staticOptions(c, nil), register,
-		hubOptions(c, nil), poolOptions(c, nil), parkOptions(c, nil),
+		hubOptions(c, nil), poolOptions(c, nil), roomOptions(c), parkOptions(c, nil),
 	})
 }
 
 // A setting that is read and handed to nobody would be accepted and do nothing.
 func TestEverySettingIsHandedToARoom(t *testing.T) {
 	elsewhere := []string{
-		"auth.passwd_file.path",       // newSources: TestCheckReportsEachBadLineOfAPasswdFile
-		"backend_login.password_file", // backendLogin reads it
-		"admin.address",               // openAdmin: the tests of serve
-		"admin.token_file",            // openAdmin: TestTheAdminAPIWantsItsToken
-		"park.enabled",                // parkOptions: TestParkingIsSwitchedOffAndOnByAReload
-		"park.events.address",         // openEvents: TestPushEventsReachTheHub
-		"park.events.token_file",      // newParking: likewise
+		"auth.passwd_file.path",             // newSources: TestCheckReportsEachBadLineOfAPasswdFile
+		"backend_login.password_file",       // backendLogin reads it
+		"backend_defaults.source_addresses", // sourceAddresses: TestSourceAddressesAreDialledFrom
+		"admin.address",                     // openAdmin: the tests of serve
+		"admin.token_file",                  // openAdmin: TestTheAdminAPIWantsItsToken
+		"park.enabled",                      // parkOptions: TestParkingIsSwitchedOffAndOnByAReload
+		"park.events.address",               // openEvents: TestPushEventsReachTheHub
+		"park.events.token_file",            // newParking: likewise
 	}
 	visited := 0
 	var walk func(path string, v reflect.Value, root *config.Config)
@@ -141,5 +142,14 @@ func TestWhereZeroMeansZeroTheRoomsAreToldSo(t *testing.T) {
 		if d >= 0 {
 			t.Errorf("%s = 0 is handed over as %v, which means the room's default", what, d)
 		}
+	}
+}
+
+func TestSourceAddressesAreDialledFrom(t *testing.T) {
+	c := &config.Config{}
+	c.BackendDefaults.SourceAddresses = []string{"127.0.0.2", "127.0.0.3"}
+	want := []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3")}
+	if got := upstreamOptions(c, nil).SourceAddresses; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

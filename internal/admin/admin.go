@@ -59,7 +59,11 @@ type Options struct {
 	Metrics http.Handler    // nil: there's no /metrics
 	Events  http.Handler    // nil: there's no /v1/events. It asks for a token of its own.
 	Parking func() *Parking // nil, or returns it: parking is off
-	Reload  func() *Reload  // nil, or returns it: there was no reload
+	// Shortages returns what the proxy itself has run out of; nil: that isn't known.
+	Shortages func() []Shortage
+	// Room returns how many connections the proxy has to a backend, and their bound; nil: that isn't known.
+	Room   func(backend string) (connections, bound int)
+	Reload func() *Reload // nil, or returns it: there was no reload
 	// Kick ends a user's sessions; nil: there's no /v1/kick.
 	Kick func(context.Context, proxy.Kick) proxy.Kicked
 	Log  *slog.Logger     // nil: nothing is logged

@@ -68,6 +68,10 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Parking != nil {
 		st.Parking = s.opts.Parking()
 	}
+	st.Shortages = []Shortage{}
+	if s.opts.Shortages != nil {
+		st.Shortages = append(st.Shortages, s.opts.Shortages()...)
+	}
 	if s.opts.Reload != nil {
 		st.Reload = s.opts.Reload()
 	}
@@ -85,6 +89,9 @@ func (s *Server) backends(w http.ResponseWriter, r *http.Request) {
 			Tags: b.Tags, TLS: b.TLS, ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node,
 			Pins: b.Pins, Sessions: b.Sessions, Kept: b.Kept, Gone: b.Gone, Suspect: b.Suspect,
 			Failures: b.Failures, LastError: b.LastError,
+		}
+		if s.opts.Room != nil {
+			row.Connections, row.Bound = s.opts.Room(b.ID)
 		}
 		if row.Tags == nil {
 			row.Tags = []string{}

@@ -20,6 +20,17 @@ type Status struct {
 	Discovery Discovery      `json:"discovery"`
 	Parking   *Parking       `json:"parking"` // null: off
 	Reload    *Reload        `json:"reload"`  // the last one; null: there was none
+	// Shortages are what the proxy itself has run out of since the start, the latest first.
+	Shortages []Shortage `json:"shortages"`
+}
+
+// Shortage is one thing that the proxy ran out of, at one place.
+type Shortage struct {
+	Of    string    `json:"of"` // descriptors, ports, memory
+	At    string    `json:"at"` // accept, dial, probe
+	Count int64     `json:"count"`
+	Last  time.Time `json:"last"`
+	Error string    `json:"error"` // the last one's
 }
 
 // Reload is what came of the last reload of the configuration.
@@ -96,6 +107,10 @@ type Backend struct {
 	Kept bool `json:"kept"`
 	// Gone: discovery no longer lists it, users are still pinned to it.
 	Gone bool `json:"gone"`
+	// Connections are the proxy's own there, logged in; Bound is how many there may be
+	// before none waits for a next use, 0 for any number.
+	Connections int `json:"connections"`
+	Bound       int `json:"bound"`
 	// Suspect: it refuses so steadily that new users go elsewhere.
 	Suspect     bool       `json:"suspect"`
 	Failures    int        `json:"failures"` // dials in a row

@@ -115,6 +115,8 @@ type BackendDefaults struct {
 	ServerName     string        `hcl:"server_name" default:""`
 	ConnectTimeout time.Duration `hcl:"connect_timeout" default:"3s" min:"10ms" max:"5m"`
 	LoginTimeout   time.Duration `hcl:"login_timeout" default:"20s" min:"10ms" max:"10m"`
+
+	SourceAddresses []string `hcl:"source_addresses" default:"[]"`
 }
 
 // Discovery is where backends come from; exactly one field is set.
@@ -195,20 +197,21 @@ type Limits struct {
 // holds for sessions that log in afterwards, but for the pool's settings and for
 // Enabled = false.
 type Park struct {
-	Enabled           bool          `hcl:"enabled" default:"true"`
-	Linger            time.Duration `hcl:"linger" default:"60s" min:"0s" max:"20m"`
-	QuietAfter        time.Duration `hcl:"quiet_after" default:"5m" min:"0s" max:"168h"`
-	Watch             string        `hcl:"watch" default:"auto" enum:"auto|push|notify|idle|poll" reload:"restart"`
-	Keepalive         time.Duration `hcl:"keepalive" default:"2m" min:"0s" max:"29m"`
-	SweepEvery        time.Duration `hcl:"sweep_every" default:"15m" min:"1s" max:"24h" reload:"restart"`
-	WarmFor           time.Duration `hcl:"warm_for" default:"5m" min:"0s" max:"10m"`
-	WarmPerUser       int           `hcl:"warm_per_user" default:"4" min:"1" max:"1000"`
-	WarmConnections   int           `hcl:"warm_connections" default:"0" min:"0" max:"10000000"`
-	AuthCacheFor      time.Duration `hcl:"auth_cache_for" default:"5m" min:"0s" max:"1h"`
-	MaxDiffMessages   int           `hcl:"max_diff_messages" default:"10000" min:"1" max:"1000000" reload:"restart"`
-	ResumeConcurrency int           `hcl:"resume_concurrency" default:"32" min:"1" max:"10000"`
-	ResumeRate        int           `hcl:"resume_rate" default:"0" min:"0" max:"100000"`
-	Events            Events        `hcl:"events,block"`
+	Enabled            bool          `hcl:"enabled" default:"true"`
+	Linger             time.Duration `hcl:"linger" default:"60s" min:"0s" max:"20m"`
+	QuietAfter         time.Duration `hcl:"quiet_after" default:"5m" min:"0s" max:"168h"`
+	Watch              string        `hcl:"watch" default:"auto" enum:"auto|push|notify|idle|poll" reload:"restart"`
+	Keepalive          time.Duration `hcl:"keepalive" default:"2m" min:"0s" max:"29m"`
+	SweepEvery         time.Duration `hcl:"sweep_every" default:"15m" min:"1s" max:"24h" reload:"restart"`
+	WarmFor            time.Duration `hcl:"warm_for" default:"5m" min:"0s" max:"10m"`
+	WarmPerUser        int           `hcl:"warm_per_user" default:"4" min:"1" max:"1000"`
+	WarmConnections    int           `hcl:"warm_connections" default:"0" min:"0" max:"10000000"`
+	BackendConnections int           `hcl:"backend_connections" default:"0" min:"0" max:"10000000"`
+	AuthCacheFor       time.Duration `hcl:"auth_cache_for" default:"5m" min:"0s" max:"1h"`
+	MaxDiffMessages    int           `hcl:"max_diff_messages" default:"10000" min:"1" max:"1000000" reload:"restart"`
+	ResumeConcurrency  int           `hcl:"resume_concurrency" default:"32" min:"1" max:"10000"`
+	ResumeRate         int           `hcl:"resume_rate" default:"0" min:"0" max:"100000"`
+	Events             Events        `hcl:"events,block"`
 }
 
 // Events says where backends post what happens in mailboxes; without a TokenFile

@@ -35,6 +35,11 @@ func (d *decoder) validate(c *Config) []Warning {
 	if c.BackendDefaults.CAFile != "" {
 		d.authorities("backend_defaults.ca_file", c.BackendDefaults.CAFile)
 	}
+	for _, a := range c.BackendDefaults.SourceAddresses {
+		if ip, err := netip.ParseAddr(a); err != nil || ip.IsUnspecified() || ip.IsMulticast() {
+			d.fail(d.at("backend_defaults.source_addresses"), fmt.Sprintf("backend_defaults.source_addresses: %q isn't an address of a machine", a), "write addresses of this machine, such as \"192.0.2.10\"")
+		}
+	}
 	if c.BackendDefaults.TLS == "none" && (c.BackendDefaults.CAFile != "" || c.BackendDefaults.ServerName != "") && c.Discovery.Static == nil {
 		d.warn(d.at("backend_defaults"), "backend_defaults: ca_file and server_name have no meaning with tls = \"none\"", "write tls = \"starttls\" or tls = \"implicit\", or remove them")
 	}

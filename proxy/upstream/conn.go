@@ -3,7 +3,6 @@ package upstream
 import (
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"imapproxy/proxy/conn"
@@ -36,8 +35,8 @@ type Conn struct {
 	Untagged [][]byte
 
 	closed sync.Once
-	gone   func()        // takes it off the gauge
-	open   *atomic.Int64 // the dialer's count of open connections, which it is in
+	gone   func() // takes it off the gauge
+	room   *Room  // counts it, however it is handed on; nil where it isn't a Dialer's
 }
 
 // count puts the connection on the gauge until it is closed.
@@ -72,22 +71,22 @@ func (c *Conn) Abort() error {
 // any more would mix two sessions up. Its caller owns the connection, whose
 // reader has returned, at a response boundary with nothing in flight.
 func (c *Conn) HandOver(tel *telemetry.Telemetry, kind string) *Conn {
-	fresh := &Conn{Conn: c.Conn, Caps: c.Caps, Target: c.Target, LoginText: c.LoginText, LoggedIn: c.LoggedIn, LoggedInFor: c.LoggedInFor, Untagged: c.Untagged, open: c.open}
+	fresh := &Conn{Conn: c.Conn, Caps: c.Caps, Target: c.Target, LoginText: c.LoginText, LoggedIn: c.LoggedIn, LoggedInFor: c.LoggedInFor, Untagged: c.Untagged, room: c.room}
 	c.uncount(false)
 	c.Conn = nil
 	fresh.count(tel, kind)
 	return fresh
 }
 
-// uncount takes the handle off the gauge and, where the connection itself ends, off the
-// dialer's count.
+// uncount takes the handle off the gauge and, where the connection itself ends, out of
+// the room.
 func (c *Conn) uncount(ends bool) {
 	c.closed.Do(func() {
 		if c.gone != nil {
 			c.gone()
 		}
-		if ends && c.open != nil {
-			c.open.Add(-1)
+		if ends && c.room != nil {
+			c.room.leave(c.Target.ID)
 		}
 	})
 }

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"imapproxy/proxy/conn"
@@ -35,12 +35,11 @@ type Dialer struct {
 	tel      *telemetry.Telemetry
 	tls      *tlsConfigs
 	intended *intended
-	opened   *atomic.Int64 // logged-in connections that aren't closed
 }
 
 // Open is how many logged-in connections are open, whatever they are for. Each has a
 // file descriptor.
-func (d *Dialer) Open() int64 { return d.opened.Load() }
+func (d *Dialer) Open() int64 { return int64(d.opt.Room.held()) }
 
 // New makes a Dialer. It fails when the CAFile can't be read or holds no
 // certificate.
@@ -51,17 +50,28 @@ func New(opt Options) (*Dialer, error) {
 		opt.Now = time.Now
 	}
 	if opt.Dialer == nil {
-		opt.Dialer = new(net.Dialer).DialContext
+		sources, err := NewSources(opt.SourceAddresses)
+		if err != nil {
+			return nil, fmt.Errorf("source addresses: %w", err)
+		}
+		opt.Dialer = sources.DialContext
 	}
 	if opt.Telemetry == nil {
 		opt.Telemetry = telemetry.Discard()
 	}
+	if opt.Room == nil {
+		opt.Room = NewRoom(RoomOptions{})
+	}
+	opt.SlowAfter = cmp.Or(opt.SlowAfter, DefaultSlowAfter)
 	configs, err := newTLSConfigs(opt.TLS, opt.CAFile)
 	if err != nil {
 		return nil, err
 	}
-	return &Dialer{opt: opt, tel: opt.Telemetry, tls: configs, intended: newIntended(), opened: new(atomic.Int64)}, nil
+	return &Dialer{opt: opt, tel: opt.Telemetry, tls: configs, intended: newIntended()}, nil
 }
+
+// Room is what counts the Dialer's connections.
+func (d *Dialer) Room() *Room { return d.opt.Room }
 
 // Login connects to the backend and logs the user in. Its errors are *Refused
 // and *Unavailable, nothing else. The Conn is the caller's.
@@ -130,6 +140,8 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 	if err := usable(t, a); err != nil {
 		return nil, err
 	}
+	left := d.opt.Room.enter(t.ID)
+	defer func() { left(err == nil) }()
 	var start time.Time // when the connection stood
 	err = d.connected(ctx, t, c, func(ctx context.Context, s *dialogue) error {
 		start = d.opt.Now()
@@ -150,9 +162,8 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 		return nil, err
 	}
 	out.LoggedIn, out.LoggedInFor = d.opt.Now(), c.Addr.Addr()
+	out.room = d.opt.Room
 	out.count(d.tel, kind)
-	out.open = d.opened
-	d.opened.Add(1)
 	return out, nil
 }
 
@@ -195,9 +206,12 @@ func (d *Dialer) connected(ctx context.Context, t Target, c Client, talk func(co
 		fmt.Errorf("%w after %v", ErrTimeout, d.opt.LoginTimeout))
 	defer cancel()
 	release := guard(ctx, raw)
-	err = talk(ctx, newDialogue(raw))
+	s := newDialogue(raw)
+	s.patience = d.opt.Room.watch(t.ID, d.opt.SlowAfter)
+	err = talk(ctx, s)
+	s.patience.end()
 	if !release() && err == nil {
-		err = atStage(StageLogin, context.Cause(ctx)) // closed under the hands of a login that was just done
+		err = afterLogin(StageLogin, context.Cause(ctx)) // closed under the hands of a login that was just done
 	}
 	if err != nil {
 		_ = raw.Abort()
@@ -238,6 +252,12 @@ func (d *Dialer) dial(ctx context.Context, t Target, c Client) (*conn.Conn, erro
 	defer cancel()
 	start := d.opt.Now()
 	raw, err := d.connect(limited, t.Address)
+	if of := ShortageOf(err); of != "" {
+		d.tel.Shortage(of, telemetry.ShortageAtDial, err)
+		if d.opt.Room.spare(t.ID) { // its descriptor and its port are free
+			raw, err = d.connect(limited, t.Address)
+		}
+	}
 	if err != nil {
 		if cause := context.Cause(limited); cause != nil {
 			err = cause
@@ -256,7 +276,7 @@ func (d *Dialer) dial(ctx context.Context, t Target, c Client) (*conn.Conn, erro
 func (d *Dialer) connect(ctx context.Context, address string) (*conn.Conn, error) {
 	nc, err := d.opt.Dialer(ctx, "tcp", address)
 	if err != nil {
-		return nil, err
+		return nil, hiddenShortage(err)
 	}
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {
@@ -273,4 +293,22 @@ func (d *Dialer) connect(ctx context.Context, address string) (*conn.Conn, error
 		return nil, err
 	}
 	return c, nil
+}
+
+// hiddenShortage gives the shortage that made a name's resolution fail, if one did: a
+// resolver that can't open its files says that there is no such host.
+func hiddenShortage(err error) error {
+	var dns *net.DNSError
+	if !errors.As(err, &dns) {
+		return err
+	}
+	f, open := os.Open(os.DevNull)
+	if open == nil {
+		_ = f.Close()
+		return err
+	}
+	if IsShortage(open) {
+		return open
+	}
+	return err
 }

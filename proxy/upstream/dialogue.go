@@ -39,6 +39,8 @@ type dialogue struct {
 	got  []byte
 
 	secrets []telemetry.Secret // what no text may contain
+
+	patience *patience // nil: the dialogue waits as long as its owner does
 }
 
 func newDialogue(c *conn.Conn) *dialogue {
@@ -75,6 +77,7 @@ func (d *dialogue) next() (wire.Response, error) {
 	if err != nil {
 		return wire.Response{}, err
 	}
+	d.patience.heard(false)
 	if d.budget -= len(resp.Line) + 2; d.budget < 0 {
 		return wire.Response{}, fmt.Errorf("%w: more than %d octets before the login was done", ErrProtocol, maxTotal)
 	}

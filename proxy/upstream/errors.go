@@ -38,6 +38,8 @@ type Unavailable struct {
 	Code    string // response code of the backend's NO, BAD or BYE; empty if it sent none
 	Text    string // its text, safe to log and to pass on; empty when the backend didn't answer
 	Err     error  // the cause, where it isn't the backend's answer
+
+	sent bool // bytes of the login had been sent
 }
 
 func (e *Unavailable) Error() string {
@@ -52,39 +54,6 @@ func (e *Unavailable) Error() string {
 }
 
 func (e *Unavailable) Unwrap() error { return e.Err }
-
-// BackendDown tells whether the failure speaks against the backend as a whole,
-// so that it counts for its health and another backend may be tried. The cases:
-//
-//   - dial, TLS, greeting, capability: yes.
-//   - the connection broke, or what came over it wasn't IMAP: yes.
-//   - the credentials were sent and no answer came in time: no. Servers delay
-//     refusals on purpose (Dovecot up to 17 s for an address that keeps
-//     guessing), and who guesses must not be able to take a backend down for
-//     all. One that hangs doesn't greet the next either, and that counts.
-//   - BYE instead of an answer: yes, but for [LIMIT] and [INUSE], which speak of
-//     the user.
-//   - a tagged NO or BAD, whatever its code: no. The backend is alive and
-//     judged this user or this proxy; its twin would do the same, and a limit
-//     per user isn't to be got around by going elsewhere.
-//   - settings, and the check for the intended user: no.
-//   - the caller's context ended, by cancel or by its deadline: no. A client
-//     that dawdled away its time before login mustn't have backends blamed.
-func (e *Unavailable) BackendDown() bool {
-	if errors.Is(e.Err, errGaveUp) {
-		return false
-	}
-	switch e.Stage {
-	case StageDial, StageTLS, StageGreeting, StageCapability:
-		return true
-	case StageLogin:
-		if e.Code == "LIMIT" || e.Code == "INUSE" || errors.Is(e.Err, ErrTimeout) {
-			return false
-		}
-		return e.Err != nil && !errors.Is(e.Err, errNo) && !errors.Is(e.Err, errBad) && !errors.Is(e.Err, errCannot)
-	}
-	return false
-}
 
 // AtLimit tells whether the backend has as many connections of the user's as it allows.
 // Some Dovecots (Debian's 2.3.19 up to deb12u6) say [UNAVAILABLE] then, and only their text

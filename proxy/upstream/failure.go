@@ -11,12 +11,18 @@ import (
 type stageError struct {
 	stage string
 	err   error
+	sent  bool // bytes of the login had been sent
 }
 
 func (e *stageError) Error() string { return e.stage + ": " + e.err.Error() }
 func (e *stageError) Unwrap() error { return e.err }
 
-func atStage(stage string, err error) error { return &stageError{stage, err} }
+func atStage(stage string, err error) error { return &stageError{stage: stage, err: err} }
+
+// afterLogin is atStage for what happened once bytes of the login had been sent.
+func afterLogin(stage string, err error) error {
+	return &stageError{stage: stage, err: err, sent: true}
+}
 
 // failure is the one place that makes *Unavailable of an error.
 func failure(ctx context.Context, t Target, err error) error {
@@ -27,7 +33,7 @@ func failure(ctx context.Context, t Target, err error) error {
 	out := &Unavailable{Backend: t.ID, Stage: StageLogin, Err: err}
 	var stage *stageError
 	if errors.As(err, &stage) {
-		out.Stage, out.Err = stage.stage, stage.err
+		out.Stage, out.Err, out.sent = stage.stage, stage.err, stage.sent
 	}
 	var said *answerError
 	if errors.As(err, &said) {
@@ -53,6 +59,10 @@ func outcome(err error) string {
 	switch {
 	case err == nil:
 		return "ok"
+	case errors.As(err, &down) && down.Fault() == FaultFull:
+		return "full"
+	case IsShortage(err):
+		return "shortage"
 	case errors.As(err, &refused):
 		return "refused"
 	case errors.Is(err, ErrTimeout):

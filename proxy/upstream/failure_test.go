@@ -28,7 +28,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 		code  string
 		text  string
 		err   error
-		down  bool
+		fault Fault
 	}
 	for _, tc := range []struct {
 		name    string
@@ -73,19 +73,19 @@ func TestFailuresAreToldApart(t *testing.T) {
 		// The backend is alive but says no for another reason.
 		{name: "limit per user", auth: alice,
 			script: aliceLogsIn + "S: p1 NO [LIMIT] Maximum number of connections exceeded",
-			down:   unavailable{StageLogin, "LIMIT", "Maximum number of connections exceeded", errNo, false}},
+			down:   unavailable{StageLogin, "LIMIT", "Maximum number of connections exceeded", errNo, FaultUser}},
 		{name: "its user database is down", auth: alice,
 			script: aliceLogsIn + "S: p1 NO [UNAVAILABLE] Temporary authentication failure.",
-			down:   unavailable{StageLogin, "UNAVAILABLE", "Temporary authentication failure.", errNo, false}},
+			down:   unavailable{StageLogin, "UNAVAILABLE", "Temporary authentication failure.", errNo, FaultUser}},
 		{name: "BAD", auth: alice,
 			script: aliceLogsIn + "S: p1 BAD syntax",
-			down:   unavailable{StageLogin, "", "syntax", errBad, false}},
+			down:   unavailable{StageLogin, "", "syntax", errBad, FaultUser}},
 		{name: "master's password is wrong", auth: boss,
 			script: bossLogsIn + "S: p1 NO [AUTHENTICATIONFAILED] Authentication failed.",
-			down:   unavailable{StageLogin, "AUTHENTICATIONFAILED", "Authentication failed.", errNo, false}},
+			down:   unavailable{StageLogin, "AUTHENTICATIONFAILED", "Authentication failed.", errNo, FaultUser}},
 		{name: "master for an unknown user", auth: boss,
 			script: bossLogsIn + "S: p1 NO [AUTHORIZATIONFAILED] Authorization failed.",
-			down:   unavailable{StageLogin, "AUTHORIZATIONFAILED", "Authorization failed.", errNo, false}},
+			down:   unavailable{StageLogin, "AUTHORIZATIONFAILED", "Authorization failed.", errNo, FaultUser}},
 		{name: "master with NUL", auth: Auth{Mode: ModeMaster, User: "a\x00b", MasterUser: "m", MasterPassword: "p"},
 			down: unavailable{stage: StageSettings}},
 		{name: "LOGINDISABLED", auth: alice,
@@ -99,44 +99,50 @@ func TestFailuresAreToldApart(t *testing.T) {
 
 		// It isn't well.
 		{name: "BYE at the greeting", auth: alice, script: "S: * BYE [UNAVAILABLE] too busy",
-			down: unavailable{StageGreeting, "UNAVAILABLE", "too busy", errBye, true}},
+			down: unavailable{StageGreeting, "UNAVAILABLE", "too busy", errBye, FaultBackend}},
+		{name: "no room for another connection", auth: alice, script: "S: * BYE [LIMIT] enough",
+			down: unavailable{StageGreeting, "LIMIT", "enough", errBye, FaultFull}},
+		{name: "Dovecot's login processes are busy", auth: alice, script: "S: * BYE Connection queue full",
+			down: unavailable{StageGreeting, "", "Connection queue full", errBye, FaultFull}},
+		{name: "Dovecot's login processes are busy, during a login", auth: alice, script: aliceLogsIn + "S: * BYE Disconnected: Connection queue full",
+			down: unavailable{StageLogin, "", "Disconnected: Connection queue full", errBye, FaultFull}},
 		{name: "BYE instead of an answer", auth: alice, script: aliceLogsIn + "S: * BYE internal error",
-			down: unavailable{StageLogin, "", "internal error", errBye, true}},
+			down: unavailable{StageLogin, "", "internal error", errBye, FaultUnsure}},
 		{name: "BYE with a limit", auth: alice, script: aliceLogsIn + "S: * BYE [LIMIT] enough",
-			down: unavailable{StageLogin, "LIMIT", "enough", errBye, false}},
+			down: unavailable{StageLogin, "LIMIT", "enough", errBye, FaultUser}},
 		{name: "PREAUTH", auth: alice, script: "S: * PREAUTH [CAPABILITY IMAP4rev1] welcome root",
-			down: unavailable{stage: StageGreeting, text: "welcome root", down: true}},
+			down: unavailable{stage: StageGreeting, text: "welcome root", fault: FaultBackend}},
 		{name: "PREAUTH to skip STARTTLS", auth: alice, target: Target{TLS: TLSStartTLS},
 			script: "S: * PREAUTH [CAPABILITY IMAP4rev1] welcome",
-			down:   unavailable{stage: StageGreeting, text: "welcome", down: true}},
+			down:   unavailable{stage: StageGreeting, text: "welcome", fault: FaultBackend}},
 		{name: "NO as a greeting", auth: alice, script: "S: * NO thanks",
-			down: unavailable{StageGreeting, "", "thanks", ErrProtocol, true}},
+			down: unavailable{StageGreeting, "", "thanks", ErrProtocol, FaultBackend}},
 		{name: "not IMAP: SSH", auth: alice, script: "S: SSH-2.0-OpenSSH_9.2",
-			down: unavailable{stage: StageGreeting, err: ErrProtocol, down: true}},
+			down: unavailable{stage: StageGreeting, err: ErrProtocol, fault: FaultBackend}},
 		{name: "not IMAP: HTTP", auth: alice, script: "S: HTTP/1.1 400 Bad Request",
-			down: unavailable{stage: StageGreeting, err: ErrProtocol, down: true}},
+			down: unavailable{stage: StageGreeting, err: ErrProtocol, fault: FaultBackend}},
 		{name: "an untagged greeting that is none", auth: alice, script: "S: * CAPABILITY IMAP4rev1",
-			down: unavailable{stage: StageGreeting, err: ErrProtocol, down: true}},
+			down: unavailable{stage: StageGreeting, err: ErrProtocol, fault: FaultBackend}},
 		{name: "an empty line", auth: alice, script: "S: ",
-			down: unavailable{stage: StageGreeting, err: ErrProtocol, down: true}},
+			down: unavailable{stage: StageGreeting, err: ErrProtocol, fault: FaultBackend}},
 
 		// Hostile.
 		{name: "endless greeting", auth: alice, script: "S- * OK " + strings.Repeat("x", 64<<10),
-			down: unavailable{stage: StageGreeting, err: wire.ErrLineTooLong, down: true}},
+			down: unavailable{stage: StageGreeting, err: wire.ErrLineTooLong, fault: FaultBackend}},
 		{name: "a literal of 1 GB", auth: alice,
 			script: aliceLogsIn + "S: * ID (\"x\" {1073741824}",
-			down:   unavailable{stage: StageLogin, err: wire.ErrLiteralTooLong, down: true}},
+			down:   unavailable{stage: StageLogin, err: wire.ErrLiteralTooLong, fault: FaultUnsure}},
 		{name: "a literal of 2^63-1", auth: alice,
 			script: aliceLogsIn + "S: * ID (\"x\" {9223372036854775807}",
-			down:   unavailable{stage: StageLogin, err: wire.ErrLiteralTooLong, down: true}},
+			down:   unavailable{stage: StageLogin, err: wire.ErrLiteralTooLong, fault: FaultUnsure}},
 		{name: "endless untagged responses", auth: alice,
 			script: aliceLogsIn + strings.Repeat("S: * OK "+strings.Repeat("x", 1000)+"\n", 100),
-			down:   unavailable{stage: StageLogin, err: ErrProtocol, down: true}},
+			down:   unavailable{stage: StageLogin, err: ErrProtocol, fault: FaultUnsure}},
 		{name: "NUL", auth: alice, script: `S: * OK \x00`,
-			down: unavailable{stage: StageGreeting, err: wire.ErrNUL, down: true}},
+			down: unavailable{stage: StageGreeting, err: wire.ErrNUL, fault: FaultBackend}},
 		{name: "a continuation request nobody asked for", auth: alice,
 			script: aliceLogsIn + "S: + say it again",
-			down:   unavailable{stage: StageLogin, err: ErrProtocol, down: true}},
+			down:   unavailable{stage: StageLogin, err: ErrProtocol, fault: FaultUnsure}},
 		{name: "a second challenge", auth: alice,
 			script: `
 			S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi
@@ -144,7 +150,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 			S: +
 			C: AGFsaWNlAHNlY3JldA==
 			S: + and your pin?`,
-			down: unavailable{stage: StageLogin, err: ErrProtocol, down: true}},
+			down: unavailable{stage: StageLogin, err: ErrProtocol, fault: FaultUnsure}},
 		{name: "a third literal asked for", auth: Auth{User: "al\xe9", Password: "secret"},
 			script: `
 			S: * OK [CAPABILITY IMAP4rev1] hi
@@ -152,17 +158,17 @@ func TestFailuresAreToldApart(t *testing.T) {
 			S: +
 			C: al\xe9 "secret"
 			S: +`,
-			down: unavailable{stage: StageLogin, err: ErrProtocol, down: true}},
+			down: unavailable{stage: StageLogin, err: ErrProtocol, fault: FaultUnsure}},
 		{name: "OK before the password", auth: alice,
 			script: `
 			S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi
 			C: p1 AUTHENTICATE PLAIN
 			S: p1 OK come in`,
-			down: unavailable{stage: StageLogin, err: ErrProtocol, down: true}},
+			down: unavailable{stage: StageLogin, err: ErrProtocol, fault: FaultUnsure}},
 		{name: "somebody else's tag", auth: alice, script: aliceLogsIn + "S: a1 OK in",
-			down: unavailable{stage: StageLogin, err: ErrProtocol, down: true}},
+			down: unavailable{stage: StageLogin, err: ErrProtocol, fault: FaultUnsure}},
 		{name: "a tag without a status", auth: alice, script: aliceLogsIn + "S: p1 MAYBE",
-			down: unavailable{stage: StageLogin, err: ErrProtocol, down: true}},
+			down: unavailable{stage: StageLogin, err: ErrProtocol, fault: FaultUnsure}},
 		{name: "ID's tag again", auth: alice,
 			script: `
 			S: * OK [CAPABILITY IMAP4rev1 ID SASL-IR AUTH=PLAIN] hi
@@ -170,45 +176,45 @@ func TestFailuresAreToldApart(t *testing.T) {
 			C: p2 AUTHENTICATE PLAIN AGFsaWNlAHNlY3JldA==
 			S: p1 OK
 			S: p1 OK`,
-			down: unavailable{stage: StageLogin, err: ErrProtocol, down: true}},
+			down: unavailable{stage: StageLogin, err: ErrProtocol, fault: FaultUnsure}},
 		{name: "CAPABILITY without capabilities", auth: alice,
 			script: `
 			S: * OK hi
 			C: p1 CAPABILITY
 			S: p1 OK there are none`,
-			down: unavailable{stage: StageCapability, err: ErrProtocol, down: true}},
+			down: unavailable{stage: StageCapability, err: ErrProtocol, fault: FaultBackend}},
 		{name: "no capabilities after the login", auth: alice,
 			script: aliceLogsIn + `
 			S: p1 OK in
 			C: p2 CAPABILITY
 			S: p2 BAD what?`,
-			down: unavailable{StageCapability, "", "what?", ErrProtocol, true}},
+			down: unavailable{StageCapability, "", "what?", ErrProtocol, FaultUnsure}},
 
 		// STARTTLS.
 		{name: "STARTTLS isn't offered", auth: alice, target: Target{TLS: TLSStartTLS},
 			script: plainGreeting,
-			down:   unavailable{stage: StageTLS, err: errCannot, down: true}},
+			down:   unavailable{stage: StageTLS, err: errCannot, fault: FaultBackend}},
 		{name: "STARTTLS is refused", auth: alice, target: Target{TLS: TLSStartTLS},
 			script: `
 			S: * OK hi
 			C: p1 STARTTLS
 			S: p1 NO no certificate`,
-			down: unavailable{stage: StageTLS, text: "no certificate", down: true}},
+			down: unavailable{stage: StageTLS, text: "no certificate", fault: FaultBackend}},
 		{name: "injection behind STARTTLS", auth: alice, target: Target{TLS: TLSStartTLS},
 			script: `
 			S: * OK [CAPABILITY IMAP4rev1 STARTTLS] hi
 			C: p1 STARTTLS
 			S- p1 OK begin\r\n* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n`,
-			down: unavailable{stage: StageTLS, err: ErrInjection, down: true}},
+			down: unavailable{stage: StageTLS, err: ErrInjection, fault: FaultBackend}},
 		{name: "half a line behind STARTTLS", auth: alice, target: Target{TLS: TLSStartTLS},
 			script: `
 			S: * OK [CAPABILITY IMAP4rev1 STARTTLS] hi
 			C: p1 STARTTLS
 			S- p1 OK begin\r\n*`,
-			down: unavailable{stage: StageTLS, err: ErrInjection, down: true}},
+			down: unavailable{stage: StageTLS, err: ErrInjection, fault: FaultBackend}},
 		{name: "implicit TLS against a server without", auth: alice, target: Target{TLS: TLSImplicit},
 			script: "S: * OK hi",
-			down:   unavailable{stage: StageTLS, down: true}},
+			down:   unavailable{stage: StageTLS, fault: FaultBackend}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := newDialer(t, Options{})
@@ -239,8 +245,8 @@ func TestFailuresAreToldApart(t *testing.T) {
 			if tc.down.err != nil && !errors.Is(err, tc.down.err) {
 				t.Errorf("%v, want %v", err, tc.down.err)
 			}
-			if got.BackendDown() != tc.down.down {
-				t.Errorf("speaks against the backend: %v", got.BackendDown())
+			if got.Fault() != tc.down.fault || got.BackendDown() != (tc.down.fault == FaultBackend) {
+				t.Errorf("fault %v, want %v", got.Fault(), tc.down.fault)
 			}
 			if got.Backend != "b1" {
 				t.Errorf("backend %q", got.Backend)

@@ -25,6 +25,7 @@ func (d *dialogue) login(id string, a Auth) (wire.Response, error) {
 	}
 	caps := d.caps
 	d.caps, d.keep = nil, true // those that count come with the login's OK
+	d.patience.heard(a.Mode != ModeMaster)
 
 	if caps.Has("AUTH=PLAIN") {
 		return d.authenticatePlain(a, caps)

@@ -282,8 +282,12 @@ func TestBackendThatClosesAtAnyStepIsUnavailable(t *testing.T) {
 				if !errors.As(err, &down) {
 					t.Fatalf("cut after step %d: %v", n, err)
 				}
-				if !down.BackendDown() {
-					t.Errorf("cut after step %d: not down: %v", n, err)
+				want := FaultBackend
+				if down.sent { // what the user sent may have closed it
+					want = FaultUnsure
+				}
+				if down.Fault() != want {
+					t.Errorf("cut after step %d: fault %v, want %v: %v", n, down.Fault(), want, err)
 				}
 			}
 		})

@@ -49,9 +49,21 @@ type Options struct {
 	// system's.
 	CAFile string
 
+	// SourceAddresses are the local addresses that connections come from, in turn. Empty:
+	// the system chooses. Without effect where Dialer is given.
+	SourceAddresses []netip.Addr
+
 	// Dialer opens TCP connections; it must return a *net.TCPConn. nil: a
 	// net.Dialer.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// Room counts the Dialer's connections, and makes room at backends that have none.
+	// nil: one of its own, which closes nothing.
+	Room *Room
+
+	// SlowAfter is how long a backend may be silent before it is taken to have no room.
+	// Zero: DefaultSlowAfter.
+	SlowAfter time.Duration
 
 	// Telemetry may be nil.
 	Telemetry *telemetry.Telemetry

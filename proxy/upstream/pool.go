@@ -44,6 +44,10 @@ type PoolOptions struct {
 	// that a backend has ended. Zero: DefaultPoolSweep.
 	SweepEvery time.Duration
 
+	// Room says how many connections a backend takes; the pool's make way for others.
+	// nil: no backend has a bound. Reload keeps that of NewPool.
+	Room *Room
+
 	Telemetry *telemetry.Telemetry // may be nil
 	Now       func() time.Time     // nil: time.Now
 }
@@ -109,6 +113,9 @@ type warm struct {
 func NewPool(opt PoolOptions) *Pool {
 	p := &Pool{opt: opt.withDefaults(), users: map[string][]*warm{}, order: list.New()}
 	_, _ = rand.Read(p.seal[:]) // never fails (crypto/rand)
+	if opt.Room != nil {
+		opt.Room.Evicts(p.evictOldest, p.CloseOldest)
+	}
 	return p
 }
 
@@ -141,6 +148,9 @@ func (p *Pool) Give(k PoolKey, c *Conn, s Condition) bool {
 		if e.conn == mine {
 			return false
 		}
+	}
+	if room := p.options().Room; room != nil {
+		room.Trim(k.target.ID)
 	}
 	return true
 }
@@ -276,6 +286,7 @@ func (p *Pool) Len() int {
 // Reload applies new settings, to those that wait too.
 func (p *Pool) Reload(opt PoolOptions) {
 	p.mu.Lock()
+	opt.Room = p.opt.Room
 	p.opt = opt.withDefaults()
 	p.mu.Unlock()
 	p.Sweep()

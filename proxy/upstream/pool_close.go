@@ -14,6 +14,7 @@ const (
 	closedTotal     = "total"
 	closedForgotten = "forgotten"
 	closedOff       = "off"
+	closedRoom      = "room"
 )
 
 // eviction is a connection that has to be closed.
@@ -37,6 +38,24 @@ func (p *Pool) ForgetCredential(k PoolKey) {
 // ForgetBackend closes the connections to a backend: it drains, or is gone.
 func (p *Pool) ForgetBackend(id string) {
 	p.forget(closedForgotten, func(w *warm) bool { return w.key.target.ID == id })
+}
+
+// evictOldest closes up to n connections to a backend, those that have waited longest,
+// and returns how many there were: the backend has no room for others.
+func (p *Pool) evictOldest(backend string, n int) int {
+	return p.forget(closedRoom, func(w *warm) bool {
+		if w.key.target.ID != backend || n <= 0 {
+			return false
+		}
+		n--
+		return true
+	})
+}
+
+// CloseOldest closes up to n connections, to whichever backend, those that have waited
+// longest, and returns how many there were: the proxy has no descriptors for others.
+func (p *Pool) CloseOldest(n int) int {
+	return p.forget(closedRoom, func(*warm) bool { n--; return n >= 0 })
 }
 
 func (p *Pool) forget(why string, which func(*warm) bool) int {

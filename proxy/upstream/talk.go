@@ -18,8 +18,11 @@ func (d *Dialer) talk(ctx context.Context, s *dialogue, t Target, a Auth, c Clie
 		return nil, atStage(StageCapability, err)
 	}
 	resp, err := s.login(idCommand(d.opt.Hostname, c), a)
-	if err != nil {
+	switch {
+	case errors.Is(err, errCannot): // nothing was sent
 		return nil, atStage(StageLogin, err)
+	case err != nil:
+		return nil, afterLogin(StageLogin, err)
 	}
 	switch resp.Status {
 	case "OK":
@@ -28,15 +31,15 @@ func (d *Dialer) talk(ctx context.Context, s *dialogue, t Target, a Auth, c Clie
 		if classify(a.Mode, resp.Code) == wrongCredentials {
 			return nil, &Refused{Backend: t.ID, Code: said.code, Text: said.text}
 		}
-		return nil, atStage(StageLogin, &answerError{answer: said, err: errNo})
+		return nil, afterLogin(StageLogin, &answerError{answer: said, err: errNo})
 	case "BAD":
-		return nil, atStage(StageLogin, &answerError{answer: s.plain(resp), err: errBad})
+		return nil, afterLogin(StageLogin, &answerError{answer: s.plain(resp), err: errBad})
 	default:
-		return nil, atStage(StageLogin, fmt.Errorf("%w: a tagged answer without OK, NO or BAD", ErrProtocol))
+		return nil, afterLogin(StageLogin, fmt.Errorf("%w: a tagged answer without OK, NO or BAD", ErrProtocol))
 	}
 	okLine := bytes.Clone(resp.Line)
 	if err := s.settle(resp); err != nil {
-		return nil, atStage(StageCapability, err)
+		return nil, afterLogin(StageCapability, err)
 	}
 
 	// What the OK says besides the capabilities is the client's to see: an

@@ -42,6 +42,10 @@ type ProbeOptions struct {
 	ServerName string
 	// TLSConfig is what TLS is verified by; nil = the system's authorities.
 	TLSConfig *tls.Config
+	// Excuse says that a failure is no evidence against the backend, as where the proxy
+	// itself is short of descriptors: it is as if there had been no probe. It is called
+	// for each failure; nil = none is excused.
+	Excuse func(backend string, err error) bool
 	// Dial makes the connection; nil = a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -147,6 +151,12 @@ func (s *Static) watch(ctx context.Context, index int, results chan<- probeResul
 		err := s.probeOnce(ctx, s.backends[index])
 		if ctx.Err() != nil {
 			return
+		}
+		if err != nil && s.probe.Excuse != nil && s.probe.Excuse(s.backends[index].ID, err) {
+			if !sleep(ctx, jitter(min(s.probe.Interval, time.Second))) {
+				return
+			}
+			continue
 		}
 		if count.add(err, s.probe.Rise, s.probe.Fall) {
 			r := probeResult{index: index, state: routing.Up}

@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
+
+	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
+	"imapproxy/telemetry"
+)
+
+const (
+	// trialTimeout bounds a probe: a backend that doesn't greet by then can't be used.
+	trialTimeout = 3 * time.Second
+	// trialsEvery is how often the router is asked for probes that are due.
+	trialsEvery = time.Second
+	// trialsAtATime bounds probes at a time, one a backend at most.
+	trialsAtATime = 32
+)
+
+// trials probes backends whose last connection failed, so that no user's login has to
+// find out whether they are back; and a backend that closed a login, so that what one
+// user's bytes cause doesn't count against it.
+type trials struct {
+	srv    *Server
+	flight singleflight.Group // by backend
+	news   chan struct{}      // a failure was reported
+}
+
+func newTrials(s *Server) *trials { return &trials{srv: s, news: make(chan struct{}, 1)} }
+
+// run probes what is due until ctx ends.
+func (t *trials) run(ctx context.Context) {
+	tick := time.NewTicker(trialsEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.news:
+		case <-tick.C:
+		}
+		var group errgroup.Group
+		group.SetLimit(trialsAtATime)
+		for _, b := range t.srv.set.Load().Router.Trials() {
+			group.Go(func() error { t.trial(ctx, b); return nil })
+		}
+		_ = group.Wait()
+	}
+}
+
+// trial probes one backend and reports what came of it.
+func (t *trials) trial(ctx context.Context, b *routing.Backend) {
+	set := t.srv.set.Load()
+	target := set.targetOf(b)
+	err := t.probe(ctx, target)
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		set.Router.ReportDialSuccess(b.ID)
+	case !set.Dialer.Room().Excuses(b.ID, err) && countsAgainst(err):
+		set.Router.ReportDialFailure(b.ID, err)
+	}
+}
+
+// failed reports a failure that speaks against a backend, and has it probed.
+func (t *trials) failed(id string, err error) {
+	t.srv.set.Load().Router.ReportDialFailure(id, err)
+	select {
+	case t.news <- struct{}{}:
+	default:
+	}
+}
+
+// probe connects to a backend and reads its greeting and capabilities, without a user.
+// Callers for the same backend at the same time share one.
+func (t *trials) probe(ctx context.Context, target upstream.Target) error {
+	done := t.flight.DoChan(target.ID, func() (any, error) {
+		within, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), trialTimeout, upstream.ErrTimeout)
+		defer cancel()
+		_, err := t.srv.set.Load().Dialer.Probe(within, target)
+		if of := upstream.ShortageOf(err); of != "" {
+			t.srv.tel.Shortage(of, telemetry.ShortageAtProbe, err)
+		}
+		return nil, err
+	})
+	select {
+	case r := <-done:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

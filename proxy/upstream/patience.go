@@ -1,0 +1,79 @@
+package upstream
+
+import (
+	"sync"
+	"time"
+)
+
+// How long a backend may be silent before a login doubts that it has room. With a
+// user's own password servers delay the refusal of a wrong one (Dovecot 2 s).
+const (
+	DefaultSlowAfter = 500 * time.Millisecond
+	slowUser         = 6 // times as long, once a user's own credentials were sent
+)
+
+// patience watches a dialogue whose backend may be full and not say so: Cyrus at
+// maxchild accepts no connection, Dovecot at process_limit doesn't answer the login.
+// Each time that it is silent for too long, connections that wait make way, which is
+// seen by the connection that is being waited for: the login isn't begun anew.
+type patience struct {
+	room    *Room
+	backend string
+	after   time.Duration
+
+	mu    sync.Mutex // guards what follows
+	timer *time.Timer
+	sent  bool // a user's own credentials were sent
+	ended bool
+}
+
+// watch begins it; end must be called.
+func (r *Room) watch(backend string, after time.Duration) *patience {
+	p := &patience{room: r, backend: backend, after: after}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timer = time.AfterFunc(after, p.silent)
+	return p
+}
+
+func (p *patience) silent() {
+	p.mu.Lock()
+	ended := p.ended
+	p.mu.Unlock()
+	if ended || !p.room.Refused(p.backend) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		p.timer.Reset(p.wait())
+	}
+}
+
+func (p *patience) wait() time.Duration {
+	if p.sent {
+		return slowUser * p.after
+	}
+	return p.after
+}
+
+// heard is for each response of the backend's, and each step of the dialogue. ownPassword
+// says that a user's own credentials are what the next answer is about.
+func (p *patience) heard(ownPassword bool) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent = p.sent || ownPassword
+	if !p.ended {
+		p.timer.Reset(p.wait())
+	}
+}
+
+func (p *patience) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	p.timer.Stop()
+}
