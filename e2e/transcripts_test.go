@@ -145,7 +145,7 @@ func runOptions(s *servers.Server, addr string, user int) imaptest.RunOptions {
 // takenOver are the capabilities that a backend may have and the proxy answers
 // for by itself.
 func takenOver() []string {
-	return []string{"STARTTLS", "AUTH=*", "LOGINDISABLED", "LOGIN-REFERRALS", "MAILBOX-REFERRALS", "UNAUTHENTICATE", "COMPRESS=*"}
+	return []string{"STARTTLS", "AUTH=*", "LOGINDISABLED", "LOGIN-REFERRALS", "MAILBOX-REFERRALS", "UNAUTHENTICATE", "COMPRESS", "COMPRESS=*"}
 }
 
 // capabilities are what the server says after a login.

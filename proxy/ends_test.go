@@ -127,6 +127,7 @@ func TestWithoutHidden(t *testing.T) {
 		"* CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN IDLE\r\n":             "* CAPABILITY IMAP4rev1 IDLE\r\n",
 		"* capability imap4rev1 starttls\n":                               "* capability imap4rev1\n",
 		"a1 OK [CAPABILITY COMPRESS=DEFLATE X] in\r\n":                    "a1 OK [CAPABILITY X] in\r\n",
+		"a1 OK [CAPABILITY Compress X] in\r\n":                            "a1 OK [CAPABILITY X] in\r\n",
 		"CAPABILITY OK [CAPABILITY LOGINDISABLED X] in\r\n":               "CAPABILITY OK [CAPABILITY X] in\r\n",
 		"* OK [CAPABILITY STARTTLS]\r\n":                                  "* OK [CAPABILITY ]\r\n",
 		"* OK [CAPABILITY X] AUTH=PLAIN STARTTLS\r\n":                     "* OK [CAPABILITY X] AUTH=PLAIN STARTTLS\r\n",

@@ -32,11 +32,12 @@ func takeover(h wire.CommandHead) []byte {
 }
 
 // hidden says whether a capability of the backend's isn't told to the client:
-// what the proxy takes over, and referrals past the proxy (RFC 2221, RFC 2193).
+// what the proxy takes over, and referrals past the proxy (RFC 2221, RFC 2193). maddy
+// lists COMPRESS without =DEFLATE.
 func hidden(name string) bool {
 	name = strings.ToUpper(name)
 	switch name {
-	case "STARTTLS", "LOGINDISABLED", "LOGIN-REFERRALS", "MAILBOX-REFERRALS", "UNAUTHENTICATE":
+	case "STARTTLS", "COMPRESS", "LOGINDISABLED", "LOGIN-REFERRALS", "MAILBOX-REFERRALS", "UNAUTHENTICATE":
 		return true
 	}
 	return strings.HasPrefix(name, "AUTH=") || strings.HasPrefix(name, "COMPRESS=")

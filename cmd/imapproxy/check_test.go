@@ -154,6 +154,7 @@ func TestCheckSaysWhatToSwitchOn(t *testing.T) {
 		want, lack []string
 	}{
 		{say(wire.Caps{"IMAP4rev1", "IDLE", "NOTIFY", "ENABLE", "QRESYNC", "UNSELECT"}, serverDovecot), []string{"QRESYNC:", "push.lua", "push_notification_lua", "service_count = 0", "other mailboxes: NOTIFY (the backend has NOTIFY)"}, []string{"off:", "UNSELECT", "acl_user"}},
+		{say(wire.Caps{"IMAP4rev1", "IDLE", "NOTIFY", "ENABLE", "QRESYNC", "UNSELECT", "INPROGRESS"}, serverDovecot), []string{"restart_request_count = unlimited"}, []string{"service_count"}},
 		{say(wire.Caps{"IMAP4rev1", "IDLE", "ENABLE", "QRESYNC", "UNSELECT"}, serverCyrus), []string{"contrib/cyrus/notify", "event_groups"}, []string{"service_count"}},
 		{say(wire.Caps{"IMAP4rev1"}, ""), []string{"no QRESYNC", "no UNSELECT", "no IDLE"}, []string{"push.lua"}},
 	} {

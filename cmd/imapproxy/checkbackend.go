@@ -76,8 +76,9 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 	case answer.Status == "OK":
 		r.ok(what, "%s is logged in and INBOX opens, %s", k.canonical, count(len(caps), "capability"))
 		checkParking(r, "parking "+id, k.cfg, caps, server)
+		k.trust(ctx, r, id, t, a, caps, server, ownAddress(conn))
 	case a.Mode == upstream.ModeMaster:
-		r.fail(what, "Dovecot with ACLs judges by the master's rights unless its configuration has plugin { acl_user = %u }",
+		r.fail(what, "Dovecot with ACLs judges by the master's rights unless its configuration has "+aclUser(caps),
 			"%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
 	default:
 		r.fail(what, "look into the backend's log", "%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
@@ -165,7 +166,7 @@ func backendFix(err error) string {
 	case errors.Is(err, upstream.ErrTimeout):
 		return "the connection stands but nothing comes: tls = \"implicit\" against a port without TLS, or the other way round, or a server that hangs"
 	case down.Stage == upstream.StageTLS:
-		return "tls = \"starttls\" is for port 143, \"implicit\" for port 993; does this server have a certificate?"
+		return "tls = \"starttls\" is for port 143, \"implicit\" for port 993; does this server have a certificate? Cyrus from 3.10 on offers STARTTLS with allowstarttls: yes in imapd.conf only"
 	case down.Stage == upstream.StageGreeting:
 		return "no IMAP greeting came: correct the address, or tls (\"implicit\" for port 993)"
 	case down.Stage == upstream.StageSettings:

@@ -58,13 +58,29 @@ func checkParking(r *report, what string, c *config.Config, caps wire.Caps, serv
 		r.skip(what, pushFix(p, server), "with push events parked sessions would hold no connection here")
 	}
 	if server == serverDovecot {
-		r.skip(what, "service_count = 0 and client_limit = 1 in its service imap { … }, unless it is so already",
+		r.skip(what, processFix(caps)+" and client_limit = 1 in its service imap { … }, unless it is so already",
 			"a resume with a login costs a Dovecot that starts a process for each session about five times the CPU")
 		if c.BackendLogin.Mode == upstream.ModeMaster {
-			r.skip(what, "plugin { acl_user = %u } there, where it has ACLs",
+			r.skip(what, aclUser(caps)+" there, where it has ACLs",
 				"a watch opens mailboxes as the master user does: by the master's rights, unless Dovecot is told otherwise")
 		}
 	}
+}
+
+// processFix lets a Dovecot's process serve one session after another.
+func processFix(caps wire.Caps) string {
+	if dovecot24(caps) {
+		return "restart_request_count = unlimited"
+	}
+	return "service_count = 0"
+}
+
+// aclUser has a Dovecot judge by the user's rights where a master logs in.
+func aclUser(caps wire.Caps) string {
+	if dovecot24(caps) {
+		return "acl_user = %{user}"
+	}
+	return "plugin { acl_user = %u }"
 }
 
 // pushFix says how push events are switched on.

@@ -74,6 +74,8 @@ type CyrusOptions struct {
 	// Stock leaves the limits and delays as Debian ships them: 100 processes, and
 	// so connections, of which none waits in advance, and a pause after a wrong password.
 	Stock bool
+	// Flags of imapd in cyrus.conf, with a blank before; "": none, or Debian's.
+	Flags string
 	// MaxChild is how many connections it serves at a time; 0: 500, or Debian's 100.
 	MaxChild int
 }
@@ -148,7 +150,7 @@ func StartCyrusWith(t testing.TB, o CyrusOptions) *Server {
 	if o.Stock {
 		flags, prefork, maxChild = " -U 30", 0, 100
 	}
-	write(t, filepath.Join(dir, "cyrus.conf"), fmt.Sprintf(cyrusServices, bin, dir, addr, tlsAddr, services, flags, prefork, cmp.Or(o.MaxChild, maxChild)))
+	write(t, filepath.Join(dir, "cyrus.conf"), fmt.Sprintf(cyrusServices, bin, dir, addr, tlsAddr, services, cmp.Or(o.Flags, flags), prefork, cmp.Or(o.MaxChild, maxChild)))
 
 	// saslpasswd2 takes one user at a time; one shell for all of them.
 	var script strings.Builder

@@ -55,6 +55,13 @@ func dovecotTemplate(version string) (string, error) {
 	return "", fmt.Errorf("dovecot --version says %q; there are configurations for 2.3 and 2.4 only: write one for this release in e2e/servers", version)
 }
 
+// DovecotRelease is the installed Dovecot's: "2.3" or "2.4".
+func DovecotRelease(t testing.TB) string {
+	t.Helper()
+	Real(t)
+	return run(t, "", "dovecot", "--version")[:3]
+}
+
 // StartDovecot runs a Dovecot with ACLs and shared mailboxes, quota, metadata,
 // NOTIFY, and a master user.
 func StartDovecot(t testing.TB, o DovecotOptions) *Server {
