@@ -163,14 +163,23 @@ backend_login {
   # Required with mode "master", refused otherwise.
   # Default: "".
   #password_file = "master.password"
+
+  # Send the master's password to backends on other machines without TLS. Who can read one
+  # such login can open every mailbox, so without this such backends get no logins. Only
+  # with mode "master".
+  # Default: false.
+  #cleartext = true
 }
 
 
-# How to speak to backends. A Consul service's meta data (tls, server_name) or a
-# static backend's own settings come before these.
+# How to speak to backends. A static backend's own settings come before these. A Consul
+# service's meta data tls and server_name do within bounds: who may register a service isn't
+# thereby somebody who may read passwords.
 backend_defaults {
   # "none", "starttls" or "implicit". With TLS the certificate is always verified: a
-  # backend whose certificate doesn't fit is a backend that is down.
+  # backend whose certificate doesn't fit is a backend that is down. It is the least for
+  # backends from Consul: with "starttls" or "implicit" here an instance with meta tls = "none" is
+  # down. "none" sends passwords in the clear, and is warned of for other machines.
   # Default: "none".
   tls = "none"
 
@@ -181,6 +190,13 @@ backend_defaults {
   # The name that the backends' certificates must have.
   # Default: "", the host in the backend's address.
   server_name = ""
+
+  # Other names that an instance in Consul may name as server_name in its meta data, and (where
+  # server_name above is empty) that its address may have as host: "mail1.example.org", or
+  # "*.example.org" for each name with one more label. An instance with another name is down.
+  # Say it where certificates are signed by an authority that signs for others, too.
+  # Default: [], meta data may name none but the one above; addresses may have any host.
+  server_names = []
 
   # How long a connection may take to come about. A client is waiting meanwhile.
   # Default: "3s".

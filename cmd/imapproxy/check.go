@@ -281,7 +281,7 @@ func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
 	if err != nil {
 		return routing.Snapshot{}, err
 	}
-	o := consulOptions(k.cfg.Discovery.Consul)
+	o := fleetOptions(k.cfg)
 	o.CacheFile = "" // what Consul says is asked here, not what a file remembers
 	source, err := discovery.NewConsul(o, tel)
 	if err != nil {

@@ -34,7 +34,7 @@ func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
 		return
 	}
 	r.ok(what, "%s: answers in %d ms, TLS %s, %s", b.Address, time.Since(began).Milliseconds(), tlsWords(t), count(len(caps), "capability"))
-	if t.TLS == upstream.TLSNone && !local(b.Address) {
+	if t.TLS == upstream.TLSNone && !upstream.Local(b.Address) {
 		r.warn(what, "backend_defaults.tls = \"starttls\" or \"implicit\", unless the network is your own", "passwords go to %s without TLS", b.Address)
 	}
 	if k.placement != "" && k.placement != b.ID && k.cfg.Routing.Storage == routing.Separate.String() {
@@ -145,6 +145,8 @@ func backendFix(err error) string {
 	switch {
 	case errors.Is(err, upstream.ErrIntendedUser):
 		return "this server ignores the authorization identity (Courier does): every user would see the master's mail. Use backend_login mode \"user\" with it"
+	case errors.Is(err, upstream.ErrCleartext):
+		return "backend_defaults.tls = \"starttls\" or \"implicit\", or backend_login { cleartext = true } if nobody can listen in on that network"
 	case errors.Is(err, upstream.ErrUnverified):
 		return "give the master user an INBOX, or none, or name a user that exists with --user"
 	case errors.As(err, &authority):
@@ -204,16 +206,6 @@ func tlsWords(t upstream.Target) string {
 		return "off"
 	}
 	return t.TLS + ", certificate verified"
-}
-
-// local says whether an address is this machine's own, where nobody listens in.
-func local(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // lastError is a log writer that keeps the error of the last record that had one.

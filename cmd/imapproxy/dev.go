@@ -20,6 +20,7 @@ import (
 	"imapproxy/internal/config"
 	"imapproxy/internal/dev"
 	"imapproxy/proxy"
+	"imapproxy/proxy/upstream"
 )
 
 type devCommand struct {
@@ -48,7 +49,7 @@ func (c devCommand) Run(env environment) error {
 		fmt.Fprintf(env.stderr, "imapproxy: --backends takes 1 to %d\n", maxBackends)
 		return failure{exitUsage}
 	}
-	if !local(c.Admin) {
+	if !upstream.Local(c.Admin) {
 		fmt.Fprintf(env.stderr, "imapproxy: --admin %s isn't on loopback, and dev's admin API has no token\n", c.Admin)
 		return failure{exitUsage}
 	}

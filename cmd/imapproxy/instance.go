@@ -165,19 +165,22 @@ func (i *instance) begin() {
 
 // watch follows the source of backends.
 func (i *instance) watch() {
-	source, first := i.source, i.learnt
+	cfg, source, first := i.cfg, i.source, i.learnt
 	select {
 	case <-first:
 		first = nil // a reload
 	default:
 	}
 	keeper, _ := source.(discovery.Keeper)
+	warned := map[string]bool{} // addresses
 	i.watching = start(func(ctx context.Context) error {
 		return source.Run(ctx, func(s routing.Snapshot) { // from one goroutine
 			if whole := i.router.Apply(s); whole && keeper != nil {
 				keeper.Keep(s)
 			}
-			i.parking.forget(i.router.Backends())
+			fleet := i.router.Backends()
+			i.parking.forget(fleet)
+			i.warnOfCleartext(cfg, fleet, warned)
 			if first != nil {
 				close(first)
 				first = nil
@@ -185,6 +188,25 @@ func (i *instance) watch() {
 		})
 	})
 }
+
+// warnOfCleartext says once of each backend on another machine that passwords go there without TLS.
+func (i *instance) warnOfCleartext(c *config.Config, fleet []routing.BackendStatus, warned map[string]bool) {
+	for _, b := range fleet {
+		t := target(c, b.Backend)
+		if t.TLS != upstream.TLSNone || upstream.Local(t.Address) || warned[t.Address] || len(warned) >= maxWarned {
+			continue
+		}
+		warned[t.Address] = true
+		what := "passwords go to this backend without TLS"
+		if c.BackendLogin.Mode == upstream.ModeMaster && !c.BackendLogin.Cleartext {
+			what = "nobody is let in on this backend: the master's password isn't sent to another machine without TLS"
+		}
+		i.tel.Log.Warn(what, "backend", t.ID, "address", t.Address, "help", "backend_defaults.tls, or Consul's meta tls")
+	}
+}
+
+// maxWarned bounds of how many addresses is remembered that they were warned of.
+const maxWarned = 4096
 
 // register puts the proxy into Consul, where that is wanted. That it fails is a
 // warning, never the end.

@@ -99,7 +99,7 @@ func upstreamOptions(c *config.Config, tel *telemetry.Telemetry) upstream.Option
 	b := c.BackendDefaults
 	return upstream.Options{
 		Hostname: c.Hostname, ConnectTimeout: b.ConnectTimeout, LoginTimeout: b.LoginTimeout,
-		CAFile: b.CAFile, SourceAddresses: sourceAddresses(c), Telemetry: tel,
+		CAFile: b.CAFile, SourceAddresses: sourceAddresses(c), CleartextMaster: c.BackendLogin.Cleartext, Telemetry: tel,
 	}
 }
 
@@ -205,6 +205,13 @@ func consulOptions(c *config.Consul) discovery.ConsulOptions {
 	}
 }
 
+// fleetOptions are those by which backends are found in Consul.
+func fleetOptions(c *config.Config) discovery.ConsulOptions {
+	o, b := consulOptions(c.Discovery.Consul), c.BackendDefaults
+	o.Policy = discovery.TLSPolicy{TLS: b.TLS, ServerName: b.ServerName, ServerNames: b.ServerNames}
+	return o
+}
+
 // staticBackends are the configured backends, as yet unprobed.
 func staticBackends(c *config.Static) []routing.Backend {
 	var all []routing.Backend
@@ -218,7 +225,7 @@ func staticBackends(c *config.Static) []routing.Backend {
 // room knows which failures of a probe are no evidence against a backend.
 func newSource(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) (discovery.Source, error) {
 	if c.Discovery.Consul != nil {
-		return discovery.NewConsul(consulOptions(c.Discovery.Consul), tel)
+		return discovery.NewConsul(fleetOptions(c), tel)
 	}
 	o := staticOptions(c, tel)
 	var err error

@@ -41,7 +41,7 @@ func handed(t *testing.T, c *config.Config) string {
 	login, _ := backendLogin(c) // without the file there is no password; the rest counts
 	return fmt.Sprintf("%+v", []any{
 		telemetryOptions(c, nil, nil), logLevel(c), routes, upstreamOptions(c, nil), login, proxyOptions(c, nil),
-		consulOptions(c.Discovery.Consul), staticOptions(c, nil), register,
+		fleetOptions(c), staticOptions(c, nil), register,
 		hubOptions(c, nil), poolOptions(c, nil), roomOptions(c), parkOptions(c, nil),
 	})
 }

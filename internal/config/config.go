@@ -106,6 +106,8 @@ type BackendLogin struct {
 	Mode         string `hcl:"mode" default:"user" enum:"user|master"`
 	Username     string `hcl:"username" default:""`
 	PasswordFile string `hcl:"password_file" path:"secret" default:""`
+	// Cleartext lets the master's password go to another machine without TLS.
+	Cleartext bool `hcl:"cleartext" default:"false"`
 }
 
 // BackendDefaults holds for each backend that discovery says nothing else about.
@@ -113,6 +115,7 @@ type BackendDefaults struct {
 	TLS            string        `hcl:"tls" default:"none" enum:"none|starttls|implicit"`
 	CAFile         string        `hcl:"ca_file" path:"cert" default:""`
 	ServerName     string        `hcl:"server_name" default:""`
+	ServerNames    []string      `hcl:"server_names" default:"[]"`
 	ConnectTimeout time.Duration `hcl:"connect_timeout" default:"3s" min:"10ms" max:"5m"`
 	LoginTimeout   time.Duration `hcl:"login_timeout" default:"20s" min:"10ms" max:"10m"`
 

@@ -43,6 +43,7 @@ func (d *decoder) validate(c *Config) []Warning {
 	if c.BackendDefaults.TLS == "none" && (c.BackendDefaults.CAFile != "" || c.BackendDefaults.ServerName != "") && c.Discovery.Static == nil {
 		d.warn(d.at("backend_defaults"), "backend_defaults: ca_file and server_name have no meaning with tls = \"none\"", "write tls = \"starttls\" or tls = \"implicit\", or remove them")
 	}
+	d.backendTLS(c)
 	d.park(c)
 	d.telemetry(c)
 	d.admin(c)
@@ -126,7 +127,7 @@ func (d *decoder) backendLogin(c *Config) {
 			d.fail(d.at("backend_login.mode"), "backend_login: mode \"master\" is for users whom another source than auth \"backend\" has accepted, and there is none", "write auth \"passwd_file\" { … }, or mode = \"user\"")
 		}
 	case "user":
-		for _, name := range []string{"username", "password_file"} {
+		for _, name := range []string{"username", "password_file", "cleartext"} {
 			if d.written("backend_login." + name) {
 				d.fail(d.at("backend_login."+name), fmt.Sprintf("backend_login.%s has no meaning with mode \"user\"", name), "remove it or write mode = \"master\"")
 			}
@@ -175,6 +176,49 @@ func (d *decoder) discovery(c *Config) {
 	if static.Probe.Timeout > static.Probe.Interval && (d.written("discovery.static.probe.timeout") || d.written("discovery.static.probe.interval")) {
 		d.warn(d.at("discovery.static.probe"), "discovery.static.probe: timeout is longer than interval", "write a longer interval or a shorter timeout")
 	}
+}
+
+// backendTLS checks where passwords go without TLS, and which names certificates may have.
+func (d *decoder) backendTLS(c *Config) {
+	for _, name := range c.BackendDefaults.ServerNames {
+		host := strings.TrimPrefix(name, "*.")
+		if host == "" || strings.ContainsAny(host, "*/: \t\r\n") && net.ParseIP(host) == nil {
+			d.fail(d.at("backend_defaults.server_names"), fmt.Sprintf("backend_defaults.server_names: %q isn't the name of a certificate", name), "write \"mail.example.org\", or \"*.example.org\" for each name of one more label")
+			break
+		}
+	}
+	master := c.BackendLogin.Mode == "master" && !c.BackendLogin.Cleartext
+	if c.Discovery.Static == nil {
+		if c.Discovery.Consul != nil && c.BackendDefaults.TLS == "none" && !d.failed["backend_defaults.tls"] {
+			what := "backend_defaults.tls: with \"none\" passwords go in the clear to each backend in Consul that has no meta tls"
+			if master {
+				what = "backend_defaults.tls: with \"none\" nobody is let in on a backend in Consul that has no meta tls, except on this machine: the master's password isn't sent in the clear"
+			}
+			d.warn(d.at("backend_defaults"), what, "write tls = \"starttls\" or \"implicit\"")
+		}
+		return
+	}
+	for _, b := range c.Discovery.Static.Backends {
+		path := "discovery.static.backend." + b.ID
+		if cmp.Or(b.TLS, c.BackendDefaults.TLS) != "none" || d.failed[path+".address"] || onThisMachine(b.Address) {
+			continue
+		}
+		if master {
+			d.fail(d.at(path), path+": the master's password, by which every mailbox can be opened, would go to another machine without TLS", "write tls = \"starttls\" or \"implicit\", or backend_login { cleartext = true } if nobody can listen in on that network")
+			return
+		}
+		d.warn(d.at(path), fmt.Sprintf("%s: passwords go to %s without TLS", path, b.Address), "write tls = \"starttls\" or \"implicit\" unless nobody can listen in on that network")
+	}
+}
+
+// onThisMachine says whether an address is a loopback's.
+func onThisMachine(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // placements refuses separate storage where nothing can say whose mail is where: nobody

@@ -86,6 +86,9 @@ func (d *Dialer) Login(ctx context.Context, t Target, a Auth, c Client) (*Conn, 
 	if a.Mode != ModeMaster {
 		return d.login(ctx, t, a, c, kindSession)
 	}
+	if err := d.mayMaster(t); err != nil {
+		return nil, err
+	}
 	// Not even a connection for a backend that is known to mix users up.
 	if err := d.intended.refusal(d.opt.Now(), t, a); err != nil {
 		return nil, err
@@ -127,6 +130,25 @@ func (d *Dialer) Probe(ctx context.Context, t Target) (caps []string, err error)
 		return nil
 	})
 	return caps, err
+}
+
+// Local says whether an address is on this machine, where nobody on the way can listen in. Names
+// but localhost aren't looked up: what they mean may change.
+func Local(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// mayMaster refuses to send a master's password in the clear to another machine.
+func (d *Dialer) mayMaster(t Target) error {
+	if d.opt.CleartextMaster || t.TLS != TLSNone && t.TLS != "" || Local(t.Address) {
+		return nil
+	}
+	return &Unavailable{Backend: t.ID, Stage: StageSettings, Err: ErrCleartext}
 }
 
 // away tells whether err is that of a backend that couldn't be reached at all.

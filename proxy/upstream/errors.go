@@ -74,6 +74,8 @@ var (
 	// ErrIntendedUser: this backend logs in somebody else than the user that a
 	// master login asks for. Nobody is let in.
 	ErrIntendedUser = errors.New("a master login doesn't yield the intended user")
+	// ErrCleartext: a master login without TLS on another machine, which nobody has permitted.
+	ErrCleartext = errors.New("the master's password isn't sent to another machine without TLS (backend_defaults.tls, or backend_login.cleartext)")
 	// ErrUnverified: whether it does couldn't be found out.
 	ErrUnverified = errors.New("can't tell whether a master login yields the intended user")
 

@@ -53,6 +53,10 @@ type Options struct {
 	// the system chooses. Without effect where Dialer is given.
 	SourceAddresses []netip.Addr
 
+	// CleartextMaster lets master logins go to another machine without TLS. Else they are refused:
+	// whoever reads one has every mailbox.
+	CleartextMaster bool
+
 	// Dialer opens TCP connections; it must return a *net.TCPConn. nil: a
 	// net.Dialer.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)

@@ -152,6 +152,9 @@ func (v *intended) forget(t Target) {
 // ErrIntendedUser or ErrUnverified in it where it isn't a plain failure.
 func (d *Dialer) VerifyIntendedUser(ctx context.Context, t Target, a Auth) (how string, err error) {
 	a.Mode = ModeMaster
+	if err := d.mayMaster(t); err != nil {
+		return "", err
+	}
 	if err := usable(t, Auth{Mode: ModeMaster, User: "any", MasterUser: a.MasterUser, MasterPassword: a.MasterPassword}); err != nil {
 		return "", err
 	}

@@ -26,6 +26,9 @@ type ConsulOptions struct {
 	CertFile   string
 	KeyFile    string
 
+	// Policy is what registrations may say about TLS.
+	Policy TLSPolicy
+
 	// CacheFile keeps the last good set of backends over a restart, for a start while
 	// Consul is away. "" = none is kept.
 	CacheFile string

@@ -110,6 +110,9 @@ func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 		trip.worked()
 		pause.reset()
 		backends := fleet(entries, c.opts.Service, c.tel.Log)
+		for i := range backends {
+			c.opts.Policy.Permit(&backends[i])
+		}
 		if len(backends) == 0 {
 			saved()
 		} else {
@@ -130,6 +133,9 @@ func (c *Consul) saved(apply func(routing.Snapshot)) func() {
 			return
 		}
 		if s, ok := c.kept.load(); ok {
+			for i := range s.Backends { // the settings may have changed since
+				c.opts.Policy.Permit(&s.Backends[i])
+			}
 			apply(s)
 		}
 	})

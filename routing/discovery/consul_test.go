@@ -38,7 +38,7 @@ func instance(id string) consultest.Service {
 func TestConsulIsFollowed(t *testing.T) {
 	a := consultest.Start(t)
 	a.Register(instance("b1"))
-	r, _ := watching(t, a, nil)
+	r, _ := watching(t, a, func(o *ConsulOptions) { o.Policy.ServerNames = []string{"192.0.2.1", "*.example.org"} })
 	b := r.waitFleet(t, "b1").Backends[0]
 	if b.Address != "192.0.2.1:143" || b.Weight != 1 || b.Node != "dev1" || b.Datacenter != "dc1" {
 		t.Errorf("the backend is %+v", b)
@@ -349,5 +349,28 @@ func TestPlacements(t *testing.T) {
 	a.Continue()
 	if id, _, err := c.Placement(ctx, "ann"); id != "b1" || err != nil {
 		t.Errorf("an agent that goes on: %q %v", id, err)
+	}
+}
+
+// Who may register a service in Consul mustn't learn passwords by it.
+func TestARegistrationThatSwitchesTLSOffGetsNobody(t *testing.T) {
+	a := consultest.Start(t)
+	a.Register(instance("b1"))
+	r, _ := watching(t, a, func(o *ConsulOptions) { o.Policy = TLSPolicy{TLS: "implicit"} })
+	r.waitFleet(t, "b1")
+	evil := instance("b2")
+	evil.Weights = &consultest.Weights{Passing: 60000, Warning: 60000}
+	for reason, meta := range map[string]map[string]string{
+		`tls="none"`:                     {"tls": "none"},
+		`server_name="evil.example.net"`: {"server_name": "evil.example.net"},
+	} {
+		evil.Meta = meta
+		a.Register(evil)
+		s := r.wait(t, reason, func(s routing.Snapshot) bool {
+			return len(s.Backends) == 2 && strings.Contains(s.Backends[1].Reason, reason)
+		})
+		if b := s.Backends[1]; b.State != routing.Down || b.TLS != "" || b.ServerName != "" {
+			t.Errorf("%+v", b)
+		}
 	}
 }

@@ -1,0 +1,69 @@
+package discovery
+
+import (
+	"fmt"
+	"net"
+	"strings"
+
+	"imapproxy/routing"
+)
+
+// TLSPolicy is what a registration may say about how its backend is reached. Who may write to
+// Consul's catalogue mustn't thereby learn passwords: not by asking for them in the clear, nor
+// under the name of a certificate of their own.
+type TLSPolicy struct {
+	// TLS is backend_defaults.tls, the least: where it isn't "none" (or empty), a registration
+	// can't switch it off. "starttls" and "implicit" are worth the same, since either verifies the
+	// certificate and neither goes on without.
+	TLS string
+	// ServerName is the name that certificates must have where a registration names none. "": the
+	// host of its address.
+	ServerName string
+	// ServerNames are the names that a registration may name, and that an address may have as host: as
+	// they are, or *.example.org for all of one more label. Empty: it may name none, and any host.
+	ServerNames []string
+}
+
+// Permit has a backend that asks for less be down, with the reason, and takes back what it asked
+// for: if the row is used in spite of that (a panic keeps backends), then by the policy.
+func (p TLSPolicy) Permit(b *routing.Backend) {
+	clear := func(tls string) bool { return tls == "" || tls == "none" }
+	switch {
+	case b.TLS == "none" && !clear(p.TLS):
+		b.State, b.Reason = routing.Down, fmt.Sprintf("meta tls=%q is less than backend_defaults.tls=%q", b.TLS, p.TLS)
+		b.TLS, b.ServerName = "", ""
+		return
+	case clear(b.TLS) && clear(p.TLS):
+		return // there is no certificate to have a name
+	}
+	if b.ServerName != "" && !p.named(b.ServerName) {
+		b.State, b.Reason = routing.Down, fmt.Sprintf("meta server_name=%q isn't in backend_defaults.server_names", clip(b.ServerName, 80))
+		b.ServerName = p.ServerName
+		return
+	}
+	if b.ServerName != "" || p.ServerName != "" || len(p.ServerNames) == 0 {
+		return
+	}
+	if host, _, err := net.SplitHostPort(b.Address); err == nil && !p.named(host) {
+		b.State, b.Reason = routing.Down, fmt.Sprintf("the address's host %q isn't in backend_defaults.server_names", clip(host, 80))
+	}
+}
+
+// named says whether a certificate's name is one of the permitted.
+func (p TLSPolicy) named(name string) bool {
+	name = strings.TrimSuffix(name, ".")
+	if p.ServerName != "" && strings.EqualFold(name, p.ServerName) {
+		return true
+	}
+	for _, n := range p.ServerNames {
+		if domain, wild := strings.CutPrefix(n, "*."); wild {
+			_, rest, found := strings.Cut(name, ".")
+			if found && strings.EqualFold(rest, domain) && !strings.HasPrefix(name, ".") {
+				return true
+			}
+		} else if strings.EqualFold(name, n) {
+			return true
+		}
+	}
+	return false
+}
