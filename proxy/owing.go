@@ -124,6 +124,7 @@ func (o *owing) command() (relay bool, err error) {
 	case !agreed: // the relay would have the client agreed to a literal once more
 		return true, o.told(cmd)
 	}
+	cmd = o.spare(said, cmd)
 	if err := o.tellHalf(); err != nil {
 		return false, err
 	}
@@ -131,7 +132,7 @@ func (o *owing) command() (relay bool, err error) {
 		return false, o.write(park.AppendExpungeIssued(nil, h.Tag), true)
 	}
 	if h.Verb == wire.Store && len(o.flags) > 0 {
-		cmd = aloud(cmd)
+		cmd = aloud(cmd) // what is owed would be told after it
 	}
 	s.flight.begin(h, true, now)
 	s.took(int64(len(cmd)))
@@ -163,6 +164,7 @@ func (o *owing) tellHalf() error {
 func (o *owing) told(cmd []byte) error {
 	s := o.s
 	t := &s.flight.told
+	cmd = o.spare(cmd, cmd)
 	var line []byte
 	if u := o.untold; u != nil {
 		line = u.missed.AppendTo(nil, t.dialect, u.view)

@@ -30,6 +30,11 @@ func withStar(cmd []byte, last uint32) []byte {
 	}
 	i := bytes.Index(cmd, h.Args)
 	out := append([]byte(nil), cmd[:i]...)
-	out = append(out, bytes.ReplaceAll(set, []byte("*"), strconv.AppendUint(nil, uint64(last), 10))...)
+	out = append(out, starIs(set, last)...)
 	return append(out, cmd[i+len(set):]...)
+}
+
+// starIs says a number for "*" in a set.
+func starIs(set []byte, last uint32) []byte {
+	return bytes.ReplaceAll(set, []byte("*"), strconv.AppendUint(nil, uint64(last), 10))
 }

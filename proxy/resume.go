@@ -256,6 +256,9 @@ func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 		}
 		return err
 	}
+	if s.park.asks && !idle {
+		d = s.spareUnread(d, view)
+	}
 	after := view.After(d)
 	s.park.view = after
 	s.park.mu.Unlock()

@@ -30,6 +30,7 @@ func checks() []check {
 		{"STORE by number during a quiet park", "-idle", storeByNumberDuringAQuietPark},
 		{"DONE at any time", "-idle", doneAtAnyTime},
 		{"a NOOP sees what was acknowledged", "-", aNOOPSeesWhatWasAcknowledged},
+		{"a silent STORE isn't followed by older flags", "sdbox-idle maildir-idle cyrus-idle", aSilentStoreIsNotFollowedByOlderFlags},
 		{"a resync that is delivered late", "-idle", aResyncThatIsDeliveredLate},
 		{"whose is recent", withACL, whoseIsRecent},
 		{"a caching client that is cut while VANISHED is owed", "-idle", aCachingClientThatIsCutWhileVanishedIsOwedMissesNothing},

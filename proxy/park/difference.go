@@ -183,6 +183,17 @@ func (d Difference) Split(dialect Dialect) (now, owed Difference) {
 	return now, owed
 }
 
+// Sparing is d without the flags of some messages, if there are any in it. It doesn't raise the
+// bound, so that a later resync finds them again.
+func (d Difference) Sparing(spared func(FlagChange) bool) Difference {
+	if !slices.ContainsFunc(d.Changed, spared) {
+		return d
+	}
+	d.Changed = slices.DeleteFunc(slices.Clone(d.Changed), spared)
+	d.ModSeq = 0
+	return d
+}
+
 // uids are what the client counts after d.
 func (d Difference) uids(v *View) UIDs { return v.UIDs.Without(d.Vanished).Union(d.New) }
 

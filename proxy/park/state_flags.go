@@ -105,6 +105,16 @@ func (f Flags) Lacks(g Flags) bool {
 	return false
 }
 
+// Meets says whether f and g have a flag in common.
+func (f Flags) Meets(g Flags) bool {
+	for name := range strings.SplitSeq(string(g), " ") {
+		if name != "" && f.Has(name) {
+			return true
+		}
+	}
+	return false
+}
+
 // AppendTo adds f to dst in parentheses.
 func (f Flags) AppendTo(dst []byte) []byte {
 	dst = append(dst, '(')

@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"bytes"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/wire"
+)
+
+// silentStore is a STORE with .SILENT (RFC 9051 §6.4.6): its client works out for itself what
+// the flags are afterwards, from those that it knows. Flags of before it that are told
+// while it is in progress would be taken for those of after it.
+type silentStore struct {
+	uid      bool
+	set      park.UIDs // of numbers, or of UIDs with uid
+	sign     byte      // '+', '-' or 0
+	flags    park.Flags
+	notSince uint64 // UNCHANGEDSINCE (RFC 7162 §3.1.3); 0: none
+}
+
+// parseSilent reads a command's first line, in which "*" is last. ok is false where it is no
+// STORE with .SILENT, or can't be read.
+func parseSilent(line []byte, last uint32) (st silentStore, ok bool) {
+	h := wire.ParseCommandHead(line)
+	if h.Verb != wire.Store && h.Verb != wire.UIDStore || line[len(line)-1] != '\n' {
+		return st, false
+	}
+	st.uid = h.Verb == wire.UIDStore
+	set, rest, _ := bytes.Cut(h.Args, []byte(" "))
+	if rest, ok = st.modifiers(rest); !ok {
+		return st, false
+	}
+	item, flags, _ := bytes.Cut(rest, []byte(" "))
+	if len(item) > 0 && (item[0] == '+' || item[0] == '-') {
+		st.sign, item = item[0], item[1:]
+	}
+	if !named(item, "FLAGS.SILENT") {
+		return st, false
+	}
+	if bytes.IndexByte(set, '*') >= 0 {
+		set = starIs(set, last)
+	}
+	var err, ferr error
+	st.set, err = park.ParseUIDs(set)
+	st.flags, ferr = park.ParseFlags(bytes.TrimRight(flags, " \r\n"))
+	return st, err == nil && ferr == nil
+}
+
+// modifiers reads the parenthesis that may stand between the set and the flags.
+func (st *silentStore) modifiers(rest []byte) (after []byte, ok bool) {
+	if len(rest) == 0 || rest[0] != '(' {
+		return rest, true
+	}
+	inside, after, ok := bytes.Cut(rest[1:], []byte(") "))
+	word, number, _ := bytes.Cut(inside, []byte(" "))
+	if !named(word, "UNCHANGEDSINCE") {
+		return nil, false
+	}
+	st.notSince = number64(number)
+	return after, ok
+}
+
+// names says whether it changes a message that has these flags, which are of before it: the
+// backend tells those of after it, if it is asked to.
+func (st *silentStore) names(c park.FlagChange, uids park.UIDs) bool {
+	id := c.UID
+	if !st.uid {
+		n, ok := uids.Seq(c.UID)
+		if !ok {
+			return false
+		}
+		id = n
+	}
+	if !st.set.Contains(id) || st.notSince != 0 && c.ModSeq > st.notSince {
+		return false
+	}
+	switch st.sign {
+	case '+':
+		return c.Flags.Lacks(st.flags)
+	case '-':
+		return c.Flags.Meets(st.flags)
+	}
+	return !c.Flags.Equal(st.flags)
+}
+
+// spare is what a client with view v is told of d before its command, which may be a silent
+// STORE: not the flags of messages that it changes, which the client would take for those of
+// after it. loud says that the backend is to answer it with flags, so that the client hears of
+// what others have set as well. Should the STORE fail, the bound hasn't risen, so that a
+// later resync finds them again; where there is none (a comparison), or the client counts
+// mod-sequences by itself, they are told before, and those of after it behind them.
+func spare(d park.Difference, v *park.View, dialect park.Dialect, line []byte) (told park.Difference, loud bool) {
+	if v == nil || len(d.Changed) == 0 {
+		return d, false
+	}
+	h := wire.ParseCommandHead(line)
+	st, ok := parseSilent(line, lastOf(v.UIDs, h.Verb))
+	if !ok {
+		return d, false
+	}
+	named := func(c park.FlagChange) bool { return st.names(c, v.UIDs) }
+	told = d.Sparing(named)
+	loud = len(told.Changed) < len(d.Changed)
+	if dialect != park.Plain || v.Told != nil {
+		return d, loud
+	}
+	return told, loud
+}
+
+// spareUnread is spare for the command that comes next from the client.
+func (s *Session) spareUnread(d park.Difference, v *park.View) park.Difference {
+	cmd := s.client.TakeUnread()
+	d, loud := spare(d, v, s.flight.told.dialect, firstLine(cmd))
+	if loud {
+		cmd = aloud(cmd)
+	}
+	s.client.Unread(cmd)
+	return d
+}

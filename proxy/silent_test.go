@@ -1,0 +1,102 @@
+package proxy
+
+import (
+	"testing"
+
+	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/park"
+)
+
+// Flags that others have set while the client was parked aren't told behind its own STORE
+// .SILENT as they were before it; with it the client hears of both.
+func TestFlagsOfBeforeASilentStoreAreNotToldBehindIt(t *testing.T) {
+	for name, c := range map[string]struct {
+		verb, args string // the client's
+		arrives    string // its arguments at the backend
+		expunged   uint32
+		before     []string // told before the answer
+		after      []string
+	}{
+		"by UID":                      {"UID STORE", `2 +FLAGS.SILENT (\Seen)`, `2 +FLAGS (\Seen)`, 0, nil, nil},
+		"without parentheses":         {"UID STORE", `2 +flags.silent \Seen`, `2 +flags \Seen`, 0, nil, nil},
+		"by number":                   {"STORE", `1:2 +FLAGS.SILENT (\Seen)`, `1:2 +FLAGS (\Seen)`, 0, nil, nil},
+		"the last one":                {"UID STORE", `*:2 -FLAGS.SILENT (\Flagged)`, `*:2 -FLAGS (\Flagged)`, 0, nil, nil},
+		"replaced":                    {"STORE", `2 FLAGS.SILENT (\Seen)`, `2 FLAGS (\Seen)`, 0, nil, nil},
+		"another message":             {"UID STORE", `3 +FLAGS.SILENT (\Seen)`, `3 +FLAGS.SILENT (\Seen)`, 0, []string{`* 2 FETCH (FLAGS (\Flagged))`}, nil},
+		"no change to it":             {"UID STORE", `2 +FLAGS.SILENT (\Flagged)`, `2 +FLAGS.SILENT (\Flagged)`, 0, []string{`* 2 FETCH (FLAGS (\Flagged))`}, nil},
+		"by UID, others expunged":     {"UID STORE", `2 +FLAGS.SILENT (\Seen)`, `2 +FLAGS (\Seen)`, 4, []string{"* 4 EXPUNGE"}, nil},
+		"by number, others expunged":  {"STORE", `2 +FLAGS.SILENT (\Seen)`, `2 +FLAGS (\Seen)`, 4, nil, []string{"* 4 EXPUNGE"}},
+		"UNCHANGEDSINCE, and it was":  {"UID STORE", `2 (UNCHANGEDSINCE 9) +FLAGS.SILENT (\Seen)`, `2 (UNCHANGEDSINCE 9) +FLAGS.SILENT (\Seen)`, 0, []string{`* 2 FETCH (UID 2 FLAGS (\Flagged) MODSEQ (11))`}, nil},
+		"UNCHANGEDSINCE, and it will": {"UID STORE", `2 (UNCHANGEDSINCE 11) +FLAGS.SILENT (\Seen)`, `2 (UNCHANGEDSINCE 11) +FLAGS (\Seen)`, 0, []string{`* 2 FETCH (UID 2 FLAGS (\Flagged) MODSEQ (11))`}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newScripted(t, scriptedCaps, 4)
+			client := p.idle("SELECT INBOX")
+			done(client)
+			if c.args[0] == '2' && len(c.args) > 20 && c.args[2] == '(' {
+				client.MustOK("ENABLE QRESYNC")
+				p.idles(client)
+				done(client)
+			}
+			p.flag(2)
+			if c.expunged != 0 {
+				p.expunge(c.expunged)
+			}
+			p.on(c.verb, func(c2 *imaptest.BackendConn, cmd imaptest.Command) error {
+				if cmd.Args != c.arrives {
+					t.Errorf("the backend was told %s %s", c.verb, cmd.Args)
+				}
+				return c2.Send(`* 2 FETCH (UID 2 FLAGS (\Flagged \Seen))`, cmd.Tag()+" OK done")
+			})
+			client.Write("s " + c.verb + " " + c.args)
+			for _, line := range c.before {
+				client.Expect(line)
+			}
+			client.Expect(`* 2 FETCH (UID 2 FLAGS (\Flagged \Seen))`)
+			client.Expect("s OK done")
+			client.Write("n NOOP")
+			for _, line := range c.after {
+				client.Expect(line)
+			}
+			client.Expect("n OK {*}")
+		})
+	}
+}
+
+// Should the STORE fail, what was left out is told by a later resume.
+func TestFlagsThatWereLeftOutAreToldWhenTheStoreFails(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4)
+	c := p.idle("SELECT INBOX")
+	done(c)
+	p.flag(2)
+	p.on("UID STORE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send(cmd.Tag() + " NO not allowed")
+	})
+	c.Write(`s UID STORE 2 +FLAGS.SILENT (\Seen)`)
+	c.Expect("s NO not allowed")
+	p.idles(c)
+	c.Write("DONE")
+	c.Expect("i OK {*}")
+	c.Write("n NOOP")
+	c.Expect(`* 2 FETCH (FLAGS (\Flagged))`)
+	c.Expect("n OK {*}")
+}
+
+func TestSilentStoresAreRead(t *testing.T) {
+	for line, ok := range map[string]bool{
+		"a STORE 1 +FLAGS.SILENT (\\Seen)\r\n": true, "a UID STORE 1:*,7 -flags.silent x\r\n": true, "a STORE 1 FLAGS.SILENT ()\r\n": true,
+		"a STORE 1 (UNCHANGEDSINCE 5) FLAGS.SILENT (x)\n": true,
+		"a STORE 1 +FLAGS (\\Seen)\r\n":                   false, "a STORE 1 +FLAGS.SILENT (\\Se": false, "a STORE 1 +FLAGS.SILENT \\Se": false,
+		"a STORE $ +FLAGS.SILENT (x)\r\n": false, "a STORE\r\n": false, "a STORE 1\r\n": false, "a FETCH 1 FLAGS.SILENT (x)\r\n": false,
+		"a STORE 1 (OTHER 5) FLAGS.SILENT (x)\r\n": false, "a STORE 1 (UNCHANGEDSINCE 5 FLAGS.SILENT (x\r\n": false,
+	} {
+		st, got := parseSilent([]byte(line), 9)
+		if got != ok {
+			t.Errorf("%q: %v %+v", line, got, st)
+		}
+	}
+	st, _ := parseSilent([]byte("a UID STORE 3:* +FLAGS.SILENT (\\Seen)\r\n"), 9)
+	if want := park.UIDRange(3, 9); !st.set.Equal(want) || !st.uid || st.sign != '+' || st.flags != `\Seen` {
+		t.Errorf("%+v", st)
+	}
+}
