@@ -152,7 +152,10 @@ func (o *owing) tellHalf() error {
 	}
 	t := &o.s.flight.told
 	d, rest := o.untold.missed.Split(t.dialect)
-	line := d.AppendTo(nil, t.dialect, o.untold.view)
+	line, err := o.allButLast(d, o.untold.view)
+	if err != nil {
+		return err
+	}
 	t.box.now(o.untold.view.After(d))
 	o.flags, o.bound, o.untold = rest.Changed, rest.ModSeq, nil
 	return o.write(line, true)
@@ -166,15 +169,20 @@ func (o *owing) told(cmd []byte) error {
 	t := &s.flight.told
 	cmd = o.spare(cmd, cmd)
 	var line []byte
+	var err error
 	if u := o.untold; u != nil {
-		line = u.missed.AppendTo(nil, t.dialect, u.view)
+		line, err = o.allButLast(u.missed, u.view)
 		t.box.now(u.view.After(u.missed))
 	} else {
-		line = o.n.Tell(nil, t.dialect)
+		before, _ := o.n.Client()
+		gone := o.n.Told()
 		known, count := o.n.Client()
 		t.box.exists, t.box.modSeq = count, max(t.box.modSeq, o.bound)
 		o.flags = slices.DeleteFunc(o.flags, func(c park.FlagChange) bool { return !known.Contains(c.UID) })
-		line = park.Difference{Changed: o.flags}.AppendTo(line, t.dialect, &park.View{UIDs: known})
+		line, err = o.allButLast(park.Difference{Vanished: gone, Changed: o.flags}, &park.View{UIDs: before})
+	}
+	if err != nil {
+		return err
 	}
 	if err := o.write(line, true); err != nil {
 		return err
@@ -182,6 +190,19 @@ func (o *owing) told(cmd []byte) error {
 	s.client.Unread(append(cmd, o.client.Buffered()...))
 	s.backend.Load().Unread(o.backend.Buffered())
 	return nil
+}
+
+// allButLast writes a difference but for its last piece, which is returned.
+func (o *owing) allButLast(d park.Difference, v *park.View) (last []byte, err error) {
+	for piece := range d.Pieces(o.s.flight.told.dialect, v, tellPiece) {
+		if len(piece) < tellPiece {
+			return piece, nil
+		}
+		if err := o.write(piece, true); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
 }
 
 // send writes to the backend: a command, its literals where they must be asked

@@ -203,6 +203,9 @@ func TestAClientThatIsOwedTooMuchIsSentAway(t *testing.T) {
 				if told != c.changes || r.Status() != "OK" {
 					t.Errorf("%d changes were told, then %s", told, r)
 				}
+				if a := client.MustOK("NOOP"); len(a.Untagged) != 1 || a.Untagged[0].Text != "* 1 EXPUNGE" {
+					t.Error(a)
+				}
 				return
 			}
 			client.Expect(strings.TrimSuffix(ReasonMailboxGone.bye(), "\r\n"))

@@ -45,12 +45,12 @@ func (n Numbers) Owed() UIDs { return n.client.Without(n.backend) }
 // it counts in all.
 func (n Numbers) Client() (known UIDs, count uint32) { return n.client, n.client.Count() + n.tail }
 
-// Tell adds to dst the EXPUNGE or VANISHED that are owed, and counts them as told. The
+// Told counts the EXPUNGE or VANISHED that are owed as told, and says of which messages. The
 // caller has seen that RFC 9051 §7.5.1 allows them now.
-func (n *Numbers) Tell(dst []byte, dialect Dialect) []byte {
-	dst = Difference{Vanished: n.Owed()}.AppendTo(dst, dialect, &View{UIDs: n.client})
+func (n *Numbers) Told() (gone UIDs) {
+	gone = n.Owed()
 	n.client = n.backend
-	return dst
+	return gone
 }
 
 // toBackend translates a set of the client's numbers. gone says that it names messages

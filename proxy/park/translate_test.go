@@ -325,7 +325,8 @@ func TestNumbersMeanTheSameMessages(t *testing.T) {
 			}
 		}
 		c.Begin("NOOP")
-		hear(t, c, m, n.Tell(nil, Plain))
+		before, _ := n.Client()
+		hear(t, c, m, Difference{Vanished: n.Told()}.AppendTo(nil, Plain, &View{UIDs: before}))
 		if err := c.Converged(m); err != nil {
 			t.Fatal(err)
 		}

@@ -77,9 +77,13 @@ func TestUsersAreServedInTurn(t *testing.T) {
 	add("c", "c1")
 	hold := make(chan struct{})
 	b.change(func() { b.hold["EXAMINE"] = hold })
+	h.mu.Lock() // or the worker would begin before all are there
 	for _, user := range []string{"a", "b", "c"} {
-		h.Hint(Hint{User: user, Source: HintPush})
+		for _, m := range h.users[user].mailboxes {
+			m.hintLocked(HintPush)
+		}
 	}
+	h.mu.Unlock()
 	eventually(t, "all wait", func() bool { return b.asked("EXAMINE") == 1 && h.Stats().Waiting == 5 })
 	close(hold)
 	for _, m := range members {
