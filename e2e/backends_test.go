@@ -200,10 +200,11 @@ func checkOf(t testing.TB, s *servers.Server, master string) (out string, well b
 func checkConfig(t testing.TB, s *servers.Server, master string) *runningProxy {
 	t.Helper()
 	dir := servers.Folder(t)
-	if err := os.WriteFile(filepath.Join(dir, "password"), []byte(servers.MasterPassword+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{"password": servers.MasterPassword, "users": s.User(1) + ":{PLAIN}" + userPassword} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	writeFile(t, filepath.Join(dir, "users"), s.User(1)+":{PLAIN}"+userPassword+"\n")
 	config := filepath.Join(dir, "config.hcl")
 	writeFile(t, config, `
 hostname = "localhost"

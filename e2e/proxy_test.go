@@ -33,6 +33,7 @@ type proxyOptions struct {
 	Routing    string // further lines of routing
 	Linger     string // before a session is parked; "" = the default
 	AdminToken string // the file with it
+	Sources    string // source_addresses, in HCL; "" = none
 }
 
 // withoutParking has every proxy here keep sessions attached, if it is set.
@@ -96,6 +97,9 @@ backend_login {
 {{end}}
 backend_defaults {
   tls = "{{or .BackendTLS "none"}}"
+{{with .Sources}}
+  source_addresses = {{.}}
+{{end}}
 {{with .BackendCA}}
   ca_file     = "{{.}}"
   server_name = "localhost"
