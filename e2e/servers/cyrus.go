@@ -166,7 +166,7 @@ func StartCyrusWith(t testing.TB, o CyrusOptions) *Server {
 	run(t, script.String(), "sh", "-e")
 	run(t, "", "chown", "-R", "cyrus:mail", dir)
 
-	p := Start(t, "cyrus", exec.Command("setpriv", "--reuid=cyrus", "--regid=mail", "--init-groups",
+	p := Start(t, "cyrus", exec.Command("setpriv", "--reuid=cyrus", "--regid=mail", "--init-groups", "--pdeathsig=TERM",
 		filepath.Join(bin, "master"), "-C", dir+"/imapd.conf", "-M", dir+"/cyrus.conf", "-p", dir+"/master.pid"))
 	p.WaitPort(addr)
 	expire := func(t testing.TB) {
