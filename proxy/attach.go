@@ -64,6 +64,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 				if p.cred.asUser {
 					p.cred.asked = c.LoggedIn
 				}
+				p.srv.literals.saw(pick.Backend.ID, c.Caps)
 				p.proxyTTL, p.caps = ttl, p.srv.capsOf(c.Caps)
 				p.backend.Store(c)
 				return nil

@@ -85,6 +85,8 @@ type attempt struct {
 	backend        string
 	proof          upstream.Proof // what is known of the password before a backend is asked
 	stamp          any            // auth.Accepted.Stamp
+	words          string         // the backend's, for the client (upstream.ForUser)
+	alerts         []string       // that came with them
 	begun          time.Time
 	trace          *telemetry.LoginTrace
 	err            error // for trace and log

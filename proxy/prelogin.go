@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -340,7 +341,10 @@ func (p *preLogin) farewell(ctx context.Context, err error) {
 // capabilities is the list before login (RFC 9051 §6.1.1): what the proxy itself
 // can do. The backend's comes with the login's OK.
 func (p *preLogin) capabilities() string {
-	caps := []string{"IMAP4rev1", "LITERAL+", "SASL-IR", "ID"}
+	caps := []string{"IMAP4rev1", "SASL-IR", "ID"}
+	if l := p.srv.literals.capability(); l != "" {
+		caps = slices.Insert(caps, 1, l)
+	}
 	if !p.secure.Load() && p.lis.opts.TLS == TLSStartTLS {
 		caps = append(caps, "STARTTLS")
 	}

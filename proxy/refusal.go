@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"imapproxy/proxy/auth"
@@ -12,15 +13,39 @@ import (
 // notAttached answers a login that no backend took.
 func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error {
 	var refused *upstream.Refused
+	mode := upstream.ModeUser
+	if a.proof == upstream.Verified {
+		mode = p.set.Login.Mode
+	}
+	words, alerts := upstream.ForUser(err, mode, p.secure.Load())
 	if errors.As(err, &refused) {
+		a.words, a.alerts = words, alerts
 		return p.failed(ctx, a, auth.ReasonBackendRefused)
 	}
 	if deadline, ok := ctx.Deadline(); ctx.Err() != nil || ok && !p.srv.now().Before(deadline) {
 		p.record(ctx, a, auth.ReasonUnavailable)
 		return p.broken(contextEnd(p))
 	}
+	if words != "" {
+		p.log().Warn("login refused by the backend", "user", a.user, "error", a.err)
+		a.alerts = alerts
+		return p.refused(ctx, a, auth.ReasonUnavailable, "NO "+words)
+	}
+	a.alerts = alerts
 	return p.unavailable(ctx, a)
 }
+
+// told has the client see the alerts that came with a refusal (RFC 9051 §7.1).
+func (a *attempt) told() string {
+	var b strings.Builder
+	for _, text := range a.alerts[:min(len(a.alerts), maxAlerts)] {
+		b.WriteString("* OK [ALERT] " + text + "\r\n")
+	}
+	return b.String()
+}
+
+// maxAlerts bounds how many alerts of one login are passed on.
+const maxAlerts = 5
 
 // contextEnd is the end that the context's end means.
 func contextEnd(p *preLogin) error {
@@ -45,7 +70,10 @@ func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error
 	if errors.Is(a.err, auth.ErrAuthzid) {
 		return p.say(a.tag + " NO [AUTHORIZATIONFAILED] Not allowed to act as another user\r\n")
 	}
-	return p.say(a.tag + " NO [AUTHENTICATIONFAILED] Authentication failed\r\n")
+	if a.words == "" {
+		a.words = "[AUTHENTICATIONFAILED] Authentication failed"
+	}
+	return p.say(a.told() + a.tag + " NO " + a.words + "\r\n")
 }
 
 // unavailable answers when nobody can tell, or no backend is there: never as if
@@ -58,7 +86,7 @@ func (p *preLogin) unavailable(ctx context.Context, a attempt) error {
 func (p *preLogin) refused(ctx context.Context, a attempt, why auth.Reason, answer string) error {
 	p.record(ctx, a, why)
 	p.attempts++
-	return p.say(a.tag + " " + answer + "\r\n")
+	return p.say(a.told() + a.tag + " " + answer + "\r\n")
 }
 
 // overLimit answers right credentials for which there is no place.

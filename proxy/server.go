@@ -45,6 +45,7 @@ type Server struct {
 	caps     sync.Map // capability list → *backendCaps, one for each kind of backend
 
 	set         atomic.Pointer[settings]
+	literals    literals
 	rechecks    chan struct{} // asks recheckSessions for a round
 	sourcesSeen atomic.Uint64 // auth.Version at the last look
 	listeners   []*listener

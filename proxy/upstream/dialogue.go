@@ -38,6 +38,7 @@ type dialogue struct {
 	want string
 	got  []byte
 
+	alerts  []string           // texts of ALERTs since the login was sent
 	secrets []telemetry.Secret // what no text may contain
 
 	patience *patience // nil: the dialogue waits as long as its owner does
@@ -134,6 +135,9 @@ func (d *dialogue) take(resp wire.Response) {
 	if !d.keep || resp.Code == "REFERRAL" || resp.Name == "ID" {
 		return
 	}
+	if resp.Code == "ALERT" {
+		d.alerts = append(d.alerts, cleanText(resp.Text, d.secrets...))
+	}
 	d.untagged = append(d.untagged, bytes.Clone(resp.Line))
 }
 
@@ -178,11 +182,18 @@ func (d *dialogue) plain(resp wire.Response) answer {
 	if resp.Code == "CAPABILITY" {
 		resp.Code = "" // no reason for anything
 	}
-	return answer{code: cleanText(resp.Code, d.secrets...), text: cleanText(resp.Text, d.secrets...)}
+	a := answer{code: cleanText(resp.Code, d.secrets...), text: cleanText(resp.Text, d.secrets...), alerts: d.alerts}
+	if args := cleanText(resp.CodeArgs, d.secrets...); args == resp.CodeArgs && resp.Code != "" {
+		a.args = cleanArgs(args)
+	}
+	return a
 }
 
 // answer is what the backend said in words.
-type answer struct{ code, text string }
+type answer struct {
+	code, args, text string
+	alerts           []string // that came before it
+}
 
 // answerError is an error that consists of what the backend said.
 type answerError struct {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"strings"
+	"unicode"
 
 	"imapproxy/telemetry"
 )
@@ -13,6 +14,9 @@ type Refused struct {
 	Backend string // Target.ID
 	Code    string // response code of the NO, such as "EXPIRED"; often empty
 	Text    string // the NO's text, safe to log and to pass on
+
+	args   string   // what stood behind the code
+	alerts []string // that came before it
 }
 
 func (e *Refused) Error() string {
@@ -39,7 +43,9 @@ type Unavailable struct {
 	Text    string // its text, safe to log and to pass on; empty when the backend didn't answer
 	Err     error  // the cause, where it isn't the backend's answer
 
-	sent bool // bytes of the login had been sent
+	sent   bool     // bytes of the login had been sent
+	args   string   // what stood behind the code
+	alerts []string // that came before it
 }
 
 func (e *Unavailable) Error() string {
@@ -59,7 +65,13 @@ func (e *Unavailable) Unwrap() error { return e.Err }
 // Some Dovecots (Debian's 2.3.19 up to deb12u6) say [UNAVAILABLE] then, and only their text
 // tells it from a user database that is down.
 func (e *Unavailable) AtLimit() bool {
-	return e.Code == "LIMIT" || e.Code == "UNAVAILABLE" && strings.HasPrefix(e.Text, "Maximum number of connections")
+	return saysLimit(e.Code, e.Text)
+}
+
+// saysLimit is AtLimit of a code and a text. Cyrus says it without a code.
+func saysLimit(code, text string) bool {
+	return code == "LIMIT" || code == "UNAVAILABLE" && strings.HasPrefix(text, "Maximum number of connections") ||
+		code == "" && strings.HasPrefix(text, "Too many open connections")
 }
 
 // Causes of an Unavailable that callers may want to tell apart.
@@ -110,8 +122,11 @@ func cleanText(text string, secrets ...telemetry.Secret) string {
 		}
 	}
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		switch {
+		case r < ' ' || r == 0x7f:
 			return ' '
+		case !unicode.IsPrint(r) && r != ' ': // C1 controls, direction marks
+			return '?'
 		}
 		return r
 	}, strings.ToValidUTF8(text, "?"))

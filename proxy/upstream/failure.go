@@ -37,7 +37,7 @@ func failure(ctx context.Context, t Target, err error) error {
 	}
 	var said *answerError
 	if errors.As(err, &said) {
-		out.Code, out.Text, out.Err = said.code, said.text, said.err
+		out.Code, out.Text, out.Err, out.args, out.alerts = said.code, said.text, said.err, said.args, said.alerts
 		return out
 	}
 	// The socket was closed because ctx ended: that is the cause, not the

@@ -28,8 +28,8 @@ func (d *Dialer) talk(ctx context.Context, s *dialogue, t Target, a Auth, c Clie
 	case "OK":
 	case "NO":
 		said := s.plain(resp)
-		if classify(a.Mode, resp.Code) == wrongCredentials {
-			return nil, &Refused{Backend: t.ID, Code: said.code, Text: said.text}
+		if classify(a.Mode, resp.Code) == wrongCredentials && !saysLimit(resp.Code, said.text) {
+			return nil, &Refused{Backend: t.ID, Code: said.code, Text: said.text, args: said.args, alerts: said.alerts}
 		}
 		return nil, afterLogin(StageLogin, &answerError{answer: said, err: errNo})
 	case "BAD":
