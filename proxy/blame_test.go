@@ -228,3 +228,27 @@ func TestWarmConnectionsMakeWayAtAFullBackend(t *testing.T) {
 
 // errRefusedInTest is a failed dial's.
 var errRefusedInTest = errors.New("connection refused")
+
+// A user's parked session has no connection to the backend that has died: the user's next
+// login goes to another at once.
+func TestAParkedSessionHoldsNobodyOnADeadBackend(t *testing.T) {
+	t.Parallel()
+	l := newParkLab(t, ParkOptions{}, nil)
+	w, _ := l.parkedAway()
+	s := l.of(w)
+	b2 := imaptest.NewBackend(t, polite().Serve)
+	l.router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{
+		{ID: "b1", Address: l.Tap.Addr, Weight: 100}, {ID: "b2", Address: b2.Addr, Weight: 100}}})
+	dead := imaptest.NewBackend(t, func(c *imaptest.BackendConn) error { return c.Close() })
+	l.Move(dead.Addr)
+	c := l.dial(plain)
+	c.Login(s.user, password) // NO [UNAVAILABLE] for 30 s if the parked session held the user
+	if l.backend("b2").Sessions != 1 {
+		t.Error("the login isn't on the other backend")
+	}
+	l.srv.Sweep()
+	w.ExpectBye()
+	_ = w.Conn.Close()
+	l.ended(ReasonMoved)
+	must(t, c.Conn.Close())
+}

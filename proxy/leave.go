@@ -64,6 +64,7 @@ func (s *Session) toParked(how way) {
 		s.park.mu.Unlock()
 		s.relaying = nil
 		s.flight.trim()
+		s.pick.Rest() // where the user has moved meanwhile the next sweep ends the session
 		s.transition(Parked)
 		if s.park.sub != nil {
 			if how == waySelected {

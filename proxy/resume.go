@@ -67,6 +67,11 @@ func (s *Session) resume(wake string) {
 		case err == nil:
 			s.reattach(c, t)
 			return
+		case s.voided():
+			s.over(ReasonMoved)
+			s.resumed(t, err)
+			s.finish()
+			return
 		case final(err) || ctx.Err() != nil:
 			s.log().Warn("a parked session can't be resumed", "error", err)
 			s.over(endOf(err))
@@ -74,6 +79,7 @@ func (s *Session) resume(wake string) {
 			s.finish()
 			return
 		}
+		s.pick.Rest() // without a connection it doesn't hold its user
 		if others, ok := s.srv.resumesOf(s.pick.Backend.ID).again.may(s.srv.now()); ok {
 			s.log().Info("resume is tried again", "error", err, "in", pause, "others", others)
 		}
@@ -178,6 +184,9 @@ func hopeless(err error) bool {
 // errReadOnly means that the mailbox may not be written to any more.
 var errReadOnly = errors.New("the mailbox has become read-only")
 
+// errVoid means that the user was sent to another backend.
+var errVoid = errors.New("the user was sent to another backend")
+
 // errUnread means that the session didn't get its user's place for a large difference in time.
 var errUnread = errors.New("the user's other sessions are told much, and their clients don't read it")
 
@@ -221,6 +230,10 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 			return resumed{}, err
 		}
 		trace.Source = telemetry.SourceLogin
+	}
+	if !s.pick.Hold() { // the user's other sessions are elsewhere: this one mustn't be here
+		_ = c.Abort()
+		return resumed{}, errVoid
 	}
 	var heard heardMeanwhile
 	talk := park.NewTalk(c, park.TalkOptions{Enabled: enabled, Pass: heard.pass})
