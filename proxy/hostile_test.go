@@ -94,7 +94,7 @@ func TestBeforeLoginNothingIsTooStrange(t *testing.T) {
 		noise[i] = byte(rng.Uint32())
 	}
 	for name, c := range map[string]struct{ in, answer string }{
-		"a long line":                {"a1 LOGIN " + strings.Repeat("x", 10_000) + "\r\na2 NOOP\r\n", "* BYE "},
+		"a long line":                {"a1 LOGIN " + strings.Repeat("x", 13_000) + "\r\na2 NOOP\r\n", "* BYE "},
 		"a line without end":         {strings.Repeat("x", 5<<20), "* BYE "},
 		"a long line of parentheses": {"a1 ID " + strings.Repeat("(", 100_000), "* BYE "},
 		"deep parentheses":           {"a1 ID " + strings.Repeat("(", 4000) + strings.Repeat(")", 4000) + "\r\n", "a1 BAD "},
@@ -118,7 +118,7 @@ func TestBeforeLoginNothingIsTooStrange(t *testing.T) {
 		"a TLS handshake":            {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + string(noise[:600]), ""},
 		"HTTP":                       {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET BAD "},
 		"a long SASL response":       {"a1 AUTHENTICATE PLAIN\r\n" + strings.Repeat("QUFB", 20_000) + "\r\n", "+ "},
-		"a long initial response":    {"a1 AUTHENTICATE PLAIN " + strings.Repeat("QUFB", 1900) + "\r\n", "a1 BAD "},
+		"a long initial response":    {"a1 AUTHENTICATE PLAIN " + strings.Repeat("QUFB", 3020) + "\r\n", "a1 BAD "},
 		"DONE":                       {"DONE\r\n", "DONE BAD "},
 		"the end at once":            {"", ""},
 		"the end in a line":          {"a1 LOGIN alice", ""},

@@ -17,11 +17,12 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Bounds before login, when nobody has shown yet who he is. RFC 2683 §3.2.1.5
-// has servers take lines of 8,000 octets.
+// Bounds before login, when no client has shown yet who it is. RFC 2683 §3.2.1.5
+// has servers take lines of 8,000 octets; passwords and tokens may have 8 KiB, in PLAIN
+// on one line in base64.
 const (
-	maxPreLine    = 8 << 10
-	maxPreLiteral = 4 << 10
+	maxPreLine    = 12 << 10
+	maxPreLiteral = 8 << 10
 	// maxAttempts is how many failed logins a connection has, and maxBad how many
 	// commands that can't be taken, as Dovecot's.
 	maxAttempts = 10
@@ -29,7 +30,7 @@ const (
 	// largeFactor is how much larger an ID may be than other commands: RFC 2971 §3.3 allows
 	// 30 fields with values of 1,024 octets. As many as largeAtATime are read at a time,
 	// largeOfNetwork of one network.
-	largeFactor    = 5
+	largeFactor    = 4
 	largeAtATime   = 128
 	largeOfNetwork = 8
 	// farewellIn bounds the writing of a last word.

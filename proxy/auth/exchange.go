@@ -13,7 +13,7 @@ import (
 // MaxResponse is the longest SASL response that is taken, in bytes after
 // decoding; MaxResponseLine is the same in base64, as it stands on the line.
 const (
-	MaxResponse     = 4096
+	MaxResponse     = 8<<10 + 768 // a token of 8 KiB and two names
 	MaxResponseLine = (MaxResponse + 2) / 3 * 4
 )
 

@@ -93,9 +93,11 @@ var (
 
 	errGaveUp = errors.New("the caller gave up") // with context.Canceled or context.DeadlineExceeded
 	errBye    = errors.New("BYE")
-	errNo     = errors.New("NO")              // a tagged NO that isn't a *Refused
-	errBad    = errors.New("BAD")             // a tagged BAD
-	errCannot = errors.New("no usable login") // the backend offers no mechanism that serves
+	errNo     = errors.New("NO")  // a tagged NO that isn't a *Refused
+	errBad    = errors.New("BAD") // a tagged BAD
+	// errTooLong: no credentials that the backend could take are so long; they weren't sent.
+	errTooLong = errors.New("longer than the backend takes")
+	errCannot  = errors.New("no usable login") // the backend offers no mechanism that serves
 )
 
 func bracketed(code, text string) string {

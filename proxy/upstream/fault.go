@@ -62,7 +62,7 @@ func (e *Unavailable) Fault() Fault {
 	case e.full():
 		return FaultFull
 	case !e.sent:
-		if errors.Is(e.Err, errCannot) && e.Stage == StageLogin {
+		if e.Stage == StageLogin { // nothing that the backend offers serves
 			return FaultUser
 		}
 		return FaultBackend

@@ -16,6 +16,11 @@ const maxInitial = 1000
 // RFC 7888 §5.
 const maxLiteralMinus = 4096
 
+// maxDovecotResponse is the longest response line that Dovecot's login processes take (a
+// buffer of 8 KiB): at a longer one they close the connection. LOGIN takes less: a
+// literal of about 1,000 octets.
+const maxDovecotResponse = 8184
+
 // login sends ID, where the backend has it, and the login, in one write as far
 // as nothing has to be waited for, and gives the tagged answer. Nothing is ever
 // sent behind AUTHENTICATE or LOGIN before its answer: Cyrus drops it.
@@ -48,6 +53,9 @@ func (d *dialogue) authenticatePlain(a Auth, caps wire.Caps) (wire.Response, err
 	clear(message)
 	defer clear(encoded)
 
+	if len(encoded) > maxDovecotResponse && isDovecot(caps) {
+		return wire.Response{}, errTooLong
+	}
 	const verb = "AUTHENTICATE PLAIN"
 	if (caps.Has("SASL-IR") || caps.Has("IMAP4rev2")) && len(verb)+len(encoded) < maxInitial {
 		tag := d.command(verb + " ")
@@ -73,6 +81,10 @@ func (d *dialogue) authenticatePlain(a Auth, caps wire.Caps) (wire.Response, err
 	}
 	return d.answer(tag, false)
 }
+
+// isDovecot says whether the capabilities before login are Dovecot's: no other server of
+// today lists RFC 2221's.
+func isDovecot(caps wire.Caps) bool { return caps.Has("LOGIN-REFERRALS") && caps.Has("SASL-IR") }
 
 // plainLogin logs in with LOGIN. RFC 9051 §6.2.3. Quoted strings where the
 // value allows it; 8-bit and control characters go as literals, without waiting

@@ -19,7 +19,9 @@ func (d *Dialer) talk(ctx context.Context, s *dialogue, t Target, a Auth, c Clie
 	}
 	resp, err := s.login(idCommand(d.opt.Hostname, c), a)
 	switch {
-	case errors.Is(err, errCannot): // nothing was sent
+	case errors.Is(err, errTooLong) && a.Mode != ModeMaster:
+		return nil, &Refused{Backend: t.ID, Text: "a password longer than it takes"}
+	case errors.Is(err, errCannot), errors.Is(err, errTooLong): // nothing was sent
 		return nil, atStage(StageLogin, err)
 	case err != nil:
 		return nil, afterLogin(StageLogin, err)
