@@ -238,3 +238,21 @@ func TestConsulIsCheckedFollowedAndToldOfTheProxy(t *testing.T) {
 		t.Errorf("%d\n%s", r.code, r.stdout)
 	}
 }
+
+func TestCheckNamesTheLimitsOfABackend(t *testing.T) {
+	cfg := config.Default()
+	for server, want := range map[string][]string{
+		serverDovecot: {"process_limit", "mail_max_userip_connections", "fs.inotify.max_user_instances"},
+		serverCyrus:   {"maxchild"},
+		"":            {"limits of connections"},
+	} {
+		r := &report{}
+		checkLimits(r, "limits b1", cfg, server)
+		checkInotify(r, "limits b1", server, false)
+		for _, w := range append(want, "park.backend_connections") {
+			if !strings.Contains(r.text.String(), w) {
+				t.Errorf("%q: doesn't say %q:\n%s", server, w, r.text.String())
+			}
+		}
+	}
+}

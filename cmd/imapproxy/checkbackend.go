@@ -76,6 +76,8 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 	case answer.Status == "OK":
 		r.ok(what, "%s is logged in and INBOX opens, %s", k.canonical, count(len(caps), "capability"))
 		checkParking(r, "parking "+id, k.cfg, caps, server)
+		checkLimits(r, "limits "+id, k.cfg, server)
+		checkInotify(r, "limits "+id, server, upstream.Local(t.Address))
 		k.trust(ctx, r, id, t, a, caps, server, ownAddress(conn))
 	case a.Mode == upstream.ModeMaster:
 		r.fail(what, "Dovecot with ACLs judges by the master's rights unless its configuration has "+aclUser(caps),
