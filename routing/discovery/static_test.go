@@ -254,3 +254,54 @@ func TestABackendThatHangsKeepsNobodyFromTheOthers(t *testing.T) {
 	background(t, func(ctx context.Context) error { return s.Run(ctx, r.apply) })
 	r.waitFleet(t, "b1 b2=pending") // the probe of b2 goes on for an hour
 }
+
+// A probe whose failure is excused, as the proxy's own shortage is, decides nothing: the
+// backend stays up, and is up once a probe succeeds.
+func TestAnExcusedProbeIsNoEvidence(t *testing.T) {
+	server := imapServer(t, "* OK ready")
+	var fail atomic.Bool
+	excused := make(chan struct{}, 100)
+	s, err := NewStatic(StaticOptions{
+		Backends: []routing.Backend{{ID: "b1", Address: server.address, Weight: 100}},
+		Probe: ProbeOptions{
+			Interval: time.Millisecond, Fall: 1,
+			Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+				if fail.Load() {
+					return nil, errors.New("too many open files")
+				}
+				return new(net.Dialer).DialContext(ctx, network, address)
+			},
+			Excuse: func(backend string, err error) bool {
+				excused <- struct{}{}
+				return backend == "b1" && strings.Contains(err.Error(), "too many open files")
+			},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	states := make(chan routing.State, 100)
+	var running sync.WaitGroup
+	running.Go(func() {
+		_ = s.Run(ctx, func(snapshot routing.Snapshot) { states <- snapshot.Backends[0].State })
+	})
+	defer running.Wait()
+	defer cancel()
+	if state := <-states; state != routing.Up {
+		t.Fatalf("at first it's %v", state)
+	}
+	fail.Store(true)
+	for range 5 {
+		<-excused
+	}
+	fail.Store(false)
+	for range 10 { // probes that succeed
+		<-server.logout
+	}
+	select {
+	case state := <-states:
+		t.Errorf("it became %v", state)
+	default:
+	}
+}
