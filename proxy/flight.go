@@ -56,6 +56,7 @@ func (f *flight) trim() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.open, f.dues = exactly(f.open), exactly(f.dues)
+	f.told.box.known = nil // the view has it
 }
 
 // exactly is a copy without room to spare.
@@ -91,6 +92,9 @@ func (f *flight) begin(h wire.CommandHead, whole bool, now time.Time) bool {
 	if f.parks {
 		f.told.command(h, whole)
 		c.changes = changes(h, whole, f.told.box.readOnly)
+		if h.Verb == wire.Store || h.Verb == wire.UIDStore {
+			f.told.stores(c.seq, h, whole)
+		}
 	}
 	switch h.Verb {
 	case wire.Idle:
@@ -143,6 +147,9 @@ func (f *flight) answered(h wire.ResponseHead) (c command, ok bool) {
 	c.tag = nil
 	f.follow(c.verb, h.Status)
 	if f.parks {
+		if k := f.told.box.known; k != nil && (c.verb == wire.Store || c.verb == wire.UIDStore) {
+			k.stored(c.seq, h, len(f.open) == 0)
+		}
 		f.told.answered(c.verb, h.Status, h.Rest, f.selecting())
 	}
 	return c, true
@@ -179,11 +186,23 @@ func (f *flight) untagged(h wire.ResponseHead, whole bool) {
 		return
 	}
 	if h.Number > 0 && len(h.Name) == len("FETCH") && bytes.EqualFold(h.Name, []byte("FETCH")) {
-		return // the many; a view's bound covers flags
+		return // fetched follows them
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.told.untagged(h, whole)
+}
+
+// fetched follows a FETCH response that says something of flags, or wasn't seen whole.
+func (f *flight) fetched(r *fetchResponse) {
+	if !f.parks {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.selecting() { // else it may be of either mailbox
+		f.told.fetched(r)
+	}
 }
 
 // waiting says how many commands wait for their answers.

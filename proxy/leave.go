@@ -153,7 +153,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 		if view.ModSeq == 0 {
 			view.ModSeq = bound
 		}
-		view.Told = table
+		view.Told, view.Known = table, t.box.known.frozen(view.UIDs, t.dialect)
 		if len(quiet.lines) > 0 {
 			view.UIDs = quiet.known(view.UIDs)
 			view.UIDNext = max(t.box.next, view.UIDs.Last()+1)
@@ -255,6 +255,13 @@ func (s *Session) passOn(response []byte) {
 		s.flight.sawBye()
 	}
 	s.flight.untagged(h, true)
+	if h.Number > 0 && named(h.Name, "FETCH") {
+		f := fetchResponse{number: h.Number}
+		f.text(firstLine(response))
+		_, _, more := wire.LiteralSpec(firstLine(response))
+		f.doubt = f.doubt || more
+		s.flight.fetched(&f)
+	}
 	s.down.write(response, true)
 }
 

@@ -48,6 +48,7 @@ func (s *Session) owing() {
 			return
 		}
 		if relay {
+			s.flight.told.box.known = nil // the flags that went by here weren't followed
 			s.park.owing.Store(false)
 			go s.relay()
 			return
@@ -308,7 +309,7 @@ func (o *owing) response(cmd wire.CommandHead, fate park.Fate, asked bool) (kind
 // client; its literals stream. more says that one of size follows.
 func (o *owing) fetch(line, out []byte, size int64, more bool) error {
 	number := wire.ParseResponseHead(out).Number
-	var items fetchItems
+	var items fetchResponse
 	items.text(line)
 	if err := o.write(out, !more); err != nil {
 		return err
@@ -329,7 +330,7 @@ func (o *owing) fetch(line, out []byte, size int64, more bool) error {
 			return err
 		}
 	}
-	if items.flags {
+	if items.hasFlags {
 		o.newer(number)
 	}
 	return nil

@@ -43,31 +43,3 @@ func (o *owing) newer(n uint32) {
 		o.flags = slices.DeleteFunc(o.flags, func(c park.FlagChange) bool { return c.UID == uid })
 	}
 }
-
-// fetchItems finds FLAGS among the items of a FETCH response (RFC 9051 §9 msg-att),
-// whose text it is given line by line, without the literals between the lines.
-type fetchItems struct {
-	depth          int // of parentheses; the items' names stand in the first
-	quoted, escape bool
-	flags          bool
-}
-
-func (f *fetchItems) text(line []byte) {
-	const word = "FLAGS ("
-	for i, c := range line {
-		switch {
-		case f.escape:
-			f.escape = false
-		case f.quoted:
-			f.escape, f.quoted = c == '\\', c != '"'
-		case c == '"':
-			f.quoted = true
-		case c == '(':
-			f.depth++
-		case c == ')':
-			f.depth--
-		case f.depth == 1 && i > 0 && (line[i-1] == '(' || line[i-1] == ' ') && len(line)-i >= len(word) && bytes.EqualFold(line[i:i+len(word)], []byte(word)):
-			f.flags = true
-		}
-	}
-}

@@ -89,12 +89,12 @@ func TestWordsThatLookLikeFlagsAreNone(t *testing.T) {
 		`* 3 FETCH (BODYSTRUCTURE ("a" "b" ("FLAGS" "(") NIL "\"" ) FLAGS ())`: true,
 		`* 3 FETCH (X-GM-LABELS (FLAGS (x)) BODY[TEXT] "FLAGS (x)" UID 3)`:     false,
 	} {
-		var f fetchItems
-		for line := range strings.Lines(text) {
+		var f fetchResponse
+		for line := range strings.Lines(text + "\r\n") {
 			f.text([]byte(line))
 		}
-		if f.flags != want {
-			t.Errorf("%q: %v", text, f.flags)
+		if f.hasFlags != want {
+			t.Errorf("%q: %v", text, f.hasFlags)
 		}
 	}
 }

@@ -29,6 +29,7 @@ type responseFlow struct {
 	err     error  // a write to the client failed
 	broken  error  // the backend broke what can't be mended
 	pushed  int64  // bytes since the last tagged response
+	fetch   fetchResponse
 	// telling is held from when a chunk is followed until it is written: who answers for the
 	// backend must not come in between. Lock order: telling, then flight's and out's.
 	telling sync.Mutex
@@ -49,6 +50,9 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		}
 		if start {
 			f.begin(b[i:i+p.N], p.Last, now)
+		}
+		if f.fetch.active {
+			f.fetched(b[i:i+p.N], p)
 		}
 		if f.rewrite {
 			f.write(b[from:i], start)
@@ -88,6 +92,24 @@ func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 		}
 		f.s.flight.untagged(h, whole)
 		f.rewrite = hasCaps(h)
+		if f.s.flight.parks && h.Number > 0 && named(h.Name, "FETCH") {
+			f.fetch = fetchResponse{active: true, number: h.Number, flags: f.fetch.flags[:0]}
+		}
+	}
+}
+
+// fetched follows the text of a FETCH response.
+func (f *responseFlow) fetched(b []byte, p wire.Piece) {
+	r := &f.fetch
+	if !p.InLiteral {
+		r.text(b)
+	}
+	if !p.Last {
+		return
+	}
+	r.active = false
+	if r.hasFlags || r.doubt || r.modSeq != 0 {
+		f.s.flight.fetched(r)
 	}
 }
 

@@ -39,11 +39,34 @@ type selection struct {
 	permanent park.Flags
 	byNumber  bool // message numbers were used
 	doubt     kept // until another mailbox is selected
+	known     *known
 }
 
 // now takes over what the client has been told while the session was parked.
 func (b *selection) now(v *park.View) {
-	b.exists, b.flags, b.modSeq = v.UIDs.Count(), v.Flags, v.ModSeq
+	b.exists, b.flags, b.modSeq, b.known = v.UIDs.Count(), v.Flags, v.ModSeq, knownOf(v.Known)
+}
+
+// fetched follows a FETCH response, where a resync tells of flags that have changed since.
+func (t *told) fetched(f *fetchResponse) {
+	if t.compared || t.box.name == "" {
+		return
+	}
+	if t.box.known == nil {
+		t.box.known = &known{}
+	}
+	t.box.known.fetched(f, t.box.modSeq)
+}
+
+// stores follows a STORE that begins.
+func (t *told) stores(seq uint64, h wire.CommandHead, whole bool) {
+	if t.compared || t.box.name == "" {
+		return
+	}
+	if t.box.known == nil {
+		t.box.known = &known{}
+	}
+	t.box.known.begins(seq, h, whole)
 }
 
 // command follows a command of the client's. whole says that all of it stands in
@@ -136,6 +159,9 @@ func (t *told) untagged(h wire.ResponseHead, whole bool) {
 		if t.box.exists > 0 {
 			t.box.exists--
 		}
+		if t.box.known != nil {
+			t.box.known.expunged(h.Number)
+		}
 	case named(h.Name, "VANISHED"):
 		t.vanished(h.Rest, whole)
 	case named(h.Name, "FLAGS"):
@@ -165,6 +191,9 @@ func (t *told) vanished(rest []byte, whole bool) {
 		return
 	}
 	t.box.exists -= uids.Count()
+	if t.box.known != nil {
+		t.box.known.vanished()
+	}
 }
 
 // code follows a response code of SELECT's (RFC 9051 §7.1).

@@ -116,7 +116,7 @@ func (d *Difference) takeChanges(v *View, s *State, stay UIDs) error {
 			d.Changed = append(d.Changed, c)
 		}
 	}
-	d.Changed = newest(d.Changed)
+	d.Changed = slices.DeleteFunc(newest(d.Changed), v.Known.has)
 	if v.Told != nil {
 		d.Changed = slices.DeleteFunc(d.Changed, func(c FlagChange) bool { return v.Told.Of(c.UID).Equal(c.Flags) })
 	}

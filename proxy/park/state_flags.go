@@ -122,6 +122,40 @@ func (f Flags) AppendTo(dst []byte) []byte {
 	return append(dst, ')')
 }
 
+// Without is f without the flags of g.
+func (f Flags) Without(g Flags) Flags {
+	return joinFlags(slices.DeleteFunc(strings.Fields(string(f)), g.Has))
+}
+
+// IsUnion says whether f has the flags of a and of b, and no others.
+func (f Flags) IsUnion(a, b Flags) bool {
+	if f.Lacks(a) || f.Lacks(b) {
+		return false
+	}
+	for name := range strings.SplitSeq(string(f), " ") {
+		if name != "" && !a.Has(name) && !b.Has(name) {
+			return false
+		}
+	}
+	return true
+}
+
+// IsWithout says whether f has the flags of a that b doesn't have, and no others.
+func (f Flags) IsWithout(a, b Flags) bool {
+	if a.Lacks(f) || f.Meets(b) {
+		return false
+	}
+	for name := range strings.SplitSeq(string(a), " ") {
+		if name != "" && !b.Has(name) && !f.Has(name) {
+			return false
+		}
+	}
+	return true
+}
+
+// Union has the flags of both.
+func (f Flags) Union(g Flags) Flags { return f.union(g) }
+
 func (f Flags) union(g Flags) Flags {
 	return joinFlags(append(strings.Fields(string(f)), strings.Fields(string(g))...))
 }

@@ -26,6 +26,9 @@ type View struct {
 	// Told has the flags of all UIDs, as the client was told them or may ask for
 	// them. Only the comparison strategy needs it; nil elsewhere.
 	Told *FlagTable
+
+	// Known has flags that the client knows beyond its bound. nil: none.
+	Known *Known
 }
 
 // next is the lowest UID that a message may have which the client doesn't know of.
@@ -55,5 +58,10 @@ func (v *View) After(d Difference) *View {
 	after.UIDNext = max(v.UIDNext, d.UIDNext)
 	after.ModSeq = max(v.ModSeq, d.ModSeq)
 	after.Told = d.told(v, after.UIDs)
+	if d.ModSeq > v.ModSeq {
+		after.Known = nil // all of it is within the bound
+	} else {
+		after.Known = v.Known.after(d.Changed)
+	}
 	return &after
 }

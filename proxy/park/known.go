@@ -1,0 +1,181 @@
+package park
+
+import (
+	"slices"
+	"sort"
+)
+
+// Runs says which of a list of sets messages have, by number or by UID. It takes 12 bytes for
+// each run of messages that follow each other with the same set. The zero value has none.
+type Runs struct{ runs []idRun }
+
+type idRun struct {
+	first, last uint32
+	set         uint8
+}
+
+// Len is how many runs there are.
+func (r *Runs) Len() int { return len(r.runs) }
+
+// Clear forgets all, and keeps the room.
+func (r *Runs) Clear() { r.runs = r.runs[:0] }
+
+// find is the first run that doesn't end before id.
+func (r *Runs) find(id uint32) int {
+	return sort.Search(len(r.runs), func(i int) bool { return r.runs[i].last >= id })
+}
+
+// Of is the set of a message.
+func (r *Runs) Of(id uint32) (set uint8, ok bool) {
+	if i := r.find(id); i < len(r.runs) && r.runs[i].first <= id {
+		return r.runs[i].set, true
+	}
+	return 0, false
+}
+
+// Cut forgets first to last, and returns where a run that begins with first would stand.
+func (r *Runs) Cut(first, last uint32) int {
+	i := r.find(first)
+	j := i
+	for j < len(r.runs) && r.runs[j].first <= last {
+		j++
+	}
+	if i == j {
+		return i
+	}
+	var keep [2]idRun
+	n, at := 0, i
+	if left := r.runs[i]; left.first < first {
+		left.last = first - 1
+		keep[n], at = left, i+1
+		n++
+	}
+	if right := r.runs[j-1]; right.last > last {
+		right.first = last + 1
+		keep[n] = right
+		n++
+	}
+	r.runs = slices.Replace(r.runs, i, j, keep[:n]...)
+	return at
+}
+
+// Put gives first to last a set.
+func (r *Runs) Put(first, last uint32, set uint8) {
+	i := r.Cut(first, last)
+	if i > 0 && r.runs[i-1].set == set && r.runs[i-1].last == first-1 {
+		i--
+		first = r.runs[i].first
+		r.runs = slices.Delete(r.runs, i, i+1)
+	}
+	if i < len(r.runs) && r.runs[i].set == set && r.runs[i].first-1 == last {
+		r.runs[i].first = first
+		return
+	}
+	r.runs = slices.Insert(r.runs, i, idRun{first, last, set})
+}
+
+// Change gives those of first to last that have a set another one.
+func (r *Runs) Change(first, last uint32, to func(set uint8) uint8) {
+	for at := first; ; {
+		i := r.find(at)
+		if i == len(r.runs) || r.runs[i].first > last {
+			return
+		}
+		a, b, set := max(at, r.runs[i].first), min(last, r.runs[i].last), r.runs[i].set
+		if now := to(set); now != set {
+			r.Put(a, b, now)
+		}
+		if b >= last {
+			return
+		}
+		at = b + 1
+	}
+}
+
+// Gone takes a number away: those behind it move down.
+func (r *Runs) Gone(n uint32) {
+	i := r.Cut(n, n)
+	for ; i < len(r.runs); i++ {
+		r.runs[i].first--
+		r.runs[i].last--
+	}
+}
+
+// Halve forgets the lower half of the runs: of the older messages.
+func (r *Runs) Halve() { r.runs = slices.Delete(r.runs, 0, (len(r.runs)+1)/2) }
+
+// Each goes through the runs in order.
+func (r *Runs) Each(f func(first, last uint32, set uint8)) {
+	for _, run := range r.runs {
+		f(run.first, run.last, run.set)
+	}
+}
+
+// KnownFlags are the flags of a message as a client knows them. ModSeq is the mod-sequence that
+// it was told with them, if that is beyond its bound; else 0.
+type KnownFlags struct {
+	Flags  Flags
+	ModSeq uint64
+}
+
+// Known has the flags of some messages as a client knows them that was told them, or set
+// them itself, since its view's bound. It is immutable; nil knows nothing.
+type Known struct {
+	sets   []KnownFlags
+	uids   Runs
+	modSeq bool // the client counts mod-sequences, so it has to know that of each, too
+}
+
+// NewKnown makes one of runs of UIDs, which it takes over, and their sets.
+func NewKnown(sets []KnownFlags, uids Runs, dialect Dialect) *Known {
+	if uids.Len() == 0 {
+		return nil
+	}
+	uids.runs = slices.Clip(uids.runs)
+	return &Known{sets: sets, uids: uids, modSeq: dialect != Plain}
+}
+
+// Runs are a copy of what it is made of.
+func (k *Known) Runs() ([]KnownFlags, Runs) {
+	return slices.Clone(k.sets), Runs{slices.Clone(k.uids.runs)}
+}
+
+// has says whether the client knows a change already.
+func (k *Known) has(c FlagChange) bool {
+	if k == nil {
+		return false
+	}
+	set, ok := k.uids.Of(c.UID)
+	if !ok || set == 0 {
+		return false
+	}
+	known := k.sets[set]
+	return known.Flags.Equal(c.Flags) && (!k.modSeq || known.ModSeq != 0 && known.ModSeq == c.ModSeq)
+}
+
+// after is what is known behind changes that the client is told.
+func (k *Known) after(told []FlagChange) *Known {
+	if k == nil || len(told) == 0 {
+		return k
+	}
+	left := Runs{slices.Clone(k.uids.runs)}
+	for _, c := range told {
+		left.Cut(c.UID, c.UID)
+	}
+	if left.Len() == 0 {
+		return nil
+	}
+	return &Known{sets: k.sets, uids: left, modSeq: k.modSeq}
+}
+
+// Of is the flags of a message as the client knows them.
+func (k *Known) Of(uid uint32) (Flags, bool) {
+	if k == nil {
+		return "", false
+	}
+	set, ok := k.uids.Of(uid)
+	if !ok || set == 0 {
+		return "", false
+	}
+	return k.sets[set].Flags, true
+}
