@@ -45,7 +45,9 @@ func TestCyrussLimitIsNoWrongPassword(t *testing.T) {
 	servers.Real(t)
 	server := servers.StartCyrusWith(t, servers.CyrusOptions{Settings: map[string]string{"maxlogins_per_user": "1"}, Users: 3})
 	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}, Stays: true})
-	imaptest.Dial(t, p.Plain).Login(servers.User(1), servers.Password)
+	first := imaptest.Dial(t, p.Plain)
+	first.Login(servers.User(1), servers.Password)
+	first.MustOK("SELECT INBOX") // with it Cyrus has written down who it is
 	second := imaptest.Dial(t, p.Plain).TryLogin(servers.User(1), servers.Password)
 	if second.OK() || second.Tagged.Code() != "LIMIT" {
 		t.Errorf("at Cyrus's limit the proxy says %s; Cyrus itself %s", second.Tagged, imaptest.Dial(t, server.Addr).TryLogin(servers.User(1), servers.Password).Tagged)
