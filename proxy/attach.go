@@ -60,7 +60,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 		if err == nil {
 			if pick.Confirm() {
 				p.pick, p.user = pick, login.User
-				p.cred = &credential{password: login.Password, asUser: a.proof != upstream.Verified, mechanism: a.mechanism, stamp: a.stamp, asked: p.srv.now()}
+				p.cred = &credential{password: []byte(login.Password), asUser: a.proof != upstream.Verified, mechanism: a.mechanism, stamp: a.stamp, asked: p.srv.now()}
 				if p.cred.asUser {
 					p.cred.asked = c.LoggedIn
 				}
@@ -105,6 +105,7 @@ func (s *settings) targetOf(b *routing.Backend) upstream.Target {
 // forgetLogin gives back what a login has got, when the session ends before its
 // relay begins.
 func (p *preLogin) forgetLogin() {
+	p.cred.wipe()
 	_ = p.backend.Load().Abort()
 	p.pick.Release()
 	p.srv.reg.leaveUser(p.user)

@@ -28,6 +28,7 @@ func (p *preLogin) loginCommand(ctx context.Context, tag string, args []byte) (d
 	if err != nil || len(rest) != 0 {
 		return false, p.bad(tag, "LOGIN takes a user name and a password")
 	}
+	clear(args) // in the reader's buffer
 	return p.login(ctx, tag, auth.MechanismCommand, "", user, telemetry.Secret(password))
 }
 
@@ -39,6 +40,7 @@ func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (d
 		return false, p.cleartext(ctx, tag, name)
 	}
 	x, err := auth.NewExchange(name, initial, hasInitial)
+	clear(initial) // in the reader's buffer; the exchange has its own
 	if err != nil {
 		p.attempts++
 		return false, p.say(tag + " NO [CANNOT] Authentication mechanism not available\r\n")
@@ -53,6 +55,7 @@ func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (d
 			return false, p.unreadable(nil, rerr)
 		}
 		challenge, finished, err = x.Next(trimEOL(line))
+		clear(line) // in the reader's buffer
 	}
 	if err != nil {
 		return false, p.exchangeFailed(ctx, tag, x.Mechanism(), err)

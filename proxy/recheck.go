@@ -55,8 +55,12 @@ func (s *Session) holds(set *settings, now time.Time, changed bool) bool {
 func (s *Session) recheck(ctx context.Context) error {
 	set := s.settings()
 	stamp, _ := s.cred.last()
+	password, ok := s.cred.reveal()
+	if !ok {
+		return errSessionOver
+	}
 	// The name is canonical since the login, and stays what it was.
-	creds := auth.Credentials{User: s.user, Password: s.cred.password, Mechanism: s.cred.mechanism, Client: s.addr.Addr()}
+	creds := auth.Credentials{User: s.user, Password: password, Mechanism: s.cred.mechanism, Client: s.addr.Addr()}
 	switch v := auth.Recheck(ctx, set.Sources, creds, stamp).(type) {
 	case auth.Accepted:
 		s.cred.took(v.Stamp, s.srv.now())
@@ -168,7 +172,7 @@ const spareLogins = time.Minute
 func (s *Server) refusedCredential(user string, password telemetry.Secret, from netip.Addr, but *Session) {
 	now := s.now()
 	for _, c := range s.reg.ofUser(user) {
-		if c == but || c.reason() != "" || Attachment(c.attachment.Load()) != Parked || c.cred.password != password || c.auth().Mode == upstream.ModeMaster {
+		if c == but || c.reason() != "" || Attachment(c.attachment.Load()) != Parked || !c.cred.is(password) || c.auth().Mode == upstream.ModeMaster {
 			continue
 		}
 		if upstream.SameNetwork(c.addr.Addr(), from) {

@@ -244,6 +244,7 @@ func (s *Session) finish() {
 		_ = b.Abort()
 	}
 	s.unsubscribe()
+	s.cred.wipe()
 	if s.severed.Load() {
 		_ = s.client.Abort()
 	} else {

@@ -132,7 +132,8 @@ func (s *Session) settings() *settings { return s.srv.set.Load() }
 // auth is how to log in to the backend again.
 func (s *Session) auth() upstream.Auth {
 	a := s.settings().Login
-	a.User, a.Password = s.user, s.cred.password
+	a.User = s.user
+	a.Password, _ = s.cred.reveal()
 	if s.cred.asUser {
 		a.Mode = upstream.ModeUser
 	}

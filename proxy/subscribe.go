@@ -25,6 +25,10 @@ func (s *Session) subscribe(ctx context.Context, mailbox string) error {
 		User: s.user, Backend: s.pick.Backend.ID, Caps: s.caps.list, ModSeq: s.flight.told.box.modSeq,
 		Login: s.watchLogin,
 		Give: func(c *upstream.Conn, enabled []string) {
+			if _, ok := s.cred.reveal(); !ok { // nor is there a key any more
+				_ = c.Close()
+				return
+			}
 			s.set.Park.Pool.Give(s.poolKey(upstream.UseWatch), c, upstream.Condition{})
 		},
 	}, mailbox)
@@ -57,13 +61,17 @@ func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 // loginAgain makes another connection for this user. If he isn't let in, what he has left in
 // the pool lets nobody in either, or makes room for the next attempt.
 func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
-	c, err := s.settings().Dialer.Login(ctx, s.target(), s.auth(), s.clientInfo())
+	a := s.auth()
+	if a.Password == "" { // another's watch asks for it in vain: wiped, not refused
+		return nil, &upstream.Unavailable{Backend: s.pick.Backend.ID, Stage: upstream.StageSettings, Err: errSessionOver}
+	}
+	c, err := s.settings().Dialer.Login(ctx, s.target(), a, s.clientInfo())
 	if err == nil {
 		s.cred.good(c.LoggedIn)
 	}
 	var refused *upstream.Refused
 	if errors.As(err, &refused) {
-		s.srv.refusedCredential(s.user, s.cred.password, s.addr.Addr(), s)
+		s.srv.refusedCredential(s.user, a.Password, s.addr.Addr(), s)
 	}
 	var down *upstream.Unavailable
 	if errors.As(err, &down) && down.MayBeFull() {
