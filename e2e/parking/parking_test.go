@@ -32,6 +32,7 @@ func checks() []check {
 		{"a NOOP sees what was acknowledged", "-", aNOOPSeesWhatWasAcknowledged},
 		{"a silent STORE isn't followed by older flags", "sdbox-idle maildir-idle cyrus-idle", aSilentStoreIsNotFollowedByOlderFlags},
 		{"own marks aren't told again", "sdbox-idle maildir-idle cyrus-idle", ownMarksAreNotToldAgain},
+		{"what a NOOP costs", "sdbox-idle sdbox-push cyrus-idle", whatANOOPCosts},
 		{"a resync that is delivered late", "-idle", aResyncThatIsDeliveredLate},
 		{"whose is recent", withACL, whoseIsRecent},
 		{"a caching client that is cut while VANISHED is owed", "-idle", aCachingClientThatIsCutWhileVanishedIsOwedMissesNothing},

@@ -36,3 +36,34 @@ func aNOOPSeesWhatWasAcknowledged(t *testing.T, s *site) {
 		t.Error(`NOOP right behind a FETCH that sets \Seen told of no flags`)
 	}
 }
+
+// What a NOOP of a parked session costs its backend: four lines on a watch that idles (DONE,
+// UNSELECT, EXAMINE, IDLE), three on a warm connection (ENABLE, EXAMINE, UNSELECT). The times,
+// beside those of an attached session, are logged and not judged.
+func whatANOOPCosts(t *testing.T, s *site) {
+	const rounds = 20
+	l := newLab(t, s, labOptions{})
+	user := l.newUser()
+	d := l.writer(user, "INBOX", 300)
+	w := l.watch(user, "INBOX", d.Truth)
+	attached := l.login(user)
+	attached.MustOK("SELECT INBOX")
+	w.BeginIdle()
+	l.parked(w.Client)
+	w.EndIdle()
+	w.Say("NOOP")
+	before := len(l.Sent())
+	began := time.Now()
+	for range rounds {
+		w.Say("NOOP")
+	}
+	parked := time.Since(began) / rounds
+	if n := len(l.Sent()) - before; n > 4*rounds+8 { // the last one's, and the watch going back to IDLE
+		t.Errorf("%d lines to the backend for %d NOOPs", n, rounds)
+	}
+	began = time.Now()
+	for range rounds {
+		attached.MustOK("NOOP")
+	}
+	t.Logf("a NOOP: parked %v, attached %v", parked, time.Since(began)/rounds)
+}
