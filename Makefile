@@ -3,7 +3,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check test bench fuzz parking unparked model
+.PHONY: check test bench fuzz parking unparked model attack
 
 # Everything that needs no server: formatting, vet, staticcheck, the arrows
 # between the rooms, and generated docs that are up to date.
@@ -28,6 +28,11 @@ unparked:
 # seconds of it on each stack. MODEL_ON=cyrus make model
 model:
 	MODEL_ON=$${MODEL_ON-dovecot} MODEL_MINUTES=$${MODEL_MINUTES-30} ./test -timeout 2h -parallel 1 -v ./e2e/model
+
+# What outsiders can do to others' logins, in figures (docs/security.md). PROXY=FILE measures
+# another build.
+attack:
+	ATTACK_PROXY="$(PROXY)" ./test -tags attack -v -run Attack ./e2e
 
 bench:
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

@@ -31,6 +31,7 @@ type proxyOptions struct {
 	BackendCA  string
 	Stays      bool   // sessions keep their backend connections
 	Routing    string // further lines of routing
+	Limits     string // further lines of limits
 	Linger     string // before a session is parked; "" = the default
 	AdminToken string // the file with it
 	Sources    string // source_addresses, in HCL; "" = none
@@ -130,6 +131,7 @@ routing {
 }
 limits {
   auth_failure_delay = "100ms"
+  {{.Limits}}
 }
 telemetry {
   log {

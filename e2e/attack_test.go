@@ -1,0 +1,235 @@
+//go:build attack
+
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"imapproxy/e2e/servers"
+)
+
+// These measure and judge nothing: docs/security.md has what they printed. ATTACK_PROXY
+// names another build to measure in place of this one.
+func init() {
+	if other := os.Getenv("ATTACK_PROXY"); other != "" {
+		_ = os.Setenv(proxyBinary, other)
+	}
+}
+
+// from dials from an address of the loopback, so that networks differ.
+func from(addr, source string) (net.Conn, *bufio.Reader, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: 90 * time.Second}
+	c, err := d.Dial("tcp", addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, bufio.NewReader(c), nil
+}
+
+// attempt logs in and out again, and says how long that took and what was answered.
+func attempt(addr, source, user, password string) (time.Duration, string) {
+	begun := time.Now()
+	c, r, err := from(addr, source)
+	if err != nil {
+		return time.Since(begun), err.Error()
+	}
+	defer c.Close()
+	_ = c.SetDeadline(begun.Add(90 * time.Second))
+	if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "* OK") {
+		return time.Since(begun), strings.TrimSpace(fmt.Sprint(line, err))
+	}
+	fmt.Fprintf(c, "a LOGIN %s %s\r\n", user, password)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return time.Since(begun), err.Error()
+		}
+		if strings.HasPrefix(line, "a ") {
+			took := time.Since(begun)
+			_, _ = io.WriteString(c, "z LOGOUT\r\n")
+			return took, strings.TrimSpace(line)
+		}
+	}
+}
+
+// guess keeps n connections of a network guessing at a user until stop is closed.
+func guess(t *testing.T, addr string, n int, source func(i int) string, user string, begun *atomic.Int64, stop chan struct{}) *sync.WaitGroup {
+	var g sync.WaitGroup
+	for i := range n {
+		g.Go(func() {
+			for {
+				c, r, err := from(addr, source(i))
+				if err != nil {
+					return
+				}
+				done := make(chan struct{})
+				go func() { // ends the connection at stop, or with the attempt
+					select {
+					case <-stop:
+					case <-done:
+					}
+					_ = c.Close()
+				}()
+				if _, err := r.ReadString('\n'); err == nil {
+					fmt.Fprintf(c, "a LOGIN %s guess%d\r\n", user, i)
+					begun.Add(1)
+					_, _ = r.ReadString('\n')
+				}
+				close(done)
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	return &g
+}
+
+func report(t *testing.T, what string, took []time.Duration, answers []string) {
+	ok := 0
+	for _, a := range answers {
+		if strings.HasPrefix(a, "a OK") {
+			ok++
+		}
+	}
+	slices.Sort(took)
+	t.Logf("%s: %d of %d let in; median %s, longest %s; e.g. %q", what, ok, len(answers), took[len(took)/2].Round(time.Millisecond),
+		took[len(took)-1].Round(time.Millisecond), fmt.Sprintf("%.60s", answers[len(answers)-1]))
+}
+
+// victims logs in n times from a network of its own.
+func victims(t *testing.T, what, addr string, n int, user func(i int) string, password string) {
+	var took []time.Duration
+	var answers []string
+	for i := range n {
+		d, a := attempt(addr, "127.9.9.9", user(i), password)
+		took, answers = append(took, d), append(answers, a)
+	}
+	report(t, what, took, answers)
+}
+
+func until(t *testing.T, n *atomic.Int64, want int64) {
+	for end := time.Now().Add(30 * time.Second); n.Load() < want && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func one(addr string) func(int) string { return func(int) string { return addr } }
+
+// bcrypt12 is userPassword at cost 12.
+const bcrypt12 = "$2y$12$X/wyk15phCKDXR8NbN8QWOZgE4XACLR.OP4apYtD.hdeXuFx43CX6"
+
+func TestAttackHashing(t *testing.T) {
+	server := servers.StartDovecot(t, servers.DovecotOptions{})
+	passwd := filepath.Join(servers.Folder(t), "users.passwd")
+	writeFile(t, passwd, servers.User(1)+":{BLF-CRYPT}"+bcrypt12+"\n"+servers.User(2)+":{BLF-CRYPT}"+bcrypt12+"\n")
+	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}, Master: true, PasswdFile: passwd})
+	victims(t, "quiet", p.Plain, 5, one(servers.User(2)), userPassword)
+	var begun atomic.Int64
+	stop := make(chan struct{})
+	g := guess(t, p.Plain, 150, one("127.0.0.2"), servers.User(1), &begun, stop)
+	until(t, &begun, 150)
+	victims(t, "150 connections of one network guess against bcrypt 12", p.Plain, 5, one(servers.User(2)), userPassword)
+	close(stop)
+	g.Wait()
+}
+
+func TestAttackSilent(t *testing.T) {
+	server := servers.StartDovecot(t, servers.DovecotOptions{})
+	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}, Limits: "connections = 400"})
+	for range 399 {
+		c, _, err := from(p.Plain, "127.0.0.2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	time.Sleep(time.Second)
+	var took []time.Duration
+	var answers []string
+	var held []net.Conn
+	for i := range 20 { // sessions that stay
+		begun := time.Now()
+		c, r, err := from(p.Plain, fmt.Sprintf("127.9.%d.9", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+		_, _ = r.ReadString('\n')
+		fmt.Fprintf(c, "a LOGIN %s %s\r\n", servers.User(1+i%3), servers.Password)
+		line, _ := r.ReadString('\n')
+		took, answers = append(took, time.Since(begun)), append(answers, strings.TrimSpace(line))
+	}
+	report(t, "399 silent connections of one network, connections = 400: 20 sessions", took, answers)
+	for _, c := range held {
+		_ = c.Close()
+	}
+}
+
+func TestAttackPerUser(t *testing.T) {
+	server := servers.StartDovecot(t, servers.DovecotOptions{Stock: true})
+	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}, Limits: "per_user = 3"})
+	var begun atomic.Int64
+	stop := make(chan struct{})
+	g := guess(t, p.Plain, 6, func(i int) string { return fmt.Sprintf("127.0.%d.2", i) }, servers.User(1), &begun, stop)
+	until(t, &begun, 6)
+	victims(t, "six guessers at a user with per_user = 3", p.Plain, 10, one(servers.User(1)), servers.Password)
+	close(stop)
+	g.Wait()
+}
+
+func TestAttackGuessers(t *testing.T) {
+	server := servers.StartDovecot(t, servers.DovecotOptions{Stock: true})
+	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}})
+	victims(t, "quiet", p.Plain, 5, func(i int) string { return servers.User(10 + i) }, servers.Password)
+	next := 20 // users whose connections don't wait for them yet
+	for name, source := range map[string]func(int) string{"one network": one("127.0.0.2"), "250 networks": func(i int) string { return fmt.Sprintf("127.1.%d.2", i) }} {
+		var begun atomic.Int64
+		stop := make(chan struct{})
+		g := guess(t, p.Plain, 250, source, servers.User(1), &begun, stop)
+		until(t, &begun, 250)
+		time.Sleep(3 * time.Second)
+		victims(t, "250 guessers of "+name+" at a default Dovecot", p.Plain, 5, func(i int) string { return servers.User(next + i) }, servers.Password)
+		next += 5
+		close(stop)
+		g.Wait()
+	}
+}
+
+func TestAttackAdmin(t *testing.T) {
+	server := servers.StartDovecot(t, servers.DovecotOptions{})
+	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}})
+	addr := strings.TrimPrefix(p.Admin, "http://")
+	for range 64 {
+		c, r, err := from(addr, "127.0.0.2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+		_, _ = r.ReadString('\n')
+	}
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	begun := time.Now()
+	resp, err := client.Get(p.Admin + "/readyz")
+	status := fmt.Sprint(err)
+	if err == nil {
+		status = resp.Status
+		resp.Body.Close()
+	}
+	t.Logf("64 idle connections: /readyz %s after %s", status, time.Since(begun).Round(time.Millisecond))
+}
