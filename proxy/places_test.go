@@ -20,6 +20,9 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 	for i := range 40 {
 		silent = append(silent, l.raw([]string{plain, startTLS, implicit}[i%3]))
 	}
+	eventually(t, "the silent ones to have come", func() bool { // 41 clients, 8 places
+		return l.metric("imapproxy_connections_refused_total", `reason="prelogin"`) == 33
+	})
 	alice := l.login("alice")
 	if _, r, err := slow.Command("a1", "LOGIN alice "+password); err != nil || r.Status() != "OK" {
 		t.Fatal("the slow client of another network:", r, err)
