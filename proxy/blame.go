@@ -49,7 +49,7 @@ func (b *blame) again(ctx context.Context, t upstream.Target, login upstream.Aut
 		fault = upstream.FaultFull
 	}
 	var down *upstream.Unavailable
-	if !b.roomMade && errors.As(err, &down) && down.MayBeFull() && room.Refused(t.ID) {
+	if !b.roomMade && errors.As(err, &down) && down.MayBeFull() && room.Refused(t.ID, fault == upstream.FaultFull) {
 		b.roomMade = true
 		b.p.srv.tel.Retry("room")
 		return pause(ctx, limitPause)

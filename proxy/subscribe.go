@@ -75,7 +75,7 @@ func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
 	}
 	var down *upstream.Unavailable
 	if errors.As(err, &down) && down.MayBeFull() {
-		s.settings().Dialer.Room().Refused(s.target().ID)
+		s.settings().Dialer.Room().Refused(s.target().ID, down.Fault() == upstream.FaultFull)
 	}
 	if err != nil {
 		s.set.Park.refused(s.poolKey(upstream.UseWatch), s.user, err) // whatever their use

@@ -231,7 +231,7 @@ func (d *Dialer) connected(ctx context.Context, t Target, c Client, talk func(co
 	s := newDialogue(raw)
 	s.patience = d.opt.Room.watch(t.ID, d.opt.SlowAfter)
 	err = talk(ctx, s)
-	s.patience.end()
+	s.patience.end(err == nil)
 	if !release() && err == nil {
 		err = afterLogin(StageLogin, context.Cause(ctx)) // closed under the hands of a login that was just done
 	}

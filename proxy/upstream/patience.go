@@ -25,6 +25,8 @@ type patience struct {
 	timer *time.Timer
 	sent  bool // a user's own credentials were sent
 	ended bool
+	ok    bool // it has ended well
+	held  int  // the connections there were when the first made way; 0: none did
 }
 
 // watch begins it; end must be called.
@@ -40,11 +42,21 @@ func (p *patience) silent() {
 	p.mu.Lock()
 	ended := p.ended
 	p.mu.Unlock()
-	if ended || !p.room.Refused(p.backend) {
+	if ended {
+		return
+	}
+	held := p.room.makeWay(p.backend)
+	if held == 0 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.held == 0 {
+		p.held = held
+	}
+	if p.ok { // it was answered while they were being closed
+		p.room.learn(p.backend, p.held)
+	}
 	if !p.ended {
 		p.timer.Reset(p.wait())
 	}
@@ -71,9 +83,15 @@ func (p *patience) heard(ownPassword bool) {
 	}
 }
 
-func (p *patience) end() {
+// end ends it. ok is whether the backend answered as it was hoped for: then it was the
+// want of room that it was silent for, and not a wrong password.
+func (p *patience) end(ok bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ended = true
+	p.ended, p.ok = true, ok
 	p.timer.Stop()
+	held := p.held
+	p.mu.Unlock()
+	if ok {
+		p.room.learn(p.backend, held)
+	}
 }

@@ -180,29 +180,47 @@ func (r *Room) Trim(id string) {
 	}
 }
 
-// Refused is for a backend that doesn't take another connection, or seems not to: it
-// doesn't answer. Connections that wait make way, the more of them the more there are. It
-// says whether there were any; else the backend isn't full by the proxy's doing, and
-// nothing is learnt.
-func (r *Room) Refused(id string) (again bool) {
+// Refused is for a backend that doesn't take another connection, or seems not to.
+// Connections that wait make way, the more of them the more there are. It says whether
+// there were any; else the backend isn't full by the proxy's doing. certain is whether
+// the refusal is for want of room, which is learnt from; else it may be a user's bytes
+// that were refused.
+func (r *Room) Refused(id string, certain bool) (again bool) {
+	held := r.makeWay(id)
+	if certain {
+		r.learn(id, held)
+	}
+	return held > 0
+}
+
+// makeWay closes connections that wait, and returns how many connections there were
+// before; 0: none waited.
+func (r *Room) makeWay(id string) (held int) {
 	r.mu.Lock()
 	o, evict := r.of(id), r.evict
-	held := o.held
+	held = o.held
 	n := max(2, held/8) // the login's place, and the reserve of bound
 	r.tidy(id, o)
 	r.mu.Unlock()
 	if evict == nil || held == 0 || evict(id, n) == 0 {
-		return false
+		return 0
+	}
+	return held
+}
+
+// learn notes that a backend took so many connections and no more.
+func (r *Room) learn(id string, held int) {
+	if held == 0 {
+		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	o = r.of(id)
+	o := r.of(id)
 	if o.learnt == 0 || held < o.learnt {
 		o.learnt, o.refusal = held, held
 	}
 	o.since = r.opt.Now()
 	o.alive = o.since
-	return true
 }
 
 // Full says whether the proxy holds all of the connections that a backend takes, as was
@@ -212,7 +230,7 @@ func (r *Room) Full(id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.of(id)
-	defer r.tidy(id, o)
+	r.tidy(id, o)
 	return o.learnt > 0 && o.held+o.coming >= r.bound(o) && r.opt.Now().Sub(o.alive) < roomFullFor
 }
 
@@ -220,7 +238,7 @@ func (r *Room) Full(id string) bool {
 // proxy's own shortage, or the proxy's own connections fill the backend, of which some
 // are closed then so that the next probe finds a place.
 func (r *Room) Excuses(id string, err error) bool {
-	return IsShortage(err) || r.Full(id) || r.Refused(id)
+	return IsShortage(err) || r.Full(id) || r.Refused(id, true)
 }
 
 // RoomStatus is what Room knows of a backend.
@@ -235,6 +253,6 @@ func (r *Room) Status(id string) RoomStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.of(id)
-	defer r.tidy(id, o)
+	r.tidy(id, o)
 	return RoomStatus{Connections: o.held, Bound: r.bound(o), Learnt: o.learnt}
 }
