@@ -27,12 +27,14 @@ type commandFlow struct {
 	scan wire.Scanner
 
 	kind     lineKind
-	swallow  bool  // the unit is one of the proxy's own: nothing of it is passed on
-	command  bool  // the unit is a command, in flight
-	size     int64 // of the unit, so far
-	awaiting bool  // a synchronising literal was announced in the last piece
-	err      error // a write to the backend failed
-	refused  error // the client broke what can't be mended
+	swallow  bool       // the unit is one of the proxy's own: nothing of it is passed on
+	command  bool       // the unit is a command, in flight
+	rule     *wire.Rule // of that command
+	quotes   quoting    // of its text, where a literal may come
+	size     int64      // of the unit, so far
+	awaiting bool       // a synchronising literal was announced in the last piece
+	err      error      // a write to the backend failed
+	refused  error      // the client broke what can't be mended
 }
 
 // Chunk implements conn.Receiver.
@@ -63,6 +65,12 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 			f.begin(b[i:i+p.N], p.Last, now)
 			if f.swallow {
 				f.pass(b[from:i])
+			}
+		}
+		if f.command && !p.Last && !p.InLiteral {
+			f.quotes.text(b[i : i+p.N])
+			if p.Announced && disputed(f.rule, f.quotes, b[i:i+p.N]) {
+				f.s.flight.dispute()
 			}
 		}
 		i += p.N
@@ -103,6 +111,9 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	}
 	h := wire.ParseCommandHead(head)
 	answer := takeover(h)
+	if answer == nil && h.OK && wire.ValidTag(h.Tag) {
+		answer = refusedLiteral(h, head, whole)
+	}
 	if answer != nil {
 		f.s.tookOver(h.Verb)
 	}
@@ -120,7 +131,7 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 		f.swallow, f.refused = true, errLoggedOut
 		return
 	case answer == nil:
-		f.command = true
+		f.command, f.rule, f.quotes = true, h.Verb.Rule(), quoting{}
 		if !f.s.flight.begin(h, whole, now) {
 			f.swallow, f.refused = true, errSessionOver
 		}

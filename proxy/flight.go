@@ -129,6 +129,7 @@ func (f *flight) answered(h wire.ResponseHead) (c command, ok bool) {
 		}
 	}
 	if i == len(f.open) {
+		f.disputeLocked() // of what the backend took for a command, and the proxy didn't
 		return command{}, false
 	}
 	c = f.open[i]

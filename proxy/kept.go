@@ -27,6 +27,7 @@ const (
 	keptSaved
 	keptEnabled
 	keptUnknown
+	keptDisputed
 	keptLong
 	keptName
 	keptMailbox
@@ -70,6 +71,7 @@ var keptTable = [keptReasons]Kept{
 	keptSaved:          {"saved_search", "it has a $ or CONTEXT that lives on the backend's connection"},
 	keptEnabled:        {"enabled", "it has enabled an extension that isn't known here"},
 	keptUnknown:        {"unknown_command", "it has said a command that isn't known here and may have set something"},
+	keptDisputed:       {"disputed_literal", "it has sent a literal where some servers read commands, or its backend answered what wasn't asked"},
 	keptLong:           {"long_command", "it has said a command that was too long to be looked at"},
 	keptName:           {"mailbox_name", "the mailbox has a name that can't be said again"},
 	keptMailbox:        {"mailbox", "what the backend said of the mailbox isn't enough to find it again"},

@@ -179,7 +179,7 @@ func (r *Reader) Unit(agree func(sofar []byte) error, literals bool) ([]byte, er
 		lines += len(line)
 		unit = append(unit, line...)
 		size, sync, ok := LiteralSpec(line)
-		if !ok || !literals || r.strict && !beginsArgument(line) {
+		if !ok || !literals || r.strict && !BeginsArgument(line) {
 			return trimEOL(unit), nil
 		}
 		if factor == 1 && r.larger != nil && lits+int(min(size, 1<<30)) > 2*r.maxLiteral {
@@ -236,10 +236,14 @@ func (r *Reader) peekLine(max int) error {
 	}
 }
 
-// beginsArgument says whether the announcement at the end of line stands where an
-// argument begins: behind a space or a parenthesis, or the ~ of a literal8 there.
-func beginsArgument(line []byte) bool {
+// BeginsArgument says whether the announcement of a literal at the end of line stands where an
+// argument begins: at its front, behind a space or a parenthesis, or the ~ of a
+// literal8 there. Without an announcement it is false.
+func BeginsArgument(line []byte) bool {
 	i := bytes.LastIndexByte(line, '{')
+	if i < 0 {
+		return false
+	}
 	if i > 0 && line[i-1] == '~' {
 		i--
 	}
