@@ -428,8 +428,8 @@ park {
   # A client in IDLE is parked when it has said nothing for so long. Shorter frees
   # connections sooner, but parks clients that come straight back, and each return
   # costs the backend a SELECT, perhaps a login. "0s" isn't "never": it parks each client
-  # the moment that it is in IDLE, which you are warned of. A change holds for sessions to
-  # come, as with all of park that needs no restart.
+  # the moment that it is in IDLE, which you are warned of. A change holds at once, as
+  # with all of park that needs no restart.
   # Default: "60s".
   linger = "60s"
 
