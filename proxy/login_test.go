@@ -72,7 +72,6 @@ func TestABackendThatCannotBeReachedIsNotTheUsersFault(t *testing.T) {
 			return c.Do(imaptest.FaultReset)
 		}}}.Serve}},
 		"its storage is down": {handlers: []imaptest.Handler{imaptest.Dialogue{Check: func(*imaptest.BackendConn, imaptest.Login) string { return "NO [UNAVAILABLE] storage" }}.Serve}},
-		"too many":            {handlers: []imaptest.Handler{imaptest.Dialogue{Check: func(*imaptest.BackendConn, imaptest.Login) string { return "NO [LIMIT] too many" }}.Serve}},
 		"says nothing": {handlers: []imaptest.Handler{func(c *imaptest.BackendConn) error { return c.DrainUntilEOF() }}, change: func(o *Options) {
 			o.Dialer, _ = upstream.New(upstream.Options{LoginTimeout: 200 * time.Millisecond})
 		}},
