@@ -31,7 +31,7 @@ type owed struct {
 // command lets the client be told. Then the relay goes on as usual.
 func (s *Session) owing() {
 	o := owing{
-		s: s, n: s.park.owed.n, untold: s.park.owed, modSeq: s.park.owed.view.ModSeq,
+		s: s, n: s.park.owed.n, untold: s.park.owed, before: s.park.owed.view.UIDs, modSeq: s.park.owed.view.ModSeq,
 		client:  wire.NewReader(s.client, maxOwedLine, maxOwedLiteral),
 		backend: wire.NewReader(s.backend.Load(), maxOwedAnswer, maxOwedLiteral),
 	}
@@ -58,9 +58,12 @@ func (s *Session) owing() {
 
 // owing is one stretch of it.
 type owing struct {
-	s               *Session
-	n               park.Numbers
-	untold          *owed // nil: all but EXPUNGE was told, and flags
+	s      *Session
+	n      park.Numbers
+	untold *owed // nil: all but EXPUNGE was told, and flags
+	// before is what the client counted when it wrote the command: its last message is what
+	// "*" means in what marks messages. After a first command it counts only for those that had come by then.
+	before          park.UIDs
 	client, backend *wire.Reader
 	modSeq          uint64            // the client's bound
 	bound           uint64            // the one that it has when all is told
@@ -86,6 +89,12 @@ func (o *owing) endOf(err error) Reason {
 // more, and the rest, this command included where it isn't done, is the relay's.
 func (o *owing) command() (relay bool, err error) {
 	s := o.s
+	if o.untold == nil && !o.more() {
+		o.before = park.UIDs{}
+		if o.n.Owed().Empty() && len(o.flags) == 0 {
+			return true, o.handOver(nil) // only a "*" was owed
+		}
+	}
 	line, err := o.client.ReadLine(maxOwedLine)
 	if err != nil {
 		return false, err
@@ -95,11 +104,22 @@ func (o *owing) command() (relay bool, err error) {
 	s.lastHeard.Store(now.UnixNano())
 	cmd := slices.Clone(line)
 	h := wire.ParseCommandHead(cmd)
+	r := h.Verb.Rule()
 	switch {
 	case wire.IsEmpty(cmd): // no command
 		return false, nil
-	case h.Verb.Rule().Set == wire.NoSet || !wire.ValidTag(h.Tag) || len(h.Tag) > maxTag:
+	case leavingBy(cmd, &s.flight.told, s.caps.list) != stays:
+		return true, o.handOver(cmd) // what is owed is of the mailbox that is left
+	case !wire.ValidTag(h.Tag) || len(h.Tag) > maxTag:
+		return true, o.told(cmd)
+	case r.Set == wire.NoSet && (refusedLiteral(h, cmd, false) != nil || !(carried(r) && o.behind(cmd))):
 		return true, o.told(cmd) // its literals are for the relay to see
+	}
+	if _, _, literal := wire.LiteralSpec(cmd); literal {
+		var q quoting
+		if q.text(cmd); disputed(r, q, cmd) {
+			s.flight.dispute()
+		}
 	}
 	agreed := false
 	replaces := h.Verb == wire.Replace || h.Verb == wire.UIDReplace
@@ -107,6 +127,11 @@ func (o *owing) command() (relay bool, err error) {
 		if cmd, agreed, err = o.rest(cmd); err != nil {
 			return false, err
 		}
+	}
+	held := r.HoldsExpunge || !r.Removes && !replaces && o.more()
+	known, _ := o.n.Client()
+	if last := lastOf(o.before.Intersect(known), h.Verb); last != 0 {
+		cmd = withStar(cmd, last)
 	}
 	said := cmd
 	cmd, fate := o.n.Command(nil, said)
@@ -116,7 +141,7 @@ func (o *owing) command() (relay bool, err error) {
 		}
 	}
 	switch {
-	case h.Verb.Rule().HoldsExpunge:
+	case held:
 	case fate == park.Refuse:
 		if err := o.told(nil); err != nil {
 			return false, err
@@ -137,6 +162,7 @@ func (o *owing) command() (relay bool, err error) {
 	}
 	s.flight.begin(h, true, now)
 	s.took(int64(len(cmd)))
+	o.n.Hold(held)
 	answered, err := o.send(cmd, h, fate)
 	if answered || err != nil {
 		return false, err
@@ -158,6 +184,7 @@ func (o *owing) tellHalf() error {
 		return err
 	}
 	t.box.now(o.untold.view.After(d))
+	o.modSeq = max(o.modSeq, d.ModSeq)
 	o.flags, o.bound, o.untold = rest.Changed, rest.ModSeq, nil
 	return o.write(line, true)
 }
@@ -188,6 +215,12 @@ func (o *owing) told(cmd []byte) error {
 	if err := o.write(line, true); err != nil {
 		return err
 	}
+	return o.handOver(cmd)
+}
+
+// handOver leaves the rest to the relay, from a command on that isn't done.
+func (o *owing) handOver(cmd []byte) error {
+	s := o.s
 	s.client.Unread(append(cmd, o.client.Buffered()...))
 	s.backend.Load().Unread(o.backend.Buffered())
 	return nil

@@ -2,9 +2,26 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
 
 	"imapproxy/proxy/wire"
 )
+
+// more says whether the client has written more than was looked at.
+func (o *owing) more() bool {
+	return o.client.HasBuffered() || len(o.s.client.PutBack()) > 0 || o.s.client.Arrived()
+}
+
+// behind says whether a command, whose first line is line, has come whole with more behind it.
+func (o *owing) behind(line []byte) bool {
+	come := slices.Concat(line, o.client.Ahead(), o.s.client.PutBack())
+	n, whole := wire.UnitLen(come)
+	return whole && n-len(line) <= maxOwedLiteral && (n < len(come) || o.s.client.Arrived())
+}
+
+// carried says whether owing can carry a command without message numbers: one that neither takes
+// messages away, nor is a conversation, nor changes what the relay does.
+func carried(r *wire.Rule) bool { return !r.Converses && !r.Removes && r.State == wire.NoState }
 
 // rest reads what follows a command's first line: its literals, and the lines behind
 // them. agreed says that the client was told to go on with one.

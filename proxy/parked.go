@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -30,6 +31,7 @@ type still struct {
 	looked bool // the command that comes next was looked for already
 	ahead  int  // octets from the start of the current line on that have been read
 	polled int  // how many of them had been read when the last poll was sent: it answers what they ask
+	behind bool // more was read behind the line
 }
 
 // parked serves the client without a backend. It runs in a goroutine that nobody
@@ -47,7 +49,7 @@ func (s *Session) parked(dry bool) {
 			return
 		case why != wakeNone:
 			s.client.Unhold() // of a line that has only begun
-			s.park.asks = false
+			s.park.asks, s.park.leaving = false, stays
 			go s.resume(why.String())
 			return
 		case dry && done && s.srv.waiting.Add(s.client, sleeper{s}) == nil:
@@ -123,12 +125,16 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 	s.seen(now)
 	s.lastHeard.Store(now.UnixNano())
 	for i := 0; i < len(b); {
+		if f.scan.AtStart() && len(b)-i < conn.MaxHold && bytes.IndexByte(b[i:], '\n') < 0 {
+			return len(b) - i, conn.Ack // a line is looked at whole
+		}
 		p := f.scan.Next(b[i:])
 		if p.N == 0 {
 			return len(b) - i, conn.Ack
 		}
 		line := b[i : i+p.N]
 		f.ahead = len(b) - i
+		f.behind = i+p.N < len(b)
 		if !f.answer(line, p.Last) {
 			if f.want == wantNothing {
 				f.want = wantBackend
@@ -151,20 +157,25 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 // no more of it follows.
 func (f *still) answer(line []byte, whole bool) bool {
 	s := f.s
-	s.park.verb = wire.Other
+	s.park.verb, s.park.leaving = wire.Other, stays
 	if _, idle := s.flight.state(); idle {
-		return wire.IsDone(line) && f.settled() && f.done()
+		return wire.IsDone(line) && f.done()
 	}
 	h := wire.ParseCommandHead(line)
 	s.park.verb = h.Verb
+	if s.park.sub != nil {
+		s.park.leaving = leavingBy(line, &s.flight.told, s.caps.list)
+	}
 	if !wire.ValidTag(h.Tag) || len(h.Args) > 0 || !whole {
 		return false
 	}
 	tag := string(h.Tag)
 	switch h.Verb {
+	case wire.Close, wire.Unselect:
+		return s.park.leaving == leaves && f.left(h)
 	case wire.Noop, wire.Check:
-		return (h.Verb == wire.Noop || s.park.sub != nil) && f.fresh(line) &&
-			s.tellAll([]byte(tag+" OK "+h.Verb.String()+" completed\r\n"), false)
+		return (h.Verb == wire.Noop || s.park.sub != nil) &&
+			f.tell(tag+" OK "+h.Verb.String()+" completed\r\n", func() bool { return f.fresh(line) })
 	case wire.Idle:
 		if s.park.sub == nil || !idles(s.caps.list) || !f.settled() || !s.tellAll([]byte("+ idling\r\n"), true) {
 			return false
@@ -212,9 +223,20 @@ func (f *still) fresh(line []byte) bool {
 func (f *still) done() bool {
 	s := f.s
 	tag := s.flight.idleTag()
-	if !s.tellAll([]byte(tag+" OK Idle completed\r\n"), false) {
+	if !f.tell(tag+" OK Idle completed\r\n", f.settled) {
 		return false
 	}
 	s.answered(wire.ResponseHead{Kind: wire.Tagged, Tag: []byte(tag), Status: wire.OK}, s.srv.now())
 	return true
+}
+
+// tell tells what was heard of, and the answer behind it, after which the client isn't in
+// IDLE. A command that has come already was written before either was read: where there is
+// one, the answer is told alone, and the command's numbers are those of the view as it is; what
+// was heard of is told when that is done. current says whether the view has all that the answer stands for.
+func (f *still) tell(answer string, current func() bool) bool {
+	if f.behind || f.s.client.Arrived() {
+		return f.s.tellNothing([]byte(answer))
+	}
+	return current() && f.s.tellAll([]byte(answer), false)
 }

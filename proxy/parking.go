@@ -58,9 +58,12 @@ type parkState struct {
 	// verb is what the client said that needs a backend; owed is what it hasn't been
 	// told when that has message numbers of before in it.
 	verb wire.Verb
-	asks bool   // it said so; else it is woken, and no command is in progress
-	star uint32 // what that command's "*" means; 0: what the backend takes it for
-	owed *owed
+	asks bool // it said so; else it is woken, and no command is in progress
+	// leaving is what that command makes of the mailbox.
+	leaving leaving
+	star    uint32 // what that command's "*" means; 0: what the backend takes it for
+	owed    *owed
+	ends    bool // that command is DONE, which the proxy answers, as more has come behind it
 
 	mu      sync.Mutex  // guards what follows. No client is written to under it
 	times   uint32      // how often it has been parked

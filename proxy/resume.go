@@ -123,7 +123,11 @@ func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.C
 	if len(r.missed.Changed) <= fewChanges {
 		done()
 	}
-	err = s.tellMissed(r.missed, r.uids)
+	if s.park.leaving != stays {
+		err = s.tellLeft()
+	} else {
+		err = s.tellMissed(r.missed, r.uids)
+	}
 	t.Steps.Done(telemetry.StepTell, s.srv.now(), err)
 	if t.Owed = 0; s.park.owed != nil {
 		t.Owed = int(s.park.owed.n.Owed().Count())
@@ -246,18 +250,24 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 	return resumed{conn: c, missed: diff, uids: uids}, nil
 }
 
-// tellMissed tells the client what it missed. Where its command bears message
-// numbers of before, owing does, which sees all of the command, and so where none is in
-// progress: EXPUNGE may not be told then (RFC 9051 §7.5.1), as STORE 4 may be on its way.
+// tellMissed tells the client what it missed. owing does that later, which sees all of each
+// command,
+//   - where the command bears message numbers of before: EXPUNGE may not be told then (RFC
+//     9051 §7.5.1);
+//   - where no command is in progress, as STORE 4 may be on its way;
+//   - where another command has come behind this one: it was written before the client
+//     could read what it is told now, so its numbers, and its "*", are those of the view.
 func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 	t := &s.flight.told
+	behind := s.park.asks && s.behind()
 	s.park.mu.Lock()
 	view, idle := s.park.view, s.park.idle
-	s.park.state, s.park.owed, s.park.star = nil, nil, 0
+	s.park.state, s.park.owed, s.park.star, s.park.ends = nil, nil, 0, false
 	if s.park.asks && !idle && (!d.New.Empty() || d.HasExpunge()) {
 		s.park.star = lastOf(view.UIDs, s.park.verb)
 	}
-	if d.HasExpunge() && !idle && (!s.park.asks || s.park.verb.Rule().Set != wire.NoSet) {
+	owes := d.HasExpunge() && !idle && (!s.park.asks || s.park.verb.Rule().Set != wire.NoSet)
+	if owes || behind && (d.HasExpunge() || !d.New.Empty()) {
 		defer s.park.mu.Unlock()
 		if len(d.Changed) > maxOwedChanges {
 			return park.ErrTooMany
@@ -265,7 +275,7 @@ func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 		now, _ := d.Split(t.dialect)
 		n, err := park.NewNumbers(view.After(now).UIDs, uids)
 		if err == nil {
-			s.park.owed = &owed{missed: d, view: view, n: n}
+			s.park.owed, s.park.ends = &owed{missed: d, view: view, n: n}, idle
 		}
 		return err
 	}
@@ -278,6 +288,13 @@ func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 	err := s.tellDifference(d, view, nil)
 	t.box.now(after)
 	return err
+}
+
+// behind says whether more has come than the command that a session is resumed for.
+func (s *Session) behind() bool {
+	b := s.client.PutBack()
+	n, whole := wire.UnitLen(b)
+	return whole && (n < len(b) || s.client.Arrived())
 }
 
 // heardMeanwhile is what a resumed connection tells behind its SELECT, before the client
@@ -310,7 +327,7 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string
 	s.park.mu.Lock() // an Apply that had begun has ended then, and no other follows
 	view := s.park.view
 	s.park.mu.Unlock()
-	if view == nil {
+	if view == nil || s.park.leaving == leaves {
 		return d, uids, nil
 	}
 	for try := 0; ; try++ {
@@ -318,6 +335,13 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string
 		steps.Done(telemetry.StepSelect, s.srv.now(), err)
 		if err != nil {
 			return d, uids, err
+		}
+		switch {
+		case s.park.leaving == stays:
+		case sel.UIDValidity != view.UIDValidity:
+			return d, uids, &park.NotSame{Reason: park.OtherUIDValidity}
+		default:
+			return d, uids, nil // nobody will hear what it has missed
 		}
 		if sel.ReadOnly && !view.ReadOnly {
 			return d, uids, errReadOnly
@@ -362,7 +386,10 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) {
 	idle := s.park.idle
 	s.park.view, s.park.idle = nil, false
 	s.park.mu.Unlock()
-	if idle {
+	switch {
+	case idle && s.park.ends:
+		s.endIdle()
+	case idle:
 		s.backToIdle(c, wayIdle)
 		t.Steps.Done(telemetry.StepIdle, s.srv.now(), nil)
 	}
@@ -371,7 +398,7 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) {
 		s.finish()
 		return
 	}
-	if s.park.star != 0 {
+	if s.park.star != 0 && s.park.owed == nil {
 		s.client.Unread(withStar(s.client.TakeUnread(), s.park.star))
 	}
 	s.park.mu.Lock() // whoever asks it to park sees both or neither
@@ -384,4 +411,14 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) {
 		return
 	}
 	go s.relay()
+}
+
+// endIdle answers the DONE that comes first of what the client has said.
+func (s *Session) endIdle() {
+	b := s.client.TakeUnread()
+	s.client.Unread(b[len(firstLine(b)):])
+	tag := s.flight.idleTag()
+	if s.say([]byte(tag+" OK Idle completed\r\n")) == nil {
+		s.answered(wire.ResponseHead{Kind: wire.Tagged, Tag: []byte(tag), Status: wire.OK}, s.srv.now())
+	}
 }

@@ -120,6 +120,14 @@ func (s *Session) tellAll(answer []byte, idle bool) (ok bool) {
 	return true
 }
 
+// tellNothing tells an answer, and leaves what was heard of for later.
+func (s *Session) tellNothing(answer []byte) (ok bool) {
+	s.park.mu.Lock()
+	s.park.idle = false
+	s.park.mu.Unlock()
+	return s.say(answer) == nil
+}
+
 // heard is how many changes of flags there are at most in what was heard of.
 func (s *Session) heard() int {
 	s.park.mu.Lock()

@@ -27,6 +27,7 @@ func checks() []check {
 		{"changes at each step of parking", "-idle", changesAtEachStepOfParking},
 		{"changes at each step of a resume", "-idle", changesAtEachStepOfAResume},
 		{"numbers of before the park", "-idle", numbersOfBeforeThePark},
+		{"leaving a mailbox", "-idle", leavingAMailbox},
 		{"STORE by number during a quiet park", "-idle", storeByNumberDuringAQuietPark},
 		{"DONE at any time", "-idle", doneAtAnyTime},
 		{"a NOOP sees what was acknowledged", "-", aNOOPSeesWhatWasAcknowledged},

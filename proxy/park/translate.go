@@ -21,6 +21,9 @@ type Numbers struct {
 	// tail counts messages that came after both, by EXISTS alone: their UIDs aren't
 	// known. They follow the others on both sides.
 	tail uint32
+
+	// held: EXPUNGE of the backend's is owed as well, see Hold.
+	held bool
 }
 
 // What Response fails with: the session can't be kept in step and has to end.
@@ -44,6 +47,10 @@ func (n Numbers) Owed() UIDs { return n.client.Without(n.backend) }
 // Client is what the client counts, as far as UIDs are known, and how many messages
 // it counts in all.
 func (n Numbers) Client() (known UIDs, count uint32) { return n.client, n.client.Count() + n.tail }
+
+// Hold says whether EXPUNGE and VANISHED that come from the backend are owed, instead of being
+// told: while commands have been read that the client wrote before it could hear of them.
+func (n *Numbers) Hold(held bool) { n.held = held }
 
 // Told counts the EXPUNGE or VANISHED that are owed as told, and says of which messages. The
 // caller has seen that RFC 9051 §7.5.1 allows them now.

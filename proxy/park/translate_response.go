@@ -79,7 +79,11 @@ func (n *Numbers) expunge(dst []byte, number uint32) ([]byte, error) {
 	}
 	if uid, known := n.backend.At(number); known {
 		gone := UIDRange(uid, uid)
-		n.backend, n.client = n.backend.Without(gone), n.client.Without(gone)
+		n.backend = n.backend.Without(gone)
+		if n.held {
+			return dst, nil
+		}
+		n.client = n.client.Without(gone)
 	} else {
 		n.tail--
 	}
@@ -102,6 +106,13 @@ func (n *Numbers) vanished(dst, line, args []byte) ([]byte, error) {
 		return dst, ErrNumbers
 	}
 	n.tail -= beyond
+	if n.held {
+		n.backend = n.backend.Without(known)
+		if rest := gone.Without(known); beyond > 0 {
+			return Difference{Vanished: rest}.AppendTo(dst, QResync, &View{}), nil
+		}
+		return dst, nil
+	}
 	n.backend, n.client = n.backend.Without(known), n.client.Without(known)
 	return append(dst, line...), nil
 }

@@ -49,6 +49,9 @@ func (r *Reader) Buffered() []byte {
 	return b
 }
 
+// Ahead is what Buffered would return, lent until the next read.
+func (r *Reader) Ahead() []byte { return r.buf[r.pos:] }
+
 // HasBuffered says whether bytes were read that nobody has asked for yet.
 func (r *Reader) HasBuffered() bool { return r.pos < len(r.buf) }
 

@@ -104,6 +104,28 @@ func (s *Scanner) Next(b []byte) Piece {
 	return p
 }
 
+// UnitLen is how long the command at the front of b is, with the literals that it announces, as if
+// each of them were agreed to. whole is false where more of it is still to come.
+func UnitLen(b []byte) (n int, whole bool) {
+	for n < len(b) {
+		eol := bytes.IndexByte(b[n:], '\n')
+		if eol < 0 {
+			return len(b), false
+		}
+		line := b[n : n+eol+1]
+		n += len(line)
+		size, _, more := LiteralSpec(line)
+		if !more {
+			return n, true
+		}
+		if size > int64(len(b)-n) {
+			return len(b), false
+		}
+		n += int(size)
+	}
+	return n, false
+}
+
 // spec finds a literal's announcement at the end of a line, part of which may
 // have gone by in earlier pieces.
 func (s *Scanner) spec(line []byte) (size int64, sync, ok bool) {

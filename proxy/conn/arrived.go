@@ -1,0 +1,30 @@
+package conn
+
+import (
+	"bytes"
+	"errors"
+)
+
+// Arrived says whether bytes have come that nobody has asked for yet, besides those that Unread
+// has put in front: the peer wrote them before it could read what is written now. Under
+// TLS it counts what isn't application data, too. Its caller is the connection's reader,
+// within Chunk or between two reads.
+func (c *Conn) Arrived() bool {
+	if c.tls != nil {
+		if input := field[bytes.Reader](c.tls, "input"); input != nil && input.Len() > 0 {
+			return true
+		}
+		if c.ciphertext != nil && c.ciphertext.Len() > 0 || len(c.sock.first) > 0 || len(c.sock.ahead) > 0 {
+			return true
+		}
+	}
+	var err error
+	if cerr := c.raw.Control(func(fd uintptr) { err = peek(int(fd)) }); cerr != nil {
+		return false
+	}
+	return errors.Is(err, ErrUnread)
+}
+
+// PutBack are the bytes that Unread has put in front of what is still to be read. They are lent
+// until the next read.
+func (c *Conn) PutBack() []byte { return c.unread }

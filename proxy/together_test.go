@@ -1,0 +1,173 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"imapproxy/internal/imaptest"
+)
+
+// together is a client whose session is parked, with four messages, of which the second is gone
+// since, and a fifth has come; and the commands by which the backend was asked to mark or count
+// messages. heard says that the proxy knows of the change, which a client in IDLE would
+// have been told.
+func together(t *testing.T, caps string, idle, heard bool) (*scripted, *imaptest.Client, *[]string) {
+	t.Helper()
+	p := newScripted(t, caps, 4)
+	var marked []string
+	for _, name := range []string{"STORE", "UID STORE", "COPY", "STATUS"} {
+		p.on(name, func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			p.mu.Lock()
+			marked = append(marked, cmd.Name+" "+cmd.Args)
+			p.mu.Unlock()
+			return c.Send(cmd.Tag() + " OK done")
+		})
+	}
+	c := p.idle("SELECT INBOX")
+	if !idle {
+		done(c)
+	}
+	p.expunge(2)
+	p.deliver()
+	if heard {
+		p.hint()
+		eventually(t, "a look", func() (known bool) {
+			p.srv.reg.each(func(s *Session) {
+				s.park.mu.Lock()
+				defer s.park.mu.Unlock()
+				known = s.park.state != nil
+			})
+			return known
+		})
+	}
+	return p, c, &marked
+}
+
+// What a client writes together with DONE or NOOP it wrote before it could read their answer: its
+// numbers are those of before.
+func TestACommandThatComesWithAnotherMeansTheNumbersOfBefore(t *testing.T) {
+	for name, c := range map[string]struct {
+		idle, heard bool
+		say         string
+		hear        []string
+		marked      []string
+	}{
+		"DONE and STORE": {true, false, "DONE\r\nx STORE 4 +FLAGS (a)\r\n",
+			[]string{"i OK {*}", "* 5 EXISTS", "x OK done"}, []string{"STORE 3 +FLAGS (a)"}},
+		"DONE and STORE of the last": {true, false, "DONE\r\nx STORE * +FLAGS (a)\r\n",
+			[]string{"i OK {*}", "* 5 EXISTS", "x OK done"}, []string{"STORE 3 +FLAGS (a)"}},
+		"DONE and UID STORE of the last": {true, false, "DONE\r\nx UID STORE * +FLAGS (a)\r\n",
+			[]string{"i OK {*}", "* 2 EXPUNGE", "* 4 EXISTS", "x OK done"}, []string{"UID STORE 4 +FLAGS (a)"}},
+		"DONE and two of the last": {true, false, "DONE\r\nx STORE * +FLAGS (a)\r\ny STORE * +FLAGS (b)\r\n",
+			[]string{"i OK {*}", "* 5 EXISTS", "x OK done", "y OK done"}, []string{"STORE 3 +FLAGS (a)", "STORE 3 +FLAGS (b)"}},
+		"NOOP and STORE": {false, false, "n NOOP\r\nx STORE 4 +FLAGS (a)\r\n",
+			[]string{"n OK {*}", "* 5 EXISTS", "x OK done"}, []string{"STORE 3 +FLAGS (a)"}},
+		"NOOP and STORE, heard of": {false, true, "n NOOP\r\nx STORE 4 +FLAGS (a)\r\n",
+			[]string{"n OK {*}", "* 5 EXISTS", "x OK done"}, []string{"STORE 3 +FLAGS (a)"}},
+		"CHECK, NOOP, STORE": {false, true, "n CHECK\r\nm NOOP\r\nx STORE 4 +FLAGS (a)\r\n",
+			[]string{"n OK {*}", "m OK {*}", "* 5 EXISTS", "x OK done"}, []string{"STORE 3 +FLAGS (a)"}},
+		"by UID first": {true, false, "DONE\r\nx UID STORE 4 +FLAGS (a)\r\ny STORE 4 +FLAGS (b)\r\n",
+			[]string{"i OK {*}", "* 5 EXISTS", "x OK done", "y OK done"}, []string{"UID STORE 4 +FLAGS (a)", "STORE 3 +FLAGS (b)"}},
+		"COPY first": {true, false, "DONE\r\nx COPY 3:4 Other\r\ny STORE 4 +FLAGS (b)\r\n",
+			[]string{"i OK {*}", "* 5 EXISTS", "x OK done", "y OK done"}, []string{"COPY 2:3 Other", "STORE 3 +FLAGS (b)"}},
+		"without numbers first": {true, false, "DONE\r\nx STATUS Other (MESSAGES)\r\ny STORE 4 +FLAGS (b)\r\n",
+			[]string{"i OK {*}", "* 5 EXISTS", "x OK done", "y OK done"}, []string{"STATUS Other (MESSAGES)", "STORE 3 +FLAGS (b)"}},
+		"NOOP in between": {true, false, "DONE\r\nx STORE 3 +FLAGS (a)\r\nn NOOP\r\ny STORE 4 +FLAGS (b)\r\n",
+			[]string{"i OK {*}", "* 5 EXISTS", "x OK done", "n OK done", "y OK done"}, []string{"STORE 2 +FLAGS (a)", "STORE 3 +FLAGS (b)"}},
+		"NOOP at the end": {true, false, "DONE\r\nx STORE 4 +FLAGS (a)\r\nn NOOP\r\n",
+			[]string{"i OK {*}", "* 5 EXISTS", "x OK done", "* 2 EXPUNGE", "n OK done"}, []string{"STORE 3 +FLAGS (a)"}},
+		"NOOPs alone": {false, true, "n NOOP\r\nm NOOP\r\n",
+			[]string{"n OK {*}", "* 2 EXPUNGE", "* 4 EXISTS", "m OK {*}"}, nil},
+		"one that is gone": {true, false, "DONE\r\nx STORE 2 +FLAGS (a)\r\n",
+			[]string{"i OK {*}", "* 5 EXISTS", "x NO [EXPUNGEISSUED] {*}"}, nil},
+		"another mailbox": {true, false, "DONE\r\nx SELECT INBOX\r\n",
+			[]string{"i OK {*}", "* OK [CLOSED] {*}", "* FLAGS {*}", "* 4 EXISTS"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, client, marked := together(t, scriptedCaps, c.idle, c.heard)
+			must(t, client.SendRaw(c.say))
+			for _, want := range c.hear {
+				client.Expect(want)
+			}
+			p.mu.Lock()
+			got := strings.Join(*marked, "|")
+			p.mu.Unlock()
+			if got != strings.Join(c.marked, "|") {
+				t.Errorf("the backend heard %q, not %q", got, c.marked)
+			}
+		})
+	}
+}
+
+// What is owed is told as soon as nothing more has come.
+func TestWhatWasOwedIsToldWithTheNextCommand(t *testing.T) {
+	_, c, _ := together(t, scriptedCaps, true, false)
+	must(t, c.SendRaw("DONE\r\nx STORE 4 +FLAGS (a)\r\ny STORE 3 +FLAGS (a)\r\n"))
+	for _, want := range []string{"i OK {*}", "* 5 EXISTS", "x OK done", "y OK done"} {
+		c.Expect(want)
+	}
+	c.Write("n NOOP")
+	c.Expect("* 2 EXPUNGE")
+	c.Expect("n OK done")
+	a := c.MustOK("NOOP")
+	if len(a.Untagged) > 0 {
+		t.Error(a.Untagged)
+	}
+}
+
+// EXPUNGE that the backend tells meanwhile is owed, too.
+func TestExpungesOfTheBackendWaitForCommandsThatHaveCome(t *testing.T) {
+	p, c, _ := together(t, scriptedCaps, true, false)
+	p.on("STATUS", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.expunge(3)
+		return c.Send("* 2 EXPUNGE", cmd.Tag()+" OK done") // its numbers: UIDs 1, 3, 4, 5
+	})
+	must(t, c.SendRaw("DONE\r\nx STATUS Other (MESSAGES)\r\ny STORE 4 +FLAGS (b)\r\n"))
+	for _, want := range []string{"i OK {*}", "* 5 EXISTS", "x OK done", "y OK done"} {
+		c.Expect(want)
+	}
+	if said := p.said("STORE"); len(said) != 1 || !strings.HasSuffix(said[0], "STORE 2 +FLAGS (b)") {
+		t.Errorf("%q", said)
+	}
+	c.Write("n NOOP")
+	c.Expect("* 3 EXPUNGE")
+	c.Expect("* 2 EXPUNGE")
+	c.Expect("n OK done")
+}
+
+// A command that comes while DONE waits for a backend was written before DONE was answered.
+func TestACommandThatComesWhileDoneWaitsForABackend(t *testing.T) {
+	p, c, marked := together(t, scriptedCaps, true, false)
+	p.on("EXAMINE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send(cmd.Tag() + " NO [UNAVAILABLE] not now") // it can't be looked at before the session comes back
+	})
+	waits, sent := make(chan struct{}), make(chan struct{})
+	p.on("SELECT", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.on("EXAMINE", p.answer)
+		p.on("SELECT", p.answer)
+		close(waits)
+		<-sent
+		return p.answer(c, cmd)
+	})
+	p.hint()
+	eventually(t, "a look", func() bool { return len(p.said("EXAMINE")) > 1 })
+	c.Write("DONE")
+	select {
+	case <-waits:
+	case <-time.After(imaptest.DefaultTimeout):
+		close(sent)
+		t.Fatal("DONE needed no backend")
+	}
+	c.Write("x STORE 4 +FLAGS (a)")
+	close(sent)
+	for _, want := range []string{"i OK {*}", "* 5 EXISTS", "x OK done"} {
+		c.Expect(want)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if got := strings.Join(*marked, "|"); got != "STORE 3 +FLAGS (a)" {
+		t.Errorf("%q", got)
+	}
+}
