@@ -152,7 +152,7 @@ func (k *known) fetched(f *fetchResponse, bound uint64) {
 		modSeq = 0
 	}
 	switch {
-	case f.doubt, f.hasFlags && (k.blind || len(k.stores) > 0):
+	case f.doubt, f.hasFlags && k.blind, f.hasFlags && !k.holds(f):
 		k.unsure(f)
 	case f.hasFlags:
 		set := k.set(f.flags, modSeq)
@@ -171,6 +171,30 @@ func (k *known) fetched(f *fetchResponse, bound uint64) {
 		k.uids.Clear() // some of which were in doubt by number
 		k.nums.Halve()
 	}
+}
+
+// holds says whether the flags that a response tells hold whatever becomes of the STOREs in
+// flight: it may be of before them or of after. Cyrus tells flags with .SILENT, too.
+func (k *known) holds(f *fetchResponse) bool {
+	for i := range k.stores {
+		var st silentStore
+		if _, ok := k.parse(&k.stores[i], &st); !ok {
+			return false
+		}
+		set := k.set(f.flags, 0)
+		if set == 0 {
+			return false
+		}
+		flags := k.sets[set].Flags
+		switch {
+		case st.sign == '+' && flags.IsUnion(flags, st.flags):
+		case st.sign == '-' && flags.IsWithout(flags, st.flags):
+		case st.sign == 0 && flags.Equal(st.flags):
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // put gives a message a set.
@@ -262,24 +286,30 @@ func (k *known) stored(seq uint64, h wire.ResponseHead, last bool) {
 	k.apply(&s, h.Status == wire.OK && !named(code, "MODIFIED"))
 }
 
+// parse reads a STORE's arguments: the messages that it names, and what it does to them.
+func (k *known) parse(s *silentInFlight, st *silentStore) (set []byte, ok bool) {
+	set, rest, _ := bytes.Cut(s.args, []byte(" "))
+	if rest, ok = st.modifiers(rest); !ok {
+		return set, false
+	}
+	item, flags, _ := bytes.Cut(rest, []byte(" "))
+	if len(item) > 0 && (item[0] == '+' || item[0] == '-') {
+		st.sign, item = item[0], item[1:]
+	}
+	given := k.set(bytes.Trim(bytes.TrimRight(flags, " \r\n"), "()"), 0)
+	if given == 0 || !named(item, "FLAGS.SILENT") {
+		return set, false
+	}
+	st.flags = k.sets[given].Flags
+	return set, true
+}
+
 // apply has a client know what its STORE has made of the flags that it knew. ok is false where
 // nobody knows what became of it.
 func (k *known) apply(s *silentInFlight, ok bool) {
-	set, rest, _ := bytes.Cut(s.args, []byte(" "))
 	var st silentStore
-	if rest, ok2 := st.modifiers(rest); ok && ok2 {
-		item, flags, _ := bytes.Cut(rest, []byte(" "))
-		if len(item) > 0 && (item[0] == '+' || item[0] == '-') {
-			st.sign, item = item[0], item[1:]
-		}
-		given := k.set(bytes.Trim(bytes.TrimRight(flags, " \r\n"), "()"), 0)
-		ok = given != 0 && named(item, "FLAGS.SILENT")
-		if ok {
-			st.flags = k.sets[given].Flags
-		}
-	} else {
-		ok = false
-	}
+	set, parsed := k.parse(s, &st)
+	ok = ok && parsed
 	runs := &k.uids
 	if s.uid { // who knows which numbers these have
 		k.nums.Change(1, 1<<32-1, func(uint8) uint8 { return 0 })
