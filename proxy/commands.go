@@ -127,6 +127,9 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 		// The backend would answer it untagged, so nobody could tell when, nor
 		// whether it takes what may look like a literal here for one.
 		answer = []byte("* BAD Expected a tag and a command\r\n")
+		if wire.ValidTag(h.Tag) {
+			answer = []byte(string(h.Tag) + " BAD Expected a command behind the tag\r\n")
+		}
 	case answer == nil && whole && f.s.loggedOut(h):
 		f.swallow, f.refused = true, errLoggedOut
 		return

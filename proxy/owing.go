@@ -135,18 +135,18 @@ func (o *owing) command() (relay bool, err error) {
 	}
 	said := cmd
 	cmd, fate := o.n.Command(nil, said)
-	if fate == park.Refuse && replaces {
+	if !fate.Goes() && replaces {
 		if err := o.discard(said); err != nil {
 			return false, err
 		}
 	}
 	switch {
 	case held:
-	case fate == park.Refuse:
+	case !fate.Goes():
 		if err := o.told(nil); err != nil {
 			return false, err
 		}
-		return true, o.write(park.AppendExpungeIssued(nil, h.Tag), true)
+		return true, o.write(refusal(fate, h.Tag), true)
 	case !agreed: // the relay would have the client agreed to a literal once more
 		return true, o.told(cmd)
 	}
@@ -154,8 +154,13 @@ func (o *owing) command() (relay bool, err error) {
 	if err := o.tellHalf(); err != nil {
 		return false, err
 	}
-	if fate == park.Refuse {
-		return false, o.write(park.AppendExpungeIssued(nil, h.Tag), true)
+	if !fate.Goes() {
+		return false, o.write(refusal(fate, h.Tag), true)
+	}
+	if fate == park.RelayNoUpdate {
+		if err := o.write(park.AppendNoUpdate(nil, h.Tag), true); err != nil {
+			return false, err
+		}
 	}
 	if h.Verb == wire.Store && len(o.flags) > 0 {
 		cmd = aloud(cmd) // what is owed would be told after it
@@ -169,6 +174,14 @@ func (o *owing) command() (relay bool, err error) {
 	}
 	s.flight.sent(int64(len(cmd)), s.srv.now(), s.blocked())
 	return false, o.answers(h, fate)
+}
+
+// refusal is the answer to a command of which nothing goes to the backend.
+func refusal(fate park.Fate, tag []byte) []byte {
+	if fate == park.Invalid {
+		return park.AppendInvalid(nil, tag)
+	}
+	return park.AppendExpungeIssued(nil, tag)
 }
 
 // tellHalf tells what takes no message away, before a command that forbids the

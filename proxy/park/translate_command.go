@@ -23,12 +23,23 @@ const (
 	// all (RFC 2180 §4.4), or it isn't known how to translate it. The client will say NOOP,
 	// be told, and ask again (RFC 5530 §3, EXPUNGEISSUED).
 	Refuse
+
+	// Invalid: it isn't what the grammar has. Nothing goes to the backend; the proxy answers
+	// AppendInvalid.
+	Invalid
+
+	// RelayNoUpdate: it goes to the backend without UPDATE (RFC 5267 §4.3), whose numbers would
+	// come unasked; before that the client is told AppendNoUpdate.
+	RelayNoUpdate
 )
+
+// Goes says whether anything of the command goes to the backend.
+func (f Fate) Goes() bool { return f != Refuse && f != Invalid }
 
 // Command adds a client's command, as the backend must see it, to dst. cmd is the
 // command with its literals inline and its line ends; of FETCH, STORE, COPY, MOVE, REPLACE
 // and their UID forms the first line, or what of it goes as far as the set, is
-// enough, and the rest may follow as it is. What is Refuse leaves dst alone.
+// enough, and the rest may follow as it is. What doesn't go (Goes) leaves dst alone.
 //
 // "*" is the client's last message, also in sets of UIDs: STORE * must not
 // mark another message than the one the client sees at the end of its list.
@@ -51,10 +62,18 @@ func (n Numbers) Command(dst, cmd []byte) ([]byte, Fate) {
 		return n.set(dst, head, cmd, allNumbers)
 	case r.Set == wire.Program:
 		s := searchArgs{in: h.Args, out: append(dst, head...), numbers: n}
-		if !s.program(h.Verb) {
-			return dst, Refuse
+		switch {
+		case s.program(h.Verb):
+			if s.update {
+				return append(s.out, end...), RelayNoUpdate
+			}
+			return append(s.out, end...), Relay
+		case !s.unknown:
+			return dst, Invalid
+		case bytes.IndexAny(h.Args, "0123456789*") < 0:
+			return append(dst, cmd...), Relay // whatever it is, no number is in it
 		}
-		return append(s.out, end...), Relay
+		return dst, Refuse
 	case r.State == wire.UnknownState:
 		return dst, Refuse
 	}
@@ -85,12 +104,12 @@ func (n Numbers) set(dst, head, cmd []byte, kind setKind) ([]byte, Fate) {
 	case kind == uids:
 		var ok bool
 		if out, ok = n.appendUIDSet(out, set); !ok {
-			return dst, Refuse
+			return dst, Invalid
 		}
 	default:
 		numbers, ok := n.parseNumbers(set)
 		if !ok {
-			return dst, Refuse
+			return dst, Invalid
 		}
 		numbers, gone = n.toBackend(numbers)
 		if numbers.Empty() || gone && kind == allNumbers {
@@ -157,6 +176,19 @@ func (n Numbers) appendUIDSet(dst, set []byte) ([]byte, bool) {
 func AppendExpungeIssued(dst, tag []byte) []byte {
 	dst = append(dst, tag...)
 	return append(dst, " NO [EXPUNGEISSUED] Some of these messages are gone\r\n"...)
+}
+
+// AppendInvalid adds the proxy's answer to a command that is Invalid.
+func AppendInvalid(dst, tag []byte) []byte {
+	dst = append(dst, tag...)
+	return append(dst, " BAD Syntax error in the arguments\r\n"...)
+}
+
+// AppendNoUpdate adds what a client is told whose search isn't kept up to date (RFC 5267 §4.3.1).
+func AppendNoUpdate(dst, tag []byte) []byte {
+	dst = append(dst, "* NO [NOUPDATE "...)
+	dst = wire.AppendQuoted(dst, string(tag))
+	return append(dst, "] Messages have gone that you haven't heard of yet\r\n"...)
 }
 
 // AppendPartly adds the tagged answer of a command that was RelayPart: the backend's, but

@@ -15,6 +15,8 @@ const maxSearchDepth = 100
 type searchArgs struct {
 	in, out []byte
 	numbers Numbers
+	unknown bool // it failed at what isn't known here, and may be right
+	update  bool // RETURN had UPDATE, which was left out
 }
 
 // arity is how many strings follow a search key (RFC 9051 §6.4.4 and the RFCs named).
@@ -61,15 +63,27 @@ func (s *searchArgs) program(verb wire.Verb) bool {
 	return s.keys(0) && len(s.in) == 0
 }
 
-// returns copies the options of RETURN (RFC 4731, RFC 5182, RFC 9394). Those of RFC 5267 that
-// bring numbers later, unasked, aren't known here.
+// returns copies the options of RETURN (RFC 4731, RFC 5182, RFC 9394). Of RFC 5267's, UPDATE is
+// left out: it brings numbers later, unasked.
 func (s *searchArgs) returns() bool {
 	if !s.byte('(') {
 		return false
 	}
 	for !s.byte(')') {
-		switch string(bytes.ToUpper(s.peek())) {
-		case "MIN", "MAX", "ALL", "COUNT", "SAVE", "RELEVANCY":
+		switch option := string(bytes.ToUpper(s.peek())); option {
+		case "UPDATE": // left out, with the space that parts it from the next one
+			s.update = true
+			s.in = s.in[len(option):]
+			if s.at(')') && s.out[len(s.out)-1] == ' ' {
+				s.out = s.out[:len(s.out)-1]
+			}
+			if s.at(' ') {
+				s.in = s.in[1:]
+			} else if !s.at(')') {
+				return false
+			}
+			continue
+		case "MIN", "MAX", "ALL", "COUNT", "SAVE", "RELEVANCY", "CONTEXT":
 			s.take(len(s.peek()))
 		case "PARTIAL": // positions in the result, not messages
 			s.take(len("PARTIAL"))
@@ -77,6 +91,7 @@ func (s *searchArgs) returns() bool {
 				return false
 			}
 		default:
+			s.unknown = true
 			return false
 		}
 		if !s.byte(' ') && !s.at(')') {
@@ -112,6 +127,7 @@ func (s *searchArgs) keys(depth int) bool {
 
 func (s *searchArgs) key(depth int) bool {
 	if depth > maxSearchDepth {
+		s.unknown = true
 		return false
 	}
 	if s.byte('(') {
@@ -147,6 +163,7 @@ func (s *searchArgs) key(depth int) bool {
 	}
 	n, known := arity(key)
 	if !known {
+		s.unknown = true
 		return false
 	}
 	s.take(len(word))
