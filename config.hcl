@@ -391,7 +391,8 @@ limits {
   per_user = 0
 
   # Logins at a time at one backend, where it is the backend that checks the password: further
-  # ones wait, networks in turn, and one network has a quarter of them at most. A guesser
+  # ones wait, networks in turn, and one network has a quarter of them at most. Networks from
+  # which somebody has logged in lately have as many places of their own. A guesser
   # holds one of the backend's login processes, at Dovecot for up to 15 s; keep
   # this, times the number of proxies, well under Dovecot's process_limit of imap-login (100) and
   # Cyrus's maxchild. Logins on a waiting connection or as a master don't count.

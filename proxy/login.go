@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
@@ -172,6 +173,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 
 // succeeded records a login.
 func (p *preLogin) succeeded(a attempt) {
+	p.srv.networks.Add(fair.Network(p.addr.Addr()), nil)
 	p.srv.tel.Login(a.mechanism, a.source, "ok", p.srv.now().Sub(a.begun))
 	if link := a.trace.End(a.user, a.backend, "ok", nil); link.IsValid() {
 		p.link = &link

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru"
 	"golang.org/x/sync/errgroup"
 
 	"imapproxy/internal/fair"
@@ -38,7 +39,8 @@ type Server struct {
 	places   *fair.Places              // of clients that haven't logged in
 	large    *fair.Queue[netip.Prefix] // of commands before login that are larger than others
 	refusals *fair.Queue[netip.Prefix] // of clients that are told that there is no place
-	unproved sync.Map                  // backend → *fair.Queue[netip.Prefix]
+	unproved sync.Map                  // unprovedPlaces → *fair.Queue[netip.Prefix]
+	networks *lru.Cache                // of clients that have logged in, by network
 	resumes  sync.Map                  // backend → *resumes
 	tells    *fair.Queue[string]       // has the users whose sessions hold a large difference
 	trials   *trials
@@ -83,6 +85,9 @@ func New(o Options) (*Server, error) {
 	s.rechecks = make(chan struct{}, 1)
 	s.sourcesSeen.Store(auth.Version(o.Sources))
 	s.trials = newTrials(s)
+	if s.networks, err = lru.New(knownNetworks); err != nil {
+		return nil, err
+	}
 	s.set.Store(&settings{Options: o})
 	for _, lo := range o.Listeners {
 		l, err := newListener(s, lo)

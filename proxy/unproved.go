@@ -17,18 +17,31 @@ import (
 // a few places at each backend, for which networks take turns. Logins that need no
 // proof (a warm connection's, a resume's, a master's) aren't among them.
 
+// Networks from which somebody has logged in lately have as many places of their own: guessers of
+// thousands of networks would have a user who knows the password wait for all of them.
+
+// knownNetworks is how many of those are remembered; they take 10 MB at most.
+const knownNetworks = 1 << 16
+
 // defaultUnproved is how many logins with unproved passwords a backend is asked for at a time.
 const defaultUnproved = 32
 
 // unprovedPerNetwork is the part of these places that one network may have.
 const unprovedPerNetwork = 4
 
-// unprovedAt is the queue of one backend.
-func (s *Server) unprovedAt(backend string) *fair.Queue[netip.Prefix] {
-	if q, ok := s.unproved.Load(backend); ok {
+// unprovedPlaces are one backend's, for networks that are known or aren't.
+type unprovedPlaces struct {
+	backend string
+	known   bool
+}
+
+// unprovedAt is the queue for a network's logins at one backend.
+func (s *Server) unprovedAt(backend string, network netip.Prefix) *fair.Queue[netip.Prefix] {
+	at := unprovedPlaces{backend, s.networks.Contains(network)}
+	if q, ok := s.unproved.Load(at); ok {
 		return q.(*fair.Queue[netip.Prefix])
 	}
-	q, _ := s.unproved.LoadOrStore(backend, fair.NewQueue[netip.Prefix](s.set.Load().Limits.unproved()))
+	q, _ := s.unproved.LoadOrStore(at, fair.NewQueue[netip.Prefix](s.set.Load().Limits.unproved()))
 	return q.(*fair.Queue[netip.Prefix])
 }
 
@@ -43,7 +56,7 @@ func (l Limits) unproved() fair.Options {
 func (p *preLogin) loginAt(ctx context.Context, a *attempt, t upstream.Target, login upstream.Auth, c upstream.Client) (*upstream.Conn, error) {
 	if a.proof != upstream.Verified {
 		network := fair.Network(p.addr.Addr())
-		queue := p.srv.unprovedAt(t.ID)
+		queue := p.srv.unprovedAt(t.ID, network)
 		end := a.trace.Phase(telemetry.PhaseTurn)
 		err := queue.Acquire(ctx, network)
 		end(err)

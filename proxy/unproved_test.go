@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 
@@ -52,4 +53,33 @@ func TestGuessersDontTakeAllOfABackendsLogins(t *testing.T) {
 	if n := most.Load(); n > places/unprovedPerNetwork {
 		t.Errorf("%d guesses of one network were at the backend at a time", n)
 	}
+}
+
+// Guessers of many networks don't have a client wait whose network is known.
+func TestAKnownNetworkDoesntWaitForGuessersOfManyNetworks(t *testing.T) {
+	const places, guessers = 2, 20
+	asked, answer := make(chan struct{}, guessers), make(chan struct{})
+	d := polite()
+	check := d.Check
+	d.Check = func(c *imaptest.BackendConn, login imaptest.Login) string {
+		if login.Password != password {
+			asked <- struct{}{}
+			<-answer
+		}
+		return check(c, login)
+	}
+	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: Limits{UnprovedLogins: places}, change: func(o *Options) {
+		o.Listeners[3].CleartextFrom = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+	}})
+	l.login("alice").MustOK("NOOP") // from here on the network is known
+	for i := range guessers {
+		c, err := proxied(t, l, fmt.Sprintf("PROXY TCP4 192.0.%d.2 198.51.100.1 4711 143\r\n", i))
+		must(t, err)
+		must(t, c.Send("g LOGIN alice guess"))
+	}
+	for range places {
+		<-asked
+	}
+	l.login("bob").MustOK("NOOP")
+	close(answer)
 }

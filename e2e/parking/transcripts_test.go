@@ -28,7 +28,7 @@ func aClientCantTellThatItIsParked(t *testing.T, s *site) {
 		name := strings.TrimSuffix(filepath.Base(path), ".txtar")
 		// mox shares no mailboxes, tells of no new keyword, and tells a connection of messages of
 		// before its SELECT as if they were new, at which it closes it. With no proxy, too.
-		if s.Kind == "mox" && name != "own-change-quiet" && name != "done-and-fetch-tls" {
+		if s.Kind == "mox" && name != "done-and-fetch-tls" {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
