@@ -31,7 +31,7 @@ type still struct {
 	looked bool // the command that comes next was looked for already
 	ahead  int  // octets from the start of the current line on that have been read
 	polled int  // how many of them had been read when the last poll was sent: it answers what they ask
-	behind bool // more was read behind the line
+	behind bool // what was read behind the line may have message numbers in it
 }
 
 // parked serves the client without a backend. It runs in a goroutine that nobody
@@ -134,7 +134,7 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 		}
 		line := b[i : i+p.N]
 		f.ahead = len(b) - i
-		f.behind = i+p.N < len(b)
+		f.behind = counts(b[i+p.N:])
 		if !f.answer(line, p.Last) {
 			if f.want == wantNothing {
 				f.want = wantBackend
@@ -239,4 +239,17 @@ func (f *still) tell(answer string, current func() bool) bool {
 		return f.s.tellNothing([]byte(answer))
 	}
 	return current() && f.s.tellAll([]byte(answer), false)
+}
+
+// counts says whether what was read behind a command may depend on what its client counts: a
+// command that names messages or leaves the mailbox, or one that hasn't come whole.
+func counts(b []byte) bool {
+	for len(b) > 0 {
+		n, whole := wire.UnitLen(b)
+		if r := wire.ParseCommandHead(firstLine(b)).Verb.Rule(); !whole || r.Set != wire.NoSet || r.Leaves || r.State == wire.UnknownState {
+			return true
+		}
+		b = b[n:]
+	}
+	return false
 }

@@ -78,7 +78,7 @@ func TestACommandThatComesWithAnotherMeansTheNumbersOfBefore(t *testing.T) {
 		"NOOP at the end": {true, false, "DONE\r\nx STORE 4 +FLAGS (a)\r\nn NOOP\r\n",
 			[]string{"i OK {*}", "* 5 EXISTS", "x OK done", "* 2 EXPUNGE", "n OK done"}, []string{"STORE 3 +FLAGS (a)"}},
 		"NOOPs alone": {false, true, "n NOOP\r\nm NOOP\r\n",
-			[]string{"n OK {*}", "* 2 EXPUNGE", "* 4 EXISTS", "m OK {*}"}, nil},
+			[]string{"* 2 EXPUNGE", "* 4 EXISTS", "n OK {*}", "m OK {*}"}, nil}, // no number is on its way
 		"one that is gone": {true, false, "DONE\r\nx STORE 2 +FLAGS (a)\r\n",
 			[]string{"i OK {*}", "* 5 EXISTS", "x NO [EXPUNGEISSUED] {*}"}, nil},
 		"another mailbox": {true, false, "DONE\r\nx SELECT INBOX\r\n",
