@@ -117,3 +117,18 @@ func TestOwedFlagsAreToldWhateverASubjectSays(t *testing.T) {
 	c.Expect(`* 2 FETCH (UID 3 FLAGS (\Flagged) MODSEQ (12))`)
 	c.Expect("n OK {*}")
 }
+
+// A search in many mailboxes (RFC 7377), written together with another command by a client that is
+// owed EXPUNGE: its answer isn't one of the selected mailbox, and nothing in it is translated.
+func TestASearchInManyMailboxesWhileExpungeIsOwed(t *testing.T) {
+	p, c := owedOne(t, scriptedCaps+" MULTISEARCH")
+	const answer = `* ESEARCH (TAG "s" MAILBOX "Work" UIDVALIDITY 1) UID ALL 3`
+	p.on("ESEARCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send(answer, cmd.Tag()+" OK done")
+	})
+	must(t, c.SendRaw("s ESEARCH IN (mailboxes Work) SUBJECT x\r\nn NOOP\r\n"))
+	c.Expect("* 2 EXPUNGE")
+	c.Expect(answer)
+	c.Expect("s OK done")
+	c.Expect("n OK {*}")
+}

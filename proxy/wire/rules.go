@@ -141,8 +141,8 @@ var rules = [numVerbs]Rule{
 	UIDThread:  {Name: "UID THREAD", Literals: true, Set: Program, UID: true, ModSeq: true},
 
 	// Search beyond the selected mailbox, and what searches have set up.
-	ESearch:       {Name: "ESEARCH", Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true}, // RFC 7377
-	CancelUpdate:  {Name: "CANCELUPDATE", Literals: true},                                                // RFC 5267
+	ESearch:       {Name: "ESEARCH", Literals: true, UID: true, ModSeq: true, Saves: true, Converses: true}, // RFC 7377; its answer is about many mailboxes
+	CancelUpdate:  {Name: "CANCELUPDATE", Literals: true},                                                   // RFC 5267
 	BatchesOfUIDs: {Name: "UIDBATCHES"},
 
 	// Rights, quotas, annotations, URLs.
