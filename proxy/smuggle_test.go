@@ -65,7 +65,7 @@ func TestNothingThatTheProxyTakesOverReachesABackendInDisguise(t *testing.T) {
 			steps: []step{{"* NOOP {20+}\r\n" + hidden + "\r\n", "* BAD"}},
 		},
 		"in a literal behind an empty verb": {
-			steps: []step{{"a  NOOP {20+}\r\n" + hidden + "\r\n", "* BAD"}},
+			steps: []step{{"a  NOOP {20+}\r\n" + hidden + "\r\n", "a BAD"}},
 		},
 		"behind the literal of a command that is taken over": {
 			steps: []step{{"a LOGIN {20}\r\n" + hidden, "a BAD|b BAD"}},
