@@ -372,13 +372,15 @@ limits {
   # while it is parked.
   # Default: 0, as many as the process may have files open (LimitNOFILE= in systemd, ulimit -n).
   # Whatever is said here, some files are kept for logs, Consul, the admin address and
-  # backends: 64 and a thirty-second of all.
+  # backends: 64 and a thirty-second of all. Half of them sessions don't get for their
+  # connections to backends, either; a login that would need one is told [UNAVAILABLE].
   connections = 0
 
   # Connections that haven't logged in, apart from those that have: silent ones keep no
   # user out. When there are more, the oldest one of the network (IPv4: /24, IPv6: /56)
   # that has most of them is ended.
-  # Default: 0, a quarter of the files that are there for clients.
+  # Default: 0, a quarter of the files that are there for clients. Whatever is said here,
+  # they are fewer when sessions that have logged in have left fewer files.
   prelogin_connections = 0
 
   # Sessions from one client address (IPv6: from one /64).

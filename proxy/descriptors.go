@@ -5,12 +5,35 @@ package proxy
 // connections of logins and resumes that are under way.
 func (l Limits) reserve() int { return min(64+l.Descriptors/32, l.Descriptors/2) }
 
-// prelogin is how many clients may be connected that haven't logged in; 0: no limit. Where
-// it isn't said, a quarter of what there is for clients: many more than
-// log in at a time, and few enough that those who have logged in aren't kept out.
-func (l Limits) prelogin() int {
-	if l.Prelogin > 0 || l.Descriptors == 0 {
+// prelogin is how many clients may be connected that haven't logged in, while there are so
+// many sessions that have, and connections to backends; 0: no limit. Where
+// it isn't said, it is a quarter of what there is for clients: many more than
+// log in at a time, and few enough that those who have logged in aren't kept out. Where
+// sessions have taken more than the rest, it is what they have left: silent
+// clients give way to those that log in.
+func (l Limits) prelogin(sessions, backends int) int {
+	if l.Descriptors == 0 {
 		return l.Prelogin
 	}
-	return max((l.Descriptors-l.reserve())/4, 1)
+	most := l.Prelogin
+	if most <= 0 {
+		most = (l.Descriptors - l.reserve()) / 4
+	}
+	return max(min(most, l.left(sessions, backends)), 1)
+}
+
+// left is how many descriptors there are for clients that haven't logged in.
+func (l Limits) left(sessions, backends int) int {
+	return l.Descriptors - l.reserve() - sessions - backends
+}
+
+// crowded says that another connection to a client or a backend would come out of the half of
+// the reserve that isn't theirs: files and the admin address need it.
+func (l Limits) crowded(clients, backends int) bool {
+	return l.Descriptors > 0 && clients+backends+l.reserve()/2 > l.Descriptors
+}
+
+// crowded is asked before a session or a watch gets another of so many connections to backends.
+func (s *Server) crowded(backends int) bool {
+	return s.set.Load().Limits.crowded(int(s.reg.total.Load()), backends)
 }

@@ -91,21 +91,58 @@ func TestWhoFindsNoPlaceIsTold(t *testing.T) {
 }
 
 func TestDescriptorsAreKeptFromClients(t *testing.T) {
-	for _, c := range []struct{ files, reserve, prelogin int }{{100, 50, 12}, {1024, 96, 232}, {20000, 689, 4827}, {1 << 20, 32832, 253936}} {
+	for _, c := range []struct{ files, reserve, sessions, backends, prelogin int }{
+		{100, 50, 0, 0, 12}, {1024, 96, 0, 0, 232}, {20000, 689, 0, 0, 4827}, {1 << 20, 32832, 0, 0, 253936},
+		{1024, 96, 348, 348, 232}, {1024, 96, 400, 400, 128}, {1024, 96, 464, 464, 1},
+	} {
 		l := Limits{Descriptors: c.files}
-		if l.reserve() != c.reserve || l.prelogin() != c.prelogin {
-			t.Errorf("of %d files %d are kept and %d are for who hasn't logged in; want %d and %d", c.files, l.reserve(), l.prelogin(), c.reserve, c.prelogin)
+		if got := l.prelogin(c.sessions, c.backends); l.reserve() != c.reserve || got != c.prelogin {
+			t.Errorf("of %d files %d are kept and with %d sessions %d are for who hasn't logged in; want %d and %d", c.files, l.reserve(), c.sessions, got, c.reserve, c.prelogin)
 		}
 	}
+}
+
+// Where sessions have taken most of the descriptors, silent connections keep nobody out of
+// what is left, and are told why they end.
+func TestSilentConnectionsLeaveTheLastDescriptors(t *testing.T) {
 	l := newLab(t, labOptions{limits: Limits{Descriptors: 12, Prelogin: 10}}) // 6 of them for clients and their backends
-	l.login("alice")                                                          // two
-	l.login("bob")                                                            // two more
-	l.dial(plain)
-	l.dial(startTLS)
+	l.login("alice").MustOK("NOOP")                                           // two
+	l.login("bob").MustOK("NOOP")                                             // two more
+	silent := []*imaptest.Client{l.dial(plain), l.dial(startTLS)}
+	carol := l.login("carol")
+	if said := silent[0].ExpectEOF(); len(said) != 1 || said[0].Status() != "BYE" || said[0].Code() != "LIMIT" {
+		t.Errorf("the oldest silent connection was told %v", said)
+	}
+	carol.MustOK("NOOP")
 	if c := l.dial(plain); c.Greeting.Code() != "LIMIT" {
-		t.Fatal(c.Greeting)
+		t.Error("there is a place for a seventh:", c.Greeting)
 	}
 	if n := l.metric("imapproxy_connections_refused_total", `reason="descriptors"`); n != 1 {
 		t.Errorf("%v are counted: %s", n, grep(l.metrics(), "refused"))
+	}
+}
+
+// A session gets no connection to a backend out of the descriptors that files and the admin address
+// need. That is no failure of the backend's.
+func TestTheLastDescriptorsAreNotForBackends(t *testing.T) {
+	l := newLab(t, labOptions{})
+	c, other, third := l.dial(plain), l.dial(plain), l.dial(plain)
+	o := l.srv.set.Load().Options
+	o.Limits.Descriptors = 3 // as many as there are clients
+	must(t, l.srv.Reload(o))
+	if r := c.TryLogin("alice", password).Tagged; r.Code() != "UNAVAILABLE" {
+		t.Fatal("without a descriptor to spare:", r)
+	}
+	if b := l.backend("b1"); b.Failures != 0 {
+		t.Errorf("the backend is blamed: %+v", b)
+	}
+	if n := l.backends[0].Accepted(); n != 0 {
+		t.Errorf("%d connections were made", n)
+	}
+	must(t, other.Close())
+	must(t, third.Close())
+	eventually(t, "the others to be gone", func() bool { return l.srv.reg.total.Load() == 1 })
+	if r := c.TryLogin("alice", password).Tagged; r.Status() != "OK" {
+		t.Fatal("with one:", r)
 	}
 }

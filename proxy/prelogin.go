@@ -61,11 +61,11 @@ func (s *Session) begin(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	unblocked := make(chan struct{})
-	place, evicted := s.srv.places.Take(s.addr.Addr(), s.set.Limits.prelogin(), func() {
+	place, evicted := s.srv.places.Take(s.addr.Addr(), s.set.Limits.prelogin(s.srv.reg.proved(), s.set.Dialer.Open()), func() {
 		p.evicted.Store(true)
 		cancel()
 	})
-	if evicted {
+	for range evicted {
 		s.srv.tel.Refused("prelogin")
 	}
 	defer s.srv.places.Leave(place)

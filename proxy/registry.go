@@ -52,12 +52,12 @@ func (r *registry) shard(id string) *shard { return &r.shards[maphash.String(r.s
 
 // admit counts a connection, or says which limit it is over ("" admits). backends is how
 // many connections to backends are open.
-func (r *registry) admit(addr netip.Addr, l Limits, backends int64) (over string) {
-	n := r.total.Add(1)
+func (r *registry) admit(addr netip.Addr, l Limits, backends int) (over string) {
+	n, proved := r.total.Add(1), r.proved()
 	switch {
-	case l.Connections > 0 && r.proved() >= l.Connections:
+	case l.Connections > 0 && proved >= l.Connections:
 		over = "connections"
-	case l.Descriptors > 0 && n+backends+int64(l.reserve()) > int64(l.Descriptors):
+	case l.Descriptors > 0 && l.left(proved, backends) < 1, l.crowded(int(n), backends):
 		over = "descriptors"
 	}
 	if over != "" {

@@ -89,6 +89,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.set.Store(&settings{Options: o})
+	o.Dialer.Room().Keeps(s.crowded)
 	for _, lo := range o.Listeners {
 		l, err := newListener(s, lo)
 		if err != nil {
@@ -146,6 +147,7 @@ func (s *Server) Reload(o Options) error {
 		byName[lo.Name] = ls
 	}
 	s.set.Store(&settings{Options: o})
+	o.Dialer.Room().Keeps(s.crowded)
 	if !slices.Equal(o.Sources, old.Sources) {
 		s.sourcesSeen.Store(auth.Version(o.Sources))
 		s.recheckSoon()

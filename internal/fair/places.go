@@ -39,10 +39,10 @@ type Place struct {
 // NewPlaces makes places of which none is taken.
 func NewPlaces() *Places { return &Places{networks: map[netip.Prefix]*holders{}} }
 
-// Take gives a client a place. Where more than limit would be taken, the one that has to
-// go for it has been evicted when Take returns; limit ≤ 0 is none. evict must not
-// block. evicted says whether somebody had to go.
-func (p *Places) Take(client netip.Addr, limit int, evict func()) (own *Place, evicted bool) {
+// Take gives a client a place. Where more than limit would be taken, those that have to
+// go for it have been evicted when Take returns: one, or more where the limit has
+// become lower. limit ≤ 0 is none. evict must not block. evicted is how many had to go.
+func (p *Places) Take(client netip.Addr, limit int, evict func()) (own *Place, evicted int) {
 	network := Network(client)
 	p.mu.Lock()
 	h := p.networks[network]
@@ -59,16 +59,17 @@ func (p *Places) Take(client netip.Addr, limit int, evict func()) (own *Place, e
 	} else {
 		pq.Fix(&p.busiest, h.index)
 	}
-	var out *Place
-	if limit > 0 && p.taken > limit {
-		out = p.busiest[0].clients.Front().Value.(*Place)
-		p.leaveLocked(out)
+	var out []*Place
+	for limit > 0 && p.taken > limit {
+		oldest := p.busiest[0].clients.Front().Value.(*Place)
+		p.leaveLocked(oldest)
+		out = append(out, oldest)
 	}
 	p.mu.Unlock()
-	if out != nil {
-		out.evict()
+	for _, o := range out {
+		o.evict()
 	}
-	return own, out != nil
+	return own, len(out)
 }
 
 // Leave gives a place back. It may be called more than once, and after the eviction.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"imapproxy/proxy/conn"
@@ -39,7 +40,7 @@ type Dialer struct {
 
 // Open is how many logged-in connections are open, whatever they are for. Each has a
 // file descriptor.
-func (d *Dialer) Open() int64 { return int64(d.opt.Room.held()) }
+func (d *Dialer) Open() int { return d.opt.Room.held() }
 
 // New makes a Dialer. It fails when the CAFile can't be read or holds no
 // certificate.
@@ -164,6 +165,9 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 	}
 	left := d.opt.Room.enter(t.ID)
 	defer func() { left(err == nil) }()
+	if err := d.descriptor(ctx, t); err != nil {
+		return nil, err
+	}
 	var start time.Time // when the connection stood
 	err = d.connected(ctx, t, c, func(ctx context.Context, s *dialogue) error {
 		start = d.opt.Now()
@@ -187,6 +191,22 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 	out.room = d.opt.Room
 	out.count(d.tel, kind)
 	return out, nil
+}
+
+// errReserved is a connection that isn't made, for which others would lack a descriptor.
+var errReserved = fmt.Errorf("the last descriptors are kept for files and the admin address: %w", syscall.EMFILE)
+
+// descriptor refuses a connection for which there is no descriptor but those that are kept
+// for others. One that waits in the pool makes way.
+func (d *Dialer) descriptor(ctx context.Context, t Target) error {
+	if !d.opt.Room.isCrowded() {
+		return nil
+	}
+	d.tel.Shortage(ShortageOf(errReserved), telemetry.ShortageAtDial, errReserved)
+	if d.opt.Room.spare(t.ID) {
+		return nil
+	}
+	return failure(ctx, t, atStage(StageDial, errReserved))
 }
 
 // usable refuses what can't be sent. An empty password is refused since it is

@@ -34,6 +34,7 @@ type Room struct {
 	backends map[string]*occupied // only those with a connection, or a bound
 	evict    func(backend string, n int) int
 	evictAny func(n int) int
+	crowded  func(connections int) bool // nil: never
 }
 
 // occupied is what Room knows of one backend.
@@ -61,6 +62,26 @@ func (r *Room) Evicts(evict func(backend string, n int) int, evictAny func(n int
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.evict, r.evictAny = evict, evictAny
+}
+
+// Keeps has the process's last descriptors kept from sessions and watches: crowded says whether
+// so many connections to backends, with the one that is about to be made, are too many.
+// Probes are made all the same.
+func (r *Room) Keeps(crowded func(connections int) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.crowded = crowded
+}
+
+// isCrowded is for a login that has entered.
+func (r *Room) isCrowded() bool {
+	r.mu.Lock()
+	crowded, n := r.crowded, 0
+	for _, o := range r.backends {
+		n += o.held + o.coming
+	}
+	r.mu.Unlock()
+	return crowded != nil && crowded(n)
 }
 
 // spare closes a connection that waits, to this backend if there is one, since the proxy

@@ -1,6 +1,11 @@
 package upstream
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -42,4 +47,47 @@ func TestOnlyARefusalForWantOfRoomTeaches(t *testing.T) {
 	if r.Refused("b1", true) || r.Status("b1").Learnt != 0 {
 		t.Error("it learns from a backend that nothing of the proxy's fills")
 	}
+}
+
+// When the process's last descriptors are kept for others, a login takes that of a connection that
+// waits; without one it is refused, for which the backend isn't blamed. Probes are made.
+func TestTheLastDescriptorsAreKept(t *testing.T) {
+	b := serve(t, func(c net.Conn) error {
+		fmt.Fprint(c, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] hi\r\n")
+		lines := bufio.NewScanner(c)
+		for lines.Scan() {
+			tag, _, _ := strings.Cut(lines.Text(), " ")
+			fmt.Fprintf(c, "%s OK [CAPABILITY IMAP4rev1] done\r\n", tag)
+		}
+		return nil
+	})
+	target := Target{ID: "b1", Address: b.addr}
+	room := NewRoom(RoomOptions{})
+	pool := NewPool(PoolOptions{WarmFor: time.Hour, Room: room})
+	defer pool.Close()
+	d := newDialer(t, Options{Room: room})
+	bob := Auth{User: "bob", Password: "secret"}
+	waits, err := d.Login(t.Context(), target, bob, Client{})
+	if err != nil || !pool.Give(pool.Key("bob", target, bob, UseSession, ""), waits, Condition{}) {
+		t.Fatal("the pool has none:", err)
+	}
+	room.Keeps(func(connections int) bool { return connections > 1 })
+	c, err := d.Login(t.Context(), target, alice, Client{})
+	if err != nil || pool.Len() != 0 {
+		t.Fatalf("with a connection that waits: %v; %d wait still", err, pool.Len())
+	}
+	_, err = d.Login(t.Context(), target, Auth{User: "carol", Password: "secret"}, Client{})
+	var own *Unavailable
+	if !errors.As(err, &own) || own.Fault() != FaultOwn || own.BackendDown() {
+		t.Errorf("without one: %v", err)
+	}
+	if _, err := d.Probe(t.Context(), target); err != nil {
+		t.Errorf("a probe: %v", err)
+	}
+	_ = c.Close()
+	c, err = d.Login(t.Context(), target, alice, Client{})
+	if err != nil {
+		t.Fatalf("after a connection was closed: %v", err)
+	}
+	_ = c.Close()
 }
