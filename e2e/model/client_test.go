@@ -65,6 +65,8 @@ type dialing struct {
 	t         *transcript
 	patience  time.Duration
 	fault     func() fault // nil: there is none
+	// staleFlags: the server may tell older flags after newer ones.
+	staleFlags bool
 }
 
 // fault changes what one connection is told: a fault of the server's.

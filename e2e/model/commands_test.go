@@ -14,10 +14,15 @@ var keywords = []string{"kw0", "kw1", "kw2", "kw3", `\Flagged`, `\Seen`, `\Answe
 // command is what a client says, and what it makes of the answer.
 type command struct {
 	verb, line string
-	// silent are UIDs whose flags the client won't be told; all from "from" on, too, if
-	// that isn't 0.
+	// silent are UIDs whose flags the client works out for itself, as it sets (on) or removes flag;
+	// of all from "from" on, if that isn't 0, it doesn't know whether they are meant.
 	silent []uint32
 	from   uint32
+	flag   string
+	on     bool
+	// unsure: others act at the same time, or the server tells old flags, so that what
+	// the client works out needn't be true; contested: others may set the same flag just now.
+	unsure, contested bool
 	// moved: the UIDs that COPYUID may name.
 	moved func(uid uint32) bool
 	// found: the UIDs that a search may find; keyword is what they must have, "" for nothing.
@@ -25,12 +30,16 @@ type command struct {
 	keyword string
 	ahead   bool // it may find, by number, what the client will only be told of
 
+	marked   bool                // the client has worked out what it does
 	untagged []imaptest.Response // the answer
 	uids     []uint32            // of what a search has found; 0 where the client doesn't know it
 }
 
 // run says a command and takes its answer.
 func (c *client) run(cmd *command) (imaptest.Response, error) {
+	if err := c.marks(cmd); err != nil {
+		return imaptest.Response{}, err
+	}
 	tag, err := c.begin(cmd.verb, "%s", cmd.line)
 	if err != nil {
 		return imaptest.Response{}, err
@@ -38,15 +47,54 @@ func (c *client) run(cmd *command) (imaptest.Response, error) {
 	return c.answered(cmd, tag)
 }
 
+// marks has the client work out what its STORE .SILENT does, as it writes it.
+func (c *client) marks(cmd *command) error {
+	if cmd.silent == nil {
+		return nil
+	}
+	if err := c.drain(); err != nil {
+		return err
+	}
+	for _, uid := range cmd.silent {
+		if cmd.from == 0 || uid < cmd.from {
+			c.model.Mark(uid, cmd.flag, cmd.on)
+		}
+	}
+	cmd.marked = true
+	return nil
+}
+
+// markedIt checks that no older flags were told behind a STORE .SILENT, and forgets what
+// the client can't know.
+func (c *client) markedIt(cmd *command, done bool) error {
+	if done && cmd.marked && !cmd.contested && !c.staleFlags {
+		for _, uid := range cmd.silent {
+			if cmd.from == 0 || uid < cmd.from {
+				if err := c.model.Marked(uid, cmd.flag, cmd.on); err != nil {
+					return fmt.Errorf("%s: %s: %w", c.name, cmd.line, err)
+				}
+			}
+		}
+	}
+	sure := done && cmd.marked && !cmd.unsure && !c.staleFlags
+	for i := 1; i <= c.model.Count(); i++ {
+		switch uid := c.model.UID(i); {
+		case uid == 0, cmd.from != 0 && uid >= cmd.from:
+			c.model.Forget(i)
+		case !sure && slices.Contains(cmd.silent, uid): // what it was told meanwhile may be of before, too
+			c.model.Forget(i)
+		}
+	}
+	return nil
+}
+
 func (c *client) answered(cmd *command, tag string) (r imaptest.Response, err error) {
 	if cmd.untagged, r, err = c.finish(tag); err != nil {
 		return r, err
 	}
 	if cmd.silent != nil {
-		for i := 1; i <= c.model.Count(); i++ { // what it was told meanwhile may be of before, too
-			if uid := c.model.UID(i); uid == 0 || slices.Contains(cmd.silent, uid) || cmd.from != 0 && uid >= cmd.from {
-				c.model.Forget(i)
-			}
+		if err := c.markedIt(cmd, r.Status() == "OK"); err != nil {
+			return r, err
 		}
 	}
 	if cmd.moved != nil {
@@ -285,6 +333,7 @@ func (w *world) storing(o op, verb string, n named) (*command, allow) {
 	silent := ""
 	if o.c%5 == 0 {
 		silent, cmd.silent, cmd.from = ".SILENT", n.uids, n.from
+		cmd.flag, cmd.on, cmd.unsure = kw, on, w.racing
 	}
 	cmd.line = fmt.Sprintf("%s %s %sFLAGS%s (%s)", verb, n.set, sign, silent, kw)
 	return cmd, allow{stored: n, flag: kw, on: on, all: true}

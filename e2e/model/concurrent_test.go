@@ -121,6 +121,7 @@ func (w *world) both(c *client, o op) error {
 	}
 	allowed := []allow{allow2}
 	if cmd1, allow1 := w.build(c, one); cmd1 != nil {
+		cmd1.contested = allow1.flag == allow2.flag
 		r, err := c.run(cmd1)
 		if err != nil {
 			return err

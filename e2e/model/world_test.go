@@ -39,7 +39,7 @@ func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *t
 			return w.t, err
 		}
 	}
-	if w.out, err = dial(dialing{addr: l.server.Addr, user: user, name: "out", box: w.box, t: w.t, patience: l.patience}); err != nil {
+	if w.out, err = dial(dialing{addr: l.server.Addr, user: user, name: "out", box: w.box, t: w.t, patience: l.patience, staleFlags: l.staleFlags}); err != nil {
 		return w.t, err
 	}
 	if err := w.out.selectBox(imaptest.ModelPlain); err != nil {
@@ -61,7 +61,7 @@ func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *t
 		}
 	}
 	for i, d := range s.dialects {
-		c, err := dial(dialing{addr: l.addr, tls: l.tls, user: l.as(user), name: fmt.Sprintf("C%d", i+1), box: l.boxAs(user, w.box), t: w.t, patience: l.patience, fault: fault})
+		c, err := dial(dialing{addr: l.addr, tls: l.tls, user: l.as(user), name: fmt.Sprintf("C%d", i+1), box: l.boxAs(user, w.box), t: w.t, patience: l.patience, fault: fault, staleFlags: l.staleFlags})
 		if err != nil {
 			return w.t, err
 		}
@@ -182,6 +182,12 @@ func (w *world) do(o op) error {
 		return w.both(c, o)
 	case "pipeline":
 		return w.pipeline(c, o)
+	case "poll":
+		return w.poll(c, o)
+	case "silent":
+		return w.silent(c, o)
+	case "marks":
+		return w.marks(c, o)
 	}
 	if err := c.done(); err != nil {
 		return err
@@ -213,6 +219,9 @@ func (w *world) command(c *client, o op) error {
 	}
 	if err := w.after(a); err != nil {
 		return fmt.Errorf("%s: %w", r, err)
+	}
+	if o.kind == "noop" || o.kind == "check" {
+		return w.polled(c)
 	}
 	return cmd.hasKeyword(w.w.truth, knew)
 }

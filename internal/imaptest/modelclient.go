@@ -106,6 +106,31 @@ func (c *ModelClient) Forget(n int) {
 	}
 }
 
+// Mark has the client work out for itself the flags that a message has behind its own
+// STORE .SILENT, where it knows those of before: what it is told afterwards replaces them.
+func (c *ModelClient) Mark(uid uint32, flag string, on bool) {
+	for i := range c.messages {
+		if seen := &c.messages[i]; seen.uid == uid && seen.told {
+			without := slices.DeleteFunc(slices.Clone(seen.flags), func(f string) bool { return strings.EqualFold(f, flag) })
+			if on {
+				without = append(without, flag)
+			}
+			seen.flags = modelFlags(without)
+		}
+	}
+}
+
+// Marked says where the client was told flags of before its own STORE .SILENT behind it: a
+// message that it has marked isn't as it has marked it.
+func (c *ModelClient) Marked(uid uint32, flag string, on bool) error {
+	for i, seen := range c.messages {
+		if seen.uid == uid && seen.told && slices.ContainsFunc(seen.flags, func(f string) bool { return strings.EqualFold(f, flag) }) != on {
+			return fmt.Errorf("message %d (UID %d) is left with %v behind the client's own STORE .SILENT of %s (%v)", i+1, uid, seen.flags, flag, on)
+		}
+	}
+	return nil
+}
+
 var (
 	modelQuoted  = regexp.MustCompile(`"(\\.|[^"\\])*"`)
 	modelSection = regexp.MustCompile(`\[[^]]*\]`)

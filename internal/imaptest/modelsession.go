@@ -180,8 +180,10 @@ func (s *modelSession) fetch(n int, m ModelMessage, uid, flags bool, text string
 // selected is a command on messages.
 func (s *modelSession) selected(cmd Command) string {
 	verb, byUID := strings.CutPrefix(cmd.Name, "UID ")
-	if s.rng.IntN(4) == 0 {
-		s.sync(false) // some tell before they do
+	// Some tell before they do; but flags of before a STORE .SILENT, which the client might
+	// take for those of after it, none does.
+	if s.rng.IntN(4) == 0 && !strings.Contains(strings.ToUpper(cmd.Args), "FLAGS.SILENT ") {
+		s.sync(false)
 	}
 	set, args, _ := strings.Cut(cmd.Args, " ")
 	status := "OK done"

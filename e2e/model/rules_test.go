@@ -1,0 +1,134 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"imapproxy/internal/imaptest"
+)
+
+// What a client relies on beyond what it may be told at all, done where the proxy has to take care:
+// by a session that is parked, right behind what others have done.
+
+// polled checks, behind the answer to NOOP, that it has told all there is (RFC 9051 §6.1.2): whoever has
+// changed anything had their answer before it was said.
+func (w *world) polled(c *client) error {
+	if w.l.staleFlags {
+		for i := 1; i <= c.model.Count(); i++ {
+			c.model.Forget(i)
+		}
+	}
+	if err := c.model.Converged(w.w.truth); err != nil {
+		return fmt.Errorf("%s behind NOOP: %w", c.name, err)
+	}
+	return nil
+}
+
+// poll has another device change the mailbox, and a session that is parked ask at once.
+func (w *world) poll(c *client, o op) error {
+	if err := w.park(c, op{a: o.b % 2 * 4, b: 1}); err != nil {
+		return err
+	}
+	if err := w.out.catchUp(); err != nil {
+		return err
+	}
+	change, _ := outsideOp(o)
+	cmd, a := w.build(w.out, change)
+	if cmd == nil {
+		return nil
+	}
+	r, err := w.out.run(cmd)
+	if err != nil {
+		return err
+	}
+	if r.Status() != "OK" {
+		a.all = false
+	}
+	if err := c.done(); err != nil {
+		return err
+	}
+	if _, _, err := c.do("NOOP", "NOOP"); err != nil {
+		return err
+	}
+	if err := w.after(a); err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	return w.polled(c)
+}
+
+// silent has another device change flags, or append, while a session is parked whose first command
+// sets flags silently.
+func (w *world) silent(c *client, o op) error {
+	if err := w.park(c, op{a: 1, b: 1}); err != nil {
+		return err
+	}
+	if o.a%3 != 0 {
+		if err := w.outside(op{kind: "outside", a: o.a % 3 % 2, b: o.b, c: o.c}); err != nil { // append, uidstore
+			return err
+		}
+	}
+	if err := c.done(); err != nil {
+		return err
+	}
+	return w.command(c, op{kind: []string{"uidstore", "store", "delete"}[o.b%3], a: o.a, b: o.b / 3, c: o.c * 5})
+}
+
+// marks has a client set flags when it knows all there is, go to sleep, hear of what another sets
+// meanwhile, and come back: then it isn't told again what it knows. Where the backend has no
+// QRESYNC all flags are compared, and a client of CONDSTORE or QRESYNC may be told the
+// mod-sequences that it doesn't know.
+func (w *world) marks(c *client, o op) error {
+	if c.dialect != imaptest.ModelPlain || w.l.plain || w.l.staleFlags || w.l.proxy == nil {
+		return nil
+	}
+	if err := c.done(); err != nil {
+		return err
+	}
+	if err := c.catchUp(); err != nil {
+		return err
+	}
+	for i := range 1 + o.a%3 {
+		if err := w.command(c, op{kind: []string{"uidstore", "store"}[(o.b+i)%2], a: o.a + i, b: 2 + o.b%3, c: o.c*5 + i}); err != nil {
+			return err
+		}
+	}
+	if err := c.idle(); err != nil {
+		return err
+	}
+	if o.c%2 == 0 {
+		if err := w.outside(op{kind: "outside", a: 1, b: o.b, c: o.c}); err != nil { // uidstore
+			return err
+		}
+	}
+	for end := time.Now().Add(w.settle); c.model.Converged(w.w.truth) != nil; {
+		if _, err := c.next(100 * time.Millisecond); err != nil && !errors.Is(err, errQuiet) {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s in IDLE: %w", c.name, c.model.Converged(w.w.truth))
+		}
+	}
+	if err := w.park(c, op{a: 1, b: 1}); err != nil {
+		return err
+	}
+	if w.l.attachment(c).Attachment != "parked" {
+		return nil
+	}
+	if err := c.done(); err != nil {
+		return err
+	}
+	for _, line := range []string{"UID SEARCH ALL", "NOOP"} {
+		list, _, err := c.do(strings.TrimSuffix(line, " ALL"), "%s", line)
+		if err != nil {
+			return err
+		}
+		for _, r := range list {
+			if _, _, flags := uidAndFlags(r); r.Word(2) == "FETCH" && flags {
+				return fmt.Errorf("%s knows that already: %s", c.name, r)
+			}
+		}
+	}
+	return nil
+}
