@@ -55,6 +55,9 @@ func (c *client) marks(cmd *command) error {
 	if err := c.drain(); err != nil {
 		return err
 	}
+	if cmd.on {
+		c.model.Names(cmd.flag)
+	}
 	for _, uid := range cmd.silent {
 		if cmd.from == 0 || uid < cmd.from {
 			c.model.Mark(uid, cmd.flag, cmd.on)

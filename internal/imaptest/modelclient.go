@@ -120,6 +120,14 @@ func (c *ModelClient) Mark(uid uint32, flag string, on bool) {
 	}
 }
 
+// Names has the client know a keyword that it sets itself: Cyrus 3.10 tells no FLAGS of one
+// that a STORE .SILENT has made.
+func (c *ModelClient) Names(flag string) {
+	if c.keywords != nil {
+		c.keywords = append(c.keywords, flag)
+	}
+}
+
 // Marked says where the client was told flags of before its own STORE .SILENT behind it: a
 // message that it has marked isn't as it has marked it.
 func (c *ModelClient) Marked(uid uint32, flag string, on bool) error {

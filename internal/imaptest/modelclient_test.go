@@ -56,6 +56,20 @@ func TestModelClientFindsFaults(t *testing.T) {
 	}
 }
 
+// A keyword that the client has set itself needs no FLAGS before it is told.
+func TestModelClientKnowsItsOwnKeywords(t *testing.T) {
+	m := NewModelMailbox(1)
+	m.Append()
+	c := NewModelClient(ModelPlain, m, `\Seen`)
+	c.Names("New")
+	if err := c.Response(Response{Text: "* 1 FETCH (FLAGS (New))"}); err != nil {
+		t.Error(err)
+	}
+	if err := c.Response(Response{Text: "* 1 FETCH (FLAGS (New Other))"}); err == nil {
+		t.Error("a keyword of others is taken without FLAGS")
+	}
+}
+
 // A client that is cut off asks for what came after the highest mod-sequence it
 // was told. Nothing from before may be missing then.
 func TestModelClientFindsWhatACutWouldHide(t *testing.T) {
