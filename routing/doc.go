@@ -1,8 +1,7 @@
 // Package routing decides which backend a user goes to, and remembers it.
 //
-// It may be imported by proxy, internal/admin, routing/discovery and cmd. It
-// imports telemetry and nothing else of ours: it never knows what a session
-// is, it publishes what changed (Watch, Pick.Void) and sessions act on it.
+// It never knows what a session is: it publishes what changed (Watch, Pick.Void)
+// and sessions act on it.
 //
 // # What is kept
 //
@@ -26,4 +25,7 @@
 //
 // The package starts none. Pins end by the clock: an ended one is treated as
 // absent by whoever reads it, and each write takes a few of them away.
+//
+// Imports telemetry. Imported by cmd/imapproxy, internal/admin, proxy,
+// routing/discovery and the end-to-end tests.
 package routing

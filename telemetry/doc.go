@@ -1,7 +1,7 @@
 // Package telemetry is what the proxy tells about itself: metrics, traces and
 // logs, and the one type that keeps secrets out of all three.
 //
-// Every room may import it, it imports none of ours. Three rules hold here:
+// Three rules hold here:
 //
 //   - It never blocks a session. Recording is an atomic or a short lock in
 //     memory; what has to leave the process goes through bounded queues that
@@ -14,4 +14,8 @@
 //
 // Instruments stand in one table, in instruments.go; docs/metrics.md is
 // generated from it and a test compares the two.
+//
+// Imports none of our packages. Imported by cmd/imapproxy, internal/admin, proxy,
+// proxy/auth, proxy/park, proxy/upstream, routing, routing/discovery,
+// telemetry/metricsdoc and the end-to-end tests.
 package telemetry

@@ -1,9 +1,13 @@
 // Command imapproxy is the one hostname that every mail client of a provider talks
 // to. See the README for what it does and config.hcl for its settings.
 //
-// This package is the only wiring: it maps the configuration to each room's
-// Options, starts the rooms and ends them. One file per verb; wiring.go and
-// instance.go are what serve, dev and check share. Nobody imports it.
+// This package is the only wiring: it maps the configuration to each package's
+// Options, starts the parts and ends them. One file per verb; wiring.go and
+// instance.go are what serve, dev and check share.
+//
+// Imports internal/admin, internal/config, internal/dev, proxy, proxy/auth,
+// proxy/park, proxy/upstream, proxy/wire, routing, routing/discovery and
+// telemetry. Imported by none.
 package main
 
 import (

@@ -4,5 +4,8 @@
 // mail, delete the right messages, and never be sent away.
 //
 // A round takes a second or two; IDLER_MINUTES has them go on for longer, with
-// pauses as real mailboxes have. Nothing imports this package.
+// pauses as real mailboxes have.
+//
+// Imports e2e/servers, internal/imaptest, proxy, proxy/auth, proxy/park,
+// proxy/upstream, routing and telemetry. Imported by none.
 package idlers

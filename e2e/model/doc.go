@@ -13,5 +13,8 @@
 //
 // MODEL_ON=PREFIX takes the variants whose names begin so, among them those that a run of all
 // tests does without (one that has no proxy is asked for by its whole name); MODEL_MINUTES=30 is the time that they
-// share, one after the other with -parallel 1; MODEL_SEED runs one case. The package has tests only, and nobody imports it.
+// share, one after the other with -parallel 1; MODEL_SEED runs one case. The package has tests only.
+//
+// Imports e2e/servers, internal/imaptest, proxy, proxy/auth, proxy/park,
+// proxy/upstream, routing and telemetry. Imported by none.
 package model

@@ -3,4 +3,7 @@
 // contrib/cyrus/notify, telling the handler of proxy/park.
 //
 // ./test prepares the machine for them.
+//
+// Imports e2e/servers, internal/imaptest, proxy/park and telemetry. Imported by
+// none.
 package push

@@ -3,6 +3,8 @@
 // end the tests that skipped themselves. It exits 1 when anything failed, and
 // also when anything was skipped: ./test prepares a machine on which no test has
 // a reason to.
+//
+// Imports none of our packages. Imported by none.
 package main
 
 import (

@@ -1,10 +1,10 @@
 // Package admin is the proxy's HTTP API on an address of its own: health,
 // metrics, and who is here, as JSON and as a small page for people. It only
-// reads; what backends post to /v1/events is another room's, and only passes
+// reads; what backends post to /v1/events is another package's, and only passes
 // through here. docs/admin.md is its manual; the types in types.go are what it says
 // and what Client, which the command line uses, understands.
 //
-// Only cmd may import it. It imports proxy, routing and telemetry.
+// Imports internal/fair, proxy, routing and telemetry. Imported by cmd/imapproxy.
 package admin
 
 import (

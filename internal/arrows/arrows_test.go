@@ -21,13 +21,13 @@ const (
 // room stands here even if it imports nothing, so that a new one is noticed.
 var arrows = map[string][]string{
 	"cmd/imapproxy": {
-		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/wire", "proxy/conn", "routing", "routing/discovery",
+		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/wire", "routing", "routing/discovery",
 		"telemetry", "internal/config", "internal/admin", "internal/dev",
 	},
 	"proxy":                        {"proxy/wire", "proxy/conn", "proxy/auth", "proxy/upstream", "proxy/park", "routing", "telemetry", "internal/fair"},
 	"proxy/park":                   {"proxy/wire", "proxy/conn", "proxy/upstream", "telemetry", "internal/fair"},
-	"proxy/upstream":               {"proxy/wire", "proxy/conn", "telemetry", "internal/fair"},
-	"proxy/auth":                   {"proxy/wire", "telemetry", "internal/fair"},
+	"proxy/upstream":               {"proxy/wire", "proxy/conn", "telemetry"},
+	"proxy/auth":                   {"telemetry", "internal/fair"},
 	"proxy/wire":                   {},
 	"proxy/conn":                   {},
 	"routing":                      {"telemetry"},

@@ -1,3 +1,11 @@
-// Package arrows holds one test and nothing else: which room may import which,
-// and which library stays in which room. Nobody imports it.
+// Package arrows holds tests and nothing else: which package may import which, which
+// library stays in which package, and that what the documentation names exists. The
+// generated parts (the list of imports in docs/architecture.md, the last paragraph of each
+// package comment) are written by
+//
+//	go generate ./internal/arrows
+//
+// Imports none of our packages. Imported by none.
 package arrows
+
+//go:generate go test -count=1 -run Documented . -update

@@ -1,11 +1,12 @@
 // Package config turns an HCL file into typed, validated settings. It is the
-// only room that knows HCL: a file is read whole, everything that is wrong with
+// only package that knows HCL: a file is read whole, everything that is wrong with
 // it is reported at once (file, line, what is wrong, what to write instead), and
 // what comes out needs no further checking.
 //
-// It imports none of our rooms; cmd/imapproxy alone imports it and maps a Config
-// to each room's Options. The manual of the settings is config.hcl at the
+// cmd/imapproxy maps a Config to each package's Options. The manual of the settings is config.hcl at the
 // repository's root: tests hold it and the struct tags of this file together.
+//
+// Imports none of our packages. Imported by cmd/imapproxy.
 package config
 
 import (

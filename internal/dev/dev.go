@@ -5,7 +5,7 @@
 // to, the mail is the same). The users are alice, bob and carol, each with
 // their name for a password; nothing outlives the process.
 //
-// It imports none of our rooms.
+// Imports none of our packages. Imported by cmd/imapproxy.
 package dev
 
 import (

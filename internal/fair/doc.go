@@ -2,5 +2,6 @@
 // network) can keep the callers of other keys waiting: waiting keys are served in
 // turn, callers of one key in the order in which they came.
 //
-// It imports none of our packages, and any of them may import it.
+// Imports none of our packages. Imported by internal/admin, proxy, proxy/auth and
+// proxy/park.
 package fair

@@ -3,9 +3,8 @@
 // may be told, a runner for transcripts, a comparison of two
 // servers' answers, and a check for goroutines left behind.
 //
-// Any test may import it; nothing that ships may. It imports none of our
-// rooms: its reader of lines and literals is a deliberate second opinion on
-// proxy/wire, so a mistake made there isn't made here again unseen.
+// Nothing that ships may import it. Its reader of lines and literals is a deliberate
+// second opinion on proxy/wire, so a mistake made there isn't made here again unseen.
 //
 // # Transcripts
 //
@@ -63,4 +62,7 @@
 //
 // The scripted backend reads the same language from the other side: C lines
 // are expected, S lines are sent.
+//
+// Imports none of our packages. Imported by the end-to-end tests and the tests of
+// all packages.
 package imaptest

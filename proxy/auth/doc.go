@@ -1,9 +1,8 @@
 // Package auth knows who a client is: it normalises user names, runs the
 // server's side of the SASL mechanisms, and asks the sources of credentials.
 //
-// It may be imported by proxy and by cmd. It imports telemetry (for Secret) and
-// nothing else of ours; it opens no connection. Where a backend has to check a
-// password, it answers AskBackend and leaves the connection to proxy.
+// It opens no connection. Where a backend has to check a password, it answers
+// AskBackend and leaves the connection to proxy.
 //
 // The way of a login through this package:
 //
@@ -14,4 +13,7 @@
 // Nothing outside NewCredentials makes a Credentials from what a client said, so
 // that the name which is hashed, looked up, routed by and logged is one and the
 // same.
+//
+// Imports internal/fair and telemetry. Imported by cmd/imapproxy, proxy and the
+// end-to-end tests.
 package auth

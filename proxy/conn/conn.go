@@ -6,7 +6,7 @@
 // A Conn has exactly one reader and one writer at a time. Before login it is
 // used as an ordinary net.Conn with deadlines; the relay reads it with Pump.
 //
-// Imported by proxy, proxy/upstream and proxy/park; imports none of our rooms.
+// Imports none of our packages. Imported by proxy, proxy/park and proxy/upstream.
 package conn
 
 import (

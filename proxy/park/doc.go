@@ -8,5 +8,6 @@
 // backends: snapshots, resyncs, the pool of warm connections, and hints, which
 // say when to look.
 //
-// Imports wire, conn, upstream and telemetry; imported by proxy and cmd.
+// Imports internal/fair, proxy/conn, proxy/upstream, proxy/wire and telemetry.
+// Imported by cmd/imapproxy, proxy and the end-to-end tests.
 package park

@@ -6,14 +6,15 @@
 // It also answers the question that decides whether a master login may be used
 // at all: does the backend log in the user that was asked for (verify.go)?
 //
-// Two kinds of failure leave this room, and they are never mixed, since a mail
+// Two kinds of failure leave this package, and they are never mixed, since a mail
 // client that is told AUTHENTICATIONFAILED stops trying: *Refused, the backend
 // says that the user's credentials are wrong; *Unavailable, everything else.
 // The table that tells them apart stands in codes.go.
 //
-// A Conn has exactly one owner: who called Login, until it hands it on. Nothing
-// in this room keeps a reference to a Conn, and no goroutine of this room
+// A Conn has exactly one owner: the caller of Login, until it hands the Conn on. Nothing
+// in this package keeps a reference to a Conn, and no goroutine of it
 // outlives the call that started it.
 //
-// Imported by proxy and proxy/park; imports wire, conn and telemetry.
+// Imports proxy/conn, proxy/wire and telemetry. Imported by cmd/imapproxy, proxy,
+// proxy/park and the end-to-end tests.
 package upstream

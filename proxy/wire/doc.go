@@ -6,5 +6,6 @@
 // or a response whole, but Reader, which is bounded and serves the time before
 // login.
 //
-// Imported by proxy, proxy/auth, proxy/upstream and proxy/park.
+// Imports none of our packages. Imported by cmd/imapproxy, proxy, proxy/park,
+// proxy/upstream and the end-to-end tests.
 package wire

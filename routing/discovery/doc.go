@@ -1,12 +1,13 @@
 // Package discovery is where the fleet is learnt from: Consul, or a static
 // list whose backends are probed. It also puts the proxy itself into Consul.
 //
-// It may be imported by cmd. It imports routing and telemetry, and is the only
-// room that knows consul/api.
+// No other package knows consul/api.
 //
 // A source hands over whole snapshots and says nothing when it knows nothing:
 // an error, a time-out or an agent that hangs never reaches routing, which so
 // keeps the last good set.
+//
+// Imports routing and telemetry. Imported by cmd/imapproxy.
 package discovery
 
 import (

@@ -1,6 +1,8 @@
 // Command metricsdoc prints docs/metrics.md from the table of instruments:
 //
 //	go run ./telemetry/metricsdoc > docs/metrics.md
+//
+// Imports telemetry. Imported by none.
 package main
 
 import (

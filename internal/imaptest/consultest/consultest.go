@@ -2,9 +2,11 @@
 // happens to agents: restarts that forget everything, stops, emptied
 // catalogues.
 //
-// Any test may import it; nothing that ships may. It imports none of ours, and
-// speaks HTTP to the agent by itself instead of through consul/api, which only
-// routing/discovery uses.
+// Nothing that ships may import it. It speaks HTTP to the agent by itself instead of
+// through consul/api, which only routing/discovery uses.
+//
+// Imports none of our packages. Imported by the end-to-end tests and the tests of
+// all packages.
 package consultest
 
 import (
