@@ -18,8 +18,8 @@ type command struct {
 	// of all from "from" on, if that isn't 0, it doesn't know whether they are meant.
 	silent []uint32
 	from   uint32
-	flag   string
 	on     bool
+	flag   string // of every STORE
 	// unsure: others act at the same time, or the server tells old flags, so that what
 	// the client works out needn't be true; contested: others may set the same flag just now.
 	unsure, contested bool
@@ -47,16 +47,15 @@ func (c *client) run(cmd *command) (imaptest.Response, error) {
 	return c.answered(cmd, tag)
 }
 
-// marks has the client work out what its STORE .SILENT does, as it writes it.
+// marks has the client know the keyword that its STORE names, and work out what a STORE .SILENT
+// does, as it writes it.
 func (c *client) marks(cmd *command) error {
+	c.model.Names(cmd.flag)
 	if cmd.silent == nil {
 		return nil
 	}
 	if err := c.drain(); err != nil {
 		return err
-	}
-	if cmd.on {
-		c.model.Names(cmd.flag)
 	}
 	for _, uid := range cmd.silent {
 		if cmd.from == 0 || uid < cmd.from {
@@ -276,7 +275,7 @@ func (w *world) build(c *client, o op) (*command, allow) {
 		if o.kind == "uidstore" {
 			n, verb = uids, "UID STORE"
 		}
-		return w.storing(o, verb, w.starred(c, n, verb != "STORE"))
+		return w.storing(c, o, verb, w.starred(c, n, verb != "STORE"))
 	case "uidexpunge":
 		n := w.starred(c, uids, true)
 		return plain("UID EXPUNGE", "UID EXPUNGE %s", n.set), allow{expunged: func(m imaptest.ModelMessage) bool { return isDeleted(m) && n.may(m.UID) }}
@@ -324,7 +323,20 @@ func (w *world) appending(c *client) *command {
 	return &command{verb: "APPEND", line: fmt.Sprintf("APPEND %s {%d%s}\r\n%s", c.box, len(body), plus, body)}
 }
 
-func (w *world) storing(o op, verb string, n named) (*command, allow) {
+// silently says whether a STORE is a silent one. Cyrus answers a STORE .SILENT of an attached session
+// with nothing but the mod-sequences of what others have changed before it, and tells their flags
+// and keywords never. There a client asks first (see command), and nobody acts at the same time.
+func (w *world) silently(c *client, o op) bool {
+	switch {
+	case o.c%5 != 0:
+		return false
+	case w.l.server.Kind != "cyrus":
+		return true
+	}
+	return !w.racing && (w.askedFirst || c != w.out && w.l.attachment(c).Attachment == "parked")
+}
+
+func (w *world) storing(c *client, o op, verb string, n named) (*command, allow) {
 	kw, sign, on := keywords[o.c%len(keywords)], "+", o.c%3 != 0
 	if !on {
 		sign = "-"
@@ -332,11 +344,11 @@ func (w *world) storing(o op, verb string, n named) (*command, allow) {
 	if o.kind == "delete" {
 		kw, sign, on = `\Deleted`, "+", true
 	}
-	cmd := &command{verb: verb}
+	cmd := &command{verb: verb, flag: kw}
 	silent := ""
-	if o.c%5 == 0 {
+	if w.silently(c, o) {
 		silent, cmd.silent, cmd.from = ".SILENT", n.uids, n.from
-		cmd.flag, cmd.on, cmd.unsure = kw, on, w.racing
+		cmd.on, cmd.unsure = on, w.racing
 	}
 	cmd.line = fmt.Sprintf("%s %s %sFLAGS%s (%s)", verb, n.set, sign, silent, kw)
 	return cmd, allow{stored: n, flag: kw, on: on, all: true}

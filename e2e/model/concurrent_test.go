@@ -112,6 +112,7 @@ func (w *world) both(c *client, o op) error {
 			return err
 		}
 	}
+	other.model.Names(cmd2.flag)
 	tag2, err := other.begin(cmd2.verb, "%s", cmd2.line)
 	if err != nil {
 		return err

@@ -12,19 +12,20 @@ import (
 
 // world is what a case runs in.
 type world struct {
-	l       *lab
-	t       *transcript
-	user    string // whose the mailbox is; the clients are l.as(user)
-	box     string // its name to the user
-	s       scenario
-	clients []*client
-	w       *witness
-	out     *client // another device, which doesn't go by the proxy
-	appends int
-	stats   *stats
-	ghosts  map[uint32]bool
-	racing  bool          // several speak at once
-	settle  time.Duration // how long convergence may take
+	l          *lab
+	t          *transcript
+	user       string // whose the mailbox is; the clients are l.as(user)
+	box        string // its name to the user
+	s          scenario
+	clients    []*client
+	w          *witness
+	out        *client // another device, which doesn't go by the proxy
+	appends    int
+	stats      *stats
+	ghosts     map[uint32]bool
+	askedFirst bool          // the client of the command has just said NOOP
+	racing     bool          // several speak at once
+	settle     time.Duration // how long convergence may take
 }
 
 func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *transcript, err error) {
@@ -200,10 +201,13 @@ func (w *world) command(c *client, o op) error {
 	// Courier's sessions write a message's flags as they knew them. mox answers a STORE, and
 	// tells with the next command what another had changed before it: older flags after newer.
 	// A parked session is told first, by the proxy.
-	if w.l.calm && (w.l.server.Kind == "courier" || w.l.attachment(c).Attachment != "parked") {
+	silentAtCyrus := w.l.server.Kind == "cyrus" && o.c%5 == 0 && slices.Contains([]string{"store", "uidstore", "delete"}, o.kind)
+	if (w.l.calm || silentAtCyrus) && (w.l.server.Kind == "courier" || w.l.attachment(c).Attachment != "parked") {
 		if _, _, err := c.do("NOOP", "NOOP"); err != nil {
 			return err
 		}
+		w.askedFirst = true
+		defer func() { w.askedFirst = false }()
 	}
 	cmd, a := w.build(c, o)
 	if cmd == nil {

@@ -120,10 +120,10 @@ func (c *ModelClient) Mark(uid uint32, flag string, on bool) {
 	}
 }
 
-// Names has the client know a keyword that it sets itself: Cyrus 3.10 tells no FLAGS of one
-// that a STORE .SILENT has made.
+// Names has the client know a keyword that it sets or removes itself. Cyrus 3.10 doesn't always tell
+// it FLAGS of those, as behind a STORE .SILENT.
 func (c *ModelClient) Names(flag string) {
-	if c.keywords != nil {
+	if c.keywords != nil && flag != "" && !slices.Contains(c.keywords, flag) {
 		c.keywords = append(c.keywords, flag)
 	}
 }
