@@ -217,7 +217,7 @@ func (s *Session) answered(h wire.ResponseHead, now time.Time) {
 func (s *Session) tell(c *command, status wire.Status, out int64, now time.Time) {
 	t := telemetry.Command{
 		Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID,
-		Verb: c.verb.String(), Status: status.String(),
+		Verb: c.verb, Status: status.String(),
 		Start: c.start, Sent: c.sent, End: now, BytesIn: c.in, BytesOut: out,
 	}
 	if !c.sent.IsZero() {

@@ -9,6 +9,8 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+
+	"imapproxy/proxy/wire"
 )
 
 // Command is one command, measured while it ran and told of when it is over.
@@ -18,7 +20,7 @@ type Command struct {
 	User    string            // canonical name; in spans only
 	Backend string            // the backend's id; in spans only
 
-	Verb   string // one of Verbs; anything else is counted as VerbOther
+	Verb   wire.Verb
 	Status string // "OK", "NO" or "BAD"; "" is a command that was cut off
 
 	Start time.Time // its first byte was here
@@ -39,27 +41,27 @@ func (t *Telemetry) Command(c Command) {
 	if t.metrics == nil && t.tracer == nil {
 		return
 	}
-	verb, took := t.verbPlace(c.Verb), c.End.Sub(c.Start)
+	took := c.End.Sub(c.Start)
 	if t.metrics != nil {
-		t.metrics.command(&c, verb, took)
+		t.metrics.command(&c, took)
 	}
 	if t.tracer != nil && t.keepsCommand(&c, took) {
-		t.commandSpan(c, Verbs[verb])
+		t.commandSpan(c)
 	}
 }
 
 // keepsCommand decides whether a command's trace is kept. IDLE is never slow.
 func (t *Telemetry) keepsCommand(c *Command, took time.Duration) bool {
-	return c.Status != "OK" || (c.Verb != verbIdle && t.isSlow(took)) || t.sampled()
+	return c.Status != "OK" || (c.Verb != wire.Idle && t.isSlow(took)) || t.sampled()
 }
 
 // sampleRatio is the share of traces kept although all went well.
 func (t *Telemetry) sampleRatio() float64 { return math.Float64frombits(t.ratio.Load()) }
 
-// commandSpan builds the span of a command that is over, named by one of
-// Verbs. It takes a copy, so that Command's own argument needn't escape.
-func (t *Telemetry) commandSpan(c Command, verb string) {
-	status := statusLabels[statusIndex(c.Status)]
+// commandSpan builds the span of a command that is over. It takes a copy, so that
+// Command's own argument needn't escape.
+func (t *Telemetry) commandSpan(c Command) {
+	verb, status := c.Verb.String(), statusLabels[statusIndex(c.Status)]
 	attrs := []attribute.KeyValue{
 		attribute.String("imap.command", verb),
 		attribute.String("imap.status", status),

@@ -7,6 +7,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"imapproxy/proxy/wire"
 )
 
 // What every relayed command and every read goes through. Nothing here may
@@ -22,10 +24,6 @@ const (
 	In  Direction = iota // from the client to the backend
 	Out                  // from the backend to the client
 )
-
-// verbIdle is the one verb whose duration says nothing: it lasts as long as
-// the client wishes. It is counted, but never slow and in no histogram.
-const verbIdle = "IDLE"
 
 // commandCell is what is kept for one verb with one status.
 type commandCell struct {
@@ -43,7 +41,7 @@ type paddedInt64 struct {
 
 // initHot makes the attribute sets of every verb and status.
 func (m *metrics) initHot() {
-	for i, verb := range Verbs {
+	for i, verb := range wire.Verbs() {
 		byVerb := metric.WithAttributeSet(attribute.NewSet(attribute.String("verb", verb)))
 		m.backendWaitOptions[i] = []metric.RecordOption{byVerb}
 		for j, status := range statusLabels {
@@ -56,17 +54,17 @@ func (m *metrics) initHot() {
 	}
 }
 
-// command counts one command, whose verb stands at that place in Verbs; see
-// Telemetry.Command.
-func (m *metrics) command(c *Command, verb int, took time.Duration) {
-	cell := &m.commands[verb][statusIndex(c.Status)]
+// command counts one command; see Telemetry.Command. IDLE is counted and in no histogram:
+// it lasts as long as the client wants.
+func (m *metrics) command(c *Command, took time.Duration) {
+	cell := &m.commands[c.Verb][statusIndex(c.Status)]
 	cell.count.Add(1)
-	if Verbs[verb] == verbIdle {
+	if c.Verb == wire.Idle {
 		return
 	}
 	ctx := context.Background()
 	m.commandDuration.Record(ctx, seconds(took), cell.options...)
-	m.commandBackendWait.Record(ctx, seconds(c.BackendWait), m.backendWaitOptions[verb]...)
+	m.commandBackendWait.Record(ctx, seconds(c.BackendWait), m.backendWaitOptions[c.Verb]...)
 }
 
 // observeCommands exports the counters of the commands that were seen.

@@ -7,6 +7,8 @@ import (
 
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+
+	"imapproxy/proxy/wire"
 )
 
 // everything starts a Telemetry with metrics and traces on, whose commands are
@@ -29,7 +31,7 @@ func everything(t testing.TB) (*Telemetry, *tracetest.InMemoryExporter) {
 // fetch is a command as the relay would tell of it: quick and well.
 func fetch(start time.Time) Command {
 	return Command{
-		Session: "s1", User: "alice", Backend: "b1", Verb: "UID FETCH", Status: "OK",
+		Session: "s1", User: "alice", Backend: "b1", Verb: wire.UIDFetch, Status: "OK",
 		Start: start, Sent: start.Add(time.Millisecond), End: start.Add(10 * time.Millisecond),
 		BackendWait: 5 * time.Millisecond, BytesIn: 30, BytesOut: 4000,
 		Login: trace.NewSpanContext(trace.SpanContextConfig{TraceID: newTraceID(), SpanID: newSpanID()}),
@@ -41,8 +43,8 @@ func TestUnsampledCommandsAndBytesDoNotAllocate(t *testing.T) {
 	off := Discard()
 	c := fetch(time.Now())
 	idle, unknown := c, c
-	idle.Verb, idle.End = "IDLE", c.Start.Add(29*time.Minute)
-	unknown.Verb = "XFROBNICATE"
+	idle.Verb, idle.End = wire.Idle, c.Start.Add(29*time.Minute)
+	unknown.Verb = wire.Other
 
 	for name, f := range map[string]func(){
 		"command":            func() { tel.Command(c) },

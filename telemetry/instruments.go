@@ -86,7 +86,8 @@ func Instruments() []Instrument {
 	lifetimes := []float64{1, 10, 60, 300, 1800, 7200, 28800, 86400, 604800}
 
 	backend := Attribute{"backend", "the backend's id"}
-	verb := Attribute{"verb", "the command's name from a closed set (`UID FETCH`, `IDLE`, …), `OTHER` for all else"}
+	verb := Attribute{"verb", "the command's name, from a closed set: " + verbList() + ". `OTHER` is every command that isn't in it"}
+	verbAsThere := Attribute{"verb", "the command's name, as in `imapproxy_commands_total`"}
 	status := Attribute{"status", "`OK`, `NO`, `BAD`, or `cut` (no tagged answer came)"}
 
 	return []Instrument{
@@ -112,7 +113,7 @@ func Instruments() []Instrument {
 
 		// Logins.
 		{nameLogin, Histogram, "s", "Duration of login attempts, from the client's command to the answer. The delay after a failed login (limits.auth_failure_delay) is not included.",
-			[]Attribute{{"mechanism", "`LOGIN`, `PLAIN`, … or `OTHER`"}, {"source", "the credential source that decided: `backend` or `passwd_file`; empty where none did"}, {"outcome", "`ok`, or the reason of the failure (docs/authentication.md)"}}, seconds},
+			[]Attribute{{"mechanism", "the SASL mechanism (`PLAIN`, `LOGIN`, …), `LOGIN` for the LOGIN command as well, or `OTHER`"}, {"source", "the credential source that decided: `backend` or `passwd_file`; empty where none did"}, {"outcome", "`ok`, or the reason of the failure (docs/authentication.md)"}}, seconds},
 		{nameLoginFailures, Counter, "{attempt}", "Failed login attempts, by reason.",
 			[]Attribute{{"reason", "one of the reasons in docs/authentication.md"}}, nil},
 
@@ -120,9 +121,9 @@ func Instruments() []Instrument {
 		{nameCommands, Counter, "{command}", "Commands that were relayed to a backend, by name and status of the tagged response.",
 			[]Attribute{verb, status}, nil},
 		{nameCommandDuration, Histogram, "s", "Duration of commands, from the first byte of the command to the last byte of its tagged response. Without IDLE, whose duration is the client's choice.",
-			[]Attribute{verb, status}, seconds},
+			[]Attribute{verbAsThere, status}, seconds},
 		{nameCommandBackendWait, Histogram, "s", "The part of a command's duration in which the proxy waited for the backend. Without IDLE.",
-			[]Attribute{verb}, seconds},
+			[]Attribute{verbAsThere}, seconds},
 		{nameRelayed, Counter, "By", "Bytes of IMAP that were relayed, without the overhead of TLS.",
 			[]Attribute{{"direction", "`in` (client to backend) or `out` (backend to client)"}}, nil},
 
@@ -159,7 +160,7 @@ func Instruments() []Instrument {
 		{nameParkRefusals, Counter, "{session}", "Idle sessions that can't be parked. A session counts once for each time that it becomes idle.",
 			[]Attribute{{"reason", "why not (docs/operations.md, “Why isn't it parked”)"}}, nil},
 		{nameResume, Histogram, "s", "Duration of resumes: from the moment that a parked session needs a backend connection until it can use one.",
-			[]Attribute{{"outcome", "`ok`, or the reason for which the session was ended"}, {"source", "`pool` (a warm connection was used), `login` (a new connection was made), `none` (there was none to be had)"}, {"wake", "what needed the connection: a command of the client (from the set of `verb`), `DONE` (the mailbox couldn't be looked at without it), `lost_watch` (changes can't be learnt any more), `off` (parking was switched off)"}}, seconds},
+			[]Attribute{{"outcome", "`ok`, or the reason for which the session was ended"}, {"source", "`pool` (a warm connection was used), `login` (a new connection was made), `none` (there was none to be had)"}, {"wake", "what needed the connection: a command of the client (its name, as in `imapproxy_commands_total`), `DONE` (the mailbox couldn't be looked at without it), `lost_watch` (changes can't be learnt any more), `off` (parking was switched off), `doubt` (another client's login with the password that this session holds was refused)"}}, seconds},
 		{nameParkMailboxes, Gauge, "{mailbox}", "Mailboxes with parked sessions, by how the proxy learns of changes in them.",
 			[]Attribute{{"watch", "`push` (events that the backend posts; no connection), `notify` (one connection for each user), `idle` (one connection for each user and mailbox), `poll` (a look now and then)"}}, nil},
 		{nameParkWatches, Counter, "{watch}", "Events in the life of watches (of what tells the proxy about changes in a mailbox).",

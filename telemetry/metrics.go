@@ -10,6 +10,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"imapproxy/proxy/wire"
 )
 
 // scopeName is the instrumentation scope of all our spans and metrics.
@@ -45,8 +47,8 @@ type metrics struct {
 	// The hot ones: see hot.go.
 	commandDuration    metric.Float64Histogram
 	commandBackendWait metric.Float64Histogram
-	commands           [len(Verbs)][statusCount]commandCell
-	backendWaitOptions [len(Verbs)][]metric.RecordOption
+	commands           [wire.NumVerbs][statusCount]commandCell
+	backendWaitOptions [wire.NumVerbs][]metric.RecordOption
 	relayed            [2]paddedInt64 // by Direction
 
 	sessions atomic.Pointer[func() []AttachmentCount]

@@ -98,7 +98,7 @@ type Resume struct {
 	Login         trace.SpanContext // as in Command
 	User, Backend string            // in spans only, as is Mailbox
 	Mailbox       string            // "" nothing is selected
-	Wake          string            // a command's verb, of Verbs, or one of the Wake constants
+	Wake          string            // a verb's name (wire.Verb), or one of the Wake constants
 	Source        string            // one of the Source constants
 	Attempts      int
 	Owed          int    // message numbers that the client isn't told of yet: its command forbids it
@@ -114,7 +114,7 @@ func (t *Telemetry) Resume(r Resume) {
 	switch wake {
 	case WakeDone, WakeLostWatch, WakeOff, WakeDoubt:
 	default:
-		wake = Verbs[t.verbPlace(wake)]
+		wake = knownVerb(wake)
 	}
 	if t.metrics != nil {
 		t.metrics.resume.Record(context.Background(), seconds(r.End.Sub(r.Start)),

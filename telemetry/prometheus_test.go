@@ -7,14 +7,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	dto "github.com/prometheus/client_model/go"
+
+	"imapproxy/proxy/wire"
 )
 
 // scrape reads the metrics as Prometheus does.
@@ -108,8 +112,8 @@ func recordEverything(tel *Telemetry) {
 	tel.Discovery("consul", "applied")
 	now := time.Now()
 	tel.Command(fetch(now))
-	tel.Command(Command{Verb: "XFROBNICATE", Status: "PARTIAL", Start: now, End: now.Add(-time.Hour)}) // clock set back
-	tel.Command(Command{Verb: "IDLE", Status: "OK", Start: now, End: now.Add(29 * time.Minute)})
+	tel.Command(Command{Verb: wire.Other, Status: "PARTIAL", Start: now, End: now.Add(-time.Hour)}) // clock set back
+	tel.Command(Command{Verb: wire.Idle, Status: "OK", Start: now, End: now.Add(29 * time.Minute)})
 	tel.AddBytes(In, 30)
 	tel.AddBytes(Out, 4000)
 	tel.AddBytes(Out, -5)
@@ -234,13 +238,14 @@ func TestMetricsStayBounded(t *testing.T) {
 	tel, _ := everything(t)
 	now := time.Now()
 	for i := range 5000 {
-		tel.Command(Command{Verb: fmt.Sprint("X", i), Status: fmt.Sprint(i), Start: now, End: now})
+		tel.Command(Command{Verb: wire.Other, Status: fmt.Sprint(i), Start: now, End: now})
+		tel.Resume(Resume{Wake: fmt.Sprint("X", i), Start: now, End: now})
 		tel.Login(fmt.Sprint("MECH-", i), "", "failed", 0)
 		tel.BackendDial(fmt.Sprint("backend-", i), "ok", 0)
 	}
 	tel.Refused("bad\xff\xfe label")
 	families := scrape(t, tel)
-	for name, limit := range map[string]int{"imapproxy_commands_total": 1, "imapproxy_login_duration_seconds": 1, "imapproxy_backend_dial_duration_seconds": 2000} {
+	for name, limit := range map[string]int{"imapproxy_commands_total": 1, "imapproxy_resume_duration_seconds": 1, "imapproxy_login_duration_seconds": 1, "imapproxy_backend_dial_duration_seconds": 2000} {
 		if n := len(families[name].GetMetric()); n == 0 || n > limit {
 			t.Errorf("%s has %d series, want at most %d", name, n, limit)
 		}
@@ -286,13 +291,24 @@ func TestTheDocumentationOfTheMetricsIsFresh(t *testing.T) {
 	}
 }
 
-func TestTheVerbsAreASet(t *testing.T) {
-	if places := verbPlaces(); len(places) != len(Verbs) || Verbs[len(Verbs)-1] != VerbOther {
-		t.Errorf("%d verbs, %d of them different, the last %s", len(Verbs), len(places), Verbs[len(Verbs)-1])
+// Each command has the label that is its name: a verb that wire knows isn't OTHER.
+func TestEachVerbHasItsNameForALabel(t *testing.T) {
+	tel, spans := everything(t)
+	now := time.Now()
+	for v := range wire.NumVerbs {
+		tel.Command(Command{Verb: wire.Verb(v), Status: "NO", Start: now, End: now})
+		tel.Resume(Resume{Wake: wire.Verb(v).String(), Start: now, End: now})
 	}
-	for _, verb := range Verbs {
-		if verb != strings.ToUpper(verb) {
-			t.Errorf("%s isn't upper case", verb)
+	families := scrape(t, tel)
+	for _, name := range wire.Verbs() {
+		if n := value(t, families, "imapproxy_commands_total", "verb="+name, "status=NO"); n != 1 {
+			t.Errorf("%s was counted %v times, want once", name, n)
+		}
+		if n := value(t, families, "imapproxy_resume_duration_seconds", "wake="+name); n != 1 {
+			t.Errorf("a resume by %s was counted %v times, want once", name, n)
+		}
+		if !slices.ContainsFunc(spans.GetSpans(), func(s tracetest.SpanStub) bool { return s.Name == "imap "+name }) {
+			t.Errorf("no span is named for %s", name)
 		}
 	}
 }

@@ -62,8 +62,9 @@ func (t *Telemetry) TLSHandshake(outcome string, d time.Duration) {
 	t.metrics.tlsHandshake.Record(context.Background(), seconds(d), with(label("outcome", outcome)))
 }
 
-// Login records a login attempt. A mechanism that isn't known (clients send
-// what they like) is recorded as "OTHER"; source is the credential source that
+// Login records a login attempt. The mechanism is the name of a SASL mechanism, or
+// "LOGIN-COMMAND"; one that isn't known (clients send what they like) is recorded as
+// "OTHER". Source is the credential source that
 // decided, "" where none did; outcome is "ok" or a constant that says what
 // went wrong.
 func (t *Telemetry) Login(mechanism, source, outcome string, d time.Duration) {
@@ -138,9 +139,12 @@ func (t *Telemetry) Discovery(source, outcome string) {
 // with is the attributes of one measurement.
 func with(kvs ...attribute.KeyValue) metric.MeasurementOption { return metric.WithAttributes(kvs...) }
 
-// knownMechanism keeps the mechanism label a closed set.
+// knownMechanism keeps the mechanism label a closed set. The LOGIN command, which the log
+// tells from the SASL mechanism LOGIN, has the same label as that.
 func knownMechanism(m string) string {
 	switch m {
+	case "LOGIN-COMMAND":
+		return "LOGIN"
 	case "LOGIN", "PLAIN", "EXTERNAL", "ANONYMOUS", "CRAM-MD5", "OAUTHBEARER", "XOAUTH2",
 		"SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "GSSAPI":
 		return m

@@ -70,7 +70,7 @@ func TestAttemptsThatCameToNothingAreOneStepEach(t *testing.T) {
 		t.Fatalf("spans %s", names(got))
 	}
 	root := got[maxSteps]
-	for key, want := range map[string]string{"imapproxy.resume.wake": VerbOther, "imapproxy.resume.source": "login",
+	for key, want := range map[string]string{"imapproxy.resume.wake": "OTHER", "imapproxy.resume.source": "login",
 		"imapproxy.resume.attempts": "48", "imapproxy.resume.owed": "2", "imapproxy.mailbox": ""} {
 		if attr(root, key) != want {
 			t.Errorf("%s is %q, want %q", key, attr(root, key), want)

@@ -76,11 +76,10 @@ type Telemetry struct {
 	// Log is the process' logger. Loggers of sessions come from SessionLogger.
 	Log *slog.Logger
 
-	metrics *metrics       // nil where nothing reads metrics
-	tracer  trace.Tracer   // nil where nothing takes traces
-	steps   sync.Pool      // of *Steps; used where there is a tracer
-	verbs   map[string]int // verb → its place in Verbs; never written after Start
-	handler http.Handler   // of the Prometheus endpoint, nil where it is off
+	metrics *metrics     // nil where nothing reads metrics
+	tracer  trace.Tracer // nil where nothing takes traces
+	steps   sync.Pool    // of *Steps; used where there is a tracer
+	handler http.Handler // of the Prometheus endpoint, nil where it is off
 	now     func() time.Time
 	own     *ownCounts
 	scarce  scarcity // shortages of the process's own
@@ -155,7 +154,6 @@ func (t *Telemetry) start(stopCtx context.Context, o Options, tracesURL, metrics
 		// Half a resource is still one: OTEL_RESOURCE_ATTRIBUTES was malformed.
 		t.Log.Warn("telemetry: part of the resource attributes is unusable", "error", err)
 	}
-	t.verbs = verbPlaces()
 	if err := t.startTraces(stopCtx, o, tracesURL, res); err != nil {
 		return err
 	}

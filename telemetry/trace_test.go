@@ -13,6 +13,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"imapproxy/proxy/wire"
 )
 
 // clock is a time that the test moves.
@@ -152,20 +154,21 @@ func TestFailedAndSlowLoginsAreAlwaysKept(t *testing.T) {
 
 func TestFailedAndSlowCommandsAreAlwaysKept(t *testing.T) {
 	for _, c := range []struct {
-		verb, status string
-		ratio        float64
-		took         time.Duration
-		kept         bool
+		verb   wire.Verb
+		status string
+		ratio  float64
+		took   time.Duration
+		kept   bool
 	}{
-		{"NOOP", "OK", 0, time.Millisecond, false},
-		{"NOOP", "OK", 1, time.Millisecond, true},
-		{"NOOP", "NO", 0, time.Millisecond, true},
-		{"NOOP", "BAD", 0, time.Millisecond, true},
-		{"NOOP", "", 0, time.Millisecond, true},
-		{"NOOP", "OK", 0, time.Second - 1, false},
-		{"NOOP", "OK", 0, time.Second, true},
-		{"IDLE", "OK", 0, 29 * time.Minute, false}, // it's meant to last
-		{"IDLE", "", 0, 29 * time.Minute, true},
+		{wire.Noop, "OK", 0, time.Millisecond, false},
+		{wire.Noop, "OK", 1, time.Millisecond, true},
+		{wire.Noop, "NO", 0, time.Millisecond, true},
+		{wire.Noop, "BAD", 0, time.Millisecond, true},
+		{wire.Noop, "", 0, time.Millisecond, true},
+		{wire.Noop, "OK", 0, time.Second - 1, false},
+		{wire.Noop, "OK", 0, time.Second, true},
+		{wire.Idle, "OK", 0, 29 * time.Minute, false}, // it's meant to last
+		{wire.Idle, "", 0, 29 * time.Minute, true},
 	} {
 		t.Run(fmt.Sprintf("%s %q %v %v", c.verb, c.status, c.ratio, c.took), func(t *testing.T) {
 			tel, spans, now := tracing(t, c.ratio)
@@ -184,7 +187,7 @@ func TestACommandIsATraceOfItsOwnLinkedToTheLogin(t *testing.T) {
 	c := fetch(now.Now())
 	c.Login = login
 	tel.Command(c)
-	c.Status, c.Verb, c.Sent = "NO", "XFROBNICATE", time.Time{}
+	c.Status, c.Verb, c.Sent = "NO", wire.Other, time.Time{}
 	tel.Command(c)
 
 	got := spans.GetSpans()
@@ -235,9 +238,9 @@ func TestTheSampledShareIsTheRatio(t *testing.T) {
 		}
 	}
 	spans.Reset()
-	tel.Command(Command{Verb: "NOOP", Status: "OK", Start: now.Now(), End: now.Now().Add(time.Hour)})
+	tel.Command(Command{Verb: wire.Noop, Status: "OK", Start: now.Now(), End: now.Now().Add(time.Hour)})
 	tel.SetSampling(0, -1)
-	tel.Command(Command{Verb: "NOOP", Status: "OK", Start: now.Now(), End: now.Now().Add(time.Hour)})
+	tel.Command(Command{Verb: wire.Noop, Status: "OK", Start: now.Now(), End: now.Now().Add(time.Hour)})
 	if n := len(spans.GetSpans()); n > 1 {
 		t.Errorf("slow < 0 kept a slow command")
 	}
@@ -251,7 +254,7 @@ func TestSpansHoldOnlyValidText(t *testing.T) {
 	login := tel.BeginLogin(bad, now.Now())
 	login.Phase(PhaseAuth)(errors.New(bad), attribute.String("what", bad), attribute.StringSlice("list", []string{bad}))
 	sc := login.End(bad, bad, bad, errors.New(bad))
-	tel.Command(Command{Session: bad, User: bad, Backend: bad, Verb: bad, Status: bad, Login: sc, Start: now.Now(), End: now.Now()})
+	tel.Command(Command{Session: bad, User: bad, Backend: bad, Verb: wire.Noop, Status: bad, Login: sc, Start: now.Now(), End: now.Now()})
 	got := spans.GetSpans()
 	if len(got) != 3 {
 		t.Fatalf("%d spans, want 3", len(got))

@@ -1,57 +1,31 @@
 package telemetry
 
-// VerbOther is the verb of every command that isn't in Verbs.
-const VerbOther = "OTHER"
+import (
+	"slices"
+	"strings"
 
-// Verbs is the closed set of values of a command's verb in metrics and span
-// names. The names are upper case; a UID command is one verb with its blank. What
-// a client invents is counted as VerbOther, so it can't grow the metrics.
-var Verbs = [...]string{
-	// RFC 9051 §6.1 to §6.4 and RFC 3501
-	"CAPABILITY", "NOOP", "LOGOUT",
-	"STARTTLS", "AUTHENTICATE", "LOGIN",
-	"ENABLE", "SELECT", "EXAMINE", "CREATE", "DELETE", "RENAME", "SUBSCRIBE", "UNSUBSCRIBE",
-	"LIST", "LSUB", "NAMESPACE", "STATUS", "APPEND", "IDLE",
-	"CHECK", "CLOSE", "UNSELECT", "EXPUNGE", "SEARCH", "FETCH", "STORE", "COPY", "MOVE",
-	"UID EXPUNGE", "UID SEARCH", "UID FETCH", "UID STORE", "UID COPY", "UID MOVE",
-	"ID",                                       // RFC 2971
-	"SORT", "THREAD", "UID SORT", "UID THREAD", // RFC 5256
-	"ESEARCH",                // RFC 7377
-	"REPLACE", "UID REPLACE", // RFC 8508
-	"GETQUOTA", "GETQUOTAROOT", "SETQUOTA", // RFC 9208
-	"GETACL", "SETACL", "DELETEACL", "LISTRIGHTS", "MYRIGHTS", // RFC 4314
-	"GETMETADATA", "SETMETADATA", // RFC 5464
-	"GETANNOTATION", "SETANNOTATION", // ANNOTATEMORE, still in use with Cyrus
-	"NOTIFY",                             // RFC 5465
-	"COMPRESS",                           // RFC 4978
-	"CANCELUPDATE",                       // RFC 5267
-	"GENURLAUTH", "RESETKEY", "URLFETCH", // RFC 4467
-	"LANGUAGE", "COMPARATOR", // RFC 5255
-	"CONVERT", "UID CONVERT", // RFC 5259
-	"UNAUTHENTICATE", // RFC 8437
-	"UIDBATCHES",     // an IETF draft when this was written
-	"GETJMAPACCESS",  // RFC 9698
-	"RLIST", "RLSUB", // RFC 2193
-	"XLIST", "XAPPLEPUSHSERVICE", // vendors' commands that many clients send
-	VerbOther,
+	"imapproxy/proxy/wire"
+)
+
+// A command's verb in metrics and span names is its name in wire's table of verbs. The
+// table is closed: a command that isn't in it counts as wire.Other, so that clients
+// can't add series.
+
+// knownVerb keeps the label wake a closed set: it returns the name of a verb as it is,
+// and wire.Other's for anything else.
+func knownVerb(name string) string {
+	for v := range wire.NumVerbs {
+		if wire.Verb(v).String() == name {
+			return name
+		}
+	}
+	return wire.Other.String()
 }
 
-// verbPlaces maps each verb to its place in Verbs.
-func verbPlaces() map[string]int {
-	places := make(map[string]int, len(Verbs))
-	for i, verb := range Verbs {
-		places[verb] = i
-	}
-	return places
-}
-
-// verbPlace returns a verb's place in Verbs, that of VerbOther for one that
-// isn't there.
-func (t *Telemetry) verbPlace(verb string) int {
-	if i, ok := t.verbs[verb]; ok {
-		return i
-	}
-	return len(Verbs) - 1
+// verbList is all verbs' names for the documentation, in order of the alphabet.
+func verbList() string {
+	names := slices.Sorted(slices.Values(wire.Verbs()))
+	return "`" + strings.Join(names, "`, `") + "`"
 }
 
 // The values of a command's status in metrics, in the order of the counters.

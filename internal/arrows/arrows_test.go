@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 	"proxy/conn":                   {},
 	"routing":                      {"telemetry"},
 	"routing/discovery":            {"routing", "telemetry"},
-	"telemetry":                    {},
+	"telemetry":                    {"proxy/wire"},
 	"internal/admin":               {"proxy", "routing", "telemetry", "internal/fair"},
 	"internal/config":              {},
 	"internal/dev":                 {},

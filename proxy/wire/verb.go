@@ -79,6 +79,9 @@ const (
 	numVerbs
 )
 
+// NumVerbs is the number of verbs: each Verb is less than it.
+const NumVerbs = int(numVerbs)
+
 func (v Verb) String() string { return rules[v].Name }
 
 // Verbs lists the names of all verbs, Other's first.
