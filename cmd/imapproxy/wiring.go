@@ -243,6 +243,7 @@ func newSource(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) 
 		}
 		return room.Excuses(backend, err)
 	}
+	o.Probe.Answered = room.Answered
 	return discovery.NewStatic(o)
 }
 

@@ -130,6 +130,9 @@ func (d *Dialer) Probe(ctx context.Context, t Target) (caps []string, err error)
 		_ = s.c.Close()
 		return nil
 	})
+	if err == nil {
+		d.opt.Room.Answered(t.ID)
+	}
 	return caps, err
 }
 

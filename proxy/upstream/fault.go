@@ -94,7 +94,12 @@ func (e *Unavailable) full() bool {
 	if e.Code == "LIMIT" {
 		return !e.sent
 	}
-	text := strings.ToLower(e.Text)
+	return saysFull(e.Text)
+}
+
+// saysFull says whether a BYE's text speaks of too many connections or processes.
+func saysFull(text string) bool {
+	text = strings.ToLower(text)
 	for _, words := range []string{"connection queue full", "too many connections", "maximum connection", "maximum number of connections", "too many open connections", "server is busy", "server busy"} {
 		if strings.Contains(text, words) {
 			return true

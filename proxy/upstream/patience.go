@@ -45,7 +45,7 @@ func (p *patience) silent() {
 	if ended {
 		return
 	}
-	held := p.room.makeWay(p.backend)
+	held := p.room.makeWay(p.backend, 8)
 	if held == 0 {
 		return
 	}
@@ -55,7 +55,7 @@ func (p *patience) silent() {
 		p.held = held
 	}
 	if p.ok { // it was answered while they were being closed
-		p.room.learn(p.backend, p.held)
+		p.room.learn(p.backend, p.held, true)
 	}
 	if !p.ended {
 		p.timer.Reset(p.wait())
@@ -92,6 +92,6 @@ func (p *patience) end(ok bool) {
 	held := p.held
 	p.mu.Unlock()
 	if ok {
-		p.room.learn(p.backend, held)
+		p.room.learn(p.backend, held, true)
 	}
 }

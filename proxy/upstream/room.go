@@ -45,6 +45,7 @@ type occupied struct {
 	refusal int       // what learnt was after the last refusal
 	since   time.Time // the last refusal, or the last rise since
 	alive   time.Time // when a login last succeeded, or a refusal was heard
+	excuses int       // failures of probes that connections which wait have excused, since the last that succeeded
 }
 
 // NewRoom makes a Room with no bounds learnt.
@@ -164,6 +165,7 @@ func (r *Room) enter(id string) (left func(ok bool)) {
 		if ok {
 			o.held++
 			o.alive = r.opt.Now()
+			o.excuses = 0
 		}
 		r.tidy(id, o)
 	}
@@ -207,20 +209,20 @@ func (r *Room) Trim(id string) {
 // the refusal is for want of room, which is learnt from; else it may be a user's bytes
 // that were refused.
 func (r *Room) Refused(id string, certain bool) (again bool) {
-	held := r.makeWay(id)
+	held := r.makeWay(id, 8)
 	if certain {
-		r.learn(id, held)
+		r.learn(id, held, true)
 	}
 	return held > 0
 }
 
-// makeWay closes connections that wait, and returns how many connections there were
-// before; 0: none waited.
-func (r *Room) makeWay(id string) (held int) {
+// makeWay closes connections that wait: one of so many that there are, and at least two. It
+// returns how many connections there were before; 0: none waited.
+func (r *Room) makeWay(id string, oneOf int) (held int) {
 	r.mu.Lock()
 	o, evict := r.of(id), r.evict
 	held = o.held
-	n := max(2, held/8) // the login's place, and the reserve of bound
+	n := max(2, held/oneOf) // the login's place, and the reserve of bound
 	r.tidy(id, o)
 	r.mu.Unlock()
 	if evict == nil || held == 0 || evict(id, n) == 0 {
@@ -229,8 +231,9 @@ func (r *Room) makeWay(id string) (held int) {
 	return held
 }
 
-// learn notes that a backend took so many connections and no more.
-func (r *Room) learn(id string, held int) {
+// learn notes that a backend took so many connections and no more. heard is whether it
+// said so; else it was silent, which is no sign of its life.
+func (r *Room) learn(id string, held int, heard bool) {
 	if held == 0 {
 		return
 	}
@@ -241,7 +244,9 @@ func (r *Room) learn(id string, held int) {
 		o.learnt, o.refusal = held, held
 	}
 	o.since = r.opt.Now()
-	o.alive = o.since
+	if heard {
+		o.alive = o.since
+	}
 }
 
 // Full says whether the proxy holds all of the connections that a backend takes, as was
@@ -253,13 +258,6 @@ func (r *Room) Full(id string) bool {
 	o := r.of(id)
 	r.tidy(id, o)
 	return o.learnt > 0 && o.held+o.coming >= r.bound(o) && r.opt.Now().Sub(o.alive) < roomFullFor
-}
-
-// Excuses says that a probe's failure isn't evidence against the backend: it is the
-// proxy's own shortage, or the proxy's own connections fill the backend, of which some
-// are closed then so that the next probe finds a place.
-func (r *Room) Excuses(id string, err error) bool {
-	return IsShortage(err) || r.Full(id) || r.Refused(id, true)
 }
 
 // RoomStatus is what Room knows of a backend.

@@ -99,9 +99,19 @@ func greeting(r *bufio.Reader) error {
 		return fmt.Errorf("not an IMAP greeting: %q", clip(line, 80))
 	case strings.EqualFold(word, "OK"), strings.EqualFold(word, "PREAUTH"):
 		return nil
+	case strings.EqualFold(word, "BYE"):
+		return &ByeError{Line: clip(line, 160)}
 	}
 	return fmt.Errorf("greeting: %q", clip(line, 80))
 }
+
+// ByeError is a probe's failure where the backend greets with BYE.
+type ByeError struct{ Line string }
+
+func (e *ByeError) Error() string { return fmt.Sprintf("greeting: %q", clip(e.Line, 80)) }
+
+// Bye is the line.
+func (e *ByeError) Bye() string { return e.Line }
 
 // startTLS asks for it. RFC 9051 §6.2.1: what comes behind the OK in clear
 // isn't the server's word, and would be read as if it were.

@@ -46,6 +46,8 @@ type ProbeOptions struct {
 	// itself is short of descriptors: it is as if there had been no probe. It is called
 	// for each failure; nil = none is excused.
 	Excuse func(backend string, err error) bool
+	// Answered is called for each probe that succeeds; nil = for none.
+	Answered func(backend string)
 	// Dial makes the connection; nil = a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -151,6 +153,9 @@ func (s *Static) watch(ctx context.Context, index int, results chan<- probeResul
 		err := s.probeOnce(ctx, s.backends[index])
 		if ctx.Err() != nil {
 			return
+		}
+		if err == nil && s.probe.Answered != nil {
+			s.probe.Answered(s.backends[index].ID)
 		}
 		if err != nil && s.probe.Excuse != nil && s.probe.Excuse(s.backends[index].ID, err) {
 			if !sleep(ctx, jitter(min(s.probe.Interval, time.Second))) {

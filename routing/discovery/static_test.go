@@ -142,6 +142,10 @@ func TestWhatAProbeAccepts(t *testing.T) {
 			case test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)):
 				t.Errorf("the error is %v, it should say %q", err, test.problem)
 			}
+			var bye *ByeError // a backend that is full says so by it
+			if errors.As(err, &bye) != (name == "BYE") || bye != nil && bye.Bye() != "* BYE too many connections" {
+				t.Errorf("%v is taken for BYE: %v", err, bye)
+			}
 			if test.problem != "" {
 				return
 			}
@@ -260,6 +264,7 @@ func TestABackendThatHangsKeepsNobodyFromTheOthers(t *testing.T) {
 func TestAnExcusedProbeIsNoEvidence(t *testing.T) {
 	server := imapServer(t, "* OK ready")
 	var fail atomic.Bool
+	var answered atomic.Int32
 	excused := make(chan struct{}, 100)
 	s, err := NewStatic(StaticOptions{
 		Backends: []routing.Backend{{ID: "b1", Address: server.address, Weight: 100}},
@@ -271,6 +276,7 @@ func TestAnExcusedProbeIsNoEvidence(t *testing.T) {
 				}
 				return new(net.Dialer).DialContext(ctx, network, address)
 			},
+			Answered: func(string) { answered.Add(1) },
 			Excuse: func(backend string, err error) bool {
 				excused <- struct{}{}
 				return backend == "b1" && strings.Contains(err.Error(), "too many open files")
@@ -295,9 +301,13 @@ func TestAnExcusedProbeIsNoEvidence(t *testing.T) {
 	for range 5 {
 		<-excused
 	}
+	answered.Store(0)
 	fail.Store(false)
 	for range 10 { // probes that succeed
 		<-server.logout
+	}
+	if n := answered.Load(); n < 9 { // the last may be about to be told
+		t.Errorf("%d probes are told to have succeeded", n)
 	}
 	select {
 	case state := <-states:
