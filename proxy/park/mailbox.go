@@ -127,7 +127,6 @@ func (m *mailbox) standLocked() {
 		m.sweepAt = h.now().Add(jittered(m.every()))
 	}
 	m.kickLocked()
-	m.armLocked()
 }
 
 // fallenLocked says that they don't any more, and nobody knows what was missed.
@@ -194,28 +193,34 @@ func (m *mailbox) dueLocked() bool {
 	return len(m.jobs) > 0 || m.dirty && m.joinedLocked()
 }
 
-// kickLocked has a round begin where there is reason to, as soon as it may.
+// kickLocked has a round begin where there is reason to, or sets the alarm to when one may. Both
+// are decided by one reading of the clock, and whoever sets the alarm anew comes by here: a round
+// that is put off to a time that passes just then would else have neither.
 func (m *mailbox) kickLocked() {
-	if m.phase != standing || m.running || !m.dueLocked() {
-		return
-	}
+	now := m.hub.now()
 	switch {
-	case len(m.jobs) == 0 && m.hub.now().Before(m.notBefore):
-		m.armLocked()
+	case m.phase != standing || m.running || !m.dueLocked():
+	case m.putOffLocked(now):
 	case m.kind == WatchIdle:
 		m.bell.ring()
 	default:
 		m.backend.enqueueLocked(m)
 	}
+	m.armLocked(now)
 }
 
-// armLocked sets the alarm to what comes next.
-func (m *mailbox) armLocked() {
+// putOffLocked says whether the next round isn't to begin yet.
+func (m *mailbox) putOffLocked(now time.Time) bool {
+	return len(m.jobs) == 0 && now.Before(m.notBefore)
+}
+
+// armLocked sets the alarm to what comes next. It is for kickLocked alone.
+func (m *mailbox) armLocked(now time.Time) {
 	if m.phase == dead || m.sweepAt.IsZero() {
 		return
 	}
 	at := m.sweepAt
-	if m.dueLocked() && !m.running && m.notBefore.Before(at) && m.notBefore.After(m.hub.now()) {
+	if m.dueLocked() && !m.running && m.notBefore.Before(at) && m.putOffLocked(now) {
 		at = m.notBefore
 	}
 	if !m.reIdleAt.IsZero() && m.reIdleAt.Before(at) {
@@ -237,7 +242,6 @@ func (m *mailbox) alarmLocked() {
 		m.bell.ring()
 	}
 	m.kickLocked()
-	m.armLocked()
 }
 
 // sweepLocked looks at the mailbox though nothing was heard of it, and at the others of its
@@ -264,7 +268,6 @@ func (m *mailbox) sweptLocked() {
 		source = HintPoll
 	}
 	m.hintLocked(source)
-	m.armLocked()
 }
 
 // severity is what an error means for a mailbox.

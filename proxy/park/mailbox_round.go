@@ -191,7 +191,6 @@ func (m *mailbox) finish(r *round, s *State, err error) {
 		}
 	}
 	m.kickLocked()
-	m.armLocked()
 }
 
 // beyond says whether a state has changes from after its own bound, which no view

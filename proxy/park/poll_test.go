@@ -68,3 +68,51 @@ func TestAPollSeesWhatNoHintToldOf(t *testing.T) {
 		}
 	})
 }
+
+// A poll that waits for a round which was put off gets it, also where the time comes just as the watch
+// goes back to IDLE: whichever of the two is first, the round begins.
+func TestARoundThatWasPutOffBeginsThoughItsTimeComesUnnoticed(t *testing.T) {
+	c := &clock{}
+	h := NewHub(HubOptions{Watch: "idle", Now: c.Now}) // nobody runs it: alarms are raised by hand
+	c.hub = h
+	t.Cleanup(func() {
+		h.mu.Lock()
+		h.closed = true
+		h.mu.Unlock()
+		h.stop()
+		h.wg.Wait()
+	})
+	b := newFake(t, modernCaps)
+	s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+	examine, idle := make(chan struct{}), make(chan struct{})
+	examined, idled := b.asked("EXAMINE"), b.asked("IDLE")
+	b.change(func() { b.hold["EXAMINE"], b.hold["IDLE"] = examine, idle })
+	answers := make(chan error, 2)
+	poll := func() { go func() { answers <- s.Poll(within(t)) }() }
+	poll()
+	eventually(t, "the first look", func() bool { return b.asked("EXAMINE") == examined+1 })
+	b.deliver("INBOX")
+	poll() // while it is under way: the next round, burstGap after this one
+	eventually(t, "both to wait", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(s.m.waiters) == 2
+	})
+	close(examine)
+	if err := <-answers; err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "IDLE", func() bool { return b.asked("IDLE") == idled+1 })
+	c.ahead.Add(int64(burstGap))
+	close(idle)
+	eventually(t, "the watch to idle", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return !s.m.reIdleAt.IsZero()
+	})
+	h.raise()
+	if err := <-answers; err != nil {
+		t.Fatal(err)
+	}
+	m.counts(4)
+}

@@ -134,7 +134,7 @@ func (m *mailbox) startIdle(ctx context.Context, t *Talk) (tag string, err error
 	defer h.mu.Unlock()
 	m.reIdleAt = h.now().Add(idleFor)
 	m.standLocked()
-	m.armLocked()
+	m.kickLocked()
 	return tag, nil
 }
 
