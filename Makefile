@@ -1,16 +1,15 @@
 # For people. `./test` is the whole truth: it prepares the machine and runs everything.
-STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
 .PHONY: check generate test bench fuzz parking unparked model attack
 
-# Everything that needs no server and is quick: formatting, vet, staticcheck, which package
-# imports which, generated documentation that is up to date, names in it that exist.
+# Everything that needs no server and is quick: formatting, vet, the linters of
+# .golangci.yml, which package imports which, generated documentation that is up to date, names in it that exist.
 check:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
-	go run $(STATICCHECK) ./...
+	go tool -modfile=tools/golangci/go.mod golangci-lint run
 	go test -count=1 ./internal/arrows
 	go test -count=1 -run 'Reference|Documented|Documentation' ./...
 

@@ -169,11 +169,9 @@ func TestAStuckClientIsCutAtTheDrainsEnd(t *testing.T) {
 				t.Parallel()
 				l := politeWith(t, commands{"FETCH": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
 					c.Backend.Fire("fetching")
-					for {
-						if err := c.SendRaw(fmt.Sprintf("* 1 FETCH (BODY[] {%d}\r\n%s)\r\n", size, strings.Repeat("x", size))); err != nil {
-							return nil
-						}
+					for c.SendRaw(fmt.Sprintf("* 1 FETCH (BODY[] {%d}\r\n%s)\r\n", size, strings.Repeat("x", size))) == nil {
 					}
+					return nil
 				}}, labOptions{change: func(o *Options) { o.Drain = 500 * time.Millisecond }})
 				c := l.dial(listener)
 				c.Login("alice", password)

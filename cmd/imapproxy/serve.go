@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -108,7 +109,7 @@ func reload(i *instance, path string) {
 // inOneLine is an error for a status: the first mistake, and how many there are more.
 func inOneLine(err error) string {
 	text := err.Error()
-	if mistakes, ok := err.(config.Errors); ok && len(mistakes) > 1 {
+	if mistakes, ok := errors.AsType[config.Errors](err); ok && len(mistakes) > 1 {
 		text = fmt.Sprintf("%s (and %s more)", mistakes[0].Error(), count(len(mistakes)-1, "mistake"))
 	}
 	return strings.Map(func(r rune) rune {
@@ -121,8 +122,8 @@ func inOneLine(err error) string {
 
 // logErrors writes one record for each mistake.
 func logErrors(log *slog.Logger, err error) {
-	mistakes, ok := err.(config.Errors)
-	if one, is := err.(config.Error); is {
+	mistakes, ok := errors.AsType[config.Errors](err)
+	if one, is := errors.AsType[config.Error](err); is && !ok {
 		mistakes, ok = config.Errors{one}, true
 	}
 	if !ok {

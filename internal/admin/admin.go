@@ -176,6 +176,6 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.opts.Log.Warn("admin: requests cut off at shutdown", "error", err)
 		_ = s.http.Close() // the rest is lost either way
 	}
-	<-ended
+	_ = <-ended // http.ErrServerClosed
 	return nil
 }

@@ -65,7 +65,7 @@ func (s *Script) Handler(o ScriptedOptions) Handler {
 // notGone keeps a client that went too early from looking like a normal end.
 func notGone(err error) error {
 	if isGone(err) {
-		return fmt.Errorf("the client went before this line: %v", err)
+		return fmt.Errorf("the client went before this line: %v", err) //nolint:errorlint // isGone may not find it
 	}
 	return err
 }

@@ -84,7 +84,7 @@ func NewExchange(mechanism string, initial []byte, hasInitial bool) (*Exchange, 
 		return nil, ErrMechanism
 	}
 	if len(initial) > MaxResponseLine {
-		x.fail(fmt.Errorf("%w: too long", ErrSyntax))
+		_ = x.fail(fmt.Errorf("%w: too long", ErrSyntax)) // Step returns it
 	} else {
 		x.initial = bytes.Clone(initial)
 	}

@@ -70,7 +70,7 @@ func (n Numbers) Command(dst, cmd []byte) ([]byte, Fate) {
 			return append(s.out, end...), Relay
 		case !s.unknown:
 			return dst, Invalid
-		case bytes.IndexAny(h.Args, "0123456789*") < 0:
+		case !bytes.ContainsAny(h.Args, "0123456789*"):
 			return append(dst, cmd...), Relay // whatever it is, no number is in it
 		}
 		return dst, Refuse

@@ -3,6 +3,7 @@ package park
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -81,7 +82,7 @@ func (n *namespaces) ask(ctx context.Context, t *Talk) error {
 		n.list, n.known = parseNamespaces(u.Rest, utf8Names)
 		return true
 	})
-	if _, broken := err.(*Broken); broken {
+	if _, broken := errors.AsType[*Broken](err); broken {
 		return err
 	}
 	return nil

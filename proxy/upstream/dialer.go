@@ -107,7 +107,7 @@ func (d *Dialer) Login(ctx context.Context, t Target, a Auth, c Client) (*Conn, 
 		c.Observe(PhaseVerify, start, d.opt.Now(), err)
 	}
 	if err != nil {
-		out.Abort()
+		_ = out.Abort() // its error says nothing that err doesn't
 		return nil, err
 	}
 	return out, nil

@@ -217,9 +217,12 @@ func (d *Dialer) lookIntended(ctx context.Context, key intendedKey, f *finding, 
 	log := d.tel.Log.With("backend", t.ID, "address", t.Address, "master", a.MasterUser)
 	how, err = d.examine(ctx, t, a, user)
 	if err != nil {
-		var down *Unavailable
-		if !errors.As(err, &down) {
-			down = failure(ctx, t, atStage(StageVerify, err)).(*Unavailable)
+		down, ok := errors.AsType[*Unavailable](err)
+		if !ok {
+			down, ok = errors.AsType[*Unavailable](failure(ctx, t, atStage(StageVerify, err)))
+		}
+		if !ok { // the master was refused: no reason to refuse the client's password
+			down = &Unavailable{Backend: t.ID, Err: err}
 		}
 		down.Stage = StageVerify // whatever login of the search it was
 		err = down

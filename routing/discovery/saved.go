@@ -77,11 +77,11 @@ func ReadSaved(path, of string) (routing.Snapshot, error) {
 	}
 	var set SavedSet
 	if err := json.Unmarshal(text, &set); err != nil {
-		return none, fmt.Errorf("%s %w: %v; remove it, the next answer of Consul writes it anew", path, ErrUnusable, err)
+		return none, fmt.Errorf("%s %w: %w; remove it, the next answer of Consul writes it anew", path, ErrUnusable, err)
 	}
 	s, err := set.snapshot(of)
 	if err != nil {
-		return none, fmt.Errorf("%s %w: %v; remove it, the next answer of Consul writes it anew", path, ErrUnusable, err)
+		return none, fmt.Errorf("%s %w: %w; remove it, the next answer of Consul writes it anew", path, ErrUnusable, err)
 	}
 	return s, nil
 }
@@ -126,7 +126,7 @@ func (set *SavedSet) snapshot(of string) (routing.Snapshot, error) {
 	seen := make(map[string]bool, len(set.Backends))
 	for _, b := range set.Backends {
 		if err := b.valid(); err != nil {
-			return s, fmt.Errorf("its backend %q: %v", clip(b.ID, 60), err)
+			return s, fmt.Errorf("its backend %q: %w", clip(b.ID, 60), err)
 		}
 		if seen[b.ID] {
 			return s, fmt.Errorf("its backend %q is there twice", clip(b.ID, 60))
@@ -135,7 +135,7 @@ func (set *SavedSet) snapshot(of string) (routing.Snapshot, error) {
 		r := routing.Backend{ID: b.ID, Address: b.Address, Weight: b.Weight, Reason: b.Reason, Tags: b.Tags, TLS: b.TLS,
 			ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node}
 		if err := r.State.UnmarshalText([]byte(b.State)); err != nil {
-			return s, fmt.Errorf("its backend %q: %v", clip(b.ID, 60), err)
+			return s, fmt.Errorf("its backend %q: %w", clip(b.ID, 60), err)
 		}
 		s.Backends = append(s.Backends, r)
 	}

@@ -96,10 +96,10 @@ func findBinary(configured string) (string, error) {
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, binary, "version").CombinedOutput(); err != nil {
 		if configured != "" {
-			return "", fmt.Errorf("CONSUL_BIN is set, but %q doesn't run (%v: %s): unset it or name a working consul",
+			return "", fmt.Errorf("CONSUL_BIN is set, but %q doesn't run (%w: %s): unset it or name a working consul",
 				configured, err, bytes.TrimSpace(out))
 		}
-		return "", fmt.Errorf("the consul on PATH, %s, doesn't run: %v: %s", binary, err, bytes.TrimSpace(out))
+		return "", fmt.Errorf("the consul on PATH, %s, doesn't run: %w: %s", binary, err, bytes.TrimSpace(out))
 	}
 	return binary, nil
 }
@@ -152,7 +152,7 @@ func (a *Agent) run() error {
 	for {
 		select {
 		case <-p.exited:
-			return fmt.Errorf("the agent ended: %v", p.err)
+			return fmt.Errorf("the agent ended: %w", p.err)
 		case <-deadline.C:
 			return errors.New("no leader in time")
 		case <-poll.C:
