@@ -8,6 +8,6 @@
 // session is; registry.go who is here.
 //
 // Imports internal/fair, proxy/auth, proxy/conn, proxy/park, proxy/upstream,
-// proxy/wire, routing and telemetry. Imported by cmd/imapproxy, internal/admin and
-// the end-to-end tests.
+// proxy/wire, routing and telemetry. Imported by cmd/imapproxy, internal/admin,
+// internal/app, internal/wiring and the end-to-end tests.
 package proxy

@@ -26,6 +26,6 @@
 // The package starts none. Pins end by the clock: an ended one is treated as
 // absent by whoever reads it, and each write takes a few of them away.
 //
-// Imports telemetry. Imported by cmd/imapproxy, internal/admin, proxy,
-// routing/discovery and the end-to-end tests.
+// Imports telemetry. Imported by cmd/imapproxy, internal/admin, internal/app,
+// internal/wiring, proxy, routing/discovery and the end-to-end tests.
 package routing

@@ -15,7 +15,7 @@
 // Instruments stand in one table, in instruments.go; docs/metrics.md is
 // generated from it and a test compares the two.
 //
-// Imports proxy/wire. Imported by cmd/imapproxy, internal/admin, proxy,
-// proxy/auth, proxy/park, proxy/upstream, routing, routing/discovery,
-// telemetry/metricsdoc and the end-to-end tests.
+// Imports proxy/wire. Imported by cmd/imapproxy, internal/admin, internal/app,
+// internal/wiring, proxy, proxy/auth, proxy/park, proxy/upstream, routing,
+// routing/discovery, telemetry/metricsdoc and the end-to-end tests.
 package telemetry

@@ -11,69 +11,8 @@ import (
 	"time"
 
 	"imapproxy/internal/admin"
+	"imapproxy/internal/wiring"
 )
-
-// openAdmin binds the admin API's address; nil where it is off.
-func (i *instance) openAdmin() (*admin.Server, error) {
-	c := i.cfg.Admin
-	if c.Address == "" {
-		return nil, nil
-	}
-	o := admin.Options{Address: c.Address, Proxy: i.server, Router: i.router, Log: i.tel.Log}
-	if i.cfg.Telemetry.Metrics.Prometheus {
-		o.Metrics = i.tel.MetricsHandler()
-	}
-	if c.TokenFile != "" {
-		var err error
-		if o.Token, err = readSecret(c.TokenFile); err != nil {
-			return nil, about("admin.token_file", err)
-		}
-	}
-	o.Parking, o.Reload, o.Kick = i.parking.status, i.lastReload.Load, i.server.Kick
-	o.Shortages = i.shortages
-	o.Room = func(backend string) (connections, bound int) {
-		s := i.room.Status(backend)
-		return s.Connections, s.Bound
-	}
-	if i.parking.events != nil && i.cfg.Park.Events.Address == "" {
-		o.Events = i.parking.events
-	}
-	server, err := admin.New(o)
-	if err == nil {
-		err = server.Listen()
-	}
-	if err != nil {
-		return nil, about("admin.address", err)
-	}
-	return server, nil
-}
-
-// openEvents binds the address of push events; nil where they have none of their
-// own.
-func (i *instance) openEvents() (*admin.Server, error) {
-	address := i.cfg.Park.Events.Address
-	if i.parking.events == nil || address == "" {
-		return nil, nil
-	}
-	server, err := admin.NewEvents(admin.Options{Address: address, Events: i.parking.events, Log: i.tel.Log})
-	if err == nil {
-		err = server.Listen()
-	}
-	if err != nil {
-		return nil, about("park.events.address", err)
-	}
-	i.tel.Log.Info("push events", "address", server.Addr())
-	return server, nil
-}
-
-// shortages is what the admin API shows of them.
-func (i *instance) shortages() []admin.Shortage {
-	var all []admin.Shortage
-	for _, s := range i.tel.Shortages() {
-		all = append(all, admin.Shortage{Of: s.Of, At: s.At, Count: s.Count, Last: s.Last, Error: s.Error})
-	}
-	return all
-}
 
 // adminFlags are those of the verbs that ask a running proxy.
 type adminFlags struct {
@@ -86,7 +25,7 @@ type adminFlags struct {
 func (f adminFlags) client() (*admin.Client, error) {
 	c := &admin.Client{Address: f.Admin}
 	if f.TokenFile != "" {
-		token, err := readSecret(f.TokenFile)
+		token, err := wiring.Secret(f.TokenFile)
 		if err != nil {
 			return nil, fmt.Errorf("--token-file: %w", err)
 		}

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"imapproxy/internal/config"
+	"imapproxy/internal/task"
+	"imapproxy/internal/wiring"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
@@ -55,11 +57,11 @@ func (c checkCommand) Run(env environment) error {
 		return r.verdict()
 	}
 	k.certificates()
-	if k.dialer, err = upstream.New(upstreamOptions(cfg, nil)); err != nil {
+	if k.dialer, err = upstream.New(wiring.Upstream(cfg, nil)); err != nil {
 		return err
 	}
-	if k.login, err = backendLogin(cfg); err != nil {
-		return located(c.Config, about("backend_login.password_file", err))
+	if k.login, err = wiring.Login(cfg); err != nil {
+		return wiring.Located(c.Config, wiring.About("backend_login.password_file", err))
 	}
 	k.users(env.ctx)
 	k.fleet(env.ctx)
@@ -78,7 +80,7 @@ func (c checkCommand) password(stdin io.Reader) (telemetry.Secret, error) {
 		text, err := io.ReadAll(io.LimitReader(stdin, 4096))
 		return telemetry.Secret(strings.TrimRight(string(text), "\r\n")), err
 	default:
-		return readSecret(c.PasswordFile)
+		return wiring.Secret(c.PasswordFile)
 	}
 }
 
@@ -150,18 +152,18 @@ func certificateNames(leaf *x509.Certificate) string {
 
 // users opens the credential sources and asks them about the user.
 func (k *checker) users(ctx context.Context) {
-	sources, err := newSources(k.cfg, slog.New(slog.DiscardHandler))
+	sources, err := wiring.Sources(k.cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
-		var s *settingError
+		var s *wiring.SettingError
 		if errors.As(err, &s) {
-			err = s.err // each line of the file is said as one of its own
+			err = s.Err // each line of the file is said as one of its own
 		}
 		for _, line := range strings.Split(err.Error(), "\n") {
 			k.report.fail("users", "correct the line; with one bad line the file isn't used", "%s", line)
 		}
 		return
 	}
-	defer closeSources(sources)
+	defer wiring.CloseSources(sources)
 	for _, s := range sources {
 		if file, ok := s.(*auth.PasswdFile); ok {
 			k.report.ok("users", "passwd_file: %s", count(file.Users(), "user"))
@@ -170,7 +172,7 @@ func (k *checker) users(ctx context.Context) {
 	if k.user == "" {
 		return
 	}
-	if k.canonical, err = names(k.cfg).Normalize(k.user); err != nil {
+	if k.canonical, err = wiring.Names(k.cfg).Normalize(k.user); err != nil {
 		k.report.fail("user", "name another user with --user", "%v", err)
 		k.user = ""
 		return
@@ -178,7 +180,7 @@ func (k *checker) users(ctx context.Context) {
 	if k.password == "" {
 		return
 	}
-	credentials, err := auth.NewCredentials(names(k.cfg), auth.MechanismPlain, "", k.user, k.password)
+	credentials, err := auth.NewCredentials(wiring.Names(k.cfg), auth.MechanismPlain, "", k.user, k.password)
 	if err != nil {
 		k.report.fail("user", "correct the password file", "%v", err)
 		return
@@ -228,7 +230,7 @@ func (k *checker) fleet(ctx context.Context) {
 // discover asks Consul, or reads the static list.
 func (k *checker) discover(ctx context.Context) ([]routing.Backend, bool) {
 	if k.cfg.Discovery.Static != nil {
-		return staticBackends(k.cfg.Discovery.Static), true
+		return wiring.Backends(k.cfg.Discovery.Static), true
 	}
 	where := k.cfg.Discovery.Consul.Address
 	if where == "" {
@@ -258,7 +260,7 @@ func (k *checker) discover(ctx context.Context) ([]routing.Backend, bool) {
 
 // saved looks at the file with the last good set of backends.
 func (k *checker) saved() {
-	o := consulOptions(k.cfg.Discovery.Consul)
+	o := wiring.Consul(k.cfg.Discovery.Consul)
 	if o.CacheFile == "" {
 		return
 	}
@@ -281,14 +283,14 @@ func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
 	if err != nil {
 		return routing.Snapshot{}, err
 	}
-	o := fleetOptions(k.cfg)
+	o := wiring.Fleet(k.cfg)
 	o.CacheFile = "" // what Consul says is asked here, not what a file remembers
 	source, err := discovery.NewConsul(o, tel)
 	if err != nil {
 		return routing.Snapshot{}, err
 	}
 	first := make(chan routing.Snapshot, 1)
-	watching := start(func(ctx context.Context) error {
+	watching := task.Start(func(ctx context.Context) error {
 		return source.Run(ctx, func(s routing.Snapshot) {
 			select {
 			case first <- s:
@@ -297,7 +299,7 @@ func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
 		})
 	})
 	defer func() {
-		_ = watching.stop()
+		_ = watching.Stop()
 		_ = tel.Shutdown(context.WithoutCancel(ctx))
 	}()
 	patience := time.NewTimer(min(k.timeout, 10*time.Second))
@@ -318,7 +320,7 @@ func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
 // place says where the user's mail is, under separate storage.
 func (k *checker) place(ctx context.Context, backends []routing.Backend) {
 	if k.placement == "" && k.cfg.Discovery.Consul != nil {
-		source, err := discovery.NewConsul(consulOptions(k.cfg.Discovery.Consul), nil)
+		source, err := discovery.NewConsul(wiring.Consul(k.cfg.Discovery.Consul), nil)
 		if err == nil {
 			k.placement, _, err = source.Placement(ctx, k.canonical)
 		}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"imapproxy/internal/wiring"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 	"imapproxy/routing"
@@ -26,7 +27,7 @@ func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
 	if b.State != routing.Up {
 		r.warn(what, "", "%s: %s, %s", b.Address, b.State, dash(b.Reason))
 	}
-	t := target(k.cfg, b)
+	t := wiring.Target(k.cfg, b)
 	began := time.Now()
 	caps, err := k.dialer.Probe(ctx, t)
 	if err != nil {

@@ -17,8 +17,10 @@ import (
 	"strings"
 	"time"
 
+	"imapproxy/internal/app"
 	"imapproxy/internal/config"
 	"imapproxy/internal/dev"
+	"imapproxy/internal/task"
 	"imapproxy/proxy"
 	"imapproxy/proxy/upstream"
 )
@@ -62,28 +64,34 @@ func (c devCommand) Run(env environment) error {
 	if err != nil {
 		return err
 	}
-	i, err := open(env.ctx, instanceOptions{Config: c.config(fleet.Addresses()), Logs: env.stderr, Certificate: certificate})
+	a, err := app.Open(env.ctx, app.Options{Config: c.config(fleet.Addresses()), Version: version(), Logs: env.stderr, Certificate: certificate})
 	if err != nil {
 		return errors.Join(err, fleet.Close())
 	}
-	i.begin()
-	var clients *task // nil without any
+	running := task.Start(a.Run)
+	var clients *task.Task // nil without any
 	select {
-	case <-i.learnt: // a login that comes now finds its backend
-		c.welcome(env.stdout, i, fleet.Addresses())
+	case <-a.Ready():
+		c.welcome(env.stdout, a, fleet.Addresses())
 		if c.Clients && c.Park {
-			d := &devClients{w: env.stdout, i: i, fleet: fleet, user: dev.Users()[0], names: []string{"phone", "laptop", "tablet"}}
-			clients = start(d.run)
+			d := &devClients{w: env.stdout, a: a, fleet: fleet, user: dev.Users()[0], names: []string{"phone", "laptop", "tablet"}}
+			clients = task.Start(d.run)
 		}
 		select {
 		case <-env.ctx.Done():
-		case <-i.serving.done:
+		case <-running.Done():
 		}
 	case <-env.ctx.Done():
+	case <-running.Done():
 	}
-	_ = clients.stop()
-	err = i.end()
-	return errors.Join(err, fleet.Close())
+	_ = clients.Stop()
+	return errors.Join(end(a, running), fleet.Close())
+}
+
+// end ends a proxy that runs, and says what went wrong with it.
+func end(a *app.App, running *task.Task) error {
+	err := running.Stop()
+	return errors.Join(err, a.Close())
 }
 
 // config is what a file for this would say.
@@ -118,8 +126,8 @@ func (c devCommand) parks() string {
 }
 
 // welcome says what runs and what to type.
-func (c devCommand) welcome(w io.Writer, i *instance, backends []string) {
-	bound, admin := i.server.Addrs(), i.adminAddress()
+func (c devCommand) welcome(w io.Writer, a *app.App, backends []string) {
+	bound, admin := a.Addrs(), a.AdminAddr()
 	users := dev.Users()
 	fmt.Fprintf(w, `imapproxy %s: IMAP on %s (STARTTLS too), TLS on %s, admin page on http://%s
 %s in this process: %s

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"imapproxy/internal/app"
 	"imapproxy/internal/dev"
 	"imapproxy/proxy"
 )
@@ -23,7 +24,7 @@ const (
 // backend connections, and hear of a new message all the same.
 type devClients struct {
 	w     io.Writer
-	i     *instance
+	a     *app.App
 	fleet *dev.Fleet
 	user  string
 	names []string
@@ -52,7 +53,7 @@ func (d *devClients) run(ctx context.Context) error {
 func (d *devClients) show(ctx context.Context) error {
 	d.begun, d.own = time.Now(), map[netip.AddrPort]bool{}
 	for range d.names {
-		c, err := dev.Idle(ctx, d.i.server.Addrs()["imap"], d.user)
+		c, err := dev.Idle(ctx, d.a.Addrs()["imap"], d.user)
 		if err != nil {
 			return err
 		}
@@ -119,7 +120,7 @@ func (d *devClients) await(ctx context.Context, otherwise string, ok func() bool
 // parked counts the clients' own sessions that are parked.
 func (d *devClients) parked() int {
 	n := 0
-	sessions, _ := d.i.server.Sessions(proxy.Filter{User: d.user, Limit: proxy.MaxPage})
+	sessions, _ := d.a.Server().Sessions(proxy.Filter{User: d.user, Limit: proxy.MaxPage})
 	for _, s := range sessions {
 		if d.own[s.Client] && s.Attachment == proxy.Parked.String() {
 			n++

@@ -1,13 +1,13 @@
 // Command imapproxy is the one hostname that every mail client of a provider talks
 // to. See the README for what it does and config.hcl for its settings.
 //
-// This package is the only wiring: it maps the configuration to each package's
-// Options, starts the parts and ends them. One file per verb; wiring.go and
-// instance.go are what serve, dev and check share.
+// This package has the flags, the verbs and what they print, one file per verb, and what is
+// the process's own: signals, memory, core dumps. What serves is internal/app, and what the
+// settings mean to each package is internal/wiring.
 //
-// Imports internal/admin, internal/config, internal/dev, proxy, proxy/auth,
-// proxy/park, proxy/upstream, proxy/wire, routing, routing/discovery and
-// telemetry. Imported by none.
+// Imports internal/admin, internal/app, internal/config, internal/dev,
+// internal/task, internal/wiring, proxy, proxy/auth, proxy/park, proxy/upstream,
+// proxy/wire, routing, routing/discovery and telemetry. Imported by none.
 package main
 
 import (

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"imapproxy/internal/task"
 )
 
 // How the garbage collector is set, where GOGC doesn't say otherwise. Memory goes to
@@ -40,7 +42,7 @@ const (
 // memory is how the process deals with its memory from manageMemory to end.
 type memory struct {
 	floor   []byte
-	tidying *task // nil where the environment has set GOGC: somebody knows better
+	tidying *task.Task // nil where the environment has set GOGC: somebody knows better
 }
 
 func manageMemory() *memory {
@@ -48,7 +50,7 @@ func manageMemory() *memory {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 		m.floor = make([]byte, floorUnder(debug.SetMemoryLimit(-1)))
-		m.tidying = start(tidy)
+		m.tidying = task.Start(tidy)
 	}
 	return m
 }
@@ -57,7 +59,7 @@ func manageMemory() *memory {
 func floorUnder(limit int64) int64 { return min(gcFloor, limit/8) }
 
 func (m *memory) end() {
-	_ = m.tidying.stop()
+	_ = m.tidying.Stop()
 	runtime.KeepAlive(m.floor)
 }
 

@@ -4,7 +4,8 @@
 // through here. docs/admin.md is its manual; the types in types.go are what it says
 // and what Client, which the command line uses, understands.
 //
-// Imports internal/fair, proxy, routing and telemetry. Imported by cmd/imapproxy.
+// Imports internal/fair, proxy, routing and telemetry. Imported by cmd/imapproxy
+// and internal/app.
 package admin
 
 import (

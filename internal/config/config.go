@@ -6,7 +6,8 @@
 // cmd/imapproxy maps a Config to each package's Options. The manual of the settings is config.hcl at the
 // repository's root: tests hold it and the struct tags of this file together.
 //
-// Imports none of our packages. Imported by cmd/imapproxy.
+// Imports none of our packages. Imported by cmd/imapproxy, internal/app and
+// internal/wiring.
 package config
 
 import (

@@ -14,6 +14,6 @@
 // that the name which is hashed, looked up, routed by and logged is one and the
 // same.
 //
-// Imports internal/fair and telemetry. Imported by cmd/imapproxy, proxy and the
-// end-to-end tests.
+// Imports internal/fair and telemetry. Imported by cmd/imapproxy, internal/app,
+// internal/wiring, proxy and the end-to-end tests.
 package auth

@@ -9,5 +9,6 @@
 // say when to look.
 //
 // Imports internal/fair, proxy/conn, proxy/upstream, proxy/wire and telemetry.
-// Imported by cmd/imapproxy, proxy and the end-to-end tests.
+// Imported by cmd/imapproxy, internal/app, internal/wiring, proxy and the
+// end-to-end tests.
 package park

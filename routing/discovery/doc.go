@@ -7,7 +7,8 @@
 // an error, a time-out or an agent that hangs never reaches routing, which so
 // keeps the last good set.
 //
-// Imports routing and telemetry. Imported by cmd/imapproxy.
+// Imports routing and telemetry. Imported by cmd/imapproxy, internal/app and
+// internal/wiring.
 package discovery
 
 import (

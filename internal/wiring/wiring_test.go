@@ -1,4 +1,4 @@
-package main
+package wiring
 
 import (
 	"fmt"
@@ -27,36 +27,36 @@ func everything() *config.Config {
 	return c
 }
 
-// handed is all that the rooms are handed, as text.
+// handed is all that the packages are handed, as text.
 func handed(t *testing.T, c *config.Config) string {
 	t.Helper()
-	routes, err := routingOptions(c, nil)
+	routes, err := Routing(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	register, err := registerOptions(c, nil, nil)
+	register, err := Register(c, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	login, _ := backendLogin(c) // without the file there is no password; the rest counts
+	login, _ := Login(c) // without the file there is no password; the rest counts
 	return fmt.Sprintf("%+v", []any{
-		telemetryOptions(c, nil, nil), logLevel(c), routes, upstreamOptions(c, nil), login, proxyOptions(c, nil),
-		fleetOptions(c), staticOptions(c, nil), register,
-		hubOptions(c, nil), poolOptions(c, nil), roomOptions(c), parkOptions(c, nil),
+		Telemetry(c, nil, nil), LogLevel(c), routes, Upstream(c, nil), login, Proxy(c, nil),
+		Fleet(c), Static(c, nil), register,
+		Hub(c, nil), Pool(c, nil), Room(c), Park(c),
 	})
 }
 
 // A setting that is read and handed to nobody would be accepted and do nothing.
 func TestEverySettingIsHandedToARoom(t *testing.T) {
 	elsewhere := []string{
-		"auth.passwd_file.path",             // newSources: TestCheckReportsEachBadLineOfAPasswdFile
-		"backend_login.password_file",       // backendLogin reads it
+		"auth.passwd_file.path",             // Sources: TestCheckReportsEachBadLineOfAPasswdFile
+		"backend_login.password_file",       // Login reads it
 		"backend_defaults.source_addresses", // sourceAddresses: TestSourceAddressesAreDialledFrom
-		"admin.address",                     // openAdmin: the tests of serve
-		"admin.token_file",                  // openAdmin: TestTheAdminAPIWantsItsToken
-		"park.enabled",                      // parkOptions: TestParkingIsSwitchedOffAndOnByAReload
-		"park.events.address",               // openEvents: TestPushEventsReachTheHub
-		"park.events.token_file",            // newParking: likewise
+		"admin.address",                     // internal/app: the tests of serve
+		"admin.token_file",                  // internal/app: TestTheAdminAPIWantsItsToken
+		"park.enabled",                      // internal/app: TestParkingIsSwitchedOffAndOnByAReload
+		"park.events.address",               // internal/app: TestPushEventsReachTheHub
+		"park.events.token_file",            // internal/app: likewise
 	}
 	visited := 0
 	var walk func(path string, v reflect.Value, root *config.Config)
@@ -130,14 +130,14 @@ func other(path string, v reflect.Value) reflect.Value {
 func TestWhereZeroMeansZeroTheRoomsAreToldSo(t *testing.T) {
 	c := everything()
 	c.Routing.PinGrace, c.Routing.FailoverAfter, c.Limits.AuthFailureDelay, c.Shutdown.Drain, c.Telemetry.Traces.Slow = 0, 0, 0, 0, 0
-	routes, err := routingOptions(c, nil)
+	routes, err := Routing(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := proxyOptions(c, nil)
+	server := Proxy(c, nil)
 	for what, d := range map[string]time.Duration{
 		"pin_grace": routes.PinGrace, "failover_after": routes.FailoverAfter, "auth_failure_delay": server.Limits.AuthFailureDelay,
-		"drain": server.Drain, "slow": telemetryOptions(c, nil, nil).SlowCommand,
+		"drain": server.Drain, "slow": Telemetry(c, nil, nil).SlowCommand,
 	} {
 		if d >= 0 {
 			t.Errorf("%s = 0 is handed over as %v, which means the room's default", what, d)
@@ -149,7 +149,7 @@ func TestSourceAddressesAreDialledFrom(t *testing.T) {
 	c := &config.Config{}
 	c.BackendDefaults.SourceAddresses = []string{"127.0.0.2", "127.0.0.3"}
 	want := []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3")}
-	if got := upstreamOptions(c, nil).SourceAddresses; !slices.Equal(got, want) {
+	if got := Upstream(c, nil).SourceAddresses; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }

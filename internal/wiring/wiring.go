@@ -1,4 +1,4 @@
-package main
+package wiring
 
 import (
 	"crypto/tls"
@@ -22,31 +22,30 @@ import (
 	"imapproxy/telemetry"
 )
 
-// This file maps the configuration to each room's Options, and nothing else: no
-// room knows config, config knows no room.
-
-// none says 0 to rooms for which the zero value is the default.
-func none(d time.Duration) time.Duration {
+// None is a duration for a package whose zero value means its default: 0, which the
+// configuration means as written, becomes a negative one.
+func None(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1
 	}
 	return d
 }
 
-func telemetryOptions(c *config.Config, level slog.Leveler, logs io.Writer) telemetry.Options {
+// Telemetry is all but the version and the clock.
+func Telemetry(c *config.Config, level slog.Leveler, logs io.Writer) telemetry.Options {
 	t := c.Telemetry
 	return telemetry.Options{
-		Service: "imapproxy", Instance: c.Hostname, Version: version(),
+		Service: "imapproxy", Instance: c.Hostname,
 		LogWriter: logs, LogFile: t.Log.File, LogFormat: t.Log.Format, LogLevel: level,
 		TracesEndpoint: t.Traces.Endpoint, TracesHeaders: t.Traces.Headers,
-		SampleRatio: float64(t.Traces.Sample), SlowCommand: none(t.Traces.Slow),
+		SampleRatio: float64(t.Traces.Sample), SlowCommand: None(t.Traces.Slow),
 		MetricsEndpoint: t.Metrics.Endpoint, MetricsHeaders: t.Metrics.Headers, MetricsInterval: t.Metrics.Interval,
-		Prometheus: t.Metrics.Prometheus && c.Admin.Address != "", // nobody could read it
+		Prometheus: t.Metrics.Prometheus && c.Admin.Address != "", // else nothing serves it
 	}
 }
 
-// logLevel reads what config has checked already.
-func logLevel(c *config.Config) slog.Level {
+// LogLevel is the least that is logged; config has checked it already.
+func LogLevel(c *config.Config) slog.Level {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Telemetry.Log.Level)); err != nil {
 		return slog.LevelInfo
@@ -54,22 +53,24 @@ func logLevel(c *config.Config) slog.Level {
 	return level
 }
 
-func routingOptions(c *config.Config, tel *telemetry.Telemetry) (routing.Options, error) {
+// Routing is all but the clock. The error is an unknown storage, which config has ruled out.
+func Routing(c *config.Config, tel *telemetry.Telemetry) (routing.Options, error) {
 	storage, err := routing.ParseStorage(c.Routing.Storage)
 	return routing.Options{
-		Storage: storage, PinGrace: none(c.Routing.PinGrace), FailoverAfter: none(c.Routing.FailoverAfter),
+		Storage: storage, PinGrace: None(c.Routing.PinGrace), FailoverAfter: None(c.Routing.FailoverAfter),
 		PanicThreshold: float64(c.Routing.PanicThreshold), Telemetry: tel,
 	}, err
 }
 
-func names(c *config.Config) auth.Names {
+// Names says how a client's name for a user becomes the canonical one.
+func Names(c *config.Config) auth.Names {
 	return auth.Names{DefaultDomain: c.Users.DefaultDomain, Lowercase: c.Users.Lowercase, RefuseSeparators: c.Users.RefuseSeparators}
 }
 
-// newSources opens the credential sources. The caller closes them.
-func newSources(c *config.Config, log *slog.Logger) ([]auth.Source, error) {
-	if err := names(c).Validate(); err != nil {
-		return nil, about("users.default_domain", err)
+// Sources opens the credential sources. The caller closes them with CloseSources.
+func Sources(c *config.Config, log *slog.Logger) ([]auth.Source, error) {
+	if err := Names(c).Validate(); err != nil {
+		return nil, About("users.default_domain", err)
 	}
 	hashing := auth.NewHashing(0)
 	var sources []auth.Source
@@ -78,10 +79,10 @@ func newSources(c *config.Config, log *slog.Logger) ([]auth.Source, error) {
 		case a.Backend != nil:
 			sources = append(sources, auth.NewBackend())
 		case a.PasswdFile != nil:
-			source, err := auth.NewPasswdFile(a.PasswdFile.Path, auth.PasswdFileOptions{Names: names(c), Log: log, Hashing: hashing})
+			source, err := auth.NewPasswdFile(a.PasswdFile.Path, auth.PasswdFileOptions{Names: Names(c), Log: log, Hashing: hashing})
 			if err != nil {
-				closeSources(sources)
-				return nil, about("auth.passwd_file.path", err)
+				CloseSources(sources)
+				return nil, About("auth.passwd_file.path", err)
 			}
 			sources = append(sources, source)
 		}
@@ -89,13 +90,15 @@ func newSources(c *config.Config, log *slog.Logger) ([]auth.Source, error) {
 	return sources, nil
 }
 
-func closeSources(sources []auth.Source) {
+// CloseSources closes what Sources has opened.
+func CloseSources(sources []auth.Source) {
 	for _, s := range sources {
 		_ = s.Close() // there is nothing left that it could lose
 	}
 }
 
-func upstreamOptions(c *config.Config, tel *telemetry.Telemetry) upstream.Options {
+// Upstream is all but the room and the clock.
+func Upstream(c *config.Config, tel *telemetry.Telemetry) upstream.Options {
 	b := c.BackendDefaults
 	return upstream.Options{
 		Hostname: c.Hostname, ConnectTimeout: b.ConnectTimeout, LoginTimeout: b.LoginTimeout,
@@ -114,21 +117,23 @@ func sourceAddresses(c *config.Config) []netip.Addr {
 	return all
 }
 
-func roomOptions(c *config.Config) upstream.RoomOptions {
+// Room bounds the connections to each backend.
+func Room(c *config.Config) upstream.RoomOptions {
 	return upstream.RoomOptions{Connections: c.Park.BackendConnections}
 }
 
-// backendLogin reads the master's password, where there is one.
-func backendLogin(c *config.Config) (upstream.Auth, error) {
+// Login says how the proxy logs in to backends; it reads the master's password, where there is one.
+func Login(c *config.Config) (upstream.Auth, error) {
 	if c.BackendLogin.Mode != upstream.ModeMaster {
 		return upstream.Auth{Mode: upstream.ModeUser}, nil
 	}
-	password, err := readSecret(c.BackendLogin.PasswordFile)
+	password, err := Secret(c.BackendLogin.PasswordFile)
 	return upstream.Auth{Mode: upstream.ModeMaster, MasterUser: c.BackendLogin.Username, MasterPassword: password}, err
 }
 
-// readSecret reads a file that holds a secret and a line break, perhaps.
-func readSecret(path string) (telemetry.Secret, error) {
+// Secret reads a file that holds one secret, and perhaps a line break. Its errors name the
+// file and never show the content.
+func Secret(path string) (telemetry.Secret, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
@@ -167,13 +172,14 @@ func listenerOptions(c *config.Config, own *proxy.Certificate) []proxy.ListenerO
 	return all
 }
 
-// proxyOptions is what the configuration says by itself; the rooms are the
-// instance's.
-func proxyOptions(c *config.Config, own *proxy.Certificate) proxy.Options {
+// Proxy is what the configuration says by itself: the caller adds the credential sources, the
+// router, the dialer, the version and the clock. own is the certificate of listeners with TLS
+// for which the configuration has none, as `imapproxy dev` has them; nil elsewhere.
+func Proxy(c *config.Config, own *proxy.Certificate) proxy.Options {
 	return proxy.Options{
-		Hostname: c.Hostname, Version: version(), Listeners: listenerOptions(c, own), Names: names(c),
+		Hostname: c.Hostname, Listeners: listenerOptions(c, own), Names: Names(c),
 		BackendTLS: c.BackendDefaults.TLS, BackendServerName: c.BackendDefaults.ServerName,
-		Limits: limits(c), Drain: none(c.Shutdown.Drain), Recheck: none(c.Users.Recheck),
+		Limits: limits(c), Drain: None(c.Shutdown.Drain), Recheck: None(c.Users.Recheck),
 	}
 }
 
@@ -181,12 +187,12 @@ func limits(c *config.Config) proxy.Limits {
 	l := c.Limits
 	return proxy.Limits{
 		Connections: l.Connections, Prelogin: l.Prelogin, Descriptors: descriptors(), PerIP: l.PerIP, PerUser: l.PerUser, UnprovedLogins: l.UnprovedLogins,
-		PreloginTimeout: l.PreloginTimeout, IdleTimeout: l.IdleTimeout, AuthFailureDelay: none(l.AuthFailureDelay),
+		PreloginTimeout: l.PreloginTimeout, IdleTimeout: l.IdleTimeout, AuthFailureDelay: None(l.AuthFailureDelay),
 	}
 }
 
-// target is a backend as upstream dials it: what discovery says, else the defaults.
-func target(c *config.Config, b routing.Backend) upstream.Target {
+// Target is a backend as upstream dials it: what discovery says, else the defaults.
+func Target(c *config.Config, b routing.Backend) upstream.Target {
 	t := upstream.Target{ID: b.ID, Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
 	if t.TLS == "" {
 		t.TLS = c.BackendDefaults.TLS
@@ -197,7 +203,8 @@ func target(c *config.Config, b routing.Backend) upstream.Target {
 	return t
 }
 
-func consulOptions(c *config.Consul) discovery.ConsulOptions {
+// Consul is how Consul is reached, and the service.
+func Consul(c *config.Consul) discovery.ConsulOptions {
 	return discovery.ConsulOptions{
 		Address: c.Address, Service: c.Service, Tags: c.Tags, Datacenter: c.Datacenter,
 		Namespace: c.Namespace, Partition: c.Partition, TokenFile: c.TokenFile,
@@ -205,15 +212,15 @@ func consulOptions(c *config.Consul) discovery.ConsulOptions {
 	}
 }
 
-// fleetOptions are those by which backends are found in Consul.
-func fleetOptions(c *config.Config) discovery.ConsulOptions {
-	o, b := consulOptions(c.Discovery.Consul), c.BackendDefaults
+// Fleet is by what backends are found in Consul.
+func Fleet(c *config.Config) discovery.ConsulOptions {
+	o, b := Consul(c.Discovery.Consul), c.BackendDefaults
 	o.Policy = discovery.TLSPolicy{TLS: b.TLS, ServerName: b.ServerName, ServerNames: b.ServerNames}
 	return o
 }
 
-// staticBackends are the configured backends, as yet unprobed.
-func staticBackends(c *config.Static) []routing.Backend {
+// Backends are the configured backends, as yet unprobed.
+func Backends(c *config.Static) []routing.Backend {
 	var all []routing.Backend
 	for _, b := range c.Backends {
 		all = append(all, routing.Backend{ID: b.ID, Address: b.Address, Weight: b.Weight, Tags: b.Tags, TLS: b.TLS, ServerName: b.ServerName})
@@ -221,20 +228,20 @@ func staticBackends(c *config.Static) []routing.Backend {
 	return all
 }
 
-// newSource makes the source of backends. It contacts nobody yet.
-// room knows which failures of a probe are no evidence against a backend.
-func newSource(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) (discovery.Source, error) {
+// Source makes the source of backends. It doesn't contact any server yet. room knows which
+// failures of a probe are no evidence against a backend.
+func Source(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) (discovery.Source, error) {
 	if c.Discovery.Consul != nil {
-		return discovery.NewConsul(fleetOptions(c), tel)
+		return discovery.NewConsul(Fleet(c), tel)
 	}
-	o := staticOptions(c, tel)
+	o := Static(c, tel)
 	var err error
 	if o.Probe.TLSConfig, err = backendTLS(c); err != nil {
 		return nil, err
 	}
 	sources, err := upstream.NewSources(sourceAddresses(c))
 	if err != nil {
-		return nil, about("backend_defaults.source_addresses", err)
+		return nil, About("backend_defaults.source_addresses", err)
 	}
 	o.Probe.Dial = sources.DialContext
 	o.Probe.Excuse = func(backend string, err error) bool {
@@ -247,10 +254,11 @@ func newSource(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) 
 	return discovery.NewStatic(o)
 }
 
-func staticOptions(c *config.Config, tel *telemetry.Telemetry) discovery.StaticOptions {
+// Static is the configured fleet and how it is probed, without what a probe dials with.
+func Static(c *config.Config, tel *telemetry.Telemetry) discovery.StaticOptions {
 	probe := c.Discovery.Static.Probe
 	return discovery.StaticOptions{
-		Backends: staticBackends(c.Discovery.Static), Telemetry: tel,
+		Backends: Backends(c.Discovery.Static), Telemetry: tel,
 		Probe: discovery.ProbeOptions{
 			Interval: probe.Interval, Timeout: probe.Timeout, Rise: probe.Rise, Fall: probe.Fall,
 			DefaultTLS: c.BackendDefaults.TLS, ServerName: c.BackendDefaults.ServerName,
@@ -270,17 +278,17 @@ func backendTLS(c *config.Config) (*tls.Config, error) {
 	}
 	authorities := x509.NewCertPool()
 	if !authorities.AppendCertsFromPEM(text) {
-		return nil, about("backend_defaults.ca_file", fmt.Errorf("%s holds no certificate", c.BackendDefaults.CAFile))
+		return nil, About("backend_defaults.ca_file", fmt.Errorf("%s holds no certificate", c.BackendDefaults.CAFile))
 	}
 	return &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}, nil
 }
 
-// registerOptions is how the proxy stands in Consul. bound are the listeners'
+// Register is how the proxy stands in Consul. bound are the listeners'
 // addresses by name, for where the configuration names none.
-func registerOptions(c *config.Config, bound map[string]string, tel *telemetry.Telemetry) (discovery.RegisterOptions, error) {
+func Register(c *config.Config, bound map[string]string, tel *telemetry.Telemetry) (discovery.RegisterOptions, error) {
 	o := discovery.RegisterOptions{Service: c.Register.Service, Tags: c.Register.Tags, Telemetry: tel}
 	if c.Discovery.Consul != nil {
-		o.Consul = consulOptions(c.Discovery.Consul)
+		o.Consul = Consul(c.Discovery.Consul)
 	}
 	address := c.Register.Address
 	if address == "" {

@@ -1,15 +1,15 @@
-package main
+package app
 
 import (
+	"cmp"
 	"context"
-	"os"
-	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"imapproxy/internal/admin"
 	"imapproxy/internal/config"
+	"imapproxy/internal/task"
+	"imapproxy/internal/wiring"
 	"imapproxy/proxy"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/park"
@@ -23,115 +23,66 @@ import (
 type parking struct {
 	hub    *park.Hub
 	pool   *upstream.Pool
-	room   *upstream.Room  // counts the connections to backends
-	queue  *park.HintQueue // of the events' hints
-	events *park.Events    // nil: backends post none
+	room   *upstream.Room   // counts the connections to backends
+	queue  *park.HintQueue  // of the events' hints
+	events *park.Events     // nil: backends post none
+	clock  func() time.Time // nil: time.Now
 
 	names   atomic.Pointer[auth.Names] // for the users of events; a reload sets them
 	enabled atomic.Bool
 
-	watching, sweeping *task // hub.Run, pool.Run
+	watching, sweeping *task.Task // hub.Run, pool.Run
 }
 
 // newParking makes what runs between begin and end.
-func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) (*parking, error) {
-	p := &parking{room: room, queue: park.NewHintQueue(park.HintQueueOptions{})}
+func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room, o Options) (*parking, error) {
+	p := &parking{room: room, clock: o.Now, queue: park.NewHintQueue(park.HintQueueOptions{})}
 	p.set(c)
-	hub := hubOptions(c, tel)
-	hub.Queue = p.queue
-	p.hub, p.pool = park.NewHub(hub), upstream.NewPool(pooled(c, tel, room))
-	secrets, err := eventSecrets(c)
+	hub := wiring.Hub(c, tel)
+	hub.Queue, hub.Now, hub.Plant = p.queue, o.Now, o.Park.Plant
+	hub.SweepEvery = cmp.Or(o.Park.SweepEvery, hub.SweepEvery)
+	hub.PollEvery, hub.NotifyRenewEvery = o.Park.PollEvery, o.Park.NotifyRenewEvery
+	p.hub, p.pool = park.NewHub(hub), upstream.NewPool(p.poolOptions(c, tel))
+	secrets, err := wiring.EventSecrets(c)
 	if err == nil && len(secrets) > 0 {
-		p.events, err = park.NewEvents(park.EventsOptions{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Log: tel.Log}, p.queue)
+		p.events, err = park.NewEvents(park.EventsOptions{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Log: tel.Log, Now: o.Now}, p.queue)
 	}
 	if err != nil {
-		return nil, about("park.events.token_file", err)
+		return nil, wiring.About("park.events.token_file", err)
 	}
 	tel.SetParkingGauges(p.gauges)
 	return p, nil
 }
 
-func hubOptions(c *config.Config, tel *telemetry.Telemetry) park.HubOptions {
-	return park.HubOptions{
-		Watch: c.Park.Watch, Push: c.Park.Push(), SweepEvery: c.Park.SweepEvery,
-		MaxDiffMessages: uint32(c.Park.MaxDiffMessages), Telemetry: tel,
-	}
-}
-
-func poolOptions(c *config.Config, tel *telemetry.Telemetry) upstream.PoolOptions {
-	return upstream.PoolOptions{
-		WarmFor: c.Park.WarmFor, AuthCacheFor: c.Park.AuthCacheFor, PerUser: c.Park.WarmPerUser, Total: warmConnections(c), Telemetry: tel,
-		// A short warm_for means what it says; the pool's own period suits the others.
-		SweepEvery: min(upstream.DefaultPoolSweep, max(c.Park.WarmFor/4, 500*time.Millisecond)),
-	}
-}
-
-// pooled are the pool's options with what only NewPool takes.
-func pooled(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) upstream.PoolOptions {
-	o := poolOptions(c, tel)
-	o.Room = room
+// poolOptions are the pool's; of these Reload leaves the room as it is.
+func (p *parking) poolOptions(c *config.Config, tel *telemetry.Telemetry) upstream.PoolOptions {
+	o := wiring.Pool(c, tel)
+	o.Room, o.Now = p.room, p.clock
 	return o
 }
 
-// warmConnections is how many connections may wait in all: unless it is said, an
-// eighth of the files that the process may have open.
-func warmConnections(c *config.Config) int {
-	if c.Park.WarmConnections > 0 {
-		return c.Park.WarmConnections
-	}
-	return min(max(descriptors()/8, upstream.DefaultPoolTotal), 1<<20) // the most may be “no limit”
-}
-
-// descriptors is how many files the process may have open; 0: it isn't known.
-func descriptors() int {
-	var files syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
-		return 0
-	}
-	return int(min(files.Cur, 1<<30))
-}
-
-// parkOptions are the server's part; without a hub nobody is parked, and who is
-// comes back.
-func parkOptions(c *config.Config, p *parking) proxy.ParkOptions {
-	o := proxy.ParkOptions{
-		Linger: c.Park.Linger, QuietAfter: c.Park.QuietAfter, Keepalive: none(c.Park.Keepalive),
-		ResumeConcurrency: c.Park.ResumeConcurrency, ResumeRate: c.Park.ResumeRate,
-	}
-	if c.Park.Enabled && p != nil {
+// server is the server's part. Without a hub no session is parked, and those that are parked
+// come back.
+func (p *parking) server(c *config.Config, times ParkOptions) proxy.ParkOptions {
+	o := wiring.Park(c)
+	o.ResumeWithin, o.ResumeTry = times.ResumeWithin, times.ResumeTry
+	if c.Park.Enabled {
 		o.Hub, o.Pool = p.hub, p.pool
 	}
 	return o
 }
 
-// eventSecrets reads the tokens of events, one a line; none where there are no
-// events.
-func eventSecrets(c *config.Config) ([]telemetry.Secret, error) {
-	if !c.Park.Push() {
-		return nil, nil
-	}
-	text, err := os.ReadFile(c.Park.Events.TokenFile)
-	if err != nil {
-		return nil, err
-	}
-	var all []telemetry.Secret
-	for _, token := range strings.Fields(string(text)) {
-		all = append(all, telemetry.Secret(token))
-	}
-	return all, nil
-}
-
 func (p *parking) begin() {
-	p.watching = start(func(ctx context.Context) error { p.hub.Run(ctx); return nil })
-	p.sweeping = start(func(ctx context.Context) error { p.pool.Run(ctx); return nil })
+	p.watching = task.Start(func(ctx context.Context) error { p.hub.Run(ctx); return nil })
+	p.sweeping = task.Start(func(ctx context.Context) error { p.pool.Run(ctx); return nil })
 }
 
 // reload takes what of the settings a reload can change, and the tokens as they
 // are in their file now; the server's part goes with its own.
 func (p *parking) reload(c *config.Config, secrets []telemetry.Secret, tel *telemetry.Telemetry) {
 	p.set(c)
-	p.room.Reload(roomOptions(c).Connections)
-	p.pool.Reload(poolOptions(c, tel))
+	p.room.Reload(wiring.Room(c).Connections)
+	p.pool.Reload(p.poolOptions(c, tel))
 	if p.events == nil {
 		return
 	}
@@ -141,7 +92,7 @@ func (p *parking) reload(c *config.Config, secrets []telemetry.Secret, tel *tele
 }
 
 // end closes the connections that no session holds. The sessions have ended.
-func (p *parking) end() { _, _ = p.watching.stop(), p.sweeping.stop() }
+func (p *parking) end() { _, _ = p.watching.Stop(), p.sweeping.Stop() }
 
 // forget closes the warm connections to backends that aren't to be used any more.
 func (p *parking) forget(all []routing.BackendStatus) {
@@ -153,7 +104,7 @@ func (p *parking) forget(all []routing.BackendStatus) {
 }
 
 func (p *parking) set(c *config.Config) {
-	n := names(c)
+	n := wiring.Names(c)
 	p.names.Store(&n)
 	p.enabled.Store(c.Park.Enabled)
 }

@@ -1,0 +1,68 @@
+package app
+
+import (
+	"imapproxy/internal/admin"
+	"imapproxy/internal/wiring"
+)
+
+// openAdmin binds the admin API's address; nil where it is off.
+func (a *App) openAdmin() (*admin.Server, error) {
+	c := a.cfg.Admin
+	if c.Address == "" {
+		return nil, nil
+	}
+	o := admin.Options{Address: c.Address, Proxy: a.server, Router: a.router, Log: a.tel.Log, Now: a.opts.Now}
+	if a.cfg.Telemetry.Metrics.Prometheus {
+		o.Metrics = a.tel.MetricsHandler()
+	}
+	if c.TokenFile != "" {
+		var err error
+		if o.Token, err = wiring.Secret(c.TokenFile); err != nil {
+			return nil, wiring.About("admin.token_file", err)
+		}
+	}
+	o.Parking, o.Reload, o.Kick = a.parking.status, a.lastReload.Load, a.server.Kick
+	o.Shortages = a.shortages
+	o.Room = func(backend string) (connections, bound int) {
+		s := a.room.Status(backend)
+		return s.Connections, s.Bound
+	}
+	if a.parking.events != nil && a.cfg.Park.Events.Address == "" {
+		o.Events = a.parking.events
+	}
+	server, err := admin.New(o)
+	if err == nil {
+		err = server.Listen()
+	}
+	if err != nil {
+		return nil, wiring.About("admin.address", err)
+	}
+	return server, nil
+}
+
+// openEvents binds the address of push events; nil where they have none of their
+// own.
+func (a *App) openEvents() (*admin.Server, error) {
+	address := a.cfg.Park.Events.Address
+	if a.parking.events == nil || address == "" {
+		return nil, nil
+	}
+	server, err := admin.NewEvents(admin.Options{Address: address, Events: a.parking.events, Log: a.tel.Log})
+	if err == nil {
+		err = server.Listen()
+	}
+	if err != nil {
+		return nil, wiring.About("park.events.address", err)
+	}
+	a.tel.Log.Info("push events", "address", server.Addr())
+	return server, nil
+}
+
+// shortages is what the admin API shows of them.
+func (a *App) shortages() []admin.Shortage {
+	var all []admin.Shortage
+	for _, s := range a.tel.Shortages() {
+		all = append(all, admin.Shortage{Of: s.Of, At: s.At, Count: s.Count, Last: s.Last, Error: s.Error})
+	}
+	return all
+}

@@ -1,0 +1,313 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"imapproxy/internal/admin"
+	"imapproxy/internal/config"
+	"imapproxy/internal/task"
+	"imapproxy/internal/wiring"
+	"imapproxy/proxy"
+	"imapproxy/proxy/auth"
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
+	"imapproxy/routing/discovery"
+	"imapproxy/telemetry"
+)
+
+// telemetryFlush bounds the last export of traces and metrics.
+const telemetryFlush = 5 * time.Second
+
+// Options are what an App is made of besides what its configuration says. File or Config is
+// required, the rest has a usable zero value.
+type Options struct {
+	// File is the configuration's file. Open reads it, and each Reload again.
+	File string
+	// Config stands in place of a file. Such an App can't be reloaded.
+	Config *config.Config
+
+	// Version is told to clients in ID, and in telemetry.
+	Version string
+	// Logs takes the log where the configuration names no file for it; nil: standard error.
+	Logs io.Writer
+	// Certificate is for listeners with TLS that the configuration gives none.
+	Certificate *proxy.Certificate
+	// Notify tells the service manager a state as sd_notify takes it; nil: there is none.
+	Notify func(state string) error
+
+	// Now is the clock of every part that takes one; nil: time.Now.
+	Now func() time.Time
+	// Park is what tests set of parking that no configuration does.
+	Park ParkOptions
+}
+
+// ParkOptions are times that the configuration doesn't have, or not as short, and faults.
+// 0: what the configuration says, else the default.
+type ParkOptions struct {
+	SweepEvery, PollEvery, NotifyRenewEvery time.Duration // see park.HubOptions
+	ResumeWithin, ResumeTry                 time.Duration // see proxy.ParkOptions
+	// Plant changes what a resync has found before parked sessions are told; see park.HubOptions.
+	Plant func(mailbox string, s *park.State) *park.State
+}
+
+// An App is one proxy, from Open to Close.
+type App struct {
+	opts  Options
+	level *slog.LevelVar
+	tel   *telemetry.Telemetry
+
+	router  *routing.Router
+	room    *upstream.Room // counts the connections to backends
+	parking *parking
+	server  *proxy.Server
+	admin   *admin.Server // nil where it is off
+	events  *admin.Server // nil where events come to admin, or none
+
+	ready   chan struct{}   // closed when the first set of backends has been applied
+	reloads chan chan error // Reload's requests; Run answers each one that it takes
+	ending  chan struct{}   // closed when no more requests are taken
+	end     func()          // closes ending, once
+
+	lastReload atomic.Pointer[admin.Reload] // nil: there was none
+
+	// ---- What follows belongs to the goroutine of Open, Run and Close.
+
+	cfg     *config.Config // what holds; its restart settings are those of the start
+	sources []auth.Source
+	source  discovery.Source // of the backends
+	bound   bool             // the listeners are
+	ran     bool
+	closed  bool
+
+	watching     *task.Task // source.Run
+	registration *task.Task // nil where it is off
+	serving      *task.Task // server.Serve
+	answering    *task.Task // admin.Serve
+	listening    *task.Task // events.Serve
+}
+
+// Open reads the configuration, makes all parts and binds all addresses; nobody is served
+// before Run. On error nothing is left behind. What is wrong with the configuration is
+// config.Errors; what is wrong with the use of a setting names its file and line as well.
+func Open(ctx context.Context, o Options) (*App, error) {
+	cfg, warnings, err := o.load()
+	if err != nil {
+		return nil, err
+	}
+	a := &App{
+		opts: o, cfg: cfg, level: &slog.LevelVar{},
+		ready: make(chan struct{}), reloads: make(chan chan error), ending: make(chan struct{}),
+	}
+	a.end = sync.OnceFunc(func() { close(a.ending) })
+	if err := a.open(ctx); err != nil {
+		_ = a.Close() // nothing has been served that could be lost
+		return nil, o.located(err)
+	}
+	a.warn(warnings)
+	return a, nil
+}
+
+// load reads the configuration.
+func (o Options) load() (*config.Config, []config.Warning, error) {
+	switch {
+	case o.Config != nil:
+		return o.Config, nil, nil
+	case o.File != "":
+		return config.Load(o.File)
+	}
+	return nil, nil, errors.New("app: no configuration")
+}
+
+// located says where in the file the setting stands that an error is about.
+func (o Options) located(err error) error {
+	if o.File == "" {
+		return err
+	}
+	return wiring.Located(o.File, err)
+}
+
+// open makes the parts; what it has made when it fails, Close frees.
+func (a *App) open(ctx context.Context) (err error) {
+	a.level.Set(wiring.LogLevel(a.cfg))
+	t := wiring.Telemetry(a.cfg, a.level, a.opts.Logs)
+	t.Version, t.Now = a.opts.Version, a.opts.Now
+	if a.tel, err = telemetry.Start(ctx, t); err != nil {
+		a.tel = nil
+		var file *fs.PathError
+		if errors.As(err, &file) {
+			err = wiring.About("telemetry.log.file", file)
+		}
+		return err
+	}
+	routes, err := wiring.Routing(a.cfg, a.tel)
+	if err != nil {
+		return err
+	}
+	routes.Now = a.opts.Now
+	if a.router, err = routing.New(routes); err != nil {
+		return err
+	}
+	room := wiring.Room(a.cfg)
+	room.Now = a.opts.Now
+	a.room = upstream.NewRoom(room)
+	if a.source, err = wiring.Source(a.cfg, a.tel, a.room); err != nil {
+		return err
+	}
+	if a.sources, err = wiring.Sources(a.cfg, a.tel.Log); err != nil {
+		return err
+	}
+	if a.parking, err = newParking(a.cfg, a.tel, a.room, a.opts); err != nil {
+		return err
+	}
+	options, err := a.proxyOptions(a.cfg, a.sources, a.source)
+	if err != nil {
+		return err
+	}
+	if a.server, err = proxy.New(options); err != nil {
+		return err
+	}
+	if a.admin, err = a.openAdmin(); err != nil {
+		return err
+	}
+	if a.events, err = a.openEvents(); err != nil {
+		return err
+	}
+	if err = a.server.Listen(ctx); err != nil {
+		return err
+	}
+	a.bound = true
+	return nil
+}
+
+// proxyOptions is the server's part of a configuration.
+func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source discovery.Source) (proxy.Options, error) {
+	o := wiring.Proxy(c, a.opts.Certificate)
+	o.Version, o.Now = a.opts.Version, a.opts.Now
+	o.Sources, o.Router, o.Telemetry = sources, a.router, a.tel
+	o.Park = a.parking.server(c, a.opts.Park)
+	var err error
+	dial := wiring.Upstream(c, a.tel)
+	dial.Room, dial.Now = a.room, a.opts.Now
+	if _, err = upstream.NewSources(dial.SourceAddresses); err != nil {
+		return o, wiring.About("backend_defaults.source_addresses", err)
+	}
+	if o.Dialer, err = upstream.New(dial); err != nil {
+		return o, err
+	}
+	if o.Login, err = wiring.Login(c); err != nil {
+		return o, wiring.About("backend_login.password_file", err)
+	}
+	// Where any backend will do, logins must not wait for Consul: only separate
+	// storage needs the placement of each user.
+	if placements, ok := source.(discovery.PlacementSource); ok && c.Routing.Storage == routing.Separate.String() {
+		o.Placement = placements.Placement
+	}
+	return o, nil
+}
+
+// Close frees what Open opened. It is called once Run has returned, or without a Run; again,
+// it does nothing.
+func (a *App) Close() error {
+	a.end()
+	if a.closed {
+		return nil
+	}
+	a.closed = true
+	var err error
+	if !a.ran {
+		err = a.unbind()
+	}
+	wiring.CloseSources(a.sources)
+	if a.tel != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), telemetryFlush)
+		defer cancel()
+		_ = a.tel.Shutdown(ctx) // an endpoint that is down is no reason to fail
+	}
+	return err
+}
+
+// unbind gives up the addresses of an App that hasn't run: a part that is served with a
+// context that is over ends at once.
+func (a *App) unbind() error {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	var errs []error
+	for _, bound := range []*admin.Server{a.events, a.admin} {
+		if bound != nil {
+			errs = append(errs, bound.Serve(over))
+		}
+	}
+	if a.bound {
+		errs = append(errs, a.server.Serve(over))
+	}
+	return errors.Join(errs...)
+}
+
+// Ready is closed when the first set of backends is known: a login that comes then finds its
+// backend.
+func (a *App) Ready() <-chan struct{} { return a.ready }
+
+// Addrs are the listeners' bound addresses by name, from Open on.
+func (a *App) Addrs() map[string]string { return a.server.Addrs() }
+
+// AdminAddr is where the admin API is, "" where it is off.
+func (a *App) AdminAddr() string { return addr(a.admin) }
+
+// EventsAddr is where push events are taken: their own address, else the admin API's, "" where
+// there are none.
+func (a *App) EventsAddr() string {
+	switch {
+	case a.parking.events == nil:
+		return ""
+	case a.events == nil:
+		return addr(a.admin)
+	}
+	return addr(a.events)
+}
+
+func addr(s *admin.Server) string {
+	if s == nil {
+		return ""
+	}
+	return s.Addr().String()
+}
+
+// Log is the App's log.
+func (a *App) Log() *slog.Logger { return a.tel.Log }
+
+// Server is the proxy as its clients see it, for who looks at single sessions.
+func (a *App) Server() *proxy.Server { return a.server }
+
+// Hub is what watches the mailboxes of parked sessions.
+func (a *App) Hub() *park.Hub { return a.parking.hub }
+
+// Pool has the backend connections that wait to be used again.
+func (a *App) Pool() *upstream.Pool { return a.parking.pool }
+
+// warn logs what is doubtful about a configuration.
+func (a *App) warn(warnings []config.Warning) {
+	for _, w := range warnings {
+		a.tel.Log.Warn("configuration", "at", w.At(), "what", w.What, "instead", w.Instead)
+	}
+}
+
+// notify tells the service manager. text is what systemctl status shows.
+func (a *App) notify(state, text string) {
+	if a.opts.Notify == nil {
+		return
+	}
+	if state != "" {
+		state += "\n"
+	}
+	if err := a.opts.Notify(state + "STATUS=" + text); err != nil {
+		a.tel.Log.Warn("systemd can't be told", "error", err)
+	}
+}

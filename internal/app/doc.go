@@ -1,0 +1,36 @@
+// Package app is the life of one proxy: what is opened in which order, what runs, what a reload
+// changes, what is closed in which order. `imapproxy serve`, `imapproxy dev` and the end-to-end
+// tests start the same one, from a configuration.
+//
+// # Life
+//
+//	Open    reads the configuration, makes all parts and binds all addresses. Nobody is served.
+//	Run     serves until its context ends, drains the sessions, and ends all that it has begun.
+//	Reload  at any time while Run runs: takes new settings, all or none.
+//	Close   frees what Open opened, whether Run has run or not.
+//
+// Open makes the parts in the order in which they need each other: the log and the other
+// telemetry, routing, the count of backend connections, discovery's source, the credential
+// sources, parking, the server; then it binds: the admin API, the address of push events, the
+// listeners. The listeners come last, since a successor of this process would take them over.
+// On error all of it is freed again.
+//
+// Run begins: parking, discovery, registration in Consul, the admin API, push events, the
+// listeners. It ends in the order in which others could notice: registration first, so that no
+// more clients are sent here; then the listeners and, within shutdown.drain, the sessions;
+// parking with the connections that no session holds; push events, the admin API, discovery.
+//
+// # Owners
+//
+// What Open makes and no reload replaces is never written again (the fields above the line in
+// App). What a reload replaces belongs to the goroutine that calls Open, Run and Close;
+// Reload hands its request to Run's goroutine and waits for the answer. Each goroutine that
+// Run starts is a task of Run's, which stops it and waits for it. Sessions belong to the
+// server.
+//
+// The package keeps no state outside an App: several run in one process.
+//
+// Imports internal/admin, internal/config, internal/task, internal/wiring, proxy,
+// proxy/auth, proxy/park, proxy/upstream, routing, routing/discovery and
+// telemetry. Imported by cmd/imapproxy.
+package app

@@ -1,0 +1,217 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"imapproxy/internal/admin"
+	"imapproxy/internal/config"
+	"imapproxy/internal/wiring"
+	"imapproxy/proxy"
+	"imapproxy/telemetry"
+)
+
+// ErrEnding is Reload's error where the App ends, or has ended.
+var ErrEnding = errors.New("app: it ends, and isn't reloaded any more")
+
+// Reload opens the log's file anew, reads the configuration again and takes the new settings,
+// all or none, but for those that need a restart. What came of it is told in the log, in the
+// admin API's status, in a metric and to the service manager. On error the old settings stay,
+// and so do the sessions in any case.
+//
+// It may be called from any goroutine; it waits until Run runs, and until ctx ends at most.
+func (a *App) Reload(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case a.reloads <- answer:
+		return <-answer
+	case <-a.ending:
+		return ErrEnding
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// reload is Reload in Run's goroutine.
+//
+// systemd hears RELOADING=1 and READY=1 of a reload that was done, and a STATUS= text
+// alone of one that failed: "ready" would call it done. RELOADING=1 without READY=1 isn't sent
+// either, since there are releases of systemd (257) that wait for the latter for ever.
+func (a *App) reload() error {
+	a.reopenLog()
+	var changes []config.Change
+	wanted, warnings, err := a.again()
+	if err == nil {
+		a.warn(warnings)
+		changes, err = a.apply(wanted, func() {
+			a.notify(daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec(), "reloading")
+		})
+	}
+	if err != nil {
+		err = a.opts.located(err)
+	}
+	a.tellReload(changes, err)
+	return err
+}
+
+// again reads the configuration again.
+func (a *App) again() (*config.Config, []config.Warning, error) {
+	if a.opts.Config != nil {
+		return nil, nil, errors.New("the configuration isn't from a file, there is nothing to read again")
+	}
+	return a.opts.load()
+}
+
+// tellReload tells what came of a reload.
+func (a *App) tellReload(changes []config.Change, err error) {
+	log, path := a.tel.Log, a.opts.File
+	outcome := admin.Reload{Time: time.Now(), OK: err == nil}
+	a.tel.Reloaded(outcome.OK)
+	if err != nil {
+		outcome.Error = inOneLine(err)
+		a.lastReload.Store(&outcome)
+		logErrors(log, err)
+		log.Error("reload failed, the old settings stay", "config", path)
+		a.notify("", fmt.Sprintf("serving with the old settings; the reload of %s failed: %s", outcome.Time.Format(time.TimeOnly), outcome.Error))
+		return
+	}
+	done, left := []string{}, []string{}
+	for _, c := range changes {
+		if c.NeedsRestart {
+			left = append(left, c.Path)
+		} else {
+			done = append(done, c.Path)
+		}
+	}
+	outcome.NeedRestart = left
+	a.lastReload.Store(&outcome)
+	if len(left) > 0 {
+		log.Warn("these changes need a restart, until then the old settings stay", "settings", left)
+	}
+	log.Info("reloaded", "config", path, "changed", done)
+	a.notify(daemon.SdNotifyReady, "serving, reloaded at "+outcome.Time.Format(time.TimeOnly))
+}
+
+// apply takes new settings, all or none, but for those that need a restart. What can fail is
+// made before anything changes; applying is called when nothing can fail any more.
+func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Change, err error) {
+	next := config.Reloaded(a.cfg, wanted)
+	changes = config.Diff(a.cfg, wanted)
+
+	routes, err := wiring.Routing(next, a.tel)
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := wiring.EventSecrets(next)
+	if err != nil {
+		return nil, wiring.About("park.events.token_file", err)
+	}
+	source, newFleet := a.source, false
+	if !reflect.DeepEqual(a.cfg.Discovery, next.Discovery) || !reflect.DeepEqual(a.cfg.BackendDefaults, next.BackendDefaults) {
+		if source, err = wiring.Source(next, a.tel, a.room); err != nil {
+			return nil, err
+		}
+		newFleet = true
+	}
+	sources, newAuth := a.sources, false
+	if !reflect.DeepEqual(a.cfg.Auth, next.Auth) || wiring.Names(a.cfg) != wiring.Names(next) {
+		if sources, err = wiring.Sources(next, a.tel.Log); err != nil {
+			return nil, err
+		}
+		newAuth = true
+	}
+	log, err := telemetry.OpenLogFile(next.Telemetry.Log.File)
+	err = wiring.About("telemetry.log.file", err)
+	var options proxy.Options
+	if err == nil {
+		options, err = a.proxyOptions(next, sources, source)
+	}
+	if err == nil {
+		err = a.server.Reload(options)
+	}
+	if err != nil {
+		_ = log.Close()
+		if newAuth {
+			wiring.CloseSources(sources)
+		}
+		return nil, err
+	}
+
+	// The point of no return: from here on nothing can fail but the routing's
+	// options, which differ from the running ones only in what config has checked.
+	applying()
+	before := a.cfg
+	a.cfg = next
+	a.tel.SwitchLog(log)
+	if err := a.router.Reload(routes); err != nil {
+		a.tel.Log.Error("routing keeps its old settings", "error", err)
+	}
+	a.parking.reload(next, secrets, a.tel)
+	a.level.Set(wiring.LogLevel(next))
+	a.tel.SetSampling(float64(next.Telemetry.Traces.Sample), wiring.None(next.Telemetry.Traces.Slow))
+	if newAuth {
+		a.sources, sources = sources, a.sources
+		wiring.CloseSources(sources) // logins in progress end as they would
+	}
+	if newFleet {
+		_ = a.watching.Stop()
+		a.source = source
+		a.watch()
+	}
+	if !reflect.DeepEqual(before.Register, next.Register) || next.Register != nil && newFleet {
+		_ = a.registration.Stop()
+		a.register()
+	}
+	return changes, nil
+}
+
+// reopenLog opens the log's file anew: logrotate has moved it away. Where that fails
+// the old one is written on.
+func (a *App) reopenLog() {
+	file, err := telemetry.OpenLogFile(a.cfg.Telemetry.Log.File)
+	if err != nil {
+		a.tel.Log.Error("the log's file can't be opened anew, the old one is written on", "setting", "telemetry.log.file", "error", err)
+		return
+	}
+	a.tel.SwitchLog(file)
+}
+
+// inOneLine is an error for a status: the first mistake, and how many there are more.
+func inOneLine(err error) string {
+	text := err.Error()
+	if mistakes, ok := errors.AsType[config.Errors](err); ok && len(mistakes) > 1 {
+		more := "1 mistake"
+		if n := len(mistakes) - 1; n > 1 {
+			more = fmt.Sprintf("%d mistakes", n)
+		}
+		text = fmt.Sprintf("%s (and %s more)", mistakes[0].Error(), more)
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+// logErrors writes one record for each mistake.
+func logErrors(log *slog.Logger, err error) {
+	mistakes, ok := errors.AsType[config.Errors](err)
+	if one, is := errors.AsType[config.Error](err); is && !ok {
+		mistakes, ok = config.Errors{one}, true
+	}
+	if !ok {
+		log.Error("mistake", "error", err)
+		return
+	}
+	for _, e := range mistakes {
+		log.Error("mistake", "at", e.At(), "what", e.What, "instead", e.Instead)
+	}
+}

@@ -1,0 +1,141 @@
+package app
+
+import (
+	"context"
+	"errors"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"imapproxy/internal/config"
+	"imapproxy/internal/task"
+	"imapproxy/internal/wiring"
+	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
+	"imapproxy/routing/discovery"
+)
+
+// Run serves until ctx ends, or until serving ends by itself because it can't go on. Then it
+// drains the sessions and ends all that it has started before it returns. It is called once.
+func (a *App) Run(ctx context.Context) error {
+	if a.ran || a.closed {
+		return errors.New("app: Run after Run or Close")
+	}
+	a.ran = true
+	log := a.tel.Log
+	a.begin()
+	log.Info("serving", "version", a.opts.Version, "config", a.opts.File, "hostname", a.cfg.Hostname, "admin", a.AdminAddr())
+	a.notify(daemon.SdNotifyReady, "serving")
+	a.serve(ctx)
+	a.end()
+	a.notify(daemon.SdNotifyStopping, "draining")
+	err := a.finish()
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// serve does what it is asked for until the end.
+func (a *App) serve(ctx context.Context) {
+	log := a.tel.Log
+	for {
+		select {
+		case answer := <-a.reloads:
+			answer <- a.reload()
+		case <-a.serving.Done():
+			// Serve only returns by itself when it can't go on.
+			log.Error("serving ended", "error", a.serving.Stop())
+			return
+		case <-ctx.Done():
+			log.Info("stopping", "drain", a.cfg.Shutdown.Drain)
+			return
+		}
+	}
+}
+
+// begin starts what runs: parking, discovery, registration, the admin API, push events, the
+// listeners.
+func (a *App) begin() {
+	a.parking.begin()
+	a.watch()
+	a.register()
+	if a.admin != nil {
+		a.answering = task.Start(a.admin.Serve)
+	}
+	if a.events != nil {
+		a.listening = task.Start(a.events.Serve)
+	}
+	a.serving = task.Start(a.server.Serve)
+	for name, address := range a.server.Addrs() {
+		a.tel.Log.Info("listening", "listener", name, "address", address)
+	}
+}
+
+// finish drains the sessions and ends what begin has started, in the order in which others
+// could notice: first no more clients are sent here.
+func (a *App) finish() error {
+	err := a.registration.Stop()
+	err = errors.Join(err, a.serving.Stop())
+	a.parking.end()
+	return errors.Join(err, a.listening.Stop(), a.answering.Stop(), a.watching.Stop())
+}
+
+// watch follows the source of backends.
+func (a *App) watch() {
+	cfg, source, first := a.cfg, a.source, a.ready
+	select {
+	case <-first:
+		first = nil // a reload
+	default:
+	}
+	keeper, _ := source.(discovery.Keeper)
+	warned := map[string]bool{} // addresses
+	a.watching = task.Start(func(ctx context.Context) error {
+		return source.Run(ctx, func(s routing.Snapshot) { // from one goroutine
+			if whole := a.router.Apply(s); whole && keeper != nil {
+				keeper.Keep(s)
+			}
+			fleet := a.router.Backends()
+			a.parking.forget(fleet)
+			a.warnOfCleartext(cfg, fleet, warned)
+			if first != nil {
+				close(first)
+				first = nil
+			}
+		})
+	})
+}
+
+// warnOfCleartext says once of each backend on another machine that passwords go there without TLS.
+func (a *App) warnOfCleartext(c *config.Config, fleet []routing.BackendStatus, warned map[string]bool) {
+	for _, b := range fleet {
+		t := wiring.Target(c, b.Backend)
+		if t.TLS != upstream.TLSNone || upstream.Local(t.Address) || warned[t.Address] || len(warned) >= maxWarned {
+			continue
+		}
+		warned[t.Address] = true
+		what := "passwords go to this backend without TLS"
+		if c.BackendLogin.Mode == upstream.ModeMaster && !c.BackendLogin.Cleartext {
+			what = "nobody is let in on this backend: the master's password isn't sent to another machine without TLS"
+		}
+		a.tel.Log.Warn(what, "backend", t.ID, "address", t.Address, "help", "backend_defaults.tls, or Consul's meta tls")
+	}
+}
+
+// maxWarned bounds of how many addresses is remembered that they were warned of.
+const maxWarned = 4096
+
+// register puts the proxy into Consul, where that is wanted. A failure is a warning and never
+// the end.
+func (a *App) register() {
+	a.registration = nil
+	if a.cfg.Register == nil {
+		return
+	}
+	o, err := wiring.Register(a.cfg, a.server.Addrs(), a.tel)
+	if err != nil {
+		a.tel.Log.Warn("not registered in consul", "error", err)
+		return
+	}
+	a.registration = task.Start(func(ctx context.Context) error { return discovery.Register(ctx, o) })
+}

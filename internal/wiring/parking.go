@@ -1,0 +1,74 @@
+package wiring
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"imapproxy/internal/config"
+	"imapproxy/proxy"
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
+)
+
+// Hub is all but the queue of hints and the clock.
+func Hub(c *config.Config, tel *telemetry.Telemetry) park.HubOptions {
+	return park.HubOptions{
+		Watch: c.Park.Watch, Push: c.Park.Push(), SweepEvery: c.Park.SweepEvery,
+		MaxDiffMessages: uint32(c.Park.MaxDiffMessages), Telemetry: tel,
+	}
+}
+
+// Pool is all but the room and the clock.
+func Pool(c *config.Config, tel *telemetry.Telemetry) upstream.PoolOptions {
+	return upstream.PoolOptions{
+		WarmFor: c.Park.WarmFor, AuthCacheFor: c.Park.AuthCacheFor, PerUser: c.Park.WarmPerUser, Total: warmConnections(c), Telemetry: tel,
+		// A short warm_for means what it says; the pool's own period suits the others.
+		SweepEvery: min(upstream.DefaultPoolSweep, max(c.Park.WarmFor/4, 500*time.Millisecond)),
+	}
+}
+
+// warmConnections is how many connections may wait in all: unless it is said, an
+// eighth of the files that the process may have open.
+func warmConnections(c *config.Config) int {
+	if c.Park.WarmConnections > 0 {
+		return c.Park.WarmConnections
+	}
+	return min(max(descriptors()/8, upstream.DefaultPoolTotal), 1<<20) // the most may be “no limit”
+}
+
+// descriptors is how many files the process may have open; 0: it isn't known.
+func descriptors() int {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return 0
+	}
+	return int(min(files.Cur, 1<<30))
+}
+
+// Park is the server's part, without the hub and the pool.
+func Park(c *config.Config) proxy.ParkOptions {
+	return proxy.ParkOptions{
+		Linger: c.Park.Linger, QuietAfter: c.Park.QuietAfter, Keepalive: None(c.Park.Keepalive),
+		ResumeConcurrency: c.Park.ResumeConcurrency, ResumeRate: c.Park.ResumeRate,
+	}
+}
+
+// EventSecrets reads the tokens of events, one a line; none where there are no
+// events.
+func EventSecrets(c *config.Config) ([]telemetry.Secret, error) {
+	if !c.Park.Push() {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.Park.Events.TokenFile)
+	if err != nil {
+		return nil, err
+	}
+	var all []telemetry.Secret
+	for _, token := range strings.Fields(string(text)) {
+		all = append(all, telemetry.Secret(token))
+	}
+	return all, nil
+}
