@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/upstream"
 )
 
 // answering is a backend that answers every read with the same bytes, and
@@ -35,9 +37,13 @@ func answering(answer []byte) imaptest.Handler {
 }
 
 // roundTrips is a session over which commands go as often as wanted.
-func roundTrips(t testing.TB, listener string, command, answer []byte) (once func()) {
+func roundTrips(t testing.TB, listener string, command, answer []byte, change ...func(*Options)) (once func()) {
 	t.Helper()
-	l := newLab(t, labOptions{quiet: true, handlers: []imaptest.Handler{answering(answer)}})
+	o := labOptions{quiet: true, handlers: []imaptest.Handler{answering(answer)}}
+	if len(change) > 0 {
+		o.change = change[0]
+	}
+	l := newLab(t, o)
 	var c net.Conn
 	var err error
 	if listener == implicit {
@@ -98,6 +104,35 @@ func TestARelayedCommandAllocatesNothing(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestACommandThatIsFollowedAllocatesNothing: where sessions are parked, what comes in pieces is looked
+// at more closely. Nothing is kept of it.
+func TestACommandThatIsFollowedAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Log("the race detector makes pools forget what they hold: only that it works is tested")
+	}
+	parks := func(o *Options) {
+		o.Park = ParkOptions{Hub: park.NewHub(park.HubOptions{}), Pool: upstream.NewPool(upstream.PoolOptions{}), Linger: time.Hour}
+	}
+	for name, c := range map[string]struct{ command, answer []byte }{
+		"a search": {[]byte("a UID SEARCH CHARSET UTF-8 TEXT {3+}\r\nabc MODSEQ 3\r\n"), []byte("* SEARCH\r\na OK done\r\n")},
+		"a long line": {append(append([]byte("a UID FETCH 1"), bytes.Repeat([]byte(",1"), 1000)...), " (FLAGS)\r\n"...),
+			[]byte("a OK done\r\n")},
+		"RENAME":           {[]byte("a RENAME {3+}\r\nold {3+}\r\nnew\r\n"), []byte("a OK done\r\n")},
+		"SELECT with BAD":  {[]byte("a SELECT\r\n"), []byte("a BAD what\r\n")},
+		"FETCH by number ": {[]byte("a FETCH 1 (FLAGS MODSEQ)\r\n"), []byte("a OK done\r\n")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			once := roundTrips(t, plain, c.command, c.answer, parks)
+			for range 200 {
+				once()
+			}
+			if n := testing.AllocsPerRun(2000, once); n > 0 && !raceEnabled {
+				t.Fatalf("%v allocations a command", n)
+			}
+		})
 	}
 }
 

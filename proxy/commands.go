@@ -31,6 +31,7 @@ type commandFlow struct {
 	command  bool       // the unit is a command, in flight
 	rule     *wire.Rule // of that command
 	quotes   quoting    // of its text, where a literal may come
+	args     arguments  // its own, where it comes in pieces
 	size     int64      // of the unit, so far
 	awaiting bool       // a synchronising literal was announced in the last piece
 	err      error      // a write to the backend failed
@@ -73,6 +74,9 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 				f.s.flight.dispute()
 			}
 		}
+		if f.command && f.args.on {
+			f.follow(b[i:i+p.N], p, start)
+		}
 		i += p.N
 		f.size += int64(p.N)
 		if f.swallow {
@@ -105,6 +109,8 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 // begin looks at the head of a unit.
 func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	f.size, f.swallow, f.command = 0, false, false
+	f.args.drop(&f.s.srv.names)
+	f.args.on = false
 	f.s.flight.settle(head)
 	if f.kind = f.s.flight.line(head); f.kind != lineCommand {
 		return
@@ -135,6 +141,9 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 		return
 	case answer == nil:
 		f.command, f.rule, f.quotes = true, h.Verb.Rule(), quoting{}
+		if !whole && f.s.flight.parks {
+			f.args.begin(&f.s.srv.names, h, head)
+		}
 		if !f.s.flight.begin(h, whole, now) {
 			f.swallow, f.refused = true, errSessionOver
 		}
@@ -143,6 +152,22 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	f.swallow = true
 	if err := f.s.out.say(answer); err != nil {
 		f.refused = err
+	}
+}
+
+// follow looks at what the command may leave behind. It is called before the piece is passed on, so before
+// the command can be answered.
+func (f *commandFlow) follow(b []byte, p wire.Piece, first bool) {
+	if e := f.args.piece(&f.s.srv.names, b, p, first); e != 0 {
+		f.s.flight.leaves(e)
+	}
+	switch {
+	case !p.Last:
+	case f.args.name != nil:
+		f.s.flight.named(wire.ParseCommandHead(*f.args.name), false)
+		f.args.drop(&f.s.srv.names)
+	case f.args.long:
+		f.s.flight.named(wire.CommandHead{}, true)
 	}
 }
 

@@ -23,6 +23,7 @@ type command struct {
 	blocked time.Duration // how long writes to the client had blocked when it was sent
 	in      int64         // its bytes
 	changes bool          // it may change a mailbox; known only where parking is on
+	effects effects       // as far as they are known; only where parking is on
 }
 
 // flight follows along with one session: which commands wait for their answers,
@@ -57,6 +58,7 @@ func (f *flight) trim() {
 	defer f.mu.Unlock()
 	f.open, f.dues = exactly(f.open), exactly(f.dues)
 	f.told.box.known = nil // the view has it
+	f.told.before, f.told.hasBefore = nil, false
 }
 
 // exactly is a copy without room to spare.
@@ -81,6 +83,7 @@ func (f *flight) begin(h wire.CommandHead, whole bool, now time.Time) bool {
 		return false
 	}
 	n := len(f.open)
+	selecting := f.parks && f.selecting()
 	if n < cap(f.open) {
 		f.open = f.open[:n+1]
 	} else {
@@ -90,7 +93,7 @@ func (f *flight) begin(h wire.CommandHead, whole bool, now time.Time) bool {
 	f.seq++
 	*c = command{seq: f.seq, tag: append(c.tag[:0], h.Tag...), verb: h.Verb, start: now}
 	if f.parks {
-		f.told.command(h, whole)
+		c.effects = f.told.command(c.seq, h, whole, f.selected, selecting)
 		c.changes = changes(h, whole, f.told.box.readOnly)
 		if h.Verb == wire.Store || h.Verb == wire.UIDStore {
 			f.told.stores(c.seq, h, whole)
@@ -151,7 +154,7 @@ func (f *flight) answered(h wire.ResponseHead) (c command, ok bool) {
 		if k := f.told.box.known; k != nil && (c.verb == wire.Store || c.verb == wire.UIDStore) {
 			k.stored(c.seq, h, len(f.open) == 0)
 		}
-		f.told.answered(c.verb, h.Status, h.Rest, f.selecting())
+		f.told.answered(&c, h, f.selected, f.selecting())
 	}
 	return c, true
 }
@@ -161,7 +164,9 @@ func (f *flight) selecting() bool {
 	return slices.ContainsFunc(f.open, func(c command) bool { return c.verb.Rule().Selects })
 }
 
-// follow keeps the IMAP state (RFC 9051 §3, §6.3.2, §6.4.1).
+// follow keeps the IMAP state (RFC 9051 §3, §6.3.2, §6.4.1). After a SELECT that is answered BAD the
+// mailbox of before it is still selected, but where the backend has said that it closed that: Dovecot does
+// both, by what is wrong with it.
 func (f *flight) follow(v wire.Verb, status wire.Status) {
 	switch v {
 	case wire.Idle:
@@ -173,7 +178,7 @@ func (f *flight) follow(v wire.Verb, status wire.Status) {
 		f.logout = status == wire.OK
 	}
 	switch r := v.Rule(); {
-	case r.Selects && status != wire.BAD:
+	case r.Selects && (status != wire.BAD || f.told.closed):
 		f.selected = status == wire.OK
 	case r.Selects:
 	case r.Leaves && status == wire.OK:
@@ -201,9 +206,11 @@ func (f *flight) fetched(r *fetchResponse) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.selecting() { // else it may be of either mailbox
-		f.told.fetched(r)
+	if f.selecting() { // it may be of either mailbox
+		f.told.box.heard = true
+		return
 	}
+	f.told.fetched(r)
 }
 
 // waiting says how many commands wait for their answers.

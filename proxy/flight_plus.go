@@ -96,6 +96,9 @@ func (f *flight) prompt() {
 			f.agreeLocked(agreeYes)
 		} else {
 			f.prompted = true
+			for i := range f.open {
+				f.open[i].effects |= conversed // whose it is isn't known
+			}
 		}
 		return
 	}
@@ -147,4 +150,37 @@ func (f *flight) line(b []byte) lineKind {
 		return lineAnswer
 	}
 	return lineCommand
+}
+
+// leaves records what the newest command was found to leave behind.
+func (f *flight) leaves(e effects) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.open); n > 0 && f.open[n-1].seq == f.seq {
+		f.open[n-1].effects |= e
+		return
+	}
+	f.told.leaves(&command{seq: f.seq, effects: e, verb: wire.Noop}, true) // it is answered already
+}
+
+// named records the mailbox that the newest command names, whose head is h, with its literals inline. long
+// says that the name was too long to be kept.
+func (f *flight) named(h wire.CommandHead, long bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.open)
+	if n == 0 || f.open[n-1].seq != f.seq {
+		return // it is answered already, and nothing came of it
+	}
+	switch c := &f.open[n-1]; {
+	case c.verb.Rule().Renames && long:
+		c.effects |= renamesLong
+	case c.verb.Rule().Renames:
+		c.effects |= f.told.renames(h.Args)
+	case f.told.box.began != c.seq:
+	case long:
+		f.told.box.doubt = keptLong
+	default:
+		f.told.box.named(h.Args, f.told.utf8)
+	}
 }

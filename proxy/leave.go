@@ -83,7 +83,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 	b := s.backend.Load()
 	var table *park.FlagTable
 	if t.dialect == park.CondStore && !(s.caps.list.Has("ENABLE") && s.caps.list.Has("CONDSTORE")) {
-		return nil, errNoModSeqs // it has only tried, or searched for the word: a resume can't enable it
+		return nil, errNoModSeqs // it has only tried: a resume can't enable it
 	}
 	if how != wayUnselect {
 		within, cancel := context.WithTimeout(ctx, hubWithin)
@@ -147,7 +147,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 		trace.Steps.Done(telemetry.StepBack, s.srv.now(), nil)
 		return nil, err
 	}
-	s.give(c, upstream.Condition{Selected: talk.Selected(), Doubt: t.long})
+	s.give(c, upstream.Condition{Selected: talk.Selected()})
 	trace.Steps.Done(telemetry.StepRelease, s.srv.now(), nil)
 	if view != nil {
 		if view.ModSeq == 0 {

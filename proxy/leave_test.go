@@ -125,7 +125,7 @@ func TestAClientThatOnlySpeaksOfModSeqsKeepsItsConnection(t *testing.T) {
 	must(t, p.srv.Reload(now))
 	c := p.login("alice")
 	c.MustOK("SELECT INBOX")
-	c.MustOK("UID SEARCH SUBJECT modseq")
+	c.MustOK("UID SEARCH MODSEQ 3")
 	c.MustOK("UNSELECT")
 	eventually(t, "the reason why it isn't parked", func() bool {
 		p.srv.Sweep()

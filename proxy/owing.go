@@ -165,7 +165,7 @@ func (o *owing) command() (relay bool, err error) {
 	if h.Verb == wire.Store && len(o.flags) > 0 {
 		cmd = aloud(cmd) // what is owed would be told after it
 	}
-	s.flight.begin(h, true, now)
+	s.flight.begin(wire.ParseCommandHead(said), true, now) // with its literals
 	s.took(int64(len(cmd)))
 	o.n.Hold(held)
 	answered, err := o.send(cmd, h, fate)

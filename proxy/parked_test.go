@@ -126,13 +126,14 @@ func TestParkedSessionsAreListed(t *testing.T) {
 	if st := p.srv.Status(); st.Sessions != 2 || st.BackendConns != 0 {
 		t.Errorf("%+v", st)
 	}
-	quiet.Cmd("NOTIFY NONE") // whatever the answer is
+	quiet.MustOK("SELECT Work")
+	quiet.MustOK("FETCH 1 (UID)")
 	eventually(t, "the reason why it isn't parked", func() bool {
 		p.srv.Sweep()
 		page, _ := p.srv.Sessions(Filter{User: "alice"})
-		return slices.ContainsFunc(page, func(s SessionInfo) bool { return s.NotParked == "notify" && s.Attachment == "attached" })
+		return slices.ContainsFunc(page, func(s SessionInfo) bool { return s.NotParked == "message_numbers" && s.Attachment == "attached" })
 	})
-	if n := p.metric("imapproxy_park_refusals_total", `reason="notify"`); n != 1 {
+	if n := p.metric("imapproxy_park_refusals_total", `reason="message_numbers"`); n != 1 {
 		t.Errorf("%v refusals are counted", n)
 	}
 }

@@ -111,7 +111,7 @@ func (w way) String() string { return [...]string{"", "idle", "selected", "unsel
 // cases, each a reason to stay attached:
 //   - a command that isn't IDLE is under way, or a literal, or the session ends;
 //   - anything unknown was said that might be state: told's doubts;
-//   - the backend shows no UIDVALIDITY, or UIDs that don't last;
+//   - the backend shows no UIDVALIDITY, or UIDs that don't last, or no mod-sequences to a client that counts them;
 //   - outside IDLE: a client that works by message numbers, whose next command
 //     may be STORE 4, and one that counts mod-sequences;
 //   - outside IDLE, where changes are found by comparison: all flags there are count
@@ -134,6 +134,8 @@ func (f *flight) canPark() (way, kept) {
 		return wayUnselect, keptNot
 	case t.box.doubt != keptNot:
 		return wayNone, t.box.doubt
+	case t.box.noModSeq && t.dialect != park.Plain:
+		return wayNone, keptNoModSeq
 	case t.box.name == "" || t.box.validity == 0:
 		return wayNone, keptMailbox
 	case f.idle == idleOn:

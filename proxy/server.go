@@ -34,6 +34,7 @@ type Server struct {
 	tel      *telemetry.Telemetry
 	now      func() time.Time
 	pool     *conn.Pool
+	names    names
 	waiting  *conn.Waiting // has the clients of parked sessions; Serve runs it
 	reg      *registry
 	places   *fair.Places              // of clients that haven't logged in

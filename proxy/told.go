@@ -22,13 +22,18 @@ type told struct {
 	doubt   kept // for the session's life
 	// compared: the backend has no QRESYNC.
 	compared bool
-	long     bool // a command wasn't seen whole: it may have switched on CONDSTORE
 
 	box selection
+	// before is what was selected before the SELECT that is under way, where hasBefore says so: a
+	// SELECT that is answered BAD changes nothing, unless the backend has said CLOSED. Its room is
+	// used again.
+	before            *selection
+	hasBefore, closed bool
 }
 
 // selection is what the client was told of its selected mailbox.
 type selection struct {
+	began     uint64 // the number of the command that selects it
 	name      string // canonical; "" nothing is selected, or it has no name that can be said again
 	readOnly  bool
 	exists    uint32
@@ -38,6 +43,8 @@ type selection struct {
 	flags     park.Flags
 	permanent park.Flags
 	byNumber  bool // message numbers were used
+	noModSeq  bool // the mailbox has no mod-sequences
+	heard     bool // anything was told of a mailbox
 	doubt     kept // until another mailbox is selected
 	known     *known
 }
@@ -69,81 +76,6 @@ func (t *told) stores(seq uint64, h wire.CommandHead, whole bool) {
 	t.box.known.begins(seq, h, whole)
 }
 
-// command follows a command of the client's. whole says that all of it stands in
-// the head.
-func (t *told) command(h wire.CommandHead, whole bool) {
-	r := h.Verb.Rule()
-	switch r.State {
-	case wire.NotifyState:
-		t.doubt = keptNotify
-	case wire.UnknownState:
-		t.doubt = keptUnknown
-	}
-	switch {
-	case r.Selects:
-		t.selects(h, whole)
-	case r.Renames:
-		t.moves(h, whole)
-	}
-	if r.ByNumber() {
-		t.box.byNumber = true
-	}
-	if r.ModSeq {
-		t.modSeqWord(h, whole)
-	}
-	if r.Saves {
-		t.saves(h)
-	}
-}
-
-// modSeqWord looks for what makes a session one of CONDSTORE's (RFC 7162 §3.1).
-func (t *told) modSeqWord(h wire.CommandHead, whole bool) {
-	switch {
-	case t.dialect != park.Plain:
-	case containsFold(h.Args, "MODSEQ") || containsFold(h.Args, "CHANGEDSINCE"):
-		t.dialect = park.CondStore
-	case !whole:
-		t.box.doubt, t.long = keptLong, true
-	}
-}
-
-// saves looks for a search whose result lives on.
-func (t *told) saves(h wire.CommandHead) {
-	if containsFold(h.Args, "SAVE") || containsFold(h.Args, "UPDATE") {
-		t.box.doubt = keptSaved
-	}
-}
-
-// selects begins a selection: what was selected isn't any more (RFC 9051 §6.3.2).
-func (t *told) selects(h wire.CommandHead, whole bool) {
-	t.box = selection{readOnly: h.Verb == wire.Examine}
-	name, params, err := wire.AString(h.Args)
-	if err == nil && whole {
-		t.box.name, err = park.DecodeMailbox(name, t.utf8)
-	}
-	if err != nil || !whole {
-		t.box.doubt, t.long = keptName, t.long || !whole // (CONDSTORE) may come behind a literal
-	}
-	if containsFold(params, "CONDSTORE") && t.dialect == park.Plain {
-		t.dialect = park.CondStore
-	}
-}
-
-// moves looks for a RENAME or DELETE of the client's own mailbox, or of one above it: it stays
-// selected on this connection, and can't be selected again by its name.
-func (t *told) moves(h wire.CommandHead, whole bool) {
-	if t.box.name == "" {
-		return
-	}
-	name, _, err := wire.AString(h.Args)
-	if err == nil && whole {
-		name, err = park.DecodeMailbox(name, t.utf8)
-	}
-	if err != nil || !whole || name != "INBOX" && strings.HasPrefix(t.box.name, name) { // INBOX stays where it is
-		t.box.doubt = keptName
-	}
-}
-
 // untagged follows a response. whole says that all of it stands in the head.
 func (t *told) untagged(h wire.ResponseHead, whole bool) {
 	if h.Status != wire.NoStatus {
@@ -154,8 +86,9 @@ func (t *told) untagged(h wire.ResponseHead, whole bool) {
 	}
 	switch {
 	case named(h.Name, "EXISTS"):
-		t.box.exists = h.Number
+		t.box.exists, t.box.heard = h.Number, true
 	case named(h.Name, "EXPUNGE"):
+		t.box.heard = true
 		if t.box.exists > 0 {
 			t.box.exists--
 		}
@@ -163,9 +96,10 @@ func (t *told) untagged(h wire.ResponseHead, whole bool) {
 			t.box.known.expunged(h.Number)
 		}
 	case named(h.Name, "VANISHED"):
+		t.box.heard = true
 		t.vanished(h.Rest, whole)
 	case named(h.Name, "FLAGS"):
-		t.box.flags = t.flagList(h.Rest, whole)
+		t.box.flags, t.box.heard = t.flagList(h.Rest, whole), true
 	case named(h.Name, "ENABLED"):
 		t.enables(string(h.Rest))
 	}
@@ -213,9 +147,10 @@ func (t *told) code(rest []byte) {
 	case named(code, "UIDNOTSTICKY"):
 		t.box.doubt = keptNoUIDs
 	case named(code, "NOMODSEQ"):
-		if t.dialect != park.Plain {
-			t.box.doubt = keptNoModSeq
-		}
+		t.box.noModSeq = true
+	case named(code, "CLOSED"):
+		t.forget()
+		t.closed = true
 	}
 }
 
@@ -239,28 +174,6 @@ func (t *told) enables(names string) {
 				t.box.doubt = keptName // said before, and understood after
 			}
 		}
-	}
-}
-
-// answered follows a tagged answer. selecting says that a mailbox is about to be
-// selected behind it: what was told so far wasn't of that one.
-func (t *told) answered(v wire.Verb, status wire.Status, rest []byte, selecting bool) {
-	if selecting {
-		b := &t.box
-		t.box = selection{name: b.name, readOnly: b.readOnly, byNumber: b.byNumber, doubt: b.doubt}
-		return
-	}
-	switch r := v.Rule(); {
-	case r.Selects:
-		code, _ := wire.Code(rest)
-		switch {
-		case status != wire.OK:
-			t.box = selection{}
-		case bytes.EqualFold(code, []byte("READ-ONLY")):
-			t.box.readOnly = true
-		}
-	case r.Leaves && status == wire.OK:
-		t.box = selection{}
 	}
 }
 

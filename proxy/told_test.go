@@ -30,6 +30,9 @@ func follow(lines string) *flight {
 	return f
 }
 
+// tagged has a flight see a tagged answer.
+func (f *flight) tagged(line string) { f.answered(wire.ParseResponseHead([]byte(line))) }
+
 func TestASelectionHasOnlyWhatWasToldOfIt(t *testing.T) {
 	const other = `S: * 9 EXISTS
 		S: * FLAGS (\Draft)
@@ -51,7 +54,9 @@ func TestASelectionHasOnlyWhatWasToldOfIt(t *testing.T) {
 		"behind one that fails": "C: a SELECT Other\nC: b SELECT Work\nS: a NO not there\n" + own,
 		"behind CLOSE":          "C: x SELECT Other\n" + strings.ReplaceAll(other, "a OK", "x OK") + "C: a CLOSE\nC: b SELECT Work\nS: * OK [HIGHESTMODSEQ 901] m\nS: a OK closed\n" + own,
 	} {
-		if f := follow(lines); f.told.box != want || !f.selected {
+		f := follow(lines)
+		f.told.box.began, f.told.box.heard = 0, false
+		if f.told.box != want || !f.selected {
 			t.Errorf("%s: %+v, selected: %v", name, f.told.box, f.selected)
 		}
 	}
@@ -71,8 +76,16 @@ func TestAMailboxThatHasLostItsNameIsNotParked(t *testing.T) {
 		"C: b DELETE \"Work/Done/1\"": keptNot,
 		"C: b RENAME INBOX Old":       keptNot,
 	} {
-		if f := follow(before + line); f.told.box.doubt != want {
+		if f := follow(before + line); f.told.box.doubt != keptNot {
+			t.Errorf("%s: %q before it is answered", line, f.told.box.doubt)
+		}
+		if f := follow(before + line + "\nS: b OK done"); f.told.box.doubt != want {
 			t.Errorf("%s: %q", line, f.told.box.doubt)
+		}
+		for _, refused := range []string{"NO", "BAD"} {
+			if f := follow(before + line + "\nS: b " + refused + " it stays"); f.told.box.doubt != keptNot {
+				t.Errorf("%s, answered %s: %q", line, refused, f.told.box.doubt)
+			}
 		}
 	}
 }
@@ -97,8 +110,11 @@ func TestEveryWordThatSwitchesOnCondStoreIsSeen(t *testing.T) {
 		`LIST "" * RETURN (STATUS (MESSAGES UIDNEXT))`:       park.Plain,
 		`STATUS INBOX (MESSAGES)`:                            park.Plain,
 	} {
-		if f := follow("C: a " + line); f.told.dialect != want {
+		if f := follow("C: a " + line + "\nS: a OK done"); f.told.dialect != want {
 			t.Errorf("%s: %v", line, f.told.dialect)
+		}
+		if f := follow("C: a " + line + "\nS: a BAD what"); f.told.dialect != park.Plain {
+			t.Errorf("%s, answered BAD: %v", line, f.told.dialect)
 		}
 	}
 }

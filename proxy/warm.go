@@ -95,7 +95,7 @@ func (s *Session) retires(idle bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.logout || f.bye || f.over || f.told.doubt != keptNot || f.told.long || f.literal != agreeNone || f.prompted:
+	case f.logout || f.bye || f.over || f.told.doubt != keptNot || f.literal != agreeNone || f.prompted:
 		return false
 	case len(f.open) == 1:
 		return idle && f.idle == idleOn
