@@ -1,7 +1,8 @@
 // Package model has the model-based test of parking: several clients of one mailbox
 // do things at random, one after the other and two at a time, through a proxy that parks and
 // resumes them as often as it can; hints get lost, come late and twice; and after each response a
-// model of what a client believes says whether it may be told that. It runs on a server in
+// model of what a client believes says whether it may be told that. The proxy is started from a
+// configuration (internal/apptest), and push events come to it over HTTP. It runs on a server in
 // this process (imaptest.ModelServer), and on the real ones where ./test has prepared them.
 //
 // A case is a list of operations from a seed. One that fails is run again, with
@@ -15,6 +16,6 @@
 // tests does without (one that has no proxy is asked for by its whole name); MODEL_MINUTES=30 is the time that they
 // share, one after the other with -parallel 1; MODEL_SEED runs one case. The package has tests only.
 //
-// Imports e2e/servers, internal/imaptest, proxy, proxy/auth, proxy/park,
-// proxy/upstream, routing and telemetry. Imported by none.
+// Imports e2e/servers, internal/app, internal/apptest, internal/imaptest, proxy
+// and proxy/park. Imported by none.
 package model

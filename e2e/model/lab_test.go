@@ -2,35 +2,22 @@ package model
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
-	"net"
-	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"imapproxy/e2e/servers"
+	"imapproxy/internal/app"
+	"imapproxy/internal/apptest"
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy"
-	"imapproxy/proxy/auth"
 	"imapproxy/proxy/park"
-	"imapproxy/proxy/upstream"
-	"imapproxy/routing"
-	"imapproxy/telemetry"
 )
 
 func TestMain(m *testing.M) { imaptest.LeakMain(m) }
-
-// eventSecret is what push events come with.
-const eventSecret = "0123456789abcdef0123"
 
 // sweepEvery is how often the hub looks without a hint: what was lost is found then.
 const sweepEvery = 700 * time.Millisecond
@@ -62,18 +49,16 @@ type labOptions struct {
 // lab is a real server and, mostly, a proxy before it.
 type lab struct {
 	labOptions
-	t      testing.TB
-	server *servers.Server
-	addr   string // the clients'
-	events string // URL for push events
-	proxy  *proxy.Server
-	hub    *park.Hub
-	queue  *park.HintQueue
-	log    *tail
-	tls    *tls.Config // the clients', nil in the clear
-	has    traits
+	t       testing.TB
+	server  *servers.Server
+	addr    string   // the clients'
+	network *network // between the server and the proxy, for push events; nil: there are none
+	app     *app.App // nil without a proxy
+	proxy   *proxy.Server
+	log     *tail
+	tls     *tls.Config // the clients', nil in the clear
+	has     traits
 
-	lost  atomic.Int64 // events
 	mu    sync.Mutex
 	users int
 	boxes int
@@ -84,11 +69,9 @@ func newLab(t *testing.T, o labOptions) *lab {
 	l := &lab{labOptions: o, t: t, log: &tail{}}
 	l.patience = cmp.Or(l.patience, defaultPatience)
 	l.sweep, l.settle = cmp.Or(l.sweep, sweepEvery), cmp.Or(l.settle, 20*time.Second)
-	queue := park.NewHintQueue(park.HintQueueOptions{})
 	if o.events {
-		l.events = l.serveEvents(queue)
+		l.network = newNetwork(t, o.lose)
 	}
-	l.queue = queue
 	l.server = o.start(t, l)
 	l.addr = l.server.Addr
 	if o.watch != "" {
@@ -106,103 +89,25 @@ func must(t testing.TB, err error) {
 
 // startProxy runs a proxy in this process. It ends with the test.
 func (l *lab) startProxy() {
-	t := l.t
-	tel, err := telemetry.Start(context.Background(), telemetry.Options{LogWriter: l.log, LogLevel: slog.LevelDebug})
-	must(t, err)
-	router, err := routing.New(routing.Options{Storage: routing.Shared, Telemetry: tel})
-	must(t, err)
-	router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{{ID: "b1", Address: l.server.Addr, Weight: 100}}})
-	dialer, err := upstream.New(upstream.Options{Hostname: "proxy.test", Telemetry: tel})
-	must(t, err)
-	l.hub = park.NewHub(park.HubOptions{Watch: l.watch, Push: l.labOptions.events, Queue: l.queue, SweepEvery: l.sweep, PollEvery: l.sweep, Telemetry: tel, Plant: l.plant})
 	warm := 5 * time.Second
 	if l.server.Kind == "mox" {
 		// 0.0.15 tells a connection of messages that came between its login and its SELECT as if
 		// they came afterwards, and then closes it ("uid already present").
 		warm = 0
 	}
-	pool := upstream.NewPool(upstream.PoolOptions{WarmFor: warm, Telemetry: tel})
-	listener := proxy.ListenerOptions{
-		Name: "imap", Address: "127.0.0.1:0", TLS: proxy.TLSNone, CleartextFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-	}
+	cert := imaptest.NewCert(l.t)
+	l.app = apptest.Start(l.t, apptest.Config{
+		Backend: l.server.Addr, Cert: cert, Events: l.labOptions.events, Drain: time.Second,
+		Park: apptest.Park{
+			"watch": l.watch, "linger": time.Millisecond, "quiet_after": 3 * time.Millisecond, "warm_for": warm, "auth_cache_for": time.Duration(0),
+		},
+	}, app.Options{Logs: l.log, Park: app.ParkOptions{SweepEvery: l.sweep, PollEvery: l.sweep, Plant: l.plant}})
+	l.proxy, l.addr = l.app.Server(), l.app.Addrs()["plain"]
 	if l.labOptions.tls {
-		cert := imaptest.NewCert(t)
-		l.tls = cert.Client
-		listener.TLS, listener.Certificates = proxy.TLSImplicit, []proxy.Certificate{{CertPEM: cert.CertPEM, KeyPEM: cert.KeyPEM}}
+		l.addr, l.tls = l.app.Addrs()["imaps"], cert.Client
 	}
-	l.proxy, err = proxy.New(proxy.Options{
-		Hostname: "proxy.test", Dialer: dialer, Router: router, Telemetry: tel, Sources: []auth.Source{auth.NewBackend()},
-		Park:      proxy.ParkOptions{Hub: l.hub, Pool: pool, Linger: time.Millisecond, QuietAfter: 3 * time.Millisecond},
-		Listeners: []proxy.ListenerOptions{listener},
-		Drain:     time.Second,
-	})
-	must(t, err)
-	must(t, l.proxy.Listen(t.Context()))
-	l.addr = l.proxy.Addrs()["imap"]
-	ctx, cancel := context.WithCancel(context.Background())
-	var g, serving sync.WaitGroup
-	g.Go(func() { l.hub.Run(ctx) })
-	g.Go(func() { pool.Run(ctx) })
-	serve, stop := context.WithCancel(context.Background())
-	serving.Go(func() {
-		if err := l.proxy.Serve(serve); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() {
-		stop()
-		serving.Wait()
-		cancel()
-		g.Wait()
-		_ = tel.Shutdown(context.Background())
-	})
-}
-
-// serveEvents takes push events, and hands them on as the network would: some get
-// lost, some come late, some twice.
-func (l *lab) serveEvents(queue *park.HintQueue) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(l.t, err)
-	inner := park.NewHintQueue(park.HintQueueOptions{})
-	h, err := park.NewEvents(park.EventsOptions{Secrets: []telemetry.Secret{eventSecret}}, inner)
-	must(l.t, err)
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
-	ctx, cancel := context.WithCancel(context.Background())
-	var g sync.WaitGroup
-	g.Go(func() {
-		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			l.t.Error(err)
-		}
-	})
-	g.Go(func() {
-		for {
-			hint, err := inner.Next(ctx)
-			if err != nil {
-				return
-			}
-			l.deliver(queue, hint)
-		}
-	})
-	l.t.Cleanup(func() {
-		_ = srv.Close()
-		cancel()
-		g.Wait()
-	})
-	return "http://" + ln.Addr().String() + "/v1/events"
-}
-
-// deliver hands an event on as the network would.
-func (l *lab) deliver(queue *park.HintQueue, hint park.Hint) {
-	switch n := rand.IntN(10); {
-	case n < l.lose:
-		l.lost.Add(1)
-	case n == 9:
-		queue.Add(hint)
-		time.AfterFunc(time.Duration(rand.IntN(30))*time.Millisecond, func() { queue.Add(hint) })
-	case n >= 7:
-		time.AfterFunc(time.Duration(rand.IntN(100))*time.Millisecond, func() { queue.Add(hint) })
-	default:
-		queue.Add(hint)
+	if l.network != nil {
+		l.network.reach(l.app.EventsAddr())
 	}
 }
 

@@ -84,8 +84,11 @@ func (l *lab) many(t *testing.T, d time.Duration) {
 	g.Wait()
 	t.Logf("%d cases from MODEL_SEED=%d: %d operations, parked %d times of %d, settled %d times, %d cuts, %d reborn; %v",
 		cases, first, total.ops, total.parked, total.asked, total.settled, total.cuts, total.reborn, total.kinds)
-	if l.hub != nil {
-		t.Logf("%d events lost; %+v", l.lost.Load(), l.hub.Stats())
+	if l.app != nil {
+		t.Logf("%+v", l.app.Hub().Stats())
+	}
+	if l.network != nil {
+		t.Logf("%d events lost", l.network.lost.Load())
 	}
 }
 

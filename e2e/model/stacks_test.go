@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"imapproxy/e2e/servers"
+	"imapproxy/internal/apptest"
 	"imapproxy/internal/imaptest"
-	"imapproxy/proxy/park"
 )
 
 // traits are what a server has besides IMAP4rev1.
@@ -26,10 +26,8 @@ func modernTraits() traits {
 func memory(o imaptest.ModelServerOptions) func(testing.TB, *lab) *servers.Server {
 	return func(t testing.TB, l *lab) *servers.Server {
 		o := o // several stacks begin here
-		if l.labOptions.events {
-			o.Changed = func(user, mailbox string) {
-				l.deliver(l.queue, park.Hint{User: user, Mailbox: mailbox, Source: park.HintPush})
-			}
+		if l.network != nil {
+			o.Changed = l.network.changed
 		}
 		l.has = modernTraits()
 		l.has.thread, l.has.esearch = false, o.QResync
@@ -41,8 +39,8 @@ func dovecot(store, extra string) func(testing.TB, *lab) *servers.Server {
 	return func(t testing.TB, l *lab) *servers.Server {
 		o := servers.DovecotOptions{Store: store, Extra: extra}
 		l.has = modernTraits()
-		if l.events != "" {
-			o.Push = push(t, l.events)
+		if l.network != nil {
+			o.Push = push(t, l.network.url)
 		}
 		return servers.StartDovecot(t, o)
 	}
@@ -60,13 +58,13 @@ func push(t testing.TB, url string) *servers.DovecotPush {
 	must(t, err)
 	script, token := filepath.Join(dir, "push.lua"), filepath.Join(dir, "token")
 	must(t, os.WriteFile(script, lua, 0o644))
-	must(t, os.WriteFile(token, []byte(eventSecret+"\n"), 0o644))
+	must(t, os.WriteFile(token, []byte(apptest.EventsToken+"\n"), 0o644))
 	return &servers.DovecotPush{Script: script, TokenFile: token, URLs: []string{url}}
 }
 
 func cyrus(t testing.TB, l *lab) *servers.Server {
 	l.has = modernTraits()
-	if l.events == "" {
+	if l.network == nil {
 		return servers.StartCyrus(t)
 	}
 	dir := servers.Folder(t)
@@ -76,7 +74,7 @@ func cyrus(t testing.TB, l *lab) *servers.Server {
 	must(t, os.WriteFile(program, b, 0o755))
 	must(t, os.MkdirAll(program+".d", 0o755))
 	must(t, os.WriteFile(filepath.Join(program+".d", "0.conf"),
-		[]byte(fmt.Sprintf("url = %q\nheader = %q\n", l.events, "Authorization: Bearer "+eventSecret)), 0o644))
+		[]byte(fmt.Sprintf("url = %q\nheader = %q\n", l.network.url, "Authorization: Bearer "+apptest.EventsToken)), 0o644))
 	return servers.StartCyrusWith(t, servers.CyrusOptions{Notify: program})
 }
 

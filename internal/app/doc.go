@@ -32,5 +32,5 @@
 //
 // Imports internal/admin, internal/config, internal/task, internal/wiring, proxy,
 // proxy/auth, proxy/park, proxy/upstream, routing, routing/discovery and
-// telemetry. Imported by cmd/imapproxy.
+// telemetry. Imported by cmd/imapproxy, internal/apptest and the end-to-end tests.
 package app

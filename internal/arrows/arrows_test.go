@@ -56,9 +56,8 @@ var arrows = map[string][]string{
 	"e2e/push":             {"e2e/servers", "internal/imaptest", "proxy/park", "telemetry"},
 	"e2e/servers":          {"internal/imaptest"},
 	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/park", "proxy/upstream", "proxy/wire"},
-	"e2e/model": {
-		"e2e/servers", "internal/imaptest", "proxy", "proxy/auth", "proxy/park", "proxy/upstream", "routing", "telemetry",
-	},
+	"internal/apptest":     {"internal/app", "internal/imaptest", "internal/task"},
+	"e2e/model":            {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy", "proxy/park"},
 	"e2e/parking": {
 		"e2e/servers", "internal/imaptest", "proxy", "proxy/auth", "proxy/park", "proxy/upstream", "routing", "telemetry",
 	},

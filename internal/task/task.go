@@ -1,7 +1,8 @@
 // Package task has goroutines with an owner: who starts one stops it, and stopping waits
 // for its end.
 //
-// Imports none of our packages. Imported by cmd/imapproxy and internal/app.
+// Imports none of our packages. Imported by cmd/imapproxy, internal/app and
+// internal/apptest.
 package task
 
 import "context"
