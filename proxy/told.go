@@ -11,14 +11,14 @@ import (
 )
 
 // enableable are the extensions that a resumed connection can be given again.
-var enableable = []string{"CONDSTORE", "QRESYNC", "UTF8=ACCEPT"}
+var enableable = []string{"CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4REV2"}
 
 // told is what a client has been told of its session, as far as a view needs it:
 // followed along while the session is attached, under flight's mutex.
 type told struct {
 	enabled []string // by ENABLE, in upper case
 	dialect park.Dialect
-	utf8    bool // mailbox names are UTF-8 (RFC 6855)
+	utf8    bool // mailbox names are UTF-8 (RFC 6855, RFC 9051 §5.1)
 	doubt   kept // for the session's life
 	// compared: the backend has no QRESYNC.
 	compared bool
@@ -158,6 +158,8 @@ func (t *told) code(rest []byte) {
 func (t *told) enables(names string) {
 	for name := range strings.FieldsSeq(strings.ToUpper(names)) {
 		switch {
+		case name == "UIDONLY":
+			t.doubt = keptUIDOnly
 		case !slices.Contains(enableable, name):
 			t.doubt = keptEnabled
 		case !slices.Contains(t.enabled, name):
@@ -168,7 +170,7 @@ func (t *told) enables(names string) {
 			t.dialect = park.QResync
 		case "CONDSTORE":
 			t.dialect = max(t.dialect, park.CondStore)
-		case "UTF8=ACCEPT":
+		case "UTF8=ACCEPT", "IMAP4REV2":
 			t.utf8 = true
 			if strings.IndexFunc(t.box.name, func(r rune) bool { return r == '&' || r >= 0x80 }) >= 0 {
 				t.box.doubt = keptName // said before, and understood after

@@ -118,3 +118,19 @@ func TestEveryWordThatSwitchesOnCondStoreIsSeen(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsEnabledIsEnabledAgain(t *testing.T) {
+	for enabled, want := range map[string]kept{
+		"CONDSTORE QRESYNC": keptNot, "UTF8=ACCEPT": keptNot, "IMAP4rev2": keptNot,
+		"UIDONLY": keptUIDOnly, "XFANCY": keptEnabled, "IMAP4rev2 UIDONLY": keptUIDOnly,
+	} {
+		f := follow("C: a ENABLE " + enabled + "\nS: * ENABLED " + enabled + "\nS: a OK done")
+		if _, why := f.canPark(); why != want {
+			t.Errorf("%s: %q", enabled, why)
+		}
+	}
+	f := follow("C: a ENABLE IMAP4rev2\nS: * ENABLED IMAP4rev2\nS: a OK done\nC: b SELECT \"R&D/Gr\xc3\xbcn\"\nS: * OK [UIDVALIDITY 7] v\nS: b OK done")
+	if f.told.box.name != "R&D/Grün" || f.told.box.doubt != keptNot {
+		t.Errorf("%+v", f.told.box)
+	}
+}
