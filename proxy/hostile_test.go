@@ -244,6 +244,9 @@ func TestAHundredBadLogins(t *testing.T) {
 	if n := l.closed(ReasonAttempts); n != 10 {
 		t.Errorf("%d were sent away", n)
 	}
+	if n := strings.Count(l.logs.String(), `msg="session ended before login"`); n != 10 || strings.Contains(l.logs.String(), "<nil>") {
+		t.Errorf("%d lines tell of their end, or an error that there isn't", n)
+	}
 }
 
 func TestTwoHundredSlowOpeners(t *testing.T) {

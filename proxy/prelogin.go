@@ -335,7 +335,11 @@ func (p *preLogin) farewell(ctx context.Context, err error) {
 	if end.reason == ReasonAttempts || end.reason == ReasonClientProtocol {
 		level = slog.LevelInfo
 	}
-	p.log().Log(ctx, level, "session ended before login", "reason", end.reason, "error", end.cause)
+	about := []any{"reason", end.reason}
+	if end.cause != nil {
+		about = append(about, "error", end.cause)
+	}
+	p.log().Log(ctx, level, "session ended before login", about...)
 	p.srv.gone(p.Session)
 }
 

@@ -52,6 +52,9 @@ func (c checkCommand) Run(env environment) error {
 		return err
 	}
 	k := &checker{cfg: cfg, user: c.User, password: password, timeout: c.Timeout, report: r}
+	if k.login, err = usable(cfg); err != nil {
+		return wiring.Located(c.Config, err)
+	}
 	if c.FileOnly {
 		k.users(env.ctx)
 		return r.verdict()
@@ -60,15 +63,27 @@ func (c checkCommand) Run(env environment) error {
 	if k.dialer, err = upstream.New(wiring.Upstream(cfg, nil)); err != nil {
 		return err
 	}
-	if k.login, err = wiring.Login(cfg); err != nil {
-		return wiring.Located(c.Config, wiring.About("backend_login.password_file", err))
-	}
 	k.users(env.ctx)
 	k.fleet(env.ctx)
 	if env.ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
 	return r.verdict()
+}
+
+// usable tries what serve can fail at besides the passwd-files and the addresses that it
+// listens at. It gives the login at backends.
+func usable(c *config.Config) (upstream.Auth, error) {
+	if err := wiring.CheckSourceAddresses(c); err != nil {
+		return upstream.Auth{}, err
+	}
+	if c.Admin.Address != "" && c.Admin.TokenFile != "" {
+		if _, err := wiring.Secret(c.Admin.TokenFile); err != nil {
+			return upstream.Auth{}, wiring.About("admin.token_file", err)
+		}
+	}
+	login, err := wiring.Login(c)
+	return login, wiring.About("backend_login.password_file", err)
 }
 
 // password reads the password of --user.

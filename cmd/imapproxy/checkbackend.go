@@ -57,7 +57,7 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 		}
 		r.ok(what, "a login as %s yields the intended user (%s)", a.MasterUser, how)
 		if k.user == "" {
-			r.skip(what, "name one with --user", "no mailbox was looked into, for want of a user")
+			r.skip(what, "name one with --user", "no mailbox was opened, and parking, limits and trust weren't looked at: that needs a user")
 			return
 		}
 	} else if k.user == "" || k.password == "" {

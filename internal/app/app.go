@@ -64,12 +64,13 @@ type App struct {
 	level *slog.LevelVar
 	tel   *telemetry.Telemetry
 
-	router  *routing.Router
-	room    *upstream.Room // counts the connections to backends
-	parking *parking
-	server  *proxy.Server
-	admin   *admin.Server // nil where it is off
-	events  *admin.Server // nil where events come to admin, or none
+	router   *routing.Router
+	room     *upstream.Room           // counts the connections to backends
+	findings *upstream.MasterFindings // what is known of the backends' master logins
+	parking  *parking
+	server   *proxy.Server
+	admin    *admin.Server // nil where it is off
+	events   *admin.Server // nil where events come to admin, or none
 
 	ready   chan struct{}   // closed when the first set of backends has been applied
 	reloads chan chan error // Reload's requests; Run answers each one that it takes
@@ -157,7 +158,7 @@ func (a *App) open(ctx context.Context) (err error) {
 	}
 	room := wiring.Room(a.cfg)
 	room.Now = a.opts.Now
-	a.room = upstream.NewRoom(room)
+	a.room, a.findings = upstream.NewRoom(room), upstream.NewMasterFindings()
 	if a.source, err = wiring.Source(a.cfg, a.tel, a.room); err != nil {
 		return err
 	}
@@ -195,9 +196,9 @@ func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source disco
 	o.Park = a.parking.server(c, a.opts.Park)
 	var err error
 	dial := wiring.Upstream(c, a.tel)
-	dial.Room, dial.Now = a.room, a.opts.Now
-	if _, err = upstream.NewSources(dial.SourceAddresses); err != nil {
-		return o, wiring.About("backend_defaults.source_addresses", err)
+	dial.Room, dial.MasterFindings, dial.Now = a.room, a.findings, a.opts.Now
+	if err = wiring.CheckSourceAddresses(c); err != nil {
+		return o, err
 	}
 	if o.Dialer, err = upstream.New(dial); err != nil {
 		return o, err

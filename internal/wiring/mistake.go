@@ -51,6 +51,8 @@ func remedy(s *SettingError) string {
 	switch {
 	case errors.Is(s.Err, syscall.EADDRINUSE):
 		return "end the process that listens there (ss -ltnp shows it), or write another port"
+	case errors.Is(s.Err, syscall.EADDRNOTAVAIL) && s.Setting == "backend_defaults.source_addresses":
+		return "write addresses that this machine has (ip address shows them)"
 	case errors.Is(s.Err, syscall.EADDRNOTAVAIL):
 		return "write an address that this machine has (ip address shows them), or leave the host out for all of them"
 	case errors.Is(s.Err, syscall.EACCES) && strings.HasSuffix(s.Setting, "address"):

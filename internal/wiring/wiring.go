@@ -117,6 +117,12 @@ func sourceAddresses(c *config.Config) []netip.Addr {
 	return all
 }
 
+// CheckSourceAddresses fails where one of them isn't this machine's.
+func CheckSourceAddresses(c *config.Config) error {
+	_, err := upstream.NewSources(sourceAddresses(c))
+	return About("backend_defaults.source_addresses", err)
+}
+
 // Room bounds the connections to each backend.
 func Room(c *config.Config) upstream.RoomOptions {
 	return upstream.RoomOptions{Connections: c.Park.BackendConnections}

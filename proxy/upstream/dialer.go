@@ -35,7 +35,7 @@ type Dialer struct {
 	opt      Options
 	tel      *telemetry.Telemetry
 	tls      *tlsConfigs
-	intended *intended
+	intended *MasterFindings
 }
 
 // Open is how many logged-in connections are open, whatever they are for. Each has a
@@ -63,12 +63,15 @@ func New(opt Options) (*Dialer, error) {
 	if opt.Room == nil {
 		opt.Room = NewRoom(RoomOptions{})
 	}
+	if opt.MasterFindings == nil {
+		opt.MasterFindings = NewMasterFindings()
+	}
 	opt.SlowAfter = cmp.Or(opt.SlowAfter, DefaultSlowAfter)
 	configs, err := newTLSConfigs(opt.TLS, opt.CAFile)
 	if err != nil {
 		return nil, err
 	}
-	return &Dialer{opt: opt, tel: opt.Telemetry, tls: configs, intended: newIntended()}, nil
+	return &Dialer{opt: opt, tel: opt.Telemetry, tls: configs, intended: opt.MasterFindings}, nil
 }
 
 // Room is what counts the Dialer's connections.

@@ -65,6 +65,10 @@ type Options struct {
 	// nil: one of its own, which closes nothing.
 	Room *Room
 
+	// MasterFindings is what was found out about master logins before this Dialer was made.
+	// nil: nothing.
+	MasterFindings *MasterFindings
+
 	// SlowAfter is how long a backend may be silent before it is taken to have no room.
 	// Zero: DefaultSlowAfter.
 	SlowAfter time.Duration

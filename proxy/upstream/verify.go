@@ -44,8 +44,10 @@ const (
 	maxCompare   = 3    // comparisons while mail arrives in M's INBOX
 )
 
-// intended is what is known about the backends' master logins.
-type intended struct {
+// MasterFindings is what is known about the backends' master logins. A Dialer that takes the place of
+// another shares it, since finding it out anew is a login that fails, which a backend may
+// punish the proxy's address for. It is safe for concurrent use.
+type MasterFindings struct {
 	secret [32]byte // keys the digests: no password can be guessed from them
 
 	mu    sync.Mutex // guards known; never held over I/O
@@ -67,20 +69,21 @@ type finding struct {
 	void bool      // nothing was found out, for a reason of the looker's own: whoever waited looks himself
 }
 
-func newIntended() *intended {
-	v := &intended{known: make(map[intendedKey]*finding)}
+// NewMasterFindings knows nothing yet.
+func NewMasterFindings() *MasterFindings {
+	v := &MasterFindings{known: make(map[intendedKey]*finding)}
 	_, _ = rand.Read(v.secret[:]) // never fails (crypto/rand)
 	return v
 }
 
-func (v *intended) key(t Target, a Auth) intendedKey {
+func (v *MasterFindings) key(t Target, a Auth) intendedKey {
 	mac := hmac.New(sha256.New, v.secret[:])
 	mac.Write([]byte(a.MasterPassword.Reveal()))
 	return intendedKey{target: t, master: a.MasterUser, digest: [sha256.Size]byte(mac.Sum(nil))}
 }
 
 // refusal gives the error of a backend that was found not to honour it.
-func (v *intended) refusal(now time.Time, t Target, a Auth) error {
+func (v *MasterFindings) refusal(now time.Time, t Target, a Auth) error {
 	key := v.key(t, a)
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -100,7 +103,7 @@ func (v *intended) refusal(now time.Time, t Target, a Auth) error {
 
 // claim gives the finding for key. mine says that the caller must look for it
 // and settle it.
-func (v *intended) claim(now time.Time, key intendedKey, afresh bool) (f *finding, mine bool) {
+func (v *MasterFindings) claim(now time.Time, key intendedKey, afresh bool) (f *finding, mine bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if f := v.known[key]; f != nil {
@@ -122,7 +125,7 @@ func (v *intended) claim(now time.Time, key intendedKey, afresh bool) (f *findin
 }
 
 // settle ends the search. Only what was truly found out is kept.
-func (v *intended) settle(now time.Time, key intendedKey, f *finding, err error) {
+func (v *MasterFindings) settle(now time.Time, key intendedKey, f *finding, err error) {
 	f.err, f.at = err, now
 	f.void = errors.Is(err, errGaveUp) || errors.Is(err, ErrUnverified)
 	if err != nil && !errors.Is(err, ErrIntendedUser) {
@@ -136,7 +139,7 @@ func (v *intended) settle(now time.Time, key intendedKey, f *finding, err error)
 }
 
 // forget drops what was found out about a backend.
-func (v *intended) forget(t Target) {
+func (v *MasterFindings) forget(t Target) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for key := range v.known {
