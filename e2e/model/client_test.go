@@ -48,9 +48,11 @@ type client struct {
 	conn    *imaptest.Conn
 	in      chan imaptest.Response // closed at the connection's end
 	model   *imaptest.ModelClient  // nil: nothing is selected
+	leaving *imaptest.ModelLeaving // nil, or what it hears instead, while it leaves a mailbox and has none
 	local   string
 	tags    int
 
+	tagged      chan string // the tags of answers, for who plants packets; nil: there is none
 	uidValidity string
 	idleTag     string // of the IDLE that it is in
 	bye         string
@@ -67,6 +69,7 @@ type dialing struct {
 	fault     func() fault // nil: there is none
 	// staleFlags: the server may tell older flags after newer ones.
 	staleFlags bool
+	packets    packets
 }
 
 // fault changes what one connection is told: a fault of the server's.
@@ -89,8 +92,14 @@ func dial(d dialing) (*client, error) {
 	if c.fault != nil {
 		fault = c.fault()
 	}
+	if c.packets == apart {
+		c.tagged = make(chan string, 4096)
+	}
 	go func() { // ends with the connection
 		defer close(c.in)
+		if c.tagged != nil {
+			defer close(c.tagged)
+		}
 		for {
 			r, err := nc.Next()
 			if err != nil {
@@ -103,6 +112,9 @@ func dial(d dialing) (*client, error) {
 			for _, r := range all {
 				c.t.add("%s< %s", c.name, r)
 				c.in <- r
+				if c.tagged != nil && r.Tag() != "*" && r.Tag() != "+" {
+					c.tagged <- r.Tag()
+				}
 			}
 		}
 	}()
@@ -123,6 +135,12 @@ func (c *client) close() {
 func (c *client) hear(r imaptest.Response) error {
 	if r.Tag() == "*" && r.Status() == "BYE" {
 		c.bye = r.Text
+	}
+	if c.leaving != nil {
+		if err := c.leaving.Response(r); err != nil {
+			return fmt.Errorf("%s is told %q: %w", c.name, r, err)
+		}
+		return nil
 	}
 	if c.model == nil {
 		return nil
@@ -363,6 +381,20 @@ func (c *client) resync() (*client, error) {
 	if _, r, err := n.do("ENABLE", "ENABLE QRESYNC"); err != nil || r.Status() != "OK" {
 		return n, fmt.Errorf("ENABLE: %v %v", r, err)
 	}
+	untagged, r, err := n.do("SELECT", "%s", n.since(cached))
+	if err != nil || r.Status() != "OK" {
+		return n, fmt.Errorf("SELECT: %v %v", r, err)
+	}
+	return n, n.resynced(belief, cached, untagged)
+}
+
+// since is the SELECT of a client of QRESYNC that has cached the mailbox.
+func (c *client) since(cached uint64) string {
+	return fmt.Sprintf("SELECT %s (QRESYNC (%s %d))", c.box, c.uidValidity, cached)
+}
+
+// resynced takes what SELECT has told of the changes since what was cached, and asks for what is new.
+func (c *client) resynced(belief []imaptest.ModelMessage, cached uint64, untagged []imaptest.Response) error {
 	known := map[uint32][]string{}
 	var last uint32 // up to here it knows them all
 	for _, m := range belief {
@@ -371,10 +403,6 @@ func (c *client) resync() (*client, error) {
 		}
 		known[m.UID] = m.Flags
 		last = m.UID
-	}
-	untagged, r, err := n.do("SELECT", "SELECT %s (QRESYNC (%s %d))", c.box, c.uidValidity, cached)
-	if err != nil || r.Status() != "OK" {
-		return n, fmt.Errorf("SELECT: %v %v", r, err)
 	}
 	exists := 0
 	apply := func(list []imaptest.Response) error {
@@ -401,13 +429,14 @@ func (c *client) resync() (*client, error) {
 		return nil
 	}
 	if err := apply(untagged); err != nil {
-		return n, err
+		return err
 	}
-	if untagged, _, err = n.do("UID FETCH", "UID FETCH %d:* (UID FLAGS)", last+1); err != nil {
-		return n, err
+	news, _, err := c.do("UID FETCH", "UID FETCH %d:* (UID FLAGS)", last+1)
+	if err != nil {
+		return err
 	}
-	if err := apply(untagged); err != nil {
-		return n, err
+	if err := apply(news); err != nil {
+		return err
 	}
 	now := imaptest.NewModelMailbox(1)
 	now.ModSeq = cached
@@ -416,18 +445,18 @@ func (c *client) resync() (*client, error) {
 	}
 	slices.SortFunc(now.Messages, func(a, b imaptest.ModelMessage) int { return int(a.UID) - int(b.UID) })
 	if exists != len(now.Messages) {
-		return n, fmt.Errorf("%s resynchronises from %d, and has %d messages where there are %d", c.name, cached, len(now.Messages), exists)
+		return fmt.Errorf("%s resynchronises from %d, and has %d messages where there are %d", c.name, cached, len(now.Messages), exists)
 	}
-	n.model = imaptest.NewModelClient(c.dialect, now)
+	c.model = imaptest.NewModelClient(c.dialect, now)
 	for i, m := range now.Messages {
 		if m.Flags == nil {
-			n.model.Forget(i + 1)
+			c.model.Forget(i + 1)
 		}
 	}
-	for _, u := range untagged {
+	for _, u := range news {
 		if u.Code() != "" {
-			_ = n.model.Response(u)
+			_ = c.model.Response(u)
 		}
 	}
-	return n, nil
+	return nil
 }

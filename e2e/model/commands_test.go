@@ -57,13 +57,18 @@ func (c *client) marks(cmd *command) error {
 	if err := c.drain(); err != nil {
 		return err
 	}
+	c.mark(cmd)
+	return nil
+}
+
+// mark is marks where what has come may be of after the command.
+func (c *client) mark(cmd *command) {
 	for _, uid := range cmd.silent {
 		if cmd.from == 0 || uid < cmd.from {
 			c.model.Mark(uid, cmd.flag, cmd.on)
 		}
 	}
 	cmd.marked = true
-	return nil
 }
 
 // markedIt checks that no older flags were told behind a STORE .SILENT, and forgets what

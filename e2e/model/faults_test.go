@@ -77,6 +77,16 @@ var faults = map[string]func() fault{
 			return []imaptest.Response{r}
 		}
 	},
+	"an EXPUNGE of the mailbox that is left": func() fault { return beforeClosed("* 1 EXPUNGE") },
+	"EXISTS of the mailbox that is left":     func() fault { return beforeClosed("* 999 EXISTS") },
+	"a mailbox that is left goes on": func() fault {
+		return func(r imaptest.Response) []imaptest.Response {
+			if strings.HasSuffix(r.Text, "OK UNSELECT completed") {
+				return []imaptest.Response{{Text: "* 4 EXISTS"}, r}
+			}
+			return []imaptest.Response{r}
+		}
+	},
 	"EXISTS that shrinks": func() fault {
 		e := every{n: 6}
 		return func(r imaptest.Response) []imaptest.Response {
@@ -88,6 +98,16 @@ var faults = map[string]func() fault{
 			return []imaptest.Response{r}
 		}
 	},
+}
+
+// beforeClosed tells something of the mailbox that is left, where the proxy itself says that it is closed.
+func beforeClosed(text string) fault {
+	return func(r imaptest.Response) []imaptest.Response {
+		if r.Code() == "CLOSED" {
+			return []imaptest.Response{{Text: text}, r}
+		}
+		return []imaptest.Response{r}
+	}
 }
 
 func takesAway(r imaptest.Response) bool {
@@ -105,6 +125,18 @@ func TestTheModelFindsFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			newLab(t, memoryIdle()).finds(t, fault)
+		})
+	}
+}
+
+// TestTheModelFindsNumbersThatMeanOthers plants faults in what is made of commands that come together.
+func TestTheModelFindsNumbersThatMeanOthers(t *testing.T) {
+	for name, wrong := range map[string]packets{"taken one after the other": apart, "numbers of after": shifted} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := memoryIdle()
+			o.packets = wrong
+			newLab(t, o).finds(t, nil)
 		})
 	}
 }

@@ -43,7 +43,8 @@ type labOptions struct {
 	settle     time.Duration // how long it may take until everybody knows everything; 0: 20 s
 	lose       int           // of ten events so many are lost; and others come late, or twice
 	// plant, if any, is a fault of the hub's.
-	plant func(mailbox string, s *park.State) *park.State
+	plant   func(mailbox string, s *park.State) *park.State
+	packets packets // another, of the proxy's
 }
 
 // lab is a real server and, mostly, a proxy before it.
@@ -58,6 +59,8 @@ type lab struct {
 	log     *tail
 	tls     *tls.Config // the clients', nil in the clear
 	has     traits
+
+	withheld sync.Map // the mailboxes of which the hub's resyncs tell nothing now
 
 	mu    sync.Mutex
 	users int
@@ -101,7 +104,7 @@ func (l *lab) startProxy() {
 		Park: apptest.Park{
 			"watch": l.watch, "linger": time.Millisecond, "quiet_after": 3 * time.Millisecond, "warm_for": warm, "auth_cache_for": time.Duration(0),
 		},
-	}, app.Options{Logs: l.log, Park: app.ParkOptions{SweepEvery: l.sweep, PollEvery: l.sweep, Plant: l.plant}})
+	}, app.Options{Logs: l.log, Park: app.ParkOptions{SweepEvery: l.sweep, PollEvery: l.sweep, Plant: l.found}})
 	l.proxy, l.addr = l.app.Server(), l.app.Addrs()["plain"]
 	if l.labOptions.tls {
 		l.addr, l.tls = l.app.Addrs()["imaps"], cert.Client
@@ -109,6 +112,17 @@ func (l *lab) startProxy() {
 	if l.network != nil {
 		l.network.reach(l.app.EventsAddr())
 	}
+}
+
+// found is what a resync of the hub's has found, as those who are parked there hear it.
+func (l *lab) found(mailbox string, s *park.State) *park.State {
+	if _, withheld := l.withheld.Load(mailbox); withheld {
+		return nil
+	}
+	if l.plant != nil {
+		return l.plant(mailbox, s)
+	}
+	return s
 }
 
 // user is one that no case has used yet.

@@ -28,7 +28,7 @@ var kinds = []struct {
 	{"fetch", 9}, {"uidfetch", 7}, {"learn", 5},
 	{"idle", 16}, {"done", 3}, {"noop", 8}, {"check", 1}, {"pause", 6}, {"park", 16}, {"outside", 9},
 	{"pipeline", 5}, {"both", 8}, {"settle", 2}, {"cut", 1},
-	{"poll", 4}, {"silent", 4}, {"marks", 3},
+	{"poll", 4}, {"silent", 4}, {"marks", 3}, {"leave", 4}, {"packet", 5},
 }
 
 // scenario is a case: how many clients, what they speak, and what they do.

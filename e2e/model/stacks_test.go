@@ -14,12 +14,12 @@ import (
 
 // traits are what a server has besides IMAP4rev1.
 type traits struct {
-	sort, thread, esearch, move, literalPlus bool
-	prefix                                   string // of mailbox names
+	sort, thread, esearch, move, literalPlus, unselect bool
+	prefix                                             string // of mailbox names
 }
 
 func modernTraits() traits {
-	return traits{sort: true, thread: true, esearch: true, move: true, literalPlus: true}
+	return traits{sort: true, thread: true, esearch: true, move: true, literalPlus: true, unselect: true}
 }
 
 // memory is a server in this process, which needs nothing installed.
@@ -30,7 +30,7 @@ func memory(o imaptest.ModelServerOptions) func(testing.TB, *lab) *servers.Serve
 			o.Changed = l.network.changed
 		}
 		l.has = modernTraits()
-		l.has.thread, l.has.esearch = false, o.QResync
+		l.has.thread, l.has.esearch, l.has.unselect = false, o.QResync, o.QResync
 		return &servers.Server{Kind: "model", Name: "model", Addr: imaptest.NewModelServer(t, o).Addr}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -250,6 +251,9 @@ func (s *modelSession) command(cmd Command) string {
 	case "SELECT", "EXAMINE":
 		return s.selects(cmd, words[0])
 	case "UNSELECT", "CLOSE":
+		if s.box != nil && cmd.Name == "CLOSE" {
+			s.expunge(func(m ModelMessage) bool { return slices.Contains(m.Flags, `\Deleted`) })
+		}
 		s.box = nil
 	case "APPEND":
 		box := s.find(words[0])
