@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -170,25 +172,27 @@ func TestArrivedSaysWhetherMoreHasCome(t *testing.T) {
 // Two records in one segment: the second lies in tls.Conn or before it, where no socket shows it.
 func TestArrivedSeesARecordBehindTheOne(t *testing.T) {
 	for name, pump := range map[string]bool{"read": false, "pumped": true} {
-		t.Run(name, func(t *testing.T) {
-			c, peer, seal := arriving(t, true)
-			sends(t, peer, append(seal("DONE\r\n"), seal("x NOOP\r\n")...))
-			if pump {
-				r := pumped(t, c, len("DONE\r\nx NOOP\r\n"))
-				if r.got != "DONE\r\nx NOOP\r\n" || len(r.more) == 1 && r.more[0] || len(r.more) == 2 && (!r.more[0] || r.more[1]) {
-					t.Errorf("%q: %v", r.got, r.more)
+		for size, behind := range map[string]string{"small": "x NOOP\r\n", "large": "x STORE 1 +FLAGS (" + strings.Repeat("a ", 4000) + ")\r\n"} {
+			t.Run(name+", "+size, func(t *testing.T) {
+				c, peer, seal := arriving(t, true)
+				sends(t, peer, append(seal("DONE\r\n"), seal(behind)...))
+				if pump {
+					r := pumped(t, c, len("DONE\r\n"+behind))
+					if last := len(r.more) - 1; r.got != "DONE\r\n"+behind || slices.Index(r.more, false) != last {
+						t.Errorf("%d octets: %v", len(r.got), r.more)
+					}
+					return
 				}
-				return
-			}
-			reads(t, c, "DONE\r\n")
-			if !c.Arrived() {
-				t.Error("the second record isn't seen")
-			}
-			reads(t, c, "x NOOP\r\n")
-			if c.Arrived() {
-				t.Error("all was read")
-			}
-		})
+				reads(t, c, "DONE\r\n")
+				if !c.Arrived() {
+					t.Error("the second record isn't seen")
+				}
+				reads(t, c, behind)
+				if c.Arrived() {
+					t.Error("all was read")
+				}
+			})
+		}
 	}
 }
 
