@@ -80,7 +80,7 @@ func (s *Session) resume(wake string) {
 			return
 		}
 		s.pick.Rest() // without a connection it doesn't hold its user
-		if others, ok := s.srv.resumesOf(s.pick.Backend.ID).again.may(s.srv.now()); ok {
+		if others, ok := s.srv.queues.resumesAt(s.pick.Backend.ID).again.may(s.srv.now()); ok {
 			s.log().Info("resume is tried again", "error", err, "in", pause, "others", others)
 		}
 		t.Steps.Fold(mark, telemetry.StepAttempt, s.srv.now(), err)
@@ -142,7 +142,7 @@ func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.C
 // turn asks the backend when it is the user's turn: a burst of mail wakes many, and a
 // backend's logins are bounded.
 func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error) {
-	r := s.srv.resumesOf(s.pick.Backend.ID)
+	r := s.srv.queues.resumesAt(s.pick.Backend.ID)
 	if err := r.turns.Acquire(ctx, s.user); err != nil {
 		return resumed{}, err
 	}

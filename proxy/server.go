@@ -40,9 +40,8 @@ type Server struct {
 	places   *fair.Places              // of clients that haven't logged in
 	large    *fair.Queue[netip.Prefix] // of commands before login that are larger than others
 	refusals *fair.Queue[netip.Prefix] // of clients that are told that there is no place
-	unproved sync.Map                  // unprovedPlaces → *fair.Queue[netip.Prefix]
+	queues   *queues                   // of each backend's logins and resumes
 	networks *lru.Cache                // of clients that have logged in, by network
-	resumes  sync.Map                  // backend → *resumes
 	tells    *fair.Queue[string]       // has the users whose sessions hold a large difference
 	trials   *trials
 	caps     sync.Map // capability list → *backendCaps, one for each kind of backend
@@ -83,6 +82,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), places: fair.NewPlaces(), refusals: newRefusals(),
 		large: fair.NewQueue[netip.Prefix](fair.Options{Slots: largeAtATime, PerKey: largeOfNetwork}), started: o.Now(),
 		tells: fair.NewQueue[string](fair.Options{Slots: math.MaxInt, PerKey: tellsPerUser})}
+	s.queues = newQueues(o)
 	s.rechecks = make(chan struct{}, 1)
 	s.sourcesSeen.Store(auth.Version(o.Sources))
 	s.trials = newTrials(s)
@@ -153,8 +153,7 @@ func (s *Server) Reload(o Options) error {
 		s.sourcesSeen.Store(auth.Version(o.Sources))
 		s.recheckSoon()
 	}
-	s.resumes.Range(func(_, r any) bool { r.(*resumes).set(o.Park); return true })
-	s.unproved.Range(func(_, q any) bool { q.(*fair.Queue[netip.Prefix]).SetOptions(o.Limits.unproved()); return true })
+	s.queues.set(o)
 	for _, l := range s.listeners {
 		if ls := byName[l.opts.Name]; ls != nil {
 			l.set.Store(ls)
@@ -217,6 +216,7 @@ func (s *Server) lookAfter(ctx context.Context) {
 			for _, l := range s.listeners {
 				l.set.Load().refresh()
 			}
+			s.forgetQueues()
 		}
 	}
 }

@@ -20,15 +20,10 @@ type resumes struct {
 	again oncePerMinute // the log of what is tried again
 }
 
-// resumesOf are a backend's.
-func (s *Server) resumesOf(backend string) *resumes {
-	if v, ok := s.resumes.Load(backend); ok {
-		return v.(*resumes)
-	}
+func newResumes(o ParkOptions) *resumes {
 	r := &resumes{turns: fair.NewQueue[string](fair.Options{}), rate: rate.NewLimiter(rate.Inf, 0)}
-	r.set(s.set.Load().Park)
-	v, _ := s.resumes.LoadOrStore(backend, r)
-	return v.(*resumes)
+	r.set(o)
+	return r
 }
 
 // set takes over the settings.

@@ -35,15 +35,8 @@ type unprovedPlaces struct {
 	known   bool
 }
 
-// unprovedAt is the queue for a network's logins at one backend.
-func (s *Server) unprovedAt(backend string, network netip.Prefix) *fair.Queue[netip.Prefix] {
-	at := unprovedPlaces{backend, s.networks.Contains(network)}
-	if q, ok := s.unproved.Load(at); ok {
-		return q.(*fair.Queue[netip.Prefix])
-	}
-	q, _ := s.unproved.LoadOrStore(at, fair.NewQueue[netip.Prefix](s.set.Load().Limits.unproved()))
-	return q.(*fair.Queue[netip.Prefix])
-}
+// knows says whether somebody has logged in from a network lately.
+func (s *Server) knows(network netip.Prefix) bool { return s.networks.Contains(network) }
 
 // unproved is the size of such a queue.
 func (l Limits) unproved() fair.Options {
@@ -56,7 +49,7 @@ func (l Limits) unproved() fair.Options {
 func (p *preLogin) loginAt(ctx context.Context, a *attempt, t upstream.Target, login upstream.Auth, c upstream.Client) (*upstream.Conn, error) {
 	if a.proof != upstream.Verified {
 		network := fair.Network(p.addr.Addr())
-		queue := p.srv.unprovedAt(t.ID, network)
+		queue := p.srv.queues.unprovedAt(unprovedPlaces{t.ID, p.srv.knows(network)})
 		end := a.trace.Phase(telemetry.PhaseTurn)
 		err := queue.Acquire(ctx, network)
 		end(err)
