@@ -105,10 +105,15 @@ func (s *settings) targetOf(b *routing.Backend) upstream.Target {
 // forgetLogin gives back what a login has got, when the session ends before its
 // relay begins.
 func (p *preLogin) forgetLogin() {
+	p.detach()
+	p.srv.reg.leaveUser(p.user)
+}
+
+// detach gives back what attach has got.
+func (p *preLogin) detach() {
 	p.cred.wipe()
 	_ = p.backend.Load().Abort()
 	p.pick.Release()
-	p.srv.reg.leaveUser(p.user)
 }
 
 // handOver tells the client that it is logged in, and makes the session ready

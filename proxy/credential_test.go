@@ -57,3 +57,28 @@ func TestAPasswordIsOverwrittenWhenItsSessionEnds(t *testing.T) {
 		}
 	}
 }
+
+// A login that the backend accepts and the user's limit refuses leaves no password behind.
+func TestAPasswordIsOverwrittenWhenALimitRefusesItsLogin(t *testing.T) {
+	l := newLab(t, labOptions{limits: Limits{PerUser: 1}})
+	l.login("alice")
+	c := l.dial(plain)
+	if r := c.TryLogin("alice", password).Tagged; r.Code() != "LIMIT" {
+		t.Fatal(r)
+	}
+	refused := 0
+	l.srv.reg.each(func(s *Session) {
+		if s.loggedIn.Load() {
+			return
+		}
+		refused++
+		s.cred.mu.Lock()
+		defer s.cred.mu.Unlock()
+		if s.cred.password != nil {
+			t.Errorf("it holds %q", s.cred.password)
+		}
+	})
+	if refused != 1 {
+		t.Errorf("%d sessions aren't logged in", refused)
+	}
+}

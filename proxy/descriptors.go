@@ -5,10 +5,14 @@ package proxy
 // connections of logins and resumes that are under way.
 func (l Limits) reserve() int { return min(64+l.Descriptors/32, l.Descriptors/2) }
 
+// maxPrelogin bounds prelogin where it isn't said: half a GB of silent clients under TLS.
+const maxPrelogin = 16384
+
 // prelogin is how many clients may be connected that haven't logged in, while there are so
 // many sessions that have, and connections to backends; 0: no limit. Where
-// it isn't said, it is a quarter of what there is for clients: many more than
-// log in at a time, and few enough that those who have logged in aren't kept out. Where
+// it isn't said, it is a quarter of what there is for clients, maxPrelogin at most: many more than
+// log in at a time, and few enough that those who have logged in aren't kept out, nor the
+// memory taken from them. Where
 // sessions have taken more than the rest, it is what they have left: silent
 // clients give way to those that log in.
 func (l Limits) prelogin(sessions, backends int) int {
@@ -17,7 +21,7 @@ func (l Limits) prelogin(sessions, backends int) int {
 	}
 	most := l.Prelogin
 	if most <= 0 {
-		most = (l.Descriptors - l.reserve()) / 4
+		most = min((l.Descriptors-l.reserve())/4, maxPrelogin)
 	}
 	return max(min(most, l.left(sessions, backends)), 1)
 }

@@ -18,6 +18,7 @@ var mechanisms = auth.Mechanisms()
 
 // loginCommand is LOGIN (RFC 9051 §6.2.3).
 func (p *preLogin) loginCommand(ctx context.Context, tag string, args []byte) (done bool, err error) {
+	defer clear(args) // in the reader's buffer, however this ends
 	if !p.mayLogin() {
 		return false, p.cleartext(ctx, tag, auth.MechanismCommand)
 	}
@@ -29,7 +30,7 @@ func (p *preLogin) loginCommand(ctx context.Context, tag string, args []byte) (d
 	if err != nil || len(rest) != 0 {
 		return false, p.bad(tag, "LOGIN takes a user name and a password")
 	}
-	clear(args) // in the reader's buffer
+	clear(args) // before the login, which may take its time
 	return p.login(ctx, tag, auth.MechanismCommand, "", user, telemetry.Secret(password))
 }
 
@@ -38,6 +39,7 @@ func (p *preLogin) loginCommand(ctx context.Context, tag string, args []byte) (d
 func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (done bool, err error) {
 	name, initial, hasInitial := cutArgs(args)
 	if !p.mayLogin() {
+		clear(initial)
 		return false, p.cleartext(ctx, tag, name)
 	}
 	x, err := auth.NewExchange(name, initial, hasInitial)
@@ -108,6 +110,8 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	}
 	defer func() { p.begun, p.tls.end = p.srv.now(), time.Time{} }()
 	p.set = p.srv.set.Load() // the client may have connected before a reload
+	p.srv.places.Works(p.place, true)
+	defer p.srv.places.Works(p.place, false)
 
 	creds, err := auth.NewCredentials(p.set.Names, mechanism, authzid, user, password)
 	if err != nil {
@@ -115,6 +119,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 		return false, p.failed(ctx, a, auth.ReasonOf(err))
 	}
 	a.user, creds.Client = creds.User, p.addr.Addr()
+	creds.Known = p.srv.knows(fair.Network(creds.Client))
 	endAuth := a.trace.Phase(telemetry.PhaseAuth)
 	verdict, source := auth.First(ctx, p.set.Sources, creds)
 	a.source = source
@@ -159,9 +164,8 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	}
 	if !admitted {
 		if over := p.srv.reg.admitUser(creds.User, p.set.Limits); over != "" {
-			_ = p.backend.Load().Abort()
+			p.detach()
 			p.backend.Store(nil)
-			p.pick.Release()
 			return false, p.overLimit(ctx, a, over)
 		}
 		admitted = true

@@ -1,13 +1,16 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/auth"
 )
 
 // Silent connections of one address don't keep out a client that logs in, nor one of another
@@ -41,6 +44,69 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 	if n := l.metric("imapproxy_connections_refused_total", `reason="prelogin"`); n < 30 {
 		t.Errorf("%v are counted: %s", n, grep(l.metrics(), "refused"))
 	}
+}
+
+// Silent connections don't end a login of their own network while its password is looked at.
+func TestSilentConnectionsEndNoLoginThatIsUnderWay(t *testing.T) {
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	d := polite()
+	check := d.Check
+	d.Check = func(c *imaptest.BackendConn, login imaptest.Login) string {
+		asked <- struct{}{}
+		<-answer
+		return check(c, login)
+	}
+	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: Limits{Prelogin: 4}})
+	c := l.dial(plain)
+	c.Write("a1 LOGIN alice " + password)
+	<-asked
+	for range 8 {
+		_ = l.raw(plain)
+	}
+	eventually(t, "the silent ones to have come", func() bool { // 9 clients, 4 places
+		return l.metric("imapproxy_connections_refused_total", `reason="prelogin"`) == 5
+	})
+	close(answer)
+	c.Expect("a1 OK{*}")
+	c.MustOK("NOOP")
+}
+
+// Silent connections of many networks take no place of a client from whose network somebody has
+// logged in.
+func TestSilentConnectionsOfManyNetworksLeaveAKnownNetworkItsPlaces(t *testing.T) {
+	l := newLab(t, labOptions{limits: Limits{Prelogin: 8}})
+	l.login("alice").MustOK("NOOP")
+	slow := l.dial(plain) // of the same network, before all others
+	for i := range 20 {
+		c, err := proxied(t, l, fmt.Sprintf("PROXY TCP4 192.0.%d.2 198.51.100.1 4711 143\r\n", i))
+		must(t, err)
+		_ = c
+	}
+	slow.Login("bob", password)
+	slow.MustOK("NOOP")
+}
+
+// A source is told whether somebody has logged in from the client's network.
+func TestASourceIsToldWhetherANetworkIsKnown(t *testing.T) {
+	told := make(chan bool, 2)
+	l := newLab(t, labOptions{change: func(o *Options) { o.Sources = []auth.Source{tellsKnown(told)} }})
+	l.login("alice")
+	l.login("bob")
+	if first, second := <-told, <-told; first || !second {
+		t.Errorf("known at the first login: %v, at the second: %v", first, second)
+	}
+}
+
+// tellsKnown is a source that takes all passwords for right.
+type tellsKnown chan bool
+
+func (k tellsKnown) Name() string { return "known" }
+
+func (k tellsKnown) Close() error { return nil }
+
+func (k tellsKnown) Authenticate(_ context.Context, c auth.Credentials) auth.Verdict {
+	k <- c.Known
+	return auth.Accepted{}
 }
 
 // Guesses at a user's password don't use up the user's sessions.
@@ -92,7 +158,7 @@ func TestWhoFindsNoPlaceIsTold(t *testing.T) {
 
 func TestDescriptorsAreKeptFromClients(t *testing.T) {
 	for _, c := range []struct{ files, reserve, sessions, backends, prelogin int }{
-		{100, 50, 0, 0, 12}, {1024, 96, 0, 0, 232}, {20000, 689, 0, 0, 4827}, {1 << 20, 32832, 0, 0, 253936},
+		{100, 50, 0, 0, 12}, {1024, 96, 0, 0, 232}, {20000, 689, 0, 0, 4827}, {1 << 20, 32832, 0, 0, 16384},
 		{1024, 96, 348, 348, 232}, {1024, 96, 400, 400, 128}, {1024, 96, 464, 464, 1},
 	} {
 		l := Limits{Descriptors: c.files}

@@ -49,6 +49,7 @@ type preLogin struct {
 	bads     int       // commands that couldn't be taken
 	large    bool      // a slot for a large command is held
 	tls      struct{ start, end time.Time }
+	place    *fair.Place // among the clients that haven't logged in
 	evicted  atomic.Bool // another client needs the place
 }
 
@@ -61,13 +62,15 @@ func (s *Session) begin(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	unblocked := make(chan struct{})
-	place, evicted := s.srv.places.Take(s.addr.Addr(), s.set.Limits.prelogin(s.srv.reg.proved(), s.set.Dialer.Open()), func() {
+	known := s.srv.knows(fair.Network(s.addr.Addr()))
+	place, evicted := s.srv.places.Take(s.addr.Addr(), known, s.set.Limits.prelogin(s.srv.reg.proved(), s.set.Dialer.Open()), func() {
 		p.evicted.Store(true)
 		cancel()
 	})
 	for range evicted {
 		s.srv.tel.Refused("prelogin")
 	}
+	p.place = place
 	defer s.srv.places.Leave(place)
 	unblock := context.AfterFunc(ctx, func() { // the server stops, the time is up, or the place is gone
 		defer close(unblocked)
@@ -134,10 +137,12 @@ func (p *preLogin) command(ctx context.Context) (done bool, err error) {
 	}
 	h := wire.ParseCommandHead(unit)
 	if !wire.ValidTag(h.Tag) {
+		clear(unit) // a password may be in it, here and where the verb is no command
 		return false, p.bad("*", "Expected a tag and a command")
 	}
 	tag := string(h.Tag)
 	if !h.OK {
+		clear(unit)
 		return false, p.bad(tag, "Expected a command behind the tag")
 	}
 	switch h.Verb {
@@ -157,6 +162,7 @@ func (p *preLogin) command(ctx context.Context) (done bool, err error) {
 	case wire.Authenticate:
 		return p.authenticate(ctx, tag, h.Args)
 	case wire.Other:
+		clear(unit)
 		return false, p.bad(tag, "Unknown command")
 	}
 	return false, p.bad(tag, "Log in first")

@@ -60,7 +60,7 @@ func (s *Session) recheck(ctx context.Context) error {
 		return errSessionOver
 	}
 	// The name is canonical since the login, and stays what it was.
-	creds := auth.Credentials{User: s.user, Password: password, Mechanism: s.cred.mechanism, Client: s.addr.Addr()}
+	creds := auth.Credentials{User: s.user, Password: password, Mechanism: s.cred.mechanism, Client: s.addr.Addr(), Known: true}
 	switch v := auth.Recheck(ctx, set.Sources, creds, stamp).(type) {
 	case auth.Accepted:
 		s.cred.took(v.Stamp, s.srv.now())

@@ -32,7 +32,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	c := &serverConn{Conn: nc, listener: l}
-	place, _ := l.strangers.Take(c.client(), l.limit, c.evict)
+	place, _ := l.strangers.Take(c.client(), false, l.limit, c.evict)
 	c.place.Store(&holding{l.strangers, place})
 	return c, nil
 }
@@ -77,7 +77,7 @@ func (c *serverConn) knows() {
 	if h.places == c.listener.known {
 		return
 	}
-	place, _ := c.listener.known.Take(c.client(), c.listener.limit, c.evict)
+	place, _ := c.listener.known.Take(c.client(), false, c.listener.limit, c.evict)
 	c.place.Store(&holding{c.listener.known, place})
 	h.places.Leave(h.place)
 	if c.closed.Load() { // by the server's end, which may have seen the place of before

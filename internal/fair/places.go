@@ -8,23 +8,37 @@ import (
 )
 
 // Places bound how many strangers are connected at a time: clients that haven't proved
-// who they are. When all places are taken, the network that has most of them gives up its
-// oldest: a client that comes and proves itself finds a place however many silent
-// ones there are.
+// who they are. When all places are taken, the network that has most of them gives one up: a
+// client that comes and proves itself finds a place however many silent ones there are.
+//
+// Networks that are known give none up while they have no more than half of the places, and
+// while they have more the others give none up: guessers of many networks don't take the
+// places of networks with users, nor does a network with a user take those of the others.
+//
+// Of its network's clients the oldest that isn't at work goes first: one whose password
+// is being looked at is about to leave.
 //
 // Who is in it: each connection from Take to Leave, or to its eviction.
 type Places struct {
 	mu       sync.Mutex                // guards all below; only bookkeeping is done under it
 	networks map[netip.Prefix]*holders // those with a client
-	busiest  byCount
-	taken    int
+	others   group
+	known    group
 	arrivals uint64
 }
 
-// holders are the clients of one network, in the order of their arrival.
+// group are the networks that are known, or those that aren't.
+type group struct {
+	busiest byCount
+	taken   int
+}
+
+// holders are the clients of one network.
 type holders struct {
 	network netip.Prefix
-	clients list.List // of *Place
+	group   *group
+	clients list.List // of *Place, in the order of their arrival
+	working list.List // of *Place, in the order in which they began
 	index   int       // in busiest
 }
 
@@ -32,6 +46,7 @@ type holders struct {
 type Place struct {
 	holders *holders
 	element *list.Element // nil once it is given back
+	working bool          // in which list it is
 	arrival uint64
 	evict   func() // ends the client; called once, without the lock
 }
@@ -39,10 +54,11 @@ type Place struct {
 // NewPlaces makes places of which none is taken.
 func NewPlaces() *Places { return &Places{networks: map[netip.Prefix]*holders{}} }
 
-// Take gives a client a place. Where more than limit would be taken, those that have to
-// go for it have been evicted when Take returns: one, or more where the limit has
-// become lower. limit ≤ 0 is none. evict must not block. evicted is how many had to go.
-func (p *Places) Take(client netip.Addr, limit int, evict func()) (own *Place, evicted int) {
+// Take gives a client a place; known is whether its network is. Where more than limit would be
+// taken, those that have to go for it have been evicted when Take returns: one, or more
+// where the limit has become lower. limit ≤ 0 is none. evict must not block. evicted
+// is how many had to go.
+func (p *Places) Take(client netip.Addr, known bool, limit int, evict func()) (own *Place, evicted int) {
 	network := Network(client)
 	p.mu.Lock()
 	h := p.networks[network]
@@ -52,16 +68,23 @@ func (p *Places) Take(client netip.Addr, limit int, evict func()) (own *Place, e
 	}
 	p.arrivals++
 	own = &Place{holders: h, arrival: p.arrivals, evict: evict}
+	p.outLocked(h)
 	own.element = h.clients.PushBack(own)
-	p.taken++
-	if h.clients.Len() == 1 {
-		pq.Push(&p.busiest, h)
-	} else {
-		pq.Fix(&p.busiest, h.index)
+	h.group = &p.others
+	if known {
+		h.group = &p.known
 	}
+	p.inLocked(h)
 	var out []*Place
-	for limit > 0 && p.taken > limit {
-		oldest := p.busiest[0].clients.Front().Value.(*Place)
+	for limit > 0 && p.others.taken+p.known.taken > limit {
+		from := &p.others
+		if p.known.taken > limit/2 || from.taken == 0 {
+			from = &p.known
+		}
+		oldest := from.busiest[0].next()
+		if e := oldest.holders.working.Front(); oldest == own && e != nil {
+			oldest = e.Value.(*Place) // all others of the network are at work
+		}
 		p.leaveLocked(oldest)
 		out = append(out, oldest)
 	}
@@ -70,6 +93,23 @@ func (p *Places) Take(client netip.Addr, limit int, evict func()) (own *Place, e
 		o.evict()
 	}
 	return own, len(out)
+}
+
+// Works says whether a client is at work: its password is being looked at.
+func (p *Places) Works(own *Place, on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if own.element == nil || own.working == on {
+		return
+	}
+	h := own.holders
+	p.outLocked(h)
+	h.list(own).Remove(own.element)
+	own.working = on
+	p.arrivals++
+	own.arrival = p.arrivals
+	own.element = h.list(own).PushBack(own)
+	p.inLocked(h)
 }
 
 // Leave gives a place back. It may be called more than once, and after the eviction.
@@ -83,7 +123,7 @@ func (p *Places) Leave(own *Place) {
 func (p *Places) Count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.taken
+	return p.others.taken + p.known.taken
 }
 
 func (p *Places) leaveLocked(own *Place) {
@@ -91,31 +131,60 @@ func (p *Places) leaveLocked(own *Place) {
 		return
 	}
 	h := own.holders
-	h.clients.Remove(own.element)
+	p.outLocked(h)
+	h.list(own).Remove(own.element)
 	own.element = nil
-	p.taken--
-	if h.clients.Len() > 0 {
-		pq.Fix(&p.busiest, h.index)
+	p.inLocked(h)
+}
+
+// outLocked takes a network out of its group, before what it holds changes.
+func (p *Places) outLocked(h *holders) {
+	if n := h.count(); n > 0 {
+		h.group.taken -= n
+		pq.Remove(&h.group.busiest, h.index)
+	}
+}
+
+// inLocked puts it back. A network without clients is forgotten.
+func (p *Places) inLocked(h *holders) {
+	n := h.count()
+	if n == 0 {
+		delete(p.networks, h.network)
 		return
 	}
-	pq.Remove(&p.busiest, h.index)
-	delete(p.networks, h.network)
+	h.group.taken += n
+	pq.Push(&h.group.busiest, h)
+}
+
+func (h *holders) count() int { return h.clients.Len() + h.working.Len() }
+
+func (h *holders) list(p *Place) *list.List {
+	if p.working {
+		return &h.working
+	}
+	return &h.clients
+}
+
+// next is the client that goes next.
+func (h *holders) next() *Place {
+	if e := h.clients.Front(); e != nil {
+		return e.Value.(*Place)
+	}
+	return h.working.Front().Value.(*Place)
 }
 
 // byCount is a heap: the network with the most clients is first and, of those with as
-// many, the one whose oldest client came first.
+// many, the one whose next came first.
 type byCount []*holders
 
 func (b byCount) Len() int { return len(b) }
 
 func (b byCount) Less(i, j int) bool {
-	if n, m := b[i].clients.Len(), b[j].clients.Len(); n != m {
+	if n, m := b[i].count(), b[j].count(); n != m {
 		return n > m
 	}
-	return b[i].oldest() < b[j].oldest()
+	return b[i].next().arrival < b[j].next().arrival
 }
-
-func (h *holders) oldest() uint64 { return h.clients.Front().Value.(*Place).arrival }
 
 func (b byCount) Swap(i, j int) {
 	b[i], b[j] = b[j], b[i]

@@ -12,7 +12,7 @@ func TestTheBusiestNetworkGivesUpItsOldestPlace(t *testing.T) {
 	var gone []string
 	held := map[string]*Place{}
 	take := func(name, addr string) {
-		own, _ := p.Take(netip.MustParseAddr(addr), 4, func() { gone = append(gone, name) })
+		own, _ := p.Take(netip.MustParseAddr(addr), false, 4, func() { gone = append(gone, name) })
 		held[name] = own
 	}
 	take("customer", "203.0.113.9")
@@ -36,8 +36,71 @@ func TestTheBusiestNetworkGivesUpItsOldestPlace(t *testing.T) {
 	for _, own := range held {
 		p.Leave(own)
 	}
-	if p.Count() != 0 || len(p.networks) != 0 || len(p.busiest) != 0 {
-		t.Fatalf("%d places, %d networks, %d in the heap are left", p.Count(), len(p.networks), len(p.busiest))
+	if p.Count() != 0 || len(p.networks) != 0 || len(p.others.busiest)+len(p.known.busiest) != 0 {
+		t.Fatalf("%d places, %d networks, %d in the heap are left", p.Count(), len(p.networks), len(p.others.busiest)+len(p.known.busiest))
+	}
+}
+
+// Strangers of many networks take no place of a network with users while those have no more than half
+// of them, and users' networks take no more than that from the others.
+func TestKnownNetworksAndOthersLeaveEachOtherHalfOfThePlaces(t *testing.T) {
+	p := NewPlaces()
+	var gone []string
+	take := func(name, addr string, known bool) *Place {
+		own, _ := p.Take(netip.MustParseAddr(addr), known, 4, func() { gone = append(gone, name) })
+		return own
+	}
+	first := take("user1", "192.0.2.1", true)
+	last := take("user2", "192.0.2.2", true)
+	take("s1", "198.51.100.1", false)
+	take("s2", "198.51.101.1", false)
+	take("s3", "198.51.102.1", false)
+	take("s4", "198.51.103.1", false)
+	take("user3", "192.0.2.3", true)
+	take("other user", "203.0.113.9", true)
+	if got := strings.Join(gone, " "); got != "s1 s2 user1 user2" {
+		t.Errorf("gone: %s", got)
+	}
+	p.Leave(first)
+	p.Leave(last)
+	take("s4 after a login", "198.51.103.2", true) // the network is known from here on
+	if got := strings.Join(gone, " "); got != "s1 s2 user1 user2 s4" {
+		t.Errorf("gone: %s", got)
+	}
+	if n := p.Count(); n != 4 || p.known.taken != 3 || p.others.taken != 1 {
+		t.Errorf("%d places, %d of known networks, %d of others", n, p.known.taken, p.others.taken)
+	}
+}
+
+// A client whose password is being looked at goes after those of its network that are silent.
+func TestAClientAtWorkGoesLast(t *testing.T) {
+	p := NewPlaces()
+	var gone []string
+	take := func(name string) *Place {
+		own, _ := p.Take(netip.MustParseAddr("192.0.2.1"), false, 3, func() { gone = append(gone, name) })
+		return own
+	}
+	a, b := take("a"), take("b")
+	p.Works(b, true)
+	p.Works(a, true)
+	for _, name := range []string{"c", "d", "e"} {
+		take(name)
+	}
+	p.Works(take("f"), true)
+	p.Works(b, false)
+	take("g") // only b isn't at work, of those that have been there before
+	take("h")
+	if got := strings.Join(gone, " "); got != "c d e b g" {
+		t.Errorf("gone: %s", got)
+	}
+	p.Works(b, true) // it has gone
+	if n := p.Count(); n != 3 {
+		t.Errorf("%d places", n)
+	}
+	p.Works(take("i"), true)
+	take("j") // all others are at work
+	if got := strings.Join(gone, " "); got != "c d e b g h a" {
+		t.Errorf("gone: %s", got)
 	}
 }
 
@@ -64,7 +127,7 @@ func TestPlacesKeepTheirBoundsWhateverComesAndGoes(t *testing.T) {
 		c := &client{network: network, at: at}
 		here[at] = c
 		addr := netip.AddrFrom4([4]byte{10, 0, byte(network), byte(r.IntN(256))})
-		c.own, _ = p.Take(addr, limit, func() {})
+		c.own, _ = p.Take(addr, false, limit, func() {})
 		// The model: exactly the evicted one has no element any more.
 		for k, o := range here {
 			if o.own != nil && o.own.element == nil {

@@ -20,6 +20,9 @@ type Options struct {
 
 // Queue hands out slots. It is safe for concurrent use; nothing is done under its
 // lock but its own bookkeeping.
+//
+// Keys are of two classes, known and others, which take turns where both wait: however many
+// others there are, a known key waits for one of them at most, and for its like.
 type Queue[K comparable] struct {
 	mu   sync.Mutex // guards all below
 	o    Options
@@ -27,13 +30,15 @@ type Queue[K comparable] struct {
 	keys map[K]*share[K] // every key with a slot held or a caller waiting
 	// turns has the keys that could be given a slot, in the order in which they will
 	// be: those with a caller waiting and fewer than PerKey slots.
-	turns   list.List // of *share[K]
+	turns   [2]list.List // of *share[K]; others, known
+	last    int          // whose turn was the last
 	waiting int
 }
 
 // share is what one key holds and waits for.
 type share[K comparable] struct {
 	key   K
+	class int // in turns
 	held  int
 	queue list.List     // of *waiter, in order of arrival
 	turn  *list.Element // in turns, or nil
@@ -64,6 +69,11 @@ func (q *Queue[K]) SetOptions(o Options) {
 // Acquire waits for a slot for key. The caller must call Release(key) once if and only
 // if the error is nil. Errors: ErrFull at once, or the cause of ctx's end.
 func (q *Queue[K]) Acquire(ctx context.Context, key K) error {
+	return q.AcquireAs(ctx, key, false)
+}
+
+// AcquireAs is Acquire for a key that is known, or isn't: as the last of its callers says.
+func (q *Queue[K]) AcquireAs(ctx context.Context, key K, known bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -73,6 +83,7 @@ func (q *Queue[K]) Acquire(ctx context.Context, key K) error {
 		s = &share[K]{key: key}
 		q.keys[key] = s
 	}
+	q.classLocked(s, known)
 	// A key that waits is never overtaken by its own later callers. A free slot with
 	// others in turns can't be: grantLocked has given it away.
 	if q.held < q.o.Slots && s.queue.Len() == 0 && (q.o.PerKey == 0 || s.held < q.o.PerKey) {
@@ -156,8 +167,11 @@ func (q *Queue[K]) releaseLocked(s *share[K]) {
 
 // grantLocked gives free slots to the keys in turn.
 func (q *Queue[K]) grantLocked() {
-	for q.held < q.o.Slots && q.turns.Len() > 0 {
-		s := q.turns.Front().Value.(*share[K])
+	for q.held < q.o.Slots && q.turns[0].Len()+q.turns[1].Len() > 0 {
+		if q.turns[1-q.last].Len() > 0 {
+			q.last = 1 - q.last
+		}
+		s := q.turns[q.last].Front().Value.(*share[K])
 		q.delistLocked(s)
 		w := s.queue.Remove(s.queue.Front()).(*waiter)
 		q.waiting--
@@ -171,14 +185,27 @@ func (q *Queue[K]) grantLocked() {
 // enlistLocked gives a key its turn, if it can use one.
 func (q *Queue[K]) enlistLocked(s *share[K]) {
 	if s.turn == nil && s.queue.Len() > 0 && (q.o.PerKey == 0 || s.held < q.o.PerKey) {
-		s.turn = q.turns.PushBack(s)
+		s.turn = q.turns[s.class].PushBack(s)
 	}
 }
 
 func (q *Queue[K]) delistLocked(s *share[K]) {
 	if s.turn != nil {
-		q.turns.Remove(s.turn)
+		q.turns[s.class].Remove(s.turn)
 		s.turn = nil
+	}
+}
+
+// classLocked has a key be of a class. It loses its turn if it was of the other.
+func (q *Queue[K]) classLocked(s *share[K], known bool) {
+	class := 0
+	if known {
+		class = 1
+	}
+	if s.class != class {
+		q.delistLocked(s)
+		s.class = class
+		q.enlistLocked(s)
 	}
 }
 

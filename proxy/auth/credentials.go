@@ -41,6 +41,9 @@ type Credentials struct {
 	// Client is the address that they come from, by whose network hashing is shared;
 	// the zero Addr where there is none. NewCredentials leaves it to its caller.
 	Client netip.Addr
+	// Known says that somebody has logged in from that network lately. It, too, is left to the
+	// caller.
+	Known bool
 }
 
 // NewCredentials makes credentials of what a client said. authzid is empty for

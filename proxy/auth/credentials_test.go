@@ -49,7 +49,7 @@ func TestNewCredentials(t *testing.T) {
 		if got.Authzid != "" && got.Authzid != got.User {
 			t.Errorf("authzid %q of user %q", got.Authzid, got.User)
 		}
-		if text := fmt.Sprintf("%v %+v %#v %q", got, got, got, got); strings.Contains(text, c.password) && len(c.password) > 2 {
+		if text := fmt.Sprintf("%v %+v %#v %q", got, got, got, got.Password); strings.Contains(text, c.password) && len(c.password) > 2 {
 			t.Errorf("the password is printed: %s", text)
 		}
 	}

@@ -11,7 +11,8 @@ import (
 // Hashing bounds how many passwords are hashed at once, so that a storm of
 // logins queues instead of taking every processor, and every megabyte that
 // argon2 wants, away from the sessions that are there already. Networks that wait are
-// served in turn: one that guesses passwords delays the others by one hash each time.
+// served in turn: one that guesses passwords delays the others by one hash each time, and
+// as many as there may be delay those from which somebody has logged in lately by one hash.
 // Sources share one.
 type Hashing struct {
 	queue *fair.Queue[netip.Prefix]
@@ -27,9 +28,10 @@ func NewHashing(n int) *Hashing {
 
 // do runs f when it is the turn of the client's network, or returns the reason why ctx
 // ended before. A hash that has begun is finished, whatever becomes of ctx.
-func (h *Hashing) do(ctx context.Context, client netip.Addr, f func() bool) (bool, error) {
+// known says that somebody has logged in from there lately.
+func (h *Hashing) do(ctx context.Context, client netip.Addr, known bool, f func() bool) (bool, error) {
 	network := fair.Network(client)
-	if err := h.queue.Acquire(ctx, network); err != nil {
+	if err := h.queue.AcquireAs(ctx, network, known); err != nil {
 		return false, err
 	}
 	defer h.queue.Release(network)

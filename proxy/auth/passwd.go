@@ -175,7 +175,7 @@ func (p *PasswdFile) match(ctx context.Context, v *verifier, c Credentials) (boo
 	case v.cheap():
 		return v.matches(raw), nil
 	}
-	ok, err := p.opts.Hashing.do(ctx, c.Client, func() bool { return v.matches(raw) })
+	ok, err := p.opts.Hashing.do(ctx, c.Client, c.Known, func() bool { return v.matches(raw) })
 	if err != nil {
 		return false, fmt.Errorf("waiting for a password to be hashed: %w", err)
 	}
