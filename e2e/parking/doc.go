@@ -4,8 +4,8 @@
 //
 // What needs the backend to change or fail at one moment is in Go, with a tap
 // between proxy and server: a site is a server that many checks share, each with a lab of
-// its own, a proxy and its users.
+// its own, a proxy that is started from a configuration (internal/apptest), and its users.
 //
-// Imports e2e/servers, internal/imaptest, proxy, proxy/auth, proxy/park,
-// proxy/upstream, routing and telemetry. Imported by none.
+// Imports e2e/servers, internal/app, internal/apptest, internal/imaptest and
+// proxy. Imported by none.
 package parking

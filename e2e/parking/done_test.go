@@ -84,7 +84,7 @@ func doneAtAnyTime(t *testing.T, s *site) {
 		l.parked(w.Client)
 		must(t, w.Reset())
 		must(t, eventually(t.Context(), "the session's end", func() error {
-			if l.hub.Wanted(user) {
+			if l.app.Hub().Wanted(user) {
 				return errors.New("somebody wants hints")
 			}
 			return nil

@@ -2,13 +2,13 @@ package parking
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,16 +17,15 @@ import (
 	"testing"
 
 	"imapproxy/e2e/servers"
+	"imapproxy/internal/apptest"
 )
-
-const eventsToken = "0123456789abcdef0123"
 
 // events is where a server posts its events, for all proxies before it.
 type events struct {
 	url string
 
-	mu sync.Mutex // guards to
-	to map[http.Handler]bool
+	mu sync.Mutex      // guards to
+	to map[string]bool // URLs
 }
 
 // listenForEvents serves it until the test's end.
@@ -48,17 +47,17 @@ func listenForEvents(t testing.TB) *events {
 }
 
 // add has a proxy told as well, until the test's end.
-func (e *events) add(t testing.TB, h http.Handler) {
+func (e *events) add(t testing.TB, url string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.to == nil {
-		e.to = map[http.Handler]bool{}
+		e.to = map[string]bool{}
 	}
-	e.to[h] = true
+	e.to[url] = true
 	t.Cleanup(func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		delete(e.to, h)
+		delete(e.to, url)
 	})
 }
 
@@ -71,13 +70,28 @@ func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	to := slices.Collect(maps.Keys(e.to))
 	e.mu.Unlock()
-	answer := httptest.NewRecorder()
-	for _, h := range to {
-		answer = httptest.NewRecorder()
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		h.ServeHTTP(answer, r)
+	code := http.StatusOK
+	for _, url := range to {
+		if c, err := post(r.Context(), url, r.Header, body); err == nil { // else the proxy has ended just now
+			code = c
+		}
 	}
-	w.WriteHeader(answer.Code)
+	w.WriteHeader(code)
+}
+
+// post posts an event to a proxy and returns what it is answered.
+func post(ctx context.Context, url string, header http.Header, body []byte) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header = header.Clone()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	res, err := client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	return res.StatusCode, res.Body.Close()
 }
 
 // dovecotWithEvents is a Dovecot with push.lua.
@@ -86,7 +100,7 @@ func dovecotWithEvents(t testing.TB) *site {
 	e := listenForEvents(t)
 	// An event that a busy machine is late to answer would be lost, until a sweep.
 	push := patient(t, contrib(t, "dovecot/push.lua"), "timeout_msecs = 500", "timeout_msecs = 30000")
-	return &site{Server: dovecotThatPosts(t, push, e.url, eventsToken), watch: "push", events: e}
+	return &site{Server: dovecotThatPosts(t, push, e.url, apptest.EventsToken), watch: "push", events: e}
 }
 
 // patient is a script with its timeout replaced.
@@ -115,7 +129,7 @@ func cyrusWithEvents(t testing.TB) *site {
 	notify := patient(t, contrib(t, "cyrus/notify"), "--connect-timeout 1 --max-time 2", "--max-time 30")
 	must(t, os.WriteFile(program, []byte(notify), 0o755))
 	must(t, os.Mkdir(program+".d", 0o755))
-	settings := fmt.Sprintf("url = %q\nheader = %q\n", e.url, "Authorization: Bearer "+eventsToken)
+	settings := fmt.Sprintf("url = %q\nheader = %q\n", e.url, "Authorization: Bearer "+apptest.EventsToken)
 	must(t, os.WriteFile(filepath.Join(program+".d", "proxy.conf"), []byte(settings), 0o644))
 	server := servers.StartCyrusWith(t, servers.CyrusOptions{Notify: program, Users: cyrusUsers})
 	return &site{Server: server, watch: "push", events: e, users: cyrusUsers}

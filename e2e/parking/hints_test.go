@@ -1,7 +1,6 @@
 package parking
 
 import (
-	"bytes"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"imapproxy/internal/apptest"
 	"imapproxy/internal/imaptest"
 )
 
@@ -37,7 +37,7 @@ func eventsThatDontCome(t *testing.T, _ *site) {
 		"down": func(t *testing.T) *site {
 			gone := httptest.NewServer(nil)
 			gone.Close()
-			return &site{Server: dovecotThatPosts(t, push, gone.URL, eventsToken), watch: "push", events: &events{}}
+			return &site{Server: dovecotThatPosts(t, push, gone.URL, apptest.EventsToken), watch: "push", events: &events{}}
 		},
 		"unauthenticated": func(t *testing.T) *site {
 			e := listenForEvents(t)
@@ -53,7 +53,7 @@ func eventsThatDontCome(t *testing.T, _ *site) {
 				slow.CloseClientConnections()
 				slow.Close()
 			})
-			return &site{Server: dovecotThatPosts(t, push, slow.URL, eventsToken), watch: "push", events: &events{}}
+			return &site{Server: dovecotThatPosts(t, push, slow.URL, apptest.EventsToken), watch: "push", events: &events{}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,14 +91,12 @@ func aFloodOfEvents(t *testing.T, s *site) {
 	w := l.watch(user, "INBOX", d.Truth)
 	w.BeginIdle()
 	l.parked(w.Client)
-	post := func(about string) {
-		r := httptest.NewRequest("POST", "/v1/events", bytes.NewReader([]byte(`{"user":"`+about+`","events":[{"mailbox":"INBOX"}]}`)))
-		r.Header.Set("Authorization", "Bearer "+eventsToken)
-		r.Header.Set("Content-Type", "application/json")
-		answer := httptest.NewRecorder()
-		s.events.ServeHTTP(answer, r)
-		if answer.Code >= 300 {
-			t.Errorf("an event is answered %d %s", answer.Code, answer.Body)
+	tell := func(about string) {
+		body := []byte(`{"user":"` + about + `","events":[{"mailbox":"INBOX"}]}`)
+		header := http.Header{"Authorization": {"Bearer " + apptest.EventsToken}, "Content-Type": {"application/json"}}
+		code, err := post(t.Context(), l.eventsURL(), header, body)
+		if err != nil || code >= 300 {
+			t.Errorf("an event is answered %d, %v", code, err)
 		}
 	}
 	const enough = 100
@@ -119,8 +117,8 @@ func aFloodOfEvents(t *testing.T, s *site) {
 				close(flooded)
 			}
 			for range 5 {
-				post(user)
-				post("nobody")
+				tell(user)
+				tell("nobody")
 			}
 		}
 	}()
@@ -133,7 +131,7 @@ func aFloodOfEvents(t *testing.T, s *site) {
 	}
 	l.happens(flooded, "the flood")
 	end()
-	n, stats := <-posted, l.hub.Stats()
+	n, stats := <-posted, l.app.Hub().Stats()
 	t.Logf("%d events, %d resyncs in %v", n, stats.Resyncs, time.Since(before))
 	if most := uint64(time.Since(before)/(40*time.Millisecond)) + 10; stats.Resyncs > most {
 		t.Errorf("%d events, %d resyncs, of which %d were enough", n, stats.Resyncs, most)

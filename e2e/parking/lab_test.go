@@ -5,22 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"net/netip"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"imapproxy/e2e/servers"
+	"imapproxy/internal/app"
+	"imapproxy/internal/apptest"
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy"
-	"imapproxy/proxy/auth"
-	"imapproxy/proxy/park"
-	"imapproxy/proxy/upstream"
-	"imapproxy/routing"
-	"imapproxy/telemetry"
 )
 
 // patience is how long something that must happen may take on a busy machine.
@@ -29,16 +22,15 @@ const patience = 40 * time.Second
 // A lab is a proxy that parks, before one real server, with a tap in between.
 type lab struct {
 	t   testing.TB
+	app *app.App
 	srv *proxy.Server
 	*imaptest.Tap
 	server *site
 	opt    labOptions
-	hub    *park.Hub
-	pool   *upstream.Pool
 	Plain  string // the proxy, in clear
 	TLS    string
 	cert   imaptest.Cert
-	logs   *logs
+	logs   *apptest.Log
 }
 
 // labOptions say what is special about a lab.
@@ -52,63 +44,46 @@ type labOptions struct {
 
 	resumeWithin, resumeTry time.Duration
 
-	now func() time.Time // the sessions' clock; nil: time.Now
+	now func() time.Time // the proxy's clock; nil: time.Now
 }
+
+// noSeparators has names of the form user*master reach the server, which decides about them.
+const noSeparators = `
+users {
+  refuse_separators = ""
+}
+`
 
 func newLab(t testing.TB, server *site, o labOptions) *lab {
 	t.Helper()
-	l := &lab{t: t, server: server, opt: o, Tap: imaptest.NewTap(t, server.Addr), cert: imaptest.NewCert(t), logs: &logs{}}
-	tel, err := telemetry.Start(context.Background(), telemetry.Options{LogWriter: l.logs, LogLevel: slog.LevelDebug, Prometheus: true})
-	must(t, err)
-	router, err := routing.New(routing.Options{Storage: routing.Shared, Telemetry: tel})
-	must(t, err)
-	router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{{ID: "b1", Address: l.Addr, Weight: 100}}})
-	dialer, err := upstream.New(upstream.Options{Hostname: "proxy.test", Telemetry: tel})
-	must(t, err)
-	queue := park.NewHintQueue(park.HintQueueOptions{})
-	l.hub = park.NewHub(park.HubOptions{
-		Watch: cmp.Or(o.watch, server.watch), Push: server.events != nil, Queue: queue, Telemetry: tel,
-		SweepEvery: o.sweep, NotifyRenewEvery: o.notify,
-	})
-	if server.events != nil {
-		h, err := park.NewEvents(park.EventsOptions{Secrets: []telemetry.Secret{eventsToken}, Wanted: l.hub.Wanted}, queue)
-		must(t, err)
-		server.events.add(t, h)
+	l := &lab{t: t, server: server, opt: o, Tap: imaptest.NewTap(t, server.Addr), cert: imaptest.NewCert(t), logs: &apptest.Log{}}
+	settings := apptest.Park{
+		"watch": cmp.Or(o.watch, server.watch), "linger": time.Millisecond, "quiet_after": o.quietAfter,
+		"warm_for": max(cmp.Or(o.warmFor, 20*time.Second), 0), "auth_cache_for": o.authCache,
 	}
-	warm := cmp.Or(o.warmFor, 20*time.Second)
-	l.pool = upstream.NewPool(upstream.PoolOptions{WarmFor: max(warm, 0), AuthCacheFor: o.authCache, Telemetry: tel})
-	certs := []proxy.Certificate{{CertPEM: l.cert.CertPEM, KeyPEM: l.cert.KeyPEM}}
-	l.srv, err = proxy.New(proxy.Options{
-		Hostname: "proxy.test", Dialer: dialer, Router: router, Telemetry: tel, Sources: []auth.Source{auth.NewBackend()},
-		Listeners: []proxy.ListenerOptions{
-			{Name: "plain", Address: "127.0.0.1:0", TLS: proxy.TLSNone, CleartextFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
-			{Name: "imaps", Address: "127.0.0.1:0", TLS: proxy.TLSImplicit, Certificates: certs},
-		},
-		Limits: proxy.Limits{AuthFailureDelay: -1}, Drain: 100 * time.Millisecond, Now: o.now,
-		Park: proxy.ParkOptions{Hub: l.hub, Pool: l.pool, Linger: time.Millisecond, QuietAfter: o.quietAfter, ResumeWithin: o.resumeWithin, ResumeTry: o.resumeTry},
-	})
-	must(t, err)
-	must(t, l.srv.Listen(t.Context()))
-	l.Plain, l.TLS = l.srv.Addrs()["plain"], l.srv.Addrs()["imaps"]
-	ctx, stop := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	served := make(chan error, 1)
-	running.Go(func() { l.hub.Run(ctx) })
-	running.Go(func() { l.pool.Run(ctx) })
-	running.Go(func() { served <- l.srv.Serve(ctx) })
+	if o.sweep != 0 {
+		settings["sweep_every"] = o.sweep
+	}
+	// Registered before the proxy's own clean-up, so it runs after it: the log's end is there, too.
 	t.Cleanup(func() {
-		stop()
-		running.Wait()
-		if err := <-served; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-		must(t, tel.Shutdown(context.Background()))
 		if t.Failed() {
-			t.Logf("the proxy's log:\n%s", l.logs.tail(60))
+			t.Logf("the proxy's log:\n%s", l.logs.Tail(60))
 		}
 	})
+	l.app = apptest.Start(t, apptest.Config{Backend: l.Addr, Cert: l.cert, Events: server.events != nil, Park: settings, More: noSeparators}, app.Options{
+		Logs: l.logs, Now: o.now,
+		Park: app.ParkOptions{NotifyRenewEvery: o.notify, ResumeWithin: o.resumeWithin, ResumeTry: o.resumeTry},
+	})
+	l.srv = l.app.Server()
+	l.Plain, l.TLS = l.app.Addrs()["plain"], l.app.Addrs()["imaps"]
+	if server.events != nil {
+		server.events.add(t, l.eventsURL())
+	}
 	return l
 }
+
+// eventsURL is where the proxy takes push events.
+func (l *lab) eventsURL() string { return "http://" + l.app.EventsAddr() + "/v1/events" }
 
 // newUser is one that no test has used yet.
 func (l *lab) newUser() string {
@@ -121,31 +96,6 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// A logs keeps a log.
-type logs struct {
-	mu   sync.Mutex // guards text
-	text strings.Builder
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logs) tail(n int) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	lines := strings.Split(strings.TrimSpace(l.text.String()), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
-}
-
-func (l *logs) has(words string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), words)
 }
 
 // eventually waits for what no event tells of.
@@ -198,7 +148,7 @@ func (l *lab) parked(c *imaptest.Client) {
 func (l *lab) ended(reason string) {
 	l.t.Helper()
 	must(l.t, eventually(l.t.Context(), "a session's end for "+reason, func() error {
-		if l.logs.has("reason=" + reason) {
+		if l.logs.Has("reason=" + reason) {
 			return nil
 		}
 		return errors.New("none has")

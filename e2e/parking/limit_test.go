@@ -20,7 +20,7 @@ func TestWarmConnectionsMakeRoomAtTheBackendsLimit(t *testing.T) {
 	c.MustOK("SELECT INBOX (CONDSTORE)")
 	c.MustOK("LOGOUT")
 	must(t, eventually(t.Context(), "the pool to have it", func() error {
-		if l.pool.Len() != 1 {
+		if l.app.Pool().Len() != 1 {
 			return errors.New("it has none")
 		}
 		return nil

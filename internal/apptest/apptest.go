@@ -36,6 +36,7 @@ type Config struct {
 	Park    Park          // the settings of the block park
 	Events  bool          // push events are taken, on the admin address
 	Drain   time.Duration // 0: 100 ms
+	More    string        // further blocks, as a file has them
 }
 
 // The first probe finds the backend up; there is no other, since tests count what comes there.
@@ -91,6 +92,7 @@ admin {
 shutdown {
   drain = "{{.Drain}}"
 }
+{{.More}}
 `))
 
 // write writes the configuration and the files that it names into a folder.

@@ -58,9 +58,7 @@ var arrows = map[string][]string{
 	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/park", "proxy/upstream", "proxy/wire"},
 	"internal/apptest":     {"internal/app", "internal/imaptest", "internal/task"},
 	"e2e/model":            {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy", "proxy/park"},
-	"e2e/parking": {
-		"e2e/servers", "internal/imaptest", "proxy", "proxy/auth", "proxy/park", "proxy/upstream", "routing", "telemetry",
-	},
+	"e2e/parking":          {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy"},
 	"e2e/idlers": {
 		"e2e/servers", "internal/imaptest", "proxy", "proxy/auth", "proxy/park", "proxy/upstream", "routing", "telemetry",
 	},
