@@ -31,7 +31,7 @@ type owed struct {
 // command lets the client be told. Then the relay goes on as usual.
 func (s *Session) owing() {
 	o := owing{
-		s: s, n: s.park.owed.n, untold: s.park.owed, before: s.park.owed.view.UIDs, modSeq: s.park.owed.view.ModSeq,
+		s: s, n: s.park.owed.n, untold: s.park.owed, before: &s.park.owed.view.UIDs, modSeq: s.park.owed.view.ModSeq,
 		client:  wire.NewReader(s.client, maxOwedLine, maxOwedLiteral),
 		backend: wire.NewReader(s.backend.Load(), maxOwedAnswer, maxOwedLiteral),
 	}
@@ -62,8 +62,9 @@ type owing struct {
 	n      park.Numbers
 	untold *owed // nil: all but EXPUNGE was told, and flags
 	// before is what the client counted when it wrote the command: its last message is what
-	// "*" means in what marks messages. After a first command it counts only for those that had come by then.
-	before          park.UIDs
+	// "*" means in what marks messages. nil: what it counts now, as after the commands that had
+	// come with the first one.
+	before          *park.UIDs
 	client, backend *wire.Reader
 	modSeq          uint64            // the client's bound
 	bound           uint64            // the one that it has when all is told
@@ -90,8 +91,9 @@ func (o *owing) endOf(err error) Reason {
 func (o *owing) command() (relay bool, err error) {
 	s := o.s
 	if o.untold == nil && !o.more() {
-		o.before = park.UIDs{}
+		o.before = nil
 		if o.n.Owed().Empty() && len(o.flags) == 0 {
+			_, s.flight.told.box.exists = o.n.Client()
 			return true, o.handOver(nil) // only a "*" was owed
 		}
 	}
@@ -129,9 +131,11 @@ func (o *owing) command() (relay bool, err error) {
 		}
 	}
 	held := r.HoldsExpunge || !r.Removes && !replaces && o.more()
-	known, _ := o.n.Client()
-	if last := lastOf(o.before.Intersect(known), h.Verb); last != 0 {
-		cmd = withStar(cmd, last)
+	if o.before != nil {
+		known, _ := o.n.Client()
+		if last := lastOf(o.before.Intersect(known), h.Verb); last != 0 {
+			cmd = withStar(cmd, last)
+		}
 	}
 	said := cmd
 	cmd, fate := o.n.Command(nil, said)

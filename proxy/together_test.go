@@ -171,3 +171,77 @@ func TestACommandThatComesWhileDoneWaitsForABackend(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// "*" of a client that counts no messages names none: not one that has come since, which it hasn't
+// heard of.
+func TestTheLastOfNoMessagesIsNone(t *testing.T) {
+	for name, c := range map[string]struct{ say, marked string }{
+		"by UID":              {`x UID STORE 1:* +FLAGS (\Deleted)`, `UID STORE 4294967294 +FLAGS (\Deleted)`},
+		"by UID, silent":      {`x UID STORE 1:* +FLAGS.SILENT (\Deleted)`, `UID STORE 4294967294 +FLAGS.SILENT (\Deleted)`},
+		"by number":           {`x STORE * +FLAGS (\Deleted)`, `STORE 4294967294 +FLAGS (\Deleted)`},
+		"among others":        {`x UID STORE 7,*:3,8 +FLAGS (a)`, `UID STORE 7,4294967294,8 +FLAGS (a)`},
+		"behind DONE":         {"DONE\r\nx UID STORE 1:* +FLAGS (a)", `UID STORE 4294967294 +FLAGS (a)`},
+		"behind another":      {"DONE\r\nx UID STORE 1:* +FLAGS (a)\r\ny UID STORE * +FLAGS (b)", `UID STORE 4294967294 +FLAGS (a)|UID STORE 4294967294 +FLAGS (b)`},
+		"COPY of all, by UID": {`x COPY 1:* Other`, `COPY 4294967294 Other`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newScripted(t, scriptedCaps, 0)
+			p.on("UID SEARCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+				p.mu.Lock()
+				n := len(p.uids)
+				p.mu.Unlock()
+				if n > 0 {
+					return p.answer(c, cmd)
+				}
+				return c.Send(`* ESEARCH (TAG "`+cmd.Tag()+`") UID COUNT 0`, cmd.Tag()+" OK done")
+			})
+			var marked []string
+			for _, name := range []string{"STORE", "UID STORE", "COPY"} {
+				p.on(name, func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+					p.mu.Lock()
+					marked = append(marked, cmd.Name+" "+cmd.Args)
+					p.mu.Unlock()
+					return c.Send(cmd.Tag() + " OK done")
+				})
+			}
+			client := p.idle("SELECT INBOX")
+			if !strings.HasPrefix(c.say, "DONE") {
+				done(client)
+			}
+			p.deliver()
+			must(t, client.SendRaw(c.say+"\r\n"))
+			last := "x "
+			if strings.Contains(c.say, "\ny ") {
+				last = "y "
+			}
+			for !strings.HasPrefix(string(client.Read().Text), last) {
+			}
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if got := strings.Join(marked, "|"); got != c.marked {
+				t.Errorf("the backend was told %q, not %q", got, c.marked)
+			}
+		})
+	}
+}
+
+// What the backend tells of new messages while commands that came together are carried one by one
+// counts for the session's next view.
+func TestASessionWhoseCommandsCameTogetherIsParkedAgain(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4)
+	c := p.idle("SELECT INBOX")
+	p.deliver()
+	p.on("STORE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.on("STORE", nil)
+		p.deliver()
+		return c.Send("* 6 EXISTS", cmd.Tag()+" OK done")
+	})
+	must(t, c.SendRaw("DONE\r\nx STORE * +FLAGS (a)\r\ny STORE * +FLAGS (b)\r\n"))
+	for _, want := range []string{"i OK {*}", "* 5 EXISTS", "* 6 EXISTS", "x OK done", "y OK done"} {
+		c.Expect(want)
+	}
+	p.idles(c)
+	p.deliver()
+	p.hint()
+	c.Expect("* 7 EXISTS")
+}

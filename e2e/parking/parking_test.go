@@ -30,6 +30,7 @@ func checks() []check {
 		{"leaving a mailbox", "-idle", leavingAMailbox},
 		{"STORE by number during a quiet park", "-idle", storeByNumberDuringAQuietPark},
 		{"DONE at any time", "-idle", doneAtAnyTime},
+		{"the last of an empty mailbox is none", "-idle", theLastOfAnEmptyMailboxIsNone},
 		{"a NOOP sees what was acknowledged", "-", aNOOPSeesWhatWasAcknowledged},
 		{"a silent STORE isn't followed by older flags", "sdbox-idle maildir-idle cyrus-idle", aSilentStoreIsNotFollowedByOlderFlags},
 		{"own marks aren't told again", "sdbox-idle maildir-idle cyrus-idle", ownMarksAreNotToldAgain},
