@@ -13,8 +13,9 @@ import (
 const (
 	maxKnownRuns   = 128
 	maxKnownSets   = 128
-	maxKnownStores = 32  // in flight
-	maxKnownArgs   = 512 // of one of them
+	maxKnownText   = 4 << 10 // of all sets: a keyword can be long
+	maxKnownStores = 32      // in flight
+	maxKnownArgs   = 512     // of one of them
 )
 
 // known has the flags that a client knows, as it was told them or has set them itself. A
@@ -26,6 +27,7 @@ const (
 // there for that.
 type known struct {
 	sets       []knownSet // the first is of no meaning
+	text       int        // how much of it they have
 	uids, nums park.Runs
 	// lastNum and lastUID are of the last FETCH that named both: the message behind it has the
 	// UID behind it, however far off that is.
@@ -57,6 +59,7 @@ func knownOf(k *park.Known) *known {
 	b := &known{uids: uids}
 	for _, s := range sets {
 		b.sets = append(b.sets, knownSet{raw: string(s.Flags), KnownFlags: s})
+		b.text += len(s.Flags)
 	}
 	return b
 }
@@ -102,7 +105,7 @@ func (k *known) frozen(view park.UIDs, dialect park.Dialect) *park.Known {
 func (k *known) forget() {
 	k.uids.Clear()
 	k.nums.Clear()
-	k.sets = k.sets[:0]
+	k.sets, k.text = k.sets[:0], 0
 	k.lastNum = 0
 }
 
@@ -133,10 +136,11 @@ func (k *known) find(modSeq uint64, ok func(park.Flags) bool, flags func() park.
 
 // add adds a set. Where there are too many, all are forgotten, and 0 is returned.
 func (k *known) add(raw string, f park.KnownFlags) uint8 {
-	if len(k.sets) >= maxKnownSets {
+	if len(k.sets) >= maxKnownSets || k.text+len(f.Flags) > maxKnownText {
 		k.forget()
 		return 0
 	}
+	k.text += len(f.Flags)
 	if len(k.sets) == 0 {
 		k.sets = append(k.sets, knownSet{})
 	}

@@ -230,6 +230,38 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	if len(k.sets) > maxKnownSets {
 		t.Errorf("%d sets", len(k.sets))
 	}
+
+	// Messages that go, one here and one there, make no runs.
+	k = &known{}
+	for n := range uint32(5000) {
+		f := fetchResponse{number: n + 1}
+		f.text(fmt.Appendf(nil, "* %d FETCH (FLAGS ())\r\n", n+1))
+		k.fetched(&f, 0)
+	}
+	for n := range uint32(2000) {
+		k.expunged(2*n + 1)
+	}
+	if k.nums.Len() > maxKnownRuns {
+		t.Errorf("%d runs of numbers", k.nums.Len())
+	}
+
+	// Long keywords have a bound together, where a session is parked as well.
+	long := strings.Repeat("k", 1000)
+	for n := range uint32(99) {
+		f := fetchResponse{number: n + 1}
+		f.text(fmt.Appendf(nil, "* %d FETCH (UID %d FLAGS (%s%d))\r\n", n+1, n+1, long, n))
+		k.fetched(&f, 0)
+	}
+	text := 0
+	for _, s := range k.sets {
+		text += len(s.Flags)
+	}
+	if text > maxKnownText {
+		t.Errorf("%d octets of flags", text)
+	}
+	if flags, ok := k.frozen(park.UIDsOf(uids...), park.Plain).Of(99); !ok || flags != park.Flags(long+"98") {
+		t.Errorf("the last one is remembered with %q (%v)", flags, ok)
+	}
 }
 
 func TestFetchResponsesAreRead(t *testing.T) {

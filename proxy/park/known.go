@@ -92,12 +92,16 @@ func (r *Runs) Change(first, last uint32, to func(set uint8) uint8) {
 	}
 }
 
-// Gone takes a number away: those behind it move down.
+// Gone takes a number away: those behind it move down. There aren't more runs afterwards.
 func (r *Runs) Gone(n uint32) {
 	i := r.Cut(n, n)
-	for ; i < len(r.runs); i++ {
-		r.runs[i].first--
-		r.runs[i].last--
+	for j := i; j < len(r.runs); j++ {
+		r.runs[j].first--
+		r.runs[j].last--
+	}
+	if i > 0 && i < len(r.runs) && r.runs[i-1].set == r.runs[i].set && r.runs[i-1].last+1 == r.runs[i].first {
+		r.runs[i-1].last = r.runs[i].last
+		r.runs = slices.Delete(r.runs, i, i+1)
 	}
 }
 
