@@ -177,6 +177,6 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.opts.Log.Warn("admin: requests cut off at shutdown", "error", err)
 		_ = s.http.Close() // the rest is lost either way
 	}
-	_ = <-ended // http.ErrServerClosed
+	<-ended //nolint:errcheck // http.ErrServerClosed
 	return nil
 }
