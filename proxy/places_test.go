@@ -112,16 +112,7 @@ func (k tellsKnown) Authenticate(_ context.Context, c auth.Credentials) auth.Ver
 // Guesses at a user's password don't use up the user's sessions.
 func TestGuessesDontCountAsSessionsOfTheUser(t *testing.T) {
 	const perUser = 3
-	asked, answer := make(chan struct{}, 10), make(chan struct{})
-	d := polite()
-	check := d.Check
-	d.Check = func(c *imaptest.BackendConn, login imaptest.Login) string {
-		if login.Password != password {
-			asked <- struct{}{}
-			<-answer
-		}
-		return check(c, login)
-	}
+	d, asked, answer := guesses(10)
 	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: Limits{PerUser: perUser}})
 	for range 2 * perUser {
 		c := l.dial(plain)

@@ -9,22 +9,35 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
+// guesses is a backend that is slow to refuse wrong passwords: each is told on asked, and refused
+// once answer is closed.
+func guesses(n int) (d imaptest.Dialogue, asked, answer chan struct{}) {
+	asked, answer = make(chan struct{}, n), make(chan struct{})
+	d = polite()
+	check := d.Check
+	d.Check = func(c *imaptest.BackendConn, login imaptest.Login) string {
+		if login.Password != password {
+			asked <- struct{}{}
+			<-answer
+		}
+		return check(c, login)
+	}
+	return d, asked, answer
+}
+
 // Guesses that a backend is slow to refuse leave it places for logins of other networks, and
 // for those whose password needs no proof.
 func TestGuessersDontTakeAllOfABackendsLogins(t *testing.T) {
 	const places, guessers = 8, 40
-	var guesses, most atomic.Int64
-	asked, answer := make(chan struct{}, guessers), make(chan struct{})
-	d := polite()
+	var now, most atomic.Int64
+	d, asked, answer := guesses(guessers)
 	check := d.Check
 	d.Check = func(c *imaptest.BackendConn, login imaptest.Login) string {
 		if login.Password != password {
-			n := guesses.Add(1)
+			n := now.Add(1)
+			defer now.Add(-1)
 			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 			}
-			asked <- struct{}{}
-			<-answer
-			guesses.Add(-1)
 		}
 		return check(c, login)
 	}
@@ -58,16 +71,7 @@ func TestGuessersDontTakeAllOfABackendsLogins(t *testing.T) {
 // Guessers of many networks don't have a client wait whose network is known.
 func TestAKnownNetworkDoesntWaitForGuessersOfManyNetworks(t *testing.T) {
 	const places, guessers = 2, 20
-	asked, answer := make(chan struct{}, guessers), make(chan struct{})
-	d := polite()
-	check := d.Check
-	d.Check = func(c *imaptest.BackendConn, login imaptest.Login) string {
-		if login.Password != password {
-			asked <- struct{}{}
-			<-answer
-		}
-		return check(c, login)
-	}
+	d, asked, answer := guesses(guessers)
 	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: Limits{UnprovedLogins: places}, change: func(o *Options) {
 		o.Listeners[3].CleartextFrom = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
 	}})

@@ -252,14 +252,9 @@ func TestEventsReachTheirHandler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Listen(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx) }() // ends at cancel, and is waited for
+	addr, stop := run(t, s)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	base := "http://" + s.Addr().String()
+	base := "http://" + addr
 	for path, want := range map[string]int{"/v1/events": http.StatusNoContent, "/v1/status": http.StatusNotFound, "/healthz": http.StatusOK} {
 		sent := body
 		if want != http.StatusNoContent {
@@ -274,8 +269,7 @@ func TestEventsReachTheirHandler(t *testing.T) {
 			t.Errorf("%s: %s, want %d", path, res.Status, want)
 		}
 	}
-	cancel()
-	if err := <-served; err != nil {
+	if err := stop(); err != nil {
 		t.Error(err)
 	}
 }
@@ -413,6 +407,12 @@ func serve(t *testing.T, o admin.Options) (addr string, stop func() error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return run(t, s)
+}
+
+// run is serve for a server that has been made.
+func run(t *testing.T, s *admin.Server) (addr string, stop func() error) {
+	t.Helper()
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
 	}

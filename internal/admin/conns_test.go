@@ -2,14 +2,11 @@ package admin_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"testing"
 	"time"
-
-	"imapproxy/internal/admin"
 )
 
 // serving runs a server of the API and of events, both with the token "token".
@@ -24,23 +21,13 @@ func serving(t *testing.T) (addr string) {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
-	s, err := admin.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Listen(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx) }()
+	addr, stop := serve(t, o)
 	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	return s.Addr().String()
+	return addr
 }
 
 // keepAlive is a client's connection.

@@ -1,16 +1,12 @@
 package upstream
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // A process without a descriptor to spare gives up one that waits in the pool for a
@@ -22,15 +18,7 @@ func TestDescriptorsThatRunOut(t *testing.T) {
 		withoutDescriptors(t, address)
 		return
 	}
-	b := serve(t, func(c net.Conn) error {
-		fmt.Fprint(c, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] hi\r\n")
-		lines := bufio.NewScanner(c)
-		for lines.Scan() {
-			tag, _, _ := strings.Cut(lines.Text(), " ")
-			fmt.Fprintf(c, "%s OK [CAPABILITY IMAP4rev1] done\r\n", tag)
-		}
-		return nil
-	})
+	b := answersAll(t)
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), child+"="+b.addr)
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
@@ -40,18 +28,7 @@ func TestDescriptorsThatRunOut(t *testing.T) {
 
 func withoutDescriptors(t *testing.T, address string) {
 	target := Target{ID: "b1", Address: address}
-	room := NewRoom(RoomOptions{})
-	pool := NewPool(PoolOptions{WarmFor: time.Hour, Room: room})
-	defer pool.Close()
-	d := newDialer(t, Options{Room: room})
-	bob := Auth{User: "bob", Password: "secret"}
-	waits, err := d.Login(t.Context(), target, bob, Client{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !pool.Give(pool.Key("bob", target, bob, UseSession, ""), waits, Condition{}) {
-		t.Fatal("the pool doesn't take it")
-	}
+	d, _, pool := oneThatWaits(t, target)
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		t.Fatal(err)

@@ -39,25 +39,8 @@ func TestOnlyARefusalForWantOfRoomTeaches(t *testing.T) {
 // When the process's last descriptors are kept for others, a login takes that of a connection that
 // waits; without one it is refused, for which the backend isn't blamed. Probes are made.
 func TestTheLastDescriptorsAreKept(t *testing.T) {
-	b := serve(t, func(c net.Conn) error {
-		fmt.Fprint(c, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] hi\r\n")
-		lines := bufio.NewScanner(c)
-		for lines.Scan() {
-			tag, _, _ := strings.Cut(lines.Text(), " ")
-			fmt.Fprintf(c, "%s OK [CAPABILITY IMAP4rev1] done\r\n", tag)
-		}
-		return nil
-	})
-	target := Target{ID: "b1", Address: b.addr}
-	room := NewRoom(RoomOptions{})
-	pool := NewPool(PoolOptions{WarmFor: time.Hour, Room: room})
-	defer pool.Close()
-	d := newDialer(t, Options{Room: room})
-	bob := Auth{User: "bob", Password: "secret"}
-	waits, err := d.Login(t.Context(), target, bob, Client{})
-	if err != nil || !pool.Give(pool.Key("bob", target, bob, UseSession, ""), waits, Condition{}) {
-		t.Fatal("the pool has none:", err)
-	}
+	target := Target{ID: "b1", Address: answersAll(t).addr}
+	d, room, pool := oneThatWaits(t, target)
 	room.Keeps(func(connections int) bool { return connections > 1 })
 	c, err := d.Login(t.Context(), target, alice, Client{})
 	if err != nil || pool.Len() != 0 {
@@ -77,4 +60,33 @@ func TestTheLastDescriptorsAreKept(t *testing.T) {
 		t.Fatalf("after a connection was closed: %v", err)
 	}
 	_ = c.Close()
+}
+
+// answersAll is a backend that answers every command with OK.
+func answersAll(t *testing.T) *fakeBackend {
+	t.Helper()
+	return serve(t, func(c net.Conn) error {
+		fmt.Fprint(c, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] hi\r\n")
+		lines := bufio.NewScanner(c)
+		for lines.Scan() {
+			tag, _, _ := strings.Cut(lines.Text(), " ")
+			fmt.Fprintf(c, "%s OK [CAPABILITY IMAP4rev1] done\r\n", tag)
+		}
+		return nil
+	})
+}
+
+// oneThatWaits is a Dialer with a Room, and a pool that holds one connection of bob's.
+func oneThatWaits(t *testing.T, target Target) (*Dialer, *Room, *Pool) {
+	t.Helper()
+	room := NewRoom(RoomOptions{})
+	pool := NewPool(PoolOptions{WarmFor: time.Hour, Room: room})
+	t.Cleanup(pool.Close)
+	d := newDialer(t, Options{Room: room})
+	bob := Auth{User: "bob", Password: "secret"}
+	waits, err := d.Login(t.Context(), target, bob, Client{})
+	if err != nil || !pool.Give(pool.Key("bob", target, bob, UseSession, ""), waits, Condition{}) {
+		t.Fatal("the pool has none:", err)
+	}
+	return d, room, pool
 }
