@@ -108,7 +108,18 @@ func TestSELECTThatIsAnsweredBAD(t *testing.T) {
 			t.Errorf("%s: %+v", name, f.told.box)
 		}
 	}
-	f := follow(selectedWork + "C: a UID SEARCH ALL (FOO)\nS: a BAD what")
+	// A silent STORE that came with the SELECT has changed what the client knows.
+	f := follow(selectedWork + "C: a SELECT\nC: b UID STORE 1 +FLAGS.SILENT (\\Seen)\nS: a BAD what\nS: b OK done")
+	f.fetched(&fetchResponse{number: 1, uid: 1, hasFlags: true, flags: []byte("\\Flagged")})
+	if k := f.told.box.known.frozen(park.UIDsOf(1, 2), park.Plain); k == nil {
+		t.Error("nothing is known any more")
+	}
+	f = follow(selectedWork + "C: b UID STORE 1 +FLAGS.SILENT (\\Seen)\nC: a SELECT\nS: a BAD what")
+	f.fetched(&fetchResponse{number: 1, uid: 1, hasFlags: true, flags: []byte("\\Flagged")})
+	if k := f.told.box.known.frozen(park.UIDsOf(1, 2), park.Plain); k != nil {
+		t.Errorf("flags of before a STORE that is under way are known: %+v", k)
+	}
+	f = follow(selectedWork + "C: a UID SEARCH ALL (FOO)\nS: a BAD what")
 	if f.told.dialect != park.Plain {
 		t.Error(f.told.dialect)
 	}

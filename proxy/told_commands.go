@@ -142,7 +142,7 @@ func (t *told) answered(c *command, h wire.ResponseHead, selected, selecting boo
 }
 
 // back goes back to the mailbox of before a SELECT that was answered BAD. What was said
-// meanwhile may be of either.
+// meanwhile may be of either, and STOREs that came with the SELECT weren't followed.
 func (t *told) back() {
 	heard := t.box.heard
 	t.box = selection{}
@@ -153,6 +153,9 @@ func (t *told) back() {
 	t.forget()
 	if heard {
 		t.box.doubt = keptMailbox
+	}
+	if !t.compared {
+		t.box.known = &known{blind: true}
 	}
 }
 

@@ -39,7 +39,7 @@ func checks() []check {
 		{"whose is recent", withACL, whoseIsRecent},
 		{"a caching client that is cut while VANISHED is owed", "-idle", aCachingClientThatIsCutWhileVanishedIsOwedMissesNothing},
 		{"a purged history", "sdbox-idle cyrus-idle", aPurgedHistory},
-		{"a client of IMAP4rev2", "mox-idle", aClientOfRev2IsParked}, // Debian 12's Dovecot and Cyrus don't know it
+		{"a client of IMAP4rev2", "mox-idle cyrus-idle", aClientOfRev2IsParked},
 		{"what doesn't keep a session attached", "sdbox-idle cyrus-idle mox-idle", whatDoesntKeepASessionAttached},
 		{"what only the backend knows", "sdbox-idle cyrus-idle", whatOnlyTheBackendKnowsKeepsASessionAttached},
 

@@ -12,6 +12,9 @@ import (
 // said it, and its searches are answered by ESEARCH (RFC 9051 appendix E), also by numbers of before.
 func aClientOfRev2IsParked(t *testing.T, s *site) {
 	const name, utf7 = "R&D Gr\xc3\xbcn", "R&-D Gr&APw-n"
+	if s.Kind == "cyrus" && !newLab(t, s, labOptions{}).knows("IMAP4rev2") {
+		return // Debian 12's Cyrus doesn't know it, mox and Debian 13's do
+	}
 	for _, quiet := range []bool{false, true} {
 		t.Run(map[bool]string{false: "idle", true: "quiet"}[quiet], func(t *testing.T) {
 			t.Parallel()
@@ -58,4 +61,11 @@ func aClientOfRev2IsParked(t *testing.T, s *site) {
 			w.MustOK("LOGOUT")
 		})
 	}
+}
+
+// knows says whether the server has a capability after login.
+func (l *lab) knows(capability string) bool {
+	l.t.Helper()
+	a := l.direct(l.newUser()).MustOK("CAPABILITY")
+	return strings.Contains(" "+a.String()+" ", " "+capability+" ")
 }
