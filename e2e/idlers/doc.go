@@ -1,11 +1,12 @@
 // Package idlers proves with programs that people use that a client can't tell
 // whether it is parked: each idles for rounds, while others deliver and expunge
 // mail at the server, and is parked in every one of them. It must see all of its
-// mail, delete the right messages, and never be sent away.
+// mail, delete the right messages, and never be sent away. The proxy is started from a
+// configuration (internal/apptest).
 //
 // A round takes a second or two; IDLER_MINUTES has them go on for longer, with
 // pauses as real mailboxes have.
 //
-// Imports e2e/servers, internal/imaptest, proxy, proxy/auth, proxy/park,
-// proxy/upstream, routing and telemetry. Imported by none.
+// Imports e2e/servers, internal/app, internal/apptest, internal/imaptest,
+// internal/task and proxy. Imported by none.
 package idlers

@@ -2,9 +2,7 @@ package idlers
 
 import (
 	"context"
-	"log/slog"
 	"maps"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,13 +12,11 @@ import (
 	"time"
 
 	"imapproxy/e2e/servers"
+	"imapproxy/internal/app"
+	"imapproxy/internal/apptest"
 	"imapproxy/internal/imaptest"
+	"imapproxy/internal/task"
 	"imapproxy/proxy"
-	"imapproxy/proxy/auth"
-	"imapproxy/proxy/park"
-	"imapproxy/proxy/upstream"
-	"imapproxy/routing"
-	"imapproxy/telemetry"
 )
 
 // patience is how long something that must happen may take on a busy machine.
@@ -31,7 +27,6 @@ type lab struct {
 	t        testing.TB
 	server   *servers.Server
 	srv      *proxy.Server
-	hub      *park.Hub
 	TLS      string // the proxy
 	Plain    string
 	CertFile string
@@ -68,46 +63,19 @@ func newLab(t *testing.T, server *servers.Server, watch string) *lab {
 	}
 	l.CertFile = filepath.Join(servers.Folder(t), "cert.pem")
 	must(t, os.WriteFile(l.CertFile, l.Cert.CertPEM, 0o644))
-	tel, err := telemetry.Start(context.Background(), telemetry.Options{LogWriter: l.logs, LogLevel: slog.LevelDebug})
-	must(t, err)
-	router, err := routing.New(routing.Options{Storage: routing.Shared, Telemetry: tel})
-	must(t, err)
-	router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{{ID: "b1", Address: server.Addr, Weight: 100}}})
-	dialer, err := upstream.New(upstream.Options{Hostname: "proxy.test", Telemetry: tel})
-	must(t, err)
-	l.hub = park.NewHub(park.HubOptions{Watch: watch, Queue: park.NewHintQueue(park.HintQueueOptions{}), Telemetry: tel})
-	pool := upstream.NewPool(upstream.PoolOptions{WarmFor: warmFor, AuthCacheFor: time.Minute, Telemetry: tel})
-	certs := []proxy.Certificate{{CertPEM: l.Cert.CertPEM, KeyPEM: l.Cert.KeyPEM}}
-	l.srv, err = proxy.New(proxy.Options{
-		Hostname: "proxy.test", Dialer: dialer, Router: router, Telemetry: tel, Sources: []auth.Source{auth.NewBackend()},
-		Listeners: []proxy.ListenerOptions{
-			{Name: "plain", Address: "127.0.0.1:0", TLS: proxy.TLSNone, CleartextFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
-			{Name: "imaps", Address: "127.0.0.1:0", TLS: proxy.TLSImplicit, Certificates: certs},
-		},
-		Drain: 100 * time.Millisecond,
-		Park:  proxy.ParkOptions{Hub: l.hub, Pool: pool, Linger: lingerFor, QuietAfter: quietFor, Keepalive: stillHere},
-	})
-	must(t, err)
-	must(t, l.srv.Listen(t.Context()))
-	l.Plain, l.TLS = l.srv.Addrs()["plain"], l.srv.Addrs()["imaps"]
-	ctx, stop := context.WithCancel(context.Background())
-	var running sync.WaitGroup // all end with stop
-	running.Go(func() { l.hub.Run(ctx) })
-	running.Go(func() { pool.Run(ctx) })
-	running.Go(func() { l.watch(ctx) })
-	running.Go(func() {
-		if err := l.srv.Serve(ctx); err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-	})
+	// Registered before the proxy's own clean-up, so it runs after it: the log's end is there, too.
 	t.Cleanup(func() {
-		stop()
-		running.Wait()
-		must(t, tel.Shutdown(context.Background()))
 		if t.Failed() {
 			t.Logf("the proxy's log:\n%s", l.logs.tail(80))
 		}
 	})
+	a := apptest.Start(t, apptest.Config{Backend: server.Addr, Cert: l.Cert, Park: apptest.Park{
+		"watch": watch, "linger": lingerFor, "quiet_after": quietFor, "keepalive": stillHere, "warm_for": warmFor, "auth_cache_for": time.Minute,
+	}}, app.Options{Logs: l.logs})
+	l.srv = a.Server()
+	l.Plain, l.TLS = a.Addrs()["plain"], a.Addrs()["imaps"]
+	watching := task.Start(func(ctx context.Context) error { l.watch(ctx); return nil })
+	t.Cleanup(func() { must(t, watching.Stop()) })
 	return l
 }
 

@@ -49,8 +49,9 @@ var arrows = map[string][]string{
 	"internal/arrows":              {},
 	"internal/fair":                {},
 
-	// Generators and tests that are programs of their own. The end-to-end tests
-	// look at the proxy from outside: as a process, over sockets.
+	// Generators and tests that are programs of their own. e2e looks at the proxy as a process,
+	// over sockets; e2e/parking, e2e/idlers and e2e/model start it in their own process, from a
+	// configuration; e2e/park and e2e/push test packages on real servers.
 	"telemetry/metricsdoc": {"telemetry"},
 	"e2e":                  {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest"},
 	"e2e/push":             {"e2e/servers", "internal/imaptest", "proxy/park", "telemetry"},
@@ -59,10 +60,8 @@ var arrows = map[string][]string{
 	"internal/apptest":     {"internal/app", "internal/imaptest", "internal/task"},
 	"e2e/model":            {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy", "proxy/park"},
 	"e2e/parking":          {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy"},
-	"e2e/idlers": {
-		"e2e/servers", "internal/imaptest", "proxy", "proxy/auth", "proxy/park", "proxy/upstream", "routing", "telemetry",
-	},
-	"e2e/report": {},
+	"e2e/idlers":           {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "internal/task", "proxy"},
+	"e2e/report":           {},
 }
 
 // libraries says in which rooms a library may be imported, so that it can be

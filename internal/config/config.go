@@ -3,7 +3,7 @@
 // it is reported at once (file, line, what is wrong, what to write instead), and
 // what comes out needs no further checking.
 //
-// cmd/imapproxy maps a Config to each package's Options. The manual of the settings is config.hcl at the
+// internal/wiring maps a Config to each package's Options. The manual of the settings is config.hcl at the
 // repository's root: tests hold it and the struct tags of this file together.
 //
 // Imports none of our packages. Imported by cmd/imapproxy, internal/app and

@@ -1,8 +1,8 @@
 // Package task has goroutines with an owner: who starts one stops it, and stopping waits
 // for its end.
 //
-// Imports none of our packages. Imported by cmd/imapproxy, internal/app and
-// internal/apptest.
+// Imports none of our packages. Imported by cmd/imapproxy, internal/app,
+// internal/apptest and the end-to-end tests.
 package task
 
 import "context"

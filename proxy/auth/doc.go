@@ -15,5 +15,5 @@
 // same.
 //
 // Imports internal/fair and telemetry. Imported by cmd/imapproxy, internal/app,
-// internal/wiring, proxy and the end-to-end tests.
+// internal/wiring and proxy.
 package auth
