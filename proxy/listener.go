@@ -160,6 +160,10 @@ func (l *listener) session(ctx context.Context, tcp *net.TCPConn) (*Session, err
 	all := l.srv.set.Load()
 	if over := l.srv.reg.admit(addr.Addr(), all.Limits, all.Dialer.Open()); over != "" {
 		l.srv.tel.Refused(over)
+		if over == "descriptors" {
+			l.srv.tel.Shortage("descriptors", telemetry.ShortageAtAccept,
+				fmt.Errorf("clients are refused: the process may have %d files open, more with LimitNOFILE= or ulimit -n", all.Limits.Descriptors))
+		}
 		l.turnAway(ctx, c, addr.Addr())
 		return nil, fmt.Errorf("over limits.%s", over)
 	}

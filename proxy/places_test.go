@@ -177,6 +177,8 @@ func TestSilentConnectionsLeaveTheLastDescriptors(t *testing.T) {
 	if n := l.metric("imapproxy_connections_refused_total", `reason="descriptors"`); n != 1 {
 		t.Errorf("%v are counted: %s", n, grep(l.metrics(), "refused"))
 	}
+	// The log says it, with what to do.
+	l.logs.wait(t, "short of descriptors.* 12 files open.*LimitNOFILE=")
 }
 
 // A session gets no connection to a backend out of the descriptors that files and the admin address

@@ -79,7 +79,14 @@ func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error
 // unavailable answers when nobody can tell, or no backend is there: never as if
 // the credentials were wrong, which would have the client ask for a new password.
 func (p *preLogin) unavailable(ctx context.Context, a attempt) error {
-	p.log().Error("login impossible", "user", a.user, "error", a.err)
+	about := []any{"user", a.user, "error", a.err}
+	if p.set.Login.Mode == upstream.ModeMaster {
+		// The user's password was right, so it is the master's that isn't.
+		if down, ok := errors.AsType[*upstream.Unavailable](a.err); ok && down.Code == "AUTHENTICATIONFAILED" {
+			about = append(about, "help", "the backend refuses the master user: correct backend_login's username and password_file, or the master user on the backend")
+		}
+	}
+	p.log().Error("login impossible", about...)
 	return p.refused(ctx, a, auth.ReasonUnavailable, "NO [UNAVAILABLE] The mail server is temporarily unavailable, please try again later")
 }
 

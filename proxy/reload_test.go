@@ -37,6 +37,19 @@ func TestReloadKeepsAListenersTLSMode(t *testing.T) {
 	}
 }
 
+// The user of a master login is told that the server is away; who runs the proxy, what is wrong.
+func TestAMastersWrongPasswordIsNamedInTheLog(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3, func(o *Options) {
+		o.Sources = []auth.Source{knows{}}
+		o.Login = upstream.Auth{Mode: upstream.ModeMaster, MasterUser: "master", MasterPassword: "old-master"}
+	})
+	p.change(func() { p.judge = func(imaptest.Login) string { return "NO [AUTHENTICATIONFAILED] wrong" } })
+	if r := p.dial(plain).TryLogin("alice", password).Tagged; r.Code() != "UNAVAILABLE" {
+		t.Errorf("the user is told %v", r)
+	}
+	p.logs.wait(t, "login impossible.*refuses the master user: correct backend_login")
+}
+
 // The master's password is changed on the backend, and then here. Sessions that are parked
 // since before must not show the backend the old one: each would do so several times, and end.
 func TestAParkedSessionUsesTheMasterPasswordOfNow(t *testing.T) {

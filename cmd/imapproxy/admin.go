@@ -46,7 +46,14 @@ func ask[T any](env environment, f adminFlags, get func(context.Context, *admin.
 		if errors.Is(err, context.Canceled) {
 			return errors.New("interrupted")
 		}
-		return err
+		switch {
+		case !errors.Is(err, admin.ErrToken):
+			return err
+		case f.TokenFile == "":
+			return fmt.Errorf("the proxy at %s wants its token: name the file that admin { token_file = … } has there with --token-file", f.Admin)
+		default:
+			return fmt.Errorf("the proxy at %s has another token than %s: name the file that admin { token_file = … } has there with --token-file", f.Admin, f.TokenFile)
+		}
 	}
 	if f.JSON {
 		e := json.NewEncoder(env.stdout)

@@ -9,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -182,6 +184,7 @@ func (k *checker) users(ctx context.Context) {
 	for _, s := range sources {
 		if file, ok := s.(*auth.PasswdFile); ok {
 			k.report.ok("users", "passwd_file: %s", count(file.Users(), "user"))
+			k.placements(file.Placements())
 		}
 	}
 	if k.user == "" {
@@ -329,6 +332,25 @@ func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
 			return routing.Snapshot{}, errors.New(text)
 		}
 		return routing.Snapshot{}, errors.New("no answer")
+	}
+}
+
+// placements warns of users of a passwd-file whom separate storage has no backend for.
+func (k *checker) placements(users map[string]int) {
+	if k.cfg.Routing.Storage != routing.Separate.String() || k.cfg.Discovery.Static == nil {
+		return // with Consul its KV store may place them, and only it knows the backends
+	}
+	known := map[string]bool{"": true}
+	for _, b := range k.cfg.Discovery.Static.Backends {
+		known[b.ID] = true
+	}
+	if n := users[""]; n > 0 {
+		k.report.warn("users", "write backend=ID into their lines (docs/authentication.md)", "%s without a placement, and storage is separate: NO [UNAVAILABLE]", count(n, "user"))
+	}
+	for _, id := range slices.Sorted(maps.Keys(users)) {
+		if !known[id] {
+			k.report.warn("users", "correct their lines, or add that backend", "%s placed on %q, which isn't among the backends: NO [UNAVAILABLE]", count(users[id], "user"), id)
+		}
 	}
 }
 

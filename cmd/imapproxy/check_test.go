@@ -94,6 +94,27 @@ func TestCheckSaysWhatToFix(t *testing.T) {
 	}
 }
 
+// With separate storage each user without a placement is refused, and so is one who is placed
+// on a backend that isn't there.
+func TestCheckWarnsOfUsersWithoutAPlacement(t *testing.T) {
+	dir := t.TempDir()
+	users, path := filepath.Join(dir, "users.passwd"), filepath.Join(dir, "config.hcl")
+	write(t, users, "alice:{PLAIN}a::::::backend=b1\nbob:{PLAIN}b\ncarol:{PLAIN}c::::::backend=b9\ndave:{PLAIN}d::::::backend=b9\n")
+	text := file(fleet(t, 1), "auth \"passwd_file\" {\n  path = \""+users+"\"\n}\n")
+	for _, c := range []struct {
+		storage string
+		says    bool
+	}{{"separate", true}, {"shared", false}} {
+		write(t, path, strings.Replace(text, "shared", c.storage, 1))
+		r := command(t, "check", "--file-only", "--config", path)
+		for _, want := range []string{"warn  users             1 user without a placement", `warn  users             2 users placed on "b9"`} {
+			if strings.Contains(r.stdout.String(), want) != c.says {
+				t.Errorf("%s: %q\n%s%s", c.storage, want, r.stdout, r.stderr)
+			}
+		}
+	}
+}
+
 func TestCheckReportsEachBadLineOfAPasswdFile(t *testing.T) {
 	users := filepath.Join(t.TempDir(), "users.passwd")
 	write(t, users, "alice:{PLAIN}alice\nbob:{NOSUCH}hash\n:{PLAIN}x\n")

@@ -171,7 +171,7 @@ func backendFix(err error) string {
 	case errors.Is(err, upstream.ErrTimeout):
 		return "the connection stands but nothing comes: tls = \"implicit\" against a port without TLS, or the other way round, or a server that hangs"
 	case down.Stage == upstream.StageTLS:
-		return "tls = \"starttls\" is for port 143, \"implicit\" for port 993; does this server have a certificate? Cyrus from 3.10 on offers STARTTLS with allowstarttls: yes in imapd.conf only"
+		return "tls = \"starttls\" is for port 143, \"implicit\" for port 993; does this server have a certificate? Dovecot offers STARTTLS with ssl = yes or required, Cyrus from 3.10 on offers STARTTLS with allowstarttls: yes in imapd.conf only"
 	case down.Stage == upstream.StageGreeting:
 		return "no IMAP greeting came: correct the address, or tls (\"implicit\" for port 993)"
 	case down.Stage == upstream.StageSettings:

@@ -39,7 +39,7 @@ func checkInotify(r *report, what, server string, isLocal bool) {
 	if server != serverDovecot {
 		return
 	}
-	fix := "fs.inotify.max_user_instances there, one for each session or watch in IDLE of a user of the system: sysctl -w fs.inotify.max_user_instances=65536"
+	fix := "fs.inotify.max_user_instances there, one for each session or watch in IDLE of a user of the system: sysctl -w fs.inotify.max_user_instances=8192"
 	if !isLocal {
 		r.skip(what, fix, "its machine's limit of inotify instances can't be seen from here")
 		return

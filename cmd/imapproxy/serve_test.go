@@ -231,8 +231,13 @@ func TestTheAdminAPIWantsItsToken(t *testing.T) {
 	write(t, token, "open sesame\n")
 	text := strings.Replace(file(fleet(t, 1), ""), "admin {", "admin {\n  token_file = \""+token+"\"", 1)
 	r, _, api, _ := launchServe(t, text)
-	if without := command(t, "status", "--admin", api); without.code != exitFailed || !strings.Contains(without.stderr.String(), "token") {
+	if without := command(t, "status", "--admin", api); without.code != exitFailed || !strings.Contains(without.stderr.String(), "with --token-file") {
 		t.Errorf("without the token: %d %s%s", without.code, without.stdout, without.stderr)
+	}
+	other := token + ".other"
+	write(t, other, "another\n")
+	if wrong := command(t, "kick", "alice", "--admin", api, "--token-file", other); wrong.code != exitFailed || !strings.Contains(wrong.stderr.String(), "another token than "+other) {
+		t.Errorf("with another token: %d %s%s", wrong.code, wrong.stdout, wrong.stderr)
 	}
 	if with := command(t, "status", "--admin", api, "--token-file", token); with.code != exitOK {
 		t.Errorf("with the token: %d %s", with.code, with.stderr)

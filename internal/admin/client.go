@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,9 @@ import (
 
 // clientTimeout is for one request of a Client.
 const clientTimeout = 10 * time.Second
+
+// ErrToken is matched by the errors of a Client that has no token, or a wrong one.
+var ErrToken = errors.New("the proxy doesn't take the token")
 
 // maxAnswer bounds what a Client reads, in bytes.
 const maxAnswer = 16 << 20
@@ -107,7 +111,11 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	if res.StatusCode != http.StatusOK {
 		var e Error
 		if json.Unmarshal(answer, &e) == nil && e.Error.Code != "" {
-			return fmt.Errorf("%s: %s (%s)", u, e.Error.Message, e.Error.Code)
+			err := fmt.Errorf("%s: %s (%s)", u, e.Error.Message, e.Error.Code)
+			if e.Error.Code == CodeUnauthorized {
+				err = fmt.Errorf("%w: %w", ErrToken, err)
+			}
+			return err
 		}
 		return fmt.Errorf("%s: %s; is this an imapproxy's admin address?", u, res.Status)
 	}

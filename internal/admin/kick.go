@@ -24,7 +24,7 @@ const maxActor = 100
 // anything, so it needs the token on loopback, too, and each call is logged.
 func (s *Server) kick(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Token == "" {
-		fail(w, http.StatusForbidden, CodeNoToken, "this needs a token: set admin's token_file")
+		fail(w, http.StatusForbidden, CodeNoToken, "this needs a token: write admin { token_file = … } into the configuration and restart the proxy")
 		return
 	}
 	if _, ok := parameters(w, r); !ok {

@@ -262,6 +262,9 @@ func (d *decoder) bounds(f schemaField, field reflect.Value) (what, instead stri
 		if err := setText(bound, text); err != nil {
 			panic(fmt.Sprintf("the %s of %s can't be read: %v", tag, f.name, err))
 		}
+		if _, err := strconv.ParseFloat(text, 64); err != nil {
+			text = strconv.Quote(text) // durations and shares stand in quotes
+		}
 		order := 0
 		if field.CanFloat() {
 			order = cmp.Compare(field.Float(), bound.Float())

@@ -110,6 +110,16 @@ func (p *PasswdFile) Name() string { return "passwd_file" }
 // Users returns how many users the file has.
 func (p *PasswdFile) Users() int { return len(p.users.Load().users) }
 
+// Placements returns how many users the file places on each backend, and under "" how many
+// it places nowhere.
+func (p *PasswdFile) Placements() map[string]int {
+	all := make(map[string]int)
+	for _, e := range p.users.Load().users {
+		all[e.placement]++
+	}
+	return all
+}
+
 // Close stops following the file. It may be called more than once.
 func (p *PasswdFile) Close() error {
 	if p.stop != nil {
