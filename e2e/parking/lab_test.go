@@ -163,6 +163,14 @@ func (l *lab) login(user string) *imaptest.Client {
 	return c
 }
 
+// loginTLS is one that has TLS.
+func (l *lab) loginTLS(user string) *imaptest.Client {
+	l.t.Helper()
+	c := imaptest.DialTLS(l.t, l.TLS, l.cert.Client)
+	c.Login(user, servers.Password)
+	return c
+}
+
 // direct is a client of the server's.
 func (l *lab) direct(user string) *imaptest.Client {
 	l.t.Helper()

@@ -28,6 +28,7 @@ func checks() []check {
 		{"changes at each step of a resume", "-idle", changesAtEachStepOfAResume},
 		{"numbers of before the park", "-idle", numbersOfBeforeThePark},
 		{"leaving a mailbox", "-idle", leavingAMailbox},
+		{"commands that come together", "-idle", commandsThatComeTogether},
 		{"STORE by number during a quiet park", "-idle", storeByNumberDuringAQuietPark},
 		{"DONE at any time", "-idle", doneAtAnyTime},
 		{"the last of an empty mailbox is none", "-idle", theLastOfAnEmptyMailboxIsNone},

@@ -6,7 +6,17 @@ import "imapproxy/internal/imaptest"
 // that truth has.
 func (l *lab) watch(user, mailbox string, truth *imaptest.ModelMailbox) *imaptest.ModelWatcher {
 	l.t.Helper()
-	w := imaptest.NewModelWatcher(l.login(user), imaptest.ModelPlain, truth)
+	return l.watchBy(false, user, mailbox, truth)
+}
+
+// watchBy does the same with TLS, or without.
+func (l *lab) watchBy(tls bool, user, mailbox string, truth *imaptest.ModelMailbox) *imaptest.ModelWatcher {
+	l.t.Helper()
+	c := l.login
+	if tls {
+		c = l.loginTLS
+	}
+	w := imaptest.NewModelWatcher(c(user), imaptest.ModelPlain, truth)
 	w.MustOK("SELECT %s", mailbox)
 	return w
 }
