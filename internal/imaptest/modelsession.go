@@ -8,6 +8,9 @@ import (
 
 // selects is SELECT and EXAMINE (RFC 9051 §6.3.2; RFC 7162 §3.2.5).
 func (s *modelSession) selects(cmd Command, name string) string {
+	if s.box != nil {
+		s.say("* OK [CLOSED] Previous mailbox closed")
+	}
 	s.box = nil
 	box := s.find(name)
 	if box == nil {
