@@ -31,6 +31,13 @@ func (c *credential) reveal() (password telemetry.Secret, ok bool) {
 	return telemetry.Secret(c.password), c.password != nil
 }
 
+// there says whether it hasn't been wiped.
+func (c *credential) there() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.password != nil
+}
+
 // is says whether the password is this one.
 func (c *credential) is(password telemetry.Secret) bool {
 	c.mu.Lock()

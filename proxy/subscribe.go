@@ -25,7 +25,7 @@ func (s *Session) subscribe(ctx context.Context, mailbox string) error {
 		User: s.user, Backend: s.pick.Backend.ID, Caps: s.caps.list, ModSeq: s.flight.told.box.modSeq,
 		Login: s.watchLogin,
 		Give: func(c *upstream.Conn, enabled []string) {
-			if _, ok := s.cred.reveal(); !ok { // nor is there a key any more
+			if !s.cred.there() { // nor is there a key any more
 				_ = c.Close()
 				return
 			}
