@@ -97,3 +97,87 @@ admin {
 		t.Errorf("a name is blamed:\n%s", text)
 	}
 }
+
+// Who can write a file that the configuration names, or replace it, decides who is let in.
+func TestFilesThatOthersMayWriteAreWarnedOf(t *testing.T) {
+	dir := t.TempDir()
+	certificateFiles(t, dir)
+	text := strings.Replace(smallest, `tls     = "none"
+  cleartext_from = ["127.0.0.1"]`, `tls     = "implicit"
+  certificate {
+    cert_file = "cert.pem"
+    key_file  = "key.pem"
+  }`, 1) + `
+auth "passwd_file" {
+  path = "users.passwd"
+}
+backend_login {
+  mode          = "master"
+  username      = "proxy"
+  password_file = "master.password"
+}
+backend_defaults {
+  ca_file = "cert.pem"
+}
+admin {
+  token_file = "admin.token"
+}
+park {
+  events {
+    token_file = "events.token"
+  }
+}
+`
+	path := filepath.Join(dir, "config.hcl")
+	write(t, path, text)
+	named := map[string]string{
+		"users.passwd": "auth.passwd_file.path", "master.password": "backend_login.password_file", "admin.token": "admin.token_file",
+		"events.token": "park.events.token_file", "key.pem": "listener.local.certificate.key_file", "cert.pem": "backend_defaults.ca_file",
+	}
+	for name := range named {
+		if !strings.HasSuffix(name, ".pem") {
+			write(t, filepath.Join(dir, name), "0123456789abcdef:{PLAIN}x\n")
+		}
+	}
+	warnings := func() string {
+		t.Helper()
+		_, all, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		for _, w := range all {
+			text.WriteString(w.What + "; " + w.Instead + "\n")
+		}
+		return text.String()
+	}
+	if s := warnings(); strings.Contains(s, "may write") {
+		t.Errorf("nobody else may write them:\n%s", s)
+	}
+	for name, setting := range named {
+		file := filepath.Join(dir, name)
+		want := setting + ": users other than its owner may write " + file + "; chmod go-w " + file
+		for _, mode := range []os.FileMode{0o620, 0o602} {
+			if err := os.Chmod(file, mode); err != nil {
+				t.Fatal(err)
+			}
+			if s := warnings(); !strings.Contains(s, want) {
+				t.Errorf("%s with %v: no %q in\n%s", name, mode, want, s)
+			}
+		}
+		if err := os.Chmod(file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for mode, warned := range map[os.FileMode]bool{0o757: true, 0o775: true, 0o777 | os.ModeSticky: false} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		for name, setting := range named {
+			want := setting + ": users other than its owner may write " + dir + ", and so replace " + filepath.Join(dir, name)
+			if s := warnings(); strings.Contains(s, want) != warned {
+				t.Errorf("%s in a folder with %v:\n%s", name, mode, s)
+			}
+		}
+	}
+}

@@ -281,8 +281,8 @@ func (d *decoder) bounds(f schemaField, field reflect.Value) (what, instead stri
 	return "", ""
 }
 
-// readable checks that a file is there and isn't empty. Of a secret it warns when
-// everybody on the machine may read it. The content isn't kept: whoever uses the
+// readable checks that a file is there and isn't empty. It warns when other users may write
+// or replace it, and of a secret when everybody on the machine may read it. The content isn't kept: whoever uses the
 // file reads it, so that no secret stands in a Config.
 func (d *decoder) readable(path string, f schemaField, at hcl.Range, name string) {
 	text, err := readFile(name)
@@ -310,6 +310,11 @@ func (d *decoder) readable(path string, f schemaField, at hcl.Range, name string
 		d.warn(at, path+": users other than its owner may write "+name, "chmod go-w "+name)
 	case kind != "cert" && mode&0o004 != 0:
 		d.warn(at, path+": everybody on this machine may read "+name, "chmod o= "+name)
+	}
+	// Who can write the folder can put another file into its place.
+	folder := filepath.Dir(name)
+	if info, err := os.Stat(folder); err == nil && info.Mode().Perm()&0o022 != 0 && info.Mode()&os.ModeSticky == 0 {
+		d.warn(at, path+": users other than its owner may write "+folder+", and so replace "+name, "chmod go-w "+folder)
 	}
 }
 
