@@ -116,8 +116,7 @@ func (p *preLogin) detach() {
 	p.pick.Release()
 }
 
-// handOver tells the client that it is logged in, and makes the session ready
-// for its relay.
+// handOver makes the session ready for its relay, which tells the client first that it is logged in.
 func (p *preLogin) handOver() {
 	s := p.Session
 	s.flight.init()
@@ -135,22 +134,16 @@ func (p *preLogin) handOver() {
 	line = append(line, "] Logged in\r\n"...)
 	b.Untagged, b.Caps, b.LoginText = nil, nil, ""
 
-	// All that a sweep looks at and changes is as it should be before a sweep can
-	// come: the deadline by which it asks a session to pause isn't taken back, and
-	// nobody seems to have been silent since 1970.
-	_ = s.client.SetDeadline(time.Time{})
+	s.greeting = line
+	s.client.Unread(p.r.Buffered())
+	// Others see the session from here on, and may end it: nothing may seem to have been silent
+	// since 1970.
 	s.seen(s.srv.now())
 	s.lastHeard.Store(s.lastSeen.Load())
-	// From here on others see the session, and may end it.
-	s.transition(Attached)
 	s.loggedIn.Store(true)
 	s.srv.reg.enter(s)
 	if s.srv.draining.Load() { // drain may have looked before
-		s.over(ReasonShutdown)
-	}
-	s.client.Unread(p.r.Buffered())
-	if err := s.out.relay(line, true); err != nil {
-		s.over(ReasonClientLost)
+		s.terminate(ReasonShutdown)
 	}
 }
 

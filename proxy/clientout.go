@@ -53,12 +53,10 @@ func (o *clientOut) relayUntil(b []byte, boundary bool, deadline time.Time) erro
 	}
 	var err error
 	if len(b) > 0 {
-		if !deadline.IsZero() {
-			_ = o.conn.SetWriteDeadline(deadline)
-		}
-		_, err = o.conn.Write(b)
-		if !deadline.IsZero() && err == nil {
-			_ = o.conn.SetWriteDeadline(time.Time{})
+		if deadline.IsZero() {
+			_, err = o.conn.Write(b)
+		} else {
+			_, err = o.conn.WriteUntil(b, deadline)
 		}
 	}
 	if err == nil {
@@ -125,8 +123,7 @@ func (o *clientOut) farewell() {
 		return // inside a response
 	}
 	if failed == nil && len(b) > 0 {
-		_ = o.conn.SetWriteDeadline(time.Now().Add(lingerFor)) // the client may not read
-		_, _ = o.conn.Write(b)
+		_, _ = o.conn.WriteUntil(b, time.Now().Add(lingerFor)) // the client may not read
 	}
 	_ = o.conn.CloseWrite()
 }

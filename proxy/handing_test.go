@@ -24,7 +24,11 @@ func TestASessionEndsWhileItsConnectionIsHandedOver(t *testing.T) {
 	for range 300 {
 		s.backend.Store(b)
 		var ends sync.WaitGroup
-		ends.Go(func() { s.stopBackend() })
+		ends.Go(func() {
+			s.control.mu.Lock()
+			defer s.control.mu.Unlock()
+			s.interruptBackendLocked()
+		})
 		s.give(b, upstream.Condition{})
 		ends.Wait()
 		if b = pool.Take(s.poolKey(upstream.UseSession), upstream.Verified, s.addr.Addr()); b == nil {

@@ -29,7 +29,7 @@ func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 	told := map[*Session]bool{}
 	for _, c := range s.reg.ofUser(k.User) {
 		if (k.Session == "" || c.id == k.Session) && c.reason() == "" {
-			c.over(ReasonKicked)
+			c.terminate(ReasonKicked)
 			told[c] = true
 			out.Sessions = append(out.Sessions, c.id)
 		}

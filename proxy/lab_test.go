@@ -132,6 +132,7 @@ func newLab(t testing.TB, o labOptions) *lab {
 	}
 	l.srv, err = New(l.opts)
 	must(t, err)
+	l.srv.illegal = func(what string) { panic(what) }
 	must(t, l.srv.Listen(t.Context()))
 	ctx, cancel := context.WithCancel(context.Background())
 	l.end = cancel

@@ -137,7 +137,7 @@ func (l *listener) welcome(ctx context.Context, tcp *net.TCPConn) {
 		l.srv.sessions.Done()
 		return
 	}
-	s.begin(ctx)
+	s.live(ctx)
 }
 
 // session reads the PROXY header, if one is due, and admits the client.
@@ -195,40 +195,29 @@ func (l *listener) turnAway(ctx context.Context, c *conn.Conn, client netip.Addr
 	defer l.srv.refusals.Release(network)
 	ctx, cancel := context.WithTimeout(ctx, refusalIn)
 	defer cancel()
-	_ = c.SetDeadline(time.Now().Add(refusalIn))
-	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(longAgo()) })()
+	defer c.Until(ctx)()
 	if l.opts.TLS == TLSImplicit && c.Server(ctx, l.set.Load().tls) != nil {
 		return
 	}
 	if _, err := c.Write([]byte(ReasonLimit.bye())); err != nil || c.CloseWrite() != nil {
 		return
 	}
-	drain(c)
-}
-
-// drain reads what a client still sends until it closes or the deadline passes: closing with
-// bytes unread resets the connection, which can take back what was written last.
-func drain(c *conn.Conn) {
-	var sink [512]byte
-	for {
-		if _, err := c.Read(sink[:]); err != nil {
-			return
-		}
-	}
+	c.Discard(time.Now().Add(refusalIn))
 }
 
 // proxyHeader reads the PROXY protocol's header, v1 or v2, and returns whom it
 // names. A LOCAL one (a balancer's health check) and one without addresses name
 // nobody: then the connection speaks for itself.
 func proxyHeader(ctx context.Context, c *conn.Conn, addr, local netip.AddrPort) (netip.AddrPort, netip.AddrPort, error) {
-	_ = c.SetReadDeadline(time.Now().Add(proxyHeaderTimeout))
-	defer context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(longAgo()) })()
+	ctx, cancel := context.WithTimeout(ctx, proxyHeaderTimeout)
+	defer cancel()
+	stop := c.Until(ctx)
+	defer stop()
 	r := bufio.NewReaderSize(c, 4096)
 	h, err := proxyproto.Read(r)
 	if err != nil {
 		return addr, local, fmt.Errorf("PROXY header: %w", err)
 	}
-	_ = c.SetReadDeadline(time.Time{})
 	rest, _ := r.Peek(r.Buffered())
 	c.Unread(rest)
 	if !h.Command.IsLocal() {

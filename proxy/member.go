@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"imapproxy/proxy/park"
-	"imapproxy/telemetry"
 )
 
 // member is the session as the hub sees it, for one time of being parked.
@@ -48,7 +47,7 @@ func (m member) apply(state *park.State) (ok bool) {
 	}
 	if s.park.idle {
 		s.park.state = state
-		s.errandLocked(errandTell)
+		s.signal(sigTell)
 		return true
 	}
 	_, err := park.Compare(s.park.view, state)
@@ -68,7 +67,7 @@ func (m member) apply(state *park.State) (ok bool) {
 // notSameLocked ends the session: its mailbox isn't the one that the client knows.
 func (s *Session) notSameLocked(other *park.NotSame) {
 	s.log().Warn("not the same mailbox any more", "mailbox", s.park.view.Mailbox, "why", other.Reason)
-	s.over(ReasonNotSame)
+	s.terminate(ReasonNotSame)
 }
 
 // Gone implements park.Member.
@@ -79,34 +78,9 @@ func (m member) Gone(err error) {
 		return // its own SELECT tells
 	}
 	m.s.log().Info("the mailbox is gone, or may not be read any more", "error", err)
-	m.s.over(ReasonMailboxGone)
+	m.s.terminate(ReasonMailboxGone)
 }
 
 // Lost implements park.Member: nobody says any more when to look, so the session
 // gets its connection back.
-func (m member) Lost() { m.s.wake(wakeLostWatch) }
-
-// wake is why a parked session comes back though its client says nothing.
-type wake uint32
-
-const (
-	wakeNone wake = iota
-	wakeLostWatch
-	wakeOff
-	wakeDoubt // its credential has been refused to another client
-)
-
-func (w wake) String() string {
-	return [...]string{"", telemetry.WakeLostWatch, telemetry.WakeOff, telemetry.WakeDoubt}[w]
-}
-
-// wake has a parked session get its connection back, and says whether it is one.
-func (s *Session) wake(why wake) bool {
-	s.park.mu.Lock() // or the deadline would meet the relay of a session that comes back by itself
-	defer s.park.mu.Unlock()
-	if Attachment(s.attachment.Load()) != Parked || !s.park.woken.CompareAndSwap(uint32(wakeNone), uint32(why)) {
-		return false
-	}
-	s.rouse()
-	return true
-}
+func (m member) Lost() { m.s.signal(sigLostWatch) }

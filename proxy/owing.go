@@ -26,10 +26,10 @@ type owed struct {
 	n      park.Numbers // with what is new in missed, which takes no number away
 }
 
-// owing relays while the client counts messages that its backend hasn't any more:
+// catchUp relays while the client counts messages that its backend hasn't any more:
 // one command at a time, with its numbers translated there and back, until a
 // command lets the client be told. Then the relay goes on as usual.
-func (s *Session) owing() {
+func (s *Session) catchUp() phase {
 	o := owing{
 		s: s, n: s.park.owed.n, untold: s.park.owed, before: &s.park.owed.view.UIDs, modSeq: s.park.owed.view.ModSeq,
 		client:  wire.NewReader(s.client, maxOwedLine, maxOwedLiteral),
@@ -39,19 +39,15 @@ func (s *Session) owing() {
 	for {
 		relay, err := o.command()
 		if s.reason() != "" {
-			s.finish()
-			return
+			return phaseEnd
 		}
 		if err != nil {
-			s.over(o.endOf(err))
-			s.finish()
-			return
+			s.terminate(o.endOf(err))
+			return phaseEnd
 		}
 		if relay {
 			s.flight.told.box.known = nil // the flags that went by here weren't followed
-			s.park.owing.Store(false)
-			go s.relay()
-			return
+			return phaseRelay
 		}
 	}
 }

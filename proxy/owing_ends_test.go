@@ -33,7 +33,7 @@ func (l *parkLab) owes(t *testing.T) (w *imaptest.ModelWatcher, d *imaptest.Mode
 	w.UntilOK("o1")
 	d.Truth.Store(2, `\Seen`)
 	l.happens(gone, "a resume")
-	if w.Heard["EXPUNGE"] > 0 || !l.of(w).park.owing.Load() {
+	if w.Heard["EXPUNGE"] > 0 || Attachment(l.of(w).attachment.Load()) != CatchingUp {
 		t.Fatal("nothing is owed")
 	}
 	l.OnUp(nil)
@@ -112,7 +112,7 @@ func TestWhatEndsASessionThatIsOwedExpunge(t *testing.T) {
 		}, ReasonClientProtocol, true},
 		"a literal beyond all":       {func(_ *parkLab, w *imaptest.ModelWatcher) { w.Write("x SEARCH TEXT {99999999+}") }, ReasonClientProtocol, true},
 		"the proxy goes":             {func(l *parkLab, _ *imaptest.ModelWatcher) { l.end() }, ReasonShutdown, true},
-		"its time is over":           {func(l *parkLab, w *imaptest.ModelWatcher) { l.of(w).over(ReasonIdle) }, ReasonIdle, true},
+		"its time is over":           {func(l *parkLab, w *imaptest.ModelWatcher) { l.of(w).terminate(ReasonIdle) }, ReasonIdle, true},
 		"the backend goes meanwhile": {func(l *parkLab, w *imaptest.ModelWatcher) { l.CutAll(); w.Write("x FETCH 2 (FLAGS)") }, ReasonBackendLost, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,23 +17,6 @@ func (l *lab) unswept() {
 	l.t.Cleanup(l.srv.sweeping.Unlock) // before the server's end
 }
 
-// asked has the only session asked to park, up to the last step, which goOn takes.
-func (l *lab) asked() (s *Session, goOn func()) {
-	l.t.Helper()
-	s = l.only()
-	s.park.refused.Store(1)
-	s.park.mu.Lock()
-	var asking sync.WaitGroup
-	asking.Go(func() { s.askToPark(s.srv.now()) })
-	goOn = sync.OnceFunc(func() {
-		s.park.mu.Unlock()
-		asking.Wait()
-	})
-	l.t.Cleanup(goOn)
-	eventually(l.t, "the question, but for its last step", func() bool { return s.park.refused.Load() == 0 })
-	return s, goOn
-}
-
 // A session is asked to park, and ends before it has heard of that: its connection is in the
 // pool by then, and nobody's to stop.
 func TestASessionEndsWhileItIsAskedToPark(t *testing.T) {
@@ -41,10 +24,12 @@ func TestASessionEndsWhileItIsAskedToPark(t *testing.T) {
 	l.unswept()
 	c := l.login("alice")
 	c.MustOK("NOOP")
-	_, goOn := l.asked()
+	s := l.only()
 	c.MustOK("LOGOUT")
 	l.kept(1)
-	goOn()
+	if s.signal(sigPause) {
+		t.Error("a session that is over takes a signal")
+	}
 	l.login("alice").MustOK("NOOP")
 	if n := l.logins.Load(); n != 1 {
 		t.Errorf("%d logins at the backend: the connection isn't fit for the next", n)
@@ -69,12 +54,12 @@ func TestWhoIsAskedToParkWhileItPipelinesIsHeard(t *testing.T) {
 	c.MustOK("SELECT INBOX")
 	c.Write("i IDLE")
 	c.Expect("+{*}")
-	s, goOn := p.asked()
+	s := p.only()
 	must(t, c.Conn.SendRaw("DONE\r\n"+strings.Repeat("n NOOP\r\n", burst)))
 	<-begun
 	c.Expect("i OK done")
 	eventually(t, "the client's reader to wait for room", func() bool { return s.flight.waiting() == maxInFlight })
-	goOn()
+	s.signal(sigPause)
 	open()
 	for range burst {
 		c.Expect("n OK done")
@@ -92,7 +77,7 @@ func TestASessionThatEndsTwiceAtOnceIsCountedOnce(t *testing.T) {
 	_ = w.Conn.Close()
 	l.gone(w)
 	eventually(t, "the end", func() bool { return l.srv.reg.total.Load() == 0 })
-	s.transition(Ended) // its second
+	s.show(Ended) // its second
 	for a := range l.srv.reg.counts {
 		if n := l.srv.reg.counts[a].Load(); n != 0 {
 			t.Errorf("%d sessions %s, and there is none", n, Attachment(a))
@@ -125,11 +110,11 @@ func TestWhoIsAskedToParkWhileALiteralBeginsGoesOnWithIt(t *testing.T) {
 	c.MustOK("SELECT INBOX")
 	c.Write("i IDLE")
 	c.Expect("+{*}")
-	s, goOn := p.asked()
+	s := p.only()
 	must(t, c.Conn.SendRaw(fmt.Sprintf("DONE\r\na APPEND INBOX {%d+}\r\n%s", size, strings.Repeat("x", size/2))))
 	eventually(t, "half of it", func() bool { return s.bytesIn.Load() > spliceFrom/2 })
 	c.Expect("i OK done")
-	goOn()
+	s.signal(sigPause)
 	must(t, c.Conn.SendRaw(strings.Repeat("x", size/2)+"\r\n"))
 	c.Expect("a OK done")
 	if got := s.reason(); got != "" {

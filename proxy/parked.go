@@ -34,26 +34,34 @@ type still struct {
 	behind bool // what was read behind the line may have message numbers in it
 }
 
-// parked serves the client without a backend. It runs in a goroutine that nobody
-// has used before and ends where there is nothing to do: in srv.waiting, which runs
-// it again (Wake), in resume or in finish. It alone writes to the client. dry says that there is
+// watch joins the hub, as the session is parked.
+func (s *Session) watch() {
+	if s.park.sub == nil {
+		return
+	}
+	if s.park.way == waySelected {
+		s.park.sub.Doubt() // a FETCH tells of no EXPUNGE, and of what is new the client isn't told
+	}
+	s.park.sub.Join(s.member())
+}
+
+// parked serves the client without a backend. It alone writes to the client. dry says that there is
 // nothing to read that waiting wouldn't tell of.
-func (s *Session) parked(dry bool) {
+func (s *Session) parked(dry bool) phase {
 	f := still{s: s}
-	for expired := false; ; {
-		why, done := s.errands(expired)
+	for interrupted := false; ; {
+		wake, done := s.signals(interrupted)
 		switch {
 		case s.reason() != "":
 			s.unpark()
-			s.finish()
-			return
-		case why != wakeNone:
+			return phaseEnd
+		case wake != "":
 			s.client.Unhold() // of a line that has only begun
-			s.park.asks, s.park.leaving = false, stays
-			go s.resume(why.String())
-			return
+			s.park.asks, s.park.leaving, s.park.cause = false, stays, wake
+			s.unpark()
+			return phaseResume
 		case dry && done && s.srv.waiting.Add(s.client, sleeper{s}) == nil:
-			return
+			return phaseAway
 		}
 		dry = false
 		f.want = wantNothing
@@ -61,19 +69,19 @@ func (s *Session) parked(dry bool) {
 		if err == conn.ErrDry {
 			s.client.Trim()
 			if s.srv.waiting.Add(s.client, sleeper{s}) == nil {
-				return
+				return phaseAway
 			}
 			err = s.client.Pump(s.srv.pool, &f)
 		}
-		switch expired = errors.Is(err, os.ErrDeadlineExceeded); {
-		case s.reason() != "", expired:
+		switch interrupted = errors.Is(err, os.ErrDeadlineExceeded); {
+		case s.reason() != "", interrupted:
 			continue
 		case errors.Is(err, io.EOF):
-			s.over(ReasonClientClosed)
+			s.terminate(ReasonClientClosed)
 		case err != nil:
-			s.over(ReasonClientLost)
+			s.terminate(ReasonClientLost)
 		case f.want == wantLogout:
-			s.over(ReasonLogout)
+			s.terminate(ReasonLogout)
 		case f.want == wantLook:
 			ctx, cancel := s.within(hubWithin)
 			_ = s.park.sub.Look(ctx) // where it fails, the backend itself will be asked
@@ -88,27 +96,14 @@ func (s *Session) parked(dry bool) {
 			cancel()
 		case f.want == wantBackend:
 			s.park.asks = true
-			verb := s.park.verb.String()
+			s.park.cause = s.park.verb.String()
 			if _, idle := s.flight.state(); idle {
-				verb = telemetry.WakeDone
+				s.park.cause = telemetry.WakeDone
 			}
-			go s.resume(verb)
-			return
+			s.unpark()
+			return phaseResume
 		}
 	}
-}
-
-// sleeper is a parked session as conn.Waiting sees it.
-type sleeper struct{ s *Session }
-
-// Wake implements conn.Sleeper.
-func (z sleeper) Wake() { z.s.parked(true) }
-
-// rouse lets whoever reads the client, or would if anything came, return. What it has to
-// know was said before: reason, or, under park's mutex, an errand or woken.
-func (s *Session) rouse() {
-	_ = s.client.SetReadDeadline(longAgo())
-	s.srv.waiting.Wake(s.client)
 }
 
 // unpark takes the session out of what tells parked clients.

@@ -42,9 +42,6 @@ func (o ParkOptions) resumesAtATime() int {
 
 // parkState is what a session knows of its parking.
 type parkState struct {
-	asked   atomic.Bool   // the relay is to pause at the next boundary, or there is none until it begins anew
-	owing   atomic.Bool   // no relay runs, but owing, which knows no pause
-	woken   atomic.Uint32 // a wake: a parked session is to come back though its client says nothing
 	kept    atomic.Uint32 // a kept: what keeps it from being parked, for people
 	refused atomic.Int64  // the client's last word before a refusal that was counted
 	notTill atomic.Int64  // after a park that came to nothing, Unix ns
@@ -55,6 +52,8 @@ type parkState struct {
 	failures uint8 // parks in a row that came to nothing
 	sub      *park.Subscription
 	box      string // the mailbox that sub is for
+	way      way    // how it is being parked
+	cause    string // why it comes back, as telemetry has it
 	// verb is what the client said that needs a backend; owed is what it hasn't been
 	// told when that has message numbers of before in it.
 	verb wire.Verb
@@ -65,13 +64,12 @@ type parkState struct {
 	owed    *owed
 	ends    bool // that command is DONE, which the proxy answers, as more has come behind it
 
-	mu      sync.Mutex  // guards what follows. No client is written to under it
-	times   uint32      // how often it has been parked
-	view    *park.View  // nil: nothing selected, or not parked
-	state   *park.State // heard of and not told yet
-	idle    bool        // the client is in IDLE
-	errands errands     // left for the session; 0 unless it is parked
-	told    int64       // when the client last heard anything, Unix ns
+	mu    sync.Mutex  // guards what follows. No client is written to under it
+	times uint32      // how often it has been parked
+	view  *park.View  // nil: nothing selected, or not parked
+	state *park.State // heard of and not told yet
+	idle  bool        // the client is in IDLE
+	told  int64       // when the client last heard anything, Unix ns
 }
 
 // within is the context of what a session does on its way to or from being parked:
@@ -169,7 +167,7 @@ func (s *Session) mayPark() bool {
 // It is called by the sweep.
 func (s *Session) askToPark(now time.Time) {
 	o := &s.settings().Park
-	if !s.mayPark() || Attachment(s.attachment.Load()) != Attached || s.park.asked.Load() || s.park.owing.Load() || s.halfClosed.Load() {
+	if !s.mayPark() || Attachment(s.attachment.Load()) != Attached || s.halfClosed.Load() {
 		return
 	}
 	s.flight.mu.Lock()
@@ -196,49 +194,34 @@ func (s *Session) askToPark(now time.Time) {
 		return
 	}
 	s.park.refused.Store(0)
-	s.park.mu.Lock() // or a deadline would meet those who have paused already
-	defer s.park.mu.Unlock()
-	s.handing.Lock() // or it would meet a client that is being read to its end
-	defer s.handing.Unlock()
-	if s.reason() != "" || s.park.owing.Load() || !s.park.asked.CompareAndSwap(false, true) {
-		return
-	}
-	_ = s.client.SetReadDeadline(longAgo()) // the backend's reader rests after the client's (relay)
+	s.signal(sigPause) // the backend's reader rests after the client's (relay)
 }
 
 // isPause says whether a Pump returned since the session is to be parked.
 func (s *Session) isPause(err error) bool {
-	return s.park.asked.Load() && s.reason() == "" && errors.Is(err, os.ErrDeadlineExceeded)
+	return errors.Is(err, os.ErrDeadlineExceeded) && s.pausing()
 }
 
-// paused decides, with both readers at rest, between parking and going on.
-func (s *Session) paused() {
-	s.park.mu.Lock()
-	_ = s.client.SetReadDeadline(time.Time{})
-	_ = s.backend.Load().SetReadDeadline(time.Time{})
-	s.park.mu.Unlock()
-	if s.reason() != "" { // and its deadlines may just have been taken away
-		s.finish()
-		return
+// paused decides, with both readers at rest, what follows the relay.
+func (s *Session) paused() phase {
+	if !s.rested() {
+		return phaseEnd
 	}
 	if s.up.err != nil { // a write to the backend has failed: it may have last words
-		_ = s.backend.Load().SetReadDeadline(s.srv.now().Add(lingerFor))
+		s.backend.Load().LimitReads(s.srv.now().Add(lingerFor))
 		s.fromBackend()
-		s.over(ReasonBackendLost) // unless it has an end already
-		s.finish()
-		return
+		s.terminate(ReasonBackendLost) // unless it has an end already
+		return phaseEnd
 	}
 	how, why := s.flight.canPark()
 	if !s.clean() {
 		how, why = wayNone, keptCommand
 	}
 	s.park.kept.Store(uint32(why))
-	if how == wayNone {
-		s.park.asked.Store(false)
-		go s.relay() // a fresh goroutine: this one's stack has grown
-		return
+	if s.park.way = how; how == wayNone {
+		return phaseRelay
 	}
-	go s.toParked(how)
+	return phaseDetach
 }
 
 // clean says that both streams stand between two units, with nothing kept.

@@ -64,7 +64,7 @@ func steps(idle bool) []step {
 			_ = w.Reset()
 		}, func(_ *testing.T, l *parkLab, w *imaptest.ModelWatcher, _ *imaptest.ModelWriter, _ string) { l.gone(w) }},
 		{"the session is sent away", func(l *parkLab, w *imaptest.ModelWatcher, _ *imaptest.ModelWriter, _ *imaptest.Tapped) {
-			l.of(w).over(ReasonIdle)
+			l.of(w).terminate(ReasonIdle)
 		}, func(t *testing.T, l *parkLab, w *imaptest.ModelWatcher, _ *imaptest.ModelWriter, _ string) {
 			if r := w.ExpectBye("r1"); r.Text != "* BYE Autologout, idle for too long" {
 				t.Error(r)

@@ -53,15 +53,11 @@ type preLogin struct {
 	evicted  atomic.Bool // another client needs the place
 }
 
-// begin serves a session up to its login and starts its relay. It is the
-// goroutine of accept, whose stack a handshake has grown: it ends here.
-func (s *Session) begin(ctx context.Context) {
+// prelogin serves a session up to its login.
+func (s *Session) prelogin(ctx context.Context) phase {
 	p := &preLogin{Session: s, begun: s.started}
-	deadline := s.started.Add(s.set.Limits.PreloginTimeout)
-	_ = s.client.SetDeadline(deadline)
-	ctx, cancel := context.WithDeadline(ctx, deadline)
+	ctx, cancel := context.WithDeadline(ctx, s.started.Add(s.set.Limits.PreloginTimeout))
 	defer cancel()
-	unblocked := make(chan struct{})
 	known := s.srv.knows(fair.Network(s.addr.Addr()))
 	place, evicted := s.srv.places.Take(s.addr.Addr(), known, s.set.Limits.prelogin(s.srv.reg.proved(), s.set.Dialer.Open()), func() {
 		p.evicted.Store(true)
@@ -72,25 +68,19 @@ func (s *Session) begin(ctx context.Context) {
 	}
 	p.place = place
 	defer s.srv.places.Leave(place)
-	unblock := context.AfterFunc(ctx, func() { // the server stops, the time is up, or the place is gone
-		defer close(unblocked)
-		_ = s.client.SetDeadline(longAgo())
-	})
+	unblock := s.client.Until(ctx) // the server stops, the time is up, or the place is gone
 	err := p.converse(ctx)
 	p.noLongerLarge()
-	if !unblock() {
-		<-unblocked // or it would take back farewell's own deadline
-		if err == nil {
-			err = contextEnd(p)
-			p.forgetLogin()
-		}
+	if unblock() && err == nil {
+		err = contextEnd(p)
+		p.forgetLogin()
 	}
 	if err != nil {
 		p.farewell(ctx, err)
-		return
+		return phaseEnd
 	}
 	p.handOver()
-	go s.relay() // counted by srv.sessions since accept; ends with the session
+	return phaseRelay
 }
 
 // converse answers the client until it has logged in (nil) or the session is
@@ -323,20 +313,18 @@ func (p *preLogin) farewell(ctx context.Context, err error) {
 		end.say = end.reason.bye()
 	}
 	p.end(end.reason)
-	_ = p.client.SetDeadline(p.srv.now().Add(farewellIn))
 	if end.say != "" {
-		_, _ = p.client.Write([]byte(end.say))
+		_, _ = p.client.WriteUntil([]byte(end.say), p.srv.now().Add(farewellIn))
 	}
 	switch end.reason {
 	case ReasonClientClosed, ReasonClientLost, ReasonTLS:
 	default:
 		if p.client.CloseWrite() == nil && ctx.Err() == nil { // who was evicted isn't waited for
-			stop := context.AfterFunc(ctx, func() { _ = p.client.Abort() })
-			p.linger()
+			stop := p.client.Until(ctx)
+			p.client.Discard(p.srv.now().Add(lingerFor))
 			stop()
 		}
 	}
-	_ = p.client.Close()
 	level := slog.LevelDebug
 	if end.reason == ReasonAttempts || end.reason == ReasonClientProtocol {
 		level = slog.LevelInfo
@@ -346,7 +334,6 @@ func (p *preLogin) farewell(ctx context.Context, err error) {
 		about = append(about, "error", end.cause)
 	}
 	p.log().Log(ctx, level, "session ended before login", about...)
-	p.srv.gone(p.Session)
 }
 
 // capabilities is the list before login (RFC 9051 §6.1.1): what the proxy itself

@@ -95,7 +95,7 @@ func (s *Session) look(ctx context.Context) {
 	switch err := s.recheck(ctx); {
 	case errors.As(err, &out):
 		s.log().Warn("session ended, its user isn't let in any more", "reason", string(out.reason), "attachment", Attachment(s.attachment.Load()).String())
-		s.over(ReasonCredentials)
+		s.terminate(ReasonCredentials)
 	case err != nil:
 		s.log().Debug("not rechecked", "error", err) // the next round will
 	}
@@ -177,9 +177,9 @@ func (s *Server) refusedCredential(user string, password telemetry.Secret, from 
 		}
 		if upstream.SameNetwork(c.addr.Addr(), from) {
 			c.log().Info("parked session ended, the backend has refused its credential")
-			c.over(ReasonCredentials)
+			c.terminate(ReasonCredentials)
 		} else if c.cred.doubt(now, spareLogins) {
-			c.wake(wakeDoubt)
+			c.signal(sigDoubt)
 		}
 	}
 }

@@ -18,10 +18,10 @@ func TestASweepLooksAtTheParkedInTurnAndAtTheOthersAlways(t *testing.T) {
 	for i := range 400 {
 		s := &Session{id: newID(), srv: srv}
 		r.add(s)
-		s.transition(Attached)
+		s.show(Attached)
 		if busy = append(busy, s); i%2 == 0 {
-			s.transition(Parking)
-			s.transition(Parked)
+			s.show(Parking)
+			s.show(Parked)
 			parked, busy = append(parked, s), busy[:len(busy)-1]
 		}
 	}
@@ -43,7 +43,7 @@ func TestASweepLooksAtTheParkedInTurnAndAtTheOthersAlways(t *testing.T) {
 		}
 	}
 	for _, s := range parked {
-		s.transition(Resuming)
+		s.show(Resuming)
 	}
 	if found := among(r, 0, 0); len(found) != 400 {
 		t.Errorf("%d of 400 that aren't parked any more are found", len(found))
@@ -54,9 +54,9 @@ func TestASessionThatEndsWhileItIsBeingParkedIsBusy(t *testing.T) {
 	r := newRegistry()
 	s := &Session{id: newID(), srv: &Server{reg: r}}
 	r.add(s)
-	s.transition(Parking)
+	s.show(Parking)
 	s.attachment.Store(uint32(Parked)) // one is about to tell of Parked
-	s.transition(Ended)                // another ends it
+	s.show(Ended)                      // another ends it
 	r.moved(s, Parking, Parked)        // and the first tells
 	if found := among(r, 0, 0); found[s] != 1 {
 		t.Error("it isn't looked at")

@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"imapproxy/proxy/conn"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
@@ -18,30 +19,35 @@ const lingerFor = 2 * time.Second
 // its sending side and the proxy's has been shut towards the backend.
 const orphanFor = time.Minute
 
-// relay carries IMAP between client and backend until one of them ends it. It
-// owns both connections, runs in a goroutine of its own that nobody has used
-// before (a grown stack would stay with an idle session), and returns when both
-// directions have come to rest and both connections are closed.
-func (s *Session) relay() {
+// relay carries IMAP between client and backend until one of them ends it, or the session may
+// be parked. Both directions have come to rest when it returns.
+func (s *Session) relay() phase {
 	s.client.Trim()
 	b := s.backend.Load()
 	b.Trim()
-	done := make(chan struct{})
-	go func() { // ends when the backend's side does, whose connection it closes unless another session is to have it
-		defer close(done)
+	s.greet()
+	done := s.beside(func() {
 		if !s.fromBackend() && !s.retiring.Load() {
-			_ = b.Abort()
+			_ = b.Abort() // unless another session is to have it
 		}
-	}()
+	})
 	if s.fromClient() {
-		_ = b.SetReadDeadline(longAgo()) // not before: the client's reader may wait for what comes from there
+		b.Interrupt(conn.Reads) // not before: the client's reader may wait for what comes from there
 	}
 	<-done
-	if s.reason() != "" {
-		s.finish()
+	return s.paused()
+}
+
+// greet tells the client that it is logged in, if it hasn't heard that yet.
+func (s *Session) greet() {
+	line := s.greeting
+	s.greeting = nil
+	if line == nil {
 		return
 	}
-	s.paused()
+	if err := s.out.relay(line, true); err != nil {
+		s.terminate(ReasonClientLost)
+	}
 }
 
 // fromClient reads the client until its end, or until the session is over. It says whether it
@@ -57,7 +63,7 @@ func (s *Session) fromClient() (pauses bool) {
 			if !s.isPause(err) { // else it goes on behind the pause
 				s.up.err = err
 				if s.client.Broken() {
-					s.over(ReasonClientLost)
+					s.terminate(ReasonClientLost)
 				}
 			}
 		}
@@ -71,7 +77,7 @@ func (s *Session) fromClient() (pauses bool) {
 			s.clientEnded()
 			return false
 		case err != nil && s.up.err == nil:
-			s.over(ReasonClientLost)
+			s.terminate(ReasonClientLost)
 			return false
 		case s.up.refused != nil:
 			s.clientBroke()
@@ -79,7 +85,7 @@ func (s *Session) fromClient() (pauses bool) {
 		}
 		// A write to the backend failed. What it still had to say, and that it is
 		// gone, comes out on the other side.
-		_ = s.backend.Load().SetReadDeadline(s.srv.now().Add(lingerFor))
+		s.backend.Load().LimitReads(s.srv.now().Add(lingerFor))
 		return false
 	}
 }
@@ -89,13 +95,13 @@ func (s *Session) fromClient() (pauses bool) {
 func (s *Session) clientEnded() {
 	if s.up.scan.AtStart() && len(s.client.Kept()) == 0 && s.retires(true) {
 		s.retiring.Store(true)
-		s.over(ReasonClientClosed)
+		s.terminate(ReasonClientClosed)
 		return
 	}
 	s.halfClosed.Store(true)
 	s.up.pass(s.client.Kept())
 	if err := s.backend.Load().CloseWrite(); err != nil {
-		s.over(ReasonClientClosed)
+		s.terminate(ReasonClientClosed)
 	}
 }
 
@@ -104,14 +110,14 @@ func (s *Session) clientBroke() {
 	switch err := s.up.refused; {
 	case errors.Is(err, errSessionOver): // somebody has ended it
 	case errors.Is(err, errLoggedOut):
-		s.over(ReasonLogout)
+		s.terminate(ReasonLogout)
 	case errors.Is(err, errTooMuchPending):
-		s.over(ReasonClientUnread)
+		s.terminate(ReasonClientUnread)
 	case errors.Is(err, errLongTag):
 		s.log().Info("the client can't be followed", "error", err)
-		s.over(ReasonClientProtocol)
+		s.terminate(ReasonClientProtocol)
 	default: // an answer of ours couldn't be written
-		s.over(ReasonClientLost)
+		s.terminate(ReasonClientLost)
 	}
 }
 
@@ -143,101 +149,41 @@ func (s *Session) backendEnded(err error) {
 	switch {
 	case s.reason() != "":
 	case s.down.err != nil && s.halfClosed.Load():
-		s.over(ReasonClientClosed)
+		s.terminate(ReasonClientClosed)
 	case s.down.err != nil:
-		s.over(ReasonClientLost)
+		s.terminate(ReasonClientLost)
 	case s.down.broken != nil:
 		s.log().Warn("the backend can't be followed", "error", s.down.broken)
-		s.over(ReasonBackendProtocol)
+		s.terminate(ReasonBackendProtocol)
 	case !s.out.atBoundary(): // whatever else: no boundary will come
 		s.log().Warn("backend lost inside a response", "error", err)
-		s.over(ReasonBackendLostInner)
+		s.terminate(ReasonBackendLostInner)
 	case logout:
-		s.over(ReasonLogout)
+		s.terminate(ReasonLogout)
 	case bye:
-		s.over(ReasonBackendBye)
+		s.terminate(ReasonBackendBye)
 	case s.halfClosed.Load():
-		s.over(ReasonClientClosed)
+		s.terminate(ReasonClientClosed)
 	default:
 		s.log().Warn("backend lost", "error", err)
-		s.over(ReasonBackendLost)
-	}
-}
-
-// over ends the session for a reason: as soon as a response's end is reached both
-// readers are made to return, and the session's owner tells the client, where IMAP has
-// words for it. Any goroutine may call it, which doesn't wait for the client; only the first call counts.
-func (s *Session) over(r Reason) {
-	now := s.srv.now().UnixNano()
-	s.endedAt.CompareAndSwap(0, now)
-	if !s.end(r) {
-		return
-	}
-	s.transition(Ended)
-	s.flight.stop()
-	s.abandon()
-	if r.cuts() {
-		s.cut()
-		return
-	}
-	s.out.end([]byte(r.bye()))
-}
-
-// longAgo is a deadline that makes all I/O of a connection return.
-func longAgo() time.Time { return time.Unix(1, 0) }
-
-// hangUp lets both readers return, and finish says the last line. It may be called from
-// within either side's Pump, or by another session's goroutine: it neither writes nor closes.
-func (s *Session) hangUp() {
-	s.rouse()
-	s.stopBackend()
-}
-
-// stopBackend lets whoever waits for the session's backend return.
-func (s *Session) stopBackend() {
-	s.handing.Lock()
-	defer s.handing.Unlock()
-	if b := s.backend.Load(); b != nil {
-		_ = b.SetDeadline(longAgo())
+		s.terminate(ReasonBackendLost)
 	}
 }
 
 // give hands the session's connection to the pool. Nothing is in flight on it.
 func (s *Session) give(c *upstream.Conn, how upstream.Condition) {
-	s.handing.Lock()
+	s.control.mu.Lock()
 	s.backend.Store(nil)
-	s.handing.Unlock()
-	_ = c.SetDeadline(time.Time{}) // of an end that came just now
+	s.control.mu.Unlock()
+	c.Rearm(conn.Both) // of an end that came just now
 	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, how)
 }
 
-// cut has both connections closed without another byte: whoever reads, writes
-// or waits for room returns now, and finish closes. Anybody may call it.
-func (s *Session) cut() {
-	s.severed.Store(true)
-	s.flight.stop()
-	s.abandon()
-	_ = s.client.SetWriteDeadline(longAgo())
-	s.rouse()
-	s.stopBackend()
-}
-
-// linger reads and ignores what the client still sends, until it ends or
-// lingerFor has passed.
-func (s *Session) linger() {
-	var sink [512]byte
-	_ = s.client.SetReadDeadline(s.srv.now().Add(lingerFor))
-	for !s.severed.Load() {
-		if _, err := s.client.Read(sink[:]); err != nil {
-			return
-		}
-	}
-}
-
-// finish closes everything and takes the session out of all that counts it.
-func (s *Session) finish() {
+// lastWords says the session's last line, and gives up its backend connection and its watch. It is
+// for the end phase.
+func (s *Session) lastWords() {
 	if r := s.reason(); !r.cuts() && !s.severed.Load() {
-		s.out.end([]byte(r.bye())) // over may not have come to it yet
+		s.out.end([]byte(r.bye())) // terminate may not have come to it yet
 		s.out.farewell()
 	}
 	if b := s.backend.Load(); b != nil && !s.retire(b) {
@@ -245,12 +191,13 @@ func (s *Session) finish() {
 	}
 	s.unsubscribe()
 	s.cred.wipe()
-	if s.severed.Load() {
-		_ = s.client.Abort()
-	} else {
-		s.linger()
-		_ = s.client.Close()
+	if !s.severed.Load() {
+		s.client.Discard(s.srv.now().Add(lingerFor))
 	}
+}
+
+// account takes a session that was logged in out of what counts those, and tells of its end.
+func (s *Session) account() {
 	s.pick.Release()
 	now := s.srv.now()
 	for _, c := range s.flight.rest() {
@@ -259,5 +206,4 @@ func (s *Session) finish() {
 	s.log().Info("session ended", "reason", s.reason(), "duration", now.Sub(s.started).Round(time.Millisecond),
 		"commands", s.commands.Load(), "bytes_in", s.bytesIn.Load(), "bytes_out", s.bytesOut.Load())
 	s.srv.reg.leaveUser(s.user)
-	s.srv.gone(s)
 }

@@ -26,31 +26,21 @@ const (
 const resumePause = 250 * time.Millisecond
 
 // resume gives a parked session a backend connection again, and tells the client
-// what it missed before its command goes on. wake says what needs it. There is one
-// attempt at a time, so none that has timed out can come back.
-func (s *Session) resume(wake string) {
-	s.unpark()
-	s.transition(Resuming)
-	s.park.mu.Lock()
-	woken := s.park.woken.Swap(uint32(wakeNone)) != uint32(wakeNone)
-	if (woken || s.park.errands != 0) && s.reason() == "" {
-		_ = s.client.SetReadDeadline(time.Time{})
-	}
-	s.park.errands = 0 // the resume tells
-	s.park.mu.Unlock()
+// what it missed before its command goes on. There is one attempt at a time, so none that has
+// timed out can come back.
+func (s *Session) resume() phase {
 	ctx, cancel := s.within(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
 	defer cancel()
 	pause, began := resumePause, s.srv.now()
-	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID, Wake: wake, Source: telemetry.SourceNone,
+	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID, Wake: s.park.cause, Source: telemetry.SourceNone,
 		Start: began, Steps: s.srv.tel.Steps(began)}
 	if s.park.sub != nil {
 		t.Mailbox = s.park.box
 	}
 	if s.voided() { // since the sweep was here
-		s.over(ReasonMoved)
+		s.terminate(ReasonMoved)
 		s.resumed(t, nil)
-		s.finish()
-		return
+		return phaseEnd
 	}
 	for {
 		t.Attempts++
@@ -62,22 +52,18 @@ func (s *Session) resume(wake string) {
 				_ = c.Abort()
 			}
 			s.resumed(t, err)
-			s.finish()
-			return
+			return phaseEnd
 		case err == nil:
-			s.reattach(c, t)
-			return
+			return s.reattach(c, t)
 		case s.voided():
-			s.over(ReasonMoved)
+			s.terminate(ReasonMoved)
 			s.resumed(t, err)
-			s.finish()
-			return
+			return phaseEnd
 		case final(err) || ctx.Err() != nil:
 			s.log().Warn("a parked session can't be resumed", "error", err)
-			s.over(endOf(err))
+			s.terminate(endOf(err))
 			s.resumed(t, err)
-			s.finish()
-			return
+			return phaseEnd
 		}
 		s.pick.Rest() // without a connection it doesn't hold its user
 		if others, ok := s.srv.queues.resumesAt(s.pick.Backend.ID).again.may(s.srv.now()); ok {
@@ -372,15 +358,14 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string
 	}
 }
 
-// reattach starts the relay on the new connection. A client in IDLE has it idle
+// reattach has the session go on with the new connection. A client in IDLE has it idle
 // as well: its DONE goes there.
-func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) {
+func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) phase {
 	s.relays()
 	s.backend.Store(c)
 	if s.reason() != "" { // whoever ended it has seen no backend to wake
 		s.resumed(t, nil)
-		s.finish()
-		return
+		return phaseEnd
 	}
 	s.park.mu.Lock()
 	idle := s.park.idle
@@ -394,23 +379,15 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) {
 		t.Steps.Done(telemetry.StepIdle, s.srv.now(), nil)
 	}
 	s.resumed(t, nil)
-	if s.reason() != "" {
-		s.finish()
-		return
-	}
-	if s.park.star != 0 && s.park.owed == nil {
+	switch {
+	case s.reason() != "":
+		return phaseEnd
+	case s.park.owed != nil:
+		return phaseCatchUp
+	case s.park.star != 0:
 		s.client.Unread(withStar(s.client.TakeUnread(), s.park.star))
 	}
-	s.park.mu.Lock() // whoever asks it to park sees both or neither
-	s.park.owing.Store(s.park.owed != nil)
-	s.park.asked.Store(false)
-	s.park.mu.Unlock()
-	s.transition(Attached)
-	if s.park.owed != nil {
-		go s.owing()
-		return
-	}
-	go s.relay()
+	return phaseRelay
 }
 
 // endIdle answers the DONE that comes first of what the client has said.

@@ -175,7 +175,7 @@ func TestAStateThatComesLateIsAppliedToNobody(t *testing.T) {
 			// DONE would wait for it: the session is woken, as when its watch is lost.
 			s := l.of(w)
 			s.park.notTill.Store(1 << 62) // the server's own sweep leaves it
-			s.wake(wakeLostWatch)
+			s.signal(sigLostWatch)
 			eventually(t, "the session to be attached", func() bool {
 				return Attachment(s.attachment.Load()) == Attached
 			})
@@ -216,7 +216,7 @@ func TestAWakeMeetsWhateverHappens(t *testing.T) {
 		woken := make(chan struct{})
 		go func() { // ends at once
 			defer close(woken)
-			s.wake(wakeLostWatch)
+			s.signal(sigLostWatch)
 		}()
 		switch i % 4 {
 		case 0:
@@ -235,7 +235,7 @@ func TestAWakeMeetsWhateverHappens(t *testing.T) {
 			w.EndIdle()
 			w.Agrees(d.Truth)
 		case 3:
-			s.over(ReasonIdle)
+			s.terminate(ReasonIdle)
 			w.ExpectBye()
 		}
 		<-woken

@@ -60,6 +60,17 @@ type Server struct {
 
 	sweeping sync.Mutex // held by Sweep, guards swept
 	swept    int        // the shard whose parked sessions are the next to be looked at
+
+	illegal func(what string) // called for what can't happen; nil: it is logged
+}
+
+// bug tells of what can't happen. The session goes on as well as it can.
+func (s *Server) bug(what string) {
+	if s.illegal != nil {
+		s.illegal(what)
+		return
+	}
+	s.tel.Log.Error("a fault of imapproxy itself, please report it", "what", what)
 }
 
 // settings are what Reload can change. What stays as it was at a session's login is whether it
@@ -258,7 +269,7 @@ func (s *Server) sweep(n int) {
 	s.swept = (first + n) % shards
 	s.reg.some(func(shard int) bool { return (shard-first+shards)%shards < n }, func(c *Session) {
 		c.lookAfter(now, idle)
-		if wakes > 0 && c.wake(wakeOff) {
+		if wakes > 0 && c.signal(sigOff) {
 			wakes--
 		}
 	})
@@ -292,17 +303,17 @@ func (s *Session) lookAfter(now time.Time, idle time.Duration) {
 	switch {
 	case s.reason() != "":
 		if now.Sub(time.Unix(0, s.endedAt.Load())) > 2*lingerFor {
-			s.cut() // told to go, and stuck
+			s.sever() // told to go, and stuck
 		}
 	case quiet > idle:
-		s.over(ReasonIdle)
+		s.terminate(ReasonIdle)
 	case s.halfClosed.Load() && quiet > orphanFor && s.out.atBoundary():
-		s.over(ReasonClientClosed)
+		s.terminate(ReasonClientClosed)
 	default:
 		s.askToPark(now)
 		s.keepalive(now)
 		if s.voided() {
-			s.over(ReasonMoved)
+			s.terminate(ReasonMoved)
 		}
 	}
 }
@@ -336,7 +347,7 @@ func (s *Server) drain(d time.Duration) {
 				busy = append(busy, c)
 				continue
 			}
-			c.over(ReasonShutdown)
+			c.terminate(ReasonShutdown)
 			if i < len(left)-1 || len(busy) > 0 {
 				wait(tick)
 			}
@@ -353,7 +364,7 @@ func (s *Server) drain(d time.Duration) {
 	s.reg.each(func(c *Session) {
 		if c.loggedIn.Load() {
 			c.end(ReasonShutdown)
-			c.cut()
+			c.sever()
 		}
 	})
 }
@@ -367,7 +378,6 @@ func wait(d time.Duration) {
 
 // gone is a session's last call.
 func (s *Server) gone(c *Session) {
-	c.transition(Ended) // whoever ends it may not have come to that yet, and it must be counted before it is taken out
 	s.reg.exit(c)
 	s.reg.remove(c)
 	s.reg.leave(c.addr.Addr())
@@ -399,7 +409,7 @@ func (s *Server) Status() Status {
 	for _, a := range s.reg.attachments() {
 		st.Attachments[a.Attachment] = a.Count
 	}
-	st.BackendConns = st.Attachments[Attached.String()] + st.Attachments[Parking.String()]
+	st.BackendConns = st.Attachments[Attached.String()] + st.Attachments[Parking.String()] + st.Attachments[CatchingUp.String()]
 	return st
 }
 

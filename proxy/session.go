@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,77 +21,81 @@ import (
 type Attachment uint32
 
 // None before login, then attached; an idle session goes through parking to parked
-// and comes back through resuming (docs/parking.md).
+// and comes back through resuming, and sometimes catching up (docs/parking.md).
 const (
 	None Attachment = iota
 	Attached
 	Parking
 	Parked
 	Resuming
+	CatchingUp // attached, and the client isn't told yet of messages that are gone
 	Ended
 )
 
-var attachmentNames = [...]string{"none", "attached", "parking", "parked", "resuming", "ended"}
+var attachmentNames = [...]string{"none", "attached", "parking", "parked", "resuming", "catching_up", "ended"}
 
 func (a Attachment) String() string { return attachmentNames[a] }
 
-// Session is one client connection, from accept to its last byte.
-//
-// Before login it belongs to one goroutine (prelogin.go); then to the two of its
-// relay. What others may read at any time (status, the sweep) is atomic, under
-// flight's mutex, or never changes after login.
+// Session is one client connection, from accept to its last byte. phase.go has its life. Its fields
+// stand in sections by who may read and write them.
 type Session struct {
-	id  string
-	srv *Server
-	// set are the settings as they were at the session's last login attempt. After it they say
-	// only whether the session can be parked, and by which hub and pool; settings has the rest.
-	set     *settings
+	// Never changed after accept: any goroutine reads them.
+	id      string
+	srv     *Server
 	lis     *listener
-	client  *conn.Conn
+	client  *conn.Conn     // read and written by the phase that runs, interrupted under control.mu
 	addr    netip.AddrPort // the client's own, from the PROXY header if there was one
 	local   netip.AddrPort // where it connected to
 	started time.Time
-	secure  atomic.Bool // under TLS
 
-	// From the login on.
-	user    string
-	cred    *credential
-	pick    *routing.Pick
-	backend atomic.Pointer[upstream.Conn] // nil while parked; its owner is the phase that runs
-	// handing is held to take the connection out of backend before it is handed on, and by
-	// who isn't its owner and ends it: nobody else's may be meant. Who asks the session to
-	// park holds it, too, and comes before its end or not at all.
-	handing  sync.Mutex
+	// Written before login, by its phase; never changed once loggedIn is true, and read by any
+	// goroutine that has seen that.
+	//
+	// set are the settings as they were at the session's last login attempt. After it they say
+	// only whether the session can be parked, and by which hub and pool; settings has the rest.
+	set      *settings
+	user     string
+	cred     *credential // locks itself
+	pick     *routing.Pick
 	link     *trace.SpanContext // the login's trace; nil where traces are off
 	proxyTTL int
 	caps     *backendCaps
+	loggedIn atomic.Bool
 
-	flight    flight
-	out       clientOut
+	// Of the phase that runs.
 	*relaying // nil while parked
 
-	park parkState
+	// Written by the phase that runs, under control.mu; read by any goroutine.
+	backend atomic.Pointer[upstream.Conn] // nil while parked
 
-	attachment atomic.Uint32
-	endedAs    atomic.Uint32 // the attachment before Ended
-	lastSeen   atomic.Int64  // when a byte last came either way, Unix ns
-	lastHeard  atomic.Int64  // when one last came from the client
-	bytesIn    atomic.Int64  // from the client to the backend
+	// Guarded by locks of their own (docs/locking.md).
+	control control
+	flight  flight
+	out     clientOut
+	park    parkState
+
+	// Atomic: any goroutine reads them.
+	attachment atomic.Uint32          // written by show alone
+	endedAs    atomic.Uint32          // the attachment before Ended; the same
+	ending     atomic.Pointer[Reason] // written once
+	endedAt    atomic.Int64           // when ending was set, Unix ns; written once
+	severed    atomic.Bool            // nobody lingers, and no farewell of TLS's either; written once, by sever
+	halfClosed atomic.Bool            // the client has shut its sending side; the rest is written by the phase that runs
+	retiring   atomic.Bool            // the session ends, and its connection is to serve another
+	secure     atomic.Bool            // under TLS
+	lastSeen   atomic.Int64           // when a byte last came either way, Unix ns
+	lastHeard  atomic.Int64           // when one last came from the client
+	bytesIn    atomic.Int64           // from the client to the backend
 	bytesOut   atomic.Int64
 	commands   atomic.Int64
 	blockedFor atomic.Int64 // ns that writes to the client have taken
-	ending     atomic.Pointer[Reason]
-	halfClosed atomic.Bool  // the client has shut its sending side
-	retiring   atomic.Bool  // the session ends, and its connection is to serve another
-	endedAt    atomic.Int64 // when ending was set, Unix ns
-	severed    atomic.Bool  // cut: nobody lingers, and no farewell of TLS's either
-	loggedIn   atomic.Bool  // others may look at what doesn't change after login
 }
 
 // relaying is what a session needs besides, as long as it has a backend connection.
 type relaying struct {
-	up   commandFlow
-	down responseFlow
+	greeting []byte // tells the client that it is logged in; nil when it has heard that
+	up       commandFlow
+	down     responseFlow
 }
 
 // relays makes it, with both streams at the start of a unit.
@@ -156,9 +159,9 @@ func (s *Session) target() upstream.Target { return s.targetOf(s.pick.Backend) }
 // newID makes a session's id: 16 characters, unguessable, without look-alikes.
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
 
-// transition is the one place where a session's attachment changes: metric, log
-// and admin page learn it here.
-func (s *Session) transition(to Attachment) {
+// show changes what people see of where a session's backend connection stands: metric, log and
+// admin page learn it here. An end stays.
+func (s *Session) show(to Attachment) {
 	from := Attachment(s.attachment.Load())
 	for ; from != to && from != Ended; from = Attachment(s.attachment.Load()) {
 		if s.attachment.CompareAndSwap(uint32(from), uint32(to)) {

@@ -23,7 +23,7 @@ func TestNoLiteralIsSplicedBehindTheLastLine(t *testing.T) {
 	s.out.mu.Unlock()
 	c.Write("a1 FETCH 1 BODY[]")
 	l.backends[0].WaitOpen(0)
-	s.over(ReasonShutdown)
+	s.terminate(ReasonShutdown)
 	s.hangUp()
 	if got, err := readAll(t, c); got != "" || err != nil {
 		t.Errorf("behind the last line there are %d bytes %.40q %v", len(got), got, err)

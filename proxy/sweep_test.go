@@ -66,7 +66,7 @@ func TestASessionThatIsOverHasItsTimeAtOnce(t *testing.T) {
 	c := l.login("alice")
 	s := l.only()
 	watched.Store(s)
-	s.over(ReasonIdle)
+	s.terminate(ReasonIdle)
 	c.Expect("* BYE Autologout{*}")
 	c.ExpectEOF()
 	must(t, c.Conn.Close())
@@ -76,7 +76,7 @@ func TestASessionThatIsOverHasItsTimeAtOnce(t *testing.T) {
 	}
 	first := s.endedAt.Load()
 	l.clock.forward(time.Hour)
-	s.over(ReasonShutdown)
+	s.terminate(ReasonShutdown)
 	if s.endedAt.Load() != first || s.reason() != ReasonIdle {
 		t.Error("a second end counts")
 	}

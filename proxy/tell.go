@@ -10,15 +10,7 @@ import (
 
 // A parked client is written to by its own session's goroutine alone, which holds neither
 // a lock nor a place that is shared: a client may take its time to read. Who finds
-// out what is to be told (the hub's workers, the sweep) leaves an errand.
-
-// errands are what a parked session is to do though its client says nothing.
-type errands uint8
-
-const (
-	errandTell  errands = 1 << iota // parkState.state is to be told to a client in IDLE
-	errandAlive                     // a client in IDLE is to hear that the proxy is there
-)
+// out what is to be told (the hub's workers, the sweep) signals.
 
 const (
 	// tellWithin bounds the write of one piece to a parked client.
@@ -29,40 +21,27 @@ const (
 	tellsPerUser = 8
 )
 
-// errandLocked leaves an errand for a parked session, and has it looked at.
-func (s *Session) errandLocked(e errands) {
-	s.park.errands |= e
-	s.rouse()
-}
-
-// errands does what was left for the parked session to do, and says whether there was anything,
-// and why it is to come back. expired says that a reader of the client has met rouse's deadline.
-func (s *Session) errands(expired bool) (why wake, done bool) {
+// signals does what the parked session was signalled to do, and says whether there was
+// anything, and why it is to come back ("" it isn't). interrupted says that a read of the client was.
+func (s *Session) signals(interrupted bool) (wake string, done bool) {
 	for s.reason() == "" {
-		s.park.mu.Lock()
-		due := s.park.errands
-		why = wake(s.park.woken.Swap(uint32(wakeNone)))
-		s.park.errands = 0
-		if due != 0 || why != wakeNone || expired {
-			_ = s.client.SetReadDeadline(time.Time{})
-		}
-		s.park.mu.Unlock()
-		expired = false
+		due := s.takeSignals(interrupted)
+		interrupted = false
 		switch {
-		case why != wakeNone:
-			return why, true
-		case due&errandTell != 0:
+		case due&sigWake != 0:
+			return due.wake(), true
+		case due&sigTell != 0:
 			if !s.tellIdle() {
-				return wakeLostWatch, true
+				return telemetry.WakeLostWatch, true
 			}
-		case due&errandAlive != 0:
+		case due&sigAlive != 0:
 			s.tellAlive()
 		default:
-			return wakeNone, done
+			return "", done
 		}
 		done = true
 	}
-	return wakeNone, done
+	return "", done
 }
 
 // tellIdle tells a client in IDLE what was heard of. ok is false where a resume has to
@@ -152,7 +131,7 @@ func (s *Session) mayTell(changes int) (done func(), err error) {
 	defer cancel()
 	done, err = s.srv.telling(ctx, s.user)
 	if err != nil {
-		s.over(ReasonClientUnread)
+		s.terminate(ReasonClientUnread)
 	}
 	return done, err
 }
@@ -187,7 +166,7 @@ func (s *Session) say(b []byte) error {
 	s.park.told = now.UnixNano()
 	s.park.mu.Unlock()
 	if err := s.out.relayUntil(b, true, now.Add(tellWithin)); err != nil {
-		s.over(ReasonClientLost)
+		s.terminate(ReasonClientLost)
 		return err
 	}
 	s.bytesOut.Add(int64(len(b)))
@@ -208,6 +187,6 @@ func (s *Session) keepalive(now time.Time) {
 	defer s.park.mu.Unlock()
 	every := s.aliveEvery()
 	if every > 0 && s.park.idle && Attachment(s.attachment.Load()) == Parked && now.UnixNano()-s.park.told >= int64(every) {
-		s.errandLocked(errandAlive)
+		s.signal(sigAlive)
 	}
 }

@@ -12,7 +12,8 @@ func (p *scripted) attached() {
 	p.t.Helper()
 	eventually(p.t, "a session with its connection", func() bool {
 		p.srv.Sweep()
-		return p.srv.Status().Attachments[Attached.String()] == 1
+		at := p.srv.Status().Attachments
+		return at[Attached.String()]+at[CatchingUp.String()] == 1
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"imapproxy/proxy/conn"
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
@@ -122,7 +123,7 @@ func (s *Session) retire(b *upstream.Conn) bool {
 	if !s.down.scan.AtStart() || s.down.err != nil || s.down.broken != nil || s.down.rewrite || len(b.Kept()) > 0 || s.up.err != nil {
 		return false
 	}
-	_ = b.SetDeadline(time.Time{})
+	b.Rearm(conn.Both)
 	b.Caps = s.caps.list
 	t := &s.flight.told
 	tag := s.flight.idleTag()

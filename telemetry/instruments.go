@@ -99,7 +99,7 @@ func Instruments() []Instrument {
 
 		// Sessions: what clients do.
 		{nameSessions, Gauge, "{session}", "Client sessions that are open now, by the state of their backend connection.",
-			[]Attribute{{"attachment", "`none` (not logged in), `attached` (has a backend connection), `parking` (is giving it up), `parked` (has none), `resuming` (is getting one back), `ended` (is being closed)"}}, nil},
+			[]Attribute{{"attachment", "`none` (not logged in), `attached` (has a backend connection), `parking` (is giving it up), `parked` (has none), `resuming` (is getting one back), `catching_up` (has one, and the client can't be told yet of messages that are gone), `ended` (is being closed)"}}, nil},
 		{nameSessionsOpened, Counter, "{session}", "Client sessions that were accepted.",
 			[]Attribute{{"listener", "the listener's name"}, {"tls", "`true` where the listener has TLS from the first byte, `false` for STARTTLS and none"}}, nil},
 		{nameSessionsClosed, Counter, "{session}", "Client sessions that ended, by reason. docs/operations.md explains each reason.",

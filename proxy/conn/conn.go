@@ -34,6 +34,8 @@ type Conn struct {
 	drained    bool   // tls holds no decrypted bytes that nobody has read
 	wanted     bool   // a Waiting's Wake has found nobody; guarded by its mutex, as place is
 	place      uint32 // in a Waiting, from 1 on; 0: it isn't there
+
+	interruption interruption
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -156,17 +158,6 @@ func (c *Conn) LocalAddr() net.Addr { return c.tcp.LocalAddr() }
 
 // RemoteAddr is the TCP peer, which behind a load balancer isn't the client.
 func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
-
-// SetDeadline, SetReadDeadline and SetWriteDeadline are net.Conn's. A read
-// deadline in the past makes a waiting Pump return os.ErrDeadlineExceeded at
-// the next point where it would wait.
-func (c *Conn) SetDeadline(t time.Time) error { return c.tcp.SetDeadline(t) }
-
-// SetReadDeadline is described at SetDeadline.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.tcp.SetReadDeadline(t) }
-
-// SetWriteDeadline is described at SetDeadline.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.tcp.SetWriteDeadline(t) }
 
 // QuickAck has the kernel acknowledge what has arrived now and for a while:
 // a server with Nagle's algorithm on keeps the second half of its answer until

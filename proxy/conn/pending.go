@@ -42,7 +42,7 @@ func (c *Conn) Pending() error {
 // decrypted looks for what TLS has already taken from the socket: with a
 // deadline in the past a Read gives what it holds, or none.
 func (c *Conn) decrypted() error {
-	if err := c.tcp.SetReadDeadline(time.Unix(1, 0)); err != nil {
+	if err := c.limit(Reads, longAgo()); err != nil {
 		return err
 	}
 	var b [1]byte
@@ -54,7 +54,7 @@ func (c *Conn) decrypted() error {
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		return err // io.EOF: close_notify lay there
 	}
-	return c.tcp.SetReadDeadline(time.Time{})
+	return c.limit(Reads, time.Time{})
 }
 
 // peek looks at the socket's queue and leaves it as it is.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,7 +68,7 @@ func NewWaiting() (*Waiting, error) {
 // Run wakes whom something has come for, until ctx ends; then it wakes all.
 func (w *Waiting) Run(ctx context.Context) error {
 	defer w.close()
-	defer context.AfterFunc(ctx, func() { _ = w.set.SetReadDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { _ = w.set.SetReadDeadline(longAgo()) })()
 	var events [128]unix.EpollEvent
 	var n int
 	var failed error

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
@@ -239,18 +238,10 @@ func (t *Talk) within(ctx context.Context, f func() error) error {
 	if t.broken != nil {
 		return t.broken
 	}
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(done)
-		_ = t.conn.SetDeadline(time.Unix(1, 0)) // whoever waits on the socket returns
-	})
+	stop := t.conn.Until(ctx)
 	err := f()
-	if !stop() {
-		<-done
-		if err != nil {
-			err = context.Cause(ctx)
-		}
-		_ = t.conn.SetDeadline(time.Time{})
+	if stop() && err != nil {
+		err = context.Cause(ctx)
 	}
 	if err != nil {
 		t.broken = &Broken{Err: err}

@@ -9,11 +9,6 @@ import (
 	"imapproxy/telemetry"
 )
 
-var (
-	longAgo    = time.Unix(1, 0)
-	noDeadline time.Time
-)
-
 // watchIdle is the goroutine of an IDLE watch: it keeps one, as long as anybody is
 // interested.
 func (m *mailbox) watchIdle(ctx context.Context) {

@@ -77,7 +77,7 @@ func (b *doorbell) ring() {
 	defer b.mu.Unlock()
 	b.rung = true
 	if b.conn != nil {
-		_ = b.conn.SetReadDeadline(longAgo) // an error means that it is about to return
+		b.conn.Interrupt(conn.Reads)
 	}
 }
 
@@ -100,7 +100,7 @@ func (b *doorbell) wait(t *Talk, pump *conn.Pool) (data, rung bool, err error) {
 	b.mu.Lock()
 	rung = b.rung
 	b.conn, b.rung = nil, false
-	_ = t.conn.SetReadDeadline(noDeadline) // only ring sets one
+	t.conn.Rearm(conn.Reads) // only ring interrupts it
 	b.mu.Unlock()
 	t.conn.Unread(come.bytes)
 	if err != nil && !rung {

@@ -20,10 +20,10 @@ const (
 	leaveWithin = 10 * time.Minute
 )
 
-// toParked takes the session connection away: parked at the end, or attached as
+// detach takes the session's backend connection away: the session is parked at the end, or attached as
 // before. While it runs the client's bytes wait.
-func (s *Session) toParked(how way) {
-	s.transition(Parking)
+func (s *Session) detach() phase {
+	how := s.park.way
 	ctx, cancel := s.within(leaveWithin)
 	defer cancel()
 	began := s.srv.now()
@@ -40,7 +40,7 @@ func (s *Session) toParked(how way) {
 	case s.reason() != "":
 		t.Outcome, t.Err = "ended", err
 		s.srv.tel.Park(t)
-		s.finish()
+		return phaseEnd
 	case err != nil:
 		why, failure := keptBy(err)
 		if t.Outcome = why.String(); failure {
@@ -51,28 +51,19 @@ func (s *Session) toParked(how way) {
 		s.park.kept.Store(uint32(why))
 		s.park.failures = min(s.park.failures, 100) + 1
 		s.park.notTill.Store(t.End.Add(parkPause(s.park.failures)).UnixNano())
-		s.park.asked.Store(false)
-		s.transition(Attached)
-		go s.relay()
+		return phaseRelay
 	default:
 		t.Outcome = "parked"
 		s.srv.tel.Park(t)
 		s.park.failures = 0
 		s.park.mu.Lock()
 		s.park.times++
-		s.park.view, s.park.state, s.park.told, s.park.idle, s.park.errands = view, nil, t.End.UnixNano(), how == wayIdle, 0
+		s.park.view, s.park.state, s.park.told, s.park.idle = view, nil, t.End.UnixNano(), how == wayIdle
 		s.park.mu.Unlock()
 		s.relaying = nil
 		s.flight.trim()
 		s.pick.Rest() // where the user has moved meanwhile the next sweep ends the session
-		s.transition(Parked)
-		if s.park.sub != nil {
-			if how == waySelected {
-				s.park.sub.Doubt() // a FETCH tells of no EXPUNGE, and of what is new the client isn't told
-			}
-			s.park.sub.Join(s.member())
-		}
-		go s.parked(false)
+		return phaseParked
 	}
 }
 
@@ -139,7 +130,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 		if s.reason() == "" {
 			s.log().Warn("backend lost while the session was being parked", "error", errors.Join(err, rerr))
 		}
-		s.over(s.lostBackend())
+		s.terminate(s.lostBackend())
 		return nil, errors.Join(err, rerr)
 	case err != nil:
 		quiet.tell()
@@ -279,6 +270,6 @@ func (s *Session) backToIdle(c *upstream.Conn, how way) {
 	err := talk.BeginIdle(ctx, s.flight.idleTag())
 	if _, broken := talk.Release(); broken != nil || err != nil {
 		s.log().Warn("the backend doesn't idle again", "error", err)
-		s.over(ReasonBackendLost)
+		s.terminate(ReasonBackendLost)
 	}
 }
