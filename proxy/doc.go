@@ -1,11 +1,13 @@
 // Package proxy is a client's session, from accept to logout.
 //
-// A session's life, in file names: listener.go accepts it (PROXY protocol,
-// limits, TLS), prelogin.go greets and answers it until it has logged in,
-// login.go authenticates it, picks its backend and logs in there, relay.go
-// (commands.go one way, responses.go the other) carries IMAP between the two,
-// end.go says why it ended and says so to the client. session.go holds what a
-// session is; registry.go who is here.
+// A session's life is a chain of phases: phase.go has what may follow what, and runs them. In
+// file names: listener.go accepts a session (PROXY protocol, limits, TLS), prelogin.go greets and
+// answers it until it has logged in, login.go authenticates it, attach.go picks its backend and logs in
+// there, relay.go (commands.go one way, responses.go the other) carries IMAP between the
+// two, detach.go takes its backend away, parked.go serves it without one, resume.go gives it one
+// again, owing.go relays while the client can't be told of messages that are gone, and end.go has
+// the reasons for which it ends. session.go has what a session is; signal.go what others may do
+// to it; registry.go who is here.
 //
 // Imports internal/fair, proxy/auth, proxy/conn, proxy/park, proxy/upstream,
 // proxy/wire, routing and telemetry. Imported by cmd/imapproxy, internal/admin,

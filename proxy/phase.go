@@ -28,7 +28,7 @@ const (
 	// direction each, and come to rest together.
 	phaseRelay
 	// phaseDetach learns what the client counts, and gives the backend connection away
-	// (leave.go).
+	// (detach.go).
 	phaseDetach
 	// phaseParked serves the client without a backend (parked.go). While there is nothing to do it
 	// has no goroutine: the poller owns the session (conn.Waiting).
