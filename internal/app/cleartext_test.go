@@ -36,7 +36,7 @@ func TestTheLogWarnsOfBackendsWithoutTLS(t *testing.T) {
 			tel.Log = slog.New(slog.NewTextHandler(&log, nil))
 			a, warned := &App{tel: tel}, map[string]bool{}
 			for range 2 {
-				a.warnOfCleartext(&config.Config{BackendLogin: c.login}, c.fleet, warned)
+				a.warnOfCleartext(&config.Config{BackendLogin: c.login, BackendDefaults: config.BackendDefaults{TLS: upstream.TLSNone}}, c.fleet, warned)
 			}
 			want := 0
 			if c.want != "" {
