@@ -198,7 +198,7 @@ func TestAByteAtATimeBuysNoTime(t *testing.T) {
 			if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("%s: still open", listener)
 			}
-			if took := time.Since(begun); took > limit+3*time.Second {
+			if took := time.Since(begun); took > limit+20*time.Second {
 				t.Errorf("%s: it took %s", listener, took)
 			}
 			_ = c.Close()
