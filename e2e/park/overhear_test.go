@@ -1,68 +1,31 @@
 package park
 
 import (
-	"bytes"
-	"io"
-	"net"
-	"sync"
+	"strings"
 	"testing"
 	"time"
+
+	"imapproxy/internal/imaptest"
 )
 
-// overheard relays connections to a server, and counts what is said to it.
+// overheard counts what is said to a server.
 type overheard struct {
 	t    *testing.T
-	addr string
+	addr string        // where the server is reached
 	said chan struct{} // has one for each time
 	n    int
 }
 
-// overhear listens for a word in what clients of addr write: it has to come in one piece.
+// overhear listens for a word in the lines that clients of addr write.
 func overhear(t *testing.T, addr, word string) *overheard {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := &overheard{t: t, addr: ln.Addr().String(), said: make(chan struct{}, 1000)}
-	var wg sync.WaitGroup
-	wg.Go(func() { // ends with the listener
-		for {
-			client, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer client.Close()
-				server, err := net.Dial("tcp", addr)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer server.Close()
-				wg.Go(func() {
-					_, _ = io.Copy(client, server) // whatever ends it has closed the other side, too
-					_ = client.Close()
-				})
-				b := make([]byte, 64<<10)
-				for {
-					n, err := client.Read(b)
-					if err != nil {
-						return
-					}
-					if _, err := server.Write(b[:n]); err != nil {
-						return
-					}
-					if bytes.Contains(b[:n], []byte(word)) {
-						o.said <- struct{}{}
-					}
-				}
-			})
+	tap := imaptest.NewTap(t, addr)
+	o := &overheard{t: t, addr: tap.Addr, said: make(chan struct{}, 1000)}
+	tap.OnUp(func(_ *imaptest.Tapped, line string) bool {
+		if strings.Contains(line, word) {
+			o.said <- struct{}{}
 		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		wg.Wait() // the hub, and who else was connected, have ended
+		return true
 	})
 	return o
 }

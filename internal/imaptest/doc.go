@@ -6,6 +6,25 @@
 // Nothing that ships may import it. Its reader of lines and literals is a deliberate
 // second opinion on proxy/wire, so a mistake made there isn't made here again unseen.
 //
+// # Which fake for what
+//
+// Real servers come first (e2e/servers): a fake is for what they can't be made to do, for tests
+// that need no preparation, and for exact timing. Of the fakes use the first that will do:
+//
+//   - [Tap] stands before a real server or a fake: it holds lines back, cuts connections, does
+//     something just before a line goes on, and counts or keeps what went by.
+//   - [ModelServer] is a whole server in memory that is right: mailboxes, IDLE, QRESYNC. For
+//     tests in which many clients do things and only what they are told counts. With it go
+//     [ModelClient] and [ModelWatcher], which know what a client may be told.
+//   - [Dialogue] is a polite server without mailboxes, of which a test replaces single commands:
+//     for logins, refusals, and one answer that has to be odd.
+//   - [NewScripted] plays a transcript, the same language as the client's: for exact bytes in an
+//     exact order, splits, cuts and resets.
+//   - [NewBackend] with a [Handler] is the loopback listener beneath all of them: for what no
+//     transcript can say. A package whose tests have a language of their own builds on it.
+//
+// internal/dev is none of these: it is go-imap's server, for people who try the proxy.
+//
 // # Transcripts
 //
 // A transcript is a txtar archive. Its comment is the dialogue, its files are

@@ -17,11 +17,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"imapproxy/internal/imaptest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,44 +31,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // ends. An error of handle's fails the test.
 type fakeBackend struct {
 	addr string
-	mu   sync.Mutex
-	n    int // connections so far
+	b    *imaptest.Backend
 }
 
 func serve(tb testing.TB, handle func(net.Conn) error) *fakeBackend {
 	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	b := &fakeBackend{addr: ln.Addr().String()}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			b.mu.Lock()
-			b.n++
-			b.mu.Unlock()
-			wg.Go(func() {
-				defer c.Close()
-				if err := handle(c); err != nil {
-					tb.Errorf("backend: %v", err)
-				}
-			})
-		}
-	})
-	tb.Cleanup(func() { ln.Close(); wg.Wait() })
-	return b
+	b := imaptest.NewBackend(tb, func(c *imaptest.BackendConn) error { return handle(c.Conn) })
+	tb.Cleanup(func() { b.WaitOpen(0) }) // a script that isn't done is played to its end
+	return &fakeBackend{addr: b.Addr, b: b}
 }
 
-func (b *fakeBackend) connections() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.n
-}
+// connections is how many there have been.
+func (b *fakeBackend) connections() int { return b.b.Accepted() }
 
 // playScript plays a backend's side of a transcript:
 //
