@@ -10,7 +10,8 @@
 // are run without a proxy, too: what a real server does by itself is no finding. What of that
 // can't be kept out is tolerated as far as it goes, and shown in tests of its own
 // (TestWhatDovecotSaysTooEarly, TestWhatMaildirDoes). Faults that are planted, in what
-// a client is told and in what the hub finds, must be found.
+// a client is told, in what the hub finds, and in what numbers mean that come together with DONE or
+// NOOP, must be found.
 //
 // MODEL_ON=PREFIX takes the variants whose names begin so, among them those that a run of all
 // tests does without (one that has no proxy is asked for by its whole name); MODEL_MINUTES=30 is the time that they
