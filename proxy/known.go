@@ -22,13 +22,14 @@ const (
 // resume doesn't tell it those again. What isn't sure is forgotten: a client that is told too
 // much loses nothing.
 //
-// A message stands under its UID where the client was told that, else under its number. One
+// A message stands under its UID where that is known (pairs), else under its number. One
 // that stands under both with different flags is unknown, as is one with set 0, which stands
 // there for that.
 type known struct {
 	sets       []knownSet // the first is of no meaning
 	text       int        // how much of it they have
 	uids, nums park.Runs
+	pairs      pairs // has all messages that stand under their UIDs, unless some are lost
 	// lastNum and lastUID are of the last FETCH that named both: the message behind it has the
 	// UID behind it, however far off that is.
 	lastNum, lastUID uint32
@@ -50,13 +51,13 @@ type silentInFlight struct {
 	args []byte
 }
 
-// knownOf goes on with what is known after a park. nil: nothing.
-func knownOf(k *park.Known) *known {
+// knownOf goes on with what is known after a park, of a client that counts these. nil: nothing.
+func knownOf(k *park.Known, view park.UIDs) *known {
 	if k == nil {
 		return nil
 	}
 	sets, uids := k.Runs()
-	b := &known{uids: uids}
+	b := &known{uids: uids, pairs: pairsOf(view)}
 	for _, s := range sets {
 		b.sets = append(b.sets, knownSet{raw: string(s.Flags), KnownFlags: s})
 		b.text += len(s.Flags)
@@ -105,6 +106,7 @@ func (k *known) frozen(view park.UIDs, dialect park.Dialect) *park.Known {
 func (k *known) forget() {
 	k.uids.Clear()
 	k.nums.Clear()
+	k.pairs.clear()
 	k.sets, k.text = k.sets[:0], 0
 	k.lastNum = 0
 }
@@ -154,6 +156,11 @@ func (k *known) fetched(f *fetchResponse, bound uint64) {
 	modSeq := f.modSeq
 	if modSeq <= bound {
 		modSeq = 0
+	}
+	if f.uid != 0 {
+		k.pairs.put(f.number, f.uid)
+	} else {
+		f.uid = k.pairs.uid(f.number)
 	}
 	switch {
 	case f.doubt, f.hasFlags && k.blind, f.hasFlags && !k.holds(f):
@@ -245,6 +252,7 @@ func (k *known) moved(f *fetchResponse, modSeq uint64) {
 // expunged takes a number away.
 func (k *known) expunged(n uint32) {
 	k.nums.Gone(n)
+	k.pairs.gone(n)
 	k.lastNum = 0
 }
 
@@ -253,6 +261,7 @@ func (k *known) vanished() {
 	if k.nums.Len() > 0 {
 		k.forget()
 	}
+	k.pairs.lose()
 	k.lastNum = 0
 }
 
@@ -319,7 +328,10 @@ func (k *known) apply(s *silentInFlight, ok bool) {
 		k.nums.Change(1, 1<<32-1, func(uint8) uint8 { return 0 })
 	} else {
 		runs = &k.nums
-		k.uids.Clear()
+		if k.pairs.lost {
+			k.uids.Clear()
+			k.pairs.clear()
+		}
 	}
 	to := func(set uint8) uint8 {
 		if set == 0 || !ok || int(set) >= len(k.sets) {
@@ -341,8 +353,11 @@ func (k *known) apply(s *silentInFlight, ok bool) {
 			return
 		}
 		runs.Change(min(a, b), max(a, b), to)
+		if !s.uid {
+			k.pairs.each(min(a, b), max(a, b), func(first, last uint32) { k.uids.Change(first, last, to) })
+		}
 	}
-	if runs.Len() > maxKnownRuns {
+	if k.uids.Len() > maxKnownRuns || k.nums.Len() > maxKnownRuns {
 		k.forget()
 	}
 }

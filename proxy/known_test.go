@@ -57,6 +57,45 @@ func TestFlagsThatTheClientKnowsAreNotToldAgain(t *testing.T) {
 	}
 }
 
+// The same where it has set by number what it was told by UID, or was told by number since, behind
+// an EXPUNGE, and when it comes back for the second time.
+func TestFlagsThatWereSetByNumberAreNotToldAgain(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 1000)
+	c := p.login("alice")
+	c.MustOK("SELECT INBOX")
+	p.flagsTold("")
+	c.MustOK("UID FETCH 1:* (FLAGS)")
+	p.on("CREATE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.expunge(1000)
+		p.expunge(5)
+		return c.Send("* 1000 EXPUNGE", "* 5 EXPUNGE", cmd.Tag()+" OK done")
+	})
+	c.MustOK("CREATE x")
+	flagged := func(first, last uint32) {
+		p.on("STORE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			for uid := first; uid <= last; uid++ {
+				p.flag(uid)
+			}
+			return c.Send(fmt.Sprintf(`* 4 FETCH (FLAGS (\Flagged))`), cmd.Tag()+" OK done")
+		})
+	}
+	flagged(4, 999)
+	c.MustOK(`STORE 5:998 +FLAGS.SILENT (\Flagged)`)
+	for range 2 {
+		p.idles(c)
+		p.on("UID FETCH", nil)
+		p.on("CREATE", nil)
+		c.Write("DONE", "n NOOP", "c CREATE x")
+		for _, pattern := range []string{"i OK {*}", "n OK {*}", "c OK {*}"} {
+			if r := c.Expect(pattern); r.Word(2) == "FETCH" {
+				t.Fatalf("told %s", r)
+			}
+		}
+		flagged(3, 4)
+		c.MustOK("NOOP")
+	}
+}
+
 // What the client can't know, or another has set since, is told.
 func TestFlagsThatTheClientMayNotKnowAreTold(t *testing.T) {
 	for name, say := range map[string]func(p *scripted, c *imaptest.Client){

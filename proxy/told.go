@@ -51,7 +51,7 @@ type selection struct {
 
 // now takes over what the client has been told while the session was parked.
 func (b *selection) now(v *park.View) {
-	b.exists, b.flags, b.modSeq, b.known = v.UIDs.Count(), v.Flags, v.ModSeq, knownOf(v.Known)
+	b.exists, b.flags, b.modSeq, b.known = v.UIDs.Count(), v.Flags, v.ModSeq, knownOf(v.Known, v.UIDs)
 }
 
 // fetched follows a FETCH response, where a resync tells of flags that have changed since.

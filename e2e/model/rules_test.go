@@ -74,8 +74,8 @@ func (w *world) silent(c *client, o op) error {
 }
 
 // marks has a client that knows all there is set flags by UID, go to sleep and come back: then it isn't
-// told again what it knows. Only what the proxy follows is done: flags that are known by UID and
-// set by number, or told by number alone, and those set up to "*", are forgotten, and told once more. Where the
+// told again what it knows. Only what the proxy follows is done: flags that were told by number alone
+// and set by UID, and those set up to "*", are forgotten, and told once more. Where the
 // backend has no QRESYNC all flags are compared, and a client of CONDSTORE or QRESYNC may be told
 // mod-sequences that it doesn't know.
 func (w *world) marks(c *client, o op) error {

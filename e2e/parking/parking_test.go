@@ -32,6 +32,7 @@ func checks() []check {
 		{"STORE by number during a quiet park", "-idle", storeByNumberDuringAQuietPark},
 		{"DONE at any time", "-idle", doneAtAnyTime},
 		{"the last of an empty mailbox is none", "-idle", theLastOfAnEmptyMailboxIsNone},
+		{"random packets", "-idle", randomPacketsTellNothingUntrue},
 		{"a NOOP sees what was acknowledged", "-", aNOOPSeesWhatWasAcknowledged},
 		{"a silent STORE isn't followed by older flags", "sdbox-idle maildir-idle cyrus-idle", aSilentStoreIsNotFollowedByOlderFlags},
 		{"own marks aren't told again", "sdbox-idle maildir-idle cyrus-idle", ownMarksAreNotToldAgain},
