@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -279,57 +278,4 @@ func get(t testing.TB, url string) string {
 		t.Fatalf("%s: %s %v", url, answer.Status, err)
 	}
 	return string(text)
-}
-
-// logrotate moves the file away and sends SIGHUP, whatever the configuration is like just
-// then.
-func TestTheLogsFileIsOpenedAnewAtHangup(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	dir := t.TempDir()
-	first, second := filepath.Join(dir, "imapproxy.log"), filepath.Join(dir, "another.log")
-	set := func(file string) string { return "telemetry {\n  log {\n    file = \"" + file + "\"\n  }\n}\n" }
-	text := file(fleet(t, 1), "")
-	config := filepath.Join(dir, "config.hcl")
-	write(t, config, text+set(first))
-	r := launch(t, "serve", "--config", config)
-	says := func(path, want string) {
-		t.Helper()
-		await(t, path+" to say "+want, func() bool {
-			text, err := os.ReadFile(path)
-			return err == nil && strings.Contains(string(text), want)
-		})
-	}
-	says(first, "backend joined")
-	if info, err := os.Stat(first); err != nil || info.Mode().Perm()&0o007 != 0 {
-		t.Errorf("others may read the log: %v %v", info.Mode(), err)
-	}
-
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(os.Rename(first, first+".1"))
-	write(t, config, "a mistake")
-	r.signals <- syscall.SIGHUP
-	says(first, "reload failed, the old settings stay")
-
-	must(os.Rename(first, first+".2"))
-	write(t, config, text+set(second))
-	r.signals <- syscall.SIGHUP
-	says(second, "msg=reloaded")
-
-	write(t, config, text+set(filepath.Join(dir, "config.hcl", "x")))
-	r.signals <- syscall.SIGHUP
-	says(second, "reload failed")
-
-	write(t, config, text)
-	r.signals <- syscall.SIGHUP
-	r.await(r.stderr, `msg=reloaded .*telemetry.log.file`)
-	r.interrupt()
-	if r.wait() != exitOK {
-		t.Error("it didn't end in good order")
-	}
-	r.await(r.stderr, `msg=stopped`)
 }
