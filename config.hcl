@@ -45,12 +45,12 @@ listener "local" {
   # Networks of IMAP proxies that stand in front of this one. How many further proxies
   # a login may pass (x-proxy-ttl in ID) is believed from there; from anywhere else
   # it counts only where it is less than the proxy's own 5.
-  # Default: [], nobody's.
+  # Default: [], none.
   #trusted_proxies = ["10.0.0.0/8"]
 
-  # Networks from which passwords may come without TLS, even though anybody on the
-  # way can read them. Everybody else sees LOGINDISABLED until TLS is on.
-  # Default: [], nobody.
+  # Networks from which passwords may come without TLS, even though others on the
+  # way can read them. Clients of other networks see LOGINDISABLED until TLS is on.
+  # Default: [], none.
   cleartext_from = ["127.0.0.0/8", "::1/128"]
 }
 
@@ -65,7 +65,7 @@ listener "local" {
   #certificate {
     # Required.
     #cert_file = "/etc/imapproxy/fullchain.pem"
-    # Required. Nobody but the proxy should be able to read it.
+    # Required. Only the proxy should be able to read it.
     #key_file = "/etc/imapproxy/privkey.pem"
   #}
 
@@ -74,11 +74,11 @@ listener "local" {
   # Default: "1.2".
   #min_version = "1.2"
 
-  # For a load balancer in front that says whom it speaks for (PROXY protocol, v1 and
+  # For a load balancer in front that says which client it speaks for (PROXY protocol, v1 and
   # v2). Connections from the trusted networks must start with that header, and all
   # that follows (limits, logs, cleartext_from, what the backend is told) goes by
   # the address in it. From anywhere else the header is a protocol error: otherwise
-  # everybody could say he is someone else.
+  # any client could claim another's address.
   # Without the block: no PROXY protocol.
   #proxy_protocol {
     # Required.
@@ -118,7 +118,7 @@ users {
   recheck = "5m"
 
   # Characters that no name may have that comes from a client. Dovecot takes alice*admin
-  # for alice, whom the master user admin logs in as: such a login passes by this proxy's
+  # for alice, logged in by the master user admin: such a login passes by this proxy's
   # limits and its routing. Write the backends' auth_master_user_separator; "" lets all through.
   # Default: "*".
   refuse_separators = "*"
@@ -148,10 +148,10 @@ auth "backend" {}
 backend_login {
   # "user": with the client's own name and password, which stay in memory for as long
   # as its session does. "master": as a master user who may act for others (SASL PLAIN,
-  # authorization identity = the user); for users whom another source than auth
+  # authorization identity = the user); for users that another source than auth
   # "backend" has accepted. Before its first use, and in `imapproxy check`, it is
   # verified that such a login really yields that user: some servers (Courier) ignore
-  # the authorization identity, and everybody would see the master's mailbox.
+  # the authorization identity, and every user would see the master's mailbox.
   # Default: "user".
   mode = "user"
 
@@ -174,7 +174,7 @@ backend_login {
 
 # How to speak to backends. A static backend's own settings come before these. A Consul
 # service's meta data tls and server_name do within bounds: who may register a service isn't
-# thereby somebody who may read passwords.
+# thereby an operator who may read passwords.
 backend_defaults {
   # "none", "starttls" or "implicit". With TLS the certificate is always verified: a
   # backend whose certificate doesn't fit is a backend that is down. It is the least for
@@ -218,9 +218,9 @@ backend_defaults {
 
 # Where backends come from: exactly one block. There is one pool of backends.
 
-# A fixed list, each named by its label. The proxy probes them itself, since nobody
-# else says which of them are up. Changes hold at once: who stands in the list no
-# longer gets no new users.
+# A fixed list, each named by its label. The proxy probes them itself, to know which
+# of them are up. Changes hold at once: a backend that is removed from the list gets
+# no new users.
 discovery "static" {
   backend "b1" {
     # Host and port. Required.
@@ -264,9 +264,9 @@ discovery "static" {
   }
 }
 
-# The instances of a service in Consul, followed by a blocking query: who joins,
+# The instances of a service in Consul, followed by a blocking query: which one joins,
 # leaves, fails its checks (down) or is in maintenance (draining: pinned users stay,
-# nobody new comes) is known within milliseconds. While Consul can't be reached, or
+# and no new ones come) is known within milliseconds. While Consul can't be reached, or
 # answers with an empty list all of a sudden, the last good set of backends stays.
 # An instance's weight, tags, and the meta data tls and server_name are taken from
 # Consul.
@@ -307,7 +307,7 @@ discovery "static" {
   #key_file = "consul-client.key"
 
   # A file in which the proxy keeps the last good set of backends, for a start while
-  # Consul is away: without it nobody can log in until Consul answers. It is written
+  # Consul is away: without it no user can log in until Consul answers. It is written
   # when the set changes, read at a start only, and gives way to the first live answer.
   # The proxy's user must be able to write the folder, and other users mustn't: the file
   # says where passwords are sent (docs/routing.md).
@@ -338,7 +338,7 @@ routing {
   # sessions that are still on it hold him there, and new logins get NO [UNAVAILABLE];
   # then he goes to the next backend and those sessions are ended. Without such
   # sessions he goes at once. Shorter moves users for every restart of a backend;
-  # longer keeps them waiting. "0s": nobody waits.
+  # longer keeps them waiting. "0s": no login waits.
   # Default: "30s".
   failover_after = "30s"
 
@@ -379,7 +379,7 @@ limits {
   # Connections that haven't logged in, apart from those that have: silent ones keep no
   # user out. When there are more, the oldest one of the network (IPv4: /24, IPv6: /56)
   # that has most of them is ended, and one whose password is being looked at after all others of it.
-  # From networks from which somebody has logged in none is ended while they have no more than half.
+  # From networks from which users have logged in none is ended while they have no more than half.
   # Each takes about 30 kB under TLS, and up to 50 kB with half of a command sent.
   # Default: 0, a quarter of the files that are there for clients, 16384 at most (about half a
   # GB). Whatever is said here, they are fewer when sessions that have logged in have left fewer files.
@@ -396,7 +396,7 @@ limits {
 
   # Logins at a time at one backend, where it is the backend that checks the password: further
   # ones wait, networks in turn, and one network has a quarter of them at most. Networks from
-  # which somebody has logged in lately have as many places of their own. A guesser
+  # which users have logged in lately have as many places of their own. A guesser
   # holds one of the backend's login processes, at Dovecot for up to 15 s; keep
   # this, times the number of proxies, well under Dovecot's process_limit of imap-login (100) and
   # Cyrus's maxchild. Logins on a waiting connection or as a master don't count.
@@ -463,7 +463,7 @@ park {
   keepalive = "2m"
 
   # Each mailbox with parked sessions is looked at so long after the last time even if
-  # nobody has said that something changed there: the most that a lost hint delays mail. It
+  # no hint has said that something changed there: the most that a lost hint delays mail. It
   # costs the backend one EXAMINE each time and, but for mailboxes watched by IDLE, a
   # login for each user: every 5 minutes that was a quarter more CPU for the backends than
   # every 15 (docs/performance.md).
@@ -475,7 +475,7 @@ park {
   # Until then it counts on the backend, and a user's rights may be applied to it as
   # they were; one that has logged in an hour ago or longer isn't kept, and one on which
   # the proxy itself has looked for changes waits a tenth as long. Where another
-  # source than the backend has the passwords, nobody asks the backend at such a login what
+  # source than the backend has the passwords, the backend isn't asked at such a login what
   # else it has against it (Dovecot's allow_nets). "0s": none waits. With 30s the
   # backends needed a quarter more CPU than without parking, with 2m a tenth more, with 5m
   # as much or up to a fifth less (docs/performance.md). A change holds at once.

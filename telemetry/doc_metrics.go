@@ -86,5 +86,9 @@ func unitText(unit string) string {
 	case "By":
 		return ", in bytes"
 	}
-	return ", counts " + strings.Trim(unit, "{}") + "s"
+	name := strings.Trim(unit, "{}")
+	if strings.HasSuffix(name, "x") || strings.HasSuffix(name, "ch") {
+		name += "e"
+	}
+	return ", counts " + name + "s"
 }

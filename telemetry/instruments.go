@@ -129,7 +129,7 @@ func Instruments() []Instrument {
 
 		// Backends.
 		{nameBackendDial, Histogram, "s", "Duration of TCP connects to backends, successful or not.",
-			[]Attribute{backend, {"outcome", "`ok`, `timeout`, `cancelled` (the client went away), `shortage` (the proxy's own: imapproxy_shortages), or `dial` (refused, unreachable, …)"}}, seconds},
+			[]Attribute{backend, {"outcome", "`ok`, `timeout`, `cancelled` (the client went away), `shortage` (the proxy's own: `imapproxy_shortages_total`), or `dial` (refused, unreachable, …)"}}, seconds},
 		{nameBackendLogin, Histogram, "s", "Duration of logins at backends, from the greeting to the tagged response.",
 			[]Attribute{backend, {"outcome", "`ok`, `refused` (the credentials), `full` (the backend has no room), `shortage` (the proxy's own), `timeout`, `cancelled` (the client went away), or the stage that failed: `settings`, `tls`, `greeting`, `capability`, `login`, `verify` (the master login doesn't yield the user)"}}, seconds},
 		{nameBackendConns, UpDown, "{connection}", "Connections to backends that are open now, by purpose.",
@@ -139,7 +139,7 @@ func Instruments() []Instrument {
 		{nameFailovers, Counter, "{user}", "Logins whose user got another backend than the first choice, because that was down or refused.",
 			[]Attribute{{"reason", "`pin_down` (the user's pinned backend is down), `refused` (a backend refused the connection during this login), `down` (the first choice for a user without a pin is down)"}}, nil},
 
-		{nameShortages, Counter, "{failure}", "Connections that the proxy couldn't accept or make for want of something of its own. No backend is blamed for them.",
+		{nameShortages, Counter, "{failure}", "Connections that the proxy couldn't accept or make because it lacked descriptors, ports or memory. They don't count as failures of a backend.",
 			[]Attribute{{"of", "`descriptors` (the process's or the machine's limit of open files), `ports` (local ports towards a backend: backend_defaults.source_addresses adds some), `memory`"}, {"at", "`accept`, `dial`, `probe`"}}, nil},
 
 		// Routing and discovery.
@@ -151,7 +151,7 @@ func Instruments() []Instrument {
 			nil, nil},
 		{nameDiscoveryAge, Gauge, "s", "Time since discovery last gave a good answer. After a start from the cache file it counts from when that was saved. Absent until there is an answer.",
 			nil, nil},
-		{nameDiscoveryUpdates, Counter, "{update}", "Answers of discovery, by what was done with them.",
+		{nameDiscoveryUpdates, Counter, "{update}", "Answers of discovery, by what the proxy did with them.",
 			[]Attribute{{"source", "`consul` or `static`"}, {"outcome", "`applied` (something changed), `unchanged`, `kept` (not believed: empty, or beyond routing.panic_threshold; the last good set stands), `saved` (no answer at the start; the cache file is used), `error` (no answer)"}}, nil},
 
 		// Parking (docs/parking.md).
@@ -160,11 +160,11 @@ func Instruments() []Instrument {
 		{nameParkRefusals, Counter, "{session}", "Idle sessions that can't be parked. A session counts once for each time that it becomes idle.",
 			[]Attribute{{"reason", "why not (docs/operations.md, “Why isn't it parked”)"}}, nil},
 		{nameResume, Histogram, "s", "Duration of resumes: from the moment that a parked session needs a backend connection until it can use one.",
-			[]Attribute{{"outcome", "`ok`, or the reason for which the session was ended"}, {"source", "`pool` (a warm connection was used), `login` (a new connection was made), `none` (there was none to be had)"}, {"wake", "what needed the connection: a command of the client (its name, as in `imapproxy_commands_total`), `DONE` (the mailbox couldn't be looked at without it), `lost_watch` (changes can't be learnt any more), `off` (parking was switched off), `doubt` (another client's login with the password that this session holds was refused)"}}, seconds},
+			[]Attribute{{"outcome", "`ok`, or the reason for which the session was ended"}, {"source", "`pool` (a warm connection was used), `login` (a new connection was made), `none` (no connection was available)"}, {"wake", "what needed the connection: a command of the client (its name, as in `imapproxy_commands_total`), `DONE` (the mailbox couldn't be looked at without it), `lost_watch` (changes can't be learnt any more), `off` (parking was switched off), `doubt` (another client's login with the password that this session holds was refused)"}}, seconds},
 		{nameParkMailboxes, Gauge, "{mailbox}", "Mailboxes with parked sessions, by how the proxy learns of changes in them.",
 			[]Attribute{{"watch", "`push` (events that the backend posts; no connection), `notify` (one connection for each user), `idle` (one connection for each user and mailbox), `poll` (a look now and then)"}}, nil},
-		{nameParkWatches, Counter, "{watch}", "Events in the life of watches (of what tells the proxy about changes in a mailbox).",
-			[]Attribute{{"outcome", "`renewed` (it failed and works again), `lost` (it was given up; its sessions get their connections back), `gone` (the mailbox is gone; its sessions end with BYE), `denied` (a session wasn't parked because no watch could be had)"}}, nil},
+		{nameParkWatches, Counter, "{watch}", "Changes in the state of watches. A watch tells the proxy about changes in a mailbox.",
+			[]Attribute{{"outcome", "`renewed` (it failed and works again), `lost` (it was given up; its sessions get their connections back), `gone` (the mailbox is gone; its sessions end with BYE), `denied` (a session wasn't parked because a watch couldn't be set up)"}}, nil},
 		{nameParkHints, Counter, "{hint}", "Hints that a mailbox with parked sessions may have changed, by source.",
 			[]Attribute{{"source", "`push` (an event), `watch` (IDLE), `notify`, `poll`, `command` (another session of the user changed something), `sweep` (park.sweep_every)"}}, nil},
 		{nameParkResyncs, Counter, "{resync}", "Resyncs: looks into a mailbox to find what has changed, for its parked sessions or for one that parks or resumes.",
@@ -175,12 +175,12 @@ func Instruments() []Instrument {
 			nil, nil},
 		{nameParkEvents, Counter, "{event}", "Push events that were received, by format or by why they were refused.",
 			[]Attribute{{"outcome", "the format (`own`, `cyrus`, `ox`), or `unauthorized` (a wrong token), `malformed` (no known format), `busy` (too many at once)"}}, nil},
-		{nameParkNotices, Counter, "{notice}", "Notices in push events, each about one mailbox of one user, by what was done with them.",
+		{nameParkNotices, Counter, "{notice}", "Notices in push events, each about one mailbox of one user, by what the proxy did with them.",
 			[]Attribute{{"outcome", "`hint` (it led to a hint), `merged` (the same hint was waiting already), `unwanted` (no session is parked there), `bad_user` (no user can have that name), `lost` (the queue was full; the next sweep finds the change)"}}, nil},
 		{namePoolGiven, Counter, "{connection}", "Backend connections that were offered to the pool of warm connections.",
 			[]Attribute{{"use", "`session` or `watch`: what the connection is for; the two are never mixed"}}, nil},
 		{namePoolAsked, Counter, "{connection}", "Requests for a warm connection. Each one that is granted saves a login at a backend.",
-			[]Attribute{{"use", "`session` or `watch`"}, {"outcome", "`lent` (granted) or `none` (none that fits was there)"}}, nil},
+			[]Attribute{{"use", "`session` or `watch`"}, {"outcome", "`lent` (granted) or `none` (the pool had none that fits)"}}, nil},
 		{namePoolClosed, Counter, "{connection}", "Warm connections that the pool closed or didn't take, by reason.",
 			[]Attribute{{"reason", "`expired` (park.warm_for), `ended` (by the backend, or it said something), `per_user` and `total` (park.warm_per_user, park.warm_connections), `forgotten` (the backend drains, is gone, refuses the user or has too many of theirs), `room` (the backend has no room for others, or the proxy no descriptors), `unclean` (not fit for another use), `off` (nothing is kept)"}}, nil},
 

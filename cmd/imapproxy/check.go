@@ -33,7 +33,7 @@ type checkCommand struct {
 	Config       string        `required:"" placeholder:"FILE" help:"The configuration to check."`
 	User         string        `placeholder:"NAME" help:"A user to log in as on each backend. With backend_login mode \"user\" no login is tried without it."`
 	PasswordFile string        `placeholder:"FILE" help:"File with that user's password, - for standard input."`
-	FileOnly     bool          `help:"Only read the file and the passwd-files that it names, as serve and a reload would; contact nobody."`
+	FileOnly     bool          `help:"Only read the file and the passwd-files that it names, as serve and a reload would; make no connection."`
 	Timeout      time.Duration `default:"30s" help:"How long one probe may take (${default})."`
 }
 

@@ -149,7 +149,7 @@ func backendFix(err error) string {
 	case errors.Is(err, upstream.ErrIntendedUser):
 		return "this server ignores the authorization identity (Courier does): every user would see the master's mail. Use backend_login mode \"user\" with it"
 	case errors.Is(err, upstream.ErrCleartext):
-		return "backend_defaults.tls = \"starttls\" or \"implicit\", or backend_login { cleartext = true } if nobody can listen in on that network"
+		return "backend_defaults.tls = \"starttls\" or \"implicit\", or backend_login { cleartext = true } if no one else can read that network's traffic"
 	case errors.Is(err, upstream.ErrUnverified):
 		return "give the master user an INBOX, or none, or name a user that exists with --user"
 	case errors.As(err, &authority):

@@ -12,9 +12,9 @@
 --
 -- imapproxy_url: the event endpoint of each proxy, separated by spaces.
 -- imapproxy_token_file: its first line is the token; the mail users (mail_uid)
---   must be able to read it, nobody else.
+--   must be able to read it, and no other user.
 -- imapproxy_shared: optional, the prefix of the shared namespace with %u for the
---   owner: what somebody else does in a shared mailbox is then told of its owner.
+--   owner: what another user does in a shared mailbox is then told of its owner.
 --
 -- Dovecot runs this inside the user's command, before its tagged OK. So a proxy
 -- that doesn't answer may cost a command half a second, once: after that it's left

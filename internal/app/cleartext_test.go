@@ -25,7 +25,7 @@ func TestTheLogWarnsOfBackendsWithoutTLS(t *testing.T) {
 		want  string
 	}{
 		{"another machine", fleet("", "192.0.2.1:143"), config.BackendLogin{}, "passwords go to this backend without TLS"},
-		{"a master's password", fleet("", "192.0.2.1:143"), config.BackendLogin{Mode: upstream.ModeMaster}, "nobody is let in on this backend"},
+		{"a master's password", fleet("", "192.0.2.1:143"), config.BackendLogin{Mode: upstream.ModeMaster}, "no user can log in to this backend"},
 		{"a master's password that may", fleet("", "192.0.2.1:143"), config.BackendLogin{Mode: upstream.ModeMaster, Cleartext: true}, "passwords go to this backend without TLS"},
 		{"TLS", fleet(upstream.TLSStartTLS, "192.0.2.1:143"), config.BackendLogin{}, ""},
 		{"this machine", fleet("", "127.0.0.1:143"), config.BackendLogin{}, ""},

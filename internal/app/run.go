@@ -116,7 +116,7 @@ func (a *App) warnOfCleartext(c *config.Config, fleet []routing.BackendStatus, w
 		warned[t.Address] = true
 		what := "passwords go to this backend without TLS"
 		if c.BackendLogin.Mode == upstream.ModeMaster && !c.BackendLogin.Cleartext {
-			what = "nobody is let in on this backend: the master's password isn't sent to another machine without TLS"
+			what = "no user can log in to this backend: the master's password isn't sent to another machine without TLS"
 		}
 		a.tel.Log.Warn(what, "backend", t.ID, "address", t.Address, "help", "backend_defaults.tls, or Consul's meta tls")
 	}

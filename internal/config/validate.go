@@ -69,7 +69,7 @@ func (d *decoder) listeners(c *Config) {
 			d.fail(d.at(path), fmt.Sprintf("%s: tls = %q needs a certificate", path, l.TLS), "write certificate { … } with cert_file and key_file, each on a line of its own")
 		}
 		if l.TLS == "none" && len(l.CleartextFrom) == 0 && !d.failed[path+".cleartext_from"] {
-			d.warn(d.at(path), path+": nobody can log in here: there is no TLS and cleartext_from is empty", "write cleartext_from = [\"127.0.0.0/8\", \"::1/128\"] or whichever networks may")
+			d.warn(d.at(path), path+": no client can log in here: there is no TLS and cleartext_from is empty", "write cleartext_from = [\"127.0.0.0/8\", \"::1/128\"] or whichever networks may")
 		}
 		for _, network := range l.CleartextFrom {
 			if !network.Addr().IsLoopback() && !network.Addr().IsPrivate() {
@@ -80,7 +80,7 @@ func (d *decoder) listeners(c *Config) {
 			d.pair(certificatePath(path, i), l.Certificates[i].CertFile, l.Certificates[i].KeyFile)
 		}
 		if l.ProxyProtocol != nil && len(l.ProxyProtocol.Trusted) == 0 && !d.failed[path+".proxy_protocol.trusted"] {
-			d.fail(d.at(path+".proxy_protocol.trusted"), path+".proxy_protocol: with trusted = [] nobody may connect", "name the load balancers' networks or remove the block")
+			d.fail(d.at(path+".proxy_protocol.trusted"), path+".proxy_protocol: with trusted = [] no client may connect", "name the load balancers' networks or remove the block")
 		}
 	}
 }
@@ -124,7 +124,7 @@ func (d *decoder) backendLogin(c *Config) {
 		// Whom auth "backend" decides about logs in with his own password, whatever the
 		// mode: the master's would let everybody in.
 		if len(c.Auth) == 1 && c.Auth[0].Backend != nil {
-			d.fail(d.at("backend_login.mode"), "backend_login: mode \"master\" is for users whom another source than auth \"backend\" has accepted, and there is none", "write auth \"passwd_file\" { … }, or mode = \"user\"")
+			d.fail(d.at("backend_login.mode"), "backend_login: mode \"master\" is for users that another source than auth \"backend\" has accepted, and there is none", "write auth \"passwd_file\" { … }, or mode = \"user\"")
 		}
 	case "user":
 		for _, name := range []string{"username", "password_file", "cleartext"} {
@@ -192,7 +192,7 @@ func (d *decoder) backendTLS(c *Config) {
 		if c.Discovery.Consul != nil && c.BackendDefaults.TLS == "none" && !d.failed["backend_defaults.tls"] {
 			what := "backend_defaults.tls: with \"none\" passwords go in the clear to each backend in Consul that has no meta tls"
 			if master {
-				what = "backend_defaults.tls: with \"none\" nobody is let in on a backend in Consul that has no meta tls, except on this machine: the master's password isn't sent in the clear"
+				what = "backend_defaults.tls: with \"none\" no user can log in to a backend in Consul that has no meta tls, except on this machine: the master's password isn't sent in the clear"
 			}
 			d.warn(d.at("backend_defaults"), what, "write tls = \"starttls\" or \"implicit\"")
 		}
@@ -204,10 +204,10 @@ func (d *decoder) backendTLS(c *Config) {
 			continue
 		}
 		if master {
-			d.fail(d.at(path), path+": the master's password, by which every mailbox can be opened, would go to another machine without TLS", "write tls = \"starttls\" or \"implicit\", or backend_login { cleartext = true } if nobody can listen in on that network")
+			d.fail(d.at(path), path+": the master's password, by which every mailbox can be opened, would go to another machine without TLS", "write tls = \"starttls\" or \"implicit\", or backend_login { cleartext = true } if no one else can read that network's traffic")
 			return
 		}
-		d.warn(d.at(path), fmt.Sprintf("%s: passwords go to %s without TLS", path, b.Address), "write tls = \"starttls\" or \"implicit\" unless nobody can listen in on that network")
+		d.warn(d.at(path), fmt.Sprintf("%s: passwords go to %s without TLS", path, b.Address), "write tls = \"starttls\" or \"implicit\" unless no one else can read that network's traffic")
 	}
 }
 

@@ -309,7 +309,7 @@ func (d *decoder) readable(path string, f schemaField, at hcl.Range, name string
 	case mode&0o022 != 0: // who can write it decides who is let in, or what is believed
 		d.warn(at, path+": users other than its owner may write "+name, "chmod go-w "+name)
 	case kind != "cert" && mode&0o004 != 0:
-		d.warn(at, path+": everybody on this machine may read "+name, "chmod o= "+name)
+		d.warn(at, path+": every user of this machine may read "+name, "chmod o= "+name)
 	}
 	// Who can write the folder can put another file into its place.
 	folder := filepath.Dir(name)
