@@ -3,7 +3,7 @@ package proxy
 import (
 	"testing"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 )
 
 const selectedWork = "C: s SELECT Work\nS: * 2 EXISTS\nS: * OK [UIDVALIDITY 7] v\nS: * OK [UIDNEXT 4] n\nS: s OK [READ-WRITE] done\n"
@@ -111,16 +111,16 @@ func TestSELECTThatIsAnsweredBAD(t *testing.T) {
 	// A silent STORE that came with the SELECT has changed what the client knows.
 	f := follow(selectedWork + "C: a SELECT\nC: b UID STORE 1 +FLAGS.SILENT (\\Seen)\nS: a BAD what\nS: b OK done")
 	f.fetched(&fetchResponse{number: 1, uid: 1, hasFlags: true, flags: []byte("\\Flagged")})
-	if k := f.told.box.known.frozen(park.UIDsOf(1, 2), park.Plain); k == nil {
+	if k := f.told.box.known.frozen(view.UIDsOf(1, 2), view.Plain); k == nil {
 		t.Error("nothing is known any more")
 	}
 	f = follow(selectedWork + "C: b UID STORE 1 +FLAGS.SILENT (\\Seen)\nC: a SELECT\nS: a BAD what")
 	f.fetched(&fetchResponse{number: 1, uid: 1, hasFlags: true, flags: []byte("\\Flagged")})
-	if k := f.told.box.known.frozen(park.UIDsOf(1, 2), park.Plain); k != nil {
+	if k := f.told.box.known.frozen(view.UIDsOf(1, 2), view.Plain); k != nil {
 		t.Errorf("flags of before a STORE that is under way are known: %+v", k)
 	}
 	f = follow(selectedWork + "C: a UID SEARCH ALL (FOO)\nS: a BAD what")
-	if f.told.dialect != park.Plain {
+	if f.told.dialect != view.Plain {
 		t.Error(f.told.dialect)
 	}
 }

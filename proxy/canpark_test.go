@@ -3,7 +3,7 @@ package proxy
 import (
 	"testing"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 )
 
 func TestCanPark(t *testing.T) {
@@ -26,8 +26,8 @@ func TestCanPark(t *testing.T) {
 		"by UIDs":                         {selected(func(*flight) {}), waySelected, keptNot},
 		"by numbers":                      {selected(func(f *flight) { f.told.box.byNumber = true }), wayNone, keptByNumber},
 		"by numbers, in IDLE":             {selected(func(f *flight) { inIdle(f); f.told.box.byNumber = true }), wayIdle, keptNot},
-		"mod-sequences":                   {selected(func(f *flight) { f.told.dialect = park.CondStore }), wayNone, keptModSeq},
-		"mod-sequences, in IDLE":          {selected(func(f *flight) { inIdle(f); f.told.dialect = park.QResync }), wayIdle, keptNot},
+		"mod-sequences":                   {selected(func(f *flight) { f.told.dialect = view.CondStore }), wayNone, keptModSeq},
+		"mod-sequences, in IDLE":          {selected(func(f *flight) { inIdle(f); f.told.dialect = view.QResync }), wayIdle, keptNot},
 		"comparison":                      {selected(func(f *flight) { f.told.compared = true }), wayNone, keptCompared},
 		"comparison, in IDLE":             {selected(func(f *flight) { inIdle(f); f.told.compared = true }), wayIdle, keptNot},
 		"unknown state":                   {selected(func(f *flight) { f.told.doubt = keptUnknown }), wayNone, keptUnknown},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 	"imapproxy/telemetry"
@@ -69,11 +70,11 @@ func (s *Session) detach() phase {
 
 // leave learns the view and gives the session connection to the pool. After an
 // error the session is as it was, unless it has an end.
-func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*park.View, error) {
+func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*view.View, error) {
 	t := &s.flight.told
 	b := s.backend.Load()
-	var table *park.FlagTable
-	if t.dialect == park.CondStore && !(s.caps.list.Has("ENABLE") && s.caps.list.Has("CONDSTORE")) {
+	var table *view.FlagTable
+	if t.dialect == view.CondStore && !(s.caps.list.Has("ENABLE") && s.caps.list.Has("CONDSTORE")) {
 		return nil, errNoModSeqs // it has only tried: a resume can't enable it
 	}
 	if how != wayUnselect {
@@ -85,7 +86,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*p
 			return nil, err
 		}
 		if s.park.sub.Strategy() == (park.ByComparison{}).Name() {
-			if t.dialect != park.Plain {
+			if t.dialect != view.Plain {
 				return nil, errNoModSeqs
 			}
 			table, err = s.park.sub.Table(within)
@@ -192,7 +193,7 @@ func (q *heldBack) tell() {
 }
 
 // known are the messages that the client has heard of.
-func (q *heldBack) known(uids park.UIDs) park.UIDs {
+func (q *heldBack) known(uids view.UIDs) view.UIDs {
 	if next, more := uids.At(q.s.flight.told.box.exists + 1); more {
 		return uids.Below(next)
 	}
@@ -201,12 +202,12 @@ func (q *heldBack) known(uids park.UIDs) park.UIDs {
 
 // snapshot ends IDLE, learns what the client counts, and deselects. moved says, when all
 // has been told, that flags are in doubt.
-func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, moved *bool, steps *telemetry.Steps) (*park.View, error) {
+func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, moved *bool, steps *telemetry.Steps) (*view.View, error) {
 	if how == wayUnselect {
 		return nil, nil
 	}
 	t := &s.flight.told
-	var uids park.UIDs
+	var uids view.UIDs
 	var err error
 	if how == wayIdle {
 		_, err = talk.EndIdle(ctx, string(s.flight.open[0].tag))
@@ -233,7 +234,7 @@ func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, moved 
 	if err != nil {
 		return nil, err
 	}
-	return &park.View{
+	return &view.View{
 		Mailbox: t.box.name, ReadOnly: t.box.readOnly, UIDValidity: t.box.validity, UIDNext: max(t.box.next, uids.Last()+1),
 		UIDs: uids, Flags: t.box.flags, PermanentFlags: t.box.permanent, ModSeq: t.box.modSeq,
 	}, nil

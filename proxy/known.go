@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"slices"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -28,7 +28,7 @@ const (
 type known struct {
 	sets       []knownSet // the first is of no meaning
 	text       int        // how much of it they have
-	uids, nums park.Runs
+	uids, nums view.Runs
 	pairs      pairs // has all messages that stand under their UIDs, unless some are lost
 	// lastNum and lastUID are of the last FETCH that named both: the message behind it has the
 	// UID behind it, however far off that is.
@@ -41,7 +41,7 @@ type known struct {
 // knownSet is a set of flags. raw is how the backend writes it.
 type knownSet struct {
 	raw string
-	park.KnownFlags
+	view.KnownFlags
 }
 
 // silentInFlight is a STORE with .SILENT that isn't answered yet.
@@ -52,12 +52,12 @@ type silentInFlight struct {
 }
 
 // knownOf goes on with what is known after a park, of a client that counts these. nil: nothing.
-func knownOf(k *park.Known, view park.UIDs) *known {
+func knownOf(k *view.Known, messages view.UIDs) *known {
 	if k == nil {
 		return nil
 	}
 	sets, uids := k.Runs()
-	b := &known{uids: uids, pairs: pairsOf(view)}
+	b := &known{uids: uids, pairs: pairsOf(messages)}
 	for _, s := range sets {
 		b.sets = append(b.sets, knownSet{raw: string(s.Flags), KnownFlags: s})
 		b.text += len(s.Flags)
@@ -66,19 +66,19 @@ func knownOf(k *park.Known, view park.UIDs) *known {
 }
 
 // frozen is what is known for a view with these messages.
-func (k *known) frozen(view park.UIDs, dialect park.Dialect) *park.Known {
+func (k *known) frozen(messages view.UIDs, dialect view.Dialect) *view.Known {
 	if k == nil || k.blind || len(k.stores) > 0 {
 		return nil
 	}
-	var uids park.Runs
+	var uids view.Runs
 	k.uids.Each(func(first, last uint32, set uint8) {
 		if set != 0 {
 			uids.Put(first, last, set)
 		}
 	})
 	k.nums.Each(func(first, last uint32, set uint8) {
-		from, ok := view.At(first)
-		till, _ := view.At(min(last, view.Count()))
+		from, ok := messages.At(first)
+		till, _ := messages.At(min(last, messages.Count()))
 		switch {
 		case !ok:
 		case set == 0:
@@ -95,11 +95,11 @@ func (k *known) frozen(view park.UIDs, dialect park.Dialect) *park.Known {
 	for uids.Len() > maxKnownRuns {
 		uids.Halve()
 	}
-	sets := make([]park.KnownFlags, len(k.sets))
+	sets := make([]view.KnownFlags, len(k.sets))
 	for i, s := range k.sets {
 		sets[i] = s.KnownFlags
 	}
-	return park.NewKnown(sets, uids, dialect)
+	return view.NewKnown(sets, uids, dialect)
 }
 
 // forget forgets all flags.
@@ -118,26 +118,26 @@ func (k *known) set(raw []byte, modSeq uint64) uint8 {
 			return uint8(i)
 		}
 	}
-	flags, err := park.ParseFlags(raw)
+	flags, err := view.ParseFlags(raw)
 	if err != nil {
 		return 0
 	}
-	return k.add(string(raw), park.KnownFlags{Flags: flags, ModSeq: modSeq})
+	return k.add(string(raw), view.KnownFlags{Flags: flags, ModSeq: modSeq})
 }
 
 // find finds the set that is ok, or makes one of these flags.
-func (k *known) find(modSeq uint64, ok func(park.Flags) bool, flags func() park.Flags) uint8 {
+func (k *known) find(modSeq uint64, ok func(view.Flags) bool, flags func() view.Flags) uint8 {
 	for i := 1; i < len(k.sets); i++ {
 		if s := &k.sets[i]; s.ModSeq == modSeq && ok(s.Flags) {
 			return uint8(i)
 		}
 	}
 	f := flags()
-	return k.add(string(f), park.KnownFlags{Flags: f, ModSeq: modSeq})
+	return k.add(string(f), view.KnownFlags{Flags: f, ModSeq: modSeq})
 }
 
 // add adds a set. Where there are too many, all are forgotten, and 0 is returned.
-func (k *known) add(raw string, f park.KnownFlags) uint8 {
+func (k *known) add(raw string, f view.KnownFlags) uint8 {
 	if len(k.sets) >= maxKnownSets || k.text+len(f.Flags) > maxKnownText {
 		k.forget()
 		return 0
@@ -244,7 +244,7 @@ func (k *known) moved(f *fetchResponse, modSeq uint64) {
 		return
 	}
 	flags := k.sets[set].Flags
-	if set = k.find(modSeq, flags.Equal, func() park.Flags { return flags }); set != 0 {
+	if set = k.find(modSeq, flags.Equal, func() view.Flags { return flags }); set != 0 {
 		runs.Put(id, id, set)
 	}
 }
@@ -367,9 +367,9 @@ func (k *known) changed(set uint8, st *silentStore) uint8 {
 	was, modSeq := k.sets[set].Flags, k.sets[set].ModSeq
 	switch st.sign {
 	case '+':
-		return k.find(modSeq, func(f park.Flags) bool { return f.IsUnion(was, st.flags) }, func() park.Flags { return was.Union(st.flags) })
+		return k.find(modSeq, func(f view.Flags) bool { return f.IsUnion(was, st.flags) }, func() view.Flags { return was.Union(st.flags) })
 	case '-':
-		return k.find(modSeq, func(f park.Flags) bool { return f.IsWithout(was, st.flags) }, func() park.Flags { return was.Without(st.flags) })
+		return k.find(modSeq, func(f view.Flags) bool { return f.IsWithout(was, st.flags) }, func() view.Flags { return was.Without(st.flags) })
 	}
-	return k.find(modSeq, st.flags.Equal, func() park.Flags { return st.flags })
+	return k.find(modSeq, st.flags.Equal, func() view.Flags { return st.flags })
 }

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"sort"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 )
 
 // pairs says which UIDs a client's messages have, as far as it was told both: what it is told, or
@@ -20,7 +20,7 @@ type pairs struct {
 type pair struct{ number, uid, n uint32 }
 
 // pairsOf are those of messages that a client counts.
-func pairsOf(uids park.UIDs) (p pairs) {
+func pairsOf(uids view.UIDs) (p pairs) {
 	number := uint32(1)
 	for first, last := range uids.Ranges() {
 		if len(p.runs) == maxKnownRuns {

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"imapproxy/internal/imaptest"
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -159,7 +159,7 @@ func TestWhatIsRememberedIsWhatTheClientKnows(t *testing.T) {
 		k := &known{}
 		type message struct {
 			uid   uint32
-			flags park.Flags // as the client knows them
+			flags view.Flags // as the client knows them
 			sure  bool
 		}
 		var box []message
@@ -183,7 +183,7 @@ func TestWhatIsRememberedIsWhatTheClientKnows(t *testing.T) {
 				line += fmt.Sprintf(" UID %d", box[n].uid)
 			}
 			f.text([]byte(line + ")\r\n"))
-			flags, err := park.ParseFlags(raw)
+			flags, err := view.ParseFlags(raw)
 			must(t, err)
 			box[n].flags, box[n].sure = flags, true
 			k.fetched(&f, 0)
@@ -209,7 +209,7 @@ func TestWhatIsRememberedIsWhatTheClientKnows(t *testing.T) {
 				till := n + r.IntN(len(box)-n)
 				sign := []string{"+", "-", ""}[r.IntN(3)]
 				raw := random()
-				given, err := park.ParseFlags(raw)
+				given, err := view.ParseFlags(raw)
 				must(t, err)
 				line := fmt.Sprintf("t STORE %d:%d %sFLAGS.SILENT (%s)", n+1, till+1, sign, raw)
 				if byUID {
@@ -234,9 +234,9 @@ func TestWhatIsRememberedIsWhatTheClientKnows(t *testing.T) {
 			for _, m := range box {
 				uids = append(uids, m.uid)
 			}
-			view := k.frozen(park.UIDsOf(uids...), park.Plain)
+			frozen := k.frozen(view.UIDsOf(uids...), view.Plain)
 			for i, m := range box {
-				if flags, ok := view.Of(m.uid); ok && (!flags.Equal(m.flags) || !m.sure) {
+				if flags, ok := frozen.Of(m.uid); ok && (!flags.Equal(m.flags) || !m.sure) {
 					t.Fatalf("seed %d, step %d: message %d (UID %d) is remembered with %q, the client knows %q (%v)", seed, step, i+1, m.uid, flags, m.flags, m.sure)
 				}
 			}
@@ -257,8 +257,8 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	if k.uids.Len() > maxKnownRuns || len(k.sets) > maxKnownSets {
 		t.Errorf("%d runs, %d sets", k.uids.Len(), len(k.sets))
 	}
-	view := k.frozen(park.UIDsOf(uids...), park.Plain)
-	if flags, ok := view.Of(5000); !ok || flags != "k1" {
+	frozen := k.frozen(view.UIDsOf(uids...), view.Plain)
+	if flags, ok := frozen.Of(5000); !ok || flags != "k1" {
 		t.Errorf("the last one is remembered with %q (%v)", flags, ok)
 	}
 	for n := range uint32(500) {
@@ -298,7 +298,7 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	if text > maxKnownText {
 		t.Errorf("%d octets of flags", text)
 	}
-	if flags, ok := k.frozen(park.UIDsOf(uids...), park.Plain).Of(99); !ok || flags != park.Flags(long+"98") {
+	if flags, ok := k.frozen(view.UIDsOf(uids...), view.Plain).Of(99); !ok || flags != view.Flags(long+"98") {
 		t.Errorf("the last one is remembered with %q (%v)", flags, ok)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"strings"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -52,7 +52,7 @@ func leavingBy(line []byte, t *told, caps wire.Caps) leaving {
 
 // selectsWell says whether what follows SELECT is what every server understands: a name, which
 // may be a literal that begins here, and parameters of RFC 7162 where the backend knows them.
-func selectsWell(args []byte, dialect park.Dialect, caps wire.Caps) bool {
+func selectsWell(args []byte, dialect view.Dialect, caps wire.Caps) bool {
 	if _, _, literal := wire.LiteralSpec(args); literal {
 		return bytes.LastIndexByte(args, '{') == 0
 	}
@@ -66,7 +66,7 @@ func selectsWell(args []byte, dialect park.Dialect, caps wire.Caps) bool {
 	case p == "(CONDSTORE)":
 		return caps.Has("CONDSTORE") || caps.Has("QRESYNC")
 	case strings.HasPrefix(p, "(QRESYNC (") && strings.HasSuffix(p, "))"):
-		return dialect == park.QResync
+		return dialect == view.QResync
 	}
 	return false
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"imapproxy/internal/imaptest"
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -23,7 +23,7 @@ func TestWhatACommandMakesOfTheMailbox(t *testing.T) {
 		{"a SELECT {4+}", told{}, caps, leaves},
 		{"a SELECT Work (CONDSTORE)", told{}, caps, leaves},
 		{"a SELECT Work (CONDSTORE)", told{}, nil, stays},
-		{"a SELECT Work (QRESYNC (7 12))", told{dialect: park.QResync}, caps, leaves},
+		{"a SELECT Work (QRESYNC (7 12))", told{dialect: view.QResync}, caps, leaves},
 		{"a SELECT Work (QRESYNC (7 12))", told{}, caps, stays},
 		{"a SELECT", told{}, caps, stays},
 		{`a SELECT "Work`, told{}, caps, stays},

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 )
 
 // member is the session as the hub sees it, for one time of being parked.
@@ -20,7 +21,7 @@ func (m member) parkedLocked() bool {
 }
 
 // View implements park.Member.
-func (m member) View() *park.View {
+func (m member) View() *view.View {
 	m.s.park.mu.Lock()
 	defer m.s.park.mu.Unlock()
 	if !m.parkedLocked() {
@@ -32,13 +33,13 @@ func (m member) View() *park.View {
 // Apply implements park.Member. A client in IDLE is told by its session's own
 // goroutine. What can't be told from this state is found out by a resume, from a state of
 // its own.
-func (m member) Apply(state *park.State) {
+func (m member) Apply(state *view.State) {
 	if !m.apply(state) {
 		m.Lost()
 	}
 }
 
-func (m member) apply(state *park.State) (ok bool) {
+func (m member) apply(state *view.State) (ok bool) {
 	s := m.s
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
@@ -50,8 +51,8 @@ func (m member) apply(state *park.State) (ok bool) {
 		s.signal(sigTell)
 		return true
 	}
-	_, err := park.Compare(s.park.view, state)
-	var other *park.NotSame
+	_, err := view.Compare(s.park.view, state)
+	var other *view.NotSame
 	switch {
 	case errors.As(err, &other):
 		s.notSameLocked(other)
@@ -65,7 +66,7 @@ func (m member) apply(state *park.State) (ok bool) {
 }
 
 // notSameLocked ends the session: its mailbox isn't the one that the client knows.
-func (s *Session) notSameLocked(other *park.NotSame) {
+func (s *Session) notSameLocked(other *view.NotSame) {
 	s.log().Warn("not the same mailbox any more", "mailbox", s.park.view.Mailbox, "why", other.Reason)
 	s.terminate(ReasonNotSame)
 }

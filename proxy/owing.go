@@ -5,7 +5,7 @@ import (
 	"io"
 	"slices"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -21,9 +21,9 @@ const (
 // owed is what a resumed client hasn't been told, since its command bears message
 // numbers of before.
 type owed struct {
-	missed park.Difference
-	view   *park.View   // before missed
-	n      park.Numbers // with what is new in missed, which takes no number away
+	missed view.Difference
+	view   *view.View   // before missed
+	n      view.Numbers // with what is new in missed, which takes no number away
 }
 
 // catchUp relays while the client counts messages that its backend hasn't any more:
@@ -55,16 +55,16 @@ func (s *Session) catchUp() phase {
 // owing is one stretch of it.
 type owing struct {
 	s      *Session
-	n      park.Numbers
+	n      view.Numbers
 	untold *owed // nil: all but EXPUNGE was told, and flags
 	// before is what the client counted when it wrote the command: its last message is what
 	// "*" means in what marks messages. nil: what it counts now, as after the commands that had
 	// come with the first one.
-	before          *park.UIDs
+	before          *view.UIDs
 	client, backend *wire.Reader
 	modSeq          uint64            // the client's bound
 	bound           uint64            // the one that it has when all is told
-	flags           []park.FlagChange // owed as well: they show mod-sequences beyond the bound
+	flags           []view.FlagChange // owed as well: they show mod-sequences beyond the bound
 	backendFailed   bool
 }
 
@@ -157,8 +157,8 @@ func (o *owing) command() (relay bool, err error) {
 	if !fate.Goes() {
 		return false, o.write(refusal(fate, h.Tag), true)
 	}
-	if fate == park.RelayNoUpdate {
-		if err := o.write(park.AppendNoUpdate(nil, h.Tag), true); err != nil {
+	if fate == view.RelayNoUpdate {
+		if err := o.write(view.AppendNoUpdate(nil, h.Tag), true); err != nil {
 			return false, err
 		}
 	}
@@ -177,11 +177,11 @@ func (o *owing) command() (relay bool, err error) {
 }
 
 // refusal is the answer to a command of which nothing goes to the backend.
-func refusal(fate park.Fate, tag []byte) []byte {
-	if fate == park.Invalid {
-		return park.AppendInvalid(nil, tag)
+func refusal(fate view.Fate, tag []byte) []byte {
+	if fate == view.Invalid {
+		return view.AppendInvalid(nil, tag)
 	}
-	return park.AppendExpungeIssued(nil, tag)
+	return view.AppendExpungeIssued(nil, tag)
 }
 
 // tellHalf tells what takes no message away, before a command that forbids the
@@ -219,8 +219,8 @@ func (o *owing) told(cmd []byte) error {
 		gone := o.n.Told()
 		known, count := o.n.Client()
 		t.box.exists, t.box.modSeq = count, max(t.box.modSeq, o.bound)
-		o.flags = slices.DeleteFunc(o.flags, func(c park.FlagChange) bool { return !known.Contains(c.UID) })
-		line, err = o.allButLast(park.Difference{Vanished: gone, Changed: o.flags}, &park.View{UIDs: before})
+		o.flags = slices.DeleteFunc(o.flags, func(c view.FlagChange) bool { return !known.Contains(c.UID) })
+		line, err = o.allButLast(view.Difference{Vanished: gone, Changed: o.flags}, &view.View{UIDs: before})
 	}
 	if err != nil {
 		return err
@@ -240,7 +240,7 @@ func (o *owing) handOver(cmd []byte) error {
 }
 
 // allButLast writes a difference but for its last piece, which is returned.
-func (o *owing) allButLast(d park.Difference, v *park.View) (last []byte, err error) {
+func (o *owing) allButLast(d view.Difference, v *view.View) (last []byte, err error) {
 	for piece := range d.Pieces(o.s.flight.told.dialect, v, tellPiece) {
 		if len(piece) < tellPiece {
 			return piece, nil
@@ -254,7 +254,7 @@ func (o *owing) allButLast(d park.Difference, v *park.View) (last []byte, err er
 
 // send writes to the backend: a command, its literals where they must be asked
 // for one by one. answered says that it has been refused before its end.
-func (o *owing) send(cmd []byte, h wire.CommandHead, fate park.Fate) (answered bool, err error) {
+func (o *owing) send(cmd []byte, h wire.CommandHead, fate view.Fate) (answered bool, err error) {
 	b := o.s.backend.Load()
 	for len(cmd) > 0 {
 		o.backendFailed = true
@@ -285,7 +285,7 @@ func (o *owing) send(cmd []byte, h wire.CommandHead, fate park.Fate) (answered b
 }
 
 // answers relays a command's responses up to its tagged one.
-func (o *owing) answers(h wire.CommandHead, fate park.Fate) error {
+func (o *owing) answers(h wire.CommandHead, fate view.Fate) error {
 	for {
 		kind, err := o.response(h, fate, false)
 		if kind == wire.Tagged || err != nil {
@@ -297,7 +297,7 @@ func (o *owing) answers(h wire.CommandHead, fate park.Fate) error {
 // response relays one response, and says which it was. Of FETCH only the head is
 // translated, the rest streams; all others are translated whole. asked says that a literal was
 // announced: to go on with it is said to the proxy.
-func (o *owing) response(cmd wire.CommandHead, fate park.Fate, asked bool) (kind wire.Kind, err error) {
+func (o *owing) response(cmd wire.CommandHead, fate view.Fate, asked bool) (kind wire.Kind, err error) {
 	s := o.s
 	o.backendFailed = true
 	line, err := o.backend.ReadLine(maxOwedAnswer)
@@ -337,12 +337,12 @@ func (o *owing) response(cmd wire.CommandHead, fate park.Fate, asked bool) (kind
 	}
 	if head.Status != wire.NoStatus {
 		if kind == wire.Tagged {
-			if fate == park.RelayPart {
-				out = park.AppendPartly(nil, out)
+			if fate == view.RelayPart {
+				out = view.AppendPartly(nil, out)
 			}
 			s.answered(wire.ParseResponseHead(whole), s.srv.now())
 		}
-		out = park.ClampModSeq(nil, out, o.modSeq)
+		out = view.ClampModSeq(nil, out, o.modSeq)
 	}
 	o.backendFailed = false
 	if !fetch {

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"slices"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 )
 
 // aloud takes .SILENT out of a STORE. The flags that are owed would else be told after it, as
@@ -40,6 +40,6 @@ func (o *owing) spare(said, cmd []byte) []byte {
 func (o *owing) newer(n uint32) {
 	known, _ := o.n.Client()
 	if uid, ok := known.At(n); ok {
-		o.flags = slices.DeleteFunc(o.flags, func(c park.FlagChange) bool { return c.UID == uid })
+		o.flags = slices.DeleteFunc(o.flags, func(c view.FlagChange) bool { return c.UID == uid })
 	}
 }

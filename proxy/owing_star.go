@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"strconv"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -16,7 +16,7 @@ const noMessage = 1<<32 - 2
 // or copies messages: its "*" mustn't mean one that the client hasn't heard of. To
 // FETCH and SEARCH it may, and has to: `UID FETCH n:*` is how new mail is found. 0: it
 // stays as it is; noMessage: the client counts none.
-func lastOf(uids park.UIDs, v wire.Verb) uint32 {
+func lastOf(uids view.UIDs, v wire.Verb) uint32 {
 	switch r := v.Rule(); {
 	case !r.Marks:
 		return 0

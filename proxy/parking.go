@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
@@ -66,8 +67,8 @@ type parkState struct {
 
 	mu    sync.Mutex  // guards what follows. No client is written to under it
 	times uint32      // how often it has been parked
-	view  *park.View  // nil: nothing selected, or not parked
-	state *park.State // heard of and not told yet
+	view  *view.View  // nil: nothing selected, or not parked
+	state *view.State // heard of and not told yet
 	idle  bool        // the client is in IDLE
 	told  int64       // when the client last heard anything, Unix ns
 }
@@ -132,7 +133,7 @@ func (f *flight) canPark() (way, kept) {
 		return wayUnselect, keptNot
 	case t.box.doubt != keptNot:
 		return wayNone, t.box.doubt
-	case t.box.noModSeq && t.dialect != park.Plain:
+	case t.box.noModSeq && t.dialect != view.Plain:
 		return wayNone, keptNoModSeq
 	case t.box.name == "" || t.box.validity == 0:
 		return wayNone, keptMailbox
@@ -140,7 +141,7 @@ func (f *flight) canPark() (way, kept) {
 		return wayIdle, keptNot
 	case t.box.byNumber:
 		return wayNone, keptByNumber
-	case t.dialect != park.Plain:
+	case t.dialect != view.Plain:
 		return wayNone, keptModSeq
 	case t.compared:
 		return wayNone, keptCompared

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 	"imapproxy/telemetry"
@@ -147,15 +148,15 @@ func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error
 // the messages that there are.
 type resumed struct {
 	conn   *upstream.Conn
-	missed park.Difference
-	uids   park.UIDs
+	missed view.Difference
+	uids   view.UIDs
 }
 
 // final says whether trying again is of no use.
 func final(err error) bool {
 	var refused *upstream.Refused
 	var gone *park.Refusal
-	var other *park.NotSame
+	var other *view.NotSame
 	var out *lockedOut
 	return errors.As(err, &refused) || errors.As(err, &out) || errors.As(err, &gone) && !gone.Passing() || errors.As(err, &other) || hopeless(err)
 }
@@ -163,7 +164,7 @@ func final(err error) bool {
 // hopeless says whether another attempt would end so, too: the mailbox isn't what it was, or the
 // backend isn't.
 func hopeless(err error) bool {
-	for _, e := range []error{errReadOnly, park.ErrTooMany, park.ErrNoModSeq, park.ErrNotEnabled, park.ErrName, park.ErrGap, park.ErrNoFlags} {
+	for _, e := range []error{errReadOnly, park.ErrTooMany, park.ErrNoModSeq, park.ErrNotEnabled, park.ErrName, view.ErrGap, view.ErrNoFlags} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -185,7 +186,7 @@ func endOf(err error) Reason {
 	var refused *upstream.Refused
 	var out *lockedOut
 	var gone *park.Refusal
-	var other *park.NotSame
+	var other *view.NotSame
 	switch {
 	case errors.Is(err, errUnread):
 		return ReasonClientUnread
@@ -204,7 +205,7 @@ func endOf(err error) Reason {
 func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, error) {
 	t := &s.flight.told
 	enable := t.enabled
-	if t.dialect == park.CondStore && !slices.Contains(enable, "CONDSTORE") {
+	if t.dialect == view.CondStore && !slices.Contains(enable, "CONDSTORE") {
 		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // it did so by another word
 	}
 	var enabled []string
@@ -243,14 +244,14 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 //   - where no command is in progress, as STORE 4 may be on its way;
 //   - where another command has come behind this one: it was written before the client
 //     could read what it is told now, so its numbers, and its "*", are those of the view.
-func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
+func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 	t := &s.flight.told
 	behind := s.park.asks && s.behind()
 	s.park.mu.Lock()
-	view, idle := s.park.view, s.park.idle
+	v, idle := s.park.view, s.park.idle
 	s.park.state, s.park.owed, s.park.star, s.park.ends = nil, nil, 0, false
 	if s.park.asks && !idle && (!d.New.Empty() || d.HasExpunge()) {
-		s.park.star = lastOf(view.UIDs, s.park.verb)
+		s.park.star = lastOf(v.UIDs, s.park.verb)
 	}
 	owes := d.HasExpunge() && !idle && (!s.park.asks || s.park.verb.Rule().Set != wire.NoSet)
 	if owes || behind && (d.HasExpunge() || !d.New.Empty()) {
@@ -259,19 +260,19 @@ func (s *Session) tellMissed(d park.Difference, uids park.UIDs) error {
 			return park.ErrTooMany
 		}
 		now, _ := d.Split(t.dialect)
-		n, err := park.NewNumbers(view.After(now).UIDs, uids)
+		n, err := view.NewNumbers(v.After(now).UIDs, uids)
 		if err == nil {
-			s.park.owed, s.park.ends = &owed{missed: d, view: view, n: n}, idle
+			s.park.owed, s.park.ends = &owed{missed: d, view: v, n: n}, idle
 		}
 		return err
 	}
 	if s.park.asks && !idle {
-		d = s.spareUnread(d, view)
+		d = s.spareUnread(d, v)
 	}
-	after := view.After(d)
+	after := v.After(d)
 	s.park.view = after
 	s.park.mu.Unlock()
-	err := s.tellDifference(d, view, nil)
+	err := s.tellDifference(d, v, nil)
 	t.box.now(after)
 	return err
 }
@@ -287,7 +288,7 @@ func (s *Session) behind() bool {
 // has it: it won't tell that again.
 type heardMeanwhile struct {
 	data  bool
-	flags park.Flags // of the last FLAGS
+	flags view.Flags // of the last FLAGS
 }
 
 // pass is TalkOptions.Pass.
@@ -295,7 +296,7 @@ func (m *heardMeanwhile) pass(line []byte) {
 	h := wire.ParseResponseHead(line)
 	m.data = m.data || h.Status == wire.NoStatus
 	if named(h.Name, "FLAGS") {
-		if f, err := park.ParseFlags(h.Rest); err == nil {
+		if f, err := view.ParseFlags(h.Rest); err == nil {
 			m.flags = f
 		}
 	}
@@ -303,7 +304,7 @@ func (m *heardMeanwhile) pass(line []byte) {
 
 // reselect brings a connection to where the session's was, and finds what the
 // client has to be told. The view's UIDs are those of this connection at the end.
-func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string, heard *heardMeanwhile, steps *telemetry.Steps) (d park.Difference, uids park.UIDs, err error) {
+func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string, heard *heardMeanwhile, steps *telemetry.Steps) (d view.Difference, uids view.UIDs, err error) {
 	t := &s.flight.told
 	err = talk.Enable(ctx, enable...)
 	steps.Done(telemetry.StepEnable, s.srv.now(), err)
@@ -311,25 +312,25 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string
 		return d, uids, err
 	}
 	s.park.mu.Lock() // an Apply that had begun has ended then, and no other follows
-	view := s.park.view
+	v := s.park.view
 	s.park.mu.Unlock()
-	if view == nil || s.park.leaving == leaves {
+	if v == nil || s.park.leaving == leaves {
 		return d, uids, nil
 	}
 	for try := 0; ; try++ {
-		sel, err := talk.Select(ctx, t.box.readOnly, view.Mailbox, "", nil)
+		sel, err := talk.Select(ctx, t.box.readOnly, v.Mailbox, "", nil)
 		steps.Done(telemetry.StepSelect, s.srv.now(), err)
 		if err != nil {
 			return d, uids, err
 		}
 		switch {
 		case s.park.leaving == stays:
-		case sel.UIDValidity != view.UIDValidity:
-			return d, uids, &park.NotSame{Reason: park.OtherUIDValidity}
+		case sel.UIDValidity != v.UIDValidity:
+			return d, uids, &view.NotSame{Reason: view.OtherUIDValidity}
 		default:
 			return d, uids, nil // nobody will hear what it has missed
 		}
-		if sel.ReadOnly && !view.ReadOnly {
+		if sel.ReadOnly && !v.ReadOnly {
 			return d, uids, errReadOnly
 		}
 		heard.data = false
@@ -338,19 +339,19 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string
 		if err != nil {
 			return d, uids, err
 		}
-		if !heard.data && view.ModSeq != 0 && sel.ModSeq == view.ModSeq && sel.UIDValidity == view.UIDValidity && uids.Equal(view.UIDs) && view.Told == nil {
-			return park.Difference{}.Lists(view, sel.Flags).Lists(view, heard.flags), uids, nil // nothing has happened
+		if !heard.data && v.ModSeq != 0 && sel.ModSeq == v.ModSeq && sel.UIDValidity == v.UIDValidity && uids.Equal(v.UIDs) && v.Told == nil {
+			return view.Difference{}.Lists(v, sel.Flags).Lists(v, heard.flags), uids, nil // nothing has happened
 		}
-		state, err := s.park.sub.Resync(ctx, view)
+		state, err := s.park.sub.Resync(ctx, v)
 		if err == nil {
-			d, err = park.Compare(view, state)
+			d, err = view.Compare(v, state)
 		}
 		steps.Done(telemetry.StepDifference, s.srv.now(), err)
 		if err != nil {
 			return d, uids, err
 		}
-		if !d.Again && view.After(d).UIDs.Equal(uids) {
-			return d.Lists(view, sel.Flags).Lists(view, heard.flags), uids, nil
+		if !d.Again && v.After(d).UIDs.Equal(uids) {
+			return d.Lists(v, sel.Flags).Lists(v, heard.flags), uids, nil
 		}
 		if try == 2 {
 			return d, uids, park.ErrUnsettled

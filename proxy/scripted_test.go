@@ -12,6 +12,7 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 )
 
@@ -125,7 +126,7 @@ func (p *scripted) answer(c *imaptest.BackendConn, cmd imaptest.Command) error {
 
 func (p *scripted) answerLocked(cmd imaptest.Command) (out []string) {
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	set := park.UIDsOf(p.uids...)
+	set := view.UIDsOf(p.uids...)
 	switch cmd.Name {
 	case "ENABLE":
 		say("* ENABLED %s", cmd.Args)
@@ -143,7 +144,7 @@ func (p *scripted) answerLocked(cmd imaptest.Command) (out []string) {
 		}
 		since, _, _ = strings.Cut(since, " ")
 		bound, _ := strconv.ParseUint(since, 10, 64)
-		if gone := park.UIDRange(1, p.next-1).Without(set); !gone.Empty() {
+		if gone := view.UIDRange(1, p.next-1).Without(set); !gone.Empty() {
 			say("* VANISHED (EARLIER) %s", gone)
 		}
 		for i, uid := range p.uids {

@@ -3,7 +3,7 @@ package proxy
 import (
 	"bytes"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -12,9 +12,9 @@ import (
 // while it is in progress would be taken for those of after it.
 type silentStore struct {
 	uid      bool
-	set      park.UIDs // of numbers, or of UIDs with uid
+	set      view.UIDs // of numbers, or of UIDs with uid
 	sign     byte      // '+', '-' or 0
-	flags    park.Flags
+	flags    view.Flags
 	notSince uint64 // UNCHANGEDSINCE (RFC 7162 §3.1.3); 0: none
 }
 
@@ -41,8 +41,8 @@ func parseSilent(line []byte, last uint32) (st silentStore, ok bool) {
 		set = starIs(set, last)
 	}
 	var err, ferr error
-	st.set, err = park.ParseUIDs(set)
-	st.flags, ferr = park.ParseFlags(bytes.TrimRight(flags, " \r\n"))
+	st.set, err = view.ParseUIDs(set)
+	st.flags, ferr = view.ParseFlags(bytes.TrimRight(flags, " \r\n"))
 	return st, err == nil && ferr == nil
 }
 
@@ -62,7 +62,7 @@ func (st *silentStore) modifiers(rest []byte) (after []byte, ok bool) {
 
 // names says whether it changes a message that has these flags, which are of before it: the
 // backend tells those of after it, if it is asked to.
-func (st *silentStore) names(c park.FlagChange, uids park.UIDs) bool {
+func (st *silentStore) names(c view.FlagChange, uids view.UIDs) bool {
 	id := c.UID
 	if !st.uid {
 		n, ok := uids.Seq(c.UID)
@@ -89,7 +89,7 @@ func (st *silentStore) names(c park.FlagChange, uids park.UIDs) bool {
 // what others have set as well. Should the STORE fail, the bound hasn't risen, so that a
 // later resync finds them again; where there is none (a comparison), or the client counts
 // mod-sequences by itself, they are told before, and those of after it behind them.
-func spare(d park.Difference, v *park.View, dialect park.Dialect, line []byte) (told park.Difference, loud bool) {
+func spare(d view.Difference, v *view.View, dialect view.Dialect, line []byte) (told view.Difference, loud bool) {
 	if v == nil || len(d.Changed) == 0 {
 		return d, false
 	}
@@ -98,17 +98,17 @@ func spare(d park.Difference, v *park.View, dialect park.Dialect, line []byte) (
 	if !ok {
 		return d, false
 	}
-	named := func(c park.FlagChange) bool { return st.names(c, v.UIDs) }
+	named := func(c view.FlagChange) bool { return st.names(c, v.UIDs) }
 	told = d.Sparing(named)
 	loud = len(told.Changed) < len(d.Changed)
-	if dialect != park.Plain || v.Told != nil {
+	if dialect != view.Plain || v.Told != nil {
 		return d, loud
 	}
 	return told, loud
 }
 
 // spareUnread is spare for the command that comes next from the client.
-func (s *Session) spareUnread(d park.Difference, v *park.View) park.Difference {
+func (s *Session) spareUnread(d view.Difference, v *view.View) view.Difference {
 	cmd := s.client.TakeUnread()
 	d, loud := spare(d, v, s.flight.told.dialect, firstLine(cmd))
 	if loud {

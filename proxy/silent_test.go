@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"imapproxy/internal/imaptest"
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 )
 
 // Flags that others have set while the client was parked aren't told behind its own STORE
@@ -96,7 +96,7 @@ func TestSilentStoresAreRead(t *testing.T) {
 		}
 	}
 	st, _ := parseSilent([]byte("a UID STORE 3:* +FLAGS.SILENT (\\Seen)\r\n"), 9)
-	if want := park.UIDRange(3, 9); !st.set.Equal(want) || !st.uid || st.sign != '+' || st.flags != `\Seen` {
+	if want := view.UIDRange(3, 9); !st.set.Equal(want) || !st.uid || st.sign != '+' || st.flags != `\Seen` {
 		t.Errorf("%+v", st)
 	}
 }

@@ -3,12 +3,12 @@ package proxy
 import (
 	"testing"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
 func TestAStarOfACommandThatMarksIsTheClientsLastMessage(t *testing.T) {
-	uids := park.UIDsOf(3, 5, 9)
+	uids := view.UIDsOf(3, 5, 9)
 	for _, c := range []struct{ command, want string }{
 		{"a STORE * +FLAGS (x*)\r\n", "a STORE 3 +FLAGS (x*)\r\n"},
 		{"a STORE 2:* +FLAGS (x)\r\nb NOOP\r\n", "a STORE 2:3 +FLAGS (x)\r\nb NOOP\r\n"},

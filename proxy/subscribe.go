@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
@@ -89,7 +90,7 @@ func (s *Session) poolKey(use upstream.Use) upstream.PoolKey {
 	if use == upstream.UseSession {
 		names := slices.Sorted(slices.Values(s.flight.told.enabled))
 		dialect = strings.Join(names, " ")
-		if s.flight.told.dialect == park.CondStore && !slices.Contains(names, "CONDSTORE") {
+		if s.flight.told.dialect == view.CondStore && !slices.Contains(names, "CONDSTORE") {
 			dialect += " +CONDSTORE"
 		}
 	}

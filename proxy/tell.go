@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/telemetry"
 )
 
@@ -73,28 +74,28 @@ func (s *Session) tellAll(answer []byte, idle bool) (ok bool) {
 	}
 	defer done()
 	s.park.mu.Lock()
-	view, state := s.park.view, s.park.state
+	v, state := s.park.view, s.park.state
 	s.park.state = nil
-	var d park.Difference
+	var d view.Difference
 	if state != nil {
-		d, err = park.Compare(view, state)
+		d, err = view.Compare(v, state)
 	}
 	if err == nil {
 		s.park.idle = idle
 		if state != nil {
-			s.park.view = view.After(d)
+			s.park.view = v.After(d)
 		}
 	}
-	var other *park.NotSame
+	var other *view.NotSame
 	if errors.As(err, &other) {
 		s.notSameLocked(other)
 	}
 	s.park.mu.Unlock()
-	if err != nil || s.tellDifference(d, view, answer) != nil {
+	if err != nil || s.tellDifference(d, v, answer) != nil {
 		return false
 	}
 	if d.Again {
-		s.set.Park.Hub.Hint(park.Hint{User: s.user, Mailbox: view.Mailbox, Source: park.HintWatch})
+		s.set.Park.Hub.Hint(park.Hint{User: s.user, Mailbox: v.Mailbox, Source: park.HintWatch})
 	}
 	return true
 }
@@ -139,7 +140,7 @@ func (s *Session) mayTell(changes int) (done func(), err error) {
 // tellDifference writes a difference for a client with view v, piece by piece, and
 // the answer behind it. v has been replaced by the view after d before: who can't be told
 // all of it is gone.
-func (s *Session) tellDifference(d park.Difference, v *park.View, answer []byte) error {
+func (s *Session) tellDifference(d view.Difference, v *view.View, answer []byte) error {
 	var last []byte // written with what follows it
 	if v != nil {
 		for piece := range d.Pieces(s.flight.told.dialect, v, tellPiece) {

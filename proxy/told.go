@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unique"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -17,7 +17,7 @@ var enableable = []string{"CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4REV2"}
 // followed along while the session is attached, under flight's mutex.
 type told struct {
 	enabled []string // by ENABLE, in upper case
-	dialect park.Dialect
+	dialect view.Dialect
 	utf8    bool // mailbox names are UTF-8 (RFC 6855, RFC 9051 §5.1)
 	doubt   kept // for the session's life
 	// compared: the backend has no QRESYNC.
@@ -40,8 +40,8 @@ type selection struct {
 	validity  uint32
 	next      uint32
 	modSeq    uint64 // of SELECT's answer
-	flags     park.Flags
-	permanent park.Flags
+	flags     view.Flags
+	permanent view.Flags
 	byNumber  bool // message numbers were used
 	noModSeq  bool // the mailbox has no mod-sequences
 	heard     bool // anything was told of a mailbox
@@ -50,7 +50,7 @@ type selection struct {
 }
 
 // now takes over what the client has been told while the session was parked.
-func (b *selection) now(v *park.View) {
+func (b *selection) now(v *view.View) {
 	b.exists, b.flags, b.modSeq, b.known = v.UIDs.Count(), v.Flags, v.ModSeq, knownOf(v.Known, v.UIDs)
 }
 
@@ -105,8 +105,8 @@ func (t *told) untagged(h wire.ResponseHead, whole bool) {
 	}
 }
 
-func (t *told) flagList(b []byte, whole bool) park.Flags {
-	f, err := park.ParseFlags(b)
+func (t *told) flagList(b []byte, whole bool) view.Flags {
+	f, err := view.ParseFlags(b)
 	if err != nil || !whole {
 		t.box.doubt = keptMailbox
 	}
@@ -119,7 +119,7 @@ func (t *told) vanished(rest []byte, whole bool) {
 	if bytes.HasPrefix(bytes.ToUpper(rest), []byte("(EARLIER)")) {
 		return
 	}
-	uids, err := park.ParseUIDs(rest)
+	uids, err := view.ParseUIDs(rest)
 	if err != nil || !whole || uids.Count() > t.box.exists {
 		t.box.doubt = keptMailbox
 		return
@@ -167,9 +167,9 @@ func (t *told) enables(names string) {
 		}
 		switch name {
 		case "QRESYNC":
-			t.dialect = park.QResync
+			t.dialect = view.QResync
 		case "CONDSTORE":
-			t.dialect = max(t.dialect, park.CondStore)
+			t.dialect = max(t.dialect, view.CondStore)
 		case "UTF8=ACCEPT", "IMAP4REV2":
 			t.utf8 = true
 			if strings.IndexFunc(t.box.name, func(r rune) bool { return r == '&' || r >= 0x80 }) >= 0 {

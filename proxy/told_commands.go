@@ -3,7 +3,7 @@ package proxy
 import (
 	"strings"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -47,7 +47,7 @@ func (t *told) selects(seq uint64, h wire.CommandHead, last bool) {
 func (b *selection) named(args []byte, utf8 bool) {
 	name, _, err := wire.AString(args)
 	if err == nil {
-		b.name, err = park.DecodeMailbox(name, utf8)
+		b.name, err = view.DecodeMailbox(name, utf8)
 	}
 	if err != nil {
 		b.doubt = keptName
@@ -62,7 +62,7 @@ func (t *told) renames(args []byte) effects {
 	}
 	name, _, err := wire.AString(args)
 	if err == nil {
-		name, err = park.DecodeMailbox(name, t.utf8)
+		name, err = view.DecodeMailbox(name, t.utf8)
 	}
 	if err != nil || name != "INBOX" && strings.HasPrefix(t.box.name, name) { // INBOX stays where it is
 		return renamesOwn
@@ -92,7 +92,7 @@ func (t *told) leaves(c *command, ok bool) {
 		t.doubt = keptUnknown
 	}
 	if c.effects&usesModSeq != 0 {
-		t.dialect = max(t.dialect, park.CondStore)
+		t.dialect = max(t.dialect, view.CondStore)
 	}
 	box := t.of(c.seq)
 	if box == nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -93,27 +93,27 @@ func TestAMailboxThatHasLostItsNameIsNotParked(t *testing.T) {
 func TestANameSaidBeforeUTF8IsInDoubt(t *testing.T) {
 	for name, want := range map[string]kept{"A&-B": keptName, "INBOX": keptNot} {
 		f := follow("C: a ENABLE UTF8=ACCEPT\nC: b SELECT " + name + "\nS: * ENABLED UTF8=ACCEPT\nS: a OK done\nS: * OK [UIDVALIDITY 7] v\nS: b OK done")
-		if f.told.box.doubt != want || f.told.dialect != park.Plain {
+		if f.told.box.doubt != want || f.told.dialect != view.Plain {
 			t.Errorf("%s: %q", name, f.told.box.doubt)
 		}
 	}
 }
 
 func TestEveryWordThatSwitchesOnCondStoreIsSeen(t *testing.T) {
-	for line, want := range map[string]park.Dialect{
-		`LIST "" * RETURN (STATUS (MESSAGES highestmodseq))`: park.CondStore,
-		`STATUS INBOX (HIGHESTMODSEQ)`:                       park.CondStore,
-		`SELECT INBOX (CondStore)`:                           park.CondStore,
-		`UID FETCH 1 (FLAGS) (CHANGEDSINCE 3)`:               park.CondStore,
-		`STORE 1 (UNCHANGEDSINCE 3) FLAGS ()`:                park.CondStore,
-		`SEARCH MODSEQ 3`:                                    park.CondStore,
-		`LIST "" * RETURN (STATUS (MESSAGES UIDNEXT))`:       park.Plain,
-		`STATUS INBOX (MESSAGES)`:                            park.Plain,
+	for line, want := range map[string]view.Dialect{
+		`LIST "" * RETURN (STATUS (MESSAGES highestmodseq))`: view.CondStore,
+		`STATUS INBOX (HIGHESTMODSEQ)`:                       view.CondStore,
+		`SELECT INBOX (CondStore)`:                           view.CondStore,
+		`UID FETCH 1 (FLAGS) (CHANGEDSINCE 3)`:               view.CondStore,
+		`STORE 1 (UNCHANGEDSINCE 3) FLAGS ()`:                view.CondStore,
+		`SEARCH MODSEQ 3`:                                    view.CondStore,
+		`LIST "" * RETURN (STATUS (MESSAGES UIDNEXT))`:       view.Plain,
+		`STATUS INBOX (MESSAGES)`:                            view.Plain,
 	} {
 		if f := follow("C: a " + line + "\nS: a OK done"); f.told.dialect != want {
 			t.Errorf("%s: %v", line, f.told.dialect)
 		}
-		if f := follow("C: a " + line + "\nS: a BAD what"); f.told.dialect != park.Plain {
+		if f := follow("C: a " + line + "\nS: a BAD what"); f.told.dialect != view.Plain {
 			t.Errorf("%s, answered BAD: %v", line, f.told.dialect)
 		}
 	}

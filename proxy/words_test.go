@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -142,7 +142,7 @@ func TestAMailboxIsKnownThatIsNamedByALiteral(t *testing.T) {
 func TestWhatIsFoundAfterTheAnswerCounts(t *testing.T) {
 	f := follow("C: a SELECT INBOX\nS: * 2 EXISTS\nS: * OK [UIDVALIDITY 7] v\nS: a OK done\nC: b UID SEARCH FOO\nS: b NO early")
 	f.leaves(usesModSeq | savesSearch)
-	if f.told.dialect != park.CondStore || f.told.box.doubt != keptSaved {
+	if f.told.dialect != view.CondStore || f.told.box.doubt != keptSaved {
 		t.Errorf("%v, %q", f.told.dialect, f.told.box.doubt)
 	}
 }

@@ -18,5 +18,5 @@
 // share, one after the other with -parallel 1; MODEL_SEED runs one case. The package has tests only.
 //
 // Imports e2e/servers, internal/app, internal/apptest, internal/imaptest, proxy
-// and proxy/park. Imported by none.
+// and proxy/park/view. Imported by none.
 package model

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 )
 
 // memoryIdle is the stack that faults are planted in.
@@ -143,11 +143,11 @@ func TestTheModelFindsNumbersThatMeanOthers(t *testing.T) {
 
 // plants are what the hub could do wrong, done to what its resyncs find, before anybody parked there
 // is told.
-var plants = map[string]func() func(string, *park.State) *park.State{
-	"a stale state applied late": func() func(string, *park.State) *park.State {
+var plants = map[string]func() func(string, *view.State) *view.State{
+	"a stale state applied late": func() func(string, *view.State) *view.State {
 		var mu sync.Mutex
-		before := map[string]*park.State{}
-		return func(mailbox string, s *park.State) *park.State {
+		before := map[string]*view.State{}
+		return func(mailbox string, s *view.State) *view.State {
 			mu.Lock()
 			defer mu.Unlock()
 			old := before[mailbox]
@@ -158,10 +158,10 @@ var plants = map[string]func() func(string, *park.State) *park.State{
 			return s
 		}
 	},
-	"an expunge that isn't found": func() func(string, *park.State) *park.State {
+	"an expunge that isn't found": func() func(string, *view.State) *view.State {
 		var mu sync.Mutex
-		all := map[string]park.UIDs{}
-		return func(mailbox string, s *park.State) *park.State {
+		all := map[string]view.UIDs{}
+		return func(mailbox string, s *view.State) *view.State {
 			mu.Lock()
 			defer mu.Unlock()
 			wrong := *s
@@ -170,25 +170,25 @@ var plants = map[string]func() func(string, *park.State) *park.State{
 			return &wrong
 		}
 	},
-	"an expunge that didn't happen": func() func(string, *park.State) *park.State {
-		return func(_ string, s *park.State) *park.State {
+	"an expunge that didn't happen": func() func(string, *view.State) *view.State {
+		return func(_ string, s *view.State) *view.State {
 			wrong := *s
 			if first, ok := s.UIDs.At(1); ok && rand.IntN(3) == 0 {
-				wrong.UIDs = s.UIDs.Without(park.UIDsOf(first))
+				wrong.UIDs = s.UIDs.Without(view.UIDsOf(first))
 			}
 			return &wrong
 		}
 	},
-	"flags that aren't told": func() func(string, *park.State) *park.State {
-		return func(_ string, s *park.State) *park.State {
+	"flags that aren't told": func() func(string, *view.State) *view.State {
+		return func(_ string, s *view.State) *view.State {
 			wrong := *s
 			wrong.Changed = nil
 			return &wrong
 		}
 	},
-	"a hint that nobody follows": func() func(string, *park.State) *park.State {
+	"a hint that nobody follows": func() func(string, *view.State) *view.State {
 		// Always: a NOOP looks again, and so does the next hint.
-		return func(string, *park.State) *park.State { return nil }
+		return func(string, *view.State) *view.State { return nil }
 	},
 }
 

@@ -14,7 +14,7 @@ import (
 	"imapproxy/internal/apptest"
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy"
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 )
 
 func TestMain(m *testing.M) { imaptest.LeakMain(m) }
@@ -43,7 +43,7 @@ type labOptions struct {
 	settle     time.Duration // how long it may take until everybody knows everything; 0: 20 s
 	lose       int           // of ten events so many are lost; and others come late, or twice
 	// plant, if any, is a fault of the hub's.
-	plant   func(mailbox string, s *park.State) *park.State
+	plant   func(mailbox string, s *view.State) *view.State
 	packets packets // another, of the proxy's
 }
 
@@ -115,7 +115,7 @@ func (l *lab) startProxy() {
 }
 
 // found is what a resync of the hub's has found, as those who are parked there hear it.
-func (l *lab) found(mailbox string, s *park.State) *park.State {
+func (l *lab) found(mailbox string, s *view.State) *view.State {
 	if _, withheld := l.withheld.Load(mailbox); withheld {
 		return nil
 	}

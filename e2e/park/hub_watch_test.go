@@ -11,6 +11,7 @@ import (
 
 	"imapproxy/e2e/servers"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 )
 
@@ -26,17 +27,17 @@ type sleeper struct {
 	changed chan struct{} // closed and replaced at each change
 }
 
-func (s *sleeper) View() *park.View {
+func (s *sleeper) View() *view.View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.f.view
 }
 
-func (s *sleeper) Apply(st *park.State) {
+func (s *sleeper) Apply(st *view.State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.states++
-	if d, err := park.Compare(s.f.view, st); err != nil {
+	if d, err := view.Compare(s.f.view, st); err != nil {
 		s.t.Errorf("compare: %v", err)
 	} else {
 		for uid := range d.Vanished.All() {
@@ -92,7 +93,7 @@ func (s *sleeper) until(what string, ok func() bool) {
 // flags is true. Of messages that are new a client isn't told the flags.
 func (s *sleeper) learns(rows []row) {
 	s.t.Helper()
-	want := map[uint32]park.Flags{}
+	want := map[uint32]view.Flags{}
 	for _, r := range rows {
 		want[r.uid] = r.flags
 	}

@@ -13,7 +13,7 @@ import (
 
 	"imapproxy/e2e/servers"
 	"imapproxy/internal/imaptest"
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
@@ -152,7 +152,7 @@ func (w *writer) change() {
 // row is a message as the server has it.
 type row struct {
 	uid   uint32
-	flags park.Flags
+	flags view.Flags
 }
 
 var fetchUID, fetchFlags = regexp.MustCompile(`\bUID (\d+)`), regexp.MustCompile(`\bFLAGS \(([^)]*)\)`)
@@ -173,14 +173,14 @@ func (w *writer) rows() []row {
 	if len(out) == 0 {
 		return nil
 	}
-	flags := map[uint32]park.Flags{}
+	flags := map[uint32]view.Flags{}
 	for _, r := range w.MustOK("UID FETCH 1:* (FLAGS)").Untagged {
 		uid, fl := fetchUID.FindStringSubmatch(r.Text), fetchFlags.FindStringSubmatch(r.Text)
 		if uid == nil || fl == nil {
 			continue
 		}
 		n, _ := strconv.ParseUint(uid[1], 10, 32)
-		f, err := park.ParseFlags([]byte(fl[1]))
+		f, err := view.ParseFlags([]byte(fl[1]))
 		if err != nil {
 			panic(err)
 		}
@@ -192,12 +192,12 @@ func (w *writer) rows() []row {
 	return out
 }
 
-func uidsOf(rows []row) park.UIDs {
+func uidsOf(rows []row) view.UIDs {
 	var uids []uint32
 	for _, r := range rows {
 		uids = append(uids, r.uid)
 	}
-	return park.UIDsOf(uids...)
+	return view.UIDsOf(uids...)
 }
 
 // A client is what stands at the other end of a session connection: it counts
@@ -208,7 +208,7 @@ type client struct {
 	expunges int
 }
 
-func newClient(t *testing.T, uids park.UIDs) *client {
+func newClient(t *testing.T, uids view.UIDs) *client {
 	c := &client{t: t}
 	for uid := range uids.All() {
 		c.uids = append(c.uids, uid)
@@ -238,7 +238,7 @@ func (c *client) pass(line []byte) {
 }
 
 // fits says whether a snapshot is what this client counts.
-func (c *client) fits(uids park.UIDs) error {
+func (c *client) fits(uids view.UIDs) error {
 	if int(uids.Count()) != len(c.uids) {
 		return fmt.Errorf("the snapshot has %d messages, the client counts %d", uids.Count(), len(c.uids))
 	}

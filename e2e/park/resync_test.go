@@ -7,12 +7,13 @@ import (
 	"testing"
 
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 )
 
 // A follower is a parked client: a view, and the flags that it was told.
 type follower struct {
-	view  *park.View
-	flags map[uint32]park.Flags
+	view  *view.View
+	flags map[uint32]view.Flags
 }
 
 func (l *lab) strategies() []park.Resyncer {
@@ -24,8 +25,8 @@ func (l *lab) strategies() []park.Resyncer {
 }
 
 // start is a view of the mailbox as a state has it.
-func start(mailbox string, s *park.State, rows []row) *follower {
-	f := &follower{flags: map[uint32]park.Flags{}, view: &park.View{
+func start(mailbox string, s *view.State, rows []row) *follower {
+	f := &follower{flags: map[uint32]view.Flags{}, view: &view.View{
 		Mailbox: mailbox, UIDValidity: s.UIDValidity, UIDNext: s.UIDNext, UIDs: s.UIDs,
 		Flags: s.FlagList, ModSeq: s.ModSeq, Told: s.Table,
 	}}
@@ -48,9 +49,9 @@ func query(all ...*follower) park.Query {
 
 // tell has the client told what the state says, and fetch the flags of what is new
 // to it.
-func (f *follower) tell(t *testing.T, s *park.State, now []row) {
+func (f *follower) tell(t *testing.T, s *view.State, now []row) {
 	t.Helper()
-	d, err := park.Compare(f.view, s)
+	d, err := view.Compare(f.view, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +103,7 @@ func (l *lab) watch(t *testing.T, user string) *park.Talk {
 	return park.NewTalk(l.login(t, user), park.TalkOptions{})
 }
 
-func resync(t *testing.T, by park.Resyncer, k *park.Talk, q park.Query) *park.State {
+func resync(t *testing.T, by park.Resyncer, k *park.Talk, q park.Query) *view.State {
 	t.Helper()
 	s, err := by.Resync(within(t), k, q)
 	if err != nil {
@@ -223,8 +224,8 @@ func TestAMailboxThatIsAnotherOrNone(t *testing.T) {
 		w.MustOK("CREATE %s", box)
 		add.append(3)
 		s = resync(t, by, l.watch(t, user), query(f))
-		var other *park.NotSame
-		if _, err := park.Compare(f.view, s); !errors.As(err, &other) || other.Reason != park.OtherUIDValidity {
+		var other *view.NotSame
+		if _, err := view.Compare(f.view, s); !errors.As(err, &other) || other.Reason != view.OtherUIDValidity {
 			t.Fatalf("recreated: %v", err)
 		}
 	})
@@ -311,7 +312,7 @@ func TestAMailboxWithManyHoles(t *testing.T) {
 		var gone []string
 		for i := range n {
 			if w.rng.IntN(20) == 0 {
-				gone = append(gone, park.UIDsOf(uint32(i+1)).String())
+				gone = append(gone, view.UIDsOf(uint32(i+1)).String())
 			}
 		}
 		w.MustOK(`UID STORE %s +FLAGS.SILENT (\Deleted)`, strings.Join(gone, ","))
@@ -321,7 +322,7 @@ func TestAMailboxWithManyHoles(t *testing.T) {
 		if _, err := session.Select(within(t), true, "INBOX", "", nil); err != nil {
 			t.Fatal(err)
 		}
-		for name, take := range map[string]func(context.Context) (park.UIDs, error){
+		for name, take := range map[string]func(context.Context) (view.UIDs, error){
 			"search": session.Snapshot, "fetch": session.SnapshotByFetch,
 		} {
 			uids, err := take(within(t))

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 )
 
@@ -12,7 +13,7 @@ import (
 func session(t *testing.T, l *lab, user string) (*upstream.Conn, *client) {
 	t.Helper()
 	c := l.login(t, user)
-	cl := newClient(t, park.UIDs{})
+	cl := newClient(t, view.UIDs{})
 	k := park.NewTalk(c, park.TalkOptions{Pass: cl.pass})
 	if _, err := k.Select(within(t), false, "INBOX", "", nil); err != nil {
 		t.Fatal(err)
@@ -69,9 +70,9 @@ func TestASnapshotOutOfIdleIsWhatTheClientCounts(t *testing.T) {
 // all the time: what is called settled has to be what the client counts.
 func TestASnapshotWhileOthersChangeTheMailbox(t *testing.T) {
 	onRealServers(t, func(t *testing.T, l *lab) {
-		for name, take := range map[string]func(*testing.T, *park.Talk) (park.UIDs, error){
-			"search": func(t *testing.T, k *park.Talk) (park.UIDs, error) { return k.Snapshot(within(t)) },
-			"fetch":  func(t *testing.T, k *park.Talk) (park.UIDs, error) { return k.SnapshotByFetch(within(t)) },
+		for name, take := range map[string]func(*testing.T, *park.Talk) (view.UIDs, error){
+			"search": func(t *testing.T, k *park.Talk) (view.UIDs, error) { return k.Snapshot(within(t)) },
+			"fetch":  func(t *testing.T, k *park.Talk) (view.UIDs, error) { return k.SnapshotByFetch(within(t)) },
 		} {
 			if name == "search" && l.courierStalls() {
 				continue

@@ -17,6 +17,7 @@ import (
 	"imapproxy/proxy"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/routing/discovery"
@@ -55,7 +56,7 @@ type ParkOptions struct {
 	SweepEvery, PollEvery, NotifyRenewEvery time.Duration // see park.HubOptions
 	ResumeWithin, ResumeTry                 time.Duration // see proxy.ParkOptions
 	// Plant changes what a resync has found before parked sessions are told; see park.HubOptions.
-	Plant func(mailbox string, s *park.State) *park.State
+	Plant func(mailbox string, s *view.State) *view.State
 }
 
 // An App is one proxy, from Open to Close.

@@ -1,14 +1,13 @@
-// Package park takes an idle client's backend connection away and gives it
-// back, so that the client can't tell (RFC 9051 §5.2, §7.5.1; RFC 7162).
+// Package park keeps parked sessions informed: an idle client's backend connection has been
+// taken away, and it is told of changes as if it still had it (RFC 9051 §5.2, §7.5.1; RFC 7162).
 //
-// Its pure half knows no sockets and no clocks: a View is what a client has been
-// told of its mailbox, a State is what a resync found, Compare gives the
-// Difference, which is rendered in the client's own dialect; Numbers translates
-// message numbers while the client is owed EXPUNGE. The other half talks to
-// backends: snapshots, resyncs, the pool of warm connections, and hints, which
-// say when to look.
+// The Hub looks at mailboxes that clients are parked on: hints say when, from push events
+// (Events), watches (IDLE, NOTIFY) and commands of the user's other sessions; a resync finds
+// the mailbox's state, which each Member compares with its own view (package view). Talk is the client
+// that resyncs, watches and the proxy's sessions speak to backends with: ENABLE, SELECT,
+// snapshots.
 //
-// Imports internal/fair, proxy/conn, proxy/upstream, proxy/wire and telemetry.
-// Imported by cmd/imapproxy, internal/app, internal/wiring, proxy and the
-// end-to-end tests.
+// Imports internal/fair, proxy/conn, proxy/park/view, proxy/upstream, proxy/wire
+// and telemetry. Imported by cmd/imapproxy, internal/app, internal/wiring, proxy
+// and the end-to-end tests.
 package park

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"imapproxy/proxy/park/view"
 )
 
 // An EventFormat is one of the forms in which backends say what happened.
@@ -118,7 +120,7 @@ func eventMailbox(name string) string {
 	if len(name) > maxMailboxName || strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || unicode.IsControl(r) }) {
 		return ""
 	}
-	name, err := CanonicalMailbox(name)
+	name, err := view.CanonicalMailbox(name)
 	if err != nil {
 		return ""
 	}

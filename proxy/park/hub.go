@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/conn"
+	"imapproxy/proxy/park/view"
 	"imapproxy/telemetry"
 )
 
@@ -39,7 +40,7 @@ type HubOptions struct {
 
 	// Plant is for tests of tests: what a resync has found goes through it before
 	// those who are parked there are told. From nil they hear nothing.
-	Plant func(mailbox string, s *State) *State
+	Plant func(mailbox string, s *view.State) *view.State
 }
 
 // Defaults and fixed times of a Hub.

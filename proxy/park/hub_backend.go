@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"imapproxy/internal/fair"
+	"imapproxy/proxy/park/view"
 	"imapproxy/telemetry"
 )
 
@@ -163,7 +164,7 @@ func (m *mailbox) resyncOnce() {
 	if r == nil {
 		return
 	}
-	var s *State
+	var s *view.State
 	err := ErrLost
 	if a, ok := m.account(); ok {
 		err = m.dialogue(m.hub.ctx, a, func(ctx context.Context, t *Talk) (err error) {

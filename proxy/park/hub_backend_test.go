@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
@@ -243,7 +244,7 @@ func (s *fakeSession) push() error {
 func (s *fakeSession) statusLocked(name string) string {
 	b := s.boxes[name]
 	return fmt.Sprintf("* STATUS %s (MESSAGES %d UIDNEXT %d UIDVALIDITY %d HIGHESTMODSEQ %d)",
-		wire.AppendQuoted(nil, EncodeMailbox(name, false)), len(b.Messages), b.UIDNext, b.UIDValidity, b.ModSeq)
+		wire.AppendQuoted(nil, view.EncodeMailbox(name, false)), len(b.Messages), b.UIDNext, b.UIDValidity, b.ModSeq)
 }
 
 // syncLocked brings the client up to date.
@@ -268,7 +269,7 @@ func (s *fakeSession) syncLocked() []string {
 		}
 	}
 	if len(gone) > 0 && s.qresync {
-		out = append(out, "* VANISHED "+UIDsOf(gone...).String())
+		out = append(out, "* VANISHED "+view.UIDsOf(gone...).String())
 	}
 	if len(uids) != len(left) {
 		out = append(out, fmt.Sprintf("* %d EXISTS", len(uids)))
@@ -345,7 +346,7 @@ func (s *fakeSession) command(cmd imaptest.Command) error {
 		}
 		return s.c.Send(append(out, tag+" OK [READ-ONLY] done")...)
 	case "UID SEARCH":
-		uids := UIDsOf(s.known.UIDs()...)
+		uids := view.UIDsOf(s.known.UIDs()...)
 		all := ""
 		if !uids.Empty() {
 			all = " ALL " + uids.String()
@@ -373,7 +374,7 @@ func (s *fakeSession) command(cmd imaptest.Command) error {
 }
 
 func (s *fakeSession) examineLocked(cmd imaptest.Command) (out []string, no string) {
-	name, err := DecodeMailbox(cmd.Strings()[0], false)
+	name, err := view.DecodeMailbox(cmd.Strings()[0], false)
 	box := s.boxes[name]
 	if err != nil || box == nil {
 		return nil, "NO [NONEXISTENT] no such mailbox"
@@ -404,7 +405,7 @@ func (s *fakeSession) examineLocked(cmd imaptest.Command) (out []string, no stri
 		}
 	}
 	if len(gone) > 0 {
-		out = append(out, "* VANISHED (EARLIER) "+UIDsOf(gone...).String())
+		out = append(out, "* VANISHED (EARLIER) "+view.UIDsOf(gone...).String())
 	}
 	for i, m := range box.Messages {
 		if m.ModSeq > since {
@@ -449,7 +450,7 @@ func (s *fakeSession) notifyLocked(cmd imaptest.Command) (out []string) {
 			s.t.Error(err)
 		}
 		list = string(rest)
-		name, _ = DecodeMailbox(name, false)
+		name, _ = view.DecodeMailbox(name, false)
 		if box := s.boxes[name]; box != nil {
 			s.notify[name] = box.ModSeq
 			out = append(out, s.statusLocked(name))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/park/view"
 )
 
 // clock runs, and the test may put it forward.
@@ -57,10 +58,10 @@ func within(t *testing.T) context.Context {
 // told.
 type member struct {
 	t       *testing.T
-	dialect Dialect
+	dialect view.Dialect
 
 	mu      sync.Mutex // guards what follows
-	view    *View
+	view    *view.View
 	client  *imaptest.ModelClient
 	states  int
 	err     error
@@ -71,15 +72,15 @@ type member struct {
 }
 
 // newMember is a session that has just selected the mailbox and taken its view.
-func newMember(t *testing.T, f *fake, sub *Subscription, box string, dialect Dialect) *member {
+func newMember(t *testing.T, f *fake, sub *Subscription, box string, dialect view.Dialect) *member {
 	t.Helper()
 	truth := f.truth(box)
-	var table *FlagTable
+	var table *view.FlagTable
 	if sub.Strategy() == "comparison" {
 		table = truthTable(truth)
 	}
-	v := &View{
-		Mailbox: box, UIDValidity: truth.UIDValidity, UIDNext: truth.UIDNext, UIDs: UIDsOf(truth.UIDs()...),
+	v := &view.View{
+		Mailbox: box, UIDValidity: truth.UIDValidity, UIDNext: truth.UIDNext, UIDs: view.UIDsOf(truth.UIDs()...),
 		Flags: mustFlags(`\Seen \Flagged \Deleted $A $B`), ModSeq: truth.ModSeq, Told: table,
 	}
 	if table != nil {
@@ -96,29 +97,29 @@ func newMember(t *testing.T, f *fake, sub *Subscription, box string, dialect Dia
 	return m
 }
 
-func truthTable(box *imaptest.ModelMailbox) *FlagTable {
-	var rows []FlagChange
+func truthTable(box *imaptest.ModelMailbox) *view.FlagTable {
+	var rows []view.FlagChange
 	for _, m := range box.Messages {
-		rows = append(rows, FlagChange{UID: m.UID, Flags: mustFlags(strings.Join(m.Flags, " "))})
+		rows = append(rows, view.FlagChange{UID: m.UID, Flags: mustFlags(strings.Join(m.Flags, " "))})
 	}
-	return NewFlagTable(rows)
+	return view.NewFlagTable(rows)
 }
 
-func mustFlags(s string) Flags {
-	f, err := ParseFlags([]byte(s))
+func mustFlags(s string) view.Flags {
+	f, err := view.ParseFlags([]byte(s))
 	if err != nil {
 		panic(err) // a test's own constant
 	}
 	return f
 }
 
-func (m *member) View() *View {
+func (m *member) View() *view.View {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.view
 }
 
-func (m *member) Apply(s *State) {
+func (m *member) Apply(s *view.State) {
 	if m.onApply != nil {
 		m.onApply()
 	}
@@ -129,7 +130,7 @@ func (m *member) Apply(s *State) {
 	if m.view == nil {
 		return
 	}
-	d, err := Compare(m.view, s)
+	d, err := view.Compare(m.view, s)
 	if err != nil {
 		m.err = err
 		m.t.Logf("compare: %v", err)
@@ -237,7 +238,7 @@ func subscribe(t *testing.T, h *Hub, a Account, box string) *Subscription {
 }
 
 // parked is a session that is parked.
-func parked(t *testing.T, h *Hub, f *fake, a Account, box string, dialect Dialect) (*Subscription, *member) {
+func parked(t *testing.T, h *Hub, f *fake, a Account, box string, dialect view.Dialect) (*Subscription, *member) {
 	t.Helper()
 	s := subscribe(t, h, a, box)
 	m := newMember(t, f, s, box, dialect)

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"imapproxy/proxy/park/view"
 )
 
 // Clients of each dialect park, leave and park again on one mailbox that changes at
@@ -26,9 +28,9 @@ func TestClientsConvergeWhateverIsHeard(t *testing.T) {
 		a := b.account()
 		subs := make([]*Subscription, 4)
 		members := make([]*member, len(subs))
-		dialects := []Dialect{Plain, Plain, CondStore, QResync}
+		dialects := []view.Dialect{view.Plain, view.Plain, view.CondStore, view.QResync}
 		if ChooseResync(a.Caps, 0).Name() == "comparison" {
-			dialects = []Dialect{Plain, Plain, Plain, Plain} // it has no mod-sequences to tell
+			dialects = []view.Dialect{view.Plain, view.Plain, view.Plain, view.Plain} // it has no mod-sequences to tell
 		}
 		for step := range 300 {
 			i := rng.IntN(len(subs))

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 )
 
@@ -37,8 +38,8 @@ func onAllKinds(t *testing.T, f func(t *testing.T, h *Hub, c *clock, b *fake)) {
 func TestWhoIsParkedIsToldWhatHappens(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, c *clock, b *fake) {
 		a := b.account()
-		s1, m1 := parked(t, h, b, a, "INBOX", Plain)
-		_, m2 := parked(t, h, b, a, "INBOX", Plain)
+		s1, m1 := parked(t, h, b, a, "INBOX", view.Plain)
+		_, m2 := parked(t, h, b, a, "INBOX", view.Plain)
 		if !s1.Settled() {
 			t.Error("not settled, though nothing happened")
 		}
@@ -73,7 +74,7 @@ func TestOneResyncForAllAndForABurst(t *testing.T) {
 	hold := make(chan struct{})
 	var members []*member
 	for range 5 {
-		_, m := parked(t, h, b, a, "INBOX", QResync)
+		_, m := parked(t, h, b, a, "INBOX", view.QResync)
 		members = append(members, m)
 	}
 	before := b.asked("EXAMINE")
@@ -107,7 +108,7 @@ func TestOneResyncForAllAndForABurst(t *testing.T) {
 func TestAStateIsNotAppliedToWhoJoinedLater(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, _ *clock, b *fake) {
 		a := b.account()
-		s1, m1 := parked(t, h, b, a, "INBOX", Plain)
+		s1, m1 := parked(t, h, b, a, "INBOX", view.Plain)
 		s2 := subscribe(t, h, a, "INBOX")
 
 		// The state is taken, and its delivery to the first member is late.
@@ -127,7 +128,7 @@ func TestAStateIsNotAppliedToWhoJoinedLater(t *testing.T) {
 			b.mute = true
 			b.boxes["INBOX"].Append()
 		})
-		m2 := newMember(t, b, s2, "INBOX", Plain)
+		m2 := newMember(t, b, s2, "INBOX", view.Plain)
 		s2.Join(m2)
 		if s2.Settled() {
 			t.Error("settled, though what happened between may have been swallowed by the running resync")
@@ -152,13 +153,13 @@ func TestWhatAnotherResyncSwallowedIsLookedAt(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, _ := newHub(t, HubOptions{Watch: "idle"})
 	a := b.account()
-	_, m1 := parked(t, h, b, a, "INBOX", Plain)
+	_, m1 := parked(t, h, b, a, "INBOX", view.Plain)
 	hold := make(chan struct{})
 	b.change(func() { b.hold["EXAMINE"] = hold })
 	h.Hint(Hint{User: "u"})
 	eventually(t, "the resync has begun", func() bool { return b.asked("EXAMINE") == 2 })
 	s2 := subscribe(t, h, a, "INBOX")
-	m2 := newMember(t, b, s2, "INBOX", Plain)
+	m2 := newMember(t, b, s2, "INBOX", view.Plain)
 	b.deliver("INBOX")
 	s2.Join(m2)
 	close(hold)
@@ -171,7 +172,7 @@ func TestWhatIsHeardBeforeJoinIsLookedAtAfterIt(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, _ *clock, b *fake) {
 		a := b.account()
 		s := subscribe(t, h, a, "INBOX")
-		m := newMember(t, b, s, "INBOX", Plain)
+		m := newMember(t, b, s, "INBOX", view.Plain)
 		b.deliver("INBOX")
 		h.Hint(Hint{User: "u", Mailbox: "INBOX", Source: HintCommand})
 		if n := b.asked("EXAMINE"); n > 1 && s.Strategy() == "qresync" {
@@ -187,7 +188,7 @@ func TestWhatIsHeardBeforeJoinIsLookedAtAfterIt(t *testing.T) {
 func TestADoubtfulViewIsLookedAt(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, _ *clock, b *fake) {
 		s := subscribe(t, h, b.account(), "INBOX")
-		m := newMember(t, b, s, "INBOX", Plain)
+		m := newMember(t, b, s, "INBOX", view.Plain)
 		b.change(func() {
 			b.mute = true
 			b.boxes["INBOX"].Append()
@@ -203,7 +204,7 @@ func TestADoubtfulViewIsLookedAt(t *testing.T) {
 
 func TestLookWaitsForAStateThatCoversTheHint(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, _ *clock, b *fake) {
-		s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+		s, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
 		if err := s.Look(within(t)); err != nil || m.states != 0 {
 			t.Errorf("settled, and yet %d states; %v", m.states, err)
 		}
@@ -231,8 +232,8 @@ func TestLookDoesntWaitForAnotherMailbox(t *testing.T) {
 	a := b.account()
 	a.Shared = func(string) bool { return false }
 	b.box("slow", 1)
-	_, slow := parked(t, h, b, a, "slow", Plain)
-	s, m := parked(t, h, b, a, "INBOX", Plain)
+	_, slow := parked(t, h, b, a, "slow", view.Plain)
+	s, m := parked(t, h, b, a, "INBOX", view.Plain)
 	hold := make(chan struct{})
 	b.change(func() { b.hold["EXAMINE"] = hold })
 	before := b.asked("EXAMINE")
@@ -252,7 +253,7 @@ func TestLookDoesntWaitForAnotherMailbox(t *testing.T) {
 func TestLookIsEndedByItsContextAndByClose(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, _ := newHub(t, HubOptions{Push: true})
-	s, _ := parked(t, h, b, b.account(), "INBOX", Plain)
+	s, _ := parked(t, h, b, b.account(), "INBOX", view.Plain)
 	hold := make(chan struct{})
 	b.change(func() { b.hold["EXAMINE"] = hold })
 	defer close(hold)
@@ -284,8 +285,8 @@ func TestAMemberWithoutAViewIsSkippedAndOwed(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, _ := newHub(t, HubOptions{Push: true})
 	a := b.account()
-	s1, m1 := parked(t, h, b, a, "INBOX", Plain)
-	_, m2 := parked(t, h, b, a, "INBOX", Plain)
+	s1, m1 := parked(t, h, b, a, "INBOX", view.Plain)
+	_, m2 := parked(t, h, b, a, "INBOX", view.Plain)
 	view := m1.View()
 	m1.leave()
 	b.deliver("INBOX")
@@ -306,7 +307,7 @@ func TestAMemberWithoutAViewIsSkippedAndOwed(t *testing.T) {
 func TestASubscriptionThatStaysWhileItsSessionIsAttached(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, _ *clock, b *fake) {
 		a := b.account()
-		s, m := parked(t, h, b, a, "INBOX", Plain)
+		s, m := parked(t, h, b, a, "INBOX", view.Plain)
 		s.Leave()
 		m.leave()
 		b.deliver("INBOX")
@@ -326,7 +327,7 @@ func TestASubscriptionThatStaysWhileItsSessionIsAttached(t *testing.T) {
 		if err := s.Again(within(t)); err != nil {
 			t.Fatal(err)
 		}
-		m = newMember(t, b, s, "INBOX", Plain)
+		m = newMember(t, b, s, "INBOX", view.Plain)
 		s.Join(m)
 		if !s.Settled() {
 			t.Error("what was heard before is in the view")
@@ -340,8 +341,8 @@ func TestASubscriptionThatStaysWhileItsSessionIsAttached(t *testing.T) {
 func TestResyncForOneView(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, _ *clock, b *fake) {
 		a := b.account()
-		s1, m1 := parked(t, h, b, a, "INBOX", CondStore)
-		_, m2 := parked(t, h, b, a, "INBOX", Plain)
+		s1, m1 := parked(t, h, b, a, "INBOX", view.CondStore)
+		_, m2 := parked(t, h, b, a, "INBOX", view.Plain)
 		v := m1.View()
 		m1.leave()
 		b.change(func() {
@@ -352,7 +353,7 @@ func TestResyncForOneView(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := Compare(v, state)
+		d, err := view.Compare(v, state)
 		if err != nil || len(d.Changed) != 1 || d.Changed[0].UID != 3 {
 			t.Errorf("%+v, %v", d.Changed, err)
 		}
@@ -369,7 +370,7 @@ func TestTableIsTakenBeforeTheSnapshot(t *testing.T) {
 	b := newFake(t, plainCaps)
 	h, _ := newHub(t, HubOptions{})
 	a := b.account()
-	s1, m1 := parked(t, h, b, a, "INBOX", Plain)
+	s1, m1 := parked(t, h, b, a, "INBOX", view.Plain)
 	b.change(func() {
 		b.mute = true
 		b.boxes["INBOX"].Store(2, `\Seen`)
@@ -379,7 +380,7 @@ func TestTableIsTakenBeforeTheSnapshot(t *testing.T) {
 	if err != nil || table.Of(2) != `\Seen` || table.Of(1) != "" {
 		t.Fatalf("%v, %v", table, err)
 	}
-	s2.Join(newMember(t, b, s2, "INBOX", Plain))
+	s2.Join(newMember(t, b, s2, "INBOX", view.Plain))
 	if !s2.Settled() || !s1.Settled() {
 		t.Error("not settled")
 	}
@@ -395,7 +396,7 @@ func TestTableIsTakenBeforeTheSnapshot(t *testing.T) {
 func TestChangesBeyondTheBoundAreFetchedAgain(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, _ := newHub(t, HubOptions{Watch: "idle"})
-	_, m := parked(t, h, b, b.account(), "INBOX", QResync)
+	_, m := parked(t, h, b, b.account(), "INBOX", view.QResync)
 	hold := make(chan struct{})
 	b.change(func() { b.hold["UID FETCH"] = hold })
 	b.deliver("INBOX")
@@ -409,7 +410,7 @@ func TestChangesBeyondTheBoundAreFetchedAgain(t *testing.T) {
 func TestAMailboxThatIsGone(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, _ *clock, b *fake) {
 		a := b.account()
-		s, m := parked(t, h, b, a, "INBOX", Plain)
+		s, m := parked(t, h, b, a, "INBOX", view.Plain)
 		b.change(func() { delete(b.boxes, "INBOX") })
 		h.Hint(Hint{User: "u"})
 		m.until("told", func() bool { return m.gone != nil })
@@ -430,7 +431,7 @@ func TestAMailboxThatIsGone(t *testing.T) {
 			t.Error("subscribed to nothing")
 		}
 		b.box("INBOX", 2)
-		parked(t, h, b, a, "INBOX", Plain)
+		parked(t, h, b, a, "INBOX", view.Plain)
 	})
 }
 
@@ -443,7 +444,7 @@ func TestAWatchThatDiesIsRenewed(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			b := newFake(t, k.caps)
 			h, c := newHub(t, k.o)
-			s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+			s, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
 			b.change(func() { b.noLogin = true })
 			b.CloseConns()
 			eventually(t, "not settled", func() bool { return !s.Settled() })
@@ -470,7 +471,7 @@ func TestAWatchThatDiesIsRenewed(t *testing.T) {
 
 func TestABackendThatStaysAwayLosesItsMembers(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, c *clock, b *fake) {
-		s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+		s, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
 		b.change(func() { b.noLogin = true })
 		b.CloseConns()
 		h.Hint(Hint{User: "u"})
@@ -548,8 +549,8 @@ func TestTheLastCloseEndsTheWatch(t *testing.T) {
 	h, _ := newHub(t, HubOptions{})
 	a := b.account()
 	a.Give = nil
-	s1, _ := parked(t, h, b, a, "INBOX", Plain)
-	s2, _ := parked(t, h, b, a, "INBOX", Plain)
+	s1, _ := parked(t, h, b, a, "INBOX", view.Plain)
+	s2, _ := parked(t, h, b, a, "INBOX", view.Plain)
 	b.WaitOpen(1)
 	s1.Close()
 	s1.Close()
@@ -571,7 +572,7 @@ func TestPushNeedsNoConnection(t *testing.T) {
 	h, _ := newHub(t, HubOptions{Push: true, Queue: queue})
 	a := b.account()
 	a.ModSeq = b.truth("INBOX").ModSeq
-	_, m := parked(t, h, b, a, "INBOX", Plain)
+	_, m := parked(t, h, b, a, "INBOX", view.Plain)
 	if n := b.Accepted(); n != 0 {
 		t.Errorf("%d connections", n)
 	}
@@ -588,7 +589,7 @@ func TestPushNeedsNoConnection(t *testing.T) {
 
 func TestTheSweepFindsWhatWasLost(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, c *clock, b *fake) {
-		_, m := parked(t, h, b, b.account(), "INBOX", Plain)
+		_, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
 		b.change(func() {
 			b.mute = true
 			b.boxes["INBOX"].Append()
@@ -601,7 +602,7 @@ func TestTheSweepFindsWhatWasLost(t *testing.T) {
 func TestIdleIsSaidAgainBeforeServersLogItOut(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, c := newHub(t, HubOptions{SweepEvery: 100 * time.Hour})
-	s, _ := parked(t, h, b, b.account(), "INBOX", Plain)
+	s, _ := parked(t, h, b, b.account(), "INBOX", view.Plain)
 	for n := 2; n < 5; n++ {
 		c.pass(idleFor)
 		eventually(t, "IDLE again", func() bool { return b.asked("IDLE") == n })
@@ -629,7 +630,7 @@ func TestNotMoreAtATimeThanAllowed(t *testing.T) {
 		a.User = string(rune('a' + i))
 		a.ModSeq = 1
 		users = append(users, a.User)
-		_, m := parked(t, h, b, a, "INBOX", Plain)
+		_, m := parked(t, h, b, a, "INBOX", view.Plain)
 		members = append(members, m)
 	}
 	hold := make(chan struct{})
@@ -658,7 +659,7 @@ func TestAUsersMailboxesAreLookedAtOnOneConnection(t *testing.T) {
 	for i := range 20 {
 		name := string(rune('a' + i))
 		b.box(name, 1)
-		_, m := parked(t, h, b, a, name, Plain)
+		_, m := parked(t, h, b, a, name, view.Plain)
 		members = append(members, m)
 	}
 	for round, look := range []func(){
@@ -678,7 +679,7 @@ func TestAUsersMailboxesAreLookedAtOnOneConnection(t *testing.T) {
 func TestALookPutsTheSweepOff(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, c := newHub(t, HubOptions{Push: true})
-	s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+	s, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
 	due := func() time.Time {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -700,7 +701,7 @@ func TestAHubThatHasEndedTakesNobody(t *testing.T) {
 		defer close(done)
 		h.Run(ctx)
 	}()
-	s, _ := parked(t, h, b, b.account(), "INBOX", Plain)
+	s, _ := parked(t, h, b, b.account(), "INBOX", view.Plain)
 	cancel()
 	<-done
 	if _, err := h.Subscribe(t.Context(), b.account(), "INBOX"); !errors.Is(err, ErrHubClosed) {
@@ -721,7 +722,7 @@ func TestAHubThatHasEndedTakesNobody(t *testing.T) {
 func TestAWatchThatNobodyIsParkedForEnds(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, c := newHub(t, HubOptions{})
-	s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+	s, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
 	sweep := func(n int) {
 		for range n {
 			h.mu.Lock()
@@ -747,5 +748,5 @@ func TestAWatchThatNobodyIsParkedForEnds(t *testing.T) {
 	if err := s.Again(within(t)); err == nil {
 		t.Error("it is there again")
 	}
-	parked(t, h, b, b.account(), "INBOX", Plain)
+	parked(t, h, b, b.account(), "INBOX", view.Plain)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/telemetry"
 )
 
@@ -27,13 +28,13 @@ type part struct {
 // There it is a round for everybody: its EXAMINE takes away what IDLE would still
 // have told.
 type job struct {
-	view *View // nil: none
+	view *view.View // nil: none
 	why  string
 	done chan jobResult // has room for one
 }
 
 type jobResult struct {
-	state *State
+	state *view.State
 	err   error
 }
 
@@ -63,7 +64,7 @@ func (m *mailbox) begin() *round {
 	}
 	h.mu.Unlock()
 
-	var views []*View
+	var views []*view.View
 	parts := r.parts[:0]
 	var absent []part
 	for _, p := range r.parts {
@@ -114,7 +115,7 @@ func (m *mailbox) traced(t telemetry.Resync, err error) {
 
 // queryFor is what a resync for all these views may build on: it has to reach back to
 // the oldest of them.
-func queryFor(name string, views []*View) Query {
+func queryFor(name string, views []*view.View) Query {
 	q := Query{Mailbox: name}
 	for _, v := range views {
 		q.UIDValidity = max(q.UIDValidity, v.UIDValidity)
@@ -138,7 +139,7 @@ func queryFor(name string, views []*View) Query {
 
 // finish ends a round: its state is applied to those who are still there, and then
 // it counts as over.
-func (m *mailbox) finish(r *round, s *State, err error) {
+func (m *mailbox) finish(r *round, s *view.State, err error) {
 	h := m.hub
 	told := s
 	if s != nil && h.o.Plant != nil {
@@ -195,7 +196,7 @@ func (m *mailbox) finish(r *round, s *State, err error) {
 
 // beyond says whether a state has changes from after its own bound, which no view
 // is told yet.
-func beyond(s *State) bool {
+func beyond(s *view.State) bool {
 	if s.Table != nil || s.ModSeq == 0 {
 		return false
 	}
@@ -209,7 +210,7 @@ func beyond(s *State) bool {
 
 // resyncFor makes one resync for v, nil for none: on the watch's connection if it
 // has one that stands, else on another.
-func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *View, r Resyncer, why string) (*State, error) {
+func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *view.View, r Resyncer, why string) (*view.State, error) {
 	h := m.hub
 	h.mu.Lock()
 	switch {
@@ -240,13 +241,13 @@ func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *View, r Res
 			return nil, ErrHubClosed
 		}
 	}
-	var views []*View
+	var views []*view.View
 	if v != nil {
 		views = append(views, v)
 	}
 	trace.Strategy, trace.Views, trace.Start = r.Name(), len(views), h.now()
 	trace.Steps = h.o.Telemetry.Steps(trace.Start)
-	var state *State
+	var state *view.State
 	err := m.dialogue(ctx, s.account, func(ctx context.Context, t *Talk) (err error) {
 		trace.Steps.Done(telemetry.StepConnect, h.now(), nil)
 		state, err = r.Resync(ctx, t, queryFor(m.name, views))

@@ -1,6 +1,10 @@
 package park
 
-import "testing"
+import (
+	"testing"
+
+	"imapproxy/proxy/park/view"
+)
 
 // Polls that are asked for while a round runs, whose EXAMINE may have been answered, wait for
 // the next one, and all for the same.
@@ -11,7 +15,7 @@ func TestOneRoundAnswersAllPollsThatWereAskedForBeforeIt(t *testing.T) {
 	var subs []*Subscription
 	var members []*member
 	for range 6 {
-		s, m := parked(t, h, b, a, "INBOX", Plain)
+		s, m := parked(t, h, b, a, "INBOX", view.Plain)
 		subs, members = append(subs, s), append(members, m)
 	}
 	hold := make(chan struct{})
@@ -51,7 +55,7 @@ func TestOneRoundAnswersAllPollsThatWereAskedForBeforeIt(t *testing.T) {
 // A poll looks though nothing was heard of, in every way of watching.
 func TestAPollSeesWhatNoHintToldOf(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, _ *clock, b *fake) {
-		s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+		s, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
 		for n := 4; n < 7; n++ {
 			b.change(func() {
 				b.mute = true
@@ -83,7 +87,7 @@ func TestARoundThatWasPutOffBeginsThoughItsTimeComesUnnoticed(t *testing.T) {
 		h.wg.Wait()
 	})
 	b := newFake(t, modernCaps)
-	s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+	s, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
 	examine, idle := make(chan struct{}), make(chan struct{})
 	examined, idled := b.asked("EXAMINE"), b.asked("IDLE")
 	b.change(func() { b.hold["EXAMINE"], b.hold["IDLE"] = examine, idle })

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"imapproxy/proxy/park/view"
 )
 
 // DefaultMaxDiffMessages bounds ByComparison: the flags of so many messages are
@@ -22,7 +24,7 @@ type ByComparison struct {
 func (ByComparison) Name() string { return "comparison" }
 
 // Resync is Resyncer's. Of q only the name is used.
-func (c ByComparison) Resync(ctx context.Context, t *Talk, q Query) (*State, error) {
+func (c ByComparison) Resync(ctx context.Context, t *Talk, q Query) (*view.State, error) {
 	limit := cmp.Or(c.MaxMessages, DefaultMaxDiffMessages)
 	sel, err := t.Select(ctx, true, q.Mailbox, "", nil)
 	switch {
@@ -31,7 +33,7 @@ func (c ByComparison) Resync(ctx context.Context, t *Talk, q Query) (*State, err
 	case sel.UIDNotSticky:
 		return nil, fmt.Errorf("%w: UIDNOTSTICKY", ErrUnsettled)
 	}
-	s := &State{UIDValidity: sel.UIDValidity, UIDNext: sel.UIDNext, FlagList: sel.Flags}
+	s := &view.State{UIDValidity: sel.UIDValidity, UIDNext: sel.UIDNext, FlagList: sel.Flags}
 	for range tries {
 		rows := comparison{limit: int(limit)}
 		if !rows.resize(t.told) {
@@ -49,7 +51,7 @@ func (c ByComparison) Resync(ctx context.Context, t *Talk, q Query) (*State, err
 			return nil, ErrTooMany
 		}
 		if rows.complete() {
-			s.UIDs, s.Table = rows.uids(), NewFlagTable(rows.rows)
+			s.UIDs, s.Table = rows.uids(), view.NewFlagTable(rows.rows)
 			return s, nil
 		}
 	}
@@ -61,7 +63,7 @@ func (c ByComparison) Resync(ctx context.Context, t *Talk, q Query) (*State, err
 // responses takes the right one away.
 type comparison struct {
 	limit   int
-	rows    []FlagChange // by number; UID 0: not told yet
+	rows    []view.FlagChange // by number; UID 0: not told yet
 	tooMany bool
 	bad     error
 }
@@ -72,7 +74,7 @@ func (c *comparison) resize(n uint32) bool {
 		return false
 	}
 	for len(c.rows) < int(n) {
-		c.rows = append(c.rows, FlagChange{})
+		c.rows = append(c.rows, view.FlagChange{})
 	}
 	c.rows = c.rows[:n] // EXISTS that goes down isn't allowed; complete will tell
 	return true
@@ -136,10 +138,10 @@ func (c *comparison) complete() bool {
 	return true
 }
 
-func (c *comparison) uids() UIDs {
+func (c *comparison) uids() view.UIDs {
 	uids := make([]uint32, len(c.rows))
 	for i, r := range c.rows {
 		uids[i] = r.UID
 	}
-	return UIDsOf(uids...)
+	return view.UIDsOf(uids...)
 }

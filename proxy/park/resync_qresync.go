@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -19,7 +20,7 @@ type Query struct {
 	// ModSeq 0 asks for a state with nothing before it: its UIDs, and the bound
 	// from which on the next resync can tell what has changed.
 	ModSeq uint64
-	UIDs   UIDs
+	UIDs   view.UIDs
 }
 
 // Resyncer finds the state of a mailbox, on a connection of the proxy's own. The
@@ -30,7 +31,7 @@ type Query struct {
 // ErrCannotDeselect.
 type Resyncer interface {
 	Name() string // for metrics and people
-	Resync(ctx context.Context, t *Talk, q Query) (*State, error)
+	Resync(ctx context.Context, t *Talk, q Query) (*view.State, error)
 }
 
 // ChooseResync is the strategy for a backend with these capabilities: QRESYNC (RFC
@@ -54,7 +55,7 @@ func (ByQResync) Name() string { return "qresync" }
 
 // Resync is Resyncer's. EXAMINE, never SELECT: that would take \Recent away from
 // the client.
-func (ByQResync) Resync(ctx context.Context, t *Talk, q Query) (*State, error) {
+func (ByQResync) Resync(ctx context.Context, t *Talk, q Query) (*view.State, error) {
 	if err := t.Enable(ctx, "QRESYNC"); err != nil {
 		return nil, err
 	}
@@ -69,7 +70,7 @@ func (ByQResync) Resync(ctx context.Context, t *Talk, q Query) (*State, error) {
 	case sel.NoModSeq, sel.ModSeq == 0:
 		return nil, ErrNoModSeq
 	}
-	s := &State{
+	s := &view.State{
 		UIDValidity: sel.UIDValidity, UIDNext: sel.UIDNext, ModSeq: sel.ModSeq,
 		FlagList: sel.Flags, Since: q.ModSeq,
 	}
@@ -107,7 +108,7 @@ func (q Query) params() string {
 	}
 	known := ""
 	if q.UIDNext > 1 {
-		known = " " + UIDRange(1, q.UIDNext-1).String()
+		known = " " + view.UIDRange(1, q.UIDNext-1).String()
 	}
 	return fmt.Sprintf("(QRESYNC (%d %d%s))", q.UIDValidity, q.ModSeq, known)
 }
@@ -120,10 +121,10 @@ func (q Query) builtOn(sel Selected) bool {
 
 // qresync follows what a QRESYNC connection says, strictly in order.
 type qresync struct {
-	next    uint32   // UIDs from here on are new
-	uids    UIDs     // what there is, as far as is known
-	fresh   []uint32 // new ones that aren't in uids yet
-	changed []FlagChange
+	next    uint32    // UIDs from here on are new
+	uids    view.UIDs // what there is, as far as is known
+	fresh   []uint32  // new ones that aren't in uids yet
+	changed []view.FlagChange
 	doubt   bool  // uids can't be relied on
 	bad     error // a response that can't be understood, or too many of them
 }
@@ -158,7 +159,7 @@ func (r *qresync) fetch(rest []byte) {
 			r.fresh = append(r.fresh, f.uid)
 		}
 		if f.hasFlags && len(r.changed) < maxChanges {
-			r.changed = append(r.changed, FlagChange{UID: f.uid, Flags: f.flags, ModSeq: f.modSeq})
+			r.changed = append(r.changed, view.FlagChange{UID: f.uid, Flags: f.flags, ModSeq: f.modSeq})
 		} else if f.hasFlags {
 			r.bad = ErrTooMany
 		}
@@ -166,9 +167,9 @@ func (r *qresync) fetch(rest []byte) {
 }
 
 // set is what there is, the new ones included.
-func (r *qresync) set() UIDs {
+func (r *qresync) set() view.UIDs {
 	if len(r.fresh) > 0 {
-		r.uids = r.uids.Union(UIDsOf(r.fresh...))
+		r.uids = r.uids.Union(view.UIDsOf(r.fresh...))
 		r.fresh = r.fresh[:0]
 	}
 	return r.uids

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -18,18 +19,18 @@ func qselect(exists, next, modseq int) string {
 const qenable = "C: ip1 ENABLE QRESYNC\nS: * ENABLED QRESYNC\nS: ip1 OK done\n"
 
 func TestResyncByQResync(t *testing.T) {
-	query := Query{Mailbox: "INBOX", UIDValidity: 9, UIDNext: 11, ModSeq: 11, UIDs: UIDRange(1, 10)}
+	query := Query{Mailbox: "INBOX", UIDValidity: 9, UIDNext: 11, ModSeq: 11, UIDs: view.UIDRange(1, 10)}
 	examine := `C: ip2 EXAMINE "INBOX" (QRESYNC (9 11 1:10))` + "\n"
-	flagged := []FlagChange{{UID: 5, Flags: `$Kw1 \Seen`, ModSeq: 17}}
+	flagged := []view.FlagChange{{UID: 5, Flags: `$Kw1 \Seen`, ModSeq: 17}}
 	for _, c := range []struct {
 		name, script string
 		query        *Query
-		want         State
+		want         view.State
 		err          error
 	}{
 		{
 			name: "nothing happened", script: qenable + examine + qselect(10, 11, 11) + "S: ip2 OK [READ-ONLY] done",
-			want: State{UIDNext: 11, UIDs: UIDRange(1, 10), ModSeq: 11, Since: 11},
+			want: view.State{UIDNext: 11, UIDs: view.UIDRange(1, 10), ModSeq: 11, Since: 11},
 		},
 		{
 			name: "expunges, flags and arrivals; the last message isn't taken for a new one",
@@ -42,7 +43,7 @@ func TestResyncByQResync(t *testing.T) {
 				S: * 10 FETCH (UID 12)
 				S: ip3 OK done
 			`,
-			want: State{UIDNext: 13, UIDs: mustUIDs("1,3,5:12"), ModSeq: 19, Since: 11, Changed: flagged},
+			want: view.State{UIDNext: 13, UIDs: mustUIDs("1,3,5:12"), ModSeq: 19, Since: 11, Changed: flagged},
 		},
 		{
 			name: "Cyrus' order of items",
@@ -51,7 +52,7 @@ func TestResyncByQResync(t *testing.T) {
 				S: * 5 FETCH (FLAGS ($Kw1 \Seen) UID 5 MODSEQ (17))
 				S: ip2 OK [READ-ONLY] done
 			`,
-			want: State{UIDNext: 11, UIDs: UIDRange(1, 10), ModSeq: 19, Since: 11, Changed: flagged},
+			want: view.State{UIDNext: 11, UIDs: view.UIDRange(1, 10), ModSeq: 19, Since: 11, Changed: flagged},
 		},
 		{
 			name: "UIDNEXT went up and what came has gone again: n:* is the last message",
@@ -62,7 +63,7 @@ func TestResyncByQResync(t *testing.T) {
 				S: * 10 FETCH (UID 10)
 				S: ip3 OK done
 			`,
-			want: State{UIDNext: 15, UIDs: UIDRange(1, 10), ModSeq: 19, Since: 11},
+			want: view.State{UIDNext: 15, UIDs: view.UIDRange(1, 10), ModSeq: 19, Since: 11},
 		},
 		{
 			name: "all gone, nothing new is asked for",
@@ -70,7 +71,7 @@ func TestResyncByQResync(t *testing.T) {
 				S: * VANISHED (EARLIER) 1:14
 				S: ip2 OK [READ-ONLY] done
 			`,
-			want: State{UIDNext: 15, ModSeq: 19, Since: 11},
+			want: view.State{UIDNext: 15, ModSeq: 19, Since: 11},
 		},
 		{
 			name:  "a purged history says too much: VANISHED of what never was is left out",
@@ -79,7 +80,7 @@ func TestResyncByQResync(t *testing.T) {
 				S: * VANISHED (EARLIER) 2:4,6:10
 				S: ip2 OK [READ-ONLY] done
 			`,
-			want: State{UIDNext: 11, UIDs: mustUIDs("1,5"), ModSeq: 19, Since: 11},
+			want: view.State{UIDNext: 11, UIDs: mustUIDs("1,5"), ModSeq: 19, Since: 11},
 		},
 		{
 			name: "VANISHED says too much of what is still there: the count shows it, and the set is taken anew",
@@ -92,7 +93,7 @@ func TestResyncByQResync(t *testing.T) {
 				S: * ESEARCH (TAG "ip4") UID ALL 1:2,4:10 COUNT 9
 				S: ip4 OK done
 			`,
-			want: State{UIDNext: 11, UIDs: mustUIDs("1:2,4:10"), ModSeq: 19, Since: 11},
+			want: view.State{UIDNext: 11, UIDs: mustUIDs("1:2,4:10"), ModSeq: 19, Since: 11},
 		},
 		{
 			name: "an expunge isn't reported: likewise",
@@ -104,7 +105,7 @@ func TestResyncByQResync(t *testing.T) {
 				S: * ESEARCH (TAG "ip4") UID ALL 2:10 COUNT 9
 				S: ip4 OK done
 			`,
-			want: State{UIDNext: 11, UIDs: mustUIDs("2:10"), ModSeq: 19, Since: 11},
+			want: view.State{UIDNext: 11, UIDs: mustUIDs("2:10"), ModSeq: 19, Since: 11},
 		},
 		{
 			name: "while new messages are fetched one more comes, one goes, and flags change",
@@ -123,12 +124,12 @@ func TestResyncByQResync(t *testing.T) {
 				S: * ESEARCH (TAG "ip5") UID ALL 1:2,4:10,12 COUNT 10
 				S: ip5 OK done
 			`,
-			want: State{UIDNext: 12, UIDs: mustUIDs("1:2,4:10,12"), ModSeq: 19, Since: 11,
-				Changed: []FlagChange{{UID: 3, Flags: `\Deleted`, ModSeq: 20}, {UID: 12, ModSeq: 22}}},
+			want: view.State{UIDNext: 12, UIDs: mustUIDs("1:2,4:10,12"), ModSeq: 19, Since: 11,
+				Changed: []view.FlagChange{{UID: 3, Flags: `\Deleted`, ModSeq: 20}, {UID: 12, ModSeq: 22}}},
 		},
 		{
 			name:  "another UIDVALIDITY is answered silently with nothing: the state is told from scratch",
-			query: &Query{Mailbox: "INBOX", UIDValidity: 8, UIDNext: 11, ModSeq: 11, UIDs: UIDRange(1, 10)},
+			query: &Query{Mailbox: "INBOX", UIDValidity: 8, UIDNext: 11, ModSeq: 11, UIDs: view.UIDRange(1, 10)},
 			script: qenable + `C: ip2 EXAMINE "INBOX" (QRESYNC (8 11 1:10))` + "\n" + qselect(1, 2, 3) + `
 				S: ip2 OK [READ-ONLY] done
 				C: ip3 NOOP
@@ -137,7 +138,7 @@ func TestResyncByQResync(t *testing.T) {
 				S: * ESEARCH (TAG "ip4") UID ALL 1 COUNT 1
 				S: ip4 OK done
 			`,
-			want: State{UIDNext: 2, UIDs: UIDRange(1, 1), ModSeq: 3, Since: 3},
+			want: view.State{UIDNext: 2, UIDs: view.UIDRange(1, 1), ModSeq: 3, Since: 3},
 		},
 		{
 			name: "a mod-sequence from the future: the mailbox was put back",
@@ -149,7 +150,7 @@ func TestResyncByQResync(t *testing.T) {
 				S: * ESEARCH (TAG "ip4") UID ALL 1:10 COUNT 10
 				S: ip4 OK done
 			`,
-			want: State{UIDNext: 11, UIDs: UIDRange(1, 10), ModSeq: 7, Since: 7},
+			want: view.State{UIDNext: 11, UIDs: view.UIDRange(1, 10), ModSeq: 7, Since: 7},
 		},
 		{
 			name:  "no bound yet: a state to begin with",
@@ -162,7 +163,7 @@ func TestResyncByQResync(t *testing.T) {
 				S: * ESEARCH (TAG "ip4") UID ALL 3,8 COUNT 2
 				S: ip4 OK done
 			`,
-			want: State{UIDNext: 9, UIDs: mustUIDs("3,8"), ModSeq: 7, Since: 7},
+			want: view.State{UIDNext: 9, UIDs: mustUIDs("3,8"), ModSeq: 7, Since: 7},
 		},
 		{
 			name:  "a mailbox that was empty",
@@ -174,7 +175,7 @@ func TestResyncByQResync(t *testing.T) {
 				S: * 1 FETCH (UID 1)
 				S: ip3 OK done
 			`,
-			want: State{UIDNext: 2, UIDs: UIDRange(1, 1), ModSeq: 7, Since: 1, Changed: []FlagChange{{UID: 1, ModSeq: 7}}},
+			want: view.State{UIDNext: 2, UIDs: view.UIDRange(1, 1), ModSeq: 7, Since: 1, Changed: []view.FlagChange{{UID: 1, ModSeq: 7}}},
 		},
 		{
 			name:   "no mod-sequences",
@@ -236,15 +237,15 @@ func TestResyncByQResync(t *testing.T) {
 	}
 }
 
-func mustUIDs(set string) UIDs {
-	u, err := ParseUIDs([]byte(set))
+func mustUIDs(set string) view.UIDs {
+	u, err := view.ParseUIDs([]byte(set))
 	if err != nil {
 		panic(err) // a test's own text
 	}
 	return u
 }
 
-func wantState(t *testing.T, got, want *State) {
+func wantState(t *testing.T, got, want *view.State) {
 	t.Helper()
 	if !got.UIDs.Equal(want.UIDs) {
 		t.Errorf("UIDs %s, want %s", got.UIDs, want.UIDs)
@@ -253,7 +254,7 @@ func wantState(t *testing.T, got, want *State) {
 		t.Errorf("changed %v, want %v", got.Changed, want.Changed)
 	}
 	g, w := *got, *want
-	g.UIDs, w.UIDs, g.Changed, w.Changed, g.Table, w.Table = UIDs{}, UIDs{}, nil, nil, nil, nil
+	g.UIDs, w.UIDs, g.Changed, w.Changed, g.Table, w.Table = view.UIDs{}, view.UIDs{}, nil, nil, nil, nil
 	if fmt.Sprint(g) != fmt.Sprint(w) {
 		t.Errorf("got  %+v\nwant %+v", g, w)
 	}
@@ -283,7 +284,7 @@ func TestASecondResyncLeavesTheMailboxFirst(t *testing.T) {
 		S: * VANISHED (EARLIER) 1:10
 		S: ip4 OK [READ-ONLY] done
 	`), TalkOptions{})
-	q := Query{Mailbox: "INBOX", UIDValidity: 9, UIDNext: 11, ModSeq: 11, UIDs: UIDRange(1, 10)}
+	q := Query{Mailbox: "INBOX", UIDValidity: 9, UIDNext: 11, ModSeq: 11, UIDs: view.UIDRange(1, 10)}
 	for _, want := range []uint32{10, 0} {
 		s, err := ByQResync{}.Resync(t.Context(), k, q)
 		if err != nil || s.UIDs.Count() != want {
@@ -298,11 +299,11 @@ func cselect(exists int) string {
 }
 
 func TestResyncByComparison(t *testing.T) {
-	seen := FlagChange{Flags: `\Seen`}
-	flags := func(uid uint32, f FlagChange) FlagChange { f.UID = uid; return f }
+	seen := view.FlagChange{Flags: `\Seen`}
+	flags := func(uid uint32, f view.FlagChange) view.FlagChange { f.UID = uid; return f }
 	for _, c := range []struct {
 		name, script string
-		want         []FlagChange
+		want         []view.FlagChange
 		err          error
 	}{
 		{name: "empty", script: cselect(0)},
@@ -311,7 +312,7 @@ func TestResyncByComparison(t *testing.T) {
 			S: * 1 FETCH (UID 4 FLAGS (\Seen))
 			S: * 2 FETCH (FLAGS (\Recent) UID 9)
 			S: ip2 OK done
-		`, want: []FlagChange{flags(4, seen), {UID: 9}}},
+		`, want: []view.FlagChange{flags(4, seen), {UID: 9}}},
 		{name: "an expunge in the middle takes the right one away", script: cselect(3) + `
 			C: ip2 UID FETCH 1:* (FLAGS)
 			S: * 1 FETCH (UID 4 FLAGS (\Seen))
@@ -319,7 +320,7 @@ func TestResyncByComparison(t *testing.T) {
 			S: * 1 EXPUNGE
 			S: * 2 FETCH (UID 8 FLAGS ())
 			S: ip2 OK done
-		`, want: []FlagChange{{UID: 6, Flags: `\Deleted`}, {UID: 8}}},
+		`, want: []view.FlagChange{{UID: 6, Flags: `\Deleted`}, {UID: 8}}},
 		{name: "Dovecot: all of the stale set, then what changed", script: cselect(2) + `
 			C: ip2 UID FETCH 1:* (FLAGS)
 			S: * 1 FETCH (UID 4 FLAGS (\Seen))
@@ -327,7 +328,7 @@ func TestResyncByComparison(t *testing.T) {
 			S: * 2 FETCH (FLAGS (\Deleted))
 			S: * 1 EXPUNGE
 			S: ip2 OK done
-		`, want: []FlagChange{{UID: 6, Flags: `\Deleted`}}},
+		`, want: []view.FlagChange{{UID: 6, Flags: `\Deleted`}}},
 		{name: "one arrives meanwhile", script: cselect(1) + `
 			C: ip2 UID FETCH 1:* (FLAGS)
 			S: * 1 FETCH (UID 4 FLAGS (\Seen))
@@ -337,7 +338,7 @@ func TestResyncByComparison(t *testing.T) {
 			S: * 1 FETCH (UID 4 FLAGS (\Seen))
 			S: * 2 FETCH (UID 5 FLAGS ())
 			S: ip3 OK done
-		`, want: []FlagChange{flags(4, seen), {UID: 5}}},
+		`, want: []view.FlagChange{flags(4, seen), {UID: 5}}},
 		{name: "it never settles", err: ErrUnsettled, script: cselect(1) + `
 			C: ip2 UID FETCH 1:* (FLAGS)
 			S: ip2 OK done
@@ -377,9 +378,9 @@ func TestResyncByComparison(t *testing.T) {
 			if err != nil {
 				return
 			}
-			var got []FlagChange
+			var got []view.FlagChange
 			for uid := range s.UIDs.All() {
-				got = append(got, FlagChange{UID: uid, Flags: s.Table.Of(uid)})
+				got = append(got, view.FlagChange{UID: uid, Flags: s.Table.Of(uid)})
 			}
 			if !slices.Equal(got, c.want) {
 				t.Errorf("got %v, want %v", got, c.want)

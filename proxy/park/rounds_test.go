@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"imapproxy/proxy/park/view"
 )
 
 // A mailbox whose watch becomes another one while a round of it is under way: the next waits
@@ -11,7 +13,7 @@ import (
 func TestRoundsDontOverlapWhenTheWatchChanges(t *testing.T) {
 	b := newFake(t, modernCaps+" NOTIFY")
 	h, c := newHub(t, HubOptions{Watch: "notify"})
-	s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+	s, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
 	entered, resume := make(chan struct{}), make(chan struct{})
 	late := sync.OnceFunc(func() { close(resume) })
 	defer late()

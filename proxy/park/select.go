@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -15,8 +16,8 @@ type Selected struct {
 	Exists         uint32
 	UIDValidity    uint32
 	UIDNext        uint32 // 0: not said (Courier)
-	Flags          Flags
-	PermanentFlags Flags
+	Flags          view.Flags
+	PermanentFlags view.Flags
 	ModSeq         uint64 // HIGHESTMODSEQ; 0: not said
 	NoModSeq       bool   // it says that the mailbox has none
 	UIDNotSticky   bool   // UIDs don't outlive the session: nothing can be parked
@@ -83,10 +84,10 @@ func (t *Talk) Select(ctx context.Context, examine bool, mailbox, params string,
 // mailbox is a canonical name as an argument.
 func (t *Talk) mailbox(name string) (string, error) {
 	utf8Names := wire.Caps(t.enabled).Has("UTF8=ACCEPT") || wire.Caps(t.enabled).Has("IMAP4REV2")
-	enc := EncodeMailbox(name, utf8Names)
+	enc := view.EncodeMailbox(name, utf8Names)
 	// As a quoted string at any length a name can have: a literal would need one
 	// more round trip, and its own failures. RFC 6855 §3 has UTF-8 in them.
-	if enc == "" || len(enc) > 6*maxMailbox || strings.ContainsAny(enc, "\x00\r\n") {
+	if enc == "" || len(enc) > 6*view.MaxMailboxName || strings.ContainsAny(enc, "\x00\r\n") {
 		return "", ErrName
 	}
 	return string(wire.AppendQuoted(nil, enc)), nil
@@ -101,7 +102,7 @@ func (s *Selected) take(u untagged) (bool, error) {
 		return true, nil // told counts the one, nobody the other
 	case u.is("FLAGS"):
 		var err error
-		s.Flags, err = ParseFlags(u.Rest)
+		s.Flags, err = view.ParseFlags(u.Rest)
 		return true, err
 	}
 	return false, nil
@@ -120,7 +121,7 @@ func (s *Selected) code(rest []byte) (bool, error) {
 	case "NOMODSEQ":
 		s.NoModSeq = true
 	case "PERMANENTFLAGS":
-		s.PermanentFlags, err = ParseFlags(args)
+		s.PermanentFlags, err = view.ParseFlags(args)
 	case "UIDNOTSTICKY":
 		s.UIDNotSticky = true
 	case "UNSEEN", "MAILBOXID", "CLOSED":

@@ -3,6 +3,8 @@ package park
 import (
 	"context"
 	"fmt"
+
+	"imapproxy/proxy/park/view"
 )
 
 // tries is how often a set is asked for before the mailbox counts as unsettled:
@@ -24,27 +26,27 @@ func (t *Talk) Noop(ctx context.Context) error {
 // and says EXPUNGE and EXISTS after it, Cyrus answers the new one and keeps EXPUNGE
 // back until a NOOP. Hence NOOP first, and the count. Three tries, then
 // ErrUnsettled: the session stays attached.
-func (t *Talk) Snapshot(ctx context.Context) (UIDs, error) {
+func (t *Talk) Snapshot(ctx context.Context) (view.UIDs, error) {
 	return t.settle(ctx, nil)
 }
 
 // settle is Snapshot, with take for untagged responses that the search doesn't
 // mean.
-func (t *Talk) settle(ctx context.Context, take func(untagged) bool) (UIDs, error) {
+func (t *Talk) settle(ctx context.Context, take func(untagged) bool) (view.UIDs, error) {
 	for range tries {
 		t.tries++
 		if _, err := t.do(ctx, "NOOP", take); err != nil {
-			return UIDs{}, err
+			return view.UIDs{}, err
 		}
 		f, shifted, err := t.search(ctx, take)
 		if err != nil {
-			return UIDs{}, err
+			return view.UIDs{}, err
 		}
 		if !shifted && f.count == t.told && f.uids.Count() == f.count {
 			return f.uids, nil
 		}
 	}
-	return UIDs{}, ErrUnsettled
+	return view.UIDs{}, ErrUnsettled
 }
 
 // search asks for all UIDs once. shifted: messages came or went behind the answer.
@@ -70,7 +72,7 @@ func (t *Talk) search(ctx context.Context, take func(untagged) bool) (f found, s
 			}
 			f, bad = got, perr
 		case !extended && u.is("SEARCH"):
-			var more UIDs // Dovecot and others may split it
+			var more view.UIDs // Dovecot and others may split it
 			more, bad = parseSearch(u.Rest)
 			f.uids = f.uids.Union(more)
 			f.count = f.uids.Count()
@@ -99,13 +101,13 @@ func (t *Talk) tooLong() bool { return int64(t.told) > int64(t.opt.MaxLine-100)/
 // SnapshotByFetch is Snapshot for a session that is quiet but not in IDLE: with
 // `FETCH 1:* (UID)`, which can't produce EXPUNGE (RFC 9051 §7.5.1), so that the
 // message numbers in the client's next command mean what it thinks they do.
-func (t *Talk) SnapshotByFetch(ctx context.Context) (UIDs, error) {
+func (t *Talk) SnapshotByFetch(ctx context.Context) (view.UIDs, error) {
 	if t.told == 0 {
-		return UIDs{}, nil // 1:* of nothing is BAD; whoever comes now is new
+		return view.UIDs{}, nil // 1:* of nothing is BAD; whoever comes now is new
 	}
 	for range tries {
 		if t.tooLong() {
-			return UIDs{}, ErrTooMany
+			return view.UIDs{}, ErrTooMany
 		}
 		t.tries++
 		uids := make([]uint32, 0, min(t.told, 1<<16))
@@ -133,14 +135,14 @@ func (t *Talk) SnapshotByFetch(ctx context.Context) (UIDs, error) {
 			return !f.hasFlags && !f.others
 		})
 		if err != nil {
-			return UIDs{}, err
+			return view.UIDs{}, err
 		}
 		if shrunk {
 			break // the backend does what it mustn't
 		}
 		if inOrder && len(uids) == int(t.told) && t.told >= before {
-			return UIDsOf(uids...), nil
+			return view.UIDsOf(uids...), nil
 		}
 	}
-	return UIDs{}, ErrUnsettled
+	return view.UIDs{}, ErrUnsettled
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
@@ -40,13 +41,13 @@ type Account struct {
 type Member interface {
 	// View is what the client has been told; nil when the session isn't parked any
 	// more: it is skipped then.
-	View() *View
+	View() *view.View
 	// Apply is given a state whose EXAMINE was sent after the member joined and
 	// View was asked. It doesn't wait: the session keeps the state and tells its client by
 	// itself, since whose client doesn't read mustn't keep the hub from others. It may come
 	// while the subscription is being closed, or the session leaves: then it is to be
 	// ignored.
-	Apply(s *State)
+	Apply(s *view.State)
 	// Gone: the mailbox is gone, or may not be read any more (*Refusal). The session
 	// ends with BYE. It is the last call.
 	Gone(err error)
@@ -272,7 +273,7 @@ func (s *Subscription) look(ctx context.Context, of func(*Subscription) uint64) 
 // Resync makes one resync for this view, now: a resume needs to know which flags
 // have changed. The state isn't given to Apply. A mailbox that has become too large to
 // be parked is compared once more, within reason: or its sessions would have to end.
-func (s *Subscription) Resync(ctx context.Context, v *View) (*State, error) {
+func (s *Subscription) Resync(ctx context.Context, v *view.View) (*view.State, error) {
 	state, err := s.m.resyncFor(ctx, s, v, s.m.resync, whyResume)
 	if limit := s.m.limit(); limit > 0 && errors.Is(err, ErrTooMany) {
 		return s.m.resyncFor(ctx, s, v, ByComparison{MaxMessages: limit * outgrown}, whyResume)
@@ -289,7 +290,7 @@ const outgrown = 8
 // changes in between is told twice rather than never; what was heard until it
 // returns counts as seen, as with Again. *ErrTooMany for a mailbox
 // that is too large to be compared.
-func (s *Subscription) Table(ctx context.Context) (*FlagTable, error) {
+func (s *Subscription) Table(ctx context.Context) (*view.FlagTable, error) {
 	r := s.m.hub.comparison()
 	state, err := s.m.resyncFor(ctx, s, nil, r, whyPark)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -23,7 +24,7 @@ func TestParseFetch(t *testing.T) {
 	} {
 		got, err := parseFetch([]byte(in))
 		if want.hasFlags {
-			want.flags, _ = ParseFlags([]byte(want.flags))
+			want.flags, _ = view.ParseFlags([]byte(want.flags))
 		}
 		if err != nil || got != want {
 			t.Errorf("%q: %+v, %v, want %+v", in, got, err, want)
@@ -81,7 +82,7 @@ func FuzzUntagged(f *testing.F) {
 		_ = k.follow(u)
 		var s Selected
 		_, _ = s.take(u)
-		q, c := qresync{next: 3, uids: UIDRange(1, 5)}, comparison{limit: 8}
+		q, c := qresync{next: 3, uids: view.UIDRange(1, 5)}, comparison{limit: 8}
 		c.resize(3)
 		q.take(u)
 		c.take(u)

@@ -5,16 +5,17 @@ import (
 	"fmt"
 	"strconv"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
 // parseVanished reads what follows VANISHED. RFC 7162 §3.2.10.
-func parseVanished(rest []byte) (earlier bool, uids UIDs, err error) {
+func parseVanished(rest []byte) (earlier bool, uids view.UIDs, err error) {
 	const mark = "(EARLIER) "
 	if len(rest) > len(mark) && bytes.EqualFold(rest[:len(mark)], []byte(mark)) {
 		earlier, rest = true, rest[len(mark):]
 	}
-	uids, err = ParseUIDs(rest)
+	uids, err = view.ParseUIDs(rest)
 	if err != nil {
 		err = fmt.Errorf("%w: VANISHED: %w", errAnswer, err)
 	}
@@ -23,7 +24,7 @@ func parseVanished(rest []byte) (earlier bool, uids UIDs, err error) {
 
 // found is what a search has answered.
 type found struct {
-	uids  UIDs
+	uids  view.UIDs
 	count uint32
 	tag   string // of the command it answers; "" where it doesn't say
 }
@@ -59,7 +60,7 @@ func parseESearch(rest []byte) (found, error) {
 		value, rest = cutSpace(rest)
 		switch {
 		case bytes.EqualFold(name, []byte("ALL")):
-			uids, err := ParseUIDs(value)
+			uids, err := view.ParseUIDs(value)
 			if err != nil {
 				return f, err
 			}
@@ -79,7 +80,7 @@ func parseESearch(rest []byte) (found, error) {
 }
 
 // parseSearch reads what follows SEARCH. RFC 3501 §7.2.5; RFC 7162 §3.1.5.
-func parseSearch(rest []byte) (UIDs, error) {
+func parseSearch(rest []byte) (view.UIDs, error) {
 	var uids []uint32
 	for len(rest) > 0 {
 		var word []byte
@@ -92,11 +93,11 @@ func parseSearch(rest []byte) (UIDs, error) {
 		}
 		n, err := strconv.ParseUint(string(word), 10, 32)
 		if err != nil || n == 0 {
-			return UIDs{}, errAnswer
+			return view.UIDs{}, errAnswer
 		}
 		uids = append(uids, uint32(n))
 	}
-	return UIDsOf(uids...), nil
+	return view.UIDsOf(uids...), nil
 }
 
 func cutSpace(b []byte) (word, rest []byte) {
@@ -107,7 +108,7 @@ func cutSpace(b []byte) (word, rest []byte) {
 // fetched is what a FETCH response says of one message, as far as it concerns us.
 type fetched struct {
 	uid      uint32 // 0: not said
-	flags    Flags
+	flags    view.Flags
 	hasFlags bool
 	modSeq   uint64 // 0: not said
 	others   bool   // there are other items
@@ -156,7 +157,7 @@ func (f *fetched) set(name, value []byte) error {
 		}
 		f.uid = uint32(n)
 	case bytes.EqualFold(name, []byte("FLAGS")):
-		flags, err := ParseFlags(value)
+		flags, err := view.ParseFlags(value)
 		if err != nil {
 			return err
 		}

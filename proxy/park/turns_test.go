@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"imapproxy/proxy/park/view"
 )
 
 // own is an account of a user's on the backend "b1", whose mailboxes are all theirs.
@@ -26,10 +28,10 @@ func TestAUserWithManySlowMailboxesKeepsNobodyElseWaiting(t *testing.T) {
 	for i := range 12 {
 		name := fmt.Sprint("box", i)
 		slow.box(name, 1)
-		s, _ := parked(t, h, slow, a, name, Plain)
+		s, _ := parked(t, h, slow, a, name, view.Plain)
 		subs = append(subs, s)
 	}
-	_, other := parked(t, h, quick, quick.own("other"), "INBOX", Plain)
+	_, other := parked(t, h, quick, quick.own("other"), "INBOX", view.Plain)
 	hold := make(chan struct{})
 	release := sync.OnceFunc(func() { close(hold) })
 	defer release()
@@ -68,7 +70,7 @@ func TestUsersAreServedInTurn(t *testing.T) {
 		a := b.own(user)
 		for _, name := range boxes {
 			b.box(name, 1)
-			_, m := parked(t, h, b, a, name, Plain)
+			_, m := parked(t, h, b, a, name, view.Plain)
 			members = append(members, m)
 		}
 	}
@@ -116,7 +118,7 @@ func TestAUsersResyncsLeaveRoomForOthers(t *testing.T) {
 	for i := range 6 {
 		name := fmt.Sprint("box", i)
 		slow.box(name, 1)
-		s, m := parked(t, h, slow, a, name, Plain)
+		s, m := parked(t, h, slow, a, name, view.Plain)
 		v := m.View()
 		slow.change(func() { slow.hold["EXAMINE"] = hold })
 		asking.Go(func() {
@@ -127,7 +129,7 @@ func TestAUsersResyncsLeaveRoomForOthers(t *testing.T) {
 	}
 	b := h.backends["b1"]
 	eventually(t, "all ask", func() bool { held, waiting := b.slots.Stats(); return held == 2 && waiting == 4 })
-	s, m := parked(t, h, quick, quick.own("other"), "INBOX", Plain)
+	s, m := parked(t, h, quick, quick.own("other"), "INBOX", view.Plain)
 	if _, err := s.Resync(ctx, m.View()); err != nil {
 		t.Error(err)
 	}

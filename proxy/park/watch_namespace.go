@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -147,7 +148,7 @@ func parseNamespaces(b []byte, utf8Names bool) (list []namespace, ok bool) {
 			}
 			prefix := name
 			if prefix != "" {
-				if prefix, err = DecodeMailbox(name, utf8Names); err != nil {
+				if prefix, err = view.DecodeMailbox(name, utf8Names); err != nil {
 					return nil, false
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -284,7 +285,7 @@ func (w *notifyWatch) renewSoon() {
 func (t *Talk) notifyFilter(mailboxes []*mailbox) (string, error) {
 	var names []string
 	for _, m := range mailboxes {
-		if EncodeMailbox(m.name, false) != m.name {
+		if view.EncodeMailbox(m.name, false) != m.name {
 			return "personal", nil
 		}
 		name, err := t.mailbox(m.name)
@@ -399,7 +400,7 @@ func parseStatus(b []byte, utf8Names bool) (name string, s mailboxStatus, ok boo
 	if err != nil {
 		return "", s, false
 	}
-	if name, err = DecodeMailbox(raw, utf8Names); err != nil {
+	if name, err = view.DecodeMailbox(raw, utf8Names); err != nil {
 		return "", s, false
 	}
 	rest = bytes.TrimSpace(rest)

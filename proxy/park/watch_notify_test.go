@@ -3,6 +3,8 @@ package park
 import (
 	"errors"
 	"testing"
+
+	"imapproxy/proxy/park/view"
 )
 
 // One NOTIFY connection serves all of a user's own mailboxes, and INBOX and what is
@@ -50,7 +52,7 @@ func TestOneNotifyConnectionForAUser(t *testing.T) {
 	subs := map[string]*Subscription{}
 	for _, name := range []string{"INBOX", "a", "Entwürfe"} {
 		b.box(name, 3)
-		subs[name], members[name] = parked(t, h, b, a, name, CondStore)
+		subs[name], members[name] = parked(t, h, b, a, name, view.CondStore)
 	}
 	if st := h.Stats(); st.Connections != 1 || st.Notify != 3 {
 		t.Errorf("%+v", st)
@@ -83,7 +85,7 @@ func TestOneNotifyConnectionForAUser(t *testing.T) {
 func TestNotifyIsSetAnewSoonAfterAnEvent(t *testing.T) {
 	b := newFake(t, modernCaps+" NOTIFY")
 	h, c := newHub(t, HubOptions{Watch: "notify"})
-	_, m := parked(t, h, b, b.account(), "INBOX", CondStore)
+	_, m := parked(t, h, b, b.account(), "INBOX", view.CondStore)
 	b.deliver("INBOX")
 	m.counts(4)
 	set := b.asked("NOTIFY SET")
@@ -120,8 +122,8 @@ func TestNotifyMissesNoMailboxThatGoes(t *testing.T) {
 	b.box("a", 1)
 	a := b.account()
 	a.Shared = func(string) bool { return false }
-	_, stays := parked(t, h, b, a, "INBOX", Plain)
-	_, goes := parked(t, h, b, a, "a", Plain)
+	_, stays := parked(t, h, b, a, "INBOX", view.Plain)
+	_, goes := parked(t, h, b, a, "a", view.Plain)
 	b.change(func() {
 		b.mute = true
 		delete(b.boxes, "a")
@@ -137,7 +139,7 @@ func TestNotifyMissesNoMailboxThatGoes(t *testing.T) {
 func TestNotifyThatIsRefusedLater(t *testing.T) {
 	b := newFake(t, modernCaps+" NOTIFY")
 	h, c := newHub(t, HubOptions{Watch: "notify"})
-	s, m := parked(t, h, b, b.account(), "INBOX", Plain)
+	s, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
 	b.change(func() { b.refuse["NOTIFY"] = "NO [NOTIFICATIONOVERFLOW] no more" })
 	c.pass(2 * DefaultNotifyRenewEvery)
 	eventually(t, "IDLE", func() bool { return s.Watch() == "idle" && s.Settled() })

@@ -7,5 +7,5 @@
 // login.
 //
 // Imports none of our packages. Imported by cmd/imapproxy, proxy, proxy/park,
-// proxy/upstream, telemetry and the end-to-end tests.
+// proxy/park/view, proxy/upstream, telemetry and the end-to-end tests.
 package wire

@@ -1,4 +1,4 @@
-package park
+package view
 
 // View is what one client has been told of its selected mailbox. It is immutable,
 // and shared by all who hold the same one.

@@ -1,4 +1,4 @@
-package park
+package view
 
 // State is what a resync found in a mailbox. It is never a difference: every view
 // makes its own, with Compare. A State is immutable once it is handed out, and

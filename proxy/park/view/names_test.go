@@ -1,4 +1,4 @@
-package park
+package view
 
 import (
 	"strings"
@@ -51,7 +51,7 @@ func TestMailboxNames(t *testing.T) {
 		"NUL in base64":                  "&AAA-",
 		"newline in base64":              "&AAo-",
 		"newline within base64":          "&AO\nk-",
-		"too long":                       strings.Repeat("x", maxMailbox+1),
+		"too long":                       strings.Repeat("x", MaxMailboxName+1),
 	} {
 		if got, err := DecodeMailbox(wire, false); err == nil {
 			t.Errorf("%s: %q", what, got)
@@ -81,7 +81,7 @@ func TestMailboxNamesComeBack(t *testing.T) {
 		for _, utf8Names := range []bool{false, true} {
 			wire := EncodeMailbox(canonical, utf8Names)
 			back, err := DecodeMailbox(wire, utf8Names)
-			if len(wire) <= maxMailbox && (err != nil || back != canonical) {
+			if len(wire) <= MaxMailboxName && (err != nil || back != canonical) {
 				t.Fatalf("%q is %q, and that %q, %v", canonical, wire, back, err)
 			}
 		}

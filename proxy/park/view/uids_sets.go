@@ -1,4 +1,4 @@
-package park
+package view
 
 // uidBuilder makes a set of ranges that come in the order of their first UIDs.
 type uidBuilder struct {

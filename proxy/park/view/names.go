@@ -1,4 +1,4 @@
-package park
+package view
 
 import (
 	"encoding/base64"
@@ -12,8 +12,8 @@ import (
 // map a name mustn't guess: a session stays attached, a hint is for all mailboxes.
 var ErrMailboxName = errors.New("not a mailbox name")
 
-// maxMailbox bounds a name, in bytes. Dovecot's bound is 4,096.
-const maxMailbox = 4096
+// MaxMailboxName bounds a name, in bytes. Dovecot's bound is 4,096.
+const MaxMailboxName = 4096
 
 // imapBase64 is the base64 of modified UTF-7 (RFC 3501 §5.1.3).
 var imapBase64 = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding).Strict()
@@ -24,7 +24,7 @@ var imapBase64 = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopq
 // canonical name of another encoding of the same name can't be had: names that
 // aren't encoded as RFC 3501 §5.1.3 has it are ErrMailboxName.
 func DecodeMailbox(name string, utf8Names bool) (string, error) {
-	if len(name) > maxMailbox {
+	if len(name) > MaxMailboxName {
 		return "", ErrMailboxName
 	}
 	if !utf8Names {
@@ -39,7 +39,7 @@ func DecodeMailbox(name string, utf8Names bool) (string, error) {
 // CanonicalMailbox returns the canonical form of a name that is in UTF-8, as events
 // have it.
 func CanonicalMailbox(name string) (string, error) {
-	if name == "" || len(name) > maxMailbox || !utf8.ValidString(name) || strings.ContainsAny(name, "\x00\r\n") {
+	if name == "" || len(name) > MaxMailboxName || !utf8.ValidString(name) || strings.ContainsAny(name, "\x00\r\n") {
 		return "", ErrMailboxName
 	}
 	if strings.EqualFold(name, "INBOX") && isASCII(name) {

@@ -1,27 +1,27 @@
-package park_test
+package view_test
 
 import (
 	"fmt"
 	"strings"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 )
 
 // A parked client has been told of four messages. Meanwhile one was expunged, one came, and one
 // was read.
 func ExampleCompare() {
-	view := &park.View{Mailbox: "INBOX", UIDValidity: 1, UIDNext: 14, UIDs: park.UIDsOf(10, 11, 12, 13), Flags: `\Seen \Deleted`, ModSeq: 100}
-	state := &park.State{
-		UIDValidity: 1, UIDNext: 15, UIDs: park.UIDsOf(10, 12, 13, 14), ModSeq: 130,
-		FlagList: `\Seen \Deleted`, Changed: []park.FlagChange{{UID: 12, Flags: `\Seen`, ModSeq: 120}}, Since: 100,
+	told := &view.View{Mailbox: "INBOX", UIDValidity: 1, UIDNext: 14, UIDs: view.UIDsOf(10, 11, 12, 13), Flags: `\Seen \Deleted`, ModSeq: 100}
+	state := &view.State{
+		UIDValidity: 1, UIDNext: 15, UIDs: view.UIDsOf(10, 12, 13, 14), ModSeq: 130,
+		FlagList: `\Seen \Deleted`, Changed: []view.FlagChange{{UID: 12, Flags: `\Seen`, ModSeq: 120}}, Since: 100,
 	}
-	d, err := park.Compare(view, state)
+	d, err := view.Compare(told, state)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Print(strings.ReplaceAll(string(d.AppendTo(nil, park.Plain, view)), "\r", ""))
-	fmt.Println("then it counts", view.After(d).UIDs.Count(), "messages")
+	fmt.Print(strings.ReplaceAll(string(d.AppendTo(nil, view.Plain, told)), "\r", ""))
+	fmt.Println("then it counts", told.After(d).UIDs.Count(), "messages")
 	// Output:
 	// * 2 EXPUNGE
 	// * 4 EXISTS
@@ -32,7 +32,7 @@ func ExampleCompare() {
 // The client still counts message 11, which is gone at the backend, since its command forbids
 // EXPUNGE: its numbers are translated, and so are those of the answers.
 func ExampleNumbers() {
-	n, err := park.NewNumbers(park.UIDsOf(10, 11, 12), park.UIDsOf(10, 12))
+	n, err := view.NewNumbers(view.UIDsOf(10, 11, 12), view.UIDsOf(10, 12))
 	if err != nil {
 		fmt.Println(err)
 		return
