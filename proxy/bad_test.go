@@ -64,14 +64,18 @@ func TestEffectsAreOfTheMailboxThatWasSelectedThen(t *testing.T) {
 		lines string
 		want  kept
 	}{
-		"by number, then SELECT":            {"C: a FETCH 1 FLAGS\nC: b SELECT Play\nS: a OK done\nS: * OK [UIDVALIDITY 8] v\nS: b OK done", keptNot},
-		"by number, then SELECT, BAD":       {"C: a FETCH 1 FLAGS\nC: b SELECT\nS: a OK done\nS: b BAD what", keptByNumber},
-		"by number behind SELECT":           {"C: b SELECT Play\nC: a FETCH 1 FLAGS\nS: * OK [UIDVALIDITY 8] v\nS: b OK done\nS: a OK done", keptByNumber},
-		"by number behind SELECT, BAD":      {"C: b SELECT\nC: a FETCH 1 FLAGS\nS: b BAD what\nS: a OK done", keptByNumber},
-		"a RENAME of the mailbox before":    {"C: a RENAME Work Old\nC: b SELECT Play\nS: a OK done\nS: * OK [UIDVALIDITY 8] v\nS: b OK done", keptNot},
-		"a RENAME behind its SELECT":        {"C: b SELECT Play\nC: a RENAME Play Old\nS: * OK [UIDVALIDITY 8] v\nS: b OK done\nS: a OK done", keptName},
-		"no mod-sequences, and none wanted": {"C: b SELECT Play\nS: * OK [UIDVALIDITY 8] v\nS: * OK [NOMODSEQ] n\nS: b OK done", keptNot},
-		"no mod-sequences":                  {"C: b SELECT Play (CONDSTORE)\nS: * OK [UIDVALIDITY 8] v\nS: * OK [NOMODSEQ] n\nS: b OK done", keptNoModSeq},
+		"by number, then SELECT":                               {"C: a FETCH 1 FLAGS\nC: b SELECT Play\nS: a OK done\nS: * OK [UIDVALIDITY 8] v\nS: b OK done", keptNot},
+		"by number, then SELECT, BAD":                          {"C: a FETCH 1 FLAGS\nC: b SELECT\nS: a OK done\nS: b BAD what", keptByNumber},
+		"by number behind SELECT":                              {"C: b SELECT Play\nC: a FETCH 1 FLAGS\nS: * OK [UIDVALIDITY 8] v\nS: b OK done\nS: a OK done", keptByNumber},
+		"by number behind SELECT, BAD":                         {"C: b SELECT\nC: a FETCH 1 FLAGS\nS: b BAD what\nS: a OK done", keptByNumber},
+		"a RENAME of the mailbox before":                       {"C: a RENAME Work Old\nC: b SELECT Play\nS: a OK done\nS: * OK [UIDVALIDITY 8] v\nS: b OK done", keptNot},
+		"a RENAME of the mailbox of before behind SELECT, BAD": {"C: b SELECT\nC: a RENAME Work Old\nS: b BAD what\nS: a OK done", keptName},
+		"the same, answered first":                             {"C: b SELECT\nC: a RENAME Work Old\nS: a OK done\nS: b BAD what", keptName},
+		"the same, and SELECT OK":                              {"C: b SELECT Play\nC: a RENAME Work Old\nS: * OK [UIDVALIDITY 8] v\nS: b OK done\nS: a OK done", keptNot},
+		"news before a SELECT, BAD":                            {"C: a NOOP\nC: b SELECT\nS: * 3 EXISTS\nS: a OK done\nS: b BAD what", keptMailbox},
+		"a RENAME behind its SELECT":                           {"C: b SELECT Play\nC: a RENAME Play Old\nS: * OK [UIDVALIDITY 8] v\nS: b OK done\nS: a OK done", keptName},
+		"no mod-sequences, and none wanted":                    {"C: b SELECT Play\nS: * OK [UIDVALIDITY 8] v\nS: * OK [NOMODSEQ] n\nS: b OK done", keptNot},
+		"no mod-sequences":                                     {"C: b SELECT Play (CONDSTORE)\nS: * OK [UIDVALIDITY 8] v\nS: * OK [NOMODSEQ] n\nS: b OK done", keptNoModSeq},
 	} {
 		if _, why := follow(selectedWork + c.lines).canPark(); why != c.want {
 			t.Errorf("%s: %q, not %q", name, why, c.want)
@@ -98,6 +102,7 @@ func TestSELECTThatIsAnsweredBAD(t *testing.T) {
 		"behind CLOSE":                {"C: a CLOSE\nC: b SELECT\nS: a OK done\nS: b BAD what", false, keptNot},
 		"behind a SELECT":             {"C: a SELECT Play\nC: b SELECT\nS: * 1 EXISTS\nS: a OK done\nS: b BAD what", true, keptMailbox},
 		"behind a SELECT, and closed": {"C: a SELECT Play\nC: b SELECT\nS: * OK [CLOSED] before\nS: * 1 EXISTS\nS: a OK done\nS: * OK [CLOSED] it\nS: b BAD what", false, keptNot},
+		"closed, and behind it":       {"C: a SELECT\nS: * OK [CLOSED] before\nC: b SELECT\nS: a BAD what\nS: b BAD what", false, keptNot},
 		"CLOSED is of the first":      {"C: a SELECT Play\nC: b SELECT\nS: * OK [CLOSED] before\nS: * 1 EXISTS\nS: a OK done\nS: b BAD what", true, keptMailbox},
 	} {
 		f := follow(selectedWork + c.lines)

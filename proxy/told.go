@@ -45,6 +45,7 @@ type selection struct {
 	byNumber  bool // message numbers were used
 	noModSeq  bool // the mailbox has no mod-sequences
 	heard     bool // anything was told of a mailbox
+	back      bool // a SELECT after it was answered BAD
 	doubt     kept // until another mailbox is selected
 	known     *known
 }

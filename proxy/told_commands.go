@@ -13,6 +13,7 @@ import (
 func (t *told) command(seq uint64, h wire.CommandHead, whole, selected, selecting bool) (e effects) {
 	r := h.Verb.Rule()
 	if r.Selects {
+		t.closed = t.closed && selecting // of a SELECT that isn't answered yet
 		t.selects(seq, h, selected && !selecting)
 	}
 	if !whole {
@@ -33,7 +34,6 @@ func (t *told) command(seq uint64, h wire.CommandHead, whole, selected, selectin
 // command is answered BAD. last says that it is known what was selected.
 func (t *told) selects(seq uint64, h wire.CommandHead, last bool) {
 	t.forget()
-	t.closed = false
 	if last {
 		if t.before == nil {
 			t.before = &selection{}
@@ -55,19 +55,23 @@ func (b *selection) named(args []byte, utf8 bool) {
 }
 
 // renames looks for a RENAME or DELETE of the client's own mailbox, or of one above it: it stays
-// selected on this connection, and can't be selected again by its name.
-func (t *told) renames(args []byte) effects {
-	if t.box.name == "" {
-		return 0
-	}
+// selected on this connection, and can't be selected again by its name. Behind a SELECT that may be
+// answered BAD it may be of the mailbox before.
+func (t *told) renames(args []byte) (e effects) {
 	name, _, err := wire.AString(args)
 	if err == nil {
 		name, err = view.DecodeMailbox(name, t.utf8)
 	}
-	if err != nil || name != "INBOX" && strings.HasPrefix(t.box.name, name) { // INBOX stays where it is
-		return renamesOwn
+	own := func(b *selection) bool {
+		return b.name != "" && (err != nil || name != "INBOX" && strings.HasPrefix(b.name, name)) // INBOX stays where it is
 	}
-	return 0
+	if own(&t.box) {
+		e = renamesOwn
+	}
+	if t.hasBefore && own(t.before) {
+		e |= renamesBefore
+	}
+	return e
 }
 
 // of is the selection on which a command works. nil: it isn't known any more.
@@ -98,11 +102,14 @@ func (t *told) leaves(c *command, ok bool) {
 	if box == nil {
 		return
 	}
+	if ok && c.effects&renamesBefore != 0 && t.hasBefore {
+		t.before.doubt = keptName
+	}
 	switch {
 	case c.effects&savesSearch != 0:
 		box.doubt = keptSaved
 	case !ok:
-	case c.effects&renamesOwn != 0:
+	case c.effects&renamesOwn != 0, c.effects&renamesBefore != 0 && box.back:
 		box.doubt = keptName
 	case c.effects&renamesLong != 0:
 		box.doubt = keptLong
@@ -126,7 +133,7 @@ func (t *told) answered(c *command, h wire.ResponseHead, selected, selecting boo
 	t.closed = t.closed && !r.Selects
 	if selecting {
 		b := &t.box
-		t.box = selection{began: b.began, name: b.name, readOnly: b.readOnly, byNumber: b.byNumber, doubt: b.doubt}
+		t.box = selection{began: b.began, name: b.name, readOnly: b.readOnly, byNumber: b.byNumber, doubt: b.doubt, heard: b.heard && t.hasBefore}
 		return
 	}
 	switch {
@@ -150,6 +157,7 @@ func (t *told) back() {
 		return
 	}
 	t.box = *t.before
+	t.box.back = true
 	t.forget()
 	if heard {
 		t.box.doubt = keptMailbox

@@ -11,11 +11,12 @@ import (
 type effects uint8
 
 const (
-	usesModSeq  effects = 1 << iota // makes the session one of CONDSTORE's (RFC 7162 §3.1)
-	savesSearch                     // its result lives on (RFC 5182, RFC 5267)
-	renamesOwn                      // the selected mailbox loses its name
-	renamesLong                     // a mailbox loses a name that is too long to be looked at
-	conversed                       // a literal or another answer of the client's came with it
+	usesModSeq    effects = 1 << iota // makes the session one of CONDSTORE's (RFC 7162 §3.1)
+	savesSearch                       // its result lives on (RFC 5182, RFC 5267)
+	renamesOwn                        // the selected mailbox loses its name
+	renamesBefore                     // the one before it does, which is selected again if SELECT is answered BAD
+	renamesLong                       // a mailbox loses a name that is too long to be looked at
+	conversed                         // a literal or another answer of the client's came with it
 )
 
 // words looks for the words in a command's arguments that have effects, however the command is cut
