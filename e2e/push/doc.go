@@ -6,6 +6,6 @@
 //
 // ./test prepares the machine for them.
 //
-// Imports e2e/servers, internal/imaptest, proxy/park and telemetry. Imported by
-// none.
+// Imports e2e/servers, internal/imaptest, proxy/park, proxy/park/events and
+// telemetry. Imported by none.
 package push

@@ -17,6 +17,7 @@ import (
 	"imapproxy/e2e/servers"
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/events"
 	"imapproxy/telemetry"
 )
 
@@ -31,7 +32,7 @@ const patience = 20 * time.Second
 type listener struct {
 	t      testing.TB
 	url    string
-	events *park.Events
+	events *events.Handler
 	queue  *park.HintQueue
 	marks  int // how many mailboxes fresh has made
 
@@ -44,7 +45,7 @@ func listen(t testing.TB) *listener {
 	t.Helper()
 	l := &listener{t: t, queue: park.NewHintQueue(park.HintQueueOptions{})}
 	var err error
-	if l.events, err = park.NewEvents(park.EventsOptions{Secrets: []telemetry.Secret{token, oxToken}}, l.queue); err != nil {
+	if l.events, err = events.New(events.Options{Secrets: []telemetry.Secret{token, oxToken}}, l.queue); err != nil {
 		t.Fatal(err)
 	}
 	l.url = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

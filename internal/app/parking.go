@@ -13,6 +13,7 @@ import (
 	"imapproxy/proxy"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/events"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/telemetry"
@@ -25,7 +26,7 @@ type parking struct {
 	pool   *upstream.Pool
 	room   *upstream.Room   // counts the connections to backends
 	queue  *park.HintQueue  // of the events' hints
-	events *park.Events     // nil: backends post none
+	events *events.Handler  // nil: backends post none
 	clock  func() time.Time // nil: time.Now
 
 	names   atomic.Pointer[auth.Names] // for the users of events; a reload sets them
@@ -45,7 +46,7 @@ func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room,
 	p.hub, p.pool = park.NewHub(hub), upstream.NewPool(p.poolOptions(c, tel))
 	secrets, err := wiring.EventSecrets(c)
 	if err == nil && len(secrets) > 0 {
-		p.events, err = park.NewEvents(park.EventsOptions{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Log: tel.Log, Now: o.Now}, p.queue)
+		p.events, err = events.New(events.Options{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Log: tel.Log, Now: o.Now}, p.queue)
 	}
 	if err != nil {
 		return nil, wiring.About("park.events.token_file", err)

@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	},
 	"proxy":             {"proxy/wire", "proxy/conn", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/view", "routing", "telemetry", "internal/fair"},
 	"proxy/park":        {"proxy/park/view", "proxy/wire", "proxy/conn", "proxy/upstream", "telemetry", "internal/fair"},
+	"proxy/park/events": {"proxy/park", "proxy/park/view", "telemetry"},
 	"proxy/park/view":   {"proxy/wire"},
 	"proxy/upstream":    {"proxy/wire", "proxy/conn", "telemetry"},
 	"proxy/auth":        {"telemetry", "internal/fair"},
@@ -36,7 +37,7 @@ var arrows = map[string][]string{
 	"telemetry":         {"proxy/wire"},
 	"internal/admin":    {"proxy", "routing", "telemetry", "internal/fair"},
 	"internal/app": {
-		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/view", "routing", "routing/discovery", "telemetry",
+		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/events", "proxy/park/view", "routing", "routing/discovery", "telemetry",
 		"internal/config", "internal/wiring", "internal/admin", "internal/task",
 	},
 	"internal/wiring": {
@@ -55,7 +56,7 @@ var arrows = map[string][]string{
 	// configuration; e2e/park and e2e/push test packages on real servers.
 	"telemetry/metricsdoc": {"telemetry"},
 	"e2e":                  {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest"},
-	"e2e/push":             {"e2e/servers", "internal/imaptest", "proxy/park", "telemetry"},
+	"e2e/push":             {"e2e/servers", "internal/imaptest", "proxy/park", "proxy/park/events", "telemetry"},
 	"e2e/servers":          {"internal/imaptest"},
 	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/park", "proxy/park/view", "proxy/upstream", "proxy/wire"},
 	"internal/apptest":     {"internal/app", "internal/imaptest", "internal/task"},

@@ -8,6 +8,6 @@
 // EXPUNGE. Sets of UIDs (UIDs), of flags (Flags) and the names of mailboxes in
 // their encodings (DecodeMailbox) are here as well.
 //
-// Imports proxy/wire. Imported by internal/app, proxy, proxy/park and the
-// end-to-end tests.
+// Imports proxy/wire. Imported by internal/app, proxy, proxy/park,
+// proxy/park/events and the end-to-end tests.
 package view

@@ -1,4 +1,4 @@
-package park
+package events
 
 import (
 	"net/url"

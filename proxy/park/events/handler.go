@@ -1,4 +1,4 @@
-package park
+package events
 
 import (
 	"crypto/sha256"
@@ -13,25 +13,26 @@ import (
 	"sync/atomic"
 	"time"
 
+	"imapproxy/proxy/park"
 	"imapproxy/telemetry"
 )
 
-// Defaults and bounds of EventsOptions.
+// Defaults and bounds of Options.
 const (
-	DefaultMaxEvent         = 128 << 10 // octets; Cyrus's events have 64 KiB at most
-	DefaultEventReadTimeout = 5 * time.Second
-	DefaultMaxEventReaders  = 128
-	MinEventSecret          = 16 // octets
-	// eventLogEvery is how often a log line of one kind is written at most:
+	DefaultMaxBody     = 128 << 10 // octets; Cyrus's events have 64 KiB at most
+	DefaultReadTimeout = 5 * time.Second
+	DefaultMaxReaders  = 128
+	MinSecret          = 16 // octets
+	// logEvery is how often a log line of one kind is written at most:
 	// a sender with a wrong token isn't a flood of warnings.
-	eventLogEvery = time.Minute
+	logEvery = time.Minute
 )
 
-// EventsOptions are an Events handler's.
-type EventsOptions struct {
+// Options are a Handler's.
+type Options struct {
 	// Secrets: a sender has to know one, as bearer token or as the password of
 	// Basic authentication with any user name. More than one while it's being changed.
-	// At least one, each of MinEventSecret octets or more.
+	// At least one, each of MinSecret octets or more.
 	Secrets []telemetry.Secret
 	// User makes a backend's name for a user canonical (auth.Names.Normalize).
 	// nil: as it is.
@@ -39,12 +40,12 @@ type EventsOptions struct {
 	// Wanted says whether anybody is parked as this user: most events are for
 	// users who aren't here. It must not block. nil: all are wanted.
 	Wanted func(user string) bool
-	// MaxBody bounds an event, in octets. Zero: DefaultMaxEvent.
+	// MaxBody bounds an event, in octets. Zero: DefaultMaxBody.
 	MaxBody int64
-	// ReadTimeout bounds how long a sender takes to send one. Zero: DefaultEventReadTimeout.
+	// ReadTimeout bounds how long a sender takes to send one. Zero: DefaultReadTimeout.
 	ReadTimeout time.Duration
 	// MaxReaders bounds how many events are being received at a time, and with
-	// MaxBody the memory for it. Zero: DefaultMaxEventReaders.
+	// MaxBody the memory for it. Zero: DefaultMaxReaders.
 	MaxReaders int
 	// Log gets a warning a minute at most of each kind. nil: none.
 	Log *slog.Logger
@@ -52,9 +53,9 @@ type EventsOptions struct {
 	Now func() time.Time
 }
 
-// EventsStats counts requests, and the hints that came of them, since the
+// Stats counts requests, and the hints that came of them, since the
 // handler was made.
-type EventsStats struct {
+type Stats struct {
 	Own, Cyrus, OX uint64 // events understood, by format
 	Unauthorized   uint64
 	Malformed      uint64 // no event, too large, cut off, too slow
@@ -66,17 +67,17 @@ type EventsStats struct {
 	Impersonal     uint64 // events that concern no user's personal mailboxes
 }
 
-// Events is the HTTP handler behind /v1/events: backends post what happened in
+// Handler is the HTTP handler behind /v1/events: backends post what happened in
 // mailboxes, and it becomes hints. Dovecot posts from within the user's command
 // and waits for the answer, so the answer comes as soon as the body was read,
 // whatever else goes on: nothing here waits for anything but the sender.
 //
 // Answers: 204 done; 400 not an event; 401; 405; 408 too slow; 413 too large; 503
 // too many at a time. Nothing of a body is logged.
-type Events struct {
-	o       EventsOptions
+type Handler struct {
+	o       Options
 	secrets atomic.Pointer[[][sha256.Size]byte]
-	queue   *HintQueue
+	queue   *park.HintQueue
 	readers chan struct{} // a token for each event that is being received
 
 	own, cyrus, ox, unauthorized, malformed, busy atomic.Uint64
@@ -86,9 +87,9 @@ type Events struct {
 	logged map[string]time.Time
 }
 
-// NewEvents makes a handler that fills queue.
-func NewEvents(o EventsOptions, queue *HintQueue) (*Events, error) {
-	e := &Events{queue: queue, logged: map[string]time.Time{}}
+// New makes a handler that fills queue.
+func New(o Options, queue *park.HintQueue) (*Handler, error) {
+	e := &Handler{queue: queue, logged: map[string]time.Time{}}
 	if err := e.SetSecrets(o.Secrets); err != nil {
 		return nil, err
 	}
@@ -100,13 +101,13 @@ func NewEvents(o EventsOptions, queue *HintQueue) (*Events, error) {
 		o.Wanted = func(string) bool { return true }
 	}
 	if o.MaxBody <= 0 {
-		o.MaxBody = DefaultMaxEvent
+		o.MaxBody = DefaultMaxBody
 	}
 	if o.ReadTimeout <= 0 {
-		o.ReadTimeout = DefaultEventReadTimeout
+		o.ReadTimeout = DefaultReadTimeout
 	}
 	if o.MaxReaders <= 0 {
-		o.MaxReaders = DefaultMaxEventReaders
+		o.MaxReaders = DefaultMaxReaders
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -120,14 +121,14 @@ func NewEvents(o EventsOptions, queue *HintQueue) (*Events, error) {
 
 // SetSecrets replaces the secrets, from the next request on. After an error those
 // of before hold.
-func (e *Events) SetSecrets(secrets []telemetry.Secret) error {
+func (e *Handler) SetSecrets(secrets []telemetry.Secret) error {
 	if len(secrets) == 0 {
 		return errors.New("events: without a secret anybody could send them")
 	}
 	var sums [][sha256.Size]byte
 	for _, s := range secrets {
-		if len(s.Reveal()) < MinEventSecret {
-			return fmt.Errorf("events: a secret has %d octets or more", MinEventSecret)
+		if len(s.Reveal()) < MinSecret {
+			return fmt.Errorf("events: a secret has %d octets or more", MinSecret)
 		}
 		sums = append(sums, sha256.Sum256([]byte(s.Reveal())))
 	}
@@ -136,7 +137,7 @@ func (e *Events) SetSecrets(secrets []telemetry.Secret) error {
 }
 
 // ServeHTTP implements http.Handler.
-func (e *Events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (e *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	// A sender is often a process that lives as long as one IMAP session: kept
 	// connections would be as many as there are sessions on the backends. It also
@@ -178,7 +179,7 @@ func (e *Events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // authorized compares in a time that doesn't depend on the secrets.
-func (e *Events) authorized(r *http.Request) bool {
+func (e *Handler) authorized(r *http.Request) bool {
 	_, given, basic := r.BasicAuth()
 	if !basic {
 		scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -196,7 +197,7 @@ func (e *Events) authorized(r *http.Request) bool {
 }
 
 // body reads the event; a status other than 0 is the answer instead.
-func (e *Events) body(w http.ResponseWriter, r *http.Request) ([]byte, int, string) {
+func (e *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, int, string) {
 	if r.ContentLength > e.o.MaxBody {
 		return nil, http.StatusRequestEntityTooLarge, "the event is too large"
 	}
@@ -216,7 +217,7 @@ func (e *Events) body(w http.ResponseWriter, r *http.Request) ([]byte, int, stri
 }
 
 // pass gives the queue what concerns somebody here.
-func (e *Events) pass(notices []notice) {
+func (e *Handler) pass(notices []notice) {
 	if len(notices) == 0 {
 		e.impersonal.Add(1)
 	}
@@ -236,20 +237,20 @@ func (e *Events) pass(notices []notice) {
 			if n.mailbox == "" {
 				e.widened.Add(1)
 			}
-			e.queue.Add(Hint{User: user, Mailbox: n.mailbox, Source: HintPush})
+			e.queue.Add(park.Hint{User: user, Mailbox: n.mailbox, Source: park.HintPush})
 		}
 	}
 }
 
 // refuse answers with a reason of ours, and logs it unless one of its kind was
 // logged within the last minute.
-func (e *Events) refuse(w http.ResponseWriter, r *http.Request, count *atomic.Uint64, status int, why string) {
+func (e *Handler) refuse(w http.ResponseWriter, r *http.Request, count *atomic.Uint64, status int, why string) {
 	count.Add(1)
 	http.Error(w, why, status)
 	now := e.o.Now()
 	e.mu.Lock()
 	last, seen := e.logged[why]
-	silent := seen && now.Sub(last) < eventLogEvery
+	silent := seen && now.Sub(last) < logEvery
 	if !silent {
 		e.logged[why] = now // the reasons are a handful of constants
 	}
@@ -260,7 +261,7 @@ func (e *Events) refuse(w http.ResponseWriter, r *http.Request, count *atomic.Ui
 	}
 }
 
-func (e *Events) counter(f EventFormat) *atomic.Uint64 {
+func (e *Handler) counter(f Format) *atomic.Uint64 {
 	switch f {
 	case FormatCyrus:
 		return &e.cyrus
@@ -271,8 +272,8 @@ func (e *Events) counter(f EventFormat) *atomic.Uint64 {
 }
 
 // Stats is a snapshot of the handler's counters.
-func (e *Events) Stats() EventsStats {
-	return EventsStats{
+func (e *Handler) Stats() Stats {
+	return Stats{
 		Own: e.own.Load(), Cyrus: e.cyrus.Load(), OX: e.ox.Load(),
 		Unauthorized: e.unauthorized.Load(), Malformed: e.malformed.Load(), Busy: e.busy.Load(),
 		Hints: e.hints.Load(), Widened: e.widened.Load(), Unwanted: e.unwanted.Load(),

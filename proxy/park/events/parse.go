@@ -1,4 +1,4 @@
-package park
+package events
 
 import (
 	"encoding/json"
@@ -7,17 +7,18 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"imapproxy/proxy/park"
 	"imapproxy/proxy/park/view"
 )
 
-// An EventFormat is one of the forms in which backends say what happened.
-type EventFormat string
+// A Format is one of the forms in which backends say what happened.
+type Format string
 
 // The formats, told apart by their fields. docs/push-events.md shows each.
 const (
-	FormatOwn   EventFormat = "own"   // contrib/dovecot/push.lua, and whoever writes a sender
-	FormatCyrus EventFormat = "cyrus" // Cyrus's notify_external
-	FormatOX    EventFormat = "ox"    // Dovecot's OX driver
+	FormatOwn   Format = "own"   // contrib/dovecot/push.lua, and whoever writes a sender
+	FormatCyrus Format = "cyrus" // Cyrus's notify_external
+	FormatOX    Format = "ox"    // Dovecot's OX driver
 )
 
 // Bounds on names, in octets. A longer mailbox name is taken for 'all'.
@@ -67,7 +68,7 @@ func (s *cyrusString) UnmarshalJSON(b []byte) error {
 // that concerns no personal mailbox. A part that can't be understood widens
 // the notice to all of the user's mailboxes; an error means that not even the
 // user is known.
-func parseEvent(body []byte) (EventFormat, []notice, error) {
+func parseEvent(body []byte) (Format, []notice, error) {
 	var e eventBody
 	err := json.Unmarshal(body, &e)
 	var wrongType *json.UnmarshalTypeError
@@ -97,11 +98,11 @@ func ownNotices(e eventBody) []notice {
 	if len(e.Events) == 0 {
 		return []notice{{user: e.User}}
 	}
-	seen := make(map[string]bool, min(len(e.Events), DefaultMaxMailboxesPerUser))
+	seen := make(map[string]bool, min(len(e.Events), park.DefaultMaxMailboxesPerUser))
 	var notices []notice
 	for _, one := range e.Events {
 		m := eventMailbox(one.Mailbox)
-		if m == "" || len(notices) == DefaultMaxMailboxesPerUser {
+		if m == "" || len(notices) == park.DefaultMaxMailboxesPerUser {
 			return []notice{{user: e.User}}
 		}
 		if !seen[m] {

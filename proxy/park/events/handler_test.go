@@ -1,4 +1,4 @@
-package park
+package events
 
 import (
 	"bytes"
@@ -14,30 +14,31 @@ import (
 	"testing"
 	"time"
 
+	"imapproxy/proxy/park"
 	"imapproxy/telemetry"
 )
 
 const eventSecret = "0123456789abcdef-secret"
 
 type eventsLab struct {
-	*Events
-	queue *HintQueue
+	*Handler
+	queue *park.HintQueue
 	log   *bytes.Buffer
 	srv   *httptest.Server
 }
 
-func newEventsLab(t *testing.T, o EventsOptions) *eventsLab {
+func newEventsLab(t *testing.T, o Options) *eventsLab {
 	t.Helper()
-	l := &eventsLab{queue: NewHintQueue(HintQueueOptions{}), log: &bytes.Buffer{}}
+	l := &eventsLab{queue: park.NewHintQueue(park.HintQueueOptions{}), log: &bytes.Buffer{}}
 	if o.Secrets == nil {
 		o.Secrets = []telemetry.Secret{eventSecret}
 	}
 	o.Log = slog.New(slog.NewTextHandler(l.log, nil))
 	var err error
-	if l.Events, err = NewEvents(o, l.queue); err != nil {
+	if l.Handler, err = New(o, l.queue); err != nil {
 		t.Fatal(err)
 	}
-	l.srv = httptest.NewServer(l.Events)
+	l.srv = httptest.NewServer(l.Handler)
 	t.Cleanup(l.srv.Close)
 	return l
 }
@@ -67,13 +68,13 @@ func (l *eventsLab) send(t *testing.T, method, body string, auth func(*http.Requ
 }
 
 func TestAnEventBecomesAHint(t *testing.T) {
-	l := newEventsLab(t, EventsOptions{})
+	l := newEventsLab(t, Options{})
 	for _, m := range []string{"POST", "PUT"} {
 		if s := l.send(t, m, `{"user":"a","events":[{"mailbox":"Sent"}]}`, nil); s != http.StatusNoContent {
 			t.Errorf("%s: %d", m, s)
 		}
 	}
-	sameHints(t, drain(t, l.queue), Hint{"a", "Sent", HintPush})
+	sameHints(t, drain(t, l.queue), park.Hint{User: "a", Mailbox: "Sent", Source: park.HintPush})
 	if s := l.Stats(); s.Own != 2 || s.Hints != 2 {
 		t.Errorf("%+v", s)
 	}
@@ -81,7 +82,7 @@ func TestAnEventBecomesAHint(t *testing.T) {
 
 func TestSendersMustKnowASecret(t *testing.T) {
 	const other = "another-secret-of-24-octets"
-	l := newEventsLab(t, EventsOptions{Secrets: []telemetry.Secret{eventSecret, other}})
+	l := newEventsLab(t, Options{Secrets: []telemetry.Secret{eventSecret, other}})
 	for _, c := range []struct {
 		name  string
 		auth  func(*http.Request)
@@ -118,14 +119,14 @@ func TestSendersMustKnowASecret(t *testing.T) {
 
 func TestEventsNeedAProperSecret(t *testing.T) {
 	for _, s := range [][]telemetry.Secret{nil, {""}, {"short"}, {eventSecret, ""}} {
-		if _, err := NewEvents(EventsOptions{Secrets: s}, NewHintQueue(HintQueueOptions{})); err == nil {
+		if _, err := New(Options{Secrets: s}, park.NewHintQueue(park.HintQueueOptions{})); err == nil {
 			t.Errorf("%d secrets were enough", len(s))
 		}
 	}
 }
 
 func TestEventsThatAreRefused(t *testing.T) {
-	l := newEventsLab(t, EventsOptions{MaxBody: 100})
+	l := newEventsLab(t, Options{MaxBody: 100})
 	for _, c := range []struct {
 		method, body string
 		status       int
@@ -162,7 +163,7 @@ func TestEventsThatAreRefused(t *testing.T) {
 }
 
 func TestUsersAreMadeCanonicalAndUnwantedOnesLeftOut(t *testing.T) {
-	l := newEventsLab(t, EventsOptions{
+	l := newEventsLab(t, Options{
 		User: func(u string) (string, error) {
 			if strings.Contains(u, "!") {
 				return "", errors.New("no such name")
@@ -177,7 +178,7 @@ func TestUsersAreMadeCanonicalAndUnwantedOnesLeftOut(t *testing.T) {
 		}
 	}
 	l.send(t, "POST", `{"event":"FlagsSet","uri":"imap://h/common"}`, nil)
-	sameHints(t, drain(t, l.queue), Hint{"a@d", "INBOX", HintPush})
+	sameHints(t, drain(t, l.queue), park.Hint{User: "a@d", Mailbox: "INBOX", Source: park.HintPush})
 	if s := l.Stats(); s.Hints != 1 || s.Unwanted != 1 || s.BadUser != 2 || s.Impersonal != 1 {
 		t.Errorf("%+v", s)
 	}
@@ -186,7 +187,7 @@ func TestUsersAreMadeCanonicalAndUnwantedOnesLeftOut(t *testing.T) {
 // TestSlowSendersHoldUpNobody: those who send slowly take the readers; the next
 // is told so at once, and the slow are cut off.
 func TestSlowSendersHoldUpNobody(t *testing.T) {
-	l := newEventsLab(t, EventsOptions{MaxReaders: 1, ReadTimeout: time.Second})
+	l := newEventsLab(t, Options{MaxReaders: 1, ReadTimeout: time.Second})
 	slow, err := net.Dial("tcp", l.srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +217,7 @@ func TestSlowSendersHoldUpNobody(t *testing.T) {
 // TestARefusedSenderIsAnsweredBeforeItsBody: the answer to a sender without the
 // secret doesn't wait for what it may never send.
 func TestARefusedSenderIsAnsweredBeforeItsBody(t *testing.T) {
-	l := newEventsLab(t, EventsOptions{})
+	l := newEventsLab(t, Options{})
 	c, err := net.Dial("tcp", l.srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -235,8 +236,8 @@ func TestARefusedSenderIsAnsweredBeforeItsBody(t *testing.T) {
 // TestAFullQueueIsNotTheSendersTrouble: nobody takes a hint, and each event is
 // still answered.
 func TestAFullQueueIsNotTheSendersTrouble(t *testing.T) {
-	queue := NewHintQueue(HintQueueOptions{MaxHints: 1})
-	e, err := NewEvents(EventsOptions{Secrets: []telemetry.Secret{eventSecret}}, queue)
+	queue := park.NewHintQueue(park.HintQueueOptions{MaxHints: 1})
+	e, err := New(Options{Secrets: []telemetry.Secret{eventSecret}}, queue)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +257,7 @@ func TestAFullQueueIsNotTheSendersTrouble(t *testing.T) {
 
 func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
 	now := time.Unix(1, 0)
-	l := newEventsLab(t, EventsOptions{Now: func() time.Time { return now }})
+	l := newEventsLab(t, Options{Now: func() time.Time { return now }})
 	wrong := func(r *http.Request) { r.SetBasicAuth("", "wrong") }
 	for range 3 {
 		l.send(t, "POST", "{}", wrong)
@@ -265,7 +266,7 @@ func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
 	if n := strings.Count(l.log.String(), "\n"); n != 2 {
 		t.Errorf("%d lines, one of each kind expected:\n%s", n, l.log)
 	}
-	now = now.Add(eventLogEvery)
+	now = now.Add(logEvery)
 	l.send(t, "POST", "{}", wrong)
 	if n := strings.Count(l.log.String(), "\n"); n != 3 {
 		t.Errorf("%d lines after a minute:\n%s", n, l.log)
@@ -273,7 +274,7 @@ func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
 }
 
 func BenchmarkEvent(b *testing.B) {
-	e, err := NewEvents(EventsOptions{Secrets: []telemetry.Secret{eventSecret}}, NewHintQueue(HintQueueOptions{}))
+	e, err := New(Options{Secrets: []telemetry.Secret{eventSecret}}, park.NewHintQueue(park.HintQueueOptions{}))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -282,5 +283,26 @@ func BenchmarkEvent(b *testing.B) {
 		r := httptest.NewRequestWithContext(context.Background(), "POST", "/v1/events", strings.NewReader(`{"user":"u","events":[{"mailbox":"INBOX"}]}`))
 		r.SetBasicAuth("", eventSecret)
 		e.ServeHTTP(httptest.NewRecorder(), r)
+	}
+}
+
+// drain takes what waits, in order.
+func drain(t testing.TB, q *park.HintQueue) []park.Hint {
+	t.Helper()
+	var hints []park.Hint
+	for q.Stats().Waiting > 0 {
+		h, err := q.Next(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		hints = append(hints, h)
+	}
+	return hints
+}
+
+func sameHints(t testing.TB, got []park.Hint, want ...park.Hint) {
+	t.Helper()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }

@@ -1,10 +1,12 @@
-package park
+package events
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"imapproxy/proxy/park"
 )
 
 // Bodies as real servers sent them stand in e2e/push and docs/push-events.md.
@@ -15,7 +17,7 @@ func TestEventsOfEachFormat(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, body string
-		format     EventFormat
+		format     Format
 		want       string
 	}{
 		{"own", `{"user":"u@d","events":[{"name":"flags_set","mailbox":"Entwürfe","uid":3}]}`, FormatOwn, "[{u@d Entwürfe}]"},
@@ -23,7 +25,7 @@ func TestEventsOfEachFormat(t *testing.T) {
 		{"own, without mailboxes", `{"user":"u"}`, FormatOwn, "[{u }]"},
 		{"own, no events", `{"user":"u","events":[]}`, FormatOwn, "[{u }]"},
 		{"own, an entry without a mailbox", `{"user":"u","events":[{"mailbox":"A"},{}]}`, FormatOwn, "[{u }]"},
-		{"own, more mailboxes than are told apart", `{"user":"u","events":[` + manyMailboxes(DefaultMaxMailboxesPerUser+1) + `]}`, FormatOwn, "[{u }]"},
+		{"own, more mailboxes than are told apart", `{"user":"u","events":[` + manyMailboxes(park.DefaultMaxMailboxesPerUser+1) + `]}`, FormatOwn, "[{u }]"},
 		{"own, a mailbox of the wrong type", `{"user":"u","events":[{"mailbox":7}]}`, FormatOwn, "[{u }]"},
 		{"own, events of the wrong type", `{"events":"x","user":"u"}`, FormatOwn, "[{u }]"},
 		{"own, not UTF-8", "{\"user\":\"u\",\"events\":[{\"mailbox\":\"A\xff\"}]}", FormatOwn, "[{u }]"},
@@ -104,7 +106,7 @@ func FuzzParseEvent(f *testing.F) {
 			}
 			return
 		}
-		if len(notices) > DefaultMaxMailboxesPerUser {
+		if len(notices) > park.DefaultMaxMailboxesPerUser {
 			t.Fatalf("%d notices", len(notices))
 		}
 		for _, n := range notices {
