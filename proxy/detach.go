@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -108,7 +107,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*v
 	moved := false
 	if table != nil {
 		opt.Pass = func(response []byte) {
-			moved = moved || named(wire.ParseResponseHead(response).Name, "FETCH")
+			moved = moved || new(fetchResponse).begins(wire.ParseResponseHead(response))
 			s.passOn(response)
 		}
 	}
@@ -145,11 +144,12 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*v
 		if view.ModSeq == 0 {
 			view.ModSeq = bound
 		}
-		view.Told, view.Known = table, t.box.known.frozen(view.UIDs, t.dialect)
 		if len(quiet.lines) > 0 {
 			view.UIDs = quiet.known(view.UIDs)
 			view.UIDNext = max(t.box.next, view.UIDs.Last()+1)
+			quiet.tellFlags(view.UIDs)
 		}
+		view.Told, view.Known = table, t.box.known.frozen(view.UIDs, t.dialect)
 	}
 	return view, nil
 }
@@ -161,43 +161,6 @@ func (s *Session) lostBackend() Reason {
 		return ReasonBackendBye
 	}
 	return ReasonBackendLost
-}
-
-// heldBack is what a hidden command outside IDLE brings of messages that the client hasn't heard
-// of. It is told of them with its next command, as it would be if nobody had asked: a STORE * may
-// be on the way, and means the last message that it knows.
-type heldBack struct {
-	s     *Session
-	lines [][]byte
-}
-
-// pass is TalkOptions.Pass.
-func (q *heldBack) pass(response []byte) {
-	h := wire.ParseResponseHead(response)
-	switch {
-	case named(h.Name, "EXISTS"), named(h.Name, "RECENT"), named(h.Name, "FETCH") && h.Number > q.s.flight.told.box.exists:
-		q.lines = append(q.lines, bytes.Clone(response))
-		return
-	case named(h.Name, "EXPUNGE"), named(h.Name, "VANISHED"):
-		q.tell() // it must not come here; but where it does, then in its order
-	}
-	q.s.passOn(response)
-}
-
-// tell is for a session that stays attached: its backend takes all of it for told.
-func (q *heldBack) tell() {
-	for _, line := range q.lines {
-		q.s.passOn(line)
-	}
-	q.lines = nil
-}
-
-// known are the messages that the client has heard of.
-func (q *heldBack) known(uids view.UIDs) view.UIDs {
-	if next, more := uids.At(q.s.flight.told.box.exists + 1); more {
-		return uids.Below(next)
-	}
-	return uids
 }
 
 // snapshot ends IDLE, learns what the client counts, and deselects. moved says, when all
@@ -215,6 +178,8 @@ func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, moved 
 		if err != nil {
 			return nil, err
 		}
+	}
+	if how == wayIdle || t.uidOnly { // which has no numbers that EXPUNGE could shift
 		uids, err = talk.Snapshot(ctx)
 	} else {
 		uids, err = talk.SnapshotByFetch(ctx)
@@ -247,8 +212,7 @@ func (s *Session) passOn(response []byte) {
 		s.flight.sawBye()
 	}
 	s.flight.untagged(h, true)
-	if h.Number > 0 && named(h.Name, "FETCH") {
-		f := fetchResponse{number: h.Number}
+	if f := (fetchResponse{}); f.begins(h) {
 		f.text(firstLine(response))
 		_, _, more := wire.LiteralSpec(firstLine(response))
 		f.doubt = f.doubt || more

@@ -9,9 +9,9 @@ import (
 // fetchResponse is what a FETCH response says of a message's flags. It is given the
 // response's text piece by piece.
 type fetchResponse struct {
-	active   bool // the response is one
-	number   uint32
-	uid      uint32
+	active   bool   // the response is one
+	number   uint32 // 0: it was told by UID
+	uid      uint32 // 0: it wasn't told
 	modSeq   uint64
 	hasFlags bool
 	flags    []byte // between the parentheses; its room is used again
@@ -20,6 +20,23 @@ type fetchResponse struct {
 	cut            bool // the last piece ended within a line
 	depth          int  // of parentheses; the items' names stand in the first
 	quoted, escape bool
+}
+
+// begins says whether the response with this head is a FETCH or a UIDFETCH (RFC 9586 §3.3), which is
+// then followed from its start.
+func (f *fetchResponse) begins(h wire.ResponseHead) bool {
+	if h.Number == 0 {
+		return false
+	}
+	switch {
+	case named(h.Name, "FETCH"):
+		*f = fetchResponse{active: true, number: h.Number, flags: f.flags[:0]}
+	case named(h.Name, "UIDFETCH"):
+		*f = fetchResponse{active: true, uid: h.Number, flags: f.flags[:0]}
+	default:
+		return false
+	}
+	return true
 }
 
 // text takes a piece that is no literal's content.

@@ -191,7 +191,7 @@ func (f *flight) untagged(h wire.ResponseHead, whole bool) {
 	if !f.parks {
 		return
 	}
-	if h.Number > 0 && len(h.Name) == len("FETCH") && bytes.EqualFold(h.Name, []byte("FETCH")) {
+	if h.Number > 0 && (named(h.Name, "FETCH") || named(h.Name, "UIDFETCH")) {
 		return // fetched follows them
 	}
 	f.mu.Lock()

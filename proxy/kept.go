@@ -26,7 +26,6 @@ const (
 	keptNotify
 	keptSaved
 	keptEnabled
-	keptUIDOnly
 	keptUnknown
 	keptDisputed
 	keptLong
@@ -71,7 +70,6 @@ var keptTable = [keptReasons]Kept{
 	keptNotify:         {"notify", "it has set the backend's own NOTIFY"},
 	keptSaved:          {"saved_search", "it has a $ or CONTEXT that lives on the backend's connection"},
 	keptEnabled:        {"enabled", "it has enabled an extension that isn't known here"},
-	keptUIDOnly:        {"uidonly", "it has enabled UIDONLY, whose responses the proxy doesn't make"},
 	keptUnknown:        {"unknown_command", "it has said a command that isn't known here and may have set something"},
 	keptDisputed:       {"disputed_literal", "it has sent a literal where some servers read commands, or its backend answered what wasn't asked"},
 	keptLong:           {"long_command", "it has said a command that was too long to be looked at"},

@@ -157,9 +157,11 @@ func (k *known) fetched(f *fetchResponse, bound uint64) {
 	if modSeq <= bound {
 		modSeq = 0
 	}
-	if f.uid != 0 {
+	switch {
+	case f.number == 0: // told by UID alone
+	case f.uid != 0:
 		k.pairs.put(f.number, f.uid)
-	} else {
+	default:
 		f.uid = k.pairs.uid(f.number)
 	}
 	switch {
@@ -214,7 +216,9 @@ func (k *known) put(f *fetchResponse, set uint8) {
 		k.nums.Put(f.number, f.number, set)
 		return
 	}
-	k.nums.Cut(f.number, f.number)
+	if f.number != 0 {
+		k.nums.Cut(f.number, f.number)
+	}
 	first := f.uid
 	if was, ok := k.uids.Of(k.lastUID); ok && was == set && k.lastNum != 0 && f.number == k.lastNum+1 && f.uid > k.lastUID {
 		first = k.lastUID + 1
@@ -229,7 +233,9 @@ func (k *known) unsure(f *fetchResponse) {
 		k.nums.Put(f.number, f.number, 0)
 		return
 	}
-	k.nums.Cut(f.number, f.number)
+	if f.number != 0 {
+		k.nums.Cut(f.number, f.number)
+	}
 	k.uids.Cut(f.uid, f.uid)
 }
 

@@ -89,7 +89,9 @@ func (o *owing) command() (relay bool, err error) {
 	if o.untold == nil && !o.more() {
 		o.before = nil
 		if o.n.Owed().Empty() && len(o.flags) == 0 {
-			_, s.flight.told.box.exists = o.n.Client()
+			if !s.flight.told.uidOnly {
+				_, s.flight.told.box.exists = o.n.Client()
+			}
 			return true, o.handOver(nil) // only a "*" was owed
 		}
 	}
@@ -185,13 +187,16 @@ func refusal(fate view.Fate, tag []byte) []byte {
 }
 
 // tellHalf tells what takes no message away, before a command that forbids the
-// rest.
+// rest. A client that has enabled UIDONLY is told all: no command of its forbids anything.
 func (o *owing) tellHalf() error {
 	if o.untold == nil {
 		return nil
 	}
 	t := &o.s.flight.told
-	d, rest := o.untold.missed.Split(t.dialect)
+	d, rest := o.untold.missed, view.Difference{}
+	if !t.uidOnly {
+		d, rest = d.Split(t.dialect)
+	}
 	line, err := o.allButLast(d, o.untold.view)
 	if err != nil {
 		return err
@@ -208,6 +213,9 @@ func (o *owing) tellHalf() error {
 func (o *owing) told(cmd []byte) error {
 	s := o.s
 	t := &s.flight.told
+	if t.uidOnly && o.untold == nil {
+		return o.handOver(cmd)
+	}
 	cmd = o.spare(cmd, cmd)
 	var line []byte
 	var err error
@@ -241,7 +249,8 @@ func (o *owing) handOver(cmd []byte) error {
 
 // allButLast writes a difference but for its last piece, which is returned.
 func (o *owing) allButLast(d view.Difference, v *view.View) (last []byte, err error) {
-	for piece := range d.Pieces(o.s.flight.told.dialect, v, tellPiece) {
+	t := &o.s.flight.told
+	for piece := range d.Pieces(t.dialect, t.uidOnly, v, tellPiece) {
 		if len(piece) < tellPiece {
 			return piece, nil
 		}
@@ -307,7 +316,7 @@ func (o *owing) response(cmd wire.CommandHead, fate view.Fate, asked bool) (kind
 	head := wire.ParseResponseHead(line)
 	kind = head.Kind
 	whole := append([]byte(nil), line...)
-	fetch := kind == wire.Untagged && named(head.Name, "FETCH")
+	fetch := kind == wire.Untagged && (named(head.Name, "FETCH") || named(head.Name, "UIDFETCH"))
 	size, _, more := wire.LiteralSpec(line)
 	text := head.Status != wire.NoStatus || kind == wire.Continue
 	for more && !text && !fetch {
@@ -328,8 +337,12 @@ func (o *owing) response(cmd wire.CommandHead, fate view.Fate, asked bool) (kind
 		o.backendFailed = false
 		return kind, nil
 	}
-	out, err := o.n.Response(nil, whole, cmd.Verb.Rule().UID)
-	if err != nil {
+	out := whole
+	if s.flight.told.uidOnly {
+		if kind == wire.Untagged {
+			s.flight.untagged(wire.ParseResponseHead(whole), true)
+		}
+	} else if out, err = o.n.Response(nil, whole, cmd.Verb.Rule().UID); err != nil {
 		return kind, err
 	}
 	if head.Status == wire.BYE {

@@ -112,7 +112,7 @@ func (w way) String() string { return [...]string{"", "idle", "selected", "unsel
 //   - anything unknown was said that might be state: told's doubts;
 //   - the backend shows no UIDVALIDITY, or UIDs that don't last, or no mod-sequences to a client that counts them;
 //   - outside IDLE: a client that works by message numbers, whose next command
-//     may be STORE 4, and one that counts mod-sequences;
+//     may be STORE 4 (after ENABLE UIDONLY none may), and one that counts mod-sequences;
 //   - outside IDLE, where changes are found by comparison: all flags there are count
 //     as told, but only NOOP makes a backend tell what it has held back, and NOOP may tell
 //     EXPUNGE too.
@@ -139,7 +139,7 @@ func (f *flight) canPark() (way, kept) {
 		return wayNone, keptMailbox
 	case f.idle == idleOn:
 		return wayIdle, keptNot
-	case t.box.byNumber:
+	case t.box.byNumber && !t.uidOnly:
 		return wayNone, keptByNumber
 	case t.dialect != view.Plain:
 		return wayNone, keptModSeq

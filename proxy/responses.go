@@ -92,8 +92,8 @@ func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 		}
 		f.s.flight.untagged(h, whole)
 		f.rewrite = hasCaps(h)
-		if f.s.flight.parks && h.Number > 0 && named(h.Name, "FETCH") {
-			f.fetch = fetchResponse{active: true, number: h.Number, flags: f.fetch.flags[:0]}
+		if f.s.flight.parks {
+			f.fetch.begins(h)
 		}
 	}
 }

@@ -240,7 +240,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 // tellMissed tells the client what it missed. owing does that later, which sees all of each
 // command,
 //   - where the command bears message numbers of before: EXPUNGE may not be told then (RFC
-//     9051 §7.5.1);
+//     9051 §7.5.1). After ENABLE UIDONLY a backend answers BAD to those (RFC 9586 §3.1);
 //   - where no command is in progress, as STORE 4 may be on its way;
 //   - where another command has come behind this one: it was written before the client
 //     could read what it is told now, so its numbers, and its "*", are those of the view.
@@ -253,13 +253,16 @@ func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 	if s.park.asks && !idle && (!d.New.Empty() || d.HasExpunge()) {
 		s.park.star = lastOf(v.UIDs, s.park.verb)
 	}
-	owes := d.HasExpunge() && !idle && (!s.park.asks || s.park.verb.Rule().Set != wire.NoSet)
+	owes := d.HasExpunge() && !idle && (!s.park.asks || !t.uidOnly && s.park.verb.Rule().Set != wire.NoSet)
 	if owes || behind && (d.HasExpunge() || !d.New.Empty()) {
 		defer s.park.mu.Unlock()
 		if len(d.Changed) > maxOwedChanges {
 			return park.ErrTooMany
 		}
-		now, _ := d.Split(t.dialect)
+		now := d
+		if !t.uidOnly { // all is told at once then
+			now, _ = d.Split(t.dialect)
+		}
 		n, err := view.NewNumbers(v.After(now).UIDs, uids)
 		if err == nil {
 			s.park.owed, s.park.ends = &owed{missed: d, view: v, n: n}, idle

@@ -143,7 +143,7 @@ func (s *Session) mayTell(changes int) (done func(), err error) {
 func (s *Session) tellDifference(d view.Difference, v *view.View, answer []byte) error {
 	var last []byte // written with what follows it
 	if v != nil {
-		for piece := range d.Pieces(s.flight.told.dialect, v, tellPiece) {
+		for piece := range d.Pieces(s.flight.told.dialect, s.flight.told.uidOnly, v, tellPiece) {
 			if len(piece) < tellPiece {
 				last = piece
 				break

@@ -11,7 +11,7 @@ import (
 )
 
 // enableable are the extensions that a resumed connection can be given again.
-var enableable = []string{"CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4REV2"}
+var enableable = []string{"CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4REV2", "UIDONLY"}
 
 // told is what a client has been told of its session, as far as a view needs it:
 // followed along while the session is attached, under flight's mutex.
@@ -19,6 +19,7 @@ type told struct {
 	enabled []string // by ENABLE, in upper case
 	dialect view.Dialect
 	utf8    bool // mailbox names are UTF-8 (RFC 6855, RFC 9051 §5.1)
+	uidOnly bool // no message numbers: the client is told by UID (RFC 9586)
 	doubt   kept // for the session's life
 	// compared: the backend has no QRESYNC.
 	compared bool
@@ -159,8 +160,6 @@ func (t *told) code(rest []byte) {
 func (t *told) enables(names string) {
 	for name := range strings.FieldsSeq(strings.ToUpper(names)) {
 		switch {
-		case name == "UIDONLY":
-			t.doubt = keptUIDOnly
 		case !slices.Contains(enableable, name):
 			t.doubt = keptEnabled
 		case !slices.Contains(t.enabled, name):
@@ -171,6 +170,8 @@ func (t *told) enables(names string) {
 			t.dialect = view.QResync
 		case "CONDSTORE":
 			t.dialect = max(t.dialect, view.CondStore)
+		case "UIDONLY":
+			t.uidOnly = true
 		case "UTF8=ACCEPT", "IMAP4REV2":
 			t.utf8 = true
 			if strings.IndexFunc(t.box.name, func(r rune) bool { return r == '&' || r >= 0x80 }) >= 0 {

@@ -42,6 +42,7 @@ func checks() []check {
 		{"a caching client that is cut while VANISHED is owed", "-idle", aCachingClientThatIsCutWhileVanishedIsOwedMissesNothing},
 		{"a purged history", "sdbox-idle cyrus-idle", aPurgedHistory},
 		{"a client of IMAP4rev2", "mox-idle cyrus-idle", aClientOfRev2IsParked},
+		{"a client of UIDONLY", "mox-idle cyrus-idle", aClientOfUIDOnlyIsParked},
 		{"what doesn't keep a session attached", "sdbox-idle cyrus-idle mox-idle", whatDoesntKeepASessionAttached},
 		{"what only the backend knows", "sdbox-idle cyrus-idle", whatOnlyTheBackendKnowsKeepsASessionAttached},
 

@@ -25,6 +25,8 @@ const (
 // with the truth.
 type ModelClient struct {
 	Dialect ModelDialect
+	// UIDOnly says that it has enabled UIDONLY (RFC 9586): it is told by UID alone.
+	UIDOnly bool
 
 	// Cached is the HIGHESTMODSEQ that it would resynchronise from if it were cut
 	// off now: the highest mod-sequence that it was told.
@@ -179,8 +181,8 @@ func (c *ModelClient) Response(r Response) error {
 			c.messages = append(c.messages, modelSeen{})
 		}
 	case "EXPUNGE":
-		if c.Dialect == ModelQResync {
-			return errors.New("EXPUNGE for a client that enabled QRESYNC")
+		if c.Dialect == ModelQResync || c.UIDOnly {
+			return errors.New("EXPUNGE for a client that enabled QRESYNC or UIDONLY")
 		}
 		if err := c.mayExpunge(); err != nil {
 			return err
@@ -190,9 +192,31 @@ func (c *ModelClient) Response(r Response) error {
 		}
 		c.messages = slices.Delete(c.messages, number-1, number)
 	case "FETCH":
+		if c.UIDOnly {
+			return errors.New("FETCH for a client that enabled UIDONLY")
+		}
 		return c.fetch(number, r)
+	case "UIDFETCH":
+		return c.fetchByUID(number, r)
 	}
 	return nil
+}
+
+// fetchByUID: RFC 9586 §3.3. It may be of a message that was announced, whose UID it tells.
+func (c *ModelClient) fetchByUID(uid int, r Response) error {
+	if !c.UIDOnly {
+		return errors.New("UIDFETCH for a client that didn't enable UIDONLY")
+	}
+	i := slices.IndexFunc(c.messages, func(s modelSeen) bool { return s.uid == uint32(uid) })
+	if i < 0 {
+		if i = c.untold(uint32(uid)); i < 0 {
+			return fmt.Errorf("UIDFETCH of %d, which isn't there", uid)
+		}
+		if err := c.Learn(i+1, uint32(uid)); err != nil {
+			return err
+		}
+	}
+	return c.fetch(i+1, r)
 }
 
 func (c *ModelClient) hearModSeq(number string) {
@@ -212,8 +236,8 @@ func (c *ModelClient) mayExpunge() error {
 
 // vanished: RFC 7162 §3.2.10. What the client never counted can't vanish, but for (EARLIER).
 func (c *ModelClient) vanished(r Response) error {
-	if c.Dialect != ModelQResync {
-		return errors.New("VANISHED for a client that didn't enable QRESYNC")
+	if c.Dialect != ModelQResync && !c.UIDOnly {
+		return errors.New("VANISHED for a client that enabled neither QRESYNC nor UIDONLY")
 	}
 	fields := strings.Fields(r.Text)
 	earlier := len(fields) == 4 && strings.EqualFold(fields[2], "(EARLIER)")

@@ -29,7 +29,7 @@ type Selected struct {
 // the other's.
 //
 // take is shown every untagged response that isn't about the mailbox as a whole.
-// It may be nil: FETCH and VANISHED are dropped then, since who selects again for a
+// It may be nil: FETCH, UIDFETCH and VANISHED are dropped then, since who selects again for a
 // client tells it the difference, in its own words.
 func (t *Talk) Select(ctx context.Context, examine bool, mailbox, params string, take func(untagged) bool) (Selected, error) {
 	if t.selected {
@@ -57,7 +57,7 @@ func (t *Talk) Select(ctx context.Context, examine bool, mailbox, params string,
 		if err != nil {
 			bad = err
 		}
-		return ours || take != nil && take(u) || u.is("FETCH") || u.is("VANISHED")
+		return ours || take != nil && take(u) || u.is("FETCH") || u.is("UIDFETCH") || u.is("VANISHED")
 	})
 	if err != nil {
 		return s, err

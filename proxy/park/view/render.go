@@ -44,10 +44,11 @@ func (d Difference) AppendTo(dst []byte, dialect Dialect, v *View) []byte {
 
 // Pieces is AppendTo in pieces of whole lines, each of about size bytes, and the last one of
 // less, which may have none: a large difference isn't held as text. A piece
-// is lent until the next is asked for, but for the last one, which is the caller's.
-func (d Difference) Pieces(dialect Dialect, v *View, size int) iter.Seq[[]byte] {
+// is lent until the next is asked for, but for the last one, which is the caller's. uidOnly says that
+// the client has enabled UIDONLY (RFC 9586): it is told by UID alone.
+func (d Difference) Pieces(dialect Dialect, uidOnly bool, v *View, size int) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		r := rendering{size: size, yield: yield}
+		r := rendering{size: size, yield: yield, uidOnly: uidOnly}
 		r.difference(d, dialect, v)
 		if !r.stopped {
 			yield(r.b)
@@ -60,6 +61,7 @@ type rendering struct {
 	b       []byte
 	size    int // from which on it is given away
 	yield   func([]byte) bool
+	uidOnly bool
 	stopped bool
 }
 
@@ -74,7 +76,7 @@ func (r *rendering) line() bool {
 
 func (r *rendering) difference(d Difference, dialect Dialect, v *View) {
 	after := d.uids(v)
-	if dialect == QResync {
+	if dialect == QResync || r.uidOnly {
 		r.vanished(d.Vanished)
 	} else {
 		r.expunges(d.Vanished, v.UIDs)
@@ -92,7 +94,11 @@ func (r *rendering) difference(d Difference, dialect Dialect, v *View) {
 	}
 	for _, c := range d.inOrder(dialect) {
 		if seq, ok := after.Seq(c.UID); ok {
-			r.b = c.appendTo(r.b, dialect, seq)
+			if r.uidOnly {
+				r.b = c.appendByUID(r.b, dialect)
+			} else {
+				r.b = c.appendTo(r.b, dialect, seq)
+			}
 			if !r.line() {
 				return
 			}
@@ -173,6 +179,19 @@ func (c FlagChange) appendTo(dst []byte, dialect Dialect, seq uint32) []byte {
 		dst = strconv.AppendUint(dst, uint64(c.UID), 10)
 		dst = append(dst, ' ')
 	}
+	return c.appendFlags(dst, dialect)
+}
+
+// RFC 9586 §3.3: the UID stands in front of UIDFETCH, and isn't said again.
+func (c FlagChange) appendByUID(dst []byte, dialect Dialect) []byte {
+	dst = append(dst, "* "...)
+	dst = strconv.AppendUint(dst, uint64(c.UID), 10)
+	dst = append(dst, " UIDFETCH ("...)
+	return c.appendFlags(dst, dialect)
+}
+
+// appendFlags ends a FETCH response.
+func (c FlagChange) appendFlags(dst []byte, dialect Dialect) []byte {
 	dst = append(dst, "FLAGS "...)
 	dst = c.Flags.AppendTo(dst)
 	if dialect != Plain && c.ModSeq != 0 {
