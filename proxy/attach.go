@@ -140,6 +140,7 @@ func (p *preLogin) handOver() {
 	// since 1970.
 	s.seen(s.srv.now())
 	s.lastHeard.Store(s.lastSeen.Load())
+	s.show(phases[phaseRelay].shown) // or who ends it before that begins ends one that has no backend
 	s.loggedIn.Store(true)
 	s.srv.reg.enter(s)
 	if s.srv.draining.Load() { // drain may have looked before

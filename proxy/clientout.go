@@ -174,12 +174,17 @@ func (o *clientOut) flush() error {
 	return nil
 }
 
-// fail keeps the first error of a write.
+// fail keeps the first error of a write. An end that waits for a boundary won't have one.
 func (o *clientOut) fail(err error) error {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.failed == nil {
+	first := o.failed == nil
+	if first {
 		o.failed = err
+	}
+	ends := first && o.last && !o.closed
+	o.mu.Unlock()
+	if ends {
+		o.hangUp()
 	}
 	return err
 }

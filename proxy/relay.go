@@ -148,6 +148,9 @@ func (s *Session) backendEnded(err error) {
 	logout, bye := s.flight.farewell()
 	switch {
 	case s.reason() != "":
+		if !s.out.atBoundary() { // which the end waits for, and none will come
+			s.sever()
+		}
 	case s.down.err != nil && s.halfClosed.Load():
 		s.terminate(ReasonClientClosed)
 	case s.down.err != nil:

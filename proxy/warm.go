@@ -114,6 +114,17 @@ func (s *Session) loggedOut(h wire.CommandHead) bool {
 	return true
 }
 
+// mayRetire takes back what has interrupted the relay, and says whether nobody has severed the session.
+func (s *Session) mayRetire(b *upstream.Conn) bool {
+	s.control.mu.Lock()
+	defer s.control.mu.Unlock()
+	if s.severed.Load() {
+		return false
+	}
+	b.Rearm(conn.Both)
+	return true
+}
+
 // retire gives the connection of a session that has ended to the pool, if it is
 // fit for it, and says whether it did. Both readers are at rest.
 func (s *Session) retire(b *upstream.Conn) bool {
@@ -123,7 +134,9 @@ func (s *Session) retire(b *upstream.Conn) bool {
 	if !s.down.scan.AtStart() || s.down.err != nil || s.down.broken != nil || s.down.rewrite || len(b.Kept()) > 0 || s.up.err != nil {
 		return false
 	}
-	b.Rearm(conn.Both)
+	if !s.mayRetire(b) {
+		return false
+	}
 	b.Caps = s.caps.list
 	t := &s.flight.told
 	tag := s.flight.idleTag()

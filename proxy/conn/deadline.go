@@ -19,7 +19,8 @@ const (
 // interruption is what makes I/O return although the connection is in order.
 type interruption struct {
 	mu    sync.Mutex // guards what follows, and the order of deadlines; a leaf
-	sides Sides
+	sides Sides      // Interrupt's
+	ended Sides      // Until's
 }
 
 // longAgo is a deadline that makes all I/O return.
@@ -36,13 +37,13 @@ func (c *Conn) Interrupt(sides Sides) {
 	c.deadlineLocked(sides, longAgo())
 }
 
-// Rearm takes back interruptions and deadlines. It is for the connection's owner.
+// Rearm takes back interruptions and deadlines, but for Until's. It is for the connection's owner.
 func (c *Conn) Rearm(sides Sides) {
 	i := &c.interruption
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.sides &^= sides
-	c.deadlineLocked(sides, time.Time{})
+	c.deadlineLocked(sides&^i.ended, time.Time{})
 }
 
 // limit sets a deadline where there is no interruption.
@@ -50,7 +51,7 @@ func (c *Conn) limit(sides Sides, t time.Time) error {
 	i := &c.interruption
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return c.deadlineLocked(sides&^i.sides, t)
+	return c.deadlineLocked(sides&^(i.sides|i.ended), t)
 }
 
 func (c *Conn) deadlineLocked(sides Sides, t time.Time) error {
@@ -76,19 +77,28 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.limit(Reads, t) }
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.limit(Writes, t) }
 
 // Until interrupts the connection when ctx ends. Its owner calls stop when it has done what was
-// bound to ctx; stop says whether ctx ended before, and rearms the connection then.
+// bound to ctx; stop says whether ctx ended before, and rearms the connection then. What others
+// have interrupted meanwhile stays so.
 func (c *Conn) Until(ctx context.Context) (stop func() (ended bool)) {
 	done := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
 		defer close(done)
-		c.Interrupt(Both)
+		i := &c.interruption
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.ended = Both
+		c.deadlineLocked(Both, longAgo())
 	})
 	return func() bool {
 		if cancel() {
 			return false
 		}
 		<-done
-		c.Rearm(Both)
+		i := &c.interruption
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.ended = 0
+		c.deadlineLocked(Both&^i.sides, time.Time{})
 		return true
 	}
 }

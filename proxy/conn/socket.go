@@ -10,10 +10,13 @@ import (
 // modes. Blocking, with deadlines, until the relay begins; then, inside a
 // Pump's callback, the bare descriptor, where an empty socket is errEmpty.
 //
+// Deadlines that tls.Conn sets, around close_notify, take no interruption back.
+//
 // tls.Conn takes an error whose Temporary() is true as passing: what it has of
 // a record is kept and the next Read goes on from there.
 type socket struct {
 	tcp   *net.TCPConn
+	conn  *Conn  // whose it is
 	fd    int    // ≥ 0 only within a Pump's callback
 	pump  bool   // fd counts
 	ahead []byte // read ahead of tls.Conn; empty whenever a Pump waits
@@ -57,9 +60,9 @@ func (s *socket) Write(p []byte) (int, error)        { return s.tcp.Write(p) }
 func (s *socket) Close() error                       { return s.tcp.Close() }
 func (s *socket) LocalAddr() net.Addr                { return s.tcp.LocalAddr() }
 func (s *socket) RemoteAddr() net.Addr               { return s.tcp.RemoteAddr() }
-func (s *socket) SetDeadline(t time.Time) error      { return s.tcp.SetDeadline(t) }
-func (s *socket) SetReadDeadline(t time.Time) error  { return s.tcp.SetReadDeadline(t) }
-func (s *socket) SetWriteDeadline(t time.Time) error { return s.tcp.SetWriteDeadline(t) }
+func (s *socket) SetDeadline(t time.Time) error      { return s.conn.limit(Both, t) }
+func (s *socket) SetReadDeadline(t time.Time) error  { return s.conn.limit(Reads, t) }
+func (s *socket) SetWriteDeadline(t time.Time) error { return s.conn.limit(Writes, t) }
 
 // quickAck is best effort: without it answers are only later.
 func quickAck(fd int) {
