@@ -250,52 +250,6 @@ func (t *Talk) within(ctx context.Context, f func() error) error {
 	return nil
 }
 
-// EndIdle sends DONE and reads until the answer of the client's IDLE, which it
-// returns without its CRLF: the client's own, to be told when its DONE comes.
-// RFC 9051 §6.3.13.
-func (t *Talk) EndIdle(ctx context.Context, tag string) (answer []byte, err error) {
-	resp, err := t.exchange(ctx, "DONE\r\n", tag, "IDLE", nil)
-	t.opt.Taken = ""
-	return resp.Line, err
-}
-
-// BeginIdle sends IDLE under the client's tag and waits until the backend agrees,
-// so that no DONE comes with it: Cyrus reads both at once, and waits for another
-// DONE for ever. RFC 9051 §6.3.13.
-func (t *Talk) BeginIdle(ctx context.Context, tag string) error {
-	return t.beginIdle(ctx, tag, nil)
-}
-
-func (t *Talk) beginIdle(ctx context.Context, tag string, take func(untagged) bool) error {
-	var refusal error
-	err := t.within(ctx, func() error {
-		if _, err := t.conn.Write([]byte(tag + " IDLE\r\n")); err != nil {
-			return err
-		}
-		for {
-			resp, err := t.response()
-			switch {
-			case err != nil:
-				return err
-			case resp.Tag == "+":
-				return nil
-			case resp.Tag == tag:
-				refusal = &Refusal{Verb: "IDLE", Status: resp.Status, Code: resp.Code, Text: resp.Text}
-				return nil
-			case resp.Tag != "*":
-				return errAnswer
-			}
-			if err := t.untagged(resp, take); err != nil {
-				return err
-			}
-		}
-	})
-	if err == nil {
-		err = refusal
-	}
-	return err
-}
-
 // Enable enables capabilities, those that aren't yet. RFC 5161 §3.1. A backend
 // that doesn't say that it did is errNotEnabled.
 func (t *Talk) Enable(ctx context.Context, names ...string) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"imapproxy/proxy/wire"
 	"imapproxy/telemetry"
 )
 
@@ -197,38 +196,4 @@ func (h *Hub) connections(delta int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.counts.Connections += delta
-}
-
-// startIdle sends IDLE and waits until the backend agrees.
-func (t *Talk) startIdle(ctx context.Context, take func(untagged) bool) (tag string, err error) {
-	tag = t.tag()
-	return tag, t.beginIdle(ctx, tag, take)
-}
-
-// listen reads untagged responses: one, and those that have come with it.
-func (t *Talk) listen(ctx context.Context, take func(untagged) bool) error {
-	return t.within(ctx, func() error {
-		for {
-			resp, err := t.response()
-			switch {
-			case err != nil:
-				return err
-			case resp.Tag != "*":
-				return errAnswer
-			}
-			if err := t.untagged(resp, take); err != nil {
-				return err
-			}
-			if !t.r.HasBuffered() {
-				return nil
-			}
-		}
-	})
-}
-
-func (t *Talk) response() (wire.Response, error) {
-	if !t.r.HasBuffered() {
-		t.conn.QuickAck()
-	}
-	return t.r.ReadResponse()
 }
