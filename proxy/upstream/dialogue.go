@@ -113,9 +113,14 @@ func (d *dialogue) answer(tag string, plus bool) (wire.Response, error) {
 		case d.beside:
 			d.beside = "" // whatever it says: ID is a courtesy
 		default:
-			return resp, fmt.Errorf("%w: an answer to a command that wasn't sent", ErrProtocol)
+			return resp, d.stray(resp)
 		}
 	}
+}
+
+// stray is the error of an answer that nothing has asked for.
+func (d *dialogue) stray(resp wire.Response) error {
+	return fmt.Errorf("%w: an answer to a command that wasn't sent (tag %.32q, the last is p%d)", ErrProtocol, cleanText(resp.Tag, d.secrets...), d.tags)
 }
 
 // take deals with an untagged response.

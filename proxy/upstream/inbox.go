@@ -9,13 +9,13 @@ import (
 // inbox is what STATUS says of a connection's INBOX. Two that are equal, read
 // while neither changes, are taken for one mailbox.
 type inbox struct {
-	exists                            bool
-	validity, next, messages, mailbox string // mailbox: RFC 8474's id, where there is one
+	exists                   bool
+	validity, next, messages string
 }
 
 // sameID compares what doesn't change while a mailbox lives.
 func (in inbox) sameID(other inbox) bool {
-	return in.exists == other.exists && in.validity == other.validity && in.mailbox == other.mailbox
+	return in.exists == other.exists && in.validity == other.validity
 }
 
 // likeness is what comparing two INBOXes comes to.
@@ -77,11 +77,9 @@ func (c *Conn) inbox(ctx context.Context) (in inbox, err error) {
 	}()
 	s := newDialogue(c.Conn)
 	s.keep, s.want = true, "STATUS"
-	items := "UIDVALIDITY UIDNEXT MESSAGES"
-	if c.Caps.Has("OBJECTID") {
-		items += " MAILBOXID"
-	}
-	tag := s.command("STATUS INBOX (" + items + ")\r\n")
+	// Not MAILBOXID (RFC 8474): Cyrus 3.6 answers with bytes of memory that it has freed, line ends
+	// among them.
+	tag := s.command("STATUS INBOX (UIDVALIDITY UIDNEXT MESSAGES)\r\n")
 	if err := s.flush(); err != nil {
 		return in, err
 	}
@@ -120,8 +118,6 @@ func parseInbox(line []byte) inbox {
 			in.next = value
 		case "MESSAGES":
 			in.messages = value
-		case "MAILBOXID":
-			in.mailbox = value
 		}
 	}
 	return in

@@ -144,7 +144,7 @@ func (d *dialogue) settle(ok wire.Response) error {
 		case d.beside:
 			d.beside = ""
 		default:
-			return fmt.Errorf("%w: an answer to a command that wasn't sent", ErrProtocol)
+			return d.stray(resp)
 		}
 	}
 	return d.askCaps()
