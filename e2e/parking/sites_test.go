@@ -10,7 +10,7 @@ import (
 )
 
 // cyrusUsers is how many a Cyrus gets that serves few tests: making one takes it 10 ms.
-const cyrusUsers = 40
+const cyrusUsers = 100
 
 // A site is a server and how the proxies before it watch it.
 type site struct {

@@ -11,7 +11,7 @@ import (
 
 // The accounts of every server.
 const (
-	Users          = 200 // how many: User(1) … User(Users)
+	Users          = 300 // how many: User(1) … User(Users)
 	Password       = "pw-Secret.1"
 	MasterUser     = "proxy"
 	MasterPassword = "pw-Master.1"
