@@ -99,7 +99,7 @@ func aFloodOfEvents(t *testing.T, s *site) {
 			t.Errorf("an event is answered %d, %v", code, err)
 		}
 	}
-	const enough = 100
+	const enough = 25
 	stop, flooded, posted := make(chan struct{}), make(chan struct{}), make(chan int, 1)
 	end := sync.OnceFunc(func() { close(stop) })
 	t.Cleanup(end)
