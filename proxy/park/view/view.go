@@ -27,7 +27,7 @@ type View struct {
 	// them. Only the comparison strategy needs it; nil elsewhere.
 	Told *FlagTable
 
-	// Known has flags that the client knows beyond its bound. nil: none.
+	// Known has flags that the client knows, beyond its bound or not. nil: none.
 	Known *Known
 }
 
@@ -58,10 +58,8 @@ func (v *View) After(d Difference) *View {
 	after.UIDNext = max(v.UIDNext, d.UIDNext)
 	after.ModSeq = max(v.ModSeq, d.ModSeq)
 	after.Told = d.told(v, after.UIDs)
-	if d.ModSeq > v.ModSeq {
-		after.Known = nil // all of it is within the bound
-	} else {
-		after.Known = v.Known.after(d.Changed)
-	}
+	// It stays although the bound may have risen over it: a STORE .SILENT makes flags of those that
+	// were known.
+	after.Known = v.Known.after(d.Changed)
 	return &after
 }
