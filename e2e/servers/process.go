@@ -144,13 +144,21 @@ func greets(addr string) error {
 	return nil
 }
 
+// given are the ports that FreeAddr has handed out in this process.
+var given sync.Map
+
 // FreeAddr is a loopback address that nothing listens on. It lies below the
 // ports that the kernel gives out by itself, so no other test's port 0 gets it
-// between our look and the server's bind.
+// between our look and the server's bind; nor does another FreeAddr: in this process
+// none is handed out twice, and processes choose from parts of their own, by their ids.
 func FreeAddr(t testing.TB) (addr, port string) {
 	t.Helper()
 	for range 200 {
-		addr = fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		n := 12000 + os.Getpid()%20*1000 + rand.IntN(1000)
+		if _, taken := given.LoadOrStore(n, true); taken {
+			continue
+		}
+		addr = fmt.Sprintf("127.0.0.1:%d", n)
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
