@@ -48,7 +48,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 		if err != nil {
 			return errors.Join(last, err)
 		}
-		a.backend = pick.Backend.ID
+		a.backend = pick.Backend.Shown()
 		target := p.targetOf(pick.Backend)
 		c := p.warm(ctx, a, target, login)
 		if c == nil {
@@ -92,7 +92,7 @@ func (s *Session) targetOf(b *routing.Backend) upstream.Target { return s.settin
 
 // targetOf is how a backend is reached.
 func (s *settings) targetOf(b *routing.Backend) upstream.Target {
-	t := upstream.Target{ID: b.ID, Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
+	t := upstream.Target{ID: b.ID, Name: b.Shown(), Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
 	if t.TLS == "" {
 		t.TLS = s.BackendTLS
 	}

@@ -61,7 +61,7 @@ func (b *blame) again(ctx context.Context, t upstream.Target, login upstream.Aut
 	case upstream.FaultFull:
 		b.p.srv.tel.Retry("full")
 		b.tried = append(b.tried, t.ID)
-		b.p.log().Warn("backend is full", "backend", t.ID, "error", err)
+		b.p.log().Warn("backend is full", "backend", t.Name, "error", err)
 		return true
 	case upstream.FaultUnsure:
 		probe := b.p.srv.trials.probe(ctx, t)
@@ -74,7 +74,7 @@ func (b *blame) again(ctx context.Context, t upstream.Target, login upstream.Aut
 			b.p.srv.tel.Retry("closed")
 			return true
 		}
-		b.p.log().Warn("backend closed the connection during this user's login, and is well otherwise", "backend", t.ID, "error", err)
+		b.p.log().Warn("backend closed the connection during this user's login, and is well otherwise", "backend", t.Name, "error", err)
 		return false
 	}
 	return b.p.refusedAt(ctx, t, login, err)
@@ -85,7 +85,7 @@ func (b *blame) unreachable(t upstream.Target, err error) {
 	b.p.srv.trials.failed(t.ID, err)
 	b.p.srv.tel.Retry(stageOf(err))
 	b.tried = append(b.tried, t.ID)
-	b.p.log().Warn("backend can't be reached", "backend", t.ID, "error", err)
+	b.p.log().Warn("backend can't be reached", "backend", t.Name, "error", err)
 }
 
 // stageOf is where a login failed.

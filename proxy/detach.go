@@ -27,7 +27,7 @@ func (s *Session) detach() phase {
 	ctx, cancel := s.within(leaveWithin)
 	defer cancel()
 	began := s.srv.now()
-	t := telemetry.Park{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID, Way: how.String(), Start: began, Steps: s.srv.tel.Steps(began)}
+	t := telemetry.Park{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.Shown(), Way: how.String(), Start: began, Steps: s.srv.tel.Steps(began)}
 	if how != wayUnselect {
 		t.Mailbox = s.flight.told.box.name
 	}

@@ -260,7 +260,7 @@ func (r *registry) some(parked func(shard int) bool, f func(*Session)) {
 // Filter chooses sessions.
 type Filter struct {
 	User    string // canonical name; "" is all
-	Backend string // id; "" is all
+	Backend string // id, or a name of it; "" is all
 	After   string // id of the last session of the page before
 	Limit   int    // at most; 0 or more than MaxPage is MaxPage
 }
@@ -291,7 +291,8 @@ type SessionInfo struct {
 
 // page returns the chosen sessions in the order of their ids, and the After of
 // the next page, "" when this is the last.
-func (r *registry) page(f Filter) ([]SessionInfo, string) {
+// ids are of the backends that f.Backend means.
+func (r *registry) page(f Filter, ids []string) ([]SessionInfo, string) {
 	limit := f.Limit
 	if limit <= 0 || limit > MaxPage {
 		limit = MaxPage
@@ -302,7 +303,7 @@ func (r *registry) page(f Filter) ([]SessionInfo, string) {
 		if s.loggedIn.Load() {
 			user, backend = s.user, s.pick.Backend.ID
 		}
-		if s.id > f.After && (f.User == "" || f.User == user) && (f.Backend == "" || f.Backend == backend) {
+		if s.id > f.After && (f.User == "" || f.User == user) && (f.Backend == "" || slices.Contains(ids, backend)) {
 			found = append(found, s)
 		}
 	})
@@ -330,7 +331,7 @@ func (s *Session) info() SessionInfo {
 		i.NotParked = kept(s.park.kept.Load()).String()
 	}
 	if s.loggedIn.Load() {
-		i.User, i.Backend, i.Why = s.user, s.pick.Backend.ID, string(s.pick.Why)
+		i.User, i.Backend, i.Why = s.user, s.pick.Current().Shown(), string(s.pick.Why)
 		i.State, i.Idle = s.flight.state()
 		i.InFlight = s.flight.waiting()
 	}

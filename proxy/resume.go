@@ -33,7 +33,7 @@ func (s *Session) resume() phase {
 	ctx, cancel := s.within(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
 	defer cancel()
 	pause, began := resumePause, s.srv.now()
-	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID, Wake: s.park.cause, Source: telemetry.SourceNone,
+	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.Shown(), Wake: s.park.cause, Source: telemetry.SourceNone,
 		Start: began, Steps: s.srv.tel.Steps(began)}
 	if s.park.sub != nil {
 		t.Mailbox = s.park.box

@@ -415,4 +415,10 @@ func (s *Server) Status() Status {
 
 // Sessions lists sessions, a page at a time; next is the Filter.After of the
 // next page, "" when there is none.
-func (s *Server) Sessions(f Filter) (page []SessionInfo, next string) { return s.reg.page(f) }
+func (s *Server) Sessions(f Filter) (page []SessionInfo, next string) {
+	var ids []string
+	if f.Backend != "" {
+		ids = s.set.Load().Router.Named(f.Backend)
+	}
+	return s.reg.page(f, ids)
+}

@@ -116,7 +116,7 @@ func (s *Session) about(l *slog.Logger) *slog.Logger {
 	if s.pick == nil {
 		return l.With("client", s.addr.String())
 	}
-	return l.With("user", s.user, "backend", s.pick.Backend.ID)
+	return l.With("user", s.user, "backend", s.pick.Backend.Shown())
 }
 
 // trace is what commands, parks and resumes link to.
@@ -153,8 +153,8 @@ func (s *Session) voided() bool {
 	}
 }
 
-// target is where.
-func (s *Session) target() upstream.Target { return s.targetOf(s.pick.Backend) }
+// target is where, as discovery has it now.
+func (s *Session) target() upstream.Target { return s.targetOf(s.pick.Current()) }
 
 // newID makes a session's id: 16 characters, unguessable, without look-alikes.
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
@@ -219,7 +219,7 @@ func (s *Session) answered(h wire.ResponseHead, now time.Time) {
 // tell has telemetry count a command that is over.
 func (s *Session) tell(c *command, status wire.Status, out int64, now time.Time) {
 	t := telemetry.Command{
-		Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.ID,
+		Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.Shown(),
 		Verb: c.verb, Status: status.String(),
 		Start: c.start, Sent: c.sent, End: now, BytesIn: c.in, BytesOut: out,
 	}

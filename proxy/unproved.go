@@ -54,7 +54,7 @@ func (p *preLogin) loginAt(ctx context.Context, a *attempt, t upstream.Target, l
 		err := queue.Acquire(ctx, network)
 		end(err)
 		if err != nil {
-			return nil, fmt.Errorf("waiting for a place among the logins at %s: %w", t.ID, err)
+			return nil, fmt.Errorf("waiting for a place among the logins at %s: %w", t.Name, err)
 		}
 		defer queue.Release(network)
 	}

@@ -145,7 +145,7 @@ func (r *Router) report(s Snapshot, p plan, o *Options, changed bool) {
 			return
 		}
 		b := e.backend
-		log.Info(e.what, "source", source, "backend", b.ID, "address", b.Address, "state", b.State,
+		log.Info(e.what, "source", source, "backend", b.Name, "id", b.ID, "address", b.Address, "state", b.State,
 			"was", e.was, "weight", b.Weight, "reason", b.Reason)
 	}
 }

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -83,7 +84,15 @@ func (s Storage) String() string {
 // Backend is one IMAP server of the fleet. Rows are shared between readers:
 // nobody changes one, its Tags included.
 type Backend struct {
-	ID      string // unique in the fleet, stable over restarts; the key of pins and of the hash
+	// ID never changes while the backend is the same one: not with its address, its port, or
+	// the name of its machine. It is the key of pins, of sessions and of the hash.
+	ID string
+	// Name is what people call it, in logs, metrics, the admin API and placements: unique
+	// among the backends that are listed, and it may change. "" = ID.
+	Name string
+	// Service is its id on its machine, where discovery knows machines; then Service@Node
+	// names it, too.
+	Service string
 	Address string // host:port
 	Weight  int    // share of the users, relative to the others; 0 gets no new users
 	Tags    []string
@@ -101,9 +110,20 @@ type Backend struct {
 	Pending bool
 }
 
+// Shown is the name for people.
+func (b *Backend) Shown() string { return cmp.Or(b.Name, b.ID) }
+
+// Qualified is the name that no other listed backend has, whatever theirs are.
+func (b *Backend) Qualified() string {
+	if b.Service == "" || b.Node == "" {
+		return b.ID
+	}
+	return b.Service + "@" + b.Node
+}
+
 // equal reports whether discovery said the same of both.
 func (b *Backend) equal(o *Backend) bool {
-	return b.ID == o.ID && b.Address == o.Address && b.Weight == o.Weight && b.State == o.State &&
+	return b.ID == o.ID && b.Name == o.Name && b.Service == o.Service && b.Address == o.Address && b.Weight == o.Weight && b.State == o.State &&
 		b.Reason == o.Reason && b.TLS == o.TLS && b.ServerName == o.ServerName &&
 		b.Datacenter == o.Datacenter && b.Node == o.Node && b.Pending == o.Pending && slices.Equal(b.Tags, o.Tags)
 }
@@ -128,10 +148,10 @@ func (s Snapshot) cleaned() (good []Backend, bad []string) {
 			bad = append(bad, fmt.Sprintf("backend at %q has no usable id", b.Address))
 			continue
 		case b.Address == "":
-			bad = append(bad, fmt.Sprintf("backend %q has no address", b.ID))
+			bad = append(bad, fmt.Sprintf("backend %q has no address", b.Shown()))
 			continue
 		}
-		b.Weight = max(b.Weight, 0)
+		b.Name, b.Weight = b.Shown(), max(b.Weight, 0)
 		b.Tags = slices.Clone(b.Tags)
 		good = append(good, b)
 	}

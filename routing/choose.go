@@ -29,7 +29,10 @@ type choice struct {
 	storage         Storage
 	failoverAfter   time.Duration
 	tables          readTxn
-	health          map[string]*healthRow
+	// placed is the backend that the placement names, nil for none (or for none that can
+	// be told); choose sets it.
+	placed *backendRow
+	health map[string]*healthRow
 	// settle: a backend whose state isn't known yet may be the user's own, so there is
 	// no choice (ErrNotReady). Else it counts as down.
 	settle bool
@@ -40,7 +43,9 @@ type choice struct {
 // Separate storage: the placement or nothing.
 //
 //	no placement                              ErrNoPlacement
-//	it names no backend that is listed        ErrUnknownPlacement
+//	it names no backend that is listed, or    ErrUnknownPlacement
+//	several, and the user is pinned to none
+//	of them
 //	whose state isn't known yet (settle)      ErrNotReady
 //	that is down, or was tried                ErrBackendDown
 //	else (draining too: it is his only home)  it
@@ -71,21 +76,24 @@ func (c *choice) separate() (*backendRow, Why, error) {
 	if c.placement == "" {
 		return nil, "", ErrNoPlacement
 	}
-	b := c.tables.backend(c.placement)
+	b, err := c.place()
 	switch {
-	case b == nil || b.gone:
-		return nil, "", fmt.Errorf("%w: %q", ErrUnknownPlacement, c.placement)
+	case err != nil:
+		return nil, "", err
 	case c.settle && b.Pending:
 		return nil, "", notKnown(b)
 	case !b.usable():
-		return nil, "", fmt.Errorf("%w: %s: %s", ErrBackendDown, b.ID, b.Reason)
+		return nil, "", fmt.Errorf("%w: %s: %s", ErrBackendDown, b.Name, b.Reason)
 	case c.wasTried(b.ID):
-		return nil, "", fmt.Errorf("%w: %s refused the connection", ErrBackendDown, b.ID)
+		return nil, "", fmt.Errorf("%w: %s refused the connection", ErrBackendDown, b.Name)
 	}
 	return b, ByPlacement, nil
 }
 
 func (c *choice) shared() (*backendRow, Why, error) {
+	if c.placement != "" {
+		c.placed, _ = c.place() // one that can't be followed leaves the user where the pin is (3)
+	}
 	home, why := c.home()
 	if home != "" && c.takes(home) {
 		return c.tables.backend(home), why, nil
@@ -98,7 +106,7 @@ func (c *choice) shared() (*backendRow, Why, error) {
 	}
 	if wait := c.held(); wait > 0 {
 		return nil, "", fmt.Errorf("%w: %s; live sessions hold the user there for another %s",
-			ErrBackendDown, c.pin.backend, wait.Round(time.Millisecond))
+			ErrBackendDown, c.tables.shown(c.pin.backend), wait.Round(time.Millisecond))
 	}
 	b, firstChoice := c.rendezvous()
 	switch {
@@ -118,11 +126,13 @@ func (c *choice) home() (string, Why) {
 	switch {
 	case stay:
 		why := ByPin
-		if c.pin.backend == c.placement {
+		if c.placed != nil && c.pin.backend == c.placed.ID {
 			why = ByPlacement
 		}
 		return c.pin.backend, why
-	case c.placement != "":
+	case c.placed != nil:
+		return c.placed.ID, ByPlacement
+	case c.placement != "": // it names no backend, so it takes nobody
 		return c.placement, ByPlacement
 	}
 	return "", ""
@@ -196,7 +206,7 @@ func (c *choice) rendezvous() (best *backendRow, firstChoice bool) {
 
 // notKnown is ErrNotReady for one backend.
 func notKnown(b *backendRow) error {
-	return fmt.Errorf("%w: %s hasn't answered a probe", ErrNotReady, b.ID)
+	return fmt.Errorf("%w: %s hasn't answered a probe", ErrNotReady, b.Name)
 }
 
 func (c *choice) wasTried(id string) bool { return slices.Contains(c.tried, id) }

@@ -13,7 +13,8 @@ import (
 func (r *Router) ReportDialFailure(id string, cause error) {
 	tx := newWriteTxn(r.db)
 	defer tx.abort()
-	if tx.backend(id) == nil {
+	b := tx.backend(id)
+	if b == nil {
 		return
 	}
 	o := r.opts.Load()
@@ -29,10 +30,10 @@ func (r *Router) ReportDialFailure(id string, cause error) {
 	tx.commit()
 	switch h.failures {
 	case 1:
-		r.tel.Log.Warn("backend can't be reached; probes will tell whether it is down", "backend", id, "error", h.lastError)
+		r.tel.Log.Warn("backend can't be reached; probes will tell whether it is down", "backend", b.Name, "error", h.lastError)
 	case suspectAfter:
 		r.tel.Log.Error("backend can't be reached; users go elsewhere until a probe succeeds",
-			"backend", id, "failures", h.failures, "probed_every", o.DialRetry, "error", h.lastError)
+			"backend", b.Name, "failures", h.failures, "probed_every", o.DialRetry, "error", h.lastError)
 	}
 }
 
@@ -49,9 +50,10 @@ func (r *Router) ReportDialSuccess(id string) {
 	if h == nil {
 		return
 	}
+	name := tx.shown(id)
 	tx.deleteHealth(h)
 	tx.commit()
-	r.tel.Log.Info("backend can be reached again", "backend", id, "failures", h.failures, "since", h.first)
+	r.tel.Log.Info("backend can be reached again", "backend", name, "failures", h.failures, "since", h.first)
 }
 
 // trialPause is between the probes of a backend about which too little is known to say

@@ -23,7 +23,8 @@ import (
 //	… the session lives; on <-p.Void(): leave this backend
 //	p.Release()                                    // always, at the end
 type Pick struct {
-	// Backend is the row as it was when picked; nobody changes it.
+	// Backend is the row as it was when picked; nobody changes it. Its ID is the claim's,
+	// the rest may have changed since (Current).
 	Backend *Backend
 	// Why is the rule that chose it.
 	Why Why
@@ -217,6 +218,15 @@ func (p *Pick) Release() {
 	}
 	p.router.release(p, p.state == confirmed, p.holds)
 	p.state = released
+}
+
+// Current is the backend as discovery describes it now: a connection that is made later on
+// goes where the backend is by then.
+func (p *Pick) Current() *Backend {
+	if b := newReadTxn(p.router.db).backend(p.Backend.ID); b != nil {
+		return &b.Backend
+	}
+	return p.Backend
 }
 
 // Void closes when the user is sent to another backend while this pick lives:

@@ -69,6 +69,7 @@ func planApply(old []*backendRow, incoming []Backend, o *Options, now time.Time)
 		}
 	}
 
+	namedApart(next)
 	p.lost = len(taken)
 	for _, row := range next {
 		if was := prev[row.ID]; was != nil && !row.usable() && was.lostWithin(o.PanicWindow, now) {
@@ -85,6 +86,23 @@ func planApply(old []*backendRow, incoming []Backend, o *Options, now time.Time)
 		p.take(prev[row.ID], row)
 	}
 	return p
+}
+
+// namedApart has no backend that isn't listed any more be shown as one that is.
+func namedApart(rows []*backendRow) {
+	listed := make(map[string]bool, len(rows))
+	for _, row := range rows {
+		if !row.gone {
+			listed[row.Name] = true
+		}
+	}
+	for _, row := range rows {
+		if row.gone && listed[row.Name] {
+			if row.Name = row.Qualified(); listed[row.Name] {
+				row.Name = row.ID
+			}
+		}
+	}
 }
 
 // lostWithin: discovery took it away at most a window ago, and it hasn't come back.

@@ -128,9 +128,14 @@ func (r *Router) stats() telemetry.RoutingStats {
 	for _, state := range []State{Up, Draining, Down} {
 		s.Backends = append(s.Backends, telemetry.StateCount{State: state.String(), Count: states[state]})
 	}
+	read := newReadTxn(r.db)
+	sessions := make(map[string]int64) // by name
 	for id, u := range r.usage() {
 		s.Pins += int64(u.pins)
-		s.Sessions = append(s.Sessions, telemetry.BackendCount{Backend: id, Count: int64(u.sessions)})
+		sessions[read.shown(id)] += int64(u.sessions)
+	}
+	for name, n := range sessions {
+		s.Sessions = append(s.Sessions, telemetry.BackendCount{Backend: name, Count: n})
 	}
 	if t := r.LastGood(); !t.IsZero() {
 		s.Age = max(now.Sub(t), 0)

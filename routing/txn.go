@@ -41,6 +41,14 @@ func each[Row any](t readTxn, table, index string, args []any, f func(*Row) bool
 // backend returns the row, or nil.
 func (t readTxn) backend(id string) *backendRow { return first[backendRow](t, tableBackends, id) }
 
+// shown is the backend's name for people.
+func (t readTxn) shown(id string) string {
+	if b := t.backend(id); b != nil {
+		return b.Name
+	}
+	return id
+}
+
 // pin returns the row, or nil; it may have ended.
 func (t readTxn) pin(user string) *pinRow { return first[pinRow](t, tablePins, user) }
 

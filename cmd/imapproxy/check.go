@@ -374,11 +374,24 @@ func (k *checker) place(ctx context.Context, backends []routing.Backend) {
 		k.report.fail("placement", fix, "%s has none, and storage is separate: NO [UNAVAILABLE]", k.canonical)
 		return
 	}
+	var on []string
 	for _, b := range backends {
-		if b.ID == k.placement {
-			k.report.ok("placement", "%s is on %s", k.canonical, b.ID)
-			return
+		if b.ID == k.placement || b.Shown() == k.placement {
+			on = []string{b.Shown()}
+			break
 		}
+		if b.Means(k.placement) {
+			on = append(on, b.Shown())
+		}
+	}
+	switch len(on) {
+	case 0:
+	case 1:
+		k.report.ok("placement", "%s is on %s", k.canonical, on[0])
+		return
+	default:
+		k.report.fail("placement", "write one of "+strings.Join(on, ", "), "%s is placed on %q, which is the id of several backends", k.canonical, k.placement)
+		return
 	}
 	k.report.fail("placement", "correct the placement, or register that backend", "%s is placed on %q, which isn't among the backends", k.canonical, k.placement)
 }

@@ -23,7 +23,7 @@ import (
 func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
 	ctx, cancel := context.WithTimeout(ctx, k.timeout)
 	defer cancel()
-	what := "backend " + b.ID
+	what := "backend " + b.Shown()
 	if b.State != routing.Up {
 		r.warn(what, "", "%s: %s, %s", b.Address, b.State, dash(b.Reason))
 	}
@@ -38,10 +38,10 @@ func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
 	if t.TLS == upstream.TLSNone && !upstream.Local(b.Address) {
 		r.warn(what, "backend_defaults.tls = \"starttls\" or \"implicit\", unless the network is your own", "passwords go to %s without TLS", b.Address)
 	}
-	if k.placement != "" && k.placement != b.ID && k.cfg.Routing.Storage == routing.Separate.String() {
+	if k.placement != "" && !b.Means(k.placement) && k.cfg.Routing.Storage == routing.Separate.String() {
 		return // the user isn't known there
 	}
-	k.tryLogin(ctx, r, b.ID, t)
+	k.tryLogin(ctx, r, b.Shown(), t)
 }
 
 // tryLogin logs in as a session would, and looks into the INBOX.

@@ -85,7 +85,7 @@ func (s *Server) backends(w http.ResponseWriter, r *http.Request) {
 	out := Backends{Backends: []Backend{}}
 	for _, b := range s.opts.Router.Backends() {
 		row := Backend{
-			ID: b.ID, Address: b.Address, State: b.State.String(), Reason: b.Reason, Since: b.Since, Weight: b.Weight,
+			ID: b.Shown(), StableID: b.ID, Address: b.Address, State: b.State.String(), Reason: b.Reason, Since: b.Since, Weight: b.Weight,
 			Tags: b.Tags, TLS: b.TLS, ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node,
 			Pins: b.Pins, Sessions: b.Sessions, Kept: b.Kept, Gone: b.Gone, Suspect: b.Suspect,
 			Failures: b.Failures, LastError: b.LastError,

@@ -90,7 +90,8 @@ type Backends struct {
 
 // Backend is one IMAP server of the fleet.
 type Backend struct {
-	ID         string    `json:"id"`
+	ID         string    `json:"id"`        // what it is called; it may change
+	StableID   string    `json:"stable_id"` // what users are pinned to; it doesn't
 	Address    string    `json:"address"`
 	State      string    `json:"state"`  // up, draining, down
 	Reason     string    `json:"reason"` // of the state, in a few words
@@ -129,7 +130,7 @@ type Sessions struct {
 type Session struct {
 	ID           string    `json:"id"`
 	User         string    `json:"user"`    // "" before login
-	Backend      string    `json:"backend"` // its id; "" before login
+	Backend      string    `json:"backend"` // what it is called; "" before login
 	Why          string    `json:"why"`     // the rule that chose the backend
 	Client       string    `json:"client"`  // address:port
 	Listener     string    `json:"listener"`

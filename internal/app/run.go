@@ -118,7 +118,7 @@ func (a *App) warnOfCleartext(c *config.Config, fleet []routing.BackendStatus, w
 		if c.BackendLogin.Mode == upstream.ModeMaster && !c.BackendLogin.Cleartext {
 			what = "no user can log in to this backend: the master's password isn't sent to another machine without TLS"
 		}
-		a.tel.Log.Warn(what, "backend", t.ID, "address", t.Address, "help", "backend_defaults.tls, or Consul's meta tls")
+		a.tel.Log.Warn(what, "backend", t.Name, "address", t.Address, "help", "backend_defaults.tls, or Consul's meta tls")
 	}
 }
 

@@ -199,7 +199,7 @@ func limits(c *config.Config) proxy.Limits {
 
 // Target is a backend as upstream dials it: what discovery says, else the defaults.
 func Target(c *config.Config, b routing.Backend) upstream.Target {
-	t := upstream.Target{ID: b.ID, Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
+	t := upstream.Target{ID: b.ID, Name: b.Shown(), Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
 	if t.TLS == "" {
 		t.TLS = c.BackendDefaults.TLS
 	}

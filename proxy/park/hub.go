@@ -254,7 +254,7 @@ func (h *Hub) mailboxLocked(a Account, name string) *mailbox {
 	}
 	b := h.backends[a.Backend]
 	if b == nil {
-		b = newBackend(h, a.Backend)
+		b = newBackend(h, a)
 		h.backends[a.Backend] = b
 	}
 	b.mailboxes++

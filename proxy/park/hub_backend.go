@@ -1,6 +1,7 @@
 package park
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"slices"
@@ -15,6 +16,7 @@ import (
 type backend struct {
 	hub   *Hub
 	id    string
+	name  string              // for people
 	slots *fair.Queue[string] // by user: one is held for each dialogue
 
 	// Guarded by the hub's mutex:
@@ -41,9 +43,9 @@ type line struct {
 // userShare is the part of a backend's slots, and of its workers, that one user has at a time.
 const userShare = 2
 
-func newBackend(h *Hub, id string) *backend {
+func newBackend(h *Hub, a Account) *backend {
 	return &backend{
-		hub: h, id: id, lines: map[*user]*line{},
+		hub: h, id: a.Backend, name: cmp.Or(a.BackendName, a.Backend), lines: map[*user]*line{},
 		slots: fair.NewQueue[string](fair.Options{Slots: h.o.MaxResyncs, PerKey: h.perUser()}),
 	}
 }

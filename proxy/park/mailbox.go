@@ -364,7 +364,7 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 		tellEnd(member, gone)
 	}
 	if len(members) > 0 {
-		h.o.Telemetry.Log.Warn("a parked mailbox was given up", "user", m.user.name, "backend", m.backend.id,
+		h.o.Telemetry.Log.Warn("a parked mailbox was given up", "user", m.user.name, "backend", m.backend.name,
 			"watch", m.kind.String(), "members", len(members), "gone", gone != nil, "error", err)
 	}
 	return 0, false

@@ -100,7 +100,7 @@ func (m *mailbox) begin() *round {
 
 // traceLocked begins to measure a resync.
 func (m *mailbox) traceLocked(why string) telemetry.Resync {
-	return telemetry.Resync{User: m.user.name, Backend: m.backend.id, Mailbox: m.name, Strategy: m.resync.Name(), Watch: m.kind.String(),
+	return telemetry.Resync{User: m.user.name, Backend: m.backend.name, Mailbox: m.name, Strategy: m.resync.Name(), Watch: m.kind.String(),
 		Reason: why, Start: m.hub.now()}
 }
 

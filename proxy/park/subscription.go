@@ -14,6 +14,7 @@ import (
 // its own; the hub uses that of one which is still open.
 type Account struct {
 	User, Backend string    // canonical name, and the backend's id
+	BackendName   string    // for people; "" = Backend
 	Caps          wire.Caps // the backend's after login
 
 	// Login gives a connection of the watch's kind (upstream.UseWatch), new or one

@@ -41,9 +41,9 @@ type Conn struct {
 
 // count puts the connection on the gauge until it is closed.
 func (c *Conn) count(tel *telemetry.Telemetry, kind string) {
-	id := c.Target.ID
-	tel.BackendConns(id, kind, 1)
-	c.gone = func() { tel.BackendConns(id, kind, -1) }
+	name := c.Target.shown()
+	tel.BackendConns(name, kind, 1)
+	c.gone = func() { tel.BackendConns(name, kind, -1) }
 }
 
 // Close ends the connection, with close_notify under TLS. It may be called more

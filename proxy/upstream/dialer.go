@@ -155,7 +155,7 @@ func (d *Dialer) mayMaster(t Target) error {
 	if d.opt.CleartextMaster || t.TLS != TLSNone && t.TLS != "" || Local(t.Address) {
 		return nil
 	}
-	return &Unavailable{Backend: t.ID, Stage: StageSettings, Err: ErrCleartext}
+	return &Unavailable{Backend: t.shown(), Stage: StageSettings, Err: ErrCleartext}
 }
 
 // away tells whether err is that of a backend that couldn't be reached at all.
@@ -188,7 +188,7 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 		if c.Observe != nil {
 			c.Observe(PhaseLogin, start, end, err)
 		}
-		d.tel.BackendLogin(t.ID, outcome(err), end.Sub(start))
+		d.tel.BackendLogin(t.shown(), outcome(err), end.Sub(start))
 	}
 	if err != nil {
 		return nil, err
@@ -233,9 +233,9 @@ func usable(t Target, a Auth) error {
 		return nil
 	}
 	if a.Mode == ModeMaster {
-		return &Unavailable{Backend: t.ID, Stage: StageSettings, Err: errors.New(why)}
+		return &Unavailable{Backend: t.shown(), Stage: StageSettings, Err: errors.New(why)}
 	}
-	return &Refused{Backend: t.ID, Text: why}
+	return &Refused{Backend: t.shown(), Text: why}
 }
 
 // connected dials, has talk speak, and turns every error into *Refused or
@@ -316,7 +316,7 @@ func (d *Dialer) dial(ctx context.Context, t Target, c Client) (*conn.Conn, erro
 	if c.Observe != nil {
 		c.Observe(PhaseDial, start, end, err)
 	}
-	d.tel.BackendDial(t.ID, outcome(err), end.Sub(start))
+	d.tel.BackendDial(t.shown(), outcome(err), end.Sub(start))
 	return raw, err
 }
 

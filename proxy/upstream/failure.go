@@ -30,7 +30,7 @@ func failure(ctx context.Context, t Target, err error) error {
 	if errors.As(err, &refused) {
 		return refused
 	}
-	out := &Unavailable{Backend: t.ID, Stage: StageLogin, Err: err}
+	out := &Unavailable{Backend: t.shown(), Stage: StageLogin, Err: err}
 	var stage *stageError
 	if errors.As(err, &stage) {
 		out.Stage, out.Err, out.sent = stage.stage, stage.err, stage.sent

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -89,11 +90,15 @@ const (
 
 // Target is a backend to log in to.
 type Target struct {
-	ID         string // for logs, errors and metrics
+	ID         string // by what its connections are counted and kept
+	Name       string // for logs, errors and metrics; "" = ID
 	Address    string // host:port
 	TLS        string // TLSNone, TLSStartTLS or TLSImplicit
 	ServerName string // what its certificate must be valid for; empty: Address's host
 }
+
+// shown is its name for people.
+func (t Target) shown() string { return cmp.Or(t.Name, t.ID) }
 
 // Client is the client's connection, as the backend is told of it in ID. What
 // is zero isn't told.

@@ -20,7 +20,7 @@ func (d *Dialer) talk(ctx context.Context, s *dialogue, t Target, a Auth, c Clie
 	resp, err := s.login(idCommand(d.opt.Hostname, c), a)
 	switch {
 	case errors.Is(err, errTooLong) && a.Mode != ModeMaster:
-		return nil, &Refused{Backend: t.ID, Text: "a password longer than it takes"}
+		return nil, &Refused{Backend: t.shown(), Text: "a password longer than it takes"}
 	case errors.Is(err, errCannot), errors.Is(err, errTooLong): // nothing was sent
 		return nil, atStage(StageLogin, err)
 	case err != nil:
@@ -31,7 +31,7 @@ func (d *Dialer) talk(ctx context.Context, s *dialogue, t Target, a Auth, c Clie
 	case "NO":
 		said := s.plain(resp)
 		if classify(a.Mode, resp.Code) == wrongCredentials && !saysLimit(resp.Code, said.text) {
-			return nil, &Refused{Backend: t.ID, Code: said.code, Text: said.text, args: said.args, alerts: said.alerts}
+			return nil, &Refused{Backend: t.shown(), Code: said.code, Text: said.text, args: said.args, alerts: said.alerts}
 		}
 		return nil, afterLogin(StageLogin, &answerError{answer: said, err: errNo})
 	case "BAD":

@@ -217,7 +217,7 @@ func (d *Dialer) ensureIntended(ctx context.Context, t Target, a Auth, user *Con
 
 // lookIntended makes the finding and says in the log what came of it.
 func (d *Dialer) lookIntended(ctx context.Context, key intendedKey, f *finding, t Target, a Auth, user *Conn) (how string, err error) {
-	log := d.tel.Log.With("backend", t.ID, "address", t.Address, "master", a.MasterUser)
+	log := d.tel.Log.With("backend", t.shown(), "address", t.Address, "master", a.MasterUser)
 	how, err = d.examine(ctx, t, a, user)
 	if err != nil {
 		down, ok := errors.AsType[*Unavailable](err)
@@ -225,7 +225,7 @@ func (d *Dialer) lookIntended(ctx context.Context, key intendedKey, f *finding, 
 			down, ok = errors.AsType[*Unavailable](failure(ctx, t, atStage(StageVerify, err)))
 		}
 		if !ok { // the master was refused: no reason to refuse the client's password
-			down = &Unavailable{Backend: t.ID, Err: err}
+			down = &Unavailable{Backend: t.shown(), Err: err}
 		}
 		down.Stage = StageVerify // whatever login of the search it was
 		err = down

@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -16,26 +15,26 @@ import (
 
 // fleet turns Consul's answer into backends. Its order is nothing to rely on
 // (it differs between versions), so the result is sorted by id.
-func fleet(entries []*api.ServiceEntry, service string, log *slog.Logger) []routing.Backend {
-	named := make(map[string]int) // how many instances have an id
-	for _, e := range entries {
-		if complete(e) {
-			named[instanceID(e, service)]++
-		}
-	}
+func fleet(entries []*api.ServiceEntry, service string) []routing.Backend {
 	var all []routing.Backend
 	for _, e := range entries {
 		if !complete(e) {
 			continue
 		}
 		b := backend(e)
-		b.ID = instanceID(e, service)
-		if named[b.ID] > 1 {
-			log.Error("several instances have one id; give each its own, users of these are routed by id@node",
-				"id", b.ID, "node", b.Node)
-			b.ID += "@" + b.Node
-		}
+		b.ID, b.Service, b.Name = identity(e), e.Service.ID, instanceName(e, service)
 		all = append(all, b)
+	}
+	for _, by := range []func(*routing.Backend) string{(*routing.Backend).Qualified, func(b *routing.Backend) string { return b.ID }} {
+		named := make(map[string]int) // how many instances have a name
+		for _, b := range all {
+			named[b.Name]++
+		}
+		for i := range all {
+			if b := &all[i]; named[b.Name] > 1 {
+				b.Name = by(b)
+			}
+		}
 	}
 	slices.SortFunc(all, func(a, b routing.Backend) int { return strings.Compare(a.ID, b.ID) })
 	return all
@@ -44,17 +43,29 @@ func fleet(entries []*api.ServiceEntry, service string, log *slog.Logger) []rout
 // complete guards against an answer with holes.
 func complete(e *api.ServiceEntry) bool { return e != nil && e.Node != nil && e.Service != nil }
 
-// instanceID is the service id. It is unique on its agent only, and without
-// one in the registration Consul takes the service's name, the same on every
-// machine: then the node's name is the id.
-func instanceID(e *api.ServiceEntry, service string) string {
+// identity is what stays the same of an instance when its node is renamed, its address or
+// its port changes, or another instance comes with the same service id: the service id and
+// the UUID of its node. A node that was registered without a UUID, as external ones may be, is
+// known by its name.
+func identity(e *api.ServiceEntry) string {
+	node := e.Node.ID
+	if node == "" {
+		node = e.Node.Node
+	}
+	return e.Service.ID + "@" + node
+}
+
+// instanceName is what an instance is called: its service id. That is unique on its agent
+// only, and without one in the registration Consul takes the service's name, the same on
+// every machine: then it is the node's name.
+func instanceName(e *api.ServiceEntry, service string) string {
 	if e.Service.ID == "" || e.Service.ID == service {
 		return e.Node.Node
 	}
 	return e.Service.ID
 }
 
-// backend is an instance without its id.
+// backend is an instance without its id and names.
 func backend(e *api.ServiceEntry) routing.Backend {
 	host := e.Service.Address
 	if host == "" {

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"log/slog"
 	"testing"
 
 	"github.com/hashicorp/consul/api"
@@ -53,10 +52,17 @@ func TestOneIdOnSeveralNodes(t *testing.T) {
 	entry := func(node, id string) *api.ServiceEntry {
 		return &api.ServiceEntry{Node: &api.Node{Node: node, Address: "192.0.2.1"}, Service: &api.AgentService{ID: id, Service: "imap", Port: 143}}
 	}
-	got := describe(fleet([]*api.ServiceEntry{entry("n2", "mail"), entry("n1", "mail"), entry("n3", "imap"), entry("n4", "own"), nil, {}},
-		"imap", slog.New(slog.DiscardHandler)))
-	if want := "mail@n1 mail@n2 n3 own"; got != want {
-		t.Errorf("the fleet is %q, want %q", got, want)
+	for want, entries := range map[string][]*api.ServiceEntry{
+		"n3 mail@n1 mail@n2 own": {entry("n2", "mail"), entry("n1", "mail"), entry("n3", "imap"), entry("n4", "own"), nil, {}},
+		// an id that is another's node
+		"imap@n1 n1@n2": {entry("n2", "n1"), entry("n1", "imap")},
+		// an id that looks like the qualified name of a doubled one
+		"mail@n1 mail@n1@n3 mail@n2": {entry("n1", "mail"), entry("n2", "mail"), entry("n3", "mail@n1")},
+	} {
+		all := fleet(entries, "imap")
+		if got := describe(all); got != want {
+			t.Errorf("the fleet is %q, want %q", got, want)
+		}
 	}
 	e := entry("n1", "own")
 	e.Node.Address, e.Service.Port = "2001:db8::1", 0

@@ -109,7 +109,7 @@ func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 		}
 		trip.worked()
 		pause.reset()
-		backends := fleet(entries, c.opts.Service, c.tel.Log)
+		backends := fleet(entries, c.opts.Service)
 		for i := range backends {
 			c.opts.Policy.Permit(&backends[i])
 		}

@@ -64,7 +64,7 @@ func (r *recorder) wait(t *testing.T, what string, wanted func(routing.Snapshot)
 	}
 }
 
-// fleetIs is a condition for wait: the ids and states in one text, such as
+// fleetIs is a condition for wait: the names and states in one text, such as
 // "b1 b2=draining b3=down".
 func fleetIs(want string) func(routing.Snapshot) bool {
 	return func(s routing.Snapshot) bool { return describe(s.Backends) == want }
@@ -73,7 +73,7 @@ func fleetIs(want string) func(routing.Snapshot) bool {
 func describe(backends []routing.Backend) string {
 	var words []string
 	for _, b := range backends {
-		w := b.ID
+		w := b.Shown()
 		switch {
 		case b.Pending:
 			w += "=pending"

@@ -128,6 +128,6 @@ func (k *keeper) replace(text []byte) error {
 
 // equalBackends compares what the file says of two backends.
 func equalBackends(a, b routing.Backend) bool {
-	return a.ID == b.ID && a.Address == b.Address && a.Weight == b.Weight && a.State == b.State && a.Reason == b.Reason &&
+	return a.ID == b.ID && a.Name == b.Name && a.Service == b.Service && a.Address == b.Address && a.Weight == b.Weight && a.State == b.State && a.Reason == b.Reason &&
 		a.TLS == b.TLS && a.ServerName == b.ServerName && a.Datacenter == b.Datacenter && a.Node == b.Node && slices.Equal(a.Tags, b.Tags)
 }

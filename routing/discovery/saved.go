@@ -40,6 +40,8 @@ type SavedSet struct {
 // of routing.Backend doesn't change it by the way.
 type savedBackend struct {
 	ID         string   `json:"id"`
+	Name       string   `json:"name,omitempty"` // absent in files of before; then it is the id
+	Service    string   `json:"service,omitempty"`
 	Address    string   `json:"address"`
 	Weight     int      `json:"weight"`
 	State      string   `json:"state"`
@@ -132,7 +134,7 @@ func (set *SavedSet) snapshot(of string) (routing.Snapshot, error) {
 			return s, fmt.Errorf("its backend %q is there twice", clip(b.ID, 60))
 		}
 		seen[b.ID] = true
-		r := routing.Backend{ID: b.ID, Address: b.Address, Weight: b.Weight, Reason: b.Reason, Tags: b.Tags, TLS: b.TLS,
+		r := routing.Backend{ID: b.ID, Name: b.Name, Service: b.Service, Address: b.Address, Weight: b.Weight, Reason: b.Reason, Tags: b.Tags, TLS: b.TLS,
 			ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node}
 		if err := r.State.UnmarshalText([]byte(b.State)); err != nil {
 			return s, fmt.Errorf("its backend %q: %w", clip(b.ID, 60), err)
@@ -164,7 +166,7 @@ func (b savedBackend) valid() error {
 func encode(of string, saved time.Time, backends []routing.Backend) ([]byte, error) {
 	set := SavedSet{Format: savedFormat, Version: savedVersion, Of: of, Saved: saved.UTC(), Backends: []savedBackend{}}
 	for _, b := range backends {
-		one := savedBackend{ID: b.ID, Address: b.Address, Weight: b.Weight, State: b.State.String(),
+		one := savedBackend{ID: b.ID, Name: b.Name, Service: b.Service, Address: b.Address, Weight: b.Weight, State: b.State.String(),
 			Reason: b.Reason, Tags: b.Tags, TLS: b.TLS, ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node}
 		if one.valid() == nil {
 			set.Backends = append(set.Backends, one)

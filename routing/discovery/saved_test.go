@@ -149,7 +149,7 @@ func TestWhatIsReadIsWhatWasWritten(t *testing.T) {
 	of := ConsulOptions{Service: "imap", Tags: []string{"b", "a"}}.SavedOf()
 	k := newKeeper(file, of, telemetry.Discard())
 	all := []routing.Backend{
-		{ID: "b1", Address: "[2001:db8::1]:143", Weight: 3, State: routing.Draining, Reason: "maintenance", Tags: []string{"ssd"},
+		{ID: "b1@c0ffee", Name: "b1@n1", Service: "b1", Address: "[2001:db8::1]:143", Weight: 3, State: routing.Draining, Reason: "maintenance", Tags: []string{"ssd"},
 			TLS: "implicit", ServerName: "b1.example.org", Datacenter: "dc1", Node: "n1"},
 		{ID: "b2", Address: "imap2.example.org:993", State: routing.Down},
 	}

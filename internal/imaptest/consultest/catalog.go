@@ -41,6 +41,47 @@ func (a *Agent) Register(s Service) {
 	a.must(http.MethodPut, "/v1/agent/service/register", body)
 }
 
+// Node is a node as the catalogue has it. One that is registered with the ID of another name's
+// node is that node, renamed.
+type Node struct {
+	ID      string // UUID; "" as external nodes have it
+	Name    string
+	Address string
+}
+
+// Catalog registers a service on another node, straight in the catalogue. It is passing
+// unless its Check says something else.
+func (a *Agent) Catalog(n Node, s Service) {
+	a.t.Helper()
+	status := "passing"
+	if s.Check != nil {
+		status = s.Check.Status
+	}
+	weights := s.Weights
+	if weights == nil {
+		weights = &Weights{1, 1}
+	}
+	body, err := json.Marshal(map[string]any{
+		"ID": n.ID, "Node": n.Name, "Address": n.Address,
+		"Service": map[string]any{"ID": s.ID, "Service": s.Name, "Address": s.Address, "Port": s.Port, "Tags": s.Tags, "Meta": s.Meta, "Weights": weights},
+		"Check":   map[string]any{"CheckID": "service:" + s.ID, "Name": "check", "ServiceID": s.ID, "Status": status},
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.must(http.MethodPut, "/v1/catalog/register", body)
+}
+
+// Uncatalog removes a service of another node, or with "" the node.
+func (a *Agent) Uncatalog(node, id string) {
+	a.t.Helper()
+	body, err := json.Marshal(map[string]string{"Node": node, "ServiceID": id})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.must(http.MethodPut, "/v1/catalog/deregister", body)
+}
+
 // Deregister removes a service.
 func (a *Agent) Deregister(id string) {
 	a.t.Helper()

@@ -12,6 +12,7 @@ package consultest
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,7 @@ type Agent struct {
 	t      testing.TB
 	binary string
 	log    string // file
+	node   string // its UUID
 	ports  [3]int // HTTP, Serf, RPC
 	client *http.Client
 	proc   *process
@@ -60,7 +62,7 @@ func Start(t testing.TB) *Agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &Agent{t: t, binary: binary, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: callTimeout}}
+	a := &Agent{t: t, binary: binary, node: nodeID(), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: callTimeout}}
 	log, err := os.CreateTemp(t.TempDir(), "consul-*.log")
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +106,17 @@ func findBinary(configured string) (string, error) {
 	return binary, nil
 }
 
+// nodeID is a UUID such as a node keeps in its data directory: a dev agent has none, and would
+// be another node at each start.
+func nodeID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// NodeID is the UUID of the agent's node; it stays over restarts.
+func (a *Agent) NodeID() string { return a.node }
+
 // freePorts returns ports that were free a moment ago, for TCP and UDP.
 func freePorts() (ports [3]int, err error) {
 	for i := range ports {
@@ -132,7 +145,7 @@ func (a *Agent) run() error {
 	cmd := exec.Command(a.binary, "agent", "-dev", "-node=dev1", "-bind=127.0.0.1", "-client=127.0.0.1",
 		fmt.Sprintf("-http-port=%d", a.ports[0]), fmt.Sprintf("-serf-lan-port=%d", a.ports[1]),
 		fmt.Sprintf("-server-port=%d", a.ports[2]), "-serf-wan-port=-1", "-dns-port=-1", "-grpc-port=-1",
-		"-grpc-tls-port=-1", "-disable-host-node-id", "-hcl=disable_update_check=true")
+		"-grpc-tls-port=-1", "-node-id="+a.node, "-hcl=disable_update_check=true")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = endWithParent()
 	if err := cmd.Start(); err != nil {

@@ -1,0 +1,77 @@
+package routing
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// named are the listed backends that a placement names: the one whose ID or Name it is; else
+// the one that it qualifies (Service@Node); else all whose Service it is, which are several
+// where that is doubled.
+func (t readTxn) named(placement string) []*backendRow {
+	if b := t.backend(placement); b != nil && !b.gone {
+		return []*backendRow{b}
+	}
+	var name, qualified *backendRow
+	var service []*backendRow
+	t.backends(func(b *backendRow) bool {
+		switch {
+		case b.gone:
+		case b.Name == placement:
+			name = b
+		case b.Qualified() == placement:
+			qualified = b
+		case b.Service == placement:
+			service = append(service, b)
+		}
+		return name == nil
+	})
+	switch {
+	case name != nil:
+		return []*backendRow{name}
+	case qualified != nil:
+		return []*backendRow{qualified}
+	}
+	return service
+}
+
+// place is the backend that the placement names. Where it names several, the user stays at
+// the one that they are pinned to.
+func (c *choice) place() (*backendRow, error) {
+	rows := c.tables.named(c.placement)
+	switch len(rows) {
+	case 0:
+		return nil, fmt.Errorf("%w: %q", ErrUnknownPlacement, c.placement)
+	case 1:
+		return rows[0], nil
+	}
+	var names []string
+	for _, b := range rows {
+		if c.pin != nil && c.pin.backend == b.ID {
+			return b, nil
+		}
+		names = append(names, b.Name)
+	}
+	slices.Sort(names)
+	return nil, fmt.Errorf("%w: %q names several: write one of %s", ErrUnknownPlacement, c.placement, strings.Join(names, ", "))
+}
+
+// Means reports whether a name for people, or in a placement, may mean the backend: its ID,
+// its Name, Service@Node or its Service.
+func (b *Backend) Means(name string) bool {
+	return name == b.ID || name == b.Name || name == b.Qualified() || name == b.Service
+}
+
+// Named are the ids of the backends that a name may mean (Backend.Means), those that are gone
+// included.
+func (r *Router) Named(name string) []string {
+	var ids []string
+	newReadTxn(r.db).backends(func(b *backendRow) bool {
+		if name != "" && b.Means(name) {
+			ids = append(ids, b.ID)
+		}
+		return true
+	})
+	return ids
+}
