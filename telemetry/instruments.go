@@ -85,7 +85,7 @@ func Instruments() []Instrument {
 	// Sessions last from a script's second to a desktop client's week.
 	lifetimes := []float64{1, 10, 60, 300, 1800, 7200, 28800, 86400, 604800}
 
-	backend := Attribute{"backend", "the backend's id"}
+	backend := Attribute{"backend", "the backend's name: its service id in Consul, as ID@NODE where several nodes have it"}
 	verb := Attribute{"verb", "the command's name, from a closed set: " + verbList() + ". `OTHER` is every command that isn't in it"}
 	verbAsThere := Attribute{"verb", "the command's name, as in `imapproxy_commands_total`"}
 	status := Attribute{"status", "`OK`, `NO`, `BAD`, or `cut` (no tagged answer came)"}
