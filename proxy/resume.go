@@ -375,6 +375,8 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) phase {
 	idle := s.park.idle
 	s.park.view, s.park.idle = nil, false
 	s.park.mu.Unlock()
+	star := s.park.star
+	s.park.star = 0 // it is of this command alone
 	switch {
 	case idle && s.park.ends:
 		s.endIdle()
@@ -388,8 +390,8 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) phase {
 		return phaseEnd
 	case s.park.owed != nil:
 		return phaseCatchUp
-	case s.park.star != 0:
-		s.client.Unread(withStar(s.client.TakeUnread(), s.park.star))
+	case star != 0:
+		s.client.Unread(withStar(s.client.TakeUnread(), star))
 	}
 	return phaseRelay
 }

@@ -1,8 +1,12 @@
 package proxy
 
 import (
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
+	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
@@ -36,5 +40,34 @@ func TestWhileFlagsAreOwedNoStoreIsSilent(t *testing.T) {
 		if got := string(aloud([]byte(c.command))); got != c.want {
 			t.Errorf("%q became %q", c.command, got)
 		}
+	}
+}
+
+// What "*" meant in the command that a session came back for says nothing of later ones.
+func TestAStarIsOfOneCommandAlone(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
+	p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.mu.Lock()
+		var out []string
+		for i, uid := range p.uids {
+			out = append(out, fmt.Sprintf("* %d FETCH (UID %d)", i+1, uid))
+		}
+		p.mu.Unlock()
+		return c.Send(append(out, cmd.Tag()+" OK done")...)
+	})
+	c := p.idle("SELECT INBOX")
+	done(c)
+	p.deliver()
+	c.Write("s UID STORE * +FLAGS (a)")
+	c.Expect("* 5 EXISTS")
+	c.Expect("s OK done")
+	if said := p.said("UID STORE"); len(said) != 1 || !strings.HasSuffix(said[0], "UID STORE 4 +FLAGS (a)") {
+		t.Fatalf("%q", said)
+	}
+	c.MustOK("UNSELECT")
+	p.parked()
+	c.MustOK(`CREATE "all*"`)
+	if said := p.said("CREATE"); len(said) != 1 || !strings.HasSuffix(said[0], `CREATE "all*"`) {
+		t.Errorf("the backend was asked for %q", said)
 	}
 }
