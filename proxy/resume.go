@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -241,20 +242,32 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 // command,
 //   - where the command bears message numbers of before: EXPUNGE may not be told then (RFC
 //     9051 §7.5.1). After ENABLE UIDONLY a backend answers BAD to those (RFC 9586 §3.1);
-//   - where no command is in progress, as STORE 4 may be on its way;
+//   - where no command is in progress, as STORE 4 may be on its way, or STORE *, which mustn't
+//     mean a message that has come since;
 //   - where another command has come behind this one: it was written before the client
-//     could read what it is told now, so its numbers, and its "*", are those of the view.
+//     could read what it is told now, so its numbers, and its "*", are those of the view, and
+//     behind DONE the flags that a silent STORE changes;
+//   - where the line of a command that changes or copies messages hasn't come whole: there may be
+//     "*" in it, or it may be a silent STORE of messages whose flags have changed (see spare).
 func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 	t := &s.flight.told
 	behind := s.park.asks && s.behind()
+	moved := d.HasExpunge() || !d.New.Empty()
 	s.park.mu.Lock()
 	v, idle := s.park.view, s.park.idle
 	s.park.state, s.park.owed, s.park.star, s.park.ends = nil, nil, 0, false
-	if s.park.asks && !idle && (!d.New.Empty() || d.HasExpunge()) {
+	if s.park.asks && !idle && moved {
 		s.park.star = lastOf(v.UIDs, s.park.verb)
 	}
-	owes := d.HasExpunge() && !idle && (!s.park.asks || !t.uidOnly && s.park.verb.Rule().Set != wire.NoSet)
-	if owes || behind && (d.HasExpunge() || !d.New.Empty()) {
+	owes := false
+	switch {
+	case idle || d.Empty():
+	case s.park.asks:
+		owes = d.HasExpunge() && !t.uidOnly && s.park.verb.Rule().Set != wire.NoSet || s.marksUnread()
+	default:
+		owes = moved
+	}
+	if owes || behind && (moved || idle && len(d.Changed) > 0) {
 		defer s.park.mu.Unlock()
 		if len(d.Changed) > maxOwedChanges {
 			return park.ErrTooMany
@@ -280,9 +293,19 @@ func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 	return err
 }
 
-// behind says whether more has come than the command that a session is resumed for.
+// marksUnread says whether the command that a session is resumed for changes or copies messages, and the
+// end of its line is still to come.
+func (s *Session) marksUnread() bool {
+	return s.park.verb.Rule().Marks && bytes.IndexByte(s.client.PutBack(), '\n') < 0
+}
+
+// behind says whether more has come than the command that a session is resumed for. In IDLE that is
+// DONE: whatever else is said there is the backend's to refuse.
 func (s *Session) behind() bool {
 	b := s.client.PutBack()
+	if _, idle := s.flight.state(); idle && !wire.IsDone(firstLine(b)) {
+		return false
+	}
 	n, whole := wire.UnitLen(b)
 	return whole && (n < len(b) || s.client.Arrived())
 }

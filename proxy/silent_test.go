@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/park/view"
@@ -98,5 +100,84 @@ func TestSilentStoresAreRead(t *testing.T) {
 	st, _ := parseSilent([]byte("a UID STORE 3:* +FLAGS.SILENT (\\Seen)\r\n"), 9)
 	if want := view.UIDRange(3, 9); !st.set.Equal(want) || !st.uid || st.sign != '+' || st.flags != `\Seen` {
 		t.Errorf("%+v", st)
+	}
+}
+
+// A command with a long set comes in several segments: it is seen whole before anything is told.
+func TestALongCommandIsReadWholeBeforeAnythingIsTold(t *testing.T) {
+	set := strings.Repeat("2,", 500)
+	for name, c := range map[string]struct {
+		happens         func(p *scripted)
+		say, rest, hear string
+		asked           string
+	}{
+		"a silent STORE of a message whose flags have changed": {func(p *scripted) { p.flag(2) }, "UID STORE " + set, `2 +FLAGS.SILENT (\Seen)`,
+			`* 2 FETCH (FLAGS (\Flagged \Seen))`, "UID STORE " + set + `2 +FLAGS (\Seen)`},
+		"a STORE up to the last message, and one has come": {(*scripted).deliver, "UID STORE " + set, "3:* +FLAGS (a)",
+			"* 5 EXISTS", "UID STORE " + set + "3:4 +FLAGS (a)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newScripted(t, scriptedCaps, 4)
+			client := p.idle("SELECT INBOX")
+			done(client)
+			c.happens(p)
+			p.on("UID STORE", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
+				if strings.Contains(cmd.Args, "Seen") && !strings.Contains(cmd.Args, "SILENT") {
+					must(t, b.Send(`* 2 FETCH (FLAGS (\Flagged \Seen))`))
+				}
+				return b.Send(cmd.Tag() + " OK done")
+			})
+			must(t, client.SendRaw("s "+c.say))
+			p.attached()
+			must(t, client.SendRaw(c.rest+"\r\n"))
+			if r := client.Read(); r.Text != c.hear {
+				t.Errorf("told %s", r)
+			}
+			for r := client.Read(); r.Tag() != "s"; r = client.Read() {
+				t.Errorf("told %s", r)
+			}
+			if said := p.said("UID STORE"); len(said) != 1 || !strings.HasSuffix(said[0], c.asked) {
+				t.Errorf("the backend was asked for %q", said)
+			}
+			p.idles(client)
+		})
+	}
+}
+
+// Nor behind one that has come while DONE waits for a backend.
+func TestASilentStoreThatComesWhileDoneWaitsForABackend(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4)
+	c := p.idle("SELECT INBOX")
+	p.on("EXAMINE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send(cmd.Tag() + " NO [UNAVAILABLE] not now") // it can't be looked at before the session comes back
+	})
+	waits, sent := make(chan struct{}), make(chan struct{})
+	p.on("SELECT", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.on("EXAMINE", nil)
+		p.on("SELECT", nil)
+		close(waits)
+		<-sent
+		return p.answer(c, cmd)
+	})
+	p.on("UID STORE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send("* 2 FETCH (FLAGS (\\Flagged \\Seen))", cmd.Tag()+" OK done")
+	})
+	p.flag(2)
+	p.hint()
+	eventually(t, "a look", func() bool { return len(p.said("EXAMINE")) > 1 })
+	c.Write("DONE")
+	select {
+	case <-waits:
+	case <-time.After(imaptest.DefaultTimeout):
+		close(sent)
+		t.Fatal("DONE needed no backend")
+	}
+	c.Write(`x UID STORE 2 +FLAGS.SILENT (\Seen)`)
+	close(sent)
+	for _, want := range []string{"i OK {*}", `* 2 FETCH (FLAGS (\Flagged \Seen))`, "x OK done"} {
+		c.Expect(want)
+	}
+	if said := p.said("UID STORE"); len(said) != 1 || strings.Contains(said[0], "SILENT") {
+		t.Errorf("the backend was asked for %q", said)
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -46,5 +47,28 @@ func TestWhoIsWokenHearsOfNoExpungeUntilItAsks(t *testing.T) {
 		c.Expect("n OK done")
 		c.Close()
 		p.stop()
+	}
+}
+
+// Nor does it hear of new messages: "*" on its way means the last one that it counts.
+func TestWhoIsWokenMarksNothingThatItHasNotHeardOf(t *testing.T) {
+	for verb, last := range map[string]string{"STORE": "4", "UID STORE": "4", "UID EXPUNGE": "4"} {
+		t.Run(verb, func(t *testing.T) {
+			p := newScripted(t, scriptedCaps, 4)
+			c := p.idle("SELECT INBOX")
+			done(c)
+			p.deliver()
+			off := p.opts
+			off.Park = ParkOptions{Linger: time.Nanosecond}
+			must(t, p.srv.Reload(off))
+			p.attached()
+			c.Write("s " + verb + " *")
+			c.Expect("* 5 EXISTS")
+			c.Expect("s OK done")
+			if said := p.said(verb); len(said) != 1 || !strings.HasSuffix(said[0], verb+" "+last) {
+				t.Errorf("the backend was asked for %q", said)
+			}
+			c.MustOK("NOOP")
+		})
 	}
 }
