@@ -20,7 +20,7 @@ func ClampModSeq(dst, line []byte, bound uint64) []byte {
 	if told, err := strconv.ParseUint(string(args), 10, 64); err == nil && told <= bound {
 		return append(dst, line...)
 	}
-	open := bytes.IndexByte(line, '[')
+	open := len(trimEOL(line)) - len(h.Rest) // a tag may have a bracket in it
 	closing := open + bytes.IndexByte(line[open:], ']')
 	if closing < open {
 		return append(dst, line...)

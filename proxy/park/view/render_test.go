@@ -167,6 +167,7 @@ func TestModSeqsAreClamped(t *testing.T) {
 		{"a1 OK [highestmodseq 18446744073709551615] done [x]\r\n", 7, "a1 OK [HIGHESTMODSEQ 7] done [x]\r\n"},
 		{"a1 OK [HIGHESTMODSEQ 99999999999999999999] done\r\n", 7, "a1 OK [HIGHESTMODSEQ 7] done\r\n"},
 		{"a1 OK [HIGHESTMODSEQ 8] done\r\n", 0, "a1 OK done\r\n"},
+		{"a[1 OK [HIGHESTMODSEQ 8] done\r\n", 7, "a[1 OK [HIGHESTMODSEQ 7] done\r\n"},
 		{"a1 OK [HIGHESTMODSEQ 8]\r\n", 0, "a1 OK Done\r\n"},
 		{"a1 OK [HIGHESTMODSEQ 8", 7, "a1 OK [HIGHESTMODSEQ 8"},
 		{"a1 OK [COPYUID 1 2 3] HIGHESTMODSEQ 9\r\n", 7, "a1 OK [COPYUID 1 2 3] HIGHESTMODSEQ 9\r\n"},

@@ -15,24 +15,30 @@ import (
 // After an error (ErrNumbers, ErrUntranslatable) the session has to end.
 func (n *Numbers) Response(dst, line []byte, uid bool) ([]byte, error) {
 	h := wire.ParseResponseHead(line)
-	if h.Kind == wire.Continue {
+	name := string(bytes.ToUpper(h.Name))
+	switch {
+	case h.Kind == wire.Continue:
+		return append(dst, line...), nil
+	case h.Status != wire.NoStatus:
+	case name == "EXISTS":
+		return n.exists(dst, h.Number)
+	case name == "EXPUNGE":
+		return n.expunge(dst, h.Number)
+	case name == "VANISHED":
+		return n.vanished(dst, line, h.Rest)
+	}
+	if n.client.Count() == n.backend.Count() { // which has none that the client doesn't count: both count alike
 		return append(dst, line...), nil
 	}
 	if h.Status != wire.NoStatus {
 		if code, args := wire.Code(h.Rest); !uid && bytes.EqualFold(code, []byte("MODIFIED")) {
-			return n.inPlace(dst, line, args)
+			return n.inPlace(dst, line, len(trimEOL(line))-len(h.Rest), args)
 		}
 		return append(dst, line...), nil
 	}
 	body := trimEOL(line)
 	end := line[len(body):]
-	switch string(bytes.ToUpper(h.Name)) {
-	case "EXISTS":
-		return n.exists(dst, h.Number)
-	case "EXPUNGE":
-		return n.expunge(dst, h.Number)
-	case "VANISHED":
-		return n.vanished(dst, line, h.Rest)
+	switch name {
 	case "FETCH":
 		number, ok := n.toClient(h.Number)
 		if !ok {
@@ -223,10 +229,10 @@ func upToSpace(b []byte) []byte {
 	return word
 }
 
-// inPlace adds line with the set of the backend's numbers that stands in it translated.
-func (n *Numbers) inPlace(dst, line, set []byte) ([]byte, error) {
-	at := bytes.IndexByte(line, '[')
-	at += bytes.Index(line[at:], set)
+// inPlace adds line with the set of the backend's numbers translated that stands in its code, which
+// begins at from.
+func (n *Numbers) inPlace(dst, line []byte, from int, set []byte) ([]byte, error) {
+	at := from + bytes.Index(line[from:], set)
 	dst = append(dst, line[:at]...)
 	dst, err := n.appendSet(dst, set)
 	return append(dst, line[at+len(set):]...), err

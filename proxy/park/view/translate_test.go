@@ -194,6 +194,7 @@ func TestResponsesAreTranslated(t *testing.T) {
 		{in: `* ESEARCH (TAG "a") PARTIAL (-1:-2 NIL)`, want: `* ESEARCH (TAG "a") PARTIAL (-1:-2 NIL)`},
 		{in: "a OK [MODIFIED 2:3] Conditional STORE failed", want: "a OK [MODIFIED 3,5] Conditional STORE failed"},
 		{in: "a OK [MODIFIED 30] Conditional STORE failed", want: "a OK [MODIFIED 30] Conditional STORE failed", uid: true},
+		{in: "a[2 OK [MODIFIED 2:3] Conditional STORE failed", want: "a[2 OK [MODIFIED 3,5] Conditional STORE failed"},
 		{in: "a OK [COPYUID 3 3 3] 3", want: "a OK [COPYUID 3 3 3] 3"},
 		{in: "+ 3", want: "+ 3"},
 		{in: "* FLAGS (3)", want: "* FLAGS (3)"},
@@ -565,4 +566,17 @@ func FuzzResponse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// While both count alike nothing is translated, so nothing need be understood either.
+func TestWhereBothCountAlikeAnyResponsePasses(t *testing.T) {
+	n, err := NewNumbers(UIDsOf(1, 2), UIDsOf(1, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range []string{`* ESEARCH (TAG "a") ADDTO (1 2)`, "* 3 XFANCY", "* SEARCH x", "a OK [MODIFIED] x", "* 2 FETCH ()", "* 3 EXISTS", "* 3 EXPUNGE"} {
+		if out, err := n.Response(nil, []byte(in+"\r\n"), false); err != nil || string(out) != in+"\r\n" {
+			t.Errorf("%q: %q, %v", in, out, err)
+		}
+	}
 }
