@@ -119,6 +119,7 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 	now := s.srv.now()
 	s.seen(now)
 	s.lastHeard.Store(now.UnixNano())
+	counts := lastCounting(b)
 	for i := 0; i < len(b); {
 		if f.scan.AtStart() && len(b)-i < conn.MaxHold && bytes.IndexByte(b[i:], '\n') < 0 {
 			return len(b) - i, conn.Ack // a line is looked at whole
@@ -129,7 +130,7 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 		}
 		line := b[i : i+p.N]
 		f.ahead = len(b) - i
-		f.behind = counts(b[i+p.N:])
+		f.behind = counts >= i+p.N
 		if !f.answer(line, p.Last) {
 			if f.want == wantNothing {
 				f.want = wantBackend
@@ -236,15 +237,16 @@ func (f *still) tell(answer string, current func() bool) bool {
 	return current() && f.s.tellAll([]byte(answer), false)
 }
 
-// counts says whether what was read behind a command may depend on what its client counts: a
-// command that names messages or leaves the mailbox, or one that hasn't come whole.
-func counts(b []byte) bool {
-	for len(b) > 0 {
-		n, whole := wire.UnitLen(b)
-		if r := wire.ParseCommandHead(firstLine(b)).Verb.Rule(); !whole || r.Set != wire.NoSet || r.Leaves || r.State == wire.UnknownState {
-			return true
+// lastCounting is where the last unit of b begins that may depend on what its client counts: a command
+// that names messages or leaves the mailbox, or one that hasn't come whole. -1: there is none.
+func lastCounting(b []byte) int {
+	last := -1
+	for at := 0; at < len(b); {
+		n, whole := wire.UnitLen(b[at:])
+		if r := wire.ParseCommandHead(firstLine(b[at:])).Verb.Rule(); !whole || r.Set != wire.NoSet || r.Leaves || r.State == wire.UnknownState {
+			last = at
 		}
-		b = b[n:]
+		at += n
 	}
-	return false
+	return last
 }

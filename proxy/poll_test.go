@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/conn"
 	"imapproxy/proxy/wire"
 )
 
@@ -121,4 +123,20 @@ func TestWhatChangesAMailbox(t *testing.T) {
 	if peek := wire.ParseCommandHead([]byte("a FETCH 1,3,5")); !changes(peek, false, false) {
 		t.Error("a FETCH that wasn't seen whole")
 	}
+}
+
+// A flood of commands that are answered without a backend is looked at once, not once for each of them.
+func TestAFloodOfNoopsIsAnsweredAtOnce(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4)
+	c := p.idle("SELECT INBOX")
+	done(c)
+	const n = 4 * conn.ChunkSize / len("a NOOP\r\n")
+	sent := make(chan error, 1)
+	go func() { sent <- c.SendRaw(strings.Repeat("a NOOP\r\n", n)) }() // ends with the answers, which it waits for
+	for range n {
+		if r := c.Read(); r.Tag() != "a" {
+			t.Fatal(r)
+		}
+	}
+	must(t, <-sent)
 }
