@@ -52,6 +52,17 @@ func (s *Session) catchUp() phase {
 	}
 }
 
+// noticeBackend ends a session whose client is owed something and says nothing, when its backend is
+// gone: its owner, who waits for the client, reads nothing there. It is called by the sweep.
+func (s *Session) noticeBackend() {
+	if Attachment(s.attachment.Load()) != CatchingUp || s.flight.waiting() > 0 {
+		return
+	}
+	if b := s.backend.Load(); b != nil && b.Ended() {
+		s.terminate(s.lostBackend())
+	}
+}
+
 // owing is one stretch of it.
 type owing struct {
 	s      *Session

@@ -110,9 +110,17 @@ func TestWhatEndsASessionThatIsOwedExpunge(t *testing.T) {
 		"a line without an end": {func(_ *parkLab, w *imaptest.ModelWatcher) {
 			_ = w.SendRaw("x FETCH " + strings.Repeat("1,", maxOwedLine))
 		}, ReasonClientProtocol, true},
-		"a literal beyond all":       {func(_ *parkLab, w *imaptest.ModelWatcher) { w.Write("x SEARCH TEXT {99999999+}") }, ReasonClientProtocol, true},
-		"the proxy goes":             {func(l *parkLab, _ *imaptest.ModelWatcher) { l.end() }, ReasonShutdown, true},
-		"its time is over":           {func(l *parkLab, w *imaptest.ModelWatcher) { l.of(w).terminate(ReasonIdle) }, ReasonIdle, true},
+		"a literal beyond all": {func(_ *parkLab, w *imaptest.ModelWatcher) { w.Write("x SEARCH TEXT {99999999+}") }, ReasonClientProtocol, true},
+		"the proxy goes":       {func(l *parkLab, _ *imaptest.ModelWatcher) { l.end() }, ReasonShutdown, true},
+		"its time is over":     {func(l *parkLab, w *imaptest.ModelWatcher) { l.of(w).terminate(ReasonIdle) }, ReasonIdle, true},
+		"the backend goes, and the client says nothing": {func(l *parkLab, w *imaptest.ModelWatcher) {
+			l.CutAll()
+			eventually(l.t, "an end", func() bool {
+				l.srv.Sweep()
+				s := l.of(w)
+				return s == nil || s.reason() != ""
+			})
+		}, ReasonBackendLost, true},
 		"the backend goes meanwhile": {func(l *parkLab, w *imaptest.ModelWatcher) { l.CutAll(); w.Write("x FETCH 2 (FLAGS)") }, ReasonBackendLost, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -310,6 +310,7 @@ func (s *Session) lookAfter(now time.Time, idle time.Duration) {
 	case s.halfClosed.Load() && quiet > orphanFor && s.out.atBoundary():
 		s.terminate(ReasonClientClosed)
 	default:
+		s.noticeBackend()
 		s.askToPark(now)
 		s.keepalive(now)
 		if s.voided() {

@@ -39,6 +39,18 @@ func (c *Conn) Pending() error {
 	return c.decrypted()
 }
 
+// Ended says whether the peer has ended its side of the connection, or it is broken, whatever lies unread
+// before that. It takes nothing away, so any goroutine may ask.
+func (c *Conn) Ended() bool {
+	ended := false
+	err := c.raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(p, 0)
+		ended = err == nil && n > 0 && p[0].Revents != 0
+	})
+	return err == nil && ended
+}
+
 // decrypted looks for what TLS has already taken from the socket: with a
 // deadline in the past a Read gives what it holds, or none.
 func (c *Conn) decrypted() error {

@@ -137,3 +137,36 @@ func TestPendingTellsAQuietConnectionFromOneThatIsNot(t *testing.T) {
 		})
 	}
 }
+
+// Whatever lies unread before the end, Ended says so, and takes nothing of it.
+func TestEndedSeesTheEndBehindWhatIsUnread(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		c, peer := pendingPair(t, secure)
+		if c.Ended() {
+			t.Error("a quiet connection has ended")
+		}
+		if !secure {
+			if _, err := peer.Write([]byte("bye")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.Ended() {
+			t.Error("it has ended since something came")
+		}
+		if err := peer.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(imaptest.DefaultTimeout); !c.Ended(); {
+			if time.Now().After(deadline) {
+				t.Fatal("the end isn't seen")
+			}
+		}
+		if b, err := io.ReadAll(c); !secure && (err != nil || string(b) != "bye") {
+			t.Errorf("%q, %v", b, err)
+		}
+		_ = c.Abort()
+		if c.Ended() {
+			t.Error("nobody can ask of a connection that is closed")
+		}
+	}
+}
