@@ -116,26 +116,13 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 		return
 	}
 	h := wire.ParseCommandHead(head)
-	answer := takeover(h)
-	if answer == nil && h.OK && wire.ValidTag(h.Tag) {
-		answer = refusedLiteral(h, head, whole)
-	}
-	if answer != nil {
-		f.s.tookOver(h.Verb)
-	}
+	answer := ownAnswer(h, head, whole)
 	switch {
 	case wire.IsEmpty(head): // some clients send one behind a literal
 		return
 	case len(h.Tag) > maxTag:
 		f.swallow, f.refused = true, errLongTag
 		return
-	case !h.OK || !wire.ValidTag(h.Tag):
-		// The backend would answer it untagged, so nobody could tell when, nor
-		// whether it takes what may look like a literal here for one.
-		answer = []byte("* BAD Expected a tag and a command\r\n")
-		if wire.ValidTag(h.Tag) {
-			answer = []byte(string(h.Tag) + " BAD Expected a command behind the tag\r\n")
-		}
 	case answer == nil && whole && f.s.loggedOut(h):
 		f.swallow, f.refused = true, errLoggedOut
 		return
@@ -150,6 +137,7 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 		return
 	}
 	f.swallow = true
+	f.s.tookOver(h.Verb)
 	if err := f.s.out.say(answer); err != nil {
 		f.refused = err
 	}

@@ -72,6 +72,7 @@ type owing struct {
 	// "*" means in what marks messages. nil: what it counts now, as after the commands that had
 	// come with the first one.
 	before          *view.UIDs
+	ahead           bool // more had come when the last command was answered
 	client, backend *wire.Reader
 	modSeq          uint64            // the client's bound
 	bound           uint64            // the one that it has when all is told
@@ -97,7 +98,7 @@ func (o *owing) endOf(err error) Reason {
 // more, and the rest, this command included where it isn't done, is the relay's.
 func (o *owing) command() (relay bool, err error) {
 	s := o.s
-	if o.untold == nil && !o.more() {
+	if o.untold == nil && !o.ahead {
 		o.before = nil
 		if o.n.Owed().Empty() && len(o.flags) == 0 {
 			if !s.flight.told.uidOnly {
@@ -118,24 +119,28 @@ func (o *owing) command() (relay bool, err error) {
 	r := h.Verb.Rule()
 	switch {
 	case wire.IsEmpty(cmd): // no command
+		o.ahead = o.more()
 		return false, nil
 	case leavingBy(cmd, &s.flight.told, s.caps.list) != stays:
-		return true, o.handOver(cmd) // what is owed is of the mailbox that is left
-	case !wire.ValidTag(h.Tag) || len(h.Tag) > maxTag:
+		return true, o.leave(cmd, r)
+	case len(h.Tag) > maxTag:
 		return true, o.told(cmd)
-	case r.Set == wire.NoSet && (refusedLiteral(h, cmd, false) != nil || !(carried(r) && o.behind(cmd))):
-		return true, o.told(cmd) // its literals are for the relay to see
 	}
-	if _, _, literal := wire.LiteralSpec(cmd); literal {
-		var q quoting
-		if q.text(cmd); disputed(r, q, cmd) {
-			s.flight.dispute()
+	_, _, literal := wire.LiteralSpec(cmd)
+	if answer := ownAnswer(h, cmd, !literal); answer != nil {
+		s.tookOver(h.Verb)
+		if err := o.discard(cmd); err != nil {
+			return false, err
 		}
+		return false, o.answer(answer)
+	}
+	if r.Set == wire.NoSet && !(carried(r) && o.behind(cmd)) {
+		return true, o.told(cmd) // its literals are for the relay to see
 	}
 	agreed := false
 	replaces := h.Verb == wire.Replace || h.Verb == wire.UIDReplace
 	if !replaces { // whose literal is a message
-		if cmd, agreed, err = o.rest(cmd); err != nil {
+		if cmd, agreed, err = o.rest(cmd, r); err != nil {
 			return false, err
 		}
 	}
@@ -168,7 +173,7 @@ func (o *owing) command() (relay bool, err error) {
 		return false, err
 	}
 	if !fate.Goes() {
-		return false, o.write(refusal(fate, h.Tag), true)
+		return false, o.answer(refusal(fate, h.Tag))
 	}
 	if fate == view.RelayNoUpdate {
 		if err := o.write(view.AppendNoUpdate(nil, h.Tag), true); err != nil {
@@ -178,7 +183,10 @@ func (o *owing) command() (relay bool, err error) {
 	if h.Verb == wire.Store && len(o.flags) > 0 {
 		cmd = aloud(cmd) // what is owed would be told after it
 	}
-	s.flight.begin(wire.ParseCommandHead(said), true, now) // with its literals
+	s.flight.begin(wire.ParseCommandHead(cmd), true, now) // with its literals
+	if literal {
+		s.flight.leaves(conversed)
+	}
 	s.took(int64(len(cmd)))
 	o.n.Hold(held)
 	answered, err := o.send(cmd, h, fate)
@@ -330,6 +338,7 @@ func (o *owing) response(cmd wire.CommandHead, fate view.Fate, asked bool) (kind
 	fetch := kind == wire.Untagged && (named(head.Name, "FETCH") || named(head.Name, "UIDFETCH"))
 	size, _, more := wire.LiteralSpec(line)
 	text := head.Status != wire.NoStatus || kind == wire.Continue
+	caps := kind != wire.Continue && hasCaps(head)
 	for more && !text && !fetch {
 		if size > maxOwedLiteral {
 			return kind, wire.ErrLiteralTooLong
@@ -368,8 +377,14 @@ func (o *owing) response(cmd wire.CommandHead, fate view.Fate, asked bool) (kind
 		}
 		out = view.ClampModSeq(nil, out, o.modSeq)
 	}
+	if caps {
+		out = withoutHidden(out)
+	}
 	o.backendFailed = false
-	if !fetch {
+	switch {
+	case kind == wire.Tagged:
+		return kind, o.answer(out)
+	case !fetch:
 		return kind, o.write(out, true)
 	}
 	return kind, o.fetch(whole, out, size, more)
@@ -404,6 +419,12 @@ func (o *owing) fetch(line, out []byte, size int64, more bool) error {
 		o.newer(number)
 	}
 	return nil
+}
+
+// answer writes a tagged answer. What has come by then the client wrote before it could read it.
+func (o *owing) answer(b []byte) error {
+	o.ahead = o.more()
+	return o.write(b, true)
 }
 
 func (o *owing) write(b []byte, boundary bool) error {

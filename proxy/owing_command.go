@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"imapproxy/proxy/park"
 	"imapproxy/proxy/wire"
 )
 
@@ -25,9 +26,13 @@ func carried(r *wire.Rule) bool { return !r.Converses && !r.Removes && r.State =
 
 // rest reads what follows a command's first line: its literals, and the lines behind
 // them. agreed says that the client was told to go on with one.
-func (o *owing) rest(cmd []byte) (whole []byte, agreed bool, err error) {
+func (o *owing) rest(cmd []byte, r *wire.Rule) (whole []byte, agreed bool, err error) {
+	var q quoting
 	for line := cmd; ; {
 		size, sync, ok := wire.LiteralSpec(line)
+		if q.text(line); ok && disputed(r, q, line) {
+			o.s.flight.dispute()
+		}
 		switch {
 		case !ok:
 			return cmd, agreed, nil
@@ -51,6 +56,34 @@ func (o *owing) rest(cmd []byte) (whole []byte, agreed bool, err error) {
 		}
 		cmd = append(cmd, line...)
 	}
+}
+
+// leave leaves a command that leaves the mailbox to the relay: what is owed is of that mailbox. It is
+// deselected before a SELECT, which the backend may still call BAD, and then have the mailbox
+// selected, of which the client counts messages that are gone.
+func (o *owing) leave(cmd []byte, r *wire.Rule) error {
+	s := o.s
+	if err := o.handOver(cmd); err != nil || !r.Selects {
+		return err
+	}
+	t := &s.flight.told
+	_, count := o.n.Client() // the backend has no more
+	count = max(count, t.box.exists)
+	b := s.backend.Load()
+	b.Caps = s.caps.list
+	ctx, cancel := s.within(leaveWithin)
+	defer cancel()
+	talk := park.NewTalk(b, park.TalkOptions{Selected: true, ReadOnly: t.box.readOnly, Told: count, Enabled: t.enabled, Pass: s.passOn})
+	err := talk.Deselect(ctx)
+	if _, broken := talk.Release(); broken != nil {
+		o.backendFailed = true
+		return broken
+	}
+	if err != nil {
+		return nil // the SELECT does it, if it is answered OK or NO
+	}
+	s.flight.deselect()
+	return o.write([]byte(closed), true)
 }
 
 // discard reads over what follows the first line of a command that is refused. What has to

@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"bytes"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 )
@@ -131,4 +134,69 @@ func TestASearchInManyMailboxesWhileExpungeIsOwed(t *testing.T) {
 	c.Expect(answer)
 	c.Expect("s OK done")
 	c.Expect("n OK {*}")
+}
+
+// A SELECT that is answered BAD leaves no mailbox selected of which the client counts messages that are
+// gone: it would mark others by their numbers.
+func TestASelectThatIsAnsweredBadWhileExpungeIsOwed(t *testing.T) {
+	p, c := owedOne(t, scriptedCaps)
+	p.on("EXAMINE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send(cmd.Tag() + " BAD no such name")
+	})
+	c.Write("x EXAMINE &")
+	c.Expect("* OK [CLOSED] {*}")
+	c.Expect("x BAD no such name")
+	said := p.backends[0].Commands()
+	if n := len(said); said[n-2].Name != "UNSELECT" || said[n-1].Name != "EXAMINE" {
+		t.Errorf("the backend was asked for %q", said)
+	}
+}
+
+// Bytes that a backend may read as commands leave a trace wherever in a command they stand.
+func TestALiteralInAnUnclosedStringWhileExpungeIsOwed(t *testing.T) {
+	p, c := owedOne(t, scriptedCaps)
+	p.on("UID COPY", func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " BAD syntax") })
+	must(t, c.SendRaw("x UID COPY 1 {5+}\r\nOther \"y {5+}\r\n12345\r\nf FETCH 3 (UID)\r\n"))
+	c.Expect("x BAD syntax")
+	c.Expect("* 3 FETCH (UID 3)")
+	c.Expect("f OK done")
+	p.srv.reg.each(func(s *Session) {
+		s.flight.mu.Lock()
+		defer s.flight.mu.Unlock()
+		if s.flight.told.doubt != keptDisputed {
+			t.Errorf("kept: %q", s.flight.told.doubt)
+		}
+	})
+}
+
+// "*" in a command that is written when an answer has been read is the last message that the client had
+// heard of by then, however soon it comes: here before all of the answer's line is written.
+func TestACommandBehindAnAnswerMeansTheLastOfThen(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4)
+	c := p.idle("SELECT INBOX")
+	done(c)
+	p.expunge(2)
+	p.deliver()
+	p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send("* 2 FETCH (UID 3)", cmd.Tag()+" OK "+strings.Repeat("x", maxOwedAnswer-100))
+	})
+	raw := c.Conn.Conn
+	must(t, raw.(*net.TCPConn).SetReadBuffer(64<<10))
+	must(t, raw.SetReadDeadline(time.Now().Add(imaptest.DefaultTimeout)))
+	until := func(text string) {
+		t.Helper()
+		var heard []byte
+		for b := make([]byte, 64<<10); !bytes.Contains(heard, []byte(text)); {
+			n, err := raw.Read(b)
+			must(t, err)
+			heard = append(heard[max(0, len(heard)-len(text)):], b[:n]...)
+		}
+	}
+	c.Write("f FETCH 3 (UID)")
+	until("f OK x")
+	c.Write("s STORE * +FLAGS (a)")
+	until("s OK done")
+	if said := p.said("STORE"); len(said) != 1 || !strings.HasSuffix(said[0], "STORE 4 +FLAGS (a)") {
+		t.Errorf("the backend was asked for %q", said)
+	}
 }

@@ -31,6 +31,23 @@ func takeover(h wire.CommandHead) []byte {
 	return []byte(string(h.Tag) + " BAD " + text + "\r\n")
 }
 
+// ownAnswer is the answer to a line that isn't relayed, nil for all that are. head is the line, or what
+// has come of it; whole says that it is all of the command.
+func ownAnswer(h wire.CommandHead, head []byte, whole bool) []byte {
+	switch {
+	case !wire.ValidTag(h.Tag):
+		// The backend would answer it untagged, so nobody could tell when, nor
+		// whether it takes what may look like a literal here for one.
+		return []byte("* BAD Expected a tag and a command\r\n")
+	case !h.OK:
+		return []byte(string(h.Tag) + " BAD Expected a command behind the tag\r\n")
+	}
+	if answer := takeover(h); answer != nil {
+		return answer
+	}
+	return refusedLiteral(h, head, whole)
+}
+
 // hidden says whether a capability of the backend's isn't told to the client:
 // what the proxy takes over, and referrals past the proxy (RFC 2221, RFC 2193). maddy
 // lists COMPRESS without =DEFLATE.

@@ -81,6 +81,14 @@ func TestACommandThatComesWithAnotherMeansTheNumbersOfBefore(t *testing.T) {
 			[]string{"* 2 EXPUNGE", "* 4 EXISTS", "n OK {*}", "m OK {*}"}, nil}, // no number is on its way
 		"one that is gone": {true, false, "DONE\r\nx STORE 2 +FLAGS (a)\r\n",
 			[]string{"i OK {*}", "* 5 EXISTS", "x NO [EXPUNGEISSUED] {*}"}, nil},
+		"a line of only a tag first": {true, false, "DONE\r\nx\r\ny STORE 4 +FLAGS (b)\r\n",
+			[]string{"i OK {*}", "x BAD {*}", "* 5 EXISTS", "y OK done"}, []string{"STORE 3 +FLAGS (b)"}},
+		"no command first": {false, false, "n NOOP\r\n+ x\r\ny STORE 4 +FLAGS (b)\r\n",
+			[]string{"n OK {*}", "* BAD {*}", "* 5 EXISTS", "y OK done"}, []string{"STORE 3 +FLAGS (b)"}},
+		"what the proxy refuses first": {true, false, "DONE\r\nx LOGIN alice {3+}\r\nabc\r\ny STORE 4 +FLAGS (b)\r\n",
+			[]string{"i OK {*}", "x BAD Already logged in", "* 5 EXISTS", "y OK done"}, []string{"STORE 3 +FLAGS (b)"}},
+		"a literal where none is taken first": {true, false, "DONE\r\nx NOOP {12+}\r\nz STORE 1 x\r\n\r\ny STORE 4 +FLAGS (b)\r\n",
+			[]string{"i OK {*}", "x BAD {*}", "* 5 EXISTS", "y OK done"}, []string{"STORE 3 +FLAGS (b)"}},
 		"another mailbox": {true, false, "DONE\r\nx SELECT INBOX\r\n",
 			[]string{"i OK {*}", "* OK [CLOSED] {*}", "* FLAGS {*}", "* 4 EXISTS"}, nil},
 	} {
@@ -244,4 +252,40 @@ func TestASessionWhoseCommandsCameTogetherIsParkedAgain(t *testing.T) {
 	p.deliver()
 	p.hint()
 	c.Expect("* 7 EXISTS")
+}
+
+// CAPABILITY changes no numbers, and its answer is the one that the client has from the relay.
+func TestCapabilityTogetherWithACommandByNumber(t *testing.T) {
+	_, c, marked := together(t, scriptedCaps+" COMPRESS=DEFLATE", true, false)
+	must(t, c.SendRaw("DONE\r\nx CAPABILITY\r\ny STORE 4 +FLAGS (b)\r\n"))
+	c.Expect("i OK {*}")
+	c.Expect("* 5 EXISTS")
+	if r := c.Expect("* CAPABILITY {*}"); !strings.Contains(r.Text, "IDLE") || strings.Contains(r.Text, "COMPRESS") {
+		t.Error(r)
+	}
+	c.Expect("x OK {*}")
+	c.Expect("y OK done")
+	if len(*marked) != 1 || (*marked)[0] != "STORE 3 +FLAGS (b)" {
+		t.Errorf("%q", *marked)
+	}
+}
+
+// What isn't DONE in IDLE is for the backend to refuse, also where more has come with it.
+func TestWhatIsNotDoneInIdleIsTheBackendsToAnswer(t *testing.T) {
+	p, c, _ := together(t, scriptedCaps, true, false)
+	p.on("IDLE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		must(t, c.Send("+ idling"))
+		line, err := c.ReadCommand()
+		if err != nil {
+			return err
+		}
+		if !strings.EqualFold(line.Text, "DONE") {
+			return c.Send(cmd.Tag() + " BAD Expected DONE")
+		}
+		return c.Send(cmd.Tag() + " OK done")
+	})
+	must(t, c.SendRaw("x NOOP\r\ny NOOP\r\n"))
+	for _, want := range []string{"* 2 EXPUNGE", "* 4 EXISTS", "i BAD Expected DONE", "y OK done"} {
+		c.Expect(want)
+	}
 }

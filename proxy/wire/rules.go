@@ -88,7 +88,7 @@ var rules = [numVerbs]Rule{
 	Other: {Name: "OTHER", State: UnknownState, Changes: true, Converses: true},
 
 	// RFC 9051 §6.1, any state.
-	Capability: {Name: "CAPABILITY", Bare: true, Converses: true},
+	Capability: {Name: "CAPABILITY", Bare: true},
 	Noop:       {Name: "NOOP", Bare: true},
 	Logout:     {Name: "LOGOUT", Bare: true, Converses: true},
 	ID:         {Name: "ID"}, // RFC 2971; Cyrus reads no literal here
