@@ -66,14 +66,14 @@ func (s UIDs) Union(o UIDs) UIDs {
 	return b.set()
 }
 
-// Intersect is the set of what is in both s and o.
-func (s UIDs) Intersect(o UIDs) UIDs {
-	var b uidBuilder
+// meet calls found for each stretch that a range of s and one of o have in common, in order. scale
+// says what the i'th range of s spans: UIDs, or numbers.
+func (s UIDs) meet(o UIDs, scale func(i int) (first, last uint32), found func(i int, first, last uint32)) {
 	for i, j := 0, 0; i < s.spans() && j < o.spans(); {
-		sf, sl := s.span(i)
+		sf, sl := scale(i)
 		of, ol := o.span(j)
 		if first, last := max(sf, of), min(sl, ol); first <= last {
-			b.add(first, last)
+			found(i, first, last)
 		}
 		if sl < ol {
 			i++
@@ -81,6 +81,12 @@ func (s UIDs) Intersect(o UIDs) UIDs {
 			j++
 		}
 	}
+}
+
+// Intersect is the set of what is in both s and o.
+func (s UIDs) Intersect(o UIDs) UIDs {
+	var b uidBuilder
+	s.meet(o, s.span, func(_ int, first, last uint32) { b.add(first, last) })
 	return b.set()
 }
 
@@ -136,38 +142,22 @@ func (s UIDs) Below(uid uint32) UIDs {
 // have none.
 func (s UIDs) pick(numbers UIDs) UIDs {
 	var b uidBuilder
-	for i, j := 0, 0; i < s.spans() && j < numbers.spans(); {
-		first, last := s.span(i)
+	scale := func(i int) (first, last uint32) { return s.before(i) + 1, s.before(i) + s.length(i) }
+	s.meet(numbers, scale, func(i int, first, last uint32) {
+		uid, _ := s.span(i)
 		low := s.before(i) + 1
-		high := low + (last - first)
-		from, to := numbers.span(j)
-		if lo, hi := max(low, from), min(high, to); lo <= hi {
-			b.add(first+(lo-low), first+(hi-low))
-		}
-		if high < to {
-			i++
-		} else {
-			j++
-		}
-	}
+		b.add(uid+(first-low), uid+(last-low))
+	})
 	return b.set()
 }
 
 // numbers is the set of the numbers that these UIDs have in s; what isn't in s has none.
 func (s UIDs) numbers(uids UIDs) UIDs {
 	var b uidBuilder
-	for i, j := 0, 0; i < s.spans() && j < uids.spans(); {
-		first, last := s.span(i)
-		from, to := uids.span(j)
-		if lo, hi := max(first, from), min(last, to); lo <= hi {
-			low := s.before(i) + 1
-			b.add(low+(lo-first), low+(hi-first))
-		}
-		if last < to {
-			i++
-		} else {
-			j++
-		}
-	}
+	s.meet(uids, s.span, func(i int, first, last uint32) {
+		uid, _ := s.span(i)
+		low := s.before(i) + 1
+		b.add(low+(first-uid), low+(last-uid))
+	})
 	return b.set()
 }
