@@ -31,22 +31,37 @@ func (p TLSPolicy) Permit(b *routing.Backend) {
 	switch {
 	case b.TLS == "none" && !clear(p.TLS):
 		b.State, b.Reason = routing.Down, fmt.Sprintf("meta tls=%q is less than backend_defaults.tls=%q", b.TLS, p.TLS)
-		b.TLS, b.ServerName = "", ""
+		b.TLS, b.ServerName = "", p.nameFor(b.Address)
 		return
 	case clear(b.TLS) && clear(p.TLS):
 		return // there is no certificate to have a name
 	}
 	if b.ServerName != "" && !p.named(b.ServerName) {
 		b.State, b.Reason = routing.Down, fmt.Sprintf("meta server_name=%q isn't in backend_defaults.server_names", clip(b.ServerName, 80))
-		b.ServerName = p.ServerName
+		b.ServerName = p.nameFor(b.Address)
 		return
 	}
-	if b.ServerName != "" || p.ServerName != "" || len(p.ServerNames) == 0 {
+	if b.ServerName != "" {
 		return
 	}
-	if host, _, err := net.SplitHostPort(b.Address); err == nil && !p.named(host) {
+	if name := p.nameFor(b.Address); name != p.ServerName {
+		host, _, _ := net.SplitHostPort(b.Address) // nameFor has split it
 		b.State, b.Reason = routing.Down, fmt.Sprintf("the address's host %q isn't in backend_defaults.server_names", clip(host, 80))
+		b.ServerName = name
 	}
+}
+
+// nameFor is the name that the certificate of a registration must have which may name none: the
+// default's, "" for the address's host where that is permitted, else one of the permitted names. A
+// wildcard among those is no host's name: only a certificate with that very wildcard has it.
+func (p TLSPolicy) nameFor(address string) string {
+	if p.ServerName != "" || len(p.ServerNames) == 0 {
+		return p.ServerName
+	}
+	if host, _, err := net.SplitHostPort(address); err != nil || p.named(host) {
+		return ""
+	}
+	return p.ServerNames[0]
 }
 
 // named says whether a certificate's name is one of the permitted.

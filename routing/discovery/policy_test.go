@@ -29,9 +29,14 @@ func TestARegistrationMayRaiseTLSAndNeverLowerIt(t *testing.T) {
 		{"another than the default's", TLSPolicy{TLS: "implicit", ServerName: "mail.example.org"}, "", "evil.example.net", "", true, "", "mail.example.org"},
 		{"one of the names", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "mail.example.org", "", false, "", "mail.example.org"},
 		{"below one of the names", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "b1.imap.example.org", "", false, "", "b1.imap.example.org"},
-		{"further below", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "x.b1.imap.example.org", "", true, "", ""},
-		{"the wildcard's domain", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "imap.example.org", "", true, "", ""},
-		{"an address's host", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "", "evil.example.net:993", true, "", ""},
+		{"further below", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "x.b1.imap.example.org", "", true, "", "mail.example.org"},
+		{"the wildcard's domain", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "imap.example.org", "", true, "", "mail.example.org"},
+		{"an address's host", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "", "evil.example.net:993", true, "", "mail.example.org"},
+		{"an address's host, wildcards alone", TLSPolicy{TLS: "implicit", ServerNames: names[1:2]}, "", "", "evil.example.net:993", true, "", "*.imap.example.org"},
+		{"an address's host and a name of its own", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "evil.example.net", "evil.example.net:993", true, "", "mail.example.org"},
+		{"a permitted host, a name of its own", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "evil.example.net", "b1.imap.example.org:993", true, "", ""},
+		{"lowered, at a host of its own", TLSPolicy{TLS: "implicit", ServerNames: names}, "none", "", "evil.example.net:993", true, "", "mail.example.org"},
+		{"lowered, under the default's name", TLSPolicy{TLS: "implicit", ServerName: "mail.example.org"}, "none", "evil.example.net", "evil.example.net:993", true, "", "mail.example.org"},
 		{"a permitted host", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "", "b1.imap.example.org:993", false, "", ""},
 		{"a permitted address", TLSPolicy{TLS: "implicit", ServerNames: names}, "", "", "10.0.0.9:993", false, "", ""},
 		{"any host, where no names are given", TLSPolicy{TLS: "implicit"}, "", "", "b1.example.net:993", false, "", ""},
@@ -50,5 +55,31 @@ func TestARegistrationMayRaiseTLSAndNeverLowerIt(t *testing.T) {
 				t.Errorf("%+v", b)
 			}
 		})
+	}
+}
+
+// A fleet of one is never taken away, whatever its registration asks for: it is kept, and still
+// no certificate will do but one of the permitted names.
+func TestABackendThatAPanicKeepsIsReachedByThePolicy(t *testing.T) {
+	policy := TLSPolicy{TLS: "implicit", ServerNames: []string{"*.imap.example.org"}}
+	r, err := routing.New(routing.Options{Storage: routing.Shared})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []routing.Backend{
+		{ID: "b1", Address: "b1.imap.example.org:993", Weight: 1},
+		{ID: "b1", Address: "evil.example.net:993", Weight: 1},
+		{ID: "b1", Address: "evil.example.net:993", Weight: 1, ServerName: "evil.example.net"},
+		{ID: "b1", Address: "evil.example.net:993", Weight: 1, TLS: "none"},
+	} {
+		policy.Permit(&b)
+		r.Apply(routing.Snapshot{Source: consulSource, Backends: []routing.Backend{b}})
+		got := r.Backends()[0]
+		if got.State != routing.Up || got.Kept != (got.Address == "evil.example.net:993") || got.TLS == "none" {
+			t.Errorf("%+v", got)
+		}
+		if got.Kept && got.ServerName != policy.ServerNames[0] {
+			t.Errorf("a certificate for %q will do at %s", got.ServerName, got.Address)
+		}
 	}
 }
