@@ -54,7 +54,7 @@ type Credentials struct {
 // whatever the backends would allow. Errors match ErrName, ErrAuthzid or
 // ErrPassword (ReasonOf tells them apart) and quote neither name nor password.
 func NewCredentials(names Names, mechanism, authzid, user string, password telemetry.Secret) (Credentials, error) {
-	if strings.ContainsAny(user+authzid, names.RefuseSeparators) {
+	if names.separated(user) || names.separated(authzid) {
 		return Credentials{}, fmt.Errorf("%w: it has a character of users.refuse_separators", ErrName)
 	}
 	canonical, err := names.Normalize(user)

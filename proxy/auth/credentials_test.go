@@ -94,7 +94,17 @@ func TestNamesWithASeparatorAreRefused(t *testing.T) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
-	names.RefuseSeparators = ""
+	// What becomes one by normal form C, or by the case's folding, is one.
+	names.RefuseSeparators, names.DefaultDomain = ";`k-", "my-mail.test"
+	for _, c := range []struct{ authzid, user string }{{"", "alice\u037eadmin"}, {"", "alice\u1fefadmin"}, {"", "alice\u212aadmin"}, {"alice\u037eadmin", "alice"}} {
+		if got, err := NewCredentials(names, MechanismPlain, c.authzid, c.user, "x"); !errors.Is(err, ErrName) {
+			t.Errorf("%+v: %q %v", c, got.User, err)
+		}
+	}
+	if c, err := NewCredentials(names, MechanismPlain, "", "alice", "x"); err != nil || c.User != "alice@my-mail.test" {
+		t.Error(c.User, err)
+	}
+	names.RefuseSeparators, names.DefaultDomain = "", ""
 	if c, err := NewCredentials(names, MechanismPlain, "", "alice*admin", "x"); err != nil || c.User != "alice*admin" {
 		t.Error(c.User, err)
 	}

@@ -97,6 +97,17 @@ func (n Names) Normalize(user string) (string, error) {
 	return user, nil
 }
 
+// separated says whether a name has a separator in it, as it came or as it becomes: normal form C
+// of a Greek question mark is a semicolon. A default domain may have one.
+func (n Names) separated(user string) bool {
+	if n.RefuseSeparators == "" {
+		return false
+	}
+	n.DefaultDomain = ""
+	canonical, err := n.Normalize(user)
+	return strings.ContainsAny(user, n.RefuseSeparators) || err == nil && strings.ContainsAny(canonical, n.RefuseSeparators)
+}
+
 // checkRunes refuses what Normalize's comment says.
 func checkRunes(user string) error {
 	for _, r := range user {
