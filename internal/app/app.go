@@ -85,6 +85,7 @@ type App struct {
 	cfg     *config.Config // what holds; its restart settings are those of the start
 	sources []auth.Source
 	source  discovery.Source // of the backends
+	files   [32]byte         // wiring.FleetFiles, as source and registration have read them
 	bound   bool             // the listeners are
 	ran     bool
 	closed  bool
@@ -160,6 +161,7 @@ func (a *App) open(ctx context.Context) (err error) {
 	room := wiring.Room(a.cfg)
 	room.Now = a.opts.Now
 	a.room, a.findings = upstream.NewRoom(room), upstream.NewMasterFindings()
+	a.files = wiring.FleetFiles(a.cfg) // before they are read
 	if a.source, err = wiring.Source(a.cfg, a.tel, a.room); err != nil {
 		return err
 	}

@@ -113,8 +113,8 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 	if err != nil {
 		return nil, wiring.About("park.events.token_file", err)
 	}
-	source, newFleet := a.source, false
-	if !reflect.DeepEqual(a.cfg.Discovery, next.Discovery) || !reflect.DeepEqual(a.cfg.BackendDefaults, next.BackendDefaults) {
+	source, newFleet, files := a.source, false, wiring.FleetFiles(next)
+	if !reflect.DeepEqual(a.cfg.Discovery, next.Discovery) || !reflect.DeepEqual(a.cfg.BackendDefaults, next.BackendDefaults) || files != a.files {
 		if source, err = wiring.Source(next, a.tel, a.room); err != nil {
 			return nil, err
 		}
@@ -162,7 +162,7 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 	}
 	if newFleet {
 		_ = a.watching.Stop()
-		a.source = source
+		a.source, a.files = source, files
 		a.watch()
 	}
 	if !reflect.DeepEqual(before.Register, next.Register) || next.Register != nil && newFleet {

@@ -12,6 +12,7 @@ import (
 	"imapproxy/internal/config"
 	"imapproxy/internal/imaptest"
 	"imapproxy/internal/task"
+	"imapproxy/routing"
 )
 
 func TestReload(t *testing.T) {
@@ -142,4 +143,43 @@ func TestTheLogsFileIsOpenedAnewAtAReload(t *testing.T) {
 	says(other, "telemetry.log.file")
 	end(t, a, running)
 	says(other, "msg=stopped")
+}
+
+// Authorities are replaced in their file, and then the backends' certificates: after a reload the probes
+// of backends go by the new ones, as logins do.
+func TestAReloadReadsTheBackendsAuthoritiesAgain(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	before, now := imaptest.NewCert(t), imaptest.NewCert(t)
+	serve := imaptest.Dialogue{TLS: now.Server, Implicit: true}.Serve
+	backend := imaptest.NewBackend(t, func(c *imaptest.BackendConn) error {
+		_ = serve(c) // who knows another authority ends the handshake
+		return nil
+	})
+	authorities := filepath.Join(t.TempDir(), "ca.pem")
+	write(t, authorities, string(before.CertPEM))
+	a := open(t, Options{File: file(t, settings(backend.Addr)+"backend_defaults {\n  tls     = \"implicit\"\n  ca_file = \""+authorities+"\"\n}\n")})
+	running := task.Start(a.Run)
+	<-a.Ready()
+	if b := a.router.Backends()[0]; b.State != routing.Down || !strings.Contains(b.Reason, "certificate") {
+		t.Fatalf("%+v", b)
+	}
+	write(t, authorities, string(now.CertPEM))
+	if err := a.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for deadline := time.Now().Add(patience); a.router.Backends()[0].State != routing.Up; time.Sleep(5 * time.Millisecond) { // no event tells of it
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v", a.router.Backends()[0])
+		}
+	}
+	if login := imaptest.Dial(t, a.Addrs()["plain"]).TryLogin("user1", "secret"); !login.OK() {
+		t.Error(login)
+	}
+
+	// What can't be read has the reload fail, and is said by its place.
+	write(t, authorities, "no certificate")
+	if err := a.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "backend_defaults.ca_file") {
+		t.Error(err)
+	}
+	end(t, a, running)
 }

@@ -1,6 +1,7 @@
 package wiring
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -260,6 +261,28 @@ func Source(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) (di
 	return discovery.NewStatic(o)
 }
 
+// FleetFiles is a digest of the files that Source and Register read, once: where it has changed, what
+// they have made goes by certificates, keys or a token that aren't there any more.
+func FleetFiles(c *config.Config) (digest [sha256.Size]byte) {
+	var paths []string
+	if d := c.Discovery.Consul; d != nil {
+		paths = []string{d.CAFile, d.CertFile, d.KeyFile, d.TokenFile}
+	} else {
+		paths = []string{c.BackendDefaults.CAFile}
+	}
+	all := sha256.New()
+	for _, path := range paths {
+		var text []byte
+		if path != "" {
+			text, _ = os.ReadFile(path) // who reads it for its content says what is wrong
+		}
+		one := sha256.Sum256(text)
+		all.Write(one[:])
+	}
+	all.Sum(digest[:0])
+	return digest
+}
+
 // Static is the configured fleet and how it is probed, without what a probe dials with.
 func Static(c *config.Config, tel *telemetry.Telemetry) discovery.StaticOptions {
 	probe := c.Discovery.Static.Probe
@@ -280,7 +303,7 @@ func backendTLS(c *config.Config) (*tls.Config, error) {
 	}
 	text, err := os.ReadFile(c.BackendDefaults.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, About("backend_defaults.ca_file", err)
 	}
 	authorities := x509.NewCertPool()
 	if !authorities.AppendCertsFromPEM(text) {

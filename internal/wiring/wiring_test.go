@@ -3,6 +3,8 @@ package wiring
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -151,5 +153,39 @@ func TestSourceAddressesAreDialledFrom(t *testing.T) {
 	want := []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3")}
 	if got := Upstream(c, nil).SourceAddresses; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// A reload that finds another content in one of the files makes source and registration anew.
+func TestEachFileOfTheFleetCounts(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	consul, static := config.Default(), config.Default()
+	consul.Discovery.Consul = &config.Consul{CAFile: write("ca", "1"), CertFile: write("cert", "1"), KeyFile: write("key", "1"), TokenFile: write("token", "1")}
+	static.BackendDefaults.CAFile = write("backends", "1")
+	for _, c := range []struct {
+		of    *config.Config
+		files []string
+	}{{consul, []string{"ca", "cert", "key", "token"}}, {static, []string{"backends"}}} {
+		before := FleetFiles(c.of)
+		if FleetFiles(c.of) != before {
+			t.Error("the same content isn't the same")
+		}
+		for _, name := range c.files {
+			write(name, "2")
+			if after := FleetFiles(c.of); after == before {
+				t.Errorf("%s doesn't count", name)
+			}
+			write(name, "1")
+		}
+	}
+	if FleetFiles(consul) == FleetFiles(static) || FleetFiles(config.Default()) != FleetFiles(config.Default()) {
+		t.Error("other files count")
 	}
 }
