@@ -17,7 +17,7 @@ import (
 //	    p.Release()                                // first, or the claim counts as another device's
 //	    p, err = router.Pick(user, placement, tried...)
 //	… the backend said OK to the login:
-//	    if !p.Confirm() { close it; pick again }
+//	    if !p.Confirm() { close it; pick again }   // PickUnproved: now the user moves
 //	… a new connection was made for that: router.ReportDialSuccess(p.Backend.ID)
 //	… the session gives its connection up, and gets another: p.Rest(), p.Hold()
 //	… the session lives; on <-p.Void(): leave this backend
@@ -37,6 +37,7 @@ type Pick struct {
 	mu    sync.Mutex
 	state pickState // under mu
 	holds bool      // under mu: it has a connection to the backend
+	aside *aside    // under mu: the user's pin is elsewhere; nil: it is this pick's
 }
 
 // pickState: picked → confirmed → released; or picked → released.
@@ -59,14 +60,26 @@ const (
 // Where the state of the backend that would be chosen isn't known yet, the error is
 // ErrNotReady: PickWithin waits.
 func (r *Router) Pick(user, placement string, tried ...string) (*Pick, error) {
-	return r.pick(user, placement, tried, true)
+	return r.pick(ask{user: user, placement: placement, tried: tried, settle: true})
+}
+
+// ask is what is asked for a session.
+type ask struct {
+	user, placement string
+	tried           []string
+	settle          bool // a backend whose state isn't known yet may be worth waiting for
+	unproved        bool // nobody but the backend can say whether it is the user who asks
 }
 
 // PickWithin is Pick, and where that says ErrNotReady it waits for discovery's next
 // answers, up to limit. After that a backend whose state isn't known counts as down.
 func (r *Router) PickWithin(ctx context.Context, limit time.Duration, user, placement string, tried ...string) (*Pick, error) {
+	return r.pickWithin(ctx, limit, ask{user: user, placement: placement, tried: tried, settle: true})
+}
+
+func (r *Router) pickWithin(ctx context.Context, limit time.Duration, a ask) (*Pick, error) {
 	news := r.news() // taken before the pick, so that no answer is missed between the two
-	p, err := r.pick(user, placement, tried, true)
+	p, err := r.pick(a)
 	if !errors.Is(err, ErrNotReady) {
 		return p, err
 	}
@@ -76,12 +89,13 @@ func (r *Router) PickWithin(ctx context.Context, limit time.Duration, user, plac
 		select {
 		case <-news:
 		case <-timer.C:
-			return r.pick(user, placement, tried, false)
+			a.settle = false
+			return r.pick(a)
 		case <-ctx.Done():
 			return nil, err
 		}
 		news = r.news()
-		if p, err = r.pick(user, placement, tried, true); !errors.Is(err, ErrNotReady) {
+		if p, err = r.pick(a); !errors.Is(err, ErrNotReady) {
 			return p, err
 		}
 	}
@@ -94,10 +108,9 @@ func (r *Router) news() <-chan struct{} {
 	return r.mu.news
 }
 
-// pick is Pick; settle is whether a backend whose state isn't known yet may be worth
-// waiting for.
-func (r *Router) pick(user, placement string, tried []string, settle bool) (*Pick, error) {
-	if user == "" {
+// pick is Pick.
+func (r *Router) pick(a ask) (*Pick, error) {
+	if a.user == "" {
 		return nil, errors.New("routing: a pick for no user") // the caller's mistake
 	}
 	if !r.Ready() {
@@ -109,7 +122,7 @@ func (r *Router) pick(user, placement string, tried []string, settle bool) (*Pic
 	now := o.Now()
 	r.sweep(tx, o, now, sweepStep)
 
-	old := tx.pin(user)
+	old := tx.pin(a.user)
 	if old != nil && old.ended(now, o.PinGrace) {
 		tx.deletePin(old)
 		r.count(old.backend, -1, 0)
@@ -117,22 +130,27 @@ func (r *Router) pick(user, placement string, tried []string, settle bool) (*Pic
 	}
 	health := tx.allHealth()
 	b, why, err := choose(choice{
-		user: user, placement: placement, tried: tried, pin: old, now: now,
-		storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx.readTxn, health: health, settle: settle,
+		user: a.user, placement: a.placement, tried: a.tried, pin: old, now: now,
+		storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx.readTxn, health: health, settle: a.settle,
 	})
 	if err != nil {
 		tx.commit() // what was swept
 		return nil, err
 	}
 
-	pin := pinRow{user: user, backend: b.ID, placement: placement, since: now}
+	moved := old != nil && old.backend != b.ID
+	if moved && a.unproved {
+		tx.commit() // what was swept
+		return r.pickAside(a, b, why, old), nil
+	}
+	pin := pinRow{user: a.user, backend: b.ID, placement: a.placement, since: now}
 	switch {
 	case old == nil:
 		pin.idleSince = now
 	case old.backend == b.ID:
 		pin = *old
 		if why == ByPlacement {
-			pin.placement = placement
+			pin.placement = a.placement
 		}
 	default: // the user moves
 		pin.proven, pin.idleSince = old.proven, old.idleSince
@@ -144,7 +162,6 @@ func (r *Router) pick(user, placement string, tried []string, settle bool) (*Pic
 	tx.putPin(&pin)
 	tx.commit()
 
-	moved := old != nil && old.backend != b.ID
 	if moved {
 		r.count(old.backend, -1, 0)
 		close(old.void)
@@ -152,10 +169,14 @@ func (r *Router) pick(user, placement string, tried []string, settle bool) (*Pic
 	if old == nil || moved {
 		r.count(b.ID, 1, 0)
 	}
+	r.countFailover(a, why, old)
+	return &Pick{Backend: &b.Backend, Why: why, router: r, user: a.user, gen: pin.gen, void: pin.void}, nil
+}
+
+func (r *Router) countFailover(a ask, why Why, old *pinRow) {
 	if why == ByFailover {
-		r.tel.Failover(failoverReason(old, tried))
+		r.tel.Failover(failoverReason(old, a.tried))
 	}
-	return &Pick{Backend: &b.Backend, Why: why, router: r, user: user, gen: pin.gen, void: pin.void}, nil
 }
 
 // failoverReason is the metric's word for why the first choice wasn't taken.
@@ -176,7 +197,7 @@ func failoverReason(old *pinRow, tried []string) string {
 func (p *Pick) Confirm() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state == picked && p.router.confirm(p) {
+	if p.state == picked && p.confirm() {
 		p.state, p.holds = confirmed, true
 		return true
 	}
@@ -216,7 +237,9 @@ func (p *Pick) Release() {
 	if p.state == released {
 		return
 	}
-	p.router.release(p, p.state == confirmed, p.holds)
+	if p.aside == nil {
+		p.router.release(p, p.state == confirmed, p.holds)
+	}
 	p.state = released
 }
 

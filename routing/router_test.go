@@ -60,9 +60,17 @@ func checkRouter(t *rapid.T, storage Storage) {
 			user := rapid.SampledFrom(users).Draw(t, "user")
 			placement := rapid.SampledFrom([]string{"", "", "b1", "b2", "b9"}).Draw(t, "placement")
 			tried := rapid.SampledFrom([][]string{nil, nil, {"b1"}, {"b2", "b3"}}).Draw(t, "tried")
-			p, err := r.Pick(user, placement, tried...)
+			pick := func() (*Pick, error) { return r.Pick(user, placement, tried...) }
+			if rapid.Bool().Draw(t, "unproved") {
+				pick = func() (*Pick, error) { return r.PickUnproved(t.Context(), 0, user, placement, tried...) }
+			}
+			before := newReadTxn(r.db).pin(user)
+			p, err := pick()
 			if err != nil {
 				return
+			}
+			if after := newReadTxn(r.db).pin(user); p.aside != nil && (after == nil || after != before || after.backend == p.Backend.ID) {
+				t.Fatalf("a login that isn't proved has changed the pin %+v to %+v", before, after)
 			}
 			if slices.Contains(tried, p.Backend.ID) {
 				t.Fatalf("%s was tried, and is given again", p.Backend.ID)
@@ -80,9 +88,9 @@ func checkRouter(t *rapid.T, storage Storage) {
 				return
 			}
 			s := rapid.SampledFrom(sessions).Draw(t, "session")
-			voided := s.pick.voided()
+			voided, aside := s.pick.voided(), s.pick.aside != nil
 			ok := s.pick.Confirm()
-			if ok == voided {
+			if ok == voided && !aside { // aside it may be refused
 				t.Fatalf("void is %v, confirm says %v", voided, ok)
 			}
 			if ok && !s.live {
@@ -135,7 +143,7 @@ func checkInvariants(t *rapid.T, r *Router, sessions []*modelSession) {
 		if s.live {
 			byHost[s.pick.Backend.ID]++
 		}
-		if s.pick.voided() {
+		if s.pick.voided() || s.pick.aside != nil {
 			continue
 		}
 		if other, ok := where[s.user]; ok && other != s.pick.Backend.ID {
