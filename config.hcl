@@ -113,7 +113,7 @@ users {
   # passwd-file that has changed counts at once, whatever this says. With auth "backend" a
   # parked session comes back by a login of its own, not by a warm connection, when the
   # backend was last asked so long ago. Shorter costs the backends logins, longer keeps locked out
-  # users in. "0s": each time.
+  # users in. "0s": at each resume; those that don't come back are then asked about every 5 minutes.
   # Default: "5m".
   recheck = "5m"
 

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -25,10 +24,10 @@ const discoveryWait = 3 * time.Second
 // attach finds the user's backend and logs in to it: the pinned one, and where
 // storage is shared and it can't be reached the next ones.
 func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, placement string) error {
-	if placement == "" && p.set.Placement != nil {
-		where, _, err := p.set.Placement(ctx, login.User)
+	if placement == "" {
+		where, err := p.placement(ctx, login.User)
 		if err != nil {
-			return fmt.Errorf("placement: %w", err)
+			return err
 		}
 		placement = where
 	}
@@ -41,9 +40,13 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 	var last error
 	settled := p.srv.now().Add(discoveryWait)
 	blame := blame{p: p}
+	choose := p.set.Router.PickWithin
+	if a.proof != upstream.Verified {
+		choose = p.set.Router.PickUnproved
+	}
 	for try := 0; try < maxBackends; try++ {
 		endPick := a.trace.Phase(telemetry.PhasePick)
-		pick, err := p.set.Router.PickWithin(ctx, settled.Sub(p.srv.now()), login.User, placement, blame.tried...)
+		pick, err := choose(ctx, settled.Sub(p.srv.now()), login.User, placement, blame.tried...)
 		endPick(err)
 		if err != nil {
 			return errors.Join(last, err)
@@ -143,8 +146,12 @@ func (p *preLogin) handOver() {
 	s.show(phases[phaseRelay].shown) // or who ends it before that begins ends one that has no backend
 	s.loggedIn.Store(true)
 	s.srv.reg.enter(s)
-	if s.srv.draining.Load() { // drain may have looked before
+	p.recheckIfLate()
+	switch { // who looked may have done so before
+	case s.srv.draining.Load():
 		s.terminate(ReasonShutdown)
+	case s.srv.kicks.since(s.user, p.asked):
+		s.terminate(ReasonKicked)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 )
 
@@ -16,6 +17,9 @@ type certificates struct {
 	from []Certificate
 	log  *slog.Logger
 	now  atomic.Pointer[loaded]
+
+	looking sync.Mutex // held by refresh, guards said
+	said    string     // why the last look failed
 }
 
 // loaded is what was read, and of which bytes.
@@ -37,14 +41,21 @@ func newCertificates(from []Certificate, log *slog.Logger) (*certificates, error
 // refresh reads the files again. What can't be read or doesn't fit together
 // (a renewal half done) leaves the old ones in use, and is said once per state.
 func (c *certificates) refresh() {
+	c.looking.Lock()
+	defer c.looking.Unlock()
 	l, err := c.read()
 	switch {
 	case err != nil:
-		c.log.Error("certificate not reloaded, the old one stays in use", "error", err)
+		if text := err.Error(); text != c.said {
+			c.said = text
+			c.log.Error("certificate not reloaded, the old one stays in use", "error", text)
+		}
+		return
 	case !bytes.Equal(l.bytes, c.now.Load().bytes):
 		c.now.Store(l)
 		c.log.Info("certificates reloaded", "first", l.certs[0].Leaf.Subject.String(), "not_after", l.certs[0].Leaf.NotAfter)
 	}
+	c.said = ""
 }
 
 func (c *certificates) read() (*loaded, error) {

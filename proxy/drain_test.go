@@ -15,8 +15,11 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-func TestShutdownSaysByeToEverybodyAndSpreadsIt(t *testing.T) {
-	const n, drain = 12, time.Second
+// The last one is told when four fifths of the time are over: the rest is for its goroutine, which a busy
+// machine runs late. Who hasn't heard BYE by the drain's end is cut off.
+func TestShutdownSaysByeToEverybody(t *testing.T) {
+	t.Parallel()
+	const n, drain = 4, 5 * time.Second
 	l := newLab(t, labOptions{change: func(o *Options) { o.Drain = drain }})
 	var clients []*imaptest.Client
 	for i := range n {
@@ -29,9 +32,6 @@ func TestShutdownSaysByeToEverybodyAndSpreadsIt(t *testing.T) {
 	}
 	waiting := l.dial(plain) // not logged in
 	l.end()
-	var mu sync.Mutex
-	var ends []time.Duration
-	begun := time.Now()
 	var g sync.WaitGroup
 	for _, c := range clients {
 		g.Go(func() {
@@ -43,26 +43,41 @@ func TestShutdownSaysByeToEverybodyAndSpreadsIt(t *testing.T) {
 				t.Errorf("%v %v", r, err)
 			}
 			_ = c.Conn.Close()
-			mu.Lock()
-			ends = append(ends, time.Since(begun))
-			mu.Unlock()
 		})
 	}
 	g.Wait()
 	waiting.Expect("* BYE {*}")
 	waiting.ExpectEOF()
 	l.stop()
-	if spread := ends[n-1] - ends[0]; spread < drain/4 {
-		t.Errorf("all were sent away within %s", spread)
-	}
-	if took := time.Since(begun); took > drain+30*time.Second {
-		t.Errorf("it took %s", took)
-	}
 	if _, err := net.Dial("tcp", l.addr(plain)); err == nil {
 		t.Error("it still listens")
 	}
 	if got := l.closed(ReasonShutdown); got != n+1 {
 		t.Errorf("%d ended for the shutdown, of %d", got, n+1)
+	}
+}
+
+// However many sessions there are, they are told at even intervals and within the time: also
+// where these are shorter than a timer is late.
+func TestManySessionsAreToldToGoInTime(t *testing.T) {
+	t.Parallel()
+	const within, late = 24 * time.Second, time.Millisecond // of each timer
+	for _, n := range []int{1, 7, 1_000, 100_000, 1_000_000} {
+		begun := time.Unix(1, 0)
+		now := begun
+		p := pace{begun: begun, within: within, of: n}
+		for i := range n {
+			if even := time.Duration(float64(within) * float64(i) / float64(n)); now.Sub(begun) > even+late || now.Sub(begun) < even {
+				t.Fatalf("%d of %d is told after %s", i, n, now.Sub(begun))
+			}
+			p.step()
+			if d := p.wait(now); d > 0 {
+				now = now.Add(d + late)
+			}
+		}
+		if took := now.Sub(begun); took > within+late {
+			t.Errorf("%d are told within %s", n, took)
+		}
 	}
 }
 

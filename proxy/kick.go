@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -23,9 +24,14 @@ type Kicked struct {
 
 // Kick ends sessions with BYE, attached and parked ones, and waits for them to be gone until ctx
 // ends. It locks nobody out: the user's next login is judged as any. A login that is under way
-// isn't a session yet.
+// isn't a session yet, and may have been let in by what doesn't hold any more: where all of the user's
+// sessions are ended, it ends as it becomes one.
 func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 	var out Kicked
+	if k.Session == "" {
+		now := s.now()
+		s.kicks.note(k.User, now, now.Add(-s.set.Load().Limits.PreloginTimeout))
+	}
 	told := map[*Session]bool{}
 	for _, c := range s.reg.ofUser(k.User) {
 		if (k.Session == "" || c.id == k.Session) && c.reason() == "" {
@@ -66,3 +72,33 @@ func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 
 // kickPoll is how often Kick looks whether sessions are gone.
 const kickPoll = 10 * time.Millisecond
+
+// kicks remembers when users were kicked, for as long as a login that had begun before may take.
+// The zero value is usable.
+type kicks struct {
+	mu   sync.Mutex // guards what follows
+	last map[string]time.Time
+}
+
+// note remembers a kick, and forgets those of before old.
+func (k *kicks) note(user string, now, old time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for other, at := range k.last {
+		if at.Before(old) {
+			delete(k.last, other)
+		}
+	}
+	if k.last == nil {
+		k.last = map[string]time.Time{}
+	}
+	k.last[user] = now
+}
+
+// since says whether a user was kicked at a time or later.
+func (k *kicks) since(user string, t time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	at, ok := k.last[user]
+	return ok && !at.Before(t)
+}

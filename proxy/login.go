@@ -120,6 +120,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	}
 	a.user, creds.Client = creds.User, p.addr.Addr()
 	creds.Known = p.srv.knows(fair.Network(creds.Client))
+	p.asked, p.sources = a.begun, auth.Version(p.set.Sources)
 	endAuth := a.trace.Phase(telemetry.PhaseAuth)
 	verdict, source := auth.First(ctx, p.set.Sources, creds)
 	a.source = source

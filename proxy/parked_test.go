@@ -138,8 +138,9 @@ func TestParkedSessionsAreListed(t *testing.T) {
 	}
 }
 
-func TestShutdownSaysByeToParkedClientsAndSpreadsIt(t *testing.T) {
-	const n, drain = 12, time.Second
+func TestShutdownSaysByeToParkedClients(t *testing.T) {
+	t.Parallel()
+	const n, drain = 4, 5 * time.Second // see TestShutdownSaysByeToEverybody
 	p := newParkingLab(t, labOptions{change: func(o *Options) { o.Drain = drain }})
 	var clients []*imaptest.Client
 	for i := range n {
@@ -147,9 +148,6 @@ func TestShutdownSaysByeToParkedClientsAndSpreadsIt(t *testing.T) {
 	}
 	resumed := p.metric("imapproxy_resume_duration_seconds_count") // a sweep may have come between two of their commands
 	p.end()
-	var mu sync.Mutex
-	var ends []time.Duration
-	begun := time.Now()
 	var g sync.WaitGroup
 	for _, c := range clients {
 		g.Go(func() {
@@ -160,19 +158,10 @@ func TestShutdownSaysByeToParkedClientsAndSpreadsIt(t *testing.T) {
 				t.Errorf("%v %v", r, err)
 			}
 			_ = c.Conn.Close()
-			mu.Lock()
-			ends = append(ends, time.Since(begun))
-			mu.Unlock()
 		})
 	}
 	g.Wait()
 	p.stop()
-	if spread := ends[n-1] - ends[0]; spread < drain/4 {
-		t.Errorf("all were sent away within %s", spread)
-	}
-	if took := time.Since(begun); took > drain+30*time.Second {
-		t.Errorf("it took %s", took)
-	}
 	if got := p.metric("imapproxy_sessions_closed_total", `reason="shutdown"`, `attachment="parked"`); got != n {
 		t.Errorf("%v parked sessions ended for the shutdown, of %d", got, n)
 	}

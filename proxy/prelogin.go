@@ -49,6 +49,8 @@ type preLogin struct {
 	bads     int       // commands that couldn't be taken
 	large    bool      // a slot for a large command is held
 	tls      struct{ start, end time.Time }
+	asked    time.Time   // when the last login began
+	sources  uint64      // auth.Version then
 	place    *fair.Place // among the clients that haven't logged in
 	evicted  atomic.Bool // another client needs the place
 }

@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,6 +31,12 @@ import (
 
 // DefaultRecheck is Options.Recheck's.
 const DefaultRecheck = 5 * time.Minute
+
+// recheckEvery is how often sessions that don't come back are asked about: where each resume asks
+// there is no time to go by, and it is the default.
+func (o Options) recheckEvery() time.Duration {
+	return max(cmp.Or(o.Recheck, DefaultRecheck), time.Second)
+}
 
 // recheckTimeout bounds asking about one session. Hashing takes its turn.
 const recheckTimeout = 30 * time.Second
@@ -109,6 +117,14 @@ func (s *Server) noticeSources() {
 	}
 }
 
+// recheckIfLate has all sessions looked at where a source has changed since the password was looked
+// at: a round may have passed by a login that was under way.
+func (p *preLogin) recheckIfLate() {
+	if now := p.srv.set.Load().Sources; !slices.Equal(now, p.set.Sources) || auth.Version(now) != p.sources {
+		p.srv.recheckSoon()
+	}
+}
+
 // recheckSoon has all sessions looked at.
 func (s *Server) recheckSoon() {
 	select {
@@ -117,11 +133,11 @@ func (s *Server) recheckSoon() {
 	}
 }
 
-// recheckSessions looks at the sessions when a source has changed, and every Options.Recheck.
+// recheckSessions looks at the sessions when a source has changed, and every now and then (recheckEvery).
 // Few are hashed for at a time, in the name of their clients' networks: logins go on meanwhile.
 func (s *Server) recheckSessions(ctx context.Context) {
 	for {
-		timer := time.NewTimer(max(s.set.Load().Recheck, time.Second))
+		timer := time.NewTimer(s.set.Load().recheckEvery())
 		changed := false
 		select {
 		case <-ctx.Done():

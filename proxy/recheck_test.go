@@ -92,6 +92,39 @@ func TestWhoIsLockedOutByAPasswdFileDoesntStayIn(t *testing.T) {
 	}
 }
 
+// Whose login is under way when they are locked out doesn't stay in: the round that looks at the
+// sessions passes by before there is one.
+func TestWhoIsLockedOutDuringTheirLoginDoesntStayIn(t *testing.T) {
+	t.Parallel()
+	const bob = "bob:{PLAIN}" + password + "\n"
+	f := newFromFile(t, bob+"alice:{PLAIN}"+password+"\n")
+	judge := f.judge
+	asked, answer := make(chan struct{}), make(chan struct{})
+	f.judge = func(l imaptest.Login) string {
+		if l.Authzid == "alice" {
+			close(asked)
+			<-answer
+		}
+		return judge(l)
+	}
+	c := f.dial(plain)
+	c.Write("a1 LOGIN alice " + password)
+	<-asked
+	f.write(t, bob)
+	eventually(t, "the new file", func() bool { return auth.Version(f.opts.Sources) == 1 })
+	f.srv.Sweep()
+	for range 2 { // the second is begun when the first is over
+		f.srv.rechecks <- struct{}{}
+		eventually(t, "a round", func() bool { return len(f.srv.rechecks) == 0 })
+	}
+	close(answer)
+	c.Expect("a1 OK{*}")
+	if r := c.Read(); r.Status() != "BYE" || !strings.Contains(r.Text, "password") {
+		t.Errorf("the client hears %s", r)
+	}
+	c.ExpectEOF()
+}
+
 // changeable is a source that can't say whether anything has changed.
 type changeable struct {
 	mu      sync.Mutex // guards what follows
@@ -257,5 +290,49 @@ func TestKickEndsAUsersSessionsAndNoOthers(t *testing.T) {
 	bob.MustOK("NOOP")
 	if n := p.closed(ReasonKicked); n != 2 {
 		t.Errorf("%d sessions were kicked", n)
+	}
+}
+
+// A user is kicked while a login of theirs is under way: it doesn't stay in, and the next does.
+func TestKickEndsALoginThatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	d := polite()
+	check := d.Check
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	d.Check = func(c *imaptest.BackendConn, l imaptest.Login) string {
+		if l.User == "alice" {
+			asked <- struct{}{}
+			<-answer
+		}
+		return check(c, l)
+	}
+	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}})
+	bob := l.login("bob")
+	c := l.dial(plain)
+	c.Write("a1 LOGIN alice " + password)
+	<-asked
+	if k := l.srv.Kick(t.Context(), Kick{User: "alice"}); len(k.Sessions) != 0 {
+		t.Errorf("%+v", k)
+	}
+	l.srv.Kick(t.Context(), Kick{User: "bob", Session: "another"})
+	close(answer)
+	c.Expect("a1 OK{*}")
+	c.Expect("* BYE {*}administrator{*}")
+	c.ExpectEOF()
+	must(t, c.Conn.Close())
+	l.login("alice").MustOK("NOOP")
+	bob.MustOK("NOOP")
+	l.login("bob").MustOK("NOOP")
+	if n := l.closed(ReasonKicked); n != 1 {
+		t.Errorf("%d sessions were kicked", n)
+	}
+}
+
+// users.recheck = "0s" asks at each resume, and not all the time about those that don't resume.
+func TestSessionsThatDontResumeAreAskedAboutNowAndThen(t *testing.T) {
+	for recheck, want := range map[time.Duration]time.Duration{0: DefaultRecheck, time.Millisecond: time.Second, time.Hour: time.Hour} {
+		if got := (Options{Recheck: recheck}).recheckEvery(); got != want {
+			t.Errorf("%s: every %s", recheck, got)
+		}
 	}
 }

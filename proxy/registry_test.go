@@ -67,3 +67,24 @@ func TestASessionThatEndsWhileItIsBeingParkedIsBusy(t *testing.T) {
 		t.Error("it came back")
 	}
 }
+
+// A session is ended by one goroutine and gone by another: what it was before is known as soon as it
+// has ended.
+func TestWhoSeesThatASessionHasEndedKnowsAsWhat(t *testing.T) {
+	srv := &Server{reg: newRegistry()}
+	for range 20_000 {
+		s := &Session{id: newID(), srv: srv}
+		s.show(Attached)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.show(Ended)
+		}()
+		for Attachment(s.attachment.Load()) != Ended {
+		}
+		if was := Attachment(s.endedAs.Load()); was != Attached {
+			t.Fatalf("an attached session has ended as %s", was)
+		}
+		<-done
+	}
+}

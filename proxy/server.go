@@ -40,6 +40,7 @@ type Server struct {
 	places   *fair.Places              // of clients that haven't logged in
 	large    *fair.Queue[netip.Prefix] // of commands before login that are larger than others
 	refusals *fair.Queue[netip.Prefix] // of clients that are told that there is no place
+	placing  *fair.Queue[netip.Prefix] // of questions for a user's placement
 	queues   *queues                   // of each backend's logins and resumes
 	networks *lru.Cache                // of clients that have logged in, by network
 	tells    *fair.Queue[string]       // has the users whose sessions hold a large difference
@@ -50,6 +51,7 @@ type Server struct {
 	literals    literals
 	rechecks    chan struct{} // asks recheckSessions for a round
 	sourcesSeen atomic.Uint64 // auth.Version at the last look
+	kicks       kicks
 	listeners   []*listener
 	started     time.Time
 
@@ -90,7 +92,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), places: fair.NewPlaces(), refusals: newRefusals(),
+	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), places: fair.NewPlaces(), refusals: newRefusals(), placing: newPlacing(),
 		large: fair.NewQueue[netip.Prefix](fair.Options{Slots: largeAtATime, PerKey: largeOfNetwork}), started: o.Now(),
 		tells: fair.NewQueue[string](fair.Options{Slots: math.MaxInt, PerKey: tellsPerUser})}
 	s.queues = newQueues(o)
@@ -323,7 +325,8 @@ func (s *Session) lookAfter(now time.Time, idle time.Duration) {
 // even intervals, so that their clients don't all come back at once; the others
 // when they are done; whoever is left at the end, in any case.
 func (s *Server) drain(d time.Duration) {
-	deadline := s.now().Add(d)
+	begun := s.now()
+	deadline := begun.Add(d)
 	var left []*Session
 	s.reg.each(func(c *Session) {
 		if c.loggedIn.Load() {
@@ -336,21 +339,20 @@ func (s *Server) drain(d time.Duration) {
 	s.tel.Log.Info("draining", "sessions", len(left), "within", d)
 	rand.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
 	// Four fifths of the time for going in good order, the rest for the stuck.
-	tick := max(d*4/5/time.Duration(len(left)), time.Millisecond)
-	busyUntil := s.now().Add(d * 4 / 5)
+	ends := pace{begun: begun, within: d * 4 / 5, of: len(left)}
 	for len(left) > 0 && s.now().Before(deadline) {
 		var busy []*Session
 		for i, c := range left {
 			if c.reason() != "" {
 				continue
 			}
-			if c.flight.busy() && s.now().Before(busyUntil) {
+			if c.flight.busy() && s.now().Before(begun.Add(ends.within)) {
 				busy = append(busy, c)
 				continue
 			}
 			c.terminate(ReasonShutdown)
-			if i < len(left)-1 || len(busy) > 0 {
-				wait(tick)
+			if ends.step(); i < len(left)-1 || len(busy) > 0 {
+				wait(ends.wait(s.now()))
 			}
 		}
 		if len(busy) == len(left) {
@@ -368,6 +370,24 @@ func (s *Server) drain(d time.Duration) {
 			c.sever()
 		}
 	})
+}
+
+// pace spreads steps over a time, however many there are: one that is late, as its timer is or
+// what it does, has the others follow the sooner.
+type pace struct {
+	begun  time.Time
+	within time.Duration
+	of     int // how many steps there will be
+	done   int
+}
+
+// step notes that one was done.
+func (p *pace) step() { p.done++ }
+
+// wait is how long it is to the next; ≤ 0: it is due.
+func (p *pace) wait(now time.Time) time.Duration {
+	due := float64(p.within) * float64(min(p.done, p.of)) / float64(p.of)
+	return p.begun.Add(time.Duration(due)).Sub(now)
 }
 
 // wait lets d pass.

@@ -164,15 +164,15 @@ func newID() string { return strings.ToLower(rand.Text()[:16]) }
 func (s *Session) show(to Attachment) {
 	from := Attachment(s.attachment.Load())
 	for ; from != to && from != Ended; from = Attachment(s.attachment.Load()) {
+		if to == Ended { // before: who sees that it has ended asks at once as what
+			s.endedAs.Store(uint32(from))
+		}
 		if s.attachment.CompareAndSwap(uint32(from), uint32(to)) {
 			break
 		}
 	}
 	if from == to || from == Ended { // whoever parks or resumes it meanwhile hears of the end by reason
 		return
-	}
-	if to == Ended {
-		s.endedAs.Store(uint32(from))
 	}
 	s.srv.reg.moved(s, from, to)
 }

@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"testing"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/routing"
 )
 
 // guesses is a backend that is slow to refuse wrong passwords: each is told on asked, and refused
@@ -86,4 +88,80 @@ func TestAKnownNetworkDoesntWaitForGuessersOfManyNetworks(t *testing.T) {
 	}
 	l.login("bob").MustOK("NOOP")
 	close(answer)
+}
+
+// Where Consul says whose mail is where it is asked for each guess, too. Those of one network have
+// a user of another wait for one answer.
+func TestGuessersDontTakeAllQuestionsForPlacements(t *testing.T) {
+	t.Parallel()
+	const guessers = placementsAtATime + 8
+	asked, answer := make(chan string), make(chan struct{})
+	l := newLab(t, labOptions{storage: routing.Separate, change: func(o *Options) {
+		o.Placement = func(ctx context.Context, user string) (string, bool, error) {
+			select {
+			case asked <- user:
+				<-answer
+			case <-ctx.Done():
+			}
+			return "b1", true, nil
+		}
+	}})
+	for i := range guessers {
+		c, err := proxied(t, l, fmt.Sprintf("PROXY TCP4 192.0.2.%d 198.51.100.1 4711 143\r\n", i+1))
+		must(t, err)
+		must(t, c.Send("g LOGIN mallory guess"))
+	}
+	for range placementsAtATime {
+		<-asked
+	}
+	waiting := func(n int) {
+		t.Helper()
+		eventually(t, "those that wait", func() bool { _, w := l.srv.placing.Stats(); return w == n })
+	}
+	waiting(guessers - placementsAtATime)
+	c := l.dial(plain)
+	c.Write("a1 LOGIN alice " + password)
+	waiting(guessers - placementsAtATime + 1)
+	answer <- struct{}{}
+	answer <- struct{}{}
+	if first, second := <-asked, <-asked; first != "alice" && second != "alice" {
+		t.Error("a user of another network waits for more than one of them")
+	}
+	close(answer)
+	c.Expect("a1 OK{*}")
+	for range guessers - placementsAtATime - 1 {
+		<-asked
+	}
+}
+
+// A user's backend can't be reached for a moment, and somebody guesses their password: the guess is
+// tried elsewhere, and the user's parked session stays. The user's own login moves them.
+func TestAGuessEndsNoParkedSession(t *testing.T) {
+	t.Parallel()
+	p := newScripted(t, scriptedCaps, 3)
+	parked := p.idle("SELECT INBOX")
+	other := imaptest.NewBackend(t, polite().Serve)
+	p.router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{
+		{ID: "b1", Address: p.backends[0].Addr, Weight: 100}, {ID: "b2", Address: other.Addr, Weight: 100},
+	}})
+	p.backends[0].StopListening()
+	for range 3 {
+		c := p.dial(plain)
+		c.Write("a1 LOGIN alice guess")
+		c.Expect("a1 NO [AUTHENTICATIONFAILED]{*}")
+		must(t, c.Conn.Close())
+		p.srv.Sweep()
+	}
+	if n := other.Accepted(); n < 3 {
+		t.Fatalf("%d guesses came to the other backend", n)
+	}
+	if pins := p.router.Pins("alice"); len(pins) != 1 || pins[0].Backend != "b1" {
+		t.Errorf("a guess has moved the user: %+v", pins)
+	}
+	done(parked) // it still is
+	c := p.login("alice")
+	parked.Expect("* BYE [UNAVAILABLE] Your mailbox has moved{*}")
+	parked.ExpectEOF()
+	must(t, parked.Conn.Close())
+	c.MustOK("NOOP")
 }
