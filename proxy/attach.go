@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 	"imapproxy/routing"
@@ -124,7 +124,7 @@ func (p *preLogin) handOver() {
 	s := p.Session
 	s.flight.init()
 	s.flight.parks = s.set.Park.Hub != nil
-	s.flight.told.compared = park.ChooseResync(s.caps.list, 0) != (park.ByQResync{})
+	s.flight.told.compared = resync.Choose(s.caps.list, 0) != (resync.ByQResync{})
 	s.out.conn, s.out.hangUp = s.client, s.hangUp // no boundary yet: nothing comes before the OK
 	s.relays()
 	var line []byte

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
@@ -84,7 +85,7 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*v
 		if err != nil {
 			return nil, err
 		}
-		if s.park.sub.Strategy() == (park.ByComparison{}).Name() {
+		if s.park.sub.Strategy() == (resync.ByComparison{}).Name() {
 			if t.dialect != view.Plain {
 				return nil, errNoModSeqs
 			}
@@ -101,12 +102,12 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*v
 	if s.park.sub != nil {
 		bound = s.park.sub.ModSeq() // of before the snapshot: a resync for others may move it at any time
 	}
-	opt := park.TalkOptions{Selected: s.flight.selected, ReadOnly: t.box.readOnly, Told: t.box.exists, Enabled: t.enabled, Pass: s.passOn}
+	opt := resync.Options{Selected: s.flight.selected, ReadOnly: t.box.readOnly, Messages: t.box.exists, Enabled: t.enabled, Forward: s.passOn}
 	// Flags that are told now are others than those in the table, or not: what is set and
 	// taken back meanwhile would never be told.
 	moved := false
 	if table != nil {
-		opt.Pass = func(response []byte) {
+		opt.Forward = func(response []byte) {
 			moved = moved || new(fetchResponse).begins(wire.ParseResponseHead(response))
 			s.passOn(response)
 		}
@@ -114,17 +115,17 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*v
 	quiet := heldBack{s: s}
 	switch how {
 	case wayIdle:
-		opt.Taken = string(s.flight.open[0].tag)
+		opt.TagInUse = string(s.flight.open[0].tag)
 	case waySelected:
-		opt.Pass = quiet.pass
+		opt.Forward = quiet.pass
 	}
 	b.Caps = s.caps.list // the relay had no use for a copy of its own
-	talk := park.NewTalk(b, opt)
+	imap := resync.NewClient(b.Conn, b.Caps, opt)
 	// The point of no return: from here on the backend isn't in IDLE any more.
-	view, err := s.snapshot(ctx, talk, how, &moved, trace.Steps)
-	trace.Tries = talk.Tries()
-	c, rerr := talk.Release()
-	var broken *park.Broken
+	view, err := s.snapshot(ctx, imap, how, &moved, trace.Steps)
+	trace.Tries = imap.Tries()
+	rerr := imap.Release()
+	var broken *imapclient.Broken
 	switch {
 	case errors.As(err, &broken) || rerr != nil:
 		if s.reason() == "" {
@@ -134,11 +135,11 @@ func (s *Session) leave(ctx context.Context, how way, trace *telemetry.Park) (*v
 		return nil, errors.Join(err, rerr)
 	case err != nil:
 		quiet.tell()
-		s.backToIdle(c, how)
+		s.backToIdle(b, how)
 		trace.Steps.Done(telemetry.StepBack, s.srv.now(), nil)
 		return nil, err
 	}
-	s.give(c, upstream.Condition{Selected: talk.Selected()})
+	s.give(b, upstream.Condition{Selected: imap.Selected()})
 	trace.Steps.Done(telemetry.StepRelease, s.srv.now(), nil)
 	if view != nil {
 		if view.ModSeq == 0 {
@@ -165,7 +166,7 @@ func (s *Session) lostBackend() Reason {
 
 // snapshot ends IDLE, learns what the client counts, and deselects. moved says, when all
 // has been told, that flags are in doubt.
-func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, moved *bool, steps *telemetry.Steps) (*view.View, error) {
+func (s *Session) snapshot(ctx context.Context, imap *resync.Client, how way, moved *bool, steps *telemetry.Steps) (*view.View, error) {
 	if how == wayUnselect {
 		return nil, nil
 	}
@@ -173,26 +174,26 @@ func (s *Session) snapshot(ctx context.Context, talk *park.Talk, how way, moved 
 	var uids view.UIDs
 	var err error
 	if how == wayIdle {
-		_, err = talk.EndIdle(ctx, string(s.flight.open[0].tag))
+		_, err = imap.EndIdle(ctx, string(s.flight.open[0].tag), nil)
 		steps.Done(telemetry.StepDone, s.srv.now(), err)
 		if err != nil {
 			return nil, err
 		}
 	}
 	if how == wayIdle || t.uidOnly { // which has no numbers that EXPUNGE could shift
-		uids, err = talk.Snapshot(ctx)
+		uids, err = imap.Snapshot(ctx)
 	} else {
-		uids, err = talk.SnapshotByFetch(ctx)
+		uids, err = imap.SnapshotByFetch(ctx)
 	}
 	steps.Done(telemetry.StepSnapshot, s.srv.now(), err)
 	if err == nil && *moved {
-		err = park.ErrUnsettled
+		err = resync.ErrUnsettled
 	}
 	if err != nil {
 		return nil, err
 	}
-	var refusal *park.Refusal
-	if err = talk.Deselect(ctx); errors.Is(err, park.ErrCannotDeselect) || errors.As(err, &refusal) {
+	var refusal *imapclient.Refusal
+	if err = imap.Deselect(ctx); errors.Is(err, resync.ErrCannotDeselect) || errors.As(err, &refusal) {
 		err = nil // then it is closed: what came with a refusal, the client hasn't been told
 	}
 	steps.Done(telemetry.StepDeselect, s.srv.now(), err)
@@ -231,9 +232,9 @@ func (s *Session) backToIdle(c *upstream.Conn, how way) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 	defer cancel()
 	t := &s.flight.told
-	talk := park.NewTalk(c, park.TalkOptions{Selected: true, ReadOnly: t.box.readOnly, Told: t.box.exists, Enabled: t.enabled, Pass: s.passOn})
-	err := talk.BeginIdle(ctx, s.flight.idleTag())
-	if _, broken := talk.Release(); broken != nil || err != nil {
+	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Selected: true, ReadOnly: t.box.readOnly, Messages: t.box.exists, Enabled: t.enabled, Forward: s.passOn})
+	_, err := imap.BeginIdle(ctx, s.flight.idleTag(), nil)
+	if broken := imap.Release(); broken != nil || err != nil {
 		s.log().Warn("the backend doesn't idle again", "error", err)
 		s.terminate(ReasonBackendLost)
 	}

@@ -9,7 +9,8 @@
 // the reasons for which it ends. session.go has what a session is; signal.go what others may do
 // to it; registry.go who is here.
 //
-// Imports internal/fair, proxy/auth, proxy/conn, proxy/park, proxy/park/view,
-// proxy/upstream, proxy/wire, routing and telemetry. Imported by cmd/imapproxy,
-// internal/admin, internal/app, internal/wiring and the end-to-end tests.
+// Imports internal/fair, proxy/auth, proxy/conn, proxy/imapclient, proxy/park,
+// proxy/park/resync, proxy/park/view, proxy/upstream, proxy/wire, routing and
+// telemetry. Imported by cmd/imapproxy, internal/admin, internal/app,
+// internal/wiring and the end-to-end tests.
 package proxy

@@ -16,7 +16,7 @@ type heldBack struct {
 	lines [][]byte
 }
 
-// pass is TalkOptions.Pass.
+// pass is resync.Options's Forward.
 func (q *heldBack) pass(response []byte) {
 	h := wire.ParseResponseHead(response)
 	t := &q.s.flight.told

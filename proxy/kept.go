@@ -6,7 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
 )
 
@@ -104,21 +106,21 @@ var errNoModSeqs = errors.New("a client of CONDSTORE on a backend without QRESYN
 func keptBy(err error) (k kept, failure bool) {
 	var refused *upstream.Refused
 	var down *upstream.Unavailable
-	var refusal *park.Refusal
+	var refusal *imapclient.Refusal
 	switch {
 	case errors.Is(err, errNoModSeqs):
 		return keptNoQResync, false
-	case errors.Is(err, park.ErrTooMany):
+	case errors.Is(err, resync.ErrTooMany):
 		return keptTooBig, false
-	case errors.Is(err, park.ErrNoModSeq):
+	case errors.Is(err, resync.ErrNoModSeq):
 		return keptNoModSeq, false
-	case errors.Is(err, park.ErrUnsettled):
+	case errors.Is(err, resync.ErrUnsettled):
 		return keptUnsettled, false
-	case errors.Is(err, park.ErrName):
+	case errors.Is(err, resync.ErrName):
 		return keptName, false
 	case errors.As(err, &refused):
 		return keptCredentials, true
-	case errors.As(err, &refusal), errors.Is(err, park.ErrNotEnabled):
+	case errors.As(err, &refusal), errors.Is(err, resync.ErrNotEnabled):
 		return keptRefused, true
 	case errors.As(err, &down):
 		return keptUnavailable, true

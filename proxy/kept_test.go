@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"testing"
 
+	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
 )
 
@@ -16,16 +18,16 @@ func TestAFailedParkHasAReason(t *testing.T) {
 		why     kept
 		failure bool
 	}{
-		{park.ErrTooMany, keptTooBig, false},
-		{fmt.Errorf("INBOX: %w", park.ErrTooMany), keptTooBig, false},
-		{park.ErrNoModSeq, keptNoModSeq, false},
+		{resync.ErrTooMany, keptTooBig, false},
+		{fmt.Errorf("INBOX: %w", resync.ErrTooMany), keptTooBig, false},
+		{resync.ErrNoModSeq, keptNoModSeq, false},
 		{errNoModSeqs, keptNoQResync, false},
-		{fmt.Errorf("%w: UID SEARCH isn't answered", park.ErrUnsettled), keptUnsettled, false},
-		{park.ErrName, keptName, false},
+		{fmt.Errorf("%w: UID SEARCH isn't answered", resync.ErrUnsettled), keptUnsettled, false},
+		{resync.ErrName, keptName, false},
 		{&upstream.Refused{}, keptCredentials, true},
 		{&upstream.Unavailable{Stage: upstream.StageDial, Err: errors.New("connection refused")}, keptUnavailable, true},
-		{&park.Refusal{Verb: "EXAMINE", Status: "NO", Code: "NOPERM"}, keptRefused, true},
-		{park.ErrNotEnabled, keptRefused, true},
+		{&imapclient.Refusal{Verb: "EXAMINE", Status: "NO", Code: "NOPERM"}, keptRefused, true},
+		{resync.ErrNotEnabled, keptRefused, true},
 		{context.DeadlineExceeded, keptSlow, true},
 		{park.ErrTooSlow, keptSlow, true},
 		{park.ErrLost, keptNoWatch, true},

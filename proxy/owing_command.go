@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"slices"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/wire"
 )
 
@@ -73,9 +73,9 @@ func (o *owing) leave(cmd []byte, r *wire.Rule) error {
 	b.Caps = s.caps.list
 	ctx, cancel := s.within(leaveWithin)
 	defer cancel()
-	talk := park.NewTalk(b, park.TalkOptions{Selected: true, ReadOnly: t.box.readOnly, Told: count, Enabled: t.enabled, Pass: s.passOn})
-	err := talk.Deselect(ctx)
-	if _, broken := talk.Release(); broken != nil {
+	imap := resync.NewClient(b.Conn, b.Caps, resync.Options{Selected: true, ReadOnly: t.box.readOnly, Messages: count, Enabled: t.enabled, Forward: s.passOn})
+	err := imap.Deselect(ctx)
+	if broken := imap.Release(); broken != nil {
 		o.backendFailed = true
 		return broken
 	}

@@ -8,7 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
@@ -156,7 +157,7 @@ type resumed struct {
 // final says whether trying again is of no use.
 func final(err error) bool {
 	var refused *upstream.Refused
-	var gone *park.Refusal
+	var gone *imapclient.Refusal
 	var other *view.NotSame
 	var out *lockedOut
 	return errors.As(err, &refused) || errors.As(err, &out) || errors.As(err, &gone) && !gone.Passing() || errors.As(err, &other) || hopeless(err)
@@ -165,7 +166,7 @@ func final(err error) bool {
 // hopeless says whether another attempt would end so, too: the mailbox isn't what it was, or the
 // backend isn't.
 func hopeless(err error) bool {
-	for _, e := range []error{errReadOnly, park.ErrTooMany, park.ErrNoModSeq, park.ErrNotEnabled, park.ErrName, view.ErrGap, view.ErrNoFlags} {
+	for _, e := range []error{errReadOnly, resync.ErrTooMany, resync.ErrNoModSeq, resync.ErrNotEnabled, resync.ErrName, view.ErrGap, view.ErrNoFlags} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -186,7 +187,7 @@ var errUnread = errors.New("the user's other sessions are told much, and their c
 func endOf(err error) Reason {
 	var refused *upstream.Refused
 	var out *lockedOut
-	var gone *park.Refusal
+	var gone *imapclient.Refusal
 	var other *view.NotSame
 	switch {
 	case errors.Is(err, errUnread):
@@ -228,9 +229,9 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 		return resumed{}, errVoid
 	}
 	var heard heardMeanwhile
-	talk := park.NewTalk(c, park.TalkOptions{Enabled: enabled, Pass: heard.pass})
-	diff, uids, err := s.reselect(ctx, talk, enable, &heard, trace.Steps)
-	c, rerr := talk.Release()
+	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Enabled: enabled, Forward: heard.pass})
+	diff, uids, err := s.reselect(ctx, imap, enable, &heard, trace.Steps)
+	rerr := imap.Release()
 	if err = errors.Join(err, rerr); err != nil {
 		_ = c.Abort()
 		return resumed{}, err
@@ -270,7 +271,7 @@ func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 	if owes || behind && (moved || idle && len(d.Changed) > 0) {
 		defer s.park.mu.Unlock()
 		if len(d.Changed) > maxOwedChanges {
-			return park.ErrTooMany
+			return resync.ErrTooMany
 		}
 		now := d
 		if !t.uidOnly { // all is told at once then
@@ -317,7 +318,7 @@ type heardMeanwhile struct {
 	flags view.Flags // of the last FLAGS
 }
 
-// pass is TalkOptions.Pass.
+// pass is resync.Options's Forward.
 func (m *heardMeanwhile) pass(line []byte) {
 	h := wire.ParseResponseHead(line)
 	m.data = m.data || h.Status == wire.NoStatus
@@ -330,9 +331,9 @@ func (m *heardMeanwhile) pass(line []byte) {
 
 // reselect brings a connection to where the session's was, and finds what the
 // client has to be told. The view's UIDs are those of this connection at the end.
-func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string, heard *heardMeanwhile, steps *telemetry.Steps) (d view.Difference, uids view.UIDs, err error) {
+func (s *Session) reselect(ctx context.Context, imap *resync.Client, enable []string, heard *heardMeanwhile, steps *telemetry.Steps) (d view.Difference, uids view.UIDs, err error) {
 	t := &s.flight.told
-	err = talk.Enable(ctx, enable...)
+	err = imap.Enable(ctx, enable...)
 	steps.Done(telemetry.StepEnable, s.srv.now(), err)
 	if err != nil {
 		return d, uids, err
@@ -344,7 +345,7 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string
 		return d, uids, nil
 	}
 	for try := 0; ; try++ {
-		sel, err := talk.Select(ctx, t.box.readOnly, v.Mailbox, "", nil)
+		sel, err := imap.Select(ctx, t.box.readOnly, v.Mailbox, "", nil)
 		steps.Done(telemetry.StepSelect, s.srv.now(), err)
 		if err != nil {
 			return d, uids, err
@@ -360,7 +361,7 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string
 			return d, uids, errReadOnly
 		}
 		heard.data = false
-		uids, err = talk.Snapshot(ctx)
+		uids, err = imap.Snapshot(ctx)
 		steps.Done(telemetry.StepSnapshot, s.srv.now(), err)
 		if err != nil {
 			return d, uids, err
@@ -380,7 +381,7 @@ func (s *Session) reselect(ctx context.Context, talk *park.Talk, enable []string
 			return d.Lists(v, sel.Flags).Lists(v, heard.flags), uids, nil
 		}
 		if try == 2 {
-			return d, uids, park.ErrUnsettled
+			return d, uids, resync.ErrUnsettled
 		}
 	}
 }

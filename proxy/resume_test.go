@@ -69,7 +69,7 @@ func TestARefusalThatPassesIsTriedAgain(t *testing.T) {
 
 // A mailbox that has outgrown the comparison's limit while a session was parked there.
 func TestAMailboxThatHasOutgrownTheLimit(t *testing.T) {
-	const limit = 10000 // park.DefaultMaxDiffMessages
+	const limit = 10000 // resync.DefaultMaxDiffMessages
 	p := newScripted(t, "IMAP4rev1 IDLE UNSELECT ESEARCH", limit-1)
 	c := p.idle("SELECT INBOX")
 	done(c)

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/conn"
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 	"imapproxy/telemetry"
@@ -37,9 +37,9 @@ func (p *preLogin) warm(ctx context.Context, a *attempt, t upstream.Target, logi
 	begun := p.srv.now()
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
-	talk := park.NewTalk(c, park.TalkOptions{})
-	err := talk.Noop(ctx) // a machine that has gone says nothing
-	c, broken := talk.Release()
+	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{})
+	err := imap.Noop(ctx) // a machine that has gone says nothing
+	broken := imap.Release()
 	err = errors.Join(err, broken)
 	a.trace.Add(telemetry.PhasePool, begun, p.srv.now(), err)
 	if err != nil {
@@ -142,18 +142,18 @@ func (s *Session) retire(b *upstream.Conn) bool {
 	tag := s.flight.idleTag()
 	ctx, cancel := context.WithTimeout(context.Background(), retireWithin)
 	defer cancel()
-	talk := park.NewTalk(b, park.TalkOptions{Selected: s.flight.selected, ReadOnly: t.box.readOnly, Told: t.box.exists, Enabled: t.enabled, Taken: tag})
+	imap := resync.NewClient(b.Conn, b.Caps, resync.Options{Selected: s.flight.selected, ReadOnly: t.box.readOnly, Messages: t.box.exists, Enabled: t.enabled, TagInUse: tag})
 	var err error
 	if tag != "" {
-		_, err = talk.EndIdle(ctx, tag)
+		_, err = imap.EndIdle(ctx, tag, nil)
 	}
 	if err == nil {
-		err = talk.Deselect(ctx)
+		err = imap.Deselect(ctx)
 	}
-	c, broken := talk.Release()
+	broken := imap.Release()
 	if err != nil || broken != nil {
 		return false
 	}
-	s.give(c, upstream.Condition{})
+	s.give(b, upstream.Condition{})
 	return true
 }

@@ -6,6 +6,7 @@ import (
 
 	"imapproxy/internal/config"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
@@ -38,7 +39,7 @@ func watchWords(w park.Watch) string {
 func checkParking(r *report, what string, c *config.Config, caps wire.Caps, server string) {
 	p := c.Park
 	would := map[bool]string{true: "", false: "(off: park.enabled = false) "}[p.Enabled]
-	r.ok(what, "%s%s", would, strategyWords(park.ChooseResync(caps, uint32(p.MaxDiffMessages)), p.MaxDiffMessages))
+	r.ok(what, "%s%s", would, strategyWords(resync.Choose(caps, uint32(p.MaxDiffMessages)), p.MaxDiffMessages))
 	by := park.WatchBy{Mode: p.Watch, Push: p.Events.TokenFile != "", Caps: caps}
 	shared, whyShared := park.ChooseWatch(by)
 	by.Personal = true
@@ -97,8 +98,8 @@ func pushFix(p config.Park, server string) string {
 	return "post events to the proxy: docs/push-events.md has the format"
 }
 
-func strategyWords(s park.Resyncer, most int) string {
-	if s.Name() == (park.ByQResync{}).Name() {
+func strategyWords(s resync.Strategy, most int) string {
+	if s.Name() == (resync.ByQResync{}).Name() {
 		return "QRESYNC: the backend says what has changed"
 	}
 	return "no QRESYNC, so mailboxes are compared, up to " + count(most, "message")

@@ -6,8 +6,9 @@
 // settings mean to each package is internal/wiring.
 //
 // Imports internal/admin, internal/app, internal/config, internal/dev,
-// internal/task, internal/wiring, proxy, proxy/auth, proxy/park, proxy/upstream,
-// proxy/wire, routing, routing/discovery and telemetry. Imported by none.
+// internal/task, internal/wiring, proxy, proxy/auth, proxy/park,
+// proxy/park/resync, proxy/upstream, proxy/wire, routing, routing/discovery and
+// telemetry. Imported by none.
 package main
 
 import (

@@ -5,6 +5,7 @@
 //
 // ./test prepares the machine for them.
 //
-// Imports e2e/servers, internal/imaptest, proxy/park, proxy/park/view,
-// proxy/upstream and proxy/wire. Imported by none.
+// Imports e2e/servers, internal/imaptest, proxy/imapclient, proxy/park,
+// proxy/park/resync, proxy/park/view, proxy/upstream and proxy/wire. Imported by
+// none.
 package park

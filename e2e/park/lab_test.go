@@ -216,7 +216,7 @@ func newClient(t *testing.T, uids view.UIDs) *client {
 	return c
 }
 
-// pass is TalkOptions.Pass.
+// pass is resync.Options's Forward.
 func (c *client) pass(line []byte) {
 	h := wire.ParseResponseHead(line)
 	n := int(h.Number)

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
 )
 
@@ -42,17 +42,17 @@ func TestAWarmConnectionServesAgain(t *testing.T) {
 				defer c.Close()
 				key := pool.Key(user, target, auth(user), upstream.UseSession, "")
 				for range 3 {
-					k := park.NewTalk(c, park.TalkOptions{Pass: func([]byte) {}})
+					k := commands(c, resync.Options{Forward: func([]byte) {}})
 					if _, err := k.Select(within(t), true, "INBOX", "", nil); err != nil {
 						t.Fatal(err)
 					}
-					told := k.Told()
-					if c, err = k.Release(); err != nil {
+					told := k.Messages()
+					if err := k.Release(); err != nil {
 						t.Fatal(err)
 					}
 					idle(t, c, "i1")
-					k = park.NewTalk(c, park.TalkOptions{Pass: func([]byte) {}, Told: told, Selected: true, ReadOnly: true, Taken: "i1"})
-					if _, err := k.EndIdle(within(t), "i1"); err != nil {
+					k = commands(c, resync.Options{Forward: func([]byte) {}, Messages: told, Selected: true, ReadOnly: true, TagInUse: "i1"})
+					if _, err := k.EndIdle(within(t), "i1", nil); err != nil {
 						t.Fatal(err)
 					}
 					uids, err := k.Snapshot(within(t))
@@ -62,7 +62,7 @@ func TestAWarmConnectionServesAgain(t *testing.T) {
 					if err := k.Deselect(within(t)); err != nil {
 						t.Fatal(err)
 					}
-					if c, err = k.Release(); err != nil {
+					if err := k.Release(); err != nil {
 						t.Fatal(err)
 					}
 					if !pool.Give(key, c, upstream.Condition{}) {

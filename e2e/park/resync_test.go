@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 )
 
@@ -16,12 +17,12 @@ type follower struct {
 	flags map[uint32]view.Flags
 }
 
-func (l *lab) strategies() []park.Resyncer {
-	compare := park.ByComparison{MaxMessages: 1000}
+func (l *lab) strategies() []resync.Strategy {
+	compare := resync.ByComparison{MaxMessages: 1000}
 	if !l.modern {
-		return []park.Resyncer{compare}
+		return []resync.Strategy{compare}
 	}
-	return []park.Resyncer{park.ByQResync{}, compare}
+	return []resync.Strategy{resync.ByQResync{}, compare}
 }
 
 // start is a view of the mailbox as a state has it.
@@ -37,8 +38,8 @@ func start(mailbox string, s *view.State, rows []row) *follower {
 }
 
 // query is what all of these views have in common.
-func query(all ...*follower) park.Query {
-	q := park.Query{Mailbox: all[0].view.Mailbox, UIDValidity: all[0].view.UIDValidity, ModSeq: all[0].view.ModSeq}
+func query(all ...*follower) resync.Query {
+	q := resync.Query{Mailbox: all[0].view.Mailbox, UIDValidity: all[0].view.UIDValidity, ModSeq: all[0].view.ModSeq}
 	for _, f := range all {
 		q.UIDs = q.UIDs.Union(f.view.UIDs)
 		q.UIDNext = max(q.UIDNext, f.view.UIDNext)
@@ -99,11 +100,11 @@ func (f *follower) wants(t *testing.T, rows []row) {
 }
 
 // watch is a connection of the proxy's own.
-func (l *lab) watch(t *testing.T, user string) *park.Talk {
-	return park.NewTalk(l.login(t, user), park.TalkOptions{})
+func (l *lab) watch(t *testing.T, user string) *resync.Client {
+	return commands(l.login(t, user), resync.Options{})
 }
 
-func resync(t *testing.T, by park.Resyncer, k *park.Talk, q park.Query) *view.State {
+func resynced(t *testing.T, by resync.Strategy, k *resync.Client, q resync.Query) *view.State {
 	t.Helper()
 	s, err := by.Resync(within(t), k, q)
 	if err != nil {
@@ -113,7 +114,7 @@ func resync(t *testing.T, by park.Resyncer, k *park.Talk, q park.Query) *view.St
 }
 
 // eachStrategy runs f on every server with every strategy that it has.
-func eachStrategy(t *testing.T, f func(t *testing.T, l *lab, by park.Resyncer)) {
+func eachStrategy(t *testing.T, f func(t *testing.T, l *lab, by resync.Strategy)) {
 	onRealServers(t, func(t *testing.T, l *lab) {
 		for _, by := range l.strategies() {
 			t.Run(by.Name(), func(t *testing.T) { f(t, l, by) })
@@ -122,20 +123,20 @@ func eachStrategy(t *testing.T, f func(t *testing.T, l *lab, by park.Resyncer)) 
 }
 
 func TestResyncedClientsKnowTheMailbox(t *testing.T) {
-	eachStrategy(t, func(t *testing.T, l *lab, by park.Resyncer) {
+	eachStrategy(t, func(t *testing.T, l *lab, by resync.Strategy) {
 		user := l.user()
 		w := l.writer(t, user, "INBOX")
 		w.append(8)
 		k := l.watch(t, user)
 		// The one is told each time, the other now and then: a state serves both.
-		s := resync(t, by, k, park.Query{Mailbox: "INBOX"})
+		s := resynced(t, by, k, resync.Query{Mailbox: "INBOX"})
 		rows := w.rows()
 		quick, slow := start("INBOX", s, rows), start("INBOX", s, rows)
 		for i := range 40 {
 			for range w.rng.IntN(4) {
 				w.change()
 			}
-			s := resync(t, by, k, query(quick, slow))
+			s := resynced(t, by, k, query(quick, slow))
 			rows := w.rows()
 			quick.tell(t, s, rows)
 			quick.wants(t, rows)
@@ -151,7 +152,7 @@ func TestResyncedClientsKnowTheMailbox(t *testing.T) {
 }
 
 func TestResyncWhileOthersChangeTheMailbox(t *testing.T) {
-	eachStrategy(t, func(t *testing.T, l *lab, by park.Resyncer) {
+	eachStrategy(t, func(t *testing.T, l *lab, by resync.Strategy) {
 		if l.courierStalls() {
 			return
 		}
@@ -160,7 +161,7 @@ func TestResyncWhileOthersChangeTheMailbox(t *testing.T) {
 		w.append(8)
 		k := l.watch(t, user)
 		reader := l.writer(t, user, "INBOX") // looks for itself only
-		s := resync(t, by, k, park.Query{Mailbox: "INBOX"})
+		s := resynced(t, by, k, resync.Query{Mailbox: "INBOX"})
 		f := start("INBOX", s, reader.rows())
 		done := make(chan struct{})
 		go func() { // ends by itself
@@ -177,7 +178,7 @@ func TestResyncWhileOthersChangeTheMailbox(t *testing.T) {
 			default:
 			}
 			s, err := by.Resync(within(t), k, query(f))
-			if errors.Is(err, park.ErrUnsettled) && running {
+			if errors.Is(err, resync.ErrUnsettled) && running {
 				unsettled++
 				continue
 			}
@@ -193,13 +194,13 @@ func TestResyncWhileOthersChangeTheMailbox(t *testing.T) {
 		if t.Failed() {
 			return
 		}
-		f.tell(t, resync(t, by, k, query(f)), reader.rows())
+		f.tell(t, resynced(t, by, k, query(f)), reader.rows())
 		f.wants(t, reader.rows())
 	})
 }
 
 func TestAMailboxThatIsAnotherOrNone(t *testing.T) {
-	eachStrategy(t, func(t *testing.T, l *lab, by park.Resyncer) {
+	eachStrategy(t, func(t *testing.T, l *lab, by resync.Strategy) {
 		user := l.user()
 		w := l.dial(t, user)
 		box := "Box"
@@ -210,11 +211,11 @@ func TestAMailboxThatIsAnotherOrNone(t *testing.T) {
 		add := &writer{Client: w, mailbox: box}
 		add.append(3)
 		k := l.watch(t, user)
-		s := resync(t, by, k, park.Query{Mailbox: box})
+		s := resynced(t, by, k, resync.Query{Mailbox: box})
 		f := start(box, s, nil)
 		w.MustOK("DELETE %s", box)
 
-		var no *park.Refusal
+		var no *imapclient.Refusal
 		if _, err := by.Resync(within(t), l.watch(t, user), query(f)); !errors.As(err, &no) {
 			t.Fatalf("deleted: %v, want a refusal", err)
 		}
@@ -223,7 +224,7 @@ func TestAMailboxThatIsAnotherOrNone(t *testing.T) {
 		}
 		w.MustOK("CREATE %s", box)
 		add.append(3)
-		s = resync(t, by, l.watch(t, user), query(f))
+		s = resynced(t, by, l.watch(t, user), query(f))
 		var other *view.NotSame
 		if _, err := view.Compare(f.view, s); !errors.As(err, &other) || other.Reason != view.OtherUIDValidity {
 			t.Fatalf("recreated: %v", err)
@@ -243,7 +244,7 @@ func TestALazyModSequence(t *testing.T) {
 		user := l.user()
 		w := l.writer(t, user, "INBOX")
 		w.append(3)
-		session := park.NewTalk(l.login(t, user), park.TalkOptions{Pass: func([]byte) {}})
+		session := commands(l.login(t, user), resync.Options{Forward: func([]byte) {}})
 		sel, err := session.Select(within(t), false, "INBOX", "", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -252,7 +253,7 @@ func TestALazyModSequence(t *testing.T) {
 			t.Logf("a plain SELECT's HIGHESTMODSEQ: %d", sel.ModSeq)
 		}
 		k := l.watch(t, user)
-		bound := resync(t, park.ByQResync{}, k, park.Query{Mailbox: "INBOX"})
+		bound := resynced(t, resync.ByQResync{}, k, resync.Query{Mailbox: "INBOX"})
 		uids, err := session.Snapshot(within(t))
 		if err != nil {
 			t.Fatal(err)
@@ -261,7 +262,7 @@ func TestALazyModSequence(t *testing.T) {
 		f.view.UIDs = uids
 		w.MustOK(`UID STORE 2 +FLAGS.SILENT (\Flagged NewKeyword)`)
 		rows := w.rows()
-		f.tell(t, resync(t, park.ByQResync{}, k, query(f)), rows)
+		f.tell(t, resynced(t, resync.ByQResync{}, k, query(f)), rows)
 		f.wants(t, rows)
 		if !f.view.Flags.Has("NewKeyword") {
 			t.Errorf("the new keyword isn't in FLAGS (%s)", f.view.Flags)
@@ -282,7 +283,7 @@ func TestAQueryFromLongAgo(t *testing.T) {
 		w.MustOK(`UID STORE 2:150 +FLAGS.SILENT (\Deleted)`)
 		w.MustOK("EXPUNGE")
 		k := l.watch(t, user)
-		s := resync(t, park.ByQResync{}, k, park.Query{Mailbox: "INBOX"})
+		s := resynced(t, resync.ByQResync{}, k, resync.Query{Mailbox: "INBOX"})
 		f := start("INBOX", s, w.rows())
 		w.MustOK(`UID STORE 160:170 +FLAGS.SILENT (\Deleted)`)
 		w.MustOK("EXPUNGE")
@@ -290,7 +291,7 @@ func TestAQueryFromLongAgo(t *testing.T) {
 		q := query(f)
 		q.ModSeq = 1
 		rows := w.rows()
-		f.tell(t, resync(t, park.ByQResync{}, k, q), rows)
+		f.tell(t, resynced(t, resync.ByQResync{}, k, q), rows)
 		f.wants(t, rows)
 	})
 }
@@ -318,7 +319,7 @@ func TestAMailboxWithManyHoles(t *testing.T) {
 		w.MustOK(`UID STORE %s +FLAGS.SILENT (\Deleted)`, strings.Join(gone, ","))
 		w.MustOK("EXPUNGE")
 		rows := w.rows()
-		session := park.NewTalk(l.login(t, user), park.TalkOptions{Pass: func([]byte) {}})
+		session := commands(l.login(t, user), resync.Options{Forward: func([]byte) {}})
 		if _, err := session.Select(within(t), true, "INBOX", "", nil); err != nil {
 			t.Fatal(err)
 		}
@@ -331,8 +332,8 @@ func TestAMailboxWithManyHoles(t *testing.T) {
 			}
 		}
 		k := l.watch(t, user)
-		for _, by := range []park.Resyncer{park.ByQResync{}, park.ByComparison{}} {
-			if s := resync(t, by, k, park.Query{Mailbox: "INBOX"}); !s.UIDs.Equal(uidsOf(rows)) {
+		for _, by := range []resync.Strategy{resync.ByQResync{}, resync.ByComparison{}} {
+			if s := resynced(t, by, k, resync.Query{Mailbox: "INBOX"}); !s.UIDs.Equal(uidsOf(rows)) {
 				t.Errorf("%s: %d messages of %d", by.Name(), s.UIDs.Count(), len(rows))
 			}
 			k = l.watch(t, user)

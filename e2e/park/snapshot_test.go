@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 )
@@ -14,18 +14,18 @@ func session(t *testing.T, l *lab, user string) (*upstream.Conn, *client) {
 	t.Helper()
 	c := l.login(t, user)
 	cl := newClient(t, view.UIDs{})
-	k := park.NewTalk(c, park.TalkOptions{Pass: cl.pass})
+	k := commands(c, resync.Options{Forward: cl.pass})
 	if _, err := k.Select(within(t), false, "INBOX", "", nil); err != nil {
 		t.Fatal(err)
 	}
-	cl.uids = make([]uint32, k.Told())
+	cl.uids = make([]uint32, k.Messages())
 	uids, err := k.SnapshotByFetch(within(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	known := newClient(t, uids)
 	cl.uids = known.uids
-	if c, err = k.Release(); err != nil {
+	if err := k.Release(); err != nil {
 		t.Fatal(err)
 	}
 	return c, cl
@@ -43,8 +43,8 @@ func TestASnapshotOutOfIdleIsWhatTheClientCounts(t *testing.T) {
 			for range 1 + w.rng.IntN(3) {
 				w.change()
 			}
-			k := park.NewTalk(c, park.TalkOptions{Pass: cl.pass, Told: told, Selected: true, Taken: "a1"})
-			if _, err := k.EndIdle(within(t), "a1"); err != nil {
+			k := commands(c, resync.Options{Forward: cl.pass, Messages: told, Selected: true, TagInUse: "a1"})
+			if _, err := k.EndIdle(within(t), "a1", nil); err != nil {
 				t.Fatal(err)
 			}
 			uids, err := k.Snapshot(within(t))
@@ -58,8 +58,8 @@ func TestASnapshotOutOfIdleIsWhatTheClientCounts(t *testing.T) {
 				t.Fatalf("snapshot %s, the mailbox has %s", uids, want)
 			}
 			cl.uids = newClient(t, uids).uids
-			told = k.Told()
-			if c, err = k.Release(); err != nil {
+			told = k.Messages()
+			if err := k.Release(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -70,9 +70,9 @@ func TestASnapshotOutOfIdleIsWhatTheClientCounts(t *testing.T) {
 // all the time: what is called settled has to be what the client counts.
 func TestASnapshotWhileOthersChangeTheMailbox(t *testing.T) {
 	onRealServers(t, func(t *testing.T, l *lab) {
-		for name, take := range map[string]func(*testing.T, *park.Talk) (view.UIDs, error){
-			"search": func(t *testing.T, k *park.Talk) (view.UIDs, error) { return k.Snapshot(within(t)) },
-			"fetch":  func(t *testing.T, k *park.Talk) (view.UIDs, error) { return k.SnapshotByFetch(within(t)) },
+		for name, take := range map[string]func(*testing.T, *resync.Client) (view.UIDs, error){
+			"search": func(t *testing.T, k *resync.Client) (view.UIDs, error) { return k.Snapshot(within(t)) },
+			"fetch":  func(t *testing.T, k *resync.Client) (view.UIDs, error) { return k.SnapshotByFetch(within(t)) },
 		} {
 			if name == "search" && l.courierStalls() {
 				continue
@@ -82,7 +82,7 @@ func TestASnapshotWhileOthersChangeTheMailbox(t *testing.T) {
 				w := l.writer(t, user, "INBOX")
 				w.append(10)
 				c, cl := session(t, l, user)
-				k := park.NewTalk(c, park.TalkOptions{Pass: cl.pass, Told: uint32(len(cl.uids)), Selected: true})
+				k := commands(c, resync.Options{Forward: cl.pass, Messages: uint32(len(cl.uids)), Selected: true})
 				done, stop := make(chan struct{}), make(chan struct{})
 				go func() { // ends with stop
 					defer close(done)
@@ -105,7 +105,7 @@ func TestASnapshotWhileOthersChangeTheMailbox(t *testing.T) {
 							t.Error(err)
 						}
 						cl.uids = newClient(t, uids).uids
-					case errors.Is(err, park.ErrUnsettled):
+					case errors.Is(err, resync.ErrUnsettled):
 						unsettled++
 					default:
 						t.Error(err)
@@ -126,4 +126,8 @@ func TestASnapshotWhileOthersChangeTheMailbox(t *testing.T) {
 			})
 		}
 	})
+}
+
+func commands(c *upstream.Conn, opt resync.Options) *resync.Client {
+	return resync.NewClient(c.Conn, c.Caps, opt)
 }

@@ -21,14 +21,18 @@ const (
 // room stands here even if it imports nothing, so that a new one is noticed.
 var arrows = map[string][]string{
 	"cmd/imapproxy": {
-		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/wire", "routing", "routing/discovery",
+		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/resync", "proxy/wire", "routing", "routing/discovery",
 		"telemetry", "internal/config", "internal/admin", "internal/dev", "internal/app", "internal/task", "internal/wiring",
 	},
-	"proxy":             {"proxy/wire", "proxy/conn", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/view", "routing", "telemetry", "internal/fair"},
-	"proxy/park":        {"proxy/park/view", "proxy/wire", "proxy/conn", "proxy/upstream", "telemetry", "internal/fair"},
+	"proxy": {"proxy/wire", "proxy/conn", "proxy/auth", "proxy/upstream", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "routing", "telemetry", "internal/fair"},
+	"proxy/park": {
+		"proxy/park/resync", "proxy/park/view", "proxy/wire", "proxy/conn", "proxy/imapclient", "proxy/upstream", "telemetry", "internal/fair",
+	},
 	"proxy/park/events": {"proxy/park", "proxy/park/view", "telemetry"},
+	"proxy/park/resync": {"proxy/park/view", "proxy/wire", "proxy/conn", "proxy/imapclient"},
 	"proxy/park/view":   {"proxy/wire"},
-	"proxy/upstream":    {"proxy/wire", "proxy/conn", "telemetry"},
+	"proxy/upstream":    {"proxy/wire", "proxy/conn", "proxy/imapclient", "telemetry"},
+	"proxy/imapclient":  {"proxy/wire", "proxy/conn"},
 	"proxy/auth":        {"telemetry", "internal/fair"},
 	"proxy/wire":        {},
 	"proxy/conn":        {},
@@ -58,7 +62,7 @@ var arrows = map[string][]string{
 	"e2e":                  {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest"},
 	"e2e/push":             {"e2e/servers", "internal/imaptest", "proxy/park", "proxy/park/events", "telemetry"},
 	"e2e/servers":          {"internal/imaptest"},
-	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/park", "proxy/park/view", "proxy/upstream", "proxy/wire"},
+	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/upstream", "proxy/wire"},
 	"internal/apptest":     {"internal/app", "internal/imaptest", "internal/task"},
 	"e2e/model":            {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy", "proxy/park/view"},
 	"e2e/parking":          {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy"},

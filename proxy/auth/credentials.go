@@ -11,7 +11,7 @@ import (
 
 // Errors of NewCredentials beside ErrName.
 var (
-	// ErrAuthzid: the client wants to act as somebody other than it logs in as.
+	// ErrAuthzid: the client wants to act as another user than the one it logs in as.
 	// The answer is NO [AUTHORIZATIONFAILED].
 	ErrAuthzid = errors.New("authorization identity is not the user's own")
 	// ErrPassword: the password is empty or contains NUL.
@@ -41,7 +41,7 @@ type Credentials struct {
 	// Client is the address that they come from, by whose network hashing is shared;
 	// the zero Addr where there is none. NewCredentials leaves it to its caller.
 	Client netip.Addr
-	// Known says that somebody has logged in from that network lately. It, too, is left to the
+	// Known says that a user has logged in from that network lately. It, too, is left to the
 	// caller.
 	Known bool
 }
@@ -50,8 +50,8 @@ type Credentials struct {
 // mechanisms that have none.
 //
 // An authzid is accepted only when it is the user's own name after
-// normalisation: a client never acts as somebody else through the proxy,
-// whatever the backends would allow. Errors match ErrName, ErrAuthzid or
+// normalisation: a client never acts as another user through the proxy,
+// even where the backends would allow it. Errors match ErrName, ErrAuthzid or
 // ErrPassword (ReasonOf tells them apart) and quote neither name nor password.
 func NewCredentials(names Names, mechanism, authzid, user string, password telemetry.Secret) (Credentials, error) {
 	if names.separated(user) || names.separated(authzid) {

@@ -225,7 +225,7 @@ func decode(line []byte) ([]byte, error) {
 	n, err := base64.StdEncoding.Strict().Decode(message, line)
 	if err != nil {
 		clear(message)
-		// Its own text says where, which says nothing to anybody.
+		// Its own text says at which byte, which is of no use in a log.
 		return nil, fmt.Errorf("%w: bad base64", ErrSyntax)
 	}
 	return message[:n], nil

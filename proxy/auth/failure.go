@@ -46,8 +46,7 @@ func LogFailure(ctx context.Context, log *slog.Logger, f Failure) {
 	}
 	client := "unknown"
 	if a := f.Client.Addr(); a.IsValid() {
-		// A v4 client on a v6 socket is one client, and a zone isn't an address to
-		// whoever bans it.
+		// A v4 client on a v6 socket is one client, and a ban has no use for a zone.
 		client = a.Unmap().WithZone("").String()
 	}
 	log.LogAttrs(ctx, slog.LevelWarn, FailureMessage,

@@ -12,8 +12,8 @@ import (
 // logins queues instead of taking every processor, and every megabyte that
 // argon2 wants, away from the sessions that are there already. Networks that wait are
 // served in turn: one that guesses passwords delays the others by one hash each time, and
-// as many as there may be delay those from which somebody has logged in lately by one hash.
-// Sources share one.
+// any number of those delay the networks from which a user has logged in lately by one hash.
+// Sources share one Hashing.
 type Hashing struct {
 	queue *fair.Queue[netip.Prefix]
 }
@@ -27,8 +27,8 @@ func NewHashing(n int) *Hashing {
 }
 
 // do runs f when it is the turn of the client's network, or returns the reason why ctx
-// ended before. A hash that has begun is finished, whatever becomes of ctx.
-// known says that somebody has logged in from there lately.
+// ended before. A hash that has begun is finished, even if ctx ends.
+// known says that a user has logged in from that network lately.
 func (h *Hashing) do(ctx context.Context, client netip.Addr, known bool, f func() bool) (bool, error) {
 	network := fair.Network(client)
 	if err := h.queue.AcquireAs(ctx, network, known); err != nil {

@@ -29,8 +29,8 @@ type Names struct {
 	// simple case mapping).
 	Lowercase bool
 	// RefuseSeparators are characters that no name from a client may have (NewCredentials).
-	// A backend would split the name at one: Dovecot takes "alice*admin" for alice, whom
-	// the master user admin logs in as (auth_master_user_separator).
+	// A backend would split the name at one: Dovecot takes "alice*admin" for the master user admin,
+	// who logs in as alice (auth_master_user_separator).
 	RefuseSeparators string
 }
 
@@ -63,7 +63,7 @@ func (n Names) Validate() error {
 // normal form C, so that "é" is one name however it was typed.
 //
 // Nothing else has a meaning here: '*', '+', '%', '/' and '\' pass unchanged.
-// Whoever builds a path, a URL or a query from a name escapes it there.
+// Code that builds a path, a URL or a query from a name escapes it there.
 func (n Names) Normalize(user string) (string, error) {
 	switch {
 	case user == "":
@@ -87,7 +87,7 @@ func (n Names) Normalize(user string) (string, error) {
 		user = strings.ToLower(norm.NFC.String(user))
 	}
 	user = norm.NFC.String(user)
-	// The domain may be anything at all when nobody called Validate.
+	// The domain may be anything where Validate wasn't called.
 	if err := checkRunes(user); err != nil {
 		return "", err
 	}

@@ -20,7 +20,7 @@ const DefaultPoll = time.Second
 type PasswdFileOptions struct {
 	// Names normalises the names in the file, as it does the clients'.
 	Names Names
-	// Log is told of reloads and of what is wrong in a new file. Nil: nobody is.
+	// Log gets a line for each reload and for what is wrong in a new file. Nil: nothing is logged.
 	Log *slog.Logger
 	// Poll is how often the file is looked at; 0 means DefaultPoll. A change
 	// counts when it is the same at two looks, so that a file that is being written
@@ -139,7 +139,7 @@ func (p *PasswdFile) Authenticate(ctx context.Context, c Credentials) Verdict {
 	case e == nil:
 		return Unknown{}
 	case e.password == nil:
-		// As slow as a wrong password: that an account is locked is nobody's business.
+		// As slow as a wrong password, so that its time doesn't show that an account is locked.
 		if err := p.spend(ctx, t, c); err != nil {
 			return Unavailable{err}
 		}
@@ -169,10 +169,10 @@ func (p *PasswdFile) idle(ctx context.Context, c Credentials) error {
 }
 
 func (p *PasswdFile) spend(ctx context.Context, t *table, c Credentials) error {
-	if t.nobody == nil {
+	if t.unknown == nil {
 		return nil
 	}
-	_, err := p.match(ctx, t.nobody, c)
+	_, err := p.match(ctx, t.unknown, c)
 	return err
 }
 

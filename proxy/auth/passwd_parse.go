@@ -31,7 +31,7 @@ func (e *LineError) Error() string {
 
 // entry is one user's line.
 type entry struct {
-	password  *verifier // nil: nobody can log in
+	password  *verifier // nil: the account is locked
 	placement string
 	extra     string // as in the file; split only for those who log in
 	line      int
@@ -52,18 +52,18 @@ func (t *table) keep(before *table) {
 type table struct {
 	// users by canonical name.
 	users map[string]*entry
-	// nobody is the password that one who isn't in the file is compared with, and
+	// unknown is the password that a login of a user who isn't in the file is compared with, and
 	// the result thrown away: one of the class that most users have, hence it takes
 	// as long as theirs. Nil if every account is locked.
-	nobody *verifier
+	unknown *verifier
 }
 
-// Extra fields that change who may log in, or as whom. Leaving them unread would
-// let people in whom Dovecot keeps out, so a file with them isn't taken.
+// unsupportedExtra says why an extra field isn't taken. These fields change who may log in, or as
+// which user: to ignore them would let users in that Dovecot keeps out, so a file with them is refused.
 func unsupportedExtra(key string) (why string) {
 	switch key {
 	case "nopassword", "noauthenticate":
-		return "would let anybody in: give the user a password"
+		return "would let the user in without a password: give the user one"
 	case "allow_nets", "allow_real_nets":
 		return "isn't enforced by the proxy: remove it here and restrict the user elsewhere"
 	case "user", "username", "destuser", "login_user", "master_user":
@@ -74,7 +74,7 @@ func unsupportedExtra(key string) (why string) {
 
 // parsePasswd reads Dovecot's passwd-file:
 // user:{SCHEME}hash:uid:gid:gecos:home:shell:extra, of which user, password and
-// extra mean something here. Names go through names like everybody's. It returns
+// extra mean something here. Names are normalised as in a login. It returns
 // all that is wrong (at most maxReported, joined), or the table, never both.
 func parsePasswd(file string, src []byte, names Names) (*table, error) {
 	t := &table{users: make(map[string]*entry)}
@@ -115,7 +115,7 @@ func parsePasswd(file string, src []byte, names Names) (*table, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	t.nobody = commonest(t.users)
+	t.unknown = commonest(t.users)
 	return t, nil
 }
 
@@ -167,7 +167,7 @@ func extraFields(s string) func(yield func(key, value string) bool) {
 	}
 }
 
-// extraMap is an entry's extra fields less the placement and whatever is named
+// extraMap is an entry's extra fields less the placement and those named
 // like a password (Dovecot's proxying keeps some there).
 func (e *entry) extraMap() map[string]string {
 	var m map[string]string

@@ -78,8 +78,8 @@ func TestParsePasswd(t *testing.T) {
 		}
 	}
 	// Most users have clear text, but whoever isn't there costs a hash all the same.
-	if got.nobody == nil || got.nobody.class != "bcrypt/04" {
-		t.Errorf("nobody is %+v", got.nobody)
+	if got.unknown == nil || got.unknown.class != "bcrypt/04" {
+		t.Errorf("an unknown user is compared with %+v", got.unknown)
 	}
 }
 
@@ -108,7 +108,7 @@ func TestParsePasswdReportsEveryBadLine(t *testing.T) {
 		t.Errorf("%d errors: %v", len(lines), err)
 	}
 	for i, want := range []string{"no password field", "{SSHA} isn't supported", "white space", "empty", "same user as in line 1",
-		"no scheme", "nopassword would let anybody in", "allow_nets", "user can't change", "backend=ID", "backend=ID", "longer than"} {
+		"no scheme", "nopassword would let the user in without a password", "allow_nets", "user can't change", "backend=ID", "backend=ID", "longer than"} {
 		if i >= len(lines) || !strings.HasPrefix(lines[i], fmt.Sprintf("users.passwd:%d: ", i+2)) || !strings.Contains(lines[i], want) {
 			t.Errorf("error %d: %s, want %q", i, lines[i], want)
 		}

@@ -10,7 +10,7 @@ type Reason string
 // The reasons there are. docs/authentication.md lists them for operators; a test
 // compares.
 const (
-	// ReasonBadPassword: a source of ours knows the user, the password is wrong.
+	// ReasonBadPassword: a source of the proxy's knows the user, the password is wrong.
 	ReasonBadPassword Reason = "bad_password"
 	// ReasonUnknownUser: no source knows the user.
 	ReasonUnknownUser Reason = "unknown_user"
@@ -20,7 +20,7 @@ const (
 	ReasonBackendRefused Reason = "backend_refused"
 	// ReasonBadName: Names.Normalize refused the name.
 	ReasonBadName Reason = "bad_name"
-	// ReasonBadAuthzid: the client asked to act as somebody else (RFC 4616 §2).
+	// ReasonBadAuthzid: the client asked to act as another user (RFC 4616 §2).
 	ReasonBadAuthzid Reason = "bad_authzid"
 	// ReasonBadCredentials: the password is empty or has a NUL in it.
 	ReasonBadCredentials Reason = "bad_credentials"
@@ -33,9 +33,9 @@ const (
 	ReasonBadMechanism Reason = "bad_mechanism"
 	// ReasonCleartext: a login without TLS where TLS is demanded.
 	ReasonCleartext Reason = "cleartext"
-	// ReasonLimit: a limit of ours (sessions of a user, of an address) refused it.
+	// ReasonLimit: a limit of the proxy's (sessions of a user, of an address) refused it.
 	ReasonLimit Reason = "limit"
-	// ReasonUnavailable: nobody could check the credentials, or no backend could
+	// ReasonUnavailable: no source could check the credentials, or no backend could
 	// be reached. The client is told NO [UNAVAILABLE], never AUTHENTICATIONFAILED.
 	ReasonUnavailable Reason = "unavailable"
 )
@@ -49,7 +49,7 @@ func Reasons() []Reason {
 	}
 }
 
-// Guess tells whether a failure for this reason may have been somebody guessing.
+// Guess says whether a failure for this reason may have been a guess at a password.
 // Only these count for fail2ban: a client must not be banned because a backend
 // is down, nor because it was set up without TLS.
 func (r Reason) Guess() bool {
@@ -72,8 +72,8 @@ func (r Reason) known() bool {
 }
 
 // ReasonOf returns the reason that goes with an error of this package;
-// ReasonUnavailable for every other error, since what isn't known to be the
-// client's fault is ours.
+// ReasonUnavailable for every other error, since a failure that isn't known to be the
+// client's fault isn't blamed on the client.
 func ReasonOf(err error) Reason {
 	switch {
 	case errors.Is(err, ErrName):

@@ -14,8 +14,8 @@ import (
 	"github.com/go-crypt/crypt/algorithm/shacrypt"
 )
 
-// The dearest hashes that are taken. A hash is paid for at every login, by
-// whoever asks; these are some seconds of a processor.
+// The dearest hashes that are taken. The proxy pays for a hash at every login, also of a client
+// that guesses; these are some seconds of a processor.
 const (
 	maxBcryptCost   = 16
 	maxShaRounds    = 10_000_000
@@ -38,7 +38,7 @@ type verifier struct {
 	// class names scheme and cost: two verifiers of one class take equally long.
 	class string
 	// plain is the SHA-256 of a clear-text password, so that the comparison takes
-	// as long whatever the lengths; nil for hashes.
+	// as long for all lengths; nil for hashes.
 	plain *[sha256.Size]byte
 	// digest is the hash; nil for clear text.
 	digest algorithm.Digest
@@ -58,7 +58,7 @@ func (v *verifier) matches(password string) bool {
 	return err == nil && ok
 }
 
-// errLocked is a password field that nobody can match: empty, "*", or beginning
+// errLocked is a password field that no password matches: empty, "*", or beginning
 // with "!" as usermod -L writes it.
 var errLocked = errors.New("locked")
 
@@ -124,7 +124,7 @@ func schemeName(s string) bool {
 }
 
 // parseBcrypt reads $2y$COST$ and 53 characters of salt and hash. $2x$ marks
-// hashes of a broken implementation, which nobody here can check.
+// hashes of a broken implementation, which can't be checked here.
 func parseBcrypt(hash string) (*verifier, error) {
 	bad := errors.New("not a bcrypt hash: expected $2y$COST$ (or $2a$, $2b$) and 53 characters")
 	parts := strings.Split(hash, "$")

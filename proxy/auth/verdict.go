@@ -6,10 +6,10 @@ import (
 )
 
 // Verdict is a source's answer. It is one of Accepted, Rejected, Unknown,
-// AskBackend and Unavailable, by value; nobody else can implement it.
+// AskBackend and Unavailable, by value; no other type can implement it.
 type Verdict interface{ verdict() }
 
-// Accepted: the password is right.
+// Accepted is the verdict that the password is right.
 type Accepted struct {
 	// Placement is the id of the backend that the user belongs to, empty if the
 	// source doesn't say.
@@ -21,17 +21,17 @@ type Accepted struct {
 	Stamp any
 }
 
-// Rejected: the user isn't let in.
+// Rejected is the verdict that the user isn't let in.
 type Rejected struct{ Reason Reason }
 
-// Unknown: this source doesn't know the user; the next one is asked.
+// Unknown is the verdict of a source that doesn't know the user; the next one is asked.
 type Unknown struct{}
 
-// AskBackend: the backend decides, with the client's own credentials. It ends
-// the search: whoever answers it takes every user for his own.
+// AskBackend is the verdict that the backend decides, with the client's own credentials. It ends
+// the search: a source with this verdict takes every user for its own.
 type AskBackend struct{}
 
-// Unavailable: the source can't tell at the moment. No other source is asked,
+// Unavailable is the verdict of a source that can't tell at the moment. No other source is asked,
 // since this one may know the user; the client is told NO [UNAVAILABLE].
 type Unavailable struct{ Err error }
 
@@ -53,7 +53,7 @@ type Source interface {
 	Close() error
 }
 
-// idler is a source that can spend as long on nobody as it spends on a user of
+// idler is a source that can spend as long on a user that it doesn't know as it spends on one of
 // its own with a wrong password.
 type idler interface {
 	idle(ctx context.Context, c Credentials) error
@@ -96,8 +96,8 @@ func Holds(sources []Source, user string, stamp any) bool {
 	return false
 }
 
-// Recheck asks the sources again about a user who is logged in, as First does, but for what Holds
-// can tell. No work is done for users whom none knows: it isn't a login, and nobody sees how long
+// Recheck asks the sources again about a user who is logged in, as First does, unless Holds
+// can tell. No time is spent on users that no source knows: it isn't a login, and no client sees how long
 // it takes.
 func Recheck(ctx context.Context, sources []Source, c Credentials, stamp any) Verdict {
 	if Holds(sources, c.User, stamp) {

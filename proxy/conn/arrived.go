@@ -5,9 +5,9 @@ import (
 	"errors"
 )
 
-// Arrived says whether bytes have come that nobody has asked for yet, besides those that Unread
+// Arrived says whether bytes have come that weren't read yet, besides those that Unread
 // has put in front: the peer wrote them before it could read what is written now. Under
-// TLS it counts what isn't application data, too. Its caller is the connection's reader,
+// TLS, bytes that aren't application data count, too. Its caller is the connection's reader,
 // within Chunk or between two reads.
 func (c *Conn) Arrived() bool {
 	if c.tls != nil {
@@ -25,6 +25,6 @@ func (c *Conn) Arrived() bool {
 	return errors.Is(err, ErrUnread)
 }
 
-// PutBack are the bytes that Unread has put in front of what is still to be read. They are lent
+// PutBack returns the bytes that Unread has put in front of what is still to be read, lent
 // until the next read.
 func (c *Conn) PutBack() []byte { return c.unread }

@@ -6,7 +6,8 @@
 // A Conn has exactly one reader and one writer at a time. Before login it is
 // used as an ordinary net.Conn with deadlines; the relay reads it with Pump.
 //
-// Imports none of our packages. Imported by proxy, proxy/park and proxy/upstream.
+// Imports none of our packages. Imported by proxy, proxy/imapclient, proxy/park,
+// proxy/park/resync and proxy/upstream.
 package conn
 
 import (
@@ -31,8 +32,8 @@ type Conn struct {
 	// place in tls.Conn isn't known.
 	ciphertext *bytes.Buffer
 	hold       []byte // Pump: bytes its receiver kept back at the last chunk's end
-	drained    bool   // tls holds no decrypted bytes that nobody has read
-	wanted     bool   // a Waiting's Wake has found nobody; guarded by its mutex, as place is
+	drained    bool   // tls holds no decrypted bytes that weren't read
+	wanted     bool   // a Waiting's Wake came while no owner waited; guarded by its mutex, as place is
 	place      uint32 // in a Waiting, from 1 on; 0: it isn't there
 
 	interruption interruption
@@ -51,13 +52,13 @@ func New(tcp *net.TCPConn) (*Conn, error) {
 }
 
 // Server makes the connection a TLS one in the server's role and completes the
-// handshake. Bytes already read in the clear must have been dealt with by the
-// caller: what is left of them here is an error, never plaintext under TLS.
+// handshake. The caller must have used the bytes that it read in the clear: those that Unread has
+// put back are taken for the handshake's beginning, never for plaintext under TLS.
 func (c *Conn) Server(ctx context.Context, cfg *tls.Config) error {
 	return c.handshake(ctx, func(s *socket) *tls.Conn { return tls.Server(s, cfg) })
 }
 
-// Client does the same in the client's role.
+// Client makes the connection a TLS one in the client's role and completes the handshake.
 func (c *Conn) Client(ctx context.Context, cfg *tls.Config) error {
 	return c.handshake(ctx, func(s *socket) *tls.Conn { return tls.Client(s, cfg) })
 }
@@ -86,14 +87,14 @@ func (c *Conn) Unread(b []byte) {
 	c.unread = append(append([]byte(nil), b...), c.unread...)
 }
 
-// TakeUnread takes back what Unread has put in front.
+// TakeUnread returns the bytes that Unread has put in front, and forgets them.
 func (c *Conn) TakeUnread() []byte {
 	b := c.unread
 	c.unread = nil
 	return b
 }
 
-// TLS is the state of the TLS connection, nil in the clear.
+// TLS returns the state of the TLS connection, nil in the clear.
 func (c *Conn) TLS() *tls.ConnectionState {
 	if c.tls == nil {
 		return nil
@@ -149,25 +150,25 @@ func (c *Conn) Close() error {
 	return c.tcp.Close()
 }
 
-// Abort closes without a farewell (no close_notify): for a peer that was cut in
-// the middle of a literal, whom not one more byte may reach.
+// Abort closes the connection without close_notify: a peer that was cut off in
+// the middle of a literal must get not one more byte.
 func (c *Conn) Abort() error { return c.tcp.Close() }
 
-// LocalAddr is the address of our side.
+// LocalAddr returns the address of the proxy's side.
 func (c *Conn) LocalAddr() net.Addr { return c.tcp.LocalAddr() }
 
-// RemoteAddr is the TCP peer, which behind a load balancer isn't the client.
+// RemoteAddr returns the address of the TCP peer, which behind a load balancer isn't the client.
 func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
 
-// QuickAck has the kernel acknowledge what has arrived now and for a while:
-// a server with Nagle's algorithm on keeps the second half of its answer until
-// then, 44 ms with delayed acknowledgements.
+// QuickAck makes the kernel acknowledge at once what has arrived, now and for a while:
+// a server with Nagle's algorithm on keeps the second half of its answer until it is acknowledged,
+// 44 ms with delayed acknowledgements.
 func (c *Conn) QuickAck() {
 	_ = c.raw.Control(func(fd uintptr) { quickAck(int(fd)) })
 }
 
-// KeepAlive sets when a silent peer is probed and given up: after idle, then
-// every interval, count times; unacknowledged data is given up on in the same
+// KeepAlive sets when a silent peer is probed and given up: it is probed after idle, then
+// every interval, count times. Data that isn't acknowledged breaks the connection after the same
 // total time (TCP_USER_TIMEOUT).
 func (c *Conn) KeepAlive(idle, interval time.Duration, count int) error {
 	err := c.tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: count})
@@ -182,8 +183,8 @@ func (c *Conn) KeepAlive(idle, interval time.Duration, count int) error {
 	return serr
 }
 
-// Broken says whether the TCP connection is no more: reset, or given up because
-// the peer was silent. When Splice has failed it tells whose side it was.
+// Broken says whether the TCP connection has ended: reset, or given up because
+// the peer was silent. After a Splice that failed it shows which side failed.
 func (c *Conn) Broken() bool {
 	broken := true
 	if err := c.raw.Control(func(fd uintptr) { broken = isClosed(int(fd)) }); err != nil {

@@ -10,18 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnread means that something has come which nobody has read.
+// ErrUnread means that bytes have come that weren't read.
 var ErrUnread = errors.New("conn: data unread")
 
-// Pending looks, without waiting, whether the connection is as a quiet one
-// should be. nil: it stands, and nothing has come. ErrUnread: bytes wait, in the
-// socket or read ahead by whoever had the connection before. io.EOF: the peer has
+// Pending looks, without waiting, whether the connection is quiet. nil: it is open, and nothing
+// has come. ErrUnread: bytes wait, in the
+// socket or read ahead by the connection's last reader. io.EOF: the peer has
 // ended it. Another error: it is broken.
 //
-// Whatever isn't nil makes the connection one to be closed: under TLS the look
+// After any error the connection has to be closed: under TLS the look
 // may have used up a byte. Its caller is the connection's only owner, and sets
-// no deadlines meanwhile. Under TLS any bytes count, tickets and alerts too: what
-// they would turn out to be is of no interest to who wants a quiet connection.
+// no deadlines meanwhile. Under TLS any bytes count, also those of tickets and alerts.
 func (c *Conn) Pending() error {
 	if len(c.unread) > 0 || len(c.hold) > 0 {
 		return ErrUnread

@@ -82,7 +82,7 @@ func (c *Conn) Drain(pool *Pool, r Receiver) error {
 func (c *Conn) Kept() []byte { return c.hold }
 
 // Unhold puts the bytes that were kept back in front of what is still to be read,
-// for who reads on by Read.
+// for a caller that reads on by Read.
 func (c *Conn) Unhold() {
 	kept := c.hold
 	c.hold = nil

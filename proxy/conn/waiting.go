@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotWaiting is Add's: its connection can't be waited for here, and has to be
+// ErrNotWaiting is an error of Add: the connection can't be waited for here, and has to be
 // waited for by a Pump.
-var ErrNotWaiting = errors.New("conn: nobody waits for this connection")
+var ErrNotWaiting = errors.New("conn: this connection isn't waited for")
 
 // Sleeper owns a connection that is waited for.
 type Sleeper interface {
-	// Wake is called once for each Add, in a goroutine of its own: something has come, the
-	// peer has ended the connection, or somebody wants its owner. From then on the
+	// Wake is called once for each Add, in a goroutine of its own: bytes have come, the
+	// peer has ended the connection, or Waiting.Wake was called. From then on the
 	// connection is the Sleeper's again.
 	Wake()
 }
@@ -26,8 +26,8 @@ type Sleeper interface {
 // goroutine that waits in a Pump has a stack of 2 KB at least, more often 4, and
 // half a KB beside it, which is more than all else that a parked session needs.
 //
-// Who is in it: connections whose owners have read all there was and have no
-// goroutine. What comes next: Wake, once; then they aren't in it any more.
+// It has connections whose owners have read all there was and have no
+// goroutine. Each is woken once (Sleeper.Wake) and isn't in it any more then.
 type Waiting struct {
 	set *os.File // the epoll set; Go's own poller waits for it, so Run takes no thread
 	raw syscall.RawConn
@@ -43,11 +43,11 @@ type Waiting struct {
 type seat struct {
 	conn  *Conn
 	owner Sleeper // nil: it is free
-	turn  uint32  // of how many who sat here: an event for an earlier one is stale
+	turn  uint32  // how many have waited here: an event for an earlier one is stale
 	next  uint32  // the next free place
 }
 
-// NewWaiting makes one in which nobody waits yet. Whoever makes it has to call Run.
+// NewWaiting makes an empty Waiting. Its caller has to call Run.
 func NewWaiting() (*Waiting, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -65,7 +65,7 @@ func NewWaiting() (*Waiting, error) {
 	return w, nil
 }
 
-// Run wakes whom something has come for, until ctx ends; then it wakes all.
+// Run wakes the owners of connections on which bytes have come, until ctx ends; then it wakes all.
 func (w *Waiting) Run(ctx context.Context) error {
 	defer w.close()
 	defer context.AfterFunc(ctx, func() { _ = w.set.SetReadDeadline(longAgo()) })()
@@ -93,7 +93,7 @@ func (w *Waiting) Run(ctx context.Context) error {
 	}
 }
 
-// come wakes whom an event is for, if they still sit there.
+// come wakes the owner that an event is for, if it still waits.
 func (w *Waiting) come(place, turn uint32) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -102,7 +102,7 @@ func (w *Waiting) come(place, turn uint32) {
 	}
 }
 
-// Add waits for c, which its owner has drained. When it returns nil, the owner may
+// Add waits for c, of which its owner has read all there was. When Add returns nil, the owner may
 // have been woken already and c is no longer the caller's.
 func (w *Waiting) Add(c *Conn, owner Sleeper) error {
 	w.mu.Lock()
@@ -132,8 +132,8 @@ func (w *Waiting) Add(c *Conn, owner Sleeper) error {
 	return nil
 }
 
-// Wake wakes c's owner; if c isn't waited for, at the next Add, so that an owner
-// who is about to sleep hears of what was said before. Anybody may call it.
+// Wake wakes c's owner, or, if c isn't waited for, has the next Add wake it at once, so that an owner
+// that is about to wait isn't missed. Any goroutine may call it.
 func (w *Waiting) Wake(c *Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -147,11 +147,11 @@ func (w *Waiting) Wake(c *Conn) {
 // wakeLocked frees the seat, then gives the connection back.
 func (w *Waiting) wakeLocked(s *seat) {
 	c, owner := s.conn, s.owner
-	_ = w.controlLocked(c, unix.EPOLL_CTL_DEL, nil) // its owner, who has slept, hasn't closed it
+	_ = w.controlLocked(c, unix.EPOLL_CTL_DEL, nil) // its owner, which waited, hasn't closed it
 	s.conn, s.owner = nil, nil
 	s.turn++
 	s.next, w.free, c.place = w.free, c.place, 0
-	go owner.Wake() // the owner's goroutine, who says when it ends
+	go owner.Wake() // the owner's goroutine
 }
 
 func (w *Waiting) controlLocked(c *Conn, op int, e *unix.EpollEvent) error {

@@ -2,7 +2,7 @@ package park
 
 import "imapproxy/proxy/wire"
 
-// Watch is where a mailbox' hints come from, besides those that always count: the
+// Watch is where a mailbox's hints come from, besides those that always count: the
 // sweep, commands, and events for it.
 type Watch uint8
 
@@ -16,7 +16,7 @@ const (
 
 func (w Watch) String() string { return [...]string{"", "push", "notify", "idle", "poll"}[w] }
 
-// WatchBy is what a mailbox' watch is chosen by.
+// WatchBy is what a mailbox's watch is chosen by.
 type WatchBy struct {
 	Mode string    // HubOptions.Watch
 	Push bool      // HubOptions.Push
@@ -27,7 +27,7 @@ type WatchBy struct {
 	NotifyRefused bool // the backend has refused NOTIFY to this user
 }
 
-// ChooseWatch chooses a mailbox' watch, and says why, for people:
+// ChooseWatch returns a mailbox's watch, and why it is chosen, for people:
 //
 //   - push events, if they are configured, for the user's own mailboxes;
 //   - NOTIFY where the backend has it, likewise; under "auto" not for INBOX, which

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// A HintSource says where a hint came from. Nothing but metrics and logs may
+// HintSource says where a hint came from. Only metrics and logs may
 // depend on it.
 type HintSource string
 
@@ -17,11 +17,11 @@ const (
 	HintNotify  HintSource = "notify"  // a NOTIFY connection
 	HintPoll    HintSource = "poll"    // a poll saw a difference
 	HintCommand HintSource = "command" // a relayed command that may change the mailbox
-	HintSweep   HintSource = "sweep"   // nobody said anything for long
+	HintSweep   HintSource = "sweep"   // no hint has come for long
 )
 
-// A Hint says: look, something may have changed for this user in this mailbox.
-// It may be lost, repeated or late, and it carries no data. Nothing but latency
+// Hint says that something may have changed for this user in this mailbox.
+// It may be lost, repeated or late, and it carries no data. Only latency
 // depends on it.
 type Hint struct {
 	User    string // canonical, never empty
@@ -48,7 +48,7 @@ type HintQueueOptions struct {
 	MaxMailboxesPerUser int
 }
 
-// HintQueueStats counts what became of hints since the queue was made.
+// HintQueueStats are a HintQueue's counters since it was made.
 type HintQueueStats struct {
 	Waiting int    // now
 	Added   uint64 // handed to Add
@@ -57,12 +57,10 @@ type HintQueueStats struct {
 	Lost    uint64 // dropped: no room even for the user
 }
 
-// A HintQueue hands hints from those who have them to the one who acts on them.
-// Adding never blocks, and what is waiting already isn't added again: a burst on
+// HintQueue hands hints from their sources to the hub.
+// Adding never blocks, and a hint that waits already isn't added again: a burst on
 // one mailbox is one hint. Users are served in the order in which they first
 // came, one hint at a time.
-//
-// In it are hints that nobody has taken yet. They leave by Next.
 type HintQueue struct {
 	max, maxMailboxes int
 
@@ -158,7 +156,7 @@ func (q *HintQueue) signal() {
 // ctx's. Any number of goroutines may wait here.
 func (q *HintQueue) Next(ctx context.Context) (Hint, error) {
 	for {
-		if h, ok := q.take(); ok {
+		if h, ok := q.pop(); ok {
 			return h, nil
 		}
 		select {
@@ -169,9 +167,9 @@ func (q *HintQueue) Next(ctx context.Context) (Hint, error) {
 	}
 }
 
-func (q *HintQueue) take() (Hint, bool) {
+func (q *HintQueue) pop() (Hint, bool) {
 	q.mu.Lock()
-	h, ok := q.takeLocked()
+	h, ok := q.popLocked()
 	more := len(q.users) > 0
 	q.mu.Unlock()
 	if more {
@@ -181,7 +179,7 @@ func (q *HintQueue) take() (Hint, bool) {
 	return h, ok
 }
 
-func (q *HintQueue) takeLocked() (Hint, bool) {
+func (q *HintQueue) popLocked() (Hint, bool) {
 	if len(q.users) == 0 {
 		return Hint{}, false
 	}
@@ -208,7 +206,7 @@ func (q *HintQueue) takeLocked() (Hint, bool) {
 	return h, true
 }
 
-// Stats is a snapshot of the queue's counters.
+// Stats returns the queue's counters as they are now.
 func (q *HintQueue) Stats() HintQueueStats {
 	q.mu.Lock()
 	defer q.mu.Unlock()

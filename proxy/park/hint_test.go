@@ -139,7 +139,7 @@ func TestHintsAgainstAModel(t *testing.T) {
 				if q.Add(h); q.Stats().Lost == lost {
 					owed[h] = true
 				}
-			} else if h, ok := q.take(); ok {
+			} else if h, ok := q.pop(); ok {
 				paid := false
 				for o := range owed {
 					if o.User == h.User && (h.Mailbox == "" || o.Mailbox == h.Mailbox) {
@@ -158,7 +158,7 @@ func TestHintsAgainstAModel(t *testing.T) {
 				t.Fatalf("%d wait, with a bound of %d", n, o.MaxHints)
 			}
 		}
-		for h, ok := q.take(); ok; h, ok = q.take() {
+		for h, ok := q.pop(); ok; h, ok = q.pop() {
 			for o := range owed {
 				if o.User == h.User && (h.Mailbox == "" || o.Mailbox == h.Mailbox) {
 					delete(owed, o)
@@ -184,7 +184,7 @@ func BenchmarkHintQueue(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		q.Add(Hint{users[i%1000], "INBOX", HintPush})
 		if i%4 == 3 {
-			q.take()
+			q.pop()
 		}
 	}
 }

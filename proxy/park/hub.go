@@ -8,70 +8,12 @@ import (
 	"time"
 
 	"imapproxy/proxy/conn"
-	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/telemetry"
 )
 
-// HubOptions are a Hub's. The zero value is usable.
-type HubOptions struct {
-	// Watch chooses where hints come from: "push", "notify", "idle", "poll", or
-	// "auto" (also ""), which takes what costs the backend least (see ChooseWatch). What a
-	// mailbox or its backend can't have is replaced by the next dependable one.
-	Watch string
-	// Push says that the backends post events, which come through Queue.
-	Push bool
-	// Queue has hints that others have; Run takes them. nil: only Hint.
-	Queue *HintQueue
-
-	// SweepEvery is how long after a look a mailbox is looked at without any hint, PollEvery
-	// how long where there is no watch. NotifyRenewEvery is how often NOTIFY is
-	// set anew: a Dovecot may have fallen silent. Zero: the defaults.
-	SweepEvery, PollEvery, NotifyRenewEvery time.Duration
-
-	// MaxDiffMessages bounds the comparison strategy. Zero: DefaultMaxDiffMessages.
-	MaxDiffMessages uint32
-
-	// MaxResyncs bounds how many resyncs and logins run on one backend at a time.
-	// Zero: DefaultMaxResyncs.
-	MaxResyncs int
-
-	Telemetry *telemetry.Telemetry // may be nil
-	Now       func() time.Time     // nil: time.Now
-
-	// Plant is for tests of tests: what a resync has found goes through it before
-	// those who are parked there are told. From nil they hear nothing.
-	Plant func(mailbox string, s *view.State) *view.State
-}
-
-// Defaults and fixed times of a Hub.
-const (
-	DefaultSweepEvery       = 15 * time.Minute
-	DefaultPollEvery        = time.Minute
-	DefaultNotifyRenewEvery = 45 * time.Second
-	DefaultMaxResyncs       = 8
-
-	// notifySettle is how long after an event NOTIFY is set anew, notifyGap how far apart that
-	// is at least: a millisecond of the backend's.
-	notifySettle = 500 * time.Millisecond
-	notifyGap    = time.Second
-
-	// idleFor: servers may log an IDLE out after 30 minutes (RFC 9051 §6.3.13).
-	idleFor = 25 * time.Minute
-	// dialogueTimeout bounds one resync, and setting up a watch.
-	dialogueTimeout = 30 * time.Second
-	// lostAfter is how long failures may go on until members are told.
-	lostAfter = 30 * time.Second
-	// burstGap is between two resyncs of a mailbox when hints come in a burst. The
-	// first of a burst is never put off.
-	burstGap = 50 * time.Millisecond
-	// firstBackoff to lastBackoff are between failures in a row; the first is
-	// followed by another try at once.
-	firstBackoff = 250 * time.Millisecond
-	lastBackoff  = 8 * time.Second
-)
-
-// Hub knows who is parked on which mailbox and what has been heard of it, and
-// resyncs what was hinted at: once for all who are parked there.
+// Hub knows which sessions are parked on which mailbox and which hints have come for it, and
+// resyncs a mailbox that was hinted at: once for all sessions that are parked there.
 //
 // Waiting for hints costs a goroutine for each watch, none for a mailbox that
 // push events or polling serve. All of them are the hub's, and Run waits for them.
@@ -83,41 +25,29 @@ type Hub struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
-	mu     sync.Mutex // guards all below, and what says so; doorbells are locked under it
+	mu     sync.Mutex // guards all below, and what says so; wakers are locked under it
 	closed bool
-	// users has everybody with a subscription.
+	// users has the users with a subscription.
 	users map[string]*user
-	// backends has those that a user of users is at.
-	backends map[string]*backend
-	alarms   alarms
-	counts   HubStats           // kept up to date, but for the watches
-	kinds    [WatchPoll + 1]int // mailboxes by where hints come from
+	// sites has the backends that a user of users is at.
+	sites  map[string]*site
+	timers timers
+	counts HubStats           // kept up to date, but for the watches
+	kinds  [WatchPoll + 1]int // mailboxes by where hints come from
 }
 
-// user is what the hub has for one user. It goes with his last mailbox.
+// user is what the hub has for one user. It goes with the user's last mailbox.
 type user struct {
 	name string
 	// mailboxes are those with a subscription, few.
 	mailboxes []*mailbox
-	// notify has his NOTIFY watches, by backend.
+	// notify has the NOTIFY watches, by backend.
 	notify map[string]*notifyWatch
-	// namespaces has what is known of his namespaces, at each backend.
+	// namespaces has what is known of the user's namespaces, at each backend.
 	namespaces []*namespaces
 }
 
-// HubStats is what a Hub does, for people and metrics. Counters run from its
-// beginning.
-type HubStats struct {
-	Mailboxes, Members          int // now
-	Push, Notify, Idle, Polled  int // mailboxes by where hints come from, now
-	Connections                 int // held by watches, now
-	Waiting                     int // mailboxes that wait for a resync, now
-	Resyncs, Failed             uint64
-	Hints                       map[HintSource]uint64 // that concerned a mailbox of the hub's
-	Renewed, Lost, Gone, Denied uint64                // watches set up again; mailboxes given up; gone; subscriptions refused
-}
-
-// NewHub makes a hub. Whoever makes one has to call Run.
+// NewHub makes a hub. Its caller has to call Run.
 func NewHub(o HubOptions) *Hub {
 	o.SweepEvery = cmp.Or(o.SweepEvery, DefaultSweepEvery)
 	o.PollEvery = cmp.Or(o.PollEvery, DefaultPollEvery)
@@ -130,8 +60,8 @@ func NewHub(o HubOptions) *Hub {
 		o.Telemetry = telemetry.Discard()
 	}
 	h := &Hub{
-		o: o, pump: conn.NewPool(), users: map[string]*user{}, backends: map[string]*backend{},
-		alarms: alarms{changed: make(chan struct{}, 1)},
+		o: o, pump: conn.NewPool(), users: map[string]*user{}, sites: map[string]*site{},
+		timers: timers{changed: make(chan struct{}, 1)},
 	}
 	h.counts.Hints = map[HintSource]uint64{}
 	h.ctx, h.stop = context.WithCancel(context.Background())
@@ -139,12 +69,12 @@ func NewHub(o HubOptions) *Hub {
 }
 
 // Run does the hub's work until ctx ends, and returns when all its goroutines
-// have. Members aren't told: whoever ends the hub ends the sessions.
+// have. Members aren't told: the caller that ends the hub ends the sessions.
 func (h *Hub) Run(ctx context.Context) {
 	h.mu.Lock()
-	h.goLocked(h.watchClock)
+	h.goLocked(h.runTimers)
 	if h.o.Queue != nil {
-		h.goLocked(h.takeHints)
+		h.goLocked(h.passHints)
 	}
 	h.mu.Unlock()
 	<-ctx.Done()
@@ -168,7 +98,7 @@ func (h *Hub) goLocked(f func()) bool {
 	return true
 }
 
-func (h *Hub) takeHints() {
+func (h *Hub) passHints() {
 	for {
 		hint, err := h.o.Queue.Next(h.ctx)
 		if err != nil {
@@ -178,8 +108,8 @@ func (h *Hub) takeHints() {
 	}
 }
 
-// Hint marks the mailboxes that it concerns, so that nobody parked there is
-// settled when it returns, and has them looked at. It never blocks.
+// Hint marks the mailboxes that a hint concerns, so that no subscription to them is
+// settled when it returns, and has them resynced. It never blocks.
 func (h *Hub) Hint(hint Hint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -194,7 +124,7 @@ func (h *Hub) Hint(hint Hint) {
 	}
 }
 
-// Wanted says whether hints for this user concern anybody.
+// Wanted says whether the user has a subscription that a hint could concern.
 func (h *Hub) Wanted(user string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -205,8 +135,8 @@ func (h *Hub) Wanted(user string) bool {
 // returns when hints flow. All subscriptions of a user's to a mailbox share one
 // watch. ctx is for the waiting alone.
 //
-// Its errors are Login's; a Resyncer's (*Refusal, ErrNoModSeq, ErrTooMany …), which
-// say that the mailbox can't be parked; ErrLost; ErrHubClosed; and ctx's.
+// Its errors are Login's; a resync.Strategy's (*imapclient.Refusal, resync.ErrNoModSeq, resync.ErrTooMany …), which
+// say that a session on the mailbox can't be parked; ErrLost; ErrHubClosed; and ctx's.
 func (h *Hub) Subscribe(ctx context.Context, a Account, mailbox string) (*Subscription, error) {
 	h.mu.Lock()
 	if h.closed {
@@ -248,25 +178,65 @@ func (h *Hub) mailboxLocked(a Account, name string) *mailbox {
 		h.users[a.User] = u
 	}
 	for _, m := range u.mailboxes {
-		if m.name == name && m.backend.id == a.Backend {
+		if m.name == name && m.site.id == a.Backend {
 			return m
 		}
 	}
-	b := h.backends[a.Backend]
+	b := h.sites[a.Backend]
 	if b == nil {
-		b = newBackend(h, a)
-		h.backends[a.Backend] = b
+		b = newSite(h, a)
+		h.sites[a.Backend] = b
 	}
 	b.mailboxes++
-	m := &mailbox{hub: h, user: u, backend: b, name: name, resync: ChooseResync(a.Caps, h.o.MaxDiffMessages), ready: make(chan struct{})}
-	m.alarm.owner = m
+	m := &mailbox{hub: h, user: u, site: b, name: name, strategy: resync.Choose(a.Caps, h.o.MaxDiffMessages), ready: make(chan struct{})}
+	m.timer.owner = m
 	u.mailboxes = append(u.mailboxes, m)
 	h.counts.Mailboxes++
 	h.kinds[m.kind]++
 	return m
 }
 
-func (h *Hub) comparison() Resyncer { return ByComparison{MaxMessages: h.o.MaxDiffMessages} }
+// runTimers waits for the timers, and fires them, until the hub ends.
+func (h *Hub) runTimers() {
+	clock := time.NewTimer(0)
+	defer clock.Stop()
+	for {
+		select {
+		case <-clock.C:
+		case <-h.timers.changed:
+		case <-h.ctx.Done():
+			return
+		}
+		if next, ok := h.fireTimers(); ok {
+			clock.Reset(next)
+		}
+	}
+}
+
+func (h *Hub) fireTimers() (next time.Duration, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.timers.fireLocked(h.now())
+}
+
+// sleep waits for d, or until ctx ends.
+func (h *Hub) sleep(ctx context.Context, d time.Duration) {
+	s := newSleep()
+	h.mu.Lock()
+	h.timers.setLocked(&s.timer, h.now().Add(d))
+	h.mu.Unlock()
+	select {
+	case <-s.over:
+	case <-ctx.Done():
+		h.mu.Lock()
+		h.timers.clearLocked(&s.timer)
+		h.mu.Unlock()
+	}
+}
+
+func (h *Hub) comparison() resync.Strategy {
+	return resync.ByComparison{MaxMessages: h.o.MaxDiffMessages}
+}
 
 func (h *Hub) now() time.Time { return h.o.Now() }
 
@@ -275,7 +245,7 @@ func jittered(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (0.75 + rand.Float64()/2))
 }
 
-// Stats is a snapshot of what the hub does.
+// Stats returns the hub's figures as they are now.
 func (h *Hub) Stats() HubStats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -285,7 +255,7 @@ func (h *Hub) Stats() HubStats {
 		st.Hints[source] = n
 	}
 	st.Push, st.Notify, st.Idle, st.Polled = h.kinds[WatchPush], h.kinds[WatchNotify], h.kinds[WatchIdle], h.kinds[WatchPoll]
-	for _, b := range h.backends {
+	for _, b := range h.sites {
 		st.Waiting += b.waiting
 	}
 	return st

@@ -24,7 +24,7 @@ func (c *clock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Lo
 // pass lets d go by.
 func (c *clock) pass(d time.Duration) {
 	c.ahead.Add(int64(d))
-	c.hub.pokeClock()
+	c.hub.timers.recheck()
 }
 
 // newHub runs a hub until the test's end.

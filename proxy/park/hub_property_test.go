@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 )
 
@@ -29,7 +30,7 @@ func TestClientsConvergeWhateverIsHeard(t *testing.T) {
 		subs := make([]*Subscription, 4)
 		members := make([]*member, len(subs))
 		dialects := []view.Dialect{view.Plain, view.Plain, view.CondStore, view.QResync}
-		if ChooseResync(a.Caps, 0).Name() == "comparison" {
+		if resync.Choose(a.Caps, 0).Name() == "comparison" {
 			dialects = []view.Dialect{view.Plain, view.Plain, view.Plain, view.Plain} // it has no mod-sequences to tell
 		}
 		for step := range 300 {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 )
@@ -414,7 +416,7 @@ func TestAMailboxThatIsGone(t *testing.T) {
 		b.change(func() { delete(b.boxes, "INBOX") })
 		h.Hint(Hint{User: "u"})
 		m.until("told", func() bool { return m.gone != nil })
-		if r, ok := errors.AsType[*Refusal](m.gone); !ok || r.Code != "NONEXISTENT" || m.lost != 0 {
+		if r, ok := errors.AsType[*imapclient.Refusal](m.gone); !ok || r.Code != "NONEXISTENT" || m.lost != 0 {
 			t.Errorf("%v, lost %d", m.gone, m.lost)
 		}
 		if s.Settled() {
@@ -502,9 +504,9 @@ func TestSubscribeSaysWhyItCannotBe(t *testing.T) {
 		prepare    func(b *fake)
 		want       error
 	}{
-		{name: "no such mailbox", caps: modernCaps, prepare: func(b *fake) { delete(b.boxes, "INBOX") }, want: &Refusal{}},
-		{name: "too large to be compared", caps: plainCaps, o: HubOptions{MaxDiffMessages: 2}, want: ErrTooMany},
-		{name: "IDLE refused", caps: modernCaps, prepare: func(b *fake) { b.refuse["IDLE"] = "BAD no" }, want: &Refusal{}},
+		{name: "no such mailbox", caps: modernCaps, prepare: func(b *fake) { delete(b.boxes, "INBOX") }, want: &imapclient.Refusal{}},
+		{name: "too large to be compared", caps: plainCaps, o: HubOptions{MaxDiffMessages: 2}, want: resync.ErrTooMany},
+		{name: "IDLE refused", caps: modernCaps, prepare: func(b *fake) { b.refuse["IDLE"] = "BAD no" }, want: &imapclient.Refusal{}},
 		{name: "NOTIFY refused: IDLE it is", caps: modernCaps + " NOTIFY", o: HubOptions{Watch: "notify"},
 			prepare: func(b *fake) { b.refuse["NOTIFY"] = "NO [BADEVENT] no" }},
 		{name: "backend away", caps: modernCaps, prepare: func(b *fake) { b.noLogin = true }, want: &upstream.Unavailable{}},
@@ -523,8 +525,8 @@ func TestSubscribeSaysWhyItCannotBe(t *testing.T) {
 					t.Fatalf("%v", err)
 				}
 				s.Close()
-			case *Refusal:
-				if _, ok := errors.AsType[*Refusal](err); !ok {
+			case *imapclient.Refusal:
+				if _, ok := errors.AsType[*imapclient.Refusal](err); !ok {
 					t.Errorf("%v", err)
 				}
 			case *upstream.Unavailable:
@@ -560,7 +562,7 @@ func TestTheLastCloseEndsTheWatch(t *testing.T) {
 	b.WaitOpen(1)
 	s2.Close()
 	b.WaitOpen(0)
-	if st := h.Stats(); st.Mailboxes != 0 || len(h.backends) != 0 {
+	if st := h.Stats(); st.Mailboxes != 0 || len(h.sites) != 0 {
 		t.Errorf("%+v", st)
 	}
 }

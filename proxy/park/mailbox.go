@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
 )
 
@@ -15,9 +17,9 @@ type phase uint8
 const (
 	fresh    phase = iota // just made
 	starting              // hints don't flow yet; Subscribe waits
-	standing              // hints flow
-	renewing              // the watch is being set up again; until it stands, a hint is outstanding
-	dead                  // given up, or nobody is interested any more; not in the hub's tables
+	working               // hints flow
+	renewing              // the watch is being set up again; until it works, a hint is outstanding
+	dead                  // given up, or without a subscription; not in the hub's tables
 )
 
 // mailbox is one mailbox of one user at one backend, with its subscriptions. It
@@ -26,25 +28,25 @@ const (
 //
 // All that is below the line is guarded by the hub's mutex.
 type mailbox struct {
-	hub     *Hub
-	user    *user
-	backend *backend
-	name    string
-	resync  Resyncer
-	bell    doorbell // of an IDLE watch
+	hub      *Hub
+	user     *user
+	site     *site
+	name     string
+	strategy resync.Strategy
+	waker    imapclient.Waker // of an IDLE watch
 
 	// ----
 
 	kind   Watch
 	phase  phase
-	ready  chan struct{}      // closed when the phase becomes standing or dead; nil while it is standing
+	ready  chan struct{}      // closed when the phase becomes working or dead; nil while it is working
 	err    error              // why it is dead
 	gone   error              // set where that is for Gone
 	cancel context.CancelFunc // of what runs for it; nil: nothing does
 	subs   []*Subscription
 	modSeq uint64 // of the last EXAMINE that completed; 0: none
 
-	// dirty: a hint is outstanding for those who have joined. heard counts hints.
+	// dirty: a hint is outstanding for the members that have joined. heard counts hints.
 	dirty bool
 	heard uint64
 	why   string // dirty since then
@@ -54,17 +56,17 @@ type mailbox struct {
 	begun, done uint64
 	waiters     []*waiter
 	jobs        []*job // for the watch's own connection
-	queued      bool   // in the backend's queue
+	queued      bool   // in the site's queue
 
 	// notBefore puts the next round off: after a burst's last, or a failure.
 	notBefore time.Time
 	failing   time.Time // since when there were only failures; zero: there are none
 	backoff   time.Duration
 	refused   bool // the last EXAMINE was refused without a reason
-	unused    bool // nobody was there at the last sweep, nor has come since
+	unused    bool // it had no member at the last sweep, and has had none since
 	sweepAt   time.Time
 	reIdleAt  time.Time // zero: no IDLE is under way
-	alarm     alarm
+	timer     timer
 }
 
 // waiter is a Look that waits for a round to be over.
@@ -84,7 +86,7 @@ func (m *mailbox) accountLocked() (Account, bool) {
 	if len(m.subs) == 0 {
 		return Account{}, false
 	}
-	// The newest: the user may have changed his password since the oldest.
+	// The newest: the user may have changed the password since the oldest.
 	return m.subs[len(m.subs)-1].account, true
 }
 
@@ -95,7 +97,7 @@ func (m *mailbox) wait(ctx context.Context) error {
 		phase, err, ready := m.phase, m.err, m.ready
 		m.hub.mu.Unlock()
 		switch phase {
-		case standing:
+		case working:
 			return nil
 		case dead:
 			return err
@@ -110,28 +112,28 @@ func (m *mailbox) wait(ctx context.Context) error {
 	}
 }
 
-// standLocked says that hints flow.
-func (m *mailbox) standLocked() {
-	if m.phase == dead || m.phase == standing {
+// worksLocked says that hints flow.
+func (m *mailbox) worksLocked() {
+	if m.phase == dead || m.phase == working {
 		return
 	}
 	h := m.hub
 	if m.phase == renewing {
 		h.counts.Renewed++
 	}
-	m.phase = standing
+	m.phase = working
 	close(m.ready)
 	m.ready = nil
 	m.recoveredLocked()
 	if m.sweepAt.IsZero() {
 		m.sweepAt = h.now().Add(jittered(m.every()))
 	}
-	m.kickLocked()
+	m.scheduleLocked()
 }
 
-// fallenLocked says that they don't any more, and nobody knows what was missed.
-func (m *mailbox) fallenLocked() {
-	if m.phase != standing {
+// brokenLocked says that hints don't flow any more: what was missed since is unknown.
+func (m *mailbox) brokenLocked() {
+	if m.phase != working {
 		return
 	}
 	m.phase = renewing
@@ -163,7 +165,7 @@ func (m *mailbox) hintLocked(source HintSource) {
 	m.hub.counts.Hints[source]++
 	m.heard++
 	m.dirtyLocked(string(source))
-	m.kickLocked()
+	m.scheduleLocked()
 }
 
 // Why a mailbox is looked at, besides the sources of hints; in metrics and traces
@@ -176,7 +178,7 @@ const (
 	whyResume  = "resume"
 )
 
-// dirtyLocked says that a hint is outstanding. The first one is told of.
+// dirtyLocked says that a hint is outstanding. The reason of the first one counts.
 func (m *mailbox) dirtyLocked(why string) {
 	if !m.dirty || m.why == "" {
 		m.why = why
@@ -193,18 +195,18 @@ func (m *mailbox) dueLocked() bool {
 	return len(m.jobs) > 0 || m.dirty && m.joinedLocked()
 }
 
-// kickLocked has a round begin where there is reason to, or sets the alarm to when one may. Both
-// are decided by one reading of the clock, and whoever sets the alarm anew comes by here: a round
+// scheduleLocked has a round begin where there is reason to, or sets the timer to when one may. Both
+// are decided by one reading of the clock, and nothing else sets the timer: a round
 // that is put off to a time that passes just then would else have neither.
-func (m *mailbox) kickLocked() {
+func (m *mailbox) scheduleLocked() {
 	now := m.hub.now()
 	switch {
-	case m.phase != standing || m.running || !m.dueLocked():
+	case m.phase != working || m.running || !m.dueLocked():
 	case m.putOffLocked(now):
 	case m.kind == WatchIdle:
-		m.bell.ring()
+		m.waker.Wake()
 	default:
-		m.backend.enqueueLocked(m)
+		m.site.enqueueLocked(m)
 	}
 	m.armLocked(now)
 }
@@ -214,7 +216,7 @@ func (m *mailbox) putOffLocked(now time.Time) bool {
 	return len(m.jobs) == 0 && now.Before(m.notBefore)
 }
 
-// armLocked sets the alarm to what comes next. It is for kickLocked alone.
+// armLocked sets the timer to what comes next. It is for scheduleLocked alone.
 func (m *mailbox) armLocked(now time.Time) {
 	if m.phase == dead || m.sweepAt.IsZero() {
 		return
@@ -226,10 +228,10 @@ func (m *mailbox) armLocked(now time.Time) {
 	if !m.reIdleAt.IsZero() && m.reIdleAt.Before(at) {
 		at = m.reIdleAt
 	}
-	m.hub.setAlarmLocked(&m.alarm, at)
+	m.hub.timers.setLocked(&m.timer, at)
 }
 
-func (m *mailbox) alarmLocked() {
+func (m *mailbox) timerLocked() {
 	now := m.hub.now()
 	if !now.Before(m.sweepAt) {
 		m.sweepLocked()
@@ -239,9 +241,9 @@ func (m *mailbox) alarmLocked() {
 	}
 	if !m.reIdleAt.IsZero() && !now.Before(m.reIdleAt) {
 		m.reIdleAt = time.Time{}
-		m.bell.ring()
+		m.waker.Wake()
 	}
-	m.kickLocked()
+	m.scheduleLocked()
 }
 
 // sweepLocked looks at the mailbox though nothing was heard of it, and at the others of its
@@ -249,14 +251,14 @@ func (m *mailbox) alarmLocked() {
 func (m *mailbox) sweepLocked() {
 	soon := m.hub.now().Add(m.every() / 2)
 	for _, o := range slices.Clone(m.user.mailboxes) {
-		if o == m || m.kind != WatchIdle && o.kind == m.kind && o.backend == m.backend && o.phase == standing && o.sweepAt.Before(soon) {
+		if o == m || m.kind != WatchIdle && o.kind == m.kind && o.site == m.site && o.phase == working && o.sweepAt.Before(soon) {
 			o.sweptLocked()
 		}
 	}
 }
 
 func (m *mailbox) sweptLocked() {
-	// A watch is there for who is parked. Its sessions, attached for long, subscribe anew.
+	// A watch is there for parked sessions. Those that have been attached for long subscribe anew.
 	if m.unused && !m.joinedLocked() {
 		m.dropLocked(nil)
 		return
@@ -275,7 +277,7 @@ type severity uint8
 
 const (
 	passing severity = iota // it may work in a moment
-	losing                  // it won't work, for reasons that aren't the mailbox' being there
+	losing                  // it won't work, though the mailbox may be there
 	ending                  // the mailbox isn't there, or not for this user
 )
 
@@ -283,7 +285,7 @@ const (
 // gives a reason that stays, else the second time. What says that this mailbox
 // can't be resynced (any more), or that the user can't log in, is losing.
 func (m *mailbox) severityLocked(err error) severity {
-	if refusal, ok := errors.AsType[*Refusal](err); ok {
+	if refusal, ok := errors.AsType[*imapclient.Refusal](err); ok {
 		switch {
 		case refusal.Status != "NO":
 			return losing
@@ -306,7 +308,7 @@ func (m *mailbox) severityLocked(err error) severity {
 	if _, ok := errors.AsType[*upstream.Refused](err); ok {
 		return losing
 	}
-	for _, final := range []error{ErrTooMany, ErrNoModSeq, ErrNotEnabled, ErrName, ErrCannotDeselect} {
+	for _, final := range []error{resync.ErrTooMany, resync.ErrNoModSeq, resync.ErrNotEnabled, resync.ErrName, resync.ErrCannotDeselect} {
 		if errors.Is(err, final) {
 			return losing
 		}
@@ -334,13 +336,13 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 		m.backoff = min(max(2*m.backoff, firstBackoff), lastBackoff)
 		m.notBefore = now.Add(jittered(wait))
 		if !m.running {
-			// Whoever looks isn't made to wait for a backend to come back.
+			// A session that looks isn't made to wait for a backend to come back.
 			for _, w := range m.waiters {
 				w.done <- err
 			}
 			m.waiters = nil
 		}
-		m.kickLocked()
+		m.scheduleLocked()
 		h.mu.Unlock()
 		return jittered(wait), true
 	}
@@ -364,7 +366,7 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 		tellEnd(member, gone)
 	}
 	if len(members) > 0 {
-		h.o.Telemetry.Log.Warn("a parked mailbox was given up", "user", m.user.name, "backend", m.backend.name,
+		h.o.Telemetry.Log.Warn("a parked mailbox was given up", "user", m.user.name, "backend", m.site.name,
 			"watch", m.kind.String(), "members", len(members), "gone", gone != nil, "error", err)
 	}
 	return 0, false
@@ -384,12 +386,12 @@ func tellEnd(member Member, gone error) {
 }
 
 // dropLocked takes the mailbox out of the hub and ends what runs for it. nil:
-// nobody is interested any more.
+// it has no use any more.
 func (m *mailbox) dropLocked(err error) {
 	if m.phase == dead {
 		return
 	}
-	if m.phase != standing {
+	if m.phase != working {
 		close(m.ready)
 	}
 	m.phase, m.err = dead, err
@@ -399,7 +401,7 @@ func (m *mailbox) dropLocked(err error) {
 	h := m.hub
 	h.counts.Mailboxes--
 	h.kinds[m.kind]--
-	h.clearAlarmLocked(&m.alarm)
+	h.timers.clearLocked(&m.timer)
 	if m.cancel != nil {
 		m.cancel()
 	}
@@ -412,14 +414,14 @@ func (m *mailbox) dropLocked(err error) {
 	m.waiters, m.jobs = nil, nil
 	u := m.user
 	u.mailboxes = slices.DeleteFunc(u.mailboxes, func(o *mailbox) bool { return o == m })
-	if w := u.notify[m.backend.id]; w != nil {
+	if w := u.notify[m.site.id]; w != nil {
 		w.removeLocked(m)
 	}
 	if len(u.mailboxes) == 0 {
 		delete(h.users, u.name)
 	}
-	m.backend.mailboxes--
-	if m.backend.mailboxes == 0 {
-		delete(h.backends, m.backend.id)
+	m.site.mailboxes--
+	if m.site.mailboxes == 0 {
+		delete(h.sites, m.site.id)
 	}
 }

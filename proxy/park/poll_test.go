@@ -77,7 +77,7 @@ func TestAPollSeesWhatNoHintToldOf(t *testing.T) {
 // goes back to IDLE: whichever of the two is first, the round begins.
 func TestARoundThatWasPutOffBeginsThoughItsTimeComesUnnoticed(t *testing.T) {
 	c := &clock{}
-	h := NewHub(HubOptions{Watch: "idle", Now: c.Now}) // nobody runs it: alarms are raised by hand
+	h := NewHub(HubOptions{Watch: "idle", Now: c.Now}) // it doesn't run: the test fires the timers
 	c.hub = h
 	t.Cleanup(func() {
 		h.mu.Lock()
@@ -114,7 +114,7 @@ func TestARoundThatWasPutOffBeginsThoughItsTimeComesUnnoticed(t *testing.T) {
 		defer h.mu.Unlock()
 		return !s.m.reIdleAt.IsZero()
 	})
-	h.raise()
+	h.fireTimers()
 	if err := <-answers; err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func TestRoundsDontOverlapWhenTheWatchChanges(t *testing.T) {
 	eventually(t, "IDLE", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return s.m.kind == WatchIdle && s.m.phase == standing
+		return s.m.kind == WatchIdle && s.m.phase == working
 	})
 	late()
 	m.until("both", func() bool { return m.states == 2 })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
@@ -17,12 +18,12 @@ type Account struct {
 	BackendName   string    // for people; "" = Backend
 	Caps          wire.Caps // the backend's after login
 
-	// Login gives a connection of the watch's kind (upstream.UseWatch), new or one
-	// that Give was lent before for this account; the hub owns it. It is called from
+	// Login returns a connection of the watch's kind (upstream.UseWatch), a new one or one
+	// that Give was given before for this account; the hub owns it. It is called from
 	// the hub's goroutines and returns when ctx ends.
 	Login func(ctx context.Context) (*upstream.Conn, error)
 
-	// Give takes back a connection that isn't needed, clean and deselected. For one
+	// Give takes a connection that isn't needed any more, clean and deselected. For one
 	// backend, enabled is always the same. nil: such connections are closed.
 	Give func(c *upstream.Conn, enabled []string)
 
@@ -44,28 +45,27 @@ type Member interface {
 	// more: it is skipped then.
 	View() *view.View
 	// Apply is given a state whose EXAMINE was sent after the member joined and
-	// View was asked. It doesn't wait: the session keeps the state and tells its client by
-	// itself, since whose client doesn't read mustn't keep the hub from others. It may come
-	// while the subscription is being closed, or the session leaves: then it is to be
-	// ignored.
+	// View was called. It doesn't wait: the session keeps the state and tells its client by
+	// itself, since a client that doesn't read mustn't keep the hub from others. It may be called
+	// while the subscription is being closed, or the session leaves: then it does nothing.
 	Apply(s *view.State)
-	// Gone: the mailbox is gone, or may not be read any more (*Refusal). The session
+	// Gone says that the mailbox is gone, or may not be read any more (*imapclient.Refusal). The session
 	// ends with BYE. It is the last call.
 	Gone(err error)
-	// Lost: there are no hints any more, since the watch can't be had again or the
+	// Lost says that there are no hints any more, since the watch can't be set up again or the
 	// mailbox can't be resynced. The session decides what becomes of it. It is the
 	// last call.
 	Lost()
 }
 
-// Errors of Subscribe, Again, Look, Poll and Resync, besides a Resyncer's and Login's.
+// Errors of Subscribe, Again, Look, Poll and Resync, besides a resync.Strategy's and Login's.
 var (
 	ErrHubClosed = errors.New("the hub is closed")
 	ErrLost      = errors.New("hints can't be had any more") // the subscription is of no further use
-	ErrNotJoined = errors.New("nobody has joined")
+	ErrNotJoined = errors.New("the subscription has no member that has joined")
 )
 
-// Subscription is one session's interest in one mailbox. Of all its methods, only
+// Subscription is one session's interest in one mailbox. Of its methods, only
 // Look, Poll, Resync, Table and Again wait.
 type Subscription struct {
 	m       *mailbox
@@ -74,17 +74,17 @@ type Subscription struct {
 	// Guarded by the hub's mutex:
 	closed bool
 	member Member // nil: hasn't joined, or has left
-	joins  uint64 // how often it has joined: a state for an earlier time isn't for it
-	// heard and done are the mailbox' as of Subscribe or Again. If it has heard of
-	// anything, or looked, until Join, the view may lack that.
+	joins  uint64 // how often the member has joined: a state for an earlier time isn't for it
+	// heard and done are the mailbox's as of Subscribe or Again. If it is hinted at or
+	// resynced before Join, the view may lack what that was about.
 	heard, done uint64
-	// round is the last one that it took part in.
+	// round is the last one that the member took part in.
 	round uint64
-	// owed: a resync left the member out, because it showed no view just then.
-	owed bool
+	// missed: a resync left the member out, because it showed no view just then.
+	missed bool
 }
 
-// ModSeq is the HIGHESTMODSEQ of an enabled EXAMINE that completed before this
+// ModSeq is the HIGHESTMODSEQ of an enabled EXAMINE that was answered before this
 // returned: the view's lower bound where the session's own SELECT showed none. 0:
 // the strategy is comparison, or Account.ModSeq made an EXAMINE needless.
 func (s *Subscription) ModSeq() uint64 {
@@ -95,7 +95,7 @@ func (s *Subscription) ModSeq() uint64 {
 }
 
 // Strategy names how the mailbox is resynced, for people and metrics.
-func (s *Subscription) Strategy() string { return s.m.resync.Name() }
+func (s *Subscription) Strategy() string { return s.m.strategy.Name() }
 
 // Watch names where hints come from, for people and metrics: "push", "notify",
 // "idle" or "poll".
@@ -106,9 +106,9 @@ func (s *Subscription) Watch() string {
 	return s.m.kind.String()
 }
 
-// Again begins anew for a session that kept its subscription while it was
-// attached: it has left, and what is heard from now on counts. It returns when hints
-// flow, like Subscribe, with Subscribe's errors.
+// Again is Subscribe for a session that kept its subscription while it was
+// attached: it has left, and hints from now on count. It returns when hints
+// flow, with Subscribe's errors.
 func (s *Subscription) Again(ctx context.Context) error {
 	s.Leave()
 	if err := s.m.wait(ctx); err != nil {
@@ -119,7 +119,7 @@ func (s *Subscription) Again(ctx context.Context) error {
 	return s.beginLocked()
 }
 
-// beginLocked notes what has been heard so far; the rest counts for the view that
+// beginLocked notes which hints have come so far; later ones count for the view that
 // is about to be taken.
 func (s *Subscription) beginLocked() error {
 	m := s.m
@@ -129,13 +129,13 @@ func (s *Subscription) beginLocked() error {
 	case m.hub.closed:
 		return ErrHubClosed
 	}
-	s.heard, s.done, s.owed = m.heard, m.done, false
+	s.heard, s.done, s.missed = m.heard, m.done, false
 	m.unused = false
 	return nil
 }
 
-// Doubt says that the view may lack what happened before Subscribe or Again: whatever is
-// heard or not, a resync follows when the session joins.
+// Doubt says that the view may lack what happened before Subscribe or Again: a resync follows
+// when the session joins, hint or no hint.
 func (s *Subscription) Doubt() {
 	h := s.m.hub
 	h.mu.Lock()
@@ -144,9 +144,9 @@ func (s *Subscription) Doubt() {
 }
 
 // Join says that the session is parked, with a view taken since Subscribe or
-// Again. States of resyncs begun after this apply to it. If anything was heard
-// between that and now, a resync follows at once. Who joins what is lost already is
-// told so by Lost, in another goroutine.
+// Again. States of resyncs begun after this apply to it. If a hint has come
+// between that and now, a resync follows at once. A member that joins a mailbox which is lost
+// already is told so by Lost, in another goroutine.
 func (s *Subscription) Join(member Member) {
 	m, h := s.m, s.m.hub
 	h.mu.Lock()
@@ -159,7 +159,7 @@ func (s *Subscription) Join(member Member) {
 		h.goLocked(func() { tellEnd(member, gone) })
 		return
 	}
-	// What was outstanding before anybody was here is in everybody's view.
+	// Hints that were outstanding before a member had joined are in every view.
 	others := slices.ContainsFunc(m.subs, func(o *Subscription) bool { return o.member != nil })
 	if m.heard != s.heard || m.begun != s.done {
 		m.dirtyLocked(whyJoin)
@@ -167,12 +167,12 @@ func (s *Subscription) Join(member Member) {
 		m.dirty = false
 	}
 	s.memberLocked(member)
-	s.owed, m.unused = false, false
+	s.missed, m.unused = false, false
 	s.joins++
-	m.kickLocked()
+	m.scheduleLocked()
 }
 
-// Leave says that the session isn't parked any more. Its subscription stays.
+// Leave says that the session isn't parked any more. The subscription stays open.
 func (s *Subscription) Leave() {
 	h := s.m.hub
 	h.mu.Lock()
@@ -191,9 +191,9 @@ func (s *Subscription) memberLocked(member Member) {
 	s.member = member
 }
 
-// Settled says that the view is up to date as far as anybody has heard: hints
+// Settled says whether the view is up to date as far as the hub has been told: hints
 // flow, none is outstanding, no resync is running. The session may answer NOOP by
-// itself.
+// itself then.
 func (s *Subscription) Settled() bool {
 	h := s.m.hub
 	h.mu.Lock()
@@ -203,20 +203,20 @@ func (s *Subscription) Settled() bool {
 
 func (s *Subscription) settledLocked() bool {
 	m := s.m
-	return !s.closed && s.member != nil && !s.owed && m.phase == standing && !m.dirty && !m.running
+	return !s.closed && s.member != nil && !s.missed && m.phase == working && !m.dirty && !m.running
 }
 
-// Look returns when the view is settled, or a state that covers all hints so far
+// Look returns when the view is settled, or when a state that covers all hints so far
 // has been applied to the member. It doesn't wait for a failure to be mended: an error
-// says that the backend can't be asked just now, and the session has to help
+// says that the backend can't be asked just now, and the session has to ask it by
 // itself.
 func (s *Subscription) Look(ctx context.Context) error {
 	return s.look(ctx, (*Subscription).nextLocked)
 }
 
-// Poll is Look for a client that asks: hints may be late, or lost, so a state whose
+// Poll is Look for a session whose client asks: hints may be late, or lost, so a state whose
 // EXAMINE was sent after this call has been applied to the member when it returns nil. One
-// round answers all who asked before it began; they all wait for the same one.
+// round answers all calls that came before it began.
 func (s *Subscription) Poll(ctx context.Context) error {
 	return s.look(ctx, func(s *Subscription) uint64 { return s.m.begun + 1 })
 }
@@ -227,7 +227,7 @@ func (s *Subscription) nextLocked() uint64 {
 	switch {
 	case s.settledLocked():
 		return 0
-	case !m.running || m.dirty || s.owed || s.round != m.begun:
+	case !m.running || m.dirty || s.missed || s.round != m.begun:
 		return m.begun + 1
 	}
 	return m.begun
@@ -258,8 +258,8 @@ func (s *Subscription) look(ctx context.Context, of func(*Subscription) uint64) 
 		m.dirtyLocked(whyLook)
 	}
 	m.waiters = append(m.waiters, w)
-	m.notBefore = h.now() // somebody waits: this isn't put off
-	m.kickLocked()
+	m.notBefore = h.now() // a client waits: this isn't put off
+	m.scheduleLocked()
 	h.mu.Unlock()
 	select {
 	case err := <-w.done:
@@ -272,28 +272,27 @@ func (s *Subscription) look(ctx context.Context, of func(*Subscription) uint64) 
 }
 
 // Resync makes one resync for this view, now: a resume needs to know which flags
-// have changed. The state isn't given to Apply. A mailbox that has become too large to
-// be parked is compared once more, within reason: or its sessions would have to end.
+// have changed. The state isn't given to Apply. A mailbox that has become too large for
+// the comparison is compared once more, up to a higher bound: else its sessions would have to end.
 func (s *Subscription) Resync(ctx context.Context, v *view.View) (*view.State, error) {
-	state, err := s.m.resyncFor(ctx, s, v, s.m.resync, whyResume)
-	if limit := s.m.limit(); limit > 0 && errors.Is(err, ErrTooMany) {
-		return s.m.resyncFor(ctx, s, v, ByComparison{MaxMessages: limit * outgrown}, whyResume)
+	state, err := s.m.resyncFor(ctx, s, v, s.m.strategy, whyResume)
+	if limit := s.m.limit(); limit > 0 && errors.Is(err, resync.ErrTooMany) {
+		return s.m.resyncFor(ctx, s, v, resync.ByComparison{MaxMessages: limit * outgrown}, whyResume)
 	}
 	return state, err
 }
 
-// outgrown is how many times the comparison's limit a mailbox may have while its
-// sessions leave it.
+// outgrown is how many times the comparison's limit of messages a mailbox may have while its
+// sessions resume.
 const outgrown = 8
 
 // Table is the flags that all messages have now: what a view starts from where
 // the strategy is comparison. It has to be taken before the snapshot, so that what
 // changes in between is told twice rather than never; what was heard until it
-// returns counts as seen, as with Again. *ErrTooMany for a mailbox
-// that is too large to be compared.
+// returns counts as seen, as with Again. resync.ErrTooMany: the mailbox
+// is too large to be compared.
 func (s *Subscription) Table(ctx context.Context) (*view.FlagTable, error) {
-	r := s.m.hub.comparison()
-	state, err := s.m.resyncFor(ctx, s, nil, r, whyPark)
+	state, err := s.m.resyncFor(ctx, s, nil, s.m.hub.comparison(), whyPark)
 	if err != nil {
 		return nil, err
 	}
@@ -301,12 +300,12 @@ func (s *Subscription) Table(ctx context.Context) (*view.FlagTable, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s.member == nil {
-		_ = s.beginLocked() // an error will be told by whoever waits next
+		_ = s.beginLocked() // the next call that waits returns its error
 	}
 	return state.Table, nil
 }
 
-// Close ends the subscription. The last one's of a mailbox ends its watch. It
+// Close ends the subscription. With the last one of a mailbox its watch ends. It
 // may be called more than once.
 func (s *Subscription) Close() {
 	h := s.m.hub

@@ -127,7 +127,7 @@ func TestAUsersResyncsLeaveRoomForOthers(t *testing.T) {
 			}
 		})
 	}
-	b := h.backends["b1"]
+	b := h.sites["b1"]
 	eventually(t, "all ask", func() bool { held, waiting := b.slots.Stats(); return held == 2 && waiting == 4 })
 	s, m := parked(t, h, quick, quick.own("other"), "INBOX", view.Plain)
 	if _, err := s.Resync(ctx, m.View()); err != nil {

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"time"
 
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/upstream"
 	"imapproxy/telemetry"
 )
 
-// watchIdle is the goroutine of an IDLE watch: it keeps one, as long as anybody is
-// interested.
+// watchIdle is the goroutine of an IDLE watch: it keeps a connection in IDLE, as long as the mailbox
+// has a subscription.
 func (m *mailbox) watchIdle(ctx context.Context) {
-	stop := context.AfterFunc(ctx, m.bell.ring)
+	stop := context.AfterFunc(ctx, m.waker.Wake)
 	defer stop()
 	for {
 		err := m.idleWatch(ctx)
@@ -19,13 +22,13 @@ func (m *mailbox) watchIdle(ctx context.Context) {
 			return
 		}
 		m.hub.mu.Lock()
-		m.fallenLocked()
+		m.brokenLocked()
 		m.hub.mu.Unlock()
 		wait, again := m.failed(err)
 		if !again {
 			return
 		}
-		m.hub.pause(ctx, wait)
+		m.hub.sleep(ctx, wait)
 	}
 }
 
@@ -33,7 +36,7 @@ func (m *mailbox) watchIdle(ctx context.Context) {
 // round, and IDLE again. It returns why it ended.
 func (m *mailbox) idleWatch(ctx context.Context) error {
 	h := m.hub
-	release, err := m.backend.slot(ctx, m.user)
+	release, err := m.site.slot(ctx, m.user)
 	if err != nil {
 		return err
 	}
@@ -42,100 +45,99 @@ func (m *mailbox) idleWatch(ctx context.Context) error {
 	if !ok {
 		return ErrLost
 	}
-	t, err := m.open(ctx, a)
+	conn, c, err := m.open(ctx, a)
 	if err != nil {
 		return err
 	}
 	h.connections(1)
 	defer func() {
-		c, _ := t.Release()
-		_ = c.Close() // it was in IDLE: nobody else may have it
+		_ = conn.Close() // it was in IDLE: it can't be given back
 		h.connections(-1)
 	}()
 	for {
-		tag, err := m.startIdle(ctx, t)
+		tag, err := m.beginIdle(ctx, c)
 		if err != nil {
 			return err
 		}
 		release()
-		if err := m.idle(ctx, t); err != nil {
+		if err := m.idle(ctx, c); err != nil {
 			return err
 		}
-		if release, err = m.backend.slot(ctx, m.user); err != nil {
+		if release, err = m.site.slot(ctx, m.user); err != nil {
 			release = func() {}
 			return err
 		}
-		if err := m.endIdle(ctx, t, tag); err != nil {
+		if err := m.endIdle(ctx, c, tag); err != nil {
 			return err
 		}
-		if _, err := m.roundOn(ctx, t); err != nil {
+		if _, err := m.roundOn(ctx, c); err != nil {
 			return err
 		}
 	}
 }
 
 // open logs in and selects the mailbox: by a round, where members wait for one.
-func (m *mailbox) open(ctx context.Context, a Account) (*Talk, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
+func (m *mailbox) open(ctx context.Context, a Account) (*upstream.Conn, *resync.Client, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
 	for try := 0; ; try++ {
-		c, err := a.Login(ctx)
+		conn, err := a.Login(ctx)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		t := NewTalk(c, TalkOptions{})
-		err = prepare(ctx, t, m.resync)
+		c := newClient(conn)
+		err = prepare(ctx, c, m.strategy)
 		ran := false
 		if err == nil {
-			if ran, err = m.roundOn(ctx, t); err == nil && !ran {
-				err = m.examine(ctx, t)
+			if ran, err = m.roundOn(ctx, c); err == nil && !ran {
+				err = m.examine(ctx, c)
 			}
 		}
 		if err == nil {
-			return t, nil
+			return conn, c, nil
 		}
-		giveBack(ctx, t, a)
-		if _, broken := errors.AsType[*Broken](err); !broken || ran || try > 0 || ctx.Err() != nil {
-			return nil, err
+		giveBack(ctx, conn, c, a)
+		if _, broken := errors.AsType[*imapclient.Broken](err); !broken || ran || try > 0 || ctx.Err() != nil {
+			return nil, nil, err
 		}
 	}
 }
 
 // roundOn makes a round on the watch's own connection, if there is reason to.
-func (m *mailbox) roundOn(ctx context.Context, t *Talk) (ran bool, err error) {
+func (m *mailbox) roundOn(ctx context.Context, c *resync.Client) (ran bool, err error) {
 	r := m.begin()
 	if r == nil {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
-	s, err := m.resync.Resync(ctx, t, r.query)
+	s, err := m.strategy.Resync(ctx, c, r.query)
 	r.trace.Steps.Done(telemetry.StepResync, m.hub.now(), err)
 	m.finish(r, s, err)
 	return true, err
 }
 
-// startIdle sends IDLE and waits for the continuation request; from then on hints
+// beginIdle sends IDLE and waits for the continuation request; from then on hints
 // flow. RFC 9051 §6.3.13.
-func (m *mailbox) startIdle(ctx context.Context, t *Talk) (tag string, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
+func (m *mailbox) beginIdle(ctx context.Context, c *resync.Client) (tag string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
-	if tag, err = t.startIdle(ctx, m.take); err != nil {
+	if tag, err = c.BeginIdle(ctx, "", m.onUntagged); err != nil {
 		return tag, err
 	}
 	h := m.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m.reIdleAt = h.now().Add(idleFor)
-	m.standLocked()
-	m.kickLocked()
+	m.worksLocked()
+	m.scheduleLocked()
 	return tag, nil
 }
 
 // idle waits in IDLE until there is something to do: a round, or to say IDLE again.
-func (m *mailbox) idle(ctx context.Context, t *Talk) error {
+func (m *mailbox) idle(ctx context.Context, c *resync.Client) error {
 	for {
-		data, rung, err := m.bell.wait(t, m.hub.pump)
+		data, woken, err := c.Wait(&m.waker, m.hub.pump)
 		switch {
 		case err != nil:
 			return err
@@ -143,47 +145,47 @@ func (m *mailbox) idle(ctx context.Context, t *Talk) error {
 			return context.Cause(ctx)
 		}
 		if data {
-			if err := m.listen(ctx, t); err != nil {
+			if err := m.listen(ctx, c); err != nil {
 				return err
 			}
 		}
-		if rung && m.stirred() {
+		if woken && m.hasWork() {
 			return nil
 		}
 	}
 }
 
-// stirred says whether what rang means work. A round that is put off rings again.
-func (m *mailbox) stirred() bool {
+// hasWork says whether there is something to do. A round that is put off wakes the watch again.
+func (m *mailbox) hasWork() bool {
 	m.hub.mu.Lock()
 	defer m.hub.mu.Unlock()
 	return m.reIdleAt.IsZero() || len(m.jobs) > 0 || m.dueLocked() && !m.hub.now().Before(m.notBefore)
 }
 
 // listen reads what the backend says in IDLE.
-func (m *mailbox) listen(ctx context.Context, t *Talk) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
+func (m *mailbox) listen(ctx context.Context, c *resync.Client) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
-	return t.listen(ctx, m.take)
+	return c.Listen(ctx, m.onUntagged)
 }
 
 // endIdle sends DONE. What comes before its answer are hints, which the round that
 // follows covers.
-func (m *mailbox) endIdle(ctx context.Context, t *Talk, tag string) error {
+func (m *mailbox) endIdle(ctx context.Context, c *resync.Client, tag string) error {
 	h := m.hub
 	h.mu.Lock()
 	m.reIdleAt = time.Time{}
 	h.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
-	_, err := t.exchange(ctx, "DONE\r\n", tag, "IDLE", m.take)
+	_, err := c.EndIdle(ctx, tag, m.onUntagged)
 	return err
 }
 
-// take makes hints of what a backend says of the mailbox. What else it says
-// concerns nobody: every line to a client is made from its own view.
-func (m *mailbox) take(u untagged) bool {
-	if u.is("EXISTS") || u.is("EXPUNGE") || u.is("VANISHED") || u.is("FETCH") || u.is("FLAGS") {
+// onUntagged makes hints of what a backend says of the mailbox. All else is dropped: every line to
+// a client is made from its own view.
+func (m *mailbox) onUntagged(u imapclient.Untagged) bool {
+	if u.Is("EXISTS") || u.Is("EXPUNGE") || u.Is("VANISHED") || u.Is("FETCH") || u.Is("FLAGS") {
 		m.hub.mu.Lock()
 		m.hintLocked(HintWatch)
 		m.hub.mu.Unlock()

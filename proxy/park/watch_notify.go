@@ -1,39 +1,40 @@
 package park
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
 
 // notifyWatch is a NOTIFY connection (RFC 5465), one for all of a user's mailboxes
-// at a backend that are watched so. It selects nothing, ever: while it did, it would
-// lose events for good. Set anew every NotifyRenewEvery, and soon after each event, since a
+// at a backend that are watched so. It never selects a mailbox: while it did, it would
+// lose events for good. NOTIFY is set anew every NotifyRenewEvery, and soon after each event, since a
 // Dovecot whose log has rotated, which it does at a change that it still tells of, falls silent
 // until then; what the new setting says of each mailbox is compared with what was known. NOTIFY
 // NONE goes before it: a Dovecot whose setting is replaced by another looks every 30 seconds only.
 //
 // It is in its user's table as long as it has a mailbox.
 type notifyWatch struct {
-	hub     *Hub
-	user    *user
-	backend *backend
-	bell    doorbell
+	hub   *Hub
+	user  *user
+	site  *site
+	waker imapclient.Waker
 
 	// Guarded by the hub's mutex:
 	mailboxes []*mailbox
 	refused   bool // the backend doesn't do it: there is no goroutine
 	changed   bool // mailboxes has others than were set
-	told      bool // something was hinted at since it was last cleared
-	renew     alarm
+	hinted    bool // a mailbox was hinted at since this was last cleared
+	renew     timer
 	setAt     time.Time // when NOTIFY was last set
 	cancel    context.CancelFunc
 }
@@ -42,16 +43,16 @@ type notifyWatch struct {
 func (h *Hub) noNotify(m *mailbox) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	w := m.user.notify[m.backend.id]
+	w := m.user.notify[m.site.id]
 	return w != nil && w.refused
 }
 
 // notifyLocked has the mailbox watched by the user's NOTIFY connection.
 func (h *Hub) notifyLocked(m *mailbox) {
-	u, b := m.user, m.backend
+	u, b := m.user, m.site
 	w := u.notify[b.id]
 	if w == nil {
-		w = &notifyWatch{hub: h, user: u, backend: b}
+		w = &notifyWatch{hub: h, user: u, site: b}
 		w.renew.owner = w
 		if u.notify == nil {
 			u.notify = map[string]*notifyWatch{}
@@ -66,7 +67,7 @@ func (h *Hub) notifyLocked(m *mailbox) {
 		h.goLocked(func() { w.run(ctx) })
 		return
 	}
-	w.bell.ring()
+	w.waker.Wake()
 }
 
 // removeLocked is for a mailbox that is dead.
@@ -76,19 +77,19 @@ func (w *notifyWatch) removeLocked(m *mailbox) {
 	if len(w.mailboxes) == 0 && w.cancel != nil {
 		w.cancel()
 		w.cancel = nil
-		w.hub.clearAlarmLocked(&w.renew)
-		delete(w.user.notify, w.backend.id)
+		w.hub.timers.clearLocked(&w.renew)
+		delete(w.user.notify, w.site.id)
 	}
 }
 
-func (w *notifyWatch) alarmLocked() {
+func (w *notifyWatch) timerLocked() {
 	w.changed = true
-	w.bell.ring()
+	w.waker.Wake()
 }
 
 // run is the watch's goroutine.
 func (w *notifyWatch) run(ctx context.Context) {
-	stop := context.AfterFunc(ctx, w.bell.ring)
+	stop := context.AfterFunc(ctx, w.waker.Wake)
 	defer stop()
 	for {
 		err := w.watch(ctx)
@@ -98,12 +99,12 @@ func (w *notifyWatch) run(ctx context.Context) {
 		h := w.hub
 		h.mu.Lock()
 		for _, m := range w.mailboxes {
-			m.fallenLocked()
+			m.brokenLocked()
 		}
 		w.changed = true
 		mailboxes := slices.Clone(w.mailboxes)
 		h.mu.Unlock()
-		if refusal, ok := errors.AsType[*Refusal](err); ok && refusal.Verb == "NOTIFY" {
+		if refusal, ok := errors.AsType[*imapclient.Refusal](err); ok && refusal.Verb == "NOTIFY" {
 			w.giveUp()
 			return
 		}
@@ -116,11 +117,11 @@ func (w *notifyWatch) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		h.pause(ctx, wait)
+		h.sleep(ctx, wait)
 	}
 }
 
-// giveUp has all its mailboxes watched by IDLE, or polled.
+// giveUp has all mailboxes of the watch watched by IDLE, or polled.
 func (w *notifyWatch) giveUp() {
 	h := w.hub
 	h.mu.Lock()
@@ -129,9 +130,9 @@ func (w *notifyWatch) giveUp() {
 		return // its last mailbox went just now
 	}
 	w.refused = true
-	w.cancel() // who ran here returns
+	w.cancel() // run returns
 	w.cancel = nil
-	h.clearAlarmLocked(&w.renew)
+	h.timers.clearLocked(&w.renew)
 	for _, m := range w.mailboxes {
 		a, ok := m.accountLocked()
 		if !ok {
@@ -146,123 +147,123 @@ func (w *notifyWatch) giveUp() {
 		}
 		m.watchedLocked(WatchPoll)
 		m.sweepAt = time.Time{} // as often as it is polled from now on
-		m.standLocked()
+		m.worksLocked()
 	}
 	w.mailboxes = nil
 }
 
 // watch is one connection's life.
 func (w *notifyWatch) watch(ctx context.Context) error {
-	t, err := w.open(ctx)
+	conn, c, err := w.open(ctx)
 	if err != nil {
 		return err
 	}
 	w.hub.connections(1)
 	defer func() {
-		c, _ := t.Release()
-		_ = c.Close() // NOTIFY is set on it: nobody else may have it
+		_ = conn.Close() // NOTIFY is set on it: it can't be given back
 		w.hub.connections(-1)
 	}()
 	known := map[string]mailboxStatus{}
 	for again := false; ; again = true {
-		if err := w.set(ctx, t, known, again); err != nil {
+		if err := w.set(ctx, c, known, again); err != nil {
 			return err
 		}
-		if err := w.listen(ctx, t, known); err != nil {
+		if err := w.listen(ctx, c, known); err != nil {
 			return err
 		}
 	}
 }
 
-func (w *notifyWatch) open(ctx context.Context) (*Talk, error) {
-	release, err := w.backend.slot(ctx, w.user)
+func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client, error) {
+	release, err := w.site.slot(ctx, w.user)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer release()
 	w.hub.mu.Lock()
 	var a Account
 	ok := false
-	var r Resyncer
+	var by resync.Strategy
 	for _, m := range w.mailboxes {
 		if a, ok = m.accountLocked(); ok {
-			r = m.resync
+			by = m.strategy
 			break
 		}
 	}
 	w.hub.mu.Unlock()
 	if !ok {
-		return nil, ErrLost
+		return nil, nil, ErrLost
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
-	c, err := a.Login(ctx)
+	conn, err := a.Login(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	t := NewTalk(c, TalkOptions{})
+	c := newClient(conn)
 	// With mod-sequences STATUS shows flags that changed, too.
-	if err := prepare(ctx, t, r); err != nil {
-		giveBack(ctx, t, a)
-		return nil, err
+	if err := prepare(ctx, c, by); err != nil {
+		giveBack(ctx, conn, c, a)
+		return nil, nil, err
 	}
-	return t, nil
+	return conn, c, nil
 }
 
-// set sets NOTIFY for the mailboxes that there are now, which then stand; again on this connection.
-func (w *notifyWatch) set(ctx context.Context, t *Talk, known map[string]mailboxStatus, again bool) error {
+// set sets NOTIFY for the mailboxes that there are now, whose hints flow then. again: it was set on
+// this connection before.
+func (w *notifyWatch) set(ctx context.Context, c *resync.Client, known map[string]mailboxStatus, again bool) error {
 	h := w.hub
 	h.mu.Lock()
-	w.changed, w.told = false, false
+	w.changed, w.hinted = false, false
 	mailboxes := slices.Clone(w.mailboxes)
 	h.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
-	which, err := t.notifyFilter(mailboxes)
+	which, err := notifyFilter(c, mailboxes)
 	if err != nil {
 		return err
 	}
 	if again {
-		if _, err := t.do(ctx, "NOTIFY NONE", func(u untagged) bool { return w.take(u, t, known, true) }); err != nil {
+		if _, err := c.Do(ctx, "NOTIFY NONE", func(u imapclient.Untagged) bool { return w.onUntagged(u, c, known, true) }); err != nil {
 			return err
 		}
 	}
 	command := "NOTIFY SET STATUS (" + which + " (MessageNew MessageExpunge FlagChange MailboxName))"
 	gone := maps.Clone(known)
-	if _, err := t.do(ctx, command, func(u untagged) bool {
-		if name, _, ok := t.status(u); ok {
+	if _, err := c.Do(ctx, command, func(u imapclient.Untagged) bool {
+		if name, _, ok := status(c, u); ok {
 			delete(gone, name)
 		}
-		return w.take(u, t, known, false)
+		return w.onUntagged(u, c, known, false)
 	}); err != nil {
 		return err
 	}
-	for name := range gone { // deleted or renamed while nobody listened: nothing is said of it
+	for name := range gone { // deleted or renamed while NOTIFY wasn't set: nothing is said of it
 		delete(known, name)
 		w.hint(name, false)
 	}
 	h.mu.Lock()
 	for _, m := range mailboxes {
 		if m.kind == WatchNotify {
-			m.standLocked()
+			m.worksLocked()
 		}
 	}
 	w.setAt = h.now()
-	h.setAlarmLocked(&w.renew, w.setAt.Add(jittered(h.o.NotifyRenewEvery)))
-	told := w.told
+	h.timers.setLocked(&w.renew, w.setAt.Add(jittered(h.o.NotifyRenewEvery)))
+	hinted := w.hinted
 	h.mu.Unlock()
-	if told {
+	if hinted {
 		w.renewSoon()
 	}
 	return nil
 }
 
 // status reads a STATUS response. The name is canonical.
-func (t *Talk) status(u untagged) (name string, s mailboxStatus, ok bool) {
-	if !u.is("STATUS") {
+func status(c *resync.Client, u imapclient.Untagged) (name string, s mailboxStatus, ok bool) {
+	if !u.Is("STATUS") {
 		return "", s, false
 	}
-	return parseStatus(u.Rest, wire.Caps(t.enabled).Has("UTF8=ACCEPT"))
+	return parseStatus(u.Rest, c.Enabled().Has("UTF8=ACCEPT"))
 }
 
 // renewSoon has NOTIFY set anew when a burst of events is over, or has gone on for a while.
@@ -275,20 +276,20 @@ func (w *notifyWatch) renewSoon() {
 		at = soonest
 	}
 	if w.renew.place != 0 && at.Before(w.renew.at) {
-		h.setAlarmLocked(&w.renew, at)
+		h.timers.setLocked(&w.renew, at)
 	}
 }
 
 // notifyFilter names the mailboxes that are to be notified of (RFC 5465 §6), as few
 // as can be, since the backend looks at each at each setting. Dovecot doesn't decode
 // the names: where one is encoded, all of the user's are asked for.
-func (t *Talk) notifyFilter(mailboxes []*mailbox) (string, error) {
+func notifyFilter(c *resync.Client, mailboxes []*mailbox) (string, error) {
 	var names []string
 	for _, m := range mailboxes {
 		if view.EncodeMailbox(m.name, false) != m.name {
 			return "personal", nil
 		}
-		name, err := t.mailbox(m.name)
+		name, err := c.MailboxArgument(m.name)
 		if err != nil {
 			return "", err
 		}
@@ -298,9 +299,9 @@ func (t *Talk) notifyFilter(mailboxes []*mailbox) (string, error) {
 }
 
 // listen reads what is notified until NOTIFY has to be set anew.
-func (w *notifyWatch) listen(ctx context.Context, t *Talk, known map[string]mailboxStatus) error {
+func (w *notifyWatch) listen(ctx context.Context, c *resync.Client, known map[string]mailboxStatus) error {
 	for {
-		data, rung, err := w.bell.wait(t, w.hub.pump)
+		data, woken, err := c.Wait(&w.waker, w.hub.pump)
 		switch {
 		case err != nil:
 			return err
@@ -308,15 +309,15 @@ func (w *notifyWatch) listen(ctx context.Context, t *Talk, known map[string]mail
 			return context.Cause(ctx)
 		}
 		if data {
-			within, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
-			err := t.listen(within, func(u untagged) bool { return w.take(u, t, known, true) })
+			within, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
+			err := c.Listen(within, func(u imapclient.Untagged) bool { return w.onUntagged(u, c, known, true) })
 			cancel()
 			if err != nil {
 				return err
 			}
 			w.renewSoon()
 		}
-		if rung || data {
+		if woken || data {
 			w.hub.mu.Lock()
 			changed := w.changed
 			w.hub.mu.Unlock()
@@ -327,26 +328,26 @@ func (w *notifyWatch) listen(ctx context.Context, t *Talk, known map[string]mail
 	}
 }
 
-// take makes hints of what is notified: an event always is one, the first status of a
+// onUntagged makes hints of what is notified: an event always is one, the first status of a
 // new setting if it differs from what was known.
-func (w *notifyWatch) take(u untagged, t *Talk, known map[string]mailboxStatus, event bool) bool {
+func (w *notifyWatch) onUntagged(u imapclient.Untagged, c *resync.Client, known map[string]mailboxStatus, event bool) bool {
 	code, _ := wire.Code(u.Rest)
 	switch {
-	case u.is("STATUS"):
-		name, status, ok := t.status(u)
+	case u.Is("STATUS"):
+		name, now, ok := status(c, u)
 		if !ok {
 			w.hint("", false)
 			return true
 		}
 		old, before := known[name]
-		changed := old.update(status)
+		changed := old.update(now)
 		if before || w.watches(name) {
 			known[name] = old
 		}
 		if event || before && changed {
 			w.hint(name, false)
 		}
-	case u.is("LIST"):
+	case u.Is("LIST"):
 		w.hint("", false) // a mailbox came, went, or has another name
 	case u.Status == wire.OK && strings.EqualFold(string(code), "NOTIFICATIONOVERFLOW"):
 		// RFC 5465 §5.8: it tells nothing more.
@@ -362,7 +363,7 @@ func (w *notifyWatch) hint(name string, again bool) {
 	w.changed = w.changed || again
 	for _, m := range w.mailboxes {
 		if name == "" || m.name == name {
-			w.told = true
+			w.hinted = true
 			m.hintLocked(HintNotify)
 		}
 	}
@@ -372,59 +373,4 @@ func (w *notifyWatch) watches(name string) bool {
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()
 	return slices.ContainsFunc(w.mailboxes, func(m *mailbox) bool { return m.name == name })
-}
-
-// mailboxStatus is what STATUS has said of a mailbox; 0: nothing.
-type mailboxStatus struct {
-	messages, unseen, next, validity, modSeq uint64
-	has                                      uint8 // a bit for each that was said
-}
-
-// update takes over what is said, and says whether any of it is another than was
-// known.
-func (s *mailboxStatus) update(n mailboxStatus) (changed bool) {
-	now := []*uint64{&s.messages, &s.unseen, &s.next, &s.validity, &s.modSeq}
-	for i, v := range []uint64{n.messages, n.unseen, n.next, n.validity, n.modSeq} {
-		if bit := uint8(1) << i; n.has&bit != 0 {
-			changed = changed || s.has&bit != 0 && *now[i] != v
-			*now[i] = v
-			s.has |= bit
-		}
-	}
-	return changed
-}
-
-// parseStatus reads what follows STATUS. RFC 9051 §7.3.4.
-func parseStatus(b []byte, utf8Names bool) (name string, s mailboxStatus, ok bool) {
-	raw, rest, err := wire.AString(b)
-	if err != nil {
-		return "", s, false
-	}
-	if name, err = view.DecodeMailbox(raw, utf8Names); err != nil {
-		return "", s, false
-	}
-	rest = bytes.TrimSpace(rest)
-	if len(rest) < 2 || rest[0] != '(' || rest[len(rest)-1] != ')' {
-		return "", s, false
-	}
-	items := bytes.Fields(rest[1 : len(rest)-1])
-	for i := 0; i+1 < len(items); i += 2 {
-		n, err := strconv.ParseUint(string(items[i+1]), 10, 64)
-		if err != nil {
-			continue // MAILBOXID and the like
-		}
-		switch strings.ToUpper(string(items[i])) {
-		case "MESSAGES":
-			s.messages, s.has = n, s.has|1
-		case "UNSEEN":
-			s.unseen, s.has = n, s.has|2
-		case "UIDNEXT":
-			s.next, s.has = n, s.has|4
-		case "UIDVALIDITY":
-			s.validity, s.has = n, s.has|8
-		case "HIGHESTMODSEQ":
-			s.modSeq, s.has = n, s.has|16
-		}
-	}
-	return name, s, true
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 )
 
@@ -219,17 +221,17 @@ func TestSeverities(t *testing.T) {
 		err  error
 		want severity
 	}{
-		{&Refusal{Verb: "EXAMINE", Status: "NO", Code: "NONEXISTENT"}, ending},
-		{&Refusal{Verb: "EXAMINE", Status: "NO", Code: "NOPERM"}, ending},
-		{&Refusal{Verb: "EXAMINE", Status: "NO", Code: "SERVERBUG"}, passing},
-		{&Refusal{Verb: "EXAMINE", Status: "NO"}, passing},
-		{&Refusal{Verb: "EXAMINE", Status: "NO"}, ending}, // the second time
-		{&Refusal{Verb: "EXAMINE", Status: "BAD"}, losing},
-		{&Refusal{Verb: "UID SEARCH", Status: "NO"}, passing},
-		{ErrTooMany, losing},
-		{ErrNoModSeq, losing},
-		{ErrUnsettled, passing},
-		{&Broken{Err: errors.New("x")}, passing},
+		{&imapclient.Refusal{Verb: "EXAMINE", Status: "NO", Code: "NONEXISTENT"}, ending},
+		{&imapclient.Refusal{Verb: "EXAMINE", Status: "NO", Code: "NOPERM"}, ending},
+		{&imapclient.Refusal{Verb: "EXAMINE", Status: "NO", Code: "SERVERBUG"}, passing},
+		{&imapclient.Refusal{Verb: "EXAMINE", Status: "NO"}, passing},
+		{&imapclient.Refusal{Verb: "EXAMINE", Status: "NO"}, ending}, // the second time
+		{&imapclient.Refusal{Verb: "EXAMINE", Status: "BAD"}, losing},
+		{&imapclient.Refusal{Verb: "UID SEARCH", Status: "NO"}, passing},
+		{resync.ErrTooMany, losing},
+		{resync.ErrNoModSeq, losing},
+		{resync.ErrUnsettled, passing},
+		{&imapclient.Broken{Err: errors.New("x")}, passing},
 	} {
 		if got := m.severityLocked(c.err); got != c.want {
 			t.Errorf("%v: %d, not %d", c.err, got, c.want)

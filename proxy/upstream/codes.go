@@ -9,7 +9,7 @@ const (
 )
 
 // classify says what a tagged NO with this response code means for the login
-// of a user with his own credentials. In doubt it's wrong credentials: that is
+// of a user with the user's own credentials. In doubt it's wrong credentials: that is
 // what NO to a login is (RFC 9051 §6.2.2, §6.2.3), codes that aren't known are
 // to be ignored (§7.1), and the other mistake would hide password guessing from
 // the failure count.
@@ -19,8 +19,8 @@ const (
 // AUTHENTICATIONFAILED means that the master's credentials are wrong, and
 // AUTHORIZATIONFAILED either that the master may not act for users or that the
 // user is unknown to this backend; Dovecot says the same for both. Either way
-// the user can do nothing about it, and telling his client that its password is
-// wrong would have it stop trying.
+// the user can do nothing about it, and a client that is told that its password is
+// wrong stops trying.
 func classify(mode, code string) verdict {
 	if mode == ModeMaster {
 		return unavailable
@@ -31,7 +31,7 @@ func classify(mode, code string) verdict {
 		"AUTHENTICATIONFAILED", // RFC 5530: credentials are wrong, reason not told
 		"AUTHORIZATIONFAILED",  // RFC 5530: right, but not for this identity
 		"EXPIRED",              // RFC 5530: the password is too old to be used
-		"NOPERM",               // RFC 5530: the user isn't allowed to (IMAP disabled for him)
+		"NOPERM",               // RFC 5530: the user isn't allowed to (IMAP is disabled for them)
 		"ALERT",                // Gmail: an application-specific password is required
 		"WEBALERT":             // Gmail: log in with the browser first
 		return wrongCredentials
@@ -43,7 +43,7 @@ func classify(mode, code string) verdict {
 		"CORRUPTION",      // RFC 5530: the user's data can't be read
 		"CONTACTADMIN",    // RFC 5530: only the administrator can help
 		"PRIVACYREQUIRED", // RFC 5530: TLS is wanted on our leg: a setting of the proxy's
-		"CLIENTBUG",       // RFC 5530: ours, then
+		"CLIENTBUG",       // RFC 5530: the proxy's, then
 		"CANNOT",          // RFC 5530: never possible on this server
 		"OVERQUOTA",       // RFC 5530: not about the password
 		"REFERRAL":        // RFC 2221: the user lives elsewhere; clients never see referrals

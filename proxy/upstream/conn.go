@@ -11,11 +11,11 @@ import (
 )
 
 // Conn is a connection to a backend, logged in as one user, with nothing in
-// flight. It has exactly one owner, who reads, writes and closes it; ownership
-// is handed on at a response boundary only, and the old owner's copy of the
-// pointer is dead from then on.
+// flight. It has exactly one owner, which reads, writes and closes it; ownership
+// is handed on at a response boundary only, and the old owner doesn't use
+// its pointer from then on.
 //
-// Whoever ends it calls Close or Abort on the Conn itself, not on the embedded
+// It is closed by Close or Abort of the Conn itself, not of the embedded
 // one: they keep the count of open connections.
 type Conn struct {
 	*conn.Conn
@@ -24,8 +24,8 @@ type Conn struct {
 	Target    Target
 	LoginText string    // text of the login's OK, without its code
 	LoggedIn  time.Time // when the backend said that OK
-	// LoggedInFor is the client whom the backend was told of, and who may be what it
-	// went by.
+	// LoggedInFor is the client that the backend was told of; the login may have depended on
+	// it.
 	LoggedInFor netip.Addr
 
 	// Untagged are responses that came with the login and are the client's to
@@ -56,7 +56,7 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Abort ends the connection without a word.
+// Abort ends the connection without close_notify.
 func (c *Conn) Abort() error {
 	if c.Conn == nil {
 		return nil
@@ -65,9 +65,9 @@ func (c *Conn) Abort() error {
 	return c.Conn.Abort()
 }
 
-// HandOver gives the connection a new handle, counted as what it is for from
-// now on, and kills this one: its Close and Abort do nothing, and all else is a
-// nil dereference, since whoever reads or writes a connection that isn't his own
+// HandOver returns a new handle of the connection, counted as kind from
+// now on, and disables this one: its Close and Abort do nothing, and all else is a
+// nil dereference, since code that reads or writes a connection that it doesn't own
 // any more would mix two sessions up. Its caller owns the connection, whose
 // reader has returned, at a response boundary with nothing in flight.
 func (c *Conn) HandOver(tel *telemetry.Telemetry, kind string) *Conn {

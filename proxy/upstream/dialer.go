@@ -38,7 +38,7 @@ type Dialer struct {
 	intended *MasterFindings
 }
 
-// Open is how many logged-in connections are open, whatever they are for. Each has a
+// Open is how many logged-in connections of all kinds are open. Each has a
 // file descriptor.
 func (d *Dialer) Open() int { return d.opt.Room.held() }
 
@@ -74,63 +74,23 @@ func New(opt Options) (*Dialer, error) {
 	return &Dialer{opt: opt, tel: opt.Telemetry, tls: configs, intended: opt.MasterFindings}, nil
 }
 
-// Room is what counts the Dialer's connections.
+// Room returns what counts the Dialer's connections.
 func (d *Dialer) Room() *Room { return d.opt.Room }
-
-// Login connects to the backend and logs the user in. Its errors are *Refused
-// and *Unavailable, nothing else. The Conn is the caller's.
-//
-// When ctx ends the socket is closed; ctx has no hold on the Conn once it was
-// returned.
-//
-// In mode master the first login at a backend with these master credentials
-// also finds out whether the backend logs in the user that was asked for
-// (verify.go), which takes up to LoginTimeout once more; others wait for it.
-func (d *Dialer) Login(ctx context.Context, t Target, a Auth, c Client) (*Conn, error) {
-	if a.Mode != ModeMaster {
-		return d.login(ctx, t, a, c, kindSession)
-	}
-	if err := d.mayMaster(t); err != nil {
-		return nil, err
-	}
-	// Not even a connection for a backend that is known to mix users up.
-	if err := d.intended.refusal(d.opt.Now(), t, a); err != nil {
-		return nil, err
-	}
-	out, err := d.login(ctx, t, a, c, kindSession)
-	if err != nil {
-		if away(err) {
-			d.intended.forget(t) // it may come back as another
-		}
-		return nil, err
-	}
-	start := d.opt.Now()
-	checked, err := d.ensureIntended(ctx, t, a, out)
-	if checked && c.Observe != nil {
-		c.Observe(PhaseVerify, start, d.opt.Now(), err)
-	}
-	if err != nil {
-		_ = out.Abort() // its error says nothing that err doesn't
-		return nil, err
-	}
-	return out, nil
-}
 
 // Probe connects as far as an unauthenticated client can get (TCP, TLS,
 // greeting, capabilities) and leaves again. It gives the capabilities before
 // login. Its errors are *Unavailable.
 func (d *Dialer) Probe(ctx context.Context, t Target) (caps []string, err error) {
-	err = d.connected(ctx, t, Client{}, func(ctx context.Context, s *dialogue) error {
-		if err := d.open(ctx, s, t, Client{}); err != nil {
+	err = d.connected(ctx, t, Client{}, func(ctx context.Context, l *loginClient) error {
+		if err := l.open(ctx); err != nil {
 			return err
 		}
-		if err := s.askCaps(); err != nil {
+		if err := l.askCaps(); err != nil {
 			return atStage(StageCapability, err)
 		}
-		caps = s.caps
-		s.command("LOGOUT\r\n")
-		_ = s.flush() // a courtesy; what is answered is of no concern
-		_ = s.c.Close()
+		caps = l.caps
+		l.logout()
+		_ = l.conn.Close()
 		return nil
 	})
 	if err == nil {
@@ -139,8 +99,8 @@ func (d *Dialer) Probe(ctx context.Context, t Target) (caps []string, err error)
 	return caps, err
 }
 
-// Local says whether an address is on this machine, where nobody on the way can listen in. Names
-// but localhost aren't looked up: what they mean may change.
+// Local says whether an address is on this machine, so that no other machine can listen in. Names
+// other than localhost aren't looked up: what they mean may change.
 func Local(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -148,20 +108,6 @@ func Local(address string) bool {
 	}
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
-}
-
-// mayMaster refuses to send a master's password in the clear to another machine.
-func (d *Dialer) mayMaster(t Target) error {
-	if d.opt.CleartextMaster || t.TLS != TLSNone && t.TLS != "" || Local(t.Address) {
-		return nil
-	}
-	return &Unavailable{Backend: t.shown(), Stage: StageSettings, Err: ErrCleartext}
-}
-
-// away tells whether err is that of a backend that couldn't be reached at all.
-func away(err error) bool {
-	var down *Unavailable
-	return errors.As(err, &down) && down.Stage == StageDial && down.BackendDown()
 }
 
 // login is Login without the check for the intended user.
@@ -175,12 +121,12 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 		return nil, err
 	}
 	var start time.Time // when the connection stood
-	err = d.connected(ctx, t, c, func(ctx context.Context, s *dialogue) error {
+	err = d.connected(ctx, t, c, func(ctx context.Context, l *loginClient) error {
 		start = d.opt.Now()
 		_, _, password := a.identity()
-		s.secrets = []telemetry.Secret{password}
+		l.secrets = []telemetry.Secret{password}
 		var err error
-		out, err = d.talk(ctx, s, t, a, c)
+		out, err = l.logIn(ctx, d.opt.Hostname, a)
 		return err
 	})
 	if !start.IsZero() {
@@ -238,14 +184,13 @@ func usable(t Target, a Auth) error {
 	return &Refused{Backend: t.shown(), Text: why}
 }
 
-// connected dials, has talk speak, and turns every error into *Refused or
-// *Unavailable, having closed the connection. Where talk gives no error it has
-// dealt with the connection.
+// connected dials and has use log in, or do what else the connection is for. It turns every error
+// into *Refused or *Unavailable, having closed the connection. Where use returns no error, it has
+// kept or closed the connection.
 //
-// This is the only place where time runs out: the socket is closed, and
-// whatever read or write was waiting on it returns. No deadline is set on it,
-// so none is left behind for the relay.
-func (d *Dialer) connected(ctx context.Context, t Target, c Client, talk func(context.Context, *dialogue) error) error {
+// This is the only place that bounds a login's time. When it is over, the read or write that
+// waits returns.
+func (d *Dialer) connected(ctx context.Context, t Target, c Client, use func(context.Context, *loginClient) error) error {
 	raw, err := d.dial(ctx, t, c)
 	if err != nil {
 		return failure(ctx, t, err)
@@ -253,36 +198,18 @@ func (d *Dialer) connected(ctx context.Context, t Target, c Client, talk func(co
 	ctx, cancel := context.WithTimeoutCause(ctx, d.opt.LoginTimeout,
 		fmt.Errorf("%w after %v", ErrTimeout, d.opt.LoginTimeout))
 	defer cancel()
-	release := guard(ctx, raw)
-	s := newDialogue(raw)
-	s.patience = d.opt.Room.watch(t.ID, d.opt.SlowAfter)
-	err = talk(ctx, s)
-	s.patience.end(err == nil)
-	if !release() && err == nil {
-		err = afterLogin(StageLogin, context.Cause(ctx)) // closed under the hands of a login that was just done
+	stop := raw.Until(ctx)
+	p := d.opt.Room.watch(t.ID, d.opt.SlowAfter)
+	err = use(ctx, newLoginClient(raw, loginOptions{target: t, client: c, tls: d.tls, now: d.opt.Now, patience: p}))
+	p.end(err == nil)
+	if stop() && err == nil {
+		err = afterLogin(StageLogin, context.Cause(ctx)) // the login was just done
 	}
 	if err != nil {
 		_ = raw.Abort()
 		err = failure(ctx, t, err)
 	}
 	return err
-}
-
-// guard closes c when ctx ends. release, to be called once, ends that and says
-// whether c was left open; after it no goroutine of guard's is running.
-func guard(ctx context.Context, c *conn.Conn) (release func() bool) {
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		_ = c.Abort()
-		close(done)
-	})
-	return func() bool {
-		if stop() {
-			return true
-		}
-		<-done
-		return false
-	}
 }
 
 // dial opens the TCP connection.

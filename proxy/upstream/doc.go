@@ -15,6 +15,7 @@
 // in this package keeps a reference to a Conn, and no goroutine of it
 // outlives the call that started it.
 //
-// Imports proxy/conn, proxy/wire and telemetry. Imported by cmd/imapproxy,
-// internal/app, internal/wiring, proxy, proxy/park and the end-to-end tests.
+// Imports proxy/conn, proxy/imapclient, proxy/wire and telemetry. Imported by
+// cmd/imapproxy, internal/app, internal/wiring, proxy, proxy/park and the
+// end-to-end tests.
 package upstream

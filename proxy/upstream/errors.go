@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode"
 
+	"imapproxy/proxy/imapclient"
 	"imapproxy/telemetry"
 )
 
@@ -78,15 +79,14 @@ func saysLimit(code, text string) bool {
 var (
 	// ErrTimeout: LoginTimeout or ConnectTimeout has passed.
 	ErrTimeout = errors.New("timed out")
-	// ErrProtocol: what the backend said isn't what IMAP has at this place.
-	ErrProtocol = errors.New("protocol error")
-	// ErrInjection: bytes stood behind the OK of STARTTLS, before TLS
-	// (CVE-2011-0411's mirror image, CVE-2021-33515 and others).
-	ErrInjection = errors.New("unencrypted bytes behind the OK of STARTTLS")
-	// ErrIntendedUser: this backend logs in somebody else than the user that a
-	// master login asks for. Nobody is let in.
+	// ErrProtocol is imapclient's.
+	ErrProtocol = imapclient.ErrProtocol
+	// ErrInjection is imapclient's.
+	ErrInjection = imapclient.ErrInjection
+	// ErrIntendedUser: this backend logs in another user than the one that a
+	// master login asks for. No user is let in.
 	ErrIntendedUser = errors.New("a master login doesn't yield the intended user")
-	// ErrCleartext: a master login without TLS on another machine, which nobody has permitted.
+	// ErrCleartext: a master login without TLS on another machine, which the settings don't permit.
 	ErrCleartext = errors.New("the master's password isn't sent to another machine without TLS (backend_defaults.tls, or backend_login.cleartext)")
 	// ErrUnverified: whether it does couldn't be found out.
 	ErrUnverified = errors.New("can't tell whether a master login yields the intended user")
@@ -136,4 +136,30 @@ func cleanText(text string, secrets ...telemetry.Secret) string {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
 	}
 	return text
+}
+
+// answer is what the backend said in words.
+type answer struct {
+	code, args, text string
+	alerts           []string // that came before it
+}
+
+// answerError is an error that consists of what the backend said.
+type answerError struct {
+	answer
+	err error
+}
+
+func (e *answerError) Error() string { return e.err.Error() + ": " + bracketed(e.code, e.text) }
+func (e *answerError) Unwrap() error { return e.err }
+
+// maxCodeArgs bounds what stands behind a response code, as the address of [WEBALERT].
+const maxCodeArgs = 300
+
+// cleanArgs makes a code's arguments fit to be passed on within its brackets; "" where they can't be.
+func cleanArgs(args string) string {
+	if len(args) > maxCodeArgs || strings.ContainsFunc(args, func(r rune) bool { return r <= ' ' && r != ' ' || r >= 0x7f || r == ']' || r == '[' }) {
+		return ""
+	}
+	return args
 }

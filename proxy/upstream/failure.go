@@ -7,7 +7,7 @@ import (
 )
 
 // stageError is an error and where it happened, until failure turns it into
-// one of this room's types.
+// one of this package's types.
 type stageError struct {
 	stage string
 	err   error
@@ -44,7 +44,7 @@ func failure(ctx context.Context, t Target, err error) error {
 	// closed socket.
 	switch cause := context.Cause(ctx); {
 	case cause == nil:
-	case errors.Is(cause, ErrTimeout): // a limit of ours
+	case errors.Is(cause, ErrTimeout): // a limit of the Dialer's
 		out.Err = cause
 	default:
 		out.Err = fmt.Errorf("%w: %w", errGaveUp, ctx.Err())

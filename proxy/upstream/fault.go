@@ -37,7 +37,7 @@ func (f Fault) String() string {
 //
 //   - the caller's context ended, by cancel or by its deadline: user. A client that
 //     dawdles before login mustn't have backends blamed.
-//   - a shortage of the proxy's own, at whatever stage: own.
+//   - a shortage of the proxy's own, at any stage: own.
 //   - settings, and the check for the intended user: user.
 //   - an answer that says that the backend is full (see full): full.
 //   - dial, TLS, greeting, and the capabilities before login: backend.
@@ -45,7 +45,7 @@ func (f Fault) String() string {
 //     refusals on purpose (Dovecot up to 17 s for an address that keeps guessing), and
 //     guesses mustn't be able to take a backend down for all. A backend that hangs
 //     doesn't greet the next connection either, and that counts.
-//   - a tagged NO or BAD, whatever its code: user. The backend is alive and judged this
+//   - a tagged NO or BAD, with any code: user. The backend is alive and judged this
 //     user or this proxy; a limit per user isn't to be got around at another backend.
 //   - BYE with [LIMIT] or [INUSE] instead of an answer: user.
 //   - the connection broke, BYE came, or what came wasn't IMAP, after the login's bytes

@@ -1,20 +1,14 @@
 package upstream
 
-import (
-	"errors"
-	"strings"
-)
+import "errors"
 
-// maxCodeArgs bounds what stands behind a response code, as the address of [WEBALERT].
-const maxCodeArgs = 300
-
-// ForUser is what of a backend's refusal is about the user and meant for their eyes: the response
+// ForUser returns what of a backend's refusal is about the user and meant for their eyes: the response
 // code and text of its NO or BYE, "" where it said nothing of that kind; and its alerts (RFC 9051 §7.1: ALERT must be shown), which came before. mode is the
 // login's; secure says that the client is under TLS.
 //
 // What is passed on:
 //   - ALERT; LIMIT, INUSE, OVERQUOTA, CONTACTADMIN (RFC 5530): they speak of the user's
-//     mailbox, whoever opens it;
+//     mailbox, by any login;
 //   - EXPIRED, NOPERM (RFC 5530) and Gmail's WEBALERT: they speak of the credential, so not under
 //     mode master, where it is the proxy's;
 //   - PRIVACYREQUIRED, where the client itself isn't under TLS: else the proxy's own way to
@@ -54,12 +48,4 @@ func ForUser(err error, mode string, secure bool) (words string, alerts []string
 		said.text = "Login refused" // resp-text has at least one character
 	}
 	return "[" + code + "] " + said.text, said.alerts
-}
-
-// cleanArgs makes a code's arguments fit to be passed on within its brackets; "" where they can't be.
-func cleanArgs(args string) string {
-	if len(args) > maxCodeArgs || strings.ContainsFunc(args, func(r rune) bool { return r <= ' ' && r != ' ' || r >= 0x7f || r == ']' || r == '[' }) {
-		return ""
-	}
-	return args
 }

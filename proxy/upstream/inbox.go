@@ -6,6 +6,9 @@ import (
 	"fmt"
 )
 
+// maxCompare bounds comparisons while mail arrives in the master's INBOX.
+const maxCompare = 3
+
 // inbox is what STATUS says of a connection's INBOX. Two that are equal, read
 // while neither changes, are taken for one mailbox.
 type inbox struct {
@@ -69,29 +72,25 @@ func sameInbox(ctx context.Context, master, other *Conn) (likeness, error) {
 // inbox asks for the connection's INBOX. Nothing is selected by it, and what
 // comes besides is kept for the client.
 func (c *Conn) inbox(ctx context.Context) (in inbox, err error) {
-	release := guard(ctx, c.Conn)
+	stop := c.Until(ctx)
 	defer func() {
-		if !release() && err == nil {
+		if stop() && err == nil {
 			err = context.Cause(ctx)
 		}
 	}()
-	s := newDialogue(c.Conn)
-	s.keep, s.want = true, "STATUS"
+	l := newLoginClient(c.Conn, loginOptions{})
+	l.keep, l.want = true, "STATUS"
 	// Not MAILBOXID (RFC 8474): Cyrus 3.6 answers with bytes of memory that it has freed, line ends
 	// among them.
-	tag := s.command("STATUS INBOX (UIDVALIDITY UIDNEXT MESSAGES)\r\n")
-	if err := s.flush(); err != nil {
-		return in, err
-	}
-	resp, err := s.answer(tag, false)
+	resp, err := l.command("STATUS INBOX (UIDVALIDITY UIDNEXT MESSAGES)\r\n")
 	if err != nil {
 		return in, err
 	}
-	c.Untagged = append(c.Untagged, s.untagged...)
-	c.Unread(s.r.Buffered())
+	c.Untagged = append(c.Untagged, l.untagged...)
+	_ = l.Release() // its errors are of other steps
 	switch {
-	case resp.Status == "OK" && s.got != nil:
-		in = parseInbox(s.got)
+	case resp.Status == "OK" && l.got != nil:
+		in = parseInbox(l.got)
 		if in.validity == "" {
 			return in, fmt.Errorf("%w: STATUS without UIDVALIDITY", ErrUnverified)
 		}
@@ -99,7 +98,7 @@ func (c *Conn) inbox(ctx context.Context) (in inbox, err error) {
 	case resp.Status == "NO" && (resp.Code == "" || resp.Code == "NONEXISTENT" || resp.Code == "TRYCREATE" || resp.Code == "NOPERM"):
 		return in, nil
 	}
-	return in, &answerError{answer: s.plain(resp), err: fmt.Errorf("%w: STATUS INBOX fails", ErrUnverified)}
+	return in, &answerError{answer: l.plain(resp), err: fmt.Errorf("%w: STATUS INBOX fails", ErrUnverified)}
 }
 
 // parseInbox reads `* STATUS INBOX (UIDVALIDITY 1 UIDNEXT 2 …)`. RFC 9051
@@ -123,13 +122,11 @@ func parseInbox(line []byte) inbox {
 	return in
 }
 
-// leave logs out of a connection of our own and closes it. The answer isn't
+// leave logs out of a connection that no session has, and closes it. The answer isn't
 // waited for.
 func (c *Conn) leave(ctx context.Context) {
-	release := guard(ctx, c.Conn)
-	s := newDialogue(c.Conn)
-	s.command("LOGOUT\r\n")
-	_ = s.flush() // a courtesy
-	release()
+	stop := c.Until(ctx)
+	newLoginClient(c.Conn, loginOptions{}).logout()
+	stop()
 	_ = c.Close()
 }

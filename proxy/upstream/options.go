@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -55,7 +54,7 @@ type Options struct {
 	SourceAddresses []netip.Addr
 
 	// CleartextMaster lets master logins go to another machine without TLS. Else they are refused:
-	// whoever reads one has every mailbox.
+	// an eavesdropper on one would have every mailbox.
 	CleartextMaster bool
 
 	// Dialer opens TCP connections; it must return a *net.TCPConn. nil: a
@@ -79,71 +78,4 @@ type Options struct {
 
 	// Now is the clock that durations are measured with. nil: time.Now.
 	Now func() time.Time
-}
-
-// Ways of TLS, the values of Target.TLS.
-const (
-	TLSNone     = "none"     // in the clear; the same as ""
-	TLSStartTLS = "starttls" // RFC 9051 §6.2.1; a backend that doesn't offer it isn't logged in to
-	TLSImplicit = "implicit" // RFC 8314 §3
-)
-
-// Target is a backend to log in to.
-type Target struct {
-	ID         string // by what its connections are counted and kept
-	Name       string // for logs, errors and metrics; "" = ID
-	Address    string // host:port
-	TLS        string // TLSNone, TLSStartTLS or TLSImplicit
-	ServerName string // what its certificate must be valid for; empty: Address's host
-}
-
-// shown is its name for people.
-func (t Target) shown() string { return cmp.Or(t.Name, t.ID) }
-
-// Client is the client's connection, as the backend is told of it in ID. What
-// is zero isn't told.
-type Client struct {
-	Addr      netip.AddrPort // the client's own: x-originating-ip, x-originating-port
-	LocalAddr netip.AddrPort // where it connected to: x-connected-ip, x-connected-port
-	SessionID string         // x-session-id
-	// ProxyTTL is how many more proxies the login may pass (x-proxy-ttl). The
-	// caller counts it down and refuses loops; ≤ 0 is never sent.
-	ProxyTTL int
-
-	// Observe is told each phase when it has ended, for the login's trace:
-	// PhaseDial, PhaseTLS, PhaseLogin, PhaseVerify. It runs on the caller's
-	// goroutine. nil: nobody.
-	Observe func(phase string, start, end time.Time, err error)
-}
-
-// Phases of a login, told to Client.Observe.
-const (
-	PhaseDial   = "dial"          // TCP connect
-	PhaseTLS    = "backend_tls"   // handshake, with STARTTLS's exchange; lies within PhaseLogin
-	PhaseLogin  = "backend_login" // all from the connect to the login's OK and the capabilities
-	PhaseVerify = "verify"        // is the intended user the one logged in?
-)
-
-// Login modes, the values of Auth.Mode.
-const (
-	ModeUser   = "user"   // with the user's own credentials; the same as ""
-	ModeMaster = "master" // as the user, with a master user's credentials: SASL PLAIN with authzid
-)
-
-// Auth is who is to be logged in, and with what.
-type Auth struct {
-	Mode           string // ModeUser or ModeMaster
-	User           string
-	Password       telemetry.Secret // mode user
-	MasterUser     string           // mode master
-	MasterPassword telemetry.Secret
-}
-
-// identity gives what SASL PLAIN sends: authorization identity (empty: the
-// authentication identity's own), authentication identity, password.
-func (a Auth) identity() (authzid, authcid string, password telemetry.Secret) {
-	if a.Mode == ModeMaster {
-		return a.User, a.MasterUser, a.MasterPassword
-	}
-	return "", a.User, a.Password
 }

@@ -12,7 +12,7 @@ const (
 	slowUser         = 6 // times as long, once a user's own credentials were sent
 )
 
-// patience watches a dialogue whose backend may be full and not say so: Cyrus at
+// patience watches a login whose backend may be full and not say so: Cyrus at
 // maxchild accepts no connection, Dovecot at process_limit doesn't answer the login.
 // Each time that it is silent for too long, connections that wait make way, which is
 // seen by the connection that is being waited for: the login isn't begun anew.
@@ -69,7 +69,7 @@ func (p *patience) wait() time.Duration {
 	return p.after
 }
 
-// heard is for each response of the backend's, and each step of the dialogue. ownPassword
+// heard is for each response of the backend's, and each step of the login. ownPassword
 // says that a user's own credentials are what the next answer is about.
 func (p *patience) heard(ownPassword bool) {
 	if p == nil {

@@ -3,7 +3,9 @@ package upstream
 import (
 	"cmp"
 	"container/list"
-	"crypto/rand"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"sync"
@@ -19,8 +21,8 @@ const (
 	DefaultPoolSweep   = 5 * time.Second
 
 	// poolMaxAge is how long after its login a connection is kept at most: one that goes
-	// from login to login of somebody who comes all the time would have his rights, and
-	// all else the backend has looked up for him, as they were for ever.
+	// from login to login of a user who comes all the time would have their rights, and
+	// all else the backend has looked up for them, as they were for ever.
 	poolMaxAge = time.Hour
 )
 
@@ -28,7 +30,7 @@ const (
 type PoolOptions struct {
 	// WarmFor is how long a connection may wait to be lent. Keep it short: a
 	// backend may go on applying to it the rights as they were (Dovecot and its
-	// ACLs). Zero: none is kept. One of the proxy's own dialogues waits a tenth of that: it
+	// ACLs). Zero: none is kept. One that no session has used (UseWatch) waits a tenth of that: it
 	// is for what a burst of hints brings.
 	WarmFor time.Duration
 
@@ -65,8 +67,8 @@ func (o PoolOptions) withDefaults() PoolOptions {
 	return o
 }
 
-// warmFor is how long a connection of this use waits. What is looked at now and then for a
-// parked user would hold a connection for him all the time, if it waited as long as a session's.
+// warmFor is how long a connection of this use waits. The looks at a parked user's mailboxes, now and
+// then, would hold a connection for the user all the time, if it waited as long as a session's.
 func (o PoolOptions) warmFor(u Use) time.Duration {
 	if u == UseWatch {
 		return o.WarmFor / 10
@@ -74,12 +76,30 @@ func (o PoolOptions) warmFor(u Use) time.Duration {
 	return o.WarmFor
 }
 
-// Pool keeps connections that nobody needs just now, logged in and with nothing
+// Why the pool closes a connection, as a metric has it.
+const (
+	closedUnclean   = "unclean"
+	closedEnded     = "ended"
+	closedExpired   = "expired"
+	closedPerUser   = "per_user"
+	closedTotal     = "total"
+	closedForgotten = "forgotten"
+	closedOff       = "off"
+	closedRoom      = "room"
+)
+
+// eviction is a connection that has to be closed.
+type eviction struct {
+	conn *Conn
+	why  string
+}
+
+// Pool keeps connections that aren't needed just now, logged in and with nothing
 // selected, for the user's next need of one. It never logs in by itself.
 //
-// Who is in it: connections of sessions that were parked or have ended, and of
-// the proxy's own dialogues (Use tells them apart for good). Why: a login costs
-// the backend 1 to 6 ms of CPU. What comes next: each is lent again (Take), or
+// It has connections of sessions that were parked or have ended, and those that the hub has used
+// for its resyncs (Use tells them apart for good), because a login costs
+// the backend 1 to 6 ms of CPU. Each is lent again (Take), or
 // closed when WarmFor is over, when its backend has ended it, when there are too
 // many, or when its user or backend is forgotten.
 //
@@ -104,25 +124,45 @@ type warm struct {
 	conn  *Conn
 	since time.Time
 	place *list.Element // in Pool.order
-	// looked: the sweep is looking at it, outside the lock, and nobody else may
-	// read it. It may be closed nevertheless.
+	// looked: the sweep is looking at it, outside the lock, and it may not be read
+	// elsewhere. It may be closed nevertheless.
 	looked bool
 }
 
-// NewPool makes an empty pool.
-func NewPool(opt PoolOptions) *Pool {
-	p := &Pool{opt: opt.withDefaults(), users: map[string][]*warm{}, order: list.New()}
-	_, _ = rand.Read(p.seal[:]) // never fails (crypto/rand)
-	if opt.Room != nil {
-		opt.Room.Evicts(p.evictOldest, p.CloseOldest)
+// Key makes the key of connections to t, logged in with a as the user (the
+// canonical name, as routing has it), for one use. dialect is what was enabled on
+// the connection, in words of the caller's: two connections with the same dialect
+// answer the same command alike.
+//
+// The credential is in it as a digest, keyed with a secret of this Pool's: a dump
+// of the process's memory is no list of hashes to be guessed at elsewhere, and a
+// wrong password finds nothing.
+func (p *Pool) Key(user string, t Target, a Auth, use Use, dialect string) PoolKey {
+	authzid, authcid, password := a.identity()
+	k := PoolKey{
+		user: user, target: t, master: a.Mode == ModeMaster,
+		authzid: authzid, authcid: authcid, use: use, dialect: dialect,
 	}
-	return p
+	mode := ModeUser
+	if k.master {
+		mode = ModeMaster
+	}
+	mac := hmac.New(sha256.New, p.seal[:])
+	// Each part behind its length, so that no two credentials are the same bytes.
+	for _, part := range []string{mode, authzid, authcid, password.Reveal()} {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
+		mac.Write(n[:])
+		mac.Write([]byte(part))
+	}
+	mac.Sum(k.digest[:0])
+	return k
 }
 
-// Give takes a connection over, whether it is kept or not: the caller's handle is
-// dead afterwards. It says whether it was kept.
+// Give takes a connection over, and keeps or closes it: the caller's handle can't be
+// used afterwards. It says whether the connection is kept.
 //
-// Kept is what is clean (see Condition), quiet now, and wanted at all.
+// A connection is kept if it is clean (see Condition) and quiet, and the settings allow it.
 func (p *Pool) Give(k PoolKey, c *Conn, s Condition) bool {
 	tel := p.options().Telemetry
 	tel.PoolGiven(k.use.kind())
@@ -141,7 +181,7 @@ func (p *Pool) Give(k PoolKey, c *Conn, s Condition) bool {
 		_ = mine.Abort()
 		return false
 	}
-	mine.Untagged = nil // told to whom it was for
+	mine.Untagged = nil // its session's client has been told
 	for _, e := range p.put(k, mine) {
 		tel.PoolClosed(e.why)
 		_ = e.conn.Close()
@@ -179,8 +219,7 @@ func (p *Pool) put(k PoolKey, c *Conn) (evicted []eviction) {
 // client whose login it is for; it counts where the credential is Unproven.
 //
 // A connection that its backend has ended, or said anything on, isn't lent but
-// closed: also when the backend only said goodbye, there is no telling what it
-// did.
+// closed.
 func (p *Pool) Take(k PoolKey, proof Proof, from netip.Addr) *Conn {
 	return p.take(k, func(w *warm, now time.Time) bool { return p.mayLendLocked(w, proof, from, now) })
 }
@@ -281,15 +320,6 @@ func (p *Pool) Len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.order.Len()
-}
-
-// Reload applies new settings, to those that wait too.
-func (p *Pool) Reload(opt PoolOptions) {
-	p.mu.Lock()
-	opt.Room = p.opt.Room
-	p.opt = opt.withDefaults()
-	p.mu.Unlock()
-	p.Sweep()
 }
 
 func (p *Pool) options() PoolOptions {

@@ -1,13 +1,9 @@
 package upstream
 
-import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/binary"
-)
+import "crypto/sha256"
 
 // Use is what a connection serves, for as long as it lives: a connection that a
-// session has used never becomes one of the proxy's own dialogues, whose ENABLE
+// session has used never serves a watch or a resync, whose ENABLE
 // would change what the session is told, nor the other way round.
 type Use uint8
 
@@ -31,13 +27,13 @@ func (u Use) kind() string {
 	return kindSession
 }
 
-// PoolKey says which connections are the same to whoever wants one: all of it
-// must be equal. Pool.Key makes it; it holds no secret.
+// PoolKey says which connections can stand in for each other: those with equal keys. Pool.Key makes it; it
+// holds no secret.
 type PoolKey struct {
 	user    string
 	target  Target // id, address and TLS: a backend that moved is another
 	master  bool
-	authzid string // whom it acts for; empty: the authentication identity
+	authzid string // the user it acts for; empty: the authentication identity
 	authcid string // whose password was sent
 	digest  [sha256.Size]byte
 	use     Use
@@ -46,41 +42,11 @@ type PoolKey struct {
 
 func (k PoolKey) valid() bool { return k.user != "" && k.authcid != "" }
 
-// Key makes the key of connections to t, logged in with a as the user (the
-// canonical name, as routing has it), for one use. dialect is what was enabled on
-// the connection, in words of the caller's: two connections with the same dialect
-// answer the same command alike.
-//
-// The credential is in it as a digest, keyed with a secret of this Pool's: a dump
-// of the process's memory is no list of hashes to be guessed at elsewhere, and a
-// wrong password finds nothing.
-func (p *Pool) Key(user string, t Target, a Auth, use Use, dialect string) PoolKey {
-	authzid, authcid, password := a.identity()
-	k := PoolKey{
-		user: user, target: t, master: a.Mode == ModeMaster,
-		authzid: authzid, authcid: authcid, use: use, dialect: dialect,
-	}
-	mode := ModeUser
-	if k.master {
-		mode = ModeMaster
-	}
-	mac := hmac.New(sha256.New, p.seal[:])
-	// Each part behind its length, so that no two credentials are the same bytes.
-	for _, part := range []string{mode, authzid, authcid, password.Reveal()} {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
-		mac.Write(n[:])
-		mac.Write([]byte(part))
-	}
-	mac.Sum(k.digest[:0])
-	return k
-}
-
 // Proof is what is known of the credential when a connection is asked for.
 type Proof uint8
 
 const (
-	// Unproven: nobody but the backend could say whether it is right. Only a
+	// Unproven: only the backend could say whether it is right. Only a
 	// connection that the backend itself let in with this credential, for a client at the same
 	// address, within AuthCacheFor is lent; else the caller logs in and so asks.
 	Unproven Proof = iota

@@ -2,20 +2,16 @@ package upstream
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
-	"time"
 )
 
 // Does a master login yield the intended user? Courier ignores the
-// authorization identity without a word and logs in the master himself: every
-// user would read and write one mailbox. So nobody gets in by a master login
+// authorization identity without a word and logs in the master: every
+// user would read and write one mailbox. So no user gets in by a master login
 // before the backend was seen to honour it, once per backend and master
 // credentials.
 //
@@ -27,7 +23,7 @@ import (
 //	    S is refused                            honoured: the identity is looked at
 //	    S's INBOX isn't M's                     honoured
 //	    S's INBOX can't be told from M's        not honoured
-//	    neither has one                         can't tell: nobody gets in yet,
+//	    neither has one                         can't tell: no user gets in yet,
 //	                                            the next user is asked again
 //
 // INBOXes are compared by STATUS (inbox.go), which creates and selects nothing.
@@ -38,115 +34,43 @@ import (
 // "Honoured" is forgotten when the backend can't be reached, since it may come
 // back as another; "not honoured" after recheckAfter.
 
-const (
-	recheckAfter = time.Minute
-	maxIntended  = 4096 // entries; more means that backends come and go, then all is asked anew
-	maxCompare   = 3    // comparisons while mail arrives in M's INBOX
-)
-
-// MasterFindings is what is known about the backends' master logins. A Dialer that takes the place of
-// another shares it, since finding it out anew is a login that fails, which a backend may
-// punish the proxy's address for. It is safe for concurrent use.
-type MasterFindings struct {
-	secret [32]byte // keys the digests: no password can be guessed from them
-
-	mu    sync.Mutex // guards known; never held over I/O
-	known map[intendedKey]*finding
-}
-
-type intendedKey struct {
-	target Target
-	master string
-	digest [sha256.Size]byte // of the master's password
-}
-
-// finding is one entry: being looked for until done is closed, then the rest
-// doesn't change any more.
-type finding struct {
-	done chan struct{}
-	err  error     // nil: honoured
-	at   time.Time // when it was found
-	void bool      // nothing was found out, for a reason of the looker's own: whoever waited looks himself
-}
-
-// NewMasterFindings knows nothing yet.
-func NewMasterFindings() *MasterFindings {
-	v := &MasterFindings{known: make(map[intendedKey]*finding)}
-	_, _ = rand.Read(v.secret[:]) // never fails (crypto/rand)
-	return v
-}
-
-func (v *MasterFindings) key(t Target, a Auth) intendedKey {
-	mac := hmac.New(sha256.New, v.secret[:])
-	mac.Write([]byte(a.MasterPassword.Reveal()))
-	return intendedKey{target: t, master: a.MasterUser, digest: [sha256.Size]byte(mac.Sum(nil))}
-}
-
-// refusal gives the error of a backend that was found not to honour it.
-func (v *MasterFindings) refusal(now time.Time, t Target, a Auth) error {
-	key := v.key(t, a)
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	f := v.known[key]
-	if f == nil {
-		return nil
+// Login connects to the backend and logs the user in. Its errors are *Refused
+// and *Unavailable, nothing else. The Conn is the caller's.
+//
+// When ctx ends the socket is closed; ctx has no hold on the Conn once it was
+// returned.
+//
+// In mode master the first login at a backend with these master credentials
+// also finds out whether the backend logs in the user that was asked for
+// (verify.go), which takes up to LoginTimeout once more; others wait for it.
+func (d *Dialer) Login(ctx context.Context, t Target, a Auth, c Client) (*Conn, error) {
+	if a.Mode != ModeMaster {
+		return d.login(ctx, t, a, c, kindSession)
 	}
-	select {
-	case <-f.done:
-		if f.err != nil && now.Sub(f.at) < recheckAfter {
-			return f.err
+	if err := d.mayMaster(t); err != nil {
+		return nil, err
+	}
+	// Not even a connection for a backend that is known to mix users up.
+	if err := d.intended.refusal(d.opt.Now(), t, a); err != nil {
+		return nil, err
+	}
+	out, err := d.login(ctx, t, a, c, kindSession)
+	if err != nil {
+		if away(err) {
+			d.intended.forget(t) // it may come back as another
 		}
-	default: // being looked for
+		return nil, err
 	}
-	return nil
-}
-
-// claim gives the finding for key. mine says that the caller must look for it
-// and settle it.
-func (v *MasterFindings) claim(now time.Time, key intendedKey, afresh bool) (f *finding, mine bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if f := v.known[key]; f != nil {
-		select {
-		case <-f.done:
-			if !afresh && (f.err == nil || now.Sub(f.at) < recheckAfter) {
-				return f, false
-			}
-		default:
-			return f, false
-		}
+	start := d.opt.Now()
+	checked, err := d.ensureIntended(ctx, t, a, out)
+	if checked && c.Observe != nil {
+		c.Observe(PhaseVerify, start, d.opt.Now(), err)
 	}
-	if len(v.known) >= maxIntended {
-		clear(v.known) // those being looked for are settled all the same
+	if err != nil {
+		_ = out.Abort() // its error says nothing that err doesn't
+		return nil, err
 	}
-	f = &finding{done: make(chan struct{})}
-	v.known[key] = f
-	return f, true
-}
-
-// settle ends the search. Only what was truly found out is kept.
-func (v *MasterFindings) settle(now time.Time, key intendedKey, f *finding, err error) {
-	f.err, f.at = err, now
-	f.void = errors.Is(err, errGaveUp) || errors.Is(err, ErrUnverified)
-	if err != nil && !errors.Is(err, ErrIntendedUser) {
-		v.mu.Lock()
-		if v.known[key] == f {
-			delete(v.known, key)
-		}
-		v.mu.Unlock()
-	}
-	close(f.done)
-}
-
-// forget drops what was found out about a backend.
-func (v *MasterFindings) forget(t Target) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for key := range v.known {
-		if key.target == t {
-			delete(v.known, key)
-		}
-	}
+	return out, nil
 }
 
 // VerifyIntendedUser finds out afresh whether the backend honours a master
@@ -208,7 +132,7 @@ func (d *Dialer) ensureIntended(ctx context.Context, t Target, a Auth, user *Con
 			if !f.void {
 				return checked, f.err
 			}
-			// The client of who looked has gone, or its user has no INBOX: our turn.
+			// The client of the login that looked has gone, or its user has no INBOX: this login looks.
 		case <-ctx.Done():
 			return checked, failure(ctx, t, atStage(StageVerify, ctx.Err()))
 		}
@@ -227,7 +151,7 @@ func (d *Dialer) lookIntended(ctx context.Context, key intendedKey, f *finding, 
 		if !ok { // the master was refused: no reason to refuse the client's password
 			down = &Unavailable{Backend: t.shown(), Err: err}
 		}
-		down.Stage = StageVerify // whatever login of the search it was
+		down.Stage = StageVerify // for all logins of the search
 		err = down
 	}
 	d.intended.settle(d.opt.Now(), key, f, err)
@@ -235,7 +159,7 @@ func (d *Dialer) lookIntended(ctx context.Context, key intendedKey, f *finding, 
 	case err == nil:
 		log.Info("the backend honours master logins", "seen", how)
 	case errors.Is(err, ErrIntendedUser):
-		log.Error("the backend ignores the user that a master login asks for and logs in the master himself: nobody is let in there",
+		log.Error("the backend ignores the user that a master login asks for and logs in the master instead: no user is let in there",
 			"help", `use backend_login { mode = "user" }, or have the backend honour SASL PLAIN's authorization identity`)
 	default:
 		log.Warn("can't tell yet whether the backend honours master logins", "error", err)
@@ -293,8 +217,8 @@ func (d *Dialer) examine(ctx context.Context, t Target, a Auth, user *Conn) (how
 	return "", ErrIntendedUser
 }
 
-// examineUnseen is for a master who can't log in for himself, when no login of
-// his has been seen to succeed either: that may be an honoured identity or a
+// examineUnseen is for a master who can't log in as themselves, when no login of
+// theirs has been seen to succeed either: that may be an honoured identity or a
 // wrong password. Only an answer that tells the two apart will do.
 func (d *Dialer) examineUnseen(ctx context.Context, t Target, a Auth) (how string, err error) {
 	a.User = strangerLike("")
@@ -310,7 +234,7 @@ func (d *Dialer) examineUnseen(ctx context.Context, t Target, a Auth) (how strin
 	return "", err
 }
 
-// strangerLike is a user name that nobody has, in the user's domain.
+// strangerLike returns a user name that doesn't exist, in the user's domain.
 func strangerLike(user string) string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
@@ -320,4 +244,18 @@ func strangerLike(user string) string {
 		name += "@" + domain
 	}
 	return name
+}
+
+// mayMaster refuses to send a master's password in the clear to another machine.
+func (d *Dialer) mayMaster(t Target) error {
+	if d.opt.CleartextMaster || t.TLS != TLSNone && t.TLS != "" || Local(t.Address) {
+		return nil
+	}
+	return &Unavailable{Backend: t.shown(), Stage: StageSettings, Err: ErrCleartext}
+}
+
+// away tells whether err is that of a backend that couldn't be reached at all.
+func away(err error) bool {
+	var down *Unavailable
+	return errors.As(err, &down) && down.Stage == StageDial && down.BackendDown()
 }

@@ -37,8 +37,8 @@ func LoginString(b []byte) (s string, rest []byte, err error) {
 }
 
 // AString reads an astring (RFC 9051 §9) at the front of b: an atom, a quoted
-// string or a literal that stands inline, as Reader.ReadCommand leaves it. rest
-// is what follows it, the space in between taken away.
+// string or a literal that stands inline, as Reader.Unit leaves it. rest
+// is what follows it, without the space in between.
 func AString(b []byte) (s string, rest []byte, err error) {
 	if len(b) == 0 {
 		return "", nil, ErrSyntax

@@ -6,6 +6,7 @@
 // or a response whole, but Reader, which is bounded and serves the time before
 // login.
 //
-// Imports none of our packages. Imported by cmd/imapproxy, proxy, proxy/park,
-// proxy/park/view, proxy/upstream, telemetry and the end-to-end tests.
+// Imports none of our packages. Imported by cmd/imapproxy, proxy,
+// proxy/imapclient, proxy/park, proxy/park/resync, proxy/park/view,
+// proxy/upstream, telemetry and the end-to-end tests.
 package wire

@@ -14,8 +14,8 @@ var (
 )
 
 // Reader reads whole, bounded units: the client's commands and the backend's
-// responses before login, when memory must not depend on what is sent. It keeps
-// what it has read too much of; Buffered hands that over to who comes next.
+// responses before login, when memory must not depend on what is sent. Bytes that it has read
+// beyond a unit are kept; Buffered returns them for the connection's next reader.
 type Reader struct {
 	r                   io.Reader
 	maxLine, maxLiteral int
@@ -27,11 +27,11 @@ type Reader struct {
 	strict bool // see Strict
 }
 
-// Larger has allowed asked when a unit would be refused for its size: by which factor the
-// bounds are multiplied for this one unit; 1 refuses it.
+// Larger sets a function that is called when a unit would be refused for its size. It returns the
+// factor by which the bounds are multiplied for this one unit; 1 refuses it.
 func (r *Reader) Larger(allowed func(sofar []byte) (factor int)) { r.larger = allowed }
 
-// Strict has Unit take for a literal's announcement only what can be one by the
+// Strict makes Unit take for a literal's announcement only what can be one by the
 // grammar (RFC 9051 §9): it begins an argument. "LOGIN alice abc{5}" announces none.
 func (r *Reader) Strict() { r.strict = true }
 
@@ -42,17 +42,17 @@ func NewReader(r io.Reader, maxLine, maxLiteral int) *Reader {
 	return &Reader{r: r, maxLine: maxLine, maxLiteral: maxLiteral}
 }
 
-// Buffered returns the bytes that were read and not used. They are the caller's.
+// Buffered returns the bytes that were read beyond the last unit, and forgets them.
 func (r *Reader) Buffered() []byte {
 	b := r.buf[r.pos:]
 	r.buf, r.pos = nil, 0
 	return b
 }
 
-// Ahead is what Buffered would return, lent until the next read.
+// Ahead returns what Buffered would return, lent until the next read, and keeps it.
 func (r *Reader) Ahead() []byte { return r.buf[r.pos:] }
 
-// HasBuffered says whether bytes were read that nobody has asked for yet.
+// HasBuffered says whether bytes were read beyond the last unit.
 func (r *Reader) HasBuffered() bool { return r.pos < len(r.buf) }
 
 // fill reads once. It fails with the reader's error, io.ErrUnexpectedEOF in the
@@ -165,12 +165,12 @@ func (r *Reader) readFull(dst []byte, n int) ([]byte, error) {
 
 // Unit reads a whole command or response into a slice of its own: its lines, the
 // literals inline behind their announcements, without the last line end. agree
-// is called, with what has been read, before a synchronising literal is; its error
-// is returned, and nothing follows then. nil where none asks.
+// is called, with what has been read, before a synchronising literal is read; its error
+// is returned, and nothing more is read then. It may be nil.
 //
-// After ErrLiteralTooLong from a synchronising literal the connection is in step,
+// After ErrLiteralTooLong from a synchronising literal the connection is at the end of the unit,
 // since nothing was agreed to; the bytes read so far are returned with the error
-// so that the caller can name the tag. After the other errors it is not.
+// so that the caller can name the tag. After the other errors it is in the middle of one.
 func (r *Reader) Unit(agree func(sofar []byte) error, literals bool) ([]byte, error) {
 	var unit []byte
 	lines, lits, factor := 0, 0, 1

@@ -53,7 +53,7 @@ type Rule struct {
 	// Removes: EXPUNGE or VANISHED is its result.
 	Removes bool
 
-	// Changes: it may change a mailbox, whatever its answer is: NO to a MOVE may come after
+	// Changes: it may change a mailbox, even if it is refused: NO to a MOVE may come after
 	// half of it.
 	Changes bool
 

@@ -6,14 +6,14 @@ import (
 )
 
 // cyrusNotices maps an event of Cyrus's notify_external. Its "uri" names the
-// mailbox as an administrator sees it, whoever did it ("user" is the actor):
+// mailbox as an administrator sees it, for any actor ("user" is the actor):
 //
 //	imap://localhost/user/user01/Entw%C3%BCrfe;UIDVALIDITY=1795402398/;UID=1
 //	imap://localhost/user.user01.Entw%C3%BCrfe;UIDVALIDITY=1795402398
 //
 // The octets are UTF-8, percent-encoded (RFC 5092 §2), the separator is the
-// server's. The owner is told, being the one whose personal mailbox it is;
-// those with whom it is shared are not to be had from it.
+// server's. The notice is for the owner, whose personal mailbox it is;
+// the event doesn't say with which users it is shared.
 func cyrusNotices(event, uri string, old *cyrusString) []notice {
 	switch {
 	case event == "MailboxSubscribe", event == "MailboxUnSubscribe", event == "MailboxUnsubscribe",
@@ -36,7 +36,7 @@ func cyrusNotices(event, uri string, old *cyrusString) []notice {
 // cyrusMailbox gives every (user, mailbox) that a URI can mean. What a client
 // calls the mailbox depends on altnamespace ("P1", or "INBOX/P1"), and whose it is on
 // virtdomains ("user/u/P1@d" is u@d's P1, or u's "P1@d"), neither of which the URI tells. A hint
-// too many costs nothing, since nobody is parked on a mailbox that doesn't
+// too many costs nothing, since no session is parked on a mailbox that doesn't
 // exist; so all readings are given and nothing needs configuring.
 func cyrusMailbox(uri string) []notice {
 	path, ok := cyrusPath(uri)
@@ -46,7 +46,7 @@ func cyrusMailbox(uri string) []notice {
 	sep, rest := "/", ""
 	if rest, ok = strings.CutPrefix(path, "user/"); !ok {
 		if rest, ok = strings.CutPrefix(path, "user."); !ok {
-			return nil // a shared mailbox, or a deleted one: nobody's personal one
+			return nil // a shared mailbox, or a deleted one: no user's personal one
 		}
 		sep = "."
 	}
@@ -75,7 +75,7 @@ func cyrusUser(owner, sep string) string {
 	return owner
 }
 
-// cyrusReadings appends what the owner may call the mailbox below his inbox.
+// cyrusReadings appends what the owner may call the mailbox below their INBOX.
 func cyrusReadings(notices []notice, owner, name, sep string) []notice {
 	if name == "" {
 		return append(notices, notice{owner, "INBOX"})

@@ -37,7 +37,7 @@ type Options struct {
 	// User makes a backend's name for a user canonical (auth.Names.Normalize).
 	// nil: as it is.
 	User func(string) (string, error)
-	// Wanted says whether anybody is parked as this user: most events are for
+	// Wanted says whether a session of this user is parked: most events are for
 	// users who aren't here. It must not block. nil: all are wanted.
 	Wanted func(user string) bool
 	// MaxBody bounds an event, in octets. Zero: DefaultMaxBody.
@@ -62,15 +62,15 @@ type Stats struct {
 	Busy           uint64 // turned away: MaxReaders were being received
 	Hints          uint64 // given to the queue
 	Widened        uint64 // of these: the mailbox couldn't be told, so all of the user's
-	Unwanted       uint64 // notices for users with nobody parked
+	Unwanted       uint64 // notices for users without a parked session
 	BadUser        uint64 // notices for a name that no user can have
 	Impersonal     uint64 // events that concern no user's personal mailboxes
 }
 
-// Handler is the HTTP handler behind /v1/events: backends post what happened in
-// mailboxes, and it becomes hints. Dovecot posts from within the user's command
-// and waits for the answer, so the answer comes as soon as the body was read,
-// whatever else goes on: nothing here waits for anything but the sender.
+// Handler is the HTTP handler of /v1/events: backends post what happened in
+// mailboxes, and the Handler makes hints of it. Dovecot posts from within the user's command
+// and waits for the answer, so the answer comes as soon as the body was read:
+// the handler waits for nothing but the sender.
 //
 // Answers: 204 done; 400 not an event; 401; 405; 408 too slow; 413 too large; 503
 // too many at a time. Nothing of a body is logged.
@@ -123,7 +123,7 @@ func New(o Options, queue *park.HintQueue) (*Handler, error) {
 // of before hold.
 func (e *Handler) SetSecrets(secrets []telemetry.Secret) error {
 	if len(secrets) == 0 {
-		return errors.New("events: without a secret anybody could send them")
+		return errors.New("events: no secret is set: any sender would be accepted")
 	}
 	var sums [][sha256.Size]byte
 	for _, s := range secrets {
@@ -216,7 +216,7 @@ func (e *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, int, str
 	return body, 0, ""
 }
 
-// pass gives the queue what concerns somebody here.
+// pass gives the queue what concerns a parked session.
 func (e *Handler) pass(notices []notice) {
 	if len(notices) == 0 {
 		e.impersonal.Add(1)
@@ -242,7 +242,7 @@ func (e *Handler) pass(notices []notice) {
 	}
 }
 
-// refuse answers with a reason of ours, and logs it unless one of its kind was
+// refuse answers with a reason, and logs it unless one of its kind was
 // logged within the last minute.
 func (e *Handler) refuse(w http.ResponseWriter, r *http.Request, count *atomic.Uint64, status int, why string) {
 	count.Add(1)

@@ -16,7 +16,7 @@ type Format string
 
 // The formats, told apart by their fields. docs/push-events.md shows each.
 const (
-	FormatOwn   Format = "own"   // contrib/dovecot/push.lua, and whoever writes a sender
+	FormatOwn   Format = "own"   // contrib/dovecot/push.lua, and other senders
 	FormatCyrus Format = "cyrus" // Cyrus's notify_external
 	FormatOX    Format = "ox"    // Dovecot's OX driver
 )
@@ -37,8 +37,8 @@ type notice struct {
 	mailbox string // canonical; "" = all of the user's mailboxes
 }
 
-// eventBody has every field of every format that matters here. Whatever else
-// stands in an event (UIDs, subjects, mod-sequences) is never read: an event is
+// eventBody has every field of every format that matters here. All else in
+// an event (UIDs, subjects, mod-sequences) is never read: an event is
 // a hint, not data.
 type eventBody struct {
 	User   string       `json:"user"`
@@ -116,8 +116,8 @@ func ownNotices(e eventBody) []notice {
 // eventMailbox is the canonical form of a UTF-8 name in an event, "" if it can't be
 // told.
 func eventMailbox(name string) string {
-	// U+FFFD is what JSON decoding leaves of octets that weren't UTF-8. Nobody
-	// has a control character in a name on purpose.
+	// U+FFFD is what JSON decoding leaves of octets that weren't UTF-8. A control character
+	// in a name is no user's intention.
 	if len(name) > maxMailboxName || strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || unicode.IsControl(r) }) {
 		return ""
 	}

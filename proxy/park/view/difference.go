@@ -57,7 +57,7 @@ var (
 // Compare computes what a client with view v has to be told of s. Its errors are
 // *NotSame, ErrGap and ErrNoFlags.
 //
-// It mustn't be asked with a view that was taken after s' EXAMINE was sent: what
+// The view mustn't have been taken after s's EXAMINE was sent: messages that
 // came in between would seem gone.
 func Compare(v *View, s *State) (Difference, error) {
 	if reason := notSame(v, s); reason != "" {
@@ -165,9 +165,9 @@ func (d Difference) Empty() bool {
 // doesn't allow at all times.
 func (d Difference) HasExpunge() bool { return !d.Vanished.Empty() }
 
-// Split takes d apart where EXPUNGE may not be told yet: now is what may, owed is
-// the rest, to be told to a client whose view is v.After(now). All is owed that would
-// show a client a mod-sequence beyond its bound, and the bound itself.
+// Split takes d apart where EXPUNGE may not be told yet: now is what may be told, owed is
+// the rest, to be told later to a client with the view v.After(now). What would
+// show a client a mod-sequence beyond its bound is part of owed, and so is the bound itself.
 func (d Difference) Split(dialect Dialect) (now, owed Difference) {
 	if !d.HasExpunge() {
 		return d, Difference{}
@@ -183,7 +183,7 @@ func (d Difference) Split(dialect Dialect) (now, owed Difference) {
 	return now, owed
 }
 
-// Sparing is d without the flags of some messages, if there are any in it. It doesn't raise the
+// Sparing returns d without the flags of some messages, if there are any in it. It doesn't raise the
 // bound, so that a later resync finds them again.
 func (d Difference) Sparing(spared func(FlagChange) bool) Difference {
 	if !slices.ContainsFunc(d.Changed, spared) {
@@ -226,8 +226,8 @@ func (d Difference) told(v *View, uids UIDs) *FlagTable {
 	return b.table()
 }
 
-// Lists is d with a FLAGS response that has those of list, too, if a client with view v
-// hasn't been told them: those that its own backend takes for told.
+// Lists returns d with a FLAGS response that has the flags of list, too, if a client with view v
+// hasn't been told them, though its own backend takes them for told.
 func (d Difference) Lists(v *View, list Flags) Difference {
 	told := v.Flags
 	if d.FlagList != "" {

@@ -4,10 +4,10 @@
 // A View is what a client has been told of its mailbox: name, UIDs, flags, a lower bound of the
 // mod-sequence. A State is what a resync found there. Compare gives the Difference between
 // the two, which Difference.AppendTo renders in the client's Dialect (RFC 9051 §7.5.1, RFC
-// 7162). Numbers translates message numbers in commands and responses while the client is owed
-// EXPUNGE. Sets of UIDs (UIDs), of flags (Flags) and the names of mailboxes in
+// 7162). Numbers translates message numbers in commands and responses while EXPUNGEs to the client
+// are deferred. Sets of UIDs (UIDs), of flags (Flags) and the names of mailboxes in
 // their encodings (DecodeMailbox) are here as well.
 //
 // Imports proxy/wire. Imported by internal/app, proxy, proxy/park,
-// proxy/park/events and the end-to-end tests.
+// proxy/park/events, proxy/park/resync and the end-to-end tests.
 package view

@@ -14,10 +14,10 @@ type idRun struct {
 	set         uint8
 }
 
-// Len is how many runs there are.
+// Len returns how many runs there are.
 func (r *Runs) Len() int { return len(r.runs) }
 
-// Clear forgets all, and keeps the room.
+// Clear removes all runs, and keeps their memory.
 func (r *Runs) Clear() { r.runs = r.runs[:0] }
 
 // find is the first run that doesn't end before id.
@@ -25,7 +25,7 @@ func (r *Runs) find(id uint32) int {
 	return sort.Search(len(r.runs), func(i int) bool { return r.runs[i].last >= id })
 }
 
-// Of is the set of a message.
+// Of returns the set of a message.
 func (r *Runs) Of(id uint32) (set uint8, ok bool) {
 	if i := r.find(id); i < len(r.runs) && r.runs[i].first <= id {
 		return r.runs[i].set, true
@@ -33,7 +33,7 @@ func (r *Runs) Of(id uint32) (set uint8, ok bool) {
 	return 0, false
 }
 
-// Cut forgets first to last, and returns where a run that begins with first would stand.
+// Cut removes the sets of first to last, and returns the place of a run that begins with first.
 func (r *Runs) Cut(first, last uint32) int {
 	i := r.find(first)
 	j := i
@@ -59,7 +59,7 @@ func (r *Runs) Cut(first, last uint32) int {
 	return at
 }
 
-// Put gives first to last a set.
+// Put gives the messages first to last a set.
 func (r *Runs) Put(first, last uint32, set uint8) {
 	i := r.Cut(first, last)
 	if i > 0 && r.runs[i-1].set == set && r.runs[i-1].last == first-1 {
@@ -74,7 +74,7 @@ func (r *Runs) Put(first, last uint32, set uint8) {
 	r.runs = slices.Insert(r.runs, i, idRun{first, last, set})
 }
 
-// Change gives those of first to last that have a set another one.
+// Change replaces the sets of first to last, where they have one.
 func (r *Runs) Change(first, last uint32, to func(set uint8) uint8) {
 	for at := first; ; {
 		i := r.find(at)
@@ -92,7 +92,7 @@ func (r *Runs) Change(first, last uint32, to func(set uint8) uint8) {
 	}
 }
 
-// Gone takes a number away: those behind it move down. There aren't more runs afterwards.
+// Gone removes a number: those behind it move down. There aren't more runs afterwards.
 func (r *Runs) Gone(n uint32) {
 	i := r.Cut(n, n)
 	for j := i; j < len(r.runs); j++ {
@@ -105,10 +105,10 @@ func (r *Runs) Gone(n uint32) {
 	}
 }
 
-// Halve forgets the lower half of the runs: of the older messages.
+// Halve removes the lower half of the runs: those of the older messages.
 func (r *Runs) Halve() { r.runs = slices.Delete(r.runs, 0, (len(r.runs)+1)/2) }
 
-// Each goes through the runs in order.
+// Each calls f with each run in order.
 func (r *Runs) Each(f func(first, last uint32, set uint8)) {
 	for _, run := range r.runs {
 		f(run.first, run.last, run.set)
@@ -122,15 +122,15 @@ type KnownFlags struct {
 	ModSeq uint64
 }
 
-// Known has the flags of some messages as a client knows them that was told them, or set
-// them itself, since its view's bound. It is immutable; nil knows nothing.
+// Known has the flags of some messages as a client knows them: those that it was told or has set
+// since its view's bound. It is immutable; nil has none.
 type Known struct {
 	sets   []KnownFlags
 	uids   Runs
 	modSeq bool // the client counts mod-sequences, so it has to know that of each, too
 }
 
-// NewKnown makes one of runs of UIDs, which it takes over, and their sets.
+// NewKnown makes a Known of runs of UIDs, which it takes over, and their sets.
 func NewKnown(sets []KnownFlags, uids Runs, dialect Dialect) *Known {
 	if uids.Len() == 0 {
 		return nil
@@ -139,7 +139,7 @@ func NewKnown(sets []KnownFlags, uids Runs, dialect Dialect) *Known {
 	return &Known{sets: sets, uids: uids, modSeq: dialect != Plain}
 }
 
-// Runs are a copy of what it is made of.
+// Runs returns a copy of what NewKnown was given.
 func (k *Known) Runs() ([]KnownFlags, Runs) {
 	return slices.Clone(k.sets), Runs{slices.Clone(k.uids.runs)}
 }
@@ -172,7 +172,7 @@ func (k *Known) after(told []FlagChange) *Known {
 	return &Known{sets: k.sets, uids: left, modSeq: k.modSeq}
 }
 
-// Of is the flags of a message as the client knows them.
+// Of returns the flags of a message as the client knows them.
 func (k *Known) Of(uid uint32) (Flags, bool) {
 	if k == nil {
 		return "", false

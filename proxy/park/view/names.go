@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// ErrMailboxName means that a name isn't one that this encoding allows. Whoever can't
-// map a name mustn't guess: a session stays attached, a hint is for all mailboxes.
+// ErrMailboxName means that a name isn't one that this encoding allows. A name that can't be
+// mapped isn't guessed: a session stays attached, a hint is for all mailboxes.
 var ErrMailboxName = errors.New("not a mailbox name")
 
 // MaxMailboxName bounds a name, in bytes. Dovecot's bound is 4,096.
@@ -18,7 +18,7 @@ const MaxMailboxName = 4096
 // imapBase64 is the base64 of modified UTF-7 (RFC 3501 §5.1.3).
 var imapBase64 = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding).Strict()
 
-// DecodeMailbox returns a mailbox' canonical name: UTF-8, INBOX in upper case (RFC 9051
+// DecodeMailbox returns a mailbox's canonical name: UTF-8, INBOX in upper case (RFC 9051
 // §5.1), as it was on the wire behind quotes and literals. utf8Names says that the
 // connection speaks UTF8=ACCEPT (RFC 6855) or IMAP4rev2, else names are in modified UTF-7. The
 // canonical name of another encoding of the same name can't be had: names that

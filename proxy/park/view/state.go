@@ -17,11 +17,11 @@ type State struct {
 	// UIDs are all messages. Their number has been checked against EXISTS.
 	UIDs UIDs
 
-	// ModSeq is the EXAMINE's HIGHESTMODSEQ: whatever happened up to it is in
-	// UIDs and Changed. 0: the mailbox shows none (NOMODSEQ), or nobody asked.
+	// ModSeq is the EXAMINE's HIGHESTMODSEQ: all that happened up to it is in
+	// UIDs and Changed. 0: the mailbox shows none (NOMODSEQ), or wasn't asked.
 	ModSeq uint64
 
-	// FlagList is the mailbox' FLAGS response, "" where there was none.
+	// FlagList is the mailbox's FLAGS response, "" where there was none.
 	FlagList Flags
 
 	// Changed has every message whose flags changed after the mod-sequence Since,

@@ -8,8 +8,8 @@ import (
 
 // FlagTable is the flags of many messages, immutable and shared. It takes 8 bytes
 // for each run of messages that follow each other with the same flags, and each set
-// of flags once. Messages that it was not made for have no meaning in it: who
-// asks knows which there are.
+// of flags once. Messages that it was not made for have no meaning in it: the
+// caller knows which there are.
 type FlagTable struct {
 	sets []Flags
 	runs []flagRun // ascending; each is valid up to the next one's UID

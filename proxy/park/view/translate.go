@@ -6,11 +6,11 @@ import (
 )
 
 // Numbers translates message numbers between a client and a backend that count
-// differently, because the client is still owed EXPUNGE: after a resume, until RFC 9051
-// §7.5.1 allows to tell. What is new has been told at once, so the client counts
-// all that the backend does, and those that are gone besides.
+// differently, because EXPUNGEs to the client are deferred: after a resume, until RFC 9051
+// §7.5.1 allows to tell them. New messages were told at once, so the client counts
+// all messages that the backend does, and those that are gone besides.
 //
-// It is a value: whoever needs the numbers as they were keeps a copy. So COPY and the UID
+// It is a value: code that needs the numbers as they were keeps a copy. So COPY and the UID
 // commands, before whose answers EXPUNGE may be told, have their arguments translated first,
 // by the numbers as they were when the client wrote them. While Owed isn't
 // empty, one command at a time may be with the backend: "* SEARCH 3" doesn't say
@@ -22,7 +22,7 @@ type Numbers struct {
 	// known. They follow the others on both sides.
 	tail uint32
 
-	// held: EXPUNGE of the backend's is owed as well, see Hold.
+	// held: EXPUNGEs of the backend's are deferred as well, see Hold.
 	held bool
 }
 
@@ -32,7 +32,8 @@ var (
 	ErrUntranslatable = errors.New("the backend's answer has message numbers in a form that isn't known")
 )
 
-// NewNumbers begins with what the client counts and what the session connection has.
+// NewNumbers makes a translation between the messages that the client counts and those that the
+// session connection has.
 func NewNumbers(client, backend UIDs) (Numbers, error) {
 	if new := backend.Without(client); !new.Empty() {
 		return Numbers{}, fmt.Errorf("%d messages have not been told yet", new.Count())
@@ -40,19 +41,19 @@ func NewNumbers(client, backend UIDs) (Numbers, error) {
 	return Numbers{client: client, backend: backend}, nil
 }
 
-// Owed are the messages that the client counts and the backend doesn't. While there
+// Owed returns the messages that the client counts and the backend doesn't. While there
 // are none, nothing needs translating.
 func (n Numbers) Owed() UIDs { return n.client.Without(n.backend) }
 
-// Client is what the client counts, as far as UIDs are known, and how many messages
+// Client returns the messages that the client counts, as far as UIDs are known, and how many
 // it counts in all.
 func (n Numbers) Client() (known UIDs, count uint32) { return n.client, n.client.Count() + n.tail }
 
-// Hold says whether EXPUNGE and VANISHED that come from the backend are owed, instead of being
-// told: while commands have been read that the client wrote before it could hear of them.
+// Hold sets whether EXPUNGE and VANISHED that come from the backend are deferred, instead of being
+// told: while commands have been read that the client wrote before it could read them.
 func (n *Numbers) Hold(held bool) { n.held = held }
 
-// Told counts the EXPUNGE or VANISHED that are owed as told, and says of which messages. The
+// Told counts the deferred EXPUNGEs as told, and returns their messages. The
 // caller has seen that RFC 9051 §7.5.1 allows them now.
 func (n *Numbers) Told() (gone UIDs) {
 	gone = n.Owed()

@@ -6,7 +6,7 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Fate is what becomes of a client's command whose numbers were translated.
+// Fate says what is to be done with a client's command once its numbers were translated.
 type Fate uint8
 
 // The fates of a command.
@@ -71,7 +71,7 @@ func (n Numbers) Command(dst, cmd []byte) ([]byte, Fate) {
 		case !s.unknown:
 			return dst, Invalid
 		case !bytes.ContainsAny(h.Args, "0123456789*"):
-			return append(dst, cmd...), Relay // whatever it is, no number is in it
+			return append(dst, cmd...), Relay // no number is in it
 		}
 		return dst, Refuse
 	case r.State == wire.UnknownState:
@@ -160,7 +160,7 @@ func appendStarless(dst, set []byte, last uint32) ([]byte, bool) {
 }
 
 // appendUIDSet adds a set of UIDs in which "*" is the client's last message. Where the backend's
-// last one is the same, or nobody knows its UID, the set stays as it is.
+// last one is the same, or its UID isn't known, the set stays as it is.
 func (n Numbers) appendUIDSet(dst, set []byte) ([]byte, bool) {
 	last := n.client.Last()
 	if _, ok := parseSet(set, last); !ok {
@@ -184,7 +184,7 @@ func AppendInvalid(dst, tag []byte) []byte {
 	return append(dst, " BAD Syntax error in the arguments\r\n"...)
 }
 
-// AppendNoUpdate adds what a client is told whose search isn't kept up to date (RFC 5267 §4.3.1).
+// AppendNoUpdate adds the response that says that a search isn't kept up to date (RFC 5267 §4.3.1).
 func AppendNoUpdate(dst, tag []byte) []byte {
 	dst = append(dst, "* NO [NOUPDATE "...)
 	dst = wire.AppendQuoted(dst, string(tag))

@@ -1,7 +1,7 @@
 package view
 
 // View is what one client has been told of its selected mailbox. It is immutable,
-// and shared by all who hold the same one.
+// and may be shared.
 type View struct {
 	Mailbox  string // canonical, see DecodeMailbox
 	ReadOnly bool   // selected by EXAMINE, or SELECT said [READ-ONLY]

@@ -1,4 +1,4 @@
-package park
+package resync
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/view"
 )
 
@@ -20,13 +21,13 @@ type ByComparison struct {
 	MaxMessages uint32 // of a mailbox; beyond it ErrTooMany. Zero: DefaultMaxDiffMessages
 }
 
-// Name is Resyncer's.
+// Name is Strategy's.
 func (ByComparison) Name() string { return "comparison" }
 
-// Resync is Resyncer's. Of q only the name is used.
-func (c ByComparison) Resync(ctx context.Context, t *Talk, q Query) (*view.State, error) {
-	limit := cmp.Or(c.MaxMessages, DefaultMaxDiffMessages)
-	sel, err := t.Select(ctx, true, q.Mailbox, "", nil)
+// Resync is Strategy's. Of q only the name is used.
+func (by ByComparison) Resync(ctx context.Context, c *Client, q Query) (*view.State, error) {
+	limit := cmp.Or(by.MaxMessages, DefaultMaxDiffMessages)
+	sel, err := c.Select(ctx, true, q.Mailbox, "", nil)
 	switch {
 	case err != nil:
 		return nil, err
@@ -36,11 +37,11 @@ func (c ByComparison) Resync(ctx context.Context, t *Talk, q Query) (*view.State
 	s := &view.State{UIDValidity: sel.UIDValidity, UIDNext: sel.UIDNext, FlagList: sel.Flags}
 	for range tries {
 		rows := comparison{limit: int(limit)}
-		if !rows.resize(t.told) {
+		if !rows.resize(c.messages) {
 			return nil, ErrTooMany
 		}
-		if t.told > 0 { // 1:* of nothing is BAD on some
-			if _, err := t.do(ctx, "UID FETCH 1:* (FLAGS)", rows.take); err != nil {
+		if c.messages > 0 { // 1:* of nothing is BAD on some
+			if _, err := c.Do(ctx, "UID FETCH 1:* (FLAGS)", rows.onUntagged); err != nil {
 				return nil, err
 			}
 		}
@@ -59,8 +60,8 @@ func (c ByComparison) Resync(ctx context.Context, t *Talk, q Query) (*view.State
 }
 
 // comparison is a mailbox as a client sees it that has only message numbers:
-// whatever comes is applied in order, so that an EXPUNGE between two FETCH
-// responses takes the right one away.
+// responses are applied in their order, so that an EXPUNGE between two FETCH
+// responses takes the right message away.
 type comparison struct {
 	limit   int
 	rows    []view.FlagChange // by number; UID 0: not told yet
@@ -80,17 +81,17 @@ func (c *comparison) resize(n uint32) bool {
 	return true
 }
 
-func (c *comparison) take(u untagged) bool {
+func (c *comparison) onUntagged(u imapclient.Untagged) bool {
 	switch {
-	case u.is("EXISTS"):
+	case u.Is("EXISTS"):
 		c.resize(u.Number)
-	case u.is("EXPUNGE"):
+	case u.Is("EXPUNGE"):
 		if n := int(u.Number); n >= 1 && n <= len(c.rows) {
 			c.rows = slices.Delete(c.rows, n-1, n)
 		}
-	case u.is("VANISHED"):
-		c.bad = fmt.Errorf("%w: VANISHED without QRESYNC", errAnswer)
-	case u.is("FETCH"):
+	case u.Is("VANISHED"):
+		c.bad = fmt.Errorf("%w: VANISHED without QRESYNC", errProtocol)
+	case u.Is("FETCH"):
 		c.fetch(u)
 	default:
 		return false
@@ -98,7 +99,7 @@ func (c *comparison) take(u untagged) bool {
 	return true
 }
 
-func (c *comparison) fetch(u untagged) {
+func (c *comparison) fetch(u imapclient.Untagged) {
 	f, err := parseFetch(u.Rest)
 	n := int(u.Number)
 	switch {
@@ -107,13 +108,13 @@ func (c *comparison) fetch(u untagged) {
 		return
 	case n < 1 || n > len(c.rows):
 		if !c.tooMany {
-			c.bad = fmt.Errorf("%w: FETCH of message %d of %d", errAnswer, n, len(c.rows))
+			c.bad = fmt.Errorf("%w: FETCH of message %d of %d", errProtocol, n, len(c.rows))
 		}
 		return
 	}
 	row := &c.rows[n-1]
 	if f.uid != 0 && row.UID != 0 && f.uid != row.UID {
-		c.bad = fmt.Errorf("%w: message %d has two UIDs", errAnswer, n)
+		c.bad = fmt.Errorf("%w: message %d has two UIDs", errProtocol, n)
 		return
 	}
 	// Flags without a UID are of a message that is, or will be, told with one; a

@@ -1,36 +1,39 @@
 package upstream
 
 import (
+	"container/list"
 	"context"
+	"crypto/rand"
 	"time"
 )
 
-// Why the pool closes a connection, as a metric has it.
-const (
-	closedUnclean   = "unclean"
-	closedEnded     = "ended"
-	closedExpired   = "expired"
-	closedPerUser   = "per_user"
-	closedTotal     = "total"
-	closedForgotten = "forgotten"
-	closedOff       = "off"
-	closedRoom      = "room"
-)
+// NewPool makes an empty pool.
+func NewPool(opt PoolOptions) *Pool {
+	p := &Pool{opt: opt.withDefaults(), users: map[string][]*warm{}, order: list.New()}
+	_, _ = rand.Read(p.seal[:]) // never fails (crypto/rand)
+	if opt.Room != nil {
+		opt.Room.Evicts(p.evictOldest, p.CloseOldest)
+	}
+	return p
+}
 
-// eviction is a connection that has to be closed.
-type eviction struct {
-	conn *Conn
-	why  string
+// Reload applies new settings, to those that wait too.
+func (p *Pool) Reload(opt PoolOptions) {
+	p.mu.Lock()
+	opt.Room = p.opt.Room
+	p.opt = opt.withDefaults()
+	p.mu.Unlock()
+	p.Sweep()
 }
 
 // ForgetUser closes the user's connections, and says how many there were: a backend has
-// as many of his as it allows.
+// as many of the user's as it allows.
 func (p *Pool) ForgetUser(user string) int {
 	return p.forget(closedForgotten, func(w *warm) bool { return w.key.user == user })
 }
 
-// ForgetCredential closes the user's connections, whatever their use and dialect,
-// that were opened with the credential of this key: a backend takes it no more.
+// ForgetCredential closes the user's connections, of any use and dialect,
+// that were opened with the credential of this key: a backend doesn't accept it any more.
 func (p *Pool) ForgetCredential(k PoolKey) {
 	p.forget(closedForgotten, func(w *warm) bool { return w.key.user == k.user && w.key.digest == k.digest })
 }
@@ -99,7 +102,7 @@ func (p *Pool) Run(ctx context.Context) {
 	}
 }
 
-// Close closes what waits, and whatever is given from now on.
+// Close closes the connections that wait, and those that are given from now on.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
@@ -118,8 +121,8 @@ func (p *Pool) Sweep() {
 	}
 }
 
-// look has one connection closed if it is of no use. Nobody can take it
-// meanwhile: who needs one just then logs in.
+// look closes one connection if it is of no use. It isn't lent
+// meanwhile: a session that needs one just then logs in.
 func (p *Pool) look(w *warm) {
 	p.mu.Lock()
 	if w.place == nil || w.looked {

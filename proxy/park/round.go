@@ -1,19 +1,23 @@
 package park
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/upstream"
 	"imapproxy/telemetry"
 )
 
-// round is one resync of a mailbox, for all who are parked there when it begins.
+// round is one resync of a mailbox, for all members that have joined when it begins.
 type round struct {
 	parts []part
 	jobs  []*job
-	query Query
+	query resync.Query
 	trace telemetry.Resync
 }
 
@@ -24,8 +28,8 @@ type part struct {
 	joins  uint64
 }
 
-// job is somebody's wish for a state of its own, on an IDLE watch's connection.
-// There it is a round for everybody: its EXAMINE takes away what IDLE would still
+// job is a request for a state on an IDLE watch's connection, by a session that resumes or is
+// being parked. It makes a round for all members: its EXAMINE takes away what IDLE would still
 // have told.
 type job struct {
 	view *view.View // nil: none
@@ -39,8 +43,8 @@ type jobResult struct {
 }
 
 // begin begins a round, unless there is nothing to do. Views are asked for here,
-// before any EXAMINE is sent; who joins from now on isn't part of it, and who hints
-// from now on wants another.
+// before any EXAMINE is sent; a member that joins from now on isn't part of it, and a hint
+// from now on is for another.
 func (m *mailbox) begin() *round {
 	h := m.hub
 	h.mu.Lock()
@@ -58,7 +62,7 @@ func (m *mailbox) begin() *round {
 	m.jobs = nil
 	for _, s := range m.subs {
 		if s.member != nil {
-			s.round, s.owed = m.begun, false
+			s.round, s.missed = m.begun, false
 			r.parts = append(r.parts, part{sub: s, member: s.member, joins: s.joins})
 		}
 	}
@@ -79,7 +83,7 @@ func (m *mailbox) begin() *round {
 	if len(absent) > 0 {
 		h.mu.Lock()
 		for _, p := range absent {
-			p.sub.owed = p.sub.joins == p.joins
+			p.sub.missed = p.sub.joins == p.joins
 		}
 		h.mu.Unlock()
 	}
@@ -100,12 +104,12 @@ func (m *mailbox) begin() *round {
 
 // traceLocked begins to measure a resync.
 func (m *mailbox) traceLocked(why string) telemetry.Resync {
-	return telemetry.Resync{User: m.user.name, Backend: m.backend.name, Mailbox: m.name, Strategy: m.resync.Name(), Watch: m.kind.String(),
+	return telemetry.Resync{User: m.user.name, Backend: m.site.name, Mailbox: m.name, Strategy: m.strategy.Name(), Watch: m.kind.String(),
 		Reason: why, Start: m.hub.now()}
 }
 
 // traced tells telemetry of a resync that is over. One that was cut short because
-// the hub ends, or nobody is interested any more, has neither failed nor gone well.
+// the hub ends, or the mailbox has no subscription any more, has neither failed nor gone well.
 func (m *mailbox) traced(t telemetry.Resync, err error) {
 	t.Err, t.End = err, m.hub.now()
 	if m.hub.ctx.Err() == nil && !errors.Is(err, ErrLost) {
@@ -115,8 +119,8 @@ func (m *mailbox) traced(t telemetry.Resync, err error) {
 
 // queryFor is what a resync for all these views may build on: it has to reach back to
 // the oldest of them.
-func queryFor(name string, views []*view.View) Query {
-	q := Query{Mailbox: name}
+func queryFor(name string, views []*view.View) resync.Query {
+	q := resync.Query{Mailbox: name}
 	for _, v := range views {
 		q.UIDValidity = max(q.UIDValidity, v.UIDValidity)
 	}
@@ -137,7 +141,7 @@ func queryFor(name string, views []*view.View) Query {
 	return q
 }
 
-// finish ends a round: its state is applied to those who are still there, and then
+// finish ends a round: its state is applied to the members that are still there, and then
 // it counts as over.
 func (m *mailbox) finish(r *round, s *view.State, err error) {
 	h := m.hub
@@ -163,7 +167,7 @@ func (m *mailbox) finish(r *round, s *view.State, err error) {
 	defer h.mu.Unlock()
 	m.running = false
 	m.done = m.begun
-	for _, j := range r.jobs { // not before: who has his state counts the round as over
+	for _, j := range r.jobs { // not before: a session that has its state counts the round as over
 		j.done <- jobResult{state: s, err: err}
 	}
 	for i := 0; i < len(m.waiters); {
@@ -182,7 +186,7 @@ func (m *mailbox) finish(r *round, s *view.State, err error) {
 		return // failed says what comes next
 	case s != nil:
 		h.counts.Resyncs++
-		m.learntLocked(s.ModSeq)
+		m.learnedLocked(s.ModSeq)
 		m.recoveredLocked()
 		m.notBefore = h.now().Add(burstGap)
 		m.sweepAt = h.now().Add(jittered(m.every())) // it has just been looked at
@@ -191,11 +195,11 @@ func (m *mailbox) finish(r *round, s *view.State, err error) {
 			m.dirtyLocked(r.trace.Reason)
 		}
 	}
-	m.kickLocked()
+	m.scheduleLocked()
 }
 
 // beyond says whether a state has changes from after its own bound, which no view
-// is told yet.
+// has yet.
 func beyond(s *view.State) bool {
 	if s.Table != nil || s.ModSeq == 0 {
 		return false
@@ -210,7 +214,7 @@ func beyond(s *view.State) bool {
 
 // resyncFor makes one resync for v, nil for none: on the watch's connection if it
 // has one that stands, else on another.
-func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *view.View, r Resyncer, why string) (*view.State, error) {
+func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *view.View, by resync.Strategy, why string) (*view.State, error) {
 	h := m.hub
 	h.mu.Lock()
 	switch {
@@ -222,17 +226,17 @@ func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *view.View, 
 		return nil, ErrLost
 	}
 	var j *job
-	if m.kind == WatchIdle && m.phase == standing && r == m.resync {
+	if m.kind == WatchIdle && m.phase == working && by == m.strategy {
 		j = &job{view: v, why: why, done: make(chan jobResult, 1)}
 		m.jobs = append(m.jobs, j)
-		m.kickLocked()
+		m.scheduleLocked()
 	}
 	trace := m.traceLocked(why)
 	h.mu.Unlock()
 	if j != nil {
 		select {
 		case res := <-j.done:
-			if _, broken := errors.AsType[*Broken](res.err); !broken && !errors.Is(res.err, ErrLost) {
+			if _, broken := errors.AsType[*imapclient.Broken](res.err); !broken && !errors.Is(res.err, ErrLost) {
 				return res.state, res.err
 			}
 		case <-ctx.Done():
@@ -245,12 +249,12 @@ func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *view.View, 
 	if v != nil {
 		views = append(views, v)
 	}
-	trace.Strategy, trace.Views, trace.Start = r.Name(), len(views), h.now()
+	trace.Strategy, trace.Views, trace.Start = by.Name(), len(views), h.now()
 	trace.Steps = h.o.Telemetry.Steps(trace.Start)
 	var state *view.State
-	err := m.dialogue(ctx, s.account, func(ctx context.Context, t *Talk) (err error) {
+	err := m.withClient(ctx, s.account, func(ctx context.Context, c *resync.Client) (err error) {
 		trace.Steps.Done(telemetry.StepConnect, h.now(), nil)
-		state, err = r.Resync(ctx, t, queryFor(m.name, views))
+		state, err = by.Resync(ctx, c, queryFor(m.name, views))
 		trace.Steps.Done(telemetry.StepResync, h.now(), err)
 		return err
 	})
@@ -264,37 +268,37 @@ func (m *mailbox) learnBound(ctx context.Context, a Account) error {
 	m.hub.mu.Lock()
 	known := m.modSeq
 	m.hub.mu.Unlock()
-	if known != 0 || a.ModSeq != 0 || m.resync != (ByQResync{}) {
+	if known != 0 || a.ModSeq != 0 || m.strategy != (resync.ByQResync{}) {
 		return nil
 	}
-	return m.dialogue(ctx, a, m.examine)
+	return m.withClient(ctx, a, m.examine)
 }
 
 // examine selects the mailbox as a watch does. It gives the errors that say that
 // it can't be parked.
-func (m *mailbox) examine(ctx context.Context, t *Talk) error {
-	sel, err := t.Select(ctx, true, m.name, "", nil)
+func (m *mailbox) examine(ctx context.Context, c *resync.Client) error {
+	sel, err := c.Select(ctx, true, m.name, "", nil)
 	switch limit := m.limit(); {
 	case err != nil:
 		return err
 	case sel.UIDNotSticky:
-		return ErrUnsettled
+		return resync.ErrUnsettled
 	case limit > 0 && sel.Exists > limit:
-		return ErrTooMany
+		return resync.ErrTooMany
 	case limit == 0 && (sel.NoModSeq || sel.ModSeq == 0):
-		return ErrNoModSeq
+		return resync.ErrNoModSeq
 	case limit > 0:
 		return nil
 	}
 	m.hub.mu.Lock()
 	defer m.hub.mu.Unlock()
-	m.learntLocked(sel.ModSeq)
+	m.learnedLocked(sel.ModSeq)
 	return nil
 }
 
-// learntLocked takes an EXAMINE's HIGHESTMODSEQ. It may be lower than the last: the mailbox
+// learnedLocked takes an EXAMINE's HIGHESTMODSEQ. It may be lower than the last: the mailbox
 // was made anew, or two were under way; a bound that is too low makes nothing lost.
-func (m *mailbox) learntLocked(modSeq uint64) {
+func (m *mailbox) learnedLocked(modSeq uint64) {
 	if modSeq != 0 {
 		m.modSeq = modSeq
 	}
@@ -302,70 +306,71 @@ func (m *mailbox) learntLocked(modSeq uint64) {
 
 // limit is how many messages the strategy takes; 0: any number.
 func (m *mailbox) limit() uint32 {
-	if c, ok := m.resync.(ByComparison); ok {
-		if c.MaxMessages == 0 {
-			return DefaultMaxDiffMessages
-		}
-		return c.MaxMessages
+	if by, ok := m.strategy.(resync.ByComparison); ok {
+		return cmp.Or(by.MaxMessages, resync.DefaultMaxDiffMessages)
 	}
 	return 0
 }
 
-// dialogue has f talk on a connection of the watch's kind, which goes back to where
-// it came from afterwards. Of one that was warm and has died meanwhile, nobody
-// hears.
-func (m *mailbox) dialogue(ctx context.Context, a Account, f func(context.Context, *Talk) error) error {
-	release, err := m.backend.slot(ctx, m.user)
+// withClient has f use a connection of the watch's kind, which is given back afterwards. Where a
+// warm one has died meanwhile, f is called again with another.
+func (m *mailbox) withClient(ctx context.Context, a Account, f func(context.Context, *resync.Client) error) error {
+	release, err := m.site.slot(ctx, m.user)
 	if err != nil {
 		return err
 	}
 	defer release()
-	ctx, cancel := context.WithTimeoutCause(ctx, dialogueTimeout, ErrTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
 	stop := context.AfterFunc(m.hub.ctx, cancel)
 	defer stop()
 	for try := 0; ; try++ {
-		c, err := a.Login(ctx)
+		conn, err := a.Login(ctx)
 		if err != nil {
 			return err
 		}
-		warm := time.Since(c.LoggedIn) > time.Second
-		t := NewTalk(c, TalkOptions{})
-		if err = prepare(ctx, t, m.resync); err == nil {
-			err = f(ctx, t)
+		warm := time.Since(conn.LoggedIn) > time.Second
+		c := newClient(conn)
+		if err = prepare(ctx, c, m.strategy); err == nil {
+			err = f(ctx, c)
 		}
-		giveBack(ctx, t, a)
-		if _, broken := errors.AsType[*Broken](err); !broken || try > 0 || !warm || ctx.Err() != nil {
+		giveBack(ctx, conn, c, a)
+		if _, broken := errors.AsType[*imapclient.Broken](err); !broken || try > 0 || !warm || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-// ErrTooSlow: the backend didn't answer in time.
+// newClient makes the client of a connection on which nothing is selected.
+func newClient(c *upstream.Conn) *resync.Client {
+	return resync.NewClient(c.Conn, c.Caps, resync.Options{})
+}
+
+// ErrTooSlow means that the backend didn't answer in time.
 var ErrTooSlow = errors.New("the backend didn't answer in time")
 
 // prepare enables what the strategy needs, so that all connections of the watch's
 // kind are alike. A server that has it enabled already, on a connection that was
 // warm, needn't say so again; one that can't enable it refuses the EXAMINE.
-func prepare(ctx context.Context, t *Talk, r Resyncer) error {
-	if r != (ByQResync{}) {
+func prepare(ctx context.Context, c *resync.Client, by resync.Strategy) error {
+	if by != (resync.ByQResync{}) {
 		return nil
 	}
-	err := t.Enable(ctx, "QRESYNC")
-	if errors.Is(err, ErrNotEnabled) {
-		t.enabled = append(t.enabled, "QRESYNC")
+	err := c.Enable(ctx, "QRESYNC")
+	if errors.Is(err, resync.ErrNotEnabled) {
+		c.AssumeEnabled("QRESYNC")
 		return nil
 	}
 	return err
 }
 
 // giveBack ends the hub's use of a connection that was never in IDLE.
-func giveBack(ctx context.Context, t *Talk, a Account) {
-	err := t.Deselect(ctx)
-	c, broken := t.Release()
+func giveBack(ctx context.Context, conn *upstream.Conn, c *resync.Client, a Account) {
+	err := c.Deselect(ctx)
+	broken := c.Release()
 	if err != nil || broken != nil || a.Give == nil {
-		_ = c.Close()
+		_ = conn.Close()
 		return
 	}
-	a.Give(c, t.Enabled())
+	a.Give(conn, c.Enabled())
 }

@@ -1,47 +1,12 @@
-package park
+package resync
 
 import (
 	"context"
 	"fmt"
 
+	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/view"
-	"imapproxy/proxy/wire"
 )
-
-// Query is what a resync may build on: what is known of the mailbox by all the
-// views that the state is for.
-type Query struct {
-	Mailbox string // canonical
-
-	// UIDValidity, UIDNext, ModSeq and UIDs are of one view, or of several: the
-	// union of their UIDs, the highest UIDNext, the lowest ModSeq.
-	UIDValidity uint32
-	UIDNext     uint32
-	// ModSeq 0 asks for a state with nothing before it: its UIDs, and the bound
-	// from which on the next resync can tell what has changed.
-	ModSeq uint64
-	UIDs   view.UIDs
-}
-
-// Resyncer finds the state of a mailbox, on a connection of the proxy's own. The
-// mailbox stays selected, read-only.
-//
-// Its errors: *Refusal (the mailbox is gone, or may not be read any more), *Broken,
-// ErrUnsettled, ErrTooMany, ErrNoModSeq, ErrNotEnabled, ErrName,
-// ErrCannotDeselect.
-type Resyncer interface {
-	Name() string // for metrics and people
-	Resync(ctx context.Context, t *Talk, q Query) (*view.State, error)
-}
-
-// ChooseResync is the strategy for a backend with these capabilities: QRESYNC (RFC
-// 7162) where it is spoken, else comparison of at most maxMessages messages.
-func ChooseResync(caps wire.Caps, maxMessages uint32) Resyncer {
-	if caps.Has("QRESYNC") && caps.Has("ENABLE") {
-		return ByQResync{}
-	}
-	return ByComparison{MaxMessages: maxMessages}
-}
 
 // maxChanges bounds what one QRESYNC answer may take of memory: 32 MB.
 const maxChanges = 1 << 19
@@ -50,20 +15,20 @@ const maxChanges = 1 << 19
 // says what has changed and gone since a mod-sequence.
 type ByQResync struct{}
 
-// Name is Resyncer's.
+// Name is Strategy's.
 func (ByQResync) Name() string { return "qresync" }
 
-// Resync is Resyncer's. EXAMINE, never SELECT: that would take \Recent away from
+// Resync is Strategy's. EXAMINE, never SELECT: that would take \Recent away from
 // the client.
-func (ByQResync) Resync(ctx context.Context, t *Talk, q Query) (*view.State, error) {
-	if err := t.Enable(ctx, "QRESYNC"); err != nil {
+func (ByQResync) Resync(ctx context.Context, c *Client, q Query) (*view.State, error) {
+	if err := c.Enable(ctx, "QRESYNC"); err != nil {
 		return nil, err
 	}
 	if last := q.UIDs.Last(); last >= q.UIDNext && last < 1<<32-1 {
 		q.UIDNext = last + 1
 	}
 	r := qresync{next: q.UIDNext, uids: q.UIDs}
-	sel, err := t.Select(ctx, true, q.Mailbox, q.params(), r.take)
+	sel, err := c.Select(ctx, true, q.Mailbox, q.params(), r.onUntagged)
 	switch {
 	case err != nil:
 		return nil, err
@@ -81,7 +46,7 @@ func (ByQResync) Resync(ctx context.Context, t *Talk, q Query) (*view.State, err
 		s.Since = sel.ModSeq
 		r.changed, r.doubt = nil, true
 	} else if sel.UIDNext == 0 || sel.UIDNext > q.UIDNext {
-		err = r.arrivals(ctx, t)
+		err = r.arrivals(ctx, c)
 	}
 	if err != nil {
 		return nil, err
@@ -89,8 +54,8 @@ func (ByQResync) Resync(ctx context.Context, t *Talk, q Query) (*view.State, err
 	s.UIDs = r.set()
 	// A purged history makes VANISHED say too much, which the intersection has taken
 	// out; the count shows whether anything else is wrong.
-	if r.doubt || s.UIDs.Count() != t.told {
-		if s.UIDs, err = t.settle(ctx, r.take); err != nil {
+	if r.doubt || s.UIDs.Count() != c.messages {
+		if s.UIDs, err = c.settle(ctx, r.onUntagged); err != nil {
 			return nil, err
 		}
 	}
@@ -129,16 +94,16 @@ type qresync struct {
 	bad     error // a response that can't be understood, or too many of them
 }
 
-func (r *qresync) take(u untagged) bool {
+func (r *qresync) onUntagged(u imapclient.Untagged) bool {
 	switch {
-	case u.is("VANISHED"):
-		_, gone, err := parseVanished(u.Rest) // read before by Talk, so it's well-formed
+	case u.Is("VANISHED"):
+		_, gone, err := parseVanished(u.Rest) // read before by follow, so it's well-formed
 		if err == nil {
 			r.uids = r.set().Without(gone)
 		}
-	case u.is("EXPUNGE"):
+	case u.Is("EXPUNGE"):
 		r.doubt = true // not to a client that has enabled QRESYNC
-	case u.is("FETCH"):
+	case u.Is("FETCH"):
 		r.fetch(u.Rest)
 	default:
 		return false
@@ -152,7 +117,7 @@ func (r *qresync) fetch(rest []byte) {
 	case err != nil:
 		r.bad = err
 	case f.uid == 0 && f.hasFlags:
-		r.bad = fmt.Errorf("%w: FETCH without UID after ENABLE QRESYNC", errAnswer)
+		r.bad = fmt.Errorf("%w: FETCH without UID after ENABLE QRESYNC", errProtocol)
 	case f.uid == 0:
 	default:
 		if f.uid >= r.next {
@@ -176,14 +141,14 @@ func (r *qresync) set() view.UIDs {
 }
 
 // arrivals learns the UIDs of new messages. `n:*` always means the last message
-// too, even when that is below n: take leaves those out.
-func (r *qresync) arrivals(ctx context.Context, t *Talk) error {
-	if t.told == 0 {
+// too, even when that is below n: onUntagged leaves those out.
+func (r *qresync) arrivals(ctx context.Context, c *Client) error {
+	if c.messages == 0 {
 		return nil
 	}
-	if t.tooLong() {
+	if c.tooLong() {
 		return ErrTooMany
 	}
-	_, err := t.do(ctx, fmt.Sprintf("UID FETCH %d:* (UID)", max(r.next, 1)), r.take)
+	_, err := c.Do(ctx, fmt.Sprintf("UID FETCH %d:* (UID)", max(r.next, 1)), r.onUntagged)
 	return err
 }

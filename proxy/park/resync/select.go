@@ -1,4 +1,4 @@
-package park
+package resync
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
@@ -28,16 +29,16 @@ type Selected struct {
 // that is selected is deselected first, so that no response of one is taken for
 // the other's.
 //
-// take is shown every untagged response that isn't about the mailbox as a whole.
-// It may be nil: FETCH, UIDFETCH and VANISHED are dropped then, since who selects again for a
-// client tells it the difference, in its own words.
-func (t *Talk) Select(ctx context.Context, examine bool, mailbox, params string, take func(untagged) bool) (Selected, error) {
-	if t.selected {
-		if err := t.Deselect(ctx); err != nil {
+// onUntagged is shown every untagged response that isn't about the mailbox as a whole.
+// It may be nil. FETCH, UIDFETCH and VANISHED that it doesn't claim are dropped: a caller that
+// selects again for a session's client tells it the difference itself.
+func (c *Client) Select(ctx context.Context, examine bool, mailbox, params string, onUntagged func(imapclient.Untagged) bool) (Selected, error) {
+	if c.selected {
+		if err := c.Deselect(ctx); err != nil {
 			return Selected{}, err
 		}
 	}
-	name, err := t.mailbox(mailbox)
+	name, err := c.MailboxArgument(mailbox)
 	if err != nil {
 		return Selected{}, err
 	}
@@ -51,18 +52,18 @@ func (t *Talk) Select(ctx context.Context, examine bool, mailbox, params string,
 	}
 	var s Selected
 	var bad error
-	t.told = 0
-	resp, err := t.do(ctx, command, func(u untagged) bool {
-		ours, err := s.take(u)
+	c.messages = 0
+	resp, err := c.Do(ctx, command, func(u imapclient.Untagged) bool {
+		claimed, err := s.onUntagged(u)
 		if err != nil {
 			bad = err
 		}
-		return ours || take != nil && take(u) || u.is("FETCH") || u.is("UIDFETCH") || u.is("VANISHED")
+		return claimed || onUntagged != nil && onUntagged(u) || u.Is("FETCH") || u.Is("UIDFETCH") || u.Is("VANISHED")
 	})
 	if err != nil {
 		return s, err
 	}
-	t.selected = true
+	c.selected = true
 	switch resp.Code {
 	case "READ-ONLY":
 		s.ReadOnly = true
@@ -70,8 +71,8 @@ func (t *Talk) Select(ctx context.Context, examine bool, mailbox, params string,
 	default:
 		s.ReadOnly = examine
 	}
-	t.readOnly = examine || s.ReadOnly
-	s.Exists = t.told
+	c.readOnly = examine || s.ReadOnly
+	s.Exists = c.messages
 	if bad == nil && s.UIDValidity == 0 {
 		bad = fmt.Errorf("%s shows no UIDVALIDITY", verb)
 	}
@@ -81,9 +82,10 @@ func (t *Talk) Select(ctx context.Context, examine bool, mailbox, params string,
 	return s, nil
 }
 
-// mailbox is a canonical name as an argument.
-func (t *Talk) mailbox(name string) (string, error) {
-	utf8Names := wire.Caps(t.enabled).Has("UTF8=ACCEPT") || wire.Caps(t.enabled).Has("IMAP4REV2")
+// MailboxArgument is a canonical name as an argument of a command: quoted, and encoded as the
+// connection has it. ErrName: it can't be sent.
+func (c *Client) MailboxArgument(name string) (string, error) {
+	utf8Names := c.Enabled().Has("UTF8=ACCEPT") || c.Enabled().Has("IMAP4REV2")
 	enc := view.EncodeMailbox(name, utf8Names)
 	// As a quoted string at any length a name can have: a literal would need one
 	// more round trip, and its own failures. RFC 6855 §3 has UTF-8 in them.
@@ -93,14 +95,14 @@ func (t *Talk) mailbox(name string) (string, error) {
 	return string(wire.AppendQuoted(nil, enc)), nil
 }
 
-// take reads what concerns the mailbox as a whole, and says whether it did.
-func (s *Selected) take(u untagged) (bool, error) {
+// onUntagged reads what concerns the mailbox as a whole, and says whether it did.
+func (s *Selected) onUntagged(u imapclient.Untagged) (bool, error) {
 	switch {
 	case u.Status == wire.OK:
 		return s.code(u.Rest)
-	case u.is("EXISTS"), u.is("RECENT"):
-		return true, nil // told counts the one, nobody the other
-	case u.is("FLAGS"):
+	case u.Is("EXISTS"), u.Is("RECENT"):
+		return true, nil // follow counts the one; the other has no use
+	case u.Is("FLAGS"):
 		var err error
 		s.Flags, err = view.ParseFlags(u.Rest)
 		return true, err
@@ -140,27 +142,27 @@ func number32(b []byte) (uint32, error) {
 // 9051 §6.4.2), or CLOSE where it was selected read-only (§6.4.1).
 // ErrCannotDeselect where there is neither: the connection is to be closed.
 //
-// What is said of the mailbox meanwhile is dropped: it came behind the snapshot, so
-// that the view doesn't have it, and the next resync will find it.
-func (t *Talk) Deselect(ctx context.Context) error {
+// What the backend says of the mailbox meanwhile is dropped: it came behind the snapshot, so
+// the view doesn't have it, and the next resync finds it.
+func (c *Client) Deselect(ctx context.Context) error {
 	var command string
 	switch {
-	case !t.selected:
+	case !c.selected:
 		return nil
-	case t.Caps().Has("UNSELECT"), t.Caps().Has("IMAP4rev2"):
+	case c.caps.Has("UNSELECT"), c.caps.Has("IMAP4rev2"):
 		command = "UNSELECT"
-	case t.readOnly:
+	case c.readOnly:
 		command = "CLOSE"
 	default:
 		return ErrCannotDeselect
 	}
-	dropped := func(u untagged) bool {
+	dropped := func(u imapclient.Untagged) bool {
 		code, _ := wire.Code(u.Rest)
 		return u.Status == wire.NoStatus || u.Status == wire.OK && !strings.EqualFold(string(code), "ALERT")
 	}
-	if _, err := t.do(ctx, command, dropped); err != nil {
+	if _, err := c.Do(ctx, command, dropped); err != nil {
 		return err
 	}
-	t.selected, t.readOnly, t.told = false, false, 0
+	c.selected, c.readOnly, c.messages = false, false, 0
 	return nil
 }

@@ -1,48 +1,42 @@
-package park
+package resync
 
 import (
 	"context"
 	"fmt"
 
+	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/view"
 )
 
 // tries is how often a set is asked for before the mailbox counts as unsettled:
-// each try fails only when somebody changes the mailbox during it.
+// each try fails only if the mailbox is changed during it.
 const tries = 3
 
-// Noop asks whether the connection still answers.
-func (t *Talk) Noop(ctx context.Context) error {
-	_, err := t.do(ctx, "NOOP", nil)
-	return err
-}
-
-// Snapshot learns the ordered set of the messages that the client counts, on its
-// own session connection, after EndIdle. What comes with it is passed to the
-// client, so that Told moves along.
+// Snapshot finds the ordered set of the messages that the session's client counts, on the
+// session's own connection, after EndIdle. What comes with it is forwarded to the
+// client, so that Messages moves along.
 //
 // The set is what the client counts only if it has as many messages as the client
 // was told, and none came or went behind it: Dovecot answers the stale set first
 // and says EXPUNGE and EXISTS after it, Cyrus answers the new one and keeps EXPUNGE
 // back until a NOOP. Hence NOOP first, and the count. Three tries, then
 // ErrUnsettled: the session stays attached.
-func (t *Talk) Snapshot(ctx context.Context) (view.UIDs, error) {
-	return t.settle(ctx, nil)
+func (c *Client) Snapshot(ctx context.Context) (view.UIDs, error) {
+	return c.settle(ctx, nil)
 }
 
-// settle is Snapshot, with take for untagged responses that the search doesn't
-// mean.
-func (t *Talk) settle(ctx context.Context, take func(untagged) bool) (view.UIDs, error) {
+// settle is Snapshot, with onUntagged for untagged responses other than the search's.
+func (c *Client) settle(ctx context.Context, onUntagged func(imapclient.Untagged) bool) (view.UIDs, error) {
 	for range tries {
-		t.tries++
-		if _, err := t.do(ctx, "NOOP", take); err != nil {
+		c.tries++
+		if _, err := c.Do(ctx, "NOOP", onUntagged); err != nil {
 			return view.UIDs{}, err
 		}
-		f, shifted, err := t.search(ctx, take)
+		f, shifted, err := c.search(ctx, onUntagged)
 		if err != nil {
 			return view.UIDs{}, err
 		}
-		if !shifted && f.count == t.told && f.uids.Count() == f.count {
+		if !shifted && f.count == c.messages && f.uids.Count() == f.count {
 			return f.uids, nil
 		}
 	}
@@ -51,35 +45,34 @@ func (t *Talk) settle(ctx context.Context, take func(untagged) bool) (view.UIDs,
 
 // search asks for all UIDs once. shifted: messages came or went behind the answer.
 // RFC 9051 §6.4.4, or RFC 3501 §6.4.4 where the backend has no ESEARCH.
-func (t *Talk) search(ctx context.Context, take func(untagged) bool) (f found, shifted bool, err error) {
-	if t.tooLong() {
+func (c *Client) search(ctx context.Context, onUntagged func(imapclient.Untagged) bool) (f found, shifted bool, err error) {
+	if c.tooLong() {
 		return f, false, ErrTooMany
 	}
-	extended := t.Caps().Has("ESEARCH") || t.Caps().Has("IMAP4rev2")
+	extended := c.caps.Has("ESEARCH") || c.caps.Has("IMAP4rev2")
 	command := "UID SEARCH ALL"
 	if extended {
 		command = "UID SEARCH RETURN (ALL COUNT) ALL"
 	}
 	answered, at := false, 0
 	var bad error
-	tag := t.tag()
-	_, err = t.exchange(ctx, tag+" "+command+"\r\n", tag, "UID SEARCH", func(u untagged) bool {
+	_, err = c.Do(ctx, command, func(u imapclient.Untagged) bool {
 		switch {
-		case extended && u.is("ESEARCH"):
+		case extended && u.Is("ESEARCH"):
 			got, perr := parseESearch(u.Rest)
-			if perr == nil && got.tag != tag && got.tag != "" {
-				return false // another's: a CONTEXT update of the client's
+			if perr == nil && got.tag != u.During && got.tag != "" {
+				return false // the answer to another command: a CONTEXT update of the client's
 			}
 			f, bad = got, perr
-		case !extended && u.is("SEARCH"):
+		case !extended && u.Is("SEARCH"):
 			var more view.UIDs // Dovecot and others may split it
 			more, bad = parseSearch(u.Rest)
 			f.uids = f.uids.Union(more)
 			f.count = f.uids.Count()
 		default:
-			return take != nil && take(u)
+			return onUntagged != nil && onUntagged(u)
 		}
-		answered, at = true, t.shifts
+		answered, at = true, c.shifts
 		return true
 	})
 	switch {
@@ -90,43 +83,43 @@ func (t *Talk) search(ctx context.Context, take func(untagged) bool) (f found, s
 	case !answered:
 		return f, false, fmt.Errorf("%w: UID SEARCH isn't answered", ErrUnsettled)
 	}
-	return f, t.shifts != at, nil
+	return f, c.shifts != at, nil
 }
 
 // tooLong says that the set might not fit into one response: at worst each UID
 // has a place of its own, ten digits and a comma. The connection, perhaps a
 // session's, would break over it.
-func (t *Talk) tooLong() bool { return int64(t.told) > int64(t.opt.MaxLine-100)/11 }
+func (c *Client) tooLong() bool { return int64(c.messages) > int64(c.maxLine-100)/11 }
 
 // SnapshotByFetch is Snapshot for a session that is quiet but not in IDLE: with
 // `FETCH 1:* (UID)`, which can't produce EXPUNGE (RFC 9051 §7.5.1), so that the
 // message numbers in the client's next command mean what it thinks they do.
-func (t *Talk) SnapshotByFetch(ctx context.Context) (view.UIDs, error) {
-	if t.told == 0 {
-		return view.UIDs{}, nil // 1:* of nothing is BAD; whoever comes now is new
+func (c *Client) SnapshotByFetch(ctx context.Context) (view.UIDs, error) {
+	if c.messages == 0 {
+		return view.UIDs{}, nil // 1:* of nothing is BAD; messages that come now are new
 	}
 	for range tries {
-		if t.tooLong() {
+		if c.tooLong() {
 			return view.UIDs{}, ErrTooMany
 		}
-		t.tries++
-		uids := make([]uint32, 0, min(t.told, 1<<16))
+		c.tries++
+		uids := make([]uint32, 0, min(c.messages, 1<<16))
 		inOrder, shrunk := true, false
-		before := t.told
-		_, err := t.do(ctx, "FETCH 1:* (UID)", func(u untagged) bool {
+		before := c.messages
+		_, err := c.Do(ctx, "FETCH 1:* (UID)", func(u imapclient.Untagged) bool {
 			switch {
-			case u.is("EXPUNGE"), u.is("VANISHED"):
+			case u.Is("EXPUNGE"), u.Is("VANISHED"):
 				shrunk = true
 				return false
-			case !u.is("FETCH"):
+			case !u.Is("FETCH"):
 				return false
 			}
 			f, err := parseFetch(u.Rest)
 			if err != nil || f.uid == 0 {
-				return false // flags that somebody has set: the client's to see
+				return false // flags that were set meanwhile: the client's to see
 			}
 			switch n := int(u.Number); {
-			case n == len(uids)+1 && n <= int(t.told) && (n == 1 || f.uid > uids[n-2]):
+			case n == len(uids)+1 && n <= int(c.messages) && (n == 1 || f.uid > uids[n-2]):
 				uids = append(uids, f.uid)
 			case n >= 1 && n <= len(uids) && uids[n-1] == f.uid: // said again, with flags
 			default:
@@ -140,7 +133,7 @@ func (t *Talk) SnapshotByFetch(ctx context.Context) (view.UIDs, error) {
 		if shrunk {
 			break // the backend does what it mustn't
 		}
-		if inOrder && len(uids) == int(t.told) && t.told >= before {
+		if inOrder && len(uids) == int(c.messages) && c.messages >= before {
 			return view.UIDsOf(uids...), nil
 		}
 	}

@@ -8,19 +8,21 @@ import (
 	"sync"
 
 	"imapproxy/internal/fair"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/telemetry"
 )
 
-// backend bounds what goes on at one backend at a time, and shares it between users.
-type backend struct {
+// site is what the hub does at one backend: it bounds how many connections it uses there at a
+// time, and shares them between users.
+type site struct {
 	hub   *Hub
 	id    string
 	name  string              // for people
-	slots *fair.Queue[string] // by user: one is held for each dialogue
+	slots *fair.Queue[string] // by user: one is held for each connection in use
 
 	// Guarded by the hub's mutex:
-	mailboxes  int // how many are at this backend
+	mailboxes  int // how many of the hub's are at this backend
 	workers    int
 	namespaces *namespaces // those of the user who was asked for last
 	// lines has the users with mailboxes that wait for a round on a connection that isn't a
@@ -32,8 +34,8 @@ type backend struct {
 }
 
 // line has the mailboxes of one user that wait, first come, first served, one at a time:
-// the next finds the connection warm, where several at once would log in each for itself. Only
-// for one that a client waits for is that worth it.
+// the next finds the connection warm, where several at once would log in each for itself. That
+// is only worth it for a mailbox that a client waits for.
 type line struct {
 	user  *user
 	queue []*mailbox
@@ -43,8 +45,8 @@ type line struct {
 // userShare is the part of a backend's slots, and of its workers, that one user has at a time.
 const userShare = 2
 
-func newBackend(h *Hub, a Account) *backend {
-	return &backend{
+func newSite(h *Hub, a Account) *site {
+	return &site{
 		hub: h, id: a.Backend, name: cmp.Or(a.BackendName, a.Backend), lines: map[*user]*line{},
 		slots: fair.NewQueue[string](fair.Options{Slots: h.o.MaxResyncs, PerKey: h.perUser()}),
 	}
@@ -53,8 +55,8 @@ func newBackend(h *Hub, a Account) *backend {
 // perUser is how much of MaxResyncs one user has.
 func (h *Hub) perUser() int { return max(h.o.MaxResyncs/userShare, 1) }
 
-// slot waits until it is the user's turn for a dialogue. release may be called more than once.
-func (b *backend) slot(ctx context.Context, u *user) (release func(), err error) {
+// slot waits until it is the user's turn to use a connection. release may be called more than once.
+func (b *site) slot(ctx context.Context, u *user) (release func(), err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(b.hub.ctx, func() { cancel(ErrHubClosed) })()
@@ -65,7 +67,7 @@ func (b *backend) slot(ctx context.Context, u *user) (release func(), err error)
 }
 
 // enqueueLocked has a worker make a round of the mailbox.
-func (b *backend) enqueueLocked(m *mailbox) {
+func (b *site) enqueueLocked(m *mailbox) {
 	if !m.queued {
 		m.queued = true
 		l := b.lines[m.user]
@@ -80,16 +82,16 @@ func (b *backend) enqueueLocked(m *mailbox) {
 	b.staffLocked()
 }
 
-// staffLocked has another worker look whether there is something for it to do.
-func (b *backend) staffLocked() {
+// staffLocked starts another worker, where there may be work for one.
+func (b *site) staffLocked() {
 	if b.waiting > 0 && b.workers < b.hub.o.MaxResyncs && b.hub.goLocked(b.work) {
 		b.workers++
 	}
 }
 
-// work makes rounds until none is waiting that may be made now: who serves the user comes
-// back for their others.
-func (b *backend) work() {
+// work makes rounds until none is waiting that may be made now: the worker that serves a user
+// comes back for the user's others.
+func (b *site) work() {
 	h := b.hub
 	h.mu.Lock()
 	for !h.closed {
@@ -108,7 +110,7 @@ func (b *backend) work() {
 
 // nextLocked takes a mailbox of the first user in turn who has one that may have its round now,
 // and puts the user behind all others; nil: there is none.
-func (b *backend) nextLocked() *mailbox {
+func (b *site) nextLocked() *mailbox {
 	for e := b.turns.Front(); e != nil; e = e.Next() {
 		l := e.Value.(*line)
 		if m := b.firstLocked(l); m != nil {
@@ -132,7 +134,7 @@ func (b *backend) nextLocked() *mailbox {
 //   - the user has their share of the workers,
 //   - a round of the mailbox is under way,
 //   - a worker makes one for another mailbox of the user's, and no client waits for this one.
-func (b *backend) firstLocked(l *line) *mailbox {
+func (b *site) firstLocked(l *line) *mailbox {
 	served := 0
 	for _, m := range b.serving {
 		if m.user == l.user {
@@ -155,8 +157,9 @@ func (b *backend) firstLocked(l *line) *mailbox {
 	return m
 }
 
-// servedLocked: its connection is free, though the round may not be over. It may be said again.
-func (b *backend) servedLocked(m *mailbox) {
+// servedLocked says that the mailbox's connection is free, though its round may not be over. It may be
+// called again.
+func (b *site) servedLocked(m *mailbox) {
 	b.serving = slices.DeleteFunc(b.serving, func(s *mailbox) bool { return s == m })
 }
 
@@ -169,16 +172,16 @@ func (m *mailbox) resyncOnce() {
 	var s *view.State
 	err := ErrLost
 	if a, ok := m.account(); ok {
-		err = m.dialogue(m.hub.ctx, a, func(ctx context.Context, t *Talk) (err error) {
+		err = m.withClient(m.hub.ctx, a, func(ctx context.Context, c *resync.Client) (err error) {
 			r.trace.Steps.Done(telemetry.StepConnect, m.hub.now(), nil)
-			s, err = m.resync.Resync(ctx, t, r.query)
+			s, err = m.strategy.Resync(ctx, c, r.query)
 			r.trace.Steps.Done(telemetry.StepResync, m.hub.now(), err)
 			return err
 		})
 	}
 	m.hub.mu.Lock()
-	m.backend.servedLocked(m)
-	m.backend.staffLocked() // this one has all members look at the state first
+	m.site.servedLocked(m)
+	m.site.staffLocked() // this worker gives the state to all members first
 	m.hub.mu.Unlock()
 	m.finish(r, s, err)
 	if err != nil {

@@ -1,4 +1,4 @@
-package park
+package resync
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
@@ -217,7 +218,7 @@ func TestResyncByQResync(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k := NewTalk(dialScripted(t, esearch, c.script), TalkOptions{})
+			k := newClient(t, esearch, Options{}, c.script).Client
 			q := query
 			if c.query != nil {
 				q = *c.query
@@ -230,7 +231,7 @@ func TestResyncByQResync(t *testing.T) {
 				c.want.UIDValidity, c.want.FlagList = 9, `$Kw1 \Seen`
 				wantState(t, got, &c.want)
 			}
-			if _, err := k.Release(); err != nil {
+			if err := k.Release(); err != nil {
 				t.Errorf("the connection is lost: %v", err)
 			}
 		})
@@ -261,19 +262,19 @@ func wantState(t *testing.T, got, want *view.State) {
 }
 
 func TestAResyncOfAMissingMailboxIsARefusal(t *testing.T) {
-	k := NewTalk(dialScripted(t, esearch, qenable+`
+	k := newClient(t, esearch, Options{}, qenable+`
 		C: ip2 EXAMINE "Gone"
 		S: ip2 NO [NONEXISTENT] Mailbox doesn't exist
-	`), TalkOptions{})
+	`).Client
 	_, err := ByQResync{}.Resync(t.Context(), k, Query{Mailbox: "Gone"})
-	var no *Refusal
+	var no *imapclient.Refusal
 	if !errors.As(err, &no) || no.Code != "NONEXISTENT" {
 		t.Fatalf("got %v", err)
 	}
 }
 
 func TestASecondResyncLeavesTheMailboxFirst(t *testing.T) {
-	k := NewTalk(dialScripted(t, esearch, qenable+`C: ip2 EXAMINE "INBOX" (QRESYNC (9 11 1:10))
+	k := newClient(t, esearch, Options{}, qenable+`C: ip2 EXAMINE "INBOX" (QRESYNC (9 11 1:10))
 	`+qselect(10, 11, 11)+`
 		S: ip2 OK [READ-ONLY] done
 		C: ip3 UNSELECT
@@ -283,7 +284,7 @@ func TestASecondResyncLeavesTheMailboxFirst(t *testing.T) {
 	`+qselect(0, 11, 12)+`
 		S: * VANISHED (EARLIER) 1:10
 		S: ip4 OK [READ-ONLY] done
-	`), TalkOptions{})
+	`).Client
 	q := Query{Mailbox: "INBOX", UIDValidity: 9, UIDNext: 11, ModSeq: 11, UIDs: view.UIDRange(1, 10)}
 	for _, want := range []uint32{10, 0} {
 		s, err := ByQResync{}.Resync(t.Context(), k, q)
@@ -370,7 +371,7 @@ func TestResyncByComparison(t *testing.T) {
 		`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k := NewTalk(dialScripted(t, "IDLE", c.script), TalkOptions{})
+			k := newClient(t, "IDLE", Options{}, c.script).Client
 			s, err := ByComparison{MaxMessages: 10}.Resync(t.Context(), k, Query{Mailbox: "INBOX"})
 			if !errors.Is(err, c.err) {
 				t.Fatalf("error %v, want %v", err, c.err)
@@ -393,14 +394,14 @@ func TestResyncByComparison(t *testing.T) {
 }
 
 func TestCourierCanBeResyncedTwice(t *testing.T) {
-	k := NewTalk(dialScripted(t, "IDLE", cselect(0)+`
+	k := newClient(t, "IDLE", Options{}, cselect(0)+`
 		C: ip2 CLOSE
 		S: ip2 OK done
 		C: ip3 EXAMINE "INBOX"
 		S: * 0 EXISTS
 		S: * OK [UIDVALIDITY 9] Ok
 		S: ip3 OK [READ-ONLY] Ok
-	`), TalkOptions{})
+	`).Client
 	for range 2 {
 		if _, err := (ByComparison{}).Resync(t.Context(), k, Query{Mailbox: "INBOX"}); err != nil {
 			t.Fatal(err)
@@ -408,21 +409,21 @@ func TestCourierCanBeResyncedTwice(t *testing.T) {
 	}
 }
 
-func TestChooseResync(t *testing.T) {
+func TestChoose(t *testing.T) {
 	for caps, want := range map[string]string{
 		"ENABLE QRESYNC CONDSTORE": "qresync",
 		"QRESYNC":                  "comparison", // nothing to enable it with
 		"ENABLE CONDSTORE":         "comparison",
 		"IDLE":                     "comparison",
 	} {
-		if got := ChooseResync(wire.ParseCaps([]byte(caps)), 5).Name(); got != want {
+		if got := Choose(wire.ParseCaps([]byte(caps)), 5).Name(); got != want {
 			t.Errorf("%s: %s, want %s", caps, got, want)
 		}
 	}
 }
 
 func TestSelectSaysWhatItFound(t *testing.T) {
-	k := newTalk(t, esearch, TalkOptions{}, `
+	k := newClient(t, esearch, Options{}, `
 		C: ip1 SELECT "INBOX" (CONDSTORE)
 		S: * FLAGS (\Seen $Kw1)
 		S: * OK [PERMANENTFLAGS (\Seen \*)] Flags permitted.
@@ -441,11 +442,11 @@ func TestSelectSaysWhatItFound(t *testing.T) {
 	if err != nil || s != want {
 		t.Fatalf("got %+v, %v\nwant %+v", s, err, want)
 	}
-	k.wantPassed(t, "* NO [ALERT] Over quota")
+	k.wantForwarded(t, "* NO [ALERT] Over quota")
 }
 
 func TestSelectSaysThatWriteAccessIsGone(t *testing.T) {
-	k := newTalk(t, esearch, TalkOptions{}, `
+	k := newClient(t, esearch, Options{}, `
 		C: ip1 SELECT "INBOX"
 		S: * 0 EXISTS
 		S: * OK [UIDVALIDITY 9] UIDs valid
@@ -457,7 +458,7 @@ func TestSelectSaysThatWriteAccessIsGone(t *testing.T) {
 }
 
 func TestAMailboxNameThatCannotBeSentIsNotSent(t *testing.T) {
-	k := newTalk(t, esearch, TalkOptions{Enabled: []string{"UTF8=ACCEPT"}}, `
+	k := newClient(t, esearch, Options{Enabled: []string{"UTF8=ACCEPT"}}, `
 		C: ip1 EXAMINE "Entwürfe"
 		S: ip1 NO no such mailbox
 	`)
@@ -466,7 +467,7 @@ func TestAMailboxNameThatCannotBeSentIsNotSent(t *testing.T) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	var no *Refusal
+	var no *imapclient.Refusal
 	if _, err := k.Select(t.Context(), true, "Entwürfe", "", nil); !errors.As(err, &no) {
 		t.Errorf("with UTF8=ACCEPT: %v", err)
 	}

@@ -2,8 +2,6 @@ package park
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -27,70 +25,12 @@ type namespace struct {
 	personal bool
 }
 
-// personal says whether push events and NOTIFY count for the mailbox: events name
-// the owner of a mailbox, or who has acted, not those it is shared with.
-func (m *mailbox) personal(ctx context.Context, a Account) (bool, error) {
-	switch {
-	case m.name == inbox:
-		return true, nil
-	case a.Shared != nil:
-		return !a.Shared(m.name), nil
-	}
-	h := m.hub
-	h.mu.Lock()
-	n := m.user.namespacesLocked(m.backend.id)
-	h.mu.Unlock()
-	if n == nil {
-		n = &namespaces{backend: m.backend.id}
-		if a.Caps.Has("NAMESPACE") || a.Caps.Has("IMAP4rev2") {
-			if err := m.dialogue(ctx, a, n.ask); err != nil {
-				return false, err
-			}
-		}
-		h.mu.Lock()
-		if last := m.backend.namespaces; last != nil && last.equal(n) {
-			n = last
-		}
-		m.backend.namespaces = n
-		if m.user.namespacesLocked(m.backend.id) == nil {
-			m.user.namespaces = append(m.user.namespaces, n)
-		}
-		h.mu.Unlock()
-	}
-	return n.personal(m.name), nil
-}
-
-func (u *user) namespacesLocked(backend string) *namespaces {
-	for _, n := range u.namespaces {
-		if n.backend == backend {
-			return n
-		}
-	}
-	return nil
-}
-
 func (n *namespaces) equal(o *namespaces) bool {
 	return n.backend == o.backend && n.known == o.known && slices.Equal(n.list, o.list)
 }
 
-// ask asks the backend. A refusal isn't an error: then nothing is known.
-func (n *namespaces) ask(ctx context.Context, t *Talk) error {
-	_, err := t.do(ctx, "NAMESPACE", func(u untagged) bool {
-		if !u.is("NAMESPACE") {
-			return false
-		}
-		utf8Names := wire.Caps(t.enabled).Has("UTF8=ACCEPT")
-		n.list, n.known = parseNamespaces(u.Rest, utf8Names)
-		return true
-	})
-	if _, broken := errors.AsType[*Broken](err); broken {
-		return err
-	}
-	return nil
-}
-
-// personal: by the longest prefix that fits. Only the namespace of INBOX counts as
-// the user's own: others that are private are often virtual.
+// personal says whether a mailbox is in the user's own namespace, by the longest prefix that fits.
+// Only the namespace of INBOX counts: others that are private are often virtual.
 func (n *namespaces) personal(mailbox string) bool {
 	if mailbox == inbox {
 		return true
@@ -166,7 +106,7 @@ func parseNamespaces(b []byte, utf8Names bool) (list []namespace, ok bool) {
 // they follow each other without a space.
 func group(b []byte) (inner, rest []byte, err error) {
 	if len(b) == 0 || b[0] != '(' {
-		return nil, nil, errAnswer
+		return nil, nil, wire.ErrSyntax
 	}
 	rest = b[1:]
 	for len(rest) > 0 {
@@ -177,12 +117,12 @@ func group(b []byte) (inner, rest []byte, err error) {
 			rest = rest[1:]
 		default:
 			// A value ends at the parenthesis that isn't its own.
-			_, after, err := itemValue(rest)
+			_, after, err := wire.ItemValue(rest)
 			if err != nil {
 				return nil, nil, err
 			}
 			rest = after
 		}
 	}
-	return nil, nil, errAnswer
+	return nil, nil, wire.ErrSyntax
 }

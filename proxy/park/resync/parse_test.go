@@ -1,4 +1,4 @@
-package park
+package resync
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
@@ -77,15 +78,15 @@ func FuzzUntagged(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
-		u := untagged{ResponseHead: wire.ParseResponseHead(line), line: line}
-		k := Talk{told: 3}
+		u := imapclient.Untagged{ResponseHead: wire.ParseResponseHead(line)}
+		k := Client{messages: 3}
 		_ = k.follow(u)
 		var s Selected
-		_, _ = s.take(u)
+		_, _ = s.onUntagged(u)
 		q, c := qresync{next: 3, uids: view.UIDRange(1, 5)}, comparison{limit: 8}
 		c.resize(3)
-		q.take(u)
-		c.take(u)
+		q.onUntagged(u)
+		c.onUntagged(u)
 		if len(c.rows) > 8 {
 			t.Fatalf("%d rows", len(c.rows))
 		}

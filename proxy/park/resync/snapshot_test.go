@@ -1,4 +1,4 @@
-package park
+package resync
 
 import (
 	"errors"
@@ -15,7 +15,7 @@ func TestSnapshot(t *testing.T) {
 		told               uint32
 		want               string // the set
 		err                error
-		passed             []string
+		forwarded          []string
 	}{
 		{name: "nothing happened", caps: esearch, told: 3, want: "1:2,7", script: `
 			C: ip1 NOOP
@@ -40,7 +40,7 @@ func TestSnapshot(t *testing.T) {
 			C: ip2 UID SEARCH RETURN (ALL COUNT) ALL
 			S: * ESEARCH (TAG "ip2") UID COUNT 4 ALL 1,7:9
 			S: ip2 OK done
-		`, passed: []string{"* 2 EXPUNGE", "* 4 EXISTS", `* 4 FETCH (FLAGS (\Recent))`}},
+		`, forwarded: []string{"* 2 EXPUNGE", "* 4 EXISTS", `* 4 FETCH (FLAGS (\Recent))`}},
 		{name: "Dovecot says the stale set, then what changed", caps: esearch, told: 3, want: "1,7:9", script: `
 			C: ip1 NOOP
 			S: ip1 OK done
@@ -54,7 +54,7 @@ func TestSnapshot(t *testing.T) {
 			C: ip4 UID SEARCH RETURN (ALL COUNT) ALL
 			S: * ESEARCH (TAG "ip4") UID ALL 1,7:9 COUNT 4
 			S: ip4 OK done
-		`, passed: []string{"* 2 EXPUNGE", "* 4 EXISTS"}},
+		`, forwarded: []string{"* 2 EXPUNGE", "* 4 EXISTS"}},
 		{name: "one gone and one come behind the set: the count alone wouldn't tell", caps: esearch, told: 3, want: "1,7:8", script: `
 			C: ip1 NOOP
 			S: ip1 OK done
@@ -68,7 +68,7 @@ func TestSnapshot(t *testing.T) {
 			C: ip4 UID SEARCH RETURN (ALL COUNT) ALL
 			S: * ESEARCH (TAG "ip4") UID ALL 1,7:8 COUNT 3
 			S: ip4 OK done
-		`, passed: []string{"* 2 EXPUNGE", "* 3 EXISTS"}},
+		`, forwarded: []string{"* 2 EXPUNGE", "* 3 EXISTS"}},
 		{name: "Cyrus says the new set and keeps the EXPUNGE back", caps: esearch, told: 3, want: "1,7", script: `
 			C: ip1 NOOP
 			S: ip1 OK done
@@ -81,7 +81,7 @@ func TestSnapshot(t *testing.T) {
 			C: ip4 UID SEARCH RETURN (ALL COUNT) ALL
 			S: * ESEARCH (TAG "ip4") UID ALL 1,7 COUNT 2
 			S: ip4 OK done
-		`, passed: []string{"* 2 EXPUNGE"}},
+		`, forwarded: []string{"* 2 EXPUNGE"}},
 		{name: "a QRESYNC client", caps: esearch, told: 5, want: "1,7", script: `
 			C: ip1 NOOP
 			S: * VANISHED 2:4
@@ -90,7 +90,7 @@ func TestSnapshot(t *testing.T) {
 			C: ip2 UID SEARCH RETURN (ALL COUNT) ALL
 			S: * ESEARCH (TAG "ip2") UID ALL 1,7 COUNT 2
 			S: ip2 OK done
-		`, passed: []string{"* VANISHED 2:4", "* OK [HIGHESTMODSEQ 12] Highest"}},
+		`, forwarded: []string{"* VANISHED 2:4", "* OK [HIGHESTMODSEQ 12] Highest"}},
 		{name: "flags behind the set don't matter", caps: esearch, told: 1, want: "1", script: `
 			C: ip1 NOOP
 			S: ip1 OK done
@@ -98,7 +98,7 @@ func TestSnapshot(t *testing.T) {
 			S: * ESEARCH (TAG "ip2") UID ALL 1 COUNT 1
 			S: * 1 FETCH (FLAGS (\Seen))
 			S: ip2 OK done
-		`, passed: []string{`* 1 FETCH (FLAGS (\Seen))`}},
+		`, forwarded: []string{`* 1 FETCH (FLAGS (\Seen))`}},
 		{name: "another command's ESEARCH is the client's", caps: esearch, told: 1, want: "5", script: `
 			C: ip1 NOOP
 			S: * ESEARCH (TAG "c7") UID ADDTO (1 5)
@@ -107,7 +107,7 @@ func TestSnapshot(t *testing.T) {
 			S: * ESEARCH (TAG "c7") UID ALL 99 COUNT 1
 			S: * ESEARCH (TAG "ip2") UID ALL 5 COUNT 1
 			S: ip2 OK done
-		`, passed: []string{`* ESEARCH (TAG "c7") UID ADDTO (1 5)`, `* ESEARCH (TAG "c7") UID ALL 99 COUNT 1`}},
+		`, forwarded: []string{`* ESEARCH (TAG "c7") UID ADDTO (1 5)`, `* ESEARCH (TAG "c7") UID ALL 99 COUNT 1`}},
 		{name: "a server without ESEARCH", caps: "IDLE", told: 3, want: "1:2,7", script: `
 			C: ip1 NOOP
 			S: ip1 OK done
@@ -115,7 +115,7 @@ func TestSnapshot(t *testing.T) {
 			S: * SEARCH 7 1 2
 			S: ip2 OK done
 		`},
-		{name: "it changes at each try", caps: esearch, told: 1, err: ErrUnsettled, passed: []string{"* 2 EXISTS", "* 3 EXISTS", "* 4 EXISTS"},
+		{name: "it changes at each try", caps: esearch, told: 1, err: ErrUnsettled, forwarded: []string{"* 2 EXISTS", "* 3 EXISTS", "* 4 EXISTS"},
 			script: changing(3)},
 		{name: "the count isn't what the client was told", caps: esearch, told: 9, err: ErrUnsettled, script: settled(3, "1:2", 2)},
 		{name: "set and count differ", caps: esearch, told: 2, err: ErrUnsettled, script: settled(3, "1:3", 2)},
@@ -134,7 +134,7 @@ func TestSnapshot(t *testing.T) {
 		`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k := newTalk(t, c.caps, TalkOptions{Told: c.told, Selected: true}, c.script)
+			k := newClient(t, c.caps, Options{Messages: c.told, Selected: true}, c.script)
 			got, err := k.Snapshot(t.Context())
 			if !errors.Is(err, c.err) {
 				t.Fatalf("error %v, want %v", err, c.err)
@@ -142,8 +142,8 @@ func TestSnapshot(t *testing.T) {
 			if got.String() != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
-			k.wantPassed(t, c.passed...)
-			if _, err := k.Release(); err != nil {
+			k.wantForwarded(t, c.forwarded...)
+			if err := k.Release(); err != nil {
 				t.Errorf("the session's connection is lost: %v", err)
 			}
 		})
@@ -173,7 +173,7 @@ func changing(n int) string {
 }
 
 func TestNothingIsAskedWhoseAnswerMightBeTooLong(t *testing.T) {
-	k := newTalk(t, esearch, TalkOptions{Told: 100_000, MaxLine: 1 << 20, Selected: true}, `
+	k := newClient(t, esearch, Options{Messages: 100_000, MaxLine: 1 << 20, Selected: true}, `
 		C: ip1 NOOP
 		S: ip1 OK done
 	`)
@@ -191,7 +191,7 @@ func TestSnapshotByFetch(t *testing.T) {
 		told         uint32
 		want         string
 		err          error
-		passed       []string
+		forwarded    []string
 	}{
 		{name: "nothing selected to speak of", told: 0, want: ""},
 		{name: "nothing happened", told: 3, want: "1:2,7", script: `
@@ -207,7 +207,7 @@ func TestSnapshotByFetch(t *testing.T) {
 			S: * 1 FETCH (FLAGS (\Seen))
 			S: * 2 FETCH (UID 5 FLAGS (\Flagged))
 			S: ip1 OK done
-		`, passed: []string{`* 1 FETCH (FLAGS (\Seen))`, `* 2 FETCH (UID 5 FLAGS (\Flagged))`}},
+		`, forwarded: []string{`* 1 FETCH (FLAGS (\Seen))`, `* 2 FETCH (UID 5 FLAGS (\Flagged))`}},
 		{name: "a message arrives", told: 1, want: "4:5", script: `
 			C: ip1 FETCH 1:* (UID)
 			S: * 1 FETCH (UID 4)
@@ -218,7 +218,7 @@ func TestSnapshotByFetch(t *testing.T) {
 			S: * 1 FETCH (UID 4)
 			S: * 2 FETCH (UID 5)
 			S: ip2 OK done
-		`, passed: []string{"* 2 EXISTS", "* 0 RECENT"}},
+		`, forwarded: []string{"* 2 EXISTS", "* 0 RECENT"}},
 		{name: "gone at the backend, still counted: Dovecot", told: 2, want: "4:5", script: `
 			C: ip1 FETCH 1:* (UID)
 			S: * 1 FETCH (UID 4)
@@ -242,7 +242,7 @@ func TestSnapshotByFetch(t *testing.T) {
 			S: * 1 EXPUNGE
 			S: * 1 FETCH (UID 5)
 			S: ip1 OK done
-		`, passed: []string{"* 1 EXPUNGE"}},
+		`, forwarded: []string{"* 1 EXPUNGE"}},
 		{name: "UIDs that don't ascend", told: 2, err: ErrUnsettled, script: `
 			C: ip1 FETCH 1:* (UID)
 			S: * 1 FETCH (UID 5)
@@ -259,7 +259,7 @@ func TestSnapshotByFetch(t *testing.T) {
 		`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k := newTalk(t, esearch, TalkOptions{Told: c.told, Selected: true}, c.script)
+			k := newClient(t, esearch, Options{Messages: c.told, Selected: true}, c.script)
 			got, err := k.SnapshotByFetch(t.Context())
 			if !errors.Is(err, c.err) {
 				t.Fatalf("error %v, want %v", err, c.err)
@@ -267,8 +267,8 @@ func TestSnapshotByFetch(t *testing.T) {
 			if got.String() != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
-			k.wantPassed(t, c.passed...)
-			if _, err := k.Release(); err != nil {
+			k.wantForwarded(t, c.forwarded...)
+			if err := k.Release(); err != nil {
 				t.Errorf("the session's connection is lost: %v", err)
 			}
 		})
@@ -280,7 +280,7 @@ func TestDeselect(t *testing.T) {
 		name, caps, script string
 		readOnly           bool
 		err                error
-		passed             []string
+		forwarded          []string
 	}{
 		{name: "what comes behind the snapshot isn't the client's", caps: "UNSELECT", script: `
 			C: ip1 UNSELECT
@@ -288,19 +288,19 @@ func TestDeselect(t *testing.T) {
 			S: * OK [HIGHESTMODSEQ 9] Highest
 			S: * OK [ALERT] Maintenance at noon
 			S: ip1 OK done
-		`, passed: []string{"* OK [ALERT] Maintenance at noon"}},
+		`, forwarded: []string{"* OK [ALERT] Maintenance at noon"}},
 		{name: "read-only", caps: "IDLE", readOnly: true, script: "C: ip1 CLOSE\nS: ip1 OK done"},
 		{name: "CLOSE would expunge", caps: "IDLE", err: ErrCannotDeselect},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k := newTalk(t, c.caps, TalkOptions{Told: 2, Selected: true, ReadOnly: c.readOnly}, c.script)
+			k := newClient(t, c.caps, Options{Messages: 2, Selected: true, ReadOnly: c.readOnly}, c.script)
 			if err := k.Deselect(t.Context()); !errors.Is(err, c.err) {
 				t.Fatalf("got %v", err)
 			}
 			if k.Selected() != (c.err != nil) {
 				t.Error("selected or not is told wrong")
 			}
-			k.wantPassed(t, c.passed...)
+			k.wantForwarded(t, c.forwarded...)
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package park
+package resync
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ func parseVanished(rest []byte) (earlier bool, uids view.UIDs, err error) {
 	}
 	uids, err = view.ParseUIDs(rest)
 	if err != nil {
-		err = fmt.Errorf("%w: VANISHED: %w", errAnswer, err)
+		err = fmt.Errorf("%w: VANISHED: %w", errProtocol, err)
 	}
 	return earlier, uids, err
 }
@@ -37,15 +37,15 @@ func parseESearch(rest []byte) (found, error) {
 		if rest[0] == '(' && first {
 			end := bytes.IndexByte(rest, ')')
 			if end < 0 {
-				return f, errAnswer
+				return f, errProtocol
 			}
 			word, value := cutSpace(rest[1:end])
 			if !bytes.EqualFold(word, []byte("TAG")) {
-				return f, errAnswer
+				return f, errProtocol
 			}
 			tag, left, err := wire.AString(value)
 			if err != nil || len(left) > 0 {
-				return f, errAnswer
+				return f, errProtocol
 			}
 			f.tag = tag
 			rest = bytes.TrimPrefix(rest[end+1:], []byte(" "))
@@ -68,13 +68,13 @@ func parseESearch(rest []byte) (found, error) {
 		case bytes.EqualFold(name, []byte("COUNT")):
 			n, err := strconv.ParseUint(string(value), 10, 32)
 			if err != nil {
-				return f, errAnswer
+				return f, errProtocol
 			}
 			f.count, hasCount = uint32(n), true
 		}
 	}
 	if !uid || !hasCount {
-		return f, errAnswer
+		return f, errProtocol
 	}
 	return f, nil
 }
@@ -93,7 +93,7 @@ func parseSearch(rest []byte) (view.UIDs, error) {
 		}
 		n, err := strconv.ParseUint(string(word), 10, 32)
 		if err != nil || n == 0 {
-			return view.UIDs{}, errAnswer
+			return view.UIDs{}, errProtocol
 		}
 		uids = append(uids, uint32(n))
 	}
@@ -115,29 +115,29 @@ type fetched struct {
 }
 
 // parseFetch reads what follows FETCH: "(" pairs of name and value ")". RFC 9051
-// §7.5.2, §9 msg-att. Items that aren't known are skipped, whatever they are.
+// §7.5.2, §9 msg-att. Items that aren't known are skipped.
 func parseFetch(rest []byte) (fetched, error) {
 	var f fetched
 	if len(rest) < 2 || rest[0] != '(' {
-		return f, errAnswer
+		return f, errProtocol
 	}
 	rest = rest[1:]
 	for {
 		rest = bytes.TrimLeft(rest, " ")
 		if len(rest) == 0 {
-			return f, errAnswer
+			return f, errProtocol
 		}
 		if rest[0] == ')' {
 			if len(rest) > 1 {
-				return f, errAnswer
+				return f, errProtocol
 			}
 			return f, nil
 		}
-		name, after, err := itemName(rest)
+		name, after, err := wire.ItemName(rest)
 		if err != nil {
 			return f, err
 		}
-		value, after, err := itemValue(after)
+		value, after, err := wire.ItemValue(after)
 		if err != nil {
 			return f, err
 		}
@@ -153,7 +153,7 @@ func (f *fetched) set(name, value []byte) error {
 	case bytes.EqualFold(name, []byte("UID")):
 		n, err := strconv.ParseUint(string(value), 10, 32)
 		if err != nil || n == 0 {
-			return errAnswer
+			return errProtocol
 		}
 		f.uid = uint32(n)
 	case bytes.EqualFold(name, []byte("FLAGS")):
@@ -165,104 +165,11 @@ func (f *fetched) set(name, value []byte) error {
 	case bytes.EqualFold(name, []byte("MODSEQ")):
 		n, err := strconv.ParseUint(string(bytes.Trim(value, "()")), 10, 64)
 		if err != nil {
-			return errAnswer
+			return errProtocol
 		}
 		f.modSeq = n
 	default:
 		f.others = true
 	}
 	return nil
-}
-
-// itemName reads a name and the space behind it. One that has brackets may have
-// anything in them: BODY[HEADER.FIELDS ("A" B)]<0>.
-func itemName(b []byte) (name, rest []byte, err error) {
-	depth := 0
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case c == '[':
-			depth++
-		case c == ']' && depth > 0:
-			depth--
-		case c == '"' && depth > 0:
-			_, after, err := quotedEnd(b[i:])
-			if err != nil {
-				return nil, nil, err
-			}
-			i = len(b) - len(after) - 1
-		case c == ' ' && depth == 0:
-			if i == 0 {
-				return nil, nil, errAnswer
-			}
-			return b[:i], b[i+1:], nil
-		case depth == 0 && (c == '(' || c == ')'):
-			return nil, nil, errAnswer
-		}
-	}
-	return nil, nil, errAnswer
-}
-
-// itemValue reads one value: a string, a literal, a list, or anything else up to a
-// space or the list's end.
-func itemValue(b []byte) (value, rest []byte, err error) {
-	depth := 0
-	for i := 0; i < len(b); {
-		switch c := b[i]; {
-		case c == '"':
-			_, after, err := quotedEnd(b[i:])
-			if err != nil {
-				return nil, nil, err
-			}
-			i = len(b) - len(after)
-		case c == '\r' || c == '\n':
-			return nil, nil, errAnswer
-		case c == '{':
-			n, err := literalEnd(b[i:])
-			if err != nil {
-				return nil, nil, err
-			}
-			i += n
-		case c == '(':
-			depth++
-			i++
-		case c == ')' && depth == 0, c == ' ' && depth == 0:
-			if i == 0 {
-				return nil, nil, errAnswer
-			}
-			return b[:i], b[i:], nil
-		case c == ')':
-			depth--
-			i++
-		default:
-			i++
-		}
-	}
-	return nil, nil, errAnswer
-}
-
-// quotedEnd finds the end of a quoted string at the front of b.
-func quotedEnd(b []byte) (s, rest []byte, err error) {
-	for i := 1; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return b[:i+1], b[i+1:], nil
-		}
-	}
-	return nil, nil, errAnswer
-}
-
-// literalEnd is how many bytes the literal at the front of b takes, with its
-// announcement.
-func literalEnd(b []byte) (int, error) {
-	eol := bytes.IndexByte(b, '\n')
-	if eol < 0 {
-		return 0, errAnswer
-	}
-	size, _, ok := wire.LiteralSpec(b[:eol+1])
-	if !ok || size > int64(len(b)-eol-1) {
-		return 0, errAnswer
-	}
-	return eol + 1 + int(size), nil
 }

@@ -1,0 +1,9 @@
+package imapclient
+
+import (
+	"testing"
+
+	"imapproxy/internal/imaptest"
+)
+
+func TestMain(m *testing.M) { imaptest.LeakMain(m) }

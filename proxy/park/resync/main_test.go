@@ -1,0 +1,9 @@
+package resync
+
+import (
+	"testing"
+
+	"imapproxy/internal/imaptest"
+)
+
+func TestMain(m *testing.M) { imaptest.LeakMain(m) }

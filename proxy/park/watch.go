@@ -1,0 +1,123 @@
+package park
+
+import (
+	"context"
+	"errors"
+
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
+)
+
+// startLocked has hints begin to flow.
+func (m *mailbox) startLocked() {
+	ctx, cancel := context.WithCancel(m.hub.ctx)
+	m.phase, m.cancel = starting, cancel
+	if !m.hub.goLocked(func() { m.start(ctx) }) {
+		cancel()
+	}
+}
+
+func (m *mailbox) start(ctx context.Context) {
+	kind, err := m.choose(ctx)
+	if err != nil {
+		m.failed(err)
+		return
+	}
+	h := m.hub
+	h.mu.Lock()
+	m.watchedLocked(kind)
+	if m.phase != dead && kind != WatchIdle { // it has no goroutine any more
+		m.cancel()
+		m.cancel = nil
+	}
+	switch {
+	case m.phase == dead || kind == WatchIdle:
+	case kind == WatchNotify:
+		h.notifyLocked(m) // it says when hints flow
+	default:
+		m.worksLocked()
+	}
+	h.mu.Unlock()
+	if kind == WatchIdle {
+		m.watchIdle(ctx)
+	}
+}
+
+// choose chooses the watch. Whether the mailbox is the user's own is asked only
+// where it makes a difference: it may need a connection.
+func (m *mailbox) choose(ctx context.Context) (Watch, error) {
+	a, ok := m.account()
+	if !ok {
+		return 0, ErrLost
+	}
+	by := WatchBy{Mode: m.hub.o.Watch, Push: m.hub.o.Push, Caps: a.Caps, Inbox: m.name == inbox, NotifyRefused: m.hub.noNotify(m)}
+	shared, _ := ChooseWatch(by)
+	by.Personal = true
+	own, _ := ChooseWatch(by)
+	if own == shared {
+		return own, nil
+	}
+	personal, err := m.personal(ctx, a)
+	if err != nil || personal {
+		return own, err
+	}
+	return shared, nil
+}
+
+// personal says whether push events and NOTIFY count for the mailbox: events name
+// the owner of a mailbox, or the user who has acted, not those it is shared with.
+func (m *mailbox) personal(ctx context.Context, a Account) (bool, error) {
+	switch {
+	case m.name == inbox:
+		return true, nil
+	case a.Shared != nil:
+		return !a.Shared(m.name), nil
+	}
+	h := m.hub
+	h.mu.Lock()
+	n := m.user.namespacesLocked(m.site.id)
+	h.mu.Unlock()
+	if n == nil {
+		n = &namespaces{backend: m.site.id}
+		if a.Caps.Has("NAMESPACE") || a.Caps.Has("IMAP4rev2") {
+			if err := m.withClient(ctx, a, n.ask); err != nil {
+				return false, err
+			}
+		}
+		h.mu.Lock()
+		if last := m.site.namespaces; last != nil && last.equal(n) {
+			n = last
+		}
+		m.site.namespaces = n
+		if m.user.namespacesLocked(m.site.id) == nil {
+			m.user.namespaces = append(m.user.namespaces, n)
+		}
+		h.mu.Unlock()
+	}
+	return n.personal(m.name), nil
+}
+
+func (u *user) namespacesLocked(backend string) *namespaces {
+	for _, n := range u.namespaces {
+		if n.backend == backend {
+			return n
+		}
+	}
+	return nil
+}
+
+// ask asks the backend. A refusal isn't an error: then nothing is known.
+func (n *namespaces) ask(ctx context.Context, c *resync.Client) error {
+	_, err := c.Do(ctx, "NAMESPACE", func(u imapclient.Untagged) bool {
+		if !u.Is("NAMESPACE") {
+			return false
+		}
+		utf8Names := c.Enabled().Has("UTF8=ACCEPT")
+		n.list, n.known = parseNamespaces(u.Rest, utf8Names)
+		return true
+	})
+	if _, broken := errors.AsType[*imapclient.Broken](err); broken {
+		return err
+	}
+	return nil
+}

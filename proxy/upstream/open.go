@@ -1,0 +1,135 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+)
+
+// logIn takes a connected socket to a logged-in Conn. hostname is the proxy's.
+func (l *loginClient) logIn(ctx context.Context, hostname string, a Auth) (*Conn, error) {
+	if err := l.open(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.askCaps(); err != nil {
+		return nil, atStage(StageCapability, err)
+	}
+	resp, err := l.login(idCommand(hostname, l.client), a)
+	switch {
+	case errors.Is(err, errTooLong) && a.Mode != ModeMaster:
+		return nil, &Refused{Backend: l.target.shown(), Text: "a password longer than it takes"}
+	case errors.Is(err, errCannot), errors.Is(err, errTooLong): // nothing was sent
+		return nil, atStage(StageLogin, err)
+	case err != nil:
+		return nil, afterLogin(StageLogin, err)
+	}
+	switch resp.Status {
+	case "OK":
+	case "NO":
+		said := l.plain(resp)
+		if classify(a.Mode, resp.Code) == wrongCredentials && !saysLimit(resp.Code, said.text) {
+			return nil, &Refused{Backend: l.target.shown(), Code: said.code, Text: said.text, args: said.args, alerts: said.alerts}
+		}
+		return nil, afterLogin(StageLogin, &answerError{answer: said, err: errNo})
+	case "BAD":
+		return nil, afterLogin(StageLogin, &answerError{answer: l.plain(resp), err: errBad})
+	default:
+		return nil, afterLogin(StageLogin, fmt.Errorf("%w: a tagged answer without OK, NO or BAD", ErrProtocol))
+	}
+	okLine := bytes.Clone(resp.Line)
+	if err := l.settle(resp); err != nil {
+		return nil, afterLogin(StageCapability, err)
+	}
+
+	// What the OK says besides the capabilities is the client's to see: an
+	// alert as an untagged response of its own, the text with the client's OK.
+	out := &Conn{Conn: l.conn, Caps: l.caps, Target: l.target, LoginText: cleanText(resp.Text), Untagged: l.untagged}
+	switch resp.Code {
+	case "", "CAPABILITY", "REFERRAL":
+	default:
+		_, rest, _ := bytes.Cut(okLine, []byte(" "))
+		out.Untagged = append(out.Untagged, append([]byte("* "), rest...))
+	}
+	return out, l.Release()
+}
+
+// open makes the connection secure, as the target has it, and reads the
+// greeting.
+func (l *loginClient) open(ctx context.Context) error {
+	if l.target.TLS == TLSImplicit {
+		if err := l.phaseTLS(ctx, l.handshake); err != nil {
+			return atStage(StageTLS, err)
+		}
+	}
+	if err := l.greeting(); err != nil {
+		return atStage(StageGreeting, err)
+	}
+	if l.target.TLS == TLSStartTLS {
+		if err := l.phaseTLS(ctx, l.startTLS); err != nil {
+			return atStage(StageTLS, err)
+		}
+	}
+	return nil
+}
+
+// greeting reads the first line. RFC 9051 §7.1.
+//
+// PREAUTH is never accepted: the backend then takes the connection for a user
+// whom the proxy didn't choose, and every user would get that user's mail. It also is how
+// a man in the middle would skip STARTTLS.
+func (l *loginClient) greeting() error {
+	resp, err := l.Next()
+	switch {
+	case err != nil:
+		return l.cleaned(err)
+	case resp.Tag != "*" || resp.Status == "":
+		return fmt.Errorf("%w: this is no IMAP greeting", ErrProtocol)
+	case resp.Status == "PREAUTH":
+		return &answerError{answer: l.plain(resp), err: errors.New("PREAUTH: it has logged a user in by itself")}
+	case resp.Status != "OK":
+		return &answerError{answer: l.plain(resp), err: fmt.Errorf("%w: the greeting isn't OK", ErrProtocol)}
+	}
+	l.heard(resp)
+	return nil
+}
+
+func (l *loginClient) phaseTLS(ctx context.Context, secure func(context.Context) error) error {
+	start := l.now()
+	err := secure(ctx)
+	if l.client.Observe != nil {
+		l.client.Observe(PhaseTLS, start, l.now(), err)
+	}
+	return err
+}
+
+// startTLS is RFC 9051 §6.2.1. A backend that doesn't list STARTTLS (an attacker on the
+// way may have taken it out of the list) isn't logged in to: nothing that was to be secret is
+// sent in the clear. Where the greeting has no list, the
+// command is sent without asking for one, which would be void afterwards.
+//
+// Nothing is sent behind STARTTLS before the handshake, and nothing may have
+// come behind its OK (ErrInjection): an attacker may have said it in the clear, and it would be
+// believed as said under TLS.
+func (l *loginClient) startTLS(ctx context.Context) error {
+	if l.caps != nil && !l.caps.Has("STARTTLS") {
+		return fmt.Errorf("%w: it doesn't offer STARTTLS", errCannot)
+	}
+	resp, err := l.command("STARTTLS\r\n")
+	if err != nil {
+		return err
+	}
+	if resp.Status != "OK" {
+		return &answerError{answer: l.plain(resp), err: errors.New("STARTTLS refused")}
+	}
+	return l.handshake(ctx)
+}
+
+// handshake makes the connection a TLS one and forgets what was said before.
+func (l *loginClient) handshake(ctx context.Context) error {
+	if err := l.StartTLS(ctx, l.tls.forTarget(l.target)); err != nil {
+		return err
+	}
+	l.caps = nil
+	return nil
+}
