@@ -49,23 +49,29 @@ func (s *Session) watch() {
 // nothing to read that waiting wouldn't tell of.
 func (s *Session) parked(dry bool) phase {
 	f := still{s: s}
+	late := false // what was heard of is told when what has come has been read
 	for interrupted := false; ; {
-		wake, done := s.signals(interrupted)
+		wake, done, more := s.signals(interrupted)
+		late = late || more
 		switch {
 		case s.reason() != "":
 			s.unpark()
 			return phaseEnd
 		case wake != "":
-			s.client.Unhold() // of a line that has only begun
-			s.park.asks, s.park.leaving, s.park.cause = false, stays, wake
-			s.unpark()
-			return phaseResume
-		case dry && done && s.srv.waiting.Add(s.client, sleeper{s}) == nil:
+			return s.wakes(wake)
+		case dry && done && !late && s.srv.waiting.Add(s.client, sleeper{s}) == nil:
 			return phaseAway
 		}
 		dry = false
 		f.want = wantNothing
 		err := s.client.Drain(s.srv.pool, &f)
+		if err == conn.ErrDry && late {
+			late, interrupted = false, false
+			if _, ok := s.tellIdle(true); !ok {
+				return s.wakes(telemetry.WakeLostWatch)
+			}
+			continue
+		}
 		if err == conn.ErrDry {
 			s.client.Trim()
 			if s.srv.waiting.Add(s.client, sleeper{s}) == nil {
@@ -104,6 +110,14 @@ func (s *Session) parked(dry bool) phase {
 			return phaseResume
 		}
 	}
+}
+
+// wakes has a session come back though its client says nothing.
+func (s *Session) wakes(cause string) phase {
+	s.client.Unhold() // of a line that has only begun
+	s.park.asks, s.park.leaving, s.park.cause = false, stays, cause
+	s.unpark()
+	return phaseResume
 }
 
 // unpark takes the session out of what tells parked clients.

@@ -24,34 +24,49 @@ const (
 
 // signals does what the parked session was signalled to do, and says whether there was
 // anything, and why it is to come back ("" it isn't). interrupted says that a read of the client was.
-func (s *Session) signals(interrupted bool) (wake string, done bool) {
+// late: something is to be told when what has come from the client has been read.
+func (s *Session) signals(interrupted bool) (wake string, done, late bool) {
 	for s.reason() == "" {
 		due := s.takeSignals(interrupted)
 		interrupted = false
 		switch {
 		case due&sigWake != 0:
-			return due.wake(), true
+			return due.wake(), true, late
 		case due&sigTell != 0:
-			if !s.tellIdle() {
-				return telemetry.WakeLostWatch, true
+			told, ok := s.tellIdle(false)
+			if !ok {
+				return telemetry.WakeLostWatch, true, late
 			}
+			late = !told
 		case due&sigAlive != 0:
 			s.tellAlive()
 		default:
-			return "", done
+			return "", done, late
 		}
 		done = true
 	}
-	return "", done
+	return "", done, late
 }
 
-// tellIdle tells a client in IDLE what was heard of. ok is false where a resume has to
-// find out what that is.
-func (s *Session) tellIdle() (ok bool) {
+// tellIdle tells a client in IDLE what was heard of. It doesn't where something has come from the client, which may be
+// DONE and a command by number, written before this could be read; read says that it has been read. ok is
+// false where a resume has to find out what is to be told.
+func (s *Session) tellIdle(read bool) (told, ok bool) {
 	s.park.mu.Lock()
 	idle := s.park.idle
 	s.park.mu.Unlock()
-	return !idle || s.tellAll(nil, true) || s.reason() != ""
+	if !idle {
+		return true, true
+	}
+	done, err := s.mayTell(s.heard())
+	if err != nil {
+		return false, s.reason() != ""
+	}
+	defer done()
+	if !read && s.client.Arrived() {
+		return false, true
+	}
+	return true, s.tellHeard(nil, true) || s.reason() != ""
 }
 
 // tellAlive tells a client in IDLE that the proxy is there, if nothing else was told meanwhile.
@@ -73,10 +88,16 @@ func (s *Session) tellAll(answer []byte, idle bool) (ok bool) {
 		return false
 	}
 	defer done()
+	return s.tellHeard(answer, idle)
+}
+
+// tellHeard is tellAll for who may tell as much as there is.
+func (s *Session) tellHeard(answer []byte, idle bool) (ok bool) {
 	s.park.mu.Lock()
 	v, state := s.park.view, s.park.state
 	s.park.state = nil
 	var d view.Difference
+	var err error
 	if state != nil {
 		d, err = view.Compare(v, state)
 	}

@@ -289,3 +289,54 @@ func TestWhatIsNotDoneInIdleIsTheBackendsToAnswer(t *testing.T) {
 		c.Expect(want)
 	}
 }
+
+// What has come from a client in IDLE is read before it is told of what was heard: DONE and a command by number
+// that lay there were written before.
+func TestWhatHasComeIsReadBeforeAClientInIdleIsTold(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4)
+	const held = fewChanges + 1
+	for p.next <= held+4 {
+		p.deliver()
+	}
+	c := p.idle("SELECT INBOX")
+	var release []func()
+	for range tellsPerUser { // so many others of the user's are told much, and don't read
+		done, err := p.srv.telling(t.Context(), "alice")
+		must(t, err)
+		release = append(release, done)
+	}
+	var marked []string
+	p.on("STORE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.mu.Lock()
+		marked = append(marked, cmd.Args)
+		p.mu.Unlock()
+		return c.Send(cmd.Tag() + " OK done")
+	})
+	for uid := range uint32(held) {
+		p.flag(uid + 3)
+	}
+	p.expunge(2)
+	p.hint()
+	eventually(t, "a look", func() (known bool) {
+		p.srv.reg.each(func(s *Session) {
+			s.park.mu.Lock()
+			defer s.park.mu.Unlock()
+			known = s.park.state != nil
+		})
+		return known
+	})
+	must(t, c.SendRaw("DONE\r\nx STORE 4 +FLAGS (a)\r\n"))
+	for _, done := range release {
+		done()
+	}
+	if r := c.Read(); r.Tag() != "i" {
+		t.Errorf("told %s before DONE was read", r)
+	}
+	for r := c.Read(); r.Tag() != "x"; r = c.Read() {
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if got := strings.Join(marked, "|"); got != "3 +FLAGS (a)" {
+		t.Errorf("the backend marked %q", got)
+	}
+}
