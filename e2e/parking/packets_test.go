@@ -171,6 +171,11 @@ func randomPackets(t *testing.T, s *site, dialect string, seed uint64, rounds in
 				if silent {
 					item = "+FLAGS.SILENT"
 				}
+				if r.IntN(4) == 0 { // a long line, which comes in pieces
+					at := strings.LastIndexByte(what, ' ') + 1
+					first, _, _ := strings.Cut(what[at:], ":")
+					what = what[:at] + strings.Repeat(first+",", 400) + what[at:]
+				}
 				p.line = fmt.Sprintf("%s %s (%s)", what, item, p.flag)
 			}
 			if count > 0 && !unknown {
@@ -198,7 +203,7 @@ func randomPackets(t *testing.T, s *site, dialect string, seed uint64, rounds in
 				}
 			}
 			if p.line == "" {
-				p.line = []string{"NOOP", "CHECK", "STATUS INBOX (MESSAGES)", "UID SEARCH ALL", "NOOP", "UID SEARCH CHARSET UTF-8 SUBJECT {3+}\r\nabc"}[r.IntN(6)]
+				p.line = []string{"NOOP", "CHECK", "STATUS INBOX (MESSAGES)", "UID SEARCH ALL", "NOOP", "UID SEARCH CHARSET UTF-8 SUBJECT {3+}\r\nabc", "CAPABILITY"}[r.IntN(7)]
 			}
 			packets = append(packets, p)
 		}

@@ -12,6 +12,16 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
+// counting is a client and a backend that count these.
+func counting(t testing.TB, client, backend UIDs) Numbers {
+	t.Helper()
+	n, err := NewNumbers(client, backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // client counts six messages, 20 and 40 of which are gone: 2, 4 of its numbers.
 //
 //	client   1  2  3  4  5  6
@@ -19,21 +29,13 @@ import (
 //	backend  1     2     3  4
 func apart(t *testing.T) Numbers {
 	t.Helper()
-	n, err := NewNumbers(UIDsOf(10, 20, 30, 40, 50, 60), UIDsOf(10, 30, 50, 60))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return counting(t, UIDsOf(10, 20, 30, 40, 50, 60), UIDsOf(10, 30, 50, 60))
 }
 
 // lastGone is a client whose last message is gone.
 func lastGone(t *testing.T) Numbers {
 	t.Helper()
-	n, err := NewNumbers(UIDsOf(10, 20, 30), UIDsOf(10, 20))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return counting(t, UIDsOf(10, 20, 30), UIDsOf(10, 20))
 }
 
 func TestCommandsAreTranslated(t *testing.T) {
@@ -117,11 +119,7 @@ func TestCommandsAreTranslated(t *testing.T) {
 			t.Errorf("%q:\n%q, %d, want\n%q, %d", tc.in, got, fate, want, tc.fate)
 		}
 		// Whoever counts as the backend does sees nothing of all this.
-		same, err := NewNumbers(UIDsOf(1, 2), UIDsOf(1, 2))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, fate := same.Command(nil, []byte(tc.in+"\r\n")); fate != Relay || string(got) != tc.in+"\r\n" {
+		if got, fate := counting(t, UIDsOf(1, 2), UIDsOf(1, 2)).Command(nil, []byte(tc.in+"\r\n")); fate != Relay || string(got) != tc.in+"\r\n" {
 			t.Errorf("%q, with nothing owed: %q, %d", tc.in, got, fate)
 		}
 	}
@@ -511,10 +509,7 @@ func FuzzCommand(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, cmd []byte) {
-		n, err := NewNumbers(UIDsOf(10, 20, 30, 40, 50, 60), UIDsOf(10, 30, 50))
-		if err != nil {
-			t.Fatal(err)
-		}
+		n := counting(t, UIDsOf(10, 20, 30, 40, 50, 60), UIDsOf(10, 30, 50))
 		before := bytes.Clone(cmd)
 		out, fate := n.Command([]byte("> "), cmd)
 		if !bytes.Equal(cmd, before) {
@@ -549,10 +544,7 @@ func FuzzResponse(f *testing.F) {
 		f.Add([]byte(s), []byte(s), false)
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte, uid bool) {
-		n, err := NewNumbers(UIDsOf(10, 20, 30, 40, 50, 60), UIDsOf(10, 30, 50))
-		if err != nil {
-			t.Fatal(err)
-		}
+		n := counting(t, UIDsOf(10, 20, 30, 40, 50, 60), UIDsOf(10, 30, 50))
 		for _, line := range [][]byte{first, second} {
 			before := bytes.Clone(line)
 			if _, err := n.Response(nil, line, uid); err != nil {
@@ -570,10 +562,7 @@ func FuzzResponse(f *testing.F) {
 
 // While both count alike nothing is translated, so nothing need be understood either.
 func TestWhereBothCountAlikeAnyResponsePasses(t *testing.T) {
-	n, err := NewNumbers(UIDsOf(1, 2), UIDsOf(1, 2))
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := counting(t, UIDsOf(1, 2), UIDsOf(1, 2))
 	for _, in := range []string{`* ESEARCH (TAG "a") ADDTO (1 2)`, "* 3 XFANCY", "* SEARCH x", "a OK [MODIFIED] x", "* 2 FETCH ()", "* 3 EXISTS", "* 3 EXPUNGE"} {
 		if out, err := n.Response(nil, []byte(in+"\r\n"), false); err != nil || string(out) != in+"\r\n" {
 			t.Errorf("%q: %q, %v", in, out, err)
