@@ -367,6 +367,43 @@ routing {
 #}
 
 
+# The other proxies of the same service, from Consul or from a list. With this block
+# `imapproxy proxies` and `status --cluster` show all of them (docs/cluster-view.md). The
+# proxies don't agree yet on the users' backends.
+# Without the block: only this proxy.
+#cluster {
+  # The service's name in Consul (register.service).
+  # Default: "imapproxy".
+  #service = "imapproxy"
+
+  # The admin addresses of the proxies, instead of those in Consul. The list may contain this proxy.
+  # Default: [], those in Consul.
+  #peers = ["10.0.0.5:8143", "10.0.0.6:8143"]
+
+  # A file with the token that the proxies send to each other, the same on all proxies. The admin
+  # API accepts it besides the token of admin.token_file.
+  # Default: "", the token of admin.token_file, which then has to be the same on all proxies.
+  #token_file = "cluster.token"
+
+  # Use TLS to the other proxies. Each then needs admin.cert_file and admin.key_file. Without TLS
+  # the token is sent in the clear, to any address that Consul has under the service.
+  # Default: false.
+  #tls = true
+
+  # The authorities of the admin APIs' certificates.
+  # Default: "", the system's.
+  #ca_file = "/etc/imapproxy/backends-ca.pem"
+
+  # The name that all certificates have.
+  # Default: "", the host of each address.
+  #server_name = "imapproxy.example.org"
+
+  # The time that another proxy may take to answer. A proxy that takes longer is listed with an error.
+  # Default: "2s". At most "8s".
+  #ask_within = "2s"
+#}
+
+
 # Limits for clients. A client that is refused gets a BYE with the reason, and is counted.
 limits {
   # The number of sessions that have logged in. Each takes about 30 kB and two file
@@ -622,6 +659,13 @@ admin {
   # if other machines can reach the address. A change needs a restart.
   # Default: "", no token.
   #token_file = "admin.token"
+
+  # A certificate and its key, PEM files. With them the API uses TLS. A reload reads the files
+  # again; a change of their names needs a restart.
+  # Default: "", no TLS.
+  #cert_file = "/etc/imapproxy/fullchain.pem"
+  # Default: "".
+  #key_file = "/etc/imapproxy/privkey.pem"
 }
 
 

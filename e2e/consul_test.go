@@ -46,16 +46,22 @@ func newFleet(t testing.TB, o proxyOptions) *fleet {
 func (f *fleet) register() {
 	f.t.Helper()
 	for id, s := range f.dove {
-		host, p, _ := strings.Cut(s.Addr, ":")
-		number, err := strconv.Atoi(p)
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		f.consul.Register(consultest.Service{
-			ID: id, Name: service, Address: host, Port: number,
-			Check: &consultest.Check{TTL: "30m", Status: "passing"},
-		})
+		registerBackend(f.t, f.consul, id, s.Addr)
 	}
+}
+
+// registerBackend tells Consul of one.
+func registerBackend(t testing.TB, consul *consultest.Agent, id, addr string) {
+	t.Helper()
+	host, p, _ := strings.Cut(addr, ":")
+	number, err := strconv.Atoi(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	consul.Register(consultest.Service{
+		ID: id, Name: service, Address: host, Port: number,
+		Check: &consultest.Check{TTL: "30m", Status: "passing"},
+	})
 }
 
 func (f *fleet) eventually(what string, try func() error) {

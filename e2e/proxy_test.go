@@ -35,6 +35,7 @@ type proxyOptions struct {
 	Linger     string // before a session is parked; "" = the default
 	AdminToken string // the file with it
 	Sources    string // source_addresses, in HCL; "" = none
+	Further    string // blocks, in HCL
 }
 
 // withoutParking has every proxy here keep sessions attached, if it is set.
@@ -156,6 +157,7 @@ park {
   linger = "{{.}}"
 }
 {{end}}{{end}}
+{{.Further}}
 `
 
 // startProxy runs imapproxy serve and waits until it is ready.

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,6 +21,7 @@ import (
 type adminFlags struct {
 	Admin     string `default:"127.0.0.1:8143" placeholder:"ADDRESS" help:"The running proxy's admin address, host:port or a URL (${default})."`
 	TokenFile string `placeholder:"FILE" help:"File with the admin API's token, where it wants one."`
+	CAFile    string `placeholder:"FILE" help:"The authorities of the admin API's certificate, where the address is https://…; the system's without it."`
 	JSON      bool   `name:"json" help:"Print the API's JSON (docs/admin.md) instead of a table."`
 }
 
@@ -31,7 +35,54 @@ func (f adminFlags) client() (*admin.Client, error) {
 		}
 		c.Token = token
 	}
+	if f.CAFile != "" {
+		text, err := os.ReadFile(f.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("--ca-file: %w", err)
+		}
+		authorities := x509.NewCertPool()
+		if !authorities.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("--ca-file: %s holds no certificate", f.CAFile)
+		}
+		c.TLS = &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}
+	}
 	return c, nil
+}
+
+// clusterFlag is that of the verbs that can ask all proxies.
+type clusterFlag struct {
+	Cluster bool `help:"Ask all proxies of the service, by way of this one."`
+}
+
+// notAnswered tells of the proxies that haven't answered. The others' answers have been printed: the
+// exit code says that they aren't all.
+func notAnswered(w io.Writer, failed []string) error {
+	for _, one := range failed {
+		fmt.Fprintf(w, "\nno answer from %s\n", dash(one))
+	}
+	if len(failed) > 0 {
+		return failure{exitFailed}
+	}
+	return nil
+}
+
+// each prints every proxy's answer below its name, then who hasn't answered.
+func each[T any](show func(io.Writer, T) error) func(io.Writer, admin.Cluster[T]) error {
+	return func(w io.Writer, all admin.Cluster[T]) error {
+		for i, p := range all.Proxies {
+			if p.Answer == nil {
+				continue
+			}
+			if i > 0 {
+				fmt.Fprintln(w)
+			}
+			fmt.Fprintf(w, "%s (%s)\n", dash(p.Proxy), dash(p.Address))
+			if err := show(w, *p.Answer); err != nil {
+				return err
+			}
+		}
+		return notAnswered(w, all.Failed())
+	}
 }
 
 // ask is one question to a running proxy: get asks it, show prints the answer for

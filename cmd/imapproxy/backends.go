@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,10 +14,16 @@ import (
 
 type backendsCommand struct {
 	adminFlags
+	clusterFlag
 }
 
 // Run prints /v1/backends.
 func (c backendsCommand) Run(env environment) error {
+	if c.Cluster {
+		return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Backends], error) {
+			return a.ClusterBackends(ctx)
+		}, showAllBackends)
+	}
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Backends, error) { return a.Backends(ctx) }, showBackends)
 }
 
@@ -27,6 +35,48 @@ func showBackends(w io.Writer, all admin.Backends) error {
 		})
 	}
 	return table(w, []string{"BACKEND", "ADDRESS", "STATE", "FOR", "WEIGHT", "USERS", "SESSIONS", "REMARKS"}, rows)
+}
+
+// showAllBackends prints each backend once, with the users and sessions of all proxies, and which of them
+// see it in another state.
+func showAllBackends(w io.Writer, all admin.Cluster[admin.Backends]) error {
+	type row struct {
+		admin.Backend
+		states map[string][]string // the proxies by what they say
+	}
+	found := map[string]*row{}
+	for _, p := range all.Proxies {
+		if p.Answer == nil {
+			continue
+		}
+		for _, b := range p.Answer.Backends {
+			r := found[b.ID]
+			if r == nil {
+				r = &row{Backend: b, states: map[string][]string{}}
+				r.Pins, r.Sessions = 0, 0
+				found[b.ID] = r
+			}
+			r.Pins, r.Sessions = r.Pins+b.Pins, r.Sessions+b.Sessions
+			r.states[b.State] = append(r.states[b.State], p.Proxy)
+		}
+	}
+	var rows [][]string
+	for _, id := range slices.Sorted(maps.Keys(found)) {
+		r := found[id]
+		var states []string
+		for _, state := range slices.Sorted(maps.Keys(r.states)) {
+			text := state
+			if len(r.states) > 1 {
+				text += " (" + strings.Join(r.states[state], ", ") + ")"
+			}
+			states = append(states, text)
+		}
+		rows = append(rows, []string{dash(id), dash(r.Address), dash(strings.Join(states, ", ")), fmt.Sprint(r.Weight), fmt.Sprint(r.Pins), fmt.Sprint(r.Sessions)})
+	}
+	if err := table(w, []string{"BACKEND", "ADDRESS", "STATE", "WEIGHT", "USERS", "SESSIONS"}, rows); err != nil {
+		return err
+	}
+	return notAnswered(w, all.Failed())
 }
 
 // remarks is what is out of the ordinary about a backend.

@@ -41,6 +41,7 @@ type commandLine struct {
 	Status   statusCommand   `cmd:"" help:"How a running proxy is doing."`
 	Backends backendsCommand `cmd:"" help:"The backends of a running proxy: state, users, sessions."`
 	Sessions sessionsCommand `cmd:"" help:"The sessions of a running proxy."`
+	Proxies  proxiesCommand  `cmd:"" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
 	Kick     kickCommand     `cmd:"" help:"End a user's sessions on a running proxy."`
 	Version  versionCommand  `cmd:"" help:"Say which version this is."`
 }

@@ -17,6 +17,7 @@ const sessionsPage = 1000
 
 type sessionsCommand struct {
 	adminFlags
+	clusterFlag
 	User    string `placeholder:"NAME" help:"Only this user's sessions."`
 	Backend string `placeholder:"ID" help:"Only the sessions on this backend."`
 	Limit   int    `default:"0" help:"At most so many; 0 is all (${default})."`
@@ -24,7 +25,45 @@ type sessionsCommand struct {
 
 // Run prints /v1/sessions, all pages of it.
 func (c sessionsCommand) Run(env environment) error {
+	if c.Cluster {
+		return ask(env, c.adminFlags, c.ofAll, each(showSessions))
+	}
 	return ask(env, c.adminFlags, c.all, showSessions)
+}
+
+// ofAll goes through the pages of all proxies. A proxy that has answered for one page and not for
+// another counts as one that hasn't.
+func (c sessionsCommand) ofAll(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Sessions], error) {
+	var all admin.Cluster[admin.Sessions]
+	for after, n := "", 0; ; {
+		q := admin.SessionsQuery{User: c.User, Backend: c.Backend, After: after, Limit: sessionsPage}
+		if c.Limit > 0 {
+			q.Limit = min(q.Limit, c.Limit-n)
+		}
+		page, next, err := a.ClusterSessions(ctx, q)
+		if err != nil {
+			return all, err
+		}
+		for _, p := range page.Proxies {
+			i := slices.IndexFunc(all.Proxies, func(o admin.FromProxy[admin.Sessions]) bool { return o.Proxy == p.Proxy && o.Address == p.Address })
+			if i < 0 {
+				all.Proxies = append(all.Proxies, p)
+				i = len(all.Proxies) - 1
+			} else if to := all.Proxies[i].Answer; to != nil && p.Answer != nil {
+				to.Sessions = append(to.Sessions, p.Answer.Sessions...)
+				maps.Copy(to.Reasons, p.Answer.Reasons)
+				to.Next = p.Answer.Next
+			} else if all.Proxies[i].Error == "" {
+				all.Proxies[i].Error, all.Proxies[i].Answer = p.Error, nil
+			}
+			if p.Answer != nil {
+				n += len(p.Answer.Sessions)
+			}
+		}
+		if after = next; next == "" || c.Limit > 0 && n >= c.Limit {
+			return all, nil
+		}
+	}
 }
 
 // all goes through the pages. With --limit Next is where it stopped.

@@ -14,10 +14,16 @@ import (
 
 type statusCommand struct {
 	adminFlags
+	clusterFlag
 }
 
 // Run prints /v1/status.
 func (c statusCommand) Run(env environment) error {
+	if c.Cluster {
+		return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Status], error) {
+			return a.ClusterStatus(ctx)
+		}, each(showStatus))
+	}
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Status, error) { return a.Status(ctx) }, showStatus)
 }
 

@@ -1,15 +1,16 @@
 // Package admin is the proxy's HTTP API on an address of its own: health,
-// metrics, and who is here, as JSON and as a small page for people. It only
-// reads; what backends post to /v1/events is another package's, and only passes
-// through here. docs/admin.md is its manual; the types in types.go are what it says
-// and what Client, which the command line uses, understands.
+// metrics, who is here, as JSON and as a small page for people, and what an operator can have it
+// do. What is below /v1/cluster is answered by all proxies of the service. What backends post to
+// /v1/events is another package's, and only passes through here. docs/admin.md is its manual; the types
+// in types.go are what it says and what Client, which the command line uses, understands.
 //
-// Imports internal/fair, proxy, routing and telemetry. Imported by cmd/imapproxy
-// and internal/app.
+// Imports internal/fair, internal/peers, proxy, routing and telemetry. Imported by
+// cmd/imapproxy and internal/app.
 package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,12 +55,22 @@ type Options struct {
 	Address string // host:port
 	// Token is what callers must send (Authorization: Bearer); "" asks for
 	// none, which is allowed on loopback only.
-	Token   telemetry.Secret
-	Proxy   Proxy
-	Router  Router
-	Metrics http.Handler    // nil: there's no /metrics
-	Events  http.Handler    // nil: there's no /v1/events. It asks for a token of its own.
-	Parking func() *Parking // nil, or returns it: parking is off
+	Token telemetry.Secret
+	// TLS has the certificate; nil: the API speaks without TLS.
+	TLS *tls.Config
+	// ID is this process's own, by which it knows itself among its peers; Name returns what people
+	// call it, nil: its hostname. Fleet is the other proxies, nil: this one is alone. PeerToken returns the token that
+	// they send, besides Token; nil, or "": none.
+	ID        string
+	Name      func() string
+	Fleet     Fleet
+	PeerToken func() telemetry.Secret
+	Digest    func() string // of the settings; nil: it isn't known
+	Proxy     Proxy
+	Router    Router
+	Metrics   http.Handler    // nil: there's no /metrics
+	Events    http.Handler    // nil: there's no /v1/events. It asks for a token of its own.
+	Parking   func() *Parking // nil, or returns it: parking is off
 	// Shortages returns what the proxy itself has run out of; nil: that isn't known.
 	Shortages func() []Shortage
 	// Room returns how many connections the proxy has to a backend, and their bound; nil: that isn't known.
@@ -145,6 +156,9 @@ func (s *Server) Listen() error {
 		limit = maxEventConns
 	}
 	s.ln = newListener(ln, limit)
+	if s.opts.TLS != nil {
+		s.ln = tls.NewListener(s.ln, s.opts.TLS)
+	}
 	return nil
 }
 

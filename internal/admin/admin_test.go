@@ -525,7 +525,7 @@ func TestTheManualNamesEverything(t *testing.T) {
 			t.Errorf("docs/admin.md has no %s", path)
 		}
 	}
-	for _, v := range []any{admin.Status{}, admin.Listener{}, admin.Discovery{}, admin.Backends{}, admin.Backend{}, admin.Sessions{}, admin.Session{}, admin.Health{}, admin.Error{}, admin.ErrorBody{}} {
+	for _, v := range []any{admin.Status{}, admin.Proxying{}, admin.Cluster[admin.Status]{}, admin.FromProxy[admin.Status]{}, admin.Listener{}, admin.Discovery{}, admin.Backends{}, admin.Backend{}, admin.Sessions{}, admin.Session{}, admin.Health{}, admin.Error{}, admin.ErrorBody{}} {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if name == "" || !strings.Contains(manual, "`"+name+"`") {
@@ -533,7 +533,7 @@ func TestTheManualNamesEverything(t *testing.T) {
 			}
 		}
 	}
-	for _, code := range []string{admin.CodeBadRequest, admin.CodeUnauthorized, admin.CodeForbidden, admin.CodeNotFound, admin.CodeMethod} {
+	for _, code := range []string{admin.CodeBadRequest, admin.CodeUnauthorized, admin.CodeForbidden, admin.CodeNotFound, admin.CodeMethod, admin.CodeSelf} {
 		if !strings.Contains(manual, "`"+code+"`") {
 			t.Errorf("docs/admin.md has no `%s`", code)
 		}

@@ -49,6 +49,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	p, now := s.opts.Proxy.Status(), s.opts.Now()
 	st := Status{
+		Proxy:   Proxying{ID: s.opts.ID, Name: s.name()},
 		Version: p.Version, Hostname: p.Hostname, State: s.state(), Time: now, Started: p.Started,
 		UptimeSeconds: int64(now.Sub(p.Started) / time.Second), Listeners: []Listener{},
 		Sessions: p.Sessions, Attachments: p.Attachments, BackendConnections: p.BackendConns,
@@ -64,6 +65,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if good := s.opts.Router.LastGood(); !good.IsZero() {
 		age := int64(now.Sub(good) / time.Second)
 		st.Discovery = Discovery{LastGood: &good, AgeSeconds: &age, Saved: s.opts.Router.FromSaved()}
+	}
+	if s.opts.Digest != nil {
+		st.Proxy.Config = s.opts.Digest()
 	}
 	if s.opts.Parking != nil {
 		st.Parking = s.opts.Parking()

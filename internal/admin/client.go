@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ const maxAnswer = 16 << 20
 type Client struct {
 	Address string           // host:port, or a URL without a path
 	Token   telemetry.Secret // "" where none is needed
+	TLS     *tls.Config      // for an https:// address; nil: the system's authorities
 	HTTP    *http.Client     // nil: one of its own
 }
 
@@ -51,8 +53,8 @@ type SessionsQuery struct {
 	After         string // Sessions.Next of the page before
 }
 
-// Sessions asks for one page of /v1/sessions.
-func (c *Client) Sessions(ctx context.Context, q SessionsQuery) (Sessions, error) {
+// values are the query's parameters.
+func (q SessionsQuery) values() url.Values {
 	v := url.Values{}
 	for name, value := range map[string]string{"user": q.User, "backend": q.Backend, "after": q.After} {
 		if value != "" {
@@ -62,8 +64,13 @@ func (c *Client) Sessions(ctx context.Context, q SessionsQuery) (Sessions, error
 	if q.Limit > 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}
+	return v
+}
+
+// Sessions asks for one page of /v1/sessions.
+func (c *Client) Sessions(ctx context.Context, q SessionsQuery) (Sessions, error) {
 	var s Sessions
-	return s, c.get(ctx, "/v1/sessions", v, &s)
+	return s, c.get(ctx, "/v1/sessions", q.values(), &s)
 }
 
 // get decodes an answer into out. The error is what the server said, or that
@@ -74,7 +81,11 @@ func (c *Client) get(ctx context.Context, path string, q url.Values, out any) er
 
 // do is get with any method. body is JSON, nil where there is none.
 func (c *Client) do(ctx context.Context, method, path string, q url.Values, body []byte, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
+	limit := clientTimeout
+	if strings.HasPrefix(path, clusterPrefix) {
+		limit = clusterTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	base := strings.TrimSuffix(c.Address, "/")
 	if !strings.Contains(base, "://") {
@@ -96,7 +107,7 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	}
 	client := c.HTTP
 	if client == nil {
-		transport := &http.Transport{DisableKeepAlives: true}
+		transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: c.TLS}
 		client = &http.Client{Transport: transport, CheckRedirect: noRedirects}
 	}
 	res, err := client.Do(req)

@@ -1,14 +1,20 @@
 package admin
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"embed"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
+
+	"imapproxy/internal/peers"
+	"imapproxy/telemetry"
 )
 
 //go:embed page
@@ -21,7 +27,8 @@ const eventsPath = "/v1/events"
 type route struct {
 	serve http.HandlerFunc
 	open  bool
-	post  bool // it changes something: POST and nothing else
+	post  bool  // it changes something: POST and nothing else
+	body  int64 // what its body may have, in bytes; 0: maxBodyBytes
 }
 
 // methods are those of the path, as Allow has them.
@@ -52,6 +59,11 @@ func (s *Server) routes() map[string]route {
 		"/v1/sessions": {serve: s.sessions},
 		"/v1/kick":     {serve: s.kick, post: true},
 	}
+	for _, path := range slices.Collect(maps.Keys(r)) {
+		if strings.HasPrefix(path, "/v1/") {
+			r[clusterPath(path)] = s.clustered(path, r[path])
+		}
+	}
 	if s.opts.Metrics != nil {
 		r["/metrics"] = route{serve: s.opts.Metrics.ServeHTTP}
 	}
@@ -61,7 +73,7 @@ func (s *Server) routes() map[string]route {
 // Handler is the API as Serve serves it.
 func (s *Server) Handler() http.Handler {
 	routes := s.routes()
-	api := http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		if !s.hostAllowed(r.Host) {
 			fail(w, http.StatusForbidden, CodeForbidden, "ask for this address by an IP address of the loopback, or as localhost")
@@ -77,13 +89,18 @@ func (s *Server) Handler() http.Handler {
 			fail(w, http.StatusMethodNotAllowed, CodeMethod, "here it is "+route.methods())
 			return
 		}
-		if !route.open && !s.authorized(r) {
+		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(route.body, maxBodyBytes))
+		if !route.open && !s.authorized(r, route.post) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="imapproxy admin"`)
 			fail(w, http.StatusUnauthorized, CodeUnauthorized, "send the token of admin's token_file: Authorization: Bearer TOKEN")
 			return
 		}
+		if from := r.Header.Get(peers.HeaderFrom); from != "" && from == s.opts.ID && !route.open {
+			fail(w, peers.StatusSelf, CodeSelf, "this proxy has asked itself")
+			return
+		}
 		route.serve(w, r)
-	}), maxBodyBytes)
+	})
 	if s.opts.Events == nil {
 		return api
 	}
@@ -132,22 +149,36 @@ func (s *Server) hostAllowed(host string) bool {
 }
 
 // authorized compares digests, so that the time taken tells nothing, the
-// token's length included.
-func (s *Server) authorized(r *http.Request) bool {
-	if s.opts.Token == "" {
-		return true
+// token's length included. What changes something needs a token in any case.
+func (s *Server) authorized(r *http.Request, post bool) bool {
+	if s.opts.Token == "" && (!post || s.peerToken() == "") {
+		return true // on loopback; a post is refused by its own handler
 	}
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		return false
 	}
-	got, want := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(s.opts.Token.Reveal()))
-	if subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
+	got, right := sha256.Sum256([]byte(strings.TrimSpace(token))), 0
+	for _, known := range []telemetry.Secret{s.opts.Token, s.peerToken()} {
+		if known != "" {
+			want := sha256.Sum256([]byte(known.Reveal()))
+			right |= subtle.ConstantTimeCompare(got[:], want[:])
+		}
+	}
+	if right == 1 {
 		proven(r)
 		return true
 	}
 	s.opts.Log.Warn("admin: wrong token", "client", r.RemoteAddr)
 	return false
+}
+
+// peerToken is what the other proxies send; "" where there are none.
+func (s *Server) peerToken() telemetry.Secret {
+	if s.opts.PeerToken == nil {
+		return ""
+	}
+	return s.opts.PeerToken()
 }
 
 // file serves an embedded file; the page holds no data, its script asks for it.

@@ -23,7 +23,7 @@ const maxActor = 100
 // kick is POST /v1/kick: it ends a user's sessions. It is the only thing here that changes
 // anything, so it needs the token on loopback, too, and each call is logged.
 func (s *Server) kick(w http.ResponseWriter, r *http.Request) {
-	if s.opts.Token == "" {
+	if s.opts.Token == "" && s.peerToken() == "" {
 		fail(w, http.StatusForbidden, CodeNoToken, "this needs a token: write admin { token_file = … } into the configuration and restart the proxy")
 		return
 	}
@@ -103,4 +103,9 @@ func (c *Client) Kick(ctx context.Context, k KickRequest) (KickAnswer, error) {
 		return a, fmt.Errorf("kick: %w", err)
 	}
 	return a, c.do(ctx, http.MethodPost, "/v1/kick", nil, body, &a)
+}
+
+// ClusterKick asks for POST /v1/cluster/kick.
+func (c *Client) ClusterKick(ctx context.Context, k KickRequest) (Cluster[KickAnswer], error) {
+	return doAll[KickAnswer](ctx, c, "/v1/kick", k)
 }

@@ -4,6 +4,7 @@ import "time"
 
 // Status is GET /v1/status.
 type Status struct {
+	Proxy         Proxying   `json:"proxy"`
 	Version       string     `json:"version"`
 	Hostname      string     `json:"hostname"`
 	State         string     `json:"state"` // StateStarting, StateReady or StateDraining
@@ -22,6 +23,17 @@ type Status struct {
 	Reload    *Reload        `json:"reload"`  // the last one; null: there was none
 	// Shortages are what the proxy itself has run out of since the start, the latest first.
 	Shortages []Shortage `json:"shortages"`
+}
+
+// Proxying is a proxy as one of several.
+type Proxying struct {
+	ID     string `json:"id"`     // of the process
+	Name   string `json:"name"`   // as it is registered, or its host's
+	Config string `json:"config"` // a digest of the settings that the proxies of a service have in common; "": not known
+	// Epoch is the newest set of backends that it has agreed to; null: the proxies don't agree on one.
+	Epoch *int64 `json:"epoch"`
+	// Isolated says that it is cut off from the others, and how it goes on: serve, hold; "": it isn't.
+	Isolated string `json:"isolated"`
 }
 
 // Shortage is one thing that the proxy ran out of, at one place.
@@ -171,5 +183,6 @@ const (
 	CodeForbidden    = "forbidden_host"     // 403: the Host header isn't this machine
 	CodeNoToken      = "no_token"           // 403: it changes something, and there is no token_file
 	CodeNotFound     = "not_found"          // 404
+	CodeSelf         = "self"               // 508: a proxy that asked its peers has asked itself
 	CodeMethod       = "method_not_allowed" // 405
 )

@@ -21,6 +21,8 @@ func (a *App) openAdmin() (*admin.Server, error) {
 			return nil, wiring.About("admin.token_file", err)
 		}
 	}
+	o.ID, o.Fleet, o.PeerToken, o.TLS = a.cluster.id, a.cluster.fleet, a.cluster.peerToken, a.cluster.adminTLS()
+	o.Name, o.Digest = a.name, func() string { return *a.digest.Load() }
 	o.Parking, o.Reload, o.Kick = a.parking.status, a.lastReload.Load, a.server.Kick
 	o.Shortages = a.shortages
 	o.Room = func(backend string) (connections, bound int) {
@@ -65,4 +67,12 @@ func (a *App) shortages() []admin.Shortage {
 		all = append(all, admin.Shortage{Of: s.Of, At: s.At, Count: s.Count, Last: s.Last, Error: s.Error})
 	}
 	return all
+}
+
+// name is what people call this proxy: its id in Consul, else its hostname.
+func (a *App) name() string {
+	if c := a.registered.Load(); c != nil {
+		return *c
+	}
+	return a.server.Status().Hostname
 }

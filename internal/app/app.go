@@ -70,6 +70,7 @@ type App struct {
 	findings *upstream.MasterFindings // what is known of the backends' master logins
 	parking  *parking
 	server   *proxy.Server
+	cluster  *cluster
 	admin    *admin.Server // nil where it is off
 	events   *admin.Server // nil where events come to admin, or none
 
@@ -79,6 +80,8 @@ type App struct {
 	end     func()          // closes ending, once
 
 	lastReload atomic.Pointer[admin.Reload] // nil: there was none
+	registered atomic.Pointer[string]       // the id in Consul; nil: it isn't there
+	digest     atomic.Pointer[string]       // of the settings (config.Digest)
 
 	// ---- What follows belongs to the goroutine of Open, Run and Close.
 
@@ -176,6 +179,10 @@ func (a *App) open(ctx context.Context) (err error) {
 		return err
 	}
 	if a.server, err = proxy.New(options); err != nil {
+		return err
+	}
+	a.digest.Store(new(config.Digest(a.cfg)))
+	if a.cluster, err = newCluster(a.cfg); err != nil {
 		return err
 	}
 	if a.admin, err = a.openAdmin(); err != nil {

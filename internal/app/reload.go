@@ -113,6 +113,14 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 	if err != nil {
 		return nil, wiring.About("park.events.token_file", err)
 	}
+	others, err := wiring.Peers(next)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := wiring.AdminCertificate(next)
+	if err != nil {
+		return nil, err
+	}
 	source, newFleet, files := a.source, false, wiring.FleetFiles(next)
 	if !reflect.DeepEqual(a.cfg.Discovery, next.Discovery) || !reflect.DeepEqual(a.cfg.BackendDefaults, next.BackendDefaults) || files != a.files {
 		if source, err = wiring.Source(next, a.tel, a.room); err != nil {
@@ -149,6 +157,7 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 	applying()
 	before := a.cfg
 	a.cfg = next
+	a.digest.Store(new(config.Digest(next)))
 	a.tel.SwitchLog(log)
 	if err := a.router.Reload(routes); err != nil {
 		a.tel.Log.Error("routing keeps its old settings", "error", err)
@@ -165,7 +174,8 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 		a.source, a.files = source, files
 		a.watch()
 	}
-	if !reflect.DeepEqual(before.Register, next.Register) || next.Register != nil && newFleet {
+	a.cluster.reload(next, others, cert, a.tel)
+	if !reflect.DeepEqual(before.Register, next.Register) || next.Register != nil && (newFleet || (before.Cluster == nil) != (next.Cluster == nil)) {
 		_ = a.registration.Stop()
 		a.register()
 	}

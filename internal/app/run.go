@@ -57,6 +57,7 @@ func (a *App) serve(ctx context.Context) {
 // listeners.
 func (a *App) begin() {
 	a.parking.begin()
+	a.cluster.begin(a.cfg, a.tel)
 	a.watch()
 	a.register()
 	if a.admin != nil {
@@ -77,7 +78,7 @@ func (a *App) finish() error {
 	err := a.registration.Stop()
 	err = errors.Join(err, a.serving.Stop())
 	a.parking.end()
-	return errors.Join(err, a.listening.Stop(), a.answering.Stop(), a.watching.Stop())
+	return errors.Join(err, a.listening.Stop(), a.answering.Stop(), a.cluster.end(), a.watching.Stop())
 }
 
 // watch follows the source of backends.
@@ -129,13 +130,18 @@ const maxWarned = 4096
 // the end.
 func (a *App) register() {
 	a.registration = nil
+	a.registered.Store(nil)
 	if a.cfg.Register == nil {
 		return
 	}
-	o, err := wiring.Register(a.cfg, a.server.Addrs(), a.tel)
+	o, err := wiring.Register(a.cfg, a.server.Addrs(), a.AdminAddr(), a.tel)
 	if err != nil {
 		a.tel.Log.Warn("not registered in consul", "error", err)
 		return
+	}
+	if id, err := discovery.RegistrationID(o.Service, o.Port); err == nil {
+		o.ID = id
+		a.registered.Store(&id)
 	}
 	a.registration = task.Start(func(ctx context.Context) error { return discovery.Register(ctx, o) })
 }

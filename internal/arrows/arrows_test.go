@@ -39,13 +39,14 @@ var arrows = map[string][]string{
 	"routing":           {"telemetry"},
 	"routing/discovery": {"routing", "telemetry"},
 	"telemetry":         {"proxy/wire"},
-	"internal/admin":    {"proxy", "routing", "telemetry", "internal/fair"},
+	"internal/admin":    {"proxy", "routing", "telemetry", "internal/fair", "internal/peers"},
+	"internal/peers":    {"telemetry"},
 	"internal/app": {
 		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/events", "proxy/park/view", "routing", "routing/discovery", "telemetry",
-		"internal/config", "internal/wiring", "internal/admin", "internal/task",
+		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers",
 	},
 	"internal/wiring": {
-		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "routing", "routing/discovery", "telemetry", "internal/config",
+		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "routing", "routing/discovery", "telemetry", "internal/config", "internal/peers",
 	},
 	"internal/task":                {},
 	"internal/config":              {},

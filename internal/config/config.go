@@ -32,6 +32,8 @@ import (
 //	                     which may be empty; relative names are
 //	                     relative to the folder of the configuration file. path:"own" is a
 //	                     file that the proxy writes: its folder must be there
+//	pending:"…"          it is read and checked, and nothing uses it until there is what the text names:
+//	                     writing it is warned of, and config.hcl doesn't show it
 //	reload:"restart"     a change of it needs a restart; in a block with a name the whole
 //	                     block then does, since its settings only fit together
 
@@ -48,6 +50,7 @@ type Config struct {
 	Discovery       Discovery       `hcl:"discovery,variants" required:"discovery \"consul\" { service = \"imap\" } or discovery \"static\" with a backend block"`
 	Routing         Routing         `hcl:"routing,block"`
 	Register        *Register       `hcl:"register,block"`
+	Cluster         *Cluster        `hcl:"cluster,block"`
 	Limits          Limits          `hcl:"limits,block"`
 	Park            Park            `hcl:"park,block"`
 	Telemetry       Telemetry       `hcl:"telemetry,block"`
@@ -185,6 +188,23 @@ type Register struct {
 	Tags    []string `hcl:"tags" default:"[]"`
 }
 
+// Cluster is the proxies that stand together, of which this is one. Service to AskWithin are how
+// they find and ask each other (internal/peers). What is tagged pending belongs to the agreement on
+// who goes where, and to moves.
+type Cluster struct {
+	Service       string        `hcl:"service" default:"imapproxy"`
+	Peers         []string      `hcl:"peers" default:"[]"`
+	TokenFile     string        `hcl:"token_file" path:"secret" default:""`
+	TLS           bool          `hcl:"tls" default:"false"`
+	CAFile        string        `hcl:"ca_file" path:"cert" default:""`
+	ServerName    string        `hcl:"server_name" default:""`
+	AskWithin     time.Duration `hcl:"ask_within" default:"2s" min:"100ms" max:"8s"`
+	MoveRate      int           `hcl:"move_rate" default:"50" min:"1" max:"100000" pending:"moves of users"`
+	AgreeWithin   time.Duration `hcl:"agree_within" default:"10s" min:"1s" max:"5m" pending:"agreement"`
+	Isolated      string        `hcl:"isolated" default:"serve" enum:"serve|hold" pending:"agreement"`
+	RebalanceRate int           `hcl:"rebalance_rate" default:"0" min:"0" max:"100000" pending:"agreement"`
+}
+
 // Limits bound what clients may take. A count of 0 is no limit, but for the connections
 // in all, which the files that the process may have open bound.
 type Limits struct {
@@ -265,6 +285,8 @@ type Metrics struct {
 type Admin struct {
 	Address   string `hcl:"address" default:"127.0.0.1:8143" reload:"restart"`
 	TokenFile string `hcl:"token_file" path:"secret" default:"" reload:"restart"`
+	CertFile  string `hcl:"cert_file" path:"cert" default:"" reload:"restart"`
+	KeyFile   string `hcl:"key_file" path:"secret" default:"" reload:"restart"`
 }
 
 // Shutdown is what SIGTERM does.

@@ -136,6 +136,13 @@ func TestEverySettingStandsInTheReferenceWithItsDefault(t *testing.T) {
 		if f.kind == kindLabel {
 			return
 		}
+		if _, pending := f.Tag.Lookup("pending"); pending {
+			if _, ok := docs[path]; ok {
+				t.Errorf("config.hcl shows %s, which nothing uses", path)
+			}
+			seen[path] = true
+			return
+		}
 		seen[path] = true
 		said, ok := docs[path]
 		if !ok {
@@ -227,7 +234,7 @@ func TestTheReferenceLoadsWithItsAlternatives(t *testing.T) {
 	for _, folder := range []string{"/var/lib/imapproxy/", "/var/log/imapproxy/"} {
 		text = strings.ReplaceAll(text, `"`+folder, `"`+dir+"/")
 	}
-	for _, name := range []string{"users.passwd", "master.password", "admin.token", "consul.token"} {
+	for _, name := range []string{"users.passwd", "master.password", "admin.token", "consul.token", "cluster.token"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("secret\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -47,6 +47,8 @@ func (d *decoder) validate(c *Config) []Warning {
 	d.park(c)
 	d.telemetry(c)
 	d.admin(c)
+	d.cluster(c)
+	d.pending()
 	d.addressesTwice(c)
 	d.placements(c)
 	d.idleTimeout(c)
@@ -276,6 +278,13 @@ func (d *decoder) telemetry(c *Config) {
 
 func (d *decoder) admin(c *Config) {
 	a := c.Admin
+	switch {
+	case d.failed["admin.cert_file"] || d.failed["admin.key_file"]:
+	case (a.CertFile == "") != (a.KeyFile == ""):
+		d.fail(d.at("admin"), "admin: cert_file and key_file only work together", "write both or none")
+	default:
+		d.pair("admin", a.CertFile, a.KeyFile)
+	}
 	if a.Address == "" || !d.address("admin.address", a.Address, 0) {
 		return
 	}

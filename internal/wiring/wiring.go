@@ -313,9 +313,9 @@ func backendTLS(c *config.Config) (*tls.Config, error) {
 }
 
 // Register is how the proxy stands in Consul. bound are the listeners'
-// addresses by name, for where the configuration names none.
-func Register(c *config.Config, bound map[string]string, tel *telemetry.Telemetry) (discovery.RegisterOptions, error) {
-	o := discovery.RegisterOptions{Service: c.Register.Service, Tags: c.Register.Tags, Telemetry: tel}
+// addresses by name, for where the configuration names none; admin is the admin API's.
+func Register(c *config.Config, bound map[string]string, admin string, tel *telemetry.Telemetry) (discovery.RegisterOptions, error) {
+	o := discovery.RegisterOptions{Service: c.Register.Service, Tags: c.Register.Tags, Meta: adminMeta(c, admin), Telemetry: tel}
 	if c.Discovery.Consul != nil {
 		o.Consul = Consul(c.Discovery.Consul)
 	}

@@ -26,6 +26,7 @@ func everything() *config.Config {
 	c.BackendLogin.Mode = "master"
 	c.Routing.Storage = "shared"
 	c.Register = &config.Register{Service: "imapproxy", Address: "192.0.2.1:993"}
+	c.Cluster = &config.Cluster{Service: "imapproxy"}
 	return c
 }
 
@@ -36,16 +37,26 @@ func handed(t *testing.T, c *config.Config) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	register, err := Register(c, nil, nil)
+	register, err := Register(c, nil, "127.0.0.1:8143", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	login, _ := Login(c) // without the file there is no password; the rest counts
+	others, _ := Peers(c) // likewise
+	login, _ := Login(c)  // without the file there is no password; the rest counts
 	return fmt.Sprintf("%+v", []any{
 		Telemetry(c, nil, nil), LogLevel(c), routes, Upstream(c, nil), login, Proxy(c, nil),
 		Fleet(c), Static(c, nil), register,
+		others.Within, Named(c), where(c),
 		Hub(c, nil), Pool(c, nil), Room(c), Park(c),
 	})
+}
+
+// where is the service that the other proxies are looked for under.
+func where(c *config.Config) string {
+	if o := Proxies(c); o != nil {
+		return o.Service
+	}
+	return ""
 }
 
 // A setting that is read and handed to nobody would be accepted and do nothing.
@@ -56,6 +67,16 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"backend_defaults.source_addresses", // sourceAddresses: TestSourceAddressesAreDialledFrom
 		"admin.address",                     // internal/app: the tests of serve
 		"admin.token_file",                  // internal/app: TestTheAdminAPIWantsItsToken
+		"admin.cert_file",                   // AdminCertificate: TestTheProxiesAskEachOtherOverTLS
+		"admin.key_file",                    // likewise
+		"cluster.token_file",                // Peers: TestPeersAreAskedAsTheConfigurationSays
+		"cluster.tls",                       // likewise
+		"cluster.ca_file",                   // likewise
+		"cluster.server_name",               // likewise
+		"cluster.move_rate",                 // nothing: config warns of what is written there
+		"cluster.agree_within",              // likewise
+		"cluster.isolated",                  // likewise
+		"cluster.rebalance_rate",            // likewise
 		"park.enabled",                      // internal/app: TestParkingIsSwitchedOffAndOnByAReload
 		"park.events.address",               // internal/app: TestPushEventsReachTheHub
 		"park.events.token_file",            // internal/app: likewise

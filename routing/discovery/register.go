@@ -58,6 +58,12 @@ func Register(ctx context.Context, o RegisterOptions) error {
 	return nil
 }
 
+// RegistrationID is the id that a proxy has in Consul unless it is told another one.
+func RegistrationID(service string, port int) (string, error) {
+	host, err := os.Hostname()
+	return fmt.Sprintf("%s-%s-%d", service, host, port), err
+}
+
 // registrar is the loop's state.
 type registrar struct {
 	opts   RegisterOptions
@@ -76,11 +82,10 @@ func newRegistrar(o RegisterOptions) (*registrar, error) {
 		o.Service = proxyKind
 	}
 	if o.ID == "" {
-		host, err := os.Hostname()
-		if err != nil {
+		var err error
+		if o.ID, err = RegistrationID(o.Service, o.Port); err != nil {
 			return nil, fmt.Errorf("register: an id is needed: %w", err)
 		}
-		o.ID = fmt.Sprintf("%s-%s-%d", o.Service, host, o.Port)
 	}
 	o.Interval = orDefault(o.Interval, 10*time.Second)
 	o.Consul.Datacenter = "" // the agent's: it is where we are

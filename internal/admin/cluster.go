@@ -1,0 +1,207 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"imapproxy/internal/peers"
+)
+
+// clusterPrefix stands before the paths that all proxies of the service answer. What follows it is
+// the path that each is asked for.
+const clusterPrefix = "/v1/cluster"
+
+// Fleet is what the API needs of peers.Fleet.
+type Fleet interface {
+	All(context.Context, peers.Request) []peers.Answer
+}
+
+// Cluster is the answer to a path below /v1/cluster: what each proxy of the service has said.
+type Cluster[T any] struct {
+	Proxies []FromProxy[T] `json:"proxies"` // the one that was asked comes first
+}
+
+// FromProxy is one proxy's part.
+type FromProxy[T any] struct {
+	Proxy   string `json:"proxy"`   // as it is registered, or its host's name
+	Address string `json:"address"` // of its admin API
+	Own     bool   `json:"own"`     // it is the one that was asked
+	Error   string `json:"error"`   // why there is no answer; "" where there is one
+	Answer  *T     `json:"answer"`  // null where there is an error
+}
+
+// Failed are the proxies that haven't answered, each with the reason.
+func (c Cluster[T]) Failed() (all []string) {
+	for _, p := range c.Proxies {
+		if p.Error != "" {
+			all = append(all, p.Proxy+": "+p.Error)
+		}
+	}
+	return all
+}
+
+// clustered is a route's counterpart below /v1/cluster. It is answered here, and each peer is asked
+// the same at the same time. Where this proxy finds fault with the request, its answer is the only one:
+// the others would say the same.
+func (s *Server) clustered(path string, r route) route {
+	return route{post: r.post, body: r.body, serve: func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			fail(w, http.StatusBadRequest, CodeBadRequest, "the body can't be read: "+err.Error())
+			return
+		}
+		others := make(chan []peers.Answer, 1)
+		go func() { others <- s.askOthers(req, path, body) }() // ends within the peers' time; waited for below
+		own := recorder{header: http.Header{}, status: http.StatusOK}
+		again := req.Clone(req.Context())
+		again.Body = io.NopCloser(bytes.NewReader(body))
+		r.serve(&own, again)
+		answers := <-others
+		if own.status != http.StatusOK {
+			w.Header().Set("Content-Type", own.header.Get("Content-Type"))
+			w.WriteHeader(own.status)
+			_, _ = w.Write(own.body.Bytes()) // the client went away
+			return
+		}
+		all := Cluster[json.RawMessage]{Proxies: []FromProxy[json.RawMessage]{{Proxy: s.name(), Address: s.where(), Own: true, Answer: new(json.RawMessage(own.body.Bytes()))}}}
+		for _, a := range answers {
+			all.Proxies = append(all.Proxies, of(a))
+		}
+		reply(w, http.StatusOK, all)
+	}}
+}
+
+// askOthers passes a request on.
+func (s *Server) askOthers(r *http.Request, path string, body []byte) []peers.Answer {
+	if s.opts.Fleet == nil {
+		return nil
+	}
+	q := peers.Request{Method: http.MethodGet, Path: path, Query: r.URL.Query()}
+	if r.Method == http.MethodPost {
+		q.Method, q.Body, q.More = r.Method, body, kickWithin
+	}
+	return s.opts.Fleet.All(r.Context(), q)
+}
+
+// of is a peer's part of an answer.
+func of(a peers.Answer) FromProxy[json.RawMessage] {
+	p := FromProxy[json.RawMessage]{Proxy: a.Peer.Name, Address: a.Peer.Address}
+	var said Error
+	switch {
+	case a.Err != nil:
+		p.Error = a.Err.Error()
+	case a.Status == http.StatusUnauthorized:
+		p.Error = "it doesn't take this proxy's token: cluster.token_file differs"
+	case a.Status == http.StatusNotFound:
+		p.Error = "it doesn't know the question: it is of another release"
+	case a.Status == http.StatusOK && json.Valid(a.Body):
+		p.Answer = new(json.RawMessage(a.Body))
+	case json.Unmarshal(a.Body, &said) == nil && said.Error.Message != "":
+		p.Error = said.Error.Message
+	default:
+		p.Error = fmt.Sprintf("its answer can't be understood (HTTP status %d)", a.Status)
+	}
+	if a.Peer.Down && p.Error != "" {
+		p.Error += " (its check fails in Consul)"
+	}
+	return p
+}
+
+// name is this proxy's own.
+func (s *Server) name() string {
+	if s.opts.Name != nil {
+		return s.opts.Name()
+	}
+	return s.opts.Proxy.Status().Hostname
+}
+
+// where is this proxy's admin API.
+func (s *Server) where() string {
+	if a := s.Addr(); a != nil {
+		return a.String()
+	}
+	return s.opts.Address
+}
+
+// recorder is an http.ResponseWriter that keeps what it is given.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+// Header implements http.ResponseWriter.
+func (r *recorder) Header() http.Header { return r.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *recorder) WriteHeader(status int) { r.status = status }
+
+// Write implements http.ResponseWriter.
+func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
+
+// ClusterStatus asks for /v1/cluster/status.
+func (c *Client) ClusterStatus(ctx context.Context) (Cluster[Status], error) {
+	return ofAll[Status](ctx, c, "/v1/status", nil)
+}
+
+// ClusterBackends asks for /v1/cluster/backends.
+func (c *Client) ClusterBackends(ctx context.Context) (Cluster[Backends], error) {
+	return ofAll[Backends](ctx, c, "/v1/backends", nil)
+}
+
+// ClusterSessions asks for one page of /v1/cluster/sessions, and says from where on the next one is, ""
+// when there is none. Each proxy has its own pages: the part of theirs behind the shortest comes again.
+func (c *Client) ClusterSessions(ctx context.Context, q SessionsQuery) (Cluster[Sessions], string, error) {
+	all, err := ofAll[Sessions](ctx, c, "/v1/sessions", q.values())
+	next := ""
+	for _, p := range all.Proxies {
+		if p.Answer != nil && p.Answer.Next != "" && (next == "" || p.Answer.Next < next) {
+			next = p.Answer.Next
+		}
+	}
+	if next == "" {
+		return all, "", err
+	}
+	for _, p := range all.Proxies {
+		if p.Answer == nil {
+			continue
+		}
+		p.Answer.Next = next
+		for i, s := range p.Answer.Sessions {
+			if s.ID > next {
+				p.Answer.Sessions = p.Answer.Sessions[:i]
+				break
+			}
+		}
+	}
+	return all, next, err
+}
+
+// ofAll asks all proxies of the service what path asks of one.
+func ofAll[T any](ctx context.Context, c *Client, path string, q url.Values) (Cluster[T], error) {
+	var all Cluster[T]
+	return all, c.get(ctx, clusterPath(path), q, &all)
+}
+
+// clusterPath is the path that asks all proxies what path asks of one.
+func clusterPath(path string) string { return clusterPrefix + strings.TrimPrefix(path, "/v1") }
+
+// clusterTimeout is for a request of a Client that all proxies answer.
+const clusterTimeout = 8*time.Second + kickWithin
+
+// doAll has all proxies of the service do what a POST to path has one do.
+func doAll[T any](ctx context.Context, c *Client, path string, request any) (Cluster[T], error) {
+	var all Cluster[T]
+	body, err := json.Marshal(request)
+	if err != nil {
+		return all, fmt.Errorf("%s: %w", path, err)
+	}
+	return all, c.do(ctx, http.MethodPost, clusterPath(path), nil, body, &all)
+}

@@ -1,0 +1,93 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"sync/atomic"
+
+	"imapproxy/internal/config"
+	"imapproxy/internal/peers"
+	"imapproxy/internal/task"
+	"imapproxy/internal/wiring"
+	"imapproxy/routing/discovery"
+	"imapproxy/telemetry"
+)
+
+// cluster is the other proxies of the service, as this one finds and asks them. It is there without a
+// cluster block, too, and knows none then, so that a reload can name some.
+type cluster struct {
+	id    string // of this process
+	fleet *peers.Fleet
+	token atomic.Pointer[telemetry.Secret] // that the others send
+	cert  atomic.Pointer[tls.Certificate]  // of the admin API; nil: it has none
+
+	finding *task.Task // nil where Consul isn't asked
+}
+
+// newCluster reads what it needs and contacts no other proxy.
+func newCluster(c *config.Config) (*cluster, error) {
+	k := &cluster{id: rand.Text()}
+	o, err := wiring.Peers(c)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := wiring.AdminCertificate(c)
+	if err != nil {
+		return nil, err
+	}
+	o.Self = k.id
+	k.fleet = peers.New(o)
+	k.token.Store(&o.Token)
+	k.cert.Store(cert)
+	return k, nil
+}
+
+// begin looks for the others.
+func (k *cluster) begin(c *config.Config, tel *telemetry.Telemetry) {
+	k.finding = nil
+	k.fleet.Found(wiring.Named(c))
+	where := wiring.Proxies(c)
+	if where == nil {
+		return
+	}
+	k.finding = task.Start(func(ctx context.Context) error {
+		return discovery.WatchProxies(ctx, *where, tel, func(all []discovery.ProxyInstance) { k.fleet.Found(asPeers(all)) })
+	})
+}
+
+// asPeers is what Consul lists, as peers.
+func asPeers(all []discovery.ProxyInstance) (found []peers.Peer) {
+	for _, i := range all {
+		found = append(found, peers.Peer{Name: i.ID, Address: i.Admin, Down: !i.Passing})
+	}
+	return found
+}
+
+// reload takes what wiring has read of new settings.
+func (k *cluster) reload(c *config.Config, o peers.Options, cert *tls.Certificate, tel *telemetry.Telemetry) {
+	_ = k.finding.Stop()
+	o.Self = k.id
+	k.fleet.Reload(o)
+	k.token.Store(&o.Token)
+	k.cert.Store(cert)
+	k.begin(c, tel)
+}
+
+// end asks no other proxy any more.
+func (k *cluster) end() error {
+	err := k.finding.Stop()
+	k.fleet.Close()
+	return err
+}
+
+// peerToken is what the others send; "" where there are none.
+func (k *cluster) peerToken() telemetry.Secret { return *k.token.Load() }
+
+// adminTLS is how the admin API speaks TLS, nil: without.
+func (k *cluster) adminTLS() *tls.Config {
+	if k.cert.Load() == nil {
+		return nil
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.cert.Load(), nil }}
+}
