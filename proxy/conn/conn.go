@@ -67,7 +67,7 @@ func (c *Conn) handshake(ctx context.Context, wrap func(*socket) *tls.Conn) erro
 	if c.tls != nil {
 		return fmt.Errorf("conn: already under TLS")
 	}
-	s := &socket{tcp: c.tcp, conn: c, first: c.unread}
+	s := &socket{tcp: c.tcp, of: &c.interruption, first: c.unread}
 	t := wrap(s)
 	if err := t.HandshakeContext(ctx); err != nil {
 		return err

@@ -2,29 +2,8 @@ package conn
 
 import (
 	"context"
-	"sync"
 	"time"
 )
-
-// Sides are the directions of a connection.
-type Sides uint8
-
-// A connection is read and written.
-const (
-	Reads Sides = 1 << iota
-	Writes
-	Both = Reads | Writes
-)
-
-// interruption is what makes I/O return although the connection is in order.
-type interruption struct {
-	mu    sync.Mutex // guards what follows, and the order of deadlines; a leaf
-	sides Sides      // Interrupt's
-	ended Sides      // Until's
-}
-
-// longAgo is a deadline that makes all I/O return.
-func longAgo() time.Time { return time.Unix(1, 0) }
 
 // Interrupt makes reads or writes return os.ErrDeadlineExceeded: those that wait, and all that
 // follow until Rearm, whatever deadline is set meanwhile. A Pump returns at the next point where
@@ -34,7 +13,7 @@ func (c *Conn) Interrupt(sides Sides) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.sides |= sides
-	c.deadlineLocked(sides, longAgo())
+	_ = setDeadline(c.tcp, sides, longAgo())
 }
 
 // Rearm takes back interruptions and deadlines, but for Until's. It is for the connection's owner.
@@ -43,28 +22,11 @@ func (c *Conn) Rearm(sides Sides) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.sides &^= sides
-	c.deadlineLocked(sides&^i.ended, time.Time{})
+	_ = setDeadline(c.tcp, sides&^i.ended, time.Time{})
 }
 
 // limit sets a deadline where there is no interruption.
-func (c *Conn) limit(sides Sides, t time.Time) error {
-	i := &c.interruption
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return c.deadlineLocked(sides&^(i.sides|i.ended), t)
-}
-
-func (c *Conn) deadlineLocked(sides Sides, t time.Time) error {
-	switch sides {
-	case Reads:
-		return c.tcp.SetReadDeadline(t)
-	case Writes:
-		return c.tcp.SetWriteDeadline(t)
-	case Both:
-		return c.tcp.SetDeadline(t)
-	}
-	return nil
-}
+func (c *Conn) limit(sides Sides, t time.Time) error { return c.interruption.limit(c.tcp, sides, t) }
 
 // SetDeadline, SetReadDeadline and SetWriteDeadline are net.Conn's, for the connection's owner. An
 // interruption stands.
@@ -87,7 +49,7 @@ func (c *Conn) Until(ctx context.Context) (stop func() (ended bool)) {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		i.ended = Both
-		c.deadlineLocked(Both, longAgo())
+		_ = setDeadline(c.tcp, Both, longAgo())
 	})
 	return func() bool {
 		if cancel() {
@@ -98,7 +60,7 @@ func (c *Conn) Until(ctx context.Context) (stop func() (ended bool)) {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		i.ended = 0
-		c.deadlineLocked(Both&^i.sides, time.Time{})
+		_ = setDeadline(c.tcp, Both&^i.sides, time.Time{})
 		return true
 	}
 }

@@ -2,13 +2,7 @@ package conn
 
 import (
 	"errors"
-	"io"
-	"os"
 	"sync"
-	"syscall"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Sizes of the lent buffers. A chunk is at most ChunkSize; MaxHold bytes of the
@@ -203,32 +197,4 @@ func (c *Conn) keep(b []byte, n int) {
 		panic("conn: a receiver kept back more than MaxHold bytes, which is its own bound")
 	}
 	c.hold = append(c.hold[:0], b[len(b)-n:]...)
-}
-
-// readNow reads what the socket has: errEmpty when nothing, io.EOF at its end.
-func readNow(fd int, p []byte) (int, error) {
-	for {
-		n, err := syscall.Read(fd, p)
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			return 0, errEmpty
-		case err != nil:
-			return 0, os.NewSyscallError("read", err)
-		case n == 0:
-			return 0, io.EOF
-		}
-		return n, nil
-	}
-}
-
-func userTimeout(fd int, d time.Duration) error {
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds())))
-}
-
-// isClosed asks the kernel for the connection's state.
-func isClosed(fd int) bool {
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err != nil || info.State == unix.BPF_TCP_CLOSE
 }

@@ -2,7 +2,6 @@ package conn
 
 import (
 	"net"
-	"syscall"
 	"time"
 )
 
@@ -16,22 +15,13 @@ import (
 // a record is kept and the next Read goes on from there.
 type socket struct {
 	tcp   *net.TCPConn
-	conn  *Conn  // whose it is
-	fd    int    // ≥ 0 only within a Pump's callback
-	pump  bool   // fd counts
-	ahead []byte // read ahead of tls.Conn; empty whenever a Pump waits
-	buf   []byte // where ahead lies, lent by the Pump
-	first []byte // bytes taken from the socket before TLS began
+	of    *interruption // its connection's
+	fd    int           // ≥ 0 only within a Pump's callback
+	pump  bool          // fd counts
+	ahead []byte        // read ahead of tls.Conn; empty whenever a Pump waits
+	buf   []byte        // where ahead lies, lent by the Pump
+	first []byte        // bytes taken from the socket before TLS began
 }
-
-// errEmpty means that the socket has nothing now.
-type emptyError struct{}
-
-func (emptyError) Error() string   { return "conn: nothing to read now" }
-func (emptyError) Timeout() bool   { return true }
-func (emptyError) Temporary() bool { return true }
-
-var errEmpty error = emptyError{}
 
 func (s *socket) Read(p []byte) (int, error) {
 	if len(s.first) > 0 {
@@ -60,11 +50,6 @@ func (s *socket) Write(p []byte) (int, error)        { return s.tcp.Write(p) }
 func (s *socket) Close() error                       { return s.tcp.Close() }
 func (s *socket) LocalAddr() net.Addr                { return s.tcp.LocalAddr() }
 func (s *socket) RemoteAddr() net.Addr               { return s.tcp.RemoteAddr() }
-func (s *socket) SetDeadline(t time.Time) error      { return s.conn.limit(Both, t) }
-func (s *socket) SetReadDeadline(t time.Time) error  { return s.conn.limit(Reads, t) }
-func (s *socket) SetWriteDeadline(t time.Time) error { return s.conn.limit(Writes, t) }
-
-// quickAck is best effort: without it answers are only later.
-func quickAck(fd int) {
-	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1)
-}
+func (s *socket) SetDeadline(t time.Time) error      { return s.of.limit(s.tcp, Both, t) }
+func (s *socket) SetReadDeadline(t time.Time) error  { return s.of.limit(s.tcp, Reads, t) }
+func (s *socket) SetWriteDeadline(t time.Time) error { return s.of.limit(s.tcp, Writes, t) }

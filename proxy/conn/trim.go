@@ -2,9 +2,6 @@ package conn
 
 import (
 	"bytes"
-	"crypto/tls"
-	"reflect"
-	"unsafe"
 )
 
 // Trim gives back the buffers that a tls.Conn keeps after its handshake (about
@@ -27,13 +24,4 @@ func (c *Conn) Trim() {
 			*b = bytes.Buffer{}
 		}
 	}
-}
-
-// field is a field of a tls.Conn's, nil where there is none of this name and type.
-func field[T any](c *tls.Conn, name string) *T {
-	f, ok := reflect.TypeFor[tls.Conn]().FieldByName(name)
-	if !ok || f.Type != reflect.TypeFor[T]() {
-		return nil
-	}
-	return (*T)(unsafe.Add(unsafe.Pointer(c), f.Offset))
 }

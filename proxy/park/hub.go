@@ -3,7 +3,6 @@ package park
 import (
 	"cmp"
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -239,11 +238,6 @@ func (h *Hub) comparison() resync.Strategy {
 }
 
 func (h *Hub) now() time.Time { return h.o.Now() }
-
-// jittered spreads what happens every d.
-func jittered(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (0.75 + rand.Float64()/2))
-}
 
 // Stats returns the hub's figures as they are now.
 func (h *Hub) Stats() HubStats {

@@ -2,13 +2,11 @@ package park
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/resync"
-	"imapproxy/proxy/upstream"
 )
 
 // phase is where the watch of a mailbox stands.
@@ -270,119 +268,6 @@ func (m *mailbox) sweptLocked() {
 		source = HintPoll
 	}
 	m.hintLocked(source)
-}
-
-// severity is what an error means for a mailbox.
-type severity uint8
-
-const (
-	passing severity = iota // it may work in a moment
-	losing                  // it won't work, though the mailbox may be there
-	ending                  // the mailbox isn't there, or not for this user
-)
-
-// severityLocked: a refusal of EXAMINE ends what is parked there, at once if it
-// gives a reason that stays, else the second time. What says that this mailbox
-// can't be resynced (any more), or that the user can't log in, is losing.
-func (m *mailbox) severityLocked(err error) severity {
-	if refusal, ok := errors.AsType[*imapclient.Refusal](err); ok {
-		switch {
-		case refusal.Status != "NO":
-			return losing
-		case refusal.Verb != "EXAMINE":
-			return passing
-		}
-		if refusal.Passing() {
-			return passing
-		}
-		switch refusal.Code {
-		case "NONEXISTENT", "NOPERM", "AUTHORIZATIONFAILED", "CANNOT":
-			return ending
-		}
-		if m.refused {
-			return ending
-		}
-		m.refused = true
-		return passing
-	}
-	if _, ok := errors.AsType[*upstream.Refused](err); ok {
-		return losing
-	}
-	for _, final := range []error{resync.ErrTooMany, resync.ErrNoModSeq, resync.ErrNotEnabled, resync.ErrName, resync.ErrCannotDeselect} {
-		if errors.Is(err, final) {
-			return losing
-		}
-	}
-	return passing
-}
-
-// failed takes note of a failure of the watch or of a round. It says whether to
-// go on, and how long to wait before; else the mailbox is dead, and its members
-// know.
-func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
-	h := m.hub
-	h.mu.Lock()
-	if m.phase == dead || h.closed {
-		h.mu.Unlock()
-		return 0, false
-	}
-	severity := m.severityLocked(err)
-	now := h.now()
-	if m.failing.IsZero() {
-		m.failing, m.backoff = now, 0
-	}
-	if severity == passing && m.phase != starting && now.Sub(m.failing) < lostAfter {
-		wait = m.backoff
-		m.backoff = min(max(2*m.backoff, firstBackoff), lastBackoff)
-		m.notBefore = now.Add(jittered(wait))
-		if !m.running {
-			// A session that looks isn't made to wait for a backend to come back.
-			for _, w := range m.waiters {
-				w.done <- err
-			}
-			m.waiters = nil
-		}
-		m.scheduleLocked()
-		h.mu.Unlock()
-		return jittered(wait), true
-	}
-	var members []Member
-	for _, s := range m.subs {
-		if s.member != nil {
-			members = append(members, s.member)
-			s.memberLocked(nil)
-		}
-	}
-	if severity == ending {
-		m.gone = err
-		h.counts.Gone++
-	} else if m.phase != starting {
-		h.counts.Lost++
-	}
-	gone := m.gone
-	m.dropLocked(err)
-	h.mu.Unlock()
-	for _, member := range members {
-		tellEnd(member, gone)
-	}
-	if len(members) > 0 {
-		h.o.Telemetry.Log.Warn("a parked mailbox was given up", "user", m.user.name, "backend", m.site.name,
-			"watch", m.kind.String(), "members", len(members), "gone", gone != nil, "error", err)
-	}
-	return 0, false
-}
-
-// recoveredLocked forgets failures.
-func (m *mailbox) recoveredLocked() {
-	m.failing, m.backoff, m.refused = time.Time{}, 0, false
-}
-
-func tellEnd(member Member, gone error) {
-	if gone != nil {
-		member.Gone(gone)
-	} else {
-		member.Lost()
-	}
 }
 
 // dropLocked takes the mailbox out of the hub and ends what runs for it. nil:

@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"time"
 
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
-	"imapproxy/proxy/upstream"
 	"imapproxy/telemetry"
 )
 
@@ -310,67 +308,4 @@ func (m *mailbox) limit() uint32 {
 		return cmp.Or(by.MaxMessages, resync.DefaultMaxDiffMessages)
 	}
 	return 0
-}
-
-// withClient has f use a connection of the watch's kind, which is given back afterwards. Where a
-// warm one has died meanwhile, f is called again with another.
-func (m *mailbox) withClient(ctx context.Context, a Account, f func(context.Context, *resync.Client) error) error {
-	release, err := m.site.slot(ctx, m.user)
-	if err != nil {
-		return err
-	}
-	defer release()
-	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
-	defer cancel()
-	stop := context.AfterFunc(m.hub.ctx, cancel)
-	defer stop()
-	for try := 0; ; try++ {
-		conn, err := a.Login(ctx)
-		if err != nil {
-			return err
-		}
-		warm := time.Since(conn.LoggedIn) > time.Second
-		c := newClient(conn)
-		if err = prepare(ctx, c, m.strategy); err == nil {
-			err = f(ctx, c)
-		}
-		giveBack(ctx, conn, c, a)
-		if _, broken := errors.AsType[*imapclient.Broken](err); !broken || try > 0 || !warm || ctx.Err() != nil {
-			return err
-		}
-	}
-}
-
-// newClient makes the client of a connection on which nothing is selected.
-func newClient(c *upstream.Conn) *resync.Client {
-	return resync.NewClient(c.Conn, c.Caps, resync.Options{})
-}
-
-// ErrTooSlow means that the backend didn't answer in time.
-var ErrTooSlow = errors.New("the backend didn't answer in time")
-
-// prepare enables what the strategy needs, so that all connections of the watch's
-// kind are alike. A server that has it enabled already, on a connection that was
-// warm, needn't say so again; one that can't enable it refuses the EXAMINE.
-func prepare(ctx context.Context, c *resync.Client, by resync.Strategy) error {
-	if by != (resync.ByQResync{}) {
-		return nil
-	}
-	err := c.Enable(ctx, "QRESYNC")
-	if errors.Is(err, resync.ErrNotEnabled) {
-		c.AssumeEnabled("QRESYNC")
-		return nil
-	}
-	return err
-}
-
-// giveBack ends the hub's use of a connection that was never in IDLE.
-func giveBack(ctx context.Context, conn *upstream.Conn, c *resync.Client, a Account) {
-	err := c.Deselect(ctx)
-	broken := c.Release()
-	if err != nil || broken != nil || a.Give == nil {
-		_ = conn.Close()
-		return
-	}
-	a.Give(conn, c.Enabled())
 }

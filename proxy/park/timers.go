@@ -2,6 +2,7 @@ package park
 
 import (
 	"container/heap"
+	"math/rand/v2"
 	"time"
 )
 
@@ -103,3 +104,8 @@ func newSleep() *sleep {
 }
 
 func (s *sleep) timerLocked() { close(s.over) }
+
+// jittered spreads what happens every d.
+func jittered(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.75 + rand.Float64()/2))
+}

@@ -187,19 +187,3 @@ func number(b []byte) (uint32, bool) {
 	}
 	return uint32(n), n <= 1<<32-1
 }
-
-// foldEq compares b with an upper-case ASCII word.
-func foldEq(b []byte, upper string) bool {
-	if len(b) != len(upper) {
-		return false
-	}
-	for i, c := range b {
-		if c >= 'a' && c <= 'z' {
-			c -= 'a' - 'A'
-		}
-		if c != upper[i] {
-			return false
-		}
-	}
-	return true
-}

@@ -169,3 +169,37 @@ var rules = [numVerbs]Rule{
 	GetJMAPAccess:     {Name: "GETJMAPACCESS", Bare: true}, // RFC 9698
 	XApplePushService: {Name: "XAPPLEPUSHSERVICE", Literals: true},
 }
+
+func (v Verb) String() string { return rules[v].Name }
+
+// Verbs lists the names of all verbs, Other's first.
+func Verbs() []string {
+	names := make([]string, 0, numVerbs)
+	for _, r := range rules {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
+// lookup finds the verb of a command's name.
+func lookup(name []byte) Verb {
+	if len(name) == 0 {
+		return Other
+	}
+	for v := Other + 1; v < UIDCopy; v++ {
+		if foldEq(name, rules[v].Name) {
+			return v
+		}
+	}
+	return Other
+}
+
+// lookupUID finds the verb of what follows "UID ".
+func lookupUID(name []byte) Verb {
+	for v := UIDCopy; v < numVerbs; v++ {
+		if foldEq(name, rules[v].Name[len("UID "):]) {
+			return v
+		}
+	}
+	return Other
+}

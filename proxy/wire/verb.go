@@ -81,37 +81,3 @@ const (
 
 // NumVerbs is the number of verbs: each Verb is less than it.
 const NumVerbs = int(numVerbs)
-
-func (v Verb) String() string { return rules[v].Name }
-
-// Verbs lists the names of all verbs, Other's first.
-func Verbs() []string {
-	names := make([]string, 0, numVerbs)
-	for _, r := range rules {
-		names = append(names, r.Name)
-	}
-	return names
-}
-
-// lookup finds the verb of a command's name.
-func lookup(name []byte) Verb {
-	if len(name) == 0 {
-		return Other
-	}
-	for v := Other + 1; v < UIDCopy; v++ {
-		if foldEq(name, rules[v].Name) {
-			return v
-		}
-	}
-	return Other
-}
-
-// lookupUID finds the verb of what follows "UID ".
-func lookupUID(name []byte) Verb {
-	for v := UIDCopy; v < numVerbs; v++ {
-		if foldEq(name, rules[v].Name[len("UID "):]) {
-			return v
-		}
-	}
-	return Other
-}

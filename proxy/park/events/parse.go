@@ -3,12 +3,8 @@ package events
 import (
 	"encoding/json"
 	"errors"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"imapproxy/proxy/park"
-	"imapproxy/proxy/park/view"
 )
 
 // A Format is one of the forms in which backends say what happened.
@@ -21,21 +17,8 @@ const (
 	FormatOX    Format = "ox"    // Dovecot's OX driver
 )
 
-// Bounds on names, in octets. A longer mailbox name is taken for 'all'.
-const (
-	maxUserName    = 512
-	maxMailboxName = 1024
-)
-
 // errNotAnEvent is a body in none of the formats.
 var errNotAnEvent = errors.New("not an event: neither user nor uri in it")
-
-// A notice is one user's part of an event, its names as the backend wrote them
-// but for the encoding: mailboxes are UTF-8.
-type notice struct {
-	user    string // not yet canonical
-	mailbox string // canonical; "" = all of the user's mailboxes
-}
 
 // eventBody has every field of every format that matters here. All else in
 // an event (UIDs, subjects, mod-sequences) is never read: an event is
@@ -51,17 +34,6 @@ type eventBody struct {
 
 type ownEvent struct {
 	Mailbox string `json:"mailbox"`
-}
-
-// cyrusString is a string, or anything else, which is then as good as absent.
-type cyrusString string
-
-func (s *cyrusString) UnmarshalJSON(b []byte) error {
-	var v string
-	if json.Unmarshal(b, &v) == nil {
-		*s = cyrusString(v)
-	}
-	return nil
 }
 
 // parseEvent reads one event of any format. Its notices may be none: an event
@@ -111,19 +83,4 @@ func ownNotices(e eventBody) []notice {
 		}
 	}
 	return notices
-}
-
-// eventMailbox is the canonical form of a UTF-8 name in an event, "" if it can't be
-// told.
-func eventMailbox(name string) string {
-	// U+FFFD is what JSON decoding leaves of octets that weren't UTF-8. A control character
-	// in a name is no user's intention.
-	if len(name) > maxMailboxName || strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || unicode.IsControl(r) }) {
-		return ""
-	}
-	name, err := view.CanonicalMailbox(name)
-	if err != nil {
-		return ""
-	}
-	return name
 }

@@ -259,3 +259,23 @@ func newFlagList(told, list Flags, changed []FlagChange) Flags {
 	}
 	return now
 }
+
+// After is the view of a client that was told d, which was computed for v or is
+// part of what was.
+func (v *View) After(d Difference) *View {
+	if d.Empty() && d.ModSeq <= v.ModSeq && d.UIDNext <= v.UIDNext && d.table == nil {
+		return v
+	}
+	after := *v
+	after.UIDs = d.uids(v)
+	if d.FlagList != "" {
+		after.Flags = d.FlagList
+	}
+	after.UIDNext = max(v.UIDNext, d.UIDNext)
+	after.ModSeq = max(v.ModSeq, d.ModSeq)
+	after.Told = d.told(v, after.UIDs)
+	// It stays although the bound may have risen over it: a STORE .SILENT makes flags of those that
+	// were known.
+	after.Known = v.Known.after(d.Changed)
+	return &after
+}

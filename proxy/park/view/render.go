@@ -8,21 +8,6 @@ import (
 	"strconv"
 )
 
-// Dialect is how a session is told what changed, by what its client has enabled.
-type Dialect uint8
-
-// The dialects. A client speaks CondStore as soon as it has used a parameter of
-// RFC 7162 §3.1, and QResync only by ENABLE QRESYNC (§3.2.3).
-const (
-	Plain     Dialect = iota // EXPUNGE and FETCH by number, no mod-sequences
-	CondStore                // EXPUNGE by number, FETCH with UID and MODSEQ
-	QResync                  // VANISHED, FETCH with UID and MODSEQ
-)
-
-var dialectNames = [...]string{"plain", "condstore", "qresync"}
-
-func (d Dialect) String() string { return dialectNames[d] }
-
 // maxVanished is about how long a line of VANISHED may get, in bytes. What doesn't fit
 // goes into another one.
 const maxVanished = 8000

@@ -41,10 +41,3 @@ func (s *State) Changes() int {
 	}
 	return len(s.Changed)
 }
-
-// FlagChange is the flags that one message has now.
-type FlagChange struct {
-	UID    uint32
-	Flags  Flags
-	ModSeq uint64 // 0: not known
-}

@@ -159,3 +159,10 @@ func (f Flags) Union(g Flags) Flags { return f.union(g) }
 func (f Flags) union(g Flags) Flags {
 	return joinFlags(append(strings.Fields(string(f)), strings.Fields(string(g))...))
 }
+
+// FlagChange is the flags that one message has now.
+type FlagChange struct {
+	UID    uint32
+	Flags  Flags
+	ModSeq uint64 // 0: not known
+}

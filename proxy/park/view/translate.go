@@ -1,6 +1,7 @@
 package view
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -120,21 +121,50 @@ func (n Numbers) rangeToClient(first, last uint32) (UIDs, bool) {
 	return b.set(), true
 }
 
-// findNumber is the range that the message with this number is in.
-func (s UIDs) findNumber(number uint32) int {
-	lo, hi := 0, s.spans()
-	for lo < hi {
-		if mid := (lo + hi) / 2; s.before(mid)+s.length(mid) < number {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
+// parseNumbers reads a sequence-set of the client's numbers (RFC 9051 §9).
+func (n Numbers) parseNumbers(set []byte) (UIDs, bool) {
+	_, last := n.Client()
+	return parseSet(set, last)
 }
 
-// length is the number of UIDs in the i'th range.
-func (s UIDs) length(i int) uint32 {
-	first, last := s.span(i)
-	return last - first + 1
+// parseSet is ParseUIDs where "*" means last.
+func parseSet(set []byte, last uint32) (UIDs, bool) {
+	if bytes.IndexByte(set, '*') < 0 {
+		s, err := ParseUIDs(set)
+		return s, err == nil
+	}
+	plain, ok := appendStarless(nil, set, last)
+	if !ok {
+		return UIDs{}, false
+	}
+	s, err := ParseUIDs(plain)
+	return s, err == nil
+}
+
+// appendUIDSet adds a set of UIDs in which "*" is the client's last message. Where the backend's
+// last one is the same, or its UID isn't known, the set stays as it is.
+func (n Numbers) appendUIDSet(dst, set []byte) ([]byte, bool) {
+	last := n.client.Last()
+	if _, ok := parseSet(set, last); !ok {
+		return dst, false
+	}
+	if n.tail > 0 || last == n.backend.Last() {
+		return append(dst, set...), true
+	}
+	return appendStarless(dst, set, last)
+}
+
+// appendStarless adds a sequence-set in which the number last stands for "*".
+func appendStarless(dst, set []byte, last uint32) ([]byte, bool) {
+	for i, c := range set {
+		if c != '*' {
+			dst = append(dst, c)
+			continue
+		}
+		if i > 0 && set[i-1] != ':' && set[i-1] != ',' || i+1 < len(set) && set[i+1] != ':' && set[i+1] != ',' {
+			return dst, false
+		}
+		dst = appendRange(dst, last, last)
+	}
+	return dst, true
 }

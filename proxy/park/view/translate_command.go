@@ -124,54 +124,6 @@ func (n Numbers) set(dst, head, cmd []byte, kind setKind) ([]byte, Fate) {
 	return out, Relay
 }
 
-// parseNumbers reads a sequence-set of the client's numbers (RFC 9051 §9).
-func (n Numbers) parseNumbers(set []byte) (UIDs, bool) {
-	_, last := n.Client()
-	return parseSet(set, last)
-}
-
-// parseSet is ParseUIDs where "*" means last.
-func parseSet(set []byte, last uint32) (UIDs, bool) {
-	if bytes.IndexByte(set, '*') < 0 {
-		s, err := ParseUIDs(set)
-		return s, err == nil
-	}
-	plain, ok := appendStarless(nil, set, last)
-	if !ok {
-		return UIDs{}, false
-	}
-	s, err := ParseUIDs(plain)
-	return s, err == nil
-}
-
-// appendStarless adds a sequence-set in which the number last stands for "*".
-func appendStarless(dst, set []byte, last uint32) ([]byte, bool) {
-	for i, c := range set {
-		if c != '*' {
-			dst = append(dst, c)
-			continue
-		}
-		if i > 0 && set[i-1] != ':' && set[i-1] != ',' || i+1 < len(set) && set[i+1] != ':' && set[i+1] != ',' {
-			return dst, false
-		}
-		dst = appendRange(dst, last, last)
-	}
-	return dst, true
-}
-
-// appendUIDSet adds a set of UIDs in which "*" is the client's last message. Where the backend's
-// last one is the same, or its UID isn't known, the set stays as it is.
-func (n Numbers) appendUIDSet(dst, set []byte) ([]byte, bool) {
-	last := n.client.Last()
-	if _, ok := parseSet(set, last); !ok {
-		return dst, false
-	}
-	if n.tail > 0 || last == n.backend.Last() {
-		return append(dst, set...), true
-	}
-	return appendStarless(dst, set, last)
-}
-
 // AppendExpungeIssued adds the proxy's answer to a command that is Refuse.
 func AppendExpungeIssued(dst, tag []byte) []byte {
 	dst = append(dst, tag...)
@@ -205,9 +157,4 @@ func AppendPartly(dst, line []byte) []byte {
 	dst = append(dst, " NO "...)
 	dst = append(dst, h.Rest...)
 	return append(dst, "\r\n"...)
-}
-
-func trimEOL(b []byte) []byte {
-	b = bytes.TrimSuffix(b, []byte("\n"))
-	return bytes.TrimSuffix(b, []byte("\r"))
 }

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"cmp"
 	"errors"
 	"iter"
 	"slices"
@@ -34,96 +33,6 @@ var (
 	ErrUIDSet     = errors.New("not a set of UIDs")
 	ErrManyRanges = errors.New("set of UIDs has too many ranges")
 )
-
-// maxRanges bounds what one set may take of memory: 8 MB.
-const maxRanges = 1 << 20
-
-// UIDsOf makes the set of these UIDs, in any order. 0 isn't one and is left out.
-func UIDsOf(uids ...uint32) UIDs {
-	if !slices.IsSorted(uids) {
-		uids = slices.Clone(uids)
-		slices.Sort(uids)
-	}
-	var b uidBuilder
-	for _, u := range uids {
-		if u != 0 {
-			b.add(u, u)
-		}
-	}
-	return b.set()
-}
-
-// UIDRange makes the set of first:last, empty where that is none.
-func UIDRange(first, last uint32) UIDs {
-	if first == 0 || last < first {
-		return UIDs{}
-	}
-	return UIDs{first: first, count: last - first + 1}
-}
-
-// ParseUIDs reads a sequence-set of digits, "," and ":" (RFC 9051 §9, without
-// "*"), its ranges in any order and overlapping or not. Its errors are ErrUIDSet
-// and, for more than 1,048,576 ranges, ErrManyRanges.
-func ParseUIDs(b []byte) (UIDs, error) {
-	var ranges [][2]uint32
-	sorted := true
-	for {
-		first, rest, ok := cutNumber(b)
-		if !ok {
-			return UIDs{}, ErrUIDSet
-		}
-		last := first
-		if len(rest) > 0 && rest[0] == ':' {
-			if last, rest, ok = cutNumber(rest[1:]); !ok {
-				return UIDs{}, ErrUIDSet
-			}
-		}
-		if last < first {
-			first, last = last, first
-		}
-		if n := len(ranges); n > 0 && ranges[n-1][0] > first {
-			sorted = false
-		}
-		if len(ranges) == maxRanges {
-			return UIDs{}, ErrManyRanges
-		}
-		ranges = append(ranges, [2]uint32{first, last})
-		if len(rest) == 0 {
-			break
-		}
-		if rest[0] != ',' {
-			return UIDs{}, ErrUIDSet
-		}
-		b = rest[1:]
-	}
-	return fromRanges(ranges, sorted), nil
-}
-
-// fromRanges makes a set of ranges, which it may put in order.
-func fromRanges(ranges [][2]uint32, sorted bool) UIDs {
-	if !sorted {
-		slices.SortFunc(ranges, func(a, b [2]uint32) int { return cmp.Compare(a[0], b[0]) })
-	}
-	var b uidBuilder
-	for _, r := range ranges {
-		b.add(r[0], r[1])
-	}
-	return b.set()
-}
-
-// cutNumber reads an nz-number (RFC 9051 §9) at the front of b.
-func cutNumber(b []byte) (n uint32, rest []byte, ok bool) {
-	var v uint64
-	i := 0
-	for i < len(b) && i < 11 && b[i] >= '0' && b[i] <= '9' {
-		v = v*10 + uint64(b[i]-'0')
-		i++
-	}
-	if i == 0 || b[0] == '0' || v > 1<<32-1 {
-		return 0, nil, false
-	}
-	return uint32(v), b[i:], true
-}
 
 // Count is the number of UIDs.
 func (s UIDs) Count() uint32 { return s.count }
@@ -265,3 +174,22 @@ func appendRange(dst []byte, first, last uint32) []byte {
 
 // String is for people: the sequence-set.
 func (s UIDs) String() string { return string(s.AppendTo(nil)) }
+
+// length is the number of UIDs in the i'th range.
+func (s UIDs) length(i int) uint32 {
+	first, last := s.span(i)
+	return last - first + 1
+}
+
+// findNumber is the range that the message with this number is in.
+func (s UIDs) findNumber(number uint32) int {
+	lo, hi := 0, s.spans()
+	for lo < hi {
+		if mid := (lo + hi) / 2; s.before(mid)+s.length(mid) < number {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}

@@ -1,37 +1,5 @@
 package view
 
-// uidBuilder makes a set of ranges that come in the order of their first UIDs.
-type uidBuilder struct {
-	ranges [][2]uint32 // no two touch
-}
-
-func (b *uidBuilder) add(first, last uint32) {
-	if n := len(b.ranges); n > 0 {
-		if r := &b.ranges[n-1]; r[1] == 1<<32-1 || first <= r[1]+1 {
-			r[1] = max(r[1], last)
-			return
-		}
-	}
-	b.ranges = append(b.ranges, [2]uint32{first, last})
-}
-
-func (b *uidBuilder) set() UIDs {
-	switch len(b.ranges) {
-	case 0:
-		return UIDs{}
-	case 1:
-		return UIDRange(b.ranges[0][0], b.ranges[0][1])
-	}
-	spans := make(uidSpans, 0, len(b.ranges)+1)
-	var before uint32
-	for _, r := range b.ranges {
-		spans = append(spans, uidSpan{first: r[0], before: before})
-		before += r[1] - r[0] + 1
-	}
-	spans = append(spans, uidSpan{before: before})
-	return UIDs{first: spans[0].first, count: before, more: &spans}
-}
-
 // Union is the set of what is in s or o.
 func (s UIDs) Union(o UIDs) UIDs {
 	if s.Empty() {

@@ -1,0 +1,54 @@
+package conn
+
+import (
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// readNow reads what the socket has: errEmpty when nothing, io.EOF at its end.
+func readNow(fd int, p []byte) (int, error) {
+	for {
+		n, err := syscall.Read(fd, p)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			return 0, errEmpty
+		case err != nil:
+			return 0, os.NewSyscallError("read", err)
+		case n == 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
+func userTimeout(fd int, d time.Duration) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds())))
+}
+
+// isClosed asks the kernel for the connection's state.
+func isClosed(fd int) bool {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err != nil || info.State == unix.BPF_TCP_CLOSE
+}
+
+// quickAck is best effort: without it answers are only later.
+func quickAck(fd int) {
+	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1)
+}
+
+// errEmpty means that the socket has nothing now.
+type emptyError struct{}
+
+func (emptyError) Error() string { return "conn: nothing to read now" }
+
+func (emptyError) Timeout() bool { return true }
+
+func (emptyError) Temporary() bool { return true }
+
+var errEmpty error = emptyError{}
