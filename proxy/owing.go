@@ -22,8 +22,8 @@ const (
 // numbers of before.
 type owed struct {
 	missed view.Difference
-	view   *view.View   // before missed
-	n      view.Numbers // with what is new in missed, which takes no number away
+	view   *view.View       // before missed
+	n      view.SequenceMap // with what is new in missed, which takes no number away
 }
 
 // catchUp relays while the client counts messages that its backend hasn't any more:
@@ -66,7 +66,7 @@ func (s *Session) noticeBackend() {
 // owing is one stretch of it.
 type owing struct {
 	s      *Session
-	n      view.Numbers
+	n      view.SequenceMap
 	untold *owed // nil: all but EXPUNGE was told, and flags
 	// before is what the client counted when it wrote the command: its last message is what
 	// "*" means in what marks messages. nil: what it counts now, as after the commands that had
@@ -100,7 +100,7 @@ func (o *owing) command() (relay bool, err error) {
 	s := o.s
 	if o.untold == nil && !o.ahead {
 		o.before = nil
-		if o.n.Owed().Empty() && len(o.flags) == 0 {
+		if o.n.Deferred().Empty() && len(o.flags) == 0 {
 			if !s.flight.told.uidOnly {
 				_, s.flight.told.box.exists = o.n.Client()
 			}
@@ -152,19 +152,19 @@ func (o *owing) command() (relay bool, err error) {
 		}
 	}
 	said := cmd
-	cmd, fate := o.n.Command(nil, said)
-	if !fate.Goes() && replaces {
+	cmd, disposition := o.n.Command(nil, said)
+	if !disposition.Goes() && replaces {
 		if err := o.discard(said); err != nil {
 			return false, err
 		}
 	}
 	switch {
 	case held:
-	case !fate.Goes():
+	case !disposition.Goes():
 		if err := o.told(nil); err != nil {
 			return false, err
 		}
-		return true, o.write(refusal(fate, h.Tag), true)
+		return true, o.write(refusal(disposition, h.Tag), true)
 	case !agreed: // the relay would have the client agreed to a literal once more
 		return true, o.told(cmd)
 	}
@@ -172,10 +172,10 @@ func (o *owing) command() (relay bool, err error) {
 	if err := o.tellHalf(); err != nil {
 		return false, err
 	}
-	if !fate.Goes() {
-		return false, o.answer(refusal(fate, h.Tag))
+	if !disposition.Goes() {
+		return false, o.answer(refusal(disposition, h.Tag))
 	}
-	if fate == view.RelayNoUpdate {
+	if disposition == view.RelayNoUpdate {
 		if err := o.write(view.AppendNoUpdate(nil, h.Tag), true); err != nil {
 			return false, err
 		}
@@ -189,17 +189,17 @@ func (o *owing) command() (relay bool, err error) {
 	}
 	s.took(int64(len(cmd)))
 	o.n.Hold(held)
-	answered, err := o.send(cmd, h, fate)
+	answered, err := o.send(cmd, h, disposition)
 	if answered || err != nil {
 		return false, err
 	}
 	s.flight.sent(int64(len(cmd)), s.srv.now(), s.blocked())
-	return false, o.answers(h, fate)
+	return false, o.answers(h, disposition)
 }
 
 // refusal is the answer to a command of which nothing goes to the backend.
-func refusal(fate view.Fate, tag []byte) []byte {
-	if fate == view.Invalid {
+func refusal(disposition view.Disposition, tag []byte) []byte {
+	if disposition == view.Invalid {
 		return view.AppendInvalid(nil, tag)
 	}
 	return view.AppendExpungeIssued(nil, tag)
@@ -282,7 +282,7 @@ func (o *owing) allButLast(d view.Difference, v *view.View) (last []byte, err er
 
 // send writes to the backend: a command, its literals where they must be asked
 // for one by one. answered says that it has been refused before its end.
-func (o *owing) send(cmd []byte, h wire.CommandHead, fate view.Fate) (answered bool, err error) {
+func (o *owing) send(cmd []byte, h wire.CommandHead, disposition view.Disposition) (answered bool, err error) {
 	b := o.s.backend.Load()
 	for len(cmd) > 0 {
 		o.backendFailed = true
@@ -296,7 +296,7 @@ func (o *owing) send(cmd []byte, h wire.CommandHead, fate view.Fate) (answered b
 			continue
 		}
 		for agreed := !sync; !agreed; {
-			kind, err := o.response(h, fate, true)
+			kind, err := o.response(h, disposition, true)
 			if err != nil || kind == wire.Tagged {
 				return true, err
 			}
@@ -313,9 +313,9 @@ func (o *owing) send(cmd []byte, h wire.CommandHead, fate view.Fate) (answered b
 }
 
 // answers relays a command's responses up to its tagged one.
-func (o *owing) answers(h wire.CommandHead, fate view.Fate) error {
+func (o *owing) answers(h wire.CommandHead, disposition view.Disposition) error {
 	for {
-		kind, err := o.response(h, fate, false)
+		kind, err := o.response(h, disposition, false)
 		if kind == wire.Tagged || err != nil {
 			return err
 		}
@@ -325,7 +325,7 @@ func (o *owing) answers(h wire.CommandHead, fate view.Fate) error {
 // response relays one response, and says which it was. Of FETCH only the head is
 // translated, the rest streams; all others are translated whole. asked says that a literal was
 // announced: to go on with it is said to the proxy.
-func (o *owing) response(cmd wire.CommandHead, fate view.Fate, asked bool) (kind wire.Kind, err error) {
+func (o *owing) response(cmd wire.CommandHead, disposition view.Disposition, asked bool) (kind wire.Kind, err error) {
 	s := o.s
 	o.backendFailed = true
 	line, err := o.backend.ReadLine(maxOwedAnswer)
@@ -370,7 +370,7 @@ func (o *owing) response(cmd wire.CommandHead, fate view.Fate, asked bool) (kind
 	}
 	if head.Status != wire.NoStatus {
 		if kind == wire.Tagged {
-			if fate == view.RelayPart {
+			if disposition == view.RelayPart {
 				out = view.AppendPartly(nil, out)
 			}
 			s.answered(wire.ParseResponseHead(whole), s.srv.now())

@@ -119,7 +119,7 @@ func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.C
 	}
 	t.Steps.Done(telemetry.StepTell, s.srv.now(), err)
 	if t.Owed = 0; s.park.owed != nil {
-		t.Owed = int(s.park.owed.n.Owed().Count())
+		t.Owed = int(s.park.owed.n.Deferred().Count())
 	}
 	if err != nil {
 		_ = r.conn.Abort()
@@ -277,7 +277,7 @@ func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 		if !t.uidOnly { // all is told at once then
 			now, _ = d.Split(t.dialect)
 		}
-		n, err := view.NewNumbers(v.After(now).UIDs, uids)
+		n, err := view.NewSequenceMap(v.After(now).UIDs, uids)
 		if err == nil {
 			s.park.owed, s.park.ends = &owed{missed: d, view: v, n: n}, idle
 		}

@@ -4,7 +4,7 @@
 // A View is what a client has been told of its mailbox: name, UIDs, flags, a lower bound of the
 // mod-sequence. A State is what a resync found there. Compare gives the Difference between
 // the two, which Difference.AppendTo renders in the client's Dialect (RFC 9051 §7.5.1, RFC
-// 7162). Numbers translates message numbers in commands and responses while EXPUNGEs to the client
+// 7162). SequenceMap translates message numbers in commands and responses while EXPUNGEs to the client
 // are deferred. Sets of UIDs (UIDs), of flags (Flags) and the names of mailboxes in
 // their encodings (DecodeMailbox) are here as well.
 //

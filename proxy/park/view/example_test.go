@@ -31,17 +31,17 @@ func ExampleCompare() {
 
 // The client still counts message 11, which is gone at the backend, since its command forbids
 // EXPUNGE: its numbers are translated, and so are those of the answers.
-func ExampleNumbers() {
-	n, err := view.NewNumbers(view.UIDsOf(10, 11, 12), view.UIDsOf(10, 12))
+func ExampleSequenceMap() {
+	n, err := view.NewSequenceMap(view.UIDsOf(10, 11, 12), view.UIDsOf(10, 12))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	command, fate := n.Command(nil, []byte("a1 FETCH 3 FLAGS\r\n"))
-	fmt.Printf("%q, goes to the backend: %v\n", command, fate.Goes())
+	command, disposition := n.Command(nil, []byte("a1 FETCH 3 FLAGS\r\n"))
+	fmt.Printf("%q, goes to the backend: %v\n", command, disposition.Goes())
 	answer, err := n.Response(nil, []byte("* 2 FETCH (FLAGS ())\r\n"), false)
 	fmt.Printf("%q, error: %v\n", answer, err)
-	fmt.Println("deferred EXPUNGEs:", n.Owed().Count())
+	fmt.Println("deferred EXPUNGEs:", n.Deferred().Count())
 	// Output:
 	// "a1 FETCH 2 FLAGS\r\n", goes to the backend: true
 	// "* 3 FETCH (FLAGS ())\r\n", error: <nil>

@@ -6,17 +6,17 @@ import (
 	"fmt"
 )
 
-// Numbers translates message numbers between a client and a backend that count
+// SequenceMap translates message numbers between a client and a backend that count
 // differently, because EXPUNGEs to the client are deferred: after a resume, until RFC 9051
 // §7.5.1 allows to tell them. New messages were told at once, so the client counts
 // all messages that the backend does, and those that are gone besides.
 //
 // It is a value: code that needs the numbers as they were keeps a copy. So COPY and the UID
 // commands, before whose answers EXPUNGE may be told, have their arguments translated first,
-// by the numbers as they were when the client wrote them. While Owed isn't
+// by the numbers as they were when the client wrote them. While Deferred isn't
 // empty, one command at a time may be with the backend: "* SEARCH 3" doesn't say
 // whose answer it is.
-type Numbers struct {
+type SequenceMap struct {
 	client, backend UIDs
 
 	// tail counts messages that came after both, by EXISTS alone: their UIDs aren't
@@ -33,31 +33,31 @@ var (
 	ErrUntranslatable = errors.New("the backend's answer has message numbers in a form that isn't known")
 )
 
-// NewNumbers makes a translation between the messages that the client counts and those that the
+// NewSequenceMap makes a translation between the messages that the client counts and those that the
 // session connection has.
-func NewNumbers(client, backend UIDs) (Numbers, error) {
+func NewSequenceMap(client, backend UIDs) (SequenceMap, error) {
 	if new := backend.Without(client); !new.Empty() {
-		return Numbers{}, fmt.Errorf("%d messages have not been told yet", new.Count())
+		return SequenceMap{}, fmt.Errorf("%d messages have not been told yet", new.Count())
 	}
-	return Numbers{client: client, backend: backend}, nil
+	return SequenceMap{client: client, backend: backend}, nil
 }
 
 // Owed returns the messages that the client counts and the backend doesn't. While there
 // are none, nothing needs translating.
-func (n Numbers) Owed() UIDs { return n.client.Without(n.backend) }
+func (n SequenceMap) Deferred() UIDs { return n.client.Without(n.backend) }
 
 // Client returns the messages that the client counts, as far as UIDs are known, and how many
 // it counts in all.
-func (n Numbers) Client() (known UIDs, count uint32) { return n.client, n.client.Count() + n.tail }
+func (n SequenceMap) Client() (known UIDs, count uint32) { return n.client, n.client.Count() + n.tail }
 
 // Hold sets whether EXPUNGE and VANISHED that come from the backend are deferred, instead of being
 // told: while commands have been read that the client wrote before it could read them.
-func (n *Numbers) Hold(held bool) { n.held = held }
+func (n *SequenceMap) Hold(held bool) { n.held = held }
 
 // Told counts the deferred EXPUNGEs as told, and returns their messages. The
 // caller has seen that RFC 9051 §7.5.1 allows them now.
-func (n *Numbers) Told() (gone UIDs) {
-	gone = n.Owed()
+func (n *SequenceMap) Told() (gone UIDs) {
+	gone = n.Deferred()
 	n.client = n.backend
 	return gone
 }
@@ -65,7 +65,7 @@ func (n *Numbers) Told() (gone UIDs) {
 // toBackend translates a set of the client's numbers. gone says that it names messages
 // that the backend doesn't have any more. Numbers beyond what the client counts stay as much
 // beyond what the backend does: to object to them is its business.
-func (n Numbers) toBackend(numbers UIDs) (out UIDs, gone bool) {
+func (n SequenceMap) toBackend(numbers UIDs) (out UIDs, gone bool) {
 	count := n.client.Count()
 	named := n.client.pick(numbers)
 	there := named.Intersect(n.backend)
@@ -81,7 +81,7 @@ func (n Numbers) toBackend(numbers UIDs) (out UIDs, gone bool) {
 }
 
 // toClient translates one of the backend's numbers.
-func (n Numbers) toClient(number uint32) (uint32, bool) {
+func (n SequenceMap) toClient(number uint32) (uint32, bool) {
 	if number > n.backend.Count() {
 		number -= n.backend.Count()
 		return n.client.Count() + number, number <= n.tail
@@ -94,7 +94,7 @@ func (n Numbers) toClient(number uint32) (uint32, bool) {
 }
 
 // rangeToClient translates first:last of the backend's numbers, first <= last.
-func (n Numbers) rangeToClient(first, last uint32) (UIDs, bool) {
+func (n SequenceMap) rangeToClient(first, last uint32) (UIDs, bool) {
 	count := n.backend.Count()
 	if first == 0 || last > count+n.tail {
 		return UIDs{}, false
@@ -122,7 +122,7 @@ func (n Numbers) rangeToClient(first, last uint32) (UIDs, bool) {
 }
 
 // parseNumbers reads a sequence-set of the client's numbers (RFC 9051 §9).
-func (n Numbers) parseNumbers(set []byte) (UIDs, bool) {
+func (n SequenceMap) parseNumbers(set []byte) (UIDs, bool) {
 	_, last := n.Client()
 	return parseSet(set, last)
 }
@@ -143,7 +143,7 @@ func parseSet(set []byte, last uint32) (UIDs, bool) {
 
 // appendUIDSet adds a set of UIDs in which "*" is the client's last message. Where the backend's
 // last one is the same, or its UID isn't known, the set stays as it is.
-func (n Numbers) appendUIDSet(dst, set []byte) ([]byte, bool) {
+func (n SequenceMap) appendUIDSet(dst, set []byte) ([]byte, bool) {
 	last := n.client.Last()
 	if _, ok := parseSet(set, last); !ok {
 		return dst, false

@@ -6,13 +6,13 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Fate says what is to be done with a client's command once its numbers were translated.
-type Fate uint8
+// Disposition says what is to be done with a client's command once its numbers were translated.
+type Disposition uint8
 
 // The fates of a command.
 const (
 	// Relay: it goes to the backend, and so does its answer to the client.
-	Relay Fate = iota
+	Relay Disposition = iota
 
 	// RelayPart: some of its messages are gone. It goes to the backend for the others, and the
 	// tagged answer says so: AppendPartly. RFC 2180 §4.1.2, §4.2.
@@ -34,7 +34,7 @@ const (
 )
 
 // Goes says whether anything of the command goes to the backend.
-func (f Fate) Goes() bool { return f != Refuse && f != Invalid }
+func (f Disposition) Goes() bool { return f != Refuse && f != Invalid }
 
 // Command adds a client's command, as the backend must see it, to dst. cmd is the
 // command with its literals inline and its line ends; of FETCH, STORE, COPY, MOVE, REPLACE
@@ -43,8 +43,8 @@ func (f Fate) Goes() bool { return f != Refuse && f != Invalid }
 //
 // "*" is the client's last message, also in sets of UIDs: STORE * must not
 // mark another message than the one the client sees at the end of its list.
-func (n Numbers) Command(dst, cmd []byte) ([]byte, Fate) {
-	if n.Owed().Empty() {
+func (n SequenceMap) Command(dst, cmd []byte) ([]byte, Disposition) {
+	if n.Deferred().Empty() {
 		return append(dst, cmd...), Relay
 	}
 	h := wire.ParseCommandHead(cmd)
@@ -90,7 +90,7 @@ const (
 )
 
 // set translates a command whose first argument, behind head, is a set.
-func (n Numbers) set(dst, head, cmd []byte, kind setKind) ([]byte, Fate) {
+func (n SequenceMap) set(dst, head, cmd []byte, kind setKind) ([]byte, Disposition) {
 	set := cmd[len(head):]
 	if i := bytes.IndexAny(set, " \r\n"); i >= 0 {
 		set = set[:i]

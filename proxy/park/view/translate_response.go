@@ -13,7 +13,7 @@ import (
 // that the command with the backend is a UID form, whose results are UIDs.
 //
 // After an error (ErrNumbers, ErrUntranslatable) the session has to end.
-func (n *Numbers) Response(dst, line []byte, uid bool) ([]byte, error) {
+func (n *SequenceMap) Response(dst, line []byte, uid bool) ([]byte, error) {
 	h := wire.ParseResponseHead(line)
 	name := string(bytes.ToUpper(h.Name))
 	switch {
@@ -69,7 +69,7 @@ func (n *Numbers) Response(dst, line []byte, uid bool) ([]byte, error) {
 }
 
 // exists: RFC 9051 §7.4.1. A mailbox grows at its end.
-func (n *Numbers) exists(dst []byte, count uint32) ([]byte, error) {
+func (n *SequenceMap) exists(dst []byte, count uint32) ([]byte, error) {
 	if count < n.backend.Count()+n.tail || uint64(count-n.backend.Count())+uint64(n.client.Count()) > 1<<32-1 {
 		return dst, ErrNumbers
 	}
@@ -78,7 +78,7 @@ func (n *Numbers) exists(dst []byte, count uint32) ([]byte, error) {
 }
 
 // expunge: RFC 9051 §7.5.1.
-func (n *Numbers) expunge(dst []byte, number uint32) ([]byte, error) {
+func (n *SequenceMap) expunge(dst []byte, number uint32) ([]byte, error) {
 	theirs, ok := n.toClient(number)
 	if !ok {
 		return dst, ErrNumbers
@@ -98,7 +98,7 @@ func (n *Numbers) expunge(dst []byte, number uint32) ([]byte, error) {
 
 // vanished: RFC 7162 §3.2.10. UIDs are the same everywhere; only the count changes. What is (EARLIER)
 // takes nothing from it.
-func (n *Numbers) vanished(dst, line, args []byte) ([]byte, error) {
+func (n *SequenceMap) vanished(dst, line, args []byte) ([]byte, error) {
 	if len(args) > 0 && args[0] == '(' {
 		return append(dst, line...), nil
 	}
@@ -125,7 +125,7 @@ func (n *Numbers) vanished(dst, line, args []byte) ([]byte, error) {
 
 // results translates SEARCH's, SORT's and THREAD's: numbers between spaces and parentheses
 // (RFC 9051 appendix E, RFC 5256 §4). (MODSEQ n) stays (RFC 7162 §3.1.5).
-func (n *Numbers) results(dst, rest []byte) ([]byte, error) {
+func (n *SequenceMap) results(dst, rest []byte) ([]byte, error) {
 	for i := 0; i < len(rest); {
 		c := rest[i]
 		switch {
@@ -152,7 +152,7 @@ func (n *Numbers) results(dst, rest []byte) ([]byte, error) {
 }
 
 // esearch: RFC 9051 §7.3.4, RFC 9394 §3.
-func (n *Numbers) esearch(dst, rest []byte) ([]byte, error) {
+func (n *SequenceMap) esearch(dst, rest []byte) ([]byte, error) {
 	if len(rest) > 0 && rest[0] == '(' { // the correlator, which may have a string
 		end := bytes.IndexByte(rest, ' ')
 		if end < 0 {
@@ -231,7 +231,7 @@ func upToSpace(b []byte) []byte {
 
 // inPlace adds line with the set of the backend's numbers translated that stands in its code, which
 // begins at from.
-func (n *Numbers) inPlace(dst, line []byte, from int, set []byte) ([]byte, error) {
+func (n *SequenceMap) inPlace(dst, line []byte, from int, set []byte) ([]byte, error) {
 	at := from + bytes.Index(line[from:], set)
 	dst = append(dst, line[:at]...)
 	dst, err := n.appendSet(dst, set)
@@ -240,7 +240,7 @@ func (n *Numbers) inPlace(dst, line []byte, from int, set []byte) ([]byte, error
 
 // appendSet translates a set of the backend's numbers, in its order, which means
 // something in the answer to SORT RETURN (RFC 5267 §3).
-func (n *Numbers) appendSet(dst, set []byte) ([]byte, error) {
+func (n *SequenceMap) appendSet(dst, set []byte) ([]byte, error) {
 	for begin := len(dst); ; {
 		element, more, found := bytes.Cut(set, []byte(","))
 		low, high, isRange := bytes.Cut(element, []byte(":"))

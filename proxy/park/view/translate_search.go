@@ -14,7 +14,7 @@ const maxSearchDepth = 100
 // anywhere in it. Strings are copied, never looked into.
 type searchArgs struct {
 	in, out []byte
-	numbers Numbers
+	numbers SequenceMap
 	unknown bool // it failed at what isn't known here, and may be right
 	update  bool // RETURN had UPDATE, which was left out
 }

@@ -11,13 +11,13 @@ import (
 // searchFinds draws a SEARCH and has both sides carry it out: as the client means it, by
 // its numbers, and as the backend reads what it is sent. They find the same
 // messages, less those that are gone.
-func searchFinds(t *rapid.T, n Numbers, view, backend []uint32) {
+func searchFinds(t *rapid.T, n SequenceMap, view, backend []uint32) {
 	if len(view) == 0 {
 		return
 	}
 	text := drawKey(t, len(view), 3)
-	out, fate := n.Command(nil, []byte("a SEARCH "+text+"\r\n"))
-	if fate != Relay {
+	out, disposition := n.Command(nil, []byte("a SEARCH "+text+"\r\n"))
+	if disposition != Relay {
 		t.Fatalf("SEARCH %s was refused", text)
 	}
 	theirs := strings.TrimSuffix(strings.TrimPrefix(string(out), "a SEARCH "), "\r\n")

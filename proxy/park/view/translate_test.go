@@ -13,9 +13,9 @@ import (
 )
 
 // counting is a client and a backend that count these.
-func counting(t testing.TB, client, backend UIDs) Numbers {
+func counting(t testing.TB, client, backend UIDs) SequenceMap {
 	t.Helper()
-	n, err := NewNumbers(client, backend)
+	n, err := NewSequenceMap(client, backend)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,21 +27,21 @@ func counting(t testing.TB, client, backend UIDs) Numbers {
 //	client   1  2  3  4  5  6
 //	UID     10 20 30 40 50 60
 //	backend  1     2     3  4
-func apart(t *testing.T) Numbers {
+func apart(t *testing.T) SequenceMap {
 	t.Helper()
 	return counting(t, UIDsOf(10, 20, 30, 40, 50, 60), UIDsOf(10, 30, 50, 60))
 }
 
 // lastGone is a client whose last message is gone.
-func lastGone(t *testing.T) Numbers {
+func lastGone(t *testing.T) SequenceMap {
 	t.Helper()
 	return counting(t, UIDsOf(10, 20, 30), UIDsOf(10, 20))
 }
 
 func TestCommandsAreTranslated(t *testing.T) {
 	for _, tc := range []struct {
-		in, want string
-		fate     Fate
+		in, want    string
+		disposition Disposition
 	}{
 		{"a FETCH 3 FLAGS", "a FETCH 2 FLAGS", Relay},
 		{"a fetch 3,5:6 (FLAGS BODY[1.2]<0.5>)", "a fetch 2:4 (FLAGS BODY[1.2]<0.5>)", Relay},
@@ -110,17 +110,17 @@ func TestCommandsAreTranslated(t *testing.T) {
 		{"a UID XMAGIC 5", "", Refuse},
 		{"DONE", "DONE", Relay},
 	} {
-		got, fate := apart(t).Command([]byte("> "), []byte(tc.in+"\r\n"))
+		got, disposition := apart(t).Command([]byte("> "), []byte(tc.in+"\r\n"))
 		want := "> "
-		if tc.fate.Goes() {
+		if tc.disposition.Goes() {
 			want += tc.want + "\r\n"
 		}
-		if fate != tc.fate || string(got) != want {
-			t.Errorf("%q:\n%q, %d, want\n%q, %d", tc.in, got, fate, want, tc.fate)
+		if disposition != tc.disposition || string(got) != want {
+			t.Errorf("%q:\n%q, %d, want\n%q, %d", tc.in, got, disposition, want, tc.disposition)
 		}
 		// Whoever counts as the backend does sees nothing of all this.
-		if got, fate := counting(t, UIDsOf(1, 2), UIDsOf(1, 2)).Command(nil, []byte(tc.in+"\r\n")); fate != Relay || string(got) != tc.in+"\r\n" {
-			t.Errorf("%q, with nothing owed: %q, %d", tc.in, got, fate)
+		if got, disposition := counting(t, UIDsOf(1, 2), UIDsOf(1, 2)).Command(nil, []byte(tc.in+"\r\n")); disposition != Relay || string(got) != tc.in+"\r\n" {
+			t.Errorf("%q, with nothing owed: %q, %d", tc.in, got, disposition)
 		}
 	}
 }
@@ -128,8 +128,8 @@ func TestCommandsAreTranslated(t *testing.T) {
 // "*" is the client's last message. Its UID is gone: nothing else may be hit.
 func TestTheStarIsTheClientsLast(t *testing.T) {
 	for _, tc := range []struct {
-		in, want string
-		fate     Fate
+		in, want    string
+		disposition Disposition
 	}{
 		{"a STORE * +FLAGS \\Deleted", "", Refuse},
 		{"a UID STORE * +FLAGS \\Deleted", "a UID STORE 30 +FLAGS \\Deleted", Relay},
@@ -139,9 +139,9 @@ func TestTheStarIsTheClientsLast(t *testing.T) {
 		{"a UID SEARCH UID * *", "a UID SEARCH UID 30 NOT ALL", Relay},
 		{"a FETCH 2:* FLAGS", "a FETCH 2 FLAGS", RelayPart},
 	} {
-		got, fate := lastGone(t).Command(nil, []byte(tc.in+"\r\n"))
-		if fate != tc.fate || fate.Goes() && string(got) != tc.want+"\r\n" {
-			t.Errorf("%q: %q, %d", tc.in, got, fate)
+		got, disposition := lastGone(t).Command(nil, []byte(tc.in+"\r\n"))
+		if disposition != tc.disposition || disposition.Goes() && string(got) != tc.want+"\r\n" {
+			t.Errorf("%q: %q, %d", tc.in, got, disposition)
 		}
 	}
 	// One more came, whose UID nobody knows: the last is the same for both.
@@ -154,8 +154,8 @@ func TestTheStarIsTheClientsLast(t *testing.T) {
 		"a UID STORE * +FLAGS x": "a UID STORE * +FLAGS x",
 		"a FETCH 2,4 FLAGS":      "a FETCH 2:3 FLAGS",
 	} {
-		if got, fate := n.Command(nil, []byte(in)); fate != Relay || string(got) != want {
-			t.Errorf("%q: %q, %d", in, got, fate)
+		if got, disposition := n.Command(nil, []byte(in)); disposition != Relay || string(got) != want {
+			t.Errorf("%q: %q, %d", in, got, disposition)
 		}
 	}
 }
@@ -273,7 +273,7 @@ func TestWhatIsGoneIsAnswered(t *testing.T) {
 }
 
 func TestNobodyCountsMoreThanTheClient(t *testing.T) {
-	if _, err := NewNumbers(UIDsOf(1), UIDsOf(1, 2)); err == nil {
+	if _, err := NewSequenceMap(UIDsOf(1), UIDsOf(1, 2)); err == nil {
 		t.Fatal("a message that the client wasn't told of")
 	}
 }
@@ -293,7 +293,7 @@ func TestNumbersMeanTheSameMessages(t *testing.T) {
 		c := imaptest.NewModelClient(imaptest.ModelPlain, m)
 		view := slices.Clone(m.UIDs()) // what the client counts, slowly
 		m.Expunge(rapid.SliceOfN(rapid.SampledFrom(view), 1, 4).Draw(t, "gone")...)
-		n, err := NewNumbers(UIDsOf(view...), UIDsOf(m.UIDs()...))
+		n, err := NewSequenceMap(UIDsOf(view...), UIDsOf(m.UIDs()...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,13 +334,13 @@ func TestNumbersMeanTheSameMessages(t *testing.T) {
 		if err := c.Converged(m); err != nil {
 			t.Fatal(err)
 		}
-		if !n.Owed().Empty() {
+		if !n.Deferred().Empty() {
 			t.Fatal("owed after it was told")
 		}
 	})
 }
 
-func respond(t *rapid.T, n *Numbers, c *imaptest.ModelClient, m *imaptest.ModelMailbox, during, line string) {
+func respond(t *rapid.T, n *SequenceMap, c *imaptest.ModelClient, m *imaptest.ModelMailbox, during, line string) {
 	told, err := n.Response(nil, []byte(line+"\r\n"), false)
 	if err != nil {
 		t.Fatalf("%s: %v", line, err)
@@ -381,13 +381,13 @@ func numbersIn(t *rapid.T, count int) (string, []int) {
 
 // commandNames: the messages that a STORE reaches are those that the client named and
 // that are there.
-func commandNames(t *rapid.T, n Numbers, view, backend []uint32) {
+func commandNames(t *rapid.T, n SequenceMap, view, backend []uint32) {
 	if len(view) == 0 {
 		return
 	}
 	set, named := numbersIn(t, len(view))
 	verb := rapid.SampledFrom([]string{"STORE", "COPY"}).Draw(t, "verb")
-	out, fate := n.Command(nil, []byte("a "+verb+" "+set+" x\r\n"))
+	out, disposition := n.Command(nil, []byte("a "+verb+" "+set+" x\r\n"))
 	var want []uint32
 	for _, i := range named {
 		if uid := view[i-1]; slices.Contains(backend, uid) {
@@ -396,13 +396,13 @@ func commandNames(t *rapid.T, n Numbers, view, backend []uint32) {
 	}
 	part := len(want) < len(named)
 	switch {
-	case !fate.Goes():
+	case !disposition.Goes():
 		if !(len(want) == 0 || part && verb == "COPY") {
 			t.Fatalf("%s %s was refused", verb, set)
 		}
 		return
-	case (fate == RelayPart) != (part && verb == "STORE") || len(want) == 0 || part && verb == "COPY":
-		t.Fatalf("%s %s: %q, %d", verb, set, out, fate)
+	case (disposition == RelayPart) != (part && verb == "STORE") || len(want) == 0 || part && verb == "COPY":
+		t.Fatalf("%s %s: %q, %d", verb, set, out, disposition)
 	}
 	var got []uint32
 	for _, i := range naiveSet(t, strings.Fields(string(out))[2], len(backend)) {
@@ -448,7 +448,7 @@ func naiveSet(t failer, set string, count int) []int {
 }
 
 // answersName: the messages that an answer names are the same for both.
-func answersName(t *rapid.T, n Numbers, view, backend []uint32) {
+func answersName(t *rapid.T, n SequenceMap, view, backend []uint32) {
 	if len(backend) == 0 {
 		return
 	}
@@ -511,15 +511,15 @@ func FuzzCommand(f *testing.F) {
 	f.Fuzz(func(t *testing.T, cmd []byte) {
 		n := counting(t, UIDsOf(10, 20, 30, 40, 50, 60), UIDsOf(10, 30, 50))
 		before := bytes.Clone(cmd)
-		out, fate := n.Command([]byte("> "), cmd)
+		out, disposition := n.Command([]byte("> "), cmd)
 		if !bytes.Equal(cmd, before) {
 			t.Fatalf("%q became %q", before, cmd)
 		}
-		if !bytes.HasPrefix(out, []byte("> ")) || !fate.Goes() && len(out) > 2 {
-			t.Fatalf("%q: %q, %d", cmd, out, fate)
+		if !bytes.HasPrefix(out, []byte("> ")) || !disposition.Goes() && len(out) > 2 {
+			t.Fatalf("%q: %q, %d", cmd, out, disposition)
 		}
 		// What isn't a number stays: strip both of digits and set characters.
-		if fate.Goes() {
+		if disposition.Goes() {
 			strip := func(b []byte) string {
 				b = bytes.ReplaceAll(b, []byte("NOT ALL"), nil)
 				return strings.Map(func(r rune) rune {
