@@ -175,7 +175,7 @@ func (c *choice) held() time.Duration {
 // rendezvous is rule 5; firstChoice is whether the user would be there too if all were well.
 func (c *choice) rendezvous() (best *backendRow, firstChoice bool) {
 	var (
-		user                = keyHash(c.user)
+		bucket              = bucketHash(Bucket(c.user))
 		top, spare          *backendRow // over all that take new users; over those but the tried
 		topS, spareS, bestS = -1.0, -1.0, -1.0
 	)
@@ -183,7 +183,7 @@ func (c *choice) rendezvous() (best *backendRow, firstChoice bool) {
 		if !b.takesNew() && !(c.settle && b.Pending && b.Weight > 0) {
 			return true
 		}
-		s := score(user, b.hash, b.Weight)
+		s := score(bucket, b.hash, b.Weight)
 		if s > topS {
 			top, topS = b, s
 		}

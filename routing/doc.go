@@ -27,5 +27,5 @@
 // absent by whoever reads it, and each write takes a few of them away.
 //
 // Imports telemetry. Imported by cmd/imapproxy, internal/admin, internal/app,
-// internal/wiring, proxy and routing/discovery.
+// internal/wiring, proxy, routing/agree and routing/discovery.
 package routing

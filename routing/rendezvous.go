@@ -7,18 +7,52 @@ import (
 )
 
 // Weighted rendezvous (highest random weight): each backend gets a score from
-// (user, backend), the highest wins. When a backend comes, goes or changes its
+// (bucket, backend), the highest wins. When a backend comes, goes or changes its
 // weight, only users it wins or loses move; every proxy that knows the same
 // set makes the same choice, whatever order it learnt it in.
+//
+// Users are placed by their bucket, not one by one, so that several proxies can say
+// in few bytes where users are (routing/agree). With 4,096 buckets the share of one of n
+// backends differs from its weight's by about the square root of n/4,096: 3 % for 4, 11 % for 50.
 //
 // The scores are part of the product: changing this file moves users at an
 // upgrade, and splits them while two versions run. A golden test holds it.
 
+// Buckets is how many buckets users are divided into.
+const Buckets = 1 << 12
+
+// Bucket is the user's, below Buckets. The name is the canonical one.
+func Bucket(user string) int { return int(keyHash(user) % Buckets) }
+
+// Target is a backend as the rendezvous sees it.
+type Target struct {
+	hash   uint64
+	weight int
+}
+
+// NewTarget is the backend's. One whose weight is 0 is never chosen.
+func NewTarget(id string, weight int) Target { return Target{keyHash(id), weight} }
+
+// Rendezvous is the index of the target that a bucket's users go to; of two whose scores are equal the
+// first, so targets have to be sorted by id. It is -1 where none has a weight.
+func Rendezvous(bucket int, targets []Target) int {
+	best, top, hash := -1, 0.0, bucketHash(bucket)
+	for i, t := range targets {
+		if s := score(hash, t.hash, t.weight); s > top {
+			best, top = i, s
+		}
+	}
+	return best
+}
+
 // keyHash is the hash of a user name or a backend id.
 func keyHash(s string) uint64 { return xxhash.Sum64String(s) }
 
+// bucketHash spreads the buckets' numbers over 64 bits.
+func bucketHash(bucket int) uint64 { return mix(uint64(bucket) + 0x9e3779b97f4a7c15) }
+
 // mix is the finaliser of splitmix64. Without it the scores of two backends
-// would be related, since both start from the same user's hash.
+// would be related, since both start from the same bucket's hash.
 func mix(x uint64) uint64 {
 	x ^= x >> 30
 	x *= 0xbf58476d1ce4e5b9
@@ -30,7 +64,7 @@ func mix(x uint64) uint64 {
 
 // score is -w/ln(h), with h uniform in (0,1) for the pair. With it the chance
 // to win is exactly proportional to the weight.
-func score(user, backend uint64, weight int) float64 {
-	h := (float64(mix(user^backend)>>11) + 0.5) * 0x1p-53 // never 0, never 1
+func score(bucket, backend uint64, weight int) float64 {
+	h := (float64(mix(bucket^backend)>>11) + 0.5) * 0x1p-53 // never 0, never 1
 	return -float64(weight) / math.Log(h)
 }

@@ -13,7 +13,7 @@ import (
 func best(user string, weights map[string]int) string {
 	id, top := "", -1.0
 	for b, w := range weights {
-		if s := score(keyHash(user), keyHash(b), w); w > 0 && (s > top || s == top && b < id) {
+		if s := score(bucketHash(Bucket(user)), keyHash(b), w); w > 0 && (s > top || s == top && b < id) {
 			id, top = b, s
 		}
 	}
@@ -23,8 +23,8 @@ func best(user string, weights map[string]int) string {
 func TestTheChoiceIsTheSameInEveryVersion(t *testing.T) {
 	fleet := map[string]int{"imap1": 100, "imap2": 100, "imap3": 50, "imap4": 1}
 	for user, want := range map[string]string{
-		"alice": "imap1", "bob": "imap1", "carol@example.org": "imap1", "dora": "imap2", "érik": "imap1", "f": "imap2",
-		"user2": "imap3", "user11": "imap3", "user151": "imap4", "user182": "imap4",
+		"alice": "imap2", "bob": "imap2", "carol@example.org": "imap2", "dora": "imap2", "érik": "imap3", "f": "imap3",
+		"user2": "imap2", "user11": "imap1", "user151": "imap2", "user49": "imap4", "user319": "imap4",
 	} {
 		if got := best(user, fleet); got != want {
 			t.Errorf("%s is on %s and was on %s: an upgrade would move users", user, got, want)
@@ -32,34 +32,57 @@ func TestTheChoiceIsTheSameInEveryVersion(t *testing.T) {
 	}
 }
 
-func TestUsersSpreadByWeight(t *testing.T) {
-	fleet := map[string]int{"a": 100, "b": 200, "c": 300, "d": 1, "e": 0}
-	const users = 100_000
-	got := make(map[string]int)
-	for i := range users {
-		got[best("user"+strconv.Itoa(i)+"@example.org", fleet)]++
+func TestBucketsSpreadByWeight(t *testing.T) {
+	targets := []Target{NewTarget("a", 100), NewTarget("b", 200), NewTarget("c", 300), NewTarget("d", 1), NewTarget("e", 0)}
+	got := make([]int, len(targets))
+	for bucket := range Buckets {
+		got[Rendezvous(bucket, targets)]++
 	}
-	for id, w := range fleet {
-		p := float64(w) / 601
-		if off := math.Abs(float64(got[id]) - users*p); off > 5*math.Sqrt(users*p*(1-p)) {
-			t.Errorf("%s has %d users, its share is %.0f", id, got[id], users*p)
+	for i, target := range targets {
+		p := float64(target.weight) / 601
+		if off := math.Abs(float64(got[i]) - Buckets*p); off > 4*math.Sqrt(Buckets*p*(1-p)) {
+			t.Errorf("target %d has %d buckets, its share is %.0f", i, got[i], Buckets*p)
 		}
 	}
 }
 
-func TestSimilarNamesSpreadAsWell(t *testing.T) {
-	fleet := make(map[string]int)
-	for i := range 16 {
-		fleet["imap-"+strconv.Itoa(i)] = 1
-	}
-	got := make(map[string]int)
-	for i := range 16_000 {
-		got[best(strconv.Itoa(i), fleet)]++
-	}
-	for id := range fleet {
-		if got[id] < 840 || got[id] > 1160 { // 1000 ± 5 standard deviations
-			t.Errorf("%s has %d of 16000", id, got[id])
+func TestUsersSpreadOverBuckets(t *testing.T) {
+	for _, suffix := range []string{"", "@example.org"} {
+		got := make([]int, Buckets)
+		for i := range 100 * Buckets {
+			got[Bucket(strconv.Itoa(i)+suffix)]++
 		}
+		for bucket, n := range got {
+			if n < 50 || n > 150 { // 100 ± 5 standard deviations
+				t.Errorf("bucket %d has %d users of %d", bucket, n, 100*Buckets)
+			}
+		}
+	}
+}
+
+func TestRendezvousIsTheChoiceOfARouter(t *testing.T) {
+	r, _ := newTestRouter(t, Options{Storage: Shared})
+	s := Snapshot{Source: "test"}
+	var targets []Target
+	for i, weight := range []int{100, 50, 0, 7} {
+		id := "imap" + strconv.Itoa(i)
+		s.Backends = append(s.Backends, Backend{ID: id, Address: "127.0.0.1:143", Weight: weight})
+		targets = append(targets, NewTarget(id, weight))
+	}
+	r.Apply(s)
+	for i := range 300 {
+		user := "user" + strconv.Itoa(i)
+		p, err := r.Pick(user, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := s.Backends[Rendezvous(Bucket(user), targets)].ID; p.Backend.ID != want {
+			t.Errorf("a router sends %s to %s, a fleet of proxies to %s", user, p.Backend.ID, want)
+		}
+		p.Release()
+	}
+	if Rendezvous(1, nil) != -1 || Rendezvous(1, targets[2:3]) != -1 {
+		t.Error("a target without weight is chosen")
 	}
 }
 

@@ -81,7 +81,7 @@ func userFor(ids ...string) string {
 		user := "user" + strconv.Itoa(n)
 		ranked := slices.Clone(ids)
 		slices.SortFunc(ranked, func(a, b string) int {
-			if score(keyHash(user), keyHash(a), 1) > score(keyHash(user), keyHash(b), 1) {
+			if score(bucketHash(Bucket(user)), keyHash(a), 1) > score(bucketHash(Bucket(user)), keyHash(b), 1) {
 				return -1
 			}
 			return 1
