@@ -2,7 +2,7 @@
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check generate test bench fuzz parking unparked model attack
+.PHONY: check generate test bench fuzz parking unparked model attack simulate
 
 # Everything that needs no server and is quick: formatting, vet, the linters of
 # .golangci.yml, which package imports which, generated documentation that is up to date, names in it that exist.
@@ -33,6 +33,12 @@ unparked:
 # seconds of it on each stack. MODEL_ON=cyrus make model
 model:
 	MODEL_ON=$${MODEL_ON-dovecot} MODEL_MINUTES=$${MODEL_MINUTES-30} ./test -timeout 2h -parallel 1 -v ./e2e/model
+
+# The rules by which proxies agree, as the product has them, with faults, in as many simulated worlds as you like. One world in all its
+# steps: SEED=n go test -v -run OneWorld ./routing/agree
+SEEDS ?= 100000
+simulate:
+	SEEDS=$(SEEDS) go test -count=1 -timeout 0 -v -run 'TestSimulation$$' ./routing/agree
 
 # What outsiders can do to others' logins, in figures (docs/security.md). PROXY=FILE measures
 # another build.

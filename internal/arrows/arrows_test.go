@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"proxy/wire":        {},
 	"proxy/conn":        {},
 	"routing":           {"telemetry"},
+	"routing/agree":     {"routing"},
 	"routing/discovery": {"routing", "telemetry"},
 	"telemetry":         {"proxy/wire"},
 	"internal/admin":    {"proxy", "routing", "telemetry", "internal/fair", "internal/peers"},

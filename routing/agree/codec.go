@@ -1,0 +1,227 @@
+package agree
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// Errors of the decoding. They come wrapped in a sentence that names the fault.
+var (
+	// ErrForeign: the value isn't one that a proxy wrote.
+	ErrForeign = errors.New("not a value of imapproxy's")
+	// ErrNewer: a later release wrote the value, in a format that this one doesn't know.
+	ErrNewer = errors.New("written by a later release of imapproxy")
+)
+
+// DecodeFleet reads the value of the key `fleet`.
+func DecodeFleet(value []byte) (*Fleet, error) {
+	f := new(Fleet)
+	if err := decode(value, f); err != nil {
+		return nil, err
+	}
+	if err := f.valid(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	return f, nil
+}
+
+// DecodeRecord reads the value of the key proxies/ID.
+func DecodeRecord(id string, value []byte) (*Record, error) {
+	r := new(Record)
+	if err := decode(value, r); err != nil {
+		return nil, err
+	}
+	if err := r.valid(id); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	return r, nil
+}
+
+// DecodeOverrides reads the value of the key overrides/NN.
+func DecodeOverrides(shard int, value []byte) (*Overrides, error) {
+	o := new(Overrides)
+	if err := decode(value, o); err != nil {
+		return nil, err
+	}
+	if len(o.Users) > maxOverrides {
+		return nil, fmt.Errorf("%w: it has %d users", ErrForeign, len(o.Users))
+	}
+	for user, backend := range o.Users {
+		if err := errors.Join(validName(user), validName(backend)); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrForeign, err)
+		}
+		if shardOf(user) != shard {
+			return nil, fmt.Errorf("%w: user %q doesn't belong into this key", ErrForeign, clip(user))
+		}
+	}
+	return o, nil
+}
+
+// decode tells a later format from what isn't ours before it looks at the rest, which may differ
+// in a later format. Fields that it doesn't know are left out: the same format may gain some.
+func decode(value []byte, into any) error {
+	if len(value) > maxValue {
+		return fmt.Errorf("%w: it has %d bytes", ErrForeign, len(value))
+	}
+	var head struct {
+		Format *int `json:"format"`
+	}
+	if err := json.Unmarshal(value, &head); err != nil {
+		return fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	switch {
+	case head.Format == nil:
+		return fmt.Errorf("%w: it names no format", ErrForeign)
+	case *head.Format > Format:
+		return fmt.Errorf("%w: its format is %d, this release knows %d", ErrNewer, *head.Format, Format)
+	case *head.Format < 1:
+		return fmt.Errorf("%w: its format is %d", ErrForeign, *head.Format)
+	}
+	if err := json.Unmarshal(value, into); err != nil {
+		return fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	return nil
+}
+
+// valid checks all that other code relies on.
+func (f *Fleet) valid() error {
+	switch {
+	case f.Epoch == 0:
+		return errors.New("its epoch is 0")
+	case f.Buckets < 1 || f.Buckets > routing.Buckets || routing.Buckets%f.Buckets != 0:
+		return fmt.Errorf("it has %d buckets", f.Buckets)
+	case f.Users == "":
+		return errors.New("it doesn't say how users are normalised")
+	case len(f.Backends) > maxBackends:
+		return fmt.Errorf("it has %d backends", len(f.Backends))
+	case len(f.Kept) == 0 || len(f.Kept) > maxKept:
+		return fmt.Errorf("it keeps %d fleets", len(f.Kept))
+	case f.Kept[len(f.Kept)-1].Epoch != f.Epoch:
+		return errors.New("the last fleet that it keeps isn't its own")
+	case f.Move.Cycle < 0 || f.Move.Pause < 0 || f.Move.Begin < 0 || f.Move.Users < 0 || f.Move.Users > 1<<50 || f.Move.Cycle > 1<<40 || f.Move.Pause > 1<<40 || f.Move.Begin > 1<<50:
+		return errors.New("its schedule of moves is out of range")
+	}
+	if _, err := routing.ParseStorage(f.Storage); err != nil {
+		return err
+	}
+	for i := range f.Backends {
+		b := &f.Backends[i]
+		if err := validName(b.ID); err != nil {
+			return err
+		}
+		if i > 0 && f.Backends[i-1].ID >= b.ID {
+			return errors.New("its backends aren't sorted by id")
+		}
+		if b.Weight < 0 || b.Weight > 65535 || b.Address == "" {
+			return fmt.Errorf("its backend %q has the weight %d and the address %q", clip(b.ID), b.Weight, clip(b.Address))
+		}
+	}
+	for i := range f.Kept {
+		k := &f.Kept[i]
+		if i > 0 && f.Kept[i-1].Epoch+1 != k.Epoch || k.Epoch == 0 {
+			return errors.New("the fleets that it keeps aren't in order")
+		}
+		if err := k.valid(); err != nil {
+			return fmt.Errorf("fleet %d: %w", k.Epoch, err)
+		}
+	}
+	if !slices.Equal(f.newest().Up, upOf(f.Backends)) {
+		return errors.New("its own entry among the fleets that it keeps differs from its backends")
+	}
+	return nil
+}
+
+func (k *Kept) valid() error {
+	if k.Made == "" || len(k.Up) > maxBackends || len(k.Changes) > maxOverrides {
+		return errors.New("it lacks its maker, or is too large")
+	}
+	for i, s := range k.Up {
+		if err := validName(s.ID); err != nil {
+			return err
+		}
+		if s.Weight < 0 || s.Weight > 65535 || i > 0 && k.Up[i-1].ID >= s.ID {
+			return errors.New("its backends aren't sorted, or have no valid weight")
+		}
+	}
+	for _, c := range k.Changes {
+		if err := validName(c.User); err != nil {
+			return err
+		}
+		if c.From == c.To || len(c.From) > maxName || len(c.To) > maxName {
+			return fmt.Errorf("its change for %q is none", clip(c.User))
+		}
+	}
+	return nil
+}
+
+func (r *Record) valid(id string) error {
+	switch {
+	case r.ID != id || validName(id) != nil:
+		return fmt.Errorf("it says that it is of proxy %q", clip(r.ID))
+	case r.Acked == 0 || r.Seq == 0 || r.Made == "":
+		return errors.New("it acks no fleet")
+	case r.TTL < minTTL.Milliseconds() || r.TTL > 24*time.Hour.Milliseconds():
+		return fmt.Errorf("its session's TTL is %d ms", r.TTL)
+	case len(r.Buckets) > maxBackends || len(r.Users) > maxNamedStays || len(r.Unreachable) > maxBackends:
+		return errors.New("it names too many stays or backends")
+	}
+	var seen Bitmap
+	for backend, buckets := range r.Buckets {
+		if err := validName(backend); err != nil {
+			return err
+		}
+		for bucket := range buckets.All {
+			if bucket >= routing.Buckets || seen.Has(bucket) {
+				return fmt.Errorf("bucket %d is out of range, or at two backends", bucket)
+			}
+			seen.set(bucket)
+		}
+	}
+	for user, backend := range r.Users {
+		if err := errors.Join(validName(user), validName(backend)); err != nil {
+			return err
+		}
+	}
+	for _, backend := range r.Unreachable {
+		if err := validName(backend); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validName checks a user's name or an id.
+func validName(name string) error {
+	if name == "" || len(name) > maxName || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return fmt.Errorf("%q is neither a name nor an id", clip(name))
+	}
+	return nil
+}
+
+func clip(s string) string {
+	if len(s) > 60 {
+		return s[:60] + "…"
+	}
+	return s
+}
+
+// Encode is the text of a Fleet, a Record or Overrides. What is too long for Consul is an error.
+func Encode(value any) ([]byte, error) {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil {
+		return nil, err
+	}
+	if text.Len() > maxValue {
+		return nil, fmt.Errorf("a value of %d bytes is more than the %d that a key may have", text.Len(), maxValue)
+	}
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
+}

@@ -1,0 +1,157 @@
+package agree
+
+import (
+	"slices"
+	"strings"
+
+	"imapproxy/routing"
+)
+
+// Format is the number of the format in which this release writes its values.
+const Format = 1
+
+// Bounds of what is read and written. Consul takes values of 512 KiB, and a Txn of 512 KiB after base64.
+const (
+	maxKept       = 16      // fleets that are kept for proxies that haven't acked a later one
+	maxBackends   = 4096    // in a fleet
+	maxValue      = 320_000 // bytes of a value
+	maxName       = 512     // bytes of a user's name or a backend's id
+	maxShards     = 64      // keys overrides/NN
+	maxOverrides  = 20_000  // users whom overrides name
+	maxNamedStays = 8192    // users' own stays of a proxy
+)
+
+// Fleet is the value of the key `fleet`: the backends as all proxies agree on them. It is never changed once decoded.
+type Fleet struct {
+	Format int `json:"format"`
+	// Epoch numbers the fleet; it only grows.
+	Epoch uint64 `json:"epoch"`
+	// Catalogue is discovery's index of the answer that the fleet was made from.
+	Catalogue uint64 `json:"catalogue"`
+	// Users, Storage and Buckets are settings that all proxies have to share: how names of users are made
+	// canonical, the storage ("shared", "separate"), the number of buckets. A proxy that differs doesn't join.
+	Users   string `json:"users"`
+	Storage string `json:"storage"`
+	Buckets int    `json:"buckets"`
+	// Backends is the newest fleet, sorted by id.
+	Backends []Backend `json:"backends"`
+	// Kept is what choice has to be known of: fleets that some proxy hasn't left yet, oldest first. The last one is this fleet.
+	Kept []Kept `json:"kept"`
+	// Move is when users who aren't where this fleet sends them are moved.
+	Move Move `json:"move"`
+}
+
+// Backend is a backend of a fleet.
+type Backend struct {
+	ID         string        `json:"id"`
+	Address    string        `json:"address"`
+	Weight     int           `json:"weight"`
+	State      routing.State `json:"state"`
+	Reason     string        `json:"reason,omitempty"`
+	TLS        string        `json:"tls,omitempty"`
+	ServerName string        `json:"server_name,omitempty"`
+	Datacenter string        `json:"datacenter,omitempty"`
+	Node       string        `json:"node,omitempty"`
+	Tags       []string      `json:"tags,omitempty"`
+	// Since is when the state became what it is, by the clock of the proxy that wrote it, in milliseconds since 1970. For
+	// people, and to tell one such change from the next: nothing is computed from the time.
+	Since int64 `json:"since"`
+	// Lost says that the last change of state took the backend away (down, or not listed).
+	Lost bool `json:"lost,omitempty"`
+	// Kept says that discovery calls it down, or doesn't list it, and the panic threshold holds it.
+	Kept bool `json:"kept,omitempty"`
+}
+
+// Kept is what one fleet says of choice.
+type Kept struct {
+	Epoch uint64 `json:"epoch"`
+	// Made tells this fleet from another one of the same number (a restored snapshot of Consul's).
+	Made string `json:"made"`
+	// Up is the backends that are up, sorted by id.
+	Up []Share `json:"up"`
+	// Changes is how its overrides differ from those of the fleet before it. All overrides of the newest
+	// fleet stand in overrides/NN; those of an older one are these, with the later changes undone.
+	Changes []Change `json:"changes,omitempty"`
+}
+
+// Share is a backend that is up.
+type Share struct {
+	ID     string `json:"id"`
+	Weight int    `json:"weight"`
+}
+
+// Change is an override that was given, changed (From isn't empty) or taken away (To is empty).
+type Change struct {
+	User string `json:"user"`
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
+}
+
+// Move is the schedule of moves: bucket n is due at Begin + n/buckets × Cycle, and, where it couldn't be moved, again
+// each Cycle + Pause.
+type Move struct {
+	Begin int64 `json:"begin"` // milliseconds since 1970
+	// Users is Begin for users whom overrides move, each at once.
+	Users int64 `json:"users"`
+	Cycle int64 `json:"cycle"` // milliseconds; 0: all at once
+	Pause int64 `json:"pause"` // milliseconds
+	// Settle: only users at backends that aren't up are moved. Others go where this fleet sends them once they have no connection.
+	Settle bool `json:"settle,omitempty"`
+}
+
+// newest is the fleet's own entry among those kept.
+func (f *Fleet) newest() *Kept { return &f.Kept[len(f.Kept)-1] }
+
+// kept is the entry of an epoch; nil where it isn't kept.
+func (f *Fleet) kept(epoch uint64) *Kept {
+	for i := range f.Kept {
+		if f.Kept[i].Epoch == epoch {
+			return &f.Kept[i]
+		}
+	}
+	return nil
+}
+
+// backend is the backend of the newest fleet; nil where there is none.
+func (f *Fleet) backend(id string) *Backend {
+	i, ok := slices.BinarySearchFunc(f.Backends, id, func(b Backend, id string) int { return strings.Compare(b.ID, id) })
+	if !ok {
+		return nil
+	}
+	return &f.Backends[i]
+}
+
+// lost reports whether the backend is down, or isn't known.
+func (f *Fleet) lost(id string) bool {
+	b := f.backend(id)
+	return b == nil || b.State == routing.Down
+}
+
+// up reports whether the backend was up in the fleet.
+func (k *Kept) up(id string) bool {
+	_, ok := slices.BinarySearchFunc(k.Up, id, func(s Share, id string) int { return strings.Compare(s.ID, id) })
+	return ok
+}
+
+// sameChoice reports whether both fleets make the same choice for users without an override.
+func (k *Kept) sameChoice(o *Kept) bool { return slices.Equal(k.Up, o.Up) }
+
+// upOf is the entry Up for the backends.
+func upOf(backends []Backend) []Share {
+	up := []Share{}
+	for _, b := range backends {
+		if b.State == routing.Up {
+			up = append(up, Share{b.ID, b.Weight})
+		}
+	}
+	return up
+}
+
+// Overrides is the value of a key overrides/NN: user → backend.
+type Overrides struct {
+	Format int               `json:"format"`
+	Users  map[string]string `json:"users"`
+}
+
+// shardOf is the NN of the user's override.
+func shardOf(user string) int { return routing.Bucket(user) % maxShards }

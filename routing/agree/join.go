@@ -1,0 +1,206 @@
+package agree
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// joining is a join that is under way: the record, and what it was made by.
+type joining struct {
+	rec *Record
+	by  *Reading
+}
+
+// join is asked with each consistent reading while this proxy is outside. In order:
+//
+//	there is no fleet                                    makes the first one, or waits (found)
+//	the fleet has other settings                         an error for the operator; it waits
+//	its own key stands, as it was written last           the others have counted it all along: it goes on, under the new session
+//	it holds users whom others may have moved            lets go of them first
+//	else                                                 joins with the newest epoch, if that is still the newest then (B)
+func (m *Member) join(r *Reading) {
+	if m.busy[forJoin] || m.session == "" {
+		return
+	}
+	if r.Fleet == nil {
+		m.found(r)
+		return
+	}
+	if err := m.fits(r.Fleet); err != nil {
+		if m.outage.IsZero() {
+			m.outage = m.now
+			m.trouble(fmt.Errorf("%w: this proxy doesn't join", err))
+		}
+		return
+	}
+	m.outage = time.Time{}
+	mine := r.proxy(m.o.ID)
+	if mine != nil && m.fleet != nil && m.own != nil && mine.Seq >= m.own.Seq {
+		if k := r.Fleet.kept(m.fleet.Epoch); k != nil && k.Made == m.fleet.newest().Made {
+			m.resume(r, mine)
+			return
+		}
+	}
+	if m.fleet != nil {
+		m.removed = true
+		m.changed()
+		if m.evictMoved(r) > 0 {
+			return // a later reading finds it ready
+		}
+	}
+	m.joinWith(r, mine, r.Fleet, TxnOp{Verb: CheckIndex, Key: fleetKey, Index: r.FleetIndex})
+}
+
+// resume goes on with the key that others have counted all along.
+func (m *Member) resume(r *Reading, mine *Proxy) {
+	m.phase, m.relock = inside, true
+	m.own, m.ownIndex, m.seq = mine.Record, mine.Index, max(m.seq, mine.Seq)
+	if r.Fleet.Epoch > m.fleet.Epoch {
+		m.switchTo(r)
+	}
+	m.changed()
+}
+
+// evictMoved is rule 5's last sentence: a proxy that was taken for dead lets go of whom the others may have moved before it
+// counts again. It keeps whom it could claim where it has them: nobody has a stay of the user elsewhere, and all fleets that
+// proxies go by send the user there.
+func (m *Member) evictMoved(r *Reading) (held int) {
+	if !m.has(ruleYield) || len(m.holds) == 0 {
+		return 0
+	}
+	lowest := r.Fleet.Epoch
+	for _, p := range r.Proxies {
+		lowest = min(lowest, p.Acked)
+	}
+	tables := tablesOf(r.Fleet, nil, &m.places)
+	for len(tables) > 1 && tables[0].Epoch < lowest {
+		tables = tables[1:]
+	}
+	changed := make(map[string]bool)
+	for _, t := range tables[1:] {
+		for _, c := range t.Changes {
+			changed[c.User] = true
+		}
+	}
+	for user, h := range m.holds {
+		if changed[user] || r.Unknown > 0 || m.elsewhere(r, tables, h) {
+			m.evict(h, "the other proxies may have moved the user while this one was cut off")
+			held++
+		}
+	}
+	return held
+}
+
+// elsewhere: by the reading, a user whose override is the same in all tables isn't where this proxy has them.
+func (m *Member) elsewhere(r *Reading, tables []table, h *hold) bool {
+	id, over := m.places.ids[h.at], r.Overrides[shardOf(h.user)].Users[h.user]
+	for _, p := range r.Proxies {
+		stay, ok := p.Users[h.user]
+		if !ok && over == "" {
+			stay = p.stay(int(h.bucket))
+		}
+		if p.ID != m.o.ID && stay != "" && stay != id {
+			return true
+		}
+	}
+	if m.separate() {
+		return over != "" && over != id
+	}
+	for i := range tables {
+		at := tables[i].choice[h.bucket]
+		if over != "" && tables[i].up(over) {
+			at = m.places.of(over)
+		}
+		if at != h.at {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Member) separate() bool { return m.o.Storage == routing.Separate }
+
+// joinWith makes the key, with the fleet acked. what comes first in the Txn.
+func (m *Member) joinWith(r *Reading, mine *Proxy, f *Fleet, first TxnOp) {
+	m.seq++
+	rec := &Record{
+		Format: Format, ID: m.o.ID, Seq: m.seq, Acked: f.Epoch, Made: f.newest().Made, TTL: m.o.TTL.Milliseconds(),
+		Unreachable: m.unreachable, About: m.o.About,
+	}
+	rec.About.Clock = m.now.UnixMilli()
+	value, err := Encode(rec)
+	if err != nil {
+		m.trouble(err)
+		return
+	}
+	key := proxyKey(m.o.ID)
+	own := TxnOp{Verb: CheckNotExists, Key: key}
+	if mine != nil {
+		own = TxnOp{Verb: CheckIndex, Key: key, Index: mine.Index}
+	}
+	txn := []TxnOp{first, own, {Verb: Lock, Key: key, Value: value, Session: m.session}}
+	if m.send(forJoin, Op{Kind: Write, Txn: txn}) {
+		by := *r
+		by.Fleet = f
+		m.joining = &joining{rec, &by}
+	}
+}
+
+// joined is the answer. Where it isn't known, or was refused, the next reading says: a join that was made is
+// found as this proxy's own key.
+func (m *Member) joined(r Result) {
+	j := m.joining
+	m.joining = nil
+	m.retry[forReading] = m.now
+	if m.phase == outside && m.session != "" && r.Err == nil && !r.Refused {
+		m.enter(j.rec, r.Index, j.by)
+	}
+}
+
+func (m *Member) enter(rec *Record, index uint64, by *Reading) {
+	m.phase, m.removed, m.relock = inside, false, false
+	m.own, m.ownIndex, m.view = rec, index, nil
+	m.switchTo(by)
+	m.effect(Effect{Kind: Joined, Text: fmt.Sprintf("epoch %d", by.Fleet.Epoch)})
+	m.back()
+	m.send(forReading, Op{Kind: Read})
+}
+
+// found makes a fleet where there is none: the first one, from discovery's answer, if no other proxy is there; else the last
+// good one again, after a whole TTL, in which all proxies have noticed that theirs is gone.
+func (m *Member) found(r *Reading) {
+	switch {
+	case r.FleetIndex != 0 || r.Unknown > 0:
+		m.troubleOnce(errors.New("the fleet in Consul can't be read: this proxy doesn't join"))
+		return
+	case len(r.Proxies) > 0 && (m.fleet == nil || r.proxy(m.o.ID) == nil || len(r.Proxies) > 1):
+		m.troubleOnce(errors.New("proxies are there, and no fleet: this proxy waits for them to make it again"))
+		return
+	}
+	if m.fleet != nil {
+		m.troubleOnce(errors.New("the fleet and this proxy's key in Consul are gone"))
+		if m.now.Sub(m.outage) < m.o.TTL {
+			return
+		}
+	}
+	f := m.first()
+	if f == nil {
+		return
+	}
+	value, err := Encode(f)
+	if err != nil {
+		m.trouble(err)
+		return
+	}
+	m.joinWith(r, r.proxy(m.o.ID), f, TxnOp{Verb: CAS, Key: fleetKey, Value: value})
+}
+
+func (m *Member) troubleOnce(err error) {
+	if m.outage.IsZero() {
+		m.outage = m.now
+		m.trouble(err)
+	}
+}

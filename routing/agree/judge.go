@@ -1,0 +1,231 @@
+package agree
+
+import "imapproxy/routing"
+
+// verdict is what claims for the users of a bucket are told; for users who are units of their own it is judged by user.
+type verdict struct {
+	kind kind
+	at   place
+	whom int // index in view.Proxies of the proxy that is followed
+}
+
+type kind uint8
+
+const (
+	waits    kind = iota
+	goes          // where the function says
+	goesBack      // to this proxy's own stay
+	follows       // another's stay
+)
+
+// judge computes the buckets' verdicts, once for each change of what is known. For each bucket, in order:
+//
+//	its own stay stands, and nothing that was sent may have taken it out    back there
+//	no reading to go by, or one from before the bucket was let go of        waits
+//	another's stay, in a reading of the fleet that it goes by and has acked follows
+//	any other stay                                                          waits
+//	choice is the same in all fleets that proxies go by, and in its own     goes
+//	else                                                                    waits
+//
+// A reading that was good for an earlier fleet is still good for what no later fleet moves: so logins don't wait for Consul
+// while a switch is on its way.
+func (m *Member) judge() {
+	if !m.stale || m.fleet == nil {
+		return
+	}
+	m.stale = false
+	m.ownStays()
+	m.nameUsers()
+	var (
+		newest  = m.tables[len(m.tables)-1].choice
+		tables  = m.goneBy()
+		current = m.current()
+		ownSeq  = m.viewSeq()
+		others  = m.othersStays()
+	)
+	for b := range m.verdicts {
+		v := verdict{}
+		switch other := others[b]; {
+		case m.ownAt[b] != 0 && m.own.Acked == m.fleet.Epoch:
+			v = verdict{kind: goesBack, at: m.ownAt[b]}
+		case m.view == nil || ownSeq < m.void[b] && m.has(ruleVoid):
+		case other.at != 0 && current:
+			v = verdict{kind: follows, at: other.at, whom: other.whom}
+		case other.at != 0 || m.ownAt[b] != 0:
+		case sameIn(tables, b, newest[b]) || !m.has(ruleAll):
+			v = verdict{kind: goes, at: newest[b]}
+		}
+		m.verdicts[b] = v
+	}
+}
+
+// ownStays fills ownAt: the buckets' stays that stand whatever became of the record under way.
+func (m *Member) ownStays() {
+	clear(m.ownAt)
+	if m.own == nil {
+		return
+	}
+	for backend, buckets := range m.own.Buckets {
+		at := m.places.of(backend)
+		for b := range buckets.All {
+			if b < len(m.ownAt) && (m.pending == nil || m.pending.Buckets[backend].Has(b)) {
+				m.ownAt[b] = at
+			}
+		}
+	}
+}
+
+// nameUsers fills named.
+func (m *Member) nameUsers() {
+	clear(m.named)
+	for _, t := range m.tables[1:] {
+		for _, c := range t.Changes {
+			m.named[c.User] = true
+		}
+	}
+	for _, r := range []*Record{m.own, m.pending} {
+		if r != nil {
+			for user := range r.Users {
+				m.named[user] = true
+			}
+		}
+	}
+	if m.view != nil {
+		for _, p := range m.view.Proxies {
+			for user := range p.Users {
+				m.named[user] = true
+			}
+		}
+	}
+}
+
+// goneBy is the tables of the fleets that proxies go by, as the view has it; nil where not all of them are known.
+func (m *Member) goneBy() []table {
+	if m.view == nil || m.view.Unknown > 0 {
+		return nil
+	}
+	lowest := m.fleet.Epoch
+	for _, p := range m.view.Proxies {
+		lowest = min(lowest, p.Acked)
+	}
+	for i, t := range m.tables {
+		if t.Epoch == lowest {
+			return m.tables[i:]
+		}
+	}
+	return nil
+}
+
+func sameIn(tables []table, bucket int, at place) bool {
+	for _, t := range tables {
+		if t.choice[bucket] != at {
+			return false
+		}
+	}
+	return tables != nil
+}
+
+// current: the view is of the fleet that this proxy goes by and has acked.
+func (m *Member) current() bool {
+	return m.view != nil && m.own != nil && m.own.Acked == m.fleet.Epoch && m.view.Unknown == 0 &&
+		(m.view.Fleet.Epoch == m.fleet.Epoch || !m.has(ruleReading))
+}
+
+// viewSeq is how new the view is, by the number of this proxy's own record.
+func (m *Member) viewSeq() uint64 {
+	if m.view != nil {
+		if p := m.view.proxy(m.o.ID); p != nil {
+			return p.Seq
+		}
+	}
+	return 0
+}
+
+// othersStays is the buckets' stays of the other proxies.
+func (m *Member) othersStays() []verdict {
+	others := make([]verdict, m.o.Buckets)
+	if m.view == nil {
+		return others
+	}
+	for i, p := range m.view.Proxies {
+		if p.ID == m.o.ID {
+			continue
+		}
+		for backend, buckets := range p.Buckets {
+			at := m.places.of(backend)
+			for b := range buckets.All {
+				if b < len(others) {
+					others[b] = verdict{kind: follows, at: at, whom: i}
+				}
+			}
+		}
+	}
+	return others
+}
+
+// judgeUser is the verdict for a user who is a unit of their own, or may be one. In order:
+//
+//	its own stay of the user stands                                       back there
+//	no reading to go by, or one from before the user was let go of        waits
+//	another's stay of the user                                            follows, by a current reading
+//	some fleets that proxies go by have an override of the user, some not waits
+//	none has                                                              what the bucket is told, by a current reading
+//	all have: choice is the same in all of them                           goes
+//	else                                                                  waits
+func (m *Member) judgeUser(user string, bucket int, home string) verdict {
+	if at, ok := m.own.Users[user]; ok && m.own.Acked == m.fleet.Epoch && (m.pending == nil || m.pending.Users[user] == at) {
+		return verdict{kind: goesBack, at: m.places.of(at)}
+	}
+	if m.view == nil || m.viewSeq() < m.void[bucket] && m.has(ruleVoid) {
+		return verdict{}
+	}
+	for i, p := range m.view.Proxies {
+		at, ok := p.Users[user]
+		switch {
+		case !ok:
+		case p.ID == m.o.ID || !m.current():
+			return verdict{}
+		default:
+			return verdict{kind: follows, at: m.places.of(at), whom: i}
+		}
+	}
+	tables := m.goneBy()
+	if tables == nil && m.has(ruleAll) {
+		return verdict{}
+	}
+	over := m.override(user)
+	first := len(m.tables) - len(tables)
+	choice := m.userChoice(len(m.tables)-1, user, bucket, home)
+	steady, same := true, true
+	for i := first; i < len(m.tables); i++ {
+		steady = steady && (overrideIn(m.tables, i, user, over) == "") == (over == "")
+		same = same && m.userChoice(i, user, bucket, home) == choice
+	}
+	switch {
+	case !steady && m.has(ruleSteady):
+		return verdict{}
+	case over == "" && m.o.Storage == routing.Shared && m.verdicts[bucket].kind == goesBack && !m.current():
+		return verdict{}
+	case over == "" && m.o.Storage == routing.Shared:
+		return m.verdicts[bucket]
+	case same || !m.has(ruleAll):
+		return verdict{kind: goes, at: choice}
+	}
+	return verdict{}
+}
+
+// userChoice is choice for a user in the fleet tables[i]: the override, where its backend is up; with separate storage the override
+// or the placement; else the bucket's.
+func (m *Member) userChoice(i int, user string, bucket int, home string) place {
+	t := &m.tables[i]
+	over := overrideIn(m.tables, i, user, m.override(user))
+	switch {
+	case m.o.Storage == routing.Separate && over != "":
+		return m.places.of(over)
+	case m.o.Storage == routing.Separate:
+		return m.places.of(home)
+	case over != "" && t.up(over):
+		return m.places.of(over)
+	}
+	return t.choice[bucket]
+}

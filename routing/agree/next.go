@@ -1,0 +1,307 @@
+package agree
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"imapproxy/routing"
+)
+
+// next is the fleet after the one that all proxies see now: a function of that, of discovery's answer, of what the
+// proxies report and of the overrides that were asked for; nil where nothing changes, or where 16 fleets are kept and some proxy still
+// goes by the oldest. shards are the keys overrides/NN that change with it.
+func (m *Member) next() (f *Fleet, shards map[int]map[string]string) {
+	prev := m.view.Fleet
+	lowest := prev.Epoch
+	for _, p := range m.view.Proxies {
+		lowest = min(lowest, p.Acked)
+	}
+	kept := slices.Clone(prev.Kept)
+	for len(kept) > 1 && kept[0].Epoch < lowest {
+		kept = kept[1:]
+	}
+	backends, catalogue := m.nextBackends(prev)
+	changes, shards := m.nextOverrides()
+	if len(kept) >= maxKept || len(changes) == 0 && sameBackends(backends, prev.Backends) {
+		return nil, nil
+	}
+	next := *prev
+	next.Format, next.Epoch, next.Catalogue, next.Backends = Format, prev.Epoch+1, catalogue, backends
+	next.Kept = append(kept, Kept{Epoch: next.Epoch, Made: m.makeName(), Up: upOf(backends), Changes: changes})
+	next.Move = m.nextMove(prev, &next)
+	return &next, shards
+}
+
+// makeName is unique for each fleet that was ever made.
+func (m *Member) makeName() string {
+	m.writer.made++
+	return fmt.Sprintf("%s/%d", m.o.ID, m.writer.made)
+}
+
+// first is a fleet where there is none: of discovery's answer, or the last good one under the next number.
+func (m *Member) first() *Fleet {
+	f := &Fleet{Format: Format, Epoch: 1, Users: m.o.Users, Storage: m.o.Storage.String(), Buckets: m.o.Buckets}
+	switch d := m.writer.discovery; {
+	case m.fleet != nil:
+		f.Epoch, f.Catalogue, f.Backends = m.fleet.Epoch+1, m.fleet.Catalogue, m.fleet.Backends
+	case d == nil || len(d.Backends) == 0:
+		return nil
+	default:
+		f.Catalogue = d.Index
+		for i := range d.Backends {
+			b := said(&d.Backends[i])
+			b.Since = m.now.UnixMilli()
+			f.Backends = append(f.Backends, b)
+		}
+	}
+	f.Kept = []Kept{{Epoch: f.Epoch, Made: m.makeName(), Up: upOf(f.Backends)}}
+	return f
+}
+
+// said is a backend as discovery describes it.
+func said(b *routing.Backend) Backend {
+	s := Backend{
+		ID: b.ID, Address: b.Address, Weight: min(max(b.Weight, 0), 65535), State: b.State, Reason: clip(b.Reason),
+		TLS: b.TLS, ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node, Tags: b.Tags,
+	}
+	if b.Pending {
+		s.State, s.Reason = routing.Down, "not known yet whether it is up"
+	}
+	return s
+}
+
+// sameBackends: nothing differs that is worth a fleet. A reason alone isn't.
+func sameBackends(a, b []Backend) bool {
+	return slices.EqualFunc(a, b, func(a, b Backend) bool {
+		a.Reason, b.Reason = "", ""
+		tags := slices.Equal(a.Tags, b.Tags)
+		a.Tags, b.Tags = nil, nil
+		return tags && reflect.DeepEqual(a, b)
+	})
+}
+
+// nextBackends applies, in order: discovery's answer, unless it is older than the fleet's; what the proxies can't reach (rule 6);
+// flap_damp: a state or weight stays for so long before it changes again; panic_threshold: of an answer that
+// takes too many away, none is taken away.
+func (m *Member) nextBackends(prev *Fleet) ([]Backend, uint64) {
+	m.sightings(prev)
+	d, catalogue := m.writer.discovery, prev.Catalogue
+	listed := make(map[string]*routing.Backend)
+	if fresh := d != nil && len(d.Backends) > 0 && (d.Index >= prev.Catalogue || d.Consistent); fresh {
+		catalogue = d.Index
+		for i := range d.Backends {
+			listed[d.Backends[i].ID] = &d.Backends[i]
+		}
+	} else {
+		listed = nil
+	}
+	unreachable := m.reports()
+
+	var next []Backend
+	var losses []int // in next
+	base, lately := 0, 0
+	take := func(was *Backend, b Backend) {
+		if unreachable[b.ID] && b.State != routing.Down {
+			b.State, b.Reason = routing.Down, "most proxies can't reach it"
+		}
+		if was != nil {
+			differs := b.State != was.State || b.Weight != was.Weight
+			if differs && m.has(ruleDamp) && m.now.Sub(m.writer.seen[b.ID].at) < m.o.Policy.FlapDamp {
+				b.State, b.Weight, b.Reason, differs = was.State, was.Weight, was.Reason, false
+			}
+			b.Since, b.Lost = was.Since, was.Lost
+			if differs {
+				b.Since, b.Lost = max(m.now.UnixMilli(), was.Since+1), was.State != routing.Down && b.State == routing.Down
+			}
+		} else {
+			b.Since = m.now.UnixMilli()
+		}
+		usable, lost := b.State != routing.Down, was != nil && was.State != routing.Down && b.State == routing.Down
+		recent := was != nil && was.Lost && was.State == routing.Down && m.now.Sub(m.writer.seen[b.ID].at) < m.o.Policy.PanicWindow
+		if usable || lost || recent {
+			base++
+		}
+		if recent && !usable {
+			lately++
+		}
+		if lost {
+			losses = append(losses, len(next))
+		}
+		next = append(next, b)
+	}
+	for i := range prev.Backends {
+		was := &prev.Backends[i]
+		b, isListed := *was, listed == nil
+		b.Kept = false
+		if l := listed[was.ID]; l != nil {
+			if b, isListed = said(l), true; l.Pending {
+				b.State, b.Reason = was.State, was.Reason
+			}
+		}
+		if !isListed {
+			b.State, b.Reason = routing.Down, "not listed any more"
+			if was.State == routing.Down && m.forgettable(was) {
+				continue
+			}
+		}
+		if listed == nil && was.Kept {
+			b.Kept = true
+		}
+		take(was, b)
+	}
+	for id, l := range listed {
+		if prev.backend(id) == nil {
+			take(nil, said(l))
+		}
+	}
+	if len(losses) > 0 && float64(len(losses)+lately) > m.o.Policy.PanicThreshold*float64(base)+1e-6 {
+		for _, i := range losses {
+			was := prev.backend(next[i].ID)
+			b := &next[i]
+			b.State, b.Weight, b.Since, b.Lost, b.Kept = was.State, was.Weight, was.Since, was.Lost, true
+			b.Reason = "kept by the panic threshold: " + b.Reason
+		}
+	}
+	slices.SortFunc(next, func(a, b Backend) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	return next, catalogue
+}
+
+// sightings notes since when this proxy knows each backend's state.
+func (m *Member) sightings(f *Fleet) {
+	for id := range m.writer.seen {
+		if f.backend(id) == nil {
+			delete(m.writer.seen, id)
+		}
+	}
+	for i := range f.Backends {
+		b := &f.Backends[i]
+		if s, ok := m.writer.seen[b.ID]; !ok || s.since != b.Since {
+			m.writer.seen[b.ID] = sighting{b.Since, m.now}
+		}
+	}
+}
+
+// reports are the backends that more than half of the proxies can't reach (both of two), for FailoverAfter by this proxy's clock.
+func (m *Member) reports() map[string]bool {
+	count, live := make(map[string]int), 0
+	for _, p := range m.view.Proxies {
+		if p.Session == "" {
+			continue
+		}
+		live++
+		for _, id := range p.Unreachable {
+			count[id]++
+		}
+	}
+	down := make(map[string]bool)
+	for id := range m.writer.reported {
+		if !most(count[id], live) && m.has(ruleMajority) || count[id] == 0 {
+			delete(m.writer.reported, id)
+		}
+	}
+	for id, n := range count {
+		if !most(n, live) && m.has(ruleMajority) {
+			continue
+		}
+		since, ok := m.writer.reported[id]
+		if !ok {
+			since, m.writer.reported[id] = m.now, m.now
+		}
+		down[id] = m.now.Sub(since) >= m.o.Policy.FailoverAfter
+	}
+	return down
+}
+
+// most: more than half, and both of two.
+func most(n, of int) bool { return 2*n > of && (of != 2 || n == 2) }
+
+// forgettable: a backend that isn't listed has been down for the panic window, and no proxy has a stay there.
+func (m *Member) forgettable(b *Backend) bool {
+	if m.now.Sub(m.writer.seen[b.ID].at) < m.o.Policy.PanicWindow {
+		return false
+	}
+	for _, p := range m.view.Proxies {
+		if len(p.Buckets[b.ID]) > 0 || slices.Contains(slices.Collect(maps.Values(p.Users)), b.ID) {
+			return false
+		}
+	}
+	return true
+}
+
+// nextOverrides are the overrides that were asked for and aren't there, and the keys that change by them.
+func (m *Member) nextOverrides() (changes []Change, shards map[int]map[string]string) {
+	if len(m.writer.moves) == 0 {
+		return nil, nil
+	}
+	for _, p := range m.view.Proxies {
+		if len(p.Users) > fullNames {
+			return nil, nil // until fewer users are on their way
+		}
+	}
+	shards = make(map[int]map[string]string)
+	for _, user := range slices.Sorted(maps.Keys(m.writer.moves)) {
+		from, to := m.override(user), m.writer.moves[user].to
+		if from == to {
+			continue
+		}
+		if len(changes) == maxChanges {
+			break
+		}
+		shard := shardOf(user)
+		users := shards[shard]
+		if users == nil {
+			if len(shards) == maxShards-1 {
+				break
+			}
+			if users = maps.Clone(m.overrides[shard]); users == nil {
+				users = make(map[string]string)
+			}
+			shards[shard] = users
+		}
+		if users[user] = to; to == "" {
+			delete(users, user)
+		}
+		changes = append(changes, Change{User: user, From: from, To: to})
+	}
+	return changes, shards
+}
+
+// nextMove is the schedule: at move_rate where backends were taken away, at rebalance_rate where they came or changed their weight.
+// How many users there are is judged by those whom this proxy holds.
+func (m *Member) nextMove(prev, next *Fleet) Move {
+	move := prev.Move
+	now := m.now.UnixMilli()
+	if len(next.newest().Changes) > 0 {
+		move.Users = now
+	}
+	if next.newest().sameChoice(prev.newest()) {
+		return move
+	}
+	rate := m.o.Policy.RebalanceRate
+	for i := range prev.Backends {
+		b := next.backend(prev.Backends[i].ID)
+		if prev.Backends[i].State == routing.Up && (b == nil || b.State != routing.Up) {
+			rate = m.o.Policy.MoveRate
+		}
+	}
+	moved := 0
+	for b, at := range choices(next.newest().Up, next.Buckets, &m.places) {
+		if at != m.tables[len(m.tables)-1].choice[b] {
+			moved++
+		}
+	}
+	users := float64(len(m.holds)) * float64(len(m.view.Proxies)) * float64(moved) / float64(next.Buckets)
+	move.Begin, move.Cycle, move.Settle = now, 0, rate < 0
+	if rate > 0 {
+		move.Cycle = min(int64(users/rate*1000), 24*3600*1000)
+	}
+	move.Pause = movePause * m.o.AgreeWithin.Milliseconds()
+	return move
+}

@@ -1,0 +1,108 @@
+package agree
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// Mode says what a proxy does that can't reach Consul for longer than its session lives.
+type Mode uint8
+
+const (
+	// Serve: sessions and users who aren't being moved go on by what was known last. A user whom the
+	// other proxies move meanwhile may be on two backends.
+	Serve Mode = iota
+	// Hold: it lets go of all backend connections before the others may move anybody; clients stay, their commands wait.
+	Hold
+)
+
+// Options says who a proxy is and how it behaves. ID, Storage and Users have no default.
+type Options struct {
+	ID      string          // of this process; each start has a new one
+	Storage routing.Storage // whether backends share the mail
+	Users   string          // how names are made canonical, in words that are equal where it is equal
+	About   About
+
+	TTL         time.Duration // of the Consul session; 0 = 45 s
+	AgreeWithin time.Duration // how long a claim may wait; 0 = 10 s
+	CloseWithin time.Duration // how long closing all connections takes; 0 = 2 s
+	Isolated    Mode
+	Policy      Policy
+	Buckets     int // 0 = routing.Buckets; a divisor of it
+}
+
+// Policy is how the next fleet is made of what discovery and the proxies say.
+type Policy struct {
+	PanicThreshold float64       // 0 = 0.5; see routing.Options
+	PanicWindow    time.Duration // 0 = 1 min
+	FailoverAfter  time.Duration // how long most proxies must not reach a backend before it is down; 0 = 30 s
+	FlapDamp       time.Duration // a backend's state stays for so long; 0 = 10 s
+	// MoveRate is how many users a second are moved, over all proxies, after a backend was drained or went down; 0 = 100.
+	MoveRate float64
+	// RebalanceRate is the same after a backend came, came back or changed its weight; 0 = 10. Negative: nobody is moved, users
+	// go there when they log in with no connection left.
+	RebalanceRate float64
+}
+
+const (
+	defaultTTL         = 45 * time.Second
+	defaultAgreeWithin = 10 * time.Second
+	defaultCloseWithin = 2 * time.Second
+	defaultFlapDamp    = 10 * time.Second
+	defaultMoveRate    = 100
+	defaultRebalance   = 10
+	minTTL             = 10 * time.Second // Consul's own
+)
+
+func (o Options) withDefaults() (Options, error) {
+	switch {
+	case o.Storage != routing.Shared && o.Storage != routing.Separate:
+		return o, errors.New("agree: storage must be shared or separate, there is no default")
+	case o.Users == "":
+		return o, errors.New("agree: it must be said how users are normalised")
+	case validName(o.ID) != nil:
+		return o, fmt.Errorf("agree: the id %q is none", o.ID)
+	}
+	if o.Buckets == 0 {
+		o.Buckets = routing.Buckets
+	}
+	if o.Buckets < 0 || o.Buckets > routing.Buckets || routing.Buckets%o.Buckets != 0 {
+		return o, fmt.Errorf("agree: %d buckets don't divide %d", o.Buckets, routing.Buckets)
+	}
+	or := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	or(&o.TTL, defaultTTL)
+	or(&o.AgreeWithin, defaultAgreeWithin)
+	or(&o.CloseWithin, defaultCloseWithin)
+	or(&o.Policy.PanicWindow, routing.DefaultPanicWindow)
+	or(&o.Policy.FailoverAfter, routing.DefaultFailoverAfter)
+	or(&o.Policy.FlapDamp, defaultFlapDamp)
+	p := &o.Policy
+	if p.PanicThreshold == 0 {
+		p.PanicThreshold = routing.DefaultPanicThreshold
+	}
+	if !(p.PanicThreshold > 0 && p.PanicThreshold <= 1) { // written so that NaN fails
+		return o, fmt.Errorf("agree: panic threshold %v is not between 0 and 1", p.PanicThreshold)
+	}
+	if p.MoveRate == 0 {
+		p.MoveRate = defaultMoveRate
+	}
+	if p.RebalanceRate == 0 {
+		p.RebalanceRate = defaultRebalance
+	}
+	if o.TTL < minTTL || o.TTL/100+o.CloseWithin >= o.TTL/2 {
+		return o, fmt.Errorf("agree: a session's TTL of %v is too short", o.TTL)
+	}
+	return o, nil
+}
+
+// trust is for how long a proxy may trust what it knows, from the sending of its last successful renewal on. Others remove the
+// key of a session that has ended once they have seen it so for a whole TTL; clocks run apart by 1 % at most; closing
+// all connections takes CloseWithin.
+func (o *Options) trust() time.Duration { return o.TTL - o.TTL/100 - o.CloseWithin }

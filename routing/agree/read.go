@@ -1,0 +1,200 @@
+package agree
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// read takes a reading in.
+func (m *Member) read(r *Reading) {
+	if m.latest != nil && r.Index < m.latest.Index && !r.Consistent {
+		return
+	}
+	m.latest = r
+	m.tell(r)
+	m.watchOrphans(r)
+	if m.phase == outside || m.phase == left {
+		return // the join reads for itself
+	}
+	if !r.Consistent && r.Index < m.ownIndex {
+		return // from before its own last write
+	}
+	mine := r.proxy(m.o.ID)
+	switch {
+	case mine == nil:
+		m.lose("its key in Consul is gone", true)
+		return
+	case m.pending != nil && mine.Seq == m.pending.Seq:
+		m.confirm(mine.Index)
+	case mine.Seq < m.own.Seq:
+		m.lose("its key in Consul is an older one: Consul's state was restored", true)
+		return
+	}
+	if mine.Session != m.session && !m.relock {
+		m.lose("its Consul session has ended", false)
+		return
+	}
+	if mine.Index > m.ownIndex { // written by another hand
+		m.ownIndex = mine.Index
+		m.relock = m.relock || slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Key == proxyKey(m.o.ID) })
+	}
+	if !m.follows(r) {
+		return
+	}
+	if mine.Acked == r.Fleet.Epoch || !m.has(ruleReading) {
+		m.view = r
+		m.changed()
+	}
+	m.yield(r)
+}
+
+// follows switches to the reading's fleet, if it is a later one. False: it is none that this proxy can go by.
+func (m *Member) follows(r *Reading) bool {
+	err := m.fits(r.Fleet)
+	if err != nil {
+		if m.outage.IsZero() {
+			m.outage = m.now
+			m.trouble(fmt.Errorf("%w; the last good fleet stays", err))
+		}
+		return false
+	}
+	m.outage = time.Time{}
+	k := r.Fleet.kept(m.fleet.Epoch)
+	if k == nil || k.Made != m.fleet.newest().Made {
+		m.lose("the fleet in Consul doesn't come from the one that this proxy goes by: Consul's state was restored", true)
+		return false
+	}
+	if r.Fleet.Epoch > m.fleet.Epoch {
+		m.switchTo(r)
+	}
+	return true
+}
+
+// fits says why a fleet can't be gone by; nil: it can.
+func (m *Member) fits(f *Fleet) error {
+	switch {
+	case f == nil:
+		return errors.New("there is no fleet in Consul, or none that can be read")
+	case f.Users != m.o.Users:
+		return fmt.Errorf("the other proxies normalise users as %q, this one as %q", f.Users, m.o.Users)
+	case f.Storage != m.o.Storage.String():
+		return fmt.Errorf("the other proxies have storage %q, this one %q", f.Storage, m.o.Storage)
+	case f.Buckets != m.o.Buckets:
+		return fmt.Errorf("the other proxies have %d buckets, this one %d", f.Buckets, m.o.Buckets)
+	}
+	return nil
+}
+
+// switchTo is rule 1: from now on this proxy's new claims go by the reading's fleet. What it holds elsewhere is
+// published with its ack (switchRecord).
+func (m *Member) switchTo(r *Reading) {
+	m.fleet, m.switched = r.Fleet, m.now
+	m.tables = tablesOf(r.Fleet, m.tables, &m.places)
+	for i := range r.Overrides {
+		m.overrides[i] = r.Overrides[i].Users
+	}
+	for _, b := range r.Fleet.Backends {
+		if since, ok := m.down[b.ID]; b.State != routing.Down {
+			delete(m.down, b.ID)
+		} else if !ok || since.IsZero() {
+			m.down[b.ID] = m.now
+		}
+	}
+	clear(m.asked)
+	clear(m.askedOf)
+	m.effect(Effect{Kind: Switched, Text: fmt.Sprintf("epoch %d", r.Fleet.Epoch)})
+	m.changed()
+}
+
+// yield lets go of users whom another proxy has elsewhere. With all rules kept there are none but those of a proxy that
+// was cut off (Serve) while the others moved them.
+func (m *Member) yield(r *Reading) {
+	if !m.has(ruleYield) || len(m.holds) == 0 {
+		return
+	}
+	for _, p := range r.Proxies {
+		if p.ID == m.o.ID {
+			continue
+		}
+		for user, at := range p.Users {
+			if h := m.holds[user]; h != nil {
+				m.yieldTo(h, at, p.Record)
+			}
+		}
+		for at, buckets := range p.Buckets {
+			for b := range buckets.All {
+				if b >= len(m.heads) {
+					continue
+				}
+				for h := m.heads[b]; h != nil; h = h.next {
+					if !m.special(h.user) {
+						m.yieldTo(h, at, p.Record)
+					}
+				}
+			}
+		}
+	}
+}
+
+// yieldTo lets go of a user whom another proxy has at a backend; of two who both say where, the one with the lower id stays.
+func (m *Member) yieldTo(h *hold, at string, other *Record) {
+	if m.places.ids[h.at] == at {
+		return
+	}
+	_, said := m.own.Users[h.user]
+	if (said || m.own.stay(int(h.bucket)) == m.places.ids[h.at]) && m.o.ID < other.ID {
+		return
+	}
+	m.evict(h, "another proxy has the user elsewhere")
+}
+
+// evict asks for the end of all connections of a user, once a second until it is there.
+func (m *Member) evict(h *hold, why string) {
+	if last, ok := m.yielding[h.user]; ok && m.now.Sub(last) < time.Second {
+		return
+	}
+	m.yielding[h.user] = m.now
+	m.effect(Effect{Kind: LetGo, User: h.user, Backend: m.places.ids[h.at], Abort: true, Text: why})
+}
+
+// tell reports values that were kept out, each once.
+func (m *Member) tell(r *Reading) {
+	for key := range maps.Keys(m.told) {
+		if !slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Key == key }) {
+			delete(m.told, key)
+		}
+	}
+	for _, p := range r.Problems {
+		if index, ok := m.told[p.Key]; !ok || index != p.ModifyIndex {
+			m.told[p.Key] = p.ModifyIndex
+			m.trouble(p)
+		}
+	}
+}
+
+// watchOrphans notes keys that no session holds: since when this proxy has seen each so.
+func (m *Member) watchOrphans(r *Reading) {
+	for id := range m.orphans {
+		if p := r.proxy(id); p == nil || p.Session != "" {
+			delete(m.orphans, id)
+		}
+	}
+	for _, p := range r.Proxies {
+		if p.Session != "" || p.ID == m.o.ID {
+			continue
+		}
+		if o, ok := m.orphans[p.ID]; !ok || o.index != p.Index {
+			m.orphans[p.ID] = orphan{p.Index, m.now}
+		}
+	}
+}
+
+func sortedCopy(names []string) []string {
+	return slices.Compact(slices.SortedFunc(slices.Values(names), strings.Compare))
+}

@@ -1,0 +1,180 @@
+package agree
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Pair is a key below the prefix, as Consul's KV gives it.
+type Pair struct {
+	Key         string // without the prefix: "fleet", "proxies/ID", "overrides/NN"
+	Value       []byte
+	ModifyIndex uint64
+	Session     string // that holds the key; "" = none
+}
+
+// Reading is one read of the whole prefix: all of it is as of one index.
+type Reading struct {
+	Index uint64
+	// Consistent says that the read asked the leader (Consul's mode `consistent`). Only such a reading may have
+	// a lower index than one before it: Consul's state was restored.
+	Consistent bool
+
+	Fleet      *Fleet // nil: there is no key, or its value is of no use (Problems)
+	FleetIndex uint64 // of the key, whatever its value; 0: there is none
+	Proxies    []Proxy
+	// Unknown is how many proxies have keys whose values are of no use: a later release's, or one that a
+	// session holds. Nothing is known of where their users are.
+	Unknown   int
+	Overrides [maxShards]Shard
+	Problems  []Problem
+}
+
+// Proxy is the key of a proxy.
+type Proxy struct {
+	*Record
+	Index   uint64
+	Session string // "" = none holds it
+}
+
+// Shard is a key of overrides/.
+type Shard struct {
+	Users map[string]string // nil: there is no key
+	Index uint64
+}
+
+// Problem is a value that was kept out.
+type Problem struct {
+	Key         string // below the prefix
+	ModifyIndex uint64
+	Err         error
+}
+
+// Error is the sentence for the log.
+func (p Problem) Error() string { return fmt.Sprintf("key %s is left out: %v", p.Key, p.Err) }
+
+// Unwrap gives the cause, to tell ErrNewer from ErrForeign.
+func (p Problem) Unwrap() error { return p.Err }
+
+// proxy is the key of the proxy with that id; nil where there is none.
+func (r *Reading) proxy(id string) *Proxy {
+	for i := range r.Proxies {
+		if r.Proxies[i].ID == id {
+			return &r.Proxies[i]
+		}
+	}
+	return nil
+}
+
+// Decoder makes readings of what Consul answers. It decodes only what has changed since its last
+// reading. It is not safe for use by several goroutines.
+type Decoder struct{ last map[string]decoded }
+
+type decoded struct {
+	index   uint64
+	value   any // *Fleet, *Record, *Overrides; nil: of no use
+	problem error
+}
+
+// Reading decodes an answer. The pairs of one answer may come in any order.
+func (d *Decoder) Reading(index uint64, consistent bool, pairs []Pair) *Reading {
+	r := &Reading{Index: index, Consistent: consistent}
+	now := make(map[string]decoded, len(pairs))
+	for i := range pairs {
+		p := &pairs[i]
+		one, ok := d.last[p.Key]
+		if !ok || one.index != p.ModifyIndex {
+			was := one.value
+			one = decodePair(p)
+			if _, isRecord := was.(*Record); isRecord && one.problem != nil && p.Session != "" {
+				one.value = was // it stands until its proxy, which sees that as well, writes it again
+			}
+		}
+		now[p.Key] = one
+		if one.problem != nil {
+			r.Problems = append(r.Problems, Problem{p.Key, p.ModifyIndex, one.problem})
+		}
+		switch v := one.value.(type) {
+		case *Fleet:
+			r.Fleet = v
+		case *Record:
+			r.Proxies = append(r.Proxies, Proxy{v, p.ModifyIndex, p.Session})
+		case *Overrides:
+			shard, _ := shardNumber(p.Key)
+			r.Overrides[shard] = Shard{v.Users, p.ModifyIndex}
+		default:
+			if strings.HasPrefix(p.Key, proxiesPrefix) && (p.Session != "" || errors.Is(one.problem, ErrNewer)) {
+				r.Unknown++
+			}
+			if shard, ok := shardNumber(p.Key); ok {
+				r.Overrides[shard].Index = p.ModifyIndex
+			}
+		}
+		if p.Key == fleetKey {
+			r.FleetIndex = p.ModifyIndex
+		}
+	}
+	d.last = now
+	if err := r.overridesFit(); err != nil {
+		r.Problems = append(r.Problems, Problem{fleetKey, r.FleetIndex, err})
+		r.Fleet = nil
+	}
+	return r
+}
+
+const (
+	fleetKey        = "fleet"
+	proxiesPrefix   = "proxies/"
+	overridesPrefix = "overrides/"
+)
+
+func proxyKey(id string) string { return proxiesPrefix + id }
+
+func shardKey(shard int) string { return fmt.Sprintf("%s%02x", overridesPrefix, shard) }
+
+func shardNumber(key string) (int, bool) {
+	text, ok := strings.CutPrefix(key, overridesPrefix)
+	if !ok || len(text) != 2 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(text, 16, 8)
+	return int(n), err == nil && n < maxShards && shardKey(int(n)) == key
+}
+
+func decodePair(p *Pair) decoded {
+	one := decoded{index: p.ModifyIndex}
+	set := func(value any, err error) {
+		if one.problem = err; err == nil {
+			one.value = value
+		}
+	}
+	id, isProxy := strings.CutPrefix(p.Key, proxiesPrefix)
+	shard, isShard := shardNumber(p.Key)
+	switch {
+	case p.Key == fleetKey:
+		v, err := DecodeFleet(p.Value)
+		set(v, err)
+	case isProxy && id != "":
+		v, err := DecodeRecord(id, p.Value)
+		set(v, err)
+	case isShard:
+		v, err := DecodeOverrides(shard, p.Value)
+		set(v, err)
+	case p.Key == "" || strings.HasSuffix(p.Key, "/"): // a folder, as Consul's page makes them
+	default:
+		set(nil, fmt.Errorf("%w: no key has this name", ErrForeign))
+	}
+	return one
+}
+
+// overridesFit reports what keeps the overrides from being those of the fleet: a shard that can't be read.
+func (r *Reading) overridesFit() error {
+	for shard := range r.Overrides {
+		if s := &r.Overrides[shard]; s.Index != 0 && s.Users == nil {
+			return errors.New("the overrides of its users can't be read: " + shardKey(shard))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+package agree
+
+import (
+	"errors"
+	"time"
+)
+
+// pump sees what is to be asked of Consul now.
+func (m *Member) pump() {
+	if m.phase == left {
+		m.end()
+		return
+	}
+	m.keepSession()
+	switch m.phase {
+	case outside:
+		if m.session != "" && !m.busy[forJoin] {
+			m.send(forReading, Op{Kind: Read}) // its answer is what the join goes by
+		}
+	default:
+		m.moves()
+		m.publish()
+		m.writeFleet()
+		m.buryOrphans()
+		if m.phase == leaving && len(m.holds) == 0 && m.pending == nil {
+			m.send(forLeave, Op{Kind: Write, Txn: []TxnOp{{Verb: DeleteCAS, Key: proxyKey(m.o.ID), Index: m.ownIndex}}})
+		}
+	}
+}
+
+// keepSession creates the session and renews it, three times in its TTL. A proxy that can't ack lets it run out, so that
+// the others needn't wait for it for ever (correction H); a proxy whose ticks have stopped sends no renewals anyway.
+func (m *Member) keepSession() {
+	if m.session == "" {
+		m.send(forSession, Op{Kind: CreateSession, TTL: m.o.TTL})
+		return
+	}
+	stuck := m.phase == inside && m.own.Acked != m.fleet.Epoch && m.now.Sub(m.switched) > m.o.AgreeWithin
+	if !m.now.Before(m.renewAt) && !stuck {
+		m.send(forRenewal, Op{Kind: RenewSession, Session: m.session})
+	}
+}
+
+// Done is the outcome of an Op. It is called once for each.
+func (m *Member) Done(op uint64, r Result, now time.Time) {
+	m.at(now)
+	p, ok := m.flight[op]
+	if !ok {
+		return
+	}
+	delete(m.flight, op)
+	m.busy[p] = false
+	if r.Err != nil {
+		m.later(p, again)
+	}
+	m.done(p, r)
+	m.pump()
+}
+
+func (m *Member) done(p purpose, r Result) {
+	ok := r.Err == nil && !r.Refused
+	switch p {
+	case forSession:
+		if ok && m.phase != left {
+			m.session, m.renewed, m.renewAt = r.Session, r.Sent, r.Sent.Add(m.o.TTL/3)
+		}
+	case forRenewal:
+		switch {
+		case ok:
+			m.renewed, m.renewAt = r.Sent, r.Sent.Add(m.o.TTL/3)
+			if m.phase != outside && !m.relock && m.now.Before(m.Deadline()) {
+				m.back()
+			}
+		case r.Refused:
+			m.lose("its Consul session has ended", false)
+		}
+	case forReading:
+		switch {
+		case !ok || r.Reading == nil:
+		case m.phase == outside:
+			m.read(r.Reading)
+			m.later(forReading, gather) // unless it joins by this one
+			m.join(r.Reading)
+		default:
+			m.resolve(r.Reading)
+		}
+	case forRecord:
+		switch {
+		case m.pending == nil: // a reading has confirmed it
+		case ok:
+			m.confirm(r.Index)
+		case r.Refused:
+			m.fate = refused
+		default:
+			m.fate = unknown
+		}
+	case forJoin:
+		m.joined(r)
+	case forLeave:
+		if ok || r.Refused {
+			m.phase = left
+			m.end()
+		}
+	case forEnd:
+		if !ok && r.Err != nil {
+			return
+		}
+		m.session = ""
+	case forFleet:
+		m.writer.written(m, r)
+	}
+}
+
+// resolve learns by a consistent reading, sent after the fact, what became of a record whose write had no answer or was refused. One that
+// was refused, and doesn't stand now, never will: what it was refused for doesn't come back.
+func (m *Member) resolve(r *Reading) {
+	m.read(r)
+	if m.phase != inside && m.phase != leaving || m.pending == nil || m.fate != refused {
+		return
+	}
+	m.pending, m.fate, m.emptied = nil, 0, true
+	m.later(forRecord, again)
+	m.changed()
+}
+
+// lose: others may take this proxy for dead, or have. It has to join again, under a new session.
+func (m *Member) lose(why string, removed bool) {
+	m.isolate(why)
+	if m.phase == leaving {
+		m.phase = left
+		return
+	}
+	m.phase, m.session = outside, ""
+	m.removed = m.removed || removed
+	m.pending, m.pendingTxn, m.fate = nil, nil, 0
+	m.relock = false
+	if m.removed {
+		m.view = nil
+	}
+	m.later(forSession, again)
+	m.later(forReading, 0)
+	m.changed()
+}
+
+// end destroys the session of a proxy that has left. Its key is released or gone by then, so that nothing waits for a lock-delay.
+func (m *Member) end() {
+	if m.session != "" {
+		m.send(forEnd, Op{Kind: DestroySession, Session: m.session})
+	}
+}
+
+// buryOrphans removes keys of proxies whose session has ended, once they have been seen so for a whole TTL (correction C).
+func (m *Member) buryOrphans() {
+	if m.isolated || m.latest == nil {
+		return
+	}
+	for _, p := range m.latest.Proxies {
+		o, ok := m.orphans[p.ID]
+		if !ok {
+			continue
+		}
+		ttl := max(m.o.TTL, time.Duration(p.TTL)*time.Millisecond)
+		if m.now.Sub(o.since) < ttl && m.has(ruleOrphan) {
+			continue
+		}
+		m.remove(p.ID, p.Index)
+	}
+}
+
+func (m *Member) remove(id string, index uint64) bool {
+	return m.send(forOrphan, Op{Kind: Write, Txn: []TxnOp{{Verb: DeleteCAS, Key: proxyKey(id), Index: index}}})
+}
+
+// Errors of what operators ask for.
+var (
+	ErrUnknownProxy = errors.New("no such proxy")
+	ErrNotInside    = errors.New("this proxy isn't one of the fleet now")
+)
+
+// Remove takes a proxy that is known to be dead out of the fleet, without waiting for its session. Where it lives, its users may be
+// on two backends until it notices.
+func (m *Member) Remove(id string, now time.Time) error {
+	m.at(now)
+	if m.phase != inside || m.isolated || m.latest == nil {
+		return ErrNotInside
+	}
+	p := m.latest.proxy(id)
+	if p == nil || id == m.o.ID {
+		return ErrUnknownProxy
+	}
+	if !m.remove(id, p.Index) {
+		return errors.New("another proxy is being removed; try again")
+	}
+	return nil
+}

@@ -1,0 +1,296 @@
+package agree
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// node is a proxy in the world: the Member, what the product does around it, and a clock of its own.
+type node struct {
+	w        *world
+	number   int
+	life     int // counts the processes
+	m        *Member
+	up       bool
+	stopped  bool          // by a signal: it does nothing until it is continued
+	deferred []func()      // what has come meanwhile
+	cut      time.Duration // it can't reach Consul until then
+	skew     time.Duration
+	conns    map[string][]*conn
+	watching bool
+	seen     uint64 // index of the last reading
+	busy     bool   // LetGo isn't possible now
+}
+
+var errLost = errors.New("no answer")
+
+func newNode(w *world, number int) *node { return &node{w: w, number: number} }
+
+func (n *node) id() string { return fmt.Sprintf("p%d.%d", n.number, n.life) }
+
+func (n *node) clock() time.Time { return epoch0.Add(n.w.now + n.skew) }
+
+// start is a new process.
+func (n *node) start() {
+	w := n.w
+	n.life++
+	n.up, n.stopped, n.deferred, n.watching, n.seen = true, false, nil, false, 0
+	n.skew = w.between(0, time.Second) - 500*time.Millisecond
+	n.conns = make(map[string][]*conn)
+	m, err := New(Options{
+		ID: n.id(), Storage: routing.Shared, Users: "as they are", TTL: simTTL, AgreeWithin: simWithin, CloseWithin: 500 * time.Millisecond,
+		Isolated: w.mode, Buckets: 4,
+		Policy: Policy{PanicThreshold: 0.7, PanicWindow: 3 * time.Second, FailoverAfter: 3 * time.Second, FlapDamp: simDamp, MoveRate: 5, RebalanceRate: 5},
+	}, n.clock())
+	if err != nil {
+		w.fail("%v", err)
+		return
+	}
+	m.without = w.without
+	n.m = m
+	n.discover()
+	n.each(250*time.Millisecond, func() { n.m.Tick(n.clock()) })
+	n.wake()
+}
+
+// later does something in this process, unless it has ended.
+func (n *node) later(d time.Duration, do func()) {
+	life := n.life
+	n.w.after(d, func() { n.in(life, do) })
+}
+
+func (n *node) in(life int, do func()) {
+	switch {
+	case life != n.life || !n.up:
+	case n.stopped:
+		n.deferred = append(n.deferred, func() { n.in(life, do) })
+	default:
+		do()
+		n.flush()
+	}
+}
+
+func (n *node) each(d time.Duration, do func()) {
+	n.later(d, func() { do(); n.each(d, do) })
+}
+
+// flush does what the Member wants done.
+func (n *node) flush() {
+	for n.w.err == nil {
+		ops, effects := n.m.Take()
+		if len(ops) == 0 && len(effects) == 0 {
+			return
+		}
+		slices.SortStableFunc(effects, func(a, b Effect) int { return strings.Compare(a.User, b.User) })
+		for _, e := range effects {
+			n.do(e)
+		}
+		for _, op := range ops {
+			n.request(op)
+		}
+	}
+}
+
+func (n *node) do(e Effect) {
+	w := n.w
+	w.trace("%s: effect %d %s %s %s %v", n.id(), e.Kind, e.User, e.Backend, e.Text, e.Err)
+	switch e.Kind {
+	case LetGo:
+		if !e.Abort && w.chance(0.3) {
+			return // it can't be parked now
+		}
+		for _, c := range n.conns[e.User] {
+			n.end(e.User, c, w.between(0, 200*time.Millisecond))
+		}
+		w.moved++
+	case CloseAll:
+		for _, user := range w.users {
+			for _, c := range n.conns[user] {
+				n.end(user, c, w.between(0, 450*time.Millisecond))
+			}
+		}
+	case Back, Joined:
+		w.checkAll()
+	}
+}
+
+// request sends an op over a network that loses and delays.
+func (n *node) request(op Op) {
+	w := n.w
+	w.trace("%s: op %d kind %d %s", n.id(), op.ID, op.Kind, ops(op.Txn))
+	sent := n.clock()
+	answered := false
+	answer := func(r Result) {
+		r.Sent = sent
+		if !answered {
+			answered = true
+			n.m.Done(op.ID, r, n.clock())
+		}
+	}
+	n.later(OpTimeout, func() { answer(Result{Err: errLost}) })
+	there, back := w.between(0, 20*time.Millisecond), w.between(0, 20*time.Millisecond)
+	lost, mute := false, false
+	if !w.quiet {
+		if w.chance(0.05) {
+			there = w.between(0, 6*time.Second) // after its deadline, perhaps
+		}
+		if w.chance(0.05) {
+			back = w.between(0, 3*time.Second)
+		}
+		lost, mute = w.chance(0.03), w.chance(0.03)
+	}
+	cut := n.cut > w.now
+	w.after(there, func() {
+		if lost || cut || w.outage > w.now {
+			return
+		}
+		r := w.consul.do(op)
+		w.trace("consul: op %d of %s: refused %v", op.ID, n.id(), r.Refused)
+		if !mute && n.cut <= w.now {
+			n.later(back, func() { answer(r) })
+		}
+	})
+}
+
+func ops(txn []TxnOp) string {
+	var text strings.Builder
+	for _, op := range txn {
+		fmt.Fprintf(&text, "[%d %s %d %s]", op.Verb, op.Key, op.Index, op.Value)
+	}
+	return text.String()
+}
+
+func (c *fakeConsul) do(op Op) Result {
+	switch op.Kind {
+	case CreateSession:
+		return Result{Session: c.create(op.TTL)}
+	case RenewSession:
+		return Result{Refused: !c.renew(op.Session)}
+	case DestroySession:
+		c.destroy(op.Session)
+		return Result{}
+	case Write:
+		if !c.txn(op.Txn) {
+			return Result{Refused: true}
+		}
+		return Result{Index: c.index}
+	case Read:
+		return Result{Reading: c.read(true, 0)}
+	}
+	return Result{Err: errLost}
+}
+
+// wake has the watch answer, if there is something new; at most five times a second.
+func (n *node) wake() {
+	w := n.w
+	if n.watching || !n.up {
+		return
+	}
+	n.watching = true
+	n.later(w.between(200*time.Millisecond, 250*time.Millisecond), func() {
+		n.watching = false
+		if n.cut > w.now || w.outage > w.now {
+			n.wake()
+			return
+		}
+		lag := time.Duration(0)
+		if w.chance(0.2) {
+			lag = w.between(0, time.Second)
+		}
+		r := w.consul.read(false, lag)
+		delay := w.between(0, 20*time.Millisecond)
+		if w.chance(0.1) {
+			delay = w.between(0, time.Second)
+		}
+		if r.Index > n.seen {
+			n.later(delay, func() {
+				n.seen = max(n.seen, r.Index)
+				n.m.Read(r, n.clock())
+				if n.seen < w.consul.index {
+					n.wake()
+				}
+			})
+		}
+		if r.Index < w.consul.index {
+			n.wake()
+		}
+	})
+}
+
+// attempt is a client's login: it waits for its claim until the deadline.
+func (n *node) attempt(user string, deadline time.Duration) {
+	n.later(0, func() {
+		a := n.m.Claim(user, "", n.clock())
+		n.w.trace("%s: claim %s: %v %s %s", n.id(), user, a.Verdict, a.Backend, a.Why)
+		switch {
+		case a.Verdict == Go:
+			n.w.served++
+			n.connect(user, a.Backend)
+		case a.Verdict == Refuse || n.w.now > deadline:
+			n.w.refused++
+		default:
+			n.later(n.w.between(20*time.Millisecond, 100*time.Millisecond), func() { n.attempt(user, deadline) })
+		}
+	})
+}
+
+// insist is an attempt that has to be served.
+func (n *node) insist(user string, deadline time.Duration) {
+	n.later(0, func() {
+		a := n.m.Claim(user, "", n.clock())
+		switch {
+		case a.Verdict == Go:
+			n.connect(user, a.Backend)
+		case a.Verdict == Refuse || n.w.now > deadline:
+			n.w.fail("%s isn't served at %s, long after the last fault: %s", user, n.id(), a.Why)
+		default:
+			n.later(100*time.Millisecond, func() { n.insist(user, deadline) })
+		}
+	})
+}
+
+func (n *node) connect(user, backend string) {
+	w := n.w
+	c := &conn{node: n, backend: backend}
+	n.conns[user] = append(n.conns[user], c)
+	w.conns[user] = append(w.conns[user], c)
+	w.check(user)
+	life := w.between(0, 4*time.Second)
+	if w.chance(0.1) {
+		life = w.between(0, 20*time.Second)
+	}
+	if w.driver&driverPin != 0 { // it counts only once it is there
+		n.m.Release(user, n.clock())
+		n.later(w.between(0, 500*time.Millisecond), func() { n.m.take(user, n.m.bucket(user), n.m.places.of(backend)) })
+	}
+	n.later(life, func() { n.end(user, c, w.between(0, 100*time.Millisecond)) })
+}
+
+// end closes a connection; its end is seen a while later.
+func (n *node) end(user string, c *conn, d time.Duration) {
+	if c.closing {
+		return
+	}
+	c.closing = true
+	early := n.w.driver&driverEnds != 0
+	if early {
+		n.m.Release(user, n.clock())
+	}
+	n.later(d, func() {
+		n.forget(user, c)
+		if !early {
+			n.m.Release(user, n.clock())
+		}
+	})
+}
+
+func (n *node) forget(user string, c *conn) {
+	is := func(o *conn) bool { return o == c }
+	n.conns[user] = slices.DeleteFunc(n.conns[user], is)
+	n.w.conns[user] = slices.DeleteFunc(n.w.conns[user], is)
+}

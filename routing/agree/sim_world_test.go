@@ -1,0 +1,226 @@
+package agree
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// world is a deterministic simulation of several proxies: the product's decision code, a fake of Consul, clients and
+// faults, all from one seed.
+type world struct {
+	rng    *rand.Rand
+	now    time.Duration
+	events events
+	seq    int
+	err    error
+
+	consul *fakeConsul
+	nodes  []*node
+	users  []string
+	conns  map[string][]*conn // the truth, by user
+
+	backends  []routing.Backend // what discovery says
+	discovery uint64
+	quiet     bool          // no more faults
+	outage    time.Duration // Consul answers nothing until then
+	lowLive   time.Duration // when fewer than three proxies counted last
+	changedAt map[string]time.Duration
+
+	mode    Mode
+	without rule
+	driver  driverRule
+	served  int
+	refused int
+	moved   int
+	epochs  int
+	trace   func(format string, args ...any)
+}
+
+// driverRule is a rule that the proxy keeps around the decision code.
+type driverRule uint8
+
+const (
+	driverPin  driverRule = 1 << iota // E: a claim counts as a connection from before its dial
+	driverEnds                        // 4: a stay is taken out only when the ends of its connections are seen
+)
+
+// conn is a backend connection, from its dial to its end.
+type conn struct {
+	node    *node
+	backend string
+	closing bool
+	dead    bool // nothing is relayed on it any more
+}
+
+type event struct {
+	at  time.Duration
+	seq int
+	do  func()
+}
+
+type events []event
+
+func (e events) Len() int { return len(e) }
+func (e events) Less(i, j int) bool {
+	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].seq < e[j].seq
+}
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+func (e *events) Pop() any {
+	last := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return last
+}
+
+const (
+	simTTL    = 10 * time.Second
+	simWithin = time.Second
+	simDamp   = 2 * time.Second
+	simFault  = 60 * time.Second // faults happen until then
+	simEnd    = 150 * time.Second
+)
+
+var epoch0 = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+
+func newWorld(seed uint64, mode Mode, without rule, driver driverRule) *world {
+	w := &world{
+		rng: rand.New(rand.NewPCG(seed, 0x1a4f)), conns: make(map[string][]*conn), mode: mode, without: without, driver: driver,
+		changedAt: make(map[string]time.Duration), trace: func(string, ...any) {}, discovery: 1,
+	}
+	w.consul = newFakeConsul(w)
+	for i := range 6 {
+		w.users = append(w.users, fmt.Sprintf("user%d", i))
+	}
+	for i := range 3 {
+		w.backends = append(w.backends, routing.Backend{ID: fmt.Sprintf("b%d", i+1), Address: "127.0.0.1:143", Weight: 100})
+	}
+	for i := range 3 + w.rng.IntN(3) {
+		w.nodes = append(w.nodes, newNode(w, i))
+	}
+	return w
+}
+
+func (w *world) after(d time.Duration, do func()) {
+	w.seq++
+	heap.Push(&w.events, event{w.now + d, w.seq, do})
+}
+
+// between is a random time.
+func (w *world) between(a, b time.Duration) time.Duration {
+	return a + time.Duration(w.rng.Int64N(int64(b-a)+1))
+}
+
+func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
+
+func (w *world) fail(format string, args ...any) {
+	if w.err == nil {
+		w.err = fmt.Errorf("at %v: %s", w.now, fmt.Sprintf(format, args...))
+	}
+}
+
+// run lets the world go on until its end, or the first violation.
+func (w *world) run() error {
+	for _, n := range w.nodes {
+		n.start()
+	}
+	w.after(0, w.login)
+	w.after(w.between(0, 5*time.Second), w.fault)
+	w.after(simFault, w.heal)
+	w.after(simEnd, w.last)
+	for len(w.events) > 0 && w.err == nil && w.now < simEnd+20*time.Second {
+		e := heap.Pop(&w.events).(event)
+		w.now = e.at
+		e.do()
+	}
+	return w.err
+}
+
+// check is the invariant: no user has connections on two backends. What doesn't count: connections of a stopped process, on
+// which nothing is relayed; and, with Serve, those of a proxy that doesn't trust itself.
+func (w *world) check(user string) {
+	var first *conn
+	for _, c := range w.conns[user] {
+		if !c.counts() {
+			continue
+		}
+		if first == nil {
+			first = c
+		}
+		if c.backend != first.backend {
+			w.fail("%s is on %s (proxy %s) and on %s (proxy %s)", user, first.backend, first.node.id(), c.backend, c.node.id())
+		}
+	}
+}
+
+func (w *world) checkAll() {
+	for _, user := range w.users {
+		w.check(user)
+	}
+}
+
+func (c *conn) counts() bool {
+	n := c.node
+	switch {
+	case c.dead, n.stopped:
+		return false
+	case n.w.mode == Serve:
+		return !n.m.isolated && n.m.phase != outside && !n.clock().After(n.m.Deadline())
+	}
+	return true
+}
+
+// login is a client that comes, at a random proxy, and comes again.
+func (w *world) login() {
+	if w.now < simEnd-30*time.Second {
+		w.after(w.between(0, 400*time.Millisecond), w.login)
+	}
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	user := w.users[w.rng.IntN(len(w.users))]
+	n.attempt(user, w.now+simWithin)
+}
+
+// fleetWritten checks what isn't about users: no backend's state is reverted within flap_damp, and one that a
+// single proxy of three and more can't reach isn't down.
+func (w *world) fleetWritten(was, is []byte) {
+	w.epochs++
+	next, err := DecodeFleet(is)
+	if err != nil {
+		w.fail("%v", err)
+		return
+	}
+	if w.trace("fleet %d: %s", next.Epoch, is); was == nil {
+		return
+	}
+	prev, err := DecodeFleet(was)
+	if err != nil {
+		w.fail("%v", err)
+		return
+	}
+	for i := range next.Backends {
+		b := &next.Backends[i]
+		old := prev.backend(b.ID)
+		if old == nil || old.State == b.State {
+			continue
+		}
+		if last, ok := w.changedAt[b.ID]; ok && w.now-last < simDamp*99/100 {
+			w.fail("%s changed its state %v after the last change", b.ID, w.now-last)
+		}
+		w.changedAt[b.ID] = w.now
+		if b.Reason == "most proxies can't reach it" && w.lowLive+10*time.Second < w.now {
+			w.fail("%s is down, since one proxy can't reach it", b.ID)
+		}
+	}
+}
+
+// last is the end: with all faults mended, each claim is served.
+func (w *world) last() {
+	for _, n := range w.nodes {
+		for _, user := range w.users {
+			n.insist(user, w.now+15*time.Second)
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package agree
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Status is what an operator is shown of this proxy's part.
+type Status struct {
+	State    string // "joining", "joined", "isolated", "leaving", "left"
+	Epoch    uint64 // of the fleet that it goes by
+	Acked    uint64
+	Renewed  time.Time // when the last successful renewal was sent
+	Deadline time.Time
+	Users    int // of whom it holds connections
+	Stays    int // buckets and users that aren't where the fleet sends them
+	Waiting  int // users whose stay elsewhere is to be followed
+	Outage   time.Time
+	Proxies  []ProxyStatus
+	MovesEnd time.Time // when the last bucket's turn is; zero: nothing is being moved
+}
+
+// ProxyStatus is a proxy as its key tells of it.
+type ProxyStatus struct {
+	ID          string
+	About       About
+	Acked       uint64
+	Stays       int
+	Unreachable []string
+	// Session: false, its Consul session has ended; Dead is when it is removed then, by this proxy's clock.
+	Session bool
+	Dead    time.Time
+}
+
+// Status is for admin pages and the command line.
+func (m *Member) Status(now time.Time) Status {
+	m.at(now)
+	s := Status{Renewed: m.renewed, Users: len(m.holds), Waiting: len(m.wants), Outage: m.outage}
+	s.State = [...]string{outside: "joining", inside: "joined", leaving: "leaving", left: "left"}[m.phase]
+	if m.isolated && m.phase != left {
+		s.State = "isolated"
+	}
+	if !m.renewed.IsZero() {
+		s.Deadline = m.Deadline()
+	}
+	if m.fleet != nil {
+		s.Epoch = m.fleet.Epoch
+	}
+	if m.own != nil {
+		s.Acked, s.Stays = m.own.Acked, stays(m.own)
+	}
+	if m.latest != nil {
+		for _, p := range m.latest.Proxies {
+			one := ProxyStatus{ID: p.ID, About: p.About, Acked: p.Acked, Stays: stays(p.Record), Unreachable: p.Unreachable, Session: p.Session != ""}
+			if o, ok := m.orphans[p.ID]; ok {
+				one.Dead = o.since.Add(max(m.o.TTL, time.Duration(p.TTL)*time.Millisecond))
+			}
+			if m.fleet != nil && one.Stays > 0 {
+				s.MovesEnd = m.fleet.Move.End()
+			}
+			s.Proxies = append(s.Proxies, one)
+		}
+		slices.SortFunc(s.Proxies, func(a, b ProxyStatus) int { return strings.Compare(a.ID, b.ID) })
+	}
+	return s
+}
+
+func stays(r *Record) int {
+	n := len(r.Users)
+	for _, buckets := range r.Buckets {
+		for range buckets.All {
+			n++
+		}
+	}
+	return n
+}
+
+// Fleet is what this proxy goes by; nil before it has joined. It isn't changed by anyone.
+func (m *Member) Fleet() *Fleet { return m.fleet }
+
+// Place is where a user is and why, for an operator.
+type Place struct {
+	Bucket   int
+	Choice   string            // where the fleet sends the user
+	Override string            // an operator's, or a placement's
+	Holds    string            // where this proxy has connections of the user; "" = none
+	Stays    map[string]string // proxy → backend, where one has published that the user is elsewhere
+}
+
+// Place tells about a user; home is the placement.
+func (m *Member) Place(user, home string, now time.Time) Place {
+	m.at(now)
+	p := Place{Bucket: m.bucket(user), Stays: make(map[string]string)}
+	if h := m.holds[user]; h != nil {
+		p.Holds = m.places.ids[h.at]
+	}
+	if m.fleet == nil {
+		return p
+	}
+	p.Override = m.override(user)
+	p.Choice = m.places.ids[m.userChoice(len(m.tables)-1, user, p.Bucket, home)]
+	if m.separate() && p.Override == "" {
+		p.Choice = home
+	}
+	if m.latest != nil {
+		for _, proxy := range m.latest.Proxies {
+			stay, ok := proxy.Users[user]
+			if !ok && p.Override == "" {
+				stay = proxy.stay(p.Bucket)
+			}
+			if stay != "" {
+				p.Stays[proxy.ID] = stay
+			}
+		}
+	}
+	return p
+}

@@ -1,0 +1,93 @@
+package agree
+
+import "imapproxy/routing"
+
+// place is a backend as a Member numbers it; 0 is none. Numbers are given once and stay.
+type place uint16
+
+// places numbers backends.
+type places struct {
+	ids     []string // ids[0] is none's
+	numbers map[string]place
+}
+
+func newPlaces() places { return places{ids: []string{""}, numbers: map[string]place{"": 0}} }
+
+// of is the backend's number. Of more than 65,535 backends in the life of a process the rest are none.
+func (p *places) of(id string) place {
+	if n, ok := p.numbers[id]; ok {
+		return n
+	}
+	n := len(p.ids)
+	if n > 65535 {
+		return 0
+	}
+	p.ids = append(p.ids, id)
+	p.numbers[id] = place(n)
+	return place(n)
+}
+
+// table is choice for one fleet's buckets.
+type table struct {
+	*Kept
+	choice []place
+}
+
+// tablesOf are the tables of the fleets that f keeps. Those that old has, or that choose as the one before, aren't computed again.
+func tablesOf(f *Fleet, old []table, p *places) []table {
+	tables := make([]table, 0, len(f.Kept))
+	for i := range f.Kept {
+		k := &f.Kept[i]
+		t := table{Kept: k}
+		for _, o := range old {
+			if o.Epoch == k.Epoch && o.Made == k.Made {
+				t.choice = o.choice
+			}
+		}
+		if t.choice == nil && i > 0 && k.sameChoice(&f.Kept[i-1]) {
+			t.choice = tables[i-1].choice
+		}
+		if t.choice == nil {
+			t.choice = choices(k.Up, f.Buckets, p)
+		}
+		tables = append(tables, t)
+	}
+	return tables
+}
+
+func choices(up []Share, buckets int, p *places) []place {
+	targets, numbers := make([]routing.Target, len(up)), make([]place, len(up))
+	for i, s := range up {
+		targets[i], numbers[i] = routing.NewTarget(s.ID, s.Weight), p.of(s.ID)
+	}
+	choice := make([]place, buckets)
+	for b := range choice {
+		if i := routing.Rendezvous(b, targets); i >= 0 {
+			choice[b] = numbers[i]
+		}
+	}
+	return choice
+}
+
+// since are the tables from an epoch on; all of them where it is older than what is kept.
+func since(tables []table, epoch uint64) []table {
+	for i, t := range tables {
+		if t.Epoch >= epoch {
+			return tables[i:]
+		}
+	}
+	return nil
+}
+
+// overrideIn is the user's override in the fleet tables[i]: that of the newest fleet, with the later changes undone.
+func overrideIn(tables []table, i int, user, newest string) string {
+	over := newest
+	for k := len(tables) - 1; k > i; k-- {
+		for _, c := range tables[k].Changes {
+			if c.User == user {
+				over = c.From
+			}
+		}
+	}
+	return over
+}

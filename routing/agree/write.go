@@ -1,0 +1,221 @@
+package agree
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	gather    = time.Second            // letting go is written at most so often
+	again     = 200 * time.Millisecond // after a request whose outcome isn't known
+	fewUsers  = 16                     // so many users of a bucket are named in its place (correction G)
+	fullNames = 1024                   // a record that names so many users names no more in place of buckets
+)
+
+// publish keeps this proxy's record up to date: at most one write is under way. What is written at once: a switch's ack and
+// stays, a new session's lock, stays that are followed. What is gathered for a second: stays that are let go of,
+// backends that can't be reached.
+func (m *Member) publish() {
+	if m.own == nil || m.session == "" || m.busy[forRecord] {
+		return
+	}
+	switch m.fate {
+	case unknown:
+		if m.send(forRecord, Op{Kind: Write, Txn: m.pendingTxn}) {
+			m.fate = sent
+		}
+		return
+	case refused: // a reading says what became of it
+		m.send(forReading, Op{Kind: Read})
+		return
+	}
+	if !m.may(forRecord) {
+		return
+	}
+	rec, checks := m.record()
+	if rec == nil {
+		return
+	}
+	value, err := Encode(rec)
+	if err != nil {
+		m.later(forRecord, m.o.AgreeWithin)
+		m.trouble(err)
+		return
+	}
+	m.pending, m.fate = rec, sent
+	m.pendingTxn = append(checks,
+		TxnOp{Verb: CheckIndex, Key: proxyKey(m.o.ID), Index: m.ownIndex},
+		TxnOp{Verb: Lock, Key: proxyKey(m.o.ID), Value: value, Session: m.session})
+	m.stale = true
+	m.send(forRecord, Op{Kind: Write, Txn: m.pendingTxn})
+}
+
+// record is the next record, and what has to be true when it is written; nil where there is nothing to write.
+func (m *Member) record() (*Record, []TxnOp) {
+	rec := m.own.clone()
+	rec.Seq = m.seq + 1
+	rec.About, rec.TTL = m.o.About, m.o.TTL.Milliseconds()
+	rec.About.Clock = m.now.UnixMilli()
+	var checks []TxnOp
+	write := m.relock
+	if m.own.Acked != m.fleet.Epoch {
+		m.switchRecord(rec)
+		write = true
+	} else {
+		checks = m.followStays(rec)
+		write = write || checks != nil
+	}
+	if m.letGoStays(rec) {
+		write = true
+	}
+	if !slices.Equal(rec.Unreachable, m.unreachable) && !m.now.Before(m.tellAt) {
+		rec.Unreachable, m.tellAt, write = slices.Clone(m.unreachable), m.now.Add(gather), true
+	}
+	if !write {
+		return nil, nil
+	}
+	m.seq++
+	return rec, checks
+}
+
+// switchRecord is rule 1: it makes the record ack the fleet that this proxy goes by, in one pass over what it holds.
+//
+//	the record has a stay of the user, not let go of yet             it stays
+//	the user has an override, and is elsewhere                       a stay of the user
+//	the user had one in a fleet since the last ack, and has none now a stay of the user, wherever that is
+//	the user is elsewhere than the bucket's choice                   a stay of the bucket
+//
+// A bucket's stay that the new fleet agrees with is none any more.
+func (m *Member) switchRecord(rec *Record) {
+	freed := make(map[string]bool)
+	for i := len(m.tables) - 1; i > 0 && m.tables[i].Epoch > m.own.Acked; i-- {
+		for _, c := range m.tables[i].Changes {
+			freed[c.User] = true
+		}
+	}
+	newest := &m.tables[len(m.tables)-1]
+	rec.Acked, rec.Made = newest.Epoch, newest.Made
+	if !m.has(ruleStays) {
+		rec.Buckets, rec.Users = nil, nil
+		return
+	}
+	stays := make(map[int]place)
+	for user, h := range m.holds {
+		over := m.override(user)
+		_, has := rec.Users[user]
+		switch {
+		case has:
+		case over != "" || freed[user]:
+			elsewhere := h.at != m.userChoice(len(m.tables)-1, user, int(h.bucket), "")
+			if m.has(ruleNamed) && (over == "" || elsewhere) {
+				rec.Users[user] = m.places.ids[h.at]
+			}
+		case m.separate(): // where the placement says, which no fleet changes
+		case h.at != newest.choice[h.bucket]:
+			stays[int(h.bucket)] = h.at
+		}
+	}
+	for b, at := range stays {
+		rec.setStay(b, m.places.ids[at])
+	}
+	for b, at := range newest.choice {
+		if id := m.places.ids[at]; id != "" && rec.Buckets[id].Has(b) {
+			rec.setStay(b, "")
+		}
+	}
+}
+
+// followStays is rule 3: it adds the stays that claims wait to follow, if those who have published them still say so when this is written.
+func (m *Member) followStays(rec *Record) []TxnOp {
+	if len(m.wants) == 0 {
+		return nil
+	}
+	m.judge()
+	var checks []TxnOp
+	for user, until := range m.wants {
+		bucket := m.bucket(user)
+		if !m.now.Before(until) {
+			delete(m.wants, user)
+			continue
+		}
+		v := m.verdicts[bucket]
+		if m.special(user) {
+			v = m.judgeUser(user, bucket, "")
+		}
+		if v.kind != follows || m.open(user, bucket, v.at) || len(rec.Users) >= maxNamedStays/2 {
+			continue
+		}
+		whom := &m.view.Proxies[v.whom]
+		at := m.places.ids[v.at]
+		if _, ofUser := whom.Users[user]; ofUser {
+			rec.Users[user] = at
+		} else {
+			rec.setStay(bucket, at)
+		}
+		check := TxnOp{Verb: CheckIndex, Key: proxyKey(whom.ID), Index: whom.Index}
+		if !m.has(ruleFollow) {
+			check = TxnOp{Verb: CheckIndex, Key: proxyKey(m.o.ID), Index: m.ownIndex}
+		}
+		if !slices.ContainsFunc(checks, func(o TxnOp) bool { return o.Key == check.Key }) {
+			checks = append(checks, check)
+		}
+	}
+	return checks
+}
+
+// letGoStays is rule 4, and correction G: it takes out the stays of which this proxy holds nothing any more and waits for nothing, and
+// names the users of a bucket in its place where it is being moved and few are left. Readings from before this record say nothing of
+// these buckets.
+func (m *Member) letGoStays(rec *Record) (any bool) {
+	if m.now.Before(m.letGoAt) || len(rec.Users) == 0 && len(rec.Buckets) == 0 || !m.emptied && len(m.asked) == 0 {
+		return false
+	}
+	wanted := make(map[int]bool)
+	for user := range m.wants {
+		wanted[m.bucket(user)] = true
+	}
+	m.emptied, m.letGoAt = len(wanted) > 0, m.now.Add(gather)
+	for user := range rec.Users {
+		if b := m.bucket(user); m.holds[user] == nil && !wanted[b] {
+			delete(rec.Users, user)
+			m.void[b], any = rec.Seq, true
+		}
+	}
+	for at, buckets := range m.own.Buckets {
+		for b := range buckets.All {
+			if wanted[b] || !rec.Buckets[at].Has(b) || b >= len(m.heads) {
+				continue
+			}
+			var held []string
+			for h := m.heads[b]; h != nil; h = h.next {
+				if m.inBucket(rec, h.user) {
+					held = append(held, h.user)
+				}
+			}
+			if len(held) > 0 && !(len(held) <= fewUsers && m.late(b, m.places.of(at)) && len(rec.Users) < fullNames) {
+				continue
+			}
+			for _, user := range held {
+				rec.Users[user] = m.places.ids[m.holds[user].at]
+			}
+			rec.setStay(b, "")
+			m.void[b], any = rec.Seq, true
+		}
+	}
+	return any
+}
+
+// confirm: the pending record stands in Consul.
+func (m *Member) confirm(index uint64) {
+	acked := m.own == nil || m.own.Acked != m.pending.Acked
+	m.own, m.ownIndex, m.pending, m.fate = m.pending, index, nil, 0
+	if m.relock {
+		m.relock, m.removed = false, false
+		m.back()
+	}
+	m.retry[forRecord] = time.Time{}
+	if acked {
+		m.emptied = true
+	}
+	m.changed()
+}

@@ -1,0 +1,196 @@
+package agree
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// Discovery is an answer of the source of backends.
+type Discovery struct {
+	// Index is the source's own number of the answer; it grows.
+	Index uint64
+	// Consistent: the answer comes from the leader. Only such a one may have a lower index than the fleet's.
+	Consistent bool
+	Backends   []routing.Backend
+}
+
+// writer is what a proxy keeps in order to write fleets. Any proxy may; whoever is first wins, and the others find nothing to do.
+type writer struct {
+	discovery *Discovery
+	// seen is since when this proxy knows a backend's present state in the fleet, by its own clock: only such differences
+	// count, never the times in the record.
+	seen map[string]sighting
+	// reported is since when most proxies can't reach a backend.
+	reported map[string]time.Time
+	// moves are the overrides that were asked for: user → backend, "" takes it away.
+	moves map[string]request
+	// refused: the last write was; another proxy was first, or a reading is missing.
+	made uint64 // fleets made, for Kept.Made
+}
+
+type sighting struct {
+	since int64 // Backend.Since
+	at    time.Time
+}
+
+type request struct {
+	to    string
+	until time.Time
+}
+
+const (
+	requestFor = time.Minute // an override that couldn't be written by then is given up
+	maxChanges = 256         // of overrides, in one fleet
+	movePause  = 3           // between two rounds of moves, in AgreeWithin
+)
+
+func newWriter() writer {
+	return writer{seen: make(map[string]sighting), reported: make(map[string]time.Time), moves: make(map[string]request)}
+}
+
+// Discover is a new answer of discovery.
+func (m *Member) Discover(d Discovery, now time.Time) {
+	m.at(now)
+	if old := m.writer.discovery; old == nil || d.Index >= old.Index || d.Consistent {
+		d.Backends = cleaned(d.Backends)
+		m.writer.discovery = &d
+	}
+	m.pump()
+}
+
+// cleaned leaves out what a fleet can't have; routing reports such backends.
+func cleaned(backends []routing.Backend) []routing.Backend {
+	good := slices.DeleteFunc(slices.Clone(backends), func(b routing.Backend) bool { return validName(b.ID) != nil || b.Address == "" })
+	slices.SortStableFunc(good, func(a, b routing.Backend) int { return strings.Compare(a.ID, b.ID) })
+	return slices.CompactFunc(good, func(a, b routing.Backend) bool { return a.ID == b.ID })
+}
+
+// Errors of MoveUser.
+var (
+	ErrTooManyOverrides = errors.New("too many users are moved by overrides")
+	ErrUnknownBackend   = errors.New("no such backend")
+)
+
+// MoveUser asks for an override, or with "" that it be taken away. It is done when Override says so; within a minute, or not at all.
+func (m *Member) MoveUser(user, backend string, now time.Time) error {
+	m.at(now)
+	switch {
+	case m.phase != inside || m.isolated:
+		return ErrNotInside
+	case !goodName(user):
+		return errors.New("the user's name can't be routed")
+	case backend != "" && m.fleet.backend(backend) == nil:
+		return fmt.Errorf("%w: %s", ErrUnknownBackend, backend)
+	case m.override(user) == "" && backend != "" && m.countOverrides() >= maxOverrides, len(m.writer.moves) >= maxOverrides:
+		return ErrTooManyOverrides
+	}
+	m.writer.moves[user] = request{backend, m.now.Add(requestFor)}
+	m.pump()
+	return nil
+}
+
+// Override is the user's in the fleet that this proxy goes by; "" where there is none.
+func (m *Member) Override(user string) string { return m.override(user) }
+
+func (m *Member) countOverrides() (n int) {
+	for _, users := range m.overrides {
+		n += len(users)
+	}
+	return n
+}
+
+// wantsOverride is correction D: with shared storage, a placement that differs from what all proxies go by is first made an override. It
+// asks for that, and reports that the claim has to wait for it.
+func (m *Member) wantsOverride(user, home string, bucket int) bool {
+	if home == "" || m.separate() || m.isolated || m.override(user) == home || !m.fleet.newest().up(home) {
+		return false
+	}
+	if m.override(user) == "" && m.tables[len(m.tables)-1].choice[bucket] == m.places.of(home) {
+		return false
+	}
+	if old, ok := m.writer.moves[user]; ok && old.to == home {
+		return true
+	}
+	if err := m.MoveUser(user, home, m.now); err != nil {
+		m.troubleOnce(fmt.Errorf("the placement of %q is left out: %w", user, err))
+		return false
+	}
+	return true
+}
+
+// writeFleet makes the next fleet, where there is one to make. Its Txn checks that the fleet is the one that it was made from, and that this
+// proxy is alive.
+func (m *Member) writeFleet() {
+	if m.phase != inside || m.isolated || m.busy[forFleet] || !m.may(forFleet) || m.view == nil || m.latest != m.view || !m.outage.IsZero() {
+		m.repair()
+		return
+	}
+	if !m.current() || m.view.Fleet != m.fleet || m.pending != nil {
+		return
+	}
+	for user, r := range m.writer.moves {
+		if m.override(user) == r.to || !m.now.Before(r.until) {
+			delete(m.writer.moves, user)
+			m.version++
+		}
+	}
+	next, shards := m.next()
+	if next == nil {
+		return
+	}
+	m.writeTxn(next, m.view.FleetIndex, shards)
+}
+
+func (m *Member) writeTxn(f *Fleet, index uint64, shards map[int]map[string]string) {
+	value, err := Encode(f)
+	if err != nil {
+		m.later(forFleet, m.o.AgreeWithin)
+		m.trouble(fmt.Errorf("the next fleet can't be written: %w", err))
+		return
+	}
+	txn := []TxnOp{
+		{Verb: CheckSession, Key: proxyKey(m.o.ID), Session: m.session},
+		{Verb: CAS, Key: fleetKey, Value: value, Index: index},
+	}
+	for _, shard := range slices.Sorted(maps.Keys(shards)) {
+		value, err := Encode(&Overrides{Format: Format, Users: shards[shard]})
+		if err != nil {
+			m.trouble(err)
+			return
+		}
+		txn = append(txn, TxnOp{Verb: CAS, Key: shardKey(shard), Value: value, Index: m.view.Overrides[shard].Index})
+	}
+	m.send(forFleet, Op{Kind: Write, Txn: txn})
+}
+
+// written is the answer. Whatever it was, the watch brings the fleet that there is; until then there is nothing to write.
+func (w *writer) written(m *Member, r Result) {
+	if r.Err != nil || r.Refused {
+		m.later(forFleet, again)
+	}
+}
+
+// repair writes the last good fleet again where the key is gone, or holds what isn't ours, and no proxy has acked a
+// later one; after a whole TTL, so that an operator who is at it isn't disturbed and all proxies have noticed.
+func (m *Member) repair() {
+	if m.phase != inside || m.isolated || m.outage.IsZero() || m.now.Sub(m.outage) < m.o.TTL || m.latest == nil || m.latest.Fleet != nil {
+		return
+	}
+	for _, p := range m.latest.Problems {
+		if p.Key == fleetKey && errors.Is(p.Err, ErrNewer) {
+			return
+		}
+	}
+	for _, p := range m.latest.Proxies {
+		if p.Acked > m.fleet.Epoch {
+			return
+		}
+	}
+	m.writeTxn(m.fleet, m.latest.FleetIndex, nil)
+}
