@@ -23,9 +23,9 @@ type Kicked struct {
 }
 
 // Kick ends sessions with BYE, attached and parked ones, and waits for them to be gone until ctx
-// ends. It locks nobody out: the user's next login is judged as any. A login that is under way
-// isn't a session yet, and may have been let in by what doesn't hold any more: where all of the user's
-// sessions are ended, it ends as it becomes one.
+// ends. It doesn't lock the user: their next login is checked as usual. A login in progress
+// isn't a session yet, and its password may have been accepted before the kick: if Kick ends all of
+// the user's sessions, that login ends when it becomes one.
 func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 	var out Kicked
 	if k.Session == "" {

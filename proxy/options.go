@@ -45,8 +45,8 @@ type Options struct {
 	BackendServerName string
 
 	Router *routing.Router
-	// Placement names the backend of a user where the credentials don't; nil:
-	// nobody does. An error is NO [UNAVAILABLE].
+	// Placement names the backend of a user if the credentials don't; nil:
+	// there are no such placements. An error is NO [UNAVAILABLE].
 	Placement func(ctx context.Context, user string) (backend string, ok bool, err error)
 
 	Limits    Limits

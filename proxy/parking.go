@@ -16,7 +16,7 @@ import (
 
 // ParkOptions say when sessions are parked. The zero value parks none.
 type ParkOptions struct {
-	Hub        *park.Hub      // nil: nobody is parked
+	Hub        *park.Hub      // nil: no session is parked
 	Pool       *upstream.Pool // of warm connections; must be there with Hub
 	Linger     time.Duration  // in IDLE, since the client's last word
 	QuietAfter time.Duration  // outside IDLE; 0: never

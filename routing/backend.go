@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// State says what a backend may be given. The zero value is Up.
+// State says which users a backend gets. The zero value is Up.
 type State uint8
 
 const (
@@ -17,7 +17,7 @@ const (
 	// Draining keeps the users pinned to it and gets no new ones (Consul's
 	// maintenance; a vhost count of 0 in Dovecot director's terms).
 	Draining
-	// Down is not to be used.
+	// Down gets no users.
 	Down
 )
 
@@ -48,8 +48,8 @@ func (s *State) UnmarshalText(text []byte) error {
 	return fmt.Errorf("backend state %q is none of up, draining, down", text)
 }
 
-// Storage says whether backends see the same mail. It has no usable zero
-// value: a wrong guess shows a user an empty INBOX, so the operator says it.
+// Storage says whether backends serve the same mail. It has no usable zero
+// value, since a wrong guess shows a user an empty INBOX: the operator sets it.
 type Storage uint8
 
 const (
@@ -81,8 +81,8 @@ func (s Storage) String() string {
 	return "unset"
 }
 
-// Backend is one IMAP server of the fleet. Rows are shared between readers:
-// nobody changes one, its Tags included.
+// Backend is one IMAP server of the fleet. Readers share a Backend, so it is never
+// changed, its Tags included.
 type Backend struct {
 	// ID never changes while the backend is the same one: not with its address, its port, or
 	// the name of its machine. It is the key of pins, of sessions and of the hash.
@@ -129,7 +129,7 @@ func (b *Backend) equal(o *Backend) bool {
 }
 
 // Snapshot is a whole set of backends, as one source sees it at one moment.
-// Sources hand over nothing less: what changed is computed here.
+// Sources always provide whole sets; this package computes the changes.
 type Snapshot struct {
 	Source   string // "consul", "static"; for logs and metrics
 	Backends []Backend

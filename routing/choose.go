@@ -12,11 +12,11 @@ type Why string
 const (
 	// ByPlacement: the user's source of credentials or Consul KV named it.
 	ByPlacement Why = "placement"
-	// ByPin: the user is, or was until lately, there.
+	// ByPin: the user has sessions there, or had them within PinGrace.
 	ByPin Why = "pin"
-	// ByRendezvous: the user's first choice of the whole fleet.
+	// ByRendezvous: the winner of the rendezvous over the whole fleet.
 	ByRendezvous Why = "rendezvous"
-	// ByFailover: a backend that came first was down, draining or refusing.
+	// ByFailover: a backend that ranked before it was down, draining or refusing.
 	ByFailover Why = "failover"
 )
 
@@ -48,19 +48,19 @@ type choice struct {
 //	of them
 //	whose state isn't known yet (settle)      ErrNotReady
 //	that is down, or was tried                ErrBackendDown
-//	else (draining too: it is his only home)  it
+//	else (draining too: no other has the mail)  it
 //
 // Shared storage:
 //
 //  1. The home is the placement, unless the user's live sessions are on a
 //     backend that this same placement led to (it had failed over then: they
 //     aren't torn away when it comes back); without a placement, the pin.
-//  2. The home takes him if it is up; or draining, where he is pinned to it.
-//     One that refuses dials takes him only while live sessions hold him there.
+//  2. The home takes the user if it is up; or draining, if the user is pinned to it.
+//     One that refuses dials takes the user only while live sessions hold them there.
 //  3. A placement that can't be followed leaves the user where his pin is.
 //  4. The pin's backend is down, gone, or was tried: the user's other sessions with a
 //     connection there hold the user (ErrBackendDown) until it has been so for
-//     failoverAfter. Parked sessions have none and hold nobody.
+//     failoverAfter. Parked sessions have none and don't hold the user.
 //  5. The best of the rendezvous that takes new users, wasn't tried and isn't
 //     refusing; or, where all are, the best that wasn't tried.
 //  6. With settle, a placement or a best of the rendezvous whose state isn't

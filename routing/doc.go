@@ -1,30 +1,30 @@
 // Package routing decides which backend a user goes to, and remembers it.
 //
-// It never knows what a session is: it publishes what changed (Watch, Pick.Void)
-// and sessions act on it.
+// It doesn't know sessions: it publishes changes (Watch, Pick.Void), and sessions
+// act on them.
 //
-// # What is kept
+// # Data
 //
-// Three go-memdb tables, one schema function each, of rows that are never
-// changed once stored:
+// Three go-memdb tables, with one schema function each, whose rows are never
+// changed after they are stored:
 //
-//   - backends: the fleet as discovery described it last, and since when
-//   - pins: user → backend, while the user has sessions and PinGrace after
-//   - health: what real sessions met when they dialled; a row exists only
-//     while a backend is refusing
+//   - backends: the fleet in discovery's last answer, and the time of each state
+//   - pins: user → backend, while the user has sessions and for PinGrace after
+//   - health: the dial failures of real sessions; a row exists only
+//     while a backend refuses
 //
 // # The choice
 //
-// An explicit placement, else the pin, else weighted rendezvous over the
-// backends that are up. The whole of it is the pure function choose, with its
-// cases listed above it. The invariant that all else serves: the sessions of
-// one user are on one backend. Where a pin has to move under sessions that
-// live, they are told by Pick.Void and have to leave.
+// A user goes to their placement, else their pin, else to the winner of a weighted
+// rendezvous over the backends that are up. The pure function choose implements it, with its
+// cases listed above it. The invariant: all sessions of
+// one user are on one backend. If a pin moves while the user has sessions,
+// Pick.Void tells the sessions, and they have to leave.
 //
 // # No goroutines
 //
-// The package starts none. Pins end by the clock: an ended one is treated as
-// absent by whoever reads it, and each write takes a few of them away.
+// The package starts no goroutines. Pins end by the clock: readers treat an ended pin as
+// absent, and each write removes a few ended pins.
 //
 // Imports telemetry. Imported by cmd/imapproxy, internal/admin, internal/app,
 // internal/wiring, proxy, routing/agree and routing/discovery.

@@ -2,8 +2,8 @@ package routing
 
 import "errors"
 
-// Errors of Pick. Each of them means NO [UNAVAILABLE] to the client, never
-// [AUTHENTICATIONFAILED]: the user may well be who he says. They come wrapped
+// Errors of Pick. For each of them the client gets NO [UNAVAILABLE], never
+// [AUTHENTICATIONFAILED], since the credentials may be right. Pick wraps them
 // in a sentence for the log.
 var (
 	// ErrNotReady: no source of backends has answered yet, or not about the backend

@@ -5,10 +5,10 @@ import (
 	"unicode/utf8"
 )
 
-// ReportDialFailure says that a connection to the backend couldn't be had: no TCP, no
-// TLS, no greeting, a BYE in its place. Not for what one user's bytes or limits may have
-// caused, for a backend that is full, or for a shortage of the proxy's own. A session's
-// login or a probe (Trials) may say it. After a few in a row no user is sent to the
+// ReportDialFailure reports that a connection to the backend failed: no TCP connection, no
+// TLS, no greeting, or BYE instead of a greeting. Don't report failures that one user's bytes
+// or limits may have caused, a full backend, or a shortage of the proxy's own. Sessions'
+// logins and probes (Trials) report failures. After a few in a row no user is sent to the
 // backend, unless there is no other, until ReportDialSuccess.
 func (r *Router) ReportDialFailure(id string, cause error) {
 	tx := newWriteTxn(r.db)
@@ -37,9 +37,9 @@ func (r *Router) ReportDialFailure(id string, cause error) {
 	}
 }
 
-// ReportDialSuccess says that a new connection to the backend was made and greeted, by a
-// session's login or a probe, which ends a run of failures. A connection that was
-// already there, such as one from the pool, is no evidence of that.
+// ReportDialSuccess reports that a new connection to the backend, by a
+// session's login or a probe, got a greeting. It ends a run of failures. Don't report an
+// existing connection, such as one from the pool.
 func (r *Router) ReportDialSuccess(id string) {
 	if newReadTxn(r.db).health(id) == nil {
 		return // nearly always, and it costs no lock
@@ -60,9 +60,9 @@ func (r *Router) ReportDialSuccess(id string) {
 // whether it can be reached.
 const trialPause = time.Second
 
-// Trials returns the backends that a probe is due for: those whose last connection
-// failed, every DialRetry, and more often until their state is clear. Each that is
-// returned counts as being probed. The prober reports what came of it.
+// Trials returns the backends for which a probe is due: those whose last connection
+// failed, every DialRetry, and more often until their state is clear. Each returned
+// backend counts as being probed. The prober reports the result.
 func (r *Router) Trials() []*Backend {
 	if len(newReadTxn(r.db).allHealth()) == 0 {
 		return nil // nearly always, and it costs no lock

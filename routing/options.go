@@ -30,7 +30,7 @@ const (
 	maxErrorText = 200
 )
 
-// Options says how users are routed. All but Storage may be left zero.
+// Options configure routing. All fields but Storage may be zero.
 type Options struct {
 	// Storage says whether backends share the mail; no default.
 	Storage Storage

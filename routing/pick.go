@@ -23,8 +23,8 @@ import (
 //	… the session lives; on <-p.Void(): leave this backend
 //	p.Release()                                    // always, at the end
 type Pick struct {
-	// Backend is the row as it was when picked; nobody changes it. Its ID is the claim's,
-	// the rest may have changed since (Current).
+	// Backend is the backend at the time of the pick; it is never changed. Its ID is the
+	// claim's; discovery may have changed the rest since (Current).
 	Backend *Backend
 	// Why is the rule that chose it.
 	Why Why
@@ -50,15 +50,15 @@ const (
 )
 
 // Pick chooses the backend for a new session of the user and claims it, in one
-// step: two sessions that come at the same moment get the same backend.
+// step: two simultaneous sessions get the same backend.
 //
 // user is the canonical name. placement is the id of the backend that the
 // user's credentials or Consul KV name, or "". tried are the backends that
 // this session's login has already failed to reach. Errors are those of this
 // package, all of them temporary.
 //
-// Where the state of the backend that would be chosen isn't known yet, the error is
-// ErrNotReady: PickWithin waits.
+// If the state of the backend that would be chosen isn't known yet, the error is
+// ErrNotReady; PickWithin waits for it.
 func (r *Router) Pick(user, placement string, tried ...string) (*Pick, error) {
 	return r.pick(ask{user: user, placement: placement, tried: tried, settle: true})
 }
@@ -71,8 +71,8 @@ type ask struct {
 	unproved        bool // nobody but the backend can say whether it is the user who asks
 }
 
-// PickWithin is Pick, and where that says ErrNotReady it waits for discovery's next
-// answers, up to limit. After that a backend whose state isn't known counts as down.
+// PickWithin is like Pick, but if Pick would return ErrNotReady it waits for discovery's next
+// answers, up to limit. Then a backend whose state isn't known counts as down.
 func (r *Router) PickWithin(ctx context.Context, limit time.Duration, user, placement string, tried ...string) (*Pick, error) {
 	return r.pickWithin(ctx, limit, ask{user: user, placement: placement, tried: tried, settle: true})
 }
@@ -190,10 +190,10 @@ func failoverReason(old *pinRow, tried []string) string {
 	return "down"
 }
 
-// Confirm says that the backend accepted the user's login: the session counts
-// as live, holds the pin against a failover, and leaves it behind for PinGrace.
-// False means that the user was sent elsewhere meanwhile, or that the pick was
-// released: close the connection, Release, and pick again.
+// Confirm records that the backend accepted the user's login: the session counts
+// as live, holds the pin against a failover, and leaves the pin for PinGrace.
+// False means that the user was sent to another backend meanwhile, or that the pick was
+// released: close the connection, call Release, and pick again.
 func (p *Pick) Confirm() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,13 +204,13 @@ func (p *Pick) Confirm() bool {
 	return p.state == confirmed && !p.voided()
 }
 
-// Rest says that the session has no connection to the backend any more, and lives on: it
-// is parked. It doesn't hold its user on a backend that is down or refuses. False means
-// that the user was sent elsewhere meanwhile.
+// Rest records that the session is parked and no longer has a connection to the
+// backend. It doesn't hold its user on a backend that is down or refuses. False means
+// that the user was sent to another backend meanwhile.
 func (p *Pick) Rest() bool { return p.hold(false) }
 
-// Hold says that the session has a connection to the backend again. False means that the
-// user was sent elsewhere meanwhile.
+// Hold records that the session has a connection to the backend again. False means that the
+// user was sent to another backend meanwhile.
 func (p *Pick) Hold() bool { return p.hold(true) }
 
 func (p *Pick) hold(on bool) bool {
@@ -229,8 +229,8 @@ func (p *Pick) hold(on bool) bool {
 	return true
 }
 
-// Release ends the claim: the session is over, or never came to be. It may be
-// called more than once; the pin lives PinGrace longer if anyone was logged in.
+// Release ends the claim, when the session has ended or was never established. It may be
+// called more than once. If a session was logged in, the pin lasts PinGrace longer.
 func (p *Pick) Release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -243,8 +243,8 @@ func (p *Pick) Release() {
 	p.state = released
 }
 
-// Current is the backend as discovery describes it now: a connection that is made later on
-// goes where the backend is by then.
+// Current returns the backend as discovery describes it now. A later connection
+// uses its present address.
 func (p *Pick) Current() *Backend {
 	if b := newReadTxn(p.router.db).backend(p.Backend.ID); b != nil {
 		return &b.Backend
@@ -252,8 +252,8 @@ func (p *Pick) Current() *Backend {
 	return p.Backend
 }
 
-// Void closes when the user is sent to another backend while this pick lives:
-// his backend was down for too long, or his placement changed. The session has
+// Void returns a channel that closes when the user is sent to another backend during this
+// pick: the user's backend was down for too long, or the placement changed. The session has
 // to leave its backend; two backends must never serve one user.
 func (p *Pick) Void() <-chan struct{} { return p.void }
 

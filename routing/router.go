@@ -11,9 +11,9 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Router holds the tables and answers who goes where. It is safe for use by
-// any number of goroutines. Writers (a pick, its end, a change of the fleet)
-// go one after the other, a few microseconds each; readers never wait.
+// Router holds the tables and chooses backends. It is safe for concurrent use.
+// Writers (a pick, its end, a change of the fleet)
+// run one after the other, for a few microseconds each; readers never wait.
 type Router struct {
 	db   *memdb.MemDB
 	opts atomic.Pointer[Options]
@@ -36,8 +36,8 @@ type Router struct {
 // neither has to walk a million pins.
 type usage struct{ pins, sessions int }
 
-// New returns a router that knows no backends yet: until the first Apply it
-// isn't Ready, and Pick says ErrNotReady.
+// New returns a router without backends. Until the first Apply it
+// isn't Ready, and Pick returns ErrNotReady.
 func New(o Options) (*Router, error) {
 	opts, err := o.withDefaults()
 	if err != nil {
@@ -55,10 +55,10 @@ func New(o Options) (*Router, error) {
 	return r, nil
 }
 
-// Reload takes new settings, and judges the last answer of discovery by them:
-// so a panic threshold raised to 1 accepts the loss that an old one kept out.
-// Pins stay; PinGrace counts for those already idle too. The clock and the
-// telemetry stay what New was given.
+// Reload applies new settings, also to discovery's last answer:
+// a panic threshold of 1 accepts the loss that the old threshold rejected.
+// Pins stay; PinGrace also applies to pins whose users have no sessions. The clock and the
+// telemetry remain those of New.
 func (r *Router) Reload(o Options) error {
 	old := r.opts.Load()
 	o.Now, o.Telemetry = old.Now, r.tel

@@ -23,7 +23,7 @@ type BackendStatus struct {
 	Failures    int
 	LastFailure time.Time
 	LastError   string
-	// Suspect: it refuses so steadily that new users are sent elsewhere.
+	// Suspect: so many dials failed in a row that new users go to other backends.
 	Suspect bool
 }
 
@@ -56,8 +56,8 @@ type PinStatus struct {
 	Ends time.Time
 }
 
-// Pins returns the pin of one user (none or one), or for "" the first
-// thousand of all, by user.
+// Pins returns the pin of one user (none or one); for "" the first
+// thousand pins, by user.
 func (r *Router) Pins(user string) []PinStatus {
 	tx := newReadTxn(r.db)
 	o := r.opts.Load()

@@ -15,8 +15,8 @@ type aside struct {
 	holding   int // how many sessions had a connection there
 }
 
-// PickUnproved is PickWithin for such a login: Confirm moves its user, where they have to
-// be moved.
+// PickUnproved is PickWithin for a login whose password only the backend can verify. Such
+// a login may try another backend, but moves its user there only at Confirm.
 func (r *Router) PickUnproved(ctx context.Context, limit time.Duration, user, placement string, tried ...string) (*Pick, error) {
 	return r.pickWithin(ctx, limit, ask{user: user, placement: placement, tried: tried, settle: true, unproved: true})
 }

@@ -13,7 +13,7 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Command is one command, measured while it ran and told of when it is over.
+// Command describes one command, measured while it ran and recorded when it is over.
 type Command struct {
 	Session string            // the session's id
 	Login   trace.SpanContext // what LoginTrace.End returned; the zero value is no link
@@ -33,9 +33,9 @@ type Command struct {
 	BytesIn, BytesOut int64 // of this command, for its span; see AddBytes
 }
 
-// Command counts a command and, where its trace is kept, makes its span: a
-// trace of its own that links to the login's. Kept are the sampled ones, and
-// always those that failed or were slow. A command that isn't kept costs no
+// Command counts a command. If its trace is kept, Command makes its span: a
+// trace of its own that links to the login's. Sampled traces are kept, and
+// always those of commands that failed or were slow. A command whose trace isn't kept costs no
 // allocation.
 func (t *Telemetry) Command(c Command) {
 	if t.metrics == nil && t.tracer == nil {

@@ -7,25 +7,25 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// AttachmentCount is how many sessions stand in one attachment.
+// AttachmentCount is the number of sessions in one state of attachment.
 type AttachmentCount struct {
 	Attachment string
 	Count      int64
 }
 
-// StateCount is how many backends are in one state.
+// StateCount is the number of backends in one state.
 type StateCount struct {
 	State string
 	Count int64
 }
 
-// BackendCount is how many sessions one backend has.
+// BackendCount is the number of sessions on one backend.
 type BackendCount struct {
 	Backend string
 	Count   int64
 }
 
-// RoutingStats is what the routing gauges show.
+// RoutingStats are the values of the routing gauges.
 type RoutingStats struct {
 	Backends []StateCount
 	Sessions []BackendCount
@@ -35,16 +35,16 @@ type RoutingStats struct {
 	Age time.Duration
 }
 
-// SetSessionGauge registers where the gauge of the sessions comes from; the
-// last one set counts. f is called at each scrape and each push, perhaps at once
-// from both, and must return quickly.
+// SetSessionGauge registers the source of the sessions' gauge; the
+// last call counts. f is called at each scrape and each push, possibly concurrently,
+// and must return quickly.
 func (t *Telemetry) SetSessionGauge(f func() []AttachmentCount) {
 	if t.metrics != nil {
 		t.metrics.sessions.Store(&f)
 	}
 }
 
-// SetRoutingGauges registers where the gauges of routing come from, under the
+// SetRoutingGauges registers the source of the gauges of routing, under the
 // same terms as SetSessionGauge.
 func (t *Telemetry) SetRoutingGauges(f func() RoutingStats) {
 	if t.metrics != nil {

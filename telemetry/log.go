@@ -50,9 +50,9 @@ func (t *Telemetry) SessionLogger(session, traceID string) *slog.Logger {
 	return t.Log.With("session", session, "trace_id", traceID)
 }
 
-// Handle implements otel.ErrorHandler: what OpenTelemetry's libraries have no
-// other way to report goes to the log instead of bare standard error. The handler
-// is the process', so only main may install it: otel.SetErrorHandler(t).
+// Handle implements otel.ErrorHandler: errors that OpenTelemetry's libraries can't
+// report otherwise go to the log instead of standard error. The handler
+// is global to the process, so only main may install it: otel.SetErrorHandler(t).
 func (t *Telemetry) Handle(err error) {
 	if err == nil || errors.Is(err, context.Canceled) { // a collection that Shutdown cut short
 		return

@@ -12,8 +12,8 @@ import (
 // LogFile is an open file for the log.
 type LogFile struct{ f *os.File }
 
-// OpenLogFile opens the file for appending and makes it where it isn't there (mode
-// 0640). For "" it returns nil, which stands for Options.LogWriter. The caller hands it
+// OpenLogFile opens the file for appending, and creates it (mode 0640) if it doesn't
+// exist. For "" it returns nil, which means Options.LogWriter. The caller passes it
 // to SwitchLog, or closes it.
 func OpenLogFile(path string) (*LogFile, error) {
 	if path == "" {
@@ -30,7 +30,7 @@ func OpenLogFile(path string) (*LogFile, error) {
 	return &LogFile{f}, nil
 }
 
-// Close closes a file that wasn't handed to SwitchLog. A nil one is closed.
+// Close closes a file that wasn't passed to SwitchLog. On nil it does nothing.
 func (l *LogFile) Close() error {
 	if l == nil {
 		return nil
@@ -38,8 +38,8 @@ func (l *LogFile) Close() error {
 	return l.f.Close()
 }
 
-// SwitchLog writes the log to another file from the next line on, nil is
-// Options.LogWriter, and closes the file before. No line is lost or cut by it.
+// SwitchLog writes the log to another file (nil: to Options.LogWriter) from the next line
+// on, and closes the previous file. No line is lost or cut.
 func (t *Telemetry) SwitchLog(l *LogFile) {
 	if t.sink == nil {
 		_ = l.Close() // a Discard: nothing is written

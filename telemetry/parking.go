@@ -47,7 +47,7 @@ const (
 	SourceLogin = "login"
 )
 
-// Park is one attempt to park a session, told of when it is over.
+// Park describes one attempt to park a session, recorded when the attempt is over.
 type Park struct {
 	Session       string
 	Login         trace.SpanContext // as in Command
@@ -63,9 +63,9 @@ type Park struct {
 	Steps         *Steps // telemetry's own from then on
 }
 
-// Park counts an attempt to park a session and, where its trace is kept, makes
-// its spans: a trace of its own that links to the login's. Kept are the sampled
-// ones, and always those that failed or were slow.
+// Park counts an attempt to park a session. If its trace is kept, Park makes
+// its spans: a trace of its own that links to the login's. Sampled traces are kept, and
+// always those of attempts that failed or were slow.
 func (t *Telemetry) Park(p Park) {
 	if t.metrics != nil {
 		t.metrics.parks.Add(context.Background(), 1, with(label("outcome", p.Outcome), label("strategy", p.Strategy)))
@@ -81,9 +81,9 @@ func (t *Telemetry) Park(p Park) {
 	t.giveBack(p.Steps)
 }
 
-// ParkRefused counts a session that has been quiet for long enough and isn't to
-// be parked. Whoever looks at it again and again counts it once for each time that
-// it fell quiet.
+// ParkRefused counts a session that has been quiet for long enough and can't be
+// parked. Call it once for each time that the session becomes quiet, however often the
+// session is looked at.
 func (t *Telemetry) ParkRefused(reason string) {
 	if t.metrics == nil {
 		return
@@ -91,8 +91,8 @@ func (t *Telemetry) ParkRefused(reason string) {
 	t.metrics.parkRefusals.Add(context.Background(), 1, with(label("reason", reason)))
 }
 
-// Resume is a parked session that needed a backend connection again, told of
-// when it has one or has ended for want of one.
+// Resume describes the resume of a parked session, recorded when the session has a
+// backend connection or has ended without one.
 type Resume struct {
 	Session       string
 	Login         trace.SpanContext // as in Command
@@ -131,8 +131,8 @@ func (t *Telemetry) Resume(r Resume) {
 	t.giveBack(r.Steps)
 }
 
-// Resync is one look into a mailbox for those who are parked on it, or for one
-// who parks or resumes.
+// Resync describes one look at a mailbox for the sessions that are parked on it, or for a
+// session that parks or resumes.
 type Resync struct {
 	User, Backend, Mailbox string // in spans only
 	Strategy               string // "qresync" or "comparison"
@@ -167,7 +167,7 @@ func (t *Telemetry) Resync(r Resync) {
 	t.giveBack(r.Steps)
 }
 
-// PoolGiven counts a connection that was left to the pool. use says for what:
+// PoolGiven counts a connection that was put into the pool. use is its purpose:
 // "session" or "watch".
 func (t *Telemetry) PoolGiven(use string) {
 	if t.metrics != nil {
@@ -175,7 +175,7 @@ func (t *Telemetry) PoolGiven(use string) {
 	}
 }
 
-// PoolAsked counts a wish for a connection of the pool's. outcome is "lent" or
+// PoolAsked counts a request for a connection of the pool. outcome is "lent" or
 // "none".
 func (t *Telemetry) PoolAsked(use, outcome string) {
 	if t.metrics != nil {
@@ -183,8 +183,8 @@ func (t *Telemetry) PoolAsked(use, outcome string) {
 	}
 }
 
-// PoolClosed counts a connection that the pool has closed, or not taken. reason is a
-// constant that says why.
+// PoolClosed counts a connection that the pool closed or didn't accept. reason is a
+// constant.
 func (t *Telemetry) PoolClosed(reason string) {
 	if t.metrics != nil {
 		t.metrics.poolClosed.Add(context.Background(), 1, with(label("reason", reason)))

@@ -6,7 +6,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// ParkingStats is what the instruments show of what is done for parked sessions.
+// ParkingStats are the values of the instruments about parked sessions.
 // The maps are by the value of the instrument's label. Mailboxes and Waiting are
 // as of now, all else counts from the beginning.
 type ParkingStats struct {
@@ -18,7 +18,7 @@ type ParkingStats struct {
 	Waiting   int64
 }
 
-// SetParkingGauges registers where the above comes from, under the same terms as
+// SetParkingGauges registers the source of ParkingStats, under the same terms as
 // SetSessionGauge.
 func (t *Telemetry) SetParkingGauges(f func() ParkingStats) {
 	if t.metrics != nil {

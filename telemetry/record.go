@@ -45,7 +45,7 @@ func (t *Telemetry) SessionClosed(reason, attachment string, d time.Duration) {
 	t.metrics.sessionDuration.Record(context.Background(), seconds(d))
 }
 
-// Refused counts a connection that a limit or rule turned away.
+// Refused counts a connection that a limit or rule refused.
 func (t *Telemetry) Refused(reason string) {
 	if t.metrics == nil {
 		return
@@ -119,7 +119,7 @@ func (t *Telemetry) Retry(reason string) {
 	t.metrics.backendRetries.Add(context.Background(), 1, with(label("reason", reason)))
 }
 
-// Failover counts a user who was given a new backend because his own was down.
+// Failover counts a user who was sent to another backend because their own was down.
 func (t *Telemetry) Failover(reason string) {
 	if t.metrics == nil {
 		return

@@ -11,7 +11,7 @@ import (
 const redacted = "[redacted]"
 
 // Secret is a password, token or key. Printing, logging or encoding it yields
-// "[redacted]"; the value itself is only to be had through Reveal, so that a search
+// "[redacted]". Only Reveal returns the value itself, so that a search
 // for Reveal finds every place where a secret can leave.
 //
 // Being a string underneath, it can't stop everything. Three things get past
@@ -22,8 +22,8 @@ const redacted = "[redacted]"
 // JSON.
 type Secret string
 
-// Reveal returns the secret itself. Whoever calls it answers for where the
-// value goes: to a backend, to a hash, never into an error or a log.
+// Reveal returns the secret itself. The caller is responsible for where the
+// value goes: to a backend or a hash, never into an error or a log.
 func (s Secret) Reveal() string { return string(s) }
 
 // String implements fmt.Stringer without the secret.

@@ -18,7 +18,7 @@ const (
 	ShortageAtProbe  = "probe"
 )
 
-// Shortage is one thing that the proxy ran out of, at one place.
+// Shortage is a resource that the proxy itself ran out of, at one place.
 type Shortage struct {
 	Of    string // descriptors, ports, memory
 	At    string // accept, dial, probe
@@ -39,8 +39,8 @@ type shortage struct {
 	quiet  int64 // not logged since
 }
 
-// Shortage records that the proxy couldn't accept or make a connection for want of
-// something of its own: it is counted each time, and logged at most once a minute.
+// Shortage records that the proxy couldn't accept or make a connection for lack of
+// a resource of its own. It is counted each time, and logged at most once a minute.
 func (t *Telemetry) Shortage(of, at string, err error) {
 	if t.metrics != nil {
 		t.metrics.shortages.Add(context.Background(), 1, with(label("of", of), label("at", at)))
@@ -69,7 +69,7 @@ func (t *Telemetry) Shortage(of, at string, err error) {
 	}
 }
 
-// Shortages returns what the proxy has run out of since the start, the latest first.
+// Shortages returns the resources that the proxy has run out of since the start, the latest first.
 func (t *Telemetry) Shortages() []Shortage {
 	t.scarce.mu.Lock()
 	defer t.scarce.mu.Unlock()

@@ -65,8 +65,8 @@ func (s *Steps) Mark() int {
 	return s.n
 }
 
-// Fold makes one step of all since the mark: an attempt that came to nothing
-// needn't be told in detail when another follows.
+// Fold merges all steps since the mark into one: a failed attempt
+// needs no details when another follows.
 func (s *Steps) Fold(mark int, name string, end time.Time, err error) {
 	if s == nil {
 		return

@@ -28,7 +28,7 @@ const DefaultSlowCommand = 2 * time.Second
 // shutdownLimit bounds Shutdown under a context without a deadline.
 const shutdownLimit = 10 * time.Second
 
-// Options say what is told, and to whom. The zero value logs text at level
+// Options configure logs, metrics and traces. The zero value logs text at level
 // info to standard error and keeps no metrics and no traces.
 type Options struct {
 	Service  string // resource service.name; "" is "imapproxy"
@@ -69,8 +69,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Telemetry is what the rooms record with. All methods are safe for any
-// goroutine, on a Discard too, and none of them blocks on anything outside the
+// Telemetry records the logs, metrics and traces of all packages. All methods, also those of a
+// Discard, are safe for concurrent use, and none of them blocks on anything outside the
 // process.
 type Telemetry struct {
 	// Log is the process' logger. Loggers of sessions come from SessionLogger.
@@ -104,10 +104,10 @@ func Discard() *Telemetry {
 	return &Telemetry{Log: slog.New(slog.DiscardHandler), now: time.Now, own: &ownCounts{}, stop: func() {}}
 }
 
-// Start sets up what the options ask for. It makes no connection and waits for
-// none, so an endpoint that is down is no error; a malformed address, format or
+// Start sets up logs, metrics and traces by the options. It makes no connection,
+// so an endpoint that is down is no error; a malformed address, format or
 // ratio is. The caller owns the result and must call Shutdown, which ends every
-// goroutine that was started here.
+// goroutine that Start started.
 func Start(ctx context.Context, o Options) (*Telemetry, error) {
 	if math.IsNaN(o.SampleRatio) || o.SampleRatio < 0 || o.SampleRatio > 1 {
 		return nil, fmt.Errorf("telemetry: sample ratio %v is not between 0 and 1", o.SampleRatio)
@@ -213,10 +213,10 @@ func (t *Telemetry) isSlow(took time.Duration) bool {
 	return slow >= 0 && took >= slow
 }
 
-// Shutdown sends what is waiting to be sent and ends every goroutine, within
-// ctx and ten seconds at most; what could not be sent by then is dropped. It
-// returns the context's error where that happened. Recording after it is safe and
-// goes nowhere; logging after it still writes. A second call does nothing.
+// Shutdown sends all queued data and ends every goroutine, within
+// ctx and ten seconds at most. Data that it couldn't send by then is dropped, and Shutdown
+// returns the context's error. Recording after Shutdown is safe and
+// has no effect; logging after it still writes. A second call does nothing.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	t.stopOnce.Do(func() { t.stopErr = t.shutdown(ctx) })
 	return t.stopErr

@@ -1,6 +1,6 @@
 // Package parking proves on real servers that a client can't tell whether it is
 // parked: each transcript of testdata is run on a server directly, where "wait
-// parked" waits for nothing, and through a proxy that parks whoever is idle.
+// parked" waits for nothing, and through a proxy that parks idle sessions.
 //
 // What needs the backend to change or fail at one moment is in Go, with a tap
 // between proxy and server: a site is a server that many checks share, each with a lab of

@@ -1,8 +1,8 @@
 // Package admin is the proxy's HTTP API on an address of its own: health,
-// metrics, who is here, as JSON and as a small page for people, and what an operator can have it
-// do. What is below /v1/cluster is answered by all proxies of the service. What backends post to
-// /v1/events is another package's, and only passes through here. docs/admin.md is its manual; the types
-// in types.go are what it says and what Client, which the command line uses, understands.
+// metrics, backends and sessions, as JSON and as a small HTML page, and actions of
+// operators. Paths below /v1/cluster are answered by all proxies of the service. It passes /v1/events on to
+// package proxy/park/events. docs/admin.md is its manual. The types in types.go are its answers;
+// Client, which the command line uses, reads them.
 //
 // Imports internal/fair, internal/peers, proxy, routing and telemetry. Imported by
 // cmd/imapproxy and internal/app.
@@ -91,7 +91,7 @@ type Server struct {
 	http     *http.Server
 }
 
-// ErrNoToken is New's refusal to show the sessions to a network.
+// ErrNoToken is New's error for an address that isn't on loopback without a token.
 var ErrNoToken = errors.New("a token is required off loopback: set admin's token_file, or listen on 127.0.0.1")
 
 // New checks the options; it opens nothing. The error is ErrNoToken, or says

@@ -36,7 +36,7 @@ type Proxying struct {
 	Isolated string `json:"isolated"`
 }
 
-// Shortage is one thing that the proxy ran out of, at one place.
+// Shortage is a resource that the proxy itself ran out of, at one place.
 type Shortage struct {
 	Of    string    `json:"of"` // descriptors, ports, memory
 	At    string    `json:"at"` // accept, dial, probe
@@ -45,7 +45,7 @@ type Shortage struct {
 	Error string    `json:"error"` // the last one's
 }
 
-// Reload is what came of the last reload of the configuration.
+// Reload is the result of the last reload of the configuration.
 type Reload struct {
 	Time  time.Time `json:"time"`
 	OK    bool      `json:"ok"`    // false: the old settings stay
@@ -54,7 +54,7 @@ type Reload struct {
 	NeedRestart []string `json:"need_restart"`
 }
 
-// Parking is what is done for sessions without a backend connection
+// Parking describes the work for sessions without a backend connection
 // (docs/parking.md).
 type Parking struct {
 	Enabled bool `json:"enabled"` // false: it was switched off, and what is left of it goes

@@ -27,8 +27,8 @@ import (
 // telemetryFlush bounds the last export of traces and metrics.
 const telemetryFlush = 5 * time.Second
 
-// Options are what an App is made of besides what its configuration says. File or Config is
-// required, the rest has a usable zero value.
+// Options are the parts of an App that its configuration doesn't have. File or Config is
+// required; the other fields have a usable zero value.
 type Options struct {
 	// File is the configuration's file. Open reads it, and each Reload again.
 	File string
@@ -100,9 +100,9 @@ type App struct {
 	listening    *task.Task // events.Serve
 }
 
-// Open reads the configuration, makes all parts and binds all addresses; nobody is served
-// before Run. On error nothing is left behind. What is wrong with the configuration is
-// config.Errors; what is wrong with the use of a setting names its file and line as well.
+// Open reads the configuration, creates all parts and binds all addresses. No client is served
+// before Run. On error Open releases everything. Mistakes in the configuration are
+// config.Errors; an error in the use of a setting names its file and line as well.
 func Open(ctx context.Context, o Options) (*App, error) {
 	cfg, warnings, err := o.load()
 	if err != nil {
@@ -262,8 +262,8 @@ func (a *App) unbind() error {
 	return errors.Join(errs...)
 }
 
-// Ready is closed when the first set of backends is known: a login that comes then finds its
-// backend.
+// Ready returns a channel that closes when the first set of backends is known. From then on
+// logins find their backends.
 func (a *App) Ready() <-chan struct{} { return a.ready }
 
 // Addrs are the listeners' bound addresses by name, from Open on.
@@ -272,8 +272,8 @@ func (a *App) Addrs() map[string]string { return a.server.Addrs() }
 // AdminAddr is where the admin API is, "" where it is off.
 func (a *App) AdminAddr() string { return addr(a.admin) }
 
-// EventsAddr is where push events are taken: their own address, else the admin API's, "" where
-// there are none.
+// EventsAddr is the address for push events: their own, else the admin API's; "" if push events
+// are off.
 func (a *App) EventsAddr() string {
 	switch {
 	case a.parking.events == nil:
@@ -294,13 +294,13 @@ func addr(s *admin.Server) string {
 // Log is the App's log.
 func (a *App) Log() *slog.Logger { return a.tel.Log }
 
-// Server is the proxy as its clients see it, for who looks at single sessions.
+// Server is the proxy's server, for callers that look at single sessions.
 func (a *App) Server() *proxy.Server { return a.server }
 
 // Hub is what watches the mailboxes of parked sessions.
 func (a *App) Hub() *park.Hub { return a.parking.hub }
 
-// Pool has the backend connections that wait to be used again.
+// Pool has the warm backend connections.
 func (a *App) Pool() *upstream.Pool { return a.parking.pool }
 
 // warn logs what is doubtful about a configuration.

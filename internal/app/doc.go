@@ -1,13 +1,13 @@
-// Package app is the life of one proxy: what is opened in which order, what runs, what a reload
-// changes, what is closed in which order. `imapproxy serve`, `imapproxy dev` and the end-to-end
-// tests start the same one, from a configuration.
+// Package app runs one proxy: it opens all parts in order, serves, applies reloads, and closes
+// the parts in order. `imapproxy serve`, `imapproxy dev` and the end-to-end
+// tests start a proxy by this package, from a configuration.
 //
 // # Life
 //
-//	Open    reads the configuration, makes all parts and binds all addresses. Nobody is served.
-//	Run     serves until its context ends, drains the sessions, and ends all that it has begun.
-//	Reload  at any time while Run runs: takes new settings, all or none.
-//	Close   frees what Open opened, whether Run has run or not.
+//	Open    reads the configuration, makes all parts and binds all addresses. It serves no client.
+//	Run     serves until its context ends, drains the sessions, and stops all that it has started.
+//	Reload  at any time while Run runs: applies new settings, all or none.
+//	Close   releases what Open opened, whether Run has run or not.
 //
 // Open makes the parts in the order in which they need each other: the log and the other
 // telemetry, routing, the count of backend connections, discovery's source, the credential

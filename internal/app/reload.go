@@ -21,10 +21,10 @@ import (
 // ErrEnding is Reload's error where the App ends, or has ended.
 var ErrEnding = errors.New("app: it ends, and isn't reloaded any more")
 
-// Reload opens the log's file anew, reads the configuration again and takes the new settings,
-// all or none, but for those that need a restart. What came of it is told in the log, in the
-// admin API's status, in a metric and to the service manager. On error the old settings stay,
-// and so do the sessions in any case.
+// Reload reopens the log file, reads the configuration again and applies the new settings,
+// all or none, except those that need a restart. It reports the result in the log, in the
+// admin API's status, in a metric and to the service manager. On error the old settings stay.
+// Sessions stay in any case.
 //
 // It may be called from any goroutine; it waits until Run runs, and until ctx ends at most.
 func (a *App) Reload(ctx context.Context) error {

@@ -14,8 +14,8 @@ import (
 	"imapproxy/routing/discovery"
 )
 
-// Run serves until ctx ends, or until serving ends by itself because it can't go on. Then it
-// drains the sessions and ends all that it has started before it returns. It is called once.
+// Run serves until ctx ends, or until it can't continue. Then it
+// drains the sessions and stops all that it has started before it returns. Call it once.
 func (a *App) Run(ctx context.Context) error {
 	if a.ran || a.closed {
 		return errors.New("app: Run after Run or Close")

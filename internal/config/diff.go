@@ -8,7 +8,7 @@ import (
 )
 
 // Change is one setting that differs between two configurations. It has no
-// values: some of them are nobody's business.
+// values, since some of them are secret.
 type Change struct {
 	Path         string // listener.imaps.cleartext_from
 	NeedsRestart bool   // a reload can't do it; the old value stays until then

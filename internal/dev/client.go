@@ -13,7 +13,7 @@ import (
 // most of the time.
 type Client struct {
 	// Told has an element for each time that the server said how many messages there are.
-	// It is never closed; what nobody takes is dropped.
+	// It is never closed; an element that isn't received is dropped.
 	Told <-chan uint32
 
 	conn   net.Conn

@@ -1,5 +1,5 @@
-// Package dev runs a fleet of mail servers in the process, so that somebody
-// who has installed nothing can watch the proxy work: `imapproxy dev` starts
+// Package dev runs a fleet of mail servers in the process, so that people
+// can watch the proxy work without installing a server: `imapproxy dev` starts
 // it, and tests may. It is go-imap's memory server on several loopback
 // addresses over one store (shared storage: whichever backend a user is sent
 // to, the mail is the same). The users are alice, bob and carol, each with

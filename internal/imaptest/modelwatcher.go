@@ -134,7 +134,7 @@ func (w *ModelWatcher) Counts(n int) {
 
 // Agrees has the client find out all UIDs and flags, and compares with the truth.
 // The first command goes to the backend, and EXPUNGE is allowed in it (RFC 9051
-// §7.5.1): a parked client's NOOP may be answered before anybody has heard.
+// §7.5.1): a parked client's NOOP may be answered before the proxy has heard of a change.
 func (w *ModelWatcher) Agrees(truth *ModelMailbox) {
 	w.t.Helper()
 	w.Say("UID SEARCH ALL")

@@ -13,7 +13,7 @@ import (
 const tapLines = 400
 
 // A Tap stands between a proxy and its backend: a test can do things just before
-// a line goes on, keep it back, or cut everybody off. Literals go by line by line
+// a line goes on, keep it back, or cut all connections. Literals go by line by line
 // as well.
 type Tap struct {
 	Addr string // where the proxy connects to

@@ -1,4 +1,4 @@
-// Package task has goroutines with an owner: who starts one stops it, and stopping waits
+// Package task has goroutines with an owner: the owner starts and stops a task, and stopping waits
 // for its end.
 //
 // Imports none of our packages. Imported by cmd/imapproxy, internal/app,

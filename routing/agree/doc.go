@@ -8,7 +8,7 @@
 //   - It makes the requests that Take gives, each in a goroutine of its own with a deadline of OpTimeout, and calls Done with each outcome.
 //   - It watches the prefix imapproxy/SERVICE/ (a blocking query, at most five times a second), decodes the answers by a Decoder, and
 //     calls Read. It calls Discover with each answer of discovery, Unreachable when what it can't reach changes, and Tick ten times a second.
-//   - Before each dial of a backend connection, whoever makes it, it calls Claim. Go: the connection may be made, and counts
+//   - Before each dial of a backend connection, of any part of the proxy, it calls Claim. Go: the connection may be made, and counts
 //     until Release. Wait: it waits until Version has changed (a channel that the caller closes whenever it has), and claims again.
 //   - It does what Take's effects say: LetGo parks or closes a user's connections, CloseAll all of them.
 //

@@ -15,7 +15,7 @@ const (
 	// Serve: sessions and users who aren't being moved go on by what was known last. A user whom the
 	// other proxies move meanwhile may be on two backends.
 	Serve Mode = iota
-	// Hold: it lets go of all backend connections before the others may move anybody; clients stay, their commands wait.
+	// Hold: it lets go of all backend connections before the others may move any user; clients stay, their commands wait.
 	Hold
 )
 
@@ -42,7 +42,7 @@ type Policy struct {
 	FlapDamp       time.Duration // a backend's state stays for so long; 0 = 10 s
 	// MoveRate is how many users a second are moved, over all proxies, after a backend was drained or went down; 0 = 100.
 	MoveRate float64
-	// RebalanceRate is the same after a backend came, came back or changed its weight; 0 = 10. Negative: nobody is moved, users
+	// RebalanceRate is the same after a backend came, came back or changed its weight; 0 = 10. Negative: no user is moved; users
 	// go there when they log in with no connection left.
 	RebalanceRate float64
 }

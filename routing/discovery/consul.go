@@ -26,8 +26,8 @@ const (
 	watchBurst = 20
 )
 
-// Consul learns the backends from the instances of a Consul service, by
-// blocking queries, and placements from Consul's KV.
+// Consul is a Source whose backends are the instances of a Consul service, which it follows by
+// blocking queries. It is also a PlacementSource, from Consul's KV.
 type Consul struct {
 	opts ConsulOptions
 	tel  *telemetry.Telemetry

@@ -1,11 +1,11 @@
-// Package discovery is where the fleet is learnt from: Consul, or a static
-// list whose backends are probed. It also puts the proxy itself into Consul.
+// Package discovery has the sources of backends: Consul, and a static
+// list whose backends are probed. It also registers the proxy itself in Consul.
 //
-// No other package knows consul/api.
+// No other package imports consul/api.
 //
-// A source hands over whole snapshots and says nothing when it knows nothing:
-// an error, a time-out or an agent that hangs never reaches routing, which so
-// keeps the last good set.
+// A source provides whole snapshots, and none if it has no answer:
+// an error, a time-out or an agent that hangs never reaches routing, which
+// therefore keeps the last good set.
 //
 // Imports routing and telemetry. Imported by cmd/imapproxy, internal/app and
 // internal/wiring.
@@ -17,7 +17,7 @@ import (
 	"imapproxy/routing"
 )
 
-// Source learns backends.
+// Source provides sets of backends.
 type Source interface {
 	// Run calls apply, from one goroutine, with each set it learns, the first
 	// as soon as it can. It returns nil when ctx ends and everything that it
@@ -31,7 +31,7 @@ type Keeper interface {
 	Keep(routing.Snapshot)
 }
 
-// PlacementSource knows for some users which backend they belong to.
+// PlacementSource has the placements of some users.
 type PlacementSource interface {
 	// Placement returns the id of the user's backend, false where none is set.
 	// An error says nothing about the user: it may be tried again. Under

@@ -37,9 +37,9 @@ func PlacementKey(user string) (string, bool) {
 }
 
 // Placement reads the user's placement from Consul's KV, consistently: a stale
-// answer might send a user to where his mail was. It takes at most
-// ConsulOptions.Slack; a value that can't be an id is an error, since the
-// operator wanted something.
+// answer might send a user to the backend that had their mail before. It takes at most
+// ConsulOptions.Slack. A value that can't be an id is an error, since the
+// operator meant to set a placement.
 func (c *Consul) Placement(ctx context.Context, user string) (string, bool, error) {
 	key, ok := PlacementKey(user)
 	if !ok {

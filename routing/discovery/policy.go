@@ -8,9 +8,9 @@ import (
 	"imapproxy/routing"
 )
 
-// TLSPolicy is what a registration may say about how its backend is reached. Who may write to
-// Consul's catalogue mustn't thereby learn passwords: not by asking for them in the clear, nor
-// under the name of a certificate of their own.
+// TLSPolicy limits what a registration may set about connections to its backend. The right to
+// write to Consul's catalogue mustn't give access to passwords: a registration can't have them
+// sent in the clear, or to a server with another name's certificate.
 type TLSPolicy struct {
 	// TLS is backend_defaults.tls, the least: where it isn't "none" (or empty), a registration
 	// can't switch it off. "starttls" and "implicit" are worth the same, since either verifies the

@@ -18,7 +18,7 @@ import (
 // proxyKind marks a registration as a proxy's, in the service's meta.
 const proxyKind = "imapproxy"
 
-// RegisterOptions says how the proxy itself stands in Consul.
+// RegisterOptions describe the proxy's own registration in Consul.
 type RegisterOptions struct {
 	Consul  ConsulOptions // how to reach the agent; its Service, Tags and Datacenter aren't used
 	Service string        // "" = imapproxy
@@ -36,9 +36,9 @@ type RegisterOptions struct {
 	Telemetry *telemetry.Telemetry
 }
 
-// Register keeps the proxy registered until ctx ends, then takes it out, and
-// returns. It is a loop because an agent that restarts forgets. Nothing that
-// Consul refuses stops the proxy: it is logged, and tried again.
+// Register keeps the proxy registered until ctx ends, then deregisters it and
+// returns. It registers again when a restarted agent has lost the registration. If
+// Consul refuses, Register logs it and tries again; the proxy continues.
 //
 // It warns of other proxies under the same service: proxies don't share pins
 // yet, so two of them may have one user on two backends for a while.

@@ -19,7 +19,7 @@ const staticSource = "static"
 // maxProbes bounds how many probes run at once.
 const maxProbes = 32
 
-// StaticOptions is a fleet that is written down.
+// StaticOptions describe a configured list of backends.
 type StaticOptions struct {
 	// Backends as configured; their State and Reason are set by the probes.
 	Backends []routing.Backend
@@ -106,9 +106,9 @@ func NewStatic(o StaticOptions) (*Static, error) {
 	return s, nil
 }
 
-// Run probes until ctx ends. The first set comes with the first probe's result: the
-// backends that haven't answered by then are Pending in it, so that one that hangs
-// keeps nobody from the others. A backend's first probe alone decides about it, later
+// Run probes until ctx ends. It applies the first set with the first probe's result. The
+// backends that haven't answered by then are Pending in it, so that a backend that hangs
+// doesn't delay users of the others. A backend's first probe decides alone, later
 // ones by Rise and Fall.
 func (s *Static) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 	if s.probe.Interval < 0 {
