@@ -294,8 +294,9 @@ discovery "static" {
   # Default: "", the variable CONSUL_PARTITION, else the agent's own.
   #partition = "mail"
 
-  # A file with an ACL token. It needs service:read and node:read; key_prefix:read on
-  # imapproxy/placement/ for placements; service:write on its own name to register.
+  # A file with an ACL token. It needs service:read on the service and node:read on all
+  # nodes; key_prefix:read on imapproxy/placement/ for placements; service:write on its
+  # own name to register. It is read again when Consul refuses the token.
   # Default: "", the variables CONSUL_HTTP_TOKEN_FILE and CONSUL_HTTP_TOKEN.
   #token_file = "consul.token"
 

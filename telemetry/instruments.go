@@ -152,7 +152,7 @@ func Instruments() []Instrument {
 		{nameDiscoveryAge, Gauge, "s", "Time since discovery last gave a good answer. After a start from the cache file it counts from when that was saved. Absent until there is an answer.",
 			nil, nil},
 		{nameDiscoveryUpdates, Counter, "{update}", "Answers of discovery, by what the proxy did with them.",
-			[]Attribute{{"source", "`consul` or `static`"}, {"outcome", "`applied` (something changed), `unchanged`, `kept` (not believed: empty, or beyond routing.panic_threshold; the last good set stands), `saved` (no answer at the start; the cache file is used), `error` (no answer)"}}, nil},
+			[]Attribute{{"source", "`consul` or `static`"}, {"outcome", "`applied` (something changed), `unchanged`, `kept` (not believed: empty, or beyond routing.panic_threshold; the last good set stands), `saved` (no answer at the start; the cache file is used), `error` (no answer), `denied` (the token isn't enough)"}}, nil},
 
 		// Parking (docs/parking.md).
 		{nameParks, Counter, "{park}", "Attempts to park an idle session (to take its backend connection away).",

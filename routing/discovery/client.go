@@ -36,9 +36,11 @@ type ConsulOptions struct {
 	// Wait is how long a blocking query may block. 0 = 1 min: it bounds how
 	// long an agent that hangs goes unnoticed, and costs one request.
 	Wait time.Duration
-	// Slack is what an answer may take beyond that, and how long any other
-	// request may take. 0 = 5 s.
+	// Slack is what its answer may take beyond that, and the sixteenth that Consul adds. 0 = 5 s.
 	Slack time.Duration
+	// Call is how long any other request may take: a leader that hangs holds one until its
+	// servers notice. 0 = 3 s, or Slack where that is less.
+	Call time.Duration
 	// MinBackoff and MaxBackoff bound the wait after an error; it is jittered. 0 = 0.1 s, 10 s.
 	MinBackoff, MaxBackoff time.Duration
 }
@@ -47,6 +49,7 @@ type ConsulOptions struct {
 func (o ConsulOptions) withDefaults() ConsulOptions {
 	o.Wait = orDefault(o.Wait, time.Minute)
 	o.Slack = orDefault(o.Slack, 5*time.Second)
+	o.Call = orDefault(o.Call, min(3*time.Second, o.Slack))
 	o.MinBackoff = orDefault(o.MinBackoff, 100*time.Millisecond)
 	o.MaxBackoff = orDefault(o.MaxBackoff, 10*time.Second)
 	return o
@@ -103,6 +106,17 @@ func statusCode(err error) int {
 		return status.Code
 	}
 	return 0
+}
+
+// errFiltered is an answer that leaves out what the token may not read: Consul calls that a
+// success, with an empty list in the end, and it says nothing about the backends.
+var errFiltered = errors.New("the answer leaves out what the token's ACL policies don't let it read: " +
+	`it needs service "NAME" { policy = "read" } and node_prefix "" { policy = "read" }`)
+
+// denied reports whether Consul answers, and the token isn't enough.
+func denied(err error) bool {
+	code := statusCode(err)
+	return code == http.StatusForbidden || code == http.StatusUnauthorized || errors.Is(err, errFiltered)
 }
 
 // clip bounds a text that came from outside, for logs and status.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -69,10 +70,13 @@ func (c *Consul) Keep(s routing.Snapshot) {
 // Run watches the service until ctx ends.
 //
 // One query is outstanding at a time. Its rules are those of a watch that
-// outlives its agent: after any error, and after an index that went back, the
-// next read doesn't block (a restarted agent counts from anew, and would let
-// the old index wait for minutes); a call that takes longer than the agent
-// was asked to take is given up; every error is worth another try.
+// outlives its agent: after any error the next read doesn't block (a restarted
+// agent counts from anew, and would let the old index wait for minutes); an
+// answer whose index went back, or in which instances are missing, isn't taken
+// until a consistent read has said how things are, since it may be of a server
+// that lags, and a blocking query doesn't tell that it leaves out what the token
+// may not see; an answer that does tell is an error; a call that takes longer
+// than the agent was asked to take is given up; every error is worth another try.
 //
 // The set on disk is applied once, when the first read fails, hangs or is empty: an
 // empty catalogue isn't believed against a set that is known, and this one is.
@@ -99,7 +103,11 @@ func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 			return nil
 		case err != nil:
 			trip.failed(err)
-			c.tel.Discovery(consulSource, "error")
+			outcome := "error"
+			if denied(err) {
+				outcome = "denied"
+			}
+			c.tel.Discovery(consulSource, outcome)
 			w.first = 0
 			saved()
 			if !pause.wait(ctx) {
@@ -147,7 +155,10 @@ type watch struct {
 	client    *api.Client
 	transport *http.Transport
 	index     uint64        // 0: the next read doesn't block
-	first     time.Duration // what the first read may take, where that is less than Slack; 0 = Slack
+	seen      uint64        // the index of the last answer that was taken
+	listed    []string      // the identities in it, sorted
+	doubt     bool          // an index went back, or instances are missing: the next read has to be consistent
+	first     time.Duration // what the first read may take, where that is less than Call; 0 = Call
 }
 
 // connect returns the client; a new one the first time, or when the token is
@@ -165,34 +176,71 @@ func (w *watch) connect() (*api.Client, error) {
 
 // next returns the next answer; the same again is no error.
 func (w *watch) next(ctx context.Context) ([]*api.ServiceEntry, error) {
+	for {
+		entries, meta, err := w.read(ctx)
+		if err == nil && meta.ResultsFilteredByACLs {
+			err = errFiltered
+		}
+		if err != nil {
+			w.index = 0
+			if denied(err) {
+				w.close() // the token is read again
+			}
+			return nil, err
+		}
+		listed := identities(entries)
+		if !w.doubt && (meta.LastIndex < w.seen || lacks(listed, w.listed)) {
+			w.index, w.doubt = 0, true
+			continue
+		}
+		w.index, w.seen, w.listed, w.doubt = meta.LastIndex, meta.LastIndex, listed, false
+		return entries, nil
+	}
+}
+
+// identities are those of the instances, sorted.
+func identities(entries []*api.ServiceEntry) []string {
+	var all []string
+	for _, e := range entries {
+		if complete(e) {
+			all = append(all, identity(e))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// lacks reports whether a sorted list lacks some of another.
+func lacks(list, of []string) bool {
+	for _, s := range of {
+		if _, found := slices.BinarySearch(list, s); !found {
+			return true
+		}
+	}
+	return false
+}
+
+// read is one query, with a deadline of its own.
+func (w *watch) read(ctx context.Context) ([]*api.ServiceEntry, *api.QueryMeta, error) {
 	client, err := w.connect()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	q := &api.QueryOptions{AllowStale: true} // any server's answer; an outage of the leader is no outage of ours
-	limit := w.opts.Slack
+	if w.doubt {
+		q = &api.QueryOptions{RequireConsistent: true}
+	}
+	limit := w.opts.Call
+	if w.index > 0 {
+		q.WaitIndex, q.WaitTime = w.index, w.opts.Wait
+		limit = w.opts.Wait + w.opts.Wait/16 + w.opts.Slack // Consul adds up to a sixteenth
+	}
 	if w.first > 0 {
 		limit = min(limit, w.first)
 	}
-	if w.index > 0 {
-		q.WaitIndex, q.WaitTime = w.index, w.opts.Wait
-		limit += w.opts.Wait + w.opts.Wait/16 // Consul adds up to a sixteenth
-	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	entries, meta, err := client.Health().ServiceMultipleTags(w.opts.Service, w.opts.Tags, false, q.WithContext(ctx))
-	if err != nil {
-		w.index = 0
-		if code := statusCode(err); code == http.StatusForbidden || code == http.StatusUnauthorized {
-			w.close()
-		}
-		return nil, err
-	}
-	if meta.LastIndex < w.index {
-		meta.LastIndex = 0
-	}
-	w.index = meta.LastIndex
-	return entries, nil
+	return client.Health().ServiceMultipleTags(w.opts.Service, w.opts.Tags, false, q.WithContext(ctx))
 }
 
 // close lets go of the client and its idle connections.
@@ -205,12 +253,14 @@ func (w *watch) close() {
 
 // outage logs the first error of a row, and one a minute after it; the end is
 // logged if the error was. An agent that comes and goes doesn't fill the log.
+// A token that isn't enough is another matter than an agent that is away.
 type outage struct {
 	log    *slog.Logger
 	what   string
 	since  time.Time // zero: all is well
 	count  int
 	said   bool
+	denied bool      // what was said last is that the token isn't enough
 	logged time.Time // the last error's line, of an older row too
 }
 
@@ -220,10 +270,16 @@ func (o *outage) failed(err error) {
 		o.since = now
 	}
 	o.count++
-	if now.Sub(o.logged) < time.Minute {
+	no := denied(err)
+	if now.Sub(o.logged) < time.Minute && (no == o.denied || !no) {
 		return
 	}
-	o.said, o.logged = true, now
+	o.said, o.denied, o.logged = true, no, now
+	if no {
+		o.log.Error(o.what+" denies what the proxy has to read; what is known stays, and the token's file is read again at each try",
+			"error", clip(err.Error(), 300), "errors", o.count, "since", o.since)
+		return
+	}
 	o.log.Warn(o.what+" doesn't answer; what is known stays", "error", clip(err.Error(), 300), "errors", o.count, "since", o.since)
 }
 
@@ -231,7 +287,7 @@ func (o *outage) worked() {
 	if o.said {
 		o.log.Info(o.what+" answers again", "errors", o.count, "after", time.Since(o.since).Round(time.Millisecond))
 	}
-	o.since, o.count, o.said = time.Time{}, 0, false
+	o.since, o.count, o.said, o.denied = time.Time{}, 0, false, false
 }
 
 // isMaintenance tells Consul's own maintenance checks from an operator's.

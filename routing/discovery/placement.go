@@ -38,19 +38,19 @@ func PlacementKey(user string) (string, bool) {
 
 // Placement reads the user's placement from Consul's KV, consistently: a stale
 // answer might send a user to the backend that had their mail before. It takes at most
-// ConsulOptions.Slack. A value that can't be an id is an error, since the
+// ConsulOptions.Call. A value that can't be an id is an error, since the
 // operator meant to set a placement.
 func (c *Consul) Placement(ctx context.Context, user string) (string, bool, error) {
 	key, ok := PlacementKey(user)
 	if !ok {
 		return "", false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.opts.Slack)
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Call)
 	defer cancel()
 	q := (&api.QueryOptions{}).WithContext(ctx)
 	pair, _, err := c.kv.get().KV().Get(key, q)
 	if err != nil {
-		if code := statusCode(err); code == http.StatusForbidden || code == http.StatusUnauthorized {
+		if denied(err) {
 			c.kv.refused()
 		}
 		return "", false, fmt.Errorf("placement from consul: %s", clip(err.Error(), 300))

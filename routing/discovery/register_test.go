@@ -175,18 +175,24 @@ func (f *fakeConsul) waitRequests(t *testing.T, n int) []*http.Request {
 	}
 }
 
-// entries answers with one passing instance, under an index.
-func entries(w http.ResponseWriter, index int, id string) {
+// entries answers with passing instances, under an index.
+func entries(w http.ResponseWriter, index int, ids ...string) {
 	w.Header().Set("X-Consul-Index", strconv.Itoa(index))
-	_ = json.NewEncoder(w).Encode([]any{map[string]any{
-		"Node":    map[string]any{"Node": "n1", "Address": "192.0.2.1"},
-		"Service": map[string]any{"ID": id, "Service": "imap", "Port": 143},
-	}})
+	all := []any{}
+	for _, id := range ids {
+		all = append(all, map[string]any{
+			"Node":    map[string]any{"Node": "n1", "Address": "192.0.2.1"},
+			"Service": map[string]any{"ID": id, "Service": "imap", "Port": 143},
+		})
+	}
+	_ = json.NewEncoder(w).Encode(all)
 }
 
 func query(r *http.Request) url.Values { return r.URL.Query() }
 
-func TestAnIndexThatGoesBackIsReadAgainWithoutBlocking(t *testing.T) {
+// An agent that was replaced counts from anew, and a server that lags behind counts right: an
+// answer with a lower index is taken once a consistent read has said the same.
+func TestAnIndexThatGoesBackIsReadAgainConsistently(t *testing.T) {
 	f := newFakeConsul(t)
 	served := 0
 	f.answer(func(w http.ResponseWriter, r *http.Request) {
@@ -194,20 +200,30 @@ func TestAnIndexThatGoesBackIsReadAgainWithoutBlocking(t *testing.T) {
 		served++
 		n := served
 		f.mu.Unlock()
-		entries(w, []int{0, 50, 60, 10, 10, 20}[min(n, 5)], "b1")
+		entries(w, []int{0, 50, 60, 10, 10, 20}[min(n, 5)], strings.Fields([]string{"", "b1", "b1 b2", "b0 b1 b2", "b1 b2 b3", "b1 b2 b3 b4"}[min(n, 5)])...)
 		if n > 5 {
 			<-r.Context().Done() // the rest blocks, as Consul does
 		}
 	})
-	runFake(t, f)
-	requests := f.waitRequests(t, 5)
+	r, _ := runFake(t, f)
+	requests := f.waitRequests(t, 6)
 	for i, want := range []string{"", "50", "60", "", "10"} {
 		if got := query(requests[i]).Get("index"); got != want {
 			t.Errorf("request %d asks for index %q, want %q", i+1, got, want)
 		}
 	}
-	if q := query(requests[0]); !q.Has("stale") || q.Has("passing") {
-		t.Errorf("the query is %v", q)
+	for i, want := range []string{"stale", "stale", "stale", "consistent", "stale"} {
+		if q := query(requests[i]); !q.Has(want) || q.Has("passing") {
+			t.Errorf("query %d isn't %s: %v", i+1, want, q)
+		}
+	}
+	r.waitFleet(t, "b1 b2 b3 b4")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, want := range []string{"b1", "b1 b2", "b1 b2 b3", "b1 b2 b3 b4"} { // b0 is of a server that lags
+		if got := describe(r.all[i].Backends); got != want {
+			t.Errorf("answer %d that is taken names %q, want %q", i+1, got, want)
+		}
 	}
 }
 

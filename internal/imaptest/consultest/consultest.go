@@ -41,6 +41,7 @@ type Agent struct {
 	binary string
 	log    string // file
 	node   string // its UUID
+	token  string // of the management, where there are ACLs; else ""
 	ports  [3]int // HTTP, Serf, RPC
 	client *http.Client
 	proc   *process
@@ -58,11 +59,23 @@ type process struct {
 // on PATH; without one the test fails: a skipped test proves nothing.
 func Start(t testing.TB) *Agent {
 	t.Helper()
+	return start(t, "")
+}
+
+// StartWithACLs is Start, and who has no token may do nothing. The Agent's own methods may do
+// all; NewToken makes others.
+func StartWithACLs(t testing.TB) *Agent {
+	t.Helper()
+	return start(t, nodeID())
+}
+
+func start(t testing.TB, token string) *Agent {
+	t.Helper()
 	binary, err := findBinary(os.Getenv("CONSUL_BIN"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &Agent{t: t, binary: binary, node: nodeID(), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: callTimeout}}
+	a := &Agent{t: t, binary: binary, node: nodeID(), token: token, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: callTimeout}}
 	log, err := os.CreateTemp(t.TempDir(), "consul-*.log")
 	if err != nil {
 		t.Fatal(err)
@@ -142,10 +155,14 @@ func (a *Agent) run() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(a.binary, "agent", "-dev", "-node=dev1", "-bind=127.0.0.1", "-client=127.0.0.1",
+	args := []string{"agent", "-dev", "-node=dev1", "-bind=127.0.0.1", "-client=127.0.0.1",
 		fmt.Sprintf("-http-port=%d", a.ports[0]), fmt.Sprintf("-serf-lan-port=%d", a.ports[1]),
 		fmt.Sprintf("-server-port=%d", a.ports[2]), "-serf-wan-port=-1", "-dns-port=-1", "-grpc-port=-1",
-		"-grpc-tls-port=-1", "-node-id="+a.node, "-hcl=disable_update_check=true")
+		"-grpc-tls-port=-1", "-node-id=" + a.node, "-hcl=disable_update_check=true"}
+	if a.token != "" {
+		args = append(args, fmt.Sprintf(`-hcl=acl { enabled = true, default_policy = "deny", tokens { initial_management = %q, agent = %q } }`, a.token, a.token))
+	}
+	cmd := exec.Command(a.binary, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = endWithParent()
 	if err := cmd.Start(); err != nil {
@@ -248,6 +265,9 @@ func (a *Agent) do(method, path string, body []byte) (string, error) {
 	req, err := http.NewRequest(method, "http://"+a.Address()+path, bytes.NewReader(body))
 	if err != nil {
 		return "", err
+	}
+	if a.token != "" {
+		req.Header.Set("X-Consul-Token", a.token)
 	}
 	res, err := a.client.Do(req)
 	if err != nil {
