@@ -365,6 +365,16 @@ routing {
 
   # Default: [].
   #tags = ["edge"]
+
+  # Host and port that other proxies reach this one's admin API at; it stands in the
+  # entry's meta, as admin.
+  # Default: "", the admin block's address with the block cluster, else none.
+  #admin_address = "192.0.2.10:8143"
+
+  # How long Consul keeps the entry of a proxy that was killed and doesn't come back. One
+  # that starts again under the same host name and port replaces its earlier entry.
+  # Default: "1h". Consul takes no less than "1m".
+  #deregister_after = "1h"
 #}
 
 

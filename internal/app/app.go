@@ -2,10 +2,12 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,9 +63,11 @@ type ParkOptions struct {
 
 // An App is one proxy, from Open to Close.
 type App struct {
-	opts  Options
-	level *slog.LevelVar
-	tel   *telemetry.Telemetry
+	opts     Options
+	instance string    // tells this process from every other
+	started  time.Time // when it began
+	level    *slog.LevelVar
+	tel      *telemetry.Telemetry
 
 	router   *routing.Router
 	room     *upstream.Room           // counts the connections to backends
@@ -109,7 +113,7 @@ func Open(ctx context.Context, o Options) (*App, error) {
 		return nil, err
 	}
 	a := &App{
-		opts: o, cfg: cfg, level: &slog.LevelVar{},
+		opts: o, cfg: cfg, level: &slog.LevelVar{}, instance: strings.ToLower(rand.Text()[:16]), started: time.Now(),
 		ready: make(chan struct{}), reloads: make(chan chan error), ending: make(chan struct{}),
 	}
 	a.end = sync.OnceFunc(func() { close(a.ending) })

@@ -143,5 +143,6 @@ func (a *App) register() {
 		o.ID = id
 		a.registered.Store(&id)
 	}
+	o.Instance, o.Started, o.Version = a.instance, a.started, a.opts.Version
 	a.registration = task.Start(func(ctx context.Context) error { return discovery.Register(ctx, o) })
 }

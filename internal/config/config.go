@@ -186,6 +186,10 @@ type Register struct {
 	Service string   `hcl:"service" default:"imapproxy"`
 	Address string   `hcl:"address" default:""`
 	Tags    []string `hcl:"tags" default:"[]"`
+	// AdminAddress is where others reach the admin API.
+	AdminAddress string `hcl:"admin_address" default:""`
+	// DeregisterAfter is deregister_critical_service_after of the entry's check.
+	DeregisterAfter time.Duration `hcl:"deregister_after" default:"1h" min:"1m" max:"8760h"`
 }
 
 // Cluster is the proxies that stand together, of which this is one. Service to AskWithin are how

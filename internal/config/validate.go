@@ -32,6 +32,9 @@ func (d *decoder) validate(c *Config) []Warning {
 	if c.Register != nil && c.Register.Address != "" {
 		d.address("register.address", c.Register.Address, 1)
 	}
+	if c.Register != nil && c.Register.AdminAddress != "" {
+		d.address("register.admin_address", c.Register.AdminAddress, 1)
+	}
 	if c.BackendDefaults.CAFile != "" {
 		d.authorities("backend_defaults.ca_file", c.BackendDefaults.CAFile)
 	}

@@ -76,8 +76,12 @@ func AdminCertificate(c *config.Config) (*tls.Certificate, error) {
 }
 
 // adminMeta is what a registration says of where the admin API is, bound to an address: others ask it
-// there. Where it is bound to all addresses they take the service's.
+// there. Where it is bound to all addresses they take the service's. An address that is configured
+// for it is said in any case.
 func adminMeta(c *config.Config, bound string) map[string]string {
+	if c.Register != nil && c.Register.AdminAddress != "" {
+		return map[string]string{discovery.MetaAdmin: c.Register.AdminAddress}
+	}
 	host, port, err := net.SplitHostPort(bound)
 	if c.Cluster == nil || err != nil {
 		return nil

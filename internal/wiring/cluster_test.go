@@ -58,4 +58,8 @@ func TestTheRegistrationSaysWhereTheAdminAPIIs(t *testing.T) {
 			t.Errorf("bound to %q it says %v, want %q", bound, m, want)
 		}
 	}
+	c.Register = &config.Register{AdminAddress: "proxy1.example.org:8143"}
+	if m := adminMeta(c, "[::]:8143"); m["admin"] != "proxy1.example.org:8143" {
+		t.Errorf("configured, it says %v", m)
+	}
 }

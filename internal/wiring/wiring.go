@@ -315,7 +315,8 @@ func backendTLS(c *config.Config) (*tls.Config, error) {
 // Register is how the proxy stands in Consul. bound are the listeners'
 // addresses by name, for where the configuration names none; admin is the admin API's.
 func Register(c *config.Config, bound map[string]string, admin string, tel *telemetry.Telemetry) (discovery.RegisterOptions, error) {
-	o := discovery.RegisterOptions{Service: c.Register.Service, Tags: c.Register.Tags, Meta: adminMeta(c, admin), Telemetry: tel}
+	o := discovery.RegisterOptions{Service: c.Register.Service, Tags: c.Register.Tags, Meta: adminMeta(c, admin),
+		DeregisterAfter: c.Register.DeregisterAfter, Telemetry: tel}
 	if c.Discovery.Consul != nil {
 		o.Consul = Consul(c.Discovery.Consul)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +15,22 @@ import (
 	"imapproxy/telemetry"
 )
 
-func TestMain(m *testing.M) { imaptest.LeakMain(m) }
+func TestMain(m *testing.M) {
+	if agent := os.Getenv(registerAt); agent != "" {
+		registerForever(agent)
+	}
+	imaptest.LeakMain(m)
+}
+
+// registerAt is a variable with the address of an agent, for a process of the tests that only
+// registers itself there, and is killed.
+const registerAt = "IMAPPROXY_TEST_REGISTER_AT"
+
+func registerForever(agent string) {
+	_ = Register(context.Background(), RegisterOptions{Consul: ConsulOptions{Address: agent}, ID: "p1",
+		Address: "192.0.2.9", Port: 993, Meta: map[string]string{MetaAdmin: "192.0.2.9:8143"}, Version: "1"})
+	os.Exit(1) // it was to be killed
+}
 
 // patience is how long a test waits for an event before it fails. Nothing
 // waits that long when all is well.

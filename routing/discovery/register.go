@@ -2,11 +2,13 @@ package discovery
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +20,14 @@ import (
 // proxyKind marks a registration as a proxy's, in the service's meta.
 const proxyKind = "imapproxy"
 
+// What the meta of a registration says of the process, besides MetaAdmin, its version and its
+// kind.
+const (
+	metaInstance = "instance"
+	metaPID      = "pid"
+	metaStarted  = "started"
+)
+
 // RegisterOptions describe the proxy's own registration in Consul.
 type RegisterOptions struct {
 	Consul  ConsulOptions // how to reach the agent; its Service, Tags and Datacenter aren't used
@@ -27,6 +37,14 @@ type RegisterOptions struct {
 	Port    int           // that clients connect to
 	Tags    []string
 	Meta    map[string]string
+	// Instance tells this process from every other one, those before it under the same ID
+	// included; Started is when it began. "" and zero: one is made up, now.
+	Instance string
+	Started  time.Time
+	Version  string // the proxy's
+	// DeregisterAfter is how long the entry of a process that was killed stays, its check
+	// critical. 0 = 1 h; Consul makes it a minute at least.
+	DeregisterAfter time.Duration
 	// CheckHTTP is a URL that the agent asks for our health, such as
 	// http://127.0.0.1:8143/healthz; "" = we tell it ourselves (a TTL check).
 	CheckHTTP string
@@ -39,6 +57,9 @@ type RegisterOptions struct {
 // Register keeps the proxy registered until ctx ends, then deregisters it and
 // returns. It registers again when a restarted agent has lost the registration. If
 // Consul refuses, Register logs it and tries again; the proxy continues.
+//
+// An entry of an earlier process under the same ID is replaced, however that ended. One of a later
+// process that is alive is left alone, also at the end: it is this one's successor.
 //
 // It warns of other proxies under the same service: proxies don't share pins
 // yet, so two of them may have one user on two backends for a while.
@@ -71,7 +92,8 @@ type registrar struct {
 	watch  watch // for its client, made anew when the token is refused
 	said   string
 	others []string
-	in     bool // it was registered once
+	in     bool   // it was registered once
+	next   string // the instance of the successor that was seen last; "" = there is none
 }
 
 func newRegistrar(o RegisterOptions) (*registrar, error) {
@@ -87,6 +109,13 @@ func newRegistrar(o RegisterOptions) (*registrar, error) {
 			return nil, fmt.Errorf("register: an id is needed: %w", err)
 		}
 	}
+	if o.Instance == "" {
+		o.Instance = strings.ToLower(rand.Text()[:16])
+	}
+	if o.Started.IsZero() {
+		o.Started = time.Now()
+	}
+	o.DeregisterAfter = orDefault(o.DeregisterAfter, time.Hour)
 	o.Interval = orDefault(o.Interval, 10*time.Second)
 	o.Consul.Datacenter = "" // the agent's: it is where we are
 	o.Consul = o.Consul.withDefaults()
@@ -103,8 +132,8 @@ func (r *registrar) reconcile(ctx context.Context) {
 		return
 	}
 	if err != nil {
-		if code := statusCode(err); code == http.StatusForbidden || code == http.StatusUnauthorized {
-			r.watch.close()
+		if denied(err) {
+			r.watch.close() // the token is read again
 		}
 		if text := clip(err.Error(), 300); text != r.said {
 			r.said = text
@@ -123,15 +152,13 @@ func (r *registrar) ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.opts.Consul.Slack)
-	defer cancel()
-	q := (&api.QueryOptions{}).WithContext(ctx)
-	have, _, err := client.Agent().Service(r.opts.ID, q)
+	have, err := r.entry(ctx, client)
 	switch {
-	case statusCode(err) == http.StatusNotFound:
-		err = r.register(ctx, client)
-	case err == nil && !r.matches(have):
-		err = r.register(ctx, client)
+	case err != nil:
+	case r.succeeded(ctx, client, have):
+		return nil
+	case have == nil, !r.matches(have):
+		err = r.register(ctx, client, have)
 	}
 	if err != nil || r.opts.CheckHTTP != "" {
 		return err
@@ -139,25 +166,70 @@ func (r *registrar) ensure(ctx context.Context) error {
 	err = r.pass(ctx, client)
 	if code := statusCode(err); code >= 400 && code != http.StatusForbidden {
 		// the service is there and its check isn't: put back both
-		if err = r.register(ctx, client); err == nil {
+		if err = r.register(ctx, client, have); err == nil {
 			err = r.pass(ctx, client)
 		}
 	}
 	return err
 }
 
+// entry is what the agent has under the proxy's ID; nil for nothing.
+func (r *registrar) entry(ctx context.Context, client *api.Client) (*api.AgentService, error) {
+	ctx, cancel := r.call(ctx)
+	defer cancel()
+	have, _, err := client.Agent().Service(r.opts.ID, (&api.QueryOptions{}).WithContext(ctx))
+	if statusCode(err) == http.StatusNotFound {
+		return nil, nil
+	}
+	return have, err
+}
+
+// call bounds one call to Consul.
+func (r *registrar) call(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, r.opts.Consul.Call)
+}
+
+// succeeded reports whether the entry is a later process's that is alive.
+func (r *registrar) succeeded(ctx context.Context, client *api.Client, have *api.AgentService) bool {
+	if have == nil || have.Meta[metaInstance] == r.opts.Instance {
+		r.next = ""
+		return false
+	}
+	started, err := time.Parse(time.RFC3339Nano, have.Meta[metaStarted])
+	if err != nil || !started.After(r.opts.Started) {
+		return false // an earlier one, or not a process's
+	}
+	ctx, cancel := r.call(ctx)
+	defer cancel()
+	state, _, err := client.Agent().AgentHealthServiceByIDOpts(r.opts.ID, (&api.QueryOptions{}).WithContext(ctx))
+	if err == nil && state == api.HealthCritical {
+		return false
+	}
+	if next := have.Meta[metaInstance]; next != r.next {
+		r.next = next
+		r.tel.Log.Info("another process has registered under the proxy's id, and is taken for its successor",
+			"service", r.opts.Service, "id", r.opts.ID, "pid", clip(have.Meta[metaPID], 20), "instance", clip(next, 60))
+	}
+	return true
+}
+
 func (r *registrar) pass(ctx context.Context, client *api.Client) error {
+	ctx, cancel := r.call(ctx)
+	defer cancel()
 	return client.Agent().UpdateTTLOpts("service:"+r.opts.ID, "serving", api.HealthPassing, (&api.QueryOptions{}).WithContext(ctx))
 }
 
-func (r *registrar) register(ctx context.Context, client *api.Client) error {
+// register makes or replaces the entry; have is what is there.
+func (r *registrar) register(ctx context.Context, client *api.Client, have *api.AgentService) error {
+	ctx, cancel := r.call(ctx)
+	defer cancel()
 	check := &api.AgentServiceCheck{TTL: (3 * r.opts.Interval).String()}
 	if r.opts.CheckHTTP != "" {
 		check = &api.AgentServiceCheck{HTTP: r.opts.CheckHTTP, Interval: r.opts.Interval.String(), Timeout: "5s"}
 	}
 	check.CheckID = "service:" + r.opts.ID
 	check.Name = "imapproxy"
-	check.DeregisterCriticalServiceAfter = "24h" // one that crashed and never came back
+	check.DeregisterCriticalServiceAfter = r.opts.DeregisterAfter.String() // one that crashed and never came back
 	err := client.Agent().ServiceRegisterOpts(&api.AgentServiceRegistration{
 		ID: r.opts.ID, Name: r.opts.Service, Address: r.opts.Address, Port: r.opts.Port,
 		Tags: r.opts.Tags, Meta: r.meta(), Check: check,
@@ -166,7 +238,10 @@ func (r *registrar) register(ctx context.Context, client *api.Client) error {
 		return err
 	}
 	what := "registered in consul"
-	if r.in {
+	switch {
+	case !r.in && have != nil && have.Meta[metaInstance] != "":
+		what = "registered in consul in place of an earlier process, which didn't take its entry out"
+	case r.in:
 		what = "registered in consul again: it had forgotten or changed it"
 	}
 	r.in = true
@@ -175,7 +250,10 @@ func (r *registrar) register(ctx context.Context, client *api.Client) error {
 }
 
 func (r *registrar) meta() map[string]string {
-	meta := map[string]string{"kind": proxyKind}
+	meta := map[string]string{
+		"kind": proxyKind, "version": r.opts.Version, metaInstance: r.opts.Instance, metaPID: strconv.Itoa(os.Getpid()),
+		metaStarted: r.opts.Started.UTC().Format(time.RFC3339Nano),
+	}
 	for k, v := range r.opts.Meta {
 		meta[k] = v
 	}
@@ -201,7 +279,7 @@ func (r *registrar) lookForOthers(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.opts.Consul.Slack)
+	ctx, cancel := r.call(ctx)
 	defer cancel()
 	entries, _, err := client.Health().Service(r.opts.Service, "", true, (&api.QueryOptions{AllowStale: true}).WithContext(ctx))
 	if err != nil {
@@ -231,7 +309,12 @@ func (r *registrar) deregister(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(r.opts.Consul.Slack, 3*time.Second))
+	if have, err := r.entry(ctx, client); err == nil && have != nil {
+		if of := have.Meta[metaInstance]; of != "" && of != r.opts.Instance {
+			return // another process's
+		}
+	}
+	ctx, cancel := r.call(ctx)
 	defer cancel()
 	err = client.Agent().ServiceDeregisterOpts(r.opts.ID, (&api.QueryOptions{}).WithContext(ctx))
 	if err != nil && statusCode(err) != http.StatusNotFound && !errors.Is(err, context.Canceled) {

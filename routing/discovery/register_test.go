@@ -3,10 +3,12 @@ package discovery
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -94,6 +96,89 @@ func TestOtherProxiesAreWarnedOfOnce(t *testing.T) {
 	}
 }
 
+// entryOf is what the agent has under the id "p1".
+func entryOf(t *testing.T, a *consultest.Agent) (e struct {
+	Meta    map[string]string
+	Address string
+}) {
+	t.Helper()
+	text, ok := a.Get("/v1/agent/service/p1")
+	if !ok {
+		t.Fatalf("the agent has no entry: %s", text)
+	}
+	if err := json.Unmarshal([]byte(text), &e); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// What is left of a process that was killed isn't a second proxy: the next one has its place.
+func TestTheEntryOfAProxyThatWasKilledIsReplaced(t *testing.T) {
+	a := consultest.Start(t)
+	r := proxies(t, a)
+	killed := exec.Command(os.Args[0])
+	killed.Env = append(os.Environ(), registerAt+"="+a.Address())
+	if err := killed.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = killed.Wait() }() // it was killed
+	r.waitFleet(t, "p1")
+	before := entryOf(t, a)
+	if err := killed.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if m := before.Meta; m["pid"] != strconv.Itoa(killed.Process.Pid) || m["admin"] != "192.0.2.9:8143" || m["version"] != "1" || m["instance"] == "" || m["kind"] != "imapproxy" {
+		t.Errorf("its entry says %v", m)
+	}
+
+	log, stop := registering(t, a, func(o *RegisterOptions) {
+		o.Meta, o.Version = map[string]string{MetaAdmin: ":8143"}, "2"
+	})
+	log.wait(t, "in place of an earlier process")
+	after := entryOf(t, a)
+	if m := after.Meta; m["pid"] != strconv.Itoa(os.Getpid()) || m["admin"] != ":8143" || m["version"] != "2" || m["instance"] == before.Meta["instance"] {
+		t.Errorf("the entry says %v", m)
+	}
+	r.waitFleet(t, "p1")
+	checks, _ := a.Get("/v1/health/checks/imapproxy")
+	if strings.Count(checks, `"CheckID"`) != 1 || !strings.Contains(checks, `"passing"`) {
+		t.Errorf("its checks are %s", checks)
+	}
+	if strings.Contains(log.String(), "another p") {
+		t.Errorf("it takes its earlier self for another:\n%s", log)
+	}
+	stop()
+	r.waitFleet(t, "")
+}
+
+// While a new process takes over, both have the same id: the entry is the later one's, and
+// stays when the earlier one ends.
+func TestTheEntryOfASuccessorIsLeftAlone(t *testing.T) {
+	a := consultest.Start(t)
+	begun := time.Now()
+	from := func(instance string, after time.Duration) func(*RegisterOptions) {
+		return func(o *RegisterOptions) { o.Instance, o.Started = instance, begun.Add(after) }
+	}
+	log1, stop1 := registering(t, a, from("first", 0))
+	log1.wait(t, "registered in consul")
+	log2, stop2 := registering(t, a, from("second", time.Second))
+	log2.wait(t, "in place of an earlier process")
+	log1.wait(t, "taken for its successor")
+
+	stop2()
+	log1.wait(t, "registered in consul again") // the successor has gone, this one serves on
+	log3, _ := registering(t, a, from("third", 2*time.Second))
+	log3.wait(t, "in place of an earlier process")
+	log1.waitTimes(t, "taken for its successor", 2)
+	stop1()
+	if got := entryOf(t, a).Meta["instance"]; got != "third" {
+		t.Errorf("after the first one's end the entry is %q's", got)
+	}
+	if n := strings.Count(log3.String(), "registered in consul"); n != 1 {
+		t.Errorf("they registered in turn:\n%s", log3)
+	}
+}
+
 func TestARefusedRegistrationIsAWarning(t *testing.T) {
 	consul := newFakeConsul(t)
 	consul.answer(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Permission denied", http.StatusForbidden) })
@@ -107,6 +192,37 @@ func TestARefusedRegistrationIsAWarning(t *testing.T) {
 		t.Errorf("%d warnings of one refusal:\n%s", n, log)
 	}
 	stop()
+}
+
+// Consul doesn't show for how long it keeps the entry of a proxy that is gone.
+func TestConsulIsToldWhenToForgetAProxyThatIsGone(t *testing.T) {
+	consul := newFakeConsul(t)
+	asked := make(chan string, 10)
+	consul.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/service/register") {
+			body, _ := io.ReadAll(r.Body)
+			asked <- string(body)
+			return
+		}
+		http.Error(w, "unknown service ID", http.StatusNotFound)
+	})
+	for after, want := range map[time.Duration]string{0: "1h0m0s", 90 * time.Minute: "1h30m0s"} {
+		stop := background(t, func(ctx context.Context) error {
+			return Register(ctx, RegisterOptions{Consul: consul.options(), ID: "p1", Port: 993, Interval: time.Minute, DeregisterAfter: after})
+		})
+		select {
+		case body := <-asked:
+			if !strings.Contains(body, `"DeregisterCriticalServiceAfter":"`+want+`"`) {
+				t.Errorf("it is told %s", body)
+			}
+		case <-time.After(patience):
+			t.Fatal("no registration")
+		}
+		stop()
+		for len(asked) > 0 {
+			<-asked
+		}
+	}
 }
 
 func TestRegistrationsThatMakeNoSense(t *testing.T) {
