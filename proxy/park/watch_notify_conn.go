@@ -1,0 +1,218 @@
+package park
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+)
+
+// watch is one connection's life.
+func (w *notifyWatch) watch(ctx context.Context) error {
+	conn, c, err := w.open(ctx)
+	if err != nil {
+		return err
+	}
+	w.hub.connections(1)
+	defer func() {
+		_ = conn.Close() // NOTIFY is set on it: it can't be given back
+		w.hub.connections(-1)
+	}()
+	known := map[string]mailboxStatus{}
+	for again := false; ; again = true {
+		if err := w.set(ctx, c, known, again); err != nil {
+			return err
+		}
+		if err := w.listen(ctx, c, known); err != nil {
+			return err
+		}
+	}
+}
+
+func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client, error) {
+	release, err := w.site.slot(ctx, w.user)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer release()
+	w.hub.mu.Lock()
+	var a Account
+	ok := false
+	var by resync.Strategy
+	for _, m := range w.mailboxes {
+		if a, ok = m.accountLocked(); ok {
+			by = m.strategy
+			break
+		}
+	}
+	w.hub.mu.Unlock()
+	if !ok {
+		return nil, nil, ErrLost
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
+	defer cancel()
+	conn, err := a.Login(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := newClient(conn)
+	// With mod-sequences STATUS shows flags that changed, too.
+	if err := prepare(ctx, c, by); err != nil {
+		giveBack(ctx, conn, c, a)
+		return nil, nil, err
+	}
+	return conn, c, nil
+}
+
+// set sets NOTIFY for the mailboxes that there are now, whose hints flow then. again: it was set on
+// this connection before.
+func (w *notifyWatch) set(ctx context.Context, c *resync.Client, known map[string]mailboxStatus, again bool) error {
+	h := w.hub
+	h.mu.Lock()
+	w.changed, w.hinted = false, false
+	mailboxes := slices.Clone(w.mailboxes)
+	h.mu.Unlock()
+	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
+	defer cancel()
+	which, err := notifyFilter(c, mailboxes)
+	if err != nil {
+		return err
+	}
+	if again {
+		if _, err := c.Do(ctx, "NOTIFY NONE", func(u imapclient.Untagged) bool { return w.onUntagged(u, c, known, true) }); err != nil {
+			return err
+		}
+	}
+	command := "NOTIFY SET STATUS (" + which + " (MessageNew MessageExpunge FlagChange MailboxName))"
+	gone := maps.Clone(known)
+	if _, err := c.Do(ctx, command, func(u imapclient.Untagged) bool {
+		if name, _, ok := status(c, u); ok {
+			delete(gone, name)
+		}
+		return w.onUntagged(u, c, known, false)
+	}); err != nil {
+		return err
+	}
+	for name := range gone { // deleted or renamed while NOTIFY wasn't set: nothing is said of it
+		delete(known, name)
+		w.hint(name, false)
+	}
+	h.mu.Lock()
+	for _, m := range mailboxes {
+		if m.kind == WatchNotify {
+			m.worksLocked()
+		}
+	}
+	w.setAt = h.now()
+	h.timers.setLocked(&w.renew, w.setAt.Add(jittered(h.o.NotifyRenewEvery)))
+	hinted := w.hinted
+	h.mu.Unlock()
+	if hinted {
+		w.renewSoon()
+	}
+	return nil
+}
+
+// status reads a STATUS response. The name is canonical.
+func status(c *resync.Client, u imapclient.Untagged) (name string, s mailboxStatus, ok bool) {
+	if !u.Is("STATUS") {
+		return "", s, false
+	}
+	return parseStatus(u.Rest, c.Enabled().Has("UTF8=ACCEPT"))
+}
+
+// renewSoon has NOTIFY set anew when a burst of events is over, or has gone on for a while.
+func (w *notifyWatch) renewSoon() {
+	h := w.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := h.now().Add(notifySettle)
+	if soonest := w.setAt.Add(notifyGap); at.Before(soonest) {
+		at = soonest
+	}
+	if w.renew.place != 0 && at.Before(w.renew.at) {
+		h.timers.setLocked(&w.renew, at)
+	}
+}
+
+// notifyFilter names the mailboxes that are to be notified of (RFC 5465 §6), as few
+// as can be, since the backend looks at each at each setting. Dovecot doesn't decode
+// the names: where one is encoded, all of the user's are asked for.
+func notifyFilter(c *resync.Client, mailboxes []*mailbox) (string, error) {
+	var names []string
+	for _, m := range mailboxes {
+		if view.EncodeMailbox(m.name, false) != m.name {
+			return "personal", nil
+		}
+		name, err := c.MailboxArgument(m.name)
+		if err != nil {
+			return "", err
+		}
+		names = append(names, name)
+	}
+	return "mailboxes (" + strings.Join(names, " ") + ")", nil
+}
+
+// listen reads what is notified until NOTIFY has to be set anew.
+func (w *notifyWatch) listen(ctx context.Context, c *resync.Client, known map[string]mailboxStatus) error {
+	for {
+		data, woken, err := c.Wait(&w.waker, w.hub.pump)
+		switch {
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+		if data {
+			within, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
+			err := c.Listen(within, func(u imapclient.Untagged) bool { return w.onUntagged(u, c, known, true) })
+			cancel()
+			if err != nil {
+				return err
+			}
+			w.renewSoon()
+		}
+		if woken || data {
+			w.hub.mu.Lock()
+			changed := w.changed
+			w.hub.mu.Unlock()
+			if changed {
+				return nil
+			}
+		}
+	}
+}
+
+// onUntagged makes hints of what is notified: an event always is one, the first status of a
+// new setting if it differs from what was known.
+func (w *notifyWatch) onUntagged(u imapclient.Untagged, c *resync.Client, known map[string]mailboxStatus, event bool) bool {
+	code, _ := wire.Code(u.Rest)
+	switch {
+	case u.Is("STATUS"):
+		name, now, ok := status(c, u)
+		if !ok {
+			w.hint("", false)
+			return true
+		}
+		old, before := known[name]
+		changed := old.update(now)
+		if before || w.watches(name) {
+			known[name] = old
+		}
+		if event || before && changed {
+			w.hint(name, false)
+		}
+	case u.Is("LIST"):
+		w.hint("", false) // a mailbox came, went, or has another name
+	case u.Status == wire.OK && strings.EqualFold(string(code), "NOTIFICATIONOVERFLOW"):
+		// RFC 5465 §5.8: it tells nothing more.
+		w.hint("", true)
+	}
+	return true
+}
