@@ -54,7 +54,7 @@ func (r Reason) bye() string {
 	case ReasonBackendLost:
 		return "* BYE [UNAVAILABLE] The mail server has closed the connection, please connect again\r\n"
 	case ReasonBackendProtocol:
-		return "* BYE [UNAVAILABLE] The mail server sent what can't be understood, please connect again\r\n"
+		return "* BYE [UNAVAILABLE] The mail server sent invalid data, please connect again\r\n"
 	case ReasonClientProtocol:
 		return "* BYE [CLIENTBUG] Protocol error\r\n"
 	case ReasonLoginTimeout:

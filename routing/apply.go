@@ -73,7 +73,7 @@ func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 	r.mu.news = make(chan struct{})
 	r.mu.Unlock()
 	if fresh && !s.Saved.IsZero() {
-		r.tel.Log.Warn("discovery doesn't answer: using the last good set, which was kept on disk", "source", s.Source,
+		r.tel.Log.Warn("discovery doesn't answer: using the last good set, which was saved on disk", "source", s.Source,
 			"age", now.Sub(s.Saved).Round(time.Second), "backends", len(incoming))
 		r.tel.Discovery(s.Source, "saved")
 	}

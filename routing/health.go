@@ -30,7 +30,7 @@ func (r *Router) ReportDialFailure(id string, cause error) {
 	tx.commit()
 	switch h.failures {
 	case 1:
-		r.tel.Log.Warn("backend can't be reached; probes will tell whether it is down", "backend", b.Name, "error", h.lastError)
+		r.tel.Log.Warn("backend can't be reached; the proxy probes it", "backend", b.Name, "error", h.lastError)
 	case suspectAfter:
 		r.tel.Log.Error("backend can't be reached; users go elsewhere until a probe succeeds",
 			"backend", b.Name, "failures", h.failures, "probed_every", o.DialRetry, "error", h.lastError)

@@ -68,7 +68,7 @@ func TestAnEmptyAnswerIsNotBelievedAfterASavedSet(t *testing.T) {
 	if r.Apply(Snapshot{Source: "test"}) || !r.FromSaved() || len(r.Backends()) != 1 {
 		t.Error("it was believed")
 	}
-	if !strings.Contains(log.String(), "using the last good set, which was kept on disk") || !strings.Contains(log.String(), "keeping the last good set") {
+	if !strings.Contains(log.String(), "using the last good set, which was saved on disk") || !strings.Contains(log.String(), "keeping the last good set") {
 		t.Error(log.String())
 	}
 	if err := r.Reload(Options{Storage: Shared, PanicThreshold: 1}); err != nil || !r.FromSaved() {

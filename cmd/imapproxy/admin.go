@@ -20,8 +20,8 @@ import (
 // adminFlags are those of the verbs that ask a running proxy.
 type adminFlags struct {
 	Admin     string `default:"127.0.0.1:8143" placeholder:"ADDRESS" help:"The running proxy's admin address, host:port or a URL (${default})."`
-	TokenFile string `placeholder:"FILE" help:"File with the admin API's token, where it wants one."`
-	CAFile    string `placeholder:"FILE" help:"The authorities of the admin API's certificate, where the address is https://…; the system's without it."`
+	TokenFile string `placeholder:"FILE" help:"File with the admin API's token, if the API requires one."`
+	CAFile    string `placeholder:"FILE" help:"File with the authorities for the admin API's certificate, if the address is https://…; default: the system's."`
 	JSON      bool   `name:"json" help:"Print the API's JSON (docs/admin.md) instead of a table."`
 }
 
@@ -101,9 +101,9 @@ func ask[T any](env environment, f adminFlags, get func(context.Context, *admin.
 		case !errors.Is(err, admin.ErrToken):
 			return err
 		case f.TokenFile == "":
-			return fmt.Errorf("the proxy at %s wants its token: name the file that admin { token_file = … } has there with --token-file", f.Admin)
+			return fmt.Errorf("the proxy at %s requires a token: use --token-file with the file that admin { token_file = … } names there", f.Admin)
 		default:
-			return fmt.Errorf("the proxy at %s has another token than %s: name the file that admin { token_file = … } has there with --token-file", f.Admin, f.TokenFile)
+			return fmt.Errorf("the proxy at %s has another token than %s: use --token-file with the file that admin { token_file = … } names there", f.Admin, f.TokenFile)
 		}
 	}
 	if f.JSON {

@@ -31,7 +31,7 @@ const soon = 14 * 24 * time.Hour
 
 type checkCommand struct {
 	Config       string        `required:"" placeholder:"FILE" help:"The configuration to check."`
-	User         string        `placeholder:"NAME" help:"A user to log in as on each backend. With backend_login mode \"user\" no login is tried without it."`
+	User         string        `placeholder:"NAME" help:"A user to log in as on each backend. With backend_login mode \"user\" check tries no login without it."`
 	PasswordFile string        `placeholder:"FILE" help:"File with that user's password, - for standard input."`
 	FileOnly     bool          `help:"Only read the file and the passwd-files that it names, as serve and a reload would; make no connection."`
 	Timeout      time.Duration `default:"30s" help:"How long one probe may take (${default})."`
@@ -289,7 +289,7 @@ func (k *checker) saved() {
 	case errors.Is(err, fs.ErrNotExist):
 		k.report.ok("cache_file", "%s isn't there yet; serve writes it at Consul's first answer", o.CacheFile)
 	default:
-		k.report.warn("cache_file", "mend that, or remove the file: a start without Consul would begin with nothing", "%v", err)
+		k.report.warn("cache_file", "fix that, or remove the file: a start without Consul would have no backends", "%v", err)
 	}
 }
 

@@ -76,7 +76,7 @@ func TestCheckSaysWhatToFix(t *testing.T) {
 	}{
 		{"wrong password", text, "alice", "not-it", []string{"FAIL  login b1", "correct --user or --password-file"}},
 		{"no backend there", strings.Replace(text, two.Addresses()[1], nobody.Addr().String(), 1), "alice", "alice",
-			[]string{"ok    login b1", "FAIL  backend b2", "nothing listens there"}},
+			[]string{"ok    login b1", "FAIL  backend b2", "no server listens there"}},
 		{"no TLS there", text + "backend_defaults {\n  tls = \"starttls\"\n}\n", "", "", []string{"FAIL  backend b1", "FAIL  backend b2", "tls"}},
 		{"no placement", separate, "alice", "alice", []string{"FAIL  placement", "backend=ID"}},
 	} {
@@ -143,7 +143,7 @@ func TestEachFailureOfABackendHasAFix(t *testing.T) {
 		{down(upstream.StageTLS, "", x509.HostnameError{Certificate: &x509.Certificate{}}), "server_name"},
 		{down(upstream.StageTLS, "", x509.CertificateInvalidError{Reason: x509.Expired}), "renew"},
 		{down(upstream.StageDial, "", &net.DNSError{}), "host"},
-		{down(upstream.StageDial, "", fmt.Errorf("dial: %w", syscall.ECONNREFUSED)), "nothing listens"},
+		{down(upstream.StageDial, "", fmt.Errorf("dial: %w", syscall.ECONNREFUSED)), "no server listens"},
 		{down(upstream.StageDial, "", syscall.EHOSTUNREACH), "routes"},
 		{down(upstream.StageDial, "", upstream.ErrTimeout), "firewall"},
 		{down(upstream.StageGreeting, "", upstream.ErrTimeout), "implicit"},

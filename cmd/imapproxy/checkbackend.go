@@ -57,7 +57,7 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 		}
 		r.ok(what, "a login as %s yields the intended user (%s)", a.MasterUser, how)
 		if k.user == "" {
-			r.skip(what, "name one with --user", "no mailbox was opened, and parking, limits and trust weren't looked at: that needs a user")
+			r.skip(what, "name one with --user", "no mailbox was opened, and parking, limits and trust weren't checked: that needs a user")
 			return
 		}
 	} else if k.user == "" || k.password == "" {
@@ -84,7 +84,7 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 		r.fail(what, "Dovecot with ACLs judges by the master's rights unless its configuration has "+aclUser(caps),
 			"%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
 	default:
-		r.fail(what, "look into the backend's log", "%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
+		r.fail(what, "see the backend's log", "%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
 	}
 }
 
@@ -161,7 +161,7 @@ func backendFix(err error) string {
 	case errors.As(err, &dns):
 		return "correct the host in the backend's address"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nothing listens there: start the IMAP server, or correct the address"
+		return "no server listens there: start the IMAP server, or correct the address"
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
 		return "there is no way there from this machine: correct the address or the routes"
 	case down.Stage == upstream.StageDial && errors.Is(err, upstream.ErrTimeout):
@@ -169,7 +169,7 @@ func backendFix(err error) string {
 	case errors.Is(err, context.DeadlineExceeded):
 		return "no answer within --timeout: servers delay the answer to a wrong password on purpose, give it more; or the server hangs"
 	case errors.Is(err, upstream.ErrTimeout):
-		return "the connection stands but nothing comes: tls = \"implicit\" against a port without TLS, or the other way round, or a server that hangs"
+		return "the connection was made, but no data arrives: tls = \"implicit\" against a port without TLS, or the other way round, or a server that hangs"
 	case down.Stage == upstream.StageTLS:
 		return "tls = \"starttls\" is for port 143, \"implicit\" for port 993; does this server have a certificate? Dovecot offers STARTTLS with ssl = yes or required, Cyrus from 3.10 on offers STARTTLS with allowstarttls: yes in imapd.conf only"
 	case down.Stage == upstream.StageGreeting:
@@ -181,11 +181,11 @@ func backendFix(err error) string {
 	case down.Code == "AUTHORIZATIONFAILED":
 		return "either the master user may not act for others (Dovecot: auth_master_user_separator and a passdb with master = yes; Cyrus: proxyservers), or this user doesn't exist there: name one that does with --user"
 	case down.Code == "PRIVACYREQUIRED":
-		return "the backend wants TLS: backend_defaults.tls = \"starttls\" or \"implicit\""
+		return "the backend requires TLS: backend_defaults.tls = \"starttls\" or \"implicit\""
 	case down.Stage == upstream.StageLogin:
-		return "the backend offers no login that we can use: look whether it wants TLS (LOGINDISABLED), and into its log"
+		return "the backend offers no login that the proxy can use: check whether it requires TLS (LOGINDISABLED), and see its log"
 	}
-	return "look into the backend's log"
+	return "see the backend's log"
 }
 
 // consulFix says what to do about a failure of Consul, whose errors are texts.

@@ -100,7 +100,7 @@ func pushFix(p config.Park, server string) string {
 
 func strategyWords(s resync.Strategy, most int) string {
 	if s.Name() == (resync.ByQResync{}).Name() {
-		return "QRESYNC: the backend says what has changed"
+		return "QRESYNC: the backend reports changes"
 	}
 	return "no QRESYNC, so mailboxes are compared, up to " + count(most, "message")
 }

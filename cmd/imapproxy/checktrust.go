@@ -46,7 +46,7 @@ func (k *checker) trust(ctx context.Context, r *report, id string, t upstream.Ta
 		case found == trusted:
 			r.ok(what, "it takes the clients' addresses from this proxy")
 		case found == untrusted:
-			r.warn(what, trustFix(caps, from), "it takes all clients for one at the proxy's address: a few wrong passwords slow everyone's logins down, and a user has ten connections in all")
+			r.warn(what, trustFix(caps, from), "it sees all clients at the proxy's address: a few wrong passwords slow all users' logins down, and a user has ten connections in all")
 		default:
 			r.skip(what, "look whether doveconf login_trusted_networks names "+from,
 				"can't tell whether it believes the proxy about its clients' addresses: this Dovecot says so only by its limit of connections, which isn't reached with %d", mostLogins)

@@ -32,7 +32,7 @@ type devCommand struct {
 	Backends  int    `default:"3" help:"How many backends to run (${default})."`
 	Park      bool   `negatable:"" default:"true" help:"Park clients that idle for three seconds: look at sessions, and at status (${default})."`
 	Clients   bool   `negatable:"" default:"true" help:"Run three clients that show parking as it happens (${default})."`
-	LogLevel  string `default:"warn" enum:"debug,info,warn,error" help:"The least that is logged: debug, info, warn or error (${default})."`
+	LogLevel  string `default:"warn" enum:"debug,info,warn,error" help:"The lowest level that is logged: debug, info, warn or error (${default})."`
 }
 
 // devLinger is short enough to watch, and devWarm, for connections that wait to be used

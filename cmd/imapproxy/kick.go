@@ -11,9 +11,9 @@ import (
 
 type kickCommand struct {
 	adminFlags
-	User    string `arg:"" placeholder:"USER" help:"Whose sessions to end: the canonical name, as 'imapproxy sessions' shows it."`
+	User    string `arg:"" placeholder:"USER" help:"The user whose sessions to end: the canonical name, as 'imapproxy sessions' shows it."`
 	Session string `placeholder:"ID" help:"Only this session."`
-	Forget  bool   `help:"Close the user's warm connections too, and forget the credentials that the backend wouldn't be asked about for a while."`
+	Forget  bool   `help:"Also close the user's warm connections, so that the proxy asks the backend about the user's password again."`
 }
 
 // Run ends sessions by POST /v1/kick.

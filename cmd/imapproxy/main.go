@@ -36,14 +36,14 @@ const (
 // commandLine is what can be typed. Each verb's flags stand in its own file.
 type commandLine struct {
 	Serve    serveCommand    `cmd:"" help:"Run the proxy. SIGHUP reloads the configuration, SIGTERM drains and ends."`
-	Dev      devCommand      `cmd:"" help:"Run a proxy to play with: backends in the process, users alice, bob and carol, nothing to install."`
-	Check    checkCommand    `cmd:"" help:"Check the configuration, then whether what it names answers: Consul, each backend, TLS, a login."`
-	Status   statusCommand   `cmd:"" help:"How a running proxy is doing."`
+	Dev      devCommand      `cmd:"" help:"Run a proxy for trying out: with backends in the process and the users alice, bob and carol; needs no installation."`
+	Check    checkCommand    `cmd:"" help:"Check the configuration, then test everything that it names: Consul, each backend, TLS, a login."`
+	Status   statusCommand   `cmd:"" help:"Show the state of a running proxy."`
 	Backends backendsCommand `cmd:"" help:"The backends of a running proxy: state, users, sessions."`
 	Sessions sessionsCommand `cmd:"" help:"The sessions of a running proxy."`
 	Proxies  proxiesCommand  `cmd:"" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
 	Kick     kickCommand     `cmd:"" help:"End a user's sessions on a running proxy."`
-	Version  versionCommand  `cmd:"" help:"Say which version this is."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
 // environment is what a verb may use of the process.
@@ -102,7 +102,7 @@ func run(env environment, args []string) (code int) {
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(env.stderr, "imapproxy: %v\nimapproxy --help shows what can be typed.\n", err)
+		fmt.Fprintf(env.stderr, "imapproxy: %v\nimapproxy --help shows the commands and flags.\n", err)
 		return exitUsage
 	}
 	err = parsed.Run(env)

@@ -35,7 +35,7 @@ func TestAStartWhileConsulIsAwayServesFromTheFile(t *testing.T) {
 
 	r, plain, api, _ := launchServe(t, text)
 	imaptest.Dial(t, plain).Login("alice", "alice")
-	r.await(r.stderr, `level=WARN msg="discovery doesn't answer: using the last good set, which was kept on disk" source=consul age=\S+ backends=1`)
+	r.await(r.stderr, `level=WARN msg="discovery doesn't answer: using the last good set, which was saved on disk" source=consul age=\S+ backends=1`)
 	if out := command(t, "status", "--admin", api).stdout.String(); !strings.Contains(out, "ago, read from disk: none came since the start") {
 		t.Error(out)
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 type serveCommand struct {
-	Config string `required:"" placeholder:"FILE" help:"The configuration; config.hcl in the source explains every setting."`
+	Config string `required:"" placeholder:"FILE" help:"The configuration file; config.hcl in the source explains every setting."`
 }
 
 // Run serves until SIGTERM or SIGINT, and reloads at SIGHUP.

@@ -20,7 +20,7 @@ type sessionsCommand struct {
 	clusterFlag
 	User    string `placeholder:"NAME" help:"Only this user's sessions."`
 	Backend string `placeholder:"ID" help:"Only the sessions on this backend."`
-	Limit   int    `default:"0" help:"At most so many; 0 is all (${default})."`
+	Limit   int    `default:"0" help:"Maximum number of sessions; 0 shows all (${default})."`
 }
 
 // Run prints /v1/sessions, all pages of it.

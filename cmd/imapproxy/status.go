@@ -115,7 +115,7 @@ func parkingWords(p *admin.Parking) string {
 	}
 	text := "on"
 	if !p.Enabled {
-		text = "off, but for what is left of it"
+		text = "off; some parked sessions are left"
 	}
 	text += ", mailboxes watched by " + counts(p.Mailboxes)
 	if p.Waiting > 0 {

@@ -81,7 +81,7 @@ func (s *Server) Handler() http.Handler {
 		}
 		route, ok := routes[r.URL.Path]
 		if !ok {
-			fail(w, http.StatusNotFound, CodeNotFound, "there's nothing at this path; docs/admin.md lists what there is")
+			fail(w, http.StatusNotFound, CodeNotFound, "this path doesn't exist; docs/admin.md lists the paths")
 			return
 		}
 		if !route.takes(r.Method) {

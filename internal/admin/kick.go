@@ -50,7 +50,7 @@ func (s *Server) kick(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if s.opts.Kick == nil {
-		fail(w, http.StatusNotFound, CodeNotFound, "there's nothing at this path; docs/admin.md lists what there is")
+		fail(w, http.StatusNotFound, CodeNotFound, "this path doesn't exist; docs/admin.md lists the paths")
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), kickWithin)

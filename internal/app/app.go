@@ -323,6 +323,6 @@ func (a *App) notify(state, text string) {
 		state += "\n"
 	}
 	if err := a.opts.Notify(state + "STATUS=" + text); err != nil {
-		a.tel.Log.Warn("systemd can't be told", "error", err)
+		a.tel.Log.Warn("the state can't be reported to systemd", "error", err)
 	}
 }

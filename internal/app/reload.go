@@ -187,7 +187,7 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 func (a *App) reopenLog() {
 	file, err := telemetry.OpenLogFile(a.cfg.Telemetry.Log.File)
 	if err != nil {
-		a.tel.Log.Error("the log's file can't be opened anew, the old one is written on", "setting", "telemetry.log.file", "error", err)
+		a.tel.Log.Error("the log file can't be reopened: the proxy goes on writing to the old one", "setting", "telemetry.log.file", "error", err)
 		return
 	}
 	a.tel.SwitchLog(file)

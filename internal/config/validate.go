@@ -78,7 +78,7 @@ func (d *decoder) listeners(c *Config) {
 		}
 		for _, network := range l.CleartextFrom {
 			if !network.Addr().IsLoopback() && !network.Addr().IsPrivate() {
-				d.warn(d.at(path+".cleartext_from"), fmt.Sprintf("%s.cleartext_from: passwords from %s may be read on the way", path, network), "leave out what isn't a network of your own")
+				d.warn(d.at(path+".cleartext_from"), fmt.Sprintf("%s.cleartext_from: passwords from %s may be read on the way", path, network), "remove networks that aren't your own")
 			}
 		}
 		for i := range l.Certificates {

@@ -261,7 +261,7 @@ func (p *PasswdFile) report(err error) {
 		errs = joined.Unwrap()
 	}
 	for _, err := range errs {
-		p.opts.Log.Error("passwd file not taken, its users stay as they were", "path", p.path, "error", err.Error())
+		p.opts.Log.Error("passwd file has mistakes, its users stay as they were", "path", p.path, "error", err.Error())
 	}
 }
 

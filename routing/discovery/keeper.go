@@ -55,7 +55,7 @@ func (k *keeper) load() (routing.Snapshot, bool) {
 	case err == nil:
 		return s, true
 	case errors.Is(err, fs.ErrNotExist):
-		k.tel.Log.Warn("no set of backends was kept on disk yet: logins wait for Consul", "file", k.path)
+		k.tel.Log.Warn("there is no saved set of backends on disk yet: logins wait for Consul", "file", k.path)
 		return s, false
 	case errors.Is(err, ErrUnusable):
 		select {
@@ -63,7 +63,7 @@ func (k *keeper) load() (routing.Snapshot, bool) {
 		default:
 		}
 	}
-	k.tel.Log.Error("the set of backends that was kept on disk can't be used: logins wait for Consul", "error", err)
+	k.tel.Log.Error("the saved set of backends on disk can't be used: logins wait for Consul", "error", err)
 	return s, false
 }
 
@@ -119,7 +119,7 @@ func (k *keeper) replace(text []byte) error {
 	select {
 	case <-k.unusable:
 		if err := os.Rename(k.path, k.path+".unusable"); err == nil {
-			k.tel.Log.Warn("the file that couldn't be used was set aside", "file", k.path+".unusable")
+			k.tel.Log.Warn("the unusable file was renamed", "file", k.path+".unusable")
 		}
 	default:
 	}

@@ -137,7 +137,7 @@ func (r *registrar) reconcile(ctx context.Context) {
 		}
 		if text := clip(err.Error(), 300); text != r.said {
 			r.said = text
-			r.tel.Log.Warn("consul doesn't take the proxy's registration; serving goes on, it is tried again",
+			r.tel.Log.Warn("consul refuses the proxy's registration; the proxy serves clients and tries again",
 				"service", r.opts.Service, "id", r.opts.ID, "error", text)
 		}
 		return

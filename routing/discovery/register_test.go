@@ -188,7 +188,7 @@ func TestARefusedRegistrationIsAWarning(t *testing.T) {
 	})
 	log.wait(t, "Permission denied")
 	consul.waitRequests(t, 10)
-	if n := strings.Count(log.String(), "serving goes on"); n != 1 {
+	if n := strings.Count(log.String(), "the proxy serves clients and tries again"); n != 1 {
 		t.Errorf("%d warnings of one refusal:\n%s", n, log)
 	}
 	stop()

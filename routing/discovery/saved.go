@@ -79,11 +79,11 @@ func ReadSaved(path, of string) (routing.Snapshot, error) {
 	}
 	var set SavedSet
 	if err := json.Unmarshal(text, &set); err != nil {
-		return none, fmt.Errorf("%s %w: %w; remove it, the next answer of Consul writes it anew", path, ErrUnusable, err)
+		return none, fmt.Errorf("%s %w: %w; remove it; the proxy writes a new one at Consul's next answer", path, ErrUnusable, err)
 	}
 	s, err := set.snapshot(of)
 	if err != nil {
-		return none, fmt.Errorf("%s %w: %w; remove it, the next answer of Consul writes it anew", path, ErrUnusable, err)
+		return none, fmt.Errorf("%s %w: %w; remove it; the proxy writes a new one at Consul's next answer", path, ErrUnusable, err)
 	}
 	return s, nil
 }

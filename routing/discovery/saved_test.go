@@ -58,7 +58,7 @@ func TestAStartWithoutConsulHasTheLastGoodSet(t *testing.T) {
 
 	a.Kill()
 	router, r, log, stop := keeping(t, a.Address(), file)
-	log.wait(t, "using the last good set, which was kept on disk")
+	log.wait(t, "using the last good set, which was saved on disk")
 	if got := fleetOf(router); got != "b1 b2 b3=down" || !router.FromSaved() {
 		t.Errorf("the fleet is %q", got)
 	}
@@ -121,7 +121,7 @@ func TestAFileThatCannotBeUsedIsAnErrorAndAnEmptyStart(t *testing.T) {
 	a.StartAgain()
 	a.Register(instance("b1"))
 	r.waitFleet(t, "b1")
-	log.wait(t, "was set aside")
+	log.wait(t, "the unusable file was renamed")
 	stop()
 	if text, err := os.ReadFile(file + ".unusable"); err != nil || !strings.HasPrefix(string(text), `{"format": "imapproxy ba`) {
 		t.Errorf("the operator can't see what was wrong: %q %v", text, err)
