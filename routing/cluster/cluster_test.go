@@ -1,0 +1,296 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"imapproxy/internal/imaptest"
+	"imapproxy/internal/imaptest/consultest"
+	"imapproxy/routing"
+	"imapproxy/routing/agree"
+	"imapproxy/routing/discovery"
+)
+
+func TestMain(m *testing.M) { imaptest.LeakMain(m) }
+
+// patience is how long a test waits for an event before it fails.
+const patience = 60 * time.Second
+
+// proxy is a Cluster of a test, with what it was told.
+type proxy struct {
+	*Cluster
+	t    *testing.T
+	stop func() // as a process that is killed
+
+	mu      sync.Mutex
+	letGo   []agree.Effect
+	changed chan struct{}
+}
+
+func (p *proxy) wake() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// asked waits until the proxy is asked to let go of the user.
+func (p *proxy) asked(user string) {
+	p.t.Helper()
+	late := time.After(patience)
+	for {
+		p.mu.Lock()
+		for _, e := range p.letGo {
+			if e.User == user || e.Kind == agree.CloseAll {
+				p.mu.Unlock()
+				return
+			}
+		}
+		changed := p.changed
+		p.mu.Unlock()
+		select {
+		case <-changed:
+		case <-late:
+			p.t.Fatalf("nobody asked to let go of %s", user)
+		}
+	}
+}
+
+func join(t *testing.T, agent *consultest.Agent, id string, change func(*Options)) *proxy {
+	t.Helper()
+	p := &proxy{t: t, changed: make(chan struct{})}
+	o := Options{
+		Consul:  discovery.ConsulOptions{Address: agent.Address()},
+		Service: "imapproxy",
+		Member:  agree.Options{ID: id, Storage: routing.Shared, Users: "lower", TTL: 10 * time.Second},
+		Switched: func(*agree.Fleet) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.wake()
+		},
+		LetGo: func(e agree.Effect) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.letGo = append(p.letGo, e)
+			p.wake()
+		},
+	}
+	o.Member.Policy.FlapDamp = time.Millisecond
+	if change != nil {
+		change(&o)
+	}
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Cluster = c
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = c.Run(ctx) })
+	p.stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+	})
+	t.Cleanup(p.stop)
+	return p
+}
+
+func backends(states ...routing.State) (all []routing.Backend) {
+	for i, s := range states {
+		all = append(all, routing.Backend{ID: fmt.Sprint("imap", i+1), Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 143).String(), Weight: 1, State: s})
+	}
+	return all
+}
+
+func (p *proxy) claim(user string) *Hold {
+	p.t.Helper()
+	h, err := p.Claim(p.t.Context(), patience, user, "")
+	if err != nil {
+		p.t.Fatalf("claim of %s: %v", user, err)
+	}
+	return h
+}
+
+// until waits for something that only Status tells of.
+func (p *proxy) until(what string, ok func(agree.Status) bool) {
+	p.t.Helper()
+	for late := time.Now().Add(patience); !ok(p.Status()); {
+		if time.Now().After(late) {
+			p.t.Fatalf("not seen: %s; %+v", what, p.Status())
+		}
+		p.Cluster.mu.Lock()
+		changed := p.Cluster.changed
+		p.Cluster.mu.Unlock()
+		select {
+		case <-changed:
+		case <-time.After(tick):
+		}
+	}
+}
+
+// All proxies send a user to the same backend, and where one still holds the user at a backend that isn't chosen any more, the others
+// follow until it lets go.
+func TestProxiesAgree(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t)
+	up := backends(routing.Up, routing.Up, routing.Up)
+	var proxies []*proxy
+	for i := range 3 {
+		p := join(t, agent, fmt.Sprint("proxy-", i+1), nil)
+		p.Discover(1, true, up)
+		proxies = append(proxies, p)
+	}
+	users := make([]string, 60)
+	at := make(map[string]string)
+	held := make(map[string]*Hold) // by the first proxy
+	for i := range users {
+		users[i] = fmt.Sprint("user", i)
+		held[users[i]] = proxies[0].claim(users[i])
+		at[users[i]] = held[users[i]].Backend
+		for _, p := range proxies[1:] {
+			h := p.claim(users[i])
+			if h.Backend != at[users[i]] {
+				t.Fatalf("%s is at %s for one proxy, at %s for another", users[i], at[users[i]], h.Backend)
+			}
+			h.Release()
+		}
+	}
+	proxies[1].until("three proxies", func(s agree.Status) bool { return len(s.Proxies) == 3 })
+
+	// imap1 is drained: its users stay where they are held, for all proxies.
+	drained := backends(routing.Draining, routing.Up, routing.Up)
+	for _, p := range proxies {
+		p.Discover(2, true, drained)
+	}
+	for _, p := range proxies {
+		p.until("epoch 2 acked", func(s agree.Status) bool { return s.Acked == 2 })
+	}
+	var moving []string
+	for _, u := range users {
+		if at[u] == "imap1" {
+			moving = append(moving, u)
+		}
+	}
+	if len(moving) == 0 {
+		t.Fatal("nobody is at imap1: choose other names")
+	}
+	for _, u := range moving {
+		proxies[0].asked(u) // at a safe point
+		for _, p := range proxies[1:] {
+			ctx, cancel := context.WithTimeout(t.Context(), 0)
+			if h, err := p.Cluster.Claim(ctx, 0, u, ""); err == nil && h.Backend != "imap1" {
+				t.Fatalf("%s is at imap1 by the first proxy, and at %s", u, h.Backend)
+			} else if err == nil {
+				h.Release()
+			}
+			cancel()
+		}
+		held[u].Release()
+	}
+	for _, u := range moving {
+		first := proxies[0].claim(u)
+		for _, p := range proxies[1:] {
+			if h := p.claim(u); h.Backend == "imap1" || h.Backend != first.Backend {
+				t.Errorf("%s has moved to %s, for another proxy to %s", u, first.Backend, h.Backend)
+			}
+		}
+	}
+}
+
+// A proxy that stops removes its key once its connections have ended, and not before.
+func TestACleanStopWaitsForTheConnections(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t)
+	a, b := join(t, agent, "a", nil), join(t, agent, "b", nil)
+	for _, p := range []*proxy{a, b} {
+		p.Discover(1, true, backends(routing.Up, routing.Up))
+	}
+	hold := a.claim("ann")
+	b.claim("ann").Release()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := a.Leave(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("left with a connection: %v", err)
+	}
+	if _, err := a.Claim(t.Context(), patience, "bob", ""); !errors.Is(err, ErrRefused) {
+		t.Errorf("a proxy that stops gave a claim: %v", err)
+	}
+	hold.Release()
+	if err := a.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, there := agent.Get("/v1/kv/imapproxy/imapproxy/proxies/a"); there {
+		t.Error("its key is still there")
+	}
+	b.until("one proxy", func(s agree.Status) bool { return len(s.Proxies) == 1 })
+}
+
+// A proxy that has died is counted for as long as it may have trusted itself, and not for ever.
+func TestADeadProxyIsNotWaitedForForEver(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t)
+	a, b := join(t, agent, "a", nil), join(t, agent, "b", nil)
+	for _, p := range []*proxy{a, b} {
+		p.Discover(1, true, backends(routing.Up, routing.Up))
+	}
+	hold := a.claim("ann")
+	b.claim("bob").Release()
+	a.stop()
+	states := []routing.State{routing.Up, routing.Up}
+	states[hold.Backend[len("imap")]-'1'] = routing.Draining
+	b.Discover(2, true, backends(states...))
+	b.until("epoch 2", func(s agree.Status) bool { return s.Acked == 2 })
+	if _, err := b.Claim(t.Context(), time.Second, "ann", ""); !errors.Is(err, ErrWait) {
+		t.Fatalf("the dead proxy may have ann on %s: %v", hold.Backend, err)
+	}
+	if a.Overdue() {
+		t.Fatal("the dead proxy's deadline has passed before anybody waited for it")
+	}
+	if h := b.claim("ann"); h.Backend == hold.Backend {
+		t.Errorf("ann is at the drained %s", h.Backend)
+	}
+	if !a.Overdue() {
+		t.Error("others moved a user while the dead proxy could have trusted itself")
+	}
+}
+
+// While Consul is away nothing that is held is lost, users who aren't being moved are served (isolated = "serve"), and with
+// "hold" all is let go of before others may move anybody.
+func TestConsulIsAway(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t)
+	serve := join(t, agent, "serve", nil)
+	hold := join(t, agent, "hold", func(o *Options) { o.Member.Isolated = agree.Hold })
+	for _, p := range []*proxy{serve, hold} {
+		p.Discover(1, true, backends(routing.Up, routing.Up))
+		p.claim("ann")
+	}
+	agent.Stop()
+	defer agent.Continue()
+	hold.asked("all")
+	serve.until("isolated", func(s agree.Status) bool { return s.State == "isolated" })
+	serve.claim("ann")
+	serve.claim("carl").Release()
+	if _, err := hold.Claim(t.Context(), 0, "carl", ""); !errors.Is(err, ErrWait) {
+		t.Errorf("an isolated proxy that holds gave a claim: %v", err)
+	}
+}
+
+// A value that isn't ours is told with its key, and the last good fleet stays.
+func TestAValueThatIsntOurs(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t)
+	a := join(t, agent, "a", nil)
+	a.Discover(1, true, backends(routing.Up))
+	a.claim("ann").Release()
+	agent.PutKV("imapproxy/imapproxy/fleet", "a typo")
+	a.until("the outage", func(s agree.Status) bool { return !s.Outage.IsZero() })
+	a.claim("bob").Release()
+	if text, _ := agent.Get("/v1/kv/imapproxy/imapproxy/fleet?raw"); !strings.Contains(text, "typo") {
+		t.Error("the operator's value was overwritten at once")
+	}
+}

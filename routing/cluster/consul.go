@@ -1,0 +1,236 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"golang.org/x/time/rate"
+
+	"imapproxy/routing/agree"
+	"imapproxy/routing/discovery"
+)
+
+// A watch asks at most so often a second, and so often at once; one answer takes at most watchWait, a sixteenth and watchSlack.
+const (
+	watchRate  = 5
+	watchBurst = 5
+	watchWait  = time.Minute
+	watchSlack = 3 * time.Second
+	watchPause = 250 * time.Millisecond // after an error
+)
+
+// consul makes the Member's requests.
+type consul struct {
+	prefix string // with its slash
+	name   string // of sessions, for people
+	opts   discovery.ConsulOptions
+
+	// Guards the client, which is made anew when Consul refuses its token, so that a token file is read again.
+	mu        sync.Mutex
+	client    *api.Client
+	transport *http.Transport
+
+	// Guards the decoder, which keeps what it has decoded.
+	decoding sync.Mutex
+	decoder  agree.Decoder
+}
+
+func newConsul(o discovery.ConsulOptions, service string) (*consul, error) {
+	k := &consul{prefix: "imapproxy/" + service + "/", name: "imapproxy " + service, opts: o}
+	if _, err := k.connect(); err != nil { // files that can't be read are told at the start
+		return nil, err
+	}
+	return k, nil
+}
+
+// connect is the client.
+func (k *consul) connect() (*api.Client, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.client == nil {
+		client, transport, err := k.opts.NewClient(8)
+		if err != nil {
+			return nil, err
+		}
+		k.client, k.transport = client, transport
+	}
+	return k.client, nil
+}
+
+// close lets go of the client. The next request has a new one, with the token of then.
+func (k *consul) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.transport != nil {
+		k.transport.CloseIdleConnections()
+	}
+	k.client, k.transport = nil, nil
+}
+
+// failed notes an error: a token that Consul refuses is read again.
+func (k *consul) failed(err error) error {
+	var status api.StatusError
+	if errors.As(err, &status) && (status.Code == http.StatusForbidden || status.Code == http.StatusUnauthorized) {
+		k.close()
+	}
+	return err
+}
+
+// do makes a request of the Member.
+func (k *consul) do(ctx context.Context, op agree.Op) agree.Result {
+	ctx, cancel := context.WithTimeout(ctx, agree.OpTimeout)
+	defer cancel()
+	result := agree.Result{Sent: time.Now()}
+	client, err := k.connect()
+	if err == nil {
+		err = k.request(ctx, client, op, &result)
+	}
+	if err != nil {
+		return agree.Result{Err: k.failed(err), Sent: result.Sent}
+	}
+	return result
+}
+
+func (k *consul) request(ctx context.Context, client *api.Client, op agree.Op, result *agree.Result) (err error) {
+	write := (&api.WriteOptions{}).WithContext(ctx)
+	switch op.Kind {
+	case agree.CreateSession:
+		result.Session, _, err = client.Session().CreateNoChecks(&api.SessionEntry{
+			Name: k.name, TTL: op.TTL.String(), Behavior: api.SessionBehaviorRelease,
+			LockDelay: time.Millisecond, // 0 means Consul's default of 15 s
+		}, write)
+	case agree.RenewSession:
+		var entry *api.SessionEntry
+		entry, _, err = client.Session().Renew(op.Session, write)
+		result.Refused = err == nil && entry == nil // it has ended
+	case agree.DestroySession:
+		_, err = client.Session().Destroy(op.Session, write)
+	case agree.Read:
+		result.Reading, err = k.read(client, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+	case agree.Write:
+		err = k.write(ctx, client, op.Txn, result)
+	default:
+		err = fmt.Errorf("cluster: no such request: %d", op.Kind)
+	}
+	return err
+}
+
+var verbs = map[agree.TxnVerb]api.KVOp{
+	agree.CheckIndex: api.KVCheckIndex, agree.CheckNotExists: api.KVCheckNotExists, agree.CheckSession: api.KVCheckSession,
+	agree.Lock: api.KVLock, agree.CAS: api.KVCAS, agree.DeleteCAS: api.KVDeleteCAS,
+}
+
+// write makes a transaction: all of its operations are done, or none.
+func (k *consul) write(ctx context.Context, client *api.Client, txn []agree.TxnOp, result *agree.Result) error {
+	ops := make(api.TxnOps, len(txn))
+	for i, op := range txn {
+		ops[i] = &api.TxnOp{KV: &api.KVTxnOp{
+			Verb: verbs[op.Verb], Key: k.prefix + op.Key, Value: op.Value, Index: op.Index, Session: op.Session,
+		}}
+	}
+	ok, answer, _, err := client.Txn().Txn(ops, (&api.QueryOptions{}).WithContext(ctx))
+	switch {
+	case err != nil:
+		return err
+	case ok:
+		for _, r := range answer.Results {
+			if r.KV != nil {
+				result.Index = max(result.Index, r.KV.ModifyIndex)
+			}
+		}
+		return nil
+	}
+	result.Refused = true
+	for _, e := range answer.Errors {
+		if strings.Contains(e.What, "Permission denied") { // the token may not, which says nothing of the keys
+			return fmt.Errorf("%w: the token may not write below %s: %s", errDenied, k.prefix, e.What)
+		}
+	}
+	return nil
+}
+
+var errDenied = errors.New("consul refuses the request")
+
+// read reads the prefix once.
+func (k *consul) read(client *api.Client, q *api.QueryOptions) (*agree.Reading, error) {
+	pairs, meta, err := client.KV().List(k.prefix, q)
+	if err != nil {
+		return nil, err
+	}
+	below := make([]agree.Pair, 0, len(pairs))
+	for _, p := range pairs {
+		below = append(below, agree.Pair{
+			Key: strings.TrimPrefix(p.Key, k.prefix), Value: p.Value, ModifyIndex: p.ModifyIndex, Session: p.Session,
+		})
+	}
+	k.decoding.Lock()
+	defer k.decoding.Unlock()
+	return k.decoder.Reading(meta.LastIndex, q.RequireConsistent, below), nil
+}
+
+// watch gives each new reading of the prefix until ctx ends. Any server may answer, so that it goes on while there is no leader. After
+// an error, and after an index that went back, the next read doesn't wait; in the second case it asks the leader.
+func (k *consul) watch(ctx context.Context, log *slog.Logger, read func(*agree.Reading)) {
+	var (
+		index  uint64
+		asks   bool // the leader
+		broken bool
+		pace   = rate.NewLimiter(watchRate, watchBurst)
+	)
+	for pace.Wait(ctx) == nil {
+		r, err := k.next(ctx, index, asks)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if !broken {
+				log.Warn("the keys of the proxies can't be read from Consul", "err", err)
+			}
+			broken, index = true, 0
+			sleep(ctx, watchPause)
+			continue
+		case broken:
+			log.Info("the keys of the proxies are read from Consul again")
+			broken = false
+		}
+		back := r.Index < index
+		asks = back && !asks
+		if index = r.Index; back {
+			index = 0
+		}
+		read(r)
+	}
+}
+
+func (k *consul) next(ctx context.Context, index uint64, asks bool) (*agree.Reading, error) {
+	limit := watchSlack
+	q := &api.QueryOptions{AllowStale: !asks, RequireConsistent: asks}
+	if index > 0 {
+		q.WaitIndex, q.WaitTime = index, watchWait
+		limit += watchWait + watchWait/16
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	client, err := k.connect()
+	if err != nil {
+		return nil, err
+	}
+	r, err := k.read(client, q.WithContext(ctx))
+	return r, k.failed(err)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
