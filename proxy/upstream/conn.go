@@ -37,6 +37,7 @@ type Conn struct {
 	closed sync.Once
 	gone   func() // takes it off the gauge
 	room   *Room  // counts it, however it is handed on; nil where it isn't a Dialer's
+	claim  Claim  // its right to be, however it is handed on; nil where this proxy decides alone
 }
 
 // count puts the connection on the gauge until it is closed.
@@ -71,7 +72,7 @@ func (c *Conn) Abort() error {
 // any more would mix two sessions up. Its caller owns the connection, whose
 // reader has returned, at a response boundary with nothing in flight.
 func (c *Conn) HandOver(tel *telemetry.Telemetry, kind string) *Conn {
-	fresh := &Conn{Conn: c.Conn, Caps: c.Caps, Target: c.Target, LoginText: c.LoginText, LoggedIn: c.LoggedIn, LoggedInFor: c.LoggedInFor, Untagged: c.Untagged, room: c.room}
+	fresh := &Conn{Conn: c.Conn, Caps: c.Caps, Target: c.Target, LoginText: c.LoginText, LoggedIn: c.LoggedIn, LoggedInFor: c.LoggedInFor, Untagged: c.Untagged, room: c.room, claim: c.claim}
 	c.uncount(false)
 	c.Conn = nil
 	fresh.count(tel, kind)
@@ -87,6 +88,9 @@ func (c *Conn) uncount(ends bool) {
 		}
 		if ends && c.room != nil {
 			c.room.leave(c.Target.ID)
+		}
+		if ends && c.claim != nil {
+			awaitEnd(c.Conn, c.claim)
 		}
 	})
 }

@@ -115,12 +115,22 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 	if err := usable(t, a); err != nil {
 		return nil, err
 	}
+	var start time.Time // when the connection stood
+	claim, err := d.claim(ctx, t, a, kind)
+	if err != nil {
+		return nil, err
+	}
+	c.claim = claim
 	left := d.opt.Room.enter(t.ID)
-	defer func() { left(err == nil) }()
+	defer func() {
+		left(err == nil)
+		if err != nil && claim != nil && start.IsZero() { // else connected waits for its end
+			claim.Release()
+		}
+	}()
 	if err := d.descriptor(ctx, t); err != nil {
 		return nil, err
 	}
-	var start time.Time // when the connection stood
 	err = d.connected(ctx, t, c, func(ctx context.Context, l *loginClient) error {
 		start = d.opt.Now()
 		_, _, password := a.identity()
@@ -140,7 +150,7 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 		return nil, err
 	}
 	out.LoggedIn, out.LoggedInFor = d.opt.Now(), c.Addr.Addr()
-	out.room = d.opt.Room
+	out.room, out.claim = d.opt.Room, claim
 	out.count(d.tel, kind)
 	return out, nil
 }
@@ -206,6 +216,9 @@ func (d *Dialer) connected(ctx context.Context, t Target, c Client, use func(con
 		err = afterLogin(StageLogin, context.Cause(ctx)) // the login was just done
 	}
 	if err != nil {
+		if c.claim != nil {
+			awaitEnd(raw, c.claim)
+		}
 		_ = raw.Abort()
 		err = failure(ctx, t, err)
 	}

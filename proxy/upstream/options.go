@@ -73,6 +73,9 @@ type Options struct {
 	// Zero: DefaultSlowAfter.
 	SlowAfter time.Duration
 
+	// Claims is asked before each connection for a user. nil: this proxy decides alone where users are.
+	Claims Claims
+
 	// Telemetry may be nil.
 	Telemetry *telemetry.Telemetry
 

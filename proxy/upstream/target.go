@@ -41,6 +41,8 @@ type Client struct {
 	// PhaseDial, PhaseTLS, PhaseLogin, PhaseVerify. It runs on the caller's
 	// goroutine. nil: phases aren't observed.
 	Observe func(phase string, start, end time.Time, err error)
+
+	claim Claim // of the connection that is being made, once it was had
 }
 
 // Phases of a login, told to Client.Observe.

@@ -1,0 +1,62 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"imapproxy/proxy/conn"
+)
+
+// Claims says where connections of a user may be, over all proxies of a service (docs/cluster.md). It is asked before
+// each connection for a user is dialled, and told when its end was seen.
+type Claims interface {
+	// Claim returns once a connection of the user may be made at the backend, or an error: *Elsewhere where the user is at another one, any
+	// other where the proxies can't agree in time.
+	Claim(ctx context.Context, user, backend string) (Claim, error)
+}
+
+// Claim is the right of one connection to be.
+type Claim interface {
+	// Release says that the connection's end was seen, or that it was never made.
+	Release()
+	// Ends says how to give up waiting for the connection's end: by closing its socket, where the backend is known to be lost.
+	Ends(cut func())
+}
+
+// Elsewhere means that the user is at another backend: the login that was to be made isn't.
+type Elsewhere struct {
+	User    string
+	Backend string // where the user is; its ID
+}
+
+func (e *Elsewhere) Error() string { return fmt.Sprintf("the user is at backend %s by now", e.Backend) }
+
+// ErrNotAgreed means that the proxies didn't agree in time on where the user is.
+var ErrNotAgreed = errors.New("the proxies haven't agreed on the user's backend")
+
+// unseen is how long a connection counts after it was closed where there was no descriptor to wait for its end with.
+const unseen = 5 * time.Second
+
+// claim asks for the right to a connection. nil without an error: this proxy decides alone.
+func (d *Dialer) claim(ctx context.Context, t Target, a Auth, kind string) (Claim, error) {
+	if d.opt.Claims == nil || kind != kindSession {
+		return nil, nil
+	}
+	return d.opt.Claims.Claim(ctx, a.User, t.ID)
+}
+
+// awaitEnd has the claim released once the connection's end is seen. It is called before the connection is closed.
+func awaitEnd(c *conn.Conn, claim Claim) {
+	e, err := c.Ending()
+	if err != nil { // no descriptor is left
+		time.AfterFunc(unseen, claim.Release)
+		return
+	}
+	claim.Ends(e.Cut)
+	go func() {
+		e.Wait()
+		claim.Release()
+	}()
+}
