@@ -82,9 +82,10 @@ func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 }
 
 // plan is planApply; afterSaved is whether the answer is the first live one after a
-// saved set, which loses nothing that the panic threshold should count.
+// saved set, which loses nothing that the panic threshold should count. Where several proxies
+// agree on the fleet, they have applied it.
 func (r *Router) plan(old []*backendRow, incoming []Backend, o *Options, now time.Time, afterSaved bool) plan {
-	if !afterSaved {
+	if !afterSaved && o.Agreement == nil {
 		return planApply(old, incoming, o, now)
 	}
 	all := *o

@@ -36,6 +36,8 @@ type choice struct {
 	// settle: a backend whose state isn't known yet may be the user's own, so there is
 	// no choice (ErrNotReady). Else it counts as down.
 	settle bool
+	// agreed is the backend that several proxies agree on; "": this proxy decides alone.
+	agreed string
 }
 
 // choose says where a user goes. In order:
@@ -66,6 +68,9 @@ type choice struct {
 //  6. With settle, a placement or a best of the rendezvous whose state isn't
 //     known yet is no choice (ErrNotReady): its first answer may make it the user's.
 func choose(c choice) (*backendRow, Why, error) {
+	if c.agreed != "" {
+		return c.agreedOn()
+	}
 	if c.storage == Separate {
 		return c.separate()
 	}

@@ -49,6 +49,10 @@ type Options struct {
 	// 0 = 5 s.
 	DialRetry time.Duration
 
+	// Agreement decides in place of the router's rules, where several proxies agree on users. nil = this proxy decides alone.
+	// Reload doesn't change it.
+	Agreement Agreement
+
 	Now       func() time.Time     // nil = time.Now
 	Telemetry *telemetry.Telemetry // nil = nothing is recorded; not changed by Reload
 }

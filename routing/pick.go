@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,6 +34,8 @@ type Pick struct {
 	user   string
 	gen    uint64
 	void   chan struct{}
+
+	claim atomic.Pointer[func()] // ends the Agreement's claim, until the login's connection has one; nil: there is none
 
 	mu    sync.Mutex
 	state pickState // under mu
@@ -67,8 +70,9 @@ func (r *Router) Pick(user, placement string, tried ...string) (*Pick, error) {
 type ask struct {
 	user, placement string
 	tried           []string
-	settle          bool // a backend whose state isn't known yet may be worth waiting for
-	unproved        bool // nobody but the backend can say whether it is the user who asks
+	settle          bool   // a backend whose state isn't known yet may be worth waiting for
+	unproved        bool   // nobody but the backend can say whether it is the user who asks
+	agreed          string // the backend that the proxies agree on; "": this one decides alone
 }
 
 // PickWithin is like Pick, but if Pick would return ErrNotReady it waits for discovery's next
@@ -78,6 +82,9 @@ func (r *Router) PickWithin(ctx context.Context, limit time.Duration, user, plac
 }
 
 func (r *Router) pickWithin(ctx context.Context, limit time.Duration, a ask) (*Pick, error) {
+	if agreement := r.opts.Load().Agreement; agreement != nil {
+		return r.pickAgreed(ctx, agreement, a)
+	}
 	news := r.news() // taken before the pick, so that no answer is missed between the two
 	p, err := r.pick(a)
 	if !errors.Is(err, ErrNotReady) {
@@ -131,7 +138,7 @@ func (r *Router) pick(a ask) (*Pick, error) {
 	health := tx.allHealth()
 	b, why, err := choose(choice{
 		user: a.user, placement: a.placement, tried: a.tried, pin: old, now: now,
-		storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx.readTxn, health: health, settle: a.settle,
+		storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx.readTxn, health: health, settle: a.settle, agreed: a.agreed,
 	})
 	if err != nil {
 		tx.commit() // what was swept
@@ -195,6 +202,14 @@ func failoverReason(old *pinRow, tried []string) string {
 // False means that the user was sent to another backend meanwhile, or that the pick was
 // released: close the connection, call Release, and pick again.
 func (p *Pick) Confirm() bool {
+	ok := p.confirmed()
+	if ok {
+		p.unclaim()
+	}
+	return ok
+}
+
+func (p *Pick) confirmed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == picked && p.confirm() {
@@ -232,6 +247,7 @@ func (p *Pick) hold(on bool) bool {
 // Release ends the claim, when the session has ended or was never established. It may be
 // called more than once. If a session was logged in, the pin lasts PinGrace longer.
 func (p *Pick) Release() {
+	defer p.unclaim() // behind the lock
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == released {
@@ -241,6 +257,13 @@ func (p *Pick) Release() {
 		p.router.release(p, p.state == confirmed, p.holds)
 	}
 	p.state = released
+}
+
+// unclaim ends the pick's own claim.
+func (p *Pick) unclaim() {
+	if claim := p.claim.Swap(nil); claim != nil {
+		(*claim)()
+	}
 }
 
 // Current returns the backend as discovery describes it now. A later connection

@@ -61,7 +61,7 @@ func New(o Options) (*Router, error) {
 // telemetry remain those of New.
 func (r *Router) Reload(o Options) error {
 	old := r.opts.Load()
-	o.Now, o.Telemetry = old.Now, r.tel
+	o.Now, o.Telemetry, o.Agreement = old.Now, r.tel, old.Agreement
 	opts, err := o.withDefaults()
 	if err != nil {
 		return err

@@ -38,6 +38,7 @@ var arrows = map[string][]string{
 	"proxy/conn":        {},
 	"routing":           {"telemetry"},
 	"routing/agree":     {"routing"},
+	"routing/cluster":   {"routing", "routing/agree", "routing/discovery", "telemetry"},
 	"routing/discovery": {"routing", "telemetry"},
 	"telemetry":         {"proxy/wire"},
 	"internal/admin":    {"proxy", "routing", "telemetry", "internal/fair", "internal/peers"},

@@ -13,7 +13,7 @@ type Ending struct {
 	once sync.Once
 }
 
-// Ending is taken before Close or Abort, by whoever calls them.
+// Ending returns a second hold on the connection's socket. It is called before Close or Abort, by the connection's owner.
 func (c *Conn) Ending() (*Ending, error) {
 	f, err := c.tcp.File()
 	if err != nil {

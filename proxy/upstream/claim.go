@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -33,19 +32,8 @@ type Elsewhere struct {
 
 func (e *Elsewhere) Error() string { return fmt.Sprintf("the user is at backend %s by now", e.Backend) }
 
-// ErrNotAgreed means that the proxies didn't agree in time on where the user is.
-var ErrNotAgreed = errors.New("the proxies haven't agreed on the user's backend")
-
 // unseen is how long a connection counts after it was closed where there was no descriptor to wait for its end with.
 const unseen = 5 * time.Second
-
-// claim asks for the right to a connection. nil without an error: this proxy decides alone.
-func (d *Dialer) claim(ctx context.Context, t Target, a Auth, kind string) (Claim, error) {
-	if d.opt.Claims == nil || kind != kindSession {
-		return nil, nil
-	}
-	return d.opt.Claims.Claim(ctx, a.User, t.ID)
-}
 
 // awaitEnd has the claim released once the connection's end is seen. It is called before the connection is closed.
 func awaitEnd(c *conn.Conn, claim Claim) {

@@ -155,6 +155,14 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 	return out, nil
 }
 
+// claim asks for the right to a connection. nil without an error: this proxy decides alone.
+func (d *Dialer) claim(ctx context.Context, t Target, a Auth, kind string) (Claim, error) {
+	if d.opt.Claims == nil || kind != kindSession {
+		return nil, nil
+	}
+	return d.opt.Claims.Claim(ctx, a.User, t.ID)
+}
+
 // errReserved is a connection that isn't made, for which others would lack a descriptor.
 var errReserved = fmt.Errorf("the last descriptors are kept for files and the admin address: %w", syscall.EMFILE)
 

@@ -127,3 +127,10 @@ func clip(s string, limit int) string {
 	}
 	return strings.ToValidUTF8(s[:limit], "") + "…"
 }
+
+// NewClient makes a client of its own connections, at most maxConns of them, for
+// what else is asked of the same Consul. A token file is read once: after a refusal a
+// new client reads it again.
+func (o ConsulOptions) NewClient(maxConns int) (*api.Client, *http.Transport, error) {
+	return o.newClient(maxConns)
+}

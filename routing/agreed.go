@@ -1,0 +1,97 @@
+package routing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Agreement decides where users are, where several proxies do so together (docs/cluster.md); the router's own rules
+// (choose) are for one proxy alone. What discovery says goes to the Agreement then, and its fleet comes to the router by Apply.
+type Agreement interface {
+	// Claim returns where a connection of the user may be made, and waits where the proxies have yet to agree. home is the ID of the backend that the
+	// user's placement names, "" where there is none. release ends the claim.
+	Claim(ctx context.Context, user, home string) (backend string, release func(), err error)
+}
+
+// ErrNotAgreed: the proxies couldn't agree in time on where the user is.
+var ErrNotAgreed = errors.New("the proxies haven't agreed on the user's backend")
+
+// pickAgreed is Pick where several proxies agree: the backend is the Agreement's, and nothing else is tried, since a user whom one proxy
+// can't reach at their backend goes elsewhere by the decision of all, or not at all. The claim holds until the login's own connection has
+// one (Confirm), or the pick is released.
+func (r *Router) pickAgreed(ctx context.Context, agreement Agreement, a ask) (*Pick, error) {
+	if !r.Ready() {
+		return nil, ErrNotReady
+	}
+	home, err := r.home(a)
+	if err != nil {
+		return nil, err
+	}
+	backend, release, err := agreement.Claim(ctx, a.user, home)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotAgreed, err)
+	}
+	a.agreed, a.settle = backend, false
+	p, err := r.pick(a)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	p.claim.Store(&release)
+	return p, nil
+}
+
+// home is the ID of the backend that the user's placement names. A placement that can't be followed counts as none where
+// storage is shared. Where it names several, the first by ID is meant, for all proxies.
+func (r *Router) home(a ask) (string, error) {
+	separate := r.opts.Load().Storage == Separate
+	switch {
+	case a.placement == "" && separate:
+		return "", ErrNoPlacement
+	case a.placement == "":
+		return "", nil
+	}
+	home := ""
+	for _, b := range newReadTxn(r.db).named(a.placement) {
+		if home == "" || b.ID < home {
+			home = b.ID
+		}
+	}
+	if home == "" && separate {
+		return "", fmt.Errorf("%w: %q", ErrUnknownPlacement, a.placement)
+	}
+	return home, nil
+}
+
+// agreedOn is choose where several proxies agree.
+//
+//	the backend isn't listed, or has gone   ErrNoBackend
+//	this login has tried it                 ErrBackendDown
+//	else                                    it
+func (c *choice) agreedOn() (*backendRow, Why, error) {
+	b := c.tables.backend(c.agreed)
+	switch {
+	case b == nil || b.gone:
+		return nil, "", fmt.Errorf("%w: %q isn't listed", ErrNoBackend, c.agreed)
+	case c.wasTried(b.ID):
+		return nil, "", fmt.Errorf("%w: %s refused the connection", ErrBackendDown, b.Name)
+	case c.pin != nil && c.pin.backend == b.ID:
+		return b, ByPin, nil
+	case c.placement != "" && len(c.tables.named(c.placement)) > 0:
+		return b, ByPlacement, nil
+	}
+	return b, ByRendezvous, nil
+}
+
+// Suspects returns the IDs of the backends that this proxy can't reach by itself, for the other proxies to know.
+func (r *Router) Suspects() (ids []string) {
+	tx := newReadTxn(r.db)
+	now := r.opts.Load().Now()
+	for id, h := range tx.allHealth() {
+		if b := tx.backend(id); b != nil && !b.gone && h.suspect(now) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
