@@ -27,5 +27,5 @@
 // absent, and each write removes a few ended pins.
 //
 // Imports telemetry. Imported by cmd/imapproxy, internal/admin, internal/app,
-// internal/wiring, proxy, routing/agree and routing/discovery.
+// internal/wiring, proxy, routing/agree, routing/cluster and routing/discovery.
 package routing

@@ -77,7 +77,7 @@ var arrows = map[string][]string{
 // exchanged without looking elsewhere. Those that aren't named are free.
 var libraries = map[string][]string{
 	"github.com/hashicorp/go-memdb":   {"routing"},
-	"github.com/hashicorp/consul/api": {"routing/discovery"},
+	"github.com/hashicorp/consul/api": {"routing/cluster", "routing/discovery"},
 	"github.com/hashicorp/hcl/v2":     {"internal/config"},
 	"github.com/zclconf/go-cty":       {"internal/config"},
 	"github.com/alecthomas/kong":      {"cmd/imapproxy"},

@@ -36,5 +36,5 @@
 //
 // Its tests are a simulation with a fake of Consul and faults (sim_test.go).
 //
-// Imports routing. Imported by none.
+// Imports routing. Imported by routing/cluster.
 package agree

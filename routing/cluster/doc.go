@@ -7,4 +7,7 @@
 //   - consul.go: the requests to Consul
 //
 // One lock guards the Member. Nothing waits under it: requests, effects and claims that wait are outside.
+//
+// Imports routing, routing/agree, routing/discovery and telemetry. Imported by
+// none.
 package cluster

@@ -7,8 +7,8 @@
 // an error, a time-out or an agent that hangs never reaches routing, which
 // therefore keeps the last good set.
 //
-// Imports routing and telemetry. Imported by cmd/imapproxy, internal/app and
-// internal/wiring.
+// Imports routing and telemetry. Imported by cmd/imapproxy, internal/app,
+// internal/wiring and routing/cluster.
 package discovery
 
 import (
