@@ -348,6 +348,13 @@ routing {
   # be wrong than the backends: the last good set stays in use.
   # Default: "50%". "100%" switches this off.
   panic_threshold = "50%"
+
+  # With shared storage, a backend whose checks come and go: the second time that it comes
+  # back within a short time (the falls are less than five times this apart) it is used
+  # only after it has been well for so long without a break. While no other backend is
+  # up it is used at once.
+  # Default: "30s". "0s" switches this off.
+  flap_damp = "30s"
 }
 
 

@@ -45,7 +45,9 @@ func (t *trials) run(ctx context.Context) {
 		}
 		var group errgroup.Group
 		group.SetLimit(trialsAtATime)
-		for _, b := range t.srv.set.Load().Router.Trials() {
+		router := t.srv.set.Load().Router
+		router.Settle()
+		for _, b := range router.Trials() {
 			group.Go(func() error { t.trial(ctx, b); return nil })
 		}
 		_ = group.Wait()

@@ -18,7 +18,7 @@ const maxEvents = 20
 func (r *Router) Apply(s Snapshot) (whole bool) { return r.apply(s, true) }
 
 // apply is Apply; fresh is whether the answer is new, or the last one judged
-// again by other settings.
+// again: by other settings, or later.
 func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 	incoming, bad := s.cleaned()
 	for i, sentence := range bad {
@@ -27,19 +27,24 @@ func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 		}
 		r.tel.Log.Error("discovery gave a backend that can't be used", "source", s.Source, "problem", sentence)
 	}
-	if len(incoming) == 0 {
+	if fresh && len(incoming) == 0 {
 		r.refuseEmpty(s)
 		return false
 	}
+	tx := newWriteTxn(r.db)
+	defer tx.abort()
 	r.mu.Lock()
 	known, onSaved := !r.mu.learned.IsZero(), r.mu.saved
+	if !fresh { // only now: an answer that comes meanwhile waits for this transaction
+		s = r.mu.last
+	}
 	r.mu.Unlock()
 	if fresh && known && !s.Saved.IsZero() {
 		return false
 	}
-
-	tx := newWriteTxn(r.db)
-	defer tx.abort()
+	if !fresh {
+		incoming, _ = s.cleaned()
+	}
 	o := r.opts.Load()
 	now := o.Now()
 	r.sweep(tx, o, now, sweepStep)
@@ -59,10 +64,12 @@ func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 			tx.deleteHealth(h)
 		}
 	}
+	r.mu.Lock()
+	r.mu.last, r.mu.settle = s, p.settle
+	r.mu.Unlock()
 	tx.commit()
 
 	r.mu.Lock()
-	r.mu.last = s
 	if fresh && p.kept == 0 || r.mu.learned.IsZero() {
 		r.mu.learned, r.mu.saved = now, false
 	}
@@ -127,6 +134,9 @@ func (r *Router) refuseEmpty(s Snapshot) {
 // report logs and counts what an answer did. Nothing is locked here.
 func (r *Router) report(s Snapshot, p plan, o *Options, changed bool) {
 	log, source := r.tel.Log, s.Source
+	for _, name := range p.flaps {
+		r.tel.Flap(name)
+	}
 	outcome := "unchanged"
 	switch {
 	case p.kept > 0:

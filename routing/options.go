@@ -15,6 +15,7 @@ const (
 	DefaultPanicThreshold = 0.5
 	DefaultPanicWindow    = time.Minute
 	DefaultDialRetry      = 5 * time.Second
+	DefaultFlapDamp       = 30 * time.Second
 )
 
 const (
@@ -45,6 +46,9 @@ type Options struct {
 	PanicThreshold float64
 	// PanicWindow is what "at once" means to PanicThreshold. 0 = 1 min.
 	PanicWindow time.Duration
+	// FlapDamp is how long discovery must call a backend usable without a break before it is
+	// used again, where it comes and goes (damp); shared storage only. 0 = 30 s, negative: at once.
+	FlapDamp time.Duration
 	// DialRetry is how often a probe is due at a backend that can't be reached (Trials).
 	// 0 = 5 s.
 	DialRetry time.Duration
@@ -71,6 +75,7 @@ func (o Options) withDefaults() (*Options, error) {
 	o.PinGrace = orDefault(o.PinGrace, DefaultPinGrace)
 	o.FailoverAfter = orDefault(o.FailoverAfter, DefaultFailoverAfter)
 	o.PanicWindow = orDefault(o.PanicWindow, DefaultPanicWindow)
+	o.FlapDamp = orDefault(o.FlapDamp, DefaultFlapDamp)
 	o.DialRetry = orDefault(o.DialRetry, DefaultDialRetry)
 	if o.Now == nil {
 		o.Now = time.Now

@@ -10,10 +10,12 @@ import (
 type plan struct {
 	put    []*backendRow // new and changed rows
 	events []event
-	kept   int // backends that this answer took away and the panic threshold holds
-	lost   int // backends that this answer took away, kept or not
-	lately int // backends that earlier answers took away within the window
-	base   int // of how many, those of lately included
+	kept   int       // backends that this answer took away and the panic threshold holds
+	lost   int       // backends that this answer took away, kept or not
+	flaps  []string  // names of backends that have fallen again, a short time after the last fall
+	settle time.Time // when the first that is held down may come up; zero: none is
+	lately int       // backends that earlier answers took away within the window
+	base   int       // of how many, those of lately included
 }
 
 // event is one line of the log.
@@ -39,27 +41,30 @@ func planApply(old []*backendRow, incoming []Backend, o *Options, now time.Time)
 		next  []*backendRow // the rows if all is taken as said
 		taken []*backendRow // those of next that are taken away
 		prev  = make(map[string]*backendRow, len(old))
-		seen  = make(map[string]bool, len(incoming))
+		said  = make(map[string]Backend, len(incoming))
 	)
 	for _, row := range old {
 		prev[row.ID] = row
 	}
 	for _, b := range incoming {
-		seen[b.ID] = true
-		row := asSaid(prev[b.ID], b, now)
-		next = append(next, row)
-		if was := prev[b.ID]; was != nil && was.usable() && !row.usable() {
+		said[b.ID] = b
+		next = append(next, asSaid(prev[b.ID], b, o, now))
+	}
+	release(next, said)
+	for _, row := range next {
+		row.stand(prev[row.ID], now)
+		if was := prev[row.ID]; was != nil && was.usable() && !row.usable() {
 			taken = append(taken, row)
 		}
-		if was := prev[b.ID]; row.usable() || row.Pending || was != nil && (was.usable() || was.lostWithin(o.PanicWindow, now)) {
+		if was := prev[row.ID]; row.usable() || row.Pending || was != nil && (was.usable() || was.lostWithin(o.PanicWindow, now)) {
 			p.base++
 		}
 	}
 	for _, was := range old {
-		if seen[was.ID] {
+		if _, listed := said[was.ID]; listed {
 			continue
 		}
-		row := asGone(was, now)
+		row := asGone(was, o, now)
 		next = append(next, row)
 		if was.usable() {
 			taken = append(taken, row)
@@ -84,6 +89,12 @@ func planApply(old []*backendRow, incoming []Backend, o *Options, now time.Time)
 	}
 	for _, row := range next {
 		p.take(prev[row.ID], row)
+		if was := prev[row.ID]; was != nil && row.falls >= flapsFrom && row.falls > was.falls {
+			p.flaps = append(p.flaps, row.Name)
+		}
+		if at := row.well.Add(o.FlapDamp); row.damped && (p.settle.IsZero() || at.Before(p.settle)) {
+			p.settle = at
+		}
 	}
 	return p
 }
@@ -111,30 +122,38 @@ func (b *backendRow) lostWithin(window time.Duration, now time.Time) bool {
 }
 
 // asSaid is the row for what discovery says of a backend; was may be nil.
-func asSaid(was *backendRow, b Backend, now time.Time) *backendRow {
+func asSaid(was *backendRow, b Backend, o *Options, now time.Time) *backendRow {
 	row := &backendRow{Backend: b, hash: keyHash(b.ID), since: now}
 	switch {
 	case !b.Pending:
 	case was == nil || was.gone || was.Pending:
 		row.State, row.Reason = Down, "not known yet whether it is up"
 	default: // what is known of it stands until there is an answer
-		row.State, row.Reason, row.Pending, row.kept = was.State, was.Reason, false, was.kept
-	}
-	if was == nil {
+		row.State, row.Reason, row.Pending, row.kept, row.flapping = was.State, was.Reason, false, was.kept, was.flapping
 		return row
 	}
-	if was.State == b.State {
+	if !row.Pending {
+		row.damp(was, o, now)
+	}
+	return row
+}
+
+// stand notes since when the row's state is what it is.
+func (row *backendRow) stand(was *backendRow, now time.Time) {
+	if was == nil {
+		return
+	}
+	if was.State == row.State {
 		row.since, row.lostAt = was.since, was.lostAt
 	}
 	if was.usable() && !row.usable() {
 		row.lostAt = now
 	}
-	return row
 }
 
 // asGone is the row of a backend that isn't listed any more: it stays while
 // someone is pinned to it.
-func asGone(was *backendRow, now time.Time) *backendRow {
+func asGone(was *backendRow, o *Options, now time.Time) *backendRow {
 	row := *was
 	row.State, row.gone, row.kept = Down, true, false
 	if !was.gone {
@@ -143,6 +162,7 @@ func asGone(was *backendRow, now time.Time) *backendRow {
 	if was.usable() {
 		row.since, row.lostAt = now, now
 	}
+	row.damp(was, o, now)
 	return &row
 }
 
@@ -161,7 +181,7 @@ func (p *plan) take(was, row *backendRow) {
 		}
 		return
 	}
-	if was.equal(&row.Backend) && was.gone == row.gone && was.kept == row.kept {
+	if was.equal(&row.Backend) && was.gone == row.gone && was.kept == row.kept && was.same(row.flapping) {
 		return
 	}
 	p.put = append(p.put, row)
@@ -173,6 +193,8 @@ func (p *plan) take(was, row *backendRow) {
 		what = "backend came back"
 	case row.kept && !was.kept:
 		what = "backend kept"
+	case row.damped && !was.damped:
+		what = "backend flaps, and is held down"
 	case was.State != row.State:
 		what = "backend is " + row.State.String()
 	}

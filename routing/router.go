@@ -25,7 +25,8 @@ type Router struct {
 	mu struct {
 		sync.Mutex
 		usage   map[string]usage // by backend id; those at zero are absent
-		last    Snapshot         // what discovery said last, for Reload
+		last    Snapshot         // what discovery said last, for Reload and Settle
+		settle  time.Time        // when Settle has something to do; zero: never
 		learned time.Time        // when it last was a good answer; zero: never
 		saved   bool             // the set is a saved one, there was no live answer yet
 		news    chan struct{}    // closed, and replaced, at each answer
@@ -67,11 +68,8 @@ func (r *Router) Reload(o Options) error {
 		return err
 	}
 	r.opts.Store(opts)
-	r.mu.Lock()
-	last := r.mu.last
-	r.mu.Unlock()
-	if len(last.Backends) > 0 {
-		r.apply(last, false)
+	if r.Ready() {
+		r.apply(Snapshot{}, false)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ type backendRow struct {
 	// lostAt is when discovery took it from usable to Down; zero if it was
 	// never usable. The panic threshold counts those of the last while.
 	lostAt time.Time
+	flapping
 }
 
 // usable: it is known to work, and discovery hasn't taken it away.

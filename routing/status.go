@@ -15,6 +15,10 @@ type BackendStatus struct {
 	Since time.Time // when State became what it is
 	// Kept: discovery says that it is down or gone; the panic threshold holds it.
 	Kept bool
+	// Damped: it comes and goes, and is held down until it has been well for FlapDamp.
+	Damped bool
+	// Flaps is how often discovery has taken it away lately.
+	Flaps int
 	// Gone: discovery doesn't list it; it is shown while users are pinned to it.
 	Gone bool
 	// Pins counts users, those in their grace included; Sessions those logged in.
@@ -35,7 +39,7 @@ func (r *Router) Backends() []BackendStatus {
 	usage := r.usage()
 	var all []BackendStatus
 	tx.backends(func(b *backendRow) bool {
-		s := BackendStatus{Backend: b.Backend, Since: b.since, Kept: b.kept, Gone: b.gone,
+		s := BackendStatus{Backend: b.Backend, Since: b.since, Kept: b.kept, Gone: b.gone, Damped: b.damped, Flaps: b.falls,
 			Pins: usage[b.ID].pins, Sessions: usage[b.ID].sessions}
 		if h := health[b.ID]; h != nil {
 			s.Failures, s.LastFailure, s.LastError, s.Suspect = h.failures, h.last, h.lastError, h.suspect(now)

@@ -49,6 +49,7 @@ const (
 	nameBackendConns       = "imapproxy.backend.connections"
 	nameBackendRetries     = "imapproxy.backend.retries"
 	nameShortages          = "imapproxy.shortages"
+	nameBackendFlaps       = "imapproxy.backend.flaps"
 	nameFailovers          = "imapproxy.failovers"
 	nameBackends           = "imapproxy.backends"
 	nameBackendSessions    = "imapproxy.backend.sessions"
@@ -136,6 +137,8 @@ func Instruments() []Instrument {
 			[]Attribute{backend, {"kind", "`session` (a client uses it), `probe` (a health check), `watch` (learns of changes for parked sessions), `warm` (idle, kept for the user's next need)"}}, nil},
 		{nameBackendRetries, Counter, "{attempt}", "Logins that were tried again, on another backend or the same one, after the first attempt failed.",
 			[]Attribute{{"reason", "the stage at which the backend failed: `dial`, `tls`, `greeting`, `capability`, `login`; `full` (it has no room); on the same backend: `room` (idle connections to it were closed), `closed` (it closed the connection, and a probe found it well)"}}, nil},
+		{nameBackendFlaps, Counter, "{flap}", "Backends that discovery took away again shortly after they had come back.",
+			[]Attribute{backend}, nil},
 		{nameFailovers, Counter, "{user}", "Logins whose user got another backend than the first choice, because that was down or refused.",
 			[]Attribute{{"reason", "`pin_down` (the user's pinned backend is down), `refused` (a backend refused the connection during this login), `down` (the first choice for a user without a pin is down)"}}, nil},
 

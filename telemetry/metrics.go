@@ -33,6 +33,7 @@ type metrics struct {
 	backendConns       metric.Int64UpDownCounter
 	backendRetries     metric.Int64Counter
 	shortages          metric.Int64Counter
+	backendFlaps       metric.Int64Counter
 	failovers          metric.Int64Counter
 	discoveryUpdates   metric.Int64Counter
 	parks              metric.Int64Counter
@@ -76,6 +77,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.backendConns = b.upDown(nameBackendConns)
 	m.backendRetries = b.counter(nameBackendRetries)
 	m.shortages = b.counter(nameShortages)
+	m.backendFlaps = b.counter(nameBackendFlaps)
 	m.failovers = b.counter(nameFailovers)
 	m.discoveryUpdates = b.counter(nameDiscoveryUpdates)
 	m.parks = b.counter(nameParks)

@@ -108,6 +108,7 @@ func recordEverything(tel *Telemetry) {
 	tel.BackendConns("b1", "session", -1)
 	tel.Retry("dial")
 	tel.Shortage("ports", ShortageAtDial, errors.New("none left"))
+	tel.Flap("b1")
 	tel.Failover("down")
 	tel.Discovery("consul", "applied")
 	now := time.Now()
@@ -194,6 +195,7 @@ func TestPrometheusShowsWhatWasRecorded(t *testing.T) {
 		{1, "imapproxy_backend_login_duration_seconds", []string{"backend=b1", "outcome=refused"}},
 		{1, "imapproxy_backend_connections", []string{"backend=b1", "kind=session"}},
 		{1, "imapproxy_backend_retries_total", []string{"reason=dial"}},
+		{1, "imapproxy_backend_flaps_total", []string{"backend=b1"}},
 		{1, "imapproxy_failovers_total", []string{"reason=down"}},
 		{3, "imapproxy_backends", []string{"state=up"}},
 		{7, "imapproxy_backend_sessions", []string{"backend=b1"}},

@@ -119,6 +119,14 @@ func (t *Telemetry) Retry(reason string) {
 	t.metrics.backendRetries.Add(context.Background(), 1, with(label("reason", reason)))
 }
 
+// Flap counts a backend that discovery took away again, shortly after it had come back.
+func (t *Telemetry) Flap(backend string) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.backendFlaps.Add(context.Background(), 1, with(label("backend", backend)))
+}
+
 // Failover counts a user who was sent to another backend because their own was down.
 func (t *Telemetry) Failover(reason string) {
 	if t.metrics == nil {

@@ -91,7 +91,7 @@ func (s *Server) backends(w http.ResponseWriter, r *http.Request) {
 		row := Backend{
 			ID: b.Shown(), StableID: b.ID, Address: b.Address, State: b.State.String(), Reason: b.Reason, Since: b.Since, Weight: b.Weight,
 			Tags: b.Tags, TLS: b.TLS, ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node,
-			Pins: b.Pins, Sessions: b.Sessions, Kept: b.Kept, Gone: b.Gone, Suspect: b.Suspect,
+			Pins: b.Pins, Sessions: b.Sessions, Kept: b.Kept, Damped: b.Damped, Flaps: b.Flaps, Gone: b.Gone, Suspect: b.Suspect,
 			Failures: b.Failures, LastError: b.LastError,
 		}
 		if s.opts.Room != nil {

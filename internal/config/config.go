@@ -179,6 +179,7 @@ type Routing struct {
 	PinGrace       time.Duration `hcl:"pin_grace" default:"15m" min:"0s" max:"168h"`
 	FailoverAfter  time.Duration `hcl:"failover_after" default:"30s" min:"0s" max:"24h"`
 	PanicThreshold Percent       `hcl:"panic_threshold" default:"50%" min:"1%"`
+	FlapDamp       time.Duration `hcl:"flap_damp" default:"30s" min:"0s" max:"1h"`
 }
 
 // Register makes the proxy itself a service in Consul.

@@ -59,7 +59,7 @@ func Routing(c *config.Config, tel *telemetry.Telemetry) (routing.Options, error
 	storage, err := routing.ParseStorage(c.Routing.Storage)
 	return routing.Options{
 		Storage: storage, PinGrace: None(c.Routing.PinGrace), FailoverAfter: None(c.Routing.FailoverAfter),
-		PanicThreshold: float64(c.Routing.PanicThreshold), Telemetry: tel,
+		PanicThreshold: float64(c.Routing.PanicThreshold), FlapDamp: None(c.Routing.FlapDamp), Telemetry: tel,
 	}, err
 }
 

@@ -1,0 +1,86 @@
+package routing
+
+import (
+	"fmt"
+	"time"
+)
+
+// What makes a backend one that flaps: discovery takes it away for the second time, and the
+// time before was at most so many FlapDamps ago.
+const (
+	flapsFrom  = 2
+	flapWindow = 5
+)
+
+// flapping is a backend's history with discovery. The zero value is none.
+type flapping struct {
+	falls  int       // how often discovery has taken it away lately
+	fell   time.Time // when it last did
+	well   time.Time // since when discovery has called it usable; zero: it doesn't
+	damped bool      // it is held down, though discovery calls it usable
+}
+
+// same reports whether nothing has happened between two.
+func (f flapping) same(o flapping) bool {
+	return f.falls == o.falls && f.damped == o.damped && f.fell.Equal(o.fell) && f.well.Equal(o.well)
+}
+
+// damp takes up in a row, which is as discovery says, what has happened to the backend since was
+// (nil: it is new), and holds one that flaps down. The cases:
+//
+//	discovery takes it away                     it is, at once; that counts as a fall
+//	it is usable again, the first time          it is, at once
+//	again, after flapsFrom falls in a short     it is held down until discovery has called it
+//	time (each within flapWindow × FlapDamp     usable for FlapDamp without a break
+//	of the one before)
+//	it is used now, as the panic threshold      it stays so
+//	kept it
+//	the user's only backend (Separate)          it is never held down: there is no other
+func (row *backendRow) damp(was *backendRow, o *Options, now time.Time) {
+	var f flapping
+	if was != nil {
+		f = was.flapping
+	}
+	f.damped = false
+	switch {
+	case !row.usable() && !f.well.IsZero():
+		if f.falls++; now.Sub(f.fell) > flapWindow*o.FlapDamp {
+			f.falls = 1
+		}
+		f.fell, f.well = now, time.Time{}
+	case row.usable() && f.well.IsZero():
+		f.well = now
+	}
+	if row.usable() && was != nil && !was.usable() && o.Storage == Shared && f.falls >= flapsFrom && now.Sub(f.well) < o.FlapDamp {
+		f.damped = true
+		row.State = Down
+		row.Reason = fmt.Sprintf("it has come and gone %d times lately; it is used again when it has been well for %v", f.falls, o.FlapDamp)
+	}
+	row.flapping = f
+}
+
+// release undoes damp where nothing else takes users: a backend that flaps is better than none.
+func release(rows []*backendRow, said map[string]Backend) {
+	for _, row := range rows {
+		if row.takesNew() {
+			return
+		}
+	}
+	for _, row := range rows {
+		if row.damped {
+			row.State, row.Reason, row.damped = said[row.ID].State, said[row.ID].Reason, false
+		}
+	}
+}
+
+// Settle takes backends up that were held down because they flapped, and have been well for
+// long enough. The router has no clock of its own: it is to be called every second or so.
+func (r *Router) Settle() {
+	now := r.opts.Load().Now()
+	r.mu.Lock()
+	due := !r.mu.settle.IsZero() && !now.Before(r.mu.settle)
+	r.mu.Unlock()
+	if due {
+		r.apply(Snapshot{}, false)
+	}
+}
