@@ -230,7 +230,7 @@ func TestTheAdminAPIWantsItsToken(t *testing.T) {
 	write(t, token, "open sesame\n")
 	text := strings.Replace(file(fleet(t, 1), ""), "admin {", "admin {\n  token_file = \""+token+"\"", 1)
 	r, _, api, _ := launchServe(t, text)
-	if without := command(t, "status", "--admin", api); without.code != exitFailed || !strings.Contains(without.stderr.String(), "with --token-file") {
+	if without := command(t, "status", "--admin", api); without.code != exitFailed || !strings.Contains(without.stderr.String(), "use --token-file") {
 		t.Errorf("without the token: %d %s%s", without.code, without.stdout, without.stderr)
 	}
 	other := token + ".other"

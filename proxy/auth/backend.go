@@ -5,8 +5,8 @@ import "context"
 // backend is the source that leaves everything to the user's backend.
 type backend struct{}
 
-// NewBackend returns the source that knows every user and answers AskBackend. It
-// makes sense only as the last one.
+// NewBackend returns the source that accepts every user name and answers AskBackend. It
+// makes sense only as the last source.
 func NewBackend() Source { return backend{} }
 
 func (backend) Name() string { return "backend" }

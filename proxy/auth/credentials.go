@@ -26,8 +26,8 @@ const (
 	MechanismCommand = "LOGIN-COMMAND"
 )
 
-// Credentials are what a client logs in with. They are made by NewCredentials
-// only.
+// Credentials are a client's name and password for a login. Only NewCredentials
+// makes them.
 type Credentials struct {
 	// User is the canonical name.
 	User string

@@ -51,8 +51,8 @@ const (
 //		challenge, done, err = x.Next(line)
 //	}
 //
-// Base64 is dealt with inside: lines go in as they came, challenges come out as
-// they are sent. It holds no more than one response of MaxResponse bytes.
+// Exchange decodes and encodes base64: pass it lines as the client sent them, and send
+// its challenges as they are. It holds at most one response of MaxResponse bytes.
 type Exchange struct {
 	mechanism  string
 	initial    []byte
@@ -204,8 +204,8 @@ func (x *Exchange) fail(err error) error {
 	return err
 }
 
-// Result returns what the client said, not normalised: give it to
-// NewCredentials. Before done the password is empty; the user is there as soon
+// Result returns the client's names and password, not normalised, for
+// NewCredentials. Before done the password is empty. The user is set as soon
 // as it is known, for the log of an exchange that failed.
 func (x *Exchange) Result() (authzid, user string, password telemetry.Secret) {
 	return x.authzid, x.user, x.password

@@ -14,7 +14,7 @@ import (
 // FailureMessage is the message of the failure line. Programs look for it.
 const FailureMessage = "login failed"
 
-// Failure is one failed login, as the failure line tells it.
+// Failure has the fields of the failure line about one failed login.
 type Failure struct {
 	// Client is the client's own address (behind a trusted PROXY header, the
 	// header's), with its port.

@@ -8,11 +8,11 @@ import (
 	"imapproxy/internal/fair"
 )
 
-// Hashing bounds how many passwords are hashed at once, so that a storm of
-// logins queues instead of taking every processor, and every megabyte that
-// argon2 wants, away from the sessions that are there already. Networks that wait are
-// served in turn: one that guesses passwords delays the others by one hash each time, and
-// any number of those delay the networks from which a user has logged in lately by one hash.
+// Hashing bounds the number of passwords that are hashed at once, so that a burst of
+// logins waits instead of taking all processors, and the memory that
+// argon2 needs, from existing sessions. Waiting networks take
+// turns: a network that guesses passwords delays the others by one hash each time, and
+// any number of such networks delay the networks from which a user has logged in lately by one hash.
 // Sources share one Hashing.
 type Hashing struct {
 	queue *fair.Queue[netip.Prefix]

@@ -18,9 +18,9 @@ const MaxName = 255
 // quote the name: it may be a password typed into the wrong field.
 var ErrName = errors.New("user name not acceptable")
 
-// Names says how user names are written. The zero value keeps case and adds no
-// domain. Two proxies in front of one fleet must agree on it, since the
-// canonical name is what a user is routed by.
+// Names are the rules for normalising user names. The zero value keeps case and adds no
+// domain. All proxies in front of one fleet need the same rules, since
+// routing uses the canonical name.
 type Names struct {
 	// DefaultDomain is appended, after an '@', to names that have none. Empty:
 	// nothing is appended. It stands here without the '@'.
@@ -48,9 +48,9 @@ func (n Names) Validate() error {
 	return nil
 }
 
-// Normalize returns the canonical form of a user name: what is hashed, looked
-// up, sent to the backend and logged. It is the only place where a name is
-// changed, and it is idempotent: Normalize(Normalize(x)) == Normalize(x).
+// Normalize returns the canonical form of a user name, which is hashed, looked
+// up, sent to the backend and logged. No other function changes a name. Normalize
+// is idempotent: Normalize(Normalize(x)) == Normalize(x).
 //
 // Refused, with an error matching ErrName: an empty name; more than MaxName
 // bytes before or after; what isn't valid UTF-8; every character that isn't

@@ -32,9 +32,9 @@ type PasswdFileOptions struct {
 	Now func() time.Time
 }
 
-// PasswdFile is a Source that reads Dovecot's passwd-file and follows its
-// changes. A changed file is taken as a whole or not at all: with one bad line
-// in it the users stay as they were. Logins under way never wait for it.
+// PasswdFile is a Source that reads a passwd-file in Dovecot's format and follows its
+// changes. A changed file is applied as a whole or not at all: with one bad line
+// in it the users stay as they were. Logins never wait for it.
 type PasswdFile struct {
 	path string
 	opts PasswdFileOptions
@@ -59,7 +59,7 @@ type watch struct {
 }
 
 // NewPasswdFile reads the file and starts to follow it; Close stops that. The
-// error says all that is wrong in the file, each as a LineError.
+// error lists all mistakes in the file, each as a LineError.
 func NewPasswdFile(path string, opts PasswdFileOptions) (*PasswdFile, error) {
 	p, err := openPasswdFile(path, opts)
 	if err != nil {

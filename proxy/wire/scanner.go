@@ -37,11 +37,10 @@ type Piece struct {
 	Size            int64
 }
 
-// Scanner cuts one direction of an IMAP connection into its units, however the
-// bytes are cut up, keeping nothing but its place. The zero value reads Commands.
+// Scanner splits one direction of an IMAP connection into its units, in whatever pieces the
+// bytes arrive. It stores only its position. The zero value reads Commands.
 //
-// A line ends with LF; the CR before it isn't insisted on, since servers don't
-// either.
+// A line ends with LF; the CR before it is optional, as for most servers.
 type Scanner struct {
 	Direction Direction
 
@@ -104,8 +103,8 @@ func (s *Scanner) Next(b []byte) Piece {
 	return p
 }
 
-// UnitLen is how long the command at the front of b is, with the literals that it announces, as if
-// each of them were agreed to. whole is false where more of it is still to come.
+// UnitLen is the length of the command at the front of b, with the literals that it announces, as if
+// the server accepted each of them. whole is false if b doesn't contain the whole command.
 func UnitLen(b []byte) (n int, whole bool) {
 	for n < len(b) {
 		eol := bytes.IndexByte(b[n:], '\n')

@@ -13,7 +13,7 @@ func CanQuote(s string) bool {
 	return len(s) <= 1000
 }
 
-// AppendQuoted adds s to dst as a quoted string. The caller has seen CanQuote.
+// AppendQuoted appends s to dst as a quoted string. The caller has checked CanQuote.
 func AppendQuoted(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	for i := 0; i < len(s); i++ {
