@@ -14,7 +14,7 @@ import (
 func TestAUserWhoIsMovedDuringEveryTryIsToldToComeBack(t *testing.T) {
 	var l *lab
 	var moves, tries atomic.Int32
-	moves.Store(maxBackends)
+	moves.Store(triedBackends)
 	d := polite()
 	d.Check = func(*imaptest.BackendConn, imaptest.Login) string {
 		tries.Add(1)
@@ -37,7 +37,7 @@ func TestAUserWhoIsMovedDuringEveryTryIsToldToComeBack(t *testing.T) {
 	l = newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve, d.Serve, d.Serve}})
 	c := l.dial(plain)
 	unavailable(t, l, c.TryLogin("alice", password))
-	if n := tries.Load(); n != maxBackends {
+	if n := tries.Load(); n != triedBackends {
 		t.Fatalf("%d tries", n)
 	}
 	for _, b := range l.backends {

@@ -11,6 +11,7 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
 )
 
@@ -114,7 +115,7 @@ func TestACommandThatIsFollowedAllocatesNothing(t *testing.T) {
 		t.Log("the race detector makes pools forget what they hold: only that it works is tested")
 	}
 	parks := func(o *Options) {
-		o.Park = ParkOptions{Hub: park.NewHub(park.HubOptions{}), Pool: upstream.NewPool(upstream.PoolOptions{}), Linger: time.Hour}
+		o.Park = session.ParkOptions{Hub: park.NewHub(park.HubOptions{}), Pool: upstream.NewPool(upstream.PoolOptions{}), Linger: time.Hour}
 	}
 	for name, c := range map[string]struct{ command, answer []byte }{
 		"a search": {[]byte("a UID SEARCH CHARSET UTF-8 TEXT {3+}\r\nabc MODSEQ 3\r\n"), []byte("* SEARCH\r\na OK done\r\n")},

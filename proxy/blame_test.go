@@ -9,6 +9,7 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 )
@@ -159,7 +160,7 @@ func TestAWarmLoginClearsNoFailures(t *testing.T) {
 	}}, change: func(o *Options) {
 		pool = upstream.NewPool(upstream.PoolOptions{WarmFor: time.Minute, AuthCacheFor: time.Minute})
 		t.Cleanup(pool.Close)
-		o.Park = ParkOptions{Hub: park.NewHub(park.HubOptions{}), Pool: pool, Linger: time.Hour}
+		o.Park = session.ParkOptions{Hub: park.NewHub(park.HubOptions{}), Pool: pool, Linger: time.Hour}
 	}})
 	c := l.login("alice")
 	c.Write("a2 LOGOUT")
@@ -206,7 +207,7 @@ func TestWarmConnectionsMakeWayAtAFullBackend(t *testing.T) {
 		dialer, err := upstream.New(upstream.Options{Room: room, SlowAfter: 20 * time.Millisecond, Telemetry: o.Telemetry})
 		must(t, err)
 		o.Dialer = dialer
-		o.Park = ParkOptions{Hub: park.NewHub(park.HubOptions{}), Pool: pool, Linger: time.Hour}
+		o.Park = session.ParkOptions{Hub: park.NewHub(park.HubOptions{}), Pool: pool, Linger: time.Hour}
 	}})
 	for n := range 12 {
 		c := l.login("user" + string(rune('a'+n)))
@@ -215,7 +216,7 @@ func TestWarmConnectionsMakeWayAtAFullBackend(t *testing.T) {
 		c.Expect("a2 OK{*}")
 		c.ExpectEOF()
 		must(t, c.Conn.Close())
-		eventually(t, "the session's end", func() bool { return l.srv.reg.total.Load() == 0 })
+		eventually(t, "the session's end", func() bool { return l.srv.reg.Total() == 0 })
 	}
 	s := room.Status("b1")
 	if s.Learnt != 8 || s.Bound >= 8 || s.Connections > s.Bound {
@@ -233,7 +234,7 @@ var errRefusedInTest = errors.New("connection refused")
 // login goes to another at once.
 func TestAParkedSessionHoldsNobodyOnADeadBackend(t *testing.T) {
 	t.Parallel()
-	l := newParkLab(t, ParkOptions{}, nil)
+	l := newParkLab(t, session.ParkOptions{}, nil)
 	w, _ := l.parkedAway()
 	s := l.of(w)
 	b2 := imaptest.NewBackend(t, polite().Serve)
@@ -242,13 +243,13 @@ func TestAParkedSessionHoldsNobodyOnADeadBackend(t *testing.T) {
 	dead := imaptest.NewBackend(t, func(c *imaptest.BackendConn) error { return c.Close() })
 	l.Move(dead.Addr)
 	c := l.dial(plain)
-	c.Login(s.user, password) // NO [UNAVAILABLE] for 30 s if the parked session held the user
+	c.Login(s.Info().User, password) // NO [UNAVAILABLE] for 30 s if the parked session held the user
 	if l.backend("b2").Sessions != 1 {
 		t.Error("the login isn't on the other backend")
 	}
 	l.srv.Sweep()
 	w.ExpectBye()
 	_ = w.Conn.Close()
-	l.ended(ReasonMoved)
+	l.ended(session.ReasonMoved)
 	must(t, c.Conn.Close())
 }

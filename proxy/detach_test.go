@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // Without QRESYNC a parked client's flags are compared with those of before the snapshot.
@@ -24,11 +25,11 @@ func TestFlagsToldDuringTheSnapshotAreInDoubt(t *testing.T) {
 	p.srv.Sweep()
 	c.Expect(`* 1 FETCH (FLAGS (\Seen))`)
 	eventually(t, "the reason why it isn't parked", func() bool {
-		page, _ := p.srv.Sessions(Filter{})
-		return len(page) == 1 && page[0].Attachment == Attached.String() && page[0].NotParked == keptUnsettled.String()
+		page, _ := p.srv.Sessions(session.Filter{})
+		return len(page) == 1 && page[0].Attachment == session.Attached.String() && page[0].NotParked == "unsettled"
 	})
 	p.on("NOOP", nil)
-	p.clock.forward(parkAgain)
+	p.clock.forward(10 * time.Second)
 	p.parked()
 	done(c)
 }
@@ -104,7 +105,7 @@ func TestByeIsSaidOnce(t *testing.T) {
 		p.srv.Sweep()
 		c.Expect("* BYE maintenance")
 		c.ExpectEOF()
-		p.ended(ReasonBackendBye)
+		p.ended(session.ReasonBackendBye)
 	})
 	t.Run("owing", func(t *testing.T) {
 		p, c := owedOne(t, scriptedCaps)
@@ -112,7 +113,7 @@ func TestByeIsSaidOnce(t *testing.T) {
 		c.Write("g FETCH 1 (UID)")
 		c.Expect("* BYE maintenance")
 		c.ExpectEOF()
-		p.ended(ReasonBackendBye)
+		p.ended(session.ReasonBackendBye)
 	})
 }
 
@@ -129,8 +130,8 @@ func TestAClientThatOnlySpeaksOfModSeqsKeepsItsConnection(t *testing.T) {
 	c.MustOK("UNSELECT")
 	eventually(t, "the reason why it isn't parked", func() bool {
 		p.srv.Sweep()
-		page, _ := p.srv.Sessions(Filter{})
-		return len(page) == 1 && page[0].Attachment == Attached.String() && page[0].NotParked == keptNoQResync.String()
+		page, _ := p.srv.Sessions(session.Filter{})
+		return len(page) == 1 && page[0].Attachment == session.Attached.String() && page[0].NotParked == "no_qresync"
 	})
 	c.MustOK("SELECT INBOX")
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // The last one is told when four fifths of the time are over: the rest is for its goroutine, which a busy
@@ -52,7 +53,7 @@ func TestShutdownSaysByeToEverybody(t *testing.T) {
 	if _, err := net.Dial("tcp", l.addr(plain)); err == nil {
 		t.Error("it still listens")
 	}
-	if got := l.closed(ReasonShutdown); got != n+1 {
+	if got := l.closed(session.ReasonShutdown); got != n+1 {
 		t.Errorf("%d ended for the shutdown, of %d", got, n+1)
 	}
 }
@@ -115,16 +116,16 @@ func TestByeComesAtTheEndOfTheResponseThatIsOnItsWay(t *testing.T) {
 				c.Login("alice", password)
 				c.Write("a1 FETCH 1 BODY[]")
 				readBytes(t, c, size/2)
-				l.clock.forward(DefaultIdleTimeout + time.Minute)
+				l.clock.forward(session.DefaultIdleTimeout + time.Minute)
 				// The sweep ends it; the rest comes within the time it then has.
-				eventually(t, "the sweep", func() bool { return l.srv.reg.counts[Ended].Load() == 1 })
+				eventually(t, "the sweep", func() bool { return l.srv.reg.Count(session.Ended) == 1 })
 				l.backends[0].Fire("rest")
 				rest, err := readAll(t, c)
 				if err != nil || !regexp.MustCompile(`e\n\)\r\n(a1 OK fetched\r\n)?\* BYE Autologout[^\r\n]*\r\n$`).MatchString(rest) {
 					t.Fatalf("%v …%q", err, rest[max(0, len(rest)-200):])
 				}
 				must(t, c.Conn.Close())
-				l.ended(ReasonIdle)
+				l.ended(session.ReasonIdle)
 			})
 		}
 	}
@@ -207,7 +208,7 @@ func TestAStuckClientIsCutAtTheDrainsEnd(t *testing.T) {
 func stalled(l *lab) func() bool {
 	last, since := int64(-1), time.Now()
 	return func() bool {
-		page, _ := l.srv.Sessions(Filter{})
+		page, _ := l.srv.Sessions(session.Filter{})
 		var now int64
 		for _, s := range page {
 			now += s.BytesOut
@@ -225,12 +226,12 @@ func TestAnIdleSessionIsLoggedOutAfterTheIdleTimeout(t *testing.T) {
 	busy := l.login("bob")
 	c.Write("i IDLE")
 	c.Expect("+")
-	l.clock.forward(DefaultIdleTimeout - time.Minute)
+	l.clock.forward(session.DefaultIdleTimeout - time.Minute)
 	busy.MustOK("NOOP")
 	l.clock.forward(2 * time.Minute)
 	c.Expect("* BYE {*}")
 	c.ExpectEOF()
 	must(t, c.Conn.Close())
-	l.ended(ReasonIdle)
+	l.ended(session.ReasonIdle)
 	busy.MustOK("NOOP")
 }

@@ -16,6 +16,7 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/wire"
 )
 
@@ -46,7 +47,7 @@ func FuzzPreLogin(f *testing.F) {
 		f.Add([]byte(s), []byte{3, 7}, uint8(0))
 		f.Add([]byte(s), []byte{}, uint8(1))
 	}
-	l := newLab(f, labOptions{quiet: true, limits: Limits{PreloginTimeout: 3 * time.Second}, change: func(o *Options) { o.Sources = []auth.Source{strict{}} }})
+	l := newLab(f, labOptions{quiet: true, limits: session.Limits{PreloginTimeout: 3 * time.Second}, change: func(o *Options) { o.Sources = []auth.Source{strict{}} }})
 	f.Fuzz(func(t *testing.T, data, how []byte, where uint8) {
 		if bytes.Contains(data, []byte("s3cret")) {
 			return // it knows the password
@@ -209,9 +210,9 @@ func rewritten(up, down []byte) bool {
 		}
 	}
 	for word := range bytes.FieldsFuncSeq(up, func(r rune) bool { return r == ' ' }) {
-		if len(word) > maxTag {
+		if len(word) > longestTag {
 			return true
 		}
 	}
-	return bytes.Contains(bytes.ToUpper(down), []byte("CAPABILITY")) || bytes.Count(up, []byte("\n")) >= maxInFlight || len(down) > 64<<10 || len(up) > 64<<10
+	return bytes.Contains(bytes.ToUpper(down), []byte("CAPABILITY")) || bytes.Count(up, []byte("\n")) >= mostInFlight || len(down) > 64<<10 || len(up) > 64<<10
 }

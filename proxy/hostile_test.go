@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // bystander is a session that goes on with its work while somebody else
@@ -152,9 +153,9 @@ func TestBeforeLoginNothingIsTooStrange(t *testing.T) {
 }
 
 func TestAClientThatResetsAtAnyMomentIsForgotten(t *testing.T) {
-	l := newLab(t, labOptions{limits: Limits{AuthFailureDelay: time.Hour}})
+	l := newLab(t, labOptions{limits: session.Limits{AuthFailureDelay: time.Hour}})
 	done := l.bystander()
-	begun := l.srv.reg.total.Load()
+	begun := l.srv.reg.Total()
 	for _, said := range []string{"", "a1 LO", "a1 LOGIN {5}\r\n", "a1 LOGIN {5+}\r\nal", "a1 AUTHENTICATE PLAIN\r\n", "a1 LOGIN alice wrong\r\n",
 		"a1 LOGIN alice " + password + "\r\n", "a1 LOGIN alice " + password + "\r\na2 IDLE\r\n", "a1 LOGIN alice " + password + "\r\na2 APPEND x {500000+}\r\nabc",
 		"a1 STARTTLS\r\n"} {
@@ -172,13 +173,13 @@ func TestAClientThatResetsAtAnyMomentIsForgotten(t *testing.T) {
 		}
 	}
 	// One of them is in the delay of a wrong password, which isn't cut short.
-	eventually(t, "all but one to be gone", func() bool { return l.srv.reg.total.Load() <= begun+1 })
+	eventually(t, "all but one to be gone", func() bool { return l.srv.reg.Total() <= begun+1 })
 	done()
 }
 
 func TestAByteAtATimeBuysNoTime(t *testing.T) {
 	const limit = 500 * time.Millisecond
-	l := newLab(t, labOptions{limits: Limits{PreloginTimeout: limit}})
+	l := newLab(t, labOptions{limits: session.Limits{PreloginTimeout: limit}})
 	done := l.bystander()
 	var g sync.WaitGroup
 	for _, listener := range []string{plain, startTLS, implicit} {
@@ -221,7 +222,7 @@ func TestAHundredBadLogins(t *testing.T) {
 			}
 			defer c.Close()
 			_, _ = c.Next()
-			for j := range maxAttempts {
+			for j := range mostAttempts {
 				if _, r, err := c.Command(fmt.Sprint("a", j), fmt.Sprintf("LOGIN user%d wrong%d", i, j)); err != nil || r.Code() != "AUTHENTICATIONFAILED" {
 					t.Error(r, err)
 				}
@@ -241,7 +242,7 @@ func TestAHundredBadLogins(t *testing.T) {
 	if n := strings.Count(l.logs.String(), `msg="login failed"`); n != 100 {
 		t.Errorf("%d lines tell of 100 failures", n)
 	}
-	if n := l.closed(ReasonAttempts); n != 10 {
+	if n := l.closed(session.ReasonAttempts); n != 10 {
 		t.Errorf("%d were sent away", n)
 	}
 	if n := strings.Count(l.logs.String(), `msg="session ended before login"`); n != 10 || strings.Contains(l.logs.String(), "<nil>") {
@@ -251,7 +252,7 @@ func TestAHundredBadLogins(t *testing.T) {
 
 func TestTwoHundredSlowOpeners(t *testing.T) {
 	// Long enough for all to be there at a time, on a busy machine too.
-	l := newLab(t, labOptions{limits: Limits{PreloginTimeout: 5 * time.Second}})
+	l := newLab(t, labOptions{limits: session.Limits{PreloginTimeout: 5 * time.Second}})
 	done := l.bystander()
 	var open []net.Conn
 	for i := range 200 {
@@ -259,7 +260,7 @@ func TestTwoHundredSlowOpeners(t *testing.T) {
 		_, _ = io.WriteString(c, []string{"", "a1 LOGIN {10}\r\n", "a1 NO", "a1 AUTHENTICATE PLAIN\r\n"}[i%4])
 		open = append(open, c)
 	}
-	eventually(t, "all to be counted", func() bool { return l.srv.reg.total.Load() >= 150 })
+	eventually(t, "all to be counted", func() bool { return l.srv.reg.Total() >= 150 })
 	l.login("alice").MustOK("NOOP")
 	for i, c := range open {
 		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -267,7 +268,7 @@ func TestTwoHundredSlowOpeners(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	eventually(t, "all to be gone", func() bool { return l.srv.reg.total.Load() <= 2 })
+	eventually(t, "all to be gone", func() bool { return l.srv.reg.Total() <= 2 })
 	l.login("bob").MustOK("NOOP")
 	done()
 }
@@ -347,7 +348,7 @@ func TestAClientThatReadsNoneOfTheProxysOwnAnswersIsLetGo(t *testing.T) {
 			}
 		}
 	}()
-	l.ended(ReasonClientUnread)
+	l.ended(session.ReasonClientUnread)
 	<-sent
 	done()
 }

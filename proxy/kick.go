@@ -2,8 +2,9 @@ package proxy
 
 import (
 	"context"
-	"sync"
 	"time"
+
+	"imapproxy/proxy/session"
 )
 
 // Kick says whose sessions an operator ends.
@@ -30,14 +31,14 @@ func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 	var out Kicked
 	if k.Session == "" {
 		now := s.now()
-		s.kicks.note(k.User, now, now.Add(-s.set.Load().Limits.PreloginTimeout))
+		s.reg.NoteKick(k.User, now, now.Add(-s.set.Load().Limits.PreloginTimeout))
 	}
-	told := map[*Session]bool{}
-	for _, c := range s.reg.ofUser(k.User) {
-		if (k.Session == "" || c.id == k.Session) && c.reason() == "" {
-			c.terminate(ReasonKicked)
+	told := map[*session.Session]bool{}
+	for _, c := range s.reg.OfUser(k.User) {
+		if (k.Session == "" || c.ID() == k.Session) && c.Reason() == "" {
+			c.Terminate(session.ReasonKicked)
 			told[c] = true
-			out.Sessions = append(out.Sessions, c.id)
+			out.Sessions = append(out.Sessions, c.ID())
 		}
 	}
 	pool := s.set.Load().Park.Pool
@@ -51,7 +52,7 @@ func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 	defer tick.Stop()
 	for {
 		out.Left = 0
-		for _, c := range s.reg.ofUser(k.User) {
+		for _, c := range s.reg.OfUser(k.User) {
 			if told[c] {
 				out.Left++
 			}
@@ -72,33 +73,3 @@ func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 
 // kickPoll is how often Kick looks whether sessions are gone.
 const kickPoll = 10 * time.Millisecond
-
-// kicks remembers when users were kicked, for as long as a login that had begun before may take.
-// The zero value is usable.
-type kicks struct {
-	mu   sync.Mutex // guards what follows
-	last map[string]time.Time
-}
-
-// note remembers a kick, and forgets those of before old.
-func (k *kicks) note(user string, now, old time.Time) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for other, at := range k.last {
-		if at.Before(old) {
-			delete(k.last, other)
-		}
-	}
-	if k.last == nil {
-		k.last = map[string]time.Time{}
-	}
-	k.last[user] = now
-}
-
-// since says whether a user was kicked at a time or later.
-func (k *kicks) since(user string, t time.Time) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	at, ok := k.last[user]
-	return ok && !at.Before(t)
-}

@@ -24,6 +24,7 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/telemetry"
@@ -66,7 +67,7 @@ type labOptions struct {
 	handlers []imaptest.Handler // a backend each
 	rows     []routing.Backend  // instead of the handlers' own
 	storage  routing.Storage    // 0: shared
-	limits   Limits
+	limits   session.Limits
 	change   func(*Options)
 	quiet    bool // keep neither logs nor traces: benchmarks
 }
@@ -119,10 +120,10 @@ func newLab(t testing.TB, o labOptions) *lab {
 	l.opts = Options{
 		Hostname: "proxy.test", Version: "test",
 		Listeners: []ListenerOptions{
-			{Name: plain, Address: "127.0.0.1:0", TLS: TLSNone, CleartextFrom: loopback},
-			{Name: startTLS, Address: "127.0.0.1:0", TLS: TLSStartTLS, Certificates: certs},
-			{Name: implicit, Address: "127.0.0.1:0", TLS: TLSImplicit, Certificates: certs},
-			{Name: behind, Address: "127.0.0.1:0", TLS: TLSNone, CleartextFrom: append(loopback, netip.MustParsePrefix("192.0.2.0/24")), ProxyTrusted: loopback},
+			{Name: plain, Address: "127.0.0.1:0", TLS: session.TLSNone, CleartextFrom: loopback},
+			{Name: startTLS, Address: "127.0.0.1:0", TLS: session.TLSStartTLS, Certificates: certs},
+			{Name: implicit, Address: "127.0.0.1:0", TLS: session.TLSImplicit, Certificates: certs},
+			{Name: behind, Address: "127.0.0.1:0", TLS: session.TLSNone, CleartextFrom: append(loopback, netip.MustParsePrefix("192.0.2.0/24")), ProxyTrusted: loopback},
 		},
 		Sources: []auth.Source{auth.NewBackend()}, Dialer: dialer, Router: l.router,
 		Limits: o.limits, Telemetry: tel, Drain: 100 * time.Millisecond, Now: l.clock.now,
@@ -156,14 +157,9 @@ func (l *lab) stop() {
 			buf := make([]byte, 1<<20)
 			l.t.Fatalf("Serve doesn't end\n%s", buf[:stacks(buf)])
 		}
-		if n := l.srv.reg.total.Load(); n != 0 {
-			l.t.Errorf("%d sessions are counted after the end", n)
+		if left := l.srv.reg.Leftover(); left != "" {
+			l.t.Errorf("counted after the end: %s", left)
 		}
-		l.srv.reg.mu.Lock()
-		if len(l.srv.reg.byIP)+len(l.srv.reg.byUser) != 0 {
-			l.t.Errorf("counts are left over: %v %v", l.srv.reg.byIP, l.srv.reg.byUser)
-		}
-		l.srv.reg.mu.Unlock()
 		for _, b := range l.router.Backends() {
 			if b.Sessions != 0 {
 				l.t.Errorf("%d sessions are counted on %s after the end", b.Sessions, b.ID)
@@ -261,13 +257,13 @@ func (l *lab) metric(name string, labels ...string) float64 {
 }
 
 // closed is how many sessions have ended for a reason.
-func (l *lab) closed(r Reason) int {
+func (l *lab) closed(r session.Reason) int {
 	l.t.Helper()
 	return int(l.metric("imapproxy_sessions_closed_total", fmt.Sprintf("reason=%q", string(r))))
 }
 
 // ended waits until a session has ended for this reason.
-func (l *lab) ended(r Reason) {
+func (l *lab) ended(r session.Reason) {
 	l.t.Helper()
 	eventually(l.t, fmt.Sprintf("a session's end for %s (ended so far: %q)", r, grep(l.metrics(), "sessions_closed_total{")), func() bool { return l.closed(r) > 0 })
 }
@@ -368,7 +364,7 @@ func (l *lab) play(name, src, listener string, vars map[string]string) {
 	_, err = s.Run(l.t.Context(), imaptest.RunOptions{
 		Addr: l.addr(listener), Dial: dial, TLS: l.cert.Client, Vars: all,
 		Hooks: map[string]func(context.Context, ...string) error{
-			"ended":   func(_ context.Context, a ...string) error { l.ended(Reason(a[0])); return nil },
+			"ended":   func(_ context.Context, a ...string) error { l.ended(session.Reason(a[0])); return nil },
 			"log":     func(_ context.Context, a ...string) error { l.logs.wait(l.t, strings.Join(a, " ")); return nil },
 			"fire":    func(_ context.Context, a ...string) error { l.backends[0].Fire(a[0]); return nil },
 			"happens": func(_ context.Context, a ...string) error { return l.backends[0].Wait(a[0]) },

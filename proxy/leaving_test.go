@@ -6,47 +6,7 @@ import (
 	"testing"
 
 	"imapproxy/internal/imaptest"
-	"imapproxy/proxy/park/view"
-	"imapproxy/proxy/wire"
 )
-
-func TestWhatACommandMakesOfTheMailbox(t *testing.T) {
-	caps := wire.ParseCaps([]byte(scriptedCaps + " UNSELECT"))
-	for _, c := range []struct {
-		line string
-		told told
-		caps wire.Caps
-		want leaving
-	}{
-		{"a SELECT Work", told{}, caps, leaves},
-		{`a examine "Work"`, told{}, caps, leaves},
-		{"a SELECT {4+}", told{}, caps, leaves},
-		{"a SELECT Work (CONDSTORE)", told{}, caps, leaves},
-		{"a SELECT Work (CONDSTORE)", told{}, nil, stays},
-		{"a SELECT Work (QRESYNC (7 12))", told{dialect: view.QResync}, caps, leaves},
-		{"a SELECT Work (QRESYNC (7 12))", told{}, caps, stays},
-		{"a SELECT", told{}, caps, stays},
-		{`a SELECT "Work`, told{}, caps, stays},
-		{"a SELECT Work again", told{}, caps, stays},
-		{"a SELECT Work {4+}", told{}, caps, stays},
-		{"(a SELECT Work", told{}, caps, stays},
-		{"a UNSELECT", told{}, caps, leaves},
-		{"a UNSELECT", told{}, nil, stays},
-		{"a UNSELECT Work", told{}, caps, stays},
-		{"a CLOSE", told{}, caps, leavesExpunging},
-		{"a CLOSE", told{box: selection{readOnly: true}}, caps, leaves},
-		{"a CLOSE it", told{}, caps, stays},
-		{"a STATUS Work (MESSAGES)", told{}, caps, stays},
-		{"a LOGOUT", told{}, caps, stays},
-	} {
-		if got := leavingBy([]byte(c.line+"\r\n"), &c.told, c.caps); got != c.want {
-			t.Errorf("%q: %d, want %d", c.line, got, c.want)
-		}
-	}
-	if got := leavingBy([]byte("a SELECT Wo"), &told{}, caps); got != stays {
-		t.Errorf("half a line: %d", got)
-	}
-}
 
 // changed is a session that is parked and hasn't heard that its second message of four is gone
 // and a fifth has come. hinted says that the proxy has.
@@ -68,17 +28,9 @@ func changed(t *testing.T, hinted bool, selects string) (*scripted, *imaptest.Cl
 	p.expunge(2)
 	p.deliver()
 	if hinted {
-		looks := len(p.said("EXAMINE"))
+		looks, resyncs := len(p.said("EXAMINE")), p.hub.Stats().Resyncs
 		p.hint()
-		eventually(t, "a look", func() bool {
-			known := false
-			p.srv.reg.each(func(s *Session) {
-				s.park.mu.Lock()
-				defer s.park.mu.Unlock()
-				known = s.park.state != nil
-			})
-			return known && len(p.said("EXAMINE")) > looks
-		})
+		eventually(t, "a look", func() bool { return p.hub.Stats().Resyncs > resyncs && len(p.said("EXAMINE")) > looks })
 	}
 	return p, c
 }

@@ -15,6 +15,7 @@ import (
 
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/conn"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
 	"imapproxy/telemetry"
 )
@@ -35,6 +36,7 @@ type listener struct {
 	srv  *Server
 	opts ListenerOptions // name, address and TLS mode don't change
 	set  atomic.Pointer[listenerSettings]
+	of   *session.Listener // what its sessions see of it
 	tcp  *net.TCPListener
 }
 
@@ -47,7 +49,7 @@ type listenerSettings struct {
 
 func newListenerSettings(s *Server, o ListenerOptions) (*listenerSettings, error) {
 	ls := &listenerSettings{ListenerOptions: o}
-	if o.TLS == TLSNone {
+	if o.TLS == session.TLSNone {
 		return ls, nil
 	}
 	certs, err := newCertificates(o.Certificates, s.tel.Log.With("listener", o.Name))
@@ -56,6 +58,11 @@ func newListenerSettings(s *Server, o ListenerOptions) (*listenerSettings, error
 	}
 	ls.certs, ls.tls = certs, certs.config(o.MinVersion)
 	return ls, nil
+}
+
+// sessions are those that sessions see.
+func (ls *listenerSettings) sessions() session.ListenerSettings {
+	return session.ListenerSettings{TLS: ls.tls, CleartextFrom: ls.CleartextFrom, TrustedProxies: ls.TrustedProxies}
 }
 
 func (ls *listenerSettings) refresh() {
@@ -69,9 +76,15 @@ func newListener(s *Server, o ListenerOptions) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{srv: s, opts: o}
+	l := &listener{srv: s, opts: o, of: session.NewListener(o.Name, o.TLS, ls.sessions())}
 	l.set.Store(ls)
 	return l, nil
+}
+
+// use replaces the settings.
+func (l *listener) use(ls *listenerSettings) {
+	l.set.Store(ls)
+	l.of.Set(ls.sessions())
 }
 
 // ListenError is an address that can't be listened on.
@@ -137,11 +150,11 @@ func (l *listener) welcome(ctx context.Context, tcp *net.TCPConn) {
 		l.srv.sessions.Done()
 		return
 	}
-	s.live(ctx)
+	s.Live(ctx)
 }
 
 // session reads the PROXY header, if one is due, and admits the client.
-func (l *listener) session(ctx context.Context, tcp *net.TCPConn) (*Session, error) {
+func (l *listener) session(ctx context.Context, tcp *net.TCPConn) (*session.Session, error) {
 	set := l.set.Load()
 	c, err := conn.New(tcp)
 	if err != nil {
@@ -151,14 +164,14 @@ func (l *listener) session(ctx context.Context, tcp *net.TCPConn) (*Session, err
 		return nil, err
 	}
 	addr, local := addrPort(tcp.RemoteAddr()), addrPort(tcp.LocalAddr())
-	if within(set.ProxyTrusted, addr.Addr()) {
+	if fair.In(set.ProxyTrusted, addr.Addr()) {
 		if addr, local, err = proxyHeader(ctx, c, addr, local); err != nil {
-			l.srv.tel.Refused(string(ReasonProxyHeader))
+			l.srv.tel.Refused(string(session.ReasonProxyHeader))
 			return nil, err
 		}
 	}
 	all := l.srv.set.Load()
-	if over := l.srv.reg.admit(addr.Addr(), all.Limits, all.Dialer.Open()); over != "" {
+	if over := l.srv.reg.Admit(addr.Addr(), all.Limits, all.Dialer.Open()); over != "" {
 		l.srv.tel.Refused(over)
 		if over == "descriptors" {
 			l.srv.tel.Shortage("descriptors", telemetry.ShortageAtAccept,
@@ -167,11 +180,7 @@ func (l *listener) session(ctx context.Context, tcp *net.TCPConn) (*Session, err
 		l.turnAway(ctx, c, addr.Addr())
 		return nil, fmt.Errorf("over limits.%s", over)
 	}
-	s := &Session{id: newID(), srv: l.srv, set: all, lis: l, client: c, addr: addr, local: local, started: l.srv.now()}
-	s.seen(s.started)
-	l.srv.reg.add(s)
-	l.srv.tel.SessionOpened(l.opts.Name, l.opts.TLS == TLSImplicit)
-	return s, nil
+	return session.New(l.srv.env, l.of, c, addr, local), nil
 }
 
 // How many clients are told at a time that there is no place, in all and of one network, and
@@ -196,10 +205,10 @@ func (l *listener) turnAway(ctx context.Context, c *conn.Conn, client netip.Addr
 	ctx, cancel := context.WithTimeout(ctx, refusalIn)
 	defer cancel()
 	defer c.Until(ctx)()
-	if l.opts.TLS == TLSImplicit && c.Server(ctx, l.set.Load().tls) != nil {
+	if l.opts.TLS == session.TLSImplicit && c.Server(ctx, l.set.Load().tls) != nil {
 		return
 	}
-	if _, err := c.Write([]byte(ReasonLimit.bye())); err != nil || c.CloseWrite() != nil {
+	if _, err := c.Write([]byte(session.ReasonLimit.Bye())); err != nil || c.CloseWrite() != nil {
 		return
 	}
 	c.Discard(time.Now().Add(refusalIn))
@@ -235,14 +244,4 @@ func addrPort(a net.Addr) netip.AddrPort {
 	}
 	ap := t.AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-}
-
-func within(nets []netip.Prefix, a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	for _, n := range nets {
-		if n.Contains(a) {
-			return true
-		}
-	}
-	return false
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/pires/go-proxyproto"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // certFiles writes a certificate to files.
@@ -40,7 +41,7 @@ func TestTheCertificateIsChosenBySNI(t *testing.T) {
 	a, b := imaptest.NewCert(t, "imap.example.org"), imaptest.NewCert(t, "mail.example.com", "imap.example.com")
 	l := newLab(t, labOptions{change: func(o *Options) {
 		for i := range o.Listeners {
-			if o.Listeners[i].TLS != TLSNone {
+			if o.Listeners[i].TLS != session.TLSNone {
 				o.Listeners[i].Certificates = []Certificate{{CertPEM: a.CertPEM, KeyPEM: a.KeyPEM}, {CertPEM: b.CertPEM, KeyPEM: b.KeyPEM}}
 			}
 		}
@@ -61,7 +62,7 @@ func TestCertificatesAreReadAgainAndNoSessionNotices(t *testing.T) {
 	files := certFiles(t, first, dir)
 	l := newLab(t, labOptions{change: func(o *Options) {
 		for i := range o.Listeners {
-			if o.Listeners[i].TLS == TLSImplicit {
+			if o.Listeners[i].TLS == session.TLSImplicit {
 				o.Listeners[i].Certificates = []Certificate{files}
 			}
 		}
@@ -120,7 +121,7 @@ func TestOldTLSIsRefused(t *testing.T) {
 	if err := c.Conn.StartTLS(old); err == nil {
 		t.Error("TLS 1.2 is taken where 1.3 is asked for")
 	}
-	l.ended(ReasonTLS)
+	l.ended(session.ReasonTLS)
 	// A browser that was led here speaks of HTTP (ALPACA).
 	http := l.cert.Client.Clone()
 	http.NextProtos = []string{"h2", "http/1.1"}
@@ -155,7 +156,7 @@ func TestNothingBehindSTARTTLSIsExecuted(t *testing.T) {
 				t.Fatal("a backend was asked")
 			}
 			_ = c.Conn.Close()
-			l.ended(ReasonClientProtocol)
+			l.ended(session.ReasonClientProtocol)
 		})
 	}
 }
@@ -170,7 +171,7 @@ func TestWhatComesInTheClearBehindSTARTTLSsAnswerIsNotExecutedEither(t *testing.
 	if text, _ := readAll(t, c); strings.Contains(text, "a2") {
 		t.Fatalf("%q", text)
 	}
-	l.ended(ReasonTLS)
+	l.ended(session.ReasonTLS)
 	if l.backends[0].Accepted() > 0 {
 		t.Fatal("a backend was asked")
 	}
@@ -234,7 +235,7 @@ func TestThePROXYHeaderNamesTheClient(t *testing.T) {
 			want = conn.LocalAddr().String()
 		}
 		found := false
-		page, _ := l.srv.Sessions(Filter{})
+		page, _ := l.srv.Sessions(session.Filter{})
 		for _, s := range page {
 			found = found || s.Client.String() == want
 		}
@@ -242,7 +243,7 @@ func TestThePROXYHeaderNamesTheClient(t *testing.T) {
 			t.Errorf("%s: no session of %s: %+v", name, want, page)
 		}
 		_ = conn.Close()
-		eventually(t, "the session's end", func() bool { return l.srv.reg.total.Load() == 0 })
+		eventually(t, "the session's end", func() bool { return l.srv.reg.Total() == 0 })
 	}
 	// The address counts for everything: this network may log in in the clear.
 	c, err := proxied(t, l, header(1, src, dst))
@@ -278,7 +279,7 @@ func TestATrustedAddressWithoutAPROXYHeaderIsCutOff(t *testing.T) {
 			_ = c.Close()
 		}
 	}
-	if n := l.metric("imapproxy_connections_refused_total", string(ReasonProxyHeader)); n != 6 {
+	if n := l.metric("imapproxy_connections_refused_total", string(session.ReasonProxyHeader)); n != 6 {
 		t.Errorf("%v are counted: %s", n, grep(l.metrics(), "refused"))
 	}
 }
@@ -307,7 +308,7 @@ func TestNobodyElsesPROXYHeaderIsBelieved(t *testing.T) {
 	if r, err := c.Next(); err != nil || r.Status() != "BAD" {
 		t.Fatal(r, err)
 	}
-	if page, _ := l.srv.Sessions(Filter{}); len(page) != 1 || page[0].Client.Addr().String() != "127.0.0.1" {
+	if page, _ := l.srv.Sessions(session.Filter{}); len(page) != 1 || page[0].Client.Addr().String() != "127.0.0.1" {
 		t.Fatalf("%+v", page)
 	}
 }
@@ -315,7 +316,7 @@ func TestNobodyElsesPROXYHeaderIsBelieved(t *testing.T) {
 func TestLimits(t *testing.T) {
 	t.Run("connections", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, labOptions{limits: Limits{Connections: 3}})
+		l := newLab(t, labOptions{limits: session.Limits{Connections: 3}})
 		all := []*imaptest.Client{l.login("alice"), l.login("alice"), l.login("carol")}
 		over := l.dial(plain)
 		if over.Greeting.Code() != "LIMIT" || over.Greeting.Status() != "BYE" {
@@ -327,7 +328,7 @@ func TestLimits(t *testing.T) {
 		}
 		all[1].MustOK("LOGOUT")
 		must(t, all[1].Conn.Close())
-		eventually(t, "room", func() bool { return l.srv.reg.proved() == 2 })
+		eventually(t, "room", func() bool { return l.srv.reg.Proved() == 2 })
 		l.login("bob")
 		if n := l.metric("imapproxy_connections_refused_total", `reason="connections"`); n != 2 {
 			t.Errorf("%v are counted: %s", n, grep(l.metrics(), "refused"))
@@ -335,7 +336,7 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("per_ip", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, labOptions{limits: Limits{PerIP: 2}})
+		l := newLab(t, labOptions{limits: session.Limits{PerIP: 2}})
 		from := func(ip string, ok bool) {
 			t.Helper()
 			_, err := proxied(t, l, "PROXY TCP6 "+ip+" 2001:db8::1 1 2\r\n")
@@ -356,7 +357,7 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("per_user", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, labOptions{limits: Limits{PerUser: 2}})
+		l := newLab(t, labOptions{limits: session.Limits{PerUser: 2}})
 		a := l.login("alice")
 		l.login("alice")
 		c := l.dial(plain)
@@ -420,7 +421,7 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 		"no router":      func(o *Options) { o.Router = nil },
 		"no dialer":      func(o *Options) { o.Dialer = nil },
 		"no source":      func(o *Options) { o.Sources = nil },
-		"no certificate": func(o *Options) { o.Listeners = []ListenerOptions{{Name: "x", TLS: TLSImplicit}} },
+		"no certificate": func(o *Options) { o.Listeners = []ListenerOptions{{Name: "x", TLS: session.TLSImplicit}} },
 		"TLS mode":       func(o *Options) { o.Listeners = []ListenerOptions{{Name: "x", TLS: "perhaps"}} },
 	} {
 		o := l.opts
@@ -430,7 +431,7 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 		}
 	}
 	o := l.opts
-	o.Listeners = []ListenerOptions{{Name: "free", Address: "127.0.0.1:0", TLS: TLSNone}, {Name: "taken", Address: l.addr(plain), TLS: TLSNone}}
+	o.Listeners = []ListenerOptions{{Name: "free", Address: "127.0.0.1:0", TLS: session.TLSNone}, {Name: "taken", Address: l.addr(plain), TLS: session.TLSNone}}
 	s, err := New(o)
 	must(t, err)
 	if err := s.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "taken") {

@@ -15,6 +15,7 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 )
@@ -30,7 +31,7 @@ func deadAddress(t testing.TB) string {
 
 func TestAWrongPasswordIsAnsweredAfterADelay(t *testing.T) {
 	const delay = 300 * time.Millisecond
-	l := newLab(t, labOptions{limits: Limits{AuthFailureDelay: delay}})
+	l := newLab(t, labOptions{limits: session.Limits{AuthFailureDelay: delay}})
 	c := l.dial(plain)
 	for _, f := range []func() imaptest.Answer{
 		func() imaptest.Answer { return c.TryLogin("alice", "wrong") },
@@ -88,9 +89,9 @@ func TestABackendThatCannotBeReachedIsNotTheUsersFault(t *testing.T) {
 }
 
 // sessionOf is what is known of a user's only session.
-func (l *lab) sessionOf(user string) SessionInfo {
+func (l *lab) sessionOf(user string) session.Info {
 	l.t.Helper()
-	page, _ := l.srv.Sessions(Filter{User: user})
+	page, _ := l.srv.Sessions(session.Filter{User: user})
 	if len(page) != 1 {
 		l.t.Fatalf("%d sessions of %s: %+v", len(page), user, page)
 	}
@@ -102,7 +103,7 @@ func TestWithSharedStorageTheNextBackendIsTriedWhenOneIsDown(t *testing.T) {
 	c := l.login("alice")
 	first := l.sessionOf("alice").Backend
 	must(t, c.Conn.Close())
-	eventually(t, "the session's end", func() bool { return l.srv.reg.total.Load() == 0 })
+	eventually(t, "the session's end", func() bool { return l.srv.reg.Total() == 0 })
 	for i, b := range l.backends {
 		if first == fmt.Sprintf("b%d", i+1) {
 			b.Close()
@@ -115,7 +116,7 @@ func TestWithSharedStorageTheNextBackendIsTriedWhenOneIsDown(t *testing.T) {
 	}
 	again := l.login("alice") // and every further session goes there, too
 	again.MustOK("NOOP")
-	page, _ := l.srv.Sessions(Filter{User: "alice", Backend: now.Backend})
+	page, _ := l.srv.Sessions(session.Filter{User: "alice", Backend: now.Backend})
 	if len(page) != 2 {
 		t.Fatalf("%+v", page)
 	}
@@ -168,7 +169,7 @@ func TestEverySessionOfAUserSharesOneBackend(t *testing.T) {
 	}
 	g.Wait()
 	where := map[string]string{}
-	page, _ := l.srv.Sessions(Filter{})
+	page, _ := l.srv.Sessions(session.Filter{})
 	for _, s := range page {
 		if was, ok := where[s.User]; ok && was != s.Backend {
 			t.Errorf("%s is on %s and on %s", s.User, was, s.Backend)
@@ -318,7 +319,7 @@ func TestAnAlertOfTheBackendsLoginReachesTheClient(t *testing.T) {
 }
 
 func TestFailedAndUnavailableLoginsAreTimedOutOnlyWhenTheirTimeIsUp(t *testing.T) {
-	l := newLab(t, labOptions{limits: Limits{PreloginTimeout: 700 * time.Millisecond, AuthFailureDelay: time.Hour}})
+	l := newLab(t, labOptions{limits: session.Limits{PreloginTimeout: 700 * time.Millisecond, AuthFailureDelay: time.Hour}})
 	for name, c := range map[string]*imaptest.Client{"silent": l.dial(plain), "in the delay": l.dial(plain)} {
 		if name == "in the delay" {
 			c.Write("a1 LOGIN alice wrong")
@@ -328,7 +329,7 @@ func TestFailedAndUnavailableLoginsAreTimedOutOnlyWhenTheirTimeIsUp(t *testing.T
 		_ = c.Conn.Close()
 	}
 	l.stop()
-	if n := l.closed(ReasonLoginTimeout); n != 2 {
+	if n := l.closed(session.ReasonLoginTimeout); n != 2 {
 		t.Fatalf("%d were timed out", n)
 	}
 }
@@ -337,29 +338,29 @@ func TestTheStateOfASessionIsShown(t *testing.T) {
 	l := newLab(t, labOptions{})
 	waiting := l.dial(plain)
 	c := l.login("alice")
-	state := func(want SessionInfo) {
+	state := func(want session.Info) {
 		t.Helper()
 		eventually(t, fmt.Sprintf("the state %+v", want), func() bool {
 			s := l.sessionOf("alice")
 			return s.State == want.State && s.Idle == want.Idle && s.InFlight == want.InFlight && s.Attachment == "attached"
 		})
 	}
-	state(SessionInfo{State: "authenticated"})
+	state(session.Info{State: "authenticated"})
 	c.MustOK("SELECT INBOX")
-	state(SessionInfo{State: "selected"})
+	state(session.Info{State: "selected"})
 	done := c.Idle()
-	state(SessionInfo{State: "selected", Idle: true, InFlight: 1})
+	state(session.Info{State: "selected", Idle: true, InFlight: 1})
 	done()
-	state(SessionInfo{State: "selected"})
+	state(session.Info{State: "selected"})
 	if a := c.Cmd("UNSELECT"); a.Tagged.Status() != "BAD" {
 		t.Fatal(a)
 	}
-	state(SessionInfo{State: "selected"})
+	state(session.Info{State: "selected"})
 	s := l.sessionOf("alice")
 	if s.TLS || s.Listener != plain || s.Client.String() != c.LocalAddr().String() || s.Backend != "b1" || s.Commands != 3 || s.BytesIn == 0 || s.BytesOut == 0 {
 		t.Fatalf("%+v", s)
 	}
-	page, _ := l.srv.Sessions(Filter{})
+	page, _ := l.srv.Sessions(session.Filter{})
 	if len(page) != 2 {
 		t.Fatalf("%+v", page)
 	}
@@ -381,7 +382,7 @@ func TestSessionsAreListedByThePage(t *testing.T) {
 	for i := range n {
 		l.login([]string{"alice", "bob"}[i%2])
 	}
-	for _, f := range []Filter{{Limit: 5}, {Limit: 1}, {Limit: n}, {}, {User: "alice", Limit: 4}, {Backend: "b1", Limit: 22}, {User: "nobody"}, {Backend: "b9"}} {
+	for _, f := range []session.Filter{{Limit: 5}, {Limit: 1}, {Limit: n}, {}, {User: "alice", Limit: 4}, {Backend: "b1", Limit: 22}, {User: "nobody"}, {Backend: "b9"}} {
 		seen := map[string]bool{}
 		want := n
 		switch {
@@ -417,7 +418,7 @@ func TestALoginLeavesATraceWithItsPhases(t *testing.T) {
 	c.Login("alice", password)
 	c.MustOK("NOOP")
 	must(t, c.Conn.Close())
-	l.ended(ReasonClientClosed)
+	l.ended(session.ReasonClientClosed)
 	names := map[string]int{}
 	for _, s := range l.spans.GetSpans() {
 		names[s.Name]++

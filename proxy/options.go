@@ -8,16 +8,10 @@ import (
 	"time"
 
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/telemetry"
-)
-
-// Ways of TLS of a listener.
-const (
-	TLSImplicit = "implicit" // RFC 8314 §3
-	TLSStartTLS = "starttls" // RFC 9051 §6.2.1
-	TLSNone     = "none"
 )
 
 // Options are a Server's. What Reload can't change is said there.
@@ -49,8 +43,8 @@ type Options struct {
 	// there are no such placements. An error is NO [UNAVAILABLE].
 	Placement func(ctx context.Context, user string) (backend string, ok bool, err error)
 
-	Limits    Limits
-	Park      ParkOptions
+	Limits    session.Limits
+	Park      session.ParkOptions
 	Telemetry *telemetry.Telemetry // nil: nothing is recorded
 	// Drain is how long sessions may go on when the server stops.
 	Drain time.Duration
@@ -83,27 +77,17 @@ type Certificate struct {
 	CertPEM, KeyPEM   []byte
 }
 
-// Limits bound what clients may have. Zero is no limit for counts, and the
-// default for times.
-type Limits struct {
-	Connections      int           // sessions that have logged in
-	Prelogin         int           // connections that haven't; the oldest of the busiest network goes
-	Descriptors      int           // files that the process may have open: some are kept for other than clients
-	PerIP            int           // from one address (IPv6: one /64)
-	PerUser          int           // sessions of one user
-	UnprovedLogins   int           // logins at a time at one backend that is to prove their passwords; 0: 32
-	PreloginTimeout  time.Duration // from accept to the end of the login; 0: 60 s
-	IdleTimeout      time.Duration // nothing said either way; 0: 31 min; RFC 9051 §5.4 asks for at least 30
-	AuthFailureDelay time.Duration // before NO [AUTHENTICATIONFAILED]; 0: 2 s, negative: none
-}
+// DefaultDrain is Options.Drain's.
+const DefaultDrain = 30 * time.Second
 
-// Defaults of Limits.
-const (
-	DefaultPreloginTimeout  = time.Minute
-	DefaultIdleTimeout      = 31 * time.Minute
-	DefaultAuthFailureDelay = 2 * time.Second
-	DefaultDrain            = 30 * time.Second
-)
+// sessions are what sessions see of the options.
+func (o *Options) sessions() *session.Settings {
+	return &session.Settings{
+		Hostname: o.Hostname, Version: o.Version, Names: o.Names, Sources: o.Sources, Recheck: o.Recheck,
+		Dialer: o.Dialer, Login: o.Login, BackendTLS: o.BackendTLS, BackendServerName: o.BackendServerName,
+		Router: o.Router, Placement: o.Placement, Limits: o.Limits, Park: o.Park,
+	}
+}
 
 // withDefaults fills in what was left zero, or says what is wrong.
 func (o Options) withDefaults() (Options, error) {
@@ -115,11 +99,11 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	for _, l := range o.Listeners {
 		switch l.TLS {
-		case TLSImplicit, TLSStartTLS:
+		case session.TLSImplicit, session.TLSStartTLS:
 			if len(l.Certificates) == 0 {
 				return o, fmt.Errorf("proxy: listener %q: TLS without a certificate", l.Name)
 			}
-		case TLSNone:
+		case session.TLSNone:
 		default:
 			return o, fmt.Errorf("proxy: listener %q: tls is %q, say implicit, starttls or none", l.Name, l.TLS)
 		}
@@ -133,22 +117,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	l := &o.Limits
-	l.PreloginTimeout = orDefault(l.PreloginTimeout, DefaultPreloginTimeout)
-	l.IdleTimeout = orDefault(l.IdleTimeout, DefaultIdleTimeout)
-	l.AuthFailureDelay = orDefault(l.AuthFailureDelay, DefaultAuthFailureDelay)
-	o.Drain = orDefault(o.Drain, DefaultDrain)
-	o.Recheck = orDefault(o.Recheck, DefaultRecheck)
+	o.Limits = o.Limits.WithDefaults()
+	o.Drain = session.OrDefault(o.Drain, DefaultDrain)
+	o.Recheck = session.OrDefault(o.Recheck, session.DefaultRecheck)
 	return o, nil
-}
-
-// orDefault is d, the default where it is 0, and 0 where it is negative.
-func orDefault(d, def time.Duration) time.Duration {
-	switch {
-	case d == 0:
-		return def
-	case d < 0:
-		return 0
-	}
-	return d
 }

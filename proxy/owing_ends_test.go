@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // owes brings a client to where it is owed EXPUNGE: its own number 1 is gone, and it
@@ -33,7 +34,7 @@ func (l *parkLab) owes(t *testing.T) (w *imaptest.ModelWatcher, d *imaptest.Mode
 	w.UntilOK("o1")
 	d.Truth.Store(2, `\Seen`)
 	l.happens(gone, "a resume")
-	if w.Heard["EXPUNGE"] > 0 || Attachment(l.of(w).attachment.Load()) != CatchingUp {
+	if w.Heard["EXPUNGE"] > 0 || l.of(w).Attachment() != session.CatchingUp {
 		t.Fatal("nothing is owed")
 	}
 	l.OnUp(nil)
@@ -54,7 +55,7 @@ func settle(t *testing.T, w *imaptest.ModelWatcher, d *imaptest.ModelWriter) {
 
 func TestALiteralPassesWhileExpungeIsOwed(t *testing.T) {
 	t.Parallel()
-	l := newParkLab(t, ParkOptions{}, nil)
+	l := newParkLab(t, session.ParkOptions{}, nil)
 	w, d, text := l.owes(t)
 	heard := w.Say(fetchText)
 	if len(heard) != 1 || heard[0].Word(1) != "3" || len(heard[0].Literals) != 1 || !bytes.Equal(heard[0].Literals[0].Data, text) {
@@ -76,20 +77,20 @@ func TestALiteralPassesWhileExpungeIsOwed(t *testing.T) {
 
 // The backend dies inside a literal of its own, and between two responses.
 func TestABackendThatDiesWhileExpungeIsOwed(t *testing.T) {
-	for reason, at := range map[Reason]int32{ReasonBackendLost: 1, ReasonBackendLostInner: 100} {
+	for reason, at := range map[session.Reason]int32{session.ReasonBackendLost: 1, session.ReasonBackendLostInner: 100} {
 		t.Run(string(reason), func(t *testing.T) {
 			t.Parallel()
-			l := newParkLab(t, ParkOptions{}, nil)
+			l := newParkLab(t, session.ParkOptions{}, nil)
 			w, _, _ := l.owes(t)
 			var lines atomic.Int32
 			l.OnDown(func(_ *imaptest.Tapped, line string) bool { return lines.Add(1) < at })
 			w.Write("o2 " + fetchText)
 			rest, err := io.ReadAll(w.Conn.Conn)
 			must(t, err)
-			if bye := strings.Contains(string(rest), "* BYE"); bye != (reason == ReasonBackendLost) {
+			if bye := strings.Contains(string(rest), "* BYE"); bye != (reason == session.ReasonBackendLost) {
 				t.Errorf("it ends with %q", rest[max(0, len(rest)-100):])
 			}
-			if inside := len(rest) > 1000; inside != (reason == ReasonBackendLostInner) {
+			if inside := len(rest) > 1000; inside != (reason == session.ReasonBackendLostInner) {
 				t.Errorf("%d bytes came", len(rest))
 			}
 			_ = w.Conn.Close()
@@ -102,30 +103,30 @@ func TestABackendThatDiesWhileExpungeIsOwed(t *testing.T) {
 func TestWhatEndsASessionThatIsOwedExpunge(t *testing.T) {
 	for name, c := range map[string]struct {
 		happens func(l *parkLab, w *imaptest.ModelWatcher)
-		reason  Reason
+		reason  session.Reason
 		bye     bool
 	}{
-		"the client goes":     {func(_ *parkLab, w *imaptest.ModelWatcher) { _ = w.Conn.Close() }, ReasonClientClosed, false},
-		"the client is reset": {func(_ *parkLab, w *imaptest.ModelWatcher) { _ = w.Reset() }, ReasonClientLost, false},
+		"the client goes":     {func(_ *parkLab, w *imaptest.ModelWatcher) { _ = w.Conn.Close() }, session.ReasonClientClosed, false},
+		"the client is reset": {func(_ *parkLab, w *imaptest.ModelWatcher) { _ = w.Reset() }, session.ReasonClientLost, false},
 		"a line without an end": {func(_ *parkLab, w *imaptest.ModelWatcher) {
-			_ = w.SendRaw("x FETCH " + strings.Repeat("1,", maxOwedLine))
-		}, ReasonClientProtocol, true},
-		"a literal beyond all": {func(_ *parkLab, w *imaptest.ModelWatcher) { w.Write("x SEARCH TEXT {99999999+}") }, ReasonClientProtocol, true},
-		"the proxy goes":       {func(l *parkLab, _ *imaptest.ModelWatcher) { l.end() }, ReasonShutdown, true},
-		"its time is over":     {func(l *parkLab, w *imaptest.ModelWatcher) { l.of(w).terminate(ReasonIdle) }, ReasonIdle, true},
+			_ = w.SendRaw("x FETCH " + strings.Repeat("1,", longestOwedLine))
+		}, session.ReasonClientProtocol, true},
+		"a literal beyond all": {func(_ *parkLab, w *imaptest.ModelWatcher) { w.Write("x SEARCH TEXT {99999999+}") }, session.ReasonClientProtocol, true},
+		"the proxy goes":       {func(l *parkLab, _ *imaptest.ModelWatcher) { l.end() }, session.ReasonShutdown, true},
+		"its time is over":     {func(l *parkLab, w *imaptest.ModelWatcher) { l.of(w).Terminate(session.ReasonIdle) }, session.ReasonIdle, true},
 		"the backend goes, and the client says nothing": {func(l *parkLab, w *imaptest.ModelWatcher) {
 			l.CutAll()
 			eventually(l.t, "an end", func() bool {
 				l.srv.Sweep()
 				s := l.of(w)
-				return s == nil || s.reason() != ""
+				return s == nil || s.Reason() != ""
 			})
-		}, ReasonBackendLost, true},
-		"the backend goes meanwhile": {func(l *parkLab, w *imaptest.ModelWatcher) { l.CutAll(); w.Write("x FETCH 2 (FLAGS)") }, ReasonBackendLost, true},
+		}, session.ReasonBackendLost, true},
+		"the backend goes meanwhile": {func(l *parkLab, w *imaptest.ModelWatcher) { l.CutAll(); w.Write("x FETCH 2 (FLAGS)") }, session.ReasonBackendLost, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newParkLab(t, ParkOptions{}, nil)
+			l := newParkLab(t, session.ParkOptions{}, nil)
 			w, _, _ := l.owes(t)
 			c.happens(l, w)
 			if c.bye {
@@ -141,7 +142,7 @@ func TestWhatEndsASessionThatIsOwedExpunge(t *testing.T) {
 // to it when it said them, and it is told when all of that is answered.
 func TestCommandsInOneWriteWhileExpungeIsOwed(t *testing.T) {
 	t.Parallel()
-	l := newParkLab(t, ParkOptions{}, nil)
+	l := newParkLab(t, session.ParkOptions{}, nil)
 	w, d, _ := l.owes(t)
 	w.Write(`o2 STORE 3 +FLAGS (\Flagged)`, "o3 FETCH 1:3 (FLAGS)", "o4 UID FETCH 1:* (FLAGS)", `o5 STORE 2 +FLAGS (\Answered)`, "o6 NOOP", "o7 IDLE")
 	w.Model.Begin("STORE")

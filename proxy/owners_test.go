@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // unswept has nobody but the test ask sessions to park.
@@ -27,7 +27,7 @@ func TestASessionEndsWhileItIsAskedToPark(t *testing.T) {
 	s := l.only()
 	c.MustOK("LOGOUT")
 	l.kept(1)
-	if s.signal(sigPause) {
+	if s.Signal(session.SigPause) {
 		t.Error("a session that is over takes a signal")
 	}
 	l.login("alice").MustOK("NOOP")
@@ -39,7 +39,7 @@ func TestASessionEndsWhileItIsAskedToPark(t *testing.T) {
 // A client that speaks up just as it is asked to pause, and whose reader waits for the backend's
 // word in the middle of that, gets it: the backend's reader rests last.
 func TestWhoIsAskedToParkWhileItPipelinesIsHeard(t *testing.T) {
-	const burst = maxInFlight + 20
+	const burst = mostInFlight + 20
 	p := newScripted(t, scriptedCaps, 3)
 	begun, gate := make(chan struct{}), make(chan struct{})
 	open, begin := sync.OnceFunc(func() { close(gate) }), sync.OnceFunc(func() { close(begun) })
@@ -58,52 +58,17 @@ func TestWhoIsAskedToParkWhileItPipelinesIsHeard(t *testing.T) {
 	must(t, c.Conn.SendRaw("DONE\r\n"+strings.Repeat("n NOOP\r\n", burst)))
 	<-begun
 	c.Expect("i OK done")
-	eventually(t, "the client's reader to wait for room", func() bool { return s.flight.waiting() == maxInFlight })
-	s.signal(sigPause)
+	eventually(t, "the client's reader to wait for room", func() bool { return s.Info().InFlight == mostInFlight })
+	s.Signal(session.SigPause)
 	open()
 	for range burst {
 		c.Expect("n OK done")
 	}
 }
 
-// A session ends by itself just as somebody ends it: it is counted as gone once.
-func TestASessionThatEndsTwiceAtOnceIsCountedOnce(t *testing.T) {
-	l := newParkLab(t, ParkOptions{}, nil)
-	user, d := l.user(1)
-	w := l.watch(user, d.Truth)
-	w.BeginIdle()
-	s := l.parked(w)
-	s.end(ReasonShutdown) // over, up to its first step
-	_ = w.Conn.Close()
-	l.gone(w)
-	eventually(t, "the end", func() bool { return l.srv.reg.total.Load() == 0 })
-	s.show(Ended) // its second
-	for a := range l.srv.reg.counts {
-		if n := l.srv.reg.counts[a].Load(); n != 0 {
-			t.Errorf("%d sessions %s, and there is none", n, Attachment(a))
-		}
-	}
-}
-
-// What the hub has to say to a session as it was parked, one that has come back doesn't heed.
-func TestAMailboxThatWasGoneEndsNobodyWhoHasComeBack(t *testing.T) {
-	l := newParkLab(t, ParkOptions{}, nil)
-	user, d := l.user(1)
-	w := l.watch(user, d.Truth)
-	w.BeginIdle()
-	s := l.parked(w)
-	m := s.member()
-	w.EndIdle()
-	w.Say("UID FETCH 1:* (FLAGS)")
-	m.Gone(errors.New("NO"))
-	if r := s.reason(); r != "" {
-		t.Errorf("it has ended: %s", r)
-	}
-}
-
 // A client that begins a long literal just as it is asked to pause goes on with it.
 func TestWhoIsAskedToParkWhileALiteralBeginsGoesOnWithIt(t *testing.T) {
-	const size = 4 * spliceFrom
+	const size = 4 * splicedFrom
 	p := newScripted(t, scriptedCaps, 3)
 	p.unswept()
 	c := p.login("alice")
@@ -112,12 +77,12 @@ func TestWhoIsAskedToParkWhileALiteralBeginsGoesOnWithIt(t *testing.T) {
 	c.Expect("+{*}")
 	s := p.only()
 	must(t, c.Conn.SendRaw(fmt.Sprintf("DONE\r\na APPEND INBOX {%d+}\r\n%s", size, strings.Repeat("x", size/2))))
-	eventually(t, "half of it", func() bool { return s.bytesIn.Load() > spliceFrom/2 })
+	eventually(t, "half of it", func() bool { return s.Info().BytesIn > splicedFrom/2 })
 	c.Expect("i OK done")
-	s.signal(sigPause)
+	s.Signal(session.SigPause)
 	must(t, c.Conn.SendRaw(strings.Repeat("x", size/2)+"\r\n"))
 	c.Expect("a OK done")
-	if got := s.reason(); got != "" {
+	if got := s.Reason(); got != "" {
 		t.Error(got)
 	}
 }

@@ -17,6 +17,8 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/session"
+	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 )
@@ -45,7 +47,7 @@ func newParkingLab(t *testing.T, o labOptions) *parkingLab {
 		running.Go(func() { hub.Run(ctx) })
 		running.Go(func() { pool.Run(ctx) })
 		t.Cleanup(func() { stop(); running.Wait() }) // after the server's end
-		l.Park = ParkOptions{Hub: hub, Pool: pool, Linger: time.Nanosecond, QuietAfter: time.Nanosecond}
+		l.Park = session.ParkOptions{Hub: hub, Pool: pool, Linger: time.Nanosecond, QuietAfter: time.Nanosecond}
 		if change != nil {
 			change(l)
 		}
@@ -59,7 +61,7 @@ func (p *parkingLab) parked(n int64) {
 	p.t.Helper()
 	eventually(p.t, fmt.Sprintf("%d parked sessions", n), func() bool {
 		p.srv.Sweep()
-		return p.srv.Status().Attachments[Parked.String()] == n
+		return p.srv.Status().Attachments[session.Parked.String()] == n
 	})
 }
 
@@ -67,7 +69,7 @@ func (p *parkingLab) parked(n int64) {
 // parked.
 func (p *parkingLab) idle(user string) *imaptest.Client {
 	p.t.Helper()
-	before := p.srv.Status().Attachments[Parked.String()]
+	before := p.srv.Status().Attachments[session.Parked.String()]
 	c := p.login(user)
 	c.Cmd("CREATE Work")
 	c.Literal("APPEND Work ", imaptest.GeneratedMessage(100, 1), "")
@@ -79,7 +81,7 @@ func (p *parkingLab) idle(user string) *imaptest.Client {
 }
 
 func TestParkedSessionsCountInEveryLimit(t *testing.T) {
-	for name, limits := range map[string]Limits{
+	for name, limits := range map[string]session.Limits{
 		"connections": {Connections: 1}, "per_ip": {PerIP: 1}, "per_user": {PerUser: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -107,11 +109,11 @@ func TestParkedSessionsAreListed(t *testing.T) {
 	p.idle("alice")
 	quiet := p.login("alice") // nothing is selected
 	p.parked(2)
-	page, _ := p.srv.Sessions(Filter{User: "alice", Backend: "b1"})
+	page, _ := p.srv.Sessions(session.Filter{User: "alice", Backend: "b1"})
 	if len(page) != 2 {
 		t.Fatalf("%d sessions", len(page))
 	}
-	idling := slices.IndexFunc(page, func(s SessionInfo) bool { return s.Idle })
+	idling := slices.IndexFunc(page, func(s session.Info) bool { return s.Idle })
 	if idling < 0 {
 		t.Fatalf("nobody idles: %+v", page)
 	}
@@ -130,8 +132,8 @@ func TestParkedSessionsAreListed(t *testing.T) {
 	quiet.MustOK("FETCH 1 (UID)")
 	eventually(t, "the reason why it isn't parked", func() bool {
 		p.srv.Sweep()
-		page, _ := p.srv.Sessions(Filter{User: "alice"})
-		return slices.ContainsFunc(page, func(s SessionInfo) bool { return s.NotParked == "message_numbers" && s.Attachment == "attached" })
+		page, _ := p.srv.Sessions(session.Filter{User: "alice"})
+		return slices.ContainsFunc(page, func(s session.Info) bool { return s.NotParked == "message_numbers" && s.Attachment == "attached" })
 	})
 	if n := p.metric("imapproxy_park_refusals_total", `reason="message_numbers"`); n != 1 {
 		t.Errorf("%v refusals are counted", n)
@@ -176,10 +178,10 @@ func TestASilentParkedClientHasItsAutologout(t *testing.T) {
 	idling := p.idle("alice")
 	quiet := p.login("bob")
 	p.parked(2)
-	p.clock.forward(DefaultIdleTimeout / 2)
+	p.clock.forward(session.DefaultIdleTimeout / 2)
 	p.srv.Sweep()
 	idling.Expect("* OK Still here")
-	p.clock.forward(DefaultIdleTimeout/2 + time.Minute)
+	p.clock.forward(session.DefaultIdleTimeout/2 + time.Minute)
 	p.srv.Sweep()
 	quiet.Expect("* BYE Autologout{*}")
 	idling.Expect("* BYE Autologout{*}")
@@ -187,9 +189,9 @@ func TestASilentParkedClientHasItsAutologout(t *testing.T) {
 	idling.ExpectEOF()
 	must(t, quiet.Conn.Close())
 	must(t, idling.Conn.Close())
-	p.ended(ReasonIdle)
-	p.ended(ReasonIdle)
-	if n := p.closed(ReasonIdle); n != 2 {
+	p.ended(session.ReasonIdle)
+	p.ended(session.ReasonIdle)
+	if n := p.closed(session.ReasonIdle); n != 2 {
 		t.Errorf("%d sessions ended for being idle", n)
 	}
 }
@@ -199,7 +201,7 @@ func TestKeepaliveCanBeLongOrOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newParkingLab(t, labOptions{change: func(o *Options) { o.Park.Keepalive = every }})
 			idling := p.idle("alice")
-			page, _ := p.srv.Sessions(Filter{User: "alice"})
+			page, _ := p.srv.Sessions(session.Filter{User: "alice"})
 			before := page[0].LastActivity
 			p.clock.forward(15 * time.Minute)
 			p.srv.Sweep()
@@ -212,7 +214,7 @@ func TestKeepaliveCanBeLongOrOff(t *testing.T) {
 			if every > 0 {
 				idling.Expect("* OK Still here")
 			}
-			page, _ = p.srv.Sessions(Filter{User: "alice"})
+			page, _ = p.srv.Sessions(session.Filter{User: "alice"})
 			if got := page[0].LastActivity.Sub(before); got < 15*time.Minute || got >= 43*time.Minute {
 				t.Errorf("the last activity is %s after the first: it is the client's DONE and IDLE", got)
 			}
@@ -227,11 +229,11 @@ func TestSwitchedOffParkingGivesConnectionsBack(t *testing.T) {
 	alice, bob := p.idle("alice"), p.login("bob")
 	p.parked(2)
 	off := p.opts
-	off.Park = ParkOptions{Linger: time.Nanosecond}
+	off.Park = session.ParkOptions{Linger: time.Nanosecond}
 	must(t, p.srv.Reload(off))
 	eventually(t, "all to have their connections", func() bool {
 		p.srv.Sweep()
-		return p.srv.Status().Attachments[Attached.String()] == 2
+		return p.srv.Status().Attachments[session.Attached.String()] == 2
 	})
 	if n := p.metric("imapproxy_resume_duration_seconds_count", `wake="off"`, `outcome="ok"`); n != 2 {
 		t.Errorf("%v resumes for it are counted", n)
@@ -327,22 +329,11 @@ func TestParksAndResumesLeaveTraces(t *testing.T) {
 	}
 }
 
-func TestAFailedParkIsTriedAgainLaterEachTime(t *testing.T) {
-	var pauses []time.Duration
-	for n := uint8(1); n < 8; n++ {
-		pauses = append(pauses, parkPause(n))
-	}
-	want := []time.Duration{10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 5 * time.Minute, 5 * time.Minute}
-	if !slices.Equal(pauses, want) || parkPause(101) != 5*time.Minute {
-		t.Errorf("%v, and %v at last", pauses, parkPause(101))
-	}
-}
-
 func TestEveryReasonWhyASessionIsntParkedIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../docs/operations.md")
 	must(t, err)
 	seen := map[string]bool{}
-	for k, r := range KeptReasons() {
+	for k, r := range track.Blockers() {
 		if r.Reason == "" || r.Words == "" || seen[r.Reason] {
 			t.Errorf("reason %d is %q: %q", k+1, r.Reason, r.Words)
 		}

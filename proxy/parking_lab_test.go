@@ -11,6 +11,7 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 )
@@ -27,7 +28,7 @@ type parkLab struct {
 	users  atomic.Int32
 }
 
-func newParkLab(t *testing.T, o ParkOptions, change func(*Options)) *parkLab {
+func newParkLab(t *testing.T, o session.ParkOptions, change func(*Options)) *parkLab {
 	t.Helper()
 	l := &parkLab{}
 	l.hub = park.NewHub(park.HubOptions{Watch: "push", Push: true, SweepEvery: time.Hour})
@@ -77,10 +78,10 @@ func (l *parkLab) watch(user string, truth *imaptest.ModelMailbox) *imaptest.Mod
 }
 
 // of is a client's session, nil when it is gone.
-func (l *parkLab) of(c *imaptest.ModelWatcher) (found *Session) {
+func (l *parkLab) of(c *imaptest.ModelWatcher) (found *session.Session) {
 	me := c.LocalAddr().String()
-	l.srv.reg.each(func(s *Session) {
-		if s.addr.String() == me {
+	l.srv.reg.Each(func(s *session.Session) {
+		if s.Client().String() == me {
 			found = s
 		}
 	})
@@ -89,25 +90,25 @@ func (l *parkLab) of(c *imaptest.ModelWatcher) (found *Session) {
 
 // sweepUntil lets the sweep work until a session is attached, parked … It says
 // false when the session has ended instead.
-func (l *parkLab) sweepUntil(w *imaptest.ModelWatcher, want Attachment) bool {
+func (l *parkLab) sweepUntil(w *imaptest.ModelWatcher, want session.Attachment) bool {
 	l.t.Helper()
 	ended := false
 	eventually(l.t, "the session to be "+want.String(), func() bool {
 		l.srv.Sweep()
 		s := l.of(w)
-		if s == nil || s.reason() != "" {
+		if s == nil || s.Reason() != "" {
 			ended = true
 			return true
 		}
-		return Attachment(s.attachment.Load()) == want
+		return s.Attachment() == want
 	})
 	return !ended
 }
 
 // parked waits until it is.
-func (l *parkLab) parked(w *imaptest.ModelWatcher) *Session {
+func (l *parkLab) parked(w *imaptest.ModelWatcher) *session.Session {
 	l.t.Helper()
-	if !l.sweepUntil(w, Parked) {
+	if !l.sweepUntil(w, session.Parked) {
 		l.t.Fatal("the session has ended")
 	}
 	return l.of(w)

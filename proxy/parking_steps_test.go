@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // step is what may happen while a session is parked or comes back, at any line of
@@ -64,7 +65,7 @@ func steps(idle bool) []step {
 			_ = w.Reset()
 		}, func(_ *testing.T, l *parkLab, w *imaptest.ModelWatcher, _ *imaptest.ModelWriter, _ string) { l.gone(w) }},
 		{"the session is sent away", func(l *parkLab, w *imaptest.ModelWatcher, _ *imaptest.ModelWriter, _ *imaptest.Tapped) {
-			l.of(w).terminate(ReasonIdle)
+			l.of(w).Terminate(session.ReasonIdle)
 		}, func(t *testing.T, l *parkLab, w *imaptest.ModelWatcher, _ *imaptest.ModelWriter, _ string) {
 			if r := w.ExpectBye("r1"); r.Text != "* BYE Autologout, idle for too long" {
 				t.Error(r)
@@ -96,7 +97,7 @@ func whileParking(t *testing.T, l *parkLab, idle bool, happens func(w *imaptest.
 		eventually(t, "the session to be parked, or "+t.Name(), func() bool {
 			l.srv.Sweep()
 			s := l.of(w)
-			return m.happened() != "" || s == nil || Attachment(s.attachment.Load()) == Parked
+			return m.happened() != "" || s == nil || s.Attachment() == session.Parked
 		})
 		line := m.stop()
 		if line == "" {
@@ -125,7 +126,7 @@ func TestWhatHappensWhileASessionIsParked(t *testing.T) {
 		for _, s := range steps(idle) {
 			t.Run(fmt.Sprint(s.name, ", idle: ", idle), func(t *testing.T) {
 				t.Parallel()
-				l := newParkLab(t, ParkOptions{QuietAfter: 1}, nil)
+				l := newParkLab(t, session.ParkOptions{QuietAfter: 1}, nil)
 				whileParking(t, l, idle,
 					func(w *imaptest.ModelWatcher, d *imaptest.ModelWriter, c *imaptest.Tapped) { s.happens(l, w, d, c) },
 					func(w *imaptest.ModelWatcher, d *imaptest.ModelWriter, tag, line string) { s.after(t, l, w, d, tag) })
@@ -139,7 +140,7 @@ func TestABackendThatBreaksOffWhileASessionIsParked(t *testing.T) {
 	for _, idle := range []bool{true, false} {
 		t.Run(fmt.Sprint("idle: ", idle), func(t *testing.T) {
 			t.Parallel()
-			l := newParkLab(t, ParkOptions{QuietAfter: 1}, nil)
+			l := newParkLab(t, session.ParkOptions{QuietAfter: 1}, nil)
 			byes := 0
 			whileParking(t, l, idle,
 				func(w *imaptest.ModelWatcher, d *imaptest.ModelWriter, c *imaptest.Tapped) { c.Cut() },
@@ -161,7 +162,7 @@ func TestABackendThatBreaksOffWhileASessionIsParked(t *testing.T) {
 						}
 					}
 				})
-			if byes == 0 || l.closed(ReasonBackendLost) == 0 {
+			if byes == 0 || l.closed(session.ReasonBackendLost) == 0 {
 				t.Error("nobody heard BYE")
 			}
 		})
@@ -211,7 +212,7 @@ func TestWhatHappensWhileASessionIsResumed(t *testing.T) {
 	for _, s := range steps(false) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			l := newParkLab(t, ParkOptions{}, nil)
+			l := newParkLab(t, session.ParkOptions{}, nil)
 			whileResuming(t, l,
 				func(w *imaptest.ModelWatcher, d *imaptest.ModelWriter, c *imaptest.Tapped) { s.happens(l, w, d, c) },
 				func(w *imaptest.ModelWatcher, d *imaptest.ModelWriter, line string, _ bool) {
@@ -228,7 +229,7 @@ func TestWhatHappensWhileASessionIsResumed(t *testing.T) {
 // command is with it, nothing is said twice.
 func TestABackendThatBreaksOffWhileASessionIsResumed(t *testing.T) {
 	t.Parallel()
-	l := newParkLab(t, ParkOptions{}, nil)
+	l := newParkLab(t, session.ParkOptions{}, nil)
 	whileResuming(t, l,
 		func(w *imaptest.ModelWatcher, d *imaptest.ModelWriter, c *imaptest.Tapped) { c.Cut() },
 		func(w *imaptest.ModelWatcher, d *imaptest.ModelWriter, line string, relayed bool) {
@@ -261,7 +262,7 @@ func TestAShutdownWhileASessionIsParkedOrResumed(t *testing.T) {
 			for n := 1; n < mostMoments; n++ {
 				more := true
 				t.Run(fmt.Sprint("line ", n), func(t *testing.T) {
-					l := newParkLab(t, ParkOptions{}, func(o *Options) { o.Drain = 20 * time.Second }) // who is left at its end hears nothing
+					l := newParkLab(t, session.ParkOptions{}, func(o *Options) { o.Drain = 20 * time.Second }) // who is left at its end hears nothing
 					user, d := l.user(3)
 					w := l.watch(user, d.Truth)
 					w.BeginIdle()
@@ -279,9 +280,9 @@ func TestAShutdownWhileASessionIsParkedOrResumed(t *testing.T) {
 						s := l.of(w)
 						if !resume {
 							l.srv.Sweep()
-							return m.happened() != "" || s == nil || Attachment(s.attachment.Load()) == Parked
+							return m.happened() != "" || s == nil || s.Attachment() == session.Parked
 						}
-						return m.happened() != "" || s == nil || s.commands.Load() >= 3 // SELECT, IDLE, and this
+						return m.happened() != "" || s == nil || s.Info().Commands >= 3 // SELECT, IDLE, and this
 					})
 					if more = m.stop() != ""; !more {
 						return

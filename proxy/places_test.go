@@ -11,12 +11,13 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/session"
 )
 
 // Silent connections of one address don't keep out a client that logs in, nor one of another
 // network that takes its time.
 func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
-	l := newLab(t, labOptions{limits: Limits{Connections: 2, Prelogin: 8}})
+	l := newLab(t, labOptions{limits: session.Limits{Connections: 2, Prelogin: 8}})
 	slow, err := proxied(t, l, "PROXY TCP4 192.0.2.7 198.51.100.2 4711 143\r\n")
 	must(t, err)
 	var silent []net.Conn
@@ -31,7 +32,7 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 		t.Fatal("the slow client of another network:", r, err)
 	}
 	alice.MustOK("NOOP")
-	eventually(t, "the bound", func() bool { return l.srv.places.Count() <= 8 })
+	eventually(t, "the bound", func() bool { return l.srv.env.Places.Count() <= 8 })
 	// Who was sent away has heard why, where that could be said.
 	said, err := io.ReadAll(silent[0])
 	must(t, err)
@@ -56,7 +57,7 @@ func TestSilentConnectionsEndNoLoginThatIsUnderWay(t *testing.T) {
 		<-answer
 		return check(c, login)
 	}
-	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: Limits{Prelogin: 4}})
+	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: session.Limits{Prelogin: 4}})
 	c := l.dial(plain)
 	c.Write("a1 LOGIN alice " + password)
 	<-asked
@@ -74,7 +75,7 @@ func TestSilentConnectionsEndNoLoginThatIsUnderWay(t *testing.T) {
 // Silent connections of many networks take no place of a client from whose network somebody has
 // logged in.
 func TestSilentConnectionsOfManyNetworksLeaveAKnownNetworkItsPlaces(t *testing.T) {
-	l := newLab(t, labOptions{limits: Limits{Prelogin: 8}})
+	l := newLab(t, labOptions{limits: session.Limits{Prelogin: 8}})
 	l.login("alice").MustOK("NOOP")
 	slow := l.dial(plain) // of the same network, before all others
 	for i := range 20 {
@@ -113,7 +114,7 @@ func (k tellsKnown) Authenticate(_ context.Context, c auth.Credentials) auth.Ver
 func TestGuessesDontCountAsSessionsOfTheUser(t *testing.T) {
 	const perUser = 3
 	d, asked, answer := guesses(10)
-	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: Limits{PerUser: perUser}})
+	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: session.Limits{PerUser: perUser}})
 	for range 2 * perUser {
 		c := l.dial(plain)
 		c.Write("g LOGIN alice guess")
@@ -132,7 +133,7 @@ func TestGuessesDontCountAsSessionsOfTheUser(t *testing.T) {
 
 // A client that finds no place is told so, under TLS too.
 func TestWhoFindsNoPlaceIsTold(t *testing.T) {
-	l := newLab(t, labOptions{limits: Limits{Connections: 1}})
+	l := newLab(t, labOptions{limits: session.Limits{Connections: 1}})
 	l.login("alice")
 	if over := l.dial(plain); over.Greeting.Code() != "LIMIT" || over.Greeting.Status() != "BYE" {
 		t.Fatal(over.Greeting)
@@ -147,24 +148,12 @@ func TestWhoFindsNoPlaceIsTold(t *testing.T) {
 	}
 }
 
-func TestDescriptorsAreKeptFromClients(t *testing.T) {
-	for _, c := range []struct{ files, reserve, sessions, backends, prelogin int }{
-		{100, 50, 0, 0, 12}, {1024, 96, 0, 0, 232}, {20000, 689, 0, 0, 4827}, {1 << 20, 32832, 0, 0, 16384},
-		{1024, 96, 348, 348, 232}, {1024, 96, 400, 400, 128}, {1024, 96, 464, 464, 1},
-	} {
-		l := Limits{Descriptors: c.files}
-		if got := l.prelogin(c.sessions, c.backends); l.reserve() != c.reserve || got != c.prelogin {
-			t.Errorf("of %d files %d are kept and with %d sessions %d are for who hasn't logged in; want %d and %d", c.files, l.reserve(), c.sessions, got, c.reserve, c.prelogin)
-		}
-	}
-}
-
 // Where sessions have taken most of the descriptors, silent connections keep nobody out of
 // what is left, and are told why they end.
 func TestSilentConnectionsLeaveTheLastDescriptors(t *testing.T) {
-	l := newLab(t, labOptions{limits: Limits{Descriptors: 12, Prelogin: 10}}) // 6 of them for clients and their backends
-	l.login("alice").MustOK("NOOP")                                           // two
-	l.login("bob").MustOK("NOOP")                                             // two more
+	l := newLab(t, labOptions{limits: session.Limits{Descriptors: 12, Prelogin: 10}}) // 6 of them for clients and their backends
+	l.login("alice").MustOK("NOOP")                                                   // two
+	l.login("bob").MustOK("NOOP")                                                     // two more
 	silent := []*imaptest.Client{l.dial(plain), l.dial(startTLS)}
 	carol := l.login("carol")
 	if said := silent[0].ExpectEOF(); len(said) != 1 || said[0].Status() != "BYE" || said[0].Code() != "LIMIT" {
@@ -200,7 +189,7 @@ func TestTheLastDescriptorsAreNotForBackends(t *testing.T) {
 	}
 	must(t, other.Close())
 	must(t, third.Close())
-	eventually(t, "the others to be gone", func() bool { return l.srv.reg.total.Load() == 1 })
+	eventually(t, "the others to be gone", func() bool { return l.srv.reg.Total() == 1 })
 	if r := c.TryLogin("alice", password).Tagged; r.Status() != "OK" {
 		t.Fatal("with one:", r)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
 )
 
@@ -80,7 +81,7 @@ func TestWhoIsLockedOutByAPasswdFileDoesntStayIn(t *testing.T) {
 				bob.MustOK("NOOP")
 				return
 			}
-			eventually(t, "both sessions' end", func() bool { f.srv.Sweep(); return f.closed(ReasonCredentials) == 2 })
+			eventually(t, "both sessions' end", func() bool { f.srv.Sweep(); return f.closed(session.ReasonCredentials) == 2 })
 			for _, c := range []*imaptest.Client{idle, attached} {
 				if r := c.Read(); r.Status() != "BYE" || !strings.Contains(r.Text, "password") {
 					t.Errorf("the client hears %s", r)
@@ -168,14 +169,14 @@ func TestASourceIsAskedAgainAtAResumeButNotAtEach(t *testing.T) {
 		t.Errorf("the source was asked %d times within recheck", n)
 	}
 	p.idles(c)
-	p.clock.forward(DefaultRecheck)
+	p.clock.forward(session.DefaultRecheck)
 	done(c)
 	c.MustOK("UID FETCH 1:* (FLAGS)")
 	if n := source.times(); n != 2 {
 		t.Errorf("the source was asked %d times after recheck", n)
 	}
 	p.idles(c)
-	p.clock.forward(DefaultRecheck)
+	p.clock.forward(session.DefaultRecheck)
 	source.set(auth.Rejected{Reason: auth.ReasonAccountDisabled})
 	done(c)
 	selects := len(p.said("SELECT"))
@@ -183,7 +184,7 @@ func TestASourceIsAskedAgainAtAResumeButNotAtEach(t *testing.T) {
 	if r := c.Read(); r.Status() != "BYE" || !strings.Contains(r.Text, "password") {
 		t.Errorf("a user who was locked out hears %s", r)
 	}
-	p.ended(ReasonCredentials)
+	p.ended(session.ReasonCredentials)
 	if n := len(p.said("SELECT")); n != selects {
 		t.Error("their mailbox was opened")
 	}
@@ -200,13 +201,13 @@ func TestAWarmConnectionDoesntKeepALockedOutUserIn(t *testing.T) {
 	done(c)
 	c.MustOK("UID FETCH 1:* (FLAGS)") // the backend was asked a moment ago
 	p.idles(c)
-	p.clock.forward(DefaultRecheck)
+	p.clock.forward(session.DefaultRecheck)
 	done(c)
 	c.Write("x UID FETCH 1:* (FLAGS)")
 	if r := c.Read(); r.Status() != "BYE" || !strings.Contains(r.Text, "password") {
 		t.Errorf("a user who was locked out hears %s", r)
 	}
-	p.ended(ReasonCredentials)
+	p.ended(session.ReasonCredentials)
 }
 
 // A login with the session's own password is refused: what is parked with it ends, and what is
@@ -236,7 +237,7 @@ func TestARefusedCredentialEndsTheParkedSessionsThatHoldIt(t *testing.T) {
 	fresh.Expect("+{*}")
 	eventually(t, "both to be parked", func() bool {
 		p.srv.Sweep()
-		return p.srv.Status().Attachments[Parked.String()] == 2
+		return p.srv.Status().Attachments[session.Parked.String()] == 2
 	})
 	if a := p.dial(plain).TryLogin("alice", password); a.OK() {
 		t.Fatal(a)
@@ -244,9 +245,9 @@ func TestARefusedCredentialEndsTheParkedSessionsThatHoldIt(t *testing.T) {
 	if r := old.Read(); r.Status() != "BYE" || !strings.Contains(r.Text, "password") {
 		t.Errorf("its session hears %s", r)
 	}
-	p.ended(ReasonCredentials)
+	p.ended(session.ReasonCredentials)
 	done(fresh)
-	if n := p.closed(ReasonCredentials); n != 1 {
+	if n := p.closed(session.ReasonCredentials); n != 1 {
 		t.Errorf("%d sessions have ended", n)
 	}
 }
@@ -260,9 +261,9 @@ func TestKickEndsAUsersSessionsAndNoOthers(t *testing.T) {
 		t.Errorf("%+v", k)
 	}
 	id := ""
-	page, _ := p.srv.Sessions(Filter{User: "alice"})
+	page, _ := p.srv.Sessions(session.Filter{User: "alice"})
 	for _, s := range page {
-		if s.Attachment == Attached.String() {
+		if s.Attachment == session.Attached.String() {
 			id = s.ID
 		}
 	}
@@ -288,7 +289,7 @@ func TestKickEndsAUsersSessionsAndNoOthers(t *testing.T) {
 	idle.Expect("* BYE {*}administrator{*}")
 	idle.ExpectEOF()
 	bob.MustOK("NOOP")
-	if n := p.closed(ReasonKicked); n != 2 {
+	if n := p.closed(session.ReasonKicked); n != 2 {
 		t.Errorf("%d sessions were kicked", n)
 	}
 }
@@ -323,14 +324,14 @@ func TestKickEndsALoginThatIsUnderWay(t *testing.T) {
 	l.login("alice").MustOK("NOOP")
 	bob.MustOK("NOOP")
 	l.login("bob").MustOK("NOOP")
-	if n := l.closed(ReasonKicked); n != 1 {
+	if n := l.closed(session.ReasonKicked); n != 1 {
 		t.Errorf("%d sessions were kicked", n)
 	}
 }
 
 // users.recheck = "0s" asks at each resume, and not all the time about those that don't resume.
 func TestSessionsThatDontResumeAreAskedAboutNowAndThen(t *testing.T) {
-	for recheck, want := range map[time.Duration]time.Duration{0: DefaultRecheck, time.Millisecond: time.Second, time.Hour: time.Hour} {
+	for recheck, want := range map[time.Duration]time.Duration{0: session.DefaultRecheck, time.Millisecond: time.Second, time.Hour: time.Hour} {
 		if got := (Options{Recheck: recheck}).recheckEvery(); got != want {
 			t.Errorf("%s: every %s", recheck, got)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // commands are handlers for a polite backend.
@@ -108,7 +109,7 @@ func TestARefusedLiteralIsNotReadAsOne(t *testing.T) {
 	c.Expect("a3 OK")
 	c.Write("a4 SELECT INBOX")
 	c.Expect("a4 OK")
-	page, _ := l.srv.Sessions(Filter{})
+	page, _ := l.srv.Sessions(session.Filter{})
 	if len(page) != 1 || page[0].State != "selected" || page[0].InFlight != 0 {
 		t.Fatalf("%+v", page)
 	}
@@ -145,7 +146,7 @@ func TestAPromptForIdleIsNotTakenForALiterals(t *testing.T) {
 }
 
 func TestMoreCommandsThanMayBeInFlightAreAllAnswered(t *testing.T) {
-	const n = 5*maxInFlight + 7
+	const n = 5*mostInFlight + 7
 	l := politeWith(t, nil, labOptions{})
 	c := l.login("alice")
 	var b strings.Builder
@@ -220,7 +221,7 @@ func TestLargeLiteralsBothWaysStayWhatTheyAre(t *testing.T) {
 				}
 				c.MustOK("NOOP")
 			}
-			page, _ := l.srv.Sessions(Filter{User: "alice"})
+			page, _ := l.srv.Sessions(session.Filter{User: "alice"})
 			if len(page) != 1 || page[0].BytesIn < 2*size || page[0].BytesOut < 2*size || page[0].Commands != 6 {
 				t.Fatalf("%+v", page)
 			}
@@ -303,10 +304,10 @@ func TestABackendLostInsideAResponseEndsTheSessionWithoutAnotherByte(t *testing.
 						t.Fatalf("got %.100q, then %.100q", got, rest)
 					}
 					var ne net.Error
-					if errors.As(err, &ne) && ne.Timeout() || time.Since(begun) > lingerFor {
+					if errors.As(err, &ne) && ne.Timeout() || time.Since(begun) > lingering {
 						t.Fatalf("the connection stayed open: %v", err)
 					}
-					l.ended(ReasonBackendLostInner)
+					l.ended(session.ReasonBackendLostInner)
 				})
 			}
 		}
@@ -316,10 +317,10 @@ func TestABackendLostInsideAResponseEndsTheSessionWithoutAnotherByte(t *testing.
 func TestAClientThatGoesEndsTheBackendsConnection(t *testing.T) {
 	for name, c := range map[string]struct {
 		leave  func(*imaptest.Client) error
-		reason Reason
+		reason session.Reason
 	}{
-		"closes": {func(c *imaptest.Client) error { return c.Conn.Close() }, ReasonClientClosed},
-		"resets": {func(c *imaptest.Client) error { return c.Reset() }, ReasonClientLost},
+		"closes": {func(c *imaptest.Client) error { return c.Conn.Close() }, session.ReasonClientClosed},
+		"resets": {func(c *imaptest.Client) error { return c.Reset() }, session.ReasonClientLost},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -348,7 +349,7 @@ func TestAClientThatResetsInsideALiteralIsTheOneThatIsLost(t *testing.T) {
 			must(t, c.SendRaw(strings.Repeat("x", size/2)))
 			must(t, c.Reset())
 			l.backends[0].WaitOpen(0)
-			l.ended(ReasonClientLost)
+			l.ended(session.ReasonClientLost)
 		})
 	}
 }
@@ -370,5 +371,5 @@ func TestTheBackendsHalfCloseIsItsEnd(t *testing.T) {
 	c.MustOK("NOOP")
 	c.Expect("* BYE [UNAVAILABLE] {*}")
 	c.ExpectEOF()
-	l.ended(ReasonBackendLost)
+	l.ended(session.ReasonBackendLost)
 }

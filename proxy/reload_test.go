@@ -7,11 +7,13 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
 )
 
 func TestReloadKeepsAListenersTLSMode(t *testing.T) {
-	for _, mode := range []string{TLSNone, TLSStartTLS, TLSImplicit} {
+	for _, mode := range []string{session.TLSNone, session.TLSStartTLS, session.TLSImplicit} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, labOptions{})
@@ -21,7 +23,7 @@ func TestReloadKeepsAListenersTLSMode(t *testing.T) {
 			for i := range o.Listeners {
 				o.Listeners[i].TLS = mode
 				o.Listeners[i].Certificates = nil
-				if mode != TLSNone {
+				if mode != session.TLSNone {
 					o.Listeners[i].Certificates = []Certificate{{CertPEM: l.cert.CertPEM, KeyPEM: l.cert.KeyPEM}}
 				}
 			}
@@ -87,7 +89,24 @@ func TestAParkedSessionUsesTheMasterPasswordOfNow(t *testing.T) {
 	if n := wrong.Load(); n != 0 {
 		t.Errorf("the backend has heard %d wrong passwords", n)
 	}
-	if n := p.closed(ReasonBackendLost); n != 0 {
+	if n := p.closed(session.ReasonBackendLost); n != 0 {
 		t.Errorf("%d sessions have ended", n)
+	}
+}
+
+// The queues of backends that the router doesn't have any more are forgotten.
+func TestTheServerForgetsQueuesOfBackendsThatAreGone(t *testing.T) {
+	l := newLab(t, labOptions{})
+	l.login("alice").MustOK("NOOP")
+	l.srv.forgetQueues()
+	there := l.srv.env.Queues.Len()
+	o := l.opts
+	none, err := routing.New(routing.Options{Storage: routing.Shared, Telemetry: l.tel})
+	must(t, err)
+	o.Router = none
+	l.srv.set.Store(newSettings(o))
+	l.srv.forgetQueues()
+	if n := l.srv.env.Queues.Len(); there == 0 || n != 0 {
+		t.Errorf("%d queues of a backend that is there, %d of one that is gone", there, n)
 	}
 }

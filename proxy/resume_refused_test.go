@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // refusing is a backend that says NO to a command.
@@ -50,23 +51,23 @@ func gate(t *testing.T) (closed <-chan struct{}, open func()) {
 func TestARefusalAtAResume(t *testing.T) {
 	for _, c := range []struct {
 		command, no string
-		reason      Reason // "": it is tried again
+		reason      session.Reason // "": it is tried again
 	}{
-		{"login", "NO [AUTHENTICATIONFAILED] wrong", ReasonCredentials},
-		{"login", "NO no", ReasonCredentials},
-		{"login", "NO [EXPIRED] too old", ReasonCredentials},
+		{"login", "NO [AUTHENTICATIONFAILED] wrong", session.ReasonCredentials},
+		{"login", "NO no", session.ReasonCredentials},
+		{"login", "NO [EXPIRED] too old", session.ReasonCredentials},
 		{"login", "NO [UNAVAILABLE] the directory is down", ""},
 		{"login", "NO [LIMIT] too many connections", ""},
-		{"SELECT", "NO [NONEXISTENT] no such mailbox", ReasonMailboxGone},
-		{"SELECT", "NO [NOPERM] not yours", ReasonMailboxGone},
-		{"SELECT", "NO whatever", ReasonMailboxGone},
+		{"SELECT", "NO [NONEXISTENT] no such mailbox", session.ReasonMailboxGone},
+		{"SELECT", "NO [NOPERM] not yours", session.ReasonMailboxGone},
+		{"SELECT", "NO whatever", session.ReasonMailboxGone},
 		{"SELECT", "NO [UNAVAILABLE] not now", ""},
 		{"SELECT", "NO [INUSE] locked", ""},
 		{"SELECT", "NO [SERVERBUG] oops", ""},
 	} {
 		t.Run(c.command+" "+c.no, func(t *testing.T) {
 			t.Parallel()
-			l := newParkLab(t, ParkOptions{}, nil)
+			l := newParkLab(t, session.ParkOptions{}, nil)
 			w, d := l.parkedAway()
 			b := refusing(t, c.command, c.no)
 			l.Move(b.Addr)
@@ -75,7 +76,7 @@ func TestARefusalAtAResume(t *testing.T) {
 			w.Write("r1 UID FETCH 1:* (FLAGS)")
 			if c.reason != "" {
 				r := w.ExpectBye()
-				if "* "+strings.TrimPrefix(r.Text, "* ")+"\r\n" != c.reason.bye() {
+				if "* "+strings.TrimPrefix(r.Text, "* ")+"\r\n" != c.reason.Bye() {
 					t.Errorf("%s", r)
 				}
 				_ = w.Conn.Close()
@@ -95,13 +96,13 @@ func TestARefusalAtAResume(t *testing.T) {
 // the mailbox that has changed.
 func TestAResumeForWhichThereIsNoTimeLeft(t *testing.T) {
 	t.Parallel()
-	l := newParkLab(t, ParkOptions{ResumeWithin: 600 * time.Millisecond}, nil)
+	l := newParkLab(t, session.ParkOptions{ResumeWithin: 600 * time.Millisecond}, nil)
 	w, _ := l.parkedAway()
 	l.Move(refusing(t, "SELECT", "NO [UNAVAILABLE] not now").Addr)
 	w.Write("r1 UID FETCH 1:* (FLAGS)")
 	w.ExpectBye()
 	_ = w.Conn.Close()
-	l.ended(ReasonBackendLost)
+	l.ended(session.ReasonBackendLost)
 }
 
 // An attempt hangs at one of its commands. Another comes through, and what the
@@ -110,10 +111,10 @@ func TestAnAttemptThatTimedOutDoesntComeBack(t *testing.T) {
 	for _, hangs := range []string{"AUTHENTICATE", `SELECT "INBOX"`, "NOOP", "UID SEARCH", "EXAMINE"} {
 		t.Run(hangs, func(t *testing.T) {
 			t.Parallel()
-			l := newParkLab(t, ParkOptions{ResumeTry: 300 * time.Millisecond}, nil)
+			l := newParkLab(t, session.ParkOptions{ResumeTry: 300 * time.Millisecond}, nil)
 			w, d := l.parkedAway()
 			s := l.of(w)
-			l.hub.Hint(parkHint(s.user)) // so that what follows isn't answered from the view
+			l.hub.Hint(parkHint(s.Info().User)) // so that what follows isn't answered from the view
 			var hung atomic.Pointer[imaptest.Tapped]
 			release, letGo := gate(t)
 			l.OnUp(func(c *imaptest.Tapped, line string) bool {
@@ -149,7 +150,7 @@ func TestAStateThatComesLateIsAppliedToNobody(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		t.Run(map[bool]string{false: "attached", true: "parked again"}[again], func(t *testing.T) {
 			t.Parallel()
-			l := newParkLab(t, ParkOptions{}, nil)
+			l := newParkLab(t, session.ParkOptions{}, nil)
 			user, d := l.user(3)
 			w := l.watch(user, d.Truth)
 			w.Say("UID FETCH 1:* (FLAGS)")
@@ -174,17 +175,19 @@ func TestAStateThatComesLateIsAppliedToNobody(t *testing.T) {
 			l.happens(asked, "a resync")
 			// DONE would wait for it: the session is woken, as when its watch is lost.
 			s := l.of(w)
-			s.park.notTill.Store(1 << 62) // the server's own sweep leaves it
-			s.signal(sigLostWatch)
+			l.srv.sweeping.Lock() // the server's own sweep leaves it
+			swept := sync.OnceFunc(l.srv.sweeping.Unlock)
+			t.Cleanup(swept)
+			s.Signal(session.SigLostWatch)
 			eventually(t, "the session to be attached", func() bool {
-				return Attachment(s.attachment.Load()) == Attached
+				return s.Attachment() == session.Attached
 			})
 			d.Append(1)
 			d.Expunge(1)
 			w.Counts(len(d.Truth.Messages))
 			if w.EndIdle(); again {
 				w.BeginIdle()
-				s.park.notTill.Store(0)
+				swept()
 				l.parked(w)
 			}
 			letGo()
@@ -206,7 +209,7 @@ func TestAStateThatComesLateIsAppliedToNobody(t *testing.T) {
 // goes, or is told something.
 func TestAWakeMeetsWhateverHappens(t *testing.T) {
 	t.Parallel()
-	l := newParkLab(t, ParkOptions{}, nil)
+	l := newParkLab(t, session.ParkOptions{}, nil)
 	for i := range 120 {
 		user, d := l.user(3)
 		w := l.watch(user, d.Truth)
@@ -216,7 +219,7 @@ func TestAWakeMeetsWhateverHappens(t *testing.T) {
 		woken := make(chan struct{})
 		go func() { // ends at once
 			defer close(woken)
-			s.signal(sigLostWatch)
+			s.Signal(session.SigLostWatch)
 		}()
 		switch i % 4 {
 		case 0:
@@ -235,7 +238,7 @@ func TestAWakeMeetsWhateverHappens(t *testing.T) {
 			w.EndIdle()
 			w.Agrees(d.Truth)
 		case 3:
-			s.terminate(ReasonIdle)
+			s.Terminate(session.ReasonIdle)
 			w.ExpectBye()
 		}
 		<-woken

@@ -13,6 +13,7 @@ import (
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
 )
 
@@ -63,7 +64,7 @@ func newScripted(t *testing.T, caps string, n uint32, change ...func(*Options)) 
 		running.Go(func() { p.hub.Run(ctx) })
 		running.Go(func() { pool.Run(ctx) })
 		t.Cleanup(func() { stop(); running.Wait() })
-		o.Park = ParkOptions{Hub: p.hub, Pool: pool, Linger: time.Nanosecond, QuietAfter: time.Minute}
+		o.Park = session.ParkOptions{Hub: p.hub, Pool: pool, Linger: time.Nanosecond, QuietAfter: time.Minute}
 		for _, f := range change {
 			f(o)
 		}
@@ -171,7 +172,7 @@ func (p *scripted) parked() {
 	p.t.Helper()
 	eventually(p.t, "a parked session", func() bool {
 		p.srv.Sweep()
-		return p.srv.Status().Attachments[Parked.String()] == 1
+		return p.srv.Status().Attachments[session.Parked.String()] == 1
 	})
 }
 

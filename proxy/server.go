@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -12,12 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru"
 	"golang.org/x/sync/errgroup"
 
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/conn"
+	"imapproxy/proxy/session"
 	"imapproxy/telemetry"
 )
 
@@ -33,25 +32,14 @@ const (
 type Server struct {
 	tel      *telemetry.Telemetry
 	now      func() time.Time
-	pool     *conn.Pool
-	names    names
-	waiting  *conn.Waiting // has the clients of parked sessions; Serve runs it
-	reg      *registry
-	places   *fair.Places              // of clients that haven't logged in
-	large    *fair.Queue[netip.Prefix] // of commands before login that are larger than others
+	env      *session.Env              // what the sessions share; Serve runs its poller
+	reg      *session.Registry         // the sessions; also in env
 	refusals *fair.Queue[netip.Prefix] // of clients that are told that there is no place
-	placing  *fair.Queue[netip.Prefix] // of questions for a user's placement
-	queues   *queues                   // of each backend's logins and resumes
-	networks *lru.Cache                // of clients that have logged in, by network
-	tells    *fair.Queue[string]       // has the users whose sessions hold a large difference
 	trials   *trials
-	caps     sync.Map // capability list → *backendCaps, one for each kind of backend
 
 	set         atomic.Pointer[settings]
-	literals    literals
 	rechecks    chan struct{} // asks recheckSessions for a round
 	sourcesSeen atomic.Uint64 // auth.Version at the last look
-	kicks       kicks
 	listeners   []*listener
 	started     time.Time
 
@@ -75,12 +63,14 @@ func (s *Server) bug(what string) {
 	s.tel.Log.Error("a fault of imapproxy itself, please report it", "what", what)
 }
 
-// settings are what Reload can change. What stays as it was at a session's login is whether it
-// can be parked, since what that needs is followed from the login on (Session.set); all else is
-// looked up when it is needed (Session.settings).
+// settings are what Reload can change.
 type settings struct {
 	Options
+	sessions *session.Settings // of the sessions: what they see of the options
 }
+
+// newSettings are those of options.
+func newSettings(o Options) *settings { return &settings{Options: o, sessions: o.sessions()} }
 
 // New makes a server. Listen binds its addresses, Serve runs it.
 func New(o Options) (*Server, error) {
@@ -88,21 +78,25 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := conn.NewWaiting()
+	poller, err := conn.NewWaiting()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{tel: o.Telemetry, now: o.Now, pool: conn.NewPool(), waiting: waiting, reg: newRegistry(), places: fair.NewPlaces(), refusals: newRefusals(), placing: newPlacing(),
-		large: fair.NewQueue[netip.Prefix](fair.Options{Slots: largeAtATime, PerKey: largeOfNetwork}), started: o.Now(),
-		tells: fair.NewQueue[string](fair.Options{Slots: math.MaxInt, PerKey: tellsPerUser})}
-	s.queues = newQueues(o)
-	s.rechecks = make(chan struct{}, 1)
-	s.sourcesSeen.Store(auth.Version(o.Sources))
-	s.trials = newTrials(s)
-	if s.networks, err = lru.New(knownNetworks); err != nil {
+	places, err := session.NewPlaces()
+	if err != nil {
 		return nil, err
 	}
-	s.set.Store(&settings{Options: o})
+	s := &Server{tel: o.Telemetry, now: o.Now, reg: session.NewRegistry(), refusals: newRefusals(), started: o.Now(), rechecks: make(chan struct{}, 1)}
+	s.trials = newTrials(s)
+	set := newSettings(o)
+	s.set.Store(set)
+	s.env = &session.Env{
+		Now: o.Now, Settings: func() *session.Settings { return s.set.Load().sessions },
+		Telemetry: o.Telemetry, Buffers: conn.NewPool(), Poller: poller,
+		Registry: s.reg, Places: places, Queues: session.NewQueues(set.sessions), Capabilities: &session.Capabilities{}, Probes: s.trials,
+		Draining: s.draining.Load, Recheck: s.recheckSoon, Gone: s.sessions.Done, Bug: s.bug,
+	}
+	s.sourcesSeen.Store(auth.Version(o.Sources))
 	o.Dialer.Room().Keeps(s.crowded)
 	for _, lo := range o.Listeners {
 		l, err := newListener(s, lo)
@@ -111,7 +105,7 @@ func New(o Options) (*Server, error) {
 		}
 		s.listeners = append(s.listeners, l)
 	}
-	s.tel.SetSessionGauge(s.reg.attachments)
+	s.tel.SetSessionGauge(s.reg.Attachments)
 	return s, nil
 }
 
@@ -160,16 +154,16 @@ func (s *Server) Reload(o Options) error {
 		}
 		byName[lo.Name] = ls
 	}
-	s.set.Store(&settings{Options: o})
+	s.set.Store(newSettings(o))
 	o.Dialer.Room().Keeps(s.crowded)
 	if !slices.Equal(o.Sources, old.Sources) {
 		s.sourcesSeen.Store(auth.Version(o.Sources))
 		s.recheckSoon()
 	}
-	s.queues.set(o)
+	s.env.Queues.Set(s.set.Load().sessions)
 	for _, l := range s.listeners {
 		if ls := byName[l.opts.Name]; ls != nil {
-			l.set.Store(ls)
+			l.use(ls)
 		}
 	}
 	return nil
@@ -193,7 +187,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	looking.Go(func() error { s.lookAfter(work); return nil })       // ends with work
 	looking.Go(func() error { s.recheckSessions(work); return nil }) // ends with work
 	looking.Go(func() error { s.trials.run(work); return nil })
-	looking.Go(func() error { return s.waiting.Run(waiting) }) // ends when the sessions have
+	looking.Go(func() error { return s.env.Poller.Run(waiting) }) // ends when the sessions have
 	<-ctx.Done()
 	s.draining.Store(true)
 	s.closeListeners()
@@ -201,6 +195,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.drain(s.set.Load().Drain)
 	stop() // whoever isn't logged in yet is cut off
 	s.sessions.Wait()
+	if left := s.reg.Leftover(); left != "" {
+		s.bug("counted after the last session's end: " + left)
+	}
 	over()
 	return errors.Join(err, looking.Wait())
 }
@@ -246,16 +243,16 @@ func (s *Server) sweepPeriod() time.Duration {
 // that each is looked at in time for its keepalive.
 func (s *Server) parkedAtATime() int {
 	within := parkedSweep
-	if every := s.set.Load().Park.keepalive(); every > 0 {
+	if every := s.set.Load().Park.KeepaliveEvery(); every > 0 {
 		within = min(within, every/8)
 	}
-	return int(min(1+shards*s.sweepPeriod()/max(within, 1), shards))
+	return int(min(1+session.Shards*s.sweepPeriod()/max(within, 1), session.Shards))
 }
 
 // Sweep ends sessions whose time is over, and has those parked that are idle. Serve
 // does it every two seconds or, where linger is short, more often, and takes its time for
 // those that are parked; tests can't wait for so long.
-func (s *Server) Sweep() { s.sweep(shards) }
+func (s *Server) Sweep() { s.sweep(session.Shards) }
 
 func (s *Server) sweep(n int) {
 	s.sweeping.Lock() // one at a time asks a session to pause
@@ -265,13 +262,13 @@ func (s *Server) sweep(n int) {
 	idle := s.set.Load().Limits.IdleTimeout
 	wakes := s.wakes()
 	if wakes > 0 {
-		n = shards
+		n = session.Shards
 	}
 	first := s.swept
-	s.swept = (first + n) % shards
-	s.reg.some(func(shard int) bool { return (shard-first+shards)%shards < n }, func(c *Session) {
-		c.lookAfter(now, idle)
-		if wakes > 0 && c.signal(sigOff) {
+	s.swept = (first + n) % session.Shards
+	s.reg.Some(func(shard int) bool { return (shard-first+session.Shards)%session.Shards < n }, func(c *session.Session) {
+		c.LookAfter(now, idle)
+		if wakes > 0 && c.Signal(session.SigOff) {
 			wakes--
 		}
 	})
@@ -282,44 +279,19 @@ func (s *Server) sweep(n int) {
 // their backends can stand, so that none waits for its turn until it has to end.
 func (s *Server) wakes() int {
 	o := s.set.Load().Park
-	if o.Hub != nil || s.reg.counts[Parked].Load() == 0 {
+	if o.Hub != nil || s.reg.Count(session.Parked) == 0 {
 		return 0
 	}
-	n := wakesPerPlace * o.resumesAtATime()
+	n := wakesPerPlace * o.ResumesAtATime()
 	if o.ResumeRate > 0 {
 		n = min(n, o.ResumeRate*int(sweepEvery/time.Second))
 	}
-	return n - int(s.reg.counts[Resuming].Load())
+	return n - int(s.reg.Count(session.Resuming))
 }
 
 // wakesPerPlace is how many resumes a place is good for between two sweeps, with
 // plenty to spare.
 const wakesPerPlace = 16
-
-// lookAfter ends a session whose time is over.
-func (s *Session) lookAfter(now time.Time, idle time.Duration) {
-	if !s.loggedIn.Load() {
-		return // before login there is a deadline
-	}
-	quiet := now.Sub(time.Unix(0, s.lastSeen.Load()))
-	switch {
-	case s.reason() != "":
-		if now.Sub(time.Unix(0, s.endedAt.Load())) > 2*lingerFor {
-			s.sever() // told to go, and stuck
-		}
-	case quiet > idle:
-		s.terminate(ReasonIdle)
-	case s.halfClosed.Load() && quiet > orphanFor && s.out.atBoundary():
-		s.terminate(ReasonClientClosed)
-	default:
-		s.noticeBackend()
-		s.askToPark(now)
-		s.keepalive(now)
-		if s.voided() {
-			s.terminate(ReasonMoved)
-		}
-	}
-}
 
 // drain ends all sessions within d: those with no command under way first, at
 // even intervals, so that their clients don't all come back at once; the others
@@ -327,9 +299,9 @@ func (s *Session) lookAfter(now time.Time, idle time.Duration) {
 func (s *Server) drain(d time.Duration) {
 	begun := s.now()
 	deadline := begun.Add(d)
-	var left []*Session
-	s.reg.each(func(c *Session) {
-		if c.loggedIn.Load() {
+	var left []*session.Session
+	s.reg.Each(func(c *session.Session) {
+		if c.LoggedIn() {
 			left = append(left, c)
 		}
 	})
@@ -341,16 +313,16 @@ func (s *Server) drain(d time.Duration) {
 	// Four fifths of the time for going in good order, the rest for the stuck.
 	ends := pace{begun: begun, within: d * 4 / 5, of: len(left)}
 	for len(left) > 0 && s.now().Before(deadline) {
-		var busy []*Session
+		var busy []*session.Session
 		for i, c := range left {
-			if c.reason() != "" {
+			if c.Reason() != "" {
 				continue
 			}
-			if c.flight.busy() && s.now().Before(begun.Add(ends.within)) {
+			if c.Busy() && s.now().Before(begun.Add(ends.within)) {
 				busy = append(busy, c)
 				continue
 			}
-			c.terminate(ReasonShutdown)
+			c.Terminate(session.ReasonShutdown)
 			if ends.step(); i < len(left)-1 || len(busy) > 0 {
 				wait(ends.wait(s.now()))
 			}
@@ -361,13 +333,12 @@ func (s *Server) drain(d time.Duration) {
 		left = busy
 	}
 	// Those that were told still read their last word.
-	for s.reg.loggedIn() > 0 && s.now().Before(deadline) {
+	for s.reg.LoggedIn() > 0 && s.now().Before(deadline) {
 		wait(min(20*time.Millisecond, d/10))
 	}
-	s.reg.each(func(c *Session) {
-		if c.loggedIn.Load() {
-			c.end(ReasonShutdown)
-			c.sever()
+	s.reg.Each(func(c *session.Session) {
+		if c.LoggedIn() {
+			c.Cut(session.ReasonShutdown)
 		}
 	})
 }
@@ -397,17 +368,18 @@ func wait(d time.Duration) {
 	}
 }
 
-// gone is a session's last call.
-func (s *Server) gone(c *Session) {
-	s.reg.exit(c)
-	s.reg.remove(c)
-	s.reg.leave(c.addr.Addr())
-	at := Attachment(c.attachment.Load())
-	if at == Ended {
-		at = Attachment(c.endedAs.Load())
+// crowded is asked before a session or a watch gets another of so many connections to backends.
+func (s *Server) crowded(backends int) bool {
+	return s.set.Load().Limits.Crowded(int(s.reg.Total()), backends)
+}
+
+// forgetQueues drops those of backends that are gone.
+func (s *Server) forgetQueues() {
+	there := map[string]bool{}
+	for _, b := range s.set.Load().Router.Backends() {
+		there[b.ID] = true
 	}
-	s.tel.SessionClosed(string(c.reason()), at.String(), s.now().Sub(c.started))
-	s.sessions.Done()
+	s.env.Queues.Forget(func(id string) bool { return !there[id] })
 }
 
 // Status is the server in a few numbers.
@@ -426,20 +398,20 @@ type Status struct {
 func (s *Server) Status() Status {
 	set := s.set.Load()
 	st := Status{Version: set.Version, Hostname: set.Hostname, Started: s.started, Draining: s.draining.Load(),
-		Listeners: s.Addrs(), Sessions: s.reg.total.Load(), Attachments: map[string]int64{}}
-	for _, a := range s.reg.attachments() {
+		Listeners: s.Addrs(), Sessions: s.reg.Total(), Attachments: map[string]int64{}}
+	for _, a := range s.reg.Attachments() {
 		st.Attachments[a.Attachment] = a.Count
 	}
-	st.BackendConns = st.Attachments[Attached.String()] + st.Attachments[Parking.String()] + st.Attachments[CatchingUp.String()]
+	st.BackendConns = st.Attachments[session.Attached.String()] + st.Attachments[session.Parking.String()] + st.Attachments[session.CatchingUp.String()]
 	return st
 }
 
 // Sessions lists sessions, a page at a time; next is the Filter.After of the
 // next page, "" when there is none.
-func (s *Server) Sessions(f Filter) (page []SessionInfo, next string) {
+func (s *Server) Sessions(f session.Filter) (page []session.Info, next string) {
 	var ids []string
 	if f.Backend != "" {
 		ids = s.set.Load().Router.Named(f.Backend)
 	}
-	return s.reg.page(f, ids)
+	return s.reg.Page(f, ids)
 }

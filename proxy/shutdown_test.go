@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // flood writes the same for as long as it is taken, in portions of some bytes;
@@ -60,19 +61,20 @@ func TestAFloodOfWhatTheProxyTakesOverEndsWithTheSession(t *testing.T) {
 
 func TestAClientThatReadsNothingBeforeLoginHoldsUpNoShutdown(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, labOptions{limits: Limits{PreloginTimeout: time.Hour}})
+	l := newLab(t, labOptions{limits: session.Limits{PreloginTimeout: time.Hour}})
 	c := l.raw(plain)
 	must(t, c.SetDeadline(time.Time{}))
 	must(t, c.(*net.TCPConn).SetReadBuffer(4<<10))
 	_, ended := flood(c, "a CAPABILITY\r\n", 64<<10)
-	eventually(t, "a session", func() bool { n := 0; l.srv.reg.each(func(*Session) { n++ }); return n == 1 })
+	eventually(t, "a session", func() bool { n := 0; l.srv.reg.Each(func(*session.Session) { n++ }); return n == 1 })
 	s := l.only()
-	last, since := int64(0), time.Now()
+	last, since := time.Time{}, time.Now()
 	eventually(t, "the proxy to be held up", func() bool { // it notes when it has last read a command
-		if now := s.lastSeen.Load(); now != last {
-			last, since = now, time.Now()
+		i := s.Info()
+		if i.LastActivity != last {
+			last, since = i.LastActivity, time.Now()
 		}
-		return last > s.started.UnixNano() && time.Since(since) > 200*time.Millisecond
+		return last.After(i.Started) && time.Since(since) > 200*time.Millisecond
 	})
 	l.stop()
 	<-ended
@@ -100,7 +102,7 @@ func TestATrustedAddressThatSaysNothingHoldsUpNoShutdown(t *testing.T) {
 func TestEveryClientHearsThatItsTimeBeforeLoginIsOver(t *testing.T) {
 	t.Parallel()
 	const n = 100
-	l := newLab(t, labOptions{limits: Limits{PreloginTimeout: 500 * time.Millisecond}})
+	l := newLab(t, labOptions{limits: session.Limits{PreloginTimeout: 500 * time.Millisecond}})
 	var all []*imaptest.Client
 	for range n {
 		all = append(all, l.dial(plain))
@@ -111,7 +113,7 @@ func TestEveryClientHearsThatItsTimeBeforeLoginIsOver(t *testing.T) {
 		must(t, c.Conn.Close())
 	}
 	l.stop()
-	if got := l.closed(ReasonLoginTimeout); got != n {
+	if got := l.closed(session.ReasonLoginTimeout); got != n {
 		t.Errorf("%d ended for their time-out: %s", got, grep(l.metrics(), "sessions_closed_total{"))
 	}
 }
@@ -119,7 +121,7 @@ func TestEveryClientHearsThatItsTimeBeforeLoginIsOver(t *testing.T) {
 func TestEveryClientBeforeLoginHearsOfTheShutdown(t *testing.T) {
 	t.Parallel()
 	const n = 20
-	l := newLab(t, labOptions{limits: Limits{AuthFailureDelay: time.Hour}})
+	l := newLab(t, labOptions{limits: session.Limits{AuthFailureDelay: time.Hour}})
 	var all []*imaptest.Client
 	for i := range n {
 		c := l.dial(plain)

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"imapproxy/proxy/session"
 )
 
 // Sessions are signalled, terminated and severed at any time, in any phase: each ends, is counted
@@ -34,7 +36,7 @@ func TestSessionsEndWheneverTheyAreSignalled(t *testing.T) {
 			})
 		}
 		n := uint64(0)
-		p.srv.reg.each(func(s *Session) {
+		p.srv.reg.Each(func(s *session.Session) {
 			n++
 			r := rand.New(rand.NewPCG(round, n))
 			signalling.Go(func() {
@@ -45,17 +47,17 @@ func TestSessionsEndWheneverTheyAreSignalled(t *testing.T) {
 					case 1:
 						p.hint()
 					case 2:
-						s.signal(sigTell | sigAlive)
+						s.Signal(session.SigTell | session.SigAlive)
 					case 3:
-						s.signal(sigLostWatch)
+						s.Signal(session.SigLostWatch)
 					case 4:
-						s.signal(sigPause)
+						s.Signal(session.SigPause)
 					case 5:
-						s.signal(sigOff)
+						s.Signal(session.SigOff)
 					}
 				}
-				if s.terminate(ReasonKicked); r.IntN(2) == 0 {
-					s.sever()
+				if s.Terminate(session.ReasonKicked); r.IntN(2) == 0 {
+					s.Cut(session.ReasonKicked)
 				}
 			})
 		})
@@ -64,7 +66,7 @@ func TestSessionsEndWheneverTheyAreSignalled(t *testing.T) {
 			<-over
 		}
 		work.Wait()
-		eventually(t, "the end of all", func() bool { return p.srv.reg.total.Load() == 0 })
+		eventually(t, "the end of all", func() bool { return p.srv.reg.Total() == 0 })
 	}
 	ended := func() int { return int(p.metric("imapproxy_sessions_closed_total")) }
 	eventually(t, "all to be counted", func() bool { return ended() >= rounds*clients })

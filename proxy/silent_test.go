@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
-	"imapproxy/proxy/park/view"
 )
 
 // Flags that others have set while the client was parked aren't told behind its own STORE
@@ -82,25 +81,6 @@ func TestFlagsThatWereLeftOutAreToldWhenTheStoreFails(t *testing.T) {
 	c.Write("n NOOP")
 	c.Expect(`* 2 FETCH (FLAGS (\Flagged))`)
 	c.Expect("n OK {*}")
-}
-
-func TestSilentStoresAreRead(t *testing.T) {
-	for line, ok := range map[string]bool{
-		"a STORE 1 +FLAGS.SILENT (\\Seen)\r\n": true, "a UID STORE 1:*,7 -flags.silent x\r\n": true, "a STORE 1 FLAGS.SILENT ()\r\n": true,
-		"a STORE 1 (UNCHANGEDSINCE 5) FLAGS.SILENT (x)\n": true,
-		"a STORE 1 +FLAGS (\\Seen)\r\n":                   false, "a STORE 1 +FLAGS.SILENT (\\Se": false, "a STORE 1 +FLAGS.SILENT \\Se": false,
-		"a STORE $ +FLAGS.SILENT (x)\r\n": false, "a STORE\r\n": false, "a STORE 1\r\n": false, "a FETCH 1 FLAGS.SILENT (x)\r\n": false,
-		"a STORE 1 (OTHER 5) FLAGS.SILENT (x)\r\n": false, "a STORE 1 (UNCHANGEDSINCE 5 FLAGS.SILENT (x\r\n": false,
-	} {
-		st, got := parseSilent([]byte(line), 9)
-		if got != ok {
-			t.Errorf("%q: %v %+v", line, got, st)
-		}
-	}
-	st, _ := parseSilent([]byte("a UID STORE 3:* +FLAGS.SILENT (\\Seen)\r\n"), 9)
-	if want := view.UIDRange(3, 9); !st.set.Equal(want) || !st.uid || st.sign != '+' || st.flags != `\Seen` {
-		t.Errorf("%+v", st)
-	}
 }
 
 // A command with a long set comes in several segments: it is seen whole before anything is told.

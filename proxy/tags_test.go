@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // untaggable is a backend that answers what it finds no tag in, as servers do,
@@ -30,7 +31,7 @@ func TestLinesWithoutATagNeverFillTheFlight(t *testing.T) {
 	l := untaggable(t)
 	c := l.login("alice")
 	for _, line := range oddHeads {
-		for range maxInFlight/len(oddHeads) + 1 {
+		for range mostInFlight/len(oddHeads) + 1 {
 			c.Write(line)
 			c.Expect(cmp.Or(tagOnly[line], "*") + " BAD {*}")
 		}
@@ -47,26 +48,26 @@ func TestAClientThatSaysOnlyLinesWithoutATagIsForgottenWhenItCloses(t *testing.T
 	l := untaggable(t)
 	for _, line := range oddHeads[:2] {
 		c := l.login("alice")
-		must(t, c.SendRaw(strings.Repeat(line+"\r\n", maxInFlight+1)))
+		must(t, c.SendRaw(strings.Repeat(line+"\r\n", mostInFlight+1)))
 		must(t, c.CloseWrite())
 		_, err := readAll(t, c)
 		must(t, err)
 		must(t, c.Conn.Close())
 		l.backends[0].WaitOpen(0)
 	}
-	l.ended(ReasonClientClosed)
+	l.ended(session.ReasonClientClosed)
 }
 
 func TestACommandThatIsRefusedForItsTagIsNotCarriedOut(t *testing.T) {
 	l := politeWith(t, nil, labOptions{})
 	c := l.login("alice")
-	must(t, c.SendRaw("a1 NOOP\r\n"+strings.Repeat("t", maxTag+1)+" DELETE work\r\na2 DELETE more\r\n"))
+	must(t, c.SendRaw("a1 NOOP\r\n"+strings.Repeat("t", longestTag+1)+" DELETE work\r\na2 DELETE more\r\n"))
 	got, err := readAll(t, c)
 	if err != nil || !strings.HasSuffix(got, "* BYE [CLIENTBUG] Protocol error\r\n") {
 		t.Errorf("%q %v", got, err)
 	}
 	must(t, c.Conn.Close())
-	l.ended(ReasonClientProtocol)
+	l.ended(session.ReasonClientProtocol)
 	l.backends[0].WaitOpen(0)
 	for _, cmd := range l.backends[0].Commands() {
 		if strings.Contains(cmd.Text, "DELETE") {

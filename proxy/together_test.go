@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -31,15 +32,9 @@ func together(t *testing.T, caps string, idle, heard bool) (*scripted, *imaptest
 	p.expunge(2)
 	p.deliver()
 	if heard {
+		resyncs := p.hub.Stats().Resyncs
 		p.hint()
-		eventually(t, "a look", func() (known bool) {
-			p.srv.reg.each(func(s *Session) {
-				s.park.mu.Lock()
-				defer s.park.mu.Unlock()
-				known = s.park.state != nil
-			})
-			return known
-		})
+		eventually(t, "a look", func() bool { return p.hub.Stats().Resyncs > resyncs })
 	}
 	return p, c, &marked
 }
@@ -294,14 +289,14 @@ func TestWhatIsNotDoneInIdleIsTheBackendsToAnswer(t *testing.T) {
 // that lay there were written before.
 func TestWhatHasComeIsReadBeforeAClientInIdleIsTold(t *testing.T) {
 	p := newScripted(t, scriptedCaps, 4)
-	const held = fewChanges + 1
+	const held = fewestHeld + 1
 	for p.next <= held+4 {
 		p.deliver()
 	}
 	c := p.idle("SELECT INBOX")
 	var release []func()
-	for range tellsPerUser { // so many others of the user's are told much, and don't read
-		done, err := p.srv.telling(t.Context(), "alice")
+	for range heldPerUser { // so many others of the user's are told much, and don't read
+		done, err := p.srv.env.Queues.Telling(t.Context(), "alice")
 		must(t, err)
 		release = append(release, done)
 	}
@@ -316,15 +311,9 @@ func TestWhatHasComeIsReadBeforeAClientInIdleIsTold(t *testing.T) {
 		p.flag(uid + 3)
 	}
 	p.expunge(2)
+	resyncs := p.hub.Stats().Resyncs
 	p.hint()
-	eventually(t, "a look", func() (known bool) {
-		p.srv.reg.each(func(s *Session) {
-			s.park.mu.Lock()
-			defer s.park.mu.Unlock()
-			known = s.park.state != nil
-		})
-		return known
-	})
+	eventually(t, "a look", func() bool { return p.hub.Stats().Resyncs > resyncs })
 	must(t, c.SendRaw("DONE\r\nx STORE 4 +FLAGS (a)\r\n"))
 	for _, done := range release {
 		done()
@@ -338,5 +327,34 @@ func TestWhatHasComeIsReadBeforeAClientInIdleIsTold(t *testing.T) {
 	defer p.mu.Unlock()
 	if got := strings.Join(marked, "|"); got != "3 +FLAGS (a)" {
 		t.Errorf("the backend marked %q", got)
+	}
+}
+
+// What "*" meant in the command that a session came back for says nothing of later ones.
+func TestAStarIsOfOneCommandAlone(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
+	p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.mu.Lock()
+		var out []string
+		for i, uid := range p.uids {
+			out = append(out, fmt.Sprintf("* %d FETCH (UID %d)", i+1, uid))
+		}
+		p.mu.Unlock()
+		return c.Send(append(out, cmd.Tag()+" OK done")...)
+	})
+	c := p.idle("SELECT INBOX")
+	done(c)
+	p.deliver()
+	c.Write("s UID STORE * +FLAGS (a)")
+	c.Expect("* 5 EXISTS")
+	c.Expect("s OK done")
+	if said := p.said("UID STORE"); len(said) != 1 || !strings.HasSuffix(said[0], "UID STORE 4 +FLAGS (a)") {
+		t.Fatalf("%q", said)
+	}
+	c.MustOK("UNSELECT")
+	p.parked()
+	c.MustOK(`CREATE "all*"`)
+	if said := p.said("CREATE"); len(said) != 1 || !strings.HasSuffix(said[0], `CREATE "all*"`) {
+		t.Errorf("the backend was asked for %q", said)
 	}
 }

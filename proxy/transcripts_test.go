@@ -7,6 +7,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // TestPreLogin plays testdata/prelogin: what the proxy answers by itself. The
@@ -53,7 +54,7 @@ func TestRelay(t *testing.T) {
 				l := newLab(t, labOptions{handlers: []imaptest.Handler{script.Handler(imaptest.ScriptedOptions{})}})
 				l.play(name, client, way.listener, nil)
 				if reason := directive(src, "reason", ""); reason != "" {
-					l.ended(Reason(reason))
+					l.ended(session.Reason(reason))
 				}
 			})
 		}

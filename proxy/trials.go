@@ -57,19 +57,19 @@ func (t *trials) run(ctx context.Context) {
 // trial probes one backend and reports what came of it.
 func (t *trials) trial(ctx context.Context, b *routing.Backend) {
 	set := t.srv.set.Load()
-	target := set.targetOf(b)
-	err := t.probe(ctx, target)
+	target := set.sessions.TargetOf(b)
+	err := t.Probe(ctx, target)
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:
 		set.Router.ReportDialSuccess(b.ID)
-	case !set.Dialer.Room().Excuses(b.ID, err) && countsAgainst(err):
+	case !set.Dialer.Room().Excuses(b.ID, err) && upstream.FaultOf(err) == upstream.FaultBackend:
 		set.Router.ReportDialFailure(b.ID, err)
 	}
 }
 
-// failed reports a failure that speaks against a backend, and has it probed.
-func (t *trials) failed(id string, err error) {
+// Failed implements Probes.
+func (t *trials) Failed(id string, err error) {
 	t.srv.set.Load().Router.ReportDialFailure(id, err)
 	select {
 	case t.news <- struct{}{}:
@@ -77,9 +77,8 @@ func (t *trials) failed(id string, err error) {
 	}
 }
 
-// probe connects to a backend and reads its greeting and capabilities, without a user.
-// Callers for the same backend at the same time share one.
-func (t *trials) probe(ctx context.Context, target upstream.Target) error {
+// Probe implements Probes: it reads a backend's greeting and capabilities.
+func (t *trials) Probe(ctx context.Context, target upstream.Target) error {
 	done := t.flight.DoChan(target.ID, func() (any, error) {
 		within, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), trialTimeout, upstream.ErrTimeout)
 		defer cancel()

@@ -1,30 +1,28 @@
 package proxy
 
 import (
-	"bytes"
 	"fmt"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"imapproxy/internal/imaptest"
-	"imapproxy/proxy/conn"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/session"
 )
 
 // away is a session of a user's that is parked, behind IDLE.
 func (p *scripted) away(user, mailbox string) *imaptest.Client {
 	p.t.Helper()
-	n := p.srv.Status().Attachments[Parked.String()]
+	n := p.srv.Status().Attachments[session.Parked.String()]
 	c := p.login(user)
 	c.MustOK("SELECT %s", mailbox)
 	c.Write("i IDLE")
 	c.Expect("+{*}")
 	eventually(p.t, "one more parked session", func() bool {
 		p.srv.Sweep()
-		return p.srv.Status().Attachments[Parked.String()] == n+1
+		return p.srv.Status().Attachments[session.Parked.String()] == n+1
 	})
 	return c
 }
@@ -34,7 +32,7 @@ func (p *scripted) away(user, mailbox string) *imaptest.Client {
 func TestAUsersResumesLeaveRoomForOthers(t *testing.T) {
 	p := newScripted(t, scriptedCaps, 3)
 	var slow []*imaptest.Client
-	for range defaultResumes + 8 {
+	for range resumesAtATime + 8 {
 		slow = append(slow, p.away("alice", "slow"))
 	}
 	other := p.away("bob", "INBOX")
@@ -52,12 +50,12 @@ func TestAUsersResumesLeaveRoomForOthers(t *testing.T) {
 		c.Write("u UID FETCH 1 (UID)")
 	}
 	eventually(t, "all to want it", func() bool {
-		return p.srv.Status().Attachments[Resuming.String()] == int64(len(slow)) && opening.Load() >= defaultResumes/resumeShare
+		return p.srv.Status().Attachments[session.Resuming.String()] == int64(len(slow)) && opening.Load() >= resumesAtATime/userShare
 	})
 	done(other)
 	other.MustOK("UID FETCH 1 (UID)")
-	if n := opening.Load(); n != defaultResumes/resumeShare {
-		t.Errorf("%d of %d resumes at a time are one user's", n, defaultResumes)
+	if n := opening.Load(); n != resumesAtATime/userShare {
+		t.Errorf("%d of %d resumes at a time are one user's", n, resumesAtATime)
 	}
 	open()
 	for _, c := range slow {
@@ -110,12 +108,12 @@ func TestThatResumesAreTriedAgainIsLoggedOnceAMinute(t *testing.T) {
 // As many of a user's sessions as may hold a large difference do, and their clients don't read:
 // one more waits, another user's doesn't.
 func TestALargeDifferenceWaitsForTheUsersOthers(t *testing.T) {
-	const messages = fewChanges + 1
+	const messages = fewestHeld + 1
 	p := newScripted(t, scriptedCaps, messages)
 	c, other := p.away("alice", "INBOX"), p.away("bob", "INBOX")
 	var release []func()
-	for range tellsPerUser {
-		done, err := p.srv.telling(t.Context(), "alice")
+	for range heldPerUser {
+		done, err := p.srv.env.Queues.Telling(t.Context(), "alice")
 		must(t, err)
 		release = append(release, done)
 	}
@@ -123,12 +121,12 @@ func TestALargeDifferenceWaitsForTheUsersOthers(t *testing.T) {
 		p.flag(uid + 1)
 	}
 	p.hint()
-	eventually(t, "it waits", func() bool { _, waiting := p.srv.tells.Stats(); return waiting == 1 })
+	eventually(t, "it waits", func() bool { _, waiting := p.srv.env.Queues.Differences.Stats(); return waiting == 1 })
 	p.hub.Hint(park.Hint{User: "bob", Source: park.HintPush})
 	for n := range messages {
 		other.Expect(fmt.Sprintf("* %d FETCH{*}", n+1))
 	}
-	if _, waiting := p.srv.tells.Stats(); waiting != 1 {
+	if _, waiting := p.srv.env.Queues.Differences.Stats(); waiting != 1 {
 		t.Error("it was told")
 	}
 	release[0]()
@@ -138,41 +136,7 @@ func TestALargeDifferenceWaitsForTheUsersOthers(t *testing.T) {
 	for _, done := range release {
 		done()
 	}
-	eventually(t, "nothing held", func() bool { held, _ := p.srv.tells.Stats(); return held == 0 })
-}
-
-// Who ends a session doesn't write to its client: the sweep, the hub and a shutdown have others to
-// see to.
-func TestTheLastLineIsLeftToTheSessionsOwner(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	theirs, err := net.Dial("tcp", l.Addr().String())
-	must(t, err)
-	defer theirs.Close()
-	accepted, err := l.Accept()
-	must(t, err)
-	ours, err := conn.New(accepted.(*net.TCPConn))
-	must(t, err)
-	defer ours.Close()
-	hungUp := 0
-	o := clientOut{conn: ours, boundary: true, hangUp: func() { hungUp++ }}
-	o.end([]byte("* BYE first\r\n"))
-	o.end([]byte("* BYE second\r\n"))
-	if !bytes.Equal(o.pending, []byte("* BYE first\r\n")) || hungUp != 1 {
-		t.Errorf("%q is still to be written, hung up %d times", o.pending, hungUp)
-	}
-	if err := o.relay([]byte("* 1 EXISTS\r\n"), true); err != errSessionOver {
-		t.Error(err)
-	}
-	o.farewell()
-	c := imaptest.NewConn(theirs)
-	if r, err := c.Next(); err != nil || r.Text != "* BYE first" {
-		t.Errorf("%q %v", r.Text, err)
-	}
-	if r, err := c.Next(); err == nil {
-		t.Errorf("behind it: %q", r.Text)
-	}
+	eventually(t, "nothing held", func() bool { held, _ := p.srv.env.Queues.Differences.Stats(); return held == 0 })
 }
 
 // What a client isn't told since its command has message numbers of before is held for it, up to
@@ -181,7 +145,7 @@ func TestAClientThatIsOwedTooMuchIsSentAway(t *testing.T) {
 	for _, c := range []struct {
 		changes int
 		away    bool
-	}{{maxOwedChanges, false}, {maxOwedChanges + 1, true}} {
+	}{{mostOwedChanges, false}, {mostOwedChanges + 1, true}} {
 		t.Run(fmt.Sprint(c.changes), func(t *testing.T) {
 			p := newScripted(t, scriptedCaps, uint32(c.changes)+1)
 			client := p.away("alice", "INBOX")
@@ -208,10 +172,10 @@ func TestAClientThatIsOwedTooMuchIsSentAway(t *testing.T) {
 				}
 				return
 			}
-			client.Expect(strings.TrimSuffix(ReasonMailboxGone.bye(), "\r\n"))
+			client.Expect(strings.TrimSuffix(session.ReasonMailboxGone.Bye(), "\r\n"))
 			client.ExpectEOF()
 			must(t, client.Conn.Close())
-			p.ended(ReasonMailboxGone)
+			p.ended(session.ReasonMailboxGone)
 		})
 	}
 }
@@ -219,16 +183,16 @@ func TestAClientThatIsOwedTooMuchIsSentAway(t *testing.T) {
 // A session whose user's others are told much, and read none of it, isn't resumed in time: that
 // isn't the backend's failure.
 func TestAResumeThatWaitsForTheUsersOwnInVain(t *testing.T) {
-	l := newParkLab(t, ParkOptions{ResumeWithin: 300 * time.Millisecond}, nil)
+	l := newParkLab(t, session.ParkOptions{ResumeWithin: 300 * time.Millisecond}, nil)
 	w, _ := l.parkedAway()
-	user := l.of(w).user
-	for range tellsPerUser {
-		done, err := l.srv.telling(t.Context(), user)
+	user := l.of(w).Info().User
+	for range heldPerUser {
+		done, err := l.srv.env.Queues.Telling(t.Context(), user)
 		must(t, err)
 		defer done()
 	}
 	w.Write("r1 UID FETCH 1:* (FLAGS)")
 	w.ExpectEOF()
 	_ = w.Conn.Close()
-	l.ended(ReasonClientUnread)
+	l.ended(session.ReasonClientUnread)
 }

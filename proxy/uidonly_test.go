@@ -6,9 +6,8 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
-	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
-	"imapproxy/proxy/wire"
 )
 
 // newUIDOnly is a scripted backend that knows UIDONLY (RFC 9586), and a list of what it was asked to mark.
@@ -138,7 +137,7 @@ func TestWhoIsWokenHearsOfVanishedWithItsNextCommand(t *testing.T) {
 	p.expunge(2)
 	p.deliver()
 	off := p.opts
-	off.Park = ParkOptions{Linger: time.Nanosecond}
+	off.Park = session.ParkOptions{Linger: time.Nanosecond}
 	must(t, p.srv.Reload(off))
 	p.attached()
 	c.Write("s UID STORE 1:* +FLAGS (a)")
@@ -175,24 +174,4 @@ func TestAQuietClientOfUIDOnlyIsParked(t *testing.T) {
 	c.Expect("* VANISHED 2")
 	c.Expect("* 4 EXISTS")
 	c.Expect("* 1 FETCH{*}") // the scripted backend's own, which knows no UIDFETCH
-}
-
-// What a client was told of flags by UID it isn't told again.
-func TestFlagsThatWereToldByUIDAreKnown(t *testing.T) {
-	f := follow("C: a ENABLE UIDONLY\nS: * ENABLED UIDONLY\nS: a OK done\nC: b SELECT INBOX\nS: * 3 EXISTS\nS: * OK [UIDVALIDITY 7] v\nS: b OK done")
-	var r fetchResponse
-	text := []byte("* 12 UIDFETCH (FLAGS (\\Seen a))\r\n")
-	if !r.begins(wire.ParseResponseHead(text)) {
-		t.Fatal("it isn't one")
-	}
-	r.text(text)
-	f.fetched(&r)
-	k := f.told.box.known.frozen(view.UIDsOf(5, 12, 13), view.Plain)
-	sets, uids := k.Runs()
-	if set, ok := uids.Of(12); !ok || sets[set].Flags != `\Seen a` && sets[set].Flags != `a \Seen` {
-		t.Errorf("known of 12: %v %v", sets, uids)
-	}
-	if _, ok := uids.Of(5); ok {
-		t.Error("5 is known")
-	}
 }

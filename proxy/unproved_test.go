@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 	"imapproxy/routing"
 )
 
@@ -43,7 +44,7 @@ func TestGuessersDontTakeAllOfABackendsLogins(t *testing.T) {
 		}
 		return check(c, login)
 	}
-	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: Limits{UnprovedLogins: places}})
+	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: session.Limits{UnprovedLogins: places}})
 	var all []*imaptest.Conn
 	for i := range guessers {
 		c, err := proxied(t, l, fmt.Sprintf("PROXY TCP4 192.0.2.%d 198.51.100.1 4711 143\r\n", i+1))
@@ -51,13 +52,13 @@ func TestGuessersDontTakeAllOfABackendsLogins(t *testing.T) {
 		must(t, c.Send("g LOGIN alice guess"))
 		all = append(all, c)
 	}
-	for range places / unprovedPerNetwork {
+	for range places / networkShare {
 		<-asked // as many of the network's as may be at the backend are there
 	}
 	l.login("alice").MustOK("NOOP") // from another network
 	l.login("bob").MustOK("NOOP")
 	close(answer)
-	for range guessers - places/unprovedPerNetwork {
+	for range guessers - places/networkShare {
 		<-asked
 	}
 	for _, c := range all {
@@ -65,7 +66,7 @@ func TestGuessersDontTakeAllOfABackendsLogins(t *testing.T) {
 			t.Fatal(r, err)
 		}
 	}
-	if n := most.Load(); n > places/unprovedPerNetwork {
+	if n := most.Load(); n > places/networkShare {
 		t.Errorf("%d guesses of one network were at the backend at a time", n)
 	}
 }
@@ -74,7 +75,7 @@ func TestGuessersDontTakeAllOfABackendsLogins(t *testing.T) {
 func TestAKnownNetworkDoesntWaitForGuessersOfManyNetworks(t *testing.T) {
 	const places, guessers = 2, 20
 	d, asked, answer := guesses(guessers)
-	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: Limits{UnprovedLogins: places}, change: func(o *Options) {
+	l := newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, limits: session.Limits{UnprovedLogins: places}, change: func(o *Options) {
 		o.Listeners[3].CleartextFrom = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
 	}})
 	l.login("alice").MustOK("NOOP") // from here on the network is known
@@ -94,7 +95,7 @@ func TestAKnownNetworkDoesntWaitForGuessersOfManyNetworks(t *testing.T) {
 // a user of another wait for one answer.
 func TestGuessersDontTakeAllQuestionsForPlacements(t *testing.T) {
 	t.Parallel()
-	const guessers = placementsAtATime + 8
+	const guessers = mostPlacements + 8
 	asked, answer := make(chan string), make(chan struct{})
 	l := newLab(t, labOptions{storage: routing.Separate, change: func(o *Options) {
 		o.Placement = func(ctx context.Context, user string) (string, bool, error) {
@@ -111,17 +112,17 @@ func TestGuessersDontTakeAllQuestionsForPlacements(t *testing.T) {
 		must(t, err)
 		must(t, c.Send("g LOGIN mallory guess"))
 	}
-	for range placementsAtATime {
+	for range mostPlacements {
 		<-asked
 	}
 	waiting := func(n int) {
 		t.Helper()
-		eventually(t, "those that wait", func() bool { _, w := l.srv.placing.Stats(); return w == n })
+		eventually(t, "those that wait", func() bool { _, w := l.srv.env.Places.Placing.Stats(); return w == n })
 	}
-	waiting(guessers - placementsAtATime)
+	waiting(guessers - mostPlacements)
 	c := l.dial(plain)
 	c.Write("a1 LOGIN alice " + password)
-	waiting(guessers - placementsAtATime + 1)
+	waiting(guessers - mostPlacements + 1)
 	answer <- struct{}{}
 	answer <- struct{}{}
 	if first, second := <-asked, <-asked; first != "alice" && second != "alice" {
@@ -129,7 +130,7 @@ func TestGuessersDontTakeAllQuestionsForPlacements(t *testing.T) {
 	}
 	close(answer)
 	c.Expect("a1 OK{*}")
-	for range guessers - placementsAtATime - 1 {
+	for range guessers - mostPlacements - 1 {
 		<-asked
 	}
 }

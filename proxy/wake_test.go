@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // attached waits until the one session has its connection again.
@@ -14,7 +15,7 @@ func (p *scripted) attached() {
 	eventually(p.t, "a session with its connection", func() bool {
 		p.srv.Sweep()
 		at := p.srv.Status().Attachments
-		return at[Attached.String()]+at[CatchingUp.String()] == 1
+		return at[session.Attached.String()]+at[session.CatchingUp.String()] == 1
 	})
 }
 
@@ -35,7 +36,7 @@ func TestWhoIsWokenHearsOfNoExpungeUntilItAsks(t *testing.T) {
 			return c.Send(`* 2 FETCH (FLAGS (\Seen))`, cmd.Tag()+" OK done")
 		})
 		off := p.opts
-		off.Park = ParkOptions{Linger: time.Nanosecond}
+		off.Park = session.ParkOptions{Linger: time.Nanosecond}
 		must(t, p.srv.Reload(off))
 		p.attached()
 		must(t, c.Conn.SendRaw(`s STORE 3 +FLAGS (\Seen)`[len(half):]+"\r\n"))
@@ -59,7 +60,7 @@ func TestWhoIsWokenMarksNothingThatItHasNotHeardOf(t *testing.T) {
 			done(c)
 			p.deliver()
 			off := p.opts
-			off.Park = ParkOptions{Linger: time.Nanosecond}
+			off.Park = session.ParkOptions{Linger: time.Nanosecond}
 			must(t, p.srv.Reload(off))
 			p.attached()
 			c.Write("s " + verb + " *")

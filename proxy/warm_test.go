@@ -12,6 +12,7 @@ import (
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
 )
 
@@ -76,7 +77,7 @@ func newWarmLab(t *testing.T, o upstream.PoolOptions, change func(*Options)) *wa
 		return backend.Serve(c)
 	}
 	l.lab = newLab(t, labOptions{handlers: []imaptest.Handler{serve}, change: func(all *Options) {
-		all.Park = ParkOptions{Hub: hub, Pool: l.pool, Linger: time.Hour}
+		all.Park = session.ParkOptions{Hub: hub, Pool: l.pool, Linger: time.Hour}
 		if change != nil {
 			change(all)
 		}
@@ -236,7 +237,7 @@ func TestWhatASessionMayHaveLeftBehindIsNobodyElses(t *testing.T) {
 			c := l.login("alice")
 			leave(c)
 			c.Close()
-			eventually(t, "the session's end", func() bool { return l.srv.reg.total.Load() == 0 })
+			eventually(t, "the session's end", func() bool { return l.srv.reg.Total() == 0 })
 			l.login("alice").MustOK("NOOP")
 			if n := l.logins.Load(); n != 2 {
 				t.Errorf("%d logins at the backend", n)
@@ -288,26 +289,5 @@ func TestAWarmConnectionMakesRoomAtTheLimit(t *testing.T) {
 			again.MustOK("LOGOUT")
 			l.stop()
 		})
-	}
-}
-
-// LOGOUT, or an end, that comes while the answer before it is followed and not written yet
-// isn't answered ahead of that.
-func TestWhoGoesHasAllAnswers(t *testing.T) {
-	l := newWarmLab(t, trusting, nil)
-	l.login("alice").MustOK("NOOP")
-	var s *Session
-	l.srv.reg.each(func(one *Session) { s = one })
-	s.down.telling.Lock() // as in the midst of a chunk
-	asked := make(chan bool)
-	go func() { asked <- s.retires(false) }()
-	select {
-	case <-asked:
-		t.Error("it retires before the answer is out")
-	default:
-		s.down.telling.Unlock()
-		if !<-asked {
-			t.Error("it doesn't retire behind it")
-		}
 	}
 }

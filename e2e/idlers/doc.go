@@ -8,5 +8,5 @@
 // pauses as real mailboxes have.
 //
 // Imports e2e/servers, internal/app, internal/apptest, internal/imaptest,
-// internal/task and proxy. Imported by none.
+// internal/task, proxy and proxy/session. Imported by none.
 package idlers

@@ -17,6 +17,7 @@ import (
 	"imapproxy/internal/imaptest"
 	"imapproxy/internal/task"
 	"imapproxy/proxy"
+	"imapproxy/proxy/session"
 )
 
 // patience is how long something that must happen may take on a busy machine.
@@ -144,8 +145,8 @@ func (l *lab) nobodySentAway(t testing.TB) {
 		t.Error("no session has ended")
 	}
 	for _, reason := range slices.Sorted(maps.Keys(l.logs.reasons)) {
-		switch proxy.Reason(reason) {
-		case proxy.ReasonLogout, proxy.ReasonClientClosed, proxy.ReasonClientLost:
+		switch session.Reason(reason) {
+		case session.ReasonLogout, session.ReasonClientClosed, session.ReasonClientLost:
 		default:
 			t.Errorf("%d sessions ended for %s", l.logs.reasons[reason], reason)
 		}

@@ -125,7 +125,7 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 	found, next := s.opts.Proxy.Sessions(f)
 	out := Sessions{Sessions: make([]Session, 0, len(found)), Reasons: map[string]string{}, Next: next}
 	words := map[string]string{}
-	for _, k := range proxy.KeptReasons() {
+	for _, k := range proxy.ParkBlockers() {
 		words[k.Reason] = k.Words
 	}
 	for _, i := range found {

@@ -24,13 +24,21 @@ var arrows = map[string][]string{
 		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/resync", "proxy/wire", "routing", "routing/discovery",
 		"telemetry", "internal/config", "internal/admin", "internal/dev", "internal/app", "internal/task", "internal/wiring",
 	},
-	"proxy": {"proxy/wire", "proxy/conn", "proxy/auth", "proxy/upstream", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "routing", "telemetry", "internal/fair"},
+	"proxy": {
+		"proxy/auth", "proxy/conn", "proxy/session", "proxy/track", "proxy/upstream", "routing", "telemetry", "internal/fair",
+		"proxy/park", "proxy/park/view", "proxy/wire", // its tests alone
+	},
+	"proxy/session": {
+		"proxy/wire", "proxy/conn", "proxy/auth", "proxy/upstream", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/track",
+		"routing", "telemetry", "internal/fair",
+	},
 	"proxy/park": {
 		"proxy/park/resync", "proxy/park/view", "proxy/wire", "proxy/conn", "proxy/imapclient", "proxy/upstream", "telemetry", "internal/fair",
 	},
 	"proxy/park/events": {"proxy/park", "proxy/park/view", "telemetry"},
 	"proxy/park/resync": {"proxy/park/view", "proxy/wire", "proxy/conn", "proxy/imapclient"},
 	"proxy/park/view":   {"proxy/wire"},
+	"proxy/track":       {"proxy/wire", "proxy/park/view"},
 	"proxy/upstream":    {"proxy/wire", "proxy/conn", "proxy/imapclient", "telemetry"},
 	"proxy/imapclient":  {"proxy/wire", "proxy/conn"},
 	"proxy/auth":        {"telemetry", "internal/fair"},
@@ -69,7 +77,7 @@ var arrows = map[string][]string{
 	"internal/apptest":     {"internal/app", "internal/imaptest", "internal/task"},
 	"e2e/model":            {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy", "proxy/park/view"},
 	"e2e/parking":          {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy"},
-	"e2e/idlers":           {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "internal/task", "proxy"},
+	"e2e/idlers":           {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "internal/task", "proxy", "proxy/session"},
 	"e2e/report":           {},
 }
 

@@ -86,7 +86,7 @@ func TestNamesOfNothingAreFound(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"proxy/relay.go", "`proxy/wire`", "./e2e/...", "(relay.go)", "`wire.Scanner`", "`wire.Scanner.AtStart`", "`make check`",
+		"proxy/session/relay.go", "`proxy/wire`", "./e2e/...", "(relay.go)", "`wire.Scanner`", "`wire.Scanner.AtStart`", "`make check`",
 		"docs/parking.md", `docs/parking.md, "What is promised"`, "[x](parking.md)", "[x](parking.md#what-is-promised)",
 		"https://example.org/docs/page.html",
 	} {

@@ -2,6 +2,6 @@
 // network) can keep the callers of other keys waiting: waiting keys are served in
 // turn, callers of one key in the order in which they came.
 //
-// Imports none of our packages. Imported by internal/admin, proxy, proxy/auth and
-// proxy/park.
+// Imports none of our packages. Imported by internal/admin, proxy, proxy/auth,
+// proxy/park and proxy/session.
 package fair

@@ -17,3 +17,14 @@ func Network(a netip.Addr) netip.Prefix {
 	}
 	return p
 }
+
+// In says whether an address is in one of the networks. IPv4 within IPv6 counts as IPv4.
+func In(networks []netip.Prefix, a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	for _, n := range networks {
+		if n.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

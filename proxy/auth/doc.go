@@ -15,5 +15,5 @@
 // same.
 //
 // Imports internal/fair and telemetry. Imported by cmd/imapproxy, internal/app,
-// internal/wiring and proxy.
+// internal/wiring, proxy and proxy/session.
 package auth

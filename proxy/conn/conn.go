@@ -7,7 +7,7 @@
 // used as an ordinary net.Conn with deadlines; the relay reads it with Pump.
 //
 // Imports none of our packages. Imported by proxy, proxy/imapclient, proxy/park,
-// proxy/park/resync and proxy/upstream.
+// proxy/park/resync, proxy/session and proxy/upstream.
 package conn
 
 import (

@@ -74,6 +74,15 @@ func (e *Unavailable) Fault() Fault {
 	return FaultUnsure
 }
 
+// FaultOf is what an error of a login or a probe is evidence of.
+func FaultOf(err error) Fault {
+	var down *Unavailable
+	if errors.As(err, &down) {
+		return down.Fault()
+	}
+	return FaultUser
+}
+
 // BackendDown says whether the failure speaks against the backend as a whole by itself,
 // so that it counts for its health and another backend may be tried.
 func (e *Unavailable) BackendDown() bool { return e.Fault() == FaultBackend }

@@ -7,6 +7,6 @@
 // login.
 //
 // Imports none of our packages. Imported by cmd/imapproxy, proxy,
-// proxy/imapclient, proxy/park, proxy/park/resync, proxy/park/view,
-// proxy/upstream, telemetry and the end-to-end tests.
+// proxy/imapclient, proxy/park, proxy/park/resync, proxy/park/view, proxy/session,
+// proxy/track, proxy/upstream, telemetry and the end-to-end tests.
 package wire

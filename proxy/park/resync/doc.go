@@ -3,6 +3,6 @@
 // (Snapshot), and what a mailbox is like now or what has changed in it since (Strategy: QRESYNC, or
 // comparison).
 //
-// Imports proxy/conn, proxy/imapclient, proxy/park/view and proxy/wire. Imported by
-// cmd/imapproxy, proxy, proxy/park and the end-to-end tests.
+// Imports proxy/conn, proxy/imapclient, proxy/park/view and proxy/wire. Imported
+// by cmd/imapproxy, proxy/park, proxy/session and the end-to-end tests.
 package resync

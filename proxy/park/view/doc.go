@@ -9,5 +9,6 @@
 // their encodings (DecodeMailbox) are here as well.
 //
 // Imports proxy/wire. Imported by internal/app, proxy, proxy/park,
-// proxy/park/events, proxy/park/resync and the end-to-end tests.
+// proxy/park/events, proxy/park/resync, proxy/session, proxy/track and the
+// end-to-end tests.
 package view

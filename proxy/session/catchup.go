@@ -1,0 +1,434 @@
+package session
+
+import (
+	"errors"
+	"io"
+	"slices"
+
+	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/track"
+	"imapproxy/proxy/wire"
+)
+
+// Bounds while a client is owed EXPUNGE and each of its commands is translated as
+// a whole. Beyond them the session ends.
+const (
+	maxOwedLine    = 1 << 20 // sets of UIDs can be long
+	maxOwedLiteral = 64 << 10
+	maxOwedAnswer  = 4 << 20 // one line of a response: SEARCH has all its numbers in it
+	maxOwedChanges = 1 << 15 // of flags, that a client isn't told before EXPUNGE
+)
+
+// owed is what a resumed client hasn't been told, since its command bears message
+// numbers of before.
+type owed struct {
+	missed view.Difference
+	view   *view.View       // before missed
+	n      view.SequenceMap // with what is new in missed, which takes no number away
+}
+
+// catchUp relays while the client counts messages that its backend hasn't any more:
+// one command at a time, with its numbers translated there and back, until a
+// command lets the client be told. Then the relay goes on as usual.
+func (s *Session) catchUp() phase {
+	o := owing{
+		s: s, n: s.park.owed.n, untold: s.park.owed, before: &s.park.owed.view.UIDs, modSeq: s.park.owed.view.ModSeq,
+		client:  wire.NewReader(s.client, maxOwedLine, maxOwedLiteral),
+		backend: wire.NewReader(s.backend.Load(), maxOwedAnswer, maxOwedLiteral),
+	}
+	s.park.owed = nil
+	for {
+		relay, err := o.command()
+		if s.Reason() != "" {
+			return phaseEnd
+		}
+		if err != nil {
+			s.Terminate(o.endOf(err))
+			return phaseEnd
+		}
+		if relay {
+			s.flight.Client.ForgetFlags() // those that went by here weren't followed
+			return phaseRelay
+		}
+	}
+}
+
+// noticeBackend ends a session whose client is owed something and says nothing, when its backend is
+// gone: its owner, who waits for the client, reads nothing there. It is called by the sweep.
+func (s *Session) noticeBackend() {
+	if Attachment(s.attachment.Load()) != CatchingUp || s.flight.Waiting() > 0 {
+		return
+	}
+	if b := s.backend.Load(); b != nil && b.Ended() {
+		s.Terminate(s.lostBackend())
+	}
+}
+
+// owing is one stretch of it.
+type owing struct {
+	s      *Session
+	n      view.SequenceMap
+	untold *owed // nil: all but EXPUNGE was told, and flags
+	// before is what the client counted when it wrote the command: its last message is what
+	// "*" means in what marks messages. nil: what it counts now, as after the commands that had
+	// come with the first one.
+	before          *view.UIDs
+	ahead           bool // more had come when the last command was answered
+	client, backend *wire.Reader
+	modSeq          uint64            // the client's bound
+	bound           uint64            // the one that it has when all is told
+	flags           []view.FlagChange // owed as well: they show mod-sequences beyond the bound
+	backendFailed   bool
+}
+
+func (o *owing) endOf(err error) Reason {
+	switch {
+	case o.backendFailed && !o.s.out.atBoundary():
+		return ReasonBackendLostInner
+	case o.backendFailed:
+		return o.s.lostBackend()
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return ReasonClientClosed
+	case errors.Is(err, wire.ErrLineTooLong) || errors.Is(err, wire.ErrLiteralTooLong) || errors.Is(err, wire.ErrNUL):
+		return ReasonClientProtocol
+	}
+	return ReasonClientLost
+}
+
+// command takes one command of the client's. relay means that nothing is owed any
+// more, and the rest, this command included where it isn't done, is the relay's.
+func (o *owing) command() (relay bool, err error) {
+	s := o.s
+	if o.untold == nil && !o.ahead {
+		o.before = nil
+		if o.n.Deferred().Empty() && len(o.flags) == 0 {
+			if !s.flight.Client.UIDOnly {
+				_, s.flight.Client.Mailbox.Exists = o.n.Client()
+			}
+			return true, o.handOver(nil) // only a "*" was owed
+		}
+	}
+	line, err := o.client.ReadLine(maxOwedLine)
+	if err != nil {
+		return false, err
+	}
+	now := s.env.Now()
+	s.seen(now)
+	s.lastHeard.Store(now.UnixNano())
+	cmd := slices.Clone(line)
+	h := wire.ParseCommandHead(cmd)
+	r := h.Verb.Rule()
+	switch {
+	case wire.IsEmpty(cmd): // no command
+		o.ahead = o.more()
+		return false, nil
+	case track.LeavingBy(cmd, &s.flight.Client, s.caps.list) != track.Stays:
+		return true, o.leave(cmd, r)
+	case len(h.Tag) > track.MaxTag:
+		return true, o.told(cmd)
+	}
+	_, _, literal := wire.LiteralSpec(cmd)
+	if answer := ownAnswer(h, cmd, !literal); answer != nil {
+		s.tookOver(h.Verb)
+		if err := o.discard(cmd); err != nil {
+			return false, err
+		}
+		return false, o.answer(answer)
+	}
+	if r.Set == wire.NoSet && !(carried(r) && o.behind(cmd)) {
+		return true, o.told(cmd) // its literals are for the relay to see
+	}
+	agreed := false
+	replaces := h.Verb == wire.Replace || h.Verb == wire.UIDReplace
+	if !replaces { // whose literal is a message
+		if cmd, agreed, err = o.rest(cmd, r); err != nil {
+			return false, err
+		}
+	}
+	held := r.HoldsExpunge || !r.Removes && !replaces && o.more()
+	if o.before != nil {
+		known, _ := o.n.Client()
+		if last := track.StarValue(o.before.Intersect(known), h.Verb); last != 0 {
+			cmd = track.ExpandStar(cmd, last)
+		}
+	}
+	said := cmd
+	cmd, disposition := o.n.Command(nil, said)
+	if !disposition.Goes() && replaces {
+		if err := o.discard(said); err != nil {
+			return false, err
+		}
+	}
+	switch {
+	case held:
+	case !disposition.Goes():
+		if err := o.told(nil); err != nil {
+			return false, err
+		}
+		return true, o.write(refusal(disposition, h.Tag), true)
+	case !agreed: // the relay would have the client agreed to a literal once more
+		return true, o.told(cmd)
+	}
+	cmd = o.spare(said, cmd)
+	if err := o.tellHalf(); err != nil {
+		return false, err
+	}
+	if !disposition.Goes() {
+		return false, o.answer(refusal(disposition, h.Tag))
+	}
+	if disposition == view.RelayNoUpdate {
+		if err := o.write(view.AppendNoUpdate(nil, h.Tag), true); err != nil {
+			return false, err
+		}
+	}
+	if h.Verb == wire.Store && len(o.flags) > 0 {
+		cmd = track.StripSilent(cmd) // what is owed would be told after it
+	}
+	s.flight.Begin(wire.ParseCommandHead(cmd), true, now) // with its literals
+	if literal {
+		s.flight.Leaves(track.Conversed)
+	}
+	s.took(int64(len(cmd)))
+	o.n.Hold(held)
+	answered, err := o.send(cmd, h, disposition)
+	if answered || err != nil {
+		return false, err
+	}
+	s.flight.Sent(int64(len(cmd)), s.env.Now(), s.blocked())
+	return false, o.answers(h, disposition)
+}
+
+// refusal is the answer to a command of which nothing goes to the backend.
+func refusal(disposition view.Disposition, tag []byte) []byte {
+	if disposition == view.Invalid {
+		return view.AppendInvalid(nil, tag)
+	}
+	return view.AppendExpungeIssued(nil, tag)
+}
+
+// tellHalf tells what takes no message away, before a command that forbids the
+// rest. A client that has enabled UIDONLY is told all: no command of its forbids anything.
+func (o *owing) tellHalf() error {
+	if o.untold == nil {
+		return nil
+	}
+	t := &o.s.flight.Client
+	d, rest := o.untold.missed, view.Difference{}
+	if !t.UIDOnly {
+		d, rest = d.Split(t.Dialect)
+	}
+	line, err := o.allButLast(d, o.untold.view)
+	if err != nil {
+		return err
+	}
+	t.Mailbox.Update(o.untold.view.After(d))
+	o.modSeq = max(o.modSeq, d.ModSeq)
+	o.flags, o.bound, o.untold = rest.Changed, rest.ModSeq, nil
+	return o.write(line, true)
+}
+
+// told tells what is owed, and leaves the command to the relay. Where nothing was told
+// before, EXPUNGE comes before EXISTS, as servers do it: mutt 2.2 asks for new
+// mail by the numbers of EXISTS, whatever EXPUNGE says behind it.
+func (o *owing) told(cmd []byte) error {
+	s := o.s
+	t := &s.flight.Client
+	if t.UIDOnly && o.untold == nil {
+		return o.handOver(cmd)
+	}
+	cmd = o.spare(cmd, cmd)
+	var line []byte
+	var err error
+	if u := o.untold; u != nil {
+		line, err = o.allButLast(u.missed, u.view)
+		t.Mailbox.Update(u.view.After(u.missed))
+	} else {
+		before, _ := o.n.Client()
+		gone := o.n.Told()
+		known, count := o.n.Client()
+		t.Mailbox.Exists, t.Mailbox.ModSeq = count, max(t.Mailbox.ModSeq, o.bound)
+		o.flags = slices.DeleteFunc(o.flags, func(c view.FlagChange) bool { return !known.Contains(c.UID) })
+		line, err = o.allButLast(view.Difference{Vanished: gone, Changed: o.flags}, &view.View{UIDs: before})
+	}
+	if err != nil {
+		return err
+	}
+	if err := o.write(line, true); err != nil {
+		return err
+	}
+	return o.handOver(cmd)
+}
+
+// handOver leaves the rest to the relay, from a command on that isn't done.
+func (o *owing) handOver(cmd []byte) error {
+	s := o.s
+	s.client.Unread(append(cmd, o.client.Buffered()...))
+	s.backend.Load().Unread(o.backend.Buffered())
+	return nil
+}
+
+// allButLast writes a difference but for its last piece, which is returned.
+func (o *owing) allButLast(d view.Difference, v *view.View) (last []byte, err error) {
+	t := &o.s.flight.Client
+	for piece := range d.Pieces(t.Dialect, t.UIDOnly, v, tellPiece) {
+		if len(piece) < tellPiece {
+			return piece, nil
+		}
+		if err := o.write(piece, true); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// send writes to the backend: a command, its literals where they must be asked
+// for one by one. answered says that it has been refused before its end.
+func (o *owing) send(cmd []byte, h wire.CommandHead, disposition view.Disposition) (answered bool, err error) {
+	b := o.s.backend.Load()
+	for len(cmd) > 0 {
+		o.backendFailed = true
+		line := wire.FirstLine(cmd)
+		cmd = cmd[len(line):]
+		size, sync, ok := wire.LiteralSpec(line)
+		if _, err := b.Write(line); err != nil {
+			return false, err
+		}
+		if !ok {
+			continue
+		}
+		for agreed := !sync; !agreed; {
+			kind, err := o.response(h, disposition, true)
+			if err != nil || kind == wire.Tagged {
+				return true, err
+			}
+			agreed = kind == wire.Continue
+		}
+		o.backendFailed = true
+		if _, err := b.Write(cmd[:size]); err != nil {
+			return false, err
+		}
+		cmd = cmd[size:]
+	}
+	o.backendFailed = false
+	return false, nil
+}
+
+// answers relays a command's responses up to its tagged one.
+func (o *owing) answers(h wire.CommandHead, disposition view.Disposition) error {
+	for {
+		kind, err := o.response(h, disposition, false)
+		if kind == wire.Tagged || err != nil {
+			return err
+		}
+	}
+}
+
+// response relays one response, and says which it was. Of FETCH only the head is
+// translated, the rest streams; all others are translated whole. asked says that a literal was
+// announced: to go on with it is said to the proxy.
+func (o *owing) response(cmd wire.CommandHead, disposition view.Disposition, asked bool) (kind wire.Kind, err error) {
+	s := o.s
+	o.backendFailed = true
+	line, err := o.backend.ReadLine(maxOwedAnswer)
+	if err != nil {
+		return kind, err
+	}
+	head := wire.ParseResponseHead(line)
+	kind = head.Kind
+	whole := append([]byte(nil), line...)
+	fetch := kind == wire.Untagged && (wire.Is(head.Name, "FETCH") || wire.Is(head.Name, "UIDFETCH"))
+	size, _, more := wire.LiteralSpec(line)
+	text := head.Status != wire.NoStatus || kind == wire.Continue
+	caps := kind != wire.Continue && hasCaps(head)
+	for more && !text && !fetch {
+		if size > maxOwedLiteral {
+			return kind, wire.ErrLiteralTooLong
+		}
+		if err := o.backend.Copy(func(b []byte) error { whole = append(whole, b...); return nil }, size); err != nil {
+			return kind, err
+		}
+		if line, err = o.backend.ReadLine(maxOwedAnswer); err != nil {
+			return kind, err
+		}
+		whole = append(whole, line...)
+		size, _, more = wire.LiteralSpec(line)
+	}
+	s.seen(s.env.Now())
+	if kind == wire.Continue && asked {
+		o.backendFailed = false
+		return kind, nil
+	}
+	out := whole
+	if s.flight.Client.UIDOnly {
+		if kind == wire.Untagged {
+			s.flight.Untagged(wire.ParseResponseHead(whole), true)
+		}
+	} else if out, err = o.n.Response(nil, whole, cmd.Verb.Rule().UID); err != nil {
+		return kind, err
+	}
+	if head.Status == wire.BYE {
+		s.flight.SawBye()
+	}
+	if head.Status != wire.NoStatus {
+		if kind == wire.Tagged {
+			if disposition == view.RelayPart {
+				out = view.AppendPartly(nil, out)
+			}
+			s.answered(wire.ParseResponseHead(whole), s.env.Now())
+		}
+		out = view.ClampModSeq(nil, out, o.modSeq)
+	}
+	if caps {
+		out = withoutHidden(out)
+	}
+	o.backendFailed = false
+	switch {
+	case kind == wire.Tagged:
+		return kind, o.answer(out)
+	case !fetch:
+		return kind, o.write(out, true)
+	}
+	return kind, o.fetch(whole, out, size, more)
+}
+
+// fetch relays a FETCH response, whose first line is line for the backend and out for the
+// client; its literals stream. more says that one of size follows.
+func (o *owing) fetch(line, out []byte, size int64, more bool) error {
+	number := wire.ParseResponseHead(out).Number
+	var items track.FetchResponse
+	items.Text(line)
+	if err := o.write(out, !more); err != nil {
+		return err
+	}
+	for more {
+		o.backendFailed = true
+		if err := o.backend.Copy(func(b []byte) error { return o.write(b, false) }, size); err != nil {
+			return err
+		}
+		line, err := o.backend.ReadLine(maxOwedAnswer)
+		if err != nil {
+			return err
+		}
+		o.backendFailed = false
+		items.Text(line)
+		size, _, more = wire.LiteralSpec(line)
+		if err := o.write(line, !more); err != nil {
+			return err
+		}
+	}
+	if items.HasFlags {
+		o.newer(number)
+	}
+	return nil
+}
+
+// answer writes a tagged answer. What has come by then the client wrote before it could read it.
+func (o *owing) answer(b []byte) error {
+	o.ahead = o.more()
+	return o.write(b, true)
+}
+
+func (o *owing) write(b []byte, boundary bool) error {
+	o.s.down.gave(int64(len(b)))
+	return o.s.out.relay(b, boundary)
+}

@@ -1,0 +1,36 @@
+package session
+
+import (
+	"sync"
+	"time"
+)
+
+// kicks remembers when users were kicked, for as long as a login that had begun before may take.
+// The zero value is usable.
+type kicks struct {
+	mu   sync.Mutex // guards what follows
+	last map[string]time.Time
+}
+
+// note remembers a kick, and forgets those of before old.
+func (k *kicks) note(user string, now, old time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for other, at := range k.last {
+		if at.Before(old) {
+			delete(k.last, other)
+		}
+	}
+	if k.last == nil {
+		k.last = map[string]time.Time{}
+	}
+	k.last[user] = now
+}
+
+// since says whether a user was kicked at a time or later.
+func (k *kicks) since(user string, t time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	at, ok := k.last[user]
+	return ok && !at.Before(t)
+}

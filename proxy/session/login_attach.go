@@ -1,0 +1,139 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
+	"imapproxy/telemetry"
+)
+
+// maxBackends is how many backends one login tries.
+const maxBackends = 3
+
+// discoveryWait is how long a login waits for the first answer about its backend: a
+// proxy that has just started listens before it knows any.
+const discoveryWait = 3 * time.Second
+
+// attach finds the user's backend and logs in to it: the pinned one, and where
+// storage is shared and it can't be reached the next ones.
+func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, placement string) error {
+	if placement == "" {
+		where, err := p.placement(ctx, login.User)
+		if err != nil {
+			return err
+		}
+		placement = where
+	}
+	ttl, ok := p.nextTTL()
+	if !ok {
+		return errLoop
+	}
+	client := upstream.Client{Addr: p.addr, LocalAddr: p.local, SessionID: p.Session.id, ProxyTTL: ttl,
+		Observe: func(phase string, start, end time.Time, err error) { a.trace.Add(phase, start, end, err) }}
+	var last error
+	settled := p.env.Now().Add(discoveryWait)
+	blame := blame{p: p}
+	choose := p.set.Router.PickWithin
+	if a.proof != upstream.Verified {
+		choose = p.set.Router.PickUnproved
+	}
+	for try := 0; try < maxBackends; try++ {
+		endPick := a.trace.Phase(telemetry.PhasePick)
+		pick, err := choose(ctx, settled.Sub(p.env.Now()), login.User, placement, blame.tried...)
+		endPick(err)
+		if err != nil {
+			return errors.Join(last, err)
+		}
+		a.backend = pick.Backend.Shown()
+		target := p.targetOf(pick.Backend)
+		c := p.warm(ctx, a, target, login)
+		if c == nil {
+			c, err = p.loginAt(ctx, a, target, login, client)
+			if err == nil { // a connection from the pool says nothing about new ones
+				p.set.Router.ReportDialSuccess(pick.Backend.ID)
+			}
+		}
+		if err == nil {
+			if pick.Confirm() {
+				p.pick, p.user = pick, login.User
+				p.cred = &credential{password: []byte(login.Password), asUser: a.proof != upstream.Verified, mechanism: a.mechanism, stamp: a.stamp, asked: p.env.Now()}
+				if p.cred.asUser {
+					p.cred.asked = c.LoggedIn
+				}
+				p.env.Capabilities.saw(pick.Backend.ID, c.Caps)
+				p.proxyTTL, p.caps = ttl, p.env.Capabilities.of(c.Caps)
+				p.backend.Store(c)
+				return nil
+			}
+			_ = c.Close()
+			err = errMoved
+		} else if !blame.again(ctx, target, login, err) {
+			pick.Release()
+			return err
+		}
+		pick.Release()
+		last = err
+	}
+	return last
+}
+
+// errMoved means that the user was sent elsewhere while he logged in.
+var errMoved = errors.New("the user was sent to another backend during each login")
+
+// errLoop means that a login has come round through too many proxies.
+var errLoop = errors.New("a loop of proxies (x-proxy-ttl is used up)")
+
+// targetOf is how a backend is reached.
+func (s *Session) targetOf(b *routing.Backend) upstream.Target { return s.settings().TargetOf(b) }
+
+// forgetLogin gives back what a login has got, when the session ends before its
+// relay begins.
+func (p *preLogin) forgetLogin() {
+	p.detach()
+	p.env.Registry.leaveUser(p.user)
+}
+
+// detach gives back what attach has got.
+func (p *preLogin) detach() {
+	p.cred.wipe()
+	_ = p.backend.Load().Abort()
+	p.pick.Release()
+}
+
+// handOver makes the session ready for its relay, which tells the client first that it is logged in.
+func (p *preLogin) handOver() {
+	s := p.Session
+	s.flight.Init(s.set.Park.Hub != nil, resync.Choose(s.caps.list, 0) != (resync.ByQResync{}))
+	s.out.conn, s.out.hangUp = s.client, s.hangUp // no boundary yet: nothing comes before the OK
+	s.relays()
+	var line []byte
+	b := s.backend.Load()
+	for _, u := range b.Untagged {
+		line = append(append(line, u...), "\r\n"...)
+	}
+	line = append(line, p.loginTag+" OK [CAPABILITY "...)
+	line = b.Caps.Without(hidden).Append(line)
+	line = append(line, "] Logged in\r\n"...)
+	b.Untagged, b.Caps, b.LoginText = nil, nil, ""
+
+	s.greeting = line
+	s.client.Unread(p.r.Buffered())
+	// Others see the session from here on, and may end it: nothing may seem to have been silent
+	// since 1970.
+	s.seen(s.env.Now())
+	s.lastHeard.Store(s.lastSeen.Load())
+	s.show(phases[phaseRelay].shown) // or who ends it before that begins ends one that has no backend
+	s.loggedIn.Store(true)
+	s.env.Registry.enter(s)
+	p.recheckIfLate()
+	switch { // who looked may have done so before
+	case s.env.Draining():
+		s.Terminate(ReasonShutdown)
+	case s.env.Registry.kicks.since(s.user, p.asked):
+		s.Terminate(ReasonKicked)
+	}
+}

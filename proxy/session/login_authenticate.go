@@ -1,0 +1,206 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"imapproxy/internal/fair"
+	"imapproxy/proxy/auth"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
+)
+
+// mechanisms are the SASL mechanisms that are offered.
+var mechanisms = auth.Mechanisms()
+
+// loginCommand is LOGIN (RFC 9051 §6.2.3).
+func (p *preLogin) loginCommand(ctx context.Context, tag string, args []byte) (done bool, err error) {
+	defer clear(args) // in the reader's buffer, however this ends
+	if !p.mayLogin() {
+		return false, p.cleartext(ctx, tag, auth.MechanismCommand)
+	}
+	user, rest, err := wire.LoginString(args)
+	if err != nil || len(rest) == 0 {
+		return false, p.bad(tag, "LOGIN takes a user name and a password")
+	}
+	password, rest, err := wire.LoginString(rest)
+	if err != nil || len(rest) != 0 {
+		return false, p.bad(tag, "LOGIN takes a user name and a password")
+	}
+	clear(args) // before the login, which may take its time
+	return p.login(ctx, tag, auth.MechanismCommand, "", user, telemetry.Secret(password))
+}
+
+// authenticate is AUTHENTICATE (RFC 9051 §6.2.2) with or without an initial
+// response (RFC 4959).
+func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (done bool, err error) {
+	name, initial, hasInitial := cutArgs(args)
+	if !p.mayLogin() {
+		clear(initial)
+		return false, p.cleartext(ctx, tag, name)
+	}
+	x, err := auth.NewExchange(name, initial, hasInitial)
+	clear(initial) // in the reader's buffer; the exchange has its own
+	if err != nil {
+		p.attempts++
+		return false, p.say(tag + " NO [CANNOT] Authentication mechanism not available\r\n")
+	}
+	challenge, finished, err := x.Next(nil)
+	for err == nil && !finished {
+		if err := p.say("+ " + string(challenge) + "\r\n"); err != nil {
+			return false, err
+		}
+		line, rerr := p.r.ReadLine(auth.MaxResponseLine + 2)
+		if rerr != nil {
+			return false, p.unreadable(nil, rerr)
+		}
+		challenge, finished, err = x.Next(trimEOL(line))
+		clear(line) // in the reader's buffer
+	}
+	if err != nil {
+		return false, p.exchangeFailed(ctx, tag, x.Mechanism(), err)
+	}
+	authzid, user, password := x.Result()
+	return p.login(ctx, tag, x.Mechanism(), authzid, user, password)
+}
+
+// exchangeFailed answers an AUTHENTICATE that yielded no credentials.
+func (p *preLogin) exchangeFailed(ctx context.Context, tag, mechanism string, err error) error {
+	if errors.Is(err, auth.ErrMessage) {
+		return p.failed(ctx, attempt{tag: tag, mechanism: mechanism, begun: p.env.Now()}, auth.ReasonOf(err))
+	}
+	if !errors.Is(err, auth.ErrCancelled) {
+		p.failureLine(ctx, p.addrOnly(mechanism), auth.ReasonOf(err))
+	}
+	text := "Authentication exchange cancelled"
+	if errors.Is(err, auth.ErrSyntax) {
+		text = "Authentication response isn't valid base64, or is too long"
+	}
+	p.attempts++
+	return p.say(tag + " BAD " + text + "\r\n")
+}
+
+// attempt is one login while it goes on.
+type attempt struct {
+	tag, mechanism string
+	user           string // canonical, or what the client sent if it has no canonical form
+	source         string // the credential source that decided
+	backend        string
+	proof          upstream.Proof // what is known of the password before a backend is asked
+	stamp          any            // auth.Accepted.Stamp
+	words          string         // the backend's, for the client (upstream.ForUser)
+	alerts         []string       // that came with them
+	begun          time.Time
+	trace          *telemetry.LoginTrace
+	err            error // for trace and log
+}
+
+func (p *preLogin) addrOnly(mechanism string) attempt { return attempt{mechanism: mechanism} }
+
+// login authenticates, picks a backend and logs in there. done means that the
+// session has user, pick and backend, and that the client has been told.
+func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user string, password telemetry.Secret) (done bool, err error) {
+	a := attempt{tag: tag, mechanism: mechanism, user: user, begun: p.env.Now()}
+	a.trace = p.env.Telemetry.BeginLogin(p.Session.id, p.begun)
+	if !p.tls.end.IsZero() {
+		a.trace.Add(telemetry.PhaseTLS, p.tls.start, p.tls.end, nil)
+	}
+	defer func() { p.begun, p.tls.end = p.env.Now(), time.Time{} }()
+	p.set = p.env.Settings() // the client may have connected before a reload
+	p.env.Places.clients.Works(p.place, true)
+	defer p.env.Places.clients.Works(p.place, false)
+
+	creds, err := auth.NewCredentials(p.set.Names, mechanism, authzid, user, password)
+	if err != nil {
+		a.err = err
+		return false, p.failed(ctx, a, auth.ReasonOf(err))
+	}
+	a.user, creds.Client = creds.User, p.addr.Addr()
+	creds.Known = p.env.Places.knows(fair.Network(creds.Client))
+	p.asked, p.sources = a.begun, auth.Version(p.set.Sources)
+	endAuth := a.trace.Phase(telemetry.PhaseAuth)
+	verdict, source := auth.First(ctx, p.set.Sources, creds)
+	a.source = source
+	placement := ""
+	login := p.set.Login
+	login.User, login.Password = creds.User, creds.Password
+	switch v := verdict.(type) {
+	case auth.Accepted:
+		placement, a.proof, a.stamp = v.Placement, upstream.Verified, v.Stamp
+		endAuth(nil)
+	case auth.AskBackend:
+		login.Mode = upstream.ModeUser // nobody but the backend knows the password
+		endAuth(nil)
+	case auth.Rejected:
+		a.err = errors.New(string(v.Reason))
+		endAuth(a.err)
+		return false, p.failed(ctx, a, v.Reason)
+	case auth.Unavailable:
+		a.err = v.Err
+		endAuth(a.err)
+		return false, p.unavailable(ctx, a)
+	default:
+		panic(fmt.Sprintf("proxy: a verdict %T that First never gives", v))
+	}
+	// A session counts from when its password is proved: where the backend proves it,
+	// somebody else's guesses would use up the user's limit.
+	admitted, ok := false, false
+	defer func() {
+		if admitted && !ok {
+			p.env.Registry.leaveUser(creds.User)
+		}
+	}()
+	if a.proof == upstream.Verified {
+		if over := p.env.Registry.admitUser(creds.User, p.set.Limits); over != "" {
+			return false, p.overLimit(ctx, a, over)
+		}
+		admitted = true
+	}
+	if err := p.attach(ctx, &a, login, placement); err != nil {
+		a.err = err
+		return false, p.notAttached(ctx, a, err)
+	}
+	if !admitted {
+		if over := p.env.Registry.admitUser(creds.User, p.set.Limits); over != "" {
+			p.detach()
+			p.backend.Store(nil)
+			return false, p.overLimit(ctx, a, over)
+		}
+		admitted = true
+	}
+	p.succeeded(a)
+	ok = true
+	return true, nil
+}
+
+// succeeded records a login.
+func (p *preLogin) succeeded(a attempt) {
+	p.env.Places.loggedIn(fair.Network(p.addr.Addr()))
+	p.env.Telemetry.Login(a.mechanism, a.source, "ok", p.env.Now().Sub(a.begun))
+	if link := a.trace.End(a.user, a.backend, "ok", nil); link.IsValid() {
+		p.link = &link
+	}
+	p.log().Info("login", "client", p.addr.String(), "listener", p.lis.Name, "tls", p.secure.Load(),
+		"mechanism", a.mechanism, "source", a.source, "pick", string(p.pick.Why))
+	p.loginTag = a.tag
+}
+
+func trimEOL(b []byte) []byte {
+	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// cutArgs splits AUTHENTICATE's arguments.
+func cutArgs(args []byte) (name string, initial []byte, has bool) {
+	for i, c := range args {
+		if c == ' ' {
+			return string(args[:i]), args[i+1:], true
+		}
+	}
+	return string(args), nil, false
+}

@@ -1,0 +1,42 @@
+package session
+
+import (
+	"net/netip"
+
+	lru "github.com/hashicorp/golang-lru"
+
+	"imapproxy/internal/fair"
+)
+
+// Places are what clients share before they log in: their connections, their large commands, and which
+// networks are known. A network is known for a while when somebody has logged in from it.
+type Places struct {
+	clients *fair.Places
+	large   *fair.Queue[netip.Prefix] // of commands that are larger than others
+	known   *lru.Cache                // by network
+	// Placing has the questions for users' placements.
+	Placing *fair.Queue[netip.Prefix]
+}
+
+// NewPlaces makes them.
+func NewPlaces() (*Places, error) {
+	known, err := lru.New(knownNetworks)
+	if err != nil {
+		return nil, err
+	}
+	return &Places{
+		clients: fair.NewPlaces(),
+		large:   fair.NewQueue[netip.Prefix](fair.Options{Slots: largeAtATime, PerKey: largeOfNetwork}),
+		known:   known,
+		Placing: newPlacing(),
+	}, nil
+}
+
+// Count is how many clients have a place.
+func (p *Places) Count() int { return p.clients.Count() }
+
+// knows says whether somebody has logged in from a network lately.
+func (p *Places) knows(network netip.Prefix) bool { return p.known.Contains(network) }
+
+// loggedIn notes that somebody has logged in from a network.
+func (p *Places) loggedIn(network netip.Prefix) { p.known.Add(network, nil) }

@@ -1,0 +1,240 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/track"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
+)
+
+// hubWithin bounds what is asked of the hub, before the session's own connection is touched: where that
+// takes longer the session keeps it. leaveWithin bounds what follows, after which there is no way
+// back but an answer: whoever waits so long for one has lost the backend, parked or not.
+const (
+	hubWithin   = 20 * time.Second
+	leaveWithin = 10 * time.Minute
+)
+
+// detach takes the session's backend connection away: the session is parked at the end, or attached as
+// before. While it runs the client's bytes wait.
+func (s *Session) detach() phase {
+	how := s.park.way
+	ctx, cancel := s.within(leaveWithin)
+	defer cancel()
+	began := s.env.Now()
+	t := telemetry.Park{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.Shown(), Way: how.String(), Start: began, Steps: s.env.Telemetry.Steps(began)}
+	if how != track.ModeUnselected {
+		t.Mailbox = s.flight.Client.Mailbox.Name
+	}
+	view, err := s.leave(ctx, how, &t)
+	t.Strategy, t.Watch, t.End = "none", "none", s.env.Now()
+	if s.park.sub != nil {
+		t.Strategy, t.Watch = s.park.sub.Strategy(), s.park.sub.Watch()
+	}
+	switch {
+	case s.Reason() != "":
+		t.Outcome, t.Err = "ended", err
+		s.env.Telemetry.Park(t)
+		return phaseEnd
+	case err != nil:
+		why, failure := keptBy(err)
+		if t.Outcome = why.String(); failure {
+			t.Err = err
+		}
+		s.log().Debug("not parked", "reason", t.Outcome, "error", err)
+		s.env.Telemetry.Park(t)
+		s.park.kept.Store(uint32(why))
+		s.park.failures = min(s.park.failures, 100) + 1
+		s.park.notTill.Store(t.End.Add(parkPause(s.park.failures)).UnixNano())
+		return phaseRelay
+	default:
+		t.Outcome = "parked"
+		s.env.Telemetry.Park(t)
+		s.park.failures = 0
+		s.park.mu.Lock()
+		s.park.times++
+		s.park.view, s.park.state, s.park.told, s.park.idle = view, nil, t.End.UnixNano(), how == track.ModeIdle
+		s.park.mu.Unlock()
+		s.relaying = nil
+		s.flight.Trim()
+		s.pick.Rest() // where the user has moved meanwhile the next sweep ends the session
+		return phaseParked
+	}
+}
+
+// leave learns the view and gives the session connection to the pool. After an
+// error the session is as it was, unless it has an end.
+func (s *Session) leave(ctx context.Context, how track.ParkMode, trace *telemetry.Park) (*view.View, error) {
+	t := &s.flight.Client
+	b := s.backend.Load()
+	var table *view.FlagTable
+	if t.Dialect == view.CondStore && !(s.caps.list.Has("ENABLE") && s.caps.list.Has("CONDSTORE")) {
+		return nil, errNoModSeqs // it has only tried: a resume can't enable it
+	}
+	if how != track.ModeUnselected {
+		within, cancel := context.WithTimeout(ctx, hubWithin)
+		defer cancel()
+		err := s.subscribe(within, t.Mailbox.Name)
+		trace.Steps.Done(telemetry.StepSubscribe, s.env.Now(), err)
+		if err != nil {
+			return nil, err
+		}
+		if s.park.sub.Strategy() == (resync.ByComparison{}).Name() {
+			if t.Dialect != view.Plain {
+				return nil, errNoModSeqs
+			}
+			table, err = s.park.sub.Table(within)
+			trace.Steps.Done(telemetry.StepFlags, s.env.Now(), err)
+			if err != nil {
+				return nil, err
+			}
+		}
+	} else {
+		s.unsubscribe()
+	}
+	var bound uint64
+	if s.park.sub != nil {
+		bound = s.park.sub.ModSeq() // of before the snapshot: a resync for others may move it at any time
+	}
+	opt := resync.Options{Selected: s.flight.Selected(), ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn}
+	// Flags that are told now are others than those in the table, or not: what is set and
+	// taken back meanwhile would never be told.
+	moved := false
+	if table != nil {
+		opt.Forward = func(response []byte) {
+			moved = moved || new(track.FetchResponse).Begins(wire.ParseResponseHead(response))
+			s.passOn(response)
+		}
+	}
+	quiet := heldBack{s: s}
+	switch how {
+	case track.ModeIdle:
+		opt.TagInUse = s.flight.IdleTag()
+	case track.ModeSelected:
+		opt.Forward = quiet.pass
+	}
+	b.Caps = s.caps.list // the relay had no use for a copy of its own
+	imap := resync.NewClient(b.Conn, b.Caps, opt)
+	// The point of no return: from here on the backend isn't in IDLE any more.
+	view, err := s.snapshot(ctx, imap, how, &moved, trace.Steps)
+	trace.Tries = imap.Tries()
+	rerr := imap.Release()
+	var broken *imapclient.Broken
+	switch {
+	case errors.As(err, &broken) || rerr != nil:
+		if s.Reason() == "" {
+			s.log().Warn("backend lost while the session was being parked", "error", errors.Join(err, rerr))
+		}
+		s.Terminate(s.lostBackend())
+		return nil, errors.Join(err, rerr)
+	case err != nil:
+		quiet.tell()
+		s.backToIdle(b, how)
+		trace.Steps.Done(telemetry.StepBack, s.env.Now(), nil)
+		return nil, err
+	}
+	s.give(b, upstream.Condition{Selected: imap.Selected()})
+	trace.Steps.Done(telemetry.StepRelease, s.env.Now(), nil)
+	if view != nil {
+		if view.ModSeq == 0 {
+			view.ModSeq = bound
+		}
+		if len(quiet.lines) > 0 {
+			view.UIDs = quiet.known(view.UIDs)
+			view.UIDNext = max(t.Mailbox.Next, view.UIDs.Last()+1)
+			quiet.tellFlags(view.UIDs)
+		}
+		view.Told, view.Known = table, t.KnownFlags(view.UIDs)
+	}
+	return view, nil
+}
+
+// lostBackend is why a session without a backend ends, at a response boundary: the client
+// isn't told BYE twice.
+func (s *Session) lostBackend() Reason {
+	if _, bye := s.flight.Farewell(); bye {
+		return ReasonBackendBye
+	}
+	return ReasonBackendLost
+}
+
+// snapshot ends IDLE, learns what the client counts, and deselects. moved says, when all
+// has been told, that flags are in doubt.
+func (s *Session) snapshot(ctx context.Context, imap *resync.Client, how track.ParkMode, moved *bool, steps *telemetry.Steps) (*view.View, error) {
+	if how == track.ModeUnselected {
+		return nil, nil
+	}
+	t := &s.flight.Client
+	var uids view.UIDs
+	var err error
+	if how == track.ModeIdle {
+		_, err = imap.EndIdle(ctx, s.flight.IdleTag(), nil)
+		steps.Done(telemetry.StepDone, s.env.Now(), err)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if how == track.ModeIdle || t.UIDOnly { // which has no numbers that EXPUNGE could shift
+		uids, err = imap.Snapshot(ctx)
+	} else {
+		uids, err = imap.SnapshotByFetch(ctx)
+	}
+	steps.Done(telemetry.StepSnapshot, s.env.Now(), err)
+	if err == nil && *moved {
+		err = resync.ErrUnsettled
+	}
+	if err != nil {
+		return nil, err
+	}
+	var refusal *imapclient.Refusal
+	if err = imap.Deselect(ctx); errors.Is(err, resync.ErrCannotDeselect) || errors.As(err, &refusal) {
+		err = nil // then it is closed: what came with a refusal, the client hasn't been told
+	}
+	steps.Done(telemetry.StepDeselect, s.env.Now(), err)
+	if err != nil {
+		return nil, err
+	}
+	return &view.View{
+		Mailbox: t.Mailbox.Name, ReadOnly: t.Mailbox.ReadOnly, UIDValidity: t.Mailbox.Validity, UIDNext: max(t.Mailbox.Next, uids.Last()+1),
+		UIDs: uids, Flags: t.Mailbox.Flags, PermanentFlags: t.Mailbox.Permanent, ModSeq: t.Mailbox.ModSeq,
+	}, nil
+}
+
+// passOn gives the client what came with hidden commands, as any response.
+func (s *Session) passOn(response []byte) {
+	h := wire.ParseResponseHead(response)
+	if h.Status == wire.BYE {
+		s.flight.SawBye()
+	}
+	s.flight.Untagged(h, true)
+	if f := (track.FetchResponse{}); f.Begins(h) {
+		f.Whole(response)
+		s.flight.Fetched(&f)
+	}
+	s.down.write(response, true)
+}
+
+// backToIdle has the backend idle again for a session that stays attached after
+// all, or is again. Its "+" isn't the client's to see: he has had one. Where that
+// fails, the session ends.
+func (s *Session) backToIdle(c *upstream.Conn, how track.ParkMode) {
+	if how != track.ModeIdle {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
+	defer cancel()
+	t := &s.flight.Client
+	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Selected: true, ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn})
+	_, err := imap.BeginIdle(ctx, s.flight.IdleTag(), nil)
+	if broken := imap.Release(); broken != nil || err != nil {
+		s.log().Warn("the backend doesn't idle again", "error", err)
+		s.Terminate(ReasonBackendLost)
+	}
+}

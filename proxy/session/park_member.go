@@ -1,0 +1,87 @@
+package session
+
+import (
+	"errors"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
+)
+
+// member is the session as the hub sees it, for one time of being parked.
+type member struct {
+	s    *Session
+	time uint32 // of parkState.times
+}
+
+func (s *Session) member() park.Member { return member{s, s.park.times} }
+
+// parkedLocked says whether it is parked, and hasn't come back since.
+func (m member) parkedLocked() bool {
+	return Attachment(m.s.attachment.Load()) == Parked && m.s.park.times == m.time
+}
+
+// View implements park.Member.
+func (m member) View() *view.View {
+	m.s.park.mu.Lock()
+	defer m.s.park.mu.Unlock()
+	if !m.parkedLocked() {
+		return nil
+	}
+	return m.s.park.view
+}
+
+// Apply implements park.Member. A client in IDLE is told by its session's own
+// goroutine. What can't be told from this state is found out by a resume, from a state of
+// its own.
+func (m member) Apply(state *view.State) {
+	if !m.apply(state) {
+		m.Lost()
+	}
+}
+
+func (m member) apply(state *view.State) (ok bool) {
+	s := m.s
+	s.park.mu.Lock()
+	defer s.park.mu.Unlock()
+	if !m.parkedLocked() || s.park.view == nil {
+		return true
+	}
+	if s.park.idle {
+		s.park.state = state
+		s.Signal(SigTell)
+		return true
+	}
+	_, err := view.Compare(s.park.view, state)
+	var other *view.NotSame
+	switch {
+	case errors.As(err, &other):
+		s.notSameLocked(other)
+	case err != nil:
+		s.park.state = nil
+		return false
+	default:
+		s.park.state = state
+	}
+	return true
+}
+
+// notSameLocked ends the session: its mailbox isn't the one that the client knows.
+func (s *Session) notSameLocked(other *view.NotSame) {
+	s.log().Warn("not the same mailbox any more", "mailbox", s.park.view.Mailbox, "why", other.Reason)
+	s.Terminate(ReasonNotSame)
+}
+
+// Gone implements park.Member.
+func (m member) Gone(err error) {
+	m.s.park.mu.Lock() // or it would meet a session that comes back just now
+	defer m.s.park.mu.Unlock()
+	if !m.parkedLocked() {
+		return // its own SELECT tells
+	}
+	m.s.log().Info("the mailbox is gone, or may not be read any more", "error", err)
+	m.s.Terminate(ReasonMailboxGone)
+}
+
+// Lost implements park.Member: nobody says any more when to look, so the session
+// gets its connection back.
+func (m member) Lost() { m.s.Signal(SigLostWatch) }

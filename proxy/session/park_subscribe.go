@@ -1,0 +1,111 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/upstream"
+)
+
+// subscribe sees to hints for a mailbox; a session that was resumed keeps its
+// subscription.
+func (s *Session) subscribe(ctx context.Context, mailbox string) error {
+	if s.park.sub != nil && s.park.box == mailbox {
+		if s.park.sub.Again(ctx) == nil {
+			return nil
+		}
+	}
+	s.unsubscribe()
+	sub, err := s.set.Park.Hub.Subscribe(ctx, park.Account{
+		User: s.user, Backend: s.pick.Backend.ID, BackendName: s.pick.Backend.Shown(), Caps: s.caps.list, ModSeq: s.flight.Client.Mailbox.ModSeq,
+		Login: s.watchLogin,
+		Give: func(c *upstream.Conn, enabled []string) {
+			if !s.cred.there() { // nor is there a key any more
+				_ = c.Close()
+				return
+			}
+			s.set.Park.Pool.Give(s.poolKey(upstream.UseWatch), c, upstream.Condition{})
+		},
+	}, mailbox)
+	if err != nil {
+		return err
+	}
+	s.park.sub, s.park.box = sub, mailbox
+	return nil
+}
+
+func (s *Session) unsubscribe() {
+	if s.park.sub != nil {
+		s.park.sub.Close()
+		s.park.sub = nil
+	}
+}
+
+// watchLogin gives the hub a connection for this user.
+func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
+	if c := s.set.Park.Pool.Take(s.poolKey(upstream.UseWatch), upstream.Verified, s.addr.Addr()); c != nil {
+		return c, nil
+	}
+	c, err := s.loginAgain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.HandOver(s.env.Telemetry, "watch"), nil
+}
+
+// loginAgain makes another connection for this user. If he isn't let in, what he has left in
+// the pool lets nobody in either, or makes room for the next attempt.
+func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
+	a := s.auth()
+	if a.Password == "" { // another's watch asks for it in vain: wiped, not refused
+		return nil, &upstream.Unavailable{Backend: s.pick.Backend.Shown(), Stage: upstream.StageSettings, Err: errSessionOver}
+	}
+	c, err := s.settings().Dialer.Login(ctx, s.target(), a, s.clientInfo())
+	if err == nil {
+		s.cred.good(c.LoggedIn)
+	}
+	var refused *upstream.Refused
+	if errors.As(err, &refused) {
+		s.env.refusedCredential(s.user, a.Password, s.addr.Addr(), s)
+	}
+	var down *upstream.Unavailable
+	if errors.As(err, &down) && down.MayBeFull() {
+		s.settings().Dialer.Room().Refused(s.pick.Backend.ID, down.Fault() == upstream.FaultFull)
+	}
+	if err != nil {
+		s.set.Park.refused(s.poolKey(upstream.UseWatch), s.user, err) // whatever their use
+	}
+	return c, err
+}
+
+// poolKey is which warm connections are this session's.
+func (s *Session) poolKey(use upstream.Use) upstream.PoolKey {
+	dialect := "watch"
+	if use == upstream.UseSession {
+		names := slices.Sorted(slices.Values(s.flight.Client.Enabled))
+		dialect = strings.Join(names, " ")
+		if s.flight.Client.Dialect == view.CondStore && !slices.Contains(names, "CONDSTORE") {
+			dialect += " +CONDSTORE"
+		}
+	}
+	return s.set.Park.Pool.Key(s.user, s.target(), s.auth(), use, dialect)
+}
+
+func (s *Session) clientInfo() upstream.Client {
+	return upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: s.proxyTTL}
+}
+
+// hint tells the hub of a command that may have changed a mailbox, before its
+// answer goes out: parked sessions of the same user hear of what the user has changed on
+// another connection. changes says that it is one.
+func (s *Session) hint(changes bool) {
+	hub := s.set.Park.Hub
+	if hub == nil || !changes || !hub.Wanted(s.user) {
+		return
+	}
+	hub.Hint(park.Hint{User: s.user, Source: park.HintCommand})
+}

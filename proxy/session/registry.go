@@ -1,0 +1,365 @@
+package session
+
+import (
+	"fmt"
+	"hash/maphash"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"imapproxy/proxy/track"
+	"imapproxy/telemetry"
+)
+
+// Shards is how many the registry has.
+const Shards = 64
+
+// Registry is who is here: every session from accept to its last byte, in
+// shards by id, so that nobody waits for a listing; and how many there are of
+// what is limited.
+type Registry struct {
+	shards [Shards]shard
+	seed   maphash.Seed
+	total  atomic.Int64
+	counts [len(attachmentNames)]atomic.Int64
+	kicks  kicks
+
+	mu     sync.Mutex // guards what follows
+	byIP   map[netip.Addr]int
+	byUser map[string]int
+	users  int // sessions in byUser: those whose password is proved
+	// first is each user's newest session that has been handed over; credential links it to the
+	// user's others.
+	first map[string]*Session
+}
+
+// shard has its sessions in two lists: those that the sweep has to look at each time,
+// and those that are parked, of which there may be a million with nothing to be
+// seen.
+type shard struct {
+	mu           sync.RWMutex
+	busy, parked map[string]*Session
+}
+
+// NewRegistry makes one without sessions.
+func NewRegistry() *Registry {
+	r := &Registry{seed: maphash.MakeSeed(), byIP: map[netip.Addr]int{}, byUser: map[string]int{}, first: map[string]*Session{}}
+	for i := range r.shards {
+		r.shards[i].busy, r.shards[i].parked = map[string]*Session{}, map[string]*Session{}
+	}
+	return r
+}
+
+func (r *Registry) shard(id string) *shard { return &r.shards[maphash.String(r.seed, id)%Shards] }
+
+// Admit counts a connection, or says which limit it is over ("" admits). backends is how
+// many connections to backends are open.
+func (r *Registry) Admit(addr netip.Addr, l Limits, backends int) (over string) {
+	n, proved := r.total.Add(1), r.Proved()
+	switch {
+	case l.Connections > 0 && proved >= l.Connections:
+		over = "connections"
+	case l.Descriptors > 0 && l.left(proved, backends) < 1, l.Crowded(int(n), backends):
+		over = "descriptors"
+	}
+	if over != "" {
+		r.total.Add(-1)
+		return over
+	}
+	key := limitKey(addr)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.PerIP > 0 && r.byIP[key] >= l.PerIP {
+		r.total.Add(-1)
+		return "per_ip"
+	}
+	r.byIP[key]++
+	return ""
+}
+
+// leave takes back what admit counted.
+func (r *Registry) leave(addr netip.Addr) {
+	r.total.Add(-1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	take(r.byIP, limitKey(addr))
+}
+
+// admitUser counts a session whose user's password is proved, or says which limit it is
+// over ("" admits).
+func (r *Registry) admitUser(user string, l Limits) (over string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case l.PerUser > 0 && r.byUser[user] >= l.PerUser:
+		return "per_user"
+	case l.Connections > 0 && r.users >= l.Connections:
+		return "connections"
+	}
+	r.byUser[user]++
+	r.users++
+	return ""
+}
+
+// Proved is how many sessions have been admitted by admitUser and not left.
+func (r *Registry) Proved() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.users
+}
+
+// leaveUser takes back what admitUser counted.
+func (r *Registry) leaveUser(user string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	take(r.byUser, user)
+	r.users--
+}
+
+// enter links a session to its user's others.
+func (r *Registry) enter(s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if next := r.first[s.user]; next != nil {
+		s.cred.next, next.cred.prev = next, s
+	}
+	r.first[s.user], s.cred.entered = s, true
+}
+
+// exit takes back what enter did, if it did.
+func (r *Registry) exit(s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.cred == nil || !s.cred.entered {
+		return
+	}
+	c := s.cred
+	c.entered = false
+	if c.next != nil {
+		c.next.cred.prev = c.prev
+	}
+	switch {
+	case c.prev != nil:
+		c.prev.cred.next = c.next
+	case c.next != nil:
+		r.first[s.user] = c.next
+	default:
+		delete(r.first, s.user)
+	}
+	c.prev, c.next = nil, nil
+}
+
+// OfUser are the sessions of a user that have been handed over and aren't gone.
+func (r *Registry) OfUser(user string) (all []*Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := r.first[user]; s != nil; s = s.cred.next {
+		all = append(all, s)
+	}
+	return all
+}
+
+func take[K comparable](m map[K]int, k K) {
+	if m[k]--; m[k] <= 0 {
+		delete(m, k)
+	}
+}
+
+// limitKey is what counts as one address: an IPv6 client has a /64 to itself.
+func limitKey(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
+}
+
+func (r *Registry) add(s *Session) {
+	sh := r.shard(s.id)
+	sh.mu.Lock()
+	sh.busy[s.id] = s
+	sh.mu.Unlock()
+	r.counts[None].Add(1)
+}
+
+func (r *Registry) remove(s *Session) {
+	sh := r.shard(s.id)
+	sh.mu.Lock()
+	delete(sh.busy, s.id)
+	delete(sh.parked, s.id)
+	sh.mu.Unlock()
+	r.counts[Attachment(s.attachment.Load())].Add(-1)
+}
+
+func (r *Registry) moved(s *Session, from, to Attachment) {
+	r.counts[from].Add(-1)
+	r.counts[to].Add(1)
+	if from != Parked && to != Parked {
+		return
+	}
+	sh := r.shard(s.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	// Two may move it at the same time, and be here in another order; or it is gone.
+	here, there := sh.busy, sh.parked
+	if Attachment(s.attachment.Load()) != Parked {
+		here, there = there, here
+	}
+	if here[s.id] == s {
+		delete(here, s.id)
+		there[s.id] = s
+	}
+}
+
+// NoteKick remembers that a user was kicked, and forgets kicks of before old: a login that had begun before
+// ends as it becomes a session.
+func (r *Registry) NoteKick(user string, now, old time.Time) { r.kicks.note(user, now, old) }
+
+// Total is how many sessions there are.
+func (r *Registry) Total() int64 { return r.total.Load() }
+
+// Count is how many sessions have their backend connections there.
+func (r *Registry) Count(at Attachment) int64 { return r.counts[at].Load() }
+
+// Leftover says what is counted though no session is left, "" nothing.
+func (r *Registry) Leftover() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.total.Load() == 0 && len(r.byIP)+len(r.byUser) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d sessions, addresses %v, users %v", r.total.Load(), r.byIP, r.byUser)
+}
+
+// LoggedIn is how many sessions have logged in and aren't gone.
+func (r *Registry) LoggedIn() (n int64) {
+	for a := range r.counts {
+		if Attachment(a) != None {
+			n += r.counts[a].Load()
+		}
+	}
+	return n
+}
+
+// Attachments is what the gauge of sessions shows.
+func (r *Registry) Attachments() []telemetry.AttachmentCount {
+	out := make([]telemetry.AttachmentCount, len(attachmentNames))
+	for i, name := range attachmentNames {
+		out[i] = telemetry.AttachmentCount{Attachment: name, Count: r.counts[i].Load()}
+	}
+	return out
+}
+
+// Each calls f for every session, holding no lock while it does. Sessions that
+// come or go meanwhile may be missed or over.
+func (r *Registry) Each(f func(*Session)) { r.Some(func(int) bool { return true }, f) }
+
+// Some leaves out the parked ones of shards that aren't chosen.
+func (r *Registry) Some(parked func(shard int) bool, f func(*Session)) {
+	var batch []*Session
+	for i := range r.shards {
+		sh := &r.shards[i]
+		sh.mu.RLock()
+		for _, s := range sh.busy {
+			batch = append(batch, s)
+		}
+		if parked(i) {
+			for _, s := range sh.parked {
+				batch = append(batch, s)
+			}
+		}
+		sh.mu.RUnlock()
+		for _, s := range batch {
+			f(s)
+		}
+		clear(batch)
+		batch = batch[:0]
+	}
+}
+
+// Filter chooses sessions.
+type Filter struct {
+	User    string // canonical name; "" is all
+	Backend string // id, or a name of it; "" is all
+	After   string // id of the last session of the page before
+	Limit   int    // at most; 0 or more than MaxPage is MaxPage
+}
+
+// MaxPage is how many sessions one page has at most.
+const MaxPage = 1000
+
+// Info is a session as others see it.
+type Info struct {
+	ID           string
+	User         string // "" before login
+	Backend      string // "" before login
+	Why          string // the rule that chose the backend
+	Client       netip.AddrPort
+	Listener     string
+	TLS          bool
+	State        string // IMAP's: "not authenticated", "authenticated", "selected", "logout"
+	Attachment   string
+	NotParked    string // what keeps it from being parked, however long it is quiet; "" nothing, or it isn't attached
+	Idle         bool   // in IDLE
+	InFlight     int    // commands that wait for their answers
+	Started      time.Time
+	LastActivity time.Time
+	BytesIn      int64
+	BytesOut     int64
+	Commands     int64
+}
+
+// Page returns the chosen sessions in the order of their ids, and the After of
+// the next page, "" when this is the last.
+// ids are of the backends that f.Backend means.
+func (r *Registry) Page(f Filter, ids []string) ([]Info, string) {
+	limit := f.Limit
+	if limit <= 0 || limit > MaxPage {
+		limit = MaxPage
+	}
+	var found []*Session
+	r.Each(func(s *Session) {
+		user, backend := "", ""
+		if s.loggedIn.Load() {
+			user, backend = s.user, s.pick.Backend.ID
+		}
+		if s.id > f.After && (f.User == "" || f.User == user) && (f.Backend == "" || slices.Contains(ids, backend)) {
+			found = append(found, s)
+		}
+	})
+	slices.SortFunc(found, func(a, b *Session) int { return strings.Compare(a.id, b.id) })
+	next := ""
+	if len(found) > limit {
+		found = found[:limit]
+		next = found[limit-1].id
+	}
+	out := make([]Info, len(found))
+	for i, s := range found {
+		out[i] = s.Info()
+	}
+	return out, next
+}
+
+// Info is the session as others see it.
+func (s *Session) Info() Info {
+	i := Info{
+		ID: s.id, Client: s.addr, Listener: s.lis.Name, TLS: s.secure.Load(),
+		State: "not authenticated", Attachment: Attachment(s.attachment.Load()).String(),
+		Started: s.started, LastActivity: time.Unix(0, s.lastSeen.Load()),
+		BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(), Commands: s.commands.Load(),
+	}
+	if i.Attachment == Attached.String() {
+		i.NotParked = track.Blocker(s.park.kept.Load()).String()
+	}
+	if s.loggedIn.Load() {
+		i.User, i.Backend, i.Why = s.user, s.pick.Current().Shown(), string(s.pick.Why)
+		i.State, i.Idle = s.flight.State()
+		i.InFlight = s.flight.Waiting()
+	}
+	return i
+}

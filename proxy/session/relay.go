@@ -1,0 +1,212 @@
+package session
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"imapproxy/proxy/conn"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+)
+
+// lingerFor is how long a client is read, and ignored, after the proxy's last
+// word: closing at once, with bytes of its unread, would reset the connection
+// and could take that word back.
+const lingerFor = 2 * time.Second
+
+// orphanFor is how long a backend may still answer after the client has shut
+// its sending side and the proxy's has been shut towards the backend.
+const orphanFor = time.Minute
+
+// relay carries IMAP between client and backend until one of them ends it, or the session may
+// be parked. Both directions have come to rest when it returns.
+func (s *Session) relay() phase {
+	s.client.Trim()
+	b := s.backend.Load()
+	b.Trim()
+	s.greet()
+	done := s.beside(func() {
+		if !s.fromBackend() && !s.retiring.Load() {
+			_ = b.Abort() // unless another session is to have it
+		}
+	})
+	if s.fromClient() {
+		b.Interrupt(conn.Reads) // not before: the client's reader may wait for what comes from there
+	}
+	<-done
+	return s.paused()
+}
+
+// greet tells the client that it is logged in, if it hasn't heard that yet.
+func (s *Session) greet() {
+	line := s.greeting
+	s.greeting = nil
+	if line == nil {
+		return
+	}
+	if err := s.out.relay(line, true); err != nil {
+		s.Terminate(ReasonClientLost)
+	}
+}
+
+// fromClient reads the client until its end, or until the session is over. It says whether it
+// only pauses.
+func (s *Session) fromClient() (pauses bool) {
+	for {
+		err := s.client.Pump(s.env.Buffers, &s.up)
+		if err == nil && s.up.splices() {
+			err = s.up.splice()
+			if err == nil {
+				continue
+			}
+			if !s.isPause(err) { // else it goes on behind the pause
+				s.up.err = err
+				if s.client.Broken() {
+					s.Terminate(ReasonClientLost)
+				}
+			}
+		}
+		if s.Reason() != "" {
+			return false
+		}
+		switch {
+		case s.isPause(err):
+			return true
+		case errors.Is(err, io.EOF):
+			s.clientEnded()
+			return false
+		case err != nil && s.up.err == nil:
+			s.Terminate(ReasonClientLost)
+			return false
+		case s.up.refused != nil:
+			s.clientBroke()
+			return false
+		}
+		// A write to the backend failed. What it still had to say, and that it is
+		// gone, comes out on the other side.
+		s.backend.Load().LimitReads(s.env.Now().Add(lingerFor))
+		return false
+	}
+}
+
+// clientEnded passes on what the client left half-said, and its end. Its answers
+// are still due (RFC 9293 §3.6: a half-closed connection).
+func (s *Session) clientEnded() {
+	if s.up.scan.AtStart() && len(s.client.Kept()) == 0 && s.retires(true) {
+		s.retiring.Store(true)
+		s.Terminate(ReasonClientClosed)
+		return
+	}
+	s.halfClosed.Store(true)
+	s.up.pass(s.client.Kept())
+	if err := s.backend.Load().CloseWrite(); err != nil {
+		s.Terminate(ReasonClientClosed)
+	}
+}
+
+// clientBroke ends a session whose client can't be followed.
+func (s *Session) clientBroke() {
+	switch err := s.up.refused; {
+	case errors.Is(err, errSessionOver): // somebody has ended it
+	case errors.Is(err, errLoggedOut):
+		s.Terminate(ReasonLogout)
+	case errors.Is(err, errTooMuchPending):
+		s.Terminate(ReasonClientUnread)
+	case errors.Is(err, errLongTag):
+		s.log().Info("the client can't be followed", "error", err)
+		s.Terminate(ReasonClientProtocol)
+	default: // an answer of ours couldn't be written
+		s.Terminate(ReasonClientLost)
+	}
+}
+
+// fromBackend reads the backend until its end, then sees to the client. It says
+// whether it only pauses.
+func (s *Session) fromBackend() (pauses bool) {
+	for {
+		err := s.backend.Load().Pump(s.env.Buffers, &s.down)
+		if err == nil && s.down.err == nil && s.down.splices() {
+			if err = s.down.splice(); err == nil {
+				continue
+			}
+			if s.client.Broken() {
+				s.down.err = err
+			}
+		}
+		if s.isPause(err) {
+			return true
+		}
+		s.backendEnded(err)
+		return false
+	}
+}
+
+// backendEnded says why the session ends, when it is the backend's side that
+// has come to its end (err; nil when the receiver stopped).
+func (s *Session) backendEnded(err error) {
+	logout, bye := s.flight.Farewell()
+	switch {
+	case s.Reason() != "":
+		if !s.out.atBoundary() { // which the end waits for, and none will come
+			s.sever()
+		}
+	case s.down.err != nil && s.halfClosed.Load():
+		s.Terminate(ReasonClientClosed)
+	case s.down.err != nil:
+		s.Terminate(ReasonClientLost)
+	case s.down.broken != nil:
+		s.log().Warn("the backend can't be followed", "error", s.down.broken)
+		s.Terminate(ReasonBackendProtocol)
+	case !s.out.atBoundary(): // whatever else: no boundary will come
+		s.log().Warn("backend lost inside a response", "error", err)
+		s.Terminate(ReasonBackendLostInner)
+	case logout:
+		s.Terminate(ReasonLogout)
+	case bye:
+		s.Terminate(ReasonBackendBye)
+	case s.halfClosed.Load():
+		s.Terminate(ReasonClientClosed)
+	default:
+		s.log().Warn("backend lost", "error", err)
+		s.Terminate(ReasonBackendLost)
+	}
+}
+
+// give hands the session's connection to the pool. Nothing is in flight on it.
+func (s *Session) give(c *upstream.Conn, how upstream.Condition) {
+	s.control.mu.Lock()
+	s.backend.Store(nil)
+	s.control.mu.Unlock()
+	c.Rearm(conn.Both) // of an end that came just now
+	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, how)
+}
+
+// lastWords says the session's last line, and gives up its backend connection and its watch. It is
+// for the end phase.
+func (s *Session) lastWords() {
+	if r := s.Reason(); !r.cuts() && !s.severed.Load() {
+		s.out.end([]byte(r.Bye())) // terminate may not have come to it yet
+		s.out.farewell()
+	}
+	if b := s.backend.Load(); b != nil && !s.retire(b) {
+		_ = b.Abort()
+	}
+	s.unsubscribe()
+	s.cred.wipe()
+	if !s.severed.Load() {
+		s.client.Discard(s.env.Now().Add(lingerFor))
+	}
+}
+
+// account takes a session that was logged in out of what counts those, and tells of its end.
+func (s *Session) account() {
+	s.pick.Release()
+	now := s.env.Now()
+	for _, c := range s.flight.Rest() {
+		s.tell(&c, wire.NoStatus, 0, now)
+	}
+	s.log().Info("session ended", "reason", s.Reason(), "duration", now.Sub(s.started).Round(time.Millisecond),
+		"commands", s.commands.Load(), "bytes_in", s.bytesIn.Load(), "bytes_out", s.bytesOut.Load())
+	s.env.Registry.leaveUser(s.user)
+}

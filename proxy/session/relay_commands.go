@@ -1,0 +1,203 @@
+package session
+
+import (
+	"time"
+
+	"imapproxy/proxy/conn"
+	"imapproxy/proxy/track"
+	"imapproxy/proxy/wire"
+)
+
+// spliceFrom is the literal's rest from which on it is worth leaving to the
+// kernel, where both sides are in the clear.
+const spliceFrom = 64 << 10
+
+// spliceSlice is moved at a time, so that a slow literal still counts as a sign
+// of life.
+const spliceSlice = 4 << 20
+
+// commandFlow is a relay's way from the client to the backend. Every byte is
+// passed on as it came but those of the commands that the proxy answers itself
+// (relay_intercept.go).
+type commandFlow struct {
+	s    *Session
+	scan wire.Scanner
+
+	kind     track.LineKind
+	swallow  bool            // the unit is one of the proxy's own: nothing of it is passed on
+	command  bool            // the unit is a command, in flight
+	rule     *wire.Rule      // of that command
+	quotes   track.Quoting   // of its text, where a literal may come
+	args     track.Arguments // its own, where it comes in pieces
+	size     int64           // of the unit, so far
+	awaiting bool            // a synchronising literal was announced in the last piece
+	err      error           // a write to the backend failed
+	refused  error           // the client broke what can't be mended
+}
+
+// Chunk implements conn.Receiver.
+func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
+	if f.s.Reason() != "" {
+		return 0, conn.Stop // a flood of commands that nothing is written for ends here
+	}
+	now := f.s.env.Now()
+	f.s.seen(now)
+	f.s.lastHeard.Store(now.UnixNano())
+	if f.awaiting {
+		f.resolve()
+	}
+	from := 0 // b[from:i] is due to be passed on
+	i := 0
+	for i < len(b) && f.err == nil && f.refused == nil {
+		start := f.scan.AtStart()
+		if start && f.s.flight.Waits() && from < i {
+			// begin may wait for answers: let the backend have what they answer.
+			f.pass(b[from:i])
+			from = i
+		}
+		p := f.scan.Next(b[i:])
+		if p.N == 0 {
+			break
+		}
+		if start {
+			f.begin(b[i:i+p.N], p.Last, now)
+			if f.swallow {
+				f.pass(b[from:i])
+			}
+		}
+		if f.command && !p.Last && !p.InLiteral {
+			f.quotes.Text(b[i : i+p.N])
+			if p.Announced && track.Disputed(f.rule, f.quotes, b[i:i+p.N]) {
+				f.s.flight.Dispute()
+			}
+		}
+		if f.command && f.args.Active() {
+			f.s.flight.Piece(&f.args, &f.s.env.Names, b[i:i+p.N], p, start)
+		}
+		i += p.N
+		f.size += int64(p.N)
+		if f.swallow {
+			from = i
+		}
+		if p.Announced {
+			f.announced(p)
+			if f.awaiting && i < len(b) {
+				f.pass(b[from:i])
+				from = i
+				f.resolve()
+			}
+		}
+		if p.Last {
+			f.last(now)
+		}
+	}
+	f.pass(b[from:i])
+	switch {
+	case f.err != nil || f.refused != nil:
+		return 0, conn.Stop
+	case f.splices():
+		return 0, conn.Stop // relay.go goes on inside the kernel
+	case i < len(b) || !f.scan.AtStart():
+		return len(b) - i, conn.Ack
+	}
+	return 0, conn.More
+}
+
+// begin looks at the head of a unit.
+func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
+	f.size, f.swallow, f.command = 0, false, false
+	f.args.Reset(&f.s.env.Names)
+	f.s.flight.Settle(head)
+	if f.kind = f.s.flight.Line(head); f.kind != track.LineCommand {
+		return
+	}
+	h := wire.ParseCommandHead(head)
+	answer := ownAnswer(h, head, whole)
+	switch {
+	case wire.IsEmpty(head): // some clients send one behind a literal
+		return
+	case len(h.Tag) > track.MaxTag:
+		f.swallow, f.refused = true, errLongTag
+		return
+	case answer == nil && whole && f.s.loggedOut(h):
+		f.swallow, f.refused = true, errLoggedOut
+		return
+	case answer == nil:
+		f.command, f.rule, f.quotes = true, h.Verb.Rule(), track.Quoting{}
+		if !whole && f.s.flight.Parks {
+			f.args.Begin(&f.s.env.Names, h, head)
+		}
+		if !f.s.flight.Begin(h, whole, now) {
+			f.swallow, f.refused = true, errSessionOver
+		}
+		return
+	}
+	f.swallow = true
+	f.s.tookOver(h.Verb)
+	if err := f.s.out.say(answer); err != nil {
+		f.refused = err
+	}
+}
+
+// announced deals with a literal that is to follow.
+func (f *commandFlow) announced(p wire.Piece) {
+	switch {
+	case f.kind == track.LineIdle:
+		f.scan.Abandon() // the backend takes it for text where DONE should stand
+	case !p.Sync || f.kind == track.LineAnswer:
+	case f.swallow:
+		f.scan.Abandon() // it was answered, and not with "+": none follows
+	default:
+		f.awaiting = true
+		f.s.flight.Ask()
+	}
+}
+
+// resolve learns what the backend says to the literal that was announced, before
+// anything behind it is looked at: the same bytes are a literal after "+", and
+// commands after NO (RFC 9051 §4.3). A client that has waited as it should finds
+// the answer here already.
+func (f *commandFlow) resolve() {
+	f.awaiting = false
+	if f.s.flight.LiteralRefused() {
+		f.scan.Abandon()
+	}
+}
+
+// last is called at the end of a unit.
+func (f *commandFlow) last(now time.Time) {
+	if f.command {
+		f.s.flight.Sent(f.size, now, f.s.blocked())
+	}
+	f.command, f.swallow = false, false
+}
+
+// pass hands bytes to the backend.
+func (f *commandFlow) pass(b []byte) {
+	if len(b) == 0 || f.err != nil {
+		return
+	}
+	f.s.took(int64(len(b)))
+	_, f.err = f.s.backend.Load().Write(b)
+}
+
+// splices says whether the literal's rest is to go by inside the kernel.
+func (f *commandFlow) splices() bool {
+	return !f.awaiting && !f.swallow && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.backend.Load().Conn, f.s.client)
+}
+
+// splice moves a literal's rest. It ends before the literal does only with an
+// error.
+func (f *commandFlow) splice() error {
+	for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
+		n, err := conn.Splice(f.s.backend.Load().Conn, f.s.client, min(left, spliceSlice))
+		f.scan.Skip(n)
+		f.size += n
+		f.s.took(n)
+		f.s.seen(f.s.env.Now())
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

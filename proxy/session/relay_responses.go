@@ -1,0 +1,206 @@
+package session
+
+import (
+	"bytes"
+	"sync"
+	"time"
+
+	"imapproxy/proxy/conn"
+	"imapproxy/proxy/track"
+	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
+)
+
+// maxCapLine bounds the one response that is held whole to be rewritten.
+const maxCapLine = 16 << 10
+
+// measureFrom is the size of a write to the client from which on its time is
+// taken: small ones don't block, and a clock costs more than they do.
+const measureFrom = 8 << 10
+
+// responseFlow is a relay's way from the backend to the client. Every byte is
+// passed on as it came but capability lists, which lose what the proxy takes
+// over.
+type responseFlow struct {
+	s    *Session
+	scan wire.Scanner
+
+	caps    []byte // a line with a capability list, collected to be rewritten
+	rewrite bool   // the unit is such a line
+	err     error  // a write to the client failed
+	broken  error  // the backend broke what can't be mended
+	pushed  int64  // bytes since the last tagged response
+	fetch   track.FetchResponse
+	// telling is held from when a chunk is followed until it is written: who answers for the
+	// backend must not come in between. Lock order: telling, then flight's and out's.
+	telling sync.Mutex
+}
+
+// Chunk implements conn.Receiver.
+func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	now := f.s.env.Now()
+	f.s.seen(now)
+	from, i := 0, 0
+	for i < len(b) && f.err == nil && f.broken == nil {
+		start := f.scan.AtStart()
+		p := f.scan.Next(b[i:])
+		if p.N == 0 {
+			break
+		}
+		if start {
+			f.begin(b[i:i+p.N], p.Last, now)
+		}
+		if f.fetch.Active {
+			f.fetched(b[i:i+p.N], p)
+		}
+		if f.rewrite {
+			f.write(b[from:i], start)
+			f.collect(b[i:i+p.N], p)
+			from = i + p.N
+		}
+		i += p.N
+	}
+	// What is kept back hasn't begun for the client.
+	f.write(b[from:i], f.scan.AtStart() || f.rewrite)
+	switch {
+	case f.err != nil || f.broken != nil:
+		return 0, conn.Stop
+	case f.splices():
+		return 0, conn.Stop // relay.go goes on inside the kernel
+	case i < len(b) || f.s.flight.Waiting() > 0:
+		return len(b) - i, conn.Ack
+	}
+	return 0, conn.More
+}
+
+// begin looks at the head of a response.
+func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
+	h := wire.ParseResponseHead(head)
+	switch h.Kind {
+	case wire.Continue:
+		f.s.flight.Prompt()
+	case wire.Tagged:
+		if h.Status == wire.NoStatus {
+			return
+		}
+		f.rewrite = hasCaps(h)
+		f.s.answered(h, now)
+	case wire.Untagged:
+		if h.Status == wire.BYE {
+			f.s.flight.SawBye()
+		}
+		f.s.flight.Untagged(h, whole)
+		f.rewrite = hasCaps(h)
+		if f.s.flight.Parks {
+			f.fetch.Begins(h)
+		}
+	}
+}
+
+// fetched follows the text of a FETCH response.
+func (f *responseFlow) fetched(b []byte, p wire.Piece) {
+	r := &f.fetch
+	if !p.InLiteral {
+		r.Text(b)
+	}
+	if !p.Last {
+		return
+	}
+	r.Active = false
+	if r.Tells() {
+		f.s.flight.Fetched(r)
+	}
+}
+
+// hasCaps says whether a response carries a capability list.
+func hasCaps(h wire.ResponseHead) bool {
+	if h.Status == wire.NoStatus {
+		return bytes.EqualFold(h.Name, []byte("CAPABILITY"))
+	}
+	code, _ := wire.Code(h.Rest)
+	return bytes.EqualFold(code, []byte("CAPABILITY"))
+}
+
+// collect takes a piece of a line that is to be rewritten, and writes the line
+// when it is whole.
+func (f *responseFlow) collect(b []byte, p wire.Piece) {
+	if len(f.caps)+len(b) > maxCapLine {
+		f.broken = errLongCaps
+		return
+	}
+	f.caps = append(f.caps, b...)
+	if !p.Last {
+		return
+	}
+	f.rewrite = false
+	f.write(withoutHidden(f.caps), true)
+	f.caps = nil
+}
+
+// withoutHidden rewrites a response's capability list.
+func withoutHidden(line []byte) []byte {
+	const word = "CAPABILITY "
+	at := 0
+	for !bytes.EqualFold(line[at:min(at+len(word), len(line))], []byte(word)) {
+		if at++; at >= len(line) {
+			return line
+		}
+	}
+	at += len(word)
+	end := bytes.IndexAny(line[at:], "]\r\n")
+	if end < 0 {
+		end = len(line) - at
+	}
+	out := append([]byte(nil), line[:at]...)
+	out = wire.ParseCaps(line[at : at+end]).Without(hidden).Append(out)
+	return append(out, line[at+end:]...)
+}
+
+// write hands bytes to the client; boundary says whether a response ends there.
+func (f *responseFlow) write(b []byte, boundary bool) {
+	if f.err != nil || len(b) == 0 && !boundary {
+		return
+	}
+	f.gave(int64(len(b)))
+	if len(b) < measureFrom {
+		f.err = f.s.out.relay(b, boundary)
+		return
+	}
+	t := f.s.env.Now()
+	f.err = f.s.out.relay(b, boundary)
+	f.s.blockedFor.Add(int64(f.s.env.Now().Sub(t)))
+}
+
+// splices says whether the literal's rest is to go by inside the kernel.
+func (f *responseFlow) splices() bool {
+	return !f.rewrite && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.client, f.s.backend.Load().Conn)
+}
+
+// splice moves a literal's rest. It ends before the literal does only with an
+// error.
+func (f *responseFlow) splice() error {
+	return f.s.out.exclusive(func() error {
+		t := f.s.env.Now()
+		for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
+			n, err := conn.Splice(f.s.client, f.s.backend.Load().Conn, min(left, spliceSlice))
+			f.scan.Skip(n)
+			f.gave(n)
+			now := f.s.env.Now()
+			f.s.seen(now)
+			if err != nil {
+				return err
+			}
+		}
+		f.s.blockedFor.Add(int64(f.s.env.Now().Sub(t)))
+		return nil
+	})
+}
+
+// gave counts bytes on their way to the client.
+func (f *responseFlow) gave(n int64) {
+	f.pushed += n
+	f.s.bytesOut.Add(n)
+	f.s.env.Telemetry.AddBytes(telemetry.Out, n)
+}

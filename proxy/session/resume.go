@@ -1,0 +1,432 @@
+package session
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/track"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
+)
+
+// Defaults of ParkOptions.
+const (
+	// DefaultResumeWithin is enough for a backend that restarts.
+	DefaultResumeWithin = 45 * time.Second
+	DefaultResumeTry    = 20 * time.Second
+	// defaultResumes is how many go on at a time per backend.
+	defaultResumes = 32
+)
+
+// resumePause is before the second attempt of a resume; later ones are longer.
+const resumePause = 250 * time.Millisecond
+
+// resume gives a parked session a backend connection again, and tells the client
+// what it missed before its command goes on. There is one attempt at a time, so none that has
+// timed out can come back.
+func (s *Session) resume() phase {
+	ctx, cancel := s.within(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
+	defer cancel()
+	pause, began := resumePause, s.env.Now()
+	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.Shown(), Wake: s.park.cause, Source: telemetry.SourceNone,
+		Start: began, Steps: s.env.Telemetry.Steps(began)}
+	if s.park.sub != nil {
+		t.Mailbox = s.park.box
+	}
+	if s.voided() { // since the sweep was here
+		s.Terminate(ReasonMoved)
+		s.resumed(t, nil)
+		return phaseEnd
+	}
+	for {
+		t.Attempts++
+		mark := t.Steps.Mark()
+		c, err := s.attempt(ctx, &t)
+		switch {
+		case s.Reason() != "":
+			if c != nil {
+				_ = c.Abort()
+			}
+			s.resumed(t, err)
+			return phaseEnd
+		case err == nil:
+			return s.reattach(c, t)
+		case s.voided():
+			s.Terminate(ReasonMoved)
+			s.resumed(t, err)
+			return phaseEnd
+		case final(err) || ctx.Err() != nil:
+			s.log().Warn("a parked session can't be resumed", "error", err)
+			s.Terminate(endOf(err))
+			s.resumed(t, err)
+			return phaseEnd
+		}
+		s.pick.Rest() // without a connection it doesn't hold its user
+		if others, ok := s.env.Queues.resumesAt(s.pick.Backend.ID).again.may(s.env.Now()); ok {
+			s.log().Info("resume is tried again", "error", err, "in", pause, "others", others)
+		}
+		t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, 5*time.Second)
+		case <-ctx.Done():
+		}
+		t.Steps.Done(telemetry.StepPause, s.env.Now(), nil)
+	}
+}
+
+// resumed tells telemetry what came of a resume.
+func (s *Session) resumed(t telemetry.Resume, err error) {
+	t.Outcome, t.Err, t.End = "ok", err, s.env.Now()
+	if r := s.Reason(); r != "" {
+		t.Outcome = string(r)
+	}
+	s.env.Telemetry.Resume(t)
+}
+
+// attempt makes one attempt: what has to do with the backend when it is the user's turn,
+// then, with the backend free for others, the telling, which takes as long as the client does.
+func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.Conn, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := s.recheckAtResume(ctx); err != nil {
+		return nil, err
+	}
+	done, err := s.env.Queues.Telling(ctx, s.user) // the difference may turn out to be large
+	if err != nil {
+		return nil, errors.Join(errUnread, err)
+	}
+	defer done()
+	r, err := s.turn(ctx, t)
+	if err != nil || s.park.view == nil {
+		return r.conn, err
+	}
+	if len(r.missed.Changed) <= fewChanges {
+		done()
+	}
+	if s.park.leaving != track.Stays {
+		err = s.tellLeft()
+	} else {
+		err = s.tellMissed(r.missed, r.uids)
+	}
+	t.Steps.Done(telemetry.StepTell, s.env.Now(), err)
+	if t.Owed = 0; s.park.owed != nil {
+		t.Owed = int(s.park.owed.n.Deferred().Count())
+	}
+	if err != nil {
+		_ = r.conn.Abort()
+		return nil, err
+	}
+	return r.conn, nil
+}
+
+// turn asks the backend when it is the user's turn: a burst of mail wakes many, and a
+// backend's logins are bounded.
+func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error) {
+	r := s.env.Queues.resumesAt(s.pick.Backend.ID)
+	if err := r.turns.Acquire(ctx, s.user); err != nil {
+		return resumed{}, err
+	}
+	defer r.turns.Release(s.user)
+	if err := r.rate.Wait(ctx); err != nil {
+		return resumed{}, err
+	}
+	t.Steps.Done(telemetry.StepTurn, s.env.Now(), nil)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
+	defer cancel()
+	return s.again(ctx, t)
+}
+
+// resumed is what an attempt has got from the backend: a connection that stands where
+// the session's was, and, where a mailbox is selected, what the client has missed and
+// the messages that there are.
+type resumed struct {
+	conn   *upstream.Conn
+	missed view.Difference
+	uids   view.UIDs
+}
+
+// final says whether trying again is of no use.
+func final(err error) bool {
+	var refused *upstream.Refused
+	var gone *imapclient.Refusal
+	var other *view.NotSame
+	var out *lockedOut
+	return errors.As(err, &refused) || errors.As(err, &out) || errors.As(err, &gone) && !gone.Passing() || errors.As(err, &other) || hopeless(err)
+}
+
+// hopeless says whether another attempt would end so, too: the mailbox isn't what it was, or the
+// backend isn't.
+func hopeless(err error) bool {
+	for _, e := range []error{errReadOnly, resync.ErrTooMany, resync.ErrNoModSeq, resync.ErrNotEnabled, resync.ErrName, view.ErrGap, view.ErrNoFlags} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// errReadOnly means that the mailbox may not be written to any more.
+var errReadOnly = errors.New("the mailbox has become read-only")
+
+// errVoid means that the user was sent to another backend.
+var errVoid = errors.New("the user was sent to another backend")
+
+// errUnread means that the session didn't get its user's place for a large difference in time.
+var errUnread = errors.New("the user's other sessions are told much, and their clients don't read it")
+
+// endOf is the reason that an error of a resume ends the session for.
+func endOf(err error) Reason {
+	var refused *upstream.Refused
+	var out *lockedOut
+	var gone *imapclient.Refusal
+	var other *view.NotSame
+	switch {
+	case errors.Is(err, errUnread):
+		return ReasonClientUnread
+	case errors.As(err, &refused), errors.As(err, &out):
+		return ReasonCredentials
+	case errors.As(err, &gone) && !gone.Passing() || hopeless(err):
+		return ReasonMailboxGone
+	case errors.As(err, &other):
+		return ReasonNotSame
+	}
+	return ReasonBackendLost
+}
+
+// again gets a connection, the dialect, the mailbox, and the difference. The client hears nothing
+// yet.
+func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, error) {
+	t := &s.flight.Client
+	enable := t.Enabled
+	if t.Dialect == view.CondStore && !slices.Contains(enable, "CONDSTORE") {
+		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // it did so by another word
+	}
+	var enabled []string
+	c := s.warmConn()
+	if c != nil {
+		enabled, trace.Source = enable, telemetry.SourcePool // as the key says
+		trace.Steps.Done(telemetry.StepPool, s.env.Now(), nil)
+	} else {
+		var err error
+		c, err = s.loginAgain(ctx)
+		trace.Steps.Done(telemetry.StepLogin, s.env.Now(), err)
+		if err != nil {
+			return resumed{}, err
+		}
+		trace.Source = telemetry.SourceLogin
+	}
+	if !s.pick.Hold() { // the user's other sessions are elsewhere: this one mustn't be here
+		_ = c.Abort()
+		return resumed{}, errVoid
+	}
+	var heard heardMeanwhile
+	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Enabled: enabled, Forward: heard.pass})
+	diff, uids, err := s.reselect(ctx, imap, enable, &heard, trace.Steps)
+	rerr := imap.Release()
+	if err = errors.Join(err, rerr); err != nil {
+		_ = c.Abort()
+		return resumed{}, err
+	}
+	return resumed{conn: c, missed: diff, uids: uids}, nil
+}
+
+// tellMissed tells the client what it missed. owing does that later, which sees all of each
+// command,
+//   - where the command bears message numbers of before: EXPUNGE may not be told then (RFC
+//     9051 §7.5.1). After ENABLE UIDONLY a backend answers BAD to those (RFC 9586 §3.1);
+//   - where no command is in progress, as STORE 4 may be on its way, or STORE *, which mustn't
+//     mean a message that has come since;
+//   - where another command has come behind this one: it was written before the client
+//     could read what it is told now, so its numbers, and its "*", are those of the view, and
+//     behind DONE the flags that a silent STORE changes;
+//   - where the line of a command that changes or copies messages hasn't come whole: there may be
+//     "*" in it, or it may be a silent STORE of messages whose flags have changed (see spare).
+func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
+	t := &s.flight.Client
+	behind := s.park.asks && s.behind()
+	moved := d.HasExpunge() || !d.New.Empty()
+	s.park.mu.Lock()
+	v, idle := s.park.view, s.park.idle
+	s.park.state, s.park.owed, s.park.star, s.park.ends = nil, nil, 0, false
+	if s.park.asks && !idle && moved {
+		s.park.star = track.StarValue(v.UIDs, s.park.verb)
+	}
+	owes := false
+	switch {
+	case idle || d.Empty():
+	case s.park.asks:
+		owes = d.HasExpunge() && !t.UIDOnly && s.park.verb.Rule().Set != wire.NoSet || s.marksUnread()
+	default:
+		owes = moved
+	}
+	if owes || behind && (moved || idle && len(d.Changed) > 0) {
+		defer s.park.mu.Unlock()
+		if len(d.Changed) > maxOwedChanges {
+			return resync.ErrTooMany
+		}
+		now := d
+		if !t.UIDOnly { // all is told at once then
+			now, _ = d.Split(t.Dialect)
+		}
+		n, err := view.NewSequenceMap(v.After(now).UIDs, uids)
+		if err == nil {
+			s.park.owed, s.park.ends = &owed{missed: d, view: v, n: n}, idle
+		}
+		return err
+	}
+	if s.park.asks && !idle {
+		d = s.spareUnread(d, v)
+	}
+	after := v.After(d)
+	s.park.view = after
+	s.park.mu.Unlock()
+	err := s.tellDifference(d, v, nil)
+	t.Mailbox.Update(after)
+	return err
+}
+
+// marksUnread says whether the command that a session is resumed for changes or copies messages, and the
+// end of its line is still to come.
+func (s *Session) marksUnread() bool {
+	return s.park.verb.Rule().Marks && bytes.IndexByte(s.client.PutBack(), '\n') < 0
+}
+
+// behind says whether more has come than the command that a session is resumed for. In IDLE that is
+// DONE: whatever else is said there is the backend's to refuse.
+func (s *Session) behind() bool {
+	b := s.client.PutBack()
+	if _, idle := s.flight.State(); idle && !wire.IsDone(wire.FirstLine(b)) {
+		return false
+	}
+	n, whole := wire.UnitLen(b)
+	return whole && (n < len(b) || s.client.Arrived())
+}
+
+// heardMeanwhile is what a resumed connection tells behind its SELECT, before the client
+// has it: it won't tell that again.
+type heardMeanwhile struct {
+	data  bool
+	flags view.Flags // of the last FLAGS
+}
+
+// pass is resync.Options's Forward.
+func (m *heardMeanwhile) pass(line []byte) {
+	h := wire.ParseResponseHead(line)
+	m.data = m.data || h.Status == wire.NoStatus
+	if wire.Is(h.Name, "FLAGS") {
+		if f, err := view.ParseFlags(h.Rest); err == nil {
+			m.flags = f
+		}
+	}
+}
+
+// reselect brings a connection to where the session's was, and finds what the
+// client has to be told. The view's UIDs are those of this connection at the end.
+func (s *Session) reselect(ctx context.Context, imap *resync.Client, enable []string, heard *heardMeanwhile, steps *telemetry.Steps) (d view.Difference, uids view.UIDs, err error) {
+	t := &s.flight.Client
+	err = imap.Enable(ctx, enable...)
+	steps.Done(telemetry.StepEnable, s.env.Now(), err)
+	if err != nil {
+		return d, uids, err
+	}
+	s.park.mu.Lock() // an Apply that had begun has ended then, and no other follows
+	v := s.park.view
+	s.park.mu.Unlock()
+	if v == nil || s.park.leaving == track.Leaves {
+		return d, uids, nil
+	}
+	for try := 0; ; try++ {
+		sel, err := imap.Select(ctx, t.Mailbox.ReadOnly, v.Mailbox, "", nil)
+		steps.Done(telemetry.StepSelect, s.env.Now(), err)
+		if err != nil {
+			return d, uids, err
+		}
+		switch {
+		case s.park.leaving == track.Stays:
+		case sel.UIDValidity != v.UIDValidity:
+			return d, uids, &view.NotSame{Reason: view.OtherUIDValidity}
+		default:
+			return d, uids, nil // nobody will hear what it has missed
+		}
+		if sel.ReadOnly && !v.ReadOnly {
+			return d, uids, errReadOnly
+		}
+		heard.data = false
+		uids, err = imap.Snapshot(ctx)
+		steps.Done(telemetry.StepSnapshot, s.env.Now(), err)
+		if err != nil {
+			return d, uids, err
+		}
+		if !heard.data && v.ModSeq != 0 && sel.ModSeq == v.ModSeq && sel.UIDValidity == v.UIDValidity && uids.Equal(v.UIDs) && v.Told == nil {
+			return view.Difference{}.Lists(v, sel.Flags).Lists(v, heard.flags), uids, nil // nothing has happened
+		}
+		state, err := s.park.sub.Resync(ctx, v)
+		if err == nil {
+			d, err = view.Compare(v, state)
+		}
+		steps.Done(telemetry.StepDifference, s.env.Now(), err)
+		if err != nil {
+			return d, uids, err
+		}
+		if !d.Again && v.After(d).UIDs.Equal(uids) {
+			return d.Lists(v, sel.Flags).Lists(v, heard.flags), uids, nil
+		}
+		if try == 2 {
+			return d, uids, resync.ErrUnsettled
+		}
+	}
+}
+
+// reattach has the session go on with the new connection. A client in IDLE has it idle
+// as well: its DONE goes there.
+func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) phase {
+	s.relays()
+	s.backend.Store(c)
+	if s.Reason() != "" { // whoever ended it has seen no backend to wake
+		s.resumed(t, nil)
+		return phaseEnd
+	}
+	s.park.mu.Lock()
+	idle := s.park.idle
+	s.park.view, s.park.idle = nil, false
+	s.park.mu.Unlock()
+	star := s.park.star
+	s.park.star = 0 // it is of this command alone
+	switch {
+	case idle && s.park.ends:
+		s.endIdle()
+	case idle:
+		s.backToIdle(c, track.ModeIdle)
+		t.Steps.Done(telemetry.StepIdle, s.env.Now(), nil)
+	}
+	s.resumed(t, nil)
+	switch {
+	case s.Reason() != "":
+		return phaseEnd
+	case s.park.owed != nil:
+		return phaseCatchUp
+	case star != 0:
+		s.client.Unread(track.ExpandStar(s.client.TakeUnread(), star))
+	}
+	return phaseRelay
+}
+
+// endIdle answers the DONE that comes first of what the client has said.
+func (s *Session) endIdle() {
+	b := s.client.TakeUnread()
+	s.client.Unread(b[len(wire.FirstLine(b)):])
+	tag := s.flight.IdleTag()
+	if s.say([]byte(tag+" OK Idle completed\r\n")) == nil {
+		s.answered(wire.ResponseHead{Kind: wire.Tagged, Tag: []byte(tag), Status: wire.OK}, s.env.Now())
+	}
+}

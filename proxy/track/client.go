@@ -1,0 +1,218 @@
+package track
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"unique"
+
+	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/wire"
+)
+
+// enableable are the extensions that a resumed connection can be given again.
+var enableable = []string{"CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4REV2", "UIDONLY"}
+
+// Client is what a client has been told of its session, as far as a view needs it:
+// followed along while the session is attached, under flight's mutex.
+type Client struct {
+	Enabled []string // by ENABLE, in upper case
+	Dialect view.Dialect
+	utf8    bool    // mailbox names are UTF-8 (RFC 6855, RFC 9051 §5.1)
+	UIDOnly bool    // no message numbers: the client is told by UID (RFC 9586)
+	doubt   Blocker // for the session's life
+	// compared: the backend has no QRESYNC.
+	compared bool
+
+	Mailbox Mailbox
+	// before is what was selected before the SELECT that is under way, where hasBefore says so: a
+	// SELECT that is answered BAD changes nothing, unless the backend has said CLOSED. Its room is
+	// used again.
+	before            *Mailbox
+	hasBefore, closed bool
+}
+
+// Mailbox is what the client was told of its selected mailbox.
+type Mailbox struct {
+	began     uint64 // the number of the command that selects it
+	Name      string // canonical; "" nothing is selected, or it has no name that can be said again
+	ReadOnly  bool
+	Exists    uint32
+	Validity  uint32
+	Next      uint32
+	ModSeq    uint64 // of SELECT's answer
+	Flags     view.Flags
+	Permanent view.Flags
+	byNumber  bool    // message numbers were used
+	noModSeq  bool    // the mailbox has no mod-sequences
+	heard     bool    // anything was told of a mailbox
+	back      bool    // a SELECT after it was answered BAD
+	doubt     Blocker // until another mailbox is selected
+	known     *known
+}
+
+// Update takes over what the client has been told while the session was parked.
+func (b *Mailbox) Update(v *view.View) {
+	b.Exists, b.Flags, b.ModSeq, b.known = v.UIDs.Count(), v.Flags, v.ModSeq, knownOf(v.Known, v.UIDs)
+}
+
+// KnownFlags is what the client knows of the flags of these messages, for a view.
+func (t *Client) KnownFlags(messages view.UIDs) *view.Known {
+	return t.Mailbox.known.frozen(messages, t.Dialect)
+}
+
+// ForgetFlags forgets what flags the client knows.
+func (t *Client) ForgetFlags() { t.Mailbox.known = nil }
+
+// fetched follows a FETCH response, where a resync tells of flags that have changed since.
+func (t *Client) fetched(f *FetchResponse) {
+	if t.compared || t.Mailbox.Name == "" {
+		return
+	}
+	if t.Mailbox.known == nil {
+		t.Mailbox.known = &known{}
+	}
+	t.Mailbox.known.fetched(f, t.Mailbox.ModSeq)
+}
+
+// stores follows a STORE that begins.
+func (t *Client) stores(seq uint64, h wire.CommandHead, whole bool) {
+	if t.compared || t.Mailbox.Name == "" {
+		return
+	}
+	if t.Mailbox.known == nil {
+		t.Mailbox.known = &known{}
+	}
+	t.Mailbox.known.begins(seq, h, whole)
+}
+
+// untagged follows a response. whole says that all of it stands in the head.
+func (t *Client) untagged(h wire.ResponseHead, whole bool) {
+	if h.Status != wire.NoStatus {
+		if h.Status == wire.OK {
+			t.code(h.Rest)
+		}
+		return
+	}
+	switch {
+	case wire.Is(h.Name, "EXISTS"):
+		t.Mailbox.Exists, t.Mailbox.heard = h.Number, true
+	case wire.Is(h.Name, "EXPUNGE"):
+		t.Mailbox.heard = true
+		if t.Mailbox.Exists > 0 {
+			t.Mailbox.Exists--
+		}
+		if t.Mailbox.known != nil {
+			t.Mailbox.known.expunged(h.Number)
+		}
+	case wire.Is(h.Name, "VANISHED"):
+		t.Mailbox.heard = true
+		t.vanished(h.Rest, whole)
+	case wire.Is(h.Name, "FLAGS"):
+		t.Mailbox.Flags, t.Mailbox.heard = t.flagList(h.Rest, whole), true
+	case wire.Is(h.Name, "ENABLED"):
+		t.enables(string(h.Rest))
+	}
+}
+
+func (t *Client) flagList(b []byte, whole bool) view.Flags {
+	f, err := view.ParseFlags(b)
+	if err != nil || !whole {
+		t.Mailbox.doubt = BlockerMailbox
+	}
+	return unique.Make(f).Value() // most mailboxes have the same
+}
+
+// vanished follows VANISHED (RFC 7162 §3.2.10): its EARLIER form isn't counted in
+// EXISTS.
+func (t *Client) vanished(rest []byte, whole bool) {
+	if bytes.HasPrefix(bytes.ToUpper(rest), []byte("(EARLIER)")) {
+		return
+	}
+	uids, err := view.ParseUIDs(rest)
+	if err != nil || !whole || uids.Count() > t.Mailbox.Exists {
+		t.Mailbox.doubt = BlockerMailbox
+		return
+	}
+	t.Mailbox.Exists -= uids.Count()
+	if t.Mailbox.known != nil {
+		t.Mailbox.known.vanished()
+	}
+}
+
+// code follows a response code of SELECT's (RFC 9051 §7.1).
+func (t *Client) code(rest []byte) {
+	code, args := wire.Code(rest)
+	switch {
+	case wire.Is(code, "UIDVALIDITY"):
+		t.Mailbox.Validity = number32(args)
+	case wire.Is(code, "UIDNEXT"):
+		t.Mailbox.Next = number32(args)
+	case wire.Is(code, "HIGHESTMODSEQ"):
+		if t.Mailbox.ModSeq == 0 { // SELECT's own; later ones only say what the client may know by now
+			t.Mailbox.ModSeq = number64(args)
+		}
+	case wire.Is(code, "PERMANENTFLAGS"):
+		t.Mailbox.Permanent = t.flagList(args, true)
+	case wire.Is(code, "UIDNOTSTICKY"):
+		t.Mailbox.doubt = BlockerNoUIDs
+	case wire.Is(code, "NOMODSEQ"):
+		t.Mailbox.noModSeq = true
+	case wire.Is(code, "CLOSED"):
+		t.forget()
+		t.closed = true
+	}
+}
+
+// enables follows ENABLED (RFC 5161 §3.2).
+func (t *Client) enables(names string) {
+	for name := range strings.FieldsSeq(strings.ToUpper(names)) {
+		switch {
+		case !slices.Contains(enableable, name):
+			t.doubt = BlockerEnabled
+		case !slices.Contains(t.Enabled, name):
+			t.Enabled = append(t.Enabled, name)
+		}
+		switch name {
+		case "QRESYNC":
+			t.Dialect = view.QResync
+		case "CONDSTORE":
+			t.Dialect = max(t.Dialect, view.CondStore)
+		case "UIDONLY":
+			t.UIDOnly = true
+		case "UTF8=ACCEPT", "IMAP4REV2":
+			t.utf8 = true
+			if strings.IndexFunc(t.Mailbox.Name, func(r rune) bool { return r == '&' || r >= 0x80 }) >= 0 {
+				t.Mailbox.doubt = BlockerName // said before, and understood after
+			}
+		}
+	}
+}
+
+// containsFold says whether b has the upper-case word in it, in any case.
+func containsFold(b []byte, upper string) bool {
+	for i := 0; i+len(upper) <= len(b); i++ {
+		if b[i]&^0x20 == upper[0] && bytes.EqualFold(b[i:i+len(upper)], []byte(upper)) {
+			return true
+		}
+	}
+	return false
+}
+
+func number64(b []byte) uint64 {
+	var n uint64
+	for _, c := range b {
+		if c < '0' || c > '9' || n > 1<<63/10 {
+			return 0
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n
+}
+
+func number32(b []byte) uint32 {
+	if n := number64(b); n < 1<<32 {
+		return uint32(n)
+	}
+	return 0
+}

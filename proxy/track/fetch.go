@@ -1,0 +1,116 @@
+package track
+
+import (
+	"bytes"
+
+	"imapproxy/proxy/wire"
+)
+
+// FetchResponse is what a FETCH response says of a message's flags. It is given the
+// response's text piece by piece.
+type FetchResponse struct {
+	Active   bool   // the response is one
+	number   uint32 // 0: it was told by UID
+	uid      uint32 // 0: it wasn't told
+	modSeq   uint64
+	HasFlags bool
+	flags    []byte // between the parentheses; its room is used again
+	doubt    bool   // not all of its text was seen
+
+	cut            bool // the last piece ended within a line
+	depth          int  // of parentheses; the items' names stand in the first
+	quoted, escape bool
+}
+
+// Begins says whether the response with this head is a FETCH or a UIDFETCH (RFC 9586 §3.3), which is
+// then followed from its start.
+func (f *FetchResponse) Begins(h wire.ResponseHead) bool {
+	if h.Number == 0 {
+		return false
+	}
+	switch {
+	case wire.Is(h.Name, "FETCH"):
+		*f = FetchResponse{Active: true, number: h.Number, flags: f.flags[:0]}
+	case wire.Is(h.Name, "UIDFETCH"):
+		*f = FetchResponse{Active: true, uid: h.Number, flags: f.flags[:0]}
+	default:
+		return false
+	}
+	return true
+}
+
+// Text takes a piece that is no literal's content.
+func (f *FetchResponse) Text(b []byte) {
+	if f.cut || len(b) == 0 || b[len(b)-1] != '\n' {
+		f.cut, f.doubt = len(b) == 0 || b[len(b)-1] != '\n', true
+		return
+	}
+	if f.doubt {
+		return
+	}
+	if f.depth == 0 && !containsFold(b, "FLAGS (") && !containsFold(b, "MODSEQ (") {
+		if _, _, more := wire.LiteralSpec(b); !more {
+			return // nothing of interest, however long it is
+		}
+	}
+	for i, c := range b {
+		switch {
+		case f.escape:
+			f.escape = false
+		case f.quoted:
+			f.escape, f.quoted = c == '\\', c != '"'
+		case c == '"':
+			f.quoted = true
+		case c == '(':
+			f.depth++
+		case c == ')':
+			f.depth--
+		case f.depth == 1 && i > 0 && (b[i-1] == '(' || b[i-1] == ' '):
+			f.item(b[i:])
+		}
+	}
+}
+
+// Whole takes a response that is there as a whole, of which only the first line is looked at.
+func (f *FetchResponse) Whole(response []byte) {
+	line := wire.FirstLine(response)
+	f.Text(line)
+	_, _, more := wire.LiteralSpec(line)
+	f.doubt = f.doubt || more
+}
+
+// Tells says whether it tells anything of what is followed, or might.
+func (f *FetchResponse) Tells() bool { return f.HasFlags || f.doubt || f.modSeq != 0 }
+
+// item looks at an item.
+func (f *FetchResponse) item(b []byte) {
+	switch {
+	case startsFold(b, "FLAGS ("):
+		list := b[len("FLAGS ("):]
+		end := bytes.IndexByte(list, ')')
+		f.HasFlags = true
+		if end < 0 {
+			f.doubt = true
+			return
+		}
+		f.flags = append(f.flags[:0], list[:end]...)
+	case startsFold(b, "UID "):
+		f.uid = number32(digits(b[len("UID "):]))
+	case startsFold(b, "MODSEQ ("):
+		f.modSeq = number64(digits(b[len("MODSEQ ("):]))
+	}
+}
+
+// startsFold says whether b begins with the upper-case word, in any case.
+func startsFold(b []byte, upper string) bool {
+	return len(b) >= len(upper) && b[0]&^0x20 == upper[0] && bytes.EqualFold(b[:len(upper)], []byte(upper))
+}
+
+// digits are those at the front of b.
+func digits(b []byte) []byte {
+	n := 0
+	for n < len(b) && b[n] >= '0' && b[n] <= '9' {
+		n++
+	}
+	return b[:n]
+}

@@ -1,0 +1,299 @@
+package track
+
+import (
+	"bytes"
+	"slices"
+	"sync"
+	"time"
+
+	"imapproxy/proxy/wire"
+)
+
+// maxInFlight bounds the commands of one session that wait for their answers.
+// A client that pipelines more is read on when some are answered.
+const maxInFlight = 256
+
+// MaxTag is the longest tag that is relayed. A tag and a verb must be seen
+// together (wire.MaxHead).
+const MaxTag = 128
+
+// Command is one that was relayed and isn't answered yet.
+type Command struct {
+	seq     uint64 // counts the session's commands
+	tag     []byte // its room is used again by later commands
+	Verb    wire.Verb
+	Start   time.Time     // its first byte was read
+	Sent    time.Time     // its last byte was handed to the backend; zero until then
+	Blocked time.Duration // how long writes to the client had blocked when it was sent
+	In      int64         // its bytes
+	Changes bool          // it may change a mailbox; known only where parking is on
+	effects effects       // as far as they are known; only where parking is on
+}
+
+// InFlight follows along with one session: which commands wait for their answers,
+// whether the client idles, what it has selected. Answers are matched by tag,
+// never by position: Dovecot answers pipelined commands out of order.
+//
+// Both of the relay's goroutines use it, each for some tens of nanoseconds a
+// command.
+type InFlight struct {
+	mu   sync.Mutex
+	room sync.Cond // signalled when there is room again, at a literal's or IDLE's verdict, and at the end
+
+	// guarded by mu
+	open     []Command      // oldest first
+	seq      uint64         // of the newest command
+	expected []continuation // oldest first; those of commands in open, so bounded as they are
+	idle     idleState
+	literal  literalState // on the last literal that the newest command announced
+	prompted bool         // a "+" that no literal and no IDLE asked for: the next line is no command
+	selected bool
+	Client   Client // followed only where parks is set
+	Parks    bool   // parking is on; set before the relay begins
+	logout   bool
+	bye      bool // the backend has said BYE
+	ended    bool // no more will be answered
+}
+
+// Trim gives back the room that commands had, of which a session that is being
+// parked has IDLE at most.
+func (f *InFlight) Trim() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open, f.expected = exactly(f.open), exactly(f.expected)
+	f.Client.Mailbox.known = nil // the view has it
+	f.Client.before, f.Client.hasBefore = nil, false
+}
+
+// exactly is a copy without room to spare.
+func exactly[T any](s []T) []T {
+	if len(s) == 0 {
+		return nil // a clone would keep the array
+	}
+	return slices.Clone(s)
+}
+
+// Init makes it ready. parks says that parking is on, compared that the backend has no QRESYNC.
+func (f *InFlight) Init(parks, compared bool) {
+	f.room.L = &f.mu
+	f.Parks, f.Client.compared = parks, compared
+}
+
+// Begin records a command whose first byte was read at now. It waits while
+// maxInFlight are open, and says false when the session is over.
+func (f *InFlight) Begin(h wire.CommandHead, whole bool, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.open) >= maxInFlight && !f.ended {
+		f.room.Wait()
+	}
+	if f.ended {
+		return false
+	}
+	n := len(f.open)
+	selecting := f.Parks && f.selecting()
+	if n < cap(f.open) {
+		f.open = f.open[:n+1]
+	} else {
+		f.open = append(f.open, Command{})
+	}
+	c := &f.open[n]
+	f.seq++
+	*c = Command{seq: f.seq, tag: append(c.tag[:0], h.Tag...), Verb: h.Verb, Start: now}
+	if f.Parks {
+		c.effects = f.Client.command(c.seq, h, whole, f.selected, selecting)
+		c.Changes = changes(h, whole, f.Client.Mailbox.ReadOnly)
+		if h.Verb == wire.Store || h.Verb == wire.UIDStore {
+			f.Client.stores(c.seq, h, whole)
+		}
+	}
+	switch h.Verb {
+	case wire.Idle:
+		f.idle = idleAsked
+		f.expectLocked(true)
+	case wire.Logout:
+		f.logout = true
+	}
+	return true
+}
+
+// Sent records that the newest command is with the backend, whole. blocked is
+// the time that writes to the client have taken so far.
+func (f *InFlight) Sent(bytes int64, now time.Time, blocked time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.open); n > 0 && f.open[n-1].seq == f.seq { // else it is answered already
+		c := &f.open[n-1]
+		c.Sent, c.Blocked, c.In = now, blocked, bytes
+	}
+}
+
+// Answered takes the command with this tag out, and returns it by value, its
+// tag excepted.
+func (f *InFlight) Answered(h wire.ResponseHead) (c Command, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := 0
+	for ; i < len(f.open); i++ {
+		if bytes.Equal(f.open[i].tag, h.Tag) {
+			break
+		}
+	}
+	if i == len(f.open) {
+		f.disputeLocked() // of what the backend took for a command, and the proxy didn't
+		return Command{}, false
+	}
+	c = f.open[i]
+	room := c.tag[:0]
+	if c.seq == f.seq && f.literal == literalAsked {
+		f.agreeLocked(literalRefused)
+	}
+	f.expected = slices.DeleteFunc(f.expected, func(d continuation) bool { return d.seq == c.seq })
+	copy(f.open[i:], f.open[i+1:])
+	last := len(f.open) - 1
+	f.open[last] = Command{tag: room}
+	f.open = f.open[:last]
+	if last == maxInFlight-1 {
+		f.room.Broadcast()
+	}
+	c.tag = nil
+	f.follow(c.Verb, h.Status)
+	if f.Parks {
+		if k := f.Client.Mailbox.known; k != nil && (c.Verb == wire.Store || c.Verb == wire.UIDStore) {
+			k.stored(c.seq, h, len(f.open) == 0)
+		}
+		f.Client.answered(&c, h, f.selected, f.selecting())
+	}
+	return c, true
+}
+
+// selecting says whether a SELECT or EXAMINE waits for its answer.
+func (f *InFlight) selecting() bool {
+	return slices.ContainsFunc(f.open, func(c Command) bool { return c.Verb.Rule().Selects })
+}
+
+// follow keeps the IMAP state (RFC 9051 §3, §6.3.2, §6.4.1). After a SELECT that is answered BAD the
+// mailbox of before it is still selected, but where the backend has said that it closed that: Dovecot does
+// both, by what is wrong with it.
+func (f *InFlight) follow(v wire.Verb, status wire.Status) {
+	switch v {
+	case wire.Idle:
+		if !slices.ContainsFunc(f.open, func(c Command) bool { return c.Verb == wire.Idle }) {
+			f.idle = notIdling
+			f.room.Broadcast()
+		}
+	case wire.Logout:
+		f.logout = status == wire.OK
+	}
+	switch r := v.Rule(); {
+	case r.Selects && (status != wire.BAD || f.Client.closed):
+		f.selected = status == wire.OK
+	case r.Selects:
+	case r.Leaves && status == wire.OK:
+		f.selected = false
+	}
+}
+
+// Untagged follows what the backend says unasked.
+func (f *InFlight) Untagged(h wire.ResponseHead, whole bool) {
+	if !f.Parks {
+		return
+	}
+	if h.Number > 0 && (wire.Is(h.Name, "FETCH") || wire.Is(h.Name, "UIDFETCH")) {
+		return // fetched follows them
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Client.untagged(h, whole)
+}
+
+// Fetched follows a FETCH response that says something of flags, or wasn't seen whole.
+func (f *InFlight) Fetched(r *FetchResponse) {
+	if !f.Parks {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.selecting() { // it may be of either mailbox
+		f.Client.Mailbox.heard = true
+		return
+	}
+	f.Client.fetched(r)
+}
+
+// Waiting says how many commands wait for their answers.
+func (f *InFlight) Waiting() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.open)
+}
+
+// Busy says whether a command is under way that isn't IDLE.
+func (f *InFlight) Busy() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.open) > 1 || len(f.open) == 1 && f.open[0].Verb != wire.Idle
+}
+
+// SawBye records the backend's BYE.
+func (f *InFlight) SawBye() {
+	f.mu.Lock()
+	f.bye = true
+	f.mu.Unlock()
+}
+
+// Farewell says whether the session is ending as IMAP has it: the client said
+// LOGOUT, or the backend has said BYE itself.
+func (f *InFlight) Farewell() (logout, bye bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.logout, f.bye
+}
+
+// State is the IMAP state for people.
+func (f *InFlight) State() (state string, idle bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	state = "authenticated"
+	switch {
+	case f.logout:
+		state = "logout"
+	case f.selected:
+		state = "selected"
+	}
+	return state, f.idle == idleOn
+}
+
+// Selected says whether a mailbox is selected.
+func (f *InFlight) Selected() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.selected
+}
+
+// IdleTag is the tag of the client's IDLE.
+func (f *InFlight) IdleTag() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.open {
+		if c.Verb == wire.Idle {
+			return string(c.tag)
+		}
+	}
+	return ""
+}
+
+// Stop lets nobody wait any more.
+func (f *InFlight) Stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+	f.room.Broadcast()
+}
+
+// Rest returns the commands that were never answered.
+func (f *InFlight) Rest() []Command {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
+}
