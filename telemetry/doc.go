@@ -17,6 +17,6 @@
 //
 // Imports proxy/wire. Imported by cmd/imapproxy, internal/admin, internal/app,
 // internal/peers, internal/wiring, proxy, proxy/auth, proxy/park,
-// proxy/park/events, proxy/upstream, routing, routing/cluster, routing/discovery,
-// telemetry/metricsdoc and the end-to-end tests.
+// proxy/park/events, proxy/session, proxy/upstream, routing, routing/cluster,
+// routing/discovery, telemetry/metricsdoc and the end-to-end tests.
 package telemetry
