@@ -38,7 +38,7 @@ func (e *lockedOut) Error() string {
 	return fmt.Sprintf("the user isn't let in any more: %s", e.reason)
 }
 
-// Holds says, without asking anybody, that the session's user may be in. changed is for when a
+// Holds says, without asking a source, that the session's user may be in. changed is for when a
 // source has: then no time that has passed is short enough.
 func (s *Session) Holds(set *Settings, now time.Time, changed bool) bool {
 	stamp, asked := s.cred.last()

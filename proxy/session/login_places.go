@@ -9,7 +9,7 @@ import (
 )
 
 // Places are what clients share before they log in: their connections, their large commands, and which
-// networks are known. A network is known for a while when somebody has logged in from it.
+// networks are known. A network is known for a while after a login from it.
 type Places struct {
 	clients *fair.Places
 	large   *fair.Queue[netip.Prefix] // of commands that are larger than others

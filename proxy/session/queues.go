@@ -10,7 +10,7 @@ import (
 )
 
 // Queues are the bounds of what sessions do at a time: at each backend resumes, and logins with passwords
-// that nobody has proved; and how many sessions of one user hold a large difference. A backend has its
+// that aren't proved; and how many sessions of one user hold a large difference. A backend has its
 // own queues from the first that asks on, and they are forgotten when the backend is gone.
 type Queues struct {
 	// Differences has the users whose sessions hold a large difference.

@@ -18,7 +18,7 @@ import (
 const Shards = 64
 
 // Registry is who is here: every session from accept to its last byte, in
-// shards by id, so that nobody waits for a listing; and how many there are of
+// shards by id, so that sessions don't wait for a listing; and how many there are of
 // what is limited.
 type Registry struct {
 	shards [Shards]shard

@@ -283,7 +283,7 @@ func (f *InFlight) IdleTag() string {
 	return ""
 }
 
-// Stop lets nobody wait any more.
+// Stop wakes all that wait: no more commands are answered.
 func (f *InFlight) Stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
