@@ -338,7 +338,7 @@ func (s *Server) drain(d time.Duration) {
 	}
 	s.reg.Each(func(c *session.Session) {
 		if c.LoggedIn() {
-			c.Cut(session.ReasonShutdown)
+			c.Abort(session.ReasonShutdown)
 		}
 	})
 }

@@ -57,7 +57,7 @@ func TestSessionsEndWheneverTheyAreSignalled(t *testing.T) {
 					}
 				}
 				if s.Terminate(session.ReasonKicked); r.IntN(2) == 0 {
-					s.Cut(session.ReasonKicked)
+					s.Abort(session.ReasonKicked)
 				}
 			})
 		})

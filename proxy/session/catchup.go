@@ -13,15 +13,15 @@ import (
 // Bounds while a client is owed EXPUNGE and each of its commands is translated as
 // a whole. Beyond them the session ends.
 const (
-	maxOwedLine    = 1 << 20 // sets of UIDs can be long
-	maxOwedLiteral = 64 << 10
-	maxOwedAnswer  = 4 << 20 // one line of a response: SEARCH has all its numbers in it
-	maxOwedChanges = 1 << 15 // of flags, that a client isn't told before EXPUNGE
+	maxCatchUpLine     = 1 << 20 // sets of UIDs can be long
+	maxCatchUpLiteral  = 64 << 10
+	maxCatchUpAnswer   = 4 << 20 // one line of a response: SEARCH has all its numbers in it
+	maxDeferredChanges = 1 << 15 // of flags, that a client isn't told before EXPUNGE
 )
 
-// owed is what a resumed client hasn't been told, since its command bears message
+// deferred is what a resumed client hasn't been told, since its command bears message
 // numbers of before.
-type owed struct {
+type deferred struct {
 	missed view.Difference
 	view   *view.View       // before missed
 	n      view.SequenceMap // with what is new in missed, which takes no number away
@@ -31,12 +31,12 @@ type owed struct {
 // one command at a time, with its numbers translated there and back, until a
 // command lets the client be told. Then the relay goes on as usual.
 func (s *Session) catchUp() phase {
-	o := owing{
-		s: s, n: s.park.owed.n, untold: s.park.owed, before: &s.park.owed.view.UIDs, modSeq: s.park.owed.view.ModSeq,
-		client:  wire.NewReader(s.client, maxOwedLine, maxOwedLiteral),
-		backend: wire.NewReader(s.backend.Load(), maxOwedAnswer, maxOwedLiteral),
+	o := catchUp{
+		s: s, n: s.park.deferred.n, deferred: s.park.deferred, before: &s.park.deferred.view.UIDs, modSeq: s.park.deferred.view.ModSeq,
+		client:  wire.NewReader(s.client, maxCatchUpLine, maxCatchUpLiteral),
+		backend: wire.NewReader(s.backend.Load(), maxCatchUpAnswer, maxCatchUpLiteral),
 	}
-	s.park.owed = nil
+	s.park.deferred = nil
 	for {
 		relay, err := o.command()
 		if s.Reason() != "" {
@@ -47,7 +47,7 @@ func (s *Session) catchUp() phase {
 			return phaseEnd
 		}
 		if relay {
-			s.flight.Client.ForgetFlags() // those that went by here weren't followed
+			s.inFlight.Client.ForgetFlags() // those that went by here weren't followed
 			return phaseRelay
 		}
 	}
@@ -56,7 +56,7 @@ func (s *Session) catchUp() phase {
 // noticeBackend ends a session whose client is owed something and says nothing, when its backend is
 // gone: its owner, who waits for the client, reads nothing there. It is called by the sweep.
 func (s *Session) noticeBackend() {
-	if Attachment(s.attachment.Load()) != CatchingUp || s.flight.Waiting() > 0 {
+	if Attachment(s.attachment.Load()) != CatchingUp || s.inFlight.Waiting() > 0 {
 		return
 	}
 	if b := s.backend.Load(); b != nil && b.Ended() {
@@ -64,11 +64,11 @@ func (s *Session) noticeBackend() {
 	}
 }
 
-// owing is one stretch of it.
-type owing struct {
-	s      *Session
-	n      view.SequenceMap
-	untold *owed // nil: all but EXPUNGE was told, and flags
+// catchUp is one stretch of it.
+type catchUp struct {
+	s        *Session
+	n        view.SequenceMap
+	deferred *deferred // nil: all but EXPUNGE was told, and flags
 	// before is what the client counted when it wrote the command: its last message is what
 	// "*" means in what marks messages. nil: what it counts now, as after the commands that had
 	// come with the first one.
@@ -81,7 +81,7 @@ type owing struct {
 	backendFailed   bool
 }
 
-func (o *owing) endOf(err error) Reason {
+func (o *catchUp) endOf(err error) Reason {
 	switch {
 	case o.backendFailed && !o.s.out.atBoundary():
 		return ReasonBackendLostInner
@@ -97,18 +97,18 @@ func (o *owing) endOf(err error) Reason {
 
 // command takes one command of the client's. relay means that nothing is owed any
 // more, and the rest, this command included where it isn't done, is the relay's.
-func (o *owing) command() (relay bool, err error) {
+func (o *catchUp) command() (relay bool, err error) {
 	s := o.s
-	if o.untold == nil && !o.ahead {
+	if o.deferred == nil && !o.ahead {
 		o.before = nil
 		if o.n.Deferred().Empty() && len(o.flags) == 0 {
-			if !s.flight.Client.UIDOnly {
-				_, s.flight.Client.Mailbox.Exists = o.n.Client()
+			if !s.inFlight.Client.UIDOnly {
+				_, s.inFlight.Client.Mailbox.Exists = o.n.Client()
 			}
 			return true, o.handOver(nil) // only a "*" was owed
 		}
 	}
-	line, err := o.client.ReadLine(maxOwedLine)
+	line, err := o.client.ReadLine(maxCatchUpLine)
 	if err != nil {
 		return false, err
 	}
@@ -122,21 +122,21 @@ func (o *owing) command() (relay bool, err error) {
 	case wire.IsEmpty(cmd): // no command
 		o.ahead = o.more()
 		return false, nil
-	case track.LeavingBy(cmd, &s.flight.Client, s.caps.list) != track.Stays:
+	case track.LeavingBy(cmd, &s.inFlight.Client, s.caps.list) != track.Stays:
 		return true, o.leave(cmd, r)
 	case len(h.Tag) > track.MaxTag:
-		return true, o.told(cmd)
+		return true, o.tellDeferred(cmd)
 	}
 	_, _, literal := wire.LiteralSpec(cmd)
 	if answer := ownAnswer(h, cmd, !literal); answer != nil {
-		s.tookOver(h.Verb)
+		s.intercepted(h.Verb)
 		if err := o.discard(cmd); err != nil {
 			return false, err
 		}
 		return false, o.answer(answer)
 	}
-	if r.Set == wire.NoSet && !(carried(r) && o.behind(cmd)) {
-		return true, o.told(cmd) // its literals are for the relay to see
+	if r.Set == wire.NoSet && !(carries(r) && o.behind(cmd)) {
+		return true, o.tellDeferred(cmd) // its literals are for the relay to see
 	}
 	agreed := false
 	replaces := h.Verb == wire.Replace || h.Verb == wire.UIDReplace
@@ -162,15 +162,15 @@ func (o *owing) command() (relay bool, err error) {
 	switch {
 	case held:
 	case !disposition.Goes():
-		if err := o.told(nil); err != nil {
+		if err := o.tellDeferred(nil); err != nil {
 			return false, err
 		}
 		return true, o.write(refusal(disposition, h.Tag), true)
 	case !agreed: // the relay would have the client agreed to a literal once more
-		return true, o.told(cmd)
+		return true, o.tellDeferred(cmd)
 	}
 	cmd = o.spare(said, cmd)
-	if err := o.tellHalf(); err != nil {
+	if err := o.tellAllButExpunge(); err != nil {
 		return false, err
 	}
 	if !disposition.Goes() {
@@ -184,9 +184,9 @@ func (o *owing) command() (relay bool, err error) {
 	if h.Verb == wire.Store && len(o.flags) > 0 {
 		cmd = track.StripSilent(cmd) // what is owed would be told after it
 	}
-	s.flight.Begin(wire.ParseCommandHead(cmd), true, now) // with its literals
+	s.inFlight.Begin(wire.ParseCommandHead(cmd), true, now) // with its literals
 	if literal {
-		s.flight.Leaves(track.Conversed)
+		s.inFlight.Leaves(track.Conversed)
 	}
 	s.took(int64(len(cmd)))
 	o.n.Hold(held)
@@ -194,7 +194,7 @@ func (o *owing) command() (relay bool, err error) {
 	if answered || err != nil {
 		return false, err
 	}
-	s.flight.Sent(int64(len(cmd)), s.env.Now(), s.blocked())
+	s.inFlight.Sent(int64(len(cmd)), s.env.Now(), s.blocked())
 	return false, o.answers(h, disposition)
 }
 
@@ -206,40 +206,40 @@ func refusal(disposition view.Disposition, tag []byte) []byte {
 	return view.AppendExpungeIssued(nil, tag)
 }
 
-// tellHalf tells what takes no message away, before a command that forbids the
+// tellAllButExpunge tells what takes no message away, before a command that forbids the
 // rest. A client that has enabled UIDONLY is told all: no command of its forbids anything.
-func (o *owing) tellHalf() error {
-	if o.untold == nil {
+func (o *catchUp) tellAllButExpunge() error {
+	if o.deferred == nil {
 		return nil
 	}
-	t := &o.s.flight.Client
-	d, rest := o.untold.missed, view.Difference{}
+	t := &o.s.inFlight.Client
+	d, rest := o.deferred.missed, view.Difference{}
 	if !t.UIDOnly {
 		d, rest = d.Split(t.Dialect)
 	}
-	line, err := o.allButLast(d, o.untold.view)
+	line, err := o.allButLast(d, o.deferred.view)
 	if err != nil {
 		return err
 	}
-	t.Mailbox.Update(o.untold.view.After(d))
+	t.Mailbox.Update(o.deferred.view.After(d))
 	o.modSeq = max(o.modSeq, d.ModSeq)
-	o.flags, o.bound, o.untold = rest.Changed, rest.ModSeq, nil
+	o.flags, o.bound, o.deferred = rest.Changed, rest.ModSeq, nil
 	return o.write(line, true)
 }
 
-// told tells what is owed, and leaves the command to the relay. Where nothing was told
+// tellDeferred tells what is owed, and leaves the command to the relay. Where nothing was told
 // before, EXPUNGE comes before EXISTS, as servers do it: mutt 2.2 asks for new
 // mail by the numbers of EXISTS, whatever EXPUNGE says behind it.
-func (o *owing) told(cmd []byte) error {
+func (o *catchUp) tellDeferred(cmd []byte) error {
 	s := o.s
-	t := &s.flight.Client
-	if t.UIDOnly && o.untold == nil {
+	t := &s.inFlight.Client
+	if t.UIDOnly && o.deferred == nil {
 		return o.handOver(cmd)
 	}
 	cmd = o.spare(cmd, cmd)
 	var line []byte
 	var err error
-	if u := o.untold; u != nil {
+	if u := o.deferred; u != nil {
 		line, err = o.allButLast(u.missed, u.view)
 		t.Mailbox.Update(u.view.After(u.missed))
 	} else {
@@ -260,7 +260,7 @@ func (o *owing) told(cmd []byte) error {
 }
 
 // handOver leaves the rest to the relay, from a command on that isn't done.
-func (o *owing) handOver(cmd []byte) error {
+func (o *catchUp) handOver(cmd []byte) error {
 	s := o.s
 	s.client.Unread(append(cmd, o.client.Buffered()...))
 	s.backend.Load().Unread(o.backend.Buffered())
@@ -268,8 +268,8 @@ func (o *owing) handOver(cmd []byte) error {
 }
 
 // allButLast writes a difference but for its last piece, which is returned.
-func (o *owing) allButLast(d view.Difference, v *view.View) (last []byte, err error) {
-	t := &o.s.flight.Client
+func (o *catchUp) allButLast(d view.Difference, v *view.View) (last []byte, err error) {
+	t := &o.s.inFlight.Client
 	for piece := range d.Pieces(t.Dialect, t.UIDOnly, v, tellPiece) {
 		if len(piece) < tellPiece {
 			return piece, nil
@@ -283,7 +283,7 @@ func (o *owing) allButLast(d view.Difference, v *view.View) (last []byte, err er
 
 // send writes to the backend: a command, its literals where they must be asked
 // for one by one. answered says that it has been refused before its end.
-func (o *owing) send(cmd []byte, h wire.CommandHead, disposition view.Disposition) (answered bool, err error) {
+func (o *catchUp) send(cmd []byte, h wire.CommandHead, disposition view.Disposition) (answered bool, err error) {
 	b := o.s.backend.Load()
 	for len(cmd) > 0 {
 		o.backendFailed = true
@@ -314,7 +314,7 @@ func (o *owing) send(cmd []byte, h wire.CommandHead, disposition view.Dispositio
 }
 
 // answers relays a command's responses up to its tagged one.
-func (o *owing) answers(h wire.CommandHead, disposition view.Disposition) error {
+func (o *catchUp) answers(h wire.CommandHead, disposition view.Disposition) error {
 	for {
 		kind, err := o.response(h, disposition, false)
 		if kind == wire.Tagged || err != nil {
@@ -326,10 +326,10 @@ func (o *owing) answers(h wire.CommandHead, disposition view.Disposition) error 
 // response relays one response, and says which it was. Of FETCH only the head is
 // translated, the rest streams; all others are translated whole. asked says that a literal was
 // announced: to go on with it is said to the proxy.
-func (o *owing) response(cmd wire.CommandHead, disposition view.Disposition, asked bool) (kind wire.Kind, err error) {
+func (o *catchUp) response(cmd wire.CommandHead, disposition view.Disposition, asked bool) (kind wire.Kind, err error) {
 	s := o.s
 	o.backendFailed = true
-	line, err := o.backend.ReadLine(maxOwedAnswer)
+	line, err := o.backend.ReadLine(maxCatchUpAnswer)
 	if err != nil {
 		return kind, err
 	}
@@ -341,13 +341,13 @@ func (o *owing) response(cmd wire.CommandHead, disposition view.Disposition, ask
 	text := head.Status != wire.NoStatus || kind == wire.Continue
 	caps := kind != wire.Continue && hasCaps(head)
 	for more && !text && !fetch {
-		if size > maxOwedLiteral {
+		if size > maxCatchUpLiteral {
 			return kind, wire.ErrLiteralTooLong
 		}
 		if err := o.backend.Copy(func(b []byte) error { whole = append(whole, b...); return nil }, size); err != nil {
 			return kind, err
 		}
-		if line, err = o.backend.ReadLine(maxOwedAnswer); err != nil {
+		if line, err = o.backend.ReadLine(maxCatchUpAnswer); err != nil {
 			return kind, err
 		}
 		whole = append(whole, line...)
@@ -359,15 +359,15 @@ func (o *owing) response(cmd wire.CommandHead, disposition view.Disposition, ask
 		return kind, nil
 	}
 	out := whole
-	if s.flight.Client.UIDOnly {
+	if s.inFlight.Client.UIDOnly {
 		if kind == wire.Untagged {
-			s.flight.Untagged(wire.ParseResponseHead(whole), true)
+			s.inFlight.Untagged(wire.ParseResponseHead(whole), true)
 		}
 	} else if out, err = o.n.Response(nil, whole, cmd.Verb.Rule().UID); err != nil {
 		return kind, err
 	}
 	if head.Status == wire.BYE {
-		s.flight.SawBye()
+		s.inFlight.SawBye()
 	}
 	if head.Status != wire.NoStatus {
 		if kind == wire.Tagged {
@@ -393,7 +393,7 @@ func (o *owing) response(cmd wire.CommandHead, disposition view.Disposition, ask
 
 // fetch relays a FETCH response, whose first line is line for the backend and out for the
 // client; its literals stream. more says that one of size follows.
-func (o *owing) fetch(line, out []byte, size int64, more bool) error {
+func (o *catchUp) fetch(line, out []byte, size int64, more bool) error {
 	number := wire.ParseResponseHead(out).Number
 	var items track.FetchResponse
 	items.Text(line)
@@ -405,7 +405,7 @@ func (o *owing) fetch(line, out []byte, size int64, more bool) error {
 		if err := o.backend.Copy(func(b []byte) error { return o.write(b, false) }, size); err != nil {
 			return err
 		}
-		line, err := o.backend.ReadLine(maxOwedAnswer)
+		line, err := o.backend.ReadLine(maxCatchUpAnswer)
 		if err != nil {
 			return err
 		}
@@ -423,12 +423,12 @@ func (o *owing) fetch(line, out []byte, size int64, more bool) error {
 }
 
 // answer writes a tagged answer. What has come by then the client wrote before it could read it.
-func (o *owing) answer(b []byte) error {
+func (o *catchUp) answer(b []byte) error {
 	o.ahead = o.more()
 	return o.write(b, true)
 }
 
-func (o *owing) write(b []byte, boundary bool) error {
+func (o *catchUp) write(b []byte, boundary bool) error {
 	o.s.down.gave(int64(len(b)))
 	return o.s.out.relay(b, boundary)
 }

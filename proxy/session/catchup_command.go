@@ -10,34 +10,34 @@ import (
 )
 
 // more says whether the client has written more than was looked at.
-func (o *owing) more() bool {
+func (o *catchUp) more() bool {
 	return o.client.HasBuffered() || len(o.s.client.PutBack()) > 0 || o.s.client.Arrived()
 }
 
 // behind says whether a command, whose first line is line, has come whole with more behind it.
-func (o *owing) behind(line []byte) bool {
+func (o *catchUp) behind(line []byte) bool {
 	come := slices.Concat(line, o.client.Ahead(), o.s.client.PutBack())
 	n, whole := wire.UnitLen(come)
-	return whole && n-len(line) <= maxOwedLiteral && (n < len(come) || o.s.client.Arrived())
+	return whole && n-len(line) <= maxCatchUpLiteral && (n < len(come) || o.s.client.Arrived())
 }
 
-// carried says whether owing can carry a command without message numbers: one that neither takes
+// carries says whether catch-up can carry a command without message numbers: one that neither takes
 // messages away, nor is a conversation, nor changes what the relay does.
-func carried(r *wire.Rule) bool { return !r.Converses && !r.Removes && r.State == wire.NoState }
+func carries(r *wire.Rule) bool { return !r.Converses && !r.Removes && r.State == wire.NoState }
 
 // rest reads what follows a command's first line: its literals, and the lines behind
 // them. agreed says that the client was told to go on with one.
-func (o *owing) rest(cmd []byte, r *wire.Rule) (whole []byte, agreed bool, err error) {
+func (o *catchUp) rest(cmd []byte, r *wire.Rule) (whole []byte, agreed bool, err error) {
 	var q track.Quoting
 	for line := cmd; ; {
 		size, sync, ok := wire.LiteralSpec(line)
 		if q.Text(line); ok && track.Disputed(r, q, line) {
-			o.s.flight.Dispute()
+			o.s.inFlight.Dispute()
 		}
 		switch {
 		case !ok:
 			return cmd, agreed, nil
-		case size > maxOwedLiteral || len(cmd)+int(size) > maxOwedLine:
+		case size > maxCatchUpLiteral || len(cmd)+int(size) > maxCatchUpLine:
 			return cmd, agreed, wire.ErrLiteralTooLong
 		case sync:
 			agreed = true
@@ -52,7 +52,7 @@ func (o *owing) rest(cmd []byte, r *wire.Rule) (whole []byte, agreed bool, err e
 		if bytes.IndexByte(cmd[at:], 0) >= 0 {
 			return cmd, agreed, wire.ErrNUL
 		}
-		if line, err = o.client.ReadLine(maxOwedLine - len(cmd)); err != nil {
+		if line, err = o.client.ReadLine(maxCatchUpLine - len(cmd)); err != nil {
 			return cmd, agreed, err
 		}
 		cmd = append(cmd, line...)
@@ -62,12 +62,12 @@ func (o *owing) rest(cmd []byte, r *wire.Rule) (whole []byte, agreed bool, err e
 // leave leaves a command that leaves the mailbox to the relay: what is owed is of that mailbox. It is
 // deselected before a SELECT, which the backend may still call BAD, and then have the mailbox
 // selected, of which the client counts messages that are gone.
-func (o *owing) leave(cmd []byte, r *wire.Rule) error {
+func (o *catchUp) leave(cmd []byte, r *wire.Rule) error {
 	s := o.s
 	if err := o.handOver(cmd); err != nil || !r.Selects {
 		return err
 	}
-	t := &s.flight.Client
+	t := &s.inFlight.Client
 	_, count := o.n.Client() // the backend has no more
 	count = max(count, t.Mailbox.Exists)
 	b := s.backend.Load()
@@ -83,13 +83,13 @@ func (o *owing) leave(cmd []byte, r *wire.Rule) error {
 	if err != nil {
 		return nil // the SELECT does it, if it is answered OK or NO
 	}
-	s.flight.Deselect()
+	s.inFlight.Deselect()
 	return o.write([]byte(closed), true)
 }
 
 // discard reads over what follows the first line of a command that is refused. What has to
 // be agreed to doesn't follow.
-func (o *owing) discard(line []byte) error {
+func (o *catchUp) discard(line []byte) error {
 	for {
 		size, sync, ok := wire.LiteralSpec(line)
 		if !ok || sync {
@@ -97,7 +97,7 @@ func (o *owing) discard(line []byte) error {
 		}
 		err := o.client.Copy(func([]byte) error { return nil }, size)
 		if err == nil {
-			line, err = o.client.ReadLine(maxOwedLine)
+			line, err = o.client.ReadLine(maxCatchUpLine)
 		}
 		if err != nil {
 			return err

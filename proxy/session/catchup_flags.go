@@ -11,11 +11,11 @@ import (
 // spare takes out of what is to be told before a command what would be taken for the flags of
 // after it (see spare), and returns cmd as it goes to the backend. said is as the client
 // said it, its numbers are those of before.
-func (o *owing) spare(said, cmd []byte) []byte {
+func (o *catchUp) spare(said, cmd []byte) []byte {
 	var loud bool
 	line := wire.FirstLine(said)
-	if u := o.untold; u != nil {
-		u.missed, loud = track.SpareFlags(u.missed, u.view, o.s.flight.Client.Dialect, line)
+	if u := o.deferred; u != nil {
+		u.missed, loud = track.SpareFlags(u.missed, u.view, o.s.inFlight.Client.Dialect, line)
 	} else if len(o.flags) > 0 {
 		_, loud = track.ParseSilentStore(line, 1) // they are told now, and those of after it behind them
 	}
@@ -27,7 +27,7 @@ func (o *owing) spare(said, cmd []byte) []byte {
 
 // newer forgets owed flags of the client's message n, for which the backend has just told
 // others.
-func (o *owing) newer(n uint32) {
+func (o *catchUp) newer(n uint32) {
 	known, _ := o.n.Client()
 	if uid, ok := known.At(n); ok {
 		o.flags = slices.DeleteFunc(o.flags, func(c view.FlagChange) bool { return c.UID == uid })
@@ -37,7 +37,7 @@ func (o *owing) newer(n uint32) {
 // spareUnread is spare for the command that comes next from the client.
 func (s *Session) spareUnread(d view.Difference, v *view.View) view.Difference {
 	cmd := s.client.TakeUnread()
-	d, loud := track.SpareFlags(d, v, s.flight.Client.Dialect, wire.FirstLine(cmd))
+	d, loud := track.SpareFlags(d, v, s.inFlight.Client.Dialect, wire.FirstLine(cmd))
 	if loud {
 		cmd = track.StripSilent(cmd)
 	}

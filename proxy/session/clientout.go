@@ -20,9 +20,9 @@ type clientOut struct {
 	// return, who says the last line (farewell).
 	hangUp func()
 
-	// turn is held by who writes to the client, for as long as that takes: the
-	// one lock here under which I/O is done. Lock order: turn, then mu.
-	turn sync.Mutex
+	// writeMu is held by who writes to the client, for as long as that takes: the
+	// one lock here under which I/O is done. Lock order: writeMu, then mu.
+	writeMu sync.Mutex
 
 	mu       sync.Mutex
 	pending  []byte // own lines that are due at the next boundary
@@ -43,12 +43,12 @@ func (o *clientOut) relay(b []byte, boundary bool) error {
 // relayUntil is relay with a deadline for the write, zero for none. It's nobody else's: whoever
 // writes the last line has one of his own.
 func (o *clientOut) relayUntil(b []byte, boundary bool, deadline time.Time) error {
-	o.turn.Lock()
+	o.writeMu.Lock()
 	o.mu.Lock()
 	closed := o.closed
 	o.mu.Unlock()
 	if closed {
-		o.turn.Unlock()
+		o.writeMu.Unlock()
 		return errSessionOver
 	}
 	var err error
@@ -66,7 +66,7 @@ func (o *clientOut) relayUntil(b []byte, boundary bool, deadline time.Time) erro
 	} else {
 		err = o.fail(err)
 	}
-	o.turn.Unlock()
+	o.writeMu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -76,8 +76,8 @@ func (o *clientOut) relayUntil(b []byte, boundary bool, deadline time.Time) erro
 // exclusive lets f write to the client's connection by itself, inside a
 // response.
 func (o *clientOut) exclusive(f func() error) error {
-	o.turn.Lock()
-	defer o.turn.Unlock()
+	o.writeMu.Lock()
+	defer o.writeMu.Unlock()
 	return f()
 }
 
@@ -95,10 +95,10 @@ func (o *clientOut) say(line []byte) error {
 	return o.flush()
 }
 
-// end says that line is the last one, at the next boundary. It may be called by any
+// setLast says that line is the last one, at the next boundary. It may be called by any
 // goroutine and writes nothing itself: a client that doesn't read would keep its
 // caller, who may have others to see to.
-func (o *clientOut) end(line []byte) {
+func (o *clientOut) setLast(line []byte) {
 	o.mu.Lock()
 	if !o.last {
 		o.last = true
@@ -110,11 +110,11 @@ func (o *clientOut) end(line []byte) {
 	}
 }
 
-// farewell writes what is pending after end, and says that nothing follows. It is for
+// finish writes what is pending after end, and says that nothing follows. It is for
 // the session's owner, when all others who write have returned.
-func (o *clientOut) farewell() {
-	o.turn.Lock()
-	defer o.turn.Unlock()
+func (o *clientOut) finish() {
+	o.writeMu.Lock()
+	defer o.writeMu.Unlock()
 	o.mu.Lock()
 	b, closed, failed := o.pending, o.closed, o.failed
 	o.pending = nil
@@ -145,7 +145,7 @@ func (o *clientOut) atBoundary() bool {
 // another goroutine has the turn, that one flushes after it.
 func (o *clientOut) flush() error {
 	for o.due() {
-		if !o.turn.TryLock() {
+		if !o.writeMu.TryLock() {
 			return nil
 		}
 		o.mu.Lock()
@@ -166,7 +166,7 @@ func (o *clientOut) flush() error {
 		if last {
 			o.hangUp() // before farewell can follow
 		}
-		o.turn.Unlock()
+		o.writeMu.Unlock()
 		if err != nil {
 			return o.fail(err)
 		}

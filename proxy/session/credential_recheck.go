@@ -107,9 +107,9 @@ func (p *preLogin) recheckIfLate() {
 	}
 }
 
-// warmConn takes a warm connection of the session's for a resume. Where none but the backend
+// pooledConn takes a warm connection of the session's for a resume. Where none but the backend
 // verifies the credential, it is one that the backend has let in with it not too long ago.
-func (s *Session) warmConn() *upstream.Conn {
+func (s *Session) pooledConn() *upstream.Conn {
 	pool, key := s.set.Park.Pool, s.poolKey(upstream.UseSession)
 	if !s.cred.asUser {
 		return pool.Take(key, upstream.Verified, s.addr.Addr())

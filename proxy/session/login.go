@@ -78,7 +78,7 @@ func (s *Session) prelogin(ctx context.Context) phase {
 		p.forgetLogin()
 	}
 	if err != nil {
-		p.farewell(ctx, err)
+		p.finish(ctx, err)
 		return phaseEnd
 	}
 	p.handOver()
@@ -296,8 +296,8 @@ func (p *preLogin) startTLS(ctx context.Context, tag string, args []byte) error 
 	return nil
 }
 
-// farewell ends a session that has no relay.
-func (p *preLogin) farewell(ctx context.Context, err error) {
+// finish ends a session that has no relay.
+func (p *preLogin) finish(ctx context.Context, err error) {
 	var end *endError
 	if !errors.As(p.broken(err), &end) {
 		end = &endError{reason: ReasonClientLost, cause: err}
@@ -305,7 +305,7 @@ func (p *preLogin) farewell(ctx context.Context, err error) {
 	if end.say == "" && end.reason != ReasonTLS {
 		end.say = end.reason.Bye()
 	}
-	p.end(end.reason)
+	p.setReason(end.reason)
 	if end.say != "" {
 		_, _ = p.client.WriteUntil([]byte(end.say), p.env.Now().Add(farewellIn))
 	}

@@ -50,7 +50,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 		}
 		a.backend = pick.Backend.Shown()
 		target := p.targetOf(pick.Backend)
-		c := p.warm(ctx, a, target, login)
+		c := p.pooled(ctx, a, target, login)
 		if c == nil {
 			c, err = p.loginAt(ctx, a, target, login, client)
 			if err == nil { // a connection from the pool says nothing about new ones
@@ -107,7 +107,7 @@ func (p *preLogin) detach() {
 // handOver makes the session ready for its relay, which tells the client first that it is logged in.
 func (p *preLogin) handOver() {
 	s := p.Session
-	s.flight.Init(s.set.Park.Hub != nil, resync.Choose(s.caps.list, 0) != (resync.ByQResync{}))
+	s.inFlight.Init(s.set.Park.Hub != nil, resync.Choose(s.caps.list, 0) != (resync.ByQResync{}))
 	s.out.conn, s.out.hangUp = s.client, s.hangUp // no boundary yet: nothing comes before the OK
 	s.relays()
 	var line []byte

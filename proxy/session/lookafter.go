@@ -11,7 +11,7 @@ func (s *Session) LookAfter(now time.Time, idle time.Duration) {
 	switch {
 	case s.Reason() != "":
 		if now.Sub(time.Unix(0, s.endedAt.Load())) > 2*lingerFor {
-			s.sever() // told to go, and stuck
+			s.abort() // told to go, and stuck
 		}
 	case quiet > idle:
 		s.Terminate(ReasonIdle)
@@ -21,7 +21,7 @@ func (s *Session) LookAfter(now time.Time, idle time.Duration) {
 		s.noticeBackend()
 		s.askToPark(now)
 		s.keepalive(now)
-		if s.voided() {
+		if s.reassigned() {
 			s.Terminate(ReasonMoved)
 		}
 	}

@@ -44,7 +44,7 @@ func (o ParkOptions) ResumesAtATime() int {
 
 // parkState is what a session knows of its parking.
 type parkState struct {
-	kept    atomic.Uint32 // a kept: what keeps it from being parked, for people
+	blocker atomic.Uint32 // a kept: what keeps it from being parked, for people
 	refused atomic.Int64  // the client's last word before a refusal that was counted
 	notTill atomic.Int64  // after a park that came to nothing, Unix ns
 	// stop ends what is waited for just now, nil while nothing is: the session may end meanwhile.
@@ -54,24 +54,24 @@ type parkState struct {
 	failures uint8 // parks in a row that came to nothing
 	sub      *park.Subscription
 	box      string         // the mailbox that sub is for
-	way      track.ParkMode // how it is being parked
+	mode     track.ParkMode // how it is being parked
 	cause    string         // why it comes back, as telemetry has it
 	// verb is what the client said that needs a backend; owed is what it hasn't been
 	// told when that has message numbers of before in it.
-	verb wire.Verb
-	asks bool // it said so; else it is woken, and no command is in progress
+	verb       wire.Verb
+	hasCommand bool // it said so; else it is woken, and no command is in progress
 	// leaving is what that command makes of the mailbox.
-	leaving track.Leaving
-	star    uint32 // what that command's "*" means; 0: what the backend takes it for
-	owed    *owed
-	ends    bool // that command is DONE, which the proxy answers, as more has come behind it
+	leaving  track.Leaving
+	star     uint32 // what that command's "*" means; 0: what the backend takes it for
+	deferred *deferred
+	ends     bool // that command is DONE, which the proxy answers, as more has come behind it
 
-	mu    sync.Mutex  // guards what follows. No client is written to under it
-	times uint32      // how often it has been parked
-	view  *view.View  // nil: nothing selected, or not parked
-	state *view.State // heard of and not told yet
-	idle  bool        // the client is in IDLE
-	told  int64       // when the client last heard anything, Unix ns
+	mu       sync.Mutex  // guards what follows. No client is written to under it
+	times    uint32      // how often it has been parked
+	view     *view.View  // nil: nothing selected, or not parked
+	state    *view.State // heard of and not told yet
+	idle     bool        // the client is in IDLE
+	lastTold int64       // when the client last heard anything, Unix ns
 }
 
 // within is the context of what a session does on its way to or from being parked:
@@ -103,9 +103,9 @@ func (s *Session) mayPark() bool {
 	case own && now:
 		return true
 	case own:
-		s.park.kept.Store(uint32(track.BlockerOff))
+		s.park.blocker.Store(uint32(track.BlockerOff))
 	case now:
-		s.park.kept.Store(uint32(track.BlockerBeforeOn))
+		s.park.blocker.Store(uint32(track.BlockerBeforeOn))
 	}
 	return false
 }
@@ -117,7 +117,7 @@ func (s *Session) askToPark(now time.Time) {
 	if !s.mayPark() || Attachment(s.attachment.Load()) != Attached || s.halfClosed.Load() {
 		return
 	}
-	how, why := s.flight.CanPark()
+	how, why := s.inFlight.CanPark()
 	after := o.Linger
 	if how == track.ModeSelected || how == track.ModeUnselected {
 		if after = o.QuietAfter; after == 0 {
@@ -127,9 +127,9 @@ func (s *Session) askToPark(now time.Time) {
 	waits := now.UnixNano() < s.park.notTill.Load()
 	switch {
 	case how == track.ModeNone || !waits:
-		s.park.kept.Store(uint32(why))
-	case track.Blocker(s.park.kept.Load()) < track.BlockerTooBig: // else it says why the last attempt came to nothing
-		s.park.kept.Store(uint32(track.BlockerFailed))
+		s.park.blocker.Store(uint32(why))
+	case track.Blocker(s.park.blocker.Load()) < track.BlockerTooBig: // else it says why the last attempt came to nothing
+		s.park.blocker.Store(uint32(track.BlockerFailed))
 	}
 	heard := time.Unix(0, s.lastHeard.Load())
 	if how == track.ModeNone && now.Sub(heard) >= o.Linger && s.park.refused.Swap(heard.UnixNano()) != heard.UnixNano() {
@@ -158,12 +158,12 @@ func (s *Session) paused() phase {
 		s.Terminate(ReasonBackendLost) // unless it has an end already
 		return phaseEnd
 	}
-	how, why := s.flight.CanPark()
+	how, why := s.inFlight.CanPark()
 	if !s.clean() {
 		how, why = track.ModeNone, track.BlockerCommand
 	}
-	s.park.kept.Store(uint32(why))
-	if s.park.way = how; how == track.ModeNone {
+	s.park.blocker.Store(uint32(why))
+	if s.park.mode = how; how == track.ModeNone {
 		return phaseRelay
 	}
 	return phaseDetach

@@ -25,15 +25,15 @@ const (
 // detach takes the session's backend connection away: the session is parked at the end, or attached as
 // before. While it runs the client's bytes wait.
 func (s *Session) detach() phase {
-	how := s.park.way
+	how := s.park.mode
 	ctx, cancel := s.within(leaveWithin)
 	defer cancel()
 	began := s.env.Now()
 	t := telemetry.Park{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.Shown(), Way: how.String(), Start: began, Steps: s.env.Telemetry.Steps(began)}
 	if how != track.ModeUnselected {
-		t.Mailbox = s.flight.Client.Mailbox.Name
+		t.Mailbox = s.inFlight.Client.Mailbox.Name
 	}
-	view, err := s.leave(ctx, how, &t)
+	view, err := s.release(ctx, how, &t)
 	t.Strategy, t.Watch, t.End = "none", "none", s.env.Now()
 	if s.park.sub != nil {
 		t.Strategy, t.Watch = s.park.sub.Strategy(), s.park.sub.Watch()
@@ -44,13 +44,13 @@ func (s *Session) detach() phase {
 		s.env.Telemetry.Park(t)
 		return phaseEnd
 	case err != nil:
-		why, failure := keptBy(err)
+		why, failure := blockerOf(err)
 		if t.Outcome = why.String(); failure {
 			t.Err = err
 		}
 		s.log().Debug("not parked", "reason", t.Outcome, "error", err)
 		s.env.Telemetry.Park(t)
-		s.park.kept.Store(uint32(why))
+		s.park.blocker.Store(uint32(why))
 		s.park.failures = min(s.park.failures, 100) + 1
 		s.park.notTill.Store(t.End.Add(parkPause(s.park.failures)).UnixNano())
 		return phaseRelay
@@ -60,19 +60,19 @@ func (s *Session) detach() phase {
 		s.park.failures = 0
 		s.park.mu.Lock()
 		s.park.times++
-		s.park.view, s.park.state, s.park.told, s.park.idle = view, nil, t.End.UnixNano(), how == track.ModeIdle
+		s.park.view, s.park.state, s.park.lastTold, s.park.idle = view, nil, t.End.UnixNano(), how == track.ModeIdle
 		s.park.mu.Unlock()
 		s.relaying = nil
-		s.flight.Trim()
+		s.inFlight.Trim()
 		s.pick.Rest() // where the user has moved meanwhile the next sweep ends the session
 		return phaseParked
 	}
 }
 
-// leave learns the view and gives the session connection to the pool. After an
+// release learns the view and gives the session connection to the pool. After an
 // error the session is as it was, unless it has an end.
-func (s *Session) leave(ctx context.Context, how track.ParkMode, trace *telemetry.Park) (*view.View, error) {
-	t := &s.flight.Client
+func (s *Session) release(ctx context.Context, how track.ParkMode, trace *telemetry.Park) (*view.View, error) {
+	t := &s.inFlight.Client
 	b := s.backend.Load()
 	var table *view.FlagTable
 	if t.Dialect == view.CondStore && !(s.caps.list.Has("ENABLE") && s.caps.list.Has("CONDSTORE")) {
@@ -103,7 +103,7 @@ func (s *Session) leave(ctx context.Context, how track.ParkMode, trace *telemetr
 	if s.park.sub != nil {
 		bound = s.park.sub.ModSeq() // of before the snapshot: a resync for others may move it at any time
 	}
-	opt := resync.Options{Selected: s.flight.Selected(), ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn}
+	opt := resync.Options{Selected: s.inFlight.Selected(), ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn}
 	// Flags that are told now are others than those in the table, or not: what is set and
 	// taken back meanwhile would never be told.
 	moved := false
@@ -113,10 +113,10 @@ func (s *Session) leave(ctx context.Context, how track.ParkMode, trace *telemetr
 			s.passOn(response)
 		}
 	}
-	quiet := heldBack{s: s}
+	quiet := newMailBuffer{s: s}
 	switch how {
 	case track.ModeIdle:
-		opt.TagInUse = s.flight.IdleTag()
+		opt.TagInUse = s.inFlight.IdleTag()
 	case track.ModeSelected:
 		opt.Forward = quiet.pass
 	}
@@ -159,7 +159,7 @@ func (s *Session) leave(ctx context.Context, how track.ParkMode, trace *telemetr
 // lostBackend is why a session without a backend ends, at a response boundary: the client
 // isn't told BYE twice.
 func (s *Session) lostBackend() Reason {
-	if _, bye := s.flight.Farewell(); bye {
+	if _, bye := s.inFlight.Farewell(); bye {
 		return ReasonBackendBye
 	}
 	return ReasonBackendLost
@@ -171,11 +171,11 @@ func (s *Session) snapshot(ctx context.Context, imap *resync.Client, how track.P
 	if how == track.ModeUnselected {
 		return nil, nil
 	}
-	t := &s.flight.Client
+	t := &s.inFlight.Client
 	var uids view.UIDs
 	var err error
 	if how == track.ModeIdle {
-		_, err = imap.EndIdle(ctx, s.flight.IdleTag(), nil)
+		_, err = imap.EndIdle(ctx, s.inFlight.IdleTag(), nil)
 		steps.Done(telemetry.StepDone, s.env.Now(), err)
 		if err != nil {
 			return nil, err
@@ -211,12 +211,12 @@ func (s *Session) snapshot(ctx context.Context, imap *resync.Client, how track.P
 func (s *Session) passOn(response []byte) {
 	h := wire.ParseResponseHead(response)
 	if h.Status == wire.BYE {
-		s.flight.SawBye()
+		s.inFlight.SawBye()
 	}
-	s.flight.Untagged(h, true)
+	s.inFlight.Untagged(h, true)
 	if f := (track.FetchResponse{}); f.Begins(h) {
 		f.Whole(response)
-		s.flight.Fetched(&f)
+		s.inFlight.Fetched(&f)
 	}
 	s.down.write(response, true)
 }
@@ -230,9 +230,9 @@ func (s *Session) backToIdle(c *upstream.Conn, how track.ParkMode) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 	defer cancel()
-	t := &s.flight.Client
+	t := &s.inFlight.Client
 	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Selected: true, ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn})
-	_, err := imap.BeginIdle(ctx, s.flight.IdleTag(), nil)
+	_, err := imap.BeginIdle(ctx, s.inFlight.IdleTag(), nil)
 	if broken := imap.Release(); broken != nil || err != nil {
 		s.log().Warn("the backend doesn't idle again", "error", err)
 		s.Terminate(ReasonBackendLost)

@@ -15,9 +15,9 @@ import (
 // errNoModSeqs: the client counts mod-sequences, which a comparison can't give.
 var errNoModSeqs = errors.New("a client of CONDSTORE on a backend without QRESYNC")
 
-// keptBy is why an attempt to park came to nothing. failure is false where that
+// blockerOf is why an attempt to park came to nothing. failure is false where that
 // is in the nature of the mailbox or the client, and nobody's fault.
-func keptBy(err error) (k track.Blocker, failure bool) {
+func blockerOf(err error) (k track.Blocker, failure bool) {
 	var refused *upstream.Refused
 	var down *upstream.Unavailable
 	var refusal *imapclient.Refusal

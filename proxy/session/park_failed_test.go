@@ -37,7 +37,7 @@ func TestAFailedParkHasAReason(t *testing.T) {
 		{park.ErrHubClosed, track.BlockerNoWatch, true},
 		{errors.New("what nobody has thought of"), track.BlockerFailed, true},
 	} {
-		if why, failure := keptBy(c.err); why != c.why || failure != c.failure {
+		if why, failure := blockerOf(c.err); why != c.why || failure != c.failure {
 			t.Errorf("%v: %v, a failure: %v; want %v, %v", c.err, why, failure, c.why, c.failure)
 		}
 	}

@@ -13,18 +13,18 @@ const closed = "* OK [CLOSED] Previous mailbox closed\r\n"
 // is told.
 func (s *Session) tellLeft() error {
 	s.park.mu.Lock()
-	s.park.state, s.park.owed, s.park.star = nil, nil, 0
+	s.park.state, s.park.deferred, s.park.star = nil, nil, 0
 	s.park.mu.Unlock()
 	if s.park.leaving != track.Leaves {
 		return nil
 	}
-	s.flight.Deselect()
+	s.inFlight.Deselect()
 	return s.say([]byte(closed))
 }
 
 // left answers UNSELECT, or a CLOSE that expunges nothing, without a backend: from then on
 // the session is parked with nothing selected.
-func (f *still) left(h wire.CommandHead) bool {
+func (f *parkedReader) left(h wire.CommandHead) bool {
 	s := f.s
 	tag := string(h.Tag)
 	s.unpark()
@@ -33,7 +33,7 @@ func (f *still) left(h wire.CommandHead) bool {
 	s.park.times++ // what is on its way to it was of the mailbox
 	s.park.view, s.park.state = nil, nil
 	s.park.mu.Unlock()
-	if !s.flight.Begin(h, true, s.env.Now()) || s.say([]byte(tag+" OK "+h.Verb.String()+" completed\r\n")) != nil {
+	if !s.inFlight.Begin(h, true, s.env.Now()) || s.say([]byte(tag+" OK "+h.Verb.String()+" completed\r\n")) != nil {
 		return true // the session is over
 	}
 	s.answered(wire.ResponseHead{Kind: wire.Tagged, Tag: []byte(tag), Status: wire.OK}, s.env.Now())

@@ -7,19 +7,19 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// heldBack is what a hidden command outside IDLE brings of messages that the client hasn't heard
+// newMailBuffer is what a hidden command outside IDLE brings of messages that the client hasn't heard
 // of. It is told of them with its next command, as it would be if nobody had asked: a STORE * may
 // be on the way, and means the last message that it knows. A client that has enabled UIDONLY isn't told
 // of VANISHED either, as no command is in progress (RFC 7162 §3.2.10.2): it still counts those messages.
-type heldBack struct {
+type newMailBuffer struct {
 	s     *Session
 	lines [][]byte
 }
 
 // pass is resync.Options's Forward.
-func (q *heldBack) pass(response []byte) {
+func (q *newMailBuffer) pass(response []byte) {
 	h := wire.ParseResponseHead(response)
-	t := &q.s.flight.Client
+	t := &q.s.inFlight.Client
 	switch {
 	case wire.Is(h.Name, "EXISTS"), wire.Is(h.Name, "RECENT"), wire.Is(h.Name, "FETCH") && h.Number > t.Mailbox.Exists,
 		t.UIDOnly && (wire.Is(h.Name, "VANISHED") || wire.Is(h.Name, "UIDFETCH")):
@@ -32,7 +32,7 @@ func (q *heldBack) pass(response []byte) {
 }
 
 // tell is for a session that stays attached: its backend takes all of it for told.
-func (q *heldBack) tell() {
+func (q *newMailBuffer) tell() {
 	for _, line := range q.lines {
 		q.s.passOn(line)
 	}
@@ -40,14 +40,14 @@ func (q *heldBack) tell() {
 }
 
 // known are the messages that the client has heard of. uids are those that there are.
-func (q *heldBack) known(uids view.UIDs) view.UIDs {
+func (q *newMailBuffer) known(uids view.UIDs) view.UIDs {
 	for _, line := range q.lines {
 		if h := wire.ParseResponseHead(line); wire.Is(h.Name, "VANISHED") {
 			gone, _ := view.ParseUIDs(h.Rest) // Talk has read it
 			uids = uids.Union(gone)
 		}
 	}
-	if next, more := uids.At(q.s.flight.Client.Mailbox.Exists + 1); more {
+	if next, more := uids.At(q.s.inFlight.Client.Mailbox.Exists + 1); more {
 		return uids.Below(next)
 	}
 	return uids
@@ -55,7 +55,7 @@ func (q *heldBack) known(uids view.UIDs) view.UIDs {
 
 // tellFlags tells the flags of messages that the client knows, told by UID: only at the end of the hidden
 // command is it sure which those are.
-func (q *heldBack) tellFlags(known view.UIDs) {
+func (q *newMailBuffer) tellFlags(known view.UIDs) {
 	for _, line := range q.lines {
 		if h := wire.ParseResponseHead(line); wire.Is(h.Name, "UIDFETCH") && known.Contains(h.Number) {
 			q.s.passOn(line)

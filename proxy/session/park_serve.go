@@ -12,23 +12,23 @@ import (
 	"imapproxy/telemetry"
 )
 
-// want is what a parked session needs next.
-type want uint8
+// action is what a parked session needs next.
+type action uint8
 
 const (
-	wantNothing want = iota
-	wantLook         // hints are outstanding, and the client asks
-	wantPoll         // the client asks what is new, whatever was heard of
-	wantBackend      // a command that the proxy can't answer
-	wantLogout       // the client has said LOGOUT
+	actionNone   action = iota
+	actionLook          // hints are outstanding, and the client asks
+	actionPoll          // the client asks what is new, whatever was heard of
+	actionResume        // a command that the proxy can't answer
+	actionLogout        // the client has said LOGOUT
 )
 
-// still is the way from a parked client: its commands, of which some are
+// parkedReader is the way from a parked client: its commands, of which some are
 // answered without a backend (docs/parking.md).
-type still struct {
+type parkedReader struct {
 	s      *Session
 	scan   wire.Scanner
-	want   want
+	next   action
 	looked bool // the command that comes next was looked for already
 	ahead  int  // octets from the start of the current line on that have been read
 	polled int  // how many of them had been read when the last poll was sent: it answers what they ask
@@ -40,7 +40,7 @@ func (s *Session) watch() {
 	if s.park.sub == nil {
 		return
 	}
-	if s.park.way == track.ModeSelected {
+	if s.park.mode == track.ModeSelected {
 		s.park.sub.Doubt() // a FETCH tells of no EXPUNGE, and of what is new the client isn't told
 	}
 	s.park.sub.Join(s.member())
@@ -49,7 +49,7 @@ func (s *Session) watch() {
 // parked serves the client without a backend. It alone writes to the client. dry says that there is
 // nothing to read that waiting wouldn't tell of.
 func (s *Session) parked(dry bool) phase {
-	f := still{s: s}
+	f := parkedReader{s: s}
 	late := false // what was heard of is told when what has come has been read
 	for interrupted := false; ; {
 		wake, done, more := s.signals(interrupted)
@@ -60,11 +60,11 @@ func (s *Session) parked(dry bool) phase {
 			return phaseEnd
 		case wake != "":
 			return s.wakes(wake)
-		case dry && done && !late && s.env.Poller.Add(s.client, sleeper{s}) == nil:
+		case dry && done && !late && s.env.Poller.Add(s.client, wakeHandler{s}) == nil:
 			return phaseAway
 		}
 		dry = false
-		f.want = wantNothing
+		f.next = actionNone
 		err := s.client.Drain(s.env.Buffers, &f)
 		if err == conn.ErrDry && late {
 			late, interrupted = false, false
@@ -75,7 +75,7 @@ func (s *Session) parked(dry bool) phase {
 		}
 		if err == conn.ErrDry {
 			s.client.Trim()
-			if s.env.Poller.Add(s.client, sleeper{s}) == nil {
+			if s.env.Poller.Add(s.client, wakeHandler{s}) == nil {
 				return phaseAway
 			}
 			err = s.client.Pump(s.env.Buffers, &f)
@@ -87,24 +87,24 @@ func (s *Session) parked(dry bool) phase {
 			s.Terminate(ReasonClientClosed)
 		case err != nil:
 			s.Terminate(ReasonClientLost)
-		case f.want == wantLogout:
+		case f.next == actionLogout:
 			s.Terminate(ReasonLogout)
-		case f.want == wantLook:
+		case f.next == actionLook:
 			ctx, cancel := s.within(hubWithin)
 			_ = s.park.sub.Look(ctx) // where it fails, the backend itself will be asked
 			cancel()
 			f.looked = true
-		case f.want == wantPoll:
+		case f.next == actionPoll:
 			ctx, cancel := s.within(hubWithin)
 			f.looked, f.polled = true, 0
 			if s.park.sub.Poll(ctx) == nil { // else the backend itself will be asked
 				f.polled = f.ahead
 			}
 			cancel()
-		case f.want == wantBackend:
-			s.park.asks = true
+		case f.next == actionResume:
+			s.park.hasCommand = true
 			s.park.cause = s.park.verb.String()
-			if _, idle := s.flight.State(); idle {
+			if _, idle := s.inFlight.State(); idle {
 				s.park.cause = telemetry.WakeDone
 			}
 			s.unpark()
@@ -116,7 +116,7 @@ func (s *Session) parked(dry bool) phase {
 // wakes has a session come back though its client says nothing.
 func (s *Session) wakes(cause string) phase {
 	s.client.Unhold() // of a line that has only begun
-	s.park.asks, s.park.leaving, s.park.cause = false, track.Stays, cause
+	s.park.hasCommand, s.park.leaving, s.park.cause = false, track.Stays, cause
 	s.unpark()
 	return phaseResume
 }
@@ -129,7 +129,7 @@ func (s *Session) unpark() {
 }
 
 // Chunk implements conn.Receiver.
-func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
+func (f *parkedReader) Chunk(b []byte) (kept int, next conn.Next) {
 	s := f.s
 	now := s.env.Now()
 	s.seen(now)
@@ -147,8 +147,8 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 		f.ahead = len(b) - i
 		f.behind = counts >= i+p.N
 		if !f.answer(line, p.Last) {
-			if f.want == wantNothing {
-				f.want = wantBackend
+			if f.next == actionNone {
+				f.next = actionResume
 			}
 			f.scan.Abandon()
 			s.client.Unread(b[i:])
@@ -157,7 +157,7 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 		f.looked = false
 		f.polled = max(f.polled-p.N, 0)
 		i += p.N
-		if f.want == wantLogout {
+		if f.next == actionLogout {
 			return 0, conn.Stop
 		}
 	}
@@ -166,16 +166,16 @@ func (f *still) Chunk(b []byte) (kept int, next conn.Next) {
 
 // answer answers a line without a backend, if that can be done. whole says that
 // no more of it follows.
-func (f *still) answer(line []byte, whole bool) bool {
+func (f *parkedReader) answer(line []byte, whole bool) bool {
 	s := f.s
 	s.park.verb, s.park.leaving = wire.Other, track.Stays
-	if _, idle := s.flight.State(); idle {
+	if _, idle := s.inFlight.State(); idle {
 		return wire.IsDone(line) && f.done()
 	}
 	h := wire.ParseCommandHead(line)
 	s.park.verb = h.Verb
 	if s.park.sub != nil {
-		s.park.leaving = track.LeavingBy(line, &s.flight.Client, s.caps.list)
+		s.park.leaving = track.LeavingBy(line, &s.inFlight.Client, s.caps.list)
 	}
 	if !wire.ValidTag(h.Tag) || len(h.Args) > 0 || !whole {
 		return false
@@ -191,11 +191,11 @@ func (f *still) answer(line []byte, whole bool) bool {
 		if s.park.sub == nil || !idles(s.caps.list) || !f.settled() || !s.tellAll([]byte("+ idling\r\n"), true) {
 			return false
 		}
-		s.flight.Begin(h, true, s.env.Now())
-		s.flight.Prompt()
+		s.inFlight.Begin(h, true, s.env.Now())
+		s.inFlight.Prompt()
 		return true
 	case wire.Logout:
-		f.want = wantLogout
+		f.next = actionLogout
 		_ = s.out.say([]byte("* BYE Logging out\r\n" + tag + " OK Logout completed\r\n"))
 		return true
 	}
@@ -207,12 +207,12 @@ func idles(c wire.Caps) bool { return c.Has("IDLE") || c.Has("IMAP4rev2") }
 
 // settled says whether the view is up to date as far as anybody has heard. If not
 // it is looked, once.
-func (f *still) settled() bool {
+func (f *parkedReader) settled() bool {
 	if sub := f.s.park.sub; sub == nil || sub.Settled() {
 		return true
 	}
 	if !f.looked {
-		f.want = wantLook
+		f.next = actionLook
 	}
 	return false
 }
@@ -220,20 +220,20 @@ func (f *still) settled() bool {
 // fresh says whether the view has all that was acknowledged to its author before this line
 // was read, which NOOP asks for (RFC 9051 §6.1.2). No hint is waited for: one look is made,
 // which may answer other sessions' NOOPs, too. Where none can be had a resume answers.
-func (f *still) fresh(line []byte) bool {
+func (f *parkedReader) fresh(line []byte) bool {
 	if f.s.park.sub == nil || f.polled >= len(line) {
 		return true
 	}
 	if !f.looked {
-		f.want = wantPoll
+		f.next = actionPoll
 	}
 	return false
 }
 
 // done ends the client's IDLE.
-func (f *still) done() bool {
+func (f *parkedReader) done() bool {
 	s := f.s
-	tag := s.flight.IdleTag()
+	tag := s.inFlight.IdleTag()
 	if !f.tell(tag+" OK Idle completed\r\n", f.settled) {
 		return false
 	}
@@ -245,7 +245,7 @@ func (f *still) done() bool {
 // IDLE. A command that has come already was written before either was read: where there is
 // one, the answer is told alone, and the command's numbers are those of the view as it is; what
 // was heard of is told when that is done. current says whether the view has all that the answer stands for.
-func (f *still) tell(answer string, current func() bool) bool {
+func (f *parkedReader) tell(answer string, current func() bool) bool {
 	if f.behind || f.s.client.Arrived() {
 		return f.s.tellNothing([]byte(answer))
 	}

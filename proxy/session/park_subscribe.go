@@ -21,7 +21,7 @@ func (s *Session) subscribe(ctx context.Context, mailbox string) error {
 	}
 	s.unsubscribe()
 	sub, err := s.set.Park.Hub.Subscribe(ctx, park.Account{
-		User: s.user, Backend: s.pick.Backend.ID, BackendName: s.pick.Backend.Shown(), Caps: s.caps.list, ModSeq: s.flight.Client.Mailbox.ModSeq,
+		User: s.user, Backend: s.pick.Backend.ID, BackendName: s.pick.Backend.Shown(), Caps: s.caps.list, ModSeq: s.inFlight.Client.Mailbox.ModSeq,
 		Login: s.watchLogin,
 		Give: func(c *upstream.Conn, enabled []string) {
 			if !s.cred.there() { // nor is there a key any more
@@ -86,9 +86,9 @@ func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
 func (s *Session) poolKey(use upstream.Use) upstream.PoolKey {
 	dialect := "watch"
 	if use == upstream.UseSession {
-		names := slices.Sorted(slices.Values(s.flight.Client.Enabled))
+		names := slices.Sorted(slices.Values(s.inFlight.Client.Enabled))
 		dialect = strings.Join(names, " ")
-		if s.flight.Client.Dialect == view.CondStore && !slices.Contains(names, "CONDSTORE") {
+		if s.inFlight.Client.Dialect == view.CondStore && !slices.Contains(names, "CONDSTORE") {
 			dialect += " +CONDSTORE"
 		}
 	}

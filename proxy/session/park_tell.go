@@ -18,8 +18,8 @@ const (
 	tellWithin = 10 * time.Second
 	// tellPiece is how much of a difference is rendered before it is written.
 	tellPiece = 64 << 10
-	// tellsPerUser is how many sessions of one user hold a large difference at a time.
-	tellsPerUser = 8
+	// differencesPerUser is how many sessions of one user hold a large difference at a time.
+	differencesPerUser = 8
 )
 
 // signals does what the parked session was signalled to do, and says whether there was
@@ -72,7 +72,7 @@ func (s *Session) tellIdle(read bool) (told, ok bool) {
 // tellAlive tells a client in IDLE that the proxy is there, if nothing else was told meanwhile.
 func (s *Session) tellAlive() {
 	s.park.mu.Lock()
-	due := s.park.idle && s.env.Now().UnixNano()-s.park.told >= int64(s.aliveEvery())
+	due := s.park.idle && s.env.Now().UnixNano()-s.park.lastTold >= int64(s.aliveEvery())
 	s.park.mu.Unlock()
 	if due {
 		_ = s.say([]byte("* OK Still here\r\n"))
@@ -164,7 +164,7 @@ func (s *Session) mayTell(changes int) (done func(), err error) {
 func (s *Session) tellDifference(d view.Difference, v *view.View, answer []byte) error {
 	var last []byte // written with what follows it
 	if v != nil {
-		for piece := range d.Pieces(s.flight.Client.Dialect, s.flight.Client.UIDOnly, v, tellPiece) {
+		for piece := range d.Pieces(s.inFlight.Client.Dialect, s.inFlight.Client.UIDOnly, v, tellPiece) {
 			if len(piece) < tellPiece {
 				last = piece
 				break
@@ -185,7 +185,7 @@ func (s *Session) say(b []byte) error {
 	}
 	now := s.env.Now()
 	s.park.mu.Lock()
-	s.park.told = now.UnixNano()
+	s.park.lastTold = now.UnixNano()
 	s.park.mu.Unlock()
 	if err := s.out.relayUntil(b, true, now.Add(tellWithin)); err != nil {
 		s.Terminate(ReasonClientLost)
@@ -208,7 +208,7 @@ func (s *Session) keepalive(now time.Time) {
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
 	every := s.aliveEvery()
-	if every > 0 && s.park.idle && Attachment(s.attachment.Load()) == Parked && now.UnixNano()-s.park.told >= int64(every) {
+	if every > 0 && s.park.idle && Attachment(s.attachment.Load()) == Parked && now.UnixNano()-s.park.lastTold >= int64(every) {
 		s.Signal(SigAlive)
 	}
 }

@@ -107,11 +107,11 @@ func (s *Session) run(p phase) {
 	}
 }
 
-// sleeper is a parked session as conn.Waiting sees it.
-type sleeper struct{ s *Session }
+// wakeHandler is a parked session as conn.Waiting sees it.
+type wakeHandler struct{ s *Session }
 
 // Wake implements conn.Sleeper.
-func (z sleeper) Wake() { z.s.follow(z.s.parked(true)) }
+func (z wakeHandler) Wake() { z.s.follow(z.s.parked(true)) }
 
 // beside runs the other direction of a relay, and says when that is done.
 func (s *Session) beside(f func()) (done <-chan struct{}) {
@@ -131,7 +131,7 @@ func (s *Session) change(next phase) {
 	before := c.phase
 	c.phase, c.pending = next, 0
 	switch {
-	case next == phaseEnd && !s.severed.Load():
+	case next == phaseEnd && !s.aborted.Load():
 		s.client.Rearm(conn.Both)
 	case next != phaseEnd && s.Reason() == "":
 		s.client.Rearm(conn.Reads)
@@ -149,7 +149,7 @@ func (s *Session) close() {
 	if in {
 		s.lastWords()
 	}
-	if s.severed.Load() {
+	if s.aborted.Load() {
 		_ = s.client.Abort()
 	} else {
 		_ = s.client.Close()
@@ -157,11 +157,11 @@ func (s *Session) close() {
 	if in {
 		s.account()
 	}
-	s.gone()
+	s.deregister()
 }
 
-// gone takes the session out of all that counts it.
-func (s *Session) gone() {
+// deregister takes the session out of all that counts it.
+func (s *Session) deregister() {
 	r := s.env.Registry
 	r.exit(s)
 	r.remove(s)

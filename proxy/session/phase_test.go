@@ -74,7 +74,7 @@ func TestASessionThatEndsTwiceAtOnceIsCountedOnce(t *testing.T) {
 		r.counts[at].Store(0)
 	}
 	r.counts[Parked].Store(1)
-	s.end(ReasonShutdown) // over, up to its first step
+	s.setReason(ReasonShutdown) // over, up to its first step
 	s.change(phaseEnd)
 	r.remove(s)
 	s.show(Ended) // its second

@@ -26,7 +26,7 @@ type Queues struct {
 // NewQueues makes them.
 func NewQueues(o *Settings) *Queues {
 	return &Queues{
-		Differences: fair.NewQueue[string](fair.Options{Slots: math.MaxInt, PerKey: tellsPerUser}),
+		Differences: fair.NewQueue[string](fair.Options{Slots: math.MaxInt, PerKey: differencesPerUser}),
 		park:        o.Park, limits: o.Limits,
 		resumes: map[string]*resumes{}, unproved: map[unprovedPlaces]*fair.Queue[netip.Prefix]{},
 	}

@@ -354,12 +354,12 @@ func (s *Session) Info() Info {
 		BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(), Commands: s.commands.Load(),
 	}
 	if i.Attachment == Attached.String() {
-		i.NotParked = track.Blocker(s.park.kept.Load()).String()
+		i.NotParked = track.Blocker(s.park.blocker.Load()).String()
 	}
 	if s.loggedIn.Load() {
 		i.User, i.Backend, i.Why = s.user, s.pick.Current().Shown(), string(s.pick.Why)
-		i.State, i.Idle = s.flight.State()
-		i.InFlight = s.flight.Waiting()
+		i.State, i.Idle = s.inFlight.State()
+		i.InFlight = s.inFlight.Waiting()
 	}
 	return i
 }

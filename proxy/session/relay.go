@@ -27,7 +27,7 @@ func (s *Session) relay() phase {
 	b.Trim()
 	s.greet()
 	done := s.beside(func() {
-		if !s.fromBackend() && !s.retiring.Load() {
+		if !s.fromBackend() && !s.reusing.Load() {
 			_ = b.Abort() // unless another session is to have it
 		}
 	})
@@ -93,8 +93,8 @@ func (s *Session) fromClient() (pauses bool) {
 // clientEnded passes on what the client left half-said, and its end. Its answers
 // are still due (RFC 9293 §3.6: a half-closed connection).
 func (s *Session) clientEnded() {
-	if s.up.scan.AtStart() && len(s.client.Kept()) == 0 && s.retires(true) {
-		s.retiring.Store(true)
+	if s.up.scan.AtStart() && len(s.client.Kept()) == 0 && s.reusable(true) {
+		s.reusing.Store(true)
 		s.Terminate(ReasonClientClosed)
 		return
 	}
@@ -145,11 +145,11 @@ func (s *Session) fromBackend() (pauses bool) {
 // backendEnded says why the session ends, when it is the backend's side that
 // has come to its end (err; nil when the receiver stopped).
 func (s *Session) backendEnded(err error) {
-	logout, bye := s.flight.Farewell()
+	logout, bye := s.inFlight.Farewell()
 	switch {
 	case s.Reason() != "":
 		if !s.out.atBoundary() { // which the end waits for, and none will come
-			s.sever()
+			s.abort()
 		}
 	case s.down.err != nil && s.halfClosed.Load():
 		s.Terminate(ReasonClientClosed)
@@ -185,16 +185,16 @@ func (s *Session) give(c *upstream.Conn, how upstream.Condition) {
 // lastWords says the session's last line, and gives up its backend connection and its watch. It is
 // for the end phase.
 func (s *Session) lastWords() {
-	if r := s.Reason(); !r.cuts() && !s.severed.Load() {
-		s.out.end([]byte(r.Bye())) // terminate may not have come to it yet
-		s.out.farewell()
+	if r := s.Reason(); !r.cuts() && !s.aborted.Load() {
+		s.out.setLast([]byte(r.Bye())) // terminate may not have come to it yet
+		s.out.finish()
 	}
-	if b := s.backend.Load(); b != nil && !s.retire(b) {
+	if b := s.backend.Load(); b != nil && !s.releaseForReuse(b) {
 		_ = b.Abort()
 	}
 	s.unsubscribe()
 	s.cred.wipe()
-	if !s.severed.Load() {
+	if !s.aborted.Load() {
 		s.client.Discard(s.env.Now().Add(lingerFor))
 	}
 }
@@ -203,7 +203,7 @@ func (s *Session) lastWords() {
 func (s *Session) account() {
 	s.pick.Release()
 	now := s.env.Now()
-	for _, c := range s.flight.Rest() {
+	for _, c := range s.inFlight.Rest() {
 		s.tell(&c, wire.NoStatus, 0, now)
 	}
 	s.log().Info("session ended", "reason", s.Reason(), "duration", now.Sub(s.started).Round(time.Millisecond),

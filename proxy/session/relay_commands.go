@@ -50,7 +50,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	i := 0
 	for i < len(b) && f.err == nil && f.refused == nil {
 		start := f.scan.AtStart()
-		if start && f.s.flight.Waits() && from < i {
+		if start && f.s.inFlight.Waits() && from < i {
 			// begin may wait for answers: let the backend have what they answer.
 			f.pass(b[from:i])
 			from = i
@@ -68,11 +68,11 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		if f.command && !p.Last && !p.InLiteral {
 			f.quotes.Text(b[i : i+p.N])
 			if p.Announced && track.Disputed(f.rule, f.quotes, b[i:i+p.N]) {
-				f.s.flight.Dispute()
+				f.s.inFlight.Dispute()
 			}
 		}
 		if f.command && f.args.Active() {
-			f.s.flight.Piece(&f.args, &f.s.env.Names, b[i:i+p.N], p, start)
+			f.s.inFlight.Piece(&f.args, &f.s.env.Names, b[i:i+p.N], p, start)
 		}
 		i += p.N
 		f.size += int64(p.N)
@@ -107,8 +107,8 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	f.size, f.swallow, f.command = 0, false, false
 	f.args.Reset(&f.s.env.Names)
-	f.s.flight.Settle(head)
-	if f.kind = f.s.flight.Line(head); f.kind != track.LineCommand {
+	f.s.inFlight.Settle(head)
+	if f.kind = f.s.inFlight.Line(head); f.kind != track.LineCommand {
 		return
 	}
 	h := wire.ParseCommandHead(head)
@@ -119,21 +119,21 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	case len(h.Tag) > track.MaxTag:
 		f.swallow, f.refused = true, errLongTag
 		return
-	case answer == nil && whole && f.s.loggedOut(h):
+	case answer == nil && whole && f.s.interceptLogout(h):
 		f.swallow, f.refused = true, errLoggedOut
 		return
 	case answer == nil:
 		f.command, f.rule, f.quotes = true, h.Verb.Rule(), track.Quoting{}
-		if !whole && f.s.flight.Parks {
+		if !whole && f.s.inFlight.Parks {
 			f.args.Begin(&f.s.env.Names, h, head)
 		}
-		if !f.s.flight.Begin(h, whole, now) {
+		if !f.s.inFlight.Begin(h, whole, now) {
 			f.swallow, f.refused = true, errSessionOver
 		}
 		return
 	}
 	f.swallow = true
-	f.s.tookOver(h.Verb)
+	f.s.intercepted(h.Verb)
 	if err := f.s.out.say(answer); err != nil {
 		f.refused = err
 	}
@@ -149,7 +149,7 @@ func (f *commandFlow) announced(p wire.Piece) {
 		f.scan.Abandon() // it was answered, and not with "+": none follows
 	default:
 		f.awaiting = true
-		f.s.flight.Ask()
+		f.s.inFlight.Ask()
 	}
 }
 
@@ -159,7 +159,7 @@ func (f *commandFlow) announced(p wire.Piece) {
 // the answer here already.
 func (f *commandFlow) resolve() {
 	f.awaiting = false
-	if f.s.flight.LiteralRefused() {
+	if f.s.inFlight.LiteralRefused() {
 		f.scan.Abandon()
 	}
 }
@@ -167,7 +167,7 @@ func (f *commandFlow) resolve() {
 // last is called at the end of a unit.
 func (f *commandFlow) last(now time.Time) {
 	if f.command {
-		f.s.flight.Sent(f.size, now, f.s.blocked())
+		f.s.inFlight.Sent(f.size, now, f.s.blocked())
 	}
 	f.command, f.swallow = false, false
 }

@@ -13,9 +13,9 @@ import (
 // left out of every list that the client is told (hidden), so a client that
 // uses one of them regardless gets what an IMAP server without them says.
 
-// takeover returns the answer to a command that isn't relayed, nil for all that
+// intercept returns the answer to a command that isn't relayed, nil for all that
 // are.
-func takeover(h wire.CommandHead) []byte {
+func intercept(h wire.CommandHead) []byte {
 	var text string
 	switch h.Verb {
 	case wire.Login, wire.Authenticate: // RFC 9051 §6.2: only in the not authenticated state
@@ -43,7 +43,7 @@ func ownAnswer(h wire.CommandHead, head []byte, whole bool) []byte {
 	case !h.OK:
 		return []byte(string(h.Tag) + " BAD Expected a command behind the tag\r\n")
 	}
-	if answer := takeover(h); answer != nil {
+	if answer := intercept(h); answer != nil {
 		return answer
 	}
 	return track.RefusedLiteral(h, head, whole)

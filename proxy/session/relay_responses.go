@@ -31,15 +31,15 @@ type responseFlow struct {
 	broken  error  // the backend broke what can't be mended
 	pushed  int64  // bytes since the last tagged response
 	fetch   track.FetchResponse
-	// telling is held from when a chunk is followed until it is written: who answers for the
-	// backend must not come in between. Lock order: telling, then flight's and out's.
-	telling sync.Mutex
+	// followMu is held from when a chunk is followed until it is written: who answers for the
+	// backend must not come in between. Lock order: followMu, then inFlight's and out's.
+	followMu sync.Mutex
 }
 
 // Chunk implements conn.Receiver.
 func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
-	f.telling.Lock()
-	defer f.telling.Unlock()
+	f.followMu.Lock()
+	defer f.followMu.Unlock()
 	now := f.s.env.Now()
 	f.s.seen(now)
 	from, i := 0, 0
@@ -69,7 +69,7 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		return 0, conn.Stop
 	case f.splices():
 		return 0, conn.Stop // relay.go goes on inside the kernel
-	case i < len(b) || f.s.flight.Waiting() > 0:
+	case i < len(b) || f.s.inFlight.Waiting() > 0:
 		return len(b) - i, conn.Ack
 	}
 	return 0, conn.More
@@ -80,7 +80,7 @@ func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 	h := wire.ParseResponseHead(head)
 	switch h.Kind {
 	case wire.Continue:
-		f.s.flight.Prompt()
+		f.s.inFlight.Prompt()
 	case wire.Tagged:
 		if h.Status == wire.NoStatus {
 			return
@@ -89,11 +89,11 @@ func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 		f.s.answered(h, now)
 	case wire.Untagged:
 		if h.Status == wire.BYE {
-			f.s.flight.SawBye()
+			f.s.inFlight.SawBye()
 		}
-		f.s.flight.Untagged(h, whole)
+		f.s.inFlight.Untagged(h, whole)
 		f.rewrite = hasCaps(h)
-		if f.s.flight.Parks {
+		if f.s.inFlight.Parks {
 			f.fetch.Begins(h)
 		}
 	}
@@ -110,7 +110,7 @@ func (f *responseFlow) fetched(b []byte, p wire.Piece) {
 	}
 	r.Active = false
 	if r.Tells() {
-		f.s.flight.Fetched(r)
+		f.s.inFlight.Fetched(r)
 	}
 }
 

@@ -22,10 +22,10 @@ const (
 	probeWithin = 2 * time.Second
 )
 
-// warm takes a connection that an earlier session of the user's has left, for a
+// pooled takes a connection that an earlier session of the user's has left, for a
 // login whose credential is right (proof) or which the pool may still take for right.
 // nil: there is none.
-func (p *preLogin) warm(ctx context.Context, a *attempt, t upstream.Target, login upstream.Auth) *upstream.Conn {
+func (p *preLogin) pooled(ctx context.Context, a *attempt, t upstream.Target, login upstream.Auth) *upstream.Conn {
 	o := &p.set.Park
 	if o.Hub == nil || !o.Pool.Keeps() {
 		return nil
@@ -81,59 +81,59 @@ func (p *preLogin) refusedAt(ctx context.Context, t upstream.Target, login upstr
 	return pause(ctx, limitPause)
 }
 
-// retires says whether the session's connection is to serve another: nothing is
+// reusable says whether the session's connection is to serve another: nothing is
 // under way on it, and nothing that was said has left a state behind that can't be
 // taken back. idle says that it may be in IDLE. What the backend has answered is with the
 // client then.
-func (s *Session) retires(idle bool) bool {
-	s.down.telling.Lock()
-	defer s.down.telling.Unlock()
+func (s *Session) reusable(idle bool) bool {
+	s.down.followMu.Lock()
+	defer s.down.followMu.Unlock()
 	o := &s.set.Park
 	if o.Hub == nil || !o.Pool.Keeps() || s.env.Settings().Park.Hub == nil { // switched off since
 		return false
 	}
-	return s.flight.LeavesNothing(idle)
+	return s.inFlight.LeavesNothing(idle)
 }
 
-// loggedOut answers LOGOUT for the backend, whose connection stays.
-func (s *Session) loggedOut(h wire.CommandHead) bool {
-	if h.Verb != wire.Logout || len(h.Args) > 0 || !s.retires(false) {
+// interceptLogout answers LOGOUT for the backend, whose connection stays.
+func (s *Session) interceptLogout(h wire.CommandHead) bool {
+	if h.Verb != wire.Logout || len(h.Args) > 0 || !s.reusable(false) {
 		return false
 	}
 	_ = s.out.say([]byte("* BYE Logging out\r\n" + string(h.Tag) + " OK Logout completed\r\n"))
-	s.retiring.Store(true)
+	s.reusing.Store(true)
 	return true
 }
 
-// mayRetire takes back what has interrupted the relay, and says whether nobody has severed the session.
-func (s *Session) mayRetire(b *upstream.Conn) bool {
+// mayReuse takes back what has interrupted the relay, and says whether nobody has severed the session.
+func (s *Session) mayReuse(b *upstream.Conn) bool {
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()
-	if s.severed.Load() {
+	if s.aborted.Load() {
 		return false
 	}
 	b.Rearm(conn.Both)
 	return true
 }
 
-// retire gives the connection of a session that has ended to the pool, if it is
+// releaseForReuse gives the connection of a session that has ended to the pool, if it is
 // fit for it, and says whether it did. Both readers are at rest.
-func (s *Session) retire(b *upstream.Conn) bool {
-	if r := s.Reason(); !s.retiring.Load() || r != ReasonLogout && r != ReasonClientClosed {
+func (s *Session) releaseForReuse(b *upstream.Conn) bool {
+	if r := s.Reason(); !s.reusing.Load() || r != ReasonLogout && r != ReasonClientClosed {
 		return false
 	}
 	if !s.down.scan.AtStart() || s.down.err != nil || s.down.broken != nil || s.down.rewrite || len(b.Kept()) > 0 || s.up.err != nil {
 		return false
 	}
-	if !s.mayRetire(b) {
+	if !s.mayReuse(b) {
 		return false
 	}
 	b.Caps = s.caps.list
-	t := &s.flight.Client
-	tag := s.flight.IdleTag()
+	t := &s.inFlight.Client
+	tag := s.inFlight.IdleTag()
 	ctx, cancel := context.WithTimeout(context.Background(), retireWithin)
 	defer cancel()
-	imap := resync.NewClient(b.Conn, b.Caps, resync.Options{Selected: s.flight.Selected(), ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, TagInUse: tag})
+	imap := resync.NewClient(b.Conn, b.Caps, resync.Options{Selected: s.inFlight.Selected(), ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, TagInUse: tag})
 	var err error
 	if tag != "" {
 		_, err = imap.EndIdle(ctx, tag, nil)

@@ -41,7 +41,7 @@ func (s *Session) resume() phase {
 	if s.park.sub != nil {
 		t.Mailbox = s.park.box
 	}
-	if s.voided() { // since the sweep was here
+	if s.reassigned() { // since the sweep was here
 		s.Terminate(ReasonMoved)
 		s.resumed(t, nil)
 		return phaseEnd
@@ -59,7 +59,7 @@ func (s *Session) resume() phase {
 			return phaseEnd
 		case err == nil:
 			return s.reattach(c, t)
-		case s.voided():
+		case s.reassigned():
 			s.Terminate(ReasonMoved)
 			s.resumed(t, err)
 			return phaseEnd
@@ -119,8 +119,8 @@ func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.C
 		err = s.tellMissed(r.missed, r.uids)
 	}
 	t.Steps.Done(telemetry.StepTell, s.env.Now(), err)
-	if t.Owed = 0; s.park.owed != nil {
-		t.Owed = int(s.park.owed.n.Deferred().Count())
+	if t.Owed = 0; s.park.deferred != nil {
+		t.Owed = int(s.park.deferred.n.Deferred().Count())
 	}
 	if err != nil {
 		_ = r.conn.Abort()
@@ -178,8 +178,8 @@ func hopeless(err error) bool {
 // errReadOnly means that the mailbox may not be written to any more.
 var errReadOnly = errors.New("the mailbox has become read-only")
 
-// errVoid means that the user was sent to another backend.
-var errVoid = errors.New("the user was sent to another backend")
+// errReassigned means that the user was sent to another backend.
+var errReassigned = errors.New("the user was sent to another backend")
 
 // errUnread means that the session didn't get its user's place for a large difference in time.
 var errUnread = errors.New("the user's other sessions are told much, and their clients don't read it")
@@ -206,13 +206,13 @@ func endOf(err error) Reason {
 // again gets a connection, the dialect, the mailbox, and the difference. The client hears nothing
 // yet.
 func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, error) {
-	t := &s.flight.Client
+	t := &s.inFlight.Client
 	enable := t.Enabled
 	if t.Dialect == view.CondStore && !slices.Contains(enable, "CONDSTORE") {
 		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // it did so by another word
 	}
 	var enabled []string
-	c := s.warmConn()
+	c := s.pooledConn()
 	if c != nil {
 		enabled, trace.Source = enable, telemetry.SourcePool // as the key says
 		trace.Steps.Done(telemetry.StepPool, s.env.Now(), nil)
@@ -227,7 +227,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 	}
 	if !s.pick.Hold() { // the user's other sessions are elsewhere: this one mustn't be here
 		_ = c.Abort()
-		return resumed{}, errVoid
+		return resumed{}, errReassigned
 	}
 	var heard heardMeanwhile
 	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Enabled: enabled, Forward: heard.pass})
@@ -240,7 +240,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 	return resumed{conn: c, missed: diff, uids: uids}, nil
 }
 
-// tellMissed tells the client what it missed. owing does that later, which sees all of each
+// tellMissed tells the client what it missed. Catch-up does that later, which sees all of each
 // command,
 //   - where the command bears message numbers of before: EXPUNGE may not be told then (RFC
 //     9051 §7.5.1). After ENABLE UIDONLY a backend answers BAD to those (RFC 9586 §3.1);
@@ -252,26 +252,26 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 //   - where the line of a command that changes or copies messages hasn't come whole: there may be
 //     "*" in it, or it may be a silent STORE of messages whose flags have changed (see spare).
 func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
-	t := &s.flight.Client
-	behind := s.park.asks && s.behind()
+	t := &s.inFlight.Client
+	behind := s.park.hasCommand && s.behind()
 	moved := d.HasExpunge() || !d.New.Empty()
 	s.park.mu.Lock()
 	v, idle := s.park.view, s.park.idle
-	s.park.state, s.park.owed, s.park.star, s.park.ends = nil, nil, 0, false
-	if s.park.asks && !idle && moved {
+	s.park.state, s.park.deferred, s.park.star, s.park.ends = nil, nil, 0, false
+	if s.park.hasCommand && !idle && moved {
 		s.park.star = track.StarValue(v.UIDs, s.park.verb)
 	}
 	owes := false
 	switch {
 	case idle || d.Empty():
-	case s.park.asks:
+	case s.park.hasCommand:
 		owes = d.HasExpunge() && !t.UIDOnly && s.park.verb.Rule().Set != wire.NoSet || s.marksUnread()
 	default:
 		owes = moved
 	}
 	if owes || behind && (moved || idle && len(d.Changed) > 0) {
 		defer s.park.mu.Unlock()
-		if len(d.Changed) > maxOwedChanges {
+		if len(d.Changed) > maxDeferredChanges {
 			return resync.ErrTooMany
 		}
 		now := d
@@ -280,11 +280,11 @@ func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 		}
 		n, err := view.NewSequenceMap(v.After(now).UIDs, uids)
 		if err == nil {
-			s.park.owed, s.park.ends = &owed{missed: d, view: v, n: n}, idle
+			s.park.deferred, s.park.ends = &deferred{missed: d, view: v, n: n}, idle
 		}
 		return err
 	}
-	if s.park.asks && !idle {
+	if s.park.hasCommand && !idle {
 		d = s.spareUnread(d, v)
 	}
 	after := v.After(d)
@@ -305,7 +305,7 @@ func (s *Session) marksUnread() bool {
 // DONE: whatever else is said there is the backend's to refuse.
 func (s *Session) behind() bool {
 	b := s.client.PutBack()
-	if _, idle := s.flight.State(); idle && !wire.IsDone(wire.FirstLine(b)) {
+	if _, idle := s.inFlight.State(); idle && !wire.IsDone(wire.FirstLine(b)) {
 		return false
 	}
 	n, whole := wire.UnitLen(b)
@@ -333,7 +333,7 @@ func (m *heardMeanwhile) pass(line []byte) {
 // reselect brings a connection to where the session's was, and finds what the
 // client has to be told. The view's UIDs are those of this connection at the end.
 func (s *Session) reselect(ctx context.Context, imap *resync.Client, enable []string, heard *heardMeanwhile, steps *telemetry.Steps) (d view.Difference, uids view.UIDs, err error) {
-	t := &s.flight.Client
+	t := &s.inFlight.Client
 	err = imap.Enable(ctx, enable...)
 	steps.Done(telemetry.StepEnable, s.env.Now(), err)
 	if err != nil {
@@ -413,7 +413,7 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) phase {
 	switch {
 	case s.Reason() != "":
 		return phaseEnd
-	case s.park.owed != nil:
+	case s.park.deferred != nil:
 		return phaseCatchUp
 	case star != 0:
 		s.client.Unread(track.ExpandStar(s.client.TakeUnread(), star))
@@ -425,7 +425,7 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) phase {
 func (s *Session) endIdle() {
 	b := s.client.TakeUnread()
 	s.client.Unread(b[len(wire.FirstLine(b)):])
-	tag := s.flight.IdleTag()
+	tag := s.inFlight.IdleTag()
 	if s.say([]byte(tag+" OK Idle completed\r\n")) == nil {
 		s.answered(wire.ResponseHead{Kind: wire.Tagged, Tag: []byte(tag), Status: wire.OK}, s.env.Now())
 	}

@@ -104,7 +104,7 @@ func newRig(t testing.TB, backend *imaptest.Backend, change ...func(*Settings)) 
 		cutOff()
 		r.env.Registry.Each(func(s *Session) {
 			if s.LoggedIn() {
-				s.Cut(ReasonShutdown)
+				s.Abort(ReasonShutdown)
 			}
 		})
 		sessions.Wait()
@@ -204,7 +204,7 @@ func bare(t *testing.T, p phase) *Session {
 		Bug: func(what string) { t.Error(what) },
 	}
 	s := New(env, NewListener("plain", TLSNone, ListenerSettings{}), client, netip.AddrPort{}, netip.AddrPort{})
-	s.flight.Init(true, false)
+	s.inFlight.Init(true, false)
 	s.out.conn, s.out.hangUp = client, s.hangUp
 	s.control.phase = p
 	s.attachment.Store(uint32(phases[p].shown))

@@ -70,19 +70,19 @@ type Session struct {
 	backend atomic.Pointer[upstream.Conn] // nil while parked
 
 	// Guarded by locks of their own (docs/locking.md).
-	control control
-	flight  track.InFlight
-	out     clientOut
-	park    parkState
+	control  control
+	inFlight track.InFlight
+	out      clientOut
+	park     parkState
 
 	// Atomic: any goroutine reads them.
 	attachment atomic.Uint32          // written by show alone
 	endedAs    atomic.Uint32          // the attachment before Ended; the same
 	ending     atomic.Pointer[Reason] // written once
 	endedAt    atomic.Int64           // when ending was set, Unix ns; written once
-	severed    atomic.Bool            // nobody lingers, and no farewell of TLS's either; written once, by sever
+	aborted    atomic.Bool            // nobody lingers, and no farewell of TLS's either; written once, by sever
 	halfClosed atomic.Bool            // the client has shut its sending side; the rest is written by the phase that runs
-	retiring   atomic.Bool            // the session ends, and its connection is to serve another
+	reusing    atomic.Bool            // the session ends, and its connection is to serve another
 	secure     atomic.Bool            // under TLS
 	lastSeen   atomic.Int64           // when a byte last came either way, Unix ns
 	lastHeard  atomic.Int64           // when one last came from the client
@@ -144,8 +144,8 @@ func (s *Session) auth() upstream.Auth {
 	return a
 }
 
-// voided says whether the user has been sent to another backend.
-func (s *Session) voided() bool {
+// reassigned says whether the user has been sent to another backend.
+func (s *Session) reassigned() bool {
 	select {
 	case <-s.pick.Void():
 		return true
@@ -180,7 +180,7 @@ func (s *Session) LoggedIn() bool { return s.loggedIn.Load() }
 func (s *Session) Attachment() Attachment { return Attachment(s.attachment.Load()) }
 
 // Busy says whether a command is under way that isn't IDLE.
-func (s *Session) Busy() bool { return s.flight.Busy() }
+func (s *Session) Busy() bool { return s.inFlight.Busy() }
 
 // newID makes a session's id: 16 characters, unguessable, without look-alikes.
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
@@ -215,9 +215,9 @@ func (s *Session) took(n int64) {
 // blocked is the time that writes to the client have taken so far.
 func (s *Session) blocked() time.Duration { return time.Duration(s.blockedFor.Load()) }
 
-// end records why the session ends; the first reason stays. It says whether it
+// setReason records why the session ends; the first reason stays. It says whether it
 // was the first.
-func (s *Session) end(r Reason) bool { return s.ending.CompareAndSwap(nil, &r) }
+func (s *Session) setReason(r Reason) bool { return s.ending.CompareAndSwap(nil, &r) }
 
 // Reason is why the session ends, "" while it doesn't.
 func (s *Session) Reason() Reason {
@@ -229,7 +229,7 @@ func (s *Session) Reason() Reason {
 
 // answered is called for each tagged response, before it goes to the client.
 func (s *Session) answered(h wire.ResponseHead, now time.Time) {
-	c, ok := s.flight.Answered(h)
+	c, ok := s.inFlight.Answered(h)
 	if !ok {
 		return
 	}
@@ -255,7 +255,7 @@ func (s *Session) tell(c *track.Command, status wire.Status, out int64, now time
 	s.env.Telemetry.Command(t)
 }
 
-// tookOver counts a command that the proxy answered itself.
-func (s *Session) tookOver(v wire.Verb) {
+// intercepted counts a command that the proxy answered itself.
+func (s *Session) intercepted(v wire.Verb) {
 	s.log().Debug("a command that the proxy takes over", "command", v.String())
 }

@@ -90,30 +90,30 @@ func (s *Session) pausing() bool {
 func (s *Session) Terminate(r Reason) {
 	now := s.env.Now().UnixNano()
 	s.endedAt.CompareAndSwap(0, now)
-	if !s.end(r) {
+	if !s.setReason(r) {
 		return
 	}
 	s.show(Ended)
-	s.flight.Stop()
+	s.inFlight.Stop()
 	s.abandon()
 	if r.cuts() {
-		s.sever()
+		s.abort()
 		return
 	}
-	s.out.end([]byte(r.Bye()))
+	s.out.setLast([]byte(r.Bye()))
 }
 
-// Cut ends the session for a reason, and without another byte.
-func (s *Session) Cut(r Reason) {
-	s.end(r)
-	s.sever()
+// Abort ends the session for a reason, and without another byte.
+func (s *Session) Abort(r Reason) {
+	s.setReason(r)
+	s.abort()
 }
 
-// sever ends a session without another byte: whoever reads, writes or waits for room returns now,
+// abort ends a session without another byte: whoever reads, writes or waits for room returns now,
 // and the owner closes. A reason was given before.
-func (s *Session) sever() {
-	s.severed.Store(true)
-	s.flight.Stop()
+func (s *Session) abort() {
+	s.aborted.Store(true)
+	s.inFlight.Stop()
 	s.abandon()
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()

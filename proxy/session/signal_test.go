@@ -18,7 +18,7 @@ func TestAClientThatIsLostBeforeItsLastLineIsGivenUp(t *testing.T) {
 	client, _ := oneConn(t)
 	hungUp := 0
 	out := clientOut{conn: client, hangUp: func() { hungUp++ }}
-	out.end([]byte("* BYE\r\n"))
+	out.setLast([]byte("* BYE\r\n"))
 	if hungUp != 0 {
 		t.Fatal("it was given up though a response may be on its way")
 	}
@@ -37,15 +37,15 @@ func TestTheLastLineIsLeftToTheSessionsOwner(t *testing.T) {
 	ours, theirs := oneConn(t)
 	hungUp := 0
 	o := clientOut{conn: ours, boundary: true, hangUp: func() { hungUp++ }}
-	o.end([]byte("* BYE first\r\n"))
-	o.end([]byte("* BYE second\r\n"))
+	o.setLast([]byte("* BYE first\r\n"))
+	o.setLast([]byte("* BYE second\r\n"))
 	if !bytes.Equal(o.pending, []byte("* BYE first\r\n")) || hungUp != 1 {
 		t.Errorf("%q is still to be written, hung up %d times", o.pending, hungUp)
 	}
 	if err := o.relay([]byte("* 1 EXISTS\r\n"), true); err != errSessionOver {
 		t.Error(err)
 	}
-	o.farewell()
+	o.finish()
 	c := imaptest.NewConn(theirs)
 	if r, err := c.Next(); err != nil || r.Text != "* BYE first" {
 		t.Errorf("%q %v", r.Text, err)
@@ -62,7 +62,7 @@ func TestASeveredSessionTidiesNothingUp(t *testing.T) {
 	c := r.login("alice")
 	c.MustOK("SELECT INBOX")
 	s := r.only()
-	s.out.turn.Lock() // its owner can't say its last word yet
+	s.out.writeMu.Lock() // its owner can't say its last word yet
 	c.Write("b LOGOUT")
 	eventually(t, "the word", func() bool { return s.Reason() == ReasonLogout })
 	s.hangUp() // as who has the turn does, when it gives it back
@@ -71,8 +71,8 @@ func TestASeveredSessionTidiesNothingUp(t *testing.T) {
 		defer s.control.mu.Unlock()
 		return s.control.phase == phaseEnd
 	})
-	s.sever()
-	s.out.turn.Unlock()
+	s.abort()
+	s.out.writeMu.Unlock()
 	r.ended(s, ReasonLogout)
 	for _, cmd := range b.Commands() {
 		if strings.HasPrefix(cmd.Name, "UNSELECT") || strings.HasPrefix(cmd.Name, "CLOSE") {
@@ -210,14 +210,14 @@ func TestWhoGoesHasAllAnswers(t *testing.T) {
 	r := newRig(t, imaptest.NewBackend(t, polite(nil)))
 	r.login("alice").MustOK("NOOP")
 	s := r.only()
-	s.down.telling.Lock() // as in the midst of a chunk
+	s.down.followMu.Lock() // as in the midst of a chunk
 	asked := make(chan bool)
-	go func() { asked <- s.retires(false) }()
+	go func() { asked <- s.reusable(false) }()
 	select {
 	case <-asked:
 		t.Error("it retires before the answer is out")
 	default:
-		s.down.telling.Unlock()
+		s.down.followMu.Unlock()
 		if !<-asked {
 			t.Error("it doesn't retire behind it")
 		}
