@@ -16,11 +16,12 @@ import (
 // others interrupt (signal.go), the owner bounds what it does itself.
 func TestOnlyOwnersTouchASession(t *testing.T) {
 	goroutines := []string{
-		"listener.go",      // of accept; a session's first phase goes on in it
-		"session/phase.go", // all others of a session
-		"park/hub.go",      // of the hub
-		"auth/passwd.go",   // of a passwd-file
-		"conn/waiting.go",  // wakes a session's owner, who says in phase.go what it does
+		"listener.go",       // of accept; a session's first phase goes on in it
+		"session/phase.go",  // all others of a session
+		"park/hub.go",       // of the hub
+		"upstream/claim.go", // waits for the end of a backend connection
+		"auth/passwd.go",    // of a passwd-file
+		"conn/waiting.go",   // wakes a session's owner, who says in phase.go what it does
 	}
 	deadlines := []string{
 		"conn/",

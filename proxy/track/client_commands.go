@@ -58,6 +58,9 @@ func (b *Mailbox) named(args []byte, utf8 bool) {
 // selected on this connection, and can't be selected again by its name. Behind a SELECT that may be
 // answered BAD it may be of the mailbox before.
 func (t *Client) renames(args []byte) (e effects) {
+	if t.Mailbox.Name == "" && !t.hasBefore {
+		return 0 // nothing to lose, and nothing is allocated
+	}
 	name, _, err := wire.AString(args)
 	if err == nil {
 		name, err = view.DecodeMailbox(name, t.utf8)
