@@ -2,7 +2,7 @@
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check generate test bench fuzz parking unparked model attack simulate
+.PHONY: check generate test bench fuzz parking unparked model attack epochs simulate
 
 # Everything that needs no server and is quick: formatting, vet, the linters of
 # .golangci.yml, which package imports which, generated documentation that is up to date, names in it that exist.
@@ -34,7 +34,13 @@ unparked:
 model:
 	MODEL_ON=$${MODEL_ON-dovecot} MODEL_MINUTES=$${MODEL_MINUTES-30} ./test -timeout 2h -parallel 1 -v ./e2e/model
 
-# The rules by which proxies agree, as the product has them, with faults, in as many simulated worlds as you like. One world in all its
+# All interleavings of the rules by which proxies agree: the sequences of three fleets that say most, then all of two
+# fleets at three backends. Minutes. With three proxies (-proxies 3) it takes hours.
+epochs:
+	go run ./routing/agree/epochs -all=false
+	go run ./routing/agree/epochs -epochs 2 -backends 3
+
+# The same rules as the product has them, with faults, in as many simulated worlds as you like. One world in all its
 # steps: SEED=n go test -v -run OneWorld ./routing/agree
 SEEDS ?= 100000
 simulate:

@@ -70,6 +70,7 @@ var arrows = map[string][]string{
 	// over sockets; e2e/parking, e2e/idlers and e2e/model start it in their own process, from a
 	// configuration; e2e/park and e2e/push test packages on real servers.
 	"telemetry/metricsdoc": {"telemetry"},
+	"routing/agree/epochs": {},
 	"e2e":                  {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest"},
 	"e2e/push":             {"e2e/servers", "internal/imaptest", "proxy/park", "proxy/park/events", "telemetry"},
 	"e2e/servers":          {"internal/imaptest"},

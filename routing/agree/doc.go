@@ -34,7 +34,7 @@
 //   - moves.go: rule 7; next.go, writer.go: the next fleet, rule 6, overrides
 //   - status.go: what operators are shown
 //
-// Its tests are a simulation with a fake of Consul and faults (sim_test.go).
+// Its tests are a simulation with a fake of Consul and faults (sim_test.go); routing/agree/epochs is a checker of the rules.
 //
 // Imports routing. Imported by routing/cluster.
 package agree

@@ -20,9 +20,10 @@ const (
 
 // judge computes the buckets' verdicts, once for each change of what is known. For each bucket, in order:
 //
-//	its own stay stands, and nothing that was sent may have taken it out    back there
 //	no reading to go by, or one from before the bucket was let go of        waits
-//	another's stay, in a reading of the fleet that it goes by and has acked follows
+//	its own stay stands, nothing that was sent may have taken it out, and
+//	the reading is of the fleet that it goes by and has acked               back there
+//	another's stay, in such a reading                                       follows
 //	any other stay                                                          waits
 //	choice is the same in all fleets that proxies go by, and in its own     goes
 //	else                                                                    waits
@@ -46,9 +47,9 @@ func (m *Member) judge() {
 	for b := range m.verdicts {
 		v := verdict{}
 		switch other := others[b]; {
-		case m.ownAt[b] != 0 && m.own.Acked == m.fleet.Epoch:
-			v = verdict{kind: goesBack, at: m.ownAt[b]}
 		case m.view == nil || ownSeq < m.void[b] && m.has(ruleVoid):
+		case m.ownAt[b] != 0 && current:
+			v = verdict{kind: goesBack, at: m.ownAt[b]}
 		case other.at != 0 && current:
 			v = verdict{kind: follows, at: other.at, whom: other.whom}
 		case other.at != 0 || m.ownAt[b] != 0:
@@ -128,7 +129,7 @@ func sameIn(tables []table, bucket int, at place) bool {
 // current: the view is of the fleet that this proxy goes by and has acked.
 func (m *Member) current() bool {
 	return m.view != nil && m.own != nil && m.own.Acked == m.fleet.Epoch && m.view.Unknown == 0 &&
-		(m.view.Fleet.Epoch == m.fleet.Epoch || !m.has(ruleReading))
+		m.view.Fleet.Epoch == m.fleet.Epoch
 }
 
 // viewSeq is how new the view is, by the number of this proxy's own record.
@@ -169,7 +170,7 @@ func (m *Member) othersStays() []verdict {
 //	no reading to go by, or one from before the user was let go of        waits
 //	another's stay of the user                                            follows, by a current reading
 //	some fleets that proxies go by have an override of the user, some not waits
-//	none has                                                              what the bucket is told, by a current reading
+//	none has                                                              what the bucket is told
 //	all have: choice is the same in all of them                           goes
 //	else                                                                  waits
 func (m *Member) judgeUser(user string, bucket int, home string) verdict {
@@ -203,8 +204,6 @@ func (m *Member) judgeUser(user string, bucket int, home string) verdict {
 	}
 	switch {
 	case !steady && m.has(ruleSteady):
-		return verdict{}
-	case over == "" && m.o.Storage == routing.Shared && m.verdicts[bucket].kind == goesBack && !m.current():
 		return verdict{}
 	case over == "" && m.o.Storage == routing.Shared:
 		return m.verdicts[bucket]

@@ -47,7 +47,7 @@ func (m *Member) read(r *Reading) {
 	if !m.follows(r) {
 		return
 	}
-	if mine.Acked == r.Fleet.Epoch || !m.has(ruleReading) {
+	if mine.Acked == r.Fleet.Epoch { // A: a good reading
 		m.view = r
 		m.changed()
 	}

@@ -12,7 +12,6 @@ const (
 	ruleTrust                     // 5: a proxy stops to trust itself before others take it for dead
 	ruleYield                     // 5: who comes back yields
 	ruleMajority                  // 6: a backend that one proxy can't reach isn't down
-	ruleReading                   // A: a claim's reading is of the proxy's epoch, from after its ack
 	ruleOrphan                    // C: a key without a session counts for a whole TTL
 	ruleSteady                    // D: a claim waits while some fleets have an override of the user and some have none
 	ruleNamed                     // D: a switch publishes the stays of users whose overrides change

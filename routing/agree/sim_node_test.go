@@ -247,7 +247,7 @@ func (n *node) insist(user string, deadline time.Duration) {
 		case a.Verdict == Go:
 			n.connect(user, a.Backend)
 		case a.Verdict == Refuse || n.w.now > deadline:
-			n.w.fail("%s isn't served at %s, long after the last fault: %s", user, n.id(), a.Why)
+			n.w.fail("%s at %s %w: %s", user, n.id(), errNotServed, a.Why)
 		default:
 			n.later(100*time.Millisecond, func() { n.insist(user, deadline) })
 		}

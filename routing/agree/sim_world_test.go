@@ -2,6 +2,7 @@ package agree
 
 import (
 	"container/heap"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -81,7 +82,7 @@ const (
 	simWithin = time.Second
 	simDamp   = 2 * time.Second
 	simFault  = 60 * time.Second // faults happen until then
-	simEnd    = 150 * time.Second
+	simEnd    = 100 * time.Second
 )
 
 var epoch0 = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
@@ -118,9 +119,12 @@ func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
 
 func (w *world) fail(format string, args ...any) {
 	if w.err == nil {
-		w.err = fmt.Errorf("at %v: %s", w.now, fmt.Sprintf(format, args...))
+		w.err = fmt.Errorf("at %v: "+format, append([]any{w.now}, args...)...)
 	}
 }
+
+// errNotServed is wrapped where no user is on two backends, and a claim waits for ever.
+var errNotServed = errors.New("isn't served, long after the last fault")
 
 // run lets the world go on until its end, or the first violation.
 func (w *world) run() error {
@@ -175,8 +179,8 @@ func (c *conn) counts() bool {
 
 // login is a client that comes, at a random proxy, and comes again.
 func (w *world) login() {
-	if w.now < simEnd-30*time.Second {
-		w.after(w.between(0, 400*time.Millisecond), w.login)
+	if w.now < simEnd-25*time.Second {
+		w.after(w.between(0, 600*time.Millisecond), w.login)
 	}
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
 	user := w.users[w.rng.IntN(len(w.users))]

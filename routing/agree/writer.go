@@ -131,7 +131,7 @@ func (m *Member) writeFleet() {
 		m.repair()
 		return
 	}
-	if !m.current() || m.view.Fleet != m.fleet || m.pending != nil {
+	if !m.current() || m.pending != nil {
 		return
 	}
 	for user, r := range m.writer.moves {

@@ -1,0 +1,81 @@
+package main
+
+// rule is one that can be left out, to see that it is needed.
+type rule int
+
+const (
+	allRules rule = iota
+	ruleStays
+	ruleAll
+	ruleFollow
+	ruleVoid
+	ruleReading
+	ruleJoin
+	ruleDeath
+	rulePin
+	ruleSteady
+	ruleUserFirst
+	ruleOverrideAdded
+	ruleOverrideRemoved
+	rulesEnd
+)
+
+// words name the rules as docs/cluster.md does.
+var words = [rulesEnd]string{
+	ruleStays:           "stays",            // a switch publishes its stays
+	ruleAll:             "all",              // a claim waits for all to ack, where choice differs
+	ruleFollow:          "follow",           // a follow checks that the other's stay still stands
+	ruleVoid:            "void",             // readings from before a stay was let go of are void
+	ruleReading:         "reading",          // a claim's reading is of the proxy's epoch, from after its ack
+	ruleJoin:            "join",             // one joins with the newest epoch
+	ruleDeath:           "death",            // a key isn't removed while its proxy lives
+	rulePin:             "pin",              // letting go ends the pin
+	ruleSteady:          "steady",           // a claim waits while the user's override differs between fleets
+	ruleUserFirst:       "user-first",       // a user's stay comes before the bucket's
+	ruleOverrideAdded:   "override-added",   // a switch that adds an override publishes the user's own stay
+	ruleOverrideRemoved: "override-removed", // so does one that takes it away, wherever the user is
+}
+
+func (r rule) String() string { return words[r] }
+
+func ruleNames() []string { return words[1:] }
+
+func ruleNamed(name string) (rule, bool) {
+	for r, word := range words {
+		if r > 0 && word == name {
+			return rule(r), true
+		}
+	}
+	return 0, false
+}
+
+// sequences are all sequences of fleets with so many epochs and backends. The first sends the bucket to x.
+func sequences(epochs int, backends backend) []scenario {
+	all := []scenario{{}}
+	for e := 1; e <= epochs; e++ {
+		var longer []scenario
+		for _, s := range all {
+			for b := x; b <= backends; b++ {
+				if e == 1 && b != x {
+					continue
+				}
+				for o := none; o <= backends; o++ {
+					s.bucket[e], s.override[e] = b, o
+					longer = append(longer, s)
+				}
+			}
+		}
+		all = longer
+	}
+	return all
+}
+
+// telling are sequences that say most: the bucket moves and comes back, an override is given, taken away and
+// changed while the bucket moves.
+var telling = []scenario{
+	{bucket: [maxEpochs + 1]backend{1: x, 2: y, 3: x}},
+	{bucket: [maxEpochs + 1]backend{1: x, 2: y, 3: y}, override: [maxEpochs + 1]backend{1: y}},
+	{bucket: [maxEpochs + 1]backend{1: x, 2: y, 3: y}, override: [maxEpochs + 1]backend{2: x}},
+	{bucket: [maxEpochs + 1]backend{1: x, 2: y, 3: y}, override: [maxEpochs + 1]backend{2: y}},
+	{bucket: [maxEpochs + 1]backend{1: x, 2: x, 3: y}, override: [maxEpochs + 1]backend{1: x, 2: y}},
+}
