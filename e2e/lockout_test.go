@@ -88,10 +88,14 @@ func TestALockedUsersParkedSessionReadsNoNewMail(t *testing.T) {
 
 			out, err := exec.Command(os.Getenv(proxyBinary), "kick", "--admin", p.Admin, "--token-file", token, "--json", "--forget", servers.User(2)).Output()
 			var kicked struct {
-				Sessions []string
-				Warm     int `json:"warm_connections"`
+				Proxies []struct {
+					Answer struct {
+						Sessions []string
+						Warm     int `json:"warm_connections"`
+					}
+				}
 			}
-			if err != nil || json.Unmarshal(out, &kicked) != nil || len(kicked.Sessions) != 1 || kicked.Warm == 0 {
+			if err != nil || json.Unmarshal(out, &kicked) != nil || len(kicked.Proxies) != 1 || len(kicked.Proxies[0].Answer.Sessions) != 1 || kicked.Proxies[0].Answer.Warm == 0 {
 				t.Errorf("kick: %v %s", err, out)
 			}
 			if r := behindAlive(parked[2]); r.Status() != "BYE" || !strings.Contains(r.Text, "administrator") {

@@ -126,3 +126,41 @@ func TestAllProxiesAreSeenFromEach(t *testing.T) {
 		t.Errorf("and when it goes on (%d):\n%s", code, out)
 	}
 }
+
+// A verb holds on all proxies: who is kicked, or whose password is forgotten, is so wherever they came in.
+func TestVerbsHoldOnAllProxies(t *testing.T) {
+	k := startSeveral(t, 3)
+	user := servers.User(1)
+	var clients []*imaptest.Client
+	for _, p := range k.proxies {
+		c := imaptest.Dial(t, p.Plain)
+		c.Login(user, servers.Password)
+		clients = append(clients, c)
+	}
+	if out, code := k.run(k.proxies[1], "user", user); code != 0 || strings.Count(out, "pin ") != 3 || strings.Count(out, "session ") < 3 {
+		t.Errorf("user (%d):\n%s", code, out)
+	}
+	if out, code := k.run(k.proxies[0], "kick", "--backend", "d1", "--dry-run"); code != 0 || !strings.Contains(out, "3 sessions of 1 user would be ended (on 3 of 3 proxies)") {
+		t.Errorf("a dry run (%d): %s", code, out)
+	}
+	if out, code := k.run(k.proxies[0], "flush", user); code != 0 || !strings.Contains(out, "with the user's last session") {
+		t.Errorf("flush of a user who is here (%d): %s", code, out)
+	}
+	if out, code := k.run(k.proxies[2], "kick", user, "--forget"); code != 0 || !strings.Contains(out, "3 sessions of "+user+" ended") {
+		t.Errorf("kick (%d): %s", code, out)
+	}
+	for _, c := range clients {
+		c.Expect("* BYE {*}administrator{*}")
+		c.ExpectEOF()
+	}
+	if out, code := k.run(k.proxies[1], "user", user); code != 0 || strings.Count(out, "none") != 3 {
+		t.Errorf("user, whose flushed pins have ended (%d):\n%s", code, out)
+	}
+	c := imaptest.Dial(t, k.proxies[0].Plain)
+	if r := c.TryLogin(user, "wrong"); r.OK() {
+		t.Error("a wrong password is taken")
+	}
+	if out, code := k.run(k.proxies[2], "user", user); code != 0 || strings.Count(out, "failed login") != 1 {
+		t.Errorf("user, whose login has failed (%d):\n%s", code, out)
+	}
+}

@@ -2,26 +2,35 @@ package proxy
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"imapproxy/proxy/session"
 )
 
-// Kick says whose sessions an operator ends.
+// Kick says which sessions an operator ends. One of User, Session and Backend is required; User
+// and Session together are the session with this id, if it is the user's.
 type Kick struct {
-	User    string // canonical name; required
-	Session string // only the one with this id; "": all of the user's
-	// Forget closes the user's warm connections too, and with them forgets the credentials that
+	User    string // canonical name: all of the user's
+	Session string // the one with this id
+	Backend string // as people call it, or its id: all sessions there
+	// Forget closes their users' warm connections too, and with them forgets the credentials that
 	// the backend would otherwise not be asked about for a while.
 	Forget bool
+	DryRun bool // only count
 }
 
 // Kicked is what came of it.
 type Kicked struct {
-	Sessions []string // ids of those that were told to end
+	Sessions []string // ids of those that were told to end, maxKickedShown at most
+	Count    int      // of all of these
+	Users    int      // whose they are
 	Left     int      // how many of them weren't gone yet when ctx ended
 	Warm     int      // connections that were forgotten
 }
+
+// maxKickedShown bounds Kicked.Sessions.
+const maxKickedShown = 1000
 
 // Kick ends sessions with BYE, attached and parked ones, and waits for them to be gone until ctx
 // ends. It doesn't lock the user: their next login is checked as usual. A login in progress
@@ -29,22 +38,38 @@ type Kicked struct {
 // the user's sessions, that login ends when it becomes one.
 func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 	var out Kicked
-	if k.Session == "" {
+	if k.User != "" && k.Session == "" && !k.DryRun {
 		now := s.now()
 		s.reg.NoteKick(k.User, now, now.Add(-s.set.Load().Limits.PreloginTimeout))
 	}
-	told := map[*session.Session]bool{}
-	for _, c := range s.reg.OfUser(k.User) {
-		if (k.Session == "" || c.ID() == k.Session) && c.Reason() == "" {
-			c.Terminate(session.ReasonKicked)
-			told[c] = true
+	users := map[string]bool{}
+	if k.User != "" && k.Session == "" {
+		users[k.User] = true
+	}
+	var told []*session.Session
+	for _, c := range s.meant(k) {
+		if c.Reason() != "" {
+			continue
+		}
+		users[c.User()] = true
+		told = append(told, c)
+		if len(out.Sessions) < maxKickedShown {
 			out.Sessions = append(out.Sessions, c.ID())
 		}
+	}
+	out.Count, out.Users = len(told), len(users)
+	if k.DryRun {
+		return out
+	}
+	for _, c := range told {
+		c.Terminate(session.ReasonKicked)
 	}
 	pool := s.set.Load().Park.Pool
 	forget := func() {
 		if k.Forget && pool != nil {
-			out.Warm += pool.ForgetUser(k.User)
+			for user := range users {
+				out.Warm += pool.ForgetUser(user)
+			}
 		}
 	}
 	forget()
@@ -52,8 +77,8 @@ func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 	defer tick.Stop()
 	for {
 		out.Left = 0
-		for _, c := range s.reg.OfUser(k.User) {
-			if told[c] {
+		for _, c := range told {
+			if s.reg.Has(c) {
 				out.Left++
 			}
 		}
@@ -71,5 +96,44 @@ func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 	return out
 }
 
+// meant are the sessions that a Kick names.
+func (s *Server) meant(k Kick) (all []*session.Session) {
+	switch {
+	case k.Backend != "":
+		ids := s.set.Load().Router.Named(k.Backend)
+		s.reg.Each(func(c *session.Session) {
+			if c.LoggedIn() && slices.Contains(ids, c.Backend()) && (k.User == "" || k.User == c.User()) {
+				all = append(all, c)
+			}
+		})
+	case k.User != "":
+		all = s.reg.OfUser(k.User)
+	default:
+		if c := s.reg.Find(k.Session); c != nil && c.LoggedIn() {
+			all = []*session.Session{c}
+		}
+	}
+	if k.Session != "" {
+		all = slices.DeleteFunc(all, func(c *session.Session) bool { return c.ID() != k.Session })
+	}
+	return all
+}
+
 // kickPoll is how often Kick looks whether sessions are gone.
 const kickPoll = 10 * time.Millisecond
+
+// PlacementOf is the placement that the settings' Placement has for a user now; "" where there is none.
+func (s *Server) PlacementOf(ctx context.Context, user string) (string, error) {
+	placement := s.set.Load().Placement
+	if placement == nil {
+		return "", nil
+	}
+	where, _, err := placement(ctx, user)
+	return where, err
+}
+
+// Failure is a login or a resume of a user's that came to nothing, for people.
+type Failure = session.Failure
+
+// Failures are the last failures of a user, the latest first.
+func (s *Server) Failures(user string) []Failure { return s.reg.Failures(user) }

@@ -294,6 +294,43 @@ func TestKickEndsAUsersSessionsAndNoOthers(t *testing.T) {
 	}
 }
 
+// A session is known by its id alone, and a backend's are ended all at once; a dry run ends none.
+func TestKickEndsOneSessionOrAllOfABackend(t *testing.T) {
+	t.Parallel()
+	p := newScripted(t, scriptedCaps, 3)
+	one, two, bob := p.login("alice"), p.login("alice"), p.login("bob")
+	me := one.LocalAddr().String()
+	id, backend := "", ""
+	page, _ := p.srv.Sessions(Filter{User: "alice"})
+	for _, s := range page {
+		if backend = s.Backend; s.Client.String() == me {
+			id = s.ID
+		}
+	}
+	for _, none := range []Kick{{Session: "none"}, {Backend: "none"}} {
+		if k := p.srv.Kick(t.Context(), none); k.Count != 0 || len(k.Sessions) != 0 {
+			t.Errorf("%+v: %+v", none, k)
+		}
+	}
+	if k := p.srv.Kick(t.Context(), Kick{Session: id}); k.Count != 1 || k.Users != 1 || k.Left != 0 || k.Sessions[0] != id {
+		t.Errorf("one session: %+v", k)
+	}
+	one.Expect("* BYE {*}administrator{*}")
+	one.ExpectEOF()
+	if k := p.srv.Kick(t.Context(), Kick{Backend: backend, DryRun: true}); k.Count != 2 || k.Users != 2 {
+		t.Errorf("a dry run: %+v", k)
+	}
+	two.MustOK("NOOP")
+	bob.MustOK("NOOP")
+	if k := p.srv.Kick(t.Context(), Kick{Backend: backend}); k.Count != 2 || k.Users != 2 || k.Left != 0 {
+		t.Errorf("a backend: %+v", k)
+	}
+	for _, c := range []*imaptest.Client{two, bob} {
+		c.Expect("* BYE {*}administrator{*}")
+		c.ExpectEOF()
+	}
+}
+
 // A user is kicked while a login of theirs is under way: it doesn't stay in, and the next does.
 func TestKickEndsALoginThatIsUnderWay(t *testing.T) {
 	t.Parallel()

@@ -341,7 +341,7 @@ func (r *Router) release(p *Pick, live, holds bool) {
 			pin.live--
 			pin.idleSince = now
 		}
-		if pin.sessions == 0 && (!pin.proven || pin.ended(now, o.PinGrace)) {
+		if pin.sessions == 0 && (!pin.proven || pin.flushed || pin.ended(now, o.PinGrace)) {
 			tx.deletePin(old)
 			pins = -1
 		} else {

@@ -37,6 +37,7 @@ type pinRow struct {
 	// proven: some session of this stay, or of the one it took over, did log
 	// in. Others leave no pin behind: guessing at user names must not fill the table.
 	proven    bool
+	flushed   bool      // it ends with its last session (Flush)
 	since     time.Time // when the user was put there
 	idleSince time.Time // when the last live session ended; of use while sessions is 0
 	void      chan struct{}

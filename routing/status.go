@@ -55,6 +55,8 @@ type PinStatus struct {
 	User, Backend string
 	Placement     string // what it was made by; "" = none was given
 	Sessions      int    // logged in
+	Holding       int    // of these, those with a connection to the backend
+	Flushed       bool   // it ends with the last session
 	Since         time.Time
 	// Ends is when the grace is over; zero while there are sessions, or logins under way.
 	Ends time.Time
@@ -71,7 +73,7 @@ func (r *Router) Pins(user string) []PinStatus {
 		if p == nil || p.ended(now, o.PinGrace) {
 			return true
 		}
-		s := PinStatus{User: p.user, Backend: p.backend, Placement: p.placement, Sessions: p.live, Since: p.since}
+		s := PinStatus{User: p.user, Backend: p.backend, Placement: p.placement, Sessions: p.live, Holding: p.holding, Flushed: p.flushed, Since: p.since}
 		if p.sessions == 0 {
 			s.Ends = p.idleSince.Add(o.PinGrace)
 		}

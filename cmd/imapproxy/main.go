@@ -42,7 +42,9 @@ type commandLine struct {
 	Backends backendsCommand `cmd:"" help:"The backends of a running proxy: state, users, sessions."`
 	Sessions sessionsCommand `cmd:"" help:"The sessions of a running proxy."`
 	Proxies  proxiesCommand  `cmd:"" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
-	Kick     kickCommand     `cmd:"" help:"End a user's sessions on a running proxy."`
+	User     userCommand     `cmd:"" help:"Where a user is and why: sessions on all proxies, pin, placement, last failures."`
+	Kick     kickCommand     `cmd:"" help:"End a user's sessions, one session, or all on a backend."`
+	Flush    flushCommand    `cmd:"" help:"Forget a user's pin, warm connections and cached credentials: a changed password holds at once."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 

@@ -76,7 +76,11 @@ type Options struct {
 	// Room returns how many connections the proxy has to a backend, and their bound; nil: that isn't known.
 	Room   func(backend string) (connections, bound int)
 	Reload func() *Reload // nil, or returns it: there was no reload
-	// Kick ends a user's sessions; nil: there's no /v1/kick.
+	// User says what is known of a user, without the sessions; Flush forgets it. nil: there's no
+	// /v1/user, no /v1/flush.
+	User  func(ctx context.Context, user string) User
+	Flush func(user string) FlushAnswer
+	// Kick ends sessions; nil: there's no /v1/kick.
 	Kick func(context.Context, proxy.Kick) proxy.Kicked
 	Log  *slog.Logger     // nil: nothing is logged
 	Now  func() time.Time // nil: time.Now

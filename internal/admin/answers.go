@@ -132,13 +132,18 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 		if text, ok := words[i.NotParked]; ok {
 			out.Reasons[i.NotParked] = text
 		}
-		out.Sessions = append(out.Sessions, Session{
-			ID: i.ID, User: i.User, Backend: i.Backend, Why: i.Why, Client: i.Client.String(), Listener: i.Listener, TLS: i.TLS,
-			State: i.State, Attachment: i.Attachment, NotParked: i.NotParked, Idle: i.Idle, InFlight: i.InFlight,
-			Started: i.Started, LastActivity: i.LastActivity, BytesIn: i.BytesIn, BytesOut: i.BytesOut, Commands: i.Commands,
-		})
+		out.Sessions = append(out.Sessions, session(i))
 	}
 	reply(w, http.StatusOK, out)
+}
+
+// session is one as the API shows it.
+func session(i proxy.SessionInfo) Session {
+	return Session{
+		ID: i.ID, User: i.User, Backend: i.Backend, Why: i.Why, Client: i.Client.String(), Listener: i.Listener, TLS: i.TLS,
+		State: i.State, Attachment: i.Attachment, NotParked: i.NotParked, Idle: i.Idle, InFlight: i.InFlight,
+		Started: i.Started, LastActivity: i.LastActivity, BytesIn: i.BytesIn, BytesOut: i.BytesOut, Commands: i.Commands,
+	}
 }
 
 // parameters reads the query, in which each of the names may stand once: a

@@ -57,7 +57,9 @@ func (s *Server) routes() map[string]route {
 		"/v1/status":   {serve: s.status},
 		"/v1/backends": {serve: s.backends},
 		"/v1/sessions": {serve: s.sessions},
+		"/v1/user":     {serve: s.user},
 		"/v1/kick":     {serve: s.kick, post: true},
+		"/v1/flush":    {serve: s.flush, post: true},
 	}
 	for _, path := range slices.Collect(maps.Keys(r)) {
 		if strings.HasPrefix(path, "/v1/") {

@@ -20,48 +20,60 @@ const kickWithin = 5 * time.Second
 // maxActor bounds what a caller says of itself, in bytes.
 const maxActor = 100
 
-// kick is POST /v1/kick: it ends a user's sessions. It is the only thing here that changes
-// anything, so it needs the token on loopback, too, and each call is logged.
-func (s *Server) kick(w http.ResponseWriter, r *http.Request) {
+// verb reads the body of a POST that changes something. It needs the token on loopback, too. It has
+// answered when it returns false.
+func verb[T any](s *Server, w http.ResponseWriter, r *http.Request, into *T) bool {
 	if s.opts.Token == "" && s.peerToken() == "" {
 		fail(w, http.StatusForbidden, CodeNoToken, "this needs a token: write admin { token_file = … } into the configuration and restart the proxy")
-		return
+		return false
 	}
 	if _, ok := parameters(w, r); !ok {
-		return
+		return false
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		fail(w, http.StatusBadRequest, CodeBadRequest, "send JSON (Content-Type: application/json)")
-		return
+		return false
 	}
-	var k KickRequest
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
-	if err := d.Decode(&k); err != nil {
+	if err := d.Decode(into); err != nil {
 		fail(w, http.StatusBadRequest, CodeBadRequest, "the body can't be read: "+err.Error())
-		return
+		return false
 	}
 	if _, err := d.Token(); err != io.EOF {
 		fail(w, http.StatusBadRequest, CodeBadRequest, "more than one value in the body")
+		return false
+	}
+	return true
+}
+
+// kick is POST /v1/kick: it ends sessions. Each call is logged.
+func (s *Server) kick(w http.ResponseWriter, r *http.Request) {
+	var k KickRequest
+	if !verb(s, w, r, &k) {
 		return
 	}
-	if k.User == "" {
-		fail(w, http.StatusBadRequest, CodeBadRequest, "user is missing")
+	switch {
+	case k.User == "" && k.Session == "" && k.Backend == "":
+		fail(w, http.StatusBadRequest, CodeBadRequest, "one of user, session and backend is needed")
 		return
-	}
-	if s.opts.Kick == nil {
+	case k.Backend != "" && (k.User != "" || k.Session != ""):
+		fail(w, http.StatusBadRequest, CodeBadRequest, "backend means all sessions there: leave user and session out")
+		return
+	case s.opts.Kick == nil:
 		fail(w, http.StatusNotFound, CodeNotFound, "this path doesn't exist; docs/admin.md lists the paths")
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), kickWithin)
 	defer cancel()
-	done := s.opts.Kick(ctx, proxy.Kick{User: k.User, Session: k.Session, Forget: k.Forget})
-	s.opts.Log.Warn("admin: kick", "client", r.RemoteAddr, "by", actor(k.By), "user", k.User, "session", k.Session, "forget", k.Forget,
-		"sessions", len(done.Sessions), "left", done.Left, "warm", done.Warm)
+	done := s.opts.Kick(ctx, proxy.Kick{User: k.User, Session: k.Session, Backend: k.Backend, Forget: k.Forget, DryRun: k.DryRun})
+	s.opts.Log.Warn("admin: kick", "client", r.RemoteAddr, "by", actor(k.By), "user", k.User, "session", k.Session, "backend", k.Backend,
+		"forget", k.Forget, "dry_run", k.DryRun, "sessions", done.Count, "users", done.Users, "left", done.Left, "warm", done.Warm)
 	if done.Sessions == nil {
 		done.Sessions = []string{}
 	}
-	reply(w, http.StatusOK, KickAnswer{User: k.User, Sessions: done.Sessions, Left: done.Left, WarmConnections: done.Warm})
+	reply(w, http.StatusOK, KickAnswer{User: k.User, DryRun: k.DryRun, Sessions: done.Sessions, Count: done.Count, Users: done.Users,
+		Left: done.Left, WarmConnections: done.Warm})
 }
 
 // actor is who the caller says it is, fit for the log. It proves nothing.
@@ -78,18 +90,23 @@ func actor(by string) string {
 	return by
 }
 
-// KickRequest is the body of POST /v1/kick.
+// KickRequest is the body of POST /v1/kick: a user, a session, a user's session, or a backend.
 type KickRequest struct {
-	User    string `json:"user"`              // the canonical name
+	User    string `json:"user,omitempty"`    // the canonical name
 	Session string `json:"session,omitempty"` // only this one
+	Backend string `json:"backend,omitempty"` // all sessions there
 	Forget  bool   `json:"forget,omitempty"`  // warm connections and cached credentials, too
+	DryRun  bool   `json:"dry_run,omitempty"` // only say what would be ended
 	By      string `json:"by,omitempty"`      // who asks, for the log
 }
 
 // KickAnswer is the answer of POST /v1/kick.
 type KickAnswer struct {
 	User     string   `json:"user"`
-	Sessions []string `json:"sessions"` // ids of those that were ended
+	DryRun   bool     `json:"dry_run"`  // nothing was ended
+	Sessions []string `json:"sessions"` // ids of those that were ended, 1000 at most
+	Count    int      `json:"count"`    // of all of these
+	Users    int      `json:"users"`    // whose they are
 	// Left is how many of them are still on their way out, since their clients read nothing.
 	Left            int `json:"left"`
 	WarmConnections int `json:"warm_connections"` // that were closed

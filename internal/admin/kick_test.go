@@ -20,7 +20,7 @@ func TestKickNeedsATokenAndIsLogged(t *testing.T) {
 	o.Log = slog.New(slog.NewTextHandler(&logs, nil))
 	o.Kick = func(_ context.Context, k proxy.Kick) proxy.Kicked {
 		asked = append(asked, k)
-		return proxy.Kicked{Sessions: []string{"s1"}, Warm: 2}
+		return proxy.Kicked{Sessions: []string{"s1"}, Count: 1, Users: 1, Warm: 2}
 	}
 	post := func(o admin.Options, method, token, kind, body string) *httptest.ResponseRecorder {
 		t.Helper()
@@ -50,7 +50,8 @@ func TestKickNeedsATokenAndIsLogged(t *testing.T) {
 		{"another token", "s3cret", "POST", "other", "application/json", body, 401, admin.CodeUnauthorized},
 		{"GET", "s3cret", "GET", "s3cret", "", "", 405, admin.CodeMethod},
 		{"a form, as a web page can send", "s3cret", "POST", "s3cret", "application/x-www-form-urlencoded", body, 400, admin.CodeBadRequest},
-		{"no user", "s3cret", "POST", "s3cret", "application/json", `{"session":"s1"}`, 400, admin.CodeBadRequest},
+		{"no user", "s3cret", "POST", "s3cret", "application/json", `{"forget":true}`, 400, admin.CodeBadRequest},
+		{"a backend and a user", "s3cret", "POST", "s3cret", "application/json", `{"user":"alice","backend":"b1"}`, 400, admin.CodeBadRequest},
 		{"a mistyped name", "s3cret", "POST", "s3cret", "application/json", `{"user":"alice","sesion":"s1"}`, 400, admin.CodeBadRequest},
 		{"two bodies", "s3cret", "POST", "s3cret", "application/json", body + body, 400, admin.CodeBadRequest},
 		{"too long", "s3cret", "POST", "s3cret", "application/json", `{"user":"` + strings.Repeat("a", 4096) + `"}`, 400, admin.CodeBadRequest},

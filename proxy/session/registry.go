@@ -21,11 +21,12 @@ const Shards = 64
 // shards by id, so that sessions don't wait for a listing; and how many there are of
 // what is limited.
 type Registry struct {
-	shards [Shards]shard
-	seed   maphash.Seed
-	total  atomic.Int64
-	counts [len(attachmentNames)]atomic.Int64
-	kicks  kicks
+	shards   [Shards]shard
+	seed     maphash.Seed
+	total    atomic.Int64
+	counts   [len(attachmentNames)]atomic.Int64
+	kicks    kicks
+	failures failures
 
 	mu     sync.Mutex // guards what follows
 	byIP   map[netip.Addr]int
@@ -195,6 +196,20 @@ func (r *Registry) remove(s *Session) {
 	sh.mu.Unlock()
 	r.counts[Attachment(s.attachment.Load())].Add(-1)
 }
+
+// Find is the session with an id, nil where there is none.
+func (r *Registry) Find(id string) *Session {
+	sh := r.shard(id)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	if s := sh.busy[id]; s != nil {
+		return s
+	}
+	return sh.parked[id]
+}
+
+// Has says whether a session isn't gone.
+func (r *Registry) Has(s *Session) bool { return r.Find(s.id) == s }
 
 func (r *Registry) moved(s *Session, from, to Attachment) {
 	r.counts[from].Add(-1)

@@ -89,6 +89,9 @@ func (s *Session) resumed(t telemetry.Resume, err error) {
 	if r := s.Reason(); r != "" {
 		t.Outcome = string(r)
 	}
+	if err != nil {
+		s.env.Registry.failures.note(s.user, Failure{Time: t.End, What: "resume", Reason: t.Outcome, Client: s.addr.String(), Backend: t.Backend, Error: err.Error()})
+	}
 	s.env.Telemetry.Resume(t)
 }
 

@@ -170,6 +170,12 @@ func New(env *Env, lis *Listener, client *conn.Conn, addr, local netip.AddrPort)
 // ID is the session's.
 func (s *Session) ID() string { return s.id }
 
+// User is whose session it is, canonical. It may be called once LoggedIn says true.
+func (s *Session) User() string { return s.user }
+
+// Backend is the id of the backend that the session is on. It may be called once LoggedIn says true.
+func (s *Session) Backend() string { return s.pick.Backend.ID }
+
 // Client is the client's own address.
 func (s *Session) Client() netip.AddrPort { return s.addr }
 

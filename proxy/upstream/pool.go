@@ -116,6 +116,8 @@ type Pool struct {
 	// order holds all of them, the one that has waited longest in front.
 	order  *list.List
 	closed bool
+	// flushed are the users whose credentials of before then count for nothing (FlushUser).
+	flushed map[string]time.Time
 }
 
 // warm is one connection in the pool.
@@ -279,6 +281,9 @@ func (p *Pool) pick(k PoolKey, may func(*warm, time.Time) bool) (found *warm, te
 func (p *Pool) mayLendLocked(w *warm, proof Proof, from netip.Addr, now time.Time) bool {
 	if proof == Verified {
 		return true
+	}
+	if at, ok := p.flushed[w.key.user]; ok && !w.conn.LoggedIn.After(at) {
+		return false
 	}
 	age := now.Sub(w.conn.LoggedIn)
 	return !w.key.master && SameNetwork(w.conn.LoggedInFor, from) && age >= 0 && age < p.opt.AuthCacheFor

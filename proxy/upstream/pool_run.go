@@ -32,6 +32,31 @@ func (p *Pool) ForgetUser(user string) int {
 	return p.forget(closedForgotten, func(w *warm) bool { return w.key.user == user })
 }
 
+// FlushUser is ForgetUser, and what the user's other connections were opened with counts for nothing
+// either, once they come here: the backend is asked about the next password in any case.
+func (p *Pool) FlushUser(user string) int {
+	p.mu.Lock()
+	now := p.opt.Now()
+	if p.flushed == nil {
+		p.flushed = map[string]time.Time{}
+	}
+	for other, at := range p.flushed {
+		if now.Sub(at) >= p.opt.AuthCacheFor { // what is older isn't believed anyhow
+			delete(p.flushed, other)
+		}
+	}
+	p.flushed[user] = now
+	p.mu.Unlock()
+	return p.ForgetUser(user)
+}
+
+// OfUser is how many connections of a user's wait.
+func (p *Pool) OfUser(user string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.users[user])
+}
+
 // ForgetCredential closes the user's connections, of any use and dialect,
 // that were opened with the credential of this key: a backend doesn't accept it any more.
 func (p *Pool) ForgetCredential(k PoolKey) {

@@ -220,6 +220,25 @@ func TestALoginNeedsMoreThanAWarmConnection(t *testing.T) {
 		l.takes(false, l.key("u", "p"), Unproven)
 		l.takes(true, l.key("u", "p"), Verified)
 	})
+	t.Run("not by the word of before a flush, also where the connection comes later", func(t *testing.T) {
+		l := newPoolLab(t, PoolOptions{WarmFor: time.Hour, AuthCacheFor: time.Hour})
+		l.warm("u", "p")
+		held, _ := l.login("u", "p")
+		other, _ := l.login("v", "p")
+		l.clock.add(time.Second)
+		if n := l.FlushUser("u"); n != 1 || l.OfUser("u") != 0 {
+			t.Errorf("%d were closed, %d are left", n, l.OfUser("u"))
+		}
+		l.Give(l.key("u", "p"), held, Condition{})
+		l.Give(l.key("v", "p"), other, Condition{})
+		l.clock.add(time.Second)
+		l.takes(false, l.key("u", "p"), Unproven)
+		l.takes(true, l.key("u", "p"), Verified)
+		l.takes(true, l.key("v", "p"), Unproven)
+		c, _ := l.login("u", "p")
+		l.Give(l.key("u", "p"), c, Condition{})
+		l.takes(true, l.key("u", "p"), Unproven)
+	})
 	t.Run("in master mode the connection proves nothing", func(t *testing.T) {
 		l := newPoolLab(t, PoolOptions{WarmFor: time.Hour, AuthCacheFor: time.Hour})
 		c, _ := l.login("u", "p")

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"imapproxy/internal/admin"
+)
+
+type userCommand struct {
+	adminFlags
+	User string `arg:"" placeholder:"USER" help:"The canonical name, as 'imapproxy sessions' shows it."`
+}
+
+// Run prints /v1/cluster/user.
+func (c userCommand) Run(env environment) error {
+	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.User], error) {
+		return a.ClusterUser(ctx, c.User)
+	}, each(showUser))
+}
+
+func showUser(w io.Writer, u admin.User) error {
+	goes := u.Goes + " " + parens(u.Why)
+	if u.Error != "" {
+		goes = "nowhere: " + u.Error
+	}
+	rows := [][]string{{"a login goes to", dash(goes)}, {"pin", pinWords(u.Pin)}, {"placement", dash(u.Placement)}, {"warm connections", fmt.Sprint(u.WarmConnections)}}
+	for _, s := range u.Sessions {
+		state := s.Attachment + " " + parens(s.NotParked)
+		rows = append(rows, []string{"session " + s.ID, fmt.Sprintf("on %s, %s, from %s, for %s", dash(s.Backend), state, dash(s.Client), ago(time.Since(s.Started)))})
+	}
+	if u.More {
+		rows = append(rows, []string{"", "and more sessions"})
+	}
+	for _, f := range u.Failures {
+		rows = append(rows, []string{"failed " + f.What, fmt.Sprintf("%s ago from %s: %s: %s", ago(time.Since(f.Time)), dash(f.Client), dash(f.Reason), dash(f.Error))})
+	}
+	return table(w, []string{"user", dash(u.User)}, rows)
+}
+
+// pinWords is what holds a user, and for how long.
+func pinWords(p *admin.Pin) string {
+	switch {
+	case p == nil:
+		return "none"
+	case p.Flushed:
+		return fmt.Sprintf("on %s, until the last of %s ends (flushed)", dash(p.Backend), count(p.Sessions, "session"))
+	case p.Ends != nil:
+		return fmt.Sprintf("on %s for another %s", dash(p.Backend), ago(time.Until(*p.Ends)))
+	}
+	return fmt.Sprintf("on %s for %s, by %s, %d of them with a connection", dash(p.Backend), ago(time.Since(p.Since)), count(p.Sessions, "session"), p.Holding)
+}
+
+type flushCommand struct {
+	adminFlags
+	localFlag
+	User string `arg:"" placeholder:"USER" help:"The canonical name, as 'imapproxy sessions' shows it."`
+}
+
+// Run forgets what is remembered of a user, by POST /v1/cluster/flush, or /v1/flush.
+func (c flushCommand) Run(env environment) error {
+	f := admin.FlushRequest{User: c.User, By: me()}
+	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.FlushAnswer], error) {
+		if c.Local {
+			return onlyHere(ctx, c.Admin, f, a.Flush)
+		}
+		return a.ClusterFlush(ctx, f)
+	}, showFlushed)
+}
+
+func showFlushed(w io.Writer, all admin.Cluster[admin.FlushAnswer]) error {
+	warm := 0
+	pins := map[string]int{}
+	for _, p := range all.Proxies {
+		if p.Answer != nil {
+			warm += p.Answer.WarmConnections
+			pins[p.Answer.Pin]++
+		}
+	}
+	pin := "there was no pin"
+	switch {
+	case pins["at_end"] > 0:
+		pin = "the pin goes with the user's last session: kick ends them"
+	case pins["now"] > 0:
+		pin = "the pin is gone"
+	}
+	fmt.Fprintf(w, "%s closed and the cached credentials forgotten; %s\n", count(warm, "warm connection"), pin)
+	return notAnswered(w, all.Failed())
+}

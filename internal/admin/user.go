@@ -1,0 +1,137 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"imapproxy/proxy"
+)
+
+// userSessions is how many sessions /v1/user shows.
+const userSessions = 100
+
+// user is GET /v1/user: where a user is, and why.
+func (s *Server) user(w http.ResponseWriter, r *http.Request) {
+	q, ok := parameters(w, r, "user")
+	if !ok {
+		return
+	}
+	if q.Get("user") == "" {
+		fail(w, http.StatusBadRequest, CodeBadRequest, "user is missing")
+		return
+	}
+	if s.opts.User == nil {
+		fail(w, http.StatusNotFound, CodeNotFound, "this path doesn't exist; docs/admin.md lists the paths")
+		return
+	}
+	u := s.opts.User(r.Context(), q.Get("user"))
+	found, next := s.opts.Proxy.Sessions(proxy.Filter{User: u.User, Limit: userSessions})
+	u.Sessions, u.More = make([]Session, 0, len(found)), next != ""
+	for _, i := range found {
+		u.Sessions = append(u.Sessions, session(i))
+	}
+	if u.Failures == nil {
+		u.Failures = []Failure{}
+	}
+	reply(w, http.StatusOK, u)
+}
+
+// flush is POST /v1/flush: it forgets what is remembered of a user. Each call is logged.
+func (s *Server) flush(w http.ResponseWriter, r *http.Request) {
+	var f FlushRequest
+	if !verb(s, w, r, &f) {
+		return
+	}
+	if f.User == "" {
+		fail(w, http.StatusBadRequest, CodeBadRequest, "user is missing")
+		return
+	}
+	if s.opts.Flush == nil {
+		fail(w, http.StatusNotFound, CodeNotFound, "this path doesn't exist; docs/admin.md lists the paths")
+		return
+	}
+	a := s.opts.Flush(f.User)
+	s.opts.Log.Warn("admin: flush", "client", r.RemoteAddr, "by", actor(f.By), "user", f.User, "pin", a.Pin, "warm", a.WarmConnections)
+	reply(w, http.StatusOK, a)
+}
+
+// User is GET /v1/user: one user, as one proxy knows them.
+type User struct {
+	User string `json:"user"`
+	Pin  *Pin   `json:"pin"` // null: none
+	// Goes is where a login of theirs would go now, Why by which rule, Error why nowhere.
+	Goes  string `json:"goes"`
+	Why   string `json:"why"`
+	Error string `json:"error"`
+	// Placement is what Consul says, where the proxy reads placements from there; "": nothing.
+	Placement       string    `json:"placement"`
+	Stay            *string   `json:"stay"` // null: the proxies don't agree on users' backends yet
+	Sessions        []Session `json:"sessions"`
+	More            bool      `json:"more"` // there are more sessions than these
+	WarmConnections int       `json:"warm_connections"`
+	Failures        []Failure `json:"failures"` // the latest first
+}
+
+// Pin is what holds a user on a backend.
+type Pin struct {
+	Backend   string     `json:"backend"`
+	Placement string     `json:"placement"` // what it was made by
+	Since     time.Time  `json:"since"`
+	Ends      *time.Time `json:"ends"`     // null: there are sessions
+	Sessions  int        `json:"sessions"` // logged in
+	Holding   int        `json:"holding"`  // of these, with a connection to the backend
+	Flushed   bool       `json:"flushed"`  // it ends with the last session
+}
+
+// Failure is a login or a resume that came to nothing.
+type Failure struct {
+	Time    time.Time `json:"time"`
+	What    string    `json:"what"` // login, resume
+	Reason  string    `json:"reason"`
+	Client  string    `json:"client"`
+	Backend string    `json:"backend"`
+	Error   string    `json:"error"`
+}
+
+// FlushRequest is the body of POST /v1/flush.
+type FlushRequest struct {
+	User string `json:"user"`         // the canonical name
+	By   string `json:"by,omitempty"` // who asks, for the log
+}
+
+// FlushAnswer is the answer of POST /v1/flush.
+type FlushAnswer struct {
+	User            string `json:"user"`
+	Pin             string `json:"pin"`              // none; now: it is gone; at_end: it goes with the last session
+	WarmConnections int    `json:"warm_connections"` // that were closed, and with them the cached credentials
+}
+
+// ClusterUser asks for /v1/cluster/user.
+func (c *Client) ClusterUser(ctx context.Context, user string) (Cluster[User], error) {
+	return ofAll[User](ctx, c, "/v1/user", url.Values{"user": {user}})
+}
+
+// User asks for /v1/user.
+func (c *Client) User(ctx context.Context, user string) (User, error) {
+	var u User
+	return u, c.get(ctx, "/v1/user", url.Values{"user": {user}}, &u)
+}
+
+// ClusterFlush asks for POST /v1/cluster/flush.
+func (c *Client) ClusterFlush(ctx context.Context, f FlushRequest) (Cluster[FlushAnswer], error) {
+	return doAll[FlushAnswer](ctx, c, "/v1/flush", f)
+}
+
+// Flush asks for POST /v1/flush.
+func (c *Client) Flush(ctx context.Context, f FlushRequest) (FlushAnswer, error) {
+	var a FlushAnswer
+	body, err := json.Marshal(f)
+	if err != nil {
+		return a, fmt.Errorf("flush: %w", err)
+	}
+	return a, c.do(ctx, http.MethodPost, "/v1/flush", nil, body, &a)
+}

@@ -1,0 +1,59 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"imapproxy/internal/admin"
+)
+
+// placementWithin bounds asking Consul for a user's placement.
+const placementWithin = 2 * time.Second
+
+// user is what the admin API says of one, but for the sessions.
+func (a *App) user(ctx context.Context, name string) admin.User {
+	u := admin.User{User: name, WarmConnections: a.parking.pool.OfUser(name)}
+	for _, p := range a.router.Pins(name) {
+		u.Pin = &admin.Pin{Backend: a.called(p.Backend), Placement: p.Placement, Since: p.Since, Sessions: p.Sessions, Holding: p.Holding, Flushed: p.Flushed}
+		if !p.Ends.IsZero() {
+			u.Pin.Ends = &p.Ends
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, placementWithin)
+	defer cancel()
+	placement, err := a.server.PlacementOf(ctx, name)
+	if err == nil {
+		u.Placement = placement
+		if placement == "" && u.Pin != nil {
+			placement = u.Pin.Placement // a passwd-file's says it at each login
+		}
+		b, why, cause := a.router.Where(name, placement)
+		if err = cause; err == nil {
+			u.Goes, u.Why = b.Name, string(why)
+		}
+	}
+	if err != nil {
+		u.Error = err.Error()
+	}
+	for _, f := range a.server.Failures(name) {
+		u.Failures = append(u.Failures, admin.Failure{Time: f.Time, What: f.What, Reason: f.Reason, Client: f.Client, Backend: f.Backend, Error: f.Error})
+	}
+	return u
+}
+
+// called is a backend's name for people.
+func (a *App) called(id string) string {
+	for _, b := range a.router.Backends() {
+		if b.ID == id {
+			return b.Name
+		}
+	}
+	return id
+}
+
+// flush forgets what is remembered of a user. The pool comes first: a login between the two finds no
+// credential, and the pin that it makes or joins counts for it.
+func (a *App) flush(name string) admin.FlushAnswer {
+	warm := a.parking.pool.FlushUser(name)
+	return admin.FlushAnswer{User: name, WarmConnections: warm, Pin: a.router.Flush(name)}
+}

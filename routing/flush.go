@@ -1,0 +1,54 @@
+package routing
+
+// What Flush has done with a user's pin.
+const (
+	FlushedNone  = "none"   // there was none
+	FlushedNow   = "now"    // it is gone
+	FlushedLater = "at_end" // it goes with the user's last session
+)
+
+// Flush drops a user's pin: the next login goes where a user goes who wasn't here before. While the
+// user has sessions the pin stays, and its grace is over at the last one's end: another backend
+// mustn't serve the user meanwhile. Parked sessions count, since watches and resyncs serve them.
+func (r *Router) Flush(user string) string {
+	tx := newWriteTxn(r.db)
+	defer tx.abort()
+	o := r.opts.Load()
+	old := tx.pin(user)
+	switch {
+	case old == nil || old.ended(o.Now(), o.PinGrace):
+		return FlushedNone
+	case old.sessions > 0:
+		pin := *old
+		pin.flushed = true
+		tx.putPin(&pin)
+		tx.commit()
+		return FlushedLater
+	}
+	tx.deletePin(old)
+	tx.commit()
+	r.count(old.backend, -1, 0)
+	return FlushedNow
+}
+
+// Where says where a login of the user would go now, and by which rule; nothing is claimed.
+func (r *Router) Where(user, placement string) (*Backend, Why, error) {
+	if !r.Ready() {
+		return nil, "", ErrNotReady
+	}
+	tx := newReadTxn(r.db)
+	o := r.opts.Load()
+	now := o.Now()
+	pin := tx.pin(user)
+	if pin != nil && pin.ended(now, o.PinGrace) {
+		pin = nil
+	}
+	b, why, err := choose(choice{
+		user: user, placement: placement, pin: pin, now: now,
+		storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx, health: tx.allHealth(), settle: true,
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return &b.Backend, why, nil
+}
