@@ -149,8 +149,10 @@ func (m *Member) Release(user string, now time.Time) {
 	if m.holds[user] == nil && m.hasStay(user, bucket) {
 		m.emptied = true
 		m.changed()
+		m.pump()
+	} else if m.phase == leaving && len(m.holds) == 0 {
+		m.pump()
 	}
-	m.pump()
 }
 
 // hasStay reports whether this proxy has published a stay that may be the user's.
