@@ -72,7 +72,7 @@ func TestFlagsThatWereSetByNumberAreNotToldAgain(t *testing.T) {
 			for uid := first; uid <= last; uid++ {
 				p.flag(uid)
 			}
-			return c.Send(fmt.Sprintf(`* 4 FETCH (FLAGS (\Flagged))`), cmd.Tag()+" OK done")
+			return c.Send(`* 4 FETCH (FLAGS (\Flagged))`, cmd.Tag()+" OK done")
 		})
 	}
 	flagged(4, 999)

@@ -217,7 +217,7 @@ func TestTheLastOfNoMessagesIsNone(t *testing.T) {
 			if strings.Contains(c.say, "\ny ") {
 				last = "y "
 			}
-			for !strings.HasPrefix(string(client.Read().Text), last) {
+			for !strings.HasPrefix(client.Read().Text, last) {
 			}
 			p.mu.Lock()
 			defer p.mu.Unlock()

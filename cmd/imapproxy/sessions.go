@@ -48,7 +48,6 @@ func (c sessionsCommand) ofAll(ctx context.Context, a *admin.Client) (admin.Clus
 			i := slices.IndexFunc(all.Proxies, func(o admin.FromProxy[admin.Sessions]) bool { return o.Proxy == p.Proxy && o.Address == p.Address })
 			if i < 0 {
 				all.Proxies = append(all.Proxies, p)
-				i = len(all.Proxies) - 1
 			} else if to := all.Proxies[i].Answer; to != nil && p.Answer != nil {
 				to.Sessions = append(to.Sessions, p.Answer.Sessions...)
 				maps.Copy(to.Reasons, p.Answer.Reasons)

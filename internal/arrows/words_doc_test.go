@@ -5,7 +5,6 @@ import (
 	"go/doc"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -20,19 +19,11 @@ var private = regexp.MustCompile(`(?i)\b(whoever|nobody|everybody|somebody|anybo
 func TestWordsInDocComments(t *testing.T) {
 	texts := 0
 	for name := range arrows {
-		files := token.NewFileSet()
-		pkgs, err := parser.ParseDir(files, filepath.Join(root, name), func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") },
-			parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, pkg := range pkgs {
-			for _, at := range docTexts(pkg, path.Join("imapproxy", name)) {
-				texts++
-				for n, line := range strings.Split(at.text, "\n") {
-					if word := private.FindString(line); word != "" {
-						t.Errorf("go doc %s %s, line %d: %q in %q: say who or what is meant", name, at.name, n+1, word, line)
-					}
+		for _, at := range docTexts(t, name) {
+			texts++
+			for n, line := range strings.Split(at.text, "\n") {
+				if word := private.FindString(line); word != "" {
+					t.Errorf("go doc %s %s, line %d: %q in %q: say who or what is meant", name, at.name, n+1, word, line)
 				}
 			}
 		}
@@ -46,8 +37,31 @@ func TestWordsInDocComments(t *testing.T) {
 type docText struct{ name, text string }
 
 // docTexts are the texts of a package and of what it exports, fields and methods included.
-func docTexts(pkg *ast.Package, importPath string) []docText {
-	p := doc.New(pkg, importPath, doc.PreserveAST)
+func docTexts(t *testing.T, name string) []docText {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(root, name, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := token.NewFileSet()
+	var files []*ast.File
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(set, name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	if len(files) == 0 {
+		return nil // tests alone
+	}
+	p, err := doc.NewFromFiles(set, files, path.Join("imapproxy", name), doc.PreserveAST)
+	if err != nil {
+		t.Fatal(err)
+	}
 	texts := []docText{{"(package)", p.Doc}}
 	values := func(list []*doc.Value) {
 		for _, v := range list {

@@ -206,7 +206,8 @@ func TestEachFileOfTheFleetCounts(t *testing.T) {
 			write(name, "1")
 		}
 	}
-	if FleetFiles(consul) == FleetFiles(static) || FleetFiles(config.Default()) != FleetFiles(config.Default()) {
+	one, other := config.Default(), config.Default()
+	if FleetFiles(consul) == FleetFiles(static) || FleetFiles(one) != FleetFiles(other) {
 		t.Error("other files count")
 	}
 }
