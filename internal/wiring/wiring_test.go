@@ -67,7 +67,7 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"backend_defaults.source_addresses", // sourceAddresses: TestSourceAddressesAreDialledFrom
 		"admin.address",                     // internal/app: the tests of serve
 		"admin.token_file",                  // internal/app: TestTheAdminAPIWantsItsToken
-		"admin.cert_file",                   // AdminCertificate: TestTheProxiesAskEachOtherOverTLS
+		"admin.cert_file",                   // AdminCertificate: internal/app TestTheProxiesAskEachOtherOverTLS
 		"admin.key_file",                    // likewise
 		"cluster.token_file",                // Peers: TestPeersAreAskedAsTheConfigurationSays
 		"cluster.tls",                       // likewise
