@@ -53,9 +53,8 @@ type Member struct {
 	free     *hold
 	emptied  bool // a stay may have lost its last connection
 	letGoAt  time.Time
-	asked    map[int]int64    // by bucket: the round of the schedule in which its users were asked to leave
-	askedOf  map[string]int64 // by user, for users' own stays
-	abortAt  time.Time
+	asked    map[int]int64        // by bucket: the round of the schedule in which its users were asked to leave
+	askedOf  map[string]int64     // by user, for users' own stays
 	yielding map[string]time.Time // users asked to leave since others have them elsewhere
 
 	// What claims are judged by.

@@ -24,7 +24,6 @@ type node struct {
 	conns    map[string][]*conn
 	watching bool
 	seen     uint64 // index of the last reading
-	busy     bool   // LetGo isn't possible now
 }
 
 var errLost = errors.New("no answer")

@@ -69,16 +69,6 @@ func choices(up []Share, buckets int, p *places) []place {
 	return choice
 }
 
-// since are the tables from an epoch on; all of them where it is older than what is kept.
-func since(tables []table, epoch uint64) []table {
-	for i, t := range tables {
-		if t.Epoch >= epoch {
-			return tables[i:]
-		}
-	}
-	return nil
-}
-
 // overrideIn is the user's override in the fleet tables[i]: that of the newest fleet, with the later changes undone.
 func overrideIn(tables []table, i int, user, newest string) string {
 	over := newest
