@@ -350,9 +350,9 @@ routing {
   panic_threshold = "50%"
 
   # With shared storage, a backend whose checks come and go: the second time that it comes
-  # back within a short time (the falls are less than five times this apart) it is used
-  # only after it has been well for so long without a break. While no other backend is
-  # up it is used at once.
+  # back within a short time (the falls are less than five times this apart) it keeps the
+  # users who are pinned to it, and gets new ones only after it has been well for so long
+  # without a break. While no other backend is up it gets them at once.
   # Default: "30s". "0s" switches this off.
   flap_damp = "30s"
 }

@@ -315,8 +315,14 @@ func TestFlappingBackendDisturbsNobody(t *testing.T) {
 		f.consul.TTL("service:d1", "critical")
 		f.eventually("down", f.states("down", "up"))
 		f.consul.TTL("service:d1", "passing")
-		f.eventually("up", f.states("up", "up"))
+		f.eventually("usable", func() error { // draining: new users are kept from it until it has been well for flap_damp
+			if f.states("draining", "up")() == nil {
+				return nil
+			}
+			return f.states("up", "up")()
+		})
 	}
+	f.eventually("damped", f.states("draining", "up"))
 	alive(open)
 	for _, i := range on["d1"] {
 		c := f.login(i)

@@ -17,7 +17,7 @@ type flapping struct {
 	falls  int       // how often discovery has taken it away lately
 	fell   time.Time // when it last did
 	well   time.Time // since when discovery has called it usable; zero: it doesn't
-	damped bool      // it is held down, though discovery calls it usable
+	damped bool      // it gets no new users, though discovery calls it usable
 }
 
 // same reports whether nothing has happened between two.
@@ -26,16 +26,16 @@ func (f flapping) same(o flapping) bool {
 }
 
 // damp takes up in a row, which is as discovery says, what has happened to the backend since was
-// (nil: it is new), and holds one that flaps down. The cases:
+// (nil: it is new), and gives one that flaps no new users. The cases:
 //
 //	discovery takes it away                     it is, at once; that counts as a fall
 //	it is usable again, the first time          it is, at once
-//	again, after flapsFrom falls in a short     it is held down until discovery has called it
-//	time (each within flapWindow × FlapDamp     usable for FlapDamp without a break
-//	of the one before)
+//	again, after flapsFrom falls in a short     it drains until discovery has called it usable
+//	time (each within flapWindow × FlapDamp     for FlapDamp without a break: its users stay,
+//	of the one before)                          no new ones come
 //	it is used now, as the panic threshold      it stays so
 //	kept it
-//	the user's only backend (Separate)          it is never held down: there is no other
+//	the user's only backend (Separate)          it never drains for that: there is no other
 func (row *backendRow) damp(was *backendRow, o *Options, now time.Time) {
 	var f flapping
 	if was != nil {
@@ -51,10 +51,10 @@ func (row *backendRow) damp(was *backendRow, o *Options, now time.Time) {
 	case row.usable() && f.well.IsZero():
 		f.well = now
 	}
-	if row.usable() && was != nil && !was.usable() && o.Storage == Shared && f.falls >= flapsFrom && now.Sub(f.well) < o.FlapDamp {
+	if row.usable() && was != nil && (!was.usable() || was.damped) && o.Storage == Shared && f.falls >= flapsFrom && now.Sub(f.well) < o.FlapDamp {
 		f.damped = true
-		row.State = Down
-		row.Reason = fmt.Sprintf("it has come and gone %d times lately; it is used again when it has been well for %v", f.falls, o.FlapDamp)
+		row.State = Draining
+		row.Reason = fmt.Sprintf("it has come and gone %d times lately; it gets new users when it has been well for %v", f.falls, o.FlapDamp)
 	}
 	row.flapping = f
 }
@@ -73,7 +73,7 @@ func release(rows []*backendRow, said map[string]Backend) {
 	}
 }
 
-// Settle takes backends up that were held down because they flapped, and have been well for
+// Settle gives backends new users again that got none because they flapped, and have been well for
 // long enough. The router has no clock of its own: it is to be called every second or so.
 func (r *Router) Settle() {
 	now := r.opts.Load().Now()

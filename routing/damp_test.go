@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// stateOf is a backend's state and whether it is held down.
+// stateOf is a backend's state and whether it is damped.
 func stateOf(r *Router, id string) string {
 	for _, b := range r.Backends() {
 		if b.ID == id {
@@ -20,7 +20,7 @@ func stateOf(r *Router, id string) string {
 }
 
 // A check that flaps every second moved the backend's users away and back every second.
-func TestABackendThatFlapsIsHeldDown(t *testing.T) {
+func TestABackendThatFlapsGetsNoNewUsers(t *testing.T) {
 	r, c := newTestRouter(t, Options{Storage: Shared})
 	well, ill := parseFleet(t, "b1", "b2", "b3"), parseFleet(t, "b1", "b2=down", "b3")
 	r.Apply(well)
@@ -32,12 +32,12 @@ func TestABackendThatFlapsIsHeldDown(t *testing.T) {
 			got = append(got, stateOf(r, "b2"))
 		}
 	}
-	if want := "down; up; down; down, damped; down; down, damped; down; down, damped; down; down, damped"; strings.Join(got, "; ") != want {
+	if want := "down; up; down; draining, damped; down; draining, damped; down; draining, damped; down; draining, damped"; strings.Join(got, "; ") != want {
 		t.Errorf("it was %s", strings.Join(got, "; "))
 	}
 
 	c.after(DefaultFlapDamp - time.Second)
-	if r.Settle(); stateOf(r, "b2") != "down, damped" {
+	if r.Settle(); stateOf(r, "b2") != "draining, damped" {
 		t.Errorf("before its time it is %s", stateOf(r, "b2"))
 	}
 	changed := r.Watch("b2")
@@ -59,7 +59,7 @@ func TestABackendThatFlapsIsHeldDown(t *testing.T) {
 	}
 }
 
-func TestWhatIsNeverHeldDown(t *testing.T) {
+func TestWhatIsNeverDamped(t *testing.T) {
 	flap := func(r *Router, c *clock, ill, well Snapshot) {
 		r.Apply(well)
 		for range 5 {

@@ -13,7 +13,7 @@ type plan struct {
 	kept   int       // backends that this answer took away and the panic threshold holds
 	lost   int       // backends that this answer took away, kept or not
 	flaps  []string  // names of backends that have fallen again, a short time after the last fall
-	settle time.Time // when the first that is held down may come up; zero: none is
+	settle time.Time // when the first that flaps may get new users; zero: none flaps
 	lately int       // backends that earlier answers took away within the window
 	base   int       // of how many, those of lately included
 }
@@ -194,7 +194,7 @@ func (p *plan) take(was, row *backendRow) {
 	case row.kept && !was.kept:
 		what = "backend kept"
 	case row.damped && !was.damped:
-		what = "backend flaps, and is held down"
+		what = "backend flaps, and gets no new users"
 	case was.State != row.State:
 		what = "backend is " + row.State.String()
 	}

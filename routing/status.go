@@ -15,7 +15,7 @@ type BackendStatus struct {
 	Since time.Time // when State became what it is
 	// Kept: discovery says that it is down or gone; the panic threshold holds it.
 	Kept bool
-	// Damped: it comes and goes, and is held down until it has been well for FlapDamp.
+	// Damped: it comes and goes, and gets no new users until it has been well for FlapDamp.
 	Damped bool
 	// Flaps is how often discovery has taken it away lately.
 	Flaps int

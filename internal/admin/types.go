@@ -118,7 +118,7 @@ type Backend struct {
 	Sessions   int       `json:"sessions"` // logged in
 	// Kept: discovery says it's down or gone, the panic threshold holds it.
 	Kept bool `json:"kept"`
-	// Damped: it comes and goes, and is held down until it has been well for a while.
+	// Damped: it comes and goes, and gets no new users until it has been well for a while.
 	Damped bool `json:"damped"`
 	Flaps  int  `json:"flaps"` // how often discovery took it away lately
 	// Gone: discovery no longer lists it, users are still pinned to it.

@@ -32,7 +32,7 @@ func TestACheckThatFlapsIsDamped(t *testing.T) {
 		return c.Run(ctx, func(s routing.Snapshot) { router.Apply(s); r.apply(s) })
 	})
 	r.waitFleet(t, "b1 b2 b3")
-	for _, want := range []string{"b1 b2 b3", "b1 b2=down b3", "b1 b2=down b3"} {
+	for _, want := range []string{"b1 b2 b3", "b1 b2=draining b3", "b1 b2=draining b3"} {
 		a.TTL("service:b2", "critical")
 		r.waitFleet(t, "b1 b2=down b3")
 		a.TTL("service:b2", "passing")
@@ -41,7 +41,7 @@ func TestACheckThatFlapsIsDamped(t *testing.T) {
 			t.Errorf("the fleet is %q, want %q", got, want)
 		}
 	}
-	log.wait(t, "backend flaps, and is held down")
+	log.wait(t, "backend flaps, and gets no new users")
 	if b := router.Backends()[1]; !b.Damped || b.Flaps != 3 {
 		t.Errorf("it is shown as %+v", b)
 	}
