@@ -42,7 +42,7 @@ type holders struct {
 	index   int       // in busiest
 }
 
-// Place is one client's.
+// Place is the place of one client.
 type Place struct {
 	holders *holders
 	element *list.Element // nil once it is given back
@@ -51,7 +51,7 @@ type Place struct {
 	evict   func() // ends the client; called once, without the lock
 }
 
-// NewPlaces makes places of which none is taken.
+// NewPlaces returns Places of which none is taken.
 func NewPlaces() *Places { return &Places{networks: map[netip.Prefix]*holders{}} }
 
 // Take gives a client a place; known is whether its network is. Where more than limit would be
@@ -119,7 +119,7 @@ func (p *Places) Leave(own *Place) {
 	p.leaveLocked(own)
 }
 
-// Count is how many places are taken.
+// Count returns how many places are taken.
 func (p *Places) Count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// ErrFull means that too many callers of this key are waiting already.
+// ErrFull means that too many callers of the key are already waiting.
 var ErrFull = errors.New("too many of this user or network are waiting")
 
 // Options bound a Queue. Zero means no bound, but for Slots, of which there is at
@@ -18,8 +18,8 @@ type Options struct {
 	Waiting int // callers of one key that wait at a time
 }
 
-// Queue hands out slots. It is safe for concurrent use; nothing is done under its
-// lock but its own bookkeeping.
+// Queue hands out slots. It is safe for concurrent use. Its lock guards only
+// bookkeeping.
 //
 // Keys are of two classes, known and others, which take turns where both wait: however many
 // others there are, a known key waits for one of them at most, and for its like.
@@ -139,7 +139,7 @@ func (q *Queue[K]) TryAcquire(key K) bool {
 	return true
 }
 
-// Release gives a slot of key back.
+// Release returns a slot of key.
 func (q *Queue[K]) Release(key K) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -150,7 +150,7 @@ func (q *Queue[K]) Release(key K) {
 	q.releaseLocked(s)
 }
 
-// Stats is how many slots are held, and how many callers wait.
+// Stats returns how many slots are held and how many callers wait.
 func (q *Queue[K]) Stats() (held, waiting int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
