@@ -35,19 +35,24 @@ func (c *claims) Ends(cut func()) {
 	c.cut = cut
 }
 
+// serveUntil serves a backend that answers a login of alice's, and keeps its side of the connection until held is closed.
+func serveUntil(t *testing.T, held <-chan struct{}, answer string) *fakeBackend {
+	t.Helper()
+	return serve(t, func(c net.Conn) error {
+		err := playScript(c, "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\n"+
+			"C: p1 AUTHENTICATE PLAIN AGFsaWNlAHNlY3JldA==\n"+
+			"S: p1 "+answer, nil)
+		<-held
+		return err
+	})
+}
+
 // A connection counts from before its dial until the backend has closed its side.
 func TestAConnectionCountsUntilItsEndIsSeen(t *testing.T) {
 	for name, end := range map[string]func(*Conn) error{"Close": (*Conn).Close, "Abort": (*Conn).Abort} {
 		t.Run(name, func(t *testing.T) {
 			held := make(chan struct{})
-			b := serve(t, func(c net.Conn) error {
-				err := playScript(c, `
-				S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready
-				C: p1 AUTHENTICATE PLAIN AGFsaWNlAHNlY3JldA==
-				S: p1 OK [CAPABILITY IMAP4rev1] Logged in`, nil)
-				<-held
-				return err
-			})
+			b := serveUntil(t, held, "OK [CAPABILITY IMAP4rev1] Logged in")
 			k := &claims{released: make(chan struct{}, 8)}
 			d, err := New(Options{Claims: k})
 			if err != nil {
@@ -97,14 +102,7 @@ func TestWithoutAClaimNothingIsDialled(t *testing.T) {
 // A login that fails counts until the end of its connection is seen; one that was never dialled doesn't count at all.
 func TestALoginThatFailsCountsUntilItsEnd(t *testing.T) {
 	held := make(chan struct{})
-	b := serve(t, func(c net.Conn) error {
-		err := playScript(c, `
-		S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready
-		C: p1 AUTHENTICATE PLAIN AGFsaWNlAHNlY3JldA==
-		S: p1 NO [AUTHENTICATIONFAILED] no`, nil)
-		<-held
-		return err
-	})
+	b := serveUntil(t, held, "NO [AUTHENTICATIONFAILED] no")
 	k := &claims{released: make(chan struct{}, 8)}
 	d, err := New(Options{Claims: k})
 	if err != nil {
@@ -130,14 +128,7 @@ func TestALoginThatFailsCountsUntilItsEnd(t *testing.T) {
 // A backend that is known to be lost isn't waited for.
 func TestAnEndThatNeverComesIsCut(t *testing.T) {
 	held := make(chan struct{})
-	b := serve(t, func(c net.Conn) error {
-		err := playScript(c, `
-		S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready
-		C: p1 AUTHENTICATE PLAIN AGFsaWNlAHNlY3JldA==
-		S: p1 OK [CAPABILITY IMAP4rev1] Logged in`, nil)
-		<-held
-		return err
-	})
+	b := serveUntil(t, held, "OK [CAPABILITY IMAP4rev1] Logged in")
 	defer close(held)
 	k := &claims{released: make(chan struct{}, 8)}
 	d, err := New(Options{Claims: k})
