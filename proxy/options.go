@@ -49,6 +49,10 @@ type Options struct {
 	// Drain is how long sessions may go on when the server stops.
 	Drain time.Duration
 
+	// Overdue says that this proxy can't trust its backend connections any more, since it may have been stopped for so long that others have
+	// moved its users (docs/cluster.md). It is asked at each command boundary and takes no lock. nil: never. Reload can't change it.
+	Overdue func() bool
+
 	Now func() time.Time // nil: time.Now
 }
 

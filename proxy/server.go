@@ -94,7 +94,7 @@ func New(o Options) (*Server, error) {
 		Now: o.Now, Settings: func() *session.Settings { return s.set.Load().sessions },
 		Telemetry: o.Telemetry, Buffers: conn.NewPool(), Poller: poller,
 		Registry: s.reg, Places: places, Queues: session.NewQueues(set.sessions), Capabilities: &session.Capabilities{}, Probes: s.trials,
-		Draining: s.draining.Load, Recheck: s.recheckSoon, Gone: s.sessions.Done, Bug: s.bug,
+		Draining: s.draining.Load, Overdue: o.Overdue, Recheck: s.recheckSoon, Gone: s.sessions.Done, Bug: s.bug,
 	}
 	s.sourcesSeen.Store(auth.Version(o.Sources))
 	o.Dialer.Room().Keeps(s.crowded)

@@ -60,6 +60,7 @@ type mailbox struct {
 	notBefore time.Time
 	failing   time.Time // since when there were only failures; zero: there are none
 	backoff   time.Duration
+	leaves    bool // the connection of its IDLE watch is to end (LetGo)
 	refused   bool // the last EXAMINE was refused without a reason
 	unused    bool // it had no member at the last sweep, and has had none since
 	sweepAt   time.Time

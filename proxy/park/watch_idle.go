@@ -45,6 +45,7 @@ func (m *mailbox) idleWatch(ctx context.Context) error {
 	if !ok {
 		return ErrLost
 	}
+	m.arrives()
 	conn, c, err := m.open(ctx, a)
 	if err != nil {
 		return err
@@ -149,7 +150,10 @@ func (m *mailbox) idle(ctx context.Context, c *resync.Client) error {
 				return err
 			}
 		}
-		if woken && m.hasWork() {
+		switch {
+		case woken && m.left():
+			return errLetGo
+		case woken && m.hasWork():
 			return nil
 		}
 	}

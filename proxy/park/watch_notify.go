@@ -27,6 +27,7 @@ type notifyWatch struct {
 	mailboxes []*mailbox
 	refused   bool // the backend doesn't do it: there is no goroutine
 	changed   bool // mailboxes has others than were set
+	leaves    bool // its connection is to end (LetGo)
 	hinted    bool // a mailbox was hinted at since this was last cleared
 	renew     timer
 	setAt     time.Time // when NOTIFY was last set

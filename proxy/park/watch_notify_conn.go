@@ -42,6 +42,7 @@ func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client,
 	}
 	defer release()
 	w.hub.mu.Lock()
+	w.leaves = false
 	var a Account
 	ok := false
 	var by resync.Strategy
@@ -180,9 +181,12 @@ func (w *notifyWatch) listen(ctx context.Context, c *resync.Client, known map[st
 		}
 		if woken || data {
 			w.hub.mu.Lock()
-			changed := w.changed
+			changed, leaves := w.changed, w.leaves
 			w.hub.mu.Unlock()
-			if changed {
+			switch {
+			case leaves:
+				return errLetGo
+			case changed:
 				return nil
 			}
 		}

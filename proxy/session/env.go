@@ -34,6 +34,7 @@ type Env struct {
 	Probes       Probes        // of the backends, too
 
 	Draining func() bool       // no session begins any more
+	Overdue  func() bool       // this proxy may have lost its backend connections to another one; nil: never
 	Recheck  func()            // has all sessions' credentials looked at soon
 	Gone     func()            // called once for each session, when it is gone
 	Bug      func(what string) // called for what can't happen

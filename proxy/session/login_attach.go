@@ -59,7 +59,8 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 		}
 		if err == nil {
 			if pick.Confirm() {
-				p.pick, p.user = pick, login.User
+				p.user = login.User
+				p.pick.Store(pick)
 				p.cred = &credential{password: []byte(login.Password), asUser: a.proof != upstream.Verified, mechanism: a.mechanism, stamp: a.stamp, asked: p.env.Now()}
 				if p.cred.asUser {
 					p.cred.asked = c.LoggedIn
@@ -101,7 +102,7 @@ func (p *preLogin) forgetLogin() {
 func (p *preLogin) detach() {
 	p.cred.wipe()
 	_ = p.backend.Load().Abort()
-	p.pick.Release()
+	p.picked().Release()
 }
 
 // handOver makes the session ready for its relay, which tells the client first that it is logged in.

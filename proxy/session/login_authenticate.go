@@ -184,7 +184,7 @@ func (p *preLogin) succeeded(a attempt) {
 		p.link = &link
 	}
 	p.log().Info("login", "client", p.addr.String(), "listener", p.lis.Name, "tls", p.secure.Load(),
-		"mechanism", a.mechanism, "source", a.source, "pick", string(p.pick.Why))
+		"mechanism", a.mechanism, "source", a.source, "pick", string(p.picked().Why))
 	p.loginTag = a.tag
 }
 

@@ -29,7 +29,7 @@ func (s *Session) detach() phase {
 	ctx, cancel := s.within(leaveWithin)
 	defer cancel()
 	began := s.env.Now()
-	t := telemetry.Park{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.Shown(), Way: how.String(), Start: began, Steps: s.env.Telemetry.Steps(began)}
+	t := telemetry.Park{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Way: how.String(), Start: began, Steps: s.env.Telemetry.Steps(began)}
 	if how != track.ModeUnselected {
 		t.Mailbox = s.inFlight.Client.Mailbox.Name
 	}
@@ -64,7 +64,7 @@ func (s *Session) detach() phase {
 		s.park.mu.Unlock()
 		s.relaying = nil
 		s.inFlight.Trim()
-		s.pick.Rest() // where the user has moved meanwhile the next sweep ends the session
+		s.picked().Rest() // where the user has moved meanwhile the next sweep ends the session
 		return phaseParked
 	}
 }

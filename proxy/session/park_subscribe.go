@@ -21,7 +21,7 @@ func (s *Session) subscribe(ctx context.Context, mailbox string) error {
 	}
 	s.unsubscribe()
 	sub, err := s.set.Park.Hub.Subscribe(ctx, park.Account{
-		User: s.user, Backend: s.pick.Backend.ID, BackendName: s.pick.Backend.Shown(), Caps: s.caps.list, ModSeq: s.inFlight.Client.Mailbox.ModSeq,
+		User: s.user, Backend: s.picked().Backend.ID, BackendName: s.picked().Backend.Shown(), Caps: s.caps.list, ModSeq: s.inFlight.Client.Mailbox.ModSeq,
 		Login: s.watchLogin,
 		Give: func(c *upstream.Conn, enabled []string) {
 			if !s.cred.there() { // nor is there a key any more
@@ -62,7 +62,7 @@ func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
 	a := s.auth()
 	if a.Password == "" { // another's watch asks for it in vain: wiped, not refused
-		return nil, &upstream.Unavailable{Backend: s.pick.Backend.Shown(), Stage: upstream.StageSettings, Err: errSessionOver}
+		return nil, &upstream.Unavailable{Backend: s.picked().Backend.Shown(), Stage: upstream.StageSettings, Err: errSessionOver}
 	}
 	c, err := s.settings().Dialer.Login(ctx, s.target(), a, s.clientInfo())
 	if err == nil {
@@ -74,7 +74,7 @@ func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
 	}
 	var down *upstream.Unavailable
 	if errors.As(err, &down) && down.MayBeFull() {
-		s.settings().Dialer.Room().Refused(s.pick.Backend.ID, down.Fault() == upstream.FaultFull)
+		s.settings().Dialer.Room().Refused(s.picked().Backend.ID, down.Fault() == upstream.FaultFull)
 	}
 	if err != nil {
 		s.set.Park.refused(s.poolKey(upstream.UseWatch), s.user, err) // whatever their use

@@ -341,7 +341,7 @@ func (r *Registry) Page(f Filter, ids []string) ([]Info, string) {
 	r.Each(func(s *Session) {
 		user, backend := "", ""
 		if s.loggedIn.Load() {
-			user, backend = s.user, s.pick.Backend.ID
+			user, backend = s.user, s.picked().Backend.ID
 		}
 		if s.id > f.After && (f.User == "" || f.User == user) && (f.Backend == "" || slices.Contains(ids, backend)) {
 			found = append(found, s)
@@ -372,7 +372,7 @@ func (s *Session) Info() Info {
 		i.NotParked = track.Blocker(s.park.blocker.Load()).String()
 	}
 	if s.loggedIn.Load() {
-		i.User, i.Backend, i.Why = s.user, s.pick.Current().Shown(), string(s.pick.Why)
+		i.User, i.Backend, i.Why = s.user, s.picked().Current().Shown(), string(s.picked().Why)
 		i.State, i.Idle = s.inFlight.State()
 		i.InFlight = s.inFlight.Waiting()
 	}

@@ -179,6 +179,10 @@ func (s *Session) give(c *upstream.Conn, how upstream.Condition) {
 	s.backend.Store(nil)
 	s.control.mu.Unlock()
 	c.Rearm(conn.Both) // of an end that came just now
+	if s.leaving.Swap(false) {
+		_ = c.Abort() // it isn't to be used again, and close_notify may have to wait
+		return
+	}
 	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, how)
 }
 
@@ -187,9 +191,15 @@ func (s *Session) give(c *upstream.Conn, how upstream.Condition) {
 func (s *Session) lastWords() {
 	if r := s.Reason(); !r.cuts() && !s.aborted.Load() {
 		s.out.setLast([]byte(r.Bye())) // terminate may not have come to it yet
+	}
+	b := s.backend.Load()
+	if b != nil && !s.reusing.Load() {
+		_ = b.Abort() // before the client is written to, which may take its time to read: others may wait for this end
+	}
+	if r := s.Reason(); !r.cuts() && !s.aborted.Load() {
 		s.out.finish()
 	}
-	if b := s.backend.Load(); b != nil && !s.releaseForReuse(b) {
+	if b != nil && s.reusing.Load() && !s.releaseForReuse(b) {
 		_ = b.Abort()
 	}
 	s.unsubscribe()
@@ -201,7 +211,7 @@ func (s *Session) lastWords() {
 
 // account takes a session that was logged in out of what counts those, and tells of its end.
 func (s *Session) account() {
-	s.pick.Release()
+	s.picked().Release()
 	now := s.env.Now()
 	for _, c := range s.inFlight.Rest() {
 		s.tell(&c, wire.NoStatus, 0, now)

@@ -36,7 +36,7 @@ func (s *Session) resume() phase {
 	ctx, cancel := s.within(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
 	defer cancel()
 	pause, began := resumePause, s.env.Now()
-	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.Shown(), Wake: s.park.cause, Source: telemetry.SourceNone,
+	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Wake: s.park.cause, Source: telemetry.SourceNone,
 		Start: began, Steps: s.env.Telemetry.Steps(began)}
 	if s.park.sub != nil {
 		t.Mailbox = s.park.box
@@ -69,8 +69,8 @@ func (s *Session) resume() phase {
 			s.resumed(t, err)
 			return phaseEnd
 		}
-		s.pick.Rest() // without a connection it doesn't hold its user
-		if others, ok := s.env.Queues.resumesAt(s.pick.Backend.ID).again.may(s.env.Now()); ok {
+		s.picked().Rest() // without a connection it doesn't hold its user
+		if others, ok := s.env.Queues.resumesAt(s.picked().Backend.ID).again.may(s.env.Now()); ok {
 			s.log().Info("resume is tried again", "error", err, "in", pause, "others", others)
 		}
 		t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
@@ -135,7 +135,7 @@ func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.C
 // turn asks the backend when it is the user's turn: a burst of mail wakes many, and a
 // backend's logins are bounded.
 func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error) {
-	r := s.env.Queues.resumesAt(s.pick.Backend.ID)
+	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
 	if err := r.turns.Acquire(ctx, s.user); err != nil {
 		return resumed{}, err
 	}
@@ -228,7 +228,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 		}
 		trace.Source = telemetry.SourceLogin
 	}
-	if !s.pick.Hold() { // the user's other sessions are elsewhere: this one mustn't be here
+	if !s.picked().Hold() { // the user's other sessions are elsewhere: this one mustn't be here
 		_ = c.Abort()
 		return resumed{}, errReassigned
 	}

@@ -56,12 +56,14 @@ type Session struct {
 	// only whether the session can be parked, and by which hub and pool; settings has the rest.
 	set      *Settings
 	user     string
-	cred     *credential // locks itself
-	pick     *routing.Pick
+	cred     *credential        // locks itself
 	link     *trace.SpanContext // the login's trace; nil where traces are off
 	proxyTTL int
 	caps     *backendCaps
 	loggedIn atomic.Bool
+
+	// Where the user is. It is set at the login; repick (moved.go) replaces it while the session has no backend connection.
+	pick atomic.Pointer[routing.Pick]
 
 	// Of the phase that runs.
 	*relaying // nil while parked
@@ -84,6 +86,7 @@ type Session struct {
 	halfClosed atomic.Bool            // the client has shut its sending side; the rest is written by the phase that runs
 	reusing    atomic.Bool            // the session ends, and its connection is to serve another
 	secure     atomic.Bool            // under TLS
+	leaving    atomic.Bool            // the session is to give its backend connection up at the next safe point (letgo.go)
 	lastSeen   atomic.Int64           // when a byte last came either way, Unix ns
 	lastHeard  atomic.Int64           // when one last came from the client
 	bytesIn    atomic.Int64           // from the client to the backend
@@ -114,10 +117,11 @@ func (s *Session) log() *slog.Logger {
 }
 
 func (s *Session) about(l *slog.Logger) *slog.Logger {
-	if s.pick == nil {
+	pick := s.picked()
+	if pick == nil {
 		return l.With("client", s.addr.String())
 	}
-	return l.With("user", s.user, "backend", s.pick.Backend.Shown())
+	return l.With("user", s.user, "backend", pick.Backend.Shown())
 }
 
 // trace is what commands, parks and resumes link to.
@@ -147,15 +151,18 @@ func (s *Session) auth() upstream.Auth {
 // reassigned says whether the user has been sent to another backend.
 func (s *Session) reassigned() bool {
 	select {
-	case <-s.pick.Void():
+	case <-s.picked().Void():
 		return true
 	default:
 		return false
 	}
 }
 
+// picked is where the user is, as the session knows it; nil before login.
+func (s *Session) picked() *routing.Pick { return s.pick.Load() }
+
 // target is where, as discovery has it now.
-func (s *Session) target() upstream.Target { return s.targetOf(s.pick.Current()) }
+func (s *Session) target() upstream.Target { return s.targetOf(s.picked().Current()) }
 
 // New makes a session of a client's connection that the registry has admitted. Live serves it. addr is the client's
 // address, local the one that it connected to.
@@ -174,7 +181,7 @@ func (s *Session) ID() string { return s.id }
 func (s *Session) User() string { return s.user }
 
 // Backend is the id of the backend that the session is on. It may be called once LoggedIn says true.
-func (s *Session) Backend() string { return s.pick.Backend.ID }
+func (s *Session) Backend() string { return s.picked().Backend.ID }
 
 // Client is the client's own address.
 func (s *Session) Client() netip.AddrPort { return s.addr }
@@ -241,6 +248,9 @@ func (s *Session) answered(h wire.ResponseHead, now time.Time) {
 	}
 	s.commands.Add(1)
 	s.hint(c.Changes)
+	if s.leaving.Load() {
+		s.Signal(SigPause) // behind this response
+	}
 	var out int64
 	if s.relaying != nil { // else it is a DONE that was answered without a backend
 		out, s.down.pushed = s.down.pushed, 0
@@ -251,7 +261,7 @@ func (s *Session) answered(h wire.ResponseHead, now time.Time) {
 // tell has telemetry count a command that is over.
 func (s *Session) tell(c *track.Command, status wire.Status, out int64, now time.Time) {
 	t := telemetry.Command{
-		Session: s.id, Login: s.trace(), User: s.user, Backend: s.pick.Backend.Shown(),
+		Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(),
 		Verb: c.Verb, Status: status.String(),
 		Start: c.Start, Sent: c.Sent, End: now, BytesIn: c.In, BytesOut: out,
 	}

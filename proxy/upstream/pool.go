@@ -118,6 +118,9 @@ type Pool struct {
 	closed bool
 	// flushed are the users whose credentials of before then count for nothing (FlushUser).
 	flushed map[string]time.Time
+	// left are the users who were let go of lately, and when (LetGo); allLeft is when all were.
+	left    map[string]time.Time
+	allLeft time.Time
 }
 
 // warm is one connection in the pool.
@@ -177,6 +180,8 @@ func (p *Pool) Give(k PoolKey, c *Conn, s Condition) bool {
 		unfit = closedEnded
 	case p.options().Now().Sub(mine.LoggedIn) >= poolMaxAge:
 		unfit = closedExpired
+	case p.hasLeft(k.user, mine):
+		unfit = closedForgotten
 	}
 	if unfit != "" {
 		tel.PoolClosed(unfit)
@@ -214,6 +219,14 @@ func (p *Pool) put(k PoolKey, c *Conn) (evicted []eviction) {
 		evicted = append(evicted, eviction{p.removeLocked(p.order.Front().Value.(*warm)), closedTotal})
 	}
 	return evicted
+}
+
+// hasLeft says whether a connection is of before LetGo.
+func (p *Pool) hasLeft(user string, c *Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, ok := p.left[user]
+	return ok && !c.LoggedIn.After(at) || !p.allLeft.IsZero() && !c.LoggedIn.After(p.allLeft)
 }
 
 // Take lends a connection of exactly this key, the one that has waited least;

@@ -50,6 +50,42 @@ func (p *Pool) FlushUser(user string) int {
 	return p.ForgetUser(user)
 }
 
+// LetGo closes the connections of a user ("": of all users) that wait, and those that were logged in before now once they are given: the
+// user is to be at another backend. It doesn't wait.
+func (p *Pool) LetGo(user string) {
+	p.mu.Lock()
+	now := p.opt.Now()
+	if user == "" {
+		p.left, p.allLeft = nil, now
+	} else {
+		for other, at := range p.left {
+			if now.Sub(at) >= lentFor {
+				delete(p.left, other)
+			}
+		}
+		if p.left == nil {
+			p.left = map[string]time.Time{}
+		}
+		p.left[user] = now
+	}
+	var out []*warm
+	for _, w := range p.allLocked() {
+		if user == "" || w.key.user == user {
+			p.removeLocked(w)
+			out = append(out, w)
+		}
+	}
+	p.mu.Unlock()
+	tel := p.options().Telemetry
+	for _, w := range out {
+		tel.PoolClosed(closedForgotten)
+		_ = w.conn.Abort() // nothing is in flight, and close_notify might have to wait
+	}
+}
+
+// lentFor is how long a connection of the pool's is in other hands at most, but for sessions: those know that they are to leave.
+const lentFor = time.Minute
+
 // OfUser is how many connections of a user's wait.
 func (p *Pool) OfUser(user string) int {
 	p.mu.Lock()

@@ -1,0 +1,22 @@
+package proxy
+
+import "imapproxy/proxy/session"
+
+// LetGo has the sessions of a user ("": of all users) give up their backend connections, since the user is to be at another backend
+// (docs/cluster.md). Each is parked at its next safe point, and stays with its client; one that can't be parked now is asked again at
+// its next command boundary, and by the next call. abort: the connections are closed now, and sessions whose client can't be kept
+// end. It doesn't wait, and may be called again.
+func (s *Server) LetGo(user string, abort bool) {
+	letGo := func(c *session.Session) {
+		if c.LoggedIn() {
+			c.LetGo(abort)
+		}
+	}
+	if user == "" {
+		s.reg.Each(letGo)
+		return
+	}
+	for _, c := range s.reg.OfUser(user) {
+		letGo(c)
+	}
+}

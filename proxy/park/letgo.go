@@ -1,0 +1,50 @@
+package park
+
+import "errors"
+
+// errLetGo ends a watch's connection: its user is to be at another backend.
+var errLetGo = errors.New("the user is to be at another backend")
+
+// LetGo has the watches of a user ("": of all users) end their connections, since the user is to be at another backend. They are set up again
+// at once, where Account.Login connects them to by then; what happens meanwhile is found by a resync. Rounds that are under way go on.
+// It doesn't wait, and may be called again.
+func (h *Hub) LetGo(user string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if user != "" {
+		if u := h.users[user]; u != nil {
+			u.letGoLocked()
+		}
+		return
+	}
+	for _, u := range h.users {
+		u.letGoLocked()
+	}
+}
+
+func (u *user) letGoLocked() {
+	for _, m := range u.mailboxes {
+		m.leaves = true
+		if m.kind == WatchIdle {
+			m.waker.Wake()
+		}
+	}
+	for _, w := range u.notify {
+		w.leaves = true
+		w.waker.Wake()
+	}
+}
+
+// left says whether the connection that the watch waits on has to be ended.
+func (m *mailbox) left() bool {
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	return m.leaves
+}
+
+// arrives notes that the watch's next connection is made from now on: what was said of the one before is over.
+func (m *mailbox) arrives() {
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	m.leaves = false
+}
