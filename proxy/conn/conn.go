@@ -28,11 +28,11 @@ type Conn struct {
 	sock   *socket   // tls reads from it and writes to it; nil while in the clear
 	unread []byte    // bytes taken from the socket before, which the next read returns
 	// ciphertext is the buffer of tls for incomplete records; nil if the field of tls.Conn isn't known.
-	ciphertext *bytes.Buffer
-	hold       []byte // the bytes that Pump's receiver kept back from the last chunk
-	drained    bool   // tls holds no decrypted bytes
-	wanted     bool   // Waiting.Wake was called while the connection wasn't in the Waiting; guarded by Waiting.mu, as place is
-	place      uint32 // index + 1 of the slot in a Waiting; 0: the connection isn't in one
+	ciphertext  *bytes.Buffer
+	hold        []byte // the bytes that Pump's receiver kept back from the last chunk
+	drained     bool   // tls holds no decrypted bytes
+	wakePending bool   // Poller.Wake was called while the connection wasn't in the Poller; guarded by Poller.mu, as slot is
+	slot        uint32 // index + 1 of the slot in a Poller; 0: the connection isn't in one
 
 	interruption interruption
 }
