@@ -7,11 +7,10 @@ import (
 	"strings"
 )
 
-// Flags is a set of flags in its normal form: in one space-separated string,
-// sorted, without \Recent and without repetition; the flags of RFC 9051 §2.3.2 as
-// written there. Two Flags with the same flags are equal but for the
-// case of keywords, which a mailbox keeps as they were first set. Made by
-// ParseFlags.
+// Flags is a set of flags in normal form: one space-separated string, sorted, without \Recent and duplicates;
+// the flags of RFC 9051 §2.3.2 in the RFC's spelling. Two Flags with the same flags are equal except for the
+// case of keywords, which a mailbox keeps as they were first set. ParseFlags makes them. 17-17 errFlags means
+// that the text between the parentheses isn't a list of flags.
 type Flags string
 
 // errFlags means that what stands between the parentheses isn't a list of flags.
@@ -19,8 +18,8 @@ var errFlags = errors.New("not a list of flags")
 
 var systemFlags = [...]string{`\Answered`, `\Deleted`, `\Draft`, `\Flagged`, `\Seen`, `\*`}
 
-// ParseFlags reads a flag list as it stands in FLAGS, PERMANENTFLAGS and FETCH
-// (RFC 9051 §9 flag-list), with its parentheses or without.
+// ParseFlags parses the flag list of FLAGS, PERMANENTFLAGS and FETCH (RFC 9051 §9 flag-list), with or without
+// its parentheses.
 func ParseFlags(b []byte) (Flags, error) {
 	if n := len(b); n >= 2 && b[0] == '(' && b[n-1] == ')' {
 		b = b[1 : n-1]
@@ -53,8 +52,13 @@ func ParseFlags(b []byte) (Flags, error) {
 	return joinFlags(list), nil
 }
 
-// validFlag follows RFC 9051 §9 flag: a keyword, or "\" and an atom, or "\*". Eight-bit
-// keywords are let through, since servers keep what clients gave them.
+// validFlag checks RFC 9051 §9 flag: a keyword, or "\" and an atom, or "\*". Eight-bit keywords are accepted,
+// since servers keep the keywords that clients set. 85-85 Equal says whether f and g have the same flags;
+// case is ignored. 88-88 Has says whether f has flag; case is ignored. 98-98 Lacks says whether g has a flag
+// that f doesn't have. 118-118 AppendTo appends f in parentheses. 125-125 Without returns f without the flags
+// of g. 130-130 IsUnion says whether f is the union of a and b. 143-143 IsWithout says whether f is a without
+// the flags of b. 156-156 Union returns the flags of f and g. 163-163 FlagChange has the current flags of one
+// message. 167-167t 0: unknown
 func validFlag(s string) bool {
 	if s == `\*` {
 		return true

@@ -6,10 +6,12 @@ import (
 	"sort"
 )
 
-// FlagTable is the flags of many messages, immutable and shared. It takes 8 bytes
-// for each run of messages that follow each other with the same flags, and each set
-// of flags once. Messages that it was not made for have no meaning in it: the
-// caller knows which there are.
+// FlagTable has the flags of many messages; it is immutable and may be shared. It takes 8 bytes for each run
+// of consecutive messages with the same flags, and stores each set of flags once. It can't tell which
+// messages it was made for; the caller knows that. 15-15t ascending; each run ends before the next one's UID
+// 22-22 NewFlagTable returns the table of these messages, in any order; each must appear once. 37-37 Of
+// returns the flags of a message for which the table was made. 46-46 tableBuilder makes a table of messages
+// that are added in order.
 type FlagTable struct {
 	sets []Flags
 	runs []flagRun // ascending; each is valid up to the next one's UID

@@ -9,9 +9,11 @@ import (
 // maxSearchDepth bounds how deep parentheses and NOT may be nested.
 const maxSearchDepth = 100
 
-// searchArgs goes through the arguments of SEARCH, SORT or THREAD and copies them,
-// numbers translated. What it doesn't know it doesn't let pass: a number could be
-// anywhere in it. Strings are copied, never looked into.
+// searchArgs copies the arguments of SEARCH, SORT or THREAD with their numbers translated. It rejects search
+// keys that it doesn't know, since they could contain numbers. Strings are copied without a look at their
+// content. 18-18t it failed at an unknown key, which may be valid 19-19t RETURN had UPDATE, which was removed
+// 22-22 arity returns how many strings follow a search key (RFC 9051 §6.4.4 and the RFCs named). 44-44
+// program copies all arguments.
 type searchArgs struct {
 	in, out []byte
 	numbers SequenceMap
@@ -63,8 +65,10 @@ func (s *searchArgs) program(verb wire.Verb) bool {
 	return s.keys(0) && len(s.in) == 0
 }
 
-// returns copies the options of RETURN (RFC 4731, RFC 5182, RFC 9394). Of RFC 5267's, UPDATE is
-// left out: it brings numbers later, unasked.
+// returns copies the options of RETURN (RFC 4731, RFC 5182, RFC 9394). It removes UPDATE (RFC 5267), which
+// causes unsolicited numbers later. 74-74t removed, with the space before the next option 104-104 criteria
+// copies the criteria of SORT, which contain only names. 154-154t RFC 7162 §3.1.5: with or without an entry
+// name and type
 func (s *searchArgs) returns() bool {
 	if !s.byte('(') {
 		return false
@@ -175,8 +179,10 @@ func (s *searchArgs) key(depth int) bool {
 	return true
 }
 
-// set translates a set of numbers. What is gone matches nothing; a set of which nothing is left
-// becomes a key that matches nothing.
+// set translates a set of numbers. Removed messages match nothing; a set whose messages were all removed
+// becomes a key that matches nothing. 205-205 peek returns the atom at the front, with the characters that
+// search keys may have. 213-213 word copies the given word, in any case, if it is next. 246-246 str copies an
+// astring: an atom, a quoted string or a literal with its content.
 func (s *searchArgs) set(word []byte) bool {
 	numbers, ok := s.numbers.parseNumbers(word)
 	if !ok {
@@ -252,8 +258,8 @@ func (s *searchArgs) str() bool {
 	return ok
 }
 
-// stringLen is how many bytes the astring at the front of b takes. A literal must
-// stand inline, with its content; literal8 is one, too.
+// stringLen returns the length of the astring at the front of b. A literal must have its content after the
+// announcement; literal8 is accepted, too.
 func stringLen(b []byte) (int, bool) {
 	switch {
 	case len(b) == 0:

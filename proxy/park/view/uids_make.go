@@ -60,9 +60,9 @@ func UIDRange(first, last uint32) UIDs {
 	return UIDs{first: first, count: last - first + 1}
 }
 
-// ParseUIDs reads a sequence-set of digits, "," and ":" (RFC 9051 §9, without
-// "*"), its ranges in any order and overlapping or not. Its errors are ErrUIDSet
-// and, for more than 1,048,576 ranges, ErrManyRanges.
+// ParseUIDs parses a sequence-set without "*" (RFC 9051 §9). The ranges may be in any order and may overlap.
+// Its errors are ErrUIDSet and, for more than 1,048,576 ranges, ErrManyRanges. 101-101 fromRanges returns the
+// set of these ranges, which it may reorder. 127-127 maxRanges bounds the memory of one set: 8 MB.
 func ParseUIDs(b []byte) (UIDs, error) {
 	var ranges [][2]uint32
 	sorted := true

@@ -34,8 +34,11 @@ func (s UIDs) Union(o UIDs) UIDs {
 	return b.set()
 }
 
-// meet calls found for each stretch that a range of s and one of o have in common, in order. scale
-// says what the i'th range of s spans: UIDs, or numbers.
+// meet calls found for each range of numbers that a range of s and one of o have in common, in order. scale
+// returns the bounds of the range of s with index i: its UIDs, or its message numbers. 54-54 Intersect
+// returns the UIDs that are in both s and o. 61-61 Without returns the UIDs that are in s and not in o. 93-93
+// From returns the UIDs of s that are uid or higher. 101-101 Below returns the UIDs of s that are lower than
+// uid.
 func (s UIDs) meet(o UIDs, scale func(i int) (first, last uint32), found func(i int, first, last uint32)) {
 	for i, j := 0, 0; i < s.spans() && j < o.spans(); {
 		sf, sl := scale(i)
@@ -106,8 +109,8 @@ func (s UIDs) Below(uid uint32) UIDs {
 	return s.Intersect(UIDRange(1, uid-1))
 }
 
-// pick is the set of the UIDs that have these numbers in s; numbers beyond its count
-// have none.
+// pick returns the UIDs that have these numbers in s; numbers beyond its count are ignored. 122-122 numbers
+// returns the numbers that these UIDs have in s; UIDs that aren't in s are ignored.
 func (s UIDs) pick(numbers UIDs) UIDs {
 	var b uidBuilder
 	scale := func(i int) (first, last uint32) { return s.before(i) + 1, s.before(i) + s.length(i) }
