@@ -1,6 +1,6 @@
 package view
 
-// Dialect is how a session is told what changed, by what its client has enabled.
+// Dialect is the form in which a client is told of changes. It depends on what the client has enabled.
 type Dialect uint8
 
 // The dialects. A client uses CondStore once it has used a parameter of RFC 7162 §3.1, and QResync only after

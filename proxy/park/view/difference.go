@@ -7,17 +7,14 @@ import (
 
 // Difference is what a client has to be told so that its view becomes a state. It contains only what the
 // state is certain of: flags that changed after the state's own bound, and a higher bound, are left to the
-// next resync. 12-12t removed messages that the client counts 13-13t messages that the client doesn't count
-// yet, all with higher UIDs 14-14t flags of messages that the client counts and that weren't removed,
-// ascending 15-15t the FLAGS response, if the client has to be told a new one; otherwise "" 17-17 ModSeq and
-// UIDNext are those of the view after the client was told all of this. 0: no change.
+// next resync.
 type Difference struct {
-	Vanished UIDs         // the client counts them, and they are gone
-	New      UIDs         // all higher than those it counts
-	Changed  []FlagChange // of messages that it counts and that aren't gone, ascending
-	FlagList Flags        // of the FLAGS response where it is another than was told, else ""
+	Vanished UIDs         // removed messages that the client counts
+	New      UIDs         // messages that the client doesn't count yet, all with higher UIDs
+	Changed  []FlagChange // flags of messages that the client counts and that weren't removed, ascending
+	FlagList Flags        // the FLAGS response, if the client has to be told a new one; otherwise ""
 
-	// ModSeq and UIDNext are the view's when all of this has been told. 0: as they are.
+	// ModSeq and UIDNext are those of the view after the client was told all of this. 0: no change.
 	ModSeq  uint64
 	UIDNext uint32
 
@@ -35,14 +32,12 @@ type Difference struct {
 type Reason string
 
 // Reasons why a mailbox isn't the same. A client that is told VANISHED and then another message under the
-// same UID would have a corrupt cache, so its session ends with BYE. 39-39t UIDNEXT is lower than the client
-// was told 40-40t HIGHESTMODSEQ is lower than the client was told (RFC 7162 §3.1.2.1) 41-41t a message
-// unknown to the client has a UID that was assigned before
+// same UID would have a corrupt cache, so its session ends with BYE.
 const (
 	OtherUIDValidity Reason = "uidvalidity" // UIDVALIDITY differs (RFC 9051 §2.3.1.1)
-	LowerUIDNext     Reason = "uidnext"     // UIDNEXT is below what the client was told
-	LowerModSeq      Reason = "modseq"      // HIGHESTMODSEQ is below what it was told (RFC 7162 §3.1.2.1)
-	UnknownLowUID    Reason = "uids"        // a message that it doesn't know has a UID that was given before
+	LowerUIDNext     Reason = "uidnext"     // UIDNEXT is lower than the client was told
+	LowerModSeq      Reason = "modseq"      // HIGHESTMODSEQ is lower than the client was told (RFC 7162 §3.1.2.1)
+	UnknownLowUID    Reason = "uids"        // a message unknown to the client has a UID that was assigned before
 )
 
 // NotSame is Compare's error if the state is from another mailbox of the same name.
@@ -90,10 +85,7 @@ func Compare(v *View, s *State) (Difference, error) {
 // notSame returns why s isn't from v's mailbox, "" if it may be:
 //   - UIDVALIDITY differs,
 //   - UIDNEXT or HIGHESTMODSEQ has decreased,
-//   - a message that the client doesn't count has a UID below the view's UIDNEXT. 105-105 takeChanges takes
-//     the changes of a QRESYNC state that concern messages in stay. 126-126 newest sorts changes by UID and
-//     keeps the last change of each message. 139-139 compareTables returns the messages in stay whose flags
-//     differ from those that the client was told. 159-159 Empty says whether there is nothing to tell.
+//   - a message that the client doesn't count has a UID below the view's UIDNEXT.
 func notSame(v *View, s *State) Reason {
 	switch {
 	case s.UIDValidity != v.UIDValidity:
@@ -108,7 +100,7 @@ func notSame(v *View, s *State) Reason {
 	return ""
 }
 
-// takeChanges takes over what a QRESYNC state says of the messages that stay.
+// takeChanges takes the changes of a QRESYNC state that concern messages in stay.
 func (d *Difference) takeChanges(v *View, s *State, stay UIDs) error {
 	if s.ModSeq == 0 || s.Since > v.ModSeq {
 		return ErrGap
@@ -129,7 +121,7 @@ func (d *Difference) takeChanges(v *View, s *State, stay UIDs) error {
 	return nil
 }
 
-// newest puts changes in order and keeps the last one of each message.
+// newest sorts changes by UID and keeps the last change of each message.
 func newest(changes []FlagChange) []FlagChange {
 	slices.SortStableFunc(changes, byUID)
 	kept := changes[:0]
@@ -142,7 +134,7 @@ func newest(changes []FlagChange) []FlagChange {
 	return kept
 }
 
-// compareTables finds the messages that stay and whose flags are others than were told.
+// compareTables returns the messages in stay whose flags differ from those that the client was told.
 func compareTables(v *View, s *State, stay UIDs) ([]FlagChange, error) {
 	if v.Told == nil {
 		if stay.Empty() {
@@ -188,8 +180,7 @@ func (d Difference) Split(dialect Dialect) (now, owed Difference) {
 }
 
 // Sparing returns d without the flag changes for which spared is true. If there are any, it doesn't raise the
-// bound, so that a later resync finds them again. 197-197 uids returns the messages that the client counts
-// after d.
+// bound, so that a later resync finds them again.
 func (d Difference) Sparing(spared func(FlagChange) bool) Difference {
 	if !slices.ContainsFunc(d.Changed, spared) {
 		return d
@@ -199,7 +190,7 @@ func (d Difference) Sparing(spared func(FlagChange) bool) Difference {
 	return d
 }
 
-// uids are what the client counts after d.
+// uids returns the messages that the client counts after d.
 func (d Difference) uids(v *View) UIDs { return v.UIDs.Without(d.Vanished).Union(d.New) }
 
 // told returns the flags that a client with view v knows after d, if it then counts uids. nil: they aren't

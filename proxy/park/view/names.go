@@ -9,11 +9,10 @@ import (
 )
 
 // ErrMailboxName means that a name isn't valid in its encoding. The proxy doesn't guess: the session stays
-// attached, and a hint with such a name counts for all mailboxes. 15-15 MaxMailboxName bounds a name, in
-// bytes. It is Dovecot's bound.
+// attached, and a hint with such a name counts for all mailboxes.
 var ErrMailboxName = errors.New("not a mailbox name")
 
-// MaxMailboxName bounds a name, in bytes. Dovecot's bound is 4,096.
+// MaxMailboxName bounds a name, in bytes. It is Dovecot's bound.
 const MaxMailboxName = 4096
 
 // imapBase64 is the base64 of modified UTF-7 (RFC 3501 §5.1.3).
@@ -36,9 +35,7 @@ func DecodeMailbox(name string, utf8Names bool) (string, error) {
 	return CanonicalMailbox(name)
 }
 
-// CanonicalMailbox returns the canonical form of a name in UTF-8, for example of a push event. 51-51
-// EncodeMailbox returns a canonical name in the encoding of a connection, unquoted. 59-59 isASCII is needed
-// because "ſ" and "K" fold to ASCII letters.
+// CanonicalMailbox returns the canonical form of a name in UTF-8, for example of a push event.
 func CanonicalMailbox(name string) (string, error) {
 	if name == "" || len(name) > MaxMailboxName || !utf8.ValidString(name) || strings.ContainsAny(name, "\x00\r\n") {
 		return "", ErrMailboxName
@@ -49,7 +46,7 @@ func CanonicalMailbox(name string) (string, error) {
 	return name, nil
 }
 
-// EncodeMailbox returns a canonical name as it goes over a connection, unquoted.
+// EncodeMailbox returns a canonical name in the encoding of a connection, unquoted.
 func EncodeMailbox(name string, utf8Names bool) string {
 	if utf8Names {
 		return name
@@ -57,7 +54,7 @@ func EncodeMailbox(name string, utf8Names bool) string {
 	return encodeUTF7(name)
 }
 
-// isASCII is there because "ſ" and "K" fold to ASCII letters.
+// isASCII is needed because "ſ" and "K" fold to ASCII letters.
 func isASCII(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {

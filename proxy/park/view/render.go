@@ -27,9 +27,7 @@ func (d Difference) AppendTo(dst []byte, dialect Dialect, v *View) []byte {
 // Pieces is AppendTo in pieces of whole lines, so that a large difference isn't in memory as text. Each piece
 // has about size bytes; the last one has fewer and may be empty. A piece is valid until the next one; the
 // last one belongs to the caller. uidOnly: the client has enabled UIDONLY (RFC 9586), so its responses name
-// messages by UID only. 44-44 rendering is the text of a difference while it is made. 47-47t the length from
-// which on a piece is complete 53-53 line is called after each line. It returns false to stop. 94-94 inOrder
-// returns Changed in the order in which it is told.
+// messages by UID only.
 func (d Difference) Pieces(dialect Dialect, uidOnly bool, v *View, size int) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		r := rendering{size: size, yield: yield, uidOnly: uidOnly}
@@ -40,16 +38,16 @@ func (d Difference) Pieces(dialect Dialect, uidOnly bool, v *View, size int) ite
 	}
 }
 
-// rendering is a difference's text on its way.
+// rendering is the text of a difference while it is made.
 type rendering struct {
 	b       []byte
-	size    int // from which on it is given away
+	size    int // the length from which on a piece is complete
 	yield   func([]byte) bool
 	uidOnly bool
 	stopped bool
 }
 
-// line is called after each line, and says whether to go on.
+// line is called after each line. It returns false to stop.
 func (r *rendering) line() bool {
 	if len(r.b) >= r.size {
 		r.stopped = !r.yield(r.b)
@@ -90,7 +88,7 @@ func (r *rendering) difference(d Difference, dialect Dialect, v *View) {
 	}
 }
 
-// inOrder is Changed as it is to be told.
+// inOrder returns Changed in the order in which it is told.
 func (d Difference) inOrder(dialect Dialect) []FlagChange {
 	byModSeq := func(a, b FlagChange) int { return cmp.Compare(a.ModSeq, b.ModSeq) }
 	if dialect == Plain || slices.IsSortedFunc(d.Changed, byModSeq) {
@@ -109,12 +107,11 @@ func appendNumbered(dst []byte, n uint32, name string) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// expunges tells the highest number first, so that no EXPUNGE shifts another (RFC 9051 §7.5.1). 118-118 The
-// client counts all UIDs of the range, so their numbers are a range, too.
+// expunges tells the highest number first, so that no EXPUNGE shifts another (RFC 9051 §7.5.1).
 func (r *rendering) expunges(vanished, view UIDs) {
 	for i := vanished.spans() - 1; i >= 0; i-- {
 		first, last := vanished.span(i)
-		// A range of UIDs that the client counts all is one of numbers, too.
+		// The client counts all UIDs of the range, so their numbers are a range, too.
 		seq, ok := view.Seq(last)
 		for n := last - first + 1; ok && n > 0; n-- {
 			r.b = appendNumbered(r.b, seq, "EXPUNGE")
@@ -153,8 +150,7 @@ func (r *rendering) vanished(vanished UIDs) {
 }
 
 // RFC 9051 §7.5.2, RFC 7162 §3.1.4 and §3.2.4: with mod-sequences, FETCH has the UID as well. An unknown
-// mod-sequence is left out. 170-170 RFC 9586 §3.3: the UID stands before UIDFETCH and isn't repeated. 178-178
-// appendFlags appends the rest of a FETCH response.
+// mod-sequence is left out.
 func (c FlagChange) appendTo(dst []byte, dialect Dialect, seq uint32) []byte {
 	dst = append(dst, "* "...)
 	dst = strconv.AppendUint(dst, uint64(seq), 10)
@@ -167,7 +163,7 @@ func (c FlagChange) appendTo(dst []byte, dialect Dialect, seq uint32) []byte {
 	return c.appendFlags(dst, dialect)
 }
 
-// RFC 9586 §3.3: the UID stands in front of UIDFETCH, and isn't said again.
+// RFC 9586 §3.3: the UID stands before UIDFETCH and isn't repeated.
 func (c FlagChange) appendByUID(dst []byte, dialect Dialect) []byte {
 	dst = append(dst, "* "...)
 	dst = strconv.AppendUint(dst, uint64(c.UID), 10)
@@ -175,7 +171,7 @@ func (c FlagChange) appendByUID(dst []byte, dialect Dialect) []byte {
 	return c.appendFlags(dst, dialect)
 }
 
-// appendFlags ends a FETCH response.
+// appendFlags appends the rest of a FETCH response.
 func (c FlagChange) appendFlags(dst []byte, dialect Dialect) []byte {
 	dst = append(dst, "FLAGS "...)
 	dst = c.Flags.AppendTo(dst)

@@ -10,33 +10,30 @@ type State struct {
 	UIDValidity uint32
 
 	// UIDNext is from the answer to EXAMINE, before the UIDs were read; 0 if the answer had none. Each
-	// message with a lower UID is in UIDs or was removed. 17-17 UIDs has all messages. Their number was
-	// compared with EXISTS.
+	// message with a lower UID is in UIDs or was removed.
 	UIDNext uint32
 
-	// UIDs are all messages. Their number has been checked against EXISTS.
+	// UIDs has all messages. Their number was compared with EXISTS.
 	UIDs UIDs
 
 	// ModSeq is the HIGHESTMODSEQ of the answer to EXAMINE: all changes up to it are in UIDs and Changed. 0:
-	// the mailbox has none (NOMODSEQ), or it wasn't requested. 24-24 FlagList is the mailbox's FLAGS
-	// response, "" if it had none.
+	// the mailbox has none (NOMODSEQ), or it wasn't requested.
 	ModSeq uint64
 
-	// FlagList is the mailbox's FLAGS response, "" where there was none.
+	// FlagList is the mailbox's FLAGS response, "" if it had none.
 	FlagList Flags
 
 	// Changed has every message whose flags changed after the mod-sequence Since, in any order; the last
 	// entry of a message is the newest. It may have messages that are new to a view, or unknown. It isn't
-	// used if Table is set. 33-33 Table has the flags of all UIDs; nil under the QRESYNC strategy. 37-37
-	// Changes returns the largest number of flag changes that a difference to s may have.
+	// used if Table is set.
 	Changed []FlagChange
 	Since   uint64
 
-	// Table has the flags of all UIDs. nil under the QRESYNC strategy.
+	// Table has the flags of all UIDs; nil under the QRESYNC strategy.
 	Table *FlagTable
 }
 
-// Changes is how many changes of flags a difference to it may have.
+// Changes returns the largest number of flag changes that a difference to s may have.
 func (s *State) Changes() int {
 	if s.Table != nil {
 		return int(s.UIDs.Count())

@@ -18,15 +18,14 @@ type SequenceMap struct {
 	client, backend UIDs
 
 	// tail counts messages that are known only from EXISTS, so their UIDs aren't known. They follow the
-	// others on both sides. 26-26 held: EXPUNGEs from the backend are deferred as well; see Hold. 30-30
-	// Response returns these errors. The numbering is lost, and the session has to end.
+	// others on both sides.
 	tail uint32
 
-	// held: EXPUNGEs of the backend's are deferred as well, see Hold.
+	// held: EXPUNGEs from the backend are deferred as well; see Hold.
 	held bool
 }
 
-// What Response fails with: the session can't be kept in step and has to end.
+// Response returns these errors. The numbering is lost, and the session has to end.
 var (
 	ErrNumbers        = errors.New("the backend named a message that it doesn't have")
 	ErrUntranslatable = errors.New("the backend's answer has message numbers in a form that isn't known")
@@ -63,8 +62,7 @@ func (n *SequenceMap) Told() (gone UIDs) {
 
 // toBackend translates a set of the client's numbers. gone: it names messages that the backend no longer has.
 // Numbers beyond the client's last message stay as far beyond the backend's last, so that the backend can
-// reject them. 83-83 toClient translates one number of the backend. 96-96 rangeToClient translates first:last
-// of the backend's numbers; first <= last.
+// reject them.
 func (n SequenceMap) toBackend(numbers UIDs) (out UIDs, gone bool) {
 	count := n.client.Count()
 	named := n.client.pick(numbers)
@@ -80,7 +78,7 @@ func (n SequenceMap) toBackend(numbers UIDs) (out UIDs, gone bool) {
 	return out, there.Count() < named.Count()
 }
 
-// toClient translates one of the backend's numbers.
+// toClient translates one number of the backend.
 func (n SequenceMap) toClient(number uint32) (uint32, bool) {
 	if number > n.backend.Count() {
 		number -= n.backend.Count()
@@ -93,7 +91,7 @@ func (n SequenceMap) toClient(number uint32) (uint32, bool) {
 	return n.client.Seq(uid)
 }
 
-// rangeToClient translates first:last of the backend's numbers, first <= last.
+// rangeToClient translates first:last of the backend's numbers; first <= last.
 func (n SequenceMap) rangeToClient(first, last uint32) (UIDs, bool) {
 	count := n.backend.Count()
 	if first == 0 || last > count+n.tail {
@@ -110,8 +108,7 @@ func (n SequenceMap) rangeToClient(first, last uint32) (UIDs, bool) {
 			end -= high - last
 		}
 		// Consecutive UIDs here are consecutive messages at the client, too: there is no UID between them
-		// that the client could count. 124-124 parseNumbers parses a sequence-set of the client's numbers
-		// (RFC 9051 §9). 130-130 parseSet is ParseUIDs with last for "*".
+		// that the client could count.
 		low, _ := n.client.Seq(uid)
 		b.add(low, low+(end-uid))
 	}
@@ -122,13 +119,13 @@ func (n SequenceMap) rangeToClient(first, last uint32) (UIDs, bool) {
 	return b.set(), true
 }
 
-// parseNumbers reads a sequence-set of the client's numbers (RFC 9051 §9).
+// parseNumbers parses a sequence-set of the client's numbers (RFC 9051 §9).
 func (n SequenceMap) parseNumbers(set []byte) (UIDs, bool) {
 	_, last := n.Client()
 	return parseSet(set, last)
 }
 
-// parseSet is ParseUIDs where "*" means last.
+// parseSet is ParseUIDs with last for "*".
 func parseSet(set []byte, last uint32) (UIDs, bool) {
 	if bytes.IndexByte(set, '*') < 0 {
 		s, err := ParseUIDs(set)
@@ -143,8 +140,7 @@ func parseSet(set []byte, last uint32) (UIDs, bool) {
 }
 
 // appendUIDSet appends a set of UIDs in which "*" is replaced by the client's last message. If the backend's
-// last message is the same, or its UID isn't known, the set isn't changed. 157-157 appendStarless appends a
-// sequence-set in which "*" is replaced by last.
+// last message is the same, or its UID isn't known, the set isn't changed.
 func (n SequenceMap) appendUIDSet(dst, set []byte) ([]byte, bool) {
 	last := n.client.Last()
 	if _, ok := parseSet(set, last); !ok {
@@ -156,7 +152,7 @@ func (n SequenceMap) appendUIDSet(dst, set []byte) ([]byte, bool) {
 	return appendStarless(dst, set, last)
 }
 
-// appendStarless adds a sequence-set in which the number last stands for "*".
+// appendStarless appends a sequence-set in which "*" is replaced by last.
 func appendStarless(dst, set []byte, last uint32) ([]byte, bool) {
 	for i, c := range set {
 		if c != '*' {

@@ -6,12 +6,12 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Disposition says what is to be done with a client's command once its numbers were translated.
+// Disposition says what the proxy does with a client's command after its numbers were translated.
 type Disposition uint8
 
-// The fates of a command.
+// The dispositions of a command.
 const (
-	// Relay: it goes to the backend, and so does its answer to the client.
+	// Relay: the command goes to the backend, and its answer to the client.
 	Relay Disposition = iota
 
 	// RelayPart: some of the command's messages were removed. The command goes to the backend for the others,
@@ -29,12 +29,11 @@ const (
 	Invalid
 
 	// RelayNoUpdate: the command goes to the backend without UPDATE (RFC 5267 §4.3), which would later cause
-	// unsolicited numbers; before that the client is told AppendNoUpdate. 36-36 Goes says whether any part of
-	// the command goes to the backend.
+	// unsolicited numbers; before that the client is told AppendNoUpdate.
 	RelayNoUpdate
 )
 
-// Goes says whether anything of the command goes to the backend.
+// Goes says whether any part of the command goes to the backend.
 func (f Disposition) Goes() bool { return f != Refuse && f != Invalid }
 
 // Command appends a client's command in the form for the backend to dst. cmd is the command with its literals
@@ -43,13 +42,7 @@ func (f Disposition) Goes() bool { return f != Refuse && f != Invalid }
 // the command goes to the backend (Goes).
 //
 // "*" is the client's last message, also in sets of UIDs: STORE * must not change another message than the
-// last one in the client's list. 74-74t it contains no number 83-83 setKind is the kind of the set that is a
-// command's first argument. 87-87t numbers; the command may be done for the messages that remain 88-88t
-// numbers; the command must be done for all messages or none 92-92 set translates a command whose first
-// argument, after head, is a set. 102-102t the result of a SEARCH on the same connection (RFC 5182) 127-127
-// AppendExpungeIssued appends the proxy's answer to a command with the disposition Refuse. 133-133
-// AppendInvalid appends the proxy's answer to a command with the disposition Invalid. 139-139 AppendNoUpdate
-// appends the response that tells that a search result isn't updated (RFC 5267 §4.3.1).
+// last one in the client's list.
 func (n SequenceMap) Command(dst, cmd []byte) ([]byte, Disposition) {
 	if n.Deferred().Empty() {
 		return append(dst, cmd...), Relay
@@ -78,7 +71,7 @@ func (n SequenceMap) Command(dst, cmd []byte) ([]byte, Disposition) {
 		case !s.unknown:
 			return dst, Invalid
 		case !bytes.ContainsAny(h.Args, "0123456789*"):
-			return append(dst, cmd...), Relay // no number is in it
+			return append(dst, cmd...), Relay // it contains no number
 		}
 		return dst, Refuse
 	case r.State == wire.UnknownState:
@@ -87,16 +80,16 @@ func (n SequenceMap) Command(dst, cmd []byte) ([]byte, Disposition) {
 	return append(dst, cmd...), Relay
 }
 
-// setKind says what the set is that a command has for its first argument.
+// setKind is the kind of the set that is a command's first argument.
 type setKind uint8
 
 const (
-	numbersOrNothing setKind = iota // numbers; those still there will do
-	allNumbers                      // numbers; all or none
+	numbersOrNothing setKind = iota // numbers; the command may be done for the messages that remain
+	allNumbers                      // numbers; the command must be done for all messages or none
 	uids                            // UIDs
 )
 
-// set translates a command whose first argument, behind head, is a set.
+// set translates a command whose first argument, after head, is a set.
 func (n SequenceMap) set(dst, head, cmd []byte, kind setKind) ([]byte, Disposition) {
 	set := cmd[len(head):]
 	if i := bytes.IndexAny(set, " \r\n"); i >= 0 {
@@ -106,7 +99,7 @@ func (n SequenceMap) set(dst, head, cmd []byte, kind setKind) ([]byte, Dispositi
 	out := append(dst, head...)
 	var gone bool
 	switch {
-	case string(set) == "$": // the result of a SEARCH on this very connection (RFC 5182)
+	case string(set) == "$": // the result of a SEARCH on the same connection (RFC 5182)
 		return append(dst, cmd...), Relay
 	case kind == uids:
 		var ok bool
@@ -131,19 +124,19 @@ func (n SequenceMap) set(dst, head, cmd []byte, kind setKind) ([]byte, Dispositi
 	return out, Relay
 }
 
-// AppendExpungeIssued adds the proxy's answer to a command that is Refuse.
+// AppendExpungeIssued appends the proxy's answer to a command with the disposition Refuse.
 func AppendExpungeIssued(dst, tag []byte) []byte {
 	dst = append(dst, tag...)
 	return append(dst, " NO [EXPUNGEISSUED] Some of these messages are gone\r\n"...)
 }
 
-// AppendInvalid adds the proxy's answer to a command that is Invalid.
+// AppendInvalid appends the proxy's answer to a command with the disposition Invalid.
 func AppendInvalid(dst, tag []byte) []byte {
 	dst = append(dst, tag...)
 	return append(dst, " BAD Syntax error in the arguments\r\n"...)
 }
 
-// AppendNoUpdate adds the response that says that a search isn't kept up to date (RFC 5267 §4.3.1).
+// AppendNoUpdate appends the response that tells that a search result isn't updated (RFC 5267 §4.3.1).
 func AppendNoUpdate(dst, tag []byte) []byte {
 	dst = append(dst, "* NO [NOUPDATE "...)
 	dst = wire.AppendQuoted(dst, string(tag))

@@ -11,9 +11,7 @@ import (
 // messages that it adds and removes. line is the response with its line end and its literals; for FETCH, the
 // part up to its name is enough. uid: the command at the backend is a UID form, so its results are UIDs.
 //
-// After an error (ErrNumbers, ErrUntranslatable) the session has to end. 30-30t the backend has no message
-// that the client doesn't count, so the numbers are the same 71-71 exists: RFC 9051 §7.4.1. New messages have
-// the highest numbers.
+// After an error (ErrNumbers, ErrUntranslatable) the session has to end.
 func (n *SequenceMap) Response(dst, line []byte, uid bool) ([]byte, error) {
 	h := wire.ParseResponseHead(line)
 	name := string(bytes.ToUpper(h.Name))
@@ -28,7 +26,7 @@ func (n *SequenceMap) Response(dst, line []byte, uid bool) ([]byte, error) {
 	case name == "VANISHED":
 		return n.vanished(dst, line, h.Rest)
 	}
-	if n.client.Count() == n.backend.Count() { // which has none that the client doesn't count: both count alike
+	if n.client.Count() == n.backend.Count() { // the backend has no message that the client doesn't count, so the numbers are the same
 		return append(dst, line...), nil
 	}
 	if h.Status != wire.NoStatus {
@@ -69,7 +67,7 @@ func (n *SequenceMap) Response(dst, line []byte, uid bool) ([]byte, error) {
 	return append(dst, line...), nil
 }
 
-// exists: RFC 9051 §7.4.1. A mailbox grows at its end.
+// exists: RFC 9051 §7.4.1. New messages have the highest numbers.
 func (n *SequenceMap) exists(dst []byte, count uint32) ([]byte, error) {
 	if count < n.backend.Count()+n.tail || uint64(count-n.backend.Count())+uint64(n.client.Count()) > 1<<32-1 {
 		return dst, ErrNumbers
@@ -125,8 +123,7 @@ func (n *SequenceMap) vanished(dst, line, args []byte) ([]byte, error) {
 }
 
 // results translates the results of SEARCH, SORT and THREAD: numbers between spaces and parentheses (RFC 9051
-// appendix E, RFC 5256 §4). (MODSEQ n) isn't changed (RFC 7162 §3.1.5). 156-156t the correlator, which may
-// contain a string
+// appendix E, RFC 5256 §4). (MODSEQ n) isn't changed (RFC 7162 §3.1.5).
 func (n *SequenceMap) results(dst, rest []byte) ([]byte, error) {
 	for i := 0; i < len(rest); {
 		c := rest[i]
@@ -155,7 +152,7 @@ func (n *SequenceMap) results(dst, rest []byte) ([]byte, error) {
 
 // esearch: RFC 9051 §7.3.4, RFC 9394 §3.
 func (n *SequenceMap) esearch(dst, rest []byte) ([]byte, error) {
-	if len(rest) > 0 && rest[0] == '(' { // the correlator, which may have a string
+	if len(rest) > 0 && rest[0] == '(' { // the correlator, which may contain a string
 		end := bytes.IndexByte(rest, ' ')
 		if end < 0 {
 			return dst, ErrUntranslatable

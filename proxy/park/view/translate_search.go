@@ -11,17 +11,15 @@ const maxSearchDepth = 100
 
 // searchArgs copies the arguments of SEARCH, SORT or THREAD with their numbers translated. It rejects search
 // keys that it doesn't know, since they could contain numbers. Strings are copied without a look at their
-// content. 18-18t it failed at an unknown key, which may be valid 19-19t RETURN had UPDATE, which was removed
-// 22-22 arity returns how many strings follow a search key (RFC 9051 §6.4.4 and the RFCs named). 44-44
-// program copies all arguments.
+// content.
 type searchArgs struct {
 	in, out []byte
 	numbers SequenceMap
-	unknown bool // it failed at what isn't known here, and may be right
-	update  bool // RETURN had UPDATE, which was left out
+	unknown bool // it failed at an unknown key, which may be valid
+	update  bool // RETURN had UPDATE, which was removed
 }
 
-// arity is how many strings follow a search key (RFC 9051 §6.4.4 and the RFCs named).
+// arity returns how many strings follow a search key (RFC 9051 §6.4.4 and the RFCs named).
 func arity(key string) (n int, known bool) {
 	switch key {
 	case "ALL", "ANSWERED", "DELETED", "DRAFT", "FLAGGED", "NEW", "OLD", "RECENT", "SEEN",
@@ -43,7 +41,7 @@ func arity(key string) (n int, known bool) {
 	return 0, false
 }
 
-// program copies all of the arguments.
+// program copies all arguments.
 func (s *searchArgs) program(verb wire.Verb) bool {
 	if s.word("RETURN") && !(s.space() && s.returns() && s.space()) {
 		return false
@@ -66,16 +64,14 @@ func (s *searchArgs) program(verb wire.Verb) bool {
 }
 
 // returns copies the options of RETURN (RFC 4731, RFC 5182, RFC 9394). It removes UPDATE (RFC 5267), which
-// causes unsolicited numbers later. 74-74t removed, with the space before the next option 104-104 criteria
-// copies the criteria of SORT, which contain only names. 154-154t RFC 7162 §3.1.5: with or without an entry
-// name and type
+// causes unsolicited numbers later.
 func (s *searchArgs) returns() bool {
 	if !s.byte('(') {
 		return false
 	}
 	for !s.byte(')') {
 		switch option := string(bytes.ToUpper(s.peek())); option {
-		case "UPDATE": // left out, with the space that parts it from the next one
+		case "UPDATE": // removed, with the space before the next option
 			s.update = true
 			s.in = s.in[len(option):]
 			if s.at(')') && s.out[len(s.out)-1] == ' ' {
@@ -105,7 +101,7 @@ func (s *searchArgs) returns() bool {
 	return true
 }
 
-// criteria copies SORT's, in which there are only names.
+// criteria copies the criteria of SORT, which contain only names.
 func (s *searchArgs) criteria() bool {
 	if !s.byte('(') {
 		return false
@@ -155,7 +151,7 @@ func (s *searchArgs) key(depth int) bool {
 	case "UID":
 		s.take(len(word))
 		return s.space() && s.uids(s.peek())
-	case "MODSEQ": // RFC 7162 §3.1.5: with a flag's name and whose, or without
+	case "MODSEQ": // RFC 7162 §3.1.5: with or without an entry name and type
 		s.take(len(word))
 		if !s.space() {
 			return false
@@ -180,9 +176,7 @@ func (s *searchArgs) key(depth int) bool {
 }
 
 // set translates a set of numbers. Removed messages match nothing; a set whose messages were all removed
-// becomes a key that matches nothing. 205-205 peek returns the atom at the front, with the characters that
-// search keys may have. 213-213 word copies the given word, in any case, if it is next. 246-246 str copies an
-// astring: an atom, a quoted string or a literal with its content.
+// becomes a key that matches nothing.
 func (s *searchArgs) set(word []byte) bool {
 	numbers, ok := s.numbers.parseNumbers(word)
 	if !ok {
@@ -208,7 +202,7 @@ func (s *searchArgs) uids(word []byte) bool {
 	return ok
 }
 
-// peek is the atom at the front, as wide as the grammar of search keys knows it.
+// peek returns the atom at the front, with the characters that search keys may have.
 func (s *searchArgs) peek() []byte {
 	if i := bytes.IndexAny(s.in, " ()\"{\r\n"); i >= 0 {
 		return s.in[:i]
@@ -216,7 +210,7 @@ func (s *searchArgs) peek() []byte {
 	return s.in
 }
 
-// word copies one that is expected, in any case, if it stands there.
+// word copies the given word, in any case, if it is next.
 func (s *searchArgs) word(upper string) bool {
 	if w := s.peek(); !bytes.EqualFold(w, []byte(upper)) {
 		return false
@@ -249,7 +243,7 @@ func (s *searchArgs) take(n int) {
 	s.in = s.in[n:]
 }
 
-// str copies an astring: an atom, a quoted string or a literal with all it has.
+// str copies an astring: an atom, a quoted string or a literal with its content.
 func (s *searchArgs) str() bool {
 	n, ok := stringLen(s.in)
 	if ok {

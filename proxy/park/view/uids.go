@@ -12,41 +12,37 @@ import (
 // numbers. The zero value is the empty set.
 //
 // It is small, since every parked client has one: 16 bytes if the UIDs are consecutive, and 8 more bytes for
-// each gap. 18-18t nil if there is at most one range
+// each gap.
 type UIDs struct {
 	first, count uint32
-	more         *uidSpans // nil where there is one range at most
+	more         *uidSpans // nil if there is at most one range
 }
 
 // uidSpans are the ranges of a set that has several. The last element only has the number of all UIDs.
 type uidSpans []uidSpan
 
 // uidSpan has a range's first UID and the number of the set's UIDs before it. The next span determines the
-// range's last UID. 31-31 ParseUIDs returns these errors. 37-37 Count returns the number of UIDs. 40-40 Empty
-// says whether the set is empty. 43-43 First returns the lowest UID, 0 of an empty set. 46-46 Last returns
-// the highest UID, 0 of an empty set. 55-55 spans returns the number of ranges. 66-66 span returns the range
-// with index i. 75-75 before returns the number of UIDs before the range with index i. 106-106 find returns
-// the index of the last range that begins at uid or before, -1 if there is none.
+// range's last UID.
 type uidSpan struct {
 	first, before uint32
 }
 
-// What ParseUIDs refuses.
+// ParseUIDs returns these errors.
 var (
 	ErrUIDSet     = errors.New("not a set of UIDs")
 	ErrManyRanges = errors.New("set of UIDs has too many ranges")
 )
 
-// Count is the number of UIDs.
+// Count returns the number of UIDs.
 func (s UIDs) Count() uint32 { return s.count }
 
-// Empty says whether there is none.
+// Empty says whether the set is empty.
 func (s UIDs) Empty() bool { return s.count == 0 }
 
-// First is the lowest UID, 0 of an empty set.
+// First returns the lowest UID, 0 of an empty set.
 func (s UIDs) First() uint32 { return s.first }
 
-// Last is the highest UID, 0 of an empty set.
+// Last returns the highest UID, 0 of an empty set.
 func (s UIDs) Last() uint32 {
 	if s.count == 0 {
 		return 0
@@ -55,7 +51,7 @@ func (s UIDs) Last() uint32 {
 	return last
 }
 
-// spans is the number of ranges.
+// spans returns the number of ranges.
 func (s UIDs) spans() int {
 	switch {
 	case s.count == 0:
@@ -66,7 +62,7 @@ func (s UIDs) spans() int {
 	return len(*s.more) - 1
 }
 
-// span is the i'th range.
+// span returns the range with index i.
 func (s UIDs) span(i int) (first, last uint32) {
 	if s.more == nil {
 		return s.first, s.first + s.count - 1
@@ -75,7 +71,7 @@ func (s UIDs) span(i int) (first, last uint32) {
 	return m[i].first, m[i].first + (m[i+1].before - m[i].before) - 1
 }
 
-// before is the number of UIDs in front of the i'th range.
+// before returns the number of UIDs before the range with index i.
 func (s UIDs) before(i int) uint32 {
 	if s.more == nil {
 		return 0
@@ -106,7 +102,7 @@ func (s UIDs) Seq(uid uint32) (seq uint32, ok bool) {
 	return s.before(i) + (uid - first) + 1, true
 }
 
-// find returns the last range that begins at uid or before, -1 where none does.
+// find returns the index of the last range that begins at uid or before, -1 if there is none.
 func (s UIDs) find(uid uint32) int {
 	return sort.Search(s.spans(), func(i int) bool { f, _ := s.span(i); return f > uid }) - 1
 }
@@ -117,8 +113,7 @@ func (s UIDs) Contains(uid uint32) bool {
 	return ok
 }
 
-// Ranges iterates over the set's ranges, ascending. Between two ranges at least one UID is missing. 129-129
-// All iterates over the UIDs, ascending. 145-145 Equal says whether both sets are the same.
+// Ranges iterates over the set's ranges, ascending. Between two ranges at least one UID is missing.
 func (s UIDs) Ranges() iter.Seq2[uint32, uint32] {
 	return func(yield func(first, last uint32) bool) {
 		for i := range s.spans() {
@@ -129,7 +124,7 @@ func (s UIDs) Ranges() iter.Seq2[uint32, uint32] {
 	}
 }
 
-// All goes through the UIDs, ascending.
+// All iterates over the UIDs, ascending.
 func (s UIDs) All() iter.Seq[uint32] {
 	return func(yield func(uid uint32) bool) {
 		for first, last := range s.Ranges() {
@@ -145,7 +140,7 @@ func (s UIDs) All() iter.Seq[uint32] {
 	}
 }
 
-// Equal says whether both are the same set.
+// Equal says whether both sets are the same.
 func (s UIDs) Equal(o UIDs) bool {
 	if s.count != o.count || s.first != o.first || s.spans() != o.spans() {
 		return false
@@ -154,8 +149,7 @@ func (s UIDs) Equal(o UIDs) bool {
 }
 
 // AppendTo appends the set as a sequence-set, "1:3,7". For an empty set, which has no such form, it appends
-// nothing. 175-175 String returns the sequence-set. 178-178 length returns the number of UIDs in the range
-// with index i. 184-184 findNumber returns the index of the range that contains the message with this number.
+// nothing.
 func (s UIDs) AppendTo(dst []byte) []byte {
 	begin := len(dst)
 	for first, last := range s.Ranges() {
@@ -176,16 +170,16 @@ func appendRange(dst []byte, first, last uint32) []byte {
 	return dst
 }
 
-// String is for people: the sequence-set.
+// String returns the sequence-set.
 func (s UIDs) String() string { return string(s.AppendTo(nil)) }
 
-// length is the number of UIDs in the i'th range.
+// length returns the number of UIDs in the range with index i.
 func (s UIDs) length(i int) uint32 {
 	first, last := s.span(i)
 	return last - first + 1
 }
 
-// findNumber is the range that the message with this number is in.
+// findNumber returns the index of the range that contains the message with this number.
 func (s UIDs) findNumber(number uint32) int {
 	lo, hi := 0, s.spans()
 	for lo < hi {

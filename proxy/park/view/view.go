@@ -23,15 +23,14 @@ type View struct {
 	ModSeq uint64
 
 	// Told has the flags of all UIDs as the client was told them or may request them. Only the comparison
-	// strategy needs it; nil otherwise. 30-30 Known has flags that the client knows. nil: none. 34-34 next
-	// returns the lowest UID that a message may have of which the client doesn't know.
+	// strategy needs it; nil otherwise.
 	Told *FlagTable
 
-	// Known has flags that the client knows, beyond its bound or not. nil: none.
+	// Known has flags that the client knows. nil: none.
 	Known *Known
 }
 
-// next is the lowest UID that a message may have which the client doesn't know of.
+// next returns the lowest UID that a message may have of which the client doesn't know.
 func (v *View) next() uint32 { return max(v.UIDNext, behind(v.UIDs)) }
 
 // behind returns the lowest UID that may follow uids. If uids has the highest possible UID, it returns that
