@@ -378,6 +378,12 @@ routing {
   # Default: "", the admin block's address with the block cluster, else none.
   #admin_address = "192.0.2.10:8143"
 
+  # Start although another proxy is alive under the service and there is no block cluster. Proxies
+  # that don't agree on where users are may have one user on two backends: only for proxies that
+  # serve different users.
+  # Default: false. Then a second proxy doesn't start.
+  #allow_others = true
+
   # How long Consul keeps the entry of a proxy that was killed and doesn't come back. One
   # that starts again under the same host name and port replaces its earlier entry.
   # Default: "1h". Consul takes no less than "1m".
@@ -385,14 +391,39 @@ routing {
 #}
 
 
-# The other proxies of the same service, from Consul or from a list. With this block
-# `imapproxy proxies` and `status --cluster` show all of them (docs/cluster-view.md). The
-# proxies don't agree yet on the users' backends.
-# Without the block: only this proxy.
+# Several proxies of the same service. With this block and discovery "consul" they agree on each
+# user's backend (docs/cluster.md), and `imapproxy proxies` and `status --cluster` show all of
+# them (docs/cluster-view.md). All proxies need the block, with the same service, and the same
+# settings in users and routing.storage.
+# With discovery "static" they see each other and don't agree: run one proxy for a set of users.
+# Without the block: only this proxy. Another one under the same service doesn't start.
+# To add or remove the block with discovery "consul" needs a restart.
 #cluster {
-  # The service's name in Consul (register.service).
+  # The service's name in Consul (register.service). The proxies agree in the keys below
+  # imapproxy/SERVICE/ of Consul's KV, in the datacenter of discovery "consul".
+  # A change needs a restart with discovery "consul".
   # Default: "imapproxy".
   #service = "imapproxy"
+
+  # How long a login or a resume waits until the proxies agree on where its user is. Then it
+  # fails with [UNAVAILABLE]. The same on all proxies: it is also how long the turn of a group of users lasts
+  # when they are moved.
+  # Default: "10s".
+  #agree_within = "10s"
+
+  # What this proxy does when it can't reach Consul for longer than session_ttl. "serve": sessions
+  # and logins continue by what was known last. If the other proxies move a user in that time, the user
+  # may be on two backends. "hold": it closes all connections to backends before the others may
+  # move users; clients stay connected, and their commands and new logins wait.
+  # Default: "serve".
+  #isolated = "serve"
+
+  # How long a proxy that has died or is cut off counts for the others, at least: they don't move users
+  # that it may have for two to three times as long. If it is shorter than an outage of
+  # Consul's leader (3 to 17 s), each such outage isolates all proxies.
+  # A change needs a restart.
+  # Default: "45s". At least "10s".
+  #session_ttl = "45s"
 
   # The admin addresses of the proxies, instead of those in Consul. The list may contain this proxy.
   # Default: [], those in Consul.

@@ -78,7 +78,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	poller, err := conn.NewPoller()
+	poller, err := conn.NewWaiting()
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Agreement decides where users are, where several proxies do so together (docs/cluster.md); the router's own rules
@@ -20,8 +21,8 @@ var ErrNotAgreed = errors.New("the proxies haven't agreed on the user's backend"
 // pickAgreed is Pick where several proxies agree: the backend is the Agreement's, and nothing else is tried, since a user whom one proxy
 // can't reach at their backend goes elsewhere by the decision of all, or not at all. The claim holds until the login's own connection has
 // one (Confirm), or the pick is released.
-func (r *Router) pickAgreed(ctx context.Context, agreement Agreement, a ask) (*Pick, error) {
-	if !r.Ready() {
+func (r *Router) pickAgreed(ctx context.Context, limit time.Duration, agreement Agreement, a ask) (*Pick, error) {
+	if !r.readyWithin(ctx, limit) {
 		return nil, ErrNotReady
 	}
 	home, err := r.home(a)
@@ -40,6 +41,22 @@ func (r *Router) pickAgreed(ctx context.Context, agreement Agreement, a ask) (*P
 	}
 	p.claim.Store(&release)
 	return p, nil
+}
+
+// readyWithin waits for the first fleet, up to limit.
+func (r *Router) readyWithin(ctx context.Context, limit time.Duration) bool {
+	news := r.news() // taken before it is looked, so that no answer is missed between the two
+	if r.Ready() {
+		return true
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-news:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return r.Ready()
 }
 
 // home is the ID of the backend that the user's placement names. A placement that can't be followed counts as none where

@@ -133,6 +133,10 @@ func (b *Backend) equal(o *Backend) bool {
 type Snapshot struct {
 	Source   string // "consul", "static"; for logs and metrics
 	Backends []Backend
+	// Index is the source's own number of the answer, which grows, and Consistent says that the answer is from the source's leader: only such a
+	// one may have a lower number than those before it. Only an Agreement needs them.
+	Index      uint64
+	Consistent bool
 	// Saved is when the set was learnt, for one that was kept on disk; zero: it is a
 	// live answer. A saved set is taken only while nothing else is known.
 	Saved time.Time

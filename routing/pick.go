@@ -83,7 +83,7 @@ func (r *Router) PickWithin(ctx context.Context, limit time.Duration, user, plac
 
 func (r *Router) pickWithin(ctx context.Context, limit time.Duration, a ask) (*Pick, error) {
 	if agreement := r.opts.Load().Agreement; agreement != nil {
-		return r.pickAgreed(ctx, agreement, a)
+		return r.pickAgreed(ctx, limit, agreement, a)
 	}
 	news := r.news() // taken before the pick, so that no answer is missed between the two
 	p, err := r.pick(a)

@@ -70,6 +70,14 @@ const (
 	namePoolGiven          = "imapproxy.pool.given"
 	namePoolAsked          = "imapproxy.pool.asked"
 	namePoolClosed         = "imapproxy.pool.closed"
+	nameClusterEpoch       = "imapproxy.cluster.epoch"
+	nameClusterAcked       = "imapproxy.cluster.acked"
+	nameClusterIsolated    = "imapproxy.cluster.isolated"
+	nameClusterProxies     = "imapproxy.cluster.proxies"
+	nameClusterStays       = "imapproxy.cluster.stays"
+	nameClusterWaiting     = "imapproxy.cluster.claims.waiting"
+	nameClusterLate        = "imapproxy.cluster.claims.late"
+	nameClusterSwitches    = "imapproxy.cluster.switches"
 	nameTelemetrySpans     = "imapproxy.telemetry.spans"
 	nameTelemetryExports   = "imapproxy.telemetry.exports"
 	nameTelemetryLogLines  = "imapproxy.telemetry.log_lines.dropped"
@@ -186,6 +194,24 @@ func Instruments() []Instrument {
 			[]Attribute{{"use", "`session` or `watch`"}, {"outcome", "`lent` (granted) or `none` (the pool had none that fits)"}}, nil},
 		{namePoolClosed, Counter, "{connection}", "Warm connections that the pool closed or didn't take, by reason.",
 			[]Attribute{{"reason", "`expired` (park.warm_for), `ended` (by the backend, or it said something), `per_user` and `total` (park.warm_per_user, park.warm_connections), `forgotten` (the backend drains, is gone, refuses the user or has too many of theirs), `room` (the backend has no room for others, or the proxy no descriptors), `unclean` (not fit for another use), `off` (nothing is kept)"}}, nil},
+
+		// Several proxies (docs/cluster.md).
+		{nameClusterEpoch, Gauge, "", "Number of the fleet that this proxy goes by. Proxies whose numbers differ for longer than some seconds don't hear from Consul alike.",
+			nil, nil},
+		{nameClusterAcked, Gauge, "", "Number of the newest fleet that this proxy has told the others it goes by.",
+			nil, nil},
+		{nameClusterIsolated, Gauge, "", "1 while this proxy is cut off from the others, else 0.",
+			nil, nil},
+		{nameClusterProxies, Gauge, "{proxy}", "Proxies that the others count with, this one included.",
+			[]Attribute{{"state", "`living`, or `ended`: its Consul session has ended, and users that it may have connections for are moved only once it is removed"}}, nil},
+		{nameClusterStays, Gauge, "", "Buckets and users that this proxy has connections for and that are to be moved to another backend.",
+			nil, nil},
+		{nameClusterWaiting, Gauge, "{login}", "Logins and resumes that wait now until the proxies agree on where their user is.",
+			nil, nil},
+		{nameClusterLate, Counter, "{login}", "Logins and resumes that have waited in vain (cluster.agree_within).",
+			nil, nil},
+		{nameClusterSwitches, Counter, "{fleet}", "Fleets that this proxy has switched to.",
+			nil, nil},
 
 		// Telemetry about itself.
 		{nameTelemetrySpans, Counter, "{span}", "Spans of traces that were to be exported, by outcome.",

@@ -55,6 +55,7 @@ type metrics struct {
 	sessions atomic.Pointer[func() []AttachmentCount]
 	routing  atomic.Pointer[func() RoutingStats]
 	parking  atomic.Pointer[func() ParkingStats]
+	cluster  atomic.Pointer[func() ClusterStats]
 }
 
 // newMetrics makes every instrument of the table on the meter. own holds
@@ -106,6 +107,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	b.observeGauge(nameSessions, m.observeSessions)
 	b.observeRouting(m)
 	b.observeParking(m)
+	b.observeCluster(m)
 
 	return m, b.finish()
 }

@@ -84,6 +84,9 @@ func recordEverything(tel *Telemetry) {
 			Watches: map[string]int64{"renewed": 12, "lost": 1}, Events: map[string]int64{"own": 13, "unauthorized": 3},
 			Notices: map[string]int64{"hint": 14, "unwanted": 15}, Waiting: 6}
 	})
+	tel.SetClusterGauges(func() ClusterStats {
+		return ClusterStats{Epoch: 21, Acked: 20, Isolated: true, Living: 3, Ended: 1, Stays: 22, Waiting: 23, Late: 24, Switches: 25}
+	})
 	tel.Park(Park{Outcome: "parked", Strategy: "qresync"})
 	tel.ParkRefused("message_numbers")
 	tel.Resume(Resume{Outcome: "ok", Source: SourcePool, Wake: "UID FETCH"})

@@ -10,11 +10,16 @@ import (
 )
 
 type proxiesCommand struct {
+	List   proxiesListCommand   `cmd:"" default:"withargs" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
+	Remove proxiesRemoveCommand `cmd:"" help:"Don't count with a proxy any more that is known to be dead: users whom it may have are moved at once."`
+}
+
+type proxiesListCommand struct {
 	adminFlags
 }
 
 // Run prints a line for each proxy of the service.
-func (c proxiesCommand) Run(env environment) error {
+func (c proxiesListCommand) Run(env environment) error {
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Status], error) {
 		return a.ClusterStatus(ctx)
 	}, showProxies)
@@ -45,6 +50,9 @@ func showProxies(w io.Writer, all admin.Cluster[admin.Status]) error {
 	if err := table(w, []string{"PROXY", "ADMIN", "STATE", "VERSION", "UP FOR", "SESSIONS", "EPOCH", "ISOLATED", "CONFIG"}, rows); err != nil {
 		return err
 	}
+	if err := showUnheard(w, all); err != nil {
+		return err
+	}
 	if len(versions) > 1 {
 		fmt.Fprintln(w, "\nThe versions differ.")
 	}
@@ -52,4 +60,48 @@ func showProxies(w io.Writer, all admin.Cluster[admin.Status]) error {
 		fmt.Fprintln(w, "\nThe settings differ: the proxies don't behave alike.")
 	}
 	return notAnswered(w, all.Failed())
+}
+
+// showUnheard names the proxies that the others count with and that haven't answered.
+func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) error {
+	var agreed *admin.Agreement
+	heard := map[string]bool{}
+	for _, p := range all.Proxies {
+		if p.Answer == nil {
+			continue
+		}
+		heard[p.Answer.Proxy.ID] = true
+		if a := p.Answer.Agreement; a != nil && (agreed == nil || p.Own) {
+			agreed = a
+		}
+	}
+	if agreed == nil {
+		return nil
+	}
+	for _, p := range agreed.Proxies {
+		if heard[p.ID] {
+			continue
+		}
+		until := "until its Consul session ends"
+		if p.Removed != nil {
+			until = "for another " + ago(time.Until(*p.Removed))
+		}
+		fmt.Fprintf(w, "\nA proxy doesn't answer: on %s, admin address %s. The others count with it %s. If it is dead: imapproxy proxies remove %s\n", dash(p.Host), dash(p.Admin), until, p.ID)
+	}
+	return nil
+}
+
+type proxiesRemoveCommand struct {
+	adminFlags
+	ID string `arg:"" placeholder:"ID" help:"The id of its process, as 'imapproxy proxies' shows it for a proxy that doesn't answer."`
+}
+
+// Run has a dead proxy removed by POST /v1/proxies/remove.
+func (c proxiesRemoveCommand) Run(env environment) error {
+	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.RemoveAnswer, error) {
+		return a.Remove(ctx, admin.RemoveRequest{Proxy: c.ID, By: me()})
+	}, func(w io.Writer, a admin.RemoveAnswer) error {
+		_, err := fmt.Fprintf(w, "%s is removed: the other proxies don't count with it any more\n", a.Proxy)
+		return err
+	})
 }

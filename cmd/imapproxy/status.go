@@ -55,6 +55,9 @@ func showStatus(w io.Writer, s admin.Status) error {
 			rows = append(rows, []string{"push events", counts(p.Events)})
 		}
 	}
+	if a := s.Agreement; a != nil {
+		rows = append(rows, []string{"agreement", agreementWords(a, s)})
+	}
 	for _, short := range s.Shortages {
 		rows = append(rows, []string{"short of " + short.Of, fmt.Sprintf("%s at %s, last %s ago: %s", count(int(short.Count), "time"), short.At, ago(s.Time.Sub(short.Last)), short.Error)})
 	}
@@ -65,6 +68,28 @@ func showStatus(w io.Writer, s admin.Status) error {
 		[]string{"backends", dash(counts(s.Backends))},
 		[]string{"discovery", discovery},
 	))
+}
+
+// agreementWords is how a proxy stands with the others.
+func agreementWords(a *admin.Agreement, s admin.Status) string {
+	text := fmt.Sprintf("%s, fleet %d", a.State, a.Epoch)
+	if a.Acked != a.Epoch {
+		text += fmt.Sprintf(" (the others know of %d)", a.Acked)
+	}
+	text += fmt.Sprintf(" of %s; connections of %s here", count(len(a.Proxies), "proxy"), count(a.Users, "user"))
+	if s.Proxy.Isolated != "" {
+		text += "; ISOLATED: isolated = \"" + s.Proxy.Isolated + "\""
+	}
+	if a.Stays > 0 {
+		text += fmt.Sprintf("; %d buckets and users are to be moved", a.Stays)
+	}
+	if a.Waiting > 0 {
+		text += fmt.Sprintf("; %s", count(int(a.Waiting), "login")+" waiting")
+	}
+	if a.Outage != nil {
+		text += fmt.Sprintf("; no fleet in Consul that it can go by for %s", ago(s.Time.Sub(*a.Outage)))
+	}
+	return text
 }
 
 // reloadWords is what came of the last reload.

@@ -66,11 +66,15 @@ type Options struct {
 	Fleet     Fleet
 	PeerToken func() telemetry.Secret
 	Digest    func() string // of the settings; nil: it isn't known
-	Proxy     Proxy
-	Router    Router
-	Metrics   http.Handler    // nil: there's no /metrics
-	Events    http.Handler    // nil: there's no /v1/events. It asks for a token of its own.
-	Parking   func() *Parking // nil, or returns it: parking is off
+	// Agreement returns this proxy's part in what the proxies agree on, and how it goes on where it is isolated. nil: they don't agree with each other.
+	Agreement func() (a Agreement, isolated string)
+	// Remove takes a dead proxy out of it. nil: there's no /v1/proxies/remove.
+	Remove  func(ctx context.Context, id string) error
+	Proxy   Proxy
+	Router  Router
+	Metrics http.Handler    // nil: there's no /metrics
+	Events  http.Handler    // nil: there's no /v1/events. It asks for a token of its own.
+	Parking func() *Parking // nil, or returns it: parking is off
 	// Shortages returns what the proxy itself has run out of; nil: that isn't known.
 	Shortages func() []Shortage
 	// Room returns how many connections the proxy has to a backend, and their bound; nil: that isn't known.

@@ -66,6 +66,10 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		age := int64(now.Sub(good) / time.Second)
 		st.Discovery = Discovery{LastGood: &good, AgeSeconds: &age, Saved: s.opts.Router.FromSaved()}
 	}
+	if s.opts.Agreement != nil {
+		a, isolated := s.opts.Agreement()
+		st.Agreement, st.Proxy.Epoch, st.Proxy.Isolated = &a, new(int64(a.Acked)), isolated
+	}
 	if s.opts.Digest != nil {
 		st.Proxy.Config = s.opts.Digest()
 	}

@@ -66,6 +66,7 @@ func (s *Server) routes() map[string]route {
 			r[clusterPath(path)] = s.clustered(path, r[path])
 		}
 	}
+	r[removePath] = route{serve: s.remove, post: true} // one proxy does it for all
 	if s.opts.Metrics != nil {
 		r["/metrics"] = route{serve: s.opts.Metrics.ServeHTTP}
 	}

@@ -19,8 +19,10 @@ type Status struct {
 	// Backends counts the fleet by state: up, draining, down.
 	Backends  map[string]int `json:"backends"`
 	Discovery Discovery      `json:"discovery"`
-	Parking   *Parking       `json:"parking"` // null: off
-	Reload    *Reload        `json:"reload"`  // the last one; null: there was none
+	// Agreement is this proxy's part in what the proxies of the service agree on; null: they don't agree with each other.
+	Agreement *Agreement `json:"agreement"`
+	Parking   *Parking   `json:"parking"` // null: off
+	Reload    *Reload    `json:"reload"`  // the last one; null: there was none
 	// Shortages are what the proxy itself has run out of since the start, the latest first.
 	Shortages []Shortage `json:"shortages"`
 }
@@ -34,6 +36,38 @@ type Proxying struct {
 	Epoch *int64 `json:"epoch"`
 	// Isolated says that it is cut off from the others, and how it goes on: serve, hold; "": it isn't.
 	Isolated string `json:"isolated"`
+}
+
+// Agreement is a proxy's part in what all proxies agree on (docs/cluster.md).
+type Agreement struct {
+	State string `json:"state"` // joining, joined, isolated, leaving, left
+	Epoch uint64 `json:"epoch"` // of the fleet that it goes by
+	Acked uint64 `json:"acked"` // the newest one that it has told the others it goes by
+	Users int    `json:"users"` // of whom it has connections to backends
+	Stays int    `json:"stays"` // buckets and users of them who are to be moved
+	// Waiting is how many logins and resumes wait for the proxies to agree.
+	Waiting int64      `json:"waiting"`
+	Renewed *time.Time `json:"renewed"` // when the last renewal of its Consul session was sent that succeeded; null: none was
+	// Outage is since when there is no fleet in Consul that it can go by; null: there is one.
+	Outage *time.Time `json:"outage"`
+	// MovesEnd is when the last bucket is moved for the first time; null: no proxy has users who are to be moved.
+	MovesEnd *time.Time   `json:"moves_end"`
+	Proxies  []AgreedPeer `json:"proxies"` // all that the proxies count with, by id
+}
+
+// AgreedPeer is a proxy as its key in Consul tells of it.
+type AgreedPeer struct {
+	ID          string    `json:"id"` // of the process
+	Host        string    `json:"host"`
+	Admin       string    `json:"admin"` // address of its admin API
+	Version     string    `json:"version"`
+	Started     time.Time `json:"started"`
+	Acked       uint64    `json:"acked"`
+	Stays       int       `json:"stays"`
+	Unreachable []string  `json:"unreachable"` // backends that it can't reach
+	// Session: its Consul session lives. Where it doesn't, Removed is when the others stop to count with it; null: not known yet.
+	Session bool       `json:"session"`
+	Removed *time.Time `json:"removed"`
 }
 
 // Shortage is a resource that the proxy itself ran out of, at one place.

@@ -25,6 +25,9 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	o.Name, o.Digest = a.name, func() string { return *a.digest.Load() }
 	o.Parking, o.Reload, o.Kick = a.parking.status, a.lastReload.Load, a.server.Kick
 	o.User, o.Flush = a.user, a.flush
+	if g := a.agreement; g != nil {
+		o.Agreement, o.Remove = g.status, g.remove
+	}
 	o.Shortages = a.shortages
 	o.Room = func(backend string) (connections, bound int) {
 		s := a.room.Status(backend)

@@ -75,8 +75,10 @@ type App struct {
 	parking  *parking
 	server   *proxy.Server
 	cluster  *cluster
-	admin    *admin.Server // nil where it is off
-	events   *admin.Server // nil where events come to admin, or none
+	// agreement is how the proxies agree on where users are; nil: this one decides alone.
+	agreement *agreement
+	admin     *admin.Server // nil where it is off
+	events    *admin.Server // nil where events come to admin, or none
 
 	ready   chan struct{}   // closed when the first set of backends has been applied
 	reloads chan chan error // Reload's requests; Run answers each one that it takes
@@ -162,6 +164,13 @@ func (a *App) open(ctx context.Context) (err error) {
 		return err
 	}
 	routes.Now = a.opts.Now
+	if a.cluster, err = newCluster(a.cfg); err != nil {
+		return err
+	}
+	if wiring.Agrees(a.cfg) {
+		a.agreement = newAgreement(a.cluster.id)
+		routes.Agreement = a.agreement
+	}
 	if a.router, err = routing.New(routes); err != nil {
 		return err
 	}
@@ -186,13 +195,16 @@ func (a *App) open(ctx context.Context) (err error) {
 		return err
 	}
 	a.digest.Store(new(config.Digest(a.cfg)))
-	if a.cluster, err = newCluster(a.cfg); err != nil {
-		return err
-	}
 	if a.admin, err = a.openAdmin(); err != nil {
 		return err
 	}
 	if a.events, err = a.openEvents(); err != nil {
+		return err
+	}
+	if err = a.openAgreement(); err != nil {
+		return err
+	}
+	if err = a.alone(ctx); err != nil {
 		return err
 	}
 	if err = a.server.Listen(ctx); err != nil {
@@ -211,6 +223,9 @@ func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source disco
 	var err error
 	dial := wiring.Upstream(c, a.tel)
 	dial.Room, dial.MasterFindings, dial.Now = a.room, a.findings, a.opts.Now
+	if a.agreement != nil {
+		dial.Claims, o.Overdue = connClaims{a.agreement}, a.agreement.Overdue
+	}
 	if err = wiring.CheckSourceAddresses(c); err != nil {
 		return o, err
 	}

@@ -32,6 +32,7 @@
 //
 // Imports internal/admin, internal/config, internal/peers, internal/task,
 // internal/wiring, proxy, proxy/auth, proxy/park, proxy/park/events,
-// proxy/park/view, proxy/upstream, routing, routing/discovery and telemetry.
+// proxy/park/view, proxy/upstream, routing, routing/agree, routing/cluster,
+// routing/discovery and telemetry.
 // Imported by cmd/imapproxy, internal/apptest and the end-to-end tests.
 package app

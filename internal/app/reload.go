@@ -103,7 +103,8 @@ func (a *App) tellReload(changes []config.Change, err error) {
 // made before anything changes; applying is called when nothing can fail any more.
 func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Change, err error) {
 	next := config.Reloaded(a.cfg, wanted)
-	changes = config.Diff(a.cfg, wanted)
+	keepAgreed(a.cfg, next)
+	changes = changesOf(a.cfg, wanted, next)
 
 	routes, err := wiring.Routing(next, a.tel)
 	if err != nil {
@@ -161,6 +162,9 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 	a.tel.SwitchLog(log)
 	if err := a.router.Reload(routes); err != nil {
 		a.tel.Log.Error("routing keeps its old settings", "error", err)
+	}
+	if err := a.agreement.reload(next, newFleet); err != nil {
+		a.tel.Log.Error("the agreement of the proxies keeps its old settings", "error", err)
 	}
 	a.parking.reload(next, secrets, a.tel)
 	a.level.Set(wiring.LogLevel(next))

@@ -3,6 +3,8 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
@@ -59,6 +61,7 @@ func (a *App) begin() {
 	a.parking.begin()
 	a.cluster.begin(a.cfg, a.tel)
 	a.watch()
+	a.agreement.begin(a.router)
 	a.register()
 	if a.admin != nil {
 		a.answering = task.Start(a.admin.Serve)
@@ -78,6 +81,7 @@ func (a *App) finish() error {
 	err := a.registration.Stop()
 	err = errors.Join(err, a.serving.Stop())
 	a.parking.end()
+	err = errors.Join(err, a.endAgreement())
 	return errors.Join(err, a.listening.Stop(), a.answering.Stop(), a.cluster.end(), a.watching.Stop())
 }
 
@@ -90,21 +94,25 @@ func (a *App) watch() {
 	default:
 	}
 	keeper, _ := source.(discovery.Keeper)
-	warned := map[string]bool{} // addresses
-	a.watching = task.Start(func(ctx context.Context) error {
-		return source.Run(ctx, func(s routing.Snapshot) { // from one goroutine
-			if whole := a.router.Apply(s); whole && keeper != nil {
-				keeper.Keep(s)
-			}
-			fleet := a.router.Backends()
-			a.parking.forget(fleet)
-			a.warnOfCleartext(cfg, fleet, warned)
-			if first != nil {
-				close(first)
-				first = nil
-			}
-		})
-	})
+	warned := map[string]bool{}        // addresses
+	take := func(s routing.Snapshot) { // one at a time
+		if whole := a.router.Apply(s); whole && keeper != nil && a.agreement == nil {
+			keeper.Keep(s)
+		}
+		fleet := a.router.Backends()
+		a.parking.forget(fleet)
+		a.warnOfCleartext(cfg, fleet, warned)
+		if first != nil {
+			close(first)
+			first = nil
+		}
+	}
+	apply := take
+	if a.agreement != nil { // it is asked what becomes of an answer
+		a.agreement.take.Store(permitted(wiring.Fleet(cfg).Policy, take))
+		apply = a.agreement.discovered
+	}
+	a.watching = task.Start(func(ctx context.Context) error { return source.Run(ctx, apply) })
 }
 
 // warnOfCleartext says once of each backend on another machine that passwords go there without TLS.
@@ -126,6 +134,48 @@ func (a *App) warnOfCleartext(c *config.Config, fleet []routing.BackendStatus, w
 // maxWarned bounds of how many addresses is remembered that they were warned of.
 const maxWarned = 4096
 
+// alone is an error where another proxy is alive under the service that this one is to be registered under, and nothing has them agree on where
+// users are. An earlier process of this proxy is none. Where Consul doesn't say, the proxy serves: a restart while Consul is away
+// mustn't fail.
+func (a *App) alone(ctx context.Context) error {
+	c := a.cfg
+	if c.Register == nil || c.Register.AllowOthers || c.Cluster != nil {
+		return nil
+	}
+	bound := make(map[string]string)
+	for _, l := range c.Listeners {
+		bound[l.Name] = l.Address
+	}
+	o, err := wiring.Register(c, bound, a.AdminAddr(), a.tel)
+	if err != nil {
+		return nil // register says it
+	}
+	if o.Port == 0 { // a free port, which no earlier process had
+		o.Port, o.ID = 1, a.instance
+	}
+	others, err := discovery.Others(ctx, o)
+	switch {
+	case err != nil:
+		a.tel.Log.Warn("consul doesn't say whether another proxy is alive under this service", "service", o.Service, "error", err)
+		return nil
+	case len(others) == 0:
+		return nil
+	}
+	return wiring.About("register", &othersError{o.Service, others})
+}
+
+// othersError means that another proxy is alive.
+type othersError struct {
+	service string
+	others  []string
+}
+
+func (e *othersError) Error() string {
+	return fmt.Sprintf("another proxy is alive under the service %q: %s. Proxies that don't agree on where users are would have one user on two backends. "+
+		"Write a block cluster on all of them (docs/cluster.md), or allow_others = true here if they serve different users. "+
+		"One that was killed counts as alive for another 30 s", e.service, strings.Join(e.others[:min(len(e.others), 5)], ", "))
+}
+
 // register puts the proxy into Consul, where that is wanted. A failure is a warning and never
 // the end.
 func (a *App) register() {
@@ -143,6 +193,6 @@ func (a *App) register() {
 		o.ID = id
 		a.registered.Store(&id)
 	}
-	o.Instance, o.Started, o.Version = a.instance, a.started, a.opts.Version
+	o.Instance, o.Started, o.Version, o.Agreed = a.instance, a.started, a.opts.Version, a.agreement != nil
 	a.registration = task.Start(func(ctx context.Context) error { return discovery.Register(ctx, o) })
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"imapproxy/internal/admin"
+	"imapproxy/routing"
 )
 
 // placementWithin bounds asking Consul for a user's placement.
@@ -27,10 +28,7 @@ func (a *App) user(ctx context.Context, name string) admin.User {
 		if placement == "" && u.Pin != nil {
 			placement = u.Pin.Placement // a passwd-file's says it at each login
 		}
-		b, why, cause := a.router.Where(name, placement)
-		if err = cause; err == nil {
-			u.Goes, u.Why = b.Name, string(why)
-		}
+		err = a.where(&u, placement)
 	}
 	if err != nil {
 		u.Error = err.Error()
@@ -39,6 +37,43 @@ func (a *App) user(ctx context.Context, name string) admin.User {
 		u.Failures = append(u.Failures, admin.Failure{Time: f.Time, What: f.What, Reason: f.Reason, Client: f.Client, Backend: f.Backend, Error: f.Error})
 	}
 	return u
+}
+
+// where says where a login of the user would go.
+func (a *App) where(u *admin.User, placement string) error {
+	b, why, err := a.router.Where(u.User, placement)
+	if a.agreement == nil {
+		if err == nil {
+			u.Goes, u.Why = b.Name, string(why)
+		}
+		return err
+	}
+	home := ""
+	if err == nil && why == routing.ByPlacement {
+		home = b.ID
+	}
+	p := a.agreement.part.Place(u.User, home)
+	u.Stay = new("")
+	switch {
+	case p.Override != "":
+		u.Goes, u.Why = a.called(p.Override), "override"
+	case p.Choice != "":
+		u.Goes, u.Why = a.called(p.Choice), string(routing.ByRendezvous)
+		if home == p.Choice {
+			u.Why = string(why)
+		}
+	default:
+		return routing.ErrNoBackend
+	}
+	for _, at := range p.Stays {
+		*u.Stay = a.called(at)
+	}
+	if p.Holds != "" {
+		u.Goes, u.Why = a.called(p.Holds), "connections"
+	} else if *u.Stay != "" {
+		u.Goes, u.Why = *u.Stay, "stay"
+	}
+	return nil
 }
 
 // called is a backend's name for people.

@@ -25,8 +25,8 @@ func TestClusterNeedsWhatTheProxiesAskEachOtherWith(t *testing.T) {
 		{"TLS", smallest + "admin {\n  cert_file = \"" + cert + "\"\n  key_file = \"" + key + "\"\n}\ncluster {\n" + token + peers + "  tls = true\n}\n", "", ""},
 		{"a certificate without its key", smallest + "admin {\n  cert_file = \"" + cert + "\"\n}\n", "only work together", ""},
 		{"another service", strings.Replace(consul, "register {", "register {\n  service = \"other\"", 1) + "cluster {\n" + token + "}\n", "", "the proxies look for each other"},
-		{"what nothing uses", smallest + "cluster {\n" + token + peers + "  isolated = \"hold\"\n}\n", "", "cluster.isolated has no effect"},
-		{"what nothing uses, mistyped", smallest + "cluster {\n" + token + peers + "  isolated = \"holds\"\n}\n", "cluster.isolated: \"holds\"", ""},
+		{"what nothing uses", smallest + "cluster {\n" + token + peers + "  rebalance_rate = 5\n}\n", "", "cluster.rebalance_rate has no effect"},
+		{"mistyped", smallest + "cluster {\n" + token + peers + "  isolated = \"holds\"\n}\n", "cluster.isolated: \"holds\"", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, warnings, err := Parse(filepath.Join(dir, "t.hcl"), []byte(c.text))

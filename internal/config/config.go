@@ -189,13 +189,15 @@ type Register struct {
 	Tags    []string `hcl:"tags" default:"[]"`
 	// AdminAddress is where others reach the admin API.
 	AdminAddress string `hcl:"admin_address" default:""`
+	// AllowOthers has this proxy start although another one is alive under the service, and there is no cluster block.
+	AllowOthers bool `hcl:"allow_others" default:"false"`
 	// DeregisterAfter is deregister_critical_service_after of the entry's check.
 	DeregisterAfter time.Duration `hcl:"deregister_after" default:"1h" min:"1m" max:"8760h"`
 }
 
 // Cluster is the proxies that stand together, of which this is one. Service to AskWithin are how
-// they find and ask each other (internal/peers). What is tagged pending belongs to the agreement on
-// who goes where, and to moves.
+// they find and ask each other (internal/peers). The others are how they agree on where users are (routing/cluster), which they
+// do with discovery "consul".
 type Cluster struct {
 	Service       string        `hcl:"service" default:"imapproxy"`
 	Peers         []string      `hcl:"peers" default:"[]"`
@@ -205,8 +207,9 @@ type Cluster struct {
 	ServerName    string        `hcl:"server_name" default:""`
 	AskWithin     time.Duration `hcl:"ask_within" default:"2s" min:"100ms" max:"8s"`
 	MoveRate      int           `hcl:"move_rate" default:"50" min:"1" max:"100000" pending:"moves of users"`
-	AgreeWithin   time.Duration `hcl:"agree_within" default:"10s" min:"1s" max:"5m" pending:"agreement"`
-	Isolated      string        `hcl:"isolated" default:"serve" enum:"serve|hold" pending:"agreement"`
+	AgreeWithin   time.Duration `hcl:"agree_within" default:"10s" min:"1s" max:"5m"`
+	Isolated      string        `hcl:"isolated" default:"serve" enum:"serve|hold"`
+	SessionTTL    time.Duration `hcl:"session_ttl" default:"45s" min:"10s" max:"10m"`
 	RebalanceRate int           `hcl:"rebalance_rate" default:"0" min:"0" max:"100000" pending:"agreement"`
 }
 

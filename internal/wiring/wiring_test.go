@@ -41,12 +41,13 @@ func handed(t *testing.T, c *config.Config) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	agreement := Agreement(c, nil)
 	others, _ := Peers(c) // likewise
 	login, _ := Login(c)  // without the file there is no password; the rest counts
 	return fmt.Sprintf("%+v", []any{
 		Telemetry(c, nil, nil), LogLevel(c), routes, Upstream(c, nil), login, Proxy(c, nil),
 		Fleet(c), Static(c, nil), register,
-		others.Within, Named(c), where(c),
+		others.Within, Named(c), where(c), agreement.Service, agreement.Consul, agreement.Member,
 		Hub(c, nil), Pool(c, nil), Room(c), Park(c),
 	})
 }
@@ -73,10 +74,7 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"cluster.tls",                       // likewise
 		"cluster.ca_file",                   // likewise
 		"cluster.server_name",               // likewise
-		"cluster.move_rate",                 // nothing: config warns of what is written there
-		"cluster.agree_within",              // likewise
-		"cluster.isolated",                  // likewise
-		"cluster.rebalance_rate",            // likewise
+		"register.allow_others",             // internal/app: alone
 		"park.enabled",                      // internal/app: TestParkingIsSwitchedOffAndOnByAReload
 		"park.events.address",               // internal/app: TestPushEventsReachTheHub
 		"park.events.token_file",            // internal/app: likewise
@@ -125,7 +123,7 @@ func other(path string, v reflect.Value) reflect.Value {
 	switch v.Interface().(type) {
 	case string:
 		for _, known := range []struct{ suffix, value string }{
-			{"routing.storage", "separate"}, {"min_version", "1.3"}, {"backend_login.mode", "user"}, {"log.level", "debug"}, {"register.address", "192.0.2.2:143"},
+			{"routing.storage", "separate"}, {"min_version", "1.3"}, {"backend_login.mode", "user"}, {"cluster.isolated", "hold"}, {"log.level", "debug"}, {"register.address", "192.0.2.2:143"},
 		} {
 			if strings.HasSuffix(path, known.suffix) {
 				return reflect.ValueOf(known.value)

@@ -20,6 +20,7 @@ type blame struct {
 // again says whether another attempt is worth it, and waits until it is time. The cases,
 // the first that applies:
 //
+//   - the user is at another backend by now, or on the way there: the router is asked anew, and it counts against nothing.
 //   - the backend refuses for want of room, or its answer may mean that, and connections
 //     to it that waited were closed: the same backend, once.
 //   - the backend can't be reached: it counts, another backend.
@@ -31,6 +32,9 @@ type blame struct {
 //     waited: they are closed, the same backend.
 //   - all else is about the user, or the proxy: no.
 func (b *blame) again(ctx context.Context, t upstream.Target, login upstream.Auth, err error) bool {
+	if elsewhere := new(upstream.Elsewhere); errors.As(err, &elsewhere) {
+		return true
+	}
 	fault := upstream.FaultOf(err)
 	room := b.p.set.Dialer.Room()
 	if fault == upstream.FaultBackend && errors.Is(err, upstream.ErrTimeout) && room.Full(t.ID) {

@@ -2,13 +2,13 @@ package track
 
 import "slices"
 
-// Blocker is the reason why a session keeps its backend connection although it is idle.
+// Blocker is why a session keeps its backend connection, however long it is quiet.
 type Blocker uint8
 
 const (
-	BlockerNone Blocker = iota // the session can be parked
+	BlockerNone Blocker = iota // nothing does
 
-	// Reasons that CanPark finds.
+	// What canPark sees.
 	BlockerEnding
 	BlockerCommand
 	BlockerIdleUnselected
@@ -26,12 +26,12 @@ const (
 	BlockerNoUIDs
 	BlockerNoModSeq
 
-	// Reasons in the settings.
+	// What the settings say.
 	BlockerQuietOff
 	BlockerOff
 	BlockerBeforeOn
 
-	// Reasons that an attempt to park the session has found.
+	// What became of an attempt to park it.
 	BlockerTooBig
 	BlockerNoQResync
 	BlockerUnsettled
@@ -41,16 +41,16 @@ const (
 	BlockerSlow
 	BlockerNoWatch
 	BlockerFailed
-	blockerCount // the number of blockers
+	blockerCount // how many there are
 )
 
-// BlockerInfo describes a Blocker to operators.
+// BlockerInfo is a reason as others see it.
 type BlockerInfo struct {
-	Reason string // a label of metrics and a value in the admin API; its text must not change
-	Words  string // the human-readable description
+	Reason string // a label of metrics and a word of the admin API: never renamed
+	Words  string // for people
 }
 
-// blockers describes each Blocker. docs/operations.md tells operators what to do about each.
+// blockers has the reasons. docs/operations.md tells operators what each calls for.
 var blockers = [blockerCount]BlockerInfo{
 	BlockerNone:           {"", ""},
 	BlockerEnding:         {"ending", "the session is about to end"},
@@ -85,5 +85,5 @@ var blockers = [blockerCount]BlockerInfo{
 
 func (k Blocker) String() string { return blockers[k].Reason }
 
-// Blockers returns the descriptions of all blockers.
+// Blockers lists why sessions keep their backend connections.
 func Blockers() []BlockerInfo { return slices.Clone(blockers[1:]) }

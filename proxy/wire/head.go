@@ -5,7 +5,7 @@ import "bytes"
 // Status is the condition of a status response (RFC 9051 §7.1).
 type Status uint8
 
-// The five conditions. NoStatus: the response has none (FETCH, EXISTS …).
+// The five conditions. A response that has none (FETCH, EXISTS …) is NoStatus.
 const (
 	NoStatus Status = iota
 	OK
@@ -19,7 +19,7 @@ var statusNames = [...]string{"", "OK", "NO", "BAD", "BYE", "PREAUTH"}
 
 func (s Status) String() string { return statusNames[s] }
 
-// StatusOf returns the condition that is the first word of b, or NoStatus.
+// StatusOf reads the condition at the front of b.
 func StatusOf(b []byte) Status {
 	switch w := word(b); len(w) {
 	case 2:
@@ -44,27 +44,28 @@ func StatusOf(b []byte) Status {
 	return NoStatus
 }
 
-// Kind is the kind of a response: tagged, untagged or a continuation request.
+// Kind tells the three sorts of response apart.
 type Kind uint8
 
-// The kinds of response: tagged, untagged ("*"), continuation request ("+").
+// A response is tagged, untagged ("*") or a continuation request ("+").
 const (
 	Tagged Kind = iota
 	Untagged
 	Continue
 )
 
-// ResponseHead is the beginning of a response. Its slices point into the parsed bytes.
+// ResponseHead is the beginning of a response. Its slices point into the bytes
+// it was read from.
 type ResponseHead struct {
 	Kind   Kind
-	Tag    []byte // set if Kind is Tagged
+	Tag    []byte // of a tagged response
 	Status Status
-	Name   []byte // set if Kind is Untagged and Status is NoStatus: CAPABILITY, EXISTS, FETCH …
-	Number uint32 // the number before the name: 3 in "* 3 EXISTS"
-	Rest   []byte // the bytes after the status or the name
+	Name   []byte // of an untagged one without status: CAPABILITY, EXISTS, FETCH …
+	Number uint32 // before the name, in "* 3 EXISTS"
+	Rest   []byte // what follows status or name
 }
 
-// ParseResponseHead parses the first line of a response.
+// ParseResponseHead reads the head of a response's first line.
 func ParseResponseHead(b []byte) ResponseHead {
 	b = trimEOL(b)
 	if len(b) > 0 && b[0] == '+' {
@@ -93,8 +94,8 @@ func ParseResponseHead(b []byte) ResponseHead {
 	return h
 }
 
-// Code returns the response code at the front of a status response's text, and the code's arguments: for
-// "[UIDVALIDITY 3] ok" it returns UIDVALIDITY and "3".
+// Code returns the response code in brackets at the front of a status
+// response's text, and its arguments: "[UIDVALIDITY 3] ok" is UIDVALIDITY, "3".
 func Code(rest []byte) (code, args []byte) {
 	if len(rest) == 0 || rest[0] != '[' {
 		return nil, nil
@@ -110,11 +111,11 @@ func Code(rest []byte) (code, args []byte) {
 type CommandHead struct {
 	Tag  []byte
 	Verb Verb
-	Args []byte // the bytes of the first line after the verb
-	OK   bool   // the line has a tag and a word after it
+	Args []byte // what of the first line follows the verb
+	OK   bool   // there is a tag and a word behind it
 }
 
-// ParseCommandHead parses the first line of a command, or the beginning of that line.
+// ParseCommandHead reads a command's first line, or what stands of it.
 func ParseCommandHead(b []byte) CommandHead {
 	b = trimEOL(b)
 	tag, rest := cut(b)
@@ -132,7 +133,7 @@ func ParseCommandHead(b []byte) CommandHead {
 // IsDone says whether a line is the DONE that ends IDLE (RFC 9051 §6.3.13).
 func IsDone(line []byte) bool { return foldEq(trimEOL(line), "DONE") }
 
-// IsEmpty says whether a line has no bytes before its line end.
+// IsEmpty says whether a line has nothing in it.
 func IsEmpty(line []byte) bool { return len(trimEOL(line)) == 0 }
 
 // ValidTag says whether b is a tag: 1*<any ASTRING-CHAR except "+"> (RFC 9051 §9).
@@ -155,7 +156,7 @@ func trimEOL(b []byte) []byte {
 	return b
 }
 
-// word returns b up to the first space or line end.
+// word is b up to the first space or line end.
 func word(b []byte) []byte {
 	for i, c := range b {
 		if c == ' ' || c == '\r' || c == '\n' {

@@ -101,6 +101,17 @@ func (m *Member) Claim(user, home string, now time.Time) Answer {
 	return Answer{Verdict: Go, Backend: m.places.ids[v.at]}
 }
 
+// ClaimAt is Claim for a connection to the backend where the caller has the user: a session's that goes on, a watch's. With separate storage the
+// backend stands for the placement, as long as no connection says where the user is; with shared storage what the placement asked for is in
+// the fleet. An answer that names another backend counts like every Go: it has to be released.
+func (m *Member) ClaimAt(user, backend string, now time.Time) Answer {
+	home := ""
+	if m.separate() && m.holds[user] == nil {
+		home = backend
+	}
+	return m.Claim(user, home, now)
+}
+
 // again is a further connection of a user of whom there are some.
 func (m *Member) again(h *hold, home string) Answer {
 	bucket := int(h.bucket)

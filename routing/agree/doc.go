@@ -36,5 +36,5 @@
 //
 // Its tests are a simulation with a fake of Consul and faults (sim_test.go); routing/agree/epochs is a checker of the rules.
 //
-// Imports routing. Imported by routing/cluster.
+// Imports routing. Imported by internal/app, internal/wiring and routing/cluster.
 package agree

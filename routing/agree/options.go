@@ -102,6 +102,32 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// Settings are the options that a running Member may be given anew.
+type Settings struct {
+	AgreeWithin time.Duration
+	Isolated    Mode
+	Policy      Policy
+}
+
+// Reconfigure gives the Member other settings. On an error the old ones stay. A proxy that is isolated and is told to hold lets go of all users.
+func (m *Member) Reconfigure(s Settings, now time.Time) error {
+	m.at(now)
+	o := m.o
+	o.AgreeWithin, o.Isolated, o.Policy = s.AgreeWithin, s.Isolated, s.Policy
+	o, err := o.withDefaults()
+	if err != nil {
+		return err
+	}
+	was := m.o.Isolated
+	m.o = o
+	if m.isolated && was == Serve && o.Isolated == Hold {
+		m.effect(Effect{Kind: CloseAll, Text: "this proxy is isolated, and was told to hold"})
+	}
+	m.changed()
+	m.pump()
+	return nil
+}
+
 // trust is for how long a proxy may trust what it knows, from the sending of its last successful renewal on. Others remove the
 // key of a session that has ended once they have seen it so for a whole TTL; clocks run apart by 1 % at most; closing
 // all connections takes CloseWithin.

@@ -108,7 +108,6 @@ func (m *Member) switchTo(r *Reading) {
 	}
 	clear(m.asked)
 	clear(m.askedOf)
-	m.seeDrains()
 	m.effect(Effect{Kind: Switched, Text: fmt.Sprintf("epoch %d", r.Fleet.Epoch)})
 	m.changed()
 }

@@ -193,3 +193,14 @@ func (m *Member) Remove(id string, now time.Time) error {
 	}
 	return nil
 }
+
+// Key is the index of a proxy's key as it was read last; 0: there is none.
+func (m *Member) Key(id string) uint64 {
+	if m.latest == nil {
+		return 0
+	}
+	if p := m.latest.proxy(id); p != nil {
+		return p.Index
+	}
+	return 0
+}

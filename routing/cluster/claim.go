@@ -22,6 +22,8 @@ var (
 type Hold struct {
 	// Backend is where the connection may go.
 	Backend string
+	// Epoch is that of the fleet that this proxy went by then: the backend is in it.
+	Epoch uint64
 
 	cluster  *Cluster
 	user     string
@@ -35,26 +37,56 @@ func (c *Cluster) Claim(ctx context.Context, limit time.Duration, user, home str
 	for {
 		c.mu.Lock()
 		answer := c.member.Claim(user, home, time.Now())
+		hold, err := c.given(answer, user)
 		changed := c.after()
 		c.mu.Unlock()
-		switch answer.Verdict {
-		case agree.Go:
-			return &Hold{Backend: answer.Backend, cluster: c, user: user}, nil
-		case agree.Refuse:
-			return nil, fmt.Errorf("%w: %s", ErrRefused, answer.Why)
+		if err == nil || !errors.Is(err, ErrWait) || limit <= 0 {
+			return hold, err
 		}
 		if timer == nil {
 			timer = time.NewTimer(limit)
 			defer timer.Stop()
+			c.waiting.Add(1)
+			defer c.waiting.Add(-1)
 		}
 		select {
 		case <-changed:
 		case <-timer.C:
-			return nil, fmt.Errorf("%w: %s", ErrWait, answer.Why)
+			c.late.Add(1)
+			return nil, err
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// ClaimAt asks for a connection of the user at a backend, which is where the caller has the user, and doesn't wait. Where the user is
+// elsewhere, or the proxies have yet to agree, there is no Hold: the caller asks anew where the user is, by Claim. elsewhere is where the user is,
+// "" where that isn't known.
+func (c *Cluster) ClaimAt(user, backend string) (hold *Hold, elsewhere string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	answer := c.member.ClaimAt(user, backend, now)
+	if answer.Verdict == agree.Go && answer.Backend != backend {
+		c.member.Release(user, now)
+		hold, elsewhere = nil, answer.Backend
+	} else if hold, err = c.given(answer, user); errors.Is(err, ErrWait) {
+		err = nil
+	}
+	c.after()
+	return hold, elsewhere, err
+}
+
+// given is the caller's part of an answer. It is called under the lock.
+func (c *Cluster) given(a agree.Answer, user string) (*Hold, error) {
+	switch a.Verdict {
+	case agree.Go:
+		return &Hold{Backend: a.Backend, Epoch: c.member.Fleet().Epoch, cluster: c, user: user}, nil
+	case agree.Refuse:
+		return nil, fmt.Errorf("%w: %s", ErrRefused, a.Why)
+	}
+	return nil, fmt.Errorf("%w: %s", ErrWait, a.Why)
 }
 
 // Release says that the connection's end was seen: the answer to LOGOUT or the end of its stream was read, or it was never made. A second

@@ -30,9 +30,6 @@ type Options struct {
 	// LetGo ends the backend connections of a user, or, where the effect is CloseAll, of all users. It must not wait: the Hold of each
 	// connection is released once its end is seen. What can't be ended now is asked for again.
 	LetGo func(agree.Effect)
-	// End ends the user's sessions that have connections at the effect's backend, with a BYE: a drain's time is over. A LetGo of the
-	// user's comes before it. It must not wait. nil: nothing is ended.
-	End func(agree.Effect)
 }
 
 // tick is how often the Member is told the time.
@@ -43,6 +40,10 @@ type Cluster struct {
 	o      Options
 	tel    *telemetry.Telemetry
 	consul *consul
+
+	waiting  atomic.Int64  // claims that wait
+	late     atomic.Uint64 // claims that have waited in vain
+	switches atomic.Uint64
 
 	// deadline is until when this proxy trusts what it knows, in nanoseconds since 1970 by the wall clock's monotonic reading (base).
 	base     time.Time
@@ -158,14 +159,11 @@ func (c *Cluster) effect(e agree.Effect, fleet *agree.Fleet) {
 	log := c.tel.Log
 	switch e.Kind {
 	case agree.Switched:
+		c.switches.Add(1)
 		log.Info("the proxies agree on a new fleet", "epoch", fleet.Epoch, "backends", len(fleet.Backends))
 		c.o.Switched(fleet)
 	case agree.LetGo:
 		c.o.LetGo(e)
-	case agree.End:
-		if c.o.End != nil {
-			c.o.End(e)
-		}
 	case agree.CloseAll:
 		log.Warn("all backend connections are closed until Consul is back", "reason", e.Text)
 		c.o.LetGo(e)
@@ -241,29 +239,44 @@ func (c *Cluster) MoveUser(ctx context.Context, user, backend string) error {
 		func(m *agree.Member) bool { return m.Override(user) == backend })
 }
 
-// Drain asks that a backend be drained. It returns once this proxy goes by a fleet that says so; the others do as soon as they read it.
-func (c *Cluster) Drain(ctx context.Context, r agree.DrainRequest) error {
-	var since int64
-	return c.until(ctx, func(m *agree.Member, now time.Time) (err error) { since, err = m.Drain(r, now); return err },
-		func(m *agree.Member) bool { return m.Drained(r.Backend) == since })
-}
+// ErrAlive is Remove's error for a proxy that has written its key meanwhile.
+var ErrAlive = errors.New("the proxy is alive: it has written to Consul just now")
 
-// Undrain asks that a drain end, and returns once this proxy goes by a fleet that says so.
-func (c *Cluster) Undrain(ctx context.Context, backend string) error {
-	return c.until(ctx, func(m *agree.Member, now time.Time) error { return m.Undrain(backend, now) },
-		func(m *agree.Member) bool { return m.Drained(backend) == 0 })
-}
-
-// Preview is where this proxy's users at a backend would go if it were drained: backend → users; "" is those who could go nowhere.
-func (c *Cluster) Preview(backend string) (to map[string]int, err error) {
-	c.with(func(m *agree.Member, now time.Time) { to, err = m.Preview(backend, now) })
-	return to, err
-}
-
-// Remove takes a proxy that is known to be dead out of the fleet.
-func (c *Cluster) Remove(id string) (err error) {
-	c.with(func(m *agree.Member, now time.Time) { err = m.Remove(id, now) })
+// Remove takes a proxy that is known to be dead out of the fleet, and returns once its key is gone, or ctx ends.
+func (c *Cluster) Remove(ctx context.Context, id string) error {
+	var was, is uint64
+	err := c.until(ctx, func(m *agree.Member, now time.Time) error {
+		was = m.Key(id)
+		return m.Remove(id, now)
+	}, func(m *agree.Member) bool {
+		is = m.Key(id)
+		return is != was
+	})
+	if err == nil && is != 0 {
+		return ErrAlive
+	}
 	return err
+}
+
+// Reconfigure gives this proxy other settings.
+func (c *Cluster) Reconfigure(s agree.Settings) (err error) {
+	c.with(func(m *agree.Member, now time.Time) { err = m.Reconfigure(s, now) })
+	return err
+}
+
+// Reconnect has Consul reached in another way: by another agent, token or certificate. It has to be the same Consul.
+func (c *Cluster) Reconnect(o discovery.ConsulOptions) { c.consul.reconnect(o) }
+
+// Counts is for metrics.
+type Counts struct {
+	Waiting  int64  // claims that wait now
+	Late     uint64 // claims that have waited in vain
+	Switches uint64 // fleets that this proxy has gone by
+}
+
+// Counts returns the counts as of now.
+func (c *Cluster) Counts() Counts {
+	return Counts{Waiting: c.waiting.Load(), Late: c.late.Load(), Switches: c.switches.Load()}
 }
 
 // Leave begins a clean stop, and returns once this proxy holds nothing and the others don't count it any more; or when ctx ends.

@@ -74,6 +74,14 @@ func (k *consul) close() {
 	k.client, k.transport = nil, nil
 }
 
+// reconnect has the next requests made by other options: those under way end as they would.
+func (k *consul) reconnect(o discovery.ConsulOptions) {
+	k.close()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.opts = o
+}
+
 // failed notes an error: a token that Consul refuses is read again.
 func (k *consul) failed(err error) error {
 	var status api.StatusError

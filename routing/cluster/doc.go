@@ -9,5 +9,5 @@
 // One lock guards the Member. Nothing waits under it: requests, effects and claims that wait are outside.
 //
 // Imports routing, routing/agree, routing/discovery and telemetry. Imported by
-// none.
+// internal/app and internal/wiring.
 package cluster

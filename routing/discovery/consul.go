@@ -97,7 +97,7 @@ func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 		defer writer.Wait()
 	}
 	for {
-		entries, err := w.next(ctx)
+		entries, consistent, err := w.next(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -127,7 +127,7 @@ func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 			saved = func() {}
 		}
 		w.first = 0
-		apply(routing.Snapshot{Source: consulSource, Backends: backends})
+		apply(routing.Snapshot{Source: consulSource, Backends: backends, Index: w.seen, Consistent: consistent})
 		if pace.Wait(ctx) != nil {
 			return nil
 		}
@@ -174,8 +174,8 @@ func (w *watch) connect() (*api.Client, error) {
 	return w.client, nil
 }
 
-// next returns the next answer; the same again is no error.
-func (w *watch) next(ctx context.Context) ([]*api.ServiceEntry, error) {
+// next returns the next answer, and whether it is the leader's; the same again is no error.
+func (w *watch) next(ctx context.Context) (entries []*api.ServiceEntry, consistent bool, err error) {
 	for {
 		entries, meta, err := w.read(ctx)
 		if err == nil && meta.ResultsFilteredByACLs {
@@ -186,15 +186,16 @@ func (w *watch) next(ctx context.Context) ([]*api.ServiceEntry, error) {
 			if denied(err) {
 				w.close() // the token is read again
 			}
-			return nil, err
+			return nil, false, err
 		}
 		listed := identities(entries)
 		if !w.doubt && (meta.LastIndex < w.seen || lacks(listed, w.listed)) {
 			w.index, w.doubt = 0, true
 			continue
 		}
+		consistent = w.doubt
 		w.index, w.seen, w.listed, w.doubt = meta.LastIndex, meta.LastIndex, listed, false
-		return entries, nil
+		return entries, consistent, nil
 	}
 }
 

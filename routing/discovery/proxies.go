@@ -43,7 +43,7 @@ func WatchProxies(ctx context.Context, o ConsulOptions, tel *telemetry.Telemetry
 	)
 	defer w.close()
 	for {
-		entries, err := w.next(ctx)
+		entries, _, err := w.next(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}

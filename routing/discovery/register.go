@@ -45,6 +45,8 @@ type RegisterOptions struct {
 	// DeregisterAfter is how long the entry of a process that was killed stays, its check
 	// critical. 0 = 1 h; Consul makes it a minute at least.
 	DeregisterAfter time.Duration
+	// Agreed: the proxies of the service agree on where users are (routing/cluster): others are no reason for a warning.
+	Agreed bool
 	// CheckHTTP is a URL that the agent asks for our health, such as
 	// http://127.0.0.1:8143/healthz; "" = we tell it ourselves (a TTL check).
 	CheckHTTP string
@@ -61,8 +63,8 @@ type RegisterOptions struct {
 // An entry of an earlier process under the same ID is replaced, however that ended. One of a later
 // process that is alive is left alone, also at the end: it is this one's successor.
 //
-// It warns of other proxies under the same service: proxies don't share pins
-// yet, so two of them may have one user on two backends for a while.
+// Unless they agree with each other, it warns of other proxies under the same service: two of them may have one
+// user on two backends.
 func Register(ctx context.Context, o RegisterOptions) error {
 	r, err := newRegistrar(o)
 	if err != nil {
@@ -87,13 +89,13 @@ func RegistrationID(service string, port int) (string, error) {
 
 // registrar is the loop's state.
 type registrar struct {
-	opts   RegisterOptions
-	tel    *telemetry.Telemetry
-	watch  watch // for its client, made anew when the token is refused
-	said   string
-	others []string
-	in     bool   // it was registered once
-	next   string // the instance of the successor that was seen last; "" = there is none
+	opts  RegisterOptions
+	tel   *telemetry.Telemetry
+	watch watch // for its client, made anew when the token is refused
+	said  string
+	seen  []string // the other proxies that were warned of
+	in    bool     // it was registered once
+	next  string   // the instance of the successor that was seen last; "" = there is none
 }
 
 func newRegistrar(o RegisterOptions) (*registrar, error) {
@@ -143,7 +145,9 @@ func (r *registrar) reconcile(ctx context.Context) {
 		return
 	}
 	r.said = ""
-	r.lookForOthers(ctx)
+	if !r.opts.Agreed {
+		r.lookForOthers(ctx)
+	}
 }
 
 // ensure registers where needed and feeds the TTL check.
@@ -273,32 +277,63 @@ func (r *registrar) matches(have *api.AgentService) bool {
 	return slices.Equal(slices.Sorted(slices.Values(have.Tags)), slices.Sorted(slices.Values(r.opts.Tags)))
 }
 
+// Others are the living proxies under the service, each as "ID on NODE". An entry that this proxy's agent has under the proxy's own ID is
+// that of a process before it on the same machine, and not among them.
+func Others(ctx context.Context, o RegisterOptions) ([]string, error) {
+	r, err := newRegistrar(o)
+	if err != nil {
+		return nil, err
+	}
+	defer r.watch.close()
+	client, err := r.watch.connect()
+	if err != nil {
+		return nil, err
+	}
+	have, err := r.entry(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	if have != nil {
+		r.opts.Instance = have.Meta[metaInstance]
+	}
+	return r.others(ctx, client)
+}
+
+// others are the living proxies under the service but the one with the ID and the instance of the options.
+func (r *registrar) others(ctx context.Context, client *api.Client) ([]string, error) {
+	ctx, cancel := r.call(ctx)
+	defer cancel()
+	entries, _, err := client.Health().Service(r.opts.Service, "", true, (&api.QueryOptions{AllowStale: true}).WithContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	var others []string
+	for _, e := range entries {
+		if !complete(e) || e.Service.Meta["kind"] != proxyKind {
+			continue
+		}
+		if e.Service.ID != r.opts.ID || e.Service.Meta[metaInstance] != r.opts.Instance {
+			others = append(others, e.Service.ID+" on "+e.Node.Node)
+		}
+	}
+	slices.Sort(others)
+	return others, nil
+}
+
 // lookForOthers warns, once for each set of them.
 func (r *registrar) lookForOthers(ctx context.Context) {
 	client, err := r.watch.connect()
 	if err != nil {
 		return
 	}
-	ctx, cancel := r.call(ctx)
-	defer cancel()
-	entries, _, err := client.Health().Service(r.opts.Service, "", true, (&api.QueryOptions{AllowStale: true}).WithContext(ctx))
-	if err != nil {
+	others, err := r.others(ctx, client)
+	if err != nil || slices.Equal(others, r.seen) {
 		return // ensure says what is wrong with Consul
 	}
-	var others []string
-	for _, e := range entries {
-		if complete(e) && e.Service.ID != r.opts.ID {
-			others = append(others, e.Service.ID+" on "+e.Node.Node)
-		}
-	}
-	slices.Sort(others)
-	if slices.Equal(others, r.others) {
-		return
-	}
-	r.others = others
+	r.seen = others
 	if len(others) > 0 {
-		r.tel.Log.Warn("another proxy is registered under this service: proxies don't share pins yet, "+
-			"so a user who connects to both may be on two backends while the fleet changes",
+		r.tel.Log.Warn("another proxy is registered under this service, and they don't agree on where users are: "+
+			"a user who connects to both may be on two backends; a block cluster on all of them ends that",
 			"service", r.opts.Service, "others", clip(strings.Join(others, ", "), 500))
 	}
 }

@@ -86,13 +86,46 @@ func TestTheAgentAsksTheProxysHealth(t *testing.T) {
 
 func TestOtherProxiesAreWarnedOfOnce(t *testing.T) {
 	a := consultest.Start(t)
-	a.Register(consultest.Service{Name: "imapproxy", ID: "p0", Address: "192.0.2.8", Port: 993})
+	proxy := map[string]string{"kind": "imapproxy"}
+	a.Register(consultest.Service{Name: "imapproxy", ID: "another-program", Address: "192.0.2.7", Port: 993})
+	a.Register(consultest.Service{Name: "imapproxy", ID: "p0", Address: "192.0.2.8", Port: 993, Meta: proxy})
 	log, _ := registering(t, a, nil)
 	log.wait(t, "p0 on dev1")
-	a.Register(consultest.Service{Name: "imapproxy", ID: "p2", Address: "192.0.2.10", Port: 993})
+	a.Register(consultest.Service{Name: "imapproxy", ID: "p2", Address: "192.0.2.10", Port: 993, Meta: proxy})
 	log.wait(t, "p0 on dev1, p2 on dev1")
 	if n := strings.Count(log.String(), "another proxy"); n != 2 {
 		t.Errorf("%d warnings of two sets of proxies:\n%s", n, log)
+	}
+}
+
+// Before it serves, a proxy finds out whether another one is alive. An earlier process of its own is none, also where
+// that was killed and its entry is there; one under the same ID on another machine is.
+func TestAnotherLivingProxyIsFound(t *testing.T) {
+	a := consultest.Start(t)
+	proxy := func(instance string) map[string]string {
+		return map[string]string{"kind": "imapproxy", "instance": instance}
+	}
+	o := RegisterOptions{Consul: ConsulOptions{Address: a.Address()}, ID: "p1", Port: 993}
+	others := func(when, want string) {
+		t.Helper()
+		all, err := Others(t.Context(), o)
+		if got := strings.Join(all, ", "); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", when, got, err, want)
+		}
+	}
+	others("alone", "")
+	a.Register(consultest.Service{Name: "imapproxy", ID: "p1", Port: 993, Meta: proxy("killed")})
+	others("its own entry", "")
+	a.Catalog(consultest.Node{Name: "n2", Address: "192.0.2.2"}, consultest.Service{Name: "imapproxy", ID: "p1", Port: 993, Meta: proxy("another")})
+	others("the same id on another machine", "p1 on n2")
+	a.Register(consultest.Service{Name: "imapproxy", ID: "p2", Port: 994, Meta: proxy("second"), Check: &consultest.Check{TTL: "30m", Status: "passing"}})
+	others("another id", "p1 on n2, p2 on dev1")
+	a.TTL("service:p2", "critical")
+	a.Uncatalog("n2", "")
+	others("its check fails", "")
+	a.Kill()
+	if _, err := Others(t.Context(), o); err == nil {
+		t.Error("without an agent nobody knows")
 	}
 }
 

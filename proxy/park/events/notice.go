@@ -9,20 +9,20 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
-// Bounds of names, in octets. An event with a longer mailbox name counts for all mailboxes.
+// Bounds on names, in octets. A longer mailbox name is taken for 'all'.
 const (
 	maxUserName    = 512
 	maxMailboxName = 1024
 )
 
-// A notice is the part of an event that concerns one user. Names are as the backend wrote them, except that
-// mailboxes are in UTF-8.
+// A notice is one user's part of an event, its names as the backend wrote them
+// but for the encoding: mailboxes are UTF-8.
 type notice struct {
 	user    string // not yet canonical
 	mailbox string // canonical; "" = all of the user's mailboxes
 }
 
-// cyrusString is a string; a value of another type is ignored.
+// cyrusString is a string, or anything else, which is then as good as absent.
 type cyrusString string
 
 func (s *cyrusString) UnmarshalJSON(b []byte) error {
@@ -33,10 +33,11 @@ func (s *cyrusString) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// eventMailbox returns the canonical form of a UTF-8 name in an event, "" if there is none.
+// eventMailbox is the canonical form of a UTF-8 name in an event, "" if it can't be
+// told.
 func eventMailbox(name string) string {
-	// JSON decoding replaces octets that aren't UTF-8 by U+FFFD. Users don't create names with control
-	// characters.
+	// U+FFFD is what JSON decoding leaves of octets that weren't UTF-8. A control character
+	// in a name is no user's intention.
 	if len(name) > maxMailboxName || strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || unicode.IsControl(r) }) {
 		return ""
 	}

@@ -8,20 +8,21 @@ import (
 	"unicode/utf8"
 )
 
-// ErrMailboxName means that a name isn't valid in its encoding. The proxy doesn't guess: the session stays
-// attached, and a hint with such a name counts for all mailboxes.
+// ErrMailboxName means that a name isn't one that this encoding allows. A name that can't be
+// mapped isn't guessed: a session stays attached, a hint is for all mailboxes.
 var ErrMailboxName = errors.New("not a mailbox name")
 
-// MaxMailboxName bounds a name, in bytes. It is Dovecot's bound.
+// MaxMailboxName bounds a name, in bytes. Dovecot's bound is 4,096.
 const MaxMailboxName = 4096
 
 // imapBase64 is the base64 of modified UTF-7 (RFC 3501 §5.1.3).
 var imapBase64 = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding).Strict()
 
-// DecodeMailbox returns a mailbox's canonical name: UTF-8, INBOX in upper case (RFC 9051 §5.1). name is the
-// content of a quoted string or literal. utf8Names says that the connection uses UTF8=ACCEPT (RFC 6855) or
-// IMAP4rev2; otherwise names are in modified UTF-7. Names that aren't encoded as RFC 3501 §5.1.3 requires are
-// ErrMailboxName, since they could be another encoding of the same name.
+// DecodeMailbox returns a mailbox's canonical name: UTF-8, INBOX in upper case (RFC 9051
+// §5.1), as it was on the wire behind quotes and literals. utf8Names says that the
+// connection speaks UTF8=ACCEPT (RFC 6855) or IMAP4rev2, else names are in modified UTF-7. The
+// canonical name of another encoding of the same name can't be had: names that
+// aren't encoded as RFC 3501 §5.1.3 has it are ErrMailboxName.
 func DecodeMailbox(name string, utf8Names bool) (string, error) {
 	if len(name) > MaxMailboxName {
 		return "", ErrMailboxName
@@ -35,7 +36,8 @@ func DecodeMailbox(name string, utf8Names bool) (string, error) {
 	return CanonicalMailbox(name)
 }
 
-// CanonicalMailbox returns the canonical form of a name in UTF-8, for example of a push event.
+// CanonicalMailbox returns the canonical form of a name that is in UTF-8, as events
+// have it.
 func CanonicalMailbox(name string) (string, error) {
 	if name == "" || len(name) > MaxMailboxName || !utf8.ValidString(name) || strings.ContainsAny(name, "\x00\r\n") {
 		return "", ErrMailboxName
@@ -46,7 +48,7 @@ func CanonicalMailbox(name string) (string, error) {
 	return name, nil
 }
 
-// EncodeMailbox returns a canonical name in the encoding of a connection, unquoted.
+// EncodeMailbox returns a canonical name as it goes over a connection, unquoted.
 func EncodeMailbox(name string, utf8Names bool) string {
 	if utf8Names {
 		return name
@@ -54,7 +56,7 @@ func EncodeMailbox(name string, utf8Names bool) string {
 	return encodeUTF7(name)
 }
 
-// isASCII is needed because "ſ" and "K" fold to ASCII letters.
+// isASCII is there because "ſ" and "K" fold to ASCII letters.
 func isASCII(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {
@@ -95,8 +97,8 @@ func encodeUTF7(name string) string {
 	return out.String()
 }
 
-// decodeUTF7 accepts exactly the output of encodeUTF7: RFC 3501 §5.1.3 forbids encoding printable characters,
-// and ending a shift only to begin the next.
+// decodeUTF7 accepts exactly what encodeUTF7 makes: RFC 3501 §5.1.3 forbids to
+// encode printable characters, and to leave the shift only to enter it again.
 func decodeUTF7(name string) (string, error) {
 	var out strings.Builder
 	for i := 0; i < len(name); {

@@ -12,25 +12,26 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// handler reads a connection as a parked session does: it reads all data, then waits in the Poller.
-type handler struct {
+// sleeper reads a connection as a parked session does: what there is, and then it
+// sleeps.
+type sleeper struct {
 	c     *Conn
-	w     *Poller
+	w     *Waiting
 	pool  *Pool
-	wakes chan error // the result of each Drain
+	wakes chan error // one for each stretch awake: why it ended
 	heard bytes.Buffer
 }
 
-func (s *handler) Chunk(b []byte) (int, Next) {
+func (s *sleeper) Chunk(b []byte) (int, Next) {
 	s.heard.Write(b)
 	return 0, More
 }
 
-func (s *handler) Wake() { s.wakes <- s.c.Drain(s.pool, s) }
+func (s *sleeper) Wake() { s.wakes <- s.c.Drain(s.pool, s) }
 
-func newPoller(t *testing.T) *Poller {
+func waiting(t *testing.T) *Waiting {
 	t.Helper()
-	w, err := NewPoller()
+	w, err := NewWaiting()
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
@@ -39,9 +40,9 @@ func newPoller(t *testing.T) *Poller {
 	return w
 }
 
-func TestAHandlerIsWokenByDataAndByTheEnd(t *testing.T) {
+func TestASleeperIsWokenByDataAndByTheEnd(t *testing.T) {
 	ours, theirs := tcpPair(t)
-	s := &handler{c: ours, w: newPoller(t), pool: NewPool(), wakes: make(chan error, 1)}
+	s := &sleeper{c: ours, w: waiting(t), pool: NewPool(), wakes: make(chan error, 1)}
 	must(t, s.w.Add(ours, s))
 	for _, line := range []string{"one\r\n", "two\r\n"} {
 		s.heard.Reset()
@@ -60,7 +61,7 @@ func TestAHandlerIsWokenByDataAndByTheEnd(t *testing.T) {
 
 func TestDataThatCameBeforeAddWakesAtOnce(t *testing.T) {
 	ours, theirs := tcpPair(t)
-	s := &handler{c: ours, w: newPoller(t), pool: NewPool(), wakes: make(chan error, 1)}
+	s := &sleeper{c: ours, w: waiting(t), pool: NewPool(), wakes: make(chan error, 1)}
 	_, err := io.WriteString(theirs, "early")
 	must(t, err)
 	must(t, s.w.Add(ours, s))
@@ -71,7 +72,7 @@ func TestDataThatCameBeforeAddWakesAtOnce(t *testing.T) {
 
 func TestAWakeBeforeAddIsNotLostAndOneAfterItComesOnce(t *testing.T) {
 	ours, _ := tcpPair(t)
-	s := &handler{c: ours, w: newPoller(t), pool: NewPool(), wakes: make(chan error, 2)}
+	s := &sleeper{c: ours, w: waiting(t), pool: NewPool(), wakes: make(chan error, 2)}
 	s.w.Wake(ours)
 	must(t, s.w.Add(ours, s))
 	if err := <-s.wakes; err != ErrDry {
@@ -87,11 +88,11 @@ func TestAWakeBeforeAddIsNotLostAndOneAfterItComesOnce(t *testing.T) {
 	}
 }
 
-func TestTheEndOfThePollerWakesAllHandlers(t *testing.T) {
-	w, err := NewPoller()
+func TestTheEndOfAWaitingWakesEverybody(t *testing.T) {
+	w, err := NewWaiting()
 	must(t, err)
 	ours, _ := tcpPair(t)
-	s := &handler{c: ours, w: w, pool: NewPool(), wakes: make(chan error, 1)}
+	s := &sleeper{c: ours, w: w, pool: NewPool(), wakes: make(chan error, 1)}
 	must(t, w.Add(ours, s))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -99,35 +100,35 @@ func TestTheEndOfThePollerWakesAllHandlers(t *testing.T) {
 	if err := <-s.wakes; err != ErrDry {
 		t.Fatal(err)
 	}
-	if err := w.Add(ours, s); !errors.Is(err, ErrNotPolled) {
+	if err := w.Add(ours, s); !errors.Is(err, ErrNotWaiting) {
 		t.Errorf("Add afterwards: %v", err)
 	}
 }
 
-func TestACloseLeavesNoSlotBehind(t *testing.T) {
-	w := newPoller(t)
+func TestACloseLeavesNoSeatBehind(t *testing.T) {
+	w := waiting(t)
 	for range 3 {
 		ours, _ := tcpPair(t)
-		s := &handler{c: ours, w: w, pool: NewPool(), wakes: make(chan error, 1)}
+		s := &sleeper{c: ours, w: w, pool: NewPool(), wakes: make(chan error, 1)}
 		must(t, w.Add(ours, s))
 		w.Wake(ours)
 		<-s.wakes
 		must(t, ours.Close())
-		if err := w.Add(ours, s); !errors.Is(err, ErrNotPolled) {
+		if err := w.Add(ours, s); !errors.Is(err, ErrNotWaiting) {
 			t.Errorf("Add of a closed one: %v", err)
 		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.slots) != 1 {
-		t.Errorf("%d seats for one at a time", len(w.slots))
+	if len(w.seats) != 1 {
+		t.Errorf("%d seats for one at a time", len(w.seats))
 	}
 }
 
-// TestManyHandlersReadAllThatIsSent makes data, wakes and ends of connections coincide in all orders, also
-// under TLS.
-func TestManyHandlersReadAllThatIsSent(t *testing.T) {
-	w, pool, cert := newPoller(t), NewPool(), imaptest.NewCert(t)
+// TestManySleepersHearAllThatIsSaid has what comes, wakes and ends meet in every
+// order, under TLS too.
+func TestManySleepersHearAllThatIsSaid(t *testing.T) {
+	w, pool, cert := waiting(t), NewPool(), imaptest.NewCert(t)
 	var wg sync.WaitGroup
 	for i := range 64 {
 		ours, tcp := tcpPair(t)
@@ -142,7 +143,7 @@ func TestManyHandlersReadAllThatIsSent(t *testing.T) {
 			wg.Wait()
 			theirs = under
 		}
-		s := &handler{c: ours, w: w, pool: pool, wakes: make(chan error)}
+		s := &sleeper{c: ours, w: w, pool: pool, wakes: make(chan error)}
 		var said bytes.Buffer
 		wg.Go(func() {
 			for n := range 200 {

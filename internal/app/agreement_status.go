@@ -1,0 +1,68 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"imapproxy/internal/admin"
+	"imapproxy/telemetry"
+)
+
+// status is what the admin API shows of the agreement. isolated says how this proxy goes on where it is isolated.
+func (g *agreement) status() (a admin.Agreement, isolated string) {
+	s := g.part.Status()
+	a = admin.Agreement{
+		State: s.State, Epoch: s.Epoch, Acked: s.Acked, Users: s.Users, Stays: s.Stays, Waiting: g.part.Counts().Waiting,
+		Renewed: given(s.Renewed), Outage: given(s.Outage), MovesEnd: given(s.MovesEnd), Proxies: []admin.AgreedPeer{},
+	}
+	for _, p := range s.Proxies {
+		one := admin.AgreedPeer{
+			ID: p.ID, Host: p.About.Host, Admin: p.About.Admin, Version: p.About.Version, Started: time.UnixMilli(p.About.Started),
+			Acked: p.Acked, Stays: p.Stays, Unreachable: append([]string{}, p.Unreachable...), Session: p.Session, Removed: given(p.Dead),
+		}
+		a.Proxies = append(a.Proxies, one)
+	}
+	switch {
+	case s.State != "isolated":
+	case g.holds.Load():
+		isolated = "hold"
+	default:
+		isolated = "serve"
+	}
+	return a, isolated
+}
+
+// given is a time that may be missing.
+func given(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// removeWithin bounds the removal of a dead proxy.
+const removeWithin = 5 * time.Second
+
+// remove takes a proxy that is known to be dead out of the agreement.
+func (g *agreement) remove(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, removeWithin)
+	defer cancel()
+	return g.part.Remove(ctx, id)
+}
+
+// gauges is what metrics show.
+func (g *agreement) gauges() telemetry.ClusterStats {
+	s, n := g.part.Status(), g.part.Counts()
+	all := telemetry.ClusterStats{
+		Epoch: int64(s.Epoch), Acked: int64(s.Acked), Isolated: s.State == "isolated", Stays: int64(s.Stays),
+		Waiting: n.Waiting, Late: int64(n.Late), Switches: int64(n.Switches),
+	}
+	for _, p := range s.Proxies {
+		if p.Session {
+			all.Living++
+		} else {
+			all.Ended++
+		}
+	}
+	return all
+}

@@ -1,0 +1,65 @@
+package telemetry
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/metric"
+)
+
+// ClusterStats are the values of the instruments about the agreement of several proxies. Late and Switches count from the
+// beginning, all else is as of now.
+type ClusterStats struct {
+	Epoch, Acked   int64
+	Isolated       bool
+	Living, Ended  int64 // proxies
+	Stays, Waiting int64
+	Late, Switches int64
+}
+
+// SetClusterGauges registers the source of ClusterStats, under the same terms as SetSessionGauge. Without one nothing is shown.
+func (t *Telemetry) SetClusterGauges(f func() ClusterStats) {
+	if t.metrics != nil {
+		t.metrics.cluster.Store(&f)
+	}
+}
+
+// observeCluster makes the instruments that show ClusterStats, read by one callback, so that they show one moment.
+func (b *builder) observeCluster(m *metrics) {
+	gauge := func(name string) metric.Int64ObservableGauge {
+		row := b.take(name, Gauge)
+		g, err := b.meter.Int64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
+		b.fail(err)
+		return g
+	}
+	counter := func(name string) metric.Int64ObservableCounter {
+		row := b.take(name, Counter)
+		c, err := b.meter.Int64ObservableCounter(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
+		b.fail(err)
+		return c
+	}
+	epoch, acked, isolated, proxies := gauge(nameClusterEpoch), gauge(nameClusterAcked), gauge(nameClusterIsolated), gauge(nameClusterProxies)
+	stays, waiting := gauge(nameClusterStays), gauge(nameClusterWaiting)
+	late, switches := counter(nameClusterLate), counter(nameClusterSwitches)
+	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		f := m.cluster.Load()
+		if f == nil || *f == nil {
+			return nil
+		}
+		s := (*f)()
+		cut := int64(0)
+		if s.Isolated {
+			cut = 1
+		}
+		o.ObserveInt64(epoch, s.Epoch)
+		o.ObserveInt64(acked, s.Acked)
+		o.ObserveInt64(isolated, cut)
+		o.ObserveInt64(proxies, s.Living, with(label("state", "living")))
+		o.ObserveInt64(proxies, s.Ended, with(label("state", "ended")))
+		o.ObserveInt64(stays, s.Stays)
+		o.ObserveInt64(waiting, s.Waiting)
+		o.ObserveInt64(late, s.Late)
+		o.ObserveInt64(switches, s.Switches)
+		return nil
+	}, epoch, acked, isolated, proxies, stays, waiting, late, switches)
+	b.fail(err)
+}
