@@ -78,7 +78,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	poller, err := conn.NewWaiting()
+	poller, err := conn.NewPoller()
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,12 +35,17 @@ type DovecotOptions struct {
 	// Extra is configuration put behind ours, in a syntax that 2.3 and 2.4 share.
 	// "%DIR%" in it stands for the server's folder.
 	Extra string
+	// Host is the address that it listens on, ports 143 and 993, where Command runs it in a network
+	// namespace of its own; "" = 127.0.0.1, on free ports.
+	Host string
+	// Command makes the command that runs it; nil = exec.Command.
+	Command func(name string, args ...string) *exec.Cmd
 }
 
 // dovecotSettings is what the configuration templates see.
 type dovecotSettings struct {
 	Dir, Mail, Store, Cert, Key string
-	Port, TLSPort               string
+	Host, Port, TLSPort         string
 	Stock                       bool
 }
 
@@ -85,10 +91,14 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 	if o.Mail == "" {
 		o.Mail = DovecotMail(t)
 	}
-	s := dovecotSettings{Dir: dir, Mail: o.Mail, Store: o.Store, Cert: o.Certificate.CertFile, Key: o.Certificate.KeyFile, Stock: o.Stock}
-	addr, port := FreeAddr(t)
-	tlsAddr, tlsPort := FreeAddr(t)
-	s.Port, s.TLSPort = port, tlsPort
+	s := dovecotSettings{Dir: dir, Mail: o.Mail, Store: o.Store, Cert: o.Certificate.CertFile, Key: o.Certificate.KeyFile, Stock: o.Stock,
+		Host: o.Host, Port: "143", TLSPort: "993"}
+	if o.Host == "" {
+		s.Host = "127.0.0.1"
+		_, s.Port = FreeAddr(t)
+		_, s.TLSPort = FreeAddr(t)
+	}
+	addr, tlsAddr := net.JoinHostPort(s.Host, s.Port), net.JoinHostPort(s.Host, s.TLSPort)
 	var conf strings.Builder
 	if err := template.Must(template.New("dovecot").Parse(text)).Execute(&conf, s); err != nil {
 		t.Fatal(err)
@@ -117,15 +127,23 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 	setPassword(t, "", "")
 	write(t, filepath.Join(dir, "masters"), MasterUser+":"+MasterPassword+"\n")
 
-	p := Start(t, o.Name, exec.Command("dovecot", "-F", "-c", config), filepath.Join(dir, "log"))
-	p.WaitPort(addr)
 	version, _, _ := strings.Cut(out, " ")
 	t.Logf("%s is Dovecot %s", o.Name, version)
-	return &Server{
+	if o.Command == nil {
+		o.Command = exec.Command
+	}
+	d := &Server{
 		Kind: "dovecot", Name: o.Name, Version: version, Addr: addr, TLSAddr: tlsAddr,
-		ProxyAuthz: true, OtherUsers: "shared/", Process: p, Mail: o.Mail,
+		ProxyAuthz: true, OtherUsers: "shared/", Mail: o.Mail, Log: filepath.Join(dir, "log"),
 		setPassword: setPassword,
 	}
+	d.start = func(t testing.TB) *Process {
+		p := Start(t, o.Name, o.Command("dovecot", "-F", "-c", config), d.Log)
+		p.WaitPort(addr)
+		return p
+	}
+	d.Process = d.start(t)
+	return d
 }
 
 // DovecotMail makes a folder for mail that several Dovecots may share.

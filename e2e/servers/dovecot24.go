@@ -13,7 +13,7 @@ instance_name = e2e
 protocols {
   imap = yes
 }
-listen = 127.0.0.1
+listen = {{.Host}}
 ssl = yes
 ssl_server_cert_file = {{.Cert}}
 ssl_server_key_file = {{.Key}}

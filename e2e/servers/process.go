@@ -87,6 +87,16 @@ func (p *Process) Stop() {
 	})
 }
 
+// Kill ends the process group as SIGKILL does, and waits for the end of the process that leads it.
+func (p *Process) Kill() {
+	p.once.Do(func() {
+		if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			p.t.Errorf("kill %s: %v", p.name, err)
+		}
+		<-p.done
+	})
+}
+
 func (p *Process) showLogs() {
 	for _, f := range p.logs {
 		if b, err := os.ReadFile(f); err == nil && len(b) > 0 {

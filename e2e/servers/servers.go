@@ -48,12 +48,22 @@ type Server struct {
 	// for each mailbox, of any name. "" for Courier.
 	Mail string
 
+	// Log is Dovecot's log.
+	Log string
+
+	start       func(t testing.TB) *Process
 	setPassword func(t testing.TB, user, password string)
 	expire      func(t testing.TB)
 }
 
 // User names the i-th user, from 1, as this server wants it.
 func (s *Server) User(i int) string { return User(i) + s.Domain }
+
+// StartAgain runs a server whose Process has ended, at the same addresses and with the same mail. Dovecot's only.
+func (s *Server) StartAgain(t testing.TB) {
+	t.Helper()
+	s.Process = s.start(t)
+}
 
 // Expire has the server forget what was expunged when. Cyrus's only.
 func (s *Server) Expire(t testing.TB) {

@@ -68,7 +68,8 @@ var arrows = map[string][]string{
 
 	// Generators and tests that are programs of their own. e2e looks at the proxy as a process,
 	// over sockets; e2e/parking, e2e/idlers and e2e/model start it in their own process, from a
-	// configuration; e2e/park and e2e/push test packages on real servers.
+	// configuration; e2e/park and e2e/push test packages on real servers. e2e/chaos has several proxies, each in a network
+	// namespace.
 	"telemetry/metricsdoc": {"telemetry"},
 	"routing/agree/epochs": {},
 	"e2e":                  {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest"},
@@ -77,6 +78,7 @@ var arrows = map[string][]string{
 	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/upstream", "proxy/wire"},
 	"internal/apptest":     {"internal/app", "internal/imaptest", "internal/task"},
 	"e2e/model":            {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy", "proxy/park/view"},
+	"e2e/chaos":            {"e2e/servers", "internal/imaptest"},
 	"e2e/parking":          {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy"},
 	"e2e/idlers":           {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "internal/task", "proxy", "proxy/session"},
 	"e2e/report":           {},

@@ -2,7 +2,7 @@ package auth
 
 import "context"
 
-// backend is the source that leaves everything to the user's backend.
+// backend is the source that leaves the decision to the user's backend.
 type backend struct{}
 
 // NewBackend returns the source that accepts every user name and answers AskBackend. It

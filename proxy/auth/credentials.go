@@ -18,7 +18,7 @@ var (
 	ErrPassword = errors.New("password not acceptable")
 )
 
-// Mechanisms as they stand in Credentials, in the failure line and in metrics.
+// The mechanisms, as they appear in Credentials, in the failure line and in metrics.
 const (
 	MechanismPlain = "PLAIN" // AUTHENTICATE PLAIN
 	MechanismLogin = "LOGIN" // AUTHENTICATE LOGIN
@@ -38,16 +38,14 @@ type Credentials struct {
 	Mechanism string
 	// Authzid is the canonical authorization identity: empty, or equal to User.
 	Authzid string
-	// Client is the address that they come from, by whose network hashing is shared;
-	// the zero Addr where there is none. NewCredentials leaves it to its caller.
+	// Client is the address from which the credentials came; hashing is shared between networks by it. The
+	// zero Addr: unknown. NewCredentials doesn't set it.
 	Client netip.Addr
-	// Known says that a user has logged in from that network lately. It, too, is left to the
-	// caller.
+	// Known says that a user has logged in from that network lately. NewCredentials doesn't set it.
 	Known bool
 }
 
-// NewCredentials makes credentials of what a client said. authzid is empty for
-// mechanisms that have none.
+// NewCredentials makes credentials of the client's data. authzid is empty for mechanisms without one.
 //
 // An authzid is accepted only when it is the user's own name after
 // normalisation: a client never acts as another user through the proxy,
@@ -68,8 +66,8 @@ func NewCredentials(names Names, mechanism, authzid, user string, password telem
 			return Credentials{}, ErrAuthzid
 		}
 	}
-	// An empty password means "anonymous" to some directories behind backends;
-	// Dovecot cuts a password at NUL and logs in with what is left.
+	// Some directories behind backends treat an empty password as an anonymous login. Dovecot cuts a password
+	// at NUL and logs in with the rest.
 	switch raw := password.Reveal(); {
 	case raw == "":
 		return Credentials{}, fmt.Errorf("%w: empty", ErrPassword)

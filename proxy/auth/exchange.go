@@ -10,8 +10,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// MaxResponse is the longest SASL response that is taken, in bytes after
-// decoding; MaxResponseLine is the same in base64, as it stands on the line.
+// MaxResponse is the length of the longest accepted SASL response, in bytes after decoding; MaxResponseLine
+// is its length in base64, as on the line.
 const (
 	MaxResponse     = 8<<10 + 768 // a token of 8 KiB and two names
 	MaxResponseLine = (MaxResponse + 2) / 3 * 4
@@ -29,7 +29,7 @@ var (
 	ErrMessage = errors.New("response isn't a message of the mechanism")
 )
 
-// step is where an exchange stands.
+// step is the state of an exchange.
 type step uint8
 
 const (
@@ -37,8 +37,8 @@ const (
 	stepPlain                     // PLAIN: waiting for the one message
 	stepLoginUser                 // LOGIN: waiting for the user name
 	stepLoginPassword             // LOGIN: waiting for the password
-	stepDone                      // Result is there
-	stepFailed                    // err is there, for ever
+	stepDone                      // the result is available
+	stepFailed                    // err is set and stays
 )
 
 // Exchange is the server's side of one AUTHENTICATE command. It is used by one
@@ -94,10 +94,9 @@ func NewExchange(mechanism string, initial []byte, hasInitial bool) (*Exchange, 
 // Mechanism returns the mechanism's name as a Mechanism constant.
 func (x *Exchange) Mechanism() string { return x.mechanism }
 
-// Next takes the exchange one step further. The first call starts it and takes
-// nil; each later one takes a line of the client's without its CRLF. It returns
-// the challenge in base64 (it may be empty: send "+ " all the same), or done.
-// After done or an error nothing changes any more: an error is returned again.
+// Next does the next step of the exchange. The first call starts it and has a nil response; each later call
+// passes a line from the client without its CRLF. Next returns the challenge in base64 (send "+ " even if it
+// is empty), or done. After done or an error the state doesn't change: an error is returned again.
 func (x *Exchange) Next(response []byte) (challenge []byte, done bool, err error) {
 	switch x.step {
 	case stepFailed:
@@ -126,8 +125,8 @@ func (x *Exchange) start() (challenge []byte, done bool, err error) {
 	}
 	if x.hasInitial {
 		var message []byte
-		// RFC 4959 §3: "=" is an initial response of no bytes. An empty string
-		// can't stand in the command, so it isn't one.
+		// RFC 4959 §3: "=" is an initial response of no bytes. An empty string can't be part of the command,
+		// so it isn't an initial response.
 		if !bytes.Equal(x.initial, []byte("=")) {
 			if len(x.initial) == 0 {
 				return nil, false, x.fail(fmt.Errorf("%w: empty initial response", ErrSyntax))
@@ -138,8 +137,7 @@ func (x *Exchange) start() (challenge []byte, done bool, err error) {
 		}
 		clear(x.initial)
 		x.initial = nil
-		// LOGIN has the server speak first; a client that sends nothing
-		// beforehand wants to be asked.
+		// In LOGIN the server sends first; a client with an empty initial response expects the challenge.
 		if x.mechanism == MechanismPlain || len(message) > 0 {
 			return x.take(message)
 		}
@@ -150,7 +148,7 @@ func (x *Exchange) start() (challenge []byte, done bool, err error) {
 	return nil, false, nil
 }
 
-// take gives a decoded response to the present step, and wipes it.
+// take passes a decoded response to the current step, and then clears it.
 func (x *Exchange) take(message []byte) (challenge []byte, done bool, err error) {
 	defer clear(message)
 	switch x.step {

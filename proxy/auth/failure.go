@@ -25,18 +25,18 @@ type Failure struct {
 	// Mechanism is one of the Mechanism constants; anything else is logged as
 	// "other".
 	Mechanism string
-	// Reason is why.
+	// Reason is the reason of the failure.
 	Reason Reason
 }
 
-// LogFailure writes the failure line: one record for each failed login, at level
-// WARN, with the message FailureMessage and the attributes client, port,
-// mechanism, reason and user, in this order and last of all. Attributes that log
-// already carries (session, trace) stand before them. Its form is an interface:
+// LogFailure writes the failure line: one record for each failed login, at level WARN, with the message
+// FailureMessage and the attributes client, port, mechanism, reason and user, in this order and last of all.
+// Attributes that log already has (session, trace) precede them. Its form is an interface:
+// docs/authentication.md describes it and contrib/fail2ban reads it.
 // docs/authentication.md describes it and contrib/fail2ban reads it.
 //
-// No name can forge a field or a line: the address stands before the name,
-// unprintable characters are written as escapes here, and slog quotes the rest.
+// A name can't forge a field or a line: the address comes before the name, unprintable characters are escaped
+// here, and slog quotes the rest.
 func LogFailure(ctx context.Context, log *slog.Logger, f Failure) {
 	if !f.Reason.known() {
 		f.Reason = ReasonUnavailable
@@ -58,10 +58,9 @@ func LogFailure(ctx context.Context, log *slog.Logger, f Failure) {
 	)
 }
 
-// printable returns s in at most MaxName bytes (and "…" for the rest), with
-// everything that isn't printable escaped as Go writes it, and the backslash
-// doubled so that an escape can't be imitated. slog's JSON leaves DEL and the C1
-// controls as they are, and a terminal obeys those.
+// printable returns s in at most MaxName bytes (and "…" for the rest). Unprintable characters are escaped as
+// in Go, and backslashes doubled, so that an escape can't be imitated. slog's JSON doesn't escape DEL and the
+// C1 controls, which terminals execute.
 func printable(s string) string {
 	if isPrintable(s) && len(s) <= MaxName {
 		return s
@@ -90,7 +89,7 @@ func printable(s string) string {
 	return b.String()
 }
 
-// isPrintable tells whether printable has nothing to escape.
+// isPrintable says whether printable has nothing to escape.
 func isPrintable(s string) bool {
 	if !utf8.ValidString(s) {
 		return false

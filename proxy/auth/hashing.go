@@ -26,9 +26,9 @@ func NewHashing(n int) *Hashing {
 	return &Hashing{queue: fair.NewQueue[netip.Prefix](fair.Options{Slots: n})}
 }
 
-// do runs f when it is the turn of the client's network, or returns the reason why ctx
-// ended before. A hash that has begun is finished, even if ctx ends.
-// known says that a user has logged in from that network lately.
+// do runs f when it is the turn of the client's network, or returns the cause of ctx's end if that comes
+// before. A hash that has begun is completed, even if ctx ends. known: a user has logged in from that network
+// lately.
 func (h *Hashing) do(ctx context.Context, client netip.Addr, known bool, f func() bool) (bool, error) {
 	network := fair.Network(client)
 	if err := h.queue.AcquireAs(ctx, network, known); err != nil {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// MaxName is the longest user name that is accepted, in bytes of UTF-8, both as
-// it came and after normalisation (RFC 4616 §2 asks for at least 255).
+// MaxName is the length of the longest accepted user name, in bytes of UTF-8, both as sent and after
+// normalisation (RFC 4616 §2 requires at least 255).
 const MaxName = 255
 
 // ErrName is matched by every error of Names.Normalize. Those errors never
@@ -28,13 +28,13 @@ type Names struct {
 	// Lowercase folds the whole name, domain included, to lower case (Unicode's
 	// simple case mapping).
 	Lowercase bool
-	// RefuseSeparators are characters that no name from a client may have (NewCredentials).
-	// A backend would split the name at one: Dovecot takes "alice*admin" for the master user admin,
-	// who logs in as alice (auth_master_user_separator).
+	// RefuseSeparators are characters that names from clients may not have (NewCredentials). A backend would
+	// split the name at such a character: Dovecot reads "alice*admin" as the master user admin, who logs in
+	// as alice (auth_master_user_separator).
 	RefuseSeparators string
 }
 
-// Validate tells whether DefaultDomain can be part of a name.
+// Validate checks that DefaultDomain can be part of a name.
 func (n Names) Validate() error {
 	if n.DefaultDomain == "" {
 		return nil
@@ -52,18 +52,16 @@ func (n Names) Validate() error {
 // up, sent to the backend and logged. No other function changes a name. Normalize
 // is idempotent: Normalize(Normalize(x)) == Normalize(x).
 //
-// Refused, with an error matching ErrName: an empty name; more than MaxName
-// bytes before or after; what isn't valid UTF-8; every character that isn't
-// printable (NUL and the other controls, bidirectional and zero-width format
-// characters, unassigned and private ones) or is the replacement character; every
-// kind of white space, at the ends too; a name that begins or ends with '@'.
+// Refused, with an error matching ErrName: an empty name; more than MaxName bytes before or after; invalid
+// UTF-8; characters that aren't printable (NUL and the other controls, bidirectional and zero-width format
+// characters, unassigned and private ones); the replacement character; white space, also at the ends; a name
+// that begins or ends with '@'.
 //
-// Changed, in this order: the default domain is appended when there is no '@';
-// the case is folded when Lowercase is set; the result is put into Unicode's
-// normal form C, so that "é" is one name however it was typed.
+// Changed, in this order: the default domain is appended if there is no '@'; the case is folded if Lowercase
+// is set; the result is converted to Unicode's normal form C, so that "é" is one name however it was typed.
 //
-// Nothing else has a meaning here: '*', '+', '%', '/' and '\' pass unchanged.
-// Code that builds a path, a URL or a query from a name escapes it there.
+// No other character has a meaning here: '*', '+', '%', '/' and '\' pass unchanged. Code that builds a path,
+// a URL or a query from a name has to escape it.
 func (n Names) Normalize(user string) (string, error) {
 	switch {
 	case user == "":
@@ -83,11 +81,11 @@ func (n Names) Normalize(user string) (string, error) {
 		user += "@" + n.DefaultDomain
 	}
 	if n.Lowercase {
-		// Normal form first: some capitals exist only composed.
+		// Normal form C first: some capitals exist only in composed form.
 		user = strings.ToLower(norm.NFC.String(user))
 	}
 	user = norm.NFC.String(user)
-	// The domain may be anything where Validate wasn't called.
+	// DefaultDomain may be invalid if Validate wasn't called.
 	if err := checkRunes(user); err != nil {
 		return "", err
 	}
@@ -97,8 +95,8 @@ func (n Names) Normalize(user string) (string, error) {
 	return user, nil
 }
 
-// separated says whether a name has a separator in it, as it came or as it becomes: normal form C
-// of a Greek question mark is a semicolon. A default domain may have one.
+// separated says whether a name contains a separator, as sent or after normalisation: normal form C of a
+// Greek question mark is a semicolon. The default domain may contain one.
 func (n Names) separated(user string) bool {
 	if n.RefuseSeparators == "" {
 		return false
@@ -108,14 +106,14 @@ func (n Names) separated(user string) bool {
 	return strings.ContainsAny(user, n.RefuseSeparators) || err == nil && strings.ContainsAny(canonical, n.RefuseSeparators)
 }
 
-// checkRunes refuses what Normalize's comment says.
+// checkRunes refuses the characters that Normalize's comment lists.
 func checkRunes(user string) error {
 	for _, r := range user {
 		switch {
 		case r == 0:
 			return fmt.Errorf("%w: NUL in it", ErrName)
 		case r == utf8.RuneError:
-			// Written out in the name: some client has garbled it already.
+			// The name contains U+FFFD itself: a client has garbled it before.
 			return fmt.Errorf("%w: replacement character in it", ErrName)
 		case unicode.IsSpace(r) || r == ' ':
 			return fmt.Errorf("%w: white space in it", ErrName)

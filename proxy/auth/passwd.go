@@ -13,49 +13,49 @@ import (
 	"time"
 )
 
-// DefaultPoll is how often a passwd-file is looked at.
+// DefaultPoll is the default of PasswdFileOptions.Poll.
 const DefaultPoll = time.Second
 
 // PasswdFileOptions are the options of NewPasswdFile. The zero value works.
 type PasswdFileOptions struct {
-	// Names normalises the names in the file, as it does the clients'.
+	// Names normalises the names in the file in the same way as those of clients.
 	Names Names
-	// Log gets a line for each reload and for what is wrong in a new file. Nil: nothing is logged.
+	// Log gets a line for each reload and for each mistake in a new file. Nil: nothing is logged.
 	Log *slog.Logger
-	// Poll is how often the file is looked at; 0 means DefaultPoll. A change
-	// counts when it is the same at two looks, so that a file that is being written
-	// isn't read: it takes effect after one to two of these.
+	// Poll is the time between two looks at the file; 0 means DefaultPoll. A changed file is loaded if it is
+	// the same at two looks, so that a file isn't read while it is written: a change takes effect after one
+	// to two times Poll.
 	Poll time.Duration
-	// Hashing bounds concurrent hashes; nil means a bound of its own.
+	// Hashing bounds concurrent hashes; nil means a bound for this source alone.
 	Hashing *Hashing
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
-// PasswdFile is a Source that reads a passwd-file in Dovecot's format and follows its
-// changes. A changed file is applied as a whole or not at all: with one bad line
-// in it the users stay as they were. Logins never wait for it.
+// PasswdFile is a Source that reads a passwd-file in Dovecot's format and follows its changes. A changed file
+// is applied as a whole or not at all: if it has a bad line, the users stay as they were. Logins never wait
+// for a reload.
 type PasswdFile struct {
 	path string
 	opts PasswdFileOptions
 
 	users   atomic.Pointer[table]
-	changes atomic.Uint64 // how often users was replaced by another
+	changes atomic.Uint64 // how often users was replaced
 
-	watch watch // of the goroutine alone, once that runs
+	watch watch // used by the goroutine alone, once it runs
 
-	// The goroutine is run's: NewPasswdFile starts it, Close stops it by stop and
-	// waits for stopped, which run closes.
+	// The goroutine runs run: NewPasswdFile starts it, Close calls stop and waits for stopped, which run
+	// closes.
 	stop    context.CancelFunc
 	stopped chan struct{}
 }
 
-// watch is what the goroutine remembers from look to look.
+// watch is what the goroutine remembers between two looks.
 type watch struct {
 	judged  os.FileInfo // the file that was loaded or refused last; nil: look again
-	seen    os.FileInfo // as it was at the last look
+	seen    os.FileInfo // the file at the last look
 	sum     [sha256.Size]byte
-	problem string // the last trouble in reaching the file, to be told once
+	problem string // the last error in reading the file, which is logged once
 }
 
 // NewPasswdFile reads the file and starts to follow it; Close stops that. The
@@ -96,8 +96,8 @@ func openPasswdFile(path string, opts PasswdFileOptions) (*PasswdFile, error) {
 	}
 	p.users.Store(t)
 	p.watch.sum = sha256.Sum256(src)
-	// A file written this very moment may be written again within the same tick of
-	// the file system's clock: it is read once more when it has settled.
+	// A file that was just written may be written again within the same tick of the file system's clock, so
+	// it is read once more later.
 	if opts.Now().Sub(info.ModTime()) > 2*opts.Poll {
 		p.watch.judged = info
 	}
@@ -139,7 +139,7 @@ func (p *PasswdFile) Authenticate(ctx context.Context, c Credentials) Verdict {
 	case e == nil:
 		return Unknown{}
 	case e.password == nil:
-		// As slow as a wrong password, so that its time doesn't show that an account is locked.
+		// Takes as long as a wrong password, so that the time doesn't show that an account is locked.
 		if err := p.spend(ctx, t, c); err != nil {
 			return Unavailable{err}
 		}
@@ -155,7 +155,7 @@ func (p *PasswdFile) Authenticate(ctx context.Context, c Credentials) Verdict {
 	return Accepted{Placement: e.placement, Extra: e.extraMap(), Stamp: e}
 }
 
-// entryOf implements holder: a new file keeps the entries that didn't change.
+// entryOf implements holder: a reload keeps the entries that didn't change.
 func (p *PasswdFile) entryOf(user string, stamp any) (same, unknown bool) {
 	e := p.users.Load().users[user]
 	return e != nil && stamp == any(e), e == nil
@@ -163,7 +163,7 @@ func (p *PasswdFile) entryOf(user string, stamp any) (same, unknown bool) {
 
 func (p *PasswdFile) version() uint64 { return p.changes.Load() }
 
-// idle does what a wrong password costs.
+// idle takes as long as a wrong password.
 func (p *PasswdFile) idle(ctx context.Context, c Credentials) error {
 	return p.spend(ctx, p.users.Load(), c)
 }
@@ -176,7 +176,7 @@ func (p *PasswdFile) spend(ctx context.Context, t *table, c Credentials) error {
 	return err
 }
 
-// match hashes when there is room for it.
+// match hashes when Hashing permits it.
 func (p *PasswdFile) match(ctx context.Context, v *verifier, c Credentials) (bool, error) {
 	raw := c.Password.Reveal()
 	switch {
@@ -207,8 +207,8 @@ func (p *PasswdFile) run(ctx context.Context) {
 	}
 }
 
-// look loads the file if it isn't the one that was judged last, and has been the
-// same since the last look.
+// look loads the file if it isn't the one that was loaded or refused last, and hasn't changed since the last
+// look.
 func (p *PasswdFile) look() {
 	w := &p.watch
 	info, err := os.Stat(p.path)
@@ -254,7 +254,7 @@ func (p *PasswdFile) trouble(err error) {
 	}
 }
 
-// report logs each thing that is wrong in a new file.
+// report logs each mistake in a new file.
 func (p *PasswdFile) report(err error) {
 	errs := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -268,9 +268,9 @@ func (p *PasswdFile) report(err error) {
 // errChanging: the file changed while it was read; the next look tries again.
 var errChanging = errors.New("changed while it was read")
 
-// readFile reads a whole file and what it was like.
+// readFile reads a whole file and its state.
 func readFile(path string) ([]byte, os.FileInfo, error) {
-	// Before it is opened: opening a FIFO would wait for its writer.
+	// Stat comes before Open, since opening a FIFO would wait for its writer.
 	before, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, err
@@ -300,7 +300,7 @@ func readFile(path string) ([]byte, os.FileInfo, error) {
 	return b.Bytes(), after, nil
 }
 
-// same tells whether two looks saw the same file in the same state.
+// same says whether two looks saw the same file in the same state.
 func same(a, b os.FileInfo) bool {
 	return a != nil && b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }

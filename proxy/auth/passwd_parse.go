@@ -11,17 +11,17 @@ import (
 const (
 	maxFile     = 256 << 20 // bytes
 	maxLine     = 16 << 10  // bytes
-	maxReported = 20        // errors told of; the rest is counted
+	maxReported = 20        // errors that are listed; the others are counted
 )
 
-// LineError is one thing wrong in a passwd-file. It never contains a password.
+// LineError is one mistake in a passwd-file. It never contains a password.
 type LineError struct {
 	File string
 	Line int // from 1; 0 = the file as a whole
 	What string
 }
 
-// Error gives file:line: what.
+// Error returns file:line: what.
 func (e *LineError) Error() string {
 	if e.Line == 0 {
 		return e.File + ": " + e.What
@@ -33,13 +33,13 @@ func (e *LineError) Error() string {
 type entry struct {
 	password  *verifier // nil: the account is locked
 	placement string
-	extra     string // as in the file; split only for those who log in
+	extra     string // as in the file; split only when the user logs in
 	line      int
 	secret    string // the password field, to see whether it has changed
 }
 
-// keep takes over the entries of the table before whose line says the same, so that who was
-// accepted by one of them needn't be asked again.
+// keep reuses the entries of the previous table whose lines didn't change, so that sessions that were
+// accepted with one of them needn't be checked again.
 func (t *table) keep(before *table) {
 	for user, e := range t.users {
 		if old := before.users[user]; old != nil && old.secret == e.secret && old.extra == e.extra {
@@ -52,14 +52,13 @@ func (t *table) keep(before *table) {
 type table struct {
 	// users by canonical name.
 	users map[string]*entry
-	// unknown is the password that a login of a user who isn't in the file is compared with, and
-	// the result thrown away: one of the class that most users have, hence it takes
-	// as long as theirs. Nil if every account is locked.
+	// unknown is compared with the password of a user who isn't in the file, and the result is ignored. It
+	// has the class that most users have, so it takes as long as theirs. Nil if every account is locked.
 	unknown *verifier
 }
 
-// unsupportedExtra says why an extra field isn't taken. These fields change who may log in, or as
-// which user: to ignore them would let users in that Dovecot keeps out, so a file with them is refused.
+// unsupportedExtra says why an extra field isn't supported. These fields restrict who may log in, or change
+// the user: to ignore them would let users in that Dovecot keeps out, so a file with them is refused.
 func unsupportedExtra(key string) (why string) {
 	switch key {
 	case "nopassword", "noauthenticate":
@@ -72,10 +71,9 @@ func unsupportedExtra(key string) (why string) {
 	return ""
 }
 
-// parsePasswd reads Dovecot's passwd-file:
-// user:{SCHEME}hash:uid:gid:gecos:home:shell:extra, of which user, password and
-// extra mean something here. Names are normalised as in a login. It returns
-// all that is wrong (at most maxReported, joined), or the table, never both.
+// parsePasswd parses Dovecot's passwd-file, user:{SCHEME}hash:uid:gid:gecos:home:shell:extra, of which it
+// uses user, password and extra. Names are normalised as in a login. It returns all mistakes (at most
+// maxReported, joined), or the table, never both.
 func parsePasswd(file string, src []byte, names Names) (*table, error) {
 	t := &table{users: make(map[string]*entry)}
 	var errs []error
@@ -106,7 +104,7 @@ func parsePasswd(file string, src []byte, names Names) (*table, error) {
 		t.users[user] = e
 	}
 	if len(errs) == 0 && len(t.users) == 0 {
-		// A file that is being written, or a volume that isn't mounted.
+		// The file may be being written, or on a volume that isn't mounted.
 		fail(0, "no users in it")
 	}
 	if n := len(errs); n > maxReported {
@@ -167,8 +165,8 @@ func extraFields(s string) func(yield func(key, value string) bool) {
 	}
 }
 
-// extraMap is an entry's extra fields less the placement and those named
-// like a password (Dovecot's proxying keeps some there).
+// extraMap returns an entry's extra fields without the placement and without fields named like a password
+// (Dovecot's proxying has such fields).
 func (e *entry) extraMap() map[string]string {
 	var m map[string]string
 	for key, value := range extraFields(e.extra) {
@@ -183,14 +181,14 @@ func (e *entry) extraMap() map[string]string {
 	return m
 }
 
-// group is the users whose passwords are of one class.
+// group has the users whose passwords are of one class.
 type group struct {
 	v *verifier // one of theirs
 	n int       // how many
 }
 
-// commonest returns a verifier of the class that most users have, hashes before
-// clear text, and by class name among equals.
+// commonest returns a verifier of the class that most users have; hashes take precedence over clear text,
+// then class names decide.
 func commonest(users map[string]*entry) *verifier {
 	groups := make(map[string]*group)
 	for _, e := range users {
@@ -216,8 +214,8 @@ func commonest(users map[string]*entry) *verifier {
 	return best.v
 }
 
-// dearer orders groups by kind (a hash over clear text), then by number, then by
-// class so that the choice doesn't depend on a map's order.
+// dearer orders groups by kind (hashes first), then by number, then by class, so that the choice doesn't
+// depend on a map's order.
 func (g *group) dearer(than *group) bool {
 	if g.v.cheap() != than.v.cheap() {
 		return than.v.cheap()

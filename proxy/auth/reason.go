@@ -2,15 +2,13 @@ package auth
 
 import "errors"
 
-// Reason says why a login failed, in one word of a closed set: it is a label of
-// metrics and a field of the failure line, which programs read (fail2ban). A
-// reason is never renamed.
+// Reason says why a login failed, as one word of a closed set. It is a label of metrics and a field of the
+// failure line, which programs read (fail2ban), so a reason is never renamed.
 type Reason string
 
-// The reasons there are. docs/authentication.md lists them for operators; a test
-// compares.
+// The reasons. docs/authentication.md lists them for operators; a test compares them.
 const (
-	// ReasonBadPassword: a source of the proxy's knows the user, the password is wrong.
+	// ReasonBadPassword: a source of the proxy knows the user, and the password is wrong.
 	ReasonBadPassword Reason = "bad_password"
 	// ReasonUnknownUser: no source knows the user.
 	ReasonUnknownUser Reason = "unknown_user"
@@ -22,7 +20,7 @@ const (
 	ReasonBadName Reason = "bad_name"
 	// ReasonBadAuthzid: the client asked to act as another user (RFC 4616 §2).
 	ReasonBadAuthzid Reason = "bad_authzid"
-	// ReasonBadCredentials: the password is empty or has a NUL in it.
+	// ReasonBadCredentials: the password is empty or contains NUL.
 	ReasonBadCredentials Reason = "bad_credentials"
 	// ReasonMalformed: bad base64, an over-long response, or a PLAIN message that
 	// isn't authzid NUL authcid NUL password.
@@ -31,9 +29,9 @@ const (
 	ReasonCancelled Reason = "cancelled"
 	// ReasonBadMechanism: AUTHENTICATE with a mechanism that isn't offered.
 	ReasonBadMechanism Reason = "bad_mechanism"
-	// ReasonCleartext: a login without TLS where TLS is demanded.
+	// ReasonCleartext: a login without TLS where the settings require TLS.
 	ReasonCleartext Reason = "cleartext"
-	// ReasonLimit: a limit of the proxy's (sessions of a user, of an address) refused it.
+	// ReasonLimit: a limit of the proxy (sessions of a user or an address) refused it.
 	ReasonLimit Reason = "limit"
 	// ReasonUnavailable: no source could check the credentials, or no backend could
 	// be reached. The client is told NO [UNAVAILABLE], never AUTHENTICATIONFAILED.
@@ -49,9 +47,8 @@ func Reasons() []Reason {
 	}
 }
 
-// Guess says whether a failure for this reason may have been a guess at a password.
-// Only these count for fail2ban: a client must not be banned because a backend
-// is down, nor because it was set up without TLS.
+// Guess says whether a failure for this reason may have been a guess at a password. Only these count for
+// fail2ban: a client must not be banned because a backend is down, or because it was set up without TLS.
 func (r Reason) Guess() bool {
 	switch r {
 	case ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBackendRefused,
@@ -61,7 +58,7 @@ func (r Reason) Guess() bool {
 	return false
 }
 
-// known tells whether r is one of Reasons.
+// known says whether r is one of Reasons.
 func (r Reason) known() bool {
 	for _, k := range Reasons() {
 		if k == r {

@@ -14,8 +14,8 @@ import (
 	"github.com/go-crypt/crypt/algorithm/shacrypt"
 )
 
-// The dearest hashes that are taken. The proxy pays for a hash at every login, also of a client
-// that guesses; these are some seconds of a processor.
+// Bounds of a hash's cost. The proxy pays for a hash at every login, also for clients that guess passwords;
+// these bounds allow some seconds of a processor.
 const (
 	maxBcryptCost   = 16
 	maxShaRounds    = 10_000_000
@@ -26,29 +26,28 @@ const (
 	maxArgonWork = 8 << 20
 )
 
-// maxPassword is the longest password, in bytes, that is compared with an entry;
-// a longer one is wrong. SHA-crypt's time grows with the square of it.
+// maxPassword is the length of the longest password, in bytes, that is compared with an entry; a longer one
+// is wrong. SHA-crypt's time grows with the square of the length.
 const maxPassword = 1024
 
-// schemesKnown is for error texts.
+// schemesKnown is part of error texts.
 const schemesKnown = "{BLF-CRYPT}, {ARGON2ID}, {SHA512-CRYPT}, {SHA256-CRYPT}, {CRYPT} or {PLAIN}"
 
 // verifier is one stored password. It is immutable.
 type verifier struct {
-	// class names scheme and cost: two verifiers of one class take equally long.
+	// class names scheme and cost: verifiers of one class take equally long.
 	class string
-	// plain is the SHA-256 of a clear-text password, so that the comparison takes
-	// as long for all lengths; nil for hashes.
+	// plain is the SHA-256 of a clear-text password, so that the comparison takes the same time for all
+	// lengths; nil for hashes.
 	plain *[sha256.Size]byte
 	// digest is the hash; nil for clear text.
 	digest algorithm.Digest
 }
 
-// cheap tells whether matching needs no room in Hashing.
+// cheap says whether matching needs no slot of Hashing.
 func (v *verifier) cheap() bool { return v.digest == nil }
 
-// matches compares in constant time. Only bcrypt ignores what is beyond 72
-// bytes, as every crypt(3) does.
+// matches compares in constant time. bcrypt ignores bytes after the 72nd, as in every crypt(3).
 func (v *verifier) matches(password string) bool {
 	if v.plain != nil {
 		sum := sha256.Sum256([]byte(password))
@@ -58,13 +57,12 @@ func (v *verifier) matches(password string) bool {
 	return err == nil && ok
 }
 
-// errLocked is a password field that no password matches: empty, "*", or beginning
-// with "!" as usermod -L writes it.
+// errLocked means that a password field matches no password: it is empty, "*", or begins with "!", as usermod
+// -L writes it.
 var errLocked = errors.New("locked")
 
-// parsePassword reads Dovecot's form of a password, {SCHEME}hash; a crypt hash
-// may stand without scheme. Its errors say what is wrong and never repeat what
-// stands there: it may be a password.
+// parsePassword parses Dovecot's form of a password, {SCHEME}hash; a crypt hash may have no scheme. Its
+// errors never quote the field: it may be a password.
 func parsePassword(field string) (*verifier, error) {
 	scheme, value := "", field
 	if strings.HasPrefix(field, "{") {
@@ -116,15 +114,15 @@ func parsePassword(field string) (*verifier, error) {
 	return nil, errors.New("this crypt format isn't supported: use bcrypt ($2y$), argon2id, sha512-crypt ($6$) or sha256-crypt ($5$)")
 }
 
-// schemeName tells whether s may stand between the braces (and in a log).
+// schemeName says whether s may be the name between the braces (and may be logged).
 func schemeName(s string) bool {
 	return s != "" && len(s) <= 32 && strings.IndexFunc(s, func(r rune) bool {
 		return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
 	}) < 0
 }
 
-// parseBcrypt reads $2y$COST$ and 53 characters of salt and hash. $2x$ marks
-// hashes of a broken implementation, which can't be checked here.
+// parseBcrypt parses $2y$COST$ and 53 characters of salt and hash. $2x$ marks hashes of a faulty
+// implementation, which can't be checked.
 func parseBcrypt(hash string) (*verifier, error) {
 	bad := errors.New("not a bcrypt hash: expected $2y$COST$ (or $2a$, $2b$) and 53 characters")
 	parts := strings.Split(hash, "$")
@@ -146,7 +144,7 @@ func parseBcrypt(hash string) (*verifier, error) {
 	return &verifier{class: "bcrypt/" + parts[2], digest: digest}, nil
 }
 
-// parseShacrypt reads $6$[rounds=N$]salt$hash, or $5$.
+// parseShacrypt parses $6$[rounds=N]$salt$hash, or $5$.
 func parseShacrypt(hash, id string, length int) (*verifier, error) {
 	bad := fmt.Errorf("not a SHA-crypt hash of this scheme: expected $%s$SALT$ and %d characters", id, length)
 	parts := strings.Split(hash, "$")
@@ -177,7 +175,7 @@ func parseShacrypt(hash, id string, length int) (*verifier, error) {
 	return &verifier{class: "sha" + id + "/" + strconv.Itoa(rounds), digest: digest}, nil
 }
 
-// parseArgon2id reads $argon2id$v=19$m=KIB,t=PASSES,p=THREADS$salt$hash.
+// parseArgon2id parses $argon2id$v=19$m=KIB,t=PASSES,p=THREADS$salt$hash.
 func parseArgon2id(hash string) (*verifier, error) {
 	bad := errors.New("not an argon2id hash: expected $argon2id$v=19$m=…,t=…,p=…$SALT$HASH")
 	parts := strings.Split(hash, "$")
@@ -196,8 +194,8 @@ func parseArgon2id(hash string) (*verifier, error) {
 		}
 		*[]*int{&m, &t, &p}[i] = n
 	}
-	// RFC 9106 §3.1: at least one pass and one thread, 8 KiB a thread, 4 bytes of
-	// hash; the salt has 8 by every tool.
+	// RFC 9106 §3.1: at least one pass and one thread, 8 KiB a thread, 4 bytes of hash; all tools use salts
+	// of 8 bytes or more.
 	salt, key := parts[4], parts[5]
 	if t < 1 || p < 1 || m < 8*p || len(salt) < 8 || len(salt) > 128 || len(key) < 16 || len(key) > 128 ||
 		!hashChars(salt, "+/") || !hashChars(key, "+/") {
@@ -214,7 +212,7 @@ func parseArgon2id(hash string) (*verifier, error) {
 	return &verifier{class: "argon2id/" + parts[3], digest: digest}, nil
 }
 
-// hashChars tells whether s is of letters, digits and the two extra characters.
+// hashChars says whether s has only letters, digits and the two extra characters.
 func hashChars(s, extra string) bool {
 	for i := range len(s) {
 		c := s[i]
@@ -225,7 +223,7 @@ func hashChars(s, extra string) bool {
 	return true
 }
 
-// number reads decimal digits, nothing else, up to limit.
+// number parses decimal digits up to limit.
 func number(s string, limit int) (int, error) {
 	n, err := strconv.ParseUint(s, 10, 31)
 	if err != nil || int(n) > limit {

@@ -16,8 +16,8 @@ type Accepted struct {
 	Placement string
 	// Extra holds the other fields of the user's entry. No secrets are in it.
 	Extra map[string]string
-	// Stamp is for Recheck: by it the source can tell, without the password, that nothing has
-	// changed. Nil where it can't.
+	// Stamp is for Recheck: with it, the source can tell without a password that the user's entry didn't
+	// change. Nil: it can't.
 	Stamp any
 }
 
@@ -27,12 +27,12 @@ type Rejected struct{ Reason Reason }
 // Unknown is the verdict of a source that doesn't know the user; the next one is asked.
 type Unknown struct{}
 
-// AskBackend is the verdict that the backend decides, with the client's own credentials. It ends
-// the search: a source with this verdict takes every user for its own.
+// AskBackend is the verdict that the backend decides, with the client's own credentials. No later source is
+// asked.
 type AskBackend struct{}
 
-// Unavailable is the verdict of a source that can't tell at the moment. No other source is asked,
-// since this one may know the user; the client is told NO [UNAVAILABLE].
+// Unavailable is the verdict of a source that can't decide now. No other source is asked, since this one may
+// know the user; the client is told NO [UNAVAILABLE].
 type Unavailable struct{ Err error }
 
 func (Accepted) verdict()    {}
@@ -43,24 +43,23 @@ func (Unavailable) verdict() {}
 
 // Source checks credentials. All methods are safe for concurrent use.
 type Source interface {
-	// Name is a short word for metrics and logs, of a closed set.
+	// Name is a short word for metrics and logs, from a closed set.
 	Name() string
 	// Authenticate checks credentials made by NewCredentials. It returns when ctx
 	// ends, with Unavailable.
 	Authenticate(ctx context.Context, c Credentials) Verdict
-	// Close frees what the source holds and waits for its goroutines. Calls of
-	// Authenticate that are under way end as they would.
+	// Close frees what the source holds and waits for its goroutines. Calls of Authenticate that are in
+	// progress complete normally.
 	Close() error
 }
 
-// idler is a source that can spend as long on a user that it doesn't know as it spends on one of
-// its own with a wrong password.
+// idler is a source that can spend as much time on an unknown user as on a wrong password.
 type idler interface {
 	idle(ctx context.Context, c Credentials) error
 }
 
-// holder is a source that can tell without a password what has become of a user's entry: it is the one behind
-// a Stamp, or there is none.
+// holder is a source that can tell without a password whether a user's entry is still the one behind a Stamp,
+// and whether the user has none any more.
 type holder interface {
 	entryOf(user string, stamp any) (same, unknown bool)
 }
@@ -70,8 +69,8 @@ type versioned interface {
 	version() uint64
 }
 
-// Version changes when one of the sources has: then users may not be let in any more who were
-// before. Sources that can't tell count as unchanged.
+// Version changes when a source has changed; then users who were accepted before may not be accepted any
+// more. Sources that don't count changes are ignored.
 func Version(sources []Source) (v uint64) {
 	for _, s := range sources {
 		if s, ok := s.(versioned); ok {
@@ -81,8 +80,8 @@ func Version(sources []Source) (v uint64) {
 	return v
 }
 
-// Holds says, without asking for a password, that the sources would accept the user again as they
-// did when one of them gave the stamp. False says nothing.
+// Holds says, without a password, whether the sources would accept the user again as they did when one of
+// them gave the stamp. False: it isn't known.
 func Holds(sources []Source, user string, stamp any) bool {
 	for _, s := range sources {
 		h, ok := s.(holder)
@@ -96,9 +95,8 @@ func Holds(sources []Source, user string, stamp any) bool {
 	return false
 }
 
-// Recheck asks the sources again about a user who is logged in, as First does, unless Holds
-// can tell. No time is spent on users that no source knows: it isn't a login, and no client sees how long
-// it takes.
+// Recheck asks the sources again about a logged-in user, as First does, unless Holds is true. It spends no
+// time on unknown users: it isn't a login, and no client sees how long it takes.
 func Recheck(ctx context.Context, sources []Source, c Credentials, stamp any) Verdict {
 	if Holds(sources, c.User, stamp) {
 		return Accepted{Stamp: stamp}
@@ -123,14 +121,12 @@ var (
 	errNoVerdict = errors.New("the source gave no verdict")
 )
 
-// First asks the sources in turn. The first that knows the user decides: a wrong
-// password isn't tried on the next. It returns the verdict, never Unknown, and
-// the name of the source that gave it.
+// First asks the sources in turn. The first that knows the user decides: a wrong password isn't tried with
+// later sources. It returns the verdict, never Unknown, and the name of the source that gave it.
 //
-// When none knows the user, the verdict is Rejected{ReasonUnknownUser} by the
-// last, after as much work as a wrong password costs, so that the time taken
-// doesn't tell who has an account. (The work is done here and not by each source,
-// so that users of a later source aren't hashed for twice.)
+// If no source knows the user, the verdict is Rejected{ReasonUnknownUser} from the last source, after as much
+// work as a wrong password costs, so that the time doesn't show whether a user has an account. (First does
+// this work and not each source, so that it isn't done twice for users of a later source.)
 func First(ctx context.Context, sources []Source, c Credentials) (v Verdict, source string) {
 	for _, s := range sources {
 		switch v := s.Authenticate(ctx, c).(type) {

@@ -5,10 +5,9 @@ import (
 	"errors"
 )
 
-// Arrived says whether bytes have come that weren't read yet, besides those that Unread
-// has put in front: the peer wrote them before it could read what is written now. Under
-// TLS, bytes that aren't application data count, too. Its caller is the connection's reader,
-// within Chunk or between two reads.
+// Arrived says whether bytes have arrived that the reader hasn't read, apart from those that Unread put back.
+// The peer wrote such bytes before it could read what the caller writes next. Under TLS, bytes that aren't
+// application data count, too. Only the connection's reader may call it, within Chunk or between two reads.
 func (c *Conn) Arrived() bool {
 	if c.tls != nil {
 		if input := field[bytes.Reader](c.tls, "input"); input != nil && input.Len() > 0 {
@@ -25,6 +24,6 @@ func (c *Conn) Arrived() bool {
 	return errors.Is(err, ErrUnread)
 }
 
-// PutBack returns the bytes that Unread has put in front of what is still to be read, lent
-// until the next read.
+// PutBack returns the bytes that Unread put back and no reader has read since. The slice is valid until the
+// next read.
 func (c *Conn) PutBack() []byte { return c.unread }

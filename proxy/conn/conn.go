@@ -1,7 +1,6 @@
-// Package conn is one TCP connection, in the clear or under TLS, as the relay
-// needs it: it waits for data without holding a buffer or a grown stack, hands
-// literals over inside the kernel where plain meets plain, and acknowledges at
-// once when the peer is in the middle of something.
+// Package conn is a TCP connection, in the clear or under TLS, as the relay needs it: it waits for data
+// without holding a buffer or a grown stack, moves literals inside the kernel if neither side uses TLS, and
+// acknowledges data at once if the peer may be waiting for the acknowledgement.
 //
 // A Conn has exactly one reader and one writer at a time. Before login it is
 // used as an ordinary net.Conn with deadlines; the relay reads it with Pump.
@@ -21,20 +20,19 @@ import (
 	"time"
 )
 
-// Conn is a TCP connection that may have become a TLS one.
+// Conn is a TCP connection that may be under TLS.
 type Conn struct {
 	tcp    *net.TCPConn
 	raw    syscall.RawConn
 	tls    *tls.Conn // nil while in the clear
-	sock   *socket   // what tls reads from and writes to; nil while in the clear
-	unread []byte    // bytes already taken from the socket, to be read first
-	// ciphertext is what tls has read of records that aren't whole; nil where its
-	// place in tls.Conn isn't known.
-	ciphertext *bytes.Buffer
-	hold       []byte // Pump: bytes its receiver kept back at the last chunk's end
-	drained    bool   // tls holds no decrypted bytes that weren't read
-	wanted     bool   // a Waiting's Wake came while no owner waited; guarded by its mutex, as place is
-	place      uint32 // in a Waiting, from 1 on; 0: it isn't there
+	sock   *socket   // tls reads from it and writes to it; nil while in the clear
+	unread []byte    // bytes taken from the socket before, which the next read returns
+	// ciphertext is the buffer of tls for incomplete records; nil if the field of tls.Conn isn't known.
+	ciphertext  *bytes.Buffer
+	hold        []byte // the bytes that Pump's receiver kept back from the last chunk
+	drained     bool   // tls holds no decrypted bytes
+	wakePending bool   // Poller.Wake was called while the connection wasn't in the Poller; guarded by Poller.mu, as slot is
+	slot        uint32 // index + 1 of the slot in a Poller; 0: the connection isn't in one
 
 	interruption interruption
 }
@@ -51,14 +49,14 @@ func New(tcp *net.TCPConn) (*Conn, error) {
 	return &Conn{tcp: tcp, raw: raw}, nil
 }
 
-// Server makes the connection a TLS one in the server's role and completes the
-// handshake. The caller must have used the bytes that it read in the clear: those that Unread has
-// put back are taken for the handshake's beginning, never for plaintext under TLS.
+// Server starts TLS in the server's role and completes the handshake. The caller must have processed all
+// bytes that it read in the clear: bytes that Unread put back are read as the beginning of the handshake,
+// never as plaintext under TLS.
 func (c *Conn) Server(ctx context.Context, cfg *tls.Config) error {
 	return c.handshake(ctx, func(s *socket) *tls.Conn { return tls.Server(s, cfg) })
 }
 
-// Client makes the connection a TLS one in the client's role and completes the handshake.
+// Client starts TLS in the client's role and completes the handshake.
 func (c *Conn) Client(ctx context.Context, cfg *tls.Config) error {
 	return c.handshake(ctx, func(s *socket) *tls.Conn { return tls.Client(s, cfg) })
 }
@@ -77,9 +75,8 @@ func (c *Conn) handshake(ctx context.Context, wrap func(*socket) *tls.Conn) erro
 	return nil
 }
 
-// Unread puts bytes back in front of what is still to be read. In the clear
-// they may also be the start of a TLS handshake (a PROXY header's reader took
-// too much).
+// Unread puts bytes back, so that the next read returns them first. In the clear they may also be the
+// beginning of a TLS handshake (the reader of a PROXY header may read too much).
 func (c *Conn) Unread(b []byte) {
 	if len(b) == 0 {
 		return
@@ -87,7 +84,7 @@ func (c *Conn) Unread(b []byte) {
 	c.unread = append(append([]byte(nil), b...), c.unread...)
 }
 
-// TakeUnread returns the bytes that Unread has put in front, and forgets them.
+// TakeUnread removes and returns the bytes that Unread put back.
 func (c *Conn) TakeUnread() []byte {
 	b := c.unread
 	c.unread = nil
@@ -106,7 +103,7 @@ func (c *Conn) TLS() *tls.ConnectionState {
 // Secure says whether the connection is under TLS.
 func (c *Conn) Secure() bool { return c.tls != nil }
 
-// Read blocks until there is data, the deadline or the end (io.EOF).
+// Read blocks until it has data, the deadline passes or the peer ends its side (io.EOF).
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.unread) > 0 {
 		n := copy(p, c.unread)
@@ -122,7 +119,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return c.tcp.Read(p)
 }
 
-// Write blocks until all of p is handed to the kernel.
+// Write blocks until the kernel has accepted all of p.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.tls != nil {
 		return c.tls.Write(p)
@@ -130,8 +127,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return c.tcp.Write(p)
 }
 
-// CloseWrite says that nothing more will be sent: close_notify under TLS, then
-// a FIN. What the peer still sends can be read.
+// CloseWrite ends the sending side: close_notify under TLS, then a FIN. The peer's data can still be read.
 func (c *Conn) CloseWrite() error {
 	if c.tls != nil {
 		if err := c.tls.CloseWrite(); err != nil {
@@ -141,8 +137,7 @@ func (c *Conn) CloseWrite() error {
 	return c.tcp.CloseWrite()
 }
 
-// Close ends the connection. It may be called while a reader waits: that
-// returns net.ErrClosed.
+// Close ends the connection. It may be called while a reader waits; the read then returns net.ErrClosed.
 func (c *Conn) Close() error {
 	if c.tls != nil {
 		return c.tls.Close()
@@ -150,8 +145,8 @@ func (c *Conn) Close() error {
 	return c.tcp.Close()
 }
 
-// Abort closes the connection without close_notify: a peer that was cut off in
-// the middle of a literal must get not one more byte.
+// Abort closes the connection without close_notify: after a literal was cut off in the middle, the peer must
+// not receive another byte.
 func (c *Conn) Abort() error { return c.tcp.Close() }
 
 // LocalAddr returns the address of the proxy's side.
@@ -160,16 +155,16 @@ func (c *Conn) LocalAddr() net.Addr { return c.tcp.LocalAddr() }
 // RemoteAddr returns the address of the TCP peer, which behind a load balancer isn't the client.
 func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
 
-// QuickAck makes the kernel acknowledge at once what has arrived, now and for a while:
-// a server with Nagle's algorithm on keeps the second half of its answer until it is acknowledged,
-// 44 ms with delayed acknowledgements.
+// QuickAck makes the kernel acknowledge received data at once, now and for a while. A server that uses
+// Nagle's algorithm keeps the second half of its response until the first is acknowledged, which takes 44 ms
+// with delayed acknowledgements.
 func (c *Conn) QuickAck() {
 	_ = c.raw.Control(func(fd uintptr) { quickAck(int(fd)) })
 }
 
-// KeepAlive sets when a silent peer is probed and given up: it is probed after idle, then
-// every interval, count times. Data that isn't acknowledged breaks the connection after the same
-// total time (TCP_USER_TIMEOUT).
+// KeepAlive sets how a silent peer is probed: first after idle, then every interval, count times; then the
+// connection fails. Data that isn't acknowledged fails the connection after the same total time
+// (TCP_USER_TIMEOUT).
 func (c *Conn) KeepAlive(idle, interval time.Duration, count int) error {
 	err := c.tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: count})
 	if err != nil {
@@ -183,8 +178,8 @@ func (c *Conn) KeepAlive(idle, interval time.Duration, count int) error {
 	return serr
 }
 
-// Broken says whether the TCP connection has ended: reset, or given up because
-// the peer was silent. After a Splice that failed it shows which side failed.
+// Broken says whether the TCP connection has ended: it was reset, or it failed because the peer was silent.
+// After a failed Splice it tells which side failed.
 func (c *Conn) Broken() bool {
 	broken := true
 	if err := c.raw.Control(func(fd uintptr) { broken = isClosed(int(fd)) }); err != nil {
@@ -193,12 +188,11 @@ func (c *Conn) Broken() bool {
 	return broken
 }
 
-// CanSplice says whether src's bytes can go to dst without leaving the kernel.
+// CanSplice says whether bytes can go from src to dst inside the kernel.
 func CanSplice(dst, src *Conn) bool { return dst.tls == nil && src.tls == nil }
 
-// Splice moves exactly n bytes from src to dst inside the kernel (splice(2)),
-// with backpressure: it returns how many were moved, and an error when fewer.
-// Not to be called from within a Pump of src.
+// Splice moves exactly n bytes from src to dst inside the kernel (splice(2)), with backpressure. It returns
+// how many bytes it moved, and an error if they are fewer than n. It must not be called within a Pump of src.
 func Splice(dst, src *Conn, n int64) (int64, error) {
 	var first int64
 	if len(src.unread) > 0 {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Interrupt makes reads or writes return os.ErrDeadlineExceeded: those that wait, and all that
-// follow until Rearm, whatever deadline is set meanwhile. A Pump returns at the next point where
-// it would wait. Any goroutine may call it; it doesn't wait.
+// Interrupt makes reads or writes return os.ErrDeadlineExceeded: those that wait, and all that follow until
+// Rearm, whatever deadline the owner sets. A Pump returns at the next point where it would wait. Any
+// goroutine may call Interrupt; it doesn't block.
 func (c *Conn) Interrupt(sides Sides) {
 	i := &c.interruption
 	i.mu.Lock()
@@ -16,7 +16,8 @@ func (c *Conn) Interrupt(sides Sides) {
 	_ = setDeadline(c.tcp, sides, longAgo())
 }
 
-// Rearm takes back interruptions and deadlines, but for Until's. It is for the connection's owner.
+// Rearm ends interruptions and removes deadlines, but not the interruption of Until. Only the connection's
+// owner may call it.
 func (c *Conn) Rearm(sides Sides) {
 	i := &c.interruption
 	i.mu.Lock()
@@ -25,11 +26,11 @@ func (c *Conn) Rearm(sides Sides) {
 	_ = setDeadline(c.tcp, sides&^i.ended, time.Time{})
 }
 
-// limit sets a deadline where there is no interruption.
+// limit sets a deadline on the sides that aren't interrupted.
 func (c *Conn) limit(sides Sides, t time.Time) error { return c.interruption.limit(c.tcp, sides, t) }
 
-// SetDeadline, SetReadDeadline and SetWriteDeadline are net.Conn's, for the connection's owner. An
-// interruption stands.
+// SetDeadline, SetReadDeadline and SetWriteDeadline are the methods of net.Conn. Only the connection's owner
+// may call them. They don't end an interruption.
 func (c *Conn) SetDeadline(t time.Time) error { return c.limit(Both, t) }
 
 // SetReadDeadline is described at SetDeadline.
@@ -38,9 +39,9 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.limit(Reads, t) }
 // SetWriteDeadline is described at SetDeadline.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.limit(Writes, t) }
 
-// Until interrupts the connection when ctx ends. Its owner calls stop when it has done what was
-// bound to ctx; stop says whether ctx ended before, and rearms the connection then. What others
-// have interrupted meanwhile stays so.
+// Until interrupts the connection when ctx ends. The owner calls stop when the work that is bound to ctx is
+// done. stop says whether ctx ended before; if so, it ends this interruption. Interruptions by Interrupt
+// remain.
 func (c *Conn) Until(ctx context.Context) (stop func() (ended bool)) {
 	done := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
@@ -65,10 +66,11 @@ func (c *Conn) Until(ctx context.Context) (stop func() (ended bool)) {
 	}
 }
 
-// LimitReads has reads return os.ErrDeadlineExceeded after t. It is for the connection's owner.
+// LimitReads makes reads return os.ErrDeadlineExceeded after t. Only the connection's owner may call it.
 func (c *Conn) LimitReads(t time.Time) { _ = c.limit(Reads, t) }
 
-// WriteUntil is Write with a deadline that holds for this write alone, and stays where it fails.
+// WriteUntil is Write with a deadline for this write. The deadline is removed after the write unless the
+// write fails.
 func (c *Conn) WriteUntil(p []byte, t time.Time) (int, error) {
 	_ = c.limit(Writes, t)
 	n, err := c.Write(p)
@@ -78,9 +80,9 @@ func (c *Conn) WriteUntil(p []byte, t time.Time) (int, error) {
 	return n, err
 }
 
-// Discard reads and ignores what the peer still sends until it ends its side, t, or an
-// interruption: closing with bytes unread resets the connection, which can take back what was
-// written last (RFC 9293 §3.6.1). It is for the connection's owner.
+// Discard reads and ignores the peer's data until the peer ends its side, until t, or until an interruption.
+// To close a socket with unread data resets the connection, and a reset can discard data that was written
+// last (RFC 9293 §3.6.1). Only the connection's owner may call it.
 func (c *Conn) Discard(t time.Time) {
 	_ = c.limit(Reads, t)
 	var sink [512]byte

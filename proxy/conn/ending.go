@@ -6,14 +6,15 @@ import (
 	"sync"
 )
 
-// Ending keeps a connection's socket after its Close or Abort, until the peer's end of it is seen: only then is it certain that the peer does
-// nothing more for it.
+// Ending keeps a connection's socket open after Close or Abort, until the peer has closed its side: only then
+// has the peer certainly stopped working for this connection.
 type Ending struct {
 	conn net.Conn // on a descriptor of its own
 	once sync.Once
 }
 
-// Ending returns a second hold on the connection's socket. It is called before Close or Abort, by the connection's owner.
+// Ending returns a second handle of the connection's socket. The connection's owner calls it before Close or
+// Abort.
 func (c *Conn) Ending() (*Ending, error) {
 	f, err := c.tcp.File()
 	if err != nil {
@@ -27,8 +28,8 @@ func (c *Conn) Ending() (*Ending, error) {
 	return &Ending{conn: nc}, nil
 }
 
-// Wait says that nothing more will be sent, and returns once the peer has closed its side too, the connection has failed, or
-// Cut was called. What the peer still sends is thrown away.
+// Wait ends the sending side, and returns when the peer has closed its side, the connection has failed, or
+// Cut was called. It discards the peer's data.
 func (e *Ending) Wait() {
 	if tcp, ok := e.conn.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite()
@@ -37,5 +38,5 @@ func (e *Ending) Wait() {
 	e.Cut()
 }
 
-// Cut closes the socket. It may be called while another goroutine waits.
+// Cut closes the socket. It may be called while another goroutine is in Wait.
 func (e *Ending) Cut() { e.once.Do(func() { _ = e.conn.Close() }) }

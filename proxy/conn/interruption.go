@@ -6,34 +6,34 @@ import (
 	"time"
 )
 
-// Sides are the directions of a connection.
+// Sides is a set of directions of a connection.
 type Sides uint8
 
-// A connection is read and written.
+// The directions of a connection.
 const (
 	Reads Sides = 1 << iota
 	Writes
 	Both = Reads | Writes
 )
 
-// interruption is what makes I/O return although the connection is in order.
+// interruption makes I/O return although the connection is intact.
 type interruption struct {
-	mu    sync.Mutex // guards what follows, and the order of deadlines; a leaf
-	sides Sides      // Interrupt's
-	ended Sides      // Until's
+	mu    sync.Mutex // guards sides and ended, and the order in which deadlines are set; a leaf
+	sides Sides      // interrupted by Interrupt
+	ended Sides      // interrupted by Until
 }
 
-// longAgo is a deadline that makes all I/O return.
+// longAgo returns a deadline that makes all I/O return at once.
 func longAgo() time.Time { return time.Unix(1, 0) }
 
-// limit sets a deadline on tcp where there is no interruption.
+// limit sets a deadline on the sides of tcp that aren't interrupted.
 func (i *interruption) limit(tcp *net.TCPConn, sides Sides, t time.Time) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return setDeadline(tcp, sides&^(i.sides|i.ended), t)
 }
 
-// setDeadline is called under an interruption's mutex.
+// setDeadline sets a deadline on sides of tcp. The caller holds the interruption's mutex.
 func setDeadline(tcp *net.TCPConn, sides Sides, t time.Time) error {
 	switch sides {
 	case Reads:

@@ -10,17 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnread means that bytes have come that weren't read.
+// ErrUnread means that data has arrived that wasn't read.
 var ErrUnread = errors.New("conn: data unread")
 
-// Pending looks, without waiting, whether the connection is quiet. nil: it is open, and nothing
-// has come. ErrUnread: bytes wait, in the
-// socket or read ahead by the connection's last reader. io.EOF: the peer has
-// ended it. Another error: it is broken.
+// Pending says, without waiting, whether the connection is idle. nil: it is open, and no data has arrived.
+// ErrUnread: unread data is in the socket, or was read ahead by the connection's last reader. io.EOF: the
+// peer has ended its side. Other errors: the connection has failed.
 //
-// After any error the connection has to be closed: under TLS the look
-// may have used up a byte. Its caller is the connection's only owner, and sets
-// no deadlines meanwhile. Under TLS any bytes count, also those of tickets and alerts.
+// After an error the caller must close the connection: under TLS, Pending may have consumed a byte. Only the
+// connection's owner may call it, and no deadline may be set meanwhile. Under TLS all bytes count, also those
+// of tickets and alerts.
 func (c *Conn) Pending() error {
 	if len(c.unread) > 0 || len(c.hold) > 0 {
 		return ErrUnread
@@ -38,8 +37,8 @@ func (c *Conn) Pending() error {
 	return c.decrypted()
 }
 
-// Ended says whether the peer has ended its side of the connection, or it is broken, whatever lies unread
-// before that. It takes nothing away, so any goroutine may ask.
+// Ended says whether the peer has ended its side or the connection has failed, even if unread data precedes
+// that. It consumes no data, so any goroutine may call it.
 func (c *Conn) Ended() bool {
 	ended := false
 	err := c.raw.Control(func(fd uintptr) {
@@ -50,8 +49,8 @@ func (c *Conn) Ended() bool {
 	return err == nil && ended
 }
 
-// decrypted looks for what TLS has already taken from the socket: with a
-// deadline in the past a Read gives what it holds, or none.
+// decrypted looks for data that tls has already taken from the socket: with a deadline in the past, Read
+// returns only that data.
 func (c *Conn) decrypted() error {
 	if err := c.limit(Reads, longAgo()); err != nil {
 		return err
@@ -63,12 +62,12 @@ func (c *Conn) decrypted() error {
 	case n > 0:
 		return ErrUnread
 	case !errors.Is(err, os.ErrDeadlineExceeded):
-		return err // io.EOF: close_notify lay there
+		return err // io.EOF: tls had read close_notify
 	}
 	return c.limit(Reads, time.Time{})
 }
 
-// peek looks at the socket's queue and leaves it as it is.
+// peek looks at the socket's queue without consuming data.
 func peek(fd int) error {
 	var b [1]byte
 	for {

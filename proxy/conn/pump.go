@@ -5,78 +5,73 @@ import (
 	"sync"
 )
 
-// Sizes of the lent buffers. A chunk is at most ChunkSize; MaxHold bytes of the
-// one before may stand in front of it.
+// Sizes of the buffers. A chunk has up to ChunkSize new bytes, after up to MaxHold bytes that were kept back
+// from the chunk before.
 const (
 	ChunkSize = 64 << 10
 	MaxHold   = 512
 	cipherLen = 64 << 10
 )
 
-// Next is what a Pump does after a chunk.
+// Next tells a Pump what to do after a chunk.
 type Next uint8
 
 const (
-	// More goes on.
+	// More continues.
 	More Next = iota
-	// Ack goes on, and has what came acknowledged at once: the peer is in the
-	// middle of a message and may keep its rest back until then.
+	// Ack continues, and makes the kernel acknowledge the data at once: the peer is in the middle of a
+	// message and may not send the rest before that.
 	Ack
-	// Stop returns from Pump, with the socket and its state in order.
+	// Stop makes Pump return; the connection can be read on.
 	Stop
 )
 
-// Receiver gets the chunks of a Pump.
+// Receiver receives the chunks of a Pump.
 type Receiver interface {
-	// Chunk is given bytes that are lent for the call only. It says how many
-	// of the last ones it keeps back (at most MaxHold): the next chunk begins
-	// with them.
+	// Chunk processes b, which is valid only during the call. It returns how many bytes at the end of b it
+	// keeps back (at most MaxHold); the next chunk begins with them.
 	Chunk(b []byte) (kept int, next Next)
 }
 
-// buffers are lent to a Pump from when its socket is readable until it would
-// wait: an idle connection holds none.
+// buffers are a Pump's from the moment when its socket is readable until it waits again: an idle connection
+// has none.
 type buffers struct {
 	plain  [MaxHold + ChunkSize]byte
 	cipher [cipherLen]byte
 }
 
-// Pool lends buffers to Pumps; one serves a whole process.
+// Pool has the buffers of Pumps; a process has one.
 type Pool struct{ p sync.Pool }
 
-// NewPool makes an empty pool.
+// NewPool returns an empty pool.
 func NewPool() *Pool {
 	return &Pool{p: sync.Pool{New: func() any { return new(buffers) }}}
 }
 
-// Pump gives all that arrives to r until r says Stop (nil), the peer has ended
-// its side (io.EOF), the read deadline passes (os.ErrDeadlineExceeded) or the
-// connection fails. Kept bytes stay with the connection for the next Pump; Kept
-// returns them.
+// Pump passes all data to r until r returns Stop (nil), the peer ends its side (io.EOF), the read deadline
+// passes (os.ErrDeadlineExceeded) or the connection fails. Bytes that r kept back remain with the connection
+// for the next Pump; Kept returns them.
 //
-// It reads until the socket is empty before each wait: bytes that tls.Conn has
-// decrypted already would otherwise be waited for in vain.
+// Pump empties the socket before it waits. Otherwise it would wait although tls.Conn has decrypted data.
 func (c *Conn) Pump(pool *Pool, r Receiver) error {
 	p := pump{c: c, pool: pool, r: r}
 	return p.run()
 }
 
-// ErrDry is Drain's: all that had come was given, and no more is there now.
+// ErrDry means that Drain has passed all data that had arrived.
 var ErrDry = errors.New("conn: nothing more has come")
 
-// Drain is a Pump that doesn't wait: where Pump would, it returns ErrDry, and the
-// connection can be given to a Waiting.
+// Drain is a Pump that doesn't wait: where Pump would wait, it returns ErrDry, and the connection can be
+// added to a Waiting.
 func (c *Conn) Drain(pool *Pool, r Receiver) error {
 	p := pump{c: c, pool: pool, r: r, dry: ErrDry}
 	return p.run()
 }
 
-// Kept returns the bytes that the receiver kept back and that no chunk has
-// followed, at the end of the connection.
+// Kept returns the bytes that the receiver kept back from the last chunk.
 func (c *Conn) Kept() []byte { return c.hold }
 
-// Unhold puts the bytes that were kept back in front of what is still to be read,
-// for a caller that reads on by Read.
+// Unhold puts the kept bytes back, for a caller that continues with Read.
 func (c *Conn) Unhold() {
 	kept := c.hold
 	c.hold = nil
@@ -89,7 +84,7 @@ type pump struct {
 	pool *Pool
 	r    Receiver
 	err  error
-	dry  error // what an empty socket is the end with; nil: it is waited for
+	dry  error // the error when the socket is empty; nil: wait
 }
 
 func (p *pump) run() error {
@@ -103,13 +98,13 @@ func (p *pump) run() error {
 	return err
 }
 
-// wait says whether what ready was called for is over, when the socket is empty.
+// wait is called when the socket is empty. over says whether the pump ends instead of waiting.
 func (p *pump) wait() (over bool) {
 	p.err = p.dry
 	return p.dry != nil
 }
 
-// first hands over what was read before the relay began.
+// first passes the bytes that were read before the Pump.
 func (p *pump) first() (Next, error) {
 	c := p.c
 	for len(c.unread) > 0 {
@@ -126,7 +121,7 @@ func (p *pump) first() (Next, error) {
 	return More, nil
 }
 
-// ready is called when the socket may have data. False waits for more.
+// ready is called when the socket may have data. It returns false to wait for more.
 func (p *pump) ready(fd uintptr) bool {
 	buf := p.pool.p.Get().(*buffers)
 	defer p.pool.p.Put(buf)
@@ -143,7 +138,7 @@ func (p *pump) ready(fd uintptr) bool {
 		}
 		if c.tls != nil {
 			n, err = c.tls.Read(buf.plain[MaxHold:])
-			c.drained = true // the room is larger than a record
+			c.drained = true // the buffer is larger than a record
 		} else {
 			n, err = readNow(int(fd), buf.plain[MaxHold:])
 		}
@@ -170,9 +165,8 @@ func (p *pump) ready(fd uintptr) bool {
 	}
 }
 
-// dry says whether nothing more can be had now. It asks the socket itself where
-// tls.Conn is known to hold nothing: tls.Conn's own asking allocates, and a session
-// that waits would keep what it allocates.
+// dry says whether no data is available now. If tls.Conn holds nothing, dry reads the socket itself: a read
+// by tls.Conn of an empty socket allocates, and an idle session would keep the allocation.
 func (c *Conn) dry(fd int) bool {
 	s := c.sock
 	if s == nil || c.ciphertext == nil || c.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0 {
@@ -183,8 +177,8 @@ func (c *Conn) dry(fd int) bool {
 	return err == errEmpty
 }
 
-// stash saves the ciphertext that was read ahead when a Pump is stopped with
-// some left, before its buffer is given back.
+// stash saves the ciphertext that was read ahead when a Pump stops before tls.Conn has read it, since the
+// buffer goes back to the pool.
 func (p *pump) stash() {
 	if s := p.c.sock; s != nil && len(s.ahead) > 0 {
 		s.first = append(s.first, s.ahead...)

@@ -5,29 +5,29 @@ import (
 	"time"
 )
 
-// socket is what a tls.Conn reads from: the TCP connection, in one of two
-// modes. Blocking, with deadlines, until the relay begins; then, inside a
-// Pump's callback, the bare descriptor, where an empty socket is errEmpty.
+// socket is the net.Conn below a tls.Conn: the TCP connection, in one of two modes. Outside of a Pump it
+// blocks and has deadlines. Inside a Pump's callback it reads the bare descriptor, and errEmpty means an
+// empty socket.
 //
-// Deadlines that tls.Conn sets, around close_notify, take no interruption back.
+// Deadlines that tls.Conn sets for close_notify don't end an interruption.
 //
-// tls.Conn takes an error whose Temporary() is true as passing: what it has of
-// a record is kept and the next Read goes on from there.
+// tls.Conn treats an error whose Temporary method returns true as passing: it keeps the bytes of an
+// incomplete record, and the next Read continues from there.
 type socket struct {
 	tcp   *net.TCPConn
-	of    *interruption // its connection's
-	fd    int           // ≥ 0 only within a Pump's callback
-	pump  bool          // fd counts
-	ahead []byte        // read ahead of tls.Conn; empty whenever a Pump waits
-	buf   []byte        // where ahead lies, lent by the Pump
-	first []byte        // bytes taken from the socket before TLS began
+	of    *interruption // of the Conn
+	fd    int           // valid only if pump is set
+	pump  bool          // a Pump's callback runs
+	ahead []byte        // ciphertext that tls.Conn hasn't read yet; empty whenever a Pump waits
+	buf   []byte        // the array of ahead, one of the Pump's buffers
+	first []byte        // bytes taken from the socket before tls.Conn reads them
 }
 
 func (s *socket) Read(p []byte) (int, error) {
 	if len(s.first) > 0 {
 		n := copy(p, s.first)
 		if s.first = s.first[n:]; len(s.first) == 0 {
-			s.first = nil // the array behind it would stay with an idle session
+			s.first = nil // its array would remain with an idle session
 		}
 		return n, nil
 	}

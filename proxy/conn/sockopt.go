@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readNow reads what the socket has: errEmpty when nothing, io.EOF at its end.
+// readNow reads the data that the socket has. errEmpty: it has none; io.EOF: the peer has ended its side.
 func readNow(fd int, p []byte) (int, error) {
 	for {
 		n, err := syscall.Read(fd, p)
@@ -31,18 +31,18 @@ func userTimeout(fd int, d time.Duration) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds())))
 }
 
-// isClosed asks the kernel for the connection's state.
+// isClosed asks the kernel whether the connection is closed.
 func isClosed(fd int) bool {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	return err != nil || info.State == unix.BPF_TCP_CLOSE
 }
 
-// quickAck is best effort: without it answers are only later.
+// quickAck is best effort: without it, acknowledgements are later.
 func quickAck(fd int) {
 	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1)
 }
 
-// errEmpty means that the socket has nothing now.
+// emptyError is the type of errEmpty, which means that the socket has no data now.
 type emptyError struct{}
 
 func (emptyError) Error() string { return "conn: nothing to read now" }

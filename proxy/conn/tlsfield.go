@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// field is a field of a tls.Conn's, nil where there is none of this name and type.
+// field returns a pointer to a field of c, nil if tls.Conn has no field of this name and type.
 func field[T any](c *tls.Conn, name string) *T {
 	f, ok := reflect.TypeFor[tls.Conn]().FieldByName(name)
 	if !ok || f.Type != reflect.TypeFor[T]() {

@@ -4,11 +4,10 @@ import (
 	"bytes"
 )
 
-// Trim gives back the buffers that a tls.Conn keeps after its handshake (about
-// 3.5 KB; 16 KB and more after one large record), when they are empty. There is no
-// public way (golang/go #43563), so their places are looked up by name and type;
-// where a Go release has other ones, nothing is done. Only the connection's reader
-// may call it, outside a Pump.
+// Trim frees the buffers that a tls.Conn keeps after its handshake (about 3.5 KB; 16 KB and more after one
+// large record), if they are empty. tls has no public way (golang/go #43563), so Trim finds the fields by
+// name and type; in a Go release that has other fields it does nothing. Only the connection's reader may call
+// it, outside a Pump.
 func (c *Conn) Trim() {
 	if len(c.hold) == 0 {
 		c.hold = nil
@@ -17,7 +16,7 @@ func (c *Conn) Trim() {
 		return
 	}
 	if input := field[bytes.Reader](c.tls, "input"); input != nil && input.Len() == 0 {
-		input.Reset(nil) // what was read last lay in rawInput's array
+		input.Reset(nil) // the data that was read last lay in rawInput's array
 	}
 	for _, name := range []string{"rawInput", "hand"} {
 		if b := field[bytes.Buffer](c.tls, name); b != nil && b.Len() == 0 {

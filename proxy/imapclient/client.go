@@ -14,62 +14,61 @@ import (
 
 // Bounds of a Client whose options are zero.
 const (
-	DefaultMaxLine    = 4 << 20  // octets of one response's lines: the UIDs of 380,000 messages at worst
-	DefaultMaxLiteral = 64 << 10 // octets of a literal; few responses have any but a mailbox name
+	DefaultMaxLine    = 4 << 20  // octets of the lines of one response; the UIDs of 380,000 messages take that much at worst
+	DefaultMaxLiteral = 64 << 10 // octets of a literal; few responses have literals other than mailbox names
 )
 
-// Options are a Client's. The zero value is usable.
+// Options are the settings of a Client. The zero value is usable.
 type Options struct {
-	// Follow is shown each untagged response before all others. Its error breaks the
-	// connection. nil: none.
+	// Follow is called with each untagged response, before onUntagged functions. If it returns an error, the
+	// connection is broken. nil: it isn't called.
 	Follow func(Untagged) error
 
-	// Forward gets each untagged response that the command underway doesn't claim, with its
-	// CRLF, lent for the call. It is for a session's connection, where the client has to see
-	// all of them in their order. BYE is always forwarded. nil: they are dropped.
+	// Forward is called with each untagged response that the current command doesn't claim, with its CRLF;
+	// the slice is valid only during the call. It serves a session's connection, whose client has to see all
+	// such responses in order. BYE is always forwarded. nil: unclaimed responses are dropped.
 	Forward func(response []byte)
 
-	// Heard is called for each response. nil: none.
+	// Heard is called after each response. nil: it isn't called.
 	Heard func()
 
-	// TagPrefix stands before the number in each tag. Empty: "ip".
+	// TagPrefix is the beginning of each tag, before the number. Empty: "ip".
 	TagPrefix string
 
-	// TagInUse is a tag that the connection's IDLE has, which the session's client began. It
-	// is left out until EndIdle.
+	// TagInUse is the tag of an IDLE that the session's client began on the connection. The Client doesn't
+	// use this tag until EndIdle.
 	TagInUse string
 
-	// Enabled is what has been enabled on the connection before.
+	// Enabled lists the capabilities that were enabled on the connection before.
 	Enabled []string
 
 	// MaxLine and MaxLiteral bound the octets of one response. Zero: the defaults.
 	MaxLine, MaxLiteral int
 
-	// MaxTotal bounds the octets of all responses together. Zero: they have no bound.
+	// MaxTotal bounds the octets of all responses in total. Zero: no bound.
 	MaxTotal int
 }
 
-// Client sends commands on a backend connection, which it owns until Release, and reads their
-// answers. It isn't safe for concurrent use.
+// Client sends commands on a backend connection, which it owns until Release, and reads the answers. It isn't
+// safe for concurrent use.
 //
-// Do, Enable, Noop, BeginIdle, Listen, EndIdle and Wait are bound to a context. After an error
-// of theirs that is a *Broken, the connection has to be closed; after any other, it is at a
-// response boundary and can be used on. Queue, Append, Flush, Next and Answer are the steps that
-// they consist of; a caller of those bounds their time (conn.Conn.Until) and closes the connection
-// after any error.
+// Do, Enable, Noop, BeginIdle, Listen, EndIdle and Wait are bound to a context. If one of them returns a
+// *Broken, the connection has to be closed; after other errors it is at a response boundary and can still be
+// used. Queue, Append, Flush, Next and Answer are the single steps; a caller that uses them bounds their time
+// (conn.Conn.Until) and closes the connection after any error.
 type Client struct {
 	conn    *conn.Conn
 	r       *wire.Reader
 	opt     Options
-	out     []byte // what the next Flush sends
-	tags    int    // how many were made
-	ignored string // the tag of a command whose answer is ignored; "": there is none
+	out     []byte // the bytes that the next Flush sends
+	tags    int    // number of the tags made so far
+	ignored string // the tag of a command whose answer is ignored; "": no answer is ignored
 	total   int    // octets of all responses so far
 	enabled wire.Caps
 	broken  *Broken
 }
 
-// New makes a Client of a connection on which no command is underway but an IDLE.
+// New makes a Client of a connection on which no command is in progress except possibly an IDLE.
 func New(c *conn.Conn, opt Options) *Client {
 	opt.TagPrefix = cmp.Or(opt.TagPrefix, "ip")
 	opt.MaxLine = cmp.Or(opt.MaxLine, DefaultMaxLine)
@@ -81,8 +80,8 @@ func New(c *conn.Conn, opt Options) *Client {
 	return client
 }
 
-// Release ends the client's use of the connection: bytes that were read beyond the last answer
-// are put back. Its error is the *Broken of a connection that has to be closed.
+// Release ends the client's use of the connection. Bytes that were read beyond the last answer go back to the
+// connection. Release returns the *Broken of a connection that has to be closed.
 func (c *Client) Release() error {
 	c.conn.Unread(c.r.Buffered())
 	if c.broken != nil {
@@ -91,8 +90,8 @@ func (c *Client) Release() error {
 	return nil
 }
 
-// StartTLS makes the connection a TLS one. ErrInjection means that the backend said more in the
-// clear than was read.
+// StartTLS starts TLS on the connection. ErrInjection means that the backend sent more bytes in the clear
+// than its answer to STARTTLS.
 func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	if c.r.HasBuffered() {
 		return ErrInjection
@@ -104,14 +103,14 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	return nil
 }
 
-// Enabled is what has been enabled on the connection, in upper case.
+// Enabled returns the capabilities that are enabled on the connection, in upper case.
 func (c *Client) Enabled() wire.Caps { return c.enabled }
 
-// AssumeEnabled takes a capability for enabled from now on.
+// AssumeEnabled adds a capability to the enabled ones.
 func (c *Client) AssumeEnabled(name string) { c.enabled = append(c.enabled, strings.ToUpper(name)) }
 
-// Queue begins a command: a tag, a space and text are sent by the next Flush. The text includes
-// the CRLF, unless Append adds the rest. It returns the tag.
+// Queue begins a command: the next Flush sends a tag, a space and text. The text ends with CRLF unless Append
+// adds the rest of the command. Queue returns the tag.
 func (c *Client) Queue(text string) (tag string) {
 	tag = c.tag()
 	c.out = append(c.out, tag...)
@@ -120,10 +119,10 @@ func (c *Client) Queue(text string) (tag string) {
 	return tag
 }
 
-// Append has add append to what the next Flush sends.
+// Append calls add to append bytes to those that the next Flush sends.
 func (c *Client) Append(add func(out []byte) []byte) { c.out = add(c.out) }
 
-// Flush sends in one write what was queued. Its memory is cleared: it may have held a password.
+// Flush sends the queued bytes in one write, and then clears their memory, since they may contain a password.
 func (c *Client) Flush() error {
 	_, err := c.conn.Write(c.out)
 	clear(c.out)
@@ -131,7 +130,7 @@ func (c *Client) Flush() error {
 	return err
 }
 
-// tag makes a tag that no command in flight has.
+// tag makes a tag that no command in progress has.
 func (c *Client) tag() string {
 	for {
 		c.tags++
@@ -143,13 +142,13 @@ func (c *Client) tag() string {
 
 func (c *Client) lastTag() string { return c.opt.TagPrefix + strconv.Itoa(c.tags) }
 
-// IgnoreAnswer has the answer to a command ignored where it comes before another's.
+// IgnoreAnswer makes Answer skip the answer to the command with this tag if it comes before the awaited one.
 func (c *Client) IgnoreAnswer(tag string) { c.ignored = tag }
 
-// IgnoresAnswer says whether an answer that is to be ignored has yet to come.
+// IgnoresAnswer says whether an ignored answer hasn't arrived yet.
 func (c *Client) IgnoresAnswer() bool { return c.ignored != "" }
 
-// SkipAnswer reads until the answer that is to be ignored has come, if it has yet to.
+// SkipAnswer reads until the ignored answer has arrived, if there is one.
 func (c *Client) SkipAnswer(onUntagged func(Untagged) bool) error {
 	if c.ignored == "" {
 		return nil
@@ -162,16 +161,16 @@ func (c *Client) SkipAnswer(onUntagged func(Untagged) bool) error {
 type Untagged struct {
 	wire.ResponseHead
 	Response wire.Response
-	During   string // the tag of the command whose answer is awaited; "": that of none
+	During   string // the tag of the command whose answer is awaited; "": no answer is awaited
 }
 
 // Is says whether the response has this name, such as "EXISTS".
 func (u Untagged) Is(name string) bool { return strings.EqualFold(string(u.Name), name) }
 
-// Next reads one response. BYE is a *Bye.
+// Next reads one response. A BYE is returned as the error *Bye.
 func (c *Client) Next() (wire.Response, error) {
-	// Cyrus has Nagle's algorithm on: without this the second segment of an answer waits for
-	// our delayed acknowledgement, 44 ms.
+	// Cyrus uses Nagle's algorithm: without QuickAck the second segment of an answer waits for a delayed
+	// acknowledgement, 44 ms.
 	if !c.r.HasBuffered() {
 		c.conn.QuickAck()
 	}
@@ -195,9 +194,9 @@ func (c *Client) Next() (wire.Response, error) {
 	return resp, nil
 }
 
-// Answer reads until the tagged response to a command, or, with plus, until a continuation
-// request. Each untagged response before it is shown to onUntagged, which says whether it claims
-// it; else it is forwarded. nil claims none.
+// Answer reads until the tagged response to a command, or, with plus, until a continuation request. It calls
+// onUntagged with each untagged response before that. If onUntagged returns false or is nil, the response is
+// forwarded.
 func (c *Client) Answer(tag string, plus bool, onUntagged func(Untagged) bool) (wire.Response, error) {
 	for {
 		resp, err := c.Next()

@@ -8,8 +8,8 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Do sends a command, which has no literals, and reads until its answer; see Answer for
-// onUntagged. An answer of NO or BAD is a *Refusal.
+// Do sends a command without literals and reads its answer; onUntagged is described at Answer. An answer of
+// NO or BAD is returned as a *Refusal.
 func (c *Client) Do(ctx context.Context, command string, onUntagged func(Untagged) bool) (wire.Response, error) {
 	tag := c.tag()
 	return c.exchange(ctx, tag+" "+command+"\r\n", tag, verbOf(command), onUntagged)
@@ -58,8 +58,8 @@ func verbOf(command string) string {
 	return verb
 }
 
-// within runs f, which reads and writes, and interrupts it when ctx ends. Any error of f's
-// breaks the connection: it may have stopped in the middle of a response.
+// within runs f, which reads and writes, and interrupts it when ctx ends. Any error of f breaks the
+// connection, since f may have stopped in the middle of a response.
 func (c *Client) within(ctx context.Context, f func() error) error {
 	if c.broken != nil {
 		return c.broken
@@ -82,8 +82,8 @@ func (c *Client) Noop(ctx context.Context) error {
 	return err
 }
 
-// Enable enables those of the capabilities that aren't enabled yet (RFC 5161 §3.1). A backend
-// that doesn't say that it did is ErrNotEnabled.
+// Enable enables the named capabilities that aren't enabled yet (RFC 5161 §3.1). If the backend doesn't
+// confirm one of them, Enable returns ErrNotEnabled.
 func (c *Client) Enable(ctx context.Context, names ...string) error {
 	var missing []string
 	for _, name := range names {

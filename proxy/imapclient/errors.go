@@ -7,57 +7,56 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Errors of which the connection is of no further use.
+// After these errors the connection can't be used any more.
 var (
-	// ErrProtocol: what the backend said isn't what IMAP has at this place.
+	// ErrProtocol: the backend sent something that IMAP doesn't allow at this point.
 	ErrProtocol = errors.New("protocol error")
-	// ErrInjection: bytes stood behind the OK of STARTTLS, before TLS
-	// (CVE-2011-0411's mirror image, CVE-2021-33515 and others).
+	// ErrInjection: the backend's answer to STARTTLS was followed by more bytes in the clear, which an
+	// attacker may have inserted (CVE-2021-33515 and others; CVE-2011-0411 is the same attack on servers).
 	ErrInjection = errors.New("unencrypted bytes behind the OK of STARTTLS")
 )
 
-// ErrNotEnabled means that the backend doesn't enable what it was asked to. The connection can
-// still be used.
+// ErrNotEnabled means that the backend didn't enable a requested capability. The connection can still be
+// used.
 var ErrNotEnabled = errors.New("not enabled")
 
-// Bye is a backend's BYE: it closes the connection.
+// Bye is a backend's BYE, after which the backend closes the connection.
 type Bye struct{ wire.Response }
 
 func (e *Bye) Error() string { return said("BYE", e.Code, e.Text) }
 
-// StrayError is an answer to a command that wasn't sent. It is an ErrProtocol.
+// StrayError is an answer to a command that wasn't sent. It wraps ErrProtocol.
 type StrayError struct {
-	Tag  string // the answer's
-	Last string // that of the last command that was sent
+	Tag  string // the tag of the answer
+	Last string // the tag of the last command that was sent
 }
 
 func (e *StrayError) Error() string {
 	return fmt.Sprintf("%v: an answer to a command that wasn't sent (tag %.32q, the last is %s)", ErrProtocol, e.Tag, e.Last)
 }
 
-// Unwrap makes it an ErrProtocol.
+// Unwrap returns ErrProtocol.
 func (e *StrayError) Unwrap() error { return ErrProtocol }
 
-// Broken means that the connection is of no further use: it was closed, the context ended in
-// the middle of a command, or the backend said what can't be understood.
+// Broken means that the connection can't be used any more: it was closed, the context ended during a command,
+// or the backend sent something that can't be understood.
 type Broken struct{ Err error }
 
 func (e *Broken) Error() string { return "backend connection broken: " + e.Err.Error() }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Broken) Unwrap() error { return e.Err }
 
-// Refusal is a backend's NO or BAD to a command. The connection can still be used.
+// Refusal is a backend's NO or BAD. The connection can still be used.
 type Refusal struct {
-	Verb         string // the command's
+	Verb         string // the command's verb
 	Status, Code string
 	Text         string // as the backend sent it
 }
 
 func (e *Refusal) Error() string { return e.Verb + ": " + said(e.Status, e.Code, e.Text) }
 
-// Passing says whether the same command may be answered otherwise in a moment, judged by the
-// response code (RFC 5530).
+// Passing says whether the refusal may be temporary, judged by its response code (RFC 5530).
 func (e *Refusal) Passing() bool {
 	switch e.Code {
 	case "UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "CORRUPTION", "OVERQUOTA", "CONTACTADMIN":
@@ -66,7 +65,7 @@ func (e *Refusal) Passing() bool {
 	return false
 }
 
-// said is a status response as it stands in an error.
+// said formats a status response for an error text.
 func said(status, code, text string) string {
 	return fmt.Sprintf("%s [%s] %.200q", status, code, text)
 }

@@ -7,10 +7,10 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// BeginIdle sends IDLE and waits for the continuation request (RFC 9051 §6.3.13). The tag is
-// that of a session's client, or "" for one of the Client's own; it is returned for EndIdle. A
-// DONE that were sent before the continuation request would be lost on Cyrus, which reads both at once
-// and then waits for another.
+// BeginIdle sends IDLE and waits for the continuation request (RFC 9051 §6.3.13). tag is the tag of a
+// session's client, or "" for a new tag; BeginIdle returns the tag for EndIdle. A DONE that is sent before
+// the continuation request would be lost on Cyrus, which reads IDLE and DONE at once and then waits for
+// another DONE.
 func (c *Client) BeginIdle(ctx context.Context, tag string, onUntagged func(Untagged) bool) (string, error) {
 	if tag == "" {
 		tag = c.tag()
@@ -29,8 +29,8 @@ func (c *Client) BeginIdle(ctx context.Context, tag string, onUntagged func(Unta
 	return tag, err
 }
 
-// Listen reads untagged responses during IDLE or NOTIFY: it waits for one, and reads those that
-// have come with it.
+// Listen reads untagged responses during IDLE or NOTIFY: it waits for one response, and also reads those that
+// arrived with it.
 func (c *Client) Listen(ctx context.Context, onUntagged func(Untagged) bool) error {
 	return c.within(ctx, func() error {
 		for {
@@ -51,7 +51,7 @@ func (c *Client) Listen(ctx context.Context, onUntagged func(Untagged) bool) err
 	})
 }
 
-// EndIdle sends DONE and reads until the answer to the IDLE with this tag (RFC 9051 §6.3.13).
+// EndIdle sends DONE and reads the answer to the IDLE with this tag (RFC 9051 §6.3.13).
 func (c *Client) EndIdle(ctx context.Context, tag string, onUntagged func(Untagged) bool) (wire.Response, error) {
 	resp, err := c.exchange(ctx, "DONE\r\n", tag, "IDLE", onUntagged)
 	c.opt.TagInUse = ""

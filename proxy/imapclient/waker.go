@@ -6,15 +6,15 @@ import (
 	"imapproxy/proxy/conn"
 )
 
-// Waker wakes the goroutine that waits in a Client's Wait. The zero value is ready.
+// Waker ends the Wait of a Client. The zero value is ready for use.
 type Waker struct {
-	mu    sync.Mutex // guards what follows; a leaf
-	conn  *conn.Conn // where a goroutine waits; nil: it doesn't
+	mu    sync.Mutex // guards conn and woken; a leaf
+	conn  *conn.Conn // the connection on which a goroutine waits; nil: none waits
 	woken bool
 }
 
-// Wake has Wait return: the one underway, or else the next. Any goroutine may call it; it
-// doesn't wait.
+// Wake makes the current Wait return, or, if there is none, the next one. Any goroutine may call it; it
+// doesn't block.
 func (w *Waker) Wake() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -24,7 +24,8 @@ func (w *Waker) Wake() {
 	}
 }
 
-// begin notes where the goroutine waits. false: it was woken already, and doesn't.
+// begin records the connection on which a goroutine is about to wait. It returns false if Wake was called
+// before.
 func (w *Waker) begin(c *conn.Conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -36,7 +37,7 @@ func (w *Waker) begin(c *conn.Conn) bool {
 	return true
 }
 
-// end says whether the goroutine was woken since begin.
+// end says whether Wake was called since begin.
 func (w *Waker) end() (woken bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -46,8 +47,8 @@ func (w *Waker) end() (woken bool) {
 	return woken
 }
 
-// Wait returns when bytes have come on the connection, which are left unread, when w's Wake was
-// called, or both. While it waits it holds neither a buffer nor a timer. Its error is a *Broken.
+// Wait returns when data has arrived on the connection, which it leaves unread, or when Wake was called, or
+// both. While it waits it holds no buffer and no timer. Its error is a *Broken.
 func (c *Client) Wait(w *Waker, pump *conn.Pool) (data, woken bool, err error) {
 	c.conn.Unread(c.r.Buffered())
 	if !w.begin(c.conn) {
@@ -64,10 +65,10 @@ func (c *Client) Wait(w *Waker, pump *conn.Pool) (data, woken bool, err error) {
 	return len(first.bytes) > 0, woken, nil
 }
 
-// firstChunk keeps what a Pump reads first, and stops it.
+// firstChunk keeps the first chunk of a Pump and stops the Pump.
 type firstChunk struct{ bytes []byte }
 
-// Chunk is conn.Receiver's.
+// Chunk implements conn.Receiver.
 func (f *firstChunk) Chunk(b []byte) (int, conn.Next) {
 	f.bytes = append(f.bytes, b...)
 	return 0, conn.Stop

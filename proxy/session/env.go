@@ -25,7 +25,7 @@ type Env struct {
 	Telemetry *telemetry.Telemetry
 	Buffers   *conn.Pool        // lent to the readers of connections
 	Names     track.NameBuffers // lent to commands that name a mailbox
-	Poller    *conn.Waiting     // waits for the clients of parked sessions
+	Poller    *conn.Poller      // waits for the clients of parked sessions
 
 	Registry     *Registry     // the sessions
 	Places       *Places       // of clients before their login

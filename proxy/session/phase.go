@@ -31,7 +31,7 @@ const (
 	// (park_detach.go).
 	phaseDetach
 	// phaseParked serves the client without a backend (park_serve.go). While there is nothing to do it
-	// has no goroutine: the poller owns the session (conn.Waiting).
+	// has no goroutine: the poller owns the session (conn.Poller).
 	phaseParked
 	// phaseResume gets a backend connection and tells the client what it has missed (resume.go).
 	phaseResume
@@ -107,10 +107,10 @@ func (s *Session) run(p phase) {
 	}
 }
 
-// wakeHandler is a parked session as conn.Waiting sees it.
+// wakeHandler is a parked session as conn.Poller sees it.
 type wakeHandler struct{ s *Session }
 
-// Wake implements conn.Sleeper.
+// Wake implements conn.Handler.
 func (z wakeHandler) Wake() { z.s.follow(z.s.parked(true)) }
 
 // beside runs the other direction of a relay, and says when that is done.

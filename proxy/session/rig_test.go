@@ -55,7 +55,7 @@ func newRig(t testing.TB, backend *imaptest.Backend, change ...func(*Settings)) 
 	for _, f := range change {
 		f(set)
 	}
-	poller, err := conn.NewWaiting()
+	poller, err := conn.NewPoller()
 	must(t, err)
 	places, err := NewPlaces()
 	must(t, err)
@@ -191,7 +191,7 @@ func oneConn(t *testing.T) (ours *conn.Conn, theirs net.Conn) {
 // bare is a session in a phase, which nothing runs. It has a connection, and is in the registry.
 func bare(t *testing.T, p phase) *Session {
 	t.Helper()
-	poller, err := conn.NewWaiting()
+	poller, err := conn.NewPoller()
 	must(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -6,10 +6,10 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// nameRoom bounds what is kept of a command for the mailbox that it names.
+// nameRoom bounds the memory in which a command is kept because of the mailbox name in it.
 const nameRoom = 4 << 10
 
-// NameBuffers lends room for it, from a command's first piece to its last.
+// NameBuffers lends such memory, from a command's first piece to its last.
 type NameBuffers struct{ pool sync.Pool }
 
 func (n *NameBuffers) get() *[]byte {
@@ -25,17 +25,17 @@ func (n *NameBuffers) put(b *[]byte) {
 	n.pool.Put(b)
 }
 
-// Arguments follows those of a command that comes in pieces: it is longer than a head, or has
-// literals. A command that comes whole needs none of it. Memory is held only where a mailbox's name is
-// to be known.
+// Arguments follows the arguments of a command that arrives in pieces, because it is longer than a head or
+// has literals. A command that arrives whole needs no Arguments. Memory is held only if the command's mailbox
+// name has to be known.
 type Arguments struct {
 	on    bool
 	words words
-	name  *[]byte // the command, so far, of which the mailbox's name is to be known
-	long  bool    // there is more of it than there is room
+	name  *[]byte // the command so far, if its mailbox name has to be known
+	long  bool    // the command is longer than nameRoom
 }
 
-// Begin begins with a command's head.
+// Begin starts with a command's head.
 func (a *Arguments) Begin(n *NameBuffers, h wire.CommandHead, head []byte) {
 	r := h.Verb.Rule()
 	*a = Arguments{on: true, words: wordsOf(r)}
@@ -46,11 +46,11 @@ func (a *Arguments) Begin(n *NameBuffers, h wire.CommandHead, head []byte) {
 	}
 }
 
-// piece looks at each piece, and says what of the command's effects is new.
+// piece follows one piece, and returns the effects of the command that weren't known before.
 func (a *Arguments) piece(n *NameBuffers, b []byte, p wire.Piece, first bool) (e effects) {
 	was := a.words.found
 	switch {
-	case first: // begin has looked
+	case first: // Begin has followed it
 		was = 0
 	case p.InLiteral:
 		a.words.literal(b)
@@ -59,7 +59,7 @@ func (a *Arguments) piece(n *NameBuffers, b []byte, p wire.Piece, first bool) (e
 	}
 	switch {
 	case a.name == nil:
-	case len(*a.name)+len(b) > nameRoom || p.Size > nameRoom: // the kernel may have a large one
+	case len(*a.name)+len(b) > nameRoom || p.Size > nameRoom: // a large literal may go from socket to socket inside the kernel
 		a.long = true
 		a.drop(n)
 	case !first:
@@ -75,7 +75,7 @@ func (a *Arguments) piece(n *NameBuffers, b []byte, p wire.Piece, first bool) (e
 	return e | a.words.found&^was
 }
 
-// drop gives back what was lent.
+// drop returns the lent memory.
 func (a *Arguments) drop(n *NameBuffers) {
 	if a.name != nil {
 		n.put(a.name)
@@ -83,17 +83,17 @@ func (a *Arguments) drop(n *NameBuffers) {
 	}
 }
 
-// Reset ends it, whatever it has followed.
+// Reset stops following a command.
 func (a *Arguments) Reset(n *NameBuffers) {
 	a.drop(n)
 	a.on = false
 }
 
-// Active says whether a command is followed.
+// Active says whether a command is being followed.
 func (a *Arguments) Active() bool { return a.on }
 
-// Piece follows the arguments of the newest command with one more piece. It is called before the piece is
-// passed on, so before the command can be answered. first says that it is the command's head.
+// Piece follows one more piece of the newest command's arguments. It is called before the piece is passed on,
+// and so before the backend can answer the command. first: the piece is the command's head.
 func (f *InFlight) Piece(a *Arguments, n *NameBuffers, b []byte, p wire.Piece, first bool) {
 	if e := a.piece(n, b, p, first); e != 0 {
 		f.Leaves(e)

@@ -2,13 +2,13 @@ package track
 
 import "slices"
 
-// Blocker is why a session keeps its backend connection, however long it is quiet.
+// Blocker is the reason why a session keeps its backend connection although it is idle.
 type Blocker uint8
 
 const (
-	BlockerNone Blocker = iota // nothing does
+	BlockerNone Blocker = iota // the session can be parked
 
-	// What canPark sees.
+	// Reasons that CanPark finds.
 	BlockerEnding
 	BlockerCommand
 	BlockerIdleUnselected
@@ -26,12 +26,12 @@ const (
 	BlockerNoUIDs
 	BlockerNoModSeq
 
-	// What the settings say.
+	// Reasons in the settings.
 	BlockerQuietOff
 	BlockerOff
 	BlockerBeforeOn
 
-	// What became of an attempt to park it.
+	// Reasons that an attempt to park the session has found.
 	BlockerTooBig
 	BlockerNoQResync
 	BlockerUnsettled
@@ -41,16 +41,16 @@ const (
 	BlockerSlow
 	BlockerNoWatch
 	BlockerFailed
-	blockerCount // how many there are
+	blockerCount // the number of blockers
 )
 
-// BlockerInfo is a reason as others see it.
+// BlockerInfo describes a Blocker to operators.
 type BlockerInfo struct {
-	Reason string // a label of metrics and a word of the admin API: never renamed
-	Words  string // for people
+	Reason string // a label of metrics and a value in the admin API; its text must not change
+	Words  string // the human-readable description
 }
 
-// blockers has the reasons. docs/operations.md tells operators what each calls for.
+// blockers describes each Blocker. docs/operations.md tells operators what to do about each.
 var blockers = [blockerCount]BlockerInfo{
 	BlockerNone:           {"", ""},
 	BlockerEnding:         {"ending", "the session is about to end"},
@@ -85,5 +85,5 @@ var blockers = [blockerCount]BlockerInfo{
 
 func (k Blocker) String() string { return blockers[k].Reason }
 
-// Blockers lists why sessions keep their backend connections.
+// Blockers returns the descriptions of all blockers.
 func Blockers() []BlockerInfo { return slices.Clone(blockers[1:]) }

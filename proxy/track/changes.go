@@ -6,9 +6,8 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// changes says whether a command may change a mailbox, whatever its answer is. A FETCH does
-// that sets \Seen, where the mailbox isn't read-only. whole says that all of it stands in the
-// head.
+// changes says whether a command may change a mailbox, whatever its answer is. A FETCH that sets \Seen may,
+// unless the mailbox is read-only. whole: h has the whole command.
 func changes(h wire.CommandHead, whole, readOnly bool) bool {
 	switch h.Verb {
 	case wire.Fetch, wire.UIDFetch:
@@ -17,9 +16,9 @@ func changes(h wire.CommandHead, whole, readOnly bool) bool {
 	return h.Verb.Rule().Changes
 }
 
-// setsSeen says whether the arguments of a FETCH name an item that sets \Seen (RFC 9051 §6.4.5,
-// RFC 3501 §6.4.5): BODY[, BINARY[, RFC822 and RFC822.TEXT. Those with .PEEK don't, nor BODY,
-// RFC822.HEADER and RFC822.SIZE.
+// setsSeen says whether the arguments of a FETCH name an item that sets \Seen (RFC 9051 §6.4.5, RFC 3501
+// §6.4.5): BODY[, BINARY[, RFC822 and RFC822.TEXT. Items with .PEEK don't set it, nor do BODY, RFC822.HEADER
+// and RFC822.SIZE.
 func setsSeen(args []byte) bool {
 	if containsFold(args, "BODY[") || containsFold(args, "BINARY[") || containsFold(args, "RFC822.TEXT") {
 		return true

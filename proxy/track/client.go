@@ -10,61 +10,61 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// enableable are the extensions that a resumed connection can be given again.
+// enableable lists the extensions that the proxy can enable again on the connection of a resume.
 var enableable = []string{"CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4REV2", "UIDONLY"}
 
-// Client is what a client has been told of its session, as far as a view needs it:
-// followed along while the session is attached, under flight's mutex.
+// Client is what a client has been told of its session, as far as a view needs it. It is followed while the
+// session is attached, and guarded by InFlight.mu.
 type Client struct {
-	Enabled []string // by ENABLE, in upper case
+	Enabled []string // enabled extensions, in upper case
 	Dialect view.Dialect
 	utf8    bool    // mailbox names are UTF-8 (RFC 6855, RFC 9051 §5.1)
-	UIDOnly bool    // no message numbers: the client is told by UID (RFC 9586)
-	doubt   Blocker // for the session's life
-	// compared: the backend has no QRESYNC.
+	UIDOnly bool    // messages have no sequence numbers; responses name them by UID (RFC 9586)
+	doubt   Blocker // why the session can't be parked; it holds for the session's life
+	// compared: the backend has no QRESYNC, so a resync compares flags.
 	compared bool
 
 	Mailbox Mailbox
-	// before is what was selected before the SELECT that is under way, where hasBefore says so: a
-	// SELECT that is answered BAD changes nothing, unless the backend has said CLOSED. Its room is
-	// used again.
+	// before is the mailbox that was selected before the SELECT in progress; it is valid if hasBefore is set.
+	// A SELECT that is answered BAD changes nothing, unless the backend has sent the code CLOSED. The memory
+	// of before is reused.
 	before            *Mailbox
 	hasBefore, closed bool
 }
 
 // Mailbox is what the client was told of its selected mailbox.
 type Mailbox struct {
-	began     uint64 // the number of the command that selects it
-	Name      string // canonical; "" nothing is selected, or it has no name that can be said again
+	began     uint64 // the number of the command that selected it
+	Name      string // canonical; "": no mailbox is selected, or its name can't be used to select it again
 	ReadOnly  bool
 	Exists    uint32
 	Validity  uint32
 	Next      uint32
-	ModSeq    uint64 // of SELECT's answer
+	ModSeq    uint64 // from the answer to SELECT
 	Flags     view.Flags
 	Permanent view.Flags
-	byNumber  bool    // message numbers were used
+	byNumber  bool    // the client used message numbers
 	noModSeq  bool    // the mailbox has no mod-sequences
-	heard     bool    // anything was told of a mailbox
-	back      bool    // a SELECT after it was answered BAD
-	doubt     Blocker // until another mailbox is selected
+	heard     bool    // the backend has sent data about a mailbox since the SELECT
+	back      bool    // it is selected again because a later SELECT was answered BAD
+	doubt     Blocker // why the session can't be parked while this mailbox is selected
 	known     *known
 }
 
-// Update takes over what the client has been told while the session was parked.
+// Update records what the client was told while the session was parked.
 func (b *Mailbox) Update(v *view.View) {
 	b.Exists, b.Flags, b.ModSeq, b.known = v.UIDs.Count(), v.Flags, v.ModSeq, knownOf(v.Known, v.UIDs)
 }
 
-// KnownFlags is what the client knows of the flags of these messages, for a view.
+// KnownFlags returns the flags of these messages that the client knows, for a view.
 func (t *Client) KnownFlags(messages view.UIDs) *view.Known {
 	return t.Mailbox.known.frozen(messages, t.Dialect)
 }
 
-// ForgetFlags forgets what flags the client knows.
+// ForgetFlags forgets which flags the client knows.
 func (t *Client) ForgetFlags() { t.Mailbox.known = nil }
 
-// fetched follows a FETCH response, where a resync tells of flags that have changed since.
+// fetched follows a FETCH response, if a resync uses QRESYNC and a mailbox with a known name is selected.
 func (t *Client) fetched(f *FetchResponse) {
 	if t.compared || t.Mailbox.Name == "" {
 		return
@@ -86,7 +86,7 @@ func (t *Client) stores(seq uint64, h wire.CommandHead, whole bool) {
 	t.Mailbox.known.begins(seq, h, whole)
 }
 
-// untagged follows a response. whole says that all of it stands in the head.
+// untagged follows an untagged response. whole: h has the whole response.
 func (t *Client) untagged(h wire.ResponseHead, whole bool) {
 	if h.Status != wire.NoStatus {
 		if h.Status == wire.OK {
@@ -120,11 +120,10 @@ func (t *Client) flagList(b []byte, whole bool) view.Flags {
 	if err != nil || !whole {
 		t.Mailbox.doubt = BlockerMailbox
 	}
-	return unique.Make(f).Value() // most mailboxes have the same
+	return unique.Make(f).Value() // most mailboxes have the same flags
 }
 
-// vanished follows VANISHED (RFC 7162 §3.2.10): its EARLIER form isn't counted in
-// EXISTS.
+// vanished follows VANISHED (RFC 7162 §3.2.10). The messages of VANISHED (EARLIER) aren't in EXISTS.
 func (t *Client) vanished(rest []byte, whole bool) {
 	if bytes.HasPrefix(bytes.ToUpper(rest), []byte("(EARLIER)")) {
 		return
@@ -140,7 +139,7 @@ func (t *Client) vanished(rest []byte, whole bool) {
 	}
 }
 
-// code follows a response code of SELECT's (RFC 9051 §7.1).
+// code follows a response code of SELECT (RFC 9051 §7.1).
 func (t *Client) code(rest []byte) {
 	code, args := wire.Code(rest)
 	switch {
@@ -149,7 +148,7 @@ func (t *Client) code(rest []byte) {
 	case wire.Is(code, "UIDNEXT"):
 		t.Mailbox.Next = number32(args)
 	case wire.Is(code, "HIGHESTMODSEQ"):
-		if t.Mailbox.ModSeq == 0 { // SELECT's own; later ones only say what the client may know by now
+		if t.Mailbox.ModSeq == 0 { // SELECT's own; later ones only bound what the client may know
 			t.Mailbox.ModSeq = number64(args)
 		}
 	case wire.Is(code, "PERMANENTFLAGS"):
@@ -183,13 +182,13 @@ func (t *Client) enables(names string) {
 		case "UTF8=ACCEPT", "IMAP4REV2":
 			t.utf8 = true
 			if strings.IndexFunc(t.Mailbox.Name, func(r rune) bool { return r == '&' || r >= 0x80 }) >= 0 {
-				t.Mailbox.doubt = BlockerName // said before, and understood after
+				t.Mailbox.doubt = BlockerName // the name was sent before ENABLE and would be read differently after it
 			}
 		}
 	}
 }
 
-// containsFold says whether b has the upper-case word in it, in any case.
+// containsFold says whether b contains the upper-case word, in any case.
 func containsFold(b []byte, upper string) bool {
 	for i := 0; i+len(upper) <= len(b); i++ {
 		if b[i]&^0x20 == upper[0] && bytes.EqualFold(b[i:i+len(upper)], []byte(upper)) {

@@ -7,13 +7,13 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// command follows a command that begins, and says what its arguments leave behind. whole says that
-// all of it stands in h, with its literals inline; else others find that out. selected says that a mailbox is
-// selected, and selecting that another is about to be.
+// command follows a command that begins, and returns the effects of its arguments. whole: h has the whole
+// command with its literals; otherwise InFlight.Piece finds the effects. selected: a mailbox is selected.
+// selecting: another SELECT is in progress.
 func (t *Client) command(seq uint64, h wire.CommandHead, whole, selected, selecting bool) (e effects) {
 	r := h.Verb.Rule()
 	if r.Selects {
-		t.closed = t.closed && selecting // of a SELECT that isn't answered yet
+		t.closed = t.closed && selecting // a CLOSED belongs to the SELECT in progress
 		t.selects(seq, h, selected && !selecting)
 	}
 	if !whole {
@@ -30,8 +30,8 @@ func (t *Client) command(seq uint64, h wire.CommandHead, whole, selected, select
 	return e | w.found
 }
 
-// selects begins a selection: what was selected isn't any more (RFC 9051 §6.3.2), unless the
-// command is answered BAD. last says that it is known what was selected.
+// selects begins a selection: the mailbox that was selected is no longer selected (RFC 9051 §6.3.2), unless
+// the command is answered BAD. last: it is known which mailbox was selected.
 func (t *Client) selects(seq uint64, h wire.CommandHead, last bool) {
 	t.forget()
 	if last {
@@ -43,7 +43,7 @@ func (t *Client) selects(seq uint64, h wire.CommandHead, last bool) {
 	t.Mailbox = Mailbox{began: seq, ReadOnly: h.Verb == wire.Examine}
 }
 
-// named takes the mailbox's name from the arguments of SELECT.
+// named sets the mailbox's name from the arguments of SELECT.
 func (b *Mailbox) named(args []byte, utf8 bool) {
 	name, _, err := wire.AString(args)
 	if err == nil {
@@ -54,19 +54,19 @@ func (b *Mailbox) named(args []byte, utf8 bool) {
 	}
 }
 
-// renames looks for a RENAME or DELETE of the client's own mailbox, or of one above it: it stays
-// selected on this connection, and can't be selected again by its name. Behind a SELECT that may be
-// answered BAD it may be of the mailbox before.
+// renames looks for a RENAME or DELETE of the selected mailbox or of a mailbox above it: the mailbox stays
+// selected on this connection, but can't be selected again by its name. While a SELECT that may still be
+// answered BAD is in progress, the command may affect the mailbox before it, too.
 func (t *Client) renames(args []byte) (e effects) {
 	if t.Mailbox.Name == "" && !t.hasBefore {
-		return 0 // nothing to lose, and nothing is allocated
+		return 0 // no selected mailbox is affected; nothing is allocated
 	}
 	name, _, err := wire.AString(args)
 	if err == nil {
 		name, err = view.DecodeMailbox(name, t.utf8)
 	}
 	own := func(b *Mailbox) bool {
-		return b.Name != "" && (err != nil || name != "INBOX" && strings.HasPrefix(b.Name, name)) // INBOX stays where it is
+		return b.Name != "" && (err != nil || name != "INBOX" && strings.HasPrefix(b.Name, name)) // a RENAME of INBOX leaves INBOX in place
 	}
 	if own(&t.Mailbox) {
 		e = renamesOwn
@@ -77,7 +77,7 @@ func (t *Client) renames(args []byte) (e effects) {
 	return e
 }
 
-// of is the selection on which a command works. nil: it isn't known any more.
+// of returns the mailbox that was selected when a command began; nil: it is no longer known.
 func (t *Client) of(seq uint64) *Mailbox {
 	switch {
 	case seq > t.Mailbox.began:
@@ -88,7 +88,7 @@ func (t *Client) of(seq uint64) *Mailbox {
 	return nil
 }
 
-// leaves takes note of what a command leaves behind. ok says that it was answered OK.
+// leaves records the effects of a command that was answered. ok: the answer is OK.
 func (t *Client) leaves(c *Command, ok bool) {
 	r := c.Verb.Rule()
 	switch {
@@ -120,10 +120,10 @@ func (t *Client) leaves(c *Command, ok bool) {
 	box.byNumber = box.byNumber || r.ByNumber()
 }
 
-// answered follows a tagged answer. A command that is answered BAD leaves nothing behind, unless
-// there were literals in it: proxy and backend may have taken other bytes for it.
-// selected says what is selected behind it, and selecting that a mailbox is about to be: what was
-// told so far wasn't of that one.
+// answered follows a tagged response. A command that is answered BAD has no effects, unless it had literals:
+// the proxy and the backend may have read different bytes as the command. selected: a mailbox is selected
+// after the command. selecting: another SELECT is in progress, so the responses so far weren't about its
+// mailbox.
 func (t *Client) answered(c *Command, h wire.ResponseHead, selected, selecting bool) {
 	if h.Status != wire.BAD || c.effects&Conversed != 0 {
 		t.leaves(c, h.Status == wire.OK)
@@ -151,8 +151,8 @@ func (t *Client) answered(c *Command, h wire.ResponseHead, selected, selecting b
 	}
 }
 
-// back goes back to the mailbox of before a SELECT that was answered BAD. What was said
-// meanwhile may be of either, and STOREs that came with the SELECT weren't followed.
+// back restores the mailbox before a SELECT that was answered BAD. Untagged responses since that SELECT may
+// be about either mailbox, and STOREs sent after it weren't followed.
 func (t *Client) back() {
 	heard := t.Mailbox.heard
 	t.Mailbox = Mailbox{}
@@ -170,7 +170,7 @@ func (t *Client) back() {
 	}
 }
 
-// forget forgets what was selected before.
+// forget drops the mailbox of before the last SELECT.
 func (t *Client) forget() {
 	if t.hasBefore {
 		*t.before, t.hasBefore = Mailbox{}, false

@@ -6,45 +6,45 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// idleState is where a session's IDLE stands (RFC 9051 §6.3.13).
+// idleState is the state of a session's IDLE (RFC 9051 §6.3.13).
 type idleState uint8
 
 const (
 	notIdling  idleState = iota
-	idleAsked            // IDLE went to the backend
-	idleOn               // the backend said "+"
-	idleDone             // DONE went to the backend, its tagged answer is due
-	idleSpoilt           // another line did, which the backend will call BAD
+	idleAsked            // IDLE was sent to the backend
+	idleOn               // the backend has sent the continuation request
+	idleDone             // DONE was sent to the backend, which hasn't answered
+	idleSpoilt           // a line other than DONE was sent, which the backend will answer BAD
 )
 
-// continuation is a "+" that the backend owes, or n of them in a row: they come in the
-// order of the commands, since a server reads no further before one.
+// continuation is a continuation request that the backend has yet to send, or n of them in a row. They come
+// in the order of the commands, since a server reads no further before it sends one.
 type continuation struct {
-	seq  uint64 // of the command
-	idle bool   // IDLE's; else a literal's
+	seq  uint64 // the number of the command
+	idle bool   // the command is IDLE; otherwise it has a literal
 	n    int
 }
 
-// literalState is what became of a synchronising literal that was announced.
+// literalState is the state of an announced synchronising literal.
 type literalState uint8
 
 const (
 	literalNone literalState = iota
 	literalAsked
-	literalAgreed  // "+"
-	literalRefused // a tagged NO or BAD: no literal follows
+	literalAgreed  // the backend has sent the continuation request
+	literalRefused // the command was answered NO or BAD: no literal follows
 )
 
-// Waits says whether settle or begin may wait.
+// Waits says whether Settle or Begin may wait.
 func (f *InFlight) Waits() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.open) >= maxInFlight || f.idle == idleAsked || f.idle == idleSpoilt
 }
 
-// Settle waits until the backend's word tells what a line is. Behind IDLE it is a
-// command if that was refused, else a line in IDLE; behind such a line that isn't
-// DONE nothing is told before IDLE's answer.
+// Settle waits until the backend's response tells how to read a line. After an IDLE without answer the line
+// is a command if the IDLE is refused, otherwise a line of the IDLE. After a line of IDLE other than DONE,
+// the backend decides with its answer to IDLE.
 func (f *InFlight) Settle(line []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -58,14 +58,14 @@ func (f *InFlight) Ask() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n := len(f.open); n == 0 || f.open[n-1].seq != f.seq {
-		f.literal = literalRefused // it is answered already: no "+" will come
+		f.literal = literalRefused // it is answered already: no continuation request will come
 		return
 	}
 	f.literal = literalAsked
 	f.expectLocked(false)
 }
 
-// expectLocked records that the newest command makes the backend owe a "+".
+// expectLocked records that the backend has to send a continuation request for the newest command.
 func (f *InFlight) expectLocked(idle bool) {
 	if n := len(f.expected); n > 0 && f.expected[n-1].seq == f.seq && f.expected[n-1].idle == idle {
 		f.expected[n-1].n++
@@ -74,8 +74,8 @@ func (f *InFlight) expectLocked(idle bool) {
 	f.expected = append(f.expected, continuation{seq: f.seq, idle: idle, n: 1})
 }
 
-// LiteralRefused waits for what becomes of the announced literal, and forgets it. It says that the backend has
-// refused it, so that none follows.
+// LiteralRefused waits until the backend accepts or refuses the announced literal, and clears that state. It
+// returns true if the backend has refused the literal, so that no content follows.
 func (f *InFlight) LiteralRefused() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -87,7 +87,7 @@ func (f *InFlight) LiteralRefused() bool {
 	return a == literalRefused
 }
 
-// Prompt records a continuation request of the backend's.
+// Prompt records a continuation request of the backend.
 func (f *InFlight) Prompt() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -97,14 +97,14 @@ func (f *InFlight) Prompt() {
 		} else {
 			f.prompted = true
 			for i := range f.open {
-				f.open[i].effects |= Conversed // whose it is isn't known
+				f.open[i].effects |= Conversed // it isn't known to which command the request belongs
 			}
 		}
 		return
 	}
 	d := &f.expected[0]
 	switch {
-	case d.idle && d.seq == f.seq && f.idle == idleAsked: // not when DONE has gone already
+	case d.idle && d.seq == f.seq && f.idle == idleAsked: // not if DONE was sent already
 		f.idle = idleOn
 		f.room.Broadcast()
 	case !d.idle && d.n == 1 && d.seq == f.seq && f.literal == literalAsked:
@@ -115,23 +115,23 @@ func (f *InFlight) Prompt() {
 	}
 }
 
-// agreeLocked tells who waits what became of the literal.
+// agreeLocked sets the state of the literal and wakes the waiting goroutine.
 func (f *InFlight) agreeLocked(a literalState) {
 	f.literal = a
 	f.room.Broadcast()
 }
 
-// LineKind is what a line of the client's at the start of a unit is.
+// LineKind is the kind of a client's line at the start of a unit.
 type LineKind uint8
 
 const (
 	LineCommand LineKind = iota
-	lineDone             // IDLE's DONE
-	LineIdle             // something else in IDLE: the backend will call it BAD
-	LineAnswer           // to a "+" that some command of an extension got
+	lineDone             // the DONE of IDLE
+	LineIdle             // another line in IDLE: the backend will answer BAD
+	LineAnswer           // the answer to a continuation request that neither IDLE nor a literal caused
 )
 
-// Line says what a line is.
+// Line returns the kind of a line.
 func (f *InFlight) Line(b []byte) LineKind {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -152,7 +152,7 @@ func (f *InFlight) Line(b []byte) LineKind {
 	return LineCommand
 }
 
-// Leaves records what the newest command was found to leave behind.
+// Leaves adds effects to the newest command.
 func (f *InFlight) Leaves(e effects) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -163,14 +163,14 @@ func (f *InFlight) Leaves(e effects) {
 	f.Client.leaves(&Command{seq: f.seq, effects: e, Verb: wire.Noop}, true) // it is answered already
 }
 
-// named records the mailbox that the newest command names, whose head is h, with its literals inline. long
-// says that the name was too long to be kept.
+// named records the mailbox that the newest command names. h is the command's head with its literals. long:
+// the name was too long to be kept.
 func (f *InFlight) named(h wire.CommandHead, long bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := len(f.open)
 	if n == 0 || f.open[n-1].seq != f.seq {
-		return // it is answered already, and nothing came of it
+		return // it is answered already and had no effect
 	}
 	switch c := &f.open[n-1]; {
 	case c.Verb.Rule().Renames && long:

@@ -6,24 +6,24 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// FetchResponse is what a FETCH response says of a message's flags. It is given the
-// response's text piece by piece.
+// FetchResponse is what a FETCH response says of a message's flags. The response's text is passed to it piece
+// by piece.
 type FetchResponse struct {
-	Active   bool   // the response is one
-	number   uint32 // 0: it was told by UID
-	uid      uint32 // 0: it wasn't told
+	Active   bool   // the current response is a FETCH or UIDFETCH
+	number   uint32 // 0: the response names the message by UID
+	uid      uint32 // 0: the response doesn't contain it
 	modSeq   uint64
 	HasFlags bool
-	flags    []byte // between the parentheses; its room is used again
-	doubt    bool   // not all of its text was seen
+	flags    []byte // the bytes between the parentheses; the memory is reused
+	doubt    bool   // not all of the text was seen
 
 	cut            bool // the last piece ended within a line
-	depth          int  // of parentheses; the items' names stand in the first
+	depth          int  // of parentheses; the items' names are at depth 1
 	quoted, escape bool
 }
 
-// Begins says whether the response with this head is a FETCH or a UIDFETCH (RFC 9586 §3.3), which is
-// then followed from its start.
+// Begins says whether the response with this head is a FETCH or a UIDFETCH (RFC 9586 §3.3). If so, it starts
+// to follow it.
 func (f *FetchResponse) Begins(h wire.ResponseHead) bool {
 	if h.Number == 0 {
 		return false
@@ -39,7 +39,7 @@ func (f *FetchResponse) Begins(h wire.ResponseHead) bool {
 	return true
 }
 
-// Text takes a piece that is no literal's content.
+// Text follows a piece of the response that isn't literal content.
 func (f *FetchResponse) Text(b []byte) {
 	if f.cut || len(b) == 0 || b[len(b)-1] != '\n' {
 		f.cut, f.doubt = len(b) == 0 || b[len(b)-1] != '\n', true
@@ -50,7 +50,7 @@ func (f *FetchResponse) Text(b []byte) {
 	}
 	if f.depth == 0 && !containsFold(b, "FLAGS (") && !containsFold(b, "MODSEQ (") {
 		if _, _, more := wire.LiteralSpec(b); !more {
-			return // nothing of interest, however long it is
+			return // no flags and no mod-sequence, however long the line is
 		}
 	}
 	for i, c := range b {
@@ -71,7 +71,7 @@ func (f *FetchResponse) Text(b []byte) {
 	}
 }
 
-// Whole takes a response that is there as a whole, of which only the first line is looked at.
+// Whole follows a response that is complete; it reads only the first line.
 func (f *FetchResponse) Whole(response []byte) {
 	line := wire.FirstLine(response)
 	f.Text(line)
@@ -79,10 +79,10 @@ func (f *FetchResponse) Whole(response []byte) {
 	f.doubt = f.doubt || more
 }
 
-// Tells says whether it tells anything of what is followed, or might.
+// Tells says whether the response contains flags or a mod-sequence, or might.
 func (f *FetchResponse) Tells() bool { return f.HasFlags || f.doubt || f.modSeq != 0 }
 
-// item looks at an item.
+// item reads one item.
 func (f *FetchResponse) item(b []byte) {
 	switch {
 	case startsFold(b, "FLAGS ("):
@@ -106,7 +106,7 @@ func startsFold(b []byte, upper string) bool {
 	return len(b) >= len(upper) && b[0]&^0x20 == upper[0] && bytes.EqualFold(b[:len(upper)], []byte(upper))
 }
 
-// digits are those at the front of b.
+// digits returns the digits at the front of b.
 func digits(b []byte) []byte {
 	n := 0
 	for n < len(b) && b[n] >= '0' && b[n] <= '9' {

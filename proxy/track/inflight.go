@@ -9,54 +9,52 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// maxInFlight bounds the commands of one session that wait for their answers.
-// A client that pipelines more is read on when some are answered.
+// maxInFlight bounds the commands of one session that wait for their answers. If a client pipelines more, the
+// proxy reads on when some are answered.
 const maxInFlight = 256
 
-// MaxTag is the longest tag that is relayed. A tag and a verb must be seen
-// together (wire.MaxHead).
+// MaxTag is the length of the longest tag that is relayed. wire.MaxHead must hold a tag and a verb.
 const MaxTag = 128
 
-// Command is one that was relayed and isn't answered yet.
+// Command is a command that was relayed and isn't answered yet.
 type Command struct {
 	seq     uint64 // counts the session's commands
-	tag     []byte // its room is used again by later commands
+	tag     []byte // its memory is reused by later commands
 	Verb    wire.Verb
-	Start   time.Time     // its first byte was read
-	Sent    time.Time     // its last byte was handed to the backend; zero until then
-	Blocked time.Duration // how long writes to the client had blocked when it was sent
-	In      int64         // its bytes
-	Changes bool          // it may change a mailbox; known only where parking is on
-	effects effects       // as far as they are known; only where parking is on
+	Start   time.Time     // when its first byte was read
+	Sent    time.Time     // when its last byte was sent to the backend; zero until then
+	Blocked time.Duration // how long writes to the client had blocked in total when the command was sent
+	In      int64         // its length in bytes
+	Changes bool          // it may change a mailbox; set only if parking is on
+	effects effects       // the effects that are known so far; set only if parking is on
 }
 
-// InFlight follows along with one session: which commands wait for their answers,
-// whether the client idles, what it has selected. Answers are matched by tag,
-// never by position: Dovecot answers pipelined commands out of order.
+// InFlight follows one session: which commands wait for their answers, whether the client is in IDLE, which
+// mailbox is selected. Answers are matched by tag, never by position: Dovecot answers pipelined commands out
+// of order.
 //
-// Both of the relay's goroutines use it, each for some tens of nanoseconds a
-// command.
+// Both of the relay's goroutines use it, each for some tens of nanoseconds per command.
 type InFlight struct {
 	mu   sync.Mutex
-	room sync.Cond // signalled when there is room again, at a literal's or IDLE's verdict, and at the end
+	room sync.Cond // signalled when open is no longer full, when the backend accepts or refuses a literal or IDLE, and at the end
 
 	// guarded by mu
 	open     []Command      // oldest first
-	seq      uint64         // of the newest command
-	expected []continuation // oldest first; those of commands in open, so bounded as they are
+	seq      uint64         // the number of the newest command
+	expected []continuation // oldest first; they belong to commands in open, so they are bounded as well
 	idle     idleState
-	literal  literalState // on the last literal that the newest command announced
-	prompted bool         // a "+" that no literal and no IDLE asked for: the next line is no command
+	literal  literalState // state of the last literal that the newest command announced
+	prompted bool         // a continuation request came that neither a literal nor IDLE caused: the next line is no command
 	selected bool
-	Client   Client // followed only where parks is set
+	Client   Client // followed only if Parks is set
 	Parks    bool   // parking is on; set before the relay begins
 	logout   bool
 	bye      bool // the backend has said BYE
-	ended    bool // no more will be answered
+	ended    bool // no more commands will be answered
 }
 
-// Trim gives back the room that commands had, of which a session that is being
-// parked has IDLE at most.
+// Trim frees the memory of past commands before a session is parked. Such a session has at most an IDLE in
+// flight.
 func (f *InFlight) Trim() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -65,7 +63,7 @@ func (f *InFlight) Trim() {
 	f.Client.before, f.Client.hasBefore = nil, false
 }
 
-// exactly is a copy without room to spare.
+// exactly returns a copy without spare capacity.
 func exactly[T any](s []T) []T {
 	if len(s) == 0 {
 		return nil // a clone would keep the array
@@ -73,14 +71,14 @@ func exactly[T any](s []T) []T {
 	return slices.Clone(s)
 }
 
-// Init makes it ready. parks says that parking is on, compared that the backend has no QRESYNC.
+// Init prepares f. parks: parking is on. compared: the backend has no QRESYNC.
 func (f *InFlight) Init(parks, compared bool) {
 	f.room.L = &f.mu
 	f.Parks, f.Client.compared = parks, compared
 }
 
-// Begin records a command whose first byte was read at now. It waits while
-// maxInFlight are open, and says false when the session is over.
+// Begin records a command whose first byte was read at now. It waits while maxInFlight commands are open, and
+// returns false if the session has ended.
 func (f *InFlight) Begin(h wire.CommandHead, whole bool, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -117,8 +115,8 @@ func (f *InFlight) Begin(h wire.CommandHead, whole bool, now time.Time) bool {
 	return true
 }
 
-// Sent records that the newest command is with the backend, whole. blocked is
-// the time that writes to the client have taken so far.
+// Sent records that the whole newest command was sent to the backend. blocked is the time that writes to the
+// client have taken so far.
 func (f *InFlight) Sent(bytes int64, now time.Time, blocked time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -128,8 +126,7 @@ func (f *InFlight) Sent(bytes int64, now time.Time, blocked time.Duration) {
 	}
 }
 
-// Answered takes the command with this tag out, and returns it by value, its
-// tag excepted.
+// Answered removes the command with this tag and returns it without its tag.
 func (f *InFlight) Answered(h wire.ResponseHead) (c Command, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -140,7 +137,7 @@ func (f *InFlight) Answered(h wire.ResponseHead) (c Command, ok bool) {
 		}
 	}
 	if i == len(f.open) {
-		f.disputeLocked() // of what the backend took for a command, and the proxy didn't
+		f.disputeLocked() // the backend has read bytes as a command that the proxy hasn't
 		return Command{}, false
 	}
 	c = f.open[i]
@@ -172,9 +169,9 @@ func (f *InFlight) selecting() bool {
 	return slices.ContainsFunc(f.open, func(c Command) bool { return c.Verb.Rule().Selects })
 }
 
-// follow keeps the IMAP state (RFC 9051 §3, §6.3.2, §6.4.1). After a SELECT that is answered BAD the
-// mailbox of before it is still selected, but where the backend has said that it closed that: Dovecot does
-// both, by what is wrong with it.
+// follow updates the IMAP state (RFC 9051 §3, §6.3.2, §6.4.1). After a SELECT that is answered BAD the
+// mailbox before it is still selected, unless the backend has sent the code CLOSED: Dovecot does either,
+// depending on the error.
 func (f *InFlight) follow(v wire.Verb, status wire.Status) {
 	switch v {
 	case wire.Idle:
@@ -194,41 +191,41 @@ func (f *InFlight) follow(v wire.Verb, status wire.Status) {
 	}
 }
 
-// Untagged follows what the backend says unasked.
+// Untagged follows an untagged response.
 func (f *InFlight) Untagged(h wire.ResponseHead, whole bool) {
 	if !f.Parks {
 		return
 	}
 	if h.Number > 0 && (wire.Is(h.Name, "FETCH") || wire.Is(h.Name, "UIDFETCH")) {
-		return // fetched follows them
+		return // Fetched follows them
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.Client.untagged(h, whole)
 }
 
-// Fetched follows a FETCH response that says something of flags, or wasn't seen whole.
+// Fetched follows a FETCH response that tells something of flags, or wasn't seen whole.
 func (f *InFlight) Fetched(r *FetchResponse) {
 	if !f.Parks {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.selecting() { // it may be of either mailbox
+	if f.selecting() { // the response may be about either mailbox
 		f.Client.Mailbox.heard = true
 		return
 	}
 	f.Client.fetched(r)
 }
 
-// Waiting says how many commands wait for their answers.
+// Waiting returns how many commands wait for their answers.
 func (f *InFlight) Waiting() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.open)
 }
 
-// Busy says whether a command is under way that isn't IDLE.
+// Busy says whether a command other than IDLE is in progress.
 func (f *InFlight) Busy() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -242,15 +239,14 @@ func (f *InFlight) SawBye() {
 	f.mu.Unlock()
 }
 
-// Farewell says whether the session is ending as IMAP has it: the client said
-// LOGOUT, or the backend has said BYE itself.
+// Farewell says whether the session ends by the protocol: the client sent LOGOUT, or the backend sent BYE.
 func (f *InFlight) Farewell() (logout, bye bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.logout, f.bye
 }
 
-// State is the IMAP state for people.
+// State returns the IMAP state for human readers.
 func (f *InFlight) State() (state string, idle bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -271,7 +267,7 @@ func (f *InFlight) Selected() bool {
 	return f.selected
 }
 
-// IdleTag is the tag of the client's IDLE.
+// IdleTag returns the tag of the client's IDLE.
 func (f *InFlight) IdleTag() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -283,7 +279,7 @@ func (f *InFlight) IdleTag() string {
 	return ""
 }
 
-// Stop wakes all that wait: no more commands are answered.
+// Stop wakes all waiting goroutines: no more commands are answered.
 func (f *InFlight) Stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -8,37 +8,36 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Bounds of what is remembered of a client's flags. Beyond them some are forgotten, and will be
-// told once more.
+// Bounds of the memory for the flags that a client knows. Beyond them some flags are forgotten, and a resume
+// tells them again.
 const (
 	maxKnownRuns   = 128
 	maxKnownSets   = 128
 	maxKnownText   = 4 << 10 // of all sets: a keyword can be long
-	maxKnownStores = 32      // in flight
-	maxKnownArgs   = 512     // of one of them
+	maxKnownStores = 32      // STOREs in flight
+	maxKnownArgs   = 512     // of one such STORE
 )
 
-// known has the flags that a client knows, as it was told them or has set them itself. A
-// resume doesn't tell it those again. What isn't sure is forgotten: a client that is told too
-// much loses nothing.
+// known has the flags that a client knows, because it was told them or has set them itself. A resume doesn't
+// tell the client those flags again. Flags that aren't certain are forgotten: a client loses nothing if it is
+// told too much.
 //
-// A message stands under its UID where that is known (pairs), else under its number. One
-// that stands under both with different flags is unknown, as is one with set 0, which stands
-// there for that.
+// A message is recorded under its UID if that is known (pairs), otherwise under its number. If a message is
+// recorded under both with different flags, its flags are unknown; set 0 means that they are unknown, too.
 type known struct {
-	sets       []knownSet // the first is of no meaning
-	text       int        // how much of it they have
+	sets       []knownSet // index 0 isn't a set
+	text       int        // octets of all sets
 	uids, nums view.Runs
-	pairs      pairs // has all messages that stand under their UIDs, unless some are lost
-	// lastNum and lastUID are of the last FETCH that named both: the message behind it has the
-	// UID behind it, however far off that is.
+	pairs      pairs // has all messages that are recorded under their UIDs, unless pairs.lost is set
+	// lastNum and lastUID are those of the last FETCH that had both: the message with the next number has the
+	// next UID of the mailbox, whatever that is.
 	lastNum, lastUID uint32
 	stores           []silentInFlight
-	room             [][]byte // of stores that are over
+	room             [][]byte // the memory of finished stores
 	blind            bool     // a STORE in flight can't be followed
 }
 
-// knownSet is a set of flags. raw is how the backend writes it.
+// knownSet is a set of flags. raw is the list as the backend writes it.
 type knownSet struct {
 	raw string
 	view.KnownFlags
@@ -51,7 +50,8 @@ type silentInFlight struct {
 	args []byte
 }
 
-// knownOf goes on with what is known after a park, of a client that counts these. nil: nothing.
+// knownOf returns a known that continues after a park; messages are those that the client knows. nil: no
+// flags are known.
 func knownOf(k *view.Known, messages view.UIDs) *known {
 	if k == nil {
 		return nil
@@ -65,7 +65,7 @@ func knownOf(k *view.Known, messages view.UIDs) *known {
 	return b
 }
 
-// frozen is what is known for a view with these messages.
+// frozen returns the known flags for a view with these messages.
 func (k *known) frozen(messages view.UIDs, dialect view.Dialect) *view.Known {
 	if k == nil || k.blind || len(k.stores) > 0 {
 		return nil
@@ -85,7 +85,7 @@ func (k *known) frozen(messages view.UIDs, dialect view.Dialect) *view.Known {
 			uids.Cut(from, till)
 		default:
 			uids.Put(from, till, set)
-			k.uids.Each(func(first, last uint32, other uint8) { // both
+			k.uids.Each(func(first, last uint32, other uint8) { // recorded under its UID as well
 				if first <= till && last >= from && (other == 0 || k.sets[other].KnownFlags != k.sets[set].KnownFlags) {
 					uids.Cut(max(first, from), min(last, till))
 				}
@@ -111,7 +111,8 @@ func (k *known) forget() {
 	k.lastNum = 0
 }
 
-// set finds a set of flags as it stands between parentheses, or makes one. 0: it is none.
+// set returns the set of flags with this text between parentheses; it adds the set if necessary. 0: no such
+// set.
 func (k *known) set(raw []byte, modSeq uint64) uint8 {
 	for i := 1; i < len(k.sets); i++ {
 		if s := &k.sets[i]; s.ModSeq == modSeq && s.raw == string(raw) {
@@ -125,7 +126,7 @@ func (k *known) set(raw []byte, modSeq uint64) uint8 {
 	return k.add(string(raw), view.KnownFlags{Flags: flags, ModSeq: modSeq})
 }
 
-// find finds the set that is ok, or makes one of these flags.
+// find returns the set for which ok returns true; if there is none it adds the result of flags.
 func (k *known) find(modSeq uint64, ok func(view.Flags) bool, flags func() view.Flags) uint8 {
 	for i := 1; i < len(k.sets); i++ {
 		if s := &k.sets[i]; s.ModSeq == modSeq && ok(s.Flags) {
@@ -136,7 +137,7 @@ func (k *known) find(modSeq uint64, ok func(view.Flags) bool, flags func() view.
 	return k.add(string(f), view.KnownFlags{Flags: f, ModSeq: modSeq})
 }
 
-// add adds a set. Where there are too many, all are forgotten, and 0 is returned.
+// add adds a set. If there are too many, it forgets all flags and returns 0.
 func (k *known) add(raw string, f view.KnownFlags) uint8 {
 	if len(k.sets) >= maxKnownSets || k.text+len(f.Flags) > maxKnownText {
 		k.forget()
@@ -150,15 +151,14 @@ func (k *known) add(raw string, f view.KnownFlags) uint8 {
 	return uint8(len(k.sets) - 1)
 }
 
-// fetched takes note of a FETCH response. bound is the client's, below which mod-sequences
-// don't matter.
+// fetched follows a FETCH response. bound is the client's mod-sequence; lower mod-sequences don't matter.
 func (k *known) fetched(f *FetchResponse, bound uint64) {
 	modSeq := f.modSeq
 	if modSeq <= bound {
 		modSeq = 0
 	}
 	switch {
-	case f.number == 0: // told by UID alone
+	case f.number == 0: // the response names the message by UID alone
 	case f.uid != 0:
 		k.pairs.put(f.number, f.uid)
 	default:
@@ -181,13 +181,13 @@ func (k *known) fetched(f *FetchResponse, bound uint64) {
 		k.uids.Halve()
 	}
 	if k.nums.Len() > maxKnownRuns {
-		k.uids.Clear() // some of which were in doubt by number
+		k.uids.Clear() // some of them were uncertain because of their number
 		k.nums.Halve()
 	}
 }
 
-// holds says whether the flags that a response tells hold whatever becomes of the STOREs in
-// flight: it may be of before them or of after. Cyrus tells flags with .SILENT, too.
+// holds says whether the flags in a response are true whatever the STOREs in flight do: the response may have
+// been sent before or after them. Cyrus sends flags even with .SILENT.
 func (k *known) holds(f *FetchResponse) bool {
 	for i := range k.stores {
 		var st SilentStore
@@ -210,7 +210,7 @@ func (k *known) holds(f *FetchResponse) bool {
 	return true
 }
 
-// put gives a message a set.
+// put records the set of a message.
 func (k *known) put(f *FetchResponse, set uint8) {
 	if f.uid == 0 {
 		k.nums.Put(f.number, f.number, set)
@@ -227,7 +227,7 @@ func (k *known) put(f *FetchResponse, set uint8) {
 	k.lastNum, k.lastUID = f.number, f.uid
 }
 
-// unsure forgets a message's flags.
+// unsure forgets the flags of a message.
 func (k *known) unsure(f *FetchResponse) {
 	if f.uid == 0 {
 		k.nums.Put(f.number, f.number, 0)
@@ -239,7 +239,7 @@ func (k *known) unsure(f *FetchResponse) {
 	k.uids.Cut(f.uid, f.uid)
 }
 
-// moved gives a message another mod-sequence, and leaves it its flags.
+// moved records another mod-sequence of a message and keeps its flags.
 func (k *known) moved(f *FetchResponse, modSeq uint64) {
 	runs, id := &k.uids, f.uid
 	if id == 0 {
@@ -255,14 +255,14 @@ func (k *known) moved(f *FetchResponse, modSeq uint64) {
 	}
 }
 
-// expunged takes a number away.
+// expunged removes a number.
 func (k *known) expunged(n uint32) {
 	k.nums.Gone(n)
 	k.pairs.gone(n)
 	k.lastNum = 0
 }
 
-// vanished says that UIDs have gone, so that nobody knows which numbers mean what.
+// vanished records that UIDs were removed, so that numbers no longer identify messages.
 func (k *known) vanished() {
 	if k.nums.Len() > 0 {
 		k.forget()
@@ -271,7 +271,7 @@ func (k *known) vanished() {
 	k.lastNum = 0
 }
 
-// begins takes note of a STORE that begins.
+// begins records a STORE that begins.
 func (k *known) begins(seq uint64, h wire.CommandHead, whole bool) {
 	switch {
 	case whole && !containsFold(h.Args, "SILENT"):
@@ -288,7 +288,7 @@ func (k *known) begins(seq uint64, h wire.CommandHead, whole bool) {
 	k.stores = append(k.stores, silentInFlight{seq: seq, uid: h.Verb == wire.UIDStore, args: append(room[:0], h.Args...)})
 }
 
-// stored takes note of the answer to a STORE. last says that no other command is in flight.
+// stored records the answer to a STORE. last: no other command is in flight.
 func (k *known) stored(seq uint64, h wire.ResponseHead, last bool) {
 	if k.blind {
 		k.forget()
@@ -305,7 +305,7 @@ func (k *known) stored(seq uint64, h wire.ResponseHead, last bool) {
 	k.apply(&s, h.Status == wire.OK && !wire.Is(code, "MODIFIED"))
 }
 
-// parse reads a STORE's arguments: the messages that it names, and what it does to them.
+// parse reads the arguments of a STORE: the messages and the change of their flags.
 func (k *known) parse(s *silentInFlight, st *SilentStore) (set []byte, ok bool) {
 	set, rest, _ := bytes.Cut(s.args, []byte(" "))
 	if rest, ok = st.modifiers(rest); !ok {
@@ -323,14 +323,14 @@ func (k *known) parse(s *silentInFlight, st *SilentStore) (set []byte, ok bool) 
 	return set, true
 }
 
-// apply has a client know what its STORE has made of the flags that it knew. ok is false where
-// nobody knows what became of it.
+// apply applies a STORE to the flags that the client knew. If ok is false, the result of the STORE isn't
+// known.
 func (k *known) apply(s *silentInFlight, ok bool) {
 	var st SilentStore
 	set, parsed := k.parse(s, &st)
 	ok = ok && parsed
 	runs := &k.uids
-	if s.uid { // who knows which numbers these have
+	if s.uid { // it isn't known which numbers these messages have
 		k.nums.Change(1, 1<<32-1, func(uint8) uint8 { return 0 })
 	} else {
 		runs = &k.nums
@@ -355,7 +355,7 @@ func (k *known) apply(s *silentInFlight, ok bool) {
 			b = number32(till)
 		}
 		if a == 0 || b == 0 {
-			k.forget() // "*", or no set at all
+			k.forget() // "*", or not a set
 			return
 		}
 		runs.Change(min(a, b), max(a, b), to)
@@ -368,7 +368,7 @@ func (k *known) apply(s *silentInFlight, ok bool) {
 	}
 }
 
-// changed is the set that a STORE makes of one. 0: there is no room for it.
+// changed returns the set that results from a STORE on a set. 0: there is no space for it.
 func (k *known) changed(set uint8, st *SilentStore) uint8 {
 	was, modSeq := k.sets[set].Flags, k.sets[set].ModSeq
 	switch st.sign {

@@ -7,19 +7,19 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
-// pairs says which UIDs a client's messages have, as far as it was told both: what it is told, or
-// says, by number is then known by UID. It takes 12 bytes for each run of messages whose UIDs
-// follow each other. The zero value knows of none.
+// pairs has the UIDs of a client's messages, as far as responses had both number and UID: data that names a
+// message by number can then be recorded by UID. It takes 12 bytes for each run of messages with consecutive
+// UIDs. The zero value is empty.
 type pairs struct {
 	runs []pair
-	// lost: there are messages whose UIDs were told and aren't known here any more.
+	// lost: the UIDs of some messages were told and aren't recorded here any more.
 	lost bool
 }
 
-// pair says that n messages from number on have the UIDs from uid on.
+// pair says that the n messages from number on have the UIDs from uid on.
 type pair struct{ number, uid, n uint32 }
 
-// pairsOf are those of messages that a client counts.
+// pairsOf returns the pairs of the messages that a client counts.
 func pairsOf(uids view.UIDs) (p pairs) {
 	number := uint32(1)
 	for first, last := range uids.Ranges() {
@@ -33,18 +33,18 @@ func pairsOf(uids view.UIDs) (p pairs) {
 	return p
 }
 
-// lose forgets all of them, though there may be more to know.
+// lose empties p; UIDs that were told are lost.
 func (p *pairs) lose() { p.runs, p.lost = p.runs[:0], true }
 
-// clear forgets all of them, and there is nothing to know.
+// clear empties p, of whose messages no UID is needed any more.
 func (p *pairs) clear() { p.runs, p.lost = p.runs[:0], false }
 
-// find is the first run that doesn't end before a number.
+// find returns the first run that doesn't end before number.
 func (p *pairs) find(number uint32) int {
 	return sort.Search(len(p.runs), func(i int) bool { return p.runs[i].number+p.runs[i].n > number })
 }
 
-// uid is a message's; 0: it isn't known.
+// uid returns a message's UID; 0: it isn't known.
 func (p *pairs) uid(number uint32) uint32 {
 	if i := p.find(number); i < len(p.runs) && p.runs[i].number <= number {
 		return p.runs[i].uid + number - p.runs[i].number
@@ -52,7 +52,7 @@ func (p *pairs) uid(number uint32) uint32 {
 	return 0
 }
 
-// put takes note of one that was told.
+// put records the UID of a number.
 func (p *pairs) put(number, uid uint32) {
 	switch was := p.uid(number); {
 	case p.lost || was == uid:
@@ -73,7 +73,7 @@ func (p *pairs) put(number, uid uint32) {
 	p.runs = slices.Insert(p.runs, i, pair{number, uid, 1})
 }
 
-// gone takes a number away: those behind it move down.
+// gone removes a number: higher ones decrease by one.
 func (p *pairs) gone(number uint32) {
 	i := p.find(number)
 	if i < len(p.runs) && p.runs[i].number <= number {
@@ -102,8 +102,8 @@ func (p *pairs) gone(number uint32) {
 	}
 }
 
-// each goes through the ranges of UIDs that are known of the messages first to last. Those between
-// two messages that follow each other, which nothing has, are in them.
+// each calls f with the ranges of known UIDs of the messages first to last. UIDs between two consecutive
+// messages, which no message has, are included.
 func (p *pairs) each(first, last uint32, f func(first, last uint32)) {
 	for i := p.find(first); i < len(p.runs) && p.runs[i].number <= last; i++ {
 		r := p.runs[i]

@@ -8,27 +8,27 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// A command that leaves the selected mailbox makes all that the client hasn't been told of it
-// void: it would take a number of the old mailbox for one of the new.
+// When a command leaves the selected mailbox, all changes that the client hasn't been told of it must be
+// dropped: the client would apply a number of the old mailbox to the new one.
 
-// Leaving is what a command makes of the mailbox that is selected for a client whose
-// backend doesn't have it selected, or counts its messages otherwise.
+// Leaving is how a command treats the mailbox that is selected for a client, if the backend doesn't have that
+// mailbox selected or numbers its messages differently.
 type Leaving uint8
 
 const (
-	Stays           Leaving = iota // it stays selected, or may: the client is told as ever
-	Leaves                         // nothing of it matters any more
-	leavesExpunging                // its \Deleted messages go (CLOSE, RFC 9051 §6.4.1): a backend has to have it selected
+	Stays           Leaving = iota // it stays selected, or may: the client is still told of its changes
+	Leaves                         // its changes don't matter any more
+	leavesExpunging                // the backend removes its \Deleted messages (CLOSE, RFC 9051 §6.4.1), so it has to be selected there
 )
 
-// LeavingBy says what a command makes of the selected mailbox. line is its first line, whole. The
-// cases in which it stays:
-//   - the verb is another one, or the tag is none;
-//   - CLOSE or UNSELECT with arguments, or UNSELECT where the backend has none, which is BAD;
-//   - SELECT or EXAMINE whose name or parameters a backend may call BAD: a command that
+// LeavingBy returns how a command treats the selected mailbox. line is the command's whole first line. The
+// mailbox stays if:
+//   - the verb isn't one of those below, or the tag isn't valid;
+//   - CLOSE or UNSELECT has arguments, or the backend doesn't support UNSELECT: the answer is BAD;
+//   - a backend may answer SELECT or EXAMINE with BAD because of the name or parameters: a command that
 //     isn't understood changes nothing.
 //
-// After SELECT that is answered NO nothing is selected either (RFC 9051 §6.3.2).
+// After a SELECT that is answered NO, no mailbox is selected (RFC 9051 §6.3.2).
 func LeavingBy(line []byte, t *Client, caps wire.Caps) Leaving {
 	if !bytes.HasSuffix(line, []byte("\n")) {
 		return Stays
@@ -50,8 +50,8 @@ func LeavingBy(line []byte, t *Client, caps wire.Caps) Leaving {
 	return Leaves
 }
 
-// selectsWell says whether what follows SELECT is what every server understands: a name, which
-// may be a literal that begins here, and parameters of RFC 7162 where the backend knows them.
+// selectsWell says whether every server understands the arguments of a SELECT: a name, which may be a literal
+// that begins here, and parameters of RFC 7162 if the backend supports them.
 func selectsWell(args []byte, dialect view.Dialect, caps wire.Caps) bool {
 	if _, _, literal := wire.LiteralSpec(args); literal {
 		return bytes.LastIndexByte(args, '{') == 0
@@ -71,7 +71,7 @@ func selectsWell(args []byte, dialect view.Dialect, caps wire.Caps) bool {
 	return false
 }
 
-// Deselect notes that no mailbox is selected any more.
+// Deselect records that no mailbox is selected any more.
 func (f *InFlight) Deselect() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -10,24 +10,23 @@ type ParkMode uint8
 const (
 	ModeNone       ParkMode = iota
 	ModeIdle                // in IDLE
-	ModeSelected            // quiet, with a mailbox selected
-	ModeUnselected          // quiet, with none
+	ModeSelected            // not in IDLE, a mailbox is selected
+	ModeUnselected          // not in IDLE, no mailbox is selected
 )
 
 func (w ParkMode) String() string { return [...]string{"", "idle", "selected", "unselected"}[w] }
 
-// CanPark says whether and how a session can be parked, and if not why. The
-// cases, each a reason to stay attached:
-//   - a command that isn't IDLE is under way, or a literal, or the session ends;
-//   - anything unknown was said that might be state: told's doubts;
-//   - the backend shows no UIDVALIDITY, or UIDs that don't last, or no mod-sequences to a client that counts them;
-//   - outside IDLE: a client that works by message numbers, whose next command
-//     may be STORE 4 (after ENABLE UIDONLY none may), and one that counts mod-sequences;
-//   - outside IDLE, where changes are found by comparison: all flags there are count
-//     as told, but only NOOP makes a backend tell what it has held back, and NOOP may tell
-//     EXPUNGE too.
+// CanPark says whether and how a session can be parked, and if not why. The session stays attached if:
+//   - a command other than IDLE or a literal is in progress, or the session is ending;
+//   - a command of unknown effect may have left state on the connection (Client.doubt, Mailbox.doubt);
+//   - the backend sends no UIDVALIDITY, or its UIDs don't persist, or it has no mod-sequences and the client
+//     uses them;
+//   - outside IDLE: the client uses message numbers, so that its next command may be STORE 4 (after ENABLE
+//     UIDONLY it can't be), or uses mod-sequences;
+//   - outside IDLE, if changes are found by comparison: all current flags count as told, but only NOOP makes
+//     a backend send the changes that it has held back, and the answer to NOOP may contain EXPUNGE, too.
 //
-// It looks at flight alone.
+// The decision uses only f.
 func (f *InFlight) CanPark() (ParkMode, Blocker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -61,8 +60,8 @@ func (f *InFlight) CanPark() (ParkMode, Blocker) {
 	return ModeSelected, BlockerNone
 }
 
-// LeavesNothing says whether another session may have the connection: nothing is under way on it, and nothing
-// that was said has left a state behind that can't be taken back. idle says that it may be in IDLE.
+// LeavesNothing says whether another session may use the connection: no command is in progress, and no
+// command has left state that can't be undone. idle: an IDLE may be in progress.
 func (f *InFlight) LeavesNothing(idle bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -6,14 +6,14 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Where a literal is announced and the server takes none, the same bytes are content to the
-// proxy and commands to the server: "NOOP {38+}" and, behind it, SELECT or NOTIFY, whose
-// effects nobody here sees. A later session on that connection would inherit them. So
-// such a command is refused where that can be known (refusedLiteral), and where the two
-// may disagree the connection is disputed: it serves this session alone, to its end.
+// If a command announces a literal and the server accepts none, the server reads as commands what the proxy
+// reads as content: for example "NOOP {38+}" followed by SELECT or NOTIFY, whose effects the proxy doesn't
+// see. A later session on that connection would inherit them. So the proxy refuses such a command where it
+// can know (RefusedLiteral). Where the readings may differ, the connection is disputed: only this session
+// uses it.
 
-// RefusedLiteral is the answer to a command that the grammar gives no arguments and that comes
-// with a literal; nil where there is nothing to refuse. head is the command's first line.
+// RefusedLiteral returns the answer to a command with a literal to which the grammar gives no arguments; nil
+// if the command isn't refused. head is the command's first line.
 func RefusedLiteral(h wire.CommandHead, head []byte, whole bool) []byte {
 	if whole || !h.Verb.Rule().Bare {
 		return nil
@@ -27,7 +27,7 @@ func RefusedLiteral(h wire.CommandHead, head []byte, whole bool) []byte {
 // Quoting follows the quoted strings of a command's text (RFC 9051 §9), piece by piece.
 type Quoting struct {
 	open    bool // within a string
-	escaped bool // behind a backslash in it
+	escaped bool // after a backslash in it
 }
 
 func (q *Quoting) Text(b []byte) {
@@ -52,17 +52,16 @@ func (q *Quoting) Text(b []byte) {
 	}
 }
 
-// Disputed says whether a server may take the literal that is announced at the end of text for
-// something else. The cases:
-//   - the command takes no string, so that some servers read no literal (Cyrus's ID, ENABLE
-//     and FETCH), or isn't known;
-//   - a quoted string isn't closed: the command is answered BAD at the line's end;
-//   - the announcement isn't an argument of its own, but the end of an atom.
+// Disputed says whether a server may not read the literal that is announced at the end of text. The cases:
+//   - the command takes no string, so some servers read no literal (Cyrus in ID, ENABLE and FETCH), or the
+//     command is unknown;
+//   - a quoted string isn't closed: the server answers BAD at the end of the line;
+//   - the announcement isn't an argument but the end of an atom.
 func Disputed(r *wire.Rule, q Quoting, text []byte) bool {
 	return !r.Literals || q.open || !wire.BeginsArgument(text)
 }
 
-// Dispute keeps the session's connection from being parked and from the pool.
+// Dispute prevents that the session is parked and that its connection is reused by another session.
 func (f *InFlight) Dispute() {
 	if !f.Parks {
 		return

@@ -8,19 +8,18 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// SilentStore is a STORE with .SILENT (RFC 9051 §6.4.6): its client works out for itself what
-// the flags are afterwards, from those that it knows. Flags of before it that are told
-// while it is in progress would be taken for those of after it.
+// SilentStore is a STORE with .SILENT (RFC 9051 §6.4.6). Its client computes the new flags from those that it
+// knows. If it were told older flags while the STORE is in progress, it would take them for the result.
 type SilentStore struct {
 	uid      bool
-	set      view.UIDs // of numbers, or of UIDs with uid
+	set      view.UIDs // of numbers; of UIDs if uid is set
 	sign     byte      // '+', '-' or 0
 	flags    view.Flags
 	notSince uint64 // UNCHANGEDSINCE (RFC 7162 §3.1.3); 0: none
 }
 
-// ParseSilentStore reads a command's first line, in which "*" is last. ok is false where it is no
-// STORE with .SILENT, or can't be read.
+// ParseSilentStore parses a command's first line; last is the value of "*". ok is false if the command isn't
+// a STORE with .SILENT, or can't be parsed.
 func ParseSilentStore(line []byte, last uint32) (st SilentStore, ok bool) {
 	h := wire.ParseCommandHead(line)
 	if h.Verb != wire.Store && h.Verb != wire.UIDStore || line[len(line)-1] != '\n' {
@@ -47,7 +46,7 @@ func ParseSilentStore(line []byte, last uint32) (st SilentStore, ok bool) {
 	return st, err == nil && ferr == nil
 }
 
-// modifiers reads the parenthesis that may stand between the set and the flags.
+// modifiers parses the parenthesis that may stand between the set and the flags.
 func (st *SilentStore) modifiers(rest []byte) (after []byte, ok bool) {
 	if len(rest) == 0 || rest[0] != '(' {
 		return rest, true
@@ -61,8 +60,8 @@ func (st *SilentStore) modifiers(rest []byte) (after []byte, ok bool) {
 	return after, ok
 }
 
-// names says whether it changes a message that has these flags, which are of before it: the
-// backend tells those of after it, if it is asked to.
+// names says whether the STORE changes a message with these older flags; then the backend's answer has the
+// new flags, if it is asked for them.
 func (st *SilentStore) names(c view.FlagChange, uids view.UIDs) bool {
 	id := c.UID
 	if !st.uid {
@@ -84,12 +83,12 @@ func (st *SilentStore) names(c view.FlagChange, uids view.UIDs) bool {
 	return !c.Flags.Equal(st.flags)
 }
 
-// SpareFlags is what a client with view v is told of d before its command, which may be a silent
-// STORE: not the flags of messages that it changes, which the client would take for those of
-// after it. loud says that the backend is to answer it with flags, so that the client hears of
-// what others have set as well. Should the STORE fail, the bound hasn't risen, so that a
-// later resync finds them again; where there is none (a comparison), or the client counts
-// mod-sequences by itself, they are told before, and those of after it behind them.
+// SpareFlags returns what a client with view v is told of d before its command. If the command is a silent
+// STORE, the flags of the messages that it changes are left out, since the client would take them for the
+// result. loud says that the backend should answer the STORE with flags, so that the client learns of other
+// clients' changes as well. If the STORE fails, the bound hasn't risen, so a later resync finds those flags
+// again. If there is no bound (a comparison), or the client uses mod-sequences itself, the flags are told
+// before the command, and the new ones after it.
 func SpareFlags(d view.Difference, v *view.View, dialect view.Dialect, line []byte) (told view.Difference, loud bool) {
 	if v == nil || len(d.Changed) == 0 {
 		return d, false
@@ -108,8 +107,8 @@ func SpareFlags(d view.Difference, v *view.View, dialect view.Dialect, line []by
 	return told, loud
 }
 
-// StripSilent takes .SILENT out of a STORE. The flags that are owed would else be told after it, as
-// they were before it; and left out the client would never hear what others have set.
+// StripSilent removes .SILENT from a STORE. Otherwise the older, deferred flags would have to be told after
+// the STORE, or the client would never learn what other clients have set.
 func StripSilent(cmd []byte) []byte {
 	line := wire.FirstLine(cmd)
 	if i := bytes.Index(bytes.ToUpper(line), []byte("FLAGS.SILENT ")); i > 0 {

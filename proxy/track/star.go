@@ -8,14 +8,14 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// noMessage stands for "*" where there is no message that it could mean: no mailbox has as many
-// messages, nor a UID as high. One more is what Dovecot has for "*" itself.
+// noMessage replaces "*" if the client has no messages: no mailbox has that many messages or so high a UID.
+// Dovecot uses the next number for "*" itself.
 const noMessage = 1<<32 - 2
 
-// StarValue is the client's last message, in the numbers of a command that changes
-// or copies messages: its "*" mustn't mean one that the client hasn't heard of. To
-// FETCH and SEARCH it may, and has to: `UID FETCH n:*` is how new mail is found. 0: it
-// stays as it is; noMessage: the client counts none.
+// StarValue returns the number by which "*" is replaced in a command that changes or copies messages: the
+// last message that the client knows, since "*" must not name a message that it doesn't know. In FETCH and
+// SEARCH "*" stays, since clients find new mail by `UID FETCH n:*`. 0: "*" isn't replaced; noMessage: the
+// client has no messages.
 func StarValue(uids view.UIDs, v wire.Verb) uint32 {
 	switch r := v.Rule(); {
 	case !r.Marks:
@@ -28,7 +28,7 @@ func StarValue(uids view.UIDs, v wire.Verb) uint32 {
 	return uids.Count()
 }
 
-// ExpandStar says a number for "*" in the set that is a command's first argument.
+// ExpandStar replaces "*" by last in the set that is a command's first argument.
 func ExpandStar(cmd []byte, last uint32) []byte {
 	h := wire.ParseCommandHead(wire.FirstLine(cmd))
 	set, _, _ := bytes.Cut(h.Args, []byte(" "))
@@ -41,8 +41,8 @@ func ExpandStar(cmd []byte, last uint32) []byte {
 	return append(out, cmd[i+len(set):]...)
 }
 
-// expandSet says a number for "*" in a set. A range up to noMessage would have all messages that have
-// come since in it, so it becomes that alone.
+// expandSet replaces "*" by last in a set. A range up to noMessage would include new messages, so the whole
+// range is replaced by noMessage.
 func expandSet(set []byte, last uint32) []byte {
 	number := strconv.AppendUint(nil, uint64(last), 10)
 	if last != noMessage {

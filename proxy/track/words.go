@@ -6,36 +6,35 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// effects is what a command leaves behind on its connection, as far as its arguments say so. It
-// counts when the command is answered, and not where the answer is BAD.
+// effects is what a command leaves on its connection, as far as its arguments tell. Effects count once the
+// command is answered, unless the answer is BAD.
 type effects uint8
 
 const (
-	usesModSeq    effects = 1 << iota // makes the session one of CONDSTORE's (RFC 7162 §3.1)
-	savesSearch                       // its result lives on (RFC 5182, RFC 5267)
+	usesModSeq    effects = 1 << iota // enables CONDSTORE (RFC 7162 §3.1)
+	savesSearch                       // its result outlives the command (RFC 5182, RFC 5267)
 	renamesOwn                        // the selected mailbox loses its name
-	renamesBefore                     // the one before it does, which is selected again if SELECT is answered BAD
-	renamesLong                       // a mailbox loses a name that is too long to be looked at
-	Conversed                         // a literal or another answer of the client's came with it
+	renamesBefore                     // the mailbox before it loses its name; it is selected again if SELECT is answered BAD
+	renamesLong                       // a mailbox loses a name that is too long to be read
+	Conversed                         // a literal or another answer of the client was part of it
 )
 
-// words looks for the words in a command's arguments that have effects, however the command is cut
-// up into pieces. It looks at whole arguments: atoms, and strings where no text is
-// searched for. The zero value looks for nothing.
+// words looks for words with effects in a command's arguments, however the command is split into pieces. It
+// compares whole arguments: atoms, and strings that aren't search text. The zero value looks for nothing.
 type words struct {
 	rule  *wire.Rule
 	found effects
 
 	begun   bool // an argument has begun
-	quoted  bool // within its quotes
-	escaped bool // behind a backslash in them
-	section bool // within the brackets of what FETCH asks for: header fields stand there
-	text    int  // how many arguments from here on are text
-	n       int  // how long the argument is, so far
+	quoted  bool // within quotes
+	escaped bool // after a backslash in quotes
+	section bool // within the brackets of a FETCH item, which contain header fields
+	text    int  // how many of the next arguments are text
+	n       int  // the length of the argument so far
 	arg     [14]byte
 }
 
-// wordsOf looks at a command of this kind.
+// wordsOf returns the words of a command with this rule.
 func wordsOf(r *wire.Rule) words {
 	if !r.ModSeq && !r.Saves && !r.Selects {
 		return words{}
@@ -47,7 +46,7 @@ func wordsOf(r *wire.Rule) words {
 	return w
 }
 
-// line looks at what comes of a line.
+// line follows a piece of a line.
 func (w *words) line(b []byte) {
 	if w.rule == nil {
 		return
@@ -69,7 +68,7 @@ func (w *words) line(b []byte) {
 			w.end()
 		case c == ')':
 			w.end()
-			w.text = 0 // a list of what to sort by, and no search key
+			w.text = 0 // the end of a list of sort criteria, which aren't search keys
 		case c == '[' && w.rule.Set == wire.FirstArgument:
 			w.end()
 			w.section = true
@@ -91,7 +90,7 @@ func (w *words) announced(size int64) {
 	}
 }
 
-// literal looks at what comes of a literal.
+// literal follows a piece of a literal's content.
 func (w *words) literal(b []byte) {
 	if w.rule == nil || w.n > len(w.arg) {
 		return
@@ -101,14 +100,14 @@ func (w *words) literal(b []byte) {
 	}
 }
 
-// last says that the command is over.
+// last says that the command is complete.
 func (w *words) last() {
 	if w.rule != nil {
 		w.end()
 	}
 }
 
-// all looks at all arguments at once, with literals inline.
+// all follows all arguments at once, with their literals.
 func (w *words) all(b []byte) {
 	for w.rule != nil {
 		eol := bytes.IndexByte(b, '\n') + 1
@@ -139,7 +138,7 @@ func (w *words) add(c byte) {
 	}
 }
 
-// end looks at an argument that is over. RFC 9051 §6.4.4 has the search keys that text follows.
+// end evaluates a complete argument. RFC 9051 §6.4.4 lists the search keys that are followed by text.
 func (w *words) end() {
 	begun, n := w.begun, w.n
 	w.begun, w.n = false, 0

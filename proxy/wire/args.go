@@ -5,13 +5,13 @@ import (
 	"errors"
 )
 
-// ErrSyntax means that an argument isn't what the grammar allows there.
+// ErrSyntax means that the grammar doesn't allow an argument where it stands.
 var ErrSyntax = errors.New("syntax error")
 
-// LoginString reads a user name, a password or ID's string at the front of b as
-// Dovecot and Cyrus do before login: there may be more than one space before and
-// behind it, and an atom may have any character but those that begin another argument
-// (passwords with * or \ are often sent so; Cyrus takes { within one, too).
+// LoginString reads a string at the front of b (a user name, a password, a string of ID) with the leniency
+// that Dovecot and Cyrus have before login: more than one space may stand before and after it, and an atom
+// may contain every character but control characters, parentheses and '"'. Clients often send passwords with
+// * or \ as atoms; Cyrus accepts { inside an atom, too.
 func LoginString(b []byte) (s string, rest []byte, err error) {
 	b = bytes.TrimLeft(b, " ")
 	switch {
@@ -36,9 +36,9 @@ func LoginString(b []byte) (s string, rest []byte, err error) {
 	return s, bytes.TrimLeft(rest, " "), nil
 }
 
-// AString reads an astring (RFC 9051 §9) at the front of b: an atom, a quoted
-// string or a literal that stands inline, as Reader.Unit leaves it. rest
-// is what follows it, without the space in between.
+// AString reads an astring (RFC 9051 §9) at the front of b: an atom, a quoted string, or a literal whose
+// content follows its announcement, as Reader.Unit returns it. rest is the bytes after the astring and the
+// space behind it.
 func AString(b []byte) (s string, rest []byte, err error) {
 	if len(b) == 0 {
 		return "", nil, ErrSyntax

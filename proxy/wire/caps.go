@@ -2,14 +2,14 @@ package wire
 
 import "strings"
 
-// Caps is a capability list in its server's order (RFC 9051 §7.2.2).
+// Caps is a capability list in the order in which the server sent it (RFC 9051 §7.2.2).
 type Caps []string
 
-// ParseCaps reads the capabilities of a CAPABILITY response or code, that is,
-// what stands behind the word CAPABILITY.
+// ParseCaps reads the arguments of a CAPABILITY response or response code: the bytes after the word
+// CAPABILITY.
 func ParseCaps(b []byte) Caps { return strings.Fields(string(b)) }
 
-// Has says whether name is listed, in any case.
+// Has says whether the list has name; case is ignored.
 func (c Caps) Has(name string) bool {
 	for _, s := range c {
 		if strings.EqualFold(s, name) {
@@ -19,7 +19,7 @@ func (c Caps) Has(name string) bool {
 	return false
 }
 
-// Without returns the list less what drop names.
+// Without returns the list without the capabilities for which drop returns true.
 func (c Caps) Without(drop func(name string) bool) Caps {
 	out := make(Caps, 0, len(c))
 	for _, s := range c {
@@ -30,7 +30,7 @@ func (c Caps) Without(drop func(name string) bool) Caps {
 	return out
 }
 
-// Append adds the list to dst, its names separated by spaces.
+// Append appends the names to dst, separated by spaces.
 func (c Caps) Append(dst []byte) []byte {
 	for i, s := range c {
 		if i > 0 {

@@ -2,10 +2,10 @@ package wire
 
 import "bytes"
 
-// Is says whether b is a word of the protocol, in any case. upper is the word in upper case.
+// Is says whether b is the word upper, which is in upper case; the case of b is ignored.
 func Is(b []byte, upper string) bool { return foldEq(b, upper) }
 
-// FirstLine is the first line of a unit, with its end; the whole of b where no line ends in it.
+// FirstLine returns the first line of a unit with its line end, or all of b if b has no line end.
 func FirstLine(b []byte) []byte {
 	if i := bytes.IndexByte(b, '\n'); i >= 0 {
 		return b[:i+1]
@@ -13,7 +13,7 @@ func FirstLine(b []byte) []byte {
 	return b
 }
 
-// foldEq compares b with an upper-case ASCII word.
+// foldEq compares b, in any case, with a word in upper-case ASCII.
 func foldEq(b []byte, upper string) bool {
 	if len(b) != len(upper) {
 		return false

@@ -5,7 +5,7 @@ import "bytes"
 // Status is the condition of a status response (RFC 9051 §7.1).
 type Status uint8
 
-// The five conditions. A response that has none (FETCH, EXISTS …) is NoStatus.
+// The five conditions. NoStatus: the response has none (FETCH, EXISTS …).
 const (
 	NoStatus Status = iota
 	OK
@@ -19,7 +19,7 @@ var statusNames = [...]string{"", "OK", "NO", "BAD", "BYE", "PREAUTH"}
 
 func (s Status) String() string { return statusNames[s] }
 
-// StatusOf reads the condition at the front of b.
+// StatusOf returns the condition that is the first word of b, or NoStatus.
 func StatusOf(b []byte) Status {
 	switch w := word(b); len(w) {
 	case 2:
@@ -44,28 +44,27 @@ func StatusOf(b []byte) Status {
 	return NoStatus
 }
 
-// Kind tells the three sorts of response apart.
+// Kind is the kind of a response: tagged, untagged or a continuation request.
 type Kind uint8
 
-// A response is tagged, untagged ("*") or a continuation request ("+").
+// The kinds of response: tagged, untagged ("*"), continuation request ("+").
 const (
 	Tagged Kind = iota
 	Untagged
 	Continue
 )
 
-// ResponseHead is the beginning of a response. Its slices point into the bytes
-// it was read from.
+// ResponseHead is the beginning of a response. Its slices point into the parsed bytes.
 type ResponseHead struct {
 	Kind   Kind
-	Tag    []byte // of a tagged response
+	Tag    []byte // set if Kind is Tagged
 	Status Status
-	Name   []byte // of an untagged one without status: CAPABILITY, EXISTS, FETCH …
-	Number uint32 // before the name, in "* 3 EXISTS"
-	Rest   []byte // what follows status or name
+	Name   []byte // set if Kind is Untagged and Status is NoStatus: CAPABILITY, EXISTS, FETCH …
+	Number uint32 // the number before the name: 3 in "* 3 EXISTS"
+	Rest   []byte // the bytes after the status or the name
 }
 
-// ParseResponseHead reads the head of a response's first line.
+// ParseResponseHead parses the first line of a response.
 func ParseResponseHead(b []byte) ResponseHead {
 	b = trimEOL(b)
 	if len(b) > 0 && b[0] == '+' {
@@ -94,8 +93,8 @@ func ParseResponseHead(b []byte) ResponseHead {
 	return h
 }
 
-// Code returns the response code in brackets at the front of a status
-// response's text, and its arguments: "[UIDVALIDITY 3] ok" is UIDVALIDITY, "3".
+// Code returns the response code at the front of a status response's text, and the code's arguments: for
+// "[UIDVALIDITY 3] ok" it returns UIDVALIDITY and "3".
 func Code(rest []byte) (code, args []byte) {
 	if len(rest) == 0 || rest[0] != '[' {
 		return nil, nil
@@ -111,11 +110,11 @@ func Code(rest []byte) (code, args []byte) {
 type CommandHead struct {
 	Tag  []byte
 	Verb Verb
-	Args []byte // what of the first line follows the verb
-	OK   bool   // there is a tag and a word behind it
+	Args []byte // the bytes of the first line after the verb
+	OK   bool   // the line has a tag and a word after it
 }
 
-// ParseCommandHead reads a command's first line, or what stands of it.
+// ParseCommandHead parses the first line of a command, or the beginning of that line.
 func ParseCommandHead(b []byte) CommandHead {
 	b = trimEOL(b)
 	tag, rest := cut(b)
@@ -133,7 +132,7 @@ func ParseCommandHead(b []byte) CommandHead {
 // IsDone says whether a line is the DONE that ends IDLE (RFC 9051 §6.3.13).
 func IsDone(line []byte) bool { return foldEq(trimEOL(line), "DONE") }
 
-// IsEmpty says whether a line has nothing in it.
+// IsEmpty says whether a line has no bytes before its line end.
 func IsEmpty(line []byte) bool { return len(trimEOL(line)) == 0 }
 
 // ValidTag says whether b is a tag: 1*<any ASTRING-CHAR except "+"> (RFC 9051 §9).
@@ -156,7 +155,7 @@ func trimEOL(b []byte) []byte {
 	return b
 }
 
-// word is b up to the first space or line end.
+// word returns b up to the first space or line end.
 func word(b []byte) []byte {
 	for i, c := range b {
 		if c == ' ' || c == '\r' || c == '\n' {

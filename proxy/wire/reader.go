@@ -6,64 +6,64 @@ import (
 	"io"
 )
 
-// What a Reader refuses.
+// A Reader refuses units with these errors.
 var (
 	ErrLineTooLong    = errors.New("line too long")
 	ErrLiteralTooLong = errors.New("literal too long")
 	ErrNUL            = errors.New("NUL byte")
 )
 
-// Reader reads whole, bounded units: the client's commands and the backend's
-// responses before login, when memory must not depend on what is sent. Bytes that it has read
-// beyond a unit are kept; Buffered returns them for the connection's next reader.
+// Reader reads whole, bounded units where memory must not depend on what the peer sends: the client's
+// commands and the backend's responses before login, and the responses to the proxy's own commands. It may
+// read bytes beyond the end of a unit; Buffered returns them for the connection's next reader.
 type Reader struct {
 	r                   io.Reader
 	maxLine, maxLiteral int
 	buf                 []byte // unread bytes are buf[pos:]
 	pos                 int
-	// larger is asked, with what there is of a unit, when it is larger than the bounds; see
+	// larger is called with the part of a unit that was read when the unit is larger than the bounds; see
 	// Larger.
 	larger func(sofar []byte) (factor int)
 	strict bool // see Strict
 }
 
-// Larger sets a function that is called when a unit would be refused for its size. It returns the
-// factor by which the bounds are multiplied for this one unit; 1 refuses it.
+// Larger sets a function that is called when a unit would be refused because of its size. It returns the
+// factor by which the bounds are multiplied for this unit; 1 refuses the unit.
 func (r *Reader) Larger(allowed func(sofar []byte) (factor int)) { r.larger = allowed }
 
-// Strict makes Unit take for a literal's announcement only what can be one by the
-// grammar (RFC 9051 §9): it begins an argument. "LOGIN alice abc{5}" announces none.
+// Strict makes Unit recognise a literal's announcement only where the grammar allows one (RFC 9051 §9): at
+// the beginning of an argument. "LOGIN alice abc{5}" announces no literal.
 func (r *Reader) Strict() { r.strict = true }
 
-// NewReader makes a Reader that refuses units whose lines have together more
-// than maxLine bytes, or whose literals have together more than twice
-// maxLiteral or one more than maxLiteral.
+// NewReader returns a Reader that refuses a unit if its lines have more than maxLine bytes in total, if one
+// literal has more than maxLiteral bytes, or if its literals have more than twice maxLiteral in total.
 func NewReader(r io.Reader, maxLine, maxLiteral int) *Reader {
 	return &Reader{r: r, maxLine: maxLine, maxLiteral: maxLiteral}
 }
 
-// Buffered returns the bytes that were read beyond the last unit, and forgets them.
+// Buffered removes and returns the bytes that were read beyond the last unit.
 func (r *Reader) Buffered() []byte {
 	b := r.buf[r.pos:]
 	r.buf, r.pos = nil, 0
 	return b
 }
 
-// Ahead returns what Buffered would return, lent until the next read, and keeps it.
+// Ahead returns the bytes that Buffered would return, without removing them. The slice is valid until the
+// next read.
 func (r *Reader) Ahead() []byte { return r.buf[r.pos:] }
 
 // HasBuffered says whether bytes were read beyond the last unit.
 func (r *Reader) HasBuffered() bool { return r.pos < len(r.buf) }
 
-// fill reads once. It fails with the reader's error, io.ErrUnexpectedEOF in the
-// middle of a unit.
+// fill reads once from r. It returns the error of that read; io.EOF in the middle of a unit becomes
+// io.ErrUnexpectedEOF.
 func (r *Reader) fill(mid bool) error {
 	if r.pos > 0 && r.pos == len(r.buf) {
 		r.buf, r.pos = r.buf[:0], 0
 	}
 	if cap(r.buf)-len(r.buf) < 512 {
-		// Doubled, so that a long line (the UIDs of a large mailbox) isn't copied for
-		// each of its kilobytes.
+		// The buffer doubles, so that a long line (the UIDs of a large mailbox) isn't copied once for each of
+		// its kilobytes.
 		unread := len(r.buf) - r.pos
 		grown := make([]byte, unread, 2*unread+1024)
 		copy(grown, r.buf[r.pos:])
@@ -83,9 +83,9 @@ func (r *Reader) fill(mid bool) error {
 	return err
 }
 
-// ReadLine returns one line with its line end, at most max bytes of it
-// (ErrLineTooLong: then all of the line up to there has been used up). The slice
-// is valid until the next call.
+// ReadLine returns one line with its line end. If the line has more than max bytes, it returns
+// ErrLineTooLong, and the bytes of the line that were read are used up. The slice is valid until the next
+// call.
 func (r *Reader) ReadLine(max int) ([]byte, error) {
 	for from := r.pos; ; {
 		if i := bytes.IndexByte(r.buf[from:], '\n'); i >= 0 {
@@ -111,8 +111,7 @@ func (r *Reader) ReadLine(max int) ([]byte, error) {
 	}
 }
 
-// DiscardLine reads on to the end of a line that was too long, at most max
-// bytes more.
+// DiscardLine reads up to the end of a line that was too long, but at most max more bytes.
 func (r *Reader) DiscardLine(max int) error {
 	for max > 0 {
 		b := r.buf[r.pos:]
@@ -129,7 +128,7 @@ func (r *Reader) DiscardLine(max int) error {
 	return ErrLineTooLong
 }
 
-// Copy hands n bytes on to w as they come.
+// Copy passes the next n bytes to w in pieces as they arrive.
 func (r *Reader) Copy(w func([]byte) error, n int64) error {
 	for n > 0 {
 		if !r.HasBuffered() {
@@ -147,7 +146,7 @@ func (r *Reader) Copy(w func([]byte) error, n int64) error {
 	return nil
 }
 
-// readFull appends n bytes to dst.
+// readFull appends the next n bytes to dst.
 func (r *Reader) readFull(dst []byte, n int) ([]byte, error) {
 	for n > 0 {
 		if !r.HasBuffered() {
@@ -163,14 +162,13 @@ func (r *Reader) readFull(dst []byte, n int) ([]byte, error) {
 	return dst, nil
 }
 
-// Unit reads a whole command or response into a slice of its own: its lines, the
-// literals inline behind their announcements, without the last line end. agree
-// is called, with what has been read, before a synchronising literal is read; its error
-// is returned, and nothing more is read then. It may be nil.
+// Unit reads a whole command or response into a new slice: its lines, each literal's content after its
+// announcement, without the last line end. Before it reads a synchronising literal, it calls agree with the
+// bytes read so far; if agree returns an error, Unit returns that error and reads no more. agree may be nil.
 //
-// After ErrLiteralTooLong from a synchronising literal the connection is at the end of the unit,
-// since nothing was agreed to; the bytes read so far are returned with the error
-// so that the caller can name the tag. After the other errors it is in the middle of one.
+// After ErrLiteralTooLong for a synchronising literal, the connection is at the end of the unit, since the
+// literal wasn't agreed to; the bytes read so far are returned with the error, so that the caller can find
+// the tag. After all other errors the connection is in the middle of a unit.
 func (r *Reader) Unit(agree func(sofar []byte) error, literals bool) ([]byte, error) {
 	var unit []byte
 	lines, lits, factor := 0, 0, 1
@@ -207,8 +205,8 @@ func (r *Reader) Unit(agree func(sofar []byte) error, literals bool) ([]byte, er
 	}
 }
 
-// unitLine reads a line of a unit of which sofar was read. max is what factor 1 leaves
-// for it.
+// unitLine reads one line of a unit; sofar is the part of the unit read before. max is the size that remains
+// for the line with factor 1.
 func (r *Reader) unitLine(sofar []byte, max int, factor *int) ([]byte, error) {
 	if *factor == 1 && r.larger != nil {
 		if err := r.peekLine(max); err == ErrLineTooLong {
@@ -220,8 +218,8 @@ func (r *Reader) unitLine(sofar []byte, max int, factor *int) ([]byte, error) {
 	return r.ReadLine(max + (*factor-1)*r.maxLine)
 }
 
-// peekLine reads until a whole line is there, and uses nothing up. ErrLineTooLong: there are
-// more than max bytes of it.
+// peekLine reads until the buffer has a whole line, which it doesn't use up. It returns ErrLineTooLong if the
+// line has more than max bytes.
 func (r *Reader) peekLine(max int) error {
 	for seen := 0; ; {
 		if i := bytes.IndexByte(r.buf[r.pos+seen:], '\n'); i >= 0 {
@@ -239,9 +237,9 @@ func (r *Reader) peekLine(max int) error {
 	}
 }
 
-// BeginsArgument says whether the announcement of a literal at the end of line stands where an
-// argument begins: at its front, behind a space or a parenthesis, or the ~ of a
-// literal8 there. Without an announcement it is false.
+// BeginsArgument says whether the announcement of a literal at the end of line stands where an argument
+// begins: at the front of the line, after a space or after a parenthesis; the ~ of a literal8 may come
+// between. It is false if there is no announcement.
 func BeginsArgument(line []byte) bool {
 	i := bytes.LastIndexByte(line, '{')
 	if i < 0 {
@@ -253,13 +251,13 @@ func BeginsArgument(line []byte) bool {
 	return i == 0 || line[i-1] == ' ' || line[i-1] == '('
 }
 
-// LiteralError is ErrLiteralTooLong with what was announced.
+// LiteralError is ErrLiteralTooLong with the announced size.
 type LiteralError struct {
 	Size int64
-	Sync bool // the peer waits for our word, and has sent nothing of it
+	Sync bool // the peer waits for a continuation request and has sent no content
 }
 
 func (e *LiteralError) Error() string { return ErrLiteralTooLong.Error() }
 
-// Unwrap makes it ErrLiteralTooLong.
+// Unwrap returns ErrLiteralTooLong.
 func (e *LiteralError) Unwrap() error { return ErrLiteralTooLong }

@@ -2,18 +2,18 @@ package wire
 
 import "bytes"
 
-// Response is one whole response, as read before login.
+// Response is one whole response, as Reader.ReadResponse returns it.
 type Response struct {
 	Tag      string // "*", "+", or the tag
-	Status   string // OK, NO, BAD, BYE, PREAUTH; "" where there is none
-	Code     string // in upper case: CAPABILITY, AUTHENTICATIONFAILED …; "" where there is none
-	CodeArgs string // what stands behind the code within its brackets
-	Text     string // the text for people, or what follows an untagged response's name
-	Name     string // of a response without status, in upper case: CAPABILITY, ID …
-	Line     []byte // all of it, literals inline, without the last line end
+	Status   string // OK, NO, BAD, BYE, PREAUTH; "" if it has none
+	Code     string // in upper case: CAPABILITY, AUTHENTICATIONFAILED …; "" if it has none
+	CodeArgs string // the code's arguments, up to the closing bracket
+	Text     string // the human-readable text, or the bytes after an untagged response's name
+	Name     string // in upper case, of an untagged response without status: CAPABILITY, ID …
+	Line     []byte // the whole response with its literals, without the last line end
 }
 
-// ReadResponse reads one response. Its errors are Unit's.
+// ReadResponse reads one response. It returns the errors of Unit.
 func (r *Reader) ReadResponse() (Response, error) {
 	for !r.HasBuffered() {
 		if err := r.fill(false); err != nil {
@@ -27,7 +27,7 @@ func (r *Reader) ReadResponse() (Response, error) {
 	return ParseResponse(line), nil
 }
 
-// responseUnit reads on into literals only where a response can have them.
+// responseUnit reads one response; it expects no literals in a response that ends in human-readable text.
 func (r *Reader) responseUnit() ([]byte, error) {
 	for bytes.IndexByte(r.buf[r.pos:], '\n') < 0 && len(r.buf)-r.pos < MaxHead {
 		if err := r.fill(true); err != nil {
@@ -37,7 +37,7 @@ func (r *Reader) responseUnit() ([]byte, error) {
 	return r.Unit(nil, !isText(r.buf[r.pos:]))
 }
 
-// ParseResponse takes a whole response apart.
+// ParseResponse parses a whole response.
 func ParseResponse(line []byte) Response {
 	h := ParseResponseHead(line)
 	out := Response{Line: line, Text: string(h.Rest)}

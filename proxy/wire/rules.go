@@ -1,89 +1,89 @@
 package wire
 
-// Set says where messages stand in a command's arguments.
+// Set says where a command's arguments name messages.
 type Set uint8
 
 const (
-	// NoSet: no messages are named.
+	// NoSet: the arguments name no messages.
 	NoSet Set = iota
 	// FirstArgument is a sequence-set or a set of UIDs (RFC 9051 §9), or "$".
 	FirstArgument
-	// Program: sets stand anywhere in a search program (RFC 9051 §6.4.4, RFC 5256).
+	// Program: message sets may stand anywhere in a search program (RFC 9051 §6.4.4, RFC 5256).
 	Program
 )
 
-// State is what a command leaves behind on its connection besides the selection and
-// what ENABLE enables, as far as that is known by its name.
+// State is the state that a command leaves on its connection, besides the selected mailbox and the extensions
+// that ENABLE enables, as far as the command's name tells.
 type State uint8
 
 const (
-	// NoState: nothing that outlives the command.
+	// NoState: the command leaves no state.
 	NoState State = iota
-	// NotifyState is what NOTIFY sets (RFC 5465).
+	// NotifyState is the state that NOTIFY sets (RFC 5465).
 	NotifyState
-	// UnknownState: it isn't known here, and may be anything.
+	// UnknownState: the command may leave any state.
 	UnknownState
 )
 
-// Rule is what is known of one verb. The zero value of each field is the usual case.
+// Rule is what the proxy knows of one verb. The zero value of each field is the usual case.
 type Rule struct {
-	// Name is in upper case; that of a UID form has "UID " in front.
+	// Name is in upper case; the name of a UID form begins with "UID ".
 	Name string
 
-	// Bare: the grammar gives it no arguments, so a literal that comes with it is read by
-	// some servers as commands.
+	// Bare: the grammar gives the command no arguments; some servers execute the content of a literal in it
+	// as commands.
 	Bare bool
 
-	// Literals: an argument may be a string, so every server reads a literal where a string may
-	// stand. Without it some servers answer BAD and read the literal as commands.
+	// Literals: an argument may be a string, so every server reads a literal where a string may stand. If
+	// Literals is false, some servers answer BAD and execute the literal's content as commands.
 	Literals bool
 
-	// Set says where it names messages. UID: by UID, and so do its answers; else by number.
+	// Set says where the command names messages. UID: it names them by UID, as its responses do; otherwise by
+	// sequence number.
 	Set Set
 	UID bool
 
-	// HoldsExpunge: EXPUNGE may not be told while it is in progress (RFC 9051 §7.5.1; RFC 5256
-	// for SORT and THREAD).
+	// HoldsExpunge: the server must not send EXPUNGE while the command is in progress (RFC 9051 §7.5.1; RFC
+	// 5256 for SORT and THREAD).
 	HoldsExpunge bool
 
-	// Marks: it changes or copies the messages that it names, so that "*" must be the last one
-	// that the client knows.
+	// Marks: the command changes or copies the messages that it names, so "*" must mean the last message that
+	// the client knows.
 	Marks bool
 
-	// Removes: EXPUNGE or VANISHED is its result.
+	// Removes: the command's result is EXPUNGE or VANISHED.
 	Removes bool
 
-	// Changes: it may change a mailbox, even if it is refused: NO to a MOVE may come after
-	// half of it.
+	// Changes: the command may change a mailbox, even if the answer is NO: a MOVE may fail after it has moved
+	// some of its messages.
 	Changes bool
 
-	// Selects: it selects the mailbox that is its first argument. Leaves: the mailbox that was
-	// selected isn't any more when it is OK.
+	// Selects: the command selects the mailbox that is its first argument. Leaves: after its OK, the mailbox
+	// that was selected before is no longer selected.
 	Selects, Leaves bool
 
-	// Renames: the mailbox that is its first argument loses its name.
+	// Renames: the mailbox that is the command's first argument loses its name.
 	Renames bool
 
-	// ModSeq: its arguments may switch CONDSTORE on (RFC 7162 §3.1). Saves: they may ask for a
-	// result that lives on (RFC 5182, RFC 5267).
+	// ModSeq: the command's arguments may enable CONDSTORE (RFC 7162 §3.1). Saves: its arguments may ask for
+	// a result that outlives the command (RFC 5182, RFC 5267).
 	ModSeq, Saves bool
 
-	// State is what it leaves behind.
+	// State is the state that the command leaves.
 	State State
 
-	// Converses: it isn't one command and its answer, or its answer changes what the relay does:
-	// only the relay can carry it.
+	// Converses: the exchange isn't one command and its tagged response, or the response changes what the
+	// relay does. Only the relay can carry such a command.
 	Converses bool
 }
 
-// Rule returns what is known of a verb. It isn't to be changed.
+// Rule returns the row of a verb. The caller must not change it.
 func (v Verb) Rule() *Rule { return &rules[v] }
 
-// ByNumber says whether a command of this verb has message numbers in it.
+// ByNumber says whether a command of this verb names messages by sequence number.
 func (r *Rule) ByNumber() bool { return r.Set != NoSet && !r.UID }
 
-// rules is the table of verbs: what the proxy knows of IMAP's commands stands here and
-// nowhere else.
+// rules is the table of verbs: the only place that describes IMAP's commands.
 var rules = [numVerbs]Rule{
 	Other: {Name: "OTHER", State: UnknownState, Changes: true, Converses: true},
 
@@ -140,7 +140,7 @@ var rules = [numVerbs]Rule{
 	UIDStore:   {Name: "UID STORE", Set: FirstArgument, UID: true, Marks: true, Changes: true, ModSeq: true},
 	UIDThread:  {Name: "UID THREAD", Literals: true, Set: Program, UID: true, ModSeq: true},
 
-	// Search beyond the selected mailbox, and what searches have set up.
+	// Search beyond the selected mailbox, and commands about the results of searches.
 	ESearch:       {Name: "ESEARCH", Literals: true, UID: true, ModSeq: true, Saves: true, Converses: true}, // RFC 7377; its answer is about many mailboxes
 	CancelUpdate:  {Name: "CANCELUPDATE", Literals: true},                                                   // RFC 5267
 	BatchesOfUIDs: {Name: "UIDBATCHES"},
@@ -181,7 +181,7 @@ func Verbs() []string {
 	return names
 }
 
-// lookup finds the verb of a command's name.
+// lookup returns the verb with this name, UID forms excepted.
 func lookup(name []byte) Verb {
 	if len(name) == 0 {
 		return Other
@@ -194,7 +194,7 @@ func lookup(name []byte) Verb {
 	return Other
 }
 
-// lookupUID finds the verb of what follows "UID ".
+// lookupUID returns the verb of the UID form with this name after "UID ".
 func lookupUID(name []byte) Verb {
 	for v := UIDCopy; v < numVerbs; v++ {
 		if foldEq(name, rules[v].Name[len("UID "):]) {

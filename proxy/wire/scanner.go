@@ -2,7 +2,7 @@ package wire
 
 import "bytes"
 
-// Direction says whose bytes a Scanner reads.
+// Direction is the direction of the bytes that a Scanner reads.
 type Direction uint8
 
 const (
@@ -12,27 +12,27 @@ const (
 	Responses
 )
 
-// MaxHead is how many bytes at the start of a unit Next may ask to see together:
-// a tag and a verb, or a status and the beginning of its code.
+// MaxHead is the largest number of bytes at the start of a unit that Next needs in one slice: a tag and a
+// verb, or a status and the beginning of its code.
 const MaxHead = 192
 
 // maxSpec is the longest literal announcement, `~{18446744073709551615+}` CR LF.
 const maxSpec = 26
 
-// Piece is what Next found at the front of the bytes it was given.
+// Piece describes the bytes that Next found at the front of its argument.
 type Piece struct {
-	// N is how many bytes belong to the piece. 0: a unit begins here, and more
-	// bytes are needed to see its head; they must be kept.
+	// N is the number of bytes that belong to the piece. 0: a unit begins here, and its head is incomplete;
+	// the caller keeps the bytes and calls Next again when it has more.
 	N int
-	// First is set on the first piece of a unit (a command or a response),
-	// whose head then stands in it whole, or as far as MaxHead.
+	// First is set on the first piece of a unit (a command or a response). That piece contains the unit's
+	// whole head, or MaxHead bytes of it.
 	First bool
 	// Last is set on the piece that ends the unit.
 	Last bool
-	// InLiteral: the bytes are a literal's content, not text.
+	// InLiteral: the bytes are the content of a literal.
 	InLiteral bool
-	// Announced is set when the piece ends with a literal's announcement, whose
-	// Size bytes follow. Sync: only once the server has agreed ("+").
+	// Announced: the piece ends with the announcement of a literal of Size bytes. Sync: the content is sent
+	// only after the server's continuation request ("+").
 	Announced, Sync bool
 	Size            int64
 }
@@ -44,9 +44,9 @@ type Piece struct {
 type Scanner struct {
 	Direction Direction
 
-	literal int64 // bytes of a literal that are still to come
-	inside  bool  // the unit has begun
-	text    bool  // the line is human-readable text: no literal is announced in it
+	literal int64 // bytes of a literal's content that haven't arrived
+	inside  bool  // a unit has begun and not ended
+	text    bool  // the line is human-readable text, which announces no literal
 	tail    [maxSpec]byte
 	ntail   int
 }
@@ -54,17 +54,17 @@ type Scanner struct {
 // AtStart says whether the next byte begins a unit.
 func (s *Scanner) AtStart() bool { return !s.inside }
 
-// LiteralLeft is how many bytes of the current literal are still to come.
+// LiteralLeft returns how many bytes of the current literal haven't arrived.
 func (s *Scanner) LiteralLeft() int64 { return s.literal }
 
-// Skip tells the scanner that n bytes of the current literal went by elsewhere.
+// Skip tells the scanner that n bytes of the current literal were passed on without Next.
 func (s *Scanner) Skip(n int64) { s.literal -= n }
 
-// Abandon ends the unit where it stands: the server refused a literal that was
-// announced, so what comes next is a new command (RFC 9051 §4.3).
+// Abandon ends the current unit: the server refused an announced literal, so the next bytes are a new command
+// (RFC 9051 §4.3).
 func (s *Scanner) Abandon() { *s = Scanner{Direction: s.Direction} }
 
-// Next looks at the front of b, which must not be empty.
+// Next describes the piece at the front of b, which must not be empty.
 func (s *Scanner) Next(b []byte) Piece {
 	if s.literal > 0 {
 		n := int64(len(b))
@@ -81,8 +81,7 @@ func (s *Scanner) Next(b []byte) Piece {
 			return Piece{}
 		}
 		s.inside = true
-		// No more than the head is looked at, or it would depend on how much of
-		// the line came at once.
+		// Only the head decides, so that the result doesn't depend on how much of the line arrived at once.
 		s.text = s.Direction == Responses && isText(b[:min(len(b), MaxHead)])
 	}
 	if eol < 0 {
@@ -103,8 +102,8 @@ func (s *Scanner) Next(b []byte) Piece {
 	return p
 }
 
-// UnitLen is the length of the command at the front of b, with the literals that it announces, as if
-// the server accepted each of them. whole is false if b doesn't contain the whole command.
+// UnitLen returns the length of the command at the front of b with its literals, as if the server accepted
+// each of them. whole is false if b doesn't contain the whole command.
 func UnitLen(b []byte) (n int, whole bool) {
 	for n < len(b) {
 		eol := bytes.IndexByte(b[n:], '\n')
@@ -125,8 +124,8 @@ func UnitLen(b []byte) (n int, whole bool) {
 	return n, false
 }
 
-// spec finds a literal's announcement at the end of a line, part of which may
-// have gone by in earlier pieces.
+// spec finds a literal's announcement at the end of a line. Earlier pieces may contain the beginning of the
+// line.
 func (s *Scanner) spec(line []byte) (size int64, sync, ok bool) {
 	if s.ntail > 0 && len(line) < maxSpec {
 		s.remember(line)
@@ -135,7 +134,7 @@ func (s *Scanner) spec(line []byte) (size int64, sync, ok bool) {
 	return LiteralSpec(line)
 }
 
-// remember keeps the last bytes of a line that isn't over.
+// remember keeps the last bytes of an incomplete line.
 func (s *Scanner) remember(b []byte) {
 	if len(b) >= maxSpec {
 		s.ntail = copy(s.tail[:], b[len(b)-maxSpec:])
@@ -148,9 +147,8 @@ func (s *Scanner) remember(b []byte) {
 	s.ntail += copy(s.tail[s.ntail:], b)
 }
 
-// LiteralSpec reads the announcement of a literal at the end of a line: {n},
-// {n+} or, for literal8, ~{n} (RFC 9051 §4.3, RFC 7888, RFC 3516). A size beyond
-// 2^63-1 isn't one.
+// LiteralSpec reads the announcement of a literal at the end of a line: {n}, {n+} or, for literal8, ~{n} (RFC
+// 9051 §4.3, RFC 7888, RFC 3516). An announcement of more than 2^63-1 bytes doesn't count as one.
 func LiteralSpec(line []byte) (size int64, sync, ok bool) {
 	n := len(line)
 	if n > 0 && line[n-1] == '\n' {
@@ -181,8 +179,8 @@ func LiteralSpec(line []byte) (size int64, sync, ok bool) {
 	return size, sync, size >= 0
 }
 
-// isText says whether a response's line is resp-text, which is for people and
-// may end in anything: a status response or a continuation request.
+// isText says whether a response ends in resp-text, human-readable text that may end in any bytes. Status
+// responses and continuation requests do.
 func isText(b []byte) bool {
 	if b[0] == '+' {
 		return true

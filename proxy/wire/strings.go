@@ -25,9 +25,9 @@ func AppendQuoted(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// AppendLiteral adds s as a literal: a non-synchronising one (RFC 7888), or,
-// with sync, one whose content may only be sent once the server has said "+":
-// then only the announcement is added.
+// AppendLiteral appends s as a non-synchronising literal (RFC 7888). With sync it appends only the
+// announcement of a synchronising literal; the caller sends the content after the server's continuation
+// request.
 func AppendLiteral(dst []byte, s string, sync bool) []byte {
 	dst = append(dst, '{')
 	dst = strconv.AppendInt(dst, int64(len(s)), 10)

@@ -2,8 +2,8 @@ package wire
 
 import "bytes"
 
-// ItemName reads the name of a FETCH item at the front of b, and the space behind it (RFC 9051 §9,
-// msg-att). Brackets may have anything in them: BODY[HEADER.FIELDS ("A" B)]<0>.
+// ItemName reads the name of a FETCH item at the front of b and the space after it (RFC 9051 §9, msg-att).
+// Brackets may contain any bytes: BODY[HEADER.FIELDS ("A" B)]<0>.
 func ItemName(b []byte) (name, rest []byte, err error) {
 	depth := 0
 	for i := 0; i < len(b); i++ {
@@ -30,8 +30,8 @@ func ItemName(b []byte) (name, rest []byte, err error) {
 	return nil, nil, ErrSyntax
 }
 
-// ItemValue reads the value at the front of b: a string, a literal that stands inline, a list, or
-// anything else up to a space or the end of the list that it is in.
+// ItemValue reads the value at the front of b: a string, a literal with its content, a list, or other bytes
+// up to a space or the end of the enclosing list.
 func ItemValue(b []byte) (value, rest []byte, err error) {
 	depth := 0
 	for i := 0; i < len(b); {
@@ -68,7 +68,7 @@ func ItemValue(b []byte) (value, rest []byte, err error) {
 	return nil, nil, ErrSyntax
 }
 
-// quotedEnd finds the end of a quoted string at the front of b.
+// quotedEnd splits b after the quoted string at its front.
 func quotedEnd(b []byte) (s, rest []byte, err error) {
 	for i := 1; i < len(b); i++ {
 		switch b[i] {
@@ -81,8 +81,7 @@ func quotedEnd(b []byte) (s, rest []byte, err error) {
 	return nil, nil, ErrSyntax
 }
 
-// literalEnd is how many bytes the literal at the front of b takes, with its
-// announcement.
+// literalEnd returns the length of the literal at the front of b, announcement included.
 func literalEnd(b []byte) (int, error) {
 	eol := bytes.IndexByte(b, '\n')
 	if eol < 0 {

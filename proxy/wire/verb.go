@@ -1,11 +1,11 @@
 package wire
 
-// Verb is a command's name, from a closed set: anything else is Other. The UID
-// forms are verbs of their own. What is known of each stands in one table, rules.
+// Verb is the name of a command, from a closed set; any other name is Other. UID forms are verbs of their
+// own. The table rules describes each verb.
 type Verb uint8
 
-// The verbs that are told apart, by what the proxy does with them or because an
-// operator will want to see them in a graph.
+// The verbs that the proxy distinguishes: those that it treats in a special way, and those that operators
+// want to see in a graph.
 const (
 	Other Verb = iota
 	Append
@@ -79,5 +79,5 @@ const (
 	numVerbs
 )
 
-// NumVerbs is the number of verbs: each Verb is less than it.
+// NumVerbs is the number of verbs; each Verb is less than it.
 const NumVerbs = int(numVerbs)

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +29,9 @@ func DecodeFleet(value []byte) (*Fleet, error) {
 		return nil, err
 	}
 	if err := f.valid(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	if err := f.keepUnknown(value); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrForeign, err)
 	}
 	return f, nil
@@ -99,13 +104,13 @@ func (f *Fleet) valid() error {
 		return fmt.Errorf("it has %d buckets", f.Buckets)
 	case f.Users == "":
 		return errors.New("it doesn't say how users are normalised")
-	case len(f.Backends) > maxBackends:
-		return fmt.Errorf("it has %d backends", len(f.Backends))
+	case len(f.Backends) > maxBackends || len(f.Drains) > maxBackends:
+		return fmt.Errorf("it has %d backends and %d drains", len(f.Backends), len(f.Drains))
 	case len(f.Kept) == 0 || len(f.Kept) > maxKept:
 		return fmt.Errorf("it keeps %d fleets", len(f.Kept))
 	case f.Kept[len(f.Kept)-1].Epoch != f.Epoch:
 		return errors.New("the last fleet that it keeps isn't its own")
-	case f.Move.Cycle < 0 || f.Move.Pause < 0 || f.Move.Begin < 0 || f.Move.Users < 0 || f.Move.Users > 1<<50 || f.Move.Cycle > 1<<40 || f.Move.Pause > 1<<40 || f.Move.Begin > 1<<50:
+	case f.Move.Cycle < 0 || f.Move.Slow < 0 || f.Move.Slow > 1<<40 || f.Move.Pause < 0 || f.Move.Begin < 0 || f.Move.Users < 0 || f.Move.Users > 1<<50 || f.Move.Cycle > 1<<40 || f.Move.Pause > 1<<40 || f.Move.Begin > 1<<50:
 		return errors.New("its schedule of moves is out of range")
 	}
 	if _, err := routing.ParseStorage(f.Storage); err != nil {
@@ -130,6 +135,14 @@ func (f *Fleet) valid() error {
 		}
 		if err := k.valid(); err != nil {
 			return fmt.Errorf("fleet %d: %w", k.Epoch, err)
+		}
+	}
+	for i := range f.Drains {
+		if err := f.Drains[i].valid(); err != nil {
+			return err
+		}
+		if i > 0 && f.Drains[i-1].Backend >= f.Drains[i].Backend {
+			return errors.New("its drains aren't sorted by backend")
 		}
 	}
 	if !slices.Equal(f.newest().Up, upOf(f.Backends)) {
@@ -220,8 +233,44 @@ func Encode(value any) ([]byte, error) {
 	if err := e.Encode(value); err != nil {
 		return nil, err
 	}
-	if text.Len() > maxValue {
-		return nil, fmt.Errorf("a value of %d bytes is more than the %d that a key may have", text.Len(), maxValue)
+	out := bytes.TrimSuffix(text.Bytes(), []byte("\n"))
+	if f, ok := value.(*Fleet); ok {
+		out = f.withUnknown(out)
 	}
-	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
+	if len(out) > maxValue {
+		return nil, fmt.Errorf("a value of %d bytes is more than the %d that a key may have", len(out), maxValue)
+	}
+	return out, nil
+}
+
+// keepUnknown remembers the fields of a fleet's value that this release doesn't know, so that a fleet made of this one has them
+// still: while two releases run side by side, the older one doesn't undo what the later one has added.
+func (f *Fleet) keepUnknown(value []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(value, &all); err != nil {
+		return err
+	}
+	t := reflect.TypeFor[Fleet]()
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		maps.DeleteFunc(all, func(field string, _ json.RawMessage) bool { return strings.EqualFold(field, name) })
+	}
+	if len(all) > 0 {
+		f.unknown = all
+	}
+	return nil
+}
+
+// withUnknown adds what keepUnknown has kept to the text of a fleet.
+func (f *Fleet) withUnknown(text []byte) []byte {
+	for _, name := range slices.Sorted(maps.Keys(f.unknown)) {
+		quoted, err := json.Marshal(name)
+		if err != nil {
+			continue // names of a decoded value have a text
+		}
+		text = append(text[:len(text)-1], ',')
+		text = append(append(append(text, quoted...), ':'), f.unknown[name]...)
+		text = append(text, '}')
+	}
+	return text
 }

@@ -21,7 +21,11 @@ func testFleet() *Fleet {
 			{Epoch: 6, Made: "p1/1", Up: []Share{{"imap1", 100}, {"imap2", 50}, {"imap3", 100}}},
 			{Epoch: 7, Made: "p2/1", Up: upOf(backends), Changes: []Change{{User: "ann", To: "imap1"}}},
 		},
-		Move: Move{Begin: 1000, Users: 1000, Cycle: 5000, Pause: 30_000},
+		Move: Move{Begin: 1000, Users: 1000, Cycle: 5000, Slow: 9000, Pause: 30_000},
+		Drains: []Drain{
+			{Backend: "imap3", Since: 4, By: "jane", Deadline: 600_000, Rate: 2.5, Begin: 5, Cycle: 100},
+			{Backend: "imap9", Since: 5},
+		},
 	}
 }
 
@@ -100,6 +104,11 @@ func TestValuesThatAreKeptOut(t *testing.T) {
 		{"a state that isn't one", fleet, replace(testFleet(), `"draining"`, `"away"`), ErrForeign},
 		{"up that differs from the backends", fleet, replace(testFleet(), `"state":"draining"`, `"state":"up"`), ErrForeign},
 		{"a schedule beyond all times", fleet, replace(testFleet(), `"cycle":5000`, `"cycle":9000000000000000000`), ErrForeign},
+		{"a drain of before all times", fleet, replace(testFleet(), `"backend":"imap9","since":5`, `"backend":"imap9","since":-5`), ErrForeign},
+		{"a drain of no backend", fleet, replace(testFleet(), `"backend":"imap9"`, `"backend":""`), ErrForeign},
+		{"a drain at a negative rate", fleet, replace(testFleet(), `"rate":2.5`, `"rate":-1`), ErrForeign},
+		{"a drain by a book", fleet, replace(testFleet(), `"by":"jane"`, `"by":"`+strings.Repeat("x", 200)+`"`), ErrForeign},
+		{"two drains of one backend", fleet, replace(testFleet(), `"backend":"imap9"`, `"backend":"imap3"`), ErrForeign},
 		{"a change of nothing", fleet, replace(testFleet(), `"user":"ann","to":"imap1"`, `"user":"ann"`), ErrForeign},
 		{"another proxy's record", record, replace(testRecord(), `"id":"p1"`, `"id":"p2"`), ErrForeign},
 		{"a record that acks nothing", record, replace(testRecord(), `"acked":7`, `"acked":0`), ErrForeign},
@@ -114,6 +123,26 @@ func TestValuesThatAreKeptOut(t *testing.T) {
 		if err := c.decode(c.text); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+}
+
+// While two releases write one format, the older one carries the fields that it doesn't know on to the next fleet.
+func TestFieldsOfALaterReleaseStay(t *testing.T) {
+	text := strings.Replace(string(encoded(t, testFleet())), `"epoch":7,"cat`, `"epoch":7,"later":{"a":[1,"<&>"]},"other":null,"cat`, 1)
+	f, err := DecodeFleet([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := *f
+	next.Epoch = 8
+	next.Kept = append(next.Kept[:2:2], Kept{Epoch: 8, Made: "p1/9", Up: f.newest().Up})
+	for _, want := range []string{`"later":{"a":[1,"<&>"]}`, `"other":null`} {
+		if got := string(encoded(t, &next)); strings.Count(got, want) != 1 {
+			t.Errorf("%s isn't once in %s", want, got)
+		}
+	}
+	if _, err := DecodeFleet(encoded(t, &next)); err != nil {
+		t.Error(err)
 	}
 }
 

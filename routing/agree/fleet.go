@@ -1,6 +1,7 @@
 package agree
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -39,6 +40,12 @@ type Fleet struct {
 	Kept []Kept `json:"kept"`
 	// Move is when users who aren't where this fleet sends them are moved.
 	Move Move `json:"move"`
+	// Drains are the backends that operators have drained, sorted by id. Each stays until an operator takes it away, also
+	// while discovery doesn't list the backend.
+	Drains []Drain `json:"drains,omitempty"`
+
+	// unknown are the fields of a release that writes the same format with more of them. The next fleet has them as they are.
+	unknown map[string]json.RawMessage
 }
 
 // Backend is a backend of a fleet.
@@ -62,6 +69,8 @@ type Backend struct {
 	Lost bool `json:"lost,omitempty"`
 	// Kept says that discovery calls it down, or doesn't list it, and the panic threshold holds it.
 	Kept bool `json:"kept,omitempty"`
+	// Drained says that it would be up, and an operator drains it.
+	Drained bool `json:"drained,omitempty"`
 }
 
 // Kept is what one fleet says of choice.
@@ -90,12 +99,14 @@ type Change struct {
 }
 
 // Move is the schedule of moves: bucket n is due at Begin + n/buckets × Cycle, and, where it couldn't be moved, again
-// each Cycle + Pause.
+// in later rounds (turn). Backends that an operator drains have a schedule of their own.
 type Move struct {
 	Begin int64 `json:"begin"` // milliseconds since 1970
 	// Users is Begin for users whom overrides move, each at once.
 	Users int64 `json:"users"`
 	Cycle int64 `json:"cycle"` // milliseconds; 0: all at once
+	// Slow is the Cycle for users at backends that are up, who are moved to even the load.
+	Slow  int64 `json:"slow,omitempty"`
 	Pause int64 `json:"pause"` // milliseconds
 	// Settle: only users at backends that aren't up are moved. Others go where this fleet sends them once they have no connection.
 	Settle bool `json:"settle,omitempty"`

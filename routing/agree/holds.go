@@ -28,6 +28,10 @@ func (m *Member) take(user string, bucket int, at place) {
 		}
 		m.heads[bucket] = h
 		m.holds[user] = h
+		for len(m.usersAt) <= int(at) {
+			m.usersAt = append(m.usersAt, 0)
+		}
+		m.usersAt[at]++
 	}
 	h.conns++
 }
@@ -45,6 +49,7 @@ func (m *Member) drop(h *hold) {
 	} else {
 		m.heads[h.bucket] = h.next
 	}
+	m.usersAt[h.at]--
 	delete(m.holds, h.user)
 	delete(m.yielding, h.user)
 	*h = hold{next: m.free}

@@ -50,12 +50,14 @@ type Member struct {
 	places   places
 	holds    map[string]*hold
 	heads    []*hold // by bucket
+	usersAt  []int   // by place: how many holds
 	free     *hold
 	emptied  bool // a stay may have lost its last connection
 	letGoAt  time.Time
 	asked    map[int]int64        // by bucket: the round of the schedule in which its users were asked to leave
 	askedOf  map[string]int64     // by user, for users' own stays
 	yielding map[string]time.Time // users asked to leave since others have them elsewhere
+	drains   map[string]*draining // by backend: how far this proxy is with the fleet's drains
 
 	// What claims are judged by.
 	stale    bool // verdicts are from before the last change
@@ -128,7 +130,7 @@ func New(o Options, now time.Time) (*Member, error) {
 		orphans: make(map[string]orphan), told: make(map[string]uint64), down: make(map[string]time.Time),
 		asked: make(map[int]int64), askedOf: make(map[string]int64), yielding: make(map[string]time.Time),
 		wants: make(map[string]time.Time), flight: make(map[uint64]purpose), busy: make(map[purpose]bool),
-		retry: make(map[purpose]time.Time), stale: true, named: make(map[string]bool),
+		retry: make(map[purpose]time.Time), stale: true, named: make(map[string]bool), drains: make(map[string]*draining),
 	}
 	m.writer = newWriter()
 	m.o.About.Started = now.UnixMilli()

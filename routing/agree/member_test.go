@@ -21,7 +21,7 @@ type alone struct {
 func newAlone(t testing.TB, o Options) *alone {
 	t.Helper()
 	a := &alone{t: t, now: epoch0}
-	a.consul = newFakeConsul(&world{rng: rand.New(rand.NewPCG(1, 1)), changedAt: make(map[string]time.Duration), trace: func(string, ...any) {}})
+	a.consul = newFakeConsul(&world{rng: rand.New(rand.NewPCG(1, 1)), changedAt: make(map[string]time.Duration), undrained: make(map[string]bool), trace: func(string, ...any) {}})
 	if o.ID == "" {
 		o.ID = "p1"
 	}

@@ -10,24 +10,37 @@ import (
 // says, so that all proxies let go of one bucket at about the same time. While its turn lasts (AgreeWithin) its users are asked
 // to leave and their claims wait; nobody follows. Whoever couldn't leave keeps the bucket where it is until its next turn.
 //
+// A backend that an operator drains has its own schedule in the fleet record, and may have a time when what is left is ended.
+//
 // A backend that is down isn't worth staying at: its users are asked at once. Where the fleet has called it down for
 // FailoverAfter, their sockets are aborted, which counts as their end (correction F).
 
+// retryCycle is the longest Cycle of rounds after the first: in the first one most users have gone.
+const retryCycle = int64(2 * time.Minute / time.Millisecond)
+
 // turn says in which round of the schedule a bucket is, and since when. Round 0 has not begun.
 func (m *Move) turn(bucket, buckets int, now time.Time) (round int64, since time.Duration) {
-	at := now.UnixMilli() - m.Begin - m.Cycle*int64(bucket)/int64(buckets)
-	if at < 0 {
+	at := now.UnixMilli() - m.Begin
+	again := min(m.Cycle, retryCycle)
+	later := at - m.Cycle - m.Pause - again*int64(bucket)/int64(buckets)
+	at -= m.Cycle * int64(bucket) / int64(buckets)
+	switch every := again + m.Pause; {
+	case at < 0:
 		return 0, 0
-	}
-	every := m.Cycle + m.Pause
-	if every <= 0 {
+	case later < 0 || every <= 0:
 		return 1, time.Duration(at) * time.Millisecond
+	default:
+		return 2 + later/every, time.Duration(later%every) * time.Millisecond
 	}
-	return 1 + at/every, time.Duration(at%every) * time.Millisecond
 }
 
 // End is when the last bucket of the first round has had its turn, for who shows progress.
-func (m *Move) End() time.Time { return time.UnixMilli(m.Begin + m.Cycle) }
+func (m *Move) End() time.Time {
+	if m.Settle {
+		return time.UnixMilli(m.Begin + m.Cycle)
+	}
+	return time.UnixMilli(m.Begin + max(m.Cycle, m.Slow))
+}
 
 // open reports whether a user, or the user's bucket, is asked to leave the place now.
 func (m *Member) open(user string, bucket int, at place) bool {
@@ -42,35 +55,85 @@ func (m *Member) open(user string, bucket int, at place) bool {
 	if choice == 0 || choice == at || m.isolated || m.own == nil {
 		return false
 	}
-	_, open := m.due(bucket, at, special)
+	if !special {
+		user = ""
+	}
+	_, open := m.due(user, bucket, at)
 	return open
 }
 
-// due says in which round a stay's turn is now, and whether it is.
-func (m *Member) due(bucket int, at place, ofUser bool) (round int64, open bool) {
-	move := m.fleet.Move
+// due says in which round a stay's turn is now, and whether it is. user is "" for a bucket's stay. In order:
+//
+//	the backend is down, or its drain's time is over     at once, and again each second
+//	a user whom an operator has moved                    at once when the override came
+//	a bucket at a drained backend                        by the drain's schedule
+//	a user there with a stay of their own                when the bucket had its turn
+//	a bucket at a backend that is up                     by Slow; never where users settle
+//	a bucket at any other                                by Cycle
+//
+// Where a stay is a user's own, the rounds after the first follow each other by Pause.
+func (m *Member) due(user string, bucket int, at place) (round int64, open bool) {
 	id := m.places.ids[at]
-	b := m.fleet.backend(id)
-	switch {
-	case b == nil || b.State == routing.Down: // at once, and again each second
-		return 1 + m.now.UnixMilli()/1000, true
-	case b.State == routing.Up && move.Settle && !ofUser:
+	move, kind := m.turns(user, bucket, id)
+	switch kind {
+	case never:
 		return 0, false
-	case ofUser: // an operator waits for it
-		move.Begin, move.Cycle = move.Users, 0
+	case always:
+		return 1 + m.now.UnixMilli()/1000, true
 	}
 	round, since := move.turn(bucket, m.o.Buckets, m.now)
 	return round, round > 0 && since < m.o.AgreeWithin
 }
 
+// turns is the schedule that due goes by.
+func (m *Member) turns(user string, bucket int, id string) (Move, turnKind) {
+	move := m.fleet.Move
+	b, d := m.fleet.backend(id), m.fleet.drain(id)
+	if d != nil && d.Begin == 0 {
+		d = nil // not yet
+	}
+	switch {
+	case b == nil || b.State == routing.Down || d != nil && d.over(bucket, m.o.Buckets, m.now):
+		return move, always
+	case user != "" && (d == nil || m.moved(user, id)):
+		move.Begin, move.Cycle = move.Users, 0
+	case d != nil && user != "":
+		move.Begin, move.Cycle = d.Begin+d.Cycle*int64(bucket)/int64(m.o.Buckets), 0
+	case d != nil:
+		move.Begin, move.Cycle = d.Begin, d.Cycle
+	case b.State == routing.Up && move.Settle:
+		return move, never
+	case b.State == routing.Up:
+		move.Cycle = move.Slow
+	}
+	return move, byTurns
+}
+
+type turnKind uint8
+
+const (
+	byTurns turnKind = iota
+	always
+	never
+)
+
+// moved: an operator has moved the user to another backend than this, which is up.
+func (m *Member) moved(user, id string) bool {
+	over := m.override(user)
+	return over != "" && over != id && m.fleet.newest().up(over)
+}
+
 // late: a bucket's turn is half over.
 func (m *Member) late(bucket int, at place) bool {
-	if b := m.fleet.backend(m.places.ids[at]); b == nil || b.State == routing.Down {
+	move, kind := m.turns("", bucket, m.places.ids[at])
+	switch kind {
+	case never:
+		return false
+	case always:
 		return m.now.Sub(m.switched) > m.o.AgreeWithin/2
 	}
-	round, since := m.fleet.Move.turn(bucket, m.o.Buckets, m.now)
-	_, open := m.due(bucket, at, false)
-	return open && round > 0 && since >= m.o.AgreeWithin/2
+	round, since := move.turn(bucket, m.o.Buckets, m.now)
+	return round > 0 && since >= m.o.AgreeWithin/2 && since < m.o.AgreeWithin
 }
 
 // moves asks the users of stays whose turn it is to leave, once in each round.
@@ -85,7 +148,7 @@ func (m *Member) moves() {
 			if b >= len(m.heads) {
 				continue
 			}
-			round, open := m.due(b, at, false)
+			round, open := m.due("", b, at)
 			if !open || m.asked[b] == round || m.tables[len(m.tables)-1].choice[b] == 0 {
 				continue
 			}
@@ -104,7 +167,7 @@ func (m *Member) moves() {
 		if h == nil || !m.open(user, b, m.places.of(id)) {
 			continue
 		}
-		if round, _ := m.due(b, h.at, true); m.askedOf[user] != round {
+		if round, _ := m.due(user, b, h.at); m.askedOf[user] != round {
 			m.askedOf[user] = round
 			m.version++
 			m.ask(h)
@@ -118,4 +181,12 @@ func (m *Member) ask(h *hold) {
 	down, known := m.down[id]
 	abort := known && m.now.Sub(down) >= m.o.Policy.FailoverAfter
 	m.effect(Effect{Kind: LetGo, User: h.user, Backend: id, Abort: abort, Text: "the user is being moved"})
+	if d := m.fleet.drain(id); d != nil && d.Begin != 0 && d.over(int(h.bucket), m.o.Buckets, m.now) {
+		if known := m.drains[id]; known != nil && len(known.ended) < maxEnded {
+			known.ended[h.user] = true
+		}
+		m.effect(Effect{Kind: End, User: h.user, Backend: id, Text: "the drain's time is over"})
+	}
 }
+
+const maxEnded = 100_000 // users who are counted as ended by a drain

@@ -22,14 +22,25 @@ func (m *Member) next() (f *Fleet, shards map[int]map[string]string) {
 	for len(kept) > 1 && kept[0].Epoch < lowest {
 		kept = kept[1:]
 	}
-	backends, catalogue := m.nextBackends(prev)
+	drains := m.nextDrains(prev)
+	backends, catalogue := m.nextBackends(prev, drains)
+	drains = m.schedule(drains, backends)
 	changes, shards := m.nextOverrides()
-	if len(kept) >= maxKept || len(changes) == 0 && sameBackends(backends, prev.Backends) {
+	if len(kept) >= maxKept || len(changes) == 0 && sameBackends(backends, prev.Backends) && slices.Equal(drains, prev.Drains) {
 		return nil, nil
 	}
 	next := *prev
+	next.Drains = drains
 	next.Format, next.Epoch, next.Catalogue, next.Backends = Format, prev.Epoch+1, catalogue, backends
-	next.Kept = append(kept, Kept{Epoch: next.Epoch, Made: m.makeName(), Up: upOf(backends), Changes: changes})
+	made := m.makeName()
+	for _, c := range changes {
+		r := m.writer.moves[c.User]
+		r.made = append(r.made, made)
+	}
+	for _, wish := range m.writer.drains {
+		wish.made = append(wish.made, made)
+	}
+	next.Kept = append(kept, Kept{Epoch: next.Epoch, Made: made, Up: upOf(backends), Changes: changes})
 	next.Move = m.nextMove(prev, &next)
 	return &next, shards
 }
@@ -46,6 +57,7 @@ func (m *Member) first() *Fleet {
 	switch d := m.writer.discovery; {
 	case m.fleet != nil:
 		f.Epoch, f.Catalogue, f.Backends = m.fleet.Epoch+1, m.fleet.Catalogue, m.fleet.Backends
+		f.Drains, f.unknown = m.fleet.Drains, m.fleet.unknown
 	case d == nil || len(d.Backends) == 0:
 		return nil
 	default:
@@ -83,9 +95,10 @@ func sameBackends(a, b []Backend) bool {
 }
 
 // nextBackends applies, in order: discovery's answer, unless it is older than the fleet's; what the proxies can't reach (rule 6);
-// flap_damp: a state or weight stays for so long before it changes again; panic_threshold: of an answer that
+// operators' drains: what is up drains, and no more than that; flap_damp: a state or weight stays for so long before it changes again; panic_threshold: of an answer that
 // takes too many away, none is taken away.
-func (m *Member) nextBackends(prev *Fleet) ([]Backend, uint64) {
+func (m *Member) nextBackends(prev *Fleet, drains []Drain) ([]Backend, uint64) {
+	drained := &Fleet{Drains: drains}
 	m.sightings(prev)
 	d, catalogue := m.writer.discovery, prev.Catalogue
 	listed := make(map[string]*routing.Backend)
@@ -106,10 +119,16 @@ func (m *Member) nextBackends(prev *Fleet) ([]Backend, uint64) {
 		if unreachable[b.ID] && b.State != routing.Down {
 			b.State, b.Reason = routing.Down, "most proxies can't reach it"
 		}
+		if b.Drained { // as it was: what it would be without
+			b.State, b.Reason, b.Drained = routing.Up, "", false
+		}
+		if b.State == routing.Up && drained.drain(b.ID) != nil {
+			b.State, b.Reason, b.Drained = routing.Draining, drainedReason, true
+		}
 		if was != nil {
 			differs := b.State != was.State || b.Weight != was.Weight
 			if differs && m.has(ruleDamp) && m.now.Sub(m.writer.seen[b.ID].at) < m.o.Policy.FlapDamp {
-				b.State, b.Weight, b.Reason, differs = was.State, was.Weight, was.Reason, false
+				b.State, b.Weight, b.Reason, b.Drained, differs = was.State, was.Weight, was.Reason, was.Drained, false
 			}
 			b.Since, b.Lost = was.Since, was.Lost
 			if differs {
@@ -137,11 +156,11 @@ func (m *Member) nextBackends(prev *Fleet) ([]Backend, uint64) {
 		b.Kept = false
 		if l := listed[was.ID]; l != nil {
 			if b, isListed = said(l), true; l.Pending {
-				b.State, b.Reason = was.State, was.Reason
+				b.State, b.Reason, b.Drained = was.State, was.Reason, was.Drained
 			}
 		}
 		if !isListed {
-			b.State, b.Reason = routing.Down, "not listed any more"
+			b.State, b.Reason, b.Drained = routing.Down, "not listed any more", false
 			if was.State == routing.Down && m.forgettable(was) {
 				continue
 			}
@@ -160,7 +179,7 @@ func (m *Member) nextBackends(prev *Fleet) ([]Backend, uint64) {
 		for _, i := range losses {
 			was := prev.backend(next[i].ID)
 			b := &next[i]
-			b.State, b.Weight, b.Since, b.Lost, b.Kept = was.State, was.Weight, was.Since, was.Lost, true
+			b.State, b.Weight, b.Since, b.Lost, b.Drained, b.Kept = was.State, was.Weight, was.Since, was.Lost, was.Drained, true
 			b.Reason = "kept by the panic threshold: " + b.Reason
 		}
 	}
@@ -273,35 +292,55 @@ func (m *Member) nextOverrides() (changes []Change, shards map[int]map[string]st
 	return changes, shards
 }
 
-// nextMove is the schedule: at move_rate where backends were taken away, at rebalance_rate where they came or changed their weight.
+// nextMove is the schedule: at move_rate for users at backends that aren't up, at rebalance_rate for those at backends that are, both
+// counted with those who are still on their way since an earlier fleet. Operators' drains have their own.
 // How many users there are is judged by those whom this proxy holds.
 func (m *Member) nextMove(prev, next *Fleet) Move {
 	move := prev.Move
-	now := m.now.UnixMilli()
+	move.Pause = movePause * m.o.AgreeWithin.Milliseconds()
 	if len(next.newest().Changes) > 0 {
-		move.Users = now
+		move.Users = m.now.UnixMilli()
 	}
 	if next.newest().sameChoice(prev.newest()) {
 		return move
 	}
-	rate := m.o.Policy.RebalanceRate
-	for i := range prev.Backends {
-		b := next.backend(prev.Backends[i].ID)
-		if prev.Backends[i].State == routing.Up && (b == nil || b.State != routing.Up) {
-			rate = m.o.Policy.MoveRate
+	away, slow := 0, 0
+	at := m.whereabouts()
+	for b, to := range choices(next.newest().Up, next.Buckets, &m.places) {
+		id := m.places.ids[at[b]]
+		switch n := next.backend(id); {
+		case at[b] == to || id == "" || next.drain(id) != nil:
+		case n != nil && n.State == routing.Up:
+			slow++
+		default:
+			away++
 		}
 	}
-	moved := 0
-	for b, at := range choices(next.newest().Up, next.Buckets, &m.places) {
-		if at != m.tables[len(m.tables)-1].choice[b] {
-			moved++
+	each := float64(len(m.holds)) * float64(len(m.view.Proxies)) / float64(next.Buckets) // users of a bucket
+	cycle := func(buckets int, rate float64) int64 {
+		if rate <= 0 {
+			return 0
 		}
+		return int64(min(each*float64(buckets)/rate*1000, maxCycle))
 	}
-	users := float64(len(m.holds)) * float64(len(m.view.Proxies)) * float64(moved) / float64(next.Buckets)
-	move.Begin, move.Cycle, move.Settle = now, 0, rate < 0
-	if rate > 0 {
-		move.Cycle = min(int64(users/rate*1000), 24*3600*1000)
-	}
-	move.Pause = movePause * m.o.AgreeWithin.Milliseconds()
+	p := m.o.Policy
+	move.Begin, move.Settle = m.now.UnixMilli(), p.RebalanceRate < 0
+	move.Cycle, move.Slow = cycle(away, p.MoveRate), cycle(slow, p.RebalanceRate)
 	return move
+}
+
+// whereabouts is where each bucket's users are: at the stay that a proxy has published, else where this proxy's fleet sends them.
+func (m *Member) whereabouts() []place {
+	at := slices.Clone(m.tables[len(m.tables)-1].choice)
+	for _, p := range m.view.Proxies {
+		for id, buckets := range p.Buckets {
+			stay := m.places.of(id)
+			for b := range buckets.All {
+				if b < len(at) {
+					at[b] = stay
+				}
+			}
+		}
+	}
+	return at
 }

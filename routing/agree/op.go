@@ -101,6 +101,9 @@ const (
 	Back
 	// Switched: it goes by a new fleet.
 	Switched
+	// End: the time that a drain gives the user's sessions is over. Those that have connections at the backend are ended, with a BYE.
+	// A LetGo comes with it.
+	End
 	// Trouble: Err is something for the operator to mend.
 	Trouble
 )

@@ -108,6 +108,7 @@ func (m *Member) switchTo(r *Reading) {
 	}
 	clear(m.asked)
 	clear(m.askedOf)
+	m.seeDrains()
 	m.effect(Effect{Kind: Switched, Text: fmt.Sprintf("epoch %d", r.Fleet.Epoch)})
 	m.changed()
 }

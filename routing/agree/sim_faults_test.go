@@ -15,7 +15,7 @@ func (w *world) fault() {
 	}
 	w.after(w.between(100*time.Millisecond, 6*time.Second), w.fault)
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
-	switch w.rng.IntN(12) {
+	switch w.rng.IntN(14) {
 	case 0, 1, 2:
 		w.changeBackend()
 	case 3, 4:
@@ -40,6 +40,49 @@ func (w *world) fault() {
 			w.report(first)
 		} else {
 			n.leave()
+		}
+	case 12, 13:
+		w.drain(n)
+	}
+}
+
+// drain has an operator drain a backend, with or without a time after which its sessions are ended, or take that back.
+func (w *world) drain(n *node) {
+	id := fmt.Sprintf("b%d", 1+w.rng.IntN(3))
+	r := DrainRequest{Backend: id, By: "an operator", Rate: float64(w.rng.IntN(3))}
+	if w.chance(0.5) {
+		r.Within = w.between(100*time.Millisecond, 3*time.Second)
+	}
+	undrain := w.chance(0.4)
+	n.later(0, func() {
+		if undrain {
+			n.undrain(id)
+			return
+		}
+		_, err := n.m.Drain(r, n.clock())
+		w.trace("%s: drain %+v: %v", n.id(), r, err)
+	})
+}
+
+func (n *node) undrain(id string) {
+	err := n.m.Undrain(id, n.clock())
+	n.w.trace("%s: undrain %s: %v", n.id(), id, err)
+	if err == nil {
+		n.w.undrained[id] = true
+	}
+}
+
+// undrainAll asks for the end of all drains until there are none: one by another proxy may come late.
+func (w *world) undrainAll() {
+	if w.now > simEnd-15*time.Second {
+		return
+	}
+	w.after(time.Second, w.undrainAll)
+	for _, n := range w.nodes {
+		if n.up && !n.stopped && n.m.fleet != nil {
+			for _, d := range n.m.fleet.Drains {
+				n.later(0, func() { n.undrain(d.Backend) })
+			}
 		}
 	}
 }
@@ -171,5 +214,6 @@ func (w *world) heal() {
 			})
 		}
 	}
+	w.undrainAll()
 	w.trace("all faults have ended")
 }

@@ -107,6 +107,11 @@ func (n *node) do(e Effect) {
 			n.end(e.User, c, w.between(0, 200*time.Millisecond))
 		}
 		w.moved++
+	case End:
+		for _, c := range n.conns[e.User] {
+			n.end(e.User, c, w.between(0, 100*time.Millisecond))
+		}
+		w.ended++
 	case CloseAll:
 		for _, user := range w.users {
 			for _, c := range n.conns[user] {

@@ -30,6 +30,7 @@ type world struct {
 	outage    time.Duration // Consul answers nothing until then
 	lowLive   time.Duration // when fewer than three proxies counted last
 	changedAt map[string]time.Duration
+	undrained map[string]bool // backends whose drain was to end, since it was made
 
 	mode    Mode
 	without rule
@@ -37,6 +38,7 @@ type world struct {
 	served  int
 	refused int
 	moved   int
+	ended   int
 	epochs  int
 	trace   func(format string, args ...any)
 }
@@ -90,7 +92,7 @@ var epoch0 = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 func newWorld(seed uint64, mode Mode, without rule, driver driverRule) *world {
 	w := &world{
 		rng: rand.New(rand.NewPCG(seed, 0x1a4f)), conns: make(map[string][]*conn), mode: mode, without: without, driver: driver,
-		changedAt: make(map[string]time.Duration), trace: func(string, ...any) {}, discovery: 1,
+		changedAt: make(map[string]time.Duration), undrained: make(map[string]bool), trace: func(string, ...any) {}, discovery: 1,
 	}
 	w.consul = newFakeConsul(w)
 	for i := range 6 {
@@ -187,8 +189,8 @@ func (w *world) login() {
 	n.attempt(user, w.now+simWithin)
 }
 
-// fleetWritten checks what isn't about users: no backend's state is reverted within flap_damp, and one that a
-// single proxy of three and more can't reach isn't down.
+// fleetWritten checks what isn't about users: no backend's state is reverted within flap_damp, one that a
+// single proxy of three and more can't reach isn't down, a drain ends only when an operator wants it to, and what is drained doesn't come up.
 func (w *world) fleetWritten(was, is []byte) {
 	w.epochs++
 	next, err := DecodeFleet(is)
@@ -203,6 +205,20 @@ func (w *world) fleetWritten(was, is []byte) {
 	if err != nil {
 		w.fail("%v", err)
 		return
+	}
+	for _, d := range prev.Drains {
+		if next.drain(d.Backend) == nil && !w.undrained[d.Backend] {
+			w.fail("the drain of %s is gone", d.Backend)
+		}
+	}
+	for _, d := range next.Drains {
+		if prev.drain(d.Backend) == nil {
+			w.undrained[d.Backend] = false
+		}
+		was, is := prev.backend(d.Backend), next.backend(d.Backend)
+		if is != nil && is.State == routing.Up && (was == nil || was.State != routing.Up) {
+			w.fail("%s comes up, and is drained", d.Backend)
+		}
 	}
 	for i := range next.Backends {
 		b := &next.Backends[i]

@@ -19,6 +19,36 @@ type Status struct {
 	Outage   time.Time
 	Proxies  []ProxyStatus
 	MovesEnd time.Time // when the last bucket's turn is; zero: nothing is being moved
+	Drains   []DrainStatus
+	// Overrides is how many users have one.
+	Overrides int
+}
+
+// DrainStatus is how far a drain is.
+type DrainStatus struct {
+	Drain
+	// Users are those of whom this proxy has connections there; Start, how many there were when it went by the drain first, at From.
+	Users, Start int
+	From         time.Time
+	// Ends is when the last bucket has its first turn; zero: the schedule hasn't begun.
+	Ends time.Time
+	// Ended is how many users' sessions have been ended since the time was over.
+	Ended int
+}
+
+// drainStatus is the fleet's drains, as this proxy sees them.
+func (m *Member) drainStatus() (all []DrainStatus) {
+	for _, d := range m.fleet.Drains {
+		s := DrainStatus{Drain: d, Users: m.usersOn(d.Backend)}
+		if known := m.drains[d.Backend]; known != nil {
+			s.Start, s.From, s.Ended = known.users, known.from, len(known.ended)
+		}
+		if d.Begin != 0 {
+			s.Ends = time.UnixMilli(d.Begin + d.Cycle)
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 // ProxyStatus is a proxy as its key tells of it.
@@ -45,7 +75,7 @@ func (m *Member) Status(now time.Time) Status {
 		s.Deadline = m.Deadline()
 	}
 	if m.fleet != nil {
-		s.Epoch = m.fleet.Epoch
+		s.Epoch, s.Drains, s.Overrides = m.fleet.Epoch, m.drainStatus(), m.countOverrides()
 	}
 	if m.own != nil {
 		s.Acked, s.Stays = m.own.Acked, stays(m.own)

@@ -29,7 +29,9 @@ type writer struct {
 	// reported is since when most proxies can't reach a backend.
 	reported map[string]time.Time
 	// moves are the overrides that were asked for: user → backend, "" takes it away.
-	moves map[string]request
+	moves map[string]*request
+	// drains are what operators have asked for, by backend.
+	drains map[string]*drainWish
 	// refused: the last write was; another proxy was first, or a reading is missing.
 	made uint64 // fleets made, for Kept.Made
 }
@@ -40,18 +42,31 @@ type sighting struct {
 }
 
 type request struct {
-	to    string
+	to string
+	asked
+}
+
+// asked is what requests to the writer have in common. Each is written once: where the answer was lost, and others have taken back
+// meanwhile what it had asked for, it isn't to come again.
+type asked struct {
 	until time.Time
+	made  []string // the fleets that were made with it (Kept.Made)
+}
+
+// done: a fleet has it, or it couldn't be written in time.
+func (a *asked) done(m *Member) bool {
+	return !m.now.Before(a.until) || slices.ContainsFunc(m.view.Fleet.Kept, func(k Kept) bool { return slices.Contains(a.made, k.Made) })
 }
 
 const (
 	requestFor = time.Minute // an override that couldn't be written by then is given up
 	maxChanges = 256         // of overrides, in one fleet
 	movePause  = 3           // between two rounds of moves, in AgreeWithin
+	maxCycle   = 24 * 3600 * 1000
 )
 
 func newWriter() writer {
-	return writer{seen: make(map[string]sighting), reported: make(map[string]time.Time), moves: make(map[string]request)}
+	return writer{seen: make(map[string]sighting), reported: make(map[string]time.Time), moves: make(map[string]*request), drains: make(map[string]*drainWish)}
 }
 
 // Discover is a new answer of discovery.
@@ -90,7 +105,7 @@ func (m *Member) MoveUser(user, backend string, now time.Time) error {
 	case m.override(user) == "" && backend != "" && m.countOverrides() >= maxOverrides, len(m.writer.moves) >= maxOverrides:
 		return ErrTooManyOverrides
 	}
-	m.writer.moves[user] = request{backend, m.now.Add(requestFor)}
+	m.writer.moves[user] = &request{backend, asked{until: m.now.Add(requestFor)}}
 	m.pump()
 	return nil
 }
@@ -135,11 +150,12 @@ func (m *Member) writeFleet() {
 		return
 	}
 	for user, r := range m.writer.moves {
-		if m.override(user) == r.to || !m.now.Before(r.until) {
+		if m.override(user) == r.to || r.done(m) {
 			delete(m.writer.moves, user)
 			m.version++
 		}
 	}
+	m.forgetWishes()
 	next, shards := m.next()
 	if next == nil {
 		return

@@ -30,6 +30,9 @@ type Options struct {
 	// LetGo ends the backend connections of a user, or, where the effect is CloseAll, of all users. It must not wait: the Hold of each
 	// connection is released once its end is seen. What can't be ended now is asked for again.
 	LetGo func(agree.Effect)
+	// End ends the user's sessions that have connections at the effect's backend, with a BYE: a drain's time is over. A LetGo of the
+	// user's comes before it. It must not wait. nil: nothing is ended.
+	End func(agree.Effect)
 }
 
 // tick is how often the Member is told the time.
@@ -164,6 +167,10 @@ func (c *Cluster) effect(e agree.Effect, fleet *agree.Fleet) {
 		c.o.Switched(fleet)
 	case agree.LetGo:
 		c.o.LetGo(e)
+	case agree.End:
+		if c.o.End != nil {
+			c.o.End(e)
+		}
 	case agree.CloseAll:
 		log.Warn("all backend connections are closed until Consul is back", "reason", e.Text)
 		c.o.LetGo(e)
@@ -237,6 +244,25 @@ func (c *Cluster) Unreachable(backends []string) {
 func (c *Cluster) MoveUser(ctx context.Context, user, backend string) error {
 	return c.until(ctx, func(m *agree.Member, now time.Time) error { return m.MoveUser(user, backend, now) },
 		func(m *agree.Member) bool { return m.Override(user) == backend })
+}
+
+// Drain asks that a backend be drained. It returns once this proxy goes by a fleet that says so; the others do as soon as they read it.
+func (c *Cluster) Drain(ctx context.Context, r agree.DrainRequest) error {
+	var since int64
+	return c.until(ctx, func(m *agree.Member, now time.Time) (err error) { since, err = m.Drain(r, now); return err },
+		func(m *agree.Member) bool { return m.Drained(r.Backend) == since })
+}
+
+// Undrain asks that a drain end, and returns once this proxy goes by a fleet that says so.
+func (c *Cluster) Undrain(ctx context.Context, backend string) error {
+	return c.until(ctx, func(m *agree.Member, now time.Time) error { return m.Undrain(backend, now) },
+		func(m *agree.Member) bool { return m.Drained(backend) == 0 })
+}
+
+// Preview is where this proxy's users at a backend would go if it were drained: backend → users; "" is those who could go nowhere.
+func (c *Cluster) Preview(backend string) (to map[string]int, err error) {
+	c.with(func(m *agree.Member, now time.Time) { to, err = m.Preview(backend, now) })
+	return to, err
 }
 
 // ErrAlive is Remove's error for a proxy that has written its key meanwhile.

@@ -294,3 +294,76 @@ func TestAValueThatIsntOurs(t *testing.T) {
 		t.Error("the operator's value was overwritten at once")
 	}
 }
+
+// A drain holds for all proxies, whichever was asked, against what discovery says, and for proxies that come later; its users are asked to leave,
+// and once its time is over their sessions are ended. Its end brings the backend back.
+func TestADrainHoldsForAllProxies(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t)
+	ended := make(chan string, 1000)
+	change := func(o *Options) {
+		o.End = func(e agree.Effect) {
+			select {
+			case ended <- e.User + " " + e.Backend:
+			default:
+			}
+		}
+	}
+	a, b := join(t, agent, "a", change), join(t, agent, "b", change)
+	up := backends(routing.Up, routing.Up)
+	for _, p := range []*proxy{a, b} {
+		p.Discover(1, true, up)
+	}
+	ann := "ann"
+	for i := 0; routing.Bucket(ann) > 40; i++ { // one of the first to be asked, and to be ended
+		ann = fmt.Sprint("ann", i)
+	}
+	hold := a.claim(ann)
+	b.claim("bob").Release()
+	there := hold.Backend
+	if to, err := b.Preview(there); err != nil || len(to) != 0 {
+		t.Fatalf("b has nobody at %s: %v, %v", there, to, err)
+	}
+	if to, err := a.Preview(there); err != nil || len(to) != 1 {
+		t.Fatalf("a has ann at %s: %v, %v", there, to, err)
+	}
+	for i := range 2 { // the second takes the first one's place
+		if err := b.Drain(t.Context(), agree.DrainRequest{Backend: there, By: "jane", Within: time.Duration(i) * time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.until("the drain", func(s agree.Status) bool {
+		return len(s.Drains) == 1 && s.Drains[0].Backend == there && s.Drains[0].By == "jane" && s.Drains[0].Users == 1 && s.Drains[0].Deadline != 0
+	})
+	a.asked(ann)
+	if got := <-ended; got != ann+" "+there {
+		t.Fatalf("ended: %s", got)
+	}
+	hold.Release()
+	if h := b.claim(ann); h.Backend == there {
+		t.Errorf("ann goes to %s, which is drained", there)
+	}
+
+	c := join(t, agent, "c", nil)
+	c.Discover(2, true, up)
+	for i := range 50 {
+		if h := c.claim(fmt.Sprint("user", i)); h.Backend == there {
+			t.Errorf("user%d goes to %s by a proxy that has come since", i, there)
+		}
+	}
+	if err := c.Undrain(t.Context(), there); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Undrain(t.Context(), there); !errors.Is(err, agree.ErrNotDrained) {
+		t.Errorf("a second time: %v", err)
+	}
+	a.until("its end", func(s agree.Status) bool { return len(s.Drains) == 0 })
+	for i := 0; ; i++ {
+		if i == 500 {
+			t.Fatalf("no user goes to %s after its drain", there)
+		}
+		if a.claim(fmt.Sprint("later", i)).Backend == there {
+			break
+		}
+	}
+}

@@ -11,21 +11,20 @@ import (
 //	imap://localhost/user/user01/Entw%C3%BCrfe;UIDVALIDITY=1795402398/;UID=1
 //	imap://localhost/user.user01.Entw%C3%BCrfe;UIDVALIDITY=1795402398
 //
-// The octets are UTF-8, percent-encoded (RFC 5092 §2), the separator is the
-// server's. The notice is for the owner, whose personal mailbox it is;
-// the event doesn't say with which users it is shared.
+// The octets are UTF-8, percent-encoded (RFC 5092 §2); the separator is the server's. The notice is for the
+// owner of a personal mailbox; the event doesn't tell with which users the mailbox is shared.
 func cyrusNotices(event, uri string, old *cyrusString) []notice {
 	switch {
 	case event == "MailboxSubscribe", event == "MailboxUnSubscribe", event == "MailboxUnsubscribe",
 		event == "Login", event == "Logout", strings.HasPrefix(event, "Quota"):
-		return nil // no mailbox looks different after it
+		return nil // the event changes no mailbox
 	}
 	notices := cyrusMailbox(uri)
 	if old != nil && *old != "" {
 		notices = append(notices, cyrusMailbox(string(*old))...)
 	}
 	if event == "MailboxRename" {
-		// Mailboxes below it are renamed too, with no event of their own.
+		// Mailboxes below it are renamed too, without events of their own.
 		for i := range notices {
 			notices[i].mailbox = ""
 		}
@@ -33,11 +32,10 @@ func cyrusNotices(event, uri string, old *cyrusString) []notice {
 	return notices
 }
 
-// cyrusMailbox gives every (user, mailbox) that a URI can mean. What a client
-// calls the mailbox depends on altnamespace ("P1", or "INBOX/P1"), and whose it is on
-// virtdomains ("user/u/P1@d" is u@d's P1, or u's "P1@d"), neither of which the URI tells. A hint
-// too many costs nothing, since no session is parked on a mailbox that doesn't
-// exist; so all readings are given and nothing needs configuring.
+// cyrusMailbox returns every (user, mailbox) that a URI can mean. The client's name of the mailbox depends on
+// altnamespace ("P1", or "INBOX/P1"), and the owner on virtdomains ("user/u/P1@d" is P1 of u@d, or "P1@d" of
+// u); the URI shows neither. A superfluous hint costs nothing, since no session is parked on a mailbox that
+// doesn't exist. So all readings are returned, and nothing has to be configured.
 func cyrusMailbox(uri string) []notice {
 	path, ok := cyrusPath(uri)
 	if !ok {
@@ -46,7 +44,7 @@ func cyrusMailbox(uri string) []notice {
 	sep, rest := "/", ""
 	if rest, ok = strings.CutPrefix(path, "user/"); !ok {
 		if rest, ok = strings.CutPrefix(path, "user."); !ok {
-			return nil // a shared mailbox, or a deleted one: no user's personal one
+			return nil // a shared or deleted mailbox, which isn't a user's personal one
 		}
 		sep = "."
 	}
@@ -60,14 +58,14 @@ func cyrusMailbox(uri string) []notice {
 		return []notice{{user: cyrusUser(owner, sep)}}
 	}
 	notices := cyrusReadings(nil, cyrusUser(owner, sep), name, sep)
-	// The domain stands behind it all: user/user01/P1@example.org
+	// The domain may follow the mailbox name: user/user01/P1@example.org
 	if at := strings.LastIndexByte(name, '@'); at > 0 {
 		notices = cyrusReadings(notices, cyrusUser(owner, sep)+name[at:], name[:at], sep)
 	}
 	return notices
 }
 
-// cyrusUser is an owner's name: where dots separate, a dot in it is a "^".
+// cyrusUser returns an owner's name: if the separator is a dot, a dot in the name is written as "^".
 func cyrusUser(owner, sep string) string {
 	if sep == "." {
 		return strings.ReplaceAll(owner, "^", ".")
@@ -75,7 +73,7 @@ func cyrusUser(owner, sep string) string {
 	return owner
 }
 
-// cyrusReadings appends what the owner may call the mailbox below their INBOX.
+// cyrusReadings appends the names that the owner's clients may have for a mailbox below the INBOX.
 func cyrusReadings(notices []notice, owner, name, sep string) []notice {
 	if name == "" {
 		return append(notices, notice{owner, "INBOX"})
@@ -87,7 +85,7 @@ func cyrusReadings(notices []notice, owner, name, sep string) []notice {
 	return append(notices, notice{owner, short}, notice{owner, long})
 }
 
-// cyrusPath is the mailbox's name in a URI, its parts still encoded.
+// cyrusPath returns the mailbox name in a URI, its parts still encoded.
 func cyrusPath(uri string) (string, bool) {
 	const scheme = "imap://"
 	if len(uri) < len(scheme) || !strings.EqualFold(uri[:len(scheme)], scheme) {
@@ -97,7 +95,7 @@ func cyrusPath(uri string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	// ;UIDVALIDITY= and all that follows; a semicolon of the name's is encoded
+	// ;UIDVALIDITY= and all that follows; a semicolon in the name is encoded
 	if i := strings.IndexAny(path, ";?"); i >= 0 {
 		path = path[:i]
 	}

@@ -23,57 +23,55 @@ const (
 	DefaultReadTimeout = 5 * time.Second
 	DefaultMaxReaders  = 128
 	MinSecret          = 16 // octets
-	// logEvery is how often a log line of one kind is written at most:
-	// a sender with a wrong token isn't a flood of warnings.
+	// logEvery is the shortest time between two log lines of one kind, so that a sender with a wrong token
+	// doesn't flood the log.
 	logEvery = time.Minute
 )
 
-// Options are a Handler's.
+// Options are the settings of a Handler.
 type Options struct {
-	// Secrets: a sender has to know one, as bearer token or as the password of
-	// Basic authentication with any user name. More than one while it's being changed.
-	// At least one, each of MinSecret octets or more.
+	// Secrets: a sender has to know one of them, as bearer token or as the password of Basic authentication
+	// with any user name. Two are valid while one is being replaced. At least one, each of MinSecret octets
+	// or more.
 	Secrets []telemetry.Secret
-	// User makes a backend's name for a user canonical (auth.Names.Normalize).
-	// nil: as it is.
+	// User returns the canonical name of a user whom a backend names (auth.Names.Normalize). nil: names are
+	// used unchanged.
 	User func(string) (string, error)
-	// Wanted says whether a session of this user is parked: most events are for
-	// users who aren't here. It must not block. nil: all are wanted.
+	// Wanted says whether a session of this user is parked here; most events are for users without one. It
+	// must not block. nil: all events are wanted.
 	Wanted func(user string) bool
 	// MaxBody bounds an event, in octets. Zero: DefaultMaxBody.
 	MaxBody int64
-	// ReadTimeout bounds how long a sender takes to send one. Zero: DefaultReadTimeout.
+	// ReadTimeout bounds the time in which an event's body has to arrive. Zero: DefaultReadTimeout.
 	ReadTimeout time.Duration
-	// MaxReaders bounds how many events are being received at a time, and with
-	// MaxBody the memory for it. Zero: DefaultMaxReaders.
+	// MaxReaders bounds the number of events that are received at a time; with MaxBody it bounds their
+	// memory. Zero: DefaultMaxReaders.
 	MaxReaders int
-	// Log gets a warning a minute at most of each kind. nil: none.
+	// Log gets at most one warning of each kind in a minute. nil: nothing is logged.
 	Log *slog.Logger
-	// Now is the clock of those minutes. nil: time.Now.
+	// Now is the clock for Log's minutes. nil: time.Now.
 	Now func() time.Time
 }
 
-// Stats counts requests, and the hints that came of them, since the
-// handler was made.
+// Stats counts requests, and the hints made of them, since the handler was created.
 type Stats struct {
 	Own, Cyrus, OX uint64 // events understood, by format
 	Unauthorized   uint64
-	Malformed      uint64 // no event, too large, cut off, too slow
-	Busy           uint64 // turned away: MaxReaders were being received
-	Hints          uint64 // given to the queue
-	Widened        uint64 // of these: the mailbox couldn't be told, so all of the user's
+	Malformed      uint64 // not an event, too large, cut off, or too slow
+	Busy           uint64 // refused because MaxReaders events were being received
+	Hints          uint64 // passed to the queue
+	Widened        uint64 // of Hints: for all mailboxes of the user, since the mailbox couldn't be identified
 	Unwanted       uint64 // notices for users without a parked session
 	BadUser        uint64 // notices for a name that no user can have
-	Impersonal     uint64 // events that concern no user's personal mailboxes
+	Impersonal     uint64 // events that don't concern a user's personal mailboxes
 }
 
-// Handler is the HTTP handler of /v1/events: backends post what happened in
-// mailboxes, and the Handler makes hints of it. Dovecot posts from within the user's command
-// and waits for the answer, so the answer comes as soon as the body was read:
-// the handler waits for nothing but the sender.
+// Handler is the HTTP handler of /v1/events: backends post changes of mailboxes, and the Handler turns them
+// into hints. Dovecot posts within the user's command and waits for the answer, so the answer is sent as soon
+// as the body was read: the handler waits only for the sender.
 //
-// Answers: 204 done; 400 not an event; 401; 405; 408 too slow; 413 too large; 503
-// too many at a time. Nothing of a body is logged.
+// Answers: 204 done; 400 not an event; 401 wrong secret; 405 wrong method; 408 too slow; 413 too large; 503
+// too many events at a time. No part of a body is logged.
 type Handler struct {
 	o       Options
 	secrets atomic.Pointer[[][sha256.Size]byte]
@@ -87,7 +85,7 @@ type Handler struct {
 	logged map[string]time.Time
 }
 
-// New makes a handler that fills queue.
+// New returns a handler that adds hints to queue.
 func New(o Options, queue *park.HintQueue) (*Handler, error) {
 	e := &Handler{queue: queue, logged: map[string]time.Time{}}
 	if err := e.SetSecrets(o.Secrets); err != nil {
@@ -119,8 +117,7 @@ func New(o Options, queue *park.HintQueue) (*Handler, error) {
 	return e, nil
 }
 
-// SetSecrets replaces the secrets, from the next request on. After an error those
-// of before hold.
+// SetSecrets replaces the secrets, from the next request on. After an error the previous ones remain valid.
 func (e *Handler) SetSecrets(secrets []telemetry.Secret) error {
 	if len(secrets) == 0 {
 		return errors.New("events: no secret is set: any sender would be accepted")
@@ -139,12 +136,12 @@ func (e *Handler) SetSecrets(secrets []telemetry.Secret) error {
 // ServeHTTP implements http.Handler.
 func (e *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	// A sender is often a process that lives as long as one IMAP session: kept
-	// connections would be as many as there are sessions on the backends. It also
-	// lets the server answer without waiting for a body that isn't wanted.
+	// A sender is often a process that lives as long as one IMAP session: keeping the connections would mean
+	// as many as there are sessions on the backends. Closing also lets the server answer without reading a
+	// refused body.
 	h.Set("Connection", "close")
 	h.Set("Cache-Control", "no-store")
-	// POST is push.lua's and Cyrus's, PUT the OX driver's.
+	// push.lua and Cyrus use POST, the OX driver uses PUT.
 	if r.Method != http.MethodPost && r.Method != http.MethodPut {
 		h.Set("Allow", "POST, PUT")
 		e.refuse(w, r, &e.malformed, http.StatusMethodNotAllowed, "events are sent with POST or PUT")
@@ -178,7 +175,7 @@ func (e *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// authorized compares in a time that doesn't depend on the secrets.
+// authorized takes a time that doesn't depend on the secrets.
 func (e *Handler) authorized(r *http.Request) bool {
 	_, given, basic := r.BasicAuth()
 	if !basic {
@@ -196,14 +193,13 @@ func (e *Handler) authorized(r *http.Request) bool {
 	return right == 1
 }
 
-// body reads the event; a status other than 0 is the answer instead.
+// body reads the event. A status other than 0 is the answer to the request.
 func (e *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, int, string) {
 	if r.ContentLength > e.o.MaxBody {
 		return nil, http.StatusRequestEntityTooLarge, "the event is too large"
 	}
-	// An error means that this writer knows no deadlines, as in a test; the
-	// server's own still hold. The connection is closed afterwards, so the deadline
-	// isn't taken back.
+	// An error means that this writer has no deadlines, as in a test; the server's own deadlines still apply.
+	// The connection is closed afterwards, so the deadline needn't be removed.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.o.ReadTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, e.o.MaxBody))
 	var large *http.MaxBytesError
@@ -216,7 +212,7 @@ func (e *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, int, str
 	return body, 0, ""
 }
 
-// pass gives the queue what concerns a parked session.
+// pass adds to the queue a hint for each notice that concerns a parked session.
 func (e *Handler) pass(notices []notice) {
 	if len(notices) == 0 {
 		e.impersonal.Add(1)
@@ -242,8 +238,7 @@ func (e *Handler) pass(notices []notice) {
 	}
 }
 
-// refuse answers with a reason, and logs it unless one of its kind was
-// logged within the last minute.
+// refuse answers with a reason, and logs it unless the same reason was logged within the last minute.
 func (e *Handler) refuse(w http.ResponseWriter, r *http.Request, count *atomic.Uint64, status int, why string) {
 	count.Add(1)
 	http.Error(w, why, status)
@@ -271,7 +266,7 @@ func (e *Handler) counter(f Format) *atomic.Uint64 {
 	return &e.own
 }
 
-// Stats is a snapshot of the handler's counters.
+// Stats returns the handler's counters.
 func (e *Handler) Stats() Stats {
 	return Stats{
 		Own: e.own.Load(), Cyrus: e.cyrus.Load(), OX: e.ox.Load(),

@@ -9,20 +9,20 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
-// Bounds on names, in octets. A longer mailbox name is taken for 'all'.
+// Bounds of names, in octets. An event with a longer mailbox name counts for all mailboxes.
 const (
 	maxUserName    = 512
 	maxMailboxName = 1024
 )
 
-// A notice is one user's part of an event, its names as the backend wrote them
-// but for the encoding: mailboxes are UTF-8.
+// A notice is the part of an event that concerns one user. Names are as the backend wrote them, except that
+// mailboxes are in UTF-8.
 type notice struct {
 	user    string // not yet canonical
 	mailbox string // canonical; "" = all of the user's mailboxes
 }
 
-// cyrusString is a string, or anything else, which is then as good as absent.
+// cyrusString is a string; a value of another type is ignored.
 type cyrusString string
 
 func (s *cyrusString) UnmarshalJSON(b []byte) error {
@@ -33,11 +33,10 @@ func (s *cyrusString) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// eventMailbox is the canonical form of a UTF-8 name in an event, "" if it can't be
-// told.
+// eventMailbox returns the canonical form of a UTF-8 name in an event, "" if there is none.
 func eventMailbox(name string) string {
-	// U+FFFD is what JSON decoding leaves of octets that weren't UTF-8. A control character
-	// in a name is no user's intention.
+	// JSON decoding replaces octets that aren't UTF-8 by U+FFFD. Users don't create names with control
+	// characters.
 	if len(name) > maxMailboxName || strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || unicode.IsControl(r) }) {
 		return ""
 	}

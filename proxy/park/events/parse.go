@@ -7,22 +7,21 @@ import (
 	"imapproxy/proxy/park"
 )
 
-// A Format is one of the forms in which backends say what happened.
+// A Format is one of the forms in which backends send events.
 type Format string
 
-// The formats, told apart by their fields. docs/push-events.md shows each.
+// The formats, which parseEvent distinguishes by their fields. docs/push-events.md shows each.
 const (
 	FormatOwn   Format = "own"   // contrib/dovecot/push.lua, and other senders
 	FormatCyrus Format = "cyrus" // Cyrus's notify_external
 	FormatOX    Format = "ox"    // Dovecot's OX driver
 )
 
-// errNotAnEvent is a body in none of the formats.
+// errNotAnEvent is the error for a body in none of the formats.
 var errNotAnEvent = errors.New("not an event: neither user nor uri in it")
 
-// eventBody has every field of every format that matters here. All else in
-// an event (UIDs, subjects, mod-sequences) is never read: an event is
-// a hint, not data.
+// eventBody has the fields of all formats that the proxy uses. It doesn't read others (UIDs, subjects,
+// mod-sequences): an event is a hint, not data.
 type eventBody struct {
 	User   string       `json:"user"`
 	Events []ownEvent   `json:"events"`
@@ -36,23 +35,22 @@ type ownEvent struct {
 	Mailbox string `json:"mailbox"`
 }
 
-// parseEvent reads one event of any format. Its notices may be none: an event
-// that concerns no personal mailbox. A part that can't be understood widens
-// the notice to all of the user's mailboxes; an error means that not even the
-// user is known.
+// parseEvent parses one event of any format. It may return no notices, if the event doesn't concern a
+// personal mailbox. If a part of the event can't be understood, the notice is for all mailboxes of the user.
+// An error means that not even the user is known.
 func parseEvent(body []byte) (Format, []notice, error) {
 	var e eventBody
 	err := json.Unmarshal(body, &e)
 	var wrongType *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrongType):
-		// The rest has been read. What has the wrong type isn't understood.
+		// The other fields have been decoded. The field of the wrong type isn't understood.
 		if e.User == "" {
 			return "", nil, errNotAnEvent
 		}
 		return FormatOwn, []notice{{user: e.User}}, nil
 	case err != nil:
-		// The decoder's error quotes what it read, which may be anything.
+		// The decoder's error quotes the body, which may contain anything.
 		return "", nil, errors.New("not JSON")
 	case e.URI != nil:
 		return FormatCyrus, cyrusNotices(e.Event, *e.URI, e.Old), nil
@@ -64,8 +62,8 @@ func parseEvent(body []byte) (Format, []notice, error) {
 	return FormatOwn, ownNotices(e), nil
 }
 
-// ownNotices are those of {"user": …, "events": [{"mailbox": …}, …]}: an entry
-// without a mailbox, and an event without entries, stand for all mailboxes.
+// ownNotices returns the notices of {"user": …, "events": [{"mailbox": …}, …]}. An entry without a mailbox,
+// and an event without entries, mean all mailboxes.
 func ownNotices(e eventBody) []notice {
 	if len(e.Events) == 0 {
 		return []notice{{user: e.User}}

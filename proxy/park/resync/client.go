@@ -9,51 +9,48 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Options are a Client's. The zero value is for a connection on which nothing is selected.
+// Options are the settings of a Client. The zero value is for a connection on which no mailbox is selected.
 type Options struct {
-	// Forward gets each untagged response that isn't the answer to a command of the
-	// Client's, whole, with its CRLF, lent for the call: on a session's connection all of
-	// it is the client's to see, in the order in which it came. nil: there is no
-	// client.
+	// Forward is called with each untagged response that isn't the answer to a command of the Client, with
+	// its CRLF; the slice is valid only during the call. On a session's connection the session's client must
+	// see all of them, in the order in which they came. nil: there is no session.
 	Forward func(response []byte)
 
-	// Messages is how many messages the session's client has been told of (EXISTS, less those
-	// expunged since).
+	// Messages is how many messages the session's client has been told of (EXISTS minus later expunges).
 	Messages uint32
 
-	// Selected says whether a mailbox is selected, and ReadOnly whether by
-	// EXAMINE.
+	// Selected says whether a mailbox is selected, and ReadOnly whether by EXAMINE.
 	Selected, ReadOnly bool
 
-	// Enabled is what has been enabled on this connection before.
+	// Enabled lists the capabilities that were enabled on this connection before.
 	Enabled []string
 
-	// TagInUse is a tag that is in use on the connection, that of the client's IDLE.
+	// TagInUse is the tag of the client's IDLE, which is still in use on the connection.
 	TagInUse string
 
-	// MaxLine bounds a response. Zero: imapclient.DefaultMaxLine.
+	// MaxLine bounds the octets of a response. Zero: imapclient.DefaultMaxLine.
 	MaxLine int
 }
 
-// Client is an IMAP client that knows which mailbox is selected and counts its messages. It sends
-// commands of the proxy's own on a session's connection, hidden from the session's client, or on
-// a connection that no session has. It owns the connection until Release.
+// Client is an IMAP client that knows which mailbox is selected and counts its messages. It sends the proxy's
+// own commands on a session's connection, which the session's client doesn't see, or on a connection without
+// a session. It owns the connection until Release.
 //
-// After an error that is an *imapclient.Broken, the connection has to be closed. After any other
-// it is at a response boundary, and a session's may be given back to its session.
+// After an error that is an *imapclient.Broken, the connection has to be closed. After other errors it is at
+// a response boundary, and a session's connection may go back to its session.
 type Client struct {
 	*imapclient.Client
 	caps     wire.Caps
 	maxLine  int
-	messages uint32 // how many the backend has announced, less those gone
-	shifts   int    // how often messages came or went
-	tries    int    // how often the set of messages was asked for
+	messages uint32 // EXISTS minus expunges
+	shifts   int    // how often messages were added or removed
+	tries    int    // how often the set of messages was requested
 	selected bool
 	readOnly bool
 }
 
-// NewClient makes a Client of a connection that is logged in, to a backend with these
-// capabilities. Nothing may be in flight on it but an IDLE, which EndIdle ends.
+// NewClient makes a Client of a connection that is logged in to a backend with these capabilities. No command
+// may be in progress except an IDLE, which EndIdle ends.
 func NewClient(c *conn.Conn, caps wire.Caps, opt Options) *Client {
 	client := &Client{
 		caps: caps, maxLine: cmp.Or(opt.MaxLine, imapclient.DefaultMaxLine),
@@ -65,17 +62,16 @@ func NewClient(c *conn.Conn, caps wire.Caps, opt Options) *Client {
 	return client
 }
 
-// Messages is how many messages the selected mailbox has after all that has come.
+// Messages returns how many messages the selected mailbox has after all responses so far.
 func (c *Client) Messages() uint32 { return c.messages }
 
-// Tries is how often the set of messages was asked for.
+// Tries returns how often the set of messages was requested.
 func (c *Client) Tries() int { return c.tries }
 
 // Selected says whether a mailbox is selected now.
 func (c *Client) Selected() bool { return c.selected }
 
-// follow counts messages as a client does. RFC 9051 §7.4.1, §7.5.1; RFC 7162
-// §3.2.10.
+// follow counts messages as a client does. RFC 9051 §7.4.1, §7.5.1; RFC 7162 §3.2.10.
 func (c *Client) follow(u imapclient.Untagged) error {
 	switch {
 	case u.Is("EXISTS"):
@@ -91,7 +87,7 @@ func (c *Client) follow(u imapclient.Untagged) error {
 			return err
 		}
 		if earlier {
-			return nil // of before the SELECT: its EXISTS doesn't have them
+			return nil // from before the SELECT: EXISTS doesn't include them
 		}
 		if uids.Count() > c.messages {
 			return fmt.Errorf("%w: VANISHED of more messages than there are", errProtocol)

@@ -10,21 +10,19 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
-// DefaultMaxDiffMessages bounds ByComparison: the flags of so many messages are
-// fetched at each hint.
+// DefaultMaxDiffMessages bounds ByComparison, which fetches the flags of that many messages at each hint.
 const DefaultMaxDiffMessages = 10000
 
-// ByComparison is the strategy for any IMAP4rev1 server: the UIDs and flags of all
-// messages, to be compared with what was told. It costs the backend 26 to 54 ms
-// for 10,000 messages.
+// ByComparison is the strategy for any IMAP4rev1 server: it fetches the UIDs and flags of all messages, and
+// each view compares them with the told ones. It costs the backend 26 to 54 ms for 10,000 messages.
 type ByComparison struct {
 	MaxMessages uint32 // of a mailbox; beyond it ErrTooMany. Zero: DefaultMaxDiffMessages
 }
 
-// Name is Strategy's.
+// Name implements Strategy.
 func (ByComparison) Name() string { return "comparison" }
 
-// Resync is Strategy's. Of q only the name is used.
+// Resync implements Strategy. It uses only the mailbox name of q.
 func (by ByComparison) Resync(ctx context.Context, c *Client, q Query) (*view.State, error) {
 	limit := cmp.Or(by.MaxMessages, DefaultMaxDiffMessages)
 	sel, err := c.Select(ctx, true, q.Mailbox, "", nil)
@@ -40,7 +38,7 @@ func (by ByComparison) Resync(ctx context.Context, c *Client, q Query) (*view.St
 		if !rows.resize(c.messages) {
 			return nil, ErrTooMany
 		}
-		if c.messages > 0 { // 1:* of nothing is BAD on some
+		if c.messages > 0 { // some servers answer BAD to 1:* if there is no message
 			if _, err := c.Do(ctx, "UID FETCH 1:* (FLAGS)", rows.onUntagged); err != nil {
 				return nil, err
 			}
@@ -59,9 +57,8 @@ func (by ByComparison) Resync(ctx context.Context, c *Client, q Query) (*view.St
 	return nil, ErrUnsettled
 }
 
-// comparison is a mailbox as a client sees it that has only message numbers:
-// responses are applied in their order, so that an EXPUNGE between two FETCH
-// responses takes the right message away.
+// comparison is a mailbox as seen by a client that has only message numbers: responses are applied in order,
+// so that an EXPUNGE between two FETCH responses removes the right message.
 type comparison struct {
 	limit   int
 	rows    []view.FlagChange // by number; UID 0: not told yet
@@ -77,7 +74,7 @@ func (c *comparison) resize(n uint32) bool {
 	for len(c.rows) < int(n) {
 		c.rows = append(c.rows, view.FlagChange{})
 	}
-	c.rows = c.rows[:n] // EXISTS that goes down isn't allowed; complete will tell
+	c.rows = c.rows[:n] // EXISTS must not decrease; complete finds that out
 	return true
 }
 
@@ -117,8 +114,8 @@ func (c *comparison) fetch(u imapclient.Untagged) {
 		c.bad = fmt.Errorf("%w: message %d has two UIDs", errProtocol, n)
 		return
 	}
-	// Flags without a UID are of a message that is, or will be, told with one; a
-	// row without flags stays incomplete by its UID.
+	// Flags without a UID belong to a message that also comes with its UID, before or after; a row without
+	// flags has no UID and stays incomplete.
 	if f.hasFlags {
 		row.Flags = f.flags
 		if f.uid != 0 {
@@ -127,7 +124,7 @@ func (c *comparison) fetch(u imapclient.Untagged) {
 	}
 }
 
-// complete says whether all messages are known, in the order that UIDs have.
+// complete says whether the UIDs of all messages are known and ascending.
 func (c *comparison) complete() bool {
 	last := uint32(0)
 	for _, r := range c.rows {

@@ -9,7 +9,7 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// parseVanished reads what follows VANISHED. RFC 7162 §3.2.10.
+// parseVanished parses the arguments of VANISHED. RFC 7162 §3.2.10.
 func parseVanished(rest []byte) (earlier bool, uids view.UIDs, err error) {
 	const mark = "(EARLIER) "
 	if len(rest) > len(mark) && bytes.EqualFold(rest[:len(mark)], []byte(mark)) {
@@ -22,14 +22,14 @@ func parseVanished(rest []byte) (earlier bool, uids view.UIDs, err error) {
 	return earlier, uids, err
 }
 
-// found is what a search has answered.
+// found is the result of a search.
 type found struct {
 	uids  view.UIDs
 	count uint32
-	tag   string // of the command it answers; "" where it doesn't say
+	tag   string // the tag of the search command; "" if the response doesn't have it
 }
 
-// parseESearch reads what follows ESEARCH. RFC 9051 §7.3.4.
+// parseESearch parses the arguments of ESEARCH. RFC 9051 §7.3.4.
 func parseESearch(rest []byte) (found, error) {
 	var f found
 	hasCount, uid := false, false
@@ -79,7 +79,7 @@ func parseESearch(rest []byte) (found, error) {
 	return f, nil
 }
 
-// parseSearch reads what follows SEARCH. RFC 3501 §7.2.5; RFC 7162 §3.1.5.
+// parseSearch parses the arguments of SEARCH. RFC 3501 §7.2.5; RFC 7162 §3.1.5.
 func parseSearch(rest []byte) (view.UIDs, error) {
 	var uids []uint32
 	for len(rest) > 0 {
@@ -105,17 +105,17 @@ func cutSpace(b []byte) (word, rest []byte) {
 	return word, rest
 }
 
-// fetched is what a FETCH response says of one message, as far as it concerns us.
+// fetched has those items of a FETCH response that a resync uses.
 type fetched struct {
-	uid      uint32 // 0: not said
+	uid      uint32 // 0: not in the response
 	flags    view.Flags
 	hasFlags bool
-	modSeq   uint64 // 0: not said
+	modSeq   uint64 // 0: not in the response
 	others   bool   // there are other items
 }
 
-// parseFetch reads what follows FETCH: "(" pairs of name and value ")". RFC 9051
-// §7.5.2, §9 msg-att. Items that aren't known are skipped.
+// parseFetch parses the arguments of FETCH: "(" pairs of name and value ")". RFC 9051 §7.5.2, §9 msg-att.
+// Unknown items are skipped.
 func parseFetch(rest []byte) (fetched, error) {
 	var f fetched
 	if len(rest) < 2 || rest[0] != '(' {

@@ -8,18 +8,18 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
-// maxChanges bounds what one QRESYNC answer may take of memory: 32 MB.
+// maxChanges bounds the memory for the answer to one QRESYNC: 32 MB.
 const maxChanges = 1 << 19
 
-// ByQResync is the strategy where the backend speaks QRESYNC (RFC 7162 §3.2.5): it
-// says what has changed and gone since a mod-sequence.
+// ByQResync is the strategy for backends with QRESYNC (RFC 7162 §3.2.5): the backend tells which messages
+// have changed or vanished since a mod-sequence.
 type ByQResync struct{}
 
-// Name is Strategy's.
+// Name implements Strategy.
 func (ByQResync) Name() string { return "qresync" }
 
-// Resync is Strategy's. EXAMINE, never SELECT: that would take \Recent away from
-// the client.
+// Resync implements Strategy. It uses EXAMINE and not SELECT, which would remove \Recent before the client
+// has seen it.
 func (ByQResync) Resync(ctx context.Context, c *Client, q Query) (*view.State, error) {
 	if err := c.Enable(ctx, "QRESYNC"); err != nil {
 		return nil, err
@@ -40,9 +40,8 @@ func (ByQResync) Resync(ctx context.Context, c *Client, q Query) (*view.State, e
 		FlagList: sel.Flags, Since: q.ModSeq,
 	}
 	if !q.builtOn(sel) {
-		// A backend that is asked about another mailbox or a later time says nothing,
-		// silently. The state is told from scratch: whether it is the same mailbox is for
-		// each view to find out.
+		// A backend that is asked about another mailbox or a later mod-sequence tells no changes, and gives
+		// no error. So the state has no history; each view finds out whether it is the same mailbox.
 		s.Since = sel.ModSeq
 		r.changed, r.doubt = nil, true
 	} else if sel.UIDNext == 0 || sel.UIDNext > q.UIDNext {
@@ -52,8 +51,8 @@ func (ByQResync) Resync(ctx context.Context, c *Client, q Query) (*view.State, e
 		return nil, err
 	}
 	s.UIDs = r.set()
-	// A purged history makes VANISHED say too much, which the intersection has taken
-	// out; the count shows whether anything else is wrong.
+	// If the backend has purged its history, VANISHED names more UIDs than those of removed messages, which
+	// Without ignores; the count shows other errors.
 	if r.doubt || s.UIDs.Count() != c.messages {
 		if s.UIDs, err = c.settle(ctx, r.onUntagged); err != nil {
 			return nil, err
@@ -66,7 +65,7 @@ func (ByQResync) Resync(ctx context.Context, c *Client, q Query) (*view.State, e
 	return s, nil
 }
 
-// params are the EXAMINE's. The known UIDs are digits: Dovecot says BAD to 1:*.
+// params are the parameters of EXAMINE. The known UIDs are digits: Dovecot answers BAD to 1:*.
 func (q Query) params() string {
 	if q.ModSeq == 0 || q.UIDValidity == 0 {
 		return ""
@@ -78,31 +77,31 @@ func (q Query) params() string {
 	return fmt.Sprintf("(QRESYNC (%d %d%s))", q.UIDValidity, q.ModSeq, known)
 }
 
-// builtOn says whether the backend has told what changed since q.
+// builtOn says whether the backend has told the changes since q.
 func (q Query) builtOn(sel Selected) bool {
 	return q.params() != "" && sel.UIDValidity == q.UIDValidity && sel.ModSeq >= q.ModSeq &&
 		(sel.UIDNext == 0 || sel.UIDNext >= q.UIDNext)
 }
 
-// qresync follows what a QRESYNC connection says, strictly in order.
+// qresync follows the responses on a QRESYNC connection, in order.
 type qresync struct {
 	next    uint32    // UIDs from here on are new
-	uids    view.UIDs // what there is, as far as is known
-	fresh   []uint32  // new ones that aren't in uids yet
+	uids    view.UIDs // the known UIDs
+	fresh   []uint32  // new UIDs that aren't in uids yet
 	changed []view.FlagChange
-	doubt   bool  // uids can't be relied on
-	bad     error // a response that can't be understood, or too many of them
+	doubt   bool  // uids isn't reliable
+	bad     error // a response that can't be understood, or too many changes
 }
 
 func (r *qresync) onUntagged(u imapclient.Untagged) bool {
 	switch {
 	case u.Is("VANISHED"):
-		_, gone, err := parseVanished(u.Rest) // read before by follow, so it's well-formed
+		_, gone, err := parseVanished(u.Rest) // follow has parsed it before, so it's well-formed
 		if err == nil {
 			r.uids = r.set().Without(gone)
 		}
 	case u.Is("EXPUNGE"):
-		r.doubt = true // not to a client that has enabled QRESYNC
+		r.doubt = true // a backend must not send it once QRESYNC is enabled
 	case u.Is("FETCH"):
 		r.fetch(u.Rest)
 	default:
@@ -131,7 +130,7 @@ func (r *qresync) fetch(rest []byte) {
 	}
 }
 
-// set is what there is, the new ones included.
+// set returns all known UIDs, including the new ones.
 func (r *qresync) set() view.UIDs {
 	if len(r.fresh) > 0 {
 		r.uids = r.uids.Union(view.UIDsOf(r.fresh...))
@@ -140,8 +139,8 @@ func (r *qresync) set() view.UIDs {
 	return r.uids
 }
 
-// arrivals learns the UIDs of new messages. `n:*` always means the last message
-// too, even when that is below n: onUntagged leaves those out.
+// arrivals fetches the UIDs of new messages. `n:*` always includes the last message, even if its UID is below
+// n; onUntagged ignores that one.
 func (r *qresync) arrivals(ctx context.Context, c *Client) error {
 	if c.messages == 0 {
 		return nil

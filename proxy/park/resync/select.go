@@ -11,27 +11,26 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Selected is what a backend says of a mailbox when it selects it. RFC 9051 §6.3.2.
+// Selected is what a backend tells of a mailbox when it selects it. RFC 9051 §6.3.2.
 type Selected struct {
 	ReadOnly       bool
 	Exists         uint32
 	UIDValidity    uint32
-	UIDNext        uint32 // 0: not said (Courier)
+	UIDNext        uint32 // 0: not in the responses (Courier)
 	Flags          view.Flags
 	PermanentFlags view.Flags
-	ModSeq         uint64 // HIGHESTMODSEQ; 0: not said
-	NoModSeq       bool   // it says that the mailbox has none
-	UIDNotSticky   bool   // UIDs don't outlive the session: nothing can be parked
+	ModSeq         uint64 // HIGHESTMODSEQ; 0: not in the responses
+	NoModSeq       bool   // the response code NOMODSEQ: the mailbox has no mod-sequences
+	UIDNotSticky   bool   // UIDs don't outlive the session, so no session can be parked
 }
 
-// Select sends SELECT, or EXAMINE. The mailbox is a canonical name; params are
-// what follows it, such as "(CONDSTORE)", without literals; empty for none. A mailbox
-// that is selected is deselected first, so that no response of one is taken for
-// the other's.
+// Select sends SELECT or EXAMINE. mailbox is a canonical name; params are the parameters after the name, such
+// as "(CONDSTORE)", without literals; empty for none. If a mailbox is selected, it is deselected first, so
+// that no response about one mailbox is taken for the other's.
 //
-// onUntagged is shown every untagged response that isn't about the mailbox as a whole.
-// It may be nil. FETCH, UIDFETCH and VANISHED that it doesn't claim are dropped: a caller that
-// selects again for a session's client tells it the difference itself.
+// onUntagged is called with each untagged response that isn't about the mailbox as a whole; it may be nil.
+// FETCH, UIDFETCH and VANISHED that it doesn't claim are dropped: a caller that selects again for a session's
+// client tells the client the difference itself.
 func (c *Client) Select(ctx context.Context, examine bool, mailbox, params string, onUntagged func(imapclient.Untagged) bool) (Selected, error) {
 	if c.selected {
 		if err := c.Deselect(ctx); err != nil {
@@ -82,26 +81,26 @@ func (c *Client) Select(ctx context.Context, examine bool, mailbox, params strin
 	return s, nil
 }
 
-// MailboxArgument is a canonical name as an argument of a command: quoted, and encoded as the
-// connection has it. ErrName: it can't be sent.
+// MailboxArgument returns a canonical name as a command's argument: quoted, in the connection's encoding.
+// ErrName: the name can't be sent.
 func (c *Client) MailboxArgument(name string) (string, error) {
 	utf8Names := c.Enabled().Has("UTF8=ACCEPT") || c.Enabled().Has("IMAP4REV2")
 	enc := view.EncodeMailbox(name, utf8Names)
-	// As a quoted string at any length a name can have: a literal would need one
-	// more round trip, and its own failures. RFC 6855 §3 has UTF-8 in them.
+	// Any length is sent as a quoted string: a literal would need one more round trip, which may fail. RFC
+	// 6855 §3 allows UTF-8 in quoted strings.
 	if enc == "" || len(enc) > 6*view.MaxMailboxName || strings.ContainsAny(enc, "\x00\r\n") {
 		return "", ErrName
 	}
 	return string(wire.AppendQuoted(nil, enc)), nil
 }
 
-// onUntagged reads what concerns the mailbox as a whole, and says whether it did.
+// onUntagged reads a response about the mailbox as a whole, and says whether it was one.
 func (s *Selected) onUntagged(u imapclient.Untagged) (bool, error) {
 	switch {
 	case u.Status == wire.OK:
 		return s.code(u.Rest)
 	case u.Is("EXISTS"), u.Is("RECENT"):
-		return true, nil // follow counts the one; the other has no use
+		return true, nil // follow counts EXISTS; RECENT isn't used
 	case u.Is("FLAGS"):
 		var err error
 		s.Flags, err = view.ParseFlags(u.Rest)
@@ -128,7 +127,7 @@ func (s *Selected) code(rest []byte) (bool, error) {
 		s.UIDNotSticky = true
 	case "UNSEEN", "MAILBOXID", "CLOSED":
 	default:
-		return false, nil // an alert, or words for the client
+		return false, nil // an alert, or text for the client
 	}
 	return true, err
 }
@@ -138,12 +137,12 @@ func number32(b []byte) (uint32, error) {
 	return uint32(n), err
 }
 
-// Deselect leaves the selected mailbox without expunging anything: UNSELECT (RFC
-// 9051 §6.4.2), or CLOSE where it was selected read-only (§6.4.1).
-// ErrCannotDeselect where there is neither: the connection is to be closed.
+// Deselect deselects the mailbox without expunging: by UNSELECT (RFC 9051 §6.4.2), or by CLOSE if the mailbox
+// was selected read-only (§6.4.1). If neither is possible it returns ErrCannotDeselect, and the connection
+// has to be closed.
 //
-// What the backend says of the mailbox meanwhile is dropped: it came behind the snapshot, so
-// the view doesn't have it, and the next resync finds it.
+// Responses about the mailbox during the command are dropped: they came after the snapshot, so the view
+// doesn't have their changes, and the next resync finds them.
 func (c *Client) Deselect(ctx context.Context) error {
 	var command string
 	switch {

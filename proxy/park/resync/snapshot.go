@@ -8,24 +8,23 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
-// tries is how often a set is asked for before the mailbox counts as unsettled:
-// each try fails only if the mailbox is changed during it.
+// tries is how often a set is requested before the mailbox counts as unsettled: a try fails only if the
+// mailbox is changed during it.
 const tries = 3
 
-// Snapshot finds the ordered set of the messages that the session's client counts, on the
-// session's own connection, after EndIdle. What comes with it is forwarded to the
-// client, so that Messages moves along.
+// Snapshot finds the ordered set of the messages that the session's client counts, on the session's own
+// connection, after EndIdle. Untagged responses meanwhile are forwarded to the client, and Messages follows
+// them.
 //
-// The set is what the client counts only if it has as many messages as the client
-// was told, and none came or went behind it: Dovecot answers the stale set first
-// and says EXPUNGE and EXISTS after it, Cyrus answers the new one and keeps EXPUNGE
-// back until a NOOP. Hence NOOP first, and the count. Three tries, then
-// ErrUnsettled: the session stays attached.
+// The set is what the client counts only if it has as many messages as the client was told, and no message
+// was added or removed after the answer: Dovecot sends the stale set first and EXPUNGE and EXISTS after it;
+// Cyrus sends the new set and holds EXPUNGE back until a NOOP. So Snapshot sends NOOP first, and compares the
+// count. After three tries it returns ErrUnsettled, and the session stays attached.
 func (c *Client) Snapshot(ctx context.Context) (view.UIDs, error) {
 	return c.settle(ctx, nil)
 }
 
-// settle is Snapshot, with onUntagged for untagged responses other than the search's.
+// settle is Snapshot, with onUntagged for the untagged responses other than the search result.
 func (c *Client) settle(ctx context.Context, onUntagged func(imapclient.Untagged) bool) (view.UIDs, error) {
 	for range tries {
 		c.tries++
@@ -43,8 +42,8 @@ func (c *Client) settle(ctx context.Context, onUntagged func(imapclient.Untagged
 	return view.UIDs{}, ErrUnsettled
 }
 
-// search asks for all UIDs once. shifted: messages came or went behind the answer.
-// RFC 9051 §6.4.4, or RFC 3501 §6.4.4 where the backend has no ESEARCH.
+// search requests all UIDs once. shifted: messages were added or removed after the answer. RFC 9051 §6.4.4,
+// or RFC 3501 §6.4.4 if the backend has no ESEARCH.
 func (c *Client) search(ctx context.Context, onUntagged func(imapclient.Untagged) bool) (f found, shifted bool, err error) {
 	if c.tooLong() {
 		return f, false, ErrTooMany
@@ -61,11 +60,11 @@ func (c *Client) search(ctx context.Context, onUntagged func(imapclient.Untagged
 		case extended && u.Is("ESEARCH"):
 			got, perr := parseESearch(u.Rest)
 			if perr == nil && got.tag != u.During && got.tag != "" {
-				return false // the answer to another command: a CONTEXT update of the client's
+				return false // the result of another command: a CONTEXT update of the client
 			}
 			f, bad = got, perr
 		case !extended && u.Is("SEARCH"):
-			var more view.UIDs // Dovecot and others may split it
+			var more view.UIDs // Dovecot and others may split the result
 			more, bad = parseSearch(u.Rest)
 			f.uids = f.uids.Union(more)
 			f.count = f.uids.Count()
@@ -86,17 +85,16 @@ func (c *Client) search(ctx context.Context, onUntagged func(imapclient.Untagged
 	return f, c.shifts != at, nil
 }
 
-// tooLong says that the set might not fit into one response: at worst each UID
-// has a place of its own, ten digits and a comma. The connection, perhaps a
-// session's, would break over it.
+// tooLong says that the set might not fit into one response: at worst no two UIDs are consecutive, and each
+// takes ten digits and a comma. Too long a response would break the connection, which may be a session's.
 func (c *Client) tooLong() bool { return int64(c.messages) > int64(c.maxLine-100)/11 }
 
-// SnapshotByFetch is Snapshot for a session that is quiet but not in IDLE: with
-// `FETCH 1:* (UID)`, which can't produce EXPUNGE (RFC 9051 §7.5.1), so that the
-// message numbers in the client's next command mean what it thinks they do.
+// SnapshotByFetch is Snapshot for an idle session that isn't in IDLE. It uses `FETCH 1:* (UID)`, whose answer
+// can't contain EXPUNGE (RFC 9051 §7.5.1), so that the message numbers in the client's next command keep
+// their meaning.
 func (c *Client) SnapshotByFetch(ctx context.Context) (view.UIDs, error) {
 	if c.messages == 0 {
-		return view.UIDs{}, nil // 1:* of nothing is BAD; messages that come now are new
+		return view.UIDs{}, nil // there is no message for 1:*; messages that arrive now are new
 	}
 	for range tries {
 		if c.tooLong() {
@@ -116,12 +114,12 @@ func (c *Client) SnapshotByFetch(ctx context.Context) (view.UIDs, error) {
 			}
 			f, err := parseFetch(u.Rest)
 			if err != nil || f.uid == 0 {
-				return false // flags that were set meanwhile: the client's to see
+				return false // flags that were set meanwhile, which the client must see
 			}
 			switch n := int(u.Number); {
 			case n == len(uids)+1 && n <= int(c.messages) && (n == 1 || f.uid > uids[n-2]):
 				uids = append(uids, f.uid)
-			case n >= 1 && n <= len(uids) && uids[n-1] == f.uid: // said again, with flags
+			case n >= 1 && n <= len(uids) && uids[n-1] == f.uid: // sent again, with flags
 			default:
 				inOrder = false
 			}
@@ -131,7 +129,7 @@ func (c *Client) SnapshotByFetch(ctx context.Context) (view.UIDs, error) {
 			return view.UIDs{}, err
 		}
 		if shrunk {
-			break // the backend does what it mustn't
+			break // the backend violates the protocol
 		}
 		if inOrder && len(uids) == int(c.messages) && c.messages >= before {
 			return view.UIDsOf(uids...), nil

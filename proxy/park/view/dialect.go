@@ -1,10 +1,10 @@
 package view
 
-// Dialect is how a session is told what changed, by what its client has enabled.
+// Dialect is the form in which a client is told of changes. It depends on what the client has enabled.
 type Dialect uint8
 
-// The dialects. A client speaks CondStore as soon as it has used a parameter of
-// RFC 7162 §3.1, and QResync only by ENABLE QRESYNC (§3.2.3).
+// The dialects. A client uses CondStore once it has used a parameter of RFC 7162 §3.1, and QResync only after
+// ENABLE QRESYNC (§3.2.3).
 const (
 	Plain     Dialect = iota // EXPUNGE and FETCH by number, no mod-sequences
 	CondStore                // EXPUNGE by number, FETCH with UID and MODSEQ

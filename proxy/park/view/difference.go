@@ -5,60 +5,58 @@ import (
 	"slices"
 )
 
-// Difference is what a client has to be told for its view to be a state. It says only
-// what the state is sure of: flags that changed beyond the state's own bound are
-// left to the next resync, and so is the bound itself.
+// Difference is what a client has to be told so that its view becomes a state. It contains only what the
+// state is certain of: flags that changed after the state's own bound, and a higher bound, are left to the
+// next resync.
 type Difference struct {
-	Vanished UIDs         // the client counts them, and they are gone
-	New      UIDs         // all higher than those it counts
-	Changed  []FlagChange // of messages that it counts and that aren't gone, ascending
-	FlagList Flags        // of the FLAGS response where it is another than was told, else ""
+	Vanished UIDs         // removed messages that the client counts
+	New      UIDs         // messages that the client doesn't count yet, all with higher UIDs
+	Changed  []FlagChange // flags of messages that the client counts and that weren't removed, ascending
+	FlagList Flags        // the FLAGS response, if the client has to be told a new one; otherwise ""
 
-	// ModSeq and UIDNext are the view's when all of this has been told. 0: as they are.
+	// ModSeq and UIDNext are those of the view after the client was told all of this. 0: no change.
 	ModSeq  uint64
 	UIDNext uint32
 
-	// Again means that the state had changes from after its own bound: there is more
-	// to be found than this.
+	// Again means that the state contained changes after its own bound: the next resync will find more.
 	Again bool
 
-	// table has the flags of the state, nil if only those in Changed are known. With
-	// newOnly the client isn't told them yet but of the messages in New.
+	// table has the flags of the state; nil if only those in Changed are known. With newOnly, the client is
+	// told the flags of the messages in New only.
 	table   *FlagTable
 	newOnly bool
 }
 
-// Reason says why a state isn't of the mailbox that a view is of. It is one of the
-// constants, so that it can be counted.
+// Reason says why a state belongs to another mailbox than a view. It is one of the constants, so it can be a
+// metric's label.
 type Reason string
 
-// The rules of the same mailbox. Telling a client VANISHED and then another message
-// under the same UID corrupts caches: its session ends with BYE.
+// Reasons why a mailbox isn't the same. A client that is told VANISHED and then another message under the
+// same UID would have a corrupt cache, so its session ends with BYE.
 const (
 	OtherUIDValidity Reason = "uidvalidity" // UIDVALIDITY differs (RFC 9051 §2.3.1.1)
-	LowerUIDNext     Reason = "uidnext"     // UIDNEXT is below what the client was told
-	LowerModSeq      Reason = "modseq"      // HIGHESTMODSEQ is below what it was told (RFC 7162 §3.1.2.1)
-	UnknownLowUID    Reason = "uids"        // a message that it doesn't know has a UID that was given before
+	LowerUIDNext     Reason = "uidnext"     // UIDNEXT is lower than the client was told
+	LowerModSeq      Reason = "modseq"      // HIGHESTMODSEQ is lower than the client was told (RFC 7162 §3.1.2.1)
+	UnknownLowUID    Reason = "uids"        // a message unknown to the client has a UID that was assigned before
 )
 
-// NotSame is Compare's error for a state of another mailbox than the view's, though it
-// has the same name.
+// NotSame is Compare's error if the state is from another mailbox of the same name.
 type NotSame struct{ Reason Reason }
 
 func (e *NotSame) Error() string { return "not the same mailbox: " + string(e.Reason) }
 
-// What keeps Compare from knowing all flags that changed. The caller needs a state
-// that reaches further back, or all flags.
+// With these errors, Compare doesn't know all changed flags. The caller needs a state with an earlier Since,
+// or all flags.
 var (
 	ErrGap     = errors.New("flag changes between the view's bound and the state's are missing")
 	ErrNoFlags = errors.New("the flags that the client was told are not known")
 )
 
-// Compare computes what a client with view v has to be told of s. Its errors are
-// *NotSame, ErrGap and ErrNoFlags.
+// Compare computes what a client with view v has to be told of s. Its errors are *NotSame, ErrGap and
+// ErrNoFlags.
 //
-// The view mustn't have been taken after s's EXAMINE was sent: messages that
-// came in between would seem gone.
+// The view must have been taken before the EXAMINE of s was sent. Otherwise messages that arrived in between
+// would seem to be removed.
 func Compare(v *View, s *State) (Difference, error) {
 	if reason := notSame(v, s); reason != "" {
 		return Difference{}, &NotSame{Reason: reason}
@@ -84,10 +82,10 @@ func Compare(v *View, s *State) (Difference, error) {
 	return d, nil
 }
 
-// notSame returns why s isn't of v's mailbox, "" if it may be:
-//   - UIDVALIDITY is another,
-//   - UIDNEXT or HIGHESTMODSEQ has gone down,
-//   - a UID that the client has seen given away belongs to a message that it doesn't count.
+// notSame returns why s isn't from v's mailbox, "" if it may be:
+//   - UIDVALIDITY differs,
+//   - UIDNEXT or HIGHESTMODSEQ has decreased,
+//   - a message that the client doesn't count has a UID below the view's UIDNEXT.
 func notSame(v *View, s *State) Reason {
 	switch {
 	case s.UIDValidity != v.UIDValidity:
@@ -102,7 +100,7 @@ func notSame(v *View, s *State) Reason {
 	return ""
 }
 
-// takeChanges takes over what a QRESYNC state says of the messages that stay.
+// takeChanges takes the changes of a QRESYNC state that concern messages in stay.
 func (d *Difference) takeChanges(v *View, s *State, stay UIDs) error {
 	if s.ModSeq == 0 || s.Since > v.ModSeq {
 		return ErrGap
@@ -123,7 +121,7 @@ func (d *Difference) takeChanges(v *View, s *State, stay UIDs) error {
 	return nil
 }
 
-// newest puts changes in order and keeps the last one of each message.
+// newest sorts changes by UID and keeps the last change of each message.
 func newest(changes []FlagChange) []FlagChange {
 	slices.SortStableFunc(changes, byUID)
 	kept := changes[:0]
@@ -136,7 +134,7 @@ func newest(changes []FlagChange) []FlagChange {
 	return kept
 }
 
-// compareTables finds the messages that stay and whose flags are others than were told.
+// compareTables returns the messages in stay whose flags differ from those that the client was told.
 func compareTables(v *View, s *State, stay UIDs) ([]FlagChange, error) {
 	if v.Told == nil {
 		if stay.Empty() {
@@ -161,13 +159,11 @@ func (d Difference) Empty() bool {
 	return d.Vanished.Empty() && d.New.Empty() && len(d.Changed) == 0 && d.FlagList == ""
 }
 
-// HasExpunge says whether telling d takes messages away, which RFC 9051 §7.5.1
-// doesn't allow at all times.
+// HasExpunge says whether d contains expunges, which a server may not send at all times (RFC 9051 §7.5.1).
 func (d Difference) HasExpunge() bool { return !d.Vanished.Empty() }
 
-// Split takes d apart where EXPUNGE may not be told yet: now is what may be told, owed is
-// the rest, to be told later to a client with the view v.After(now). What would
-// show a client a mod-sequence beyond its bound is part of owed, and so is the bound itself.
+// Split divides d while EXPUNGE may not be sent: now may be told at once, owed later, to a client with the
+// view v.After(now). A mod-sequence beyond the client's bound, and the new bound itself, are part of owed.
 func (d Difference) Split(dialect Dialect) (now, owed Difference) {
 	if !d.HasExpunge() {
 		return d, Difference{}
@@ -183,7 +179,7 @@ func (d Difference) Split(dialect Dialect) (now, owed Difference) {
 	return now, owed
 }
 
-// Sparing returns d without the flags of some messages, if there are any in it. It doesn't raise the
+// Sparing returns d without the flag changes for which spared is true. If there are any, it doesn't raise the
 // bound, so that a later resync finds them again.
 func (d Difference) Sparing(spared func(FlagChange) bool) Difference {
 	if !slices.ContainsFunc(d.Changed, spared) {
@@ -194,11 +190,11 @@ func (d Difference) Sparing(spared func(FlagChange) bool) Difference {
 	return d
 }
 
-// uids are what the client counts after d.
+// uids returns the messages that the client counts after d.
 func (d Difference) uids(v *View) UIDs { return v.UIDs.Without(d.Vanished).Union(d.New) }
 
-// told are the flags that a client with view v knows after d, when it counts
-// uids. nil where they aren't known of all.
+// told returns the flags that a client with view v knows after d, if it then counts uids. nil: they aren't
+// known for all messages.
 func (d Difference) told(v *View, uids UIDs) *FlagTable {
 	switch {
 	case d.table != nil && !d.newOnly:
@@ -226,8 +222,8 @@ func (d Difference) told(v *View, uids UIDs) *FlagTable {
 	return b.table()
 }
 
-// Lists returns d with a FLAGS response that has the flags of list, too, if a client with view v
-// hasn't been told them, though its own backend takes them for told.
+// Lists returns d with a FLAGS response that contains the flags of list, if a client with view v hasn't been
+// told them although its own backend believes so.
 func (d Difference) Lists(v *View, list Flags) Difference {
 	told := v.Flags
 	if d.FlagList != "" {
@@ -239,11 +235,11 @@ func (d Difference) Lists(v *View, list Flags) Difference {
 	return d
 }
 
-// newFlagList is the FLAGS response to tell: what was told, what the mailbox lists,
-// and all flags that are about to be told. "" if the client has been told all that.
+// newFlagList returns the FLAGS response to tell: the flags that were told, those that the mailbox lists, and
+// those of changed. "" if the client has been told them all.
 //
-// Nothing is taken back: a keyword that no message has any more, or none yet, is listed on
-// one of Dovecot's connections and not on another, and each tells of it once.
+// No flag is removed: a keyword that no message has is listed on some of Dovecot's connections and not on
+// others, and each connection announces it once.
 func newFlagList(told, list Flags, changed []FlagChange) Flags {
 	now := told
 	if now.Lacks(list) {
@@ -260,8 +256,7 @@ func newFlagList(told, list Flags, changed []FlagChange) Flags {
 	return now
 }
 
-// After is the view of a client that was told d, which was computed for v or is
-// part of what was.
+// After returns the view of a client that was told d, or a part of it; d was computed for v.
 func (v *View) After(d Difference) *View {
 	if d.Empty() && d.ModSeq <= v.ModSeq && d.UIDNext <= v.UIDNext && d.table == nil {
 		return v
@@ -274,8 +269,8 @@ func (v *View) After(d Difference) *View {
 	after.UIDNext = max(v.UIDNext, d.UIDNext)
 	after.ModSeq = max(v.ModSeq, d.ModSeq)
 	after.Told = d.told(v, after.UIDs)
-	// It stays although the bound may have risen over it: a STORE .SILENT makes flags of those that
-	// were known.
+	// Known remains although the bound may be higher now: a STORE .SILENT computes its flags from those that
+	// the client knew.
 	after.Known = v.Known.after(d.Changed)
 	return &after
 }

@@ -5,8 +5,8 @@ import (
 	"sort"
 )
 
-// Runs says which of a list of sets messages have, by number or by UID. It takes 12 bytes for
-// each run of messages that follow each other with the same set. The zero value has none.
+// Runs maps messages, by number or by UID, to sets, which are indexes of a list. It takes 12 bytes for each
+// run of consecutive messages with the same set. The zero value is empty.
 type Runs struct{ runs []idRun }
 
 type idRun struct {
@@ -14,13 +14,13 @@ type idRun struct {
 	set         uint8
 }
 
-// Len returns how many runs there are.
+// Len returns the number of runs.
 func (r *Runs) Len() int { return len(r.runs) }
 
-// Clear removes all runs, and keeps their memory.
+// Clear removes all runs and keeps their memory.
 func (r *Runs) Clear() { r.runs = r.runs[:0] }
 
-// find is the first run that doesn't end before id.
+// find returns the index of the first run that doesn't end before id.
 func (r *Runs) find(id uint32) int {
 	return sort.Search(len(r.runs), func(i int) bool { return r.runs[i].last >= id })
 }
@@ -33,7 +33,7 @@ func (r *Runs) Of(id uint32) (set uint8, ok bool) {
 	return 0, false
 }
 
-// Cut removes the sets of first to last, and returns the place of a run that begins with first.
+// Cut removes the sets of first to last, and returns the index at which a run that begins with first belongs.
 func (r *Runs) Cut(first, last uint32) int {
 	i := r.find(first)
 	j := i
@@ -59,7 +59,7 @@ func (r *Runs) Cut(first, last uint32) int {
 	return at
 }
 
-// Put gives the messages first to last a set.
+// Put sets the set of the messages first to last.
 func (r *Runs) Put(first, last uint32, set uint8) {
 	i := r.Cut(first, last)
 	if i > 0 && r.runs[i-1].set == set && r.runs[i-1].last == first-1 {
@@ -74,7 +74,7 @@ func (r *Runs) Put(first, last uint32, set uint8) {
 	r.runs = slices.Insert(r.runs, i, idRun{first, last, set})
 }
 
-// Change replaces the sets of first to last, where they have one.
+// Change replaces the sets of those messages from first to last that have one.
 func (r *Runs) Change(first, last uint32, to func(set uint8) uint8) {
 	for at := first; ; {
 		i := r.find(at)
@@ -92,7 +92,7 @@ func (r *Runs) Change(first, last uint32, to func(set uint8) uint8) {
 	}
 }
 
-// Gone removes a number: those behind it move down. There aren't more runs afterwards.
+// Gone removes a number: higher numbers decrease by one. The number of runs doesn't grow.
 func (r *Runs) Gone(n uint32) {
 	i := r.Cut(n, n)
 	for j := i; j < len(r.runs); j++ {
@@ -105,32 +105,32 @@ func (r *Runs) Gone(n uint32) {
 	}
 }
 
-// Halve removes the lower half of the runs: those of the older messages.
+// Halve removes the lower half of the runs, which belong to the older messages.
 func (r *Runs) Halve() { r.runs = slices.Delete(r.runs, 0, (len(r.runs)+1)/2) }
 
-// Each calls f with each run in order.
+// Each calls f with each run in ascending order.
 func (r *Runs) Each(f func(first, last uint32, set uint8)) {
 	for _, run := range r.runs {
 		f(run.first, run.last, run.set)
 	}
 }
 
-// KnownFlags are the flags of a message as a client knows them. ModSeq is the mod-sequence that
-// it was told with them, if that is beyond its bound; else 0.
+// KnownFlags are the flags of a message as a client knows them. ModSeq is the mod-sequence that the client
+// was told with them, if it is higher than the client's bound; otherwise 0.
 type KnownFlags struct {
 	Flags  Flags
 	ModSeq uint64
 }
 
-// Known has the flags of some messages as a client knows them: those that it was told or has set
-// since its view's bound. It is immutable; nil has none.
+// Known has the flags of some messages as a client knows them: flags that it was told or has set since its
+// view's bound. It is immutable; nil is empty.
 type Known struct {
 	sets   []KnownFlags
 	uids   Runs
-	modSeq bool // the client counts mod-sequences, so it has to know that of each, too
+	modSeq bool // the client uses mod-sequences, so it has to know each message's, too
 }
 
-// NewKnown makes a Known of runs of UIDs, which it takes over, and their sets.
+// NewKnown makes a Known of runs of UIDs and the sets that they refer to. It takes ownership of the runs.
 func NewKnown(sets []KnownFlags, uids Runs, dialect Dialect) *Known {
 	if uids.Len() == 0 {
 		return nil
@@ -139,12 +139,12 @@ func NewKnown(sets []KnownFlags, uids Runs, dialect Dialect) *Known {
 	return &Known{sets: sets, uids: uids, modSeq: dialect != Plain}
 }
 
-// Runs returns a copy of what NewKnown was given.
+// Runs returns a copy of the arguments of NewKnown.
 func (k *Known) Runs() ([]KnownFlags, Runs) {
 	return slices.Clone(k.sets), Runs{slices.Clone(k.uids.runs)}
 }
 
-// has says whether the client knows a change already.
+// has says whether the client already knows a change.
 func (k *Known) has(c FlagChange) bool {
 	if k == nil {
 		return false
@@ -157,7 +157,7 @@ func (k *Known) has(c FlagChange) bool {
 	return known.Flags.Equal(c.Flags) && (!k.modSeq || known.ModSeq != 0 && known.ModSeq == c.ModSeq)
 }
 
-// after is what is known behind changes that the client is told.
+// after returns what is known once the client was told these changes.
 func (k *Known) after(told []FlagChange) *Known {
 	if k == nil || len(told) == 0 {
 		return k

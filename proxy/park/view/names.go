@@ -8,21 +8,20 @@ import (
 	"unicode/utf8"
 )
 
-// ErrMailboxName means that a name isn't one that this encoding allows. A name that can't be
-// mapped isn't guessed: a session stays attached, a hint is for all mailboxes.
+// ErrMailboxName means that a name isn't valid in its encoding. The proxy doesn't guess: the session stays
+// attached, and a hint with such a name counts for all mailboxes.
 var ErrMailboxName = errors.New("not a mailbox name")
 
-// MaxMailboxName bounds a name, in bytes. Dovecot's bound is 4,096.
+// MaxMailboxName bounds a name, in bytes. It is Dovecot's bound.
 const MaxMailboxName = 4096
 
 // imapBase64 is the base64 of modified UTF-7 (RFC 3501 §5.1.3).
 var imapBase64 = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding).Strict()
 
-// DecodeMailbox returns a mailbox's canonical name: UTF-8, INBOX in upper case (RFC 9051
-// §5.1), as it was on the wire behind quotes and literals. utf8Names says that the
-// connection speaks UTF8=ACCEPT (RFC 6855) or IMAP4rev2, else names are in modified UTF-7. The
-// canonical name of another encoding of the same name can't be had: names that
-// aren't encoded as RFC 3501 §5.1.3 has it are ErrMailboxName.
+// DecodeMailbox returns a mailbox's canonical name: UTF-8, INBOX in upper case (RFC 9051 §5.1). name is the
+// content of a quoted string or literal. utf8Names says that the connection uses UTF8=ACCEPT (RFC 6855) or
+// IMAP4rev2; otherwise names are in modified UTF-7. Names that aren't encoded as RFC 3501 §5.1.3 requires are
+// ErrMailboxName, since they could be another encoding of the same name.
 func DecodeMailbox(name string, utf8Names bool) (string, error) {
 	if len(name) > MaxMailboxName {
 		return "", ErrMailboxName
@@ -36,8 +35,7 @@ func DecodeMailbox(name string, utf8Names bool) (string, error) {
 	return CanonicalMailbox(name)
 }
 
-// CanonicalMailbox returns the canonical form of a name that is in UTF-8, as events
-// have it.
+// CanonicalMailbox returns the canonical form of a name in UTF-8, for example of a push event.
 func CanonicalMailbox(name string) (string, error) {
 	if name == "" || len(name) > MaxMailboxName || !utf8.ValidString(name) || strings.ContainsAny(name, "\x00\r\n") {
 		return "", ErrMailboxName
@@ -48,7 +46,7 @@ func CanonicalMailbox(name string) (string, error) {
 	return name, nil
 }
 
-// EncodeMailbox returns a canonical name as it goes over a connection, unquoted.
+// EncodeMailbox returns a canonical name in the encoding of a connection, unquoted.
 func EncodeMailbox(name string, utf8Names bool) string {
 	if utf8Names {
 		return name
@@ -56,7 +54,7 @@ func EncodeMailbox(name string, utf8Names bool) string {
 	return encodeUTF7(name)
 }
 
-// isASCII is there because "ſ" and "K" fold to ASCII letters.
+// isASCII is needed because "ſ" and "K" fold to ASCII letters.
 func isASCII(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {
@@ -97,8 +95,8 @@ func encodeUTF7(name string) string {
 	return out.String()
 }
 
-// decodeUTF7 accepts exactly what encodeUTF7 makes: RFC 3501 §5.1.3 forbids to
-// encode printable characters, and to leave the shift only to enter it again.
+// decodeUTF7 accepts exactly the output of encodeUTF7: RFC 3501 §5.1.3 forbids encoding printable characters,
+// and ending a shift only to begin the next.
 func decodeUTF7(name string) (string, error) {
 	var out strings.Builder
 	for i := 0; i < len(name); {

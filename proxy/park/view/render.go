@@ -8,29 +8,26 @@ import (
 	"strconv"
 )
 
-// maxVanished is about how long a line of VANISHED may get, in bytes. What doesn't fit
-// goes into another one.
+// maxVanished is the approximate maximum length of a VANISHED line, in bytes. Longer sets are split.
 const maxVanished = 8000
 
-// AppendTo adds to dst the untagged responses that tell d to a client with view v, with their
-// line ends. They may only be sent at a response boundary, and where d has
-// expunges, only where RFC 9051 §7.5.1 allows EXPUNGE.
+// AppendTo appends the untagged responses that tell d to a client with view v, with their line ends. They may
+// be sent only at a response boundary, and, if d has expunges, only where RFC 9051 §7.5.1 allows EXPUNGE.
 //
-// Messages that are gone come first, so that all other numbers are those of the
-// view afterwards; VANISHED comes before FETCH, or a client that is cut off in
-// between would resynchronise from a mod-sequence that hides what vanished (RFC 7162 §3.2.10).
-// FLAGS comes before the FETCH that uses a new keyword. For the same reason FETCH with MODSEQ comes
-// in the order of the mod-sequences.
+// Expunges come first, so that all other numbers are those of the view after d. VANISHED comes before FETCH:
+// otherwise a client that loses its connection in between would resynchronise from a mod-sequence after the
+// expunges, and never learn of them (RFC 7162 §3.2.10). FETCH with MODSEQ comes in the order of the
+// mod-sequences for the same reason. FLAGS comes before a FETCH that uses a new keyword.
 func (d Difference) AppendTo(dst []byte, dialect Dialect, v *View) []byte {
 	r := rendering{b: dst, size: math.MaxInt}
 	r.difference(d, dialect, v)
 	return r.b
 }
 
-// Pieces is AppendTo in pieces of whole lines, each of about size bytes, and the last one of
-// less, which may have none: a large difference isn't held as text. A piece
-// is lent until the next is asked for, but for the last one, which is the caller's. uidOnly says that
-// the client has enabled UIDONLY (RFC 9586): it is told by UID alone.
+// Pieces is AppendTo in pieces of whole lines, so that a large difference isn't in memory as text. Each piece
+// has about size bytes; the last one has fewer and may be empty. A piece is valid until the next one; the
+// last one belongs to the caller. uidOnly: the client has enabled UIDONLY (RFC 9586), so its responses name
+// messages by UID only.
 func (d Difference) Pieces(dialect Dialect, uidOnly bool, v *View, size int) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		r := rendering{size: size, yield: yield, uidOnly: uidOnly}
@@ -41,16 +38,16 @@ func (d Difference) Pieces(dialect Dialect, uidOnly bool, v *View, size int) ite
 	}
 }
 
-// rendering is a difference's text on its way.
+// rendering is the text of a difference while it is made.
 type rendering struct {
 	b       []byte
-	size    int // from which on it is given away
+	size    int // the length from which on a piece is complete
 	yield   func([]byte) bool
 	uidOnly bool
 	stopped bool
 }
 
-// line is called after each line, and says whether to go on.
+// line is called after each line. It returns false to stop.
 func (r *rendering) line() bool {
 	if len(r.b) >= r.size {
 		r.stopped = !r.yield(r.b)
@@ -91,7 +88,7 @@ func (r *rendering) difference(d Difference, dialect Dialect, v *View) {
 	}
 }
 
-// inOrder is Changed as it is to be told.
+// inOrder returns Changed in the order in which it is told.
 func (d Difference) inOrder(dialect Dialect) []FlagChange {
 	byModSeq := func(a, b FlagChange) int { return cmp.Compare(a.ModSeq, b.ModSeq) }
 	if dialect == Plain || slices.IsSortedFunc(d.Changed, byModSeq) {
@@ -110,12 +107,11 @@ func appendNumbered(dst []byte, n uint32, name string) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// expunges goes from the highest number down, so that none shifts another.
-// RFC 9051 §7.5.1.
+// expunges tells the highest number first, so that no EXPUNGE shifts another (RFC 9051 §7.5.1).
 func (r *rendering) expunges(vanished, view UIDs) {
 	for i := vanished.spans() - 1; i >= 0; i-- {
 		first, last := vanished.span(i)
-		// A range of UIDs that the client counts all is one of numbers, too.
+		// The client counts all UIDs of the range, so their numbers are a range, too.
 		seq, ok := view.Seq(last)
 		for n := last - first + 1; ok && n > 0; n-- {
 			r.b = appendNumbered(r.b, seq, "EXPUNGE")
@@ -153,8 +149,8 @@ func (r *rendering) vanished(vanished UIDs) {
 	}
 }
 
-// RFC 9051 §7.5.2, RFC 7162 §3.1.4 and §3.2.4: with mod-sequences the UID is told as well. A
-// mod-sequence that isn't known isn't told.
+// RFC 9051 §7.5.2, RFC 7162 §3.1.4 and §3.2.4: with mod-sequences, FETCH has the UID as well. An unknown
+// mod-sequence is left out.
 func (c FlagChange) appendTo(dst []byte, dialect Dialect, seq uint32) []byte {
 	dst = append(dst, "* "...)
 	dst = strconv.AppendUint(dst, uint64(seq), 10)
@@ -167,7 +163,7 @@ func (c FlagChange) appendTo(dst []byte, dialect Dialect, seq uint32) []byte {
 	return c.appendFlags(dst, dialect)
 }
 
-// RFC 9586 §3.3: the UID stands in front of UIDFETCH, and isn't said again.
+// RFC 9586 §3.3: the UID stands before UIDFETCH and isn't repeated.
 func (c FlagChange) appendByUID(dst []byte, dialect Dialect) []byte {
 	dst = append(dst, "* "...)
 	dst = strconv.AppendUint(dst, uint64(c.UID), 10)
@@ -175,7 +171,7 @@ func (c FlagChange) appendByUID(dst []byte, dialect Dialect) []byte {
 	return c.appendFlags(dst, dialect)
 }
 
-// appendFlags ends a FETCH response.
+// appendFlags appends the rest of a FETCH response.
 func (c FlagChange) appendFlags(dst []byte, dialect Dialect) []byte {
 	dst = append(dst, "FLAGS "...)
 	dst = c.Flags.AppendTo(dst)

@@ -7,10 +7,10 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// ClampModSeq adds to dst a status response of the session connection's, with the HIGHESTMODSEQ
-// that its code may have (RFC 7162 §3.1.2.1) lowered to bound; without the code where
-// bound is 0. Clients keep that number and ask for what came after it: while
-// anything is owed to them, it mustn't be more than their view's ModSeq.
+// ClampModSeq appends a status response of the session connection. If its code is HIGHESTMODSEQ (RFC 7162
+// §3.1.2.1), the value is lowered to bound; if bound is 0 the code is removed. Clients store that value and
+// later ask for changes after it, so it must not be higher than their view's ModSeq while changes are
+// deferred.
 func ClampModSeq(dst, line []byte, bound uint64) []byte {
 	h := wire.ParseResponseHead(line)
 	code, args := wire.Code(h.Rest)
@@ -20,7 +20,7 @@ func ClampModSeq(dst, line []byte, bound uint64) []byte {
 	if told, err := strconv.ParseUint(string(args), 10, 64); err == nil && told <= bound {
 		return append(dst, line...)
 	}
-	open := len(trimEOL(line)) - len(h.Rest) // a tag may have a bracket in it
+	open := len(trimEOL(line)) - len(h.Rest) // a tag may contain a bracket
 	closing := open + bytes.IndexByte(line[open:], ']')
 	if closing < open {
 		return append(dst, line...)

@@ -7,20 +7,18 @@ import (
 	"strings"
 )
 
-// Flags is a set of flags in its normal form: in one space-separated string,
-// sorted, without \Recent and without repetition; the flags of RFC 9051 §2.3.2 as
-// written there. Two Flags with the same flags are equal but for the
-// case of keywords, which a mailbox keeps as they were first set. Made by
-// ParseFlags.
+// Flags is a set of flags in normal form: one space-separated string, sorted, without \Recent and duplicates;
+// the flags of RFC 9051 §2.3.2 in the RFC's spelling. Two Flags with the same flags are equal except for the
+// case of keywords, which a mailbox keeps as they were first set. ParseFlags makes them.
 type Flags string
 
-// errFlags means that what stands between the parentheses isn't a list of flags.
+// errFlags means that the text between the parentheses isn't a list of flags.
 var errFlags = errors.New("not a list of flags")
 
 var systemFlags = [...]string{`\Answered`, `\Deleted`, `\Draft`, `\Flagged`, `\Seen`, `\*`}
 
-// ParseFlags reads a flag list as it stands in FLAGS, PERMANENTFLAGS and FETCH
-// (RFC 9051 §9 flag-list), with its parentheses or without.
+// ParseFlags parses the flag list of FLAGS, PERMANENTFLAGS and FETCH (RFC 9051 §9 flag-list), with or without
+// its parentheses.
 func ParseFlags(b []byte) (Flags, error) {
 	if n := len(b); n >= 2 && b[0] == '(' && b[n-1] == ')' {
 		b = b[1 : n-1]
@@ -53,8 +51,8 @@ func ParseFlags(b []byte) (Flags, error) {
 	return joinFlags(list), nil
 }
 
-// validFlag follows RFC 9051 §9 flag: a keyword, or "\" and an atom, or "\*". Eight-bit
-// keywords are let through, since servers keep what clients gave them.
+// validFlag checks RFC 9051 §9 flag: a keyword, or "\" and an atom, or "\*". Eight-bit keywords are accepted,
+// since servers keep the keywords that clients set.
 func validFlag(s string) bool {
 	if s == `\*` {
 		return true
@@ -82,10 +80,10 @@ func foldLess(a, b string) bool {
 	return a < b
 }
 
-// Equal says whether f and g have the same flags, in any case.
+// Equal says whether f and g have the same flags; case is ignored.
 func (f Flags) Equal(g Flags) bool { return f == g || strings.EqualFold(string(f), string(g)) }
 
-// Has says whether flag is in f, in any case.
+// Has says whether f has flag; case is ignored.
 func (f Flags) Has(flag string) bool {
 	for name := range strings.SplitSeq(string(f), " ") {
 		if name != "" && strings.EqualFold(name, flag) {
@@ -95,7 +93,7 @@ func (f Flags) Has(flag string) bool {
 	return false
 }
 
-// Lacks says whether g has a flag that f hasn't.
+// Lacks says whether g has a flag that f doesn't have.
 func (f Flags) Lacks(g Flags) bool {
 	for name := range strings.SplitSeq(string(g), " ") {
 		if name != "" && !f.Has(name) {
@@ -115,19 +113,19 @@ func (f Flags) Meets(g Flags) bool {
 	return false
 }
 
-// AppendTo adds f to dst in parentheses.
+// AppendTo appends f in parentheses.
 func (f Flags) AppendTo(dst []byte) []byte {
 	dst = append(dst, '(')
 	dst = append(dst, f...)
 	return append(dst, ')')
 }
 
-// Without is f without the flags of g.
+// Without returns f without the flags of g.
 func (f Flags) Without(g Flags) Flags {
 	return joinFlags(slices.DeleteFunc(strings.Fields(string(f)), g.Has))
 }
 
-// IsUnion says whether f has the flags of a and of b, and no others.
+// IsUnion says whether f is the union of a and b.
 func (f Flags) IsUnion(a, b Flags) bool {
 	if f.Lacks(a) || f.Lacks(b) {
 		return false
@@ -140,7 +138,7 @@ func (f Flags) IsUnion(a, b Flags) bool {
 	return true
 }
 
-// IsWithout says whether f has the flags of a that b doesn't have, and no others.
+// IsWithout says whether f is a without the flags of b.
 func (f Flags) IsWithout(a, b Flags) bool {
 	if a.Lacks(f) || f.Meets(b) {
 		return false
@@ -153,16 +151,16 @@ func (f Flags) IsWithout(a, b Flags) bool {
 	return true
 }
 
-// Union has the flags of both.
+// Union returns the flags of f and g.
 func (f Flags) Union(g Flags) Flags { return f.union(g) }
 
 func (f Flags) union(g Flags) Flags {
 	return joinFlags(append(strings.Fields(string(f)), strings.Fields(string(g))...))
 }
 
-// FlagChange is the flags that one message has now.
+// FlagChange has the current flags of one message.
 type FlagChange struct {
 	UID    uint32
 	Flags  Flags
-	ModSeq uint64 // 0: not known
+	ModSeq uint64 // 0: unknown
 }

@@ -6,20 +6,19 @@ import (
 	"sort"
 )
 
-// FlagTable is the flags of many messages, immutable and shared. It takes 8 bytes
-// for each run of messages that follow each other with the same flags, and each set
-// of flags once. Messages that it was not made for have no meaning in it: the
-// caller knows which there are.
+// FlagTable has the flags of many messages; it is immutable and may be shared. It takes 8 bytes for each run
+// of consecutive messages with the same flags, and stores each set of flags once. It can't tell which
+// messages it was made for; the caller knows that.
 type FlagTable struct {
 	sets []Flags
-	runs []flagRun // ascending; each is valid up to the next one's UID
+	runs []flagRun // ascending; each run ends before the next one's UID
 }
 
 type flagRun struct {
 	uid, set uint32
 }
 
-// NewFlagTable makes the table of these messages, each named once, in any order.
+// NewFlagTable returns the table of these messages, in any order; each must appear once.
 func NewFlagTable(messages []FlagChange) *FlagTable {
 	if !slices.IsSortedFunc(messages, byUID) {
 		messages = slices.Clone(messages)
@@ -34,7 +33,7 @@ func NewFlagTable(messages []FlagChange) *FlagTable {
 
 func byUID(a, b FlagChange) int { return cmp.Compare(a.UID, b.UID) }
 
-// Of returns the flags of a message that the table was made for.
+// Of returns the flags of a message for which the table was made.
 func (t *FlagTable) Of(uid uint32) Flags {
 	i := sort.Search(len(t.runs), func(i int) bool { return t.runs[i].uid > uid })
 	if i == 0 {
@@ -43,7 +42,7 @@ func (t *FlagTable) Of(uid uint32) Flags {
 	return t.sets[t.runs[i-1].set]
 }
 
-// tableBuilder makes a table of messages that come in order.
+// tableBuilder makes a table of messages that are added in order.
 type tableBuilder struct {
 	t     FlagTable
 	known map[Flags]uint32

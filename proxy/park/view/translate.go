@@ -6,35 +6,33 @@ import (
 	"fmt"
 )
 
-// SequenceMap translates message numbers between a client and a backend that count
-// differently, because EXPUNGEs to the client are deferred: after a resume, until RFC 9051
-// §7.5.1 allows to tell them. New messages were told at once, so the client counts
-// all messages that the backend does, and those that are gone besides.
+// SequenceMap translates message numbers between a client and a backend that count differently, because
+// EXPUNGEs to the client are deferred: after a resume, until RFC 9051 §7.5.1 allows them. The client was told
+// of new messages at once, so it counts all messages that the backend has, and also the removed ones.
 //
-// It is a value: code that needs the numbers as they were keeps a copy. So COPY and the UID
-// commands, before whose answers EXPUNGE may be told, have their arguments translated first,
-// by the numbers as they were when the client wrote them. While Deferred isn't
-// empty, one command at a time may be with the backend: "* SEARCH 3" doesn't say
-// whose answer it is.
+// It is a value: code that needs an earlier numbering keeps a copy. EXPUNGE may be told before the answer to
+// COPY or a UID command, so the arguments of those are translated first, with the numbering of the time when
+// the client sent them. While Deferred isn't empty, only one command may be in progress at the backend: "*
+// SEARCH 3" doesn't tell to which command it belongs.
 type SequenceMap struct {
 	client, backend UIDs
 
-	// tail counts messages that came after both, by EXISTS alone: their UIDs aren't
-	// known. They follow the others on both sides.
+	// tail counts messages that are known only from EXISTS, so their UIDs aren't known. They follow the
+	// others on both sides.
 	tail uint32
 
-	// held: EXPUNGEs of the backend's are deferred as well, see Hold.
+	// held: EXPUNGEs from the backend are deferred as well; see Hold.
 	held bool
 }
 
-// What Response fails with: the session can't be kept in step and has to end.
+// Response returns these errors. The numbering is lost, and the session has to end.
 var (
 	ErrNumbers        = errors.New("the backend named a message that it doesn't have")
 	ErrUntranslatable = errors.New("the backend's answer has message numbers in a form that isn't known")
 )
 
-// NewSequenceMap makes a translation between the messages that the client counts and those that the
-// session connection has.
+// NewSequenceMap returns the translation between the messages that the client counts and those on the session
+// connection.
 func NewSequenceMap(client, backend UIDs) (SequenceMap, error) {
 	if new := backend.Without(client); !new.Empty() {
 		return SequenceMap{}, fmt.Errorf("%d messages have not been told yet", new.Count())
@@ -42,29 +40,29 @@ func NewSequenceMap(client, backend UIDs) (SequenceMap, error) {
 	return SequenceMap{client: client, backend: backend}, nil
 }
 
-// Owed returns the messages that the client counts and the backend doesn't. While there
-// are none, nothing needs translating.
+// Deferred returns the messages that the client counts and the backend doesn't have. While it is empty,
+// nothing has to be translated.
 func (n SequenceMap) Deferred() UIDs { return n.client.Without(n.backend) }
 
-// Client returns the messages that the client counts, as far as UIDs are known, and how many
-// it counts in all.
+// Client returns the messages that the client counts whose UIDs are known, and the number of all messages
+// that it counts.
 func (n SequenceMap) Client() (known UIDs, count uint32) { return n.client, n.client.Count() + n.tail }
 
-// Hold sets whether EXPUNGE and VANISHED that come from the backend are deferred, instead of being
-// told: while commands have been read that the client wrote before it could read them.
+// Hold sets whether EXPUNGE and VANISHED from the backend are deferred instead of told: the proxy holds them
+// while it has read commands that the client sent before it could see them.
 func (n *SequenceMap) Hold(held bool) { n.held = held }
 
-// Told counts the deferred EXPUNGEs as told, and returns their messages. The
-// caller has seen that RFC 9051 §7.5.1 allows them now.
+// Told treats the deferred EXPUNGEs as told, and returns their messages. The caller has checked that RFC 9051
+// §7.5.1 allows them now.
 func (n *SequenceMap) Told() (gone UIDs) {
 	gone = n.Deferred()
 	n.client = n.backend
 	return gone
 }
 
-// toBackend translates a set of the client's numbers. gone says that it names messages
-// that the backend doesn't have any more. Numbers beyond what the client counts stay as much
-// beyond what the backend does: to object to them is its business.
+// toBackend translates a set of the client's numbers. gone: it names messages that the backend no longer has.
+// Numbers beyond the client's last message stay as far beyond the backend's last, so that the backend can
+// reject them.
 func (n SequenceMap) toBackend(numbers UIDs) (out UIDs, gone bool) {
 	count := n.client.Count()
 	named := n.client.pick(numbers)
@@ -80,7 +78,7 @@ func (n SequenceMap) toBackend(numbers UIDs) (out UIDs, gone bool) {
 	return out, there.Count() < named.Count()
 }
 
-// toClient translates one of the backend's numbers.
+// toClient translates one number of the backend.
 func (n SequenceMap) toClient(number uint32) (uint32, bool) {
 	if number > n.backend.Count() {
 		number -= n.backend.Count()
@@ -93,7 +91,7 @@ func (n SequenceMap) toClient(number uint32) (uint32, bool) {
 	return n.client.Seq(uid)
 }
 
-// rangeToClient translates first:last of the backend's numbers, first <= last.
+// rangeToClient translates first:last of the backend's numbers; first <= last.
 func (n SequenceMap) rangeToClient(first, last uint32) (UIDs, bool) {
 	count := n.backend.Count()
 	if first == 0 || last > count+n.tail {
@@ -109,8 +107,8 @@ func (n SequenceMap) rangeToClient(first, last uint32) (UIDs, bool) {
 		if high := before + n.backend.length(i); high > last {
 			end -= high - last
 		}
-		// Messages whose UIDs follow each other here do so at the client, too: there
-		// is no UID between them that it could count.
+		// Consecutive UIDs here are consecutive messages at the client, too: there is no UID between them
+		// that the client could count.
 		low, _ := n.client.Seq(uid)
 		b.add(low, low+(end-uid))
 	}
@@ -121,13 +119,13 @@ func (n SequenceMap) rangeToClient(first, last uint32) (UIDs, bool) {
 	return b.set(), true
 }
 
-// parseNumbers reads a sequence-set of the client's numbers (RFC 9051 §9).
+// parseNumbers parses a sequence-set of the client's numbers (RFC 9051 §9).
 func (n SequenceMap) parseNumbers(set []byte) (UIDs, bool) {
 	_, last := n.Client()
 	return parseSet(set, last)
 }
 
-// parseSet is ParseUIDs where "*" means last.
+// parseSet is ParseUIDs with last for "*".
 func parseSet(set []byte, last uint32) (UIDs, bool) {
 	if bytes.IndexByte(set, '*') < 0 {
 		s, err := ParseUIDs(set)
@@ -141,8 +139,8 @@ func parseSet(set []byte, last uint32) (UIDs, bool) {
 	return s, err == nil
 }
 
-// appendUIDSet adds a set of UIDs in which "*" is the client's last message. Where the backend's
-// last one is the same, or its UID isn't known, the set stays as it is.
+// appendUIDSet appends a set of UIDs in which "*" is replaced by the client's last message. If the backend's
+// last message is the same, or its UID isn't known, the set isn't changed.
 func (n SequenceMap) appendUIDSet(dst, set []byte) ([]byte, bool) {
 	last := n.client.Last()
 	if _, ok := parseSet(set, last); !ok {
@@ -154,7 +152,7 @@ func (n SequenceMap) appendUIDSet(dst, set []byte) ([]byte, bool) {
 	return appendStarless(dst, set, last)
 }
 
-// appendStarless adds a sequence-set in which the number last stands for "*".
+// appendStarless appends a sequence-set in which "*" is replaced by last.
 func appendStarless(dst, set []byte, last uint32) ([]byte, bool) {
 	for i, c := range set {
 		if c != '*' {

@@ -6,43 +6,43 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Disposition says what is to be done with a client's command once its numbers were translated.
+// Disposition says what the proxy does with a client's command after its numbers were translated.
 type Disposition uint8
 
-// The fates of a command.
+// The dispositions of a command.
 const (
-	// Relay: it goes to the backend, and so does its answer to the client.
+	// Relay: the command goes to the backend, and its answer to the client.
 	Relay Disposition = iota
 
-	// RelayPart: some of its messages are gone. It goes to the backend for the others, and the
-	// tagged answer says so: AppendPartly. RFC 2180 §4.1.2, §4.2.
+	// RelayPart: some of the command's messages were removed. The command goes to the backend for the others,
+	// and the tagged answer tells the client (AppendPartly). RFC 2180 §4.1.2, §4.2.
 	RelayPart
 
-	// Refuse: nothing goes to the backend; the proxy answers AppendExpungeIssued. All its
-	// messages are gone, or some of a COPY, MOVE or REPLACE, which are done whole or not at
-	// all (RFC 2180 §4.4), or it isn't known how to translate it. The client will say NOOP,
-	// be told, and ask again (RFC 5530 §3, EXPUNGEISSUED).
+	// Refuse: nothing goes to the backend; the proxy answers AppendExpungeIssued. All of the command's
+	// messages were removed; or some messages of a COPY, MOVE or REPLACE, which are atomic (RFC 2180 §4.4);
+	// or the proxy can't translate the command. The client is expected to send NOOP, learn of the EXPUNGEs,
+	// and repeat the command (RFC 5530 §3, EXPUNGEISSUED).
 	Refuse
 
-	// Invalid: it isn't what the grammar has. Nothing goes to the backend; the proxy answers
+	// Invalid: the command isn't valid by the grammar. Nothing goes to the backend; the proxy answers
 	// AppendInvalid.
 	Invalid
 
-	// RelayNoUpdate: it goes to the backend without UPDATE (RFC 5267 §4.3), whose numbers would
-	// come unasked; before that the client is told AppendNoUpdate.
+	// RelayNoUpdate: the command goes to the backend without UPDATE (RFC 5267 §4.3), which would later cause
+	// unsolicited numbers; before that the client is told AppendNoUpdate.
 	RelayNoUpdate
 )
 
-// Goes says whether anything of the command goes to the backend.
+// Goes says whether any part of the command goes to the backend.
 func (f Disposition) Goes() bool { return f != Refuse && f != Invalid }
 
-// Command adds a client's command, as the backend must see it, to dst. cmd is the
-// command with its literals inline and its line ends; of FETCH, STORE, COPY, MOVE, REPLACE
-// and their UID forms the first line, or what of it goes as far as the set, is
-// enough, and the rest may follow as it is. What doesn't go (Goes) leaves dst alone.
+// Command appends a client's command in the form for the backend to dst. cmd is the command with its literals
+// and line ends. For FETCH, STORE, COPY, MOVE, REPLACE and their UID forms the first line is enough, or its
+// beginning up to the end of the set; the rest may follow unchanged. dst is returned unchanged if no part of
+// the command goes to the backend (Goes).
 //
-// "*" is the client's last message, also in sets of UIDs: STORE * must not
-// mark another message than the one the client sees at the end of its list.
+// "*" is the client's last message, also in sets of UIDs: STORE * must not change another message than the
+// last one in the client's list.
 func (n SequenceMap) Command(dst, cmd []byte) ([]byte, Disposition) {
 	if n.Deferred().Empty() {
 		return append(dst, cmd...), Relay
@@ -71,7 +71,7 @@ func (n SequenceMap) Command(dst, cmd []byte) ([]byte, Disposition) {
 		case !s.unknown:
 			return dst, Invalid
 		case !bytes.ContainsAny(h.Args, "0123456789*"):
-			return append(dst, cmd...), Relay // no number is in it
+			return append(dst, cmd...), Relay // it contains no number
 		}
 		return dst, Refuse
 	case r.State == wire.UnknownState:
@@ -80,16 +80,16 @@ func (n SequenceMap) Command(dst, cmd []byte) ([]byte, Disposition) {
 	return append(dst, cmd...), Relay
 }
 
-// setKind says what the set is that a command has for its first argument.
+// setKind is the kind of the set that is a command's first argument.
 type setKind uint8
 
 const (
-	numbersOrNothing setKind = iota // numbers; those still there will do
-	allNumbers                      // numbers; all or none
+	numbersOrNothing setKind = iota // numbers; the command may be done for the messages that remain
+	allNumbers                      // numbers; the command must be done for all messages or none
 	uids                            // UIDs
 )
 
-// set translates a command whose first argument, behind head, is a set.
+// set translates a command whose first argument, after head, is a set.
 func (n SequenceMap) set(dst, head, cmd []byte, kind setKind) ([]byte, Disposition) {
 	set := cmd[len(head):]
 	if i := bytes.IndexAny(set, " \r\n"); i >= 0 {
@@ -99,7 +99,7 @@ func (n SequenceMap) set(dst, head, cmd []byte, kind setKind) ([]byte, Dispositi
 	out := append(dst, head...)
 	var gone bool
 	switch {
-	case string(set) == "$": // the result of a SEARCH on this very connection (RFC 5182)
+	case string(set) == "$": // the result of a SEARCH on the same connection (RFC 5182)
 		return append(dst, cmd...), Relay
 	case kind == uids:
 		var ok bool
@@ -124,27 +124,27 @@ func (n SequenceMap) set(dst, head, cmd []byte, kind setKind) ([]byte, Dispositi
 	return out, Relay
 }
 
-// AppendExpungeIssued adds the proxy's answer to a command that is Refuse.
+// AppendExpungeIssued appends the proxy's answer to a command with the disposition Refuse.
 func AppendExpungeIssued(dst, tag []byte) []byte {
 	dst = append(dst, tag...)
 	return append(dst, " NO [EXPUNGEISSUED] Some of these messages are gone\r\n"...)
 }
 
-// AppendInvalid adds the proxy's answer to a command that is Invalid.
+// AppendInvalid appends the proxy's answer to a command with the disposition Invalid.
 func AppendInvalid(dst, tag []byte) []byte {
 	dst = append(dst, tag...)
 	return append(dst, " BAD Syntax error in the arguments\r\n"...)
 }
 
-// AppendNoUpdate adds the response that says that a search isn't kept up to date (RFC 5267 §4.3.1).
+// AppendNoUpdate appends the response that tells that a search result isn't updated (RFC 5267 §4.3.1).
 func AppendNoUpdate(dst, tag []byte) []byte {
 	dst = append(dst, "* NO [NOUPDATE "...)
 	dst = wire.AppendQuoted(dst, string(tag))
 	return append(dst, "] Messages have gone that you haven't heard of yet\r\n"...)
 }
 
-// AppendPartly adds the tagged answer of a command that was RelayPart: the backend's, but
-// that an OK becomes a NO. MODIFIED stays where it is (RFC 7162 §3.1.3).
+// AppendPartly appends the tagged answer to a command with the disposition RelayPart: the backend's answer,
+// with NO for an OK. The code MODIFIED remains (RFC 7162 §3.1.3).
 func AppendPartly(dst, line []byte) []byte {
 	h := wire.ParseResponseHead(line)
 	if h.Kind != wire.Tagged || h.Status != wire.OK {

@@ -7,10 +7,9 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Response adds a response of the session connection's, as the client must see it, to dst,
-// and keeps count of what it says came and went. line is the response with its line
-// end and its literals inline; of FETCH, the part up to its name is enough. uid says
-// that the command with the backend is a UID form, whose results are UIDs.
+// Response appends a response of the session connection in the form for the client to dst, and follows the
+// messages that it adds and removes. line is the response with its line end and its literals; for FETCH, the
+// part up to its name is enough. uid: the command at the backend is a UID form, so its results are UIDs.
 //
 // After an error (ErrNumbers, ErrUntranslatable) the session has to end.
 func (n *SequenceMap) Response(dst, line []byte, uid bool) ([]byte, error) {
@@ -27,7 +26,7 @@ func (n *SequenceMap) Response(dst, line []byte, uid bool) ([]byte, error) {
 	case name == "VANISHED":
 		return n.vanished(dst, line, h.Rest)
 	}
-	if n.client.Count() == n.backend.Count() { // which has none that the client doesn't count: both count alike
+	if n.client.Count() == n.backend.Count() { // the backend has no message that the client doesn't count, so the numbers are the same
 		return append(dst, line...), nil
 	}
 	if h.Status != wire.NoStatus {
@@ -68,7 +67,7 @@ func (n *SequenceMap) Response(dst, line []byte, uid bool) ([]byte, error) {
 	return append(dst, line...), nil
 }
 
-// exists: RFC 9051 §7.4.1. A mailbox grows at its end.
+// exists: RFC 9051 §7.4.1. New messages have the highest numbers.
 func (n *SequenceMap) exists(dst []byte, count uint32) ([]byte, error) {
 	if count < n.backend.Count()+n.tail || uint64(count-n.backend.Count())+uint64(n.client.Count()) > 1<<32-1 {
 		return dst, ErrNumbers
@@ -96,8 +95,8 @@ func (n *SequenceMap) expunge(dst []byte, number uint32) ([]byte, error) {
 	return appendNumbered(dst, theirs, "EXPUNGE"), nil
 }
 
-// vanished: RFC 7162 §3.2.10. UIDs are the same everywhere; only the count changes. What is (EARLIER)
-// takes nothing from it.
+// vanished: RFC 7162 §3.2.10. UIDs are the same on both sides; only the counts change. VANISHED (EARLIER)
+// doesn't change them.
 func (n *SequenceMap) vanished(dst, line, args []byte) ([]byte, error) {
 	if len(args) > 0 && args[0] == '(' {
 		return append(dst, line...), nil
@@ -123,8 +122,8 @@ func (n *SequenceMap) vanished(dst, line, args []byte) ([]byte, error) {
 	return append(dst, line...), nil
 }
 
-// results translates SEARCH's, SORT's and THREAD's: numbers between spaces and parentheses
-// (RFC 9051 appendix E, RFC 5256 §4). (MODSEQ n) stays (RFC 7162 §3.1.5).
+// results translates the results of SEARCH, SORT and THREAD: numbers between spaces and parentheses (RFC 9051
+// appendix E, RFC 5256 §4). (MODSEQ n) isn't changed (RFC 7162 §3.1.5).
 func (n *SequenceMap) results(dst, rest []byte) ([]byte, error) {
 	for i := 0; i < len(rest); {
 		c := rest[i]
@@ -153,7 +152,7 @@ func (n *SequenceMap) results(dst, rest []byte) ([]byte, error) {
 
 // esearch: RFC 9051 §7.3.4, RFC 9394 §3.
 func (n *SequenceMap) esearch(dst, rest []byte) ([]byte, error) {
-	if len(rest) > 0 && rest[0] == '(' { // the correlator, which may have a string
+	if len(rest) > 0 && rest[0] == '(' { // the correlator, which may contain a string
 		end := bytes.IndexByte(rest, ' ')
 		if end < 0 {
 			return dst, ErrUntranslatable
@@ -229,8 +228,7 @@ func upToSpace(b []byte) []byte {
 	return word
 }
 
-// inPlace adds line with the set of the backend's numbers translated that stands in its code, which
-// begins at from.
+// inPlace appends line with the set in its response code translated; the code begins at from.
 func (n *SequenceMap) inPlace(dst, line []byte, from int, set []byte) ([]byte, error) {
 	at := from + bytes.Index(line[from:], set)
 	dst = append(dst, line[:at]...)
@@ -238,8 +236,8 @@ func (n *SequenceMap) inPlace(dst, line []byte, from int, set []byte) ([]byte, e
 	return append(dst, line[at+len(set):]...), err
 }
 
-// appendSet translates a set of the backend's numbers, in its order, which means
-// something in the answer to SORT RETURN (RFC 5267 §3).
+// appendSet translates a set of the backend's numbers and keeps its order, which is significant in the answer
+// to SORT RETURN (RFC 5267 §3).
 func (n *SequenceMap) appendSet(dst, set []byte) ([]byte, error) {
 	for begin := len(dst); ; {
 		element, more, found := bytes.Cut(set, []byte(","))

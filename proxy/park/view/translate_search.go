@@ -9,17 +9,17 @@ import (
 // maxSearchDepth bounds how deep parentheses and NOT may be nested.
 const maxSearchDepth = 100
 
-// searchArgs goes through the arguments of SEARCH, SORT or THREAD and copies them,
-// numbers translated. What it doesn't know it doesn't let pass: a number could be
-// anywhere in it. Strings are copied, never looked into.
+// searchArgs copies the arguments of SEARCH, SORT or THREAD with their numbers translated. It rejects search
+// keys that it doesn't know, since they could contain numbers. Strings are copied without a look at their
+// content.
 type searchArgs struct {
 	in, out []byte
 	numbers SequenceMap
-	unknown bool // it failed at what isn't known here, and may be right
-	update  bool // RETURN had UPDATE, which was left out
+	unknown bool // it failed at an unknown key, which may be valid
+	update  bool // RETURN had UPDATE, which was removed
 }
 
-// arity is how many strings follow a search key (RFC 9051 §6.4.4 and the RFCs named).
+// arity returns how many strings follow a search key (RFC 9051 §6.4.4 and the RFCs named).
 func arity(key string) (n int, known bool) {
 	switch key {
 	case "ALL", "ANSWERED", "DELETED", "DRAFT", "FLAGGED", "NEW", "OLD", "RECENT", "SEEN",
@@ -41,7 +41,7 @@ func arity(key string) (n int, known bool) {
 	return 0, false
 }
 
-// program copies all of the arguments.
+// program copies all arguments.
 func (s *searchArgs) program(verb wire.Verb) bool {
 	if s.word("RETURN") && !(s.space() && s.returns() && s.space()) {
 		return false
@@ -63,15 +63,15 @@ func (s *searchArgs) program(verb wire.Verb) bool {
 	return s.keys(0) && len(s.in) == 0
 }
 
-// returns copies the options of RETURN (RFC 4731, RFC 5182, RFC 9394). Of RFC 5267's, UPDATE is
-// left out: it brings numbers later, unasked.
+// returns copies the options of RETURN (RFC 4731, RFC 5182, RFC 9394). It removes UPDATE (RFC 5267), which
+// causes unsolicited numbers later.
 func (s *searchArgs) returns() bool {
 	if !s.byte('(') {
 		return false
 	}
 	for !s.byte(')') {
 		switch option := string(bytes.ToUpper(s.peek())); option {
-		case "UPDATE": // left out, with the space that parts it from the next one
+		case "UPDATE": // removed, with the space before the next option
 			s.update = true
 			s.in = s.in[len(option):]
 			if s.at(')') && s.out[len(s.out)-1] == ' ' {
@@ -101,7 +101,7 @@ func (s *searchArgs) returns() bool {
 	return true
 }
 
-// criteria copies SORT's, in which there are only names.
+// criteria copies the criteria of SORT, which contain only names.
 func (s *searchArgs) criteria() bool {
 	if !s.byte('(') {
 		return false
@@ -151,7 +151,7 @@ func (s *searchArgs) key(depth int) bool {
 	case "UID":
 		s.take(len(word))
 		return s.space() && s.uids(s.peek())
-	case "MODSEQ": // RFC 7162 §3.1.5: with a flag's name and whose, or without
+	case "MODSEQ": // RFC 7162 §3.1.5: with or without an entry name and type
 		s.take(len(word))
 		if !s.space() {
 			return false
@@ -175,7 +175,7 @@ func (s *searchArgs) key(depth int) bool {
 	return true
 }
 
-// set translates a set of numbers. What is gone matches nothing; a set of which nothing is left
+// set translates a set of numbers. Removed messages match nothing; a set whose messages were all removed
 // becomes a key that matches nothing.
 func (s *searchArgs) set(word []byte) bool {
 	numbers, ok := s.numbers.parseNumbers(word)
@@ -202,7 +202,7 @@ func (s *searchArgs) uids(word []byte) bool {
 	return ok
 }
 
-// peek is the atom at the front, as wide as the grammar of search keys knows it.
+// peek returns the atom at the front, with the characters that search keys may have.
 func (s *searchArgs) peek() []byte {
 	if i := bytes.IndexAny(s.in, " ()\"{\r\n"); i >= 0 {
 		return s.in[:i]
@@ -210,7 +210,7 @@ func (s *searchArgs) peek() []byte {
 	return s.in
 }
 
-// word copies one that is expected, in any case, if it stands there.
+// word copies the given word, in any case, if it is next.
 func (s *searchArgs) word(upper string) bool {
 	if w := s.peek(); !bytes.EqualFold(w, []byte(upper)) {
 		return false
@@ -243,7 +243,7 @@ func (s *searchArgs) take(n int) {
 	s.in = s.in[n:]
 }
 
-// str copies an astring: an atom, a quoted string or a literal with all it has.
+// str copies an astring: an atom, a quoted string or a literal with its content.
 func (s *searchArgs) str() bool {
 	n, ok := stringLen(s.in)
 	if ok {
@@ -252,8 +252,8 @@ func (s *searchArgs) str() bool {
 	return ok
 }
 
-// stringLen is how many bytes the astring at the front of b takes. A literal must
-// stand inline, with its content; literal8 is one, too.
+// stringLen returns the length of the astring at the front of b. A literal must have its content after the
+// announcement; literal8 is accepted, too.
 func stringLen(b []byte) (int, bool) {
 	switch {
 	case len(b) == 0:

@@ -8,42 +8,41 @@ import (
 	"strconv"
 )
 
-// UIDs is an ordered set of UIDs, immutable and shared: the messages of a mailbox in
-// the order of their numbers. The zero value is the empty set.
+// UIDs is an ordered set of UIDs, immutable and shared: the messages of a mailbox in the order of their
+// numbers. The zero value is the empty set.
 //
-// It is kept small, since every parked client has one: 16 bytes and nothing
-// else where the UIDs have no hole, beyond that 8 bytes a hole.
+// It is small, since every parked client has one: 16 bytes if the UIDs are consecutive, and 8 more bytes for
+// each gap.
 type UIDs struct {
 	first, count uint32
-	more         *uidSpans // nil where there is one range at most
+	more         *uidSpans // nil if there is at most one range
 }
 
-// uidSpans are the ranges of a set that has several, and behind them one that
-// only says how many UIDs there are in all.
+// uidSpans are the ranges of a set that has several. The last element only has the number of all UIDs.
 type uidSpans []uidSpan
 
-// uidSpan is a range's first UID, and how many UIDs come before it in the set. Its last
-// one follows from the next span.
+// uidSpan has a range's first UID and the number of the set's UIDs before it. The next span determines the
+// range's last UID.
 type uidSpan struct {
 	first, before uint32
 }
 
-// What ParseUIDs refuses.
+// ParseUIDs returns these errors.
 var (
 	ErrUIDSet     = errors.New("not a set of UIDs")
 	ErrManyRanges = errors.New("set of UIDs has too many ranges")
 )
 
-// Count is the number of UIDs.
+// Count returns the number of UIDs.
 func (s UIDs) Count() uint32 { return s.count }
 
-// Empty says whether there is none.
+// Empty says whether the set is empty.
 func (s UIDs) Empty() bool { return s.count == 0 }
 
-// First is the lowest UID, 0 of an empty set.
+// First returns the lowest UID, 0 of an empty set.
 func (s UIDs) First() uint32 { return s.first }
 
-// Last is the highest UID, 0 of an empty set.
+// Last returns the highest UID, 0 of an empty set.
 func (s UIDs) Last() uint32 {
 	if s.count == 0 {
 		return 0
@@ -52,7 +51,7 @@ func (s UIDs) Last() uint32 {
 	return last
 }
 
-// spans is the number of ranges.
+// spans returns the number of ranges.
 func (s UIDs) spans() int {
 	switch {
 	case s.count == 0:
@@ -63,7 +62,7 @@ func (s UIDs) spans() int {
 	return len(*s.more) - 1
 }
 
-// span is the i'th range.
+// span returns the range with index i.
 func (s UIDs) span(i int) (first, last uint32) {
 	if s.more == nil {
 		return s.first, s.first + s.count - 1
@@ -72,7 +71,7 @@ func (s UIDs) span(i int) (first, last uint32) {
 	return m[i].first, m[i].first + (m[i+1].before - m[i].before) - 1
 }
 
-// before is the number of UIDs in front of the i'th range.
+// before returns the number of UIDs before the range with index i.
 func (s UIDs) before(i int) uint32 {
 	if s.more == nil {
 		return 0
@@ -103,7 +102,7 @@ func (s UIDs) Seq(uid uint32) (seq uint32, ok bool) {
 	return s.before(i) + (uid - first) + 1, true
 }
 
-// find returns the last range that begins at uid or before, -1 where none does.
+// find returns the index of the last range that begins at uid or before, -1 if there is none.
 func (s UIDs) find(uid uint32) int {
 	return sort.Search(s.spans(), func(i int) bool { f, _ := s.span(i); return f > uid }) - 1
 }
@@ -114,8 +113,7 @@ func (s UIDs) Contains(uid uint32) bool {
 	return ok
 }
 
-// Ranges goes through the set's ranges, ascending; between two of them at least one
-// UID is missing.
+// Ranges iterates over the set's ranges, ascending. Between two ranges at least one UID is missing.
 func (s UIDs) Ranges() iter.Seq2[uint32, uint32] {
 	return func(yield func(first, last uint32) bool) {
 		for i := range s.spans() {
@@ -126,7 +124,7 @@ func (s UIDs) Ranges() iter.Seq2[uint32, uint32] {
 	}
 }
 
-// All goes through the UIDs, ascending.
+// All iterates over the UIDs, ascending.
 func (s UIDs) All() iter.Seq[uint32] {
 	return func(yield func(uid uint32) bool) {
 		for first, last := range s.Ranges() {
@@ -142,7 +140,7 @@ func (s UIDs) All() iter.Seq[uint32] {
 	}
 }
 
-// Equal says whether both are the same set.
+// Equal says whether both sets are the same.
 func (s UIDs) Equal(o UIDs) bool {
 	if s.count != o.count || s.first != o.first || s.spans() != o.spans() {
 		return false
@@ -150,8 +148,8 @@ func (s UIDs) Equal(o UIDs) bool {
 	return s.more == nil || s.more == o.more || slices.Equal(*s.more, *o.more)
 }
 
-// AppendTo adds the set to dst as a sequence-set, "1:3,7". An empty set has no
-// such form and adds nothing.
+// AppendTo appends the set as a sequence-set, "1:3,7". For an empty set, which has no such form, it appends
+// nothing.
 func (s UIDs) AppendTo(dst []byte) []byte {
 	begin := len(dst)
 	for first, last := range s.Ranges() {
@@ -172,16 +170,16 @@ func appendRange(dst []byte, first, last uint32) []byte {
 	return dst
 }
 
-// String is for people: the sequence-set.
+// String returns the sequence-set.
 func (s UIDs) String() string { return string(s.AppendTo(nil)) }
 
-// length is the number of UIDs in the i'th range.
+// length returns the number of UIDs in the range with index i.
 func (s UIDs) length(i int) uint32 {
 	first, last := s.span(i)
 	return last - first + 1
 }
 
-// findNumber is the range that the message with this number is in.
+// findNumber returns the index of the range that contains the message with this number.
 func (s UIDs) findNumber(number uint32) int {
 	lo, hi := 0, s.spans()
 	for lo < hi {

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// uidBuilder makes a set of ranges that come in the order of their first UIDs.
+// uidBuilder makes a set of ranges that are added in the order of their first UIDs.
 type uidBuilder struct {
-	ranges [][2]uint32 // no two touch
+	ranges [][2]uint32 // no two are adjacent
 }
 
 func (b *uidBuilder) add(first, last uint32) {
@@ -37,7 +37,7 @@ func (b *uidBuilder) set() UIDs {
 	return UIDs{first: spans[0].first, count: before, more: &spans}
 }
 
-// UIDsOf makes the set of these UIDs, in any order. 0 isn't one and is left out.
+// UIDsOf returns the set of these UIDs, in any order. 0 isn't a UID and is left out.
 func UIDsOf(uids ...uint32) UIDs {
 	if !slices.IsSorted(uids) {
 		uids = slices.Clone(uids)
@@ -52,7 +52,7 @@ func UIDsOf(uids ...uint32) UIDs {
 	return b.set()
 }
 
-// UIDRange makes the set of first:last, empty where that is none.
+// UIDRange returns the set first:last; it is empty if first is 0 or last < first.
 func UIDRange(first, last uint32) UIDs {
 	if first == 0 || last < first {
 		return UIDs{}
@@ -60,9 +60,8 @@ func UIDRange(first, last uint32) UIDs {
 	return UIDs{first: first, count: last - first + 1}
 }
 
-// ParseUIDs reads a sequence-set of digits, "," and ":" (RFC 9051 §9, without
-// "*"), its ranges in any order and overlapping or not. Its errors are ErrUIDSet
-// and, for more than 1,048,576 ranges, ErrManyRanges.
+// ParseUIDs parses a sequence-set without "*" (RFC 9051 §9). The ranges may be in any order and may overlap.
+// Its errors are ErrUIDSet and, for more than 1,048,576 ranges, ErrManyRanges.
 func ParseUIDs(b []byte) (UIDs, error) {
 	var ranges [][2]uint32
 	sorted := true
@@ -98,7 +97,7 @@ func ParseUIDs(b []byte) (UIDs, error) {
 	return fromRanges(ranges, sorted), nil
 }
 
-// fromRanges makes a set of ranges, which it may put in order.
+// fromRanges returns the set of these ranges, which it may reorder.
 func fromRanges(ranges [][2]uint32, sorted bool) UIDs {
 	if !sorted {
 		slices.SortFunc(ranges, func(a, b [2]uint32) int { return cmp.Compare(a[0], b[0]) })
@@ -124,5 +123,5 @@ func cutNumber(b []byte) (n uint32, rest []byte, ok bool) {
 	return uint32(v), b[i:], true
 }
 
-// maxRanges bounds what one set may take of memory: 8 MB.
+// maxRanges bounds the memory of one set: 8 MB.
 const maxRanges = 1 << 20

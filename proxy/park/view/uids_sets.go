@@ -1,6 +1,6 @@
 package view
 
-// Union is the set of what is in s or o.
+// Union returns the UIDs that are in s or o.
 func (s UIDs) Union(o UIDs) UIDs {
 	if s.Empty() {
 		return o
@@ -34,8 +34,8 @@ func (s UIDs) Union(o UIDs) UIDs {
 	return b.set()
 }
 
-// meet calls found for each stretch that a range of s and one of o have in common, in order. scale
-// says what the i'th range of s spans: UIDs, or numbers.
+// meet calls found for each range of numbers that a range of s and one of o have in common, in order. scale
+// returns the bounds of the range of s with index i: its UIDs, or its message numbers.
 func (s UIDs) meet(o UIDs, scale func(i int) (first, last uint32), found func(i int, first, last uint32)) {
 	for i, j := 0, 0; i < s.spans() && j < o.spans(); {
 		sf, sl := scale(i)
@@ -51,14 +51,14 @@ func (s UIDs) meet(o UIDs, scale func(i int) (first, last uint32), found func(i 
 	}
 }
 
-// Intersect is the set of what is in both s and o.
+// Intersect returns the UIDs that are in both s and o.
 func (s UIDs) Intersect(o UIDs) UIDs {
 	var b uidBuilder
 	s.meet(o, s.span, func(_ int, first, last uint32) { b.add(first, last) })
 	return b.set()
 }
 
-// Without is the set of what is in s and not in o.
+// Without returns the UIDs that are in s and not in o.
 func (s UIDs) Without(o UIDs) UIDs {
 	if s.Empty() || o.Empty() {
 		return s
@@ -90,7 +90,7 @@ func (s UIDs) Without(o UIDs) UIDs {
 	return b.set()
 }
 
-// From is the set of the UIDs of s that are uid or higher.
+// From returns the UIDs of s that are uid or higher.
 func (s UIDs) From(uid uint32) UIDs {
 	if uid <= s.first {
 		return s
@@ -98,7 +98,7 @@ func (s UIDs) From(uid uint32) UIDs {
 	return s.Intersect(UIDRange(uid, 1<<32-1))
 }
 
-// Below is the set of the UIDs of s that are lower than uid.
+// Below returns the UIDs of s that are lower than uid.
 func (s UIDs) Below(uid uint32) UIDs {
 	if uid == 0 {
 		return UIDs{}
@@ -106,8 +106,7 @@ func (s UIDs) Below(uid uint32) UIDs {
 	return s.Intersect(UIDRange(1, uid-1))
 }
 
-// pick is the set of the UIDs that have these numbers in s; numbers beyond its count
-// have none.
+// pick returns the UIDs that have these numbers in s; numbers beyond its count are ignored.
 func (s UIDs) pick(numbers UIDs) UIDs {
 	var b uidBuilder
 	scale := func(i int) (first, last uint32) { return s.before(i) + 1, s.before(i) + s.length(i) }
@@ -119,7 +118,7 @@ func (s UIDs) pick(numbers UIDs) UIDs {
 	return b.set()
 }
 
-// numbers is the set of the numbers that these UIDs have in s; what isn't in s has none.
+// numbers returns the numbers that these UIDs have in s; UIDs that aren't in s are ignored.
 func (s UIDs) numbers(uids UIDs) UIDs {
 	var b uidBuilder
 	s.meet(uids, s.span, func(i int, first, last uint32) {

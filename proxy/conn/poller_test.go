@@ -12,26 +12,25 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// sleeper reads a connection as a parked session does: what there is, and then it
-// sleeps.
-type sleeper struct {
+// handler reads a connection as a parked session does: it reads all data, then waits in the Poller.
+type handler struct {
 	c     *Conn
-	w     *Waiting
+	w     *Poller
 	pool  *Pool
-	wakes chan error // one for each stretch awake: why it ended
+	wakes chan error // the result of each Drain
 	heard bytes.Buffer
 }
 
-func (s *sleeper) Chunk(b []byte) (int, Next) {
+func (s *handler) Chunk(b []byte) (int, Next) {
 	s.heard.Write(b)
 	return 0, More
 }
 
-func (s *sleeper) Wake() { s.wakes <- s.c.Drain(s.pool, s) }
+func (s *handler) Wake() { s.wakes <- s.c.Drain(s.pool, s) }
 
-func waiting(t *testing.T) *Waiting {
+func newPoller(t *testing.T) *Poller {
 	t.Helper()
-	w, err := NewWaiting()
+	w, err := NewPoller()
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
@@ -40,9 +39,9 @@ func waiting(t *testing.T) *Waiting {
 	return w
 }
 
-func TestASleeperIsWokenByDataAndByTheEnd(t *testing.T) {
+func TestAHandlerIsWokenByDataAndByTheEnd(t *testing.T) {
 	ours, theirs := tcpPair(t)
-	s := &sleeper{c: ours, w: waiting(t), pool: NewPool(), wakes: make(chan error, 1)}
+	s := &handler{c: ours, w: newPoller(t), pool: NewPool(), wakes: make(chan error, 1)}
 	must(t, s.w.Add(ours, s))
 	for _, line := range []string{"one\r\n", "two\r\n"} {
 		s.heard.Reset()
@@ -61,7 +60,7 @@ func TestASleeperIsWokenByDataAndByTheEnd(t *testing.T) {
 
 func TestDataThatCameBeforeAddWakesAtOnce(t *testing.T) {
 	ours, theirs := tcpPair(t)
-	s := &sleeper{c: ours, w: waiting(t), pool: NewPool(), wakes: make(chan error, 1)}
+	s := &handler{c: ours, w: newPoller(t), pool: NewPool(), wakes: make(chan error, 1)}
 	_, err := io.WriteString(theirs, "early")
 	must(t, err)
 	must(t, s.w.Add(ours, s))
@@ -72,7 +71,7 @@ func TestDataThatCameBeforeAddWakesAtOnce(t *testing.T) {
 
 func TestAWakeBeforeAddIsNotLostAndOneAfterItComesOnce(t *testing.T) {
 	ours, _ := tcpPair(t)
-	s := &sleeper{c: ours, w: waiting(t), pool: NewPool(), wakes: make(chan error, 2)}
+	s := &handler{c: ours, w: newPoller(t), pool: NewPool(), wakes: make(chan error, 2)}
 	s.w.Wake(ours)
 	must(t, s.w.Add(ours, s))
 	if err := <-s.wakes; err != ErrDry {
@@ -88,11 +87,11 @@ func TestAWakeBeforeAddIsNotLostAndOneAfterItComesOnce(t *testing.T) {
 	}
 }
 
-func TestTheEndOfAWaitingWakesEverybody(t *testing.T) {
-	w, err := NewWaiting()
+func TestTheEndOfThePollerWakesAllHandlers(t *testing.T) {
+	w, err := NewPoller()
 	must(t, err)
 	ours, _ := tcpPair(t)
-	s := &sleeper{c: ours, w: w, pool: NewPool(), wakes: make(chan error, 1)}
+	s := &handler{c: ours, w: w, pool: NewPool(), wakes: make(chan error, 1)}
 	must(t, w.Add(ours, s))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -100,35 +99,35 @@ func TestTheEndOfAWaitingWakesEverybody(t *testing.T) {
 	if err := <-s.wakes; err != ErrDry {
 		t.Fatal(err)
 	}
-	if err := w.Add(ours, s); !errors.Is(err, ErrNotWaiting) {
+	if err := w.Add(ours, s); !errors.Is(err, ErrNotPolled) {
 		t.Errorf("Add afterwards: %v", err)
 	}
 }
 
-func TestACloseLeavesNoSeatBehind(t *testing.T) {
-	w := waiting(t)
+func TestACloseLeavesNoSlotBehind(t *testing.T) {
+	w := newPoller(t)
 	for range 3 {
 		ours, _ := tcpPair(t)
-		s := &sleeper{c: ours, w: w, pool: NewPool(), wakes: make(chan error, 1)}
+		s := &handler{c: ours, w: w, pool: NewPool(), wakes: make(chan error, 1)}
 		must(t, w.Add(ours, s))
 		w.Wake(ours)
 		<-s.wakes
 		must(t, ours.Close())
-		if err := w.Add(ours, s); !errors.Is(err, ErrNotWaiting) {
+		if err := w.Add(ours, s); !errors.Is(err, ErrNotPolled) {
 			t.Errorf("Add of a closed one: %v", err)
 		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.seats) != 1 {
-		t.Errorf("%d seats for one at a time", len(w.seats))
+	if len(w.slots) != 1 {
+		t.Errorf("%d seats for one at a time", len(w.slots))
 	}
 }
 
-// TestManySleepersHearAllThatIsSaid has what comes, wakes and ends meet in every
-// order, under TLS too.
-func TestManySleepersHearAllThatIsSaid(t *testing.T) {
-	w, pool, cert := waiting(t), NewPool(), imaptest.NewCert(t)
+// TestManyHandlersReadAllThatIsSent makes data, wakes and ends of connections coincide in all orders, also
+// under TLS.
+func TestManyHandlersReadAllThatIsSent(t *testing.T) {
+	w, pool, cert := newPoller(t), NewPool(), imaptest.NewCert(t)
 	var wg sync.WaitGroup
 	for i := range 64 {
 		ours, tcp := tcpPair(t)
@@ -143,7 +142,7 @@ func TestManySleepersHearAllThatIsSaid(t *testing.T) {
 			wg.Wait()
 			theirs = under
 		}
-		s := &sleeper{c: ours, w: w, pool: pool, wakes: make(chan error)}
+		s := &handler{c: ours, w: w, pool: pool, wakes: make(chan error)}
 		var said bytes.Buffer
 		wg.Go(func() {
 			for n := range 200 {

@@ -1,0 +1,149 @@
+package chaos
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func at(t *testing.T, s string) time.Time {
+	t.Helper()
+	when, err := time.ParseInLocation(stamp, "2026-11-28 "+s, time.Local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return when
+}
+
+// read reads a log whose times have no day.
+func read(t *testing.T, backend, text string) *backendLog {
+	t.Helper()
+	l := newBackendLog(backend)
+	for line := range strings.Lines(strings.TrimSpace(text)) {
+		line = strings.TrimSpace(line)
+		if when, ok := strings.CutPrefix(line, "KILLED "); ok {
+			l.killed(at(t, when))
+			continue
+		}
+		if err := l.line("2026-11-28 " + line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l
+}
+
+func all(logs ...*backendLog) (sessions []session) {
+	for _, l := range logs {
+		for _, s := range l.sessions {
+			sessions = append(sessions, *s)
+		}
+	}
+	return sessions
+}
+
+const (
+	annAtD1 = `
+10:00:00.000000 imap-login: Info: Login: user=<ann>, method=PLAIN, rip=10.77.0.21, lip=10.77.0.31, mpid=11, session=<a1>
+10:00:05.000000 imap(ann)<11><a1>: Info: Logged out in=10 out=400 deleted=0 expunged=0 trashed=0 hdr_count=0 hdr_bytes=0 body_count=0 body_bytes=0
+`
+	annAtD2Later = `
+10:00:05.000001 imap-login: Info: Login: user=<ann>, method=PLAIN, rip=10.77.0.22, lip=10.77.0.32, mpid=21, session=<b1>
+10:00:09.000000 imap(ann)<21><b1>: Info: Connection closed (IDLE running for 0.001 + waiting input for 1.4 secs, 2 B in + 10+10 B out, state=wait-input) in=10 out=400 deleted=0
+`
+	annAtD2Too = `
+10:00:04.000000 imap-login: Info: Logged in: user=<ann>, method=PLAIN, rip=10.77.0.22, lip=10.77.0.32, mpid=21, session=<b1>
+10:00:09.000000 imap(ann)<21><b1>: Info: Disconnected: Logged out in=10 out=400 deleted=0
+`
+)
+
+// What the verdict sees in logs, and what it doesn't take for an overlap.
+func TestOverlapsInLogs(t *testing.T) {
+	end := "11:00:00.000000"
+	for _, c := range []struct {
+		name, d1, d2 string
+		want         time.Duration // of the users in seconds on two backends
+		count        int
+	}{
+		{"one after the other", annAtD1, annAtD2Later, 0, 0},
+		{"a planted second", annAtD1, annAtD2Too, time.Second, 1},
+		{"two users", annAtD1, strings.ReplaceAll(annAtD2Too, "ann", "bob"), 0, 0},
+		{"open at the end", annAtD1[:strings.LastIndex(strings.TrimSpace(annAtD1), "\n")+1], annAtD2Later, 3*time.Second + 999999*time.Microsecond, 1},
+		{"open at both", annAtD1[:strings.LastIndex(strings.TrimSpace(annAtD1), "\n")+1],
+			"10:59:58.000000 imap-login: Info: Login: user=<ann>, method=PLAIN, rip=10.77.0.22, lip=10.77.0.32, mpid=21, session=<b1>", 2 * time.Second, 1},
+		{"one backend, two sessions", annAtD1 + strings.ReplaceAll(annAtD2Too, "b1", "a2"), "", 0, 0},
+		{"two sessions against one", annAtD1 + strings.ReplaceAll(annAtD1, "a1", "a2"), annAtD2Too, time.Second, 2},
+		{"killed before", "10:00:00.000000 imap-login: Info: Login: user=<ann>, method=PLAIN, rip=10.77.0.21, lip=10.77.0.31, mpid=11, session=<a1>\nKILLED 10:00:03.000000",
+			annAtD2Too, 0, 0},
+		{"killed meanwhile", "10:00:00.000000 imap-login: Info: Login: user=<ann>, method=PLAIN, rip=10.77.0.21, lip=10.77.0.31, mpid=11, session=<a1>\nKILLED 10:00:04.500000",
+			annAtD2Too, 500 * time.Millisecond, 1},
+		{"the end is written before the login", "10:00:04.000000 imap(ann)<11><a1>: Info: Logged out in=1 out=2\n10:00:04.500000 imap-login: Info: Login: user=<ann>, method=PLAIN, rip=10.77.0.21, lip=10.77.0.31, mpid=11, session=<a1>",
+			annAtD2Too, 500 * time.Millisecond, 1},
+		{"a process that dies", strings.ReplaceAll(annAtD1, "Info: Logged out in=10", "Fatal: master: service(imap): child 11 killed with signal 11 in=10"), annAtD2Later, 0, 0},
+		{"what isn't a login", "10:00:00.000000 imap-login: Info: Disconnected (auth failed, 1 attempts in 2 secs): user=<ann>, method=PLAIN, rip=10.77.0.21, lip=10.77.0.31, session=<a1>",
+			annAtD2Too, 0, 0},
+		{"a line that isn't the last", annAtD1[:strings.LastIndex(strings.TrimSpace(annAtD1), "\n")+1] + "\n10:00:01.000000 imap(ann)<11><a1>: Info: expunge: box=INBOX, uid=1", annAtD2Too, 5 * time.Second, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			found := overlaps(all(read(t, "d1", c.d1), read(t, "d2", c.d2)), at(t, end))
+			if len(found) != c.count || userSeconds(found) != c.want {
+				t.Errorf("%d overlaps of %v in all, want %d of %v: %v", len(found), userSeconds(found), c.count, c.want, found)
+			}
+		})
+	}
+}
+
+// An excuse covers the sessions that a proxy had when it was stopped, as long as it is stopped, and no others.
+func TestExcuses(t *testing.T) {
+	found := overlaps(all(read(t, "d1", annAtD1), read(t, "d2", annAtD2Too)), at(t, "11:00:00.000000"))
+	if len(found) != 1 {
+		t.Fatal(found)
+	}
+	for _, c := range []struct {
+		name   string
+		excuse excuse
+		want   time.Duration
+	}{
+		{"all of it", excuse{"10.77.0.21", at(t, "10:00:01.000000"), at(t, "10:00:06.000000")}, 0},
+		{"another proxy", excuse{"10.77.0.23", at(t, "10:00:01.000000"), at(t, "10:00:06.000000")}, time.Second},
+		{"it ran again", excuse{"10.77.0.21", at(t, "10:00:01.000000"), at(t, "10:00:04.200000")}, 800 * time.Millisecond},
+		{"it wasn't stopped yet", excuse{"10.77.0.21", at(t, "10:00:04.300000"), at(t, "10:00:06.000000")}, 300 * time.Millisecond},
+		{"before", excuse{"10.77.0.21", at(t, "10:00:01.000000"), at(t, "10:00:02.000000")}, time.Second},
+		{"a session that is made when it runs again", excuse{"10.77.0.21", at(t, "09:00:01.000000"), at(t, "10:00:06.000000")}, time.Second},
+	} {
+		if got := unexcused(found[0], []excuse{c.excuse}); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// Once it runs again a proxy relays nothing on what it has lost, and closes it.
+func TestWhatAStoppedProxyDoes(t *testing.T) {
+	sessions := all(read(t, "d1", annAtD1))
+	p := stopped{peer: "10.77.0.21", from: at(t, "10:00:01.000000"), again: at(t, "10:00:04.500000")}
+	if found := late(sessions, p, time.Second); len(found) != 0 {
+		t.Errorf("ended in time: %v", found)
+	}
+	if n, last := p.ended(sessions); n != (tally{1, 1}) || last != 500*time.Millisecond {
+		t.Errorf("%+v, the last after %v", n, last)
+	}
+	p.again = at(t, "10:00:03.500000")
+	if found := late(sessions, p, time.Second); len(found) != 1 {
+		t.Errorf("ended late: %v", found)
+	}
+	p.peer = "10.77.0.22"
+	if found := late(sessions, p, time.Second); len(found) != 0 {
+		t.Errorf("another's: %v", found)
+	}
+	log := commands("1764320400.000100 a1 SELECT INBOX\r\n1764320401.500000 a2 APPEND INBOX {10+}\r\nSubject: x\r\n1764320402.000000 a3 NOOP\r\n")
+	if len(log) != 4 {
+		t.Fatal(log)
+	}
+	for _, c := range []struct {
+		after int64
+		want  int
+	}{{1764320400, 4}, {1764320401, 3}, {1764320402, 1}, {1764320403, 0}} {
+		if got := relayed(log, time.Unix(c.after, 0)); len(got) != c.want {
+			t.Errorf("from %d on: %v, want %d", c.after, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,304 @@
+package agree
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// A drain is an operator's wish that a backend's users be moved away, and that none come to it. It stands in the fleet, so that it holds over
+// all proxies and outlives each of them. On top of what discovery says it makes a backend that is up one that drains; what
+// discovery takes away stays away. Moves of its users have a schedule of their own, which no later fleet disturbs.
+
+// Drain is a backend that an operator drains.
+type Drain struct {
+	Backend string `json:"backend"`
+	Since   int64  `json:"since"`        // milliseconds since 1970, by the clock of the proxy that was asked
+	By      string `json:"by,omitempty"` // who asked for it, for people
+	// Deadline is when sessions that couldn't be moved are ended, those of bucket n at n/buckets × drainSpread after it;
+	// milliseconds since 1970. 0: none is ended.
+	Deadline int64 `json:"deadline,omitempty"`
+	// Rate is how many users a second are moved, over all proxies. 0: the policy's MoveRate, and faster where half of the time
+	// until Deadline wouldn't do.
+	Rate float64 `json:"rate,omitempty"`
+	// Begin and Cycle are the schedule, as in Move. Begin is 0 until the backend's state is no longer up.
+	Begin int64 `json:"begin,omitempty"`
+	Cycle int64 `json:"cycle,omitempty"`
+}
+
+const (
+	drainSpread = 30 * time.Second // within which all that is left after a deadline is ended
+	maxDrains   = 256              // that are asked for; a fleet may have more
+	maxBy       = 100              // bytes of Drain.By
+	maxWithin   = 30 * 24 * time.Hour
+
+	drainedReason = "drained by an operator"
+)
+
+// Errors of Drain and Undrain.
+var (
+	ErrNoOther       = errors.New("no other backend is up: its users could go nowhere")
+	ErrNotDrained    = errors.New("no operator drains the backend")
+	ErrTooManyDrains = errors.New("too many backends are drained")
+	// ErrSeparate: with separate storage only the placement says where a user can be.
+	ErrSeparate = errors.New("with separate storage no other backend has the users' mail")
+)
+
+// DrainRequest is an operator's wish.
+type DrainRequest struct {
+	Backend string
+	By      string
+	Within  time.Duration // 0: sessions that can't be moved stay
+	Rate    float64       // users a second; 0: the policy's MoveRate
+}
+
+// drainWish is what this proxy was asked for and the fleet doesn't have yet.
+type drainWish struct {
+	drain *Drain // nil: the drain is to end
+	asked
+}
+
+// draining is what one proxy knows of a drain in the fleet that it goes by.
+type draining struct {
+	since int64
+	from  time.Time // when this proxy went by it first, by its own clock
+	users int       // that it had there then
+	ended map[string]bool
+}
+
+// checkDrain says why a request can't be done, nil where it can.
+func (m *Member) checkDrain(r DrainRequest) error {
+	switch {
+	case m.phase != inside || m.isolated:
+		return ErrNotInside
+	case m.separate():
+		return ErrSeparate
+	case m.fleet.backend(r.Backend) == nil:
+		return fmt.Errorf("%w: %s", ErrUnknownBackend, clip(r.Backend))
+	case r.Within < 0 || r.Within > maxWithin:
+		return fmt.Errorf("sessions can't be ended after %v; at most %v", r.Within, maxWithin)
+	case !(r.Rate >= 0 && r.Rate <= 1e6): // written so that NaN fails
+		return fmt.Errorf("%v users a second can't be moved", r.Rate)
+	case m.fleet.drain(r.Backend) == nil && len(m.fleet.Drains) >= maxDrains || len(m.writer.drains) >= maxDrains:
+		return ErrTooManyDrains
+	}
+	for _, b := range m.fleet.Backends {
+		if b.ID != r.Backend && b.State == routing.Up && b.Weight > 0 && !m.drainAsked(b.ID) {
+			return nil
+		}
+	}
+	return ErrNoOther
+}
+
+// Drain asks that a backend be drained. A drain that it has already is replaced. It is done when Drained says so, with the number
+// that this returns; within a minute, or not at all.
+func (m *Member) Drain(r DrainRequest, now time.Time) (since int64, err error) {
+	m.at(now)
+	if err := m.checkDrain(r); err != nil {
+		return 0, err
+	}
+	d := &Drain{Backend: r.Backend, Since: m.now.UnixMilli(), By: clean(r.By), Rate: r.Rate}
+	if old := m.fleet.drain(r.Backend); old != nil {
+		d.Since = max(d.Since, old.Since+1)
+	}
+	if r.Within > 0 {
+		d.Deadline = m.now.Add(r.Within).UnixMilli()
+	}
+	m.writer.drains[r.Backend] = &drainWish{d, asked{until: m.now.Add(requestFor)}}
+	m.pump()
+	return d.Since, nil
+}
+
+// Undrain asks that a drain end. It is done when Drained has none of the backend.
+func (m *Member) Undrain(backend string, now time.Time) error {
+	m.at(now)
+	switch {
+	case m.phase != inside || m.isolated:
+		return ErrNotInside
+	case m.fleet.drain(backend) == nil && m.fleet.backend(backend) == nil:
+		return fmt.Errorf("%w: %s", ErrUnknownBackend, clip(backend))
+	case m.fleet.drain(backend) == nil && !m.drainAsked(backend):
+		return ErrNotDrained
+	}
+	m.writer.drains[backend] = &drainWish{nil, asked{until: m.now.Add(requestFor)}}
+	m.pump()
+	return nil
+}
+
+// drainAsked: this proxy was asked to drain the backend, and it isn't known yet that the fleet has it.
+func (m *Member) drainAsked(backend string) bool {
+	wish := m.writer.drains[backend]
+	return wish != nil && wish.drain != nil
+}
+
+// Drained is the Since of the backend's drain in the fleet that this proxy goes by; 0: it has none.
+func (m *Member) Drained(backend string) int64 {
+	if m.fleet == nil {
+		return 0
+	}
+	if d := m.fleet.drain(backend); d != nil {
+		return d.Since
+	}
+	return 0
+}
+
+// drain is the drain of a backend; nil where there is none.
+func (f *Fleet) drain(backend string) *Drain {
+	i, ok := slices.BinarySearchFunc(f.Drains, backend, func(d Drain, id string) int { return strings.Compare(d.Backend, id) })
+	if !ok {
+		return nil
+	}
+	return &f.Drains[i]
+}
+
+// nextDrains is the fleet's drains with what was asked for.
+func (m *Member) nextDrains(prev *Fleet) []Drain {
+	if len(m.writer.drains) == 0 {
+		return prev.Drains
+	}
+	next := make(map[string]Drain, len(prev.Drains))
+	for _, d := range prev.Drains {
+		next[d.Backend] = d
+	}
+	for backend, wish := range m.writer.drains {
+		if wish.drain == nil {
+			delete(next, backend)
+		} else {
+			next[backend] = *wish.drain
+		}
+	}
+	return sortedDrains(next)
+}
+
+func sortedDrains(all map[string]Drain) []Drain {
+	return slices.SortedFunc(maps.Values(all), func(a, b Drain) int { return strings.Compare(a.Backend, b.Backend) })
+}
+
+// forgetWishes leaves out what the fleet has, and what couldn't be written in time.
+func (m *Member) forgetWishes() {
+	for backend, wish := range m.writer.drains {
+		since, want := m.Drained(backend), int64(0)
+		if wish.drain != nil {
+			want = wish.drain.Since
+		}
+		if since == want || wish.done(m) {
+			delete(m.writer.drains, backend)
+			m.version++
+		}
+	}
+}
+
+// schedule gives each drain whose backend isn't up any more its schedule, once: at its rate, by how many users this proxy has there.
+// backends are the next fleet's. It returns drains itself where there is nothing to change.
+func (m *Member) schedule(drains []Drain, backends []Backend) []Drain {
+	f := Fleet{Backends: backends}
+	next := drains
+	for i := range drains {
+		b := f.backend(drains[i].Backend)
+		if drains[i].Begin != 0 || b == nil || b.State == routing.Up {
+			continue
+		}
+		if &next[0] == &drains[0] {
+			next = slices.Clone(drains)
+		}
+		d := &next[i]
+		rate := d.Rate
+		if rate == 0 {
+			rate = m.o.Policy.MoveRate
+		}
+		users := m.usersOn(d.Backend) * len(m.view.Proxies)
+		cycle := float64(maxCycle)
+		if rate > 0 {
+			cycle = math.Min(float64(users)/rate*1000, maxCycle)
+		}
+		if left := d.Deadline - m.now.UnixMilli(); d.Deadline > 0 && d.Rate == 0 {
+			cycle = math.Min(cycle, math.Max(0, float64(left/2)))
+		}
+		d.Begin, d.Cycle = m.now.UnixMilli(), int64(cycle)
+	}
+	return next
+}
+
+// seeDrains notes, at a switch, how many users of a drain this proxy has.
+func (m *Member) seeDrains() {
+	for id := range m.drains {
+		if m.fleet.drain(id) == nil {
+			delete(m.drains, id)
+		}
+	}
+	for i := range m.fleet.Drains {
+		d := &m.fleet.Drains[i]
+		if known := m.drains[d.Backend]; known == nil || known.since != d.Since {
+			m.drains[d.Backend] = &draining{since: d.Since, from: m.now, users: m.usersOn(d.Backend), ended: make(map[string]bool)}
+		}
+	}
+}
+
+// usersOn is how many users this proxy has at a backend.
+func (m *Member) usersOn(backend string) int {
+	if at := m.places.of(backend); int(at) < len(m.usersAt) {
+		return m.usersAt[at]
+	}
+	return 0
+}
+
+// over reports that a bucket's sessions at a drained backend have had their time.
+func (d *Drain) over(bucket, buckets int, now time.Time) bool {
+	return d.Deadline > 0 && now.UnixMilli() >= d.Deadline+drainSpread.Milliseconds()*int64(bucket)/int64(buckets)
+}
+
+// Preview is where the users that this proxy has at a backend would go if it were drained: backend → users. "" is those who would
+// stay, since they could go nowhere.
+func (m *Member) Preview(backend string, now time.Time) (map[string]int, error) {
+	m.at(now)
+	if err := m.checkDrain(DrainRequest{Backend: backend}); err != nil {
+		return nil, err
+	}
+	to := make(map[string]int)
+	up := slices.DeleteFunc(slices.Clone(m.fleet.newest().Up), func(s Share) bool { return s.ID == backend })
+	choice := choices(up, m.o.Buckets, &m.places)
+	at := m.places.of(backend)
+	for user, h := range m.holds {
+		if h.at != at {
+			continue
+		}
+		target := m.places.ids[choice[h.bucket]]
+		if over := m.override(user); over != "" && slices.ContainsFunc(up, func(s Share) bool { return s.ID == over }) {
+			target = over
+		}
+		to[target]++
+	}
+	return to, nil
+}
+
+// clean is a text that a record may carry.
+func clean(text string) string {
+	text = strings.ToValidUTF8(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, text), "?")
+	if len(text) > maxBy {
+		text = strings.ToValidUTF8(text[:maxBy], "")
+	}
+	return text
+}
+
+func (d *Drain) valid() error {
+	switch {
+	case validName(d.Backend) != nil:
+		return validName(d.Backend)
+	case d.Since <= 0 || d.Since > 1<<50 || d.Deadline < 0 || d.Deadline > 1<<50 || d.Begin < 0 || d.Begin > 1<<50 || d.Cycle < 0 || d.Cycle > 1<<40:
+		return fmt.Errorf("its drain of %q has times out of range", clip(d.Backend))
+	case !(d.Rate >= 0 && d.Rate <= 1e6) || len(d.By) > maxBy:
+		return fmt.Errorf("its drain of %q can't be", clip(d.Backend))
+	}
+	return nil
+}
