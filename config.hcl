@@ -139,6 +139,32 @@ users {
   #path = "users.passwd"
 #}
 
+# An HTTP service, asked by the protocol of nginx's mail proxy (auth_http): the service of such a
+# proxy works here unchanged. It may name the user's backend, another user name, and the
+# password for the backend (docs/authentication.md).
+#auth "http" {
+  # Where the service is, http:// or https://. Required.
+  #url = "http://127.0.0.1:9000/auth"
+
+  # Headers that are sent with each request, such as a secret by which the service knows
+  # the proxy (nginx: auth_http_header).
+  # Default: {}.
+  #headers = { "X-Auth-Key" = "…" }
+
+  # A PEM file with the certificate authorities for the service's certificate.
+  # Default: "", the authorities that the system trusts.
+  #ca_file = "/etc/imapproxy/auth-ca.pem"
+
+  # How long a login may wait for the answer. After that it ends with NO [UNAVAILABLE].
+  # Default: "5s".
+  #timeout = "5s"
+
+  # How many requests there are at a time. Half of them are for client networks from which a
+  # user has logged in lately, half for all others; within a half a network has at most half.
+  # Default: 32.
+  #concurrency = 32
+#}
+
 # The user's backend checks the password: the proxy logs in with the client's
 # credentials and passes the result on. If the backend can't be reached, the client gets
 # NO [UNAVAILABLE], never "wrong password". This source accepts every user name, so it must

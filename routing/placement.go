@@ -8,13 +8,13 @@ import (
 
 // named are the listed backends that a placement names: the one whose ID or Name it is; else
 // the one that it qualifies (Service@Node); else all whose Service it is, which are several
-// where that is doubled.
+// where that is doubled; else all whose Address it is.
 func (t readTxn) named(placement string) []*backendRow {
 	if b := t.backend(placement); b != nil && !b.gone {
 		return []*backendRow{b}
 	}
 	var name, qualified *backendRow
-	var service []*backendRow
+	var service, address []*backendRow
 	t.backends(func(b *backendRow) bool {
 		switch {
 		case b.gone:
@@ -24,6 +24,8 @@ func (t readTxn) named(placement string) []*backendRow {
 			qualified = b
 		case b.Service == placement:
 			service = append(service, b)
+		case b.Address == placement:
+			address = append(address, b)
 		}
 		return name == nil
 	})
@@ -32,8 +34,10 @@ func (t readTxn) named(placement string) []*backendRow {
 		return []*backendRow{name}
 	case qualified != nil:
 		return []*backendRow{qualified}
+	case len(service) > 0:
+		return service
 	}
-	return service
+	return address
 }
 
 // place is the backend that the placement names. Where it names several, the user stays at
@@ -58,9 +62,9 @@ func (c *choice) place() (*backendRow, error) {
 }
 
 // Means reports whether a name for people, or in a placement, may mean the backend: its ID,
-// its Name, Service@Node or its Service.
+// its Name, Service@Node, its Service or its Address.
 func (b *Backend) Means(name string) bool {
-	return name == b.ID || name == b.Name || name == b.Qualified() || name == b.Service
+	return name == b.ID || name == b.Name || name == b.Qualified() || name == b.Service || name == b.Address
 }
 
 // Named are the ids of the backends that a name may mean (Backend.Means), those that are gone

@@ -21,7 +21,7 @@ func TestAPlacementNamesABackendByEachOfItsNames(t *testing.T) {
 		r.Apply(doubled())
 		for placement, want := range map[string]string{
 			"mail@u1": "mail@u1", "mail@n1": "mail@u1", "mail@n2": "mail@u2",
-			"own": "own@u3", "own@n3": "own@u3", "own@u3": "own@u3",
+			"own": "own@u3", "own@n3": "own@u3", "own@u3": "own@u3", "192.0.2.2:143": "mail@u2", "192.0.2.3:143": "own@u3",
 		} {
 			p, err := r.Pick("user of "+placement, placement)
 			if err != nil {

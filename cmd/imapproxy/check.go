@@ -53,7 +53,7 @@ func (c checkCommand) Run(env environment) error {
 	if err != nil {
 		return err
 	}
-	k := &checker{cfg: cfg, user: c.User, password: password, timeout: c.Timeout, report: r}
+	k := &checker{cfg: cfg, user: c.User, password: password, timeout: c.Timeout, fileOnly: c.FileOnly, report: r}
 	if k.login, err = usable(cfg); err != nil {
 		return wiring.Located(c.Config, err)
 	}
@@ -114,6 +114,7 @@ type checker struct {
 	user     string
 	password telemetry.Secret
 	timeout  time.Duration
+	fileOnly bool
 	report   *report
 
 	dialer *upstream.Dialer
@@ -172,7 +173,10 @@ func (k *checker) users(ctx context.Context) {
 	sources, err := wiring.Sources(k.cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		var s *wiring.SettingError
-		if errors.As(err, &s) {
+		if errors.As(err, &s) && s.Setting != "auth.passwd_file.path" {
+			k.report.fail("auth", "correct "+s.Setting, "%v", s.Err)
+			return
+		} else if s != nil {
 			err = s.Err // each line of the file is said as one of its own
 		}
 		for _, line := range strings.Split(err.Error(), "\n") {
@@ -186,6 +190,7 @@ func (k *checker) users(ctx context.Context) {
 			k.report.ok("users", "passwd_file: %s", count(file.Users(), "user"))
 			k.placements(file.Placements())
 		}
+		k.source(ctx, s)
 	}
 	if k.user == "" {
 		return
@@ -195,10 +200,11 @@ func (k *checker) users(ctx context.Context) {
 		k.user = ""
 		return
 	}
-	if k.password == "" {
+	if k.password == "" || k.fileOnly && slices.ContainsFunc(sources, func(s auth.Source) bool { _, asks := s.(auth.Trier); return asks }) {
 		return
 	}
 	credentials, err := auth.NewCredentials(wiring.Names(k.cfg), auth.MechanismPlain, "", k.user, k.password)
+	credentials.TLS, credentials.Attempt = true, 1
 	if err != nil {
 		k.report.fail("user", "correct the password file", "%v", err)
 		return
@@ -217,6 +223,24 @@ func (k *checker) users(ctx context.Context) {
 	case auth.Unavailable:
 		k.report.fail("user", "", "%s can't tell about %s: %v", source, k.canonical, v.Err)
 	}
+}
+
+// source tries a source that can be tried without a user.
+func (k *checker) source(ctx context.Context, s auth.Source) {
+	t, ok := s.(auth.Trier)
+	if !ok || k.fileOnly {
+		return
+	}
+	what, err := t.Try(ctx)
+	if err == nil {
+		k.report.ok("auth "+s.Name(), "%s", what)
+		return
+	}
+	mend := ""
+	if fault, ok := errors.AsType[*auth.Fault](err); ok {
+		mend = fault.Mend
+	}
+	k.report.fail("auth "+s.Name(), mend, "%v", err)
 }
 
 // fleet learns the backends and probes each.

@@ -97,6 +97,25 @@ func (p *Process) Kill() {
 	})
 }
 
+// Output is what the process has printed.
+func (p *Process) Output() string {
+	p.t.Helper()
+	return readFile(p.t, p.logs[len(p.logs)-1])
+}
+
+// Freeze has the process and its children do nothing until they are thawed, or stopped.
+func (p *Process) Freeze() { p.signal(syscall.SIGSTOP) }
+
+// Thaw undoes Freeze.
+func (p *Process) Thaw() { p.signal(syscall.SIGCONT) }
+
+func (p *Process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := syscall.Kill(-p.Pid(), s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 func (p *Process) showLogs() {
 	for _, f := range p.logs {
 		if b, err := os.ReadFile(f); err == nil && len(b) > 0 {
@@ -114,9 +133,15 @@ func tail(b []byte, lines int) string {
 // the port is known to be served and not just bound.
 func (p *Process) WaitPort(addr string) {
 	p.t.Helper()
+	p.wait(addr, func() error { return greets(addr) })
+}
+
+// wait tries until there is no error, and fails the test when the process has ended before.
+func (p *Process) wait(addr string, try func() error) {
+	p.t.Helper()
 	deadline := time.Now().Add(startTimeout)
 	for {
-		err := greets(addr)
+		err := try()
 		if err == nil {
 			return
 		}

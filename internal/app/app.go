@@ -95,6 +95,7 @@ type App struct {
 	sources []auth.Source
 	source  discovery.Source // of the backends
 	files   [32]byte         // wiring.FleetFiles, as source and registration have read them
+	secrets [32]byte         // wiring.AuthFiles, as sources have read them
 	bound   bool             // the listeners are
 	ran     bool
 	closed  bool
@@ -181,6 +182,7 @@ func (a *App) open(ctx context.Context) (err error) {
 	if a.source, err = wiring.Source(a.cfg, a.tel, a.room); err != nil {
 		return err
 	}
+	a.secrets = wiring.AuthFiles(a.cfg) // before they are read
 	if a.sources, err = wiring.Sources(a.cfg, a.tel.Log); err != nil {
 		return err
 	}

@@ -129,8 +129,8 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 		}
 		newFleet = true
 	}
-	sources, newAuth := a.sources, false
-	if !reflect.DeepEqual(a.cfg.Auth, next.Auth) || wiring.Names(a.cfg) != wiring.Names(next) {
+	sources, newAuth, authFiles := a.sources, false, wiring.AuthFiles(next)
+	if !reflect.DeepEqual(a.cfg.Auth, next.Auth) || wiring.Names(a.cfg) != wiring.Names(next) || authFiles != a.secrets {
 		if sources, err = wiring.Sources(next, a.tel.Log); err != nil {
 			return nil, err
 		}
@@ -170,7 +170,7 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 	a.level.Set(wiring.LogLevel(next))
 	a.tel.SetSampling(float64(next.Telemetry.Traces.Sample), wiring.None(next.Telemetry.Traces.Slow))
 	if newAuth {
-		a.sources, sources = sources, a.sources
+		a.sources, sources, a.secrets = sources, a.sources, authFiles
 		wiring.CloseSources(sources) // logins in progress end as they would
 	}
 	if newFleet {

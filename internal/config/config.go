@@ -92,20 +92,6 @@ type Users struct {
 	RefuseSeparators string `hcl:"refuse_separators" default:"*"`
 }
 
-// Auth is one credential source; exactly one field is set.
-type Auth struct {
-	Backend    *AuthBackend    `hcl:"backend,variant"`
-	PasswdFile *AuthPasswdFile `hcl:"passwd_file,variant"`
-}
-
-// AuthBackend leaves the decision to the user's backend.
-type AuthBackend struct{}
-
-// AuthPasswdFile is a passwd-file in Dovecot's form.
-type AuthPasswdFile struct {
-	Path string `hcl:"path" path:"users" required:"path = \"users.passwd\""`
-}
-
 // BackendLogin says with which credentials the proxy logs in to a backend.
 type BackendLogin struct {
 	Mode         string `hcl:"mode" default:"user" enum:"user|master"`

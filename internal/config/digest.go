@@ -17,6 +17,7 @@ import (
 var machines = []string{
 	"hostname", "listener.address", "admin.address", "park.events.address", "register.address", "backend_defaults.source_addresses", "cluster.peers",
 	"telemetry.traces.headers", "telemetry.metrics.headers", "discovery.consul.address", "discovery.consul.cache_file", "telemetry.log.file",
+	"auth.http.url", "auth.http.headers",
 }
 
 // Digest is a short name for the settings: two proxies of one service that behave alike have the

@@ -225,7 +225,7 @@ func TestTheReferenceLoadsWithItsAlternatives(t *testing.T) {
 	_, after, _ := strings.Cut(rest, "\n# The instances of a service in Consul")
 	text = before + "\n# The instances of a service in Consul" + after
 	text = strings.Replace(text, `mode = "user"`, `mode = "master"`, 1)
-	for _, name := range []string{"/etc/imapproxy/fullchain.pem", "/etc/imapproxy/backends-ca.pem", "consul-ca.pem", "consul-client.pem"} {
+	for _, name := range []string{"/etc/imapproxy/fullchain.pem", "/etc/imapproxy/backends-ca.pem", "/etc/imapproxy/auth-ca.pem", "consul-ca.pem", "consul-client.pem"} {
 		text = strings.ReplaceAll(text, `"`+name+`"`, `"`+cert+`"`)
 	}
 	for _, name := range []string{"/etc/imapproxy/privkey.pem", "consul-client.key"} {

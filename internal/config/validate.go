@@ -27,6 +27,7 @@ func (d *decoder) validate(c *Config) []Warning {
 	d.oneWord("hostname", c.Hostname)
 	d.listeners(c)
 	d.users(c)
+	d.auth(c)
 	d.backendLogin(c)
 	d.discovery(c)
 	if c.Register != nil && c.Register.Address != "" {
@@ -103,17 +104,6 @@ func (d *decoder) users(c *Config) {
 		d.fail(d.at("users.default_domain"), "users.default_domain: the domain stands without @", "write %q", c.Users.DefaultDomain[strings.LastIndex(c.Users.DefaultDomain, "@")+1:])
 	}
 	d.oneWord("users.default_domain", c.Users.DefaultDomain)
-	if len(c.Auth) == 0 && !d.written("auth") {
-		c.Auth = []Auth{{Backend: &AuthBackend{}}}
-	}
-	backend := false
-	for _, a := range c.Auth {
-		if backend {
-			d.warn(d.at("auth"), "auth \"backend\" decides about every user: the sources after it are never asked", "write it last")
-			break
-		}
-		backend = a.Backend != nil
-	}
 }
 
 func (d *decoder) backendLogin(c *Config) {
@@ -224,24 +214,6 @@ func onThisMachine(address string) bool {
 	}
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
-}
-
-// placements refuses separate storage where nothing can say whose mail is where: nobody
-// could log in.
-func (d *decoder) placements(c *Config) {
-	if c.Routing.Storage != "separate" || c.Discovery.Static == nil {
-		return // in Consul's KV store there may be placements
-	}
-	for _, a := range c.Auth {
-		if a.PasswdFile != nil {
-			return
-		}
-	}
-	if d.writtenBelow("auth.passwd_file") {
-		return // it is reported already
-	}
-	d.fail(d.at("routing.storage"), "routing.storage: with \"separate\" each user needs a placement, and nothing here can name one: there is no auth \"passwd_file\", and no Consul",
-		"write auth \"passwd_file\" { … } with backend=ID in each user's line, or discovery \"consul\" { … }, or storage = \"shared\" if every backend serves every mailbox")
 }
 
 // idleTimeout warns of what ends clients that do nothing wrong. RFC 9051 §5.4: 30

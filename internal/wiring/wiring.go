@@ -3,7 +3,6 @@ package wiring
 import (
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
@@ -66,36 +65,6 @@ func Routing(c *config.Config, tel *telemetry.Telemetry) (routing.Options, error
 // Names says how a client's name for a user becomes the canonical one.
 func Names(c *config.Config) auth.Names {
 	return auth.Names{DefaultDomain: c.Users.DefaultDomain, Lowercase: c.Users.Lowercase, RefuseSeparators: c.Users.RefuseSeparators}
-}
-
-// Sources opens the credential sources. The caller closes them with CloseSources.
-func Sources(c *config.Config, log *slog.Logger) ([]auth.Source, error) {
-	if err := Names(c).Validate(); err != nil {
-		return nil, About("users.default_domain", err)
-	}
-	hashing := auth.NewHashing(0)
-	var sources []auth.Source
-	for _, a := range c.Auth {
-		switch {
-		case a.Backend != nil:
-			sources = append(sources, auth.NewBackend())
-		case a.PasswdFile != nil:
-			source, err := auth.NewPasswdFile(a.PasswdFile.Path, auth.PasswdFileOptions{Names: Names(c), Log: log, Hashing: hashing})
-			if err != nil {
-				CloseSources(sources)
-				return nil, About("auth.passwd_file.path", err)
-			}
-			sources = append(sources, source)
-		}
-	}
-	return sources, nil
-}
-
-// CloseSources closes what Sources has opened.
-func CloseSources(sources []auth.Source) {
-	for _, s := range sources {
-		_ = s.Close() // there is nothing left that it could lose
-	}
 }
 
 // Upstream is all but the room and the clock.
@@ -263,24 +232,14 @@ func Source(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) (di
 
 // FleetFiles is a digest of the files that Source and Register read, once: where it has changed, what
 // they have made goes by certificates, keys or a token that aren't there any more.
-func FleetFiles(c *config.Config) (digest [sha256.Size]byte) {
+func FleetFiles(c *config.Config) [sha256.Size]byte {
 	var paths []string
 	if d := c.Discovery.Consul; d != nil {
 		paths = []string{d.CAFile, d.CertFile, d.KeyFile, d.TokenFile}
 	} else {
 		paths = []string{c.BackendDefaults.CAFile}
 	}
-	all := sha256.New()
-	for _, path := range paths {
-		var text []byte
-		if path != "" {
-			text, _ = os.ReadFile(path) // who reads it for its content says what is wrong
-		}
-		one := sha256.Sum256(text)
-		all.Write(one[:])
-	}
-	all.Sum(digest[:0])
-	return digest
+	return digestOf(paths)
 }
 
 // Static is the configured fleet and how it is probed, without what a probe dials with.
@@ -298,16 +257,9 @@ func Static(c *config.Config, tel *telemetry.Telemetry) discovery.StaticOptions 
 // backendTLS is what backends' certificates are verified with; nil: the system's
 // authorities.
 func backendTLS(c *config.Config) (*tls.Config, error) {
-	if c.BackendDefaults.CAFile == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(c.BackendDefaults.CAFile)
-	if err != nil {
+	authorities, err := roots(c.BackendDefaults.CAFile)
+	if authorities == nil {
 		return nil, About("backend_defaults.ca_file", err)
-	}
-	authorities := x509.NewCertPool()
-	if !authorities.AppendCertsFromPEM(text) {
-		return nil, About("backend_defaults.ca_file", fmt.Errorf("%s holds no certificate", c.BackendDefaults.CAFile))
 	}
 	return &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}, nil
 }

@@ -27,6 +27,7 @@ func everything() *config.Config {
 	c.Routing.Storage = "shared"
 	c.Register = &config.Register{Service: "imapproxy", Address: "192.0.2.1:993"}
 	c.Cluster = &config.Cluster{Service: "imapproxy"}
+	c.Auth = []config.Auth{{HTTP: &config.AuthHTTP{URL: "http://127.0.0.1:9000/auth"}}}
 	return c
 }
 
@@ -48,8 +49,18 @@ func handed(t *testing.T, c *config.Config) string {
 		Telemetry(c, nil, nil), LogLevel(c), routes, Upstream(c, nil), login, Proxy(c, nil),
 		Fleet(c), Static(c, nil), register,
 		others.Within, Named(c), where(c), agreement.Service, agreement.Consul, agreement.Member,
-		Hub(c, nil), Pool(c, nil), Room(c), Park(c),
+		Hub(c, nil), Pool(c, nil), Room(c), Park(c), asked(c),
 	})
+}
+
+// asked is what the sources of credentials are handed.
+func asked(c *config.Config) (all []any) {
+	for _, a := range c.Auth {
+		if a.HTTP != nil {
+			all = append(all, HTTPAuth(c, a.HTTP))
+		}
+	}
+	return all
 }
 
 // where is the service that the other proxies are looked for under.
@@ -64,6 +75,7 @@ func where(c *config.Config) string {
 func TestEverySettingIsHandedToARoom(t *testing.T) {
 	elsewhere := []string{
 		"auth.passwd_file.path",             // Sources: TestCheckReportsEachBadLineOfAPasswdFile
+		"auth.http.ca_file",                 // Sources reads it: TestAnAuthorityOfASourceIsBelieved
 		"backend_login.password_file",       // Login reads it
 		"backend_defaults.source_addresses", // sourceAddresses: TestSourceAddressesAreDialledFrom
 		"admin.address",                     // internal/app: the tests of serve

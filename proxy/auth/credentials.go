@@ -41,8 +41,15 @@ type Credentials struct {
 	// Client is the address from which the credentials came; hashing is shared between networks by it. The
 	// zero Addr: unknown. NewCredentials doesn't set it.
 	Client netip.Addr
-	// Known says that a user has logged in from that network lately. NewCredentials doesn't set it.
+	// Known says that a user has logged in from that network lately. NewCredentials doesn't set it, nor
+	// what follows.
 	Known bool
+	// Local is the address that the client is connected to; the zero Addr where there is none.
+	Local netip.Addr
+	// TLS says that the client's connection is under TLS.
+	TLS bool
+	// Attempt counts the logins of the client's connection, from 1.
+	Attempt int
 }
 
 // NewCredentials makes credentials of the client's data. authzid is empty for mechanisms without one.

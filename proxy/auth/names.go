@@ -95,6 +95,16 @@ func (n Names) Normalize(user string) (string, error) {
 	return user, nil
 }
 
+// Given is Normalize for a name that a source gives for a user: no domain is appended, and it
+// may have none of RefuseSeparators either. Its errors don't quote the name.
+func (n Names) Given(user string) (string, error) {
+	if n.separated(user) {
+		return "", fmt.Errorf("%w: it has a character of users.refuse_separators", ErrName)
+	}
+	n.DefaultDomain = ""
+	return n.Normalize(user)
+}
+
 // separated says whether a name contains a separator, as sent or after normalisation: normal form C of a
 // Greek question mark is a semicolon. The default domain may contain one.
 func (n Names) separated(user string) bool {

@@ -143,14 +143,14 @@ func (p *PasswdFile) Authenticate(ctx context.Context, c Credentials) Verdict {
 		if err := p.spend(ctx, t, c); err != nil {
 			return Unavailable{err}
 		}
-		return Rejected{ReasonAccountDisabled}
+		return Rejected{Reason: ReasonAccountDisabled}
 	}
 	ok, err := p.match(ctx, e.password, c)
 	switch {
 	case err != nil:
 		return Unavailable{err}
 	case !ok:
-		return Rejected{ReasonBadPassword}
+		return Rejected{Reason: ReasonBadPassword}
 	}
 	return Accepted{Placement: e.placement, Extra: e.extraMap(), Stamp: e}
 }

@@ -3,6 +3,9 @@ package auth
 import (
 	"context"
 	"errors"
+	"time"
+
+	"imapproxy/telemetry"
 )
 
 // Verdict is a source's answer. It is one of Accepted, Rejected, Unknown,
@@ -11,9 +14,15 @@ type Verdict interface{ verdict() }
 
 // Accepted is the verdict that the password is right.
 type Accepted struct {
-	// Placement is the id of the backend that the user belongs to, empty if the
+	// User is the canonical name of the user as whom the client is logged in; empty: as
+	// Credentials.User. Routing, limits, logs and the backend go by it.
+	User string
+	// Placement is the id or the address of the backend that the user belongs to, empty if the
 	// source doesn't say.
 	Placement string
+	// Password is the user's password at the backend, with which the proxy logs in there whatever
+	// its settings say; empty: the settings decide.
+	Password telemetry.Secret
 	// Extra holds the other fields of the user's entry. No secrets are in it.
 	Extra map[string]string
 	// Stamp is for Recheck: with it, the source can tell without a password that the user's entry didn't
@@ -22,7 +31,11 @@ type Accepted struct {
 }
 
 // Rejected is the verdict that the user isn't let in.
-type Rejected struct{ Reason Reason }
+type Rejected struct {
+	Reason Reason
+	// Wait is how long the source wants the client's answer delayed.
+	Wait time.Duration
+}
 
 // Unknown is the verdict of a source that doesn't know the user; the next one is asked.
 type Unknown struct{}
@@ -52,6 +65,22 @@ type Source interface {
 	// progress complete normally.
 	Close() error
 }
+
+// Trier is a source that can be tried without a user's password.
+type Trier interface {
+	// Try asks the source as a login would, and says in a few words what has answered. Its errors
+	// are a *Fault where it is known what would mend them. They hold no secret.
+	Try(ctx context.Context) (what string, err error)
+}
+
+// Fault is what is wrong with a source, and what to do about it.
+type Fault struct {
+	Err  error
+	Mend string
+}
+
+func (f *Fault) Error() string { return f.Err.Error() }
+func (f *Fault) Unwrap() error { return f.Err }
 
 // idler is a source that can spend as much time on an unknown user as on a wrong password.
 type idler interface {
@@ -113,7 +142,7 @@ func Recheck(ctx context.Context, sources []Source, c Credentials, stamp any) Ve
 	if len(sources) == 0 {
 		return Unavailable{errNoSource}
 	}
-	return Rejected{ReasonUnknownUser}
+	return Rejected{Reason: ReasonUnknownUser}
 }
 
 var (
@@ -149,5 +178,5 @@ func First(ctx context.Context, sources []Source, c Credentials) (v Verdict, sou
 			break
 		}
 	}
-	return Rejected{ReasonUnknownUser}, source
+	return Rejected{Reason: ReasonUnknownUser}, source
 }

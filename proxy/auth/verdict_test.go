@@ -30,12 +30,12 @@ func TestFirst(t *testing.T) {
 		asked   int
 		idled   int
 	}{
-		{"the first that knows accepts", []Verdict{Unknown{}, Accepted{Placement: "b1"}, Rejected{ReasonBadPassword}}, Accepted{Placement: "b1"}, "b", 2, 0},
-		{"a wrong password isn't tried on the next", []Verdict{Rejected{ReasonBadPassword}, Accepted{}}, Rejected{ReasonBadPassword}, "a", 1, 0},
-		{"a locked user isn't either", []Verdict{Rejected{ReasonAccountDisabled}, AskBackend{}}, Rejected{ReasonAccountDisabled}, "a", 1, 0},
+		{"the first that knows accepts", []Verdict{Unknown{}, Accepted{Placement: "b1"}, Rejected{Reason: ReasonBadPassword}}, Accepted{Placement: "b1"}, "b", 2, 0},
+		{"a wrong password isn't tried on the next", []Verdict{Rejected{Reason: ReasonBadPassword}, Accepted{}}, Rejected{Reason: ReasonBadPassword}, "a", 1, 0},
+		{"a locked user isn't either", []Verdict{Rejected{Reason: ReasonAccountDisabled}, AskBackend{}}, Rejected{Reason: ReasonAccountDisabled}, "a", 1, 0},
 		{"a source that can't tell ends it", []Verdict{broken, Accepted{}}, broken, "a", 1, 0},
 		{"the backend knows everybody", []Verdict{Unknown{}, AskBackend{}, Accepted{}}, AskBackend{}, "b", 2, 0},
-		{"nobody knows", []Verdict{Unknown{}, Unknown{}}, Rejected{ReasonUnknownUser}, "b", 2, 1},
+		{"nobody knows", []Verdict{Unknown{}, Unknown{}}, Rejected{Reason: ReasonUnknownUser}, "b", 2, 1},
 		{"no sources", nil, Unavailable{errNoSource}, "none", 0, 0},
 		{"no verdict", []Verdict{nil, Accepted{}}, Unavailable{errNoVerdict}, "a", 1, 0},
 	} {
@@ -84,7 +84,7 @@ func TestUnknownUserCostsOneHash(t *testing.T) {
 	}
 	c, _ := NewCredentials(lower, MechanismPlain, "", "mallory", password)
 	got, source := First(context.Background(), []Source{f.p}, c)
-	want(t, got, Rejected{ReasonUnknownUser})
+	want(t, got, Rejected{Reason: ReasonUnknownUser})
 	if source != "passwd_file" {
 		t.Error(source)
 	}

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"imapproxy/proxy/auth"
 	"imapproxy/telemetry"
 )
 
@@ -16,6 +17,7 @@ type credential struct {
 	mu       sync.Mutex // guards what follows
 	password []byte     // as the client sent it; nil once the session has ended and it was wiped
 	stamp    any        // auth.Accepted.Stamp; nil where there is none
+	given    *given     // nil for most sessions
 	asked    time.Time  // when a source, or the backend, last took it for right
 
 	// Guarded by the registry's mutex: the user's sessions.
@@ -23,12 +25,58 @@ type credential struct {
 	prev, next *Session
 }
 
-// reveal is the password, for a login or a source: a copy that is garbage when that is done. ok is
+// given is what a source gave beside its word, for sessions where it did.
+type given struct {
+	login    string // the name that the client logged in with, where the session's user has another
+	password []byte // the user's at the backend; nil: backend_login decides
+}
+
+// newGiven is what a source gave with v to a client that logged in as login; nil: nothing.
+func newGiven(login string, v auth.Accepted) *given {
+	g := given{password: []byte(v.Password)}
+	if v.User != "" && v.User != login {
+		g.login = login
+	}
+	if g.login == "" && len(g.password) == 0 {
+		return nil
+	}
+	return &g
+}
+
+// own is the backend's password, "" where a source gave none.
+func (g *given) own() telemetry.Secret {
+	if g == nil {
+		return ""
+	}
+	return telemetry.Secret(g.password)
+}
+
+// reveal is the password, for a source: a copy that is garbage when that is done. ok is
 // false when the session has ended.
 func (c *credential) reveal() (password telemetry.Secret, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return telemetry.Secret(c.password), c.password != nil
+}
+
+// forBackend is the password for a login at the backend, as reveal's. given says that a source gave it.
+func (c *credential) forBackend() (password telemetry.Secret, given bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if own := c.given.own(); c.password != nil && own != "" {
+		return own, true
+	}
+	return telemetry.Secret(c.password), false
+}
+
+// login is the name that the client logged in with; user is the session's.
+func (c *credential) login(user string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.given != nil && c.given.login != "" {
+		return c.given.login
+	}
+	return user
 }
 
 // there says whether it hasn't been wiped.
@@ -38,10 +86,13 @@ func (c *credential) there() bool {
 	return c.password != nil
 }
 
-// is says whether the password is this one.
+// is says whether the password that the backend is told is this one.
 func (c *credential) is(password telemetry.Secret) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if own := c.given.own(); own != "" {
+		return c.password != nil && own == password
+	}
 	return c.password != nil && string(c.password) == string(password)
 }
 
@@ -50,14 +101,24 @@ func (c *credential) wipe() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.password)
+	if c.given != nil {
+		clear(c.given.password)
+	}
 	c.password = nil
 }
 
-// took notes that a source or the backend took it for right.
-func (c *credential) took(stamp any, at time.Time) {
+// took notes that a source took it for right for the client's name login, and what it gives now.
+func (c *credential) took(login string, v auth.Accepted, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stamp = stamp
+	c.stamp = v.Stamp
+	if c.password == nil {
+		return // wiped meanwhile: nothing is put back
+	}
+	if c.given != nil {
+		clear(c.given.password)
+	}
+	c.given = newGiven(login, v)
 	if at.After(c.asked) {
 		c.asked = at
 	}

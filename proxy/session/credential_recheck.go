@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func (s *Session) Holds(set *Settings, now time.Time, changed bool) bool {
 	if stamp == nil {
 		return !changed && now.Sub(asked) < set.Recheck
 	}
-	return auth.Holds(set.Sources, s.user, stamp)
+	return auth.Holds(set.Sources, s.cred.login(s.user), stamp)
 }
 
 // recheck asks the sources whether the session's user may still be in. The error is a *lockedOut,
@@ -58,10 +59,16 @@ func (s *Session) recheck(ctx context.Context) error {
 		return errSessionOver
 	}
 	// The name is canonical since the login, and stays what it was.
-	creds := auth.Credentials{User: s.user, Password: password, Mechanism: s.cred.mechanism, Client: s.addr.Addr(), Known: true}
+	creds := auth.Credentials{
+		User: s.cred.login(s.user), Password: password, Mechanism: s.cred.mechanism,
+		Client: s.addr.Addr(), Known: true, Local: s.local.Addr(), TLS: s.secure.Load(), Attempt: 1,
+	}
 	switch v := auth.Recheck(ctx, set.Sources, creds, stamp).(type) {
 	case auth.Accepted:
-		s.cred.took(v.Stamp, s.env.Now())
+		if cmp.Or(v.User, creds.User) != s.user { // the name is another user's now
+			return &lockedOut{auth.ReasonUnknownUser}
+		}
+		s.cred.took(creds.User, v, s.env.Now())
 	case auth.AskBackend:
 		if !s.cred.asUser { // the source that knew them doesn't, and the backend hasn't been asked
 			return &lockedOut{auth.ReasonUnknownUser}

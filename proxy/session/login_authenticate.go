@@ -91,8 +91,11 @@ type attempt struct {
 	backend        string
 	proof          upstream.Proof // what is known of the password before a backend is asked
 	stamp          any            // auth.Accepted.Stamp
-	words          string         // the backend's, for the client (upstream.ForUser)
-	alerts         []string       // that came with them
+	password       telemetry.Secret
+	given          *given        // what a source gave beside its word
+	wait           time.Duration // how long a source wants a failure's answer delayed
+	words          string        // the backend's, for the client (upstream.ForUser)
+	alerts         []string      // that came with them
 	begun          time.Time
 	trace          *telemetry.LoginTrace
 	err            error // for trace and log
@@ -118,7 +121,8 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 		a.err = err
 		return false, p.failed(ctx, a, auth.ReasonOf(err))
 	}
-	a.user, creds.Client = creds.User, p.addr.Addr()
+	a.user, a.password = creds.User, creds.Password
+	creds.Client, creds.Local, creds.TLS, creds.Attempt = p.addr.Addr(), p.local.Addr(), p.secure.Load(), p.attempts+1
 	creds.Known = p.env.Places.knows(fair.Network(creds.Client))
 	p.asked, p.sources = a.begun, auth.Version(p.set.Sources)
 	endAuth := a.trace.Phase(telemetry.PhaseAuth)
@@ -129,13 +133,14 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	login.User, login.Password = creds.User, creds.Password
 	switch v := verdict.(type) {
 	case auth.Accepted:
-		placement, a.proof, a.stamp = v.Placement, upstream.Verified, v.Stamp
+		placement = v.Placement
+		a.accepted(v, &login)
 		endAuth(nil)
 	case auth.AskBackend:
 		login.Mode = upstream.ModeUser // nobody but the backend knows the password
 		endAuth(nil)
 	case auth.Rejected:
-		a.err = errors.New(string(v.Reason))
+		a.err, a.wait = errors.New(string(v.Reason)), v.Wait
 		endAuth(a.err)
 		return false, p.failed(ctx, a, v.Reason)
 	case auth.Unavailable:
@@ -150,11 +155,11 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	admitted, ok := false, false
 	defer func() {
 		if admitted && !ok {
-			p.env.Registry.leaveUser(creds.User)
+			p.env.Registry.leaveUser(login.User)
 		}
 	}()
 	if a.proof == upstream.Verified {
-		if over := p.env.Registry.admitUser(creds.User, p.set.Limits); over != "" {
+		if over := p.env.Registry.admitUser(login.User, p.set.Limits); over != "" {
 			return false, p.overLimit(ctx, a, over)
 		}
 		admitted = true
@@ -164,7 +169,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 		return false, p.notAttached(ctx, a, err)
 	}
 	if !admitted {
-		if over := p.env.Registry.admitUser(creds.User, p.set.Limits); over != "" {
+		if over := p.env.Registry.admitUser(login.User, p.set.Limits); over != "" {
 			p.detach()
 			p.backend.Store(nil)
 			return false, p.overLimit(ctx, a, over)
@@ -176,6 +181,18 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	return true, nil
 }
 
+// accepted takes over what a source says of a client that it lets in. From here on the user is the one
+// that the source names.
+func (a *attempt) accepted(v auth.Accepted, login *upstream.Auth) {
+	a.proof, a.stamp, a.given = upstream.Verified, v.Stamp, newGiven(login.User, v)
+	if v.User != "" {
+		login.User, a.user = v.User, v.User
+	}
+	if v.Password != "" {
+		login.Mode, login.Password = upstream.ModeUser, v.Password
+	}
+}
+
 // succeeded records a login.
 func (p *preLogin) succeeded(a attempt) {
 	p.env.Places.loggedIn(fair.Network(p.addr.Addr()))
@@ -183,8 +200,12 @@ func (p *preLogin) succeeded(a attempt) {
 	if link := a.trace.End(a.user, a.backend, "ok", nil); link.IsValid() {
 		p.link = &link
 	}
-	p.log().Info("login", "client", p.addr.String(), "listener", p.lis.Name, "tls", p.secure.Load(),
-		"mechanism", a.mechanism, "source", a.source, "pick", string(p.picked().Why))
+	about := []any{"client", p.addr.String(), "listener", p.lis.Name, "tls", p.secure.Load(),
+		"mechanism", a.mechanism, "source", a.source, "pick", string(p.picked().Why)}
+	if a.given != nil && a.given.login != "" {
+		about = append(about, "login", a.given.login)
+	}
+	p.log().Info("login", about...)
 	p.loginTag = a.tag
 }
 

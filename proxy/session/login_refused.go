@@ -14,11 +14,12 @@ import (
 func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error {
 	var refused *upstream.Refused
 	mode := upstream.ModeUser
-	if a.proof == upstream.Verified {
+	own := a.given.own() != ""
+	if a.proof == upstream.Verified && !own {
 		mode = p.set.Login.Mode
 	}
 	words, alerts := upstream.ForUser(err, mode, p.secure.Load())
-	if errors.As(err, &refused) {
+	if errors.As(err, &refused) && !own { // else the client's password was right
 		a.words, a.alerts = words, alerts
 		return p.failed(ctx, a, auth.ReasonBackendRefused)
 	}
@@ -63,7 +64,7 @@ func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error
 	p.record(ctx, a, why)
 	p.attempts++
 	select {
-	case <-time.After(p.set.Limits.AuthFailureDelay):
+	case <-time.After(max(p.set.Limits.AuthFailureDelay, a.wait)):
 	case <-ctx.Done():
 		return contextEnd(p)
 	}
@@ -80,7 +81,11 @@ func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error
 // the credentials were wrong, which would have the client ask for a new password.
 func (p *preLogin) unavailable(ctx context.Context, a attempt) error {
 	about := []any{"user", a.user, "error", a.err}
-	if p.set.Login.Mode == upstream.ModeMaster {
+	var refused *upstream.Refused
+	switch {
+	case errors.As(a.err, &refused): // by the password that a source gave
+		about = append(about, "help", "the backend refuses the password that auth "+a.source+" gives for this user: correct it there")
+	case p.set.Login.Mode == upstream.ModeMaster:
 		// The user's password was right, so it is the master's that isn't.
 		if down, ok := errors.AsType[*upstream.Unavailable](a.err); ok && down.Code == "AUTHENTICATIONFAILED" {
 			about = append(about, "help", "the backend refuses the master user: correct backend_login's username and password_file, or the master user on the backend")

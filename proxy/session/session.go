@@ -141,8 +141,9 @@ func (s *Session) settings() *Settings { return s.env.Settings() }
 func (s *Session) auth() upstream.Auth {
 	a := s.settings().Login
 	a.User = s.user
-	a.Password, _ = s.cred.reveal()
-	if s.cred.asUser {
+	var given bool
+	a.Password, given = s.cred.forBackend()
+	if s.cred.asUser || given {
 		a.Mode = upstream.ModeUser
 	}
 	return a

@@ -1,0 +1,115 @@
+package wiring
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"imapproxy/internal/config"
+	"imapproxy/proxy/auth"
+)
+
+// Sources opens the credential sources. The caller closes them with CloseSources.
+func Sources(c *config.Config, log *slog.Logger) ([]auth.Source, error) {
+	if err := Names(c).Validate(); err != nil {
+		return nil, About("users.default_domain", err)
+	}
+	hashing := auth.NewHashing(0)
+	var sources []auth.Source
+	for _, a := range c.Auth {
+		source, err := source(c, a, hashing, log)
+		if err != nil {
+			CloseSources(sources)
+			return nil, err
+		}
+		sources = append(sources, source)
+	}
+	return sources, nil
+}
+
+// source opens one. None is connected to anything yet.
+func source(c *config.Config, a config.Auth, hashing *auth.Hashing, log *slog.Logger) (auth.Source, error) {
+	switch {
+	case a.PasswdFile != nil:
+		file, err := auth.NewPasswdFile(a.PasswdFile.Path, auth.PasswdFileOptions{Names: Names(c), Log: log, Hashing: hashing})
+		if err != nil {
+			return nil, About("auth.passwd_file.path", err)
+		}
+		return file, nil
+	case a.HTTP != nil:
+		roots, err := roots(a.HTTP.CAFile)
+		if err != nil {
+			return nil, About("auth.http.ca_file", err)
+		}
+		o := HTTPAuth(c, a.HTTP)
+		o.RootCAs = roots
+		service, err := auth.NewHTTP(o)
+		if err != nil {
+			return nil, About("auth.http.url", err)
+		}
+		return service, nil
+	}
+	return auth.NewBackend(), nil
+}
+
+// CloseSources closes what Sources has opened.
+func CloseSources(sources []auth.Source) {
+	for _, s := range sources {
+		_ = s.Close() // there is nothing left that it could lose
+	}
+}
+
+// HTTPAuth is all but the authorities.
+func HTTPAuth(c *config.Config, a *config.AuthHTTP) auth.HTTPOptions {
+	return auth.HTTPOptions{URL: a.URL, Headers: a.Headers, Names: Names(c), Asking: asking(a.Concurrency, a.Timeout)}
+}
+
+func asking(atOnce int, timeout time.Duration) auth.AskingOptions {
+	return auth.AskingOptions{AtOnce: atOnce, Timeout: timeout}
+}
+
+// AuthFiles is a digest of the files that Sources reads once: where it has changed, the sources go by
+// secrets or authorities that aren't there any more.
+func AuthFiles(c *config.Config) [sha256.Size]byte {
+	var paths []string
+	for _, a := range c.Auth {
+		if a.HTTP != nil {
+			paths = append(paths, a.HTTP.CAFile)
+		}
+	}
+	return digestOf(paths)
+}
+
+// digestOf is a digest of files' contents, in their order.
+func digestOf(paths []string) (digest [sha256.Size]byte) {
+	all := sha256.New()
+	for _, path := range paths {
+		var text []byte
+		if path != "" {
+			text, _ = os.ReadFile(path) // who reads it for its content says what is wrong
+		}
+		one := sha256.Sum256(text)
+		all.Write(one[:])
+	}
+	all.Sum(digest[:0])
+	return digest
+}
+
+// roots reads a file of authorities; nil where there is none: the system's.
+func roots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	authorities := x509.NewCertPool()
+	if !authorities.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate", file)
+	}
+	return authorities, nil
+}
