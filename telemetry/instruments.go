@@ -67,6 +67,7 @@ const (
 	nameParkWaiting        = "imapproxy.park.resyncs.waiting"
 	nameParkEvents         = "imapproxy.park.events"
 	nameParkNotices        = "imapproxy.park.event.notices"
+	nameParkForwarded      = "imapproxy.park.event.forwarded"
 	namePoolGiven          = "imapproxy.pool.given"
 	namePoolAsked          = "imapproxy.pool.asked"
 	namePoolClosed         = "imapproxy.pool.closed"
@@ -188,6 +189,8 @@ func Instruments() []Instrument {
 			[]Attribute{{"outcome", "the format (`own`, `cyrus`, `ox`), or `unauthorized` (a wrong token), `malformed` (no known format), `busy` (too many at once)"}}, nil},
 		{nameParkNotices, Counter, "{notice}", "Notices in push events, each about one mailbox of one user, by what the proxy did with them.",
 			[]Attribute{{"outcome", "`hint` (it led to a hint), `merged` (the same hint was waiting already), `unwanted` (no session is parked there), `bad_user` (no user can have that name), `lost` (the queue was full; the next sweep finds the change)"}}, nil},
+		{nameParkForwarded, Counter, "{notice}", "Notices in push events that this proxy sent on to another one or received from one. A notice counts once for each other proxy.",
+			[]Attribute{{"outcome", "`sent` (the other proxy took it), `lost` (too many waited for a proxy that was slow or down, or it left the service; the next sweep finds the change), `received` (another proxy sent it)"}}, nil},
 		{namePoolGiven, Counter, "{connection}", "Backend connections that were offered to the pool of warm connections.",
 			[]Attribute{{"use", "`session` or `watch`: what the connection is for; the two are never mixed"}}, nil},
 		{namePoolAsked, Counter, "{connection}", "Requests for a warm connection. Each one that is granted saves a login at a backend.",

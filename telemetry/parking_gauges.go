@@ -15,6 +15,7 @@ type ParkingStats struct {
 	Watches   map[string]int64 // what became of watches and subscriptions, by outcome
 	Events    map[string]int64 // requests by outcome; nil: push events are off
 	Notices   map[string]int64 // what events said, by outcome; nil likewise
+	Forwarded map[string]int64 // notices between proxies, by outcome
 	Waiting   int64
 }
 
@@ -43,7 +44,7 @@ func (b *builder) observeParking(m *metrics) {
 	}
 	mailboxes, waiting := gauge(nameParkMailboxes), gauge(nameParkWaiting)
 	hints, watches := counter(nameParkHints), counter(nameParkWatches)
-	events, notices := counter(nameParkEvents), counter(nameParkNotices)
+	events, notices, forwarded := counter(nameParkEvents), counter(nameParkNotices), counter(nameParkForwarded)
 	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		f := m.parking.Load()
 		if f == nil || *f == nil {
@@ -56,7 +57,7 @@ func (b *builder) observeParking(m *metrics) {
 			counts map[string]int64
 		}{
 			{mailboxes, "watch", s.Mailboxes}, {hints, "source", s.Hints}, {watches, "outcome", s.Watches},
-			{events, "outcome", s.Events}, {notices, "outcome", s.Notices},
+			{events, "outcome", s.Events}, {notices, "outcome", s.Notices}, {forwarded, "outcome", s.Forwarded},
 		} {
 			for value, n := range one.counts {
 				o.ObserveInt64(one.what, n, with(label(one.key, value)))
@@ -64,6 +65,6 @@ func (b *builder) observeParking(m *metrics) {
 		}
 		o.ObserveInt64(waiting, s.Waiting)
 		return nil
-	}, mailboxes, waiting, hints, watches, events, notices)
+	}, mailboxes, waiting, hints, watches, events, notices, forwarded)
 	b.fail(err)
 }

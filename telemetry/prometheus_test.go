@@ -82,7 +82,7 @@ func recordEverything(tel *Telemetry) {
 	tel.SetParkingGauges(func() ParkingStats {
 		return ParkingStats{Mailboxes: map[string]int64{"idle": 4, "push": 9}, Hints: map[string]int64{"push": 11, "sweep": 2},
 			Watches: map[string]int64{"renewed": 12, "lost": 1}, Events: map[string]int64{"own": 13, "unauthorized": 3},
-			Notices: map[string]int64{"hint": 14, "unwanted": 15}, Waiting: 6}
+			Notices: map[string]int64{"hint": 14, "unwanted": 15}, Forwarded: map[string]int64{"sent": 16, "received": 17}, Waiting: 6}
 	})
 	tel.SetClusterGauges(func() ClusterStats {
 		return ClusterStats{Epoch: 21, Acked: 20, Isolated: true, Living: 3, Ended: 1, Stays: 22, Waiting: 23, Late: 24, Switches: 25}

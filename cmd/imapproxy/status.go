@@ -54,6 +54,9 @@ func showStatus(w io.Writer, s admin.Status) error {
 		if p.Events != nil {
 			rows = append(rows, []string{"push events", counts(p.Events)})
 		}
+		if p.Forwarded != nil {
+			rows = append(rows, []string{"sent on", counts(p.Forwarded)})
+		}
 	}
 	if a := s.Agreement; a != nil {
 		rows = append(rows, []string{"agreement", agreementWords(a, s)})

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"time"
 
+	"imapproxy/internal/peers"
 	"imapproxy/proxy"
 	"imapproxy/routing"
 	"imapproxy/telemetry"
@@ -84,6 +85,8 @@ type Options struct {
 	// /v1/user, no /v1/flush.
 	User  func(ctx context.Context, user string) User
 	Flush func(user string) FlushAnswer
+	// Hints takes what another proxy has sent on of push events; nil: there's no /v1/hints.
+	Hints func([]peers.Hint)
 	// Kick ends sessions; nil: there's no /v1/kick.
 	Kick func(context.Context, proxy.Kick) proxy.Kicked
 	Log  *slog.Logger     // nil: nothing is logged

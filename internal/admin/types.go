@@ -105,6 +105,8 @@ type Parking struct {
 	Hints   map[string]int64 `json:"hints"`   // by source
 	Resyncs map[string]int64 `json:"resyncs"` // by outcome: ok, failed
 	Events  map[string]int64 `json:"events"`  // push events by outcome; null: they are off
+	// Forwarded counts what push events said that went to or came from the other proxies: sent, lost, received; null: nothing yet.
+	Forwarded map[string]int64 `json:"forwarded"`
 }
 
 // States of a Status.

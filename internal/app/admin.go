@@ -24,7 +24,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	o.ID, o.Fleet, o.PeerToken, o.TLS = a.cluster.id, a.cluster.fleet, a.cluster.peerToken, a.cluster.adminTLS()
 	o.Name, o.Digest = a.name, func() string { return *a.digest.Load() }
 	o.Parking, o.Reload, o.Kick = a.parking.status, a.lastReload.Load, a.server.Kick
-	o.User, o.Flush = a.user, a.flush
+	o.User, o.Flush, o.Hints = a.user, a.flush, a.parking.hints
 	if g := a.agreement; g != nil {
 		o.Agreement, o.Remove = g.status, g.remove
 	}

@@ -186,7 +186,10 @@ func (a *App) open(ctx context.Context) (err error) {
 	if a.sources, err = wiring.Sources(a.cfg, a.tel.Log); err != nil {
 		return err
 	}
-	if a.parking, err = newParking(a.cfg, a.tel, a.room, a.opts); err != nil {
+	if a.cluster, err = newCluster(a.cfg, a.tel); err != nil {
+		return err
+	}
+	if a.parking, err = newParking(a.cfg, a.tel, a.room, a.cluster.outbox, a.opts); err != nil {
 		return err
 	}
 	options, err := a.proxyOptions(a.cfg, a.sources, a.source)

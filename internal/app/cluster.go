@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"sync/atomic"
 
 	"imapproxy/internal/config"
@@ -19,14 +20,17 @@ import (
 type cluster struct {
 	id    string // of this process
 	fleet *peers.Fleet
-	token atomic.Pointer[telemetry.Secret] // that the others send
-	cert  atomic.Pointer[tls.Certificate]  // of the admin API; nil: it has none
+	// outbox sends push events on to the others.
+	outbox *peers.Outbox
+	token  atomic.Pointer[telemetry.Secret] // that the others send
+	cert   atomic.Pointer[tls.Certificate]  // of the admin API; nil: it has none
 
 	finding *task.Task // nil where Consul isn't asked
+	sending *task.Task // outbox.Run
 }
 
 // newCluster reads what it needs and contacts no other proxy.
-func newCluster(c *config.Config) (*cluster, error) {
+func newCluster(c *config.Config, tel *telemetry.Telemetry) (*cluster, error) {
 	k := &cluster{id: rand.Text()}
 	o, err := wiring.Peers(c)
 	if err != nil {
@@ -38,22 +42,35 @@ func newCluster(c *config.Config) (*cluster, error) {
 	}
 	o.Self = k.id
 	k.fleet = peers.New(o)
+	k.outbox = peers.NewOutbox(k.fleet, peers.OutboxOptions{Log: tel.Log})
 	k.token.Store(&o.Token)
 	k.cert.Store(cert)
 	return k, nil
 }
 
-// begin looks for the others.
+// begin looks for the others, and sends them push events.
 func (k *cluster) begin(c *config.Config, tel *telemetry.Telemetry) {
+	k.sending = task.Start(func(ctx context.Context) error { k.outbox.Run(ctx); return nil })
+	k.find(c, tel)
+}
+
+// find looks for the others. Those of before stay until Consul's first answer.
+func (k *cluster) find(c *config.Config, tel *telemetry.Telemetry) {
 	k.finding = nil
-	k.fleet.Found(wiring.Named(c))
 	where := wiring.Proxies(c)
 	if where == nil {
+		k.found(wiring.Named(c))
 		return
 	}
 	k.finding = task.Start(func(ctx context.Context) error {
-		return discovery.WatchProxies(ctx, *where, tel, func(all []discovery.ProxyInstance) { k.fleet.Found(asPeers(all)) })
+		return discovery.WatchProxies(ctx, *where, tel, func(all []discovery.ProxyInstance) { k.found(asPeers(all)) })
 	})
+}
+
+// found says which others there are now.
+func (k *cluster) found(all []peers.Peer) {
+	k.fleet.Found(all)
+	k.outbox.Found(all)
 }
 
 // asPeers is what Consul lists, as peers.
@@ -71,12 +88,12 @@ func (k *cluster) reload(c *config.Config, o peers.Options, cert *tls.Certificat
 	k.fleet.Reload(o)
 	k.token.Store(&o.Token)
 	k.cert.Store(cert)
-	k.begin(c, tel)
+	k.find(c, tel)
 }
 
 // end asks no other proxy any more.
 func (k *cluster) end() error {
-	err := k.finding.Stop()
+	err := errors.Join(k.finding.Stop(), k.sending.Stop())
 	k.fleet.Close()
 	return err
 }

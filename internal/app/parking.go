@@ -8,6 +8,7 @@ import (
 
 	"imapproxy/internal/admin"
 	"imapproxy/internal/config"
+	"imapproxy/internal/peers"
 	"imapproxy/internal/task"
 	"imapproxy/internal/wiring"
 	"imapproxy/proxy"
@@ -29,15 +30,18 @@ type parking struct {
 	events *events.Handler  // nil: backends post none
 	clock  func() time.Time // nil: time.Now
 
+	outbox *peers.Outbox // sends events on to the other proxies
+
 	names   atomic.Pointer[auth.Names] // for the users of events; a reload sets them
 	enabled atomic.Bool
+	told    atomic.Uint64 // hints that other proxies have sent on
 
 	watching, sweeping *task.Task // hub.Run, pool.Run
 }
 
 // newParking makes what runs between begin and end.
-func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room, o Options) (*parking, error) {
-	p := &parking{room: room, clock: o.Now, queue: park.NewHintQueue(park.HintQueueOptions{})}
+func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room, outbox *peers.Outbox, o Options) (*parking, error) {
+	p := &parking{room: room, outbox: outbox, clock: o.Now, queue: park.NewHintQueue(park.HintQueueOptions{})}
 	p.set(c)
 	hub := wiring.Hub(c, tel)
 	hub.Queue, hub.Now, hub.Plant = p.queue, o.Now, o.Park.Plant
@@ -46,7 +50,7 @@ func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room,
 	p.hub, p.pool = park.NewHub(hub), upstream.NewPool(p.poolOptions(c, tel))
 	secrets, err := wiring.EventSecrets(c)
 	if err == nil && len(secrets) > 0 {
-		p.events, err = events.New(events.Options{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Log: tel.Log, Now: o.Now}, p.queue)
+		p.events, err = events.New(events.Options{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Forward: outbox.Add, Log: tel.Log, Now: o.Now}, p.queue)
 	}
 	if err != nil {
 		return nil, wiring.About("park.events.token_file", err)
@@ -113,6 +117,16 @@ func (p *parking) set(c *config.Config) {
 // user makes a backend's name for a user canonical.
 func (p *parking) user(name string) (string, error) { return p.names.Load().Normalize(name) }
 
+// hints takes what another proxy has sent on. It goes to the sessions here and no further.
+func (p *parking) hints(all []peers.Hint) {
+	p.told.Add(uint64(len(all)))
+	for _, h := range all {
+		if p.hub.Wanted(h.User) {
+			p.queue.Add(park.Hint{User: h.User, Mailbox: h.Mailbox, Source: park.HintPush})
+		}
+	}
+}
+
 // gauges is what metrics show.
 func (p *parking) gauges() telemetry.ParkingStats {
 	hub := p.hub.Stats()
@@ -125,6 +139,8 @@ func (p *parking) gauges() telemetry.ParkingStats {
 	for source, n := range hub.Hints {
 		s.Hints[string(source)] = int64(n)
 	}
+	sent := p.outbox.Stats()
+	s.Forwarded = map[string]int64{"sent": int64(sent.Sent), "lost": int64(sent.Lost), "received": int64(p.told.Load())}
 	if p.events != nil {
 		e := p.events.Stats()
 		s.Events = map[string]int64{
@@ -147,10 +163,14 @@ func (p *parking) status() *admin.Parking {
 	if !p.enabled.Load() && hub.Mailboxes == 0 && warm == 0 {
 		return nil
 	}
+	forwarded := s.Forwarded
+	if forwarded["sent"]+forwarded["lost"]+forwarded["received"] == 0 {
+		forwarded = nil
+	}
 	return &admin.Parking{
 		Enabled:          p.enabled.Load(),
 		WatchConnections: int64(hub.Connections), WarmConnections: int64(warm),
-		Mailboxes: s.Mailboxes, Waiting: s.Waiting, Hints: s.Hints, Events: s.Events,
+		Mailboxes: s.Mailboxes, Waiting: s.Waiting, Hints: s.Hints, Events: s.Events, Forwarded: forwarded,
 		Resyncs: map[string]int64{"ok": int64(hub.Resyncs), "failed": int64(hub.Failed)},
 	}
 }

@@ -50,7 +50,7 @@ var arrows = map[string][]string{
 	"routing/discovery": {"routing", "telemetry"},
 	"telemetry":         {"proxy/wire"},
 	"internal/admin":    {"proxy", "routing", "telemetry", "internal/fair", "internal/peers"},
-	"internal/peers":    {"telemetry"},
+	"internal/peers":    {"proxy/park", "telemetry"},
 	"internal/app": {
 		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/events", "proxy/park/view", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry",
 		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers",

@@ -5,5 +5,5 @@
 // One that doesn't answer in time is named in the answer and not waited for. A proxy that finds
 // itself among its peers is left out: each process has an id of its own, which it sends along.
 //
-// Imports telemetry. Imported by internal/admin, internal/app and internal/wiring.
+// Imports proxy/park and telemetry. Imported by internal/admin, internal/app and internal/wiring.
 package peers

@@ -8,6 +8,6 @@
 //
 // Imports internal/fair, proxy/conn, proxy/imapclient, proxy/park/resync,
 // proxy/park/view, proxy/upstream, proxy/wire and telemetry. Imported by
-// cmd/imapproxy, internal/app, internal/wiring, proxy, proxy/park/events,
-// proxy/session and the end-to-end tests.
+// cmd/imapproxy, internal/app, internal/peers, internal/wiring, proxy,
+// proxy/park/events, proxy/session and the end-to-end tests.
 package park

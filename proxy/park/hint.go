@@ -167,6 +167,9 @@ func (q *HintQueue) Next(ctx context.Context) (Hint, error) {
 	}
 }
 
+// TryNext takes the next hint if one waits. It never blocks.
+func (q *HintQueue) TryNext() (Hint, bool) { return q.pop() }
+
 func (q *HintQueue) pop() (Hint, bool) {
 	q.mu.Lock()
 	h, ok := q.popLocked()

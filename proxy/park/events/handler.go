@@ -40,6 +40,9 @@ type Options struct {
 	// Wanted says whether a session of this user is parked here; most events are for users without one. It
 	// must not block. nil: all events are wanted.
 	Wanted func(user string) bool
+	// Forward is given what each notice says, whether it is wanted here or not: other proxies may have
+	// sessions of the user. It must not block. nil: there are no others.
+	Forward func(user, mailbox string)
 	// MaxBody bounds an event, in octets. Zero: DefaultMaxBody.
 	MaxBody int64
 	// ReadTimeout bounds the time in which an event's body has to arrive. Zero: DefaultReadTimeout.
@@ -97,6 +100,9 @@ func New(o Options, queue *park.HintQueue) (*Handler, error) {
 	}
 	if o.Wanted == nil {
 		o.Wanted = func(string) bool { return true }
+	}
+	if o.Forward == nil {
+		o.Forward = func(string, string) {}
 	}
 	if o.MaxBody <= 0 {
 		o.MaxBody = DefaultMaxBody
@@ -212,7 +218,8 @@ func (e *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, int, str
 	return body, 0, ""
 }
 
-// pass adds to the queue a hint for each notice that concerns a parked session.
+// pass adds to the queue a hint for each notice that concerns a session parked here, and gives the other
+// proxies each notice.
 func (e *Handler) pass(notices []notice) {
 	if len(notices) == 0 {
 		e.impersonal.Add(1)
@@ -223,9 +230,12 @@ func (e *Handler) pass(notices []notice) {
 			continue
 		}
 		user, err := e.o.User(n.user)
-		switch {
-		case err != nil || user == "":
+		if err != nil || user == "" {
 			e.badUser.Add(1)
+			continue
+		}
+		e.o.Forward(user, n.mailbox)
+		switch {
 		case !e.o.Wanted(user):
 			e.unwanted.Add(1)
 		default:
