@@ -644,7 +644,7 @@ park {
   # Push events: backends post changes of mailboxes to /v1/events
   # (docs/push-events.md), so that parked sessions need no connection there.
   # With enabled = false events are accepted and have no effect. Without the
-  # block: no push events.
+  # block: no push events. With a cluster block a proxy sends events on to all others.
   #events {
     # Host and port for events only, plain HTTP.
     # Default: "", the admin address; /v1/events there requires the token below, not

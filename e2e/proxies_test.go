@@ -21,21 +21,30 @@ const clusterToken = "0123456789abcdef-of-the-cluster"
 // several are proxies of one service, who find each other in a real Consul, before one Dovecot.
 type several struct {
 	t       *testing.T
+	backend *servers.Server
 	proxies []*runningProxy
 	token   string // the file
 }
 
 func startSeveral(t *testing.T, n int) *several {
 	t.Helper()
+	return startSeveralBefore(t, n, servers.DovecotOptions{Name: "d1"}, func(int) proxyOptions { return proxyOptions{Linger: "20m"} })
+}
+
+// startSeveralBefore has the n-th proxy configured by each(n).
+func startSeveralBefore(t *testing.T, n int, d servers.DovecotOptions, each func(int) proxyOptions) *several {
+	t.Helper()
 	servers.Real(t)
 	consul := consultest.Start(t)
-	dove := servers.StartDovecot(t, servers.DovecotOptions{Name: "d1"})
+	dove := servers.StartDovecot(t, d)
 	registerBackend(t, consul, "d1", dove.Addr)
-	k := &several{t: t, token: filepath.Join(servers.Folder(t), "cluster.token")}
+	k := &several{t: t, backend: dove, token: filepath.Join(servers.Folder(t), "cluster.token")}
 	writeFile(t, k.token, clusterToken+"\n")
-	for range n {
-		k.proxies = append(k.proxies, startProxy(t, proxyOptions{Consul: consul.Address(), Service: service, Linger: "20m",
-			Further: fmt.Sprintf("register {\n}\ncluster {\n  token_file = %q\n}\n", k.token)}))
+	for i := range n {
+		o := each(i)
+		o.Consul, o.Service = consul.Address(), service
+		o.Further += fmt.Sprintf("register {\n}\ncluster {\n  token_file = %q\n}\n", k.token)
+		k.proxies = append(k.proxies, startProxy(t, o))
 	}
 	for _, p := range k.proxies {
 		p.eventually(t, "aware of all proxies", func() error {

@@ -6,11 +6,15 @@
 --   plugin {
 --     push_notification_driver = lua:file=/etc/dovecot/push.lua
 --     imapproxy_url = http://10.0.0.5:8143/v1/events http://10.0.0.6:8143/v1/events
+--     imapproxy_tell = one
 --     imapproxy_token_file = /etc/dovecot/imapproxy.token
 --     imapproxy_shared = shared/%%u/
 --   }
 --
--- imapproxy_url: the event endpoint of each proxy, separated by spaces.
+-- imapproxy_url: the event endpoints of proxies, separated by spaces.
+-- imapproxy_tell: "one" for proxies of one cluster, which tell each other: the first that
+--   takes the event gets it, the next ones only if it doesn't. "all", the default:
+--   each of them gets it.
 -- imapproxy_token_file: its first line is the token; the mail users (mail_uid)
 --   must be able to read it, and no other user.
 -- imapproxy_shared: optional, the prefix of the shared namespace with %u for the
@@ -18,8 +22,8 @@
 --
 -- Dovecot runs this inside the user's command, before its tagged OK. So a proxy
 -- that doesn't answer may cost a command half a second, once: after that it's left
--- alone for ten seconds. What it missed is made up for by the next event, which then
--- stands for all of the user's mailboxes.
+-- alone for ten seconds. What it missed (with "one": what all of them missed) is made up
+-- for by the next event, which then stands for all of the user's mailboxes.
 
 local timeout_msecs = 500
 local pause_secs = 10
@@ -28,6 +32,7 @@ local max_missed = 1000 -- users; beyond that imapproxy's sweep is left to find 
 local settings   -- read at the first event
 local client     -- dovecot.http.client, one for the process
 local urls = {}  -- each { url = ..., not_before = time, missed = { user = true }, count = … }
+local none = { missed = {}, count = 0 } -- with "one": users of whom no proxy was told
 
 local function read_token(path)
   local f, err = io.open(path, "r")
@@ -77,7 +82,7 @@ local function new_client()
 end
 
 local function set_up(user)
-  settings = { shared = nil, token = nil }
+  settings = { shared = nil, token = nil, one = false }
   local list, token_file = setting(user, "imapproxy_url"), setting(user, "imapproxy_token_file")
   if list == nil or token_file == nil then
     dovecot.i_error("imapproxy push: imapproxy_url and imapproxy_token_file must both be set")
@@ -89,6 +94,12 @@ local function set_up(user)
   end
   for url in list:gmatch("%S+") do
     urls[#urls + 1] = { url = url, not_before = 0, missed = {}, count = 0 }
+  end
+  local tell = setting(user, "imapproxy_tell")
+  if tell == "one" then
+    settings.one = true
+  elseif tell ~= nil and tell ~= "all" then
+    dovecot.i_error('imapproxy push: imapproxy_tell is neither "one" nor "all"')
   end
   local shared = setting(user, "imapproxy_shared")
   if shared ~= nil then
@@ -146,7 +157,24 @@ local function miss(proxy, user)
   proxy.missed[user], proxy.count = true, proxy.count + 1
 end
 
-local function tell(user, mailboxes)
+-- tell_one tells the first proxy that takes it.
+local function tell_one(user, mailboxes)
+  local missed = none.missed[user]
+  for _, proxy in ipairs(urls) do
+    if os.time() >= proxy.not_before then
+      if post(proxy.url, body(user, missed and {} or mailboxes)) then
+        if missed then
+          none.missed[user], none.count = nil, none.count - 1
+        end
+        return
+      end
+      proxy.not_before = os.time() + pause_secs
+    end
+  end
+  miss(none, user)
+end
+
+local function tell_all(user, mailboxes)
   for _, proxy in ipairs(urls) do
     local missed = proxy.missed[user]
     if os.time() < proxy.not_before then
@@ -159,6 +187,14 @@ local function tell(user, mailboxes)
       miss(proxy, user)
       proxy.not_before = os.time() + pause_secs
     end
+  end
+end
+
+local function tell(user, mailboxes)
+  if settings.one then
+    tell_one(user, mailboxes)
+  else
+    tell_all(user, mailboxes)
   end
 end
 

@@ -86,6 +86,26 @@ func TestCyrusWithAProxyThatHangs(t *testing.T) {
 	l.expect("APPEND", servers.User(1)+" INBOX")
 }
 
+// TestCyrusTellsOneOfSeveral: proxies that tell each other. The first that takes an event is the only
+// one that gets it.
+func TestCyrusTellsOneOfSeveral(t *testing.T) {
+	servers.Real(t)
+	second, third := listen(t), listen(t)
+	addr, _ := servers.FreeAddr(t)
+	program := notifyProgram(t, "http://"+addr+"/v1/events", second.url, third.url)
+	writeFile(t, program+".d/one", "", 0o644)
+	s := servers.StartCyrusWith(t, servers.CyrusOptions{Notify: program})
+	c := login(t, s, 1)
+	for range 3 {
+		appendTo(c, "INBOX")
+	}
+	second.expect("APPEND, the first being down", servers.User(1)+" INBOX")
+	second.fresh(c, servers.User(1), "")
+	if n := third.requests(); n != 0 {
+		t.Errorf("%d requests to one behind the one that takes them", n)
+	}
+}
+
 func TestCyrusTellsOfWhatCanBeSeen(t *testing.T) {
 	servers.Real(t)
 	l := listen(t)

@@ -211,6 +211,51 @@ func TestDovecotIsHeldUpOnceAtMost(t *testing.T) {
 	l.expect("APPEND, later", servers.User(1)+" INBOX")
 }
 
+// TestDovecotTellsOneOfSeveral: proxies that tell each other. The first that takes an event is the
+// only one that gets it; one that doesn't is passed over; what none has taken is made up for.
+func TestDovecotTellsOneOfSeveral(t *testing.T) {
+	servers.Real(t)
+	first, second := listen(t), listen(t)
+	refuses := make(chan bool, 1)
+	refuses <- false
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		no := <-refuses
+		refuses <- no
+		if no {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		second.events.ServeHTTP(w, r)
+	})) + "/v1/events"
+	script, tokenFile := pushLua(t, func(lua string) string {
+		return strings.Replace(lua, "local pause_secs = 10", "local pause_secs = 1", 1)
+	})
+	addr, _ := servers.FreeAddr(t)
+	_, lmtp := servers.FreeAddr(t)
+	one := luaPush(script, tokenFile, "http://"+addr+"/v1/events", url, first.url)
+	one.One = true
+	s := servers.StartDovecot(t, servers.DovecotOptions{LMTPPort: lmtp, Push: one})
+	c := login(t, s, 1)
+	appendTo(c, "INBOX")
+	second.expect("APPEND, the first being down", servers.User(1)+" INBOX")
+	if n := first.requests(); n != 0 {
+		t.Errorf("%d requests to one behind the one that takes them", n)
+	}
+	<-refuses
+	refuses <- true
+	appendTo(c, "Sent")
+	first.expect("APPEND, the two before it refusing", servers.User(1)+" Sent")
+	<-refuses
+	refuses <- false
+	for deadline := time.Now().Add(patience); second.queue.Stats().Waiting == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("one that is well again is never told again")
+		}
+		appendTo(c, "Sent")
+	}
+	second.expect("APPEND, later", servers.User(1)+" Sent")
+}
+
 // TestDovecotMakesUpForWhatAProxyMissed: the proxy is down, refuses, comes back.
 func TestDovecotMakesUpForWhatAProxyMissed(t *testing.T) {
 	servers.Real(t)

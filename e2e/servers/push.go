@@ -11,6 +11,7 @@ type DovecotPush struct {
 	Script    string   // contrib/dovecot/push.lua, where Dovecot's mail processes can read it
 	TokenFile string   // the token, likewise
 	URLs      []string // of the proxies' events addresses
+	One       bool     // the first of them that takes an event is told, not all
 	// OX is the URL of Dovecot's own driver in place of the script: it tells of
 	// deliveries only.
 	OX string
@@ -61,7 +62,8 @@ protocol imap {
 plugin {
   push_notification_driver = lua:file={{.Script}}
   imapproxy_url = {{.URL}}
-  imapproxy_token_file = {{.TokenFile}}
+{{if .One}}  imapproxy_tell = one
+{{end}}  imapproxy_token_file = {{.TokenFile}}
   imapproxy_shared = shared/%%u/
 }
 {{end}}{{end -}}
@@ -104,7 +106,8 @@ push_notification lua {
   lua_file = {{.Script}}
   lua_settings {
     imapproxy_url = {{.URL}}
-    imapproxy_token_file = {{.TokenFile}}
+{{if .One}}    imapproxy_tell = one
+{{end}}    imapproxy_token_file = {{.TokenFile}}
     imapproxy_shared = shared/%u/
   }
 }

@@ -13,6 +13,21 @@ import (
 	"imapproxy/proxy"
 )
 
+// post sends a body of this kind, with a token unless that is "".
+func post(t *testing.T, o admin.Options, method, path, token, kind, body string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequest(method, "http://127.0.0.1"+path, strings.NewReader(body))
+	if kind != "" {
+		r.Header.Set("Content-Type", kind)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	w := httptest.NewRecorder()
+	handler(t, o).ServeHTTP(w, r)
+	return w
+}
+
 func TestKickNeedsATokenAndIsLogged(t *testing.T) {
 	var asked []proxy.Kick
 	var logs bytes.Buffer
@@ -21,23 +36,6 @@ func TestKickNeedsATokenAndIsLogged(t *testing.T) {
 	o.Kick = func(_ context.Context, k proxy.Kick) proxy.Kicked {
 		asked = append(asked, k)
 		return proxy.Kicked{Sessions: []string{"s1"}, Count: 1, Users: 1, Warm: 2}
-	}
-	post := func(o admin.Options, method, token, kind, body string) *httptest.ResponseRecorder {
-		t.Helper()
-		s, err := admin.New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := httptest.NewRequest(method, "http://127.0.0.1/v1/kick", strings.NewReader(body))
-		if kind != "" {
-			r.Header.Set("Content-Type", kind)
-		}
-		if token != "" {
-			r.Header.Set("Authorization", "Bearer "+token)
-		}
-		w := httptest.NewRecorder()
-		s.Handler().ServeHTTP(w, r)
-		return w
 	}
 	const body = `{"user":"alice","forget":true,"by":"root\nat=night"}`
 	for _, c := range []struct {
@@ -60,7 +58,7 @@ func TestKickNeedsATokenAndIsLogged(t *testing.T) {
 		if c.own != "" {
 			o.Token = "s3cret"
 		}
-		w := post(o, c.method, c.token, c.kind, c.body)
+		w := post(t, o, c.method, "/v1/kick", c.token, c.kind, c.body)
 		if e := decode[admin.Error](t, w); w.Code != c.want || e.Error.Code != c.code {
 			t.Errorf("%s: %d %+v", c.name, w.Code, e)
 		}
@@ -71,7 +69,7 @@ func TestKickNeedsATokenAndIsLogged(t *testing.T) {
 	if len(asked) != 0 {
 		t.Fatalf("nobody was to be kicked: %+v", asked)
 	}
-	w := post(o, "POST", "s3cret", "application/json; charset=utf-8", body)
+	w := post(t, o, "POST", "/v1/kick", "s3cret", "application/json; charset=utf-8", body)
 	if a := decode[admin.KickAnswer](t, w); w.Code != 200 || a.User != "alice" || len(a.Sessions) != 1 || a.WarmConnections != 2 {
 		t.Errorf("%d %+v", w.Code, a)
 	}

@@ -184,6 +184,30 @@ func TestUsersAreMadeCanonicalAndUnwantedOnesLeftOut(t *testing.T) {
 	}
 }
 
+// TestAllIsSentOnUnderTheCanonicalName: other proxies may have sessions of users who aren't wanted here.
+func TestAllIsSentOnUnderTheCanonicalName(t *testing.T) {
+	var sent []string
+	l := newEventsLab(t, Options{
+		User: func(u string) (string, error) {
+			if strings.Contains(u, "!") {
+				return "", errors.New("no such name")
+			}
+			return strings.ToLower(u) + "@d", nil
+		},
+		Wanted:  func(u string) bool { return u != "b@d" },
+		Forward: func(user, mailbox string) { sent = append(sent, user+" "+mailbox) },
+	})
+	for _, body := range []string{`{"user":"A","events":[{"mailbox":"inbox"},{"mailbox":"Sent"}]}`, `{"user":"b"}`, `{"user":"c!"}`, `{"event":"FlagsSet","uri":"imap://h/common"}`} {
+		if s := l.send(t, "POST", body, nil); s != http.StatusNoContent {
+			t.Errorf("%s: %d", body, s)
+		}
+	}
+	if got := strings.Join(sent, ", "); got != "a@d INBOX, a@d Sent, b@d " {
+		t.Errorf("sent on: %s", got)
+	}
+	sameHints(t, drain(t, l.queue), park.Hint{User: "a@d", Mailbox: "INBOX", Source: park.HintPush}, park.Hint{User: "a@d", Mailbox: "Sent", Source: park.HintPush})
+}
+
 // TestSlowSendersHoldUpNobody: those who send slowly take the readers; the next
 // is told so at once, and the slow are cut off.
 func TestSlowSendersHoldUpNobody(t *testing.T) {
