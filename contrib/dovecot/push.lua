@@ -22,7 +22,7 @@
 --
 -- Dovecot runs this inside the user's command, before its tagged OK. So a proxy
 -- that doesn't answer may cost a command half a second, once: after that it's left
--- alone for ten seconds. What it missed (with "one": what all of them missed) is made up
+-- alone for ten seconds. What it missed (with "one": what no proxy has taken) is made up
 -- for by the next event, which then stands for all of the user's mailboxes.
 
 local timeout_msecs = 500
@@ -32,7 +32,7 @@ local max_missed = 1000 -- users; beyond that imapproxy's sweep is left to find 
 local settings   -- read at the first event
 local client     -- dovecot.http.client, one for the process
 local urls = {}  -- each { url = ..., not_before = time, missed = { user = true }, count = … }
-local none = { missed = {}, count = 0 } -- with "one": users of whom no proxy was told
+local none = { missed = {}, count = 0 } -- with "one": the users whose events no proxy has taken
 
 local function read_token(path)
   local f, err = io.open(path, "r")

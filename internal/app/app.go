@@ -165,7 +165,7 @@ func (a *App) open(ctx context.Context) (err error) {
 		return err
 	}
 	routes.Now = a.opts.Now
-	if a.cluster, err = newCluster(a.cfg); err != nil {
+	if a.cluster, err = newCluster(a.cfg, a.tel); err != nil {
 		return err
 	}
 	if wiring.Agrees(a.cfg) {
@@ -184,9 +184,6 @@ func (a *App) open(ctx context.Context) (err error) {
 	}
 	a.secrets = wiring.AuthFiles(a.cfg) // before they are read
 	if a.sources, err = wiring.Sources(a.cfg, a.tel.Log); err != nil {
-		return err
-	}
-	if a.cluster, err = newCluster(a.cfg, a.tel); err != nil {
 		return err
 	}
 	if a.parking, err = newParking(a.cfg, a.tel, a.room, a.cluster.outbox, a.opts); err != nil {
