@@ -338,7 +338,8 @@ discovery "static" {
   # Consul is unavailable. Without it no user can log in until Consul answers. The proxy
   # writes it when the set changes, reads it only at the start, and replaces it by the first
   # live answer. The proxy's user must be able to write the directory, and other users must
-  # not, since the file says where passwords are sent (docs/routing.md).
+  # not, since the file says where passwords are sent (docs/routing.md). With the block cluster
+  # it isn't used: a proxy that can't ask the others serves no user.
   # Default: "", no file.
   #cache_file = "/var/lib/imapproxy/backends.json"
 #}
@@ -359,6 +360,7 @@ routing {
 
   # How long a user stays pinned to a backend after their last session, so that a
   # phone that reconnects finds warm caches, even if the set of backends has changed.
+  # With the block cluster it has no effect: where a user is doesn't depend on the past.
   # Default: "15m".
   pin_grace = "15m"
 
@@ -378,7 +380,8 @@ routing {
   # With shared storage, a backend whose checks come and go: the second time that it comes
   # back within a short time (the falls are less than five times this apart) it keeps the
   # users who are pinned to it, and gets new ones only after it has been well for so long
-  # without a break. While no other backend is up it gets them at once.
+  # without a break. While no other backend is up it gets them at once. With the block cluster: a
+  # backend whose state or weight has changed keeps it for so long.
   # Default: "30s". "0s" switches this off.
   flap_damp = "30s"
 }

@@ -23,6 +23,12 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 
 // readyz says whether clients should be sent here.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if s.opts.Agreement != nil {
+		if _, isolated := s.opts.Agreement(); isolated == "hold" {
+			reply(w, http.StatusServiceUnavailable, Health{Reason: "isolated: the proxy is cut off from the others, and its logins wait"})
+			return
+		}
+	}
 	switch s.state() {
 	case StateDraining:
 		reply(w, http.StatusServiceUnavailable, Health{Reason: "draining: the proxy is stopping"})
