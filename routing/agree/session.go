@@ -125,6 +125,10 @@ func (m *Member) resolve(r *Reading) {
 
 // lose: others may take this proxy for dead, or have. It has to join again, under a new session.
 func (m *Member) lose(why string, removed bool) {
+	if m.phase == leaving && len(m.holds) == 0 { // its key was removed, and a reading says so before the answer does
+		m.phase = left
+		return
+	}
 	m.isolate(why)
 	if m.phase == leaving {
 		m.phase = left

@@ -258,6 +258,68 @@ func TestADeadProxyIsNotWaitedForForEver(t *testing.T) {
 	}
 }
 
+// A connection is had where the caller has the user, or not at all; nothing is held for one that isn't made.
+func TestAConnectionIsClaimedWhereTheUserIs(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t)
+	a := join(t, agent, "a", nil)
+	if hold, elsewhere, err := a.ClaimAt("ann", "imap1"); hold != nil || elsewhere != "" || err != nil {
+		t.Fatalf("before it has joined: %v, %q, %v", hold, elsewhere, err)
+	}
+	a.Discover(1, true, backends(routing.Up, routing.Up))
+	login := a.claim("ann")
+	other := map[string]string{"imap1": "imap2", "imap2": "imap1"}[login.Backend]
+	conn, elsewhere, err := a.ClaimAt("ann", login.Backend)
+	if conn == nil || conn.Backend != login.Backend || elsewhere != "" || err != nil {
+		t.Fatalf("%v, %q, %v", conn, elsewhere, err)
+	}
+	login.Release()
+	if hold, elsewhere, err := a.ClaimAt("ann", other); hold != nil || elsewhere != conn.Backend || err != nil {
+		t.Errorf("at another backend: %v, %q, %v", hold, elsewhere, err)
+	}
+	if s := a.Status(); s.Users != 1 {
+		t.Errorf("%d users are held", s.Users)
+	}
+	conn.Release()
+	if s := a.Status(); s.Users != 0 {
+		t.Errorf("%d users are held in the end", s.Users)
+	}
+	if n := a.Counts(); n.Switches != 1 || n.Waiting != 0 {
+		t.Errorf("%+v", n)
+	}
+}
+
+// A proxy that is known to be dead is taken out, and its users are moved at once.
+func TestADeadProxyIsRemoved(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t)
+	a, b := join(t, agent, "a", nil), join(t, agent, "b", nil)
+	for _, p := range []*proxy{a, b} {
+		p.Discover(1, true, backends(routing.Up, routing.Up))
+	}
+	hold := a.claim("ann")
+	b.claim("bob").Release()
+	b.until("two proxies", func(s agree.Status) bool { return len(s.Proxies) == 2 })
+	a.stop()
+	states := []routing.State{routing.Up, routing.Up}
+	states[hold.Backend[len("imap")]-'1'] = routing.Draining
+	b.Discover(2, true, backends(states...))
+	b.until("epoch 2", func(s agree.Status) bool { return s.Acked == 2 })
+	if err := b.Remove(t.Context(), "c"); !errors.Is(err, agree.ErrUnknownProxy) {
+		t.Errorf("a proxy that isn't there: %v", err)
+	}
+	if err := b.Remove(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	h := b.claim("ann")
+	if h.Backend == hold.Backend {
+		t.Errorf("ann is at the drained %s", h.Backend)
+	}
+	if a.Overdue() {
+		t.Error("the dead proxy's time was over: nothing was seen")
+	}
+}
+
 // While Consul is away nothing that is held is lost, users who aren't being moved are served (isolated = "serve"), and with
 // "hold" all is let go of before others may move anybody.
 func TestConsulIsAway(t *testing.T) {

@@ -1,0 +1,71 @@
+package agree
+
+import (
+	"testing"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// With separate storage a connection to the backend where a session has its user doesn't take the user away from where another session, by a
+// newer placement, has them.
+func TestAConnectionDoesntStandForANewPlacement(t *testing.T) {
+	a := newAlone(t, Options{Storage: routing.Separate})
+	a.fleet(1, routing.Up, routing.Up)
+	if got := a.m.ClaimAt("ann", "b1", a.now); got.Verdict != Go || got.Backend != "b1" {
+		t.Fatalf("nobody has the user: %+v", got)
+	}
+	a.told = nil
+	if got := a.m.ClaimAt("ann", "b2", a.now); got.Verdict != Go || got.Backend != "b1" {
+		t.Errorf("the user is at b1: %+v", got)
+	}
+	a.settle()
+	if len(a.told) != 0 {
+		t.Errorf("it is asked for %+v", a.told)
+	}
+	if got := a.m.Claim("ann", "b2", a.now); got.Verdict != Wait { // a login, with the new placement
+		t.Errorf("%+v", got)
+	}
+	if a.settle(); len(a.told) != 1 || a.told[0].Kind != LetGo {
+		t.Errorf("it is asked for %+v", a.told)
+	}
+}
+
+// With shared storage a connection asks for no override: only a login knows the placement.
+func TestAConnectionAsksForNoOverride(t *testing.T) {
+	a := newAlone(t, Options{})
+	a.fleet(1, routing.Up, routing.Up)
+	at := a.m.Claim("ann", "", a.now).Backend
+	other := map[string]string{"b1": "b2", "b2": "b1"}[at]
+	if got := a.m.ClaimAt("ann", other, a.now); got.Verdict != Go || got.Backend != at {
+		t.Errorf("%+v, not %s", got, at)
+	}
+	if a.settle(); a.m.Override("ann") != "" {
+		t.Error("the user has an override")
+	}
+}
+
+// Settings change while the Member runs. What is wrong changes nothing; a proxy that is isolated lets go once it is told to hold.
+func TestAMemberIsGivenOtherSettings(t *testing.T) {
+	a := newAlone(t, Options{})
+	a.fleet(1, routing.Up, routing.Up)
+	if err := a.m.Reconfigure(Settings{Policy: Policy{PanicThreshold: 2}}, a.now); err == nil {
+		t.Error("a panic threshold of 200 % is taken")
+	}
+	a.now = a.m.Deadline().Add(time.Millisecond)
+	a.m.at(a.now)
+	if got := a.m.Claim("ann", "", a.now); got.Verdict != Go {
+		t.Fatalf("isolated, it serves: %+v", got)
+	}
+	a.m.Take()
+	if err := a.m.Reconfigure(Settings{AgreeWithin: time.Second, Isolated: Hold}, a.now); err != nil {
+		t.Fatal(err)
+	}
+	_, effects := a.m.Take()
+	if len(effects) != 1 || effects[0].Kind != CloseAll {
+		t.Errorf("told to hold, it is asked for %+v", effects)
+	}
+	if got := a.m.Claim("bob", "", a.now); got.Verdict != Wait {
+		t.Errorf("%+v", got)
+	}
+}
