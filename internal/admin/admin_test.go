@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -401,6 +403,53 @@ func TestThePageHoldsNoDataAndRefersToNothingElsewhere(t *testing.T) {
 
 // serve runs a server and returns its address and what stops it, which returns
 // Serve's error.
+// The page's script finds each of its elements, and reads no field that no answer has.
+func TestThePageFitsTheAnswers(t *testing.T) {
+	h := handler(t, options(&fake{}))
+	text, script := ask(h, "/").Body.String(), ask(h, "/page.js").Body.String()
+	for _, id := range regexp.MustCompile(`\$\("([a-z]+)"\)|rows\("([a-z]+)"`).FindAllStringSubmatch(script, -1) {
+		if !strings.Contains(text, `id="`+id[1]+id[2]+`"`) {
+			t.Errorf("the page has no element %s%s", id[1], id[2])
+		}
+	}
+	known := map[string]bool{}
+	for _, answer := range []any{admin.Cluster[admin.Status]{}, admin.Backends{}, admin.Sessions{}, admin.Error{}} {
+		fieldsOf(reflect.TypeOf(answer), known)
+	}
+	reads := regexp.MustCompile(`\b(?:status|backends|sessions|s|b|p|q|l|agreed|proxy|agreement|parking|discovery|reload|body|answer|answered)\.([a-z_]+)`)
+	ofScript := []string{"json", "ok", "status", "filter", "find", "map", "concat", "length", "some"} // JavaScript's own
+	for _, field := range reads.FindAllStringSubmatch(script, -1) {
+		if !known[field[1]] && !slices.Contains(ofScript, field[1]) {
+			t.Errorf("the script reads %s, and no answer has that", field[0])
+		}
+	}
+	// All proxies are shown, in a part of their own that is hidden where there is one.
+	for _, part := range []string{`<section id="fleet" hidden>`, `id="proxies"`} {
+		if !strings.Contains(text, part) {
+			t.Errorf("the page has no %s", part)
+		}
+	}
+	if n := strings.Count(script, `get("v1/cluster/status")`); n != 1 || strings.Contains(script, "await showFleet") {
+		t.Errorf("the proxies are asked for in %d places, or waited for", n)
+	}
+}
+
+// fieldsOf collects the JSON names of a type's fields.
+func fieldsOf(t reflect.Type, known map[string]bool) {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		fieldsOf(t.Elem(), known)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			if name != "" {
+				known[name] = true
+				fieldsOf(t.Field(i).Type, known)
+			}
+		}
+	}
+}
+
 func serve(t *testing.T, o admin.Options) (addr string, stop func() error) {
 	t.Helper()
 	s, err := admin.New(o)

@@ -76,7 +76,51 @@ function sessionCells(s, reasons) {
     attachment(s, reasons), ago(s.started), ago(s.last_activity), s.commands, s.bytes_in, s.bytes_out];
 }
 
+function proxyCells(p) {
+  const name = p.proxy + (p.own ? " (this one)" : "");
+  const s = p.answer;
+  if (!s) {
+    const none = word("no answer");
+    none.className = "silent";
+    return [name, p.address, none, "", "", "", "", "", "", p.error];
+  }
+  const epoch = s.agreement ? s.agreement.acked : s.proxy.epoch === null ? "" : s.proxy.epoch;
+  return [name, p.address, word(s.state), s.version, ago(s.started), s.sessions, epoch, s.proxy.isolated || "no", s.proxy.config, ""];
+}
+
+// heard are the ids of the processes that have answered; the others that the agreement counts with are
+// shown as well, each once.
+function silentOnes(all) {
+  const heard = all.map((p) => p.answer && p.answer.proxy.id);
+  const agreed = all.map((p) => p.answer && p.answer.agreement).find(Boolean);
+  return (agreed ? agreed.proxies : []).filter((p) => !heard.includes(p.id) && !all.some((q) => q.error && q.address === p.admin)).map((p) =>
+    ({ proxy: p.id + (p.host ? " on " + p.host : ""), address: p.admin, own: false, answer: null, error: "it doesn't answer, and the others count with it" }));
+}
+
+// showFleet shows all proxies of the service where there is more than one. One that doesn't answer keeps it
+// waiting for a while, and nothing else on the page.
+let asking = false;
+async function showFleet() {
+  if (asking) return;
+  asking = true;
+  try {
+    const answered = (await get("v1/cluster/status")).proxies;
+    const all = answered.concat(silentOnes(answered));
+    const different = (what) => new Set(answered.filter((p) => p.answer).map((p) => what(p.answer))).size > 1;
+    const differ = [different((s) => s.version) && "The versions differ.", different((s) => s.proxy.config) && "The settings differ: the proxies don't behave alike."];
+    $("differ").textContent = differ.filter(Boolean).join(" ");
+    $("differ").hidden = !$("differ").textContent;
+    rows("proxies", all, proxyCells);
+    $("fleet").hidden = all.length < 2;
+  } catch (e) {
+    $("fleet").hidden = true; // what is wrong stands above, where it concerns this proxy
+  } finally {
+    asking = false;
+  }
+}
+
 async function refresh() {
+  showFleet();
   try {
     const query = new URLSearchParams();
     for (const name of ["user", "backend"]) if ($(name).value) query.set(name, $(name).value);
