@@ -248,7 +248,12 @@ func TestAParkedSessionHoldsNobodyOnADeadBackend(t *testing.T) {
 		t.Error("the login isn't on the other backend")
 	}
 	l.srv.Sweep()
-	w.ExpectBye()
+	if s.Backend() != "b2" {
+		t.Errorf("the parked session is at %s", s.Backend())
+	}
+	w.Write("DONE")
+	w.Write("x UID FETCH 1:* (FLAGS)") // the other backend can do less
+	w.ExpectBye("w2")
 	_ = w.Conn.Close()
 	l.ended(session.ReasonMoved)
 	must(t, c.Conn.Close())

@@ -20,3 +20,24 @@ func (s *Server) LetGo(user string, abort bool) {
 		letGo(c)
 	}
 }
+
+// Leaving are the sessions that are to give up their backend connections and haven't yet.
+type Leaving struct {
+	Sessions int            // at the backend
+	Held     map[string]int // by what holds them: a reason that a session isn't parked for; "" it is on its way
+}
+
+// Leaving counts the sessions that are to leave a backend (its ID; "" is all), and what holds them.
+func (s *Server) Leaving(backend string) Leaving {
+	out := Leaving{Held: map[string]int{}}
+	s.reg.Each(func(c *session.Session) {
+		if !c.LoggedIn() || backend != "" && c.Backend() != backend {
+			return
+		}
+		if why, leaving := c.Leaves(); leaving {
+			out.Sessions++
+			out.Held[why]++
+		}
+	})
+	return out
+}

@@ -237,11 +237,11 @@ func (p *Pick) hold(on bool) bool {
 	if p.holds == on {
 		return !p.voided()
 	}
-	if !p.router.hold(p, on) {
-		return false
+	counted := p.router.hold(p, on)
+	if counted || !on { // where the user has moved meanwhile, no pin counts it
+		p.holds = on
 	}
-	p.holds = on
-	return true
+	return counted
 }
 
 // Release ends the claim, when the session has ended or was never established. It may be

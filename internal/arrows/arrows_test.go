@@ -63,6 +63,7 @@ var arrows = map[string][]string{
 	"internal/dev":                 {},
 	"internal/imaptest":            {},
 	"internal/imaptest/consultest": {},
+	"internal/movetest":            {"proxy/upstream", "routing"},
 	"internal/arrows":              {},
 	"internal/fair":                {},
 
@@ -95,7 +96,7 @@ var libraries = map[string][]string{
 }
 
 // testsMay are the further arrows of _test.go files, of every room.
-var testsMay = []string{"internal/imaptest", "internal/imaptest/consultest"}
+var testsMay = []string{"internal/imaptest", "internal/imaptest/consultest", "internal/movetest"}
 
 // source is one import in one file.
 type source struct {

@@ -13,7 +13,7 @@ import (
 // withClient has f use a connection of the watch's kind, which is given back afterwards. Where a
 // warm one has died meanwhile, f is called again with another.
 func (m *mailbox) withClient(ctx context.Context, a Account, f func(context.Context, *resync.Client) error) error {
-	release, err := m.site.slot(ctx, m.user)
+	release, err := m.slot(ctx)
 	if err != nil {
 		return err
 	}
@@ -27,6 +27,7 @@ func (m *mailbox) withClient(ctx context.Context, a Account, f func(context.Cont
 		if err != nil {
 			return err
 		}
+		m.reached(conn.Target)
 		warm := time.Since(conn.LoggedIn) > time.Second
 		c := newClient(conn)
 		if err = prepare(ctx, c, m.strategy); err == nil {

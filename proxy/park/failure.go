@@ -68,7 +68,10 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 	if m.failing.IsZero() {
 		m.failing, m.backoff = now, 0
 	}
-	if severity == passing && m.phase != starting && now.Sub(m.failing) < lostAfter {
+	if _, undecided := errors.AsType[*upstream.Undecided](err); undecided {
+		m.failing = now // the backend hasn't been asked, and nor would a session be let there
+	}
+	if severity == passing && (m.phase != starting || m.patient) && now.Sub(m.failing) < lostAfter {
 		wait = m.backoff
 		m.backoff = min(max(2*m.backoff, firstBackoff), lastBackoff)
 		m.notBefore = now.Add(jittered(wait))
@@ -96,14 +99,14 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 	} else if m.phase != starting {
 		h.counts.Lost++
 	}
-	gone := m.gone
+	gone, backend := m.gone, m.site.name
 	m.dropLocked(err)
 	h.mu.Unlock()
 	for _, member := range members {
 		tellEnd(member, gone)
 	}
 	if len(members) > 0 {
-		h.o.Telemetry.Log.Warn("a parked mailbox was given up", "user", m.user.name, "backend", m.site.name,
+		h.o.Telemetry.Log.Warn("a parked mailbox was given up", "user", m.user.name, "backend", backend,
 			"watch", m.kind.String(), "members", len(members), "gone", gone != nil, "error", err)
 	}
 	return 0, false

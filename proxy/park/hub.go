@@ -181,13 +181,7 @@ func (h *Hub) mailboxLocked(a Account, name string) *mailbox {
 			return m
 		}
 	}
-	b := h.sites[a.Backend]
-	if b == nil {
-		b = newSite(h, a)
-		h.sites[a.Backend] = b
-	}
-	b.mailboxes++
-	m := &mailbox{hub: h, user: u, site: b, name: name, strategy: resync.Choose(a.Caps, h.o.MaxDiffMessages), ready: make(chan struct{})}
+	m := &mailbox{hub: h, user: u, site: h.siteLocked(a.Backend, a.BackendName), name: name, strategy: resync.Choose(a.Caps, h.o.MaxDiffMessages), ready: make(chan struct{})}
 	m.timer.owner = m
 	u.mailboxes = append(u.mailboxes, m)
 	h.counts.Mailboxes++

@@ -28,13 +28,13 @@ const (
 type mailbox struct {
 	hub      *Hub
 	user     *user
-	site     *site
 	name     string
 	strategy resync.Strategy
 	waker    imapclient.Waker // of an IDLE watch
 
 	// ----
 
+	site   *site // where it is; another one when its user has moved (follow.go)
 	kind   Watch
 	phase  phase
 	ready  chan struct{}      // closed when the phase becomes working or dead; nil while it is working
@@ -61,6 +61,7 @@ type mailbox struct {
 	failing   time.Time // since when there were only failures; zero: there are none
 	backoff   time.Duration
 	leaves    bool // the connection of its IDLE watch is to end (LetGo)
+	patient   bool // a session was parked before hints flowed (SubscribeLater)
 	refused   bool // the last EXAMINE was refused without a reason
 	unused    bool // it had no member at the last sweep, and has had none since
 	sweepAt   time.Time
@@ -306,8 +307,5 @@ func (m *mailbox) dropLocked(err error) {
 	if len(u.mailboxes) == 0 {
 		delete(h.users, u.name)
 	}
-	m.site.mailboxes--
-	if m.site.mailboxes == 0 {
-		delete(h.sites, m.site.id)
-	}
+	m.site.lostLocked()
 }

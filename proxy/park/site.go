@@ -45,10 +45,25 @@ type line struct {
 // userShare is the part of a backend's slots, and of its workers, that one user has at a time.
 const userShare = 2
 
-func newSite(h *Hub, a Account) *site {
-	return &site{
-		hub: h, id: a.Backend, name: cmp.Or(a.BackendName, a.Backend), lines: map[*user]*line{},
-		slots: fair.NewQueue[string](fair.Options{Slots: h.o.MaxResyncs, PerKey: h.perUser()}),
+// siteLocked is what the hub has for a backend, for one mailbox more.
+func (h *Hub) siteLocked(id, name string) *site {
+	b := h.sites[id]
+	if b == nil {
+		b = &site{
+			hub: h, id: id, name: cmp.Or(name, id), lines: map[*user]*line{},
+			slots: fair.NewQueue[string](fair.Options{Slots: h.o.MaxResyncs, PerKey: h.perUser()}),
+		}
+		h.sites[id] = b
+	}
+	b.mailboxes++
+	return b
+}
+
+// lostLocked says that a mailbox isn't at the backend any more.
+func (b *site) lostLocked() {
+	b.mailboxes--
+	if b.mailboxes == 0 {
+		delete(b.hub.sites, b.id)
 	}
 }
 
@@ -100,7 +115,7 @@ func (b *site) work() {
 			break
 		}
 		h.mu.Unlock()
-		m.resyncOnce()
+		m.resyncOnce(b)
 		h.mu.Lock()
 		b.servedLocked(m)
 	}
@@ -163,8 +178,23 @@ func (b *site) servedLocked(m *mailbox) {
 	b.serving = slices.DeleteFunc(b.serving, func(s *mailbox) bool { return s == m })
 }
 
-// resyncOnce makes one round on a connection that is taken for it.
-func (m *mailbox) resyncOnce() {
+// dequeueLocked takes a mailbox out of its line, where it is in one.
+func (b *site) dequeueLocked(m *mailbox) {
+	if !m.queued {
+		return
+	}
+	m.queued = false
+	b.waiting--
+	l := b.lines[m.user]
+	l.queue = slices.DeleteFunc(l.queue, func(o *mailbox) bool { return o == m })
+	if len(l.queue) == 0 {
+		b.turns.Remove(l.turn)
+		delete(b.lines, m.user)
+	}
+}
+
+// resyncOnce makes one round on a connection that is taken for it, as a worker of b's.
+func (m *mailbox) resyncOnce(b *site) {
 	r := m.begin()
 	if r == nil {
 		return
@@ -180,8 +210,8 @@ func (m *mailbox) resyncOnce() {
 		})
 	}
 	m.hub.mu.Lock()
-	m.site.servedLocked(m)
-	m.site.staffLocked() // this worker gives the state to all members first
+	b.servedLocked(m)
+	b.staffLocked() // this worker gives the state to all members first
 	m.hub.mu.Unlock()
 	m.finish(r, s, err)
 	if err != nil {

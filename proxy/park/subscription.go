@@ -113,6 +113,9 @@ func (s *Subscription) Join(member Member) {
 	s.memberLocked(member)
 	s.missed, m.unused = false, false
 	s.joins++
+	if m.phase == fresh {
+		m.startLocked()
+	}
 	m.scheduleLocked()
 }
 

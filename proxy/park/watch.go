@@ -18,12 +18,18 @@ func (m *mailbox) startLocked() {
 }
 
 func (m *mailbox) start(ctx context.Context) {
-	kind, err := m.choose(ctx)
-	if err != nil {
-		m.failed(err)
-		return
-	}
 	h := m.hub
+	kind, err := m.choose(ctx)
+	for err != nil {
+		wait, again := m.failed(err)
+		if !again {
+			return
+		}
+		if h.sleep(ctx, wait); ctx.Err() != nil {
+			return
+		}
+		kind, err = m.choose(ctx)
+	}
 	h.mu.Lock()
 	m.watchedLocked(kind)
 	if m.phase != dead && kind != WatchIdle { // it has no goroutine any more
@@ -75,10 +81,11 @@ func (m *mailbox) personal(ctx context.Context, a Account) (bool, error) {
 	}
 	h := m.hub
 	h.mu.Lock()
-	n := m.user.namespacesLocked(m.site.id)
+	id := m.site.id
+	n := m.user.namespacesLocked(id)
 	h.mu.Unlock()
 	if n == nil {
-		n = &namespaces{backend: m.site.id}
+		n = &namespaces{backend: id}
 		if a.Caps.Has("NAMESPACE") || a.Caps.Has("IMAP4rev2") {
 			if err := m.withClient(ctx, a, n.ask); err != nil {
 				return false, err
@@ -89,7 +96,7 @@ func (m *mailbox) personal(ctx context.Context, a Account) (bool, error) {
 			n = last
 		}
 		m.site.namespaces = n
-		if m.user.namespacesLocked(m.site.id) == nil {
+		if m.user.namespacesLocked(id) == nil {
 			m.user.namespaces = append(m.user.namespaces, n)
 		}
 		h.mu.Unlock()

@@ -36,7 +36,7 @@ func (m *mailbox) watchIdle(ctx context.Context) {
 // round, and IDLE again. It returns why it ended.
 func (m *mailbox) idleWatch(ctx context.Context) error {
 	h := m.hub
-	release, err := m.site.slot(ctx, m.user)
+	release, err := m.slot(ctx)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (m *mailbox) idleWatch(ctx context.Context) error {
 		if err := m.idle(ctx, c); err != nil {
 			return err
 		}
-		if release, err = m.site.slot(ctx, m.user); err != nil {
+		if release, err = m.slot(ctx); err != nil {
 			release = func() {}
 			return err
 		}
@@ -86,6 +86,7 @@ func (m *mailbox) open(ctx context.Context, a Account) (*upstream.Conn, *resync.
 		if err != nil {
 			return nil, nil, err
 		}
+		m.reached(conn.Target)
 		c := newClient(conn)
 		err = prepare(ctx, c, m.strategy)
 		ran := false

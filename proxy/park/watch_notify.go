@@ -20,10 +20,10 @@ import (
 type notifyWatch struct {
 	hub   *Hub
 	user  *user
-	site  *site
 	waker imapclient.Waker
 
 	// Guarded by the hub's mutex:
+	site      *site // where it is; another one when its user has moved (follow.go)
 	mailboxes []*mailbox
 	refused   bool // the backend doesn't do it: there is no goroutine
 	changed   bool // mailboxes has others than were set

@@ -36,7 +36,10 @@ func (w *notifyWatch) watch(ctx context.Context) error {
 }
 
 func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client, error) {
-	release, err := w.site.slot(ctx, w.user)
+	w.hub.mu.Lock()
+	site := w.site
+	w.hub.mu.Unlock()
+	release, err := site.slot(ctx, w.user)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -60,6 +63,10 @@ func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client,
 	defer cancel()
 	conn, err := a.Login(ctx)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := w.reached(conn.Target); err != nil {
+		_ = conn.Close()
 		return nil, nil, err
 	}
 	c := newClient(conn)

@@ -1,20 +1,42 @@
 package session
 
+import (
+	"time"
+
+	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/track"
+)
+
 // LetGo has the session give up its backend connection: its user is to be at another backend. It is parked at the next safe point, without
 // having been idle first; where it can't be parked now, it is tried again at each command boundary. A parked session has no
-// connection, and picks its backend anew when it needs one. abort: its connection is closed now, and the session ends
-// with ReasonMoved. LetGo doesn't wait, and may be called again.
+// connection, and picks its backend anew when it needs one. abort: its connection is closed now, without another byte on it, and the session ends
+// with ReasonMoved, unless nothing is selected. LetGo doesn't wait, and may be called again.
 func (s *Session) LetGo(abort bool) {
-	switch Attachment(s.attachment.Load()) {
-	case None, Parked, Ended:
+	at := Attachment(s.attachment.Load())
+	if at == None || at == Parked || at == Ended {
 		return
 	}
-	s.leaving.Store(true)
-	if abort {
+	again := s.leaving.Swap(true) // a resume that is under way gives up what it has got before this
+	switch {
+	case !abort:
+		s.park.notTill.Store(0)
+		s.tryToLeave(s.env.Now())
+	case at == Resuming:
+		s.abandon()
+	case again || !s.leavesUnheard():
 		s.evict()
-		return
+	}
+}
+
+// leavesUnheard has a session parked without another byte on its backend connection, where that can be done: nothing is selected, and nothing in
+// progress.
+func (s *Session) leavesUnheard() bool {
+	how, _ := s.inFlight.CanPark()
+	if how != track.ModeUnselected || !s.mayPark() {
+		return false
 	}
 	s.Signal(SigPause)
+	return true
 }
 
 // evict ends a session whose backend connection has to be closed now. Its client is told, unless it is in the middle of a response.
@@ -25,5 +47,40 @@ func (s *Session) evict() {
 	}
 }
 
-// leaves says whether the session is to give up its backend connection, and may be parked for that: the settings allow it.
-func (s *Session) leaves() bool { return s.leaving.Load() && s.mayPark() }
+// leavesUnwatched says whether the session can be parked before anything watches its mailbox, since a resync can find later what has
+// happened since its view: the view has a mod-sequence of its own, and changes are found by those. A session that leaves its backend
+// is parked so: nothing new may be begun there, and its watch couldn't be either.
+func (s *Session) leavesUnwatched() bool {
+	return s.leaving.Load() && s.inFlight.Client.Mailbox.ModSeq != 0 && resync.Choose(s.caps.list, 0) == resync.Strategy(resync.ByQResync{})
+}
+
+// tryToLeave has a session that is to leave its backend parked, where that can be done now. Its blocker says why it can't. It is called
+// at each command boundary, and by the sweep.
+func (s *Session) tryToLeave(now time.Time) {
+	if !s.leaving.Load() || Attachment(s.attachment.Load()) != Attached || !s.mayPark() || s.halfClosed.Load() {
+		return
+	}
+	how, why := s.inFlight.CanPark()
+	if how != track.ModeNone && now.UnixNano() < s.park.notTill.Load() {
+		return // an attempt has failed; the blocker says why
+	}
+	s.park.blocker.Store(uint32(why))
+	if how != track.ModeNone {
+		s.Signal(SigPause)
+	}
+}
+
+// Leaves says whether the session is to give up its backend connection and still has it, and what holds it: the reason that it isn't parked for,
+// "" it is on its way.
+func (s *Session) Leaves() (why string, leaves bool) {
+	switch at := Attachment(s.attachment.Load()); {
+	case !s.leaving.Load():
+		return "", false
+	case at == Attached:
+		return track.Blocker(s.park.blocker.Load()).String(), true
+	case at == CatchingUp:
+		return at.String(), true
+	default:
+		return "", at == Parking || at == Resuming
+	}
+}

@@ -21,8 +21,6 @@ func (s *Session) LookAfter(now time.Time, idle time.Duration) {
 		s.noticeBackend()
 		s.askToPark(now)
 		s.keepalive(now)
-		if s.reassigned() {
-			s.Terminate(ReasonMoved)
-		}
+		s.noticeMove()
 	}
 }

@@ -117,6 +117,10 @@ func (s *Session) askToPark(now time.Time) {
 	if !s.mayPark() || Attachment(s.attachment.Load()) != Attached || s.halfClosed.Load() {
 		return
 	}
+	if s.leaving.Load() {
+		s.tryToLeave(now)
+		return
+	}
 	how, why := s.inFlight.CanPark()
 	after := o.Linger
 	if how == track.ModeSelected || how == track.ModeUnselected {

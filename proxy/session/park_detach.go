@@ -78,7 +78,16 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	if t.Dialect == view.CondStore && !(s.caps.list.Has("ENABLE") && s.caps.list.Has("CONDSTORE")) {
 		return nil, errNoModSeqs // it has only tried: a resume can't enable it
 	}
-	if how != track.ModeUnselected {
+	switch {
+	case how == track.ModeUnselected:
+		s.unsubscribe()
+	case s.leavesUnwatched():
+		err := s.subscribeLater(t.Mailbox.Name)
+		trace.Steps.Done(telemetry.StepSubscribe, s.env.Now(), err)
+		if err != nil {
+			return nil, err
+		}
+	default:
 		within, cancel := context.WithTimeout(ctx, hubWithin)
 		defer cancel()
 		err := s.subscribe(within, t.Mailbox.Name)
@@ -96,8 +105,6 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 				return nil, err
 			}
 		}
-	} else {
-		s.unsubscribe()
 	}
 	var bound uint64
 	if s.park.sub != nil {

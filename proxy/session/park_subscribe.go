@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 )
@@ -20,7 +21,30 @@ func (s *Session) subscribe(ctx context.Context, mailbox string) error {
 		}
 	}
 	s.unsubscribe()
-	sub, err := s.set.Park.Hub.Subscribe(ctx, park.Account{
+	sub, err := s.set.Park.Hub.Subscribe(ctx, s.hubAccount(), mailbox)
+	if err != nil {
+		return err
+	}
+	s.park.sub, s.park.box = sub, mailbox
+	return nil
+}
+
+// subscribeLater is subscribe for a session that leaves its backend: no connection is made there any more.
+func (s *Session) subscribeLater(mailbox string) error {
+	if s.park.sub != nil && s.park.box == mailbox {
+		if s.park.sub.Later() == nil {
+			return nil
+		}
+	}
+	s.unsubscribe()
+	sub, err := s.set.Park.Hub.SubscribeLater(s.hubAccount(), mailbox)
+	s.park.sub, s.park.box = sub, mailbox
+	return err
+}
+
+// hubAccount is how the hub acts for the session's user.
+func (s *Session) hubAccount() park.Account {
+	return park.Account{
 		User: s.user, Backend: s.picked().Backend.ID, BackendName: s.picked().Backend.Shown(), Caps: s.caps.list, ModSeq: s.inFlight.Client.Mailbox.ModSeq,
 		Login: s.watchLogin,
 		Give: func(c *upstream.Conn, enabled []string) {
@@ -30,12 +54,7 @@ func (s *Session) subscribe(ctx context.Context, mailbox string) error {
 			}
 			s.set.Park.Pool.Give(s.poolKey(upstream.UseWatch), c, upstream.Condition{})
 		},
-	}, mailbox)
-	if err != nil {
-		return err
 	}
-	s.park.sub, s.park.box = sub, mailbox
-	return nil
 }
 
 func (s *Session) unsubscribe() {
@@ -45,8 +64,33 @@ func (s *Session) unsubscribe() {
 	}
 }
 
-// watchLogin gives the hub a connection for this user.
+// watchLogin gives the hub a connection for this user, at the backend where the user is.
 func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
+	for moves := 0; ; moves++ {
+		c, err := s.watchConn(ctx)
+		where, elsewhere := s.elsewhere(err)
+		switch {
+		case err == nil && elsewhere: // two backends mustn't serve a user
+			_ = c.Abort()
+			err = errReassigned
+		case err == nil:
+			if err = s.able(c); err == nil {
+				return c, nil
+			}
+			_ = c.Abort()
+			return nil, errors.Join(resync.ErrNotEnabled, err) // each session finds out by itself what its client was told
+		}
+		if !elsewhere || moves == maxBackends {
+			return nil, err
+		}
+		if move := s.repick(where); move != nil {
+			return nil, errors.Join(err, move)
+		}
+	}
+}
+
+// watchConn is a connection for the hub, at the backend that the session knows.
+func (s *Session) watchConn(ctx context.Context) (*upstream.Conn, error) {
 	if c := s.set.Park.Pool.Take(s.poolKey(upstream.UseWatch), upstream.Verified, s.addr.Addr()); c != nil {
 		return c, nil
 	}

@@ -26,6 +26,9 @@ func (s *Session) relay() phase {
 	b := s.backend.Load()
 	b.Trim()
 	s.greet()
+	if s.client.PutBack() == nil {
+		s.tryToLeave(s.env.Now()) // it was let go of on the way here
+	}
 	done := s.beside(func() {
 		if !s.fromBackend() && !s.reusing.Load() {
 			_ = b.Abort() // unless another session is to have it

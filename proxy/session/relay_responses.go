@@ -81,6 +81,7 @@ func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 	switch h.Kind {
 	case wire.Continue:
 		f.s.inFlight.Prompt()
+		f.s.tryToLeave(now) // a client in IDLE says nothing for long
 	case wire.Tagged:
 		if h.Status == wire.NoStatus {
 			return

@@ -33,23 +33,31 @@ const resumePause = 250 * time.Millisecond
 // what it missed before its command goes on. There is one attempt at a time, so none that has
 // timed out can come back.
 func (s *Session) resume() phase {
-	ctx, cancel := s.within(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
-	defer cancel()
 	pause, began := resumePause, s.env.Now()
+	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
 	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Wake: s.park.cause, Source: telemetry.SourceNone,
 		Start: began, Steps: s.env.Telemetry.Steps(began)}
 	if s.park.sub != nil {
 		t.Mailbox = s.park.box
 	}
 	if s.reassigned() { // since the sweep was here
-		s.Terminate(ReasonMoved)
-		s.resumed(t, nil)
-		return phaseEnd
+		if err := s.repick(""); errors.Is(err, errReassigned) {
+			s.Terminate(ReasonMoved)
+			s.resumed(t, err)
+			return phaseEnd
+		}
 	}
-	for {
+	for moves := 0; ; {
 		t.Attempts++
+		t.Backend = s.picked().Backend.Shown()
 		mark := t.Steps.Mark()
+		ctx, cancel := s.within(time.Until(end)) // LetGo ends an attempt, and not the resume
 		c, err := s.attempt(ctx, &t)
+		cancel()
+		where, elsewhere := s.elsewhere(err)
+		if err != nil {
+			s.picked().Rest() // without a connection it doesn't hold its user
+		}
 		switch {
 		case s.Reason() != "":
 			if c != nil {
@@ -59,26 +67,34 @@ func (s *Session) resume() phase {
 			return phaseEnd
 		case err == nil:
 			return s.reattach(c, t)
-		case s.reassigned():
-			s.Terminate(ReasonMoved)
-			s.resumed(t, err)
-			return phaseEnd
-		case final(err) || ctx.Err() != nil:
+		case elsewhere:
+			move := s.repick(where)
+			if errors.Is(move, errReassigned) {
+				s.Terminate(ReasonMoved)
+				s.resumed(t, errors.Join(err, move))
+				return phaseEnd
+			}
+			if moves++; move == nil && moves < maxBackends && time.Now().Before(end) {
+				t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
+				continue
+			}
+		case final(err) || !time.Now().Before(end):
 			s.log().Warn("a parked session can't be resumed", "error", err)
 			s.Terminate(endOf(err))
 			s.resumed(t, err)
 			return phaseEnd
 		}
-		s.picked().Rest() // without a connection it doesn't hold its user
 		if others, ok := s.env.Queues.resumesAt(s.picked().Backend.ID).again.may(s.env.Now()); ok {
 			s.log().Info("resume is tried again", "error", err, "in", pause, "others", others)
 		}
 		t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
+		ctx, cancel = s.within(time.Until(end))
 		select {
 		case <-time.After(pause):
 			pause = min(2*pause, 5*time.Second)
 		case <-ctx.Done():
 		}
+		cancel()
 		t.Steps.Done(telemetry.StepPause, s.env.Now(), nil)
 	}
 }
@@ -164,7 +180,8 @@ func final(err error) bool {
 	var gone *imapclient.Refusal
 	var other *view.NotSame
 	var out *lockedOut
-	return errors.As(err, &refused) || errors.As(err, &out) || errors.As(err, &gone) && !gone.Passing() || errors.As(err, &other) || hopeless(err)
+	var less *lacks
+	return errors.As(err, &refused) || errors.As(err, &less) || errors.As(err, &out) || errors.As(err, &gone) && !gone.Passing() || errors.As(err, &other) || hopeless(err)
 }
 
 // hopeless says whether another attempt would end so, too: the mailbox isn't what it was, or the
@@ -181,9 +198,6 @@ func hopeless(err error) bool {
 // errReadOnly means that the mailbox may not be written to any more.
 var errReadOnly = errors.New("the mailbox has become read-only")
 
-// errReassigned means that the user was sent to another backend.
-var errReassigned = errors.New("the user was sent to another backend")
-
 // errUnread means that the session didn't get its user's place for a large difference in time.
 var errUnread = errors.New("the user's other sessions are told much, and their clients don't read it")
 
@@ -193,6 +207,7 @@ func endOf(err error) Reason {
 	var out *lockedOut
 	var gone *imapclient.Refusal
 	var other *view.NotSame
+	var less *lacks
 	switch {
 	case errors.Is(err, errUnread):
 		return ReasonClientUnread
@@ -202,6 +217,8 @@ func endOf(err error) Reason {
 		return ReasonMailboxGone
 	case errors.As(err, &other):
 		return ReasonNotSame
+	case errors.As(err, &less):
+		return ReasonMoved
 	}
 	return ReasonBackendLost
 }
@@ -209,6 +226,7 @@ func endOf(err error) Reason {
 // again gets a connection, the dialect, the mailbox, and the difference. The client hears nothing
 // yet.
 func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, error) {
+	s.leaving.Store(false) // what was said of the connection before
 	t := &s.inFlight.Client
 	enable := t.Enabled
 	if t.Dialect == view.CondStore && !slices.Contains(enable, "CONDSTORE") {
@@ -228,9 +246,13 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 		}
 		trace.Source = telemetry.SourceLogin
 	}
-	if !s.picked().Hold() { // the user's other sessions are elsewhere: this one mustn't be here
+	if p := s.picked(); c.Target.ID != p.Backend.ID || !p.Hold() { // the user's other sessions are elsewhere: this one mustn't be here
 		_ = c.Abort()
 		return resumed{}, errReassigned
+	}
+	if err := s.able(c); err != nil {
+		_ = c.Abort()
+		return resumed{}, err
 	}
 	var heard heardMeanwhile
 	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Enabled: enabled, Forward: heard.pass})

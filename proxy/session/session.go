@@ -149,16 +149,6 @@ func (s *Session) auth() upstream.Auth {
 	return a
 }
 
-// reassigned says whether the user has been sent to another backend.
-func (s *Session) reassigned() bool {
-	select {
-	case <-s.picked().Void():
-		return true
-	default:
-		return false
-	}
-}
-
 // picked is where the user is, as the session knows it; nil before login.
 func (s *Session) picked() *routing.Pick { return s.pick.Load() }
 
@@ -249,9 +239,7 @@ func (s *Session) answered(h wire.ResponseHead, now time.Time) {
 	}
 	s.commands.Add(1)
 	s.hint(c.Changes)
-	if s.leaving.Load() {
-		s.Signal(SigPause) // behind this response
-	}
+	s.tryToLeave(now) // behind this response
 	var out int64
 	if s.relaying != nil { // else it is a DONE that was answered without a backend
 		out, s.down.pushed = s.down.pushed, 0

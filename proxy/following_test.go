@@ -1,0 +1,177 @@
+package proxy
+
+import (
+	"testing"
+
+	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
+)
+
+// A user is moved to another backend with a session in IDLE, one that works by UID and one that is parked: none of them ends, and each goes on at the
+// other backend, with right numbers, and told what has happened meanwhile.
+func TestSessionsFollowTheirUser(t *testing.T) {
+	for _, watch := range []string{"push", "idle"} {
+		t.Run(watch, func(t *testing.T) {
+			t.Parallel()
+			l := newMoveLab(t, watch, nil)
+			user, d := l.user(5)
+			idle, quiet, parked := l.watch(user, d.Truth), l.watch(user, d.Truth), l.watch(user, d.Truth)
+			idle.BeginIdle()
+			parked.BeginIdle()
+			l.srv.LetGo(user, false) // which parks it
+			l.is(parked, session.Parked)
+			l.is(idle, session.Parked)
+			idle.EndIdle() // comes back
+			idle.Say("UID FETCH 1:* (FLAGS)")
+			idle.BeginIdle()
+			l.is(idle, session.Attached)
+			quiet.Say("UID FETCH 1:* (FLAGS)")
+			l.agreement.Move(user, "b2")
+			l.letGo(user, false)
+			d.Expunge(2)
+			d.Append(1)
+			l.arrived(user, "b2")
+			d.MustOK(`UID STORE 4 +FLAGS.SILENT (\Flagged)`)
+			d.Truth.Store(4, `\Flagged`)
+			idle.Told("EXPUNGE", 1)
+			idle.Counts(5)
+			parked.Counts(5)
+			for _, w := range []*imaptest.ModelWatcher{parked, idle} {
+				w.EndIdle()
+			}
+			for _, w := range []*imaptest.ModelWatcher{parked, idle, quiet} {
+				w.Agrees(d.Truth)
+				l.isAt(w, "b2")
+			}
+			if l.b2.Opened() == 0 {
+				t.Error("nothing has come to the other backend")
+			}
+		})
+	}
+}
+
+// A client that says one command after the other is moved between two of them.
+func TestABusyClientIsMovedBetweenTwoCommands(t *testing.T) {
+	l := newMoveLab(t, "push", nil)
+	user, d := l.user(5)
+	w := l.watch(user, d.Truth)
+	w.Say("UID FETCH 1:* (FLAGS)")
+	l.agreement.Move(user, "b2")
+	asked := l.Once("UID FETCH", func() { l.letGo(user, false) })
+	w.Say("UID FETCH 1:* (UID FLAGS)")
+	l.happens(asked, "the command at the backend of before")
+	for range 5 {
+		w.Say("UID FETCH 1:* (UID FLAGS)")
+	}
+	l.isAt(w, "b2")
+	l.arrived(user, "b2")
+	w.Agrees(d.Truth)
+}
+
+// A client whose next command may bear message numbers keeps its connection outside IDLE, and moves as soon as it idles.
+func TestAClientOfMessageNumbersIsMovedOnceItIdles(t *testing.T) {
+	l := newMoveLab(t, "push", nil)
+	user, d := l.user(5)
+	w := l.watch(user, d.Truth)
+	w.Say("FETCH 1:* (UID FLAGS)")
+	l.agreement.Move(user, "b2")
+	l.letGo(user, false)
+	if held := l.srv.Leaving("b1"); held.Sessions != 1 || held.Held["message_numbers"] != 1 {
+		t.Errorf("what holds them: %+v", held)
+	}
+	w.Say("FETCH 1:* (UID FLAGS)")
+	l.isAt(w, "b1")
+	w.BeginIdle()
+	l.arrived(user, "b2")
+	if held := l.srv.Leaving("b1"); held.Sessions != 0 || len(held.Held) != 0 {
+		t.Errorf("what still holds them: %+v", held)
+	}
+	d.Append(1)
+	w.Counts(6)
+	w.EndIdle()
+	w.Agrees(d.Truth)
+	l.isAt(w, "b2")
+}
+
+// While the proxies can't agree, a parked session waits, and its client's command with it.
+func TestAParkedSessionWaitsForTheAgreement(t *testing.T) {
+	l := newMoveLab(t, "idle", nil)
+	user, d := l.user(3)
+	w := l.watch(user, d.Truth)
+	tag := w.BeginIdle()
+	l.letGo(user, false)
+	l.is(w, session.Parked)
+	l.agreement.Disagree(user, true)
+	l.letGo(user, false)
+	d.Append(1)
+	w.Write("DONE")
+	w.Write("x UID FETCH 1:* (FLAGS)")
+	l.is(w, session.Resuming)
+	l.agreement.Disagree(user, false)
+	w.UntilOK(tag)
+	w.UntilOK("x")
+	w.Agrees(d.Truth)
+	l.isAt(w, "b1")
+}
+
+// A backend that can't do what the client was told isn't one where its session may go on.
+func TestASessionEndsWhereTheUsersBackendCanDoLess(t *testing.T) {
+	l := newMoveLab(t, "push", nil)
+	user, d := l.user(3)
+	less := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	c := imaptest.Dial(t, less.Addr)
+	c.Login(user, password)
+	c.MustOK("CREATE INBOX")
+	l.b2.Move(less.Addr)
+	w := l.watch(user, d.Truth)
+	tag := w.BeginIdle()
+	l.move(user, "b2")
+	w.ExpectBye(tag) // a look at the mailbox there is made for each session that is parked
+	_ = w.Conn.Close()
+	l.ended(session.ReasonMoved)
+}
+
+// Where connections have to be closed at once a session ends, unless its client has nothing selected.
+func TestAnAbortEndsWhatCantBeKept(t *testing.T) {
+	l := newMoveLab(t, "push", nil)
+	user, d := l.user(3)
+	w := l.watch(user, d.Truth)
+	w.Say("UID FETCH 1:* (FLAGS)")
+	plain := l.login(user)
+	l.agreement.Move(user, "b2")
+	l.letGo(user, true)
+	w.ExpectBye()
+	_ = w.Conn.Close()
+	l.arrived(user, "b2")
+	plain.MustOK("SELECT INBOX")
+	l.ended(session.ReasonMoved)
+	if page := l.page(user); len(page) != 1 || page[0].Backend != "b2" {
+		t.Errorf("%+v", page)
+	}
+}
+
+// LetGo may come at any time, and again.
+func TestLetGoAtAnyTime(t *testing.T) {
+	l := newMoveLab(t, "push", nil)
+	user, d := l.user(4)
+	w := l.watch(user, d.Truth)
+	other := map[string]string{"b1": "b2", "b2": "b1"}
+	for round := range 12 {
+		at, _, _ := l.agreement.At(user)
+		l.agreement.Move(user, other[at])
+		m := l.moment(round, func() { l.letGo(user, false) })
+		w.Say("UID FETCH 1:* (UID FLAGS)")
+		w.BeginIdle()
+		if round%2 == 0 {
+			d.Append(1)
+		}
+		m()
+		l.letGo(user, false)
+		w.EndIdle()
+		w.Say("UID STORE 3 +FLAGS.SILENT (\\Flagged)")
+		l.letGo(user, false)
+		l.arrived(user, other[at])
+	}
+	d.Truth.Store(3, `\Flagged`)
+	w.Agrees(d.Truth)
+}

@@ -1,0 +1,92 @@
+package routing
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ByMove: a session that was parked has followed its user to another backend.
+const ByMove Why = "move"
+
+// errNotResting: only the pick of a session that is logged in and has no connection can follow.
+var errNotResting = errors.New("the session has a connection to its backend, or another pick by now")
+
+// Shares says whether all backends have the same mail, so that a session can go on at another one.
+func (r *Router) Shares() bool { return r.opts.Load().Storage == Shared }
+
+// Follow makes the pick of a logged-in session that has no connection, and whose user is at another backend by now: at that backend, or, where it is
+// "", at the one that the user's other sessions are at. The session counts there from then on, and this pick is released. It claims nothing where several proxies agree, since the session's connection does. Storage must be
+// shared. In order:
+//
+//	a backend is named, and isn't listed              ErrNoBackend
+//	else                                              there; the user's pin moves, if it is elsewhere
+//	the user has a pin                                there
+//	several proxies agree                             where the session was: its connection claims it, or says where else
+//	else                                              where a login would go
+func (p *Pick) Follow(backend string) (*Pick, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != confirmed || p.holds {
+		return nil, errNotResting
+	}
+	fresh, err := p.router.follow(p, backend)
+	if err == nil {
+		p.router.release(p, true, false)
+		p.state = released
+	}
+	return fresh, err
+}
+
+// follow makes the pick of Follow.
+func (r *Router) follow(p *Pick, backend string) (*Pick, error) {
+	tx := newWriteTxn(r.db)
+	defer tx.abort()
+	o := r.opts.Load()
+	now := o.Now()
+	old := tx.pin(p.user)
+	if old != nil && old.ended(now, o.PinGrace) {
+		tx.deletePin(old)
+		r.count(old.backend, -1, 0)
+		old = nil
+	}
+	switch {
+	case backend != "":
+	case old != nil:
+		backend = old.backend
+	case o.Agreement != nil:
+		backend = p.Backend.ID
+	default:
+		b, _, err := choose(choice{user: p.user, now: now, storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx.readTxn, health: tx.allHealth()})
+		if err != nil {
+			return nil, err
+		}
+		backend = b.ID
+	}
+	b := tx.backend(backend)
+	if b == nil || b.gone {
+		tx.commit() // that the pin has ended
+		return nil, fmt.Errorf("%w: %q isn't listed", ErrNoBackend, backend)
+	}
+	pin := pinRow{user: p.user, backend: b.ID, since: now}
+	moved := old != nil && old.backend != b.ID
+	if old != nil && !moved {
+		pin = *old
+	}
+	if pin.void == nil {
+		pin.gen, pin.void = r.gen.Add(1), make(chan struct{})
+	}
+	pin.sessions++
+	pin.live++
+	pin.proven = true
+	tx.putPin(&pin)
+	tx.commit()
+	if moved {
+		r.count(old.backend, -1, 0)
+		close(old.void)
+	}
+	if old == nil || moved {
+		r.count(b.ID, 1, 0)
+	}
+	r.count(b.ID, 0, 1)
+	return &Pick{Backend: &b.Backend, Why: ByMove, router: r, user: p.user, gen: pin.gen, void: pin.void, state: confirmed}, nil
+}
