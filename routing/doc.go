@@ -27,6 +27,6 @@
 // absent, and each write removes a few ended pins.
 //
 // Imports telemetry. Imported by cmd/imapproxy, internal/admin, internal/app,
-// internal/wiring, proxy, proxy/session, routing/agree, routing/cluster and
-// routing/discovery.
+// internal/movetest, internal/wiring, proxy, proxy/session, routing/agree,
+// routing/cluster and routing/discovery.
 package routing

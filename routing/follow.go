@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -35,6 +36,21 @@ func (p *Pick) Follow(backend string) (*Pick, error) {
 		p.state = released
 	}
 	return fresh, err
+}
+
+// Agreed returns where the proxies have a user, as soon as they agree on that, for a session whose user is being moved. Where this proxy decides alone it
+// is "": where the user's other sessions are.
+func (r *Router) Agreed(ctx context.Context, user string) (backend string, err error) {
+	agreement := r.opts.Load().Agreement
+	if agreement == nil {
+		return "", nil
+	}
+	backend, release, err := agreement.Claim(ctx, user, "")
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNotAgreed, err)
+	}
+	release() // the connection has a claim of its own
+	return backend, nil
 }
 
 // follow makes the pick of Follow.

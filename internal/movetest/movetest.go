@@ -2,12 +2,11 @@
 // docs/cluster.md does, from before the dial until their end was seen, and a user is at another backend only when none is left at
 // the one before.
 //
-// Imports proxy/upstream and routing. Imported by tests alone: proxy's and e2e/model's.
+// Imports proxy/upstream and routing. Imported by the tests of all packages.
 package movetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -30,7 +29,7 @@ type Agreement struct {
 type user struct {
 	at, to string // to: being moved there; "" not
 	conns  int    // that count
-	undone bool   // the proxies can't agree
+	undone bool   // the proxies don't agree
 }
 
 // New makes one that has all users at home. moved is called, under the lock, when a user has left a backend for another.
@@ -80,7 +79,7 @@ func (a *Agreement) GiveUp(name string) {
 	a.settleLocked(name, u)
 }
 
-// Disagree has claims of a user fail, or go on.
+// Disagree has the proxies not agree on a user, or agree again.
 func (a *Agreement) Disagree(name string, undone bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -125,36 +124,29 @@ func (a *Agreement) Arrived(ctx context.Context, name, backend string) error {
 	}
 }
 
-var errUndone = errors.New("the proxies can't agree")
-
-// claim waits while the user is being moved, and counts a connection where the user is.
+// claim counts a connection where the user is. only is the backend that a connection is for; "": a login asks where the user is, and waits while the user is being moved.
 func (a *Agreement) claim(ctx context.Context, name, only string) (*claim, error) {
 	for {
 		a.mu.Lock()
 		u, changed := a.userLocked(name), a.changed
-		var err error
-		switch {
-		case u.undone:
-			err = errUndone
-		case u.to != "":
-			a.mu.Unlock()
-			select {
-			case <-changed:
-				continue
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
-		case only != "" && u.at != only:
-			err = &upstream.Elsewhere{User: name, Backend: u.at}
-		default:
+		moving, at := u.to != "" || u.undone, u.at
+		if !moving && (only == "" || at == only) {
 			u.conns++
+			a.mu.Unlock()
+			return &claim{a: a, user: name, at: at}, nil
 		}
-		at := u.at
 		a.mu.Unlock()
-		if err != nil {
-			return nil, err
+		switch {
+		case moving && only != "":
+			return nil, &upstream.Elsewhere{User: name}
+		case !moving:
+			return nil, &upstream.Elsewhere{User: name, Backend: at}
 		}
-		return &claim{a: a, user: name, at: at}, nil
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 }
 

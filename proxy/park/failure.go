@@ -68,8 +68,8 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 	if m.failing.IsZero() {
 		m.failing, m.backoff = now, 0
 	}
-	if _, undecided := errors.AsType[*upstream.Undecided](err); undecided {
-		m.failing = now // the backend hasn't been asked, and nor would a session be let there
+	if e, ok := errors.AsType[*upstream.Elsewhere](err); ok && e.Backend == "" {
+		m.failing = now // the user is being moved: no backend has been asked, and none would let a session in
 	}
 	if severity == passing && (m.phase != starting || m.patient) && now.Sub(m.failing) < lostAfter {
 		wait = m.backoff

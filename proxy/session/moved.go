@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -78,13 +79,29 @@ func (s *Session) noticeMove() {
 	}
 }
 
-// elsewhere says whether an attempt to get a connection has failed since the user is at another backend, and at which; "" it is
-// the one that the user's other sessions are at.
-func (s *Session) elsewhere(err error) (backend string, ok bool) {
-	if e, ok := errors.AsType[*upstream.Elsewhere](err); ok {
-		return e.Backend, true
+// elsewhere says whether an attempt to get a connection has failed since the user is at another backend, or is being moved.
+func (s *Session) elsewhere(err error) bool {
+	_, ok := errors.AsType[*upstream.Elsewhere](err)
+	return ok || errors.Is(err, errReassigned) || s.reassigned()
+}
+
+// repickAfter has the session follow its user after an attempt for which elsewhere says yes. Where the user is being moved, and ctx isn't nil, it waits
+// until the proxies agree on where the user is.
+func (s *Session) repickAfter(ctx context.Context, err error) error {
+	e, ok := errors.AsType[*upstream.Elsewhere](err)
+	switch {
+	case !ok:
+		return s.repick("")
+	case e.Backend != "":
+		return s.repick(e.Backend)
+	case ctx == nil || !s.settings().Router.Shares():
+		return err
 	}
-	return "", errors.Is(err, errReassigned) || s.reassigned()
+	backend, err := s.settings().Router.Agreed(ctx, s.user)
+	if err != nil || backend == s.picked().Backend.ID && !s.reassigned() {
+		return err
+	}
+	return s.repick(backend)
 }
 
 // able says whether a connection can do all that the client was told. It is asked where the session has followed its user.

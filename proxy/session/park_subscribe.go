@@ -68,7 +68,7 @@ func (s *Session) unsubscribe() {
 func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 	for moves := 0; ; moves++ {
 		c, err := s.watchConn(ctx)
-		where, elsewhere := s.elsewhere(err)
+		elsewhere := s.elsewhere(err)
 		switch {
 		case err == nil && elsewhere: // two backends mustn't serve a user
 			_ = c.Abort()
@@ -83,7 +83,7 @@ func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 		if !elsewhere || moves == maxBackends {
 			return nil, err
 		}
-		if move := s.repick(where); move != nil {
+		if move := s.repickAfter(nil, err); move != nil { // the hub tries again: it has a place that others wait for
 			return nil, errors.Join(err, move)
 		}
 	}

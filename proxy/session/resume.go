@@ -54,7 +54,6 @@ func (s *Session) resume() phase {
 		ctx, cancel := s.within(time.Until(end)) // LetGo ends an attempt, and not the resume
 		c, err := s.attempt(ctx, &t)
 		cancel()
-		where, elsewhere := s.elsewhere(err)
 		if err != nil {
 			s.picked().Rest() // without a connection it doesn't hold its user
 		}
@@ -67,11 +66,17 @@ func (s *Session) resume() phase {
 			return phaseEnd
 		case err == nil:
 			return s.reattach(c, t)
-		case elsewhere:
-			move := s.repick(where)
+		case s.elsewhere(err):
+			ctx, cancel = s.within(time.Until(end))
+			move := s.repickAfter(ctx, err)
+			cancel()
 			if errors.Is(move, errReassigned) {
 				s.Terminate(ReasonMoved)
 				s.resumed(t, errors.Join(err, move))
+				return phaseEnd
+			}
+			if s.Reason() != "" {
+				s.resumed(t, err)
 				return phaseEnd
 			}
 			if moves++; move == nil && moves < maxBackends && time.Now().Before(end) {

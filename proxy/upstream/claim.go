@@ -30,25 +30,12 @@ type Elsewhere struct {
 	Backend string // where the user is; its ID. "": that isn't known yet, the user is being moved
 }
 
-<<<<<<< HEAD
 func (e *Elsewhere) Error() string {
 	if e.Backend == "" {
 		return "the user is being moved to another backend"
 	}
 	return fmt.Sprintf("the user is at backend %s by now", e.Backend)
 }
-=======
-// Undecided means that the proxies couldn't agree in time on where the user is. They may a moment later.
-type Undecided struct {
-	User string
-	Err  error
-}
-
-func (e *Undecided) Error() string { return e.Err.Error() }
-func (e *Undecided) Unwrap() error { return e.Err }
-
-func (e *Elsewhere) Error() string { return fmt.Sprintf("the user is at backend %s by now", e.Backend) }
->>>>>>> 81b847d (proxy: sessions follow their user to another backend)
 
 // unseen is how long a connection counts after it was closed where there was no descriptor to wait for its end with.
 const unseen = 5 * time.Second

@@ -160,11 +160,7 @@ func (d *Dialer) claim(ctx context.Context, t Target, a Auth, kind string) (Clai
 	if d.opt.Claims == nil || kind != kindSession {
 		return nil, nil
 	}
-	claim, err := d.opt.Claims.Claim(ctx, a.User, t.ID)
-	if _, elsewhere := errors.AsType[*Elsewhere](err); err != nil && !elsewhere && ctx.Err() == nil {
-		err = &Undecided{User: a.User, Err: err}
-	}
-	return claim, err
+	return d.opt.Claims.Claim(ctx, a.User, t.ID)
 }
 
 // errReserved is a connection that isn't made, for which others would lack a descriptor.

@@ -16,6 +16,6 @@
 // outlives the call that started it.
 //
 // Imports proxy/conn, proxy/imapclient, proxy/wire and telemetry. Imported by
-// cmd/imapproxy, internal/app, internal/wiring, proxy, proxy/park, proxy/session
-// and the end-to-end tests.
+// cmd/imapproxy, internal/app, internal/movetest, internal/wiring, proxy,
+// proxy/park, proxy/session and the end-to-end tests.
 package upstream
