@@ -102,8 +102,8 @@ func (c *certificates) config(minVersion uint16) *tls.Config {
 	return &tls.Config{
 		MinVersion:     minVersion,
 		GetCertificate: c.choose,
-		// A client that asks for another protocol was led here by somebody who
-		// wants its request to be answered by a mail server (ALPACA).
+		// A client that asks for another protocol may have been redirected by an attacker who wants a mail
+		// server to answer its request (ALPACA).
 		NextProtos: []string{"imap"},
 		// Mail is sent in large literals; small first records only cost.
 		DynamicRecordSizingDisabled: true,

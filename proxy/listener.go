@@ -214,9 +214,9 @@ func (l *listener) turnAway(ctx context.Context, c *conn.Conn, client netip.Addr
 	c.Discard(time.Now().Add(refusalIn))
 }
 
-// proxyHeader reads the PROXY protocol's header, v1 or v2, and returns whom it
-// names. A LOCAL one (a balancer's health check) and one without addresses name
-// nobody: then the connection speaks for itself.
+// proxyHeader reads the PROXY protocol's header, v1 or v2, and returns the addresses in it. A LOCAL header (a
+// load balancer's health check) and one without addresses have none: then the connection's own addresses
+// count.
 func proxyHeader(ctx context.Context, c *conn.Conn, addr, local netip.AddrPort) (netip.AddrPort, netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(ctx, proxyHeaderTimeout)
 	defer cancel()

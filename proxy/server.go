@@ -193,7 +193,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.closeListeners()
 	err := accepting.Wait()
 	s.drain(s.set.Load().Drain)
-	stop() // whoever isn't logged in yet is cut off
+	stop() // cuts off clients that haven't logged in
 	s.sessions.Wait()
 	if left := s.reg.Leftover(); left != "" {
 		s.bug("counted after the last session's end: " + left)
@@ -293,9 +293,9 @@ func (s *Server) wakes() int {
 // plenty to spare.
 const wakesPerPlace = 16
 
-// drain ends all sessions within d: those with no command under way first, at
-// even intervals, so that their clients don't all come back at once; the others
-// when they are done; whoever is left at the end, in any case.
+// drain ends all sessions within d: sessions without a command in progress first, at even intervals, so that
+// their clients don't all reconnect at once; the others when their commands are done; the remaining ones at
+// the end of d.
 func (s *Server) drain(d time.Duration) {
 	begun := s.now()
 	deadline := begun.Add(d)

@@ -104,8 +104,8 @@ func (r *Router) plan(old []*backendRow, incoming []Backend, o *Options, now tim
 	return p
 }
 
-// forgettable are the rows that nobody lists, is pinned to, or counts as
-// lately lost.
+// forgettable returns the rows of backends that no source lists, no user is pinned to, and that weren't lost
+// lately.
 func (r *Router) forgettable(tx writeTxn, now time.Time, window time.Duration) []*backendRow {
 	var rows []*backendRow
 	tx.backends(func(b *backendRow) bool {

@@ -137,7 +137,7 @@ func (c *choice) home() (string, Why) {
 		return c.pin.backend, why
 	case c.placed != nil:
 		return c.placed.ID, ByPlacement
-	case c.placement != "": // it names no backend, so it takes nobody
+	case c.placement != "": // it names an unknown backend, so the login is refused
 		return c.placement, ByPlacement
 	}
 	return "", ""
@@ -164,13 +164,13 @@ func (c *choice) held() time.Duration {
 	if c.pin == nil || c.pin.holding == 0 {
 		return 0
 	}
-	since := c.now // a failure nobody reported begins now
+	since := c.now // a failure that wasn't reported begins now
 	if h := c.health[c.pin.backend]; h != nil {
 		since = h.first
 	}
 	switch b := c.tables.backend(c.pin.backend); {
 	case b == nil:
-		return 0 // nobody knows since when, and only a swept row is missing
+		return 0 // it isn't known since when; only a swept row is missing
 	case !b.usable() && b.since.Before(since):
 		since = b.since
 	}

@@ -71,7 +71,7 @@ type ask struct {
 	user, placement string
 	tried           []string
 	settle          bool   // a backend whose state isn't known yet may be worth waiting for
-	unproved        bool   // nobody but the backend can say whether it is the user who asks
+	unproved        bool   // only the backend can check the password
 	agreed          string // the backend that the proxies agree on; "": this one decides alone
 }
 

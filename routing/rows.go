@@ -43,7 +43,7 @@ type pinRow struct {
 	void      chan struct{}
 }
 
-// ended: nobody is there and the grace has passed.
+// ended: the user has no sessions, and the grace time has passed.
 func (p *pinRow) ended(now time.Time, grace time.Duration) bool {
 	return p.sessions == 0 && !now.Before(p.idleSince.Add(grace))
 }

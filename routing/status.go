@@ -114,8 +114,7 @@ func (r *Router) usage() map[string]usage {
 	return all
 }
 
-// stats is what the gauges show. It also takes ended pins away, so that the
-// table shrinks when nobody logs in.
+// stats is what the gauges show. It also removes ended pins, so that the table shrinks even without logins.
 func (r *Router) stats() telemetry.RoutingStats {
 	o := r.opts.Load()
 	now := o.Now()

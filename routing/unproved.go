@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// A login whose password only the backend can prove may be somebody else's guess. It may
-// try another backend than the user's, where that one is full or can't be reached. But it moves
-// the user there, and ends the user's sessions on the one before, only once it is proved.
+// A login whose password only the backend can check may be a guess. It may try another backend if the user's
+// backend is full or can't be reached. But it moves the user to that backend, and ends the user's sessions on
+// the previous one, only after that backend has accepted the password.
 
 // aside is what a pick has whose user is pinned to another backend. The pin doesn't count it.
 type aside struct {

@@ -60,8 +60,8 @@ func (t *Telemetry) Handle(err error) {
 	t.Log.Warn("telemetry reports a problem", "error", shorten(err.Error(), maxErrorText))
 }
 
-// canBlock tells whether a write can wait for somebody else: a pipe, socket or
-// terminal can, a file on disk or memory can't.
+// canBlock says whether a write can wait for a reader: a write to a pipe, socket or terminal can, one to a
+// file on disk or memory can't.
 func canBlock(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -74,9 +74,9 @@ func canBlock(w io.Writer) bool {
 // logQueue is how many lines wait for a reader of the logs that is slow.
 const logQueue = 4096
 
-// lineQueue stands between the log handler and a writer that can block: lines
-// wait in a bounded queue and are dropped, and counted, when it is full. A
-// session must not stop because nobody empties the pipe behind standard error.
+// lineQueue stands between the log handler and a writer that can block: lines wait in a bounded queue and are
+// dropped, and counted, when it is full. A session must not stop because standard error is a pipe that isn't
+// read.
 type lineQueue struct {
 	w       io.Writer
 	dropped *atomic.Int64

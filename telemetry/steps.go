@@ -81,7 +81,7 @@ func (s *Steps) Fold(mark int, name string, end time.Time, err error) {
 	s.from = end
 }
 
-// giveBack takes steps back that somebody has noted.
+// giveBack returns used steps to the pool.
 func (t *Telemetry) giveBack(s *Steps) {
 	if s == nil {
 		return

@@ -42,7 +42,7 @@ const (
 	devWarm   = 3 * time.Second
 )
 
-// maxBackends is more than anybody wants to look at.
+// maxBackends bounds the number of backends; more would not fit on a page.
 const maxBackends = 100
 
 // Run serves from backends in the process until SIGTERM or SIGINT.

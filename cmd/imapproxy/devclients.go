@@ -34,12 +34,12 @@ type devClients struct {
 	begun   time.Time
 }
 
-// run shows it and keeps the clients until ctx ends. What goes wrong is said: it is
-// what somebody sees who tries the proxy for the first time.
+// run starts and shows the clients, and keeps them until ctx ends. It prints errors, since its output is what
+// a new user of the proxy sees.
 func (d *devClients) run(ctx context.Context) error {
 	defer func() {
 		for _, c := range d.clients {
-			_ = c.Close() // they hang up; whatever was under way is over
+			_ = c.Close() // ends commands in progress
 		}
 	}()
 	if err := d.show(ctx); err != nil && ctx.Err() == nil {

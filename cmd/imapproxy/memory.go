@@ -39,10 +39,10 @@ const (
 	tidyShare = 100
 )
 
-// memory is how the process deals with its memory from manageMemory to end.
+// memory manages the process's memory from manageMemory to end.
 type memory struct {
 	floor   []byte
-	tidying *task.Task // nil where the environment has set GOGC: somebody knows better
+	tidying *task.Task // nil if the environment sets GOGC, which then stays as set
 }
 
 func manageMemory() *memory {

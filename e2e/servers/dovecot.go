@@ -49,8 +49,8 @@ type dovecotSettings struct {
 	Stock                       bool
 }
 
-// dovecotTemplate chooses the configuration for a release, "2.3.19.1 (9b53…)".
-// 2.4 changed nearly every setting's name; what comes after nobody knows yet.
+// dovecotTemplate chooses the configuration for a release, "2.3.19.1 (9b53…)". 2.4 changed the name
+// of nearly every setting; later releases are unknown.
 func dovecotTemplate(version string) (string, error) {
 	switch {
 	case strings.HasPrefix(version, "2.3."):
@@ -155,6 +155,6 @@ func DovecotMail(t testing.TB) string {
 	return dir
 }
 
-// mailUID owns the mail. It needs no name: no user of a Debian machine has it
-// unless someone made them by hand, and then it harms nobody.
+// mailUID owns the mail. It needs no name: on a Debian machine no user has it, unless an administrator
+// created one, and then it does no harm.
 const mailUID = 5000

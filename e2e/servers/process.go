@@ -79,7 +79,7 @@ func (p *Process) Stop() {
 		case <-p.done:
 		case <-time.After(5 * time.Second):
 		}
-		// What is left of the group, which nobody else can have joined.
+		// The rest of the process group, which no other process can have joined.
 		if err := syscall.Kill(-pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			p.t.Errorf("end %s: %v", p.name, err)
 		}

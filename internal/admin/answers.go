@@ -156,9 +156,9 @@ func session(i proxy.SessionInfo) Session {
 	}
 }
 
-// parameters reads the query, in which each of the names may stand once: a
-// mistyped filter that was ignored would show everybody's sessions as one
-// user's. It has answered when it returns false.
+// parameters reads the query, in which each of the names may occur once. Other names are an error: if a
+// mistyped filter were ignored, all sessions would be shown as one user's. If it returns false, it has
+// answered the request.
 func parameters(w http.ResponseWriter, r *http.Request, names ...string) (url.Values, bool) {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

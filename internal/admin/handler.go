@@ -20,10 +20,10 @@ import (
 //go:embed page
 var page embed.FS // files, not state
 
-// eventsPath is where backends post what happened in mailboxes.
+// eventsPath is the path to which backends post changes of mailboxes.
 const eventsPath = "/v1/events"
 
-// route is one path. Open ones ask for no token: what they show is nobody's.
+// route is one path. Open paths require no token, since they show no user's data.
 type route struct {
 	serve http.HandlerFunc
 	open  bool

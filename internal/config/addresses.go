@@ -84,7 +84,7 @@ func overlap(a, b string) bool {
 	return strings.EqualFold(hostA, hostB)
 }
 
-// listenAddr is the IP address of a host that is one, or that everybody knows.
+// listenAddr returns the IP address of a host that is an address or localhost.
 func listenAddr(host string) netip.Addr {
 	if strings.EqualFold(host, "localhost") {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1})

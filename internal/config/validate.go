@@ -116,8 +116,8 @@ func (d *decoder) backendLogin(c *Config) {
 		if b.PasswordFile == "" && !d.failed["backend_login.password_file"] {
 			d.fail(d.at("backend_login"), "backend_login.password_file is missing: mode \"master\" needs it", "write password_file = \"master.password\"")
 		}
-		// Whom auth "backend" decides about logs in with his own password, whatever the
-		// mode: the master's would let everybody in.
+		// Users whom auth "backend" decides about log in with their own password, whatever the mode: with the
+		// master's password every login would succeed.
 		if len(c.Auth) == 1 && c.Auth[0].Backend != nil {
 			d.fail(d.at("backend_login.mode"), "backend_login: mode \"master\" is for users that another source than auth \"backend\" has accepted, and there is none", "write auth \"passwd_file\" { … }, or mode = \"user\"")
 		}

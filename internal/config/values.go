@@ -281,9 +281,9 @@ func (d *decoder) bounds(f schemaField, field reflect.Value) (what, instead stri
 	return "", ""
 }
 
-// readable checks that a file is there and isn't empty. It warns when other users may write
-// or replace it, and of a secret when everybody on the machine may read it. The content isn't kept: whoever uses the
-// file reads it, so that no secret stands in a Config.
+// readable checks that a file is there and isn't empty. It warns if other users may write or replace the
+// file, and, for a secret, if all users of the machine may read it. The content isn't kept, so that a Config
+// contains no secret: the part that uses the file reads it again.
 func (d *decoder) readable(path string, f schemaField, at hcl.Range, name string) {
 	text, err := readFile(name)
 	if err != nil {

@@ -32,7 +32,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		_ = nc.Close() // nobody has it yet
+		_ = nc.Close() // it has no other user yet
 		return nil, net.ErrClosed
 	}
 	l.open[c] = struct{}{}

@@ -267,9 +267,9 @@ func (c *ModelClient) vanished(r Response) error {
 	return nil
 }
 
-// untold finds a message that was announced, whose UID nobody has told, and which may be
-// this one by where it stands; -1 where there is none. Of several in a row it is the first:
-// which one it is the client can't know.
+// untold finds a message that was announced, whose UID wasn't told, and which may have this UID by its
+// position; -1: there is none. Of several consecutive ones it returns the first, since the client can't tell
+// them apart.
 func (c *ModelClient) untold(uid uint32) int {
 	found := -1
 	for i, s := range c.messages {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// searches is SEARCH and SORT, of the keys that somebody asks for.
+// searches executes SEARCH and SORT, with the keys that the tests use.
 func (s *modelSession) searches(cmd Command, byUID bool) string {
 	words := strings.Fields(strings.NewReplacer("(", " ", ")", " ").Replace(cmd.Args))
 	uids := slices.Clone(s.view)
@@ -26,7 +26,7 @@ func (s *modelSession) searches(cmd Command, byUID bool) string {
 			i++
 			keyword := words[i]
 			keep = func(m *ModelMessage, _ uint32) bool { return m != nil && slices.Contains(m.Flags, keyword) }
-		case "NOT": // ALL: nobody asks for anything else
+		case "NOT": // only NOT ALL is used
 			i++
 			keep = func(*ModelMessage, uint32) bool { return false }
 		case "UID":

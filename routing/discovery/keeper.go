@@ -17,8 +17,8 @@ import (
 // when it was last confirmed.
 const refreshSaved = 5 * time.Minute
 
-// keeper keeps the last good set of backends in a file, for a start while Consul is
-// away. Its writing has a goroutine of its own: a disk that hangs holds up nobody.
+// keeper saves the last good set of backends in a file, for a start while Consul can't be reached. A
+// goroutine of its own writes the file, so that a disk that hangs blocks nothing else.
 type keeper struct {
 	path, of string
 	tel      *telemetry.Telemetry

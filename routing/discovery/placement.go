@@ -97,7 +97,7 @@ func (s *sharedClient) refused() {
 		s.mu.Unlock()
 		return
 	}
-	s.made = time.Now() // nobody else does it meanwhile
+	s.made = time.Now() // no other goroutine does it meanwhile
 	s.mu.Unlock()
 
 	client, transport, err := s.opts.newClient(maxPlacementConns)
