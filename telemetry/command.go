@@ -21,22 +21,21 @@ type Command struct {
 	Backend string            // the backend's id; in spans only
 
 	Verb   wire.Verb
-	Status string // "OK", "NO" or "BAD"; "" is a command that was cut off
+	Status string // "OK", "NO" or "BAD"; "" means that it was cut off
 
-	Start time.Time // its first byte was here
-	Sent  time.Time // its last byte was at the backend; zero where it never was
-	End   time.Time // its tagged answer's last byte was at the client
+	Start time.Time // when its first byte was read
+	Sent  time.Time // when its last byte was sent to the backend; zero: it wasn't
+	End   time.Time // when the last byte of its tagged answer was sent to the client
 
-	// BackendWait is the part of End-Start in which the proxy waited for the
-	// backend. What is left, less Sent-Start, is the client's.
+	// BackendWait is the part of End-Start in which the proxy waited for the backend. The rest, without
+	// Sent-Start, is time in which the client didn't read.
 	BackendWait       time.Duration
 	BytesIn, BytesOut int64 // of this command, for its span; see AddBytes
 }
 
-// Command counts a command. If its trace is kept, Command makes its span: a
-// trace of its own that links to the login's. Sampled traces are kept, and
-// always those of commands that failed or were slow. A command whose trace isn't kept costs no
-// allocation.
+// Command counts a command. If its trace is kept, Command makes its span: a trace of its own that links to
+// the login's. Sampled traces are kept, and all traces of commands that failed or were slow. A command whose
+// trace isn't kept costs no allocation.
 func (t *Telemetry) Command(c Command) {
 	if t.metrics == nil && t.tracer == nil {
 		return
@@ -55,11 +54,11 @@ func (t *Telemetry) keepsCommand(c *Command, took time.Duration) bool {
 	return c.Status != "OK" || (c.Verb != wire.Idle && t.isSlow(took)) || t.sampled()
 }
 
-// sampleRatio is the share of traces kept although all went well.
+// sampleRatio is the share of traces that are kept although they went well.
 func (t *Telemetry) sampleRatio() float64 { return math.Float64frombits(t.ratio.Load()) }
 
-// commandSpan builds the span of a command that is over. It takes a copy, so that
-// Command's own argument needn't escape.
+// commandSpan builds the span of a command that is over. It takes a copy, so that Command's argument needn't
+// escape to the heap.
 func (t *Telemetry) commandSpan(c Command) {
 	verb, status := c.Verb.String(), statusLabels[statusIndex(c.Status)]
 	attrs := []attribute.KeyValue{

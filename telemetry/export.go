@@ -15,8 +15,7 @@ import (
 // exportTimeout bounds one request to an OTLP endpoint, retries included.
 const exportTimeout = 10 * time.Second
 
-// ownCounts is what telemetry counts of itself, whether or not anything reads
-// it.
+// ownCounts counts the work of telemetry itself, whether or not a reader uses the counts.
 type ownCounts struct {
 	spansExported   atomic.Int64
 	spansFailed     atomic.Int64
@@ -51,8 +50,8 @@ func (c *ownCounts) observeLogLines(_ context.Context, o metric.Int64Observer) e
 	return nil
 }
 
-// delivery follows how the exports of one signal fare, and logs when that
-// changes, not at each failure: an endpoint may be down for days.
+// delivery follows the exports of one signal. It logs when they begin to fail or succeed again, and not each
+// failure: an endpoint may be down for days.
 type delivery struct {
 	ok, failed atomic.Int64
 	failing    atomic.Bool
@@ -74,8 +73,7 @@ func (d *delivery) note(log *slog.Logger, signal string, err error) {
 	}
 }
 
-// maxErrorText bounds error texts in logs and spans, in bytes: some quote what
-// the other end said.
+// maxErrorText bounds error texts in logs and spans, in bytes: some quote the peer's data.
 const maxErrorText = 300
 
 // shorten cuts a text to at most n bytes and makes it valid UTF-8.
@@ -86,8 +84,8 @@ func shorten(s string, n int) string {
 	return valid(s)
 }
 
-// newExportClient is the HTTP client of the exporters: our own, so that its
-// connections can be closed with us, and bounded at each step.
+// newExportClient returns an HTTP client for the exporters. It isn't shared, so that its connections can be
+// closed at the end; each step is bounded.
 func newExportClient() *http.Client {
 	return &http.Client{
 		Timeout: exportTimeout,

@@ -30,14 +30,12 @@ type RoutingStats struct {
 	Backends []StateCount
 	Sessions []BackendCount
 	Pins     int64
-	// Age is how long ago the discovery last gave a good answer; negative
-	// where it hasn't yet.
+	// Age is how long ago discovery last gave an answer that was taken; negative: never.
 	Age time.Duration
 }
 
-// SetSessionGauge registers the source of the sessions' gauge; the
-// last call counts. f is called at each scrape and each push, possibly concurrently,
-// and must return quickly.
+// SetSessionGauge registers the source of the sessions' gauge. It replaces the previous source. f is called
+// at each scrape and each push, possibly concurrently, and must return quickly.
 func (t *Telemetry) SetSessionGauge(f func() []AttachmentCount) {
 	if t.metrics != nil {
 		t.metrics.sessions.Store(&f)
@@ -64,8 +62,8 @@ func (m *metrics) observeSessions(_ context.Context, o metric.Int64Observer) err
 	return nil
 }
 
-// observeRouting makes the gauges of routing: four instruments read by one
-// callback, so that they show one moment.
+// observeRouting registers the gauges of routing. One callback reads all four instruments, so that their
+// values belong to one moment.
 func (b *builder) observeRouting(m *metrics) {
 	gauge := func(name string) metric.Int64ObservableGauge {
 		row := b.take(name, Gauge)

@@ -11,9 +11,8 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// What every relayed command and every read goes through. Nothing here may
-// allocate, and nothing may lock: the counters are our own atomics that the
-// exporters read through observable instruments, and the attribute sets of the
+// The code that every relayed command and every read runs. Nothing here may allocate or lock: the counters
+// are atomics that the exporters read through observable instruments, and the attribute sets of the
 // histograms are made once, for the closed set of verbs and statuses.
 
 // Direction says which way bytes went.
@@ -25,21 +24,20 @@ const (
 	Out                  // from the backend to the client
 )
 
-// commandCell is what is kept for one verb with one status.
+// commandCell has the figures of one verb with one status.
 type commandCell struct {
 	count   atomic.Int64
 	options []metric.RecordOption  // for the histogram
 	observe []metric.ObserveOption // for the counter
 }
 
-// paddedInt64 has a cache line to itself: both directions are counted at once,
-// by different cores.
+// paddedInt64 fills a cache line, since different cores count both directions at the same time.
 type paddedInt64 struct {
 	atomic.Int64
 	_ [56]byte
 }
 
-// initHot makes the attribute sets of every verb and status.
+// initHot makes the attribute sets of all verbs and statuses.
 func (m *metrics) initHot() {
 	for i, verb := range wire.Verbs() {
 		byVerb := metric.WithAttributeSet(attribute.NewSet(attribute.String("verb", verb)))
@@ -54,8 +52,8 @@ func (m *metrics) initHot() {
 	}
 }
 
-// command counts one command; see Telemetry.Command. IDLE is counted and in no histogram:
-// it lasts as long as the client wants.
+// command counts one command; see Telemetry.Command. IDLE is counted but isn't in the histogram, since it
+// lasts as long as the client wants.
 func (m *metrics) command(c *Command, took time.Duration) {
 	cell := &m.commands[c.Verb][statusIndex(c.Status)]
 	cell.count.Add(1)
@@ -67,7 +65,7 @@ func (m *metrics) command(c *Command, took time.Duration) {
 	m.commandBackendWait.Record(ctx, seconds(c.BackendWait), m.backendWaitOptions[c.Verb]...)
 }
 
-// observeCommands exports the counters of the commands that were seen.
+// observeCommands exports the counters of the commands that have occurred.
 func (m *metrics) observeCommands(_ context.Context, o metric.Int64Observer) error {
 	for i := range m.commands {
 		for j := range m.commands[i] {
@@ -87,9 +85,8 @@ func (m *metrics) observeRelayed(_ context.Context, o metric.Int64Observer) erro
 	return nil
 }
 
-// AddBytes counts n bytes of IMAP relayed in a direction. It is the only thing
-// that moves these counters: the byte counts of a Command stand in its span
-// alone, so call this once for each piece that was written.
+// AddBytes counts n bytes of IMAP relayed in a direction. Only AddBytes changes these counters (the byte
+// counts of a Command are in its span only), so call it once for each piece that was written.
 func (t *Telemetry) AddBytes(d Direction, n int64) {
 	if t.metrics == nil || n <= 0 {
 		return

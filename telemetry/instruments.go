@@ -7,14 +7,14 @@ type Kind string
 const (
 	Counter   Kind = "counter"   // only grows
 	UpDown    Kind = "updown"    // a sum that goes up and down; a gauge for Prometheus
-	Gauge     Kind = "gauge"     // a value as it stands when it is read
+	Gauge     Kind = "gauge"     // a value at the moment of reading
 	Histogram Kind = "histogram" // a distribution, in buckets
 )
 
 // Attribute is one dimension of an instrument.
 type Attribute struct {
 	Key    string
-	Values string // what it can say, for the documentation
+	Values string // its possible values, for the documentation
 }
 
 // Instrument is one row of the table.
@@ -84,10 +84,9 @@ const (
 	nameTelemetryLogLines  = "imapproxy.telemetry.log_lines.dropped"
 )
 
-// Instruments returns the table of all instruments of the proxy, in the order
-// in which docs/metrics.md shows them. It is the only place where a name, a unit
-// or a help text stands; to add an instrument, add its row, its name above and
-// the method that records it, then regenerate the documentation.
+// Instruments returns the table of all instruments of the proxy, in the order of docs/metrics.md. Only this
+// table has names, units and help texts. To add an instrument, add its row, its name above and the method
+// that records it, then regenerate the documentation.
 func Instruments() []Instrument {
 	// A handshake, dial or command on a healthy network takes milliseconds; a
 	// time-out takes up to a minute. Twelve bounds cover both ends.

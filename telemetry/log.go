@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 )
 
-// startLog makes the logger, what writes its lines, and the queue in front of that
-// where it can block. A file of our own has the queue, too: a disk can hang.
+// startLog makes the logger, the writer of its lines, and, if that writer can block, the queue in front of
+// it. A log file has the queue, too: a disk can hang.
 func (t *Telemetry) startLog(o Options) error {
 	if o.LogFormat != "" && o.LogFormat != "text" && o.LogFormat != "json" {
 		return fmt.Errorf("telemetry: log format %q: write text or json", o.LogFormat)
@@ -41,8 +41,7 @@ func (t *Telemetry) startLog(o Options) error {
 	return nil
 }
 
-// SessionLogger returns a logger whose lines carry the session's id and, where
-// there is one, the trace's.
+// SessionLogger returns a logger whose lines carry the session's id and, if it isn't "", the trace's.
 func (t *Telemetry) SessionLogger(session, traceID string) *slog.Logger {
 	if traceID == "" {
 		return t.Log.With("session", session)
@@ -54,7 +53,7 @@ func (t *Telemetry) SessionLogger(session, traceID string) *slog.Logger {
 // report otherwise go to the log instead of standard error. The handler
 // is global to the process, so only main may install it: otel.SetErrorHandler(t).
 func (t *Telemetry) Handle(err error) {
-	if err == nil || errors.Is(err, context.Canceled) { // a collection that Shutdown cut short
+	if err == nil || errors.Is(err, context.Canceled) { // Shutdown ended a collection
 		return
 	}
 	t.Log.Warn("telemetry reports a problem", "error", shorten(err.Error(), maxErrorText))
@@ -71,7 +70,7 @@ func canBlock(w io.Writer) bool {
 	return err != nil || !info.Mode().IsRegular()
 }
 
-// logQueue is how many lines wait for a reader of the logs that is slow.
+// logQueue is how many lines may wait for a slow writer.
 const logQueue = 4096
 
 // lineQueue stands between the log handler and a writer that can block: lines wait in a bounded queue and are
@@ -84,7 +83,7 @@ type lineQueue struct {
 	mu     sync.RWMutex // guards closed against a send; never held in I/O
 	closed bool
 	lines  chan []byte
-	done   chan struct{} // closed by run when all is written
+	done   chan struct{} // closed by run after the last line was written
 }
 
 // newLineQueue starts the goroutine that writes; shutdown ends it.
@@ -98,12 +97,12 @@ func newLineQueue(w io.Writer, dropped *atomic.Int64) *lineQueue {
 func (q *lineQueue) run() {
 	defer close(q.done)
 	for line := range q.lines {
-		_, _ = q.w.Write(line) // the sink counts what fails; the log itself can't say it
+		_, _ = q.w.Write(line) // the sink counts failures; they can't be logged
 	}
 }
 
-// Write queues one line; slog calls it once for each and reuses the slice. After
-// shutdown it writes directly: the last words of a process.
+// Write queues one line; slog calls it once for each and reuses the slice. After shutdown it writes directly,
+// so that the last lines aren't lost.
 func (q *lineQueue) Write(line []byte) (int, error) {
 	if !q.enqueue(line) {
 		return q.writeClosed(line)
@@ -111,8 +110,7 @@ func (q *lineQueue) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// enqueue queues a copy of the line or drops it; false where the queue is
-// closed.
+// enqueue queues a copy of the line or drops it. It returns false if the queue is closed.
 func (q *lineQueue) enqueue(line []byte) bool {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
@@ -127,8 +125,8 @@ func (q *lineQueue) enqueue(line []byte) bool {
 	return true
 }
 
-// writeClosed writes a line after shutdown, if run is through. If it isn't, the
-// writer is stuck.
+// writeClosed writes a line after shutdown, if run has ended. If run hasn't ended, the writer is stuck, and
+// the line is dropped.
 func (q *lineQueue) writeClosed(line []byte) (int, error) {
 	select {
 	case <-q.done:
@@ -139,8 +137,8 @@ func (q *lineQueue) writeClosed(line []byte) (int, error) {
 	}
 }
 
-// shutdown writes what waits, until ctx ends. A writer that is stuck for good
-// keeps the goroutine: a write to a file can't be ended from outside.
+// shutdown writes the queued lines, until ctx ends. If the writer is stuck, the goroutine remains: a write to
+// a file can't be interrupted.
 func (q *lineQueue) shutdown(ctx context.Context) error {
 	q.mu.Lock()
 	if !q.closed {

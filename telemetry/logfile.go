@@ -42,7 +42,7 @@ func (l *LogFile) Close() error {
 // on, and closes the previous file. No line is lost or cut.
 func (t *Telemetry) SwitchLog(l *LogFile) {
 	if t.sink == nil {
-		_ = l.Close() // a Discard: nothing is written
+		_ = l.Close() // a Discard writes no lines
 		return
 	}
 	var f *os.File
@@ -50,18 +50,17 @@ func (t *Telemetry) SwitchLog(l *LogFile) {
 		f = l.f
 	}
 	if old := t.sink.file.Swap(f); old != nil && old != f {
-		_ = old.Close() // every line that it was given was written, or counted as lost
+		_ = old.Close() // each of its lines was written, or counted as lost
 	}
 }
 
-// sink writes the log's lines to the file of the day, or to w without one, and counts
-// those that can't be written: a full disk must not be silent. Write is called by one
-// goroutine at a time.
+// sink writes the log's lines to the current file, or to w if there is none, and counts the lines that can't
+// be written: a full disk must not stay unnoticed. Write is called by one goroutine at a time.
 type sink struct {
 	w    io.Writer
 	file atomic.Pointer[os.File] // nil: w
-	lost *atomic.Int64           // lines that a write failed for
-	torn bool                    // the last line was written in part: it needs an end before the next
+	lost *atomic.Int64           // lines whose write failed
+	torn bool                    // only a part of the last line was written; the next one begins with a line end
 }
 
 // Write writes one line. A line that fails isn't tried again, the next one is.
@@ -84,8 +83,7 @@ func (s *sink) Write(line []byte) (int, error) {
 	return n, err
 }
 
-// write writes to where the log goes now. A file that was closed by SwitchLog just now
-// has a successor.
+// write writes to the current destination. If SwitchLog has just closed the file, it writes to the next one.
 func (s *sink) write(text []byte) (int, error) {
 	for {
 		f := s.file.Load()

@@ -13,25 +13,23 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// The names of a login's phases, which are its trace's spans.
+// The names of a login's phases, which are the names of its trace's spans.
 const (
 	PhaseTLS          = "tls"
 	PhaseAuth         = "auth"
 	PhasePick         = "pick"
-	PhaseTurn         = "turn" // waited for a place among the logins at a backend
-	PhasePool         = "pool" // a warm connection was asked whether it lives
+	PhaseTurn         = "turn" // waiting for a slot among the logins at a backend
+	PhasePool         = "pool" // checking that a pooled connection is alive
 	PhaseDial         = "dial"
 	PhaseBackendLogin = "backend_login"
 )
 
-// maxPhases bounds what a login remembers: retries on other backends repeat
-// phases.
+// maxPhases bounds the phases of one login: retries on other backends repeat them.
 const maxPhases = 32
 
-// LoginTrace is the trace of one login while it goes on: the phases are noted
-// with their times, and the spans made from them at the end, where the trace
-// is kept. Its id is chosen at once, so that logs can carry it. All methods may
-// be called on nil, which is what BeginLogin returns where traces are off.
+// LoginTrace is the trace of a login in progress. The phases are recorded with their times; End makes the
+// spans if the trace is kept. The id is chosen at the start, so that logs can contain it. All methods may be
+// called on nil, which BeginLogin returns if traces are off.
 type LoginTrace struct {
 	t       *Telemetry
 	session string
@@ -43,7 +41,7 @@ type LoginTrace struct {
 	ended  bool
 }
 
-// phase is a part of a login that is over.
+// phase is a completed part of a login.
 type phase struct {
 	name       string
 	start, end time.Time
@@ -61,7 +59,7 @@ func (t *Telemetry) BeginLogin(session string, start time.Time) *LoginTrace {
 		ids: trace.NewSpanContext(trace.SpanContextConfig{TraceID: newTraceID(), SpanID: newSpanID()})}
 }
 
-// TraceID returns the trace's id in hexadecimal, "" where traces are off.
+// TraceID returns the trace's id in hexadecimal, "" if traces are off.
 func (l *LoginTrace) TraceID() string {
 	if l == nil {
 		return ""
@@ -82,7 +80,7 @@ func (l *LoginTrace) Phase(name string) func(err error, attrs ...attribute.KeyVa
 	}
 }
 
-// Add notes a phase that was measured elsewhere.
+// Add records a phase that was measured elsewhere.
 func (l *LoginTrace) Add(name string, start, end time.Time, err error, attrs ...attribute.KeyValue) {
 	if l == nil {
 		return
@@ -95,10 +93,9 @@ func (l *LoginTrace) Add(name string, start, end time.Time, err error, attrs ...
 	l.phases = append(l.phases, phase{name, start, end, err, attrs})
 }
 
-// End ends the login and makes its spans if the trace is kept: one that failed
-// (err is not nil), one that was slow, or a sampled one. outcome is the same
-// constant as in the login's metric. It returns what commands link to; the
-// flag in it says whether the trace was kept. A second call makes no spans.
+// End ends the login and makes its spans if the trace is kept: traces of logins that failed (err is not nil)
+// or were slow, and sampled ones. outcome is the same constant as in the login's metric. End returns the
+// context to which commands link; its flag says whether the trace was kept. A second call makes no spans.
 func (l *LoginTrace) End(user, backend, outcome string, err error) trace.SpanContext {
 	if l == nil {
 		return trace.SpanContext{}
@@ -132,8 +129,7 @@ func (l *LoginTrace) End(user, backend, outcome string, err error) trace.SpanCon
 	return root.SpanContext()
 }
 
-// samplesTrace decides by the trace's id, as OpenTelemetry's ratio sampler
-// does, so that the logs' ids can be told apart beforehand.
+// samplesTrace decides by the trace's id, as OpenTelemetry's ratio sampler does.
 func (t *Telemetry) samplesTrace(id trace.TraceID) bool {
 	const whole = 1 << 63
 	return float64(binary.BigEndian.Uint64(id[8:])>>1) < t.sampleRatio()*whole
@@ -146,7 +142,7 @@ func failSpan(span trace.Span, err error) {
 	}
 }
 
-// validAttrs returns a caller's attributes with their text made fit for export.
+// validAttrs returns attributes whose texts are valid for export.
 func validAttrs(attrs []attribute.KeyValue) []attribute.KeyValue {
 	attrs = slices.Clone(attrs)
 	for i, a := range attrs {

@@ -14,11 +14,11 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// scopeName is the instrumentation scope of all our spans and metrics.
+// scopeName is the instrumentation scope of the proxy's spans and metrics.
 const scopeName = "imapproxy"
 
-// metrics holds the instruments. It exists only where something reads them;
-// with a nil *metrics every recording method returns at once.
+// metrics holds the instruments. It exists only if metrics are read; with a nil *metrics every recording
+// method returns at once.
 type metrics struct {
 	reloads            metric.Int64Counter
 	sessionsOpened     metric.Int64Counter
@@ -58,8 +58,7 @@ type metrics struct {
 	cluster  atomic.Pointer[func() ClusterStats]
 }
 
-// newMetrics makes every instrument of the table on the meter. own holds
-// what telemetry counts of itself.
+// newMetrics makes every instrument of the table on the meter. own has the counts of telemetry itself.
 func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, error) {
 	m := &metrics{}
 	m.initHot()
@@ -128,9 +127,8 @@ func newBuilder(meter metric.Meter) *builder {
 	return b
 }
 
-// take hands out a row once. A name that isn't in the table, that is made
-// twice or as another kind is a mistake in newMetrics, hence the panic: no input
-// leads there.
+// take returns a row once. It panics if the name isn't in the table, was taken before or has another kind:
+// that is a mistake in newMetrics, which doesn't depend on input.
 func (b *builder) take(name string, kind Kind) Instrument {
 	row, ok := b.rows[name]
 	if !ok {
@@ -143,7 +141,7 @@ func (b *builder) take(name string, kind Kind) Instrument {
 	return row
 }
 
-// finish returns the first error, or that a row of the table was never made.
+// finish returns the first error, or an error if a row of the table wasn't taken.
 func (b *builder) finish() error {
 	if b.err == nil && len(b.rows) > 0 {
 		var left []string
@@ -198,14 +196,13 @@ func (b *builder) observeGauge(name string, f metric.Int64Callback) {
 	b.fail(err)
 }
 
-// valid makes a string fit for export: one invalid byte in a label or an
-// attribute would fail the whole scrape or the whole batch of spans. Valid text
-// passes without a copy.
+// valid makes a string valid for export: one invalid byte in a label or an attribute would fail the whole
+// scrape or the whole batch of spans. Valid text isn't copied.
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // label is one attribute of a metric.
 func label(key, value string) attribute.KeyValue { return attribute.String(key, valid(value)) }
 
-// seconds is a duration as the histograms want it, never negative: clocks that
-// were set back must not make a sum that shrinks.
+// seconds converts a duration for the histograms. It is never negative: a clock that was set back must not
+// make a sum decrease.
 func seconds(d time.Duration) float64 { return max(d, 0).Seconds() }

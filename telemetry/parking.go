@@ -8,41 +8,40 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// The names of the steps of a park, a resume and a resync, which are their
-// traces' spans.
+// The names of the steps of a park, a resume and a resync, which are the names of their traces' spans.
 const (
-	StepSubscribe  = "subscribe"  // until hints flow for the mailbox
-	StepFlags      = "flags"      // all flags, where the strategy is comparison
-	StepDone       = "done"       // the backend's IDLE is ended
-	StepSnapshot   = "snapshot"   // what the client counts
-	StepDeselect   = "deselect"   // the mailbox is left
-	StepRelease    = "release"    // the connection is the pool's, or closed
-	StepBack       = "back"       // the park has failed: the backend is made to idle again
-	StepTurn       = "turn"       // until the backend may be asked
-	StepPool       = "pool"       // a connection from the pool
-	StepLogin      = "login"      // a connection by a login
-	StepEnable     = "enable"     // ENABLE as the client had it
+	StepSubscribe  = "subscribe"  // waiting until hints flow for the mailbox
+	StepFlags      = "flags"      // reading all flags, if the strategy is comparison
+	StepDone       = "done"       // ending the backend's IDLE
+	StepSnapshot   = "snapshot"   // finding the messages that the client counts
+	StepDeselect   = "deselect"   // deselecting the mailbox
+	StepRelease    = "release"    // giving the connection to the pool, or closing it
+	StepBack       = "back"       // the park has failed: the backend enters IDLE again
+	StepTurn       = "turn"       // waiting for the turn at the backend
+	StepPool       = "pool"       // taking a connection from the pool
+	StepLogin      = "login"      // logging in on a new connection
+	StepEnable     = "enable"     // enabling what the client had enabled
 	StepSelect     = "select"     // SELECT or EXAMINE
-	StepDifference = "difference" // what has happened since the view
-	StepTell       = "tell"       // the client, or all members, are told
-	StepIdle       = "idle"       // the backend idles for a client in IDLE
-	StepAttempt    = "attempt"    // one that came to nothing
-	StepPause      = "pause"      // before the next attempt
-	StepConnect    = "connect"    // a connection of the watch's kind, and its turn
-	StepResync     = "resync"     // EXAMINE and what follows it
+	StepDifference = "difference" // finding the changes since the view
+	StepTell       = "tell"       // telling the changes to the client or to all members
+	StepIdle       = "idle"       // entering IDLE at the backend for a client in IDLE
+	StepAttempt    = "attempt"    // a failed attempt
+	StepPause      = "pause"      // waiting for the next attempt
+	StepConnect    = "connect"    // waiting for the turn, and connecting
+	StepResync     = "resync"     // EXAMINE and the commands after it
 )
 
-// What wakes a parked session besides its client's commands.
+// Causes of the wake of a parked session other than its client's commands.
 const (
-	WakeDone      = "DONE"       // the end of IDLE, while the mailbox couldn't be looked at
-	WakeLostWatch = "lost_watch" // there are no hints any more
+	WakeDone      = "DONE"       // the end of IDLE while the mailbox couldn't be resynced
+	WakeLostWatch = "lost_watch" // there are no more hints
 	WakeOff       = "off"        // parking was switched off
-	WakeDoubt     = "doubt"      // its credential was refused to another client
+	WakeDoubt     = "doubt"      // its credential was refused to another client of the user
 )
 
 // Sources of a resumed session's connection.
 const (
-	SourceNone  = "none" // it got none
+	SourceNone  = "none" // there was no connection
 	SourcePool  = "pool"
 	SourceLogin = "login"
 )
@@ -50,22 +49,21 @@ const (
 // Park describes one attempt to park a session, recorded when the attempt is over.
 type Park struct {
 	Session       string
-	Login         trace.SpanContext // as in Command
+	Login         trace.SpanContext // see Command
 	User, Backend string            // in spans only, as is Mailbox
-	Mailbox       string            // "" nothing is selected
+	Mailbox       string            // "": no mailbox is selected
 	Way           string            // "idle", "selected" or "unselected"
-	Strategy      string            // how the mailbox is resynced: "qresync", "comparison"; "none" where none is selected
-	Watch         string            // where hints come from; "none" likewise
-	Tries         int               // how often the view was asked for
+	Strategy      string            // how the mailbox is resynced: "qresync", "comparison"; "none": no mailbox is selected
+	Watch         string            // the source of hints; "none": no mailbox is selected
+	Tries         int               // how often the messages of the view were requested
 	Outcome       string            // "parked", or a constant that says why the session kept its connection
-	Err           error             // what it failed with; nil: parked, or the client's doing
+	Err           error             // the error of a failed attempt; nil: parked, or ended by the client
 	Start, End    time.Time
-	Steps         *Steps // telemetry's own from then on
+	Steps         *Steps // they belong to telemetry from then on
 }
 
-// Park counts an attempt to park a session. If its trace is kept, Park makes
-// its spans: a trace of its own that links to the login's. Sampled traces are kept, and
-// always those of attempts that failed or were slow.
+// Park counts an attempt to park a session. If its trace is kept, Park makes its spans: a trace of its own
+// that links to the login's. Sampled traces are kept, and all traces of attempts that failed or were slow.
 func (t *Telemetry) Park(p Park) {
 	if t.metrics != nil {
 		t.metrics.parks.Add(context.Background(), 1, with(label("outcome", p.Outcome), label("strategy", p.Strategy)))
@@ -95,17 +93,17 @@ func (t *Telemetry) ParkRefused(reason string) {
 // backend connection or has ended without one.
 type Resume struct {
 	Session       string
-	Login         trace.SpanContext // as in Command
+	Login         trace.SpanContext // see Command
 	User, Backend string            // in spans only, as is Mailbox
-	Mailbox       string            // "" nothing is selected
+	Mailbox       string            // "": no mailbox is selected
 	Wake          string            // a verb's name (wire.Verb), or one of the Wake constants
 	Source        string            // one of the Source constants
 	Attempts      int
-	Owed          int    // message numbers that the client isn't told of yet: its command forbids it
+	Owed          int    // expunges that the client wasn't told of, because its command forbids it
 	Outcome       string // "ok", or a constant that says what ended the session instead
 	Err           error
-	Start, End    time.Time // from what it was needed for until that could go on
-	Steps         *Steps    // telemetry's own from then on
+	Start, End    time.Time // from the moment when a connection was needed until it was available
+	Steps         *Steps    // they belong to telemetry from then on
 }
 
 // Resume records a resume, under the same terms as Park.
@@ -131,17 +129,17 @@ func (t *Telemetry) Resume(r Resume) {
 	t.giveBack(r.Steps)
 }
 
-// Resync describes one look at a mailbox for the sessions that are parked on it, or for a
-// session that parks or resumes.
+// Resync describes a resync of a mailbox for the sessions that are parked on it, or for a session that is
+// being parked or resumed.
 type Resync struct {
 	User, Backend, Mailbox string // in spans only
 	Strategy               string // "qresync" or "comparison"
-	Watch                  string // where the mailbox' hints come from
+	Watch                  string // the source of the mailbox's hints
 	Reason                 string // the source of the first hint that led to it, or "renewed", "join", "look", "park", "resume"
-	Views                  int    // of how many clients it was made for
+	Views                  int    // the number of views for which it was made
 	Err                    error
 	Start, End             time.Time
-	Steps                  *Steps // telemetry's own from then on
+	Steps                  *Steps // they belong to telemetry from then on
 }
 
 // Resync records a resync, under the same terms as Park. It links to no login,
@@ -167,8 +165,8 @@ func (t *Telemetry) Resync(r Resync) {
 	t.giveBack(r.Steps)
 }
 
-// PoolGiven counts a connection that was put into the pool. use is its purpose:
-// "session" or "watch".
+// PoolGiven counts a connection that was put into the pool. use is the purpose of the connection: "session"
+// or "watch".
 func (t *Telemetry) PoolGiven(use string) {
 	if t.metrics != nil {
 		t.metrics.poolGiven.Add(context.Background(), 1, with(label("use", use)))

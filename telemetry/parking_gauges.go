@@ -6,13 +6,12 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// ParkingStats are the values of the instruments about parked sessions.
-// The maps are by the value of the instrument's label. Mailboxes and Waiting are
-// as of now, all else counts from the beginning.
+// ParkingStats are the values of the instruments about parked sessions. The keys of the maps are values of
+// the instruments' labels. Mailboxes and Waiting are current values; all others count from the start.
 type ParkingStats struct {
 	Mailboxes map[string]int64 // by watch
 	Hints     map[string]int64 // by source
-	Watches   map[string]int64 // what became of watches and subscriptions, by outcome
+	Watches   map[string]int64 // results of watches and subscriptions, by outcome
 	Events    map[string]int64 // requests by outcome; nil: push events are off
 	Notices   map[string]int64 // what events said, by outcome; nil likewise
 	Forwarded map[string]int64 // notices between proxies, by outcome
@@ -27,8 +26,8 @@ func (t *Telemetry) SetParkingGauges(f func() ParkingStats) {
 	}
 }
 
-// observeParking makes the instruments that show ParkingStats, read by one
-// callback, so that they show one moment.
+// observeParking registers the instruments of ParkingStats. One callback reads all of them, so that their
+// values belong to one moment.
 func (b *builder) observeParking(m *metrics) {
 	gauge := func(name string) metric.Int64ObservableGauge {
 		row := b.take(name, Gauge)

@@ -19,19 +19,18 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 )
 
-// startMetrics makes the instruments, where something reads them.
+// startMetrics makes the instruments, if metrics are read.
 func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string, res *resource.Resource) error {
 	if url == "" && !o.Prometheus {
 		return nil
 	}
 	options := []sdkmetric.Option{
 		sdkmetric.WithResource(res),
-		// No measurement is made under a span (they are built afterwards), so
-		// there are no exemplars to keep room for.
+		// Measurements are made outside of spans, which are built afterwards, so there are no exemplars.
 		sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter),
 	}
 	if o.Prometheus {
-		// A registry of our own, which nothing else in the process writes to.
+		// A registry that is used for nothing else in the process.
 		registry := prometheus.NewRegistry()
 		reader, err := otelprom.New(
 			otelprom.WithRegisterer(registry),
@@ -49,7 +48,7 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 		}
 		options = append(options, sdkmetric.WithReader(reader))
 		t.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-			// A row that can't be shown must not hide the others.
+			// A row with an error must not hide the others.
 			ErrorHandling:       promhttp.ContinueOnError,
 			MaxRequestsInFlight: 4,
 		})
@@ -80,16 +79,16 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 	return nil
 }
 
-// metricPipe stands around the OTLP exporter as spanPipe does around that of
-// the traces: it counts and logs, and ends an export when we are told to stop.
+// metricPipe wraps the OTLP exporter of the metrics, as spanPipe does that of the traces: it counts and logs
+// failures, and ends an export at shutdown.
 type metricPipe struct {
 	sdkmetric.Exporter
 	t       *Telemetry
 	stopCtx context.Context
 }
 
-// Export implements sdkmetric.Exporter. A failed push loses nothing: sums and
-// histograms are cumulative, the next one carries them.
+// Export implements sdkmetric.Exporter. A failed push loses no data: sums and histograms are cumulative, so
+// the next push has them.
 func (p *metricPipe) Export(given context.Context, rm *metricdata.ResourceMetrics) error {
 	ctx, cancel := context.WithCancel(given)
 	defer cancel()
@@ -97,7 +96,7 @@ func (p *metricPipe) Export(given context.Context, rm *metricdata.ResourceMetric
 
 	err := p.Exporter.Export(ctx, rm)
 	if err != nil && errors.Is(given.Err(), context.Canceled) {
-		return nil // the reader broke off its own push to make the last one
+		return nil // the reader ended its own push to make the last one
 	}
 	p.t.own.metrics.note(p.t.Log, "metrics", err)
 	return nil

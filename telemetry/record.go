@@ -8,12 +8,11 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// The recording methods. Each is safe for any goroutine and never blocks.
-// Their string arguments become labels of metrics: constants of the caller, or
-// names that the operator chose (listeners, backends); never anything that a client
-// sent.
+// The recording methods. All may be called by any goroutine and never block. Their string arguments become
+// labels of metrics: constants of the caller, or names that the operator chose (listeners, backends), never
+// data of a client.
 
-// Reloaded counts a reload of the configuration; ok is whether it was done.
+// Reloaded counts a reload of the configuration; ok: it succeeded.
 func (t *Telemetry) Reloaded(ok bool) {
 	if t.metrics == nil {
 		return
@@ -34,9 +33,8 @@ func (t *Telemetry) SessionOpened(listener string, tls bool) {
 	t.metrics.sessionsOpened.Add(context.Background(), 1, with(label("listener", listener), attribute.Bool("tls", tls)))
 }
 
-// SessionClosed counts a session's end. reason is the disconnect reason,
-// attachment where its backend connection stood when it came, d how long the session
-// lasted.
+// SessionClosed counts a session's end. reason is the disconnect reason, attachment the state of its backend
+// connection before the end, d the session's duration.
 func (t *Telemetry) SessionClosed(reason, attachment string, d time.Duration) {
 	if t.metrics == nil {
 		return
@@ -62,11 +60,9 @@ func (t *Telemetry) TLSHandshake(outcome string, d time.Duration) {
 	t.metrics.tlsHandshake.Record(context.Background(), seconds(d), with(label("outcome", outcome)))
 }
 
-// Login records a login attempt. The mechanism is the name of a SASL mechanism, or
-// "LOGIN-COMMAND"; one that isn't known (clients send what they like) is recorded as
-// "OTHER". Source is the credential source that
-// decided, "" where none did; outcome is "ok" or a constant that says what
-// went wrong.
+// Login records a login attempt. mechanism is the name of a SASL mechanism, or "LOGIN-COMMAND"; an unknown
+// one is recorded as "OTHER". source is the credential source that decided, "" if none did; outcome is "ok"
+// or a constant that says what went wrong.
 func (t *Telemetry) Login(mechanism, source, outcome string, d time.Duration) {
 	if t.metrics == nil {
 		return
@@ -144,11 +140,11 @@ func (t *Telemetry) Discovery(source, outcome string) {
 	t.metrics.discoveryUpdates.Add(context.Background(), 1, with(label("source", source), label("outcome", outcome)))
 }
 
-// with is the attributes of one measurement.
+// with returns the attributes of one measurement.
 func with(kvs ...attribute.KeyValue) metric.MeasurementOption { return metric.WithAttributes(kvs...) }
 
-// knownMechanism keeps the mechanism label a closed set. The LOGIN command, which the log
-// tells from the SASL mechanism LOGIN, has the same label as that.
+// knownMechanism keeps the mechanism label a closed set. The LOGIN command, which the log distinguishes from
+// the SASL mechanism LOGIN, has the same label.
 func knownMechanism(m string) string {
 	switch m {
 	case "LOGIN-COMMAND":

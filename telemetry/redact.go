@@ -7,19 +7,17 @@ import (
 	"strings"
 )
 
-// redacted stands wherever a secret would have been printed.
+// redacted is printed instead of a secret.
 const redacted = "[redacted]"
 
 // Secret is a password, token or key. Printing, logging or encoding it yields
 // "[redacted]". Only Reveal returns the value itself, so that a search
 // for Reveal finds every place where a secret can leave.
 //
-// Being a string underneath, it can't stop everything. Three things get past
-// its methods, so don't write them: a conversion string(s); a format that doesn't
-// suit (%p, or %w where it isn't an error), which go vet, and with it go test,
-// refuses; and a Secret that fmt or json reaches without its methods, as an unexported
-// field of a struct that is printed whole, or as the key of a map that becomes
-// JSON.
+// As it is a string, its methods can't prevent every leak. Three things bypass them, so don't write them: a
+// conversion string(s); a format that doesn't suit (%p, or %w where it isn't an error), which go vet, and
+// with it go test, refuses; and a Secret that fmt or json reaches without its methods, as an unexported field
+// of a struct that is printed whole, or as the key of a map that becomes JSON.
 type Secret string
 
 // Reveal returns the secret itself. The caller is responsible for where the
@@ -39,16 +37,14 @@ func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 // LogValue implements slog.LogValuer without the secret.
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText implements encoding.TextMarshaler without the secret. XML,
-// and most encoders that aren't named here, go through it.
+// MarshalText implements encoding.TextMarshaler without the secret. XML and most other encoders use it.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // MarshalJSON implements json.Marshaler without the secret.
 func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
-// redactAttr is the second line of defence in the logs: an attribute whose
-// name says that it's a secret is blanked whatever its type is. The first line
-// is Secret.
+// redactAttr is the second line of defence in the logs: an attribute whose name says that it is a secret is
+// blanked whatever its type. The first line is Secret.
 func redactAttr(_ []string, a slog.Attr) slog.Attr {
 	if secretKey(a.Key) && a.Value.Kind() != slog.KindGroup {
 		return slog.String(a.Key, redacted)
@@ -56,9 +52,9 @@ func redactAttr(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// secretKey tells whether an attribute of this name would hold a secret.
+// secretKey says whether an attribute of this name would hold a secret.
 func secretKey(key string) bool {
-	// The switch first: most keys are short and none of these.
+	// The switch is an optimisation: most keys are short and none of these.
 	if len(key) < 4 {
 		return false
 	}

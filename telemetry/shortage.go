@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// shortageEvery is how often a shortage that lasts is logged.
+// shortageEvery is the time between two log lines about a lasting shortage.
 const shortageEvery = time.Minute
 
-// Where a shortage shows, the values of Shortage.At.
+// The places of a shortage, which are the values of Shortage.At.
 const (
 	ShortageAtAccept = "accept"
 	ShortageAtDial   = "dial"
@@ -22,21 +22,21 @@ const (
 type Shortage struct {
 	Of    string // descriptors, ports, memory
 	At    string // accept, dial, probe
-	Count int64  // how often, since the start
+	Count int64  // how often it happened since the start
 	Last  time.Time
-	Error string // the last one's
+	Error string // the last error
 }
 
-// scarcity counts shortages. What and where are constants of the callers, so it is bounded.
+// scarcity counts shortages. Their kinds and places are constants of the callers, so the map is bounded.
 type scarcity struct {
-	mu  sync.Mutex // guards what follows; nothing is logged under it
+	mu  sync.Mutex // guards the fields below; it isn't held while a line is logged
 	all map[[2]string]*shortage
 }
 
 type shortage struct {
 	Shortage
 	logged time.Time
-	quiet  int64 // not logged since
+	quiet  int64 // how many weren't logged
 }
 
 // Shortage records that the proxy couldn't accept or make a connection for lack of

@@ -9,29 +9,27 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// maxSteps bounds what one piece of work remembers. Beyond it the last steps are
-// left out.
+// maxSteps bounds the steps of one piece of work. Later ones are left out.
 const maxSteps = 24
 
-// Steps are the parts of a piece of work for parked sessions, one after the
-// other: measured while it goes on, made into spans when it is over and its trace is
-// kept. All methods may be called on nil, which is what Telemetry.Steps returns
-// where traces are off. It belongs to one goroutine at a time, and to telemetry
-// again once it was handed in (Park, Resume, Resync).
+// Steps are the consecutive parts of a piece of work for parked sessions. They are measured during the work;
+// if its trace is kept, they become spans at the end. All methods may be called on nil, which Telemetry.Steps
+// returns if traces are off. Steps belong to one goroutine at a time, and to telemetry after they were passed
+// to it (Park, Resume, Resync).
 type Steps struct {
 	n    int
 	from time.Time // where the next step begins
 	list [maxSteps]step
 }
 
-// step is one part that is over.
+// step is one completed part.
 type step struct {
 	name       string
 	start, end time.Time
 	err        error
 }
 
-// Steps begins to note the steps of a piece of work.
+// Steps starts to record the steps of a piece of work.
 func (t *Telemetry) Steps(start time.Time) *Steps {
 	if t.tracer == nil {
 		return nil
@@ -41,7 +39,7 @@ func (t *Telemetry) Steps(start time.Time) *Steps {
 	return s
 }
 
-// Done notes that a step is over, which began where the one before it ended.
+// Done records the end of a step, which began at the end of the previous one.
 func (s *Steps) Done(name string, end time.Time, err error) {
 	if s == nil {
 		return
@@ -57,7 +55,7 @@ func (s *Steps) add(one step) {
 	}
 }
 
-// Mark is a place that Fold can go back to.
+// Mark returns a position for Fold.
 func (s *Steps) Mark() int {
 	if s == nil {
 		return 0
@@ -90,11 +88,11 @@ func (t *Telemetry) giveBack(s *Steps) {
 	t.steps.Put(s)
 }
 
-// work is what spans of pieces of work have in common.
+// work has the common fields of spans of pieces of work.
 type work struct {
 	name          string
 	start, end    time.Time
-	session       string            // "" it isn't one session's
+	session       string            // "": it isn't for one session
 	login         trace.SpanContext // of that session; the zero value is no link
 	user, backend string
 	mailbox       string
@@ -142,7 +140,7 @@ func (t *Telemetry) workSpans(w *work, attrs ...attribute.KeyValue) {
 	root.End(trace.WithTimestamp(w.end))
 }
 
-// loginLink leads from a later trace of a session to its login's.
+// loginLink links a later trace of a session to its login's.
 func loginLink(login trace.SpanContext) trace.Link {
 	return trace.Link{SpanContext: login, Attributes: []attribute.KeyValue{attribute.String("imapproxy.link", "login")}}
 }

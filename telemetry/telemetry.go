@@ -21,8 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// DefaultSlowCommand is how long a command or login may take before its trace
-// is always kept, where Options.SlowCommand says nothing.
+// DefaultSlowCommand is the default of Options.SlowCommand.
 const DefaultSlowCommand = 2 * time.Second
 
 // shutdownLimit bounds Shutdown under a context without a deadline.
@@ -35,54 +34,53 @@ type Options struct {
 	Instance string // resource service.instance.id; "" leaves it out
 	Version  string // resource service.version, and the build_info metric
 
-	// LogWriter takes the log's lines; nil is standard error. To a file of the
-	// operating system that can block (a pipe, a terminal) they go through a bounded
-	// queue, which Shutdown empties: call it before the process ends.
+	// LogWriter receives the log's lines; nil is standard error. If it is a file of the operating system that
+	// can block (a pipe, a terminal), lines go through a bounded queue, which Shutdown empties: call Shutdown
+	// before the process ends.
 	LogWriter io.Writer
-	// LogFile is the file that the log's lines are appended to instead, "" for none.
-	// SwitchLog opens it anew, or takes another.
+	// LogFile is a file to which the log's lines are appended instead; "": none. SwitchLog opens it again, or
+	// opens another.
 	LogFile   string
 	LogFormat string       // "text" (also "") or "json"
 	LogLevel  slog.Leveler // nil is info; a *slog.LevelVar can be set later
 
-	// TracesEndpoint is an OTLP/HTTP address such as http://collector:4318; "" is
-	// off. Without a path /v1/traces is meant, any other path is taken as it is.
+	// TracesEndpoint is an OTLP/HTTP address such as http://collector:4318; "" is off. An address without a
+	// path means /v1/traces; other paths are used as they are.
 	TracesEndpoint string
 	TracesHeaders  map[string]string
 	// SampleRatio is the share, 0 to 1, of the logins and commands whose trace is
 	// kept although they went well.
 	SampleRatio float64
-	// SlowCommand is what a command or login must take for its trace to be kept
-	// always. 0 is DefaultSlowCommand, a negative one never.
+	// SlowCommand is the duration from which on the trace of a command or login is always kept. 0 is
+	// DefaultSlowCommand; negative: never.
 	SlowCommand time.Duration
 
-	// MetricsEndpoint is an OTLP/HTTP address to push metrics to; "" is off.
-	// Without a path /v1/metrics is meant.
+	// MetricsEndpoint is an OTLP/HTTP address to push metrics to; "" is off. An address without a path means
+	// /v1/metrics.
 	MetricsEndpoint string
 	MetricsHeaders  map[string]string
 	MetricsInterval time.Duration // between pushes; 0 is a minute
 	Prometheus      bool          // make MetricsHandler serve
 
-	// SpanExporter takes the spans at once instead of TracesEndpoint. For tests.
+	// SpanExporter receives the spans at once instead of TracesEndpoint. For tests.
 	SpanExporter sdktrace.SpanExporter
 	// Now is the clock of the phases of a login; nil is time.Now.
 	Now func() time.Time
 }
 
-// Telemetry records the logs, metrics and traces of all packages. All methods, also those of a
-// Discard, are safe for concurrent use, and none of them blocks on anything outside the
-// process.
+// Telemetry records the logs, metrics and traces of all packages. All methods, also those of a Discard, are
+// safe for concurrent use, and none blocks on anything outside the process.
 type Telemetry struct {
-	// Log is the process' logger. Loggers of sessions come from SessionLogger.
+	// Log is the process's logger. SessionLogger returns those of sessions.
 	Log *slog.Logger
 
-	metrics *metrics     // nil where nothing reads metrics
-	tracer  trace.Tracer // nil where nothing takes traces
-	steps   sync.Pool    // of *Steps; used where there is a tracer
-	handler http.Handler // of the Prometheus endpoint, nil where it is off
+	metrics *metrics     // nil if metrics aren't read
+	tracer  trace.Tracer // nil if traces aren't read
+	steps   sync.Pool    // of *Steps; used if there is a tracer
+	handler http.Handler // of the Prometheus endpoint, nil if that is off
 	now     func() time.Time
 	own     *ownCounts
-	scarce  scarcity // shortages of the process's own
+	scarce  scarcity // the process's own shortages
 
 	ratio atomic.Uint64 // math.Float64bits of the share of traces kept
 	slow  atomic.Int64  // time.Duration; negative is never
@@ -90,11 +88,11 @@ type Telemetry struct {
 	spans    *spanPipe // nil without tracer
 	traces   *sdktrace.TracerProvider
 	meters   *sdkmetric.MeterProvider
-	client   *http.Client // of both OTLP exporters, nil without
-	logLines *lineQueue   // nil where lines are written directly
-	sink     *sink        // what writes them; nil in a Discard
+	client   *http.Client // of both OTLP exporters, nil without OTLP
+	logLines *lineQueue   // nil if lines are written directly
+	sink     *sink        // writes the lines; nil in a Discard
 
-	stop     context.CancelFunc // ends exports that are under way
+	stop     context.CancelFunc // ends exports that are in progress
 	stopOnce sync.Once
 	stopErr  error
 }
@@ -104,10 +102,9 @@ func Discard() *Telemetry {
 	return &Telemetry{Log: slog.New(slog.DiscardHandler), now: time.Now, own: &ownCounts{}, stop: func() {}}
 }
 
-// Start sets up logs, metrics and traces by the options. It makes no connection,
-// so an endpoint that is down is no error; a malformed address, format or
-// ratio is. The caller owns the result and must call Shutdown, which ends every
-// goroutine that Start started.
+// Start sets up logs, metrics and traces by the options. It makes no connection, so an endpoint that is down
+// is no error; a malformed address, format or ratio is. The caller owns the result and must call Shutdown,
+// which ends every goroutine that Start started.
 func Start(ctx context.Context, o Options) (*Telemetry, error) {
 	if math.IsNaN(o.SampleRatio) || o.SampleRatio < 0 || o.SampleRatio > 1 {
 		return nil, fmt.Errorf("telemetry: sample ratio %v is not between 0 and 1", o.SampleRatio)
@@ -130,14 +127,14 @@ func Start(ctx context.Context, o Options) (*Telemetry, error) {
 		return nil, err
 	}
 
-	// Exports end with Shutdown, not with the context that Start was given.
+	// Exports end with Shutdown, not with Start's context.
 	stopCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t.stop = stop
 	if tracesURL != "" || metricsURL != "" {
 		t.client = newExportClient()
 	}
 	if err := t.start(stopCtx, o, tracesURL, metricsURL); err != nil {
-		// Nothing of ours has been handed out yet: stop what was begun.
+		// The caller has received nothing yet: stop what was started.
 		_ = t.Shutdown(ctx)
 		return nil, err
 	}
@@ -151,7 +148,7 @@ func (t *Telemetry) start(stopCtx context.Context, o Options, tracesURL, metrics
 	}
 	res, err := newResource(stopCtx, o)
 	if err != nil {
-		// Half a resource is still one: OTEL_RESOURCE_ATTRIBUTES was malformed.
+		// The rest of the resource is usable: OTEL_RESOURCE_ATTRIBUTES was malformed.
 		t.Log.Warn("telemetry: part of the resource attributes is unusable", "error", err)
 	}
 	if err := t.startTraces(stopCtx, o, tracesURL, res); err != nil {
@@ -160,7 +157,7 @@ func (t *Telemetry) start(stopCtx context.Context, o Options, tracesURL, metrics
 	return t.startMetrics(stopCtx, o, metricsURL, res)
 }
 
-// newResource says who is telling: what every span and metric carries.
+// newResource returns the attributes of the process that every span and metric carries.
 func newResource(ctx context.Context, o Options) (*resource.Resource, error) {
 	service := o.Service
 	if service == "" {
@@ -184,7 +181,7 @@ func endpoint(address, path string) (string, error) {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil:
-		// The error would quote the address, which can hold a password.
+		// The error would quote the address, which may contain a password.
 		return "", errors.New("not a URL: write http://host:4318 or https://host:4318")
 	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
 		return "", errors.New("write http://host:4318 or https://host:4318")
@@ -207,7 +204,7 @@ func (t *Telemetry) SetSampling(ratio float64, slow time.Duration) {
 	t.slow.Store(int64(slow))
 }
 
-// isSlow tells whether something took so long that its trace is kept.
+// isSlow says whether something took so long that its trace is kept.
 func (t *Telemetry) isSlow(took time.Duration) bool {
 	slow := time.Duration(t.slow.Load())
 	return slow >= 0 && took >= slow
@@ -226,8 +223,7 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 func (t *Telemetry) shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, shutdownLimit)
 	defer cancel()
-	// An export that is stuck when the time is up is cut off, so that the waits
-	// below end.
+	// An export that is stuck at the end of ctx is cut off, so that the waits below end.
 	defer context.AfterFunc(ctx, t.stop)()
 
 	var wg sync.WaitGroup

@@ -17,15 +17,15 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Bounds of the spans that wait to be exported. At about 2 KB a span a dead
-// endpoint costs some 4 MB and no more.
+// Bounds of the spans that wait to be exported. At about 2 KB a span, an endpoint that is down costs some 4
+// MB.
 const (
 	spanQueue = 2048
 	spanBatch = 512
 )
 
-// startTraces makes the tracer, where something takes its spans. Whether a
-// trace is kept is decided before a span is made, hence AlwaysSample.
+// startTraces makes the tracer, if spans are read. Whether a trace is kept is decided before a span is made,
+// so the sampler is AlwaysSample.
 func (t *Telemetry) startTraces(stopCtx context.Context, o Options, url string, res *resource.Resource) error {
 	exporter := o.SpanExporter
 	if exporter == nil {
@@ -45,7 +45,7 @@ func (t *Telemetry) startTraces(stopCtx context.Context, o Options, url string, 
 	t.spans = newSpanPipe(stopCtx, exporter, o.SpanExporter != nil, t.own, t.Log)
 
 	limits := sdktrace.NewSpanLimits()
-	limits.AttributeValueLengthLimit = 512 // user names and error texts are the client's
+	limits.AttributeValueLengthLimit = 512 // user names and error texts come from clients
 	t.traces = sdktrace.NewTracerProvider(
 		sdktrace.WithResource(res),
 		sdktrace.WithSampler(sdktrace.AlwaysSample()),
@@ -57,29 +57,28 @@ func (t *Telemetry) startTraces(stopCtx context.Context, o Options, url string, 
 	return nil
 }
 
-// sampled draws whether a trace is kept that went well. It doesn't allocate.
+// sampled decides at random whether a trace that went well is kept. It doesn't allocate.
 func (t *Telemetry) sampled() bool {
 	return rand.Float64() < t.sampleRatio()
 }
 
-// spanPipe takes finished spans and hands them to the exporter. It stands
-// around the SDK's batch processor, as its front and as its exporter, and adds what
-// that lacks: an exact count of what was dropped, a way to end an export that is
-// stuck, and failures that go to our log and counters instead of a global handler.
+// spanPipe passes finished spans to the exporter. It wraps the SDK's batch processor on both sides, as its
+// front and as its exporter, and adds what that lacks: an exact count of dropped spans, a way to end an
+// export that is stuck, and failures that go to the proxy's log and counters instead of a global handler.
 type spanPipe struct {
 	exporter sdktrace.SpanExporter
 	next     sdktrace.SpanProcessor
 	own      *ownCounts
 	log      *slog.Logger
-	stopCtx  context.Context // done: exports under way are given up
+	stopCtx  context.Context // done: exports in progress are abandoned
 
-	waiting  atomic.Int64 // spans handed in and not yet given to the exporter
+	waiting  atomic.Int64 // spans that the exporter hasn't received yet
 	limit    int64
 	done     chan struct{} // closed when the exporter has been shut down
 	doneOnce sync.Once
 }
 
-// newSpanPipe makes the pipe; direct exports each span as it ends (tests).
+// newSpanPipe makes the pipe. direct: each span is exported when it ends (for tests).
 func newSpanPipe(stopCtx context.Context, e sdktrace.SpanExporter, direct bool, own *ownCounts, log *slog.Logger) *spanPipe {
 	p := &spanPipe{exporter: e, own: own, log: log, stopCtx: stopCtx, limit: spanQueue, done: make(chan struct{})}
 	if direct {
@@ -96,9 +95,8 @@ func newSpanPipe(stopCtx context.Context, e sdktrace.SpanExporter, direct bool, 
 // OnStart implements sdktrace.SpanProcessor.
 func (p *spanPipe) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
 
-// OnEnd takes a finished span, or drops and counts it when the queue is full.
-// It never waits: the limit is that of the batch processor's queue, so that
-// queue can't be full here.
+// OnEnd queues a finished span, or drops and counts it if the queue is full. It never waits: its limit is
+// that of the batch processor's queue, so that queue isn't full.
 func (p *spanPipe) OnEnd(s sdktrace.ReadOnlySpan) {
 	if p.waiting.Add(1) > p.limit {
 		p.waiting.Add(-1)
@@ -114,14 +112,12 @@ func (p *spanPipe) ForceFlush(ctx context.Context) error { return p.next.ForceFl
 // Shutdown implements sdktrace.SpanProcessor.
 func (p *spanPipe) Shutdown(ctx context.Context) error { return p.next.Shutdown(ctx) }
 
-// shutdown ends the provider and waits until the batch processor's goroutine is
-// through. When ctx ends first, stopCtx does too (see Telemetry.shutdown) and the
-// rest of the queue fails at once; the second limit is for an exporter that
-// doesn't heed its context.
+// shutdown ends the provider and waits until the batch processor's goroutine has ended. When ctx ends first,
+// stopCtx does too (see Telemetry.shutdown) and the rest of the queue fails at once; the second limit is for
+// an exporter that ignores its context.
 func (p *spanPipe) shutdown(ctx context.Context, provider *sdktrace.TracerProvider) error {
 	err := provider.Shutdown(ctx)
-	// The provider skips its processors where ctx has ended already. A second
-	// call does nothing.
+	// The provider skips its processors if ctx has ended already. A second call does nothing.
 	err = errors.Join(err, p.next.Shutdown(ctx))
 	grace := time.NewTimer(time.Second)
 	defer grace.Stop()
@@ -132,18 +128,17 @@ func (p *spanPipe) shutdown(ctx context.Context, provider *sdktrace.TracerProvid
 	return err
 }
 
-// pipeExporter is the pipe as the batch processor's exporter.
+// pipeExporter is the exporter of the batch processor: the pipe's back.
 type pipeExporter struct{ *spanPipe }
 
-// ExportSpans implements sdktrace.SpanExporter. It returns no error: what went
-// wrong has been counted and logged, and the SDK's handler is the process'.
+// ExportSpans implements sdktrace.SpanExporter. It returns no error: failures are counted and logged here,
+// and the SDK's handler belongs to the process.
 func (p pipeExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.stopCtx, cancel)()
 
-	// Once we are told to stop, what is left isn't even encoded: a full queue
-	// would cost seconds on a busy machine.
+	// After stop, the rest isn't even encoded: a full queue would cost seconds on a busy machine.
 	err := p.stopCtx.Err()
 	if err == nil {
 		err = p.exporter.ExportSpans(ctx, spans)
@@ -165,12 +160,10 @@ func (p pipeExporter) Shutdown(ctx context.Context) error {
 	return p.exporter.Shutdown(ctx)
 }
 
-// chosenIDs is the context key of the ids that a trace was given before its
-// first span was made.
+// chosenIDs is the context key of the ids that a trace was given before its first span was made.
 type chosenIDs struct{}
 
-// idGenerator makes ids, unless the context says which ones a root span is to
-// have.
+// idGenerator makes ids, unless the context has the ids of a root span.
 type idGenerator struct{}
 
 // NewIDs implements sdktrace.IDGenerator.

@@ -7,12 +7,11 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// A command's verb in metrics and span names is its name in wire's table of verbs. The
-// table is closed: a command that isn't in it counts as wire.Other, so that clients
-// can't add series.
+// A command's verb in metrics and span names is its name in wire's table of verbs. The table is closed: a
+// command that isn't in it counts as wire.Other, so that clients can't add series.
 
-// knownVerb keeps the label wake a closed set: it returns the name of a verb as it is,
-// and wire.Other's for anything else.
+// knownVerb keeps the label wake a closed set: it returns the name of a verb, and wire.Other's name for
+// anything else.
 func knownVerb(name string) string {
 	for v := range wire.NumVerbs {
 		if wire.Verb(v).String() == name {
@@ -22,7 +21,7 @@ func knownVerb(name string) string {
 	return wire.Other.String()
 }
 
-// verbList is all verbs' names for the documentation, in order of the alphabet.
+// verbList returns the names of all verbs for the documentation, in alphabetical order.
 func verbList() string {
 	names := slices.Sorted(slices.Values(wire.Verbs()))
 	return "`" + strings.Join(names, "`, `") + "`"
@@ -37,15 +36,15 @@ const (
 	statusCount
 )
 
-// statusCutLabel is the status of a command that got no tagged answer, because
-// the session or the backend ended first.
+// statusCutLabel is the status of a command without tagged answer, because the session or the backend ended
+// first.
 const statusCutLabel = "cut"
 
 // statusLabels are the label values of the statuses above.
 var statusLabels = [statusCount]string{"OK", "NO", "BAD", statusCutLabel}
 
-// statusIndex maps the status of a tagged response to its counter. Anything
-// but OK, NO and BAD is a command that was cut off.
+// statusIndex maps the status of a tagged response to its counter. Any status but OK, NO and BAD means that
+// the command was cut off.
 func statusIndex(status string) int {
 	switch status {
 	case "OK":
