@@ -7,20 +7,22 @@ import (
 	"time"
 )
 
-// Agreement decides where users are, where several proxies do so together (docs/cluster.md); the router's own rules
-// (choose) are for one proxy alone. What discovery says goes to the Agreement then, and its fleet comes to the router by Apply.
+// Agreement decides where users are if several proxies decide together (docs/cluster.md); the router's own
+// rules (choose) are for a single proxy. With an Agreement, discovery's answers go to it, and its fleet comes
+// to the router by Apply.
 type Agreement interface {
-	// Claim returns where a connection of the user may be made, and waits where the proxies have yet to agree. home is the ID of the backend that the
-	// user's placement names, "" where there is none. release ends the claim.
+	// Claim returns the backend to which a connection of the user may be made; it waits while the proxies
+	// haven't agreed. home is the ID of the backend that the user's placement names, "" for none. release
+	// ends the claim.
 	Claim(ctx context.Context, user, home string) (backend string, release func(), err error)
 }
 
 // ErrNotAgreed: the proxies couldn't agree in time on where the user is.
 var ErrNotAgreed = errors.New("the proxies haven't agreed on the user's backend")
 
-// pickAgreed is Pick where several proxies agree: the backend is the Agreement's, and nothing else is tried, since a user whom one proxy
-// can't reach at their backend goes elsewhere by the decision of all, or not at all. The claim holds until the login's own connection has
-// one (Confirm), or the pick is released.
+// pickAgreed is Pick with an Agreement: the backend is the Agreement's, and no other is tried, since a user
+// whose backend one proxy can't reach moves by the decision of all proxies, or not at all. The claim holds
+// until the login's own connection has a claim (Confirm), or the pick is released.
 func (r *Router) pickAgreed(ctx context.Context, limit time.Duration, agreement Agreement, a ask) (*Pick, error) {
 	if !r.readyWithin(ctx, limit) {
 		return nil, ErrNotReady
@@ -45,7 +47,7 @@ func (r *Router) pickAgreed(ctx context.Context, limit time.Duration, agreement 
 
 // readyWithin waits for the first fleet, up to limit.
 func (r *Router) readyWithin(ctx context.Context, limit time.Duration) bool {
-	news := r.news() // taken before it is looked, so that no answer is missed between the two
+	news := r.news() // taken before Ready, so that no answer is missed in between
 	if r.Ready() {
 		return true
 	}
@@ -59,8 +61,8 @@ func (r *Router) readyWithin(ctx context.Context, limit time.Duration) bool {
 	return r.Ready()
 }
 
-// home is the ID of the backend that the user's placement names. A placement that can't be followed counts as none where
-// storage is shared. Where it names several, the first by ID is meant, for all proxies.
+// home is the ID of the backend that the user's placement names. With shared storage, a placement that can't
+// be followed counts as none. If it names several backends, all proxies use the first by ID.
 func (r *Router) home(a ask) (string, error) {
 	separate := r.opts.Load().Storage == Separate
 	switch {
@@ -81,7 +83,7 @@ func (r *Router) home(a ask) (string, error) {
 	return home, nil
 }
 
-// agreedOn is choose where several proxies agree.
+// agreedOn is choose with an Agreement.
 //
 //	the backend isn't listed, or has gone   ErrNoBackend
 //	this login has tried it                 ErrBackendDown
@@ -101,7 +103,7 @@ func (c *choice) agreedOn() (*backendRow, Why, error) {
 	return b, ByRendezvous, nil
 }
 
-// Suspects returns the IDs of the backends that this proxy can't reach by itself, for the other proxies to know.
+// Suspects returns the IDs of the backends that this proxy can't reach, for the other proxies.
 func (r *Router) Suspects() (ids []string) {
 	tx := newReadTxn(r.db)
 	now := r.opts.Load().Now()

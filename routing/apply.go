@@ -2,23 +2,22 @@ package routing
 
 import "time"
 
-// maxEvents bounds the log lines of one answer; the rest is counted.
+// maxEvents bounds the log lines about one answer; further events are counted.
 const maxEvents = 20
 
-// Apply takes a source's whole set of backends: computes what changed, stores
-// it, and logs the difference. An empty set (or one with nothing usable in
-// it) is not believed when there is a better one: an agent that restarted has
-// forgotten everything, and says so with a valid, empty answer. A set that
-// takes away too much at once is believed in part (PanicThreshold).
+// Apply takes a source's whole set of backends, computes what changed, stores it, and logs the difference. An
+// empty set, or one without usable backends, is ignored if the router has a better one: an agent that
+// restarted has forgotten all services, and its answer is valid and empty. A set that removes too many
+// backends at once is applied in part (PanicThreshold).
 //
-// A saved set (Snapshot.Saved) is taken only while nothing is known, and the first live
-// answer after it is taken whole: what a file remembers mustn't hold against it.
+// A saved set (Snapshot.Saved) is applied only while no set is known. The first live answer after it is
+// applied whole: the contents of a file must not restrict it.
 //
-// Apply reports whether the set was taken whole, which makes it the last good set.
+// Apply reports whether the set was applied whole, which makes it the last good set.
 func (r *Router) Apply(s Snapshot) (whole bool) { return r.apply(s, true) }
 
-// apply is Apply; fresh is whether the answer is new, or the last one judged
-// again: by other settings, or later.
+// apply is Apply. fresh: the answer is new; otherwise the last one is judged again, with other settings or at
+// a later time.
 func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 	incoming, bad := s.cleaned()
 	for i, sentence := range bad {
@@ -35,7 +34,7 @@ func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 	defer tx.abort()
 	r.mu.Lock()
 	known, onSaved := !r.mu.learned.IsZero(), r.mu.saved
-	if !fresh { // only now: an answer that comes meanwhile waits for this transaction
+	if !fresh { // only now: an answer that arrives meanwhile waits for this transaction
 		s = r.mu.last
 	}
 	r.mu.Unlock()
@@ -54,7 +53,7 @@ func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 	for _, row := range p.put {
 		tx.putBackend(row)
 		if was := tx.health(row.ID); was != nil && row.State == Up && !row.kept {
-			tx.deleteHealth(was) // news of it: let the next session see for itself
+			tx.deleteHealth(was) // its state changed: let the next session try it
 		}
 	}
 	changed := len(p.put) > 0
@@ -88,9 +87,8 @@ func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 	return p.kept == 0
 }
 
-// plan is planApply; afterSaved is whether the answer is the first live one after a
-// saved set, which loses nothing that the panic threshold should count. Where several proxies
-// agree on the fleet, they have applied it.
+// plan is planApply. afterSaved: the answer is the first live one after a saved set, so no loss counts for
+// the panic threshold. With an Agreement, the proxies have applied the threshold to the fleet before.
 func (r *Router) plan(old []*backendRow, incoming []Backend, o *Options, now time.Time, afterSaved bool) plan {
 	if !afterSaved && o.Agreement == nil {
 		return planApply(old, incoming, o, now)
@@ -117,7 +115,7 @@ func (r *Router) forgettable(tx writeTxn, now time.Time, window time.Duration) [
 	return rows
 }
 
-// refuseEmpty says that an empty answer was not believed.
+// refuseEmpty logs that an empty answer was ignored.
 func (r *Router) refuseEmpty(s Snapshot) {
 	r.mu.Lock()
 	learned := r.mu.learned
@@ -131,7 +129,7 @@ func (r *Router) refuseEmpty(s Snapshot) {
 		"age", r.opts.Load().Now().Sub(learned).Round(time.Second))
 }
 
-// report logs and counts what an answer did. Nothing is locked here.
+// report logs and counts the effects of an answer. No lock is held.
 func (r *Router) report(s Snapshot, p plan, o *Options, changed bool) {
 	log, source := r.tel.Log, s.Source
 	for _, name := range p.flaps {

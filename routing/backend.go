@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// State says which users a backend gets. The zero value is Up.
+// State says which users a backend receives. The zero value is Up.
 type State uint8
 
 const (
@@ -34,10 +34,10 @@ func (s State) String() string {
 	return fmt.Sprintf("state(%d)", uint8(s))
 }
 
-// MarshalText gives String to encoders such as JSON's.
+// MarshalText returns String, for encoders such as JSON's.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText reads what MarshalText wrote.
+// UnmarshalText parses the output of MarshalText.
 func (s *State) UnmarshalText(text []byte) error {
 	for _, known := range []State{Up, Draining, Down} {
 		if string(text) == known.String() {
@@ -48,8 +48,8 @@ func (s *State) UnmarshalText(text []byte) error {
 	return fmt.Errorf("backend state %q is none of up, draining, down", text)
 }
 
-// Storage says whether backends serve the same mail. It has no usable zero
-// value, since a wrong guess shows a user an empty INBOX: the operator sets it.
+// Storage says whether backends serve the same mail. It has no usable zero value, since a wrong guess would
+// show users an empty INBOX: the operator sets it.
 type Storage uint8
 
 const (
@@ -84,36 +84,35 @@ func (s Storage) String() string {
 // Backend is one IMAP server of the fleet. Readers share a Backend, so it is never
 // changed, its Tags included.
 type Backend struct {
-	// ID never changes while the backend is the same one: not with its address, its port, or
-	// the name of its machine. It is the key of pins, of sessions and of the hash.
+	// ID doesn't change as long as the backend is the same: not with its address, its port, or the name of
+	// its machine. It is the key of pins, of sessions and of the hash.
 	ID string
-	// Name is what people call it, in logs, metrics, the admin API and placements: unique
-	// among the backends that are listed, and it may change. "" = ID.
+	// Name is the name in logs, metrics, the admin API and placements. It is unique among the listed
+	// backends, and it may change. "" = ID.
 	Name string
-	// Service is its id on its machine, where discovery knows machines; then Service@Node
+	// Service is the backend's service id on its machine, if discovery knows machines; then Service@Node
 	// names it, too.
 	Service string
 	Address string // host:port
 	Weight  int    // share of the users, relative to the others; 0 gets no new users
 	Tags    []string
 	State   State
-	Reason  string // why the state, in a few words; "" where it needs none
+	Reason  string // the reason of the state, in a few words; may be ""
 
 	TLS        string // "none", "starttls", "implicit"; "" = backend_defaults
 	ServerName string // name to verify its certificate against; "" = backend_defaults
 	Datacenter string
-	Node       string // the machine, where discovery knows it
+	Node       string // the machine, if discovery knows it
 
-	// Pending: the source lists the backend and hasn't learnt its State yet. A backend
-	// that is known already keeps its state; another one is Down until there is an answer,
-	// and PickWithin waits for that.
+	// Pending: the source lists the backend and doesn't know its State yet. A known backend keeps its state;
+	// a new one is Down until the source knows, and PickWithin waits for that.
 	Pending bool
 }
 
-// Shown is the name for people.
+// Shown returns the name for logs, metrics and pages.
 func (b *Backend) Shown() string { return cmp.Or(b.Name, b.ID) }
 
-// Qualified is the name that no other listed backend has, whatever theirs are.
+// Qualified returns a name that no other listed backend has.
 func (b *Backend) Qualified() string {
 	if b.Service == "" || b.Node == "" {
 		return b.ID
@@ -121,7 +120,7 @@ func (b *Backend) Qualified() string {
 	return b.Service + "@" + b.Node
 }
 
-// equal reports whether discovery said the same of both.
+// equal says whether discovery's data is the same for both.
 func (b *Backend) equal(o *Backend) bool {
 	return b.ID == o.ID && b.Name == o.Name && b.Service == o.Service && b.Address == o.Address && b.Weight == o.Weight && b.State == o.State &&
 		b.Reason == o.Reason && b.TLS == o.TLS && b.ServerName == o.ServerName &&
@@ -133,17 +132,17 @@ func (b *Backend) equal(o *Backend) bool {
 type Snapshot struct {
 	Source   string // "consul", "static"; for logs and metrics
 	Backends []Backend
-	// Index is the source's own number of the answer, which grows, and Consistent says that the answer is from the source's leader: only such a
-	// one may have a lower number than those before it. Only an Agreement needs them.
+	// Index is the source's number of the answer, which increases. Consistent says that the answer is from
+	// the source's leader: only such an answer may have a lower Index than earlier ones. Only an Agreement
+	// needs them.
 	Index      uint64
 	Consistent bool
-	// Saved is when the set was learnt, for one that was kept on disk; zero: it is a
-	// live answer. A saved set is taken only while nothing else is known.
+	// Saved is the time when the set was learnt, if it was read from disk; zero: it is a live answer. A saved
+	// set is applied only while no other set is known.
 	Saved time.Time
 }
 
-// cleaned returns the usable backends of a snapshot, sorted by id, and a
-// sentence for each that isn't.
+// cleaned returns the usable backends of a snapshot, sorted by id, and a sentence about each unusable one.
 func (s Snapshot) cleaned() (good []Backend, bad []string) {
 	good = make([]Backend, 0, len(s.Backends))
 	for _, b := range s.Backends {

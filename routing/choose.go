@@ -20,23 +20,23 @@ const (
 	ByFailover Why = "failover"
 )
 
-// choice is everything the rules look at.
+// choice is the input of the rules.
 type choice struct {
 	user, placement string
 	tried           []string
-	pin             *pinRow // nil: none, or it has ended
+	pin             *pinRow // nil: there is none, or it has ended
 	now             time.Time
 	storage         Storage
 	failoverAfter   time.Duration
 	tables          readTxn
-	// placed is the backend that the placement names, nil for none (or for none that can
-	// be told); choose sets it.
+	// placed is the backend that the placement names, nil if it names none or isn't unambiguous; choose sets
+	// it.
 	placed *backendRow
 	health map[string]*healthRow
-	// settle: a backend whose state isn't known yet may be the user's own, so there is
-	// no choice (ErrNotReady). Else it counts as down.
+	// settle: if the state of a backend that may be the user's isn't known yet, there is no choice
+	// (ErrNotReady). Otherwise such a backend counts as down.
 	settle bool
-	// agreed is the backend that several proxies agree on; "": this proxy decides alone.
+	// agreed is the backend on which several proxies agree; "": this proxy decides alone.
 	agreed string
 }
 
@@ -125,7 +125,7 @@ func (c *choice) shared() (*backendRow, Why, error) {
 	return b, ByFailover, nil
 }
 
-// home is where the user goes if it can be done (rule 1); "" where nothing is said.
+// home returns where the user should be (rule 1); "" if neither placement nor pin says so.
 func (c *choice) home() (string, Why) {
 	stay := c.pin != nil && (c.placement == "" || c.pin.live > 0 && c.pin.placement == c.placement)
 	switch {
@@ -143,7 +143,7 @@ func (c *choice) home() (string, Why) {
 	return "", ""
 }
 
-// takes reports whether the backend takes this user now (rule 2).
+// takes says whether the backend takes this user now (rule 2).
 func (c *choice) takes(id string) bool {
 	b := c.tables.backend(id)
 	pinned := c.pin != nil && c.pin.backend == id
@@ -158,8 +158,8 @@ func (c *choice) takes(id string) bool {
 	return true
 }
 
-// held is for how long yet the user's sessions with a connection there keep the user from
-// moving off a backend that is down or refuses (rule 4).
+// held returns how much longer the user's sessions with a connection keep the user at a backend that is down
+// or refuses (rule 4).
 func (c *choice) held() time.Duration {
 	if c.pin == nil || c.pin.holding == 0 {
 		return 0
@@ -177,11 +177,11 @@ func (c *choice) held() time.Duration {
 	return max(c.failoverAfter-c.now.Sub(since), 0)
 }
 
-// rendezvous is rule 5; firstChoice is whether the user would be there too if all were well.
+// rendezvous is rule 5. firstChoice: the user would be there as well if all backends were usable.
 func (c *choice) rendezvous() (best *backendRow, firstChoice bool) {
 	var (
 		bucket              = bucketHash(Bucket(c.user))
-		top, spare          *backendRow // over all that take new users; over those but the tried
+		top, spare          *backendRow // over all that take new users; over those without the tried
 		topS, spareS, bestS = -1.0, -1.0, -1.0
 	)
 	c.tables.backends(func(b *backendRow) bool {
@@ -209,7 +209,7 @@ func (c *choice) rendezvous() (best *backendRow, firstChoice bool) {
 	return best, best == top
 }
 
-// notKnown is ErrNotReady for one backend.
+// notKnown is ErrNotReady about one backend.
 func notKnown(b *backendRow) error {
 	return fmt.Errorf("%w: %s hasn't answered a probe", ErrNotReady, b.Name)
 }

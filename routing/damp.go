@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// What makes a backend one that flaps: discovery takes it away for the second time, and the
-// time before was at most so many FlapDamps ago.
+// A backend flaps when discovery takes it away for at least the second time, and the time before was at most
+// flapWindow × FlapDamp ago.
 const (
 	flapsFrom  = 2
 	flapWindow = 5
 )
 
-// flapping is a backend's history with discovery. The zero value is none.
+// flapping is a backend's history in discovery's answers. The zero value is empty.
 type flapping struct {
 	falls  int       // how often discovery has taken it away lately
 	fell   time.Time // when it last did
-	well   time.Time // since when discovery has called it usable; zero: it doesn't
-	damped bool      // it gets no new users, though discovery calls it usable
+	well   time.Time // since when discovery has listed it as usable; zero: it doesn't
+	damped bool      // it gets no new users although discovery lists it as usable
 }
 
-// same reports whether nothing has happened between two.
+// same says whether two histories are equal.
 func (f flapping) same(o flapping) bool {
 	return f.falls == o.falls && f.damped == o.damped && f.fell.Equal(o.fell) && f.well.Equal(o.well)
 }
@@ -59,7 +59,7 @@ func (row *backendRow) damp(was *backendRow, o *Options, now time.Time) {
 	row.flapping = f
 }
 
-// release undoes damp where nothing else takes users: a backend that flaps is better than none.
+// release undoes damp if no other backend takes users: a backend that flaps is better than none.
 func release(rows []*backendRow, said map[string]Backend) {
 	for _, row := range rows {
 		if row.takesNew() {
@@ -73,8 +73,8 @@ func release(rows []*backendRow, said map[string]Backend) {
 	}
 }
 
-// Settle gives backends new users again that got none because they flapped, and have been well for
-// long enough. The router has no clock of its own: it is to be called every second or so.
+// Settle gives new users again to backends that got none because they flapped, and that have been usable for
+// long enough. The router has no timers: call Settle about every second.
 func (r *Router) Settle() {
 	now := r.opts.Load().Now()
 	r.mu.Lock()

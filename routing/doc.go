@@ -1,4 +1,4 @@
-// Package routing decides which backend a user goes to, and remembers it.
+// Package routing decides to which backend a user goes, and remembers it.
 //
 // It doesn't know sessions: it publishes changes (Watch, Pick.Void), and sessions
 // act on them.

@@ -2,19 +2,18 @@ package routing
 
 import "errors"
 
-// Errors of Pick. For each of them the client gets NO [UNAVAILABLE], never
-// [AUTHENTICATIONFAILED], since the credentials may be right. Pick wraps them
-// in a sentence for the log.
+// Errors of Pick. For each of them the client gets NO [UNAVAILABLE], never [AUTHENTICATIONFAILED], since the
+// credentials may be right. Pick wraps them with a text for the log.
 var (
-	// ErrNotReady: no source of backends has answered yet, or not about the backend
-	// that would be the user's. PickWithin waits for that.
+	// ErrNotReady: no source of backends has answered yet, or the state of the backend that would be chosen
+	// isn't known. PickWithin waits for that.
 	ErrNotReady = errors.New("the backends aren't known yet")
-	// ErrNoBackend: nothing that takes this user is up and untried.
+	// ErrNoBackend: no backend that takes this user is up and untried.
 	ErrNoBackend = errors.New("no backend is available")
-	// ErrNoPlacement: separate storage, and nothing says where the user's mail is.
+	// ErrNoPlacement: storage is separate, and no placement says where the user's mail is.
 	ErrNoPlacement = errors.New("user has no placement")
-	// ErrUnknownPlacement: separate storage, and the placement names a backend
-	// that discovery doesn't list.
+	// ErrUnknownPlacement: storage is separate, and the placement names a backend that discovery doesn't
+	// list.
 	ErrUnknownPlacement = errors.New("placement names an unknown backend")
 	// ErrBackendDown: the one backend that may serve this user is down or
 	// refused; for shared storage, only while the user's other sessions hold

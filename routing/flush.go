@@ -1,15 +1,15 @@
 package routing
 
-// What Flush has done with a user's pin.
+// The results of Flush.
 const (
-	FlushedNone  = "none"   // there was none
-	FlushedNow   = "now"    // it is gone
-	FlushedLater = "at_end" // it goes with the user's last session
+	FlushedNone  = "none"   // the user had no pin
+	FlushedNow   = "now"    // the pin was removed
+	FlushedLater = "at_end" // the pin ends with the user's last session
 )
 
-// Flush drops a user's pin: the next login goes where a user goes who wasn't here before. While the
-// user has sessions the pin stays, and its grace is over at the last one's end: another backend
-// mustn't serve the user meanwhile. Parked sessions count, since watches and resyncs serve them.
+// Flush removes a user's pin: the next login is routed like that of a new user. While the user has sessions
+// the pin stays, and ends without grace time with the last session: another backend must not serve the user
+// meanwhile. Parked sessions count, since watches and resyncs serve them.
 func (r *Router) Flush(user string) string {
 	tx := newWriteTxn(r.db)
 	defer tx.abort()
@@ -31,7 +31,7 @@ func (r *Router) Flush(user string) string {
 	return FlushedNow
 }
 
-// Where says where a login of the user would go now, and by which rule; nothing is claimed.
+// Where returns the backend to which a login of the user would go now, and the rule; it claims nothing.
 func (r *Router) Where(user, placement string) (*Backend, Why, error) {
 	if !r.Ready() {
 		return nil, "", ErrNotReady

@@ -42,7 +42,7 @@ func (r *Router) ReportDialFailure(id string, cause error) {
 // existing connection, such as one from the pool.
 func (r *Router) ReportDialSuccess(id string) {
 	if newReadTxn(r.db).health(id) == nil {
-		return // nearly always, and it costs no lock
+		return // almost always, and without a lock
 	}
 	tx := newWriteTxn(r.db)
 	defer tx.abort()
@@ -56,8 +56,7 @@ func (r *Router) ReportDialSuccess(id string) {
 	r.tel.Log.Info("backend can be reached again", "backend", name, "failures", h.failures, "since", h.first)
 }
 
-// trialPause is between the probes of a backend about which too little is known to say
-// whether it can be reached.
+// trialPause is the time between probes of a backend of which it isn't clear yet whether it can be reached.
 const trialPause = time.Second
 
 // Trials returns the backends for which a probe is due: those whose last connection
@@ -65,7 +64,7 @@ const trialPause = time.Second
 // backend counts as being probed. The prober reports the result.
 func (r *Router) Trials() []*Backend {
 	if len(newReadTxn(r.db).allHealth()) == 0 {
-		return nil // nearly always, and it costs no lock
+		return nil // almost always, and without a lock
 	}
 	tx := newWriteTxn(r.db)
 	defer tx.abort()
@@ -89,7 +88,7 @@ func (r *Router) Trials() []*Backend {
 	return due
 }
 
-// clip is the error's text, bounded.
+// clip returns the error's text, bounded.
 func clip(err error) string {
 	if err == nil {
 		return "no reason given"

@@ -19,15 +19,15 @@ const (
 )
 
 const (
-	// suspectAfter is how many dials in a row must fail before new users are
-	// sent elsewhere without trying: fewer would let one reset connection move people.
+	// suspectAfter is how many dials in a row must fail before new users are sent elsewhere without trying:
+	// with a lower number one reset connection could move users.
 	suspectAfter = 3
-	// failureRun ends a run of dial failures: an old one says nothing about now.
+	// failureRun ends a run of dial failures: an old failure doesn't describe the present.
 	failureRun = 10 * time.Minute
-	// sweepStep is how many ended pins one write takes away; more than one, so
-	// that the table shrinks while it is in use.
+	// sweepStep is how many ended pins one write removes; more than one, so that the table shrinks while it
+	// is in use.
 	sweepStep = 16
-	// maxErrorText bounds what is kept of a dial error, in bytes.
+	// maxErrorText bounds the stored text of a dial error, in bytes.
 	maxErrorText = 200
 )
 
@@ -41,10 +41,10 @@ type Options struct {
 	// the user there when it is down or refuses; shared storage only. 0 = 30 s, negative
 	// = not at all.
 	FailoverAfter time.Duration
-	// PanicThreshold is the fraction (0..1] of the fleet that discovery may
-	// take away within PanicWindow; what goes beyond is kept as it was. 0 = 0.5, 1 = no limit.
+	// PanicThreshold is the fraction (0..1] of the fleet that discovery may take away within PanicWindow; an
+	// answer that exceeds it takes none away. 0 = 0.5, 1 = no limit.
 	PanicThreshold float64
-	// PanicWindow is what "at once" means to PanicThreshold. 0 = 1 min.
+	// PanicWindow is the period for PanicThreshold. 0 = 1 min.
 	PanicWindow time.Duration
 	// FlapDamp is how long discovery must call a backend usable without a break before it is
 	// used again, where it comes and goes (damp); shared storage only. 0 = 30 s, negative: at once.
@@ -53,20 +53,20 @@ type Options struct {
 	// 0 = 5 s.
 	DialRetry time.Duration
 
-	// Agreement decides in place of the router's rules, where several proxies agree on users. nil = this proxy decides alone.
-	// Reload doesn't change it.
+	// Agreement decides instead of the router's rules if several proxies agree on users. nil = this proxy
+	// decides alone. Reload doesn't change it.
 	Agreement Agreement
 
 	Now       func() time.Time     // nil = time.Now
 	Telemetry *telemetry.Telemetry // nil = nothing is recorded; not changed by Reload
 }
 
-// withDefaults fills in what was left zero, or says what is wrong.
+// withDefaults fills in zero fields, or returns an error.
 func (o Options) withDefaults() (*Options, error) {
 	if o.Storage != Shared && o.Storage != Separate {
 		return nil, errors.New("routing: storage must be shared or separate, there is no default")
 	}
-	if !(o.PanicThreshold >= 0 && o.PanicThreshold <= 1) { // written so that NaN fails
+	if !(o.PanicThreshold >= 0 && o.PanicThreshold <= 1) { // this form refuses NaN, too
 		return nil, fmt.Errorf("routing: panic threshold %v is not between 0 and 1", o.PanicThreshold)
 	}
 	if o.PanicThreshold == 0 {
@@ -86,7 +86,7 @@ func (o Options) withDefaults() (*Options, error) {
 	return &o, nil
 }
 
-// orDefault is d, the default where it is 0, and 0 where it is negative.
+// orDefault returns d, def for 0, and 0 for a negative d.
 func orDefault(d, def time.Duration) time.Duration {
 	switch {
 	case d == 0:

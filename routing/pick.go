@@ -35,7 +35,7 @@ type Pick struct {
 	gen    uint64
 	void   chan struct{}
 
-	claim atomic.Pointer[func()] // ends the Agreement's claim, until the login's connection has one; nil: there is none
+	claim atomic.Pointer[func()] // ends the Agreement's claim, until the login's connection has one; nil: no claim
 
 	mu    sync.Mutex
 	state pickState // under mu
@@ -47,9 +47,9 @@ type Pick struct {
 type pickState uint8
 
 const (
-	picked    pickState = iota // on its way: dialling, logging in
+	picked    pickState = iota // dialling, logging in
 	confirmed                  // logged in; counts as a live session
-	released                   // over
+	released                   // ended
 )
 
 // Pick chooses the backend for a new session of the user and claims it, in one
@@ -66,13 +66,13 @@ func (r *Router) Pick(user, placement string, tried ...string) (*Pick, error) {
 	return r.pick(ask{user: user, placement: placement, tried: tried, settle: true})
 }
 
-// ask is what is asked for a session.
+// ask has the parameters of a pick.
 type ask struct {
 	user, placement string
 	tried           []string
 	settle          bool   // a backend whose state isn't known yet may be worth waiting for
 	unproved        bool   // only the backend can check the password
-	agreed          string // the backend that the proxies agree on; "": this one decides alone
+	agreed          string // the backend on which the proxies agree; "": this proxy decides alone
 }
 
 // PickWithin is like Pick, but if Pick would return ErrNotReady it waits for discovery's next
@@ -85,7 +85,7 @@ func (r *Router) pickWithin(ctx context.Context, limit time.Duration, a ask) (*P
 	if agreement := r.opts.Load().Agreement; agreement != nil {
 		return r.pickAgreed(ctx, limit, agreement, a)
 	}
-	news := r.news() // taken before the pick, so that no answer is missed between the two
+	news := r.news() // taken before the pick, so that no answer is missed in between
 	p, err := r.pick(a)
 	if !errors.Is(err, ErrNotReady) {
 		return p, err
@@ -108,7 +108,7 @@ func (r *Router) pickWithin(ctx context.Context, limit time.Duration, a ask) (*P
 	}
 }
 
-// news closes at discovery's next answer.
+// news returns a channel that closes at discovery's next answer.
 func (r *Router) news() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -118,7 +118,7 @@ func (r *Router) news() <-chan struct{} {
 // pick is Pick.
 func (r *Router) pick(a ask) (*Pick, error) {
 	if a.user == "" {
-		return nil, errors.New("routing: a pick for no user") // the caller's mistake
+		return nil, errors.New("routing: a pick for no user") // a mistake of the caller
 	}
 	if !r.Ready() {
 		return nil, ErrNotReady
@@ -141,13 +141,13 @@ func (r *Router) pick(a ask) (*Pick, error) {
 		storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx.readTxn, health: health, settle: a.settle, agreed: a.agreed,
 	})
 	if err != nil {
-		tx.commit() // what was swept
+		tx.commit() // stores the removal of ended pins
 		return nil, err
 	}
 
 	moved := old != nil && old.backend != b.ID
 	if moved && a.unproved {
-		tx.commit() // what was swept
+		tx.commit() // stores the removal of ended pins
 		return r.pickAside(a, b, why, old), nil
 	}
 	pin := pinRow{user: a.user, backend: b.ID, placement: a.placement, since: now}
@@ -186,7 +186,7 @@ func (r *Router) countFailover(a ask, why Why, old *pinRow) {
 	}
 }
 
-// failoverReason is the metric's word for why the first choice wasn't taken.
+// failoverReason is the metric's label for why the first choice wasn't taken.
 func failoverReason(old *pinRow, tried []string) string {
 	switch {
 	case old != nil && slices.Contains(tried, old.backend), old == nil && len(tried) > 0:
@@ -247,7 +247,7 @@ func (p *Pick) hold(on bool) bool {
 // Release ends the claim, when the session has ended or was never established. It may be
 // called more than once. If a session was logged in, the pin lasts PinGrace longer.
 func (p *Pick) Release() {
-	defer p.unclaim() // behind the lock
+	defer p.unclaim() // after the lock
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == released {
@@ -289,7 +289,7 @@ func (p *Pick) voided() bool {
 	}
 }
 
-// confirm makes the session a live one, unless its pin has moved.
+// confirm counts the session as a live one, unless its pin has moved.
 func (r *Router) confirm(p *Pick) bool {
 	tx := newWriteTxn(r.db)
 	defer tx.abort()
@@ -307,7 +307,7 @@ func (r *Router) confirm(p *Pick) bool {
 	return true
 }
 
-// hold counts a session that gets or gives up its connection, unless its pin has moved.
+// hold counts a session that gets a connection or gives it up, unless its pin has moved.
 func (r *Router) hold(p *Pick, on bool) bool {
 	tx := newWriteTxn(r.db)
 	defer tx.abort()
@@ -324,7 +324,7 @@ func (r *Router) hold(p *Pick, on bool) bool {
 	return true
 }
 
-// release takes the session off its pin, if that is still the same one.
+// release removes the session from its pin, if the pin is still the same.
 func (r *Router) release(p *Pick, live, holds bool) {
 	tx := newWriteTxn(r.db)
 	defer tx.abort()

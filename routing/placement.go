@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// named are the listed backends that a placement names: the one whose ID or Name it is; else
-// the one that it qualifies (Service@Node); else all whose Service it is, which are several
-// where that is doubled; else all whose Address it is.
+// named returns the listed backends that a placement names: the one with that ID or Name; otherwise the one
+// with that Service@Node; otherwise all with that Service, of which there may be several; otherwise all with
+// that Address.
 func (t readTxn) named(placement string) []*backendRow {
 	if b := t.backend(placement); b != nil && !b.gone {
 		return []*backendRow{b}
@@ -40,8 +40,8 @@ func (t readTxn) named(placement string) []*backendRow {
 	return address
 }
 
-// place is the backend that the placement names. Where it names several, the user stays at
-// the one that they are pinned to.
+// place returns the backend that the placement names. If it names several, the user stays at the one to which
+// they are pinned.
 func (c *choice) place() (*backendRow, error) {
 	rows := c.tables.named(c.placement)
 	switch len(rows) {
@@ -61,14 +61,14 @@ func (c *choice) place() (*backendRow, error) {
 	return nil, fmt.Errorf("%w: %q names several: write one of %s", ErrUnknownPlacement, c.placement, strings.Join(names, ", "))
 }
 
-// Means reports whether a name for people, or in a placement, may mean the backend: its ID,
-// its Name, Service@Node, its Service or its Address.
+// Means says whether a name in a placement or a request may mean the backend: its ID, its Name, Service@Node,
+// its Service or its Address.
 func (b *Backend) Means(name string) bool {
 	return name == b.ID || name == b.Name || name == b.Qualified() || name == b.Service || name == b.Address
 }
 
-// Named are the ids of the backends that a name may mean (Backend.Means), those that are gone
-// included.
+// Named returns the ids of the backends that a name may mean (Backend.Means), including those that aren't
+// listed any more.
 func (r *Router) Named(name string) []string {
 	var ids []string
 	newReadTxn(r.db).backends(func(b *backendRow) bool {

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// plan is what an answer of discovery does to the table.
+// plan is the effect of an answer of discovery on the table.
 type plan struct {
 	put    []*backendRow // new and changed rows
 	events []event
-	kept   int       // backends that this answer took away and the panic threshold holds
-	lost   int       // backends that this answer took away, kept or not
-	flaps  []string  // names of backends that have fallen again, a short time after the last fall
-	settle time.Time // when the first that flaps may get new users; zero: none flaps
+	kept   int       // backends that this answer takes away and the panic threshold keeps
+	lost   int       // backends that this answer takes away, kept or not
+	flaps  []string  // names of backends that have fallen again a short time after the last fall
+	settle time.Time // when the first that flaps may get new users; zero: no backend flaps
 	lately int       // backends that earlier answers took away within the window
-	base   int       // of how many, those of lately included
+	base   int       // the number of backends before, including lately
 }
 
 // event is one line of the log.
@@ -25,20 +25,18 @@ type event struct {
 	was     State
 }
 
-// planApply compares the table with what discovery says now. incoming is
-// cleaned and not empty. It has no side effects.
+// planApply compares the table with discovery's present answer. incoming is cleaned and not empty. It has no
+// side effects.
 //
-// The panic threshold: discovery may take away (make Down, or leave out) at
-// most this fraction of the fleet within the window; where an answer goes
-// beyond, none of the backends that it takes away is: they stay as they
-// were, since a mistake of the checks or the catalogue is likelier than the
-// end of most of the fleet, and a backend that really is gone refuses its
-// dials and is found out by that. All else that the answer says is taken.
-// It is judged anew with each answer, so it ends when enough come back.
+// The panic threshold: discovery may take away (make Down, or leave out) at most this fraction of the fleet
+// within the window. If an answer exceeds it, all backends that it takes away stay as they were, since a
+// mistake of the checks or the catalogue is likelier than the end of most of the fleet; a backend that has
+// really ended refuses its dials, which the router notices. The rest of the answer is applied. Each answer is
+// judged anew, so the threshold stops holding when enough backends return.
 func planApply(old []*backendRow, incoming []Backend, o *Options, now time.Time) plan {
 	var (
 		p     plan
-		next  []*backendRow // the rows if all is taken as said
+		next  []*backendRow // the rows if the whole answer is applied
 		taken []*backendRow // those of next that are taken away
 		prev  = make(map[string]*backendRow, len(old))
 		said  = make(map[string]Backend, len(incoming))
@@ -99,7 +97,7 @@ func planApply(old []*backendRow, incoming []Backend, o *Options, now time.Time)
 	return p
 }
 
-// namedApart has no backend that isn't listed any more be shown as one that is.
+// namedApart makes sure that a backend that isn't listed any more isn't shown under the name of a listed one.
 func namedApart(rows []*backendRow) {
 	listed := make(map[string]bool, len(rows))
 	for _, row := range rows {
@@ -116,19 +114,19 @@ func namedApart(rows []*backendRow) {
 	}
 }
 
-// lostWithin: discovery took it away at most a window ago, and it hasn't come back.
+// lostWithin: discovery took it away at most a window ago, and it hasn't returned.
 func (b *backendRow) lostWithin(window time.Duration, now time.Time) bool {
 	return !b.usable() && !b.lostAt.IsZero() && now.Sub(b.lostAt) < window
 }
 
-// asSaid is the row for what discovery says of a backend; was may be nil.
+// asSaid returns the row for discovery's data about a backend; was may be nil.
 func asSaid(was *backendRow, b Backend, o *Options, now time.Time) *backendRow {
 	row := &backendRow{Backend: b, hash: keyHash(b.ID), since: now}
 	switch {
 	case !b.Pending:
 	case was == nil || was.gone || was.Pending:
 		row.State, row.Reason = Down, "not known yet whether it is up"
-	default: // what is known of it stands until there is an answer
+	default: // its state stays until there is an answer
 		row.State, row.Reason, row.Pending, row.kept, row.flapping = was.State, was.Reason, false, was.kept, was.flapping
 		return row
 	}
@@ -138,7 +136,7 @@ func asSaid(was *backendRow, b Backend, o *Options, now time.Time) *backendRow {
 	return row
 }
 
-// stand notes since when the row's state is what it is.
+// stand sets since when the row has its state.
 func (row *backendRow) stand(was *backendRow, now time.Time) {
 	if was == nil {
 		return
@@ -151,8 +149,7 @@ func (row *backendRow) stand(was *backendRow, now time.Time) {
 	}
 }
 
-// asGone is the row of a backend that isn't listed any more: it stays while
-// someone is pinned to it.
+// asGone returns the row of a backend that isn't listed any more: it remains while users are pinned to it.
 func asGone(was *backendRow, o *Options, now time.Time) *backendRow {
 	row := *was
 	row.State, row.gone, row.kept = Down, true, false
@@ -166,13 +163,13 @@ func asGone(was *backendRow, o *Options, now time.Time) *backendRow {
 	return &row
 }
 
-// keep undoes the loss in a row that is not stored yet.
+// keep undoes the loss in a row that isn't stored yet.
 func keep(row, was *backendRow) {
 	row.State, row.since, row.lostAt, row.gone, row.kept = was.State, was.since, was.lostAt, false, true
 	row.Reason = "kept by the panic threshold; discovery says: " + row.Reason
 }
 
-// take notes a row that differs from the stored one, and what to say about it.
+// take adds a row that differs from the stored one, and the event for the log.
 func (p *plan) take(was, row *backendRow) {
 	if was == nil || was.Pending && !row.Pending {
 		p.put = append(p.put, row)
@@ -201,14 +198,13 @@ func (p *plan) take(was, row *backendRow) {
 	p.events = append(p.events, event{what, row, was.State})
 }
 
-// beyond reports whether lost of base is more than the threshold's share. The product
-// of a share and a count isn't exact (0.58 × 50 is a little less than 29), hence the
-// tolerance, far below one backend.
+// beyond says whether lost is more than threshold's share of base. The product of a share and a count isn't
+// exact (0.58 × 50 is a little less than 29), so there is a tolerance, far below one backend.
 func beyond(lost, base int, threshold float64) bool {
 	return float64(lost) > threshold*float64(base)+1e-6
 }
 
-// summary says why the panic threshold holds, with the figures that it was judged by.
+// summary describes why the panic threshold holds, with its figures.
 func (p *plan) summary(o *Options) string {
 	earlier := ""
 	if p.lately > 0 {

@@ -6,22 +6,21 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Weighted rendezvous (highest random weight): each backend gets a score from
-// (bucket, backend), the highest wins. When a backend comes, goes or changes its
-// weight, only users it wins or loses move; every proxy that knows the same
-// set makes the same choice, whatever order it learnt it in.
+// Weighted rendezvous (highest random weight): each backend gets a score from (bucket, backend), and the
+// highest wins. When a backend is added, removed or gets another weight, only users that it wins or loses
+// move. All proxies that know the same set make the same choice, independent of its order.
 //
-// Users are placed by their bucket, not one by one, so that several proxies can say
-// in few bytes where users are (routing/agree). With 4,096 buckets the share of one of n
-// backends differs from its weight's by about the square root of n/4,096: 3 % for 4, 11 % for 50.
+// Users are placed by their bucket, so that several proxies can describe in few bytes where users are
+// (routing/agree). With 4,096 buckets the share of one of n backends differs from its weight's by about the
+// square root of n/4,096: 3 % for 4, 11 % for 50.
 //
-// The scores are part of the product: changing this file moves users at an
-// upgrade, and splits them while two versions run. A golden test holds it.
+// The scores are part of the product: a change of this file moves users at an upgrade, and splits them while
+// two versions run. A golden test checks them.
 
-// Buckets is how many buckets users are divided into.
+// Buckets is the number of buckets into which users are divided.
 const Buckets = 1 << 12
 
-// Bucket is the user's, below Buckets. The name is the canonical one.
+// Bucket returns the user's bucket, below Buckets. user is the canonical name.
 func Bucket(user string) int { return int(keyHash(user) % Buckets) }
 
 // Target is a backend as the rendezvous sees it.
@@ -30,11 +29,11 @@ type Target struct {
 	weight int
 }
 
-// NewTarget is the backend's. One whose weight is 0 is never chosen.
+// NewTarget returns a backend's target. A target with weight 0 is never chosen.
 func NewTarget(id string, weight int) Target { return Target{keyHash(id), weight} }
 
-// Rendezvous is the index of the target that a bucket's users go to; of two whose scores are equal the
-// first, so targets have to be sorted by id. It is -1 where none has a weight.
+// Rendezvous returns the index of the target to which a bucket's users go. If two scores are equal, the first
+// wins, so targets have to be sorted by id. It returns -1 if none has a weight.
 func Rendezvous(bucket int, targets []Target) int {
 	best, top, hash := -1, 0.0, bucketHash(bucket)
 	for i, t := range targets {
@@ -45,7 +44,7 @@ func Rendezvous(bucket int, targets []Target) int {
 	return best
 }
 
-// keyHash is the hash of a user name or a backend id.
+// keyHash returns the hash of a user name or a backend id.
 func keyHash(s string) uint64 { return xxhash.Sum64String(s) }
 
 // bucketHash spreads the buckets' numbers over 64 bits.
@@ -62,8 +61,8 @@ func mix(x uint64) uint64 {
 	return x
 }
 
-// score is -w/ln(h), with h uniform in (0,1) for the pair. With it the chance
-// to win is exactly proportional to the weight.
+// score is -w/ln(h), with h uniform in (0,1) for the pair, so that the chance to win is exactly proportional
+// to the weight.
 func score(bucket, backend uint64, weight int) float64 {
 	h := (float64(mix(bucket^backend)>>11) + 0.5) * 0x1p-53 // never 0, never 1
 	return -float64(weight) / math.Log(h)

@@ -20,21 +20,20 @@ type Router struct {
 	tel  *telemetry.Telemetry
 	gen  atomic.Uint64
 
-	// Taken after the database's writer lock, or without it; never held over
-	// anything but a few lines of arithmetic.
+	// Locked after the database's writer lock, or without it; held only for short computations.
 	mu struct {
 		sync.Mutex
-		usage   map[string]usage // by backend id; those at zero are absent
-		last    Snapshot         // what discovery said last, for Reload and Settle
-		settle  time.Time        // when Settle has something to do; zero: never
-		learned time.Time        // when it last was a good answer; zero: never
-		saved   bool             // the set is a saved one, there was no live answer yet
-		news    chan struct{}    // closed, and replaced, at each answer
+		usage   map[string]usage // by backend id, without those at zero
+		last    Snapshot         // discovery's last answer, for Reload and Settle
+		settle  time.Time        // when Settle has to act; zero: never
+		learned time.Time        // when the last good answer came; zero: never
+		saved   bool             // the set was read from disk, and there was no live answer yet
+		news    chan struct{}    // closed and replaced at each answer
 	}
 }
 
-// usage counts what the admin page and the gauges show for a backend, so that
-// neither has to walk a million pins.
+// usage has a backend's counts for the admin page and the gauges, so that these don't have to iterate over a
+// million pins.
 type usage struct{ pins, sessions int }
 
 // New returns a router without backends. Until the first Apply it
@@ -81,9 +80,9 @@ func (r *Router) Ready() bool {
 	return !r.mu.learned.IsZero()
 }
 
-// Watch returns a channel that closes when what discovery says about the
-// backend changes (its state above all), for sessions that have to act on it.
-// It may close for nothing; look, and watch again. Dials and pins don't close it.
+// Watch returns a channel that closes when discovery's data about the backend changes (its state above all),
+// for sessions that have to act on it. It may close without a change; check, and watch again. Dials and pins
+// don't close it.
 func (r *Router) Watch(id string) <-chan struct{} {
 	return newReadTxn(r.db).watchBackend(id)
 }
@@ -102,7 +101,7 @@ func (r *Router) count(id string, pins, sessions int) {
 	r.mu.usage[id] = u
 }
 
-// sweep takes away up to limit pins that have ended.
+// sweep removes up to limit pins that have ended.
 func (r *Router) sweep(tx writeTxn, o *Options, now time.Time, limit int) {
 	for _, pin := range tx.endedPins(now, o.PinGrace, limit) {
 		tx.deletePin(pin)

@@ -13,7 +13,7 @@ const (
 	tablePins     = "pins"
 	tableHealth   = "health"
 
-	indexID      = "id" // memdb's name for the primary one
+	indexID      = "id" // memdb's name for the primary index
 	indexBackend = "backend"
 	indexIdle    = "idle"
 )
@@ -27,17 +27,17 @@ func schema() *memdb.DBSchema {
 	}}
 }
 
-// backendsSchema is the fleet: who discovery lists, and who it listed until
-// lately and still has pins. A row leaves with its last pin (Apply takes it away).
+// backendsSchema is the fleet: the backends that discovery lists, and those that it listed until lately and
+// that still have pins. A row is removed with its last pin (by Apply).
 func backendsSchema() *memdb.TableSchema {
 	return &memdb.TableSchema{Name: tableBackends, Indexes: map[string]*memdb.IndexSchema{
 		indexID: {Name: indexID, Unique: true, Indexer: textIndex{func(row any) string { return row.(*backendRow).ID }}},
 	}}
 }
 
-// pinsSchema is who is on which backend: each user with a session, or whose
-// last one ended less than PinGrace ago. Those without a session are in the
-// index idle, oldest first, which is the order they end in.
+// pinsSchema has the users who are pinned to a backend: users with a session, or whose last one ended less
+// than PinGrace ago. Those without a session are in the index idle, oldest first, which is the order in which
+// they end.
 func pinsSchema() *memdb.TableSchema {
 	return &memdb.TableSchema{Name: tablePins, Indexes: map[string]*memdb.IndexSchema{
 		indexID:      {Name: indexID, Unique: true, Indexer: textIndex{func(row any) string { return row.(*pinRow).user }}},
@@ -46,21 +46,21 @@ func pinsSchema() *memdb.TableSchema {
 	}}
 }
 
-// healthSchema is the backends whose last dial failed; a success takes the row away.
+// healthSchema has the backends whose last dial failed; a success removes the row.
 func healthSchema() *memdb.TableSchema {
 	return &memdb.TableSchema{Name: tableHealth, Indexes: map[string]*memdb.IndexSchema{
 		indexID: {Name: indexID, Unique: true, Indexer: textIndex{func(row any) string { return row.(*healthRow).backend }}},
 	}}
 }
 
-// textIndex indexes rows by a text of theirs. memdb's own does it by
-// reflection, which would be the dearest part of a pick.
+// textIndex indexes rows by a text. memdb's own index uses reflection, which would be the most expensive part
+// of a pick.
 type textIndex struct{ of func(row any) string }
 
-// FromObject is part of memdb's SingleIndexer.
+// FromObject implements memdb.SingleIndexer.
 func (x textIndex) FromObject(row any) (bool, []byte, error) { return true, textKey(x.of(row)), nil }
 
-// FromArgs is part of memdb's Indexer.
+// FromArgs implements memdb.Indexer.
 func (x textIndex) FromArgs(args ...any) ([]byte, error) {
 	if len(args) != 1 {
 		return nil, fmt.Errorf("routing: %d arguments to a text index", len(args))
@@ -72,17 +72,17 @@ func (x textIndex) FromArgs(args ...any) ([]byte, error) {
 	return textKey(s), nil
 }
 
-// textKey ends in NUL, as memdb wants it, so that no key begins another.
+// textKey ends with NUL, as memdb requires, so that no key is a prefix of another.
 func textKey(s string) []byte {
 	key := make([]byte, len(s)+1)
 	copy(key, s)
 	return key
 }
 
-// idleIndex orders the pins without a session by when their last one ended.
+// idleIndex orders the pins without a session by the end of their last one.
 type idleIndex struct{}
 
-// FromObject is part of memdb's SingleIndexer.
+// FromObject implements memdb.SingleIndexer.
 func (idleIndex) FromObject(row any) (bool, []byte, error) {
 	pin := row.(*pinRow)
 	if pin.sessions > 0 {
@@ -91,7 +91,7 @@ func (idleIndex) FromObject(row any) (bool, []byte, error) {
 	return true, timeKey(pin.idleSince), nil
 }
 
-// FromArgs is part of memdb's Indexer.
+// FromArgs implements memdb.Indexer.
 func (idleIndex) FromArgs(args ...any) ([]byte, error) {
 	if len(args) != 1 {
 		return nil, fmt.Errorf("routing: %d arguments to the idle index", len(args))
@@ -103,7 +103,7 @@ func (idleIndex) FromArgs(args ...any) ([]byte, error) {
 	return timeKey(t), nil
 }
 
-// timeKey sorts as the times do, those before 1970 included.
+// timeKey sorts like the times, also before 1970.
 func timeKey(t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(t.UnixNano())^(1<<63))
 }

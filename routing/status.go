@@ -6,24 +6,24 @@ import (
 	"imapproxy/telemetry"
 )
 
-// maxPins bounds what Pins returns.
+// maxPins bounds the result of Pins.
 const maxPins = 1000
 
-// BackendStatus is a backend as the admin page shows it.
+// BackendStatus describes a backend for the admin page.
 type BackendStatus struct {
 	Backend
-	Since time.Time // when State became what it is
-	// Kept: discovery says that it is down or gone; the panic threshold holds it.
+	Since time.Time // since when it has its State
+	// Kept: discovery took it away; the panic threshold keeps it.
 	Kept bool
-	// Damped: it comes and goes, and gets no new users until it has been well for FlapDamp.
+	// Damped: it flaps, and gets no new users until it has been usable for FlapDamp.
 	Damped bool
 	// Flaps is how often discovery has taken it away lately.
 	Flaps int
 	// Gone: discovery doesn't list it; it is shown while users are pinned to it.
 	Gone bool
-	// Pins counts users, those in their grace included; Sessions those logged in.
+	// Pins counts pinned users, including those within their grace time; Sessions counts logged-in sessions.
 	Pins, Sessions int
-	// What real sessions met: dials that failed in a row, 0 when all is well.
+	// Dials that failed in a row; 0 = all is well.
 	Failures    int
 	LastFailure time.Time
 	LastError   string
@@ -50,15 +50,15 @@ func (r *Router) Backends() []BackendStatus {
 	return all
 }
 
-// PinStatus is a pin as the admin page shows it.
+// PinStatus describes a pin for the admin page.
 type PinStatus struct {
 	User, Backend string
-	Placement     string // what it was made by; "" = none was given
-	Sessions      int    // logged in
+	Placement     string // the placement for which it was made; "" = none
+	Sessions      int    // logged-in sessions
 	Holding       int    // of these, those with a connection to the backend
 	Flushed       bool   // it ends with the last session
 	Since         time.Time
-	// Ends is when the grace is over; zero while there are sessions, or logins under way.
+	// Ends is when the grace time ends; zero while there are sessions, or logins in progress.
 	Ends time.Time
 }
 
@@ -88,15 +88,15 @@ func (r *Router) Pins(user string) []PinStatus {
 	return pins
 }
 
-// LastGood is when discovery last gave an answer that was taken whole; zero: never.
+// LastGood returns when discovery last gave an answer that was applied whole; zero: never.
 func (r *Router) LastGood() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.mu.learned
 }
 
-// FromSaved reports whether the present set is one that was kept on disk, since there
-// was no live answer yet; LastGood then says when it was learnt.
+// FromSaved says whether the present set was read from disk, since there was no live answer yet; LastGood is
+// then the time when the set was learnt.
 func (r *Router) FromSaved() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,7 +114,8 @@ func (r *Router) usage() map[string]usage {
 	return all
 }
 
-// stats is what the gauges show. It also removes ended pins, so that the table shrinks even without logins.
+// stats returns the values of the gauges. It also removes ended pins, so that the table shrinks even without
+// logins.
 func (r *Router) stats() telemetry.RoutingStats {
 	o := r.opts.Load()
 	now := o.Now()

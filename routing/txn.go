@@ -7,13 +7,12 @@ import (
 	"github.com/hashicorp/go-memdb"
 )
 
-// readTxn is a consistent view of the tables; it never blocks, nor does it
-// hold up anyone. The errors that memdb can return are all ours (a table's
-// name, an argument's type), hence the panics.
+// readTxn is a consistent view of the tables. It never blocks and blocks no other transaction. The errors
+// that memdb can return are mistakes of this package (a table's name, an argument's type), so they panic.
 type readTxn struct{ txn *memdb.Txn }
 
-// writeTxn is a readTxn that sees, and in the end publishes, its own changes.
-// There is one at a time: what it reads can't change under it.
+// writeTxn is a readTxn that sees its own changes and publishes them at commit. There is one at a time, so
+// the data that it reads doesn't change.
 type writeTxn struct{ readTxn }
 
 func newReadTxn(db *memdb.MemDB) readTxn   { return readTxn{db.Txn(false)} }
@@ -41,7 +40,7 @@ func each[Row any](t readTxn, table, index string, args []any, f func(*Row) bool
 // backend returns the row, or nil.
 func (t readTxn) backend(id string) *backendRow { return first[backendRow](t, tableBackends, id) }
 
-// shown is the backend's name for people.
+// shown returns the backend's name for logs and pages.
 func (t readTxn) shown(id string) string {
 	if b := t.backend(id); b != nil {
 		return b.Name
@@ -52,7 +51,7 @@ func (t readTxn) shown(id string) string {
 // pin returns the row, or nil; it may have ended.
 func (t readTxn) pin(user string) *pinRow { return first[pinRow](t, tablePins, user) }
 
-// health returns the row, or nil where the last dial succeeded.
+// health returns the row, or nil if the last dial succeeded.
 func (t readTxn) health(id string) *healthRow { return first[healthRow](t, tableHealth, id) }
 
 // backends calls f for each, by id, until it returns false.
@@ -60,7 +59,7 @@ func (t readTxn) backends(f func(*backendRow) bool) {
 	each(t, tableBackends, indexID, nil, f)
 }
 
-// allHealth returns the backends that are refusing: mostly none.
+// allHealth returns the backends that are refusing; usually none.
 func (t readTxn) allHealth() map[string]*healthRow {
 	var all map[string]*healthRow
 	each(t, tableHealth, indexID, nil, func(h *healthRow) bool {
@@ -76,7 +75,7 @@ func (t readTxn) allHealth() map[string]*healthRow {
 // pins calls f for each, by user, until it returns false.
 func (t readTxn) pins(f func(*pinRow) bool) { each(t, tablePins, indexID, nil, f) }
 
-// pinnedTo reports whether any pin is on the backend, ended ones included.
+// pinnedTo says whether a pin is on the backend, including ended ones.
 func (t readTxn) pinnedTo(id string) bool {
 	row, err := t.txn.First(tablePins, indexBackend, id)
 	mustBeOurs(err)
@@ -98,8 +97,8 @@ func (t readTxn) endedPins(now time.Time, grace time.Duration, limit int) []*pin
 	return ended
 }
 
-// watchBackend returns a channel that closes when the row is replaced or
-// removed, or, where there is none, when one may have come.
+// watchBackend returns a channel that closes when the row is replaced or removed, or, if there is none, when
+// one may have been added.
 func (t readTxn) watchBackend(id string) <-chan struct{} {
 	changed, _, err := t.txn.FirstWatch(tableBackends, indexID, id)
 	mustBeOurs(err)
@@ -113,7 +112,7 @@ func (t writeTxn) deletePin(p *pinRow)         { mustBeOurs(t.txn.Delete(tablePi
 func (t writeTxn) putHealth(h *healthRow)      { mustBeOurs(t.txn.Insert(tableHealth, h)) }
 func (t writeTxn) deleteHealth(h *healthRow)   { mustBeOurs(t.txn.Delete(tableHealth, h)) }
 
-// commit publishes the changes and wakes who watched the rows.
+// commit publishes the changes and wakes the watchers of the rows.
 func (t writeTxn) commit() { t.txn.Commit() }
 
 // abort drops the changes; after commit it does nothing.

@@ -9,10 +9,10 @@ import (
 // backend is full or can't be reached. But it moves the user to that backend, and ends the user's sessions on
 // the previous one, only after that backend has accepted the password.
 
-// aside is what a pick has whose user is pinned to another backend. The pin doesn't count it.
+// aside is the state of a pick whose user is pinned to another backend. The pin doesn't count the pick.
 type aside struct {
 	placement string
-	holding   int // how many sessions had a connection there
+	holding   int // how many sessions had a connection to that backend
 }
 
 // PickUnproved is PickWithin for a login whose password only the backend can verify. Such
@@ -21,14 +21,14 @@ func (r *Router) PickUnproved(ctx context.Context, limit time.Duration, user, pl
 	return r.pickWithin(ctx, limit, ask{user: user, placement: placement, tried: tried, settle: true, unproved: true})
 }
 
-// pickAside makes a pick that leaves the user's pin where it is.
+// pickAside makes a pick that doesn't change the user's pin.
 func (r *Router) pickAside(a ask, b *backendRow, why Why, pin *pinRow) *Pick {
 	r.countFailover(a, why, pin)
 	return &Pick{Backend: &b.Backend, Why: why, router: r, user: a.user, gen: pin.gen, void: make(chan struct{}),
 		aside: &aside{placement: a.placement, holding: pin.holding}}
 }
 
-// confirm is Confirm's first time.
+// confirm is the first call of Confirm.
 func (p *Pick) confirm() bool {
 	if p.aside == nil {
 		return p.router.confirm(p)
