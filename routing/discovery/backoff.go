@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// backoff doubles the wait with each failure, between its bounds. It is
-// jittered: all proxies lose the same agent in the same moment.
+// backoff doubles the wait with each failure, between its bounds. It has jitter, since all proxies may lose
+// the same agent at the same moment.
 type backoff struct {
 	min, max time.Duration
 	next     time.Duration
 }
 
-// wait waits; false when ctx ended.
+// wait waits; it returns false when ctx ended.
 func (b *backoff) wait(ctx context.Context) bool {
 	d := max(b.next, b.min)
 	b.next = min(2*d, b.max)
@@ -22,7 +22,7 @@ func (b *backoff) wait(ctx context.Context) bool {
 
 func (b *backoff) reset() { b.next = 0 }
 
-// jitter is between a half and the whole of d.
+// jitter returns a duration between a half and the whole of d.
 func jitter(d time.Duration) time.Duration {
 	if d <= 1 {
 		return d
@@ -30,7 +30,7 @@ func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-// sleep waits for d; false when ctx ended.
+// sleep waits for d; it returns false when ctx ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -13,8 +13,8 @@ import (
 	"imapproxy/routing"
 )
 
-// fleet turns Consul's answer into backends. Its order is nothing to rely on
-// (it differs between versions), so the result is sorted by id.
+// fleet converts Consul's answer to backends. The order of the answer differs between versions, so the result
+// is sorted by id.
 func fleet(entries []*api.ServiceEntry, service string) []routing.Backend {
 	var all []routing.Backend
 	for _, e := range entries {
@@ -40,13 +40,13 @@ func fleet(entries []*api.ServiceEntry, service string) []routing.Backend {
 	return all
 }
 
-// complete guards against an answer with holes.
+// complete says whether an entry has all parts.
 func complete(e *api.ServiceEntry) bool { return e != nil && e.Node != nil && e.Service != nil }
 
-// identity is what stays the same of an instance when its node is renamed, its address or
-// its port changes, or another instance comes with the same service id: the service id and
-// the UUID of its node. A node that was registered without a UUID, as external ones may be, is
-// known by its name.
+// identity returns the part of an instance that stays the same when its node is renamed, its address or its
+// port changes, or another instance appears with the same service id: the service id and the UUID of its
+// node. A node that was registered without a UUID, which is possible for external ones, is identified by its
+// name.
 func identity(e *api.ServiceEntry) string {
 	node := e.Node.ID
 	if node == "" {
@@ -55,9 +55,9 @@ func identity(e *api.ServiceEntry) string {
 	return e.Service.ID + "@" + node
 }
 
-// instanceName is what an instance is called: its service id. That is unique on its agent
-// only, and without one in the registration Consul takes the service's name, the same on
-// every machine: then it is the node's name.
+// instanceName returns the name of an instance: its service id. A service id is unique on its agent only;
+// without one in the registration Consul uses the service's name, which is the same on every machine, and
+// then instanceName is the node's name.
 func instanceName(e *api.ServiceEntry, service string) string {
 	if e.Service.ID == "" || e.Service.ID == service {
 		return e.Node.Node
@@ -65,7 +65,7 @@ func instanceName(e *api.ServiceEntry, service string) string {
 	return e.Service.ID
 }
 
-// backend is an instance without its id and names.
+// backend converts an instance, without id and names.
 func backend(e *api.ServiceEntry) routing.Backend {
 	host := e.Service.Address
 	if host == "" {
@@ -97,8 +97,7 @@ func backend(e *api.ServiceEntry) routing.Backend {
 	return b
 }
 
-// unbracketed is an IPv6 address without the brackets that it has in a URL: registrations
-// have both forms, and Consul takes both.
+// unbracketed removes the brackets of an IPv6 address in URL form. Registrations may have either form.
 func unbracketed(host string) string {
 	if inner, ok := strings.CutPrefix(host, "["); ok && strings.HasSuffix(inner, "]") {
 		if inner = strings.TrimSuffix(inner, "]"); strings.Contains(inner, ":") {
@@ -108,8 +107,7 @@ func unbracketed(host string) string {
 	return host
 }
 
-// isHost reports whether a text can be dialled: an IP address, perhaps with a zone, or
-// a name.
+// isHost says whether a text can be dialled: an IP address, perhaps with a zone, or a name.
 func isHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return true
@@ -117,10 +115,9 @@ func isHost(host string) bool {
 	return host != "" && !strings.ContainsAny(host, ":[]/@ \t\r\n\x00")
 }
 
-// classify reads the checks of an instance and of its node. Maintenance alone
-// is draining: the server works, its operator wants it empty. With a critical
-// check besides it has been stopped, which is down. A warning is up, with the
-// weight for it.
+// classify evaluates the checks of an instance and of its node. Maintenance alone means draining: the server
+// works, and its operator wants it empty. Maintenance with another critical check means that the server was
+// stopped: down. A warning means up, with the weight for warnings.
 func classify(checks api.HealthChecks) (state routing.State, warning bool, reason string) {
 	var maintenance, critical, warn *api.HealthCheck
 	for _, c := range checks {
@@ -149,8 +146,7 @@ func classify(checks api.HealthChecks) (state routing.State, warning bool, reaso
 	return routing.Up, false, ""
 }
 
-// firstOf is the check with the lower id, so that the reason doesn't change
-// with the order of an answer.
+// firstOf returns the check with the lower id, so that the reason doesn't depend on the order of an answer.
 func firstOf(a, b *api.HealthCheck) *api.HealthCheck {
 	if a == nil || b.CheckID < a.CheckID {
 		return b

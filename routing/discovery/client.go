@@ -11,12 +11,11 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// ConsulOptions says how to reach Consul, and which service the backends are.
-// What is empty comes from the CONSUL_HTTP_* variables of the environment,
-// then from Consul's own defaults.
+// ConsulOptions says how to reach Consul, and which service the backends are. The defaults of empty fields
+// are the CONSUL_HTTP_* variables of the environment, then Consul's own defaults.
 type ConsulOptions struct {
-	Address    string // host:port, or with http://, https:// or unix:// before it
-	Service    string // of the backends; needed for NewConsul
+	Address    string // host:port, or a URL with http://, https:// or unix://
+	Service    string // of the backends; required for NewConsul
 	Tags       []string
 	Datacenter string // "" = the agent's
 	Namespace  string // Consul Enterprise
@@ -26,22 +25,23 @@ type ConsulOptions struct {
 	CertFile   string
 	KeyFile    string
 
-	// Policy is what registrations may say about TLS.
+	// Policy restricts what registrations may set about TLS.
 	Policy TLSPolicy
 
-	// CacheFile keeps the last good set of backends over a restart, for a start while
-	// Consul is away. "" = none is kept.
+	// CacheFile is a file with the last good set of backends, for a start while Consul can't be reached. "" =
+	// the set isn't saved.
 	CacheFile string
 
-	// Wait is how long a blocking query may block. 0 = 1 min: it bounds how
-	// long an agent that hangs goes unnoticed, and costs one request.
+	// Wait is how long a blocking query may block. 0 = 1 min. It bounds how long an agent that hangs goes
+	// unnoticed.
 	Wait time.Duration
-	// Slack is what its answer may take beyond that, and the sixteenth that Consul adds. 0 = 5 s.
+	// Slack is how much longer than Wait the answer may take, besides the sixteenth that Consul adds. 0 = 5
+	// s.
 	Slack time.Duration
-	// Call is how long any other request may take: a leader that hangs holds one until its
-	// servers notice. 0 = 3 s, or Slack where that is less.
+	// Call is how long any other request may take: a leader that hangs holds a request until its servers
+	// notice. 0 = 3 s, or Slack if that is less.
 	Call time.Duration
-	// MinBackoff and MaxBackoff bound the wait after an error; it is jittered. 0 = 0.1 s, 10 s.
+	// MinBackoff and MaxBackoff bound the wait after an error, which has jitter. 0 = 0.1 s, 10 s.
 	MinBackoff, MaxBackoff time.Duration
 }
 
@@ -55,8 +55,8 @@ func (o ConsulOptions) withDefaults() ConsulOptions {
 	return o
 }
 
-// SavedOf names what a set of backends is of: the CacheFile of another service,
-// datacenter or set of tags isn't used.
+// SavedOf identifies the source of a saved set of backends: the CacheFile of another service, datacenter or
+// set of tags isn't used.
 func (o ConsulOptions) SavedOf() string {
 	return fmt.Sprintf("service=%q tags=%q datacenter=%q namespace=%q partition=%q",
 		o.Service, slices.Sorted(slices.Values(o.Tags)), o.Datacenter, o.Namespace, o.Partition)
@@ -69,11 +69,11 @@ func orDefault(d, def time.Duration) time.Duration {
 	return d
 }
 
-// maxPlacementConns bounds the connections for placements. An agent refuses
-// more than 200 from one address (429), and others on this machine need some.
+// maxPlacementConns bounds the connections for placements. An agent refuses more than 200 from one address
+// (429), and other programs on this machine need some.
 const maxPlacementConns = 32
 
-// newClient makes a client of its own connections, at most maxConns of them.
+// newClient returns a client with its own connections, at most maxConns of them.
 func (o *ConsulOptions) newClient(maxConns int) (*api.Client, *http.Transport, error) {
 	cfg := api.DefaultConfig()
 	set(&cfg.Address, o.Address)
@@ -98,8 +98,8 @@ func set(to *string, value string) {
 	}
 }
 
-// statusCode is the HTTP status that Consul answered, 0 where it is another
-// kind of error. The texts of Consul's errors are nothing to rely on.
+// statusCode returns the HTTP status of Consul's answer, 0 for another kind of error. The texts of Consul's
+// errors aren't reliable.
 func statusCode(err error) int {
 	var status api.StatusError
 	if errors.As(err, &status) {
@@ -108,18 +108,18 @@ func statusCode(err error) int {
 	return 0
 }
 
-// errFiltered is an answer that leaves out what the token may not read: Consul calls that a
-// success, with an empty list in the end, and it says nothing about the backends.
+// errFiltered means that the answer omits data that the token may not read. Consul reports success and may
+// return an empty list, so the answer says nothing about the backends.
 var errFiltered = errors.New("the answer leaves out what the token's ACL policies don't let it read: " +
 	`it needs service "NAME" { policy = "read" } and node_prefix "" { policy = "read" }`)
 
-// denied reports whether Consul answers, and the token isn't enough.
+// denied says whether Consul answered that the token lacks permissions.
 func denied(err error) bool {
 	code := statusCode(err)
 	return code == http.StatusForbidden || code == http.StatusUnauthorized || errors.Is(err, errFiltered)
 }
 
-// clip bounds a text that came from outside, for logs and status.
+// clip bounds a text from outside, for logs and status.
 func clip(s string, limit int) string {
 	s = strings.ToValidUTF8(s, "?")
 	if len(s) <= limit {
@@ -128,9 +128,9 @@ func clip(s string, limit int) string {
 	return strings.ToValidUTF8(s[:limit], "") + "…"
 }
 
-// NewClient makes a client of its own connections, at most maxConns of them, for
-// what else is asked of the same Consul. A token file is read once: after a refusal a
-// new client reads it again.
+// NewClient returns a client with its own connections, at most maxConns of them, for other requests to the
+// same Consul. A token file is read once: after a refusal the caller makes a new client, which reads it
+// again.
 func (o ConsulOptions) NewClient(maxConns int) (*api.Client, *http.Transport, error) {
 	return o.newClient(maxConns)
 }

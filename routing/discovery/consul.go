@@ -17,11 +17,11 @@ import (
 	"imapproxy/telemetry"
 )
 
-// consulSource is the name in logs and metrics.
+// consulSource is the source's name in logs and metrics.
 const consulSource = "consul"
 
-// A watch that returns again and again (a backend that flaps, an index that
-// doesn't hold) may do so this often a second, and this often at once.
+// Bounds of the rate at which a watch may return (a backend that flaps, an index that isn't kept): per
+// second, and at once.
 const (
 	watchRate  = 10
 	watchBurst = 20
@@ -36,11 +36,10 @@ type Consul struct {
 	kept *keeper // nil without a CacheFile
 }
 
-// firstAnswer is how long the first read may take where there is a set on disk: logins
-// wait no longer than three seconds for one.
+// firstAnswer bounds the first read if there is a saved set: logins wait at most three seconds for a set.
 const firstAnswer = 2 * time.Second
 
-// NewConsul checks the options (files are read, nothing is contacted).
+// NewConsul checks the options. It reads files and makes no connection.
 func NewConsul(o ConsulOptions, tel *telemetry.Telemetry) (*Consul, error) {
 	if o.Service == "" {
 		return nil, errors.New("discovery consul: service is missing: the name the backends are registered under")
@@ -60,7 +59,7 @@ func NewConsul(o ConsulOptions, tel *telemetry.Telemetry) (*Consul, error) {
 	return c, nil
 }
 
-// Keep implements Keeper. It is to be called by the apply of Run only.
+// Keep implements Keeper. Only the apply function of Run may call it.
 func (c *Consul) Keep(s routing.Snapshot) {
 	if c.kept != nil && s.Saved.IsZero() {
 		c.kept.keep(s.Backends)
@@ -69,17 +68,15 @@ func (c *Consul) Keep(s routing.Snapshot) {
 
 // Run watches the service until ctx ends.
 //
-// One query is outstanding at a time. Its rules are those of a watch that
-// outlives its agent: after any error the next read doesn't block (a restarted
-// agent counts from anew, and would let the old index wait for minutes); an
-// answer whose index went back, or in which instances are missing, isn't taken
-// until a consistent read has said how things are, since it may be of a server
-// that lags, and a blocking query doesn't tell that it leaves out what the token
-// may not see; an answer that does tell is an error; a call that takes longer
-// than the agent was asked to take is given up; every error is worth another try.
+// One query is outstanding at a time. The watch survives restarts of its agent: after any error the next read
+// doesn't block, since a restarted agent counts indexes from the start, and a query with the old index would
+// block for minutes. If the index of an answer has decreased, or instances are missing, the answer isn't used
+// until a consistent read has confirmed it: it may come from a server that lags, and a blocking query doesn't
+// tell that it omits what the token may not read; an answer that tells so is an error. A call that takes
+// longer than requested is abandoned. Every error is retried.
 //
-// The set on disk is applied once, when the first read fails, hangs or is empty: an
-// empty catalogue isn't believed against a set that is known, and this one is.
+// The saved set is applied once, when the first read fails, hangs or is empty: an empty answer is ignored
+// once a set is known, and the saved set makes one known.
 func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 	var (
 		w     = watch{opts: c.opts}
@@ -92,7 +89,7 @@ func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 	defer c.kv.closeIdle()
 	if c.kept != nil {
 		w.first = firstAnswer
-		var writer sync.WaitGroup // ends with ctx, and is waited for here
+		var writer sync.WaitGroup // ends with ctx; Run waits for it
 		writer.Go(func() { c.kept.write(ctx) })
 		defer writer.Wait()
 	}
@@ -134,7 +131,7 @@ func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 	}
 }
 
-// saved is what applies the set on disk, once.
+// saved returns a function that applies the saved set, once.
 func (c *Consul) saved(apply func(routing.Snapshot)) func() {
 	return sync.OnceFunc(func() {
 		if c.kept == nil {
@@ -149,20 +146,19 @@ func (c *Consul) saved(apply func(routing.Snapshot)) func() {
 	})
 }
 
-// watch is a client, made when it is needed, and the state of a blocking query.
+// watch is a client, which is made when it is needed, and the state of a blocking query.
 type watch struct {
 	opts      ConsulOptions
 	client    *api.Client
 	transport *http.Transport
 	index     uint64        // 0: the next read doesn't block
-	seen      uint64        // the index of the last answer that was taken
+	seen      uint64        // the index of the last answer that was used
 	listed    []string      // the identities in it, sorted
-	doubt     bool          // an index went back, or instances are missing: the next read has to be consistent
-	first     time.Duration // what the first read may take, where that is less than Call; 0 = Call
+	doubt     bool          // an index has decreased, or instances are missing: the next read has to be consistent
+	first     time.Duration // the bound of the first read if it is less than Call; 0 = Call
 }
 
-// connect returns the client; a new one the first time, or when the token is
-// to be read again.
+// connect returns the client. It makes a new one the first time, and when the token has to be read again.
 func (w *watch) connect() (*api.Client, error) {
 	if w.client == nil {
 		client, transport, err := w.opts.newClient(2)
@@ -174,7 +170,7 @@ func (w *watch) connect() (*api.Client, error) {
 	return w.client, nil
 }
 
-// next returns the next answer, and whether it is the leader's; the same again is no error.
+// next returns the next answer, which may be the same again, and whether it is the leader's.
 func (w *watch) next(ctx context.Context) (entries []*api.ServiceEntry, consistent bool, err error) {
 	for {
 		entries, meta, err := w.read(ctx)
@@ -199,7 +195,7 @@ func (w *watch) next(ctx context.Context) (entries []*api.ServiceEntry, consiste
 	}
 }
 
-// identities are those of the instances, sorted.
+// identities returns the identities of the instances, sorted.
 func identities(entries []*api.ServiceEntry) []string {
 	var all []string
 	for _, e := range entries {
@@ -211,7 +207,7 @@ func identities(entries []*api.ServiceEntry) []string {
 	return all
 }
 
-// lacks reports whether a sorted list lacks some of another.
+// lacks says whether a sorted list lacks an element of another.
 func lacks(list, of []string) bool {
 	for _, s := range of {
 		if _, found := slices.BinarySearch(list, s); !found {
@@ -221,13 +217,13 @@ func lacks(list, of []string) bool {
 	return false
 }
 
-// read is one query, with a deadline of its own.
+// read makes one query with its own deadline.
 func (w *watch) read(ctx context.Context) ([]*api.ServiceEntry, *api.QueryMeta, error) {
 	client, err := w.connect()
 	if err != nil {
 		return nil, nil, err
 	}
-	q := &api.QueryOptions{AllowStale: true} // any server's answer; an outage of the leader is no outage of ours
+	q := &api.QueryOptions{AllowStale: true} // any server may answer, so that backends are known while Consul has no leader
 	if w.doubt {
 		q = &api.QueryOptions{RequireConsistent: true}
 	}
@@ -244,7 +240,7 @@ func (w *watch) read(ctx context.Context) ([]*api.ServiceEntry, *api.QueryMeta, 
 	return client.Health().ServiceMultipleTags(w.opts.Service, w.opts.Tags, false, q.WithContext(ctx))
 }
 
-// close lets go of the client and its idle connections.
+// close drops the client and closes its idle connections.
 func (w *watch) close() {
 	if w.transport != nil {
 		w.transport.CloseIdleConnections()
@@ -252,17 +248,17 @@ func (w *watch) close() {
 	w.client, w.transport = nil, nil
 }
 
-// outage logs the first error of a row, and one a minute after it; the end is
-// logged if the error was. An agent that comes and goes doesn't fill the log.
-// A token that isn't enough is another matter than an agent that is away.
+// outage logs the first error of a run, and later ones once a minute. It logs the end of the run if it has
+// logged the error. So an agent that comes and goes doesn't fill the log. Errors of a token without
+// permissions are logged apart from those of an agent that can't be reached.
 type outage struct {
 	log    *slog.Logger
 	what   string
-	since  time.Time // zero: all is well
+	since  time.Time // zero: no error
 	count  int
 	said   bool
-	denied bool      // what was said last is that the token isn't enough
-	logged time.Time // the last error's line, of an older row too
+	denied bool      // the last line was about a token without permissions
+	logged time.Time // when the last error was logged, also in an earlier run
 }
 
 func (o *outage) failed(err error) {
@@ -291,7 +287,7 @@ func (o *outage) worked() {
 	o.since, o.count, o.said, o.denied = time.Time{}, 0, false, false
 }
 
-// isMaintenance tells Consul's own maintenance checks from an operator's.
+// isMaintenance says whether a check is one of Consul's maintenance checks.
 func isMaintenance(c *api.HealthCheck) bool {
 	return c.Type == "maintenance" || c.CheckID == api.NodeMaint || strings.HasPrefix(c.CheckID, api.ServiceMaintPrefix)
 }

@@ -3,9 +3,8 @@
 //
 // No other package imports consul/api.
 //
-// A source provides whole snapshots, and none if it has no answer:
-// an error, a time-out or an agent that hangs never reaches routing, which
-// therefore keeps the last good set.
+// A source provides whole snapshots, and none if it has no answer: errors, time-outs and agents that hang
+// never reach routing, which then keeps the last good set.
 //
 // Imports routing and telemetry. Imported by cmd/imapproxy, internal/app,
 // internal/wiring and routing/cluster.
@@ -19,22 +18,20 @@ import (
 
 // Source provides sets of backends.
 type Source interface {
-	// Run calls apply, from one goroutine, with each set it learns, the first
-	// as soon as it can. It returns nil when ctx ends and everything that it
-	// started has ended; it never gives up before.
+	// Run calls apply, from one goroutine, with each set that it learns, the first as soon as possible. It
+	// returns nil when ctx has ended and its goroutines have ended; it doesn't return before.
 	Run(ctx context.Context, apply func(routing.Snapshot)) error
 }
 
-// Keeper is a Source that keeps the last good set over a restart.
+// Keeper is a Source that saves the last good set for the next start.
 type Keeper interface {
-	// Keep is told of each set that was taken whole, by the apply that was given it.
+	// Keep is called with each set that was applied whole, by the apply function of Run.
 	Keep(routing.Snapshot)
 }
 
 // PlacementSource has the placements of some users.
 type PlacementSource interface {
-	// Placement returns the id of the user's backend, false where none is set.
-	// An error says nothing about the user: it may be tried again. Under
-	// separate storage the caller must not go on without an answer.
+	// Placement returns the id of the user's backend, false if none is set. An error says nothing about the
+	// user; the caller may try again. With separate storage the caller must not continue without an answer.
 	Placement(ctx context.Context, user string) (string, bool, error)
 }

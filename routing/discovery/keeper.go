@@ -13,8 +13,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// refreshSaved is how often an unchanged set is written again, so that the file says
-// when it was last confirmed.
+// refreshSaved is how often an unchanged set is written again, so that the file has the time of the last
+// confirmation.
 const refreshSaved = 5 * time.Minute
 
 // keeper saves the last good set of backends in a file, for a start while Consul can't be reached. A
@@ -24,19 +24,19 @@ type keeper struct {
 	tel      *telemetry.Telemetry
 	refresh  time.Duration
 
-	good chan kept // the newest good set that isn't written yet; room for one
+	good chan kept // the newest good set that isn't written yet; capacity 1
 
-	// Of the goroutine that runs write.
+	// Used by the goroutine of write.
 	written []routing.Backend
 	at      time.Time
 	failure outage
 
-	// unusable has an element where load found a file that can't be used: store sets it
-	// aside then, since an operator may want to see it.
+	// unusable has an element if load found a file that can't be used: store then renames the file, since an
+	// operator may want to see it.
 	unusable chan struct{}
 }
 
-// kept is a good set, and when it was learnt.
+// kept is a good set with the time when it was learnt.
 type kept struct {
 	backends []routing.Backend
 	at       time.Time
@@ -47,8 +47,7 @@ func newKeeper(path, of string, tel *telemetry.Telemetry) *keeper {
 		failure: outage{log: tel.Log, what: "discovery.consul.cache_file"}}
 }
 
-// load reads the file for a start without Consul; false where there is nothing to use,
-// which is logged.
+// load reads the file for a start without Consul. It returns false if there is no usable file, and logs why.
 func (k *keeper) load() (routing.Snapshot, bool) {
 	s, err := ReadSaved(k.path, k.of)
 	switch {
@@ -67,8 +66,8 @@ func (k *keeper) load() (routing.Snapshot, bool) {
 	return s, false
 }
 
-// keep hands over a good set. It doesn't block: a set that isn't written yet is
-// replaced. It is called by one goroutine.
+// keep passes on a good set. It doesn't block: a set that isn't written yet is replaced. One goroutine calls
+// it.
 func (k *keeper) keep(backends []routing.Backend) {
 	next := kept{slices.Clone(backends), time.Now()}
 	select {
@@ -78,7 +77,7 @@ func (k *keeper) keep(backends []routing.Backend) {
 	k.good <- next
 }
 
-// write writes what is kept, until ctx ends and the last of it is on disk.
+// write writes the kept sets, until ctx has ended and the last one is on disk.
 func (k *keeper) write(ctx context.Context) {
 	for {
 		select {
@@ -95,8 +94,8 @@ func (k *keeper) write(ctx context.Context) {
 	}
 }
 
-// store writes a set that differs from the one in the file, or that confirms it after
-// a while; last is whether it is the proxy's end.
+// store writes a set if it differs from the one in the file, or if the file is older than refreshSaved. last:
+// the proxy ends.
 func (k *keeper) store(next kept, last bool) {
 	same := slices.EqualFunc(k.written, next.backends, equalBackends)
 	if same && !last && next.at.Sub(k.at) < k.refresh {
@@ -114,7 +113,7 @@ func (k *keeper) store(next kept, last bool) {
 	k.written, k.at = next.backends, next.at
 }
 
-// replace writes the file; one that couldn't be read stays beside it as FILE.unusable.
+// replace writes the file. A file that couldn't be read is renamed to FILE.unusable.
 func (k *keeper) replace(text []byte) error {
 	select {
 	case <-k.unusable:
@@ -126,7 +125,7 @@ func (k *keeper) replace(text []byte) error {
 	return writeFile(k.path, text)
 }
 
-// equalBackends compares what the file says of two backends.
+// equalBackends compares the data of two backends in the file.
 func equalBackends(a, b routing.Backend) bool {
 	return a.ID == b.ID && a.Name == b.Name && a.Service == b.Service && a.Address == b.Address && a.Weight == b.Weight && a.State == b.State && a.Reason == b.Reason &&
 		a.TLS == b.TLS && a.ServerName == b.ServerName && a.Datacenter == b.Datacenter && a.Node == b.Node && slices.Equal(a.Tags, b.Tags)

@@ -12,19 +12,19 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// PlacementPrefix is where placements stand in Consul's KV. The value of
-// imapproxy/placement/USER is the id of a backend.
+// PlacementPrefix is the prefix of placements in Consul's KV. The value of imapproxy/placement/USER is the id
+// of a backend.
 const PlacementPrefix = "imapproxy/placement/"
 
 const (
 	maxPlacement   = 256              // bytes of a value
-	tokenReadEvery = 10 * time.Second // at most, when Consul refuses the token
+	tokenReadEvery = 10 * time.Second // the shortest time between two reads of the token file after refusals
 )
 
-// PlacementKey is the KV key for a user: the canonical name, url-escaped as in
-// a path, so that a "/" in a name doesn't make a folder; "@" and "+" stand as
-// they are. False for names that Consul (since 1.22) takes no key for: with a
-// space, or with ".." besides something escaped. They can't be placed there.
+// PlacementKey returns the KV key for a user: the canonical name, url-escaped as in a path, so that a "/" in
+// a name doesn't make a folder; "@" and "+" aren't escaped. It returns false for names for which Consul
+// (since 1.22) accepts no key: names with a space, or with ".." and another escaped character. Such users
+// can't be placed in KV.
 func PlacementKey(user string) (string, bool) {
 	key := url.PathEscape(user)
 	switch {
@@ -36,10 +36,9 @@ func PlacementKey(user string) (string, bool) {
 	return PlacementPrefix + key, true
 }
 
-// Placement reads the user's placement from Consul's KV, consistently: a stale
-// answer might send a user to the backend that had their mail before. It takes at most
-// ConsulOptions.Call. A value that can't be an id is an error, since the
-// operator meant to set a placement.
+// Placement reads the user's placement from Consul's KV, consistently: a stale answer might send a user to
+// the backend that had their mail before. It takes at most ConsulOptions.Call. A value that can't be an id is
+// an error, since the operator meant to set a placement.
 func (c *Consul) Placement(ctx context.Context, user string) (string, bool, error) {
 	key, ok := PlacementKey(user)
 	if !ok {
@@ -69,7 +68,7 @@ func (c *Consul) Placement(ctx context.Context, user string) (string, bool, erro
 type sharedClient struct {
 	opts ConsulOptions
 
-	mu        sync.Mutex // guards the rest
+	mu        sync.Mutex // guards the fields below
 	client    *api.Client
 	transport *http.Transport
 	made      time.Time
@@ -89,8 +88,8 @@ func (s *sharedClient) get() *api.Client {
 	return s.client
 }
 
-// refused makes a new client, which reads the token's file again, unless that
-// was done a moment ago. Requests under way end on the old one.
+// refused replaces the client, so that the token file is read again, unless that was done a moment ago.
+// Requests in progress finish on the old client.
 func (s *sharedClient) refused() {
 	s.mu.Lock()
 	if time.Since(s.made) < tokenReadEvery {
@@ -102,7 +101,7 @@ func (s *sharedClient) refused() {
 
 	client, transport, err := s.opts.newClient(maxPlacementConns)
 	if err != nil {
-		return // the next refusal tries again; this one is reported by its caller
+		return // the next refusal tries again; the caller reports this one
 	}
 	s.mu.Lock()
 	old := s.transport
@@ -111,7 +110,7 @@ func (s *sharedClient) refused() {
 	old.CloseIdleConnections()
 }
 
-// closeIdle lets go of the connections that nothing uses.
+// closeIdle closes unused connections.
 func (s *sharedClient) closeIdle() {
 	s.mu.Lock()
 	transport := s.transport

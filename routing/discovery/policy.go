@@ -8,24 +8,24 @@ import (
 	"imapproxy/routing"
 )
 
-// TLSPolicy limits what a registration may set about connections to its backend. The right to
-// write to Consul's catalogue mustn't give access to passwords: a registration can't have them
-// sent in the clear, or to a server with another name's certificate.
+// TLSPolicy restricts what a registration may set about connections to its backend. The right to write to
+// Consul's catalogue must not give access to passwords: a registration can't have them sent in the clear, or
+// to a server with another name's certificate.
 type TLSPolicy struct {
-	// TLS is backend_defaults.tls, the least: where it isn't "none" (or empty), a registration
-	// can't switch it off. "starttls" and "implicit" are worth the same, since either verifies the
-	// certificate and neither goes on without.
+	// TLS is backend_defaults.tls, the minimum: unless it is "none" (or empty), a registration can't switch
+	// TLS off. "starttls" and "implicit" count as equal, since both verify the certificate and neither
+	// continues without TLS.
 	TLS string
-	// ServerName is the name that certificates must have where a registration names none. "": the
-	// host of its address.
+	// ServerName is the name in certificates if a registration sets none. "": the host of its address.
 	ServerName string
-	// ServerNames are the names that a registration may name, and that an address may have as host: as
-	// they are, or *.example.org for all of one more label. Empty: it may name none, and any host.
+	// ServerNames are the names that a registration may set, and that its address may have as host: exact
+	// names, or *.example.org for all names with one more label. Empty: a registration may set no name, and
+	// any host.
 	ServerNames []string
 }
 
-// Permit has a backend that asks for less be down, with the reason, and takes back what it asked
-// for: if the row is used in spite of that (a panic keeps backends), then by the policy.
+// Permit makes a backend whose registration violates the policy Down, with the reason, and replaces its
+// settings by the policy's, which hold if the row is used nevertheless (the panic threshold keeps backends).
 func (p TLSPolicy) Permit(b *routing.Backend) {
 	clear := func(tls string) bool { return tls == "" || tls == "none" }
 	switch {
@@ -34,7 +34,7 @@ func (p TLSPolicy) Permit(b *routing.Backend) {
 		b.TLS, b.ServerName = "", p.nameFor(b.Address)
 		return
 	case clear(b.TLS) && clear(p.TLS):
-		return // there is no certificate to have a name
+		return // without TLS there is no certificate
 	}
 	if b.ServerName != "" && !p.named(b.ServerName) {
 		b.State, b.Reason = routing.Down, fmt.Sprintf("meta server_name=%q isn't in backend_defaults.server_names", clip(b.ServerName, 80))
@@ -51,9 +51,9 @@ func (p TLSPolicy) Permit(b *routing.Backend) {
 	}
 }
 
-// nameFor is the name that the certificate of a registration must have which may name none: the
-// default's, "" for the address's host where that is permitted, else one of the permitted names. A
-// wildcard among those is no host's name: only a certificate with that very wildcard has it.
+// nameFor returns the certificate name for a registration that may set none: the default's; "" for the
+// address's host if that is permitted; otherwise one of the permitted names. A wildcard isn't a host name:
+// only a certificate with the same wildcard has it.
 func (p TLSPolicy) nameFor(address string) string {
 	if p.ServerName != "" || len(p.ServerNames) == 0 {
 		return p.ServerName
@@ -64,7 +64,7 @@ func (p TLSPolicy) nameFor(address string) string {
 	return p.ServerNames[0]
 }
 
-// named says whether a certificate's name is one of the permitted.
+// named says whether a certificate's name is permitted.
 func (p TLSPolicy) named(name string) bool {
 	name = strings.TrimSuffix(name, ".")
 	if p.ServerName != "" && strings.EqualFold(name, p.ServerName) {

@@ -19,8 +19,8 @@ const (
 	maxProbeLines = 16      // untagged lines before STARTTLS is answered
 )
 
-// probe connects as a session would and reads the greeting; nil when the
-// backend would take one. It logs out, so that the backend's own log stays quiet.
+// probe connects as a session would and reads the greeting. nil: the backend would accept a session. It logs
+// out, so that the backend's log has no errors.
 func (o *ProbeOptions) probe(ctx context.Context, b routing.Backend) error {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
@@ -33,7 +33,7 @@ func (o *ProbeOptions) probe(ctx context.Context, b routing.Backend) error {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return err
 	}
-	unhook := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // ends reads when ctx is cancelled
+	unhook := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // ends reads when ctx ends
 	defer unhook()
 
 	mode := b.TLS
@@ -58,11 +58,11 @@ func (o *ProbeOptions) probe(ctx context.Context, b routing.Backend) error {
 			return err
 		}
 	}
-	_, _ = stream.Write([]byte("p2 LOGOUT\r\n")) // a courtesy; the answer changes nothing
+	_, _ = stream.Write([]byte("p2 LOGOUT\r\n")) // a courtesy; the answer isn't needed
 	return nil
 }
 
-// handshake is TLS as a session's would be.
+// handshake starts TLS as a session would.
 func (o *ProbeOptions) handshake(ctx context.Context, conn net.Conn, b routing.Backend) (net.Conn, error) {
 	cfg := &tls.Config{}
 	if o.TLSConfig != nil {
@@ -87,7 +87,7 @@ func (o *ProbeOptions) handshake(ctx context.Context, conn net.Conn, b routing.B
 	return c, nil
 }
 
-// greeting reads it. RFC 9051 §7.1: OK and PREAUTH welcome, BYE refuses.
+// greeting reads the greeting. RFC 9051 §7.1: OK and PREAUTH accept, BYE refuses.
 func greeting(r *bufio.Reader) error {
 	line, err := readLine(r)
 	if err != nil {
@@ -105,16 +105,16 @@ func greeting(r *bufio.Reader) error {
 	return fmt.Errorf("greeting: %q", clip(line, 80))
 }
 
-// ByeError is a probe's failure where the backend greets with BYE.
+// ByeError is a probe's failure if the backend greets with BYE.
 type ByeError struct{ Line string }
 
 func (e *ByeError) Error() string { return fmt.Sprintf("greeting: %q", clip(e.Line, 80)) }
 
-// Bye is the line.
+// Bye returns the line.
 func (e *ByeError) Bye() string { return e.Line }
 
-// startTLS asks for it. RFC 9051 §6.2.1: what comes behind the OK in clear
-// isn't the server's word, and would be read as if it were.
+// startTLS sends STARTTLS. RFC 9051 §6.2.1: bytes after the OK that arrive in the clear may not come from the
+// server, so they are an error.
 func startTLS(conn net.Conn, r *bufio.Reader) error {
 	if _, err := conn.Write([]byte("p1 STARTTLS\r\n")); err != nil {
 		return err

@@ -12,25 +12,25 @@ import (
 	"imapproxy/telemetry"
 )
 
-// MetaAdmin is the key in a proxy's service meta with its admin API's host:port. Where the host is
-// empty it is the service's address, or its node's.
+// MetaAdmin is the key of the admin API's host:port in a proxy's service meta. If the host is empty, it is
+// the service's address, or its node's.
 const MetaAdmin = "admin"
 
 // A ProxyInstance is one proxy as Consul lists it.
 type ProxyInstance struct {
-	ID      string // of the registration, with the node's name where two have the same
-	Admin   string // host:port of its admin API; "": it doesn't say
-	Passing bool   // its check is
+	ID      string // of the registration, with the node's name if two have the same
+	Admin   string // host:port of its admin API; "": not registered
+	Passing bool   // its check passes
 }
 
-// WatchProxies follows the proxies of a service (ConsulOptions.Service) until ctx ends, this one
-// among them. Where Consul doesn't answer, the last answer stands.
+// WatchProxies follows the proxies of a service (ConsulOptions.Service) until ctx ends, including this one.
+// While Consul doesn't answer, the last answer remains valid.
 func WatchProxies(ctx context.Context, o ConsulOptions, tel *telemetry.Telemetry, apply func([]ProxyInstance)) error {
 	if o.Service == "" {
 		return fmt.Errorf("the proxies' service has no name")
 	}
 	o = o.withDefaults()
-	o.Tags, o.Datacenter = nil, "" // the agent's: it is where we are
+	o.Tags, o.Datacenter = nil, "" // the agent's datacenter
 	if tel == nil {
 		tel = telemetry.Discard()
 	}
@@ -66,7 +66,8 @@ func WatchProxies(ctx context.Context, o ConsulOptions, tel *telemetry.Telemetry
 	}
 }
 
-// proxiesOf are those among a service's instances, by id. Other programs may stand under the same name.
+// proxiesOf returns the proxies among a service's instances, by id. Other programs may be registered under
+// the same name.
 func proxiesOf(entries []*api.ServiceEntry) []ProxyInstance {
 	var all []ProxyInstance
 	count := map[string]int{}
@@ -88,10 +89,10 @@ func proxiesOf(entries []*api.ServiceEntry) []ProxyInstance {
 	return all
 }
 
-// maxProxyName bounds what is shown of a registration's id, in bytes.
+// maxProxyName bounds the shown part of a registration's id, in bytes.
 const maxProxyName = 200
 
-// adminAddress is where an instance's admin API is.
+// adminAddress returns the address of an instance's admin API.
 func adminAddress(e *api.ServiceEntry) string {
 	address := e.Service.Meta[MetaAdmin]
 	if !strings.HasPrefix(address, ":") {
