@@ -165,6 +165,66 @@ users {
   #concurrency = 32
 #}
 
+# An LDAP directory (OpenLDAP, 389, Active Directory). Either user_dn says which entry is a
+# user's, and the proxy binds as it at once; or the proxy first searches below base with filter, as
+# bind_dn, and then binds as the entry found. In user_dn and the filters %u is the normalised
+# name, %n what stands before its @, %d what stands behind it, %% a percent sign; what a name
+# contains is escaped (docs/authentication.md).
+#auth "ldap" {
+  # ldap://host[:port] or ldaps://host[:port]. Required.
+  #url = "ldaps://ldap.example.org"
+
+  # true: TLS by StartTLS, with an ldap:// URL.
+  # Default: false.
+  #start_tls = false
+
+  # A PEM file with the certificate authorities for the directory's certificate.
+  # Default: "", the authorities that the system trusts.
+  #ca_file = "/etc/imapproxy/auth-ca.pem"
+
+  # The template of a user's DN, such as "uid=%n,ou=people,dc=example,dc=org".
+  # Default: "".
+  #user_dn = ""
+
+  # Where users' entries are, and which one is the user's.
+  # Default: "".
+  #base = "ou=people,dc=example,dc=org"
+  # Default: "".
+  #filter = "(&(objectClass=inetOrgPerson)(mail=%u))"
+
+  # The DN that the search is bound as, and a file that contains only its password. Without them the proxy
+  # searches anonymously. Each reload reads the file again.
+  # Default: "".
+  #bind_dn = "cn=imapproxy,dc=example,dc=org"
+  # Default: "".
+  #password_file = "ldap.password"
+
+  # A filter that the entry of a user who may log in matches; the accounts of all others are locked.
+  # Default: "", all may.
+  #allow = "(!(employeeType=inactive))"
+
+  # A filter that finds an entry below group_base if the user may log in. %D is the user's DN.
+  # Default: "", all may.
+  #group_base = "ou=groups,dc=example,dc=org"
+  # Default: "".
+  #group_filter = "(&(cn=imap)(member=%D))"
+
+  # The attribute with the name under which the user is logged in, and the one with the backend
+  # that the user belongs to.
+  # Default: "", the client's name.
+  #user_attribute = "uid"
+  # Default: "", no placement.
+  #placement_attribute = "mailHost"
+
+  # How long a login may wait for the directory. After that it ends with NO [UNAVAILABLE].
+  # Default: "5s".
+  #timeout = "5s"
+
+  # How many logins ask the directory at a time, in halves as auth "http" has them.
+  # Default: 32.
+  #concurrency = 32
+#}
+
 # The user's backend checks the password: the proxy logs in with the client's
 # credentials and passes the result on. If the backend can't be reached, the client gets
 # NO [UNAVAILABLE], never "wrong password". This source accepts every user name, so it must

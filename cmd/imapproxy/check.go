@@ -215,6 +215,12 @@ func (k *checker) users(ctx context.Context) {
 	switch v := verdict.(type) {
 	case auth.Accepted:
 		k.placement = v.Placement
+		if v.User != "" {
+			k.user, k.canonical = v.User, v.User
+		}
+		if v.Password != "" { // with which the proxy logs in at the backend
+			k.login, k.password = upstream.Auth{Mode: upstream.ModeUser}, v.Password
+		}
 		k.report.ok("user", "%s accepts %s%s", source, k.canonical, map[bool]string{true: ", placed on " + v.Placement}[v.Placement != ""])
 	case auth.AskBackend:
 		k.report.ok("user", "%s: the backend decides about %s", source, k.canonical)

@@ -56,7 +56,7 @@ var arrows = map[string][]string{
 		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers",
 	},
 	"internal/wiring": {
-		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
+		"proxy", "proxy/auth", "proxy/auth/ldapauth", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
 	},
 	"internal/task":                {},
 	"internal/config":              {},
@@ -66,6 +66,9 @@ var arrows = map[string][]string{
 	"internal/movetest":            {"proxy/upstream", "routing"},
 	"internal/arrows":              {},
 	"internal/fair":                {},
+
+	// Sources of credentials, each with its library.
+	"proxy/auth/ldapauth": {"proxy/auth", "telemetry"},
 
 	// Generators and tests that are programs of their own. e2e looks at the proxy as a process,
 	// over sockets; e2e/parking, e2e/idlers and e2e/model start it in their own process, from a
@@ -93,6 +96,7 @@ var libraries = map[string][]string{
 	"github.com/hashicorp/hcl/v2":     {"internal/config"},
 	"github.com/zclconf/go-cty":       {"internal/config"},
 	"github.com/alecthomas/kong":      {"cmd/imapproxy"},
+	"github.com/go-ldap/ldap/v3":      {"proxy/auth/ldapauth"},
 }
 
 // testsMay are the further arrows of _test.go files, of every room.

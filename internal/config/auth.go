@@ -7,6 +7,7 @@ type Auth struct {
 	Backend    *AuthBackend    `hcl:"backend,variant"`
 	PasswdFile *AuthPasswdFile `hcl:"passwd_file,variant"`
 	HTTP       *AuthHTTP       `hcl:"http,variant"`
+	LDAP       *AuthLDAP       `hcl:"ldap,variant"`
 }
 
 // AuthBackend leaves the decision to the user's backend.
@@ -24,4 +25,23 @@ type AuthHTTP struct {
 	CAFile      string            `hcl:"ca_file" path:"cert" default:""`
 	Timeout     time.Duration     `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
 	Concurrency int               `hcl:"concurrency" default:"32" min:"2" max:"1000"`
+}
+
+// AuthLDAP is a directory: UserDN, or Base and Filter, say which entry is a user's.
+type AuthLDAP struct {
+	URL                string        `hcl:"url" required:"url = \"ldaps://ldap.example.org\""`
+	StartTLS           bool          `hcl:"start_tls" default:"false"`
+	CAFile             string        `hcl:"ca_file" path:"cert" default:""`
+	UserDN             string        `hcl:"user_dn" default:""`
+	BindDN             string        `hcl:"bind_dn" default:""`
+	PasswordFile       string        `hcl:"password_file" path:"secret" default:""`
+	Base               string        `hcl:"base" default:""`
+	Filter             string        `hcl:"filter" default:""`
+	Allow              string        `hcl:"allow" default:""`
+	GroupBase          string        `hcl:"group_base" default:""`
+	GroupFilter        string        `hcl:"group_filter" default:""`
+	UserAttribute      string        `hcl:"user_attribute" default:""`
+	PlacementAttribute string        `hcl:"placement_attribute" default:""`
+	Timeout            time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
+	Concurrency        int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
 }

@@ -25,6 +25,9 @@ func (d *decoder) auth(c *Config) {
 		if a.HTTP != nil {
 			d.authHTTP(a.HTTP)
 		}
+		if a.LDAP != nil {
+			d.authLDAP(a.LDAP)
+		}
 	}
 }
 
@@ -62,6 +65,40 @@ func (d *decoder) authHTTP(h *AuthHTTP) {
 	}
 }
 
+// authLDAP checks where the directory is, and that the settings say in one way which entry is a user's.
+func (d *decoder) authLDAP(l *AuthLDAP) {
+	const path = "auth.ldap"
+	if u, err := url.Parse(l.URL); !d.failed[path+".url"] {
+		switch {
+		case err != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+			d.failed[path+".url"] = true
+			d.fail(d.at(path+".url"), path+".url isn't the URL of an LDAP directory", "write ldaps://ldap.example.org, or ldap://ldap.example.org:389 with start_tls = true, and nothing behind it")
+		case u.Scheme == "ldaps" && l.StartTLS:
+			d.fail(d.at(path+".start_tls"), path+": start_tls with an ldaps:// URL, which is under TLS already", "write an ldap:// URL, or remove start_tls")
+		case u.Scheme == "ldap" && !l.StartTLS && !onThisMachine(net.JoinHostPort(u.Hostname(), "389")):
+			d.warn(d.at(path+".url"), fmt.Sprintf("%s.url: passwords go to %s without TLS", path, u.Hostname()), "write start_tls = true, or an ldaps:// URL")
+		}
+	}
+	if l.CAFile != "" {
+		d.authorities(path+".ca_file", l.CAFile)
+	}
+	switch {
+	case l.UserDN != "" && (l.Filter != "" || l.Base != "" || l.BindDN != ""):
+		d.fail(d.at(path), path+": user_dn says which entry is a user's, and so do base and filter", "remove user_dn, or base, filter and bind_dn")
+	case l.UserDN == "" && (l.Filter == "" || l.Base == ""):
+		d.fail(d.at(path), path+": nothing says which entry is a user's", "%s", `write user_dn = "uid=%n,ou=people,dc=example,dc=org", or base = "ou=people,dc=example,dc=org" and filter = "(mail=%u)"`)
+	case (l.BindDN == "") != (l.PasswordFile == "") && !d.failed[path+".password_file"]:
+		d.fail(d.at(path), path+": bind_dn and password_file only work together", "write both, or none for an anonymous search")
+	case (l.GroupBase == "") != (l.GroupFilter == ""):
+		d.fail(d.at(path), path+": group_base and group_filter only work together", "write both or none")
+	}
+	for name, template := range map[string]string{"user_dn": l.UserDN, "filter": l.Filter} {
+		if template != "" && !strings.Contains(template, "%u") && !strings.Contains(template, "%n") {
+			d.fail(d.at(path+"."+name), fmt.Sprintf("%s.%s: without %%u or %%n it means the same entry for all users", path, name), "write %%u for the user's name, or %%n for what stands before its @")
+		}
+	}
+}
+
 // headerRune says whether a header's name may have r (RFC 9110 §5.6.2, less what no one writes).
 func headerRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
@@ -88,4 +125,6 @@ func (d *decoder) placements(c *Config) {
 }
 
 // places says whether the source can name a user's backend.
-func (a Auth) places() bool { return a.PasswdFile != nil || a.HTTP != nil }
+func (a Auth) places() bool {
+	return a.PasswdFile != nil || a.HTTP != nil || a.LDAP != nil && a.LDAP.PlacementAttribute != ""
+}

@@ -10,6 +10,7 @@ import (
 
 	"imapproxy/internal/config"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/auth/ldapauth"
 )
 
 // Sources opens the credential sources. The caller closes them with CloseSources.
@@ -51,8 +52,39 @@ func source(c *config.Config, a config.Auth, hashing *auth.Hashing, log *slog.Lo
 			return nil, About("auth.http.url", err)
 		}
 		return service, nil
+	case a.LDAP != nil:
+		return directory(c, a.LDAP)
 	}
 	return auth.NewBackend(), nil
+}
+
+// directory opens auth "ldap".
+func directory(c *config.Config, a *config.AuthLDAP) (auth.Source, error) {
+	o := LDAPAuth(c, a)
+	var err error
+	if o.RootCAs, err = roots(a.CAFile); err != nil {
+		return nil, About("auth.ldap.ca_file", err)
+	}
+	if a.PasswordFile != "" {
+		if o.BindPassword, err = Secret(a.PasswordFile); err != nil {
+			return nil, About("auth.ldap.password_file", err)
+		}
+	}
+	s, err := ldapauth.New(o)
+	if err != nil {
+		return nil, About("auth.ldap", err)
+	}
+	return s, nil
+}
+
+// LDAPAuth is all but the authorities and the password.
+func LDAPAuth(c *config.Config, a *config.AuthLDAP) ldapauth.Options {
+	return ldapauth.Options{
+		URL: a.URL, StartTLS: a.StartTLS, UserDN: a.UserDN, BindDN: a.BindDN, Base: a.Base, Filter: a.Filter,
+		Allow: a.Allow, GroupBase: a.GroupBase, GroupFilter: a.GroupFilter,
+		UserAttribute: a.UserAttribute, PlacementAttribute: a.PlacementAttribute,
+		Names: Names(c), Asking: asking(a.Concurrency, a.Timeout),
+	}
 }
 
 // CloseSources closes what Sources has opened.
@@ -78,6 +110,9 @@ func AuthFiles(c *config.Config) [sha256.Size]byte {
 	for _, a := range c.Auth {
 		if a.HTTP != nil {
 			paths = append(paths, a.HTTP.CAFile)
+		}
+		if a.LDAP != nil {
+			paths = append(paths, a.LDAP.CAFile, a.LDAP.PasswordFile)
 		}
 	}
 	return digestOf(paths)

@@ -27,7 +27,10 @@ func everything() *config.Config {
 	c.Routing.Storage = "shared"
 	c.Register = &config.Register{Service: "imapproxy", Address: "192.0.2.1:993"}
 	c.Cluster = &config.Cluster{Service: "imapproxy"}
-	c.Auth = []config.Auth{{HTTP: &config.AuthHTTP{URL: "http://127.0.0.1:9000/auth"}}}
+	c.Auth = []config.Auth{{
+		HTTP: &config.AuthHTTP{URL: "http://127.0.0.1:9000/auth"},
+		LDAP: &config.AuthLDAP{URL: "ldap://127.0.0.1"},
+	}}
 	return c
 }
 
@@ -59,6 +62,9 @@ func asked(c *config.Config) (all []any) {
 		if a.HTTP != nil {
 			all = append(all, HTTPAuth(c, a.HTTP))
 		}
+		if a.LDAP != nil {
+			all = append(all, LDAPAuth(c, a.LDAP))
+		}
 	}
 	return all
 }
@@ -76,6 +82,8 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 	elsewhere := []string{
 		"auth.passwd_file.path",             // Sources: TestCheckReportsEachBadLineOfAPasswdFile
 		"auth.http.ca_file",                 // Sources reads it: TestAnAuthorityOfASourceIsBelieved
+		"auth.ldap.ca_file",                 // Sources reads it: e2e TestAuthLDAP
+		"auth.ldap.password_file",           // likewise
 		"backend_login.password_file",       // Login reads it
 		"backend_defaults.source_addresses", // sourceAddresses: TestSourceAddressesAreDialledFrom
 		"admin.address",                     // internal/app: the tests of serve

@@ -14,5 +14,5 @@
 // by and logged.
 //
 // Imports internal/fair and telemetry. Imported by cmd/imapproxy, internal/app,
-// internal/wiring, proxy and proxy/session.
+// internal/wiring, proxy, proxy/auth/ldapauth and proxy/session.
 package auth

@@ -1,0 +1,158 @@
+package ldapauth
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"imapproxy/proxy/auth"
+)
+
+// codeOf is the result code of an error of the library; -1: it is none.
+func codeOf(err error) int {
+	var e *ldap.Error
+	if errors.As(err, &e) {
+		return int(e.ResultCode)
+	}
+	return -1
+}
+
+// serviceBind is that the directory refuses the proxy's own bind.
+type serviceBind struct{ err error }
+
+func (e *serviceBind) Error() string { return "bind as bind_dn: " + e.err.Error() }
+func (e *serviceBind) Unwrap() error { return e.err }
+
+// ofActiveDirectory is where Active Directory says in the text of result 49 what is wrong.
+var ofActiveDirectory = regexp.MustCompile(`, data ([0-9a-f]{2,4}),`)
+
+// refused is the verdict of a user's bind that failed. The cases of the result code:
+//
+//	49 invalidCredentials         wrong; where Active Directory says so, unknown (525) or locked
+//	                              (530 531 532 533 701 773 775)
+//	32 noSuchObject               unknown
+//	19 constraintViolation        locked: 389 Directory Server after too many wrong passwords
+//	48 inappropriateAuthentication  locked: the entry has no password
+//	53 unwillingToPerform         locked: 389 Directory Server, eDirectory
+//	any other, or none            unavailable
+func refused(err error) auth.Verdict {
+	var own *serviceBind
+	if errors.As(err, &own) {
+		return auth.Unavailable{Err: said(err)}
+	}
+	switch codeOf(err) {
+	case ldap.LDAPResultInvalidCredentials:
+		if m := ofActiveDirectory.FindStringSubmatch(err.Error()); m != nil {
+			switch m[1] {
+			case "525":
+				return auth.Unknown{}
+			case "530", "531", "532", "533", "701", "773", "775":
+				return auth.Rejected{Reason: auth.ReasonAccountDisabled}
+			}
+		}
+		return auth.Rejected{Reason: auth.ReasonBadPassword}
+	case ldap.LDAPResultNoSuchObject:
+		return auth.Unknown{}
+	case ldap.LDAPResultConstraintViolation, ldap.LDAPResultInappropriateAuthentication, ldap.LDAPResultUnwillingToPerform:
+		return auth.Rejected{Reason: auth.ReasonAccountDisabled}
+	}
+	return auth.Unavailable{Err: fmt.Errorf("bind: %w", said(err))}
+}
+
+// maxSaid bounds what is repeated of the directory's words.
+const maxSaid = 200
+
+// result is an error of the directory's, fit for a log.
+type result struct {
+	err  error
+	text string
+}
+
+func (r *result) Error() string { return r.text }
+func (r *result) Unwrap() error { return r.err }
+
+// said makes an error fit for a log: in one line, printable and bounded.
+func said(err error) error {
+	text := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return ' '
+		}
+		return r
+	}, err.Error())
+	if len(text) > maxSaid {
+		text = text[:maxSaid] + "…"
+	}
+	return &result{err, text}
+}
+
+// Try implements auth.Trier: it binds as a login's search does, or as a user that doesn't exist.
+func (s *Source) Try(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.asking.Timeout())
+	defer cancel()
+	if s.o.UserDN != "" {
+		switch v := s.direct(ctx, auth.Credentials{User: "imapproxy-check@check.invalid", Password: "no one's"}).(type) {
+		case auth.Unavailable:
+			return "", s.fault(v.Err)
+		case auth.Accepted:
+			return "", &auth.Fault{Err: fmt.Errorf("%s lets in a user that doesn't exist, with a password made up", s.host),
+				Mend: "have the directory refuse such a bind"}
+		}
+		return s.host + " answers, and refuses a user that doesn't exist", nil
+	}
+	for _, base := range []string{s.o.Base, s.o.GroupBase} {
+		if base == "" {
+			continue
+		}
+		var found []*ldap.Entry
+		err := s.searches.do(ctx, func(l *ldap.Conn) (err error) {
+			found, err = find(l, base, ldap.ScopeBaseObject, "(objectClass=*)", "1.1")
+			return err
+		})
+		switch {
+		case err != nil:
+			return "", s.fault(err)
+		case len(found) == 0:
+			return "", s.fault(ldap.NewError(ldap.LDAPResultNoSuchObject, fmt.Errorf("%s isn't to be seen", base)))
+		}
+	}
+	return s.host + " answers, and shows " + s.o.Base, nil
+}
+
+// fault is an error with what mends it.
+func (s *Source) fault(err error) error {
+	return &auth.Fault{Err: fmt.Errorf("%s: %w", s.host, said(err)), Mend: mend(err)}
+}
+
+// mend says what to do about an error.
+func mend(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var own *serviceBind
+	switch code := codeOf(err); {
+	case errors.As(err, &own) && code == ldap.LDAPResultInvalidCredentials:
+		return "correct bind_dn and password_file"
+	case code == ldap.LDAPResultNoSuchObject:
+		return "correct base and group_base, or let bind_dn read them"
+	case code == ldap.LDAPResultInsufficientAccessRights, code == ldap.LDAPResultInappropriateAuthentication:
+		return "let bind_dn read the users' entries, or write bind_dn and password_file"
+	case code == ldap.LDAPResultConfidentialityRequired, code == ldap.LDAPResultStrongAuthRequired:
+		return "write start_tls = true, or an ldaps:// URL"
+	case code == ldap.LDAPResultProtocolError:
+		return "write an ldaps:// URL instead of start_tls, or configure TLS at the directory"
+	case errors.As(err, &unknown):
+		return "name the authority's certificate in ca_file"
+	case errors.As(err, &name):
+		return "write a name in url that the directory's certificate is for"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "start the directory, or correct url"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "see that the directory answers, or write a longer timeout"
+	}
+	return "correct url"
+}

@@ -1,0 +1,250 @@
+package ldapauth
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"imapproxy/proxy/auth"
+	"imapproxy/telemetry"
+)
+
+// Options are the options of New. URL is required, and either UserDN, or Base and Filter.
+type Options struct {
+	URL      string         // ldap://host[:port] or ldaps://host[:port]
+	StartTLS bool           // with ldap://
+	RootCAs  *x509.CertPool // verify the directory's certificate; nil: the system's
+
+	// UserDN is the template of a user's DN, as whom the proxy binds. Then there is no search before.
+	UserDN string
+	// BindDN and BindPassword are those of the search; empty: it is anonymous.
+	BindDN       string
+	BindPassword telemetry.Secret
+	// Base and Filter find a user's entry. Filter is a template.
+	Base, Filter string
+
+	// Allow is a filter that the entry of a user who may log in matches; empty: all may.
+	Allow string
+	// GroupBase and GroupFilter find an entry if the user may log in; empty: all may. GroupFilter is a
+	// template, in which %D is the user's DN.
+	GroupBase, GroupFilter string
+
+	// UserAttribute and PlacementAttribute have the user's name and backend; empty: the entry says
+	// nothing about them.
+	UserAttribute, PlacementAttribute string
+
+	Names  auth.Names
+	Asking auth.AskingOptions
+}
+
+// Source asks a directory. A search and a bind are sent over connections of their own, since a bind
+// changes whom a connection stands for; and a connection serves one login at a time, since RFC 4511
+// §4.2.1 lets nothing else be under way during a bind.
+type Source struct {
+	o        Options
+	host     string
+	asking   *auth.Asking
+	searches *pool // bound as BindDN
+	binds    *pool
+}
+
+// New makes the source. It connects to nothing yet.
+func New(o Options) (*Source, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" || u.Hostname() == "" {
+		return nil, errors.New("not the URL of an LDAP directory")
+	}
+	for template, dn := range map[string]string{o.Filter: "", o.Allow: "cn=x", o.GroupFilter: "cn=x"} {
+		if template == "" {
+			continue
+		}
+		filter, err := expand(template, "user@example.org", dn, ldap.EscapeFilter)
+		if err == nil {
+			_, err = ldap.CompileFilter(filter)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("filter %q: %w", template, err)
+		}
+	}
+	if o.UserDN != "" {
+		dn, err := expand(o.UserDN, "user@example.org", "", ldap.EscapeDN)
+		if err == nil {
+			_, err = ldap.ParseDN(dn)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("DN %q: %w", o.UserDN, err)
+		}
+	}
+	s := &Source{o: o, host: u.Host, asking: auth.NewAsking(o.Asking)}
+	s.binds = newPool(func(ctx context.Context) (*conn, error) { return dial(ctx, u, o, "", "") })
+	s.searches = newPool(func(ctx context.Context) (*conn, error) { return dial(ctx, u, o, o.BindDN, o.BindPassword) })
+	return s, nil
+}
+
+// Name implements auth.Source.
+func (s *Source) Name() string { return "ldap" }
+
+// Close implements auth.Source.
+func (s *Source) Close() error {
+	s.searches.close()
+	s.binds.close()
+	return nil
+}
+
+// Authenticate implements auth.Source.
+func (s *Source) Authenticate(ctx context.Context, c auth.Credentials) auth.Verdict {
+	if c.Password == "" { // RFC 4513 §5.1.2: a directory calls that a success
+		return auth.Rejected{Reason: auth.ReasonBadPassword}
+	}
+	return s.asking.Ask(ctx, c, func(ctx context.Context) auth.Verdict {
+		if s.o.UserDN != "" {
+			return s.direct(ctx, c)
+		}
+		return s.search(ctx, c)
+	})
+}
+
+// direct binds as the DN that the template says, and has the user read their own entry.
+func (s *Source) direct(ctx context.Context, c auth.Credentials) auth.Verdict {
+	dn, err := expand(s.o.UserDN, c.User, "", ldap.EscapeDN)
+	if err != nil {
+		return auth.Unavailable{Err: err}
+	}
+	var bound error
+	var v auth.Verdict
+	err = s.binds.do(ctx, func(l *ldap.Conn) error {
+		if bound = l.Bind(dn, c.Password.Reveal()); bound != nil {
+			return bound
+		}
+		var err error
+		v, err = s.entry(l, c.User, dn)
+		return err
+	})
+	switch {
+	case bound != nil:
+		return refused(bound)
+	case err != nil:
+		return auth.Unavailable{Err: said(err)}
+	}
+	return v
+}
+
+// search finds the user's entry, binds as it, and looks whether the user may log in.
+func (s *Source) search(ctx context.Context, c auth.Credentials) auth.Verdict {
+	filter, err := expand(s.o.Filter, c.User, "", ldap.EscapeFilter)
+	if err != nil {
+		return auth.Unavailable{Err: err}
+	}
+	var found []*ldap.Entry
+	err = s.searches.do(ctx, func(l *ldap.Conn) (err error) {
+		found, err = find(l, s.o.Base, ldap.ScopeWholeSubtree, filter, "1.1")
+		return err
+	})
+	switch {
+	case err != nil:
+		return auth.Unavailable{Err: fmt.Errorf("search: %w", said(err))}
+	case len(found) == 0:
+		return auth.Unknown{}
+	case len(found) > 1:
+		return auth.Unavailable{Err: errors.New("the filter finds several entries for one user")}
+	}
+	dn := found[0].DN
+	if err := s.binds.do(ctx, func(l *ldap.Conn) error { return l.Bind(dn, c.Password.Reveal()) }); err != nil {
+		return refused(err)
+	}
+	var v auth.Verdict
+	err = s.searches.do(ctx, func(l *ldap.Conn) (err error) {
+		v, err = s.entry(l, c.User, dn)
+		return err
+	})
+	if err != nil {
+		return auth.Unavailable{Err: fmt.Errorf("search: %w", said(err))}
+	}
+	return v
+}
+
+// entry reads what the directory says of a user whose password is right: whether they may log in, and
+// their name and backend.
+func (s *Source) entry(l *ldap.Conn, user, dn string) (auth.Verdict, error) {
+	if s.o.Allow == "" && s.o.UserAttribute == "" && s.o.PlacementAttribute == "" && s.o.GroupFilter == "" {
+		return auth.Accepted{}, nil
+	}
+	allow := "(objectClass=*)"
+	if s.o.Allow != "" {
+		var err error
+		if allow, err = expand(s.o.Allow, user, dn, ldap.EscapeFilter); err != nil {
+			return nil, err
+		}
+	}
+	wanted := []string{"1.1"}
+	for _, name := range []string{s.o.UserAttribute, s.o.PlacementAttribute} {
+		if name != "" {
+			wanted = append(wanted, name)
+		}
+	}
+	found, err := find(l, dn, ldap.ScopeBaseObject, allow, wanted...)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) != 1 {
+		return auth.Rejected{Reason: auth.ReasonAccountDisabled}, nil
+	}
+	if s.o.GroupFilter != "" {
+		filter, err := expand(s.o.GroupFilter, user, dn, ldap.EscapeFilter)
+		if err != nil {
+			return nil, err
+		}
+		groups, err := find(l, s.o.GroupBase, ldap.ScopeWholeSubtree, filter, "1.1")
+		if err != nil {
+			return nil, err
+		}
+		if len(groups) == 0 {
+			return auth.Rejected{Reason: auth.ReasonAccountDisabled}, nil
+		}
+	}
+	return s.accepted(found[0])
+}
+
+// accepted reads the attributes. One that is named and isn't there leaves things as they are.
+func (s *Source) accepted(e *ldap.Entry) (auth.Verdict, error) {
+	var a auth.Accepted
+	if s.o.PlacementAttribute != "" {
+		a.Placement = e.GetEqualFoldAttributeValue(s.o.PlacementAttribute)
+	}
+	if s.o.UserAttribute == "" {
+		return a, nil
+	}
+	switch values := e.GetEqualFoldAttributeValues(s.o.UserAttribute); len(values) {
+	case 0:
+	case 1:
+		canonical, err := s.o.Names.Given(values[0])
+		if err != nil {
+			return nil, fmt.Errorf("attribute %s: %w", s.o.UserAttribute, err)
+		}
+		a.User = canonical
+	default:
+		return nil, fmt.Errorf("attribute %s has %d values", s.o.UserAttribute, len(values))
+	}
+	return a, nil
+}
+
+// find searches for at most two entries: one more than is good. Referrals aren't followed.
+func find(l *ldap.Conn, base string, scope int, filter string, attributes ...string) ([]*ldap.Entry, error) {
+	r, err := l.Search(ldap.NewSearchRequest(base, scope, ldap.NeverDerefAliases, 2, searchSeconds, false, filter, attributes, nil))
+	if err != nil && !(ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) && r != nil && len(r.Entries) > 0) {
+		return nil, err
+	}
+	return r.Entries, nil
+}
+
+// searchSeconds is the time limit that a search asks for; the proxy's own is shorter.
+const searchSeconds = 30
+
+// idleFor is how long a connection may wait for its next use. Active Directory closes those that are
+// idle for 15 minutes, and many firewalls forget them earlier.
+const idleFor = 5 * time.Minute
