@@ -514,6 +514,17 @@ routing {
   # Default: "45s". At least "10s".
   #session_ttl = "45s"
 
+  # How many users a second are moved away from a backend that drains, by all proxies together: each
+  # is a login at another backend. A drain has its own with --rate. The same on all proxies.
+  # Default: 50.
+  #move_rate = 50
+
+  # How many users a second are moved to a backend that has come, has come back or has got more weight. 0:
+  # no user who is connected is moved; users go there when they log in with no connection left.
+  # The same on all proxies.
+  # Default: 0.
+  #rebalance_rate = 0
+
   # The admin addresses of the proxies, instead of those in Consul. The list may contain this proxy.
   # Default: [], those in Consul.
   #peers = ["10.0.0.5:8143", "10.0.0.6:8143"]

@@ -42,6 +42,8 @@ type Options struct {
 	// Placement names the backend of a user if the credentials don't; nil:
 	// there are no such placements. An error is NO [UNAVAILABLE].
 	Placement func(ctx context.Context, user string) (backend string, ok bool, err error)
+	// Place changes such a placement, if it is still from; nil: it can't be changed from here.
+	Place func(ctx context.Context, user, from, to string) error
 
 	Limits    session.Limits
 	Park      session.ParkOptions

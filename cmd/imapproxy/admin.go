@@ -94,17 +94,7 @@ func ask[T any](env environment, f adminFlags, get func(context.Context, *admin.
 	}
 	answer, err := get(env.ctx, c)
 	if err != nil {
-		if errors.Is(err, context.Canceled) {
-			return errors.New("interrupted")
-		}
-		switch {
-		case !errors.Is(err, admin.ErrToken):
-			return err
-		case f.TokenFile == "":
-			return fmt.Errorf("the proxy at %s requires a token: use --token-file with the file that admin { token_file = … } names there", f.Admin)
-		default:
-			return fmt.Errorf("the proxy at %s has another token than %s: use --token-file with the file that admin { token_file = … } names there", f.Admin, f.TokenFile)
-		}
+		return asked(f, err)
 	}
 	if f.JSON {
 		e := json.NewEncoder(env.stdout)
@@ -112,6 +102,20 @@ func ask[T any](env environment, f adminFlags, get func(context.Context, *admin.
 		return e.Encode(answer)
 	}
 	return show(env.stdout, answer)
+}
+
+// asked is a question's error, for people.
+func asked(f adminFlags, err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return errors.New("interrupted")
+	case !errors.Is(err, admin.ErrToken):
+		return err
+	case f.TokenFile == "":
+		return fmt.Errorf("the proxy at %s requires a token: use --token-file with the file that admin { token_file = … } names there", f.Admin)
+	default:
+		return fmt.Errorf("the proxy at %s has another token than %s: use --token-file with the file that admin { token_file = … } names there", f.Admin, f.TokenFile)
+	}
 }
 
 // table prints rows in columns.

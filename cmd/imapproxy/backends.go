@@ -34,7 +34,27 @@ func showBackends(w io.Writer, all admin.Backends) error {
 			dash(b.ID), dash(b.Address), b.State, ago(time.Since(b.Since)), fmt.Sprint(b.Weight), fmt.Sprint(b.Pins), fmt.Sprint(b.Sessions), dash(remarks(b)),
 		})
 	}
-	return table(w, []string{"BACKEND", "ADDRESS", "STATE", "FOR", "WEIGHT", "USERS", "SESSIONS", "REMARKS"}, rows)
+	if err := table(w, []string{"BACKEND", "ADDRESS", "STATE", "FOR", "WEIGHT", "USERS", "SESSIONS", "REMARKS"}, rows); err != nil {
+		return err
+	}
+	return showDrains(w, all.Drains)
+}
+
+// showDrains says below the table how far users are who leave.
+func showDrains(w io.Writer, drains []admin.Drain) error {
+	for _, d := range drains {
+		who := "in maintenance in Consul"
+		if d.Operator {
+			who = "drained by " + dash(d.By)
+			if d.Since != nil {
+				who += ", " + ago(time.Since(*d.Since)) + " ago"
+			}
+		}
+		if _, err := fmt.Fprintf(w, "\n%s (%s)\n", drainWords(d, time.Now()), who); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // showAllBackends prints each backend once, with the users and sessions of all proxies, and which of them
@@ -74,6 +94,9 @@ func showAllBackends(w io.Writer, all admin.Cluster[admin.Backends]) error {
 		rows = append(rows, []string{dash(id), dash(r.Address), dash(strings.Join(states, ", ")), fmt.Sprint(r.Weight), fmt.Sprint(r.Pins), fmt.Sprint(r.Sessions)})
 	}
 	if err := table(w, []string{"BACKEND", "ADDRESS", "STATE", "WEIGHT", "USERS", "SESSIONS"}, rows); err != nil {
+		return err
+	}
+	if err := showDrains(w, allDrains(all)); err != nil {
 		return err
 	}
 	return notAnswered(w, all.Failed())

@@ -44,6 +44,9 @@ type commandLine struct {
 	Proxies  proxiesCommand  `cmd:"" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
 	User     userCommand     `cmd:"" help:"Where a user is and why: sessions on all proxies, pin, placement, last failures."`
 	Kick     kickCommand     `cmd:"" help:"End a user's sessions, one session, or all on a backend."`
+	Drain    drainCommand    `cmd:"" help:"Move a backend's users away, for all proxies, with their sessions connected; it holds until undrain."`
+	Undrain  undrainCommand  `cmd:"" help:"End a drain: the backend takes users again."`
+	Move     moveCommand     `cmd:"" help:"Move one user to a backend, or with --auto back to where all others would go."`
 	Flush    flushCommand    `cmd:"" help:"Forget a user's pin, warm connections and cached credentials: a changed password holds at once."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }

@@ -26,7 +26,7 @@ func showUser(w io.Writer, u admin.User) error {
 	if u.Error != "" {
 		goes = "nowhere: " + u.Error
 	}
-	rows := [][]string{{"a login goes to", dash(goes)}, {"pin", pinWords(u.Pin)}, {"placement", dash(u.Placement)}, {"warm connections", fmt.Sprint(u.WarmConnections)}}
+	rows := [][]string{{"a login goes to", dash(goes)}, {"pin", pinWords(u.Pin)}, {"placement", dash(u.Placement)}, {"moved to", overrideWords(u)}, {"warm connections", fmt.Sprint(u.WarmConnections)}}
 	for _, s := range u.Sessions {
 		state := s.Attachment + " " + parens(s.NotParked)
 		rows = append(rows, []string{"session " + s.ID, fmt.Sprintf("on %s, %s, from %s, for %s", dash(s.Backend), state, dash(s.Client), ago(time.Since(s.Started)))})
@@ -38,6 +38,15 @@ func showUser(w io.Writer, u admin.User) error {
 		rows = append(rows, []string{"failed " + f.What, fmt.Sprintf("%s ago from %s: %s: %s", ago(time.Since(f.Time)), dash(f.Client), dash(f.Reason), dash(f.Error))})
 	}
 	return table(w, []string{"user", dash(u.User)}, rows)
+}
+
+// overrideWords is where an operator has said that a user goes, and where the user still is.
+func overrideWords(u admin.User) string {
+	text := dash(u.Override)
+	if u.Stay != nil && *u.Stay != "" && *u.Stay != u.Override {
+		text += fmt.Sprintf(" (still on %s, until all proxies have let go)", dash(*u.Stay))
+	}
+	return text
 }
 
 // pinWords is what holds a user, and for how long.

@@ -89,8 +89,10 @@ type Options struct {
 	Hints func([]peers.Hint)
 	// Kick ends sessions; nil: there's no /v1/kick.
 	Kick func(context.Context, proxy.Kick) proxy.Kicked
-	Log  *slog.Logger     // nil: nothing is logged
-	Now  func() time.Time // nil: time.Now
+	// Mover moves users; nil: the proxies don't agree with each other, and the verbs are refused.
+	Mover Mover
+	Log   *slog.Logger     // nil: nothing is logged
+	Now   func() time.Time // nil: time.Now
 }
 
 // A Server is the API, or an address for events alone.

@@ -96,7 +96,10 @@ func (s *Server) backends(w http.ResponseWriter, r *http.Request) {
 	if _, ok := parameters(w, r); !ok {
 		return
 	}
-	out := Backends{Backends: []Backend{}}
+	out := Backends{Backends: []Backend{}, Drains: []Drain{}}
+	if s.opts.Mover != nil {
+		out.Drains = append(out.Drains, s.opts.Mover.Drains()...)
+	}
 	for _, b := range s.opts.Router.Backends() {
 		row := Backend{
 			ID: b.Shown(), StableID: b.ID, Address: b.Address, State: b.State.String(), Reason: b.Reason, Since: b.Since, Weight: b.Weight,

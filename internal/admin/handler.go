@@ -69,6 +69,7 @@ func (s *Server) routes() map[string]route {
 	r[removePath] = route{serve: s.remove, post: true} // one proxy does it for all
 	// What comes here concerns this proxy alone, so there is no counterpart below /v1/cluster.
 	r[peers.HintsPath] = route{serve: s.hints, post: true, body: peers.MaxHintBytes}
+	s.moverRoutes(r)
 	if s.opts.Metrics != nil {
 		r["/metrics"] = route{serve: s.opts.Metrics.ServeHTTP}
 	}

@@ -134,6 +134,8 @@ type Discovery struct {
 // Backends is GET /v1/backends.
 type Backends struct {
 	Backends []Backend `json:"backends"` // by id
+	// Drains are the backends that users leave, with how far this proxy is; those that operators drain also while they aren't listed.
+	Drains []Drain `json:"drains"`
 }
 
 // Backend is one IMAP server of the fleet.

@@ -68,7 +68,9 @@ type User struct {
 	Why   string `json:"why"`
 	Error string `json:"error"`
 	// Placement is what Consul says, where the proxy reads placements from there; "": nothing.
-	Placement       string    `json:"placement"`
+	Placement string `json:"placement"`
+	// Override is the backend to which an operator has moved the user, or to which a placement sends them with shared storage; "": none.
+	Override        string    `json:"override"`
 	Stay            *string   `json:"stay"` // null: the proxies don't agree on users' backends yet
 	Sessions        []Session `json:"sessions"`
 	More            bool      `json:"more"` // there are more sessions than these

@@ -26,7 +26,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	o.Parking, o.Reload, o.Kick = a.parking.status, a.lastReload.Load, a.server.Kick
 	o.User, o.Flush, o.Hints = a.user, a.flush, a.parking.hints
 	if g := a.agreement; g != nil {
-		o.Agreement, o.Remove = g.status, g.remove
+		o.Agreement, o.Remove, o.Mover = g.status, g.remove, mover{a}
 	}
 	o.Shortages = a.shortages
 	o.Room = func(backend string) (connections, bound int) {

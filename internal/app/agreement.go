@@ -30,10 +30,11 @@ const (
 // agreement is this proxy's part in what all proxies agree on (docs/cluster.md), as the other parts of an App need it: it is the router's
 // Agreement, and its claims are the dialer's Claims. It is there where the settings have discovery "consul" and a block cluster.
 type agreement struct {
-	part   *agreed.Cluster // made by open, before anything is served
-	id     string
-	within atomic.Int64 // agree_within
-	holds  atomic.Bool  // isolated = "hold"
+	part    *agreed.Cluster // made by open, before anything is served
+	id      string
+	storage routing.Storage
+	within  atomic.Int64 // agree_within
+	holds   atomic.Bool  // isolated = "hold"
 
 	// take gives a fleet to the router, and what else depends on it; watch sets it.
 	take atomic.Pointer[func(routing.Snapshot)]
@@ -64,7 +65,8 @@ func (a *App) openAgreement() error {
 	o := wiring.Agreement(a.cfg, a.tel)
 	o.Member.ID = g.id
 	o.Member.About = agree.About{Version: a.opts.Version, Admin: wiring.AdminAddress(a.cfg, a.AdminAddr()), Host: a.cfg.Hostname, Process: os.Getpid(), Config: *a.digest.Load()}
-	o.Switched, o.LetGo = g.switched, a.letGo
+	o.Switched, o.LetGo, o.End = g.switched, a.letGo, a.endSessions
+	g.storage = o.Member.Storage
 	g.set(o.Member.AgreeWithin, o.Member.Isolated)
 	var err error
 	if g.part, err = agreed.New(o); err != nil {

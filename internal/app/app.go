@@ -241,6 +241,9 @@ func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source disco
 	// storage needs the placement of each user.
 	if placements, ok := source.(discovery.PlacementSource); ok && c.Routing.Storage == routing.Separate.String() {
 		o.Placement = placements.Placement
+		if writer, ok := source.(discovery.PlacementWriter); ok {
+			o.Place = writer.Place
+		}
 	}
 	return o, nil
 }

@@ -54,8 +54,9 @@ func (a *App) where(u *admin.User, placement string) error {
 	}
 	p := a.agreement.part.Place(u.User, home)
 	u.Stay = new("")
+	u.Override = a.called(p.Override)
 	switch {
-	case p.Override != "":
+	case p.Override != "" && p.Choice == p.Override:
 		u.Goes, u.Why = a.called(p.Override), "override"
 	case p.Choice != "":
 		u.Goes, u.Why = a.called(p.Choice), string(routing.ByRendezvous)

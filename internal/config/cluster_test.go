@@ -25,7 +25,8 @@ func TestClusterNeedsWhatTheProxiesAskEachOtherWith(t *testing.T) {
 		{"TLS", smallest + "admin {\n  cert_file = \"" + cert + "\"\n  key_file = \"" + key + "\"\n}\ncluster {\n" + token + peers + "  tls = true\n}\n", "", ""},
 		{"a certificate without its key", smallest + "admin {\n  cert_file = \"" + cert + "\"\n}\n", "only work together", ""},
 		{"another service", strings.Replace(consul, "register {", "register {\n  service = \"other\"", 1) + "cluster {\n" + token + "}\n", "", "the proxies look for each other"},
-		{"what nothing uses", smallest + "cluster {\n" + token + peers + "  rebalance_rate = 5\n}\n", "", "cluster.rebalance_rate has no effect"},
+		{"no rate", smallest + "cluster {\n" + token + peers + "  move_rate = 0\n}\n", "cluster.move_rate", ""},
+		{"nobody moves back", smallest + "cluster {\n" + token + peers + "  rebalance_rate = 0\n}\n", "", ""},
 		{"mistyped", smallest + "cluster {\n" + token + peers + "  isolated = \"holds\"\n}\n", "cluster.isolated: \"holds\"", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -32,8 +32,6 @@ import (
 //	                     which may be empty; relative names are
 //	                     relative to the folder of the configuration file. path:"own" is a
 //	                     file that the proxy writes: its folder must be there
-//	pending:"…"          it is read and checked, and nothing uses it until there is what the text names:
-//	                     writing it is warned of, and config.hcl doesn't show it
 //	reload:"restart"     a change of it needs a restart; in a block with a name the whole
 //	                     block then does, since its settings only fit together
 
@@ -192,11 +190,11 @@ type Cluster struct {
 	CAFile        string        `hcl:"ca_file" path:"cert" default:""`
 	ServerName    string        `hcl:"server_name" default:""`
 	AskWithin     time.Duration `hcl:"ask_within" default:"2s" min:"100ms" max:"8s"`
-	MoveRate      int           `hcl:"move_rate" default:"50" min:"1" max:"100000" pending:"moves of users"`
+	MoveRate      int           `hcl:"move_rate" default:"50" min:"1" max:"100000"`
 	AgreeWithin   time.Duration `hcl:"agree_within" default:"10s" min:"1s" max:"5m"`
 	Isolated      string        `hcl:"isolated" default:"serve" enum:"serve|hold"`
 	SessionTTL    time.Duration `hcl:"session_ttl" default:"45s" min:"10s" max:"10m"`
-	RebalanceRate int           `hcl:"rebalance_rate" default:"0" min:"0" max:"100000" pending:"agreement"`
+	RebalanceRate int           `hcl:"rebalance_rate" default:"0" min:"0" max:"100000"`
 }
 
 // Limits bound what clients may take. A count of 0 is no limit, but for the connections

@@ -52,7 +52,6 @@ func (d *decoder) validate(c *Config) []Warning {
 	d.telemetry(c)
 	d.admin(c)
 	d.cluster(c)
-	d.pending()
 	d.addressesTwice(c)
 	d.placements(c)
 	d.idleTimeout(c)

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"fmt"
-	"reflect"
-)
+import "fmt"
 
 // cluster checks how the proxies find and ask each other.
 func (d *decoder) cluster(c *Config) {
@@ -42,13 +39,4 @@ func (d *decoder) cluster(c *Config) {
 	if k.TLS && c.Admin.CertFile == "" && !d.failed["admin.cert_file"] {
 		d.fail(d.at("cluster.tls"), "cluster.tls: the admin APIs are asked over TLS, and this proxy's has no certificate", "write cert_file and key_file in admin { … }")
 	}
-}
-
-// pending warns of settings that nothing uses yet.
-func (d *decoder) pending() {
-	walkSchema(reflect.TypeFor[Config](), "", func(path string, f schemaField) {
-		if why, ok := f.Tag.Lookup("pending"); ok && d.written(path) && !d.failed[path] {
-			d.warn(d.at(path), fmt.Sprintf("%s has no effect: this release has no %s yet", path, why), "remove it")
-		}
-	})
 }

@@ -120,6 +120,15 @@ func (p *PasswdFile) Placements() map[string]int {
 	return all
 }
 
+// Placed implements Placer.
+func (p *PasswdFile) Placed(user string) (placement string, known bool) {
+	e := p.users.Load().users[user]
+	if e == nil {
+		return "", false
+	}
+	return e.placement, true
+}
+
 // Close stops following the file. It may be called more than once.
 func (p *PasswdFile) Close() error {
 	if p.stop != nil {

@@ -82,6 +82,12 @@ type Fault struct {
 func (f *Fault) Error() string { return f.Err.Error() }
 func (f *Fault) Unwrap() error { return f.Err }
 
+// Placer is a Source that can say without a password where it places a user.
+type Placer interface {
+	// Placed is the Accepted.Placement of the user, "" none; not known: the next source is asked.
+	Placed(user string) (placement string, known bool)
+}
+
 // idler is a source that can spend as much time on an unknown user as on a wrong password.
 type idler interface {
 	idle(ctx context.Context, c Credentials) error

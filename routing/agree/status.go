@@ -22,6 +22,10 @@ type Status struct {
 	Drains   []DrainStatus
 	// Overrides is how many users have one.
 	Overrides int
+	// At is how many users this proxy has connections of, by backend.
+	At map[string]int
+	// MoveRate is the policy's.
+	MoveRate float64
 }
 
 // DrainStatus is how far a drain is.
@@ -66,7 +70,12 @@ type ProxyStatus struct {
 // Status is for admin pages and the command line.
 func (m *Member) Status(now time.Time) Status {
 	m.at(now)
-	s := Status{Renewed: m.renewed, Users: len(m.holds), Waiting: len(m.wants), Outage: m.outage}
+	s := Status{Renewed: m.renewed, Users: len(m.holds), Waiting: len(m.wants), Outage: m.outage, At: make(map[string]int), MoveRate: m.o.Policy.MoveRate}
+	for at, n := range m.usersAt {
+		if n > 0 {
+			s.At[m.places.ids[at]] = n
+		}
+	}
 	s.State = [...]string{outside: "joining", inside: "joined", leaving: "leaving", left: "left"}[m.phase]
 	if m.isolated && m.phase != left {
 		s.State = "isolated"
@@ -114,6 +123,7 @@ type Place struct {
 	Bucket   int
 	Choice   string            // where the fleet sends the user
 	Override string            // an operator's, or a placement's
+	Auto     string            // where the fleet would send the user without an override
 	Holds    string            // where this proxy has connections of the user; "" = none
 	Stays    map[string]string // proxy → backend, where one has published that the user is elsewhere
 }
@@ -129,6 +139,9 @@ func (m *Member) Place(user, home string, now time.Time) Place {
 		return p
 	}
 	p.Override = m.override(user)
+	if p.Auto = m.places.ids[m.tables[len(m.tables)-1].choice[p.Bucket]]; m.separate() {
+		p.Auto = home
+	}
 	p.Choice = m.places.ids[m.userChoice(len(m.tables)-1, user, p.Bucket, home)]
 	if m.separate() && p.Override == "" {
 		p.Choice = home

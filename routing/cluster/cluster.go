@@ -259,6 +259,13 @@ func (c *Cluster) Undrain(ctx context.Context, backend string) error {
 		func(m *agree.Member) bool { return m.Drained(backend) == 0 })
 }
 
+// Drained is when operators have drained the backend, in the fleet that this proxy goes by; 0: they haven't.
+func (c *Cluster) Drained(backend string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.member.Drained(backend)
+}
+
 // Preview is where this proxy's users at a backend would go if it were drained: backend → users; "" is those who could go nowhere.
 func (c *Cluster) Preview(backend string) (to map[string]int, err error) {
 	c.with(func(m *agree.Member, now time.Time) { to, err = m.Preview(backend, now) })

@@ -29,6 +29,12 @@ type Keeper interface {
 	Keep(routing.Snapshot)
 }
 
+// PlacementWriter is a PlacementSource whose placements can be changed.
+type PlacementWriter interface {
+	// Place changes the user's placement from one backend's id to another's. ErrNotPlaced: it isn't from any more.
+	Place(ctx context.Context, user, from, to string) error
+}
+
 // PlacementSource has the placements of some users.
 type PlacementSource interface {
 	// Placement returns the id of the user's backend, false if none is set. An error says nothing about the

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -62,6 +63,46 @@ func (c *Consul) Placement(ctx context.Context, user string) (string, bool, erro
 		return "", false, fmt.Errorf("placement from consul: the value of %s is not a backend's id", pair.Key)
 	}
 	return id, true, nil
+}
+
+// ErrNotPlaced is the error of Place where the placement isn't what it was taken for.
+var ErrNotPlaced = errors.New("the placement in consul is another one by now")
+
+// Place changes the user's placement in Consul's KV from one value to another, if it is still the first one. It never makes a
+// placement where there is none. It takes at most ConsulOptions.Call.
+func (c *Consul) Place(ctx context.Context, user, from, to string) error {
+	key, ok := PlacementKey(user)
+	switch {
+	case !ok:
+		return errors.New("placement in consul: no key can have the user's name")
+	case to == "" || len(to) > maxPlacement || strings.ContainsFunc(to, func(r rune) bool { return r < ' ' }):
+		return fmt.Errorf("placement in consul: %q can't be one", clip(to, 60))
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Call)
+	defer cancel()
+	kv := c.kv.get().KV()
+	failed := func(err error) error {
+		if denied(err) {
+			c.kv.refused()
+		}
+		return fmt.Errorf("placement in consul: %s", clip(err.Error(), 300))
+	}
+	pair, _, err := kv.Get(key, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+	switch {
+	case err != nil:
+		return failed(err)
+	case pair == nil || strings.TrimSpace(string(pair.Value)) != from:
+		return ErrNotPlaced
+	}
+	pair.Value = []byte(to)
+	written, _, err := kv.CAS(pair, (&api.WriteOptions{}).WithContext(ctx))
+	switch {
+	case err != nil:
+		return failed(err)
+	case !written:
+		return ErrNotPlaced
+	}
+	return nil
 }
 
 // sharedClient is the client that all logins use for placements.

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"imapproxy/internal/admin"
+)
+
+// watchEvery is how often --watch asks.
+const watchEvery = 2 * time.Second
+
+type drainCommand struct {
+	adminFlags
+	Backend string        `arg:"" placeholder:"BACKEND" help:"The backend whose users are moved away, as 'imapproxy backends' shows it."`
+	Within  time.Duration `placeholder:"TIME" help:"End the sessions that couldn't be moved after this time (10m), with a BYE. Without it none is ended."`
+	Rate    float64       `placeholder:"USERS" help:"How many users a second are moved, over all proxies; default: cluster.move_rate."`
+	DryRun  bool          `help:"Only say how many users would be moved, and where to."`
+	Watch   bool          `help:"Show how far it is until no user is left. A drain that is there already is only shown, unless --within or --rate change it."`
+}
+
+// Run drains a backend by POST /v1/drain, for all proxies.
+func (c drainCommand) Run(env environment) error {
+	q := admin.DrainRequest{Backend: c.Backend, Rate: c.Rate, By: me()}
+	if c.Within != 0 {
+		q.Within = c.Within.String()
+	}
+	switch {
+	case c.Within < 0 || c.Rate < 0:
+		return errors.New("--within and --rate can't be negative")
+	case c.DryRun && c.Watch:
+		return errors.New("--dry-run moves nobody: there is nothing to watch")
+	case c.DryRun:
+		return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.DrainAnswer], error) {
+			return a.ClusterDrain(ctx, q)
+		}, showDryDrain)
+	case c.Watch:
+		return c.watch(env, q)
+	}
+	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.DrainAnswer, error) { return a.Drain(ctx, q) },
+		func(w io.Writer, a admin.DrainAnswer) error {
+			_, err := fmt.Fprintf(w, "%s is being drained by all proxies; here it has connections of %s. imapproxy drain %s --watch shows how far it is, imapproxy undrain %s ends it.\n",
+				dash(a.Backend), count(a.Users, "user"), dash(a.Backend), dash(a.Backend))
+			return err
+		})
+}
+
+// watch drains, unless the backend is drained as it is asked for, and shows how far it is until no user is left.
+func (c drainCommand) watch(env environment, q admin.DrainRequest) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	all, err := client.ClusterBackends(env.ctx)
+	if err != nil {
+		return asked(c.adminFlags, err)
+	}
+	if d := drainOf(all, c.Backend); d == nil || !d.Operator || q.Within != "" || q.Rate != 0 {
+		if _, err := client.Drain(env.ctx, q); err != nil {
+			return asked(c.adminFlags, err)
+		}
+	}
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		if all, err = client.ClusterBackends(env.ctx); err != nil {
+			return asked(c.adminFlags, err)
+		}
+		d := drainOf(all, c.Backend)
+		if d == nil {
+			return fmt.Errorf("%s isn't drained any more", dash(c.Backend))
+		}
+		if c.JSON {
+			if err := json.NewEncoder(env.stdout).Encode(d); err != nil {
+				return err
+			}
+		} else {
+			fmt.Fprintln(env.stdout, time.Now().Format(time.TimeOnly), drainWords(*d, time.Now()))
+		}
+		if d.Users == 0 && attached(d.Sessions) == 0 && len(all.Failed()) == 0 {
+			return nil
+		}
+		select {
+		case <-env.ctx.Done():
+			return errors.New("interrupted; the drain goes on")
+		case <-tick.C:
+		}
+	}
+}
+
+// attached is how many sessions have connections, or will have.
+func attached(sessions map[string]int) (n int) {
+	for at, some := range sessions {
+		if at != "parked" {
+			n += some
+		}
+	}
+	return n
+}
+
+// drainOf is how far all proxies are with a backend; nil where no user leaves it.
+func drainOf(all admin.Cluster[admin.Backends], backend string) *admin.Drain {
+	for _, d := range allDrains(all) {
+		if d.Backend == backend || d.StableID == backend {
+			return &d
+		}
+	}
+	return nil
+}
+
+// allDrains is how far all proxies are together, by backend. A user who has connections by several proxies is counted at each.
+func allDrains(all admin.Cluster[admin.Backends]) []admin.Drain {
+	sum := map[string]*admin.Drain{}
+	for _, p := range all.Proxies {
+		if p.Answer == nil {
+			continue
+		}
+		for _, d := range p.Answer.Drains {
+			s := sum[d.StableID]
+			if s == nil {
+				s = new(d)
+				s.Sessions, s.Held = maps.Clone(d.Sessions), maps.Clone(d.Held)
+				sum[d.StableID] = s
+				continue
+			}
+			s.Users, s.Started, s.Ended = s.Users+d.Users, s.Started+d.Started, s.Ended+d.Ended
+			s.Ends, s.Begun = later(s.Ends, d.Ends), earlier(s.Begun, d.Begun)
+			for at, n := range d.Sessions {
+				s.Sessions[at] += n
+			}
+			for why, n := range d.Held {
+				s.Held[why] += n
+			}
+		}
+	}
+	var drains []admin.Drain
+	for _, id := range slices.Sorted(maps.Keys(sum)) {
+		drains = append(drains, *sum[id])
+	}
+	return drains
+}
+
+func later(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.After(*a) {
+		return b
+	}
+	return a
+}
+
+func earlier(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.Before(*a) {
+		return b
+	}
+	return a
+}
+
+// drainWords is how far a drain is, and what holds it.
+func drainWords(d admin.Drain, now time.Time) string {
+	text := dash(d.Backend) + ": connections of " + count(d.Users, "user") + " left"
+	if d.Started > d.Users && d.Begun != nil {
+		text += fmt.Sprintf(" of %d", d.Started)
+		if passed := now.Sub(*d.Begun).Seconds(); passed >= 1 {
+			text += fmt.Sprintf(", %.3g a second so far", float64(d.Started-d.Users)/passed)
+		}
+	}
+	if len(d.Sessions) > 0 {
+		text += "; sessions: " + histogram(d.Sessions)
+	}
+	if len(d.Held) > 0 {
+		text += "; held by: " + histogram(d.Held)
+	}
+	switch {
+	case d.Users == 0 && attached(d.Sessions) == 0:
+		text += "; done"
+	case d.Ends == nil:
+		text += "; not begun"
+	case d.Ends.After(now):
+		text += "; all have had their turn in " + ago(d.Ends.Sub(now))
+	default:
+		text += "; those who are left are asked again"
+	}
+	switch {
+	case d.Ended > 0:
+		text += fmt.Sprintf("; sessions of %s ended", count(d.Ended, "user"))
+	case d.Deadline != nil && d.Deadline.After(now) && d.Users > 0:
+		text += "; what is left is ended in " + ago(d.Deadline.Sub(now))
+	}
+	return text
+}
+
+// histogram is counts with their names, the largest first.
+func histogram(counts map[string]int) string {
+	names := slices.Sorted(maps.Keys(counts))
+	slices.SortStableFunc(names, func(a, b string) int { return counts[b] - counts[a] })
+	var all []string
+	for _, name := range names {
+		all = append(all, fmt.Sprintf("%d %s", counts[name], dash(name)))
+	}
+	return strings.Join(all, ", ")
+}
+
+// showDryDrain says who would be moved.
+func showDryDrain(w io.Writer, all admin.Cluster[admin.DrainAnswer]) error {
+	moves, sessions, users, name := map[string]int{}, map[string]int{}, 0, ""
+	for _, p := range all.Proxies {
+		a := p.Answer
+		if a == nil {
+			continue
+		}
+		name, users = a.Backend, users+a.Users
+		for to, n := range a.Moves {
+			moves[to] += n
+		}
+		for at, n := range a.Sessions {
+			sessions[at] += n
+		}
+	}
+	fmt.Fprintf(w, "%s would be drained: connections of %s would be moved\n", dash(name), count(users, "user"))
+	for _, to := range slices.Sorted(maps.Keys(moves)) {
+		where := "to " + dash(to)
+		if to == "" {
+			where = "nowhere: no other backend is up"
+		}
+		fmt.Fprintf(w, "  %6d %s\n", moves[to], where)
+	}
+	if len(sessions) > 0 {
+		fmt.Fprintf(w, "sessions there: %s\n", histogram(sessions))
+	}
+	if answered := len(all.Proxies) - len(all.Failed()); answered > 1 {
+		fmt.Fprintf(w, "A user who has connections by several of the %d proxies is counted at each.\n", answered)
+	}
+	return notAnswered(w, all.Failed())
+}
+
+type undrainCommand struct {
+	adminFlags
+	Backend string `arg:"" placeholder:"BACKEND" help:"The backend that an operator has drained."`
+}
+
+// Run ends a drain by POST /v1/undrain, for all proxies.
+func (c undrainCommand) Run(env environment) error {
+	q := admin.UndrainRequest{Backend: c.Backend, By: me()}
+	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.UndrainAnswer, error) { return a.Undrain(ctx, q) },
+		func(w io.Writer, a admin.UndrainAnswer) error {
+			state := a.State
+			if a.Reason != "" {
+				state += ": " + a.Reason
+			}
+			_, err := fmt.Fprintf(w, "%s isn't drained by an operator any more (%s). Its users come back when they log in with no connection left, or at cluster.rebalance_rate\n", dash(a.Backend), dash(state))
+			return err
+		})
+}

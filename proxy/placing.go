@@ -1,0 +1,89 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+
+	"imapproxy/proxy/auth"
+	"imapproxy/proxy/session"
+)
+
+// ErrNoPlace is the error of Place where the settings have no placements that can be changed.
+var ErrNoPlace = errors.New("placements can't be changed here")
+
+// Place changes a placement that PlacementOf tells of, if it is still from.
+func (s *Server) Place(ctx context.Context, user, from, to string) error {
+	place := s.set.Load().Place
+	if place == nil {
+		return ErrNoPlace
+	}
+	return place(ctx, user, from, to)
+}
+
+// PlacedBy is the placement that a source of credentials has for a user, and the source's name; it comes before PlacementOf's. "": none has, or
+// none that can say so without the user's password.
+func (s *Server) PlacedBy(user string) (placement, source string) {
+	for _, one := range s.set.Load().Sources {
+		p, ok := one.(auth.Placer)
+		if !ok {
+			continue
+		}
+		if placement, known := p.Placed(user); known {
+			return placement, one.Name()
+		}
+	}
+	return "", ""
+}
+
+// End ends, with a BYE, the sessions of a user that have connections to a backend (its ID), since the time that they had to leave it is
+// over. It doesn't wait, and returns how many were told.
+func (s *Server) End(user, backend string) (n int) {
+	for _, c := range s.reg.OfUser(user) {
+		if at := c.Attachment(); c.Backend() == backend && at != session.Parked && at != session.Ended && c.Reason() == "" {
+			c.Terminate(session.ReasonMoved)
+			n++
+		}
+	}
+	return n
+}
+
+// SessionsAt are the sessions of a backend, or of a user.
+type SessionsAt struct {
+	// Attachments counts them by the state of their backend connection.
+	Attachments map[string]int
+	// Held counts those that aren't parked by what keeps them from it.
+	Held map[string]int
+}
+
+// SessionsOn are the sessions of several backends, by the backends' IDs.
+func (s *Server) SessionsOn(backends ...string) map[string]SessionsAt {
+	all := make(map[string]SessionsAt, len(backends))
+	for _, id := range backends {
+		all[id] = SessionsAt{make(map[string]int), make(map[string]int)}
+	}
+	s.reg.Each(func(c *session.Session) {
+		if c.LoggedIn() {
+			if at, ok := all[c.Backend()]; ok {
+				at.count(c)
+			}
+		}
+	})
+	return all
+}
+
+// SessionsOf are the sessions of a user.
+func (s *Server) SessionsOf(user string) SessionsAt {
+	all := SessionsAt{make(map[string]int), make(map[string]int)}
+	for _, c := range s.reg.OfUser(user) {
+		all.count(c)
+	}
+	return all
+}
+
+func (a SessionsAt) count(c *session.Session) {
+	i := c.Info()
+	a.Attachments[i.Attachment]++
+	if i.NotParked != "" {
+		a.Held[i.NotParked]++
+	}
+}

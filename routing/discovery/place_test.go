@@ -1,0 +1,37 @@
+package discovery
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"imapproxy/internal/imaptest/consultest"
+)
+
+// A placement is changed only from what it was taken for, and none is made.
+func TestAPlacementIsChanged(t *testing.T) {
+	a := consultest.Start(t)
+	c, err := NewConsul(ConsulOptions{Address: a.Address(), Service: "imap", Slack: 2 * time.Second}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.kv.closeIdle()
+	if err := c.Place(t.Context(), "ann", "b1", "b2"); !errors.Is(err, ErrNotPlaced) {
+		t.Errorf("without a placement: %v", err)
+	}
+	if _, found, err := c.Placement(t.Context(), "ann"); found || err != nil {
+		t.Errorf("one was made: %v", err)
+	}
+	a.PutKV("imapproxy/placement/ann", "b1\n")
+	for _, bad := range []struct{ user, from, to string }{{"ann", "b3", "b2"}, {"ann", "", "b2"}, {"ann", "b1", ""}, {"ann", "b1", "b\n2"}, {"..", "b1", "b2"}} {
+		if err := c.Place(t.Context(), bad.user, bad.from, bad.to); err == nil {
+			t.Errorf("%+v was done", bad)
+		}
+	}
+	if err := c.Place(t.Context(), "ann", "b1", "b2"); err != nil {
+		t.Fatal(err)
+	}
+	if id, _, err := c.Placement(t.Context(), "ann"); id != "b2" || err != nil {
+		t.Errorf("%q, %v", id, err)
+	}
+}
