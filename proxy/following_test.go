@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"imapproxy/internal/imaptest"
@@ -174,4 +176,65 @@ func TestLetGoAtAnyTime(t *testing.T) {
 	}
 	d.Truth.Store(3, `\Flagged`)
 	w.Agrees(d.Truth)
+}
+
+// overdueClock says that a proxy is overdue, and knows how often it was asked.
+type overdueClock struct {
+	late  atomic.Bool
+	asked atomic.Int64
+}
+
+func (o *overdueClock) overdue() bool {
+	o.asked.Add(1)
+	return o.late.Load()
+}
+
+// looks waits until it was asked some times more.
+func (o *overdueClock) looks(t *testing.T) {
+	t.Helper()
+	before := o.asked.Load()
+	eventually(t, "a look at whether the proxy is overdue", func() bool { return o.asked.Load() > before+3 })
+}
+
+// A proxy that may have lost its connections relays nothing on them, either way, until it knows.
+func TestAProxyThatIsOverdueRelaysNothing(t *testing.T) {
+	for name, lost := range map[string]bool{"it has lost nothing": false, "it has": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var o overdueClock
+			l := newMoveLab(t, "push", func(opts *Options) { opts.Overdue = o.overdue })
+			user, d := l.user(3)
+			w, idle := l.watch(user, d.Truth), l.watch(user, d.Truth)
+			tag := idle.BeginIdle()
+			o.late.Store(true)
+			w.Write("x UID FETCH 1:* (FLAGS)")
+			d.Append(1) // which the backend tells the one that idles
+			o.looks(t)
+			told := l.of(idle).Info().BytesOut
+			o.looks(t)
+			if n := l.of(idle).Info().BytesOut; n != told {
+				t.Error("what the backend said was passed on")
+			}
+			for _, line := range l.Sent() {
+				if strings.Contains(line, "x UID FETCH") {
+					t.Error("the command was passed on")
+				}
+			}
+			if lost {
+				l.letGo(user, true)
+				w.ExpectBye()
+				idle.ExpectBye(tag)
+				for _, c := range []*imaptest.ModelWatcher{w, idle} {
+					_ = c.Conn.Close()
+				}
+				l.ended(session.ReasonMoved)
+				return
+			}
+			o.late.Store(false)
+			w.UntilOK("x")
+			idle.Counts(4)
+			idle.EndIdle()
+			idle.Agrees(d.Truth)
+		})
+	}
 }

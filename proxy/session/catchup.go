@@ -112,6 +112,9 @@ func (o *catchUp) command() (relay bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if !s.trusted() {
+		return false, errSessionOver
+	}
 	now := s.env.Now()
 	s.seen(now)
 	s.lastHeard.Store(now.UnixNano())

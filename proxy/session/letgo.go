@@ -61,7 +61,7 @@ func (s *Session) tryToLeave(now time.Time) {
 		return
 	}
 	how, why := s.inFlight.CanPark()
-	if how != track.ModeNone && now.UnixNano() < s.park.notTill.Load() {
+	if how != track.ModeNone && (now.UnixNano() < s.park.notTill.Load() || s.overdue()) {
 		return // an attempt has failed; the blocker says why
 	}
 	s.park.blocker.Store(uint32(why))

@@ -128,7 +128,7 @@ func (s *Session) askToPark(now time.Time) {
 			how, why = track.ModeNone, track.BlockerQuietOff
 		}
 	}
-	waits := now.UnixNano() < s.park.notTill.Load()
+	waits := now.UnixNano() < s.park.notTill.Load() || s.overdue()
 	switch {
 	case how == track.ModeNone || !waits:
 		s.park.blocker.Store(uint32(why))
@@ -165,6 +165,9 @@ func (s *Session) paused() phase {
 	how, why := s.inFlight.CanPark()
 	if !s.clean() {
 		how, why = track.ModeNone, track.BlockerCommand
+	}
+	if how != track.ModeUnselected && s.overdue() { // nothing may be said on the connection
+		how, why = track.ModeNone, track.BlockerUnavailable
 	}
 	s.park.blocker.Store(uint32(why))
 	if s.park.mode = how; how == track.ModeNone {

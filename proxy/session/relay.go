@@ -58,6 +58,12 @@ func (s *Session) greet() {
 func (s *Session) fromClient() (pauses bool) {
 	for {
 		err := s.client.Pump(s.env.Buffers, &s.up)
+		if s.up.held {
+			s.up.held = false
+			if err = s.goOn(); err == nil {
+				continue
+			}
+		}
 		if err == nil && s.up.splices() {
 			err = s.up.splice()
 			if err == nil {
@@ -129,6 +135,12 @@ func (s *Session) clientBroke() {
 func (s *Session) fromBackend() (pauses bool) {
 	for {
 		err := s.backend.Load().Pump(s.env.Buffers, &s.down)
+		if s.down.held {
+			s.down.held = false
+			if err = s.goOn(); err == nil {
+				continue
+			}
+		}
 		if err == nil && s.down.err == nil && s.down.splices() {
 			if err = s.down.splice(); err == nil {
 				continue

@@ -33,12 +33,18 @@ type commandFlow struct {
 	awaiting bool            // a synchronising literal was announced in the last piece
 	err      error           // a write to the backend failed
 	refused  error           // the client broke what can't be mended
+	held     bool            // what came last waits: the session is overdue
 }
 
 // Chunk implements conn.Receiver.
 func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	if f.s.Reason() != "" {
 		return 0, conn.Stop // a flood of commands that nothing is written for ends here
+	}
+	if f.s.overdue() {
+		f.held = true
+		f.s.client.Unread(b)
+		return 0, conn.Stop
 	}
 	now := f.s.env.Now()
 	f.s.seen(now)
@@ -190,6 +196,9 @@ func (f *commandFlow) splices() bool {
 // error.
 func (f *commandFlow) splice() error {
 	for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
+		if err := f.s.goOn(); err != nil {
+			return err
+		}
 		n, err := conn.Splice(f.s.backend.Load().Conn, f.s.client, min(left, spliceSlice))
 		f.scan.Skip(n)
 		f.size += n

@@ -29,6 +29,7 @@ type responseFlow struct {
 	rewrite bool   // the unit is such a line
 	err     error  // a write to the client failed
 	broken  error  // the backend broke what can't be mended
+	held    bool   // what came last waits: the session is overdue
 	pushed  int64  // bytes since the last tagged response
 	fetch   track.FetchResponse
 	// followMu is held from when a chunk is followed until it is written: who answers for the
@@ -38,6 +39,11 @@ type responseFlow struct {
 
 // Chunk implements conn.Receiver.
 func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
+	if f.s.overdue() {
+		f.held = true
+		f.s.backend.Load().Unread(b)
+		return 0, conn.Stop
+	}
 	f.followMu.Lock()
 	defer f.followMu.Unlock()
 	now := f.s.env.Now()
@@ -185,6 +191,9 @@ func (f *responseFlow) splice() error {
 	return f.s.out.exclusive(func() error {
 		t := f.s.env.Now()
 		for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
+			if err := f.s.goOn(); err != nil {
+				return err
+			}
 			n, err := conn.Splice(f.s.client, f.s.backend.Load().Conn, min(left, spliceSlice))
 			f.scan.Skip(n)
 			f.gave(n)

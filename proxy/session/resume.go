@@ -232,6 +232,9 @@ func endOf(err error) Reason {
 // yet.
 func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, error) {
 	s.leaving.Store(false) // what was said of the connection before
+	if s.overdue() {       // nor may a warm connection be used
+		return resumed{}, errOverdue
+	}
 	t := &s.inFlight.Client
 	enable := t.Enabled
 	if t.Dialect == view.CondStore && !slices.Contains(enable, "CONDSTORE") {
