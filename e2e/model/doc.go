@@ -5,6 +5,9 @@
 // configuration (internal/apptest), and push events come to it over HTTP. It runs on a server in
 // this process (imaptest.ModelServer), and on the real ones where ./test has prepared them.
 //
+// In the variants named moves there are two servers with the same mail, and the user is moved from one to the other at
+// random, by an agreement of proxies that a test scripts (internal/movetest).
+//
 // A case is a list of operations from a seed. One that fails is run again, with
 // fewer and fewer operations, and what is left is logged as a transcript. The same cases
 // are run without a proxy, too: what a real server does by itself is no finding. What of that
@@ -17,6 +20,7 @@
 // tests does without (one that has no proxy is asked for by its whole name); MODEL_MINUTES=30 is the time that they
 // share, one after the other with -parallel 1; MODEL_SEED runs one case. The package has tests only.
 //
-// Imports e2e/servers, internal/app, internal/apptest, internal/imaptest, proxy
-// and proxy/park/view. Imported by none.
+// Imports e2e/servers, internal/app, internal/apptest, internal/imaptest, proxy,
+// proxy/auth, proxy/park, proxy/park/view, proxy/session, proxy/upstream, routing
+// and telemetry. Imported by none.
 package model

@@ -24,14 +24,17 @@ const sweepEvery = 700 * time.Millisecond
 
 // labOptions say what stands behind the clients.
 type labOptions struct {
-	start   func(t testing.TB, l *lab) *servers.Server
-	watch   string // of the hub; "" no proxy: the clients talk to the server
-	events  bool   // the server posts push events
-	plain   bool   // the server has neither CONDSTORE nor QRESYNC
-	calm    bool   // nobody speaks at the same time as another: Courier's sessions lock each other out for minutes
-	maildir bool   // Dovecot's, which has ways of its own: see reborn
-	tls     bool   // the clients' side has TLS
-	shared  bool   // the mailbox is somebody else's than the clients'
+	start func(t testing.TB, l *lab) *servers.Server
+	// pair starts two servers with the same mail instead: users are moved from one to the other and back.
+	pair    func(t testing.TB, l *lab) (first, second *servers.Server)
+	linger  time.Duration // of pair's proxy; 0: 1 ms
+	watch   string        // of the hub; "" no proxy: the clients talk to the server
+	events  bool          // the server posts push events
+	plain   bool          // the server has neither CONDSTORE nor QRESYNC
+	calm    bool          // nobody speaks at the same time as another: Courier's sessions lock each other out for minutes
+	maildir bool          // Dovecot's, which has ways of its own: see reborn
+	tls     bool          // the clients' side has TLS
+	shared  bool          // the mailbox is somebody else's than the clients'
 	// slowIdle: in IDLE the server itself tells what others do after a minute only (Courier without FAM).
 	slowIdle bool
 	// staleFlags: the server may tell older flags after newer ones (mox, which queues what others
@@ -56,6 +59,7 @@ type lab struct {
 	network *network // between the server and the proxy, for push events; nil: there are none
 	app     *app.App // nil without a proxy
 	proxy   *proxy.Server
+	moving  *moving // nil: users stay where they are
 	log     *tail
 	tls     *tls.Config // the clients', nil in the clear
 	has     traits
@@ -74,6 +78,12 @@ func newLab(t *testing.T, o labOptions) *lab {
 	l.sweep, l.settle = cmp.Or(l.sweep, sweepEvery), cmp.Or(l.settle, 20*time.Second)
 	if o.events {
 		l.network = newNetwork(t, o.lose)
+	}
+	if o.pair != nil {
+		var second *servers.Server
+		l.server, second = o.pair(t, l)
+		l.startMoving(second, cmp.Or(o.linger, time.Millisecond))
+		return l
 	}
 	l.server = o.start(t, l)
 	l.addr = l.server.Addr

@@ -87,6 +87,9 @@ func (l *lab) many(t *testing.T, d time.Duration) {
 	if l.app != nil {
 		t.Logf("%+v", l.app.Hub().Stats())
 	}
+	if l.moving != nil {
+		t.Logf("moved %d times of %d; %+v", l.moving.moves.Load(), l.moving.asked.Load(), l.moving.hub.Stats())
+	}
 	if l.network != nil {
 		t.Logf("%d events lost", l.network.lost.Load())
 	}

@@ -29,6 +29,7 @@ var kinds = []struct {
 	{"idle", 16}, {"done", 3}, {"noop", 8}, {"check", 1}, {"pause", 6}, {"park", 16}, {"outside", 9},
 	{"pipeline", 5}, {"both", 8}, {"settle", 2}, {"cut", 1},
 	{"poll", 4}, {"silent", 4}, {"marks", 3}, {"leave", 4}, {"packet", 5},
+	{"move to the other", 12},
 }
 
 // scenario is a case: how many clients, what they speak, and what they do.

@@ -107,6 +107,7 @@ func variants() []variant {
 		{"memory-direct", memoryFor / 2, labOptions{start: modern}},
 		{"memory-idle", memoryFor, labOptions{start: modern, watch: "idle"}},
 		{"memory-push-tls", memoryFor, labOptions{start: modern, watch: "push", events: true, lose: 2, tls: true}},
+		{"memory-moves-idle", memoryFor, labOptions{pair: twins(modern), watch: "idle"}},
 		{"memory-comparison-idle", memoryFor, labOptions{start: plain, watch: "idle", plain: true}},
 		{"memory-comparison-push", memoryFor, labOptions{start: plain, watch: "push", events: true, lose: 2, plain: true}},
 
@@ -116,6 +117,8 @@ func variants() []variant {
 		{"dovecot-sdbox-push", realFor, labOptions{start: sdbox, watch: "push", events: true, lose: 2}},
 		{"dovecot-sdbox-push-shared", realFor, labOptions{start: sdbox, watch: "push", events: true, lose: 2, shared: true}},
 		{"dovecot-sdbox-comparison", realFor, labOptions{start: dovecot("sdbox", onlyIMAP4rev1), watch: "idle", plain: true}},
+		{"dovecot-sdbox-moves-idle", realFor, labOptions{pair: dovecots("sdbox"), watch: "idle"}},
+		{"dovecot-sdbox-moves-notify", 0, labOptions{pair: dovecots("sdbox"), watch: "notify"}},
 		{"dovecot-maildir-direct", 0, labOptions{start: maildir, maildir: true}},
 		{"dovecot-maildir-idle", 0, labOptions{start: maildir, maildir: true, watch: "idle"}},
 		{"dovecot-maildir-push", realFor, labOptions{start: maildir, maildir: true, watch: "push", events: true, lose: 2}},

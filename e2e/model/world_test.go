@@ -153,6 +153,11 @@ func (w *world) do(o op) error {
 	case "pause":
 		time.Sleep(time.Duration(o.a%15) * time.Millisecond)
 		return nil
+	case "move to the other":
+		if w.l.moving != nil {
+			w.l.moving.move(w.l.as(w.user))
+		}
+		return nil
 	case "park":
 		return w.park(c, o)
 	case "outside":
