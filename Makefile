@@ -2,7 +2,7 @@
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check generate test bench fuzz parking unparked model attack epochs simulate
+.PHONY: check generate test bench fuzz parking unparked model chaos attack epochs simulate
 
 # Everything that needs no server and is quick: formatting, vet, the linters of
 # .golangci.yml, which package imports which, generated documentation that is up to date, names in it that exist.
@@ -33,6 +33,11 @@ unparked:
 # seconds of it on each stack. MODEL_ON=cyrus make model
 model:
 	MODEL_ON=$${MODEL_ON-dovecot} MODEL_MINUTES=$${MODEL_MINUTES-30} ./test -timeout 2h -parallel 1 -v ./e2e/model
+
+# Three Consul servers, three proxies, three Dovecots and 300 users, and one fault after another at random; ./test has a
+# short form. Every run prints its seed: CHAOS_SEED=n CHAOS_ISOLATED=serve make chaos
+chaos:
+	CHAOS_MINUTES=$${CHAOS_MINUTES-30} ./test -timeout 24h -v -run OneUserOneBackend ./e2e/chaos
 
 # All interleavings of the rules by which proxies agree: the sequences of three fleets that say most, then all of two
 # fleets at three backends. Minutes. With three proxies (-proxies 3) it takes hours.

@@ -6,7 +6,9 @@
 // TestMain runs the tests in a network namespace, so that nothing of them is seen outside; all namespaces end with the
 // processes in them. That takes CAP_NET_ADMIN and CAP_SYS_ADMIN: where servers are prepared and these aren't there, the tests fail.
 //
-// CHAOS_KEEP names a folder for the logs of a run that has failed. The package has tests only.
+// CHAOS_MINUTES=30 goes on with faults at random for so long; CHAOS_SEED repeats their order, CHAOS_ISOLATED=serve runs the proxies
+// with the other setting, CHAOS_USERS and CHAOS_SESSIONS size the load. CHAOS_FAULTS=drain,stop
+// takes these faults alone. CHAOS_KEEP names a folder for the logs of a run that has failed. The package has tests only.
 //
 // Imports e2e/servers and internal/imaptest. Imported by none.
 package chaos

@@ -347,7 +347,7 @@ register {
 cluster {
   token_file   = "%s"
   session_ttl  = "10s"
-  agree_within = "10s"
+  agree_within = "5s"
   isolated     = "%s"
   move_rate    = 200
   rebalance_rate = 200

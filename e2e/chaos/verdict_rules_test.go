@@ -147,3 +147,35 @@ func TestWhatAStoppedProxyDoes(t *testing.T) {
 		}
 	}
 }
+
+// What a fault explains of what clients saw, and what nothing explains.
+func TestWhatFaultsExplain(t *testing.T) {
+	const p1, p2 = "10.77.0.21", "10.77.0.22"
+	from, to := at(t, "10:00:00.000000"), at(t, "10:00:10.000000")
+	during, before, after := at(t, "10:00:05.000000"), at(t, "09:59:00.000000"), at(t, "10:01:00.000000")
+	was := func(user, backend string, _, _ time.Time) bool { return user == "ann" && backend == "d1" }
+	for _, c := range []struct {
+		name  string
+		fault fault
+		ended ending
+		want  bool
+	}{
+		{"cut off by a drain", fault{moves: true}, ending{at: during, since: before, kind: cutOff, user: "ann", proxy: p1}, false},
+		{"a login that is refused in a drain", fault{moves: true}, ending{at: during, since: during, kind: refused, user: "ann", proxy: p1}, true},
+		{"a command that is refused in a drain", fault{moves: true}, ending{at: during, since: during, kind: no, user: "ann", proxy: p1}, false},
+		{"refused where nothing is moved", fault{}, ending{at: during, since: during, kind: refused, user: "ann", proxy: p1}, false},
+		{"cut off with its proxy", fault{proxies: []string{p1}}, ending{at: during, since: before, kind: cutOff, user: "ann", proxy: p1}, true},
+		{"cut off at another proxy", fault{proxies: []string{p1}}, ending{at: during, since: before, kind: cutOff, user: "ann", proxy: p2}, false},
+		{"before it", fault{proxies: []string{p1}}, ending{at: before, since: before, kind: cutOff, user: "ann", proxy: p1}, false},
+		{"after it", fault{proxies: []string{p1}}, ending{at: after, since: after, kind: cutOff, user: "ann", proxy: p1}, false},
+		{"asked during it, ended after it", fault{proxies: []string{p1}}, ending{at: after, since: during, kind: silent, user: "ann", proxy: p1}, true},
+		{"cut off with its backend", fault{backend: "d1"}, ending{at: during, since: before, kind: cutOff, user: "ann", proxy: p1}, true},
+		{"cut off when another backend is killed", fault{backend: "d1"}, ending{at: during, since: before, kind: cutOff, user: "bob", proxy: p1}, false},
+		{"a wrong answer", fault{proxies: []string{p1}, waits: true}, ending{at: during, since: during, kind: wrong, user: "ann", proxy: p1}, false},
+	} {
+		c.fault.from, c.fault.to = from, to
+		if got := c.fault.explains(c.ended, was); got != c.want {
+			t.Errorf("%s: explained: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
