@@ -17,7 +17,7 @@ import (
 	"imapproxy/internal/wiring"
 )
 
-// adminFlags are those of the verbs that ask a running proxy.
+// adminFlags are the flags of the verbs that send requests to a running proxy.
 type adminFlags struct {
 	Admin     string `default:"127.0.0.1:8143" placeholder:"ADDRESS" help:"The running proxy's admin address, host:port or a URL (${default})."`
 	TokenFile string `placeholder:"FILE" help:"File with the admin API's token, if the API requires one."`
@@ -25,7 +25,7 @@ type adminFlags struct {
 	JSON      bool   `name:"json" help:"Print the API's JSON (docs/admin.md) instead of a table."`
 }
 
-// client is who asks.
+// client returns the client for the requests.
 func (f adminFlags) client() (*admin.Client, error) {
 	c := &admin.Client{Address: f.Admin}
 	if f.TokenFile != "" {
@@ -49,13 +49,13 @@ func (f adminFlags) client() (*admin.Client, error) {
 	return c, nil
 }
 
-// clusterFlag is that of the verbs that can ask all proxies.
+// clusterFlag is the flag of the verbs that can ask all proxies.
 type clusterFlag struct {
 	Cluster bool `help:"Ask all proxies of the service, by way of this one."`
 }
 
-// notAnswered tells of the proxies that haven't answered. The others' answers have been printed: the
-// exit code says that they aren't all.
+// notAnswered prints the proxies that haven't answered. The answers of the others were printed before; the
+// exit code says that some are missing.
 func notAnswered(w io.Writer, failed []string) error {
 	for _, one := range failed {
 		fmt.Fprintf(w, "\nno answer from %s\n", dash(one))
@@ -66,7 +66,7 @@ func notAnswered(w io.Writer, failed []string) error {
 	return nil
 }
 
-// each prints every proxy's answer below its name, then who hasn't answered.
+// each prints every proxy's answer below its name, then the proxies that haven't answered.
 func each[T any](show func(io.Writer, T) error) func(io.Writer, admin.Cluster[T]) error {
 	return func(w io.Writer, all admin.Cluster[T]) error {
 		for i, p := range all.Proxies {
@@ -85,8 +85,7 @@ func each[T any](show func(io.Writer, T) error) func(io.Writer, admin.Cluster[T]
 	}
 }
 
-// ask is one question to a running proxy: get asks it, show prints the answer for
-// people.
+// ask sends a request to a running proxy by get, and prints the answer by show, or as JSON.
 func ask[T any](env environment, f adminFlags, get func(context.Context, *admin.Client) (T, error), show func(io.Writer, T) error) error {
 	c, err := f.client()
 	if err != nil {
@@ -127,8 +126,8 @@ func table(w io.Writer, head []string, rows [][]string) error {
 	return t.Flush()
 }
 
-// dash stands where a column has nothing. What a client chose (a user's name) can't
-// draw on the terminal: unprintable characters are shown as such.
+// dash returns "-" for an empty column. Texts that a client chose (a user's name) can't control the terminal:
+// unprintable characters are escaped.
 func dash(s string) string {
 	if s == "" {
 		return "-"
@@ -141,7 +140,7 @@ func dash(s string) string {
 	}, s)
 }
 
-// ago is a duration as a person reads it.
+// ago formats a duration for human readers.
 func ago(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -157,7 +156,7 @@ func ago(d time.Duration) string {
 	}
 }
 
-// size is a number of bytes as a person reads it, in powers of 1000.
+// size formats a number of bytes for human readers, in powers of 1000.
 func size(n int64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)

@@ -57,7 +57,7 @@ func showDrains(w io.Writer, drains []admin.Drain) error {
 	return nil
 }
 
-// showAllBackends prints each backend once, with the users and sessions of all proxies, and which of them
+// showAllBackends prints each backend once, with the users and sessions of all proxies, and the proxies that
 // see it in another state.
 func showAllBackends(w io.Writer, all admin.Cluster[admin.Backends]) error {
 	type row struct {
@@ -102,7 +102,7 @@ func showAllBackends(w io.Writer, all admin.Cluster[admin.Backends]) error {
 	return notAnswered(w, all.Failed())
 }
 
-// remarks is what is out of the ordinary about a backend.
+// remarks lists what is unusual about a backend.
 func remarks(b admin.Backend) string {
 	var all []string
 	for _, r := range []struct {

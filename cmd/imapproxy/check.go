@@ -26,7 +26,7 @@ import (
 	"imapproxy/telemetry"
 )
 
-// soon is how long before its end a certificate is worth a word.
+// soon is how long before a certificate's end check warns of it.
 const soon = 14 * 24 * time.Hour
 
 type checkCommand struct {
@@ -73,8 +73,8 @@ func (c checkCommand) Run(env environment) error {
 	return r.verdict()
 }
 
-// usable tries what serve can fail at besides the passwd-files and the addresses that it
-// listens at. It gives the login at backends.
+// usable tries the steps at which serve can fail, except the passwd-files and listening. It returns the login
+// at backends.
 func usable(c *config.Config) (upstream.Auth, error) {
 	if err := wiring.CheckSourceAddresses(c); err != nil {
 		return upstream.Auth{}, err
@@ -124,7 +124,7 @@ type checker struct {
 	placement string // of user, as far as the sources know
 }
 
-// certificates looks at what config hasn't: names and dates.
+// certificates checks names and dates, which config doesn't check.
 func (k *checker) certificates() {
 	for _, l := range k.cfg.Listeners {
 		what, fits := "listener "+l.Name, false
@@ -177,7 +177,7 @@ func (k *checker) users(ctx context.Context) {
 			k.report.fail("auth", "correct "+s.Setting, "%v", s.Err)
 			return
 		} else if s != nil {
-			err = s.Err // each line of the file is said as one of its own
+			err = s.Err // each mistake in the file is reported on a line of its own
 		}
 		for _, line := range strings.Split(err.Error(), "\n") {
 			k.report.fail("users", "correct the line; with one bad line the file isn't used", "%s", line)
@@ -261,7 +261,7 @@ func (k *checker) fleet(ctx context.Context) {
 	if k.login.Mode == upstream.ModeUser && (k.user == "" || k.password == "") {
 		k.report.skip("login", "name a user with --user and --password-file to try it", "no login was tried: backend_login has mode \"user\"")
 	}
-	// Side by side, since a time-out is long; but told one after the other.
+	// At the same time, since a time-out is long; the reports are printed one after the other.
 	parts := make([]*report, len(backends))
 	var g errgroup.Group
 	g.SetLimit(8)
@@ -306,7 +306,7 @@ func (k *checker) discover(ctx context.Context) ([]routing.Backend, bool) {
 	return snapshot.Backends, true
 }
 
-// saved looks at the file with the last good set of backends.
+// saved checks the file with the last good set of backends.
 func (k *checker) saved() {
 	o := wiring.Consul(k.cfg.Discovery.Consul)
 	if o.CacheFile == "" {
@@ -323,8 +323,7 @@ func (k *checker) saved() {
 	}
 }
 
-// ask waits for Consul's first answer. What goes wrong meanwhile stands in the
-// source's log, which is read here: a source itself never gives up.
+// ask waits for Consul's first answer. A source never gives up, so errors are read from its log.
 func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
 	logs := &lastError{}
 	tel, err := telemetry.Start(ctx, telemetry.Options{LogWriter: logs, LogFormat: "json"})
@@ -332,7 +331,7 @@ func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
 		return routing.Snapshot{}, err
 	}
 	o := wiring.Fleet(k.cfg)
-	o.CacheFile = "" // what Consul says is asked here, not what a file remembers
+	o.CacheFile = "" // check wants Consul's answer, not the saved one
 	source, err := discovery.NewConsul(o, tel)
 	if err != nil {
 		return routing.Snapshot{}, err
@@ -342,7 +341,7 @@ func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
 		return source.Run(ctx, func(s routing.Snapshot) {
 			select {
 			case first <- s:
-			default: // only the first is waited for
+			default: // ask uses only the first
 			}
 		})
 	})
@@ -365,7 +364,7 @@ func (k *checker) ask(ctx context.Context) (routing.Snapshot, error) {
 	}
 }
 
-// placements warns of users of a passwd-file whom separate storage has no backend for.
+// placements warns of users of a passwd-file who have no backend under separate storage.
 func (k *checker) placements(users map[string]int) {
 	if k.cfg.Routing.Storage != routing.Separate.String() || k.cfg.Discovery.Static == nil {
 		return // with Consul its KV store may place them, and only it knows the backends

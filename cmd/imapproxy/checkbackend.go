@@ -44,7 +44,7 @@ func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
 	k.tryLogin(ctx, r, b.Shown(), t)
 }
 
-// tryLogin logs in as a session would, and looks into the INBOX.
+// tryLogin logs in as a session would, and opens the INBOX.
 func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream.Target) {
 	what := "login " + id
 	a := k.login
@@ -61,7 +61,7 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 			return
 		}
 	} else if k.user == "" || k.password == "" {
-		return // said once, for all backends
+		return // reported once for all backends
 	}
 	conn, err := k.dialer.Login(ctx, t, a, upstream.Client{SessionID: "check"})
 	if err != nil {
@@ -109,7 +109,7 @@ func examine(ctx context.Context, conn *upstream.Conn) (answer wire.Response, se
 		answer, err = reader.ReadResponse()
 		switch {
 		case err != nil || answer.Tag == "c1":
-			_, _ = io.WriteString(conn, "c2 LOGOUT\r\n") // a courtesy; the answer changes nothing
+			_, _ = io.WriteString(conn, "c2 LOGOUT\r\n") // a courtesy; the answer isn't needed
 			return answer, server, err
 		case bytes.HasPrefix(bytes.ToUpper(answer.Line), []byte("* ID ")):
 			server = serverName(answer.Line)
@@ -117,7 +117,7 @@ func examine(ctx context.Context, conn *upstream.Conn) (answer wire.Response, se
 	}
 }
 
-// said is an error of upstream without the backend's name, which stands beside it.
+// said returns the text of an upstream error without the backend's name, which is printed beside it.
 func said(err error) string {
 	text := err.Error()
 	var down *upstream.Unavailable
@@ -211,7 +211,7 @@ func tlsWords(t upstream.Target) string {
 	return t.TLS + ", certificate verified"
 }
 
-// lastError is a log writer that keeps the error of the last record that had one.
+// lastError is a log writer that stores the error of the last record that had one.
 type lastError struct {
 	mu    sync.Mutex // guards error
 	error string

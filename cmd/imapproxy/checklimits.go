@@ -9,8 +9,8 @@ import (
 	"imapproxy/internal/config"
 )
 
-// checkLimits names the backend's settings that bound what comes from the proxy, which
-// can't be asked for. Where one is too small logins wait or are refused.
+// checkLimits names the backend's settings that bound connections from the proxy; their values can't be read
+// from outside. If one is too small, logins wait or are refused.
 func checkLimits(r *report, what string, c *config.Config, server string) {
 	r.skip(what, limitsFix(c, server), "its limits of connections can't be seen from here: all sessions, watches and connections that wait come from the proxy's address")
 }

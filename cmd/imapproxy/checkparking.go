@@ -11,7 +11,7 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Servers that there is more to say about.
+// Servers about which check has specific advice.
 const (
 	serverDovecot = "Dovecot"
 	serverCyrus   = "Cyrus"
@@ -27,7 +27,7 @@ func serverName(line []byte) string {
 	return ""
 }
 
-// watchWords says where hints come from.
+// watchWords describes the source of hints.
 func watchWords(w park.Watch) string {
 	return map[park.Watch]string{
 		park.WatchPush: "push events", park.WatchNotify: "NOTIFY", park.WatchIdle: "EXAMINE + IDLE", park.WatchPoll: "polling",

@@ -24,7 +24,7 @@ const mostLogins = 60
 // dovecot24 says whether a Dovecot's capabilities are those of 2.4.
 func dovecot24(caps wire.Caps) bool { return caps.Has("INPROGRESS") || caps.Has("REPLACE") }
 
-// believed is what was found out about a Dovecot's trust.
+// believed is whether a Dovecot trusts the proxy.
 type believed int
 
 const (
@@ -66,9 +66,9 @@ func trustFix(caps wire.Caps, from string) string {
 	return fix + " (docs/backends.md)"
 }
 
-// dovecotTrust finds out whether a Dovecot believes this proxy. 2.4 says so. 2.3 is asked
-// for more and more connections of the user for one client, until it refuses one as too
-// many; if it then lets the user in for another client, it believes that there are two.
+// dovecotTrust finds out whether a Dovecot trusts this proxy. 2.4 tells it. At 2.3, check opens connections
+// of the user for one client until the server refuses one as too many; if the server then accepts the user
+// for another client, it believes the addresses.
 func (k *checker) dovecotTrust(ctx context.Context, t upstream.Target, a upstream.Auth, caps wire.Caps) (believed, error) {
 	text, err := k.dialer.Identify(ctx, t, upstream.Client{Addr: oneClient, SessionID: "check"})
 	switch {

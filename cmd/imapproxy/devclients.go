@@ -13,15 +13,15 @@ import (
 	"imapproxy/proxy"
 )
 
-// devPatience is how long the clients of dev wait for something that should happen, and
-// devLook how often they look for it.
+// devPatience is how long the clients of dev wait for an expected event, and devLook how often they check for
+// it.
 const (
 	devPatience = 15 * time.Second
 	devLook     = 50 * time.Millisecond
 )
 
-// devClients are three clients of one user's that show parking: they idle, lose their
-// backend connections, and hear of a new message all the same.
+// devClients are three clients of one user that demonstrate parking: they are in IDLE, lose their backend
+// connections, and are told of a new message nevertheless.
 type devClients struct {
 	w     io.Writer
 	a     *app.App
@@ -49,7 +49,7 @@ func (d *devClients) run(ctx context.Context) error {
 	return nil
 }
 
-// show is the story, told line by line as it happens.
+// show runs the demonstration and prints a line for each step.
 func (d *devClients) show(ctx context.Context) error {
 	d.begun, d.own = time.Now(), map[netip.AddrPort]bool{}
 	for range d.names {
@@ -95,12 +95,12 @@ func (d *devClients) show(ctx context.Context) error {
 	return nil
 }
 
-// line is one line of the story.
+// line prints one line of the demonstration.
 func (d *devClients) line(format string, args ...any) {
 	fmt.Fprintf(d.w, "%6.1f s  %s\n", time.Since(d.begun).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// await looks until something is so.
+// await waits until ok returns true.
 func (d *devClients) await(ctx context.Context, otherwise string, ok func() bool) error {
 	limit := time.After(devPatience)
 	look := time.NewTicker(devLook)
@@ -129,7 +129,7 @@ func (d *devClients) parked() int {
 	return n
 }
 
-// drain takes what has been told before.
+// drain removes earlier elements.
 func drain(told <-chan uint32) {
 	for {
 		select {

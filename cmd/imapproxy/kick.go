@@ -10,7 +10,7 @@ import (
 	"imapproxy/internal/admin"
 )
 
-// localFlag is that of the verbs that change something.
+// localFlag is the flag of the verbs that change something.
 type localFlag struct {
 	Local bool `help:"Only on this proxy; without it on all proxies of the service."`
 }
@@ -42,7 +42,7 @@ func (c kickCommand) Run(env environment) error {
 	}, showKicked)
 }
 
-// me is who asks, for the proxy's log.
+// me returns the caller's name for the proxy's log.
 func me() string {
 	if u, err := user.Current(); err == nil {
 		return u.Username
@@ -50,7 +50,7 @@ func me() string {
 	return ""
 }
 
-// onlyHere is one proxy's answer in the form of all proxies'.
+// onlyHere returns one proxy's answer in the form of an answer of all proxies.
 func onlyHere[Q, A any](ctx context.Context, address string, q Q, do func(context.Context, Q) (A, error)) (admin.Cluster[A], error) {
 	a, err := do(ctx, q)
 	return admin.Cluster[A]{Proxies: []admin.FromProxy[A]{{Proxy: address, Address: address, Own: true, Answer: &a}}}, err
@@ -62,7 +62,7 @@ func showKicked(w io.Writer, all admin.Cluster[admin.KickAnswer]) error {
 		if a := p.Answer; a != nil {
 			sum.User, sum.DryRun = a.User, a.DryRun
 			sum.Count, sum.Left, sum.WarmConnections = sum.Count+a.Count, sum.Left+a.Left, sum.WarmConnections+a.WarmConnections
-			sum.Users = max(sum.Users, a.Users) // a user may be on several
+			sum.Users = max(sum.Users, a.Users) // a user may have sessions at several proxies
 		}
 	}
 	whose := dash(sum.User)

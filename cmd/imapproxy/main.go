@@ -29,11 +29,11 @@ import (
 // Exit codes, documented in docs/configuration.md.
 const (
 	exitOK     = 0
-	exitFailed = 1 // it was tried and didn't work
+	exitFailed = 1 // the attempt failed
 	exitUsage  = 2 // the command line or the configuration is wrong; nothing was tried
 )
 
-// commandLine is what can be typed. Each verb's flags stand in its own file.
+// commandLine has the verbs. Each verb's flags are in its own file.
 type commandLine struct {
 	Serve    serveCommand    `cmd:"" help:"Run the proxy. SIGHUP reloads the configuration, SIGTERM drains and ends."`
 	Dev      devCommand      `cmd:"" help:"Run a proxy for trying out: with backends in the process and the users alice, bob and carol; needs no installation."`
@@ -51,7 +51,7 @@ type commandLine struct {
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
-// environment is what a verb may use of the process.
+// environment has the parts of the process that a verb may use.
 type environment struct {
 	ctx    context.Context // done at SIGINT or SIGTERM
 	stdout io.Writer
@@ -62,7 +62,7 @@ type environment struct {
 	hangups func() (signals <-chan os.Signal, stop func())
 }
 
-// failure is an error that has been said already; only its exit code is left.
+// failure is an error that was printed already; it has only the exit code.
 type failure struct{ code int }
 
 func (f failure) Error() string { return fmt.Sprintf("exit code %d", f.code) }

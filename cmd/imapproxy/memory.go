@@ -28,7 +28,7 @@ const (
 const (
 	// tidyEvery is how often that is looked at.
 	tidyEvery = 5 * time.Second
-	// tidyFrom is the least that is worth a collection.
+	// tidyFrom is the least unused memory for which a collection is done.
 	tidyFrom = 12 << 20
 	// tidyQuiet: the burst is over when less than the tidyQuiet-th part of what lies unused was
 	// allocated since the last look; else it would be needed again at once.
@@ -63,7 +63,7 @@ func (m *memory) end() {
 	runtime.KeepAlive(m.floor)
 }
 
-// tidy gives memory back, where there is enough of it, until ctx ends.
+// tidy returns unused memory to the system until ctx ends.
 func tidy(ctx context.Context) error {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()

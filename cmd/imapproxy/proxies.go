@@ -25,7 +25,7 @@ func (c proxiesListCommand) Run(env environment) error {
 	}, showProxies)
 }
 
-// showProxies says below the table what isn't the same for all.
+// showProxies prints a table, and below it the settings that differ between proxies.
 func showProxies(w io.Writer, all admin.Cluster[admin.Status]) error {
 	var rows [][]string
 	versions, settings := map[string]bool{}, map[string]bool{}

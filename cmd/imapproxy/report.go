@@ -43,10 +43,10 @@ func (r *report) ok(what, format string, args ...any)        { r.line("ok", what
 func (r *report) warn(what, fix, format string, args ...any) { r.line("warn", what, fix, format, args) }
 func (r *report) fail(what, fix, format string, args ...any) { r.line("FAIL", what, fix, format, args) }
 
-// skip says what wasn't looked at, and how it would be.
+// skip reports what wasn't checked, and how to check it.
 func (r *report) skip(what, fix, format string, args ...any) { r.line("-", what, fix, format, args) }
 
-// verdict says how it is all in all, and is the verb's result.
+// verdict prints the overall result, and returns it as the verb's.
 func (r *report) verdict() error {
 	r.end()
 	if r.failed > 0 {

@@ -27,7 +27,7 @@ func (c serveCommand) Run(env environment) error {
 	for {
 		select {
 		case <-hangups:
-			_ = a.Reload(env.ctx) // it has told what came of it
+			_ = a.Reload(env.ctx) // it has reported the result
 			continue
 		case <-running.Done():
 		case <-env.ctx.Done():
@@ -37,7 +37,7 @@ func (c serveCommand) Run(env environment) error {
 	return end(a, running)
 }
 
-// notify tells systemd, where it started us with Type=notify or notify-reload.
+// notify sends a state to systemd if the unit has Type=notify or notify-reload.
 func notify(state string) error {
 	_, err := daemon.SdNotify(false, state)
 	return err

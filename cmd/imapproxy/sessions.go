@@ -31,8 +31,8 @@ func (c sessionsCommand) Run(env environment) error {
 	return ask(env, c.adminFlags, c.all, showSessions)
 }
 
-// ofAll goes through the pages of all proxies. A proxy that has answered for one page and not for
-// another counts as one that hasn't.
+// ofAll reads the pages of all proxies. A proxy that has answered for one page and not for another counts as
+// one that hasn't answered.
 func (c sessionsCommand) ofAll(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Sessions], error) {
 	var all admin.Cluster[admin.Sessions]
 	for after, n := "", 0; ; {
@@ -65,7 +65,7 @@ func (c sessionsCommand) ofAll(ctx context.Context, a *admin.Client) (admin.Clus
 	}
 }
 
-// all goes through the pages. With --limit Next is where it stopped.
+// all reads all pages. With --limit, Next is the position after the last one.
 func (c sessionsCommand) all(ctx context.Context, a *admin.Client) (admin.Sessions, error) {
 	all := admin.Sessions{Sessions: []admin.Session{}, Reasons: map[string]string{}}
 	for {

@@ -95,7 +95,7 @@ func agreementWords(a *admin.Agreement, s admin.Status) string {
 	return text
 }
 
-// reloadWords is what came of the last reload.
+// reloadWords describes the result of the last reload.
 func reloadWords(r *admin.Reload, now time.Time) string {
 	when := ago(now.Sub(r.Time)) + " ago"
 	switch {
@@ -107,7 +107,7 @@ func reloadWords(r *admin.Reload, now time.Time) string {
 	return when
 }
 
-// connections is all connections to backends, and by whom they are held.
+// connections describes the connections to backends and their holders.
 func connections(s admin.Status) string {
 	if s.Parking == nil {
 		return fmt.Sprint(s.BackendConnections)
@@ -152,7 +152,7 @@ func parkingWords(p *admin.Parking) string {
 	return text
 }
 
-// counts is "2 attached, 1 none": what there is none of is left out.
+// counts formats "2 attached, 1 none", without zero counts.
 func counts[N int | int64](m map[string]N) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {

@@ -40,7 +40,7 @@ func showUser(w io.Writer, u admin.User) error {
 	return table(w, []string{"user", dash(u.User)}, rows)
 }
 
-// overrideWords is where an operator has said that a user goes, and where the user still is.
+// overrideWords describes the backend to which an operator has moved a user, and where the user still is.
 func overrideWords(u admin.User) string {
 	text := dash(u.Override)
 	if u.Stay != nil && *u.Stay != "" && *u.Stay != u.Override {
@@ -49,7 +49,7 @@ func overrideWords(u admin.User) string {
 	return text
 }
 
-// pinWords is what holds a user, and for how long.
+// pinWords describes a user's pin and its end.
 func pinWords(p *admin.Pin) string {
 	switch {
 	case p == nil:
@@ -68,7 +68,7 @@ type flushCommand struct {
 	User string `arg:"" placeholder:"USER" help:"The canonical name, as 'imapproxy sessions' shows it."`
 }
 
-// Run forgets what is remembered of a user, by POST /v1/cluster/flush, or /v1/flush.
+// Run removes a user's pin and cached credentials by POST /v1/cluster/flush, or /v1/flush.
 func (c flushCommand) Run(env environment) error {
 	f := admin.FlushRequest{User: c.User, By: me()}
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.FlushAnswer], error) {

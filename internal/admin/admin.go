@@ -24,12 +24,12 @@ import (
 	"imapproxy/telemetry"
 )
 
-// What a caller may take of the server.
+// Bounds of the resources that callers can use.
 const (
-	maxConns       = 64  // that have shown no token, and as many that have
-	maxEventConns  = 256 // where events come too: more than are read at a time
+	maxConns       = 64  // without a token, and as many with one
+	maxEventConns  = 256 // if events come to the same address: more than are read at a time
 	maxHeaderBytes = 16 << 10
-	maxBodyBytes   = 1 << 10 // no request has one
+	maxBodyBytes   = 1 << 10 // no request needs one
 	headerTimeout  = 5 * time.Second
 	readTimeout    = 10 * time.Second
 	writeTimeout   = 30 * time.Second
@@ -37,13 +37,13 @@ const (
 	shutdownTime   = 5 * time.Second // for requests in progress
 )
 
-// Proxy is what the API needs of proxy.Server.
+// Proxy has the methods of proxy.Server that the API uses.
 type Proxy interface {
 	Status() proxy.Status
 	Sessions(proxy.Filter) (page []proxy.SessionInfo, next string)
 }
 
-// Router is what the API needs of routing.Router.
+// Router has the methods of routing.Router that the API uses.
 type Router interface {
 	Ready() bool
 	LastGood() time.Time
@@ -51,13 +51,13 @@ type Router interface {
 	Backends() []routing.BackendStatus
 }
 
-// Options are a Server's. Address, Proxy and Router are required.
+// Options are the settings of a Server. Address, Proxy and Router are required.
 type Options struct {
 	Address string // host:port
-	// Token is what callers must send (Authorization: Bearer); "" asks for
-	// none, which is allowed on loopback only.
+	// Token is the token that callers must send (Authorization: Bearer); "" means that none is required,
+	// which is allowed on loopback only.
 	Token telemetry.Secret
-	// TLS has the certificate; nil: the API speaks without TLS.
+	// TLS has the certificate; nil: the API uses no TLS.
 	TLS *tls.Config
 	// ID is this process's own, by which it knows itself among its peers; Name returns what people
 	// call it, nil: its hostname. Fleet is the other proxies, nil: this one is alone. PeerToken returns the token that
@@ -66,7 +66,7 @@ type Options struct {
 	Name      func() string
 	Fleet     Fleet
 	PeerToken func() telemetry.Secret
-	Digest    func() string // of the settings; nil: it isn't known
+	Digest    func() string // of the settings; nil: unknown
 	// Agreement returns this proxy's part in what the proxies agree on, and how it goes on where it is isolated. nil: they don't agree with each other.
 	Agreement func() (a Agreement, isolated string)
 	// Remove takes a dead proxy out of it. nil: there's no /v1/proxies/remove.
@@ -76,12 +76,12 @@ type Options struct {
 	Metrics http.Handler    // nil: there's no /metrics
 	Events  http.Handler    // nil: there's no /v1/events. It asks for a token of its own.
 	Parking func() *Parking // nil, or returns it: parking is off
-	// Shortages returns what the proxy itself has run out of; nil: that isn't known.
+	// Shortages returns the resources of its own that the proxy has run out of; nil: unknown.
 	Shortages func() []Shortage
-	// Room returns how many connections the proxy has to a backend, and their bound; nil: that isn't known.
+	// Room returns how many connections the proxy has to a backend, and their bound; nil: unknown.
 	Room   func(backend string) (connections, bound int)
 	Reload func() *Reload // nil, or returns it: there was no reload
-	// User says what is known of a user, without the sessions; Flush forgets it. nil: there's no
+	// User returns the data about a user, without the sessions; Flush removes cached data. nil: there's no
 	// /v1/user, no /v1/flush.
 	User  func(ctx context.Context, user string) User
 	Flush func(user string) FlushAnswer
@@ -124,9 +124,8 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// NewEvents is a server of /v1/events and /healthz and nothing else, on an address
-// of its own. events asks for its token itself. Of the options only Address, Events
-// and Log count.
+// NewEvents returns a server for only /v1/events and /healthz, on an address of its own. The Events handler
+// checks its token itself. Only the options Address, Events and Log are used.
 func NewEvents(o Options) (*Server, error) {
 	s, err := newServer(o)
 	if err != nil {
@@ -139,7 +138,7 @@ func NewEvents(o Options) (*Server, error) {
 	return s, nil
 }
 
-// newServer resolves the address, and bounds what callers may take.
+// newServer resolves the address and sets the bounds for callers.
 func newServer(o Options) (*Server, error) {
 	addr, err := net.ResolveTCPAddr("tcp", o.Address)
 	if err != nil {
@@ -158,7 +157,7 @@ func newServer(o Options) (*Server, error) {
 	}}, nil
 }
 
-// Listen binds the address that New looked at.
+// Listen binds the address that New has resolved.
 func (s *Server) Listen() error {
 	ln, err := net.ListenTCP("tcp", s.addr)
 	if err != nil {
@@ -175,7 +174,7 @@ func (s *Server) Listen() error {
 	return nil
 }
 
-// Addr is the bound address, nil before Listen.
+// Addr returns the bound address, nil before Listen.
 func (s *Server) Addr() net.Addr {
 	if s.ln == nil {
 		return nil
@@ -183,8 +182,8 @@ func (s *Server) Addr() net.Addr {
 	return s.ln.Addr()
 }
 
-// Serve answers until ctx is done, then lets requests in progress end (5 s at
-// most) and returns nil. It calls Listen unless that was done.
+// Serve answers requests until ctx ends, then waits for requests in progress (5 s at most) and returns nil.
+// It calls Listen if that wasn't done.
 func (s *Server) Serve(ctx context.Context) error {
 	if s.ln == nil {
 		if err := s.Listen(); err != nil {
@@ -192,7 +191,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		}
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- s.http.Serve(s.ln) }() // ends at Shutdown or Close below, and is waited for
+	go func() { ended <- s.http.Serve(s.ln) }() // ends at Shutdown or Close below, where Serve waits for it
 	select {
 	case err := <-ended:
 		return fmt.Errorf("admin: %w", err)
@@ -202,7 +201,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer cancel()
 	if err := s.http.Shutdown(stop); err != nil {
 		s.opts.Log.Warn("admin: requests cut off at shutdown", "error", err)
-		_ = s.http.Close() // the rest is lost either way
+		_ = s.http.Close() // the remaining requests are cut off
 	}
 	<-ended //nolint:errcheck // http.ErrServerClosed
 	return nil

@@ -13,10 +13,10 @@ import (
 	"imapproxy/routing"
 )
 
-// defaultPage is how many sessions a page has unless asked otherwise.
+// defaultPage is the default number of sessions in a page.
 const defaultPage = 100
 
-// healthz says that the process answers, no more.
+// healthz says only that the process answers.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, Health{OK: true})
 }
@@ -150,7 +150,7 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, out)
 }
 
-// session is one as the API shows it.
+// session converts a session for the API.
 func session(i proxy.SessionInfo) Session {
 	return Session{
 		ID: i.ID, User: i.User, Backend: i.Backend, Why: i.Why, Client: i.Client.String(), Listener: i.Listener, TLS: i.TLS,

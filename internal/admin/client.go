@@ -17,19 +17,19 @@ import (
 	"imapproxy/telemetry"
 )
 
-// clientTimeout is for one request of a Client.
+// clientTimeout bounds one request of a Client.
 const clientTimeout = 10 * time.Second
 
-// ErrToken is matched by the errors of a Client that has no token, or a wrong one.
+// ErrToken is matched by the errors of a Client without a token, or with a wrong one.
 var ErrToken = errors.New("the proxy doesn't take the token")
 
-// maxAnswer bounds what a Client reads, in bytes.
+// maxAnswer bounds an answer that a Client reads, in bytes.
 const maxAnswer = 16 << 20
 
-// A Client asks a running proxy's API.
+// A Client sends requests to the API of a running proxy.
 type Client struct {
 	Address string           // host:port, or a URL without a path
-	Token   telemetry.Secret // "" where none is needed
+	Token   telemetry.Secret // "" if none is required
 	TLS     *tls.Config      // for an https:// address; nil: the system's authorities
 	HTTP    *http.Client     // nil: one of its own
 }
@@ -73,13 +73,12 @@ func (c *Client) Sessions(ctx context.Context, q SessionsQuery) (Sessions, error
 	return s, c.get(ctx, "/v1/sessions", q.values(), &s)
 }
 
-// get decodes an answer into out. The error is what the server said, or that
-// it can't be reached.
+// get decodes an answer into out. The error is the server's, or that it can't be reached.
 func (c *Client) get(ctx context.Context, path string, q url.Values, out any) error {
 	return c.do(ctx, http.MethodGet, path, q, nil, out)
 }
 
-// do is get with any method. body is JSON, nil where there is none.
+// do is get with any method. body is JSON, or nil.
 func (c *Client) do(ctx context.Context, method, path string, q url.Values, body []byte, out any) error {
 	limit := clientTimeout
 	if strings.HasPrefix(path, clusterPrefix) {
@@ -136,5 +135,5 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	return nil
 }
 
-// noRedirects: our API has none, and a token isn't to be carried elsewhere.
+// noRedirects refuses redirects: the API has none, and the token must not go to another server.
 func noRedirects(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -18,7 +18,7 @@ import (
 // the path that each is asked for.
 const clusterPrefix = "/v1/cluster"
 
-// Fleet is what the API needs of peers.Fleet.
+// Fleet has the methods of peers.Fleet that the API uses.
 type Fleet interface {
 	All(context.Context, peers.Request) []peers.Answer
 }
@@ -30,14 +30,14 @@ type Cluster[T any] struct {
 
 // FromProxy is one proxy's part.
 type FromProxy[T any] struct {
-	Proxy   string `json:"proxy"`   // as it is registered, or its host's name
+	Proxy   string `json:"proxy"`   // its registered name, or its host's name
 	Address string `json:"address"` // of its admin API
-	Own     bool   `json:"own"`     // it is the one that was asked
-	Error   string `json:"error"`   // why there is no answer; "" where there is one
-	Answer  *T     `json:"answer"`  // null where there is an error
+	Own     bool   `json:"own"`     // the proxy that received the request
+	Error   string `json:"error"`   // why there is no answer; "" if there is one
+	Answer  *T     `json:"answer"`  // null if there is an error
 }
 
-// Failed are the proxies that haven't answered, each with the reason.
+// Failed returns the proxies that haven't answered, each with the reason.
 func (c Cluster[T]) Failed() (all []string) {
 	for _, p := range c.Proxies {
 		if p.Error != "" {
@@ -47,9 +47,9 @@ func (c Cluster[T]) Failed() (all []string) {
 	return all
 }
 
-// clustered is a route's counterpart below /v1/cluster. It is answered here, and each peer is asked
-// the same at the same time. Where this proxy finds fault with the request, its answer is the only one:
-// the others would say the same.
+// clustered returns a route's counterpart below /v1/cluster. This proxy answers the request and sends it to
+// each peer at the same time. If this proxy refuses the request, its answer is the only one, since the others
+// would refuse it, too.
 func (s *Server) clustered(path string, r route) route {
 	return route{post: r.post, body: r.body, serve: func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
@@ -58,7 +58,7 @@ func (s *Server) clustered(path string, r route) route {
 			return
 		}
 		others := make(chan []peers.Answer, 1)
-		go func() { others <- s.askOthers(req, path, body) }() // ends within the peers' time; waited for below
+		go func() { others <- s.askOthers(req, path, body) }() // ends within the peers' time limit; received below
 		own := recorder{header: http.Header{}, status: http.StatusOK}
 		again := req.Clone(req.Context())
 		again.Body = io.NopCloser(bytes.NewReader(body))
@@ -78,7 +78,7 @@ func (s *Server) clustered(path string, r route) route {
 	}}
 }
 
-// askOthers passes a request on.
+// askOthers sends a request to the peers.
 func (s *Server) askOthers(r *http.Request, path string, body []byte) []peers.Answer {
 	if s.opts.Fleet == nil {
 		return nil
@@ -90,7 +90,7 @@ func (s *Server) askOthers(r *http.Request, path string, body []byte) []peers.An
 	return s.opts.Fleet.All(r.Context(), q)
 }
 
-// of is a peer's part of an answer.
+// of converts a peer's answer.
 func of(a peers.Answer) FromProxy[json.RawMessage] {
 	p := FromProxy[json.RawMessage]{Proxy: a.Peer.Name, Address: a.Peer.Address}
 	var said Error
@@ -114,7 +114,7 @@ func of(a peers.Answer) FromProxy[json.RawMessage] {
 	return p
 }
 
-// name is this proxy's own.
+// name returns this proxy's name.
 func (s *Server) name() string {
 	if s.opts.Name != nil {
 		return s.opts.Name()
@@ -122,7 +122,7 @@ func (s *Server) name() string {
 	return s.opts.Proxy.Status().Hostname
 }
 
-// where is this proxy's admin API.
+// where returns the address of this proxy's admin API.
 func (s *Server) where() string {
 	if a := s.Addr(); a != nil {
 		return a.String()
@@ -130,7 +130,7 @@ func (s *Server) where() string {
 	return s.opts.Address
 }
 
-// recorder is an http.ResponseWriter that keeps what it is given.
+// recorder is an http.ResponseWriter that stores the response.
 type recorder struct {
 	header http.Header
 	status int
@@ -184,16 +184,16 @@ func (c *Client) ClusterSessions(ctx context.Context, q SessionsQuery) (Cluster[
 	return all, next, err
 }
 
-// ofAll asks all proxies of the service what path asks of one.
+// ofAll sends the request for path to all proxies of the service.
 func ofAll[T any](ctx context.Context, c *Client, path string, q url.Values) (Cluster[T], error) {
 	var all Cluster[T]
 	return all, c.get(ctx, clusterPath(path), q, &all)
 }
 
-// clusterPath is the path that asks all proxies what path asks of one.
+// clusterPath returns the path below /v1/cluster for path.
 func clusterPath(path string) string { return clusterPrefix + strings.TrimPrefix(path, "/v1") }
 
-// clusterTimeout is for a request of a Client that all proxies answer.
+// clusterTimeout bounds a request of a Client that all proxies answer.
 const clusterTimeout = 8*time.Second + kickWithin
 
 // doAll has all proxies of the service do what a POST to path has one do.

@@ -11,11 +11,10 @@ import (
 	"imapproxy/internal/fair"
 )
 
-// listener bounds how many connections there are, without letting those that have shown
-// no token keep others out: a probe's, or a backend's events. Each connection has a place
-// among the strangers; when all are taken, the network that has most of them gives
-// up its oldest. With the first request that shows a right token a connection takes a place
-// among the known ones instead.
+// listener bounds the number of connections, so that connections without a token don't keep others out, such
+// as a probe's or a backend's events. Each connection first has a place among those without a token; when all
+// places are taken, the oldest connection of the network that has most of them is closed. With its first
+// request with a right token, a connection moves to a place among those with a token.
 type listener struct {
 	net.Listener
 	strangers, known *fair.Places
@@ -38,7 +37,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// serverConn is a connection with its place. http.Server closes it.
+// serverConn is a connection and its place. http.Server closes it.
 type serverConn struct {
 	net.Conn
 	listener *listener
@@ -46,7 +45,7 @@ type serverConn struct {
 	closed   atomic.Bool
 }
 
-// holding is a place, and where it is.
+// holding is a place and the Places that it belongs to.
 type holding struct {
 	places *fair.Places
 	place  *fair.Place
@@ -60,8 +59,7 @@ func (c *serverConn) Close() error {
 	return c.Conn.Close()
 }
 
-// evict ends the connection, also in the middle of a request: whatever has shown no
-// token can be asked again.
+// evict closes the connection, also during a request: a client without a token can repeat its request.
 func (c *serverConn) evict() { _ = c.Conn.Close() }
 
 func (c *serverConn) client() netip.Addr {
@@ -71,8 +69,8 @@ func (c *serverConn) client() netip.Addr {
 	return netip.Addr{}
 }
 
-// knows moves the connection among the known ones. It is called by the connection's
-// requests, of which there is one at a time.
+// knows moves the connection to those with a token. The connection's requests call it, of which there is one
+// at a time.
 func (c *serverConn) knows() {
 	h := c.place.Load()
 	if h.places == c.listener.known {
@@ -81,7 +79,7 @@ func (c *serverConn) knows() {
 	place, _ := c.listener.known.Take(c.client(), false, c.listener.limit, c.evict)
 	c.place.Store(&holding{c.listener.known, place})
 	h.places.Leave(h.place)
-	if c.closed.Load() { // by the server's end, which may have seen the place of before
+	if c.closed.Load() { // by the server's end, which may have released the former place
 		c.listener.known.Leave(place)
 	}
 }
@@ -97,15 +95,15 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// proven says that the request's sender has shown a right token.
+// proven records that the request has a right token.
 func proven(r *http.Request) {
 	if c, ok := r.Context().Value(connKey{}).(*serverConn); ok {
 		c.knows()
 	}
 }
 
-// proving serves a handler that asks for a token by itself: a request that is answered
-// with success has shown one.
+// proving wraps a handler that checks a token itself: a request that is answered with success has a right
+// one.
 func proving(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := &statusWriter{ResponseWriter: w, status: http.StatusOK}

@@ -27,11 +27,11 @@ const eventsPath = "/v1/events"
 type route struct {
 	serve http.HandlerFunc
 	open  bool
-	post  bool  // it changes something: POST and nothing else
+	post  bool  // it changes something, so only POST is allowed
 	body  int64 // what its body may have, in bytes; 0: maxBodyBytes
 }
 
-// methods are those of the path, as Allow has them.
+// methods returns the path's methods for the header Allow.
 func (r route) methods() string {
 	if r.post {
 		return http.MethodPost
@@ -39,7 +39,7 @@ func (r route) methods() string {
 	return "GET, HEAD"
 }
 
-// takes says whether the path has this method.
+// takes says whether the path allows this method.
 func (r route) takes(method string) bool {
 	if r.post {
 		return method == http.MethodPost
@@ -76,7 +76,7 @@ func (s *Server) routes() map[string]route {
 	return r
 }
 
-// Handler is the API as Serve serves it.
+// Handler returns the API's HTTP handler.
 func (s *Server) Handler() http.Handler {
 	routes := s.routes()
 	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -110,8 +110,8 @@ func (s *Server) Handler() http.Handler {
 	if s.opts.Events == nil {
 		return api
 	}
-	// Events have their own token, bounds and methods. Any Host will do: a web page
-	// that was led here doesn't know the token.
+	// Events have their own token, bounds and methods. Any Host is allowed: a web page in a browser that was
+	// led here doesn't know the token.
 	events := proving(s.opts.Events)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == eventsPath {
@@ -122,8 +122,7 @@ func (s *Server) Handler() http.Handler {
 	})
 }
 
-// setHeaders sets what every answer has. There's no CORS: no other site's page
-// may read an answer.
+// setHeaders sets the headers of all answers. There's no CORS: no other site's page may read an answer.
 func setHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "+
 		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
@@ -134,10 +133,9 @@ func setHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// hostAllowed keeps a web page, whose name was made to resolve to 127.0.0.1
-// (DNS rebinding), from reading what needs no token: on loopback the Host
-// header must name the loopback. Elsewhere there's always a token, which such a
-// page doesn't have.
+// hostAllowed prevents that a web page whose name was made to resolve to 127.0.0.1 (DNS rebinding) reads
+// answers that require no token: on loopback the Host header must name the loopback. Elsewhere a token is
+// always required, which such a page doesn't have.
 func (s *Server) hostAllowed(host string) bool {
 	if !s.loopback {
 		return true
@@ -154,11 +152,11 @@ func (s *Server) hostAllowed(host string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// authorized compares digests, so that the time taken tells nothing, the
-// token's length included. What changes something needs a token in any case.
+// authorized compares digests, so that the time taken reveals nothing, not even the token's length. Requests
+// that change something always require a token.
 func (s *Server) authorized(r *http.Request, post bool) bool {
 	if s.opts.Token == "" && (!post || s.peerToken() == "") {
-		return true // on loopback; a post is refused by its own handler
+		return true // on loopback; the handler of a POST refuses it itself
 	}
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
@@ -179,7 +177,7 @@ func (s *Server) authorized(r *http.Request, post bool) bool {
 	return false
 }
 
-// peerToken is what the other proxies send; "" where there are none.
+// peerToken returns the token that the other proxies send; "" if there are none.
 func (s *Server) peerToken() telemetry.Secret {
 	if s.opts.PeerToken == nil {
 		return ""
@@ -187,7 +185,7 @@ func (s *Server) peerToken() telemetry.Secret {
 	return s.opts.PeerToken()
 }
 
-// file serves an embedded file; the page holds no data, its script asks for it.
+// file serves an embedded file. The page contains no data; its script requests them.
 func (s *Server) file(name, contentType string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		b, err := page.ReadFile("page/" + name)
@@ -195,7 +193,7 @@ func (s *Server) file(name, contentType string) http.HandlerFunc {
 			panic("admin: " + name + " isn't embedded") // the build decides it
 		}
 		w.Header().Set("Content-Type", contentType)
-		_, _ = w.Write(b) // the client went away
+		_, _ = w.Write(b) // an error means that the client is gone
 	}
 }
 

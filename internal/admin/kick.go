@@ -14,14 +14,14 @@ import (
 	"imapproxy/proxy"
 )
 
-// kickWithin is how long POST /v1/kick waits for sessions to be gone.
+// kickWithin is how long POST /v1/kick waits for the sessions to end.
 const kickWithin = 5 * time.Second
 
-// maxActor bounds what a caller says of itself, in bytes.
+// maxActor bounds the name that a caller gives itself, in bytes.
 const maxActor = 100
 
-// verb reads the body of a POST that changes something. It needs the token on loopback, too. It has
-// answered when it returns false.
+// verb reads the body of a POST that changes something. A token is required on loopback, too. If it returns
+// false, it has answered the request.
 func verb[T any](s *Server, w http.ResponseWriter, r *http.Request, into *T) bool {
 	if s.opts.Token == "" && s.peerToken() == "" {
 		fail(w, http.StatusForbidden, CodeNoToken, "this needs a token: write admin { token_file = … } into the configuration and restart the proxy")
@@ -76,7 +76,7 @@ func (s *Server) kick(w http.ResponseWriter, r *http.Request) {
 		Left: done.Left, WarmConnections: done.Warm})
 }
 
-// actor is who the caller says it is, fit for the log. It proves nothing.
+// actor returns the name that the caller gives itself, for the log. It isn't verified.
 func actor(by string) string {
 	by = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -106,8 +106,8 @@ type KickAnswer struct {
 	DryRun   bool     `json:"dry_run"`  // nothing was ended
 	Sessions []string `json:"sessions"` // ids of those that were ended, 1000 at most
 	Count    int      `json:"count"`    // of all of these
-	Users    int      `json:"users"`    // whose they are
-	// Left is how many of them are still on their way out, since their clients read nothing.
+	Users    int      `json:"users"`    // to whom they belong
+	// Left is how many of them haven't ended yet, because their clients don't read.
 	Left            int `json:"left"`
 	WarmConnections int `json:"warm_connections"` // that were closed
 }

@@ -13,7 +13,7 @@ type Status struct {
 	UptimeSeconds int64      `json:"uptime_seconds"`
 	Listeners     []Listener `json:"listeners"` // by name
 	Sessions      int64      `json:"sessions"`  // all, those before login included
-	// Attachments counts sessions by where their backend connection stands.
+	// Attachments counts sessions by the state of their backend connection.
 	Attachments        map[string]int64 `json:"attachments"`
 	BackendConnections int64            `json:"backend_connections"` // held by sessions
 	// Backends counts the fleet by state: up, draining, down.
@@ -27,11 +27,11 @@ type Status struct {
 	Shortages []Shortage `json:"shortages"`
 }
 
-// Proxying is a proxy as one of several.
+// Proxying describes a proxy as one of several.
 type Proxying struct {
 	ID     string `json:"id"`     // of the process
-	Name   string `json:"name"`   // as it is registered, or its host's
-	Config string `json:"config"` // a digest of the settings that the proxies of a service have in common; "": not known
+	Name   string `json:"name"`   // its registered name, or its host's name
+	Config string `json:"config"` // a digest of the settings that the proxies of a service have in common; "": unknown
 	// Epoch is the newest set of backends that it has agreed to; null: the proxies don't agree on one.
 	Epoch *int64 `json:"epoch"`
 	// Isolated says that it is cut off from the others, and how it goes on: serve, hold; "": it isn't.
@@ -76,14 +76,14 @@ type Shortage struct {
 	At    string    `json:"at"` // accept, dial, probe
 	Count int64     `json:"count"`
 	Last  time.Time `json:"last"`
-	Error string    `json:"error"` // the last one's
+	Error string    `json:"error"` // the last error
 }
 
 // Reload is the result of the last reload of the configuration.
 type Reload struct {
 	Time  time.Time `json:"time"`
 	OK    bool      `json:"ok"`    // false: the old settings stay
-	Error string    `json:"error"` // why it failed: the first mistake; "" where it didn't
+	Error string    `json:"error"` // why it failed: the first mistake; "" if it succeeded
 	// NeedRestart are the settings whose new value a reload couldn't take; null where it failed.
 	NeedRestart []string `json:"need_restart"`
 }
@@ -91,13 +91,12 @@ type Reload struct {
 // Parking describes the work for sessions without a backend connection
 // (docs/parking.md).
 type Parking struct {
-	Enabled bool `json:"enabled"` // false: it was switched off, and what is left of it goes
-	// WatchConnections and WarmConnections are those to backends that no session
-	// holds: watches of mailboxes, and what waits to be used again.
+	Enabled bool `json:"enabled"` // false: it was switched off, and its connections are being closed
+	// WatchConnections and WarmConnections count connections to backends that belong to no session: those of
+	// watches of mailboxes, and those that wait for reuse.
 	WatchConnections int64 `json:"watch_connections"`
 	WarmConnections  int64 `json:"warm_connections"`
-	// Mailboxes counts the mailboxes that are looked after, by where hints of changes
-	// come from: push, notify, idle, poll.
+	// Mailboxes counts the watched mailboxes by the source of hints of changes: push, notify, idle, poll.
 	Mailboxes map[string]int64 `json:"mailboxes"`
 	Waiting   int64            `json:"waiting"` // mailboxes that wait for a resync
 
@@ -111,7 +110,7 @@ type Parking struct {
 
 // States of a Status.
 const (
-	StateStarting = "starting" // no set of backends was learnt yet
+	StateStarting = "starting" // no set of backends is known yet
 	StateReady    = "ready"
 	StateDraining = "draining" // it stops: no new sessions
 )
@@ -122,12 +121,12 @@ type Listener struct {
 	Address string `json:"address"` // as bound, host:port
 }
 
-// Discovery is how fresh the set of backends is.
+// Discovery tells the age of the set of backends.
 type Discovery struct {
 	LastGood   *time.Time `json:"last_good"`   // null: never
 	AgeSeconds *int64     `json:"age_seconds"` // since LastGood
-	// Saved: there was no live answer since the start, the set is the one that was kept on
-	// disk (discovery.consul.cache_file).
+	// Saved: there was no live answer since the start; the set was read from disk
+	// (discovery.consul.cache_file).
 	Saved bool `json:"saved"`
 }
 
@@ -140,12 +139,12 @@ type Backends struct {
 
 // Backend is one IMAP server of the fleet.
 type Backend struct {
-	ID         string    `json:"id"`        // what it is called; it may change
-	StableID   string    `json:"stable_id"` // what users are pinned to; it doesn't
+	ID         string    `json:"id"`        // its name, which may change
+	StableID   string    `json:"stable_id"` // the id to which users are pinned, which doesn't change
 	Address    string    `json:"address"`
 	State      string    `json:"state"`  // up, draining, down
 	Reason     string    `json:"reason"` // of the state, in a few words
-	Since      time.Time `json:"since"`  // when the state became what it is
+	Since      time.Time `json:"since"`  // since when it has this state
 	Weight     int       `json:"weight"`
 	Tags       []string  `json:"tags"`
 	TLS        string    `json:"tls"` // none, starttls, implicit; "": backend_defaults
@@ -154,18 +153,18 @@ type Backend struct {
 	Node       string    `json:"node"`
 	Pins       int       `json:"pins"`     // users, those in their grace included
 	Sessions   int       `json:"sessions"` // logged in
-	// Kept: discovery says it's down or gone, the panic threshold holds it.
+	// Kept: discovery took it away; the panic threshold keeps it.
 	Kept bool `json:"kept"`
-	// Damped: it comes and goes, and gets no new users until it has been well for a while.
+	// Damped: it flaps, and gets no new users until it has been usable for a while.
 	Damped bool `json:"damped"`
 	Flaps  int  `json:"flaps"` // how often discovery took it away lately
 	// Gone: discovery no longer lists it, users are still pinned to it.
 	Gone bool `json:"gone"`
-	// Connections are the proxy's own there, logged in; Bound is how many there may be
-	// before none waits for a next use, 0 for any number.
+	// Connections counts this proxy's logged-in connections there; from Bound on no connection is kept for
+	// reuse; 0: no bound.
 	Connections int `json:"connections"`
 	Bound       int `json:"bound"`
-	// Suspect: it refuses so steadily that new users go elsewhere.
+	// Suspect: so many dials failed in a row that new users go to other backends.
 	Suspect     bool       `json:"suspect"`
 	Failures    int        `json:"failures"` // dials in a row
 	LastFailure *time.Time `json:"last_failure"`
@@ -175,7 +174,7 @@ type Backend struct {
 // Sessions is GET /v1/sessions.
 type Sessions struct {
 	Sessions []Session         `json:"sessions"` // by id
-	Reasons  map[string]string `json:"reasons"`  // what the values of NotParked here mean, for people
+	Reasons  map[string]string `json:"reasons"`  // descriptions of the values of NotParked in this page
 	Next     string            `json:"next"`     // the next page's after; "": this is the last
 }
 
@@ -183,14 +182,14 @@ type Sessions struct {
 type Session struct {
 	ID           string    `json:"id"`
 	User         string    `json:"user"`    // "" before login
-	Backend      string    `json:"backend"` // what it is called; "" before login
+	Backend      string    `json:"backend"` // its name; "" before login
 	Why          string    `json:"why"`     // the rule that chose the backend
 	Client       string    `json:"client"`  // address:port
 	Listener     string    `json:"listener"`
 	TLS          bool      `json:"tls"`
 	State        string    `json:"state"`      // IMAP's: not authenticated, authenticated, selected, logout
-	Attachment   string    `json:"attachment"` // where its backend connection stands
-	NotParked    string    `json:"not_parked"` // what keeps it from being parked; "": nothing does
+	Attachment   string    `json:"attachment"` // the state of its backend connection
+	NotParked    string    `json:"not_parked"` // the reason why it isn't parked; "": none
 	Idle         bool      `json:"idle"`       // in IDLE
 	InFlight     int       `json:"in_flight"`  // commands that wait for their answers
 	Started      time.Time `json:"started"`
@@ -222,7 +221,7 @@ const (
 	CodeBadRequest   = "bad_request"        // 400: a parameter
 	CodeUnauthorized = "unauthorized"       // 401: no token, or a wrong one
 	CodeForbidden    = "forbidden_host"     // 403: the Host header isn't this machine
-	CodeNoToken      = "no_token"           // 403: it changes something, and there is no token_file
+	CodeNoToken      = "no_token"           // 403: the request changes something, and there is no token_file
 	CodeNotFound     = "not_found"          // 404
 	CodeSelf         = "self"               // 508: a proxy that asked its peers has asked itself
 	CodeMethod       = "method_not_allowed" // 405

@@ -40,7 +40,7 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, u)
 }
 
-// flush is POST /v1/flush: it forgets what is remembered of a user. Each call is logged.
+// flush is POST /v1/flush: it removes a user's pin and cached credentials. Each call is logged.
 func (s *Server) flush(w http.ResponseWriter, r *http.Request) {
 	var f FlushRequest
 	if !verb(s, w, r, &f) {
@@ -63,11 +63,12 @@ func (s *Server) flush(w http.ResponseWriter, r *http.Request) {
 type User struct {
 	User string `json:"user"`
 	Pin  *Pin   `json:"pin"` // null: none
-	// Goes is where a login of theirs would go now, Why by which rule, Error why nowhere.
+	// Goes is the backend to which a login of the user would go now, Why the rule that chooses it, Error the
+	// reason if there is none.
 	Goes  string `json:"goes"`
 	Why   string `json:"why"`
 	Error string `json:"error"`
-	// Placement is what Consul says, where the proxy reads placements from there; "": nothing.
+	// Placement is the user's placement in Consul, if the proxy reads placements from there; "": none.
 	Placement string `json:"placement"`
 	// Override is the backend to which an operator has moved the user, or to which a placement sends them with shared storage; "": none.
 	Override        string    `json:"override"`
@@ -78,10 +79,10 @@ type User struct {
 	Failures        []Failure `json:"failures"` // the latest first
 }
 
-// Pin is what holds a user on a backend.
+// Pin describes a user's pin.
 type Pin struct {
 	Backend   string     `json:"backend"`
-	Placement string     `json:"placement"` // what it was made by
+	Placement string     `json:"placement"` // the placement for which it was made
 	Since     time.Time  `json:"since"`
 	Ends      *time.Time `json:"ends"`     // null: there are sessions
 	Sessions  int        `json:"sessions"` // logged in
@@ -89,7 +90,7 @@ type Pin struct {
 	Flushed   bool       `json:"flushed"`  // it ends with the last session
 }
 
-// Failure is a login or a resume that came to nothing.
+// Failure is a failed login or resume.
 type Failure struct {
 	Time    time.Time `json:"time"`
 	What    string    `json:"what"` // login, resume

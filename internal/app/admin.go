@@ -5,7 +5,7 @@ import (
 	"imapproxy/internal/wiring"
 )
 
-// openAdmin binds the admin API's address; nil where it is off.
+// openAdmin binds the admin API's address; it returns nil if the API is off.
 func (a *App) openAdmin() (*admin.Server, error) {
 	c := a.cfg.Admin
 	if c.Address == "" {
@@ -46,8 +46,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	return server, nil
 }
 
-// openEvents binds the address of push events; nil where they have none of their
-// own.
+// openEvents binds the address of push events; it returns nil if they have no address of their own.
 func (a *App) openEvents() (*admin.Server, error) {
 	address := a.cfg.Park.Events.Address
 	if a.parking.events == nil || address == "" {
@@ -64,7 +63,7 @@ func (a *App) openEvents() (*admin.Server, error) {
 	return server, nil
 }
 
-// shortages is what the admin API shows of them.
+// shortages returns the proxy's shortages for the admin API.
 func (a *App) shortages() []admin.Shortage {
 	var all []admin.Shortage
 	for _, s := range a.tel.Shortages() {
@@ -73,7 +72,7 @@ func (a *App) shortages() []admin.Shortage {
 	return all
 }
 
-// name is what people call this proxy: its id in Consul, else its hostname.
+// name returns this proxy's id in Consul, or its hostname if it isn't registered.
 func (a *App) name() string {
 	if c := a.registered.Load(); c != nil {
 		return *c

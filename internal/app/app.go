@@ -29,74 +29,74 @@ import (
 // telemetryFlush bounds the last export of traces and metrics.
 const telemetryFlush = 5 * time.Second
 
-// Options are the parts of an App that its configuration doesn't have. File or Config is
-// required; the other fields have a usable zero value.
+// Options are the settings of an App that aren't in its configuration. File or Config is required;
+// the other fields have a usable zero value.
 type Options struct {
 	// File is the configuration's file. Open reads it, and each Reload again.
 	File string
-	// Config stands in place of a file. Such an App can't be reloaded.
+	// Config is used instead of a file. Such an App can't be reloaded.
 	Config *config.Config
 
-	// Version is told to clients in ID, and in telemetry.
+	// Version is sent to clients in ID, and is in telemetry.
 	Version string
-	// Logs takes the log where the configuration names no file for it; nil: standard error.
+	// Logs receives the log if the configuration names no file for it; nil: standard error.
 	Logs io.Writer
-	// Certificate is for listeners with TLS that the configuration gives none.
+	// Certificate is for listeners with TLS for which the configuration has no certificate.
 	Certificate *proxy.Certificate
-	// Notify tells the service manager a state as sd_notify takes it; nil: there is none.
+	// Notify tells the service manager a state in the form of sd_notify; nil: there is no service manager.
 	Notify func(state string) error
 
-	// Now is the clock of every part that takes one; nil: time.Now.
+	// Now is the clock of all parts; nil: time.Now.
 	Now func() time.Time
-	// Park is what tests set of parking that no configuration does.
+	// Park has settings of parking for tests.
 	Park ParkOptions
 }
 
-// ParkOptions are times that the configuration doesn't have, or not as short, and faults.
-// 0: what the configuration says, else the default.
+// ParkOptions are times that the configuration doesn't have, or for which it has a larger minimum, and an
+// injected fault. 0: the configuration's value, or the default.
 type ParkOptions struct {
 	SweepEvery, PollEvery, NotifyRenewEvery time.Duration // see park.HubOptions
 	ResumeWithin, ResumeTry                 time.Duration // see proxy.ParkOptions
-	// Plant changes what a resync has found before parked sessions are told; see park.HubOptions.
+	// Plant changes the result of a resync before parked sessions are told; see park.HubOptions.
 	Plant func(mailbox string, s *view.State) *view.State
 }
 
 // An App is one proxy, from Open to Close.
 type App struct {
 	opts     Options
-	instance string    // tells this process from every other
+	instance string    // an id of this process
 	started  time.Time // when it began
 	level    *slog.LevelVar
 	tel      *telemetry.Telemetry
 
 	router   *routing.Router
 	room     *upstream.Room           // counts the connections to backends
-	findings *upstream.MasterFindings // what is known of the backends' master logins
+	findings *upstream.MasterFindings // results about the backends' master logins
 	parking  *parking
 	server   *proxy.Server
 	cluster  *cluster
 	// agreement is how the proxies agree on where users are; nil: this one decides alone.
 	agreement *agreement
 	admin     *admin.Server // nil where it is off
-	events    *admin.Server // nil where events come to admin, or none
+	events    *admin.Server // nil if events come to admin, or are off
 
 	ready   chan struct{}   // closed when the first set of backends has been applied
-	reloads chan chan error // Reload's requests; Run answers each one that it takes
-	ending  chan struct{}   // closed when no more requests are taken
+	reloads chan chan error // Reload's requests; Run answers each one that it receives
+	ending  chan struct{}   // closed when no more requests are received
 	end     func()          // closes ending, once
 
 	lastReload atomic.Pointer[admin.Reload] // nil: there was none
-	registered atomic.Pointer[string]       // the id in Consul; nil: it isn't there
+	registered atomic.Pointer[string]       // the id in Consul; nil: it isn't registered
 	digest     atomic.Pointer[string]       // of the settings (config.Digest)
 
 	// ---- What follows belongs to the goroutine of Open, Run and Close.
 
-	cfg     *config.Config // what holds; its restart settings are those of the start
+	cfg     *config.Config // the current settings; those that need a restart are those of the start
 	sources []auth.Source
 	source  discovery.Source // of the backends
-	files   [32]byte         // wiring.FleetFiles, as source and registration have read them
+	files   [32]byte         // wiring.FleetFiles at the time when source and registration read them
 	secrets [32]byte         // wiring.AuthFiles, as sources have read them
-	bound   bool             // the listeners are
+	bound   bool             // the listeners are bound
 	ran     bool
 	closed  bool
 
@@ -121,7 +121,7 @@ func Open(ctx context.Context, o Options) (*App, error) {
 	}
 	a.end = sync.OnceFunc(func() { close(a.ending) })
 	if err := a.open(ctx); err != nil {
-		_ = a.Close() // nothing has been served that could be lost
+		_ = a.Close() // no client was served
 		return nil, o.located(err)
 	}
 	a.warn(warnings)
@@ -139,7 +139,7 @@ func (o Options) load() (*config.Config, []config.Warning, error) {
 	return nil, nil, errors.New("app: no configuration")
 }
 
-// located says where in the file the setting stands that an error is about.
+// located adds to an error the line of the setting that it is about.
 func (o Options) located(err error) error {
 	if o.File == "" {
 		return err
@@ -147,7 +147,7 @@ func (o Options) located(err error) error {
 	return wiring.Located(o.File, err)
 }
 
-// open makes the parts; what it has made when it fails, Close frees.
+// open makes the parts. If it fails, Close frees those that it has made.
 func (a *App) open(ctx context.Context) (err error) {
 	a.level.Set(wiring.LogLevel(a.cfg))
 	t := wiring.Telemetry(a.cfg, a.level, a.opts.Logs)
@@ -237,7 +237,7 @@ func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source disco
 	if o.Login, err = wiring.Login(c); err != nil {
 		return o, wiring.About("backend_login.password_file", err)
 	}
-	// Where any backend will do, logins must not wait for Consul: only separate
+	// With shared storage any backend can serve a user, so logins must not wait for Consul: only separate
 	// storage needs the placement of each user.
 	if placements, ok := source.(discovery.PlacementSource); ok && c.Routing.Storage == routing.Separate.String() {
 		o.Placement = placements.Placement
@@ -248,8 +248,7 @@ func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source disco
 	return o, nil
 }
 
-// Close frees what Open opened. It is called once Run has returned, or without a Run; again,
-// it does nothing.
+// Close frees what Open opened. Call it after Run has returned, or without Run. A second call does nothing.
 func (a *App) Close() error {
 	a.end()
 	if a.closed {
@@ -264,13 +263,13 @@ func (a *App) Close() error {
 	if a.tel != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), telemetryFlush)
 		defer cancel()
-		_ = a.tel.Shutdown(ctx) // an endpoint that is down is no reason to fail
+		_ = a.tel.Shutdown(ctx) // it may fail because an endpoint is down
 	}
 	return err
 }
 
-// unbind gives up the addresses of an App that hasn't run: a part that is served with a
-// context that is over ends at once.
+// unbind releases the addresses of an App that hasn't run: it serves each part with an ended context, so that
+// the part ends at once.
 func (a *App) unbind() error {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -290,14 +289,13 @@ func (a *App) unbind() error {
 // logins find their backends.
 func (a *App) Ready() <-chan struct{} { return a.ready }
 
-// Addrs are the listeners' bound addresses by name, from Open on.
+// Addrs returns the listeners' bound addresses by name; they are known after Open.
 func (a *App) Addrs() map[string]string { return a.server.Addrs() }
 
-// AdminAddr is where the admin API is, "" where it is off.
+// AdminAddr returns the address of the admin API, "" if it is off.
 func (a *App) AdminAddr() string { return addr(a.admin) }
 
-// EventsAddr is the address for push events: their own, else the admin API's; "" if push events
-// are off.
+// EventsAddr returns the address for push events: their own, or the admin API's; "" if push events are off.
 func (a *App) EventsAddr() string {
 	switch {
 	case a.parking.events == nil:
@@ -315,19 +313,19 @@ func addr(s *admin.Server) string {
 	return s.Addr().String()
 }
 
-// Log is the App's log.
+// Log returns the App's log.
 func (a *App) Log() *slog.Logger { return a.tel.Log }
 
-// Server is the proxy's server, for callers that look at single sessions.
+// Server returns the proxy's server, for callers that look at single sessions.
 func (a *App) Server() *proxy.Server { return a.server }
 
-// Hub is what watches the mailboxes of parked sessions.
+// Hub returns the hub, which watches the mailboxes of parked sessions.
 func (a *App) Hub() *park.Hub { return a.parking.hub }
 
-// Pool has the warm backend connections.
+// Pool returns the pool of warm backend connections.
 func (a *App) Pool() *upstream.Pool { return a.parking.pool }
 
-// warn logs what is doubtful about a configuration.
+// warn logs the warnings about a configuration.
 func (a *App) warn(warnings []config.Warning) {
 	for _, w := range warnings {
 		a.tel.Log.Warn("configuration", "at", w.At(), "what", w.What, "instead", w.Instead)

@@ -25,11 +25,11 @@ type cluster struct {
 	token  atomic.Pointer[telemetry.Secret] // that the others send
 	cert   atomic.Pointer[tls.Certificate]  // of the admin API; nil: it has none
 
-	finding *task.Task // nil where Consul isn't asked
+	finding *task.Task // nil if Consul isn't used
 	sending *task.Task // outbox.Run
 }
 
-// newCluster reads what it needs and contacts no other proxy.
+// newCluster reads its files and contacts no other proxy.
 func newCluster(c *config.Config, tel *telemetry.Telemetry) (*cluster, error) {
 	k := &cluster{id: rand.Text()}
 	o, err := wiring.Peers(c)
@@ -73,7 +73,7 @@ func (k *cluster) found(all []peers.Peer) {
 	k.outbox.Found(all)
 }
 
-// asPeers is what Consul lists, as peers.
+// asPeers converts Consul's list of proxies to peers.
 func asPeers(all []discovery.ProxyInstance) (found []peers.Peer) {
 	for _, i := range all {
 		found = append(found, peers.Peer{Name: i.ID, Address: i.Admin, Down: !i.Passing})
@@ -91,17 +91,17 @@ func (k *cluster) reload(c *config.Config, o peers.Options, cert *tls.Certificat
 	k.find(c, tel)
 }
 
-// end asks no other proxy any more.
+// end ends the requests to other proxies.
 func (k *cluster) end() error {
 	err := errors.Join(k.finding.Stop(), k.sending.Stop())
 	k.fleet.Close()
 	return err
 }
 
-// peerToken is what the others send; "" where there are none.
+// peerToken returns the token that the other proxies send; "" if there are none.
 func (k *cluster) peerToken() telemetry.Secret { return *k.token.Load() }
 
-// adminTLS is how the admin API speaks TLS, nil: without.
+// adminTLS returns the TLS settings of the admin API; nil: without TLS.
 func (k *cluster) adminTLS() *tls.Config {
 	if k.cert.Load() == nil {
 		return nil

@@ -20,8 +20,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// parking is what sessions need to be parked. It's there while parking is off, too,
-// and costs next to nothing then, so that a reload can switch it on and off.
+// parking has the parts that parked sessions need. They exist while parking is off, too, and cost almost
+// nothing then, so that a reload can switch parking on and off.
 type parking struct {
 	hub    *park.Hub
 	pool   *upstream.Pool
@@ -39,7 +39,7 @@ type parking struct {
 	watching, sweeping *task.Task // hub.Run, pool.Run
 }
 
-// newParking makes what runs between begin and end.
+// newParking makes the parts that run between begin and end.
 func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room, outbox *peers.Outbox, o Options) (*parking, error) {
 	p := &parking{room: room, outbox: outbox, clock: o.Now, queue: park.NewHintQueue(park.HintQueueOptions{})}
 	p.set(c)
@@ -59,15 +59,15 @@ func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room,
 	return p, nil
 }
 
-// poolOptions are the pool's; of these Reload leaves the room as it is.
+// poolOptions returns the pool's options; a reload of the pool doesn't change its room.
 func (p *parking) poolOptions(c *config.Config, tel *telemetry.Telemetry) upstream.PoolOptions {
 	o := wiring.Pool(c, tel)
 	o.Room, o.Now = p.room, p.clock
 	return o
 }
 
-// server is the server's part. Without a hub no session is parked, and those that are parked
-// come back.
+// server returns the server's options of parking. Without a hub no session is parked, and parked sessions
+// resume.
 func (p *parking) server(c *config.Config, times ParkOptions) proxy.ParkOptions {
 	o := wiring.Park(c)
 	o.ResumeWithin, o.ResumeTry = times.ResumeWithin, times.ResumeTry
@@ -82,8 +82,8 @@ func (p *parking) begin() {
 	p.sweeping = task.Start(func(ctx context.Context) error { p.pool.Run(ctx); return nil })
 }
 
-// reload takes what of the settings a reload can change, and the tokens as they
-// are in their file now; the server's part goes with its own.
+// reload applies the settings that a reload can change, and reads the tokens again; the server's options are
+// applied with its others.
 func (p *parking) reload(c *config.Config, secrets []telemetry.Secret, tel *telemetry.Telemetry) {
 	p.set(c)
 	p.room.Reload(wiring.Room(c).Connections)
@@ -96,10 +96,10 @@ func (p *parking) reload(c *config.Config, secrets []telemetry.Secret, tel *tele
 	}
 }
 
-// end closes the connections that no session holds. The sessions have ended.
+// end closes the connections that belong to no session. The sessions have ended.
 func (p *parking) end() { _, _ = p.watching.Stop(), p.sweeping.Stop() }
 
-// forget closes the warm connections to backends that aren't to be used any more.
+// forget closes the warm connections to backends that aren't used any more.
 func (p *parking) forget(all []routing.BackendStatus) {
 	for _, b := range all {
 		if b.State != routing.Up || b.Gone {
@@ -114,7 +114,7 @@ func (p *parking) set(c *config.Config) {
 	p.enabled.Store(c.Park.Enabled)
 }
 
-// user makes a backend's name for a user canonical.
+// user returns the canonical form of a backend's name for a user.
 func (p *parking) user(name string) (string, error) { return p.names.Load().Normalize(name) }
 
 // hints takes what another proxy has sent on. It goes to the sessions here and no further.
@@ -127,7 +127,7 @@ func (p *parking) hints(all []peers.Hint) {
 	}
 }
 
-// gauges is what metrics show.
+// gauges returns the values for metrics.
 func (p *parking) gauges() telemetry.ParkingStats {
 	hub := p.hub.Stats()
 	s := telemetry.ParkingStats{
@@ -156,8 +156,7 @@ func (p *parking) gauges() telemetry.ParkingStats {
 	return s
 }
 
-// status is what the admin API shows; nil where parking is off and nothing is left
-// of it.
+// status returns the values for the admin API; nil if parking is off and all its connections are closed.
 func (p *parking) status() *admin.Parking {
 	s, hub, warm := p.gauges(), p.hub.Stats(), p.pool.Len()
 	if !p.enabled.Load() && hub.Mailboxes == 0 && warm == 0 {

@@ -18,7 +18,7 @@ import (
 	"imapproxy/telemetry"
 )
 
-// ErrEnding is Reload's error where the App ends, or has ended.
+// ErrEnding is Reload's error if the App is ending or has ended.
 var ErrEnding = errors.New("app: it ends, and isn't reloaded any more")
 
 // Reload reopens the log file, reads the configuration again and applies the new settings,
@@ -41,9 +41,9 @@ func (a *App) Reload(ctx context.Context) error {
 
 // reload is Reload in Run's goroutine.
 //
-// systemd hears RELOADING=1 and READY=1 of a reload that was done, and a STATUS= text
-// alone of one that failed: "ready" would call it done. RELOADING=1 without READY=1 isn't sent
-// either, since there are releases of systemd (257) that wait for the latter for ever.
+// It sends systemd RELOADING=1 and READY=1 after a successful reload, and only a STATUS= text after a failed
+// one: READY=1 would mean success. RELOADING=1 without READY=1 isn't sent either, since some releases of
+// systemd (257) then wait for READY=1 for ever.
 func (a *App) reload() error {
 	a.reopenLog()
 	var changes []config.Change
@@ -69,7 +69,7 @@ func (a *App) again() (*config.Config, []config.Warning, error) {
 	return a.opts.load()
 }
 
-// tellReload tells what came of a reload.
+// tellReload reports the result of a reload.
 func (a *App) tellReload(changes []config.Change, err error) {
 	log, path := a.tel.Log, a.opts.File
 	outcome := admin.Reload{Time: time.Now(), OK: err == nil}
@@ -99,8 +99,8 @@ func (a *App) tellReload(changes []config.Change, err error) {
 	a.notify(daemon.SdNotifyReady, "serving, reloaded at "+outcome.Time.Format(time.TimeOnly))
 }
 
-// apply takes new settings, all or none, but for those that need a restart. What can fail is
-// made before anything changes; applying is called when nothing can fail any more.
+// apply applies new settings, all or none, except those that need a restart. Steps that can fail come before
+// the first change; applying is called after them.
 func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Change, err error) {
 	next := config.Reloaded(a.cfg, wanted)
 	keepAgreed(a.cfg, next)
@@ -171,7 +171,7 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 	a.tel.SetSampling(float64(next.Telemetry.Traces.Sample), wiring.None(next.Telemetry.Traces.Slow))
 	if newAuth {
 		a.sources, sources, a.secrets = sources, a.sources, authFiles
-		wiring.CloseSources(sources) // logins in progress end as they would
+		wiring.CloseSources(sources) // logins in progress complete normally
 	}
 	if newFleet {
 		_ = a.watching.Stop()
@@ -186,8 +186,8 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 	return changes, nil
 }
 
-// reopenLog opens the log's file anew: logrotate has moved it away. Where that fails
-// the old one is written on.
+// reopenLog opens the log's file again, since logrotate may have renamed it. If that fails, the log continues
+// in the old file.
 func (a *App) reopenLog() {
 	file, err := telemetry.OpenLogFile(a.cfg.Telemetry.Log.File)
 	if err != nil {
@@ -197,7 +197,7 @@ func (a *App) reopenLog() {
 	a.tel.SwitchLog(file)
 }
 
-// inOneLine is an error for a status: the first mistake, and how many there are more.
+// inOneLine shortens an error for a status: the first mistake, and the number of others.
 func inOneLine(err error) string {
 	text := err.Error()
 	if mistakes, ok := errors.AsType[config.Errors](err); ok && len(mistakes) > 1 {

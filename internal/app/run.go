@@ -37,7 +37,7 @@ func (a *App) Run(ctx context.Context) error {
 	return err
 }
 
-// serve does what it is asked for until the end.
+// serve handles reloads until the end.
 func (a *App) serve(ctx context.Context) {
 	log := a.tel.Log
 	for {
@@ -45,7 +45,7 @@ func (a *App) serve(ctx context.Context) {
 		case answer := <-a.reloads:
 			answer <- a.reload()
 		case <-a.serving.Done():
-			// Serve only returns by itself when it can't go on.
+			// Serve returns by itself only if it can't continue.
 			log.Error("serving ended", "error", a.serving.Stop())
 			return
 		case <-ctx.Done():
@@ -55,8 +55,7 @@ func (a *App) serve(ctx context.Context) {
 	}
 }
 
-// begin starts what runs: parking, discovery, registration, the admin API, push events, the
-// listeners.
+// begin starts parking, discovery, registration, the admin API, push events and the listeners.
 func (a *App) begin() {
 	a.parking.begin()
 	a.cluster.begin(a.cfg, a.tel)
@@ -75,8 +74,8 @@ func (a *App) begin() {
 	}
 }
 
-// finish drains the sessions and ends what begin has started, in the order in which others
-// could notice: first no more clients are sent here.
+// finish drains the sessions and ends what begin has started. Registration ends first, so that no more
+// clients are sent here.
 func (a *App) finish() error {
 	err := a.registration.Stop()
 	err = errors.Join(err, a.serving.Stop())
@@ -131,7 +130,7 @@ func (a *App) warnOfCleartext(c *config.Config, fleet []routing.BackendStatus, w
 	}
 }
 
-// maxWarned bounds of how many addresses is remembered that they were warned of.
+// maxWarned bounds the number of addresses in the set of those about which a warning was logged.
 const maxWarned = 4096
 
 // alone is an error where another proxy is alive under the service that this one is to be registered under, and nothing has them agree on where
@@ -176,8 +175,7 @@ func (e *othersError) Error() string {
 		"One that was killed counts as alive for another 30 s", e.service, strings.Join(e.others[:min(len(e.others), 5)], ", "))
 }
 
-// register puts the proxy into Consul, where that is wanted. A failure is a warning and never
-// the end.
+// register registers the proxy in Consul if the settings say so. A failure is logged as a warning.
 func (a *App) register() {
 	a.registration = nil
 	a.registered.Store(nil)

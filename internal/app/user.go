@@ -8,10 +8,10 @@ import (
 	"imapproxy/routing"
 )
 
-// placementWithin bounds asking Consul for a user's placement.
+// placementWithin bounds the request to Consul for a user's placement.
 const placementWithin = 2 * time.Second
 
-// user is what the admin API says of one, but for the sessions.
+// user returns the admin API's data about a user, without the sessions.
 func (a *App) user(ctx context.Context, name string) admin.User {
 	u := admin.User{User: name, WarmConnections: a.parking.pool.OfUser(name)}
 	for _, p := range a.router.Pins(name) {
@@ -26,7 +26,7 @@ func (a *App) user(ctx context.Context, name string) admin.User {
 	if err == nil {
 		u.Placement = placement
 		if placement == "" && u.Pin != nil {
-			placement = u.Pin.Placement // a passwd-file's says it at each login
+			placement = u.Pin.Placement // a passwd-file gives it at each login
 		}
 		err = a.where(&u, placement)
 	}
@@ -77,7 +77,7 @@ func (a *App) where(u *admin.User, placement string) error {
 	return nil
 }
 
-// called is a backend's name for people.
+// called returns a backend's name.
 func (a *App) called(id string) string {
 	for _, b := range a.router.Backends() {
 		if b.ID == id {
@@ -87,8 +87,8 @@ func (a *App) called(id string) string {
 	return id
 }
 
-// flush forgets what is remembered of a user. The pool comes first: a login between the two finds no
-// credential, and the pin that it makes or joins counts for it.
+// flush removes a user's cached credentials, warm connections and pin. The pool comes first: a login between
+// the two steps finds no credential, and the pin that it makes or joins holds its backend.
 func (a *App) flush(name string) admin.FlushAnswer {
 	warm := a.parking.pool.FlushUser(name)
 	return admin.FlushAnswer{User: name, WarmConnections: warm, Pin: a.router.Flush(name)}

@@ -22,7 +22,7 @@ import (
 	"imapproxy/internal/task"
 )
 
-// EventsToken is what push events come with, where a Config has them.
+// EventsToken is the token of push events, if a Config has them.
 const EventsToken = "0123456789abcdef0123"
 
 // Park are settings of the block park, as texts or durations, by name.
@@ -161,7 +161,7 @@ func (l *Log) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// Tail is its last n lines.
+// Tail returns the last n lines.
 func (l *Log) Tail(n int) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -169,7 +169,7 @@ func (l *Log) Tail(n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// Has says whether a word is in it.
+// Has says whether the log contains a text.
 func (l *Log) Has(words string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// bound is an address that the proxy is to listen on, and the setting that says so.
+// bound is an address to listen on and its setting.
 type bound struct{ path, address string }
 
-// addressesTwice reports addresses that can't be bound both. Nothing else of the file
-// would say it: the second one fails at the start, or at the next restart.
+// addressesTwice reports addresses that can't both be bound. Without this check the second one would fail at
+// the start, or at the next restart.
 func (d *decoder) addressesTwice(c *Config) {
 	var all []bound
 	for _, l := range c.Listeners {
@@ -40,7 +40,7 @@ func (d *decoder) addressesTwice(c *Config) {
 	}
 }
 
-// besides says where the other setting stands, and how it is written where that differs.
+// besides describes the other setting's place, and its text if that differs.
 func (d *decoder) besides(before, b bound) string {
 	var parts []string
 	if before.address != b.address {

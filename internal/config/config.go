@@ -75,7 +75,7 @@ type Certificate struct {
 	KeyFile  string `hcl:"key_file" path:"secret" required:"key_file = \"/path/to/privkey.pem\""`
 }
 
-// ProxyProtocol says who may tell us the client's address (PROXY v1 and v2).
+// ProxyProtocol says which addresses may send the client's address (PROXY v1 and v2).
 type ProxyProtocol struct {
 	Trusted []netip.Prefix `hcl:"trusted" required:"trusted = [\"10.0.0.0/8\"]"`
 }
@@ -84,7 +84,7 @@ type ProxyProtocol struct {
 type Users struct {
 	DefaultDomain string `hcl:"default_domain" default:""`
 	Lowercase     bool   `hcl:"lowercase" default:"true"`
-	// Recheck is how long a source's word is taken for users who are logged in.
+	// Recheck is how long a source's verdict counts for users who are logged in.
 	Recheck time.Duration `hcl:"recheck" default:"5m" min:"0s" max:"24h"`
 	// RefuseSeparators are characters that no client's name may have.
 	RefuseSeparators string `hcl:"refuse_separators" default:"*"`
@@ -99,7 +99,7 @@ type BackendLogin struct {
 	Cleartext bool `hcl:"cleartext" default:"false"`
 }
 
-// BackendDefaults holds for each backend that discovery says nothing else about.
+// BackendDefaults are settings of backends for which discovery has no value.
 type BackendDefaults struct {
 	TLS            string        `hcl:"tls" default:"none" enum:"none|starttls|implicit"`
 	CAFile         string        `hcl:"ca_file" path:"cert" default:""`
@@ -197,8 +197,8 @@ type Cluster struct {
 	RebalanceRate int           `hcl:"rebalance_rate" default:"0" min:"0" max:"100000"`
 }
 
-// Limits bound what clients may take. A count of 0 is no limit, but for the connections
-// in all, which the files that the process may have open bound.
+// Limits bound the resources of clients. A count of 0 is no limit, except for the total of connections, which
+// the number of files that the process may open bounds.
 type Limits struct {
 	Connections      int           `hcl:"connections" default:"0" min:"0"`
 	Prelogin         int           `hcl:"prelogin_connections" default:"0" min:"0"`
@@ -210,9 +210,8 @@ type Limits struct {
 	AuthFailureDelay time.Duration `hcl:"auth_failure_delay" default:"2s" min:"0s" max:"30s"`
 }
 
-// Park takes backend connections away from clients that idle. What can be reloaded
-// holds for sessions that log in afterwards, but for the pool's settings and for
-// Enabled = false.
+// Park has the settings of parking. Reloaded settings apply to sessions that log in afterwards, except for
+// the pool's settings and Enabled = false.
 type Park struct {
 	Enabled            bool          `hcl:"enabled" default:"true"`
 	Linger             time.Duration `hcl:"linger" default:"60s" min:"0s" max:"20m"`
@@ -249,7 +248,7 @@ type Telemetry struct {
 	Metrics Metrics `hcl:"metrics,block"`
 }
 
-// Log is written to standard error, or to a file that a reload opens anew.
+// Log is written to standard error, or to a file that a reload opens again.
 type Log struct {
 	File   string `hcl:"file" path:"own" default:""`
 	Format string `hcl:"format" default:"text" enum:"text|json" reload:"restart"`

@@ -10,8 +10,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// decoder fills a Config from a parsed file by the struct tags of config.go. It
-// goes on after an error, so that one run tells all of them.
+// decoder fills a Config from a parsed file by the struct tags of config.go. It continues after an error, so
+// that one run reports all errors.
 type decoder struct {
 	file string // as the errors name it
 	src  []byte // its text
@@ -286,7 +286,7 @@ func (d *decoder) unknown(at hcl.Range, path string, fields []schemaField, name 
 	d.fail(at, said, "it knows %s", strings.Join(names, ", "))
 }
 
-// nearest is the name that was probably meant, or "".
+// nearest returns the name that was probably meant, or "".
 func nearest(name string, fields []schemaField, of func(schemaField) bool) string {
 	best, least := "", 1+len(name)/3
 	for _, f := range fields {

@@ -11,7 +11,7 @@ import (
 // values, since some of them are secret.
 type Change struct {
 	Path         string // listener.imaps.cleartext_from
-	NeedsRestart bool   // a reload can't do it; the old value stays until then
+	NeedsRestart bool   // a reload can't apply it; the old value stays until a restart
 }
 
 // Diff lists what differs between two configurations, ordered by path. Files that
@@ -123,7 +123,7 @@ func keep(running, wanted reflect.Value) {
 	}
 }
 
-// keepBlocks is the running blocks, each as wanted where a reload can do that.
+// keepBlocks returns the running blocks, each with the wanted values that a reload can apply.
 func keepBlocks(running, wanted reflect.Value) reflect.Value {
 	label, _ := labelOf(running.Type().Elem())
 	blocks := reflect.MakeSlice(running.Type(), 0, running.Len())

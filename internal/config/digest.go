@@ -20,8 +20,8 @@ var machines = []string{
 	"auth.http.url", "auth.http.headers",
 }
 
-// Digest is a short name for the settings: two proxies of one service that behave alike have the
-// same. Files count by their last name, not by content, so that no secret is in it.
+// Digest returns a short digest of the settings: proxies of one service with the same behaviour have the same
+// digest. Files count by their last name, not by content, so that no secret is in it.
 func Digest(c *Config) string {
 	h := sha256.New()
 	digest(h, "", "", reflect.ValueOf(c).Elem())

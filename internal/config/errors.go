@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Warning is something that works and is probably not meant.
+// Warning is about a setting that works but is probably not intended.
 type Warning struct {
 	File    string
 	Line    int    // 1-based; 0 when it isn't about a line

@@ -17,9 +17,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// validate checks what one setting alone can't tell: addresses, files that belong
-// together, settings that contradict each other. It fills in what depends on
-// other settings or on the machine.
+// validate checks combinations of settings: addresses, files that belong together, contradictions. It sets
+// values that depend on other settings or on the machine.
 func (d *decoder) validate(c *Config) []Warning {
 	if c.Hostname == "" {
 		c.Hostname = ownName()
@@ -215,8 +214,8 @@ func onThisMachine(address string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
-// idleTimeout warns of what ends clients that do nothing wrong. RFC 9051 §5.4: 30
-// minutes at least; RFC 2177: clients in IDLE say something every 29 minutes.
+// idleTimeout warns of settings that would end correct clients. RFC 9051 §5.4: 30 minutes at least;
+// RFC 2177: clients in IDLE say something every 29 minutes.
 func (d *decoder) idleTimeout(c *Config) {
 	if c.Limits.IdleTimeout < 30*time.Minute && !d.failed["limits.idle_timeout"] {
 		d.warn(d.at("limits.idle_timeout"), fmt.Sprintf("limits.idle_timeout: %v is less than the 30 minutes that RFC 9051 §5.4 grants; clients in IDLE say something every 29 minutes, and are ended before", c.Limits.IdleTimeout),
@@ -292,7 +291,7 @@ func (d *decoder) address(path, address string, from int) bool {
 	return false
 }
 
-// oneWord refuses what would break a line of the protocol or of the log.
+// oneWord refuses characters that would break a line of the protocol or of the log.
 func (d *decoder) oneWord(path, text string) {
 	if d.failed[path] {
 		return

@@ -104,8 +104,8 @@ func headerRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
 }
 
-// placements refuses separate storage where nothing can say whose mail is where: nobody
-// could log in.
+// placements refuses separate storage if no source tells which user's mail is on which backend: no user could
+// log in.
 func (d *decoder) placements(c *Config) {
 	if c.Routing.Storage != "separate" || c.Discovery.Static == nil {
 		return // in Consul's KV store there may be placements

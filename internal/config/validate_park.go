@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// minEventToken is the room's own rule, in octets: said here, it has a line.
+// minEventToken is events.MinSecret, in octets; checked here, the error has a line number.
 const minEventToken = 16
 
-// park checks what the settings of parking mean together.
+// park checks combinations of the settings of parking.
 func (d *decoder) park(c *Config) {
 	p := c.Park
 	if p.Enabled && p.Keepalive >= c.Limits.IdleTimeout && !d.failed["park.keepalive"] && !d.failed["limits.idle_timeout"] {

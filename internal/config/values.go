@@ -58,7 +58,7 @@ func (d *decoder) attribute(path string, f schemaField, attr *hclsyntax.Attribut
 	}
 }
 
-// expression turns HCL's words about an expression into ours where ours say more.
+// expression replaces HCL's text about an expression if the package's own is more helpful.
 func (d *decoder) expression(path string, f schemaField, attr *hclsyntax.Attribute, diag *hcl.Diagnostic) {
 	at := attr.Expr.Range()
 	if diag.Subject != nil {
@@ -306,12 +306,12 @@ func (d *decoder) readable(path string, f schemaField, at hcl.Range, name string
 		return
 	}
 	switch mode := info.Mode().Perm(); {
-	case mode&0o022 != 0: // who can write it decides who is let in, or what is believed
+	case mode&0o022 != 0: // a user who can write it decides who may log in
 		d.warn(at, path+": users other than its owner may write "+name, "chmod go-w "+name)
 	case kind != "cert" && mode&0o004 != 0:
 		d.warn(at, path+": every user of this machine may read "+name, "chmod o= "+name)
 	}
-	// Who can write the folder can put another file into its place.
+	// A user who can write the folder can replace the file.
 	folder := filepath.Dir(name)
 	if info, err := os.Stat(folder); err == nil && info.Mode().Perm()&0o022 != 0 && info.Mode()&os.ModeSticky == 0 {
 		d.warn(at, path+": users other than its owner may write "+folder+", and so replace "+name, "chmod go-w "+folder)
@@ -340,7 +340,7 @@ func (d *decoder) writable(path string, at hcl.Range, name string) {
 	d.failed[path] = true
 }
 
-// example says what a value of a field looks like.
+// example returns an example value of a field.
 func example(f schemaField) string {
 	text, ok := f.Tag.Lookup("default")
 	if !ok {
@@ -374,7 +374,7 @@ func example(f schemaField) string {
 	return ""
 }
 
-// shown is a value as an error quotes it.
+// shown returns a value in the form for errors.
 func shown(value cty.Value) string {
 	switch {
 	case value.IsNull():

@@ -9,11 +9,10 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 )
 
-// A Client is a mail client that has selected INBOX and is in IDLE: what a phone does
-// most of the time.
+// A Client is a mail client that has selected INBOX and is in IDLE, like a phone most of the time.
 type Client struct {
-	// Told has an element for each time that the server said how many messages there are.
-	// It is never closed; an element that isn't received is dropped.
+	// Told receives the number of messages from each EXISTS of the server. It is never closed; an
+	// element that isn't received is dropped.
 	Told <-chan uint32
 
 	conn   net.Conn
@@ -55,7 +54,7 @@ func Idle(ctx context.Context, address, user string) (*Client, error) {
 	return c, nil
 }
 
-// failed closes the client, and says at which step.
+// failed closes the client and adds the failed step to the error.
 func (c *Client) failed(step string, err error) error {
 	_ = c.Close()
 	return fmt.Errorf("%s: %w", step, err)
@@ -69,7 +68,7 @@ func (c *Client) Addr() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Close hangs up, as a phone does that is switched off.
+// Close closes the connection without LOGOUT, like a phone that is switched off.
 func (c *Client) Close() error {
 	err := c.client.Close()
 	if c.idle != nil {

@@ -21,14 +21,14 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver"
 )
 
-// DefaultBackends is how many backends run unless said otherwise.
+// DefaultBackends is the default number of backends.
 const DefaultBackends = 3
 
-// Options are a fleet's. The zero value is three backends on 127.0.0.1.
+// Options are the settings of a fleet. The zero value is three backends on 127.0.0.1.
 type Options struct {
 	Backends int              // 0 = DefaultBackends
 	Host     string           // to listen on, each on a port of the kernel's choice; "" = 127.0.0.1
-	Log      *slog.Logger     // what the servers complain about; nil = nowhere
+	Log      *slog.Logger     // receives the servers' errors; nil = nothing is logged
 	Now      func() time.Time // the mail's age is counted from here; nil = time.Now
 }
 
@@ -82,11 +82,10 @@ func (f *Fleet) Addresses() []string {
 	return all
 }
 
-// Connections is how many connections all backends have that a user is logged in on:
-// what the fleet sees of the user's clients.
+// Connections returns on how many connections to all backends a user is logged in.
 func (f *Fleet) Connections(user string) int { return f.store.connections(user) }
 
-// Deliver puts a new message into a user's INBOX, as mail that arrives.
+// Deliver adds a new message to a user's INBOX.
 func (f *Fleet) Deliver(user string) error { return f.store.deliver(user, f.now()) }
 
 // StopBackend ends the n-th backend (from 0) and its connections, as a crash
@@ -154,7 +153,7 @@ func (b *backend) close() error {
 	return b.err
 }
 
-// logger is imapserver's way of logging on ours.
+// logger passes imapserver's log to the fleet's.
 type logger struct{ log *slog.Logger }
 
 // Printf implements imapserver.Logger.

@@ -5,15 +5,15 @@ import (
 	"sync"
 )
 
-// listener knows its connections, which imapserver doesn't wait for: a server
-// whose every goroutine is gone when Close returns needs that.
+// listener tracks its connections, since imapserver doesn't wait for them: it makes it possible that all
+// goroutines have ended when Close returns.
 type listener struct {
 	net.Listener
 	wg sync.WaitGroup // one for each connection, until imapserver closes it
 
 	mu sync.Mutex // guards what follows
-	// open are the connections that imapserver hasn't closed; shut closes
-	// their sockets beneath it, so that it notices.
+	// open has the connections that imapserver hasn't closed; shut closes their sockets, so that imapserver
+	// notices.
 	open   map[*conn]struct{}
 	closed bool
 }
@@ -42,7 +42,7 @@ func (l *listener) Accept() (net.Conn, error) {
 
 // shut stops listening and ends every connection.
 func (l *listener) shut() {
-	_ = l.Listener.Close() // closing twice is no harm
+	_ = l.Listener.Close() // it may be closed already
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
@@ -51,7 +51,7 @@ func (l *listener) shut() {
 	}
 }
 
-// wait returns when imapserver has let go of every connection.
+// wait returns when imapserver has closed every connection.
 func (l *listener) wait() { l.wg.Wait() }
 
 // conn is a connection that tells its listener when imapserver closes it.

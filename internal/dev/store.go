@@ -20,12 +20,12 @@ var mail embed.FS // files, not state
 // client pages.
 const newsletters = 60
 
-// folders are what each user begins with, subscribed all.
+// folders returns the initial folders of each user, all subscribed.
 func folders() []string {
 	return []string{"INBOX", "Sent", "Drafts", "Trash", "Archive", "Projects", "Projects/2026"}
 }
 
-// letter is one message that a user begins with.
+// letter is an initial message of a user.
 type letter struct {
 	folder, file string
 	age          time.Duration
@@ -52,7 +52,7 @@ func letters() []letter {
 	return all
 }
 
-// store is the mail of all users, and who is logged in to it.
+// store has the mail of all users, and the number of their logged-in sessions.
 type store struct {
 	server *imapmemserver.Server
 	users  map[string]*imapmemserver.User // not changed once made
@@ -81,7 +81,7 @@ func (s *store) deliver(user string, at time.Time) error {
 	return letter{folder: "INBOX", file: "lunch"}.deliver(u, user, 0, at)
 }
 
-// newSession is the memory server's, and is counted while it is logged in.
+// newSession returns a session of the memory server that is counted while it is logged in.
 func (s *store) newSession() imapserver.Session {
 	inner, ok := s.server.NewSession().(imapserver.SessionIMAP4rev2)
 	if !ok {

@@ -7,16 +7,16 @@ import (
 	"sync"
 )
 
-// Places bound how many strangers are connected at a time: clients that haven't proved
-// who they are. When all places are taken, the network that has most of them gives one up: a
-// client that comes and proves itself finds a place however many silent ones there are.
+// Places bound the number of connected clients that haven't authenticated. When all places are taken, the
+// network that has most of them loses one: a client that connects and authenticates finds a place however
+// many silent clients there are.
 //
-// Networks that are known give none up while they have no more than half of the places, and
-// while they have more the others give none up: guessers of many networks don't take the
-// places of networks with users, nor does a network with a user take those of the others.
+// Known networks lose none while they have at most half of the places, and while they have more the others
+// lose none: clients that guess passwords from many networks don't take the places of networks with users,
+// nor does a network with a user take those of the others.
 //
-// Of its network's clients the oldest that isn't at work goes first: one whose password
-// is being looked at is about to leave.
+// Of a network's clients the oldest that isn't at work loses its place first: a client whose password is
+// being checked is about to leave.
 //
 // Who is in it: each connection from Take to Leave, or to its eviction.
 type Places struct {
@@ -33,7 +33,7 @@ type group struct {
 	taken   int
 }
 
-// holders are the clients of one network.
+// holders has the clients of one network.
 type holders struct {
 	network netip.Prefix
 	group   *group
@@ -45,13 +45,13 @@ type holders struct {
 // Place is the place of one client.
 type Place struct {
 	holders *holders
-	element *list.Element // nil once it is given back
+	element *list.Element // nil after Leave
 	working bool          // in which list it is
 	arrival uint64
 	evict   func() // ends the client; called once, without the lock
 }
 
-// NewPlaces returns Places of which none is taken.
+// NewPlaces returns Places without clients.
 func NewPlaces() *Places { return &Places{networks: map[netip.Prefix]*holders{}} }
 
 // Take gives a client a place; known is whether its network is. Where more than limit would be
@@ -95,7 +95,7 @@ func (p *Places) Take(client netip.Addr, known bool, limit int, evict func()) (o
 	return own, len(out)
 }
 
-// Works says whether a client is at work: its password is being looked at.
+// Works sets whether a client is at work: its password is being checked.
 func (p *Places) Works(own *Place, on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -137,7 +137,7 @@ func (p *Places) leaveLocked(own *Place) {
 	p.inLocked(h)
 }
 
-// outLocked takes a network out of its group, before what it holds changes.
+// outLocked removes a network from its group, before its clients change.
 func (p *Places) outLocked(h *holders) {
 	if n := h.count(); n > 0 {
 		h.group.taken -= n
@@ -165,7 +165,7 @@ func (h *holders) list(p *Place) *list.List {
 	return &h.clients
 }
 
-// next is the client that goes next.
+// next returns the client that loses its place next.
 func (h *holders) next() *Place {
 	if e := h.clients.Front(); e != nil {
 		return e.Value.(*Place)

@@ -10,8 +10,7 @@ import (
 // ErrFull means that too many callers of the key are already waiting.
 var ErrFull = errors.New("too many of this user or network are waiting")
 
-// Options bound a Queue. Zero means no bound, but for Slots, of which there is at
-// least one.
+// Options bound a Queue. Zero means no bound, except for Slots, of which there is at least one.
 type Options struct {
 	Slots   int // held at a time, over all keys
 	PerKey  int // held at a time by one key
@@ -21,8 +20,8 @@ type Options struct {
 // Queue hands out slots. It is safe for concurrent use. Its lock guards only
 // bookkeeping.
 //
-// Keys are of two classes, known and others, which take turns where both wait: however many
-// others there are, a known key waits for one of them at most, and for its like.
+// There are two classes of keys, known ones and others, which take turns if both wait: however many others
+// there are, a known key waits for at most one of them, and for other known keys.
 type Queue[K comparable] struct {
 	mu   sync.Mutex // guards all below
 	o    Options
@@ -31,11 +30,11 @@ type Queue[K comparable] struct {
 	// turns has the keys that could be given a slot, in the order in which they will
 	// be: those with a caller waiting and fewer than PerKey slots.
 	turns   [2]list.List // of *share[K]; others, known
-	last    int          // whose turn was the last
+	last    int          // the class that had the last turn
 	waiting int
 }
 
-// share is what one key holds and waits for.
+// share has the held slots and the waiters of one key.
 type share[K comparable] struct {
 	key   K
 	class int // in turns
@@ -47,7 +46,7 @@ type share[K comparable] struct {
 // waiter is one caller that waits.
 type waiter struct{ granted chan struct{} } // closed under the lock when the slot is theirs
 
-// NewQueue makes a queue.
+// NewQueue returns a queue.
 func NewQueue[K comparable](o Options) *Queue[K] {
 	q := &Queue[K]{keys: map[K]*share[K]{}}
 	q.SetOptions(o)
@@ -72,7 +71,7 @@ func (q *Queue[K]) Acquire(ctx context.Context, key K) error {
 	return q.AcquireAs(ctx, key, false)
 }
 
-// AcquireAs is Acquire for a key that is known, or isn't: as the last of its callers says.
+// AcquireAs is Acquire for a key of a class; the last call decides the key's class.
 func (q *Queue[K]) AcquireAs(ctx context.Context, key K, known bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -109,7 +108,7 @@ func (q *Queue[K]) AcquireAs(ctx context.Context, key K, known bool) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	select {
-	case <-w.granted: // at the same moment: it goes to the next in turn
+	case <-w.granted: // at the same moment: the slot goes to the next in turn
 		q.releaseLocked(s)
 	default:
 		s.queue.Remove(place)
@@ -165,7 +164,7 @@ func (q *Queue[K]) releaseLocked(s *share[K]) {
 	q.forgetLocked(s)
 }
 
-// grantLocked gives free slots to the keys in turn.
+// grantLocked gives free slots to waiting keys in turn.
 func (q *Queue[K]) grantLocked() {
 	for q.held < q.o.Slots && q.turns[0].Len()+q.turns[1].Len() > 0 {
 		if q.turns[1-q.last].Len() > 0 {
@@ -196,7 +195,7 @@ func (q *Queue[K]) delistLocked(s *share[K]) {
 	}
 }
 
-// classLocked has a key be of a class. It loses its turn if it was of the other.
+// classLocked sets a key's class. The key loses its turn if its class changes.
 func (q *Queue[K]) classLocked(s *share[K], known bool) {
 	class := 0
 	if known {
@@ -209,7 +208,7 @@ func (q *Queue[K]) classLocked(s *share[K], known bool) {
 	}
 }
 
-// forgetLocked drops a key that has nothing here.
+// forgetLocked removes a key without slots and waiters.
 func (q *Queue[K]) forgetLocked(s *share[K]) {
 	if s.held == 0 && s.queue.Len() == 0 {
 		delete(q.keys, s.key)

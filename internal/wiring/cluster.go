@@ -12,8 +12,8 @@ import (
 	"imapproxy/routing/discovery"
 )
 
-// Peers says how the other proxies are asked, without the id of this process. The token is "" where
-// there is no cluster block.
+// Peers returns the options of requests to the other proxies, without the id of this process. The token is ""
+// without a cluster block.
 func Peers(c *config.Config) (o peers.Options, err error) {
 	k := c.Cluster
 	if k == nil {
@@ -56,7 +56,7 @@ func Named(c *config.Config) (all []peers.Peer) {
 	return all
 }
 
-// Proxies is where the other proxies are looked for, nil where they aren't.
+// Proxies returns the options of the search for other proxies in Consul; nil: there is no search.
 func Proxies(c *config.Config) *discovery.ConsulOptions {
 	if c.Cluster == nil || len(c.Cluster.Peers) > 0 || c.Discovery.Consul == nil {
 		return nil
@@ -66,7 +66,7 @@ func Proxies(c *config.Config) *discovery.ConsulOptions {
 	return &o
 }
 
-// AdminCertificate reads the certificate of the admin API, nil where it has none.
+// AdminCertificate reads the certificate of the admin API; nil: it has none.
 func AdminCertificate(c *config.Config) (*tls.Certificate, error) {
 	if c.Admin.CertFile == "" {
 		return nil, nil

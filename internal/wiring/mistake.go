@@ -12,8 +12,7 @@ import (
 	"imapproxy/proxy"
 )
 
-// SettingError is what went wrong with one setting when it was used: the file itself
-// is in order.
+// SettingError is an error in the use of one setting; the file itself is valid.
 type SettingError struct {
 	Setting string // its path, admin.address
 	Err     error
@@ -22,7 +21,7 @@ type SettingError struct {
 func (e *SettingError) Error() string { return e.Setting + ": " + e.Err.Error() }
 func (e *SettingError) Unwrap() error { return e.Err }
 
-// About says which setting an error is about; nil stays nil.
+// About adds to an error the setting that it is about; nil stays nil.
 func About(setting string, err error) error {
 	if err == nil {
 		return nil
@@ -71,10 +70,10 @@ func remedy(s *SettingError) string {
 	return ""
 }
 
-// errSecret is what the errors about a secret's file and its content match.
+// errSecret is matched by the errors about a secret's file and its content.
 var errSecret = errors.New("not a secret")
 
-// badSecret is a file whose content is no secret.
+// badSecret is the error about a file whose content isn't a secret.
 type badSecret struct{ path, what string }
 
 func (e badSecret) Error() string        { return fmt.Sprintf("%s %s", e.path, e.what) }

@@ -25,21 +25,21 @@ func Hub(c *config.Config, tel *telemetry.Telemetry) park.HubOptions {
 func Pool(c *config.Config, tel *telemetry.Telemetry) upstream.PoolOptions {
 	return upstream.PoolOptions{
 		WarmFor: c.Park.WarmFor, AuthCacheFor: c.Park.AuthCacheFor, PerUser: c.Park.WarmPerUser, Total: warmConnections(c), Telemetry: tel,
-		// A short warm_for means what it says; the pool's own period suits the others.
+		// A short warm_for needs a shorter period than the pool's default.
 		SweepEvery: min(upstream.DefaultPoolSweep, max(c.Park.WarmFor/4, 500*time.Millisecond)),
 	}
 }
 
-// warmConnections is how many connections may wait in all: unless it is said, an
-// eighth of the files that the process may have open.
+// warmConnections returns how many warm connections there may be: by default an eighth of the number of files
+// that the process may open.
 func warmConnections(c *config.Config) int {
 	if c.Park.WarmConnections > 0 {
 		return c.Park.WarmConnections
 	}
-	return min(max(descriptors()/8, upstream.DefaultPoolTotal), 1<<20) // the most may be “no limit”
+	return min(max(descriptors()/8, upstream.DefaultPoolTotal), 1<<20) // the number may mean “no limit”
 }
 
-// descriptors is how many files the process may have open; 0: it isn't known.
+// descriptors returns how many files the process may open; 0: unknown.
 func descriptors() int {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
