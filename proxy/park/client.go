@@ -70,3 +70,10 @@ func giveBack(ctx context.Context, conn *upstream.Conn, c *resync.Client, a Acco
 	}
 	a.Give(conn, c.Enabled())
 }
+
+// connections counts the connections of watches.
+func (h *Hub) connections(delta int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counts.Connections += delta
+}

@@ -112,11 +112,6 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 	return 0, false
 }
 
-// recoveredLocked forgets failures.
-func (m *mailbox) recoveredLocked() {
-	m.failing, m.backoff, m.refused = time.Time{}, 0, false
-}
-
 func tellEnd(member Member, gone error) {
 	if gone != nil {
 		member.Gone(gone)

@@ -10,15 +10,6 @@ import (
 // A mailbox follows its user to another backend: Account.Login connects to where the user is, and the hub counts the mailbox there from the
 // next connection on. Views and states are the same at both, so nothing else changes.
 
-// Follow is LetGo for a user who is at a backend by now: of the watches that are elsewhere.
-func (h *Hub) Follow(user, backend string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if u := h.users[user]; u != nil && slices.ContainsFunc(u.mailboxes, func(m *mailbox) bool { return m.site.id != backend }) {
-		u.letGoLocked()
-	}
-}
-
 // slot waits until it is the user's turn to use a connection.
 func (m *mailbox) slot(ctx context.Context) (release func(), err error) {
 	m.hub.mu.Lock()
@@ -79,33 +70,4 @@ func (w *notifyWatch) reached(t upstream.Target) error {
 	w.cancel = nil
 	h.timers.clearLocked(&w.renew)
 	return ErrLost
-}
-
-// SubscribeLater is Subscribe for a session whose view has a mod-sequence of its own: it returns at once, and the watch is set up once the
-// session has joined. A resync tells then what has happened since the view.
-func (h *Hub) SubscribeLater(a Account, mailbox string) (*Subscription, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return nil, ErrHubClosed
-	}
-	m := h.mailboxLocked(a, mailbox)
-	s := &Subscription{m: m, account: a}
-	m.subs = append(m.subs, s)
-	return s, s.laterLocked()
-}
-
-// Later is Again for a session whose view has a mod-sequence of its own: it doesn't wait until hints flow.
-func (s *Subscription) Later() error {
-	s.Leave()
-	s.m.hub.mu.Lock()
-	defer s.m.hub.mu.Unlock()
-	return s.laterLocked()
-}
-
-func (s *Subscription) laterLocked() error {
-	err := s.beginLocked()
-	s.heard-- // as Doubt
-	s.m.patient = true
-	return err
 }

@@ -3,48 +3,12 @@ package park
 import (
 	"cmp"
 	"context"
-	"sync"
 	"time"
 
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/telemetry"
 )
-
-// Hub knows which sessions are parked on which mailbox and which hints have come for it, and
-// resyncs a mailbox that was hinted at: once for all sessions that are parked there.
-//
-// Waiting for hints costs a goroutine for each watch, none for a mailbox that
-// push events or polling serve. All of them are the hub's, and Run waits for them.
-type Hub struct {
-	o    HubOptions
-	pump *conn.Pool
-
-	ctx  context.Context // ends with Run
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-
-	mu     sync.Mutex // guards all below, and what says so; wakers are locked under it
-	closed bool
-	// users has the users with a subscription.
-	users map[string]*user
-	// sites has the backends that a user of users is at.
-	sites  map[string]*site
-	timers timers
-	counts HubStats           // kept up to date, but for the watches
-	kinds  [WatchPoll + 1]int // mailboxes by where hints come from
-}
-
-// user is what the hub has for one user. It goes with the user's last mailbox.
-type user struct {
-	name string
-	// mailboxes are those with a subscription, few.
-	mailboxes []*mailbox
-	// notify has the NOTIFY watches, by backend.
-	notify map[string]*notifyWatch
-	// namespaces has what is known of the user's namespaces, at each backend.
-	namespaces []*namespaces
-}
 
 // NewHub makes a hub. Its caller has to call Run.
 func NewHub(o HubOptions) *Hub {
@@ -61,6 +25,7 @@ func NewHub(o HubOptions) *Hub {
 	h := &Hub{
 		o: o, pump: conn.NewPool(), users: map[string]*user{}, sites: map[string]*site{},
 		timers: timers{changed: make(chan struct{}, 1)},
+		work:   work{round: (*mailbox).resyncOnce, notify: (*notifyWatch).run},
 	}
 	h.counts.Hints = map[HintSource]uint64{}
 	h.ctx, h.stop = context.WithCancel(context.Background())
@@ -82,19 +47,6 @@ func (h *Hub) Run(ctx context.Context) {
 	h.mu.Unlock()
 	h.stop()
 	h.wg.Wait()
-}
-
-// goLocked starts a goroutine of the hub's, unless it has ended.
-func (h *Hub) goLocked(f func()) bool {
-	if h.closed {
-		return false
-	}
-	h.wg.Add(1)
-	go func() {
-		defer h.wg.Done()
-		f()
-	}()
-	return true
 }
 
 func (h *Hub) passHints() {
@@ -212,27 +164,6 @@ func (h *Hub) fireTimers() (next time.Duration, ok bool) {
 	return h.timers.fireLocked(h.now())
 }
 
-// sleep waits for d, or until ctx ends.
-func (h *Hub) sleep(ctx context.Context, d time.Duration) {
-	s := newSleep()
-	h.mu.Lock()
-	h.timers.setLocked(&s.timer, h.now().Add(d))
-	h.mu.Unlock()
-	select {
-	case <-s.over:
-	case <-ctx.Done():
-		h.mu.Lock()
-		h.timers.clearLocked(&s.timer)
-		h.mu.Unlock()
-	}
-}
-
-func (h *Hub) comparison() resync.Strategy {
-	return resync.ByComparison{MaxMessages: h.o.MaxDiffMessages}
-}
-
-func (h *Hub) now() time.Time { return h.o.Now() }
-
 // Stats returns the hub's figures as they are now.
 func (h *Hub) Stats() HubStats {
 	h.mu.Lock()
@@ -247,4 +178,18 @@ func (h *Hub) Stats() HubStats {
 		st.Waiting += b.waiting
 	}
 	return st
+}
+
+// SubscribeLater is Subscribe for a session whose view has a mod-sequence of its own: it returns at once, and the watch is set up once the
+// session has joined. A resync tells then what has happened since the view.
+func (h *Hub) SubscribeLater(a Account, mailbox string) (*Subscription, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, ErrHubClosed
+	}
+	m := h.mailboxLocked(a, mailbox)
+	s := &Subscription{m: m, account: a}
+	m.subs = append(m.subs, s)
+	return s, s.laterLocked()
 }

@@ -1,6 +1,9 @@
 package park
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // errLetGo ends a watch's connection: its user is to be at another backend.
 var errLetGo = errors.New("the user is to be at another backend")
@@ -47,4 +50,13 @@ func (m *mailbox) arrives() {
 	m.hub.mu.Lock()
 	defer m.hub.mu.Unlock()
 	m.leaves = false
+}
+
+// Follow is LetGo for a user who is at a backend by now: of the watches that are elsewhere.
+func (h *Hub) Follow(user, backend string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if u := h.users[user]; u != nil && slices.ContainsFunc(u.mailboxes, func(m *mailbox) bool { return m.site.id != backend }) {
+		u.letGoLocked()
+	}
 }

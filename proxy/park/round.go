@@ -1,11 +1,8 @@
 package park
 
 import (
-	"cmp"
-	"context"
 	"errors"
 
-	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/telemetry"
@@ -24,20 +21,6 @@ type part struct {
 	sub    *Subscription
 	member Member
 	joins  uint64
-}
-
-// job is a request for a state on an IDLE watch's connection, by a session that resumes or is
-// being parked. It makes a round for all members: its EXAMINE takes away what IDLE would still
-// have told.
-type job struct {
-	view *view.View // nil: none
-	why  string
-	done chan jobResult // has room for one
-}
-
-type jobResult struct {
-	state *view.State
-	err   error
 }
 
 // begin begins a round, unless there is nothing to do. Views are asked for here,
@@ -208,104 +191,4 @@ func beyond(s *view.State) bool {
 		}
 	}
 	return false
-}
-
-// resyncFor makes one resync for v, nil for none: on the watch's connection if it
-// has one that stands, else on another.
-func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *view.View, by resync.Strategy, why string) (*view.State, error) {
-	h := m.hub
-	h.mu.Lock()
-	switch {
-	case h.closed:
-		h.mu.Unlock()
-		return nil, ErrHubClosed
-	case s.closed:
-		h.mu.Unlock()
-		return nil, ErrLost
-	}
-	var j *job
-	if m.kind == WatchIdle && m.phase == working && by == m.strategy {
-		j = &job{view: v, why: why, done: make(chan jobResult, 1)}
-		m.jobs = append(m.jobs, j)
-		m.scheduleLocked()
-	}
-	trace := m.traceLocked(why)
-	h.mu.Unlock()
-	if j != nil {
-		select {
-		case res := <-j.done:
-			if _, broken := errors.AsType[*imapclient.Broken](res.err); !broken && !errors.Is(res.err, ErrLost) {
-				return res.state, res.err
-			}
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-h.ctx.Done():
-			return nil, ErrHubClosed
-		}
-	}
-	var views []*view.View
-	if v != nil {
-		views = append(views, v)
-	}
-	trace.Strategy, trace.Views, trace.Start = by.Name(), len(views), h.now()
-	trace.Steps = h.o.Telemetry.Steps(trace.Start)
-	var state *view.State
-	err := m.withClient(ctx, s.account, func(ctx context.Context, c *resync.Client) (err error) {
-		trace.Steps.Done(telemetry.StepConnect, h.now(), nil)
-		state, err = by.Resync(ctx, c, queryFor(m.name, views))
-		trace.Steps.Done(telemetry.StepResync, h.now(), err)
-		return err
-	})
-	m.traced(trace, err)
-	return state, err
-}
-
-// learnBound has an enabled EXAMINE show HIGHESTMODSEQ, where that is wanted and
-// none is known.
-func (m *mailbox) learnBound(ctx context.Context, a Account) error {
-	m.hub.mu.Lock()
-	known := m.modSeq
-	m.hub.mu.Unlock()
-	if known != 0 || a.ModSeq != 0 || m.strategy != (resync.ByQResync{}) {
-		return nil
-	}
-	return m.withClient(ctx, a, m.examine)
-}
-
-// examine selects the mailbox as a watch does. It gives the errors that say that
-// it can't be parked.
-func (m *mailbox) examine(ctx context.Context, c *resync.Client) error {
-	sel, err := c.Select(ctx, true, m.name, "", nil)
-	switch limit := m.limit(); {
-	case err != nil:
-		return err
-	case sel.UIDNotSticky:
-		return resync.ErrUnsettled
-	case limit > 0 && sel.Exists > limit:
-		return resync.ErrTooMany
-	case limit == 0 && (sel.NoModSeq || sel.ModSeq == 0):
-		return resync.ErrNoModSeq
-	case limit > 0:
-		return nil
-	}
-	m.hub.mu.Lock()
-	defer m.hub.mu.Unlock()
-	m.learnedLocked(sel.ModSeq)
-	return nil
-}
-
-// learnedLocked takes an EXAMINE's HIGHESTMODSEQ. It may be lower than the last: the mailbox
-// was made anew, or two were under way; a bound that is too low makes nothing lost.
-func (m *mailbox) learnedLocked(modSeq uint64) {
-	if modSeq != 0 {
-		m.modSeq = modSeq
-	}
-}
-
-// limit is how many messages the strategy takes; 0: any number.
-func (m *mailbox) limit() uint32 {
-	if by, ok := m.strategy.(resync.ByComparison); ok {
-		return cmp.Or(by.MaxMessages, resync.DefaultMaxDiffMessages)
-	}
-	return 0
 }

@@ -2,45 +2,12 @@ package park
 
 import (
 	"cmp"
-	"container/list"
 	"context"
 	"slices"
 	"sync"
 
 	"imapproxy/internal/fair"
-	"imapproxy/proxy/park/resync"
-	"imapproxy/proxy/park/view"
-	"imapproxy/telemetry"
 )
-
-// site is what the hub does at one backend: it bounds how many connections it uses there at a
-// time, and shares them between users.
-type site struct {
-	hub   *Hub
-	id    string
-	name  string              // for people
-	slots *fair.Queue[string] // by user: one is held for each connection in use
-
-	// Guarded by the hub's mutex:
-	mailboxes  int // how many of the hub's are at this backend
-	workers    int
-	namespaces *namespaces // those of the user who was asked for last
-	// lines has the users with mailboxes that wait for a round on a connection that isn't a
-	// watch's, and turns has them in the order in which they are served.
-	lines   map[*user]*line
-	turns   list.List  // of *line
-	waiting int        // mailboxes in all lines
-	serving []*mailbox // those that the workers have a connection for, or soon will
-}
-
-// line has the mailboxes of one user that wait, first come, first served, one at a time:
-// the next finds the connection warm, where several at once would log in each for itself. That
-// is only worth it for a mailbox that a client waits for.
-type line struct {
-	user  *user
-	queue []*mailbox
-	turn  *list.Element // in turns
-}
 
 // userShare is the part of a backend's slots, and of its workers, that one user has at a time.
 const userShare = 2
@@ -115,7 +82,7 @@ func (b *site) work() {
 			break
 		}
 		h.mu.Unlock()
-		m.resyncOnce(b)
+		h.work.round(m, b)
 		h.mu.Lock()
 		b.servedLocked(m)
 	}
@@ -190,31 +157,5 @@ func (b *site) dequeueLocked(m *mailbox) {
 	if len(l.queue) == 0 {
 		b.turns.Remove(l.turn)
 		delete(b.lines, m.user)
-	}
-}
-
-// resyncOnce makes one round on a connection that is taken for it, as a worker of b's.
-func (m *mailbox) resyncOnce(b *site) {
-	r := m.begin()
-	if r == nil {
-		return
-	}
-	var s *view.State
-	err := ErrLost
-	if a, ok := m.account(); ok {
-		err = m.withClient(m.hub.ctx, a, func(ctx context.Context, c *resync.Client) (err error) {
-			r.trace.Steps.Done(telemetry.StepConnect, m.hub.now(), nil)
-			s, err = m.strategy.Resync(ctx, c, r.query)
-			r.trace.Steps.Done(telemetry.StepResync, m.hub.now(), err)
-			return err
-		})
-	}
-	m.hub.mu.Lock()
-	b.servedLocked(m)
-	b.staffLocked() // this worker gives the state to all members first
-	m.hub.mu.Unlock()
-	m.finish(r, s, err)
-	if err != nil {
-		m.failed(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +41,8 @@ type fake struct {
 	commands []string
 	logins   int
 	noLogin  bool
+
+	warm atomic.Int32 // connections that its accounts were given back and haven't lent again
 }
 
 func newFake(t *testing.T, caps string) *fake {
@@ -120,6 +123,7 @@ func (f *fake) account() Account {
 			for len(warm) > 0 {
 				c := warm[0]
 				warm = warm[1:]
+				f.warm.Add(-1)
 				if c.Pending() == nil {
 					return c, nil
 				}
@@ -142,6 +146,7 @@ func (f *fake) account() Account {
 				return
 			}
 			warm = append(warm, c)
+			f.warm.Add(1)
 		},
 	}
 }

@@ -9,25 +9,6 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
-// Subscription is one session's interest in one mailbox. Of its methods, only
-// Look, Poll, Resync, Table and Again wait.
-type Subscription struct {
-	m       *mailbox
-	account Account
-
-	// Guarded by the hub's mutex:
-	closed bool
-	member Member // nil: hasn't joined, or has left
-	joins  uint64 // how often the member has joined: a state for an earlier time isn't for it
-	// heard and done are the mailbox's as of Subscribe or Again. If it is hinted at or
-	// resynced before Join, the view may lack what that was about.
-	heard, done uint64
-	// round is the last one that the member took part in.
-	round uint64
-	// missed: a resync left the member out, because it showed no view just then.
-	missed bool
-}
-
 // ModSeq is the HIGHESTMODSEQ of an enabled EXAMINE that was answered before this
 // returned: the view's lower bound where the session's own SELECT showed none. 0:
 // the strategy is comparison, or Account.ModSeq made an EXAMINE needless.
@@ -125,17 +106,6 @@ func (s *Subscription) Leave() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.memberLocked(nil)
-}
-
-// memberLocked has the session join, or leave.
-func (s *Subscription) memberLocked(member Member) {
-	switch joined := s.member != nil; {
-	case member != nil && !joined:
-		s.m.hub.counts.Members++
-	case member == nil && joined:
-		s.m.hub.counts.Members--
-	}
-	s.member = member
 }
 
 // Settled says whether the view is up to date as far as the hub has been told: hints
@@ -268,4 +238,19 @@ func (s *Subscription) Close() {
 	if len(m.subs) == 0 {
 		m.dropLocked(nil)
 	}
+}
+
+// Later is Again for a session whose view has a mod-sequence of its own: it doesn't wait until hints flow.
+func (s *Subscription) Later() error {
+	s.Leave()
+	s.m.hub.mu.Lock()
+	defer s.m.hub.mu.Unlock()
+	return s.laterLocked()
+}
+
+func (s *Subscription) laterLocked() error {
+	err := s.beginLocked()
+	s.heard-- // as Doubt
+	s.m.patient = true
+	return err
 }

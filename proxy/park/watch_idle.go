@@ -197,10 +197,3 @@ func (m *mailbox) onUntagged(u imapclient.Untagged) bool {
 	}
 	return true
 }
-
-// connections counts the connections of watches.
-func (h *Hub) connections(delta int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.counts.Connections += delta
-}

@@ -227,3 +227,22 @@ func (w *notifyWatch) onUntagged(u imapclient.Untagged, c *resync.Client, known 
 	}
 	return true
 }
+
+// hint is for one of the watch's mailboxes, or with "" for all.
+func (w *notifyWatch) hint(name string, again bool) {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	w.changed = w.changed || again
+	for _, m := range w.mailboxes {
+		if name == "" || m.name == name {
+			w.hinted = true
+			m.hintLocked(HintNotify)
+		}
+	}
+}
+
+func (w *notifyWatch) watches(name string) bool {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	return slices.ContainsFunc(w.mailboxes, func(m *mailbox) bool { return m.name == name })
+}

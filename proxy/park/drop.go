@@ -1,0 +1,41 @@
+package park
+
+import "slices"
+
+// dropLocked takes the mailbox out of the hub and ends what runs for it. nil:
+// it has no use any more.
+func (m *mailbox) dropLocked(err error) {
+	if m.phase == dead {
+		return
+	}
+	if m.phase != working {
+		close(m.ready)
+	}
+	m.phase, m.err = dead, err
+	if err == nil {
+		m.err = ErrLost
+	}
+	h := m.hub
+	h.counts.Mailboxes--
+	h.kinds[m.kind]--
+	h.timers.clearLocked(&m.timer)
+	if m.cancel != nil {
+		m.cancel()
+	}
+	for _, w := range m.waiters {
+		w.done <- ErrLost
+	}
+	for _, j := range m.jobs {
+		j.done <- jobResult{err: ErrLost}
+	}
+	m.waiters, m.jobs = nil, nil
+	u := m.user
+	u.mailboxes = slices.DeleteFunc(u.mailboxes, func(o *mailbox) bool { return o == m })
+	if w := u.notify[m.site.id]; w != nil {
+		w.removeLocked(m)
+	}
+	if len(u.mailboxes) == 0 {
+		delete(h.users, u.name)
+	}
+	m.site.lostLocked()
+}
