@@ -11,12 +11,11 @@ import (
 	"golang.org/x/tools/go/packages"
 )
 
-// oneWay has the packages of which no two files need each other, directly or by way of others: a
-// reader may begin with the files that need none. proxy/park isn't here: its hub, mailboxes and
-// watches call one another.
+// oneWay lists the packages in which no two files need each other, directly or indirectly, so that a reader
+// can begin with the files that need no others.
 func oneWay() []string {
 	return []string{
-		"proxy/auth", "proxy/conn", "proxy/imapclient", "proxy/park/events", "proxy/park/resync", "proxy/park/view",
+		"proxy/auth", "proxy/conn", "proxy/imapclient", "proxy/park", "proxy/park/events", "proxy/park/resync", "proxy/park/view",
 		"proxy/upstream", "proxy/wire",
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"imapproxy/proxy/upstream"
 )
 
-// withClient has f use a connection of the watch's kind, which is given back afterwards. Where a
-// warm one has died meanwhile, f is called again with another.
+// withClient calls f with a connection of the watch's kind, which it gives back afterwards. If a warm
+// connection turns out to be dead, f is called again with another one.
 func (m *mailbox) withClient(ctx context.Context, a Account, f func(context.Context, *resync.Client) error) error {
 	release, err := m.slot(ctx)
 	if err != nil {
@@ -40,14 +40,14 @@ func (m *mailbox) withClient(ctx context.Context, a Account, f func(context.Cont
 	}
 }
 
-// newClient makes the client of a connection on which nothing is selected.
+// newClient returns the client of a connection on which no mailbox is selected.
 func newClient(c *upstream.Conn) *resync.Client {
 	return resync.NewClient(c.Conn, c.Caps, resync.Options{})
 }
 
-// prepare enables what the strategy needs, so that all connections of the watch's
-// kind are alike. A server that has it enabled already, on a connection that was
-// warm, needn't say so again; one that can't enable it refuses the EXAMINE.
+// prepare enables what the strategy needs, so that all connections of the watch's kind are alike. On a warm
+// connection it may be enabled already, and then the server needn't confirm it again; a server that can't
+// enable it refuses the EXAMINE.
 func prepare(ctx context.Context, c *resync.Client, by resync.Strategy) error {
 	if by != (resync.ByQResync{}) {
 		return nil

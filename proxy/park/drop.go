@@ -2,8 +2,8 @@ package park
 
 import "slices"
 
-// dropLocked takes the mailbox out of the hub and ends what runs for it. nil:
-// it has no use any more.
+// dropLocked removes the mailbox from the hub and ends its goroutine. err is the reason; nil: it has no
+// subscription any more.
 func (m *mailbox) dropLocked(err error) {
 	if m.phase == dead {
 		return

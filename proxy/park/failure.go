@@ -9,18 +9,18 @@ import (
 	"imapproxy/proxy/upstream"
 )
 
-// severity is what an error means for a mailbox.
+// severity is the consequence of an error for a mailbox.
 type severity uint8
 
 const (
-	passing severity = iota // it may work in a moment
-	losing                  // it won't work, though the mailbox may be there
-	ending                  // the mailbox isn't there, or not for this user
+	passing severity = iota // temporary: a later attempt may succeed
+	losing                  // permanent, although the mailbox may exist
+	ending                  // the mailbox doesn't exist, or not for this user
 )
 
-// severityLocked: a refusal of EXAMINE ends what is parked there, at once if it
-// gives a reason that stays, else the second time. What says that this mailbox
-// can't be resynced (any more), or that the user can't log in, is losing.
+// severityLocked returns an error's severity. A refusal of EXAMINE ends the sessions that are parked there:
+// at once if its response code is permanent, otherwise the second time. Errors which mean that the mailbox
+// can't be resynced, or that the user can't log in, are losing.
 func (m *mailbox) severityLocked(err error) severity {
 	if refusal, ok := errors.AsType[*imapclient.Refusal](err); ok {
 		switch {
@@ -53,9 +53,8 @@ func (m *mailbox) severityLocked(err error) severity {
 	return passing
 }
 
-// failed takes note of a failure of the watch or of a round. It says whether to
-// go on, and how long to wait before; else the mailbox is dead, and its members
-// know.
+// failed records a failure of the watch or of a round. It returns whether to try again, and how long to wait
+// before; otherwise the mailbox is dead, and its members were told.
 func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 	h := m.hub
 	h.mu.Lock()
@@ -76,7 +75,7 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 		m.backoff = min(max(2*m.backoff, firstBackoff), lastBackoff)
 		m.notBefore = now.Add(jittered(wait))
 		if !m.running {
-			// A session that looks isn't made to wait for a backend to come back.
+			// A session in Look doesn't wait until the backend is available again.
 			for _, w := range m.waiters {
 				w.done <- err
 			}

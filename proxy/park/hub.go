@@ -10,7 +10,7 @@ import (
 	"imapproxy/telemetry"
 )
 
-// NewHub makes a hub. Its caller has to call Run.
+// NewHub returns a hub. Its caller has to call Run.
 func NewHub(o HubOptions) *Hub {
 	o.SweepEvery = cmp.Or(o.SweepEvery, DefaultSweepEvery)
 	o.PollEvery = cmp.Or(o.PollEvery, DefaultPollEvery)
@@ -32,8 +32,8 @@ func NewHub(o HubOptions) *Hub {
 	return h
 }
 
-// Run does the hub's work until ctx ends, and returns when all its goroutines
-// have. Members aren't told: the caller that ends the hub ends the sessions.
+// Run does the hub's work until ctx ends, and returns when all its goroutines have ended. Members aren't
+// told: the caller that ends the hub also ends the sessions.
 func (h *Hub) Run(ctx context.Context) {
 	h.mu.Lock()
 	h.goLocked(h.runTimers)
@@ -59,8 +59,8 @@ func (h *Hub) passHints() {
 	}
 }
 
-// Hint marks the mailboxes that a hint concerns, so that no subscription to them is
-// settled when it returns, and has them resynced. It never blocks.
+// Hint marks the mailboxes that a hint concerns and schedules their resync. When it returns, no subscription
+// to them is settled. It never blocks.
 func (h *Hub) Hint(hint Hint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -75,16 +75,15 @@ func (h *Hub) Hint(hint Hint) {
 	}
 }
 
-// Wanted says whether the user has a subscription that a hint could concern.
+// Wanted says whether the user has a subscription, so that a hint may concern it.
 func (h *Hub) Wanted(user string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.users[user] != nil
 }
 
-// Subscribe has the mailbox (a canonical name) watched for this account, and
-// returns when hints flow. All subscriptions of a user's to a mailbox share one
-// watch. ctx is for the waiting alone.
+// Subscribe watches the mailbox (a canonical name) for this account, and returns when hints flow. All
+// subscriptions of a user to a mailbox share one watch. ctx only bounds the wait.
 //
 // Its errors are Login's; a resync.Strategy's (*imapclient.Refusal, resync.ErrNoModSeq, resync.ErrTooMany …), which
 // say that a session on the mailbox can't be parked; ErrLost; ErrHubClosed; and ctx's.
@@ -121,7 +120,7 @@ func (h *Hub) Subscribe(ctx context.Context, a Account, mailbox string) (*Subscr
 	return s, nil
 }
 
-// mailboxLocked finds the mailbox, or makes it.
+// mailboxLocked returns the mailbox; it makes it if necessary.
 func (h *Hub) mailboxLocked(a Account, name string) *mailbox {
 	u := h.users[a.User]
 	if u == nil {
@@ -141,7 +140,7 @@ func (h *Hub) mailboxLocked(a Account, name string) *mailbox {
 	return m
 }
 
-// runTimers waits for the timers, and fires them, until the hub ends.
+// runTimers waits for the timers and fires them until the hub ends.
 func (h *Hub) runTimers() {
 	clock := time.NewTimer(0)
 	defer clock.Stop()
@@ -164,7 +163,7 @@ func (h *Hub) fireTimers() (next time.Duration, ok bool) {
 	return h.timers.fireLocked(h.now())
 }
 
-// Stats returns the hub's figures as they are now.
+// Stats returns the hub's current figures.
 func (h *Hub) Stats() HubStats {
 	h.mu.Lock()
 	defer h.mu.Unlock()

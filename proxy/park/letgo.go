@@ -45,7 +45,7 @@ func (m *mailbox) left() bool {
 	return m.leaves
 }
 
-// arrives notes that the watch's next connection is made from now on: what was said of the one before is over.
+// arrives records that the watch makes its next connection: an earlier LetGo doesn't concern it.
 func (m *mailbox) arrives() {
 	m.hub.mu.Lock()
 	defer m.hub.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"imapproxy/proxy/park/resync"
 )
 
-// account is one of an open subscription's. None is left when the mailbox is dead.
+// account returns the account of an open subscription. There is none if the mailbox is dead.
 func (m *mailbox) account() (Account, bool) {
 	m.hub.mu.Lock()
 	defer m.hub.mu.Unlock()
@@ -46,7 +46,7 @@ func (m *mailbox) wait(ctx context.Context) error {
 	}
 }
 
-// watchedLocked says where hints come from.
+// watchedLocked sets the source of hints.
 func (m *mailbox) watchedLocked(by Watch) {
 	if m.phase == dead {
 		return
@@ -56,7 +56,7 @@ func (m *mailbox) watchedLocked(by Watch) {
 	m.hub.kinds[by]++
 }
 
-// every is how often the mailbox is looked at without a hint.
+// every returns how often the mailbox is resynced without a hint.
 func (m *mailbox) every() time.Duration {
 	if m.kind == WatchPoll {
 		return m.hub.o.PollEvery
@@ -64,17 +64,16 @@ func (m *mailbox) every() time.Duration {
 	return m.hub.o.SweepEvery
 }
 
-// Why a mailbox is looked at, besides the sources of hints; in metrics and traces
-// alone.
+// Reasons of a resync besides the sources of hints, for metrics and traces.
 const (
-	whyRenewed = "renewed" // the watch has stood still
-	whyJoin    = "join"    // something was heard while a session was being parked, or may have been missed before
-	whyLook    = "look"    // a parked client asks
-	whyPark    = "park"    // what a view starts from
+	whyRenewed = "renewed" // the watch was interrupted
+	whyJoin    = "join"    // a hint came while a session was being parked, or may have been missed before
+	whyLook    = "look"    // a parked client's command asks for the state
+	whyPark    = "park"    // the initial flags of a view
 	whyResume  = "resume"
 )
 
-// dirtyLocked says that a hint is outstanding. The reason of the first one counts.
+// dirtyLocked records an outstanding hint. The reason of the first one is kept.
 func (m *mailbox) dirtyLocked(why string) {
 	if !m.dirty || m.why == "" {
 		m.why = why
@@ -86,25 +85,25 @@ func (m *mailbox) joinedLocked() bool {
 	return slices.ContainsFunc(m.subs, func(s *Subscription) bool { return s.member != nil })
 }
 
-// dueLocked says whether there is something to resync for, now or later.
+// dueLocked says whether there is a reason for a round, now or later.
 func (m *mailbox) dueLocked() bool {
 	return len(m.jobs) > 0 || m.dirty && m.joinedLocked()
 }
 
-// recoveredLocked forgets failures.
+// recoveredLocked clears the record of failures.
 func (m *mailbox) recoveredLocked() {
 	m.failing, m.backoff, m.refused = time.Time{}, 0, false
 }
 
-// learnedLocked takes an EXAMINE's HIGHESTMODSEQ. It may be lower than the last: the mailbox
-// was made anew, or two were under way; a bound that is too low makes nothing lost.
+// learnedLocked records an EXAMINE's HIGHESTMODSEQ. It may be lower than the last: the mailbox was created
+// again, or two EXAMINEs overlapped; with a bound that is too low no change is lost.
 func (m *mailbox) learnedLocked(modSeq uint64) {
 	if modSeq != 0 {
 		m.modSeq = modSeq
 	}
 }
 
-// limit is how many messages the strategy takes; 0: any number.
+// limit returns how many messages the strategy can handle; 0: any number.
 func (m *mailbox) limit() uint32 {
 	if by, ok := m.strategy.(resync.ByComparison); ok {
 		return cmp.Or(by.MaxMessages, resync.DefaultMaxDiffMessages)
@@ -112,7 +111,7 @@ func (m *mailbox) limit() uint32 {
 	return 0
 }
 
-// memberLocked has the session join, or leave.
+// memberLocked makes the session join, or leave if member is nil.
 func (s *Subscription) memberLocked(member Member) {
 	switch joined := s.member != nil; {
 	case member != nil && !joined:

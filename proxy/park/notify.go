@@ -13,7 +13,7 @@ func (h *Hub) noNotify(m *mailbox) bool {
 	return w != nil && w.refused
 }
 
-// notifyLocked has the mailbox watched by the user's NOTIFY connection.
+// notifyLocked adds the mailbox to the user's NOTIFY watch.
 func (h *Hub) notifyLocked(m *mailbox) {
 	u, b := m.user, m.site
 	w := u.notify[b.id]
@@ -36,10 +36,10 @@ func (h *Hub) notifyLocked(m *mailbox) {
 	w.waker.Wake()
 }
 
-// removeLocked is for a mailbox that is dead.
+// removeLocked removes a mailbox that is dead or has moved.
 func (w *notifyWatch) removeLocked(m *mailbox) {
 	w.mailboxes = slices.DeleteFunc(w.mailboxes, func(o *mailbox) bool { return o == m })
-	// NOTIFY is left as it is for the others: it tells too much, at worst.
+	// NOTIFY stays set as it is: at worst the backend sends superfluous events.
 	if len(w.mailboxes) == 0 && w.cancel != nil {
 		w.cancel()
 		w.cancel = nil

@@ -10,8 +10,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// resyncFor makes one resync for v, nil for none: on the watch's connection if it
-// has one that stands, else on another.
+// resyncFor makes one resync for v (nil: for no view): on the connection of a working IDLE watch, otherwise
+// on a pooled one.
 func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *view.View, by resync.Strategy, why string) (*view.State, error) {
 	h := m.hub
 	h.mu.Lock()
@@ -60,8 +60,7 @@ func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *view.View, 
 	return state, err
 }
 
-// learnBound has an enabled EXAMINE show HIGHESTMODSEQ, where that is wanted and
-// none is known.
+// learnBound sends EXAMINE with QRESYNC enabled to learn HIGHESTMODSEQ, if it is needed and unknown.
 func (m *mailbox) learnBound(ctx context.Context, a Account) error {
 	m.hub.mu.Lock()
 	known := m.modSeq
@@ -72,8 +71,8 @@ func (m *mailbox) learnBound(ctx context.Context, a Account) error {
 	return m.withClient(ctx, a, m.examine)
 }
 
-// examine selects the mailbox as a watch does. It gives the errors that say that
-// it can't be parked.
+// examine selects the mailbox as a watch does. It returns the errors that mean that sessions on it can't be
+// parked.
 func (m *mailbox) examine(ctx context.Context, c *resync.Client) error {
 	sel, err := c.Select(ctx, true, m.name, "", nil)
 	switch limit := m.limit(); {

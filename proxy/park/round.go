@@ -16,20 +16,19 @@ type round struct {
 	trace telemetry.Resync
 }
 
-// part is a member's part in a round.
+// part is a member of a round.
 type part struct {
 	sub    *Subscription
 	member Member
 	joins  uint64
 }
 
-// begin begins a round, unless there is nothing to do. Views are asked for here,
-// before any EXAMINE is sent; a member that joins from now on isn't part of it, and a hint
-// from now on is for another.
+// begin begins a round if there is a reason. It reads the views before any EXAMINE is sent; a member that
+// joins later isn't part of the round, and a later hint is for the next one.
 func (m *mailbox) begin() *round {
 	h := m.hub
 	h.mu.Lock()
-	if m.phase == dead || m.running || !m.dueLocked() { // finish has the next one begin
+	if m.phase == dead || m.running || !m.dueLocked() { // finish begins the next one
 		h.mu.Unlock()
 		return nil
 	}
@@ -83,14 +82,14 @@ func (m *mailbox) begin() *round {
 	return r
 }
 
-// traceLocked begins to measure a resync.
+// traceLocked starts the measurement of a resync.
 func (m *mailbox) traceLocked(why string) telemetry.Resync {
 	return telemetry.Resync{User: m.user.name, Backend: m.site.name, Mailbox: m.name, Strategy: m.strategy.Name(), Watch: m.kind.String(),
 		Reason: why, Start: m.hub.now()}
 }
 
-// traced tells telemetry of a resync that is over. One that was cut short because
-// the hub ends, or the mailbox has no subscription any more, has neither failed nor gone well.
+// traced passes a completed resync to telemetry. A resync that was cut short because the hub ended, or the
+// mailbox has no subscription any more, counts neither as failed nor as successful.
 func (m *mailbox) traced(t telemetry.Resync, err error) {
 	t.Err, t.End = err, m.hub.now()
 	if m.hub.ctx.Err() == nil && !errors.Is(err, ErrLost) {
@@ -98,8 +97,7 @@ func (m *mailbox) traced(t telemetry.Resync, err error) {
 	}
 }
 
-// queryFor is what a resync for all these views may build on: it has to reach back to
-// the oldest of them.
+// queryFor returns the query for all these views; its changes have to start at the oldest one.
 func queryFor(name string, views []*view.View) resync.Query {
 	q := resync.Query{Mailbox: name}
 	for _, v := range views {
@@ -107,7 +105,7 @@ func queryFor(name string, views []*view.View) resync.Query {
 	}
 	for _, v := range views {
 		if v.UIDValidity != q.UIDValidity {
-			continue // it will be told that its mailbox is no more
+			continue // Compare will find that its mailbox was replaced
 		}
 		q.UIDNext = max(q.UIDNext, v.UIDNext)
 		if v.ModSeq != 0 && (q.ModSeq == 0 || v.ModSeq < q.ModSeq) {
@@ -122,8 +120,8 @@ func queryFor(name string, views []*view.View) resync.Query {
 	return q
 }
 
-// finish ends a round: its state is applied to the members that are still there, and then
-// it counts as over.
+// finish ends a round: it applies the state to the members that are still joined; after that the round counts
+// as completed.
 func (m *mailbox) finish(r *round, s *view.State, err error) {
 	h := m.hub
 	told := s
@@ -148,7 +146,7 @@ func (m *mailbox) finish(r *round, s *view.State, err error) {
 	defer h.mu.Unlock()
 	m.running = false
 	m.done = m.begun
-	for _, j := range r.jobs { // not before: a session that has its state counts the round as over
+	for _, j := range r.jobs { // not earlier: a session that has its state relies on the round's end
 		j.done <- jobResult{state: s, err: err}
 	}
 	for i := 0; i < len(m.waiters); {
@@ -164,14 +162,14 @@ func (m *mailbox) finish(r *round, s *view.State, err error) {
 	case err != nil:
 		h.counts.Failed++
 		m.dirtyLocked(r.trace.Reason)
-		return // failed says what comes next
+		return // failed decides how to continue
 	case s != nil:
 		h.counts.Resyncs++
 		m.learnedLocked(s.ModSeq)
 		m.recoveredLocked()
 		m.notBefore = h.now().Add(burstGap)
-		m.sweepAt = h.now().Add(jittered(m.every())) // it has just been looked at
-		// The connection has told of these, and won't again.
+		m.sweepAt = h.now().Add(jittered(m.every())) // it was just resynced
+		// The connection has told of these changes and won't repeat them.
 		if beyond(s) {
 			m.dirtyLocked(r.trace.Reason)
 		}
@@ -179,8 +177,7 @@ func (m *mailbox) finish(r *round, s *view.State, err error) {
 	m.scheduleLocked()
 }
 
-// beyond says whether a state has changes from after its own bound, which no view
-// has yet.
+// beyond says whether a state has changes after its own bound, which no view has yet.
 func beyond(s *view.State) bool {
 	if s.Table != nil || s.ModSeq == 0 {
 		return false

@@ -2,7 +2,7 @@ package park
 
 import "time"
 
-// worksLocked says that hints flow.
+// worksLocked records that hints flow.
 func (m *mailbox) worksLocked() {
 	if m.phase == dead || m.phase == working {
 		return
@@ -21,7 +21,7 @@ func (m *mailbox) worksLocked() {
 	m.scheduleLocked()
 }
 
-// brokenLocked says that hints don't flow any more: what was missed since is unknown.
+// brokenLocked records that hints don't flow any more, so changes may be missed from now on.
 func (m *mailbox) brokenLocked() {
 	if m.phase != working {
 		return
@@ -40,9 +40,9 @@ func (m *mailbox) hintLocked(source HintSource) {
 	m.scheduleLocked()
 }
 
-// scheduleLocked has a round begin where there is reason to, or sets the timer to when one may. Both
-// are decided by one reading of the clock, and nothing else sets the timer: a round
-// that is put off to a time that passes just then would else have neither.
+// scheduleLocked begins a round if there is a reason, or sets the timer to the time when it may begin. Both
+// decisions use one reading of the clock, and no other function sets the timer; otherwise a round whose time
+// passes between two readings would get neither.
 func (m *mailbox) scheduleLocked() {
 	now := m.hub.now()
 	switch {
@@ -56,12 +56,12 @@ func (m *mailbox) scheduleLocked() {
 	m.armLocked(now)
 }
 
-// putOffLocked says whether the next round isn't to begin yet.
+// putOffLocked says whether the next round must wait until notBefore.
 func (m *mailbox) putOffLocked(now time.Time) bool {
 	return len(m.jobs) == 0 && now.Before(m.notBefore)
 }
 
-// armLocked sets the timer to what comes next. It is for scheduleLocked alone.
+// armLocked sets the timer to the next event. Only scheduleLocked calls it.
 func (m *mailbox) armLocked(now time.Time) {
 	if m.phase == dead || m.sweepAt.IsZero() {
 		return

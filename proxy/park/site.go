@@ -9,10 +9,10 @@ import (
 	"imapproxy/internal/fair"
 )
 
-// userShare is the part of a backend's slots, and of its workers, that one user has at a time.
+// userShare is the divisor for the share of a backend's slots and workers that one user may have at a time.
 const userShare = 2
 
-// siteLocked is what the hub has for a backend, for one mailbox more.
+// siteLocked returns the backend's site for one more mailbox.
 func (h *Hub) siteLocked(id, name string) *site {
 	b := h.sites[id]
 	if b == nil {
@@ -26,7 +26,7 @@ func (h *Hub) siteLocked(id, name string) *site {
 	return b
 }
 
-// lostLocked says that a mailbox isn't at the backend any more.
+// lostLocked records that a mailbox isn't at the backend any more.
 func (b *site) lostLocked() {
 	b.mailboxes--
 	if b.mailboxes == 0 {
@@ -34,7 +34,7 @@ func (b *site) lostLocked() {
 	}
 }
 
-// perUser is how much of MaxResyncs one user has.
+// perUser returns how much of MaxResyncs one user may have.
 func (h *Hub) perUser() int { return max(h.o.MaxResyncs/userShare, 1) }
 
 // slot waits until it is the user's turn to use a connection. release may be called more than once.
@@ -48,7 +48,7 @@ func (b *site) slot(ctx context.Context, u *user) (release func(), err error) {
 	return sync.OnceFunc(func() { b.slots.Release(u.name) }), nil
 }
 
-// enqueueLocked has a worker make a round of the mailbox.
+// enqueueLocked adds the mailbox to the queue for the workers.
 func (b *site) enqueueLocked(m *mailbox) {
 	if !m.queued {
 		m.queued = true
@@ -64,15 +64,15 @@ func (b *site) enqueueLocked(m *mailbox) {
 	b.staffLocked()
 }
 
-// staffLocked starts another worker, where there may be work for one.
+// staffLocked starts another worker if there may be work for it.
 func (b *site) staffLocked() {
 	if b.waiting > 0 && b.workers < b.hub.o.MaxResyncs && b.hub.goLocked(b.work) {
 		b.workers++
 	}
 }
 
-// work makes rounds until none is waiting that may be made now: the worker that serves a user
-// comes back for the user's others.
+// work makes rounds until no waiting mailbox may have one now: the worker that serves a user returns for the
+// user's others.
 func (b *site) work() {
 	h := b.hub
 	h.mu.Lock()
@@ -90,8 +90,8 @@ func (b *site) work() {
 	h.mu.Unlock()
 }
 
-// nextLocked takes a mailbox of the first user in turn who has one that may have its round now,
-// and puts the user behind all others; nil: there is none.
+// nextLocked removes and returns a mailbox of the first user in turn who has one that may have its round now,
+// and moves the user behind all others; nil: there is none.
 func (b *site) nextLocked() *mailbox {
 	for e := b.turns.Front(); e != nil; e = e.Next() {
 		l := e.Value.(*line)
@@ -133,14 +133,14 @@ func (b *site) firstLocked(l *line) *mailbox {
 		return nil
 	}
 	m := l.queue[i]
-	copy(l.queue[1:i+1], l.queue[:i]) // those in front are few, those behind may be many
+	copy(l.queue[1:i+1], l.queue[:i]) // the part before i is short, the part after it may be long
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
 	return m
 }
 
-// servedLocked says that the mailbox's connection is free, though its round may not be over. It may be
-// called again.
+// servedLocked records that the worker no longer uses a connection for the mailbox, although the round may
+// not be completed. It may be called again.
 func (b *site) servedLocked(m *mailbox) {
 	b.serving = slices.DeleteFunc(b.serving, func(s *mailbox) bool { return s == m })
 }

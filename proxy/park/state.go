@@ -13,11 +13,11 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
-// Hub knows which sessions are parked on which mailbox and which hints have come for it, and
-// resyncs a mailbox that was hinted at: once for all sessions that are parked there.
+// Hub has the sessions that are parked on each mailbox, and the hints about it. It resyncs a mailbox after a
+// hint, once for all sessions that are parked there.
 //
-// Waiting for hints costs a goroutine for each watch, none for a mailbox that
-// push events or polling serve. All of them are the hub's, and Run waits for them.
+// Each watch has a goroutine; a mailbox with push events or polling has none. Run waits for all goroutines of
+// the hub.
 type Hub struct {
 	o    HubOptions
 	pump *conn.Pool
@@ -26,16 +26,16 @@ type Hub struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
-	mu     sync.Mutex // guards all below, and what says so; wakers are locked under it
+	mu     sync.Mutex // guards the fields below, and fields of other types that say so; wakers are locked under it
 	closed bool
-	// users has the users with a subscription.
+	// users has the users with subscriptions, by name.
 	users map[string]*user
-	// sites has the backends that a user of users is at.
+	// sites has the backends of these users, by id.
 	sites  map[string]*site
 	timers timers
 	work   work
-	counts HubStats           // kept up to date, but for the watches
-	kinds  [WatchPoll + 1]int // mailboxes by where hints come from
+	counts HubStats           // current values, except those of watches
+	kinds  [WatchPoll + 1]int // number of mailboxes by the source of their hints
 }
 
 // work has the functions that run in goroutines which a change of the data starts. NewHub sets them, so that the files that
@@ -45,18 +45,18 @@ type work struct {
 	notify func(*notifyWatch, context.Context) // keeps the connection of a NOTIFY watch
 }
 
-// user is what the hub has for one user. It goes with the user's last mailbox.
+// user has the hub's data of one user. It is removed with the user's last mailbox.
 type user struct {
 	name string
-	// mailboxes are those with a subscription, few.
+	// mailboxes has the user's few mailboxes with a subscription.
 	mailboxes []*mailbox
-	// notify has the NOTIFY watches, by backend.
+	// notify has the user's NOTIFY watches, by backend.
 	notify map[string]*notifyWatch
-	// namespaces has what is known of the user's namespaces, at each backend.
+	// namespaces has the known namespaces of the user at each backend.
 	namespaces []*namespaces
 }
 
-// phase is where the watch of a mailbox stands.
+// phase is the state of a mailbox's watch.
 type phase uint8
 
 const (
@@ -64,14 +64,13 @@ const (
 	starting              // hints don't flow yet; Subscribe waits
 	working               // hints flow
 	renewing              // the watch is being set up again; until it works, a hint is outstanding
-	dead                  // given up, or without a subscription; not in the hub's tables
+	dead                  // abandoned, or without a subscription; not in the hub's tables
 )
 
-// mailbox is one mailbox of one user at one backend, with its subscriptions. It
-// is in its user's list from the first Subscribe to the last Close, or until it
-// is given up; a new Subscribe makes a new one.
+// mailbox is one mailbox of one user at one backend, with its subscriptions. It is in its user's list from
+// the first Subscribe to the last Close, or until it is abandoned; a later Subscribe makes a new one.
 //
-// All that is below the line is guarded by the hub's mutex.
+// The hub's mutex guards the fields below the line.
 type mailbox struct {
 	hub      *Hub
 	user     *user
@@ -81,50 +80,48 @@ type mailbox struct {
 
 	// ----
 
-	site   *site // where it is; another one when its user has moved (follow.go)
+	site   *site // its backend; it changes when the user has moved (follow.go)
 	kind   Watch
 	phase  phase
 	ready  chan struct{}      // closed when the phase becomes working or dead; nil while it is working
 	err    error              // why it is dead
-	gone   error              // set where that is for Gone
-	cancel context.CancelFunc // of what runs for it; nil: nothing does
+	gone   error              // the error for Member.Gone, if there is one
+	cancel context.CancelFunc // ends the mailbox's goroutine; nil: there is none
 	subs   []*Subscription
 	modSeq uint64 // of the last EXAMINE that completed; 0: none
 
 	// dirty: a hint is outstanding for the members that have joined. heard counts hints.
 	dirty bool
 	heard uint64
-	why   string // dirty since then
-	// running: a round is under way, the one that begun counts. done is that of the last one
-	// that is over.
+	why   string // the reason of the first hint since the last round
+	// running: a round is in progress; begun is its number. done is the number of the last completed round.
 	running     bool
 	begun, done uint64
 	waiters     []*waiter
-	jobs        []*job // for the watch's own connection
+	jobs        []*job // requests for the watch's own connection
 	queued      bool   // in the site's queue
 
-	// notBefore puts the next round off: after a burst's last, or a failure.
+	// notBefore is the earliest time of the next round: it delays rounds during bursts and after failures.
 	notBefore time.Time
-	failing   time.Time // since when there were only failures; zero: there are none
+	failing   time.Time // since when all attempts have failed; zero: the last one succeeded
 	backoff   time.Duration
 	leaves    bool // the connection of its IDLE watch is to end (LetGo)
 	patient   bool // a session was parked before hints flowed (SubscribeLater)
 	refused   bool // the last EXAMINE was refused without a reason
-	unused    bool // it had no member at the last sweep, and has had none since
+	unused    bool // it had no member at the last sweep and has had none since
 	sweepAt   time.Time
-	reIdleAt  time.Time // zero: no IDLE is under way
+	reIdleAt  time.Time // zero: no IDLE is in progress
 	timer     timer
 }
 
-// waiter is a Look that waits for a round to be over.
+// waiter is a Look that waits for the end of a round.
 type waiter struct {
 	round uint64
 	done  chan error // has room for one
 }
 
-// job is a request for a state on an IDLE watch's connection, by a session that resumes or is
-// being parked. It makes a round for all members: its EXAMINE takes away what IDLE would still
-// have told.
+// job is a request for a state on an IDLE watch's connection, from a session that is being resumed or parked.
+// It makes a round for all members, since its EXAMINE consumes changes that IDLE would have told.
 type job struct {
 	view *view.View // nil: none
 	why  string
@@ -136,37 +133,37 @@ type jobResult struct {
 	err   error
 }
 
-// site is what the hub does at one backend: it bounds how many connections it uses there at a
-// time, and shares them between users.
+// site has the hub's work at one backend: it bounds the number of connections in use there and shares them
+// between users.
 type site struct {
 	hub   *Hub
 	id    string
 	name  string              // for people
-	slots *fair.Queue[string] // by user: one is held for each connection in use
+	slots *fair.Queue[string] // by user: each connection in use holds one
 
 	// Guarded by the hub's mutex:
-	mailboxes  int // how many of the hub's are at this backend
+	mailboxes  int // number of the hub's mailboxes at this backend
 	workers    int
-	namespaces *namespaces // those of the user who was asked for last
-	// lines has the users with mailboxes that wait for a round on a connection that isn't a
-	// watch's, and turns has them in the order in which they are served.
+	namespaces *namespaces // the namespaces that were learnt last, which users with equal ones share
+	// lines has the users with mailboxes that wait for a round on a pooled connection; turns has these users
+	// in the order in which they are served.
 	lines   map[*user]*line
 	turns   list.List  // of *line
-	waiting int        // mailboxes in all lines
-	serving []*mailbox // those that the workers have a connection for, or soon will
+	waiting int        // number of mailboxes in all lines
+	serving []*mailbox // mailboxes of the workers that have a connection or are getting one
 }
 
-// line has the mailboxes of one user that wait, first come, first served, one at a time:
-// the next finds the connection warm, where several at once would log in each for itself. That
-// is only worth it for a mailbox that a client waits for.
+// line has the waiting mailboxes of one user. They are served in order, one at a time, so that the next finds
+// the connection warm; several at once would each need a login. Only a mailbox for which a client waits is
+// served at the same time as another.
 type line struct {
 	user  *user
 	queue []*mailbox
 	turn  *list.Element // in turns
 }
 
-// Subscription is one session's interest in one mailbox. Of its methods, only
-// Look, Poll, Resync, Table and Again wait.
+// Subscription is one session's subscription to one mailbox. Of its methods, only Look, Poll, Resync, Table
+// and Again wait.
 type Subscription struct {
 	m       *mailbox
 	account Account
@@ -174,42 +171,42 @@ type Subscription struct {
 	// Guarded by the hub's mutex:
 	closed bool
 	member Member // nil: hasn't joined, or has left
-	joins  uint64 // how often the member has joined: a state for an earlier time isn't for it
-	// heard and done are the mailbox's as of Subscribe or Again. If it is hinted at or
-	// resynced before Join, the view may lack what that was about.
+	joins  uint64 // how often the member has joined: a state of a round before isn't applied to it
+	// heard and done are the mailbox's values at Subscribe or Again. If a hint or a resync comes before Join,
+	// the view may lack its changes.
 	heard, done uint64
-	// round is the last one that the member took part in.
+	// round is the last round of which the member was a part.
 	round uint64
-	// missed: a resync left the member out, because it showed no view just then.
+	// missed: a round omitted the member, because it had no view at that moment.
 	missed bool
 }
 
-// notifyWatch is a NOTIFY connection (RFC 5465), one for all of a user's mailboxes
-// at a backend that are watched so. It never selects a mailbox: while it did, it would
-// lose events for good. NOTIFY is set anew every NotifyRenewEvery, and soon after each event, since a
-// Dovecot whose log has rotated, which it does at a change that it still tells of, falls silent
-// until then; what the new setting says of each mailbox is compared with what was known. NOTIFY
-// NONE goes before it: a Dovecot whose setting is replaced by another looks every 30 seconds only.
+// notifyWatch is a NOTIFY connection (RFC 5465) for all mailboxes of a user at a backend that are watched in
+// this way. It never selects a mailbox, since it would then lose events. NOTIFY is set again every
+// NotifyRenewEvery, and soon after each event, since a Dovecot whose log has rotated, which happens at a
+// change that it still reports, sends no events until NOTIFY is set again; the status of each mailbox from
+// the new setting is compared with the known one. NOTIFY NONE precedes it: a Dovecot whose setting is
+// replaced directly checks only every 30 seconds.
 //
-// It is in its user's table as long as it has a mailbox.
+// It is in its user's table while it has a mailbox.
 type notifyWatch struct {
 	hub   *Hub
 	user  *user
 	waker imapclient.Waker
 
 	// Guarded by the hub's mutex:
-	site      *site // where it is; another one when its user has moved (follow.go)
+	site      *site // its backend; it changes when the user has moved (follow.go)
 	mailboxes []*mailbox
-	refused   bool // the backend doesn't do it: there is no goroutine
-	changed   bool // mailboxes has others than were set
-	leaves    bool // its connection is to end (LetGo)
-	hinted    bool // a mailbox was hinted at since this was last cleared
+	refused   bool // the backend has refused NOTIFY: there is no goroutine
+	changed   bool // mailboxes has changed since NOTIFY was set
+	leaves    bool // its connection has to end (LetGo)
+	hinted    bool // there was a hint since this was cleared
 	renew     timer
 	setAt     time.Time // when NOTIFY was last set
 	cancel    context.CancelFunc
 }
 
-// goLocked starts a goroutine of the hub's, unless it has ended.
+// goLocked starts a goroutine of the hub, unless the hub has ended.
 func (h *Hub) goLocked(f func()) bool {
 	if h.closed {
 		return false

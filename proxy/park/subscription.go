@@ -19,7 +19,7 @@ func (s *Subscription) ModSeq() uint64 {
 	return s.m.modSeq
 }
 
-// Strategy names how the mailbox is resynced, for people and metrics.
+// Strategy returns the name of the resync strategy, for pages and metrics.
 func (s *Subscription) Strategy() string { return s.m.strategy.Name() }
 
 // Watch names where hints come from, for people and metrics: "push", "notify",
@@ -31,9 +31,8 @@ func (s *Subscription) Watch() string {
 	return s.m.kind.String()
 }
 
-// Again is Subscribe for a session that kept its subscription while it was
-// attached: it has left, and hints from now on count. It returns when hints
-// flow, with Subscribe's errors.
+// Again is Subscribe for a session that has kept its subscription while it was attached: the session leaves,
+// and hints count from now on. It returns when hints flow, with Subscribe's errors.
 func (s *Subscription) Again(ctx context.Context) error {
 	s.Leave()
 	if err := s.m.wait(ctx); err != nil {
@@ -44,8 +43,7 @@ func (s *Subscription) Again(ctx context.Context) error {
 	return s.beginLocked()
 }
 
-// beginLocked notes which hints have come so far; later ones count for the view that
-// is about to be taken.
+// beginLocked records the hints so far; later ones count for the view that is about to be taken.
 func (s *Subscription) beginLocked() error {
 	m := s.m
 	switch {
@@ -59,8 +57,8 @@ func (s *Subscription) beginLocked() error {
 	return nil
 }
 
-// Doubt says that the view may lack what happened before Subscribe or Again: a resync follows
-// when the session joins, hint or no hint.
+// Doubt records that the view may lack changes from before Subscribe or Again: a resync follows when the
+// session joins, even without a hint.
 func (s *Subscription) Doubt() {
 	h := s.m.hub
 	h.mu.Lock()
@@ -68,10 +66,9 @@ func (s *Subscription) Doubt() {
 	s.heard--
 }
 
-// Join says that the session is parked, with a view taken since Subscribe or
-// Again. States of resyncs begun after this apply to it. If a hint has come
-// between that and now, a resync follows at once. A member that joins a mailbox which is lost
-// already is told so by Lost, in another goroutine.
+// Join records that the session is parked, with a view taken after Subscribe or Again. States of resyncs that
+// begin later are applied to it. If a hint has come since Subscribe or Again, a resync follows at once. If
+// the mailbox is lost already, the member's Lost is called in another goroutine.
 func (s *Subscription) Join(member Member) {
 	m, h := s.m, s.m.hub
 	h.mu.Lock()
@@ -84,7 +81,7 @@ func (s *Subscription) Join(member Member) {
 		h.goLocked(func() { tellEnd(member, gone) })
 		return
 	}
-	// Hints that were outstanding before a member had joined are in every view.
+	// Every view includes the changes of hints that were outstanding before a member had joined.
 	others := slices.ContainsFunc(m.subs, func(o *Subscription) bool { return o.member != nil })
 	if m.heard != s.heard || m.begun != s.done {
 		m.dirtyLocked(whyJoin)
@@ -100,7 +97,7 @@ func (s *Subscription) Join(member Member) {
 	m.scheduleLocked()
 }
 
-// Leave says that the session isn't parked any more. The subscription stays open.
+// Leave records that the session isn't parked any more. The subscription stays open.
 func (s *Subscription) Leave() {
 	h := s.m.hub
 	h.mu.Lock()
@@ -108,9 +105,8 @@ func (s *Subscription) Leave() {
 	s.memberLocked(nil)
 }
 
-// Settled says whether the view is up to date as far as the hub has been told: hints
-// flow, none is outstanding, no resync is running. The session may answer NOOP by
-// itself then.
+// Settled says whether the view is up to date as far as the hub knows: hints flow, none is outstanding, and
+// no resync is running. The session may then answer NOOP itself.
 func (s *Subscription) Settled() bool {
 	h := s.m.hub
 	h.mu.Lock()
@@ -123,10 +119,9 @@ func (s *Subscription) settledLocked() bool {
 	return !s.closed && s.member != nil && !s.missed && m.phase == working && !m.dirty && !m.running
 }
 
-// Look returns when the view is settled, or when a state that covers all hints so far
-// has been applied to the member. It doesn't wait for a failure to be mended: an error
-// says that the backend can't be asked just now, and the session has to ask it by
-// itself.
+// Look returns when the view is settled, or when a state that covers all hints so far has been applied to the
+// member. It doesn't wait for the end of a failure: an error means that the hub can't reach the backend now,
+// so the session has to resume.
 func (s *Subscription) Look(ctx context.Context) error {
 	return s.look(ctx, (*Subscription).nextLocked)
 }
@@ -175,7 +170,7 @@ func (s *Subscription) look(ctx context.Context, of func(*Subscription) uint64) 
 		m.dirtyLocked(whyLook)
 	}
 	m.waiters = append(m.waiters, w)
-	m.notBefore = h.now() // a client waits: this isn't put off
+	m.notBefore = h.now() // a client waits, so there is no delay
 	m.scheduleLocked()
 	h.mu.Unlock()
 	select {
@@ -199,8 +194,8 @@ func (s *Subscription) Resync(ctx context.Context, v *view.View) (*view.State, e
 	return state, err
 }
 
-// outgrown is how many times the comparison's limit of messages a mailbox may have while its
-// sessions resume.
+// outgrown is the factor by which a mailbox may exceed the comparison's limit of messages when its sessions
+// resume.
 const outgrown = 8
 
 // Table is the flags that all messages have now: what a view starts from where
@@ -217,13 +212,13 @@ func (s *Subscription) Table(ctx context.Context) (*view.FlagTable, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s.member == nil {
-		_ = s.beginLocked() // the next call that waits returns its error
+		_ = s.beginLocked() // the next call that waits returns the error
 	}
 	return state.Table, nil
 }
 
-// Close ends the subscription. With the last one of a mailbox its watch ends. It
-// may be called more than once.
+// Close ends the subscription. The last one of a mailbox ends the mailbox's watch. Close may be called more
+// than once.
 func (s *Subscription) Close() {
 	h := s.m.hub
 	h.mu.Lock()

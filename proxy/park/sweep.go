@@ -20,8 +20,8 @@ func (m *mailbox) timerLocked() {
 	m.scheduleLocked()
 }
 
-// sweepLocked looks at the mailbox though nothing was heard of it, and at the others of its
-// user that are soon due, on the same connection: it has to be logged in for that.
+// sweepLocked resyncs the mailbox without a hint, and those of its user's other mailboxes that are due soon:
+// they use the same connection, so one login is enough.
 func (m *mailbox) sweepLocked() {
 	soon := m.hub.now().Add(m.every() / 2)
 	for _, o := range slices.Clone(m.user.mailboxes) {
@@ -32,7 +32,7 @@ func (m *mailbox) sweepLocked() {
 }
 
 func (m *mailbox) sweptLocked() {
-	// A watch is there for parked sessions. Those that have been attached for long subscribe anew.
+	// A watch serves parked sessions. A session that has been attached for a long time subscribes again.
 	if m.unused && !m.joinedLocked() {
 		m.dropLocked(nil)
 		return

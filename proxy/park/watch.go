@@ -8,7 +8,7 @@ import (
 	"imapproxy/proxy/park/resync"
 )
 
-// startLocked has hints begin to flow.
+// startLocked starts the mailbox's watch.
 func (m *mailbox) startLocked() {
 	ctx, cancel := context.WithCancel(m.hub.ctx)
 	m.phase, m.cancel = starting, cancel
@@ -32,14 +32,14 @@ func (m *mailbox) start(ctx context.Context) {
 	}
 	h.mu.Lock()
 	m.watchedLocked(kind)
-	if m.phase != dead && kind != WatchIdle { // it has no goroutine any more
+	if m.phase != dead && kind != WatchIdle { // its goroutine ends here
 		m.cancel()
 		m.cancel = nil
 	}
 	switch {
 	case m.phase == dead || kind == WatchIdle:
 	case kind == WatchNotify:
-		h.notifyLocked(m) // it says when hints flow
+		h.notifyLocked(m) // worksLocked follows once NOTIFY is set
 	default:
 		m.worksLocked()
 	}
@@ -49,8 +49,8 @@ func (m *mailbox) start(ctx context.Context) {
 	}
 }
 
-// choose chooses the watch. Whether the mailbox is the user's own is asked only
-// where it makes a difference: it may need a connection.
+// choose chooses the watch. It finds out whether the mailbox is the user's own only if that makes a
+// difference, since it may need a connection.
 func (m *mailbox) choose(ctx context.Context) (Watch, error) {
 	a, ok := m.account()
 	if !ok {
@@ -70,8 +70,8 @@ func (m *mailbox) choose(ctx context.Context) (Watch, error) {
 	return shared, nil
 }
 
-// personal says whether push events and NOTIFY count for the mailbox: events name
-// the owner of a mailbox, or the user who has acted, not those it is shared with.
+// personal says whether push events and NOTIFY cover the mailbox: events name the owner of a mailbox, or the
+// acting user, not the users with whom it is shared.
 func (m *mailbox) personal(ctx context.Context, a Account) (bool, error) {
 	switch {
 	case m.name == inbox:
@@ -113,7 +113,7 @@ func (u *user) namespacesLocked(backend string) *namespaces {
 	return nil
 }
 
-// ask asks the backend. A refusal isn't an error: then nothing is known.
+// ask sends NAMESPACE. A refusal isn't an error: the namespaces are then unknown.
 func (n *namespaces) ask(ctx context.Context, c *resync.Client) error {
 	_, err := c.Do(ctx, "NAMESPACE", func(u imapclient.Untagged) bool {
 		if !u.Is("NAMESPACE") {

@@ -11,8 +11,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// watchIdle is the goroutine of an IDLE watch: it keeps a connection in IDLE, as long as the mailbox
-// has a subscription.
+// watchIdle is the goroutine of an IDLE watch: it keeps a connection in IDLE while the mailbox has a
+// subscription.
 func (m *mailbox) watchIdle(ctx context.Context) {
 	stop := context.AfterFunc(ctx, m.waker.Wake)
 	defer stop()
@@ -32,8 +32,8 @@ func (m *mailbox) watchIdle(ctx context.Context) {
 	}
 }
 
-// idleWatch is one connection's life: EXAMINE, IDLE, and at each hint DONE, a
-// round, and IDLE again. It returns why it ended.
+// idleWatch uses one connection: EXAMINE, IDLE, and after each hint DONE, a round, and IDLE again. It returns
+// the reason of the end.
 func (m *mailbox) idleWatch(ctx context.Context) error {
 	h := m.hub
 	release, err := m.slot(ctx)
@@ -77,7 +77,7 @@ func (m *mailbox) idleWatch(ctx context.Context) error {
 	}
 }
 
-// open logs in and selects the mailbox: by a round, where members wait for one.
+// open logs in and selects the mailbox, by a round if members wait for one.
 func (m *mailbox) open(ctx context.Context, a Account) (*upstream.Conn, *resync.Client, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
@@ -105,7 +105,7 @@ func (m *mailbox) open(ctx context.Context, a Account) (*upstream.Conn, *resync.
 	}
 }
 
-// roundOn makes a round on the watch's own connection, if there is reason to.
+// roundOn makes a round on the watch's own connection, if there is a reason.
 func (m *mailbox) roundOn(ctx context.Context, c *resync.Client) (ran bool, err error) {
 	r := m.begin()
 	if r == nil {
@@ -136,7 +136,7 @@ func (m *mailbox) beginIdle(ctx context.Context, c *resync.Client) (tag string, 
 	return tag, nil
 }
 
-// idle waits in IDLE until there is something to do: a round, or to say IDLE again.
+// idle waits in IDLE until there is work: a round, or the renewal of IDLE.
 func (m *mailbox) idle(ctx context.Context, c *resync.Client) error {
 	for {
 		data, woken, err := c.Wait(&m.waker, m.hub.pump)
@@ -160,22 +160,21 @@ func (m *mailbox) idle(ctx context.Context, c *resync.Client) error {
 	}
 }
 
-// hasWork says whether there is something to do. A round that is put off wakes the watch again.
+// hasWork says whether there is work. A delayed round wakes the watch again later.
 func (m *mailbox) hasWork() bool {
 	m.hub.mu.Lock()
 	defer m.hub.mu.Unlock()
 	return m.reIdleAt.IsZero() || len(m.jobs) > 0 || m.dueLocked() && !m.hub.now().Before(m.notBefore)
 }
 
-// listen reads what the backend says in IDLE.
+// listen reads the backend's responses in IDLE.
 func (m *mailbox) listen(ctx context.Context, c *resync.Client) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
 	return c.Listen(ctx, m.onUntagged)
 }
 
-// endIdle sends DONE. What comes before its answer are hints, which the round that
-// follows covers.
+// endIdle sends DONE. Responses before its answer are hints, which the next round covers.
 func (m *mailbox) endIdle(ctx context.Context, c *resync.Client, tag string) error {
 	h := m.hub
 	h.mu.Lock()
@@ -187,8 +186,8 @@ func (m *mailbox) endIdle(ctx context.Context, c *resync.Client, tag string) err
 	return err
 }
 
-// onUntagged makes hints of what a backend says of the mailbox. All else is dropped: every line to
-// a client is made from its own view.
+// onUntagged turns responses about the mailbox into hints. Other responses are dropped: every line for a
+// client is made from its own view.
 func (m *mailbox) onUntagged(u imapclient.Untagged) bool {
 	if u.Is("EXISTS") || u.Is("EXPUNGE") || u.Is("VANISHED") || u.Is("FETCH") || u.Is("FLAGS") {
 		m.hub.mu.Lock()

@@ -48,13 +48,13 @@ func (w *notifyWatch) run(ctx context.Context) {
 	}
 }
 
-// giveUp has all mailboxes of the watch watched by IDLE, or polled.
+// giveUp switches all mailboxes of the watch to IDLE or polling.
 func (w *notifyWatch) giveUp() {
 	h := w.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if w.cancel == nil {
-		return // its last mailbox went just now
+		return // its last mailbox was just removed
 	}
 	w.refused = true
 	w.cancel() // run returns
@@ -73,7 +73,7 @@ func (w *notifyWatch) giveUp() {
 			continue
 		}
 		m.watchedLocked(WatchPoll)
-		m.sweepAt = time.Time{} // as often as it is polled from now on
+		m.sweepAt = time.Time{} // from now on the period is that of polling
 		m.worksLocked()
 	}
 	w.mailboxes = nil

@@ -13,7 +13,7 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// watch is one connection's life.
+// watch uses one connection. It returns the reason of the end.
 func (w *notifyWatch) watch(ctx context.Context) error {
 	conn, c, err := w.open(ctx)
 	if err != nil {
@@ -21,7 +21,7 @@ func (w *notifyWatch) watch(ctx context.Context) error {
 	}
 	w.hub.connections(1)
 	defer func() {
-		_ = conn.Close() // NOTIFY is set on it: it can't be given back
+		_ = conn.Close() // NOTIFY is set on it, so it can't be reused
 		w.hub.connections(-1)
 	}()
 	known := map[string]mailboxStatus{}
@@ -70,7 +70,7 @@ func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client,
 		return nil, nil, err
 	}
 	c := newClient(conn)
-	// With mod-sequences STATUS shows flags that changed, too.
+	// With mod-sequences STATUS also shows changes of flags.
 	if err := prepare(ctx, c, by); err != nil {
 		giveBack(ctx, conn, c, a)
 		return nil, nil, err
@@ -78,8 +78,8 @@ func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client,
 	return conn, c, nil
 }
 
-// set sets NOTIFY for the mailboxes that there are now, whose hints flow then. again: it was set on
-// this connection before.
+// set sets NOTIFY for the present mailboxes, whose hints flow then. again: it was set on this connection
+// before.
 func (w *notifyWatch) set(ctx context.Context, c *resync.Client, known map[string]mailboxStatus, again bool) error {
 	h := w.hub
 	h.mu.Lock()
@@ -107,7 +107,7 @@ func (w *notifyWatch) set(ctx context.Context, c *resync.Client, known map[strin
 	}); err != nil {
 		return err
 	}
-	for name := range gone { // deleted or renamed while NOTIFY wasn't set: nothing is said of it
+	for name := range gone { // deleted or renamed while NOTIFY wasn't set: there was no response about it
 		delete(known, name)
 		w.hint(name, false)
 	}
@@ -135,7 +135,8 @@ func status(c *resync.Client, u imapclient.Untagged) (name string, s mailboxStat
 	return parseStatus(u.Rest, c.Enabled().Has("UTF8=ACCEPT"))
 }
 
-// renewSoon has NOTIFY set anew when a burst of events is over, or has gone on for a while.
+// renewSoon schedules the next setting of NOTIFY: after a burst of events, or after a while if the burst
+// continues.
 func (w *notifyWatch) renewSoon() {
 	h := w.hub
 	h.mu.Lock()
@@ -149,9 +150,9 @@ func (w *notifyWatch) renewSoon() {
 	}
 }
 
-// notifyFilter names the mailboxes that are to be notified of (RFC 5465 §6), as few
-// as can be, since the backend looks at each at each setting. Dovecot doesn't decode
-// the names: where one is encoded, all of the user's are asked for.
+// notifyFilter returns the mailboxes for NOTIFY (RFC 5465 §6): as few as possible, since the backend checks
+// each one at each setting. Dovecot doesn't decode the names, so if one is encoded, the filter is all of the
+// user's mailboxes.
 func notifyFilter(c *resync.Client, mailboxes []*mailbox) (string, error) {
 	var names []string
 	for _, m := range mailboxes {
@@ -167,7 +168,7 @@ func notifyFilter(c *resync.Client, mailboxes []*mailbox) (string, error) {
 	return "mailboxes (" + strings.Join(names, " ") + ")", nil
 }
 
-// listen reads what is notified until NOTIFY has to be set anew.
+// listen reads notifications until NOTIFY has to be set again.
 func (w *notifyWatch) listen(ctx context.Context, c *resync.Client, known map[string]mailboxStatus) error {
 	for {
 		data, woken, err := c.Wait(&w.waker, w.hub.pump)
@@ -200,8 +201,8 @@ func (w *notifyWatch) listen(ctx context.Context, c *resync.Client, known map[st
 	}
 }
 
-// onUntagged makes hints of what is notified: an event always is one, the first status of a
-// new setting if it differs from what was known.
+// onUntagged turns notifications into hints: each event is a hint; the first status after a new setting is
+// one if it differs from the known status.
 func (w *notifyWatch) onUntagged(u imapclient.Untagged, c *resync.Client, known map[string]mailboxStatus, event bool) bool {
 	code, _ := wire.Code(u.Rest)
 	switch {
@@ -228,7 +229,7 @@ func (w *notifyWatch) onUntagged(u imapclient.Untagged, c *resync.Client, known 
 	return true
 }
 
-// hint is for one of the watch's mailboxes, or with "" for all.
+// hint passes a hint to one of the watch's mailboxes; "" means all of them.
 func (w *notifyWatch) hint(name string, again bool) {
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()

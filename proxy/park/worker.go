@@ -8,7 +8,7 @@ import (
 	"imapproxy/telemetry"
 )
 
-// resyncOnce makes one round on a connection that is taken for it, as a worker of b's.
+// resyncOnce makes one round on a pooled connection, as a worker of b.
 func (m *mailbox) resyncOnce(b *site) {
 	r := m.begin()
 	if r == nil {
@@ -26,7 +26,7 @@ func (m *mailbox) resyncOnce(b *site) {
 	}
 	m.hub.mu.Lock()
 	b.servedLocked(m)
-	b.staffLocked() // this worker gives the state to all members first
+	b.staffLocked() // this worker first applies the state to all members
 	m.hub.mu.Unlock()
 	m.finish(r, s, err)
 	if err != nil {
