@@ -21,12 +21,18 @@ type agreeing struct {
 	*several
 	*referee
 	consul *consultest.Agent
+	linger string // of the proxies that are started
 }
 
 func startAgreeing(t *testing.T, proxies, backends int, further string) *agreeing {
 	t.Helper()
+	return startAgreeingParked(t, proxies, backends, "20m", further)
+}
+
+func startAgreeingParked(t *testing.T, proxies, backends int, linger, further string) *agreeing {
+	t.Helper()
 	servers.Real(t)
-	k := &agreeing{
+	k := &agreeing{linger: linger,
 		several: &several{t: t, token: filepath.Join(servers.Folder(t), "cluster.token")},
 		referee: newReferee(t), consul: consultest.Start(t),
 	}
@@ -53,7 +59,7 @@ func startAgreeing(t *testing.T, proxies, backends int, further string) *agreein
 
 // start runs a proxy. The shortest session has the death of a proxy take half a minute.
 func (k *agreeing) start(further string) *runningProxy {
-	return startProxy(k.several.t, proxyOptions{Consul: k.consul.Address(), Service: service, Linger: "20m", AdminToken: k.token,
+	return startProxy(k.several.t, proxyOptions{Consul: k.consul.Address(), Service: service, Linger: k.linger, AdminToken: k.token,
 		Routing: `flap_damp = "0s"` + "\nfailover_after = \"1s\"",
 		Further: fmt.Sprintf("register {\n}\ncluster {\n  token_file = %q\n  session_ttl = \"10s\"\n%s}\n", k.token, further)})
 }
@@ -190,6 +196,64 @@ func TestAllProxiesFollowAMaintenance(t *testing.T) {
 			t.Errorf("%s is at d1 again", servers.User(u))
 		}
 	}
+}
+
+// A backend is put into maintenance: its users are moved, through all proxies, and no client is disconnected: those who idle, those between two
+// commands, and those who have selected nothing.
+func TestAMaintenanceMovesUsersAndDisconnectsNobody(t *testing.T) {
+	k := startAgreeingParked(t, 2, 2, "1s", "  agree_within = \"3s\"\n")
+	const users = 8
+	type client struct {
+		*imaptest.Client
+		user string
+		done func() imaptest.Answer // of IDLE
+	}
+	var clients []client
+	count := map[string]int{}
+	for u := 1; u <= users; u++ {
+		for i, p := range k.proxies {
+			c := client{Client: imaptest.Dial(t, p.Plain), user: servers.User(u)}
+			c.Login(c.user, servers.Password)
+			if (u+i)%3 != 0 {
+				c.MustOK("SELECT INBOX")
+			}
+			if (u+i)%3 == 1 {
+				c.done = c.Idle()
+			}
+			clients = append(clients, c)
+		}
+		count[k.backendOf(servers.User(u))]++
+	}
+	if count["d1"] == 0 || count["d2"] == 0 {
+		t.Fatalf("users by backend: %v", count)
+	}
+	k.consul.Maintain("d1", "kernel")
+	k.proxies[0].eventually(t, "done with d1", func() error {
+		for u := 1; u <= users; u++ {
+			if at := k.backendOf(servers.User(u)); at == "d1" {
+				first, _ := k.run(k.proxies[0], "sessions")
+				second, _ := k.run(k.proxies[1], "sessions")
+				return fmt.Errorf("%s is at d1: %v\n%s%s", servers.User(u), k.left(), first, second)
+			}
+		}
+		return nil
+	})
+	for _, c := range clients {
+		if c.done != nil {
+			if a := c.done(); !a.OK() {
+				t.Errorf("%s: %s", c.user, a)
+			}
+		}
+		c.MustOK("NOOP")
+		c.MustOK("STATUS INBOX (MESSAGES)")
+		if at := k.backendOf(c.user); at != "d2" {
+			t.Errorf("%s is at %q", c.user, at)
+		}
+	}
+	for _, c := range clients {
+		c.MustOK("LOGOUT")
+	}
+	k.nothingHeld()
 }
 
 // A proxy that is killed is taken out by hand, and its users are served by the others; one that ends takes itself out.

@@ -256,6 +256,7 @@ func (c *connClaim) Release() {
 // Ends implements upstream.Claim. There is one entry for each connection that was closed and whose end hasn't been seen.
 func (c *connClaim) Ends(cut func()) {
 	g := c.of
+	c.hold.Ending()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ends[c.user] == nil {

@@ -104,9 +104,19 @@ func (m *Member) Claim(user, home string, now time.Time) Answer {
 // ClaimAt is Claim for a connection to the backend where the caller has the user: a session's that goes on, a watch's. With separate storage the
 // backend stands for the placement, as long as no connection says where the user is; with shared storage what the placement asked for is in
 // the fleet. An answer that names another backend counts like every Go: it has to be released.
+//
+// While its turn lasts, a user of whom this proxy has connections there gets a further one: a session that is to leave may need a watch of its
+// mailbox for that. The user is asked to leave once more then. Connections that were closed, and whose end isn't seen yet, give no such right.
 func (m *Member) ClaimAt(user, backend string, now time.Time) Answer {
+	m.at(now)
+	h := m.holds[user]
+	if h != nil && m.phase == inside && !m.isolated && h.conns > h.ending && m.places.ids[h.at] == backend && m.leavesInTurn(h) {
+		h.conns++
+		m.askAnew(user)
+		return Answer{Verdict: Go, Backend: backend}
+	}
 	home := ""
-	if m.separate() && m.holds[user] == nil {
+	if m.separate() && h == nil {
 		home = backend
 	}
 	return m.Claim(user, home, now)
@@ -164,6 +174,22 @@ func (m *Member) Release(user string, now time.Time) {
 	} else if m.phase == leaving && len(m.holds) == 0 {
 		m.pump()
 	}
+}
+
+// Ending says that a connection of the user was closed, and its end isn't seen yet. It counts, and Ended comes in place of Release.
+func (m *Member) Ending(user string, now time.Time) {
+	m.at(now)
+	if h := m.holds[user]; h != nil {
+		h.ending++
+	}
+}
+
+// Ended is Release for a connection that was said to be Ending.
+func (m *Member) Ended(user string, now time.Time) {
+	if h := m.holds[user]; h != nil && h.ending > 0 {
+		h.ending--
+	}
+	m.Release(user, now)
 }
 
 // hasStay reports whether this proxy has published a stay that may be the user's.

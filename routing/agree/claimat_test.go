@@ -69,3 +69,55 @@ func TestAMemberIsGivenOtherSettings(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// While a user's turn lasts, a connection beside those that there are is had, so that a session can leave with a watch of its mailbox; the
+// user is asked once more. A login waits, and with the last connection's end nothing is had there.
+func TestASessionThatLeavesGetsItsWatch(t *testing.T) {
+	a := newAlone(t, Options{})
+	a.fleet(1, routing.Up, routing.Up)
+	at := a.m.Claim("ann", "", a.now).Backend
+	states := map[string][]routing.State{"b1": {routing.Draining, routing.Up}, "b2": {routing.Up, routing.Draining}}[at]
+	a.later(11 * time.Second) // flap_damp
+	a.fleet(2, states...)
+	asked := func() (n int) {
+		for _, e := range a.told {
+			if e.Kind == LetGo && e.User == "ann" {
+				n++
+			}
+		}
+		return n
+	}
+	for range 20 {
+		if asked() > 0 {
+			break
+		}
+		a.later(100 * time.Millisecond)
+	}
+	if asked() != 1 {
+		t.Fatalf("asked %d times", asked())
+	}
+	if got := a.m.Claim("ann", "", a.now); got.Verdict != Wait {
+		t.Errorf("a login: %+v", got)
+	}
+	if got := a.m.ClaimAt("ann", at, a.now); got.Verdict != Go || got.Backend != at {
+		t.Fatalf("a watch: %+v", got)
+	}
+	for range 12 {
+		a.later(100 * time.Millisecond)
+	}
+	if asked() != 2 {
+		t.Errorf("asked %d times", asked())
+	}
+	a.m.Release("ann", a.now)
+	a.m.Ending("ann", a.now)
+	if got := a.m.ClaimAt("ann", at, a.now); got.Verdict != Wait {
+		t.Errorf("the last connection was closed: %+v", got)
+	}
+	a.m.Ended("ann", a.now)
+	if got := a.m.ClaimAt("ann", at, a.now); got.Verdict == Go && got.Backend == at {
+		t.Errorf("the user has left: %+v", got)
+	}
+	if a.later(time.Second); len(a.m.anew) != 0 {
+		t.Errorf("%d users are to be asked", len(a.m.anew))
+	}
+}

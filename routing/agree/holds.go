@@ -8,6 +8,7 @@ type hold struct {
 	at         place
 	bucket     int32
 	conns      int32
+	ending     int32 // of these, those that were closed, and whose end isn't seen yet
 	next, prev *hold // in the bucket
 }
 

@@ -56,6 +56,7 @@ type Member struct {
 	letGoAt  time.Time
 	asked    map[int]int64        // by bucket: the round of the schedule in which its users were asked to leave
 	askedOf  map[string]int64     // by user, for users' own stays
+	anew     map[string]anew      // users who are asked once more in the same turn
 	yielding map[string]time.Time // users asked to leave since others have them elsewhere
 	drains   map[string]*draining // by backend: how far this proxy is with the fleet's drains
 
@@ -128,7 +129,7 @@ func New(o Options, now time.Time) (*Member, error) {
 		o: o, now: now, places: newPlaces(), holds: make(map[string]*hold), heads: make([]*hold, o.Buckets),
 		void: make([]uint64, o.Buckets), verdicts: make([]verdict, o.Buckets), ownAt: make([]place, o.Buckets),
 		orphans: make(map[string]orphan), told: make(map[string]uint64), down: make(map[string]time.Time),
-		asked: make(map[int]int64), askedOf: make(map[string]int64), yielding: make(map[string]time.Time),
+		asked: make(map[int]int64), askedOf: make(map[string]int64), anew: make(map[string]anew), yielding: make(map[string]time.Time),
 		wants: make(map[string]time.Time), flight: make(map[uint64]purpose), busy: make(map[purpose]bool),
 		retry: make(map[purpose]time.Time), stale: true, named: make(map[string]bool), drains: make(map[string]*draining),
 	}

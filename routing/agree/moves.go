@@ -136,8 +136,54 @@ func (m *Member) late(bucket int, at place) bool {
 	return round > 0 && since >= m.o.AgreeWithin/2 && since < m.o.AgreeWithin
 }
 
+// leavesInTurn reports whether a user is asked to leave now, by turns: the backend is there, and others don't have the user elsewhere.
+func (m *Member) leavesInTurn(h *hold) bool {
+	if _, yields := m.yielding[h.user]; yields || m.fleet == nil {
+		return false
+	}
+	m.judge()
+	bucket := int(h.bucket)
+	if !m.open(h.user, bucket, h.at) {
+		return false
+	}
+	user := ""
+	if m.special(h.user) {
+		user = h.user
+	}
+	_, kind := m.turns(user, bucket, m.places.ids[h.at])
+	return kind == byTurns
+}
+
+// anew is a user who is asked to leave once more in the same turn, since there is a connection that didn't hear it.
+type anew struct {
+	at    time.Time // zero: it was done
+	times int
+}
+
+// askAnew has the user asked after a second, the next times after twice as long each.
+func (m *Member) askAnew(user string) {
+	a := m.anew[user]
+	if a.at.IsZero() {
+		m.anew[user] = anew{m.now.Add(time.Second << min(a.times, 10)), a.times + 1}
+	}
+}
+
+// asksAnew does what askAnew has asked for.
+func (m *Member) asksAnew() {
+	for user, a := range m.anew {
+		switch h := m.holds[user]; {
+		case h == nil || !m.leavesInTurn(h):
+			delete(m.anew, user)
+		case !a.at.IsZero() && !m.now.Before(a.at):
+			m.anew[user] = anew{times: a.times}
+			m.ask(h)
+		}
+	}
+}
+
 // moves asks the users of stays whose turn it is to leave, once in each round.
 func (m *Member) moves() {
+	m.asksAnew()
 	if m.isolated || m.own.Acked != m.fleet.Epoch || len(m.own.Buckets) == 0 && len(m.own.Users) == 0 {
 		return
 	}

@@ -27,6 +27,7 @@ type Hold struct {
 
 	cluster  *Cluster
 	user     string
+	ending   atomic.Bool
 	released atomic.Bool
 }
 
@@ -95,5 +96,20 @@ func (h *Hold) Release() {
 	if h == nil || h.released.Swap(true) {
 		return
 	}
-	h.cluster.with(func(m *agree.Member, now time.Time) { m.Release(h.user, now) })
+	h.cluster.with(func(m *agree.Member, now time.Time) {
+		if h.ending.Load() {
+			m.Ended(h.user, now)
+		} else {
+			m.Release(h.user, now)
+		}
+	})
+}
+
+// Ending says that the connection was closed: its end isn't seen yet, and Release comes later. A further connection is no longer had beside
+// it while the user is being moved.
+func (h *Hold) Ending() {
+	if h == nil || h.released.Load() || h.ending.Swap(true) {
+		return
+	}
+	h.cluster.with(func(m *agree.Member, now time.Time) { m.Ending(h.user, now) })
 }
