@@ -55,6 +55,9 @@ func DecodeOverrides(shard int, value []byte) (*Overrides, error) {
 	if err := decode(value, o); err != nil {
 		return nil, err
 	}
+	if o.Users == nil {
+		return nil, fmt.Errorf("%w: it has no users", ErrForeign)
+	}
 	if len(o.Users) > maxOverrides {
 		return nil, fmt.Errorf("%w: it has %d users", ErrForeign, len(o.Users))
 	}

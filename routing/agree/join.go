@@ -16,6 +16,7 @@ type joining struct {
 
 // join is asked with each consistent reading while this proxy is outside. In order:
 //
+//	Consul's state was restored less than a TTL ago      waits: another that hasn't noticed goes by what was
 //	there is no fleet                                    makes the first one, or waits (found)
 //	the fleet has other settings                         an error for the operator; it waits
 //	its own key stands, as it was written last           the others have counted it all along: it goes on, under the new session
@@ -24,6 +25,9 @@ type joining struct {
 func (m *Member) join(r *Reading) {
 	if m.busy[forJoin] || m.session == "" {
 		return
+	}
+	if !m.restored.IsZero() && m.now.Sub(m.restored) < m.o.TTL {
+		return // until each of the others has noticed, or trusts itself no more
 	}
 	if r.Fleet == nil {
 		m.found(r)
@@ -140,6 +144,8 @@ func (m *Member) joinWith(r *Reading, mine *Proxy, f *Fleet, first TxnOp) {
 	own := TxnOp{Verb: CheckNotExists, Key: key}
 	if mine != nil {
 		own = TxnOp{Verb: CheckIndex, Key: key, Index: mine.Index}
+	} else if index := r.problem(key); index != 0 { // it isn't what this proxy wrote, and no other reads it
+		own = TxnOp{Verb: CheckIndex, Key: key, Index: index}
 	}
 	txn := []TxnOp{first, own, {Verb: Lock, Key: key, Value: value, Session: m.session}}
 	if m.send(forJoin, Op{Kind: Write, Txn: txn}) {
@@ -154,7 +160,9 @@ func (m *Member) joinWith(r *Reading, mine *Proxy, f *Fleet, first TxnOp) {
 func (m *Member) joined(r Result) {
 	j := m.joining
 	m.joining = nil
-	m.retry[forReading] = m.now
+	if m.retry[forReading] = m.now; r.Refused {
+		m.later(forReading, again)
+	}
 	if m.phase == outside && m.session != "" && r.Err == nil && !r.Refused {
 		m.enter(j.rec, r.Index, j.by)
 	}
@@ -170,7 +178,8 @@ func (m *Member) enter(rec *Record, index uint64, by *Reading) {
 }
 
 // found makes a fleet where there is none: the first one, from discovery's answer, if no other proxy is there; else the last
-// good one again, after a whole TTL, in which all proxies have noticed that theirs is gone.
+// good one again, after a whole TTL, in which all proxies have noticed that theirs is gone. Keys that no session has held for
+// a TTL are no proxies: they are removed, since none that could make the fleet again may be left to do so.
 func (m *Member) found(r *Reading) {
 	switch {
 	case r.FleetIndex != 0 || r.Unknown > 0:
@@ -178,6 +187,7 @@ func (m *Member) found(r *Reading) {
 		return
 	case len(r.Proxies) > 0 && (m.fleet == nil || r.proxy(m.o.ID) == nil || len(r.Proxies) > 1):
 		m.troubleOnce(errors.New("proxies are there, and no fleet: this proxy waits for them to make it again"))
+		m.bury(r) // those of them that are dead, or outside as this one is, never will
 		return
 	}
 	if m.fleet != nil {

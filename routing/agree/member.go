@@ -43,8 +43,10 @@ type Member struct {
 	view    *Reading // the last one that claims may go by
 	void    []uint64 // by bucket: readings whose own record has a lower Seq say nothing of it
 	orphans map[string]orphan
-	outage  time.Time         // since when there is no fleet that it can use; zero: there is one
-	told    map[string]uint64 // problems that the operator was told of, by key: the index
+	// restored is when it noticed last that Consul's state had been restored from an earlier one.
+	restored time.Time
+	outage   time.Time         // since when there is no fleet that it can use; zero: there is one
+	told     map[string]uint64 // problems that the operator was told of, by key: the index
 
 	// Who is where.
 	places   places

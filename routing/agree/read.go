@@ -16,11 +16,19 @@ func (m *Member) read(r *Reading) {
 	if m.latest != nil && r.Index < m.latest.Index && !r.Consistent {
 		return
 	}
+	restored := m.latest != nil && wentBack(m.latest, r)
 	m.latest = r
 	m.tell(r)
 	m.watchOrphans(r)
+	if restored && m.has(ruleRestored) {
+		m.restored = m.now
+	}
 	if m.phase == outside || m.phase == left {
 		return // the join reads for itself
+	}
+	if m.restored == m.now {
+		m.lose("Consul's state was restored", true)
+		return
 	}
 	if !r.Consistent && r.Index < m.ownIndex {
 		return // from before its own last write
@@ -33,6 +41,7 @@ func (m *Member) read(r *Reading) {
 	case m.pending != nil && mine.Seq == m.pending.Seq:
 		m.confirm(mine.Index)
 	case mine.Seq < m.own.Seq:
+		m.restored = m.now
 		m.lose("its key in Consul is an older one: Consul's state was restored", true)
 		return
 	}
@@ -54,6 +63,29 @@ func (m *Member) read(r *Reading) {
 	m.yield(r)
 }
 
+// wentBack reports whether something in a reading is older than in one before it, or all is gone: Consul's state was restored. By itself
+// no index goes back, and a proxy that leaves doesn't take the fleet with it.
+func wentBack(before, r *Reading) bool {
+	if r.Index < before.Index || r.FleetIndex != 0 && r.FleetIndex < before.FleetIndex {
+		return true
+	}
+	if r.FleetIndex == 0 && len(r.Proxies) == 0 && (before.FleetIndex != 0 || len(before.Proxies) > 0) {
+		return true
+	}
+	if was := before.Fleet; was != nil && r.Fleet != nil {
+		if k := r.Fleet.kept(was.Epoch); r.Fleet.Epoch < was.Epoch || k != nil && k.Made != was.newest().Made {
+			return true
+		}
+	}
+	for i := range r.Proxies {
+		p := &r.Proxies[i]
+		if old := before.proxy(p.ID); old != nil && p.Index < old.Index {
+			return true
+		}
+	}
+	return false
+}
+
 // follows switches to the reading's fleet, if it is a later one. False: it is none that this proxy can go by.
 func (m *Member) follows(r *Reading) bool {
 	err := m.fits(r.Fleet)
@@ -64,9 +96,13 @@ func (m *Member) follows(r *Reading) bool {
 		}
 		return false
 	}
-	m.outage = time.Time{}
+	if !m.outage.IsZero() {
+		m.outage = time.Time{}
+		delete(m.retry, forFleet) // of repair
+	}
 	k := r.Fleet.kept(m.fleet.Epoch)
 	if k == nil || k.Made != m.fleet.newest().Made {
+		m.restored = m.now
 		m.lose("the fleet in Consul doesn't come from the one that this proxy goes by: Consul's state was restored", true)
 		return false
 	}

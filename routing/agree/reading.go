@@ -1,6 +1,7 @@
 package agree
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -68,12 +69,23 @@ func (r *Reading) proxy(id string) *Proxy {
 	return nil
 }
 
+// problem is the index of a key whose value was kept out; 0: it wasn't.
+func (r *Reading) problem(key string) uint64 {
+	for _, p := range r.Problems {
+		if p.Key == key {
+			return p.ModifyIndex
+		}
+	}
+	return 0
+}
+
 // Decoder makes readings of what Consul answers. It decodes only what has changed since its last
 // reading. It is not safe for use by several goroutines.
 type Decoder struct{ last map[string]decoded }
 
 type decoded struct {
 	index   uint64
+	raw     []byte
 	value   any // *Fleet, *Record, *Overrides; nil: of no use
 	problem error
 }
@@ -85,7 +97,7 @@ func (d *Decoder) Reading(index uint64, consistent bool, pairs []Pair) *Reading 
 	for i := range pairs {
 		p := &pairs[i]
 		one, ok := d.last[p.Key]
-		if !ok || one.index != p.ModifyIndex {
+		if !ok || one.index != p.ModifyIndex || !bytes.Equal(one.raw, p.Value) { // a restored state gives an index again
 			was := one.value
 			one = decodePair(p)
 			if _, isRecord := was.(*Record); isRecord && one.problem != nil && p.Session != "" {
@@ -144,7 +156,7 @@ func shardNumber(key string) (int, bool) {
 }
 
 func decodePair(p *Pair) decoded {
-	one := decoded{index: p.ModifyIndex}
+	one := decoded{index: p.ModifyIndex, raw: p.Value}
 	set := func(value any, err error) {
 		if one.problem = err; err == nil {
 			one.value = value

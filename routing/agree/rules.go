@@ -15,6 +15,7 @@ const (
 	ruleOrphan                    // C: a key without a session counts for a whole TTL
 	ruleSteady                    // D: a claim waits while some fleets have an override of the user and some have none
 	ruleNamed                     // D: a switch publishes the stays of users whose overrides change
+	ruleRestored                  // who notices that Consul's state was restored waits for the others to notice it
 	ruleDamp                      // I: no backend's state is reverted within flap_damp
 )
 

@@ -158,7 +158,11 @@ func (m *Member) buryOrphans() {
 	if m.isolated || m.latest == nil {
 		return
 	}
-	for _, p := range m.latest.Proxies {
+	m.bury(m.latest)
+}
+
+func (m *Member) bury(r *Reading) {
+	for _, p := range r.Proxies {
 		o, ok := m.orphans[p.ID]
 		if !ok {
 			continue

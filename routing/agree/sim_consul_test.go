@@ -64,11 +64,19 @@ func (c *fakeConsul) changed() {
 
 // read is the state as a server has it that is up to lag behind.
 func (c *fakeConsul) read(consistent bool, lag time.Duration) *Reading {
+	return c.readBy(&c.decoder, consistent, lag)
+}
+
+// readBy decodes with the reader's own decoder where values may be wrecked: each reader has seen others before.
+func (c *fakeConsul) readBy(d *Decoder, consistent bool, lag time.Duration) *Reading {
 	i := len(c.history) - 1
 	for i > 0 && c.history[i].at > c.w.now-lag {
 		i--
 	}
 	s := &c.history[i]
+	if c.w.wrecks {
+		return d.Reading(s.index, consistent, s.pairs)
+	}
 	if s.reading == nil {
 		s.reading = c.decoder.Reading(s.index, false, s.pairs)
 		for _, p := range s.reading.Problems {

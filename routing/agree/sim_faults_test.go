@@ -214,6 +214,7 @@ func (w *world) heal() {
 			})
 		}
 	}
+	w.mendValues()
 	w.undrainAll()
 	w.trace("all faults have ended")
 }

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"imapproxy/routing"
 )
 
 // node is a proxy in the world: the Member, what the product does around it, and a clock of its own.
@@ -21,6 +19,8 @@ type node struct {
 	deferred []func()      // what has come meanwhile
 	cut      time.Duration // it can't reach Consul until then
 	skew     time.Duration
+	rate     float64 // of its clock, besides 1
+	decoder  Decoder // where values may be wrecked: each process has seen others
 	conns    map[string][]*conn
 	watching bool
 	seen     uint64 // index of the last reading
@@ -32,17 +32,26 @@ func newNode(w *world, number int) *node { return &node{w: w, number: number} }
 
 func (n *node) id() string { return fmt.Sprintf("p%d.%d", n.number, n.life) }
 
-func (n *node) clock() time.Time { return epoch0.Add(n.w.now + n.skew) }
+func (n *node) clock() time.Time {
+	return epoch0.Add(n.w.now + n.skew + time.Duration(n.rate*float64(n.w.now)))
+}
 
 // start is a new process.
 func (n *node) start() {
 	w := n.w
+	if w.now < w.noStart {
+		w.after(w.noStart-w.now, n.start)
+		return
+	}
 	n.life++
 	n.up, n.stopped, n.deferred, n.watching, n.seen = true, false, nil, false, 0
 	n.skew = w.between(0, time.Second) - 500*time.Millisecond
-	n.conns = make(map[string][]*conn)
+	if w.rates {
+		n.rate = w.rng.Float64()*0.01 - 0.005
+	}
+	n.conns, n.decoder = make(map[string][]*conn), Decoder{}
 	m, err := New(Options{
-		ID: n.id(), Storage: routing.Shared, Users: "as they are", TTL: simTTL, AgreeWithin: simWithin, CloseWithin: 500 * time.Millisecond,
+		ID: n.id(), Storage: w.storage, Users: "as they are", TTL: simTTL, AgreeWithin: simWithin, CloseWithin: 500 * time.Millisecond,
 		Isolated: w.mode, Buckets: 4,
 		Policy: Policy{PanicThreshold: 0.7, PanicWindow: 3 * time.Second, FailoverAfter: 3 * time.Second, FlapDamp: simDamp, MoveRate: 5, RebalanceRate: 5},
 	}, n.clock())
@@ -153,7 +162,7 @@ func (n *node) request(op Op) {
 		if lost || cut || w.outage > w.now {
 			return
 		}
-		r := w.consul.do(op)
+		r := w.consul.doBy(&n.decoder, op)
 		w.trace("consul: op %d of %s: refused %v", op.ID, n.id(), r.Refused)
 		if !mute && n.cut <= w.now {
 			n.later(back, func() { answer(r) })
@@ -169,7 +178,9 @@ func ops(txn []TxnOp) string {
 	return text.String()
 }
 
-func (c *fakeConsul) do(op Op) Result {
+func (c *fakeConsul) do(op Op) Result { return c.doBy(&c.decoder, op) }
+
+func (c *fakeConsul) doBy(d *Decoder, op Op) Result {
 	switch op.Kind {
 	case CreateSession:
 		return Result{Session: c.create(op.TTL)}
@@ -184,7 +195,7 @@ func (c *fakeConsul) do(op Op) Result {
 		}
 		return Result{Index: c.index}
 	case Read:
-		return Result{Reading: c.read(true, 0)}
+		return Result{Reading: c.readBy(d, true, 0)}
 	}
 	return Result{Err: errLost}
 }
@@ -206,7 +217,11 @@ func (n *node) wake() {
 		if w.chance(0.2) {
 			lag = w.between(0, time.Second)
 		}
-		r := w.consul.read(false, lag)
+		back := w.consul.index < n.seen // Consul's state was restored: asked again, consistently
+		if back {
+			n.seen, lag = 0, 0
+		}
+		r := w.consul.readBy(&n.decoder, back, lag)
 		delay := w.between(0, 20*time.Millisecond)
 		if w.chance(0.1) {
 			delay = w.between(0, time.Second)
@@ -229,7 +244,7 @@ func (n *node) wake() {
 // attempt is a client's login: it waits for its claim until the deadline.
 func (n *node) attempt(user string, deadline time.Duration) {
 	n.later(0, func() {
-		a := n.m.Claim(user, "", n.clock())
+		a := n.m.Claim(user, n.w.homes[user], n.clock())
 		n.w.trace("%s: claim %s: %v %s %s", n.id(), user, a.Verdict, a.Backend, a.Why)
 		switch {
 		case a.Verdict == Go:
@@ -246,7 +261,7 @@ func (n *node) attempt(user string, deadline time.Duration) {
 // insist is an attempt that has to be served.
 func (n *node) insist(user string, deadline time.Duration) {
 	n.later(0, func() {
-		a := n.m.Claim(user, "", n.clock())
+		a := n.m.Claim(user, n.w.homes[user], n.clock())
 		switch {
 		case a.Verdict == Go:
 			n.connect(user, a.Backend)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"imapproxy/routing"
@@ -31,6 +32,14 @@ type world struct {
 	lowLive   time.Duration // when fewer than three proxies counted last
 	changedAt map[string]time.Duration
 	undrained map[string]bool // backends whose drain was to end, since it was made
+
+	storage routing.Storage
+	homes   map[string]string // placements
+	rates   bool              // clocks run apart
+	wrecks  bool              // operators wreck what stands in Consul
+	noStart time.Duration     // no process is started until then
+	saved   []saved
+	good    map[string][]byte // values before they were wrecked
 
 	mode    Mode
 	without rule
@@ -91,7 +100,7 @@ var epoch0 = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
 func newWorld(seed uint64, mode Mode, without rule, driver driverRule) *world {
 	w := &world{
-		rng: rand.New(rand.NewPCG(seed, 0x1a4f)), conns: make(map[string][]*conn), mode: mode, without: without, driver: driver,
+		rng: rand.New(rand.NewPCG(seed, 0x1a4f)), conns: make(map[string][]*conn), mode: mode, without: without, driver: driver, storage: routing.Shared,
 		changedAt: make(map[string]time.Duration), undrained: make(map[string]bool), trace: func(string, ...any) {}, discovery: 1,
 	}
 	w.consul = newFakeConsul(w)
@@ -136,6 +145,11 @@ func (w *world) run() error {
 	w.after(0, w.login)
 	w.after(w.between(0, 5*time.Second), w.fault)
 	w.after(simFault, w.heal)
+	if w.wrecks {
+		w.good = make(map[string][]byte)
+		w.after(w.between(5*time.Second, 15*time.Second), w.wreck)
+		w.after(time.Second, w.save)
+	}
 	w.after(simEnd, w.last)
 	for len(w.events) > 0 && w.err == nil && w.now < simEnd+20*time.Second {
 		e := heap.Pop(&w.events).(event)
@@ -198,7 +212,7 @@ func (w *world) fleetWritten(was, is []byte) {
 		w.fail("%v", err)
 		return
 	}
-	if w.trace("fleet %d: %s", next.Epoch, is); was == nil {
+	if w.trace("fleet %d: %s", next.Epoch, is); was == nil || w.wrecks {
 		return
 	}
 	prev, err := DecodeFleet(was)
@@ -213,7 +227,7 @@ func (w *world) fleetWritten(was, is []byte) {
 	}
 	for _, d := range next.Drains {
 		if prev.drain(d.Backend) == nil {
-			w.undrained[d.Backend] = false
+			w.undrained[d.Backend] = w.undraining(d.Backend)
 		}
 		was, is := prev.backend(d.Backend), next.backend(d.Backend)
 		if is != nil && is.State == routing.Up && (was == nil || was.State != routing.Up) {
@@ -234,6 +248,15 @@ func (w *world) fleetWritten(was, is []byte) {
 			w.fail("%s is down, since one proxy can't reach it", b.ID)
 		}
 	}
+}
+
+// undraining reports whether a proxy still has to write that a drain is to end: what an operator asked for before another drain was made
+// may end that one.
+func (w *world) undraining(id string) bool {
+	return slices.ContainsFunc(w.nodes, func(n *node) bool {
+		wish := n.m.writer.drains[id]
+		return n.up && wish != nil && wish.drain == nil
+	})
 }
 
 // last is the end: with all faults mended, each claim is served.

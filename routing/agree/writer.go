@@ -160,10 +160,11 @@ func (m *Member) writeFleet() {
 	if next == nil {
 		return
 	}
-	m.writeTxn(next, m.view.FleetIndex, shards)
+	m.writeTxn(m.view, next, shards)
 }
 
-func (m *Member) writeTxn(f *Fleet, index uint64, shards map[int]map[string]string) {
+// writeTxn writes a fleet, and keys of overrides, over those of a reading.
+func (m *Member) writeTxn(over *Reading, f *Fleet, shards map[int]map[string]string) {
 	value, err := Encode(f)
 	if err != nil {
 		m.later(forFleet, m.o.AgreeWithin)
@@ -172,7 +173,7 @@ func (m *Member) writeTxn(f *Fleet, index uint64, shards map[int]map[string]stri
 	}
 	txn := []TxnOp{
 		{Verb: CheckSession, Key: proxyKey(m.o.ID), Session: m.session},
-		{Verb: CAS, Key: fleetKey, Value: value, Index: index},
+		{Verb: CAS, Key: fleetKey, Value: value, Index: over.FleetIndex},
 	}
 	for _, shard := range slices.Sorted(maps.Keys(shards)) {
 		value, err := Encode(&Overrides{Format: Format, Users: shards[shard]})
@@ -180,7 +181,7 @@ func (m *Member) writeTxn(f *Fleet, index uint64, shards map[int]map[string]stri
 			m.trouble(err)
 			return
 		}
-		txn = append(txn, TxnOp{Verb: CAS, Key: shardKey(shard), Value: value, Index: m.view.Overrides[shard].Index})
+		txn = append(txn, TxnOp{Verb: CAS, Key: shardKey(shard), Value: value, Index: over.Overrides[shard].Index})
 	}
 	m.send(forFleet, Op{Kind: Write, Txn: txn})
 }
@@ -193,13 +194,13 @@ func (w *writer) written(m *Member, r Result) {
 }
 
 // repair writes the last good fleet again where the key is gone, or holds what isn't ours, and no proxy has acked a
-// later one; after a whole TTL, so that an operator who is at it isn't disturbed and all proxies have noticed.
+// later one; with it keys of overrides that hold what isn't ours. Once in a TTL, after a whole TTL, so that an operator who is at it isn't disturbed and all proxies have noticed.
 func (m *Member) repair() {
-	if m.phase != inside || m.isolated || m.outage.IsZero() || m.now.Sub(m.outage) < m.o.TTL || m.latest == nil || m.latest.Fleet != nil {
+	if m.phase != inside || m.isolated || !m.may(forFleet) || m.outage.IsZero() || m.now.Sub(m.outage) < m.o.TTL || m.latest == nil || m.latest.Fleet != nil {
 		return
 	}
 	for _, p := range m.latest.Problems {
-		if p.Key == fleetKey && errors.Is(p.Err, ErrNewer) {
+		if !strings.HasPrefix(p.Key, proxiesPrefix) && errors.Is(p.Err, ErrNewer) {
 			return
 		}
 	}
@@ -208,5 +209,14 @@ func (m *Member) repair() {
 			return
 		}
 	}
-	m.writeTxn(m.fleet, m.latest.FleetIndex, nil)
+	shards := make(map[int]map[string]string)
+	for shard := range m.latest.Overrides {
+		if s := &m.latest.Overrides[shard]; s.Index != 0 && s.Users == nil {
+			if shards[shard] = maps.Clone(m.overrides[shard]); shards[shard] == nil {
+				shards[shard] = make(map[string]string)
+			}
+		}
+	}
+	m.writeTxn(m.latest, m.fleet, shards)
+	m.later(forFleet, m.o.TTL) // what doesn't help isn't done all the time
 }
