@@ -7,29 +7,28 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// maxInitial is the longest command line that takes an initial response along.
-// RFC 2683 §3.2.1.5 has clients stay below about 1,000 octets; Dovecot's login
-// process has a buffer of 4 KiB. Longer ones go after the challenge.
+// maxInitial is the length of the longest command line with an initial response. RFC 2683 §3.2.1.5 asks
+// clients to stay below about 1,000 octets; Dovecot's login process has a buffer of 4 KiB. A longer response
+// is sent after the challenge.
 const maxInitial = 1000
 
-// maxLiteralMinus is what LITERAL- allows in a literal without waiting.
-// RFC 7888 §5.
+// maxLiteralMinus is the largest non-synchronising literal that LITERAL- allows. RFC 7888 §5.
 const maxLiteralMinus = 4096
 
-// maxDovecotResponse is the longest response line that Dovecot's login processes take (a
-// buffer of 8 KiB): at a longer one they close the connection. LOGIN takes less: a
-// literal of about 1,000 octets.
+// maxDovecotResponse is the length of the longest response line that Dovecot's login processes accept (a
+// buffer of 8 KiB); they close the connection after a longer one. LOGIN accepts less: a literal of about
+// 1,000 octets.
 const maxDovecotResponse = 8184
 
-// login sends ID, where the backend has it, and the login, in one write as far
-// as nothing has to be waited for, and gives the tagged answer. Nothing is ever
-// sent behind AUTHENTICATE or LOGIN before its answer: Cyrus drops it.
+// login sends ID, if the backend supports it, and the login, in one write as far as no continuation request
+// is needed, and returns the tagged answer. Nothing is sent after AUTHENTICATE or LOGIN before its answer:
+// Cyrus drops it.
 func (l *loginClient) login(id string, a Auth) (wire.Response, error) {
 	if id != "" && l.caps.Has("ID") {
 		l.IgnoreAnswer(l.Queue(id))
 	}
 	caps := l.caps
-	l.caps, l.keep = nil, true // those that count come with the login's OK
+	l.caps, l.keep = nil, true // the OK of the login has the valid ones
 	l.patience.heard(a.Mode != ModeMaster)
 
 	if caps.Has("AUTH=PLAIN") {
@@ -44,8 +43,8 @@ func (l *loginClient) login(id string, a Auth) (wire.Response, error) {
 	return l.plainLogin(a, caps)
 }
 
-// authenticatePlain logs in with SASL PLAIN (RFC 4616), with an initial response
-// (RFC 4959) where the backend takes one and it isn't too long.
+// authenticatePlain logs in with SASL PLAIN (RFC 4616), with an initial response (RFC 4959) if the backend
+// supports it and it isn't too long.
 func (l *loginClient) authenticatePlain(a Auth, caps wire.Caps) (wire.Response, error) {
 	authzid, authcid, password := a.identity()
 	message := []byte(authzid + "\x00" + authcid + "\x00" + password.Reveal())
@@ -71,7 +70,7 @@ func (l *loginClient) authenticatePlain(a Auth, caps wire.Caps) (wire.Response, 
 	if err := l.Flush(); err != nil {
 		return wire.Response{}, err
 	}
-	// PLAIN's challenge is empty; what stands in it is of no concern.
+	// PLAIN's challenge is empty; its content is ignored.
 	resp, err := l.answer(tag, true)
 	if err != nil || resp.Tag == tag {
 		return l.early(resp, err)
@@ -83,13 +82,13 @@ func (l *loginClient) authenticatePlain(a Auth, caps wire.Caps) (wire.Response, 
 	return l.answer(tag, false)
 }
 
-// isDovecot says whether the capabilities before login are Dovecot's: no other server of
-// today lists RFC 2221's.
+// isDovecot says whether the capabilities before login are Dovecot's: no other current server lists RFC
+// 2221's.
 func isDovecot(caps wire.Caps) bool { return caps.Has("LOGIN-REFERRALS") && caps.Has("SASL-IR") }
 
-// plainLogin logs in with LOGIN. RFC 9051 §6.2.3. Quoted strings where the
-// value allows it; 8-bit and control characters go as literals, without waiting
-// where the backend has LITERAL+ or LITERAL- (RFC 7888).
+// plainLogin logs in with LOGIN. RFC 9051 §6.2.3. It uses quoted strings if possible; 8-bit and control
+// characters are sent as literals, which are non-synchronising if the backend has LITERAL+ or LITERAL- (RFC
+// 7888).
 func (l *loginClient) plainLogin(a Auth, caps wire.Caps) (wire.Response, error) {
 	tag := l.Queue("LOGIN")
 	for _, arg := range []string{a.User, a.Password.Reveal()} {
@@ -118,8 +117,8 @@ func (l *loginClient) plainLogin(a Auth, caps wire.Caps) (wire.Response, error) 
 	return l.answer(tag, false)
 }
 
-// early is for a tagged answer that came instead of a continuation request: NO
-// and BAD are answers, OK can't be one, since no password was sent.
+// early handles a tagged answer instead of a continuation request: NO and BAD are answers; OK is an error,
+// since no password was sent.
 func (l *loginClient) early(resp wire.Response, err error) (wire.Response, error) {
 	if err == nil && resp.Status == "OK" {
 		return resp, fmt.Errorf("%w: the login is OK before the credentials were sent", ErrProtocol)
@@ -127,8 +126,8 @@ func (l *loginClient) early(resp wire.Response, err error) (wire.Response, error
 	return resp, err
 }
 
-// settle reads what is still due behind a login's OK, so that no answer to a
-// command of the proxy's can reach the client, and makes sure of the capabilities.
+// settle reads all responses that are due after a login's OK, so that no answer to a command of the proxy can
+// reach the client, and obtains the capabilities.
 func (l *loginClient) settle(ok wire.Response) error {
 	if caps, found := capsIn(ok); found {
 		l.caps = caps

@@ -8,26 +8,29 @@ import (
 	"imapproxy/proxy/conn"
 )
 
-// Claims says where connections of a user may be, over all proxies of a service (docs/cluster.md). It is asked before
-// each connection for a user is dialled, and told when its end was seen.
+// Claims decides over all proxies of a service where connections of a user may be (docs/cluster.md). A claim
+// is requested before each connection for a user is dialled, and released when the connection's end was seen.
 type Claims interface {
-	// Claim returns the right to a connection of the user at the backend, or an error: *Elsewhere where the user is at another one, or is being
-	// moved; any other where the user can't be served now. The caller may have a place that others wait for, so it doesn't wait itself.
+	// Claim returns the right to a connection of the user at the backend, or an error: *Elsewhere if the user
+	// is at another one, or is being moved; other errors if the user can't be served now. The caller may hold
+	// a place for which others wait, so Claim doesn't wait.
 	Claim(ctx context.Context, user, backend string) (Claim, error)
 }
 
-// Claim is the right of one connection to be.
+// Claim is the right of one connection to exist.
 type Claim interface {
-	// Release says that the connection's end was seen, or that it was never made.
+	// Release records that the connection's end was seen, or that the connection was never made.
 	Release()
-	// Ends says how to give up waiting for the connection's end: by closing its socket, where the backend is known to be lost.
+	// Ends sets how to stop waiting for the connection's end: by closing its socket, if the backend is known
+	// to be lost.
 	Ends(cut func())
 }
 
-// Elsewhere means that the user is at another backend: the login that was to be made isn't, and the router knows where it may be made.
+// Elsewhere means that the user is at another backend. No connection was made; the router knows where it may
+// be made.
 type Elsewhere struct {
 	User    string
-	Backend string // where the user is; its ID. "": that isn't known yet, the user is being moved
+	Backend string // the ID of the user's backend; "": not known yet, the user is being moved
 }
 
 func (e *Elsewhere) Error() string {
@@ -37,13 +40,14 @@ func (e *Elsewhere) Error() string {
 	return fmt.Sprintf("the user is at backend %s by now", e.Backend)
 }
 
-// unseen is how long a connection counts after it was closed where there was no descriptor to wait for its end with.
+// unseen is how long a connection counts after its close if there was no descriptor for waiting for its end.
 const unseen = 5 * time.Second
 
-// awaitEnd has the claim released once the connection's end is seen. It is called before the connection is closed.
+// awaitEnd releases the claim once the connection's end is seen. It is called before the connection is
+// closed.
 func awaitEnd(c *conn.Conn, claim Claim) {
 	e, err := c.Ending()
-	if err != nil { // no descriptor is left
+	if err != nil { // there is no free descriptor
 		time.AfterFunc(unseen, claim.Release)
 		return
 	}

@@ -12,38 +12,38 @@ import (
 	"imapproxy/telemetry"
 )
 
-// loginClient is the IMAP client of a connection that isn't logged in yet. All that the backend
-// may say is bounded but for its time, which its owner bounds.
+// loginClient is the IMAP client of a connection that isn't logged in yet. The backend's responses are
+// bounded in size; the owner bounds the time.
 type loginClient struct {
 	*imapclient.Client
 	conn *conn.Conn
 	loginOptions
 
-	// caps is what the last CAPABILITY response or code said; nil after a
-	// change of state that voids it (TLS, login).
+	// caps has the last CAPABILITY response or code; nil after a change of state that makes it invalid (TLS,
+	// login).
 	caps wire.Caps
 
-	// keep says that untagged responses are the client's to see: from the
-	// login on. They are put in untagged, whole lines without CRLF.
+	// keep says that untagged responses are for the client, as they are from the login on. They are added to
+	// untagged, as whole lines without CRLF.
 	keep     bool
 	untagged [][]byte
 
-	// want names an untagged response that a command asks for: the
-	// last of them lands in got instead.
+	// want names an untagged response that the current command requests: the last one is stored in got
+	// instead.
 	want string
 	got  []byte
 
 	alerts  []string           // texts of ALERTs since the login was sent
-	secrets []telemetry.Secret // what no text may contain
+	secrets []telemetry.Secret // strings that no text may contain
 }
 
-// loginOptions are what a login needs, and a connection that is logged in doesn't.
+// loginOptions are what a login needs and a logged-in connection doesn't.
 type loginOptions struct {
 	target   Target
-	client   Client // the client, as the backend is told of it
+	client   Client // the client's data for ID
 	tls      *tlsConfigs
 	now      func() time.Time
-	patience *patience // nil: silence of the backend's has no consequence
+	patience *patience // nil: the backend's silence has no consequence
 }
 
 func newLoginClient(c *conn.Conn, o loginOptions) *loginClient {
@@ -53,15 +53,14 @@ func newLoginClient(c *conn.Conn, o loginOptions) *loginClient {
 	})}
 }
 
-// answer reads until the tagged response to the command, or, with plus, a continuation request.
-// Untagged responses are dealt with.
+// answer reads until the tagged response to the command, or, with plus, a continuation request. It handles
+// untagged responses.
 func (l *loginClient) answer(tag string, plus bool) (wire.Response, error) {
 	resp, err := l.Answer(tag, plus, l.onUntagged)
 	return resp, l.cleaned(err)
 }
 
-// cleaned makes an error fit to be logged: what the backend said stands in it as an answerError
-// has it.
+// cleaned makes an error safe for logs: it contains the backend's text in the form of an answerError.
 func (l *loginClient) cleaned(err error) error {
 	if bye, ok := errors.AsType[*imapclient.Bye](err); ok {
 		return &answerError{answer: l.plain(bye.Response), err: errBye}
@@ -72,7 +71,7 @@ func (l *loginClient) cleaned(err error) error {
 	return err
 }
 
-// onUntagged deals with an untagged response.
+// onUntagged handles an untagged response.
 func (l *loginClient) onUntagged(u imapclient.Untagged) bool {
 	l.heard(u.Response)
 	return true
@@ -80,8 +79,7 @@ func (l *loginClient) onUntagged(u imapclient.Untagged) bool {
 
 func (l *loginClient) heard(resp wire.Response) {
 	if caps, ok := capsIn(resp); ok {
-		// Before ID has been answered it may still speak of the state before
-		// the login.
+		// Before the answer to ID, it may describe the state before the login.
 		if !l.IgnoresAnswer() {
 			l.caps = caps
 		}
@@ -100,8 +98,7 @@ func (l *loginClient) heard(resp wire.Response) {
 	l.untagged = append(l.untagged, bytes.Clone(resp.Line))
 }
 
-// capsIn gives the capabilities that a response carries, in its code or as an
-// untagged CAPABILITY.
+// capsIn returns the capabilities in a response's code or in an untagged CAPABILITY.
 func capsIn(resp wire.Response) (wire.Caps, bool) {
 	switch {
 	case resp.Code == "CAPABILITY":
@@ -121,14 +118,13 @@ func (l *loginClient) command(text string) (wire.Response, error) {
 	return l.answer(tag, false)
 }
 
-// logout sends LOGOUT as a courtesy. The answer isn't waited for.
+// logout sends LOGOUT as a courtesy. It doesn't wait for the answer.
 func (l *loginClient) logout() {
 	l.Queue("LOGOUT\r\n")
 	_ = l.Flush()
 }
 
-// askCaps gives the capabilities, asking for them when they aren't known.
-// RFC 9051 §6.1.1.
+// askCaps sets the capabilities; it requests them if they aren't known. RFC 9051 §6.1.1.
 func (l *loginClient) askCaps() error {
 	if l.caps != nil {
 		return nil
@@ -146,11 +142,10 @@ func (l *loginClient) askCaps() error {
 	return nil
 }
 
-// plain is the response's code and text, fit for errors. It outlives the
-// reader's buffer.
+// plain returns the response's code and text for errors. They remain valid after the next read.
 func (l *loginClient) plain(resp wire.Response) answer {
 	if resp.Code == "CAPABILITY" {
-		resp.Code = "" // no reason for anything
+		resp.Code = "" // it doesn't explain an error
 	}
 	a := answer{code: cleanText(resp.Code, l.secrets...), text: cleanText(resp.Text, l.secrets...), alerts: l.alerts}
 	if args := cleanText(resp.CodeArgs, l.secrets...); args == resp.CodeArgs && resp.Code != "" {

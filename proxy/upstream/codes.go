@@ -1,26 +1,23 @@
 package upstream
 
-// verdict is what a NO to a login means.
+// verdict is the meaning of a NO to a login.
 type verdict uint8
 
 const (
-	wrongCredentials verdict = iota // the user typed something wrong, or may not log in
-	unavailable                     // not now, or not by this proxy
+	wrongCredentials verdict = iota // the user's mistake, or the user may not log in
+	unavailable                     // not now, or not for this proxy
 )
 
-// classify says what a tagged NO with this response code means for the login
-// of a user with the user's own credentials. In doubt it's wrong credentials: that is
-// what NO to a login is (RFC 9051 §6.2.2, §6.2.3), codes that aren't known are
-// to be ignored (§7.1), and the other mistake would hide password guessing from
-// the failure count.
+// classify returns what a tagged NO with this response code means for the login of a user with the user's own
+// credentials. If it isn't clear, it is wrong credentials: that is the meaning of NO to a login (RFC 9051
+// §6.2.2, §6.2.3), unknown codes have to be ignored (§7.1), and the other mistake would hide password
+// guessing from the failure count.
 //
-// In mode master nothing is ever wrong credentials: the password that was sent
-// is the proxy's own and the user's was found right before. There
-// AUTHENTICATIONFAILED means that the master's credentials are wrong, and
-// AUTHORIZATIONFAILED either that the master may not act for users or that the
-// user is unknown to this backend; Dovecot says the same for both. Either way
-// the user can do nothing about it, and a client that is told that its password is
-// wrong stops trying.
+// In mode master the verdict is never wrong credentials: the password that was sent is the proxy's own, and
+// the user's was checked just before. There AUTHENTICATIONFAILED means that the master's credentials are
+// wrong, and AUTHORIZATIONFAILED either that the master may not act for users or that the user is unknown to
+// this backend; Dovecot sends the same for both. In either case the user can't change it, and a client that
+// is told that its password is wrong stops trying.
 func classify(mode, code string) verdict {
 	if mode == ModeMaster {
 		return unavailable

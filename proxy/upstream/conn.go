@@ -10,37 +10,34 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Conn is a connection to a backend, logged in as one user, with nothing in
-// flight. It has exactly one owner, which reads, writes and closes it; ownership
-// is handed on at a response boundary only, and the old owner doesn't use
-// its pointer from then on.
+// Conn is a connection to a backend, logged in as one user, with no command in progress. It has exactly one
+// owner, which reads, writes and closes it. Ownership changes only at a response boundary, and the old owner
+// doesn't use its pointer afterwards.
 //
-// It is closed by Close or Abort of the Conn itself, not of the embedded
-// one: they keep the count of open connections.
+// Close and Abort of the Conn must be used, not those of the embedded connection: they keep the count of open
+// connections.
 type Conn struct {
 	*conn.Conn
 
 	Caps      wire.Caps // the backend's after login, as it sent them
 	Target    Target
 	LoginText string    // text of the login's OK, without its code
-	LoggedIn  time.Time // when the backend said that OK
-	// LoggedInFor is the client that the backend was told of; the login may have depended on
-	// it.
+	LoggedIn  time.Time // when the backend sent that OK
+	// LoggedInFor is the client address that was sent to the backend; the login may have depended on it.
 	LoggedInFor netip.Addr
 
-	// Untagged are responses that came with the login and are the client's to
-	// see (alerts above all): whole lines with their literals, without the last
-	// CRLF. Bytes behind the login's last answer are not here: they are read
-	// from the Conn.
+	// Untagged are responses that came with the login and are for the client (alerts above all): whole lines
+	// with their literals, without the last CRLF. Bytes after the login's last answer aren't included: they
+	// are read from the Conn.
 	Untagged [][]byte
 
 	closed sync.Once
-	gone   func() // takes it off the gauge
-	room   *Room  // counts it, however it is handed on; nil where it isn't a Dialer's
-	claim  Claim  // its right to be, however it is handed on; nil where this proxy decides alone
+	gone   func() // removes it from the gauge
+	room   *Room  // counts it, also after HandOver; nil if it isn't a Dialer's
+	claim  Claim  // its claim, also after HandOver; nil if this proxy decides alone
 }
 
-// count puts the connection on the gauge until it is closed.
+// count adds the connection to the gauge until it is closed.
 func (c *Conn) count(tel *telemetry.Telemetry, kind string) {
 	name := c.Target.shown()
 	tel.BackendConns(name, kind, 1)
@@ -51,7 +48,7 @@ func (c *Conn) count(tel *telemetry.Telemetry, kind string) {
 // than once and while a reader waits.
 func (c *Conn) Close() error {
 	if c.Conn == nil {
-		return nil // handed over: it is another's to close
+		return nil // handed over: the new owner closes it
 	}
 	c.uncount(true)
 	return c.Conn.Close()
@@ -66,11 +63,10 @@ func (c *Conn) Abort() error {
 	return c.Conn.Abort()
 }
 
-// HandOver returns a new handle of the connection, counted as kind from
-// now on, and disables this one: its Close and Abort do nothing, and all else is a
-// nil dereference, since code that reads or writes a connection that it doesn't own
-// any more would mix two sessions up. Its caller owns the connection, whose
-// reader has returned, at a response boundary with nothing in flight.
+// HandOver returns a new handle of the connection, counted as kind from now on, and disables this one: its
+// Close and Abort do nothing, and all other uses are nil dereferences, since code that uses a connection that
+// it no longer owns would mix up two sessions. The caller owns the connection, whose reader has returned, at
+// a response boundary with no command in progress.
 func (c *Conn) HandOver(tel *telemetry.Telemetry, kind string) *Conn {
 	fresh := &Conn{Conn: c.Conn, Caps: c.Caps, Target: c.Target, LoginText: c.LoginText, LoggedIn: c.LoggedIn, LoggedInFor: c.LoggedInFor, Untagged: c.Untagged, room: c.room, claim: c.claim}
 	c.uncount(false)
@@ -79,8 +75,7 @@ func (c *Conn) HandOver(tel *telemetry.Telemetry, kind string) *Conn {
 	return fresh
 }
 
-// uncount takes the handle off the gauge and, where the connection itself ends, out of
-// the room.
+// uncount removes the handle from the gauge and, if the connection itself ends, from the room.
 func (c *Conn) uncount(ends bool) {
 	c.closed.Do(func() {
 		if c.gone != nil {

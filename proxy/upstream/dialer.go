@@ -15,8 +15,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Keepalive of backend connections: a host that vanished without a word is
-// noticed after keepIdle + keepCount × keepInterval (3 minutes).
+// Keepalive of backend connections: a host that has vanished is noticed after keepIdle + keepCount ×
+// keepInterval (3 minutes).
 const (
 	keepIdle     = 60 * time.Second
 	keepInterval = 20 * time.Second
@@ -29,8 +29,8 @@ const (
 	kindProbe   = "probe"
 )
 
-// Dialer makes connections to backends and logs in. It is safe for concurrent
-// use and starts nothing that would have to be stopped.
+// Dialer makes connections to backends and logs in. It is safe for concurrent use and has no goroutines that
+// would have to be stopped.
 type Dialer struct {
 	opt      Options
 	tel      *telemetry.Telemetry
@@ -38,12 +38,10 @@ type Dialer struct {
 	intended *MasterFindings
 }
 
-// Open is how many logged-in connections of all kinds are open. Each has a
-// file descriptor.
+// Open returns how many logged-in connections of all kinds are open. Each has a file descriptor.
 func (d *Dialer) Open() int { return d.opt.Room.held() }
 
-// New makes a Dialer. It fails when the CAFile can't be read or holds no
-// certificate.
+// New returns a Dialer. It fails if the CAFile can't be read or contains no certificate.
 func New(opt Options) (*Dialer, error) {
 	opt.ConnectTimeout = cmp.Or(opt.ConnectTimeout, DefaultConnectTimeout)
 	opt.LoginTimeout = cmp.Or(opt.LoginTimeout, DefaultLoginTimeout)
@@ -74,12 +72,11 @@ func New(opt Options) (*Dialer, error) {
 	return &Dialer{opt: opt, tel: opt.Telemetry, tls: configs, intended: opt.MasterFindings}, nil
 }
 
-// Room returns what counts the Dialer's connections.
+// Room returns the Room that counts the Dialer's connections.
 func (d *Dialer) Room() *Room { return d.opt.Room }
 
-// Probe connects as far as an unauthenticated client can get (TCP, TLS,
-// greeting, capabilities) and leaves again. It gives the capabilities before
-// login. Its errors are *Unavailable.
+// Probe connects as far as an unauthenticated client can (TCP, TLS, greeting, capabilities) and logs out. It
+// returns the capabilities before login. Its errors are *Unavailable.
 func (d *Dialer) Probe(ctx context.Context, t Target) (caps []string, err error) {
 	err = d.connected(ctx, t, Client{}, func(ctx context.Context, l *loginClient) error {
 		if err := l.open(ctx); err != nil {
@@ -99,8 +96,8 @@ func (d *Dialer) Probe(ctx context.Context, t Target) (caps []string, err error)
 	return caps, err
 }
 
-// Local says whether an address is on this machine, so that no other machine can listen in. Names
-// other than localhost aren't looked up: what they mean may change.
+// Local says whether an address is on this machine, so that no other machine can listen in. Names other than
+// localhost aren't looked up, since their meaning may change.
 func Local(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -115,7 +112,7 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 	if err := usable(t, a); err != nil {
 		return nil, err
 	}
-	var start time.Time // when the connection stood
+	var start time.Time // when the connection was established
 	claim, err := d.claim(ctx, t, a, kind)
 	if err != nil {
 		return nil, err
@@ -124,7 +121,7 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 	left := d.opt.Room.enter(t.ID)
 	defer func() {
 		left(err == nil)
-		if err != nil && claim != nil && start.IsZero() { // else connected waits for its end
+		if err != nil && claim != nil && start.IsZero() { // otherwise connected waits for its end
 			claim.Release()
 		}
 	}()
@@ -155,7 +152,7 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 	return out, nil
 }
 
-// claim asks for the right to a connection. nil without an error: this proxy decides alone.
+// claim requests the right to a connection. nil without an error: this proxy decides alone.
 func (d *Dialer) claim(ctx context.Context, t Target, a Auth, kind string) (Claim, error) {
 	if d.opt.Claims == nil || kind != kindSession {
 		return nil, nil
@@ -163,11 +160,11 @@ func (d *Dialer) claim(ctx context.Context, t Target, a Auth, kind string) (Clai
 	return d.opt.Claims.Claim(ctx, a.User, t.ID)
 }
 
-// errReserved is a connection that isn't made, for which others would lack a descriptor.
+// errReserved means that a connection wasn't made because other uses need the remaining descriptors.
 var errReserved = fmt.Errorf("the last descriptors are kept for files and the admin address: %w", syscall.EMFILE)
 
-// descriptor refuses a connection for which there is no descriptor but those that are kept
-// for others. One that waits in the pool makes way.
+// descriptor refuses a connection if only reserved descriptors are left. It closes a warm connection if there
+// is one.
 func (d *Dialer) descriptor(ctx context.Context, t Target) error {
 	if !d.opt.Room.isCrowded() {
 		return nil
@@ -179,10 +176,9 @@ func (d *Dialer) descriptor(ctx context.Context, t Target) error {
 	return failure(ctx, t, atStage(StageDial, errReserved))
 }
 
-// usable refuses what can't be sent. An empty password is refused since it is
-// none in SASL PLAIN (RFC 4616 §2), and an LDAP behind the backend may take it
-// for an anonymous bind; NUL since PLAIN separates its parts by it, and Dovecot
-// cuts a literal there.
+// usable refuses credentials that can't be sent. An empty password isn't allowed in SASL PLAIN (RFC 4616 §2),
+// and an LDAP server behind the backend may treat it as an anonymous bind; NUL separates the parts of PLAIN,
+// and Dovecot cuts a literal there.
 func usable(t Target, a Auth) error {
 	authzid, authcid, password := a.identity()
 	why := ""
@@ -202,12 +198,11 @@ func usable(t Target, a Auth) error {
 	return &Refused{Backend: t.shown(), Text: why}
 }
 
-// connected dials and has use log in, or do what else the connection is for. It turns every error
-// into *Refused or *Unavailable, having closed the connection. Where use returns no error, it has
-// kept or closed the connection.
+// connected dials and calls use, which logs in or does the other work of the connection. It turns every error
+// into *Refused or *Unavailable, and has then closed the connection. If use returns no error, it has kept or
+// closed the connection.
 //
-// This is the only place that bounds a login's time. When it is over, the read or write that
-// waits returns.
+// Only connected bounds a login's time. At the end of that time, the waiting read or write returns.
 func (d *Dialer) connected(ctx context.Context, t Target, c Client, use func(context.Context, *loginClient) error) error {
 	raw, err := d.dial(ctx, t, c)
 	if err != nil {
@@ -221,7 +216,7 @@ func (d *Dialer) connected(ctx context.Context, t Target, c Client, use func(con
 	err = use(ctx, newLoginClient(raw, loginOptions{target: t, client: c, tls: d.tls, now: d.opt.Now, patience: p}))
 	p.end(err == nil)
 	if stop() && err == nil {
-		err = afterLogin(StageLogin, context.Cause(ctx)) // the login was just done
+		err = afterLogin(StageLogin, context.Cause(ctx)) // the login was completed at the same moment
 	}
 	if err != nil {
 		if c.claim != nil {
@@ -250,7 +245,7 @@ func (d *Dialer) dial(ctx context.Context, t Target, c Client) (*conn.Conn, erro
 	raw, err := d.connect(limited, t.Address)
 	if of := ShortageOf(err); of != "" {
 		d.tel.Shortage(of, telemetry.ShortageAtDial, err)
-		if d.opt.Room.spare(t.ID) { // its descriptor and its port are free
+		if d.opt.Room.spare(t.ID) { // its descriptor and its port are free now
 			raw, err = d.connect(limited, t.Address)
 		}
 	}
@@ -268,7 +263,7 @@ func (d *Dialer) dial(ctx context.Context, t Target, c Client) (*conn.Conn, erro
 	return raw, err
 }
 
-// connect makes a Conn of a dialled connection.
+// connect makes a Conn from a dialled connection.
 func (d *Dialer) connect(ctx context.Context, address string) (*conn.Conn, error) {
 	nc, err := d.opt.Dialer(ctx, "tcp", address)
 	if err != nil {
@@ -291,8 +286,8 @@ func (d *Dialer) connect(ctx context.Context, address string) (*conn.Conn, error
 	return c, nil
 }
 
-// hiddenShortage gives the shortage that made a name's resolution fail, if one did: a
-// resolver that can't open its files says that there is no such host.
+// hiddenShortage returns the shortage that made a name's resolution fail, if there is one: a resolver that
+// can't open its files reports that the host doesn't exist.
 func hiddenShortage(err error) error {
 	var dns *net.DNSError
 	if !errors.As(err, &dns) {

@@ -9,15 +9,15 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Refused means that the backend judged the user's own credentials, and that
-// they are wrong. Only mode user can give it (see classify).
+// Refused means that the backend has checked the user's own credentials, and that they are wrong. It occurs
+// only in mode user (see classify).
 type Refused struct {
 	Backend string // Target.ID
 	Code    string // response code of the NO, such as "EXPIRED"; often empty
 	Text    string // the NO's text, safe to log and to pass on
 
-	args   string   // what stood behind the code
-	alerts []string // that came before it
+	args   string   // the code's arguments
+	alerts []string // ALERTs before it
 }
 
 func (e *Refused) Error() string {
@@ -35,8 +35,8 @@ const (
 	StageVerify     = "verify"     // the check for the intended user
 )
 
-// Unavailable means that the login can't be had from this backend now, which
-// says nothing about the user's credentials.
+// Unavailable means that the login isn't possible at this backend now, which says nothing about the user's
+// credentials.
 type Unavailable struct {
 	Backend string // Target.ID
 	Stage   string
@@ -45,8 +45,8 @@ type Unavailable struct {
 	Err     error  // the cause, where it isn't the backend's answer
 
 	sent   bool     // bytes of the login had been sent
-	args   string   // what stood behind the code
-	alerts []string // that came before it
+	args   string   // the code's arguments
+	alerts []string // ALERTs before it
 }
 
 func (e *Unavailable) Error() string {
@@ -62,14 +62,14 @@ func (e *Unavailable) Error() string {
 
 func (e *Unavailable) Unwrap() error { return e.Err }
 
-// AtLimit tells whether the backend has as many connections of the user's as it allows.
-// Some Dovecots (Debian's 2.3.19 up to deb12u6) say [UNAVAILABLE] then, and only their text
-// tells it from a user database that is down.
+// AtLimit says whether the backend has as many connections of the user as it allows. Some Dovecots (Debian's
+// 2.3.19 up to deb12u6) send [UNAVAILABLE] then, and only their text distinguishes it from a user database
+// that is down.
 func (e *Unavailable) AtLimit() bool {
 	return saysLimit(e.Code, e.Text)
 }
 
-// saysLimit is AtLimit of a code and a text. Cyrus says it without a code.
+// saysLimit is AtLimit for a code and a text. Cyrus sends no code.
 func saysLimit(code, text string) bool {
 	return code == "LIMIT" || code == "UNAVAILABLE" && strings.HasPrefix(text, "Maximum number of connections") ||
 		code == "" && strings.HasPrefix(text, "Too many open connections")
@@ -83,21 +83,21 @@ var (
 	ErrProtocol = imapclient.ErrProtocol
 	// ErrInjection is imapclient's.
 	ErrInjection = imapclient.ErrInjection
-	// ErrIntendedUser: this backend logs in another user than the one that a
-	// master login asks for. No user is let in.
+	// ErrIntendedUser: this backend logs in another user than the one that a master login requests. All
+	// master logins there are refused.
 	ErrIntendedUser = errors.New("a master login doesn't yield the intended user")
 	// ErrCleartext: a master login without TLS on another machine, which the settings don't permit.
 	ErrCleartext = errors.New("the master's password isn't sent to another machine without TLS (backend_defaults.tls, or backend_login.cleartext)")
-	// ErrUnverified: whether it does couldn't be found out.
+	// ErrUnverified: it couldn't be found out whether the backend logs in the requested user.
 	ErrUnverified = errors.New("can't tell whether a master login yields the intended user")
 
 	errGaveUp = errors.New("the caller gave up") // with context.Canceled or context.DeadlineExceeded
 	errBye    = errors.New("BYE")
 	errNo     = errors.New("NO")  // a tagged NO that isn't a *Refused
 	errBad    = errors.New("BAD") // a tagged BAD
-	// errTooLong: no credentials that the backend could take are so long; they weren't sent.
+	// errTooLong: the credentials are longer than the backend accepts; they weren't sent.
 	errTooLong = errors.New("longer than the backend takes")
-	errCannot  = errors.New("no usable login") // the backend offers no mechanism that serves
+	errCannot  = errors.New("no usable login") // the backend offers no usable mechanism
 )
 
 func bracketed(code, text string) string {
@@ -113,10 +113,9 @@ func bracketed(code, text string) string {
 // maxText bounds the backend's text in errors: it goes into logs and to clients.
 const maxText = 500
 
-// cleanText makes a backend's text fit to be logged and passed on: valid UTF-8,
-// no control characters, bounded. A backend that echoes what it was sent would
-// make a password out of it, so a text that contains one of the secrets is
-// withheld as a whole (blanking only the place would tell where it was).
+// cleanText makes a backend's text safe for logs and clients: valid UTF-8, no control characters, bounded. A
+// backend may echo its input, so a text that contains one of the secrets is withheld as a whole (to blank
+// only the secret would show where it was).
 func cleanText(text string, secrets ...telemetry.Secret) string {
 	for _, s := range secrets {
 		if s != "" && strings.Contains(text, s.Reveal()) {
@@ -138,13 +137,13 @@ func cleanText(text string, secrets ...telemetry.Secret) string {
 	return text
 }
 
-// answer is what the backend said in words.
+// answer is a response of the backend, as text.
 type answer struct {
 	code, args, text string
-	alerts           []string // that came before it
+	alerts           []string // ALERTs before it
 }
 
-// answerError is an error that consists of what the backend said.
+// answerError is an error that consists of the backend's answer.
 type answerError struct {
 	answer
 	err error
@@ -153,10 +152,10 @@ type answerError struct {
 func (e *answerError) Error() string { return e.err.Error() + ": " + bracketed(e.code, e.text) }
 func (e *answerError) Unwrap() error { return e.err }
 
-// maxCodeArgs bounds what stands behind a response code, as the address of [WEBALERT].
+// maxCodeArgs bounds the arguments of a response code, such as the address of [WEBALERT].
 const maxCodeArgs = 300
 
-// cleanArgs makes a code's arguments fit to be passed on within its brackets; "" where they can't be.
+// cleanArgs returns a code's arguments if they can be passed on within brackets; otherwise "".
 func cleanArgs(args string) string {
 	if len(args) > maxCodeArgs || strings.ContainsFunc(args, func(r rune) bool { return r <= ' ' && r != ' ' || r >= 0x7f || r == ']' || r == '[' }) {
 		return ""

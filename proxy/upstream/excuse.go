@@ -10,34 +10,34 @@ import (
 	"syscall"
 )
 
-// excusesInARow is how many failures of probes the connections that wait excuse, without one that
-// succeeds in between: a backend that hangs is called down then, however many wait. One
-// in eight of them is closed at the first, one in four at the second, half of them at the third.
+// excusesInARow is how many consecutive failures of probes are excused while warm connections to the backend
+// exist: after that a backend that hangs is called down, however many there are. One in eight of them is
+// closed at the first failure, one in four at the second, half of them at the third.
 const excusesInARow = 3
 
-// hint is what a probe's failure says of the backend's room for another connection.
+// hint is what a probe's failure tells about the backend's capacity for another connection.
 type hint uint8
 
 const (
-	hintNone   hint = iota // the backend can't be used, full or not
-	hintClosed             // it may be full: connections are closed for that, and for other reasons
-	hintSilent             // so may one that says nothing: Cyrus at maxchild, Dovecot at process_limit
-	hintBye                // BYE in place of a greeting
-	hintFull               // it says so, and lives
+	hintNone   hint = iota // the backend can't be used, whether it is full or not
+	hintClosed             // it may be full, or have closed the connection for another reason
+	hintSilent             // it may be full: Cyrus at maxchild and Dovecot at process_limit are silent
+	hintBye                // BYE instead of a greeting
+	hintFull               // it says that it is full, so it is alive
 )
 
-// Excuses says that a probe's failure isn't evidence against the backend. The cases, the
-// first that applies:
+// Excuses says that a probe's failure isn't evidence against the backend. The cases, of which the first that
+// applies decides:
 //
-//   - a shortage of the proxy's own: yes.
+//   - a shortage of the proxy itself: yes.
 //   - the backend says that it is full: yes.
-//   - the backend can't be reached, or does what a full one doesn't (see hintOf): no,
-//     however many connections wait.
-//   - the proxy holds all of the connections that the backend is known to take: yes.
-//   - connections to the backend wait: yes, a few times in a row. Some of them are closed, so
-//     that the next probe finds a place.
+//   - the backend can't be reached, or behaves unlike a full one (see hintOf): no, however many warm
+//     connections there are.
+//   - the proxy holds all connections that the backend is known to accept: yes.
+//   - there are warm connections to the backend: yes, a few times in a row. Some of them are closed, so that
+//     the next probe can connect.
 //
-// What the backend takes is learnt from BYE and from silence.
+// The number of connections that a backend accepts is learnt from BYE and from silence.
 func (r *Room) Excuses(id string, err error) bool {
 	if IsShortage(err) {
 		return true
@@ -53,7 +53,7 @@ func (r *Room) Excuses(id string, err error) bool {
 	return r.Full(id) || r.excused(id, h)
 }
 
-// excused is for a failure that may be for want of room.
+// excused handles a failure that may be caused by a lack of capacity.
 func (r *Room) excused(id string, h hint) bool {
 	r.mu.Lock()
 	o := r.of(id)
@@ -76,7 +76,7 @@ func (r *Room) excused(id string, h hint) bool {
 	return true
 }
 
-// Answered is for a probe that succeeded.
+// Answered records a probe that succeeded.
 func (r *Room) Answered(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -85,18 +85,18 @@ func (r *Room) Answered(id string) {
 	}
 }
 
-// hintOf classifies a probe's failure, a Dialer's or discovery's. The cases, the first that
-// applies:
+// hintOf classifies a probe's failure, of a Dialer or of discovery. The cases, of which the first that
+// applies decides:
 //
 //   - BYE that says so: full.
 //   - another BYE: perhaps.
 //   - no TCP connection (refused, no route, no answer): none.
-//   - no word in time, at the greeting or the TLS handshake: perhaps.
+//   - no response in time, at the greeting or the TLS handshake: perhaps.
 //   - the connection was closed: perhaps.
-//   - all else (a certificate that isn't valid, what isn't IMAP): none.
+//   - all others (an invalid certificate, data that isn't IMAP): none.
 func hintOf(err error) hint {
 	var u *Unavailable
-	var bye interface{ Bye() string } // discovery's: the line
+	var bye interface{ Bye() string } // the line of discovery's error
 	var network *net.OpError
 	var timeout net.Error
 	switch {

@@ -6,8 +6,7 @@ import (
 	"fmt"
 )
 
-// stageError is an error and where it happened, until failure turns it into
-// one of this package's types.
+// stageError is an error and its stage, until failure turns it into one of this package's types.
 type stageError struct {
 	stage string
 	err   error
@@ -19,12 +18,12 @@ func (e *stageError) Unwrap() error { return e.err }
 
 func atStage(stage string, err error) error { return &stageError{stage: stage, err: err} }
 
-// afterLogin is atStage for what happened once bytes of the login had been sent.
+// afterLogin is atStage for errors after bytes of the login were sent.
 func afterLogin(stage string, err error) error {
 	return &stageError{stage: stage, err: err, sent: true}
 }
 
-// failure is the one place that makes *Unavailable of an error.
+// failure is the only function that makes an *Unavailable of an error.
 func failure(ctx context.Context, t Target, err error) error {
 	var refused *Refused
 	if errors.As(err, &refused) {
@@ -40,8 +39,7 @@ func failure(ctx context.Context, t Target, err error) error {
 		out.Code, out.Text, out.Err, out.args, out.alerts = said.code, said.text, said.err, said.args, said.alerts
 		return out
 	}
-	// The socket was closed because ctx ended: that is the cause, not the
-	// closed socket.
+	// The socket was closed because ctx ended: the cause is ctx's.
 	switch cause := context.Cause(ctx); {
 	case cause == nil:
 	case errors.Is(cause, ErrTimeout): // a limit of the Dialer's
@@ -52,7 +50,7 @@ func failure(ctx context.Context, t Target, err error) error {
 	return out
 }
 
-// outcome is an error's word in the metrics: a closed set.
+// outcome returns an error's label in the metrics, from a closed set.
 func outcome(err error) string {
 	var refused *Refused
 	var down *Unavailable

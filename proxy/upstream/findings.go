@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// What was found out about master logins (verify.go has how) is kept for a while.
+// Results about master logins (see verify.go) are kept for a while.
 const (
 	recheckAfter = time.Minute
-	maxIntended  = 4096 // entries; more means that backends come and go, then all is asked anew
+	maxIntended  = 4096 // entries; more means that backends are added and removed all the time, then all are found out again
 )
 
-// MasterFindings is what is known about the backends' master logins. A Dialer that takes the place of
-// another shares it, since finding it out anew is a login that fails, which a backend may
-// punish the proxy's address for. It is safe for concurrent use.
+// MasterFindings has the results about the backends' master logins. A Dialer that replaces another shares it,
+// since finding them out again costs a failed login, for which a backend may delay or block the proxy's
+// address. It is safe for concurrent use.
 type MasterFindings struct {
-	secret [32]byte // keys the digests: no password can be guessed from them
+	secret [32]byte // keys the digests, so that they don't help guessing passwords
 
 	mu    sync.Mutex // guards known; never held over I/O
 	known map[intendedKey]*finding
@@ -31,16 +31,16 @@ type intendedKey struct {
 	digest [sha256.Size]byte // of the master's password
 }
 
-// finding is one entry: being looked for until done is closed, then the rest
-// doesn't change any more.
+// finding is one entry. It is being found out until done is closed; then the other fields don't change any
+// more.
 type finding struct {
 	done chan struct{}
 	err  error     // nil: honoured
 	at   time.Time // when it was found
-	void bool      // nothing was found out, for a reason that doesn't concern others: a login that waited looks by itself
+	void bool      // there is no result, for a reason that doesn't concern other logins: a login that waited finds it out itself
 }
 
-// NewMasterFindings knows nothing yet.
+// NewMasterFindings returns an empty MasterFindings.
 func NewMasterFindings() *MasterFindings {
 	v := &MasterFindings{known: make(map[intendedKey]*finding)}
 	_, _ = rand.Read(v.secret[:]) // never fails (crypto/rand)
@@ -53,7 +53,7 @@ func (v *MasterFindings) key(t Target, a Auth) intendedKey {
 	return intendedKey{target: t, master: a.MasterUser, digest: [sha256.Size]byte(mac.Sum(nil))}
 }
 
-// refusal gives the error of a backend that was found not to honour it.
+// refusal returns the error about a backend that was found not to honour master logins.
 func (v *MasterFindings) refusal(now time.Time, t Target, a Auth) error {
 	key := v.key(t, a)
 	v.mu.Lock()
@@ -67,13 +67,12 @@ func (v *MasterFindings) refusal(now time.Time, t Target, a Auth) error {
 		if f.err != nil && now.Sub(f.at) < recheckAfter {
 			return f.err
 		}
-	default: // being looked for
+	default: // being found out
 	}
 	return nil
 }
 
-// claim gives the finding for key. mine says that the caller must look for it
-// and settle it.
+// claim returns the finding for key. mine: the caller must find it out and settle it.
 func (v *MasterFindings) claim(now time.Time, key intendedKey, afresh bool) (f *finding, mine bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -88,14 +87,14 @@ func (v *MasterFindings) claim(now time.Time, key intendedKey, afresh bool) (f *
 		}
 	}
 	if len(v.known) >= maxIntended {
-		clear(v.known) // those being looked for are settled all the same
+		clear(v.known) // those being found out are settled nevertheless
 	}
 	f = &finding{done: make(chan struct{})}
 	v.known[key] = f
 	return f, true
 }
 
-// settle ends the search. Only what was truly found out is kept.
+// settle stores a finding's result. Only a definite result is kept.
 func (v *MasterFindings) settle(now time.Time, key intendedKey, f *finding, err error) {
 	f.err, f.at = err, now
 	f.void = errors.Is(err, errGaveUp) || errors.Is(err, ErrUnverified)
@@ -109,7 +108,7 @@ func (v *MasterFindings) settle(now time.Time, key intendedKey, f *finding, err 
 	close(f.done)
 }
 
-// forget drops what was found out about a backend.
+// forget removes the findings about a backend.
 func (v *MasterFindings) forget(t Target) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -2,19 +2,19 @@ package upstream
 
 import "errors"
 
-// ForUser returns what of a backend's refusal is about the user and meant for their eyes: the response
-// code and text of its NO or BYE, "" where it said nothing of that kind; and its alerts (RFC 9051 §7.1: ALERT must be shown), which came before. mode is the
+// ForUser returns the part of a backend's refusal that concerns the user: the response code and text of its
+// NO or BYE, "" if there is none; and the ALERTs before it (RFC 9051 §7.1: they must be shown). mode is the
 // login's; secure says that the client is under TLS.
 //
-// What is passed on:
-//   - ALERT; LIMIT, INUSE, OVERQUOTA, CONTACTADMIN (RFC 5530): they speak of the user's
-//     mailbox, by any login;
-//   - EXPIRED, NOPERM (RFC 5530) and Gmail's WEBALERT: they speak of the credential, so not under
-//     mode master, where it is the proxy's;
-//   - PRIVACYREQUIRED, where the client itself isn't under TLS: else the proxy's own way to
-//     the backend is meant, for which no client can do anything.
+// It passes on:
+//   - ALERT; LIMIT, INUSE, OVERQUOTA, CONTACTADMIN (RFC 5530): they concern the user's mailbox, with any
+//     login;
+//   - EXPIRED, NOPERM (RFC 5530) and Gmail's WEBALERT: they concern the credential, so not in mode master,
+//     where it is the proxy's;
+//   - PRIVACYREQUIRED, if the client itself isn't under TLS; otherwise it concerns the proxy's connection to
+//     the backend, which no client can change.
 //
-// Everything else stays AUTHENTICATIONFAILED or UNAVAILABLE in the proxy's words.
+// All other refusals become AUTHENTICATIONFAILED or UNAVAILABLE with the proxy's text.
 func ForUser(err error, mode string, secure bool) (words string, alerts []string) {
 	var refused *Refused
 	var down *Unavailable
@@ -24,7 +24,7 @@ func ForUser(err error, mode string, secure bool) (words string, alerts []string
 		said = answer{refused.Code, refused.args, refused.Text, refused.alerts}
 	case errors.As(err, &down):
 		said = answer{down.Code, down.args, down.Text, down.alerts}
-		if down.AtLimit() { // some Dovecots say UNAVAILABLE
+		if down.AtLimit() { // some Dovecots send UNAVAILABLE
 			said.code, said.args = "LIMIT", ""
 		}
 	}

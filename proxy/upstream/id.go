@@ -14,9 +14,8 @@ const (
 	maxIDValue = 1024
 )
 
-// idCommand is the ID command that tells a backend whose connection this is.
-// The x- fields are Dovecot's; it believes them from login_trusted_networks
-// only, and others ignore or log them.
+// idCommand returns the ID command that tells a backend about the client. The x- fields are Dovecot's; it
+// uses them only from login_trusted_networks; other servers ignore or log them.
 func idCommand(hostname string, c Client) string {
 	b := []byte("ID (")
 	b = appendIDField(b, "name", "imapproxy")
@@ -30,9 +29,8 @@ func idCommand(hostname string, c Client) string {
 	return string(append(b, ")\r\n"...))
 }
 
-// appendIDAddr appends prefix-ip and prefix-port. An IPv4 address that came in
-// through an IPv6 socket is written as what it is, a zone is left out: it means
-// nothing elsewhere.
+// appendIDAddr appends prefix-ip and prefix-port. An IPv4 address that came in through an IPv6 socket is
+// written as IPv4, and a zone is omitted, since it has no meaning on another machine.
 func appendIDAddr(b []byte, prefix string, a netip.AddrPort) []byte {
 	if !a.IsValid() {
 		return b
@@ -41,9 +39,8 @@ func appendIDAddr(b []byte, prefix string, a netip.AddrPort) []byte {
 	return appendIDField(b, prefix+"-port", strconv.Itoa(int(a.Port())))
 }
 
-// appendIDField appends one field. A value must be a quoted string of 7-bit
-// text: what can't be in one becomes '?', what is too long is cut. An empty
-// value is left out.
+// appendIDField appends one field. A value must be a quoted string of 7-bit text: other characters become
+// '?', and a long value is cut. An empty value is omitted.
 func appendIDField(b []byte, key, value string) []byte {
 	if value == "" || len(key) > maxIDKey {
 		return b

@@ -2,10 +2,9 @@ package upstream
 
 import "context"
 
-// Identify tells a backend whose connection this is, as before each login (RFC 2971,
-// and Dovecot's fields of it), and gives the text of its answer: Dovecot 2.4 says
-// "Trusted ID completed." if it believes this proxy about addresses, and "ID
-// completed." if not, which Dovecot 2.3 says in either case. "" without ID. Its errors
+// Identify sends ID with the client's data, as before each login (RFC 2971, and Dovecot's fields), and
+// returns the text of the answer: Dovecot 2.4 sends "Trusted ID completed." if it trusts this proxy about
+// addresses, and "ID completed." if not, which Dovecot 2.3 sends in either case. "" without ID. Its errors
 // are *Unavailable.
 func (d *Dialer) Identify(ctx context.Context, t Target, c Client) (text string, err error) {
 	err = d.connected(ctx, t, c, func(ctx context.Context, l *loginClient) error {

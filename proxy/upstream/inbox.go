@@ -6,39 +6,37 @@ import (
 	"fmt"
 )
 
-// maxCompare bounds comparisons while mail arrives in the master's INBOX.
+// maxCompare bounds the repetitions of a comparison while mail arrives in the master's INBOX.
 const maxCompare = 3
 
-// inbox is what STATUS says of a connection's INBOX. Two that are equal, read
-// while neither changes, are taken for one mailbox.
+// inbox is the STATUS of a connection's INBOX. Two that are equal, read while neither changes, count as one
+// mailbox.
 type inbox struct {
 	exists                   bool
 	validity, next, messages string
 }
 
-// sameID compares what doesn't change while a mailbox lives.
+// sameID compares the values that don't change during a mailbox's life.
 func (in inbox) sameID(other inbox) bool {
 	return in.exists == other.exists && in.validity == other.validity
 }
 
-// likeness is what comparing two INBOXes comes to.
+// likeness is the result of comparing two INBOXes.
 type likeness uint8
 
 const (
 	different  likeness = iota
 	theSame             // equal in everything while nothing changed
-	indistinct          // can't be told apart, however often one looks
+	indistinct          // can't be distinguished, however often they are compared
 	bothMissing
 )
 
-// sameInbox compares the INBOXes of two connections, reading the master's
-// before and after the other's:
+// sameInbox compares the INBOXes of two connections; it reads the master's before and after the other's:
 //
-//   - the master's isn't itself any more: indistinct. Courier makes up a new
-//     UIDVALIDITY at each STATUS of an INBOX that was never selected, which a
-//     proxy's own never is; two readings of one mailbox differ then.
+//   - the master's has changed its identity: indistinct. Courier makes up a new UIDVALIDITY at each STATUS
+//     of an INBOX that was never selected, like the master's; two readings of one mailbox differ then.
 //   - the other's is another mailbox: different.
-//   - UIDNEXT or MESSAGES moved meanwhile: again, and then indistinct.
+//   - UIDNEXT or MESSAGES changed meanwhile: compare again, and at last indistinct.
 func sameInbox(ctx context.Context, master, other *Conn) (likeness, error) {
 	for range maxCompare {
 		before, err := master.inbox(ctx)
@@ -69,8 +67,8 @@ func sameInbox(ctx context.Context, master, other *Conn) (likeness, error) {
 	return indistinct, nil
 }
 
-// inbox asks for the connection's INBOX. Nothing is selected by it, and what
-// comes besides is kept for the client.
+// inbox requests the STATUS of the connection's INBOX. It selects no mailbox, and keeps other untagged
+// responses for the client.
 func (c *Conn) inbox(ctx context.Context) (in inbox, err error) {
 	stop := c.Until(ctx)
 	defer func() {
@@ -80,14 +78,13 @@ func (c *Conn) inbox(ctx context.Context) (in inbox, err error) {
 	}()
 	l := newLoginClient(c.Conn, loginOptions{})
 	l.keep, l.want = true, "STATUS"
-	// Not MAILBOXID (RFC 8474): Cyrus 3.6 answers with bytes of memory that it has freed, line ends
-	// among them.
+	// Not MAILBOXID (RFC 8474): Cyrus 3.6 answers with bytes of freed memory, which may contain line ends.
 	resp, err := l.command("STATUS INBOX (UIDVALIDITY UIDNEXT MESSAGES)\r\n")
 	if err != nil {
 		return in, err
 	}
 	c.Untagged = append(c.Untagged, l.untagged...)
-	_ = l.Release() // its errors are of other steps
+	_ = l.Release() // its errors belong to other steps
 	switch {
 	case resp.Status == "OK" && l.got != nil:
 		in = parseInbox(l.got)
@@ -101,9 +98,8 @@ func (c *Conn) inbox(ctx context.Context) (in inbox, err error) {
 	return in, &answerError{answer: l.plain(resp), err: fmt.Errorf("%w: STATUS INBOX fails", ErrUnverified)}
 }
 
-// parseInbox reads `* STATUS INBOX (UIDVALIDITY 1 UIDNEXT 2 …)`. RFC 9051
-// §7.3.4. The name is INBOX, however it is quoted, so the first parenthesis is
-// the list's.
+// parseInbox parses `* STATUS INBOX (UIDVALIDITY 1 UIDNEXT 2 …)`. RFC 9051 §7.3.4. The name is INBOX, however
+// it is quoted, so the first parenthesis begins the list.
 func parseInbox(line []byte) inbox {
 	in := inbox{exists: true}
 	_, list, _ := bytes.Cut(line, []byte("("))
@@ -122,8 +118,7 @@ func parseInbox(line []byte) inbox {
 	return in
 }
 
-// leave logs out of a connection that no session has, and closes it. The answer isn't
-// waited for.
+// leave logs out of a connection without a session, and closes it. It doesn't wait for the answer.
 func (c *Conn) leave(ctx context.Context) {
 	stop := c.Until(ctx)
 	newLoginClient(c.Conn, loginOptions{}).logout()

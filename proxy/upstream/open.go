@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// logIn takes a connected socket to a logged-in Conn. hostname is the proxy's.
+// logIn logs in on a connected socket. hostname is the proxy's.
 func (l *loginClient) logIn(ctx context.Context, hostname string, a Auth) (*Conn, error) {
 	if err := l.open(ctx); err != nil {
 		return nil, err
@@ -42,8 +42,7 @@ func (l *loginClient) logIn(ctx context.Context, hostname string, a Auth) (*Conn
 		return nil, afterLogin(StageCapability, err)
 	}
 
-	// What the OK says besides the capabilities is the client's to see: an
-	// alert as an untagged response of its own, the text with the client's OK.
+	// The rest of the OK is for the client: an alert as an untagged response, the text with the client's OK.
 	out := &Conn{Conn: l.conn, Caps: l.caps, Target: l.target, LoginText: cleanText(resp.Text), Untagged: l.untagged}
 	switch resp.Code {
 	case "", "CAPABILITY", "REFERRAL":
@@ -54,8 +53,7 @@ func (l *loginClient) logIn(ctx context.Context, hostname string, a Auth) (*Conn
 	return out, l.Release()
 }
 
-// open makes the connection secure, as the target has it, and reads the
-// greeting.
+// open starts TLS if the target requires it, and reads the greeting.
 func (l *loginClient) open(ctx context.Context) error {
 	if l.target.TLS == TLSImplicit {
 		if err := l.phaseTLS(ctx, l.handshake); err != nil {
@@ -75,9 +73,9 @@ func (l *loginClient) open(ctx context.Context) error {
 
 // greeting reads the first line. RFC 9051 §7.1.
 //
-// PREAUTH is never accepted: the backend then takes the connection for a user
-// whom the proxy didn't choose, and every user would get that user's mail. It also is how
-// a man in the middle would skip STARTTLS.
+// PREAUTH is never accepted: the backend then treats the connection as that of a user whom the proxy didn't
+// choose, and all users would see that user's mail. PREAUTH is also how a man in the middle could prevent
+// STARTTLS.
 func (l *loginClient) greeting() error {
 	resp, err := l.Next()
 	switch {
@@ -103,14 +101,12 @@ func (l *loginClient) phaseTLS(ctx context.Context, secure func(context.Context)
 	return err
 }
 
-// startTLS is RFC 9051 §6.2.1. A backend that doesn't list STARTTLS (an attacker on the
-// way may have taken it out of the list) isn't logged in to: nothing that was to be secret is
-// sent in the clear. Where the greeting has no list, the
-// command is sent without asking for one, which would be void afterwards.
+// startTLS is RFC 9051 §6.2.1. If a backend doesn't list STARTTLS (an attacker may have removed it from the
+// list), there is no login: secrets are never sent in the clear. If the greeting has no list, the command is
+// sent without requesting one, which would be invalid afterwards.
 //
-// Nothing is sent behind STARTTLS before the handshake, and nothing may have
-// come behind its OK (ErrInjection): an attacker may have said it in the clear, and it would be
-// believed as said under TLS.
+// Nothing is sent after STARTTLS before the handshake, and no bytes may follow its OK (ErrInjection): an
+// attacker may have inserted them in the clear, and they would be taken for data under TLS.
 func (l *loginClient) startTLS(ctx context.Context) error {
 	if l.caps != nil && !l.caps.Has("STARTTLS") {
 		return fmt.Errorf("%w: it doesn't offer STARTTLS", errCannot)
@@ -125,7 +121,7 @@ func (l *loginClient) startTLS(ctx context.Context) error {
 	return l.handshake(ctx)
 }
 
-// handshake makes the connection a TLS one and forgets what was said before.
+// handshake starts TLS and discards earlier capabilities.
 func (l *loginClient) handshake(ctx context.Context) error {
 	if err := l.StartTLS(ctx, l.tls.forTarget(l.target)); err != nil {
 		return err

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// How long a backend may be silent before a login doubts that it has room. With a
-// user's own password servers delay the refusal of a wrong one (Dovecot 2 s).
+// How long a backend may be silent before a login assumes that it is full. Servers delay the refusal of a
+// wrong password of a user (Dovecot 2 s).
 const (
 	DefaultSlowAfter = 500 * time.Millisecond
 	slowUser         = 6 // times as long, once a user's own credentials were sent
 )
 
-// patience watches a login whose backend may be full and not say so: Cyrus at
-// maxchild accepts no connection, Dovecot at process_limit doesn't answer the login.
-// Each time that it is silent for too long, connections that wait make way, which is
-// seen by the connection that is being waited for: the login isn't begun anew.
+// patience watches a login at a backend that may be full without saying so: Cyrus at maxchild accepts no
+// connection, Dovecot at process_limit doesn't answer the login. Each time that the backend is silent for too
+// long, warm connections are closed. The connection that waits profits from that: the login isn't started
+// again.
 type patience struct {
 	room    *Room
 	backend string
@@ -25,11 +25,11 @@ type patience struct {
 	timer *time.Timer
 	sent  bool // a user's own credentials were sent
 	ended bool
-	ok    bool // it has ended well
-	held  int  // the connections there were when the first made way; 0: none did
+	ok    bool // the login has succeeded
+	held  int  // the number of connections when the first warm ones were closed; 0: none were
 }
 
-// watch begins it; end must be called.
+// watch starts a patience; the caller must call end.
 func (r *Room) watch(backend string, after time.Duration) *patience {
 	p := &patience{room: r, backend: backend, after: after}
 	p.mu.Lock()
@@ -54,7 +54,7 @@ func (p *patience) silent() {
 	if p.held == 0 {
 		p.held = held
 	}
-	if p.ok { // it was answered while they were being closed
+	if p.ok { // the backend answered meanwhile
 		p.room.learn(p.backend, p.held, true)
 	}
 	if !p.ended {
@@ -69,8 +69,8 @@ func (p *patience) wait() time.Duration {
 	return p.after
 }
 
-// heard is for each response of the backend's, and each step of the login. ownPassword
-// says that a user's own credentials are what the next answer is about.
+// heard is called for each response of the backend and each step of the login. ownPassword: the next answer
+// is about a user's own credentials.
 func (p *patience) heard(ownPassword bool) {
 	if p == nil {
 		return
@@ -83,8 +83,8 @@ func (p *patience) heard(ownPassword bool) {
 	}
 }
 
-// end ends it. ok is whether the backend answered as it was hoped for: then it was the
-// want of room that it was silent for, and not a wrong password.
+// end ends it. ok: the login succeeded, so the backend was silent because it was full, and not because of a
+// wrong password.
 func (p *patience) end(ok bool) {
 	p.mu.Lock()
 	p.ended, p.ok = true, ok

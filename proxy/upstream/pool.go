@@ -20,34 +20,33 @@ const (
 	DefaultPoolTotal   = 1024
 	DefaultPoolSweep   = 5 * time.Second
 
-	// poolMaxAge is how long after its login a connection is kept at most: one that goes
-	// from login to login of a user who comes all the time would have their rights, and
-	// all else the backend has looked up for them, as they were for ever.
+	// poolMaxAge bounds the time between a connection's login and its last reuse: a connection that is reused
+	// by every login of a user would keep the rights, and other data that the backend looked up at the login,
+	// for ever.
 	poolMaxAge = time.Hour
 )
 
-// PoolOptions are a Pool's. With the zero value nothing is kept.
+// PoolOptions are the settings of a Pool. With the zero value no connections are kept.
 type PoolOptions struct {
-	// WarmFor is how long a connection may wait to be lent. Keep it short: a
-	// backend may go on applying to it the rights as they were (Dovecot and its
-	// ACLs). Zero: none is kept. One that no session has used (UseWatch) waits a tenth of that: it
-	// is for what a burst of hints brings.
+	// WarmFor is how long a connection may wait for reuse. Keep it short: a backend may continue to apply the
+	// rights of the login's time (Dovecot and its ACLs). Zero: no connections are kept. A connection of
+	// watches and resyncs (UseWatch) waits a tenth of that: it serves bursts of hints.
 	WarmFor time.Duration
 
-	// AuthCacheFor is for how long after a backend's login the same credential
-	// is taken as right without asking again. Zero: never. See Proof.
+	// AuthCacheFor is how long after a backend's login the same credential counts as right without asking the
+	// backend again. Zero: never. See Proof.
 	AuthCacheFor time.Duration
 
-	// PerUser and Total bound how many are kept; the one that has waited longest
-	// goes first. Zero: the defaults.
+	// PerUser and Total bound the number of connections; the one that has waited longest is closed first.
+	// Zero: the defaults.
 	PerUser, Total int
 
-	// SweepEvery is how often Run looks for those that have waited too long, or
-	// that a backend has ended. Zero: DefaultPoolSweep.
+	// SweepEvery is how often Run checks for connections that have waited too long, or that a backend has
+	// ended. Zero: DefaultPoolSweep.
 	SweepEvery time.Duration
 
-	// Room says how many connections a backend takes; the pool's make way for others.
-	// nil: no backend has a bound. Reload keeps that of NewPool.
+	// Room knows how many connections a backend accepts; the pool closes connections for it. nil: no backend
+	// has a bound. Reload keeps the Room of NewPool.
 	Room *Room
 
 	Telemetry *telemetry.Telemetry // may be nil
@@ -67,8 +66,8 @@ func (o PoolOptions) withDefaults() PoolOptions {
 	return o
 }
 
-// warmFor is how long a connection of this use waits. The looks at a parked user's mailboxes, now and
-// then, would hold a connection for the user all the time, if it waited as long as a session's.
+// warmFor returns how long a connection of this use waits. Periodic resyncs of a parked user's mailboxes
+// would keep a connection for the user all the time if it waited as long as a session's.
 func (o PoolOptions) warmFor(u Use) time.Duration {
 	if u == UseWatch {
 		return o.WarmFor / 10
@@ -76,7 +75,7 @@ func (o PoolOptions) warmFor(u Use) time.Duration {
 	return o.WarmFor
 }
 
-// Why the pool closes a connection, as a metric has it.
+// Reasons why the pool closes a connection, as labels of a metric.
 const (
 	closedUnclean   = "unclean"
 	closedEnded     = "ended"
@@ -88,37 +87,36 @@ const (
 	closedRoom      = "room"
 )
 
-// eviction is a connection that has to be closed.
+// eviction is a connection to be closed.
 type eviction struct {
 	conn *Conn
 	why  string
 }
 
-// Pool keeps connections that aren't needed just now, logged in and with nothing
-// selected, for the user's next need of one. It never logs in by itself.
+// Pool keeps connections that aren't in use, logged in and with no mailbox selected, for the user's next
+// need. It never logs in itself.
 //
-// It has connections of sessions that were parked or have ended, and those that the hub has used
-// for its resyncs (Use tells them apart for good), because a login costs
-// the backend 1 to 6 ms of CPU. Each is lent again (Take), or
-// closed when WarmFor is over, when its backend has ended it, when there are too
-// many, or when its user or backend is forgotten.
+// It has connections of sessions that were parked or have ended, and those that the hub has used for its
+// resyncs (a connection's Use never changes), because a login costs the backend 1 to 6 ms of CPU. Each is
+// lent again (Take), or closed: when WarmFor is over, when its backend has ended it, when there are too many,
+// or when its user or backend is forgotten.
 //
-// There is no goroutine for a connection: whether its backend has ended it, or
-// said something, is looked at when it is to be lent, and now and then (Run).
+// A connection has no goroutine: whether its backend has ended it, or sent data, is checked before it is
+// lent, and periodically (Run).
 type Pool struct {
-	seal [32]byte // the key of credentials' digests; made anew with each Pool
+	seal [32]byte // the key of credentials' digests; a new one for each Pool
 
-	mu  sync.Mutex // guards what follows; no I/O under it
+	mu  sync.Mutex // guards the fields below; no I/O under it
 	opt PoolOptions
-	// users holds each user's, the one that has waited longest first. They are
-	// PerUser at most, so finding one is a scan.
+	// users has each user's connections, the one that has waited longest first. There are at most PerUser, so
+	// finding one is a scan.
 	users map[string][]*warm
-	// order holds all of them, the one that has waited longest in front.
+	// order has all connections, the one that has waited longest first.
 	order  *list.List
 	closed bool
-	// flushed are the users whose credentials of before then count for nothing (FlushUser).
+	// flushed has the users whose earlier credentials don't count any more (FlushUser).
 	flushed map[string]time.Time
-	// left are the users who were let go of lately, and when (LetGo); allLeft is when all were.
+	// left has the users who were let go of lately, with the time (LetGo); allLeft is the time when all were.
 	left    map[string]time.Time
 	allLeft time.Time
 }
@@ -129,19 +127,17 @@ type warm struct {
 	conn  *Conn
 	since time.Time
 	place *list.Element // in Pool.order
-	// looked: the sweep is looking at it, outside the lock, and it may not be read
-	// elsewhere. It may be closed nevertheless.
+	// looked: the sweep is checking it, outside the lock, and no other goroutine may read it. It may be
+	// closed nevertheless.
 	looked bool
 }
 
-// Key makes the key of connections to t, logged in with a as the user (the
-// canonical name, as routing has it), for one use. dialect is what was enabled on
-// the connection, in words of the caller's: two connections with the same dialect
-// answer the same command alike.
+// Key returns the key of connections to t, logged in with a as the user (the canonical name), for one use.
+// dialect describes what was enabled on the connection, in the caller's words: two connections with the same
+// dialect answer the same command alike.
 //
-// The credential is in it as a digest, keyed with a secret of this Pool's: a dump
-// of the process's memory is no list of hashes to be guessed at elsewhere, and a
-// wrong password finds nothing.
+// The key has the credential as a digest, keyed with a secret of this Pool: a dump of the process's memory
+// doesn't help guessing passwords elsewhere, and a wrong password finds no connection.
 func (p *Pool) Key(user string, t Target, a Auth, use Use, dialect string) PoolKey {
 	authzid, authcid, password := a.identity()
 	k := PoolKey{
@@ -153,7 +149,7 @@ func (p *Pool) Key(user string, t Target, a Auth, use Use, dialect string) PoolK
 		mode = ModeMaster
 	}
 	mac := hmac.New(sha256.New, p.seal[:])
-	// Each part behind its length, so that no two credentials are the same bytes.
+	// Each part is preceded by its length, so that different credentials never have the same bytes.
 	for _, part := range []string{mode, authzid, authcid, password.Reveal()} {
 		var n [8]byte
 		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
@@ -164,10 +160,10 @@ func (p *Pool) Key(user string, t Target, a Auth, use Use, dialect string) PoolK
 	return k
 }
 
-// Give takes a connection over, and keeps or closes it: the caller's handle can't be
-// used afterwards. It says whether the connection is kept.
+// Give takes ownership of a connection, and keeps or closes it; the caller's handle can't be used afterwards.
+// It says whether the connection is kept.
 //
-// A connection is kept if it is clean (see Condition) and quiet, and the settings allow it.
+// A connection is kept if it is clean (see Condition) and idle, and the settings allow it.
 func (p *Pool) Give(k PoolKey, c *Conn, s Condition) bool {
 	tel := p.options().Telemetry
 	tel.PoolGiven(k.use.kind())
@@ -188,7 +184,7 @@ func (p *Pool) Give(k PoolKey, c *Conn, s Condition) bool {
 		_ = mine.Abort()
 		return false
 	}
-	mine.Untagged = nil // its session's client has been told
+	mine.Untagged = nil // its session's client has received them
 	for _, e := range p.put(k, mine) {
 		tel.PoolClosed(e.why)
 		_ = e.conn.Close()
@@ -202,7 +198,7 @@ func (p *Pool) Give(k PoolKey, c *Conn, s Condition) bool {
 	return true
 }
 
-// put files a connection, and returns what has to be closed instead.
+// put adds a connection, and returns the connections that have to be closed for it.
 func (p *Pool) put(k PoolKey, c *Conn) (evicted []eviction) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -221,7 +217,7 @@ func (p *Pool) put(k PoolKey, c *Conn) (evicted []eviction) {
 	return evicted
 }
 
-// hasLeft says whether a connection is of before LetGo.
+// hasLeft says whether a connection is from before LetGo.
 func (p *Pool) hasLeft(user string, c *Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -229,18 +225,17 @@ func (p *Pool) hasLeft(user string, c *Conn) bool {
 	return ok && !c.LoggedIn.After(at) || !p.allLeft.IsZero() && !c.LoggedIn.After(p.allLeft)
 }
 
-// Take lends a connection of exactly this key, the one that has waited least;
-// nil when there is none that may be lent. It is the caller's from then on. from is the
-// client whose login it is for; it counts where the credential is Unproven.
+// Take lends a connection with exactly this key, the one that has waited the shortest time; nil if there is
+// none that may be lent. It then belongs to the caller. from is the client whose login it is for; it counts
+// if the credential is Unproven.
 //
-// A connection that its backend has ended, or said anything on, isn't lent but
-// closed.
+// A connection that its backend has ended, or on which it has sent data, is closed and not lent.
 func (p *Pool) Take(k PoolKey, proof Proof, from netip.Addr) *Conn {
 	return p.take(k, func(w *warm, now time.Time) bool { return p.mayLendLocked(w, proof, from, now) })
 }
 
-// TakeSince is Take for a credential that none but the backend verifies, and that is to be verified
-// from time to time: only a connection is lent that the backend let in at since or later.
+// TakeSince is Take for a credential that only the backend can verify, and that has to be verified
+// periodically: it lends only connections that the backend accepted at since or later.
 func (p *Pool) TakeSince(k PoolKey, since time.Time) *Conn {
 	return p.take(k, func(w *warm, _ time.Time) bool { return !w.conn.LoggedIn.Before(since) })
 }
@@ -265,8 +260,7 @@ func (p *Pool) take(k PoolKey, may func(*warm, time.Time) bool) *Conn {
 	}
 }
 
-// pick takes out the best connection for a key, and those of it that have waited
-// too long.
+// pick removes the best connection for a key, and those of the key that have waited too long.
 func (p *Pool) pick(k PoolKey, may func(*warm, time.Time) bool) (found *warm, tel *telemetry.Telemetry, expired []*Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -284,13 +278,13 @@ func (p *Pool) pick(k PoolKey, may func(*warm, time.Time) bool) (found *warm, te
 	return found, p.opt.Telemetry, expired
 }
 
-// mayLendLocked is the rule that a login never succeeds on the strength of a warm
-// connection: the credential was verified for this login, or this connection was
-// itself opened with that very credential (the key says so) not long ago, for a client
-// in the same network: a backend may let a user in from some only (Dovecot's allow_nets).
+// mayLendLocked is the rule that a warm connection alone never makes a login succeed: the credential was
+// verified for this login, or this connection was itself opened with the same credential (the key says so)
+// not long ago, for a client in the same network, since a backend may accept a user only from some networks
+// (Dovecot's allow_nets).
 //
-// In mode master the connection was opened with the proxy's own credential,
-// which proves nothing about the user's.
+// In mode master the connection was opened with the proxy's own credential, which proves nothing about the
+// user's.
 func (p *Pool) mayLendLocked(w *warm, proof Proof, from netip.Addr, now time.Time) bool {
 	if proof == Verified {
 		return true
@@ -302,8 +296,8 @@ func (p *Pool) mayLendLocked(w *warm, proof Proof, from netip.Addr, now time.Tim
 	return !w.key.master && SameNetwork(w.conn.LoggedInFor, from) && age >= 0 && age < p.opt.AuthCacheFor
 }
 
-// SameNetwork says whether two clients are in one /24, or for IPv6 in one /64: behind a
-// carrier's NAT, or with temporary addresses, one client comes from several of these.
+// SameNetwork says whether two clients are in one /24, or for IPv6 in one /64: behind a carrier's NAT, or
+// with temporary addresses, one client uses several addresses.
 func SameNetwork(a, b netip.Addr) bool {
 	a, b = a.Unmap(), b.Unmap()
 	bits := 64
@@ -314,7 +308,7 @@ func SameNetwork(a, b netip.Addr) bool {
 	return err == nil && network.Contains(b)
 }
 
-// removeLocked takes a connection out of the pool.
+// removeLocked removes a connection from the pool.
 func (p *Pool) removeLocked(w *warm) *Conn {
 	p.order.Remove(w.place)
 	of := p.users[w.key.user]
@@ -330,10 +324,10 @@ func (p *Pool) removeLocked(w *warm) *Conn {
 	return w.conn
 }
 
-// Keeps says whether anything that is given is kept at all.
+// Keeps says whether the settings allow keeping connections.
 func (p *Pool) Keeps() bool { return p.options().WarmFor > 0 }
 
-// Len is how many connections wait.
+// Len returns how many connections wait.
 func (p *Pool) Len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -2,15 +2,14 @@ package upstream
 
 import "crypto/sha256"
 
-// Use is what a connection serves, for as long as it lives: a connection that a
-// session has used never serves a watch or a resync, whose ENABLE
-// would change what the session is told, nor the other way round.
+// Use is the purpose of a connection for its whole life: a connection that a session has used never serves a
+// watch or a resync, whose ENABLE would change what the session is told, and vice versa.
 type Use uint8
 
 // The uses of a connection.
 const (
-	UseSession Use = iota // it speaks for a client, in that client's dialect
-	UseWatch              // the proxy's own: watches, resync
+	UseSession Use = iota // for a client, in the client's dialect
+	UseWatch              // for watches and resyncs
 )
 
 // Kinds of connections in the gauge imapproxy.backend.connections, besides those
@@ -27,13 +26,13 @@ func (u Use) kind() string {
 	return kindSession
 }
 
-// PoolKey says which connections can stand in for each other: those with equal keys. Pool.Key makes it; it
-// holds no secret.
+// PoolKey says which connections can replace each other: those with equal keys. Pool.Key makes it; it
+// contains no secret.
 type PoolKey struct {
 	user    string
-	target  Target // id, address and TLS: a backend that moved is another
+	target  Target // id, address and TLS: a backend with another address is another target
 	master  bool
-	authzid string // the user it acts for; empty: the authentication identity
+	authzid string // the user for whom it acts; empty: the authentication identity
 	authcid string // whose password was sent
 	digest  [sha256.Size]byte
 	use     Use
@@ -42,30 +41,29 @@ type PoolKey struct {
 
 func (k PoolKey) valid() bool { return k.user != "" && k.authcid != "" }
 
-// Proof is what is known of the credential when a connection is asked for.
+// Proof says what is known of the credential when a connection is requested.
 type Proof uint8
 
 const (
-	// Unproven: only the backend could say whether it is right. Only a
-	// connection that the backend itself let in with this credential, for a client at the same
-	// address, within AuthCacheFor is lent; else the caller logs in and so asks.
+	// Unproven: only the backend can verify it. Only a connection is lent that the backend itself accepted
+	// with this credential, for a client in the same network, within AuthCacheFor; otherwise the caller logs
+	// in.
 	Unproven Proof = iota
-	// Verified: a source of the proxy's own has found the credential right for
-	// this very login, or the session that asks has been logged in with it for
-	// as long as it lives (a resume).
+	// Verified: a source of the proxy has verified the credential for this login, or the requesting session
+	// has been logged in with it all the time (a resume).
 	Verified
 )
 
-// Condition is how the giver leaves a connection. What isn't clean is closed, not
-// lent: a pooled connection that is still in IDLE answers the next session's
-// first command with "BAD Expected DONE". The zero value says that it is clean.
+// Condition is the state in which a connection is given. An unclean connection is closed, not lent: a pooled
+// connection that is still in IDLE would answer the next session's first command with "BAD Expected DONE".
+// The zero value means clean.
 type Condition struct {
-	Idling      bool // IDLE whose tagged answer hasn't come, after DONE too
+	Idling      bool // IDLE whose tagged answer hasn't come, also after DONE
 	InFlight    bool // a command not answered
-	HalfLiteral bool // a literal announced or begun, and not sent to its end
+	HalfLiteral bool // a literal was announced or begun, and not completed
 	Selected    bool // a mailbox is selected
-	Notify      bool // NOTIFY is set: it speaks unasked
-	Doubt       bool // anything unknown that may be state
+	Notify      bool // NOTIFY is set: the backend sends data without a command
+	Doubt       bool // there may be unknown state
 }
 
 func (s Condition) clean() bool { return s == Condition{} }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// NewPool makes an empty pool.
+// NewPool returns an empty pool.
 func NewPool(opt PoolOptions) *Pool {
 	p := &Pool{opt: opt.withDefaults(), users: map[string][]*warm{}, order: list.New()}
 	_, _ = rand.Read(p.seal[:]) // never fails (crypto/rand)
@@ -17,7 +17,7 @@ func NewPool(opt PoolOptions) *Pool {
 	return p
 }
 
-// Reload applies new settings, to those that wait too.
+// Reload applies new settings, also to connections in the pool.
 func (p *Pool) Reload(opt PoolOptions) {
 	p.mu.Lock()
 	opt.Room = p.opt.Room
@@ -26,14 +26,14 @@ func (p *Pool) Reload(opt PoolOptions) {
 	p.Sweep()
 }
 
-// ForgetUser closes the user's connections, and says how many there were: a backend has
-// as many of the user's as it allows.
+// ForgetUser closes the user's connections, and returns how many there were: they count for the backend's
+// limit per user.
 func (p *Pool) ForgetUser(user string) int {
 	return p.forget(closedForgotten, func(w *warm) bool { return w.key.user == user })
 }
 
-// FlushUser is ForgetUser, and what the user's other connections were opened with counts for nothing
-// either, once they come here: the backend is asked about the next password in any case.
+// FlushUser is ForgetUser; in addition, the credentials of the user's other connections don't count when
+// these are given later: the backend will be asked about the next password.
 func (p *Pool) FlushUser(user string) int {
 	p.mu.Lock()
 	now := p.opt.Now()
@@ -41,7 +41,7 @@ func (p *Pool) FlushUser(user string) int {
 		p.flushed = map[string]time.Time{}
 	}
 	for other, at := range p.flushed {
-		if now.Sub(at) >= p.opt.AuthCacheFor { // what is older isn't believed anyhow
+		if now.Sub(at) >= p.opt.AuthCacheFor { // older credentials don't count anyway
 			delete(p.flushed, other)
 		}
 	}
@@ -50,8 +50,8 @@ func (p *Pool) FlushUser(user string) int {
 	return p.ForgetUser(user)
 }
 
-// LetGo closes the connections of a user ("": of all users) that wait, and those that were logged in before now once they are given: the
-// user is to be at another backend. It doesn't wait.
+// LetGo closes the waiting connections of a user ("": of all users), and those that were logged in before now
+// when they are given: the user moves to another backend. It doesn't wait.
 func (p *Pool) LetGo(user string) {
 	p.mu.Lock()
 	now := p.opt.Now()
@@ -79,33 +79,33 @@ func (p *Pool) LetGo(user string) {
 	tel := p.options().Telemetry
 	for _, w := range out {
 		tel.PoolClosed(closedForgotten)
-		_ = w.conn.Abort() // nothing is in flight, and close_notify might have to wait
+		_ = w.conn.Abort() // no command is in progress, and close_notify might block
 	}
 }
 
-// lentFor is how long a connection of the pool's is in other hands at most, but for sessions: those know that they are to leave.
+// lentFor bounds how long a lent connection is in use, except by sessions, which are told to leave.
 const lentFor = time.Minute
 
-// OfUser is how many connections of a user's wait.
+// OfUser returns how many connections of a user wait.
 func (p *Pool) OfUser(user string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.users[user])
 }
 
-// ForgetCredential closes the user's connections, of any use and dialect,
-// that were opened with the credential of this key: a backend doesn't accept it any more.
+// ForgetCredential closes the user's connections, of any use and dialect, that were opened with this key's
+// credential: a backend doesn't accept it any more.
 func (p *Pool) ForgetCredential(k PoolKey) {
 	p.forget(closedForgotten, func(w *warm) bool { return w.key.user == k.user && w.key.digest == k.digest })
 }
 
-// ForgetBackend closes the connections to a backend: it drains, or is gone.
+// ForgetBackend closes the connections to a backend that drains or was removed.
 func (p *Pool) ForgetBackend(id string) {
 	p.forget(closedForgotten, func(w *warm) bool { return w.key.target.ID == id })
 }
 
-// evictOldest closes up to n connections to a backend, those that have waited longest,
-// and returns how many there were: the backend has no room for others.
+// evictOldest closes up to n connections to a backend, those that have waited longest, and returns how many
+// there were: the backend has no capacity for others.
 func (p *Pool) evictOldest(backend string, n int) int {
 	return p.forget(closedRoom, func(w *warm) bool {
 		if w.key.target.ID != backend || n <= 0 {
@@ -116,8 +116,8 @@ func (p *Pool) evictOldest(backend string, n int) int {
 	})
 }
 
-// CloseOldest closes up to n connections, to whichever backend, those that have waited
-// longest, and returns how many there were: the proxy has no descriptors for others.
+// CloseOldest closes up to n connections to any backends, those that have waited longest, and returns how
+// many there were: the proxy has no descriptors for others.
 func (p *Pool) CloseOldest(n int) int {
 	return p.forget(closedRoom, func(*warm) bool { n--; return n >= 0 })
 }
@@ -139,7 +139,7 @@ func (p *Pool) forget(why string, which func(*warm) bool) int {
 	return len(out)
 }
 
-// allLocked lists them, so that they can be removed meanwhile.
+// allLocked returns a list of them, so that they can be removed during the iteration.
 func (p *Pool) allLocked() []*warm {
 	out := make([]*warm, 0, p.order.Len())
 	for e := p.order.Front(); e != nil; e = e.Next() {
@@ -163,7 +163,7 @@ func (p *Pool) Run(ctx context.Context) {
 	}
 }
 
-// Close closes the connections that wait, and those that are given from now on.
+// Close closes the waiting connections, and those that are given later.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
@@ -171,8 +171,8 @@ func (p *Pool) Close() {
 	p.forget(closedOff, func(*warm) bool { return true })
 }
 
-// Sweep closes what has waited for too long, what its backend has ended or said
-// something on, and what is more than the bounds allow.
+// Sweep closes connections that have waited too long, that their backend has ended or sent data on, and that
+// exceed the bounds.
 func (p *Pool) Sweep() {
 	p.mu.Lock()
 	all := p.allLocked()
@@ -182,8 +182,8 @@ func (p *Pool) Sweep() {
 	}
 }
 
-// look closes one connection if it is of no use. It isn't lent
-// meanwhile: a session that needs one just then logs in.
+// look closes one connection if it can't be reused. It isn't lent meanwhile: a session that needs one at that
+// moment logs in.
 func (p *Pool) look(w *warm) {
 	p.mu.Lock()
 	if w.place == nil || w.looked {

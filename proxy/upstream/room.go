@@ -5,29 +5,27 @@ import (
 	"time"
 )
 
-// How a bound that was learnt comes back up, and for how long a backend counts as full.
+// How a learnt bound rises again, and how long a backend counts as full.
 const (
 	roomRaiseEvery = 5 * time.Minute
 	roomFullFor    = time.Minute
 )
 
-// RoomOptions are a Room's. The zero value is usable.
+// RoomOptions are the settings of a Room. The zero value is usable.
 type RoomOptions struct {
-	// Connections is how many connections the proxy may hold to one backend before
-	// those that wait for a next use (the pool's) are closed. Zero: no bound but what a
-	// backend's refusals teach.
+	// Connections is how many connections the proxy may hold to one backend before warm ones (the pool's) are
+	// closed. Zero: no bound except those that are learnt from a backend's refusals.
 	Connections int
 	Now         func() time.Time // nil: time.Now
 }
 
-// Room counts the connections that the proxy holds to each backend, of sessions, watches,
-// probes and those that wait in the pool, and knows how many each backend takes. Where
-// there is no room for a login, connections that wait in the pool make way, those that
-// have waited longest first. A login is never refused by it.
+// Room counts the connections that the proxy holds to each backend (of sessions, watches, probes and the
+// pool), and knows how many each backend accepts. If a login finds no capacity, connections in the pool are
+// closed, those that have waited longest first. Room never refuses a login.
 //
-// How many a backend takes is learnt from its refusals: what the proxy held there when it
-// refused another. It rises again by a tenth every five minutes without a refusal, as the
-// refusal may have been for other reasons, and is forgotten once it has doubled.
+// The number that a backend accepts is learnt from its refusals: it is the number that the proxy held there
+// when the backend refused another one. It rises by a tenth every five minutes without a refusal, since the
+// refusal may have had other reasons, and is forgotten once it has doubled.
 type Room struct {
 	mu       sync.Mutex // guards what follows; no I/O under it
 	opt      RoomOptions
@@ -37,18 +35,18 @@ type Room struct {
 	crowded  func(connections int) bool // nil: never
 }
 
-// occupied is what Room knows of one backend.
+// occupied is Room's data about one backend.
 type occupied struct {
-	held    int       // logged in, waiting ones included
+	held    int       // logged in, including warm ones
 	coming  int       // being dialled or logging in
-	learnt  int       // what it takes; 0: not known
-	refusal int       // what learnt was after the last refusal
+	learnt  int       // how many it accepts; 0: unknown
+	refusal int       // the value of learnt after the last refusal
 	since   time.Time // the last refusal, or the last rise since
-	alive   time.Time // when a login last succeeded, or a refusal was heard
-	excuses int       // failures of probes that connections which wait have excused, since the last that succeeded
+	alive   time.Time // when a login last succeeded, or a refusal was received
+	excuses int       // failures of probes that were excused by warm connections since the last success
 }
 
-// NewRoom makes a Room with no bounds learnt.
+// NewRoom returns a Room without learnt bounds.
 func NewRoom(opt RoomOptions) *Room {
 	if opt.Now == nil {
 		opt.Now = time.Now
@@ -56,18 +54,16 @@ func NewRoom(opt RoomOptions) *Room {
 	return &Room{opt: opt, backends: map[string]*occupied{}}
 }
 
-// Evicts says how connections that wait are closed: evict closes up to n of a backend's,
-// those that have waited longest, and returns how many there were; evictAny those of any
-// backends.
+// Evicts sets how warm connections are closed: evict closes up to n of a backend's, those that have waited
+// longest, and returns how many there were; evictAny those of any backends.
 func (r *Room) Evicts(evict func(backend string, n int) int, evictAny func(n int) int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.evict, r.evictAny = evict, evictAny
 }
 
-// Keeps has the process's last descriptors kept from sessions and watches: crowded says whether
-// so many connections to backends, with the one that is about to be made, are too many.
-// Probes are made all the same.
+// Keeps reserves the process's last descriptors: crowded says whether this number of connections to backends,
+// including the one about to be made, is too high for sessions and watches. Probes ignore it.
 func (r *Room) Keeps(crowded func(connections int) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -85,8 +81,8 @@ func (r *Room) isCrowded() bool {
 	return crowded != nil && crowded(n)
 }
 
-// spare closes a connection that waits, to this backend if there is one, since the proxy
-// itself has no descriptor or port for another. It says whether there was one.
+// spare closes a warm connection, to this backend if there is one, since the proxy has no descriptor or port
+// for another. It says whether there was one.
 func (r *Room) spare(id string) bool {
 	r.mu.Lock()
 	evict, evictAny := r.evict, r.evictAny
@@ -94,14 +90,14 @@ func (r *Room) spare(id string) bool {
 	return evict != nil && (evict(id, 1) > 0 || evictAny(1) > 0)
 }
 
-// Reload takes a new bound; what was learnt stays.
+// Reload sets a new bound; learnt ones stay.
 func (r *Room) Reload(connections int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.opt.Connections = connections
 }
 
-// of returns the backend's entry, making one.
+// of returns the backend's entry; it makes one if necessary.
 func (r *Room) of(id string) *occupied {
 	o := r.backends[id]
 	if o == nil {
@@ -111,7 +107,7 @@ func (r *Room) of(id string) *occupied {
 	return o
 }
 
-// tidy removes an entry that says nothing, and raises what was learnt.
+// tidy removes an empty entry, and raises the learnt number.
 func (r *Room) tidy(id string, o *occupied) {
 	now := r.opt.Now()
 	for o.learnt > 0 && now.Sub(o.since) >= roomRaiseEvery {
@@ -126,7 +122,7 @@ func (r *Room) tidy(id string, o *occupied) {
 	}
 }
 
-// bound is how many connections leave room for a probe and others' sessions; 0: any number.
+// bound returns how many connections leave capacity for a probe and for others' sessions; 0: any number.
 func (r *Room) bound(o *occupied) int {
 	bound := 0
 	if o.learnt > 0 {
@@ -138,7 +134,7 @@ func (r *Room) bound(o *occupied) int {
 	return bound
 }
 
-// excess is how many connections are too many.
+// excess returns how many connections are too many.
 func (r *Room) excess(o *occupied) int {
 	if bound := r.bound(o); bound > 0 {
 		return o.held + o.coming - bound
@@ -146,7 +142,7 @@ func (r *Room) excess(o *occupied) int {
 	return 0
 }
 
-// enter is for a login that begins. left must be called once, with whether it succeeded.
+// enter records the begin of a login. left must be called once; ok says whether the login succeeded.
 func (r *Room) enter(id string) (left func(ok bool)) {
 	r.mu.Lock()
 	o := r.of(id)
@@ -171,7 +167,7 @@ func (r *Room) enter(id string) (left func(ok bool)) {
 	}
 }
 
-// held is how many connections are logged in, at all backends.
+// held returns how many connections are logged in, at all backends.
 func (r *Room) held() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -182,7 +178,7 @@ func (r *Room) held() int {
 	return n
 }
 
-// leave is for a connection that was logged in and is closed now.
+// leave records that a logged-in connection was closed.
 func (r *Room) leave(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,7 +187,7 @@ func (r *Room) leave(id string) {
 	r.tidy(id, o)
 }
 
-// Trim closes waiting connections to a backend beyond its bound.
+// Trim closes warm connections to a backend beyond its bound.
 func (r *Room) Trim(id string) {
 	r.mu.Lock()
 	o := r.of(id)
@@ -203,11 +199,10 @@ func (r *Room) Trim(id string) {
 	}
 }
 
-// Refused is for a backend that doesn't take another connection, or seems not to.
-// Connections that wait make way, the more of them the more there are. It says whether
-// there were any; else the backend isn't full by the proxy's doing. certain is whether
-// the refusal is for want of room, which is learnt from; else it may be a user's bytes
-// that were refused.
+// Refused records that a backend doesn't accept another connection, or seems not to. Warm connections are
+// closed, the more the more connections there are. again says whether there were any; otherwise the backend
+// isn't full because of the proxy. certain: the backend refused because it is full, so the number is learnt;
+// otherwise a user's data may have been refused.
 func (r *Room) Refused(id string, certain bool) (again bool) {
 	held := r.makeWay(id, 8)
 	if certain {
@@ -216,13 +211,13 @@ func (r *Room) Refused(id string, certain bool) (again bool) {
 	return held > 0
 }
 
-// makeWay closes connections that wait: one of so many that there are, and at least two. It
-// returns how many connections there were before; 0: none waited.
+// makeWay closes warm connections: one in oneOf, and at least two. It returns how many connections there were
+// before; 0: there were no warm ones.
 func (r *Room) makeWay(id string, oneOf int) (held int) {
 	r.mu.Lock()
 	o, evict := r.of(id), r.evict
 	held = o.held
-	n := max(2, held/oneOf) // the login's place, and the reserve of bound
+	n := max(2, held/oneOf) // a place for the login, and the reserve of bound
 	r.tidy(id, o)
 	r.mu.Unlock()
 	if evict == nil || held == 0 || evict(id, n) == 0 {
@@ -231,8 +226,8 @@ func (r *Room) makeWay(id string, oneOf int) (held int) {
 	return held
 }
 
-// learn notes that a backend took so many connections and no more. heard is whether it
-// said so; else it was silent, which is no sign of its life.
+// learn records that a backend accepted this many connections and no more. heard: it said so; otherwise it
+// was silent, which doesn't show that it is alive.
 func (r *Room) learn(id string, held int, heard bool) {
 	if held == 0 {
 		return
@@ -249,9 +244,8 @@ func (r *Room) learn(id string, held int, heard bool) {
 	}
 }
 
-// Full says whether the proxy holds all of the connections that a backend takes, as was
-// learnt from its refusals. A backend that hasn't let a login in for a minute isn't
-// called full any longer: it may be dead.
+// Full says whether the proxy holds all connections that a backend accepts, as learnt from its refusals. A
+// backend that hasn't accepted a login for a minute doesn't count as full any longer: it may be dead.
 func (r *Room) Full(id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -260,14 +254,14 @@ func (r *Room) Full(id string) bool {
 	return o.learnt > 0 && o.held+o.coming >= r.bound(o) && r.opt.Now().Sub(o.alive) < roomFullFor
 }
 
-// RoomStatus is what Room knows of a backend.
+// RoomStatus is Room's data about a backend, for others.
 type RoomStatus struct {
-	Connections int // logged in, waiting ones included
-	Bound       int // beyond which none waits; 0: there is none
-	Learnt      int // how many the backend takes, as its refusals taught; 0: not known
+	Connections int // logged in, including warm ones
+	Bound       int // above which no warm ones are kept; 0: none
+	Learnt      int // how many the backend accepts, learnt from its refusals; 0: unknown
 }
 
-// Status returns what is known of a backend.
+// Status returns a backend's status.
 func (r *Room) Status(id string) RoomStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -11,18 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sources dials from several local addresses in turn: a connection's local port must be
-// free for its pair of addresses, so each address adds as many connections to one
-// backend as there are local ports. A nil *Sources dials from whichever address the
-// system chooses.
+// Sources dials from several local addresses in turn: a connection's local port must be free for its pair of
+// addresses, so each address adds as many connections to one backend as there are local ports. A nil *Sources
+// dials from the address that the system chooses.
 type Sources struct {
 	addrs []netip.Addr
 	next  atomic.Uint32
 	dial  func(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error)
 }
 
-// NewSources makes Sources of this machine's own addresses; none gives nil. It fails for
-// an address that isn't this machine's.
+// NewSources returns Sources with these addresses; nil if there are none. It fails for an address that isn't
+// this machine's.
 func NewSources(addrs []netip.Addr) (*Sources, error) {
 	if len(addrs) == 0 {
 		return nil, nil
@@ -39,8 +38,7 @@ func NewSources(addrs []netip.Addr) (*Sources, error) {
 	}}, nil
 }
 
-// DialContext connects from the next address, and where that has no port to spare from
-// the one after it.
+// DialContext connects from the next address, and from the one after it if that has no free port.
 func (s *Sources) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	if s == nil {
 		return new(net.Dialer).DialContext(ctx, network, address)
@@ -58,8 +56,8 @@ func (s *Sources) DialContext(ctx context.Context, network, address string) (net
 	return nil, err
 }
 
-// portLate has the port chosen when the connection is made, when its other end is known.
-// Else one port would serve one connection only, to whichever backend.
+// portLate makes the system choose the port at the connect, when the peer is known. Otherwise one port could
+// serve only one connection, to any backend.
 func portLate(_, _ string, raw syscall.RawConn) error {
 	return raw.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) // since Linux 4.2

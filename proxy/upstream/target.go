@@ -17,39 +17,37 @@ const (
 
 // Target is a backend to log in to.
 type Target struct {
-	ID         string // by what its connections are counted and kept
+	ID         string // by which its connections are counted and kept
 	Name       string // for logs, errors and metrics; "" = ID
 	Address    string // host:port
 	TLS        string // TLSNone, TLSStartTLS or TLSImplicit
-	ServerName string // what its certificate must be valid for; empty: Address's host
+	ServerName string // the name in its certificate; empty: Address's host
 }
 
-// shown is its name for people.
+// shown returns its name for logs.
 func (t Target) shown() string { return cmp.Or(t.Name, t.ID) }
 
-// Client is the client's connection, as the backend is told of it in ID. What
-// is zero isn't told.
+// Client is the client's connection, as described to the backend in ID. Zero fields aren't sent.
 type Client struct {
-	Addr      netip.AddrPort // the client's own: x-originating-ip, x-originating-port
-	LocalAddr netip.AddrPort // where it connected to: x-connected-ip, x-connected-port
+	Addr      netip.AddrPort // the client's address: x-originating-ip, x-originating-port
+	LocalAddr netip.AddrPort // the address to which it connected: x-connected-ip, x-connected-port
 	SessionID string         // x-session-id
-	// ProxyTTL is how many more proxies the login may pass (x-proxy-ttl). The
-	// caller counts it down and refuses loops; ≤ 0 is never sent.
+	// ProxyTTL is how many more proxies the login may pass (x-proxy-ttl). The caller decrements it and
+	// refuses loops; ≤ 0 is never sent.
 	ProxyTTL int
 
-	// Observe is told each phase when it has ended, for the login's trace:
-	// PhaseDial, PhaseTLS, PhaseLogin, PhaseVerify. It runs on the caller's
-	// goroutine. nil: phases aren't observed.
+	// Observe is called at the end of each phase, for the login's trace: PhaseDial, PhaseTLS, PhaseLogin,
+	// PhaseVerify. It runs on the caller's goroutine. nil: it isn't called.
 	Observe func(phase string, start, end time.Time, err error)
 
-	claim Claim // of the connection that is being made, once it was had
+	claim Claim // the claim of the connection that is being made
 }
 
-// Phases of a login, told to Client.Observe.
+// Phases of a login, for Client.Observe.
 const (
 	PhaseDial   = "dial"          // TCP connect
-	PhaseTLS    = "backend_tls"   // handshake, with STARTTLS's exchange; lies within PhaseLogin
-	PhaseLogin  = "backend_login" // all from the connect to the login's OK and the capabilities
+	PhaseTLS    = "backend_tls"   // handshake, with STARTTLS's exchange; within PhaseLogin
+	PhaseLogin  = "backend_login" // from the connect to the login's OK and the capabilities
 	PhaseVerify = "verify"        // is the intended user the one logged in?
 )
 
@@ -59,7 +57,7 @@ const (
 	ModeMaster = "master" // as the user, with a master user's credentials: SASL PLAIN with authzid
 )
 
-// Auth is the user to log in, and the credentials to do it with.
+// Auth is the user to log in, and the credentials.
 type Auth struct {
 	Mode           string // ModeUser or ModeMaster
 	User           string
@@ -68,8 +66,8 @@ type Auth struct {
 	MasterPassword telemetry.Secret
 }
 
-// identity gives what SASL PLAIN sends: authorization identity (empty: the
-// authentication identity's own), authentication identity, password.
+// identity returns the parts of SASL PLAIN: authorization identity (empty: the authentication identity's
+// own), authentication identity, password.
 func (a Auth) identity() (authzid, authcid string, password telemetry.Secret) {
 	if a.Mode == ModeMaster {
 		return a.User, a.MasterUser, a.MasterPassword

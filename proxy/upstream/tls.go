@@ -9,15 +9,14 @@ import (
 	"sync"
 )
 
-// maxTLSConfigs bounds the cache below. A fleet has fewer backends; where
-// addresses come and go all the time it starts anew.
+// maxTLSConfigs bounds the cache below. A fleet has fewer backends; if addresses change all the time, the
+// cache is cleared.
 const maxTLSConfigs = 1024
 
-// tlsConfigs holds a TLS configuration per backend, for its session tickets: a
-// resumed handshake saves the backend the signature. A ticket is of use to the
-// server that gave it only, so backends that share a server name don't share a
-// cache. What was verified by a full handshake stays tied to the configuration:
-// Go checks server name and expiry again when it resumes.
+// tlsConfigs has a TLS configuration per backend, for its session tickets: a resumed handshake saves the
+// backend the signature. Only the server that issued a ticket can use it, so backends that share a server
+// name don't share a cache. The result of a full handshake's verification stays tied to the configuration: Go
+// checks server name and expiry again at a resumption.
 type tlsConfigs struct {
 	base *tls.Config
 
@@ -45,8 +44,8 @@ func newTLSConfigs(base *tls.Config, caFile string) (*tlsConfigs, error) {
 	return &tlsConfigs{base: base, byTarget: make(map[tlsKey]*tls.Config)}, nil
 }
 
-// forTarget gives the configuration for a backend: its certificate must be
-// valid for Target.ServerName, else for the host of its address, name or IP.
+// forTarget returns the configuration for a backend: its certificate must be valid for Target.ServerName,
+// otherwise for the host of its address, name or IP.
 func (c *tlsConfigs) forTarget(t Target) *tls.Config {
 	name := t.ServerName
 	if name == "" {

@@ -9,11 +9,9 @@ import (
 	"strings"
 )
 
-// Does a master login yield the intended user? Courier ignores the
-// authorization identity without a word and logs in the master: every
-// user would read and write one mailbox. So no user gets in by a master login
-// before the backend was seen to honour it, once per backend and master
-// credentials.
+// Does a master login log in the intended user? Courier silently ignores the authorization identity and logs
+// in the master: all users would read and write one mailbox. So no user is logged in by a master login before
+// the backend was seen to honour the identity, once per backend and master credentials.
 //
 // U is the user who logs in, M the master, S a stranger who can't exist:
 //
@@ -26,10 +24,8 @@ import (
 //	    neither has one                         can't tell: no user gets in yet,
 //	                                            the next user is asked again
 //
-// INBOXes are compared by STATUS (inbox.go), which creates and selects nothing.
-// A server that creates an INBOX at any login (Cyrus
-// with autocreate) does so for M and S too; S is tried only where there is
-// doubt.
+// INBOXes are compared by STATUS (inbox.go), which creates and selects nothing. A server that creates an
+// INBOX at any login (Cyrus with autocreate) does so for M and S too; S is tried only if there is doubt.
 //
 // "Honoured" is forgotten when the backend can't be reached, since it may come
 // back as another; "not honoured" after recheckAfter.
@@ -37,12 +33,11 @@ import (
 // Login connects to the backend and logs the user in. Its errors are *Refused
 // and *Unavailable, nothing else. The Conn is the caller's.
 //
-// When ctx ends the socket is closed; ctx has no hold on the Conn once it was
-// returned.
+// When ctx ends, the socket is closed; after Login has returned, ctx has no effect on the Conn.
 //
-// In mode master the first login at a backend with these master credentials
-// also finds out whether the backend logs in the user that was asked for
-// (verify.go), which takes up to LoginTimeout once more; others wait for it.
+// In mode master the first login at a backend with these master credentials also finds out whether the
+// backend logs in the requested user (verify.go), which takes up to LoginTimeout once more; other logins wait
+// for it.
 func (d *Dialer) Login(ctx context.Context, t Target, a Auth, c Client) (*Conn, error) {
 	if a.Mode != ModeMaster {
 		return d.login(ctx, t, a, c, kindSession)
@@ -50,14 +45,14 @@ func (d *Dialer) Login(ctx context.Context, t Target, a Auth, c Client) (*Conn, 
 	if err := d.mayMaster(t); err != nil {
 		return nil, err
 	}
-	// Not even a connection for a backend that is known to mix users up.
+	// A backend that is known to mix users up isn't even dialled.
 	if err := d.intended.refusal(d.opt.Now(), t, a); err != nil {
 		return nil, err
 	}
 	out, err := d.login(ctx, t, a, c, kindSession)
 	if err != nil {
 		if away(err) {
-			d.intended.forget(t) // it may come back as another
+			d.intended.forget(t) // it may return as another server
 		}
 		return nil, err
 	}
@@ -67,16 +62,15 @@ func (d *Dialer) Login(ctx context.Context, t Target, a Auth, c Client) (*Conn, 
 		c.Observe(PhaseVerify, start, d.opt.Now(), err)
 	}
 	if err != nil {
-		_ = out.Abort() // its error says nothing that err doesn't
+		_ = out.Abort() // its error isn't needed
 		return nil, err
 	}
 	return out, nil
 }
 
-// VerifyIntendedUser finds out afresh whether the backend honours a master
-// login. a.User may be empty: then only M and S are asked (see above). how says
-// what it was seen by, for people. The error is *Unavailable, with
-// ErrIntendedUser or ErrUnverified in it where it isn't a plain failure.
+// VerifyIntendedUser finds out again whether the backend honours a master login. If a.User is empty, only M
+// and S are used (see above). how describes the evidence, for logs. The error is *Unavailable, with
+// ErrIntendedUser or ErrUnverified in it if it isn't another failure.
 func (d *Dialer) VerifyIntendedUser(ctx context.Context, t Target, a Auth) (how string, err error) {
 	a.Mode = ModeMaster
 	if err := d.mayMaster(t); err != nil {
@@ -97,7 +91,7 @@ func (d *Dialer) VerifyIntendedUser(ctx context.Context, t Target, a Auth) (how 
 	}
 	key := d.intended.key(t, a)
 	f, mine := d.intended.claim(d.opt.Now(), key, true)
-	if !mine { // a login is at it this very moment
+	if !mine { // a login is finding it out at this moment
 		select {
 		case <-f.done:
 			return "as a login found out just now", f.err
@@ -108,8 +102,7 @@ func (d *Dialer) VerifyIntendedUser(ctx context.Context, t Target, a Auth) (how 
 	return d.lookIntended(ctx, key, f, t, a, user)
 }
 
-// ensureIntended is Login's side of it: the finding is looked up, waited for or
-// made. checked says that it took time.
+// ensureIntended is the part of Login that uses the finding, waits for it or makes it. checked: it took time.
 func (d *Dialer) ensureIntended(ctx context.Context, t Target, a Auth, user *Conn) (checked bool, err error) {
 	key := d.intended.key(t, a)
 	ctx, cancel := context.WithTimeoutCause(ctx, d.opt.LoginTimeout,
@@ -132,14 +125,15 @@ func (d *Dialer) ensureIntended(ctx context.Context, t Target, a Auth, user *Con
 			if !f.void {
 				return checked, f.err
 			}
-			// The client of the login that looked has gone, or its user has no INBOX: this login looks.
+			// The client of the login that was finding out is gone, or its user has no INBOX: this login does
+			// it.
 		case <-ctx.Done():
 			return checked, failure(ctx, t, atStage(StageVerify, ctx.Err()))
 		}
 	}
 }
 
-// lookIntended makes the finding and says in the log what came of it.
+// lookIntended makes the finding and logs the result.
 func (d *Dialer) lookIntended(ctx context.Context, key intendedKey, f *finding, t Target, a Auth, user *Conn) (how string, err error) {
 	log := d.tel.Log.With("backend", t.shown(), "address", t.Address, "master", a.MasterUser)
 	how, err = d.examine(ctx, t, a, user)
@@ -148,7 +142,7 @@ func (d *Dialer) lookIntended(ctx context.Context, key intendedKey, f *finding, 
 		if !ok {
 			down, ok = errors.AsType[*Unavailable](failure(ctx, t, atStage(StageVerify, err)))
 		}
-		if !ok { // the master was refused: no reason to refuse the client's password
+		if !ok { // the master was refused, which isn't a reason to refuse the client's password
 			down = &Unavailable{Backend: t.shown(), Err: err}
 		}
 		down.Stage = StageVerify // for all logins of the search
@@ -167,8 +161,7 @@ func (d *Dialer) lookIntended(ctx context.Context, key intendedKey, f *finding, 
 	return how, err
 }
 
-// examine asks the backend, as the table above has it. user is logged in as U,
-// nil where there is none.
+// examine follows the table above. user is logged in as U, nil if there is none.
 func (d *Dialer) examine(ctx context.Context, t Target, a Auth, user *Conn) (how string, err error) {
 	own := Auth{Mode: ModeUser, User: a.MasterUser, Password: a.MasterPassword}
 	master, err := d.login(ctx, t, own, Client{}, kindProbe)
@@ -217,9 +210,9 @@ func (d *Dialer) examine(ctx context.Context, t Target, a Auth, user *Conn) (how
 	return "", ErrIntendedUser
 }
 
-// examineUnseen is for a master who can't log in as themselves, when no login of
-// theirs has been seen to succeed either: that may be an honoured identity or a
-// wrong password. Only an answer that tells the two apart will do.
+// examineUnseen is for a master who can't log in as themselves, if no login of theirs has been seen to
+// succeed either: that may mean an honoured identity or a wrong password. Only an answer that distinguishes
+// the two is accepted.
 func (d *Dialer) examineUnseen(ctx context.Context, t Target, a Auth) (how string, err error) {
 	a.User = strangerLike("")
 	stranger, err := d.login(ctx, t, a, Client{}, kindProbe)
@@ -254,7 +247,7 @@ func (d *Dialer) mayMaster(t Target) error {
 	return &Unavailable{Backend: t.shown(), Stage: StageSettings, Err: ErrCleartext}
 }
 
-// away tells whether err is that of a backend that couldn't be reached at all.
+// away says whether err means that a backend couldn't be reached at all.
 func away(err error) bool {
 	var down *Unavailable
 	return errors.As(err, &down) && down.Stage == StageDial && down.BackendDown()
