@@ -278,19 +278,10 @@ func grep(text, what string) string {
 	return strings.Join(found, "; ")
 }
 
-// eventually waits for what no event tells of.
+// eventually waits for a state that no event announces.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(imaptest.DefaultTimeout)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited %s for %s", imaptest.DefaultTimeout, what)
-		}
-	}
+	imaptest.Eventually(t, what, ok)
 }
 
 // clock is real time and what a test adds to it.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"maps"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -188,4 +189,22 @@ func (p *serverPlayer) cut(arg string) error {
 	}
 	p.c.CutAfter(n, how)
 	return nil
+}
+
+// DialTranscript starts a scripted backend that plays a transcript, whose lines may be indented, and connects to it.
+// The transcript ends with the client's end of the connection; the test's end waits for it.
+func DialTranscript(t testing.TB, transcript string) *net.TCPConn {
+	t.Helper()
+	var lines strings.Builder
+	for line := range strings.Lines(transcript) {
+		lines.WriteString(strings.TrimLeft(line, "\t"))
+	}
+	b := NewScripted(t, lines.String()+"\nC-eof:\n", ScriptedOptions{})
+	c, err := net.Dial("tcp", b.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.WaitOpen(0) })
+	t.Cleanup(func() { _ = c.Close() })
+	return c.(*net.TCPConn)
 }

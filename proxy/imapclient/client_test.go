@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -16,22 +15,10 @@ import (
 // dial connects to a backend that plays a transcript.
 func dial(t *testing.T, transcript string) *conn.Conn {
 	t.Helper()
-	var lines strings.Builder
-	for line := range strings.Lines(transcript) {
-		lines.WriteString(strings.TrimLeft(line, "\t"))
-	}
-	b := imaptest.NewScripted(t, lines.String()+"\nC-eof:\n", imaptest.ScriptedOptions{})
-	tcp, err := net.Dial("tcp", b.Addr)
+	c, err := conn.New(imaptest.DialTranscript(t, transcript))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := conn.New(tcp.(*net.TCPConn))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The script is waited for: what it found wrong fails the test.
-	t.Cleanup(func() { b.WaitOpen(0) })
-	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 

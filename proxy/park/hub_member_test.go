@@ -212,19 +212,10 @@ func (m *member) converged(truth *imaptest.ModelMailbox) {
 	}
 }
 
-// eventually waits for what nobody announces.
+// eventually waits for a state that no event announces.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	late := time.After(patience)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("%s: not after %v", what, patience)
-		}
-	}
+	imaptest.Eventually(t, what, ok)
 }
 
 func subscribe(t *testing.T, h *Hub, a Account, box string) *Subscription {

@@ -2,7 +2,6 @@ package resync
 
 import (
 	"errors"
-	"net"
 	"strings"
 	"testing"
 
@@ -15,22 +14,10 @@ import (
 // dial connects to a backend that plays a transcript.
 func dial(t *testing.T, transcript string) *conn.Conn {
 	t.Helper()
-	var lines strings.Builder
-	for line := range strings.Lines(transcript) {
-		lines.WriteString(strings.TrimLeft(line, "\t"))
-	}
-	b := imaptest.NewScripted(t, lines.String()+"\nC-eof:\n", imaptest.ScriptedOptions{})
-	tcp, err := net.Dial("tcp", b.Addr)
+	c, err := conn.New(imaptest.DialTranscript(t, transcript))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := conn.New(tcp.(*net.TCPConn))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The script is waited for: what it found wrong fails the test.
-	t.Cleanup(func() { b.WaitOpen(0) })
-	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
