@@ -1,0 +1,254 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+)
+
+// must runs a verb that has to succeed.
+func (k *agreeing) must(p *runningProxy, args ...string) string {
+	k.several.t.Helper()
+	out, code := k.run(p, args...)
+	if code != 0 {
+		k.several.t.Fatalf("imapproxy %s (%d):\n%s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+// refuses runs a verb that has to fail with words.
+func (k *agreeing) refuses(p *runningProxy, words string, args ...string) {
+	k.several.t.Helper()
+	if out, code := k.run(p, args...); code == 0 || !strings.Contains(out, words) {
+		k.several.t.Errorf("imapproxy %s (%d), want %q:\n%s", strings.Join(args, " "), code, words, out)
+	}
+}
+
+// login is a session with INBOX selected.
+func login(t *testing.T, p *runningProxy, user string) *imaptest.Client {
+	t.Helper()
+	c := imaptest.Dial(t, p.Plain)
+	c.Login(user, servers.Password)
+	c.MustOK("SELECT INBOX")
+	return c
+}
+
+// usersAt finds so many users who go to the backend. Each gets a message.
+func (k *agreeing) usersAt(p *runningProxy, backend string, n int) (users []string) {
+	t := k.several.t
+	t.Helper()
+	for u := 1; u <= servers.Users && len(users) < n; u++ {
+		user := servers.User(u)
+		c := imaptest.Dial(t, p.Plain)
+		c.Login(user, servers.Password)
+		if k.backendOf(user) == backend {
+			users = append(users, user)
+			c.MustOK("APPEND INBOX {8+}\r\nA: b\r\n\r\n") // a mailbox without a message may have no mod-sequences
+		}
+		c.MustOK("LOGOUT")
+		k.must(p, "flush", user)
+	}
+	if len(users) < n {
+		t.Fatalf("%d users go to %s, %d are needed", len(users), backend, n)
+	}
+	return users
+}
+
+// isAt waits until the user's connections are at the backend.
+func (k *agreeing) isAt(p *runningProxy, user, backend string) {
+	k.several.t.Helper()
+	p.eventually(k.several.t, user+" at "+backend, func() error {
+		if at := k.backendOf(user); at != backend {
+			return fmt.Errorf("the user is at %q", at)
+		}
+		return nil
+	})
+}
+
+// A backend is drained through one proxy: the users of both leave it, idle or not, with their sessions connected. Nobody comes to it, also by a proxy
+// that starts meanwhile. Its end brings them back.
+func TestADrainMovesUsersWithTheirSessions(t *testing.T) {
+	k := startAgreeing(t, 2, 2, "  move_rate = 1000\n  rebalance_rate = 1000\n")
+	first, second := k.proxies[0], k.proxies[1]
+	users := k.usersAt(first, "d1", 3)
+	idles, quiet := login(t, first, users[0]), login(t, second, users[1])
+	both := []*imaptest.Client{login(t, first, users[2]), login(t, second, users[2])}
+	done := idles.Idle()
+	for _, user := range users {
+		k.isAt(first, user, "d1")
+	}
+
+	k.refuses(first, "there is no backend", "drain", "d9")
+	k.refuses(first, "within", "drain", "d1", "--within", "1ms")
+	k.refuses(first, "no operator drains", "undrain", "d1")
+	var dry struct {
+		Proxies []struct {
+			Answer struct {
+				Users  int
+				Moves  map[string]int
+				DryRun bool `json:"dry_run"`
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(k.must(second, "drain", "d1", "--dry-run", "--json")), &dry); err != nil {
+		t.Fatal(err)
+	}
+	moves := 0
+	for _, p := range dry.Proxies {
+		moves += p.Answer.Moves["d2"]
+	}
+	if len(dry.Proxies) != 2 || moves != 4 || !dry.Proxies[0].Answer.DryRun {
+		t.Errorf("a dry run says %+v", dry)
+	}
+	if out := k.must(second, "drain", "d1", "--dry-run"); !strings.Contains(out, "connections of 4 users would be moved") || !strings.Contains(out, "4 to d2") {
+		t.Errorf("a dry run says\n%s", out)
+	}
+	for _, p := range k.proxies {
+		if out := k.must(p, "backends"); strings.Contains(out, "drain") {
+			t.Errorf("a dry run has drained:\n%s", out)
+		}
+	}
+
+	out := k.must(second, "drain", "d1", "--watch")
+	if !strings.Contains(out, "; done\n") {
+		t.Errorf("drain --watch says\n%s", out)
+	}
+	quiet.MustOK("NOOP")
+	for _, c := range both {
+		c.MustOK("STATUS INBOX (MESSAGES)")
+	}
+	if a := done(); !a.OK() {
+		t.Errorf("DONE: %s", a.Tagged)
+	}
+	idles.MustOK("NOOP")
+	for _, user := range users {
+		k.isAt(first, user, "d2")
+	}
+	for _, p := range k.proxies {
+		if out := k.must(p, "backends"); !strings.Contains(out, "drained by an operator") || !strings.Contains(out, "d1: connections of 0 users left") {
+			t.Errorf("backends says\n%s", out)
+		}
+	}
+	k.refuses(first, "no other backend is up", "drain", "d2")
+	k.refuses(first, "d1 is draining (drained by an operator)", "move", users[0], "d1")
+
+	third := k.start("  move_rate = 1000\n  rebalance_rate = 1000\n")
+	for u := 1; u <= 10; u++ {
+		c := imaptest.Dial(t, third.Plain)
+		c.Login(servers.User(u), servers.Password)
+		if at := k.backendOf(servers.User(u)); at != "d2" {
+			t.Errorf("%s goes to %s, by a proxy that has come since", servers.User(u), at)
+		}
+		c.MustOK("LOGOUT")
+	}
+
+	if out := k.must(third, "undrain", "d1"); !strings.Contains(out, "isn't drained") {
+		t.Errorf("undrain says\n%s", out)
+	}
+	for i, c := range []*imaptest.Client{idles, quiet, both[0], both[1]} {
+		user := users[min(i, 2)]
+		first.eventually(t, user+" back", func() error {
+			c.MustOK("NOOP")
+			if at := k.backendOf(user); at != "d1" {
+				return fmt.Errorf("the user is at %q", at)
+			}
+			return nil
+		})
+	}
+}
+
+// What can't be parked is ended once a drain's time is over, and nothing else is.
+func TestADrainEndsWhatIsLeft(t *testing.T) {
+	k := startAgreeing(t, 2, 2, "  move_rate = 1000\n")
+	first, second := k.proxies[0], k.proxies[1]
+	users := k.usersAt(first, "d1", 2)
+	held, other := login(t, first, users[0]), login(t, second, users[1])
+	held.MustOK("SEARCH RETURN (SAVE) ALL") // its result belongs to the connection
+	k.must(second, "drain", "d1")
+	k.isAt(first, users[1], "")
+	out := k.must(second, "backends", "--cluster")
+	if !strings.Contains(out, "connections of 1 user left") || !strings.Contains(out, "1 saved_search") {
+		t.Errorf("backends says\n%s", out)
+	}
+	k.must(second, "drain", "d1", "--within", "1s")
+	for late := time.After(2 * time.Minute); k.backendOf(users[0]) == "d1"; { // what is ended is spread over half a minute
+		select {
+		case <-late:
+			t.Fatal("the session isn't ended")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	held.Expect("* BYE [UNAVAILABLE] {*}moved to another server{*}")
+	other.MustOK("NOOP")
+	k.isAt(first, users[0], "")
+	c := login(t, first, users[0])
+	k.isAt(first, users[0], "d2")
+	c.MustOK("LOGOUT")
+	if out := k.must(first, "backends"); !strings.Contains(out, "sessions of 1 user ended") {
+		t.Errorf("backends says\n%s", out)
+	}
+}
+
+// One user is moved, and back, with their sessions on both proxies.
+func TestAUserIsMovedByHand(t *testing.T) {
+	k := startAgreeing(t, 2, 2, "")
+	first, second := k.proxies[0], k.proxies[1]
+	user := k.usersAt(first, "d1", 1)[0]
+	a, b := login(t, first, user), login(t, second, user)
+	done := b.Idle()
+	k.refuses(first, "there is no backend", "move", user, "d9")
+	k.refuses(first, "where to", "move", user)
+	k.refuses(first, "where to", "move", user, "d2", "--auto")
+	if out := k.must(second, "move", user, "d2", "--dry-run"); !strings.Contains(out, "would go to d2, from d1") {
+		t.Errorf("a dry run says\n%s", out)
+	}
+	if at := k.backendOf(user); at != "d1" {
+		t.Errorf("after a dry run the user is at %q", at)
+	}
+	if out := k.must(second, "move", user, "d2"); !strings.Contains(out, user+" goes to d2, for all proxies") {
+		t.Errorf("move says\n%s", out)
+	}
+	comes := func(backend string) {
+		t.Helper()
+		first.eventually(t, user+" at "+backend, func() error {
+			a.MustOK("NOOP")
+			if at := k.backendOf(user); at != backend {
+				return fmt.Errorf("the user is at %q", at)
+			}
+			return nil
+		})
+	}
+	comes("d2")
+	if x := done(); !x.OK() {
+		t.Errorf("DONE: %s", x.Tagged)
+	}
+	b.MustOK("NOOP")
+	for _, p := range k.proxies {
+		if out := k.must(p, "user", user); !strings.Contains(out, "d2 (override)") && !strings.Contains(out, "d2 (connections)") {
+			t.Errorf("user says\n%s", out)
+		}
+	}
+	if out := k.must(first, "move", user, "--auto"); !strings.Contains(out, "aren't sent to d2 any more") {
+		t.Errorf("move --auto says\n%s", out)
+	}
+	comes("d1")
+	b.MustOK("NOOP")
+}
+
+// Where the proxies don't agree, the verbs say what to do instead.
+func TestDrainAndMoveNeedAnAgreement(t *testing.T) {
+	servers.Real(t)
+	dove := servers.StartDovecot(t, servers.DovecotOptions{Name: "d1"})
+	token := servers.Folder(t) + "/admin.token"
+	writeFile(t, token, clusterToken+"\n")
+	k := &agreeing{several: &several{t: t, token: token}}
+	p := startProxy(t, proxyOptions{Backends: []backend{{"d1", dove.Addr}}, AdminToken: token})
+	for _, args := range [][]string{{"drain", "d1"}, {"undrain", "d1"}, {"move", servers.User(1), "d1"}, {"move", servers.User(1), "--auto"}} {
+		k.refuses(p, "maintenance in Consul", args...)
+	}
+}
