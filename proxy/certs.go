@@ -11,18 +11,18 @@ import (
 	"sync/atomic"
 )
 
-// certificates are a listener's, chosen by SNI, and read again when their files
-// change. Sessions that stand are not touched.
+// certificates has a listener's certificates, chosen by SNI. They are read again when their files change;
+// existing sessions aren't affected.
 type certificates struct {
 	from []Certificate
 	log  *slog.Logger
 	now  atomic.Pointer[loaded]
 
 	looking sync.Mutex // held by refresh, guards said
-	said    string     // why the last look failed
+	said    string     // the errors of the last check
 }
 
-// loaded is what was read, and of which bytes.
+// loaded has the certificates and a digest of their files.
 type loaded struct {
 	certs []tls.Certificate
 	bytes []byte
@@ -38,8 +38,8 @@ func newCertificates(from []Certificate, log *slog.Logger) (*certificates, error
 	return c, nil
 }
 
-// refresh reads the files again. What can't be read or doesn't fit together
-// (a renewal half done) leaves the old ones in use, and is said once per state.
+// refresh reads the files again. If files can't be read or don't belong together (an incomplete renewal), the
+// old certificates stay in use, and each such state is logged once.
 func (c *certificates) refresh() {
 	c.looking.Lock()
 	defer c.looking.Unlock()
@@ -80,8 +80,8 @@ func (c *certificates) read() (*loaded, error) {
 	return l, nil
 }
 
-// choose implements tls.Config.GetCertificate: the first that is valid for the
-// name the client asks for and that it can use, else the first.
+// choose implements tls.Config.GetCertificate: it returns the first certificate that is valid for the
+// client's server name and that the client supports, otherwise the first.
 func (c *certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	l := c.now.Load()
 	if len(l.certs) > 1 {
@@ -94,7 +94,7 @@ func (c *certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	return &l.certs[0], nil
 }
 
-// config is the listener's TLS configuration.
+// config returns the listener's TLS configuration.
 func (c *certificates) config(minVersion uint16) *tls.Config {
 	if minVersion == 0 {
 		minVersion = tls.VersionTLS12
@@ -105,7 +105,7 @@ func (c *certificates) config(minVersion uint16) *tls.Config {
 		// A client that asks for another protocol may have been redirected by an attacker who wants a mail
 		// server to answer its request (ALPACA).
 		NextProtos: []string{"imap"},
-		// Mail is sent in large literals; small first records only cost.
+		// Mail is sent in large literals, for which small first records are of no use.
 		DynamicRecordSizingDisabled: true,
 	}
 }

@@ -1,6 +1,6 @@
-// Package proxy is the proxy as clients see it: listeners with their certificates, the options and their reload,
-// probes of backends, what an operator ends, and shutdown. What happens to a client between accept
-// and logout is in the package session; public.go has its names for callers.
+// Package proxy is the proxy as clients see it: listeners with their certificates, the options and their
+// reload, probes of backends, operators' actions on sessions, and shutdown. Package session serves a client
+// from accept to logout; public.go has session's names for callers.
 //
 // Imports internal/fair, proxy/auth, proxy/conn, proxy/park, proxy/park/view,
 // proxy/session, proxy/track, proxy/upstream, proxy/wire, routing and telemetry.

@@ -11,31 +11,31 @@ import (
 // Kick says which sessions an operator ends. One of User, Session and Backend is required; User
 // and Session together are the session with this id, if it is the user's.
 type Kick struct {
-	User    string // canonical name: all of the user's
-	Session string // the one with this id
-	Backend string // as people call it, or its id: all sessions there
-	// Forget closes their users' warm connections too, and with them forgets the credentials that
-	// the backend would otherwise not be asked about for a while.
+	User    string // canonical name: all sessions of the user
+	Session string // the session with this id
+	Backend string // its name or id: all sessions there
+	// Forget also closes their users' warm connections and drops the cached credentials, so that the backend
+	// verifies the next login.
 	Forget bool
 	DryRun bool // only count
 }
 
-// Kicked is what came of it.
+// Kicked is the result of a Kick.
 type Kicked struct {
 	Sessions []string // ids of those that were told to end, maxKickedShown at most
-	Count    int      // of all of these
-	Users    int      // whose they are
-	Left     int      // how many of them weren't gone yet when ctx ended
-	Warm     int      // connections that were forgotten
+	Count    int      // number of all of them
+	Users    int      // to how many users they belong
+	Left     int      // how many of them hadn't ended when ctx ended
+	Warm     int      // closed warm connections
 }
 
 // maxKickedShown bounds Kicked.Sessions.
 const maxKickedShown = 1000
 
-// Kick ends sessions with BYE, attached and parked ones, and waits for them to be gone until ctx
-// ends. It doesn't lock the user: their next login is checked as usual. A login in progress
-// isn't a session yet, and its password may have been accepted before the kick: if Kick ends all of
-// the user's sessions, that login ends when it becomes one.
+// Kick ends attached and parked sessions with BYE, and waits until they have ended, or until ctx ends. It
+// doesn't lock the user: their next login is checked as usual. A login in progress isn't a session yet, and
+// its password may have been accepted before the kick: if Kick ends all of the user's sessions, that login
+// ends when it becomes one.
 func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 	var out Kicked
 	if k.User != "" && k.Session == "" && !k.DryRun {
@@ -92,11 +92,11 @@ func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 		}
 		break
 	}
-	forget() // a session's watch goes to the pool as it ends
+	forget() // the connection of an ended session's watch may go to the pool
 	return out
 }
 
-// meant are the sessions that a Kick names.
+// meant returns the sessions that a Kick names.
 func (s *Server) meant(k Kick) (all []*session.Session) {
 	switch {
 	case k.Backend != "":
@@ -119,10 +119,10 @@ func (s *Server) meant(k Kick) (all []*session.Session) {
 	return all
 }
 
-// kickPoll is how often Kick looks whether sessions are gone.
+// kickPoll is how often Kick checks whether sessions have ended.
 const kickPoll = 10 * time.Millisecond
 
-// PlacementOf is the placement that the settings' Placement has for a user now; "" where there is none.
+// PlacementOf returns the user's present placement by the settings' Placement; "": none.
 func (s *Server) PlacementOf(ctx context.Context, user string) (string, error) {
 	placement := s.set.Load().Placement
 	if placement == nil {
@@ -132,8 +132,8 @@ func (s *Server) PlacementOf(ctx context.Context, user string) (string, error) {
 	return where, err
 }
 
-// Failure is a login or a resume of a user's that came to nothing, for people.
+// Failure is a failed login or resume of a user, for operators.
 type Failure = session.Failure
 
-// Failures are the last failures of a user, the latest first.
+// Failures returns the last failures of a user, the latest first.
 func (s *Server) Failures(user string) []Failure { return s.reg.Failures(user) }

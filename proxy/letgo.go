@@ -2,10 +2,11 @@ package proxy
 
 import "imapproxy/proxy/session"
 
-// LetGo has the sessions of a user ("": of all users) give up their backend connections, since the user is to be at another backend
-// (docs/cluster.md). Each is parked at its next safe point, and stays with its client; one that can't be parked now is asked again at
-// its next command boundary, and by the next call. abort: the connections are closed now, and sessions whose client can't be kept
-// end. It doesn't wait, and may be called again.
+// LetGo makes the sessions of a user ("": of all users) give up their backend connections, since the user
+// moves to another backend (docs/cluster.md). Each is parked at its next safe point and keeps its client. A
+// session that can't be parked now tries again at its next command boundary, and at the next call. abort: the
+// connections are closed now, and sessions that can't keep their client end. LetGo doesn't wait, and may be
+// called again.
 func (s *Server) LetGo(user string, abort bool) {
 	letGo := func(c *session.Session) {
 		if c.LoggedIn() {
@@ -21,13 +22,14 @@ func (s *Server) LetGo(user string, abort bool) {
 	}
 }
 
-// Leaving are the sessions that are to give up their backend connections and haven't yet.
+// Leaving has the sessions that have to give up their backend connections and haven't yet.
 type Leaving struct {
 	Sessions int            // at the backend
 	Held     map[string]int // by what holds them: a reason that a session isn't parked for; "" it is on its way
 }
 
-// Leaving counts the sessions that are to leave a backend (its ID; "" is all), and what holds them.
+// Leaving counts the sessions that have to leave a backend (its ID; "" is all), by the reason why they are
+// still there.
 func (s *Server) Leaving(backend string) Leaving {
 	out := Leaving{Held: map[string]int{}}
 	s.reg.Each(func(c *session.Session) {

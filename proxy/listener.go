@@ -20,8 +20,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// A dead client is found by keepalive: probes after two minutes of silence, and
-// given up after two more.
+// A dead client is found by keepalive: it is probed after two minutes of silence, and the connection fails
+// two minutes later.
 const (
 	keepAliveIdle     = 2 * time.Minute
 	keepAliveInterval = 30 * time.Second
@@ -40,7 +40,7 @@ type listener struct {
 	tcp  *net.TCPListener
 }
 
-// listenerSettings are what Reload can change of a listener.
+// listenerSettings are the settings of a listener that Reload can change.
 type listenerSettings struct {
 	ListenerOptions
 	certs *certificates // nil without TLS
@@ -60,7 +60,7 @@ func newListenerSettings(s *Server, o ListenerOptions) (*listenerSettings, error
 	return ls, nil
 }
 
-// sessions are those that sessions see.
+// sessions returns the settings for the listener's sessions.
 func (ls *listenerSettings) sessions() session.ListenerSettings {
 	return session.ListenerSettings{TLS: ls.tls, CleartextFrom: ls.CleartextFrom, TrustedProxies: ls.TrustedProxies}
 }
@@ -87,7 +87,7 @@ func (l *listener) use(ls *listenerSettings) {
 	l.of.Set(ls.sessions())
 }
 
-// ListenError is an address that can't be listened on.
+// ListenError means that an address can't be listened on.
 type ListenError struct {
 	Listener string // its name
 	Err      error
@@ -95,7 +95,7 @@ type ListenError struct {
 
 func (e *ListenError) Error() string { return fmt.Sprintf("listener %q: %v", e.Listener, e.Err) }
 
-// Unwrap gives the network's error.
+// Unwrap returns the network's error.
 func (e *ListenError) Unwrap() error { return e.Err }
 
 func (l *listener) bind(ctx context.Context) error {
@@ -108,8 +108,7 @@ func (l *listener) bind(ctx context.Context) error {
 	return nil
 }
 
-// accept serves connections until the listener is closed. ctx is the sessions'
-// before login.
+// accept serves connections until the listener is closed. ctx bounds the sessions before login.
 func (l *listener) accept(ctx context.Context) error {
 	pause := time.Duration(0)
 	for {
@@ -118,7 +117,8 @@ func (l *listener) accept(ctx context.Context) error {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case err != nil:
-			// It passes when sessions end. The pool may have descriptors to spare.
+			// The shortage ends when sessions end. The pool may have connections whose descriptors can be
+			// freed.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			if of := upstream.ShortageOf(err); of != "" {
 				l.srv.tel.Shortage(of, telemetry.ShortageAtAccept, err)
@@ -136,7 +136,7 @@ func (l *listener) accept(ctx context.Context) error {
 			continue
 		}
 		pause = 0
-		l.srv.sessions.Add(1) // taken back by gone, or by welcome when there is no session
+		l.srv.sessions.Add(1) // undone by gone, or by welcome if there is no session
 		go l.welcome(ctx, tcp)
 	}
 }
@@ -183,8 +183,8 @@ func (l *listener) session(ctx context.Context, tcp *net.TCPConn) (*session.Sess
 	return session.New(l.srv.env, l.of, c, addr, local), nil
 }
 
-// How many clients are told at a time that there is no place, in all and of one network, and
-// how long that may take: under TLS it takes a handshake. Others are closed without a word.
+// Bounds for telling clients that there is no place: how many at a time, in total and of one network, and for
+// how long; under TLS it takes a handshake. Other connections are closed without a BYE.
 const (
 	refusalsAtATime   = 64
 	refusalsOfNetwork = 8
@@ -195,7 +195,7 @@ func newRefusals() *fair.Queue[netip.Prefix] {
 	return fair.NewQueue[netip.Prefix](fair.Options{Slots: refusalsAtATime, PerKey: refusalsOfNetwork})
 }
 
-// turnAway says BYE to a client that isn't admitted, and closes nothing.
+// turnAway sends BYE to a client that isn't admitted. It doesn't close the connection.
 func (l *listener) turnAway(ctx context.Context, c *conn.Conn, client netip.Addr) {
 	network := fair.Network(client)
 	if !l.srv.refusals.TryAcquire(network) {

@@ -14,18 +14,18 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Options are a Server's. What Reload can't change is said there.
+// Options are the settings of a Server. Reload's comment lists those that it can't change.
 type Options struct {
 	// Hostname is the proxy's name in greetings.
 	Hostname string
-	// Version is told to clients in ID.
+	// Version is sent to clients in ID.
 	Version   string
 	Listeners []ListenerOptions
 
 	Names   auth.Names
 	Sources []auth.Source // owned by the caller
-	// Recheck is how long a source's word, or the backend's, is taken for who is logged in
-	// (recheck.go). 0: 5 min; negative: not at all, each resume asks.
+	// Recheck is how long the verdict of a source or the backend counts for logged-in users (rechecks.go). 0:
+	// 5 min; negative: each resume verifies the user again.
 	Recheck time.Duration
 
 	// Dialer logs in to backends; Login says how: its Mode, and under mode
@@ -48,7 +48,7 @@ type Options struct {
 	Limits    session.Limits
 	Park      session.ParkOptions
 	Telemetry *telemetry.Telemetry // nil: nothing is recorded
-	// Drain is how long sessions may go on when the server stops.
+	// Drain is how long sessions may continue when the server stops.
 	Drain time.Duration
 
 	// Overdue says that this proxy can't trust its backend connections any more, since it may have been stopped for so long that others have
@@ -58,7 +58,7 @@ type Options struct {
 	Now func() time.Time // nil: time.Now
 }
 
-// ListenerOptions are one listener's.
+// ListenerOptions are the settings of one listener.
 type ListenerOptions struct {
 	Name    string
 	Address string // host:port
@@ -68,8 +68,8 @@ type ListenerOptions struct {
 	MinVersion   uint16 // tls.VersionTLS12 (also 0) or tls.VersionTLS13
 	// CleartextFrom are the networks from which passwords may come without TLS.
 	CleartextFrom []netip.Prefix
-	// TrustedProxies are the networks of IMAP proxies whose ID x-proxy-ttl is believed; from
-	// elsewhere it only counts where it is less than the default.
+	// TrustedProxies are the networks of IMAP proxies whose ID x-proxy-ttl is used; from elsewhere it only
+	// counts if it is less than the default.
 	TrustedProxies []netip.Prefix
 	// ProxyTrusted are the networks whose connections begin with a PROXY
 	// header (v1 or v2); from elsewhere none is accepted. Empty: from nowhere.
@@ -83,10 +83,10 @@ type Certificate struct {
 	CertPEM, KeyPEM   []byte
 }
 
-// DefaultDrain is Options.Drain's.
+// DefaultDrain is the default of Options.Drain.
 const DefaultDrain = 30 * time.Second
 
-// sessions are what sessions see of the options.
+// sessions returns the options for sessions.
 func (o *Options) sessions() *session.Settings {
 	return &session.Settings{
 		Hostname: o.Hostname, Version: o.Version, Names: o.Names, Sources: o.Sources, Recheck: o.Recheck,
@@ -95,7 +95,7 @@ func (o *Options) sessions() *session.Settings {
 	}
 }
 
-// withDefaults fills in what was left zero, or says what is wrong.
+// withDefaults fills in zero fields, or returns an error.
 func (o Options) withDefaults() (Options, error) {
 	if o.Router == nil || o.Dialer == nil {
 		return o, errors.New("proxy: a router and a dialer are needed")

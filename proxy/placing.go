@@ -35,8 +35,8 @@ func (s *Server) PlacedBy(user string) (placement, source string) {
 	return "", ""
 }
 
-// End ends, with a BYE, the sessions of a user that have connections to a backend (its ID), since the time that they had to leave it is
-// over. It doesn't wait, and returns how many were told.
+// End ends, with a BYE, the sessions of a user that have connections to a backend (its ID), since their time
+// to leave it is over. It doesn't wait, and returns how many sessions it ends.
 func (s *Server) End(user, backend string) (n int) {
 	for _, c := range s.reg.OfUser(user) {
 		if at := c.Attachment(); c.Backend() == backend && at != session.Parked && at != session.Ended && c.Reason() == "" {
@@ -47,15 +47,15 @@ func (s *Server) End(user, backend string) (n int) {
 	return n
 }
 
-// SessionsAt are the sessions of a backend, or of a user.
+// SessionsAt counts the sessions of a backend or of a user.
 type SessionsAt struct {
 	// Attachments counts them by the state of their backend connection.
 	Attachments map[string]int
-	// Held counts those that aren't parked by what keeps them from it.
+	// Held counts those that aren't parked, by the reason.
 	Held map[string]int
 }
 
-// SessionsOn are the sessions of several backends, by the backends' IDs.
+// SessionsOn returns the counts of several backends, by the backends' IDs.
 func (s *Server) SessionsOn(backends ...string) map[string]SessionsAt {
 	all := make(map[string]SessionsAt, len(backends))
 	for _, id := range backends {
@@ -71,7 +71,7 @@ func (s *Server) SessionsOn(backends ...string) map[string]SessionsAt {
 	return all
 }
 
-// SessionsOf are the sessions of a user.
+// SessionsOf returns the counts of a user.
 func (s *Server) SessionsOf(user string) SessionsAt {
 	all := SessionsAt{make(map[string]int), make(map[string]int)}
 	for _, c := range s.reg.OfUser(user) {

@@ -5,13 +5,13 @@ import (
 	"imapproxy/proxy/track"
 )
 
-// What callers need of the sessions has a name here, so that they need this package alone.
+// Names of session's types that callers need, so that they import only this package.
 type (
-	// Limits bound what clients may have.
+	// Limits bound the resources of clients.
 	Limits = session.Limits
 	// ParkOptions say when sessions are parked.
 	ParkOptions = session.ParkOptions
-	// SessionInfo is a session as others see it.
+	// SessionInfo describes a session for listings.
 	SessionInfo = session.Info
 	// Filter chooses sessions.
 	Filter = session.Filter
@@ -21,13 +21,13 @@ type (
 	ParkBlocker = track.BlockerInfo
 )
 
-// MaxPage is how many sessions one page has at most.
+// MaxPage is the largest number of sessions in a page.
 const MaxPage = session.MaxPage
 
 // Parked is a session's attachment (SessionInfo.Attachment) while it has no backend connection.
 const Parked = session.Parked
 
-// Ways of TLS of a listener.
+// TLS modes of a listener.
 const (
 	TLSImplicit = session.TLSImplicit // RFC 8314 §3
 	TLSStartTLS = session.TLSStartTLS // RFC 9051 §6.2.1

@@ -12,7 +12,7 @@ import (
 	"imapproxy/proxy/session"
 )
 
-// noticeSources has all sessions looked at where a source has changed. The sweep calls it.
+// noticeSources starts a recheck of all sessions if a source has changed. The sweep calls it.
 func (s *Server) noticeSources() {
 	v := auth.Version(s.set.Load().Sources)
 	if s.sourcesSeen.Swap(v) != v {
@@ -20,16 +20,17 @@ func (s *Server) noticeSources() {
 	}
 }
 
-// recheckSoon has all sessions looked at.
+// recheckSoon starts a recheck of all sessions.
 func (s *Server) recheckSoon() {
 	select {
 	case s.rechecks <- struct{}{}:
-	default: // a round that hasn't begun
+	default: // a round is pending already
 	}
 }
 
-// recheckSessions looks at the sessions when a source has changed, and every Options.Recheck.
-// Few are hashed for at a time, in the name of their clients' networks: logins go on meanwhile.
+// recheckSessions verifies the users of sessions again when a source has changed, and every Options.Recheck.
+// Few passwords are hashed at a time, in turn between the clients' networks, so that logins continue
+// meanwhile.
 func (s *Server) recheckSessions(ctx context.Context) {
 	for {
 		timer := time.NewTimer(s.set.Load().recheckEvery())
@@ -56,8 +57,8 @@ func (s *Server) recheckSessions(ctx context.Context) {
 	}
 }
 
-// recheckEvery is how often sessions that don't come back are asked about: where each resume asks
-// there is no time to go by, and it is the default.
+// recheckEvery returns how often sessions that don't resume are verified again. If each resume verifies the
+// user, it is the default.
 func (o Options) recheckEvery() time.Duration {
 	return max(cmp.Or(o.Recheck, session.DefaultRecheck), time.Second)
 }

@@ -20,11 +20,11 @@ import (
 	"imapproxy/telemetry"
 )
 
-// How often things are looked after that no event tells of.
+// Periods of tasks that no event starts.
 const (
-	sweepEvery    = 2 * time.Second       // sessions: idle, over but stuck, their backend void
+	sweepEvery    = 2 * time.Second       // sessions: idle ones, ended ones that are stuck, those whose backend is void
 	shortestSweep = 50 * time.Millisecond // where linger is short
-	parkedSweep   = 16 * time.Second      // sessions that are parked: idle, their backend void, their keepalive
+	parkedSweep   = 16 * time.Second      // parked sessions: idle ones, those whose backend is void, keepalives
 	refreshEvery  = 10 * time.Second      // certificate files
 )
 
@@ -32,29 +32,28 @@ const (
 type Server struct {
 	tel      *telemetry.Telemetry
 	now      func() time.Time
-	env      *session.Env              // what the sessions share; Serve runs its poller
+	env      *session.Env              // shared by the sessions; Serve runs its poller
 	reg      *session.Registry         // the sessions; also in env
-	refusals *fair.Queue[netip.Prefix] // of clients that are told that there is no place
+	refusals *fair.Queue[netip.Prefix] // slots for telling clients that there is no place
 	trials   *trials
 
 	set         atomic.Pointer[settings]
 	rechecks    chan struct{} // asks recheckSessions for a round
-	sourcesSeen atomic.Uint64 // auth.Version at the last look
+	sourcesSeen atomic.Uint64 // auth.Version at the last check
 	listeners   []*listener
 	started     time.Time
 
-	// sessions is waited for by Serve: one count for each session, from accept
-	// until gone.
+	// sessions counts each session from accept until gone; Serve waits for it.
 	sessions sync.WaitGroup
 	draining atomic.Bool
 
 	sweeping sync.Mutex // held by Sweep, guards swept
-	swept    int        // the shard whose parked sessions are the next to be looked at
+	swept    int        // the shard whose parked sessions the next sweep visits
 
-	illegal func(what string) // called for what can't happen; nil: it is logged
+	illegal func(what string) // called at a broken invariant; nil: it is logged
 }
 
-// bug tells of what can't happen. The session goes on as well as it can.
+// bug reports a broken invariant. The session continues as far as possible.
 func (s *Server) bug(what string) {
 	if s.illegal != nil {
 		s.illegal(what)
@@ -63,16 +62,16 @@ func (s *Server) bug(what string) {
 	s.tel.Log.Error("a fault of imapproxy itself, please report it", "what", what)
 }
 
-// settings are what Reload can change.
+// settings are the settings that Reload can change.
 type settings struct {
 	Options
-	sessions *session.Settings // of the sessions: what they see of the options
+	sessions *session.Settings // the part for sessions
 }
 
-// newSettings are those of options.
+// newSettings returns the settings for these options.
 func newSettings(o Options) *settings { return &settings{Options: o, sessions: o.sessions()} }
 
-// New makes a server. Listen binds its addresses, Serve runs it.
+// New returns a server. Listen binds its addresses, Serve runs it.
 func New(o Options) (*Server, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -120,7 +119,7 @@ func (s *Server) Listen(ctx context.Context) error {
 	return nil
 }
 
-// Addrs are the bound addresses by listener name.
+// Addrs returns the bound addresses by listener name.
 func (s *Server) Addrs() map[string]string {
 	out := map[string]string{}
 	for _, l := range s.listeners {
@@ -131,10 +130,9 @@ func (s *Server) Addrs() map[string]string {
 	return out
 }
 
-// Reload takes new options, also for the sessions that there are. Listeners are matched by
-// name; their addresses and TLS modes, the router, the telemetry and the clock
-// stay as they were, and so do listeners that aren't named any more. Certificates
-// are read again. On error nothing has changed.
+// Reload applies new options, also to existing sessions. Listeners are matched by name; their
+// addresses and TLS modes, the router, the telemetry and the clock stay as they were, and so do
+// listeners that aren't named any more. Certificates are read again. On error nothing has changed.
 func (s *Server) Reload(o Options) error {
 	old := s.set.Load().Options
 	o.Router, o.Telemetry, o.Now = old.Router, old.Telemetry, old.Now
@@ -169,9 +167,8 @@ func (s *Server) Reload(o Options) error {
 	return nil
 }
 
-// Serve accepts and serves until ctx ends; then it stops accepting, tells the
-// sessions BYE within Options.Drain, spread over that time, and returns when all
-// are gone.
+// Serve accepts and serves clients until ctx ends. Then it stops accepting, sends BYE to the sessions, spread
+// over Options.Drain, and returns when all have ended.
 func (s *Server) Serve(ctx context.Context) error {
 	if slices.ContainsFunc(s.listeners, func(l *listener) bool { return l.tcp == nil }) {
 		return errors.New("proxy: Serve before Listen")
@@ -187,7 +184,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	looking.Go(func() error { s.lookAfter(work); return nil })       // ends with work
 	looking.Go(func() error { s.recheckSessions(work); return nil }) // ends with work
 	looking.Go(func() error { s.trials.run(work); return nil })
-	looking.Go(func() error { return s.env.Poller.Run(waiting) }) // ends when the sessions have
+	looking.Go(func() error { return s.env.Poller.Run(waiting) }) // ends when the sessions have ended
 	<-ctx.Done()
 	s.draining.Store(true)
 	s.closeListeners()
@@ -210,7 +207,7 @@ func (s *Server) closeListeners() {
 	}
 }
 
-// lookAfter does what no event tells of, until ctx ends.
+// lookAfter runs the periodic tasks until ctx ends.
 func (s *Server) lookAfter(ctx context.Context) {
 	sweep, refresh := time.NewTicker(s.sweepPeriod()), time.NewTicker(refreshEvery)
 	defer sweep.Stop()
@@ -231,7 +228,7 @@ func (s *Server) lookAfter(ctx context.Context) {
 	}
 }
 
-// sweepPeriod is shorter where linger is: a session is parked a sweep late at most.
+// sweepPeriod is shorter if linger is short, since a session is parked up to one sweep late.
 func (s *Server) sweepPeriod() time.Duration {
 	if p := s.set.Load().Park; p.Hub != nil {
 		return min(sweepEvery, max(p.Linger/8, shortestSweep))
@@ -239,8 +236,8 @@ func (s *Server) sweepPeriod() time.Duration {
 	return sweepEvery
 }
 
-// parkedAtATime is of how many shards the parked sessions are looked at in one sweep, so
-// that each is looked at in time for its keepalive.
+// parkedAtATime returns how many shards of parked sessions one sweep visits, so that each session is visited
+// in time for its keepalive.
 func (s *Server) parkedAtATime() int {
 	within := parkedSweep
 	if every := s.set.Load().Park.KeepaliveEvery(); every > 0 {
@@ -249,13 +246,13 @@ func (s *Server) parkedAtATime() int {
 	return int(min(1+session.Shards*s.sweepPeriod()/max(within, 1), session.Shards))
 }
 
-// Sweep ends sessions whose time is over, and has those parked that are idle. Serve
-// does it every two seconds or, where linger is short, more often, and takes its time for
-// those that are parked; tests can't wait for so long.
+// Sweep ends sessions whose time is over, and parks idle ones. Serve does this every two seconds, or more
+// often if linger is short, and visits only some of the parked sessions each time; Sweep visits all, for
+// tests.
 func (s *Server) Sweep() { s.sweep(session.Shards) }
 
 func (s *Server) sweep(n int) {
-	s.sweeping.Lock() // one at a time asks a session to pause
+	s.sweeping.Lock() // only one sweep at a time asks a session to pause
 	defer s.sweeping.Unlock()
 	s.noticeSources()
 	now := s.now()
@@ -274,9 +271,9 @@ func (s *Server) sweep(n int) {
 	})
 }
 
-// wakes is how many parked sessions are to come back now, though their clients say
-// nothing: none, unless parking was switched off. Then no more at a time than
-// their backends can stand, so that none waits for its turn until it has to end.
+// wakes returns how many parked sessions have to resume now without a command of their clients: none, unless
+// parking was switched off. Then it bounds their number, so that no resume waits so long that its session has
+// to end.
 func (s *Server) wakes() int {
 	o := s.set.Load().Park
 	if o.Hub != nil || s.reg.Count(session.Parked) == 0 {
@@ -289,8 +286,7 @@ func (s *Server) wakes() int {
 	return n - int(s.reg.Count(session.Resuming))
 }
 
-// wakesPerPlace is how many resumes a place is good for between two sweeps, with
-// plenty to spare.
+// wakesPerPlace is how many resumes one slot can serve between two sweeps, by a low estimate.
 const wakesPerPlace = 16
 
 // drain ends all sessions within d: sessions without a command in progress first, at even intervals, so that
@@ -310,7 +306,7 @@ func (s *Server) drain(d time.Duration) {
 	}
 	s.tel.Log.Info("draining", "sessions", len(left), "within", d)
 	rand.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
-	// Four fifths of the time for going in good order, the rest for the stuck.
+	// Four fifths of the time are for sessions that end regularly, the rest for stuck ones.
 	ends := pace{begun: begun, within: d * 4 / 5, of: len(left)}
 	for len(left) > 0 && s.now().Before(deadline) {
 		var busy []*session.Session
@@ -332,7 +328,7 @@ func (s *Server) drain(d time.Duration) {
 		}
 		left = busy
 	}
-	// Those that were told still read their last word.
+	// Clients that were sent BYE may still be reading it.
 	for s.reg.LoggedIn() > 0 && s.now().Before(deadline) {
 		wait(min(20*time.Millisecond, d/10))
 	}
@@ -343,8 +339,7 @@ func (s *Server) drain(d time.Duration) {
 	})
 }
 
-// pace spreads steps over a time, however many there are: one that is late, as its timer is or
-// what it does, has the others follow the sooner.
+// pace spreads steps evenly over a time. If a step is late, the next ones follow sooner.
 type pace struct {
 	begun  time.Time
 	within time.Duration
@@ -352,28 +347,29 @@ type pace struct {
 	done   int
 }
 
-// step notes that one was done.
+// step counts a completed step.
 func (p *pace) step() { p.done++ }
 
-// wait is how long it is to the next; ≤ 0: it is due.
+// wait returns the time until the next step; ≤ 0: it is due.
 func (p *pace) wait(now time.Time) time.Duration {
 	due := float64(p.within) * float64(min(p.done, p.of)) / float64(p.of)
 	return p.begun.Add(time.Duration(due)).Sub(now)
 }
 
-// wait lets d pass.
+// wait sleeps for d.
 func wait(d time.Duration) {
 	if d > 0 {
 		<-time.After(d)
 	}
 }
 
-// crowded is asked before a session or a watch gets another of so many connections to backends.
+// crowded says whether a session or a watch may not get another connection when there are this many
+// connections to backends.
 func (s *Server) crowded(backends int) bool {
 	return s.set.Load().Limits.Crowded(int(s.reg.Total()), backends)
 }
 
-// forgetQueues drops those of backends that are gone.
+// forgetQueues removes the queues of backends that were removed.
 func (s *Server) forgetQueues() {
 	there := map[string]bool{}
 	for _, b := range s.set.Load().Router.Backends() {
@@ -382,7 +378,7 @@ func (s *Server) forgetQueues() {
 	s.env.Queues.Forget(func(id string) bool { return !there[id] })
 }
 
-// Status is the server in a few numbers.
+// Status has a few figures of the server.
 type Status struct {
 	Version      string
 	Hostname     string
@@ -394,7 +390,7 @@ type Status struct {
 	BackendConns int64 // held by sessions
 }
 
-// Status returns the numbers as they stand.
+// Status returns the current figures.
 func (s *Server) Status() Status {
 	set := s.set.Load()
 	st := Status{Version: set.Version, Hostname: set.Hostname, Started: s.started, Draining: s.draining.Load(),

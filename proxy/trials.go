@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	// trialTimeout bounds a probe: a backend that doesn't greet by then can't be used.
+	// trialTimeout bounds a probe: a backend that doesn't greet in that time counts as failed.
 	trialTimeout = 3 * time.Second
-	// trialsEvery is how often the router is asked for probes that are due.
+	// trialsEvery is how often the router is asked for due probes.
 	trialsEvery = time.Second
-	// trialsAtATime bounds probes at a time, one a backend at most.
+	// trialsAtATime bounds concurrent probes; there is at most one per backend.
 	trialsAtATime = 32
 )
 
-// trials probes backends whose last connection failed, so that no user's login has to
-// find out whether they are back; and a backend that closed a login, so that what one
-// user's bytes cause doesn't count against it.
+// trials probes backends whose last connection failed, so that users' logins needn't find out whether they
+// work again; and backends that closed the connection of a login, so that a failure caused by one user's data
+// doesn't count against them.
 type trials struct {
 	srv    *Server
 	flight singleflight.Group // by backend
@@ -32,7 +32,7 @@ type trials struct {
 
 func newTrials(s *Server) *trials { return &trials{srv: s, news: make(chan struct{}, 1)} }
 
-// run probes what is due until ctx ends.
+// run makes due probes until ctx ends.
 func (t *trials) run(ctx context.Context) {
 	tick := time.NewTicker(trialsEvery)
 	defer tick.Stop()
@@ -54,7 +54,7 @@ func (t *trials) run(ctx context.Context) {
 	}
 }
 
-// trial probes one backend and reports what came of it.
+// trial probes one backend and reports the result.
 func (t *trials) trial(ctx context.Context, b *routing.Backend) {
 	set := t.srv.set.Load()
 	target := set.sessions.TargetOf(b)
