@@ -104,7 +104,7 @@ type sessionRow struct {
 	TLS                    bool
 }
 
-// sessions are a user's, or everybody's.
+// sessions are one user's, or all users'.
 func (f *fleet) sessions(user string) []sessionRow {
 	f.t.Helper()
 	var all []sessionRow
@@ -196,9 +196,8 @@ func (f *fleet) maint(args ...string) {
 	}
 }
 
-// The first of the promises: users log in both ways, stick to their
-// backend, maintenance drains one with nobody disconnected, and the command
-// line shows it.
+// The first of the promises: users log in both ways, stick to their backend, maintenance
+// drains one without disconnecting clients, and the command line shows it.
 func TestUsersStickAndMaintenanceDrains(t *testing.T) {
 	f := newFleet(t, proxyOptions{})
 	open, on := f.spread(1, 12)
@@ -306,8 +305,8 @@ func TestConsulInTrouble(t *testing.T) {
 	watched("it was emptied")
 }
 
-// A backend that flaps, with its server well: sessions on it don't notice, and
-// nobody who is pinned to it moves.
+// A backend that flaps, with its server well: sessions on it don't notice, and no user who is
+// pinned to it moves.
 func TestFlappingBackendDisturbsNobody(t *testing.T) {
 	f := newFleet(t, proxyOptions{})
 	open, on := f.spread(1, 8)

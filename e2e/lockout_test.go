@@ -101,7 +101,7 @@ func TestALockedUsersParkedSessionReadsNoNewMail(t *testing.T) {
 			if r := behindAlive(parked[2]); r.Status() != "BYE" || !strings.Contains(r.Text, "administrator") {
 				t.Errorf("who was kicked hears %s", r)
 			}
-			imaptest.Dial(t, p.Plain).Login(servers.User(2), userPassword) // it locks nobody out
+			imaptest.Dial(t, p.Plain).Login(servers.User(2), userPassword) // it locks no user out
 			parked[3].Write("DONE")
 			if r := behindAlive(parked[3]); r.Tag() != "i" || r.Status() != "OK" {
 				t.Errorf("who is let in hears %s", r)

@@ -77,8 +77,8 @@ func TestMasterLoginYieldsTheIntendedUser(t *testing.T) {
 	}
 }
 
-// Courier ignores the authorization id: with a master login everybody would see
-// the master's mailbox. Nobody may get in, and check says why.
+// Courier ignores the authorization id: with a master login all users would see the master's mailbox. No user
+// may be let in, and check says why.
 func TestMasterLoginToCourierIsRefused(t *testing.T) {
 	server := servers.StartCourier(t)
 	p := masterProxy(t, server)

@@ -9,8 +9,8 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// SIGTERM: everybody gets a BYE within the drain time (1 s here), also who is in
-// IDLE, nobody new gets in, and the process ends.
+// SIGTERM: all clients get a BYE within the drain time (1 s here), also those in IDLE, no new client is
+// accepted, and the process ends.
 func TestTerminationSaysByeToEverybody(t *testing.T) {
 	server := servers.StartDovecot(t, servers.DovecotOptions{})
 	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}})

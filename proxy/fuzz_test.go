@@ -24,7 +24,7 @@ import (
 // shorter.
 const fuzzLimit = 10 * time.Second
 
-// strict lets in whoever says password, and asks nobody.
+// strict is a source that accepts every user with the password of the tests.
 type strict struct{}
 
 func (strict) Name() string { return "strict" }

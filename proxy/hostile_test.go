@@ -19,8 +19,8 @@ import (
 	"imapproxy/proxy/session"
 )
 
-// bystander is a session that goes on with its work while somebody else
-// misbehaves. Calling what is returned ends it and says whether it noticed.
+// bystander is a session that continues its work while another client misbehaves. Calling what is
+// returned ends it and says whether it noticed.
 func (l *lab) bystander() (done func()) {
 	l.t.Helper()
 	c := l.login("bystander")
@@ -368,7 +368,7 @@ func TestAfterLoginNothingIsTooStrange(t *testing.T) {
 	for i := range noise {
 		noise[i] = byte(rng.Uint32())
 	}
-	// What has no tag the proxy answers itself: nobody could match an answer to it.
+	// The proxy itself answers lines without a tag, since no answer could be matched to them.
 	less := map[string]string{
 		"NUL":                  "a1 X \x00\r\na2 Y {3+}\r\n\x00\x00\x00\r\n",
 		"DONE out of the blue": "a1 NOOP\r\n",

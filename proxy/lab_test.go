@@ -61,8 +61,8 @@ type lab struct {
 	once   sync.Once
 }
 
-// labOptions say what is special about a lab. The zero value has one polite
-// backend that lets everybody in.
+// labOptions say what is special about a lab. The zero value has one polite backend that accepts
+// every login.
 type labOptions struct {
 	handlers []imaptest.Handler // a backend each
 	rows     []routing.Backend  // instead of the handlers' own
@@ -72,7 +72,7 @@ type labOptions struct {
 	quiet    bool // keep neither logs nor traces: benchmarks
 }
 
-// polite is a backend that lets in whoever says password.
+// polite is a backend that accepts every user with the password of the tests.
 func polite() imaptest.Dialogue {
 	return imaptest.Dialogue{Check: func(_ *imaptest.BackendConn, l imaptest.Login) string {
 		if l.Password != password {

@@ -20,7 +20,7 @@ import (
 	"imapproxy/routing"
 )
 
-// deadAddress is an address where nobody listens.
+// deadAddress is an address without a listener.
 func deadAddress(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -11,7 +11,7 @@ import (
 	"imapproxy/proxy/session"
 )
 
-// unswept has nobody but the test ask sessions to park.
+// unswept makes only the test ask sessions to park.
 func (l *lab) unswept() {
 	l.srv.sweeping.Lock()
 	l.t.Cleanup(l.srv.sweeping.Unlock) // before the server's end

@@ -16,9 +16,9 @@ import (
 	"imapproxy/routing"
 )
 
-// A parkLab is a lab that parks whoever idles, before an IMAP server that is right,
-// with a tap in between. The server's changes are hints, so that nothing is
-// watched: all its connections are sessions' or a resync's.
+// A parkLab is a lab that parks idle sessions, before an IMAP server that is right, with a tap in
+// between. The server's changes are hints, so that nothing is watched: all its connections are
+// sessions' or a resync's.
 type parkLab struct {
 	*lab
 	*imaptest.Tap

@@ -225,7 +225,7 @@ func TestWhatHappensWhileASessionIsResumed(t *testing.T) {
 	}
 }
 
-// A backend that breaks off at a resume is tried again, and nobody notices; once the
+// A backend that breaks off at a resume is tried again, and the client doesn't notice; once the
 // command is with it, nothing is said twice.
 func TestABackendThatBreaksOffWhileASessionIsResumed(t *testing.T) {
 	t.Parallel()

@@ -72,7 +72,7 @@ func TestSilentConnectionsEndNoLoginThatIsUnderWay(t *testing.T) {
 	c.MustOK("NOOP")
 }
 
-// Silent connections of many networks take no place of a client from whose network somebody has
+// Silent connections of many networks take no place of a client from whose network a user has
 // logged in.
 func TestSilentConnectionsOfManyNetworksLeaveAKnownNetworkItsPlaces(t *testing.T) {
 	l := newLab(t, labOptions{limits: session.Limits{Prelogin: 8}})
@@ -87,7 +87,7 @@ func TestSilentConnectionsOfManyNetworksLeaveAKnownNetworkItsPlaces(t *testing.T
 	slow.MustOK("NOOP")
 }
 
-// A source is told whether somebody has logged in from the client's network.
+// A source is told whether a user has logged in from the client's network.
 func TestASourceIsToldWhetherANetworkIsKnown(t *testing.T) {
 	told := make(chan bool, 2)
 	l := newLab(t, labOptions{change: func(o *Options) { o.Sources = []auth.Source{tellsKnown(told)} }})
@@ -148,8 +148,8 @@ func TestWhoFindsNoPlaceIsTold(t *testing.T) {
 	}
 }
 
-// Where sessions have taken most of the descriptors, silent connections keep nobody out of
-// what is left, and are told why they end.
+// Where sessions have taken most of the descriptors, silent connections keep no client out of what
+// is left, and are told why they end.
 func TestSilentConnectionsLeaveTheLastDescriptors(t *testing.T) {
 	l := newLab(t, labOptions{limits: session.Limits{Descriptors: 12, Prelogin: 10}}) // 6 of them for clients and their backends
 	l.login("alice").MustOK("NOOP")                                                   // two

@@ -144,8 +144,8 @@ func TestAnAttemptThatTimedOutDoesntComeBack(t *testing.T) {
 	}
 }
 
-// A resync is on its way when its session comes back by itself, and is delivered
-// when that is attached, or parked again: the state is of before, and nobody is told.
+// A resync is on its way when its session comes back by itself, and is delivered when that is
+// attached, or parked again: the state is of before, and no client is told.
 func TestAStateThatComesLateIsAppliedToNobody(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		t.Run(map[bool]string{false: "attached", true: "parked again"}[again], func(t *testing.T) {

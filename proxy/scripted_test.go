@@ -79,7 +79,7 @@ func (p *scripted) on(name string, f imaptest.CommandFunc) {
 	p.commands[name] = f
 }
 
-// change changes what is true, and says so to nobody.
+// change changes what is true, and tells no client.
 func (p *scripted) change(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -21,7 +21,7 @@ func untaggable(t *testing.T) *lab {
 	return politeWith(t, commands{"NOOP": bad, "*": bad}, labOptions{})
 }
 
-// oddHeads are lines after login in which nobody would find tag and command.
+// oddHeads are lines after login without a recognisable tag and command.
 var oddHeads = []string{"* NOOP", "+ NOOP", "a+b NOOP", "%( NOOP", "NOOP", " NOOP", "a ", "a  NOOP", "\xff NOOP", "\x00\x00 NOOP"}
 
 // tagOnly are those of oddHeads that have a tag, by which they are answered.

@@ -135,7 +135,7 @@ func TestGuessersDontTakeAllQuestionsForPlacements(t *testing.T) {
 	}
 }
 
-// A user's backend can't be reached for a moment, and somebody guesses their password: the guess is
+// A user's backend can't be reached for a moment, and an attacker guesses their password: the guess is
 // tried elsewhere, and the user's parked session stays. The user's own login moves them.
 func TestAGuessEndsNoParkedSession(t *testing.T) {
 	t.Parallel()

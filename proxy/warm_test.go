@@ -189,7 +189,7 @@ func TestWithoutAuthCacheEveryLoginAsksTheBackend(t *testing.T) {
 	l.stop()
 }
 
-// knows is a source that knows everybody's password.
+// knows is a source that knows all users' passwords.
 type knows struct{}
 
 func (knows) Name() string { return "knows" }

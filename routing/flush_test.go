@@ -27,7 +27,7 @@ func TestAFlushedPinEndsWithTheLastSession(t *testing.T) {
 		}
 		return p
 	}
-	b2.Weight = 1 << 16 // what is chosen by whoever isn't pinned
+	b2.Weight = 1 << 16 // chosen for users without a pin
 	first := login()
 	fleet(b1, b2)
 	if did := r.Flush("ann"); did != FlushedLater {

@@ -235,7 +235,7 @@ func TestPicksOfOneUserAtOnceAgree(t *testing.T) {
 	got := make([][]*Pick, users)
 	stop := make(chan struct{})
 	var storm, logins sync.WaitGroup
-	storm.Go(func() { // the fleet changes all the while; nobody's backend goes down
+	storm.Go(func() { // the fleet changes all the while; no user's backend goes down
 		for i := 0; ; i++ {
 			select {
 			case <-stop:

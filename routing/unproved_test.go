@@ -27,8 +27,8 @@ func stays(t testing.TB, r *Router, p *Pick, backend string, sessions int) {
 	}
 }
 
-// A guess at a user whose session is parked finds the backend full, and tries another: that
-// moves nobody. The user's own login from there does.
+// A guess at a user whose session is parked finds the backend full, and tries another: that moves
+// no user. The user's own login from there does.
 func TestALoginMovesItsUserWhenItIsProved(t *testing.T) {
 	r, _ := newTestRouter(t, Options{Storage: Shared})
 	r.Apply(parseFleet(t, "b1", "b2", "b3"))

@@ -85,9 +85,8 @@ func TestAnUnknownLogFormatIsRefused(t *testing.T) {
 	}
 }
 
-// A pipe that nobody reads holds 64 KB. Logging ten times the queue into it
-// must return, and count what was dropped; what was kept comes out whole and in
-// order once somebody reads.
+// A pipe without a reader holds 64 KB. Logging ten times the queue into it must return, and count
+// what was dropped; what was kept comes out whole and in order once there is a reader.
 func TestALogThatNobodyReadsStopsNobody(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

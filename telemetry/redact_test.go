@@ -103,7 +103,7 @@ func TestASecretIsNeverLogged(t *testing.T) {
 		tel.Log.Info("a", "p", s, "ptr", &s, "login", carelessLogin(), "list", []Secret{s})
 		tel.Log.With("p", s).WithGroup("g").Info("b", slog.Group("h", "p", s))
 		tel.Log.Error("c", "error", fmt.Errorf("cannot log in with %v: %w", s, errors.New("refused")))
-		// By name, when somebody logs a plain string after all.
+		// By name, if code logs a plain string.
 		tel.Log.Info("d", "password", theSecret, slog.Group("auth", "Token", theSecret, "authorization", []byte(theSecret)))
 		if spelling := leaks(out.String()); spelling != "" {
 			t.Errorf("%s log prints %s:\n%s", format, spelling, out.String())

@@ -64,8 +64,8 @@ func TestDevParksWhoIdles(t *testing.T) {
 	}
 }
 
-// TestPushEventsReachTheHub posts events where each setting has them, and then
-// nobody holds a connection for a parked session.
+// TestPushEventsReachTheHub posts events where each setting has them, and then a parked session has
+// no connection.
 func TestPushEventsReachTheHub(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)
 	const token = "a-token-of-the-backends"

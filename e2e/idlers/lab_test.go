@@ -23,7 +23,7 @@ import (
 // patience is how long something that must happen may take on a busy machine.
 const patience = 60 * time.Second
 
-// A lab is a proxy that parks whoever pauses, before one real server.
+// A lab is a proxy that parks sessions at a pause, in front of one real server.
 type lab struct {
 	t        testing.TB
 	server   *servers.Server
@@ -46,8 +46,8 @@ type sighting struct{ attachment string }
 // is parked and back between two looks isn't seen.
 type tally struct{ sessions, parks, resumes int }
 
-// forced settings: everybody is parked at the first pause, some resumes find a
-// warm connection and others don't, and all are told "Still here" all the time.
+// forced settings: each session is parked at the first pause, some resumes find a warm connection
+// and others don't, and all are told "Still here" all the time.
 const (
 	lingerFor = 100 * time.Millisecond
 	quietFor  = 200 * time.Millisecond

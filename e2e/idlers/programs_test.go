@@ -13,8 +13,8 @@ import (
 	"imapproxy/e2e/servers"
 )
 
-// file writes one into the client's home; programs insist that nobody else reads
-// their password.
+// file writes one into the client's home; programs insist that no other user can read their
+// password.
 func (a *account) file(name, content string) string {
 	a.Helper()
 	path := filepath.Join(a.home, name)

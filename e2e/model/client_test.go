@@ -249,7 +249,7 @@ func (c *client) finish(tag string) (untagged []imaptest.Response, tagged imapte
 		r, err := c.next(c.patience)
 		if errors.Is(err, errQuiet) {
 			buf := make([]byte, 8<<20)
-			if f := os.Getenv("MODEL_STACKS"); f != "" { // where everybody waits, while they do
+			if f := os.Getenv("MODEL_STACKS"); f != "" { // the stacks of all goroutines while they wait
 				_ = os.WriteFile(f, buf[:runtime.Stack(buf, true)], 0o600)
 			}
 			err = fmt.Errorf("%s: no answer to %s in %v", c.name, tag, c.patience)

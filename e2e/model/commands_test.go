@@ -329,8 +329,8 @@ func (w *world) appending(c *client) *command {
 }
 
 // silently says whether a STORE is a silent one. Cyrus answers a STORE .SILENT of an attached session
-// with nothing but the mod-sequences of what others have changed before it, and tells their flags
-// and keywords never. There a client asks first (see command), and nobody acts at the same time.
+// with nothing but the mod-sequences of what others have changed before it, and tells their flags and
+// keywords never. There a client asks first (see command), and no other client acts at the same time.
 func (w *world) silently(c *client, o op) bool {
 	switch {
 	case o.c%5 != 0:

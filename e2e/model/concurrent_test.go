@@ -57,8 +57,8 @@ func (w *world) pipeline(c *client, o op) error {
 }
 
 // race begins and ends what several do at once. Dovecot says a HIGHESTMODSEQ then that covers the
-// other's change, and tells that change with the next command only
-// (TestWhatDovecotSaysTooEarly): nobody is to resynchronise from there.
+// other's change, and tells that change with the next command only (TestWhatDovecotSaysTooEarly):
+// no client may resynchronise from there.
 func (w *world) race() (end func()) {
 	w.racing = true
 	all := append(slices.Clone(w.clients), w.out)

@@ -141,7 +141,7 @@ func TestTheModelFindsNumbersThatMeanOthers(t *testing.T) {
 	}
 }
 
-// plants are what the hub could do wrong, done to what its resyncs find, before anybody parked there
+// plants are what the hub could do wrong, done to what its resyncs find, before a session parked there
 // is told.
 var plants = map[string]func() func(string, *view.State) *view.State{
 	"a stale state applied late": func() func(string, *view.State) *view.State {
@@ -220,7 +220,7 @@ func (l *lab) finds(t *testing.T, fault func() fault) {
 	t.Error("it wasn't found in 60 cases")
 }
 
-// TestTheModelFindsAMissedHint: nobody says that anything has changed, and nobody looks.
+// TestTheModelFindsAMissedHint: there is no hint of a change, and no resync without one.
 func TestTheModelFindsAMissedHint(t *testing.T) {
 	for name, o := range map[string]labOptions{
 		"all events are lost":       {start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "push", events: true, lose: 10, sweep: time.Hour, settle: 2 * time.Second},

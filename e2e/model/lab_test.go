@@ -31,19 +31,19 @@ type labOptions struct {
 	watch   string        // of the hub; "" no proxy: the clients talk to the server
 	events  bool          // the server posts push events
 	plain   bool          // the server has neither CONDSTORE nor QRESYNC
-	calm    bool          // nobody speaks at the same time as another: Courier's sessions lock each other out for minutes
+	calm    bool          // only one client acts at a time: Courier's sessions lock each other out for minutes
 	maildir bool          // Dovecot's, which has ways of its own: see reborn
 	tls     bool          // the clients' side has TLS
-	shared  bool          // the mailbox is somebody else's than the clients'
+	shared  bool          // the mailbox belongs to another user than the clients'
 	// slowIdle: in IDLE the server itself tells what others do after a minute only (Courier without FAM).
 	slowIdle bool
 	// staleFlags: the server may tell older flags after newer ones (mox, which queues what others
 	// change for each connection, and doesn't empty the queue at SELECT or STORE). So clients ask
-	// for flags, and nobody resynchronises from what was told.
+	// for flags, and no client resynchronises from what was told.
 	staleFlags bool
 	sweep      time.Duration // 0: sweepEvery
 	patience   time.Duration // for an answer; 0: defaultPatience
-	settle     time.Duration // how long it may take until everybody knows everything; 0: 20 s
+	settle     time.Duration // how long it may take until all clients know all changes; 0: 20 s
 	lose       int           // of ten events so many are lost; and others come late, or twice
 	// plant, if any, is a fault of the hub's.
 	plant   func(mailbox string, s *view.State) *view.State

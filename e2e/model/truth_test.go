@@ -141,7 +141,7 @@ func (w *witness) look() (before *imaptest.ModelMailbox, err error) {
 	now.Gone = slices.DeleteFunc(now.Gone, func(m imaptest.ModelMessage) bool { _, there := seen[m.UID]; return there })
 	for _, m := range before.Messages {
 		if _, there := seen[m.UID]; !there {
-			// At the latest now: nobody says when.
+			// At the latest now: the moment isn't specified.
 			now.Gone = append(now.Gone, imaptest.ModelMessage{UID: m.UID, ModSeq: now.ModSeq})
 		}
 	}

@@ -255,7 +255,7 @@ func outsideOp(o op) (op, bool) {
 	return o, true
 }
 
-// park has the proxy park whoever is idle, and mostly waits for it.
+// park makes the proxy park idle sessions, and mostly waits for it.
 func (w *world) park(c *client, o op) error {
 	if w.l.proxy == nil {
 		return nil
@@ -286,7 +286,7 @@ func (w *world) park(c *client, o op) error {
 // converge waits until each client knows all there is: those in IDLE by being told,
 // the others by NOOP.
 func (w *world) converge() error {
-	if err := w.after(); err != nil { // nobody has asked for anything
+	if err := w.after(); err != nil { // no client has sent a command
 		return err
 	}
 	w.stats.settled++

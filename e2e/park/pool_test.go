@@ -30,7 +30,7 @@ func TestAWarmConnectionServesAgain(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				pool := upstream.NewPool(upstream.PoolOptions{WarmFor: time.Minute})
 				defer pool.Close()
-				// The test's certificate is nobody's: it isn't what is tested here.
+				// The test's certificate has no authority: it isn't tested here.
 				d, err := upstream.New(upstream.Options{TLS: &tls.Config{InsecureSkipVerify: true}})
 				if err != nil {
 					t.Fatal(err)

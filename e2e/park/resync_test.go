@@ -232,10 +232,9 @@ func TestAMailboxThatIsAnotherOrNone(t *testing.T) {
 	})
 }
 
-// TestALazyModSequence is what Dovecot does on a mailbox whose mod-sequences
-// nobody has asked for yet: a plain SELECT shows none, the first enabled one gives
-// all messages the present one. What is set before it is lost to QRESYNC, so an
-// enabled EXAMINE comes before the snapshot.
+// TestALazyModSequence is what Dovecot does on a mailbox whose mod-sequences no session has asked
+// for yet: a plain SELECT shows none, the first enabled one gives all messages the present one.
+// What is set before it is lost to QRESYNC, so an enabled EXAMINE comes before the snapshot.
 func TestALazyModSequence(t *testing.T) {
 	onRealServers(t, func(t *testing.T, l *lab) {
 		if !l.modern {

@@ -66,8 +66,8 @@ func TestASnapshotOutOfIdleIsWhatTheClientCounts(t *testing.T) {
 	})
 }
 
-// TestASnapshotWhileOthersChangeTheMailbox has somebody else expunge and append
-// all the time: what is called settled has to be what the client counts.
+// TestASnapshotWhileOthersChangeTheMailbox makes another client expunge and append all the time:
+// what is called settled has to be what the client counts.
 func TestASnapshotWhileOthersChangeTheMailbox(t *testing.T) {
 	onRealServers(t, func(t *testing.T, l *lab) {
 		for name, take := range map[string]func(*testing.T, *resync.Client) (view.UIDs, error){

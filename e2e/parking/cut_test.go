@@ -31,7 +31,7 @@ func aBackendThatDiesInTheMiddle(t *testing.T, s *site) {
 			}
 			return l, d, w
 		}
-		// counts says how many messages there are, once whoever may be at work has ended.
+		// counts says how many messages there are, once all sessions at work have ended.
 		counts := func(t *testing.T, l *lab, d *imaptest.ModelWriter, want int) {
 			t.Helper()
 			must(t, eventually(t.Context(), "the proxy's connections to end", func() error {

@@ -12,8 +12,8 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// NOTIFY falls silent when Dovecot rotates its list log (after about 340 appends):
-// it is set anew before anybody notices.
+// NOTIFY falls silent when Dovecot rotates its list log (after about 340 appends): it is set again
+// before a client notices.
 func notifyOverTheRotationOfItsLog(t *testing.T, s *site) {
 	l := newLab(t, s, labOptions{notify: 2 * time.Second})
 	user := l.newUser()
@@ -29,8 +29,8 @@ func notifyOverTheRotationOfItsLog(t *testing.T, s *site) {
 	w.Agrees(d.Truth)
 }
 
-// Events that don't come, since nobody listens, or the sender isn't believed: the
-// sweep finds what happened, and the user's own commands are hints without them.
+// Events that don't arrive, since no listener is there or the token is wrong: the sweep finds what
+// happened, and the user's own commands are hints without them.
 func eventsThatDontCome(t *testing.T, _ *site) {
 	push := contrib(t, "dovecot/push.lua")
 	for name, begin := range map[string]func(t *testing.T) *site{
@@ -82,8 +82,8 @@ func eventsThatDontCome(t *testing.T, _ *site) {
 	}
 }
 
-// Somebody posts without end, of this user and of others: what happens is told
-// as ever, and the backend isn't asked for each of them.
+// A sender posts without end, about this user and others: what happens is told as ever, and the
+// backend isn't asked for each of them.
 func aFloodOfEvents(t *testing.T, s *site) {
 	l := newLab(t, s, labOptions{})
 	user := l.newUser()

@@ -28,9 +28,9 @@ func numbers(heard []imaptest.Response, name string) []int {
 	return out
 }
 
-// Transcript 5: three are gone and two are new while the client is parked, and
-// nobody has told it so. Whatever it says by number means what it counted; what it
-// says by UID in the same breath sees the same messages.
+// Transcript 5: three are gone and two are new while the client is parked, and it hasn't been told.
+// Whatever it says by number means what it counted; what it says by UID in the same breath sees the
+// same messages.
 func numbersOfBeforeThePark(t *testing.T, s *site) {
 	commands := []string{
 		"FETCH 1:* (UID)", "SEARCH ALL", "STORE 5 +FLAGS (\\Flagged)", "COPY 4:* Other", "SORT (ARRIVAL) UTF-8 ALL",

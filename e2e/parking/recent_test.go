@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// \Recent is a client's whose session saw the message first (RFC 3501 §2.3.2). What
-// the proxy does by itself takes it from nobody; the SELECT of a resume takes it for the
-// client that is resumed.
+// \Recent is a client's whose session saw the message first (RFC 3501 §2.3.2). What the proxy does
+// by itself takes it from no client; the SELECT of a resume takes it for the client that is
+// resumed.
 func whoseIsRecent(t *testing.T, s *site) {
 	for name, c := range map[string]struct {
 		o    labOptions

@@ -87,7 +87,7 @@ func TestDovecotTellsOfEveryChange(t *testing.T) {
 				t.Errorf("%d requests for one STORE of 20 messages", n)
 			}
 
-			// A delivery: nobody's IMAP session.
+			// A delivery, without an IMAP session.
 			deliver(t, lmtp, servers.User(2))
 			l.expect("LMTP", servers.User(2)+" INBOX")
 

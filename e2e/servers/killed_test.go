@@ -25,7 +25,7 @@ func TestServersEndWithATestThatIsKilled(t *testing.T) {
 		select {}
 	}
 	helper := exec.Command(os.Args[0], "-test.run=^TestServersEndWithATestThatIsKilled$")
-	// Nobody removes what it leaves behind but this test.
+	// Only this test removes the files that it leaves.
 	helper.Env = append(os.Environ(), asHelper+"=1", "TMPDIR="+Folder(t))
 	out, err := helper.StdoutPipe()
 	if err != nil {

@@ -128,7 +128,7 @@ func (p *paged) Sessions(f proxy.Filter) (page []proxy.SessionInfo, next string)
 	return page, ""
 }
 
-// What changes something is done by each proxy once, whoever is asked, and is in each one's log.
+// Each proxy carries out a change once, whichever proxy receives the request, and logs it.
 func TestAVerbIsDoneByEachProxyOnce(t *testing.T) {
 	var kicked [2]atomic.Int32
 	var logs [2]bytes.Buffer

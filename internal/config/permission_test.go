@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// asNobody runs f on a thread whose access to files is that of a user who owns nothing
-// (65534), also where the tests run as root. The thread isn't used again.
+// asNobody runs f on a thread whose access to files is that of a user who owns none (65534), also
+// where the tests run as root. The thread isn't used again.
 func asNobody(t *testing.T, f func()) {
 	t.Helper()
 	done := make(chan error)

@@ -136,7 +136,7 @@ func TestModelClientConverges(t *testing.T) {
 	}
 }
 
-// Of two messages whose UIDs nobody has told, one vanishes: whose flags the client was told of, it
+// Of two messages whose UIDs weren't told, one vanishes: whose flags the client was told of, it
 // can't know any more.
 func TestModelClientForgetsTheFlagsOfWhatMayHaveVanished(t *testing.T) {
 	m := NewModelMailbox(1)

@@ -77,7 +77,7 @@ func where(c *config.Config) string {
 	return ""
 }
 
-// A setting that is read and handed to nobody would be accepted and do nothing.
+// A setting that is read and not passed on would be accepted without effect.
 func TestEverySettingIsHandedToARoom(t *testing.T) {
 	elsewhere := []string{
 		"auth.passwd_file.path",             // Sources: TestCheckReportsEachBadLineOfAPasswdFile

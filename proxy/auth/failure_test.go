@@ -18,12 +18,12 @@ import (
 
 const (
 	filterFile = "../../contrib/fail2ban/imapproxy.conf"
-	realClient = "192.0.2.7" // whoever is banned in these tests must be this one
+	realClient = "192.0.2.7" // the only client that may be banned in these tests
 	forged     = "203.0.113.99"
 )
 
-// hostileNames are what people would send to have somebody else banned, or to
-// hide, or to do harm to whoever reads the log.
+// hostileNames are names by which an attacker could try to have another client banned, to hide, or to harm
+// the reader of the log.
 func hostileNames() []string {
 	names := []string{
 		"", " ", "alice", "alice@example.org", "user*master", `back\slash`, `"`, `""`, `\"`, `\\"`, "=", "a=b",

@@ -68,7 +68,7 @@ func TestAGuessersQueueDelaysOtherNetworksByOneHash(t *testing.T) {
 	}
 }
 
-// However many networks guess, one from which somebody has logged in waits for one hash. Two of those
+// However many networks guess, one from which a user has logged in waits for one hash. Two of those
 // don't have the others wait for all of theirs.
 func TestKnownNetworksAndOthersTakeTurnsAtHashing(t *testing.T) {
 	const guessers = 100

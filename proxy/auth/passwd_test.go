@@ -77,7 +77,7 @@ func TestParsePasswd(t *testing.T) {
 			t.Errorf("%s: wrong password", user)
 		}
 	}
-	// Most users have clear text, but whoever isn't there costs a hash all the same.
+	// Most users have clear text, but an unknown user costs a hash all the same.
 	if got.unknown == nil || got.unknown.class != "bcrypt/04" {
 		t.Errorf("an unknown user is compared with %+v", got.unknown)
 	}

@@ -29,7 +29,7 @@ func TestWhatDidntChangeIsRecheckedWithoutAHash(t *testing.T) {
 	sources := []Source{&scripted{name: "a", answer: Unknown{}}, p}
 	stamp := any(p.users.Load().users["alice"])
 
-	// Every place is taken, and nobody waits: what hashes is Unavailable.
+	// Every slot is taken, and no caller waits: a source that hashes is Unavailable.
 	other := fair.Network(netip.MustParseAddr("192.0.2.1"))
 	if err := p.opts.Hashing.queue.Acquire(t.Context(), other); err != nil {
 		t.Fatal(err)

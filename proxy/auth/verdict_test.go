@@ -71,8 +71,8 @@ func TestFirst(t *testing.T) {
 // number of hashes.
 func TestUnknownUserCostsOneHash(t *testing.T) {
 	f := newTestFile(t, "alice:"+fast+"\n")
-	// Whoever has to hash can't, once his context has ended; who needn't isn't
-	// stopped by that. So both of these hash.
+	// A source that has to hash can't once the context has ended; one that needn't isn't stopped by
+	// that. So both of these hash.
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for _, user := range []string{"alice", "mallory"} {

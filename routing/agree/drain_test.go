@@ -191,7 +191,7 @@ func TestADrainsScheduleStays(t *testing.T) {
 	}
 	a.pass(time.Minute)
 	was := a.m.fleet.Move
-	a.fleet(3, routing.Up, routing.Up, routing.Up) // nobody is moved back; b1's users go on
+	a.fleet(3, routing.Up, routing.Up, routing.Up) // no user is moved back; b1's users go on
 	if move := a.m.fleet.Move; *a.m.fleet.drain("b1") != d || !move.Settle {
 		t.Errorf("after it came back: %+v, %+v, before %+v", a.m.fleet.drain("b1"), move, was)
 	}

@@ -90,8 +90,8 @@ func TestARenamedNodeKeepsItsUsers(t *testing.T) {
 	}
 }
 
-// Two machines whose instances have the same id are two backends. They are told apart where
-// there are two, and nobody is moved as the second one comes or goes.
+// Two machines whose instances have the same id are two backends. They are told apart where there
+// are two, and no user moves as the second one comes or goes.
 func TestAnIdOnTwoNodes(t *testing.T) {
 	a := consultest.Start(t)
 	a.Catalog(consultest.Node{ID: node1, Name: "n1", Address: "192.0.2.1"}, instance("mail"))

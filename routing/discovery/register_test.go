@@ -55,7 +55,7 @@ func TestTheProxyStaysRegisteredOverARestartOfItsAgent(t *testing.T) {
 	}
 	r.waitFleet(t, "p1")
 
-	// somebody takes it out, or writes something else into it
+	// another client of Consul removes or changes it
 	a.Deregister("p1")
 	log.waitTimes(t, "registered in consul again", 2) // a watch may see it before and after only
 	r.waitFleet(t, "p1")

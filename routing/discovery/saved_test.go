@@ -154,7 +154,7 @@ func TestWhatIsReadIsWhatWasWritten(t *testing.T) {
 		{ID: "b2", Address: "imap2.example.org:993", State: routing.Down},
 	}
 	begun := time.Now()
-	k.store(kept{append(all, routing.Backend{ID: "b3", Address: "[host:1]:143", State: routing.Down}), begun}, false) // of no use to anybody
+	k.store(kept{append(all, routing.Backend{ID: "b3", Address: "[host:1]:143", State: routing.Down}), begun}, false) // no router can use it
 	s, err := ReadSaved(file, of)
 	if err != nil {
 		t.Fatal(err)

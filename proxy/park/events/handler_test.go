@@ -257,8 +257,7 @@ func TestARefusedSenderIsAnsweredBeforeItsBody(t *testing.T) {
 	}
 }
 
-// TestAFullQueueIsNotTheSendersTrouble: nobody takes a hint, and each event is
-// still answered.
+// TestAFullQueueIsNotTheSendersTrouble: no hint is taken, and each event is still answered.
 func TestAFullQueueIsNotTheSendersTrouble(t *testing.T) {
 	queue := park.NewHintQueue(park.HintQueueOptions{MaxHints: 1})
 	e, err := New(Options{Secrets: []telemetry.Secret{eventSecret}}, queue)

@@ -347,7 +347,7 @@ func TestComparingWhereExpungeIsOwed(t *testing.T) {
 			t.Errorf("in the end, UID %d: %s, want %s", uid, got, want)
 		}
 	}
-	// New messages whose flags nobody knows: then they aren't known.
+	// New messages with unknown flags: then the table isn't known.
 	unknown := Difference{New: UIDsOf(9)}
 	if v.After(unknown).Told != nil {
 		t.Error("flags of a message that nobody has looked at")

@@ -118,7 +118,7 @@ func TestCommandsAreTranslated(t *testing.T) {
 		if disposition != tc.disposition || string(got) != want {
 			t.Errorf("%q:\n%q, %d, want\n%q, %d", tc.in, got, disposition, want, tc.disposition)
 		}
-		// Whoever counts as the backend does sees nothing of all this.
+		// A client that counts as the backend does sees no translation.
 		if got, disposition := counting(t, UIDsOf(1, 2), UIDsOf(1, 2)).Command(nil, []byte(tc.in+"\r\n")); disposition != Relay || string(got) != tc.in+"\r\n" {
 			t.Errorf("%q, with nothing owed: %q, %d", tc.in, got, disposition)
 		}
@@ -144,7 +144,7 @@ func TestTheStarIsTheClientsLast(t *testing.T) {
 			t.Errorf("%q: %q, %d", tc.in, got, disposition)
 		}
 	}
-	// One more came, whose UID nobody knows: the last is the same for both.
+	// One more came, whose UID isn't known: the last is the same for both.
 	n := lastGone(t)
 	if told, err := n.Response(nil, []byte("* 3 EXISTS\r\n"), false); err != nil || string(told) != "* 4 EXISTS\r\n" {
 		t.Fatalf("%q, %v", told, err)
@@ -232,7 +232,7 @@ func TestResponsesAreTranslated(t *testing.T) {
 	}
 }
 
-// A message whose UID nobody knew yet vanishes again.
+// A message whose UID isn't known yet vanishes again.
 func TestAMessageComesAndVanishesUnseen(t *testing.T) {
 	n := apart(t)
 	for _, step := range []struct {
