@@ -133,6 +133,31 @@ func TestASessionEndsWhereTheUsersBackendCanDoLess(t *testing.T) {
 	l.ended(session.ReasonMoved)
 }
 
+// Where that was seen before, the session stays where it is, and its user with it.
+func TestASessionStaysWhereTheUsersNextBackendCanDoLess(t *testing.T) {
+	l := newMoveLab(t, "push", nil)
+	user, d := l.user(3)
+	less := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	l.b2.Move(less.Addr)
+	l.agreement.Move("other", "b2")
+	l.login("other").MustOK("NOOP")
+	w := l.watch(user, d.Truth)
+	w.Say("UID FETCH 1:* (FLAGS)")
+	l.agreement.Move(user, "b2")
+	l.letGo(user, false)
+	if held := l.srv.Leaving("b1"); held.Sessions != 1 || held.Held["capabilities"] != 1 {
+		t.Errorf("what holds them: %+v", held)
+	}
+	w.Say("UID FETCH 1:* (FLAGS)")
+	w.BeginIdle()
+	d.Append(1)
+	w.Counts(4)
+	w.EndIdle()
+	l.agreement.GiveUp(user)
+	w.Agrees(d.Truth)
+	l.isAt(w, "b1")
+}
+
 // Where connections have to be closed at once a session ends, unless its client has nothing selected.
 func TestAnAbortEndsWhatCantBeKept(t *testing.T) {
 	l := newMoveLab(t, "push", nil)

@@ -53,6 +53,20 @@ func (r *Router) Agreed(ctx context.Context, user string) (backend string, err e
 	return backend, nil
 }
 
+// Destined is an Agreement that knows where users are to be.
+type Destined interface {
+	// Destination is the backend that the user goes to once no proxy has connections of the user elsewhere; "" where that isn't known.
+	Destination(user string) (backend string)
+}
+
+// Destination is where the proxies want to have a user; "" where that isn't known, or this proxy decides alone.
+func (r *Router) Destination(user string) string {
+	if d, ok := r.opts.Load().Agreement.(Destined); ok {
+		return d.Destination(user)
+	}
+	return ""
+}
+
 // follow makes the pick of Follow.
 func (r *Router) follow(p *Pick, backend string) (*Pick, error) {
 	tx := newWriteTxn(r.db)

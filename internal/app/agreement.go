@@ -190,6 +190,9 @@ func (g *agreement) Claim(ctx context.Context, user, home string) (backend strin
 	return hold.Backend, hold.Release, nil
 }
 
+// Destination implements routing.Destined.
+func (g *agreement) Destination(user string) string { return g.part.Place(user, "").Choice }
+
 // applies waits until the router goes by a fleet, which takes a moment from when claims do.
 func (g *agreement) applies(ctx context.Context, within time.Duration, epoch uint64) error {
 	var timer *time.Timer

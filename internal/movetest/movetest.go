@@ -189,6 +189,17 @@ func (a *Agreement) Routing() routing.Agreement { return places{a} }
 
 type places struct{ a *Agreement }
 
+// Destination implements routing.Destined.
+func (p places) Destination(name string) string {
+	p.a.mu.Lock()
+	defer p.a.mu.Unlock()
+	u := p.a.userLocked(name)
+	if u.to != "" {
+		return u.to
+	}
+	return u.at
+}
+
 func (p places) Claim(ctx context.Context, user, _ string) (string, func(), error) {
 	k, err := p.a.claim(ctx, user, "")
 	if err != nil {

@@ -19,10 +19,12 @@ type Capabilities struct {
 	lists sync.Map               // list → *backendCaps, one for each kind of backend
 	told  atomic.Pointer[string] // nil: nothing
 
-	mu sync.Mutex // guards backends
+	mu sync.Mutex // guards what follows
 	// backends has what each backend was seen to have, by id; those that are gone count, too, until
 	// there are too many.
 	backends map[string]string
+	// seen has each backend's whole list, as of the last login that was seen there.
+	seen map[string]*backendCaps
 }
 
 const maxLiterals = 4096
@@ -49,8 +51,13 @@ func (l *Capabilities) saw(backend string, caps wire.Caps) {
 	case caps.Has("LITERAL-"), caps.Has("IMAP4rev2"): // RFC 9051 has LITERAL- in it
 		has = "LITERAL-"
 	}
+	list := l.of(caps)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.seen == nil || len(l.seen) >= maxLiterals {
+		l.seen = map[string]*backendCaps{}
+	}
+	l.seen[backend] = list
 	if old, known := l.backends[backend]; known && old == has {
 		return
 	}
@@ -65,6 +72,13 @@ func (l *Capabilities) saw(backend string, caps wire.Caps) {
 		}
 	}
 	l.told.Store(&least)
+}
+
+// at is what a backend was seen to have, nil where no login was seen there.
+func (l *Capabilities) at(backend string) *backendCaps {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen[backend]
 }
 
 // literals is which of LITERAL+ and LITERAL- is told before login, "" where that is neither.

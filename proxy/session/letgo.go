@@ -64,10 +64,24 @@ func (s *Session) tryToLeave(now time.Time) {
 	if how != track.ModeNone && (now.UnixNano() < s.park.notTill.Load() || s.overdue()) {
 		return // an attempt has failed; the blocker says why
 	}
+	if how != track.ModeNone && s.wouldLose() {
+		how, why = track.ModeNone, track.BlockerCapabilities
+	}
 	s.park.blocker.Store(uint32(why))
 	if how != track.ModeNone {
 		s.Signal(SigPause)
 	}
+}
+
+// wouldLose says whether the backend that the user is to go to lacks, as far as was seen, what the client was told: then the session
+// stays where it is, and its user with it.
+func (s *Session) wouldLose() bool {
+	to := s.settings().Router.Destination(s.user)
+	if to == "" || to == s.picked().Backend.ID {
+		return false
+	}
+	there := s.env.Capabilities.at(to)
+	return there != nil && there != s.caps && missing(there.list, s.caps.list) != ""
 }
 
 // Leaves says whether the session is to give up its backend connection and still has it, and what holds it: the reason that it isn't parked for,

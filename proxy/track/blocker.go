@@ -31,6 +31,9 @@ const (
 	BlockerOff
 	BlockerBeforeOn
 
+	// What the user's next backend can't do.
+	BlockerCapabilities
+
 	// Reasons that an attempt to park the session has found.
 	BlockerTooBig
 	BlockerNoQResync
@@ -72,6 +75,7 @@ var blockers = [blockerCount]BlockerInfo{
 	BlockerQuietOff:       {"quiet_after", "not in IDLE, and park.quiet_after is 0"},
 	BlockerOff:            {"off", "parking is switched off"},
 	BlockerBeforeOn:       {"before_on", "the session logged in while parking was off"},
+	BlockerCapabilities:   {"capabilities", "the user is to move to a backend that lacks a capability that the client was told"},
 	BlockerTooBig:         {"mailbox_too_big", "the mailbox has more messages than park.max_diff_messages"},
 	BlockerNoQResync:      {"no_qresync", "the client uses mod-sequences, and the backend has no QRESYNC"},
 	BlockerUnsettled:      {"unsettled", "the mailbox changed during each attempt to take a view of it"},
