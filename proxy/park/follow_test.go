@@ -12,14 +12,15 @@ import (
 )
 
 // movable makes an account whose user can be at another backend, or be on the way.
-func movable(b *fake) (a Account, at *atomic.Pointer[string]) {
-	at = new(atomic.Pointer[string])
+func movable(b *fake) (a Account, at *atomic.Pointer[string], tries *atomic.Int64) {
+	at, tries = new(atomic.Pointer[string]), new(atomic.Int64)
 	first := "b1"
 	at.Store(&first)
 	a = b.account()
 	login := a.Login
 	a.Login = func(ctx context.Context) (*upstream.Conn, error) {
 		where := *at.Load()
+		tries.Add(1)
 		if where == "" {
 			return nil, &upstream.Elsewhere{User: "u"}
 		}
@@ -29,7 +30,7 @@ func movable(b *fake) (a Account, at *atomic.Pointer[string]) {
 		}
 		return c, err
 	}
-	return a, at
+	return a, at, tries
 }
 
 // sitesOf are the backends that the hub has mailboxes at.
@@ -46,7 +47,7 @@ func sitesOf(h *Hub) (ids []string) {
 // however long that takes, and what happens meanwhile is told.
 func TestAWatchFollowsItsUser(t *testing.T) {
 	onAllKinds(t, func(t *testing.T, h *Hub, c *clock, b *fake) {
-		a, at := movable(b)
+		a, at, tries := movable(b)
 		s, m := parked(t, h, b, a, "INBOX", view.Plain)
 		nowhere, there := "", "b2"
 		at.Store(&nowhere)
@@ -60,9 +61,12 @@ func TestAWatchFollowsItsUser(t *testing.T) {
 		}
 		b.change(func() { b.boxes["INBOX"].Append() })
 		h.Hint(Hint{User: "u", Source: HintPush})
-		for range 2 * int(lostAfter/lastBackoff) {
-			c.pass(lastBackoff)
-			h.LetGo("u")
+		for passed := time.Duration(0); passed < 2*lostAfter; passed += lastBackoff {
+			before := tries.Load()
+			eventually(t, "another try", func() bool {
+				c.pass(time.Second)
+				return tries.Load() > before
+			})
 		}
 		at.Store(&there)
 		eventually(t, "told", func() bool {
@@ -99,7 +103,7 @@ func TestAWatchFollowsItsUser(t *testing.T) {
 func TestASubscriptionThatBeginsLater(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, c := newHub(t, HubOptions{Watch: "idle"})
-	a, at := movable(b)
+	a, at, _ := movable(b)
 	nowhere, there := "", "b1"
 	at.Store(&nowhere)
 	if _, err := h.Subscribe(within(t), a, "INBOX"); err == nil {
