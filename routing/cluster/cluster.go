@@ -99,7 +99,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	c.mu.Lock()
 	c.start = func(op agree.Op) {
 		running.Go(func() {
-			result := c.consul.do(ctx, op)
+			result := c.consul.do(ctx, c.tel.Log, op)
 			c.with(func(m *agree.Member, now time.Time) { m.Done(op.ID, result, now) })
 		})
 	}
@@ -162,7 +162,6 @@ func (c *Cluster) effect(e agree.Effect, fleet *agree.Fleet) {
 	log := c.tel.Log
 	switch e.Kind {
 	case agree.Switched:
-		c.switches.Add(1)
 		log.Info("the proxies agree on a new fleet", "epoch", fleet.Epoch, "backends", len(fleet.Backends))
 		c.o.Switched(fleet)
 	case agree.LetGo:
@@ -202,6 +201,11 @@ func (c *Cluster) after() <-chan struct{} {
 		ops, effects = c.member.Take()
 		for _, op := range ops {
 			c.start(op)
+		}
+	}
+	for _, e := range effects {
+		if e.Kind == agree.Switched {
+			c.switches.Add(1)
 		}
 	}
 	if len(effects) > 0 {

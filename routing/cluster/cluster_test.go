@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +18,7 @@ import (
 	"imapproxy/routing"
 	"imapproxy/routing/agree"
 	"imapproxy/routing/discovery"
+	"imapproxy/telemetry"
 )
 
 func TestMain(m *testing.M) { imaptest.LeakMain(m) }
@@ -428,4 +432,46 @@ func TestADrainHoldsForAllProxies(t *testing.T) {
 			break
 		}
 	}
+}
+
+// A token that isn't enough is told, once for each kind of request.
+func TestATokenThatIsntEnoughIsTold(t *testing.T) {
+	t.Parallel()
+	agent := consultest.StartWithACLs(t)
+	token := agent.NewToken("without-sessions", `key_prefix "imapproxy/" { policy = "write" }`)
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(token.Secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 16)
+	p := join(t, agent, "a", func(o *Options) {
+		o.Consul.TokenFile = file
+		tel := telemetry.Discard()
+		tel.Log = slog.New(slog.NewTextHandler(writer(func(line string) {
+			if strings.Contains(line, "Consul denies") {
+				told <- line
+			}
+		}), nil))
+		o.Telemetry = tel
+	})
+	p.Discover(1, true, backends(routing.Up))
+	select {
+	case <-told:
+	case <-time.After(patience):
+		t.Fatal("the log doesn't say it")
+	}
+	token.Allow("without-sessions", `key_prefix "imapproxy/" { policy = "write" }
+session_prefix "" { policy = "write" }`)
+	p.claim("ann").Release()
+	if len(told) != 0 {
+		t.Errorf("told again: %s", <-told)
+	}
+}
+
+// writer is an io.Writer of a function.
+type writer func(string)
+
+func (w writer) Write(p []byte) (int, error) {
+	w(string(p))
+	return len(p), nil
 }

@@ -36,6 +36,7 @@ type consul struct {
 	mu        sync.Mutex
 	client    *api.Client
 	transport *http.Transport
+	denied    map[agree.OpKind]bool // requests that the token isn't enough for, which the log has said
 
 	// Guards the decoder, which keeps what it has decoded.
 	decoding sync.Mutex
@@ -43,7 +44,7 @@ type consul struct {
 }
 
 func newConsul(o discovery.ConsulOptions, service string) (*consul, error) {
-	k := &consul{prefix: "imapproxy/" + service + "/", name: "imapproxy " + service, opts: o}
+	k := &consul{denied: make(map[agree.OpKind]bool), prefix: "imapproxy/" + service + "/", name: "imapproxy " + service, opts: o}
 	if _, err := k.connect(); err != nil { // files that can't be read are told at the start
 		return nil, err
 	}
@@ -91,8 +92,23 @@ func (k *consul) failed(err error) error {
 	return err
 }
 
+// tellDenied says once that the token isn't enough for a kind of request, and again after it was.
+func (k *consul) tellDenied(log *slog.Logger, kind agree.OpKind, err error) {
+	var status api.StatusError
+	denied := errors.Is(err, errDenied) || errors.As(err, &status) && (status.Code == http.StatusForbidden || status.Code == http.StatusUnauthorized)
+	k.mu.Lock()
+	said := k.denied[kind]
+	if denied || err == nil {
+		k.denied[kind] = denied
+	}
+	k.mu.Unlock()
+	if denied && !said {
+		log.Error("Consul denies what this proxy needs to agree with the others (docs/cluster.md has the token's policy)", "err", err)
+	}
+}
+
 // do makes a request of the Member.
-func (k *consul) do(ctx context.Context, op agree.Op) agree.Result {
+func (k *consul) do(ctx context.Context, log *slog.Logger, op agree.Op) agree.Result {
 	ctx, cancel := context.WithTimeout(ctx, agree.OpTimeout)
 	defer cancel()
 	result := agree.Result{Sent: time.Now()}
@@ -100,6 +116,7 @@ func (k *consul) do(ctx context.Context, op agree.Op) agree.Result {
 	if err == nil {
 		err = k.request(ctx, client, op, &result)
 	}
+	k.tellDenied(log, op.Kind, err)
 	if err != nil {
 		return agree.Result{Err: k.failed(err), Sent: result.Sent}
 	}
