@@ -90,9 +90,36 @@ func TestAQuietClientThatStaysAttachedIsTold(t *testing.T) {
 	c.MustOK("NOOP")
 }
 
+// A BYE that is about the backend isn't the client's to hear: its session goes on.
+func TestAByeOfABackendThatGoesIsKept(t *testing.T) {
+	goes := func(p *scripted, name string) {
+		p.on(name, func(c *imaptest.BackendConn, _ imaptest.Command) error {
+			p.on(name, p.answer)
+			must(t, c.Send("* BYE Server shutting down."))
+			return io.EOF
+		})
+	}
+	t.Run("parking", func(t *testing.T) {
+		p := newScripted(t, scriptedCaps, 3)
+		goes(p, "NOOP")
+		c := p.login("alice")
+		c.MustOK("SELECT INBOX")
+		c.Write("i IDLE")
+		c.Expect("+{*}")
+		p.parked()
+		done(c)
+		c.MustOK("NOOP")
+	})
+	t.Run("owing", func(t *testing.T) {
+		p, c := owedOne(t, scriptedCaps)
+		goes(p, "FETCH")
+		c.MustOK("FETCH 1 (UID)")
+	})
+}
+
 func TestByeIsSaidOnce(t *testing.T) {
 	goes := func(c *imaptest.BackendConn, _ imaptest.Command) error {
-		must(t, c.Send("* BYE maintenance"))
+		must(t, c.Send("* BYE [ALERT] maintenance"))
 		return io.EOF
 	}
 	t.Run("parking", func(t *testing.T) {
@@ -103,7 +130,7 @@ func TestByeIsSaidOnce(t *testing.T) {
 		c.Write("i IDLE")
 		c.Expect("+{*}")
 		p.srv.Sweep()
-		c.Expect("* BYE maintenance")
+		c.Expect("* BYE [ALERT] maintenance")
 		c.ExpectEOF()
 		p.ended(session.ReasonBackendBye)
 	})
@@ -111,7 +138,7 @@ func TestByeIsSaidOnce(t *testing.T) {
 		p, c := owedOne(t, scriptedCaps)
 		p.on("FETCH", goes)
 		c.Write("g FETCH 1 (UID)")
-		c.Expect("* BYE maintenance")
+		c.Expect("* BYE [ALERT] maintenance")
 		c.ExpectEOF()
 		p.ended(session.ReasonBackendBye)
 	})

@@ -18,7 +18,7 @@ func TestOnlyOwnersTouchASession(t *testing.T) {
 	goroutines := []string{
 		"listener.go",       // of accept; a session's first phase goes on in it
 		"session/phase.go",  // all others of a session
-		"park/hub.go",       // of the hub
+		"park/state.go",     // of the hub
 		"upstream/claim.go", // waits for the end of a backend connection
 		"auth/passwd.go",    // of a passwd-file
 		"conn/poller.go",    // wakes a session's owner, who says in phase.go what it does

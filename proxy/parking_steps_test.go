@@ -135,13 +135,12 @@ func TestWhatHappensWhileASessionIsParked(t *testing.T) {
 	}
 }
 
-// A backend that breaks off while a session is parked: it stays, or hears BYE.
+// A backend that breaks off while a session is parked: the session goes on.
 func TestABackendThatBreaksOffWhileASessionIsParked(t *testing.T) {
 	for _, idle := range []bool{true, false} {
 		t.Run(fmt.Sprint("idle: ", idle), func(t *testing.T) {
 			t.Parallel()
 			l := newParkLab(t, session.ParkOptions{QuietAfter: 1}, nil)
-			byes := 0
 			whileParking(t, l, idle,
 				func(w *imaptest.ModelWatcher, d *imaptest.ModelWriter, c *imaptest.Tapped) { c.Cut() },
 				func(w *imaptest.ModelWatcher, d *imaptest.ModelWriter, tag, line string) {
@@ -151,20 +150,12 @@ func TestABackendThatBreaksOffWhileASessionIsParked(t *testing.T) {
 						if err != nil {
 							t.Fatalf("before %q: %v", line, err)
 						}
-						if r.Status() == "BYE" {
-							byes++
-							w.ExpectEOF()
-							return
-						}
 						if r.Tag() == "x1" {
 							w.Agrees(d.Truth)
 							return
 						}
 					}
 				})
-			if byes == 0 || l.closed(session.ReasonBackendLost) == 0 {
-				t.Error("nobody heard BYE")
-			}
 		})
 	}
 }

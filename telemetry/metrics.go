@@ -39,6 +39,7 @@ type metrics struct {
 	parks              metric.Int64Counter
 	parkRefusals       metric.Int64Counter
 	resume             metric.Float64Histogram
+	recovery           metric.Float64Histogram
 	resyncs            metric.Int64Counter
 	resyncDuration     metric.Float64Histogram
 	poolGiven          metric.Int64Counter
@@ -83,6 +84,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.parks = b.counter(nameParks)
 	m.parkRefusals = b.counter(nameParkRefusals)
 	m.resume = b.histogram(nameResume)
+	m.recovery = b.histogram(nameRecovery)
 	m.resyncs = b.counter(nameParkResyncs)
 	m.resyncDuration = b.histogram(nameParkResyncDuration)
 	m.poolGiven = b.counter(namePoolGiven)

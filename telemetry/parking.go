@@ -37,6 +37,7 @@ const (
 	WakeLostWatch = "lost_watch" // there are no more hints
 	WakeOff       = "off"        // parking was switched off
 	WakeDoubt     = "doubt"      // its credential was refused to another client of the user
+	WakeLost      = "lost"       // its backend connection was lost while it was attached
 )
 
 // Sources of a resumed session's connection.
@@ -110,7 +111,7 @@ type Resume struct {
 func (t *Telemetry) Resume(r Resume) {
 	wake := r.Wake
 	switch wake {
-	case WakeDone, WakeLostWatch, WakeOff, WakeDoubt:
+	case WakeDone, WakeLostWatch, WakeOff, WakeDoubt, WakeLost:
 	default:
 		wake = knownVerb(wake)
 	}
@@ -127,6 +128,29 @@ func (t *Telemetry) Resume(r Resume) {
 			attribute.Int("imapproxy.resume.owed", r.Owed))
 	}
 	t.giveBack(r.Steps)
+}
+
+// Recovery describes how what a client counts was found after its backend connection was lost, recorded when it is over.
+type Recovery struct {
+	Session       string
+	Login         trace.SpanContext // as in Command
+	User, Backend string            // in spans only
+	Attempts      int
+	Outcome       string // "ok", or a constant that says what ended the session instead
+	Err           error
+	Start, End    time.Time
+}
+
+// Recovery records a recovery, under the same terms as Park. A resume follows it.
+func (t *Telemetry) Recovery(r Recovery) {
+	if t.metrics != nil {
+		t.metrics.recovery.Record(context.Background(), seconds(r.End.Sub(r.Start)), with(label("outcome", r.Outcome)))
+	}
+	if t.keepsWork(r.Err != nil || r.Attempts > 1, r.End.Sub(r.Start)) {
+		t.workSpans(&work{name: "recover", start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend,
+			outcome: r.Outcome, err: r.Err},
+			attribute.Int("imapproxy.recover.attempts", r.Attempts))
+	}
 }
 
 // Resync describes a resync of a mailbox for the sessions that are parked on it, or for a session that is

@@ -56,6 +56,7 @@ type client struct {
 	uidValidity string
 	idleTag     string // of the IDLE that it is in
 	bye         string
+	ended       bool
 }
 
 // dialing is who connects, and to what.
@@ -138,7 +139,7 @@ func (c *client) hear(r imaptest.Response) error {
 	}
 	if c.leaving != nil {
 		if err := c.leaving.Response(r); err != nil {
-			return fmt.Errorf("%s is told %q: %w", c.name, r, err)
+			return fmt.Errorf("%w: %s is told %q: %w", errTold, c.name, r, err)
 		}
 		return nil
 	}
@@ -147,7 +148,7 @@ func (c *client) hear(r imaptest.Response) error {
 	}
 	cached := c.model.Cached
 	if err := c.model.Response(r); err != nil {
-		return fmt.Errorf("%s is told %q: %w", c.name, r, err)
+		return fmt.Errorf("%w: %s is told %q: %w", errTold, c.name, r, err)
 	}
 	if !strings.HasPrefix(r.Code(), "HIGHESTMODSEQ ") {
 		// What FETCH says isn't to be resynchronised from: Dovecot itself tells flags of after
@@ -174,7 +175,10 @@ func (c *client) drain() error {
 	}
 }
 
-func (c *client) gone() error { return fmt.Errorf("%s: %w (%s)", c.name, errCut, c.bye) }
+func (c *client) gone() error {
+	c.ended = true
+	return fmt.Errorf("%s: %w (%s)", c.name, errCut, c.bye)
+}
 
 // next is the next response, taken into account.
 func (c *client) next(within time.Duration) (imaptest.Response, error) {
@@ -365,10 +369,14 @@ func (c *client) done() error {
 // resync cuts the connection and comes back, as a client of QRESYNC does: from what
 // it has cached. It returns the connection that takes the old one's place.
 func (c *client) resync() (*client, error) {
-	if err := c.drain(); err != nil {
+	if err := c.drain(); err != nil && !errors.Is(err, errCut) {
 		return nil, err
 	}
-	belief, cached := c.model.Belief(), c.model.Cached
+	var belief []imaptest.ModelMessage
+	var cached uint64
+	if c.model != nil { // else it was between two mailboxes
+		belief, cached = c.model.Belief(), c.model.Cached
+	}
 	c.close()
 	n, err := dial(c.dialing)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +49,7 @@ type labOptions struct {
 	// plant, if any, is a fault of the hub's.
 	plant   func(mailbox string, s *view.State) *view.State
 	packets packets // another, of the proxy's
+	breaks  bool    // connections to the server are cut
 }
 
 // lab is a real server and, mostly, a proxy before it.
@@ -57,6 +59,7 @@ type lab struct {
 	server  *servers.Server
 	addr    string   // the clients'
 	network *network // between the server and the proxy, for push events; nil: there are none
+	breaker *breaker // between the proxy and the server; nil: there is none
 	app     *app.App // nil without a proxy
 	proxy   *proxy.Server
 	moving  *moving // nil: users stay where they are
@@ -109,8 +112,13 @@ func (l *lab) startProxy() {
 		warm = 0
 	}
 	cert := imaptest.NewCert(l.t)
+	backend := l.server.Addr
+	if l.breaks {
+		l.breaker = newBreaker(l.t, backend)
+		backend = l.breaker.addr
+	}
 	l.app = apptest.Start(l.t, apptest.Config{
-		Backend: l.server.Addr, Cert: cert, Events: l.labOptions.events, Drain: time.Second,
+		Backend: backend, Cert: cert, Events: l.labOptions.events, Drain: time.Second,
 		Park: apptest.Park{
 			"watch": l.watch, "linger": time.Millisecond, "quiet_after": 3 * time.Millisecond, "warm_for": warm, "auth_cache_for": time.Duration(0),
 		},
@@ -181,8 +189,9 @@ func (l *lab) attachment(c *client) proxy.SessionInfo {
 
 // tail keeps the end of a log.
 type tail struct {
-	mu sync.Mutex
-	b  []byte
+	mu   sync.Mutex
+	b    []byte
+	ends map[string]int // sessions that have ended, by reason
 }
 
 func (w *tail) Write(p []byte) (int, error) {
@@ -192,7 +201,21 @@ func (w *tail) Write(p []byte) (int, error) {
 		w.b = append([]byte(nil), w.b[len(w.b)/2:]...)
 	}
 	w.b = append(w.b, p...)
+	if _, reason, ok := strings.Cut(string(p), " reason="); ok && strings.Contains(string(p), `msg="session ended"`) {
+		reason, _, _ = strings.Cut(reason, " ")
+		if w.ends == nil {
+			w.ends = map[string]int{}
+		}
+		w.ends[reason]++
+	}
 	return len(p), nil
+}
+
+// reasons are why sessions have ended so far.
+func (w *tail) reasons() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.ends)
 }
 
 // last are the last lines about a user's sessions.

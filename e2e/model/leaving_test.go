@@ -154,7 +154,7 @@ func (w *world) departs(c *client, d departure, first string) error {
 		line += " (CONDSTORE)"
 	}
 	leaves := func() {
-		c.model, c.leaving = nil, &imaptest.ModelLeaving{Selects: d.to != "", Since: d.resync}
+		c.model, c.leaving = nil, &imaptest.ModelLeaving{Selects: d.to != "", Since: d.resync, Again: w.l.breaks}
 	}
 	tag := ""
 	var err error

@@ -90,6 +90,9 @@ func (l *lab) many(t *testing.T, d time.Duration) {
 	if l.moving != nil {
 		t.Logf("moved %d times of %d; %+v", l.moving.moves.Load(), l.moving.asked.Load(), l.moving.hub.Stats())
 	}
+	if l.breaker != nil {
+		t.Logf("%d connections cut; %d operations ended by that, last words %v; sessions ended: %v", l.breaker.count(), total.losses, total.byes, l.log.reasons())
+	}
 	if l.network != nil {
 		t.Logf("%d events lost", l.network.lost.Load())
 	}

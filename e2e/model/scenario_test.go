@@ -71,13 +71,18 @@ type stats struct {
 	ops, parked, asked, settled, cuts int
 	reborn                            int // see there
 	kinds                             map[string]int
+	losses                            int            // operations that the loss of a connection has ended
+	byes                              map[string]int // last lines of connections that were lost
 }
 
-func newStats() *stats { return &stats{kinds: map[string]int{}} }
+func newStats() *stats { return &stats{kinds: map[string]int{}, byes: map[string]int{}} }
 
 func (a *stats) add(b *stats) {
 	a.ops, a.parked, a.asked, a.settled, a.cuts = a.ops+b.ops, a.parked+b.parked, a.asked+b.asked, a.settled+b.settled, a.cuts+b.cuts
-	a.reborn += b.reborn
+	a.reborn, a.losses = a.reborn+b.reborn, a.losses+b.losses
+	for k, n := range b.byes {
+		a.byes[k] += n
+	}
 	for k, n := range b.kinds {
 		a.kinds[k] += n
 	}

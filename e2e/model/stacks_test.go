@@ -110,9 +110,12 @@ func variants() []variant {
 		{"memory-moves-idle", memoryFor, labOptions{pair: twins(modern), watch: "idle"}},
 		{"memory-comparison-idle", memoryFor, labOptions{start: plain, watch: "idle", plain: true}},
 		{"memory-comparison-push", memoryFor, labOptions{start: plain, watch: "push", events: true, lose: 2, plain: true}},
+		{"memory-idle-lost", memoryFor, labOptions{start: modern, watch: "idle", breaks: true}},
+		{"memory-comparison-idle-lost", memoryFor, labOptions{start: plain, watch: "idle", plain: true, breaks: true}},
 
 		{"dovecot-sdbox-direct", 0, labOptions{start: sdbox}},
 		{"dovecot-sdbox-idle", realFor, labOptions{start: sdbox, watch: "idle"}},
+		{"dovecot-sdbox-idle-lost", realFor, labOptions{start: sdbox, watch: "idle", breaks: true}},
 		{"dovecot-sdbox-notify-tls", realFor, labOptions{start: sdbox, watch: "notify", tls: true}},
 		{"dovecot-sdbox-push", realFor, labOptions{start: sdbox, watch: "push", events: true, lose: 2}},
 		{"dovecot-sdbox-push-shared", realFor, labOptions{start: sdbox, watch: "push", events: true, lose: 2, shared: true}},
@@ -125,6 +128,7 @@ func variants() []variant {
 
 		{"cyrus-direct", 0, labOptions{start: cyrus}},
 		{"cyrus-idle-tls", realFor, labOptions{start: cyrus, watch: "idle", tls: true}},
+		{"cyrus-idle-lost", realFor, labOptions{start: cyrus, watch: "idle", breaks: true}},
 		{"cyrus-push", realFor, labOptions{start: cyrus, watch: "push", events: true, lose: 2}},
 
 		{"mox-direct", 0, labOptions{start: mox, calm: true, staleFlags: true}},

@@ -80,15 +80,25 @@ func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *t
 		}
 		st.ops++
 		st.kinds[o.kind]++
-		if err := w.do(o); err != nil {
-			return w.t, fmt.Errorf("%s: %w", o, err)
+		breaks := l.breaker.count()
+		err := w.do(o)
+		if err == nil {
+			err = w.look()
 		}
-		if err := w.look(); err != nil {
+		if err != nil && w.excused(err, breaks) {
+			w.t.add("    a connection was lost: %v", err)
+			err = w.comeBack()
+		}
+		if err != nil {
 			return w.t, fmt.Errorf("after %s: %w", o, err)
 		}
 	}
 	w.t.add("--- the end")
-	return w.t, w.converge()
+	breaks := l.breaker.count()
+	if err = w.converge(); err != nil && w.excused(err, breaks) {
+		err = w.comeBack()
+	}
+	return w.t, err
 }
 
 func (w *world) close() {
@@ -113,7 +123,7 @@ func (w *world) look() error {
 			continue
 		}
 		if err := c.model.Check(w.w.truth); err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+			return fmt.Errorf("%w: %s: %w", errTold, c.name, err)
 		}
 	}
 	return nil

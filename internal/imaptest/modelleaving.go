@@ -11,6 +11,7 @@ import (
 // client that doesn't know [CLOSED] takes all of it for the new mailbox (RFC 9051 §7.1).
 type ModelLeaving struct {
 	Selects bool // the command is SELECT or EXAMINE
+	Again   bool // what SELECT tells may come twice: the proxy said it again after a loss
 	Since   bool // it names a mod-sequence (RFC 7162 §3.2.5), and is told what has changed since then
 
 	Closed bool // [CLOSED] was told
@@ -59,7 +60,7 @@ func (l *ModelLeaving) Response(r Response) error {
 		l.early = r.Text
 	}
 	if r.Word(2) == "EXISTS" {
-		if l.counted {
+		if l.counted && !l.Again {
 			return errors.New("EXISTS twice")
 		}
 		l.counted, l.Exists = true, atoi(r.Word(1))

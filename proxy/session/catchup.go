@@ -42,6 +42,9 @@ func (s *Session) catchUp() phase {
 		if s.Reason() != "" {
 			return phaseEnd
 		}
+		if err != nil && (o.backendFailed || s.losing()) && o.survives() {
+			return s.lost()
+		}
 		if err != nil {
 			s.Terminate(o.endOf(err))
 			return phaseEnd
@@ -53,14 +56,32 @@ func (s *Session) catchUp() phase {
 	}
 }
 
-// noticeBackend ends a session whose client is owed something and says nothing, when its backend is
-// gone: its owner, who waits for the client, reads nothing there. It is called by the sweep.
+// survives says whether the session goes on when its backend connection is lost now, and leaves behind what that takes: which messages
+// the client counts, and what it has said that isn't done.
+func (o *catchUp) survives() bool {
+	s := o.s
+	t := &s.inFlight.Client
+	if t.UIDOnly || !s.survives() {
+		return false
+	}
+	known, count := o.n.Client()
+	if o.deferred != nil { // nothing was told yet
+		known, count = o.deferred.view.UIDs, o.deferred.view.UIDs.Count()
+	}
+	t.Mailbox.Counts(known, count)
+	t.ForgetFlags()
+	s.client.Unread(o.client.Buffered())
+	return true
+}
+
+// noticeBackend signals the loss of the backend connection to a session whose client is owed something and says nothing:
+// its owner, which waits for the client, reads nothing there. It is called by the sweep.
 func (s *Session) noticeBackend() {
 	if Attachment(s.attachment.Load()) != CatchingUp || s.inFlight.Waiting() > 0 {
 		return
 	}
 	if b := s.backend.Load(); b != nil && b.Ended() {
-		s.Terminate(s.lostBackend())
+		s.Signal(sigLost)
 	}
 }
 
@@ -85,7 +106,7 @@ func (o *catchUp) endOf(err error) Reason {
 	switch {
 	case o.backendFailed && !o.s.out.atBoundary():
 		return ReasonBackendLostInner
-	case o.backendFailed:
+	case o.backendFailed, o.s.losing():
 		return o.s.lostBackend()
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return ReasonClientClosed
@@ -187,7 +208,11 @@ func (o *catchUp) command() (relay bool, err error) {
 	if h.Verb == wire.Store && len(o.flags) > 0 {
 		cmd = track.StripSilent(cmd) // what is owed would be told after it
 	}
-	s.inFlight.Begin(wire.ParseCommandHead(cmd), true, now) // with its literals
+	text := said
+	if agreed {
+		text = nil // the client would be told "+" once more
+	}
+	s.inFlight.BeginWith(wire.ParseCommandHead(cmd), text, true, s.down.told(), now) // with its literals
 	if literal {
 		s.inFlight.Leaves(track.Conversed)
 	}
@@ -249,7 +274,8 @@ func (o *catchUp) tellDeferred(cmd []byte) error {
 		before, _ := o.n.Client()
 		gone := o.n.Told()
 		known, count := o.n.Client()
-		t.Mailbox.Exists, t.Mailbox.ModSeq = count, max(t.Mailbox.ModSeq, o.bound)
+		t.Mailbox.Counts(known, count)
+		t.Mailbox.ModSeq = max(t.Mailbox.ModSeq, o.bound)
 		o.flags = slices.DeleteFunc(o.flags, func(c view.FlagChange) bool { return !known.Contains(c.UID) })
 		line, err = o.allButLast(view.Difference{Vanished: gone, Changed: o.flags}, &view.View{UIDs: before})
 	}
@@ -357,6 +383,7 @@ func (o *catchUp) response(cmd wire.CommandHead, disposition view.Disposition, a
 		size, _, more = wire.LiteralSpec(line)
 	}
 	s.seen(s.env.Now())
+	s.down.tells.Add(uint64(track.TellsOf(head)))
 	if kind == wire.Continue && asked {
 		o.backendFailed = false
 		return kind, nil
@@ -370,7 +397,12 @@ func (o *catchUp) response(cmd wire.CommandHead, disposition view.Disposition, a
 		return kind, err
 	}
 	if head.Status == wire.BYE {
-		s.inFlight.SawBye()
+		keeps := s.keepsBye(head)
+		s.inFlight.SawBye(keeps)
+		if keeps {
+			s.down.farewell = whole
+			return kind, nil
+		}
 	}
 	if head.Status != wire.NoStatus {
 		if kind == wire.Tagged {

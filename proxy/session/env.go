@@ -25,6 +25,7 @@ type Env struct {
 	Telemetry *telemetry.Telemetry
 	Buffers   *conn.Pool        // lent to the readers of connections
 	Names     track.NameBuffers // lent to commands that name a mailbox
+	Texts     track.Texts       // lent to long commands
 	Poller    *conn.Poller      // waits for the clients of parked sessions
 
 	Registry     *Registry     // the sessions

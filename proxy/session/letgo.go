@@ -39,8 +39,12 @@ func (s *Session) leavesUnheard() bool {
 	return true
 }
 
-// evict ends a session whose backend connection has to be closed now. Its client is told, unless it is in the middle of a response.
+// evict takes away a backend connection that has to be closed now: it counts as lost (recover.go). Where the session can't go on
+// with another one it ends. Its client is told, unless it is in the middle of a response.
 func (s *Session) evict() {
+	if s.survives() && s.cut() {
+		return
+	}
 	s.Terminate(ReasonMoved)
 	if !s.out.atBoundary() {
 		s.abort() // no boundary may come

@@ -108,6 +108,7 @@ func (p *preLogin) detach() {
 // handOver makes the session ready for its relay, which tells the client first that it is logged in.
 func (p *preLogin) handOver() {
 	s := p.Session
+	s.inFlight.Texts = &s.env.Texts
 	s.inFlight.Init(s.set.Park.Hub != nil, resync.Choose(s.caps.list, 0) != (resync.ByQResync{}))
 	s.out.conn, s.out.hangUp = s.client, s.hangUp // no boundary yet: nothing comes before the OK
 	s.relays()

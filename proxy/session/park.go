@@ -64,7 +64,9 @@ type parkState struct {
 	leaving  track.Leaving
 	star     uint32 // what that command's "*" means; 0: what the backend takes it for
 	deferred *deferred
-	ends     bool // that command is DONE, which the proxy answers, as more has come behind it
+	ends     bool      // that command is DONE, which the proxy answers, as more has come behind it
+	cut      track.Cut // what becomes of the commands that were under way when the connection was lost
+	losses   losses
 
 	mu       sync.Mutex  // guards what follows. No client is written to under it
 	times    uint32      // how often it has been parked
@@ -153,12 +155,19 @@ func (s *Session) isPause(err error) bool {
 
 // paused decides, with both readers at rest, what follows the relay.
 func (s *Session) paused() phase {
+	losing := s.losing()
 	if !s.rested() {
 		return phaseEnd
+	}
+	if losing {
+		return s.lost()
 	}
 	if s.up.err != nil { // a write to the backend has failed: it may have last words
 		s.backend.Load().LimitReads(s.env.Now().Add(lingerFor))
 		s.fromBackend()
+		if s.losing() {
+			return s.lost()
+		}
 		s.Terminate(ReasonBackendLost) // unless it has an end already
 		return phaseEnd
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -43,6 +44,10 @@ func (s *Session) detach() phase {
 		t.Outcome, t.Err = "ended", err
 		s.env.Telemetry.Park(t)
 		return phaseEnd
+	case errors.Is(err, errLost):
+		t.Outcome = "lost"
+		s.env.Telemetry.Park(t)
+		return s.lost()
 	case err != nil:
 		why, failure := blockerOf(err)
 		if t.Outcome = why.String(); failure {
@@ -135,6 +140,8 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	rerr := imap.Release()
 	var broken *imapclient.Broken
 	switch {
+	case (errors.As(err, &broken) || rerr != nil) && s.survives():
+		return nil, errLost
 	case errors.As(err, &broken) || rerr != nil:
 		if s.Reason() == "" {
 			s.log().Warn("backend lost while the session was being parked", "error", errors.Join(err, rerr))
@@ -167,6 +174,10 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 // isn't told BYE twice.
 func (s *Session) lostBackend() Reason {
 	if _, bye := s.inFlight.Farewell(); bye {
+		if s.relaying != nil && s.down.farewell != nil { // the client hasn't heard it
+			s.down.write(s.down.farewell, true)
+			s.down.farewell = nil
+		}
 		return ReasonBackendBye
 	}
 	return ReasonBackendLost
@@ -218,7 +229,12 @@ func (s *Session) snapshot(ctx context.Context, imap *resync.Client, how track.P
 func (s *Session) passOn(response []byte) {
 	h := wire.ParseResponseHead(response)
 	if h.Status == wire.BYE {
-		s.inFlight.SawBye()
+		keeps := s.keepsBye(h)
+		s.inFlight.SawBye(keeps)
+		if keeps {
+			s.down.farewell = bytes.Clone(response)
+			return
+		}
 	}
 	s.inFlight.Untagged(h, true)
 	if f := (track.FetchResponse{}); f.Begins(h) {

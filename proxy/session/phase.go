@@ -15,6 +15,8 @@ import (
 //	             ↑        ↓                  ↓       ↑
 //	             └────────┘              catch-up ───┘
 //
+//	relay, detach, catch-up → recover → resume, or parked where the client idles
+//
 // and from each of them to end.
 
 // phase is a stretch of a session's life.
@@ -38,6 +40,8 @@ const (
 	// phaseCatchUp relays one command at a time, with message numbers translated, while the
 	// client can't be told of messages that are gone (catchup.go).
 	phaseCatchUp
+	// phaseRecover finds what the client counts after its backend connection was lost (recover.go).
+	phaseRecover
 	// phaseEnd says the last line, closes, and takes the session out of all that counts it. Nothing
 	// follows it.
 	phaseEnd
@@ -56,11 +60,12 @@ var phases = [...]struct {
 	takes  Signal
 }{
 	phasePrelogin: {"prelogin", None, []phase{phaseRelay, phaseEnd}, 0},
-	phaseRelay:    {"relay", Attached, []phase{phaseRelay, phaseDetach, phaseEnd}, SigPause},
-	phaseDetach:   {"detach", Parking, []phase{phaseRelay, phaseParked, phaseEnd}, 0},
+	phaseRelay:    {"relay", Attached, []phase{phaseRelay, phaseDetach, phaseRecover, phaseEnd}, SigPause | sigLost},
+	phaseDetach:   {"detach", Parking, []phase{phaseRelay, phaseParked, phaseRecover, phaseEnd}, 0},
 	phaseParked:   {"parked", Parked, []phase{phaseResume, phaseEnd}, SigTell | SigAlive | sigWake},
 	phaseResume:   {"resume", Resuming, []phase{phaseRelay, phaseCatchUp, phaseEnd}, 0},
-	phaseCatchUp:  {"catch-up", CatchingUp, []phase{phaseRelay, phaseEnd}, 0},
+	phaseCatchUp:  {"catch-up", CatchingUp, []phase{phaseRelay, phaseRecover, phaseEnd}, sigLost},
+	phaseRecover:  {"recover", Resuming, []phase{phaseResume, phaseParked, phaseEnd}, 0},
 	phaseEnd:      {"end", Ended, nil, 0},
 }
 
@@ -102,6 +107,8 @@ func (s *Session) run(p phase) {
 		s.follow(s.resume())
 	case phaseCatchUp:
 		s.follow(s.catchUp())
+	case phaseRecover:
+		s.follow(s.recover())
 	case phaseEnd:
 		s.close()
 	}

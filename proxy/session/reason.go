@@ -35,6 +35,7 @@ const (
 	ReasonLimit        Reason = "limit"            // limits.connections or limits.per_ip
 	ReasonMoved        Reason = "moved"            // the user was given another backend (routing's Void)
 	ReasonNotSame      Reason = "not_same"         // a parked session's mailbox was made anew, or is another on this backend
+	ReasonViewLost     Reason = "view_lost"        // the backend connection was lost, and what the client counts can't be found on another one
 	ReasonMailboxGone  Reason = "mailbox_gone"     // it is gone, or the user's rights to it are
 	ReasonCredentials  Reason = "credentials"      // the backend doesn't take the credentials any more
 	ReasonKicked       Reason = "kicked"           // an operator ended it (Server.Kick)
@@ -46,14 +47,14 @@ func Reasons() []Reason {
 	return []Reason{ReasonLogout, ReasonClientClosed, ReasonBackendBye,
 		ReasonClientLost, ReasonBackendLost, ReasonBackendLostInner, ReasonBackendProtocol, ReasonClientProtocol,
 		ReasonClientUnread, ReasonTLS, ReasonProxyHeader,
-		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonMailboxGone, ReasonCredentials, ReasonKicked, ReasonShutdown}
+		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonViewLost, ReasonMailboxGone, ReasonCredentials, ReasonKicked, ReasonShutdown}
 }
 
 // Bye is the line that tells the client, where IMAP has one (RFC 9051 §7.1.5,
 // codes of RFC 5530). Empty: nothing is said.
 func (r Reason) Bye() string {
 	switch r {
-	case ReasonBackendLost:
+	case ReasonBackendLost, ReasonViewLost:
 		return "* BYE [UNAVAILABLE] The mail server has closed the connection, please connect again\r\n"
 	case ReasonBackendProtocol:
 		return "* BYE [UNAVAILABLE] The mail server sent invalid data, please connect again\r\n"

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"imapproxy/proxy/conn"
@@ -80,6 +81,8 @@ func (s *Session) fromClient() (pauses bool) {
 			return false
 		}
 		switch {
+		case s.losing():
+			return false
 		case s.isPause(err):
 			return true
 		case errors.Is(err, io.EOF):
@@ -166,6 +169,10 @@ func (s *Session) backendEnded(err error) {
 		if !s.out.atBoundary() { // which the end waits for, and none will come
 			s.abort()
 		}
+	case s.down.err == nil && s.down.broken == nil && !logout && s.survives():
+		s.log().Info("the backend connection is lost", "error", err, "bye", strings.TrimSpace(string(s.down.farewell)))
+		s.lose()
+		return
 	case s.down.err != nil && s.halfClosed.Load():
 		s.Terminate(ReasonClientClosed)
 	case s.down.err != nil:
@@ -179,7 +186,7 @@ func (s *Session) backendEnded(err error) {
 	case logout:
 		s.Terminate(ReasonLogout)
 	case bye:
-		s.Terminate(ReasonBackendBye)
+		s.Terminate(s.lostBackend())
 	case s.halfClosed.Load():
 		s.Terminate(ReasonClientClosed)
 	default:

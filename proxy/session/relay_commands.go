@@ -26,6 +26,7 @@ type commandFlow struct {
 	kind     track.LineKind
 	swallow  bool            // the unit is one of the proxy's own: nothing of it is passed on
 	command  bool            // the unit is a command, in flight
+	keeps    bool            // its text is kept
 	rule     *wire.Rule      // of that command
 	quotes   track.Quoting   // of its text, where a literal may come
 	args     track.Arguments // its own, where it comes in pieces
@@ -77,6 +78,9 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 				f.s.inFlight.Dispute()
 			}
 		}
+		if f.command && f.keeps && !start {
+			f.s.inFlight.Keep(b[i : i+p.N])
+		}
 		if f.command && f.args.Active() {
 			f.s.inFlight.Piece(&f.args, &f.s.env.Names, b[i:i+p.N], p, start)
 		}
@@ -100,6 +104,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	f.pass(b[from:i])
 	switch {
 	case f.err != nil || f.refused != nil:
+		f.s.client.Unread(b[i:]) // what is behind the commands under way isn't lost with the connection
 		return 0, conn.Stop
 	case f.splices():
 		return 0, conn.Stop // relay.go goes on inside the kernel
@@ -130,10 +135,11 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 		return
 	case answer == nil:
 		f.command, f.rule, f.quotes = true, h.Verb.Rule(), track.Quoting{}
+		f.keeps = f.s.inFlight.Parks && f.rule.Loss != wire.LossRefused
 		if !whole && f.s.inFlight.Parks {
 			f.args.Begin(&f.s.env.Names, h, head)
 		}
-		if !f.s.inFlight.Begin(h, whole, now) {
+		if !f.s.inFlight.BeginWith(h, head, whole, f.s.down.told(), now) {
 			f.swallow, f.refused = true, errSessionOver
 		}
 		return
@@ -156,6 +162,7 @@ func (f *commandFlow) announced(p wire.Piece) {
 	default:
 		f.awaiting = true
 		f.s.inFlight.Ask()
+		f.s.inFlight.Forget() // the client would be told "+" again
 	}
 }
 

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"imapproxy/proxy/conn"
@@ -32,6 +33,10 @@ type responseFlow struct {
 	held    bool   // what came last waits: the session is overdue
 	pushed  int64  // bytes since the last tagged response
 	fetch   track.FetchResponse
+	// farewell is a BYE of the backend's, which is told only if the session ends: it may go on with another connection.
+	farewell []byte
+	bye      bool          // the unit is it
+	tells    atomic.Uint64 // a track.Told: what the client was told; written by the relay's reader of the backend alone
 	// followMu is held from when a chunk is followed until it is written: who answers for the
 	// backend must not come in between. Lock order: followMu, then inFlight's and out's.
 	followMu sync.Mutex
@@ -61,7 +66,7 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		if f.fetch.Active {
 			f.fetched(b[i:i+p.N], p)
 		}
-		if f.rewrite {
+		if f.rewrite || f.bye {
 			f.write(b[from:i], start)
 			f.collect(b[i:i+p.N], p)
 			from = i + p.N
@@ -69,7 +74,7 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		i += p.N
 	}
 	// What is kept back hasn't begun for the client.
-	f.write(b[from:i], f.scan.AtStart() || f.rewrite)
+	f.write(b[from:i], f.scan.AtStart() || f.rewrite || f.bye)
 	switch {
 	case f.err != nil || f.broken != nil:
 		return 0, conn.Stop
@@ -96,7 +101,11 @@ func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 		f.s.answered(h, now)
 	case wire.Untagged:
 		if h.Status == wire.BYE {
-			f.s.inFlight.SawBye()
+			f.bye = f.s.keepsBye(h)
+			f.s.inFlight.SawBye(f.bye)
+		}
+		if t := track.TellsOf(h); t != 0 {
+			f.tells.Store(f.tells.Load() + uint64(t))
 		}
 		f.s.inFlight.Untagged(h, whole)
 		f.rewrite = hasCaps(h)
@@ -141,9 +150,34 @@ func (f *responseFlow) collect(b []byte, p wire.Piece) {
 	if !p.Last {
 		return
 	}
+	if f.bye {
+		f.bye, f.farewell, f.caps = false, f.caps, nil
+		return
+	}
 	f.rewrite = false
 	f.write(withoutHidden(f.caps), true)
 	f.caps = nil
+}
+
+// told is what the client was told of since the relay began.
+func (f *responseFlow) told() track.Told { return track.Told(f.tells.Load()) }
+
+// keepsBye says whether a BYE is kept back, since the session may go on with another connection. The cases that are the client's
+// to hear at once:
+//   - the answer to its LOGOUT;
+//   - what is about the user: they aren't let in any more, or have to do something (RFC 5530 §3);
+//   - an ALERT (RFC 9051 §7.1).
+func (s *Session) keepsBye(h wire.ResponseHead) bool {
+	if logout, _ := s.inFlight.Farewell(); logout {
+		return false
+	}
+	code, _ := wire.Code(h.Rest)
+	for _, c := range []string{"ALERT", "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "PRIVACYREQUIRED", "CONTACTADMIN"} {
+		if wire.Is(code, c) {
+			return false
+		}
+	}
+	return s.mayPark() && s.inFlight.CanSurvive() == track.BlockerNone
 }
 
 // withoutHidden rewrites a response's capability list.

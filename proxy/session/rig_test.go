@@ -204,6 +204,7 @@ func bare(t *testing.T, p phase) *Session {
 		Bug: func(what string) { t.Error(what) },
 	}
 	s := New(env, NewListener("plain", TLSNone, ListenerSettings{}), client, netip.AddrPort{}, netip.AddrPort{})
+	s.inFlight.Texts = &s.env.Texts
 	s.inFlight.Init(true, false)
 	s.out.conn, s.out.hangUp = client, s.hangUp
 	s.control.phase = p

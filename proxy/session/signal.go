@@ -22,6 +22,7 @@ const (
 	SigLostWatch                    // a parked session is to come back: nothing says any more when to look
 	SigOff                          // the same: parking was switched off
 	SigDoubt                        // the same: its credential has been refused to another client
+	sigLost                         // the relay is to rest: the backend connection is lost
 
 	sigWake = SigLostWatch | SigOff | SigDoubt
 )
@@ -78,11 +79,18 @@ func (s *Session) takeSignals(interrupted bool) Signal {
 	return g
 }
 
-// pausing says whether the relay is asked to rest.
+// pausing says whether the relay is asked to rest, for whatever reason.
 func (s *Session) pausing() bool {
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()
-	return s.control.pending&SigPause != 0 && s.Reason() == ""
+	return s.control.pending&(SigPause|sigLost) != 0 && s.Reason() == ""
+}
+
+// losing says whether the relay rests since the backend connection is lost.
+func (s *Session) losing() bool {
+	s.control.mu.Lock()
+	defer s.control.mu.Unlock()
+	return s.control.pending&sigLost != 0 && s.Reason() == ""
 }
 
 // Terminate ends the session for a reason: at the end of the response that is being written the

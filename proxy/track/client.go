@@ -49,11 +49,21 @@ type Mailbox struct {
 	back      bool    // it is selected again because a later SELECT was answered BAD
 	doubt     Blocker // why the session can't be parked while this mailbox is selected
 	known     *known
+	tally     view.Tally // what came and went since it was selected
 }
 
 // Update records what the client was told while the session was parked.
 func (b *Mailbox) Update(v *view.View) {
 	b.Exists, b.Flags, b.ModSeq, b.known = v.UIDs.Count(), v.Flags, v.ModSeq, knownOf(v.Known, v.UIDs)
+	b.Next = v.Next()
+	b.tally.BeginWith(v.UIDs)
+}
+
+// Counts notes that the client counts so many messages by now, of which these are known, the others behind them.
+func (b *Mailbox) Counts(known view.UIDs, count uint32) {
+	b.Exists, b.Next = count, max(b.Next, (&view.View{UIDs: known}).Next())
+	b.tally.BeginWith(known)
+	b.tally.Exists(count)
 }
 
 // KnownFlags returns the flags of these messages that the client knows, for a view.
@@ -97,11 +107,13 @@ func (t *Client) untagged(h wire.ResponseHead, whole bool) {
 	switch {
 	case wire.Is(h.Name, "EXISTS"):
 		t.Mailbox.Exists, t.Mailbox.heard = h.Number, true
+		t.Mailbox.tally.Exists(h.Number)
 	case wire.Is(h.Name, "EXPUNGE"):
 		t.Mailbox.heard = true
 		if t.Mailbox.Exists > 0 {
 			t.Mailbox.Exists--
 		}
+		t.Mailbox.tally.Expunged(h.Number)
 		if t.Mailbox.known != nil {
 			t.Mailbox.known.expunged(h.Number)
 		}
@@ -134,6 +146,7 @@ func (t *Client) vanished(rest []byte, whole bool) {
 		return
 	}
 	t.Mailbox.Exists -= uids.Count()
+	t.Mailbox.tally.Vanished(uids, t.Mailbox.Next)
 	if t.Mailbox.known != nil {
 		t.Mailbox.known.vanished()
 	}

@@ -159,6 +159,7 @@ func TestWhatIsKnownOfPipelinedCommandsIsTrue(t *testing.T) {
 		p := &pipelined{r: r, closes: r.IntN(2) == 0, exists: map[string]int{"A": 3, "B": 50}}
 		f := &InFlight{}
 		f.Init(true, false)
+		f.Texts = &Texts{}
 		var lines []string
 		var waiting [][2]string // tag and command
 		for due := 2 + r.IntN(6); due > 0 || len(waiting) > 0 || len(p.out) > 0; {

@@ -48,7 +48,7 @@ func (f *InFlight) Waits() bool {
 func (f *InFlight) Settle(line []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for !f.ended && (f.idle == idleAsked && !wire.IsDone(line) || f.idle == idleSpoilt) {
+	for !f.ended && !f.lost && (f.idle == idleAsked && !wire.IsDone(line) || f.idle == idleSpoilt) {
 		f.room.Wait()
 	}
 }
@@ -79,10 +79,13 @@ func (f *InFlight) expectLocked(idle bool) {
 func (f *InFlight) LiteralRefused() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for f.literal == literalAsked && !f.ended {
+	for f.literal == literalAsked && !f.ended && !f.lost {
 		f.room.Wait()
 	}
 	a := f.literal
+	if a == literalAsked && f.lost {
+		return false // it stays asked for
+	}
 	f.literal = literalNone
 	return a == literalRefused
 }
@@ -98,6 +101,7 @@ func (f *InFlight) Prompt() {
 			f.prompted = true
 			for i := range f.open {
 				f.open[i].effects |= Conversed // it isn't known to which command the request belongs
+				f.open[i].textLost = true
 			}
 		}
 		return

@@ -27,6 +27,10 @@ type Command struct {
 	In      int64         // its length in bytes
 	Changes bool          // it may change a mailbox; set only if parking is on
 	effects effects       // the effects that are known so far; set only if parking is on
+	// text is the whole command, where it may have to be said again (Cut); its room is used again.
+	text     []byte
+	textLost bool
+	told     Told // what the client had been told when it began
 }
 
 // InFlight follows one session: which commands wait for their answers, whether the client is in IDLE, which
@@ -48,9 +52,12 @@ type InFlight struct {
 	selected bool
 	Client   Client // followed only if Parks is set
 	Parks    bool   // parking is on; set before the relay begins
+	Texts    *Texts // for long commands; set with it
 	logout   bool
 	bye      bool // the backend has said BYE
+	byeTold  bool // and the client has heard it
 	ended    bool // no more commands will be answered
+	lost     bool // the backend says no more: who waits for its word goes on
 }
 
 // Trim frees the memory of past commands before a session is parked. Such a session has at most an IDLE in
@@ -80,9 +87,15 @@ func (f *InFlight) Init(parks, compared bool) {
 // Begin records a command whose first byte was read at now. It waits while maxInFlight commands are open, and
 // returns false if the session has ended.
 func (f *InFlight) Begin(h wire.CommandHead, whole bool, now time.Time) bool {
+	return f.BeginWith(h, nil, whole, 0, now)
+}
+
+// BeginWith is Begin for a command that is said again where its connection is lost: text is what has come of it, told
+// what the client has been told so far.
+func (f *InFlight) BeginWith(h wire.CommandHead, text []byte, whole bool, told Told, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for len(f.open) >= maxInFlight && !f.ended {
+	for len(f.open) >= maxInFlight && !f.ended && !f.lost {
 		f.room.Wait()
 	}
 	if f.ended {
@@ -97,8 +110,11 @@ func (f *InFlight) Begin(h wire.CommandHead, whole bool, now time.Time) bool {
 	}
 	c := &f.open[n]
 	f.seq++
-	*c = Command{seq: f.seq, tag: append(c.tag[:0], h.Tag...), Verb: h.Verb, Start: now}
+	*c = Command{seq: f.seq, tag: append(c.tag[:0], h.Tag...), text: c.text[:0], Verb: h.Verb, Start: now}
 	if f.Parks {
+		if c.told = told; h.Verb.Rule().Loss != wire.LossRefused {
+			c.keep(f.Texts, text)
+		}
 		c.effects = f.Client.command(c.seq, h, whole, f.selected, selecting)
 		c.Changes = changes(h, whole, f.Client.Mailbox.ReadOnly)
 		if h.Verb == wire.Store || h.Verb == wire.UIDStore {
@@ -141,19 +157,19 @@ func (f *InFlight) Answered(h wire.ResponseHead) (c Command, ok bool) {
 		return Command{}, false
 	}
 	c = f.open[i]
-	room := c.tag[:0]
+	room := c.room(f.Texts)
 	if c.seq == f.seq && f.literal == literalAsked {
 		f.agreeLocked(literalRefused)
 	}
 	f.expected = slices.DeleteFunc(f.expected, func(d continuation) bool { return d.seq == c.seq })
 	copy(f.open[i:], f.open[i+1:])
 	last := len(f.open) - 1
-	f.open[last] = Command{tag: room}
+	f.open[last] = room
 	f.open = f.open[:last]
 	if last == maxInFlight-1 {
 		f.room.Broadcast()
 	}
-	c.tag = nil
+	c.tag, c.text = nil, nil
 	f.follow(c.Verb, h.Status)
 	if f.Parks {
 		if k := f.Client.Mailbox.known; k != nil && (c.Verb == wire.Store || c.Verb == wire.UIDStore) {
@@ -232,10 +248,10 @@ func (f *InFlight) Busy() bool {
 	return len(f.open) > 1 || len(f.open) == 1 && f.open[0].Verb != wire.Idle
 }
 
-// SawBye records the backend's BYE.
-func (f *InFlight) SawBye() {
+// SawBye records a BYE of the backend's. kept says that the client isn't told of it yet.
+func (f *InFlight) SawBye(kept bool) {
 	f.mu.Lock()
-	f.bye = true
+	f.bye, f.byeTold = true, !kept
 	f.mu.Unlock()
 }
 

@@ -16,9 +16,9 @@ import (
 type Leaving uint8
 
 const (
-	Stays           Leaving = iota // it stays selected, or may: the client is still told of its changes
-	Leaves                         // its changes don't matter any more
-	leavesExpunging                // the backend removes its \Deleted messages (CLOSE, RFC 9051 §6.4.1), so it has to be selected there
+	Stays          Leaving = iota // it stays selected, or may: the client is still told of its changes
+	Leaves                        // its changes don't matter any more
+	LeavesSelected                // the backend removes its \Deleted messages (CLOSE, RFC 9051 §6.4.1), so it has to be selected there
 )
 
 // LeavingBy returns how a command treats the selected mailbox. line is the command's whole first line. The
@@ -45,7 +45,7 @@ func LeavingBy(line []byte, t *Client, caps wire.Caps) Leaving {
 	case h.Verb == wire.Unselect && !caps.Has("UNSELECT") && !caps.Has("IMAP4rev2"):
 		return Stays
 	case h.Verb == wire.Close && !t.Mailbox.ReadOnly:
-		return leavesExpunging
+		return LeavesSelected
 	}
 	return Leaves
 }

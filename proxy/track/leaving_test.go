@@ -30,7 +30,7 @@ func TestWhatACommandMakesOfTheMailbox(t *testing.T) {
 		{"a UNSELECT", Client{}, caps, Leaves},
 		{"a UNSELECT", Client{}, nil, Stays},
 		{"a UNSELECT Work", Client{}, caps, Stays},
-		{"a CLOSE", Client{}, caps, leavesExpunging},
+		{"a CLOSE", Client{}, caps, LeavesSelected},
 		{"a CLOSE", Client{Mailbox: Mailbox{ReadOnly: true}}, caps, Leaves},
 		{"a CLOSE it", Client{}, caps, Stays},
 		{"a STATUS Work (MESSAGES)", Client{}, caps, Stays},

@@ -37,6 +37,7 @@ func TestDisputedLiterals(t *testing.T) {
 func TestAnAnswerThatWasntAskedForKeepsAConnectionFromOthers(t *testing.T) {
 	var f InFlight
 	f.Init(true, false)
+	f.Texts = &Texts{}
 	f.Begin(wire.ParseCommandHead([]byte("a CREATE x\r\n")), true, time.Time{})
 	if _, why := f.CanPark(); why != BlockerCommand {
 		t.Fatal(why)

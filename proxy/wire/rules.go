@@ -25,6 +25,18 @@ const (
 	UnknownState
 )
 
+// Loss says what becomes of a command that was with the backend, unanswered, when the connection was lost.
+type Loss uint8
+
+const (
+	// LossRefused: the command may have been done, and a second time isn't the same. The proxy answers NO.
+	LossRefused Loss = iota
+	// LossRepeated: the proxy sends the command again. Responses that come twice are harmless (RFC 9051 §7).
+	LossRepeated
+	// LossOnce: the proxy sends the command again if no response to it was relayed: clients put two answers together.
+	LossOnce
+)
+
 // Rule is what the proxy knows of one verb. The zero value of each field is the usual case.
 type Rule struct {
 	// Name is in upper case; the name of a UID form begins with "UID ".
@@ -72,6 +84,9 @@ type Rule struct {
 	// State is the state that the command leaves.
 	State State
 
+	// Loss is what becomes of the command when the connection is lost.
+	Loss Loss
+
 	// Converses: the exchange isn't one command and its tagged response, or the response changes what the
 	// relay does. Only the relay can carry such a command.
 	Converses bool
@@ -88,10 +103,10 @@ var rules = [numVerbs]Rule{
 	Other: {Name: "OTHER", State: UnknownState, Changes: true, Converses: true},
 
 	// RFC 9051 §6.1, any state.
-	Capability: {Name: "CAPABILITY", Bare: true},
-	Noop:       {Name: "NOOP", Bare: true},
+	Capability: {Name: "CAPABILITY", Bare: true, Loss: LossRepeated},
+	Noop:       {Name: "NOOP", Bare: true, Loss: LossRepeated},
 	Logout:     {Name: "LOGOUT", Bare: true, Converses: true},
-	ID:         {Name: "ID"}, // RFC 2971; Cyrus reads no literal here
+	ID:         {Name: "ID", Loss: LossRepeated}, // RFC 2971; Cyrus reads no literal here
 
 	// RFC 9051 §6.2, before login.
 	Authenticate: {Name: "AUTHENTICATE", State: UnknownState, Converses: true},
@@ -99,65 +114,65 @@ var rules = [numVerbs]Rule{
 	StartTLS:     {Name: "STARTTLS", Bare: true, State: UnknownState, Converses: true},
 
 	// RFC 9051 §6.3, authenticated.
-	Enable:      {Name: "ENABLE", Converses: true},
-	Select:      {Name: "SELECT", Literals: true, Selects: true, Leaves: true, Converses: true},
-	Examine:     {Name: "EXAMINE", Literals: true, Selects: true, Leaves: true, Converses: true},
+	Enable:      {Name: "ENABLE", Converses: true, Loss: LossRepeated},
+	Select:      {Name: "SELECT", Literals: true, Selects: true, Leaves: true, Converses: true, Loss: LossRepeated},
+	Examine:     {Name: "EXAMINE", Literals: true, Selects: true, Leaves: true, Converses: true, Loss: LossRepeated},
 	Create:      {Name: "CREATE", Literals: true, Changes: true},
 	Delete:      {Name: "DELETE", Literals: true, Changes: true, Renames: true},
 	Rename:      {Name: "RENAME", Literals: true, Changes: true, Renames: true},
-	Subscribe:   {Name: "SUBSCRIBE", Literals: true},
-	Unsubscribe: {Name: "UNSUBSCRIBE", Literals: true},
-	List:        {Name: "LIST", Literals: true, ModSeq: true}, // RETURN (STATUS (HIGHESTMODSEQ)), RFC 5819
-	Lsub:        {Name: "LSUB", Literals: true},
-	XList:       {Name: "XLIST", Literals: true},
-	RList:       {Name: "RLIST", Literals: true}, // RFC 2193
-	RLsub:       {Name: "RLSUB", Literals: true},
-	Namespace:   {Name: "NAMESPACE", Bare: true},
-	StatusVerb:  {Name: "STATUS", Literals: true, ModSeq: true},
+	Subscribe:   {Name: "SUBSCRIBE", Literals: true, Loss: LossRepeated},
+	Unsubscribe: {Name: "UNSUBSCRIBE", Literals: true, Loss: LossRepeated},
+	List:        {Name: "LIST", Literals: true, ModSeq: true, Loss: LossOnce}, // RETURN (STATUS (HIGHESTMODSEQ)), RFC 5819
+	Lsub:        {Name: "LSUB", Literals: true, Loss: LossOnce},
+	XList:       {Name: "XLIST", Literals: true, Loss: LossOnce},
+	RList:       {Name: "RLIST", Literals: true, Loss: LossOnce}, // RFC 2193
+	RLsub:       {Name: "RLSUB", Literals: true, Loss: LossOnce},
+	Namespace:   {Name: "NAMESPACE", Bare: true, Loss: LossRepeated},
+	StatusVerb:  {Name: "STATUS", Literals: true, ModSeq: true, Loss: LossOnce},
 	Append:      {Name: "APPEND", Literals: true, Changes: true},
-	Idle:        {Name: "IDLE", Bare: true, Converses: true},
+	Idle:        {Name: "IDLE", Bare: true, Converses: true, Loss: LossRepeated},
 
 	// RFC 9051 §6.4, selected.
-	Check:      {Name: "CHECK", Bare: true},
-	Close:      {Name: "CLOSE", Bare: true, Leaves: true, Changes: true, Converses: true},
-	Unselect:   {Name: "UNSELECT", Bare: true, Leaves: true, Converses: true},
-	Expunge:    {Name: "EXPUNGE", Bare: true, Removes: true, Changes: true},
-	Search:     {Name: "SEARCH", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true},
-	Fetch:      {Name: "FETCH", Set: FirstArgument, HoldsExpunge: true, ModSeq: true}, // Cyrus reads no literal here
-	Store:      {Name: "STORE", Set: FirstArgument, HoldsExpunge: true, Marks: true, Changes: true, ModSeq: true},
+	Check:      {Name: "CHECK", Bare: true, Loss: LossRepeated},
+	Close:      {Name: "CLOSE", Bare: true, Leaves: true, Changes: true, Converses: true, Loss: LossRepeated},
+	Unselect:   {Name: "UNSELECT", Bare: true, Leaves: true, Converses: true, Loss: LossRepeated},
+	Expunge:    {Name: "EXPUNGE", Bare: true, Removes: true, Changes: true, Loss: LossRepeated},
+	Search:     {Name: "SEARCH", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true, Loss: LossOnce},
+	Fetch:      {Name: "FETCH", Set: FirstArgument, HoldsExpunge: true, ModSeq: true, Loss: LossRepeated}, // Cyrus reads no literal here
+	Store:      {Name: "STORE", Set: FirstArgument, HoldsExpunge: true, Marks: true, Changes: true, ModSeq: true, Loss: LossRepeated},
 	Copy:       {Name: "COPY", Literals: true, Set: FirstArgument, Marks: true, Changes: true},
 	Move:       {Name: "MOVE", Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true},
-	Replace:    {Name: "REPLACE", Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true}, // RFC 8508
-	Sort:       {Name: "SORT", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true},      // RFC 5256
-	Thread:     {Name: "THREAD", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true},
+	Replace:    {Name: "REPLACE", Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true},            // RFC 8508
+	Sort:       {Name: "SORT", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true, Loss: LossOnce}, // RFC 5256
+	Thread:     {Name: "THREAD", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Loss: LossOnce},
 	UIDCopy:    {Name: "UID COPY", Literals: true, Set: FirstArgument, UID: true, Marks: true, Changes: true},
-	UIDExpunge: {Name: "UID EXPUNGE", Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
-	UIDFetch:   {Name: "UID FETCH", Set: FirstArgument, UID: true, ModSeq: true},
+	UIDExpunge: {Name: "UID EXPUNGE", Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true, Loss: LossRepeated},
+	UIDFetch:   {Name: "UID FETCH", Set: FirstArgument, UID: true, ModSeq: true, Loss: LossRepeated},
 	UIDMove:    {Name: "UID MOVE", Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
 	UIDReplace: {Name: "UID REPLACE", Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
-	UIDSearch:  {Name: "UID SEARCH", Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true},
-	UIDSort:    {Name: "UID SORT", Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true},
-	UIDStore:   {Name: "UID STORE", Set: FirstArgument, UID: true, Marks: true, Changes: true, ModSeq: true},
-	UIDThread:  {Name: "UID THREAD", Literals: true, Set: Program, UID: true, ModSeq: true},
+	UIDSearch:  {Name: "UID SEARCH", Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true, Loss: LossOnce},
+	UIDSort:    {Name: "UID SORT", Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true, Loss: LossOnce},
+	UIDStore:   {Name: "UID STORE", Set: FirstArgument, UID: true, Marks: true, Changes: true, ModSeq: true, Loss: LossRepeated},
+	UIDThread:  {Name: "UID THREAD", Literals: true, Set: Program, UID: true, ModSeq: true, Loss: LossOnce},
 
 	// Search beyond the selected mailbox, and commands about the results of searches.
-	ESearch:       {Name: "ESEARCH", Literals: true, UID: true, ModSeq: true, Saves: true, Converses: true}, // RFC 7377; its answer is about many mailboxes
-	CancelUpdate:  {Name: "CANCELUPDATE", Literals: true},                                                   // RFC 5267
+	ESearch:       {Name: "ESEARCH", Literals: true, UID: true, ModSeq: true, Saves: true, Converses: true, Loss: LossOnce}, // RFC 7377; its answer is about many mailboxes
+	CancelUpdate:  {Name: "CANCELUPDATE", Literals: true, Loss: LossRepeated},                                               // RFC 5267
 	BatchesOfUIDs: {Name: "UIDBATCHES"},
 
 	// Rights, quotas, annotations, URLs.
-	GetACL:        {Name: "GETACL", Literals: true}, // RFC 4314
-	SetACL:        {Name: "SETACL", Literals: true, Changes: true},
-	DeleteACL:     {Name: "DELETEACL", Literals: true, Changes: true},
-	ListRights:    {Name: "LISTRIGHTS", Literals: true},
-	MyRights:      {Name: "MYRIGHTS", Literals: true},
-	GetQuota:      {Name: "GETQUOTA", Literals: true}, // RFC 9208
-	GetQuotaRoot:  {Name: "GETQUOTAROOT", Literals: true},
-	SetQuota:      {Name: "SETQUOTA", Literals: true},
-	GetMetadata:   {Name: "GETMETADATA", Literals: true}, // RFC 5464
-	SetMetadata:   {Name: "SETMETADATA", Literals: true},
-	GetAnnotation: {Name: "GETANNOTATION", Literals: true},
-	SetAnnotation: {Name: "SETANNOTATION", Literals: true},
+	GetACL:        {Name: "GETACL", Literals: true, Loss: LossRepeated}, // RFC 4314
+	SetACL:        {Name: "SETACL", Literals: true, Changes: true, Loss: LossRepeated},
+	DeleteACL:     {Name: "DELETEACL", Literals: true, Changes: true, Loss: LossRepeated},
+	ListRights:    {Name: "LISTRIGHTS", Literals: true, Loss: LossRepeated},
+	MyRights:      {Name: "MYRIGHTS", Literals: true, Loss: LossRepeated},
+	GetQuota:      {Name: "GETQUOTA", Literals: true, Loss: LossRepeated}, // RFC 9208
+	GetQuotaRoot:  {Name: "GETQUOTAROOT", Literals: true, Loss: LossRepeated},
+	SetQuota:      {Name: "SETQUOTA", Literals: true, Loss: LossRepeated},
+	GetMetadata:   {Name: "GETMETADATA", Literals: true, Loss: LossRepeated}, // RFC 5464
+	SetMetadata:   {Name: "SETMETADATA", Literals: true, Loss: LossRepeated},
+	GetAnnotation: {Name: "GETANNOTATION", Literals: true, Loss: LossRepeated},
+	SetAnnotation: {Name: "SETANNOTATION", Literals: true, Loss: LossRepeated},
 	GenURLAuth:    {Name: "GENURLAUTH", Literals: true}, // RFC 4467
 	ResetKey:      {Name: "RESETKEY", Literals: true},
 	URLFetch:      {Name: "URLFETCH", Literals: true},
@@ -166,7 +181,7 @@ var rules = [numVerbs]Rule{
 	Notify:            {Name: "NOTIFY", Literals: true, State: NotifyState}, // RFC 5465
 	Compress:          {Name: "COMPRESS", State: UnknownState, Converses: true},
 	Unauthenticate:    {Name: "UNAUTHENTICATE", Bare: true, State: UnknownState, Converses: true},
-	GetJMAPAccess:     {Name: "GETJMAPACCESS", Bare: true}, // RFC 9698
+	GetJMAPAccess:     {Name: "GETJMAPACCESS", Bare: true, Loss: LossRepeated}, // RFC 9698
 	XApplePushService: {Name: "XAPPLEPUSHSERVICE", Literals: true},
 }
 

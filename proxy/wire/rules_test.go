@@ -35,6 +35,11 @@ func TestWhatIsKnownOfTheVerbs(t *testing.T) {
 			"UID COPY", "UID EXPUNGE", "UID MOVE", "UID REPLACE", "UID STORE"}},
 		"leave a state that isn't known": {func(r *Rule) bool { return r.State == UnknownState }, []string{
 			"AUTHENTICATE", "COMPRESS", "LOGIN", "OTHER", "STARTTLS", "UNAUTHENTICATE"}},
+		"are refused after a loss, since they may have been done": {func(r *Rule) bool { return r.Loss == LossRefused }, []string{
+			"APPEND", "AUTHENTICATE", "COMPRESS", "COPY", "CREATE", "DELETE", "GENURLAUTH", "LOGIN", "LOGOUT", "MOVE", "NOTIFY", "OTHER", "RENAME", "REPLACE", "RESETKEY",
+			"STARTTLS", "UID COPY", "UID MOVE", "UID REPLACE", "UIDBATCHES", "UNAUTHENTICATE", "URLFETCH", "XAPPLEPUSHSERVICE"}},
+		"are said again after a loss only if nothing was told": {func(r *Rule) bool { return r.Loss == LossOnce }, []string{
+			"ESEARCH", "LIST", "LSUB", "RLIST", "RLSUB", "SEARCH", "SORT", "STATUS", "THREAD", "UID SEARCH", "UID SORT", "UID THREAD", "XLIST"}},
 		"a mailbox is the first argument of what selects": {func(r *Rule) bool { return r.Selects }, []string{"EXAMINE", "SELECT"}},
 	} {
 		if got := verbsWith(c.is); !slices.Equal(got, c.want) {

@@ -64,7 +64,7 @@ func Compare(v *View, s *State) (Difference, error) {
 	d := Difference{
 		Vanished: v.UIDs.Without(s.UIDs),
 		New:      s.UIDs.Without(v.UIDs),
-		UIDNext:  max(s.UIDNext, v.next(), behind(s.UIDs)),
+		UIDNext:  max(s.UIDNext, v.Next(), behind(s.UIDs)),
 	}
 	stay := v.UIDs.Without(d.Vanished)
 	var err error
@@ -90,11 +90,11 @@ func notSame(v *View, s *State) Reason {
 	switch {
 	case s.UIDValidity != v.UIDValidity:
 		return OtherUIDValidity
-	case s.UIDNext != 0 && s.UIDNext < v.next():
+	case s.UIDNext != 0 && s.UIDNext < v.Next():
 		return LowerUIDNext
 	case s.ModSeq != 0 && s.ModSeq < v.ModSeq:
 		return LowerModSeq
-	case !s.UIDs.Below(v.next()).Without(v.UIDs).Empty():
+	case !s.UIDs.Below(v.Next()).Without(v.UIDs).Empty():
 		return UnknownLowUID
 	}
 	return ""

@@ -68,3 +68,8 @@ func (b *tableBuilder) table() *FlagTable {
 	b.t.sets, b.t.runs = slices.Clip(b.t.sets), slices.Clip(b.t.runs)
 	return &b.t
 }
+
+// NothingTold is the table of a client of which it isn't known what flags it was told: they differ from all that a mailbox has.
+func NothingTold() *FlagTable {
+	return &FlagTable{sets: []Flags{`\`}, runs: []flagRun{{uid: 1}}}
+}

@@ -30,8 +30,8 @@ type View struct {
 	Known *Known
 }
 
-// next returns the lowest UID that a message may have of which the client doesn't know.
-func (v *View) next() uint32 { return max(v.UIDNext, behind(v.UIDs)) }
+// Next returns the lowest UID that a message may have of which the client doesn't know.
+func (v *View) Next() uint32 { return max(v.UIDNext, behind(v.UIDs)) }
 
 // behind returns the lowest UID that may follow uids. If uids has the highest possible UID, it returns that
 // UID.

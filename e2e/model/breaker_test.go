@@ -1,0 +1,158 @@
+package model
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// breaker stands between the proxy and the server, and cuts connections after some octets, in either direction: within
+// responses and commands, and between them.
+type breaker struct {
+	addr    string
+	backend string
+	breaks  atomic.Int64
+}
+
+// What a connection is let do before it is cut: its login, and as much again on average.
+const (
+	sparedOctets = 1500
+	meanOctets   = 3 << 10
+)
+
+// newBreaker listens until the test's end.
+func newBreaker(t testing.TB, backend string) *breaker {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	b := &breaker{addr: ln.Addr().String(), backend: backend}
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	running.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			s, err := net.Dial("tcp", backend)
+			if err != nil {
+				_ = c.Close()
+				continue
+			}
+			mu.Lock()
+			open[c], open[s] = true, true
+			mu.Unlock()
+			left := &atomic.Int64{}
+			left.Store(sparedOctets + int64(rand.ExpFloat64()*meanOctets))
+			cut := func() {
+				mu.Lock()
+				defer mu.Unlock()
+				delete(open, c)
+				delete(open, s)
+				reset(c)
+				reset(s)
+			}
+			running.Go(func() { b.carry(c, s, left, cut) })
+			running.Go(func() { b.carry(s, c, left, cut) })
+		}
+	})
+	t.Cleanup(func() { // the proxy has ended
+		_ = ln.Close()
+		mu.Lock()
+		for c := range open {
+			_ = c.Close()
+		}
+		mu.Unlock()
+		running.Wait()
+	})
+	return b
+}
+
+// reset closes a connection by a FIN or by an RST.
+func reset(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok && rand.IntN(2) == 0 {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Close()
+}
+
+// carry copies until the octets are used up or one side ends.
+func (b *breaker) carry(from, to net.Conn, left *atomic.Int64, cut func()) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			rest := left.Add(-int64(n))
+			if rest < 0 && rest+int64(n) > 0 { // up to here, and no further
+				_, _ = to.Write(buf[:rest+int64(n)])
+				b.breaks.Add(1)
+				cut()
+				return
+			}
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				if tcp, ok := to.(*net.TCPConn); ok {
+					_ = tcp.CloseWrite()
+					return
+				}
+			}
+			return
+		}
+	}
+}
+
+// count is how many connections have been cut.
+func (b *breaker) count() int64 {
+	if b == nil {
+		return 0
+	}
+	return b.breaks.Load()
+}
+
+// errTold: a client was told what it may not be told. No loss of a connection excuses it.
+var errTold = errors.New("a client is told what it may not be told")
+
+// excused says whether an operation that has failed may have: a connection to the server was cut meanwhile, and nothing
+// wrong was told.
+func (w *world) excused(err error, breaks int64) bool {
+	return (w.l.breaker.count() != breaks || w.l.breaks && errors.Is(err, errCut)) && !errors.Is(err, errTold)
+}
+
+// comeBack has all clients connect again, after an operation that a loss has ended in the middle.
+func (w *world) comeBack() error {
+	w.stats.losses++
+	for i, c := range w.clients {
+		if err := c.drain(); err != nil && !errors.Is(err, errCut) {
+			return err
+		}
+		if c.bye != "" || c.ended {
+			w.stats.byes[c.bye]++
+		}
+		for try := 0; ; try++ {
+			n, err := c.resync()
+			if n != nil {
+				w.clients[i] = n
+			}
+			if err == nil {
+				break
+			}
+			if errors.Is(err, errTold) || try == 20 {
+				return err
+			}
+			if n != nil {
+				c = n
+			}
+		}
+	}
+	_, err := w.w.look()
+	return err
+}

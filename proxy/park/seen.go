@@ -1,0 +1,30 @@
+package park
+
+import (
+	"context"
+
+	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/park/view"
+)
+
+// See asks the backend what it takes to find which messages a session's client counts, when the connection is lost on
+// which it was told of them (view.Tally.Found). at is what the client was told at its SELECT.
+func (s *Subscription) See(ctx context.Context, at *view.View) (seen view.Seen, err error) {
+	h := s.m.hub
+	h.mu.Lock()
+	switch {
+	case h.closed:
+		err = ErrHubClosed
+	case s.closed:
+		err = ErrLost
+	}
+	h.mu.Unlock()
+	if err != nil {
+		return seen, err
+	}
+	err = s.m.withClient(ctx, s.account, func(ctx context.Context, c *resync.Client) (err error) {
+		seen, err = resync.See(ctx, c, s.m.strategy, at)
+		return err
+	})
+	return seen, err
+}

@@ -1,0 +1,254 @@
+package view
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestWhatAClientCountsIsFoundAfterALoss(t *testing.T) {
+	for name, c := range map[string]struct {
+		tell func(*Tally)
+		seen Seen
+		want string
+		err  error
+	}{
+		"nothing has happened": {seen: Seen{UIDs: UIDRange(1, 5)}, want: "1:5"},
+		"one has gone that was told": {
+			tell: func(y *Tally) { y.Expunged(2) },
+			seen: Seen{UIDs: UIDsOf(1, 3, 4, 5)}, want: "1,3:5"},
+		"one has gone unheard, and the server says which": {
+			seen: Seen{UIDs: UIDsOf(1, 3, 4, 5), Vanished: UIDsOf(2), QResync: true}, want: "1:5"},
+		"one has gone unheard behind one that was told": {
+			tell: func(y *Tally) { y.Expunged(1) },
+			seen: Seen{UIDs: UIDsOf(3, 4, 5), Vanished: UIDsOf(1, 2), QResync: true}, want: "2:5"},
+		"one has gone unheard, and nothing says which": {
+			seen: Seen{UIDs: UIDsOf(1, 3, 4, 5)}, err: ErrNotExact},
+		"the server's memory is cut off": {
+			tell: func(y *Tally) { y.Begin(4) }, // 1 had gone before
+			seen: Seen{UIDs: UIDsOf(3, 4, 5), Vanished: UIDsOf(1, 2), QResync: true}, err: ErrNotExact},
+		"some were added, and one more unheard": {
+			tell: func(y *Tally) { y.Exists(7) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 11, 14, 15), QResync: true}, want: "1:5,11,14"},
+		"some were added, and nothing says whether any has gone": {
+			tell: func(y *Tally) { y.Exists(7) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 11, 14, 15)}, err: ErrNotExact},
+		"one that was added went, told; another unheard": {
+			tell: func(y *Tally) { y.Exists(8); y.Expunged(7) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 13), Vanished: UIDsOf(11, 12), QResync: true}, want: "1:5,11,13"},
+		"one was added and went between, unheard": {
+			tell: func(y *Tally) { y.Exists(6) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 12), Vanished: UIDsOf(11), QResync: true}, err: ErrNotExact},
+		"one went before the next was added": {
+			tell: func(y *Tally) { y.Exists(6); y.Expunged(6); y.Exists(7) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 12), Vanished: UIDsOf(11, 13), QResync: true}, want: "1:5,12:13"},
+		"by UID": {
+			tell: func(y *Tally) { y.Exists(7); y.Vanished(UIDsOf(2, 3, 12), 11) },
+			seen: Seen{UIDs: UIDsOf(1, 4, 11), Vanished: UIDsOf(2, 3, 5, 12), QResync: true}, want: "1,4:5,11"},
+		"the UIDs of before are known": {
+			tell: func(y *Tally) { y.BeginWith(UIDsOf(2, 4, 6, 8)); y.Expunged(2); y.Expunged(3) },
+			seen: Seen{UIDs: UIDsOf(6)}, want: "2,6"},
+		"the UIDs of before are known, and another is there": {
+			tell: func(y *Tally) { y.BeginWith(UIDsOf(2, 4, 6, 8)); y.Expunged(2) },
+			seen: Seen{UIDs: UIDsOf(2, 3, 6, 8)}, err: &NotSame{UnknownLowUID}},
+		"another mailbox":        {seen: Seen{UIDValidity: 8, UIDs: UIDRange(1, 5)}, err: &NotSame{OtherUIDValidity}},
+		"a restored one":         {seen: Seen{UIDNext: 3, UIDs: UIDRange(1, 5)}, err: &NotSame{LowerUIDNext}},
+		"an older copy":          {seen: Seen{ModSeq: 3, UIDs: UIDRange(1, 5)}, err: &NotSame{LowerModSeq}},
+		"more than there can be": {seen: Seen{UIDs: UIDRange(1, 6)}, err: &NotSame{UnknownLowUID}},
+		"EXISTS went down":       {tell: func(y *Tally) { y.Exists(4) }, seen: Seen{UIDs: UIDRange(1, 5)}, err: ErrNotFollowed},
+	} {
+		var y Tally
+		y.Begin(5)
+		if c.tell != nil {
+			c.tell(&y)
+		}
+		if c.seen.UIDValidity == 0 {
+			c.seen.UIDValidity = 7
+		}
+		if c.seen.ModSeq == 0 {
+			c.seen.ModSeq = 30
+		}
+		got, err := y.Found(&View{UIDValidity: 7, UIDNext: 11, ModSeq: 20}, c.seen)
+		var not, want *NotSame
+		switch {
+		case errors.As(c.err, &want):
+			if !errors.As(err, &not) || not.Reason != want.Reason {
+				t.Errorf("%s: %v, want %v", name, err, c.err)
+			}
+		case !errors.Is(err, c.err):
+			t.Errorf("%s: %v, want %v", name, err, c.err)
+		case err == nil && got.String() != c.want:
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+func TestWithoutUIDNEXTNothingIsFound(t *testing.T) {
+	var y Tally
+	y.Begin(2)
+	if _, err := y.Found(&View{UIDValidity: 7}, Seen{UIDValidity: 7, UIDs: UIDRange(1, 2)}); !errors.Is(err, ErrNoUIDNext) {
+		t.Error(err)
+	}
+}
+
+// A client deletes thousands of messages one after another, as clients do: that is one entry.
+func TestManyExpungesInARowAreOneEntry(t *testing.T) {
+	var y Tally
+	y.Begin(10000)
+	for range 4000 {
+		y.Expunged(3)
+	}
+	for n := uint32(6000); n > 2000; n-- {
+		y.Expunged(n)
+	}
+	y.Exists(y.Count() + 2000)
+	for range 2000 {
+		y.Expunged(2001)
+	}
+	if len(y.log) > 5 || y.short {
+		t.Errorf("%d entries", len(y.log))
+	}
+	var seen UIDs
+	for _, r := range [][2]uint32{{1, 2}, {4003, 6000}} {
+		seen = seen.Union(UIDRange(r[0], r[1]))
+	}
+	gone := UIDRange(3, 4002).Union(UIDRange(6001, 10000)).Union(UIDRange(10001, 12000)).Union(UIDsOf(5000))
+	got, err := y.Found(&View{UIDValidity: 7, UIDNext: 10001, ModSeq: 1}, Seen{UIDValidity: 7, ModSeq: 9, UIDs: seen.Without(UIDsOf(5000)), Vanished: gone, QResync: true})
+	if err != nil || !got.Equal(seen) {
+		t.Errorf("%v %v", got, err)
+	}
+}
+
+// A full log holds the counts: where nothing has gone unheard that is all that is needed.
+func TestAFullLogStillCounts(t *testing.T) {
+	var y Tally
+	y.Begin(2000)
+	left := UIDRange(1, 2000)
+	for n := uint32(1); n <= 400; n++ {
+		uid, _ := left.At(2 * n)
+		y.Expunged(2 * n)
+		left = left.Without(UIDsOf(uid))
+	}
+	if !y.short {
+		t.Fatal("the log isn't full")
+	}
+	at, seen := &View{UIDValidity: 7, UIDNext: 2001, ModSeq: 1}, Seen{UIDValidity: 7, ModSeq: 9, UIDs: left, Vanished: UIDRange(1, 2000).Without(left), QResync: true}
+	if got, err := y.Found(at, seen); err != nil || !got.Equal(left) {
+		t.Error(err)
+	}
+	seen.UIDs = left.Without(UIDsOf(1))
+	seen.Vanished = seen.Vanished.Union(UIDsOf(1))
+	if _, err := y.Found(at, seen); !errors.Is(err, ErrNotFollowed) {
+		t.Error(err)
+	}
+}
+
+// box is a mailbox and a client of it that hears late what happens.
+type box struct {
+	r           *rand.Rand
+	next        uint32
+	there       []uint32 // the messages
+	counts      []uint32 // those that the client counts
+	told        uint32   // the highest UID that the client has been told of or never will be
+	gone, ghost UIDs     // since the SELECT; UIDs that no message has had
+	tally       Tally
+	byUID       bool
+	first       uint32
+}
+
+func newBox(r *rand.Rand) *box {
+	b := &box{r: r, next: 1, byUID: r.IntN(4) == 0}
+	for range r.IntN(8) {
+		b.arrive()
+	}
+	b.counts, b.told, b.first, b.ghost = slices.Clone(b.there), b.next-1, b.next, UIDs{}
+	if b.tally.Begin(uint32(len(b.counts))); r.IntN(4) == 0 {
+		b.tally.BeginWith(UIDsOf(b.counts...))
+	}
+	return b
+}
+
+func (b *box) arrive() {
+	for b.r.IntN(3) == 0 {
+		b.ghost = b.ghost.Union(UIDsOf(b.next))
+		b.next++
+	}
+	b.there = append(b.there, b.next)
+	b.next++
+}
+
+func (b *box) leave() {
+	if len(b.there) == 0 {
+		return
+	}
+	i := b.r.IntN(len(b.there))
+	b.gone = b.gone.Union(UIDsOf(b.there[i]))
+	b.there = slices.Delete(b.there, i, i+1)
+}
+
+// tellExists tells of all that came, as far as it is still there.
+func (b *box) tellExists() {
+	for _, uid := range b.there {
+		if uid > b.told {
+			b.counts = append(b.counts, uid)
+		}
+	}
+	b.told = b.next - 1
+	b.tally.Exists(uint32(len(b.counts)))
+}
+
+// tellGone tells of some of what has gone, in any order.
+func (b *box) tellGone() {
+	for _, i := range b.r.Perm(len(b.counts)) {
+		if i >= len(b.counts) || slices.Contains(b.there, b.counts[i]) || b.r.IntN(4) == 0 {
+			continue
+		}
+		if b.byUID {
+			b.tally.Vanished(UIDsOf(b.counts[i]), b.first)
+		} else {
+			b.tally.Expunged(uint32(i + 1))
+		}
+		b.counts = slices.Delete(b.counts, i, i+1)
+	}
+}
+
+func TestNothingIsGuessedAfterALoss(t *testing.T) {
+	found, counts := 0, map[string]int{}
+	const runs = 100_000
+	for seed := range uint64(runs) {
+		b := newBox(rand.New(rand.NewPCG(seed, 1)))
+		for range b.r.IntN(12) {
+			switch b.r.IntN(4) {
+			case 0:
+				b.arrive()
+			case 1:
+				b.leave()
+			case 2:
+				b.tellExists()
+			case 3:
+				b.tellGone()
+			}
+		}
+		s := Seen{UIDValidity: 7, UIDNext: b.next, ModSeq: 9, UIDs: UIDsOf(b.there...), QResync: b.r.IntN(4) > 0}
+		if s.QResync {
+			s.Vanished = b.gone
+			if b.r.IntN(4) == 0 { // a server that has forgotten says of everything that isn't there that it has gone
+				s.Vanished = UIDRange(1, b.next-1).Without(s.UIDs)
+			}
+		}
+		got, err := b.tally.Found(&View{UIDValidity: 7, UIDNext: b.first, ModSeq: 5}, s)
+		if err != nil {
+			counts[err.Error()]++
+			continue
+		}
+		found++
+		if want := UIDsOf(b.counts...); !got.Equal(want) {
+			t.Fatalf("seed %d: found %s, the client counts %s (there %v, vanished %s, first %d)", seed, got, want, b.there, s.Vanished, b.first)
+		}
+	}
+	t.Logf("%d of %d found; else %v", found, runs, counts)
+	if found < runs/2 || len(counts) == 0 {
+		t.Errorf("only %d of %d are found: %v", found, runs, counts)
+	}
+}

@@ -1,0 +1,276 @@
+package track
+
+import (
+	"bytes"
+	"slices"
+	"sync"
+
+	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/wire"
+)
+
+// A session whose backend connection is lost goes on with another one, where it is known what the client counts
+// (view.Tally) and what is to become of the commands that were under way (Cut).
+
+// Bounds of the text of commands that is kept until they are answered.
+const (
+	maxKeptText = 16 << 10 // of one command; a longer one can't be said again
+	maxKeptRoom = 1 << 10  // what stays for later commands
+)
+
+// Told counts the responses that a client was told: those to FETCH, and those of which a client puts two together.
+type Told uint64
+
+// What a response adds to a Told.
+const (
+	toldAnswer Told = 1
+	toldFetch  Told = 1 << 32
+)
+
+func (t Told) answers() uint32 { return uint32(t) }
+func (t Told) fetches() uint32 { return uint32(t >> 32) }
+
+// TellsOf is what a response adds to a Told.
+func TellsOf(h wire.ResponseHead) Told {
+	switch {
+	case h.Kind != wire.Untagged || h.Status != wire.NoStatus:
+	case h.Number > 0 && (wire.Is(h.Name, "FETCH") || wire.Is(h.Name, "UIDFETCH")):
+		return toldFetch
+	case h.Number > 0, wire.Is(h.Name, "FLAGS"), wire.Is(h.Name, "VANISHED"), wire.Is(h.Name, "ENABLED"), wire.Is(h.Name, "CAPABILITY"):
+	default:
+		return toldAnswer
+	}
+	return 0
+}
+
+// Keep adds a piece to the newest command's text.
+func (f *InFlight) Keep(piece []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.open); n > 0 && f.open[n-1].seq == f.seq {
+		f.open[n-1].keep(f.Texts, piece)
+	}
+}
+
+// Forget gives the newest command's text up: it can't be said again as it was.
+func (f *InFlight) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.open); n > 0 && f.open[n-1].seq == f.seq {
+		f.open[n-1].forget(f.Texts)
+	}
+}
+
+func (c *Command) keep(texts *Texts, piece []byte) {
+	switch {
+	case c.textLost:
+	case len(c.text)+len(piece) > maxKeptText:
+		c.forget(texts)
+	case len(c.text)+len(piece) > maxKeptRoom && cap(c.text) < maxKeptText:
+		c.text = append(append(texts.get(), c.text...), piece...)
+	default:
+		c.text = append(c.text, piece...)
+	}
+}
+
+func (c *Command) forget(texts *Texts) {
+	c.lend(texts)
+	c.text, c.textLost = nil, true
+}
+
+// lend gives the memory of a long text to other sessions.
+func (c *Command) lend(texts *Texts) {
+	if cap(c.text) == maxKeptText {
+		texts.put(c.text)
+		c.text = nil
+	}
+}
+
+// Texts lends the memory for commands that are longer than most, to sessions that keep one until it is answered. The zero
+// value is ready.
+type Texts struct{ pool sync.Pool }
+
+func (t *Texts) get() []byte {
+	if b, ok := t.pool.Get().(*[maxKeptText]byte); ok {
+		return b[:0]
+	}
+	return new([maxKeptText]byte)[:0]
+}
+
+func (t *Texts) put(b []byte) { t.pool.Put((*[maxKeptText]byte)(b[:maxKeptText])) }
+
+// room is what later commands use of this one's memory.
+func (c *Command) room(texts *Texts) Command {
+	c.lend(texts)
+	return Command{tag: c.tag[:0], text: c.text[:0]}
+}
+
+// CanSurvive says what keeps a session from going on with another backend connection when its own is lost.
+// The cases:
+//   - the session ends;
+//   - a literal or another answer of the client's is due: whose octets are whose isn't known;
+//   - anything was said that might be state on the connection;
+//   - the mailbox that is selected can't be recognised, or not by its name.
+func (f *InFlight) CanSurvive() Blocker {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := &f.Client
+	switch {
+	case !f.Parks:
+		return BlockerOff
+	case f.logout || f.ended || f.byeTold:
+		return BlockerEnding
+	case f.literal != literalNone || f.prompted || f.idle == idleSpoilt:
+		return BlockerCommand
+	case slices.ContainsFunc(f.open, func(c Command) bool { return c.Verb.Rule().State != wire.NoState }):
+		return BlockerUnknown
+	case t.doubt != BlockerNone:
+		return t.doubt
+	case f.selecting() || !f.selected:
+		return BlockerNone
+	case t.Mailbox.doubt != BlockerNone:
+		return t.Mailbox.doubt
+	case t.Mailbox.noModSeq && t.Dialect != view.Plain:
+		return BlockerNoModSeq
+	case t.Mailbox.Name == "" || t.Mailbox.Validity == 0:
+		return BlockerMailbox
+	}
+	return BlockerNone
+}
+
+// Cut is what becomes of the commands that were under way when the connection was lost.
+type Cut struct {
+	Again   []byte   // commands that are said again, in their order
+	Refused []string // tags that are answered NO: the command may have been done
+	Done    []string // tags that are answered OK: of an IDLE whose DONE has come
+	Idle    string   // the tag of an IDLE that goes on; ""
+	Prompt  bool     // the client of that IDLE hasn't been told "+"
+	Closed  bool     // a SELECT is said again, and the client is to be told CLOSED before
+}
+
+// Cut takes the commands that are said again out of those under way, and says what becomes of the others; an IDLE stays.
+// told is what the client was told in all.
+//
+// The cases of a command:
+//   - IDLE: it goes on; where DONE has come it is over;
+//   - it may have been done, or it is a part of a search that is to be kept: NO;
+//   - a client would put two of its answers together, and one like it was told since it began: NO, since it isn't known whether
+//     that was all;
+//   - FETCH of message content, of which something was told: NO, since what is told twice is delivered twice;
+//   - its text wasn't kept: NO;
+//   - it changes something and another one is refused: NO. The client said it before it could hear of that;
+//   - else it is said again.
+//
+// A command by message number or on the selected mailbox that a SELECT follows is refused, since the mailbox isn't selected again.
+func (f *InFlight) Cut(told Told) Cut {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var c Cut
+	selectAt := -1
+	for i := range f.open {
+		if f.open[i].Verb.Rule().Selects {
+			selectAt = i
+		}
+	}
+	fates := make([]wire.Loss, len(f.open))
+	refused := false
+	for i := range f.open {
+		o := &f.open[i]
+		r := o.Verb.Rule()
+		fate := r.Loss
+		switch {
+		case o.Verb == wire.Idle:
+			continue
+		case o.textLost || len(o.text) == 0, o.effects&savesSearch != 0, r.Marks && o.effects&usesModSeq != 0:
+			fate = wire.LossRefused
+		case i < selectAt && (r.Set != wire.NoSet || r.Leaves || r.Removes || o.Verb == wire.Check):
+			fate = wire.LossRefused
+		case (o.Verb == wire.Fetch || o.Verb == wire.UIDFetch) && told.fetches() != o.told.fetches() && fetchesContent(o.text):
+			fate = wire.LossRefused
+		case fate == wire.LossOnce && told.answers() != o.told.answers():
+			fate = wire.LossRefused
+		}
+		fates[i] = fate
+		refused = refused || fate == wire.LossRefused
+	}
+	left := f.open[:0]
+	for i := range f.open {
+		o := f.open[i]
+		fate := fates[i]
+		if refused && fate != wire.LossRefused && (o.Verb.Rule().Changes || o.Changes) {
+			fate = wire.LossRefused
+		}
+		switch {
+		case o.Verb == wire.Idle && f.idle == idleDone:
+			c.Done = append(c.Done, string(o.tag))
+		case o.Verb == wire.Idle:
+			c.Idle, c.Prompt = string(o.tag), f.idle == idleAsked
+		case fate == wire.LossRefused:
+			c.Refused = append(c.Refused, string(o.tag))
+		default:
+			c.Again = append(c.Again, o.text...)
+			continue
+		}
+		left = append(left, o)
+	}
+	clear(f.open[len(left):])
+	f.open = left
+	if k := f.Client.Mailbox.known; k != nil && (len(k.stores) > 0 || k.blind) {
+		f.Client.Mailbox.known = &known{} // what they have set isn't known
+	}
+	if selectAt >= 0 {
+		c.Closed = f.selected && !f.Client.closed
+		f.Client.forget()
+		f.selected, f.Client.Mailbox, f.Client.closed = false, Mailbox{}, false
+	}
+	f.expected, f.bye, f.lost = f.expected[:0], false, false
+	if c.Idle != "" {
+		f.idle = idleOn
+	}
+	return c
+}
+
+// fetchesContent says whether a FETCH asks for parts of messages, as far as its text shows.
+func fetchesContent(text []byte) bool {
+	return containsFold(text, "BODY") || containsFold(text, "BINARY") || containsFold(text, "RFC822") || bytes.Contains(text, []byte("{"))
+}
+
+// Lose wakes who waits for the backend's word: none will come. It lasts until Cut.
+func (f *InFlight) Lose() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost = true
+	f.room.Broadcast()
+}
+
+// found is the view of a client that counts these messages.
+func (f *InFlight) found(uids view.UIDs) *view.View {
+	b := &f.Client.Mailbox
+	return &view.View{
+		Mailbox: b.Name, ReadOnly: b.ReadOnly, UIDValidity: b.Validity, UIDNext: max(b.Next, (&view.View{UIDs: uids}).Next()),
+		UIDs: uids, Flags: b.Flags, PermanentFlags: b.Permanent, ModSeq: b.ModSeq, Known: f.Client.KnownFlags(uids),
+	}
+}
+
+// Selection is the mailbox as the client was told of it at its SELECT, without UIDs; nil: none is selected.
+func (f *InFlight) Selection() *view.View {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.selected {
+		return nil
+	}
+	b := &f.Client.Mailbox
+	return &view.View{Mailbox: b.Name, ReadOnly: b.ReadOnly, UIDValidity: b.Validity, UIDNext: b.Next, ModSeq: b.ModSeq}
+}
+
+// Find finds what the client counts from what another connection shows: its view, or the errors of view.Tally.Found.
+func (f *InFlight) Find(s view.Seen) (*view.View, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := &f.Client.Mailbox
+	uids, err := b.tally.Found(&view.View{UIDValidity: b.Validity, UIDNext: b.Next, ModSeq: b.ModSeq}, s)
+	if err != nil {
+		return nil, err
+	}
+	return f.found(uids), nil
+}
