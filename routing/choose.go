@@ -137,7 +137,7 @@ func (c *choice) home() (string, Why) {
 		return c.pin.backend, why
 	case c.placed != nil:
 		return c.placed.ID, ByPlacement
-	case c.placement != "": // it names an unknown backend, so the login is refused
+	case c.placement != "": // it names an unknown backend, which takes no user
 		return c.placement, ByPlacement
 	}
 	return "", ""
