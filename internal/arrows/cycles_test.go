@@ -16,7 +16,7 @@ import (
 func oneWay() []string {
 	return []string{
 		"proxy/auth", "proxy/conn", "proxy/imapclient", "proxy/park", "proxy/park/events", "proxy/park/resync", "proxy/park/view",
-		"proxy/upstream", "proxy/wire",
+		"proxy/track", "proxy/upstream", "proxy/wire",
 	}
 }
 

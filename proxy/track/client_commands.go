@@ -170,10 +170,3 @@ func (t *Client) back() {
 		t.Mailbox.known = &known{blind: true}
 	}
 }
-
-// forget drops the mailbox of before the last SELECT.
-func (t *Client) forget() {
-	if t.hasBefore {
-		*t.before, t.hasBefore = Mailbox{}, false
-	}
-}

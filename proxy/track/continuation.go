@@ -6,35 +6,6 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// idleState is the state of a session's IDLE (RFC 9051 §6.3.13).
-type idleState uint8
-
-const (
-	notIdling  idleState = iota
-	idleAsked            // IDLE was sent to the backend
-	idleOn               // the backend has sent the continuation request
-	idleDone             // DONE was sent to the backend, which hasn't answered
-	idleSpoilt           // a line other than DONE was sent, which the backend will answer BAD
-)
-
-// continuation is a continuation request that the backend has yet to send, or n of them in a row. They come
-// in the order of the commands, since a server reads no further before it sends one.
-type continuation struct {
-	seq  uint64 // the number of the command
-	idle bool   // the command is IDLE; otherwise it has a literal
-	n    int
-}
-
-// literalState is the state of an announced synchronising literal.
-type literalState uint8
-
-const (
-	literalNone literalState = iota
-	literalAsked
-	literalAgreed  // the backend has sent the continuation request
-	literalRefused // the command was answered NO or BAD: no literal follows
-)
-
 // Waits says whether Settle or Begin may wait.
 func (f *InFlight) Waits() bool {
 	f.mu.Lock()

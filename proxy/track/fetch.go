@@ -100,17 +100,3 @@ func (f *FetchResponse) item(b []byte) {
 		f.modSeq = number64(digits(b[len("MODSEQ ("):]))
 	}
 }
-
-// startsFold says whether b begins with the upper-case word, in any case.
-func startsFold(b []byte, upper string) bool {
-	return len(b) >= len(upper) && b[0]&^0x20 == upper[0] && bytes.EqualFold(b[:len(upper)], []byte(upper))
-}
-
-// digits returns the digits at the front of b.
-func digits(b []byte) []byte {
-	n := 0
-	for n < len(b) && b[n] >= '0' && b[n] <= '9' {
-		n++
-	}
-	return b[:n]
-}

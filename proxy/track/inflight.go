@@ -1,10 +1,8 @@
 package track
 
 import (
-	"bytes"
 	"slices"
 	"sync"
-	"time"
 
 	"imapproxy/proxy/wire"
 )
@@ -13,25 +11,34 @@ import (
 // proxy reads on when some are answered.
 const maxInFlight = 256
 
-// MaxTag is the length of the longest tag that is relayed. wire.MaxHead must hold a tag and a verb.
-const MaxTag = 128
+// idleState is the state of a session's IDLE (RFC 9051 §6.3.13).
+type idleState uint8
 
-// Command is a command that was relayed and isn't answered yet.
-type Command struct {
-	seq     uint64 // counts the session's commands
-	tag     []byte // its memory is reused by later commands
-	Verb    wire.Verb
-	Start   time.Time     // when its first byte was read
-	Sent    time.Time     // when its last byte was sent to the backend; zero until then
-	Blocked time.Duration // how long writes to the client had blocked in total when the command was sent
-	In      int64         // its length in bytes
-	Changes bool          // it may change a mailbox; set only if parking is on
-	effects effects       // the effects that are known so far; set only if parking is on
-	// text is the whole command, where it may have to be said again (Cut); its room is used again.
-	text     []byte
-	textLost bool
-	told     Told // what the client had been told when it began
+const (
+	notIdling  idleState = iota
+	idleAsked            // IDLE was sent to the backend
+	idleOn               // the backend has sent the continuation request
+	idleDone             // DONE was sent to the backend, which hasn't answered
+	idleSpoilt           // a line other than DONE was sent, which the backend will answer BAD
+)
+
+// continuation is a continuation request that the backend has yet to send, or n of them in a row. They come
+// in the order of the commands, since a server reads no further before it sends one.
+type continuation struct {
+	seq  uint64 // the number of the command
+	idle bool   // the command is IDLE; otherwise it has a literal
+	n    int
 }
+
+// literalState is the state of an announced synchronising literal.
+type literalState uint8
+
+const (
+	literalNone literalState = iota
+	literalAsked
+	literalAgreed  // the backend has sent the continuation request
+	literalRefused // the command was answered NO or BAD: no literal follows
+)
 
 // InFlight follows one session: which commands wait for their answers, whether the client is in IDLE, which
 // mailbox is selected. Answers are matched by tag, never by position: Dovecot answers pipelined commands out
@@ -84,154 +91,9 @@ func (f *InFlight) Init(parks, compared bool) {
 	f.Parks, f.Client.compared = parks, compared
 }
 
-// Begin records a command whose first byte was read at now. It waits while maxInFlight commands are open, and
-// returns false if the session has ended.
-func (f *InFlight) Begin(h wire.CommandHead, whole bool, now time.Time) bool {
-	return f.BeginWith(h, nil, whole, 0, now)
-}
-
-// BeginWith is Begin for a command that is said again where its connection is lost: text is what has come of it, told
-// what the client has been told so far.
-func (f *InFlight) BeginWith(h wire.CommandHead, text []byte, whole bool, told Told, now time.Time) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for len(f.open) >= maxInFlight && !f.ended && !f.lost {
-		f.room.Wait()
-	}
-	if f.ended {
-		return false
-	}
-	n := len(f.open)
-	selecting := f.Parks && f.selecting()
-	if n < cap(f.open) {
-		f.open = f.open[:n+1]
-	} else {
-		f.open = append(f.open, Command{})
-	}
-	c := &f.open[n]
-	f.seq++
-	*c = Command{seq: f.seq, tag: append(c.tag[:0], h.Tag...), text: c.text[:0], Verb: h.Verb, Start: now}
-	if f.Parks {
-		if c.told = told; h.Verb.Rule().Loss != wire.LossRefused {
-			c.keep(f.Texts, text)
-		}
-		c.effects = f.Client.command(c.seq, h, whole, f.selected, selecting)
-		c.Changes = changes(h, whole, f.Client.Mailbox.ReadOnly)
-		if h.Verb == wire.Store || h.Verb == wire.UIDStore {
-			f.Client.stores(c.seq, h, whole)
-		}
-	}
-	switch h.Verb {
-	case wire.Idle:
-		f.idle = idleAsked
-		f.expectLocked(true)
-	case wire.Logout:
-		f.logout = true
-	}
-	return true
-}
-
-// Sent records that the whole newest command was sent to the backend. blocked is the time that writes to the
-// client have taken so far.
-func (f *InFlight) Sent(bytes int64, now time.Time, blocked time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if n := len(f.open); n > 0 && f.open[n-1].seq == f.seq { // else it is answered already
-		c := &f.open[n-1]
-		c.Sent, c.Blocked, c.In = now, blocked, bytes
-	}
-}
-
-// Answered removes the command with this tag and returns it without its tag.
-func (f *InFlight) Answered(h wire.ResponseHead) (c Command, ok bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	i := 0
-	for ; i < len(f.open); i++ {
-		if bytes.Equal(f.open[i].tag, h.Tag) {
-			break
-		}
-	}
-	if i == len(f.open) {
-		f.disputeLocked() // the backend has read bytes as a command that the proxy hasn't
-		return Command{}, false
-	}
-	c = f.open[i]
-	room := c.room(f.Texts)
-	if c.seq == f.seq && f.literal == literalAsked {
-		f.agreeLocked(literalRefused)
-	}
-	f.expected = slices.DeleteFunc(f.expected, func(d continuation) bool { return d.seq == c.seq })
-	copy(f.open[i:], f.open[i+1:])
-	last := len(f.open) - 1
-	f.open[last] = room
-	f.open = f.open[:last]
-	if last == maxInFlight-1 {
-		f.room.Broadcast()
-	}
-	c.tag, c.text = nil, nil
-	f.follow(c.Verb, h.Status)
-	if f.Parks {
-		if k := f.Client.Mailbox.known; k != nil && (c.Verb == wire.Store || c.Verb == wire.UIDStore) {
-			k.stored(c.seq, h, len(f.open) == 0)
-		}
-		f.Client.answered(&c, h, f.selected, f.selecting())
-	}
-	return c, true
-}
-
 // selecting says whether a SELECT or EXAMINE waits for its answer.
 func (f *InFlight) selecting() bool {
 	return slices.ContainsFunc(f.open, func(c Command) bool { return c.Verb.Rule().Selects })
-}
-
-// follow updates the IMAP state (RFC 9051 §3, §6.3.2, §6.4.1). After a SELECT that is answered BAD the
-// mailbox before it is still selected, unless the backend has sent the code CLOSED: Dovecot does either,
-// depending on the error.
-func (f *InFlight) follow(v wire.Verb, status wire.Status) {
-	switch v {
-	case wire.Idle:
-		if !slices.ContainsFunc(f.open, func(c Command) bool { return c.Verb == wire.Idle }) {
-			f.idle = notIdling
-			f.room.Broadcast()
-		}
-	case wire.Logout:
-		f.logout = status == wire.OK
-	}
-	switch r := v.Rule(); {
-	case r.Selects && (status != wire.BAD || f.Client.closed):
-		f.selected = status == wire.OK
-	case r.Selects:
-	case r.Leaves && status == wire.OK:
-		f.selected = false
-	}
-}
-
-// Untagged follows an untagged response.
-func (f *InFlight) Untagged(h wire.ResponseHead, whole bool) {
-	if !f.Parks {
-		return
-	}
-	if h.Number > 0 && (wire.Is(h.Name, "FETCH") || wire.Is(h.Name, "UIDFETCH")) {
-		return // Fetched follows them
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.Client.untagged(h, whole)
-}
-
-// Fetched follows a FETCH response that tells something of flags, or wasn't seen whole.
-func (f *InFlight) Fetched(r *FetchResponse) {
-	if !f.Parks {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.selecting() { // the response may be about either mailbox
-		f.Client.Mailbox.heard = true
-		return
-	}
-	f.Client.fetched(r)
 }
 
 // Waiting returns how many commands wait for their answers.

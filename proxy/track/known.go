@@ -1,17 +1,12 @@
 package track
 
 import (
-	"bytes"
-	"slices"
-
 	"imapproxy/proxy/park/view"
-	"imapproxy/proxy/wire"
 )
 
 // Bounds of the memory for the flags that a client knows. Beyond them some flags are forgotten, and a resume
 // tells them again.
 const (
-	maxKnownRuns   = 128
 	maxKnownSets   = 128
 	maxKnownText   = 4 << 10 // of all sets: a keyword can be long
 	maxKnownStores = 32      // STOREs in flight
@@ -151,110 +146,6 @@ func (k *known) add(raw string, f view.KnownFlags) uint8 {
 	return uint8(len(k.sets) - 1)
 }
 
-// fetched follows a FETCH response. bound is the client's mod-sequence; lower mod-sequences don't matter.
-func (k *known) fetched(f *FetchResponse, bound uint64) {
-	modSeq := f.modSeq
-	if modSeq <= bound {
-		modSeq = 0
-	}
-	switch {
-	case f.number == 0: // the response names the message by UID alone
-	case f.uid != 0:
-		k.pairs.put(f.number, f.uid)
-	default:
-		f.uid = k.pairs.uid(f.number)
-	}
-	switch {
-	case f.doubt, f.HasFlags && k.blind, f.HasFlags && !k.holds(f):
-		k.unsure(f)
-	case f.HasFlags:
-		set := k.set(f.flags, modSeq)
-		if set == 0 {
-			k.unsure(f)
-			return
-		}
-		k.put(f, set)
-	case modSeq != 0:
-		k.moved(f, modSeq)
-	}
-	if k.uids.Len() > maxKnownRuns {
-		k.uids.Halve()
-	}
-	if k.nums.Len() > maxKnownRuns {
-		k.uids.Clear() // some of them were uncertain because of their number
-		k.nums.Halve()
-	}
-}
-
-// holds says whether the flags in a response are true whatever the STOREs in flight do: the response may have
-// been sent before or after them. Cyrus sends flags even with .SILENT.
-func (k *known) holds(f *FetchResponse) bool {
-	for i := range k.stores {
-		var st SilentStore
-		if _, ok := k.parse(&k.stores[i], &st); !ok {
-			return false
-		}
-		set := k.set(f.flags, 0)
-		if set == 0 {
-			return false
-		}
-		flags := k.sets[set].Flags
-		switch {
-		case st.sign == '+' && flags.IsUnion(flags, st.flags):
-		case st.sign == '-' && flags.IsWithout(flags, st.flags):
-		case st.sign == 0 && flags.Equal(st.flags):
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// put records the set of a message.
-func (k *known) put(f *FetchResponse, set uint8) {
-	if f.uid == 0 {
-		k.nums.Put(f.number, f.number, set)
-		return
-	}
-	if f.number != 0 {
-		k.nums.Cut(f.number, f.number)
-	}
-	first := f.uid
-	if was, ok := k.uids.Of(k.lastUID); ok && was == set && k.lastNum != 0 && f.number == k.lastNum+1 && f.uid > k.lastUID {
-		first = k.lastUID + 1
-	}
-	k.uids.Put(first, f.uid, set)
-	k.lastNum, k.lastUID = f.number, f.uid
-}
-
-// unsure forgets the flags of a message.
-func (k *known) unsure(f *FetchResponse) {
-	if f.uid == 0 {
-		k.nums.Put(f.number, f.number, 0)
-		return
-	}
-	if f.number != 0 {
-		k.nums.Cut(f.number, f.number)
-	}
-	k.uids.Cut(f.uid, f.uid)
-}
-
-// moved records another mod-sequence of a message and keeps its flags.
-func (k *known) moved(f *FetchResponse, modSeq uint64) {
-	runs, id := &k.uids, f.uid
-	if id == 0 {
-		runs, id = &k.nums, f.number
-	}
-	set, ok := runs.Of(id)
-	if !ok || set == 0 {
-		return
-	}
-	flags := k.sets[set].Flags
-	if set = k.find(modSeq, flags.Equal, func() view.Flags { return flags }); set != 0 {
-		runs.Put(id, id, set)
-	}
-}
-
 // expunged removes a number.
 func (k *known) expunged(n uint32) {
 	k.nums.Gone(n)
@@ -269,113 +160,4 @@ func (k *known) vanished() {
 	}
 	k.pairs.lose()
 	k.lastNum = 0
-}
-
-// begins records a STORE that begins.
-func (k *known) begins(seq uint64, h wire.CommandHead, whole bool) {
-	switch {
-	case whole && !containsFold(h.Args, "SILENT"):
-		return // the backend tells the flags
-	case !whole, len(h.Args) > maxKnownArgs, len(k.stores) >= maxKnownStores:
-		k.forget()
-		k.blind = true
-		return
-	}
-	var room []byte
-	if n := len(k.room); n > 0 {
-		room, k.room = k.room[n-1], k.room[:n-1]
-	}
-	k.stores = append(k.stores, silentInFlight{seq: seq, uid: h.Verb == wire.UIDStore, args: append(room[:0], h.Args...)})
-}
-
-// stored records the answer to a STORE. last: no other command is in flight.
-func (k *known) stored(seq uint64, h wire.ResponseHead, last bool) {
-	if k.blind {
-		k.forget()
-		k.blind = !last
-	}
-	i := slices.IndexFunc(k.stores, func(s silentInFlight) bool { return s.seq == seq })
-	if i < 0 {
-		return
-	}
-	s := k.stores[i]
-	k.stores = slices.Delete(k.stores, i, i+1)
-	k.room = append(k.room, s.args)
-	code, _ := wire.Code(h.Rest)
-	k.apply(&s, h.Status == wire.OK && !wire.Is(code, "MODIFIED"))
-}
-
-// parse reads the arguments of a STORE: the messages and the change of their flags.
-func (k *known) parse(s *silentInFlight, st *SilentStore) (set []byte, ok bool) {
-	set, rest, _ := bytes.Cut(s.args, []byte(" "))
-	if rest, ok = st.modifiers(rest); !ok {
-		return set, false
-	}
-	item, flags, _ := bytes.Cut(rest, []byte(" "))
-	if len(item) > 0 && (item[0] == '+' || item[0] == '-') {
-		st.sign, item = item[0], item[1:]
-	}
-	given := k.set(bytes.Trim(bytes.TrimRight(flags, " \r\n"), "()"), 0)
-	if given == 0 || !wire.Is(item, "FLAGS.SILENT") {
-		return set, false
-	}
-	st.flags = k.sets[given].Flags
-	return set, true
-}
-
-// apply applies a STORE to the flags that the client knew. If ok is false, the result of the STORE isn't
-// known.
-func (k *known) apply(s *silentInFlight, ok bool) {
-	var st SilentStore
-	set, parsed := k.parse(s, &st)
-	ok = ok && parsed
-	runs := &k.uids
-	if s.uid { // it isn't known which numbers these messages have
-		k.nums.Change(1, 1<<32-1, func(uint8) uint8 { return 0 })
-	} else {
-		runs = &k.nums
-		if k.pairs.lost {
-			k.uids.Clear()
-			k.pairs.clear()
-		}
-	}
-	to := func(set uint8) uint8 {
-		if set == 0 || !ok || int(set) >= len(k.sets) {
-			return 0
-		}
-		return k.changed(set, &st)
-	}
-	for len(set) > 0 {
-		var span []byte
-		span, set, _ = bytes.Cut(set, []byte(","))
-		from, till, two := bytes.Cut(span, []byte(":"))
-		a := number32(from)
-		b := a
-		if two {
-			b = number32(till)
-		}
-		if a == 0 || b == 0 {
-			k.forget() // "*", or not a set
-			return
-		}
-		runs.Change(min(a, b), max(a, b), to)
-		if !s.uid {
-			k.pairs.each(min(a, b), max(a, b), func(first, last uint32) { k.uids.Change(first, last, to) })
-		}
-	}
-	if k.uids.Len() > maxKnownRuns || k.nums.Len() > maxKnownRuns {
-		k.forget()
-	}
-}
-
-// changed returns the set that results from a STORE on a set. 0: there is no space for it.
-func (k *known) changed(set uint8, st *SilentStore) uint8 {
-	was, modSeq := k.sets[set].Flags, k.sets[set].ModSeq
-	switch st.sign {
-	case '+':
-		return k.find(modSeq, func(f view.Flags) bool { return f.IsUnion(was, st.flags) }, func() view.Flags { return was.Union(st.flags) })
-	case '-':
-		return k.find(modSeq, func(f view.Flags) bool { return f.IsWithout(was, st.flags) }, func() view.Flags { return was.Without(st.flags) })
-	}
-	return k.find(modSeq, st.flags.Equal, func() view.Flags { return st.flags })
 }

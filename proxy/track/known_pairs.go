@@ -7,6 +7,9 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
+// maxKnownRuns bounds the runs of messages that are remembered: of one map of flags, and of pairs.
+const maxKnownRuns = 128
+
 // pairs has the UIDs of a client's messages, as far as responses had both number and UID: data that names a
 // message by number can then be recorded by UID. It takes 12 bytes for each run of messages with consecutive
 // UIDs. The zero value is empty.

@@ -3,7 +3,6 @@ package track
 import (
 	"bytes"
 	"slices"
-	"sync"
 
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
@@ -11,37 +10,6 @@ import (
 
 // A session whose backend connection is lost goes on with another one, where it is known what the client counts
 // (view.Tally) and what is to become of the commands that were under way (Cut).
-
-// Bounds of the text of commands that is kept until they are answered.
-const (
-	maxKeptText = 16 << 10 // of one command; a longer one can't be said again
-	maxKeptRoom = 1 << 10  // what stays for later commands
-)
-
-// Told counts the responses that a client was told: those to FETCH, and those of which a client puts two together.
-type Told uint64
-
-// What a response adds to a Told.
-const (
-	toldAnswer Told = 1
-	toldFetch  Told = 1 << 32
-)
-
-func (t Told) answers() uint32 { return uint32(t) }
-func (t Told) fetches() uint32 { return uint32(t >> 32) }
-
-// TellsOf is what a response adds to a Told.
-func TellsOf(h wire.ResponseHead) Told {
-	switch {
-	case h.Kind != wire.Untagged || h.Status != wire.NoStatus:
-	case h.Number > 0 && (wire.Is(h.Name, "FETCH") || wire.Is(h.Name, "UIDFETCH")):
-		return toldFetch
-	case h.Number > 0, wire.Is(h.Name, "FLAGS"), wire.Is(h.Name, "VANISHED"), wire.Is(h.Name, "ENABLED"), wire.Is(h.Name, "CAPABILITY"):
-	default:
-		return toldAnswer
-	}
-	return 0
-}
 
 // Keep adds a piece to the newest command's text.
 func (f *InFlight) Keep(piece []byte) {
@@ -59,50 +27,6 @@ func (f *InFlight) Forget() {
 	if n := len(f.open); n > 0 && f.open[n-1].seq == f.seq {
 		f.open[n-1].forget(f.Texts)
 	}
-}
-
-func (c *Command) keep(texts *Texts, piece []byte) {
-	switch {
-	case c.textLost:
-	case len(c.text)+len(piece) > maxKeptText:
-		c.forget(texts)
-	case len(c.text)+len(piece) > maxKeptRoom && cap(c.text) < maxKeptText:
-		c.text = append(append(texts.get(), c.text...), piece...)
-	default:
-		c.text = append(c.text, piece...)
-	}
-}
-
-func (c *Command) forget(texts *Texts) {
-	c.lend(texts)
-	c.text, c.textLost = nil, true
-}
-
-// lend gives the memory of a long text to other sessions.
-func (c *Command) lend(texts *Texts) {
-	if cap(c.text) == maxKeptText {
-		texts.put(c.text)
-		c.text = nil
-	}
-}
-
-// Texts lends the memory for commands that are longer than most, to sessions that keep one until it is answered. The zero
-// value is ready.
-type Texts struct{ pool sync.Pool }
-
-func (t *Texts) get() []byte {
-	if b, ok := t.pool.Get().(*[maxKeptText]byte); ok {
-		return b[:0]
-	}
-	return new([maxKeptText]byte)[:0]
-}
-
-func (t *Texts) put(b []byte) { t.pool.Put((*[maxKeptText]byte)(b[:maxKeptText])) }
-
-// room is what later commands use of this one's memory.
-func (c *Command) room(texts *Texts) Command {
-	c.lend(texts)
-	return Command{tag: c.tag[:0], text: c.text[:0]}
 }
 
 // CanSurvive says what keeps a session from going on with another backend connection when its own is lost.
