@@ -225,6 +225,39 @@ users {
   #concurrency = 32
 #}
 
+# A database with a row for each user. The proxy compares the password itself, in the schemes of
+# a passwd-file (docs/authentication.md).
+#auth "sql" {
+  # "postgres", "mysql" (MariaDB as well) or "sqlite". Required.
+  #driver = "postgres"
+
+  # Where the database is, as the driver has it, without a password:
+  #   postgres  postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full
+  #   mysql     USER@tcp(HOST:PORT)/DATABASE?tls=true
+  #   sqlite    the whole path of the file, which is opened read-only
+  # Required.
+  #dsn = "postgres://imapproxy@db.example.org/mail?sslmode=verify-full"
+
+  # A file that contains only the password for the database. Each reload reads it again.
+  # Default: "".
+  #password_file = "sql.password"
+
+  # The query for a user's row. %u is the normalised name, %n what stands before its @, %d what
+  # stands behind it: they are sent as parameters, so they stand without quotes. The columns
+  # count by their names: password; and where they are there user, backend,
+  # backend_password and allowed. Required.
+  #query = "SELECT password, backend FROM users WHERE name = %u"
+
+  # How long a login may wait for the database. After that it ends with NO [UNAVAILABLE].
+  # Default: "5s".
+  #timeout = "5s"
+
+  # How many logins ask the database at a time, in halves as auth "http" has them, over at most
+  # 16 connections.
+  # Default: 32.
+  #concurrency = 32
+#}
+
 # The user's backend checks the password: the proxy logs in with the client's
 # credentials and passes the result on. If the backend can't be reached, the client gets
 # NO [UNAVAILABLE], never "wrong password". This source accepts every user name, so it must

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -113,6 +114,12 @@ func (p *Process) signal(s syscall.Signal) {
 	p.t.Helper()
 	if err := syscall.Kill(-p.Pid(), s); err != nil {
 		p.t.Fatal(err)
+	}
+	// PostgreSQL's children lead groups of their own.
+	for _, pid := range strings.Fields(readFile(p.t, fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", p.Pid()))) {
+		if n, err := strconv.Atoi(pid); err == nil {
+			_ = syscall.Kill(n, s) // it may have ended meanwhile
+		}
 	}
 }
 

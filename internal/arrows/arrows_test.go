@@ -56,7 +56,7 @@ var arrows = map[string][]string{
 		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers",
 	},
 	"internal/wiring": {
-		"proxy", "proxy/auth", "proxy/auth/ldapauth", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
+		"proxy", "proxy/auth", "proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
 	},
 	"internal/task":                {},
 	"internal/config":              {},
@@ -69,6 +69,7 @@ var arrows = map[string][]string{
 
 	// Sources of credentials, each with its library.
 	"proxy/auth/ldapauth": {"proxy/auth", "telemetry"},
+	"proxy/auth/sqlauth":  {"proxy/auth", "telemetry"},
 
 	// Generators and tests that are programs of their own. e2e looks at the proxy as a process,
 	// over sockets; e2e/parking, e2e/idlers and e2e/model start it in their own process, from a
@@ -97,6 +98,9 @@ var libraries = map[string][]string{
 	"github.com/zclconf/go-cty":       {"internal/config"},
 	"github.com/alecthomas/kong":      {"cmd/imapproxy"},
 	"github.com/go-ldap/ldap/v3":      {"proxy/auth/ldapauth"},
+	"github.com/go-sql-driver/mysql":  {"proxy/auth/sqlauth"},
+	"github.com/jackc/pgx/v5":         {"proxy/auth/sqlauth"},
+	"modernc.org/sqlite":              {"e2e", "proxy/auth/sqlauth"},
 }
 
 // testsMay are the further arrows of _test.go files, of every room.

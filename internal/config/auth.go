@@ -8,6 +8,7 @@ type Auth struct {
 	PasswdFile *AuthPasswdFile `hcl:"passwd_file,variant"`
 	HTTP       *AuthHTTP       `hcl:"http,variant"`
 	LDAP       *AuthLDAP       `hcl:"ldap,variant"`
+	SQL        *AuthSQL        `hcl:"sql,variant"`
 }
 
 // AuthBackend leaves the decision to the user's backend.
@@ -44,4 +45,14 @@ type AuthLDAP struct {
 	PlacementAttribute string        `hcl:"placement_attribute" default:""`
 	Timeout            time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
 	Concurrency        int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
+}
+
+// AuthSQL is a database that has a row for each user.
+type AuthSQL struct {
+	Driver       string        `hcl:"driver" enum:"postgres|mysql|sqlite" required:"driver = \"postgres\", \"mysql\" (also for MariaDB) or \"sqlite\""`
+	DSN          string        `hcl:"dsn" required:"dsn = \"postgres://imapproxy@db.example.org/mail?sslmode=verify-full\""`
+	PasswordFile string        `hcl:"password_file" path:"secret" default:""`
+	Query        string        `hcl:"query" required:"query = \"SELECT password FROM users WHERE name = %u\""`
+	Timeout      time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
+	Concurrency  int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
 }

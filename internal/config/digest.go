@@ -17,7 +17,7 @@ import (
 var machines = []string{
 	"hostname", "listener.address", "admin.address", "park.events.address", "register.address", "backend_defaults.source_addresses", "cluster.peers",
 	"telemetry.traces.headers", "telemetry.metrics.headers", "discovery.consul.address", "discovery.consul.cache_file", "telemetry.log.file",
-	"auth.http.url", "auth.http.headers",
+	"auth.http.url", "auth.http.headers", "auth.sql.dsn",
 }
 
 // Digest returns a short digest of the settings: proxies of one service with the same behaviour have the same

@@ -28,6 +28,9 @@ func (d *decoder) auth(c *Config) {
 		if a.LDAP != nil {
 			d.authLDAP(a.LDAP)
 		}
+		if a.SQL != nil {
+			d.authSQL(a.SQL)
+		}
 	}
 }
 
@@ -99,6 +102,36 @@ func (d *decoder) authLDAP(l *AuthLDAP) {
 	}
 }
 
+// authSQL checks what the driver alone would say at the first login. That the query and the DSN can be
+// read, internal/wiring finds.
+func (d *decoder) authSQL(s *AuthSQL) {
+	const path = "auth.sql"
+	if d.failed[path+".driver"] || d.failed[path+".dsn"] {
+		return
+	}
+	switch s.Driver {
+	case "sqlite":
+		if !strings.HasPrefix(s.DSN, "/") {
+			d.fail(d.at(path+".dsn"), path+".dsn isn't the whole path of a file", "write dsn = \"/var/lib/mail/users.db\"")
+		}
+		if s.PasswordFile != "" {
+			d.fail(d.at(path+".password_file"), path+".password_file has no meaning with driver \"sqlite\"", "remove it")
+		}
+	default:
+		user, rest, at := strings.Cut(s.DSN, "@")
+		_, user, _ = strings.Cut("//"+strings.TrimPrefix(strings.TrimPrefix(user, "postgresql://"), "postgres://"), "//")
+		if at && strings.Contains(user, ":") || strings.Contains(s.DSN, "password=") {
+			d.failed[path+".dsn"] = true // not shown
+			d.fail(d.at(path+".dsn"), path+".dsn has a password in it", "write the password into a file, and password_file = \"sql.password\"")
+		} else if s.Driver == "mysql" && strings.HasPrefix(rest, "tcp(") && !strings.Contains(rest, "tls=") {
+			address, _, _ := strings.Cut(strings.TrimPrefix(rest, "tcp("), ")")
+			if host, _, _ := strings.Cut(address, ":"); !onThisMachine(net.JoinHostPort(host, "3306")) {
+				d.warn(d.at(path+".dsn"), path+".dsn: password hashes come from "+host+" without TLS", "write ?tls=true behind the database's name")
+			}
+		}
+	}
+}
+
 // headerRune says whether a header's name may have r (RFC 9110 §5.6.2, less what no one writes).
 func headerRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
@@ -126,5 +159,5 @@ func (d *decoder) placements(c *Config) {
 
 // places says whether the source can name a user's backend.
 func (a Auth) places() bool {
-	return a.PasswdFile != nil || a.HTTP != nil || a.LDAP != nil && a.LDAP.PlacementAttribute != ""
+	return a.PasswdFile != nil || a.HTTP != nil || a.LDAP != nil && a.LDAP.PlacementAttribute != "" || a.SQL != nil
 }

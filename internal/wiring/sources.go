@@ -11,6 +11,7 @@ import (
 	"imapproxy/internal/config"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/auth/ldapauth"
+	"imapproxy/proxy/auth/sqlauth"
 )
 
 // Sources opens the credential sources. The caller closes them with CloseSources.
@@ -54,6 +55,8 @@ func source(c *config.Config, a config.Auth, hashing *auth.Hashing, log *slog.Lo
 		return service, nil
 	case a.LDAP != nil:
 		return directory(c, a.LDAP)
+	case a.SQL != nil:
+		return database(c, a.SQL, hashing)
 	}
 	return auth.NewBackend(), nil
 }
@@ -87,6 +90,28 @@ func LDAPAuth(c *config.Config, a *config.AuthLDAP) ldapauth.Options {
 	}
 }
 
+// database opens auth "sql".
+func database(c *config.Config, a *config.AuthSQL, hashing *auth.Hashing) (auth.Source, error) {
+	o := SQLAuth(c, a)
+	o.Hashing = hashing
+	if a.PasswordFile != "" {
+		var err error
+		if o.Password, err = Secret(a.PasswordFile); err != nil {
+			return nil, About("auth.sql.password_file", err)
+		}
+	}
+	s, err := sqlauth.New(o)
+	if err != nil {
+		return nil, About("auth.sql", err)
+	}
+	return s, nil
+}
+
+// SQLAuth is all but the password and what bounds hashing.
+func SQLAuth(c *config.Config, a *config.AuthSQL) sqlauth.Options {
+	return sqlauth.Options{Driver: a.Driver, DSN: a.DSN, Query: a.Query, Names: Names(c), Asking: asking(a.Concurrency, a.Timeout)}
+}
+
 // CloseSources closes what Sources has opened.
 func CloseSources(sources []auth.Source) {
 	for _, s := range sources {
@@ -113,6 +138,9 @@ func AuthFiles(c *config.Config) [sha256.Size]byte {
 		}
 		if a.LDAP != nil {
 			paths = append(paths, a.LDAP.CAFile, a.LDAP.PasswordFile)
+		}
+		if a.SQL != nil {
+			paths = append(paths, a.SQL.PasswordFile)
 		}
 	}
 	return digestOf(paths)

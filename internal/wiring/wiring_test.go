@@ -30,6 +30,7 @@ func everything() *config.Config {
 	c.Auth = []config.Auth{{
 		HTTP: &config.AuthHTTP{URL: "http://127.0.0.1:9000/auth"},
 		LDAP: &config.AuthLDAP{URL: "ldap://127.0.0.1"},
+		SQL:  &config.AuthSQL{Driver: "postgres"},
 	}}
 	return c
 }
@@ -65,6 +66,9 @@ func asked(c *config.Config) (all []any) {
 		if a.LDAP != nil {
 			all = append(all, LDAPAuth(c, a.LDAP))
 		}
+		if a.SQL != nil {
+			all = append(all, SQLAuth(c, a.SQL))
+		}
 	}
 	return all
 }
@@ -84,6 +88,7 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"auth.http.ca_file",                 // Sources reads it: TestAnAuthorityOfASourceIsBelieved
 		"auth.ldap.ca_file",                 // Sources reads it: e2e TestAuthLDAP
 		"auth.ldap.password_file",           // likewise
+		"auth.sql.password_file",            // Sources reads it: e2e TestAuthSQL
 		"backend_login.password_file",       // Login reads it
 		"backend_defaults.source_addresses", // sourceAddresses: TestSourceAddressesAreDialledFrom
 		"admin.address",                     // internal/app: the tests of serve

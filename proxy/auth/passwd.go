@@ -154,7 +154,7 @@ func (p *PasswdFile) Authenticate(ctx context.Context, c Credentials) Verdict {
 		}
 		return Rejected{Reason: ReasonAccountDisabled}
 	}
-	ok, err := p.match(ctx, e.password, c)
+	ok, err := p.opts.Hashing.matches(ctx, e.password, c)
 	switch {
 	case err != nil:
 		return Unavailable{err}
@@ -173,7 +173,7 @@ func (p *PasswdFile) entryOf(user string, stamp any) (same, unknown bool) {
 func (p *PasswdFile) version() uint64 { return p.changes.Load() }
 
 // idle takes as long as a wrong password.
-func (p *PasswdFile) idle(ctx context.Context, c Credentials) error {
+func (p *PasswdFile) Idle(ctx context.Context, c Credentials) error {
 	return p.spend(ctx, p.users.Load(), c)
 }
 
@@ -181,24 +181,8 @@ func (p *PasswdFile) spend(ctx context.Context, t *table, c Credentials) error {
 	if t.unknown == nil {
 		return nil
 	}
-	_, err := p.match(ctx, t.unknown, c)
+	_, err := p.opts.Hashing.matches(ctx, t.unknown, c)
 	return err
-}
-
-// match hashes when Hashing permits it.
-func (p *PasswdFile) match(ctx context.Context, v *verifier, c Credentials) (bool, error) {
-	raw := c.Password.Reveal()
-	switch {
-	case len(raw) > maxPassword:
-		return false, nil
-	case v.cheap():
-		return v.matches(raw), nil
-	}
-	ok, err := p.opts.Hashing.do(ctx, c.Client, c.Known, func() bool { return v.matches(raw) })
-	if err != nil {
-		return false, fmt.Errorf("waiting for a password to be hashed: %w", err)
-	}
-	return ok, nil
 }
 
 // run looks at the file until ctx ends.

@@ -90,7 +90,7 @@ type Placer interface {
 
 // idler is a source that can spend as much time on an unknown user as on a wrong password.
 type idler interface {
-	idle(ctx context.Context, c Credentials) error
+	Idle(ctx context.Context, c Credentials) error
 }
 
 // holder is a source that can tell without a password whether a user's entry is still the one behind a Stamp,
@@ -178,7 +178,7 @@ func First(ctx context.Context, sources []Source, c Credentials) (v Verdict, sou
 	}
 	for _, s := range sources {
 		if s, ok := s.(idler); ok {
-			if err := s.idle(ctx, c); err != nil {
+			if err := s.Idle(ctx, c); err != nil {
 				return Unavailable{err}, source
 			}
 			break

@@ -18,7 +18,7 @@ type scripted struct {
 func (s *scripted) Name() string                                      { return s.name }
 func (s *scripted) Authenticate(context.Context, Credentials) Verdict { s.asked++; return s.answer }
 func (s *scripted) Close() error                                      { return nil }
-func (s *scripted) idle(context.Context, Credentials) error           { s.idled++; return s.err }
+func (s *scripted) Idle(context.Context, Credentials) error           { s.idled++; return s.err }
 
 func TestFirst(t *testing.T) {
 	broken := Unavailable{errors.New("broken")}

@@ -1,0 +1,100 @@
+package sqlauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"imapproxy/proxy/auth"
+)
+
+// maxSaid bounds what is repeated of the database's words.
+const maxSaid = 200
+
+// trouble is an error of the database's, fit for a log.
+type trouble struct {
+	err  error
+	text string
+}
+
+func (t *trouble) Error() string { return t.text }
+func (t *trouble) Unwrap() error { return t.err }
+
+// said makes an error fit for a log: in one line, printable and bounded.
+func said(err error) error {
+	text := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return ' '
+		}
+		return r
+	}, err.Error())
+	if len(text) > maxSaid {
+		text = text[:maxSaid] + "…"
+	}
+	return &trouble{err, text}
+}
+
+// Try implements auth.Trier: it asks for the row of a user that doesn't exist.
+func (s *Source) Try(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.asking.Timeout())
+	defer cancel()
+	found, err := s.find(ctx, "imapproxy-check@check.invalid")
+	switch {
+	case err != nil:
+		return "", &auth.Fault{Err: fmt.Errorf("%s: %w", s.o.Driver, said(err)), Mend: mend(err)}
+	case found != nil:
+		return "", &auth.Fault{Err: errors.New(s.o.Driver + ": the query finds a row for a user that doesn't exist"), Mend: "have query find the row of %u alone"}
+	}
+	return s.o.Driver + " answers the query", nil
+}
+
+// What the databases' errors are about, by their codes.
+var (
+	ofLogin = []string{"28P01", "28000", "1045", "1698"}
+	ofQuery = []string{"42P01", "42703", "42601", "42883", "1146", "1054", "1064"}
+	ofRight = []string{"42501", "1142", "1143", "1044"}
+	ofName  = []string{"3D000", "1049"}
+)
+
+// codeOf is the code of a database's error, "" where it has none.
+func codeOf(err error) string {
+	var pg *pgconn.PgError
+	var my *mysql.MySQLError
+	switch {
+	case errors.As(err, &pg):
+		return pg.Code
+	case errors.As(err, &my):
+		return fmt.Sprint(my.Number)
+	}
+	return ""
+}
+
+// mend says what to do about an error.
+func mend(err error) string {
+	code, text := codeOf(err), err.Error()
+	switch {
+	case errors.Is(err, errNoPassword):
+		return "name the column with the password in query: SELECT secret AS password …"
+	case slices.Contains(ofLogin, code):
+		return "correct the user in dsn, and password_file"
+	case slices.Contains(ofQuery, code), strings.Contains(text, "no such table"), strings.Contains(text, "no such column"), strings.Contains(text, "syntax error"):
+		return "correct query"
+	case slices.Contains(ofRight, code):
+		return "GRANT SELECT on the query's tables to the user in dsn"
+	case slices.Contains(ofName, code):
+		return "correct the database's name in dsn"
+	case strings.Contains(text, "unable to open database file"):
+		return "correct dsn, and let the proxy's user read the file"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "start the database, or correct dsn"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "see that the database answers, or write a longer timeout"
+	}
+	return "correct dsn or query"
+}

@@ -1,0 +1,74 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// Stored compares passwords with what a source has stored, in the schemes of a passwd-file.
+type Stored struct {
+	hashing *Hashing
+	last    atomic.Pointer[verifier] // for users that aren't known
+}
+
+// NewStored returns one that hashes within the bounds of h; nil means bounds of its own.
+func NewStored(h *Hashing) *Stored {
+	if h == nil {
+		h = NewHashing(0)
+	}
+	return &Stored{hashing: h}
+}
+
+// Verdict compares. Accepted is empty; a stored password that can't be read is Unavailable, with an error that
+// never repeats it. A locked account costs as much time as a wrong password.
+func (s *Stored) Verdict(ctx context.Context, stored string, c Credentials) Verdict {
+	v, err := parsePassword(stored)
+	switch {
+	case errors.Is(err, errLocked):
+		if err := s.Idle(ctx, c); err != nil {
+			return Unavailable{err}
+		}
+		return Rejected{Reason: ReasonAccountDisabled}
+	case err != nil:
+		return Unavailable{fmt.Errorf("the stored password: %w", err)}
+	}
+	if !v.cheap() {
+		s.last.Store(v)
+	}
+	ok, err := s.hashing.matches(ctx, v, c)
+	switch {
+	case err != nil:
+		return Unavailable{err}
+	case !ok:
+		return Rejected{Reason: ReasonBadPassword}
+	}
+	return Accepted{}
+}
+
+// Idle does what a wrong password costs, by the scheme of a password that was compared lately.
+func (s *Stored) Idle(ctx context.Context, c Credentials) error {
+	v := s.last.Load()
+	if v == nil {
+		return nil
+	}
+	_, err := s.hashing.matches(ctx, v, c)
+	return err
+}
+
+// matches hashes the client's password when there is room for it.
+func (h *Hashing) matches(ctx context.Context, v *verifier, c Credentials) (bool, error) {
+	raw := c.Password.Reveal()
+	switch {
+	case len(raw) > maxPassword:
+		return false, nil
+	case v.cheap():
+		return v.matches(raw), nil
+	}
+	ok, err := h.do(ctx, c.Client, c.Known, func() bool { return v.matches(raw) })
+	if err != nil {
+		return false, fmt.Errorf("waiting for a password to be hashed: %w", err)
+	}
+	return ok, nil
+}
