@@ -108,6 +108,7 @@ func (s *storm) verdict() {
 		for _, o := range late(all, p, time.Second) {
 			t.Errorf("a proxy that was stopped from %s to %s hasn't ended a session 1 s later: %v", p.from.Format(clock), p.again.Format(clock), o)
 		}
+		logged := 0
 		for _, o := range all {
 			if o.peer != p.peer || !o.from.Before(p.from) || !o.open && o.to.Before(p.again) {
 				continue
@@ -116,9 +117,14 @@ func (s *storm) verdict() {
 			if err != nil {
 				t.Fatal(err)
 			}
+			logged += len(lines)
 			for _, c := range relayed(lines, p.again) {
 				t.Errorf("a proxy that was stopped from %s to %s has sent %q at %s on a connection that it has lost: %v", p.from.Format(clock), p.again.Format(clock), c.text, c.at.Format(clock), o)
 			}
+		}
+		t.Logf("%d commands of these sessions are in the backends' logs", logged)
+		if logged == 0 {
+			t.Error("no backend has logged a command of them: nothing is proved by it")
 		}
 	}
 

@@ -247,7 +247,7 @@ func (b *backend) read() (*backendLog, error) {
 
 // commands are what the backend has read from proxies in a session.
 func (b *backend) commands(s session) ([]command, error) {
-	files, err := filepath.Glob(filepath.Join(b.raw, fmt.Sprintf("*-%d-*.in", s.pid)))
+	files, err := filepath.Glob(filepath.Join(b.raw, fmt.Sprintf("*.%d.*.in", s.pid)))
 	if err != nil {
 		return nil, err
 	}
