@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/auth"
@@ -116,4 +117,17 @@ func TestASessionEndsWhenItsNameIsAnotherUsers(t *testing.T) {
 		}
 		p.ended(session.ReasonCredentials)
 	}
+}
+
+// A source wants a failure's answer delayed: its client waits, and no other does.
+func TestASourcesWaitDelaysItsOwnClientAlone(t *testing.T) {
+	t.Parallel()
+	source := &changeable{verdict: auth.Rejected{Reason: auth.ReasonBadPassword, Wait: time.Hour}}
+	l := newLab(t, labOptions{change: func(o *Options) { o.Sources = []auth.Source{source} }})
+	late := l.dial(plain)
+	late.Write("a LOGIN alice " + password)
+	eventually(t, "the question", func() bool { return source.times() == 1 })
+	source.set(auth.Accepted{})
+	l.dial(plain).MustOK("LOGIN bob %s", password)
+	late.Quiet(20 * time.Millisecond)
 }
