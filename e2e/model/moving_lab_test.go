@@ -116,6 +116,26 @@ func (m *moving) move(user string) {
 	time.AfterFunc(turn, func() { m.GiveUp(user) })
 }
 
+// leads has a user who is being moved arrive at a backend: in one turn, or, as with real proxies, in a later one.
+func (m *moving) leads(t *testing.T, user, to string) {
+	t.Helper()
+	for end := time.Now().Add(defaultPatience); ; {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*turn)
+		err := m.Arrived(ctx, user, to)
+		cancel()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			page, _ := m.srv.Sessions(proxy.Filter{User: user})
+			t.Fatalf("the user isn't at %s: %v; sessions %+v", to, m, page)
+		}
+		m.GiveUp(user)
+		m.Move(user, to)
+		m.letGo(user)
+	}
+}
+
 func (m *moving) letGo(user string) {
 	m.srv.LetGo(user, false)
 	m.hub.LetGo(user)

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -43,12 +42,7 @@ func TestAUserIsMovedBetweenTwoDovecots(t *testing.T) {
 				for range 3 {
 					busy.Say("UID FETCH 1:* (UID FLAGS)")
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), defaultPatience)
-				err := l.moving.Arrived(ctx, user, to)
-				cancel()
-				if err != nil {
-					t.Fatalf("the user isn't at %s: %v", to, l.moving)
-				}
+				l.moving.leads(t, user, to)
 				idle.Counts(count)
 				parked.Counts(count)
 				busy.Say("UID SEARCH ALL")

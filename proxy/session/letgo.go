@@ -52,10 +52,10 @@ func (s *Session) evict() {
 }
 
 // leavesUnwatched says whether the session can be parked before anything watches its mailbox, since a resync can find later what has
-// happened since its view: the view has a mod-sequence of its own, and changes are found by those. A session that leaves its backend
+// happened since its view: changes are found by mod-sequences, and there is one that bounds the view. A session that leaves its backend
 // is parked so: nothing new may be begun there, and its watch couldn't be either.
 func (s *Session) leavesUnwatched() bool {
-	return s.leaving.Load() && s.inFlight.Client.Mailbox.ModSeq != 0 && resync.Choose(s.caps.list, 0) == resync.Strategy(resync.ByQResync{})
+	return s.leaving.Load() && resync.Choose(s.caps.list, 0) == resync.Strategy(resync.ByQResync{})
 }
 
 // tryToLeave has a session that is to leave its backend parked, where that can be done now. Its blocker says why it can't. It is called

@@ -83,15 +83,21 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	if t.Dialect == view.CondStore && !(s.caps.list.Has("ENABLE") && s.caps.list.Has("CONDSTORE")) {
 		return nil, errNoModSeqs // it has only tried: a resume can't enable it
 	}
-	switch {
-	case how == track.ModeUnselected:
-		s.unsubscribe()
-	case s.leavesUnwatched():
+	unwatched := false
+	if how != track.ModeUnselected && s.leavesUnwatched() {
 		err := s.subscribeLater(t.Mailbox.Name)
 		trace.Steps.Done(telemetry.StepSubscribe, s.env.Now(), err)
 		if err != nil {
 			return nil, err
 		}
+		if unwatched = t.Mailbox.ModSeq != 0 || s.park.sub.ModSeq() != 0; !unwatched {
+			s.unsubscribe() // nothing bounds the view: Subscribe finds that out
+		}
+	}
+	switch {
+	case how == track.ModeUnselected:
+		s.unsubscribe()
+	case unwatched:
 	default:
 		within, cancel := context.WithTimeout(ctx, hubWithin)
 		defer cancel()
