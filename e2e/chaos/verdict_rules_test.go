@@ -148,6 +148,17 @@ func TestWhatAStoppedProxyDoes(t *testing.T) {
 	}
 }
 
+// A command that the proxy makes itself, and that changes nothing, isn't relayed.
+func TestTheProxysOwnCommands(t *testing.T) {
+	for text, want := range map[string]bool{
+		"ip3 NOOP": true, "ip4 LOGOUT": true, "ip5 EXAMINE INBOX": false, "t3 NOOP": false, "DONE": false, "a1 STORE 1 +FLAGS (ip)": false, "ip7": false, "": false,
+	} {
+		if ownCommand(text) != want {
+			t.Errorf("%q: want %v", text, want)
+		}
+	}
+}
+
 // What a fault explains of what clients saw, and what nothing explains.
 func TestWhatFaultsExplain(t *testing.T) {
 	const p1, p2 = "10.77.0.21", "10.77.0.22"

@@ -288,6 +288,15 @@ func commands(text string) (found []command) {
 	return found
 }
 
+// ownTag is how the proxy tags commands of its own, which it makes while it logs in or resumes a session.
+var ownTag = regexp.MustCompile(`^ip[0-9]+ `)
+
+// ownCommand: a command that the proxy makes itself and that changes nothing; all others are a client's.
+func ownCommand(text string) bool {
+	verb := strings.Fields(text + " - -")[1]
+	return ownTag.MatchString(text) && (verb == "NOOP" || verb == "LOGOUT" || verb == "CAPABILITY")
+}
+
 // relayed are the commands that came at a time or later.
 func relayed(all []command, at time.Time) (found []command) {
 	for _, c := range all {

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -14,6 +15,12 @@ func TestProxiesThatDoNotAgreeAreSeen(t *testing.T) {
 	servers.Real(t)
 	l := startLab(t, labOptions{backends: 2, proxies: 2})
 	clients := startSwarm(t, l.proxies, 20, 60, 1)
+	eventually(t, "users are on both backends", func() error {
+		if n := clients.online.Load(); n < 40 {
+			return fmt.Errorf("%d sessions", n)
+		}
+		return nil
+	})
 	l.backends[0].drain(true)
 	eventually(t, "a user on two backends", func() error {
 		sessions, _ := l.sessions()
