@@ -120,3 +120,28 @@ func (r *Router) follow(p *Pick, backend string) (*Pick, error) {
 	r.count(b.ID, 0, 1)
 	return &Pick{Backend: &b.Backend, Why: ByMove, router: r, user: p.user, gen: pin.gen, void: pin.void, state: confirmed}, nil
 }
+
+// FailsOver returns where a login of the user would go, for a session without a connection whose backend can't be reached, and where this
+// proxy decides alone. errStays: that is the backend where the session is, or there is none, or storage isn't shared.
+func (p *Pick) FailsOver() (backend string, err error) {
+	r := p.router
+	o := r.opts.Load()
+	if o.Agreement != nil || o.Storage != Shared {
+		return "", errStays
+	}
+	tx := newReadTxn(r.db)
+	c := choice{user: p.user, pin: tx.pin(p.user), now: o.Now(), storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx, health: tx.allHealth()}
+	if c.pin != nil {
+		c.placement = c.pin.placement
+	}
+	b, _, err := choose(c)
+	switch {
+	case err != nil:
+		return "", err
+	case b.ID == p.Backend.ID:
+		return "", errStays
+	}
+	return b.ID, nil
+}
+
+var errStays = errors.New("the user stays where the session is")

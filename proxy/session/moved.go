@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
@@ -102,6 +103,20 @@ func (s *Session) repickAfter(ctx context.Context, err error) error {
 		return err
 	}
 	return s.repick(backend)
+}
+
+// elsewhereAfter is how long a backend that isn't called down isn't reached before its sessions go on elsewhere: a restart takes less.
+const elsewhereAfter = 15 * time.Second
+
+// failOver has a session without a connection go where a login of its user would go, where its backend has been out of reach since then. It says
+// whether the session has moved.
+func (s *Session) failOver(since time.Time) bool {
+	old := s.picked()
+	if old.Current().State != routing.Down && s.env.Now().Sub(since) < elsewhereAfter {
+		return false
+	}
+	to, err := old.FailsOver()
+	return err == nil && s.repick(to) == nil
 }
 
 // able says whether a connection can do all that the client was told. It is asked where the session has followed its user.

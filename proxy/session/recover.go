@@ -159,6 +159,10 @@ func (s *Session) recover() phase {
 		if err == nil || s.Reason() != "" || !time.Now().Before(end) || hopelessView(err) {
 			break
 		}
+		if s.failOver(began) {
+			s.unsubscribe()
+			continue
+		}
 		ctx, cancel = s.within(time.Until(end))
 		select {
 		case <-time.After(pause):
@@ -238,8 +242,10 @@ func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 		return nil, err
 	}
 	switch compared := s.park.sub.Strategy() == (resync.ByComparison{}).Name(); {
-	case compared && s.inFlight.Client.Dialect != view.Plain, !compared && v.ModSeq == 0:
+	case compared && s.inFlight.Client.Dialect != view.Plain:
 		return nil, errNotFollowed
+	case !compared && v.ModSeq == 0:
+		v.ModSeq = 1 // all flags that were ever set are told
 	case compared:
 		v.Told, v.Known = view.NothingTold(), nil
 	}

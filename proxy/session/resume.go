@@ -89,6 +89,10 @@ func (s *Session) resume() phase {
 			s.resumed(t, err)
 			return phaseEnd
 		}
+		if s.failOver(began) {
+			t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
+			continue
+		}
 		if others, ok := s.env.Queues.resumesAt(s.picked().Backend.ID).again.may(s.env.Now()); ok {
 			s.log().Info("resume is tried again", "error", err, "in", pause, "others", others)
 		}

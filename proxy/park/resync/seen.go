@@ -13,15 +13,16 @@ import (
 // client was told of it at its SELECT. by says whether the backend is asked what has vanished since.
 //
 // The EXAMINE names no known UIDs: with `1:n` nothing is said of messages that came after the client's SELECT and are gone
-// (RFC 7162 §3.2.5.2).
+// (RFC 7162 §3.2.5.2). Where the client's SELECT showed no mod-sequence (Dovecot shows none of a mailbox that has never had a message), all that ever vanished
+// is asked for: that is enough, too.
 func See(ctx context.Context, c *Client, by Strategy, at *view.View) (view.Seen, error) {
 	var s view.Seen
 	params := ""
-	if by == (ByQResync{}) && at.ModSeq != 0 && at.UIDValidity != 0 {
+	if by == (ByQResync{}) && at.UIDValidity != 0 {
 		if err := c.Enable(ctx, "QRESYNC"); err != nil && !errors.Is(err, ErrNotEnabled) {
 			return s, err
 		}
-		params, s.QResync = fmt.Sprintf("(QRESYNC (%d %d))", at.UIDValidity, at.ModSeq), true
+		params, s.QResync = fmt.Sprintf("(QRESYNC (%d %d))", at.UIDValidity, max(1, at.ModSeq)), true
 	}
 	var bad error
 	vanished := func(u imapclient.Untagged) bool {

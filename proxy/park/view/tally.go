@@ -191,7 +191,6 @@ func (t *Tally) Found(at *View, s Seen) (UIDs, error) {
 	case at.UIDNext == 0:
 		return UIDs{}, ErrNoUIDNext
 	}
-	s.QResync = s.QResync && at.ModSeq != 0
 	old, err := t.foundOld(at.UIDNext, s)
 	if err != nil {
 		return UIDs{}, err
