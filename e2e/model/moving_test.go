@@ -19,6 +19,7 @@ func TestAUserIsMovedBetweenTwoDovecots(t *testing.T) {
 			direct := imaptest.Dial(t, l.server.Addr)
 			direct.Login(user, servers.Password)
 			d := imaptest.NewModelWriter(direct, "box", 6)
+			direct.MustOK("STATUS box (HIGHESTMODSEQ)") // from then on SELECT shows one, which a session that leaves needs
 			client := func() *imaptest.ModelWatcher {
 				c := imaptest.Dial(t, l.addr)
 				c.Login(user, servers.Password)

@@ -91,6 +91,9 @@ func (s *Subscription) Join(member Member) {
 	s.memberLocked(member)
 	s.missed, m.unused = false, false
 	s.joins++
+	if m.phase == fresh || m.phase == starting {
+		m.patient = true
+	}
 	if m.phase == fresh {
 		m.startLocked()
 	}
@@ -246,6 +249,5 @@ func (s *Subscription) Later() error {
 func (s *Subscription) laterLocked() error {
 	err := s.beginLocked()
 	s.heard-- // as Doubt
-	s.m.patient = true
 	return err
 }
