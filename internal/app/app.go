@@ -226,7 +226,7 @@ func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source disco
 	dial := wiring.Upstream(c, a.tel)
 	dial.Room, dial.MasterFindings, dial.Now = a.room, a.findings, a.opts.Now
 	if a.agreement != nil {
-		dial.Claims, o.Overdue = connClaims{a.agreement}, a.agreement.Overdue
+		dial.Claims, dial.Overdue, o.Overdue = connClaims{a.agreement}, a.agreement.Overdue, a.agreement.Overdue
 	}
 	if err = wiring.CheckSourceAddresses(c); err != nil {
 		return o, err

@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,6 +36,8 @@ type Conn struct {
 	slot        uint32 // index + 1 of the slot in a Poller; 0: the connection isn't in one
 
 	interruption interruption
+
+	closed func() bool // Guard's; nil: there is none
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -121,11 +124,20 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write blocks until the kernel has accepted all of p.
 func (c *Conn) Write(p []byte) (int, error) {
+	if c.closed != nil && c.closed() {
+		return 0, ErrGuarded
+	}
 	if c.tls != nil {
 		return c.tls.Write(p)
 	}
 	return c.tcp.Write(p)
 }
+
+// ErrGuarded is the error of a Write that the connection's guard doesn't let through.
+var ErrGuarded = errors.New("conn: nothing may be sent now")
+
+// Guard has each Write ask closed first: while it says true nothing is sent. It is set before the connection is shared.
+func (c *Conn) Guard(closed func() bool) { c.closed = closed }
 
 // CloseWrite ends the sending side: close_notify under TLS, then a FIN. The peer's data can still be read.
 func (c *Conn) CloseWrite() error {

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
+
+	"imapproxy/proxy/conn"
 )
 
 // claims is a Claims of a test.
@@ -144,5 +147,33 @@ func TestAnEndThatNeverComesIsCut(t *testing.T) {
 	cut := k.cut
 	k.mu.Unlock()
 	cut()
+	<-k.released
+}
+
+// A proxy that was stopped may have lost its connections: nothing is sent on one until it knows.
+func TestNothingIsSentOnAConnectionThatMayBeLost(t *testing.T) {
+	held := make(chan struct{})
+	b := serveUntil(t, held, "OK [CAPABILITY IMAP4rev1] in")
+	var overdue atomic.Bool
+	k := &claims{released: make(chan struct{}, 1)}
+	d, err := New(Options{Claims: k, Overdue: overdue.Load})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := d.Login(t.Context(), Target{ID: "imap1", Address: b.addr, TLS: TLSNone}, alice, Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overdue.Store(true)
+	if _, err := c.Write([]byte("x NOOP\r\n")); !errors.Is(err, conn.ErrGuarded) {
+		t.Errorf("it is sent: %v", err)
+	}
+	overdue.Store(false)
+	if _, err := c.Write([]byte("x NOOP\r\n")); err != nil {
+		t.Error(err)
+	}
+	c = c.HandOver(d.tel, "session")
+	_ = c.Abort()
+	close(held)
 	<-k.released
 }

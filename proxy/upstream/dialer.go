@@ -148,6 +148,9 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 	}
 	out.LoggedIn, out.LoggedInFor = d.opt.Now(), c.Addr.Addr()
 	out.room, out.claim = d.opt.Room, claim
+	if claim != nil && d.opt.Overdue != nil {
+		out.Guard(d.opt.Overdue)
+	}
 	out.count(d.tel, kind)
 	return out, nil
 }

@@ -71,6 +71,8 @@ type Options struct {
 
 	// Claims is asked before each connection for a user. nil: this proxy decides alone where users are.
 	Claims Claims
+	// Overdue says that this proxy may have lost the connections for users, since it was stopped: nothing is sent on them then. nil: never.
+	Overdue func() bool
 
 	// Telemetry may be nil.
 	Telemetry *telemetry.Telemetry
