@@ -4,6 +4,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/session"
@@ -179,4 +180,21 @@ func TestWhatBecomesOfACommandWhoseConnectionIsLost(t *testing.T) {
 			k.MustOK("CHECK")
 		})
 	}
+}
+
+// A client whose command waits for a backend hears of the proxy now and then.
+func TestWhoWaitsForABackendHearsOfTheProxy(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	c := p.stays("SELECT INBOX")
+	p.change(func() { p.refuses = "NO [UNAVAILABLE] not yet" })
+	p.on("NOOP", func(b *imaptest.BackendConn, _ imaptest.Command) error {
+		p.on("NOOP", p.answer)
+		return io.EOF
+	})
+	c.Write("n NOOP")
+	eventually(t, "an attempt", func() bool { return len(p.said("AUTHENTICATE")) > 1 })
+	p.clock.forward(6 * time.Second)
+	c.Expect("* OK Still here{*}")
+	p.change(func() { p.refuses = "" })
+	c.Expect("n OK {*}")
 }

@@ -139,6 +139,7 @@ func (s *Session) recover() phase {
 	s.park.cut = track.Cut{}
 	var v *view.View
 	var err error
+	heard := began
 	for pause, moves := recoverPause, 0; ; pause = min(2*pause, maxRecoverPause) {
 		t.Attempts++
 		ctx, cancel := s.within(time.Until(end)) // LetGo ends an attempt, and not the recovery
@@ -162,6 +163,9 @@ func (s *Session) recover() phase {
 		if s.failOver(began) {
 			s.unsubscribe()
 			continue
+		}
+		if len(s.client.PutBack()) > 0 {
+			s.stillHere(&heard)
 		}
 		ctx, cancel = s.within(time.Until(end))
 		select {
@@ -200,6 +204,19 @@ func (s *Session) recover() phase {
 	}
 	s.comesBack(s.client.PutBack())
 	return phaseResume
+}
+
+// stillEvery is how often a client whose command waits for a backend hears of the proxy: mbsync gives up after 20 s of silence, FairEmail after 40,
+// Thunderbird for Android after 60.
+const stillEvery = 5 * time.Second
+
+// stillHere tells a client whose command waits that the proxy is there, where it has heard nothing for stillEvery. A line may stand there: nothing of a
+// response has been told.
+func (s *Session) stillHere(heard *time.Time) {
+	if now := s.env.Now(); now.Sub(*heard) >= stillEvery {
+		*heard = now
+		_ = s.say([]byte("* OK Still here, waiting for the mail server\r\n")) // where it fails the session ends
+	}
 }
 
 // comesBack says for what a session is resumed: the command that comes first of what the client has said, if any.

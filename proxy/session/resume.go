@@ -47,6 +47,7 @@ func (s *Session) resume() phase {
 			return phaseEnd
 		}
 	}
+	heard := began
 	for moves := 0; ; {
 		t.Attempts++
 		t.Backend = s.picked().Backend.Shown()
@@ -95,6 +96,9 @@ func (s *Session) resume() phase {
 		}
 		if others, ok := s.env.Queues.resumesAt(s.picked().Backend.ID).again.may(s.env.Now()); ok {
 			s.log().Info("resume is tried again", "error", err, "in", pause, "others", others)
+		}
+		if s.park.hasCommand && s.out.atBoundary() {
+			s.stillHere(&heard)
 		}
 		t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 		ctx, cancel = s.within(time.Until(end))
