@@ -43,6 +43,7 @@ func (s *Session) catchUp() phase {
 			return phaseEnd
 		}
 		if err != nil && (o.backendFailed || s.losing()) && o.survives() {
+			s.down.ended = o.backendFailed && endSeen(err)
 			return s.lost()
 		}
 		if err != nil {

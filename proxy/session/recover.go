@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
+	"syscall"
 	"time"
 
 	"imapproxy/proxy/imapclient"
@@ -64,6 +66,11 @@ func (s *Session) cut() bool {
 	return true
 }
 
+// endSeen says whether the error of a read means that the backend has ended the connection.
+func endSeen(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
 // cutBetweenUnits says that the connection was lost between two units, in both directions.
 func (s *Session) cutBetweenUnits() bool {
 	return s.up.scan.AtStart() && s.up.refused == nil && !s.up.awaiting && s.down.err == nil && s.down.broken == nil && !s.down.rewrite && s.survives()
@@ -77,7 +84,7 @@ func (s *Session) lost() phase {
 		return phaseEnd
 	}
 	done := s.commands.Load()
-	cut := s.inFlight.Cut(s.down.told())
+	cut := s.inFlight.Cut(s.down.told(), s.down.ended)
 	r := &s.park.losses
 	if r.since != done || len(cut.Again)+len(cut.Refused) == 0 {
 		r.since, r.n = done, 0

@@ -164,6 +164,7 @@ func (s *Session) fromBackend() (pauses bool) {
 // has come to its end (err; nil when the receiver stopped).
 func (s *Session) backendEnded(err error) {
 	logout, bye := s.inFlight.Farewell()
+	s.down.ended = endSeen(err)
 	switch {
 	case s.Reason() != "":
 		if !s.out.atBoundary() { // which the end waits for, and none will come

@@ -36,6 +36,7 @@ type responseFlow struct {
 	// farewell is a BYE of the backend's, which is told only if the session ends: it may go on with another connection.
 	farewell []byte
 	bye      bool          // the unit is it
+	ended    bool          // the backend has ended the connection; written when the relay comes to rest
 	tells    atomic.Uint64 // a track.Told: what the client was told; written by the relay's reader of the backend alone
 	// followMu is held from when a chunk is followed until it is written: who answers for the
 	// backend must not come in between. Lock order: followMu, then inFlight's and out's.

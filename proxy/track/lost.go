@@ -73,7 +73,7 @@ type Cut struct {
 }
 
 // Cut takes the commands that are said again out of those under way, and says what becomes of the others; an IDLE stays.
-// told is what the client was told in all.
+// told is what the client was told in all; seen says that the backend has ended the connection: else it may still carry out what it has got.
 //
 // The cases of a command:
 //   - IDLE: it goes on; where DONE has come it is over;
@@ -82,11 +82,12 @@ type Cut struct {
 //     that was all;
 //   - FETCH of message content, of which something was told: NO, since what is told twice is delivered twice;
 //   - its text wasn't kept: NO;
+//   - it changes something, and the connection's end wasn't seen: NO;
 //   - it changes something and another one is refused: NO. The client said it before it could hear of that;
 //   - else it is said again.
 //
 // A command by message number or on the selected mailbox that a SELECT follows is refused, since the mailbox isn't selected again.
-func (f *InFlight) Cut(told Told) Cut {
+func (f *InFlight) Cut(told Told, seen bool) Cut {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var c Cut
@@ -112,6 +113,9 @@ func (f *InFlight) Cut(told Told) Cut {
 		case (o.Verb == wire.Fetch || o.Verb == wire.UIDFetch) && told.fetches() != o.told.fetches() && fetchesContent(o.text):
 			fate = wire.LossRefused
 		case fate == wire.LossOnce && told.answers() != o.told.answers():
+			fate = wire.LossRefused
+		}
+		if !seen && (r.Changes || o.Changes) {
 			fate = wire.LossRefused
 		}
 		fates[i] = fate

@@ -1,0 +1,79 @@
+package track
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"imapproxy/proxy/wire"
+)
+
+// underWay is a flight with these commands under way.
+func underWay(commands ...string) *InFlight {
+	f := &InFlight{Texts: &Texts{}}
+	f.Init(true, false)
+	f.selected = true
+	for _, c := range commands {
+		f.BeginWith(wire.ParseCommandHead([]byte(c)), []byte(c+"\r\n"), true, 0, time.Time{})
+	}
+	return f
+}
+
+func TestWhatBecomesOfCommandsAfterALoss(t *testing.T) {
+	for name, c := range map[string]struct {
+		say     []string
+		told    Told
+		unseen  bool // the end of the connection
+		again   string
+		refused []string
+	}{
+		"what changes nothing":                     {say: []string{"a NOOP", "b UID FETCH 1 (FLAGS)"}, again: "a NOOP\r\nb UID FETCH 1 (FLAGS)\r\n"},
+		"what changes nothing, the end isn't seen": {say: []string{"a NOOP"}, unseen: true, again: "a NOOP\r\n"},
+		"a mark":                                 {say: []string{`a STORE 1 +FLAGS (\Seen)`}, again: "a STORE 1 +FLAGS (\\Seen)\r\n"},
+		"a mark, the end isn't seen":             {say: []string{`a STORE 1 +FLAGS (\Seen)`}, unseen: true, refused: []string{"a"}},
+		"a FETCH that marks, the end isn't seen": {say: []string{"a FETCH 1 BODY[]"}, unseen: true, refused: []string{"a"}},
+		"what may have been done":                {say: []string{"a UID MOVE 1 X"}, refused: []string{"a"}},
+		"what follows what may have been done":   {say: []string{"a UID COPY 1 X", "b UID FETCH 1 (FLAGS)", "c UID EXPUNGE 1"}, again: "b UID FETCH 1 (FLAGS)\r\n", refused: []string{"a", "c"}},
+		"half a search":                          {say: []string{"a SEARCH ALL"}, told: toldAnswer, refused: []string{"a"}},
+		"a search, and a flag was told":          {say: []string{"a SEARCH ALL"}, told: toldFetch, again: "a SEARCH ALL\r\n"},
+		"content, and an answer of another kind": {say: []string{"a FETCH 1 (BODY.PEEK[])"}, told: toldAnswer, again: "a FETCH 1 (BODY.PEEK[])\r\n"},
+		"content of which something was told":    {say: []string{"a FETCH 1 (BODY.PEEK[])"}, told: toldFetch, refused: []string{"a"}},
+		"flags of which something was told":      {say: []string{"a FETCH 1:9 (FLAGS)"}, told: toldFetch, again: "a FETCH 1:9 (FLAGS)\r\n"},
+		"of the mailbox that a SELECT leaves":    {say: []string{"a FETCH 1 (FLAGS)", "b LIST \"\" *", "c SELECT Other"}, again: "b LIST \"\" *\r\nc SELECT Other\r\n", refused: []string{"a"}},
+		"a verb that isn't known":                {say: []string{"a XYZ"}, refused: []string{"a"}},
+	} {
+		f := underWay(c.say...)
+		cut := f.Cut(c.told, !c.unseen)
+		if string(cut.Again) != c.again || !slices.Equal(cut.Refused, c.refused) {
+			t.Errorf("%s: again %q, refused %q", name, cut.Again, cut.Refused)
+		}
+		if n := f.Waiting(); n != len(cut.Refused) {
+			t.Errorf("%s: %d wait for their answers", name, n)
+		}
+	}
+}
+
+func TestALongCommandIsntSaidAgain(t *testing.T) {
+	f := underWay("a UID FETCH 1 (FLAGS)")
+	f.Keep(make([]byte, maxKeptText))
+	if cut := f.Cut(0, true); len(cut.Again) > 0 || len(cut.Refused) != 1 {
+		t.Errorf("%q %q", cut.Again, cut.Refused)
+	}
+}
+
+func TestWhatKeepsASessionFromSurviving(t *testing.T) {
+	for name, c := range map[string]struct {
+		say  []string
+		want Blocker
+	}{
+		"nothing":                 {want: BlockerMailbox}, // selected, and nothing was told of it
+		"its LOGOUT":              {say: []string{"a LOGOUT"}, want: BlockerEnding},
+		"a SELECT under way":      {say: []string{"a SELECT X"}, want: BlockerNone},
+		"the client's NOTIFY":     {say: []string{"a NOTIFY NONE"}, want: BlockerUnknown},
+		"a verb that isn't known": {say: []string{"a XYZ"}, want: BlockerUnknown},
+	} {
+		if got := underWay(c.say...).CanSurvive(); got != c.want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
