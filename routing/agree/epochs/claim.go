@@ -1,7 +1,8 @@
 package main
 
-// claim is rules 2 and 3: what a proxy may do for a user of whom it holds nothing. A good reading is one whose
-// fleet is what the proxy's own key acks in it; a current one is of the fleet that the proxy goes by and has acked. In order:
+// claim is rules 2 and 3: what a proxy may do for a user of whom it has no connections. A good reading is
+// one whose fleet is the one that the proxy's own key acks in the reading; a current reading is of the fleet
+// that the proxy goes by and has acked. The cases, in order:
 //
 //	its own stay of the user                                 it goes back, if it has acked its fleet
 //	the reading isn't good, or is void                       it waits

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// violation is the steps that lead to one.
+// violation is a state in which a user is on two backends, and the steps that lead to it.
 type violation struct {
 	steps []did
 	end   state
@@ -26,9 +26,10 @@ func (v *violation) String() string {
 	return text.String()
 }
 
-// explore goes through all states. Those seen are kept as hashes of 64 bits: with 10^8 states the chance that two
-// share one, and a state is passed over, is 1 in 3,000. Breadth first where there are two proxies, so
-// that the steps to a violation are few; depth first where there are more, which needs less memory.
+// explore goes through all states. It keeps a hash of 64 bits of each state that it has seen: with 10^8
+// states the chance that two states have the same hash, and one of them is passed over, is 1 in 3,000. With
+// two proxies it searches breadth first, which finds violations with few steps; with more it searches depth
+// first, which needs less memory.
 func (m *model) explore() (states int, bad *violation) {
 	if m.proxies > 2 {
 		return m.deep()

@@ -1,12 +1,12 @@
-// Command epochs checks the protocol of docs/cluster.md by going through every interleaving of it: a few
+// Command epochs checks the protocol of docs/cluster.md by going through all its interleavings: a few
 // proxies, two users of one bucket, one of whom an operator moves by overrides, a few fleets, crashes, lost
-// Consul sessions, rejoins. More users and buckets add nothing, since each bucket is decided alone.
+// Consul sessions, rejoins. More users and buckets would add nothing, since each bucket is decided alone.
 //
-//	go run ./routing/agree/epochs -all=false             two proxies, three epochs, the sequences of fleets that say most: minutes
+//	go run ./routing/agree/epochs -all=false             two proxies, three epochs, selected sequences of fleets: minutes
 //	go run ./routing/agree/epochs                        all sequences: hours
 //	go run ./routing/agree/epochs -without follow        without one rule: a violation, and the steps that lead to it
 //
-// It knows no clocks and no lost answers: the simulation in routing/agree has those, with the real code.
+// It has no clocks and no lost answers: the simulation in routing/agree has them, with the product's code.
 //
 // Imports none of our packages. Imported by none.
 package main

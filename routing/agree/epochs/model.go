@@ -7,7 +7,7 @@ const (
 	maxEpochs  = 4
 
 	moved = 0 // the user whom overrides move
-	plain = 1 // the other one of the bucket
+	plain = 1 // the other user of the bucket
 	users = 2
 )
 
@@ -22,13 +22,13 @@ const (
 
 func (b backend) String() string { return string("-xyz"[b]) }
 
-// scenario is the fleets, by epoch from 1 on: where each sends the bucket, and the override that it has of
-// the user who is moved.
+// scenario is a sequence of fleets, by epoch from 1 on: where each fleet sends the bucket, and its override
+// of the user whom overrides move.
 type scenario struct {
 	bucket, override [maxEpochs + 1]backend
 }
 
-// over is the override that epoch e has of the user.
+// over returns the override that epoch e has of the user.
 func (s *scenario) over(e int8, user int) backend {
 	if user == moved {
 		return s.override[e]
@@ -43,7 +43,7 @@ func (s *scenario) choice(e int8, user int) backend {
 	return s.bucket[e]
 }
 
-// steady: either all fleets of from..to have an override for the user, or none has.
+// steady reports whether all fleets from..to have an override of the user, or none has.
 func (s *scenario) steady(from, to int8, user int) bool {
 	for e := from; e <= to; e++ {
 		if (s.over(e, user) == none) != (s.over(to, user) == none) {
@@ -53,7 +53,7 @@ func (s *scenario) steady(from, to int8, user int) bool {
 	return true
 }
 
-// unmoved: the choice is the same in all fleets of from..to.
+// unmoved reports whether choice is the same in all fleets from..to.
 func (s *scenario) unmoved(from, to int8, user int) bool {
 	for e := from; e <= to; e++ {
 		if s.choice(e, user) != s.choice(to, user) {
@@ -81,7 +81,7 @@ type record struct {
 	user   [users]backend // users' own stays
 }
 
-// reading is what one read of the prefix gave.
+// reading is the result of one read of the prefix.
 type reading struct {
 	have    bool
 	epoch   int8
@@ -90,15 +90,15 @@ type reading struct {
 
 type proxy struct {
 	alive bool
-	joins bool           // it has read the fleet, and has no key yet
-	epoch int8           // it has switched to
-	holds [users]backend // where it has connections of the user
-	pin   [users]backend // where a user was: used only without the rule `pin`
-	read  reading        // its last, of any age
-	void  [users]bool    // the reading says nothing of the user
+	joins bool           // it has read the fleet, and hasn't written its key yet
+	epoch int8           // the epoch that it has switched to
+	holds [users]backend // where it has connections of each user
+	pin   [users]backend // where each user was: used only without the rule `pin`
+	read  reading        // its last reading, however old
+	void  [users]bool    // the reading is void for the user
 }
 
-// state is the world. It is comparable.
+// state is the state of all proxies and of Consul. It is comparable.
 type state struct {
 	proxies [maxProxies]proxy
 	epoch   int8 // of the key `fleet`
@@ -120,7 +120,7 @@ func (m *model) start() state {
 	return s
 }
 
-// lowest is the lowest epoch that a proxy of the reading has acked, e at most.
+// lowest returns the lowest epoch that a proxy of the reading has acked, e at most.
 func (r *reading) lowest(e int8) int8 {
 	for _, p := range r.records {
 		if p.acked != 0 && p.acked < e {
@@ -130,7 +130,7 @@ func (r *reading) lowest(e int8) int8 {
 	return e
 }
 
-// parted says whether a user is on two backends.
+// parted reports whether a user is on two backends.
 func (s *state) parted() bool {
 	for user := range users {
 		at := none

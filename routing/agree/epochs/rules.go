@@ -1,6 +1,6 @@
 package main
 
-// rule is one that can be left out, to see that it is needed.
+// rule is a rule that can be left out, to see that it is needed.
 type rule int
 
 const (
@@ -23,17 +23,17 @@ const (
 // words name the rules as docs/cluster.md does.
 var words = [rulesEnd]string{
 	ruleStays:           "stays",            // a switch publishes its stays
-	ruleAll:             "all",              // a claim waits for all to ack, where choice differs
-	ruleFollow:          "follow",           // a follow checks that the other's stay still stands
+	ruleAll:             "all",              // a claim waits for all proxies to ack if choice differs
+	ruleFollow:          "follow",           // a follow checks that the other proxy's stay still stands
 	ruleVoid:            "void",             // readings from before a stay was let go of are void
 	ruleReading:         "reading",          // a claim's reading is of the proxy's epoch, from after its ack
-	ruleJoin:            "join",             // one joins with the newest epoch
+	ruleJoin:            "join",             // a proxy joins with the newest epoch
 	ruleDeath:           "death",            // a key isn't removed while its proxy lives
-	rulePin:             "pin",              // letting go ends the pin
+	rulePin:             "pin",              // a user who was let go of has no pin any more
 	ruleSteady:          "steady",           // a claim waits while the user's override differs between fleets
 	ruleUserFirst:       "user-first",       // a user's stay comes before the bucket's
 	ruleOverrideAdded:   "override-added",   // a switch that adds an override publishes the user's own stay
-	ruleOverrideRemoved: "override-removed", // so does one that takes it away, wherever the user is
+	ruleOverrideRemoved: "override-removed", // a switch that removes an override does the same, wherever the user is
 }
 
 func (r rule) String() string { return words[r] }
@@ -49,7 +49,8 @@ func ruleNamed(name string) (rule, bool) {
 	return 0, false
 }
 
-// sequences are all sequences of fleets with so many epochs and backends. The first sends the bucket to x.
+// sequences returns all sequences of fleets with the given numbers of epochs and backends. The first fleet
+// sends the bucket to x.
 func sequences(epochs int, backends backend) []scenario {
 	all := []scenario{{}}
 	for e := 1; e <= epochs; e++ {
@@ -70,8 +71,8 @@ func sequences(epochs int, backends backend) []scenario {
 	return all
 }
 
-// telling are sequences that say most: the bucket moves and comes back, an override is given, taken away and
-// changed while the bucket moves.
+// telling are the sequences that show most: the bucket moves and comes back; an override is added, removed
+// and changed while the bucket moves.
 var telling = []scenario{
 	{bucket: [maxEpochs + 1]backend{1: x, 2: y, 3: x}},
 	{bucket: [maxEpochs + 1]backend{1: x, 2: y, 3: y}, override: [maxEpochs + 1]backend{1: y}},

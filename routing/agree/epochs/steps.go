@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// did is a step: which proxy's, what it does, and with which user; -1: none.
+// did is a step that was made: the proxy and the user (each -1 if there is none), and what was done.
 type did struct {
 	proxy, user int8
 	what        string
@@ -19,10 +19,10 @@ func (d did) String() string {
 	return text
 }
 
-// give is told of each state that one step leads to.
+// give is called with each state that one step leads to.
 type give func(step did, t state)
 
-// next gives all of them.
+// next calls give with all states that one step leads to from s.
 func (m *model) next(s *state, give give) {
 	if s.epoch < m.last && s.records != [maxProxies]record{} {
 		t := *s
@@ -38,7 +38,8 @@ func (m *model) next(s *state, give give) {
 	}
 }
 
-// step is one step of a proxy: what it does to the world, the proxy and its key.
+// step records a step of a proxy: its name, its user, and how it changes the state, the proxy and the
+// proxy's key.
 type step func(what string, user int, change func(t *state, p *proxy, own *record))
 
 func (m *model) steps(s *state, i int, step step) {
@@ -64,9 +65,9 @@ func (m *model) steps(s *state, i int, step step) {
 		return
 	}
 	if m.without == ruleDeath && own.acked != 0 {
-		ends() // though it lives
+		ends() // although it lives
 	}
-	// A reading that isn't good never becomes good: it isn't kept.
+	// A reading that isn't good never becomes good, so it isn't kept.
 	if now := (reading{true, s.epoch, s.records}); (p.read != now || p.void != [users]bool{}) && (own.acked == s.epoch || m.without == ruleReading) {
 		step("reads", -1, func(_ *state, p *proxy, _ *record) { p.read, p.void = now, [users]bool{} })
 	}
@@ -90,11 +91,12 @@ func (m *model) steps(s *state, i int, step step) {
 
 // switched is rule 1: the record that acks the proxy's epoch.
 //
-// A user is a unit of their own, and gets a stay of their own, where
+// A user gets a stay of their own, apart from the bucket's, in three cases:
 //   - the user had a stay of their own, which hasn't been let go of;
-//   - the user has had an override since the epoch acked, and has none in this one: wherever the user is,
-//     since a stay of the bucket, this proxy's or another's, would speak for them from now on;
-//   - the user has an override and isn't where it says.
+//   - the user has had an override since the epoch acked last, and has none in this one: the user gets a stay
+//     wherever they are, since otherwise a stay of the bucket, this proxy's or another's, would apply to them
+//     from now on;
+//   - the user has an override and isn't at its backend.
 func (m *model) switched(p *proxy, old record) record {
 	now := record{acked: p.epoch}
 	if m.without == ruleStays {
@@ -122,7 +124,8 @@ func (m *model) switched(p *proxy, old record) record {
 	return now
 }
 
-// letGo is rule 4, and correction G: a stay is taken out when the proxy has no connection that it is for.
+// letGo is rule 4, and what rule 7 says of few users of a bucket: a stay is taken out when the proxy has no
+// connection that it is for.
 func (m *model) letGo(p *proxy, own *record, step step) {
 	gone := func(p *proxy, user int, at backend) {
 		p.void[user] = m.without != ruleVoid
@@ -130,7 +133,7 @@ func (m *model) letGo(p *proxy, own *record, step step) {
 			p.pin[user] = at
 		}
 	}
-	inBucket := false // a user whom the bucket's stay is for
+	inBucket := false // some user has connections for which the bucket's stay is
 	for user, at := range p.holds {
 		if own.user[user] != none && at == none {
 			step("lets go of the user", user, func(_ *state, p *proxy, own *record) {
