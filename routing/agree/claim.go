@@ -7,40 +7,42 @@ import (
 	"imapproxy/routing"
 )
 
-// Answer is what a claim is told.
+// Answer is the answer to a claim.
 type Answer struct {
 	Verdict Verdict
-	Backend string // of Go
-	Why     string // a few words, constant
+	Backend string // where the verdict is Go
+	Why     string // the reason in a few words, constant
 }
 
-// Verdict is what the caller does.
+// Verdict says what the caller has to do.
 type Verdict uint8
 
 const (
-	// Wait until Version changes, and claim again; after AgreeWithin: NO [UNAVAILABLE].
+	// Wait: the caller waits until Version changes, and claims again. After AgreeWithin the client gets NO
+	// [UNAVAILABLE].
 	Wait Verdict = iota
-	// Go to the backend. The claim counts as a connection from now on, so that a switch before or in the dial
-	// publishes it; each Go is ended by one Release.
+	// Go: the caller connects to the backend. The claim counts as a connection from now on, so that a switch
+	// before or during the dial publishes it. Each Go is ended by one Release.
 	Go
-	// Refuse: NO [UNAVAILABLE] now.
+	// Refuse: the client gets NO [UNAVAILABLE] now.
 	Refuse
 )
 
 func wait(why string) Answer   { return Answer{Verdict: Wait, Why: why} }
 func refuse(why string) Answer { return Answer{Verdict: Refuse, Why: why} }
 
-// Claim asks where a connection of the user may be made: a session's, a watch's, a resync's. home is the user's placement, "" where there
-// is none. For a user who is where the function says, it allocates nothing and asks for nothing. In order:
+// Claim asks where a connection of the user may be made, for a session, a watch or a resync. home is the
+// user's placement, "" if there is none. For a user who is where the function says, Claim allocates nothing
+// and makes no request. The cases, in order:
 //
-//	it leaves, or the name is none                         refused
-//	it hasn't joined                                       waits
-//	isolated: Hold, or others took its key away            waits
-//	it has connections of the user                         there; unless the user is asked to leave there: waits
+//	this proxy is leaving, or the name can't be routed     refused
+//	this proxy hasn't joined                               waits
+//	this proxy is isolated, with Hold or its key removed   waits
+//	this proxy has connections of the user                 there; while the user is asked to leave: waits
 //	separate storage, no override                          home; without one: refused
 //	a placement that differs from the override             asks for an override, waits
 //	its own stay of the user, or of the bucket             back there; while its users are asked to leave: waits
-//	another's stay                                         asks to follow, waits; isolated: waits
+//	another proxy's stay                                   asks to follow it, waits; if isolated: only waits
 //	choice differs between fleets that proxies go by       waits
 //	no backend is up                                       refused
 //	else                                                   where the function says
@@ -101,12 +103,14 @@ func (m *Member) Claim(user, home string, now time.Time) Answer {
 	return Answer{Verdict: Go, Backend: m.places.ids[v.at]}
 }
 
-// ClaimAt is Claim for a connection to the backend where the caller has the user: a session's that goes on, a watch's. With separate storage the
-// backend stands for the placement, as long as no connection says where the user is; with shared storage what the placement asked for is in
-// the fleet. An answer that names another backend counts like every Go: it has to be released.
+// ClaimAt is Claim for a connection to the backend where the caller has the user: for a session that goes
+// on, or a watch. With separate storage the backend stands for the placement, if no connection says where
+// the user is; with shared storage the fleet already has what the placement asked for. An answer that names
+// another backend counts like every Go: it has to be released.
 //
-// While its turn lasts, a user of whom this proxy has connections there gets a further one: a session that is to leave may need a watch of its
-// mailbox for that. The user is asked to leave once more then. Connections that were closed, and whose end isn't seen yet, give no such right.
+// While the turn of a user lasts, a user who has living connections of this proxy at the backend gets a
+// further one, since a session that is to leave may need a watch of its mailbox first. The user is asked to
+// leave once more then. Connections that were closed, and whose ends haven't been seen, give no such right.
 func (m *Member) ClaimAt(user, backend string, now time.Time) Answer {
 	m.at(now)
 	h := m.holds[user]
@@ -122,7 +126,7 @@ func (m *Member) ClaimAt(user, backend string, now time.Time) Answer {
 	return m.Claim(user, home, now)
 }
 
-// again is a further connection of a user of whom there are some.
+// again answers a claim for a user of whom this proxy has connections already.
 func (m *Member) again(h *hold, home string) Answer {
 	bucket := int(h.bucket)
 	switch {
@@ -141,8 +145,8 @@ func (m *Member) again(h *hold, home string) Answer {
 	return Answer{Verdict: Go, Backend: m.places.ids[h.at]}
 }
 
-// goHome is a claim with separate storage for a user without an override. Nothing but the placement says where the
-// user is, so there is nothing to agree on.
+// goHome answers a claim with separate storage for a user without an override. Only the placement says where
+// the user is, so there is nothing to agree on.
 func (m *Member) goHome(user string, bucket int, home string) Answer {
 	b := m.fleet.backend(home)
 	switch {
@@ -157,8 +161,9 @@ func (m *Member) goHome(user string, bucket int, home string) Answer {
 	return Answer{Verdict: Go, Backend: b.ID}
 }
 
-// Release says that a connection of the user has ended: the server's answer to LOGOUT or the end of the stream was seen, or the
-// dial failed, or the socket was closed after an Effect with Abort. There is one for each claim that was told Go.
+// Release records that a connection of the user has ended: the server's answer to LOGOUT or the end of the
+// stream was seen, or the dial failed, or the socket was closed after an Effect with Abort. There is one
+// Release for each claim that was answered Go.
 func (m *Member) Release(user string, now time.Time) {
 	m.at(now)
 	h := m.holds[user]
@@ -176,7 +181,8 @@ func (m *Member) Release(user string, now time.Time) {
 	}
 }
 
-// Ending says that a connection of the user was closed, and its end isn't seen yet. It counts, and Ended comes in place of Release.
+// Ending records that a connection of the user was closed, and that its end hasn't been seen. The connection
+// still counts. Ended is called for it in place of Release.
 func (m *Member) Ending(user string, now time.Time) {
 	m.at(now)
 	if h := m.holds[user]; h != nil {
@@ -184,7 +190,7 @@ func (m *Member) Ending(user string, now time.Time) {
 	}
 }
 
-// Ended is Release for a connection that was said to be Ending.
+// Ended is Release for a connection for which Ending was called.
 func (m *Member) Ended(user string, now time.Time) {
 	if h := m.holds[user]; h != nil && h.ending > 0 {
 		h.ending--
@@ -205,7 +211,7 @@ func (m *Member) hasStay(user string, bucket int) bool {
 	return false
 }
 
-// goodName: a name that a record can carry unchanged.
+// goodName reports whether a record can carry the user's name unchanged.
 func goodName(user string) bool {
 	if user == "" || len(user) > maxName {
 		return false
@@ -218,7 +224,7 @@ func goodName(user string) bool {
 	return utf8.ValidString(user)
 }
 
-// override is what the fleet's overrides say of the user.
+// override returns the user's override in this proxy's fleet, "" if there is none.
 func (m *Member) override(user string) string {
 	users := m.overrides[shardOf(user)]
 	if len(users) == 0 {
@@ -227,5 +233,5 @@ func (m *Member) override(user string) string {
 	return users[user]
 }
 
-// special: the user may be a unit of their own.
+// special reports whether the user may have to be judged apart from the bucket.
 func (m *Member) special(user string) bool { return m.named[user] || m.override(user) != "" }

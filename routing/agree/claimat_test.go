@@ -7,8 +7,8 @@ import (
 	"imapproxy/routing"
 )
 
-// With separate storage a connection to the backend where a session has its user doesn't take the user away from where another session, by a
-// newer placement, has them.
+// With separate storage, a connection to the backend where a session has its user doesn't move the user away
+// from the backend where another session, by a newer placement, has them.
 func TestAConnectionDoesntStandForANewPlacement(t *testing.T) {
 	a := newAlone(t, Options{Storage: routing.Separate})
 	a.fleet(1, routing.Up, routing.Up)
@@ -45,7 +45,8 @@ func TestAConnectionAsksForNoOverride(t *testing.T) {
 	}
 }
 
-// Settings change while the Member runs. What is wrong changes nothing; a proxy that is isolated lets go once it is told to hold.
+// Settings change while the Member runs. Invalid settings change nothing; a proxy that is isolated lets go
+// of its users once the mode becomes Hold.
 func TestAMemberIsGivenOtherSettings(t *testing.T) {
 	a := newAlone(t, Options{})
 	a.fleet(1, routing.Up, routing.Up)
@@ -70,8 +71,9 @@ func TestAMemberIsGivenOtherSettings(t *testing.T) {
 	}
 }
 
-// While a user's turn lasts, a connection beside those that there are is had, so that a session can leave with a watch of its mailbox; the
-// user is asked once more. A login waits, and with the last connection's end nothing is had there.
+// While a user's turn lasts, a connection beside existing ones may be made, so that a session can leave with
+// a watch of its mailbox; the user is asked to leave once more. A login waits, and after the last
+// connection's end no connection may be made there.
 func TestASessionThatLeavesGetsItsWatch(t *testing.T) {
 	a := newAlone(t, Options{})
 	a.fleet(1, routing.Up, routing.Up)

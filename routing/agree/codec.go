@@ -14,11 +14,11 @@ import (
 	"imapproxy/routing"
 )
 
-// Errors of the decoding. They come wrapped in a sentence that names the fault.
+// Errors of the decoding. They are wrapped in a sentence that says what is wrong.
 var (
-	// ErrForeign: the value isn't one that a proxy wrote.
+	// ErrForeign means that no proxy wrote the value.
 	ErrForeign = errors.New("not a value of imapproxy's")
-	// ErrNewer: a later release wrote the value, in a format that this one doesn't know.
+	// ErrNewer means that a later release wrote the value, in a format that this release doesn't know.
 	ErrNewer = errors.New("written by a later release of imapproxy")
 )
 
@@ -72,8 +72,9 @@ func DecodeOverrides(shard int, value []byte) (*Overrides, error) {
 	return o, nil
 }
 
-// decode tells a later format from what isn't ours before it looks at the rest, which may differ
-// in a later format. Fields that it doesn't know are left out: the same format may gain some.
+// decode distinguishes a later format from a foreign value before it looks at the other fields, which may
+// differ in a later format. It ignores fields that it doesn't know: a later release may add fields to the
+// same format.
 func decode(value []byte, into any) error {
 	if len(value) > maxValue {
 		return fmt.Errorf("%w: it has %d bytes", ErrForeign, len(value))
@@ -98,7 +99,7 @@ func decode(value []byte, into any) error {
 	return nil
 }
 
-// valid checks all that other code relies on.
+// valid checks everything that other code relies on.
 func (f *Fleet) valid() error {
 	switch {
 	case f.Epoch == 0:
@@ -228,7 +229,8 @@ func clip(s string) string {
 	return s
 }
 
-// Encode is the text of a Fleet, a Record or Overrides. What is too long for Consul is an error.
+// Encode returns the JSON text of a Fleet, a Record or Overrides. A text that is too long for Consul is an
+// error.
 func Encode(value any) ([]byte, error) {
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
@@ -246,8 +248,9 @@ func Encode(value any) ([]byte, error) {
 	return out, nil
 }
 
-// keepUnknown remembers the fields of a fleet's value that this release doesn't know, so that a fleet made of this one has them
-// still: while two releases run side by side, the older one doesn't undo what the later one has added.
+// keepUnknown keeps the fields of a fleet's value that this release doesn't know, so that the fleets made
+// from this one have them too: while two releases run side by side, the older one doesn't remove what the
+// later one has added.
 func (f *Fleet) keepUnknown(value []byte) error {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(value, &all); err != nil {
@@ -264,12 +267,12 @@ func (f *Fleet) keepUnknown(value []byte) error {
 	return nil
 }
 
-// withUnknown adds what keepUnknown has kept to the text of a fleet.
+// withUnknown adds the fields that keepUnknown has kept to the text of a fleet.
 func (f *Fleet) withUnknown(text []byte) []byte {
 	for _, name := range slices.Sorted(maps.Keys(f.unknown)) {
 		quoted, err := json.Marshal(name)
 		if err != nil {
-			continue // names of a decoded value have a text
+			continue // can't happen: the name comes from decoded JSON
 		}
 		text = append(text[:len(text)-1], ',')
 		text = append(append(append(text, quoted...), ':'), f.unknown[name]...)

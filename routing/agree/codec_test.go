@@ -64,7 +64,8 @@ func TestValuesComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
-// A value that isn't ours, or that code would stumble over, is told apart from one of a later release.
+// A value that no proxy wrote, or that breaks the rules that code relies on, is distinguished from a value
+// of a later release.
 func TestValuesThatAreKeptOut(t *testing.T) {
 	replace := func(v any, old, by string) string {
 		text := string(encoded(t, v))
@@ -126,7 +127,8 @@ func TestValuesThatAreKeptOut(t *testing.T) {
 	}
 }
 
-// While two releases write one format, the older one carries the fields that it doesn't know on to the next fleet.
+// While two releases write the same format, the older one carries the fields that it doesn't know over to
+// the next fleet.
 func TestFieldsOfALaterReleaseStay(t *testing.T) {
 	text := strings.Replace(string(encoded(t, testFleet())), `"epoch":7,"cat`, `"epoch":7,"later":{"a":[1,"<&>"]},"other":null,"cat`, 1)
 	f, err := DecodeFleet([]byte(text))
@@ -146,7 +148,7 @@ func TestFieldsOfALaterReleaseStay(t *testing.T) {
 	}
 }
 
-// Whatever stands in Consul: it is kept out with an error, or what is decoded can be used and written again.
+// Any value in Consul is left out with an error, or can be used and written again after decoding.
 func FuzzReading(f *testing.F) {
 	f.Add("fleet", encoded(f, testFleet()))
 	f.Add("proxies/p1", encoded(f, testRecord()))

@@ -12,20 +12,21 @@ import (
 	"imapproxy/routing"
 )
 
-// A drain is an operator's wish that a backend's users be moved away, and that none come to it. It stands in the fleet, so that it holds over
-// all proxies and outlives each of them. On top of what discovery says it makes a backend that is up one that drains; what
-// discovery takes away stays away. Moves of its users have a schedule of their own, which no later fleet disturbs.
+// A drain is an operator's request that a backend's users be moved away, and that no users be sent there. It
+// is part of the fleet, so that it holds for all proxies and outlives each of them. It makes a backend that
+// discovery calls up one that drains; it doesn't change a backend that is down. The moves of its users have
+// a schedule of their own, which no later fleet changes.
 
 // Drain is a backend that an operator drains.
 type Drain struct {
 	Backend string `json:"backend"`
 	Since   int64  `json:"since"`        // milliseconds since 1970, by the clock of the proxy that was asked
-	By      string `json:"by,omitempty"` // who asked for it, for people
-	// Deadline is when sessions that couldn't be moved are ended, those of bucket n at n/buckets × drainSpread after it;
-	// milliseconds since 1970. 0: none is ended.
+	By      string `json:"by,omitempty"` // the operator, for people to read
+	// Deadline is when sessions that couldn't be moved are ended, in milliseconds since 1970: those of
+	// bucket n at n/buckets × drainSpread after it. 0: no session is ended.
 	Deadline int64 `json:"deadline,omitempty"`
-	// Rate is how many users a second are moved, over all proxies. 0: the policy's MoveRate, and faster where half of the time
-	// until Deadline wouldn't do.
+	// Rate is how many users a second all proxies together move. 0: the policy's MoveRate, or more if the
+	// users couldn't be moved at that rate in half of the time until Deadline.
 	Rate float64 `json:"rate,omitempty"`
 	// Begin and Cycle are the schedule, as in Move. Begin is 0 until the backend's state is no longer up.
 	Begin int64 `json:"begin,omitempty"`
@@ -33,8 +34,8 @@ type Drain struct {
 }
 
 const (
-	drainSpread = 30 * time.Second // within which all that is left after a deadline is ended
-	maxDrains   = 256              // that are asked for; a fleet may have more
+	drainSpread = 30 * time.Second // the time after a deadline in which all sessions that are left are ended
+	maxDrains   = 256              // that operators may ask for; a fleet may have more
 	maxBy       = 100              // bytes of Drain.By
 	maxWithin   = 30 * 24 * time.Hour
 
@@ -46,11 +47,11 @@ var (
 	ErrNoOther       = errors.New("no other backend is up: its users could go nowhere")
 	ErrNotDrained    = errors.New("no operator drains the backend")
 	ErrTooManyDrains = errors.New("too many backends are drained")
-	// ErrSeparate: with separate storage only the placement says where a user can be.
+	// ErrSeparate means that with separate storage only the placement says where a user can be.
 	ErrSeparate = errors.New("with separate storage no other backend has the users' mail")
 )
 
-// DrainRequest is an operator's wish.
+// DrainRequest is an operator's request for a drain.
 type DrainRequest struct {
 	Backend string
 	By      string
@@ -58,21 +59,21 @@ type DrainRequest struct {
 	Rate    float64       // users a second; 0: the policy's MoveRate
 }
 
-// drainWish is what this proxy was asked for and the fleet doesn't have yet.
+// drainWish is a drain that this proxy was asked to begin or end, and that isn't yet in the fleet.
 type drainWish struct {
 	drain *Drain // nil: the drain is to end
 	asked
 }
 
-// draining is what one proxy knows of a drain in the fleet that it goes by.
+// draining is what this proxy knows of a drain in the fleet that it goes by.
 type draining struct {
 	since int64
-	from  time.Time // when this proxy went by it first, by its own clock
-	users int       // that it had there then
+	from  time.Time // when this proxy first went by it, by this proxy's clock
+	users int       // of this proxy at the backend at that time
 	ended map[string]bool
 }
 
-// checkDrain says why a request can't be done, nil where it can.
+// checkDrain returns why a drain isn't possible, nil if it is.
 func (m *Member) checkDrain(r DrainRequest) error {
 	switch {
 	case m.phase != inside || m.isolated:
@@ -96,8 +97,9 @@ func (m *Member) checkDrain(r DrainRequest) error {
 	return ErrNoOther
 }
 
-// Drain asks that a backend be drained. A drain that it has already is replaced. It is done when Drained says so, with the number
-// that this returns; within a minute, or not at all.
+// Drain asks that a backend be drained. It replaces a drain that the backend has already. The request is
+// done when Drained returns the number that Drain has returned; that takes a minute at most, or the request
+// is given up.
 func (m *Member) Drain(r DrainRequest, now time.Time) (since int64, err error) {
 	m.at(now)
 	if err := m.checkDrain(r); err != nil {
@@ -115,7 +117,7 @@ func (m *Member) Drain(r DrainRequest, now time.Time) (since int64, err error) {
 	return d.Since, nil
 }
 
-// Undrain asks that a drain end. It is done when Drained has none of the backend.
+// Undrain asks that a backend's drain end. The request is done when Drained returns 0 for the backend.
 func (m *Member) Undrain(backend string, now time.Time) error {
 	m.at(now)
 	switch {
@@ -131,13 +133,14 @@ func (m *Member) Undrain(backend string, now time.Time) error {
 	return nil
 }
 
-// drainAsked: this proxy was asked to drain the backend, and it isn't known yet that the fleet has it.
+// drainAsked reports whether this proxy was asked to drain the backend, and doesn't know yet that the fleet
+// has the drain.
 func (m *Member) drainAsked(backend string) bool {
 	wish := m.writer.drains[backend]
 	return wish != nil && wish.drain != nil
 }
 
-// Drained is the Since of the backend's drain in the fleet that this proxy goes by; 0: it has none.
+// Drained returns Since of the backend's drain in the fleet that this proxy goes by; 0: it has no drain.
 func (m *Member) Drained(backend string) int64 {
 	if m.fleet == nil {
 		return 0
@@ -148,7 +151,7 @@ func (m *Member) Drained(backend string) int64 {
 	return 0
 }
 
-// drain is the drain of a backend; nil where there is none.
+// drain returns the drain of a backend; nil if it has none.
 func (f *Fleet) drain(backend string) *Drain {
 	i, ok := slices.BinarySearchFunc(f.Drains, backend, func(d Drain, id string) int { return strings.Compare(d.Backend, id) })
 	if !ok {
@@ -157,7 +160,7 @@ func (f *Fleet) drain(backend string) *Drain {
 	return &f.Drains[i]
 }
 
-// nextDrains is the fleet's drains with what was asked for.
+// nextDrains returns the drains of the next fleet: those of prev, with the requests to this proxy applied.
 func (m *Member) nextDrains(prev *Fleet) []Drain {
 	if len(m.writer.drains) == 0 {
 		return prev.Drains
@@ -180,7 +183,7 @@ func sortedDrains(all map[string]Drain) []Drain {
 	return slices.SortedFunc(maps.Values(all), func(a, b Drain) int { return strings.Compare(a.Backend, b.Backend) })
 }
 
-// forgetWishes leaves out what the fleet has, and what couldn't be written in time.
+// forgetWishes removes the requests that the fleet has, and those that couldn't be written in time.
 func (m *Member) forgetWishes() {
 	for backend, wish := range m.writer.drains {
 		since, want := m.Drained(backend), int64(0)
@@ -194,8 +197,9 @@ func (m *Member) forgetWishes() {
 	}
 }
 
-// schedule gives each drain whose backend isn't up any more its schedule, once: at its rate, by how many users this proxy has there.
-// backends are the next fleet's. It returns drains itself where there is nothing to change.
+// schedule gives each drain whose backend is no longer up its schedule, once: at the drain's rate, by the
+// number of users that this proxy has there. backends are the next fleet's. It returns drains itself if
+// nothing changes.
 func (m *Member) schedule(drains []Drain, backends []Backend) []Drain {
 	f := Fleet{Backends: backends}
 	next := drains
@@ -225,7 +229,7 @@ func (m *Member) schedule(drains []Drain, backends []Backend) []Drain {
 	return next
 }
 
-// seeDrains notes, at a switch, how many users of a drain this proxy has.
+// seeDrains records, at a switch, how many users this proxy has at each drained backend.
 func (m *Member) seeDrains() {
 	for id := range m.drains {
 		if m.fleet.drain(id) == nil {
@@ -240,7 +244,7 @@ func (m *Member) seeDrains() {
 	}
 }
 
-// usersOn is how many users this proxy has at a backend.
+// usersOn returns how many users this proxy has at a backend.
 func (m *Member) usersOn(backend string) int {
 	if at := m.places.of(backend); int(at) < len(m.usersAt) {
 		return m.usersAt[at]
@@ -248,13 +252,13 @@ func (m *Member) usersOn(backend string) int {
 	return 0
 }
 
-// over reports that a bucket's sessions at a drained backend have had their time.
+// over reports whether the time of a bucket's sessions at a drained backend is over.
 func (d *Drain) over(bucket, buckets int, now time.Time) bool {
 	return d.Deadline > 0 && now.UnixMilli() >= d.Deadline+drainSpread.Milliseconds()*int64(bucket)/int64(buckets)
 }
 
-// Preview is where the users that this proxy has at a backend would go if it were drained: backend → users. "" is those who would
-// stay, since they could go nowhere.
+// Preview returns where the users whom this proxy has at a backend would go if it were drained: backend →
+// number of users. "" is for users who would stay, since no other backend is up for them.
 func (m *Member) Preview(backend string, now time.Time) (map[string]int, error) {
 	m.at(now)
 	if err := m.checkDrain(DrainRequest{Backend: backend}); err != nil {
@@ -277,7 +281,7 @@ func (m *Member) Preview(backend string, now time.Time) (map[string]int, error) 
 	return to, nil
 }
 
-// clean is a text that a record may carry.
+// clean returns text in a form that a record can carry.
 func clean(text string) string {
 	text = strings.ToValidUTF8(strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

@@ -21,7 +21,7 @@ func (a *alone) state(id string) routing.State {
 	return b.State
 }
 
-// drain drains a backend, and waits until it is.
+// drain drains a backend, and waits until the fleet has the drain.
 func (a *alone) drain(r DrainRequest) {
 	a.t.Helper()
 	since, err := a.m.Drain(r, a.now)
@@ -34,7 +34,7 @@ func (a *alone) drain(r DrainRequest) {
 	}
 }
 
-// pass lets time go by, with a tick each second.
+// pass advances the time, with a tick each second.
 func (a *alone) pass(d time.Duration) {
 	a.t.Helper()
 	a.settle()
@@ -43,7 +43,7 @@ func (a *alone) pass(d time.Duration) {
 	}
 }
 
-// logins makes so many users connections, and returns how many there are at a backend.
+// logins makes connections of so many users, and returns how many are at a backend.
 func (a *alone) logins(n int, backend string) (there int) {
 	a.t.Helper()
 	for i := range n {
@@ -58,7 +58,7 @@ func (a *alone) logins(n int, backend string) (there int) {
 	return there
 }
 
-// take is the users of effects of a kind since the last call.
+// take returns the users of the effects of a kind since the last call.
 func (a *alone) take(kind EffectKind) (users []string) {
 	for _, e := range a.told {
 		if e.Kind == kind {
@@ -70,7 +70,8 @@ func (a *alone) take(kind EffectKind) (users []string) {
 	return slices.Compact(users)
 }
 
-// A drain holds against what discovery says, outlives the proxy that was asked, and ends when an operator says so.
+// A drain holds whatever discovery says, outlives the proxy that was asked, and ends when an operator ends
+// it.
 func TestADrainHolds(t *testing.T) {
 	a := newAlone(t, Options{})
 	a.fleet(1, routing.Up, routing.Up, routing.Up)
@@ -112,7 +113,8 @@ func TestADrainHolds(t *testing.T) {
 	}
 }
 
-// A proxy that has no answer of discovery's yet can end a drain, too: it knows what the backend would be without.
+// A proxy that has no answer of discovery can end a drain, too: it knows the backend's state without the
+// drain.
 func TestAnUndrainNeedsNoDiscovery(t *testing.T) {
 	a := newAlone(t, Options{})
 	a.fleet(1, routing.Up, routing.Up)
@@ -173,7 +175,8 @@ func TestDrainsThatCantBe(t *testing.T) {
 	}
 }
 
-// A drain's schedule is made once, at its rate: a later fleet doesn't hurry what is left of it, nor does it begin anew.
+// A drain's schedule is made once, at its rate: a later fleet neither hurries what is left of it nor begins
+// it anew.
 func TestADrainsScheduleStays(t *testing.T) {
 	a := newAlone(t, Options{Policy: Policy{RebalanceRate: -1, MoveRate: 2}})
 	a.fleet(1, routing.Up, routing.Up, routing.Up)
@@ -199,7 +202,7 @@ func TestADrainsScheduleStays(t *testing.T) {
 		t.Errorf("%d were asked to leave in two minutes and in one, at 2 a second", asked)
 	}
 
-	a.drain(DrainRequest{Backend: "b1", Rate: 1000}) // another wish takes its place
+	a.drain(DrainRequest{Backend: "b1", Rate: 1000}) // another request replaces it
 	if d := a.m.fleet.drain("b1"); d.Cycle != int64(there) || d.Begin < d.Since {
 		t.Errorf("%+v", d)
 	}
@@ -209,7 +212,8 @@ func TestADrainsScheduleStays(t *testing.T) {
 	}
 }
 
-// Users at backends that are up are moved at rebalance_rate, those at one that drains at move_rate, also where both begin in one fleet.
+// Users at backends that are up are moved at rebalance_rate, those at one that drains at move_rate, also if
+// both begin in one fleet.
 func TestBothRates(t *testing.T) {
 	a := newAlone(t, Options{Policy: Policy{RebalanceRate: 0.4, MoveRate: 40}})
 	a.fleet(1, routing.Up, routing.Up, routing.Down)
@@ -229,7 +233,8 @@ func TestBothRates(t *testing.T) {
 	}
 }
 
-// What is left when a drain's time is over is ended, spread, each once a second until it is gone. Its new claims wait for that.
+// Sessions that are left when a drain's time is over are ended, spread over time, and asked each second
+// until they are gone. New claims of their buckets wait for that.
 func TestADrainsTimeIsOver(t *testing.T) {
 	a := newAlone(t, Options{Policy: Policy{MoveRate: 1000}})
 	a.fleet(1, routing.Up, routing.Up)
@@ -285,7 +290,8 @@ func TestADrainsTimeIsOver(t *testing.T) {
 	}
 }
 
-// A drain whose answer was lost, and that others have ended since, isn't made again. The same with a user's move.
+// A drain whose write had no answer, and that other proxies have ended since, isn't made again. The same
+// holds for a user's move.
 func TestAWishIsWrittenOnce(t *testing.T) {
 	a := newAlone(t, Options{})
 	a.fleet(1, routing.Up, routing.Up)
@@ -294,7 +300,7 @@ func TestAWishIsWrittenOnce(t *testing.T) {
 	if _, err := a.m.Drain(DrainRequest{Backend: "b1"}, a.now); err != nil {
 		t.Fatal(err)
 	}
-	for range 5 { // it is written, and this proxy hears nothing of it
+	for range 5 { // it is written, and this proxy gets no answer
 		ops, _ := a.m.Take()
 		for _, op := range ops {
 			a.consul.do(op)
@@ -323,7 +329,7 @@ func TestAWishIsWrittenOnce(t *testing.T) {
 	}
 }
 
-// A preview says where a backend's users would go; they go there.
+// A preview says where a backend's users would go, and a drain sends them there.
 func TestAPreviewIsRight(t *testing.T) {
 	a := newAlone(t, Options{})
 	a.fleet(1, routing.Up, routing.Up, routing.Up)

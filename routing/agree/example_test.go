@@ -8,7 +8,7 @@ import (
 	"imapproxy/routing/agree"
 )
 
-// A proxy alone: it makes a session, the first fleet and its key, and then answers claims without asking anyone.
+// A proxy alone: it makes a session, the first fleet and its key, and then answers claims without requests.
 func ExampleMember() {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	m, err := agree.New(agree.Options{ID: "proxy1-1234", Storage: routing.Shared, Users: "lower"}, now)

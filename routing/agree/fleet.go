@@ -11,7 +11,8 @@ import (
 // Format is the number of the format in which this release writes its values.
 const Format = 1
 
-// Bounds of what is read and written. Consul takes values of 512 KiB, and a Txn of 512 KiB after base64.
+// Bounds of values that are read and written. Consul takes values of 512 KiB, and a Txn of 512 KiB after
+// base64.
 const (
 	maxKept       = 16      // fleets that are kept for proxies that haven't acked a later one
 	maxBackends   = 4096    // in a fleet
@@ -19,32 +20,36 @@ const (
 	maxName       = 512     // bytes of a user's name or a backend's id
 	maxShards     = 64      // keys overrides/NN
 	maxOverrides  = 20_000  // users whom overrides name
-	maxNamedStays = 8192    // users' own stays of a proxy
+	maxNamedStays = 8192    // users' own stays in the record of a proxy
 )
 
-// Fleet is the value of the key `fleet`: the backends as all proxies agree on them. It is never changed once decoded.
+// Fleet is the value of the key `fleet`: the backends as all proxies agree on them. A decoded Fleet is never
+// changed.
 type Fleet struct {
 	Format int `json:"format"`
-	// Epoch numbers the fleet; it only grows.
+	// Epoch is the number of the fleet; it only grows.
 	Epoch uint64 `json:"epoch"`
-	// Catalogue is discovery's index of the answer that the fleet was made from.
+	// Catalogue is discovery's index of the answer from which the fleet was made.
 	Catalogue uint64 `json:"catalogue"`
-	// Users, Storage and Buckets are settings that all proxies have to share: how names of users are made
-	// canonical, the storage ("shared", "separate"), the number of buckets. A proxy that differs doesn't join.
+	// Users, Storage and Buckets are settings that must be the same at all proxies: how users' names are
+	// made canonical, the storage ("shared", "separate"), the number of buckets. A proxy with other settings
+	// doesn't join.
 	Users   string `json:"users"`
 	Storage string `json:"storage"`
 	Buckets int    `json:"buckets"`
 	// Backends is the newest fleet, sorted by id.
 	Backends []Backend `json:"backends"`
-	// Kept is what choice has to be known of: fleets that some proxy hasn't left yet, oldest first. The last one is this fleet.
+	// Kept are the fleets from the lowest epoch that some proxy has acked to this one, oldest first, each
+	// with what choice depends on.
 	Kept []Kept `json:"kept"`
-	// Move is when users who aren't where this fleet sends them are moved.
+	// Move is the schedule by which users who aren't where this fleet sends them are moved.
 	Move Move `json:"move"`
-	// Drains are the backends that operators have drained, sorted by id. Each stays until an operator takes it away, also
-	// while discovery doesn't list the backend.
+	// Drains are the drains that operators have asked for, sorted by backend. Each stays until an operator
+	// ends it, even while discovery doesn't list the backend.
 	Drains []Drain `json:"drains,omitempty"`
 
-	// unknown are the fields of a release that writes the same format with more of them. The next fleet has them as they are.
+	// unknown are the fields that a later release has added to the same format. The next fleet carries them
+	// unchanged.
 	unknown map[string]json.RawMessage
 }
 
@@ -62,26 +67,28 @@ type Backend struct {
 	Datacenter string        `json:"datacenter,omitempty"`
 	Node       string        `json:"node,omitempty"`
 	Tags       []string      `json:"tags,omitempty"`
-	// Since is when the state became what it is, by the clock of the proxy that wrote it, in milliseconds since 1970. For
-	// people, and to tell one such change from the next: nothing is computed from the time.
+	// Since is when the state became what it is, by the clock of the proxy that wrote it, in milliseconds
+	// since 1970. It is for people, and distinguishes one change from the next; nothing is computed from it.
 	Since int64 `json:"since"`
 	// Lost says that the last change of state took the backend away (down, or not listed).
 	Lost bool `json:"lost,omitempty"`
-	// Kept says that discovery calls it down, or doesn't list it, and the panic threshold holds it.
+	// Kept says that the panic threshold keeps the backend, which discovery calls down or doesn't list.
 	Kept bool `json:"kept,omitempty"`
-	// Drained says that it would be up, and an operator drains it.
+	// Drained says that the backend would be up if no operator drained it.
 	Drained bool `json:"drained,omitempty"`
 }
 
-// Kept is what one fleet says of choice.
+// Kept is what choice depends on in one fleet.
 type Kept struct {
 	Epoch uint64 `json:"epoch"`
-	// Made tells this fleet from another one of the same number (a restored snapshot of Consul's).
+	// Made distinguishes this fleet from another one with the same epoch, which exists after Consul was
+	// restored from a snapshot.
 	Made string `json:"made"`
 	// Up is the backends that are up, sorted by id.
 	Up []Share `json:"up"`
-	// Changes is how its overrides differ from those of the fleet before it. All overrides of the newest
-	// fleet stand in overrides/NN; those of an older one are these, with the later changes undone.
+	// Changes are the differences between its overrides and those of the fleet before it. All overrides of
+	// the newest fleet stand in overrides/NN; those of an older fleet are these with the later changes
+	// undone.
 	Changes []Change `json:"changes,omitempty"`
 }
 
@@ -91,31 +98,33 @@ type Share struct {
 	Weight int    `json:"weight"`
 }
 
-// Change is an override that was given, changed (From isn't empty) or taken away (To is empty).
+// Change is an override that was added, changed (From isn't empty) or removed (To is empty).
 type Change struct {
 	User string `json:"user"`
 	From string `json:"from,omitempty"`
 	To   string `json:"to,omitempty"`
 }
 
-// Move is the schedule of moves: bucket n is due at Begin + n/buckets × Cycle, and, where it couldn't be moved, again
-// in later rounds (turn). Backends that an operator drains have a schedule of their own.
+// Move is the schedule of moves: bucket n is due at Begin + n/buckets × Cycle and, if some of its users
+// couldn't leave then, again in later rounds (see turn). Backends that an operator drains have schedules of
+// their own.
 type Move struct {
 	Begin int64 `json:"begin"` // milliseconds since 1970
-	// Users is Begin for users whom overrides move, each at once.
+	// Users is the Begin for users whom overrides move, who are all moved at once.
 	Users int64 `json:"users"`
 	Cycle int64 `json:"cycle"` // milliseconds; 0: all at once
-	// Slow is the Cycle for users at backends that are up, who are moved to even the load.
+	// Slow is the Cycle for users at backends that are up. They are moved to balance the load.
 	Slow  int64 `json:"slow,omitempty"`
 	Pause int64 `json:"pause"` // milliseconds
-	// Settle: only users at backends that aren't up are moved. Others go where this fleet sends them once they have no connection.
+	// Settle says that only users at backends that aren't up are moved. Other users go where this fleet
+	// sends them once they have no connection.
 	Settle bool `json:"settle,omitempty"`
 }
 
-// newest is the fleet's own entry among those kept.
+// newest returns the fleet's own entry in Kept.
 func (f *Fleet) newest() *Kept { return &f.Kept[len(f.Kept)-1] }
 
-// kept is the entry of an epoch; nil where it isn't kept.
+// kept returns the entry of an epoch; nil if it isn't kept.
 func (f *Fleet) kept(epoch uint64) *Kept {
 	for i := range f.Kept {
 		if f.Kept[i].Epoch == epoch {
@@ -125,7 +134,7 @@ func (f *Fleet) kept(epoch uint64) *Kept {
 	return nil
 }
 
-// backend is the backend of the newest fleet; nil where there is none.
+// backend returns the backend of this fleet; nil if it has none with that id.
 func (f *Fleet) backend(id string) *Backend {
 	i, ok := slices.BinarySearchFunc(f.Backends, id, func(b Backend, id string) int { return strings.Compare(b.ID, id) })
 	if !ok {
@@ -134,7 +143,7 @@ func (f *Fleet) backend(id string) *Backend {
 	return &f.Backends[i]
 }
 
-// lost reports whether the backend is down, or isn't known.
+// lost reports whether the backend is down, or isn't in the fleet.
 func (f *Fleet) lost(id string) bool {
 	b := f.backend(id)
 	return b == nil || b.State == routing.Down
@@ -149,7 +158,7 @@ func (k *Kept) up(id string) bool {
 // sameChoice reports whether both fleets make the same choice for users without an override.
 func (k *Kept) sameChoice(o *Kept) bool { return slices.Equal(k.Up, o.Up) }
 
-// upOf is the entry Up for the backends.
+// upOf returns the entry Up for the backends.
 func upOf(backends []Backend) []Share {
 	up := []Share{}
 	for _, b := range backends {
@@ -166,10 +175,10 @@ type Overrides struct {
 	Users  map[string]string `json:"users"`
 }
 
-// shardOf is the NN of the user's override.
+// shardOf returns the NN of the key overrides/NN that has the user's override.
 func shardOf(user string) int { return routing.Bucket(user) % maxShards }
 
-// Routing is the backend as discovery described it, and in the state that the proxies agree on.
+// Routing returns the backend as discovery described it, in the state that the proxies agree on.
 func (b *Backend) Routing() routing.Backend {
 	return routing.Backend{
 		ID: b.ID, Name: b.Name, Service: b.Service, Address: b.Address, Weight: b.Weight, State: b.State, Reason: b.Reason,

@@ -2,19 +2,19 @@ package agree
 
 import "imapproxy/routing"
 
-// hold is a user of whom this proxy has connections, or dials under way.
+// hold is a user of whom this proxy has connections, or dials in progress.
 type hold struct {
 	user       string
 	at         place
 	bucket     int32
 	conns      int32
-	ending     int32 // of these, those that were closed, and whose end isn't seen yet
+	ending     int32 // of conns, those that were closed and whose ends haven't been seen
 	next, prev *hold // in the bucket
 }
 
 func (m *Member) bucket(user string) int { return routing.Bucket(user) % m.o.Buckets }
 
-// take begins a hold, or adds a connection to it.
+// take begins a hold for the user, or adds a connection to the user's hold.
 func (m *Member) take(user string, bucket int, at place) {
 	h := m.holds[user]
 	if h == nil {
@@ -37,7 +37,7 @@ func (m *Member) take(user string, bucket int, at place) {
 	h.conns++
 }
 
-// drop takes a connection off a hold, which ends with the last one.
+// drop removes a connection from a hold. The hold ends with its last connection.
 func (m *Member) drop(h *hold) {
 	if h.conns--; h.conns > 0 {
 		return
@@ -57,7 +57,8 @@ func (m *Member) drop(h *hold) {
 	m.free = h
 }
 
-// inBucket reports whether a bucket's stay is for the user.
+// inBucket reports whether the record's stay of the bucket is for the user: the user has neither a stay of
+// their own nor an override.
 func (m *Member) inBucket(r *Record, user string) bool {
 	_, own := r.Users[user]
 	return !own && m.override(user) == ""

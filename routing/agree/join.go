@@ -8,26 +8,26 @@ import (
 	"imapproxy/routing"
 )
 
-// joining is a join that is under way: the record, and what it was made by.
+// joining is a join in progress: the record, and the reading from which it was made.
 type joining struct {
 	rec *Record
 	by  *Reading
 }
 
-// join is asked with each consistent reading while this proxy is outside. In order:
+// join is called with each consistent reading while this proxy is outside. The cases, in order:
 //
-//	Consul's state was restored less than a TTL ago      waits: another that hasn't noticed goes by what was
+//	Consul's state was restored less than a TTL ago      waits: some proxies may not have noticed
 //	there is no fleet                                    makes the first one, or waits (found)
 //	the fleet has other settings                         an error for the operator; it waits
-//	its own key stands, as it was written last           the others have counted it all along: it goes on, under the new session
-//	it holds users whom others may have moved            lets go of them first
-//	else                                                 joins with the newest epoch, if that is still the newest then (B)
+//	its own key stands, as it was written last           goes on with it under the new session: the others still count it
+//	it holds users whom others may have moved            first lets go of them
+//	else                                                 joins with the newest epoch; the Txn checks that it still is
 func (m *Member) join(r *Reading) {
 	if m.busy[forJoin] || m.session == "" {
 		return
 	}
 	if !m.restored.IsZero() && m.now.Sub(m.restored) < m.o.TTL {
-		return // until each of the others has noticed, or trusts itself no more
+		return // until each other proxy has noticed, or no longer trusts itself
 	}
 	if r.Fleet == nil {
 		m.found(r)
@@ -52,13 +52,13 @@ func (m *Member) join(r *Reading) {
 		m.removed = true
 		m.changed()
 		if m.evictMoved(r) > 0 {
-			return // a later reading finds it ready
+			return // join is called again with a later reading
 		}
 	}
 	m.joinWith(r, mine, r.Fleet, TxnOp{Verb: CheckIndex, Key: fleetKey, Index: r.FleetIndex})
 }
 
-// resume goes on with the key that others have counted all along.
+// resume makes this proxy go on with its key, which the other proxies have counted all along.
 func (m *Member) resume(r *Reading, mine *Proxy) {
 	m.phase, m.relock = inside, true
 	m.own, m.ownIndex, m.seq = mine.Record, mine.Index, max(m.seq, mine.Seq)
@@ -68,9 +68,10 @@ func (m *Member) resume(r *Reading, mine *Proxy) {
 	m.changed()
 }
 
-// evictMoved is rule 5's last sentence: a proxy that was taken for dead lets go of whom the others may have moved before it
-// counts again. It keeps whom it could claim where it has them: nobody has a stay of the user elsewhere, and all fleets that
-// proxies go by send the user there.
+// evictMoved is the last step of rule 5: a proxy that was taken for dead lets go of the users whom the
+// others may have moved, before it counts again. It keeps a user whom it could claim where it has them: no
+// other proxy has a stay of the user elsewhere, and all fleets that proxies go by send the user there. It
+// returns how many users it has to let go of.
 func (m *Member) evictMoved(r *Reading) (held int) {
 	if !m.has(ruleYield) || len(m.holds) == 0 {
 		return 0
@@ -98,7 +99,8 @@ func (m *Member) evictMoved(r *Reading) (held int) {
 	return held
 }
 
-// elsewhere: by the reading, a user whose override is the same in all tables isn't where this proxy has them.
+// elsewhere reports whether, by the reading, a user isn't where this proxy has them. The user's override is
+// the same in all tables.
 func (m *Member) elsewhere(r *Reading, tables []table, h *hold) bool {
 	id, over := m.places.ids[h.at], r.Overrides[shardOf(h.user)].Users[h.user]
 	for _, p := range r.Proxies {
@@ -127,7 +129,7 @@ func (m *Member) elsewhere(r *Reading, tables []table, h *hold) bool {
 
 func (m *Member) separate() bool { return m.o.Storage == routing.Separate }
 
-// joinWith makes the key, with the fleet acked. what comes first in the Txn.
+// joinWith writes this proxy's key, with the fleet acked. first is the first operation of the Txn.
 func (m *Member) joinWith(r *Reading, mine *Proxy, f *Fleet, first TxnOp) {
 	m.seq++
 	rec := &Record{
@@ -144,7 +146,7 @@ func (m *Member) joinWith(r *Reading, mine *Proxy, f *Fleet, first TxnOp) {
 	own := TxnOp{Verb: CheckNotExists, Key: key}
 	if mine != nil {
 		own = TxnOp{Verb: CheckIndex, Key: key, Index: mine.Index}
-	} else if index := r.problem(key); index != 0 { // it isn't what this proxy wrote, and no other reads it
+	} else if index := r.problem(key); index != 0 { // the value isn't one that this proxy wrote, and no other proxy can read it
 		own = TxnOp{Verb: CheckIndex, Key: key, Index: index}
 	}
 	txn := []TxnOp{first, own, {Verb: Lock, Key: key, Value: value, Session: m.session}}
@@ -155,8 +157,8 @@ func (m *Member) joinWith(r *Reading, mine *Proxy, f *Fleet, first TxnOp) {
 	}
 }
 
-// joined is the answer. Where it isn't known, or was refused, the next reading says: a join that was made is
-// found as this proxy's own key.
+// joined handles the answer to a join. If the answer is unknown or the join was refused, the next reading
+// says what happened: a join that was made shows as this proxy's own key.
 func (m *Member) joined(r Result) {
 	j := m.joining
 	m.joining = nil
@@ -177,9 +179,10 @@ func (m *Member) enter(rec *Record, index uint64, by *Reading) {
 	m.send(forReading, Op{Kind: Read})
 }
 
-// found makes a fleet where there is none: the first one, from discovery's answer, if no other proxy is there; else the last
-// good one again, after a whole TTL, in which all proxies have noticed that theirs is gone. Keys that no session has held for
-// a TTL are no proxies: they are removed, since none that could make the fleet again may be left to do so.
+// found makes a fleet if there is none, and no other proxy has a key. A proxy that had a fleet makes the
+// last good one again, after a whole TTL, in which all proxies have noticed that their keys are gone; a
+// proxy that had none makes the first one, from discovery's answer. Keys that no session has held for a TTL
+// are removed: the proxies whose keys they were can't make the fleet again.
 func (m *Member) found(r *Reading) {
 	switch {
 	case r.FleetIndex != 0 || r.Unknown > 0:
@@ -187,7 +190,7 @@ func (m *Member) found(r *Reading) {
 		return
 	case len(r.Proxies) > 0 && (m.fleet == nil || r.proxy(m.o.ID) == nil || len(r.Proxies) > 1):
 		m.troubleOnce(errors.New("proxies are there, and no fleet: this proxy waits for them to make it again"))
-		m.bury(r) // those of them that are dead, or outside as this one is, never will
+		m.bury(r) // those that are dead, or outside as this one is, will never make it
 		return
 	}
 	if m.fleet != nil {

@@ -2,7 +2,8 @@ package agree
 
 import "imapproxy/routing"
 
-// verdict is what claims for the users of a bucket are told; for users who are units of their own it is judged by user.
+// verdict is the answer to claims for the users of a bucket. Users who may have to be judged apart from the
+// bucket have verdicts of their own.
 type verdict struct {
 	kind kind
 	at   place
@@ -15,12 +16,13 @@ const (
 	waits    kind = iota
 	goes          // where the function says
 	goesBack      // to this proxy's own stay
-	follows       // another's stay
+	follows       // another proxy's stay
 )
 
-// judge computes the buckets' verdicts, once for each change of what is known. For each bucket, in order:
+// judge computes the verdicts of the buckets, once for each change of what they depend on. The cases, for
+// each bucket, in order:
 //
-//	no reading to go by, or one from before the bucket was let go of        waits
+//	no good reading, or one from before the bucket was let go of            waits
 //	its own stay stands, nothing that was sent may have taken it out, and
 //	the reading is of the fleet that it goes by and has acked               back there
 //	another's stay, in such a reading                                       follows
@@ -28,8 +30,8 @@ const (
 //	choice is the same in all fleets that proxies go by, and in its own     goes
 //	else                                                                    waits
 //
-// A reading that was good for an earlier fleet is still good for what no later fleet moves: so logins don't wait for Consul
-// while a switch is on its way.
+// A reading that was good for an earlier fleet is still good for users whom no later fleet moves. So logins
+// don't wait for Consul while a switch isn't acked.
 func (m *Member) judge() {
 	if !m.stale || m.fleet == nil {
 		return
@@ -60,7 +62,7 @@ func (m *Member) judge() {
 	}
 }
 
-// ownStays fills ownAt: the buckets' stays that stand whatever became of the record under way.
+// ownStays fills ownAt with the stays of buckets that stand, whether the pending record is written or not.
 func (m *Member) ownStays() {
 	clear(m.ownAt)
 	if m.own == nil {
@@ -100,7 +102,8 @@ func (m *Member) nameUsers() {
 	}
 }
 
-// goneBy is the tables of the fleets that proxies go by, as the view has it; nil where not all of them are known.
+// goneBy returns the tables of the fleets that proxies go by, according to the view; nil if not all of them
+// are known.
 func (m *Member) goneBy() []table {
 	if m.view == nil || m.view.Unknown > 0 {
 		return nil
@@ -126,13 +129,13 @@ func sameIn(tables []table, bucket int, at place) bool {
 	return tables != nil
 }
 
-// current: the view is of the fleet that this proxy goes by and has acked.
+// current reports whether the view is of the fleet that this proxy goes by and has acked.
 func (m *Member) current() bool {
 	return m.view != nil && m.own != nil && m.own.Acked == m.fleet.Epoch && m.view.Unknown == 0 &&
 		m.view.Fleet.Epoch == m.fleet.Epoch
 }
 
-// viewSeq is how new the view is, by the number of this proxy's own record.
+// viewSeq returns the number of this proxy's own record in the view, which says how new the view is.
 func (m *Member) viewSeq() uint64 {
 	if m.view != nil {
 		if p := m.view.proxy(m.o.ID); p != nil {
@@ -142,7 +145,7 @@ func (m *Member) viewSeq() uint64 {
 	return 0
 }
 
-// othersStays is the buckets' stays of the other proxies.
+// othersStays returns the other proxies' stays of buckets, as verdicts by bucket.
 func (m *Member) othersStays() []verdict {
 	others := make([]verdict, m.o.Buckets)
 	if m.view == nil {
@@ -164,10 +167,11 @@ func (m *Member) othersStays() []verdict {
 	return others
 }
 
-// judgeUser is the verdict for a user who is a unit of their own, or may be one. In order:
+// judgeUser returns the verdict for a user who has, or may have, an override or a stay of their own. The
+// cases, in order:
 //
 //	its own stay of the user stands                                       back there
-//	no reading to go by, or one from before the user was let go of        waits
+//	no good reading, or one from before the user was let go of            waits
 //	another's stay of the user                                            follows, by a current reading
 //	some fleets that proxies go by have an override of the user, some not waits
 //	none has                                                              what the bucket is told
@@ -213,8 +217,8 @@ func (m *Member) judgeUser(user string, bucket int, home string) verdict {
 	return verdict{}
 }
 
-// userChoice is choice for a user in the fleet tables[i]: the override, where its backend is up; with separate storage the override
-// or the placement; else the bucket's.
+// userChoice returns choice for a user in the fleet tables[i]: the override, if its backend is up; with
+// separate storage the override, else the placement; else choice of the bucket.
 func (m *Member) userChoice(i int, user string, bucket int, home string) place {
 	t := &m.tables[i]
 	over := overrideIn(m.tables, i, user, m.override(user))

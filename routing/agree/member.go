@@ -4,32 +4,35 @@ import (
 	"time"
 )
 
-// Member is one proxy's part in the agreement. Its methods are events: each takes the time, changes what the Member knows,
-// and leaves requests and effects behind, which Take gives. No method waits.
+// Member is one proxy's part in the agreement. Its methods are events: each takes the time, changes what the
+// Member knows, and leaves requests and effects, which Take returns. No method waits.
 //
-// It is not safe for use by several goroutines: the caller's lock makes a switch happen at one point in time between claims.
+// A Member is not safe for use by several goroutines: the caller's lock puts each switch at one point in
+// time between claims.
 type Member struct {
 	o       Options
-	without rule // tests only
+	without rule // rules that this Member leaves out; only tests do
 	now     time.Time
 
-	// Where it stands.
+	// Its phase and its Consul session.
 	phase    phase
 	isolated bool      // it doesn't trust what it knows
-	removed  bool      // outside, and others have taken its key away: they may have moved its users
+	removed  bool      // it is outside, and other proxies have removed its key: they may have moved its users
 	relock   bool      // its key has to be locked by its new session
 	session  string    // of Consul
 	renewed  time.Time // when the last successful renewal was sent
 	renewAt  time.Time // when the next one is due
 
-	// What it goes by. A fleet, its tables and overrides belong together and change in switchTo alone.
+	// The fleet that it goes by. The fleet, its tables and overrides belong together and change only in
+	// switchTo.
 	fleet     *Fleet
 	tables    []table
 	overrides [maxShards]map[string]string
 	switched  time.Time            // when it switched to fleet
-	down      map[string]time.Time // backends that the fleet calls down, since when by this clock
+	down      map[string]time.Time // backends that the fleet calls down, and since when, by this proxy's clock
 
-	// What it has published. own is what Consul certainly has or had; pending may be there as well.
+	// What it has published. own is the last record that Consul certainly has or had; pending may have been
+	// written after it.
 	own        *Record
 	ownIndex   uint64
 	seq        uint64 // of the last record sent
@@ -40,15 +43,15 @@ type Member struct {
 
 	// What it has read.
 	latest  *Reading
-	view    *Reading // the last one that claims may go by
-	void    []uint64 // by bucket: readings whose own record has a lower Seq say nothing of it
+	view    *Reading // the last good reading, which claims go by
+	void    []uint64 // by bucket: a reading in which this proxy's own record has a lower Seq is void
 	orphans map[string]orphan
-	// restored is when it noticed last that Consul's state had been restored from an earlier one.
+	// restored is when this proxy last noticed that Consul's state had been restored from an earlier one.
 	restored time.Time
 	outage   time.Time         // since when there is no fleet that it can use; zero: there is one
-	told     map[string]uint64 // problems that the operator was told of, by key: the index
+	told     map[string]uint64 // problems reported to the operator, by key: the key's index
 
-	// Who is where.
+	// The users of whom this proxy has connections, and where they are.
 	places   places
 	holds    map[string]*hold
 	heads    []*hold // by bucket
@@ -58,16 +61,16 @@ type Member struct {
 	letGoAt  time.Time
 	asked    map[int]int64        // by bucket: the round of the schedule in which its users were asked to leave
 	askedOf  map[string]int64     // by user, for users' own stays
-	anew     map[string]anew      // users who are asked once more in the same turn
-	yielding map[string]time.Time // users asked to leave since others have them elsewhere
-	drains   map[string]*draining // by backend: how far this proxy is with the fleet's drains
+	anew     map[string]anew      // users who are asked to leave once more in the same turn
+	yielding map[string]time.Time // users asked to leave because other proxies have them elsewhere; when they were last asked
+	drains   map[string]*draining // by backend: the progress of the fleet's drains at this proxy
 
-	// What claims are judged by.
-	stale    bool // verdicts are from before the last change
+	// What claims are answered by.
+	stale    bool // the verdicts were computed before the last change
 	verdicts []verdict
 	ownAt    []place
-	named    map[string]bool      // users with a stay of their own, or whose override has changed lately
-	wants    map[string]time.Time // users whose stay elsewhere is to be followed, until when
+	named    map[string]bool      // users with a stay of their own, or whose overrides differ between the fleets that are kept
+	wants    map[string]time.Time // users whose stay at another proxy is to be followed, and until when
 	version  uint64
 
 	writer      writer
@@ -82,26 +85,26 @@ type Member struct {
 	retry   map[purpose]time.Time
 }
 
-// phase says where a Member stands.
+// phase is a Member's state.
 type phase uint8
 
 const (
-	outside phase = iota // it has no key, or none that its session holds: it has to join
+	outside phase = iota // it has no key that its session holds: it has to join
 	inside               // it counts
-	leaving              // it counts until it holds nothing any more
+	leaving              // it counts until it has no connections
 	left
 )
 
-// fate is what is known of the pending record.
+// fate is the state of the write of the pending record.
 type fate uint8
 
 const (
 	sent    fate = iota + 1
-	unknown      // no answer: to be read, and sent again
+	unknown      // no answer: it is sent again, unless a reading shows that it was done
 	refused      // it wasn't written; a reading says why
 )
 
-// purpose is what a request is for. One request for each is under way at a time.
+// purpose is what a request is for. At most one request for each purpose is in progress.
 type purpose uint8
 
 const (
@@ -121,7 +124,7 @@ type orphan struct {
 	since time.Time
 }
 
-// New is a Member that has yet to join.
+// New returns a Member that hasn't joined yet.
 func New(o Options, now time.Time) (*Member, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -140,8 +143,8 @@ func New(o Options, now time.Time) (*Member, error) {
 	return m, nil
 }
 
-// Take gives what the events since the last Take have left behind: requests for Consul, each to be made by itself, and
-// effects, in their order.
+// Take returns the requests to Consul and the effects that the events since the last Take have left. Each
+// request is made by itself; the effects are acted on in their order.
 func (m *Member) Take() ([]Op, []Effect) {
 	ops, effects := m.ops, m.effects
 	m.ops, m.effects = nil, nil
@@ -151,38 +154,42 @@ func (m *Member) Take() ([]Op, []Effect) {
 // Version changes when claims that wait should be made again.
 func (m *Member) Version() uint64 { return m.version }
 
-// Deadline is when this proxy stops to trust what it knows, unless a renewal succeeds before. A session compares it with the
-// clock before it relays a command; with Hold a timer at this time calls Tick, and all connections are closed within CloseWithin.
+// Deadline returns when this proxy stops trusting what it knows, unless a renewal succeeds before. A session
+// compares it with the clock before it relays a command; with Hold, a timer at this time calls Tick, and all
+// connections are closed within CloseWithin.
 func (m *Member) Deadline() time.Time { return m.renewed.Add(m.o.trust()) }
 
-// Trusted reports whether it trusts what it knows.
+// Trusted reports whether this proxy trusts what it knows.
 func (m *Member) Trusted(now time.Time) bool {
 	m.at(now)
 	return m.phase != outside && m.phase != left && !m.isolated
 }
 
-// Tick is the clock. It comes ten times a second, and at Deadline.
+// Tick tells the Member the time. It is called ten times a second, and at Deadline.
 func (m *Member) Tick(now time.Time) {
 	m.at(now)
 	m.pump()
 }
 
-// Read is the answer of a watch on the whole prefix. A reading that is older than the last is left out, so that any server may
-// be asked (Consul's mode `stale`); after the index has gone back one consistent read has to say so.
+// Read takes an answer to the watch of the whole prefix. A reading older than the last one is ignored, so
+// that any server may be asked (Consul's mode `stale`); if Consul's index really has gone back, one
+// consistent reading has to show it.
 func (m *Member) Read(r *Reading, now time.Time) {
 	m.at(now)
 	m.read(r)
 	m.pump()
 }
 
-// Unreachable says which backends this proxy can't reach. A login there isn't sent elsewhere by this proxy alone.
+// Unreachable tells the Member which backends this proxy can't reach. A login there isn't sent elsewhere
+// because of one proxy's report.
 func (m *Member) Unreachable(backends []string, now time.Time) {
 	m.at(now)
 	m.unreachable = sortedCopy(backends)
 	m.pump()
 }
 
-// Leave begins a clean stop: no claim is answered any more. Once nothing is held, the key is removed and the session ended.
+// Leave begins a clean stop: claims are refused from now on. When no connection is left, the key is removed
+// and the session destroyed.
 func (m *Member) Leave(now time.Time) {
 	m.at(now)
 	if m.phase != left {
@@ -191,10 +198,11 @@ func (m *Member) Leave(now time.Time) {
 	m.pump()
 }
 
-// Left reports whether a clean stop has ended, as far as others are concerned. A last Op ends the session.
+// Left reports whether a clean stop has ended, as far as other proxies are concerned. One last Op destroys
+// the session.
 func (m *Member) Left() bool { return m.phase == left }
 
-// at notes the time, and stops to trust what isn't renewed.
+// at records the time, and isolates this proxy if its deadline is over.
 func (m *Member) at(now time.Time) {
 	m.now = now
 	if m.phase == outside || m.phase == left || m.isolated || !now.After(m.Deadline()) || !m.has(ruleTrust) {
@@ -223,7 +231,7 @@ func (m *Member) back() {
 	}
 }
 
-// changed: verdicts have to be judged anew, and claims that wait made again.
+// changed records that verdicts have to be computed again, and that claims that wait are to be made again.
 func (m *Member) changed() {
 	m.stale = true
 	m.version++
@@ -233,7 +241,7 @@ func (m *Member) effect(e Effect) { m.effects = append(m.effects, e) }
 
 func (m *Member) trouble(err error) { m.effect(Effect{Kind: Trouble, Err: err}) }
 
-// send makes a request, unless one for the same purpose is under way or has to wait.
+// send makes a request, unless one for the same purpose is in progress or has to wait.
 func (m *Member) send(p purpose, op Op) bool {
 	if !m.may(p) {
 		return false
@@ -247,5 +255,5 @@ func (m *Member) send(p purpose, op Op) bool {
 
 func (m *Member) may(p purpose) bool { return !m.busy[p] && !m.now.Before(m.retry[p]) }
 
-// later puts the next request for a purpose off.
+// later delays the next request for a purpose.
 func (m *Member) later(p purpose, d time.Duration) { m.retry[p] = m.now.Add(d) }

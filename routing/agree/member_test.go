@@ -37,7 +37,7 @@ func newAlone(t testing.TB, o Options) *alone {
 	return a
 }
 
-// fleet is discovery's news.
+// fleet is a new answer of discovery.
 func (a *alone) fleet(index uint64, states ...routing.State) {
 	d := Discovery{Index: index}
 	for i, s := range states {
@@ -94,7 +94,8 @@ func TestAClaimAllocatesNothing(t *testing.T) {
 	}
 }
 
-// A backend with a third of 100,000 users is drained: one write of less than 2 KB tells of all of them.
+// A backend with a third of 100,000 users is drained: one write of less than 2 KB publishes the stays of all
+// of them.
 func TestASwitchOfManyUsersIsOneSmallWrite(t *testing.T) {
 	a := newAlone(t, Options{})
 	a.fleet(1, routing.Up, routing.Up, routing.Up)
@@ -126,7 +127,8 @@ func TestASwitchOfManyUsersIsOneSmallWrite(t *testing.T) {
 	}
 }
 
-// Alone, a proxy that can't renew its session stops to trust itself in time, and with Hold closes everything.
+// A proxy alone that can't renew its session stops trusting what it knows in time, and with Hold closes all
+// connections.
 func TestIsolation(t *testing.T) {
 	for _, mode := range []Mode{Serve, Hold} {
 		a := newAlone(t, Options{Isolated: mode})
@@ -159,7 +161,7 @@ func TestIsolation(t *testing.T) {
 	}
 }
 
-// With separate storage the placement decides, and an operator's move goes before it.
+// With separate storage the placement decides, and an operator's move overrides it.
 func TestSeparateStorage(t *testing.T) {
 	a := newAlone(t, Options{Storage: routing.Separate})
 	a.fleet(1, routing.Up, routing.Up, routing.Down)

@@ -6,19 +6,22 @@ import (
 	"imapproxy/routing"
 )
 
-// Rule 7. Users who aren't where choice says are moved: a bucket at a time, in the order and at the rate that the fleet record
-// says, so that all proxies let go of one bucket at about the same time. While its turn lasts (AgreeWithin) its users are asked
-// to leave and their claims wait; nobody follows. Whoever couldn't leave keeps the bucket where it is until its next turn.
+// Rule 7. Users who aren't where choice says are moved a bucket at a time, in the order and at the rate that
+// the fleet says, so that all proxies let go of one bucket at about the same time. While a bucket's turn
+// lasts (AgreeWithin), its users are asked to leave, their claims wait, and no stay is followed. A bucket
+// whose users couldn't all leave stays where it is until its next turn.
 //
-// A backend that an operator drains has its own schedule in the fleet record, and may have a time when what is left is ended.
+// A backend that an operator drains has its own schedule in the fleet, and may have a deadline after which
+// the sessions that are left are ended.
 //
-// A backend that is down isn't worth staying at: its users are asked at once. Where the fleet has called it down for
-// FailoverAfter, their sockets are aborted, which counts as their end (correction F).
+// Users at a backend that is down are asked at once. If the fleet has called it down for FailoverAfter,
+// their sockets are aborted, which counts as the end of their connections.
 
-// retryCycle is the longest Cycle of rounds after the first: in the first one most users have gone.
+// retryCycle bounds the Cycle of the rounds after the first: most users have left in the first round.
 const retryCycle = int64(2 * time.Minute / time.Millisecond)
 
-// turn says in which round of the schedule a bucket is, and since when. Round 0 has not begun.
+// turn returns in which round of the schedule a bucket is, and for how long its turn has lasted. Round 0:
+// its first turn hasn't begun.
 func (m *Move) turn(bucket, buckets int, now time.Time) (round int64, since time.Duration) {
 	at := now.UnixMilli() - m.Begin
 	again := min(m.Cycle, retryCycle)
@@ -34,7 +37,7 @@ func (m *Move) turn(bucket, buckets int, now time.Time) (round int64, since time
 	}
 }
 
-// End is when the last bucket of the first round has had its turn, for who shows progress.
+// End returns when the last bucket of the first round has its turn, to show progress.
 func (m *Move) End() time.Time {
 	if m.Settle {
 		return time.UnixMilli(m.Begin + m.Cycle)
@@ -42,7 +45,7 @@ func (m *Move) End() time.Time {
 	return time.UnixMilli(m.Begin + max(m.Cycle, m.Slow))
 }
 
-// open reports whether a user, or the user's bucket, is asked to leave the place now.
+// open reports whether the user is asked to leave the backend now, as a user or with the bucket.
 func (m *Member) open(user string, bucket int, at place) bool {
 	choice := m.tables[len(m.tables)-1].choice[bucket]
 	special := m.special(user)
@@ -62,16 +65,17 @@ func (m *Member) open(user string, bucket int, at place) bool {
 	return open
 }
 
-// due says in which round a stay's turn is now, and whether it is. user is "" for a bucket's stay. In order:
+// due returns in which round the turn of a stay is now, and whether its users are asked to leave now. user
+// is "" for the stay of a bucket. The cases, in order:
 //
 //	the backend is down, or its drain's time is over     at once, and again each second
 //	a user whom an operator has moved                    at once when the override came
 //	a bucket at a drained backend                        by the drain's schedule
-//	a user there with a stay of their own                when the bucket had its turn
-//	a bucket at a backend that is up                     by Slow; never where users settle
-//	a bucket at any other                                by Cycle
+//	a user at a drained one, with a stay of their own    when the bucket had its turn
+//	a bucket at a backend that is up                     by Slow; never with Settle
+//	a bucket at any other backend                        by Cycle
 //
-// Where a stay is a user's own, the rounds after the first follow each other by Pause.
+// For a user's own stay, each round after the first begins a Pause after the one before.
 func (m *Member) due(user string, bucket int, at place) (round int64, open bool) {
 	id := m.places.ids[at]
 	move, kind := m.turns(user, bucket, id)
@@ -85,12 +89,12 @@ func (m *Member) due(user string, bucket int, at place) (round int64, open bool)
 	return round, round > 0 && since < m.o.AgreeWithin
 }
 
-// turns is the schedule that due goes by.
+// turns returns the schedule that due goes by.
 func (m *Member) turns(user string, bucket int, id string) (Move, turnKind) {
 	move := m.fleet.Move
 	b, d := m.fleet.backend(id), m.fleet.drain(id)
 	if d != nil && d.Begin == 0 {
-		d = nil // not yet
+		d = nil // its schedule hasn't begun
 	}
 	switch {
 	case b == nil || b.State == routing.Down || d != nil && d.over(bucket, m.o.Buckets, m.now):
@@ -117,13 +121,13 @@ const (
 	never
 )
 
-// moved: an operator has moved the user to another backend than this, which is up.
+// moved reports whether an override sends the user to another backend than id, which is up.
 func (m *Member) moved(user, id string) bool {
 	over := m.override(user)
 	return over != "" && over != id && m.fleet.newest().up(over)
 }
 
-// late: a bucket's turn is half over.
+// late reports whether the second half of a bucket's turn has begun.
 func (m *Member) late(bucket int, at place) bool {
 	move, kind := m.turns("", bucket, m.places.ids[at])
 	switch kind {
@@ -136,7 +140,8 @@ func (m *Member) late(bucket int, at place) bool {
 	return round > 0 && since >= m.o.AgreeWithin/2 && since < m.o.AgreeWithin
 }
 
-// leavesInTurn reports whether a user is asked to leave now, by turns: the backend is there, and others don't have the user elsewhere.
+// leavesInTurn reports whether the user is asked to leave now because it is their turn: the backend isn't
+// down, and no other proxy has the user elsewhere.
 func (m *Member) leavesInTurn(h *hold) bool {
 	if _, yields := m.yielding[h.user]; yields || m.fleet == nil {
 		return false
@@ -154,13 +159,14 @@ func (m *Member) leavesInTurn(h *hold) bool {
 	return kind == byTurns
 }
 
-// anew is a user who is asked to leave once more in the same turn, since there is a connection that didn't hear it.
+// anew is for a user who is asked to leave once more in the same turn, because a connection was made after
+// the first time.
 type anew struct {
-	at    time.Time // zero: it was done
+	at    time.Time // when to ask; zero: the user has been asked
 	times int
 }
 
-// askAnew has the user asked after a second, the next times after twice as long each.
+// askAnew schedules that the user is asked after a second; each further time takes twice as long.
 func (m *Member) askAnew(user string) {
 	a := m.anew[user]
 	if a.at.IsZero() {
@@ -168,7 +174,7 @@ func (m *Member) askAnew(user string) {
 	}
 }
 
-// asksAnew does what askAnew has asked for.
+// asksAnew asks the users for whom askAnew's time has come.
 func (m *Member) asksAnew() {
 	for user, a := range m.anew {
 		switch h := m.holds[user]; {
@@ -181,7 +187,7 @@ func (m *Member) asksAnew() {
 	}
 }
 
-// moves asks the users of stays whose turn it is to leave, once in each round.
+// moves asks the users of the stays whose turn it is to leave, once in each round.
 func (m *Member) moves() {
 	m.asksAnew()
 	if m.isolated || m.own.Acked != m.fleet.Epoch || len(m.own.Buckets) == 0 && len(m.own.Users) == 0 {
@@ -221,7 +227,7 @@ func (m *Member) moves() {
 	}
 }
 
-// ask tells the proxy to let go of a user.
+// ask produces the effect that lets go of a user.
 func (m *Member) ask(h *hold) {
 	id := m.places.ids[h.at]
 	down, known := m.down[id]

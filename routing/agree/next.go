@@ -9,9 +9,10 @@ import (
 	"imapproxy/routing"
 )
 
-// next is the fleet after the one that all proxies see now: a function of that, of discovery's answer, of what the
-// proxies report and of the overrides that were asked for; nil where nothing changes, or where 16 fleets are kept and some proxy still
-// goes by the oldest. shards are the keys overrides/NN that change with it.
+// next returns the fleet after the one that all proxies see now. It depends on that fleet, discovery's
+// answer, the proxies' reports and what operators have asked for. It is nil if nothing changes, or if 16
+// fleets are kept and some proxy still goes by the oldest. shards are the keys overrides/NN that change with
+// it.
 func (m *Member) next() (f *Fleet, shards map[int]map[string]string) {
 	prev := m.view.Fleet
 	lowest := prev.Epoch
@@ -45,13 +46,14 @@ func (m *Member) next() (f *Fleet, shards map[int]map[string]string) {
 	return &next, shards
 }
 
-// makeName is unique for each fleet that was ever made.
+// makeName returns a name that no other fleet has had.
 func (m *Member) makeName() string {
 	m.writer.made++
 	return fmt.Sprintf("%s/%d", m.o.ID, m.writer.made)
 }
 
-// first is a fleet where there is none: of discovery's answer, or the last good one under the next number.
+// first returns a fleet for a service that has none: from discovery's answer, or the last good one with the
+// next epoch.
 func (m *Member) first() *Fleet {
 	f := &Fleet{Format: Format, Epoch: 1, Users: m.o.Users, Storage: m.o.Storage.String(), Buckets: m.o.Buckets}
 	switch d := m.writer.discovery; {
@@ -72,7 +74,7 @@ func (m *Member) first() *Fleet {
 	return f
 }
 
-// said is a backend as discovery describes it.
+// said returns a backend as discovery describes it.
 func said(b *routing.Backend) Backend {
 	s := Backend{
 		ID: b.ID, Name: b.Name, Service: b.Service, Address: b.Address, Weight: min(max(b.Weight, 0), 65535), State: b.State, Reason: clip(b.Reason),
@@ -84,7 +86,8 @@ func said(b *routing.Backend) Backend {
 	return s
 }
 
-// sameBackends: nothing differs that is worth a fleet. A reason alone isn't.
+// sameBackends reports whether the backends don't differ enough for a new fleet. A difference of reasons
+// alone isn't enough.
 func sameBackends(a, b []Backend) bool {
 	return slices.EqualFunc(a, b, func(a, b Backend) bool {
 		a.Reason, b.Reason = "", ""
@@ -94,9 +97,10 @@ func sameBackends(a, b []Backend) bool {
 	})
 }
 
-// nextBackends applies, in order: discovery's answer, unless it is older than the fleet's; what the proxies can't reach (rule 6);
-// operators' drains: what is up drains, and no more than that; flap_damp: a state or weight stays for so long before it changes again; panic_threshold: of an answer that
-// takes too many away, none is taken away.
+// nextBackends returns the backends of the next fleet. It applies, in order: discovery's answer, unless it
+// is older than the fleet's; the reports of backends that proxies can't reach (rule 6); operators' drains,
+// which only change backends that are up; flap_damp: a state or weight that changed less than FlapDamp ago
+// stays; panic_threshold: an answer that takes away too many backends takes away none.
 func (m *Member) nextBackends(prev *Fleet, drains []Drain) ([]Backend, uint64) {
 	drained := &Fleet{Drains: drains}
 	m.sightings(prev)
@@ -113,13 +117,13 @@ func (m *Member) nextBackends(prev *Fleet, drains []Drain) ([]Backend, uint64) {
 	unreachable := m.reports()
 
 	var next []Backend
-	var losses []int // in next
+	var losses []int // indexes in next
 	base, lately := 0, 0
 	take := func(was *Backend, b Backend) {
 		if unreachable[b.ID] && b.State != routing.Down {
 			b.State, b.Reason = routing.Down, "most proxies can't reach it"
 		}
-		if b.Drained { // as it was: what it would be without
+		if b.Drained { // its state without the drain
 			b.State, b.Reason, b.Drained = routing.Up, "", false
 		}
 		if b.State == routing.Up && drained.drain(b.ID) != nil {
@@ -192,7 +196,7 @@ func (m *Member) nextBackends(prev *Fleet, drains []Drain) ([]Backend, uint64) {
 	return next, catalogue
 }
 
-// sightings notes since when this proxy knows each backend's state.
+// sightings records since when this proxy has known each backend's state.
 func (m *Member) sightings(f *Fleet) {
 	for id := range m.writer.seen {
 		if f.backend(id) == nil {
@@ -207,7 +211,8 @@ func (m *Member) sightings(f *Fleet) {
 	}
 }
 
-// reports are the backends that more than half of the proxies can't reach (both of two), for FailoverAfter by this proxy's clock.
+// reports returns the backends that more than half of the proxies (both of two) can't reach. The value is
+// true if that has lasted for FailoverAfter, by this proxy's clock.
 func (m *Member) reports() map[string]bool {
 	count, live := make(map[string]int), 0
 	for _, p := range m.view.Proxies {
@@ -238,10 +243,11 @@ func (m *Member) reports() map[string]bool {
 	return down
 }
 
-// most: more than half, and both of two.
+// most reports whether n is more than half of the number of proxies; of two, both are needed.
 func most(n, of int) bool { return 2*n > of && (of != 2 || n == 2) }
 
-// forgettable: a backend that isn't listed has been down for the panic window, and no proxy has a stay there.
+// forgettable reports whether a backend that isn't listed can be removed: it has been down for the panic
+// window, and no proxy has a stay there.
 func (m *Member) forgettable(b *Backend) bool {
 	if m.now.Sub(m.writer.seen[b.ID].at) < m.o.Policy.PanicWindow {
 		return false
@@ -254,14 +260,15 @@ func (m *Member) forgettable(b *Backend) bool {
 	return true
 }
 
-// nextOverrides are the overrides that were asked for and aren't there, and the keys that change by them.
+// nextOverrides returns the overrides that were asked for and that the fleet doesn't have, and the keys that
+// change with them.
 func (m *Member) nextOverrides() (changes []Change, shards map[int]map[string]string) {
 	if len(m.writer.moves) == 0 {
 		return nil, nil
 	}
 	for _, p := range m.view.Proxies {
 		if len(p.Users) > fullNames {
-			return nil, nil // until fewer users are on their way
+			return nil, nil // wait until fewer users are being moved
 		}
 	}
 	shards = make(map[int]map[string]string)
@@ -292,9 +299,10 @@ func (m *Member) nextOverrides() (changes []Change, shards map[int]map[string]st
 	return changes, shards
 }
 
-// nextMove is the schedule: at move_rate for users at backends that aren't up, at rebalance_rate for those at backends that are, both
-// counted with those who are still on their way since an earlier fleet. Operators' drains have their own.
-// How many users there are is judged by those whom this proxy holds.
+// nextMove returns the schedule: by move_rate for users at backends that aren't up, by rebalance_rate for
+// those at backends that are up, including those who are still to be moved since an earlier fleet.
+// Operators' drains have their own schedules. The number of users is estimated from those whom this proxy
+// has.
 func (m *Member) nextMove(prev, next *Fleet) Move {
 	move := prev.Move
 	move.Pause = movePause * m.o.AgreeWithin.Milliseconds()
@@ -329,7 +337,8 @@ func (m *Member) nextMove(prev, next *Fleet) Move {
 	return move
 }
 
-// whereabouts is where each bucket's users are: at the stay that a proxy has published, else where this proxy's fleet sends them.
+// whereabouts returns where each bucket's users are: at the stay that a proxy has published, else where this
+// proxy's fleet sends them.
 func (m *Member) whereabouts() []place {
 	at := slices.Clone(m.tables[len(m.tables)-1].choice)
 	for _, p := range m.view.Proxies {

@@ -2,21 +2,21 @@ package agree
 
 import "time"
 
-// Op is a request to Consul that a Member wants made. Each has a deadline of its own (OpTimeout), and may
-// be sent again as it is: what it does, it does once. Its outcome goes to Member.Done.
+// Op is a request that a Member makes to Consul. Each has a deadline (OpTimeout), and may be sent again
+// unchanged: a second time changes nothing. Its result is passed to Member.Done.
 type Op struct {
 	ID   uint64
 	Kind OpKind
-	// Session is what Renew and Destroy are about. Create's answer goes into Result.Session.
+	// Session is the session that Renew and Destroy are about. Create returns its session in Result.Session.
 	Session string
-	// TTL is the new session's. It has no checks (NodeChecks empty, so that the agent's gossip doesn't end it), the behaviour
-	// `release` and the shortest lock-delay.
+	// TTL is the TTL of a new session. The session has no checks (NodeChecks is empty, so that the agent's
+	// gossip doesn't end it), the behaviour `release` and the shortest lock-delay.
 	TTL time.Duration
-	// Txn is the operations of a Write, which Consul makes all or none, in their order.
+	// Txn has the operations of a Write, in their order. Consul does all or none of them.
 	Txn []TxnOp
 }
 
-// OpKind says what an Op does.
+// OpKind is the kind of an Op.
 type OpKind uint8
 
 // The kinds of Op.
@@ -25,10 +25,10 @@ const (
 	RenewSession
 	DestroySession
 	Write // a Txn
-	Read  // of the whole prefix, consistent, not blocking; Result.Reading is the answer
+	Read  // of the whole prefix, consistent, not blocking; the answer is in Result.Reading
 )
 
-// OpTimeout is an Op's deadline: a leader that hangs held a request for 25 seconds.
+// OpTimeout is an Op's deadline. Without it, a leader that hangs would hold a request for 25 seconds.
 const OpTimeout = 2500 * time.Millisecond
 
 // TxnOp is one operation of a Txn.
@@ -55,10 +55,11 @@ const (
 
 // Result is the outcome of an Op.
 type Result struct {
-	// Err: it isn't known whether the Op was done (no answer in time, no leader, a broken connection, HTTP 5xx), or it wasn't
-	// allowed (ACL). All else is zero then.
+	// Err means that it isn't known whether the Op was done (no answer in time, no leader, a broken
+	// connection, HTTP 5xx), or that it isn't allowed (ACL). The other fields are zero then, except Sent.
 	Err error
-	// Refused: Consul answered, and didn't do it: a check of the Txn failed, the session doesn't exist.
+	// Refused means that Consul answered and didn't do it: a check of the Txn failed, or the session doesn't
+	// exist.
 	Refused bool
 	// Index is the ModifyIndex of the keys that a Write has written.
 	Index uint64
@@ -70,40 +71,41 @@ type Result struct {
 	Sent time.Time
 }
 
-// Effect is something that the proxy has to do, or to tell its operator.
+// Effect is something that the proxy has to do, or to report to its operator.
 type Effect struct {
 	Kind EffectKind
 	User string
 	// Backend is where the user's connections are.
 	Backend string
-	// Abort: don't wait for a safe point or an answer; close the sockets.
+	// Abort means that the sockets are closed now, without waiting for a safe point or an answer.
 	Abort bool
 	// Text is for the log.
 	Text string
 	Err  error
 }
 
-// EffectKind says what an Effect is.
+// EffectKind is the kind of an Effect.
 type EffectKind uint8
 
 // The kinds of Effect.
 const (
-	// LetGo: end all backend connections of the user (sessions at a safe point, watches, warm ones), and Release each once its
-	// end is seen. What can't be ended now is asked for again, later.
+	// LetGo: end all backend connections of the user (sessions at a safe point, watches, warm connections),
+	// and release each claim once the end of its connection has been seen. Another LetGo comes later for
+	// connections that can't be ended now.
 	LetGo EffectKind = iota + 1
 	// CloseAll: end all backend connections of all users now.
 	CloseAll
-	// Joined: this proxy counts, from now on.
+	// Joined: this proxy counts from now on.
 	Joined
-	// Isolated: this proxy doesn't trust what it knows any more (Text says why).
+	// Isolated: this proxy no longer trusts what it knows (Text says why).
 	Isolated
-	// Back: it does again.
+	// Back: this proxy trusts what it knows again.
 	Back
-	// Switched: it goes by a new fleet.
+	// Switched: this proxy goes by a new fleet.
 	Switched
-	// End: the time that a drain gives the user's sessions is over. Those that have connections at the backend are ended, with a BYE.
-	// A LetGo comes with it.
+	// End: the time that a drain gives the user's sessions is over. Sessions that have connections at the
+	// backend are ended with a BYE. A LetGo comes with it.
 	End
-	// Trouble: Err is something for the operator to mend.
+	// Trouble: Err is an error that the operator has to correct.
 	Trouble
 )

@@ -8,22 +8,23 @@ import (
 	"imapproxy/routing"
 )
 
-// Mode says what a proxy does that can't reach Consul for longer than its session lives.
+// Mode says what a proxy does if it can't reach Consul for longer than its session lives.
 type Mode uint8
 
 const (
-	// Serve: sessions and users who aren't being moved go on by what was known last. A user whom the
+	// Serve: sessions, and users who aren't being moved, go on by the last known fleet. A user whom the
 	// other proxies move meanwhile may be on two backends.
 	Serve Mode = iota
-	// Hold: it lets go of all backend connections before the others may move any user; clients stay, their commands wait.
+	// Hold: the proxy lets go of all backend connections before the other proxies may move any user. Clients
+	// stay connected, and their commands wait.
 	Hold
 )
 
-// Options says who a proxy is and how it behaves. ID, Storage and Users have no default.
+// Options say which proxy this is and how it behaves. ID, Storage and Users have no default.
 type Options struct {
-	ID      string          // of this process; each start has a new one
+	ID      string          // id of this process; each process has a new one
 	Storage routing.Storage // whether backends share the mail
-	Users   string          // how names are made canonical, in words that are equal where it is equal
+	Users   string          // how users' names are made canonical; proxies that do it in the same way have the same text here
 	About   About
 
 	TTL         time.Duration // of the Consul session; 0 = 45 s
@@ -34,16 +35,18 @@ type Options struct {
 	Buckets     int // 0 = routing.Buckets; a divisor of it
 }
 
-// Policy is how the next fleet is made of what discovery and the proxies say.
+// Policy says how the next fleet is made from discovery's answer and the proxies' reports.
 type Policy struct {
 	PanicThreshold float64       // 0 = 0.5; see routing.Options
 	PanicWindow    time.Duration // 0 = 1 min
-	FailoverAfter  time.Duration // how long most proxies must not reach a backend before it is down; 0 = 30 s
-	FlapDamp       time.Duration // a backend's state stays for so long; 0 = 10 s
-	// MoveRate is how many users a second are moved, over all proxies, after a backend was drained or went down; 0 = 100.
+	FailoverAfter  time.Duration // for how long most proxies must be unable to reach a backend before it is down; 0 = 30 s
+	FlapDamp       time.Duration // how long a backend's state stays before it may change again; 0 = 10 s
+	// MoveRate is how many users a second all proxies together move after a backend was drained or went
+	// down; 0 = 100.
 	MoveRate float64
-	// RebalanceRate is the same after a backend came, came back or changed its weight; 0 = 10. Negative: no user is moved; users
-	// go there when they log in with no connection left.
+	// RebalanceRate is the same after a backend was added, came back or changed its weight; 0 = 10.
+	// Negative: no user is moved; users go to their new backend when they log in and have no connection
+	// left.
 	RebalanceRate float64
 }
 
@@ -54,7 +57,7 @@ const (
 	defaultFlapDamp    = 10 * time.Second
 	defaultMoveRate    = 100
 	defaultRebalance   = 10
-	minTTL             = 10 * time.Second // Consul's own
+	minTTL             = 10 * time.Second // Consul's own minimum
 )
 
 func (o Options) withDefaults() (Options, error) {
@@ -102,14 +105,15 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// Settings are the options that a running Member may be given anew.
+// Settings are the options that can be changed while a Member runs.
 type Settings struct {
 	AgreeWithin time.Duration
 	Isolated    Mode
 	Policy      Policy
 }
 
-// Reconfigure gives the Member other settings. On an error the old ones stay. A proxy that is isolated and is told to hold lets go of all users.
+// Reconfigure changes the settings. On an error the old ones stay. If a proxy is isolated and the mode
+// becomes Hold, it lets go of all users.
 func (m *Member) Reconfigure(s Settings, now time.Time) error {
 	m.at(now)
 	o := m.o
@@ -128,7 +132,7 @@ func (m *Member) Reconfigure(s Settings, now time.Time) error {
 	return nil
 }
 
-// trust is for how long a proxy may trust what it knows, from the sending of its last successful renewal on. Others remove the
-// key of a session that has ended once they have seen it so for a whole TTL; clocks run apart by 1 % at most; closing
-// all connections takes CloseWithin.
+// trust returns for how long a proxy may trust what it knows, counted from when its last successful renewal
+// was sent. Other proxies remove the key of a session that has ended after they have seen it so for a whole
+// TTL; clocks differ in speed by 1 % at most; closing all connections takes CloseWithin.
 func (o *Options) trust() time.Duration { return o.TTL - o.TTL/100 - o.CloseWithin }

@@ -11,7 +11,7 @@ import (
 	"imapproxy/routing"
 )
 
-// read takes a reading in.
+// read takes in a reading.
 func (m *Member) read(r *Reading) {
 	if m.latest != nil && r.Index < m.latest.Index && !r.Consistent {
 		return
@@ -24,14 +24,14 @@ func (m *Member) read(r *Reading) {
 		m.restored = m.now
 	}
 	if m.phase == outside || m.phase == left {
-		return // the join reads for itself
+		return // join makes its own readings
 	}
 	if m.restored == m.now {
 		m.lose("Consul's state was restored", true)
 		return
 	}
 	if !r.Consistent && r.Index < m.ownIndex {
-		return // from before its own last write
+		return // from before this proxy's last write
 	}
 	mine := r.proxy(m.o.ID)
 	switch {
@@ -49,22 +49,23 @@ func (m *Member) read(r *Reading) {
 		m.lose("its Consul session has ended", false)
 		return
 	}
-	if mine.Index > m.ownIndex { // written by another hand
+	if mine.Index > m.ownIndex { // changed by other means than this proxy's writes, for example by an operator
 		m.ownIndex = mine.Index
 		m.relock = m.relock || slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Key == proxyKey(m.o.ID) })
 	}
 	if !m.follows(r) {
 		return
 	}
-	if mine.Acked == r.Fleet.Epoch { // A: a good reading
+	if mine.Acked == r.Fleet.Epoch { // a good reading (rule 2)
 		m.view = r
 		m.changed()
 	}
 	m.yield(r)
 }
 
-// wentBack reports whether something in a reading is older than in one before it, or all is gone: Consul's state was restored. By itself
-// no index goes back, and a proxy that leaves doesn't take the fleet with it.
+// wentBack reports whether something in the reading r is older than in before, or everything is gone:
+// Consul's state was restored. Without that, no index goes back, and a proxy that leaves doesn't remove the
+// fleet.
 func wentBack(before, r *Reading) bool {
 	if r.Index < before.Index || r.FleetIndex != 0 && r.FleetIndex < before.FleetIndex {
 		return true
@@ -86,7 +87,8 @@ func wentBack(before, r *Reading) bool {
 	return false
 }
 
-// follows switches to the reading's fleet, if it is a later one. False: it is none that this proxy can go by.
+// follows switches to the reading's fleet if it is newer than this proxy's. False: this proxy can't go by
+// the reading's fleet.
 func (m *Member) follows(r *Reading) bool {
 	err := m.fits(r.Fleet)
 	if err != nil {
@@ -98,7 +100,7 @@ func (m *Member) follows(r *Reading) bool {
 	}
 	if !m.outage.IsZero() {
 		m.outage = time.Time{}
-		delete(m.retry, forFleet) // of repair
+		delete(m.retry, forFleet) // repair had set it
 	}
 	k := r.Fleet.kept(m.fleet.Epoch)
 	if k == nil || k.Made != m.fleet.newest().Made {
@@ -112,7 +114,7 @@ func (m *Member) follows(r *Reading) bool {
 	return true
 }
 
-// fits says why a fleet can't be gone by; nil: it can.
+// fits returns why this proxy can't go by a fleet; nil if it can.
 func (m *Member) fits(f *Fleet) error {
 	switch {
 	case f == nil:
@@ -127,8 +129,8 @@ func (m *Member) fits(f *Fleet) error {
 	return nil
 }
 
-// switchTo is rule 1: from now on this proxy's new claims go by the reading's fleet. What it holds elsewhere is
-// published with its ack (switchRecord).
+// switchTo is rule 1: from now on this proxy's claims go by the reading's fleet. The stays of users who are
+// elsewhere are published with the ack (switchRecord).
 func (m *Member) switchTo(r *Reading) {
 	m.fleet, m.switched = r.Fleet, m.now
 	m.tables = tablesOf(r.Fleet, m.tables, &m.places)
@@ -149,8 +151,8 @@ func (m *Member) switchTo(r *Reading) {
 	m.changed()
 }
 
-// yield lets go of users whom another proxy has elsewhere. With all rules kept there are none but those of a proxy that
-// was cut off (Serve) while the others moved them.
+// yield lets go of users whom another proxy has elsewhere. If all rules are kept, only a proxy that was
+// isolated (Serve) while the others moved users has such users.
 func (m *Member) yield(r *Reading) {
 	if !m.has(ruleYield) || len(m.holds) == 0 {
 		return
@@ -179,7 +181,8 @@ func (m *Member) yield(r *Reading) {
 	}
 }
 
-// yieldTo lets go of a user whom another proxy has at a backend; of two who both say where, the one with the lower id stays.
+// yieldTo lets go of a user whom another proxy has at another backend. If both proxies have published a
+// stay, the proxy with the lower id keeps the user.
 func (m *Member) yieldTo(h *hold, at string, other *Record) {
 	if m.places.ids[h.at] == at {
 		return
@@ -191,7 +194,7 @@ func (m *Member) yieldTo(h *hold, at string, other *Record) {
 	m.evict(h, "another proxy has the user elsewhere")
 }
 
-// evict asks for the end of all connections of a user, once a second until it is there.
+// evict asks for the end of all connections of a user, once a second until they have ended.
 func (m *Member) evict(h *hold, why string) {
 	if last, ok := m.yielding[h.user]; ok && m.now.Sub(last) < time.Second {
 		return
@@ -200,7 +203,7 @@ func (m *Member) evict(h *hold, why string) {
 	m.effect(Effect{Kind: LetGo, User: h.user, Backend: m.places.ids[h.at], Abort: true, Text: why})
 }
 
-// tell reports values that were kept out, each once.
+// tell reports each value that was left out, once.
 func (m *Member) tell(r *Reading) {
 	for key := range maps.Keys(m.told) {
 		if !slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Key == key }) {
@@ -215,7 +218,7 @@ func (m *Member) tell(r *Reading) {
 	}
 }
 
-// watchOrphans notes keys that no session holds: since when this proxy has seen each so.
+// watchOrphans records since when this proxy has seen each key that no session holds.
 func (m *Member) watchOrphans(r *Reading) {
 	for id := range m.orphans {
 		if p := r.proxy(id); p == nil || p.Session != "" {

@@ -8,26 +8,26 @@ import (
 	"strings"
 )
 
-// Pair is a key below the prefix, as Consul's KV gives it.
+// Pair is a key below the prefix, as Consul's KV returns it.
 type Pair struct {
 	Key         string // without the prefix: "fleet", "proxies/ID", "overrides/NN"
 	Value       []byte
 	ModifyIndex uint64
-	Session     string // that holds the key; "" = none
+	Session     string // that holds the key; "": none
 }
 
-// Reading is one read of the whole prefix: all of it is as of one index.
+// Reading is one read of the whole prefix; all its values are as of one index.
 type Reading struct {
 	Index uint64
-	// Consistent says that the read asked the leader (Consul's mode `consistent`). Only such a reading may have
-	// a lower index than one before it: Consul's state was restored.
+	// Consistent says that the leader was asked (Consul's mode `consistent`). Only such a reading may have a
+	// lower index than one before it, which then shows that Consul's state was restored.
 	Consistent bool
 
-	Fleet      *Fleet // nil: there is no key, or its value is of no use (Problems)
+	Fleet      *Fleet // nil: there is no key, or its value can't be used (Problems)
 	FleetIndex uint64 // of the key, whatever its value; 0: there is none
 	Proxies    []Proxy
-	// Unknown is how many proxies have keys whose values are of no use: a later release's, or one that a
-	// session holds. Nothing is known of where their users are.
+	// Unknown is the number of proxies' keys that are held by a session, or written by a later release, and
+	// whose values can't be used. It isn't known where the users of these proxies are.
 	Unknown   int
 	Overrides [maxShards]Shard
 	Problems  []Problem
@@ -46,20 +46,20 @@ type Shard struct {
 	Index uint64
 }
 
-// Problem is a value that was kept out.
+// Problem is a value that was left out.
 type Problem struct {
 	Key         string // below the prefix
 	ModifyIndex uint64
 	Err         error
 }
 
-// Error is the sentence for the log.
+// Error returns the sentence for the log.
 func (p Problem) Error() string { return fmt.Sprintf("key %s is left out: %v", p.Key, p.Err) }
 
-// Unwrap gives the cause, to tell ErrNewer from ErrForeign.
+// Unwrap returns the cause, to distinguish ErrNewer from ErrForeign.
 func (p Problem) Unwrap() error { return p.Err }
 
-// proxy is the key of the proxy with that id; nil where there is none.
+// proxy returns the key of the proxy with that id; nil if there is none.
 func (r *Reading) proxy(id string) *Proxy {
 	for i := range r.Proxies {
 		if r.Proxies[i].ID == id {
@@ -69,7 +69,7 @@ func (r *Reading) proxy(id string) *Proxy {
 	return nil
 }
 
-// problem is the index of a key whose value was kept out; 0: it wasn't.
+// problem returns the index of a key whose value was left out; 0: it wasn't.
 func (r *Reading) problem(key string) uint64 {
 	for _, p := range r.Problems {
 		if p.Key == key {
@@ -79,14 +79,14 @@ func (r *Reading) problem(key string) uint64 {
 	return 0
 }
 
-// Decoder makes readings of what Consul answers. It decodes only what has changed since its last
+// Decoder makes readings of Consul's answers. It decodes only values that have changed since its last
 // reading. It is not safe for use by several goroutines.
 type Decoder struct{ last map[string]decoded }
 
 type decoded struct {
 	index   uint64
 	raw     []byte
-	value   any // *Fleet, *Record, *Overrides; nil: of no use
+	value   any // *Fleet, *Record or *Overrides; nil: it can't be used
 	problem error
 }
 
@@ -97,11 +97,11 @@ func (d *Decoder) Reading(index uint64, consistent bool, pairs []Pair) *Reading 
 	for i := range pairs {
 		p := &pairs[i]
 		one, ok := d.last[p.Key]
-		if !ok || one.index != p.ModifyIndex || !bytes.Equal(one.raw, p.Value) { // a restored state gives an index again
+		if !ok || one.index != p.ModifyIndex || !bytes.Equal(one.raw, p.Value) { // a restored state can give an index a second time
 			was := one.value
 			one = decodePair(p)
 			if _, isRecord := was.(*Record); isRecord && one.problem != nil && p.Session != "" {
-				one.value = was // it stands until its proxy, which sees that as well, writes it again
+				one.value = was // it counts until its proxy, which sees the fault as well, writes it again
 			}
 		}
 		now[p.Key] = one
@@ -181,7 +181,7 @@ func decodePair(p *Pair) decoded {
 	return one
 }
 
-// overridesFit reports what keeps the overrides from being those of the fleet: a shard that can't be read.
+// overridesFit returns why the overrides can't be used: a key overrides/NN can't be read. nil: they can.
 func (r *Reading) overridesFit() error {
 	for shard := range r.Overrides {
 		if s := &r.Overrides[shard]; s.Index != 0 && s.Users == nil {

@@ -8,19 +8,20 @@ import (
 	"slices"
 )
 
-// Record is the value of a key proxies/ID: what a proxy has acked, and where its users are
-// if not where that fleet says. It is never changed once decoded.
+// Record is the value of a key proxies/ID: the epoch that a proxy has acked, and where its users are who
+// aren't where that fleet sends them. A decoded Record is never changed.
 type Record struct {
 	Format int    `json:"format"`
 	ID     string `json:"id"`
-	// Seq counts the writes of this key. A reading that has the number of a write is from after it.
+	// Seq counts the writes of this key. A reading in which the key has the number of a write was made after
+	// that write.
 	Seq uint64 `json:"seq"`
 	// Acked is the newest epoch that the proxy has switched to.
 	Acked uint64 `json:"acked"`
 	// Made is Kept.Made of the epoch acked.
 	Made string `json:"made"`
-	// TTL is that of its Consul session, in milliseconds: so long others wait before they remove the key of a session
-	// that has ended.
+	// TTL is the TTL of the proxy's Consul session, in milliseconds. Other proxies wait for so long before
+	// they remove the key after the session has ended.
 	TTL int64 `json:"ttl"`
 	// Buckets are the buckets' stays, by backend.
 	Buckets map[string]Bitmap `json:"buckets,omitempty"`
@@ -28,7 +29,7 @@ type Record struct {
 	Users map[string]string `json:"users,omitempty"`
 	// Unreachable are backends that the proxy can't reach.
 	Unreachable []string `json:"unreachable,omitempty"`
-	// About is for people and for other proxies' admin APIs; nothing is decided by it.
+	// About is for people and for other proxies' admin APIs; it decides nothing.
 	About About `json:"about"`
 }
 
@@ -41,10 +42,10 @@ type About struct {
 	Started  int64  `json:"started,omitempty"`  // milliseconds since 1970, by its own clock
 	Config   string `json:"config,omitempty"`   // digest of the configuration
 	Clock    int64  `json:"clock,omitempty"`    // milliseconds since 1970, when the record was written
-	Succeeds string `json:"succeeds,omitempty"` // id of the process that it takes over from, in an upgrade
+	Succeeds string `json:"succeeds,omitempty"` // id of the process that this one replaces, in an upgrade
 }
 
-// stay is where the record says that a bucket is; "" where it says nothing.
+// stay returns the backend of the record's stay of a bucket; "" if it has none.
 func (r *Record) stay(bucket int) string {
 	for backend, buckets := range r.Buckets {
 		if buckets.Has(bucket) {
@@ -54,7 +55,7 @@ func (r *Record) stay(bucket int) string {
 	return ""
 }
 
-// clone is a copy that may be changed.
+// clone returns a copy that may be changed.
 func (r *Record) clone() *Record {
 	c := *r
 	c.Buckets = make(map[string]Bitmap, len(r.Buckets))
@@ -69,7 +70,7 @@ func (r *Record) clone() *Record {
 	return &c
 }
 
-// setStay adds or, with "", takes away a bucket's stay. A bucket has one at most.
+// setStay sets the stay of a bucket or, with "", removes it. A bucket has one stay at most.
 func (r *Record) setStay(bucket int, backend string) {
 	for b, buckets := range r.Buckets {
 		if b != backend && buckets.Has(bucket) {

@@ -1,22 +1,22 @@
 package agree
 
-// rule is a part of the protocol that tests leave out, to see that the simulation catches it. A Member of the product has
-// all of them.
+// rule is a part of the protocol that tests can leave out, to see that the simulation finds the violation. A
+// Member of the product has all rules.
 type rule uint32
 
 const (
-	ruleStays    rule = 1 << iota // 1: a switch publishes its stays
-	ruleAll                       // 2: a claim waits for all proxies to ack, where choice differs
-	ruleFollow                    // 3: a follow checks that the other's stay still stands
-	ruleVoid                      // 4: readings from before a stay was let go of are void
-	ruleTrust                     // 5: a proxy stops to trust itself before others take it for dead
-	ruleYield                     // 5: who comes back yields
-	ruleMajority                  // 6: a backend that one proxy can't reach isn't down
-	ruleOrphan                    // C: a key without a session counts for a whole TTL
-	ruleSteady                    // D: a claim waits while some fleets have an override of the user and some have none
-	ruleNamed                     // D: a switch publishes the stays of users whose overrides change
-	ruleRestored                  // who notices that Consul's state was restored waits for the others to notice it
-	ruleDamp                      // I: no backend's state is reverted within flap_damp
+	ruleStays    rule = 1 << iota // rule 1: a switch publishes its stays
+	ruleAll                       // rule 2: a claim waits for all proxies to ack if choice differs
+	ruleFollow                    // rule 3: a follow checks that the other proxy's stay still stands
+	ruleVoid                      // rule 4: readings from before a stay was let go of are void
+	ruleTrust                     // rule 5: a proxy stops trusting what it knows before others take it for dead
+	ruleYield                     // rule 5: a proxy that comes back yields
+	ruleMajority                  // rule 6: a backend that only one proxy can't reach isn't down
+	ruleOrphan                    // rule 5: a key without a session counts for a whole TTL
+	ruleSteady                    // overrides: a claim waits while some fleets have an override of the user and some have none
+	ruleNamed                     // overrides: a switch publishes the stays of users whose overrides change
+	ruleRestored                  // a proxy that notices that Consul's state was restored waits until the others have noticed
+	ruleDamp                      // no backend's state changes back within flap_damp
 )
 
 func (m *Member) has(r rule) bool { return m.without&r == 0 }

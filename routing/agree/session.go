@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// pump sees what is to be asked of Consul now.
+// pump makes the requests to Consul that are due.
 func (m *Member) pump() {
 	if m.phase == left {
 		m.end()
@@ -15,7 +15,7 @@ func (m *Member) pump() {
 	switch m.phase {
 	case outside:
 		if m.session != "" && !m.busy[forJoin] {
-			m.send(forReading, Op{Kind: Read}) // its answer is what the join goes by
+			m.send(forReading, Op{Kind: Read}) // join goes by the answer
 		}
 	default:
 		m.moves()
@@ -28,8 +28,9 @@ func (m *Member) pump() {
 	}
 }
 
-// keepSession creates the session and renews it, three times in its TTL. A proxy that can't ack lets it run out, so that
-// the others needn't wait for it for ever (correction H); a proxy whose ticks have stopped sends no renewals anyway.
+// keepSession creates the session and renews it three times in its TTL. A proxy that can't ack lets its
+// session end, so that the other proxies don't wait for it for ever (rule 5). A proxy whose ticks have
+// stopped sends no renewals either.
 func (m *Member) keepSession() {
 	if m.session == "" {
 		m.send(forSession, Op{Kind: CreateSession, TTL: m.o.TTL})
@@ -41,7 +42,7 @@ func (m *Member) keepSession() {
 	}
 }
 
-// Done is the outcome of an Op. It is called once for each.
+// Done takes the result of an Op. It is called once for each Op.
 func (m *Member) Done(op uint64, r Result, now time.Time) {
 	m.at(now)
 	p, ok := m.flight[op]
@@ -79,14 +80,14 @@ func (m *Member) done(p purpose, r Result) {
 		case !ok || r.Reading == nil:
 		case m.phase == outside:
 			m.read(r.Reading)
-			m.later(forReading, gather) // unless it joins by this one
+			m.later(forReading, gather) // unless it joins by this reading
 			m.join(r.Reading)
 		default:
 			m.resolve(r.Reading)
 		}
 	case forRecord:
 		switch {
-		case m.pending == nil: // a reading has confirmed it
+		case m.pending == nil: // a reading has confirmed the record
 		case ok:
 			m.confirm(r.Index)
 		case r.Refused:
@@ -111,8 +112,9 @@ func (m *Member) done(p purpose, r Result) {
 	}
 }
 
-// resolve learns by a consistent reading, sent after the fact, what became of a record whose write had no answer or was refused. One that
-// was refused, and doesn't stand now, never will: what it was refused for doesn't come back.
+// resolve finds out, from a consistent reading made later, what became of a record whose write had no answer
+// or was refused. A record that was refused, and isn't in the reading, is never written: what it was refused
+// for doesn't change back.
 func (m *Member) resolve(r *Reading) {
 	m.read(r)
 	if m.phase != inside && m.phase != leaving || m.pending == nil || m.fate != refused {
@@ -123,9 +125,10 @@ func (m *Member) resolve(r *Reading) {
 	m.changed()
 }
 
-// lose: others may take this proxy for dead, or have. It has to join again, under a new session.
+// lose records that the other proxies may take this proxy for dead, or have done so. It has to join again,
+// with a new session.
 func (m *Member) lose(why string, removed bool) {
-	if m.phase == leaving && len(m.holds) == 0 { // its key was removed, and a reading says so before the answer does
+	if m.phase == leaving && len(m.holds) == 0 { // its key was removed, and a reading shows that before the answer comes
 		m.phase = left
 		return
 	}
@@ -146,14 +149,16 @@ func (m *Member) lose(why string, removed bool) {
 	m.changed()
 }
 
-// end destroys the session of a proxy that has left. Its key is released or gone by then, so that nothing waits for a lock-delay.
+// end destroys the session of a proxy that has left. The key is released or removed by then, so that nothing
+// waits for a lock-delay.
 func (m *Member) end() {
 	if m.session != "" {
 		m.send(forEnd, Op{Kind: DestroySession, Session: m.session})
 	}
 }
 
-// buryOrphans removes keys of proxies whose session has ended, once they have been seen so for a whole TTL (correction C).
+// buryOrphans removes the keys of proxies whose sessions have ended, once this proxy has seen that for a
+// whole TTL (rule 5).
 func (m *Member) buryOrphans() {
 	if m.isolated || m.latest == nil {
 		return
@@ -179,14 +184,14 @@ func (m *Member) remove(id string, index uint64) bool {
 	return m.send(forOrphan, Op{Kind: Write, Txn: []TxnOp{{Verb: DeleteCAS, Key: proxyKey(id), Index: index}}})
 }
 
-// Errors of what operators ask for.
+// Errors of operators' requests.
 var (
 	ErrUnknownProxy = errors.New("no such proxy")
 	ErrNotInside    = errors.New("this proxy isn't one of the fleet now")
 )
 
-// Remove takes a proxy that is known to be dead out of the fleet, without waiting for its session. Where it lives, its users may be
-// on two backends until it notices.
+// Remove takes a proxy that is known to be dead out of the fleet, without waiting for the end of its
+// session. If that proxy lives, its users may be on two backends until it notices.
 func (m *Member) Remove(id string, now time.Time) error {
 	m.at(now)
 	if m.phase != inside || m.isolated || m.latest == nil {
@@ -202,7 +207,7 @@ func (m *Member) Remove(id string, now time.Time) error {
 	return nil
 }
 
-// Key is the index of a proxy's key as it was read last; 0: there is none.
+// Key returns the index of a proxy's key in the last reading; 0: there is none.
 func (m *Member) Key(id string) uint64 {
 	if m.latest == nil {
 		return 0

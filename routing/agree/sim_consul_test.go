@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// fakeConsul is Consul as the protocol uses it: one index, keys with sessions and locks, Txns that are made all or
-// none, sessions that end between one and two TTLs after their last renewal and release their keys.
+// fakeConsul is Consul as the protocol uses it: one index, keys with sessions and locks, Txns that are done
+// as a whole or not at all, sessions that end between one and two TTLs after their last renewal and release
+// their keys.
 type fakeConsul struct {
 	w        *world
 	index    uint64
@@ -62,12 +63,13 @@ func (c *fakeConsul) changed() {
 	}
 }
 
-// read is the state as a server has it that is up to lag behind.
+// read returns the state as a server has it that is up to lag behind.
 func (c *fakeConsul) read(consistent bool, lag time.Duration) *Reading {
 	return c.readBy(&c.decoder, consistent, lag)
 }
 
-// readBy decodes with the reader's own decoder where values may be wrecked: each reader has seen others before.
+// readBy decodes with the reader's own decoder if values may be wrecked: each reader has seen other values
+// before.
 func (c *fakeConsul) readBy(d *Decoder, consistent bool, lag time.Duration) *Reading {
 	i := len(c.history) - 1
 	for i > 0 && c.history[i].at > c.w.now-lag {
@@ -116,7 +118,7 @@ func (c *fakeConsul) renew(id string) bool {
 	return true
 }
 
-// destroy ends a session, for whatever reason, and releases its keys.
+// destroy ends a session and releases its keys.
 func (c *fakeConsul) destroy(id string) {
 	if c.sessions[id] == nil {
 		return

@@ -8,7 +8,7 @@ import (
 	"imapproxy/routing"
 )
 
-// fault is one of the things that go wrong, or that operators do.
+// fault is a fault, or something that operators do.
 func (w *world) fault() {
 	if w.quiet {
 		return
@@ -46,7 +46,7 @@ func (w *world) fault() {
 	}
 }
 
-// drain has an operator drain a backend, with or without a time after which its sessions are ended, or take that back.
+// drain makes an operator drain a backend, with or without a deadline for its sessions, or end the drain.
 func (w *world) drain(n *node) {
 	id := fmt.Sprintf("b%d", 1+w.rng.IntN(3))
 	r := DrainRequest{Backend: id, By: "an operator", Rate: float64(w.rng.IntN(3))}
@@ -72,7 +72,8 @@ func (n *node) undrain(id string) {
 	}
 }
 
-// undrainAll asks for the end of all drains until there are none: one by another proxy may come late.
+// undrainAll asks for the end of all drains until there are none: a drain that another proxy was asked for
+// may come late.
 func (w *world) undrainAll() {
 	if w.now > simEnd-15*time.Second {
 		return
@@ -87,7 +88,7 @@ func (w *world) undrainAll() {
 	}
 }
 
-// changeBackend is discovery's news; each proxy hears it in its own time.
+// changeBackend changes discovery's answer; each proxy receives it at a time of its own.
 func (w *world) changeBackend() {
 	b := &w.backends[w.rng.IntN(len(w.backends))]
 	switch w.rng.IntN(4) {
@@ -109,7 +110,7 @@ func (n *node) discover() {
 	n.m.Discover(Discovery{Index: n.w.discovery, Backends: slices.Clone(n.w.backends)}, n.clock())
 }
 
-// override has an operator move a user, or take that back.
+// override makes an operator move a user, or take the override away.
 func (w *world) override(n *node) {
 	user, to := w.users[w.rng.IntN(3)], ""
 	if w.chance(0.6) {
@@ -120,8 +121,8 @@ func (w *world) override(n *node) {
 	})
 }
 
-// report: this proxy alone can't reach a backend for a while. It is always the same process, since the record of one that
-// has crashed may still say so.
+// report makes this proxy alone unable to reach a backend for a while. It is always the same process, since
+// the record of one that has crashed may still have its report.
 func (w *world) report(n *node) {
 	b := w.backends[w.rng.IntN(len(w.backends))].ID
 	n.later(0, func() { n.m.Unreachable([]string{b}, n.clock()) })
@@ -143,7 +144,7 @@ func (n *node) crash(restart time.Duration) {
 	n.w.after(restart, n.start)
 }
 
-// stop is SIGSTOP, and CONT a while later. Its timers fire then before anything is relayed.
+// stop is SIGSTOP, and SIGCONT a while later. The process's timers fire then before it relays anything.
 func (n *node) stop(d time.Duration) {
 	if !n.up || n.stopped {
 		return
@@ -175,7 +176,7 @@ func (n *node) stop(d time.Duration) {
 	})
 }
 
-// leave is a clean stop, and a start.
+// leave is a clean stop, and a new start.
 func (n *node) leave() {
 	if !n.up || n.stopped {
 		return

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// node is a proxy in the world: the Member, what the product does around it, and a clock of its own.
+// node is a proxy in the world: the Member, a model of the product's code around it, and a clock of its own.
 type node struct {
 	w        *world
 	number   int
@@ -16,7 +16,7 @@ type node struct {
 	m        *Member
 	up       bool
 	stopped  bool          // by a signal: it does nothing until it is continued
-	deferred []func()      // what has come meanwhile
+	deferred []func()      // events that have come meanwhile
 	cut      time.Duration // it can't reach Consul until then
 	skew     time.Duration
 	rate     float64 // of its clock, besides 1
@@ -66,7 +66,7 @@ func (n *node) start() {
 	n.wake()
 }
 
-// later does something in this process, unless it has ended.
+// later calls a function in this process, unless the process has ended.
 func (n *node) later(d time.Duration, do func()) {
 	life := n.life
 	n.w.after(d, func() { n.in(life, do) })
@@ -87,7 +87,7 @@ func (n *node) each(d time.Duration, do func()) {
 	n.later(d, func() { do(); n.each(d, do) })
 }
 
-// flush does what the Member wants done.
+// flush makes the Member's requests and acts on its effects.
 func (n *node) flush() {
 	for n.w.err == nil {
 		ops, effects := n.m.Take()
@@ -200,7 +200,7 @@ func (c *fakeConsul) doBy(d *Decoder, op Op) Result {
 	return Result{Err: errLost}
 }
 
-// wake has the watch answer, if there is something new; at most five times a second.
+// wake makes the watch answer if there is something new, at most five times a second.
 func (n *node) wake() {
 	w := n.w
 	if n.watching || !n.up {
@@ -258,7 +258,7 @@ func (n *node) attempt(user string, deadline time.Duration) {
 	})
 }
 
-// insist is an attempt that has to be served.
+// insist is an attempt of a client that has to be served.
 func (n *node) insist(user string, deadline time.Duration) {
 	n.later(0, func() {
 		a := n.m.Claim(user, n.w.homes[user], n.clock())

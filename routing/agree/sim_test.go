@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// seeds is how many worlds a test goes through: SEEDS, or the number given; a tenth of it under the race detector.
+// seeds is how many worlds a test runs: SEEDS, or the number given; a tenth of it under the race detector.
 func seeds(t *testing.T, n int) int {
 	if text := os.Getenv("SEEDS"); text != "" {
 		n, err := strconv.Atoi(text)
@@ -25,7 +25,7 @@ func seeds(t *testing.T, n int) int {
 	return n
 }
 
-// worlds runs so many, on all processors, and gives the lowest seed with a violation.
+// worlds runs so many worlds, on all processors, and returns the lowest seed with a violation.
 func worlds(from uint64, n int, run func(seed uint64) error) (first uint64, err error) {
 	var (
 		next atomic.Uint64
@@ -56,7 +56,8 @@ func worlds(from uint64, n int, run func(seed uint64) error) (first uint64, err 
 	return first, err
 }
 
-// Several proxies, faults and clients: no user is on two backends, and once the faults are over every claim is served.
+// Several proxies, faults and clients: no user is on two backends, and once the faults are over every claim
+// is granted.
 func TestSimulation(t *testing.T) {
 	for name, mode := range map[string]Mode{"hold": Hold, "serve": Serve} {
 		t.Run(name, func(t *testing.T) {
@@ -105,8 +106,9 @@ func TestOneWorld(t *testing.T) {
 	}
 }
 
-// Each rule is needed (A is in the code's structure: a reading and its switch are one event; the checker
-// has it): without it there is a world in which a user is on two backends, or a backend is down that shouldn't be.
+// Each rule is needed: without it there is a world in which a user is on two backends, or a backend is
+// wrongly down. (The rule about good readings is in the code's structure, where a reading and its switch are
+// one event; the checker has it as a rule.)
 func TestSimulationMissesEachRule(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -11,8 +11,8 @@ import (
 	"imapproxy/routing"
 )
 
-// world is a deterministic simulation of several proxies: the product's decision code, a fake of Consul, clients and
-// faults, all from one seed.
+// world is a deterministic simulation of several proxies: the product's decision code, a fake of Consul,
+// clients and faults, all from one seed.
 type world struct {
 	rng    *rand.Rand
 	now    time.Duration
@@ -52,12 +52,12 @@ type world struct {
 	trace   func(format string, args ...any)
 }
 
-// driverRule is a rule that the proxy keeps around the decision code.
+// driverRule is a rule that the code around the Member keeps.
 type driverRule uint8
 
 const (
-	driverPin  driverRule = 1 << iota // E: a claim counts as a connection from before its dial
-	driverEnds                        // 4: a stay is taken out only when the ends of its connections are seen
+	driverPin  driverRule = 1 << iota // rule 2: a claim counts as a connection from before its dial
+	driverEnds                        // rule 4: a stay is taken out only when the ends of its connections have been seen
 )
 
 // conn is a backend connection, from its dial to its end.
@@ -134,10 +134,10 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
-// errNotServed is wrapped where no user is on two backends, and a claim waits for ever.
+// errNotServed is wrapped if no user is on two backends, but a claim waits for ever.
 var errNotServed = errors.New("isn't served, long after the last fault")
 
-// run lets the world go on until its end, or the first violation.
+// run runs the world until its end, or the first violation.
 func (w *world) run() error {
 	for _, n := range w.nodes {
 		n.start()
@@ -159,8 +159,8 @@ func (w *world) run() error {
 	return w.err
 }
 
-// check is the invariant: no user has connections on two backends. What doesn't count: connections of a stopped process, on
-// which nothing is relayed; and, with Serve, those of a proxy that doesn't trust itself.
+// check checks the invariant: no user has connections on two backends. Two kinds of connections don't count:
+// those of a stopped process, on which nothing is relayed; and, with Serve, those of an isolated proxy.
 func (w *world) check(user string) {
 	var first *conn
 	for _, c := range w.conns[user] {
@@ -203,8 +203,9 @@ func (w *world) login() {
 	n.attempt(user, w.now+simWithin)
 }
 
-// fleetWritten checks what isn't about users: no backend's state is reverted within flap_damp, one that a
-// single proxy of three and more can't reach isn't down, a drain ends only when an operator wants it to, and what is drained doesn't come up.
+// fleetWritten checks what isn't about users: no backend's state changes back within flap_damp; a backend
+// that only one of three or more proxies can't reach isn't down; a drain ends only when an operator ends it;
+// a drained backend doesn't come up.
 func (w *world) fleetWritten(was, is []byte) {
 	w.epochs++
 	next, err := DecodeFleet(is)
@@ -250,8 +251,8 @@ func (w *world) fleetWritten(was, is []byte) {
 	}
 }
 
-// undraining reports whether a proxy still has to write that a drain is to end: what an operator asked for before another drain was made
-// may end that one.
+// undraining reports whether a proxy still has to write the end of a drain: a request from before another
+// drain was made may end that drain.
 func (w *world) undraining(id string) bool {
 	return slices.ContainsFunc(w.nodes, func(n *node) bool {
 		wish := n.m.writer.drains[id]
@@ -259,7 +260,7 @@ func (w *world) undraining(id string) bool {
 	})
 }
 
-// last is the end: with all faults mended, each claim is served.
+// last is the end of a run: with all faults healed, each claim is granted.
 func (w *world) last() {
 	for _, n := range w.nodes {
 		for _, user := range w.users {

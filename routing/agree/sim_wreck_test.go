@@ -13,7 +13,7 @@ import (
 	"imapproxy/routing"
 )
 
-// saved is a snapshot of Consul's, as an operator makes it.
+// saved is a snapshot of Consul's state, as an operator makes it.
 type saved struct {
 	index    uint64
 	pairs    map[string]Pair
@@ -93,8 +93,9 @@ func (w *world) restore(s saved) {
 	c.changed()
 }
 
-// mendValues is an operator who deletes values that can't be read, but for those of proxies that live, which write their own again.
-// Overrides that were there before are put back: without them users would be moved with no proxy saying so.
+// mendValues makes an operator delete the values that can't be read, except those of proxies that live,
+// which write their own values again. Overrides that were there before are put back: otherwise users would
+// be moved without any proxy's write.
 func (w *world) mendValues() {
 	if !w.wrecks || w.now > simEnd-time.Second {
 		return
@@ -117,8 +118,8 @@ func (w *world) mendValues() {
 	}
 }
 
-// Values that aren't the proxies', keys that are gone, restored snapshots: no user is on two backends, and once an operator has taken
-// away what can't be read, every claim is served.
+// Values that no proxy wrote, keys that are gone, restored snapshots: no user is on two backends, and once
+// an operator has deleted the values that can't be read, every claim is granted.
 func TestSimulationOfWreckedState(t *testing.T) {
 	for name, mode := range map[string]Mode{"hold": Hold, "serve": Serve} {
 		t.Run(name, func(t *testing.T) { different(t, 150, mode, func(w *world) { w.wrecks = true }) })
@@ -140,7 +141,8 @@ func TestSimulationOfSeparateStorage(t *testing.T) {
 	})
 }
 
-// Who notices that Consul's state was restored waits for the others to notice it: if it joined at once, a user would be on two backends.
+// A proxy that notices that Consul's state was restored waits for the others to notice it: if it joined at
+// once, a user could be on two backends.
 func TestSimulationMissesTheWaitAfterARestore(t *testing.T) {
 	seed, err := worlds(72, 1000, func(seed uint64) error {
 		w := newWorld(seed, Hold, ruleRestored, 0)
@@ -156,7 +158,7 @@ func TestSimulationMissesTheWaitAfterARestore(t *testing.T) {
 	t.Logf("seed %d: %v", seed, err)
 }
 
-// A restored state gives an index again that another value had.
+// A restored state can use an index a second time, for another value.
 func TestADecoderTakesNoValueOfAnotherTimeForThisOne(t *testing.T) {
 	var d Decoder
 	for _, backend := range []string{"b1", "b2"} {
@@ -172,7 +174,7 @@ func TestADecoderTakesNoValueOfAnotherTimeForThisOne(t *testing.T) {
 	}
 }
 
-// different goes through worlds that differ from the usual one.
+// different runs worlds that differ from the usual one.
 func different(t *testing.T, n int, mode Mode, how func(*world)) {
 	t.Helper()
 	served := make(chan int, 1)

@@ -6,41 +6,42 @@ import (
 	"time"
 )
 
-// Status is what an operator is shown of this proxy's part.
+// Status is what operators are shown of this proxy's part.
 type Status struct {
 	State    string // "joining", "joined", "isolated", "leaving", "left"
 	Epoch    uint64 // of the fleet that it goes by
 	Acked    uint64
 	Renewed  time.Time // when the last successful renewal was sent
 	Deadline time.Time
-	Users    int // of whom it holds connections
+	Users    int // of whom this proxy has connections
 	Stays    int // buckets and users that aren't where the fleet sends them
-	Waiting  int // users whose stay elsewhere is to be followed
+	Waiting  int // users whose stay at another proxy is to be followed
 	Outage   time.Time
 	Proxies  []ProxyStatus
 	MovesEnd time.Time // when the last bucket's turn is; zero: nothing is being moved
 	Drains   []DrainStatus
-	// Overrides is how many users have one.
+	// Overrides is the number of users with an override.
 	Overrides int
-	// At is how many users this proxy has connections of, by backend.
+	// At is the number of users of whom this proxy has connections, by backend.
 	At map[string]int
 	// MoveRate is the policy's.
 	MoveRate float64
 }
 
-// DrainStatus is how far a drain is.
+// DrainStatus is the progress of a drain at this proxy.
 type DrainStatus struct {
 	Drain
-	// Users are those of whom this proxy has connections there; Start, how many there were when it went by the drain first, at From.
+	// Users is the number of users of whom this proxy has connections at the backend; Start was their number
+	// at From, when this proxy first went by the drain.
 	Users, Start int
 	From         time.Time
 	// Ends is when the last bucket has its first turn; zero: the schedule hasn't begun.
 	Ends time.Time
-	// Ended is how many users' sessions have been ended since the time was over.
+	// Ended is the number of users whose sessions have been ended since the drain's deadline.
 	Ended int
 }
 
-// drainStatus is the fleet's drains, as this proxy sees them.
+// drainStatus returns the fleet's drains, as this proxy sees them.
 func (m *Member) drainStatus() (all []DrainStatus) {
 	for _, d := range m.fleet.Drains {
 		s := DrainStatus{Drain: d, Users: m.usersOn(d.Backend)}
@@ -55,19 +56,20 @@ func (m *Member) drainStatus() (all []DrainStatus) {
 	return all
 }
 
-// ProxyStatus is a proxy as its key tells of it.
+// ProxyStatus is what a proxy's key says of it.
 type ProxyStatus struct {
 	ID          string
 	About       About
 	Acked       uint64
 	Stays       int
 	Unreachable []string
-	// Session: false, its Consul session has ended; Dead is when it is removed then, by this proxy's clock.
+	// Session says that the proxy's Consul session lives. If it has ended, Dead is when the key is removed,
+	// by this proxy's clock.
 	Session bool
 	Dead    time.Time
 }
 
-// Status is for admin pages and the command line.
+// Status returns the status for admin pages and the command line.
 func (m *Member) Status(now time.Time) Status {
 	m.at(now)
 	s := Status{Renewed: m.renewed, Users: len(m.holds), Waiting: len(m.wants), Outage: m.outage, At: make(map[string]int), MoveRate: m.o.Policy.MoveRate}
@@ -115,20 +117,20 @@ func stays(r *Record) int {
 	return n
 }
 
-// Fleet is what this proxy goes by; nil before it has joined. It isn't changed by anyone.
+// Fleet returns the fleet that this proxy goes by; nil before it has joined. A fleet is never changed.
 func (m *Member) Fleet() *Fleet { return m.fleet }
 
-// Place is where a user is and why, for an operator.
+// Place says where a user is and why, for an operator.
 type Place struct {
 	Bucket   int
 	Choice   string            // where the fleet sends the user
-	Override string            // an operator's, or a placement's
+	Override string            // the user's override in the fleet; "": none
 	Auto     string            // where the fleet would send the user without an override
-	Holds    string            // where this proxy has connections of the user; "" = none
-	Stays    map[string]string // proxy → backend, where one has published that the user is elsewhere
+	Holds    string            // where this proxy has connections of the user; "": it has none
+	Stays    map[string]string // proxy → backend: the stays that proxies have published for the user
 }
 
-// Place tells about a user; home is the placement.
+// Place returns where a user is; home is the placement.
 func (m *Member) Place(user, home string, now time.Time) Place {
 	m.at(now)
 	p := Place{Bucket: m.bucket(user), Stays: make(map[string]string)}

@@ -2,18 +2,18 @@ package agree
 
 import "imapproxy/routing"
 
-// place is a backend as a Member numbers it; 0 is none. Numbers are given once and stay.
+// place is a Member's number for a backend; 0: no backend. A number is never given to another backend.
 type place uint16
 
 // places numbers backends.
 type places struct {
-	ids     []string // ids[0] is none's
+	ids     []string // ids[0] is "": no backend
 	numbers map[string]place
 }
 
 func newPlaces() places { return places{ids: []string{""}, numbers: map[string]place{"": 0}} }
 
-// of is the backend's number. Of more than 65,535 backends in the life of a process the rest are none.
+// of returns the backend's number. A process numbers 65,535 backends at most; any further backend is 0.
 func (p *places) of(id string) place {
 	if n, ok := p.numbers[id]; ok {
 		return n
@@ -27,13 +27,14 @@ func (p *places) of(id string) place {
 	return place(n)
 }
 
-// table is choice for one fleet's buckets.
+// table is choice for the buckets in one fleet.
 type table struct {
 	*Kept
 	choice []place
 }
 
-// tablesOf are the tables of the fleets that f keeps. Those that old has, or that choose as the one before, aren't computed again.
+// tablesOf returns the tables of the fleets that f keeps. It doesn't compute a table again that old has, or
+// that is the same as the table before it.
 func tablesOf(f *Fleet, old []table, p *places) []table {
 	tables := make([]table, 0, len(f.Kept))
 	for i := range f.Kept {
@@ -69,7 +70,8 @@ func choices(up []Share, buckets int, p *places) []place {
 	return choice
 }
 
-// overrideIn is the user's override in the fleet tables[i]: that of the newest fleet, with the later changes undone.
+// overrideIn returns the user's override in the fleet tables[i]: newest, which is that in the newest fleet,
+// with the later changes undone.
 func overrideIn(tables []table, i int, user, newest string) string {
 	over := newest
 	for k := len(tables) - 1; k > i; k-- {

@@ -6,15 +6,15 @@ import (
 )
 
 const (
-	gather    = time.Second            // letting go is written at most so often
-	again     = 200 * time.Millisecond // after a request whose outcome isn't known
-	fewUsers  = 16                     // so many users of a bucket are named in its place (correction G)
-	fullNames = 1024                   // a record that names so many users names no more in place of buckets
+	gather    = time.Second            // the shortest time between two writes that take out stays
+	again     = 200 * time.Millisecond // the pause after a request whose outcome isn't known
+	fewUsers  = 16                     // a bucket with so many users or fewer may be replaced by the users' names (rule 7)
+	fullNames = 1024                   // a record that names so many users replaces no more buckets
 )
 
-// publish keeps this proxy's record up to date: at most one write is under way. What is written at once: a switch's ack and
-// stays, a new session's lock, stays that are followed. What is gathered for a second: stays that are let go of,
-// backends that can't be reached.
+// publish keeps this proxy's record in Consul up to date; at most one write is in progress. Written at once:
+// the ack and the stays of a switch, the lock by a new session, stays that are followed. Written once a
+// second at most: stays that are let go of, backends that can't be reached.
 func (m *Member) publish() {
 	if m.own == nil || m.session == "" || m.busy[forRecord] {
 		return
@@ -25,7 +25,7 @@ func (m *Member) publish() {
 			m.fate = sent
 		}
 		return
-	case refused: // a reading says what became of it
+	case refused: // a reading shows what became of it
 		m.send(forReading, Op{Kind: Read})
 		return
 	}
@@ -50,7 +50,7 @@ func (m *Member) publish() {
 	m.send(forRecord, Op{Kind: Write, Txn: m.pendingTxn})
 }
 
-// record is the next record, and what has to be true when it is written; nil where there is nothing to write.
+// record returns the next record, and the checks of its Txn; nil if there is nothing to write.
 func (m *Member) record() (*Record, []TxnOp) {
 	rec := m.own.clone()
 	rec.Seq = m.seq + 1
@@ -78,14 +78,15 @@ func (m *Member) record() (*Record, []TxnOp) {
 	return rec, checks
 }
 
-// switchRecord is rule 1: it makes the record ack the fleet that this proxy goes by, in one pass over what it holds.
+// switchRecord is rule 1: it changes the record to ack the fleet that this proxy goes by, in one pass over
+// this proxy's users.
 //
-//	the record has a stay of the user, not let go of yet             it stays
+//	the record has a stay of the user, not yet let go of             it stays
 //	the user has an override, and is elsewhere                       a stay of the user
-//	the user had one in a fleet since the last ack, and has none now a stay of the user, wherever that is
+//	the user's override was removed since the last ack               a stay of the user, also at choice
 //	the user is elsewhere than the bucket's choice                   a stay of the bucket
 //
-// A bucket's stay that the new fleet agrees with is none any more.
+// A stay of a bucket at the backend where the new fleet sends the bucket is taken out.
 func (m *Member) switchRecord(rec *Record) {
 	freed := make(map[string]bool)
 	for i := len(m.tables) - 1; i > 0 && m.tables[i].Epoch > m.own.Acked; i-- {
@@ -110,7 +111,7 @@ func (m *Member) switchRecord(rec *Record) {
 			if m.has(ruleNamed) && (over == "" || elsewhere) {
 				rec.Users[user] = m.places.ids[h.at]
 			}
-		case m.separate(): // where the placement says, which no fleet changes
+		case m.separate(): // the user is where the placement says, which no fleet changes
 		case h.at != newest.choice[h.bucket]:
 			stays[int(h.bucket)] = h.at
 		}
@@ -125,7 +126,8 @@ func (m *Member) switchRecord(rec *Record) {
 	}
 }
 
-// followStays is rule 3: it adds the stays that claims wait to follow, if those who have published them still say so when this is written.
+// followStays is rule 3: it adds the stays that claims wait to follow, and returns checks that the keys of
+// the proxies that have published them are unchanged.
 func (m *Member) followStays(rec *Record) []TxnOp {
 	if len(m.wants) == 0 {
 		return nil
@@ -163,9 +165,10 @@ func (m *Member) followStays(rec *Record) []TxnOp {
 	return checks
 }
 
-// letGoStays is rule 4, and correction G: it takes out the stays of which this proxy holds nothing any more and waits for nothing, and
-// names the users of a bucket in its place where it is being moved and few are left. Readings from before this record say nothing of
-// these buckets.
+// letGoStays is rule 4: it takes out the stays for which this proxy has no connections any more and no claim
+// waits. It also does what rule 7 says of few users: if the second half of a bucket's turn has begun and few
+// of its users are left, the record names these users in place of the bucket. Readings from before this
+// record are void for these buckets.
 func (m *Member) letGoStays(rec *Record) (any bool) {
 	if m.now.Before(m.letGoAt) || len(rec.Users) == 0 && len(rec.Buckets) == 0 || !m.emptied && len(m.asked) == 0 {
 		return false
@@ -205,7 +208,7 @@ func (m *Member) letGoStays(rec *Record) (any bool) {
 	return any
 }
 
-// confirm: the pending record stands in Consul.
+// confirm records that Consul has the pending record.
 func (m *Member) confirm(index uint64) {
 	acked := m.own == nil || m.own.Acked != m.pending.Acked
 	m.own, m.ownIndex, m.pending, m.fate = m.pending, index, nil, 0

@@ -11,29 +11,31 @@ import (
 	"imapproxy/routing"
 )
 
-// Discovery is an answer of the source of backends.
+// Discovery is an answer of discovery.
 type Discovery struct {
-	// Index is the source's own number of the answer; it grows.
+	// Index is discovery's own number of the answer; it grows.
 	Index uint64
-	// Consistent: the answer comes from the leader. Only such a one may have a lower index than the fleet's.
+	// Consistent says that the answer comes from the leader. Only a consistent answer may have a lower index
+	// than the fleet's.
 	Consistent bool
 	Backends   []routing.Backend
 }
 
-// writer is what a proxy keeps in order to write fleets. Any proxy may; whoever is first wins, and the others find nothing to do.
+// writer has the data from which a proxy makes fleets. Any proxy may write the next fleet; the first write
+// wins, and the other proxies then find nothing to do.
 type writer struct {
 	discovery *Discovery
-	// seen is since when this proxy knows a backend's present state in the fleet, by its own clock: only such differences
-	// count, never the times in the record.
+	// seen is since when this proxy has known a backend's present state in the fleet, by its own clock.
+	// Durations are counted from it, never from the times in the record.
 	seen map[string]sighting
 	// reported is since when most proxies can't reach a backend.
 	reported map[string]time.Time
-	// moves are the overrides that were asked for: user → backend, "" takes it away.
+	// moves are the overrides that were asked for: user → backend; "" removes the override.
 	moves map[string]*request
-	// drains are what operators have asked for, by backend.
+	// drains are operators' requests, by backend.
 	drains map[string]*drainWish
-	// refused: the last write was; another proxy was first, or a reading is missing.
-	made uint64 // fleets made, for Kept.Made
+	// made counts the fleets that this proxy has made; it is part of Kept.Made.
+	made uint64 // their number
 }
 
 type sighting struct {
@@ -46,22 +48,22 @@ type request struct {
 	asked
 }
 
-// asked is what requests to the writer have in common. Each is written once: where the answer was lost, and others have taken back
-// meanwhile what it had asked for, it isn't to come again.
+// asked is what all requests to the writer have in common. Each request is written once: if the answer to
+// the write was lost, and another proxy has undone the request meanwhile, it must not be written again.
 type asked struct {
 	until time.Time
 	made  []string // the fleets that were made with it (Kept.Made)
 }
 
-// done: a fleet has it, or it couldn't be written in time.
+// done reports whether a fleet has the request, or it couldn't be written in time.
 func (a *asked) done(m *Member) bool {
 	return !m.now.Before(a.until) || slices.ContainsFunc(m.view.Fleet.Kept, func(k Kept) bool { return slices.Contains(a.made, k.Made) })
 }
 
 const (
-	requestFor = time.Minute // an override that couldn't be written by then is given up
+	requestFor = time.Minute // a request that couldn't be written by then is given up
 	maxChanges = 256         // of overrides, in one fleet
-	movePause  = 3           // between two rounds of moves, in AgreeWithin
+	movePause  = 3           // pause between two rounds of moves, as a multiple of AgreeWithin
 	maxCycle   = 24 * 3600 * 1000
 )
 
@@ -69,7 +71,7 @@ func newWriter() writer {
 	return writer{seen: make(map[string]sighting), reported: make(map[string]time.Time), moves: make(map[string]*request), drains: make(map[string]*drainWish)}
 }
 
-// Discover is a new answer of discovery.
+// Discover takes a new answer of discovery.
 func (m *Member) Discover(d Discovery, now time.Time) {
 	m.at(now)
 	if old := m.writer.discovery; old == nil || d.Index >= old.Index || d.Consistent {
@@ -79,7 +81,7 @@ func (m *Member) Discover(d Discovery, now time.Time) {
 	m.pump()
 }
 
-// cleaned leaves out what a fleet can't have; routing reports such backends.
+// cleaned removes backends that a fleet can't have; routing reports them.
 func cleaned(backends []routing.Backend) []routing.Backend {
 	good := slices.DeleteFunc(slices.Clone(backends), func(b routing.Backend) bool { return validName(b.ID) != nil || b.Address == "" })
 	slices.SortStableFunc(good, func(a, b routing.Backend) int { return strings.Compare(a.ID, b.ID) })
@@ -92,7 +94,8 @@ var (
 	ErrUnknownBackend   = errors.New("no such backend")
 )
 
-// MoveUser asks for an override, or with "" that it be taken away. It is done when Override says so; within a minute, or not at all.
+// MoveUser asks for an override or, with "", that it be removed. The request is done when Override returns
+// the backend; that takes a minute at most, or the request is given up.
 func (m *Member) MoveUser(user, backend string, now time.Time) error {
 	m.at(now)
 	switch {
@@ -110,7 +113,7 @@ func (m *Member) MoveUser(user, backend string, now time.Time) error {
 	return nil
 }
 
-// Override is the user's in the fleet that this proxy goes by; "" where there is none.
+// Override returns the user's override in the fleet that this proxy goes by; "" if there is none.
 func (m *Member) Override(user string) string { return m.override(user) }
 
 func (m *Member) countOverrides() (n int) {
@@ -120,8 +123,9 @@ func (m *Member) countOverrides() (n int) {
 	return n
 }
 
-// wantsOverride is correction D: with shared storage, a placement that differs from what all proxies go by is first made an override. It
-// asks for that, and reports that the claim has to wait for it.
+// wantsOverride reports whether a claim has to wait because the user's placement is first made an override:
+// with shared storage, a placement that differs from where all proxies have the user. It asks for that
+// override.
 func (m *Member) wantsOverride(user, home string, bucket int) bool {
 	if home == "" || m.separate() || m.isolated || m.override(user) == home || !m.fleet.newest().up(home) {
 		return false
@@ -139,8 +143,8 @@ func (m *Member) wantsOverride(user, home string, bucket int) bool {
 	return true
 }
 
-// writeFleet makes the next fleet, where there is one to make. Its Txn checks that the fleet is the one that it was made from, and that this
-// proxy is alive.
+// writeFleet writes the next fleet, if there is one. Its Txn checks that `fleet` is still the one from which
+// it was made, and that this proxy's session lives.
 func (m *Member) writeFleet() {
 	if m.phase != inside || m.isolated || m.busy[forFleet] || !m.may(forFleet) || m.view == nil || m.latest != m.view || !m.outage.IsZero() {
 		m.repair()
@@ -163,7 +167,7 @@ func (m *Member) writeFleet() {
 	m.writeTxn(m.view, next, shards)
 }
 
-// writeTxn writes a fleet, and keys of overrides, over those of a reading.
+// writeTxn writes a fleet, and keys of overrides, in place of those of a reading.
 func (m *Member) writeTxn(over *Reading, f *Fleet, shards map[int]map[string]string) {
 	value, err := Encode(f)
 	if err != nil {
@@ -186,15 +190,18 @@ func (m *Member) writeTxn(over *Reading, f *Fleet, shards map[int]map[string]str
 	m.send(forFleet, Op{Kind: Write, Txn: txn})
 }
 
-// written is the answer. Whatever it was, the watch brings the fleet that there is; until then there is nothing to write.
+// written takes the result of a write. In any case the watch delivers the present fleet; until then there is
+// nothing to write.
 func (w *writer) written(m *Member, r Result) {
 	if r.Err != nil || r.Refused {
 		m.later(forFleet, again)
 	}
 }
 
-// repair writes the last good fleet again where the key is gone, or holds what isn't ours, and no proxy has acked a
-// later one; with it keys of overrides that hold what isn't ours. Once in a TTL, after a whole TTL, so that an operator who is at it isn't disturbed and all proxies have noticed.
+// repair writes the last good fleet again if the key `fleet` is gone, or its value isn't a proxy's, and no
+// proxy has acked a later fleet. It also writes the keys of overrides whose values aren't a proxy's. It
+// waits for a whole TTL first, so that all proxies have noticed, and an operator who is correcting the
+// values isn't disturbed; and it writes once in a TTL.
 func (m *Member) repair() {
 	if m.phase != inside || m.isolated || !m.may(forFleet) || m.outage.IsZero() || m.now.Sub(m.outage) < m.o.TTL || m.latest == nil || m.latest.Fleet != nil {
 		return
@@ -218,5 +225,5 @@ func (m *Member) repair() {
 		}
 	}
 	m.writeTxn(m.latest, m.fleet, shards)
-	m.later(forFleet, m.o.TTL) // what doesn't help isn't done all the time
+	m.later(forFleet, m.o.TTL) // if it doesn't help, don't repeat it at once
 }

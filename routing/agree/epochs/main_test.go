@@ -2,7 +2,8 @@ package main
 
 import "testing"
 
-// fleets makes a sequence of fleets of words: where each sends the bucket and, after a slash, the user who is moved.
+// fleets makes a sequence of fleets from words: where each fleet sends the bucket and, after a slash, the
+// user whom overrides move.
 func fleets(t *testing.T, words ...string) (s scenario, last int8) {
 	t.Helper()
 	names := map[byte]backend{'x': x, 'y': y, 'z': z}
@@ -31,8 +32,8 @@ func TestNoUserIsOnTwoBackends(t *testing.T) {
 	}
 }
 
-// Each rule is needed: without it there is a way to two backends. The rule `join` isn't
-// here: `reading` covers it, and it stays as a second line.
+// Each rule is needed: without it there is a violation. The rule `join` isn't here: `reading` covers it, and
+// it stays as a second line of defence.
 func TestEachRuleIsNeeded(t *testing.T) {
 	for r, words := range map[rule][]string{
 		ruleStays:           {"x", "y"},
