@@ -12,17 +12,18 @@ import (
 
 // Errors of Claim. Both are temporary: NO [UNAVAILABLE] to the client.
 var (
-	// ErrWait: the proxies didn't agree on the user within the time given.
+	// ErrWait means that the proxies didn't agree on the user within the time given.
 	ErrWait = errors.New("the proxies haven't agreed on the user in time")
-	// ErrRefused: the user can't be served now, and waiting doesn't help.
+	// ErrRefused means that the user can't be served now, and that waiting wouldn't help.
 	ErrRefused = errors.New("the user can't be served now")
 )
 
-// Hold is a connection's right to be: it is claimed before the connection is dialled, and released once the connection's end is seen.
+// Hold is the right of a connection to a backend to exist. It is claimed before the dial, and released once
+// the connection's end has been seen.
 type Hold struct {
 	// Backend is where the connection may go.
 	Backend string
-	// Epoch is that of the fleet that this proxy went by then: the backend is in it.
+	// Epoch is the epoch of the fleet that this proxy went by at the claim. The backend is in that fleet.
 	Epoch uint64
 
 	cluster  *Cluster
@@ -31,8 +32,9 @@ type Hold struct {
 	released atomic.Bool
 }
 
-// Claim asks where a connection of the user may be made, and waits, up to limit, where the proxies have yet to agree. home is the
-// user's placement, "" where there is none. For a user who is where the function says it neither waits nor asks Consul.
+// Claim asks where a connection of the user may be made. It waits, up to limit, if the proxies haven't
+// agreed yet. home is the user's placement, "" if there is none. For a user who is where the function says,
+// Claim neither waits nor asks Consul.
 func (c *Cluster) Claim(ctx context.Context, limit time.Duration, user, home string) (*Hold, error) {
 	var timer *time.Timer
 	for {
@@ -61,9 +63,9 @@ func (c *Cluster) Claim(ctx context.Context, limit time.Duration, user, home str
 	}
 }
 
-// ClaimAt asks for a connection of the user at a backend, which is where the caller has the user, and doesn't wait. Where the user is
-// elsewhere, or the proxies have yet to agree, there is no Hold: the caller asks anew where the user is, by Claim. elsewhere is where the user is,
-// "" where that isn't known.
+// ClaimAt asks for a connection of the user at a backend, where the caller has the user. It doesn't wait. If
+// the user is elsewhere, or the proxies haven't agreed yet, hold is nil, and the caller uses Claim to ask
+// where the user is. elsewhere is where the user is, "" if that isn't known.
 func (c *Cluster) ClaimAt(user, backend string) (hold *Hold, elsewhere string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +81,7 @@ func (c *Cluster) ClaimAt(user, backend string) (hold *Hold, elsewhere string, e
 	return hold, elsewhere, err
 }
 
-// given is the caller's part of an answer. It is called under the lock.
+// given returns an answer as Claim returns it. It is called under the lock.
 func (c *Cluster) given(a agree.Answer, user string) (*Hold, error) {
 	switch a.Verdict {
 	case agree.Go:
@@ -90,8 +92,9 @@ func (c *Cluster) given(a agree.Answer, user string) (*Hold, error) {
 	return nil, fmt.Errorf("%w: %s", ErrWait, a.Why)
 }
 
-// Release says that the connection's end was seen: the answer to LOGOUT or the end of its stream was read, or it was never made. A second
-// call does nothing, and so does one of a nil Hold, which is what a proxy alone has.
+// Release records that the connection's end was seen (the answer to LOGOUT or the end of its stream was
+// read), or that it was never made. A second call does nothing. A nil Hold, which a proxy without the block
+// `cluster` has, may be released as well.
 func (h *Hold) Release() {
 	if h == nil || h.released.Swap(true) {
 		return
@@ -105,8 +108,8 @@ func (h *Hold) Release() {
 	})
 }
 
-// Ending says that the connection was closed: its end isn't seen yet, and Release comes later. A further connection is no longer had beside
-// it while the user is being moved.
+// Ending records that the connection was closed and that its end hasn't been seen; Release comes later.
+// While the user is being moved, such a connection doesn't allow a further one beside it.
 func (h *Hold) Ending() {
 	if h == nil || h.released.Load() || h.ending.Swap(true) {
 		return

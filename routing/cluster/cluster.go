@@ -14,41 +14,45 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Options says where the proxies agree, and what this one does when it has to.
+// Options say how the proxies agree, and how this proxy acts on the result.
 type Options struct {
-	// Consul says how Consul is reached; its Service, Tags and CacheFile aren't used.
+	// Consul says how Consul is reached; Service, Tags and CacheFile in it aren't used.
 	Consul discovery.ConsulOptions
-	// Service is the name under which the proxies agree: their keys are below imapproxy/SERVICE/ in Consul's KV.
+	// Service is the name under which the proxies agree: their keys are below imapproxy/SERVICE/ in Consul.
 	Service string
 	// Member is this proxy's part.
 	Member agree.Options
 	// Telemetry may be nil.
 	Telemetry *telemetry.Telemetry
 
-	// Switched is told of each fleet that this proxy goes by, in their order. The router applies it in place of discovery's answer.
+	// Switched is called with each fleet that this proxy goes by, in their order. The router uses the fleet
+	// in place of discovery's answer.
 	Switched func(*agree.Fleet)
-	// LetGo ends the backend connections of a user, or, where the effect is CloseAll, of all users. It must not wait: the Hold of each
-	// connection is released once its end is seen. What can't be ended now is asked for again.
+	// LetGo ends the backend connections of a user or, if the effect is CloseAll, of all users. It must not
+	// wait: the Hold of each connection is released once the connection's end has been seen. LetGo is called
+	// again for connections that couldn't be ended.
 	LetGo func(agree.Effect)
-	// End ends the user's sessions that have connections at the effect's backend, with a BYE: a drain's time is over. A LetGo of the
-	// user's comes before it. It must not wait. nil: nothing is ended.
+	// End ends, with a BYE, the user's sessions that have connections at the effect's backend, because the
+	// time of a drain is over. LetGo is called for the user before it. It must not wait. nil: no session is
+	// ended.
 	End func(agree.Effect)
 }
 
-// tick is how often the Member is told the time.
+// tick is the interval of the Member's ticks.
 const tick = 100 * time.Millisecond
 
-// Cluster is this proxy's part in the agreement. Its methods may be called by any number of goroutines.
+// Cluster is this proxy's part in the agreement. Its methods may be called by several goroutines at once.
 type Cluster struct {
 	o      Options
 	tel    *telemetry.Telemetry
 	consul *consul
 
 	waiting  atomic.Int64  // claims that wait
-	late     atomic.Uint64 // claims that have waited in vain
+	late     atomic.Uint64 // claims that reached their limit without an answer
 	switches atomic.Uint64
 
-	// deadline is until when this proxy trusts what it knows, in nanoseconds since 1970 by the wall clock's monotonic reading (base).
+	// deadline is until when this proxy trusts what it knows, in nanoseconds after base; the monotonic clock
+	// counts.
 	base     time.Time
 	deadline atomic.Int64
 
@@ -62,7 +66,7 @@ type Cluster struct {
 	start   func(agree.Op) // makes a request in a goroutine of its own; nil before Run and after its end
 }
 
-// New checks the options. Nothing is contacted.
+// New checks the options. It contacts nothing.
 func New(o Options) (*Cluster, error) {
 	switch {
 	case o.Service == "":
@@ -88,7 +92,8 @@ func New(o Options) (*Cluster, error) {
 	}, nil
 }
 
-// Run takes part until ctx ends. Leave comes before that: a proxy that only ends is one that has died, for the others.
+// Run takes part in the agreement until ctx ends. Call Leave first: other proxies take a proxy that only
+// ends Run for one that has died.
 func (c *Cluster) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -120,7 +125,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	return nil
 }
 
-// keepTime ticks, and at the deadline exactly.
+// keepTime calls Tick at each tick, and exactly at the deadline.
 func (c *Cluster) keepTime(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -139,7 +144,7 @@ func (c *Cluster) keepTime(ctx context.Context) {
 	}
 }
 
-// act does what the Member's effects say, in their order.
+// act acts on the Member's effects, in their order.
 func (c *Cluster) act(ctx context.Context) {
 	for {
 		select {
@@ -184,7 +189,7 @@ func (c *Cluster) effect(e agree.Effect, fleet *agree.Fleet) {
 	}
 }
 
-// with calls the Member under the lock, and starts what it wants done.
+// with calls event under the lock, and starts the requests that it leaves.
 func (c *Cluster) with(event func(m *agree.Member, now time.Time)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,11 +197,11 @@ func (c *Cluster) with(event func(m *agree.Member, now time.Time)) {
 	c.after()
 }
 
-// after takes the Member's requests and effects. It is called under the lock, after each event, and returns what closes
-// when claims that wait are to be made again.
+// after takes the Member's requests and effects. It is called under the lock, after each event. It returns
+// the channel that closes when claims that wait are to be made again.
 func (c *Cluster) after() <-chan struct{} {
 	var effects []agree.Effect
-	if c.start != nil { // else they wait until Run begins
+	if c.start != nil { // otherwise they wait until Run begins
 		var ops []agree.Op
 		ops, effects = c.member.Take()
 		for _, op := range ops {
@@ -228,58 +233,64 @@ func (c *Cluster) untilDeadline() time.Duration {
 	return time.Duration(c.deadline.Load()) - time.Since(c.base)
 }
 
-// Overdue reports that this proxy's last successful renewal is too long ago for it to trust what it knows. It is compared at each command
-// boundary: a proxy that was stopped must not relay on a connection that it may have lost. It takes no lock.
+// Overdue reports whether the last successful renewal is too long ago for this proxy to trust what it knows.
+// The caller asks at each command boundary: a proxy that was stopped must not relay on a connection that it
+// may have lost. Overdue takes no lock.
 func (c *Cluster) Overdue() bool { return c.untilDeadline() <= 0 }
 
-// Discover takes an answer of discovery, from which the next fleet is made.
+// Discover takes an answer of discovery. The next fleet is made from it.
 func (c *Cluster) Discover(index uint64, consistent bool, backends []routing.Backend) {
 	c.with(func(m *agree.Member, now time.Time) {
 		m.Discover(agree.Discovery{Index: index, Consistent: consistent, Backends: backends}, now)
 	})
 }
 
-// Unreachable says which backends this proxy can't reach by itself.
+// Unreachable says which backends this proxy can't reach.
 func (c *Cluster) Unreachable(backends []string) {
 	c.with(func(m *agree.Member, now time.Time) { m.Unreachable(backends, now) })
 }
 
-// MoveUser asks that a user be moved to a backend, or with "" where the function says. It returns once all proxies go by it.
+// MoveUser asks for a user to be moved to a backend or, with "", to where the function says. It returns once
+// this proxy goes by a fleet with that override; the other proxies do as soon as they read it.
 func (c *Cluster) MoveUser(ctx context.Context, user, backend string) error {
 	return c.until(ctx, func(m *agree.Member, now time.Time) error { return m.MoveUser(user, backend, now) },
 		func(m *agree.Member) bool { return m.Override(user) == backend })
 }
 
-// Drain asks that a backend be drained. It returns once this proxy goes by a fleet that says so; the others do as soon as they read it.
+// Drain asks for a backend to be drained. It returns once this proxy goes by a fleet with the drain; the
+// other proxies do as soon as they read it.
 func (c *Cluster) Drain(ctx context.Context, r agree.DrainRequest) error {
 	var since int64
 	return c.until(ctx, func(m *agree.Member, now time.Time) (err error) { since, err = m.Drain(r, now); return err },
 		func(m *agree.Member) bool { return m.Drained(r.Backend) == since })
 }
 
-// Undrain asks that a drain end, and returns once this proxy goes by a fleet that says so.
+// Undrain asks for a drain to end. It returns once this proxy goes by a fleet without it.
 func (c *Cluster) Undrain(ctx context.Context, backend string) error {
 	return c.until(ctx, func(m *agree.Member, now time.Time) error { return m.Undrain(backend, now) },
 		func(m *agree.Member) bool { return m.Drained(backend) == 0 })
 }
 
-// Drained is when operators have drained the backend, in the fleet that this proxy goes by; 0: they haven't.
+// Drained returns since when operators have drained the backend, in the fleet that this proxy goes by, in
+// milliseconds since 1970; 0: it isn't drained.
 func (c *Cluster) Drained(backend string) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.member.Drained(backend)
 }
 
-// Preview is where this proxy's users at a backend would go if it were drained: backend → users; "" is those who could go nowhere.
+// Preview returns where this proxy's users at a backend would go if it were drained: backend → number of
+// users; "" is for users for whom no other backend is up.
 func (c *Cluster) Preview(backend string) (to map[string]int, err error) {
 	c.with(func(m *agree.Member, now time.Time) { to, err = m.Preview(backend, now) })
 	return to, err
 }
 
-// ErrAlive is Remove's error for a proxy that has written its key meanwhile.
+// ErrAlive is Remove's error if the proxy has written its key meanwhile.
 var ErrAlive = errors.New("the proxy is alive: it has written to Consul just now")
 
-// Remove takes a proxy that is known to be dead out of the fleet, and returns once its key is gone, or ctx ends.
+// Remove takes a proxy that is known to be dead out of the fleet. It returns once the proxy's key is gone,
+// or when ctx ends.
 func (c *Cluster) Remove(ctx context.Context, id string) error {
 	var was, is uint64
 	err := c.until(ctx, func(m *agree.Member, now time.Time) error {
@@ -295,19 +306,20 @@ func (c *Cluster) Remove(ctx context.Context, id string) error {
 	return err
 }
 
-// Reconfigure gives this proxy other settings.
+// Reconfigure changes this proxy's settings.
 func (c *Cluster) Reconfigure(s agree.Settings) (err error) {
 	c.with(func(m *agree.Member, now time.Time) { err = m.Reconfigure(s, now) })
 	return err
 }
 
-// Reconnect has Consul reached in another way: by another agent, token or certificate. It has to be the same Consul.
+// Reconnect changes how Consul is reached: by another agent, token or certificate. It has to be the same
+// Consul.
 func (c *Cluster) Reconnect(o discovery.ConsulOptions) { c.consul.reconnect(o) }
 
-// Counts is for metrics.
+// Counts are the values for metrics.
 type Counts struct {
 	Waiting  int64  // claims that wait now
-	Late     uint64 // claims that have waited in vain
+	Late     uint64 // claims that reached their limit without an answer
 	Switches uint64 // fleets that this proxy has gone by
 }
 
@@ -316,16 +328,16 @@ func (c *Cluster) Counts() Counts {
 	return Counts{Waiting: c.waiting.Load(), Late: c.late.Load(), Switches: c.switches.Load()}
 }
 
-// Leave begins a clean stop, and returns once this proxy holds nothing and the others don't count it any more; or when ctx ends.
-// The holder of connections ends them meanwhile.
+// Leave begins a clean stop. It returns once this proxy has no connections and the other proxies don't count
+// it any more, or when ctx ends. The caller ends the connections meanwhile.
 func (c *Cluster) Leave(ctx context.Context) error {
 	return c.until(ctx, func(m *agree.Member, now time.Time) error { m.Leave(now); return nil },
 		func(m *agree.Member) bool { return m.Left() })
 }
 
-// until makes a request of the Member, and waits until it is so.
+// until makes a request, and waits until done reports that it is done.
 func (c *Cluster) until(ctx context.Context, ask func(*agree.Member, time.Time) error, done func(*agree.Member) bool) error {
-	timer := time.NewTicker(tick) // some of what is waited for changes no claim
+	timer := time.NewTicker(tick) // done may become true without a change that closes `changed`
 	defer timer.Stop()
 	var err error
 	c.with(func(m *agree.Member, now time.Time) { err = ask(m, now) })
@@ -355,7 +367,7 @@ func (c *Cluster) Status() agree.Status {
 	return s
 }
 
-// Place tells where a user is and why; home is the placement.
+// Place returns where a user is and why; home is the user's placement.
 func (c *Cluster) Place(user, home string) agree.Place {
 	c.mu.Lock()
 	defer c.mu.Unlock()

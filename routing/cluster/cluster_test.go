@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { imaptest.LeakMain(m) }
 // patience is how long a test waits for an event before it fails.
 const patience = 60 * time.Second
 
-// proxy is a Cluster of a test, with what it was told.
+// proxy is a test's Cluster, with the effects that it has had.
 type proxy struct {
 	*Cluster
 	t    *testing.T
@@ -119,7 +119,7 @@ func (p *proxy) claim(user string) *Hold {
 	return h
 }
 
-// until waits for something that only Status tells of.
+// until waits for something that only Status shows.
 func (p *proxy) until(what string, ok func(agree.Status) bool) {
 	p.t.Helper()
 	for late := time.Now().Add(patience); !ok(p.Status()); {
@@ -136,8 +136,8 @@ func (p *proxy) until(what string, ok func(agree.Status) bool) {
 	}
 }
 
-// All proxies send a user to the same backend, and where one still holds the user at a backend that isn't chosen any more, the others
-// follow until it lets go.
+// All proxies send a user to the same backend. If one still has the user at a backend that isn't the choice
+// any more, the others follow it until it lets go.
 func TestProxiesAgree(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t)
@@ -233,7 +233,7 @@ func TestACleanStopWaitsForTheConnections(t *testing.T) {
 	b.until("one proxy", func(s agree.Status) bool { return len(s.Proxies) == 1 })
 }
 
-// A proxy that has died is counted for as long as it may have trusted itself, and not for ever.
+// A proxy that has died counts for as long as it may have trusted what it knew, and not for ever.
 func TestADeadProxyIsNotWaitedForForEver(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t)
@@ -262,7 +262,8 @@ func TestADeadProxyIsNotWaitedForForEver(t *testing.T) {
 	}
 }
 
-// A connection is had where the caller has the user, or not at all; nothing is held for one that isn't made.
+// A connection may be made to the backend where the caller has the user, or not at all; no claim counts for
+// one that isn't made.
 func TestAConnectionIsClaimedWhereTheUserIs(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t)
@@ -293,7 +294,7 @@ func TestAConnectionIsClaimedWhereTheUserIs(t *testing.T) {
 	}
 }
 
-// A proxy that is known to be dead is taken out, and its users are moved at once.
+// A proxy that is known to be dead is removed, and its users are moved at once.
 func TestADeadProxyIsRemoved(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t)
@@ -324,8 +325,8 @@ func TestADeadProxyIsRemoved(t *testing.T) {
 	}
 }
 
-// While Consul is away nothing that is held is lost, users who aren't being moved are served (isolated = "serve"), and with
-// "hold" all is let go of before others may move anybody.
+// While Consul is away no connection is lost and users who aren't being moved are served (isolated =
+// "serve"); with "hold" all users are let go of before other proxies may move any user.
 func TestConsulIsAway(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t)
@@ -346,7 +347,7 @@ func TestConsulIsAway(t *testing.T) {
 	}
 }
 
-// A value that isn't ours is told with its key, and the last good fleet stays.
+// A value that no proxy wrote is reported with its key, and the last good fleet stays.
 func TestAValueThatIsntOurs(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t)
@@ -361,8 +362,9 @@ func TestAValueThatIsntOurs(t *testing.T) {
 	}
 }
 
-// A drain holds for all proxies, whichever was asked, against what discovery says, and for proxies that come later; its users are asked to leave,
-// and once its time is over their sessions are ended. Its end brings the backend back.
+// A drain holds for all proxies, whichever of them was asked, whatever discovery says, and also for proxies
+// that start later; its users are asked to leave, and after its deadline their sessions are ended. When the
+// drain ends, the backend is up again.
 func TestADrainHoldsForAllProxies(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t)
@@ -381,7 +383,7 @@ func TestADrainHoldsForAllProxies(t *testing.T) {
 		p.Discover(1, true, up)
 	}
 	ann := "ann"
-	for i := 0; routing.Bucket(ann) > 40; i++ { // one of the first to be asked, and to be ended
+	for i := 0; routing.Bucket(ann) > 40; i++ { // its bucket is one of the first that are asked and ended
 		ann = fmt.Sprint("ann", i)
 	}
 	hold := a.claim(ann)
@@ -393,7 +395,7 @@ func TestADrainHoldsForAllProxies(t *testing.T) {
 	if to, err := a.Preview(there); err != nil || len(to) != 1 {
 		t.Fatalf("a has ann at %s: %v, %v", there, to, err)
 	}
-	for i := range 2 { // the second takes the first one's place
+	for i := range 2 { // the second request replaces the first
 		if err := b.Drain(t.Context(), agree.DrainRequest{Backend: there, By: "jane", Within: time.Duration(i) * time.Millisecond}); err != nil {
 			t.Fatal(err)
 		}
@@ -438,7 +440,7 @@ func TestADrainHoldsForAllProxies(t *testing.T) {
 	})
 }
 
-// A token that isn't enough is told, once for each kind of request.
+// A token that isn't enough is reported, once for each kind of request.
 func TestATokenThatIsntEnoughIsTold(t *testing.T) {
 	t.Parallel()
 	agent := consultest.StartWithACLs(t)

@@ -17,7 +17,8 @@ import (
 	"imapproxy/routing/discovery"
 )
 
-// A watch asks at most so often a second, and so often at once; one answer takes at most watchWait, a sixteenth and watchSlack.
+// A watch makes at most watchRate requests a second, and at most watchBurst at once. One answer takes at
+// most watchWait, a sixteenth of it, and watchSlack.
 const (
 	watchRate  = 5
 	watchBurst = 5
@@ -28,30 +29,31 @@ const (
 
 // consul makes the Member's requests.
 type consul struct {
-	prefix string // with its slash
-	name   string // of sessions, for people
+	prefix string // it ends with a slash
+	name   string // the name of the sessions, for people
 	opts   discovery.ConsulOptions
 
-	// Guards the client, which is made anew when Consul refuses its token, so that a token file is read again.
+	// Guards the client. After Consul refuses its token a new client is made, so that the token's file is
+	// read again.
 	mu        sync.Mutex
 	client    *api.Client
 	transport *http.Transport
-	denied    map[agree.OpKind]bool // requests that the token isn't enough for, which the log has said
+	denied    map[agree.OpKind]bool // kinds of requests that the token doesn't allow, and that the log has named
 
-	// Guards the decoder, which keeps what it has decoded.
+	// Guards the decoder, which keeps the values that it has decoded.
 	decoding sync.Mutex
 	decoder  agree.Decoder
 }
 
 func newConsul(o discovery.ConsulOptions, service string) (*consul, error) {
 	k := &consul{denied: make(map[agree.OpKind]bool), prefix: "imapproxy/" + service + "/", name: "imapproxy " + service, opts: o}
-	if _, err := k.connect(); err != nil { // files that can't be read are told at the start
+	if _, err := k.connect(); err != nil { // an error in the files is reported at the start
 		return nil, err
 	}
 	return k, nil
 }
 
-// connect is the client.
+// connect returns the client.
 func (k *consul) connect() (*api.Client, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -65,7 +67,7 @@ func (k *consul) connect() (*api.Client, error) {
 	return k.client, nil
 }
 
-// close lets go of the client. The next request has a new one, with the token of then.
+// close drops the client. The next request makes a new one, with the token as it is then.
 func (k *consul) close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -75,7 +77,7 @@ func (k *consul) close() {
 	k.client, k.transport = nil, nil
 }
 
-// reconnect has the next requests made by other options: those under way end as they would.
+// reconnect makes the next requests use other options. Requests in progress go on.
 func (k *consul) reconnect(o discovery.ConsulOptions) {
 	k.close()
 	k.mu.Lock()
@@ -83,7 +85,7 @@ func (k *consul) reconnect(o discovery.ConsulOptions) {
 	k.opts = o
 }
 
-// failed notes an error: a token that Consul refuses is read again.
+// failed returns err. If Consul refused the token, the token is read again before the next request.
 func (k *consul) failed(err error) error {
 	var status api.StatusError
 	if errors.As(err, &status) && (status.Code == http.StatusForbidden || status.Code == http.StatusUnauthorized) {
@@ -92,7 +94,8 @@ func (k *consul) failed(err error) error {
 	return err
 }
 
-// tellDenied says once that the token isn't enough for a kind of request, and again after it was.
+// tellDenied logs once that the token doesn't allow a kind of request, and again if the token has allowed it
+// in between.
 func (k *consul) tellDenied(log *slog.Logger, kind agree.OpKind, err error) {
 	var status api.StatusError
 	denied := errors.Is(err, errDenied) || errors.As(err, &status) && (status.Code == http.StatusForbidden || status.Code == http.StatusUnauthorized)
@@ -107,7 +110,7 @@ func (k *consul) tellDenied(log *slog.Logger, kind agree.OpKind, err error) {
 	}
 }
 
-// do makes a request of the Member.
+// do makes one of the Member's requests.
 func (k *consul) do(ctx context.Context, log *slog.Logger, op agree.Op) agree.Result {
 	ctx, cancel := context.WithTimeout(ctx, agree.OpTimeout)
 	defer cancel()
@@ -134,7 +137,7 @@ func (k *consul) request(ctx context.Context, client *api.Client, op agree.Op, r
 	case agree.RenewSession:
 		var entry *api.SessionEntry
 		entry, _, err = client.Session().Renew(op.Session, write)
-		result.Refused = err == nil && entry == nil // it has ended
+		result.Refused = err == nil && entry == nil // the session has ended
 	case agree.DestroySession:
 		_, err = client.Session().Destroy(op.Session, write)
 	case agree.Read:
@@ -152,7 +155,7 @@ var verbs = map[agree.TxnVerb]api.KVOp{
 	agree.Lock: api.KVLock, agree.CAS: api.KVCAS, agree.DeleteCAS: api.KVDeleteCAS,
 }
 
-// write makes a transaction: all of its operations are done, or none.
+// write makes a transaction: Consul does all of its operations, or none.
 func (k *consul) write(ctx context.Context, client *api.Client, txn []agree.TxnOp, result *agree.Result) error {
 	ops := make(api.TxnOps, len(txn))
 	for i, op := range txn {
@@ -174,7 +177,7 @@ func (k *consul) write(ctx context.Context, client *api.Client, txn []agree.TxnO
 	}
 	result.Refused = true
 	for _, e := range answer.Errors {
-		if strings.Contains(e.What, "Permission denied") { // the token may not, which says nothing of the keys
+		if strings.Contains(e.What, "Permission denied") { // the token doesn't allow it, which says nothing about the keys
 			return fmt.Errorf("%w: the token may not write below %s: %s", errDenied, k.prefix, e.What)
 		}
 	}
@@ -200,12 +203,13 @@ func (k *consul) read(client *api.Client, q *api.QueryOptions) (*agree.Reading, 
 	return k.decoder.Reading(meta.LastIndex, q.RequireConsistent, below), nil
 }
 
-// watch gives each new reading of the prefix until ctx ends. Any server may answer, so that it goes on while there is no leader. After
-// an error, and after an index that went back, the next read doesn't wait; in the second case it asks the leader.
+// watch calls read with each new reading of the prefix, until ctx ends. Any server may answer, so that the
+// watch goes on while there is no leader. After an error, or when the index has gone back, the next read
+// doesn't block; in the second case it asks the leader.
 func (k *consul) watch(ctx context.Context, log *slog.Logger, read func(*agree.Reading)) {
 	var (
 		index  uint64
-		asks   bool // the leader
+		asks   bool // whether the next read asks the leader
 		broken bool
 		pace   = rate.NewLimiter(watchRate, watchBurst)
 	)

@@ -27,7 +27,7 @@ import (
 	"imapproxy/routing/agree"
 )
 
-// A meter is an HTTP proxy before an agent, which counts.
+// A meter is an HTTP proxy between a proxy and its agent; it counts requests.
 type meter struct {
 	addr string
 
@@ -61,7 +61,7 @@ func startMeter(t *testing.T, agent *consultest.Agent) *meter {
 	return m
 }
 
-// since empties the meter.
+// since returns the counts and sets them to zero.
 func (m *meter) since() (requests map[string]int, octets int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -78,7 +78,7 @@ func number(name string, or int) int {
 	return n
 }
 
-// What proxies that rest ask of Consul: with the default TTL, for a minute.
+// What idle proxies ask of Consul: with the default TTL, for a minute.
 func TestFigureAtRest(t *testing.T) {
 	for _, n := range []int{3, 50} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -111,7 +111,8 @@ func TestFigureAtRest(t *testing.T) {
 	}
 }
 
-// A fleet that moves 100,000 users who are held: FIGURE_PROXIES proxies have 200,000 users at two backends, one of which is drained.
+// A fleet that moves 100,000 connected users: FIGURE_PROXIES proxies have 200,000 users at two backends, one
+// of which is drained.
 func TestFigureSwitch(t *testing.T) {
 	agent := consultest.Start(t)
 	m := startMeter(t, agent)
