@@ -21,14 +21,16 @@ import (
 const (
 	// suspectsEvery is how often the other proxies are told which backends this one can't reach.
 	suspectsEvery = time.Second
-	// cutAfter is after when connections aren't waited for that were to be closed at once: all of it takes less than agree's CloseWithin.
+	// cutAfter is for how long the ends of connections are waited for that were closed at once. All in all
+	// closing takes less than agree's CloseWithin.
 	cutAfter = time.Second
-	// leaveWithin bounds a clean end. A proxy that doesn't manage has died, for the others.
+	// leaveWithin bounds a clean stop. For the other proxies, a proxy that takes longer has died.
 	leaveWithin = 5 * time.Second
 )
 
-// agreement is this proxy's part in what all proxies agree on (docs/cluster.md), as the other parts of an App need it: it is the router's
-// Agreement, and its claims are the dialer's Claims. It is there where the settings have discovery "consul" and a block cluster.
+// agreement is this proxy's part in the agreement of all proxies (docs/cluster.md), as the other parts of an
+// App use it: it is the router's Agreement, and its claims are the dialer's Claims. It exists if the
+// settings have discovery "consul" and a block cluster.
 type agreement struct {
 	part    *agreed.Cluster // made by open, before anything is served
 	id      string
@@ -36,18 +38,18 @@ type agreement struct {
 	within  atomic.Int64 // agree_within
 	holds   atomic.Bool  // isolated = "hold"
 
-	// take gives a fleet to the router, and what else depends on it; watch sets it.
+	// take passes a fleet to the router and the parts that depend on it; watch sets it.
 	take atomic.Pointer[func(routing.Snapshot)]
 
-	// Held while a fleet is given to the router, so that they come in their order.
+	// Held while a fleet is passed to the router, so that fleets arrive in their order.
 	giving sync.Mutex
-	fleet  *agree.Fleet // the last one
+	fleet  *agree.Fleet // the newest
 
 	// Guards what follows; nothing waits under it.
 	mu      sync.Mutex
-	epoch   uint64                           // that the router goes by
+	epoch   uint64                           // the epoch that the router goes by
 	applied chan struct{}                    // closed, and replaced, at each fleet
-	ends    map[string]map[*connClaim]func() // by user: connections whose end is waited for, each with what gives up
+	ends    map[string]map[*connClaim]func() // by user: the connections whose ends are waited for, each with a function that ends the wait
 
 	running, telling *task.Task
 }
@@ -56,7 +58,7 @@ func newAgreement(id string) *agreement {
 	return &agreement{id: id, applied: make(chan struct{}), ends: make(map[string]map[*connClaim]func())}
 }
 
-// openAgreement makes this proxy's part. It contacts nothing.
+// openAgreement creates this proxy's part. It contacts nothing.
 func (a *App) openAgreement() error {
 	g := a.agreement
 	if g == nil {
@@ -76,7 +78,7 @@ func (a *App) openAgreement() error {
 	return nil
 }
 
-// set notes what of the settings claims go by.
+// set stores the settings that claims depend on.
 func (g *agreement) set(within time.Duration, isolated agree.Mode) {
 	g.within.Store(int64(within))
 	g.holds.Store(isolated == agree.Hold)
@@ -108,8 +110,9 @@ func (g *agreement) begin(router *routing.Router) {
 	})
 }
 
-// end leaves the others: all connections to backends have been closed, or are being. Where that isn't seen in time, or Consul is away, the others
-// wait for this proxy as for one that has died.
+// endAgreement makes this proxy leave. All connections to backends have been closed, or are being closed. If
+// their ends aren't seen in time, or Consul is away, the other proxies wait for this proxy as for one that
+// has died.
 func (a *App) endAgreement() error {
 	g := a.agreement
 	if g == nil || g.running == nil {
@@ -127,7 +130,8 @@ func (a *App) endAgreement() error {
 	return err
 }
 
-// discovered hands on an answer of discovery, from which the proxies make their next fleet. What was kept on disk says nothing to the others.
+// discovered passes on an answer of discovery. The proxies make their next fleet from it. An answer that was
+// loaded from disk isn't passed on.
 func (g *agreement) discovered(s routing.Snapshot) {
 	if !s.Saved.IsZero() {
 		return
@@ -136,11 +140,11 @@ func (g *agreement) discovered(s routing.Snapshot) {
 	g.giving.Lock()
 	defer g.giving.Unlock()
 	if g.fleet != nil && len(s.Backends) > 0 {
-		g.give() // it is still what holds: the router knows how old its set is
+		g.give() // the fleet still holds; with it the router learns that its set of backends isn't old
 	}
 }
 
-// switched has the router go by a fleet.
+// switched makes the router go by a fleet.
 func (g *agreement) switched(f *agree.Fleet) {
 	g.giving.Lock()
 	defer g.giving.Unlock()
@@ -153,7 +157,7 @@ func (g *agreement) switched(f *agree.Fleet) {
 	g.applied = make(chan struct{})
 }
 
-// give hands the fleet to the router. giving is held.
+// give passes the fleet to the router. The caller holds giving.
 func (g *agreement) give() {
 	s := routing.Snapshot{Source: agreedSource, Index: g.fleet.Catalogue}
 	for i := range g.fleet.Backends {
@@ -162,10 +166,11 @@ func (g *agreement) give() {
 	(*g.take.Load())(s)
 }
 
-// agreedSource is the name of fleets in logs and metrics.
+// agreedSource is the name of the fleets' source in logs and metrics.
 const agreedSource = "proxies"
 
-// permitted is take with a check of each backend's TLS: the fleet may be made by a proxy with other settings.
+// permitted returns take with a check of each backend's TLS before it: a proxy with other settings may have
+// made the fleet.
 func permitted(p discovery.TLSPolicy, take func(routing.Snapshot)) *func(routing.Snapshot) {
 	f := func(s routing.Snapshot) {
 		for i := range s.Backends {
@@ -193,7 +198,7 @@ func (g *agreement) Claim(ctx context.Context, user, home string) (backend strin
 // Destination implements routing.Destined.
 func (g *agreement) Destination(user string) string { return g.part.Place(user, "").Choice }
 
-// applies waits until the router goes by a fleet, which takes a moment from when claims do.
+// applies waits until the router goes by the fleet of that epoch; claims go by it a moment earlier.
 func (g *agreement) applies(ctx context.Context, within time.Duration, epoch uint64) error {
 	var timer *time.Timer
 	for {
@@ -217,14 +222,16 @@ func (g *agreement) applies(ctx context.Context, within time.Duration, epoch uin
 	}
 }
 
-// Overdue reports that this proxy may have lost its connections: it holds where it is isolated, and hasn't heard from Consul for so long that it is.
+// Overdue reports whether this proxy may have lost its connections: isolated is "hold", and the last
+// successful renewal is so long ago that the proxy is isolated.
 func (g *agreement) Overdue() bool { return g.holds.Load() && g.part.Overdue() }
 
-// connClaims is upstream's Claims.
+// connClaims implements upstream.Claims.
 type connClaims struct{ *agreement }
 
-// Claim implements upstream.Claims. It doesn't wait: the caller may have a place that others wait for. Where the user is being moved, the caller
-// is told that they are elsewhere, and asks the router anew.
+// Claim implements upstream.Claims. It doesn't wait, since the caller may have a place that others wait for.
+// If the user is being moved, the error says that the user is elsewhere, and the caller asks the router
+// again.
 func (g connClaims) Claim(_ context.Context, user, backend string) (upstream.Claim, error) {
 	hold, elsewhere, err := g.part.ClaimAt(user, backend)
 	switch {
@@ -236,7 +243,7 @@ func (g connClaims) Claim(_ context.Context, user, backend string) (upstream.Cla
 	return &connClaim{of: g.agreement, hold: hold, user: user}, nil
 }
 
-// connClaim is a connection's right to be.
+// connClaim is the right of a connection to exist.
 type connClaim struct {
 	of   *agreement
 	hold *agreed.Hold
@@ -256,7 +263,8 @@ func (c *connClaim) Release() {
 	c.hold.Release()
 }
 
-// Ends implements upstream.Claim. There is one entry for each connection that was closed and whose end hasn't been seen.
+// Ends implements upstream.Claim. There is one entry for each connection that was closed and whose end
+// hasn't been seen.
 func (c *connClaim) Ends(cut func()) {
 	g := c.of
 	c.hold.Ending()
@@ -268,7 +276,7 @@ func (c *connClaim) Ends(cut func()) {
 	g.ends[c.user][c] = cut
 }
 
-// cut gives up waiting for the ends of a user's connections, or with "" of all.
+// cut stops waiting for the ends of a user's connections, or with "" of all users'.
 func (g *agreement) cut(user string) {
 	var cuts []func()
 	g.mu.Lock()
@@ -286,7 +294,8 @@ func (g *agreement) cut(user string) {
 	}
 }
 
-// letGo ends connections of a user, or of all; it doesn't wait. Each claim ends once the connection's end is seen.
+// letGo ends the connections of a user, or of all users; it doesn't wait. Each claim ends once the
+// connection's end has been seen.
 func (a *App) letGo(e agree.Effect) {
 	all := e.Kind == agree.CloseAll
 	if all {
@@ -298,7 +307,7 @@ func (a *App) letGo(e agree.Effect) {
 	if e.Abort {
 		a.agreement.cut(e.User)
 	}
-	if all { // a user's are asked for again, but not these
+	if all { // LetGo of a user is repeated, CloseAll isn't
 		time.AfterFunc(cutAfter, func() { a.agreement.cut("") })
 	}
 }

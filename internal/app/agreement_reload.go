@@ -7,8 +7,8 @@ import (
 	"imapproxy/internal/wiring"
 )
 
-// keepAgreed puts running values into next where a change would break what the proxies have agreed on: only a restart can change them, and
-// some only on all proxies at once.
+// keepAgreed keeps the running values in next of settings whose change would break the agreement: only a
+// restart can change them, and some only while all proxies are stopped.
 func keepAgreed(running, next *config.Config) {
 	switch was, is := wiring.Agrees(running), wiring.Agrees(next); {
 	case !was && !is:
@@ -26,7 +26,8 @@ func keepAgreed(running, next *config.Config) {
 	next.Routing.Storage = running.Routing.Storage
 }
 
-// changesOf are those of a reload from running to wanted, of which next takes what it can.
+// changesOf returns the changes of a reload from running to wanted. Those that next doesn't have need a
+// restart.
 func changesOf(running, wanted, next *config.Config) []config.Change {
 	left := config.Diff(next, wanted)
 	changes := config.Diff(running, wanted)
@@ -36,7 +37,7 @@ func changesOf(running, wanted, next *config.Config) []config.Change {
 	return changes
 }
 
-// reload gives the agreement new settings; again says that Consul is to be reached anew.
+// reload applies new settings; again says that Consul is reached in another way from now on.
 func (g *agreement) reload(c *config.Config, again bool) error {
 	if g == nil {
 		return nil

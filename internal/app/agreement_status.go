@@ -8,7 +8,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// status is what the admin API shows of the agreement. isolated says how this proxy goes on where it is isolated.
+// status returns what the admin API shows of the agreement. isolated is the mode of a proxy that is
+// isolated, else "".
 func (g *agreement) status() (a admin.Agreement, isolated string) {
 	s := g.part.Status()
 	a = admin.Agreement{
@@ -32,7 +33,7 @@ func (g *agreement) status() (a admin.Agreement, isolated string) {
 	return a, isolated
 }
 
-// given is a time that may be missing.
+// given returns a time that may be missing; nil: it is.
 func given(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -50,7 +51,7 @@ func (g *agreement) remove(ctx context.Context, id string) error {
 	return g.part.Remove(ctx, id)
 }
 
-// gauges is what metrics show.
+// gauges returns the values for metrics.
 func (g *agreement) gauges() telemetry.ClusterStats {
 	s, n := g.part.Status(), g.part.Counts()
 	all := telemetry.ClusterStats{

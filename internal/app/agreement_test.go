@@ -18,7 +18,8 @@ import (
 	"imapproxy/routing/discovery"
 )
 
-// agreeingSettings is a proxy that agrees with others, on the backends that a Consul knows.
+// agreeingSettings returns the settings of a proxy that agrees with others, with the backends that a Consul
+// lists.
 func agreeingSettings(consul, cluster string) string {
 	text := settings("")
 	i, j := strings.Index(text, "discovery"), strings.Index(text, "routing {")
@@ -26,7 +27,7 @@ func agreeingSettings(consul, cluster string) string {
 		"park {\n  linger = \"0s\"\n}\ncluster {\n  token_file = \"token\"\n" + cluster + "}\n"
 }
 
-// agreeingApp runs one.
+// agreeingApp runs such a proxy.
 func agreeingApp(t *testing.T, consul *consultest.Agent, cluster string) (a *App, running *task.Task, path string) {
 	t.Helper()
 	path = file(t, agreeingSettings(consul.Address(), cluster))
@@ -73,7 +74,8 @@ func eventually(t *testing.T, try func() error) {
 	}
 }
 
-// However a session ends, nothing is left that would keep its user where they were; and a proxy that ends takes its key along.
+// However a session ends, no claim is left that would keep its user at the backend; and a proxy that stops
+// removes its key.
 func TestNoRightIsLeftOnceTheSessionsHaveEnded(t *testing.T) {
 	consul := consultest.Start(t)
 	inConsul(t, consul, 2)
@@ -102,7 +104,7 @@ func TestNoRightIsLeftOnceTheSessionsHaveEnded(t *testing.T) {
 			c.Expect("+ {*}")
 			parked = append(parked, c)
 		case 4:
-			c.Write("t1 LOGIN x {5}") // and no more
+			c.Write("t1 LOGIN x {5}") // the rest of the command never comes
 			_ = c.Close()
 		}
 	}
@@ -145,7 +147,8 @@ func TestNoRightIsLeftOnceTheSessionsHaveEnded(t *testing.T) {
 	}
 }
 
-// What the agreement can take at a reload it takes; the rest says that it needs a restart, and stays.
+// A reload applies the settings of the agreement that can change; the others need a restart, which the
+// reload reports, and stay.
 func TestAReloadOfTheAgreement(t *testing.T) {
 	consul := consultest.Start(t)
 	inConsul(t, consul, 1)
@@ -185,7 +188,7 @@ func TestAReloadOfTheAgreement(t *testing.T) {
 	}
 }
 
-// Connections whose end isn't seen are given up where the agreement says so: a user's, or all.
+// The wait for the ends of closed connections stops when the agreement says so: for one user, or for all.
 func TestEndsThatArentSeenAreCut(t *testing.T) {
 	g := newAgreement("p1")
 	cut := map[string]int{}

@@ -14,10 +14,10 @@ import (
 	"imapproxy/internal/task"
 )
 
-// patience bounds every wait of these tests; a busy machine with the race detector needs some.
+// patience bounds every wait of these tests; a busy machine with the race detector needs long waits.
 const patience = 30 * time.Second
 
-// settings is a configuration of one backend, on free ports.
+// settings returns a configuration with one backend, on free ports.
 func settings(backend string) string {
 	return `
 hostname = "imap.test"

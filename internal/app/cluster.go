@@ -15,8 +15,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// cluster is the other proxies of the service, as this one finds and asks them. It is there without a
-// cluster block, too, and knows none then, so that a reload can name some.
+// cluster finds and asks the other proxies of the service. It exists without a cluster block, too, and has
+// no peers then, so that a reload can name some.
 type cluster struct {
 	id    string // of this process
 	fleet *peers.Fleet
@@ -67,7 +67,7 @@ func (k *cluster) find(c *config.Config, tel *telemetry.Telemetry) {
 	})
 }
 
-// found says which others there are now.
+// found sets which other proxies there are now.
 func (k *cluster) found(all []peers.Peer) {
 	k.fleet.Found(all)
 	k.outbox.Found(all)

@@ -10,9 +10,9 @@ import (
 	"imapproxy/internal/task"
 )
 
-// Whether a backend honours master logins is found out by a login that fails, for which
-// Dovecot lets the proxy's address wait up to 15 s, and so does each user who logs in then.
-// A reload that changes nothing about it doesn't ask again.
+// The proxy finds out by a login that fails whether a backend honours master logins. After it, Dovecot lets
+// the proxy's address wait up to 15 s, and so each user who logs in at that time. A reload that changes
+// nothing about master logins doesn't ask again.
 func TestAReloadDoesNotAskBackendsAgainAboutMasterLogins(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)
 	var failed atomic.Int32
@@ -20,7 +20,7 @@ func TestAReloadDoesNotAskBackendsAgainAboutMasterLogins(t *testing.T) {
 		switch {
 		case l.Authzid != "" && strings.HasPrefix(l.Password, "master"):
 			return ""
-		default: // the master for himself
+		default: // the master for their own mailbox
 			failed.Add(1)
 			return "NO [AUTHENTICATIONFAILED] no"
 		}

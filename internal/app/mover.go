@@ -99,7 +99,7 @@ func (a mover) Drains() []admin.Drain {
 	return all
 }
 
-// milliseconds is a time of the fleet's; 0 is none.
+// milliseconds converts a time in a fleet; 0: none.
 func milliseconds(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
@@ -149,14 +149,14 @@ func (a mover) Move(ctx context.Context, q admin.MoveRequest) (admin.MoveAnswer,
 	return m, nil
 }
 
-// placed is where a user's placement stands.
+// placed is a user's placement, and where it is stored.
 type placed struct {
 	value    string // "": there is none
-	source   string // of credentials, that has it
+	source   string // the source of credentials that has it; "": none
 	inConsul bool
 }
 
-// placedNow is the user's placement and the ID of the backend that it names.
+// placedNow returns the user's placement, and the ID of the backend that it names.
 func (a mover) placedNow(ctx context.Context, user string) (home string, p placed, err error) {
 	if p.value, p.source = a.server.PlacedBy(user); p.value == "" {
 		ctx, cancel := context.WithTimeout(ctx, placementWithin)
@@ -166,7 +166,7 @@ func (a mover) placedNow(ctx context.Context, user string) (home string, p place
 		}
 		p.source, p.inConsul = "", p.value != ""
 		for _, pin := range a.router.Pins(user) {
-			if pin.Placement != "" && pin.Placement != p.value { // what a source said at the last login
+			if pin.Placement != "" && pin.Placement != p.value { // a source of credentials gave it at the last login
 				p = placed{value: pin.Placement, source: "the source of credentials"}
 			}
 		}
@@ -179,12 +179,12 @@ func (a mover) placedNow(ctx context.Context, user string) (home string, p place
 	return home, p, nil
 }
 
-// mayMove says why a user can't be moved to a backend that is up, nil where they can.
+// mayMove returns why a user can't be moved to a backend that is up; nil if they can.
 //
 //	a source of credentials places them elsewhere    no: each login would take them back
-//	there                                            yes
+//	a source of credentials places them there        yes
 //	separate storage, in Consul's KV                 yes: the placement is changed as well
-//	separate storage, nowhere                        no: where their mail is can't be known
+//	separate storage, no placement is known          no: it isn't known where their mail is
 //	shared storage                                   yes
 func (a mover) mayMove(user string, to routing.Backend, p placed) error {
 	separate := a.agreement.storage == routing.Separate
@@ -197,7 +197,7 @@ func (a mover) mayMove(user string, to routing.Backend, p placed) error {
 	return nil
 }
 
-// target is a backend that a user may be moved to.
+// target returns a backend to which a user may be moved.
 func (a mover) target(name string) (routing.Backend, error) {
 	b, err := a.named(name)
 	if err == nil && b.State != routing.Up {
@@ -210,7 +210,7 @@ func (a mover) target(name string) (routing.Backend, error) {
 	return b, err
 }
 
-// named is the listed backend that a name for people means.
+// named returns the listed backend that an operator's name for it means.
 func (a mover) named(name string) (routing.Backend, error) {
 	var found []routing.Backend
 	var names []string
@@ -239,7 +239,7 @@ func (a mover) named(name string) (routing.Backend, error) {
 	return routing.Backend{}, refused(http.StatusNotFound, admin.CodeNoBackend, fmt.Sprintf("%q may be several: say one of %s", name, few(names)))
 }
 
-// few is the beginning of a list, for an error.
+// few returns the beginning of a list, for an error.
 func few(names []string) string {
 	slices.Sort(names)
 	if len(names) > 20 {
@@ -252,7 +252,7 @@ func refused(status int, code, message string) *admin.Refusal {
 	return &admin.Refusal{Status: status, Code: code, Message: message}
 }
 
-// refusal tells an error of the agreement as one of the API.
+// refusal converts an error of the agreement to one of the API.
 func refusal(err error) error {
 	switch {
 	case errors.Is(err, agree.ErrNotInside):
@@ -267,7 +267,7 @@ func refusal(err error) error {
 	return refused(http.StatusConflict, admin.CodeRefused, err.Error())
 }
 
-// endSessions ends what is left at a drained backend whose time is over.
+// endSessions ends the user's sessions that are left at a drained backend after its deadline.
 func (a *App) endSessions(e agree.Effect) {
 	if n := a.server.End(e.User, e.Backend); n > 0 {
 		a.tel.Log.Warn("sessions couldn't be moved in the time that the drain gave them, and were ended", "user", e.User, "backend", a.called(e.Backend), "sessions", n)

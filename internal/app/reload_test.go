@@ -80,8 +80,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// logrotate moves the file away and asks for a reload, whatever the configuration is like just
-// then.
+// logrotate moves the file away and asks for a reload, also while the configuration has mistakes.
 func TestTheLogsFileIsOpenedAnewAtAReload(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)
 	must := func(err error) {
@@ -152,7 +151,7 @@ func TestAReloadReadsTheBackendsAuthoritiesAgain(t *testing.T) {
 	before, now := imaptest.NewCert(t), imaptest.NewCert(t)
 	serve := imaptest.Dialogue{TLS: now.Server, Implicit: true}.Serve
 	backend := imaptest.NewBackend(t, func(c *imaptest.BackendConn) error {
-		_ = serve(c) // who knows another authority ends the handshake
+		_ = serve(c) // a client that trusts another authority ends the handshake
 		return nil
 	})
 	authorities := filepath.Join(t.TempDir(), "ca.pem")
@@ -176,7 +175,7 @@ func TestAReloadReadsTheBackendsAuthoritiesAgain(t *testing.T) {
 		t.Error(login)
 	}
 
-	// What can't be read has the reload fail, and is said by its place.
+	// A file that can't be read makes the reload fail, and the error has its place.
 	write(t, authorities, "no certificate")
 	if err := a.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "backend_defaults.ca_file") {
 		t.Error(err)

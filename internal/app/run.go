@@ -107,7 +107,7 @@ func (a *App) watch() {
 		}
 	}
 	apply := take
-	if a.agreement != nil { // it is asked what becomes of an answer
+	if a.agreement != nil { // the agreement decides what becomes of an answer
 		a.agreement.take.Store(permitted(wiring.Fleet(cfg).Policy, take))
 		apply = a.agreement.discovered
 	}
@@ -133,9 +133,9 @@ func (a *App) warnOfCleartext(c *config.Config, fleet []routing.BackendStatus, w
 // maxWarned bounds the number of addresses in the set of those about which a warning was logged.
 const maxWarned = 4096
 
-// alone is an error where another proxy is alive under the service that this one is to be registered under, and nothing has them agree on where
-// users are. An earlier process of this proxy is none. Where Consul doesn't say, the proxy serves: a restart while Consul is away
-// mustn't fail.
+// alone returns an error if another proxy lives under the service under which this proxy is to be
+// registered, and the two don't agree on where users are. An earlier process of this proxy doesn't count. If
+// Consul doesn't answer, the proxy serves: a restart while Consul is away must not fail.
 func (a *App) alone(ctx context.Context) error {
 	c := a.cfg
 	if c.Register == nil || c.Register.AllowOthers || c.Cluster != nil {
@@ -147,7 +147,7 @@ func (a *App) alone(ctx context.Context) error {
 	}
 	o, err := wiring.Register(c, bound, a.AdminAddr(), a.tel)
 	if err != nil {
-		return nil // register says it
+		return nil // register logs the error
 	}
 	if o.Port == 0 { // a free port, which no earlier process had
 		o.Port, o.ID = 1, a.instance

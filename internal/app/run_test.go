@@ -13,12 +13,12 @@ import (
 	"imapproxy/internal/task"
 )
 
-// states is a service manager that remembers what it was told.
+// states is a service manager that records the states that it is told.
 type states chan string
 
 func (s states) notify(state string) error { s <- state; return nil }
 
-// expect takes what it was told next, which must begin so.
+// expect takes the next state, which must begin with a text.
 func (s states) expect(t testing.TB, want string) {
 	t.Helper()
 	select {
@@ -55,7 +55,7 @@ func TestTheServiceManagerHearsOfEachStep(t *testing.T) {
 	}
 }
 
-// While sessions drain, no more clients are let in, and the admin API still says how it is.
+// While sessions drain, no more clients are let in, and the admin API still answers.
 func TestTheAdminAPIAnswersUntilTheSessionsHaveEnded(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)
 	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})

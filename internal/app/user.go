@@ -26,7 +26,7 @@ func (a *App) user(ctx context.Context, name string) admin.User {
 	if err == nil {
 		u.Placement = placement
 		if placement == "" && u.Pin != nil {
-			placement = u.Pin.Placement // a passwd-file gives it at each login
+			placement = u.Pin.Placement // a passwd-file gives a placement at each login
 		}
 		err = a.where(&u, placement)
 	}
@@ -39,7 +39,7 @@ func (a *App) user(ctx context.Context, name string) admin.User {
 	return u
 }
 
-// where says where a login of the user would go.
+// where returns where a login of the user would go.
 func (a *App) where(u *admin.User, placement string) error {
 	b, why, err := a.router.Where(u.User, placement)
 	if a.agreement == nil {

@@ -1,6 +1,6 @@
-// Package movetest is an agreement of proxies for tests: it says where users are, and moves them when a test says so. It counts connections as
-// docs/cluster.md does, from before the dial until their end was seen, and a user is at another backend only when none is left at
-// the one before.
+// Package movetest is an agreement of proxies for tests: it says where users are, and moves them when a test
+// asks for it. It counts connections as docs/cluster.md does, from before the dial until their ends were
+// seen. A user is at another backend only when no connection is left at the backend before.
 //
 // Imports proxy/upstream and routing. Imported by the tests of all packages.
 package movetest
@@ -15,24 +15,25 @@ import (
 	"imapproxy/routing"
 )
 
-// Agreement says where users are. It is made by New.
+// Agreement says where users are. New makes it.
 type Agreement struct {
 	home  string
-	moved func(user, from string) // nil: nobody wants to know
+	moved func(user, from string) // nil: no function is called
 
 	mu      sync.Mutex // guards what follows
 	users   map[string]*user
 	changed chan struct{} // closed, and replaced, at each change
 }
 
-// user is where one user is.
+// user is one user's place and connections.
 type user struct {
-	at, to string // to: being moved there; "" not
-	conns  int    // that count
+	at, to string // to is where the user is being moved; "": nowhere
+	conns  int    // the number of connections that count
 	undone bool   // the proxies don't agree
 }
 
-// New makes one that has all users at home. moved is called, under the lock, when a user has left a backend for another.
+// New makes an Agreement that has all users at home. moved is called, under the lock, when a user has moved
+// from a backend to another.
 func New(home string, moved func(user, from string)) *Agreement {
 	return &Agreement{home: home, moved: moved, users: map[string]*user{}, changed: make(chan struct{})}
 }
@@ -58,8 +59,8 @@ func (a *Agreement) settleLocked(name string, u *user) {
 	a.changed = make(chan struct{})
 }
 
-// Move begins to move a user: claims wait until no connection is left, and then go to the backend. The caller has the proxy let go of
-// the user.
+// Move begins to move a user: claims wait until no connection is left, and then go to the new backend. The
+// caller makes the proxy let go of the user.
 func (a *Agreement) Move(name, to string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -70,7 +71,7 @@ func (a *Agreement) Move(name, to string) {
 	a.settleLocked(name, u)
 }
 
-// GiveUp ends an attempt to move a user who couldn't leave: claims go where the user is.
+// GiveUp ends an attempt to move a user who couldn't leave: claims go to where the user is.
 func (a *Agreement) GiveUp(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -79,7 +80,7 @@ func (a *Agreement) GiveUp(name string) {
 	a.settleLocked(name, u)
 }
 
-// Disagree has the proxies not agree on a user, or agree again.
+// Disagree sets whether the proxies disagree on a user.
 func (a *Agreement) Disagree(name string, undone bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -88,7 +89,7 @@ func (a *Agreement) Disagree(name string, undone bool) {
 	a.settleLocked(name, u)
 }
 
-// At is where a user is, whether they are being moved, and how many connections count.
+// At returns where a user is, whether they are being moved, and how many connections count.
 func (a *Agreement) At(name string) (backend string, moving bool, conns int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -124,7 +125,8 @@ func (a *Agreement) Arrived(ctx context.Context, name, backend string) error {
 	}
 }
 
-// claim counts a connection where the user is. only is the backend that a connection is for; "": a login asks where the user is, and waits while the user is being moved.
+// claim counts a connection at the user's backend. only is the backend that a connection is for; "": it is a
+// login, which asks where the user is, and waits while the user is being moved.
 func (a *Agreement) claim(ctx context.Context, name, only string) (*claim, error) {
 	for {
 		a.mu.Lock()
@@ -150,7 +152,7 @@ func (a *Agreement) claim(ctx context.Context, name, only string) (*claim, error
 	}
 }
 
-// claim is one connection's.
+// claim is a connection's claim.
 type claim struct {
 	a        *Agreement
 	user, at string
@@ -168,10 +170,10 @@ func (c *claim) Release() {
 	})
 }
 
-// Ends implements upstream.Claim. Ends are waited for.
+// Ends implements upstream.Claim. It does nothing: the connection counts until Release.
 func (c *claim) Ends(func()) {}
 
-// Claims is the agreement as an upstream.Dialer asks it.
+// Claims returns the agreement for an upstream.Dialer.
 func (a *Agreement) Claims() upstream.Claims { return claims{a} }
 
 type claims struct{ a *Agreement }
@@ -184,7 +186,7 @@ func (c claims) Claim(ctx context.Context, user, backend string) (upstream.Claim
 	return k, nil
 }
 
-// Routing is the agreement as a routing.Router asks it.
+// Routing returns the agreement for a routing.Router.
 func (a *Agreement) Routing() routing.Agreement { return places{a} }
 
 type places struct{ a *Agreement }

@@ -21,9 +21,9 @@ import (
 const (
 	DefaultWithin = 2 * time.Second
 	DefaultAtOnce = 16
-	// maxPeers bounds how many are spoken to; more under one name are a mistake.
+	// maxPeers bounds the number of peers; more under one name are a mistake.
 	maxPeers = 256
-	// maxAnswer bounds what is read of one answer, in bytes.
+	// maxAnswer bounds the length of an answer, in bytes.
 	maxAnswer = 4 << 20
 )
 
@@ -36,18 +36,18 @@ const StatusSelf = http.StatusLoopDetected
 
 // A Peer is another proxy of the service, as it was found.
 type Peer struct {
-	Name    string // its registration's id, or its address where it was named by that
+	Name    string // the id of its registration, or its address if it was named by that
 	Address string // host:port of its admin API; "": it isn't known
 	Down    bool   // Consul says that its check fails
 }
 
-// Options say how peers are spoken to.
+// Options say how peers are asked.
 type Options struct {
 	Self   string           // the id of this process
-	Token  telemetry.Secret // that all of them know
+	Token  telemetry.Secret // the token of all proxies
 	TLS    *tls.Config      // nil: without
-	Within time.Duration    // what a peer may take. 0: DefaultWithin
-	AtOnce int              // how many are asked at a time. 0: DefaultAtOnce
+	Within time.Duration    // the time that a peer may take. 0: DefaultWithin
+	AtOnce int              // the number of peers asked at a time. 0: DefaultAtOnce
 }
 
 // A Request is one question to an admin API.
@@ -56,11 +56,11 @@ type Request struct {
 	Path   string
 	Query  url.Values
 	Body   []byte // JSON; nil: none
-	// More is what the peer may take besides Options.Within, for what takes its time.
+	// More is added to Options.Within, for requests that take long.
 	More time.Duration
 }
 
-// An Answer is what one peer said: Err, or Status and Body.
+// An Answer is a peer's answer: Err, or Status and Body.
 type Answer struct {
 	Peer   Peer
 	Status int
@@ -68,7 +68,7 @@ type Answer struct {
 	Err    error
 }
 
-// Fleet is the other proxies. Its methods may be called by any number of goroutines.
+// Fleet is the other proxies. Its methods may be called by several goroutines at once.
 type Fleet struct {
 	mu     sync.Mutex // guards what follows
 	opts   Options
@@ -97,7 +97,7 @@ func (f *Fleet) Reload(o Options) {
 			TLSClientConfig: o.TLS, MaxIdleConnsPerHost: 2, MaxConnsPerHost: 8, IdleConnTimeout: 30 * time.Second,
 			DisableCompression: true,
 		},
-		// A token isn't carried elsewhere.
+		// A redirect could take the token to another server.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	f.mu.Lock()
@@ -116,14 +116,14 @@ func (f *Fleet) Close() {
 	f.client.CloseIdleConnections()
 }
 
-// Found says which peers there are now. This process may be among them.
+// Found sets which peers there are now. This process may be among them.
 func (f *Fleet) Found(all []Peer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.peers, f.own = slices.Clone(all[:min(len(all), maxPeers)]), map[string]bool{}
 }
 
-// Peers are those that were found, without this process as far as that is known.
+// Peers returns the peers that were found, without this process as far as that is known.
 func (f *Fleet) Peers() []Peer {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -136,8 +136,8 @@ func (f *Fleet) Peers() []Peer {
 	return others
 }
 
-// All asks each peer, a number of them at a time, and returns what each said in the order in which
-// they were found, this process left out. It takes as long as the slowest may take.
+// All asks each peer, a number of them at a time, and returns their answers in the order in which they were
+// found, without this process. It takes as long as the slowest peer may take.
 func (f *Fleet) All(ctx context.Context, r Request) []Answer {
 	peers := f.Peers()
 	f.mu.Lock()
@@ -205,7 +205,7 @@ func exchange(ctx context.Context, client *http.Client, o Options, p Peer, r Req
 	if err != nil {
 		var about *url.Error
 		if errors.As(err, &about) {
-			err = about.Err // the address is said beside it
+			err = about.Err // the caller names the address
 		}
 		return 0, nil, err
 	}

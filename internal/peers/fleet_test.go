@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { imaptest.LeakMain(m) }
 
-// proxy is an admin API that says who asked it what.
+// proxy is an admin API that records the ids of the askers and their questions.
 func proxy(t *testing.T, id string) *httptest.Server {
 	s := httptest.NewServer(answering(id))
 	t.Cleanup(s.Close)
@@ -59,7 +59,7 @@ func TestEachPeerAnswersButOneself(t *testing.T) {
 	closed.Close()
 	f := fleet(t, peers.Options{}, peers.Peer{Name: "one", Address: host(one)}, peers.Peer{Name: "two", Address: host(two)},
 		peers.Peer{Name: "gone", Address: gone}, peers.Peer{Name: "silent"})
-	for range 2 { // the second time it is known who is who
+	for range 2 { // the second time each proxy knows which peer it is itself
 		all := f.All(t.Context(), peers.Request{Method: http.MethodGet, Path: "/v1/status", Query: map[string][]string{"user": {"a&b"}}})
 		if len(all) != 3 || all[0].Peer.Name != "two" || string(all[0].Body) != `{"id":"p2","path":"/v1/status?user=a%26b"}` {
 			t.Fatalf("%+v", all)
@@ -80,7 +80,7 @@ func TestEachPeerAnswersButOneself(t *testing.T) {
 	}
 }
 
-// One that takes its time holds up none of the others.
+// A slow peer delays none of the others.
 func TestOneThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
 	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	t.Cleanup(slow.Close)
@@ -98,7 +98,7 @@ func TestOneThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// As many are asked at a time as may be, and no more.
+// At most AtOnce peers are asked at a time.
 func TestNotAllAreAskedAtOnce(t *testing.T) {
 	var asked, most atomic.Int32
 	both := make(chan struct{})
@@ -144,7 +144,7 @@ func TestTheTokenGoesNowhereElse(t *testing.T) {
 	}
 }
 
-// Over TLS, one whose certificate isn't signed as it should be learns no token.
+// Over TLS, a peer whose certificate has another issuer doesn't receive the token.
 func TestOverTLSTheCertificateIsVerified(t *testing.T) {
 	var heard atomic.Int32
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

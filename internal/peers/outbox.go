@@ -17,21 +17,21 @@ import (
 const (
 	// DefaultWaiting bounds the hints that wait for all peers together; each peer has its part.
 	DefaultWaiting = 1 << 16
-	// leastWaiting is what a peer's part has at least.
+	// leastWaiting is the least part of a peer.
 	leastWaiting = 256
 	DefaultGap   = 20 * time.Millisecond
-	// DefaultFirstPause and DefaultLastPause are between failures in a row.
+	// DefaultFirstPause and DefaultLastPause are the pauses between failures in a row.
 	DefaultFirstPause = time.Second
 	DefaultLastPause  = 10 * time.Second
 )
 
-// OutboxOptions are an Outbox's. The zero value is usable.
+// OutboxOptions are the options of an Outbox. The zero value is usable.
 type OutboxOptions struct {
 	// Waiting bounds the hints that wait for all peers together. A peer's part of them is
 	// Waiting by the number of peers, 256 at least. Zero: DefaultWaiting.
 	Waiting int
-	// Gap is between two batches to a peer: what comes meanwhile goes with the next one. The first hint
-	// after a silence doesn't wait. Zero: DefaultGap.
+	// Gap is the time between two batches to a peer: hints that come meanwhile go with the next batch. The
+	// first hint after a silence doesn't wait. Zero: DefaultGap.
 	Gap time.Duration
 	// FirstPause follows a failure, LastPause is the longest after several in a row. Zero: the defaults.
 	FirstPause, LastPause time.Duration
@@ -46,12 +46,12 @@ type OutboxStats struct {
 	Waiting int    // now
 }
 
-// Outbox sends hints to all peers: what a backend has told one proxy is of use to each proxy that has
-// sessions of the user. Each peer has a queue and a goroutine of its own, so one that is slow or down
-// delays no other, and adding never waits. A hint that waits already isn't added again. What can't be sent
-// is tried again after a pause, and lost only where the peer's queue is full.
+// Outbox sends hints to all peers: each proxy that has sessions of a user can use what a backend has told
+// one proxy. Each peer has a queue and a goroutine of its own, so a peer that is slow or down delays no
+// other, and Add never waits. A hint that is in the queue already isn't added again. A hint that can't be
+// sent is tried again after a pause, and lost only if the peer's queue is full.
 //
-// A peer gives what it gets to its own sessions alone, so no hint goes round.
+// A peer passes the hints only to its own sessions, so no hint goes round.
 type Outbox struct {
 	fleet *Fleet
 	o     OutboxOptions
@@ -91,8 +91,8 @@ func NewOutbox(f *Fleet, o OutboxOptions) *Outbox {
 	return &Outbox{fleet: f, o: o, changed: make(chan struct{}, 1), boxes: map[string]*box{}}
 }
 
-// Found says which peers there are now, as Fleet.Found does. What waits for one that stays goes on waiting, what
-// waits for one that is gone is lost.
+// Found sets which peers there are now, as Fleet.Found does. Hints for a peer that stays go on waiting;
+// hints for a peer that is gone are lost.
 func (b *Outbox) Found(all []Peer) {
 	all = all[:min(len(all), maxPeers)]
 	b.mu.Lock()
@@ -126,7 +126,7 @@ func (b *Outbox) Found(all []Peer) {
 	}
 }
 
-// empty takes out all that waits, and returns how much that was.
+// empty removes all hints that wait, and returns their number.
 func empty(q *park.HintQueue) (n uint64) {
 	for {
 		if _, ok := q.TryNext(); !ok {
@@ -136,7 +136,7 @@ func empty(q *park.HintQueue) (n uint64) {
 	}
 }
 
-// Add has a hint sent to each peer. It never blocks.
+// Add sends a hint to each peer. It never blocks.
 func (b *Outbox) Add(user, mailbox string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -162,7 +162,7 @@ func (b *Outbox) Stats() OutboxStats {
 	return s
 }
 
-// Run sends until ctx is done. What waits then isn't sent.
+// Run sends until ctx is done. Hints that wait then aren't sent.
 func (b *Outbox) Run(ctx context.Context) {
 	var sending sync.WaitGroup
 	defer sending.Wait()
@@ -216,7 +216,7 @@ func (b *Outbox) serve(ctx context.Context, one *box) {
 	}
 }
 
-// send gives a batch to a peer. One that it doesn't take waits again.
+// send sends a batch to a peer. If the peer doesn't take it, it waits again.
 func (b *Outbox) send(ctx context.Context, one *box, batch []park.Hint) error {
 	a := b.fleet.Ask(ctx, one.peer, Request{Method: http.MethodPost, Path: HintsPath, Body: encode(batch)})
 	if errors.Is(a.Err, ErrSelf) {
@@ -246,7 +246,7 @@ func (b *Outbox) send(ctx context.Context, one *box, batch []park.Hint) error {
 	return fmt.Errorf("HTTP status %d", a.Status)
 }
 
-// next takes a batch of what waits, and waits for a first hint.
+// next returns a batch of the hints that wait; it waits for a first one.
 func next(ctx context.Context, q *park.HintQueue) ([]park.Hint, error) {
 	h, err := q.Next(ctx)
 	if err != nil {

@@ -109,7 +109,7 @@ func asPeers(all []*inbox) (found []peers.Peer) {
 	return found
 }
 
-// until waits for the counters to say so.
+// until waits until the counters satisfy a condition.
 func until(t *testing.T, b *peers.Outbox, what string, right func(peers.OutboxStats) bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !right(b.Stats()); time.Sleep(time.Millisecond) {
@@ -136,7 +136,7 @@ func TestAHintGoesToEachPeer(t *testing.T) {
 	}
 }
 
-// What comes while a peer is busy goes with the next batch, each hint once.
+// Hints that come while a peer is busy go with the next batch, each once.
 func TestHintsGoInBatches(t *testing.T) {
 	two := takes(t, "p2", func(i *inbox) { i.holding = make(chan struct{}) })
 	b, _ := outbox(t, peers.OutboxOptions{}, two)
@@ -164,7 +164,8 @@ func TestHintsGoInBatches(t *testing.T) {
 	until(t, b, "sent", func(s peers.OutboxStats) bool { return s == peers.OutboxStats{Sent: 1301} })
 }
 
-// A peer that doesn't answer, and one that refuses, delay no other; what they haven't taken comes later.
+// A peer that doesn't answer, and one that refuses, delay no other; the hints that they haven't taken are
+// sent later.
 func TestAPeerThatIsDownOrSlowDelaysNone(t *testing.T) {
 	slow := takes(t, "slow", func(i *inbox) { i.holding = make(chan struct{}) })
 	refuses, well := takes(t, "refuses", nil), takes(t, "well", nil)
@@ -188,7 +189,8 @@ func TestAPeerThatIsDownOrSlowDelaysNone(t *testing.T) {
 	until(t, b, "failed batches", func(s peers.OutboxStats) bool { return s.Failed > 3 && s.Waiting > 0 && s.Lost == 0 })
 }
 
-// What waits for a peer is bounded. What doesn't fit is counted, and for the others there is room.
+// The hints that wait for a peer are bounded. Those that don't fit are counted, and the other peers have
+// their own room.
 func TestWhatWaitsForAPeerIsBounded(t *testing.T) {
 	down, well := takes(t, "down", nil), takes(t, "well", nil)
 	down.srv.Close()
@@ -201,7 +203,8 @@ func TestWhatWaitsForAPeerIsBounded(t *testing.T) {
 	}
 	until(t, b, "sent", func(s peers.OutboxStats) bool { return s.Sent == users })
 	stop() // then no batch is on its way
-	// 256 hints, and as many users again without their mailboxes; a batch that was on its way may have been lost with them.
+	// 256 hints, and as many users' hints without mailboxes; a batch in progress may have been lost with
+	// them.
 	if s := b.Stats(); s.Waiting < 256 || s.Waiting > 512 || s.Sent != users || s.Lost != uint64(users-s.Waiting) {
 		t.Errorf("%+v", s)
 	}
@@ -219,7 +222,8 @@ func TestWhatWaitsForAPeerIsBounded(t *testing.T) {
 	}
 }
 
-// What waits goes on waiting while a peer is found again and again; one that comes anew at an address gets nothing old twice.
+// Hints for a peer wait on while the peer is found again and again; a new peer at an old address gets no old
+// hints, and no hint twice.
 func TestPeersComeAndGo(t *testing.T) {
 	two := takes(t, "p2", func(i *inbox) { i.holding = make(chan struct{}) })
 	three := takes(t, "p3", nil)
@@ -238,7 +242,7 @@ func TestPeersComeAndGo(t *testing.T) {
 	if s := b.Stats(); s.Waiting != 0 || s.Lost != 0 {
 		t.Errorf("without peers: %+v", s)
 	}
-	// At an address where this process was there may be another.
+	// At an address that was this process's there may be another peer.
 	own := takes(t, "p1", nil)
 	b.Found(asPeers([]*inbox{own}))
 	b.Add("eve", "")
@@ -254,7 +258,7 @@ func TestPeersComeAndGo(t *testing.T) {
 	}
 }
 
-// What a peer may send is checked.
+// Hints from a peer are checked.
 func TestHintsAreChecked(t *testing.T) {
 	long := strings.Repeat("x", 1025)
 	for _, bad := range []peers.Hint{{}, {Mailbox: "INBOX"}, {User: long}, {User: "ann", Mailbox: long}} {
