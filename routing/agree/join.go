@@ -68,10 +68,10 @@ func (m *Member) resume(r *Reading, mine *Proxy) {
 	m.changed()
 }
 
-// evictMoved is the last step of rule 5: a proxy that was taken for dead lets go of the users whom the
-// others may have moved, before it counts again. It keeps a user whom it could claim where it has them: no
-// other proxy has a stay of the user elsewhere, and all fleets that proxies go by send the user there. It
-// returns how many users it has to let go of.
+// evictMoved is a part of rule 5: a proxy that was taken for dead lets go of the users whom the others may
+// have moved, before it counts again. It keeps a user whom it could claim where it has them: no other proxy
+// has a stay of the user elsewhere, and all fleets that proxies go by send the user there. It returns how
+// many users it has to let go of.
 func (m *Member) evictMoved(r *Reading) (held int) {
 	if !m.has(ruleYield) || len(m.holds) == 0 {
 		return 0

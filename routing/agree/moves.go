@@ -121,7 +121,7 @@ const (
 	never
 )
 
-// moved reports whether an override sends the user to another backend than id, which is up.
+// moved reports whether an override sends the user to a backend other than id that is up.
 func (m *Member) moved(user, id string) bool {
 	over := m.override(user)
 	return over != "" && over != id && m.fleet.newest().up(over)
@@ -141,7 +141,7 @@ func (m *Member) late(bucket int, at place) bool {
 }
 
 // leavesInTurn reports whether the user is asked to leave now because it is their turn: the backend isn't
-// down, and no other proxy has the user elsewhere.
+// down, the time of its drain isn't over, and no other proxy has the user elsewhere.
 func (m *Member) leavesInTurn(h *hold) bool {
 	if _, yields := m.yielding[h.user]; yields || m.fleet == nil {
 		return false
