@@ -63,9 +63,9 @@ func (m *Member) read(r *Reading) {
 	m.yield(r)
 }
 
-// wentBack reports whether something in the reading r is older than in before, or everything is gone:
-// Consul's state was restored. Without that, no index goes back, and a proxy that leaves doesn't remove the
-// fleet.
+// wentBack reports whether something in the reading r is older than in the reading before, or everything is
+// gone: Consul's state was restored. Otherwise no index goes back, and a proxy that leaves doesn't remove
+// the fleet.
 func wentBack(before, r *Reading) bool {
 	if r.Index < before.Index || r.FleetIndex != 0 && r.FleetIndex < before.FleetIndex {
 		return true

@@ -198,10 +198,10 @@ func (w *writer) written(m *Member, r Result) {
 	}
 }
 
-// repair writes the last good fleet again if the key `fleet` is gone, or its value isn't a proxy's, and no
-// proxy has acked a later fleet. It also writes the keys of overrides whose values aren't a proxy's. It
-// waits for a whole TTL first, so that all proxies have noticed, and an operator who is correcting the
-// values isn't disturbed; and it writes once in a TTL.
+// repair writes the last good fleet again if the key `fleet` is gone, or no proxy wrote its value, and no
+// proxy has acked a later fleet. It also writes the keys overrides/NN whose values no proxy wrote. It waits
+// for a whole TTL first, so that all proxies have noticed and an operator who is correcting the values isn't
+// disturbed; and it writes once in a TTL.
 func (m *Member) repair() {
 	if m.phase != inside || m.isolated || !m.may(forFleet) || m.outage.IsZero() || m.now.Sub(m.outage) < m.o.TTL || m.latest == nil || m.latest.Fleet != nil {
 		return
