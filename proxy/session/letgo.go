@@ -7,16 +7,18 @@ import (
 	"imapproxy/proxy/track"
 )
 
-// LetGo has the session give up its backend connection: its user is to be at another backend. It is parked at the next safe point, without
-// having been idle first; where it can't be parked now, it is tried again at each command boundary. A parked session has no
-// connection, and picks its backend anew when it needs one. abort: its connection is closed now, without another byte on it, and the session ends
-// with ReasonMoved, unless nothing is selected. LetGo doesn't wait, and may be called again.
+// LetGo asks the session to give up its backend connection, because its user is to be at another backend. The
+// session is parked at the next safe point, without having been idle first; if it can't be parked now, that is
+// tried again at each command boundary. A parked session has no connection, and picks its backend anew when it
+// needs one. With abort, the connection is closed now without another byte on it: the session recovers on
+// another connection, or ends with ReasonMoved if it can't; a session with nothing selected and no command in
+// progress is parked. LetGo doesn't wait, and may be called again.
 func (s *Session) LetGo(abort bool) {
 	at := Attachment(s.attachment.Load())
 	if at == None || at == Parked || at == Ended {
 		return
 	}
-	again := s.leaving.Swap(true) // a resume that is under way gives up what it has got before this
+	again := s.leaving.Swap(true) // a resume that is in progress then gives up what it got before this call
 	switch {
 	case !abort:
 		s.park.notTill.Store(0)
@@ -28,8 +30,8 @@ func (s *Session) LetGo(abort bool) {
 	}
 }
 
-// leavesUnheard has a session parked without another byte on its backend connection, where that can be done: nothing is selected, and nothing in
-// progress.
+// leavesUnheard asks for a park that needs no further byte on the backend connection. It returns false if that
+// can't be done: it needs that nothing is selected and no command is in progress.
 func (s *Session) leavesUnheard() bool {
 	how, _ := s.inFlight.CanPark()
 	if how != track.ModeUnselected || !s.mayPark() {
@@ -39,27 +41,29 @@ func (s *Session) leavesUnheard() bool {
 	return true
 }
 
-// evict takes away a backend connection that has to be closed now: it counts as lost (recover.go). Where the session can't go on
-// with another one it ends. Its client is told, unless it is in the middle of a response.
+// evict takes away a backend connection that has to be closed now: it counts as lost (recover.go). If the
+// session can't go on with another connection, it ends. Its client is told, unless a response to it is
+// incomplete.
 func (s *Session) evict() {
 	if s.survives() && s.cut() {
 		return
 	}
 	s.Terminate(ReasonMoved)
 	if !s.out.atBoundary() {
-		s.abort() // no boundary may come
+		s.abort() // a boundary may never come
 	}
 }
 
-// leavesUnwatched says whether the session can be parked before anything watches its mailbox, since a resync can find later what has
-// happened since its view: changes are found by mod-sequences, and there is one that bounds the view. A session that leaves its backend
-// is parked so: nothing new may be begun there, and its watch couldn't be either.
+// leavesUnwatched says whether the session can be parked before its mailbox is watched: changes are found by
+// mod-sequences, and a mod-sequence bounds the view, so a resync can find later what has changed since. A
+// session that leaves its backend is parked in this way, since no new connection, and so no watch, may be
+// opened there.
 func (s *Session) leavesUnwatched() bool {
 	return s.leaving.Load() && resync.Choose(s.caps.list, 0) == resync.Strategy(resync.ByQResync{})
 }
 
-// tryToLeave has a session that is to leave its backend parked, where that can be done now. Its blocker says why it can't. It is called
-// at each command boundary, and by the sweep.
+// tryToLeave has a session parked that is to leave its backend, if that can be done now; otherwise the blocker
+// says why not. It is called at each command boundary, and by the sweep.
 func (s *Session) tryToLeave(now time.Time) {
 	if !s.leaving.Load() || Attachment(s.attachment.Load()) != Attached || !s.mayPark() || s.halfClosed.Load() {
 		return
@@ -77,8 +81,8 @@ func (s *Session) tryToLeave(now time.Time) {
 	}
 }
 
-// wouldLose says whether the backend that the user is to go to lacks, as far as was seen, what the client was told: then the session
-// stays where it is, and its user with it.
+// wouldLose says whether the backend that the user is to go to is known to lack a capability that the client
+// was told of. The session, and its user with it, then stays where it is.
 func (s *Session) wouldLose() bool {
 	to := s.settings().Router.Destination(s.user)
 	if to == "" || to == s.picked().Backend.ID {
@@ -88,8 +92,8 @@ func (s *Session) wouldLose() bool {
 	return there != nil && there != s.caps && missing(there.list, s.caps.list) != ""
 }
 
-// Leaves says whether the session is to give up its backend connection and still has it, and what holds it: the reason that it isn't parked for,
-// "" it is on its way.
+// Leaves says whether the session is to give up its backend connection and still has it. why is what keeps it
+// from being parked, "" if it is being parked or resumed.
 func (s *Session) Leaves() (why string, leaves bool) {
 	switch at := Attachment(s.attachment.Load()); {
 	case !s.leaving.Load():

@@ -11,13 +11,14 @@ import (
 	"imapproxy/routing"
 )
 
-// A session without a backend connection follows its user to another backend: nothing of it is at the old one. The strategies
-// of a resync judge by UIDVALIDITY and mod-sequences whether the mailbox there is the same.
+// A session without a backend connection follows its user to another backend, since it has no state at the old
+// one. The strategies of a resync decide by UIDVALIDITY and mod-sequences whether the mailbox there is the
+// same.
 
-// errReassigned means that the user is at another backend than the session.
+// errReassigned says that the user is at another backend than the session.
 var errReassigned = errors.New("the user was sent to another backend")
 
-// lacks is the error of a backend that can't do what the client was told when it logged in.
+// lacks is the error for a backend that lacks a capability that the client was told of at login.
 type lacks struct {
 	backend    string
 	capability string
@@ -27,7 +28,7 @@ func (l *lacks) Error() string {
 	return fmt.Sprintf("the user is at backend %s by now, which lacks %s", l.backend, l.capability)
 }
 
-// reassigned says whether the user has been sent to another backend.
+// reassigned says whether the user was sent to another backend.
 func (s *Session) reassigned() bool {
 	select {
 	case <-s.picked().Void():
@@ -37,12 +38,13 @@ func (s *Session) reassigned() bool {
 	}
 }
 
-// repick has the session follow its user: to a backend, or with "" to where the user's other sessions are. It is for a session without a
-// backend connection, and may be called by several goroutines at a time; one that comes late does nothing.
+// repick has the session follow its user to backend or, if that is "", to the backend of the user's other
+// sessions. The session has no backend connection. Several goroutines may call repick at the same time; a call
+// that comes late does nothing.
 func (s *Session) repick(backend string) error {
 	old := s.picked()
 	if !s.settings().Router.Shares() {
-		return errReassigned // the mail of before isn't there
+		return errReassigned // the user's mail isn't at the other backend
 	}
 	fresh, err := old.Follow(backend)
 	switch {
@@ -51,19 +53,19 @@ func (s *Session) repick(backend string) error {
 	case err != nil:
 		return err
 	}
-	s.pick.Store(fresh) // a pick is followed once, so nothing else is stored meanwhile
+	s.pick.Store(fresh) // a pick is followed only once, so no other goroutine has stored one meanwhile
 	if s.Reason() != "" {
-		fresh.Release() // account may have released the one before
+		fresh.Release() // account may have released the old pick already
 	}
 	s.log().Debug("the session follows its user", "from", old.Backend.Shown())
 	return nil
 }
 
-// noticeMove sees to a session whose user has been sent to another backend. The cases:
+// noticeMove handles a session whose user was sent to another backend:
 //
-//	it has a connection             ReasonMoved: two backends mustn't serve a user
-//	it is on its way to one, or from  its phase sees to it, or the next sweep
-//	parked                          it follows, and so do its user's watches; or ReasonMoved, where it can't
+//	attached, catching up    ends with ReasonMoved: two backends mustn't serve one user
+//	parking, resuming        its phase handles the move, or the next sweep does
+//	parked                   follows, and so do its user's watches; ends with ReasonMoved if it can't
 func (s *Session) noticeMove() {
 	if !s.reassigned() {
 		return
@@ -80,14 +82,15 @@ func (s *Session) noticeMove() {
 	}
 }
 
-// elsewhere says whether an attempt to get a connection has failed since the user is at another backend, or is being moved.
+// elsewhere says whether an attempt to get a connection failed because the user is at another backend or is
+// being moved.
 func (s *Session) elsewhere(err error) bool {
 	_, ok := errors.AsType[*upstream.Elsewhere](err)
 	return ok || errors.Is(err, errReassigned) || s.reassigned()
 }
 
-// repickAfter has the session follow its user after an attempt for which elsewhere says yes. Where the user is being moved, and ctx isn't nil, it waits
-// until the proxies agree on where the user is.
+// repickAfter has the session follow its user after an attempt for which elsewhere returned true. If the user
+// is being moved and ctx isn't nil, it waits until the proxies agree on the user's backend.
 func (s *Session) repickAfter(ctx context.Context, err error) error {
 	e, ok := errors.AsType[*upstream.Elsewhere](err)
 	switch {
@@ -105,11 +108,12 @@ func (s *Session) repickAfter(ctx context.Context, err error) error {
 	return s.repick(backend)
 }
 
-// elsewhereAfter is how long a backend that isn't called down isn't reached before its sessions go on elsewhere: a restart takes less.
+// elsewhereAfter is how long a backend that isn't marked down may be out of reach before its sessions go on at
+// another backend: a restart takes less time.
 const elsewhereAfter = 15 * time.Second
 
-// failOver has a session without a connection go where a login of its user would go, where its backend has been out of reach since then. It says
-// whether the session has moved.
+// failOver sends a session without a connection to the backend that a login of its user would get, if the
+// session's backend is down or has been out of reach since then. It says whether the session has moved.
 func (s *Session) failOver(since time.Time) bool {
 	old := s.picked()
 	if old.Current().State != routing.Down && s.env.Now().Sub(since) < elsewhereAfter {
@@ -119,7 +123,8 @@ func (s *Session) failOver(since time.Time) bool {
 	return err == nil && s.repick(to) == nil
 }
 
-// able says whether a connection can do all that the client was told. It is asked where the session has followed its user.
+// able returns an error if the connection lacks a capability that the client was told of. It checks only
+// sessions that have followed their user.
 func (s *Session) able(c *upstream.Conn) error {
 	if s.picked().Why != routing.ByMove {
 		return nil
@@ -130,7 +135,7 @@ func (s *Session) able(c *upstream.Conn) error {
 	return nil
 }
 
-// missing is a capability that a client was told of and the backend doesn't have, "" none.
+// missing returns a capability that the client was told of and the backend doesn't have, "" if there is none.
 func missing(has, told wire.Caps) string {
 	for _, name := range told {
 		if !hidden(name) && !has.Has(name) {

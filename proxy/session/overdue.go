@@ -6,25 +6,26 @@ import (
 	"time"
 )
 
-// A proxy that was stopped for longer than its word counts with the others may have lost its users to them: it mustn't serve on its backend
-// connections what another proxy serves elsewhere by now (docs/cluster.md). So each chunk is preceded by the question whether it is overdue.
-// Where it is, what has come waits: until the agreement trusts this proxy again, or has it close its connections.
+// A proxy that was stopped for longer than the other proxies honour its claims may have lost its users to
+// them: it must not use its backend connections for users that another proxy serves by now (docs/cluster.md).
+// So before each chunk the relay asks whether the proxy is overdue. If it is, the chunk waits until the
+// agreement trusts this proxy again or closes its connections.
 
 const (
-	// overdueFor is how long a session waits for either.
+	// overdueFor is how long a session waits while its proxy is overdue.
 	overdueFor = 10 * time.Second
-	// overdueLook is how often it looks meanwhile.
+	// overdueLook is the interval at which it checks meanwhile.
 	overdueLook = 10 * time.Millisecond
 )
 
-// errOverdue is why a parked session has to wait: its proxy can't trust what it knows.
+// errOverdue is why a parked session has to wait: its proxy can't trust its own state.
 var errOverdue = errors.New("this proxy has to agree with the others first")
 
-// overdue says whether the session's backend connection may belong to another proxy's user by now.
+// overdue says whether the session's user may be served by another proxy by now.
 func (s *Session) overdue() bool { return s.env.Overdue != nil && s.env.Overdue() }
 
-// trusted returns true at once, or as soon as the session isn't overdue any more. It returns false where the session ends first, as it does
-// after overdueFor, or is asked to rest.
+// trusted waits until the session isn't overdue and returns true. It returns false if the session ends first,
+// as it does after overdueFor unless it recovers, or if the relay is asked to stop.
 func (s *Session) trusted() bool {
 	if !s.overdue() {
 		return true
@@ -46,7 +47,7 @@ func (s *Session) trusted() bool {
 	return true
 }
 
-// goOn is trusted for a reader that has stopped: nil, or the error of an interrupted read.
+// goOn is trusted for a stopped reader. It returns nil, or the error of an interrupted read.
 func (s *Session) goOn() error {
 	if s.trusted() {
 		return nil

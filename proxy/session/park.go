@@ -15,26 +15,25 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// ParkOptions say when sessions are parked. The zero value parks none.
+// ParkOptions say when sessions are parked. With the zero value, none is parked.
 type ParkOptions struct {
 	Hub        *park.Hub      // nil: no session is parked
-	Pool       *upstream.Pool // of warm connections; must be there with Hub
-	Linger     time.Duration  // in IDLE, since the client's last word
-	QuietAfter time.Duration  // outside IDLE; 0: never
+	Pool       *upstream.Pool // the pool of warm connections; not nil if Hub isn't
+	Linger     time.Duration  // in IDLE: time since the client's last byte
+	QuietAfter time.Duration  // outside IDLE: time since the client's last byte; 0: never
 	Keepalive  time.Duration  // between "Still here" lines to parked clients in IDLE; 0: 2 min, negative: none
-	// ResumeConcurrency bounds resumes at a time per backend; 0: 32. ResumeRate
-	// bounds how many begin in a second; 0: no limit.
+	// ResumeConcurrency bounds the resumes that run at a time per backend; 0: 32. ResumeRate bounds how many
+	// begin per second; 0: no limit.
 	ResumeConcurrency, ResumeRate int
-	// A resume that fails is tried again for ResumeWithin, then the session ends.
-	// ResumeTry bounds one attempt: a connection that hangs isn't waited for while
-	// another would do. 0: the defaults.
+	// A resume that fails is tried again for ResumeWithin, then the session ends. ResumeTry bounds one
+	// attempt, so that a connection that hangs doesn't delay one that would work. 0: the defaults.
 	ResumeWithin, ResumeTry time.Duration
 }
 
-// keepalive is how long a parked client in IDLE hears nothing; 0: as long as nothing happens.
+// KeepaliveEvery is the interval of "Still here" lines to parked clients in IDLE; 0: none.
 func (o ParkOptions) KeepaliveEvery() time.Duration { return OrDefault(o.Keepalive, 2*time.Minute) }
 
-// ResumesAtATime is how many resumes go on at a time on one backend.
+// ResumesAtATime is how many resumes run at a time per backend.
 func (o ParkOptions) ResumesAtATime() int {
 	if o.ResumeConcurrency <= 0 {
 		return defaultResumes
@@ -42,47 +41,47 @@ func (o ParkOptions) ResumesAtATime() int {
 	return o.ResumeConcurrency
 }
 
-// parkState is what a session knows of its parking.
+// parkState is the session's state of parking.
 type parkState struct {
-	blocker atomic.Uint32 // a kept: what keeps it from being parked, for people
-	refused atomic.Int64  // the client's last word before a refusal that was counted
-	notTill atomic.Int64  // after a park that came to nothing, Unix ns
-	// stop ends what is waited for just now, nil while nothing is: the session may end meanwhile.
+	blocker atomic.Uint32 // a track.Blocker: why the session isn't parked, for the admin page
+	refused atomic.Int64  // when the client last sent a byte before the refusal that was counted last
+	notTill atomic.Int64  // no attempt to park before this time, after one that failed; Unix ns
+	// stop cancels what the session waits for, since the session may end meanwhile; nil if it doesn't wait.
 	stop atomic.Pointer[context.CancelFunc]
 
-	// The phase's own, kept over resumes.
-	failures uint8 // parks in a row that came to nothing
+	// Owned by the phase that runs; kept over resumes.
+	failures uint8 // failed attempts to park in a row
 	sub      *park.Subscription
-	box      string         // the mailbox that sub is for
-	mode     track.ParkMode // how it is being parked
-	cause    string         // why it comes back, as telemetry has it
-	// verb is what the client said that needs a backend; owed is what it hasn't been
-	// told when that has message numbers of before in it.
+	box      string         // the mailbox of sub
+	mode     track.ParkMode // how the session is being parked
+	cause    string         // why the session is resumed, for telemetry
+	// verb is that of the command that needs a backend. deferred is what catch-up has to tell the client, nil
+	// if there is nothing.
 	verb       wire.Verb
-	hasCommand bool // it said so; else it is woken, and no command is in progress
-	// leaving is what that command makes of the mailbox.
+	hasCommand bool // the client sent that command; otherwise the session is woken, and no command is in progress
+	// leaving is what that command does to the selected mailbox.
 	leaving  track.Leaving
-	star     uint32 // what that command's "*" means; 0: what the backend takes it for
+	star     uint32 // the UID or number that the command's "*" means; 0: what the backend takes it for
 	deferred *deferred
-	ends     bool      // that command is DONE, which the proxy answers, as more has come behind it
-	cut      track.Cut // what becomes of the commands that were under way when the connection was lost
+	ends     bool      // the command is DONE, and the proxy answers it, since more has arrived after it
+	cut      track.Cut // what becomes of the commands that were in progress when the connection was lost
 	losses   losses
 
-	mu       sync.Mutex  // guards what follows. No client is written to under it
-	times    uint32      // how often it has been parked
-	view     *view.View  // nil: nothing selected, or not parked
-	state    *view.State // heard of and not told yet
+	mu       sync.Mutex  // guards the fields below. No client is written to while it is held
+	times    uint32      // how often the session has been parked
+	view     *view.View  // nil if nothing is selected or the session isn't parked
+	state    *view.State // the mailbox's state as the hub has reported it and the client hasn't been told; nil if there is none
 	idle     bool        // the client is in IDLE
-	lastTold int64       // when the client last heard anything, Unix ns
+	lastTold int64       // when the client was last sent something, Unix ns
 }
 
-// within is the context of what a session does on its way to or from being parked:
-// it ends with the session, or after d.
+// within returns the context of what a session does while it is being parked or resumed. It ends with the
+// session or after d.
 func (s *Session) within(d time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	s.park.stop.Store(&cancel)
 	if s.Reason() != "" {
-		cancel() // abandon may have come before
+		cancel() // abandon may have been called before the Store
 	}
 	return ctx, func() {
 		cancel()
@@ -90,15 +89,14 @@ func (s *Session) within(d time.Duration) (context.Context, context.CancelFunc) 
 	}
 }
 
-// abandon ends what within has begun.
+// abandon cancels the context that within returned.
 func (s *Session) abandon() {
 	if stop := s.park.stop.Load(); stop != nil {
 		(*stop)()
 	}
 }
 
-// mayPark says whether the settings, the session's own and those of now, let it be
-// parked.
+// mayPark says whether both the settings of the session's login and the current settings allow parking.
 func (s *Session) mayPark() bool {
 	own, now := s.set.Park.Hub != nil, s.env.Settings().Park.Hub != nil
 	switch {
@@ -112,8 +110,7 @@ func (s *Session) mayPark() bool {
 	return false
 }
 
-// askToPark has the relay pause, when the session has been idle for long enough.
-// It is called by the sweep.
+// askToPark asks the relay to pause if the session has been idle for long enough. The sweep calls it.
 func (s *Session) askToPark(now time.Time) {
 	o := &s.settings().Park
 	if !s.mayPark() || Attachment(s.attachment.Load()) != Attached || s.halfClosed.Load() {
@@ -134,7 +131,7 @@ func (s *Session) askToPark(now time.Time) {
 	switch {
 	case how == track.ModeNone || !waits:
 		s.park.blocker.Store(uint32(why))
-	case track.Blocker(s.park.blocker.Load()) < track.BlockerTooBig: // else it says why the last attempt came to nothing
+	case track.Blocker(s.park.blocker.Load()) < track.BlockerTooBig: // otherwise it says why the last attempt failed
 		s.park.blocker.Store(uint32(track.BlockerFailed))
 	}
 	heard := time.Unix(0, s.lastHeard.Load())
@@ -145,15 +142,15 @@ func (s *Session) askToPark(now time.Time) {
 		return
 	}
 	s.park.refused.Store(0)
-	s.Signal(SigPause) // the backend's reader rests after the client's (relay)
+	s.Signal(SigPause) // the reader of the backend stops after the reader of the client (relay)
 }
 
-// isPause says whether a Pump returned since the session is to be parked.
+// isPause says whether a Pump returned because the relay is asked to stop.
 func (s *Session) isPause(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) && s.pausing()
 }
 
-// paused decides, with both readers at rest, what follows the relay.
+// paused decides, after both readers have stopped, which phase follows the relay.
 func (s *Session) paused() phase {
 	losing := s.losing()
 	if !s.rested() {
@@ -162,20 +159,20 @@ func (s *Session) paused() phase {
 	if losing {
 		return s.lost()
 	}
-	if s.up.err != nil { // a write to the backend has failed: it may have last words
+	if s.up.err != nil { // a write to the backend has failed: the backend may have sent more
 		s.backend.Load().LimitReads(s.env.Now().Add(lingerFor))
 		s.fromBackend()
 		if s.losing() {
 			return s.lost()
 		}
-		s.Terminate(ReasonBackendLost) // unless it has an end already
+		s.Terminate(ReasonBackendLost) // unless it has a reason already
 		return phaseEnd
 	}
 	how, why := s.inFlight.CanPark()
 	if !s.clean() {
 		how, why = track.ModeNone, track.BlockerCommand
 	}
-	if how != track.ModeUnselected && s.overdue() { // nothing may be said on the connection
+	if how != track.ModeUnselected && s.overdue() { // nothing may be sent on the connection
 		how, why = track.ModeNone, track.BlockerUnavailable
 	}
 	s.park.blocker.Store(uint32(why))
@@ -185,7 +182,7 @@ func (s *Session) paused() phase {
 	return phaseDetach
 }
 
-// clean says that both streams stand between two units, with nothing kept.
+// clean says whether both streams are between two units, with no bytes kept back.
 func (s *Session) clean() bool {
 	return s.up.scan.AtStart() && s.up.err == nil && s.up.refused == nil && !s.up.awaiting && len(s.client.Kept()) == 0 &&
 		s.down.scan.AtStart() && s.down.err == nil && s.down.broken == nil && !s.down.rewrite && len(s.backend.Load().Kept()) == 0 &&

@@ -7,52 +7,52 @@ import (
 	"imapproxy/proxy/conn"
 )
 
-// A session's life is a chain of phases. While one runs, it alone owns the session: both
-// connections, and all fields of Session's section "of the phase that runs". It returns what
-// follows it. Nothing but this file starts a session's goroutine, changes its phase or closes it.
+// A session is a chain of phases. The phase that runs is the session's only owner: it owns both connections
+// and the fields of Session under "Owned by the phase that runs". It returns the next phase. Only this file
+// starts a session's goroutine, changes its phase and closes the session.
 //
 //	prelogin → relay → detach → parked → resume → relay
 //	             ↑        ↓                  ↓       ↑
 //	             └────────┘              catch-up ───┘
 //
-//	relay, detach, catch-up → recover → resume, or parked where the client idles
+//	relay, detach, catch-up → recover → resume, or parked if the client is in IDLE
 //
-// and from each of them to end.
+// Each phase may also be followed by end.
 
-// phase is a stretch of a session's life.
+// phase is one stage of a session's life.
 type phase uint8
 
 const (
-	// phasePrelogin greets the client and answers it until it has logged in (login.go,
-	// login_authenticate.go, login_attach.go). It has no backend connection until its last step.
+	// phasePrelogin greets the client and answers its commands until the client has logged in (login.go,
+	// login_authenticate.go, login_attach.go). The session gets its backend connection in the last step.
 	phasePrelogin phase = iota
-	// phaseRelay carries IMAP between client and backend (relay.go). Two goroutines own one
-	// direction each, and come to rest together.
+	// phaseRelay relays IMAP between client and backend (relay.go). Two goroutines own one direction each;
+	// both have stopped when the phase ends.
 	phaseRelay
-	// phaseDetach learns what the client counts, and gives the backend connection away
+	// phaseDetach finds which messages the client counts, and returns the backend connection to the pool
 	// (park_detach.go).
 	phaseDetach
-	// phaseParked serves the client without a backend (park_serve.go). While there is nothing to do it
-	// has no goroutine: the poller owns the session (conn.Poller).
+	// phaseParked serves the client without a backend (park_serve.go). While the session waits, it has no
+	// goroutine and conn.Poller owns it.
 	phaseParked
-	// phaseResume gets a backend connection and tells the client what it has missed (resume.go).
+	// phaseResume gets a backend connection and tells the client what changed while it was parked (resume.go).
 	phaseResume
-	// phaseCatchUp relays one command at a time, with message numbers translated, while the
-	// client can't be told of messages that are gone (catchup.go).
+	// phaseCatchUp relays one command at a time and translates message numbers, as long as the client can't be
+	// told of expunged messages (catchup.go).
 	phaseCatchUp
-	// phaseRecover finds what the client counts after its backend connection was lost (recover.go).
+	// phaseRecover finds which messages the client counts after the backend connection was lost (recover.go).
 	phaseRecover
-	// phaseEnd says the last line, closes, and takes the session out of all that counts it. Nothing
-	// follows it.
+	// phaseEnd sends the last line, closes the connections, and removes the session from the registry and the
+	// counters. It is the last phase.
 	phaseEnd
 
-	// phaseAway is no phase: a parked session is with the poller, which runs it again. Whoever has
-	// returned it owns nothing any more.
+	// phaseAway is not a phase: it says that the poller owns the parked session and will run it again. A phase
+	// that has returned it must not touch the session any more.
 	phaseAway
 )
 
-// phases says of each phase what people see meanwhile, what may follow it, and which signals
-// its owner takes.
+// phases has, for each phase: its name, the attachment that admin page and metrics show, the phases that may
+// follow it, and the signals that its owner takes.
 var phases = [...]struct {
 	name   string
 	shown  Attachment
@@ -81,12 +81,12 @@ func (p phase) mayPrecede(next phase) bool {
 	return false
 }
 
-// Live is a session's life, from its first phase on, in the goroutine of accept. ctx ends the first
+// Live runs the session from its first phase on. It is called in the goroutine of accept. ctx ends the first
 // phase.
 func (s *Session) Live(ctx context.Context) { s.follow(s.prelogin(ctx)) }
 
-// follow goes from one phase to the next, in a goroutine that nothing has used before: a stack
-// that has grown would stay with an idle session.
+// follow starts the next phase in a new goroutine: an old goroutine's stack may have grown, and an idle
+// session would keep it.
 func (s *Session) follow(next phase) {
 	if next != phaseAway {
 		s.change(next)
@@ -114,13 +114,13 @@ func (s *Session) run(p phase) {
 	}
 }
 
-// wakeHandler is a parked session as conn.Poller sees it.
+// wakeHandler is the conn.Handler of a parked session.
 type wakeHandler struct{ s *Session }
 
 // Wake implements conn.Handler.
 func (z wakeHandler) Wake() { z.s.follow(z.s.parked(true)) }
 
-// beside runs the other direction of a relay, and says when that is done.
+// beside runs f, the other direction of a relay, in a goroutine. done is closed when f has returned.
 func (s *Session) beside(f func()) (done <-chan struct{}) {
 	c := make(chan struct{})
 	go func() { // ends with f, which the relay waits for
@@ -130,8 +130,8 @@ func (s *Session) beside(f func()) (done <-chan struct{}) {
 	return c
 }
 
-// change makes next the phase that runs. What was signalled to the one before is void: the next
-// phase sees to it or it has no meaning any more.
+// change makes next the phase that runs. It drops pending signals: either the next phase handles their cause
+// itself, or they have no meaning for it.
 func (s *Session) change(next phase) {
 	c := &s.control
 	c.mu.Lock()
@@ -150,9 +150,10 @@ func (s *Session) change(next phase) {
 	s.show(phases[next].shown)
 }
 
-// close ends the session for good: the last line, both connections, and all that counts it.
+// close ends the session: it sends the last line, closes both connections, and removes the session from the
+// registry and the counters.
 func (s *Session) close() {
-	in := s.loggedIn.Load() // else login.go has said what there was to say
+	in := s.loggedIn.Load() // before login, login.go has sent the last line
 	if in {
 		s.lastWords()
 	}
@@ -167,7 +168,7 @@ func (s *Session) close() {
 	s.deregister()
 }
 
-// deregister takes the session out of all that counts it.
+// deregister removes the session from the registry and the counters.
 func (s *Session) deregister() {
 	r := s.env.Registry
 	r.exit(s)

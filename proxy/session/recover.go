@@ -17,44 +17,48 @@ import (
 	"imapproxy/telemetry"
 )
 
-// A session whose backend connection is lost gets another one (docs/failures.md): what its client counts is found by what it
-// was told (view.Tally) and by what the backend shows now, and from then on it is a resume. The commands that were under way are put in front
-// of what the client says next, or are answered NO where they may have been done.
+// A session whose backend connection is lost gets another one (docs/failures.md). Which messages its client
+// counts is found from what the client was told (view.Tally) and from what the backend shows now; then the
+// session is resumed. The commands that were in progress are either put in front of the client's next bytes
+// and sent again, or answered NO if the backend may have executed them.
 
-// Pauses between attempts to reach a backend that a connection was lost to. A restart takes less than a second.
+// Pauses between attempts to reach the backend again after a loss. A backend restarts in less than a second.
 const (
 	recoverPause    = 100 * time.Millisecond
 	maxRecoverPause = 2 * time.Second
 )
 
-// maxLosses is how often in a row the same commands may be under way when a connection is lost: one of them may be the cause.
+// maxLosses is how many times in a row a connection may be lost with the same commands in progress. After that
+// the session ends, since one of the commands may be the cause.
 const maxLosses = 2
 
-// losses counts how often in a row a session's connection was lost under the same commands.
+// losses counts how many times in a row a session's connection was lost with the same commands in progress.
 type losses struct {
-	since int64 // how many commands were answered by then
+	since int64 // how many commands were answered by the last loss
 	n     uint8
 }
 
-// errLost: the backend connection was lost while the session was being parked.
+// errLost says that the backend connection was lost while the session was being parked.
 var errLost = errors.New("the backend connection is lost")
 
-// errNotFollowed: the messages that the client counts can't be found.
+// errNotFollowed says that the messages that the client counts can't be found.
 var errNotFollowed = errors.New("the view can't be found")
 
-// survives says whether a session goes on when its backend connection is lost now: the relay's readers are on their way
-// to rest, and say the rest (paused).
+// survives says whether a session goes on if its backend connection is lost now. The relay's readers are still
+// stopping; paused makes the rest of the decision.
 func (s *Session) survives() bool {
 	return s.mayPark() && s.cred.there() && !s.halfClosed.Load() && s.Reason() == "" && s.out.atBoundary() && s.inFlight.CanSurvive() == track.BlockerNone
 }
 
-// lose has the relay's readers come to rest after the backend connection was lost. It is called by the one that has found it.
+// lose asks the relay's readers to stop after the backend connection was lost. The reader that finds the loss
+// calls it.
 func (s *Session) lose() {
 	s.inFlight.Lose()
 	s.Signal(sigLost)
 }
 
-// cut has the session's owner take its backend connection for lost. It says whether the owner does.
+// cut makes the session's owner treat its backend connection as lost. It returns false if the owner's phase
+// doesn't take the signal.
 func (s *Session) cut() bool {
 	s.inFlight.Lose()
 	if !s.Signal(sigLost) {
@@ -71,12 +75,13 @@ func endSeen(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// cutBetweenUnits says that the connection was lost between two units, in both directions.
+// cutBetweenUnits says whether the connection was lost between two units, in both directions.
 func (s *Session) cutBetweenUnits() bool {
 	return s.up.scan.AtStart() && s.up.refused == nil && !s.up.awaiting && s.down.err == nil && s.down.broken == nil && !s.down.rewrite && s.survives()
 }
 
-// lost decides, with both readers at rest and the connection closed, what follows the relay of a session that has lost it.
+// lost decides which phase follows after the backend connection was lost. Both readers have stopped; lost
+// closes the connection.
 func (s *Session) lost() phase {
 	_ = s.backend.Load().Abort()
 	if !s.cutBetweenUnits() {
@@ -96,7 +101,7 @@ func (s *Session) lost() phase {
 	}
 	s.client.Unhold()
 	if len(cut.Refused) > 0 && (len(s.client.PutBack()) > 0 || s.client.Arrived()) {
-		s.Terminate(ReasonBackendLost) // what has come was said before a refusal could be read, and may rely on it
+		s.Terminate(ReasonBackendLost) // the client sent these commands before it could read the refusal, so they may rely on the refused one
 		return phaseEnd
 	}
 	s.control.mu.Lock()
@@ -113,7 +118,7 @@ func (s *Session) lost() phase {
 	return phaseRecover
 }
 
-// answerCut tells what is known at once of the commands that were under way.
+// answerCut sends the answers that are known at once for the commands that were in progress.
 func (s *Session) answerCut(c track.Cut) error {
 	for _, tag := range c.Refused {
 		line := tag + " NO [UNAVAILABLE] The mail server was lost during this command, which may have been done\r\n"
@@ -137,7 +142,8 @@ func (s *Session) answerCut(c track.Cut) error {
 	return nil
 }
 
-// recover finds what the client of a lost connection counts. A client in IDLE is parked then, others resume.
+// recover finds which messages the client of a lost connection counts. A client in IDLE is then parked; other
+// sessions are resumed.
 func (s *Session) recover() phase {
 	began := s.env.Now()
 	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
@@ -149,7 +155,7 @@ func (s *Session) recover() phase {
 	heard := began
 	for pause, moves := recoverPause, 0; ; pause = min(2*pause, maxRecoverPause) {
 		t.Attempts++
-		ctx, cancel := s.within(time.Until(end)) // LetGo ends an attempt, and not the recovery
+		ctx, cancel := s.within(time.Until(end)) // LetGo ends one attempt, not the recovery
 		v, err = s.foundView(ctx)
 		cancel()
 		if err != nil && s.Reason() == "" && s.elsewhere(err) {
@@ -206,27 +212,27 @@ func (s *Session) recover() phase {
 	s.inFlight.Trim()
 	if idle && v != nil {
 		s.park.mode = track.ModeIdle
-		s.park.sub.Doubt() // what has happened meanwhile is told by the first round
+		s.park.sub.Doubt() // the first round tells what changed meanwhile
 		return phaseParked
 	}
 	s.comesBack(s.client.PutBack())
 	return phaseResume
 }
 
-// stillEvery is how often a client whose command waits for a backend hears of the proxy: mbsync gives up after 20 s of silence, FairEmail after 40,
-// Thunderbird for Android after 60.
+// stillEvery is the interval of "Still here" lines to a client whose command waits for a backend: mbsync gives
+// up after 20 s of silence, FairEmail after 40 s, Thunderbird for Android after 60 s.
 const stillEvery = 5 * time.Second
 
-// stillHere tells a client whose command waits that the proxy is there, where it has heard nothing for stillEvery. A line may stand there: nothing of a
-// response has been told.
+// stillHere sends a "Still here" line to a client whose command waits, if it was sent nothing for stillEvery.
+// An untagged line is allowed there, since no response has begun.
 func (s *Session) stillHere(heard *time.Time) {
 	if now := s.env.Now(); now.Sub(*heard) >= stillEvery {
 		*heard = now
-		_ = s.say([]byte("* OK Still here, waiting for the mail server\r\n")) // where it fails the session ends
+		_ = s.say([]byte("* OK Still here, waiting for the mail server\r\n")) // if it fails, say ends the session
 	}
 }
 
-// comesBack says for what a session is resumed: the command that comes first of what the client has said, if any.
+// comesBack sets why a session is resumed: for the first command of said, if there is one.
 func (s *Session) comesBack(said []byte) {
 	line := wire.FirstLine(said)
 	s.park.hasCommand, s.park.verb, s.park.leaving, s.park.cause = len(line) > 0, wire.Other, track.Stays, telemetry.WakeLost
@@ -238,11 +244,11 @@ func (s *Session) comesBack(said []byte) {
 		s.park.leaving = track.LeavingBy(line, &s.inFlight.Client, s.caps.list)
 	}
 	if s.park.leaving == track.Leaves && !s.park.verb.Rule().Selects {
-		s.park.leaving = track.LeavesSelected // it goes to the backend, which answers it as long as the mailbox is selected
+		s.park.leaving = track.LeavesSelected // the command goes to the backend, which answers it as long as the mailbox is selected
 	}
 }
 
-// foundView makes one attempt to find what the client counts. nil: no mailbox is selected.
+// foundView makes one attempt to find the view of the client. It returns nil if no mailbox is selected.
 func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 	if err := s.recheckAtResume(ctx); err != nil {
 		return nil, err
@@ -269,14 +275,14 @@ func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 	case compared && s.inFlight.Client.Dialect != view.Plain:
 		return nil, errNotFollowed
 	case !compared && v.ModSeq == 0:
-		v.ModSeq = 1 // all flags that were ever set are told
+		v.ModSeq = 1 // so that the client is told of every flag that was ever set
 	case compared:
 		v.Told, v.Known = view.NothingTold(), nil
 	}
 	return v, nil
 }
 
-// hopelessView says whether another attempt to find the view would end so, too.
+// hopelessView says whether each further attempt to find the view would fail with the same error.
 func hopelessView(err error) bool {
 	for _, e := range []error{errNotFollowed, view.ErrNotExact, view.ErrNotFollowed, view.ErrNoUIDNext} {
 		if errors.Is(err, e) {
@@ -286,7 +292,7 @@ func hopelessView(err error) bool {
 	return err != nil && final(err)
 }
 
-// endOfLoss is why a session ends whose view can't be found.
+// endOfLoss returns the reason with which a session ends if its view can't be found.
 func endOfLoss(err error) Reason {
 	var other *view.NotSame
 	var gone *imapclient.Refusal

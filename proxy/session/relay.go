@@ -11,38 +11,37 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// lingerFor is how long a client is read, and ignored, after the proxy's last
-// word: closing at once, with bytes of its unread, would reset the connection
-// and could take that word back.
+// lingerFor is how long the proxy reads and discards the client's bytes after its last line. If it closed the
+// socket with bytes unread, TCP would reset the connection, and the client could lose that line.
 const lingerFor = 2 * time.Second
 
-// orphanFor is how long a backend may still answer after the client has shut
-// its sending side and the proxy's has been shut towards the backend.
+// orphanFor is how long a backend may still answer after the client has shut its sending side and the proxy
+// has shut its own towards the backend.
 const orphanFor = time.Minute
 
-// relay carries IMAP between client and backend until one of them ends it, or the session may
-// be parked. Both directions have come to rest when it returns.
+// relay relays IMAP between client and backend until one of them ends the connection or the session may be
+// parked. Both directions have stopped when it returns.
 func (s *Session) relay() phase {
 	s.client.Trim()
 	b := s.backend.Load()
 	b.Trim()
 	s.greet()
 	if s.client.PutBack() == nil {
-		s.tryToLeave(s.env.Now()) // it was let go of on the way here
+		s.tryToLeave(s.env.Now()) // LetGo was called before the relay began
 	}
 	done := s.beside(func() {
 		if !s.fromBackend() && !s.reusing.Load() {
-			_ = b.Abort() // unless another session is to have it
+			_ = b.Abort() // unless the connection goes to the pool
 		}
 	})
 	if s.fromClient() {
-		b.Interrupt(conn.Reads) // not before: the client's reader may wait for what comes from there
+		b.Interrupt(conn.Reads) // not earlier: the client's reader may wait for the backend's answers
 	}
 	<-done
 	return s.paused()
 }
 
-// greet tells the client that it is logged in, if it hasn't heard that yet.
+// greet tells the client that it is logged in, unless it was told already.
 func (s *Session) greet() {
 	line := s.greeting
 	s.greeting = nil
@@ -54,8 +53,8 @@ func (s *Session) greet() {
 	}
 }
 
-// fromClient reads the client until its end, or until the session is over. It says whether it
-// only pauses.
+// fromClient reads from the client until it ends the connection or the session ends. It returns true if the
+// relay only pauses.
 func (s *Session) fromClient() (pauses bool) {
 	for {
 		err := s.client.Pump(s.env.Buffers, &s.up)
@@ -70,7 +69,7 @@ func (s *Session) fromClient() (pauses bool) {
 			if err == nil {
 				continue
 			}
-			if !s.isPause(err) { // else it goes on behind the pause
+			if !s.isPause(err) { // otherwise the splice continues after the pause
 				s.up.err = err
 				if s.client.Broken() {
 					s.Terminate(ReasonClientLost)
@@ -95,15 +94,15 @@ func (s *Session) fromClient() (pauses bool) {
 			s.clientBroke()
 			return false
 		}
-		// A write to the backend failed. What it still had to say, and that it is
-		// gone, comes out on the other side.
+		// A write to the backend failed. The other direction reads what the backend still sends, and finds
+		// that it has gone.
 		s.backend.Load().LimitReads(s.env.Now().Add(lingerFor))
 		return false
 	}
 }
 
-// clientEnded passes on what the client left half-said, and its end. Its answers
-// are still due (RFC 9293 §3.6: a half-closed connection).
+// clientEnded passes on the client's incomplete line and its end of sending. The client's answers are still
+// due (RFC 9293 §3.6: a half-closed connection).
 func (s *Session) clientEnded() {
 	if s.up.scan.AtStart() && len(s.client.Kept()) == 0 && s.reusable(true) {
 		s.reusing.Store(true)
@@ -117,10 +116,10 @@ func (s *Session) clientEnded() {
 	}
 }
 
-// clientBroke ends a session whose client can't be followed.
+// clientBroke ends a session whose client's stream can't be followed any further.
 func (s *Session) clientBroke() {
 	switch err := s.up.refused; {
-	case errors.Is(err, errSessionOver): // somebody has ended it
+	case errors.Is(err, errSessionOver): // the session has a reason already
 	case errors.Is(err, errLoggedOut):
 		s.Terminate(ReasonLogout)
 	case errors.Is(err, errTooMuchPending):
@@ -128,13 +127,13 @@ func (s *Session) clientBroke() {
 	case errors.Is(err, errLongTag):
 		s.log().Info("the client can't be followed", "error", err)
 		s.Terminate(ReasonClientProtocol)
-	default: // an answer of ours couldn't be written
+	default: // an answer of the proxy's couldn't be written
 		s.Terminate(ReasonClientLost)
 	}
 }
 
-// fromBackend reads the backend until its end, then sees to the client. It says
-// whether it only pauses.
+// fromBackend reads from the backend until it ends the connection or the session ends. It returns true if the
+// relay only pauses.
 func (s *Session) fromBackend() (pauses bool) {
 	for {
 		err := s.backend.Load().Pump(s.env.Buffers, &s.down)
@@ -160,14 +159,14 @@ func (s *Session) fromBackend() (pauses bool) {
 	}
 }
 
-// backendEnded says why the session ends, when it is the backend's side that
-// has come to its end (err; nil when the receiver stopped).
+// backendEnded ends the session, or has it recover, after the backend's side has ended. err is the error of
+// the read, nil if the receiver stopped.
 func (s *Session) backendEnded(err error) {
 	logout, bye := s.inFlight.Farewell()
 	s.down.ended = endSeen(err)
 	switch {
 	case s.Reason() != "":
-		if !s.out.atBoundary() { // which the end waits for, and none will come
+		if !s.out.atBoundary() { // the end would wait for a boundary, and none will come
 			s.abort()
 		}
 	case s.down.err == nil && s.down.broken == nil && !logout && s.survives():
@@ -181,7 +180,7 @@ func (s *Session) backendEnded(err error) {
 	case s.down.broken != nil:
 		s.log().Warn("the backend can't be followed", "error", s.down.broken)
 		s.Terminate(ReasonBackendProtocol)
-	case !s.out.atBoundary(): // whatever else: no boundary will come
+	case !s.out.atBoundary(): // no boundary will come
 		s.log().Warn("backend lost inside a response", "error", err)
 		s.Terminate(ReasonBackendLostInner)
 	case logout:
@@ -196,28 +195,28 @@ func (s *Session) backendEnded(err error) {
 	}
 }
 
-// give hands the session's connection to the pool. Nothing is in flight on it.
+// give returns the session's connection to the pool. No command is in progress on it.
 func (s *Session) give(c *upstream.Conn, how upstream.Condition) {
 	s.control.mu.Lock()
 	s.backend.Store(nil)
 	s.control.mu.Unlock()
-	c.Rearm(conn.Both) // of an end that came just now
+	c.Rearm(conn.Both) // undoes the interruption of an end that came just now
 	if s.leaving.Swap(false) {
-		_ = c.Abort() // it isn't to be used again, and close_notify may have to wait
+		_ = c.Abort() // it isn't to be used again, and sending close_notify may block
 		return
 	}
 	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, how)
 }
 
-// lastWords says the session's last line, and gives up its backend connection and its watch. It is
-// for the end phase.
+// lastWords sends the session's last line, and gives up its backend connection and its watch. phaseEnd calls
+// it.
 func (s *Session) lastWords() {
 	if r := s.Reason(); !r.cuts() && !s.aborted.Load() {
-		s.out.setLast([]byte(r.Bye())) // terminate may not have come to it yet
+		s.out.setLast([]byte(r.Bye())) // Terminate may not have set it yet
 	}
 	b := s.backend.Load()
 	if b != nil && !s.reusing.Load() {
-		_ = b.Abort() // before the client is written to, which may take its time to read: others may wait for this end
+		_ = b.Abort() // before the write to the client, which may be slow: other goroutines may wait for this connection's end
 	}
 	if r := s.Reason(); !r.cuts() && !s.aborted.Load() {
 		s.out.finish()
@@ -232,7 +231,7 @@ func (s *Session) lastWords() {
 	}
 }
 
-// account takes a session that was logged in out of what counts those, and tells of its end.
+// account removes a logged-in session from the counts of such sessions and logs its end.
 func (s *Session) account() {
 	s.picked().Release()
 	now := s.env.Now()

@@ -8,39 +8,37 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// spliceFrom is the literal's rest from which on it is worth leaving to the
-// kernel, where both sides are in the clear.
+// spliceFrom is the size of a literal's rest from which on splice is worth its cost, if both sides are in the
+// clear.
 const spliceFrom = 64 << 10
 
-// spliceSlice is moved at a time, so that a slow literal still counts as a sign
-// of life.
+// spliceSlice is how many bytes one splice moves, so that a slow literal still counts as a sign of life.
 const spliceSlice = 4 << 20
 
-// commandFlow is a relay's way from the client to the backend. Every byte is
-// passed on as it came but those of the commands that the proxy answers itself
-// (relay_intercept.go).
+// commandFlow is the direction from the client to the backend. It passes on every byte as it came, except the
+// commands that the proxy answers itself (relay_intercept.go).
 type commandFlow struct {
 	s    *Session
 	scan wire.Scanner
 
 	kind     track.LineKind
-	swallow  bool            // the unit is one of the proxy's own: nothing of it is passed on
+	swallow  bool            // the proxy answers the unit itself: nothing of it is passed on
 	command  bool            // the unit is a command, in flight
-	keeps    bool            // its text is kept
-	rule     *wire.Rule      // of that command
-	quotes   track.Quoting   // of its text, where a literal may come
-	args     track.Arguments // its own, where it comes in pieces
-	size     int64           // of the unit, so far
-	awaiting bool            // a synchronising literal was announced in the last piece
+	keeps    bool            // the command's text is kept
+	rule     *wire.Rule      // of the command
+	quotes   track.Quoting   // of the command's text, where a literal may follow
+	args     track.Arguments // the command's arguments, if it comes in several pieces
+	size     int64           // of the unit so far
+	awaiting bool            // the last piece announced a synchronising literal
 	err      error           // a write to the backend failed
-	refused  error           // the client broke what can't be mended
-	held     bool            // what came last waits: the session is overdue
+	refused  error           // why the client's stream can't be followed any further
+	held     bool            // the last bytes wait, since the session is overdue
 }
 
 // Chunk implements conn.Receiver.
 func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	if f.s.Reason() != "" {
-		return 0, conn.Stop // a flood of commands that nothing is written for ends here
+		return 0, conn.Stop // ends a client that sends many commands and gets no answers written
 	}
 	if f.s.overdue() {
 		f.held = true
@@ -58,7 +56,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	for i < len(b) && f.err == nil && f.refused == nil {
 		start := f.scan.AtStart()
 		if start && f.s.inFlight.Waits() && from < i {
-			// begin may wait for answers: let the backend have what they answer.
+			// begin may wait for answers, so the backend must have the commands that they answer.
 			f.pass(b[from:i])
 			from = i
 		}
@@ -104,17 +102,17 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	f.pass(b[from:i])
 	switch {
 	case f.err != nil || f.refused != nil:
-		f.s.client.Unread(b[i:]) // what is behind the commands under way isn't lost with the connection
+		f.s.client.Unread(b[i:]) // the commands after those in progress aren't lost with the connection
 		return 0, conn.Stop
 	case f.splices():
-		return 0, conn.Stop // relay.go goes on inside the kernel
+		return 0, conn.Stop // fromClient goes on with splice
 	case i < len(b) || !f.scan.AtStart():
 		return len(b) - i, conn.Ack
 	}
 	return 0, conn.More
 }
 
-// begin looks at the head of a unit.
+// begin handles the head of a unit.
 func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	f.size, f.swallow, f.command = 0, false, false
 	f.args.Reset(&f.s.env.Names)
@@ -125,7 +123,7 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	h := wire.ParseCommandHead(head)
 	answer := ownAnswer(h, head, whole)
 	switch {
-	case wire.IsEmpty(head): // some clients send one behind a literal
+	case wire.IsEmpty(head): // some clients send an empty line after a literal
 		return
 	case len(h.Tag) > track.MaxTag:
 		f.swallow, f.refused = true, errLongTag
@@ -151,25 +149,24 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	}
 }
 
-// announced deals with a literal that is to follow.
+// announced handles the announcement of a literal.
 func (f *commandFlow) announced(p wire.Piece) {
 	switch {
 	case f.kind == track.LineIdle:
-		f.scan.Abandon() // the backend takes it for text where DONE should stand
+		f.scan.Abandon() // the backend takes the literal for text in place of DONE
 	case !p.Sync || f.kind == track.LineAnswer:
 	case f.swallow:
-		f.scan.Abandon() // it was answered, and not with "+": none follows
+		f.scan.Abandon() // the command was answered without "+", so no literal follows
 	default:
 		f.awaiting = true
 		f.s.inFlight.Ask()
-		f.s.inFlight.Forget() // the client would be told "+" again
+		f.s.inFlight.Forget() // otherwise the client would be sent "+" again
 	}
 }
 
-// resolve learns what the backend says to the literal that was announced, before
-// anything behind it is looked at: the same bytes are a literal after "+", and
-// commands after NO (RFC 9051 §4.3). A client that has waited as it should finds
-// the answer here already.
+// resolve waits for the backend's answer to the announced literal before the bytes after it are parsed: after
+// "+" they are a literal, after NO they are commands (RFC 9051 §4.3). If the client has waited as it should,
+// the answer is here already.
 func (f *commandFlow) resolve() {
 	f.awaiting = false
 	if f.s.inFlight.LiteralRefused() {
@@ -185,7 +182,7 @@ func (f *commandFlow) last(now time.Time) {
 	f.command, f.swallow = false, false
 }
 
-// pass hands bytes to the backend.
+// pass writes bytes to the backend.
 func (f *commandFlow) pass(b []byte) {
 	if len(b) == 0 || f.err != nil {
 		return
@@ -194,13 +191,12 @@ func (f *commandFlow) pass(b []byte) {
 	_, f.err = f.s.backend.Load().Write(b)
 }
 
-// splices says whether the literal's rest is to go by inside the kernel.
+// splices says whether the literal's rest is to be moved inside the kernel.
 func (f *commandFlow) splices() bool {
 	return !f.awaiting && !f.swallow && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.backend.Load().Conn, f.s.client)
 }
 
-// splice moves a literal's rest. It ends before the literal does only with an
-// error.
+// splice moves a literal's rest. It stops before the end of the literal only with an error.
 func (f *commandFlow) splice() error {
 	for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
 		if err := f.s.goOn(); err != nil {

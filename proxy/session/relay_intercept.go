@@ -7,14 +7,12 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// What the proxy takes over after login. The commands below would change the
-// connection under the relay (its TLS, its compression, its user), and belong
-// to the client's own connection, which is the proxy's. Their capabilities are
-// left out of every list that the client is told (hidden), so a client that
-// uses one of them regardless gets what an IMAP server without them says.
+// Commands that the proxy answers itself after login. They would change the connection under the relay (its
+// TLS, its compression, its user), and concern the client's own connection, which ends at the proxy. Their
+// capabilities are removed from every list that the client is sent (hidden). A client that uses one of them
+// regardless gets the answer of an IMAP server without them.
 
-// intercept returns the answer to a command that isn't relayed, nil for all that
-// are.
+// intercept returns the answer to a command that isn't relayed, nil for a command that is.
 func intercept(h wire.CommandHead) []byte {
 	var text string
 	switch h.Verb {
@@ -32,13 +30,13 @@ func intercept(h wire.CommandHead) []byte {
 	return []byte(string(h.Tag) + " BAD " + text + "\r\n")
 }
 
-// ownAnswer is the answer to a line that isn't relayed, nil for all that are. head is the line, or what
-// has come of it; whole says that it is all of the command.
+// ownAnswer returns the answer to a line that isn't relayed, nil for a line that is. head is the line, or the
+// part of it that has arrived; whole says that it is the whole command.
 func ownAnswer(h wire.CommandHead, head []byte, whole bool) []byte {
 	switch {
 	case !wire.ValidTag(h.Tag):
-		// The backend would answer it untagged, so nobody could tell when, nor
-		// whether it takes what may look like a literal here for one.
+		// The backend would answer it with an untagged response, so the proxy couldn't tell when the answer
+		// has come, nor whether the backend reads a literal here.
 		return []byte("* BAD Expected a tag and a command\r\n")
 	case !h.OK:
 		return []byte(string(h.Tag) + " BAD Expected a command behind the tag\r\n")
@@ -49,9 +47,9 @@ func ownAnswer(h wire.CommandHead, head []byte, whole bool) []byte {
 	return track.RefusedLiteral(h, head, whole)
 }
 
-// hidden says whether a capability of the backend's isn't told to the client:
-// what the proxy takes over, and referrals past the proxy (RFC 2221, RFC 2193). maddy
-// lists COMPRESS without =DEFLATE.
+// hidden says whether a capability of the backend is hidden from the client: those of the commands that the
+// proxy answers itself, and referrals past the proxy (RFC 2221, RFC 2193). maddy lists COMPRESS without
+// =DEFLATE.
 func hidden(name string) bool {
 	name = strings.ToUpper(name)
 	switch name {

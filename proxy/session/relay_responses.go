@@ -12,34 +12,34 @@ import (
 	"imapproxy/telemetry"
 )
 
-// maxCapLine bounds the one response that is held whole to be rewritten.
+// maxCapLine bounds a response that is collected before it is rewritten or held back.
 const maxCapLine = 16 << 10
 
-// measureFrom is the size of a write to the client from which on its time is
-// taken: small ones don't block, and a clock costs more than they do.
+// measureFrom is the size of a write to the client from which on its duration is measured: smaller writes
+// don't block, and reading the clock costs more than they do.
 const measureFrom = 8 << 10
 
-// responseFlow is a relay's way from the backend to the client. Every byte is
-// passed on as it came but capability lists, which lose what the proxy takes
-// over.
+// responseFlow is the direction from the backend to the client. It passes on every byte as it came, except
+// capability lists, from which the hidden capabilities are removed, and a BYE that is held back.
 type responseFlow struct {
 	s    *Session
 	scan wire.Scanner
 
-	caps    []byte // a line with a capability list, collected to be rewritten
-	rewrite bool   // the unit is such a line
+	caps    []byte // the collected part of a line that is rewritten or held back
+	rewrite bool   // the unit has a capability list and is rewritten
 	err     error  // a write to the client failed
-	broken  error  // the backend broke what can't be mended
-	held    bool   // what came last waits: the session is overdue
+	broken  error  // why the backend's stream can't be followed any further
+	held    bool   // the last bytes wait, since the session is overdue
 	pushed  int64  // bytes since the last tagged response
 	fetch   track.FetchResponse
-	// farewell is a BYE of the backend's, which is told only if the session ends: it may go on with another connection.
+	// farewell is a BYE of the backend that is held back: the client is told only if the session ends, since
+	// it may go on with another connection.
 	farewell []byte
-	bye      bool          // the unit is it
-	ended    bool          // the backend has ended the connection; written when the relay comes to rest
-	tells    atomic.Uint64 // a track.Told: what the client was told; written by the relay's reader of the backend alone
-	// followMu is held from when a chunk is followed until it is written: who answers for the
-	// backend must not come in between. Lock order: followMu, then inFlight's and out's.
+	bye      bool          // the unit is such a BYE
+	ended    bool          // the backend has ended the connection; written when the relay stops
+	tells    atomic.Uint64 // a track.Told: what the client was told; written only by the goroutine that reads the backend
+	// followMu is held from the parsing of a chunk until it is written: a goroutine that answers in the
+	// backend's place must not write in between. Lock order: followMu, then the locks of inFlight and out.
 	followMu sync.Mutex
 }
 
@@ -74,26 +74,26 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		}
 		i += p.N
 	}
-	// What is kept back hasn't begun for the client.
+	// The bytes that are kept back haven't begun for the client.
 	f.write(b[from:i], f.scan.AtStart() || f.rewrite || f.bye)
 	switch {
 	case f.err != nil || f.broken != nil:
 		return 0, conn.Stop
 	case f.splices():
-		return 0, conn.Stop // relay.go goes on inside the kernel
+		return 0, conn.Stop // fromBackend goes on with splice
 	case i < len(b) || f.s.inFlight.Waiting() > 0:
 		return len(b) - i, conn.Ack
 	}
 	return 0, conn.More
 }
 
-// begin looks at the head of a response.
+// begin handles the head of a response.
 func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 	h := wire.ParseResponseHead(head)
 	switch h.Kind {
 	case wire.Continue:
 		f.s.inFlight.Prompt()
-		f.s.tryToLeave(now) // a client in IDLE says nothing for long
+		f.s.tryToLeave(now) // a client in IDLE may send nothing for long
 	case wire.Tagged:
 		if h.Status == wire.NoStatus {
 			return
@@ -131,7 +131,7 @@ func (f *responseFlow) fetched(b []byte, p wire.Piece) {
 	}
 }
 
-// hasCaps says whether a response carries a capability list.
+// hasCaps says whether a response has a capability list.
 func hasCaps(h wire.ResponseHead) bool {
 	if h.Status == wire.NoStatus {
 		return bytes.EqualFold(h.Name, []byte("CAPABILITY"))
@@ -140,8 +140,8 @@ func hasCaps(h wire.ResponseHead) bool {
 	return bytes.EqualFold(code, []byte("CAPABILITY"))
 }
 
-// collect takes a piece of a line that is to be rewritten, and writes the line
-// when it is whole.
+// collect takes a piece of a line that is rewritten or held back. It writes a rewritten line when the line is
+// complete.
 func (f *responseFlow) collect(b []byte, p wire.Piece) {
 	if len(f.caps)+len(b) > maxCapLine {
 		f.broken = errLongCaps
@@ -160,13 +160,13 @@ func (f *responseFlow) collect(b []byte, p wire.Piece) {
 	f.caps = nil
 }
 
-// told is what the client was told of since the relay began.
+// told returns which kinds of data the client was told since the relay began.
 func (f *responseFlow) told() track.Told { return track.Told(f.tells.Load()) }
 
-// keepsBye says whether a BYE is kept back, since the session may go on with another connection. The cases that are the client's
-// to hear at once:
+// keepsBye says whether a BYE is held back, since the session may go on with another connection. The client is
+// told at once of:
 //   - the answer to its LOGOUT;
-//   - what is about the user: they aren't let in any more, or have to do something (RFC 5530 §3);
+//   - a BYE about the user: they aren't let in any more, or have to do something (RFC 5530 §3);
 //   - an ALERT (RFC 9051 §7.1).
 func (s *Session) keepsBye(h wire.ResponseHead) bool {
 	if logout, _ := s.inFlight.Farewell(); logout {
@@ -181,7 +181,7 @@ func (s *Session) keepsBye(h wire.ResponseHead) bool {
 	return s.mayPark() && s.inFlight.CanSurvive() == track.BlockerNone
 }
 
-// withoutHidden rewrites a response's capability list.
+// withoutHidden removes the hidden capabilities from a response's capability list.
 func withoutHidden(line []byte) []byte {
 	const word = "CAPABILITY "
 	at := 0
@@ -200,7 +200,7 @@ func withoutHidden(line []byte) []byte {
 	return append(out, line[at+end:]...)
 }
 
-// write hands bytes to the client; boundary says whether a response ends there.
+// write writes bytes to the client; boundary says whether a response ends there.
 func (f *responseFlow) write(b []byte, boundary bool) {
 	if f.err != nil || len(b) == 0 && !boundary {
 		return
@@ -215,13 +215,12 @@ func (f *responseFlow) write(b []byte, boundary bool) {
 	f.s.blockedFor.Add(int64(f.s.env.Now().Sub(t)))
 }
 
-// splices says whether the literal's rest is to go by inside the kernel.
+// splices says whether the literal's rest is to be moved inside the kernel.
 func (f *responseFlow) splices() bool {
 	return !f.rewrite && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.client, f.s.backend.Load().Conn)
 }
 
-// splice moves a literal's rest. It ends before the literal does only with an
-// error.
+// splice moves a literal's rest. It stops before the end of the literal only with an error.
 func (f *responseFlow) splice() error {
 	return f.s.out.exclusive(func() error {
 		t := f.s.env.Now()
@@ -243,7 +242,7 @@ func (f *responseFlow) splice() error {
 	})
 }
 
-// gave counts bytes on their way to the client.
+// gave counts bytes that are written to the client.
 func (f *responseFlow) gave(n int64) {
 	f.pushed += n
 	f.s.bytesOut.Add(n)

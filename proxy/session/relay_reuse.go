@@ -12,19 +12,19 @@ import (
 	"imapproxy/telemetry"
 )
 
-// A session that ends leaves its connection to the pool, and its user's next login
-// finds it there: many clients log in for a few commands, every few minutes.
+// A session that ends leaves its connection to the pool, where its user's next login finds it: many clients
+// log in every few minutes for a few commands.
 
 const (
-	// retireWithin bounds making a connection fit for the pool. Nobody waits for it.
+	// retireWithin bounds the commands that make a connection fit for the pool. The client doesn't wait for
+	// them.
 	retireWithin = 5 * time.Second
-	// probeWithin bounds the question whether a warm connection still answers.
+	// probeWithin bounds the NOOP that checks whether a pooled connection still answers.
 	probeWithin = 2 * time.Second
 )
 
-// pooled takes a connection that an earlier session of the user's has left, for a
-// login whose credential is right (proof) or which the pool may still take for right.
-// nil: there is none.
+// pooled takes a connection that an earlier session of the user has left, for a login whose credential is
+// proved (proof) or is still trusted by the pool. It returns nil if there is none.
 func (p *preLogin) pooled(ctx context.Context, a *attempt, t upstream.Target, login upstream.Auth) *upstream.Conn {
 	o := &p.set.Park
 	if o.Hub == nil || !o.Pool.Keeps() {
@@ -38,7 +38,7 @@ func (p *preLogin) pooled(ctx context.Context, a *attempt, t upstream.Target, lo
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
 	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{})
-	err := imap.Noop(ctx) // a machine that has gone says nothing
+	err := imap.Noop(ctx) // a machine that has gone away doesn't answer
 	broken := imap.Release()
 	err = errors.Join(err, broken)
 	a.trace.Add(telemetry.PhasePool, begun, p.env.Now(), err)
@@ -49,9 +49,9 @@ func (p *preLogin) pooled(ctx context.Context, a *attempt, t upstream.Target, lo
 	return c
 }
 
-// refused closes what waits in the pool for the user of k, where a backend doesn't let him in: all
-// that was opened with a credential that it takes no more, and all of his where it has as
-// many of his connections as it allows. Then another attempt may come through (again).
+// refused closes pooled connections after a backend has refused the login of k's user: all that were opened
+// with a credential that the backend no longer accepts, or all of the user's if the backend's limit of
+// connections per user is reached. again says that another attempt may succeed.
 func (o *ParkOptions) refused(k upstream.PoolKey, user string, err error) (again bool) {
 	var refused *upstream.Refused
 	var down *upstream.Unavailable
@@ -64,11 +64,10 @@ func (o *ParkOptions) refused(k upstream.PoolKey, user string, err error) (again
 	return false
 }
 
-// limitPause is how long a backend has to notice that connections were closed.
+// limitPause is the time that a backend is given to notice that connections were closed.
 const limitPause = 250 * time.Millisecond
 
-// refusedAt says whether a login that a backend has refused is worth another attempt, and waits
-// until it's time.
+// refusedAt says whether a refused login is worth another attempt. If so, it waits for limitPause first.
 func (p *preLogin) refusedAt(ctx context.Context, t upstream.Target, login upstream.Auth, err error) (again bool) {
 	var refused *upstream.Refused
 	if errors.As(err, &refused) {
@@ -81,21 +80,20 @@ func (p *preLogin) refusedAt(ctx context.Context, t upstream.Target, login upstr
 	return pause(ctx, limitPause)
 }
 
-// reusable says whether the session's connection is to serve another: nothing is
-// under way on it, and nothing that was said has left a state behind that can't be
-// taken back. idle says that it may be in IDLE. What the backend has answered is with the
-// client then.
+// reusable says whether the session's connection can go to the pool: no command is in progress, and no command
+// has left a state that can't be undone. idle says that the client may be in IDLE. Everything that the backend
+// has sent was written to the client before reusable returns.
 func (s *Session) reusable(idle bool) bool {
 	s.down.followMu.Lock()
 	defer s.down.followMu.Unlock()
 	o := &s.set.Park
-	if o.Hub == nil || !o.Pool.Keeps() || s.env.Settings().Park.Hub == nil { // switched off since
+	if o.Hub == nil || !o.Pool.Keeps() || s.env.Settings().Park.Hub == nil { // parking was switched off since
 		return false
 	}
 	return s.inFlight.LeavesNothing(idle)
 }
 
-// interceptLogout answers LOGOUT for the backend, whose connection stays.
+// interceptLogout answers LOGOUT in the backend's place, and keeps the backend connection for the pool.
 func (s *Session) interceptLogout(h wire.CommandHead) bool {
 	if h.Verb != wire.Logout || len(h.Args) > 0 || !s.reusable(false) {
 		return false
@@ -105,7 +103,7 @@ func (s *Session) interceptLogout(h wire.CommandHead) bool {
 	return true
 }
 
-// mayReuse takes back what has interrupted the relay, and says whether nobody has severed the session.
+// mayReuse clears the interruption of the backend connection. It returns false if the session was aborted.
 func (s *Session) mayReuse(b *upstream.Conn) bool {
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()
@@ -116,8 +114,8 @@ func (s *Session) mayReuse(b *upstream.Conn) bool {
 	return true
 }
 
-// releaseForReuse gives the connection of a session that has ended to the pool, if it is
-// fit for it, and says whether it did. Both readers are at rest.
+// releaseForReuse gives the connection of an ended session to the pool if it is fit for it, and says whether
+// it did. Both readers have stopped.
 func (s *Session) releaseForReuse(b *upstream.Conn) bool {
 	if r := s.Reason(); !s.reusing.Load() || r != ReasonLogout && r != ReasonClientClosed {
 		return false

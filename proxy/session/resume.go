@@ -19,19 +19,18 @@ import (
 
 // Defaults of ParkOptions.
 const (
-	// DefaultResumeWithin is enough for a backend that restarts.
+	// DefaultResumeWithin is long enough for a backend that restarts.
 	DefaultResumeWithin = 45 * time.Second
 	DefaultResumeTry    = 20 * time.Second
-	// defaultResumes is how many go on at a time per backend.
+	// defaultResumes is how many resumes run at a time per backend.
 	defaultResumes = 32
 )
 
-// resumePause is before the second attempt of a resume; later ones are longer.
+// resumePause is the pause before the second attempt of a resume; later pauses are longer.
 const resumePause = 250 * time.Millisecond
 
-// resume gives a parked session a backend connection again, and tells the client
-// what it missed before its command goes on. There is one attempt at a time, so none that has
-// timed out can come back.
+// resume gets a backend connection for a parked session and tells the client what it missed before its command
+// goes on. Attempts don't overlap, so an attempt that has timed out can't have an effect later.
 func (s *Session) resume() phase {
 	pause, began := resumePause, s.env.Now()
 	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
@@ -40,7 +39,7 @@ func (s *Session) resume() phase {
 	if s.park.sub != nil {
 		t.Mailbox = s.park.box
 	}
-	if s.reassigned() { // since the sweep was here
+	if s.reassigned() { // the user has moved since the last sweep
 		if err := s.repick(""); errors.Is(err, errReassigned) {
 			s.Terminate(ReasonMoved)
 			s.resumed(t, err)
@@ -52,11 +51,11 @@ func (s *Session) resume() phase {
 		t.Attempts++
 		t.Backend = s.picked().Backend.Shown()
 		mark := t.Steps.Mark()
-		ctx, cancel := s.within(time.Until(end)) // LetGo ends an attempt, and not the resume
+		ctx, cancel := s.within(time.Until(end)) // LetGo ends one attempt, not the resume
 		c, err := s.attempt(ctx, &t)
 		cancel()
 		if err != nil {
-			s.picked().Rest() // without a connection it doesn't hold its user
+			s.picked().Rest() // a session without a connection must not hold its user at the backend
 		}
 		switch {
 		case s.Reason() != "":
@@ -112,7 +111,7 @@ func (s *Session) resume() phase {
 	}
 }
 
-// resumed tells telemetry what came of a resume.
+// resumed reports the outcome of a resume to telemetry.
 func (s *Session) resumed(t telemetry.Resume, err error) {
 	t.Outcome, t.Err, t.End = "ok", err, s.env.Now()
 	if r := s.Reason(); r != "" {
@@ -124,8 +123,8 @@ func (s *Session) resumed(t telemetry.Resume, err error) {
 	s.env.Telemetry.Resume(t)
 }
 
-// attempt makes one attempt: what has to do with the backend when it is the user's turn,
-// then, with the backend free for others, the telling, which takes as long as the client does.
+// attempt makes one attempt: first, in the user's turn, the exchange with the backend; then it tells the
+// client what it missed. The client may read slowly, so the turn at the backend is given back before.
 func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.Conn, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -161,8 +160,8 @@ func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.C
 	return r.conn, nil
 }
 
-// turn asks the backend when it is the user's turn: a burst of mail wakes many, and a
-// backend's logins are bounded.
+// turn waits for the user's turn at the backend and then calls again. Turns and rate are bounded because new
+// mail may wake many sessions at once, each of which may log in.
 func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error) {
 	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
 	if err := r.turns.Acquire(ctx, s.user); err != nil {
@@ -178,16 +177,15 @@ func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error
 	return s.again(ctx, t)
 }
 
-// resumed is what an attempt has got from the backend: a connection that stands where
-// the session's was, and, where a mailbox is selected, what the client has missed and
-// the messages that there are.
+// resumed is what an attempt got from the backend: a connection in the same state as the session's former one
+// and, if a mailbox is selected, what the client has missed and the UIDs of the mailbox's messages.
 type resumed struct {
 	conn   *upstream.Conn
 	missed view.Difference
 	uids   view.UIDs
 }
 
-// final says whether trying again is of no use.
+// final says whether another attempt is useless.
 func final(err error) bool {
 	var refused *upstream.Refused
 	var gone *imapclient.Refusal
@@ -197,8 +195,8 @@ func final(err error) bool {
 	return errors.As(err, &refused) || errors.As(err, &less) || errors.As(err, &out) || errors.As(err, &gone) && !gone.Passing() || errors.As(err, &other) || hopeless(err)
 }
 
-// hopeless says whether another attempt would end so, too: the mailbox isn't what it was, or the
-// backend isn't.
+// hopeless says whether each further attempt would fail with the same error, because the mailbox or the
+// backend has changed.
 func hopeless(err error) bool {
 	for _, e := range []error{errReadOnly, resync.ErrTooMany, resync.ErrNoModSeq, resync.ErrNotEnabled, resync.ErrName, view.ErrGap, view.ErrNoFlags} {
 		if errors.Is(err, e) {
@@ -208,13 +206,13 @@ func hopeless(err error) bool {
 	return false
 }
 
-// errReadOnly means that the mailbox may not be written to any more.
+// errReadOnly says that the mailbox has become read-only.
 var errReadOnly = errors.New("the mailbox has become read-only")
 
-// errUnread means that the session didn't get its user's place for a large difference in time.
+// errUnread says that the session didn't get one of its user's places for large differences in time.
 var errUnread = errors.New("the user's other sessions are told much, and their clients don't read it")
 
-// endOf is the reason that an error of a resume ends the session for.
+// endOf returns the reason with which a failed resume ends the session.
 func endOf(err error) Reason {
 	var refused *upstream.Refused
 	var out *lockedOut
@@ -236,22 +234,22 @@ func endOf(err error) Reason {
 	return ReasonBackendLost
 }
 
-// again gets a connection, the dialect, the mailbox, and the difference. The client hears nothing
-// yet.
+// again gets a connection, enables the client's extensions, selects the mailbox and finds the difference. It
+// sends nothing to the client.
 func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, error) {
-	s.leaving.Store(false) // what was said of the connection before
-	if s.overdue() {       // nor may a warm connection be used
+	s.leaving.Store(false) // LetGo meant an earlier connection
+	if s.overdue() {       // a pooled connection may not be used either
 		return resumed{}, errOverdue
 	}
 	t := &s.inFlight.Client
 	enable := t.Enabled
 	if t.Dialect == view.CondStore && !slices.Contains(enable, "CONDSTORE") {
-		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // it did so by another word
+		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // the client enabled it with another command than ENABLE
 	}
 	var enabled []string
 	c := s.pooledConn()
 	if c != nil {
-		enabled, trace.Source = enable, telemetry.SourcePool // as the key says
+		enabled, trace.Source = enable, telemetry.SourcePool // the pool's key includes them
 		trace.Steps.Done(telemetry.StepPool, s.env.Now(), nil)
 	} else {
 		var err error
@@ -262,7 +260,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 		}
 		trace.Source = telemetry.SourceLogin
 	}
-	if p := s.picked(); c.Target.ID != p.Backend.ID || !p.Hold() { // the user's other sessions are elsewhere: this one mustn't be here
+	if p := s.picked(); c.Target.ID != p.Backend.ID || !p.Hold() { // the user's other sessions are at another backend, so this one mustn't be here
 		_ = c.Abort()
 		return resumed{}, errReassigned
 	}
@@ -281,17 +279,17 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 	return resumed{conn: c, missed: diff, uids: uids}, nil
 }
 
-// tellMissed tells the client what it missed. Catch-up does that later, which sees all of each
-// command,
-//   - where the command bears message numbers of before: EXPUNGE may not be told then (RFC
-//     9051 §7.5.1). After ENABLE UIDONLY a backend answers BAD to those (RFC 9586 §3.1);
-//   - where no command is in progress, as STORE 4 may be on its way, or STORE *, which mustn't
-//     mean a message that has come since;
-//   - where another command has come behind this one: it was written before the client
-//     could read what it is told now, so its numbers, and its "*", are those of the view, and
-//     behind DONE the flags that a silent STORE changes;
-//   - where the line of a command that changes or copies messages hasn't come whole: there may be
-//     "*" in it, or it may be a silent STORE of messages whose flags have changed (see spare).
+// tellMissed tells the client what it missed. In the following cases catch-up tells it later, since catch-up
+// reads each command whole:
+//   - The command has message numbers that the client counted before: EXPUNGE may not be sent then (RFC 9051
+//     §7.5.1). After ENABLE UIDONLY a backend answers BAD to such commands (RFC 9586 §3.1).
+//   - No command is in progress: STORE 4 may be on its way, or STORE *, which mustn't mean a message that
+//     has arrived since.
+//   - Another command has arrived after this one: the client wrote it before it could read what it is told
+//     now, so the command's numbers and its "*" refer to the view. After DONE this also holds for the flags
+//     that a silent STORE changes.
+//   - The line of a command that changes or copies messages is incomplete: it may contain "*", or be a
+//     silent STORE of messages whose flags have changed (see spare).
 func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 	t := &s.inFlight.Client
 	behind := s.park.hasCommand && s.behind()
@@ -316,7 +314,7 @@ func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 			return resync.ErrTooMany
 		}
 		now := d
-		if !t.UIDOnly { // all is told at once then
+		if !t.UIDOnly { // with UIDONLY, everything is told at once
 			now, _ = d.Split(t.Dialect)
 		}
 		n, err := view.NewSequenceMap(v.After(now).UIDs, uids)
@@ -336,14 +334,14 @@ func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 	return err
 }
 
-// marksUnread says whether the command that a session is resumed for changes or copies messages, and the
-// end of its line is still to come.
+// marksUnread says whether the command that the session is resumed for changes or copies messages and its line
+// is still incomplete.
 func (s *Session) marksUnread() bool {
 	return s.park.verb.Rule().Marks && bytes.IndexByte(s.client.PutBack(), '\n') < 0
 }
 
-// behind says whether more has come than the command that a session is resumed for. In IDLE that is
-// DONE: whatever else is said there is the backend's to refuse.
+// behind says whether the client has sent more than the command that the session is resumed for. In IDLE that
+// command is DONE; the backend refuses any other line.
 func (s *Session) behind() bool {
 	b := s.client.PutBack()
 	if _, idle := s.inFlight.State(); idle && !wire.IsDone(wire.FirstLine(b)) {
@@ -353,14 +351,14 @@ func (s *Session) behind() bool {
 	return whole && (n < len(b) || s.client.Arrived())
 }
 
-// heardMeanwhile is what a resumed connection tells behind its SELECT, before the client
-// has it: it won't tell that again.
+// heardMeanwhile records what a resumed connection sends after SELECT and before the client has the
+// connection: the backend won't send it again.
 type heardMeanwhile struct {
 	data  bool
-	flags view.Flags // of the last FLAGS
+	flags view.Flags // of the last FLAGS response
 }
 
-// pass is resync.Options's Forward.
+// pass implements the Forward of resync.Options.
 func (m *heardMeanwhile) pass(line []byte) {
 	h := wire.ParseResponseHead(line)
 	m.data = m.data || h.Status == wire.NoStatus
@@ -371,8 +369,8 @@ func (m *heardMeanwhile) pass(line []byte) {
 	}
 }
 
-// reselect brings a connection to where the session's was, and finds what the
-// client has to be told. The view's UIDs are those of this connection at the end.
+// reselect enables the client's extensions and selects its mailbox on a new connection, and finds what the
+// client has missed. uids are the messages of the mailbox on this connection.
 func (s *Session) reselect(ctx context.Context, imap *resync.Client, enable []string, heard *heardMeanwhile, steps *telemetry.Steps) (d view.Difference, uids view.UIDs, err error) {
 	t := &s.inFlight.Client
 	err = imap.Enable(ctx, enable...)
@@ -380,7 +378,7 @@ func (s *Session) reselect(ctx context.Context, imap *resync.Client, enable []st
 	if err != nil {
 		return d, uids, err
 	}
-	s.park.mu.Lock() // an Apply that had begun has ended then, and no other follows
+	s.park.mu.Lock() // waits for an Apply that has begun; no other follows
 	v := s.park.view
 	s.park.mu.Unlock()
 	if v == nil || s.park.leaving == track.Leaves {
@@ -397,7 +395,7 @@ func (s *Session) reselect(ctx context.Context, imap *resync.Client, enable []st
 		case sel.UIDValidity != v.UIDValidity:
 			return d, uids, &view.NotSame{Reason: view.OtherUIDValidity}
 		default:
-			return d, uids, nil // nobody will hear what it has missed
+			return d, uids, nil // the client leaves the mailbox, so it isn't told what it missed
 		}
 		if sel.ReadOnly && !v.ReadOnly {
 			return d, uids, errReadOnly
@@ -409,7 +407,7 @@ func (s *Session) reselect(ctx context.Context, imap *resync.Client, enable []st
 			return d, uids, err
 		}
 		if !heard.data && v.ModSeq != 0 && sel.ModSeq == v.ModSeq && sel.UIDValidity == v.UIDValidity && uids.Equal(v.UIDs) && v.Told == nil {
-			return view.Difference{}.Lists(v, sel.Flags).Lists(v, heard.flags), uids, nil // nothing has happened
+			return view.Difference{}.Lists(v, sel.Flags).Lists(v, heard.flags), uids, nil // nothing has changed
 		}
 		state, err := s.park.sub.Resync(ctx, v)
 		if err == nil {
@@ -428,12 +426,12 @@ func (s *Session) reselect(ctx context.Context, imap *resync.Client, enable []st
 	}
 }
 
-// reattach has the session go on with the new connection. A client in IDLE has it idle
-// as well: its DONE goes there.
+// reattach makes c the session's connection and returns the next phase. If the client is in IDLE, the backend
+// is put into IDLE as well, and the client's DONE will go to it.
 func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) phase {
 	s.relays()
 	s.backend.Store(c)
-	if s.Reason() != "" { // whoever ended it has seen no backend to wake
+	if s.Reason() != "" { // Terminate or Abort came before the backend was stored, and so didn't interrupt it
 		s.resumed(t, nil)
 		return phaseEnd
 	}
@@ -442,7 +440,7 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) phase {
 	s.park.view, s.park.idle = nil, false
 	s.park.mu.Unlock()
 	star := s.park.star
-	s.park.star = 0 // it is of this command alone
+	s.park.star = 0 // it applies to this command only
 	switch {
 	case idle && s.park.ends:
 		s.endIdle()
@@ -462,7 +460,7 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) phase {
 	return phaseRelay
 }
 
-// endIdle answers the DONE that comes first of what the client has said.
+// endIdle answers the DONE with which the client's unread bytes begin.
 func (s *Session) endIdle() {
 	b := s.client.TakeUnread()
 	s.client.Unread(b[len(wire.FirstLine(b)):])

@@ -7,27 +7,26 @@ import (
 	"imapproxy/telemetry"
 )
 
-// A goroutine that isn't a session's owner (the sweep, the hub, a reload, an operator's request,
-// another session) can do two things to the session: signal asks its owner for something,
-// Terminate ends it. Both return at once and neither writes nor closes: they interrupt what the
-// owner waits for, and the owner does the rest.
+// A goroutine that doesn't own a session (the sweep, the hub, a reload, an admin request, another session) can
+// do two things to it: Signal asks the owner for something, Terminate ends the session. Both return at once
+// and neither writes nor closes a connection: they interrupt the owner's wait, and the owner does the work.
 
-// Signal is what a session's owner is asked for. Signals are bits: several may be pending.
+// Signal is a request to a session's owner. Signals are bits: several may be pending.
 type Signal uint8
 
 const (
-	SigPause     Signal = 1 << iota // the relay is to rest at the next boundary: the session may be parked
-	SigTell                         // parkState.state is to be told to a parked client in IDLE
-	SigAlive                        // a parked client in IDLE is to hear that the proxy is there
-	SigLostWatch                    // a parked session is to come back: nothing says any more when to look
-	SigOff                          // the same: parking was switched off
-	SigDoubt                        // the same: its credential has been refused to another client
-	sigLost                         // the relay is to rest: the backend connection is lost
+	SigPause     Signal = 1 << iota // the relay is to stop at the next boundary, so that the session can be parked
+	SigTell                         // a parked client in IDLE is to be told of parkState.state
+	SigAlive                        // a parked client in IDLE is to be sent a "Still here" line
+	SigLostWatch                    // a parked session is to be resumed: its mailbox isn't watched any more
+	SigOff                          // a parked session is to be resumed: parking was switched off
+	SigDoubt                        // a parked session is to be resumed: a backend refused its credential to another client
+	sigLost                         // the relay is to stop: the backend connection is lost
 
 	sigWake = SigLostWatch | SigOff | SigDoubt
 )
 
-// wake names the reason for which a parked session comes back though its client says nothing.
+// wake names, for telemetry, why a parked session is resumed although its client has sent nothing.
 func (g Signal) wake() string {
 	switch g & sigWake {
 	case SigLostWatch:
@@ -40,15 +39,16 @@ func (g Signal) wake() string {
 
 // control is what a session shares with the goroutines that signal or terminate it.
 type control struct {
-	// mu guards what follows, and the change of Session.backend: who interrupts a connection
-	// holds it, so that the connection is this session's. Nothing waits under it.
+	// mu guards the fields below and each change of Session.backend: a goroutine that interrupts a backend
+	// connection holds mu, so that the connection still belongs to this session. Nothing waits while it holds
+	// mu.
 	mu      sync.Mutex
 	phase   phase
 	pending Signal
 }
 
-// Signal asks for something, and says whether that is news to the owner: the phase that runs
-// takes it, and it isn't pending. Of the signals that wake a parked session the first counts.
+// Signal asks the owner for g. It returns true if the phase that runs takes g and g wasn't pending. Of the
+// signals that wake a parked session, only the first is kept.
 func (s *Session) Signal(g Signal) bool {
 	c := &s.control
 	c.mu.Lock()
@@ -65,8 +65,8 @@ func (s *Session) Signal(g Signal) bool {
 	return true
 }
 
-// takeSignals returns what is pending, for the owner of a parked session. interrupted says that
-// a read of the client was interrupted.
+// takeSignals returns and clears the pending signals; the owner of a parked session calls it. interrupted says
+// that a read of the client was interrupted.
 func (s *Session) takeSignals(interrupted bool) Signal {
 	c := &s.control
 	c.mu.Lock()
@@ -79,22 +79,23 @@ func (s *Session) takeSignals(interrupted bool) Signal {
 	return g
 }
 
-// pausing says whether the relay is asked to rest, for whatever reason.
+// pausing says whether the relay is asked to stop, for parking or since its backend connection is lost.
 func (s *Session) pausing() bool {
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()
 	return s.control.pending&(SigPause|sigLost) != 0 && s.Reason() == ""
 }
 
-// losing says whether the relay rests since the backend connection is lost.
+// losing says whether the relay is asked to stop since the backend connection is lost.
 func (s *Session) losing() bool {
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()
 	return s.control.pending&sigLost != 0 && s.Reason() == ""
 }
 
-// Terminate ends the session for a reason: at the end of the response that is being written the
-// owner is interrupted, and tells the client, where IMAP has words for it. Only the first call counts.
+// Terminate ends the session with a reason. It interrupts the owner at the end of the response that is being
+// written; the owner then tells the client, if IMAP has words for the reason. Only the first call has an
+// effect.
 func (s *Session) Terminate(r Reason) {
 	now := s.env.Now().UnixNano()
 	s.endedAt.CompareAndSwap(0, now)
@@ -111,14 +112,14 @@ func (s *Session) Terminate(r Reason) {
 	s.out.setLast([]byte(r.Bye()))
 }
 
-// Abort ends the session for a reason, and without another byte.
+// Abort ends the session with a reason and sends nothing more.
 func (s *Session) Abort(r Reason) {
 	s.setReason(r)
 	s.abort()
 }
 
-// abort ends a session without another byte: whoever reads, writes or waits for room returns now,
-// and the owner closes. A reason was given before.
+// abort ends a session and sends nothing more: reads, writes and waits for a free place return at once, and
+// the owner closes the connections. The caller has set a reason before.
 func (s *Session) abort() {
 	s.aborted.Store(true)
 	s.inFlight.Stop()
@@ -129,8 +130,8 @@ func (s *Session) abort() {
 	s.interruptBackendLocked()
 }
 
-// hangUp interrupts the owner of a session that ends; the end itself isn't interrupted. It may be
-// called from within either side's Pump.
+// hangUp interrupts the owner of a session that ends, unless phaseEnd already runs. It may be called from
+// within either side's Pump.
 func (s *Session) hangUp() {
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()
@@ -140,7 +141,7 @@ func (s *Session) hangUp() {
 	}
 }
 
-// interruptLocked interrupts who waits for the client.
+// interruptLocked interrupts the goroutine or the poller that waits for the client.
 func (s *Session) interruptLocked(sides conn.Sides) {
 	s.client.Interrupt(sides)
 	if s.control.phase == phaseParked {
@@ -154,8 +155,8 @@ func (s *Session) interruptBackendLocked() {
 	}
 }
 
-// rested takes back the interruptions that have brought both of the relay's readers to rest,
-// and says whether the session goes on.
+// rested clears the interruptions that have stopped both of the relay's readers. It returns false if the
+// session ends.
 func (s *Session) rested() bool {
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()
