@@ -15,16 +15,17 @@ import (
 	"imapproxy/telemetry"
 )
 
-// hubWithin bounds what is asked of the hub, before the session's own connection is touched: where that
-// takes longer the session keeps it. leaveWithin bounds what follows, after which there is no way
-// back but an answer: whoever waits so long for one has lost the backend, parked or not.
+// hubWithin bounds the requests to the hub, which come before the session's own connection is touched: if they
+// take longer, the session keeps the connection. leaveWithin bounds the commands after that. While one of them
+// is outstanding the session can't go back to the relay; a backend that takes so long to answer counts as
+// lost.
 const (
 	hubWithin   = 20 * time.Second
 	leaveWithin = 10 * time.Minute
 )
 
-// detach takes the session's backend connection away: the session is parked at the end, or attached as
-// before. While it runs the client's bytes wait.
+// detach takes the session's backend connection away. At the end the session is parked, or attached as before.
+// While detach runs, the client's bytes wait.
 func (s *Session) detach() phase {
 	how := s.park.mode
 	ctx, cancel := s.within(leaveWithin)
@@ -69,19 +70,19 @@ func (s *Session) detach() phase {
 		s.park.mu.Unlock()
 		s.relaying = nil
 		s.inFlight.Trim()
-		s.picked().Rest() // where the user has moved meanwhile the next sweep ends the session
+		s.picked().Rest() // if the user has moved meanwhile, the next sweep handles it
 		return phaseParked
 	}
 }
 
-// release learns the view and gives the session connection to the pool. After an
-// error the session is as it was, unless it has an end.
+// release finds the view and gives the session's connection to the pool. After an error the session is as it
+// was, unless it has a reason to end.
 func (s *Session) release(ctx context.Context, how track.ParkMode, trace *telemetry.Park) (*view.View, error) {
 	t := &s.inFlight.Client
 	b := s.backend.Load()
 	var table *view.FlagTable
 	if t.Dialect == view.CondStore && !(s.caps.list.Has("ENABLE") && s.caps.list.Has("CONDSTORE")) {
-		return nil, errNoModSeqs // it has only tried: a resume can't enable it
+		return nil, errNoModSeqs // the client uses mod-sequences without ENABLE, and a resume couldn't enable CONDSTORE
 	}
 	unwatched := false
 	if how != track.ModeUnselected && s.leavesUnwatched() {
@@ -91,7 +92,7 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 			return nil, err
 		}
 		if unwatched = t.Mailbox.ModSeq != 0 || s.park.sub.ModSeq() != 0; !unwatched {
-			s.unsubscribe() // nothing bounds the view: Subscribe finds that out
+			s.unsubscribe() // no mod-sequence bounds the view yet: Subscribe finds one
 		}
 	}
 	switch {
@@ -119,11 +120,11 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	}
 	var bound uint64
 	if s.park.sub != nil {
-		bound = s.park.sub.ModSeq() // of before the snapshot: a resync for others may move it at any time
+		bound = s.park.sub.ModSeq() // taken before the snapshot: a resync for other sessions may advance it at any time
 	}
 	opt := resync.Options{Selected: s.inFlight.Selected(), ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn}
-	// Flags that are told now are others than those in the table, or not: what is set and
-	// taken back meanwhile would never be told.
+	// If flags are told now, the client's flags may differ from those in the table: a flag that is set and
+	// removed meanwhile would never be told.
 	moved := false
 	if table != nil {
 		opt.Forward = func(response []byte) {
@@ -138,9 +139,9 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	case track.ModeSelected:
 		opt.Forward = quiet.pass
 	}
-	b.Caps = s.caps.list // the relay had no use for a copy of its own
+	b.Caps = s.caps.list // the relay doesn't keep a copy
 	imap := resync.NewClient(b.Conn, b.Caps, opt)
-	// The point of no return: from here on the backend isn't in IDLE any more.
+	// From here on the backend is no longer in IDLE, so the session can't simply go back to the relay.
 	view, err := s.snapshot(ctx, imap, how, &moved, trace.Steps)
 	trace.Tries = imap.Tries()
 	rerr := imap.Release()
@@ -176,11 +177,11 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	return view, nil
 }
 
-// lostBackend is why a session without a backend ends, at a response boundary: the client
-// isn't told BYE twice.
+// lostBackend returns the reason with which a session without a backend ends at a response boundary, so that
+// the client isn't sent BYE twice.
 func (s *Session) lostBackend() Reason {
 	if _, bye := s.inFlight.Farewell(); bye {
-		if s.relaying != nil && s.down.farewell != nil { // the client hasn't heard it
+		if s.relaying != nil && s.down.farewell != nil { // the client hasn't been told of it
 			s.down.write(s.down.farewell, true)
 			s.down.farewell = nil
 		}
@@ -189,8 +190,8 @@ func (s *Session) lostBackend() Reason {
 	return ReasonBackendLost
 }
 
-// snapshot ends IDLE, learns what the client counts, and deselects. moved says, when all
-// has been told, that flags are in doubt.
+// snapshot ends IDLE, finds which messages the client counts, and deselects the mailbox. moved is set, by the
+// time that all responses were passed on, if flags may have changed.
 func (s *Session) snapshot(ctx context.Context, imap *resync.Client, how track.ParkMode, moved *bool, steps *telemetry.Steps) (*view.View, error) {
 	if how == track.ModeUnselected {
 		return nil, nil
@@ -205,7 +206,7 @@ func (s *Session) snapshot(ctx context.Context, imap *resync.Client, how track.P
 			return nil, err
 		}
 	}
-	if how == track.ModeIdle || t.UIDOnly { // which has no numbers that EXPUNGE could shift
+	if how == track.ModeIdle || t.UIDOnly { // with UIDONLY the client has no message numbers that EXPUNGE could shift
 		uids, err = imap.Snapshot(ctx)
 	} else {
 		uids, err = imap.SnapshotByFetch(ctx)
@@ -219,7 +220,7 @@ func (s *Session) snapshot(ctx context.Context, imap *resync.Client, how track.P
 	}
 	var refusal *imapclient.Refusal
 	if err = imap.Deselect(ctx); errors.Is(err, resync.ErrCannotDeselect) || errors.As(err, &refusal) {
-		err = nil // then it is closed: what came with a refusal, the client hasn't been told
+		err = nil // the session then closes the connection: the client hasn't been told what came with the refusal
 	}
 	steps.Done(telemetry.StepDeselect, s.env.Now(), err)
 	if err != nil {
@@ -231,7 +232,7 @@ func (s *Session) snapshot(ctx context.Context, imap *resync.Client, how track.P
 	}, nil
 }
 
-// passOn gives the client what came with hidden commands, as any response.
+// passOn passes a response to the proxy's own commands on to the client, like any other response.
 func (s *Session) passOn(response []byte) {
 	h := wire.ParseResponseHead(response)
 	if h.Status == wire.BYE {
@@ -250,9 +251,8 @@ func (s *Session) passOn(response []byte) {
 	s.down.write(response, true)
 }
 
-// backToIdle has the backend idle again for a session that stays attached after
-// all, or is again. Its "+" isn't the client's to see: he has had one. Where that
-// fails, the session ends.
+// backToIdle puts the backend into IDLE again for a session that stays attached or is attached again. The
+// client isn't sent the "+", since it has had one. If IDLE fails, the session ends.
 func (s *Session) backToIdle(c *upstream.Conn, how track.ParkMode) {
 	if how != track.ModeIdle {
 		return

@@ -12,11 +12,11 @@ import (
 	"imapproxy/proxy/upstream"
 )
 
-// errNoModSeqs: the client counts mod-sequences, which a comparison can't give.
+// errNoModSeqs says that the client counts mod-sequences, which a comparison can't give.
 var errNoModSeqs = errors.New("a client of CONDSTORE on a backend without QRESYNC")
 
-// blockerOf is why an attempt to park came to nothing. failure is false where that
-// is in the nature of the mailbox or the client, and nobody's fault.
+// blockerOf returns why an attempt to park failed. failure is false if the mailbox or the client can't be
+// parked by its nature and no component is at fault.
 func blockerOf(err error) (k track.Blocker, failure bool) {
 	var refused *upstream.Refused
 	var down *upstream.Unavailable
@@ -46,15 +46,15 @@ func blockerOf(err error) (k track.Blocker, failure bool) {
 	return track.BlockerFailed, true
 }
 
-// A park that came to nothing is tried again after parkAgain, twice as late each
-// time up to parkAgainAtMost: what was in its way may be gone in a moment (a backend
-// that restarts), or never (a mailbox that is too big).
+// After a failed attempt to park, the next one comes after parkAgain; each further pause is twice as long, up
+// to parkAgainAtMost. The obstacle may go away soon (a backend that restarts) or never (a mailbox that is too
+// big).
 const (
 	parkAgain       = 10 * time.Second
 	parkAgainAtMost = 5 * time.Minute
 )
 
-// parkPause is how long a session is left alone after so many failures in a row.
+// parkPause returns the pause after so many failed attempts in a row.
 func parkPause(failures uint8) time.Duration {
 	return min(parkAgain<<min(failures-1, 10), parkAgainAtMost)
 }

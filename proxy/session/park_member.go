@@ -7,15 +7,15 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
-// member is the session as the hub sees it, for one time of being parked.
+// member is the session as the hub sees it, from one park to the next resume.
 type member struct {
 	s    *Session
-	time uint32 // of parkState.times
+	time uint32 // the value of parkState.times
 }
 
 func (s *Session) member() park.Member { return member{s, s.park.times} }
 
-// parkedLocked says whether it is parked, and hasn't come back since.
+// parkedLocked says whether the session is still parked and hasn't been resumed since.
 func (m member) parkedLocked() bool {
 	return Attachment(m.s.attachment.Load()) == Parked && m.s.park.times == m.time
 }
@@ -30,9 +30,8 @@ func (m member) View() *view.View {
 	return m.s.park.view
 }
 
-// Apply implements park.Member. A client in IDLE is told by its session's own
-// goroutine. What can't be told from this state is found out by a resume, from a state of
-// its own.
+// Apply implements park.Member. A client in IDLE is told by its session's own goroutine. A change that can't
+// be told from this state makes the session resume, which gets a state of its own.
 func (m member) Apply(state *view.State) {
 	if !m.apply(state) {
 		m.Lost()
@@ -73,15 +72,14 @@ func (s *Session) notSameLocked(other *view.NotSame) {
 
 // Gone implements park.Member.
 func (m member) Gone(err error) {
-	m.s.park.mu.Lock() // or it would meet a session that comes back just now
+	m.s.park.mu.Lock() // otherwise it could end a session that is being resumed
 	defer m.s.park.mu.Unlock()
 	if !m.parkedLocked() {
-		return // its own SELECT tells
+		return // the resume's SELECT finds out
 	}
 	m.s.log().Info("the mailbox is gone, or may not be read any more", "error", err)
 	m.s.Terminate(ReasonMailboxGone)
 }
 
-// Lost implements park.Member: nobody says any more when to look, so the session
-// gets its connection back.
+// Lost implements park.Member. The mailbox isn't watched any more, so the session is resumed.
 func (m member) Lost() { m.s.Signal(SigLostWatch) }

@@ -7,16 +7,17 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// newMailBuffer is what a hidden command outside IDLE brings of messages that the client hasn't heard
-// of. It is told of them with its next command, as it would be if nobody had asked: a STORE * may
-// be on the way, and means the last message that it knows. A client that has enabled UIDONLY isn't told
-// of VANISHED either, as no command is in progress (RFC 7162 §3.2.10.2): it still counts those messages.
+// newMailBuffer collects what one of the proxy's own commands outside IDLE brings of messages that the client
+// doesn't know yet. The client is told with its next command, as it would be if the proxy had sent nothing: a
+// STORE * may be on the way and means the last message that the client knows. A client that has enabled
+// UIDONLY isn't told of VANISHED either, as no command is in progress (RFC 7162 §3.2.10.2): it still counts
+// those messages.
 type newMailBuffer struct {
 	s     *Session
 	lines [][]byte
 }
 
-// pass is resync.Options's Forward.
+// pass implements the Forward of resync.Options.
 func (q *newMailBuffer) pass(response []byte) {
 	h := wire.ParseResponseHead(response)
 	t := &q.s.inFlight.Client
@@ -26,12 +27,12 @@ func (q *newMailBuffer) pass(response []byte) {
 		q.lines = append(q.lines, bytes.Clone(response))
 		return
 	case wire.Is(h.Name, "EXPUNGE"), wire.Is(h.Name, "VANISHED"):
-		q.tell() // it must not come here; but where it does, then in its order
+		q.tell() // no backend should send it here; if one does, the order is kept
 	}
 	q.s.passOn(response)
 }
 
-// tell is for a session that stays attached: its backend takes all of it for told.
+// tell passes all lines on, for a session that stays attached: its backend assumes that the client was told.
 func (q *newMailBuffer) tell() {
 	for _, line := range q.lines {
 		q.s.passOn(line)
@@ -39,11 +40,11 @@ func (q *newMailBuffer) tell() {
 	q.lines = nil
 }
 
-// known are the messages that the client has heard of. uids are those that there are.
+// known returns the messages that the client knows. uids are the messages of the mailbox.
 func (q *newMailBuffer) known(uids view.UIDs) view.UIDs {
 	for _, line := range q.lines {
 		if h := wire.ParseResponseHead(line); wire.Is(h.Name, "VANISHED") {
-			gone, _ := view.ParseUIDs(h.Rest) // Talk has read it
+			gone, _ := view.ParseUIDs(h.Rest) // the client code has parsed it already
 			uids = uids.Union(gone)
 		}
 	}
@@ -53,8 +54,8 @@ func (q *newMailBuffer) known(uids view.UIDs) view.UIDs {
 	return uids
 }
 
-// tellFlags tells the flags of messages that the client knows, told by UID: only at the end of the hidden
-// command is it sure which those are.
+// tellFlags passes on the flags, told by UID, of messages that the client knows. Only at the end of the
+// proxy's command is it certain which messages those are.
 func (q *newMailBuffer) tellFlags(known view.UIDs) {
 	for _, line := range q.lines {
 		if h := wire.ParseResponseHead(line); wire.Is(h.Name, "UIDFETCH") && known.Contains(h.Number) {

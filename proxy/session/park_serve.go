@@ -17,40 +17,39 @@ type action uint8
 
 const (
 	actionNone   action = iota
-	actionLook          // hints are outstanding, and the client asks
-	actionPoll          // the client asks what is new, whatever was heard of
-	actionResume        // a command that the proxy can't answer
-	actionLogout        // the client has said LOGOUT
+	actionLook          // hints are outstanding, and the client sent a command
+	actionPoll          // the client asks what is new, even if there was no hint
+	actionResume        // the client sent a command that needs a backend
+	actionLogout        // the client sent LOGOUT
 )
 
-// parkedReader is the way from a parked client: its commands, of which some are
-// answered without a backend (docs/parking.md).
+// parkedReader reads a parked client's commands, some of which it answers without a backend (docs/parking.md).
 type parkedReader struct {
 	s      *Session
 	scan   wire.Scanner
 	next   action
-	looked bool // the command that comes next was looked for already
-	ahead  int  // octets from the start of the current line on that have been read
-	polled int  // how many of them had been read when the last poll was sent: it answers what they ask
-	behind bool // what was read behind the line may have message numbers in it
+	looked bool // a look was made for the next command already
+	ahead  int  // bytes read, from the start of the current line on
+	polled int  // how many of them had been read when the last poll was sent: it answers those commands
+	behind bool // the bytes after the line may have message numbers in them
 }
 
-// watch joins the hub, as the session is parked.
+// watch joins the hub when the session is parked.
 func (s *Session) watch() {
 	if s.park.sub == nil {
 		return
 	}
 	if s.park.mode == track.ModeSelected {
-		s.park.sub.Doubt() // a FETCH tells of no EXPUNGE, and of what is new the client isn't told
+		s.park.sub.Doubt() // a snapshot by FETCH doesn't show EXPUNGE, and the client wasn't told of new messages
 	}
 	s.park.sub.Join(s.member())
 }
 
-// parked serves the client without a backend. It alone writes to the client. dry says that there is
-// nothing to read that waiting wouldn't tell of.
+// parked serves the client without a backend. Only its goroutine writes to the client. dry says that nothing
+// has arrived that the poller wouldn't report.
 func (s *Session) parked(dry bool) phase {
 	f := parkedReader{s: s}
-	late := false // what was heard of is told when what has come has been read
+	late := false // changes are told after the client's bytes have been read
 	for interrupted := false; ; {
 		wake, done, more := s.signals(interrupted)
 		late = late || more
@@ -91,13 +90,13 @@ func (s *Session) parked(dry bool) phase {
 			s.Terminate(ReasonLogout)
 		case f.next == actionLook:
 			ctx, cancel := s.within(hubWithin)
-			_ = s.park.sub.Look(ctx) // where it fails, the backend itself will be asked
+			_ = s.park.sub.Look(ctx) // if it fails, the backend itself is asked
 			cancel()
 			f.looked = true
 		case f.next == actionPoll:
 			ctx, cancel := s.within(hubWithin)
 			f.looked, f.polled = true, 0
-			if s.park.sub.Poll(ctx) == nil { // else the backend itself will be asked
+			if s.park.sub.Poll(ctx) == nil { // if it fails, the backend itself is asked
 				f.polled = f.ahead
 			}
 			cancel()
@@ -113,15 +112,15 @@ func (s *Session) parked(dry bool) phase {
 	}
 }
 
-// wakes has a session come back though its client says nothing.
+// wakes has a session resumed although its client has sent no command.
 func (s *Session) wakes(cause string) phase {
-	s.client.Unhold() // of a line that has only begun
+	s.client.Unhold() // the beginning of a line
 	s.park.hasCommand, s.park.leaving, s.park.cause = false, track.Stays, cause
 	s.unpark()
 	return phaseResume
 }
 
-// unpark takes the session out of what tells parked clients.
+// unpark leaves the hub, so that the session isn't sent changes any more.
 func (s *Session) unpark() {
 	if s.park.sub != nil {
 		s.park.sub.Leave()
@@ -137,7 +136,7 @@ func (f *parkedReader) Chunk(b []byte) (kept int, next conn.Next) {
 	counts := lastCounting(b)
 	for i := 0; i < len(b); {
 		if f.scan.AtStart() && len(b)-i < conn.MaxHold && bytes.IndexByte(b[i:], '\n') < 0 {
-			return len(b) - i, conn.Ack // a line is looked at whole
+			return len(b) - i, conn.Ack // only whole lines are parsed
 		}
 		p := f.scan.Next(b[i:])
 		if p.N == 0 {
@@ -164,8 +163,7 @@ func (f *parkedReader) Chunk(b []byte) (kept int, next conn.Next) {
 	return 0, conn.More
 }
 
-// answer answers a line without a backend, if that can be done. whole says that
-// no more of it follows.
+// answer answers a line without a backend, if that can be done. whole says that the line is the whole command.
 func (f *parkedReader) answer(line []byte, whole bool) bool {
 	s := f.s
 	s.park.verb, s.park.leaving = wire.Other, track.Stays
@@ -202,11 +200,10 @@ func (f *parkedReader) answer(line []byte, whole bool) bool {
 	return false
 }
 
-// idles says whether a backend knows IDLE, which a resume may have to ask it for.
+// idles says whether a backend has IDLE, which a resume may need.
 func idles(c wire.Caps) bool { return c.Has("IDLE") || c.Has("IMAP4rev2") }
 
-// settled says whether the view is up to date as far as anybody has heard. If not
-// it is looked, once.
+// settled says whether the view has every change that the hub knows of. If not, it asks for one look.
 func (f *parkedReader) settled() bool {
 	if sub := f.s.park.sub; sub == nil || sub.Settled() {
 		return true
@@ -217,9 +214,9 @@ func (f *parkedReader) settled() bool {
 	return false
 }
 
-// fresh says whether the view has all that was acknowledged to its author before this line
-// was read, which NOOP asks for (RFC 9051 §6.1.2). No hint is waited for: one look is made,
-// which may answer other sessions' NOOPs, too. Where none can be had a resume answers.
+// fresh says whether the view has every change that a backend had acknowledged before this line was read, as
+// NOOP requires (RFC 9051 §6.1.2). It doesn't wait for a hint: one poll is sent, which may also answer the
+// NOOPs of other sessions. If no poll succeeds, the session is resumed.
 func (f *parkedReader) fresh(line []byte) bool {
 	if f.s.park.sub == nil || f.polled >= len(line) {
 		return true
@@ -241,10 +238,10 @@ func (f *parkedReader) done() bool {
 	return true
 }
 
-// tell tells what was heard of, and the answer behind it, after which the client isn't in
-// IDLE. A command that has come already was written before either was read: where there is
-// one, the answer is told alone, and the command's numbers are those of the view as it is; what
-// was heard of is told when that is done. current says whether the view has all that the answer stands for.
+// tell sends the client the changes and then the answer, after which the client isn't in IDLE. If another
+// command has arrived, the client wrote it before it could read either: then only the answer is sent, the
+// command's numbers are those of the view as it is, and the changes are told after that command. current says
+// whether the view is recent enough for the answer.
 func (f *parkedReader) tell(answer string, current func() bool) bool {
 	if f.behind || f.s.client.Arrived() {
 		return f.s.tellNothing([]byte(answer))
@@ -252,8 +249,8 @@ func (f *parkedReader) tell(answer string, current func() bool) bool {
 	return current() && f.s.tellAll([]byte(answer), false)
 }
 
-// lastCounting is where the last unit of b begins that may depend on what its client counts: a command
-// that names messages or leaves the mailbox, or one that hasn't come whole. -1: there is none.
+// lastCounting returns where the last unit of b begins that may depend on what its client counts: a command
+// that names messages or leaves the mailbox, or an incomplete one. -1: there is none.
 func lastCounting(b []byte) int {
 	last := -1
 	for at := 0; at < len(b); {

@@ -12,8 +12,7 @@ import (
 	"imapproxy/proxy/upstream"
 )
 
-// subscribe sees to hints for a mailbox; a session that was resumed keeps its
-// subscription.
+// subscribe has the hub watch a mailbox for the session. A resumed session keeps its subscription.
 func (s *Session) subscribe(ctx context.Context, mailbox string) error {
 	if s.park.sub != nil && s.park.box == mailbox {
 		if s.park.sub.Again(ctx) == nil {
@@ -29,7 +28,7 @@ func (s *Session) subscribe(ctx context.Context, mailbox string) error {
 	return nil
 }
 
-// subscribeLater is subscribe for a session that leaves its backend: no connection is made there any more.
+// subscribeLater is subscribe for a session that leaves its backend: no new connection is made there.
 func (s *Session) subscribeLater(mailbox string) error {
 	if s.park.sub != nil && s.park.box == mailbox {
 		if s.park.sub.Later() == nil {
@@ -42,13 +41,13 @@ func (s *Session) subscribeLater(mailbox string) error {
 	return err
 }
 
-// hubAccount is how the hub acts for the session's user.
+// hubAccount returns what the hub needs to act for the session's user.
 func (s *Session) hubAccount() park.Account {
 	return park.Account{
 		User: s.user, Backend: s.picked().Backend.ID, BackendName: s.picked().Backend.Shown(), Caps: s.caps.list, ModSeq: s.inFlight.Client.Mailbox.ModSeq,
 		Login: s.watchLogin,
 		Give: func(c *upstream.Conn, enabled []string) {
-			if !s.cred.there() { // nor is there a key any more
+			if !s.cred.there() { // without the credential there is no key for the pool either
 				_ = c.Close()
 				return
 			}
@@ -64,13 +63,13 @@ func (s *Session) unsubscribe() {
 	}
 }
 
-// watchLogin gives the hub a connection for this user, at the backend where the user is.
+// watchLogin returns a connection for the hub, at the user's current backend.
 func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 	for moves := 0; ; moves++ {
 		c, err := s.watchConn(ctx)
 		elsewhere := s.elsewhere(err)
 		switch {
-		case err == nil && elsewhere: // two backends mustn't serve a user
+		case err == nil && elsewhere: // two backends mustn't serve one user
 			_ = c.Abort()
 			err = errReassigned
 		case err == nil:
@@ -78,18 +77,18 @@ func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 				return c, nil
 			}
 			_ = c.Abort()
-			return nil, errors.Join(resync.ErrNotEnabled, err) // each session finds out by itself what its client was told
+			return nil, errors.Join(resync.ErrNotEnabled, err) // each session checks on its own what its client was told
 		}
 		if !elsewhere || moves == maxBackends {
 			return nil, err
 		}
-		if move := s.repickAfter(nil, err); move != nil { // the hub tries again: it has a place that others wait for
+		if move := s.repickAfter(nil, err); move != nil { // the hub tries again later: it must not hold its slot while it waits
 			return nil, errors.Join(err, move)
 		}
 	}
 }
 
-// watchConn is a connection for the hub, at the backend that the session knows.
+// watchConn returns a connection for the hub, at the backend that the session has picked.
 func (s *Session) watchConn(ctx context.Context) (*upstream.Conn, error) {
 	if c := s.set.Park.Pool.Take(s.poolKey(upstream.UseWatch), upstream.Verified, s.addr.Addr()); c != nil {
 		return c, nil
@@ -101,11 +100,12 @@ func (s *Session) watchConn(ctx context.Context) (*upstream.Conn, error) {
 	return c.HandOver(s.env.Telemetry, "watch"), nil
 }
 
-// loginAgain makes another connection for this user. If he isn't let in, what he has left in
-// the pool lets nobody in either, or makes room for the next attempt.
+// loginAgain makes another connection for the session's user. If the backend refuses the login, the user's
+// pooled connections are closed: they must not let another client in, or their end makes room for the next
+// attempt.
 func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
 	a := s.auth()
-	if a.Password == "" { // another's watch asks for it in vain: wiped, not refused
+	if a.Password == "" { // a watch shared with other sessions asks after the password was wiped: that isn't a refusal
 		return nil, &upstream.Unavailable{Backend: s.picked().Backend.Shown(), Stage: upstream.StageSettings, Err: errSessionOver}
 	}
 	c, err := s.settings().Dialer.Login(ctx, s.target(), a, s.clientInfo())
@@ -121,12 +121,12 @@ func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
 		s.settings().Dialer.Room().Refused(s.picked().Backend.ID, down.Fault() == upstream.FaultFull)
 	}
 	if err != nil {
-		s.set.Park.refused(s.poolKey(upstream.UseWatch), s.user, err) // whatever their use
+		s.set.Park.refused(s.poolKey(upstream.UseWatch), s.user, err) // for each use of the pool
 	}
 	return c, err
 }
 
-// poolKey is which warm connections are this session's.
+// poolKey returns the key of the pooled connections that this session may use.
 func (s *Session) poolKey(use upstream.Use) upstream.PoolKey {
 	dialect := "watch"
 	if use == upstream.UseSession {
@@ -143,9 +143,9 @@ func (s *Session) clientInfo() upstream.Client {
 	return upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: s.proxyTTL}
 }
 
-// hint tells the hub of a command that may have changed a mailbox, before its
-// answer goes out: parked sessions of the same user hear of what the user has changed on
-// another connection. changes says that it is one.
+// hint tells the hub of a command that may have changed a mailbox, before the command's answer is sent: parked
+// sessions of the same user learn of the user's changes on another connection. changes says that the command
+// is one.
 func (s *Session) hint(changes bool) {
 	hub := s.set.Park.Hub
 	if hub == nil || !changes || !hub.Wanted(s.user) {

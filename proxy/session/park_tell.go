@@ -9,22 +9,22 @@ import (
 	"imapproxy/telemetry"
 )
 
-// A parked client is written to by its own session's goroutine alone, which holds neither
-// a lock nor a place that is shared: a client may take its time to read. Who finds
-// out what is to be told (the hub's workers, the sweep) signals.
+// Only a parked session's own goroutine writes to its client. It holds neither a lock nor a shared slot
+// meanwhile, since the client may read slowly. A goroutine that finds out what is to be told (a worker of the
+// hub, the sweep) signals the session.
 
 const (
 	// tellWithin bounds the write of one piece to a parked client.
 	tellWithin = 10 * time.Second
 	// tellPiece is how much of a difference is rendered before it is written.
 	tellPiece = 64 << 10
-	// differencesPerUser is how many sessions of one user hold a large difference at a time.
+	// differencesPerUser is how many sessions of one user may hold a large difference at a time.
 	differencesPerUser = 8
 )
 
-// signals does what the parked session was signalled to do, and says whether there was
-// anything, and why it is to come back ("" it isn't). interrupted says that a read of the client was.
-// late: something is to be told when what has come from the client has been read.
+// signals handles the pending signals of a parked session. interrupted says that a read of the client was
+// interrupted. wake is why the session is to be resumed, "" if it isn't; done says that there was a signal;
+// late says that changes are to be told after the client's bytes have been read.
 func (s *Session) signals(interrupted bool) (wake string, done, late bool) {
 	for s.Reason() == "" {
 		due := s.takeSignals(interrupted)
@@ -48,9 +48,10 @@ func (s *Session) signals(interrupted bool) (wake string, done, late bool) {
 	return "", done, late
 }
 
-// tellIdle tells a client in IDLE what was heard of. It doesn't where something has come from the client, which may be
-// DONE and a command by number, written before this could be read; read says that it has been read. ok is
-// false where a resume has to find out what is to be told.
+// tellIdle tells a client in IDLE the changes that the hub has reported. If bytes have arrived from the
+// client, it doesn't: they may be DONE and a command with message numbers, written before the client could
+// read the changes. read says that those bytes have been read. ok is false if a resume has to find out what is
+// to be told.
 func (s *Session) tellIdle(read bool) (told, ok bool) {
 	s.park.mu.Lock()
 	idle := s.park.idle
@@ -69,7 +70,7 @@ func (s *Session) tellIdle(read bool) (told, ok bool) {
 	return true, s.tellHeard(nil, true) || s.Reason() != ""
 }
 
-// tellAlive tells a client in IDLE that the proxy is there, if nothing else was told meanwhile.
+// tellAlive sends a client in IDLE a "Still here" line, if nothing else was sent meanwhile.
 func (s *Session) tellAlive() {
 	s.park.mu.Lock()
 	due := s.park.idle && s.env.Now().UnixNano()-s.park.lastTold >= int64(s.aliveEvery())
@@ -79,9 +80,8 @@ func (s *Session) tellAlive() {
 	}
 }
 
-// tellAll tells what was heard of since the client was last told, and the answer
-// behind it. idle says whether the client is in IDLE from then on. It fails where a
-// resume has to see to it, or the session has ended.
+// tellAll sends the client the changes since it was last told, and then the answer. idle says whether the
+// client is in IDLE from then on. It returns false if a resume is needed or the session has ended.
 func (s *Session) tellAll(answer []byte, idle bool) (ok bool) {
 	done, err := s.mayTell(s.heard())
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *Session) tellAll(answer []byte, idle bool) (ok bool) {
 	return s.tellHeard(answer, idle)
 }
 
-// tellHeard is tellAll for who may tell as much as there is.
+// tellHeard is tellAll without the wait for mayTell, which the caller has done.
 func (s *Session) tellHeard(answer []byte, idle bool) (ok bool) {
 	s.park.mu.Lock()
 	v, state := s.park.view, s.park.state
@@ -121,7 +121,7 @@ func (s *Session) tellHeard(answer []byte, idle bool) (ok bool) {
 	return true
 }
 
-// tellNothing tells an answer, and leaves what was heard of for later.
+// tellNothing sends an answer, and keeps the changes for later.
 func (s *Session) tellNothing(answer []byte) (ok bool) {
 	s.park.mu.Lock()
 	s.park.idle = false
@@ -129,7 +129,7 @@ func (s *Session) tellNothing(answer []byte) (ok bool) {
 	return s.say(answer) == nil
 }
 
-// heard is how many changes of flags there are at most in what was heard of.
+// heard returns at most how many flag changes the client is to be told.
 func (s *Session) heard() int {
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
@@ -139,12 +139,12 @@ func (s *Session) heard() int {
 	return s.park.state.Changes()
 }
 
-// fewChanges don't count as a large difference: they take less memory than a piece.
+// fewChanges is the size up to which a difference doesn't count as large: it takes less memory than a piece.
 const fewChanges = 1024
 
-// mayTell waits while too many of the user's sessions hold a large difference, each
-// for as long as its client takes to read it. done is to be called when this one has none
-// any more; more than once does no harm.
+// mayTell waits while too many of the user's sessions hold a large difference; each holds it until its client
+// has read it. The caller calls done when it no longer holds the difference; done may be called more than
+// once.
 func (s *Session) mayTell(changes int) (done func(), err error) {
 	if changes <= fewChanges {
 		return func() {}, nil
@@ -158,11 +158,10 @@ func (s *Session) mayTell(changes int) (done func(), err error) {
 	return done, err
 }
 
-// tellDifference writes a difference for a client with view v, piece by piece, and
-// the answer behind it. v has been replaced by the view after d before: who can't be told
-// all of it is gone.
+// tellDifference writes a difference for a client with view v, piece by piece, and then the answer. The caller
+// has replaced v by the view after d, so a session that can't write all of it ends.
 func (s *Session) tellDifference(d view.Difference, v *view.View, answer []byte) error {
-	var last []byte // written with what follows it
+	var last []byte // written together with the answer
 	if v != nil {
 		for piece := range d.Pieces(s.inFlight.Client.Dialect, s.inFlight.Client.UIDOnly, v, tellPiece) {
 			if len(piece) < tellPiece {
@@ -177,8 +176,8 @@ func (s *Session) tellDifference(d view.Difference, v *view.View, answer []byte)
 	return s.say(append(last, answer...))
 }
 
-// say writes to a client without a backend, who may not read: then the session ends. It
-// is for the session's own goroutine, which holds no lock.
+// say writes to a client without a backend. If the client doesn't read, the session ends. Only the session's
+// own goroutine calls it, holding no lock.
 func (s *Session) say(b []byte) error {
 	if len(b) == 0 {
 		return nil
@@ -196,14 +195,14 @@ func (s *Session) say(b []byte) error {
 	return nil
 }
 
-// aliveEvery is how long a parked client in IDLE hears nothing; 0: for ever.
+// aliveEvery returns how long a parked client in IDLE may be sent nothing; 0: without limit.
 func (s *Session) aliveEvery() time.Duration {
 	every := s.settings().Park.KeepaliveEvery()
-	return every - every/8 - time.Duration(s.id[0])*every/1024 // the sweep comes an eighth late at most
+	return every - every/8 - time.Duration(s.id[0])*every/1024 // the sweep comes at most an eighth late
 }
 
-// keepalive has a parked client in IDLE told that the proxy is there, for the NATs on the way, at
-// intervals of its own so that not all are told at once.
+// keepalive asks for a "Still here" line to a parked client in IDLE, which keeps NAT entries on the way alive.
+// Each session has an interval of its own, so that the lines aren't all sent at once.
 func (s *Session) keepalive(now time.Time) {
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
