@@ -9,21 +9,21 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Capabilities are what is known of the backends' capability lists. The zero value knows of none.
+// Capabilities records the capability lists of the backends. The zero value knows none.
 //
-// Of LITERAL+ and LITERAL- (RFC 7888) clients are told before login. The proxy itself reads
-// such literals there, but there are clients that go on using what they were told before login when they have
-// logged in, and a backend without it takes the literal's bytes for a command. So it is told what all
-// backends have that a login was seen at, and nothing before the first.
+// Clients are told of LITERAL+ or LITERAL- (RFC 7888) before login. The proxy itself reads such literals then,
+// but some clients rely after login on what they were told before it, and a backend without the extension
+// takes the literal's bytes for a command. So the proxy announces what all backends have at which a login was
+// seen, and nothing before the first login.
 type Capabilities struct {
-	lists sync.Map               // list → *backendCaps, one for each kind of backend
-	told  atomic.Pointer[string] // nil: nothing
+	lists sync.Map               // list → *backendCaps, one entry for each kind of backend
+	told  atomic.Pointer[string] // the extension that is announced before login; nil: none
 
-	mu sync.Mutex // guards what follows
-	// backends has what each backend was seen to have, by id; those that are gone count, too, until
-	// there are too many.
+	mu sync.Mutex // guards the fields below
+	// backends is which of the two extensions each backend was seen to have, by id. Backends that are gone
+	// count too, until there are too many.
 	backends map[string]string
-	// seen has each backend's whole list, as of the last login that was seen there.
+	// seen is each backend's whole list, as of the last login there.
 	seen map[string]*backendCaps
 }
 
@@ -32,7 +32,7 @@ const maxLiterals = 4096
 // backendCaps is one capability list, shared by all sessions that have it.
 type backendCaps struct{ list wire.Caps }
 
-// of returns the one copy of a list.
+// of returns the shared copy of a list.
 func (l *Capabilities) of(c wire.Caps) *backendCaps {
 	key := c.String()
 	if v, ok := l.lists.Load(key); ok {
@@ -42,13 +42,13 @@ func (l *Capabilities) of(c wire.Caps) *backendCaps {
 	return v.(*backendCaps)
 }
 
-// saw learns from a backend's list after login.
+// saw records a backend's list after login.
 func (l *Capabilities) saw(backend string, caps wire.Caps) {
 	has := ""
 	switch {
 	case caps.Has("LITERAL+"):
 		has = "LITERAL+"
-	case caps.Has("LITERAL-"), caps.Has("IMAP4rev2"): // RFC 9051 has LITERAL- in it
+	case caps.Has("LITERAL-"), caps.Has("IMAP4rev2"): // RFC 9051 includes LITERAL-
 		has = "LITERAL-"
 	}
 	list := l.of(caps)
@@ -74,14 +74,14 @@ func (l *Capabilities) saw(backend string, caps wire.Caps) {
 	l.told.Store(&least)
 }
 
-// at is what a backend was seen to have, nil where no login was seen there.
+// at returns the list that a backend was last seen to have, nil if no login was seen there.
 func (l *Capabilities) at(backend string) *backendCaps {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.seen[backend]
 }
 
-// literals is which of LITERAL+ and LITERAL- is told before login, "" where that is neither.
+// literals returns which of LITERAL+ and LITERAL- is announced before login, "" if neither is.
 func (l *Capabilities) literals() string {
 	if told := l.told.Load(); told != nil {
 		return *told

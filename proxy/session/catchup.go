@@ -10,26 +10,26 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Bounds while a client is owed EXPUNGE and each of its commands is translated as
-// a whole. Beyond them the session ends.
+// Bounds while a client is still to be told of EXPUNGE and each of its commands is read and translated whole.
+// A session that exceeds them ends.
 const (
-	maxCatchUpLine     = 1 << 20 // sets of UIDs can be long
+	maxCatchUpLine     = 1 << 20 // sets of UIDs may be long
 	maxCatchUpLiteral  = 64 << 10
-	maxCatchUpAnswer   = 4 << 20 // one line of a response: SEARCH has all its numbers in it
-	maxDeferredChanges = 1 << 15 // of flags, that a client isn't told before EXPUNGE
+	maxCatchUpAnswer   = 4 << 20 // one line of a response: SEARCH has all its numbers in one line
+	maxDeferredChanges = 1 << 15 // changes of flags that the client is told only after EXPUNGE
 )
 
-// deferred is what a resumed client hasn't been told, since its command bears message
-// numbers of before.
+// deferred is what a resumed client hasn't been told yet, since its command has message numbers that it
+// counted before.
 type deferred struct {
 	missed view.Difference
-	view   *view.View       // before missed
-	n      view.SequenceMap // with what is new in missed, which takes no number away
+	view   *view.View       // the client's view before missed
+	n      view.SequenceMap // includes the new messages in missed, which change no number
 }
 
-// catchUp relays while the client counts messages that its backend hasn't any more:
-// one command at a time, with its numbers translated there and back, until a
-// command lets the client be told. Then the relay goes on as usual.
+// catchUp relays while the client counts messages that its backend no longer has: one command at a time, with
+// message numbers translated in both directions, until a command allows that the client is told. Then the
+// normal relay follows.
 func (s *Session) catchUp() phase {
 	o := catchUp{
 		s: s, n: s.park.deferred.n, deferred: s.park.deferred, before: &s.park.deferred.view.UIDs, modSeq: s.park.deferred.view.ModSeq,
@@ -51,14 +51,14 @@ func (s *Session) catchUp() phase {
 			return phaseEnd
 		}
 		if relay {
-			s.inFlight.Client.ForgetFlags() // those that went by here weren't followed
+			s.inFlight.Client.ForgetFlags() // flags that passed here weren't recorded
 			return phaseRelay
 		}
 	}
 }
 
-// survives says whether the session goes on when its backend connection is lost now, and leaves behind what that takes: which messages
-// the client counts, and what it has said that isn't done.
+// survives says whether the session goes on if its backend connection is lost now. If so, it records what
+// recovery needs: which messages the client counts, and the client's bytes that haven't been handled.
 func (o *catchUp) survives() bool {
 	s := o.s
 	t := &s.inFlight.Client
@@ -75,8 +75,8 @@ func (o *catchUp) survives() bool {
 	return true
 }
 
-// noticeBackend signals the loss of the backend connection to a session whose client is owed something and says nothing:
-// its owner, which waits for the client, reads nothing there. It is called by the sweep.
+// noticeBackend signals the loss of the backend connection to a session in catch-up whose client is silent:
+// the owner waits for the client and reads nothing from the backend. The sweep calls it.
 func (s *Session) noticeBackend() {
 	if Attachment(s.attachment.Load()) != CatchingUp || s.inFlight.Waiting() > 0 {
 		return
@@ -86,20 +86,20 @@ func (s *Session) noticeBackend() {
 	}
 }
 
-// catchUp is one stretch of it.
+// catchUp is the state of one catch-up phase.
 type catchUp struct {
 	s        *Session
 	n        view.SequenceMap
-	deferred *deferred // nil: all but EXPUNGE was told, and flags
-	// before is what the client counted when it wrote the command: its last message is what
-	// "*" means in what marks messages. nil: what it counts now, as after the commands that had
-	// come with the first one.
+	deferred *deferred // nil: the client was told everything except EXPUNGE and some flags
+	// before is what the client counted when it wrote the command: its last message is what "*" means in a
+	// command that changes or copies messages. nil: what the client counts now, as it does after the commands
+	// that had arrived with the first one.
 	before          *view.UIDs
-	ahead           bool // more had come when the last command was answered
+	ahead           bool // more had arrived when the last command was answered
 	client, backend *wire.Reader
-	modSeq          uint64            // the client's bound
-	bound           uint64            // the one that it has when all is told
-	flags           []view.FlagChange // owed as well: they show mod-sequences beyond the bound
+	modSeq          uint64            // the mod-sequence that bounds what the client was told
+	bound           uint64            // the one that does when the client was told everything
+	flags           []view.FlagChange // flags still to be told: they show mod-sequences beyond modSeq
 	backendFailed   bool
 }
 
@@ -117,8 +117,8 @@ func (o *catchUp) endOf(err error) Reason {
 	return ReasonClientLost
 }
 
-// command takes one command of the client's. relay means that nothing is owed any
-// more, and the rest, this command included where it isn't done, is the relay's.
+// command handles one command of the client. relay says that nothing is deferred any more: the normal relay
+// goes on, beginning with this command if it isn't done.
 func (o *catchUp) command() (relay bool, err error) {
 	s := o.s
 	if o.deferred == nil && !o.ahead {
@@ -127,7 +127,7 @@ func (o *catchUp) command() (relay bool, err error) {
 			if !s.inFlight.Client.UIDOnly {
 				_, s.inFlight.Client.Mailbox.Exists = o.n.Client()
 			}
-			return true, o.handOver(nil) // only a "*" was owed
+			return true, o.handOver(nil) // only the meaning of "*" was outstanding
 		}
 	}
 	line, err := o.client.ReadLine(maxCatchUpLine)
@@ -144,7 +144,7 @@ func (o *catchUp) command() (relay bool, err error) {
 	h := wire.ParseCommandHead(cmd)
 	r := h.Verb.Rule()
 	switch {
-	case wire.IsEmpty(cmd): // no command
+	case wire.IsEmpty(cmd): // an empty line is no command
 		o.ahead = o.more()
 		return false, nil
 	case track.LeavingBy(cmd, &s.inFlight.Client, s.caps.list) != track.Stays:
@@ -165,7 +165,7 @@ func (o *catchUp) command() (relay bool, err error) {
 	}
 	agreed := false
 	replaces := h.Verb == wire.Replace || h.Verb == wire.UIDReplace
-	if !replaces { // whose literal is a message
+	if !replaces { // the literal of REPLACE is a message
 		if cmd, agreed, err = o.rest(cmd, r); err != nil {
 			return false, err
 		}
@@ -191,7 +191,7 @@ func (o *catchUp) command() (relay bool, err error) {
 			return false, err
 		}
 		return true, o.write(refusal(disposition, h.Tag), true)
-	case !agreed: // the relay would have the client agreed to a literal once more
+	case !agreed: // the relay would send the client another "+" for the literal
 		return true, o.tellDeferred(cmd)
 	}
 	cmd = o.spare(said, cmd)
@@ -207,13 +207,13 @@ func (o *catchUp) command() (relay bool, err error) {
 		}
 	}
 	if h.Verb == wire.Store && len(o.flags) > 0 {
-		cmd = track.StripSilent(cmd) // what is owed would be told after it
+		cmd = track.StripSilent(cmd) // the deferred flags would be told after the silent STORE
 	}
 	text := said
 	if agreed {
-		text = nil // the client would be told "+" once more
+		text = nil // the client would be sent "+" once more
 	}
-	s.inFlight.BeginWith(wire.ParseCommandHead(cmd), text, true, s.down.told(), now) // with its literals
+	s.inFlight.BeginWith(wire.ParseCommandHead(cmd), text, true, s.down.told(), now) // including its literals
 	if literal {
 		s.inFlight.Leaves(track.Conversed)
 	}
@@ -227,7 +227,7 @@ func (o *catchUp) command() (relay bool, err error) {
 	return false, o.answers(h, disposition)
 }
 
-// refusal is the answer to a command of which nothing goes to the backend.
+// refusal returns the answer to a command of which nothing goes to the backend.
 func refusal(disposition view.Disposition, tag []byte) []byte {
 	if disposition == view.Invalid {
 		return view.AppendInvalid(nil, tag)
@@ -235,8 +235,8 @@ func refusal(disposition view.Disposition, tag []byte) []byte {
 	return view.AppendExpungeIssued(nil, tag)
 }
 
-// tellAllButExpunge tells what takes no message away, before a command that forbids the
-// rest. A client that has enabled UIDONLY is told all: no command of its forbids anything.
+// tellAllButExpunge tells the changes that remove no message, before a command during which EXPUNGE may not be
+// sent. A client that has enabled UIDONLY is told everything, since none of its commands forbids anything.
 func (o *catchUp) tellAllButExpunge() error {
 	if o.deferred == nil {
 		return nil
@@ -256,9 +256,9 @@ func (o *catchUp) tellAllButExpunge() error {
 	return o.write(line, true)
 }
 
-// tellDeferred tells what is owed, and leaves the command to the relay. Where nothing was told
-// before, EXPUNGE comes before EXISTS, as servers do it: mutt 2.2 asks for new
-// mail by the numbers of EXISTS, whatever EXPUNGE says behind it.
+// tellDeferred tells everything that is deferred, and leaves the command to the relay. If the client was told
+// nothing before, EXPUNGE comes before EXISTS, as servers send it: mutt 2.2 fetches new mail by the numbers of
+// EXISTS, whatever EXPUNGE follows.
 func (o *catchUp) tellDeferred(cmd []byte) error {
 	s := o.s
 	t := &s.inFlight.Client
@@ -289,7 +289,7 @@ func (o *catchUp) tellDeferred(cmd []byte) error {
 	return o.handOver(cmd)
 }
 
-// handOver leaves the rest to the relay, from a command on that isn't done.
+// handOver leaves the rest to the relay, beginning with cmd, which isn't done.
 func (o *catchUp) handOver(cmd []byte) error {
 	s := o.s
 	s.client.Unread(append(cmd, o.client.Buffered()...))
@@ -297,7 +297,7 @@ func (o *catchUp) handOver(cmd []byte) error {
 	return nil
 }
 
-// allButLast writes a difference but for its last piece, which is returned.
+// allButLast writes a difference except its last piece, and returns that piece.
 func (o *catchUp) allButLast(d view.Difference, v *view.View) (last []byte, err error) {
 	t := &o.s.inFlight.Client
 	for piece := range d.Pieces(t.Dialect, t.UIDOnly, v, tellPiece) {
@@ -311,8 +311,8 @@ func (o *catchUp) allButLast(d view.Difference, v *view.View) (last []byte, err 
 	return nil, nil
 }
 
-// send writes to the backend: a command, its literals where they must be asked
-// for one by one. answered says that it has been refused before its end.
+// send writes a command to the backend; it asks for each synchronising literal. answered says that the backend
+// has answered the command before its end.
 func (o *catchUp) send(cmd []byte, h wire.CommandHead, disposition view.Disposition) (answered bool, err error) {
 	b := o.s.backend.Load()
 	for len(cmd) > 0 {
@@ -343,7 +343,7 @@ func (o *catchUp) send(cmd []byte, h wire.CommandHead, disposition view.Disposit
 	return false, nil
 }
 
-// answers relays a command's responses up to its tagged one.
+// answers relays a command's responses up to the tagged one.
 func (o *catchUp) answers(h wire.CommandHead, disposition view.Disposition) error {
 	for {
 		kind, err := o.response(h, disposition, false)
@@ -353,9 +353,9 @@ func (o *catchUp) answers(h wire.CommandHead, disposition view.Disposition) erro
 	}
 }
 
-// response relays one response, and says which it was. Of FETCH only the head is
-// translated, the rest streams; all others are translated whole. asked says that a literal was
-// announced: to go on with it is said to the proxy.
+// response relays one response and returns its kind. Of FETCH only the first line is translated and the rest
+// streams; any other response is translated whole. asked says that a literal was announced, so that a
+// continuation request is for the proxy.
 func (o *catchUp) response(cmd wire.CommandHead, disposition view.Disposition, asked bool) (kind wire.Kind, err error) {
 	s := o.s
 	o.backendFailed = true
@@ -427,8 +427,8 @@ func (o *catchUp) response(cmd wire.CommandHead, disposition view.Disposition, a
 	return kind, o.fetch(whole, out, size, more)
 }
 
-// fetch relays a FETCH response, whose first line is line for the backend and out for the
-// client; its literals stream. more says that one of size follows.
+// fetch relays a FETCH response: line is its first line as the backend sent it, out the same line for the
+// client. Its literals stream. more says that a literal of size follows.
 func (o *catchUp) fetch(line, out []byte, size int64, more bool) error {
 	number := wire.ParseResponseHead(out).Number
 	var items track.FetchResponse
@@ -458,7 +458,8 @@ func (o *catchUp) fetch(line, out []byte, size int64, more bool) error {
 	return nil
 }
 
-// answer writes a tagged answer. What has come by then the client wrote before it could read it.
+// answer writes a tagged answer. Bytes that have arrived before it were written before the client could read
+// it.
 func (o *catchUp) answer(b []byte) error {
 	o.ahead = o.more()
 	return o.write(b, true)

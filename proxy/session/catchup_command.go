@@ -9,24 +9,24 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// more says whether the client has written more than was looked at.
+// more says whether the client has sent more than was parsed.
 func (o *catchUp) more() bool {
 	return o.client.HasBuffered() || len(o.s.client.PutBack()) > 0 || o.s.client.Arrived()
 }
 
-// behind says whether a command, whose first line is line, has come whole with more behind it.
+// behind says whether a command, whose first line is line, has arrived whole and more has arrived after it.
 func (o *catchUp) behind(line []byte) bool {
 	come := slices.Concat(line, o.client.Ahead(), o.s.client.PutBack())
 	n, whole := wire.UnitLen(come)
 	return whole && n-len(line) <= maxCatchUpLiteral && (n < len(come) || o.s.client.Arrived())
 }
 
-// carries says whether catch-up can carry a command without message numbers: one that neither takes
-// messages away, nor is a conversation, nor changes what the relay does.
+// carries says whether catch-up can relay a command without message numbers: one that removes no messages,
+// isn't a conversation, and changes no state of the relay.
 func carries(r *wire.Rule) bool { return !r.Converses && !r.Removes && r.State == wire.NoState }
 
-// rest reads what follows a command's first line: its literals, and the lines behind
-// them. agreed says that the client was told to go on with one.
+// rest reads what follows a command's first line: its literals, and the lines after them. agreed says that the
+// client was sent "+" for one.
 func (o *catchUp) rest(cmd []byte, r *wire.Rule) (whole []byte, agreed bool, err error) {
 	var q track.Quoting
 	for line := cmd; ; {
@@ -59,16 +59,16 @@ func (o *catchUp) rest(cmd []byte, r *wire.Rule) (whole []byte, agreed bool, err
 	}
 }
 
-// leave leaves a command that leaves the mailbox to the relay: what is owed is of that mailbox. It is
-// deselected before a SELECT, which the backend may still call BAD, and then have the mailbox
-// selected, of which the client counts messages that are gone.
+// leave hands a command that leaves the mailbox to the relay: the deferred changes are about that mailbox.
+// Before a SELECT the mailbox is deselected first: if the backend answered BAD, it would still be selected,
+// and the client would count messages that are gone.
 func (o *catchUp) leave(cmd []byte, r *wire.Rule) error {
 	s := o.s
 	if err := o.handOver(cmd); err != nil || !r.Selects {
 		return err
 	}
 	t := &s.inFlight.Client
-	_, count := o.n.Client() // the backend has no more
+	_, count := o.n.Client() // the backend has no more messages
 	count = max(count, t.Mailbox.Exists)
 	b := s.backend.Load()
 	b.Caps = s.caps.list
@@ -81,14 +81,13 @@ func (o *catchUp) leave(cmd []byte, r *wire.Rule) error {
 		return broken
 	}
 	if err != nil {
-		return nil // the SELECT does it, if it is answered OK or NO
+		return nil // SELECT deselects it, if it is answered OK or NO
 	}
 	s.inFlight.Deselect()
 	return o.write([]byte(closed), true)
 }
 
-// discard reads over what follows the first line of a command that is refused. What has to
-// be agreed to doesn't follow.
+// discard reads what follows the first line of a refused command. A synchronising literal doesn't follow.
 func (o *catchUp) discard(line []byte) error {
 	for {
 		size, sync, ok := wire.LiteralSpec(line)

@@ -8,16 +8,16 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// spare takes out of what is to be told before a command what would be taken for the flags of
-// after it (see spare), and returns cmd as it goes to the backend. said is as the client
-// said it, its numbers are those of before.
+// spare removes from the changes that are told before a command those which the client would take for the
+// flags after the command (see track.SpareFlags). It returns cmd as it goes to the backend. said is the
+// command as the client sent it, with the client's message numbers.
 func (o *catchUp) spare(said, cmd []byte) []byte {
 	var loud bool
 	line := wire.FirstLine(said)
 	if u := o.deferred; u != nil {
 		u.missed, loud = track.SpareFlags(u.missed, u.view, o.s.inFlight.Client.Dialect, line)
 	} else if len(o.flags) > 0 {
-		_, loud = track.ParseSilentStore(line, 1) // they are told now, and those of after it behind them
+		_, loud = track.ParseSilentStore(line, 1) // the deferred flags are told now, and the flags after the command follow them
 	}
 	if loud {
 		cmd = track.StripSilent(cmd)
@@ -25,8 +25,7 @@ func (o *catchUp) spare(said, cmd []byte) []byte {
 	return cmd
 }
 
-// newer forgets owed flags of the client's message n, for which the backend has just told
-// others.
+// newer drops the deferred flags of the client's message n, since the backend has just sent newer ones.
 func (o *catchUp) newer(n uint32) {
 	known, _ := o.n.Client()
 	if uid, ok := known.At(n); ok {
@@ -34,7 +33,7 @@ func (o *catchUp) newer(n uint32) {
 	}
 }
 
-// spareUnread is spare for the command that comes next from the client.
+// spareUnread is spare for the next command of the client.
 func (s *Session) spareUnread(d view.Difference, v *view.View) view.Difference {
 	cmd := s.client.TakeUnread()
 	d, loud := track.SpareFlags(d, v, s.inFlight.Client.Dialect, wire.FirstLine(cmd))

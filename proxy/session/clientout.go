@@ -11,37 +11,35 @@ import (
 // maxPending bounds the proxy's own lines that wait for a response boundary.
 const maxPending = 4096
 
-// clientOut is the client's side of a relay: the backend's responses, and
-// between two of them lines of the proxy's own. Such a line never stands inside
-// a response: within a literal it would become mail.
+// clientOut writes to the client of a relay: the backend's responses and, between two of them, the proxy's own
+// lines. Such a line never stands inside a response: within a literal it would become part of a message.
 type clientOut struct {
 	conn *conn.Conn
-	// hangUp is called when nothing more is written here: it has the session's owner
-	// return, who says the last line (farewell).
+	// hangUp is called when clientOut writes nothing more: it makes the session's owner return, which then
+	// sends the last line (finish).
 	hangUp func()
 
-	// writeMu is held by who writes to the client, for as long as that takes: the
-	// one lock here under which I/O is done. Lock order: writeMu, then mu.
+	// writeMu is held during each write to the client. It is the only lock here under which I/O is done. Lock
+	// order: writeMu, then mu.
 	writeMu sync.Mutex
 
 	mu       sync.Mutex
-	pending  []byte // own lines that are due at the next boundary
-	boundary bool   // what was written ends with a response's end
-	last     bool   // pending ends with the last line there will be
-	closed   bool   // a boundary was reached after that: all but pending is written
-	failed   error  // the first failed write
+	pending  []byte // the proxy's own lines that wait for the next boundary
+	boundary bool   // the bytes written so far end at the end of a response
+	last     bool   // pending ends with the session's last line
+	closed   bool   // a boundary was reached after last was set: only pending may still be written
+	failed   error  // the error of the first failed write
 }
 
 var errTooMuchPending = errors.New("the client reads nothing, and too many of the proxy's own answers wait for it")
 
-// relay writes b, bytes of responses; boundary says whether they end with a
-// response's end. After the last line it fails with errSessionOver.
+// relay writes b, bytes of responses; boundary says whether they end at the end of a response. After the last
+// line it returns errSessionOver.
 func (o *clientOut) relay(b []byte, boundary bool) error {
 	return o.relayUntil(b, boundary, time.Time{})
 }
 
-// relayUntil is relay with a deadline for the write, zero for none. It's nobody else's: whoever
-// writes the last line has one of his own.
+// relayUntil is relay with a deadline for this write only, zero for none.
 func (o *clientOut) relayUntil(b []byte, boundary bool, deadline time.Time) error {
 	o.writeMu.Lock()
 	o.mu.Lock()
@@ -73,15 +71,14 @@ func (o *clientOut) relayUntil(b []byte, boundary bool, deadline time.Time) erro
 	return o.flush()
 }
 
-// exclusive lets f write to the client's connection by itself, inside a
-// response.
+// exclusive runs f, which writes to the client's connection itself, inside a response.
 func (o *clientOut) exclusive(f func() error) error {
 	o.writeMu.Lock()
 	defer o.writeMu.Unlock()
 	return f()
 }
 
-// say sends a line of the proxy's own at the next boundary, now if this is one.
+// say sends one of the proxy's own lines at the next boundary, or now if this is one.
 func (o *clientOut) say(line []byte) error {
 	o.mu.Lock()
 	if len(o.pending)+len(line) > maxPending {
@@ -95,9 +92,8 @@ func (o *clientOut) say(line []byte) error {
 	return o.flush()
 }
 
-// setLast says that line is the last one, at the next boundary. It may be called by any
-// goroutine and writes nothing itself: a client that doesn't read would keep its
-// caller, who may have others to see to.
+// setLast makes line the last one, to be sent at the next boundary. Any goroutine may call it; it doesn't
+// write line itself, since a client that doesn't read would block the caller.
 func (o *clientOut) setLast(line []byte) {
 	o.mu.Lock()
 	if !o.last {
@@ -110,8 +106,8 @@ func (o *clientOut) setLast(line []byte) {
 	}
 }
 
-// finish writes what is pending after end, and says that nothing follows. It is for
-// the session's owner, when all others who write have returned.
+// finish writes the pending lines after the end, and ends the sending side. The session's owner calls it after
+// all other writers have returned.
 func (o *clientOut) finish() {
 	o.writeMu.Lock()
 	defer o.writeMu.Unlock()
@@ -134,15 +130,15 @@ func (o *clientOut) usable() bool {
 	return o.failed == nil
 }
 
-// atBoundary says whether a line of our own could stand here.
+// atBoundary says whether one of the proxy's own lines may be written now.
 func (o *clientOut) atBoundary() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.boundary && o.failed == nil
 }
 
-// flush writes what is pending, if it may stand here and isn't the session's end. When
-// another goroutine has the turn, that one flushes after it.
+// flush writes the pending lines, if they may stand here and don't end the session. If another goroutine holds
+// writeMu, that goroutine flushes after its write.
 func (o *clientOut) flush() error {
 	for o.due() {
 		if !o.writeMu.TryLock() {
@@ -164,7 +160,7 @@ func (o *clientOut) flush() error {
 			_, err = o.conn.Write(b)
 		}
 		if last {
-			o.hangUp() // before farewell can follow
+			o.hangUp() // before finish can follow
 		}
 		o.writeMu.Unlock()
 		if err != nil {
@@ -174,7 +170,8 @@ func (o *clientOut) flush() error {
 	return nil
 }
 
-// fail keeps the first error of a write. An end that waits for a boundary won't have one.
+// fail records the first error of a write. If the last line waits for a boundary, none will come, so fail
+// calls hangUp.
 func (o *clientOut) fail(err error) error {
 	o.mu.Lock()
 	first := o.failed == nil
@@ -189,8 +186,7 @@ func (o *clientOut) fail(err error) error {
 	return err
 }
 
-// due says whether flush has something to do. The end is due even without a
-// line.
+// due says whether flush has something to do. The last line is due even if it is empty.
 func (o *clientOut) due() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

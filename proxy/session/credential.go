@@ -8,30 +8,30 @@ import (
 	"imapproxy/telemetry"
 )
 
-// credential is what the session's client was let in by. It is kept as long as the session: to
-// log in to the backend again, and to ask the sources again whether the user may still be in.
+// credential is what the session's client has logged in with. The session keeps it as long as it lasts, for
+// further logins to the backend and for asking the sources again whether the user may stay logged in.
 type credential struct {
-	asUser    bool   // the backend verified it: it logs in with it, whatever the settings say
-	mechanism string // that it came by
+	asUser    bool   // the backend has verified it: the session logs in with it, whatever the settings are
+	mechanism string // the mechanism by which it came
 
-	mu       sync.Mutex // guards what follows
-	password []byte     // as the client sent it; nil once the session has ended and it was wiped
-	stamp    any        // auth.Accepted.Stamp; nil where there is none
+	mu       sync.Mutex // guards the fields below
+	password []byte     // as the client sent it; nil after wipe, at the session's end
+	stamp    any        // auth.Accepted.Stamp; nil if there is none
 	given    *given     // nil for most sessions
-	asked    time.Time  // when a source, or the backend, last took it for right
+	asked    time.Time  // when a source or the backend last accepted it
 
-	// Guarded by the registry's mutex: the user's sessions.
+	// Guarded by the registry's mutex: the list of the user's sessions.
 	entered    bool
 	prev, next *Session
 }
 
-// given is what a source gave beside its word, for sessions where it did.
+// given is what a source gave in addition to its verdict, for sessions for which it did.
 type given struct {
-	login    string // the name that the client logged in with, where the session's user has another
-	password []byte // the user's at the backend; nil: backend_login decides
+	login    string // the name that the client logged in with, if the session's user has another one
+	password []byte // the user's password at the backend; nil: backend_login decides
 }
 
-// newGiven is what a source gave with v to a client that logged in as login; nil: nothing.
+// newGiven returns what a source gave with v to a client that logged in as login, nil if nothing.
 func newGiven(login string, v auth.Accepted) *given {
 	g := given{password: []byte(v.Password)}
 	if v.User != "" && v.User != login {
@@ -43,7 +43,7 @@ func newGiven(login string, v auth.Accepted) *given {
 	return &g
 }
 
-// own is the backend's password, "" where a source gave none.
+// own returns the password for the backend, "" if a source gave none.
 func (g *given) own() telemetry.Secret {
 	if g == nil {
 		return ""
@@ -51,15 +51,14 @@ func (g *given) own() telemetry.Secret {
 	return telemetry.Secret(g.password)
 }
 
-// reveal is the password, for a source: a copy that is garbage when that is done. ok is
-// false when the session has ended.
+// reveal returns a copy of the password, for a source. ok is false if the session has ended.
 func (c *credential) reveal() (password telemetry.Secret, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return telemetry.Secret(c.password), c.password != nil
 }
 
-// forBackend is the password for a login at the backend, as reveal's. given says that a source gave it.
+// forBackend returns a copy of the password for a login at the backend. given says that a source gave it.
 func (c *credential) forBackend() (password telemetry.Secret, given bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,7 +68,7 @@ func (c *credential) forBackend() (password telemetry.Secret, given bool) {
 	return telemetry.Secret(c.password), false
 }
 
-// login is the name that the client logged in with; user is the session's.
+// login returns the name that the client logged in with; user is the session's user.
 func (c *credential) login(user string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,14 +78,14 @@ func (c *credential) login(user string) string {
 	return user
 }
 
-// there says whether it hasn't been wiped.
+// there says whether the credential hasn't been wiped.
 func (c *credential) there() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.password != nil
 }
 
-// is says whether the password that the backend is told is this one.
+// is says whether password is the one that the session sends to the backend.
 func (c *credential) is(password telemetry.Secret) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,7 +95,7 @@ func (c *credential) is(password telemetry.Secret) bool {
 	return c.password != nil && string(c.password) == string(password)
 }
 
-// wipe overwrites the password: the session has ended. Best effort (docs/security.md).
+// wipe overwrites the password at the end of the session, as far as Go allows (docs/security.md).
 func (c *credential) wipe() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,13 +106,13 @@ func (c *credential) wipe() {
 	c.password = nil
 }
 
-// took notes that a source took it for right for the client's name login, and what it gives now.
+// took records that a source accepted the credential for the name login, and what the source gave with v.
 func (c *credential) took(login string, v auth.Accepted, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stamp = v.Stamp
 	if c.password == nil {
-		return // wiped meanwhile: nothing is put back
+		return // wiped meanwhile: no password is stored again
 	}
 	if c.given != nil {
 		clear(c.given.password)
@@ -124,7 +123,7 @@ func (c *credential) took(login string, v auth.Accepted, at time.Time) {
 	}
 }
 
-// good notes that the backend took it for right.
+// good records that the backend accepted the credential.
 func (c *credential) good(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,8 +132,8 @@ func (c *credential) good(at time.Time) {
 	}
 }
 
-// doubt has the next resume ask the backend, unless it was asked a moment ago. It says whether
-// it will.
+// doubt makes the next resume ask the backend, unless the backend has accepted the credential within spare. It
+// says whether the resume will ask.
 func (c *credential) doubt(now time.Time, spare time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,7 +144,7 @@ func (c *credential) doubt(now time.Time, spare time.Duration) bool {
 	return true
 }
 
-// last is what is known of it.
+// last returns the source's stamp and when the credential was last accepted.
 func (c *credential) last() (stamp any, asked time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -14,33 +14,33 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Users who were locked out, removed, or whose password was changed don't stay in. Sources are
-// asked again about those who are logged in:
-//   - when a source has changed (a passwd-file that was replaced, a reload): about every
-//     session, attached or parked, at once;
-//   - at each resume, before the backend is asked for anything; and about sessions that don't
-//     resume every Options.Recheck. A source that can't tell without a hash whether anything has
-//     changed is asked every Options.Recheck at most.
+// Users who were locked out or removed, or whose password was changed, don't stay logged in. Sources are asked
+// again about logged-in users:
+//   - when a source has changed (a passwd-file was replaced, a reload): about every session, attached or
+//     parked, at once;
+//   - at each resume, before the backend is asked for anything; and about sessions that don't resume at each
+//     Options.Recheck. A source that needs a password hash to tell whether anything has changed is asked at
+//     most once per Options.Recheck.
 //
-// Where the backend is the source it is asked by a login: a resume takes a warm connection
-// only if the backend has let the credential in within Options.Recheck. Backends end what is
-// attached to them as they see fit.
+// If the backend is the source, it is asked by a login: a resume takes a pooled connection only if the backend
+// has accepted the credential within Options.Recheck. Backends end attached sessions themselves, as they see
+// fit.
 
-// DefaultRecheck is Options.Recheck's.
+// DefaultRecheck is the default of Options.Recheck.
 const DefaultRecheck = 5 * time.Minute
 
-// recheckTimeout bounds asking about one session. Hashing takes its turn.
+// recheckTimeout bounds the recheck of one session, which may wait for its turn to hash.
 const recheckTimeout = 30 * time.Second
 
-// lockedOut means that the user isn't let in any more.
+// lockedOut says that the user may not be logged in any more.
 type lockedOut struct{ reason auth.Reason }
 
 func (e *lockedOut) Error() string {
 	return fmt.Sprintf("the user isn't let in any more: %s", e.reason)
 }
 
-// Holds says, without asking a source, that the session's user may be in. changed is for when a
-// source has: then no time that has passed is short enough.
+// Holds says, without asking a source, whether the session's user may stay logged in. changed says that a
+// source has changed: then an earlier answer doesn't count, however recent it is.
 func (s *Session) Holds(set *Settings, now time.Time, changed bool) bool {
 	stamp, asked := s.cred.last()
 	if stamp == nil {
@@ -49,8 +49,8 @@ func (s *Session) Holds(set *Settings, now time.Time, changed bool) bool {
 	return auth.Holds(set.Sources, s.cred.login(s.user), stamp)
 }
 
-// recheck asks the sources whether the session's user may still be in. The error is a *lockedOut,
-// or says that it can't be told now.
+// recheck asks the sources whether the session's user may stay logged in. The error is a *lockedOut, or says
+// that no source can decide now.
 func (s *Session) recheck(ctx context.Context) error {
 	set := s.settings()
 	stamp, _ := s.cred.last()
@@ -58,19 +58,19 @@ func (s *Session) recheck(ctx context.Context) error {
 	if !ok {
 		return errSessionOver
 	}
-	// The name is canonical since the login, and stays what it was.
+	// The name is canonical since the login and doesn't change.
 	creds := auth.Credentials{
 		User: s.cred.login(s.user), Password: password, Mechanism: s.cred.mechanism,
 		Client: s.addr.Addr(), Known: true, Local: s.local.Addr(), TLS: s.secure.Load(), Attempt: 1,
 	}
 	switch v := auth.Recheck(ctx, set.Sources, creds, stamp).(type) {
 	case auth.Accepted:
-		if cmp.Or(v.User, creds.User) != s.user { // the name is another user's now
+		if cmp.Or(v.User, creds.User) != s.user { // the name belongs to another user now
 			return &lockedOut{auth.ReasonUnknownUser}
 		}
 		s.cred.took(creds.User, v, s.env.Now())
 	case auth.AskBackend:
-		if !s.cred.asUser { // the source that knew them doesn't, and the backend hasn't been asked
+		if !s.cred.asUser { // the source that knew the user doesn't any more, and the backend wasn't asked
 			return &lockedOut{auth.ReasonUnknownUser}
 		}
 	case auth.Rejected:
@@ -83,7 +83,7 @@ func (s *Session) recheck(ctx context.Context) error {
 	return nil
 }
 
-// recheckAtResume is recheck where it is due.
+// recheckAtResume calls recheck if it is due.
 func (s *Session) recheckAtResume(ctx context.Context) error {
 	set := s.settings()
 	if !s.cred.asUser && s.Holds(set, s.env.Now(), false) {
@@ -92,7 +92,7 @@ func (s *Session) recheckAtResume(ctx context.Context) error {
 	return s.recheck(ctx)
 }
 
-// Look asks about a session that may have been locked out, and ends it if it was.
+// Look rechecks a session whose user may have been locked out, and ends it if they were.
 func (s *Session) Look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, recheckTimeout)
 	defer cancel()
@@ -102,20 +102,20 @@ func (s *Session) Look(ctx context.Context) {
 		s.log().Warn("session ended, its user isn't let in any more", "reason", string(out.reason), "attachment", Attachment(s.attachment.Load()).String())
 		s.Terminate(ReasonCredentials)
 	case err != nil:
-		s.log().Debug("not rechecked", "error", err) // the next round will
+		s.log().Debug("not rechecked", "error", err) // the next round tries again
 	}
 }
 
-// recheckIfLate has all sessions looked at where a source has changed since the password was looked
-// at: a round may have passed by a login that was under way.
+// recheckIfLate asks for a recheck of all sessions if a source has changed since the password was checked: a
+// round may have passed over a login that was in progress.
 func (p *preLogin) recheckIfLate() {
 	if now := p.env.Settings().Sources; !slices.Equal(now, p.set.Sources) || auth.Version(now) != p.sources {
 		p.env.Recheck()
 	}
 }
 
-// pooledConn takes a warm connection of the session's for a resume. Where none but the backend
-// verifies the credential, it is one that the backend has let in with it not too long ago.
+// pooledConn takes a pooled connection for a resume. If only the backend can verify the credential, it takes
+// one for which the backend has accepted the credential within Settings.Recheck.
 func (s *Session) pooledConn() *upstream.Conn {
 	pool, key := s.set.Park.Pool, s.poolKey(upstream.UseSession)
 	if !s.cred.asUser {
@@ -132,12 +132,12 @@ func (s *Session) pooledConn() *upstream.Conn {
 	return c
 }
 
-// spareLogins is for how long a credential that the backend has just taken isn't doubted.
+// spareLogins is how long a credential isn't doubted after the backend has accepted it.
 const spareLogins = time.Minute
 
-// refusedCredential ends the user's parked sessions, but for one, that hold a credential which
-// the backend has just refused to a client at an address. Those whose clients are in another
-// network ask for themselves: a backend may let a user in from some only.
+// refusedCredential ends the user's parked sessions, except but, that hold a credential which the backend has
+// just refused to a client at from. Sessions whose clients are in another network ask the backend themselves,
+// since a backend may accept a user from some networks only.
 func (e *Env) refusedCredential(user string, password telemetry.Secret, from netip.Addr, but *Session) {
 	now := e.Now()
 	for _, c := range e.Registry.OfUser(user) {

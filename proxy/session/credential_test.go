@@ -7,7 +7,7 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// held is the password as a session holds it, in its own memory.
+// held is the password as a session holds it, in the session's own memory.
 func held(t *testing.T, s *Session) []byte {
 	t.Helper()
 	c := s.cred
@@ -41,7 +41,7 @@ func TestAPasswordIsOverwrittenWhenItsSessionEnds(t *testing.T) {
 				_ = c.Conn.Close()
 			}
 			eventually(t, "the session's end", func() bool { _, ok := s.cred.reveal(); return !ok })
-			s.cred.mu.Lock() // it was cleared under it
+			s.cred.mu.Lock() // wipe cleared it while holding the lock
 			if !bytes.Equal(memory, make([]byte, len(memory))) {
 				t.Errorf("%q is left", memory)
 			}

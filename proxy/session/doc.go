@@ -1,12 +1,12 @@
-// Package session is one client's session, from accept to logout.
+// Package session serves one client's session, from accept to logout.
 //
-// A session's life is a chain of phases: phase.go has what may follow what, and runs them.
-// The files are named for them: login*.go answers the client until it has logged in, authenticates it and logs in
-// to its backend; relay*.go carries IMAP between the two; park*.go takes the backend away
-// and serves the client without one; resume.go gives it one again; catchup*.go relays while the
-// client can't be told yet of messages that are gone. session.go has what a session is, signal.go what others
-// may do to it, reason.go why it ends, registry.go all sessions that there are, and env.go what
-// they share.
+// A session is a chain of phases; phase.go says which phase may follow which, and runs them. The files are
+// named after the phases: login*.go answers the client until it has logged in, authenticates it and logs in to
+// its backend; relay*.go relays IMAP between client and backend; park*.go takes the backend connection away
+// and serves the client without one; resume.go gets a backend connection again; recover.go does so after a
+// loss; catchup*.go relays while the client can't be told yet of expunged messages. session.go has the
+// session's data, signal.go what other goroutines may do to a session, reason.go why it ends, registry.go the
+// list of all sessions, and env.go what sessions share.
 //
 // Imports internal/fair, proxy/auth, proxy/conn, proxy/imapclient, proxy/park,
 // proxy/park/resync, proxy/park/view, proxy/track, proxy/upstream, proxy/wire,

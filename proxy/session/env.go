@@ -16,11 +16,11 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Env is what a proxy's sessions share, and all that they know of the server that they belong to. Any
-// goroutine may use its members. A test fills in those that it needs.
+// Env is what the sessions of a proxy share, and all that they know about the server. Any goroutine may use
+// its fields. A test sets only those that it needs.
 type Env struct {
 	Now      func() time.Time
-	Settings func() *Settings // those of now: a reload replaces them
+	Settings func() *Settings // the current ones: a reload replaces them
 
 	Telemetry *telemetry.Telemetry
 	Buffers   *conn.Pool        // lent to the readers of connections
@@ -32,25 +32,26 @@ type Env struct {
 	Places       *Places       // of clients before their login
 	Queues       *Queues       // of logins, resumes and large differences
 	Capabilities *Capabilities // of the backends
-	Probes       Probes        // of the backends, too
+	Probes       Probes        // of the backends
 
-	Draining func() bool       // no session begins any more
+	Draining func() bool       // no further session begins
 	Overdue  func() bool       // this proxy may have lost its backend connections to another one; nil: never
-	Recheck  func()            // has all sessions' credentials looked at soon
-	Gone     func()            // called once for each session, when it is gone
-	Bug      func(what string) // called for what can't happen
+	Recheck  func()            // requests a check of all sessions' credentials soon
+	Gone     func()            // called once for each session, after it has ended
+	Bug      func(what string) // called for a state that must not occur
 }
 
-// Probes find out whether backends can be reached, without a user.
+// Probes find out, without a user, whether backends can be reached.
 type Probes interface {
 	// Probe connects to a backend. Callers at the same time may share one connection.
 	Probe(ctx context.Context, target upstream.Target) error
-	// Failed reports a failure that speaks against a backend, and has it probed until it is back.
+	// Failed reports a failure that is charged to a backend, and has the backend probed until it is reachable
+	// again.
 	Failed(backend string, err error)
 }
 
-// Settings are what a reload can change of a proxy's sessions. What stays as it was at a session's login
-// is whether it can be parked, since what that needs is followed from the login on (Session.set); all else
+// Settings are what a reload can change for a proxy's sessions. Only whether a session can be parked stays as
+// it was at its login, since the session is followed for that from the login on (Session.set); everything else
 // is looked up when it is needed (Session.settings).
 type Settings struct {
 	Hostname string // in greetings
@@ -58,12 +59,12 @@ type Settings struct {
 
 	Names   auth.Names
 	Sources []auth.Source
-	Recheck time.Duration // for how long a source's answer counts
+	Recheck time.Duration // how long a source's answer counts
 
 	Dialer            *upstream.Dialer
 	Login             upstream.Auth // how to log in to backends
-	BackendTLS        string        // where discovery doesn't say
-	BackendServerName string        // the same
+	BackendTLS        string        // if discovery gives none
+	BackendServerName string        // if discovery gives none
 
 	Router    *routing.Router
 	Placement func(ctx context.Context, user string) (backend string, ok bool, err error)
@@ -72,7 +73,7 @@ type Settings struct {
 	Park   ParkOptions
 }
 
-// TargetOf is how a backend is reached.
+// TargetOf returns how a backend is reached.
 func (s *Settings) TargetOf(b *routing.Backend) upstream.Target {
 	t := upstream.Target{ID: b.ID, Name: b.Shown(), Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
 	if t.TLS == "" {
@@ -84,25 +85,25 @@ func (s *Settings) TargetOf(b *routing.Backend) upstream.Target {
 	return t
 }
 
-// Ways of TLS of a listener.
+// How a listener uses TLS.
 const (
 	TLSImplicit = "implicit" // RFC 8314 §3
 	TLSStartTLS = "starttls" // RFC 9051 §6.2.1
 	TLSNone     = "none"
 )
 
-// Listener is where a session's client has connected.
+// Listener is the listener that a session's client has connected to.
 type Listener struct {
 	Name string
 	TLS  string // TLSImplicit, TLSStartTLS or TLSNone
 	set  atomic.Pointer[ListenerSettings]
 }
 
-// ListenerSettings are what a reload can change of a listener.
+// ListenerSettings are what a reload can change for a listener.
 type ListenerSettings struct {
 	TLS            *tls.Config    // nil without TLS
-	CleartextFrom  []netip.Prefix // whence passwords may come without TLS
-	TrustedProxies []netip.Prefix // whose x-proxy-ttl is believed
+	CleartextFrom  []netip.Prefix // networks whose clients may send passwords without TLS
+	TrustedProxies []netip.Prefix // proxies whose x-proxy-ttl is accepted
 }
 
 // NewListener makes a listener for sessions.
@@ -115,15 +116,15 @@ func NewListener(name, tls string, set ListenerSettings) *Listener {
 // Set replaces the settings.
 func (l *Listener) Set(set ListenerSettings) { l.set.Store(&set) }
 
-// Settings are those of now.
+// Settings returns the current settings.
 func (l *Listener) Settings() *ListenerSettings { return l.set.Load() }
 
-// mayLogin says whether passwords of a client may come in the clear.
+// mayLogin says whether a client may send passwords in the clear.
 func (l *Listener) mayLogin(client netip.Addr) bool {
 	return fair.In(l.Settings().CleartextFrom, client)
 }
 
-// trusts says whether a client is a proxy whose x-proxy-ttl is believed.
+// trusts says whether a client is a proxy whose x-proxy-ttl is accepted.
 func (l *Listener) trusts(client netip.Addr) bool {
 	return fair.In(l.Settings().TrustedProxies, client)
 }

@@ -8,30 +8,30 @@ import (
 	lru "github.com/hashicorp/golang-lru"
 )
 
-// What is remembered of failures: of so many users, the last ones of each.
+// Bounds of the failures that are remembered: how many users, and how many per user.
 const (
 	failedUsers    = 1024
 	failuresOfUser = 5
 	maxFailureText = 200 // bytes
 )
 
-// A Failure is a login or a resume of a user's that came to nothing, for people.
+// A Failure is a failed login or resume of a user, for the admin page.
 type Failure struct {
 	Time    time.Time
 	What    string // login, resume
 	Reason  string
 	Client  string // address and port
-	Backend string // "": none was asked
+	Backend string // "" if no backend was asked
 	Error   string
 }
 
-// failures remembers users' last failures. Names that clients make up push others out.
+// failures remembers users' last failures. Names that clients invent may displace others.
 type failures struct {
 	mu    sync.Mutex // guards the lists; no I/O under it
 	users *lru.Cache // of []Failure, the latest first; nil until there is one
 }
 
-// note remembers one. No password is in an error's text.
+// note records a failure. The text of an error contains no password.
 func (f *failures) note(user string, one Failure) {
 	if len(one.Error) > maxFailureText {
 		one.Error = one.Error[:maxFailureText]
@@ -42,7 +42,7 @@ func (f *failures) note(user string, one Failure) {
 	if f.users == nil {
 		users, err := lru.New(failedUsers)
 		if err != nil {
-			return // the size is a constant, and one that can be
+			return // can't happen: the size is a positive constant
 		}
 		f.users = users
 	}
@@ -53,7 +53,7 @@ func (f *failures) note(user string, one Failure) {
 	f.users.Add(user, all[:min(len(all), failuresOfUser)])
 }
 
-// Failures are the last failures of a user, the latest first.
+// Failures returns the last failures of a user, the latest first.
 func (r *Registry) Failures(user string) []Failure {
 	r.failures.mu.Lock()
 	defer r.failures.mu.Unlock()

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// kicks remembers when users were kicked, for as long as a login that had begun before may take.
-// The zero value is usable.
+// kicks records when users were kicked, for as long as a login that began before may take. The zero value is
+// usable.
 type kicks struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	last map[string]time.Time
 }
 
-// note remembers a kick, and forgets those of before old.
+// note records a kick, and forgets kicks from before old.
 func (k *kicks) note(user string, now, old time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -27,7 +27,7 @@ func (k *kicks) note(user string, now, old time.Time) {
 	k.last[user] = now
 }
 
-// since says whether a user was kicked at a time or later.
+// since says whether a user was kicked at t or later.
 func (k *kicks) since(user string, t time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

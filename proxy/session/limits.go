@@ -2,17 +2,16 @@ package session
 
 import "time"
 
-// Limits bound what clients may have. Zero is no limit for counts, and the
-// default for times.
+// Limits bound what clients may use. Zero means no limit for counts and the default for times.
 type Limits struct {
 	Connections      int           // sessions that have logged in
-	Prelogin         int           // connections that haven't; the oldest of the busiest network goes
-	Descriptors      int           // files that the process may have open: some are kept for other than clients
+	Prelogin         int           // connections that haven't; the oldest one of the busiest network is closed
+	Descriptors      int           // files that the process may have open; some are reserved for other uses
 	PerIP            int           // from one address (IPv6: one /64)
 	PerUser          int           // sessions of one user
-	UnprovedLogins   int           // logins at a time at one backend that is to prove their passwords; 0: 32
+	UnprovedLogins   int           // concurrent logins at one backend that is to prove their passwords; 0: 32
 	PreloginTimeout  time.Duration // from accept to the end of the login; 0: 60 s
-	IdleTimeout      time.Duration // nothing said either way; 0: 31 min; RFC 9051 §5.4 asks for at least 30
+	IdleTimeout      time.Duration // no byte from either side; 0: 31 min; RFC 9051 §5.4 asks for at least 30
 	AuthFailureDelay time.Duration // before NO [AUTHENTICATIONFAILED]; 0: 2 s, negative: none
 }
 
@@ -31,7 +30,7 @@ func (l Limits) WithDefaults() Limits {
 	return l
 }
 
-// OrDefault is d, the default where it is 0, and 0 where it is negative.
+// OrDefault returns d, def if d is 0, and 0 if d is negative.
 func OrDefault(d, def time.Duration) time.Duration {
 	switch {
 	case d == 0:
@@ -42,21 +41,18 @@ func OrDefault(d, def time.Duration) time.Duration {
 	return d
 }
 
-// reserve is how many file descriptors are kept from clients: for the log and
-// certificate files, Consul, the admin address, listeners, probes, and the backend
-// connections of logins and resumes that are under way.
+// reserve is how many file descriptors are reserved for other uses than clients: log and certificate files,
+// Consul, the admin address, listeners, probes, and the backend connections of logins and resumes in progress.
 func (l Limits) reserve() int { return min(64+l.Descriptors/32, l.Descriptors/2) }
 
-// maxPrelogin bounds prelogin where it isn't said: half a GB of silent clients under TLS.
+// maxPrelogin bounds prelogin if the setting is 0: silent clients under TLS then take half a GB.
 const maxPrelogin = 16384
 
-// prelogin is how many clients may be connected that haven't logged in, while there are so
-// many sessions that have, and connections to backends; 0: no limit. Where
-// it isn't said, it is a quarter of what there is for clients, maxPrelogin at most: many more than
-// log in at a time, and few enough that those who have logged in aren't kept out, nor the
-// memory taken from them. Where
-// sessions have taken more than the rest, it is what they have left: silent
-// clients give way to those that log in.
+// prelogin is how many clients that haven't logged in may be connected, given the number of logged-in sessions
+// and of connections to backends; 0: no limit. If the setting is 0, it is a quarter of the descriptors for
+// clients and at most maxPrelogin: many more than log in at the same time, and few enough to leave descriptors
+// and memory to logged-in clients. If sessions have taken more than the rest, it is what they have left:
+// silent clients give way to clients that log in.
 func (l Limits) prelogin(sessions, backends int) int {
 	if l.Descriptors == 0 {
 		return l.Prelogin
@@ -73,8 +69,8 @@ func (l Limits) left(sessions, backends int) int {
 	return l.Descriptors - l.reserve() - sessions - backends
 }
 
-// Crowded says that another connection to a client or a backend would come out of the half of
-// the reserve that isn't theirs: files and the admin address need it.
+// Crowded says whether another connection to a client or a backend would use the half of the reserve that is
+// kept for files and the admin address.
 func (l Limits) Crowded(clients, backends int) bool {
 	return l.Descriptors > 0 && clients+backends+l.reserve()/2 > l.Descriptors
 }

@@ -17,45 +17,43 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Bounds before login, when no client has shown yet who it is. RFC 2683 §3.2.1.5
-// has servers take lines of 8,000 octets; passwords and tokens may have 8 KiB, in PLAIN
-// on one line in base64.
+// Bounds before login, when the client is still unknown. RFC 2683 §3.2.1.5 has servers accept lines of 8,000
+// octets; passwords and tokens may have 8 KiB, in PLAIN on one line in base64.
 const (
 	maxPreLine    = 12 << 10
 	maxPreLiteral = 8 << 10
-	// maxAttempts is how many failed logins a connection has, and maxBad how many
-	// commands that can't be taken, as Dovecot's.
+	// maxAttempts is how many failed logins end a connection, maxBad how many invalid commands; both are
+	// Dovecot's numbers.
 	maxAttempts = 10
 	maxBad      = 3
-	// largeFactor is how much larger an ID may be than other commands: RFC 2971 §3.3 allows
-	// 30 fields with values of 1,024 octets. As many as largeAtATime are read at a time,
-	// largeOfNetwork of one network.
+	// largeFactor is how much larger an ID may be than other commands: RFC 2971 §3.3 allows 30 fields with
+	// values of 1,024 octets. At most largeAtATime such commands are read at a time, largeOfNetwork from one
+	// network.
 	largeFactor    = 4
 	largeAtATime   = 128
 	largeOfNetwork = 8
-	// farewellIn bounds the writing of a last word.
+	// farewellIn bounds the write of the last line.
 	farewellIn = 2 * time.Second
 )
 
-// preLogin is a session's time before login: its state, while only one goroutine
-// has it.
+// preLogin is the state of a session before login. One goroutine owns it.
 type preLogin struct {
 	*Session
 	r        *wire.Reader
-	begun    time.Time // of the login's trace: accept, or the attempt before
-	loginTag string    // of the login that succeeded
-	ttl      int       // how many more proxies the session may pass (ID x-proxy-ttl); 0: not said
+	begun    time.Time // start of the login's trace: accept, or the end of the attempt before
+	loginTag string    // the tag of the login that succeeded
+	ttl      int       // how many more proxies the session may pass (ID x-proxy-ttl); 0: unknown
 	attempts int       // failed logins
-	bads     int       // commands that couldn't be taken
-	large    bool      // a slot for a large command is held
+	bads     int       // invalid commands
+	large    bool      // the session holds a slot for a large command
 	tls      struct{ start, end time.Time }
 	asked    time.Time   // when the last login began
-	sources  uint64      // auth.Version then
+	sources  uint64      // auth.Version when the last login began
 	place    *fair.Place // among the clients that haven't logged in
-	evicted  atomic.Bool // another client needs the place
+	evicted  atomic.Bool // another client has taken the place
 }
 
-// prelogin serves a session up to its login.
+// prelogin serves a session until its login.
 func (s *Session) prelogin(ctx context.Context) phase {
 	p := &preLogin{Session: s, begun: s.started}
 	ctx, cancel := context.WithDeadline(ctx, s.started.Add(s.set.Limits.PreloginTimeout))
@@ -70,7 +68,7 @@ func (s *Session) prelogin(ctx context.Context) phase {
 	}
 	p.place = place
 	defer s.env.Places.clients.Leave(place)
-	unblock := s.client.Until(ctx) // the server stops, the time is up, or the place is gone
+	unblock := s.client.Until(ctx) // ctx ends if the server stops, the time is up, or the place is taken
 	err := p.converse(ctx)
 	p.noLongerLarge()
 	if unblock() && err == nil {
@@ -85,8 +83,7 @@ func (s *Session) prelogin(ctx context.Context) phase {
 	return phaseRelay
 }
 
-// converse answers the client until it has logged in (nil) or the session is
-// over.
+// converse answers the client's commands until the client has logged in (nil) or the session ends.
 func (p *preLogin) converse(ctx context.Context) error {
 	if p.lis.TLS == TLSImplicit {
 		if err := p.handshake(ctx); err != nil {
@@ -112,8 +109,7 @@ func (p *preLogin) converse(ctx context.Context) error {
 	}
 }
 
-// command reads and answers one command (RFC 9051 §6.1, §6.2). done means that
-// the client is logged in.
+// command reads and answers one command (RFC 9051 §6.1, §6.2). done says that the client is logged in.
 func (p *preLogin) command(ctx context.Context) (done bool, err error) {
 	unit, err := p.r.Unit(p.agree, true)
 	if errors.Is(err, errCleartext) {
@@ -125,11 +121,11 @@ func (p *preLogin) command(ctx context.Context) (done bool, err error) {
 	}
 	p.seen(p.env.Now())
 	if len(unit) == 0 {
-		return false, nil // an empty line, as some clients send behind a literal
+		return false, nil // some clients send an empty line after a literal
 	}
 	h := wire.ParseCommandHead(unit)
 	if !wire.ValidTag(h.Tag) {
-		clear(unit) // a password may be in it, here and where the verb is no command
+		clear(unit) // it may contain a password, as may a unit with an unknown verb
 		return false, p.bad("*", "Expected a tag and a command")
 	}
 	tag := string(h.Tag)
@@ -160,15 +156,15 @@ func (p *preLogin) command(ctx context.Context) (done bool, err error) {
 	return false, p.bad(tag, "Log in first")
 }
 
-// newReader reads the client's commands from here on.
+// newReader starts reading the client's commands from the current connection state.
 func (p *preLogin) newReader() {
 	p.r = wire.NewReader(p.client, maxPreLine, maxPreLiteral)
 	p.r.Strict()
 	p.r.Larger(p.mayBeLarge)
 }
 
-// mayBeLarge is by how much a command may be larger than others: an ID, where there is a
-// slot for it.
+// mayBeLarge returns by which factor a command may be larger than others: largeFactor for an ID with a slot,
+// otherwise 1.
 func (p *preLogin) mayBeLarge(sofar []byte) int {
 	if h := wire.ParseCommandHead(wire.FirstLine(sofar)); h.Verb != wire.ID {
 		return 1
@@ -188,11 +184,11 @@ func (p *preLogin) noLongerLarge() {
 	}
 }
 
-// errCleartext: a password was about to come in the clear.
+// errCleartext says that the client is about to send a password in the clear.
 var errCleartext = errors.New("login without TLS")
 
-// agree asks for a literal, unless it is LOGIN's where passwords may not come:
-// better refused before it is on the wire.
+// agree sends "+" for a literal, unless it is LOGIN's and the connection doesn't allow passwords: the login is
+// then refused before the password is sent.
 func (p *preLogin) agree(sofar []byte) error {
 	if h := wire.ParseCommandHead(wire.FirstLine(sofar)); h.Verb == wire.Login && wire.ValidTag(h.Tag) && !p.mayLogin() {
 		return errCleartext
@@ -200,18 +196,18 @@ func (p *preLogin) agree(sofar []byte) error {
 	return p.say("+ OK\r\n")
 }
 
-// bad answers a command that can't be taken, and counts it.
+// bad answers an invalid command, and counts it.
 func (p *preLogin) bad(tag, text string) error {
 	p.bads++
 	return p.say(tag + " BAD " + text + "\r\n")
 }
 
-// unreadable turns what the Reader refuses into an answer, or an end.
+// unreadable answers or ends the session for an error of the Reader.
 func (p *preLogin) unreadable(unit []byte, err error) error {
 	var lit *wire.LiteralError
 	switch {
 	case errors.As(err, &lit) && lit.Sync:
-		// Nothing was agreed to, so nothing follows: the connection is in step.
+		// The proxy sent no "+", so no literal follows and the stream stays in step.
 		p.bads++
 		tag := "*"
 		if h := wire.ParseCommandHead(wire.FirstLine(unit)); wire.ValidTag(h.Tag) {
@@ -228,7 +224,7 @@ func (p *preLogin) unreadable(unit []byte, err error) error {
 	return p.broken(err)
 }
 
-// broken is the end that an error of the client's connection means.
+// broken returns the end of the session that an error of the client's connection causes.
 func (p *preLogin) broken(err error) error {
 	var end *endError
 	switch {
@@ -242,7 +238,7 @@ func (p *preLogin) broken(err error) error {
 	return &endError{reason: ReasonClientLost, cause: err}
 }
 
-// say writes to the client.
+// say writes a line to the client.
 func (p *preLogin) say(line string) error {
 	if _, err := p.client.Write([]byte(line)); err != nil {
 		return p.broken(err)
@@ -250,7 +246,7 @@ func (p *preLogin) say(line string) error {
 	return nil
 }
 
-// handshake puts the connection under TLS.
+// handshake starts TLS on the client's connection.
 func (p *preLogin) handshake(ctx context.Context) error {
 	p.tls.start = p.env.Now()
 	err := p.client.Server(ctx, p.lis.Settings().TLS)
@@ -270,9 +266,8 @@ func (p *preLogin) handshake(ctx context.Context) error {
 	return nil
 }
 
-// startTLS is RFC 9051 §6.2.1. What the client sent behind the command, before
-// TLS, may have been put there by somebody else: it is never executed, and the
-// connection ends.
+// startTLS answers STARTTLS (RFC 9051 §6.2.1). Bytes that arrived after the command and before TLS may have
+// been injected by an attacker: they are never executed, and the connection ends.
 func (p *preLogin) startTLS(ctx context.Context, tag string, args []byte) error {
 	switch {
 	case len(args) > 0:
@@ -292,11 +287,11 @@ func (p *preLogin) startTLS(ctx context.Context, tag string, args []byte) error 
 		return err
 	}
 	p.newReader()
-	p.ttl = 0 // RFC 9051 §6.2.1: what was said in the clear is forgotten
+	p.ttl = 0 // RFC 9051 §6.2.1: what the client sent in the clear is forgotten
 	return nil
 }
 
-// finish ends a session that has no relay.
+// finish ends a session before its relay.
 func (p *preLogin) finish(ctx context.Context, err error) {
 	var end *endError
 	if !errors.As(p.broken(err), &end) {
@@ -312,7 +307,7 @@ func (p *preLogin) finish(ctx context.Context, err error) {
 	switch end.reason {
 	case ReasonClientClosed, ReasonClientLost, ReasonTLS:
 	default:
-		if p.client.CloseWrite() == nil && ctx.Err() == nil { // who was evicted isn't waited for
+		if p.client.CloseWrite() == nil && ctx.Err() == nil { // an evicted client gets no lingering
 			stop := p.client.Until(ctx)
 			p.client.Discard(p.env.Now().Add(lingerFor))
 			stop()
@@ -329,8 +324,8 @@ func (p *preLogin) finish(ctx context.Context, err error) {
 	p.log().Log(ctx, level, "session ended before login", about...)
 }
 
-// capabilities is the list before login (RFC 9051 §6.1.1): what the proxy itself
-// can do. The backend's comes with the login's OK.
+// capabilities returns the capability list before login (RFC 9051 §6.1.1): what the proxy itself can do. The
+// backend's list comes with the login's OK.
 func (p *preLogin) capabilities() string {
 	caps := []string{"IMAP4rev1", "SASL-IR", "ID"}
 	if l := p.env.Capabilities.literals(); l != "" {
@@ -348,7 +343,7 @@ func (p *preLogin) capabilities() string {
 	return strings.Join(caps, " ")
 }
 
-// mayLogin says whether passwords may come over the connection as it is.
+// mayLogin says whether the client may send passwords over the connection as it is.
 func (p *preLogin) mayLogin() bool {
 	return p.secure.Load() || p.lis.mayLogin(p.addr.Addr())
 }

@@ -14,12 +14,12 @@ import (
 // maxBackends is how many backends one login tries.
 const maxBackends = 3
 
-// discoveryWait is how long a login waits for the first answer about its backend: a
-// proxy that has just started listens before it knows any.
+// discoveryWait is how long a login waits for discovery's first answer about its backend: a proxy listens
+// before it knows any backend.
 const discoveryWait = 3 * time.Second
 
-// attach finds the user's backend and logs in to it: the pinned one, and where
-// storage is shared and it can't be reached the next ones.
+// attach picks the user's backend and logs in to it: the pinned backend or, if storage is shared and that one
+// can't be reached, the next ones.
 func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, placement string) error {
 	if placement == "" {
 		where, err := p.placement(ctx, login.User)
@@ -82,23 +82,22 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 	return last
 }
 
-// errMoved means that the user was sent elsewhere while he logged in.
+// errMoved says that the user was sent to another backend while they logged in.
 var errMoved = errors.New("the user was sent to another backend during each login")
 
-// errLoop means that a login has come round through too many proxies.
+// errLoop says that a login has passed through too many proxies.
 var errLoop = errors.New("a loop of proxies (x-proxy-ttl is used up)")
 
-// targetOf is how a backend is reached.
+// targetOf returns how a backend is reached.
 func (s *Session) targetOf(b *routing.Backend) upstream.Target { return s.settings().TargetOf(b) }
 
-// forgetLogin gives back what a login has got, when the session ends before its
-// relay begins.
+// forgetLogin releases what a login has acquired, when the session ends before its relay begins.
 func (p *preLogin) forgetLogin() {
 	p.detach()
 	p.env.Registry.leaveUser(p.user)
 }
 
-// detach gives back what attach has got.
+// detach releases what attach has acquired.
 func (p *preLogin) detach() {
 	p.cred.wipe()
 	_ = p.backend.Load().Abort()
@@ -110,7 +109,7 @@ func (p *preLogin) handOver() {
 	s := p.Session
 	s.inFlight.Texts = &s.env.Texts
 	s.inFlight.Init(s.set.Park.Hub != nil, resync.Choose(s.caps.list, 0) != (resync.ByQResync{}))
-	s.out.conn, s.out.hangUp = s.client, s.hangUp // no boundary yet: nothing comes before the OK
+	s.out.conn, s.out.hangUp = s.client, s.hangUp // not at a boundary yet: nothing may be sent before the OK
 	s.relays()
 	var line []byte
 	b := s.backend.Load()
@@ -124,15 +123,15 @@ func (p *preLogin) handOver() {
 
 	s.greeting = line
 	s.client.Unread(p.r.Buffered())
-	// Others see the session from here on, and may end it: nothing may seem to have been silent
-	// since 1970.
+	// From here on other goroutines see the session and may end it. Set the times first, so that it doesn't
+	// look idle since 1970.
 	s.seen(s.env.Now())
 	s.lastHeard.Store(s.lastSeen.Load())
-	s.show(phases[phaseRelay].shown) // or who ends it before that begins ends one that has no backend
+	s.show(phases[phaseRelay].shown) // set before the session is visible, so that it isn't ended as one without a backend
 	s.loggedIn.Store(true)
 	s.env.Registry.enter(s)
 	p.recheckIfLate()
-	switch { // who looked may have done so before
+	switch { // a drain or kick may have passed over the session before it was visible
 	case s.env.Draining():
 		s.Terminate(ReasonShutdown)
 	case s.env.Registry.kicks.since(s.user, p.asked):

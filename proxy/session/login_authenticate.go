@@ -13,12 +13,12 @@ import (
 	"imapproxy/telemetry"
 )
 
-// mechanisms are the SASL mechanisms that are offered.
+// mechanisms are the SASL mechanisms that the proxy offers.
 var mechanisms = auth.Mechanisms()
 
-// loginCommand is LOGIN (RFC 9051 §6.2.3).
+// loginCommand handles LOGIN (RFC 9051 §6.2.3).
 func (p *preLogin) loginCommand(ctx context.Context, tag string, args []byte) (done bool, err error) {
-	defer clear(args) // in the reader's buffer, however this ends
+	defer clear(args) // overwrites the password in the reader's buffer, on each return
 	if !p.mayLogin() {
 		return false, p.cleartext(ctx, tag, auth.MechanismCommand)
 	}
@@ -30,12 +30,11 @@ func (p *preLogin) loginCommand(ctx context.Context, tag string, args []byte) (d
 	if err != nil || len(rest) != 0 {
 		return false, p.bad(tag, "LOGIN takes a user name and a password")
 	}
-	clear(args) // before the login, which may take its time
+	clear(args) // before the login, which may take long
 	return p.login(ctx, tag, auth.MechanismCommand, "", user, telemetry.Secret(password))
 }
 
-// authenticate is AUTHENTICATE (RFC 9051 §6.2.2) with or without an initial
-// response (RFC 4959).
+// authenticate handles AUTHENTICATE (RFC 9051 §6.2.2) with or without an initial response (RFC 4959).
 func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (done bool, err error) {
 	name, initial, hasInitial := cutArgs(args)
 	if !p.mayLogin() {
@@ -43,7 +42,7 @@ func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (d
 		return false, p.cleartext(ctx, tag, name)
 	}
 	x, err := auth.NewExchange(name, initial, hasInitial)
-	clear(initial) // in the reader's buffer; the exchange has its own
+	clear(initial) // overwrites it in the reader's buffer; the exchange has a copy
 	if err != nil {
 		p.attempts++
 		return false, p.say(tag + " NO [CANNOT] Authentication mechanism not available\r\n")
@@ -58,7 +57,7 @@ func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (d
 			return false, p.unreadable(nil, rerr)
 		}
 		challenge, finished, err = x.Next(trimEOL(line))
-		clear(line) // in the reader's buffer
+		clear(line) // overwrites it in the reader's buffer
 	}
 	if err != nil {
 		return false, p.exchangeFailed(ctx, tag, x.Mechanism(), err)
@@ -67,7 +66,7 @@ func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (d
 	return p.login(ctx, tag, x.Mechanism(), authzid, user, password)
 }
 
-// exchangeFailed answers an AUTHENTICATE that yielded no credentials.
+// exchangeFailed answers an AUTHENTICATE that gave no credentials.
 func (p *preLogin) exchangeFailed(ctx context.Context, tag, mechanism string, err error) error {
 	if errors.Is(err, auth.ErrMessage) {
 		return p.failed(ctx, attempt{tag: tag, mechanism: mechanism, begun: p.env.Now()}, auth.ReasonOf(err))
@@ -83,28 +82,28 @@ func (p *preLogin) exchangeFailed(ctx context.Context, tag, mechanism string, er
 	return p.say(tag + " BAD " + text + "\r\n")
 }
 
-// attempt is one login while it goes on.
+// attempt is the state of one login.
 type attempt struct {
 	tag, mechanism string
 	user           string // canonical, or what the client sent if it has no canonical form
 	source         string // the credential source that decided
 	backend        string
-	proof          upstream.Proof // what is known of the password before a backend is asked
+	proof          upstream.Proof // what is known about the password before the backend is asked
 	stamp          any            // auth.Accepted.Stamp
 	password       telemetry.Secret
-	given          *given        // what a source gave beside its word
-	wait           time.Duration // how long a source wants a failure's answer delayed
-	words          string        // the backend's, for the client (upstream.ForUser)
-	alerts         []string      // that came with them
+	given          *given        // what a source gave in addition to its verdict
+	wait           time.Duration // the delay that a source wants before the answer to a failure
+	words          string        // the backend's text for the client (upstream.ForUser)
+	alerts         []string      // the alerts that came with it
 	begun          time.Time
 	trace          *telemetry.LoginTrace
-	err            error // for trace and log
+	err            error // for the trace and the log
 }
 
 func (p *preLogin) addrOnly(mechanism string) attempt { return attempt{mechanism: mechanism} }
 
-// login authenticates, picks a backend and logs in there. done means that the
-// session has user, pick and backend, and that the client has been told.
+// login authenticates the client, picks a backend and logs in there. done says that the session has user, pick
+// and backend, and that the client is logged in.
 func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user string, password telemetry.Secret) (done bool, err error) {
 	a := attempt{tag: tag, mechanism: mechanism, user: user, begun: p.env.Now()}
 	a.trace = p.env.Telemetry.BeginLogin(p.Session.id, p.begun)
@@ -112,7 +111,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 		a.trace.Add(telemetry.PhaseTLS, p.tls.start, p.tls.end, nil)
 	}
 	defer func() { p.begun, p.tls.end = p.env.Now(), time.Time{} }()
-	p.set = p.env.Settings() // the client may have connected before a reload
+	p.set = p.env.Settings() // a reload may have happened since the client connected
 	p.env.Places.clients.Works(p.place, true)
 	defer p.env.Places.clients.Works(p.place, false)
 
@@ -137,7 +136,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 		a.accepted(v, &login)
 		endAuth(nil)
 	case auth.AskBackend:
-		login.Mode = upstream.ModeUser // nobody but the backend knows the password
+		login.Mode = upstream.ModeUser // only the backend can check the password
 		endAuth(nil)
 	case auth.Rejected:
 		a.err, a.wait = errors.New(string(v.Reason)), v.Wait
@@ -150,8 +149,8 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	default:
 		panic(fmt.Sprintf("proxy: a verdict %T that First never gives", v))
 	}
-	// A session counts from when its password is proved: where the backend proves it,
-	// somebody else's guesses would use up the user's limit.
+	// A session is counted once its password is proved: if it were counted before the backend proves it,
+	// another person's guesses would use up the user's limit.
 	admitted, ok := false, false
 	defer func() {
 		if admitted && !ok {
@@ -181,8 +180,8 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	return true, nil
 }
 
-// accepted takes over what a source says of a client that it lets in. From here on the user is the one
-// that the source names.
+// accepted records what a source says about a client that it accepts. From here on the user is the one that
+// the source names.
 func (a *attempt) accepted(v auth.Accepted, login *upstream.Auth) {
 	a.proof, a.stamp, a.given = upstream.Verified, v.Stamp, newGiven(login.User, v)
 	if v.User != "" {
@@ -193,7 +192,7 @@ func (a *attempt) accepted(v auth.Accepted, login *upstream.Auth) {
 	}
 }
 
-// succeeded records a login.
+// succeeded records a successful login.
 func (p *preLogin) succeeded(a attempt) {
 	p.env.Places.loggedIn(fair.Network(p.addr.Addr()))
 	p.env.Telemetry.Login(a.mechanism, a.source, "ok", p.env.Now().Sub(a.begun))
@@ -216,7 +215,7 @@ func trimEOL(b []byte) []byte {
 	return b
 }
 
-// cutArgs splits AUTHENTICATE's arguments.
+// cutArgs splits the arguments of AUTHENTICATE.
 func cutArgs(args []byte) (name string, initial []byte, has bool) {
 	for i, c := range args {
 		if c == ' ' {

@@ -7,12 +7,12 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// defaultTTL is how many proxies a login may pass, where no proxy before us has
-// said (ID x-proxy-ttl, as Dovecot's proxies count).
+// defaultTTL is how many proxies a login may pass if no proxy before this one has said so (ID x-proxy-ttl, as
+// Dovecot's proxies count).
 const defaultTTL = 5
 
-// id answers ID before login (RFC 2971), as the proxy: an intermediary doesn't
-// pass itself off as the server behind it. After login ID is relayed.
+// id answers ID before login (RFC 2971) in the proxy's own name: an intermediary must not pose as the server
+// behind it. After login ID is relayed.
 func (p *preLogin) id(tag string, args []byte) error {
 	fields, ok := parseID(args)
 	if !ok {
@@ -36,9 +36,9 @@ const (
 	maxIDValue = 1024
 )
 
-// parseID reads ID's argument: NIL, or a list of fields and values, of which a value may be
-// NIL (RFC 2971 §3.3). As Dovecot does, it takes no argument for NIL, a field without a
-// value at the end, and more than 30 pairs.
+// parseID parses ID's argument: NIL, or a list of fields and values, in which a value may be NIL (RFC 2971
+// §3.3). Like Dovecot it takes a missing argument for NIL, and accepts a last field without a value and more
+// than 30 pairs.
 func parseID(args []byte) (fields []string, ok bool) {
 	s := strings.TrimSpace(string(args))
 	if s == "" || strings.EqualFold(s, "NIL") {
@@ -63,12 +63,12 @@ func parseID(args []byte) (fields []string, ok bool) {
 	return fields, true
 }
 
-// maxTTL is the largest x-proxy-ttl that is believed of anyone.
+// maxTTL is the largest x-proxy-ttl that is accepted from any client.
 const maxTTL = 255
 
-// believedTTL is what an x-proxy-ttl counts for. A client that isn't a trusted proxy can't
-// make a loop longer; that it makes one shorter, as this proxy itself does when it is its
-// own backend, ends the loop. Less than 1 is used up.
+// believedTTL returns what an x-proxy-ttl counts for. A client that isn't a trusted proxy can't make a loop
+// longer; it may make one shorter, as this proxy itself does if it is its own backend, which ends the loop. A
+// value below 1 counts as used up.
 func (p *preLogin) believedTTL(said int) int {
 	most := defaultTTL
 	if p.lis.trusts(p.addr.Addr()) {
@@ -77,8 +77,8 @@ func (p *preLogin) believedTTL(said int) int {
 	return max(1, min(said, most))
 }
 
-// nextTTL is what the backend is told; false means that the login has passed
-// too many proxies, which is a loop.
+// nextTTL returns the x-proxy-ttl for the backend; false says that the login has passed too many proxies,
+// which is a loop.
 func (p *preLogin) nextTTL() (int, bool) {
 	if p.ttl == 0 {
 		return defaultTTL, true

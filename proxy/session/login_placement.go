@@ -8,17 +8,17 @@ import (
 	"imapproxy/internal/fair"
 )
 
-// placementsAtATime is how many questions for a placement there are at a time: as many as discovery has
-// connections for (maxPlacementConns). More would wait there, first come, first served.
+// placementsAtATime is how many placements are looked up at a time: as many as discovery has connections for
+// (maxPlacementConns). Further ones would wait there in the order of their arrival.
 const placementsAtATime = 32
 
 func newPlacing() *fair.Queue[netip.Prefix] {
 	return fair.NewQueue[netip.Prefix](fair.Options{Slots: placementsAtATime})
 }
 
-// placement is the id of the backend that Options.Placement names for a user, "" where there is none.
-// It is asked before any password is proved where the backend is to prove it, so networks take
-// turns: guessers have a user of another network wait for one answer.
+// placement returns the id of the backend that Options.Placement names for a user, "" if there is none. If the
+// backend proves the password, the placement is looked up before that, so networks take turns: with many
+// guessers, a user of another network waits for one lookup only.
 func (p *preLogin) placement(ctx context.Context, user string) (string, error) {
 	if p.set.Placement == nil {
 		return "", nil

@@ -8,17 +8,17 @@ import (
 	"imapproxy/internal/fair"
 )
 
-// Places are what clients share before they log in: their connections, their large commands, and which
-// networks are known. A network is known for a while after a login from it.
+// Places are the resources that clients share before they log in: places for connections and for large
+// commands, and the known networks. A network is known for a while after a login from it.
 type Places struct {
 	clients *fair.Places
-	large   *fair.Queue[netip.Prefix] // of commands that are larger than others
+	large   *fair.Queue[netip.Prefix] // for commands that are larger than others
 	known   *lru.Cache                // by network
-	// Placing has the questions for users' placements.
+	// Placing has the lookups of users' placements.
 	Placing *fair.Queue[netip.Prefix]
 }
 
-// NewPlaces makes them.
+// NewPlaces makes Places without clients.
 func NewPlaces() (*Places, error) {
 	known, err := lru.New(knownNetworks)
 	if err != nil {
@@ -32,11 +32,11 @@ func NewPlaces() (*Places, error) {
 	}, nil
 }
 
-// Count is how many clients have a place.
+// Count returns how many clients have a place.
 func (p *Places) Count() int { return p.clients.Count() }
 
-// knows says whether somebody has logged in from a network lately.
+// knows says whether a client has logged in from a network lately.
 func (p *Places) knows(network netip.Prefix) bool { return p.known.Contains(network) }
 
-// loggedIn notes that somebody has logged in from a network.
+// loggedIn records a login from a network.
 func (p *Places) loggedIn(network netip.Prefix) { p.known.Add(network, nil) }

@@ -10,7 +10,7 @@ import (
 	"imapproxy/proxy/upstream"
 )
 
-// notAttached answers a login that no backend took.
+// notAttached answers a login that failed at the backend.
 func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error {
 	var refused *upstream.Refused
 	mode := upstream.ModeUser
@@ -19,7 +19,7 @@ func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error 
 		mode = p.set.Login.Mode
 	}
 	words, alerts := upstream.ForUser(err, mode, p.secure.Load())
-	if errors.As(err, &refused) && !own { // else the client's password was right
+	if errors.As(err, &refused) && !own { // otherwise the client's password was right
 		a.words, a.alerts = words, alerts
 		return p.failed(ctx, a, auth.ReasonBackendRefused)
 	}
@@ -36,7 +36,7 @@ func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error 
 	return p.unavailable(ctx, a)
 }
 
-// told has the client see the alerts that came with a refusal (RFC 9051 §7.1).
+// told returns the alerts that came with a refusal, as lines for the client (RFC 9051 §7.1).
 func (a *attempt) told() string {
 	var b strings.Builder
 	for _, text := range a.alerts[:min(len(a.alerts), maxAlerts)] {
@@ -48,7 +48,7 @@ func (a *attempt) told() string {
 // maxAlerts bounds how many alerts of one login are passed on.
 const maxAlerts = 5
 
-// contextEnd is the end that the context's end means.
+// contextEnd returns the end of the session that the end of its context causes.
 func contextEnd(p *preLogin) error {
 	switch {
 	case p.env.Draining():
@@ -59,7 +59,7 @@ func contextEnd(p *preLogin) error {
 	return &endError{reason: ReasonLoginTimeout}
 }
 
-// failed answers wrong credentials, after a delay that makes guessing slow.
+// failed answers wrong credentials, after a delay that slows guessing down.
 func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error {
 	p.record(ctx, a, why)
 	p.attempts++
@@ -77,16 +77,16 @@ func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error
 	return p.say(a.told() + a.tag + " NO " + a.words + "\r\n")
 }
 
-// unavailable answers when nobody can tell, or no backend is there: never as if
-// the credentials were wrong, which would have the client ask for a new password.
+// unavailable answers if no source can decide or no backend is available. It must not look like wrong
+// credentials, for which the client would ask for a new password.
 func (p *preLogin) unavailable(ctx context.Context, a attempt) error {
 	about := []any{"user", a.user, "error", a.err}
 	var refused *upstream.Refused
 	switch {
-	case errors.As(a.err, &refused): // by the password that a source gave
+	case errors.As(a.err, &refused): // for the password that a source gave
 		about = append(about, "help", "the backend refuses the password that auth "+a.source+" gives for this user: correct it there")
 	case p.set.Login.Mode == upstream.ModeMaster:
-		// The user's password was right, so it is the master's that isn't.
+		// The user's password was right, so the master password is wrong.
 		if down, ok := errors.AsType[*upstream.Unavailable](a.err); ok && down.Code == "AUTHENTICATIONFAILED" {
 			about = append(about, "help", "the backend refuses the master user: correct backend_login's username and password_file, or the master user on the backend")
 		}
@@ -101,7 +101,7 @@ func (p *preLogin) refused(ctx context.Context, a attempt, why auth.Reason, answ
 	return p.say(a.told() + a.tag + " " + answer + "\r\n")
 }
 
-// overLimit answers right credentials for which there is no place.
+// overLimit answers right credentials of a user for whom a limit is reached.
 func (p *preLogin) overLimit(ctx context.Context, a attempt, limit string) error {
 	a.err = errors.New("over limits." + limit)
 	p.env.Telemetry.Refused(limit)
@@ -112,15 +112,15 @@ func (p *preLogin) overLimit(ctx context.Context, a attempt, limit string) error
 	return p.refused(ctx, a, auth.ReasonLimit, text)
 }
 
-// cleartext answers a login where passwords may not come in the clear (RFC 9051
-// §6.2.3; the password, if it came, isn't looked at).
+// cleartext answers a login on a connection that doesn't allow passwords in the clear (RFC 9051 §6.2.3). If
+// the password was sent, it isn't read.
 func (p *preLogin) cleartext(ctx context.Context, tag, mechanism string) error {
 	p.attempts++
 	p.failureLine(ctx, attempt{mechanism: mechanism}, auth.ReasonCleartext)
 	return p.say(tag + " NO [PRIVACYREQUIRED] Login needs TLS\r\n")
 }
 
-// record has metric, trace and log tell of a failed login.
+// record reports a failed login to metrics, trace and log.
 func (p *preLogin) record(ctx context.Context, a attempt, why auth.Reason) {
 	if a.err == nil {
 		a.err = errors.New(string(why))

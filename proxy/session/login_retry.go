@@ -8,29 +8,30 @@ import (
 	"imapproxy/proxy/upstream"
 )
 
-// blame decides, for one client's login, what a failed login at a backend counts
-// against and whether it is worth another attempt.
+// blame decides, for one client's login, which component a failed login at a backend is charged to, and
+// whether another attempt is worthwhile.
 type blame struct {
 	p         *preLogin
-	tried     []string // backends that aren't to be tried again
-	roomMade  bool     // waiting connections were closed for this login
-	confirmed bool     // a backend that had closed a login was found well, and tried again
+	tried     []string // backends that must not be tried again
+	roomMade  bool     // idle connections were closed for this login
+	confirmed bool     // a probe has succeeded at a backend that had closed a login, and the backend is tried again
 }
 
-// again says whether another attempt is worth it, and waits until it is time. The cases,
-// the first that applies:
+// again says whether another attempt is worthwhile, and waits until it is time for it. The first case that
+// applies decides:
 //
-//   - the user is at another backend by now, or on the way there: the router is asked anew, and it counts against nothing.
-//   - the backend refuses for want of room, or its answer may mean that, and connections
-//     to it that waited were closed: the same backend, once.
-//   - the backend can't be reached: it counts, another backend.
-//   - the backend is full: another backend, and it doesn't count.
-//   - the backend closed the connection after bytes of the user's were sent: a probe is
-//     made. If it fails the backend can't be reached; if it succeeds the same backend is
-//     tried once more, and then the user's bytes are the likeliest cause.
-//   - the backend has as many of the user's connections as it allows, and some of them
-//     waited: they are closed, the same backend.
-//   - all else is about the user, or the proxy: no.
+//   - The user is at another backend by now, or is being moved: the router is asked again. No component is
+//     charged.
+//   - The backend refuses for lack of room, or its answer may mean that, and idle connections to it were
+//     closed: the same backend, once.
+//   - The backend can't be reached: it is charged, another backend.
+//   - The backend is full: another backend; it isn't charged.
+//   - The backend closed the connection after bytes of the user's were sent: it is probed. If the probe
+//     fails, the backend can't be reached. If it succeeds, the same backend is tried once more; after that the
+//     user's bytes are the likeliest cause.
+//   - The user has reached the backend's limit of connections, and some of the connections are idle in the
+//     pool: they are closed, the same backend.
+//   - Any other error concerns the user or the proxy: no further attempt.
 func (b *blame) again(ctx context.Context, t upstream.Target, login upstream.Auth, err error) bool {
 	if elsewhere := new(upstream.Elsewhere); errors.As(err, &elsewhere) {
 		return true
@@ -80,7 +81,7 @@ func (b *blame) unreachable(t upstream.Target, err error) {
 	b.p.log().Warn("backend can't be reached", "backend", t.Name, "error", err)
 }
 
-// stageOf is where a login failed.
+// stageOf returns the stage at which a login failed.
 func stageOf(err error) string {
 	var down *upstream.Unavailable
 	if errors.As(err, &down) {
@@ -89,7 +90,7 @@ func stageOf(err error) string {
 	return ""
 }
 
-// pause waits; false: ctx ended.
+// pause waits for d. It returns false if ctx ends first.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):

@@ -10,38 +10,37 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Where a backend checks the passwords, each guess takes one of its login processes, and a
-// Dovecot keeps that for up to 15 s after a wrong password. Dovecot's default is 100 of
-// them: 250 guessers would leave none to those who know their passwords. So such logins have
-// a few places at each backend, for which networks take turns. Logins that need no
-// proof (a warm connection's, a resume's, a master's) aren't among them.
+// If a backend checks the passwords, each guess occupies one of its login processes; Dovecot keeps one for up
+// to 15 s after a wrong password. Dovecot's default is 100 of them: 250 guessers would leave none to users who
+// know their passwords. So such logins share a few places at each backend, and networks take turns. Logins
+// with a proved password (on a pooled connection, of a resume, with a master user) don't need a place.
 
-// Networks from which somebody has logged in lately have as many places of their own: guessers of
-// thousands of networks would have a user who knows the password wait for all of them.
+// Networks with a recent login have as many places of their own: otherwise a user who knows the password would
+// wait for the guessers of thousands of networks.
 
-// knownNetworks is how many of those are remembered; they take 10 MB at most.
+// knownNetworks is how many known networks are remembered; they take 10 MB at most.
 const knownNetworks = 1 << 16
 
 // defaultUnproved is how many logins with unproved passwords a backend is asked for at a time.
 const defaultUnproved = 32
 
-// unprovedPerNetwork is the part of these places that one network may have.
+// unprovedPerNetwork is the divisor: one network may have this fraction of the places.
 const unprovedPerNetwork = 4
 
-// unprovedPlaces are one backend's, for networks that are known or aren't.
+// unprovedPlaces names the places at one backend for networks that are known, or for those that aren't.
 type unprovedPlaces struct {
 	backend string
 	known   bool
 }
 
-// unproved is the size of such a queue.
+// unproved returns the size of a queue of unproved logins.
 func (l Limits) unproved() fair.Options {
 	n := cmp.Or(l.UnprovedLogins, defaultUnproved)
 	return fair.Options{Slots: n, PerKey: max(n/unprovedPerNetwork, 1)}
 }
 
-// loginAt logs in to a backend, when it is the turn of the client's network where the backend
-// is to prove the password. Its errors are Dialer.Login's.
+// loginAt logs in to a backend. If the backend is to prove the password, it first waits for the turn of the
+// client's network. Its errors are those of Dialer.Login.
 func (p *preLogin) loginAt(ctx context.Context, a *attempt, t upstream.Target, login upstream.Auth, c upstream.Client) (*upstream.Conn, error) {
 	if a.proof != upstream.Verified {
 		network := fair.Network(p.addr.Addr())

@@ -2,16 +2,16 @@ package session
 
 import "time"
 
-// LookAfter ends a session whose time is over, and has it parked where it is idle. The sweep calls it.
+// LookAfter ends a session whose time is over, and asks an idle one to park. The sweep calls it.
 func (s *Session) LookAfter(now time.Time, idle time.Duration) {
 	if !s.loggedIn.Load() {
-		return // before login there is a deadline
+		return // before login the deadline of the context applies
 	}
 	quiet := now.Sub(time.Unix(0, s.lastSeen.Load()))
 	switch {
 	case s.Reason() != "":
 		if now.Sub(time.Unix(0, s.endedAt.Load())) > 2*lingerFor {
-			s.abort() // told to go, and stuck
+			s.abort() // the session was ended, but its owner is stuck
 		}
 	case quiet > idle:
 		s.Terminate(ReasonIdle)

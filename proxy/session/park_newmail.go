@@ -44,7 +44,7 @@ func (q *newMailBuffer) tell() {
 func (q *newMailBuffer) known(uids view.UIDs) view.UIDs {
 	for _, line := range q.lines {
 		if h := wire.ParseResponseHead(line); wire.Is(h.Name, "VANISHED") {
-			gone, _ := view.ParseUIDs(h.Rest) // the client code has parsed it already
+			gone, _ := view.ParseUIDs(h.Rest) // no error: the response was parsed before
 			uids = uids.Union(gone)
 		}
 	}

@@ -100,9 +100,9 @@ func (s *Session) watchConn(ctx context.Context) (*upstream.Conn, error) {
 	return c.HandOver(s.env.Telemetry, "watch"), nil
 }
 
-// loginAgain makes another connection for the session's user. If the backend refuses the login, the user's
-// pooled connections are closed: they must not let another client in, or their end makes room for the next
-// attempt.
+// loginAgain makes another connection for the session's user. If the backend refuses the login, pooled
+// connections of the user are closed: those opened with the refused credential, or all of them if the user has
+// reached the backend's limit of connections.
 func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
 	a := s.auth()
 	if a.Password == "" { // a watch shared with other sessions asks after the password was wiped: that isn't a refusal

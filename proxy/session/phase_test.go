@@ -7,7 +7,7 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
-// Every phase but the end may be followed by the end, the end by nothing, and each is reached
+// Every phase except the end may be followed by the end, the end by no phase, and each phase can be reached
 // from the first.
 func TestPhasesFollowEachOther(t *testing.T) {
 	reached := map[phase]bool{phasePrelogin: true}
@@ -24,7 +24,7 @@ func TestPhasesFollowEachOther(t *testing.T) {
 	}
 }
 
-// A phase that follows none that it may follow is a fault of the program.
+// A phase that follows one that it may not follow is reported as a bug.
 func TestAnIllegalPhaseIsFound(t *testing.T) {
 	for from := range phase(len(phases)) {
 		for to := range phase(len(phases)) {
@@ -39,7 +39,7 @@ func TestAnIllegalPhaseIsFound(t *testing.T) {
 	}
 }
 
-// A signal is taken once, by the phase that it is for, and by no session that ends.
+// A signal is taken once, by the phase that it is for, and never by a session that ends.
 func TestASignalIsForThePhaseThatTakesIt(t *testing.T) {
 	relaying := bare(t, phaseRelay)
 	for _, g := range []Signal{SigTell, SigAlive, SigLostWatch, SigOff, SigDoubt} {
@@ -66,7 +66,7 @@ func TestASignalIsForThePhaseThatTakesIt(t *testing.T) {
 	}
 }
 
-// A session ends by itself just as it is ended by another: it is counted as gone once.
+// A session that ends by itself while another goroutine ends it is counted as gone once.
 func TestASessionThatEndsTwiceAtOnceIsCountedOnce(t *testing.T) {
 	s := bare(t, phaseParked)
 	r := s.env.Registry
@@ -74,10 +74,10 @@ func TestASessionThatEndsTwiceAtOnceIsCountedOnce(t *testing.T) {
 		r.counts[at].Store(0)
 	}
 	r.counts[Parked].Store(1)
-	s.setReason(ReasonShutdown) // over, up to its first step
+	s.setReason(ReasonShutdown) // Terminate has done its first step
 	s.change(phaseEnd)
 	r.remove(s)
-	s.show(Ended) // its second
+	s.show(Ended) // and its second
 	for at := range Attachment(len(attachmentNames)) {
 		if n := r.Count(at); n != 0 {
 			t.Errorf("%d sessions %s, and there is none", n, at)
@@ -85,7 +85,7 @@ func TestASessionThatEndsTwiceAtOnceIsCountedOnce(t *testing.T) {
 	}
 }
 
-// What the hub has to say to a session as it was parked, one that has come back doesn't heed.
+// A session that has been resumed ignores what the hub sends it for the time when it was parked.
 func TestAMailboxThatWasGoneEndsNobodyWhoHasComeBack(t *testing.T) {
 	s := bare(t, phaseParked)
 	s.park.view = &view.View{}

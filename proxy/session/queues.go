@@ -9,21 +9,21 @@ import (
 	"imapproxy/internal/fair"
 )
 
-// Queues are the bounds of what sessions do at a time: at each backend resumes, and logins with passwords
-// that aren't proved; and how many sessions of one user hold a large difference. A backend has its
-// own queues from the first that asks on, and they are forgotten when the backend is gone.
+// Queues bound what sessions do at the same time: resumes and logins with unproved passwords at each backend,
+// and how many sessions of one user hold a large difference. A backend's queues are made on first use and
+// forgotten when the backend is gone.
 type Queues struct {
 	// Differences has the users whose sessions hold a large difference.
 	Differences *fair.Queue[string]
 
-	mu       sync.Mutex // guards what follows: no queue is made of settings that have been replaced
+	mu       sync.Mutex // guards the fields below: no queue is made with settings that have been replaced
 	park     ParkOptions
 	limits   Limits
 	resumes  map[string]*resumes
 	unproved map[unprovedPlaces]*fair.Queue[netip.Prefix]
 }
 
-// NewQueues makes them.
+// NewQueues makes Queues without waiting sessions.
 func NewQueues(o *Settings) *Queues {
 	return &Queues{
 		Differences: fair.NewQueue[string](fair.Options{Slots: math.MaxInt, PerKey: differencesPerUser}),
@@ -32,9 +32,8 @@ func NewQueues(o *Settings) *Queues {
 	}
 }
 
-// Telling waits until the user's session may hold a large difference: while a client takes its
-// time to read one, only its own user's others wait. done gives the place back; it may be
-// called more than once.
+// Telling waits until the user's session may hold a large difference. While a client reads one slowly, only
+// other sessions of the same user wait. done gives the place back; it may be called more than once.
 func (q *Queues) Telling(ctx context.Context, user string) (done func(), err error) {
 	if err := q.Differences.Acquire(ctx, user); err != nil {
 		return nil, err
@@ -42,7 +41,7 @@ func (q *Queues) Telling(ctx context.Context, user string) (done func(), err err
 	return sync.OnceFunc(func() { q.Differences.Release(user) }), nil
 }
 
-// resumesAt are a backend's.
+// resumesAt returns the bounds of a backend's resumes.
 func (q *Queues) resumesAt(backend string) *resumes {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -54,7 +53,7 @@ func (q *Queues) resumesAt(backend string) *resumes {
 	return r
 }
 
-// unprovedAt is the queue for the logins at one backend of networks that are known, or that aren't.
+// unprovedAt returns the queue of logins at one backend from known networks, or from unknown ones.
 func (q *Queues) unprovedAt(at unprovedPlaces) *fair.Queue[netip.Prefix] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -66,7 +65,7 @@ func (q *Queues) unprovedAt(at unprovedPlaces) *fair.Queue[netip.Prefix] {
 	return u
 }
 
-// Set takes over the settings.
+// Set applies new settings.
 func (q *Queues) Set(o *Settings) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -79,7 +78,7 @@ func (q *Queues) Set(o *Settings) {
 	}
 }
 
-// Forget drops those of backends that are gone, unless they are in use.
+// Forget drops the queues of backends that are gone, unless they are in use.
 func (q *Queues) Forget(gone func(backend string) bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -97,7 +96,7 @@ func (q *Queues) Forget(gone func(backend string) bool) {
 
 func idle(held, waiting int) bool { return held+waiting == 0 }
 
-// Len is how many queues there are.
+// Len returns how many queues there are.
 func (q *Queues) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -9,13 +9,13 @@ import (
 	"imapproxy/internal/fair"
 )
 
-// resumes bounds what one backend is asked for when many wake at once.
+// resumes bounds the requests to one backend when many sessions wake at the same time.
 type resumes struct {
-	// turns has who asks the backend now, and who waits for that: users in turn. No
-	// client is written to by who holds a slot.
+	// turns has the users whose sessions use the backend now or wait for it; users take turns. A session
+	// doesn't write to its client while it holds a slot.
 	turns *fair.Queue[string]
-	rate  *rate.Limiter // how many begin in a second
-	again oncePerMinute // the log of what is tried again
+	rate  *rate.Limiter // how many resumes begin per second
+	again oncePerMinute // bounds the log lines of further attempts
 }
 
 func newResumes(o ParkOptions) *resumes {
@@ -24,7 +24,7 @@ func newResumes(o ParkOptions) *resumes {
 	return r
 }
 
-// set takes over the settings.
+// set applies new settings.
 func (r *resumes) set(o ParkOptions) {
 	n := o.ResumesAtATime()
 	r.turns.SetOptions(fair.Options{Slots: n, PerKey: max(n/resumeShare, 1)})
@@ -36,16 +36,16 @@ func (r *resumes) set(o ParkOptions) {
 	r.rate.SetLimit(limit)
 }
 
-// resumeShare is the part of a backend's resumes that one user's sessions have at a time.
+// resumeShare is the divisor: one user's sessions may have this fraction of a backend's concurrent resumes.
 const resumeShare = 4
 
-// oncePerMinute bounds a line of the log. The zero value is usable.
+// oncePerMinute limits a log line to one per minute. The zero value is usable.
 type oncePerMinute struct {
-	last   atomic.Int64 // when one was written, Unix ns; 0: never
-	others atomic.Int64 // since then
+	last   atomic.Int64 // when a line was last written, Unix ns; 0: never
+	others atomic.Int64 // how many lines were suppressed since then
 }
 
-// may says whether a line may be written now, and how many weren't since the last.
+// may says whether a line may be written now, and how many were suppressed since the last one.
 func (o *oncePerMinute) may(now time.Time) (others int64, ok bool) {
 	last := o.last.Load()
 	if last != 0 && now.UnixNano()-last < int64(time.Minute) || !o.last.CompareAndSwap(last, now.UnixNano()) {

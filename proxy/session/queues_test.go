@@ -9,7 +9,7 @@ import (
 	"imapproxy/internal/fair"
 )
 
-// A queue that is made while the settings change has the new ones in the end.
+// A queue that is made while the settings change ends up with the new settings.
 func TestAQueueThatIsMadeDuringAReloadHasItsSettings(t *testing.T) {
 	var network netip.Prefix
 	for range 200 {
@@ -24,7 +24,7 @@ func TestAQueueThatIsMadeDuringAReloadHasItsSettings(t *testing.T) {
 		q.Set(&Settings{Limits: Limits{UnprovedLogins: 8}, Park: ParkOptions{ResumeConcurrency: 8}})
 		all.Wait()
 		for at, u := range q.unproved {
-			if n := slots(u, network); n != 2 { // a network's quarter
+			if n := slots(u, network); n != 2 { // a network's quarter of the slots
 				t.Fatalf("a network has %d logins at a time at backend %s", n, at.backend)
 			}
 		}
@@ -36,7 +36,7 @@ func TestAQueueThatIsMadeDuringAReloadHasItsSettings(t *testing.T) {
 	}
 }
 
-// slots is how many of a queue's a key may have.
+// slots returns how many slots of a queue one key may have.
 func slots[K comparable](q *fair.Queue[K], key K) (n int) {
 	for q.TryAcquire(key) {
 		n++
@@ -44,7 +44,7 @@ func slots[K comparable](q *fair.Queue[K], key K) (n int) {
 	return n
 }
 
-// A backend that is gone leaves no queues behind, once nobody is in them.
+// A backend that is gone leaves no queues behind, once they are unused.
 func TestQueuesOfBackendsThatAreGoneAreForgotten(t *testing.T) {
 	q := NewQueues(&Settings{})
 	forget := func() { q.Forget(func(backend string) bool { return backend != "b1" }) }

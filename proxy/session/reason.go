@@ -7,42 +7,42 @@ import (
 	"imapproxy/proxy/track"
 )
 
-// Reason is why a session ended. Every end has one; it is a label of
-// imapproxy_sessions_closed, so a reason is never renamed.
+// Reason is why a session ended. Every ended session has one. It is a label of imapproxy_sessions_closed, so a
+// reason is never renamed.
 type Reason string
 
-// The reasons there are; docs/operations.md tells operators what each calls for.
+// The reasons; docs/operations.md says what operators should do about each.
 const (
-	// The session ran its course.
-	ReasonLogout       Reason = "logout"        // the client said LOGOUT
+	// The session ended normally.
+	ReasonLogout       Reason = "logout"        // the client sent LOGOUT
 	ReasonClientClosed Reason = "client_closed" // the client closed its connection without LOGOUT
-	ReasonBackendBye   Reason = "backend_bye"   // the backend said BYE of its own accord, and the client heard it
+	ReasonBackendBye   Reason = "backend_bye"   // the backend sent BYE on its own, and the client was told
 
 	// The network, or a program on either side, failed.
-	ReasonClientLost       Reason = "client_lost"        // the client's connection broke: reset, timed out
+	ReasonClientLost       Reason = "client_lost"        // the client's connection failed: reset, timed out
 	ReasonBackendLost      Reason = "backend_lost"       // the backend's connection ended between two responses: BYE [UNAVAILABLE]
-	ReasonBackendLostInner Reason = "backend_lost_cut"   // it ended inside a response: closed without another byte
-	ReasonBackendProtocol  Reason = "backend_protocol"   // the backend said what isn't IMAP
-	ReasonClientProtocol   Reason = "client_protocol"    // the client said what can't be relayed or answered
-	ReasonClientUnread     Reason = "client_not_reading" // answers of the proxy's own pile up, the client (or its user's others) reads none
+	ReasonBackendLostInner Reason = "backend_lost_cut"   // it ended inside a response: the client's connection is closed without another byte
+	ReasonBackendProtocol  Reason = "backend_protocol"   // the backend sent data that isn't IMAP
+	ReasonClientProtocol   Reason = "client_protocol"    // the client sent data that can't be relayed or answered
+	ReasonClientUnread     Reason = "client_not_reading" // too many answers of the proxy wait, since the client (or the clients of its user's other sessions) doesn't read
 	ReasonTLS              Reason = "tls_failed"         // the handshake with the client failed
 	ReasonProxyHeader      Reason = "proxy_protocol"     // no usable PROXY header from a trusted address
 
-	// The proxy ended it.
+	// The proxy ended the session.
 	ReasonLoginTimeout Reason = "prelogin_timeout" // not logged in within limits.prelogin_timeout
 	ReasonAttempts     Reason = "login_attempts"   // too many failed logins or bad commands before login
-	ReasonIdle         Reason = "idle_timeout"     // nothing said either way for limits.idle_timeout (RFC 9051 §5.4)
+	ReasonIdle         Reason = "idle_timeout"     // no byte from either side for limits.idle_timeout (RFC 9051 §5.4)
 	ReasonLimit        Reason = "limit"            // limits.connections or limits.per_ip
-	ReasonMoved        Reason = "moved"            // the user was given another backend (routing's Void)
-	ReasonNotSame      Reason = "not_same"         // a parked session's mailbox was made anew, or is another on this backend
-	ReasonViewLost     Reason = "view_lost"        // the backend connection was lost, and what the client counts can't be found on another one
-	ReasonMailboxGone  Reason = "mailbox_gone"     // it is gone, or the user's rights to it are
-	ReasonCredentials  Reason = "credentials"      // the backend doesn't take the credentials any more
+	ReasonMoved        Reason = "moved"            // the user was sent to another backend (routing's Void)
+	ReasonNotSame      Reason = "not_same"         // a parked session's mailbox was created anew, or is another one on this backend
+	ReasonViewLost     Reason = "view_lost"        // the backend connection was lost, and the messages that the client counts can't be found on another one
+	ReasonMailboxGone  Reason = "mailbox_gone"     // the mailbox is gone, or the user has lost the right to read it
+	ReasonCredentials  Reason = "credentials"      // the backend doesn't accept the credentials any more
 	ReasonKicked       Reason = "kicked"           // an operator ended it (Server.Kick)
-	ReasonShutdown     Reason = "shutdown"         // the proxy is going away
+	ReasonShutdown     Reason = "shutdown"         // the proxy shuts down
 )
 
-// Reasons lists them all, for the documentation and its test.
+// Reasons returns all reasons, for the documentation and its test.
 func Reasons() []Reason {
 	return []Reason{ReasonLogout, ReasonClientClosed, ReasonBackendBye,
 		ReasonClientLost, ReasonBackendLost, ReasonBackendLostInner, ReasonBackendProtocol, ReasonClientProtocol,
@@ -50,8 +50,8 @@ func Reasons() []Reason {
 		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonViewLost, ReasonMailboxGone, ReasonCredentials, ReasonKicked, ReasonShutdown}
 }
 
-// Bye is the line that tells the client, where IMAP has one (RFC 9051 §7.1.5,
-// codes of RFC 5530). Empty: nothing is said.
+// Bye returns the line that tells the client, if IMAP has one (RFC 9051 §7.1.5, codes of RFC 5530). Empty: the
+// client isn't told.
 func (r Reason) Bye() string {
 	switch r {
 	case ReasonBackendLost, ReasonViewLost:
@@ -87,8 +87,8 @@ func (r Reason) cuts() bool {
 	return r == ReasonBackendLostInner || r == ReasonClientLost || r == ReasonClientUnread
 }
 
-// endError ends a session before login with a reason, the line that tells the
-// client (empty: the reason's own) and a cause for the log.
+// endError ends a session before login with a reason, a line for the client (empty: the reason's own) and a
+// cause for the log.
 type endError struct {
 	reason Reason
 	say    string
@@ -104,7 +104,7 @@ func (e *endError) Error() string {
 
 func (e *endError) Unwrap() error { return e.cause }
 
-// What a relay can't go on from.
+// Errors after which a relay can't go on.
 var (
 	errLongTag     = fmt.Errorf("a tag of more than %d bytes", track.MaxTag)
 	errLongCaps    = fmt.Errorf("a capability list of more than %d bytes", maxCapLine)

@@ -14,12 +14,11 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Shards is how many the registry has.
+// Shards is how many shards the registry has.
 const Shards = 64
 
-// Registry is who is here: every session from accept to its last byte, in
-// shards by id, so that sessions don't wait for a listing; and how many there are of
-// what is limited.
+// Registry has every session from accept to its last byte, in shards by id so that sessions don't wait for a
+// listing, and the counts to which limits apply.
 type Registry struct {
 	shards   [Shards]shard
 	seed     maphash.Seed
@@ -28,24 +27,22 @@ type Registry struct {
 	kicks    kicks
 	failures failures
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	byIP   map[netip.Addr]int
 	byUser map[string]int
-	users  int // sessions in byUser: those whose password is proved
-	// first is each user's newest session that has been handed over; credential links it to the
-	// user's others.
+	users  int // sessions in byUser: those with a proved password
+	// first is each user's newest logged-in session; credential links it to the user's others.
 	first map[string]*Session
 }
 
-// shard has its sessions in two lists: those that the sweep has to look at each time,
-// and those that are parked, of which there may be a million with nothing to be
-// seen.
+// shard has its sessions in two maps: those that the sweep visits each time, and the parked ones, of which
+// there may be a million that need no visit.
 type shard struct {
 	mu           sync.RWMutex
 	busy, parked map[string]*Session
 }
 
-// NewRegistry makes one without sessions.
+// NewRegistry makes a registry without sessions.
 func NewRegistry() *Registry {
 	r := &Registry{seed: maphash.MakeSeed(), byIP: map[netip.Addr]int{}, byUser: map[string]int{}, first: map[string]*Session{}}
 	for i := range r.shards {
@@ -56,8 +53,8 @@ func NewRegistry() *Registry {
 
 func (r *Registry) shard(id string) *shard { return &r.shards[maphash.String(r.seed, id)%Shards] }
 
-// Admit counts a connection, or says which limit it is over ("" admits). backends is how
-// many connections to backends are open.
+// Admit counts a connection, or returns the limit that it would exceed ("" admits it). backends is how many
+// connections to backends are open.
 func (r *Registry) Admit(addr netip.Addr, l Limits, backends int) (over string) {
 	n, proved := r.total.Add(1), r.Proved()
 	switch {
@@ -81,7 +78,7 @@ func (r *Registry) Admit(addr netip.Addr, l Limits, backends int) (over string) 
 	return ""
 }
 
-// leave takes back what admit counted.
+// leave undoes the count of Admit.
 func (r *Registry) leave(addr netip.Addr) {
 	r.total.Add(-1)
 	r.mu.Lock()
@@ -89,8 +86,8 @@ func (r *Registry) leave(addr netip.Addr) {
 	take(r.byIP, limitKey(addr))
 }
 
-// admitUser counts a session whose user's password is proved, or says which limit it is
-// over ("" admits).
+// admitUser counts a session whose user's password is proved, or returns the limit that it would exceed (""
+// admits it).
 func (r *Registry) admitUser(user string, l Limits) (over string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,14 +102,14 @@ func (r *Registry) admitUser(user string, l Limits) (over string) {
 	return ""
 }
 
-// Proved is how many sessions have been admitted by admitUser and not left.
+// Proved returns how many sessions admitUser has counted and leaveUser hasn't uncounted.
 func (r *Registry) Proved() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.users
 }
 
-// leaveUser takes back what admitUser counted.
+// leaveUser undoes the count of admitUser.
 func (r *Registry) leaveUser(user string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -120,7 +117,7 @@ func (r *Registry) leaveUser(user string) {
 	r.users--
 }
 
-// enter links a session to its user's others.
+// enter links a session to the user's other sessions.
 func (r *Registry) enter(s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -130,7 +127,7 @@ func (r *Registry) enter(s *Session) {
 	r.first[s.user], s.cred.entered = s, true
 }
 
-// exit takes back what enter did, if it did.
+// exit undoes enter, if enter was called.
 func (r *Registry) exit(s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -153,7 +150,7 @@ func (r *Registry) exit(s *Session) {
 	c.prev, c.next = nil, nil
 }
 
-// OfUser are the sessions of a user that have been handed over and aren't gone.
+// OfUser returns the user's sessions that have logged in and haven't ended.
 func (r *Registry) OfUser(user string) (all []*Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -169,7 +166,7 @@ func take[K comparable](m map[K]int, k K) {
 	}
 }
 
-// limitKey is what counts as one address: an IPv6 client has a /64 to itself.
+// limitKey returns what counts as one address: an IPv6 client has a /64 to itself.
 func limitKey(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if a.Is6() {
@@ -197,7 +194,7 @@ func (r *Registry) remove(s *Session) {
 	r.counts[Attachment(s.attachment.Load())].Add(-1)
 }
 
-// Find is the session with an id, nil where there is none.
+// Find returns the session with an id, nil if there is none.
 func (r *Registry) Find(id string) *Session {
 	sh := r.shard(id)
 	sh.mu.RLock()
@@ -208,7 +205,7 @@ func (r *Registry) Find(id string) *Session {
 	return sh.parked[id]
 }
 
-// Has says whether a session isn't gone.
+// Has says whether a session is still in the registry.
 func (r *Registry) Has(s *Session) bool { return r.Find(s.id) == s }
 
 func (r *Registry) moved(s *Session, from, to Attachment) {
@@ -220,7 +217,8 @@ func (r *Registry) moved(s *Session, from, to Attachment) {
 	sh := r.shard(s.id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	// Two may move it at the same time, and be here in another order; or it is gone.
+	// Two goroutines may change the attachment at the same time and get here in the other order, or the
+	// session may be gone.
 	here, there := sh.busy, sh.parked
 	if Attachment(s.attachment.Load()) != Parked {
 		here, there = there, here
@@ -231,17 +229,17 @@ func (r *Registry) moved(s *Session, from, to Attachment) {
 	}
 }
 
-// NoteKick remembers that a user was kicked, and forgets kicks of before old: a login that had begun before
-// ends as it becomes a session.
+// NoteKick records that a user was kicked, and forgets kicks from before old. A login that began before the
+// kick is ended when it becomes a session.
 func (r *Registry) NoteKick(user string, now, old time.Time) { r.kicks.note(user, now, old) }
 
-// Total is how many sessions there are.
+// Total returns how many sessions there are.
 func (r *Registry) Total() int64 { return r.total.Load() }
 
-// Count is how many sessions have their backend connections there.
+// Count returns how many sessions have the attachment at.
 func (r *Registry) Count(at Attachment) int64 { return r.counts[at].Load() }
 
-// Leftover says what is counted though no session is left, "" nothing.
+// Leftover says what is still counted although no session is left, "" if nothing is.
 func (r *Registry) Leftover() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -251,7 +249,7 @@ func (r *Registry) Leftover() string {
 	return fmt.Sprintf("%d sessions, addresses %v, users %v", r.total.Load(), r.byIP, r.byUser)
 }
 
-// LoggedIn is how many sessions have logged in and aren't gone.
+// LoggedIn returns how many sessions have logged in and haven't ended.
 func (r *Registry) LoggedIn() (n int64) {
 	for a := range r.counts {
 		if Attachment(a) != None {
@@ -261,7 +259,7 @@ func (r *Registry) LoggedIn() (n int64) {
 	return n
 }
 
-// Attachments is what the gauge of sessions shows.
+// Attachments returns the values of the sessions gauge.
 func (r *Registry) Attachments() []telemetry.AttachmentCount {
 	out := make([]telemetry.AttachmentCount, len(attachmentNames))
 	for i, name := range attachmentNames {
@@ -270,11 +268,11 @@ func (r *Registry) Attachments() []telemetry.AttachmentCount {
 	return out
 }
 
-// Each calls f for every session, holding no lock while it does. Sessions that
-// come or go meanwhile may be missed or over.
+// Each calls f for every session, without holding a lock. Sessions that come or go meanwhile may be missed, or
+// may have ended.
 func (r *Registry) Each(f func(*Session)) { r.Some(func(int) bool { return true }, f) }
 
-// Some leaves out the parked ones of shards that aren't chosen.
+// Some is Each without the parked sessions of the shards for which parked returns false.
 func (r *Registry) Some(parked func(shard int) bool, f func(*Session)) {
 	var batch []*Session
 	for i := range r.shards {
@@ -300,15 +298,15 @@ func (r *Registry) Some(parked func(shard int) bool, f func(*Session)) {
 // Filter chooses sessions.
 type Filter struct {
 	User    string // canonical name; "" is all
-	Backend string // id, or a name of it; "" is all
-	After   string // id of the last session of the page before
+	Backend string // id or name of the backend; "" is all
+	After   string // id of the last session of the previous page
 	Limit   int    // at most; 0 or more than MaxPage is MaxPage
 }
 
 // MaxPage is how many sessions one page has at most.
 const MaxPage = 1000
 
-// Info is a session as others see it.
+// Info is a session as the admin API shows it.
 type Info struct {
 	ID           string
 	User         string // "" before login
@@ -317,9 +315,9 @@ type Info struct {
 	Client       netip.AddrPort
 	Listener     string
 	TLS          bool
-	State        string // IMAP's: "not authenticated", "authenticated", "selected", "logout"
+	State        string // the IMAP state: "not authenticated", "authenticated", "selected", "logout"
 	Attachment   string
-	NotParked    string // what keeps it from being parked, however long it is quiet; "" nothing, or it isn't attached
+	NotParked    string // what keeps it from being parked; "" if nothing does, or if it isn't attached
 	Idle         bool   // in IDLE
 	InFlight     int    // commands that wait for their answers
 	Started      time.Time
@@ -329,9 +327,8 @@ type Info struct {
 	Commands     int64
 }
 
-// Page returns the chosen sessions in the order of their ids, and the After of
-// the next page, "" when this is the last.
-// ids are of the backends that f.Backend means.
+// Page returns the chosen sessions ordered by id, and the After of the next page, "" if this is the last one.
+// ids are the ids of the backends that f.Backend means.
 func (r *Registry) Page(f Filter, ids []string) ([]Info, string) {
 	limit := f.Limit
 	if limit <= 0 || limit > MaxPage {
@@ -360,7 +357,7 @@ func (r *Registry) Page(f Filter, ids []string) ([]Info, string) {
 	return out, next
 }
 
-// Info is the session as others see it.
+// Info returns the session as the admin API shows it.
 func (s *Session) Info() Info {
 	i := Info{
 		ID: s.id, Client: s.addr, Listener: s.lis.Name, TLS: s.secure.Load(),

@@ -56,9 +56,9 @@ func TestASessionThatEndsWhileItIsBeingParkedIsBusy(t *testing.T) {
 	s := &Session{id: newID(), env: &Env{Registry: r}}
 	r.add(s)
 	s.show(Parking)
-	s.attachment.Store(uint32(Parked)) // one is about to tell of Parked
-	s.show(Ended)                      // another ends it
-	r.moved(s, Parking, Parked)        // and the first tells
+	s.attachment.Store(uint32(Parked)) // one goroutine is about to report Parked
+	s.show(Ended)                      // another one ends the session
+	r.moved(s, Parking, Parked)        // and the first one reports
 	if found := among(r, 0, 0); found[s] != 1 {
 		t.Error("it isn't looked at")
 	}
@@ -69,8 +69,8 @@ func TestASessionThatEndsWhileItIsBeingParkedIsBusy(t *testing.T) {
 	}
 }
 
-// A session is ended by one goroutine and gone by another: what it was before is known as soon as it
-// has ended.
+// One goroutine ends a session and another removes it: the attachment before the end is known as soon as the
+// session has ended.
 func TestWhoSeesThatASessionHasEndedKnowsAsWhat(t *testing.T) {
 	env := &Env{Registry: NewRegistry()}
 	for range 20_000 {

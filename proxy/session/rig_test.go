@@ -20,8 +20,8 @@ import (
 
 const password = "s3cret-Pa55"
 
-// A rig serves sessions without a Server: the listener, the sweep and all of Env are the test's own. It has one
-// backend, and parks what idles when it is swept.
+// A rig serves sessions without a Server: the listener, the sweep and all of Env belong to the test. It has
+// one backend, and parks idle sessions when it sweeps.
 type rig struct {
 	t     testing.TB
 	env   *Env
@@ -31,7 +31,7 @@ type rig struct {
 	look  atomic.Pointer[func()] // called whenever a session reads the clock
 }
 
-// polite is a backend that lets everybody in, and answers commands in the test's way.
+// polite is a backend that accepts every login, and answers commands as the test says.
 func polite(commands map[string]imaptest.CommandFunc) imaptest.Handler {
 	return imaptest.Dialogue{LoginCaps: "IMAP4rev1 IDLE UNSELECT ENABLE CONDSTORE LITERAL+", Commands: commands}.Serve
 }
@@ -83,7 +83,7 @@ func newRig(t testing.TB, backend *imaptest.Backend, change ...func(*Settings)) 
 		for {
 			c, err := listener.Accept()
 			if err != nil {
-				return // it is closed
+				return // the listener is closed
 			}
 			client, err := conn.New(c.(*net.TCPConn))
 			if err != nil {
@@ -117,7 +117,7 @@ func newRig(t testing.TB, backend *imaptest.Backend, change ...func(*Settings)) 
 	return r
 }
 
-// reachable are Probes that find every backend well.
+// reachable are Probes for which every backend is reachable.
 type reachable struct{}
 
 func (reachable) Probe(context.Context, upstream.Target) error { return nil }
@@ -130,7 +130,7 @@ func (r *rig) now() time.Time {
 	return time.Now().Add(time.Duration(r.ahead.Load()))
 }
 
-// login is a client that has logged in.
+// login returns a client that has logged in.
 func (r *rig) login(user string) *imaptest.Client {
 	r.t.Helper()
 	c := imaptest.Dial(r.t, r.addr)
@@ -138,7 +138,7 @@ func (r *rig) login(user string) *imaptest.Client {
 	return c
 }
 
-// only is the one session that there is.
+// only returns the one session that there is.
 func (r *rig) only() *Session {
 	r.t.Helper()
 	var all []*Session
@@ -160,7 +160,7 @@ func (r *rig) parked() *Session {
 	return s
 }
 
-// ended waits until a session has ended, and looks why.
+// ended waits until a session has ended, and checks the reason.
 func (r *rig) ended(s *Session, why Reason) {
 	r.t.Helper()
 	eventually(r.t, "the session's end", func() bool { return r.env.Registry.Total() == 0 })
@@ -169,7 +169,7 @@ func (r *rig) ended(s *Session, why Reason) {
 	}
 }
 
-// oneConn is a connection as a session has it, and its client's end.
+// oneConn returns a connection as a session has it, and its client's end.
 func oneConn(t *testing.T) (ours *conn.Conn, theirs net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -188,7 +188,7 @@ func oneConn(t *testing.T) (ours *conn.Conn, theirs net.Conn) {
 	return ours, theirs
 }
 
-// bare is a session in a phase, which nothing runs. It has a connection, and is in the registry.
+// bare returns a session in a phase that no goroutine runs. It has a connection, and is in the registry.
 func bare(t *testing.T, p phase) *Session {
 	t.Helper()
 	poller, err := conn.NewPoller()

@@ -31,8 +31,8 @@ func TestAClientThatIsLostBeforeItsLastLineIsGivenUp(t *testing.T) {
 	}
 }
 
-// Who ends a session doesn't write to its client: the sweep, the hub and a shutdown have others to
-// see to.
+// A goroutine that ends a session doesn't write to its client: the sweep, the hub and a shutdown have other
+// sessions to handle.
 func TestTheLastLineIsLeftToTheSessionsOwner(t *testing.T) {
 	ours, theirs := oneConn(t)
 	hungUp := 0
@@ -55,17 +55,17 @@ func TestTheLastLineIsLeftToTheSessionsOwner(t *testing.T) {
 	}
 }
 
-// A session that was severed doesn't wait for its backend.
+// A session that was aborted doesn't wait for its backend.
 func TestASeveredSessionTidiesNothingUp(t *testing.T) {
 	b := imaptest.NewBackend(t, polite(nil))
 	r := newRig(t, b)
 	c := r.login("alice")
 	c.MustOK("SELECT INBOX")
 	s := r.only()
-	s.out.writeMu.Lock() // its owner can't say its last word yet
+	s.out.writeMu.Lock() // the owner can't send its last line yet
 	c.Write("b LOGOUT")
 	eventually(t, "the word", func() bool { return s.Reason() == ReasonLogout })
-	s.hangUp() // as who has the turn does, when it gives it back
+	s.hangUp() // as the goroutine that holds writeMu does before it unlocks
 	eventually(t, "the end's phase", func() bool {
 		s.control.mu.Lock()
 		defer s.control.mu.Unlock()
@@ -81,12 +81,12 @@ func TestASeveredSessionTidiesNothingUp(t *testing.T) {
 	}
 }
 
-// A goroutine that ends a session just as its connection goes to the pool touches neither
-// the dead handle nor a connection that is another's by then.
+// A goroutine that ends a session just as its connection goes to the pool touches neither the closed handle
+// nor a connection that belongs to another session by then.
 func TestASessionEndsWhileItsConnectionIsHandedOver(t *testing.T) {
 	r := newRig(t, imaptest.NewBackend(t, polite(nil)))
 	c := r.login("alice")
-	c.MustOK("NOOP") // its relay has begun, and isn't looking for its connection any more
+	c.MustOK("NOOP") // its relay has begun, and has loaded its connection
 	s := r.only()
 	b, err := s.set.Dialer.Login(t.Context(), s.target(), s.auth(), upstream.Client{})
 	must(t, err)
@@ -114,8 +114,8 @@ func TestASessionEndsWhileItsConnectionIsHandedOver(t *testing.T) {
 	c.MustOK("NOOP")
 }
 
-// What looks after a session that is over counts from endedAt: were that still 0, the session would be cut
-// before it is told. The clock looks here, which Terminate reads.
+// The sweep measures the time of an ended session from endedAt: if that were still 0, the session would be
+// aborted before its client is told. The test looks when Terminate reads the clock.
 func TestASessionThatIsOverHasItsTimeAtOnce(t *testing.T) {
 	r := newRig(t, imaptest.NewBackend(t, polite(nil)))
 	c := r.login("alice")
@@ -145,9 +145,9 @@ func TestASessionThatIsOverHasItsTimeAtOnce(t *testing.T) {
 	}
 }
 
-// A sweep between a login and its relay would else ask the client's side to
-// pause and have that taken back, and the session would hang with its next command. The clock,
-// which all that look after sessions read, looks here.
+// lastHeard is set before a session becomes visible. Otherwise a sweep between a login and its relay would ask
+// the client's side to pause, the interruption would be cleared, and the session would hang with its next
+// command. The test looks at the session each time that the clock is read, as the sweep may.
 func TestASessionThatCanBeSeenHasBeenHeardOf(t *testing.T) {
 	r := newRig(t, imaptest.NewBackend(t, polite(nil)))
 	var once sync.Mutex
@@ -176,7 +176,7 @@ func TestASessionThatCanBeSeenHasBeenHeardOf(t *testing.T) {
 	}
 }
 
-// A literal isn't spliced to a client behind the last line.
+// A literal isn't spliced to a client after the last line.
 func TestNoLiteralIsSplicedBehindTheLastLine(t *testing.T) {
 	b := imaptest.NewBackend(t, polite(map[string]imaptest.CommandFunc{"FETCH": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
 		if err := c.SendRaw("* 1 FETCH (BODY[] {200000}\r\n" + strings.Repeat("M", 200_000) + ")\r\n"); err != nil {
@@ -187,8 +187,8 @@ func TestNoLiteralIsSplicedBehindTheLastLine(t *testing.T) {
 	r := newRig(t, b)
 	c := r.login("alice")
 	s := r.only()
-	// The session's end as its own goroutine leaves it between the last line and
-	// hangUp; the backend's answer comes in that moment.
+	// The state of a session's end between the last line and hangUp; the backend's answer comes at that
+	// moment.
 	s.out.mu.Lock()
 	s.out.closed = true
 	s.out.mu.Unlock()
@@ -204,13 +204,13 @@ func TestNoLiteralIsSplicedBehindTheLastLine(t *testing.T) {
 	must(t, c.Conn.Close())
 }
 
-// LOGOUT, or an end, that comes while the answer before it is followed and not written yet
-// isn't answered ahead of that.
+// LOGOUT, or an end, that comes after the previous answer was parsed and before it is written isn't answered
+// before that answer.
 func TestWhoGoesHasAllAnswers(t *testing.T) {
 	r := newRig(t, imaptest.NewBackend(t, polite(nil)))
 	r.login("alice").MustOK("NOOP")
 	s := r.only()
-	s.down.followMu.Lock() // as in the midst of a chunk
+	s.down.followMu.Lock() // as during a chunk
 	asked := make(chan bool)
 	go func() { asked <- s.reusable(false) }()
 	select {
