@@ -289,7 +289,7 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 //     now, so the command's numbers and its "*" refer to the view. After DONE this also holds for the flags
 //     that a silent STORE changes.
 //   - The line of a command that changes or copies messages is incomplete: it may contain "*", or be a
-//     silent STORE of messages whose flags have changed (see spare).
+//     silent STORE of messages whose flags have changed (see spareUnread).
 func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 	t := &s.inFlight.Client
 	behind := s.park.hasCommand && s.behind()
