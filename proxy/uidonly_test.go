@@ -149,8 +149,7 @@ func TestWhoIsWokenHearsOfVanishedWithItsNextCommand(t *testing.T) {
 	}
 }
 
-// Parked while it is quiet, the client is told of no message that goes or comes before its next command, but of
-// flags of those that it knows.
+// Parked while it is quiet, the client is told of nothing before its next command: that may be a SELECT.
 func TestAQuietClientOfUIDOnlyIsParked(t *testing.T) {
 	p, _ := newUIDOnly(t, 4, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
 	c := p.login("alice")
@@ -166,12 +165,13 @@ func TestAQuietClientOfUIDOnlyIsParked(t *testing.T) {
 		told = true
 		p.expunge(2)
 		p.deliver()
-		return c.Send("* VANISHED 2", "* 4 EXISTS", `* 5 UIDFETCH (FLAGS (\Recent))`, `* 3 UIDFETCH (FLAGS (\Seen))`, cmd.Tag()+" OK done")
+		p.flag(3)
+		return c.Send("* VANISHED 2", "* 4 EXISTS", `* 5 UIDFETCH (FLAGS (\Recent))`, `* 3 UIDFETCH (FLAGS (\Flagged))`, cmd.Tag()+" OK done")
 	})
 	p.parked()
-	c.Expect(`* 3 UIDFETCH (FLAGS (\Seen))`)
 	c.Write("s UID FETCH 3 (UID)")
 	c.Expect("* VANISHED 2")
 	c.Expect("* 4 EXISTS")
+	c.Expect(`* 3 UIDFETCH (FLAGS (\Flagged))`)
 	c.Expect("* 1 FETCH{*}") // the scripted backend's own, which knows no UIDFETCH
 }

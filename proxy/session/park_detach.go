@@ -170,7 +170,6 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 		if len(quiet.lines) > 0 {
 			view.UIDs = quiet.known(view.UIDs)
 			view.UIDNext = max(t.Mailbox.Next, view.UIDs.Last()+1)
-			quiet.tellFlags(view.UIDs)
 		}
 		view.Told, view.Known = table, t.KnownFlags(view.UIDs)
 	}

@@ -7,9 +7,10 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// newMailBuffer collects what one of the proxy's own commands outside IDLE brings of messages that the client
-// doesn't know yet. The client is told with its next command, as it would be if the proxy had sent nothing: a
-// STORE * may be on the way and means the last message that the client knows. A client that has enabled
+// newMailBuffer collects what one of the proxy's own commands outside IDLE brings of messages and of flags. The
+// client is told with its next command, as it would be if the proxy had sent nothing: a STORE * may be on the
+// way and means the last message that the client knows, or a SELECT, after which a FETCH would be taken for one
+// of the new mailbox. Resyncs find the flags again, by the view's mod-sequence. A client that has enabled
 // UIDONLY isn't told of VANISHED either, as no command is in progress (RFC 7162 §3.2.10.2): it still counts
 // those messages.
 type newMailBuffer struct {
@@ -22,7 +23,7 @@ func (q *newMailBuffer) pass(response []byte) {
 	h := wire.ParseResponseHead(response)
 	t := &q.s.inFlight.Client
 	switch {
-	case wire.Is(h.Name, "EXISTS"), wire.Is(h.Name, "RECENT"), wire.Is(h.Name, "FETCH") && h.Number > t.Mailbox.Exists,
+	case wire.Is(h.Name, "EXISTS"), wire.Is(h.Name, "RECENT"), wire.Is(h.Name, "FETCH"), wire.Is(h.Name, "FLAGS"),
 		t.UIDOnly && (wire.Is(h.Name, "VANISHED") || wire.Is(h.Name, "UIDFETCH")):
 		q.lines = append(q.lines, bytes.Clone(response))
 		return
@@ -52,14 +53,4 @@ func (q *newMailBuffer) known(uids view.UIDs) view.UIDs {
 		return uids.Below(next)
 	}
 	return uids
-}
-
-// tellFlags passes on the flags, told by UID, of messages that the client knows. Only at the end of the
-// proxy's command is it certain which messages those are.
-func (q *newMailBuffer) tellFlags(known view.UIDs) {
-	for _, line := range q.lines {
-		if h := wire.ParseResponseHead(line); wire.Is(h.Name, "UIDFETCH") && known.Contains(h.Number) {
-			q.s.passOn(line)
-		}
-	}
 }
