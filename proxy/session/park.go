@@ -63,8 +63,8 @@ type parkState struct {
 	leaving  track.Leaving
 	star     uint32 // the UID or number that the command's "*" means; 0: what the backend takes it for
 	deferred *deferred
-	ends     bool      // the command is DONE, and the proxy answers it, since more has arrived after it
-	cut      track.Cut // what becomes of the commands that were in progress when the connection was lost
+	ends     bool // the command is DONE, and the proxy answers it, since more has arrived after it
+	cutIdle  bool // the client was in IDLE when the connection was lost
 	losses   losses
 
 	mu       sync.Mutex  // guards the fields below. No client is written to while it is held

@@ -114,7 +114,7 @@ func (s *Session) lost() phase {
 		s.Terminate(ReasonClientLost)
 		return phaseEnd
 	}
-	s.park.cut = cut
+	s.park.cutIdle = cut.Idle != ""
 	return phaseRecover
 }
 
@@ -148,8 +148,6 @@ func (s *Session) recover() phase {
 	began := s.env.Now()
 	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
 	t := telemetry.Recovery{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Start: began}
-	cut := s.park.cut
-	s.park.cut = track.Cut{}
 	var v *view.View
 	var err error
 	heard := began
@@ -204,7 +202,7 @@ func (s *Session) recover() phase {
 		return phaseEnd
 	}
 	s.env.Telemetry.Recovery(t)
-	idle := cut.Idle != ""
+	idle := s.park.cutIdle
 	s.park.mu.Lock()
 	s.park.times++
 	s.park.view, s.park.state, s.park.lastTold, s.park.idle = v, nil, t.End.UnixNano(), idle

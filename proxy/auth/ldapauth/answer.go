@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 	"syscall"
 
 	"github.com/go-ldap/ldap/v3"
@@ -44,7 +43,7 @@ var ofActiveDirectory = regexp.MustCompile(`, data ([0-9a-f]{2,4}),`)
 func refused(err error) auth.Verdict {
 	var own *serviceBind
 	if errors.As(err, &own) {
-		return auth.Unavailable{Err: said(err)}
+		return auth.Unavailable{Err: auth.Said(err)}
 	}
 	switch codeOf(err) {
 	case ldap.LDAPResultInvalidCredentials:
@@ -62,33 +61,7 @@ func refused(err error) auth.Verdict {
 	case ldap.LDAPResultConstraintViolation, ldap.LDAPResultInappropriateAuthentication, ldap.LDAPResultUnwillingToPerform:
 		return auth.Rejected{Reason: auth.ReasonAccountDisabled}
 	}
-	return auth.Unavailable{Err: fmt.Errorf("bind: %w", said(err))}
-}
-
-// maxSaid bounds what is repeated of the directory's words.
-const maxSaid = 200
-
-// result is an error of the directory's, fit for a log.
-type result struct {
-	err  error
-	text string
-}
-
-func (r *result) Error() string { return r.text }
-func (r *result) Unwrap() error { return r.err }
-
-// said makes an error fit for a log: in one line, printable and bounded.
-func said(err error) error {
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return ' '
-		}
-		return r
-	}, err.Error())
-	if len(text) > maxSaid {
-		text = text[:maxSaid] + "…"
-	}
-	return &result{err, text}
+	return auth.Unavailable{Err: fmt.Errorf("bind: %w", auth.Said(err))}
 }
 
 // Try implements auth.Trier: it binds as a login's search does, or as a user that doesn't exist.
@@ -126,7 +99,7 @@ func (s *Source) Try(ctx context.Context) (string, error) {
 
 // fault is an error with what mends it.
 func (s *Source) fault(err error) error {
-	return &auth.Fault{Err: fmt.Errorf("%s: %w", s.host, said(err)), Mend: mend(err)}
+	return &auth.Fault{Err: fmt.Errorf("%s: %w", s.host, auth.Said(err)), Mend: mend(err)}
 }
 
 // mend says what to do about an error.

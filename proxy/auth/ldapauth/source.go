@@ -129,7 +129,7 @@ func (s *Source) direct(ctx context.Context, c auth.Credentials) auth.Verdict {
 	case bound != nil:
 		return refused(bound)
 	case err != nil:
-		return auth.Unavailable{Err: said(err)}
+		return auth.Unavailable{Err: auth.Said(err)}
 	}
 	return v
 }
@@ -147,7 +147,7 @@ func (s *Source) search(ctx context.Context, c auth.Credentials) auth.Verdict {
 	})
 	switch {
 	case err != nil:
-		return auth.Unavailable{Err: fmt.Errorf("search: %w", said(err))}
+		return auth.Unavailable{Err: fmt.Errorf("search: %w", auth.Said(err))}
 	case len(found) == 0:
 		return auth.Unknown{}
 	case len(found) > 1:
@@ -163,7 +163,7 @@ func (s *Source) search(ctx context.Context, c auth.Credentials) auth.Verdict {
 		return err
 	})
 	if err != nil {
-		return auth.Unavailable{Err: fmt.Errorf("search: %w", said(err))}
+		return auth.Unavailable{Err: fmt.Errorf("search: %w", auth.Said(err))}
 	}
 	return v
 }

@@ -14,32 +14,6 @@ import (
 	"imapproxy/proxy/auth"
 )
 
-// maxSaid bounds what is repeated of the database's words.
-const maxSaid = 200
-
-// trouble is an error of the database's, fit for a log.
-type trouble struct {
-	err  error
-	text string
-}
-
-func (t *trouble) Error() string { return t.text }
-func (t *trouble) Unwrap() error { return t.err }
-
-// said makes an error fit for a log: in one line, printable and bounded.
-func said(err error) error {
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return ' '
-		}
-		return r
-	}, err.Error())
-	if len(text) > maxSaid {
-		text = text[:maxSaid] + "…"
-	}
-	return &trouble{err, text}
-}
-
 // Try implements auth.Trier: it asks for the row of a user that doesn't exist.
 func (s *Source) Try(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.asking.Timeout())
@@ -47,7 +21,7 @@ func (s *Source) Try(ctx context.Context) (string, error) {
 	found, err := s.find(ctx, "imapproxy-check@check.invalid")
 	switch {
 	case err != nil:
-		return "", &auth.Fault{Err: fmt.Errorf("%s: %w", s.o.Driver, said(err)), Mend: mend(err)}
+		return "", &auth.Fault{Err: fmt.Errorf("%s: %w", s.o.Driver, auth.Said(err)), Mend: mend(err)}
 	case found != nil:
 		return "", &auth.Fault{Err: errors.New(s.o.Driver + ": the query finds a row for a user that doesn't exist"), Mend: "have query find the row of %u alone"}
 	}

@@ -132,7 +132,7 @@ func (s *Source) Authenticate(ctx context.Context, c auth.Credentials) auth.Verd
 		found, err := s.find(ctx, c.User)
 		switch {
 		case err != nil:
-			return auth.Unavailable{Err: said(err)}
+			return auth.Unavailable{Err: auth.Said(err)}
 		case found == nil:
 			return auth.Unknown{}
 		}
