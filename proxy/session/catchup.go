@@ -19,14 +19,6 @@ const (
 	maxDeferredChanges = 1 << 15 // changes of flags that the client is told only after EXPUNGE
 )
 
-// deferred is what a resumed client hasn't been told yet, since its command has message numbers that it
-// counted before.
-type deferred struct {
-	missed view.Difference
-	view   *view.View       // the client's view before missed
-	n      view.SequenceMap // includes the new messages in missed, which change no number
-}
-
 // catchUp relays while the client counts messages that its backend no longer has: one command at a time, with
 // message numbers translated in both directions, until a command allows that the client is told. Then the
 // normal relay follows.

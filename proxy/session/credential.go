@@ -19,10 +19,6 @@ type credential struct {
 	stamp    any        // auth.Accepted.Stamp; nil if there is none
 	given    *given     // nil for most sessions
 	asked    time.Time  // when a source or the backend last accepted it
-
-	// Guarded by the registry's mutex: the list of the user's sessions.
-	entered    bool
-	prev, next *Session
 }
 
 // given is what a source gave in addition to its verdict, for sessions for which it did.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"imapproxy/proxy/auth"
@@ -104,32 +103,6 @@ func (s *Session) Look(ctx context.Context) {
 	case err != nil:
 		s.log().Debug("not rechecked", "error", err) // the next round tries again
 	}
-}
-
-// recheckIfLate asks for a recheck of all sessions if a source has changed since the password was checked: a
-// round may have passed over a login that was in progress.
-func (p *preLogin) recheckIfLate() {
-	if now := p.env.Settings().Sources; !slices.Equal(now, p.set.Sources) || auth.Version(now) != p.sources {
-		p.env.Recheck()
-	}
-}
-
-// pooledConn takes a pooled connection for a resume. If only the backend can verify the credential, it takes
-// one for which the backend has accepted the credential within Settings.Recheck.
-func (s *Session) pooledConn() *upstream.Conn {
-	pool, key := s.set.Park.Pool, s.poolKey(upstream.UseSession)
-	if !s.cred.asUser {
-		return pool.Take(key, upstream.Verified, s.addr.Addr())
-	}
-	now, within := s.env.Now(), s.settings().Recheck
-	if _, asked := s.cred.last(); now.Sub(asked) < within {
-		return pool.Take(key, upstream.Verified, s.addr.Addr())
-	}
-	c := pool.TakeSince(key, now.Add(-within))
-	if c != nil {
-		s.cred.good(c.LoggedIn)
-	}
-	return c
 }
 
 // spareLogins is how long a credential isn't doubted after the backend has accepted it.

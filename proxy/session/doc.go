@@ -4,9 +4,11 @@
 // named after the phases: login*.go answers the client until it has logged in, authenticates it and logs in to
 // its backend; relay*.go relays IMAP between client and backend; park*.go takes the backend connection away
 // and serves the client without one; resume.go gets a backend connection again; recover.go does so after a
-// loss; catchup*.go relays while the client can't be told yet of expunged messages. session.go has the
-// session's data, signal.go what other goroutines may do to a session, reason.go why it ends, registry.go the
-// list of all sessions, and env.go what sessions share.
+// loss; catchup*.go relays while the client can't be told yet of expunged messages.
+//
+// session.go has the data of a session and what sessions share, about.go what a session says of itself,
+// registry.go the list of all sessions, signal.go what other goroutines may do to a session, reason.go why it
+// ends, backend.go how it gets connections, moved.go and letgo.go how it follows its user to another backend.
 //
 // Imports internal/fair, proxy/auth, proxy/conn, proxy/imapclient, proxy/park,
 // proxy/park/resync, proxy/park/view, proxy/track, proxy/upstream, proxy/wire,

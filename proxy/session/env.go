@@ -9,37 +9,9 @@ import (
 
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
-	"imapproxy/proxy/conn"
-	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
-	"imapproxy/telemetry"
 )
-
-// Env is what the sessions of a proxy share, and all that they know about the server. Any goroutine may use
-// its fields. A test sets only those that it needs.
-type Env struct {
-	Now      func() time.Time
-	Settings func() *Settings // the current ones: a reload replaces them
-
-	Telemetry *telemetry.Telemetry
-	Buffers   *conn.Pool        // lent to the readers of connections
-	Names     track.NameBuffers // lent to commands that name a mailbox
-	Texts     track.Texts       // lent to long commands
-	Poller    *conn.Poller      // waits for the clients of parked sessions
-
-	Registry     *Registry     // the sessions
-	Places       *Places       // of clients before their login
-	Queues       *Queues       // of logins, resumes and large differences
-	Capabilities *Capabilities // of the backends
-	Probes       Probes        // of the backends
-
-	Draining func() bool       // no further session begins
-	Overdue  func() bool       // this proxy may have lost its backend connections to another one; nil: never
-	Recheck  func()            // requests a check of all sessions' credentials soon
-	Gone     func()            // called once for each session, after it has ended
-	Bug      func(what string) // called for a state that must not occur
-}
 
 // Probes find out, without a user, whether backends can be reached.
 type Probes interface {

@@ -52,16 +52,3 @@ func (f *failures) note(user string, one Failure) {
 	}
 	f.users.Add(user, all[:min(len(all), failuresOfUser)])
 }
-
-// Failures returns the last failures of a user, the latest first.
-func (r *Registry) Failures(user string) []Failure {
-	r.failures.mu.Lock()
-	defer r.failures.mu.Unlock()
-	if r.failures.users == nil {
-		return nil
-	}
-	if all, ok := r.failures.users.Peek(user); ok {
-		return all.([]Failure) // never changed once stored
-	}
-	return nil
-}

@@ -3,55 +3,15 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/wire"
 )
-
-// Bounds before login, when the client is still unknown. RFC 2683 §3.2.1.5 has servers accept lines of 8,000
-// octets; passwords and tokens may have 8 KiB, in PLAIN on one line in base64.
-const (
-	maxPreLine    = 12 << 10
-	maxPreLiteral = 8 << 10
-	// maxAttempts is how many failed logins end a connection, maxBad how many invalid commands; both are
-	// Dovecot's numbers.
-	maxAttempts = 10
-	maxBad      = 3
-	// largeFactor is how much larger an ID may be than other commands: RFC 2971 §3.3 allows 30 fields with
-	// values of 1,024 octets. At most largeAtATime such commands are read at a time, largeOfNetwork from one
-	// network.
-	largeFactor    = 4
-	largeAtATime   = 128
-	largeOfNetwork = 8
-	// farewellIn bounds the write of the last line.
-	farewellIn = 2 * time.Second
-)
-
-// preLogin is the state of a session before login. One goroutine owns it.
-type preLogin struct {
-	*Session
-	r        *wire.Reader
-	begun    time.Time // start of the login's trace: accept, or the end of the attempt before
-	loginTag string    // the tag of the login that succeeded
-	ttl      int       // how many more proxies the session may pass (ID x-proxy-ttl); 0: unknown
-	attempts int       // failed logins
-	bads     int       // invalid commands
-	large    bool      // the session holds a slot for a large command
-	tls      struct{ start, end time.Time }
-	asked    time.Time   // when the last login began
-	sources  uint64      // auth.Version when the last login began
-	place    *fair.Place // among the clients that haven't logged in
-	evicted  atomic.Bool // another client has taken the place
-}
 
 // prelogin serves a session until its login.
 func (s *Session) prelogin(ctx context.Context) phase {
@@ -196,56 +156,6 @@ func (p *preLogin) agree(sofar []byte) error {
 	return p.say("+ OK\r\n")
 }
 
-// bad answers an invalid command, and counts it.
-func (p *preLogin) bad(tag, text string) error {
-	p.bads++
-	return p.say(tag + " BAD " + text + "\r\n")
-}
-
-// unreadable answers or ends the session for an error of the Reader.
-func (p *preLogin) unreadable(unit []byte, err error) error {
-	var lit *wire.LiteralError
-	switch {
-	case errors.As(err, &lit) && lit.Sync:
-		// The proxy sent no "+", so no literal follows and the stream stays in step.
-		p.bads++
-		tag := "*"
-		if h := wire.ParseCommandHead(wire.FirstLine(unit)); wire.ValidTag(h.Tag) {
-			tag = string(h.Tag)
-		}
-		return p.say(fmt.Sprintf("%s BAD [TOOBIG] Literals before login have at most %d bytes\r\n", tag, maxPreLiteral))
-	case errors.As(err, &lit):
-		return &endError{reason: ReasonClientProtocol, say: "* BYE [TOOBIG] Literal too long before login\r\n", cause: err}
-	case errors.Is(err, wire.ErrLineTooLong):
-		return &endError{reason: ReasonClientProtocol, say: "* BYE Command line too long\r\n", cause: err}
-	case errors.Is(err, wire.ErrNUL):
-		return &endError{reason: ReasonClientProtocol, say: "* BYE NUL isn't allowed in a command\r\n", cause: err}
-	}
-	return p.broken(err)
-}
-
-// broken returns the end of the session that an error of the client's connection causes.
-func (p *preLogin) broken(err error) error {
-	var end *endError
-	switch {
-	case errors.As(err, &end):
-		return err
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return &endError{reason: ReasonClientClosed}
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return contextEnd(p)
-	}
-	return &endError{reason: ReasonClientLost, cause: err}
-}
-
-// say writes a line to the client.
-func (p *preLogin) say(line string) error {
-	if _, err := p.client.Write([]byte(line)); err != nil {
-		return p.broken(err)
-	}
-	return nil
-}
-
 // handshake starts TLS on the client's connection.
 func (p *preLogin) handshake(ctx context.Context) error {
 	p.tls.start = p.env.Now()
@@ -341,9 +251,4 @@ func (p *preLogin) capabilities() string {
 		caps = append(caps, "AUTH="+m)
 	}
 	return strings.Join(caps, " ")
-}
-
-// mayLogin says whether the client may send passwords over the connection as it is.
-func (p *preLogin) mayLogin() bool {
-	return p.secure.Load() || p.lis.mayLogin(p.addr.Addr())
 }

@@ -3,16 +3,14 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
+	"imapproxy/proxy/auth"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
-	"imapproxy/routing"
 	"imapproxy/telemetry"
 )
-
-// maxBackends is how many backends one login tries.
-const maxBackends = 3
 
 // discoveryWait is how long a login waits for discovery's first answer about its backend: a proxy listens
 // before it knows any backend.
@@ -88,9 +86,6 @@ var errMoved = errors.New("the user was sent to another backend during each logi
 // errLoop says that a login has passed through too many proxies.
 var errLoop = errors.New("a loop of proxies (x-proxy-ttl is used up)")
 
-// targetOf returns how a backend is reached.
-func (s *Session) targetOf(b *routing.Backend) upstream.Target { return s.settings().TargetOf(b) }
-
 // forgetLogin releases what a login has acquired, when the session ends before its relay begins.
 func (p *preLogin) forgetLogin() {
 	p.detach()
@@ -136,5 +131,13 @@ func (p *preLogin) handOver() {
 		s.Terminate(ReasonShutdown)
 	case s.env.Registry.kicks.since(s.user, p.asked):
 		s.Terminate(ReasonKicked)
+	}
+}
+
+// recheckIfLate asks for a recheck of all sessions if a source has changed since the password was checked: a
+// round may have passed over a login that was in progress.
+func (p *preLogin) recheckIfLate() {
+	if now := p.env.Settings().Sources; !slices.Equal(now, p.set.Sources) || auth.Version(now) != p.sources {
+		p.env.Recheck()
 	}
 }

@@ -72,7 +72,7 @@ func (p *preLogin) exchangeFailed(ctx context.Context, tag, mechanism string, er
 		return p.failed(ctx, attempt{tag: tag, mechanism: mechanism, begun: p.env.Now()}, auth.ReasonOf(err))
 	}
 	if !errors.Is(err, auth.ErrCancelled) {
-		p.failureLine(ctx, p.addrOnly(mechanism), auth.ReasonOf(err))
+		p.failureLine(ctx, attempt{mechanism: mechanism}, auth.ReasonOf(err))
 	}
 	text := "Authentication exchange cancelled"
 	if errors.Is(err, auth.ErrSyntax) {
@@ -81,26 +81,6 @@ func (p *preLogin) exchangeFailed(ctx context.Context, tag, mechanism string, er
 	p.attempts++
 	return p.say(tag + " BAD " + text + "\r\n")
 }
-
-// attempt is the state of one login.
-type attempt struct {
-	tag, mechanism string
-	user           string // canonical, or what the client sent if it has no canonical form
-	source         string // the credential source that decided
-	backend        string
-	proof          upstream.Proof // what is known about the password before the backend is asked
-	stamp          any            // auth.Accepted.Stamp
-	password       telemetry.Secret
-	given          *given        // what a source gave in addition to its verdict
-	wait           time.Duration // the delay that a source wants before the answer to a failure
-	words          string        // the backend's text for the client (upstream.ForUser)
-	alerts         []string      // the alerts that came with it
-	begun          time.Time
-	trace          *telemetry.LoginTrace
-	err            error // for the trace and the log
-}
-
-func (p *preLogin) addrOnly(mechanism string) attempt { return attempt{mechanism: mechanism} }
 
 // login authenticates the client, picks a backend and logs in there. done says that the session has user, pick
 // and backend, and that the client is logged in.
@@ -178,18 +158,6 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	p.succeeded(a)
 	ok = true
 	return true, nil
-}
-
-// accepted records what a source says about a client that it accepts. From here on the user is the one that
-// the source names.
-func (a *attempt) accepted(v auth.Accepted, login *upstream.Auth) {
-	a.proof, a.stamp, a.given = upstream.Verified, v.Stamp, newGiven(login.User, v)
-	if v.User != "" {
-		login.User, a.user = v.User, v.User
-	}
-	if v.Password != "" {
-		login.Mode, login.Password = upstream.ModeUser, v.Password
-	}
 }
 
 // succeeded records a successful login.

@@ -3,18 +3,9 @@ package session
 import (
 	"context"
 	"fmt"
-	"net/netip"
 
 	"imapproxy/internal/fair"
 )
-
-// placementsAtATime is how many placements are looked up at a time: as many as discovery has connections for
-// (maxPlacementConns). Further ones would wait there in the order of their arrival.
-const placementsAtATime = 32
-
-func newPlacing() *fair.Queue[netip.Prefix] {
-	return fair.NewQueue[netip.Prefix](fair.Options{Slots: placementsAtATime})
-}
 
 // placement returns the id of the backend that Options.Placement names for a user, "" if there is none. If the
 // backend proves the password, the placement is looked up before that, so networks take turns: with many

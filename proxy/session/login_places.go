@@ -18,6 +18,19 @@ type Places struct {
 	Placing *fair.Queue[netip.Prefix]
 }
 
+// knownNetworks is how many known networks are remembered; they take 10 MB at most.
+const knownNetworks = 1 << 16
+
+// placementsAtATime is how many placements are looked up at a time: as many as discovery has connections for
+// (maxPlacementConns). Further ones would wait there in the order of their arrival.
+const placementsAtATime = 32
+
+// At most largeAtATime commands that are larger than others are read at a time, largeOfNetwork from one network.
+const (
+	largeAtATime   = 128
+	largeOfNetwork = 8
+)
+
 // NewPlaces makes Places without clients.
 func NewPlaces() (*Places, error) {
 	known, err := lru.New(knownNetworks)
@@ -28,7 +41,7 @@ func NewPlaces() (*Places, error) {
 		clients: fair.NewPlaces(),
 		large:   fair.NewQueue[netip.Prefix](fair.Options{Slots: largeAtATime, PerKey: largeOfNetwork}),
 		known:   known,
-		Placing: newPlacing(),
+		Placing: fair.NewQueue[netip.Prefix](fair.Options{Slots: placementsAtATime}),
 	}, nil
 }
 

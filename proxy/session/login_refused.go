@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"imapproxy/proxy/auth"
@@ -34,29 +33,6 @@ func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error 
 	}
 	a.alerts = alerts
 	return p.unavailable(ctx, a)
-}
-
-// told returns the alerts that came with a refusal, as lines for the client (RFC 9051 §7.1).
-func (a *attempt) told() string {
-	var b strings.Builder
-	for _, text := range a.alerts[:min(len(a.alerts), maxAlerts)] {
-		b.WriteString("* OK [ALERT] " + text + "\r\n")
-	}
-	return b.String()
-}
-
-// maxAlerts bounds how many alerts of one login are passed on.
-const maxAlerts = 5
-
-// contextEnd returns the end of the session that the end of its context causes.
-func contextEnd(p *preLogin) error {
-	switch {
-	case p.env.Draining():
-		return &endError{reason: ReasonShutdown}
-	case p.evicted.Load():
-		return &endError{reason: ReasonLimit}
-	}
-	return &endError{reason: ReasonLoginTimeout}
 }
 
 // failed answers wrong credentials, after a delay that slows guessing down.

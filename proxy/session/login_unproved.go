@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
@@ -14,30 +13,9 @@ import (
 // to 15 s after a wrong password. Dovecot's default is 100 of them: 250 guessers would leave none to users who
 // know their passwords. So such logins share a few places at each backend, and networks take turns. Logins
 // with a proved password (on a pooled connection, of a resume, with a master user) don't need a place.
-
+//
 // Networks with a recent login have as many places of their own: otherwise a user who knows the password would
 // wait for the guessers of thousands of networks.
-
-// knownNetworks is how many known networks are remembered; they take 10 MB at most.
-const knownNetworks = 1 << 16
-
-// defaultUnproved is how many logins with unproved passwords a backend is asked for at a time.
-const defaultUnproved = 32
-
-// unprovedPerNetwork is the divisor: one network may have this fraction of the places.
-const unprovedPerNetwork = 4
-
-// unprovedPlaces names the places at one backend for networks that are known, or for those that aren't.
-type unprovedPlaces struct {
-	backend string
-	known   bool
-}
-
-// unproved returns the size of a queue of unproved logins.
-func (l Limits) unproved() fair.Options {
-	n := cmp.Or(l.UnprovedLogins, defaultUnproved)
-	return fair.Options{Slots: n, PerKey: max(n/unprovedPerNetwork, 1)}
-}
 
 // loginAt logs in to a backend. If the backend is to prove the password, it first waits for the turn of the
 // client's network. Its errors are those of Dialer.Login.

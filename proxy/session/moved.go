@@ -144,3 +144,6 @@ func missing(has, told wire.Caps) string {
 	}
 	return ""
 }
+
+// maxBackends is how many backends one login tries.
+const maxBackends = 3

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"time"
 
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/resync"
@@ -13,15 +12,6 @@ import (
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 	"imapproxy/telemetry"
-)
-
-// hubWithin bounds the requests to the hub, which come before the session's own connection is touched: if they
-// take longer, the session keeps the connection. leaveWithin bounds the commands after that. While one of them
-// is outstanding the session can't go back to the relay; a backend that takes so long to answer counts as
-// lost.
-const (
-	hubWithin   = 20 * time.Second
-	leaveWithin = 10 * time.Minute
 )
 
 // detach takes the session's backend connection away. At the end the session is parked, or attached as before.

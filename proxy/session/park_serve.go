@@ -120,13 +120,6 @@ func (s *Session) wakes(cause string) phase {
 	return phaseResume
 }
 
-// unpark leaves the hub, so that the session isn't sent changes any more.
-func (s *Session) unpark() {
-	if s.park.sub != nil {
-		s.park.sub.Leave()
-	}
-}
-
 // Chunk implements conn.Receiver.
 func (f *parkedReader) Chunk(b []byte) (kept int, next conn.Next) {
 	s := f.s

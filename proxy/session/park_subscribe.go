@@ -3,12 +3,9 @@ package session
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/park/resync"
-	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 )
 
@@ -100,56 +97,9 @@ func (s *Session) watchConn(ctx context.Context) (*upstream.Conn, error) {
 	return c.HandOver(s.env.Telemetry, "watch"), nil
 }
 
-// loginAgain makes another connection for the session's user. If the backend refuses the login, pooled
-// connections of the user are closed: those opened with the refused credential, or all of them if the user has
-// reached the backend's limit of connections.
-func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
-	a := s.auth()
-	if a.Password == "" { // a watch shared with other sessions asks after the password was wiped: that isn't a refusal
-		return nil, &upstream.Unavailable{Backend: s.picked().Backend.Shown(), Stage: upstream.StageSettings, Err: errSessionOver}
+// unpark leaves the hub, so that the session isn't sent changes any more.
+func (s *Session) unpark() {
+	if s.park.sub != nil {
+		s.park.sub.Leave()
 	}
-	c, err := s.settings().Dialer.Login(ctx, s.target(), a, s.clientInfo())
-	if err == nil {
-		s.cred.good(c.LoggedIn)
-	}
-	var refused *upstream.Refused
-	if errors.As(err, &refused) {
-		s.env.refusedCredential(s.user, a.Password, s.addr.Addr(), s)
-	}
-	var down *upstream.Unavailable
-	if errors.As(err, &down) && down.MayBeFull() {
-		s.settings().Dialer.Room().Refused(s.picked().Backend.ID, down.Fault() == upstream.FaultFull)
-	}
-	if err != nil {
-		s.set.Park.refused(s.poolKey(upstream.UseWatch), s.user, err) // for each use of the pool
-	}
-	return c, err
-}
-
-// poolKey returns the key of the pooled connections that this session may use.
-func (s *Session) poolKey(use upstream.Use) upstream.PoolKey {
-	dialect := "watch"
-	if use == upstream.UseSession {
-		names := slices.Sorted(slices.Values(s.inFlight.Client.Enabled))
-		dialect = strings.Join(names, " ")
-		if s.inFlight.Client.Dialect == view.CondStore && !slices.Contains(names, "CONDSTORE") {
-			dialect += " +CONDSTORE"
-		}
-	}
-	return s.set.Park.Pool.Key(s.user, s.target(), s.auth(), use, dialect)
-}
-
-func (s *Session) clientInfo() upstream.Client {
-	return upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: s.proxyTTL}
-}
-
-// hint tells the hub of a command that may have changed a mailbox, before the command's answer is sent: parked
-// sessions of the same user learn of the user's changes on another connection. changes says that the command
-// is one.
-func (s *Session) hint(changes bool) {
-	hub := s.set.Park.Hub
-	if hub == nil || !changes || !hub.Wanted(s.user) {
-		return
-	}
-	hub.Hint(park.Hint{User: s.user, Source: park.HintCommand})
 }

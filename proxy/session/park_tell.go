@@ -18,8 +18,6 @@ const (
 	tellWithin = 10 * time.Second
 	// tellPiece is how much of a difference is rendered before it is written.
 	tellPiece = 64 << 10
-	// differencesPerUser is how many sessions of one user may hold a large difference at a time.
-	differencesPerUser = 8
 )
 
 // signals handles the pending signals of a parked session. interrupted says that a read of the client was

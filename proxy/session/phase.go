@@ -2,9 +2,13 @@ package session
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"net/netip"
+	"strings"
 
 	"imapproxy/proxy/conn"
+	"imapproxy/telemetry"
 )
 
 // A session is a chain of phases. The phase that runs is the session's only owner: it owns both connections
@@ -51,6 +55,32 @@ const (
 	phaseAway
 )
 
+// Signal is a request to a session's owner. Signals are bits: several may be pending.
+type Signal uint8
+
+const (
+	SigPause     Signal = 1 << iota // the relay is to stop at the next boundary, so that the session can be parked
+	SigTell                         // a parked client in IDLE is to be told of parkState.state
+	SigAlive                        // a parked client in IDLE is to be sent a "Still here" line
+	SigLostWatch                    // a parked session is to be resumed: its mailbox isn't watched any more
+	SigOff                          // a parked session is to be resumed: parking was switched off
+	SigDoubt                        // a parked session is to be resumed: a backend refused its credential to another client
+	sigLost                         // the relay is to stop: the backend connection is lost
+
+	sigWake = SigLostWatch | SigOff | SigDoubt
+)
+
+// wake names, for telemetry, why a parked session is resumed although its client has sent nothing.
+func (g Signal) wake() string {
+	switch g & sigWake {
+	case SigLostWatch:
+		return telemetry.WakeLostWatch
+	case SigOff:
+		return telemetry.WakeOff
+	}
+	return telemetry.WakeDoubt
+}
+
 // phases has, for each phase: its name, the attachment that admin page and metrics show, the phases that may
 // follow it, and the signals that its owner takes.
 var phases = [...]struct {
@@ -80,6 +110,19 @@ func (p phase) mayPrecede(next phase) bool {
 	}
 	return false
 }
+
+// New makes the session of a client connection that the registry has admitted. Live serves it. addr is the
+// client's address, local the address that it connected to.
+func New(env *Env, lis *Listener, client *conn.Conn, addr, local netip.AddrPort) *Session {
+	s := &Session{id: newID(), env: env, set: env.Settings(), lis: lis, client: client, addr: addr, local: local, started: env.Now()}
+	s.seen(s.started)
+	env.Registry.add(s)
+	env.Telemetry.SessionOpened(lis.Name, lis.TLS == TLSImplicit)
+	return s
+}
+
+// newID makes a session id: 16 random characters that can't be guessed and don't look alike.
+func newID() string { return strings.ToLower(rand.Text()[:16]) }
 
 // Live runs the session from its first phase on. It is called in the goroutine of accept. ctx ends the first
 // phase.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"net/netip"
@@ -22,6 +23,9 @@ type Queues struct {
 	resumes  map[string]*resumes
 	unproved map[unprovedPlaces]*fair.Queue[netip.Prefix]
 }
+
+// differencesPerUser is how many sessions of one user may hold a large difference at a time.
+const differencesPerUser = 8
 
 // NewQueues makes Queues without waiting sessions.
 func NewQueues(o *Settings) *Queues {
@@ -101,4 +105,22 @@ func (q *Queues) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.resumes) + len(q.unproved)
+}
+
+// defaultUnproved is how many logins with unproved passwords a backend is asked for at a time.
+const defaultUnproved = 32
+
+// unprovedPerNetwork is the divisor: one network may have this fraction of the places.
+const unprovedPerNetwork = 4
+
+// unprovedPlaces names the places at one backend for networks that are known, or for those that aren't.
+type unprovedPlaces struct {
+	backend string
+	known   bool
+}
+
+// unproved returns the size of a queue of unproved logins.
+func (l Limits) unproved() fair.Options {
+	n := cmp.Or(l.UnprovedLogins, defaultUnproved)
+	return fair.Options{Slots: n, PerKey: max(n/unprovedPerNetwork, 1)}
 }

@@ -4,43 +4,10 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/netip"
-	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"imapproxy/proxy/track"
 	"imapproxy/telemetry"
 )
-
-// Shards is how many shards the registry has.
-const Shards = 64
-
-// Registry has every session from accept to its last byte, in shards by id so that sessions don't wait for a
-// listing, and the counts to which limits apply.
-type Registry struct {
-	shards   [Shards]shard
-	seed     maphash.Seed
-	total    atomic.Int64
-	counts   [len(attachmentNames)]atomic.Int64
-	kicks    kicks
-	failures failures
-
-	mu     sync.Mutex // guards the fields below
-	byIP   map[netip.Addr]int
-	byUser map[string]int
-	users  int // sessions in byUser: those with a proved password
-	// first is each user's newest logged-in session; credential links it to the user's others.
-	first map[string]*Session
-}
-
-// shard has its sessions in two maps: those that the sweep visits each time, and the parked ones, of which
-// there may be a million that need no visit.
-type shard struct {
-	mu           sync.RWMutex
-	busy, parked map[string]*Session
-}
 
 // NewRegistry makes a registry without sessions.
 func NewRegistry() *Registry {
@@ -122,39 +89,37 @@ func (r *Registry) enter(s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if next := r.first[s.user]; next != nil {
-		s.cred.next, next.cred.prev = next, s
+		s.next, next.prev = next, s
 	}
-	r.first[s.user], s.cred.entered = s, true
+	r.first[s.user] = s
 }
 
 // exit undoes enter, if enter was called.
 func (r *Registry) exit(s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s.cred == nil || !s.cred.entered {
+	if s.prev == nil && r.first[s.user] != s {
 		return
 	}
-	c := s.cred
-	c.entered = false
-	if c.next != nil {
-		c.next.cred.prev = c.prev
+	if s.next != nil {
+		s.next.prev = s.prev
 	}
 	switch {
-	case c.prev != nil:
-		c.prev.cred.next = c.next
-	case c.next != nil:
-		r.first[s.user] = c.next
+	case s.prev != nil:
+		s.prev.next = s.next
+	case s.next != nil:
+		r.first[s.user] = s.next
 	default:
 		delete(r.first, s.user)
 	}
-	c.prev, c.next = nil, nil
+	s.prev, s.next = nil, nil
 }
 
 // OfUser returns the user's sessions that have logged in and haven't ended.
 func (r *Registry) OfUser(user string) (all []*Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for s := r.first[user]; s != nil; s = s.cred.next {
+	for s := r.first[user]; s != nil; s = s.next {
 		all = append(all, s)
 	}
 	return all
@@ -295,83 +260,32 @@ func (r *Registry) Some(parked func(shard int) bool, f func(*Session)) {
 	}
 }
 
-// Filter chooses sessions.
-type Filter struct {
-	User    string // canonical name; "" is all
-	Backend string // id or name of the backend; "" is all
-	After   string // id of the last session of the previous page
-	Limit   int    // at most; 0 or more than MaxPage is MaxPage
-}
-
-// MaxPage is how many sessions one page has at most.
-const MaxPage = 1000
-
-// Info is a session as the admin API shows it.
-type Info struct {
-	ID           string
-	User         string // "" before login
-	Backend      string // "" before login
-	Why          string // the rule that chose the backend
-	Client       netip.AddrPort
-	Listener     string
-	TLS          bool
-	State        string // the IMAP state: "not authenticated", "authenticated", "selected", "logout"
-	Attachment   string
-	NotParked    string // what keeps it from being parked; "" if nothing does, or if it isn't attached
-	Idle         bool   // in IDLE
-	InFlight     int    // commands that wait for their answers
-	Started      time.Time
-	LastActivity time.Time
-	BytesIn      int64
-	BytesOut     int64
-	Commands     int64
-}
-
-// Page returns the chosen sessions ordered by id, and the After of the next page, "" if this is the last one.
-// ids are the ids of the backends that f.Backend means.
-func (r *Registry) Page(f Filter, ids []string) ([]Info, string) {
-	limit := f.Limit
-	if limit <= 0 || limit > MaxPage {
-		limit = MaxPage
-	}
-	var found []*Session
-	r.Each(func(s *Session) {
-		user, backend := "", ""
-		if s.loggedIn.Load() {
-			user, backend = s.user, s.picked().Backend.ID
+// show sets the attachment and reports the change to metrics, log and admin page. Ended is never replaced.
+func (s *Session) show(to Attachment) {
+	from := Attachment(s.attachment.Load())
+	for ; from != to && from != Ended; from = Attachment(s.attachment.Load()) {
+		if to == Ended { // stored first: a reader that sees Ended reads endedAs at once
+			s.endedAs.Store(uint32(from))
 		}
-		if s.id > f.After && (f.User == "" || f.User == user) && (f.Backend == "" || slices.Contains(ids, backend)) {
-			found = append(found, s)
+		if s.attachment.CompareAndSwap(uint32(from), uint32(to)) {
+			break
 		}
-	})
-	slices.SortFunc(found, func(a, b *Session) int { return strings.Compare(a.id, b.id) })
-	next := ""
-	if len(found) > limit {
-		found = found[:limit]
-		next = found[limit-1].id
 	}
-	out := make([]Info, len(found))
-	for i, s := range found {
-		out[i] = s.Info()
+	if from == to || from == Ended { // the phase that parks or resumes the session meanwhile learns of the end from Reason
+		return
 	}
-	return out, next
+	s.env.Registry.moved(s, from, to)
 }
 
-// Info returns the session as the admin API shows it.
-func (s *Session) Info() Info {
-	i := Info{
-		ID: s.id, Client: s.addr, Listener: s.lis.Name, TLS: s.secure.Load(),
-		State: "not authenticated", Attachment: Attachment(s.attachment.Load()).String(),
-		Started: s.started, LastActivity: time.Unix(0, s.lastSeen.Load()),
-		BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(), Commands: s.commands.Load(),
+// Failures returns the last failures of a user, the latest first.
+func (r *Registry) Failures(user string) []Failure {
+	r.failures.mu.Lock()
+	defer r.failures.mu.Unlock()
+	if r.failures.users == nil {
+		return nil
 	}
-	if i.Attachment == Attached.String() {
-		i.NotParked = track.Blocker(s.park.blocker.Load()).String()
+	if all, ok := r.failures.users.Peek(user); ok {
+		return all.([]Failure) // never changed once stored
 	}
-	if s.loggedIn.Load() {
-		i.User, i.Backend, i.Why = s.user, s.picked().Current().Shown(), string(s.picked().Why)
-		i.State, i.Idle = s.inFlight.State()
-		i.InFlight = s.inFlight.Waiting()
-	}
-	return i
+	return nil
 }

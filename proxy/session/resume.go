@@ -17,15 +17,6 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Defaults of ParkOptions.
-const (
-	// DefaultResumeWithin is long enough for a backend that restarts.
-	DefaultResumeWithin = 45 * time.Second
-	DefaultResumeTry    = 20 * time.Second
-	// defaultResumes is how many resumes run at a time per backend.
-	defaultResumes = 32
-)
-
 // resumePause is the pause before the second attempt of a resume; later pauses are longer.
 const resumePause = 250 * time.Millisecond
 

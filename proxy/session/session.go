@@ -1,41 +1,24 @@
 package session
 
 import (
-	"crypto/rand"
-	"log/slog"
+	"context"
+	"hash/maphash"
 	"net/netip"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
 	"imapproxy/proxy/conn"
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 	"imapproxy/routing"
 	"imapproxy/telemetry"
 )
-
-// Attachment says whether a session has a backend connection, or is about to get or lose one.
-type Attachment uint32
-
-// The attachment is None before login, then Attached. An idle session goes through Parking to Parked and comes
-// back through Resuming, sometimes through CatchingUp (docs/parking.md).
-const (
-	None Attachment = iota
-	Attached
-	Parking
-	Parked
-	Resuming
-	CatchingUp // attached, but the client isn't told yet of expunged messages
-	Ended
-)
-
-var attachmentNames = [...]string{"none", "attached", "parking", "parked", "resuming", "catching_up", "ended"}
-
-func (a Attachment) String() string { return attachmentNames[a] }
 
 // Session is one client connection, from accept to its last byte. Its phases are in phase.go. Its fields are
 // grouped by which goroutines may read and write them.
@@ -60,7 +43,6 @@ type Session struct {
 	link     *trace.SpanContext // the login's trace; nil if traces are off
 	proxyTTL int
 	caps     *backendCaps
-	loggedIn atomic.Bool
 
 	// pick is the user's backend. Login sets it; repick (moved.go) replaces it while the session has no
 	// backend connection.
@@ -78,6 +60,9 @@ type Session struct {
 	out      clientOut
 	park     parkState
 
+	// Guarded by Registry.mu: the neighbours in the list of the user's sessions.
+	prev, next *Session
+
 	// Atomic; any goroutine may read them.
 	attachment atomic.Uint32          // written only by show
 	endedAs    atomic.Uint32          // the attachment before Ended; written only by show
@@ -86,6 +71,7 @@ type Session struct {
 	aborted    atomic.Bool            // the connections are closed without lingering and without close_notify; set once, by abort
 	halfClosed atomic.Bool            // the client has shut its sending side; this and the fields below, except leaving, are written by the phase that runs
 	reusing    atomic.Bool            // the session ends, and its backend connection goes to the pool
+	loggedIn   atomic.Bool            // set by phasePrelogin
 	secure     atomic.Bool            // under TLS
 	leaving    atomic.Bool            // the session is to give up its backend connection at the next safe point (letgo.go)
 	lastSeen   atomic.Int64           // when a byte last came from either side, Unix ns
@@ -108,157 +94,107 @@ func (s *Session) relays() {
 	s.relaying = &relaying{up: commandFlow{s: s}, down: responseFlow{s: s, scan: wire.Scanner{Direction: wire.Responses}}}
 }
 
-// log returns the session's logger. It is made anew for each line: few lines are written, and each of many
-// sessions would keep one in memory.
-func (s *Session) log() *slog.Logger {
-	if s.link == nil {
-		return s.about(s.env.Telemetry.SessionLogger(s.id, ""))
-	}
-	return s.about(s.env.Telemetry.SessionLogger(s.id, s.link.TraceID().String()))
+// Env is what the sessions of a proxy share, and all that they know about the server. Any goroutine may use
+// its fields. A test sets only those that it needs.
+type Env struct {
+	Now      func() time.Time
+	Settings func() *Settings // the current ones: a reload replaces them
+
+	Telemetry *telemetry.Telemetry
+	Buffers   *conn.Pool        // lent to the readers of connections
+	Names     track.NameBuffers // lent to commands that name a mailbox
+	Texts     track.Texts       // lent to long commands
+	Poller    *conn.Poller      // waits for the clients of parked sessions
+
+	Registry     *Registry     // the sessions
+	Places       *Places       // of clients before their login
+	Queues       *Queues       // of logins, resumes and large differences
+	Capabilities *Capabilities // of the backends
+	Probes       Probes        // of the backends
+
+	Draining func() bool       // no further session begins
+	Overdue  func() bool       // this proxy may have lost its backend connections to another one; nil: never
+	Recheck  func()            // requests a check of all sessions' credentials soon
+	Gone     func()            // called once for each session, after it has ended
+	Bug      func(what string) // called for a state that must not occur
 }
 
-func (s *Session) about(l *slog.Logger) *slog.Logger {
-	pick := s.picked()
-	if pick == nil {
-		return l.With("client", s.addr.String())
-	}
-	return l.With("user", s.user, "backend", pick.Backend.Shown())
+// parkState is the session's state of parking.
+type parkState struct {
+	blocker atomic.Uint32 // a track.Blocker: why the session isn't parked, for the admin page
+	refused atomic.Int64  // when the client last sent a byte before the refusal that was counted last
+	notTill atomic.Int64  // no attempt to park before this time, after one that failed; Unix ns
+	// stop cancels what the session waits for, since the session may end meanwhile; nil if it doesn't wait.
+	stop atomic.Pointer[context.CancelFunc]
+
+	// Owned by the phase that runs; kept over resumes.
+	failures uint8 // failed attempts to park in a row
+	sub      *park.Subscription
+	box      string         // the mailbox of sub
+	mode     track.ParkMode // how the session is being parked
+	cause    string         // why the session is resumed, for telemetry
+	// verb is that of the command that needs a backend. deferred is what catch-up has to tell the client, nil
+	// if there is nothing.
+	verb       wire.Verb
+	hasCommand bool // the client sent that command; otherwise the session is woken, and no command is in progress
+	// leaving is what that command does to the selected mailbox.
+	leaving  track.Leaving
+	star     uint32 // the UID or number that the command's "*" means; 0: what the backend takes it for
+	deferred *deferred
+	ends     bool // the command is DONE, and the proxy answers it, since more has arrived after it
+	cutIdle  bool // the client was in IDLE when the connection was lost
+	losses   losses
+
+	mu       sync.Mutex  // guards the fields below. No client is written to while it is held
+	times    uint32      // how often the session has been parked
+	view     *view.View  // nil if nothing is selected or the session isn't parked
+	state    *view.State // the mailbox's state as the hub has reported it and the client hasn't been told; nil if there is none
+	idle     bool        // the client is in IDLE
+	lastTold int64       // when the client was last sent something, Unix ns
 }
 
-// trace returns the login's trace context, which the traces of commands, parks and resumes link to.
-func (s *Session) trace() trace.SpanContext {
-	if s.link == nil {
-		return trace.SpanContext{}
-	}
-	return *s.link
+// deferred is what a resumed client hasn't been told yet, since its command has message numbers that it
+// counted before.
+type deferred struct {
+	missed view.Difference
+	view   *view.View       // the client's view before missed
+	n      view.SequenceMap // includes the new messages in missed, which change no number
 }
 
-// settings returns the current settings, since a reload applies to logged-in sessions too. With the settings
-// of its login, a session would still log in to backends with a master password that has been changed.
-func (s *Session) settings() *Settings { return s.env.Settings() }
-
-// auth returns the credentials for another login to the backend.
-func (s *Session) auth() upstream.Auth {
-	a := s.settings().Login
-	a.User = s.user
-	var given bool
-	a.Password, given = s.cred.forBackend()
-	if s.cred.asUser || given {
-		a.Mode = upstream.ModeUser
-	}
-	return a
+// control is what a session shares with the goroutines that signal or terminate it.
+type control struct {
+	// mu guards the fields below and each change of Session.backend: a goroutine that interrupts a backend
+	// connection holds mu, so that the connection still belongs to this session. Nothing waits while it holds
+	// mu.
+	mu      sync.Mutex
+	phase   phase
+	pending Signal
 }
 
-// picked returns the user's backend as the session knows it; nil before login.
-func (s *Session) picked() *routing.Pick { return s.pick.Load() }
+// Shards is how many shards the registry has.
+const Shards = 64
 
-// target returns the picked backend with its current address from discovery.
-func (s *Session) target() upstream.Target { return s.targetOf(s.picked().Current()) }
+// Registry has every session from accept to its last byte, in shards by id so that sessions don't wait for a
+// listing, and the counts to which limits apply.
+type Registry struct {
+	shards   [Shards]shard
+	seed     maphash.Seed
+	total    atomic.Int64
+	counts   [len(attachmentNames)]atomic.Int64
+	kicks    kicks
+	failures failures
 
-// New makes the session of a client connection that the registry has admitted. Live serves it. addr is the
-// client's address, local the address that it connected to.
-func New(env *Env, lis *Listener, client *conn.Conn, addr, local netip.AddrPort) *Session {
-	s := &Session{id: newID(), env: env, set: env.Settings(), lis: lis, client: client, addr: addr, local: local, started: env.Now()}
-	s.seen(s.started)
-	env.Registry.add(s)
-	env.Telemetry.SessionOpened(lis.Name, lis.TLS == TLSImplicit)
-	return s
+	mu     sync.Mutex // guards the fields below
+	byIP   map[netip.Addr]int
+	byUser map[string]int
+	users  int // sessions in byUser: those with a proved password
+	// first is each user's newest logged-in session; next and prev link it to the user's others.
+	first map[string]*Session
 }
 
-// ID returns the session's id.
-func (s *Session) ID() string { return s.id }
-
-// User returns the canonical name of the session's user. It may be called once LoggedIn returns true.
-func (s *Session) User() string { return s.user }
-
-// Backend returns the id of the session's backend. It may be called once LoggedIn returns true.
-func (s *Session) Backend() string { return s.picked().Backend.ID }
-
-// Client returns the client's own address.
-func (s *Session) Client() netip.AddrPort { return s.addr }
-
-// LoggedIn says whether the client has logged in.
-func (s *Session) LoggedIn() bool { return s.loggedIn.Load() }
-
-// Attachment returns the session's attachment.
-func (s *Session) Attachment() Attachment { return Attachment(s.attachment.Load()) }
-
-// Busy says whether a command other than IDLE is in progress.
-func (s *Session) Busy() bool { return s.inFlight.Busy() }
-
-// newID makes a session id: 16 random characters that can't be guessed and don't look alike.
-func newID() string { return strings.ToLower(rand.Text()[:16]) }
-
-// show sets the attachment and reports the change to metrics, log and admin page. Ended is never replaced.
-func (s *Session) show(to Attachment) {
-	from := Attachment(s.attachment.Load())
-	for ; from != to && from != Ended; from = Attachment(s.attachment.Load()) {
-		if to == Ended { // stored first: a reader that sees Ended reads endedAs at once
-			s.endedAs.Store(uint32(from))
-		}
-		if s.attachment.CompareAndSwap(uint32(from), uint32(to)) {
-			break
-		}
-	}
-	if from == to || from == Ended { // the phase that parks or resumes the session meanwhile learns of the end from Reason
-		return
-	}
-	s.env.Registry.moved(s, from, to)
-}
-
-// seen records that a byte came from the client or the backend.
-func (s *Session) seen(now time.Time) { s.lastSeen.Store(now.UnixNano()) }
-
-// took counts bytes sent to the backend.
-func (s *Session) took(n int64) {
-	s.bytesIn.Add(n)
-	s.env.Telemetry.AddBytes(telemetry.In, n)
-}
-
-// blocked returns how long writes to the client have taken so far.
-func (s *Session) blocked() time.Duration { return time.Duration(s.blockedFor.Load()) }
-
-// setReason records why the session ends. Only the first reason is kept; setReason says whether r is it.
-func (s *Session) setReason(r Reason) bool { return s.ending.CompareAndSwap(nil, &r) }
-
-// Reason returns why the session ends, "" while it goes on.
-func (s *Session) Reason() Reason {
-	if r := s.ending.Load(); r != nil {
-		return *r
-	}
-	return ""
-}
-
-// answered is called for each tagged response before it is written to the client.
-func (s *Session) answered(h wire.ResponseHead, now time.Time) {
-	c, ok := s.inFlight.Answered(h)
-	if !ok {
-		return
-	}
-	s.commands.Add(1)
-	s.hint(c.Changes)
-	s.tryToLeave(now) // the session may leave its backend after this response
-	var out int64
-	if s.relaying != nil { // relaying is nil if DONE was answered without a backend
-		out, s.down.pushed = s.down.pushed, 0
-	}
-	s.tell(&c, h.Status, out, now)
-}
-
-// tell reports a finished command to telemetry.
-func (s *Session) tell(c *track.Command, status wire.Status, out int64, now time.Time) {
-	t := telemetry.Command{
-		Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(),
-		Verb: c.Verb, Status: status.String(),
-		Start: c.Start, Sent: c.Sent, End: now, BytesIn: c.In, BytesOut: out,
-	}
-	if !c.Sent.IsZero() {
-		t.BackendWait = max(0, now.Sub(c.Sent)-(s.blocked()-c.Blocked))
-	}
-	s.env.Telemetry.Command(t)
-}
-
-// intercepted logs a command that the proxy answered itself.
-func (s *Session) intercepted(v wire.Verb) {
-	s.log().Debug("a command that the proxy takes over", "command", v.String())
+// shard has its sessions in two maps: those that the sweep visits each time, and the parked ones, of which
+// there may be a million that need no visit.
+type shard struct {
+	mu           sync.RWMutex
+	busy, parked map[string]*Session
 }

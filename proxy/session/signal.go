@@ -1,51 +1,12 @@
 package session
 
 import (
-	"sync"
-
 	"imapproxy/proxy/conn"
-	"imapproxy/telemetry"
 )
 
 // A goroutine that doesn't own a session (the sweep, the hub, a reload, an admin request, another session) can
 // do two things to it: Signal asks the owner for something, Terminate ends the session. Both return at once
 // and neither writes nor closes a connection: they interrupt the owner's wait, and the owner does the work.
-
-// Signal is a request to a session's owner. Signals are bits: several may be pending.
-type Signal uint8
-
-const (
-	SigPause     Signal = 1 << iota // the relay is to stop at the next boundary, so that the session can be parked
-	SigTell                         // a parked client in IDLE is to be told of parkState.state
-	SigAlive                        // a parked client in IDLE is to be sent a "Still here" line
-	SigLostWatch                    // a parked session is to be resumed: its mailbox isn't watched any more
-	SigOff                          // a parked session is to be resumed: parking was switched off
-	SigDoubt                        // a parked session is to be resumed: a backend refused its credential to another client
-	sigLost                         // the relay is to stop: the backend connection is lost
-
-	sigWake = SigLostWatch | SigOff | SigDoubt
-)
-
-// wake names, for telemetry, why a parked session is resumed although its client has sent nothing.
-func (g Signal) wake() string {
-	switch g & sigWake {
-	case SigLostWatch:
-		return telemetry.WakeLostWatch
-	case SigOff:
-		return telemetry.WakeOff
-	}
-	return telemetry.WakeDoubt
-}
-
-// control is what a session shares with the goroutines that signal or terminate it.
-type control struct {
-	// mu guards the fields below and each change of Session.backend: a goroutine that interrupts a backend
-	// connection holds mu, so that the connection still belongs to this session. Nothing waits while it holds
-	// mu.
-	mu      sync.Mutex
-	phase   phase
-	pending Signal
-}
 
 // Signal asks the owner for g. It returns true if the phase that runs takes g and g wasn't pending. Of the
 // signals that wake a parked session, only the first is kept.

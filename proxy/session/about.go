@@ -1,0 +1,107 @@
+package session
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
+	"imapproxy/telemetry"
+)
+
+// log returns the session's logger. It is made anew for each line: few lines are written, and each of many
+// sessions would keep one in memory.
+func (s *Session) log() *slog.Logger {
+	if s.link == nil {
+		return s.about(s.env.Telemetry.SessionLogger(s.id, ""))
+	}
+	return s.about(s.env.Telemetry.SessionLogger(s.id, s.link.TraceID().String()))
+}
+
+func (s *Session) about(l *slog.Logger) *slog.Logger {
+	pick := s.picked()
+	if pick == nil {
+		return l.With("client", s.addr.String())
+	}
+	return l.With("user", s.user, "backend", pick.Backend.Shown())
+}
+
+// trace returns the login's trace context, which the traces of commands, parks and resumes link to.
+func (s *Session) trace() trace.SpanContext {
+	if s.link == nil {
+		return trace.SpanContext{}
+	}
+	return *s.link
+}
+
+// settings returns the current settings, since a reload applies to logged-in sessions too. With the settings
+// of its login, a session would still log in to backends with a master password that has been changed.
+func (s *Session) settings() *Settings { return s.env.Settings() }
+
+// auth returns the credentials for another login to the backend.
+func (s *Session) auth() upstream.Auth {
+	a := s.settings().Login
+	a.User = s.user
+	var given bool
+	a.Password, given = s.cred.forBackend()
+	if s.cred.asUser || given {
+		a.Mode = upstream.ModeUser
+	}
+	return a
+}
+
+// picked returns the user's backend as the session knows it; nil before login.
+func (s *Session) picked() *routing.Pick { return s.pick.Load() }
+
+// target returns the picked backend with its current address from discovery.
+func (s *Session) target() upstream.Target { return s.targetOf(s.picked().Current()) }
+
+// targetOf returns how a backend is reached.
+func (s *Session) targetOf(b *routing.Backend) upstream.Target { return s.settings().TargetOf(b) }
+
+// ID returns the session's id.
+func (s *Session) ID() string { return s.id }
+
+// User returns the canonical name of the session's user. It may be called once LoggedIn returns true.
+func (s *Session) User() string { return s.user }
+
+// Backend returns the id of the session's backend. It may be called once LoggedIn returns true.
+func (s *Session) Backend() string { return s.picked().Backend.ID }
+
+// Client returns the client's own address.
+func (s *Session) Client() netip.AddrPort { return s.addr }
+
+// LoggedIn says whether the client has logged in.
+func (s *Session) LoggedIn() bool { return s.loggedIn.Load() }
+
+// Attachment returns the session's attachment.
+func (s *Session) Attachment() Attachment { return Attachment(s.attachment.Load()) }
+
+// Busy says whether a command other than IDLE is in progress.
+func (s *Session) Busy() bool { return s.inFlight.Busy() }
+
+// seen records that a byte came from the client or the backend.
+func (s *Session) seen(now time.Time) { s.lastSeen.Store(now.UnixNano()) }
+
+// took counts bytes sent to the backend.
+func (s *Session) took(n int64) {
+	s.bytesIn.Add(n)
+	s.env.Telemetry.AddBytes(telemetry.In, n)
+}
+
+// blocked returns how long writes to the client have taken so far.
+func (s *Session) blocked() time.Duration { return time.Duration(s.blockedFor.Load()) }
+
+// setReason records why the session ends. Only the first reason is kept; setReason says whether r is it.
+func (s *Session) setReason(r Reason) bool { return s.ending.CompareAndSwap(nil, &r) }
+
+// Reason returns why the session ends, "" while it goes on.
+func (s *Session) Reason() Reason {
+	if r := s.ending.Load(); r != nil {
+		return *r
+	}
+	return ""
+}
