@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"errors"
 
@@ -166,19 +165,6 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	return view, nil
 }
 
-// lostBackend returns the reason with which a session without a backend ends at a response boundary, so that
-// the client isn't sent BYE twice.
-func (s *Session) lostBackend() Reason {
-	if _, bye := s.inFlight.Farewell(); bye {
-		if s.relaying != nil && s.down.farewell != nil { // the client hasn't been told of it
-			s.down.write(s.down.farewell, true)
-			s.down.farewell = nil
-		}
-		return ReasonBackendBye
-	}
-	return ReasonBackendLost
-}
-
 // snapshot ends IDLE, finds which messages the client counts, and deselects the mailbox. moved is set, by the
 // time that all responses were passed on, if flags may have changed.
 func (s *Session) snapshot(ctx context.Context, imap *resync.Client, how track.ParkMode, moved *bool, steps *telemetry.Steps) (*view.View, error) {
@@ -219,40 +205,4 @@ func (s *Session) snapshot(ctx context.Context, imap *resync.Client, how track.P
 		Mailbox: t.Mailbox.Name, ReadOnly: t.Mailbox.ReadOnly, UIDValidity: t.Mailbox.Validity, UIDNext: max(t.Mailbox.Next, uids.Last()+1),
 		UIDs: uids, Flags: t.Mailbox.Flags, PermanentFlags: t.Mailbox.Permanent, ModSeq: t.Mailbox.ModSeq,
 	}, nil
-}
-
-// passOn passes a response to the proxy's own commands on to the client, like any other response.
-func (s *Session) passOn(response []byte) {
-	h := wire.ParseResponseHead(response)
-	if h.Status == wire.BYE {
-		keeps := s.keepsBye(h)
-		s.inFlight.SawBye(keeps)
-		if keeps {
-			s.down.farewell = bytes.Clone(response)
-			return
-		}
-	}
-	s.inFlight.Untagged(h, true)
-	if f := (track.FetchResponse{}); f.Begins(h) {
-		f.Whole(response)
-		s.inFlight.Fetched(&f)
-	}
-	s.down.write(response, true)
-}
-
-// backToIdle puts the backend into IDLE again for a session that stays attached or is attached again. The
-// client isn't sent the "+", since it has had one. If IDLE fails, the session ends.
-func (s *Session) backToIdle(c *upstream.Conn, how track.ParkMode) {
-	if how != track.ModeIdle {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
-	defer cancel()
-	t := &s.inFlight.Client
-	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Selected: true, ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn})
-	_, err := imap.BeginIdle(ctx, s.inFlight.IdleTag(), nil)
-	if broken := imap.Release(); broken != nil || err != nil {
-		s.log().Warn("the backend doesn't idle again", "error", err)
-		s.Terminate(ReasonBackendLost)
-	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/track"
 	"imapproxy/telemetry"
 )
 
@@ -208,4 +209,21 @@ func (s *Session) keepalive(now time.Time) {
 	if every > 0 && s.park.idle && Attachment(s.attachment.Load()) == Parked && now.UnixNano()-s.park.lastTold >= int64(every) {
 		s.Signal(SigAlive)
 	}
+}
+
+// closed tells the client that its mailbox isn't selected any more, before its SELECT is passed on (RFC 9051
+// §7.1, RFC 7162 §3.2.11): a backend that doesn't have the mailbox selected doesn't send it.
+const closed = "* OK [CLOSED] Previous mailbox closed\r\n"
+
+// tellLeft replaces tellMissed for a command that leaves the mailbox: the client isn't told what it missed
+// there.
+func (s *Session) tellLeft() error {
+	s.park.mu.Lock()
+	s.park.state, s.park.deferred, s.park.star = nil, nil, 0
+	s.park.mu.Unlock()
+	if s.park.leaving != track.Leaves {
+		return nil
+	}
+	s.inFlight.Deselect()
+	return s.say([]byte(closed))
 }

@@ -1,0 +1,60 @@
+package session
+
+import (
+	"bytes"
+	"context"
+
+	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/track"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+)
+
+// passOn passes a response to the proxy's own commands on to the client, like any other response.
+func (s *Session) passOn(response []byte) {
+	h := wire.ParseResponseHead(response)
+	if h.Status == wire.BYE {
+		keeps := s.keepsBye(h)
+		s.inFlight.SawBye(keeps)
+		if keeps {
+			s.down.farewell = bytes.Clone(response)
+			return
+		}
+	}
+	s.inFlight.Untagged(h, true)
+	if f := (track.FetchResponse{}); f.Begins(h) {
+		f.Whole(response)
+		s.inFlight.Fetched(&f)
+	}
+	s.down.write(response, true)
+}
+
+// backToIdle puts the backend into IDLE again for a session that stays attached or is attached again. The
+// client isn't sent the "+", since it has had one. If IDLE fails, the session ends.
+func (s *Session) backToIdle(c *upstream.Conn, how track.ParkMode) {
+	if how != track.ModeIdle {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
+	defer cancel()
+	t := &s.inFlight.Client
+	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Selected: true, ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn})
+	_, err := imap.BeginIdle(ctx, s.inFlight.IdleTag(), nil)
+	if broken := imap.Release(); broken != nil || err != nil {
+		s.log().Warn("the backend doesn't idle again", "error", err)
+		s.Terminate(ReasonBackendLost)
+	}
+}
+
+// lostBackend returns the reason with which a session without a backend ends at a response boundary, so that
+// the client isn't sent BYE twice.
+func (s *Session) lostBackend() Reason {
+	if _, bye := s.inFlight.Farewell(); bye {
+		if s.relaying != nil && s.down.farewell != nil { // the client hasn't been told of it
+			s.down.write(s.down.farewell, true)
+			s.down.farewell = nil
+		}
+		return ReasonBackendBye
+	}
+	return ReasonBackendLost
+}

@@ -1,0 +1,142 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/track"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
+)
+
+// resumed is what an attempt got from the backend: a connection in the same state as the session's former one
+// and, if a mailbox is selected, what the client has missed and the UIDs of the mailbox's messages.
+type resumed struct {
+	conn   *upstream.Conn
+	missed view.Difference
+	uids   view.UIDs
+}
+
+// again gets a connection, enables the client's extensions, selects the mailbox and finds the difference. It
+// sends nothing to the client.
+func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, error) {
+	s.leaving.Store(false) // LetGo meant an earlier connection
+	if s.overdue() {       // a pooled connection may not be used either
+		return resumed{}, errOverdue
+	}
+	t := &s.inFlight.Client
+	enable := t.Enabled
+	if t.Dialect == view.CondStore && !slices.Contains(enable, "CONDSTORE") {
+		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // the client enabled it with another command than ENABLE
+	}
+	var enabled []string
+	c := s.pooledConn()
+	if c != nil {
+		enabled, trace.Source = enable, telemetry.SourcePool // the pool's key includes them
+		trace.Steps.Done(telemetry.StepPool, s.env.Now(), nil)
+	} else {
+		var err error
+		c, err = s.loginAgain(ctx)
+		trace.Steps.Done(telemetry.StepLogin, s.env.Now(), err)
+		if err != nil {
+			return resumed{}, err
+		}
+		trace.Source = telemetry.SourceLogin
+	}
+	if p := s.picked(); c.Target.ID != p.Backend.ID || !p.Hold() { // the user's other sessions are at another backend, so this one mustn't be here
+		_ = c.Abort()
+		return resumed{}, errReassigned
+	}
+	if err := s.able(c); err != nil {
+		_ = c.Abort()
+		return resumed{}, err
+	}
+	var heard heardMeanwhile
+	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Enabled: enabled, Forward: heard.pass})
+	diff, uids, err := s.reselect(ctx, imap, enable, &heard, trace.Steps)
+	rerr := imap.Release()
+	if err = errors.Join(err, rerr); err != nil {
+		_ = c.Abort()
+		return resumed{}, err
+	}
+	return resumed{conn: c, missed: diff, uids: uids}, nil
+}
+
+// heardMeanwhile records what a resumed connection sends after SELECT and before the client has the
+// connection: the backend won't send it again.
+type heardMeanwhile struct {
+	data  bool
+	flags view.Flags // of the last FLAGS response
+}
+
+// pass implements the Forward of resync.Options.
+func (m *heardMeanwhile) pass(line []byte) {
+	h := wire.ParseResponseHead(line)
+	m.data = m.data || h.Status == wire.NoStatus
+	if wire.Is(h.Name, "FLAGS") {
+		if f, err := view.ParseFlags(h.Rest); err == nil {
+			m.flags = f
+		}
+	}
+}
+
+// reselect enables the client's extensions and selects its mailbox on a new connection, and finds what the
+// client has missed. uids are the messages of the mailbox on this connection.
+func (s *Session) reselect(ctx context.Context, imap *resync.Client, enable []string, heard *heardMeanwhile, steps *telemetry.Steps) (d view.Difference, uids view.UIDs, err error) {
+	t := &s.inFlight.Client
+	err = imap.Enable(ctx, enable...)
+	steps.Done(telemetry.StepEnable, s.env.Now(), err)
+	if err != nil {
+		return d, uids, err
+	}
+	s.park.mu.Lock() // waits for an Apply that has begun; no other follows
+	v := s.park.view
+	s.park.mu.Unlock()
+	if v == nil || s.park.leaving == track.Leaves {
+		return d, uids, nil
+	}
+	for try := 0; ; try++ {
+		sel, err := imap.Select(ctx, t.Mailbox.ReadOnly, v.Mailbox, "", nil)
+		steps.Done(telemetry.StepSelect, s.env.Now(), err)
+		if err != nil {
+			return d, uids, err
+		}
+		switch {
+		case s.park.leaving == track.Stays:
+		case sel.UIDValidity != v.UIDValidity:
+			return d, uids, &view.NotSame{Reason: view.OtherUIDValidity}
+		default:
+			return d, uids, nil // the client leaves the mailbox, so it isn't told what it missed
+		}
+		if sel.ReadOnly && !v.ReadOnly {
+			return d, uids, errReadOnly
+		}
+		heard.data = false
+		uids, err = imap.Snapshot(ctx)
+		steps.Done(telemetry.StepSnapshot, s.env.Now(), err)
+		if err != nil {
+			return d, uids, err
+		}
+		if !heard.data && v.ModSeq != 0 && sel.ModSeq == v.ModSeq && sel.UIDValidity == v.UIDValidity && uids.Equal(v.UIDs) && v.Told == nil {
+			return view.Difference{}.Lists(v, sel.Flags).Lists(v, heard.flags), uids, nil // nothing has changed
+		}
+		state, err := s.park.sub.Resync(ctx, v)
+		if err == nil {
+			d, err = view.Compare(v, state)
+		}
+		steps.Done(telemetry.StepDifference, s.env.Now(), err)
+		if err != nil {
+			return d, uids, err
+		}
+		if !d.Again && v.After(d).UIDs.Equal(uids) {
+			return d.Lists(v, sel.Flags).Lists(v, heard.flags), uids, nil
+		}
+		if try == 2 {
+			return d, uids, resync.ErrUnsettled
+		}
+	}
+}
