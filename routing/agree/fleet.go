@@ -47,6 +47,10 @@ type Fleet struct {
 	// Drains are the drains that operators have asked for, sorted by backend. Each stays until an operator
 	// ends it, even while discovery doesn't list the backend.
 	Drains []Drain `json:"drains,omitempty"`
+	// Sum is the sum of all overrides (sumOf) of the fleet with the epoch Summed. In a fleet with another
+	// Epoch it says nothing: a release that doesn't know it has made that fleet, and has carried it over.
+	Sum    uint64 `json:"sum,omitempty"`
+	Summed uint64 `json:"summed,omitempty"`
 
 	// unknown are the fields that a later release has added to the same format. The next fleet carries them
 	// unchanged.
@@ -173,6 +177,42 @@ func upOf(backends []Backend) []Share {
 type Overrides struct {
 	Format int               `json:"format"`
 	Users  map[string]string `json:"users"`
+}
+
+// sumOf returns an override's part of a sum of overrides: parts are added, in any order, and subtracted. A
+// sum shows that a key overrides/NN was deleted, or changed by other means than a proxy's write. It has 52
+// bits, so that a program that keeps numbers as floats doesn't change it.
+func sumOf(user, backend string) uint64 {
+	h := uint64(14695981039346656037) // FNV-1a
+	for _, part := range []string{user, "\x00", backend} {
+		for i := range len(part) {
+			h = (h ^ uint64(part[i])) * 1099511628211
+		}
+	}
+	return h
+}
+
+const sumBits = 1<<52 - 1
+
+// sum returns the sum of the overrides.
+func sum(users map[string]string) (s uint64) {
+	for user, backend := range users {
+		s += sumOf(user, backend)
+	}
+	return s & sumBits
+}
+
+// changedSum returns the sum of the overrides after the changes.
+func changedSum(s uint64, changes []Change) uint64 {
+	for _, c := range changes {
+		if c.From != "" {
+			s -= sumOf(c.User, c.From)
+		}
+		if c.To != "" {
+			s += sumOf(c.User, c.To)
+		}
+	}
+	return s & sumBits
 }
 
 // shardOf returns the NN of the key overrides/NN that has the user's override.

@@ -195,11 +195,11 @@ func (m *Member) found(r *Reading) {
 	}
 	if m.fleet != nil {
 		m.troubleOnce(errors.New("the fleet and this proxy's key in Consul are gone"))
-		if m.now.Sub(m.outage) < m.o.TTL {
+		if m.now.Sub(m.outage) < m.o.TTL || m.evictChanged(r) > 0 {
 			return
 		}
 	}
-	f := m.first()
+	f := m.first(r)
 	if f == nil {
 		return
 	}
@@ -209,6 +209,18 @@ func (m *Member) found(r *Reading) {
 		return
 	}
 	m.joinWith(r, r.proxy(m.o.ID), f, TxnOp{Verb: CAS, Key: fleetKey, Value: value})
+}
+
+// evictChanged lets go of the users whose overrides aren't in the reading as this proxy knew them: the fleet
+// that it is about to make sends them elsewhere. It returns how many users it has to let go of.
+func (m *Member) evictChanged(r *Reading) (held int) {
+	for user, h := range m.holds {
+		if m.override(user) != r.Overrides[shardOf(user)].Users[user] {
+			m.evict(h, "the user's override was removed from Consul")
+			held++
+		}
+	}
+	return held
 }
 
 func (m *Member) troubleOnce(err error) {

@@ -41,6 +41,7 @@ func (m *Member) next() (f *Fleet, shards map[int]map[string]string) {
 	for _, wish := range m.writer.drains {
 		wish.made = append(wish.made, made)
 	}
+	next.Summed, next.Sum = next.Epoch, changedSum(m.view.sum, changes)
 	next.Kept = append(kept, Kept{Epoch: next.Epoch, Made: made, Up: upOf(backends), Changes: changes})
 	next.Move = m.nextMove(prev, &next)
 	return &next, shards
@@ -53,8 +54,8 @@ func (m *Member) makeName() string {
 }
 
 // first returns a fleet for a service that has none: from discovery's answer, or the last good one with the
-// next epoch.
-func (m *Member) first() *Fleet {
+// next epoch. The overrides are those that the reading has.
+func (m *Member) first(r *Reading) *Fleet {
 	f := &Fleet{Format: Format, Epoch: 1, Users: m.o.Users, Storage: m.o.Storage.String(), Buckets: m.o.Buckets}
 	switch d := m.writer.discovery; {
 	case m.fleet != nil:
@@ -70,6 +71,7 @@ func (m *Member) first() *Fleet {
 			f.Backends = append(f.Backends, b)
 		}
 	}
+	f.Summed, f.Sum = f.Epoch, r.sum
 	f.Kept = []Kept{{Epoch: f.Epoch, Made: m.makeName(), Up: upOf(f.Backends)}}
 	return f
 }
@@ -272,6 +274,7 @@ func (m *Member) nextOverrides() (changes []Change, shards map[int]map[string]st
 		}
 	}
 	shards = make(map[int]map[string]string)
+	room := newShardRoom()
 	for _, user := range slices.Sorted(maps.Keys(m.writer.moves)) {
 		from, to := m.override(user), m.writer.moves[user].to
 		if from == to {
@@ -283,7 +286,7 @@ func (m *Member) nextOverrides() (changes []Change, shards map[int]map[string]st
 		shard := shardOf(user)
 		users := shards[shard]
 		if users == nil {
-			if len(shards) == maxShards-1 {
+			if !room.take(m.overrides[shard]) {
 				break
 			}
 			if users = maps.Clone(m.overrides[shard]); users == nil {

@@ -31,6 +31,11 @@ type Reading struct {
 	Unknown   int
 	Overrides [maxShards]Shard
 	Problems  []Problem
+
+	// unfit is the fleet in the reading whose overrides can't be used, nil if there is none; sum is that of
+	// the overrides.
+	unfit *Fleet
+	sum   uint64
 }
 
 // Proxy is the key of a proxy.
@@ -86,7 +91,8 @@ type Decoder struct{ last map[string]decoded }
 type decoded struct {
 	index   uint64
 	raw     []byte
-	value   any // *Fleet, *Record or *Overrides; nil: it can't be used
+	value   any    // *Fleet, *Record or *Overrides; nil: it can't be used
+	sum     uint64 // of *Overrides
 	problem error
 }
 
@@ -116,6 +122,7 @@ func (d *Decoder) Reading(index uint64, consistent bool, pairs []Pair) *Reading 
 		case *Overrides:
 			shard, _ := shardNumber(p.Key)
 			r.Overrides[shard] = Shard{v.Users, p.ModifyIndex}
+			r.sum += one.sum
 		default:
 			if strings.HasPrefix(p.Key, proxiesPrefix) && (p.Session != "" || errors.Is(one.problem, ErrNewer)) {
 				r.Unknown++
@@ -129,9 +136,10 @@ func (d *Decoder) Reading(index uint64, consistent bool, pairs []Pair) *Reading 
 		}
 	}
 	d.last = now
+	r.sum &= sumBits
 	if err := r.overridesFit(); err != nil {
 		r.Problems = append(r.Problems, Problem{fleetKey, r.FleetIndex, err})
-		r.Fleet = nil
+		r.Fleet, r.unfit = nil, r.Fleet
 	}
 	return r
 }
@@ -173,7 +181,9 @@ func decodePair(p *Pair) decoded {
 		set(v, err)
 	case isShard:
 		v, err := DecodeOverrides(shard, p.Value)
-		set(v, err)
+		if set(v, err); err == nil {
+			one.sum = sum(v.Users)
+		}
 	case p.Key == "" || strings.HasSuffix(p.Key, "/"): // a folder, as Consul's page makes them
 	default:
 		set(nil, fmt.Errorf("%w: no key has this name", ErrForeign))
@@ -181,12 +191,16 @@ func decodePair(p *Pair) decoded {
 	return one
 }
 
-// overridesFit returns why the overrides can't be used: a key overrides/NN can't be read. nil: they can.
+// overridesFit returns why the overrides can't be used: a key overrides/NN can't be read, or the overrides
+// aren't those that the fleet was written with. nil: they can.
 func (r *Reading) overridesFit() error {
 	for shard := range r.Overrides {
 		if s := &r.Overrides[shard]; s.Index != 0 && s.Users == nil {
 			return errors.New("the overrides of its users can't be read: " + shardKey(shard))
 		}
+	}
+	if f := r.Fleet; f != nil && f.Summed == f.Epoch && f.Sum != r.sum {
+		return errors.New("keys below overrides/ were deleted, or changed by other means than a proxy's write")
 	}
 	return nil
 }

@@ -159,6 +159,13 @@ func (c *fakeConsul) txn(ops []TxnOp) bool {
 			return false
 		}
 	}
+	size := 0
+	for _, op := range ops {
+		size += len(op.Value)*4/3 + 150
+	}
+	if len(ops) > 64 || size > 512<<10 {
+		c.w.fail("a Txn of %d operations and %d bytes", len(ops), size)
+	}
 	c.index++
 	for _, op := range ops {
 		switch op.Verb {

@@ -44,7 +44,7 @@ func (w *world) wreck() {
 		return
 	}
 	key := keys[w.rng.IntN(len(keys))]
-	switch w.rng.IntN(7) {
+	switch w.rng.IntN(9) {
 	case 0:
 		w.trace("all keys are deleted")
 		c.index++
@@ -64,6 +64,37 @@ func (w *world) wreck() {
 		w.put(key, []string{"", "{", "null", `{"format":1}`, `{"format":0}`, "\xff", `{"format":1,"epoch":18446744073709551615}`}[w.rng.IntN(7)])
 	case 6:
 		w.put([]string{"fleeet", "proxies/", "overrides/zz", "overrides/00"}[w.rng.IntN(4)], `{"format":1,"users":{"nobody":"b1"}}`)
+	case 7, 8:
+		w.wreckOverrides()
+	}
+}
+
+// wreckOverrides deletes a key overrides/NN, or changes the override in it.
+func (w *world) wreckOverrides() {
+	c := w.consul
+	for _, key := range slices.Sorted(maps.Keys(c.pairs)) {
+		p := c.pairs[key]
+		shard, is := shardNumber(key)
+		o, err := DecodeOverrides(shard, p.Value)
+		if !is || err != nil || len(o.Users) == 0 || w.chance(0.3) {
+			continue
+		}
+		if w.chance(0.6) {
+			w.trace("%s is deleted", key)
+			c.index++
+			delete(c.pairs, key)
+			c.changed()
+			return
+		}
+		for user := range o.Users {
+			o.Users[user] = fmt.Sprintf("b%d", 1+w.rng.IntN(3))
+		}
+		value, err := Encode(o)
+		if err != nil {
+			w.fail("%v", err)
+		}
+		w.put(key, string(value))
+		return
 	}
 }
 
@@ -102,6 +133,12 @@ func (w *world) mendValues() {
 	}
 	w.after(time.Second, w.mendValues)
 	c := w.consul
+	if r := c.readBy(new(Decoder), true, 0); r.unfit != nil && w.now > simEnd-20*time.Second { // no proxy that has joined had the overrides
+		w.trace("fleet is deleted, since the overrides aren't what it was written with")
+		c.index++
+		delete(c.pairs, fleetKey)
+		c.changed()
+	}
 	for _, key := range slices.Sorted(maps.Keys(c.pairs)) {
 		p := c.pairs[key]
 		if one := decodePair(&p); one.problem == nil || strings.HasPrefix(key, proxiesPrefix) && p.Session != "" {

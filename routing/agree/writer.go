@@ -167,18 +167,20 @@ func (m *Member) writeFleet() {
 	m.writeTxn(m.view, next, shards)
 }
 
-// writeTxn writes a fleet, and keys of overrides, in place of those of a reading.
+// writeTxn writes a fleet, and keys of overrides, in place of those of a reading. nil: the fleet stays as it
+// is in the reading.
 func (m *Member) writeTxn(over *Reading, f *Fleet, shards map[int]map[string]string) {
-	value, err := Encode(f)
-	if err != nil {
-		m.later(forFleet, m.o.AgreeWithin)
-		m.trouble(fmt.Errorf("the next fleet can't be written: %w", err))
-		return
+	fleet := TxnOp{Verb: CheckIndex, Key: fleetKey, Index: over.FleetIndex}
+	if f != nil {
+		value, err := Encode(f)
+		if err != nil {
+			m.later(forFleet, m.o.AgreeWithin)
+			m.trouble(fmt.Errorf("the next fleet can't be written: %w", err))
+			return
+		}
+		fleet.Verb, fleet.Value = CAS, value
 	}
-	txn := []TxnOp{
-		{Verb: CheckSession, Key: proxyKey(m.o.ID), Session: m.session},
-		{Verb: CAS, Key: fleetKey, Value: value, Index: over.FleetIndex},
-	}
+	txn := []TxnOp{{Verb: CheckSession, Key: proxyKey(m.o.ID), Session: m.session}, fleet}
 	for _, shard := range slices.Sorted(maps.Keys(shards)) {
 		value, err := Encode(&Overrides{Format: Format, Users: shards[shard]})
 		if err != nil {
@@ -190,6 +192,25 @@ func (m *Member) writeTxn(over *Reading, f *Fleet, shards map[int]map[string]str
 	m.send(forFleet, Op{Kind: Write, Txn: txn})
 }
 
+// shardRoom bounds the keys overrides/NN that one Txn writes, so that it isn't larger than Consul takes.
+type shardRoom struct{ keys, bytes int }
+
+func newShardRoom() shardRoom { return shardRoom{62, 128 << 10} }
+
+// take reports whether there is room for a key. There is for one, however large.
+func (r *shardRoom) take(users map[string]string) bool {
+	size := 0
+	for user, backend := range users {
+		size += len(user) + len(backend) + len(`"":"",`)
+	}
+	if r.keys == 0 || r.bytes < size && *r != newShardRoom() {
+		return false
+	}
+	r.keys--
+	r.bytes -= size
+	return true
+}
+
 // written takes the result of a write. In any case the watch delivers the present fleet; until then there is
 // nothing to write.
 func (w *writer) written(m *Member, r Result) {
@@ -198,10 +219,11 @@ func (w *writer) written(m *Member, r Result) {
 	}
 }
 
-// repair writes the last good fleet again if the key `fleet` is gone, or no proxy wrote its value, and no
-// proxy has acked a later fleet. It also writes the keys overrides/NN whose values no proxy wrote. It waits
-// for a whole TTL first, so that all proxies have noticed and an operator who is correcting the values isn't
-// disturbed; and it writes once in a TTL.
+// repair writes again what was deleted or overwritten: the last good fleet if the key `fleet` is gone, or no
+// proxy wrote its value, and no proxy has acked a later fleet; and the keys overrides/NN that aren't what the
+// fleet was written with. It waits for a whole TTL first, so that all proxies have noticed and an operator who
+// is correcting the values isn't disturbed; and it writes once in a TTL, unless there is more than one Txn can
+// have.
 func (m *Member) repair() {
 	if m.phase != inside || m.isolated || !m.may(forFleet) || m.outage.IsZero() || m.now.Sub(m.outage) < m.o.TTL || m.latest == nil || m.latest.Fleet != nil {
 		return
@@ -211,19 +233,63 @@ func (m *Member) repair() {
 			return
 		}
 	}
+	f, overrides := m.fleet, m.overrides
+	if later, ok := m.overridesOf(m.latest.unfit); ok {
+		f, overrides = nil, later
+	}
 	for _, p := range m.latest.Proxies {
-		if p.Acked > m.fleet.Epoch {
+		if f != nil && p.Acked > f.Epoch {
 			return
 		}
 	}
-	shards := make(map[int]map[string]string)
-	for shard := range m.latest.Overrides {
-		if s := &m.latest.Overrides[shard]; s.Index != 0 && s.Users == nil {
-			if shards[shard] = maps.Clone(m.overrides[shard]); shards[shard] == nil {
-				shards[shard] = make(map[string]string)
-			}
+	shards, room, pause := make(map[int]map[string]string), newShardRoom(), m.o.TTL // if it doesn't help, don't repeat it at once
+	for shard, users := range overrides {
+		s := &m.latest.Overrides[shard]
+		if maps.Equal(s.Users, users) && (s.Index == 0) == (s.Users == nil) {
+			continue
+		}
+		if !room.take(users) {
+			pause = gather
+			break
+		}
+		if shards[shard] = users; users == nil {
+			shards[shard] = make(map[string]string)
 		}
 	}
-	m.writeTxn(m.latest, m.fleet, shards)
-	m.later(forFleet, m.o.TTL) // if it doesn't help, don't repeat it at once
+	m.writeTxn(m.latest, f, shards)
+	m.later(forFleet, pause)
+}
+
+// overridesOf returns all overrides of a fleet whose keys overrides/NN aren't what it was written with. That
+// can be said of the fleet that this proxy goes by, and of one that was made from it.
+func (m *Member) overridesOf(f *Fleet) (all [maxShards]map[string]string, ok bool) {
+	if f == nil {
+		return all, false
+	}
+	from := f.kept(m.fleet.Epoch)
+	if from == nil || from.Made != m.fleet.newest().Made {
+		return all, false
+	}
+	all = m.overrides
+	for i := range f.Kept {
+		if f.Kept[i].Epoch <= m.fleet.Epoch {
+			continue
+		}
+		for _, c := range f.Kept[i].Changes {
+			shard := shardOf(c.User)
+			users := maps.Clone(all[shard])
+			if users == nil {
+				users = make(map[string]string)
+			}
+			if users[c.User] = c.To; c.To == "" {
+				delete(users, c.User)
+			}
+			all[shard] = users
+		}
+	}
+	total := uint64(0)
+	for _, users := range all {
+		total += sum(users)
+	}
+	return all, f.Summed != f.Epoch || f.Sum == total&sumBits
 }
