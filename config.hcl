@@ -503,7 +503,8 @@ routing {
   # Start although another proxy is alive under the service and there is no block cluster. Proxies
   # that don't agree on where users are may have one user on two backends: only for proxies that
   # serve different users.
-  # Default: false. Then a second proxy doesn't start.
+  # Default: false. Then a second proxy doesn't start, and of several that start at the same
+  # time one does.
   #allow_others = true
 
   # How long Consul keeps the entry of a proxy that was killed and doesn't come back. One

@@ -86,6 +86,7 @@ type App struct {
 	end     func()          // closes ending, once
 
 	lastReload atomic.Pointer[admin.Reload] // nil: there was none
+	asked      *discovery.RegisterOptions   // the entry in Consul with which alone has asked; nil: there is none
 	registered atomic.Pointer[string]       // the id in Consul; nil: it isn't registered
 	digest     atomic.Pointer[string]       // of the settings (config.Digest)
 
@@ -210,6 +211,7 @@ func (a *App) open(ctx context.Context) (err error) {
 		return err
 	}
 	if err = a.server.Listen(ctx); err != nil {
+		a.withdraw()
 		return err
 	}
 	a.bound = true

@@ -134,8 +134,9 @@ func (a *App) warnOfCleartext(c *config.Config, fleet []routing.BackendStatus, w
 const maxWarned = 4096
 
 // alone returns an error if another proxy lives under the service under which this proxy is to be
-// registered, and the two don't agree on where users are. An earlier process of this proxy doesn't count. If
-// Consul doesn't answer, the proxy serves: a restart while Consul is away must not fail.
+// registered, or starts at the same time and was first, and the two don't agree on where users are. An
+// earlier process of this proxy doesn't count. If Consul doesn't answer, the proxy serves: a restart while
+// Consul is away must not fail.
 func (a *App) alone(ctx context.Context) error {
 	c := a.cfg
 	if c.Register == nil || c.Register.AllowOthers || c.Cluster != nil {
@@ -145,22 +146,30 @@ func (a *App) alone(ctx context.Context) error {
 	for _, l := range c.Listeners {
 		bound[l.Name] = l.Address
 	}
-	o, err := wiring.Register(c, bound, a.AdminAddr(), a.tel)
+	o, err := a.registerOptions(bound)
 	if err != nil {
 		return nil // register logs the error
 	}
 	if o.Port == 0 { // a free port, which no earlier process had
 		o.Port, o.ID = 1, a.instance
 	}
-	others, err := discovery.Others(ctx, o)
+	others, err := discovery.Alone(ctx, o)
 	switch {
 	case err != nil:
 		a.tel.Log.Warn("consul doesn't say whether another proxy is alive under this service", "service", o.Service, "error", err)
 		return nil
 	case len(others) == 0:
+		a.asked = &o
 		return nil
 	}
 	return wiring.About("register", &othersError{o.Service, others})
+}
+
+// withdraw takes back what alone has entered in Consul, for a proxy that doesn't serve after all.
+func (a *App) withdraw() {
+	if a.asked != nil {
+		discovery.Withdraw(context.Background(), *a.asked)
+	}
 }
 
 // othersError means that another proxy is alive.
@@ -182,15 +191,29 @@ func (a *App) register() {
 	if a.cfg.Register == nil {
 		return
 	}
-	o, err := wiring.Register(a.cfg, a.server.Addrs(), a.AdminAddr(), a.tel)
+	o, err := a.registerOptions(a.server.Addrs())
 	if err != nil {
 		a.tel.Log.Warn("not registered in consul", "error", err)
 		return
 	}
-	if id, err := discovery.RegistrationID(o.Service, o.Port); err == nil {
+	if o.ID != "" {
+		a.registered.Store(&o.ID)
+	}
+	if a.asked != nil && a.asked.ID != o.ID {
+		a.withdraw()
+	}
+	a.registration = task.Start(func(ctx context.Context) error { return discovery.Register(ctx, o) })
+}
+
+// registerOptions returns the entry of this proxy in Consul, with listeners at these addresses.
+func (a *App) registerOptions(bound map[string]string) (discovery.RegisterOptions, error) {
+	o, err := wiring.Register(a.cfg, bound, a.AdminAddr(), a.tel)
+	if err != nil {
+		return o, err
+	}
+	if id, err := discovery.RegistrationID(o.Service, o.Port); err == nil { // otherwise Register says what is wrong
 		o.ID = id
-		a.registered.Store(&id)
 	}
 	o.Instance, o.Started, o.Version, o.Agreed = a.instance, a.started, a.opts.Version, a.agreement != nil
-	a.registration = task.Start(func(ctx context.Context) error { return discovery.Register(ctx, o) })
+	return o, nil
 }

@@ -26,6 +26,7 @@ const (
 	metaInstance = "instance"
 	metaPID      = "pid"
 	metaStarted  = "started"
+	metaStarting = "starting" // the process has asked to serve alone, and doesn't serve yet
 )
 
 // RegisterOptions describe the proxy's own registration in Consul.
@@ -231,19 +232,14 @@ func (r *registrar) register(ctx context.Context, client *api.Client, have *api.
 	if r.opts.CheckHTTP != "" {
 		check = &api.AgentServiceCheck{HTTP: r.opts.CheckHTTP, Interval: r.opts.Interval.String(), Timeout: "5s"}
 	}
-	check.CheckID = "service:" + r.opts.ID
-	check.Name = "imapproxy"
+	check.Status = api.HealthPassing                                       // its listeners are there
 	check.DeregisterCriticalServiceAfter = r.opts.DeregisterAfter.String() // one that crashed and never came back
-	err := client.Agent().ServiceRegisterOpts(&api.AgentServiceRegistration{
-		ID: r.opts.ID, Name: r.opts.Service, Address: r.opts.Address, Port: r.opts.Port,
-		Tags: r.opts.Tags, Meta: r.meta(), Check: check,
-	}, api.ServiceRegisterOpts{ReplaceExistingChecks: true}.WithContext(ctx))
-	if err != nil {
+	if err := r.put(ctx, client, r.meta(), check); err != nil {
 		return err
 	}
 	what := "registered in consul"
 	switch {
-	case !r.in && have != nil && have.Meta[metaInstance] != "":
+	case !r.in && have != nil && have.Meta[metaInstance] != "" && have.Meta[metaInstance] != r.opts.Instance:
 		what = "registered in consul in place of an earlier process, which didn't take its entry out"
 	case r.in:
 		what = "registered in consul again: it had forgotten or changed it"
@@ -251,6 +247,15 @@ func (r *registrar) register(ctx context.Context, client *api.Client, have *api.
 	r.in = true
 	r.tel.Log.Info(what, "service", r.opts.Service, "id", r.opts.ID)
 	return nil
+}
+
+// put makes or replaces the entry. The first check is the proxy's own.
+func (r *registrar) put(ctx context.Context, client *api.Client, meta map[string]string, checks ...*api.AgentServiceCheck) error {
+	checks[0].CheckID, checks[0].Name = "service:"+r.opts.ID, "imapproxy"
+	return client.Agent().ServiceRegisterOpts(&api.AgentServiceRegistration{
+		ID: r.opts.ID, Name: r.opts.Service, Address: r.opts.Address, Port: r.opts.Port,
+		Tags: r.opts.Tags, Meta: meta, Checks: checks,
+	}, api.ServiceRegisterOpts{ReplaceExistingChecks: true}.WithContext(ctx))
 }
 
 func (r *registrar) meta() map[string]string {
@@ -266,7 +271,7 @@ func (r *registrar) meta() map[string]string {
 
 // matches reports whether the agent has what we want it to have.
 func (r *registrar) matches(have *api.AgentService) bool {
-	if have == nil || have.Service != r.opts.Service || have.Address != r.opts.Address || have.Port != r.opts.Port {
+	if have == nil || have.Service != r.opts.Service || have.Address != r.opts.Address || have.Port != r.opts.Port || have.Meta[metaStarting] != "" {
 		return false
 	}
 	for k, v := range r.meta() {
@@ -275,28 +280,6 @@ func (r *registrar) matches(have *api.AgentService) bool {
 		}
 	}
 	return slices.Equal(slices.Sorted(slices.Values(have.Tags)), slices.Sorted(slices.Values(r.opts.Tags)))
-}
-
-// Others are the living proxies under the service, each as "ID on NODE". An entry that this proxy's agent has under the proxy's own ID is
-// that of a process before it on the same machine, and not among them.
-func Others(ctx context.Context, o RegisterOptions) ([]string, error) {
-	r, err := newRegistrar(o)
-	if err != nil {
-		return nil, err
-	}
-	defer r.watch.close()
-	client, err := r.watch.connect()
-	if err != nil {
-		return nil, err
-	}
-	have, err := r.entry(ctx, client)
-	if err != nil {
-		return nil, err
-	}
-	if have != nil {
-		r.opts.Instance = have.Meta[metaInstance]
-	}
-	return r.others(ctx, client)
 }
 
 // others are the living proxies under the service but the one with the ID and the instance of the options.

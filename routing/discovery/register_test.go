@@ -98,37 +98,6 @@ func TestOtherProxiesAreWarnedOfOnce(t *testing.T) {
 	}
 }
 
-// Before it serves, a proxy finds out whether another one is alive. An earlier process of its own is none, also where
-// that was killed and its entry is there; one under the same ID on another machine is.
-func TestAnotherLivingProxyIsFound(t *testing.T) {
-	a := consultest.Start(t)
-	proxy := func(instance string) map[string]string {
-		return map[string]string{"kind": "imapproxy", "instance": instance}
-	}
-	o := RegisterOptions{Consul: ConsulOptions{Address: a.Address()}, ID: "p1", Port: 993}
-	others := func(when, want string) {
-		t.Helper()
-		all, err := Others(t.Context(), o)
-		if got := strings.Join(all, ", "); err != nil || got != want {
-			t.Errorf("%s: %q, %v, want %q", when, got, err, want)
-		}
-	}
-	others("alone", "")
-	a.Register(consultest.Service{Name: "imapproxy", ID: "p1", Port: 993, Meta: proxy("killed")})
-	others("its own entry", "")
-	a.Catalog(consultest.Node{Name: "n2", Address: "192.0.2.2"}, consultest.Service{Name: "imapproxy", ID: "p1", Port: 993, Meta: proxy("another")})
-	others("the same id on another machine", "p1 on n2")
-	a.Register(consultest.Service{Name: "imapproxy", ID: "p2", Port: 994, Meta: proxy("second"), Check: &consultest.Check{TTL: "30m", Status: "passing"}})
-	others("another id", "p1 on n2, p2 on dev1")
-	a.TTL("service:p2", "critical")
-	a.Uncatalog("n2", "")
-	others("its check fails", "")
-	a.Kill()
-	if _, err := Others(t.Context(), o); err == nil {
-		t.Error("without an agent nobody knows")
-	}
-}
-
 // entryOf is what the agent has under the id "p1".
 func entryOf(t *testing.T, a *consultest.Agent) (e struct {
 	Meta    map[string]string
