@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,12 +151,11 @@ func TestWhatBecomesOfACommandWhoseConnectionIsLost(t *testing.T) {
 			if first == "UID" {
 				first += " " + words[2]
 			}
-			lost := false
+			var lost atomic.Bool
 			p.on(first, func(b *imaptest.BackendConn, cmd imaptest.Command) error {
-				if lost {
+				if lost.Swap(true) {
 					return p.answer(b, cmd)
 				}
-				lost = true
 				for _, line := range c.say[1:] {
 					if line != "abc" {
 						if _, err := b.ReadCommand(); err != nil {

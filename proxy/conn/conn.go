@@ -15,7 +15,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"syscall"
 	"time"
@@ -198,28 +197,4 @@ func (c *Conn) Broken() bool {
 		return true
 	}
 	return broken
-}
-
-// CanSplice says whether bytes can go from src to dst inside the kernel.
-func CanSplice(dst, src *Conn) bool { return dst.tls == nil && src.tls == nil }
-
-// Splice moves exactly n bytes from src to dst inside the kernel (splice(2)), with backpressure. It returns
-// how many bytes it moved, and an error if they are fewer than n. It must not be called within a Pump of src.
-func Splice(dst, src *Conn, n int64) (int64, error) {
-	var first int64
-	if len(src.unread) > 0 {
-		b := src.unread[:min(int64(len(src.unread)), n)]
-		src.unread = src.unread[len(b):]
-		if _, err := dst.tcp.Write(b); err != nil {
-			return 0, err
-		}
-		first = int64(len(b))
-	}
-	lr := io.LimitedReader{R: src.tcp, N: n - first}
-	moved, err := dst.tcp.ReadFrom(&lr)
-	moved += first
-	if err == nil && moved < n {
-		err = io.EOF
-	}
-	return moved, err
 }

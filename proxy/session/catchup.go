@@ -54,7 +54,7 @@ func (s *Session) catchUp() phase {
 func (o *catchUp) survives() bool {
 	s := o.s
 	t := &s.inFlight.Client
-	if t.UIDOnly || !s.survives() {
+	if t.UIDOnly || o.partly || !s.survives() {
 		return false
 	}
 	known, count := o.n.Client()
@@ -93,6 +93,7 @@ type catchUp struct {
 	bound           uint64            // the one that does when the client was told everything
 	flags           []view.FlagChange // flags still to be told: they show mod-sequences beyond modSeq
 	backendFailed   bool
+	partly          bool // a command of the client's was read in part, or isn't with the backend yet
 }
 
 func (o *catchUp) endOf(err error) Reason {
@@ -133,11 +134,12 @@ func (o *catchUp) command() (relay bool, err error) {
 	s.seen(now)
 	s.lastHeard.Store(now.UnixNano())
 	cmd := slices.Clone(line)
+	o.partly = true
 	h := wire.ParseCommandHead(cmd)
 	r := h.Verb.Rule()
 	switch {
 	case wire.IsEmpty(cmd): // an empty line is no command
-		o.ahead = o.more()
+		o.partly, o.ahead = false, o.more()
 		return false, nil
 	case track.LeavingBy(cmd, &s.inFlight.Client, s.caps.list) != track.Stays:
 		return true, o.leave(cmd, r)
@@ -150,6 +152,7 @@ func (o *catchUp) command() (relay bool, err error) {
 		if err := o.discard(cmd); err != nil {
 			return false, err
 		}
+		o.partly = false
 		return false, o.answer(answer)
 	}
 	if r.Set == wire.NoSet && !(carries(r) && o.behind(cmd)) {
@@ -191,6 +194,7 @@ func (o *catchUp) command() (relay bool, err error) {
 		return false, err
 	}
 	if !disposition.Goes() {
+		o.partly = false
 		return false, o.answer(refusal(disposition, h.Tag))
 	}
 	if disposition == view.RelayNoUpdate {
@@ -206,6 +210,7 @@ func (o *catchUp) command() (relay bool, err error) {
 		text = nil // the client would be sent "+" once more
 	}
 	s.inFlight.BeginWith(wire.ParseCommandHead(cmd), text, true, s.down.told(), now) // including its literals
+	o.partly = false
 	if literal {
 		s.inFlight.Leaves(track.Conversed)
 	}
@@ -284,6 +289,7 @@ func (o *catchUp) tellDeferred(cmd []byte) error {
 // handOver leaves the rest to the relay, beginning with cmd, which isn't done.
 func (o *catchUp) handOver(cmd []byte) error {
 	s := o.s
+	o.partly = false
 	s.client.Unread(append(cmd, o.client.Buffered()...))
 	s.backend.Load().Unread(o.backend.Buffered())
 	return nil

@@ -75,21 +75,32 @@ func endSeen(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// cutBetweenUnits says whether the connection was lost between two units, in both directions.
-func (s *Session) cutBetweenUnits() bool {
-	return s.up.scan.AtStart() && s.up.refused == nil && !s.up.awaiting && s.down.err == nil && s.down.broken == nil && !s.down.rewrite && s.survives()
+// cutBetweenResponses says whether the connection was lost between two responses, and the client's stream can
+// be followed.
+func (s *Session) cutBetweenResponses() bool {
+	return s.up.refused == nil && s.down.err == nil && s.down.broken == nil && !s.down.rewrite && s.survives()
 }
 
 // lost decides which phase follows after the backend connection was lost. Both readers have stopped; lost
 // closes the connection.
 func (s *Session) lost() phase {
 	_ = s.backend.Load().Abort()
-	if !s.cutBetweenUnits() {
+	if !s.cutBetweenResponses() {
 		s.Terminate(s.lostBackend())
 		return phaseEnd
 	}
+	s.control.mu.Lock()
+	s.backend.Store(nil)
+	s.control.mu.Unlock()
+	if !s.readOut() {
+		return phaseEnd
+	}
+	told := s.down.told()
+	if s.inFlight.Refuses(told, s.down.ended) && !s.takeArrived() {
+		return phaseEnd
+	}
 	done := s.commands.Load()
-	cut := s.inFlight.Cut(s.down.told(), s.down.ended)
+	cut := s.inFlight.Cut(told, s.down.ended)
 	r := &s.park.losses
 	if r.since != done || len(cut.Again)+len(cut.Refused) == 0 {
 		r.since, r.n = done, 0
@@ -100,13 +111,6 @@ func (s *Session) lost() phase {
 		return phaseEnd
 	}
 	s.client.Unhold()
-	if len(cut.Refused) > 0 && (len(s.client.PutBack()) > 0 || s.client.Arrived()) {
-		s.Terminate(ReasonBackendLost) // the client sent these commands before it could read the refusal, so they may rely on the refused one
-		return phaseEnd
-	}
-	s.control.mu.Lock()
-	s.backend.Store(nil)
-	s.control.mu.Unlock()
 	s.relaying = nil
 	s.picked().Rest()
 	s.client.Unread(cut.Again)

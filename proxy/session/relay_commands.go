@@ -33,6 +33,9 @@ type commandFlow struct {
 	err      error           // a write to the backend failed
 	refused  error           // why the client's stream can't be followed any further
 	held     bool            // the last bytes wait, since the session is overdue
+	gone     bool            // the backend connection is lost: bytes go nowhere, and Chunk stops after each unit
+	over     bool            // a unit has ended since gone
+	left     bool            // the next command isn't taken since gone
 }
 
 // Chunk implements conn.Receiver.
@@ -40,7 +43,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	if f.s.Reason() != "" {
 		return 0, conn.Stop // ends a client that sends many commands and gets no answers written
 	}
-	if f.s.overdue() {
+	if !f.gone && f.s.overdue() {
 		f.held = true
 		f.s.client.Unread(b)
 		return 0, conn.Stop
@@ -53,8 +56,13 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	}
 	from := 0 // b[from:i] is due to be passed on
 	i := 0
-	for i < len(b) && f.err == nil && f.refused == nil {
+	for i < len(b) && f.err == nil && f.refused == nil && !f.over {
 		start := f.scan.AtStart()
+		if start && f.gone {
+			if f.left = !takesLost(b[i:]); f.left {
+				break
+			}
+		}
 		if start && f.s.inFlight.Waits() && from < i {
 			// begin may wait for answers, so the backend must have the commands that they answer.
 			f.pass(b[from:i])
@@ -88,7 +96,10 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 			from = i
 		}
 		if p.Announced {
-			f.announced(p)
+			f.announced(p, start)
+			if f.gone && f.scan.AtStart() {
+				f.last(now)
+			}
 			if f.awaiting && i < len(b) {
 				f.pass(b[from:i])
 				from = i
@@ -101,7 +112,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	}
 	f.pass(b[from:i])
 	switch {
-	case f.err != nil || f.refused != nil:
+	case f.err != nil || f.refused != nil || f.over || f.left:
 		f.s.client.Unread(b[i:]) // the commands after those in progress aren't lost with the connection
 		return 0, conn.Stop
 	case f.splices():
@@ -149,18 +160,20 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	}
 }
 
-// announced handles the announcement of a literal.
-func (f *commandFlow) announced(p wire.Piece) {
+// announced handles the announcement of a literal. first says that the piece begins the command.
+func (f *commandFlow) announced(p wire.Piece, first bool) {
 	switch {
 	case f.kind == track.LineIdle:
 		f.scan.Abandon() // the backend takes the literal for text in place of DONE
 	case !p.Sync || f.kind == track.LineAnswer:
-	case f.swallow:
-		f.scan.Abandon() // the command was answered without "+", so no literal follows
+	case f.swallow || f.gone:
+		f.scan.Abandon() // the command is answered without "+", so no literal follows
 	default:
 		f.awaiting = true
 		f.s.inFlight.Ask()
-		f.s.inFlight.Forget() // otherwise the client would be sent "+" again
+		if !first && !f.keeps {
+			f.s.inFlight.Forget() // its text isn't whole
+		}
 	}
 }
 
@@ -179,12 +192,12 @@ func (f *commandFlow) last(now time.Time) {
 	if f.command {
 		f.s.inFlight.Sent(f.size, now, f.s.blocked())
 	}
-	f.command, f.swallow = false, false
+	f.command, f.swallow, f.over = false, false, f.gone
 }
 
 // pass writes bytes to the backend.
 func (f *commandFlow) pass(b []byte) {
-	if len(b) == 0 || f.err != nil {
+	if len(b) == 0 || f.err != nil || f.gone {
 		return
 	}
 	f.s.took(int64(len(b)))
@@ -193,7 +206,7 @@ func (f *commandFlow) pass(b []byte) {
 
 // splices says whether the literal's rest is to be moved inside the kernel.
 func (f *commandFlow) splices() bool {
-	return !f.awaiting && !f.swallow && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.backend.Load().Conn, f.s.client)
+	return !f.awaiting && !f.swallow && !f.gone && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.backend.Load().Conn, f.s.client)
 }
 
 // splice moves a literal's rest. It stops before the end of the literal only with an error.

@@ -61,13 +61,23 @@ func (f *InFlight) LiteralRefused() bool {
 	return a == literalRefused
 }
 
+// LiteralLost is called after the backend connection was lost before the announced literal's first byte. It
+// returns true if the client doesn't send the literal: it was told no continuation request, or the backend has
+// refused the literal.
+func (f *InFlight) LiteralLost() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.halted = f.literal == literalAsked
+	return f.literal != literalAgreed
+}
+
 // Prompt records a continuation request of the backend.
 func (f *InFlight) Prompt() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.expected) == 0 {
 		if f.literal == literalAsked {
-			f.agreeLocked(literalAgreed)
+			f.promptedLocked()
 		} else {
 			f.prompted = true
 			for i := range f.open {
@@ -83,10 +93,19 @@ func (f *InFlight) Prompt() {
 		f.idle = idleOn
 		f.room.Broadcast()
 	case !d.idle && d.n == 1 && d.seq == f.seq && f.literal == literalAsked:
-		f.agreeLocked(literalAgreed)
+		f.promptedLocked()
 	}
 	if d.n--; d.n == 0 {
 		f.expected = slices.Delete(f.expected, 0, 1)
+	}
+}
+
+// promptedLocked records that the client is told to send its literal. The command can't be sent again, since
+// the client would be told so twice.
+func (f *InFlight) promptedLocked() {
+	f.agreeLocked(literalAgreed)
+	if n := len(f.open); n > 0 && f.open[n-1].seq == f.seq {
+		f.open[n-1].forget(f.Texts)
 	}
 }
 

@@ -36,7 +36,7 @@ func (f *InFlight) BeginWith(h wire.CommandHead, text []byte, whole bool, told T
 	f.seq++
 	*c = Command{seq: f.seq, tag: append(c.tag[:0], h.Tag...), text: c.text[:0], Verb: h.Verb, Start: now}
 	if f.Parks {
-		if c.told = told; h.Verb.Rule().Loss != wire.LossRefused {
+		if c.told = told; h.Verb.Rule().Loss != wire.LossRefused || !whole {
 			c.keep(f.Texts, text)
 		}
 		c.effects = f.Client.command(c.seq, h, whole, f.selected, selecting)

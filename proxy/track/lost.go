@@ -32,7 +32,7 @@ func (f *InFlight) Forget() {
 // CanSurvive says what keeps a session from going on with another backend connection when its own is lost.
 // The cases:
 //   - the session ends;
-//   - a literal or another answer of the client's is due: whose octets are whose isn't known;
+//   - another answer of the client's than a literal is due: whose octets are whose isn't known;
 //   - anything was said that might be state on the connection;
 //   - the mailbox that is selected can't be recognised, or not by its name.
 func (f *InFlight) CanSurvive() Blocker {
@@ -44,7 +44,7 @@ func (f *InFlight) CanSurvive() Blocker {
 		return BlockerOff
 	case f.logout || f.ended || f.byeTold:
 		return BlockerEnding
-	case f.literal != literalNone || f.prompted || f.idle == idleSpoilt:
+	case f.prompted || f.idle == idleSpoilt:
 		return BlockerCommand
 	case slices.ContainsFunc(f.open, func(c Command) bool { return c.Verb.Rule().State != wire.NoState }):
 		return BlockerUnknown
@@ -72,37 +72,48 @@ type Cut struct {
 	Closed  bool     // a SELECT is said again, and the client is to be told CLOSED before
 }
 
-// Cut takes the commands that are said again out of those under way, and says what becomes of the others; an IDLE stays.
-// told is what the client was told in all; seen says that the backend has ended the connection: else it may still carry out what it has got.
+// Refuses says whether Cut would refuse a command.
+func (f *InFlight) Refuses(told Told, seen bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, _, refused := f.fates(told, seen)
+	return refused
+}
+
+// fates returns what becomes of each command in progress, and the index of the last SELECT, -1 if there is none.
+// refused says that one is refused.
 //
 // The cases of a command:
 //   - IDLE: it goes on; where DONE has come it is over;
-//   - it may have been done, or it is a part of a search that is to be kept: NO;
-//   - a client would put two of its answers together, and one like it was told since it began: NO, since it isn't known whether
-//     that was all;
+//   - it waits for the continuation request of its literal: it is sent again, since no server can have executed
+//     it;
+//   - it may have been executed, or it is a part of a search that is to be kept: NO;
+//   - a client would put two of its answers together, and one like it was told since it began: NO, since it isn't
+//     known whether that was all;
 //   - FETCH of message content, of which something was told: NO, since what is told twice is delivered twice;
 //   - its text wasn't kept: NO;
 //   - it changes something, and the connection's end wasn't seen: NO;
-//   - it changes something and another one is refused: NO. The client said it before it could hear of that;
-//   - else it is said again.
+//   - it changes something and another one is refused: NO. The client sent it before it could hear of that;
+//   - else it is sent again.
 //
-// A command by message number or on the selected mailbox that a SELECT follows is refused, since the mailbox isn't selected again.
-func (f *InFlight) Cut(told Told, seen bool) Cut {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var c Cut
-	selectAt := -1
+// A command by message number or on the selected mailbox that a SELECT follows is refused, since the mailbox
+// isn't selected again.
+func (f *InFlight) fates(told Told, seen bool) (fates []wire.Loss, selectAt int, refused bool) {
+	selectAt = -1
 	for i := range f.open {
 		if f.open[i].Verb.Rule().Selects {
 			selectAt = i
 		}
 	}
-	fates := make([]wire.Loss, len(f.open))
-	refused := false
+	fates = make([]wire.Loss, len(f.open))
 	for i := range f.open {
 		o := &f.open[i]
 		r := o.Verb.Rule()
 		fate := r.Loss
+		halted := f.halted && o.seq == f.seq
+		if halted {
+			fate = wire.LossRepeated
+		}
 		switch {
 		case o.Verb == wire.Idle:
 			continue
@@ -115,25 +126,38 @@ func (f *InFlight) Cut(told Told, seen bool) Cut {
 		case fate == wire.LossOnce && told.answers() != o.told.answers():
 			fate = wire.LossRefused
 		}
-		if !seen && (r.Changes || o.Changes) {
+		if !seen && !halted && (r.Changes || o.Changes) {
 			fate = wire.LossRefused
 		}
 		fates[i] = fate
 		refused = refused || fate == wire.LossRefused
 	}
+	for i := range fates {
+		o := &f.open[i]
+		if refused && o.Verb != wire.Idle && (o.Verb.Rule().Changes || o.Changes) {
+			fates[i] = wire.LossRefused
+		}
+	}
+	return fates, selectAt, refused
+}
+
+// Cut removes the commands that are sent again and says what becomes of the others (fates); an IDLE stays. told
+// is what the client was told in all; seen says that the backend has ended the connection: otherwise it may
+// still execute what it has received.
+func (f *InFlight) Cut(told Told, seen bool) Cut {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var c Cut
+	fates, selectAt, _ := f.fates(told, seen)
 	left := f.open[:0]
 	for i := range f.open {
 		o := f.open[i]
-		fate := fates[i]
-		if refused && fate != wire.LossRefused && (o.Verb.Rule().Changes || o.Changes) {
-			fate = wire.LossRefused
-		}
 		switch {
 		case o.Verb == wire.Idle && f.idle == idleDone:
 			c.Done = append(c.Done, string(o.tag))
 		case o.Verb == wire.Idle:
 			c.Idle, c.Prompt = string(o.tag), f.idle == idleAsked
-		case fate == wire.LossRefused:
+		case fates[i] == wire.LossRefused:
 			c.Refused = append(c.Refused, string(o.tag))
 		default:
 			c.Again = append(c.Again, o.text...)
@@ -151,7 +175,7 @@ func (f *InFlight) Cut(told Told, seen bool) Cut {
 		f.Client.forget()
 		f.selected, f.Client.Mailbox, f.Client.closed = false, Mailbox{}, false
 	}
-	f.expected, f.bye, f.lost = f.expected[:0], false, false
+	f.expected, f.bye, f.lost, f.literal, f.halted = f.expected[:0], false, false, literalNone, false
 	if c.Idle != "" {
 		f.idle = idleOn
 	}
