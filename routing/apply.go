@@ -158,3 +158,15 @@ func (r *Router) report(s Snapshot, p plan, o *Options, changed bool) {
 			"was", e.was, "weight", b.Weight, "reason", b.Reason)
 	}
 }
+
+// Settle gives new users again to backends that got none because they flapped, and that have been usable for
+// long enough. The router has no timers: call Settle about every second.
+func (r *Router) Settle() {
+	now := r.opts.Load().Now()
+	r.mu.Lock()
+	due := !r.mu.settle.IsZero() && !now.Before(r.mu.settle)
+	r.mu.Unlock()
+	if due {
+		r.apply(Snapshot{}, false)
+	}
+}

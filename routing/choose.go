@@ -2,43 +2,8 @@ package routing
 
 import (
 	"fmt"
-	"slices"
 	"time"
 )
-
-// Why says which rule chose the backend of a pick.
-type Why string
-
-const (
-	// ByPlacement: the user's source of credentials or Consul KV named it.
-	ByPlacement Why = "placement"
-	// ByPin: the user has sessions there, or had them within PinGrace.
-	ByPin Why = "pin"
-	// ByRendezvous: the winner of the rendezvous over the whole fleet.
-	ByRendezvous Why = "rendezvous"
-	// ByFailover: a backend that ranked before it was down, draining or refusing.
-	ByFailover Why = "failover"
-)
-
-// choice is the input of the rules.
-type choice struct {
-	user, placement string
-	tried           []string
-	pin             *pinRow // nil: there is none, or it has ended
-	now             time.Time
-	storage         Storage
-	failoverAfter   time.Duration
-	tables          readTxn
-	// placed is the backend that the placement names, nil if it names none or isn't unambiguous; choose sets
-	// it.
-	placed *backendRow
-	health map[string]*healthRow
-	// settle: if the state of a backend that may be the user's isn't known yet, there is no choice
-	// (ErrNotReady). Otherwise such a backend counts as down.
-	settle bool
-	// agreed is the backend on which several proxies agree; "": this proxy decides alone.
-	agreed string
-}
 
 // choose says where a user goes. In order:
 //
@@ -56,10 +21,10 @@ type choice struct {
 //
 //  1. The home is the placement, unless the user's live sessions are on a
 //     backend that this same placement led to (it had failed over then: they
-//     aren't torn away when it comes back); without a placement, the pin.
+//     stay there when it comes back); without a placement, the pin.
 //  2. The home takes the user if it is up; or draining, if the user is pinned to it.
 //     One that refuses dials takes the user only while live sessions hold them there.
-//  3. A placement that can't be followed leaves the user where his pin is.
+//  3. A placement that can't be followed leaves the user where their pin is.
 //  4. The pin's backend is down, gone, or was tried: the user's other sessions with a
 //     connection there hold the user (ErrBackendDown) until it has been so for
 //     failoverAfter. Parked sessions have none and don't hold the user.
@@ -213,5 +178,3 @@ func (c *choice) rendezvous() (best *backendRow, firstChoice bool) {
 func notKnown(b *backendRow) error {
 	return fmt.Errorf("%w: %s hasn't answered a probe", ErrNotReady, b.Name)
 }
-
-func (c *choice) wasTried(id string) bool { return slices.Contains(c.tried, id) }

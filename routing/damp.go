@@ -12,19 +12,6 @@ const (
 	flapWindow = 5
 )
 
-// flapping is a backend's history in discovery's answers. The zero value is empty.
-type flapping struct {
-	falls  int       // how often discovery has taken it away lately
-	fell   time.Time // when it last did
-	well   time.Time // since when discovery has listed it as usable; zero: it doesn't
-	damped bool      // it gets no new users although discovery lists it as usable
-}
-
-// same says whether two histories are equal.
-func (f flapping) same(o flapping) bool {
-	return f.falls == o.falls && f.damped == o.damped && f.fell.Equal(o.fell) && f.well.Equal(o.well)
-}
-
 // damp takes up in a row, which is as discovery says, what has happened to the backend since was
 // (nil: it is new), and gives one that flaps no new users. The cases:
 //
@@ -70,17 +57,5 @@ func release(rows []*backendRow, said map[string]Backend) {
 		if row.damped {
 			row.State, row.Reason, row.damped = said[row.ID].State, said[row.ID].Reason, false
 		}
-	}
-}
-
-// Settle gives new users again to backends that got none because they flapped, and that have been usable for
-// long enough. The router has no timers: call Settle about every second.
-func (r *Router) Settle() {
-	now := r.opts.Load().Now()
-	r.mu.Lock()
-	due := !r.mu.settle.IsZero() && !now.Before(r.mu.settle)
-	r.mu.Unlock()
-	if due {
-		r.apply(Snapshot{}, false)
 	}
 }

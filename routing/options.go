@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -95,4 +96,14 @@ func orDefault(d, def time.Duration) time.Duration {
 		return 0
 	}
 	return d
+}
+
+// Agreement decides where users are if several proxies decide together (docs/cluster.md); the router's own
+// rules (choose) are for a single proxy. With an Agreement, discovery's answers go to it, and its fleet comes
+// to the router by Apply.
+type Agreement interface {
+	// Claim returns the backend to which a connection of the user may be made; it waits while the proxies
+	// haven't agreed. home is the ID of the backend that the user's placement names, "" for none. release
+	// ends the claim.
+	Claim(ctx context.Context, user, home string) (backend string, release func(), err error)
 }

@@ -3,53 +3,9 @@ package routing
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
-)
-
-// Pick is one session's claim on a backend. How a session uses it:
-//
-//	p, err := router.PickWithin(ctx, 3 * time.Second, user, placement) // err: NO [UNAVAILABLE]
-//	… the backend can't be reached:
-//	    router.ReportDialFailure(p.Backend.ID, err)
-//	    tried = append(tried, p.Backend.ID)
-//	    p.Release()                                // first, or the claim counts as another device's
-//	    p, err = router.Pick(user, placement, tried...)
-//	… the backend said OK to the login:
-//	    if !p.Confirm() { close it; pick again }   // PickUnproved: now the user moves
-//	… a new connection was made for that: router.ReportDialSuccess(p.Backend.ID)
-//	… the session gives its connection up, and gets another: p.Rest(), p.Hold()
-//	… the session lives; on <-p.Void(): leave this backend
-//	p.Release()                                    // always, at the end
-type Pick struct {
-	// Backend is the backend at the time of the pick; it is never changed. Its ID is the
-	// claim's; discovery may have changed the rest since (Current).
-	Backend *Backend
-	// Why is the rule that chose it.
-	Why Why
-
-	router *Router
-	user   string
-	gen    uint64
-	void   chan struct{}
-
-	claim atomic.Pointer[func()] // ends the Agreement's claim, until the login's connection has one; nil: no claim
-
-	mu    sync.Mutex
-	state pickState // under mu
-	holds bool      // under mu: it has a connection to the backend
-	aside *aside    // under mu: the user's pin is elsewhere; nil: it is this pick's
-}
-
-// pickState: picked → confirmed → released; or picked → released.
-type pickState uint8
-
-const (
-	picked    pickState = iota // dialling, logging in
-	confirmed                  // logged in; counts as a live session
-	released                   // ended
 )
 
 // Pick chooses the backend for a new session of the user and claims it, in one
@@ -106,13 +62,6 @@ func (r *Router) pickWithin(ctx context.Context, limit time.Duration, a ask) (*P
 			return p, err
 		}
 	}
-}
-
-// news returns a channel that closes at discovery's next answer.
-func (r *Router) news() <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.mu.news
 }
 
 // pick is Pick.
@@ -197,162 +146,80 @@ func failoverReason(old *pinRow, tried []string) string {
 	return "down"
 }
 
-// Confirm records that the backend accepted the user's login: the session counts
-// as live, holds the pin against a failover, and leaves the pin for PinGrace.
-// False means that the user was sent to another backend meanwhile, or that the pick was
-// released: close the connection, call Release, and pick again.
-func (p *Pick) Confirm() bool {
-	ok := p.confirmed()
-	if ok {
-		p.unclaim()
-	}
-	return ok
+// PickUnproved is PickWithin for a login whose password only the backend can verify, and which may be a guess.
+// It may try another backend if the user's backend is full or can't be reached. But it moves the user to that
+// backend, and ends the user's sessions on the previous one, only at Confirm, after that backend has accepted
+// the password.
+func (r *Router) PickUnproved(ctx context.Context, limit time.Duration, user, placement string, tried ...string) (*Pick, error) {
+	return r.pickWithin(ctx, limit, ask{user: user, placement: placement, tried: tried, settle: true, unproved: true})
 }
 
-func (p *Pick) confirmed() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.state == picked && p.confirm() {
-		p.state, p.holds = confirmed, true
+// pickAside makes a pick that doesn't change the user's pin.
+func (r *Router) pickAside(a ask, b *backendRow, why Why, pin *pinRow) *Pick {
+	r.countFailover(a, why, pin)
+	return &Pick{Backend: &b.Backend, Why: why, router: r, user: a.user, gen: pin.gen, void: make(chan struct{}),
+		aside: &aside{placement: a.placement, holding: pin.holding}}
+}
+
+// pickAgreed is Pick with an Agreement: the backend is the Agreement's, and no other is tried, since a user
+// whose backend one proxy can't reach moves by the decision of all proxies, or not at all. The claim holds
+// until the login's own connection has a claim (Confirm), or the pick is released.
+func (r *Router) pickAgreed(ctx context.Context, limit time.Duration, agreement Agreement, a ask) (*Pick, error) {
+	if !r.readyWithin(ctx, limit) {
+		return nil, ErrNotReady
+	}
+	home, err := r.home(a)
+	if err != nil {
+		return nil, err
+	}
+	backend, release, err := agreement.Claim(ctx, a.user, home)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotAgreed, err)
+	}
+	a.agreed, a.settle = backend, false
+	p, err := r.pick(a)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	p.claim.Store(&release)
+	return p, nil
+}
+
+// readyWithin waits for the first fleet, up to limit.
+func (r *Router) readyWithin(ctx context.Context, limit time.Duration) bool {
+	news := r.news() // taken before Ready, so that no answer is missed in between
+	if r.Ready() {
 		return true
 	}
-	return p.state == confirmed && !p.voided()
-}
-
-// Rest records that the session is parked and no longer has a connection to the
-// backend. It doesn't hold its user on a backend that is down or refuses. False means
-// that the user was sent to another backend meanwhile.
-func (p *Pick) Rest() bool { return p.hold(false) }
-
-// Hold records that the session has a connection to the backend again. False means that the
-// user was sent to another backend meanwhile.
-func (p *Pick) Hold() bool { return p.hold(true) }
-
-func (p *Pick) hold(on bool) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.state != confirmed {
-		return false
-	}
-	if p.holds == on {
-		return !p.voided()
-	}
-	counted := p.router.hold(p, on)
-	if counted || !on { // where the user has moved meanwhile, no pin counts it
-		p.holds = on
-	}
-	return counted
-}
-
-// Release ends the claim, when the session has ended or was never established. It may be
-// called more than once. If a session was logged in, the pin lasts PinGrace longer.
-func (p *Pick) Release() {
-	defer p.unclaim() // after the lock
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.state == released {
-		return
-	}
-	if p.aside == nil {
-		p.router.release(p, p.state == confirmed, p.holds)
-	}
-	p.state = released
-}
-
-// unclaim ends the pick's own claim.
-func (p *Pick) unclaim() {
-	if claim := p.claim.Swap(nil); claim != nil {
-		(*claim)()
-	}
-}
-
-// Current returns the backend as discovery describes it now. A later connection
-// uses its present address.
-func (p *Pick) Current() *Backend {
-	if b := newReadTxn(p.router.db).backend(p.Backend.ID); b != nil {
-		return &b.Backend
-	}
-	return p.Backend
-}
-
-// Void returns a channel that closes when the user is sent to another backend during this
-// pick: the user's backend was down for too long, or the placement changed. The session has
-// to leave its backend; two backends must never serve one user.
-func (p *Pick) Void() <-chan struct{} { return p.void }
-
-func (p *Pick) voided() bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
-	case <-p.void:
-		return true
-	default:
-		return false
+	case <-news:
+	case <-timer.C:
+	case <-ctx.Done():
 	}
+	return r.Ready()
 }
 
-// confirm counts the session as a live one, unless its pin has moved.
-func (r *Router) confirm(p *Pick) bool {
-	tx := newWriteTxn(r.db)
-	defer tx.abort()
-	old := tx.pin(p.user)
-	if old == nil || old.gen != p.gen {
-		return false
+// home is the ID of the backend that the user's placement names. With shared storage, a placement that can't
+// be followed counts as none. If it names several backends, all proxies use the first by ID.
+func (r *Router) home(a ask) (string, error) {
+	separate := r.opts.Load().Storage == Separate
+	switch {
+	case a.placement == "" && separate:
+		return "", ErrNoPlacement
+	case a.placement == "":
+		return "", nil
 	}
-	pin := *old
-	pin.live++
-	pin.holding++
-	pin.proven = true
-	tx.putPin(&pin)
-	tx.commit()
-	r.count(pin.backend, 0, 1)
-	return true
-}
-
-// hold counts a session that gets a connection or gives it up, unless its pin has moved.
-func (r *Router) hold(p *Pick, on bool) bool {
-	tx := newWriteTxn(r.db)
-	defer tx.abort()
-	old := tx.pin(p.user)
-	if old == nil || old.gen != p.gen {
-		return false
-	}
-	pin := *old
-	if pin.holding--; on {
-		pin.holding += 2
-	}
-	tx.putPin(&pin)
-	tx.commit()
-	return true
-}
-
-// release removes the session from its pin, if the pin is still the same.
-func (r *Router) release(p *Pick, live, holds bool) {
-	tx := newWriteTxn(r.db)
-	defer tx.abort()
-	o := r.opts.Load()
-	now := o.Now()
-	pins := 0
-	if old := tx.pin(p.user); old != nil && old.gen == p.gen {
-		pin := *old
-		pin.sessions--
-		if holds {
-			pin.holding--
-		}
-		if live {
-			pin.live--
-			pin.idleSince = now
-		}
-		if pin.sessions == 0 && (!pin.proven || pin.flushed || pin.ended(now, o.PinGrace)) {
-			tx.deletePin(old)
-			pins = -1
-		} else {
-			tx.putPin(&pin)
+	home := ""
+	for _, b := range newReadTxn(r.db).named(a.placement) {
+		if home == "" || b.ID < home {
+			home = b.ID
 		}
 	}
-	r.sweep(tx, o, now, sweepStep)
-	tx.commit()
-	sessions := 0
-	if live {
-		sessions = -1
+	if home == "" && separate {
+		return "", fmt.Errorf("%w: %q", ErrUnknownPlacement, a.placement)
 	}
-	r.count(p.Backend.ID, pins, sessions)
+	return home, nil
 }

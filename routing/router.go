@@ -1,7 +1,6 @@
 package routing
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,43 +34,6 @@ type Router struct {
 // usage has a backend's counts for the admin page and the gauges, so that these don't have to iterate over a
 // million pins.
 type usage struct{ pins, sessions int }
-
-// New returns a router without backends. Until the first Apply it
-// isn't Ready, and Pick returns ErrNotReady.
-func New(o Options) (*Router, error) {
-	opts, err := o.withDefaults()
-	if err != nil {
-		return nil, err
-	}
-	db, err := memdb.NewMemDB(schema())
-	if err != nil {
-		return nil, fmt.Errorf("routing: %w", err)
-	}
-	r := &Router{db: db, tel: opts.Telemetry}
-	r.opts.Store(opts)
-	r.mu.usage = make(map[string]usage)
-	r.mu.news = make(chan struct{})
-	r.tel.SetRoutingGauges(r.stats)
-	return r, nil
-}
-
-// Reload applies new settings, also to discovery's last answer:
-// a panic threshold of 1 accepts the loss that the old threshold rejected.
-// Pins stay; PinGrace also applies to pins whose users have no sessions. The clock and the
-// telemetry remain those of New.
-func (r *Router) Reload(o Options) error {
-	old := r.opts.Load()
-	o.Now, o.Telemetry, o.Agreement = old.Now, r.tel, old.Agreement
-	opts, err := o.withDefaults()
-	if err != nil {
-		return err
-	}
-	r.opts.Store(opts)
-	if r.Ready() {
-		r.apply(Snapshot{}, false)
-	}
-	return nil
-}
 
 // Ready reports whether discovery has ever given a set of backends.
 func (r *Router) Ready() bool {
@@ -107,4 +69,11 @@ func (r *Router) sweep(tx writeTxn, o *Options, now time.Time, limit int) {
 		tx.deletePin(pin)
 		r.count(pin.backend, -1, 0)
 	}
+}
+
+// news returns a channel that closes at discovery's next answer.
+func (r *Router) news() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.news
 }

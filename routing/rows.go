@@ -63,3 +63,16 @@ type healthRow struct {
 func (h *healthRow) suspect(now time.Time) bool {
 	return h != nil && h.failures >= suspectAfter && now.Sub(h.last) < failureRun
 }
+
+// flapping is a backend's history in discovery's answers. The zero value is empty.
+type flapping struct {
+	falls  int       // how often discovery has taken it away lately
+	fell   time.Time // when it last did
+	well   time.Time // since when discovery has listed it as usable; zero: it doesn't
+	damped bool      // it gets no new users although discovery lists it as usable
+}
+
+// same says whether two histories are equal.
+func (f flapping) same(o flapping) bool {
+	return f.falls == o.falls && f.damped == o.damped && f.fell.Equal(o.fell) && f.well.Equal(o.well)
+}
