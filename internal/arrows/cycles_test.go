@@ -15,7 +15,7 @@ import (
 // can begin with the files that need no others.
 func oneWay() []string {
 	return []string{
-		"internal/fair", "internal/peers", "internal/task", "internal/apptest", "internal/movetest", "internal/imaptest/consultest", "proxy/auth", "proxy/conn", "proxy/imapclient", "proxy/park", "proxy/park/events", "proxy/park/resync", "proxy/park/view",
+		"internal/config", "internal/fair", "internal/peers", "internal/task", "internal/apptest", "internal/movetest", "internal/imaptest/consultest", "proxy/auth", "proxy/conn", "proxy/imapclient", "proxy/park", "proxy/park/events", "proxy/park/resync", "proxy/park/view",
 		"proxy/track", "proxy/upstream", "proxy/wire", "routing",
 	}
 }

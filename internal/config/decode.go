@@ -10,62 +10,6 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// decoder fills a Config from a parsed file by the struct tags of config.go. It continues after an error, so
-// that one run reports all errors.
-type decoder struct {
-	file string // as the errors name it
-	src  []byte // its text
-	dir  string // what relative file names are relative to
-	ctx  *hcl.EvalContext
-
-	errs     Errors
-	warnings []Warning
-	// ranges says where each path (listener.imaps.tls) was written; a path that
-	// isn't here has its default.
-	ranges map[string]hcl.Range
-	// failed are the paths whose value is already reported, so that validation
-	// doesn't report them again as empty.
-	failed map[string]bool
-}
-
-// A field's part in the schema, from its hcl tag.
-const (
-	kindAttr     = ""
-	kindBlock    = "block"
-	kindLabel    = "label"
-	kindVariants = "variants"
-	kindVariant  = "variant"
-)
-
-// schemaField is one tagged field of a settings struct.
-type schemaField struct {
-	reflect.StructField
-	name, kind string
-}
-
-// schema lists the tagged fields of a struct type, in its order.
-func schema(t reflect.Type) []schemaField {
-	var fields []schemaField
-	for i := range t.NumField() {
-		tag, ok := t.Field(i).Tag.Lookup("hcl")
-		if !ok {
-			continue
-		}
-		name, kind, _ := strings.Cut(tag, ",")
-		fields = append(fields, schemaField{t.Field(i), name, kind})
-	}
-	return fields
-}
-
-func find(fields []schemaField, name string, attr bool) (schemaField, bool) {
-	for _, f := range fields {
-		if f.name == name && f.kind != kindLabel && (f.kind == kindAttr) == attr {
-			return f, true
-		}
-	}
-	return schemaField{}, false
-}
-
 // setDefaults gives a settings struct the defaults of its tags. The tags are
 // constants of this package: one that can't be read is a broken invariant.
 func setDefaults(v reflect.Value) {
@@ -237,15 +181,6 @@ func (d *decoder) label(block *hclsyntax.Block, name, what string) (string, bool
 	return "", false
 }
 
-func labelOf(t reflect.Type) (schemaField, bool) {
-	for _, f := range schema(t) {
-		if f.kind == kindLabel {
-			return f, true
-		}
-	}
-	return schemaField{}, false
-}
-
 // unknown reports a name that isn't in the schema, with what is probably meant.
 func (d *decoder) unknown(at hcl.Range, path string, fields []schemaField, name string, attr bool) {
 	where := path
@@ -318,33 +253,10 @@ func homes(name string, attr bool) []string {
 	return found
 }
 
-// walkSchema visits every attribute, block and variant below a settings struct.
-func walkSchema(t reflect.Type, path string, visit func(path string, f schemaField)) {
-	for _, f := range schema(t) {
-		here := join(path, f.name)
-		visit(here, f)
-		if f.kind == kindAttr || f.kind == kindLabel {
-			continue
-		}
-		inner := f.Type
-		for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
-			inner = inner.Elem()
-		}
-		walkSchema(inner, here, visit)
-	}
-}
-
 func quotedNames(fields []schemaField) string {
 	var names []string
 	for _, f := range fields {
 		names = append(names, fmt.Sprintf("%q", f.name))
 	}
 	return strings.Join(names, ", ")
-}
-
-func join(path, name string) string {
-	if path == "" {
-		return name
-	}
-	return path + "." + name
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,9 +59,4 @@ func (d *decoder) resolve(path string) string {
 		return path
 	}
 	return filepath.Join(d.dir, path)
-}
-
-// fail notes an error at a range.
-func (d *decoder) fail(at hcl.Range, what, instead string, args ...any) {
-	d.errs = append(d.errs, Error{File: d.file, Line: at.Start.Line, What: what, Instead: fmt.Sprintf(instead, args...)})
 }

@@ -3,18 +3,14 @@ package config
 import (
 	"cmp"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/hashicorp/hcl/v2"
 )
 
 // validate checks combinations of settings: addresses, files that belong together, contradictions. It sets
@@ -204,16 +200,6 @@ func (d *decoder) backendTLS(c *Config) {
 	}
 }
 
-// onThisMachine says whether an address is a loopback's.
-func onThisMachine(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
-}
-
 // idleTimeout warns of settings that would end correct clients. RFC 9051 §5.4: 30 minutes at least;
 // RFC 2177: clients in IDLE say something every 29 minutes.
 func (d *decoder) idleTimeout(c *Config) {
@@ -269,42 +255,6 @@ func (d *decoder) admin(c *Config) {
 	}
 }
 
-// address checks host:port; from is the lowest port that makes sense.
-func (d *decoder) address(path, address string, from int) bool {
-	if d.failed[path] {
-		return false
-	}
-	host, port, err := net.SplitHostPort(address)
-	n, numErr := strconv.Atoi(port)
-	if err == nil && numErr == nil && n >= from && n <= 65535 && !strings.ContainsAny(host, " \t\r\n\x00/") && (host != "" || from == 0) {
-		return true
-	}
-	d.failed[path] = true
-	example := ":993"
-	if from > 0 {
-		example = "10.0.0.11:143"
-	}
-	if net.ParseIP(address) != nil {
-		example = net.JoinHostPort(address, "143")
-	}
-	d.fail(d.at(path), fmt.Sprintf("%s: %q isn't an address with a port from %d to 65535", path, address, from), "write host:port, for example %q", example)
-	return false
-}
-
-// oneWord refuses characters that would break a line of the protocol or of the log.
-func (d *decoder) oneWord(path, text string) {
-	if d.failed[path] {
-		return
-	}
-	for _, r := range text {
-		if r <= ' ' || r == 0x7f || r == '"' || r == '\\' {
-			d.failed[path] = true
-			d.fail(d.at(path), fmt.Sprintf("%s: %q has a blank, a quote or a control character in it", path, text), "leave it out")
-			return
-		}
-	}
-}
-
 // pair checks that a certificate and a key can be read and belong together.
 func (d *decoder) pair(path, certFile, keyFile string) {
 	if certFile == "" || keyFile == "" || d.failed[path+".cert_file"] || d.failed[path+".key_file"] {
@@ -315,43 +265,10 @@ func (d *decoder) pair(path, certFile, keyFile string) {
 	}
 }
 
-// authorities checks that a file holds certificates.
-func (d *decoder) authorities(path, file string) {
-	if d.failed[path] {
-		return
+// ownName is the machine's name, and never empty.
+func ownName() string {
+	if name, err := os.Hostname(); err == nil && name != "" {
+		return name
 	}
-	text, err := os.ReadFile(file)
-	if err != nil || !x509.NewCertPool().AppendCertsFromPEM(text) {
-		d.fail(d.at(path), fmt.Sprintf("%s: %s holds no certificate", path, file), "name a PEM file (-----BEGIN CERTIFICATE-----)")
-	}
-}
-
-// at is where a path was written, or the nearest block around it, or the start.
-func (d *decoder) at(path string) hcl.Range {
-	for path != "" {
-		if r, ok := d.ranges[path]; ok {
-			return r
-		}
-		path = path[:max(0, strings.LastIndexByte(path, '.'))]
-	}
-	return hcl.Range{Filename: d.file, Start: hcl.InitialPos}
-}
-
-func (d *decoder) written(path string) bool {
-	_, ok := d.ranges[path]
-	return ok
-}
-
-// writtenBelow says whether anything was written below a path, even wrongly.
-func (d *decoder) writtenBelow(path string) bool {
-	for p := range d.ranges {
-		if strings.HasPrefix(p, path+".") {
-			return true
-		}
-	}
-	return false
-}
-
-func (d *decoder) warn(at hcl.Range, what, instead string) {
-	d.warnings = append(d.warnings, Warning{File: d.file, Line: at.Start.Line, What: what, Instead: instead})
+	return "localhost"
 }
