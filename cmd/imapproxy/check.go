@@ -108,22 +108,6 @@ func discoveryKind(c *config.Config) string {
 	return "static"
 }
 
-// checker probes what a configuration names.
-type checker struct {
-	cfg      *config.Config
-	user     string
-	password telemetry.Secret
-	timeout  time.Duration
-	fileOnly bool
-	report   *report
-
-	dialer *upstream.Dialer
-	login  upstream.Auth
-
-	canonical string // of user, "" without one
-	placement string // of user, as far as the sources know
-}
-
 // certificates checks names and dates, which config doesn't check.
 func (k *checker) certificates() {
 	for _, l := range k.cfg.Listeners {

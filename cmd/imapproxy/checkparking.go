@@ -1,31 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"strings"
-
 	"imapproxy/internal/config"
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
-
-// Servers about which check has specific advice.
-const (
-	serverDovecot = "Dovecot"
-	serverCyrus   = "Cyrus"
-)
-
-// serverName tells a server by its answer to ID, "" if it isn't known here.
-func serverName(line []byte) string {
-	for _, name := range []string{serverDovecot, serverCyrus} {
-		if bytes.Contains(bytes.ToLower(line), []byte(strings.ToLower(name))) {
-			return name
-		}
-	}
-	return ""
-}
 
 // watchWords describes the source of hints.
 func watchWords(w park.Watch) string {

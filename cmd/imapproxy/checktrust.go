@@ -21,9 +21,6 @@ var (
 // user from one address. Dovecot's default is 10; docs/backends.md has 50.
 const mostLogins = 60
 
-// dovecot24 says whether a Dovecot's capabilities are those of 2.4.
-func dovecot24(caps wire.Caps) bool { return caps.Has("INPROGRESS") || caps.Has("REPLACE") }
-
 // believed is whether a Dovecot trusts the proxy.
 type believed int
 

@@ -15,22 +15,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"imapproxy/internal/config"
-)
-
-// Exit codes, documented in docs/configuration.md.
-const (
-	exitOK     = 0
-	exitFailed = 1 // the attempt failed
-	exitUsage  = 2 // the command line or the configuration is wrong; nothing was tried
 )
 
 // commandLine has the verbs. Each verb's flags are in its own file.
@@ -50,22 +41,6 @@ type commandLine struct {
 	Flush    flushCommand    `cmd:"" help:"Forget a user's pin, warm connections and cached credentials: a changed password holds at once."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
-
-// environment has the parts of the process that a verb may use.
-type environment struct {
-	ctx    context.Context // done at SIGINT or SIGTERM
-	stdout io.Writer
-	stderr io.Writer
-	stdin  io.Reader
-	// hangups delivers SIGHUPs from now on, until stop. A verb that doesn't ask for
-	// them dies of one, as programs do.
-	hangups func() (signals <-chan os.Signal, stop func())
-}
-
-// failure is an error that was printed already; it has only the exit code.
-type failure struct{ code int }
-
-func (f failure) Error() string { return fmt.Sprintf("exit code %d", f.code) }
 
 func main() {
 	memory := manageMemory()
@@ -128,15 +103,4 @@ func run(env environment, args []string) (code int) {
 		fmt.Fprintln(env.stderr, "imapproxy:", err)
 		return exitFailed
 	}
-}
-
-// count is "1 mistake", "2 mistakes", "3 capabilities".
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	if stem, ok := strings.CutSuffix(what, "y"); ok {
-		return fmt.Sprintf("%d %sies", n, stem)
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

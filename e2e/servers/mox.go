@@ -97,16 +97,6 @@ func StartMox(t testing.TB) *Server {
 	}
 }
 
-// readFile is a file's content.
-func readFile(t testing.TB, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
 // spread relays to a loopback address, each connection from a loopback address of its
 // own. It ends with the test.
 func spread(t testing.TB, to string) (addr string) {

@@ -261,3 +261,13 @@ func run(t testing.TB, input, name string, args ...string) string {
 	}
 	return string(out)
 }
+
+// readFile is a file's content.
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

@@ -5,23 +5,6 @@ import (
 	"text/template"
 )
 
-// A DovecotPush has Dovecot tell of changes, as docs/push-events.md tells its
-// operators to configure it.
-type DovecotPush struct {
-	Script    string   // contrib/dovecot/push.lua, where Dovecot's mail processes can read it
-	TokenFile string   // the token, likewise
-	URLs      []string // of the proxies' events addresses
-	One       bool     // the first of them that takes an event is told, not all
-	// OX is the URL of Dovecot's own driver in place of the script: it tells of
-	// deliveries only.
-	OX string
-	// OXUserFromMetadata tells the OX driver to name the user as the METADATA entry does.
-	OXUserFromMetadata bool
-}
-
-// URL is what imapproxy_url says: all the URLs.
-func (p DovecotPush) URL() string { return strings.Join(p.URLs, " ") }
-
 // dovecotExtras is what a DovecotOptions switches on, in the syntax of each release. They
 // stand behind the usual configuration.
 func dovecotExtras(o DovecotOptions, modern bool) string {

@@ -15,8 +15,11 @@ import (
 // can begin with the files that need no others.
 func oneWay() []string {
 	return []string{
-		"internal/config", "internal/fair", "internal/peers", "internal/task", "internal/apptest", "internal/movetest", "internal/imaptest/consultest", "proxy/auth", "proxy/conn", "proxy/imapclient", "proxy/park", "proxy/park/events", "proxy/park/resync", "proxy/park/view",
-		"proxy/track", "proxy/upstream", "proxy/wire", "routing",
+		"cmd/imapproxy", "e2e/servers", "internal/apptest", "internal/config", "internal/dev", "internal/fair",
+		"internal/imaptest/consultest", "internal/movetest", "internal/peers", "internal/task", "proxy/auth",
+		"proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/conn", "proxy/imapclient", "proxy/park", "proxy/park/events",
+		"proxy/park/resync", "proxy/park/view", "proxy/track", "proxy/upstream", "proxy/wire", "routing",
+		"routing/agree/epochs", "routing/discovery",
 	}
 }
 

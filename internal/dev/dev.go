@@ -32,9 +32,6 @@ type Options struct {
 	Now      func() time.Time // the mail's age is counted from here; nil = time.Now
 }
 
-// Users are the fleet's users; each one's password is the name.
-func Users() []string { return []string{"alice", "bob", "carol"} }
-
 // A Fleet is the running backends.
 type Fleet struct {
 	backends []*backend

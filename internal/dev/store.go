@@ -159,3 +159,6 @@ type literal struct{ *strings.Reader }
 
 // Size implements imap.LiteralReader.
 func (l literal) Size() int64 { return l.Reader.Size() }
+
+// Users are the fleet's users; each one's password is the name.
+func Users() []string { return []string{"alice", "bob", "carol"} }

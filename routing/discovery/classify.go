@@ -3,7 +3,6 @@ package discovery
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,14 +106,6 @@ func unbracketed(host string) string {
 	return host
 }
 
-// isHost says whether a text can be dialled: an IP address, perhaps with a zone, or a name.
-func isHost(host string) bool {
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
-	}
-	return host != "" && !strings.ContainsAny(host, ":[]/@ \t\r\n\x00")
-}
-
 // classify evaluates the checks of an instance and of its node. Maintenance alone means draining: the server
 // works, and its operator wants it empty. Maintenance with another critical check means that the server was
 // stopped: down. A warning means up, with the weight for warnings.
@@ -159,4 +150,9 @@ func checkName(c *api.HealthCheck) string {
 		return fmt.Sprintf("%q", clip(c.Name, 60))
 	}
 	return clip(c.CheckID, 60)
+}
+
+// isMaintenance says whether a check is one of Consul's maintenance checks.
+func isMaintenance(c *api.HealthCheck) bool {
+	return c.Type == "maintenance" || c.CheckID == api.NodeMaint || strings.HasPrefix(c.CheckID, api.ServiceMaintPrefix)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -119,18 +118,12 @@ func denied(err error) bool {
 	return code == http.StatusForbidden || code == http.StatusUnauthorized || errors.Is(err, errFiltered)
 }
 
-// clip bounds a text from outside, for logs and status.
-func clip(s string, limit int) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) <= limit {
-		return s
-	}
-	return strings.ToValidUTF8(s[:limit], "") + "…"
-}
-
 // NewClient returns a client with its own connections, at most maxConns of them, for other requests to the
 // same Consul. A token file is read once: after a refusal the caller makes a new client, which reads it
 // again.
 func (o ConsulOptions) NewClient(maxConns int) (*api.Client, *http.Transport, error) {
 	return o.newClient(maxConns)
 }
+
+// consulSource is the source's name in logs and metrics.
+const consulSource = "consul"

@@ -3,10 +3,8 @@ package discovery
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,9 +14,6 @@ import (
 	"imapproxy/routing"
 	"imapproxy/telemetry"
 )
-
-// consulSource is the source's name in logs and metrics.
-const consulSource = "consul"
 
 // Bounds of the rate at which a watch may return (a backend that flaps, an index that isn't kept): per
 // second, and at once.
@@ -246,48 +241,4 @@ func (w *watch) close() {
 		w.transport.CloseIdleConnections()
 	}
 	w.client, w.transport = nil, nil
-}
-
-// outage logs the first error of a run, and later ones once a minute. It logs the end of the run if it has
-// logged the error. So an agent that comes and goes doesn't fill the log. Errors of a token without
-// permissions are logged apart from those of an agent that can't be reached.
-type outage struct {
-	log    *slog.Logger
-	what   string
-	since  time.Time // zero: no error
-	count  int
-	said   bool
-	denied bool      // the last line was about a token without permissions
-	logged time.Time // when the last error was logged, also in an earlier run
-}
-
-func (o *outage) failed(err error) {
-	now := time.Now()
-	if o.since.IsZero() {
-		o.since = now
-	}
-	o.count++
-	no := denied(err)
-	if now.Sub(o.logged) < time.Minute && (no == o.denied || !no) {
-		return
-	}
-	o.said, o.denied, o.logged = true, no, now
-	if no {
-		o.log.Error(o.what+" denies what the proxy has to read; what is known stays, and the token's file is read again at each try",
-			"error", clip(err.Error(), 300), "errors", o.count, "since", o.since)
-		return
-	}
-	o.log.Warn(o.what+" doesn't answer; what is known stays", "error", clip(err.Error(), 300), "errors", o.count, "since", o.since)
-}
-
-func (o *outage) worked() {
-	if o.said {
-		o.log.Info(o.what+" answers again", "errors", o.count, "after", time.Since(o.since).Round(time.Millisecond))
-	}
-	o.since, o.count, o.said, o.denied = time.Time{}, 0, false, false
-}
-
-// isMaintenance says whether a check is one of Consul's maintenance checks.
-func isMaintenance(c *api.HealthCheck) bool {
-	return c.Type == "maintenance" || c.CheckID == api.NodeMaint || strings.HasPrefix(c.CheckID, api.ServiceMaintPrefix)
 }

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -17,10 +14,7 @@ import (
 // of a backend.
 const PlacementPrefix = "imapproxy/placement/"
 
-const (
-	maxPlacement   = 256              // bytes of a value
-	tokenReadEvery = 10 * time.Second // the shortest time between two reads of the token file after refusals
-)
+const maxPlacement = 256 // bytes of a value
 
 // PlacementKey returns the KV key for a user: the canonical name, url-escaped as in a path, so that a "/" in
 // a name doesn't make a folder; "@" and "+" aren't escaped. It returns false for names for which Consul
@@ -103,58 +97,4 @@ func (c *Consul) Place(ctx context.Context, user, from, to string) error {
 		return ErrNotPlaced
 	}
 	return nil
-}
-
-// sharedClient is the client that all logins use for placements.
-type sharedClient struct {
-	opts ConsulOptions
-
-	mu        sync.Mutex // guards the fields below
-	client    *api.Client
-	transport *http.Transport
-	made      time.Time
-}
-
-func newSharedClient(o ConsulOptions) (*sharedClient, error) {
-	client, transport, err := o.newClient(maxPlacementConns)
-	if err != nil {
-		return nil, err
-	}
-	return &sharedClient{opts: o, client: client, transport: transport, made: time.Now()}, nil
-}
-
-func (s *sharedClient) get() *api.Client {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.client
-}
-
-// refused replaces the client, so that the token file is read again, unless that was done a moment ago.
-// Requests in progress finish on the old client.
-func (s *sharedClient) refused() {
-	s.mu.Lock()
-	if time.Since(s.made) < tokenReadEvery {
-		s.mu.Unlock()
-		return
-	}
-	s.made = time.Now() // no other goroutine does it meanwhile
-	s.mu.Unlock()
-
-	client, transport, err := s.opts.newClient(maxPlacementConns)
-	if err != nil {
-		return // the next refusal tries again; the caller reports this one
-	}
-	s.mu.Lock()
-	old := s.transport
-	s.client, s.transport = client, transport
-	s.mu.Unlock()
-	old.CloseIdleConnections()
-}
-
-// closeIdle closes unused connections.
-func (s *sharedClient) closeIdle() {
-	s.mu.Lock()
-	transport := s.transport
-	s.mu.Unlock()
-	transport.CloseIdleConnections()
 }

@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -27,49 +26,6 @@ type StaticOptions struct {
 	Probe ProbeOptions
 	// Telemetry may be nil.
 	Telemetry *telemetry.Telemetry
-}
-
-// ProbeOptions says how a backend is probed: a connection, TLS as configured,
-// the IMAP greeting, LOGOUT.
-type ProbeOptions struct {
-	Interval time.Duration // between probes of one backend; 0 = 5 s, negative = no probes, all are up
-	Timeout  time.Duration // of a whole probe; 0 = 3 s
-	Rise     int           // successes in a row that make it up; 0 = 2
-	Fall     int           // failures in a row that make it down; 0 = 3
-	// DefaultTLS is for backends whose TLS is "": none, starttls or implicit; "" = none.
-	DefaultTLS string
-	// ServerName is for backends whose ServerName is ""; "" = the host of the address.
-	ServerName string
-	// TLSConfig is what TLS is verified by; nil = the system's authorities.
-	TLSConfig *tls.Config
-	// Excuse says that a failure is no evidence against the backend, as where the proxy
-	// itself is short of descriptors: it is as if there had been no probe. It is called
-	// for each failure; nil = none is excused.
-	Excuse func(backend string, err error) bool
-	// Answered is called for each probe that succeeds; nil = for none.
-	Answered func(backend string)
-	// Dial makes the connection; nil = a net.Dialer's.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-}
-
-func (o ProbeOptions) withDefaults() ProbeOptions {
-	if o.Interval == 0 {
-		o.Interval = 5 * time.Second
-	}
-	o.Timeout = orDefault(o.Timeout, 3*time.Second)
-	if o.Rise <= 0 {
-		o.Rise = 2
-	}
-	if o.Fall <= 0 {
-		o.Fall = 3
-	}
-	if o.DefaultTLS == "" {
-		o.DefaultTLS = "none"
-	}
-	if o.Dial == nil {
-		o.Dial = new(net.Dialer).DialContext
-	}
-	return o
 }
 
 // Static is a source whose backends are configured, and probed by the proxy.

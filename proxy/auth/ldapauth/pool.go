@@ -157,3 +157,7 @@ func closeAll(conns []*conn) {
 		_ = c.Close()
 	}
 }
+
+// idleFor is how long a connection may wait for its next use. Active Directory closes those that are
+// idle for 15 minutes, and many firewalls forget them earlier.
+const idleFor = 5 * time.Minute

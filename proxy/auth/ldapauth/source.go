@@ -2,45 +2,14 @@ package ldapauth
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
-	"time"
 
 	"github.com/go-ldap/ldap/v3"
 
 	"imapproxy/proxy/auth"
-	"imapproxy/telemetry"
 )
-
-// Options are the options of New. URL is required, and either UserDN, or Base and Filter.
-type Options struct {
-	URL      string         // ldap://host[:port] or ldaps://host[:port]
-	StartTLS bool           // with ldap://
-	RootCAs  *x509.CertPool // verify the directory's certificate; nil: the system's
-
-	// UserDN is the template of a user's DN, as whom the proxy binds. Then there is no search before.
-	UserDN string
-	// BindDN and BindPassword are those of the search; empty: it is anonymous.
-	BindDN       string
-	BindPassword telemetry.Secret
-	// Base and Filter find a user's entry. Filter is a template.
-	Base, Filter string
-
-	// Allow is a filter that the entry of a user who may log in matches; empty: all may.
-	Allow string
-	// GroupBase and GroupFilter find an entry if the user may log in; empty: all may. GroupFilter is a
-	// template, in which %D is the user's DN.
-	GroupBase, GroupFilter string
-
-	// UserAttribute and PlacementAttribute have the user's name and backend; empty: the entry says
-	// nothing about them.
-	UserAttribute, PlacementAttribute string
-
-	Names  auth.Names
-	Asking auth.AskingOptions
-}
 
 // Source asks a directory. A search and a bind are sent over connections of their own, since a bind
 // changes whom a connection stands for; and a connection serves one login at a time, since RFC 4511
@@ -244,7 +213,3 @@ func find(l *ldap.Conn, base string, scope int, filter string, attributes ...str
 
 // searchSeconds is the time limit that a search asks for; the proxy's own is shorter.
 const searchSeconds = 30
-
-// idleFor is how long a connection may wait for its next use. Active Directory closes those that are
-// idle for 15 minutes, and many firewalls forget them earlier.
-const idleFor = 5 * time.Minute

@@ -17,25 +17,6 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Drivers.
-const (
-	Postgres = "postgres"
-	MySQL    = "mysql" // MariaDB as well
-	SQLite   = "sqlite"
-)
-
-// Options are the options of New. Driver, DSN and Query are required.
-type Options struct {
-	Driver   string
-	DSN      string           // the driver's; a file's path for SQLite
-	Password telemetry.Secret // for the database, in place of the DSN's
-	// Query finds a user's row. %u is the user's name, %n what stands before its @, %d what stands behind it.
-	Query   string
-	Names   auth.Names
-	Hashing *auth.Hashing
-	Asking  auth.AskingOptions
-}
-
 // Source asks a database for a user's row, whose columns count by their names: password (in a scheme of a
 // passwd-file; required), user, backend, backend_password, allowed. The proxy compares the password itself.
 type Source struct {

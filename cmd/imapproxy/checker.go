@@ -1,0 +1,25 @@
+package main
+
+import (
+	"time"
+
+	"imapproxy/internal/config"
+	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
+)
+
+// checker probes what a configuration names.
+type checker struct {
+	cfg      *config.Config
+	user     string
+	password telemetry.Secret
+	timeout  time.Duration
+	fileOnly bool
+	report   *report
+
+	dialer *upstream.Dialer
+	login  upstream.Auth
+
+	canonical string // of user, "" without one
+	placement string // of user, as far as the sources know
+}

@@ -1,0 +1,25 @@
+package sqlauth
+
+import (
+	"imapproxy/proxy/auth"
+	"imapproxy/telemetry"
+)
+
+// Drivers.
+const (
+	Postgres = "postgres"
+	MySQL    = "mysql" // MariaDB as well
+	SQLite   = "sqlite"
+)
+
+// Options are the options of New. Driver, DSN and Query are required.
+type Options struct {
+	Driver   string
+	DSN      string           // the driver's; a file's path for SQLite
+	Password telemetry.Secret // for the database, in place of the DSN's
+	// Query finds a user's row. %u is the user's name, %n what stands before its @, %d what stands behind it.
+	Query   string
+	Names   auth.Names
+	Hashing *auth.Hashing
+	Asking  auth.AskingOptions
+}
