@@ -159,7 +159,7 @@ func (k *agreeing) nothingHeld() {
 	}
 }
 
-// A backend is put into maintenance: whoever has sessions there stays, for all proxies, and goes elsewhere with the last one's end.
+// A backend is put into maintenance: for all proxies, users with sessions there stay, and go elsewhere once their last session has ended.
 func TestAllProxiesFollowAMaintenance(t *testing.T) {
 	k := startAgreeing(t, 2, 2, "")
 	first, second := k.proxies[0], k.proxies[1]

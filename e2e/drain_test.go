@@ -70,7 +70,7 @@ func (k *agreeing) isAt(p *runningProxy, user, backend string) {
 	})
 }
 
-// A backend is drained through one proxy: the users of both leave it, idle or not, with their sessions connected. Nobody comes to it, also by a proxy
+// A backend is drained through one proxy: the users of both leave it, idle or not, with their sessions connected. No user comes to it, also by a proxy
 // that starts meanwhile. Its end brings them back.
 func TestADrainMovesUsersWithTheirSessions(t *testing.T) {
 	k := startAgreeing(t, 2, 2, "  move_rate = 1000\n  rebalance_rate = 1000\n")

@@ -93,7 +93,7 @@ func (r *referee) relay(id string, proxy, backend *net.TCPConn) {
 	}()
 	_, _ = io.Copy(proxy, backend)
 	_ = backend.SetLinger(0)
-	backend.Close() // the other direction has nobody to write to
+	backend.Close() // the other direction can't write any more
 	_ = proxy.CloseRead()
 	<-asked
 	if user != "" {

@@ -21,7 +21,7 @@ func TestAUserWhoIsMovedDuringEveryTryIsToldToComeBack(t *testing.T) {
 		if moves.Add(-1) < 0 {
 			return ""
 		}
-		// Another device of hers finds the backend dead while this login goes on.
+		// Another device of the user finds the backend dead while this login goes on.
 		pin, err := l.router.Pick("alice", "")
 		if err != nil {
 			return "NO " + err.Error()

@@ -81,8 +81,8 @@ func fetched(n int) []byte {
 
 // TestARelayedCommandAllocatesNothing: in steady state, all three parties
 // counted. Under TLS crypto/tls makes an object of 24 bytes each time that it asks
-// its socket, and nobody can keep it from that: once in the client, and in the
-// proxy once for each record.
+// its socket, which can't be prevented: once in the client, and once for each record
+// in the proxy.
 func TestARelayedCommandAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Log("the race detector makes pools forget what they hold: only that it works is tested")

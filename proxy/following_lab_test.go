@@ -23,7 +23,7 @@ type moveLab struct {
 	b2        *imaptest.Tap
 }
 
-// newMoveLab makes one. Nobody is parked for having been idle.
+// newMoveLab makes a moveLab. No session is parked for having been idle.
 func newMoveLab(t *testing.T, watch string, change func(*Options)) *moveLab {
 	t.Helper()
 	l := &moveLab{parkLab: &parkLab{}, agreement: movetest.New("b1", nil)}

@@ -215,7 +215,7 @@ func TestPasswdFileDecidesBeforeAnyBackendIsAsked(t *testing.T) {
 		t.Fatalf("backends were asked %d times", n)
 	}
 	// The name is normalised before anything else is done with it. (The backend
-	// logs in whom it is told, as it says STATUS for nobody.)
+	// logs in every user.)
 	a := c.TryLogin("ALICE", password)
 	if l.backends[0].Accepted() > 0 {
 		t.Fatal("the placement wasn't followed")

@@ -18,7 +18,7 @@ func (l *lab) unswept() {
 }
 
 // A session is asked to park, and ends before it has heard of that: its connection is in the
-// pool by then, and nobody's to stop.
+// pool by then, and must not be stopped.
 func TestASessionEndsWhileItIsAskedToPark(t *testing.T) {
 	l := newWarmLab(t, trusting, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
 	l.unswept()

@@ -106,7 +106,7 @@ func TestAResumeForWhichThereIsNoTimeLeft(t *testing.T) {
 }
 
 // An attempt hangs at one of its commands. Another comes through, and what the
-// first waited for is nothing to anybody.
+// first waited for has no effect when it comes.
 func TestAnAttemptThatTimedOutDoesntComeBack(t *testing.T) {
 	for _, hangs := range []string{"AUTHENTICATE", `SELECT "INBOX"`, "NOOP", "UID SEARCH", "EXAMINE"} {
 		t.Run(hangs, func(t *testing.T) {

@@ -103,8 +103,8 @@ func TestWhatARefusedUnselectSaysIsNotLost(t *testing.T) {
 	}
 }
 
-// Who isn't let in any more at a resume isn't at a login either, whatever his sessions have
-// left in the pool.
+// A user who is refused at a resume is refused at a login too, whatever connections their sessions have left in
+// the pool.
 func TestARefusedResumeForgetsWarmConnections(t *testing.T) {
 	p := newScripted(t, scriptedCaps, 3)
 	pool := p.opts.Park.Pool

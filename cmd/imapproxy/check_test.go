@@ -19,7 +19,7 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// check runs the verb on a configuration, as this user if he isn't "".
+// check runs the verb on a configuration, and logs in as user unless that is "".
 func check(t testing.TB, text, user, password string) *running {
 	t.Helper()
 	dir := t.TempDir()

@@ -21,8 +21,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// turn is how long a user is asked to leave a backend: whoever couldn't by then stays. It is no bound of anything that a test
-// expects.
+// turn is how long a user is asked to leave a backend: a user who couldn't leave by then stays. No test expects
+// anything within it.
 const turn = 300 * time.Millisecond
 
 // moving is a proxy that agrees with others, who move its users between two backends.

@@ -10,8 +10,8 @@ import (
 // What a client relies on beyond what it may be told at all, done where the proxy has to take care:
 // by a session that is parked, right behind what others have done.
 
-// polled checks, behind the answer to NOOP, that it has told all there is (RFC 9051 §6.1.2): whoever has
-// changed anything had their answer before it was said.
+// polled checks, behind the answer to NOOP, that it has told all there is (RFC 9051 §6.1.2): every
+// change was acknowledged to its author before the NOOP was sent.
 func (w *world) polled(c *client) error {
 	if w.l.staleFlags {
 		for i := 1; i <= c.model.Count(); i++ {

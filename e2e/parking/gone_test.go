@@ -55,8 +55,8 @@ func aMailboxThatIsNoMoreEndsTheSession(t *testing.T, s *site) {
 
 // makesAnew makes a mailbox anew that was deleted. Dovecot's maildir: who has it selected
 // (here the watch, otherwise the client) may put a file into the folder that is being
-// deleted. Then it is there again, has to be deleted again, and whoever works at it is
-// cut off ("Mailbox was deleted under us"): each attempt has a connection of its own.
+// deleted. Then it is there again, has to be deleted again, and a connection that uses it is
+// closed ("Mailbox was deleted under us"): each attempt has a connection of its own.
 func (l *lab) makesAnew(user, mailbox string) {
 	l.t.Helper()
 	must(l.t, eventually(l.t.Context(), mailbox+" to be made anew", func() error {

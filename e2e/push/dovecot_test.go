@@ -324,7 +324,7 @@ func oxDriver(t *testing.T, fromMetadata bool, user string) {
 	_, lmtp := servers.FreeAddr(t)
 	url := strings.Replace(l.url, "http://", "http://dovecot:"+oxToken+"@", 1)
 	s := servers.StartDovecot(t, servers.DovecotOptions{LMTPPort: lmtp, Push: &servers.DovecotPush{OX: url, OXUserFromMetadata: fromMetadata}})
-	// Without this METADATA of the user's the driver says nothing of him.
+	// Without this METADATA entry the driver tells nothing about the user.
 	login(t, s, 1).MustOK(`SETMETADATA "" (/private/vendor/vendor.dovecot/http-notify "user=somebody")`)
 	deliver(t, lmtp, servers.User(1))
 	l.expect("LMTP", user+" INBOX")

@@ -87,7 +87,7 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 		passwords[user] = password
 		var users strings.Builder
 		for i := 1; i <= Users; i++ {
-			// uid and home stand here too: with them a user may look another up, to find what he shares.
+			// With uid and home in this file, too, a user's session may look another user up, to find shared mailboxes.
 			fmt.Fprintf(&users, "%s:%s:%d:%d::%s/%s::\n", User(i), cmp.Or(passwords[User(i)], Password), mailUID, mailUID, o.Mail, User(i))
 		}
 		write(t, file+".new", users.String())

@@ -473,7 +473,7 @@ func TestHashingIsBounded(t *testing.T) {
 	}
 	<-inside
 	<-inside
-	// Full: who waits goes when his context does.
+	// All places are taken: a waiting call returns when its context ends.
 	ctx, cancel := context.WithCancel(context.Background())
 	left := make(chan error, 1)
 	wait.Go(func() {

@@ -9,57 +9,54 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Account is how the hub acts for a user at a backend. Each subscription brings
-// its own; the hub uses that of one which is still open.
+// Account has what the hub needs to act for a user at a backend. Each subscription has one; the hub uses that of
+// any subscription that is open.
 type Account struct {
 	User, Backend string    // canonical name, and the backend's id
-	BackendName   string    // for people; "" = Backend
-	Caps          wire.Caps // the backend's after login
+	BackendName   string    // for logs; "": Backend
+	Caps          wire.Caps // the backend's capabilities after login
 
-	// Login returns a connection of the watch's kind (upstream.UseWatch), a new one or one
-	// that Give was given before for this account; the hub owns it. It is called from
-	// the hub's goroutines and returns when ctx ends.
+	// Login returns a connection for watches (upstream.UseWatch): a new one, or one that Give took before for
+	// this account. The hub owns it. Login is called from the hub's goroutines and returns when ctx ends.
 	Login func(ctx context.Context) (*upstream.Conn, error)
 
-	// Give takes a connection that isn't needed any more, clean and deselected. For one
-	// backend, enabled is always the same. nil: such connections are closed.
+	// Give takes a connection that the hub doesn't need any more: no mailbox is selected and no command is in
+	// progress. enabled is always the same for one backend. nil: such connections are closed.
 	Give func(c *upstream.Conn, enabled []string)
 
-	// Shared says that a mailbox isn't of the user's personal namespace, or is
-	// virtual: push events and NOTIFY don't count for it. nil: the backend is asked
-	// for its namespaces, once for all of the user's subscriptions.
+	// Shared says whether a mailbox isn't in the user's personal namespace or is virtual, so that push events
+	// and NOTIFY don't tell of it. nil: the backend is asked for its namespaces, once for all subscriptions of
+	// the user.
 	Shared func(mailbox string) bool
 
-	// ModSeq is the HIGHESTMODSEQ that the session's own SELECT showed, 0 where it
-	// showed none. With it a watch that needs no connection begins without one.
+	// ModSeq is the HIGHESTMODSEQ that the session's own SELECT showed, 0 if it showed none. If it is known, a
+	// watch that needs no connection begins without one.
 	ModSeq uint64
 }
 
-// Member is a parked session. The hub calls its methods from its own goroutines,
-// one at a time for one mailbox, holding no locks; none may wait for a client; they may call the hub, but
-// Look, Poll and Resync of their own subscription's mailbox would wait for themselves.
+// Member is a parked session. The hub calls its methods from its own goroutines, one at a time for one mailbox,
+// and holds no lock meanwhile. No method may wait for a client. A method may call the hub, except Look, Poll and
+// Resync of its own subscription's mailbox, which would wait for the method itself.
 type Member interface {
-	// View is what the client has been told; nil when the session isn't parked any
-	// more: it is skipped then.
+	// View returns what the client was told, nil if the session isn't parked any more; then the hub skips it.
 	View() *view.View
-	// Apply is given a state whose EXAMINE was sent after the member joined and
-	// View was called. It doesn't wait: the session keeps the state and tells its client by
-	// itself, since a client that doesn't read mustn't keep the hub from others. It may be called
-	// while the subscription is being closed, or the session leaves: then it does nothing.
+	// Apply takes a state whose EXAMINE was sent after the member joined and View was called. It doesn't wait:
+	// the session keeps the state and tells its client itself, so that a client that doesn't read delays no
+	// other session. It may be called while the subscription is being closed or the session leaves; then it
+	// does nothing.
 	Apply(s *view.State)
 	// Gone says that the mailbox is gone, or may not be read any more (*imapclient.Refusal). The session
 	// ends with BYE. It is the last call.
 	Gone(err error)
-	// Lost says that there are no hints any more, since the watch can't be set up again or the
-	// mailbox can't be resynced. The session decides what becomes of it. It is the
-	// last call.
+	// Lost says that no more hints come, since the watch can't be set up again or the mailbox can't be
+	// resynced. The session decides how it goes on. It is the last call.
 	Lost()
 }
 
-// Errors of Subscribe, Again, Look, Poll and Resync, besides a resync.Strategy's and Login's.
+// Errors of Subscribe, Again, Look, Poll and Resync, in addition to those of a resync.Strategy and of Login.
 var (
 	ErrHubClosed = errors.New("the hub is closed")
-	ErrLost      = errors.New("hints can't be had any more") // the subscription is of no further use
+	ErrLost      = errors.New("hints can't be had any more") // the subscription can't be used any more
 	ErrNotJoined = errors.New("the subscription has no member that has joined")
 )
 

@@ -2,37 +2,37 @@ package park
 
 import "imapproxy/proxy/wire"
 
-// Watch is where a mailbox's hints come from, besides those that always count: the
-// sweep, commands, and events for it.
+// Watch is the kind of a mailbox's watch: where its hints come from. The sweep, relayed commands and events give
+// hints in addition, whatever the watch is.
 type Watch uint8
 
-// The watches there are, cheapest for the backend first.
+// The kinds of watches, those that cost the backend least first.
 const (
-	WatchPush   Watch = iota + 1 // events; no connection
-	WatchNotify                  // one NOTIFY connection for all of the user's
+	WatchPush   Watch = iota + 1 // events, without a connection
+	WatchNotify                  // one NOTIFY connection for all mailboxes of the user
 	WatchIdle                    // EXAMINE + IDLE on a connection of its own
-	WatchPoll                    // a resync now and then
+	WatchPoll                    // a resync at each HubOptions.PollEvery
 )
 
 func (w Watch) String() string { return [...]string{"", "push", "notify", "idle", "poll"}[w] }
 
-// WatchBy is what a mailbox's watch is chosen by.
+// WatchBy has the facts by which ChooseWatch chooses a mailbox's watch.
 type WatchBy struct {
 	Mode string    // HubOptions.Watch
 	Push bool      // HubOptions.Push
-	Caps wire.Caps // the backend's after login
+	Caps wire.Caps // the backend's capabilities after login
 
 	Inbox         bool // the mailbox is INBOX
-	Personal      bool // it is the user's own, and not virtual: events and NOTIFY count for it
+	Personal      bool // the mailbox is the user's own and not virtual, so events and NOTIFY tell of it
 	NotifyRefused bool // the backend has refused NOTIFY to this user
 }
 
-// ChooseWatch returns a mailbox's watch, and why it is chosen, for people:
+// ChooseWatch returns a mailbox's watch and, for operators, why it is chosen. The first that is possible:
 //
-//   - push events, if they are configured, for the user's own mailboxes;
-//   - NOTIFY where the backend has it, likewise; under "auto" not for INBOX, which
-//     deserves a watch that never misses anything;
-//   - EXAMINE + IDLE, where the backend has IDLE;
+//   - push events, if they are configured and the mailbox is the user's own;
+//   - NOTIFY, if the backend has it and the mailbox is the user's own; under "auto" not for INBOX, since NOTIFY
+//     may miss a change;
+//   - EXAMINE + IDLE, if the backend has IDLE;
 //   - polling.
 func ChooseWatch(by WatchBy) (w Watch, why string) {
 	auto := by.Mode == "" || by.Mode == "auto"

@@ -6,8 +6,7 @@ import (
 	"sync"
 )
 
-// HintSource says where a hint came from. Only metrics and logs may
-// depend on it.
+// HintSource says where a hint came from. Only metrics and logs may depend on it.
 type HintSource string
 
 // The sources of hints.
@@ -20,12 +19,11 @@ const (
 	HintSweep   HintSource = "sweep"   // no hint has come for long
 )
 
-// Hint says that something may have changed for this user in this mailbox.
-// It may be lost, repeated or late, and it carries no data. Only latency
-// depends on it.
+// Hint says that one of a user's mailboxes may have changed. It carries no data, and it may be lost, repeated
+// or late: only the latency depends on it.
 type Hint struct {
-	User    string // canonical, never empty
-	Mailbox string // canonical; "" = all of the user's mailboxes
+	User    string // canonical name, never empty
+	Mailbox string // canonical name; "": all of the user's mailboxes
 	Source  HintSource
 }
 
@@ -37,51 +35,47 @@ const (
 
 // HintQueueOptions bound a HintQueue. The zero value is usable.
 type HintQueueOptions struct {
-	// MaxHints is how many hints wait at most before further ones lose their
-	// mailbox: each then says 'all of this user's mailboxes', which is one entry
-	// for a user however many mailboxes change. At twice as many waiting users,
-	// hints for yet other users are lost; the sweep is what covers those.
-	// Zero: DefaultMaxHints.
+	// MaxHints bounds the hints that wait. Once so many wait, a further one is queued as a hint about all of
+	// its user's mailboxes, of which there is one entry per user. Once twice as many users wait, hints about
+	// other users are lost, and the sweep finds their changes. 0: DefaultMaxHints.
 	MaxHints int
-	// MaxMailboxesPerUser is how many mailboxes of one user are told apart.
-	// Zero: DefaultMaxMailboxesPerUser.
+	// MaxMailboxesPerUser bounds the mailboxes of one user that have an entry each. 0:
+	// DefaultMaxMailboxesPerUser.
 	MaxMailboxesPerUser int
 }
 
-// HintQueueStats are a HintQueue's counters since it was made.
+// HintQueueStats are counters of a HintQueue since it was made.
 type HintQueueStats struct {
-	Waiting int    // now
-	Added   uint64 // handed to Add
-	Merged  uint64 // said what was already waiting
-	Widened uint64 // lost their mailbox because the queue, or the user's part of it, was full
-	Lost    uint64 // dropped: no room even for the user
+	Waiting int    // hints that wait now
+	Added   uint64 // calls of Add
+	Merged  uint64 // hints equal to one that waited
+	Widened uint64 // hints queued for all of the user's mailboxes, since the queue or the user's part of it was full
+	Lost    uint64 // hints dropped, since too many users waited
 }
 
-// HintQueue hands hints from their sources to the hub.
-// Adding never blocks, and a hint that waits already isn't added again: a burst on
-// one mailbox is one hint. Users are served in the order in which they first
-// came, one hint at a time.
+// HintQueue is the queue of hints between their sources and the hub. Add never blocks. A hint equal to one that
+// waits isn't queued again, so a burst of changes in one mailbox is one hint. Users are served in the order of
+// their first waiting hint.
 type HintQueue struct {
 	max, maxMailboxes int
 
 	// wake holds a token while there may be something to take.
 	wake chan struct{}
 
-	mu sync.Mutex // guards what follows; a leaf, nothing else is locked under it
-	// users and order hold the same entries, one for each user with something
-	// waiting; order[head:] is first come, first served.
+	mu sync.Mutex // guards the fields below; no other lock is taken under it
+	// users and order have the same entries, one for each user with a waiting hint; order[head:] is in the
+	// order of service.
 	users map[string]*userHints
 	order []*userHints
 	head  int
 	stats HintQueueStats
 }
 
-// userHints is what waits for one user.
+// userHints are the waiting hints of one user.
 type userHints struct {
-	user string
-	// all: every mailbox, then mailboxes is empty.
-	all       bool
-	source    HintSource // of all
+	user      string
+	all       bool       // one hint about all mailboxes waits, and mailboxes is empty
+	source    HintSource // the source of that hint
 	mailboxes []mailboxHint
 }
 
@@ -104,8 +98,8 @@ func NewHintQueue(o HintQueueOptions) *HintQueue {
 	}
 }
 
-// Add queues a hint, merges it with what waits, or, when there is no room for
-// it, widens it to all of the user's mailboxes. It never blocks.
+// Add queues a hint. If an equal one waits, it does nothing; if the queue is full, it queues a hint about all of
+// the user's mailboxes. It never blocks.
 func (q *HintQueue) Add(h Hint) {
 	q.mu.Lock()
 	q.addLocked(h)
@@ -139,7 +133,7 @@ func (q *HintQueue) addLocked(h Hint) {
 	}
 }
 
-// widenLocked turns all that waits for a user into one hint for everything.
+// widenLocked replaces the waiting hints of a user by one about all mailboxes.
 func (q *HintQueue) widenLocked(u *userHints, s HintSource) {
 	q.stats.Waiting += 1 - len(u.mailboxes)
 	u.all, u.source, u.mailboxes = true, s, nil
@@ -152,8 +146,8 @@ func (q *HintQueue) signal() {
 	}
 }
 
-// Next takes the next hint, waiting for one until ctx is done; its error is
-// ctx's. Any number of goroutines may wait here.
+// Next takes the next hint and waits for one until ctx ends; then it returns ctx's error. Several goroutines may
+// wait at the same time.
 func (q *HintQueue) Next(ctx context.Context) (Hint, error) {
 	for {
 		if h, ok := q.pop(); ok {
@@ -176,7 +170,7 @@ func (q *HintQueue) pop() (Hint, bool) {
 	more := len(q.users) > 0
 	q.mu.Unlock()
 	if more {
-		// The token that led here stood for all of them.
+		// There is one token for all hints, and this call has taken it.
 		q.signal()
 	}
 	return h, ok
@@ -201,7 +195,7 @@ func (q *HintQueue) popLocked() (Hint, bool) {
 	q.head++
 	switch {
 	case len(q.users) == 0:
-		// A burst's memory is given back with its last hint.
+		// The memory that a burst took is freed with its last hint.
 		q.users, q.order, q.head = map[string]*userHints{}, nil, 0
 	case q.head > len(q.order)/2:
 		q.order, q.head = slices.Clone(q.order[q.head:]), 0

@@ -7,34 +7,33 @@ import (
 	"imapproxy/telemetry"
 )
 
-// HubOptions are a Hub's. The zero value is usable.
+// HubOptions are the options of a Hub. The zero value is usable.
 type HubOptions struct {
-	// Watch chooses where hints come from: "push", "notify", "idle", "poll", or
-	// "auto" (also ""), which takes what costs the backend least (see ChooseWatch). What a
-	// mailbox or its backend can't have is replaced by the next dependable one.
+	// Watch says which watch mailboxes get: "push", "notify", "idle", "poll", or "auto" (also ""), the one that
+	// costs the backend least (ChooseWatch). A mailbox that can't have it gets the next one in that order.
 	Watch string
-	// Push says that the backends post events, which come through Queue.
+	// Push says that the backends post events, whose hints come through Queue.
 	Push bool
-	// Queue has hints that others have; Run takes them. nil: only Hint.
+	// Queue has the hints of other sources; Run takes them. nil: hints come only by Hub.Hint.
 	Queue *HintQueue
 
-	// SweepEvery is how long after a look a mailbox is looked at without any hint, PollEvery
-	// how long where there is no watch. NotifyRenewEvery is how often NOTIFY is
-	// set anew: a Dovecot may have fallen silent. Zero: the defaults.
+	// SweepEvery is how long after a resync a mailbox is resynced without a hint, PollEvery the same for a
+	// mailbox without a watch. NotifyRenewEvery is how often NOTIFY is set again, since a Dovecot may have
+	// stopped sending. 0: the defaults.
 	SweepEvery, PollEvery, NotifyRenewEvery time.Duration
 
-	// MaxDiffMessages bounds the comparison strategy. Zero: resync.DefaultMaxDiffMessages.
+	// MaxDiffMessages is how many messages a mailbox may have for the comparison strategy. 0:
+	// resync.DefaultMaxDiffMessages.
 	MaxDiffMessages uint32
 
-	// MaxResyncs bounds how many resyncs and logins run on one backend at a time.
-	// Zero: DefaultMaxResyncs.
+	// MaxResyncs bounds how many resyncs and logins run at one backend at a time. 0: DefaultMaxResyncs.
 	MaxResyncs int
 
 	Telemetry *telemetry.Telemetry // may be nil
 	Now       func() time.Time     // nil: time.Now
 
-	// Plant is for tests of tests: the state that a resync has found goes through it before
-	// the sessions parked there are given it. Where it returns nil they are given nothing.
+	// Plant is for tests that check whether a test finds a fault: it replaces the state that a resync has
+	// found before sessions get it. If it returns nil, they get none.
 	Plant func(mailbox string, s *view.State) *view.State
 }
 
@@ -45,33 +44,32 @@ const (
 	DefaultNotifyRenewEvery = 45 * time.Second
 	DefaultMaxResyncs       = 8
 
-	// notifySettle is how long after an event NOTIFY is set anew, notifyGap how far apart that
-	// is at least: a millisecond of the backend's.
+	// notifySettle is how long after an event NOTIFY is set again, notifyGap the shortest time between two of
+	// these, each of which takes the backend a millisecond.
 	notifySettle = 500 * time.Millisecond
 	notifyGap    = time.Second
 
-	// idleFor: servers may log an IDLE out after 30 minutes (RFC 9051 §6.3.13).
+	// idleFor is how long an IDLE lasts: servers may end the connection after 30 minutes (RFC 9051 §6.3.13).
 	idleFor = 25 * time.Minute
 	// exchangeTimeout bounds one resync, and the setting up of a watch.
 	exchangeTimeout = 30 * time.Second
-	// lostAfter is how long failures may go on until members are told.
+	// lostAfter is how long failures go on before members are told.
 	lostAfter = 30 * time.Second
-	// burstGap is between two resyncs of a mailbox when hints come in a burst. The
-	// first of a burst is never put off.
+	// burstGap is the shortest time between two resyncs of a mailbox. The first of a burst isn't delayed.
 	burstGap = 50 * time.Millisecond
-	// firstBackoff to lastBackoff are between failures in a row; the first is
-	// followed by another try at once.
+	// The pauses between failed attempts in a row grow from firstBackoff to lastBackoff; after the first failure
+	// there is no pause.
 	firstBackoff = 250 * time.Millisecond
 	lastBackoff  = 8 * time.Second
 )
 
-// HubStats are figures of a Hub, for people and metrics. Counters begin with it.
+// HubStats are figures of a Hub, for the admin page and metrics. The counters begin at NewHub.
 type HubStats struct {
-	Mailboxes, Members          int // now
-	Push, Notify, Idle, Polled  int // mailboxes by where hints come from, now
-	Connections                 int // held by watches, now
-	Waiting                     int // mailboxes that wait for a resync, now
+	Mailboxes, Members          int // as of now
+	Push, Notify, Idle, Polled  int // mailboxes by their watch, as of now
+	Connections                 int // held by watches, as of now
+	Waiting                     int // mailboxes that wait for a resync, as of now
 	Resyncs, Failed             uint64
-	Hints                       map[HintSource]uint64 // that concerned a mailbox of the hub's
-	Renewed, Lost, Gone, Denied uint64                // watches set up again; mailboxes given up; gone; subscriptions refused
+	Hints                       map[HintSource]uint64 // those about a mailbox that the hub watches
+	Renewed, Lost, Gone, Denied uint64                // watches set up again; mailboxes whose members were told Lost, or Gone; subscriptions refused
 }

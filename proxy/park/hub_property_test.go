@@ -13,8 +13,8 @@ import (
 )
 
 // Clients of each dialect park, leave and park again on one mailbox that changes at
-// random, while hints come, come twice, or are lost. Whatever happens, nobody is told
-// what isn't allowed, and whoever asks for a look then knows what is true.
+// random, while hints come, come twice, or are lost. Whatever happens, no client is told
+// what isn't allowed, and a client that asks for a look is then told the truth.
 func TestClientsConvergeWhateverIsHeard(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("PARK_SEED"); s != "" {
@@ -55,7 +55,7 @@ func TestClientsConvergeWhateverIsHeard(t *testing.T) {
 					t.Fatal(err)
 				}
 			case op == 3:
-				// Something was heard, of which perhaps nobody else tells.
+				// This may be the only hint of a change.
 				h.Hint(Hint{User: "u", Mailbox: "INBOX", Source: HintCommand})
 				truth := b.truth("INBOX")
 				if err := subs[i].Look(within(t)); err != nil {

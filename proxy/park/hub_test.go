@@ -240,7 +240,7 @@ func TestLookDoesntWaitForAnotherMailbox(t *testing.T) {
 	eventually(t, "the slow one is under way", func() bool { return b.asked("EXAMINE") == before+1 })
 	b.change(func() { delete(b.hold, "EXAMINE") })
 	b.deliver("INBOX")
-	h.Hint(Hint{User: "u", Mailbox: "INBOX", Source: HintPush}) // nobody waits for it yet
+	h.Hint(Hint{User: "u", Mailbox: "INBOX", Source: HintPush}) // no Look waits for it yet
 	if err := s.Look(within(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func TestLookIsEndedByItsContextAndByClose(t *testing.T) {
 	}
 }
 
-// Whoever is skipped isn't settled until a state was for him.
+// A member that was skipped isn't settled until it has got a state.
 func TestAMemberWithoutAViewIsSkippedAndOwed(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, _ := newHub(t, HubOptions{Push: true})
@@ -425,7 +425,7 @@ func TestAMailboxThatIsGone(t *testing.T) {
 		if st := h.Stats(); st.Mailboxes != 0 || st.Gone != 1 || h.Wanted("u") {
 			t.Errorf("%+v", st)
 		}
-		// Whoever comes now begins anew.
+		// A subscription from now on sets up a new watch.
 		if _, err := h.Subscribe(within(t), a, "INBOX"); err == nil && s.Watch() == "idle" {
 			t.Error("subscribed to nothing")
 		}
@@ -451,7 +451,7 @@ func TestAWatchThatDiesIsRenewed(t *testing.T) {
 				b.boxes["INBOX"].Append()
 				b.noLogin = false
 			})
-			// What came while nobody watched is found, without another hint.
+			// What came while there was no watch is found, without another hint.
 			eventually(t, "told", func() bool {
 				c.pass(10 * time.Millisecond)
 				m.mu.Lock()

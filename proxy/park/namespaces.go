@@ -11,12 +11,11 @@ import (
 
 const inbox = "INBOX"
 
-// namespaces is what is known of a user's namespaces at a backend (RFC 2342):
-// prefixes in their canonical form, and whether each is the user's own. It never
-// changes, and users that have the same share one.
+// namespaces are a user's namespaces at a backend (RFC 2342): their prefixes in canonical form, and whether each
+// is the user's own. A value never changes, and users with equal namespaces share one.
 type namespaces struct {
 	backend string
-	known   bool // false: the backend doesn't say
+	known   bool // false: the backend doesn't tell its namespaces
 	list    []namespace
 }
 
@@ -29,8 +28,8 @@ func (n *namespaces) equal(o *namespaces) bool {
 	return n.backend == o.backend && n.known == o.known && slices.Equal(n.list, o.list)
 }
 
-// personal says whether a mailbox is in the user's own namespace, by the longest prefix that fits.
-// Only the namespace of INBOX counts: others that are private are often virtual.
+// personal says whether a mailbox is in the user's own namespace; the longest prefix that fits decides. Only the
+// namespace of INBOX counts as the user's own, since other private namespaces are often virtual.
 func (n *namespaces) personal(mailbox string) bool {
 	if mailbox == inbox {
 		return true
@@ -46,7 +45,8 @@ func (n *namespaces) personal(mailbox string) bool {
 		(best.prefix == "" || len(best.prefix) == len(inbox)+1 && hasPrefix(best.prefix, inbox))
 }
 
-// hasPrefix takes INBOX in any case, as servers do for what is below it.
+// hasPrefix says whether name begins with prefix. INBOX may be in upper or lower case, as it may be in names
+// below INBOX.
 func hasPrefix(name, prefix string) bool {
 	n := len(inbox)
 	if len(prefix) >= n && len(name) >= n && strings.EqualFold(prefix[:n], inbox) && strings.EqualFold(name[:n], inbox) {
@@ -55,9 +55,8 @@ func hasPrefix(name, prefix string) bool {
 	return strings.HasPrefix(name, prefix)
 }
 
-// parseNamespaces reads what follows NAMESPACE: three times NIL or a list, of the
-// user's own, of other users', and of shared ones. RFC 9051 §7.3.5. ok is false for
-// anything else.
+// parseNamespaces parses the text after NAMESPACE (RFC 9051 §7.3.5): NIL or a list, for each of the user's own
+// namespaces, those of other users, and shared ones. ok is false if it isn't that.
 func parseNamespaces(b []byte, utf8Names bool) (list []namespace, ok bool) {
 	for class := range 3 {
 		b = bytes.TrimLeft(b, " ")
@@ -102,8 +101,8 @@ func parseNamespaces(b []byte, utf8Names bool) (list []namespace, ok bool) {
 	return list, true
 }
 
-// group is what the parentheses at the front of b enclose. In a NAMESPACE response
-// they follow each other without a space.
+// group returns the text in the parentheses with which b begins, and the text behind them. The groups of a
+// NAMESPACE response follow each other without a space.
 func group(b []byte) (inner, rest []byte, err error) {
 	if len(b) == 0 || b[0] != '(' {
 		return nil, nil, wire.ErrSyntax
@@ -116,7 +115,7 @@ func group(b []byte) (inner, rest []byte, err error) {
 		case ' ':
 			rest = rest[1:]
 		default:
-			// A value ends at the parenthesis that isn't its own.
+			// A value ends at the first parenthesis that the value hasn't opened.
 			_, after, err := wire.ItemValue(rest)
 			if err != nil {
 				return nil, nil, err

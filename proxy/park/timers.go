@@ -6,23 +6,21 @@ import (
 	"time"
 )
 
-// timer is a time at which its owner is called. It is a field of its owner's, guarded by the
-// hub's mutex.
+// timer calls its owner at a time. It is a field of its owner, and guarded by Hub.mu.
 type timer struct {
 	at    time.Time
-	place int // in the heap, from 1 on; 0: it isn't set
+	place int // its index in the heap plus 1; 0: it isn't set
 	owner interface {
-		// timerLocked is called once when the time has come. It may set the timer again.
+		// timerLocked is called once the time is reached, with Hub.mu held. It may set the timer again.
 		timerLocked()
 	}
 }
 
-// timers are all timers that are set, the soonest first: one goroutine waits for
-// the whole of them, so that a parked mailbox needs neither a goroutine nor a
-// time.Timer. They are guarded by the hub's mutex.
+// timers are all timers that are set, as a heap with the earliest first. One goroutine waits for all of them, so
+// that a parked mailbox needs neither a goroutine nor a time.Timer. They are guarded by Hub.mu.
 type timers struct {
 	list    []*timer
-	changed chan struct{} // has a token when the soonest may be another
+	changed chan struct{} // has a token if another timer may be the earliest by now
 }
 
 func (ts *timers) Len() int           { return len(ts.list) }
@@ -32,14 +30,14 @@ func (ts *timers) Swap(i, j int) {
 	ts.list[i].place, ts.list[j].place = i+1, j+1
 }
 
-// Push is heap.Interface's.
+// Push implements heap.Interface.
 func (ts *timers) Push(x any) {
 	t := x.(*timer)
 	ts.list = append(ts.list, t)
 	t.place = len(ts.list)
 }
 
-// Pop is heap.Interface's.
+// Pop implements heap.Interface.
 func (ts *timers) Pop() any {
 	last := len(ts.list) - 1
 	t := ts.list[last]
@@ -49,7 +47,7 @@ func (ts *timers) Pop() any {
 	return t
 }
 
-// setLocked sets a timer, or moves it.
+// setLocked sets a timer, or changes its time.
 func (ts *timers) setLocked(t *timer, at time.Time) {
 	if t.place != 0 && t.at.Equal(at) {
 		return
@@ -71,16 +69,16 @@ func (ts *timers) clearLocked(t *timer) {
 	}
 }
 
-// recheck has the goroutine that waits for the timers look at the clock.
+// recheck makes the goroutine that waits for the timers compare them with the clock.
 func (ts *timers) recheck() {
 	select {
 	case ts.changed <- struct{}{}:
-	default: // it will anyway
+	default: // a token is there already
 	}
 }
 
-// fireLocked calls the owners of the timers whose time has come, and says how long it is to the
-// next. false: no timer is set.
+// fireLocked calls the owners of the timers whose time is reached, and returns the time until the next one. ok is
+// false if no timer is set.
 func (ts *timers) fireLocked(now time.Time) (next time.Duration, ok bool) {
 	for len(ts.list) > 0 {
 		if first := ts.list[0]; first.at.After(now) {
@@ -105,7 +103,7 @@ func newSleep() *sleep {
 
 func (s *sleep) timerLocked() { close(s.over) }
 
-// jittered spreads what happens every d.
+// jittered returns d, more or less a quarter of it at random, so that periodic work is spread over time.
 func jittered(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (0.75 + rand.Float64()/2))
 }

@@ -332,8 +332,8 @@ func TestRefusedConnectionIsTheBackendsFault(t *testing.T) {
 	}
 }
 
-// The client has gone: the backend's socket is closed at once, and nobody
-// blames the backend.
+// The client has gone: the backend's socket is closed at once, and that doesn't
+// count as a failure of the backend.
 func TestCancellingClosesTheSocket(t *testing.T) {
 	for _, tlsMode := range []string{TLSNone, TLSImplicit} {
 		t.Run(tlsMode, func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	"imapproxy/telemetry"
 )
 
-// poolLab is a backend that lets everybody in, a Dialer, a Pool, and a clock.
+// poolLab is a backend that accepts every login, a Dialer, a Pool, and a clock.
 type poolLab struct {
 	*Pool
 	t       *testing.T
@@ -433,8 +433,8 @@ func TestIdleForTooLong(t *testing.T) {
 	}
 }
 
-// For a parked user something is looked at every few minutes: he isn't to hold a connection
-// all the time for that.
+// The hub uses a connection for a parked user every few minutes, which must not occupy it
+// all the time.
 func TestAConnectionOfTheProxysOwnWaitsATenthAsLong(t *testing.T) {
 	l := newPoolLab(t, PoolOptions{WarmFor: 10 * time.Minute})
 	k := l.Key("u", l.target, l.auth("u", "p"), UseWatch, "")
@@ -463,7 +463,7 @@ func TestAConnectionIsntKeptForEver(t *testing.T) {
 	l := newPoolLab(t, PoolOptions{WarmFor: 10 * time.Minute})
 	k := l.key("u", "p")
 	c, _ := l.login("u", "p")
-	for range 11 { // somebody who comes all the time
+	for range 11 { // a user who logs in again and again
 		l.clock.add(5 * time.Minute)
 		if !l.Give(k, c, Condition{}) {
 			t.Fatal("not kept, within an hour of its login")
@@ -533,7 +533,7 @@ func TestRunSweepsAndClosesAtTheEnd(t *testing.T) {
 }
 
 // TestOneOwner has many givers, takers and sweeps at once: a connection is lent to
-// one at a time. Each owner reads what he alone has asked for.
+// one at a time. Each owner reads only the answers to its own commands.
 func TestOneOwner(t *testing.T) {
 	l := newPoolLab(t, PoolOptions{WarmFor: time.Minute, PerUser: 8})
 	b := serve(t, func(c net.Conn) error {

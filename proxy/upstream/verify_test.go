@@ -21,7 +21,7 @@ import (
 // needs one.
 type realm struct {
 	inboxes     map[string]string // user → STATUS items; "" exists without an INBOX
-	masterLogin bool              // the master may log in for himself
+	masterLogin bool              // the master may log in as themselves
 	ignores     bool              // the authorization identity is ignored (Courier)
 	anybody     bool              // users who don't exist are let in (Cyrus)
 	creates     bool              // … and given an INBOX

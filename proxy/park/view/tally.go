@@ -8,71 +8,72 @@ import (
 // maxTally bounds a Tally's log, in entries of 12 bytes.
 const maxTally = 256
 
-// Tally is what a client was told came to and went from its mailbox since it selected it: enough to find the
-// messages that it counts when the connection on which it was told is lost (Found). It holds no UIDs but those that VANISHED
-// named. The zero value is of a mailbox with no messages.
+// Tally records which messages a client was told have come to its mailbox or gone from it since the SELECT. If the
+// connection is lost, Found finds by it the messages that the client counts. It has no UIDs except those of
+// VANISHED responses. The zero value is that of a mailbox without messages.
 type Tally struct {
-	// first is how many messages there were at the SELECT; old how many of these the client still counts.
+	// first is the number of messages at the SELECT (the old messages), old how many of them the client still
+	// counts.
 	first, old uint32
-	// base are those messages, where their UIDs are known: after a resume.
+	// base are the UIDs of the old messages, if they are known, as they are after a resume (hasBase).
 	base    UIDs
 	hasBase bool
-	// added is how many came since, in all; standing how many of these the client still counts.
+	// added is the number of messages that have come since, standing how many of them the client still counts.
 	added, standing uint32
-	// log is what went, in its order: of the messages of the SELECT and of those that were added. Nothing is logged of
-	// what was added last while none of it has gone: added says it.
+	// log has the messages that have gone, old and added ones, in the order in which the client was told. Added
+	// messages have entries (cameNew) only once one of them has gone.
 	log []tallied
-	// short: the log was full, or something was told that can't be followed. The counts hold all the same.
+	// short says that the log was full, so that it isn't complete; the counts are right.
 	short bool
-	// lost: the counts don't hold either.
+	// lost says that the client was told something that can't be followed, so that the counts may be wrong.
 	lost bool
 }
 
-// tallied is an entry of the log: count messages left, or came.
+// tallied is an entry of the log: count messages that have gone or come.
 type tallied struct {
 	kind  tallyKind
-	n     uint32 // a number among the old or among the added ones, or the first UID
+	n     uint32 // a message number among the old or among the added messages, or the first UID
 	count uint32
 }
 
 type tallyKind uint8
 
 const (
-	oldGone  tallyKind = iota + 1 // number n of the old ones, count times
-	oldDown                       // the numbers n, n-1, … of the old ones, count of them
-	newGone                       // number n of the added ones, count times
-	newDown                       // the numbers n, n-1, … of the added ones
-	cameNew                       // count messages were added
-	uidsGone                      // the UIDs n … n+count-1, of either
+	oldGone  tallyKind = iota + 1 // old message n has gone, count times in a row
+	oldDown                       // the old messages n, n-1, … have gone, count of them
+	newGone                       // added message n has gone, count times in a row
+	newDown                       // the added messages n, n-1, … have gone, count of them
+	cameNew                       // count messages have come
+	uidsGone                      // the messages with UIDs n … n+count-1 have gone, old or added ones
 )
 
-// Begin starts anew: the client has selected a mailbox with so many messages.
+// Begin resets the Tally: the client has selected a mailbox with so many messages.
 func (t *Tally) Begin(messages uint32) {
 	*t = Tally{first: messages, old: messages, log: t.log[:0]}
 }
 
-// BeginWith starts anew: the client counts these messages, and no other has a UID below the next one that it knows of.
+// BeginWith resets the Tally: the client counts these messages, and the mailbox has no other ones.
 func (t *Tally) BeginWith(messages UIDs) {
 	t.Begin(messages.Count())
 	t.base, t.hasBase = messages, true
 }
 
-// Count is how many messages the client counts.
+// Count returns how many messages the client counts.
 func (t *Tally) Count() uint32 { return t.old + t.standing }
 
-// Lose notes that something was told that can't be followed.
+// Lose records that the client was told something that can't be followed.
 func (t *Tally) Lose() { t.lost, t.log = true, nil }
 
-// Exists takes an EXISTS: the client counts n messages now.
+// Exists records an EXISTS: the client counts n messages now.
 func (t *Tally) Exists(n uint32) {
 	have := t.Count()
 	switch {
-	case n < have: // a server says EXPUNGE for that (RFC 9051 §7.5.1)
+	case n < have: // a server has to send EXPUNGE instead (RFC 9051 §7.5.1)
 		t.Lose()
 	case n > have:
 		more := n - have
 		t.added, t.standing = t.added+more, t.standing+more
-		if t.logs(newGone, newDown, uidsGone) { // what follows counts from here
+		if t.logs(newGone, newDown, uidsGone) { // so that later entries refer to the right messages
 			t.note(tallied{kind: cameNew, count: more})
 		}
 	}
@@ -83,7 +84,7 @@ func (t *Tally) logs(kinds ...tallyKind) bool {
 	return slices.ContainsFunc(t.log, func(e tallied) bool { return slices.Contains(kinds, e.kind) })
 }
 
-// Expunged takes an EXPUNGE of a message number.
+// Expunged records an EXPUNGE of a message number.
 func (t *Tally) Expunged(n uint32) {
 	switch {
 	case n == 0 || n > t.Count():
@@ -98,14 +99,15 @@ func (t *Tally) Expunged(n uint32) {
 	}
 }
 
-// begun notes how many were added before the first of them goes.
+// begun logs, before the first of the added messages goes, how many were added.
 func (t *Tally) begun() {
 	if !t.logs(newGone, newDown, uidsGone, cameNew) && t.added > 0 {
 		t.note(tallied{kind: cameNew, count: t.added})
 	}
 }
 
-// gone logs that number n went, together with those that went before it where it can.
+// gone logs that message n has gone. If the last entry can say it too, the entry is extended. same and down are the
+// kinds of entries for old or for added messages.
 func (t *Tally) gone(same, down tallyKind, n uint32) {
 	if len(t.log) > 0 && !t.short {
 		switch e := &t.log[len(t.log)-1]; {
@@ -121,8 +123,8 @@ func (t *Tally) gone(same, down tallyKind, n uint32) {
 	t.note(tallied{kind: same, n: n, count: 1})
 }
 
-// Vanished takes a VANISHED, not its EARLIER form: the client counts these messages and they are gone. next is the
-// UIDNEXT of the SELECT.
+// Vanished records a VANISHED, not VANISHED (EARLIER): these messages, which the client counted, have gone. next is
+// the UIDNEXT of the SELECT.
 func (t *Tally) Vanished(uids UIDs, next uint32) {
 	old := uids.Below(next).Count()
 	if next == 0 || old > t.old || uids.Count()-old > t.standing {
@@ -150,11 +152,12 @@ func (t *Tally) note(e tallied) {
 type Seen struct {
 	UIDValidity, UIDNext uint32
 	ModSeq               uint64
-	UIDs                 UIDs // all messages there are
-	// Vanished is what VANISHED (EARLIER) said has gone since the HIGHESTMODSEQ of the client's SELECT (RFC 7162 §3.2.6), asked for without
-	// known UIDs. It may name more than has gone, where the server's memory is cut off. Meaningless without QRESYNC.
+	UIDs                 UIDs // of all messages in the mailbox
+	// Vanished are the UIDs of VANISHED (EARLIER) since the HIGHESTMODSEQ of the client's SELECT (RFC 7162
+	// §3.2.6), asked for without known UIDs. It may have more than have gone since, if the server doesn't
+	// remember enough. Only set with QRESYNC.
 	Vanished UIDs
-	QResync  bool // Vanished has been asked for
+	QResync  bool // the backend has QRESYNC, and Vanished is its answer
 }
 
 // Why the messages that a client counts can't be found.
@@ -164,20 +167,25 @@ var (
 	ErrNotExact    = errors.New("the backend doesn't say exactly which messages have gone")
 )
 
-// Found is the set of the messages that the client counts. at is the mailbox as it was told of it at the SELECT, with UIDs
-// that aren't known. Its errors are *NotSame, ErrNotFollowed, ErrNoUIDNext and ErrNotExact: nothing is guessed.
+// Found returns the messages that the client counts. at is the mailbox as the client was told of it at the SELECT; its
+// UIDs aren't used. The errors are *NotSame, ErrNotFollowed, ErrNoUIDNext and ErrNotExact: nothing is guessed.
 //
-// The messages of the SELECT have UIDs below its UIDNEXT, those that were added have others, in their order:
+// Old messages have UIDs below the UIDNEXT of the SELECT, added ones have higher ones, in the order in which they came.
+// The first case that applies decides, for the old messages:
 //
-//	the UIDs of the old ones were known                     the log is applied to them
-//	as many are left of the old ones as the client counts  none has gone unheard: they are it
-//	those left and those vanished are as many as at the SELECT   the log is applied to them
-//	none was added                                          none
-//	none of those added has vanished                        the first of those there are
-//	those there are and those vanished are as many as were added   the log is applied to them
-//	else                                                    ErrNotExact
+//	their UIDs were known                                       the log is applied to them
+//	as many are there as the client counts                      those
+//	those there and those vanished are as many as at the SELECT   the log is applied to both
+//	otherwise                                                   ErrNotExact
 //
-// What vanished may be too much and is never too little, so that equal numbers mean equal sets.
+// and for the added ones:
+//
+//	none was added                                              none
+//	none has vanished, and the client was told of none that went   the first of those there
+//	those there and those vanished are as many as were added    the log is applied to both
+//	otherwise                                                   ErrNotExact
+//
+// Seen.Vanished may have too many messages but never too few, so equal numbers mean equal sets.
 func (t *Tally) Found(at *View, s Seen) (UIDs, error) {
 	switch {
 	case s.UIDValidity != at.UIDValidity:
@@ -254,10 +262,11 @@ func (t *Tally) foundAdded(next uint32, s Seen) (UIDs, error) {
 	return t.apply(there.Union(gone), newGone, newDown), nil
 }
 
-// apply takes what has gone by the log out of all the messages that there were, old or added ones.
+// apply returns all without the messages that have gone according to the log. all are the old messages or the added
+// ones; same and down are the kinds of their entries.
 func (t *Tally) apply(all UIDs, same, down tallyKind) UIDs {
 	added := same == newGone
-	left, later := all, UIDs{} // later: added by an entry of the log that is still to come
+	left, later := all, UIDs{} // later: messages that came after the entries handled so far
 	if added && t.logs(cameNew) {
 		left, later = UIDs{}, all
 	}
@@ -284,7 +293,7 @@ func (t *Tally) apply(all UIDs, same, down tallyKind) UIDs {
 	return left.Union(later)
 }
 
-// without is the set without the messages of these numbers.
+// without returns the set without its members from first to last, counted from 1.
 func (s UIDs) without(first, last uint32) UIDs {
 	from, ok := s.At(first)
 	if !ok {
