@@ -26,6 +26,7 @@ type clientOut struct {
 	mu       sync.Mutex
 	pending  []byte // the proxy's own lines that wait for the next boundary
 	boundary bool   // the bytes written so far end at the end of a response
+	goesOn   bool   // they end inside a response that can be continued on another connection
 	last     bool   // pending ends with the session's last line
 	closed   bool   // a boundary was reached after last was set: only pending may still be written
 	failed   error  // the error of the first failed write
@@ -59,7 +60,7 @@ func (o *clientOut) relayUntil(b []byte, boundary bool, deadline time.Time) erro
 	}
 	if err == nil {
 		o.mu.Lock()
-		o.boundary = boundary
+		o.boundary, o.goesOn = boundary, o.goesOn && !boundary
 		o.mu.Unlock()
 	} else {
 		err = o.fail(err)
@@ -69,6 +70,20 @@ func (o *clientOut) relayUntil(b []byte, boundary bool, deadline time.Time) erro
 		return err
 	}
 	return o.flush()
+}
+
+// setContinues says whether the response that the client is told can be continued if the connection is lost.
+func (o *clientOut) setContinues(can bool) {
+	o.mu.Lock()
+	o.goesOn = can
+	o.mu.Unlock()
+}
+
+// continues says whether the response that the client was told in part can be continued.
+func (o *clientOut) continues() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.goesOn && o.failed == nil
 }
 
 // exclusive runs f, which writes to the client's connection itself, inside a response.

@@ -47,7 +47,7 @@ var errNotFollowed = errors.New("the view can't be found")
 // survives says whether a session goes on if its backend connection is lost now. The relay's readers are still
 // stopping; paused makes the rest of the decision.
 func (s *Session) survives() bool {
-	return s.mayPark() && s.cred.there() && !s.halfClosed.Load() && s.Reason() == "" && s.out.atBoundary() && s.inFlight.CanSurvive() == track.BlockerNone
+	return s.mayPark() && s.cred.there() && !s.halfClosed.Load() && s.Reason() == "" && (s.out.atBoundary() || s.out.continues()) && s.inFlight.CanSurvive() == track.BlockerNone
 }
 
 // lose asks the relay's readers to stop after the backend connection was lost. The reader that finds the loss
@@ -75,9 +75,8 @@ func endSeen(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// cutBetweenResponses says whether the connection was lost between two responses, and the client's stream can
-// be followed.
-func (s *Session) cutBetweenResponses() bool {
+// canGoOn says whether both streams can be followed up to the byte where the connection was lost.
+func (s *Session) canGoOn() bool {
 	return s.up.refused == nil && s.down.err == nil && s.down.broken == nil && !s.down.rewrite && s.survives()
 }
 
@@ -85,7 +84,7 @@ func (s *Session) cutBetweenResponses() bool {
 // closes the connection.
 func (s *Session) lost() phase {
 	_ = s.backend.Load().Abort()
-	if !s.cutBetweenResponses() {
+	if !s.canGoOn() {
 		s.Terminate(s.lostBackend())
 		return phaseEnd
 	}
@@ -95,19 +94,23 @@ func (s *Session) lost() phase {
 	if !s.readOut() {
 		return phaseEnd
 	}
-	told := s.down.told()
-	if s.inFlight.Refuses(told, s.down.ended) && !s.takeArrived() {
+	told, contents := s.down.told(), &s.down.contents
+	if s.inFlight.Refuses(told, contents, s.down.ended) && !s.takeArrived() {
 		return phaseEnd
 	}
 	done := s.commands.Load()
-	cut := s.inFlight.Cut(told, s.down.ended)
+	cut := s.inFlight.Cut(told, contents, s.down.ended)
 	r := &s.park.losses
-	if r.since != done || len(cut.Again)+len(cut.Refused) == 0 {
+	if r.since != done || len(cut.Again)+len(cut.Refused) == 0 && cut.Rest == nil {
 		r.since, r.n = done, 0
 	}
 	if r.n++; r.n > maxLosses {
 		s.log().Warn("the backend connection is lost again and again under the same commands")
 		s.Terminate(ReasonBackendLost)
+		return phaseEnd
+	}
+	if s.park.cutFetch = s.cutFetchOf(cut.Rest); s.park.cutFetch == nil && !s.out.atBoundary() {
+		s.Terminate(ReasonBackendLostInner)
 		return phaseEnd
 	}
 	s.client.Unhold()
@@ -151,6 +154,9 @@ func (s *Session) answerCut(c track.Cut) error {
 func (s *Session) recover() phase {
 	began := s.env.Now()
 	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
+	if s.park.cutFetch.inside() {
+		end = time.Now().Add(halfWithin)
+	}
 	t := telemetry.Recovery{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Start: began}
 	var v *view.View
 	var err error
@@ -160,6 +166,11 @@ func (s *Session) recover() phase {
 		ctx, cancel := s.within(time.Until(end)) // LetGo ends one attempt, not the recovery
 		v, err = s.foundView(ctx)
 		cancel()
+		if before := s.park.cutFetch.passed(); err == nil {
+			if err = s.continueFetch(v); s.park.cutFetch.passed() > before {
+				end = time.Now().Add(halfWithin)
+			}
+		}
 		if err != nil && s.Reason() == "" && s.elsewhere(err) {
 			ctx, cancel = s.within(time.Until(end))
 			move := s.repickAfter(ctx, err)
@@ -179,7 +190,7 @@ func (s *Session) recover() phase {
 			s.unsubscribe()
 			continue
 		}
-		if len(s.client.PutBack()) > 0 {
+		if len(s.client.PutBack()) > 0 && s.out.atBoundary() {
 			s.stillHere(&heard)
 		}
 		ctx, cancel = s.within(time.Until(end))
@@ -192,6 +203,9 @@ func (s *Session) recover() phase {
 	t.Backend = s.picked().Backend.Shown()
 	switch {
 	case s.Reason() != "":
+	case err != nil && s.park.cutFetch.inside():
+		s.log().Warn("a response can't be continued after the backend connection was lost", "error", err)
+		s.Terminate(ReasonBackendLostInner)
 	case hopelessView(err):
 		s.log().Warn("what the client counts can't be found after the backend connection was lost", "error", err)
 		s.Terminate(endOfLoss(err))
@@ -286,7 +300,7 @@ func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 
 // hopelessView says whether each further attempt to find the view would fail with the same error.
 func hopelessView(err error) bool {
-	for _, e := range []error{errNotFollowed, view.ErrNotExact, view.ErrNotFollowed, view.ErrNoUIDNext} {
+	for _, e := range []error{errNotFollowed, errOther, view.ErrNotExact, view.ErrNotFollowed, view.ErrNoUIDNext} {
 		if errors.Is(err, e) {
 			return true
 		}

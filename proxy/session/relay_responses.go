@@ -32,10 +32,14 @@ type responseFlow struct {
 	held    bool   // the last bytes wait, since the session is overdue
 	pushed  int64  // bytes since the last tagged response
 	fetch   track.FetchResponse
+	number  uint32 // of the message of the current FETCH response
+	content bool   // that response has a message's content
 	// farewell is a BYE of the backend that is held back: the client is told only if the session ends, since
 	// it may go on with another connection.
 	farewell []byte
-	bye      bool          // the unit is such a BYE
+	bye      bool      // the unit is such a BYE
+	half     *halfTold // of the FETCH response that the client was told in part; nil: there is none
+	contents track.Contents
 	ended    bool          // the backend has ended the connection; written when the relay stops
 	tells    atomic.Uint64 // a track.Told: what the client was told; written only by the goroutine that reads the backend
 	// followMu is held from the parsing of a chunk until it is written: a goroutine that answers in the
@@ -54,7 +58,7 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	defer f.followMu.Unlock()
 	now := f.s.env.Now()
 	f.s.seen(now)
-	from, i := 0, 0
+	from, i, at := 0, 0, -1 // at: where in b the current response begins
 	for i < len(b) && f.err == nil && f.broken == nil {
 		start := f.scan.AtStart()
 		p := f.scan.Next(b[i:])
@@ -62,7 +66,15 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 			break
 		}
 		if start {
+			at = i
 			f.begin(b[i:i+p.N], p.Last, now)
+		}
+		if f.half != nil {
+			f.half.piece(b[i:i+p.N], p)
+		}
+		if p.Last {
+			at = -1
+			f.whole()
 		}
 		if f.fetch.Active {
 			f.fetched(b[i:i+p.N], p)
@@ -73,6 +85,9 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 			from = i + p.N
 		}
 		i += p.N
+	}
+	if f.fetch.Active {
+		f.halfway(b, at, i)
 	}
 	// The bytes that are kept back haven't begun for the client.
 	f.write(b[from:i], f.scan.AtStart() || f.rewrite || f.bye)
@@ -98,6 +113,9 @@ func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 		if h.Status == wire.NoStatus {
 			return
 		}
+		if f.contents.Any() {
+			f.contents.Forget(f.told())
+		}
 		f.rewrite = hasCaps(h)
 		f.s.answered(h, now)
 	case wire.Untagged:
@@ -110,8 +128,10 @@ func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 		}
 		f.s.inFlight.Untagged(h, whole)
 		f.rewrite = hasCaps(h)
-		if f.s.inFlight.Parks {
-			f.fetch.Begins(h)
+		if f.s.inFlight.Parks && f.fetch.Begins(h) {
+			f.number, f.content = h.Number, false
+		} else if f.contents.Any() && (wire.Is(h.Name, "EXPUNGE") || wire.Is(h.Name, "VANISHED")) {
+			f.contents.Forget(f.told()) // the numbers have another meaning now
 		}
 	}
 }
@@ -121,13 +141,35 @@ func (f *responseFlow) fetched(b []byte, p wire.Piece) {
 	r := &f.fetch
 	if !p.InLiteral {
 		r.Text(b)
+		f.content = f.content || p.Announced || track.HasContent(b)
 	}
 	if !p.Last {
 		return
 	}
 	r.Active = false
+	if f.content {
+		f.contents.Add(f.told(), f.number)
+	}
 	if r.Tells() {
 		f.s.inFlight.Fetched(r)
+	}
+}
+
+// halfway records what the client has of a FETCH response that goes on behind the chunk b[:end]. at is where it
+// begins there, -1: in an earlier chunk.
+func (f *responseFlow) halfway(b []byte, at, end int) {
+	if f.half == nil && at >= 0 {
+		f.half = f.s.env.Halves.get()
+		f.half.all(b[at:end])
+	}
+	f.s.out.setContinues(f.half != nil && !f.half.lost)
+}
+
+// whole is called when the current response is complete.
+func (f *responseFlow) whole() {
+	if f.half != nil {
+		f.s.env.Halves.put(f.half)
+		f.half = nil
 	}
 }
 
@@ -230,6 +272,9 @@ func (f *responseFlow) splice() error {
 			}
 			n, err := conn.Splice(f.s.client, f.s.backend.Load().Conn, min(left, spliceSlice))
 			f.scan.Skip(n)
+			if f.half != nil {
+				f.half.passed(n)
+			}
 			f.gave(n)
 			now := f.s.env.Now()
 			f.s.seen(now)

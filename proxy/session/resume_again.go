@@ -24,35 +24,8 @@ type resumed struct {
 // again gets a connection, enables the client's extensions, selects the mailbox and finds the difference. It
 // sends nothing to the client.
 func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, error) {
-	s.leaving.Store(false) // LetGo meant an earlier connection
-	if s.overdue() {       // a pooled connection may not be used either
-		return resumed{}, errOverdue
-	}
-	t := &s.inFlight.Client
-	enable := t.Enabled
-	if t.Dialect == view.CondStore && !slices.Contains(enable, "CONDSTORE") {
-		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // the client enabled it with another command than ENABLE
-	}
-	var enabled []string
-	c := s.pooledConn()
-	if c != nil {
-		enabled, trace.Source = enable, telemetry.SourcePool // the pool's key includes them
-		trace.Steps.Done(telemetry.StepPool, s.env.Now(), nil)
-	} else {
-		var err error
-		c, err = s.loginAgain(ctx)
-		trace.Steps.Done(telemetry.StepLogin, s.env.Now(), err)
-		if err != nil {
-			return resumed{}, err
-		}
-		trace.Source = telemetry.SourceLogin
-	}
-	if p := s.picked(); c.Target.ID != p.Backend.ID || !p.Hold() { // the user's other sessions are at another backend, so this one mustn't be here
-		_ = c.Abort()
-		return resumed{}, errReassigned
-	}
-	if err := s.able(c); err != nil {
-		_ = c.Abort()
+	c, enable, enabled, err := s.reconnect(ctx, trace)
+	if err != nil {
 		return resumed{}, err
 	}
 	var heard heardMeanwhile
@@ -64,6 +37,41 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 		return resumed{}, err
 	}
 	return resumed{conn: c, missed: diff, uids: uids}, nil
+}
+
+// reconnect gets a connection at the user's backend that can do what the client was told. enable are the
+// extensions that the client has enabled, enabled those of them that are enabled on the connection.
+func (s *Session) reconnect(ctx context.Context, trace *telemetry.Resume) (c *upstream.Conn, enable, enabled []string, err error) {
+	s.leaving.Store(false) // LetGo meant an earlier connection
+	if s.overdue() {       // a pooled connection may not be used either
+		return nil, nil, nil, errOverdue
+	}
+	t := &s.inFlight.Client
+	enable = t.Enabled
+	if t.Dialect == view.CondStore && !slices.Contains(enable, "CONDSTORE") {
+		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // the client enabled it with another command than ENABLE
+	}
+	c = s.pooledConn()
+	if c != nil {
+		enabled, trace.Source = enable, telemetry.SourcePool // the pool's key includes them
+		trace.Steps.Done(telemetry.StepPool, s.env.Now(), nil)
+	} else {
+		c, err = s.loginAgain(ctx)
+		trace.Steps.Done(telemetry.StepLogin, s.env.Now(), err)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		trace.Source = telemetry.SourceLogin
+	}
+	if p := s.picked(); c.Target.ID != p.Backend.ID || !p.Hold() { // the user's other sessions are at another backend, so this one mustn't be here
+		_ = c.Abort()
+		return nil, nil, nil, errReassigned
+	}
+	if err := s.able(c); err != nil {
+		_ = c.Abort()
+		return nil, nil, nil, err
+	}
+	return c, enable, enabled, nil
 }
 
 // heardMeanwhile records what a resumed connection sends after SELECT and before the client has the

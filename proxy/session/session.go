@@ -104,6 +104,7 @@ type Env struct {
 	Buffers   *conn.Pool        // lent to the readers of connections
 	Names     track.NameBuffers // lent to commands that name a mailbox
 	Texts     track.Texts       // lent to long commands
+	Halves    halves            // lent to long responses
 	Poller    *conn.Poller      // waits for the clients of parked sessions
 
 	Registry     *Registry     // the sessions
@@ -144,6 +145,7 @@ type parkState struct {
 	ends     bool // the command is DONE, and the proxy answers it, since more has arrived after it
 	cutIdle  bool // the client was in IDLE when the connection was lost
 	losses   losses
+	cutFetch *cutFetch // a FETCH that is to be continued; nil: there is none
 
 	mu       sync.Mutex  // guards the fields below. No client is written to while it is held
 	times    uint32      // how often the session has been parked

@@ -25,6 +25,7 @@ type Command struct {
 	text     []byte
 	textLost bool
 	told     Told // what the client had been told when it began
+	alone    bool // a FETCH: no other FETCH was in progress at the same time
 }
 
 // Bounds of the text of commands that is kept until they are answered.

@@ -41,6 +41,9 @@ func (f *InFlight) BeginWith(h wire.CommandHead, text []byte, whole bool, told T
 		}
 		c.effects = f.Client.command(c.seq, h, whole, f.selected, selecting)
 		c.Changes = changes(h, whole, f.Client.Mailbox.ReadOnly)
+		if isFetch(h.Verb) {
+			f.fetchesLocked(n)
+		}
 		if h.Verb == wire.Store || h.Verb == wire.UIDStore {
 			f.Client.stores(c.seq, h, whole)
 		}
@@ -53,6 +56,19 @@ func (f *InFlight) BeginWith(h wire.CommandHead, text []byte, whole bool, told T
 		f.logout = true
 	}
 	return true
+}
+
+func isFetch(v wire.Verb) bool { return v == wire.Fetch || v == wire.UIDFetch }
+
+// fetchesLocked records whether the newest command, the FETCH open[n], is alone.
+func (f *InFlight) fetchesLocked(n int) {
+	alone := true
+	for i := range f.open[:n] {
+		if isFetch(f.open[i].Verb) {
+			f.open[i].alone, alone = false, false
+		}
+	}
+	f.open[n].alone = alone
 }
 
 // Sent records that the whole newest command was sent to the backend. blocked is the time that writes to the

@@ -70,18 +70,26 @@ type Cut struct {
 	Idle    string   // the tag of an IDLE that goes on; ""
 	Prompt  bool     // the client of that IDLE hasn't been told "+"
 	Closed  bool     // a SELECT is said again, and the client is to be told CLOSED before
+	Rest    *Rest    // a FETCH of which the client was told a part, and is to be told the rest; nil: there is none
 }
 
 // Refuses says whether Cut would refuse a command.
-func (f *InFlight) Refuses(told Told, seen bool) bool {
+func (f *InFlight) Refuses(told Told, contents *Contents, seen bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, _, refused := f.fates(told, seen)
-	return refused
+	return f.fates(told, contents, seen).refused
 }
 
-// fates returns what becomes of each command in progress, and the index of the last SELECT, -1 if there is none.
-// refused says that one is refused.
+// fates says what becomes of the commands in progress.
+type fates struct {
+	of       []wire.Loss
+	selectAt int   // the index of the last SELECT, -1: there is none
+	refused  bool  // a command is refused
+	rest     *Rest // of the FETCH restAt
+	restAt   int
+}
+
+// fates finds what becomes of each command in progress.
 //
 // The cases of a command:
 //   - IDLE: it goes on; where DONE has come it is over;
@@ -90,7 +98,8 @@ func (f *InFlight) Refuses(told Told, seen bool) bool {
 //   - it may have been executed, or it is a part of a search that is to be kept: NO;
 //   - a client would put two of its answers together, and one like it was told since it began: NO, since it isn't
 //     known whether that was all;
-//   - FETCH of message content, of which something was told: NO, since what is told twice is delivered twice;
+//   - FETCH of message content, of which something was told: the rest, if it is known which messages were told,
+//     otherwise NO: what is told twice is delivered twice;
 //   - its text wasn't kept: NO;
 //   - it changes something, and the connection's end wasn't seen: NO;
 //   - it changes something and another one is refused: NO. The client sent it before it could hear of that;
@@ -98,14 +107,13 @@ func (f *InFlight) Refuses(told Told, seen bool) bool {
 //
 // A command by message number or on the selected mailbox that a SELECT follows is refused, since the mailbox
 // isn't selected again.
-func (f *InFlight) fates(told Told, seen bool) (fates []wire.Loss, selectAt int, refused bool) {
-	selectAt = -1
+func (f *InFlight) fates(told Told, contents *Contents, seen bool) fates {
+	a := fates{of: make([]wire.Loss, len(f.open)), selectAt: -1, restAt: -1}
 	for i := range f.open {
 		if f.open[i].Verb.Rule().Selects {
-			selectAt = i
+			a.selectAt = i
 		}
 	}
-	fates = make([]wire.Loss, len(f.open))
 	for i := range f.open {
 		o := &f.open[i]
 		r := o.Verb.Rule()
@@ -119,36 +127,40 @@ func (f *InFlight) fates(told Told, seen bool) (fates []wire.Loss, selectAt int,
 			continue
 		case o.textLost || len(o.text) == 0, o.effects&savesSearch != 0, r.Marks && o.effects&usesModSeq != 0:
 			fate = wire.LossRefused
-		case i < selectAt && (r.Set != wire.NoSet || r.Leaves || r.Removes || o.Verb == wire.Check):
+		case i < a.selectAt && (r.Set != wire.NoSet || r.Leaves || r.Removes || o.Verb == wire.Check):
 			fate = wire.LossRefused
-		case (o.Verb == wire.Fetch || o.Verb == wire.UIDFetch) && told.fetches() != o.told.fetches() && fetchesContent(o.text):
-			fate = wire.LossRefused
+		case isFetch(o.Verb) && told.fetches() != o.told.fetches() && fetchesContent(o.text):
+			if numbers, known := contents.from(o.told); known && o.alone && !bytes.ContainsAny(o.text, "{$") {
+				a.rest, a.restAt = &Rest{Tag: string(o.tag), Text: bytes.Clone(o.text), Told: numbers}, i
+			} else {
+				fate = wire.LossRefused
+			}
 		case fate == wire.LossOnce && told.answers() != o.told.answers():
 			fate = wire.LossRefused
 		}
-		if !seen && !halted && (r.Changes || o.Changes) {
+		if !seen && !halted && !isFetch(o.Verb) && (r.Changes || o.Changes) {
 			fate = wire.LossRefused
 		}
-		fates[i] = fate
-		refused = refused || fate == wire.LossRefused
+		a.of[i] = fate
+		a.refused = a.refused || fate == wire.LossRefused
 	}
-	for i := range fates {
+	for i := range a.of {
 		o := &f.open[i]
-		if refused && o.Verb != wire.Idle && (o.Verb.Rule().Changes || o.Changes) {
-			fates[i] = wire.LossRefused
+		if a.refused && o.Verb != wire.Idle && !isFetch(o.Verb) && (o.Verb.Rule().Changes || o.Changes) { // FETCH sets no more than \Seen
+			a.of[i] = wire.LossRefused
 		}
 	}
-	return fates, selectAt, refused
+	return a
 }
 
 // Cut removes the commands that are sent again and says what becomes of the others (fates); an IDLE stays. told
-// is what the client was told in all; seen says that the backend has ended the connection: otherwise it may
+// is what the client was told in all, contents of which messages; seen says that the backend has ended the connection: otherwise it may
 // still execute what it has received.
-func (f *InFlight) Cut(told Told, seen bool) Cut {
+func (f *InFlight) Cut(told Told, contents *Contents, seen bool) Cut {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var c Cut
-	fates, selectAt, _ := f.fates(told, seen)
+	a := f.fates(told, contents, seen)
+	c := Cut{Rest: a.rest}
 	left := f.open[:0]
 	for i := range f.open {
 		o := f.open[i]
@@ -157,7 +169,8 @@ func (f *InFlight) Cut(told Told, seen bool) Cut {
 			c.Done = append(c.Done, string(o.tag))
 		case o.Verb == wire.Idle:
 			c.Idle, c.Prompt = string(o.tag), f.idle == idleAsked
-		case fates[i] == wire.LossRefused:
+		case i == a.restAt:
+		case a.of[i] == wire.LossRefused:
 			c.Refused = append(c.Refused, string(o.tag))
 		default:
 			c.Again = append(c.Again, o.text...)
@@ -170,7 +183,7 @@ func (f *InFlight) Cut(told Told, seen bool) Cut {
 	if k := f.Client.Mailbox.known; k != nil && (len(k.stores) > 0 || k.blind) {
 		f.Client.Mailbox.known = &known{} // what they have set isn't known
 	}
-	if selectAt >= 0 {
+	if a.selectAt >= 0 {
 		c.Closed = f.selected && !f.Client.closed
 		f.Client.forget()
 		f.selected, f.Client.Mailbox, f.Client.closed = false, Mailbox{}, false

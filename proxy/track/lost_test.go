@@ -31,7 +31,7 @@ func TestWhatBecomesOfCommandsAfterALoss(t *testing.T) {
 		"what changes nothing, the end isn't seen": {say: []string{"a NOOP"}, unseen: true, again: "a NOOP\r\n"},
 		"a mark":                                 {say: []string{`a STORE 1 +FLAGS (\Seen)`}, again: "a STORE 1 +FLAGS (\\Seen)\r\n"},
 		"a mark, the end isn't seen":             {say: []string{`a STORE 1 +FLAGS (\Seen)`}, unseen: true, refused: []string{"a"}},
-		"a FETCH that marks, the end isn't seen": {say: []string{"a FETCH 1 BODY[]"}, unseen: true, refused: []string{"a"}},
+		"a FETCH that marks, the end isn't seen": {say: []string{"a FETCH 1 BODY[]"}, unseen: true, again: "a FETCH 1 BODY[]\r\n"},
 		"what may have been done":                {say: []string{"a UID MOVE 1 X"}, refused: []string{"a"}},
 		"what follows what may have been done":   {say: []string{"a UID COPY 1 X", "b UID FETCH 1 (FLAGS)", "c UID EXPUNGE 1"}, again: "b UID FETCH 1 (FLAGS)\r\n", refused: []string{"a", "c"}},
 		"half a search":                          {say: []string{"a SEARCH ALL"}, told: toldAnswer, refused: []string{"a"}},
@@ -43,7 +43,7 @@ func TestWhatBecomesOfCommandsAfterALoss(t *testing.T) {
 		"a verb that isn't known":                {say: []string{"a XYZ"}, refused: []string{"a"}},
 	} {
 		f := underWay(c.say...)
-		cut := f.Cut(c.told, !c.unseen)
+		cut := f.Cut(c.told, nil, !c.unseen)
 		if string(cut.Again) != c.again || !slices.Equal(cut.Refused, c.refused) {
 			t.Errorf("%s: again %q, refused %q", name, cut.Again, cut.Refused)
 		}
@@ -56,7 +56,7 @@ func TestWhatBecomesOfCommandsAfterALoss(t *testing.T) {
 func TestALongCommandIsntSaidAgain(t *testing.T) {
 	f := underWay("a UID FETCH 1 (FLAGS)")
 	f.Keep(make([]byte, maxKeptText))
-	if cut := f.Cut(0, true); len(cut.Again) > 0 || len(cut.Refused) != 1 {
+	if cut := f.Cut(0, nil, true); len(cut.Again) > 0 || len(cut.Refused) != 1 {
 		t.Errorf("%q %q", cut.Again, cut.Refused)
 	}
 }

@@ -1,0 +1,330 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"imapproxy/proxy/conn"
+	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/track"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
+)
+
+// A FETCH of which the client was told a part goes on where it stopped. A message's content never changes (RFC
+// 9051 §2.3.1.1): the same message is fetched again, the bytes that the client has are compared as far as they
+// are known and skipped, and the rest follows. Then the FETCH is sent again for the messages that the client
+// was told nothing of.
+
+const (
+	// halfWithin bounds how long a client waits inside a response: it can't be told anything there, and clients
+	// give up after 20 s of silence.
+	halfWithin = 15 * time.Second
+	// silentFor bounds how long the backend may be silent while a response is continued.
+	silentFor = 30 * time.Second
+	// halfTag is the tag of the FETCH that continues a response.
+	halfTag = "half1"
+)
+
+// cutFetch is a FETCH of message content of which the client was told a part.
+type cutFetch struct {
+	half *halfTold // of the response that isn't complete; nil: the connection was lost between two responses
+	rest *track.Rest
+}
+
+// cutFetchOf returns what is to be continued after a loss, nil if nothing can be.
+func (s *Session) cutFetchOf(rest *track.Rest) *cutFetch {
+	h := s.down.half
+	switch {
+	case rest == nil:
+		return nil
+	case s.down.scan.AtStart():
+		return &cutFetch{rest: rest}
+	case h == nil || h.lost:
+		return nil
+	}
+	s.down.half = nil
+	return &cutFetch{half: h, rest: rest}
+}
+
+// passed is how much of the response the client has.
+func (f *cutFetch) passed() int64 {
+	if !f.inside() {
+		return 0
+	}
+	return int64(len(f.half.lines)) + f.half.told
+}
+
+// inside says whether the client waits for the rest of a response.
+func (f *cutFetch) inside() bool { return f != nil && f.half != nil }
+
+// uid returns the UID of the message whose response isn't complete; v is what the client counts. 0: unknown.
+func (f *cutFetch) uid(v *view.View) uint32 {
+	h := wire.ParseResponseHead(f.half.lines)
+	if wire.Is(h.Name, "UIDFETCH") {
+		return h.Number
+	}
+	uid, _ := v.UIDs.At(h.Number)
+	return uid
+}
+
+// continueFetch completes the response that the client has a part of, and puts the FETCH for the other messages
+// in front of the client's next bytes. v is what the client counts.
+func (s *Session) continueFetch(v *view.View) error {
+	f := s.park.cutFetch
+	if f == nil {
+		return nil
+	}
+	if v == nil {
+		return errOther
+	}
+	if f.half != nil {
+		if err := s.continueResponse(v); err != nil {
+			return err
+		}
+		f.rest.Told = append(f.rest.Told, wire.ParseResponseHead(f.half.lines).Number)
+		s.env.Halves.put(f.half)
+		f.half = nil
+	}
+	s.park.cutFetch = nil
+	cmd, ok := f.rest.Command(v.UIDs)
+	switch {
+	case !ok:
+		return s.say([]byte(f.rest.Tag + " NO [UNAVAILABLE] The mail server was lost during this command\r\n"))
+	case cmd == nil:
+		s.commands.Add(1)
+		return s.say([]byte(f.rest.Tag + " OK Fetch completed\r\n"))
+	}
+	s.client.Unread(cmd)
+	return nil
+}
+
+// continueResponse completes a response on another connection.
+func (s *Session) continueResponse(v *view.View) error {
+	f := s.park.cutFetch
+	uid := f.uid(v)
+	if uid == 0 {
+		return errOther
+	}
+	defer s.picked().Rest()
+	ctx, cancel := s.within(halfWithin)
+	c, err := s.connFor(ctx, v)
+	cancel()
+	if err != nil {
+		return err
+	}
+	ctx, cancel = s.within(24 * time.Hour) // the client may be slow; LetGo ends it
+	stop := context.AfterFunc(ctx, func() { _ = c.Abort() })
+	err = s.continueOn(c, f, uid)
+	gone := !stop()
+	cancel()
+	c.Rearm(conn.Reads)
+	if err != nil || gone {
+		_ = c.Abort()
+		return err
+	}
+	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, upstream.Condition{Selected: true})
+	return nil
+}
+
+// connFor gets a connection in the user's turn, and selects the client's mailbox.
+func (s *Session) connFor(ctx context.Context, v *view.View) (*upstream.Conn, error) {
+	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
+	if err := r.turns.Acquire(ctx, s.user); err != nil {
+		return nil, err
+	}
+	defer r.turns.Release(s.user)
+	if err := r.rate.Wait(ctx); err != nil {
+		return nil, err
+	}
+	c, enable, enabled, err := s.reconnect(ctx, &telemetry.Resume{})
+	if err != nil {
+		return nil, err
+	}
+	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Enabled: enabled, Forward: func([]byte) {}})
+	err = imap.Enable(ctx, enable...)
+	if err == nil {
+		var sel resync.Selected
+		if sel, err = imap.Select(ctx, v.ReadOnly, v.Mailbox, "", nil); err == nil && sel.UIDValidity != v.UIDValidity {
+			err = &view.NotSame{Reason: view.OtherUIDValidity}
+		}
+	}
+	if err = errors.Join(err, imap.Release()); err != nil {
+		_ = c.Abort()
+		return nil, err
+	}
+	return c, nil
+}
+
+// patient reads from a backend that may be silent for silentFor.
+type patient struct{ c *upstream.Conn }
+
+func (p patient) Read(b []byte) (int, error) {
+	p.c.LimitReads(time.Now().Add(silentFor))
+	return p.c.Read(b)
+}
+
+// continueOn fetches the message again and tells the client what it doesn't have of the response.
+func (s *Session) continueOn(c *upstream.Conn, f *cutFetch, uid uint32) error {
+	if _, err := c.Write(f.rest.Of(halfTag, uid)); err != nil {
+		return &imapclient.Broken{Err: err}
+	}
+	r := wire.NewReader(patient{c}, maxCatchUpAnswer, maxCatchUpLiteral)
+	for done := false; ; {
+		line, err := r.ReadLine(maxCatchUpAnswer)
+		if err != nil {
+			return &imapclient.Broken{Err: err}
+		}
+		h := wire.ParseResponseHead(line)
+		switch {
+		case h.Kind == wire.Tagged && string(h.Tag) == halfTag && done:
+			c.Unread(r.Buffered())
+			return nil
+		case h.Kind == wire.Tagged && string(h.Tag) == halfTag:
+			return errOther
+		case !done && h.Number > 0 && (wire.Is(h.Name, "FETCH") || wire.Is(h.Name, "UIDFETCH")) && f.half.begins(line):
+			if err := s.goOnWith(r, f.half, line); err != nil {
+				return err
+			}
+			done = true
+			continue
+		}
+		for size, _, more := wire.LiteralSpec(line); more; size, _, more = wire.LiteralSpec(line) {
+			err := r.Copy(func([]byte) error { return nil }, size)
+			if err == nil {
+				line, err = r.ReadLine(maxCatchUpAnswer)
+			}
+			if err != nil {
+				return &imapclient.Broken{Err: err}
+			}
+		}
+	}
+}
+
+// goOnWith tells the client the rest of a response whose first line is line. t is what the client has, and
+// follows it.
+func (s *Session) goOnWith(r *wire.Reader, t *halfTold, line []byte) error {
+	told := t.lines
+	for {
+		first := wire.FirstLine(told)
+		_, _, announces := wire.LiteralSpec(first)
+		complete := announces && bytes.HasSuffix(first, []byte("\n"))
+		size, _, more := wire.LiteralSpec(line)
+		told = told[len(first):]
+		last := len(told) == 0
+		switch {
+		case !complete: // the client has a part of this line
+			if !bytes.HasPrefix(line, first) {
+				return errOther
+			}
+			return s.passRest(r, t, line, len(first))
+		case !more || !bytes.Equal(volatile(line), volatile(first)):
+			return errOther
+		case last && t.inside:
+			if size != t.size {
+				return errOther
+			}
+			if err := t.skip(r); err != nil {
+				return err
+			}
+			if err := s.passLiteral(r, t, size-t.told); err != nil {
+				return err
+			}
+		default:
+			if err := r.Copy(func([]byte) error { return nil }, size); err != nil {
+				return &imapclient.Broken{Err: err}
+			}
+		}
+		next, err := r.ReadLine(maxCatchUpAnswer)
+		if err != nil {
+			return &imapclient.Broken{Err: err}
+		}
+		if line = next; last {
+			return s.passRest(r, t, line, 0)
+		}
+	}
+}
+
+// begins says whether a response's first line is that of the response that the client has a part of.
+func (t *halfTold) begins(line []byte) bool {
+	first := wire.FirstLine(t.lines)
+	if bytes.HasSuffix(first, []byte("\n")) {
+		return bytes.Equal(volatile(line), volatile(first))
+	}
+	return bytes.HasPrefix(line, first)
+}
+
+// skip reads the part of the literal that the client has, and compares the end of it with what is known.
+func (t *halfTold) skip(r *wire.Reader) error {
+	at, from := int64(0), t.tailAt-int64(len(t.tail))
+	other := false
+	err := r.Copy(func(b []byte) error {
+		for _, c := range b {
+			if at >= from && at < t.tailAt && t.tail[at-from] != c {
+				other = true
+			}
+			at++
+		}
+		return nil
+	}, t.told)
+	switch {
+	case err != nil:
+		return &imapclient.Broken{Err: err}
+	case other:
+		return errOther
+	}
+	return nil
+}
+
+// passRest tells the client a line from its byte from on, and what follows it in the response.
+func (s *Session) passRest(r *wire.Reader, t *halfTold, line []byte, from int) error {
+	for {
+		size, _, more := wire.LiteralSpec(line)
+		p := wire.Piece{N: len(line) - from, Last: !more, Announced: more, Size: size}
+		if err := s.passPiece(t, line[from:], p); err != nil || !more {
+			return err
+		}
+		if err := s.passLiteral(r, t, size); err != nil {
+			return err
+		}
+		next, err := r.ReadLine(maxCatchUpAnswer)
+		if err != nil {
+			return &imapclient.Broken{Err: err}
+		}
+		line, from = next, 0
+	}
+}
+
+// passLiteral tells the client n bytes of a literal.
+func (s *Session) passLiteral(r *wire.Reader, t *halfTold, n int64) error {
+	var told error
+	err := r.Copy(func(b []byte) error {
+		told = s.passPiece(t, b, wire.Piece{N: len(b), InLiteral: true})
+		return told
+	}, n)
+	if told != nil {
+		return told
+	}
+	if err != nil {
+		return &imapclient.Broken{Err: err}
+	}
+	return nil
+}
+
+// passPiece tells the client a piece of a response.
+func (s *Session) passPiece(t *halfTold, b []byte, p wire.Piece) error {
+	s.seen(s.env.Now())
+	s.bytesOut.Add(int64(len(b)))
+	s.env.Telemetry.AddBytes(telemetry.Out, int64(len(b)))
+	if err := s.out.relay(b, p.Last); err != nil {
+		s.Terminate(ReasonClientLost)
+		return err
+	}
+	t.piece(b, p)
+	return nil
+}

@@ -1,0 +1,81 @@
+package track
+
+import (
+	"testing"
+
+	"imapproxy/proxy/park/view"
+)
+
+func TestTheRestOfAFetch(t *testing.T) {
+	known := view.UIDsOf(5, 7, 9, 20)
+	for _, c := range []struct {
+		text, want string
+		told       []uint32
+	}{
+		{"a FETCH 1:4 (BODY[])\r\n", "a FETCH 3:4 (BODY[])\r\n", []uint32{1, 2}},
+		{"a FETCH 1:* (BODY[])\r\n", "a FETCH 1,3 (BODY[])\r\n", []uint32{2, 4}},
+		{"a UID FETCH 5:* (BODY[])\r\n", "a UID FETCH 6,8:20 (BODY[])\r\n", []uint32{1, 2}},
+		{"a UID FETCH 20,9,7 BODY[]\r\n", "a UID FETCH 7 BODY[]\r\n", []uint32{4, 3}},
+		{"a fetch 2 rfc822\r\n", "", []uint32{2}},
+		{"a UID FETCH 7:9,20 (UID BODY.PEEK[]) (CHANGEDSINCE 5)\r\n", "a UID FETCH 7:8,20 (UID BODY.PEEK[]) (CHANGEDSINCE 5)\r\n", []uint32{3}},
+	} {
+		got, ok := (&Rest{Tag: "a", Text: []byte(c.text), Told: c.told}).Command(known)
+		if string(got) != c.want || !ok {
+			t.Errorf("%q without %v: %q, %t, want %q", c.text, c.told, got, ok, c.want)
+		}
+	}
+	for _, text := range []string{"a FETCH $ (BODY[])\r\n", "a FETCH 1:2\r\n", "a FETCH x (BODY[])\r\n"} {
+		if got, ok := (&Rest{Text: []byte(text)}).Command(known); ok {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+	if _, ok := (&Rest{Text: []byte("a UID FETCH 1:9 (BODY[])\r\n"), Told: []uint32{8}}).Command(known); ok {
+		t.Error("a message that the client doesn't count has no UID")
+	}
+	if got := string((&Rest{Text: []byte("a UID FETCH 5:9 (FLAGS BODY[])\r\n")}).Of("x1", 7)); got != "x1 UID FETCH 7 (FLAGS BODY[])\r\n" {
+		t.Errorf("one message: %q", got)
+	}
+}
+
+func TestContentsSinceACommand(t *testing.T) {
+	var c Contents
+	told := func(n uint32) Told { return Told(n) * toldFetch }
+	c.Add(told(1), 10)
+	c.Add(told(2), 11)
+	if got, known := c.from(told(1)); !known || len(got) != 1 || got[0] != 11 {
+		t.Error(got, known)
+	}
+	c.Forget(told(2))
+	if _, known := c.from(told(1)); known {
+		t.Error("what was forgotten is called known")
+	}
+	if got, known := c.from(told(2)); !known || len(got) != 0 {
+		t.Error(got, known)
+	}
+	for i := range uint32(maxContents + 1) {
+		c.Add(told(3+i), i)
+	}
+	if _, known := c.from(told(2)); known {
+		t.Error("more than the bound is called known")
+	}
+	if _, known := (*Contents)(nil).from(0); known {
+		t.Error("without Contents something is known")
+	}
+}
+
+func TestWhatIsContent(t *testing.T) {
+	for line, want := range map[string]bool{
+		"* 1 FETCH (UID 3 FLAGS (\\Seen))\r\n":              false,
+		"* 1 FETCH (FLAGS ($[x]))\r\n":                      false,
+		"* 1 FETCH (RFC822.SIZE 5)\r\n":                     false,
+		"* 1 FETCH (RFC822.SIZE 5 RFC822 NIL)\r\n":          true,
+		"* 1 FETCH (RFC822.HEADER \"\")\r\n":                true,
+		"* 1 FETCH (BODY[TEXT]<0> \"x\")\r\n":               true,
+		"* 1 FETCH (BINARY[1] ~{3}\r\n":                     true,
+		"* 1 FETCH (BODY (\"TEXT\" \"PLAIN\" NIL NIL))\r\n": false,
+	} {
+		if got := HasContent([]byte(line)); got != want {
+			t.Errorf("%q: %t", line, got)
+		}
+	}
+}
