@@ -258,3 +258,35 @@ func TestAProxyThatIsOverdueRelaysNothing(t *testing.T) {
 		})
 	}
 }
+
+// A person guesses a user's password at a backend that takes its time to refuse it. The user is moved: the guess is
+// broken off, doesn't keep the user where they are, and is refused where they are then.
+func TestAGuessDoesntKeepAUserFromMoving(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		l := newMoveLab(t, "push", nil)
+		asked := make(chan struct{})
+		slow, other := polite(), polite()
+		slow.Check = func(c *imaptest.BackendConn, _ imaptest.Login) string {
+			asked <- struct{}{}
+			_ = c.DrainUntilEOF()
+			return "NO [AUTHENTICATIONFAILED] late"
+		}
+		l.Tap.Move(imaptest.NewBackend(t, slow.Serve).Addr)
+		l.b2.Move(imaptest.NewBackend(t, other.Serve).Addr)
+		c := l.dial(plain)
+		c.Write("g LOGIN ann guess")
+		<-asked
+		l.agreement.Move("ann", "b2")
+		if all {
+			l.letGo("", true)
+		} else {
+			l.letGo("ann", false)
+		}
+		l.arrived("ann", "b2")
+		c.Expect("g NO [AUTHENTICATIONFAILED]{*}")
+		c.MustOK("LOGIN ann " + password)
+		if _, _, conns := l.agreement.At("ann"); conns == 0 {
+			t.Error("the session counts for nothing")
+		}
+	}
+}

@@ -5,7 +5,8 @@ import "imapproxy/proxy/session"
 // LetGo makes the sessions of a user ("": of all users) give up their backend connections, since the user
 // moves to another backend (docs/cluster.md). Each is parked at its next safe point and keeps its client. A
 // session that can't be parked now tries again at its next command boundary, and at the next call. abort: the
-// connections are closed now, and sessions that can't keep their client end. LetGo doesn't wait, and may be
+// connections are closed now, and sessions that can't keep their client end. Logins whose password isn't proved
+// are broken off, and ask again. LetGo doesn't wait, and may be
 // called again.
 func (s *Server) LetGo(user string, abort bool) {
 	letGo := func(c *session.Session) {
@@ -13,6 +14,7 @@ func (s *Server) LetGo(user string, abort bool) {
 			c.LetGo(abort)
 		}
 	}
+	s.reg.LetGo(user)
 	if user == "" {
 		s.reg.Each(letGo)
 		return

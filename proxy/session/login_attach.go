@@ -40,20 +40,30 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 		choose = p.set.Router.PickUnproved
 	}
 	for try := 0; try < maxBackends; try++ {
+		asked, end := p.asks(ctx, a, login.User) // before the pick, whose claim counts already
 		endPick := a.trace.Phase(telemetry.PhasePick)
 		pick, err := choose(ctx, settled.Sub(p.env.Now()), login.User, placement, blame.tried...)
 		endPick(err)
 		if err != nil {
+			end()
 			return errors.Join(last, err)
 		}
 		a.backend = pick.Backend.Shown()
 		target := p.targetOf(pick.Backend)
 		c := p.pooled(ctx, a, target, login)
 		if c == nil {
-			c, err = p.loginAt(ctx, a, target, login, client)
+			c, err = p.loginAt(asked, a, target, login, client)
 			if err == nil { // a connection from the pool says nothing about new ones
 				p.set.Router.ReportDialSuccess(pick.Backend.ID)
 			}
+		}
+		moves := brokenOff(asked, err)
+		end()
+		if moves != nil {
+			pick.Release()
+			last = moves
+			try-- // the router has the next attempt wait
+			continue
 		}
 		if err == nil {
 			if pick.Confirm() {

@@ -184,6 +184,7 @@ type Registry struct {
 	total    atomic.Int64
 	counts   [len(attachmentNames)]atomic.Int64
 	kicks    kicks
+	unproved unprovedLogins
 	failures failures
 
 	mu     sync.Mutex // guards the fields below

@@ -38,10 +38,12 @@ func refuse(why string) Answer { return Answer{Verdict: Refuse, Why: why} }
 //	this proxy is leaving, or the name can't be routed     refused
 //	this proxy hasn't joined                               waits
 //	this proxy is isolated, with Hold or its key removed   waits
-//	this proxy has connections of the user                 there; while the user is asked to leave: waits
+//	this proxy has connections of the user                 there; while the user is asked to leave: waits (also
+//	                                                       for a while longer if all of them were closed)
 //	separate storage, no override                          home; without one: refused
 //	a placement that differs from the override             asks for an override, waits
-//	its own stay of the user, or of the bucket             back there; while its users are asked to leave: waits
+//	its own stay of the user, or of the bucket             back there; while its users are asked to leave: waits (also
+//	                                                       for a while longer if no connection needs the stay)
 //	another proxy's stay                                   asks to follow it, waits; if isolated: only waits
 //	choice differs between fleets that proxies go by       waits
 //	no backend is up                                       refused
@@ -82,7 +84,7 @@ func (m *Member) Claim(user, home string, now time.Time) Answer {
 			return refuse("the user's backend is down")
 		}
 	case goesBack:
-		if m.open(user, bucket, v.at) {
+		if m.open(user, bucket, v.at) || m.empty(user, bucket, v.at) && m.lingers(user, bucket, v.at) {
 			return wait("the user is being moved")
 		}
 	case follows:
@@ -135,7 +137,7 @@ func (m *Member) again(h *hold, home string) Answer {
 		return wait("the user's placement has changed")
 	case m.wantsOverride(h.user, home, bucket):
 		return wait("the user's placement is being made known")
-	case m.open(h.user, bucket, h.at):
+	case m.open(h.user, bucket, h.at), h.ending == h.conns && m.lingers(h.user, bucket, h.at):
 		return wait("the user is being moved")
 	}
 	if _, asked := m.yielding[h.user]; asked {
@@ -196,6 +198,19 @@ func (m *Member) Ended(user string, now time.Time) {
 		h.ending--
 	}
 	m.Release(user, now)
+}
+
+// empty reports whether no connection needs this proxy's stay of the user, or of the bucket.
+func (m *Member) empty(user string, bucket int, at place) bool {
+	if _, own := m.own.Users[user]; own {
+		return m.holds[user] == nil
+	}
+	for h := m.heads[bucket]; h != nil; h = h.next {
+		if h.at == at && m.inBucket(m.own, h.user) {
+			return false
+		}
+	}
+	return true
 }
 
 // hasStay reports whether this proxy has published a stay that may be the user's.

@@ -123,3 +123,61 @@ func TestASessionThatLeavesGetsItsWatch(t *testing.T) {
 		t.Errorf("%d users are to be asked", len(a.m.anew))
 	}
 }
+
+// The connection of a login whose password the backend refuses late was closed in the user's turn, and its end
+// comes after the turn: no claim takes the user back to the backend meanwhile, and the user moves. If the end
+// doesn't come for long, the user is served where they are.
+func TestALateEndDoesntKeepAUserFromMoving(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		a := newAlone(t, Options{})
+		a.fleet(1, routing.Up, routing.Up)
+		at := a.m.Claim("ann", "", a.now).Backend
+		states := map[string][]routing.State{"b1": {routing.Draining, routing.Up}, "b2": {routing.Up, routing.Draining}}[at]
+		a.later(11 * time.Second) // flap_damp
+		a.fleet(2, states...)
+		is := func(when string, verdict Verdict) {
+			t.Helper()
+			a.settle()
+			if got := a.m.Claim("ann", "", a.now); got.Verdict != verdict {
+				t.Fatalf("%s: %+v", when, got)
+			}
+		}
+		for range 20 {
+			if len(a.told) > 0 && a.told[len(a.told)-1].Kind == LetGo {
+				break
+			}
+			a.later(100 * time.Millisecond)
+		}
+		is("in the turn", Wait)
+		a.m.Ending("ann", a.now)
+		for range 150 {
+			a.later(100 * time.Millisecond)
+		}
+		is("after the turn", Wait)
+		if late {
+			got := Answer{}
+			for range 400 {
+				a.later(100 * time.Millisecond)
+				if got = a.m.Claim("ann", "", a.now); got.Verdict == Go {
+					break
+				}
+			}
+			if got.Backend != at {
+				t.Errorf("without an end: %+v", got)
+			}
+			continue
+		}
+		a.m.Ended("ann", a.now)
+		for range 20 {
+			if got := a.m.Claim("ann", "", a.now); got.Verdict == Go {
+				if got.Backend == at {
+					t.Error("the user has gone back")
+				}
+				break
+			}
+			a.later(100 * time.Millisecond)
+		}
+		a.m.Release("ann", a.now)
+		is("after the end", Go)
+	}
+}

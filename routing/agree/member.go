@@ -62,6 +62,8 @@ type Member struct {
 	asked    map[int]int64        // by bucket: the round of the schedule in which its users were asked to leave
 	askedOf  map[string]int64     // by user, for users' own stays
 	anew     map[string]anew      // users who are asked to leave once more in the same turn
+	lately   map[string]time.Time // users who were asked to leave, and when
+	forgetAt time.Time            // when lately is cleaned
 	yielding map[string]time.Time // users asked to leave because other proxies have them elsewhere; when they were last asked
 	drains   map[string]*draining // by backend: the progress of the fleet's drains at this proxy
 
@@ -136,7 +138,7 @@ func New(o Options, now time.Time) (*Member, error) {
 		orphans: make(map[string]orphan), told: make(map[string]uint64), down: make(map[string]time.Time),
 		asked: make(map[int]int64), askedOf: make(map[string]int64), anew: make(map[string]anew), yielding: make(map[string]time.Time),
 		wants: make(map[string]time.Time), flight: make(map[uint64]purpose), busy: make(map[purpose]bool),
-		retry: make(map[purpose]time.Time), stale: true, named: make(map[string]bool), drains: make(map[string]*draining),
+		retry: make(map[purpose]time.Time), stale: true, named: make(map[string]bool), lately: make(map[string]time.Time), drains: make(map[string]*draining),
 	}
 	m.writer = newWriter()
 	m.o.About.Started = now.UnixMilli()

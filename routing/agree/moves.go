@@ -47,22 +47,50 @@ func (m *Move) End() time.Time {
 
 // open reports whether the user is asked to leave the backend now, as a user or with the bucket.
 func (m *Member) open(user string, bucket int, at place) bool {
-	choice := m.tables[len(m.tables)-1].choice[bucket]
-	special := m.special(user)
-	switch {
-	case special:
-		choice = m.userChoice(len(m.tables)-1, user, bucket, "")
-	case m.separate():
+	if !m.leaves(user, bucket, at) {
 		return false
 	}
-	if choice == 0 || choice == at || m.isolated || m.own == nil {
-		return false
-	}
-	if !special {
+	if !m.special(user) {
 		user = ""
 	}
 	_, open := m.due(user, bucket, at)
 	return open
+}
+
+// leaves reports whether the user is to be at another backend.
+func (m *Member) leaves(user string, bucket int, at place) bool {
+	choice := m.tables[len(m.tables)-1].choice[bucket]
+	switch {
+	case m.special(user):
+		choice = m.userChoice(len(m.tables)-1, user, bucket, "")
+	case m.separate():
+		return false
+	}
+	return choice != 0 && choice != at && !m.isolated && m.own != nil
+}
+
+// lingers reports whether the user was asked to leave a short while ago, and still is to be elsewhere. If all of
+// the user's connections were closed, no claim goes back then, also after the turn. Otherwise a person who keeps
+// guessing the user's password could keep the user at the backend: a guess counts as a connection until the
+// backend refuses it, for up to 15 s.
+func (m *Member) lingers(user string, bucket int, at place) bool {
+	asked, ok := m.lately[user]
+	return ok && m.now.Sub(asked) < m.lingerFor() && m.leaves(user, bucket, at)
+}
+
+func (m *Member) lingerFor() time.Duration { return 2 * m.o.AgreeWithin }
+
+// forgetAsked removes the users who were asked to leave a longer while ago, once a second.
+func (m *Member) forgetAsked() {
+	if m.now.Before(m.forgetAt) {
+		return
+	}
+	m.forgetAt = m.now.Add(time.Second)
+	for user, asked := range m.lately {
+		if m.now.Sub(asked) >= m.lingerFor() {
+			delete(m.lately, user)
+		}
+	}
 }
 
 // due returns in which round the turn of a stay is now, and whether its users are asked to leave now. user
@@ -190,6 +218,7 @@ func (m *Member) asksAnew() {
 // moves asks the users of the stays whose turn it is to leave, once in each round.
 func (m *Member) moves() {
 	m.asksAnew()
+	m.forgetAsked()
 	if m.isolated || m.own.Acked != m.fleet.Epoch || len(m.own.Buckets) == 0 && len(m.own.Users) == 0 {
 		return
 	}
@@ -230,6 +259,7 @@ func (m *Member) moves() {
 // ask produces the effect that lets go of a user.
 func (m *Member) ask(h *hold) {
 	id := m.places.ids[h.at]
+	m.lately[h.user] = m.now
 	down, known := m.down[id]
 	abort := known && m.now.Sub(down) >= m.o.Policy.FailoverAfter
 	m.effect(Effect{Kind: LetGo, User: h.user, Backend: id, Abort: abort, Text: "the user is being moved"})
