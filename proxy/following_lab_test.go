@@ -28,15 +28,7 @@ func newMoveLab(t *testing.T, watch string, change func(*Options)) *moveLab {
 	t.Helper()
 	l := &moveLab{parkLab: &parkLab{}, agreement: movetest.New("b1", nil)}
 	l.hub = park.NewHub(park.HubOptions{Watch: watch, Push: watch == "push", SweepEvery: time.Hour})
-	l.pool = upstream.NewPool(upstream.PoolOptions{WarmFor: time.Minute})
-	ctx, stop := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { l.hub.Run(ctx) })
-	running.Go(func() { l.pool.Run(ctx) })
-	t.Cleanup(func() { // after the server's end
-		stop()
-		running.Wait()
-	})
+	l.parks(t)
 	l.server = imaptest.NewModelServer(t, imaptest.ModelServerOptions{QResync: true, Changed: func(user, mailbox string) {
 		if watch == "push" {
 			l.hub.Hint(park.Hint{User: user, Mailbox: mailbox, Source: park.HintPush})

@@ -28,19 +28,24 @@ type parkLab struct {
 	users  atomic.Int32
 }
 
-func newParkLab(t *testing.T, o session.ParkOptions, change func(*Options)) *parkLab {
-	t.Helper()
-	l := &parkLab{}
-	l.hub = park.NewHub(park.HubOptions{Watch: "push", Push: true, SweepEvery: time.Hour})
+// parks makes a pool, and runs it and the hub until after the server's end.
+func (l *parkLab) parks(t *testing.T) {
 	l.pool = upstream.NewPool(upstream.PoolOptions{WarmFor: time.Minute})
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { l.hub.Run(ctx) })
 	running.Go(func() { l.pool.Run(ctx) })
-	t.Cleanup(func() { // after the server's end
+	t.Cleanup(func() {
 		stop()
 		running.Wait()
 	})
+}
+
+func newParkLab(t *testing.T, o session.ParkOptions, change func(*Options)) *parkLab {
+	t.Helper()
+	l := &parkLab{}
+	l.hub = park.NewHub(park.HubOptions{Watch: "push", Push: true, SweepEvery: time.Hour})
+	l.parks(t)
 	l.server = imaptest.NewModelServer(t, imaptest.ModelServerOptions{QResync: true, Changed: func(user, mailbox string) {
 		l.hub.Hint(park.Hint{User: user, Mailbox: mailbox, Source: park.HintPush})
 	}})

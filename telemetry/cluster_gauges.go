@@ -25,21 +25,9 @@ func (t *Telemetry) SetClusterGauges(f func() ClusterStats) {
 
 // observeCluster makes the instruments that show ClusterStats, read by one callback, so that they show one moment.
 func (b *builder) observeCluster(m *metrics) {
-	gauge := func(name string) metric.Int64ObservableGauge {
-		row := b.take(name, Gauge)
-		g, err := b.meter.Int64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
-		b.fail(err)
-		return g
-	}
-	counter := func(name string) metric.Int64ObservableCounter {
-		row := b.take(name, Counter)
-		c, err := b.meter.Int64ObservableCounter(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
-		b.fail(err)
-		return c
-	}
-	epoch, acked, isolated, proxies := gauge(nameClusterEpoch), gauge(nameClusterAcked), gauge(nameClusterIsolated), gauge(nameClusterProxies)
-	stays, waiting := gauge(nameClusterStays), gauge(nameClusterWaiting)
-	late, switches := counter(nameClusterLate), counter(nameClusterSwitches)
+	epoch, acked, isolated, proxies := b.gauge(nameClusterEpoch), b.gauge(nameClusterAcked), b.gauge(nameClusterIsolated), b.gauge(nameClusterProxies)
+	stays, waiting := b.gauge(nameClusterStays), b.gauge(nameClusterWaiting)
+	late, switches := b.observedCounter(nameClusterLate), b.observedCounter(nameClusterSwitches)
 	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		f := m.cluster.Load()
 		if f == nil || *f == nil {

@@ -62,16 +62,26 @@ func (m *metrics) observeSessions(_ context.Context, o metric.Int64Observer) err
 	return nil
 }
 
+// gauge makes a gauge for a callback that observes several instruments at once.
+func (b *builder) gauge(name string) metric.Int64ObservableGauge {
+	row := b.take(name, Gauge)
+	g, err := b.meter.Int64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
+	b.fail(err)
+	return g
+}
+
+// observedCounter is gauge for a counter.
+func (b *builder) observedCounter(name string) metric.Int64ObservableCounter {
+	row := b.take(name, Counter)
+	c, err := b.meter.Int64ObservableCounter(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
+	b.fail(err)
+	return c
+}
+
 // observeRouting registers the gauges of routing. One callback reads all four instruments, so that their
 // values belong to one moment.
 func (b *builder) observeRouting(m *metrics) {
-	gauge := func(name string) metric.Int64ObservableGauge {
-		row := b.take(name, Gauge)
-		g, err := b.meter.Int64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
-		b.fail(err)
-		return g
-	}
-	backends, sessions, pins := gauge(nameBackends), gauge(nameBackendSessions), gauge(namePins)
+	backends, sessions, pins := b.gauge(nameBackends), b.gauge(nameBackendSessions), b.gauge(namePins)
 	row := b.take(nameDiscoveryAge, Gauge)
 	age, err := b.meter.Float64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
 	b.fail(err)

@@ -29,21 +29,9 @@ func (t *Telemetry) SetParkingGauges(f func() ParkingStats) {
 // observeParking registers the instruments of ParkingStats. One callback reads all of them, so that their
 // values belong to one moment.
 func (b *builder) observeParking(m *metrics) {
-	gauge := func(name string) metric.Int64ObservableGauge {
-		row := b.take(name, Gauge)
-		g, err := b.meter.Int64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
-		b.fail(err)
-		return g
-	}
-	counter := func(name string) metric.Int64ObservableCounter {
-		row := b.take(name, Counter)
-		c, err := b.meter.Int64ObservableCounter(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
-		b.fail(err)
-		return c
-	}
-	mailboxes, waiting := gauge(nameParkMailboxes), gauge(nameParkWaiting)
-	hints, watches := counter(nameParkHints), counter(nameParkWatches)
-	events, notices, forwarded := counter(nameParkEvents), counter(nameParkNotices), counter(nameParkForwarded)
+	mailboxes, waiting := b.gauge(nameParkMailboxes), b.gauge(nameParkWaiting)
+	hints, watches := b.observedCounter(nameParkHints), b.observedCounter(nameParkWatches)
+	events, notices, forwarded := b.observedCounter(nameParkEvents), b.observedCounter(nameParkNotices), b.observedCounter(nameParkForwarded)
 	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		f := m.parking.Load()
 		if f == nil || *f == nil {
