@@ -328,6 +328,15 @@ backend_defaults {
   # Default: "20s".
   login_timeout = "20s"
 
+  # How long a backend may owe a client an answer before the proxy finds out whether it
+  # hangs. Only if a probe of the backend fails as well, discovery says that it is down, or
+  # it is silent towards all clients, its connections are given up, and their clients go on
+  # with others (docs/failures.md): a long SEARCH goes on for as long as it takes. A
+  # backend whose machine or network is gone is noticed within 15 seconds, whatever stands
+  # here. With "0s" the proxy waits as long as the client does.
+  # Default: "30s".
+  stall_after = "30s"
+
   # Addresses of this machine for connections to backends, used in turn. Each address
   # allows 28,000 connections to one backend (the number of local ports), and adds what a
   # backend allows for one address (Dovecot's mail_max_userip_connections). If backends

@@ -38,6 +38,10 @@ type Options struct {
 	// where discovery doesn't say; empty: the host of the backend's address.
 	BackendServerName string
 
+	// StallAfter is how long a backend may owe a client an answer before the proxy checks whether it hangs
+	// (docs/failures.md). 0: 30 s; negative: never.
+	StallAfter time.Duration
+
 	Router *routing.Router
 	// Placement names the backend of a user if the credentials don't; nil:
 	// there are no such placements. An error is NO [UNAVAILABLE].
@@ -90,7 +94,7 @@ const DefaultDrain = 30 * time.Second
 func (o *Options) sessions() *session.Settings {
 	return &session.Settings{
 		Hostname: o.Hostname, Version: o.Version, Names: o.Names, Sources: o.Sources, Recheck: o.Recheck,
-		Dialer: o.Dialer, Login: o.Login, BackendTLS: o.BackendTLS, BackendServerName: o.BackendServerName,
+		Dialer: o.Dialer, Login: o.Login, BackendTLS: o.BackendTLS, BackendServerName: o.BackendServerName, StallAfter: o.StallAfter,
 		Router: o.Router, Placement: o.Placement, Limits: o.Limits, Park: o.Park,
 	}
 }

@@ -24,14 +24,15 @@ type scripted struct {
 	hub  *park.Hub
 	caps string
 
-	mu       sync.Mutex // guards what follows
-	uids     []uint32
-	next     uint32
-	modSeq   uint64
-	changed  map[uint32]uint64           // the mod-sequences of flags that have changed
-	refuses  string                      // what every login is answered with; "": they are let in
-	judge    func(imaptest.Login) string // instead, where it is set
-	commands map[string]imaptest.CommandFunc
+	mu        sync.Mutex // guards what follows
+	uids      []uint32
+	next      uint32
+	modSeq    uint64
+	changed   map[uint32]uint64           // the mod-sequences of flags that have changed
+	turnsAway bool                        // new connections are closed instead of greeted
+	refuses   string                      // what every login is answered with; "": they are let in
+	judge     func(imaptest.Login) string // instead, where it is set
+	commands  map[string]imaptest.CommandFunc
 }
 
 const scriptedCaps = "IMAP4rev1 IDLE UNSELECT ENABLE CONDSTORE QRESYNC ESEARCH LITERAL+ UIDPLUS MOVE"
@@ -55,7 +56,15 @@ func newScripted(t *testing.T, caps string, n uint32, change ...func(*Options)) 
 		return p.refuses
 	}}
 	hub := park.HubOptions{Push: true}
-	p.lab = newLab(t, labOptions{handlers: []imaptest.Handler{backend.Serve}, change: func(o *Options) {
+	p.lab = newLab(t, labOptions{handlers: []imaptest.Handler{func(c *imaptest.BackendConn) error {
+		p.mu.Lock()
+		away := p.turnsAway
+		p.mu.Unlock()
+		if away {
+			return nil
+		}
+		return backend.Serve(c)
+	}}, change: func(o *Options) {
 		hub.Telemetry = o.Telemetry
 		p.hub = park.NewHub(hub)
 		pool := upstream.NewPool(upstream.PoolOptions{WarmFor: time.Minute})

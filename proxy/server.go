@@ -269,6 +269,7 @@ func (s *Server) sweep(n int) {
 			wakes--
 		}
 	})
+	s.trials.suspect(s.env.Stalls.EndRound())
 }
 
 // wakes returns how many parked sessions have to resume now without a command of their clients: none, unless

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,10 +28,15 @@ const (
 type trials struct {
 	srv    *Server
 	flight singleflight.Group // by backend
-	news   chan struct{}      // a failure was reported
+	news   chan struct{}      // a failure was reported, or a suspect
+
+	mu       sync.Mutex          // guards suspects
+	suspects map[string]struct{} // backends at which sessions wait for answers (session.Stalls)
 }
 
-func newTrials(s *Server) *trials { return &trials{srv: s, news: make(chan struct{}, 1)} }
+func newTrials(s *Server) *trials {
+	return &trials{srv: s, news: make(chan struct{}, 1), suspects: map[string]struct{}{}}
+}
 
 // run makes due probes until ctx ends.
 func (t *trials) run(ctx context.Context) {
@@ -50,12 +56,60 @@ func (t *trials) run(ctx context.Context) {
 		for _, b := range router.Trials() {
 			group.Go(func() error { t.trial(ctx, b); return nil })
 		}
+		for _, b := range t.suspected() {
+			group.Go(func() error {
+				began := t.srv.now()
+				if failed := t.trial(ctx, b); ctx.Err() == nil {
+					t.srv.env.Stalls.Probed(b.ID, began, failed)
+				}
+				return nil
+			})
+		}
 		_ = group.Wait()
 	}
 }
 
-// trial probes one backend and reports the result.
-func (t *trials) trial(ctx context.Context, b *routing.Backend) {
+// suspect has backends probed soon.
+func (t *trials) suspect(ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	t.mu.Lock()
+	for _, id := range ids {
+		t.suspects[id] = struct{}{}
+	}
+	t.mu.Unlock()
+	t.soon()
+}
+
+// suspected takes the backends that suspect has named, as far as there are such backends.
+func (t *trials) suspected() (all []*routing.Backend) {
+	t.mu.Lock()
+	ids := t.suspects
+	t.suspects = map[string]struct{}{}
+	t.mu.Unlock()
+	if len(ids) == 0 {
+		return nil
+	}
+	for _, b := range t.srv.set.Load().Router.Backends() {
+		if _, ok := ids[b.ID]; ok {
+			all = append(all, &b.Backend)
+		}
+	}
+	return all
+}
+
+// soon ends the wait of run.
+func (t *trials) soon() {
+	select {
+	case t.news <- struct{}{}:
+	default:
+	}
+}
+
+// trial probes one backend and reports the result. It returns whether the result is evidence against the
+// backend.
+func (t *trials) trial(ctx context.Context, b *routing.Backend) (failed bool) {
 	set := t.srv.set.Load()
 	target := set.sessions.TargetOf(b)
 	err := t.Probe(ctx, target)
@@ -65,16 +119,15 @@ func (t *trials) trial(ctx context.Context, b *routing.Backend) {
 		set.Router.ReportDialSuccess(b.ID)
 	case !set.Dialer.Room().Excuses(b.ID, err) && upstream.FaultOf(err) == upstream.FaultBackend:
 		set.Router.ReportDialFailure(b.ID, err)
+		return true
 	}
+	return false
 }
 
 // Failed implements Probes.
 func (t *trials) Failed(id string, err error) {
 	t.srv.set.Load().Router.ReportDialFailure(id, err)
-	select {
-	case t.news <- struct{}{}:
-	default:
-	}
+	t.soon()
 }
 
 // Probe implements Probes: it reads a backend's greeting and capabilities.

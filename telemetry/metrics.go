@@ -33,6 +33,7 @@ type metrics struct {
 	backendConns       metric.Int64UpDownCounter
 	backendRetries     metric.Int64Counter
 	shortages          metric.Int64Counter
+	backendStalls      metric.Int64Counter
 	backendFlaps       metric.Int64Counter
 	failovers          metric.Int64Counter
 	discoveryUpdates   metric.Int64Counter
@@ -78,6 +79,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.backendConns = b.upDown(nameBackendConns)
 	m.backendRetries = b.counter(nameBackendRetries)
 	m.shortages = b.counter(nameShortages)
+	m.backendStalls = b.counter(nameBackendStalls)
 	m.backendFlaps = b.counter(nameBackendFlaps)
 	m.failovers = b.counter(nameFailovers)
 	m.discoveryUpdates = b.counter(nameDiscoveryUpdates)

@@ -79,6 +79,27 @@ func (t *Telemetry) LoginFailure(reason string) {
 	t.metrics.loginFailures.Add(context.Background(), 1, with(label("reason", reason)))
 }
 
+// The evidence of a stall, which are the values of Stall's evidence.
+const (
+	StallNetwork = "network"
+	StallDown    = "down"
+	StallProbe   = "probe"
+	StallAll     = "all"
+)
+
+// Stall counts a connection that was given up since its backend doesn't answer. goesOn says that its session
+// gets another one.
+func (t *Telemetry) Stall(backend, evidence string, goesOn bool) {
+	if t.metrics == nil {
+		return
+	}
+	outcome := "ends"
+	if goesOn {
+		outcome = "goes_on"
+	}
+	t.metrics.backendStalls.Add(context.Background(), 1, with(label("backend", backend), label("evidence", evidence), label("outcome", outcome)))
+}
+
 // BackendDial records a TCP connection made to a backend, or the failure to.
 // outcome is "ok" or a constant that says what went wrong.
 func (t *Telemetry) BackendDial(backend, outcome string, d time.Duration) {

@@ -107,6 +107,7 @@ type BackendDefaults struct {
 	ServerNames    []string      `hcl:"server_names" default:"[]"`
 	ConnectTimeout time.Duration `hcl:"connect_timeout" default:"3s" min:"10ms" max:"5m"`
 	LoginTimeout   time.Duration `hcl:"login_timeout" default:"20s" min:"10ms" max:"10m"`
+	StallAfter     time.Duration `hcl:"stall_after" default:"30s" min:"0s" max:"1h"`
 
 	SourceAddresses []string `hcl:"source_addresses" default:"[]"`
 }

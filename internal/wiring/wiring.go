@@ -154,7 +154,7 @@ func listenerOptions(c *config.Config, own *proxy.Certificate) []proxy.ListenerO
 func Proxy(c *config.Config, own *proxy.Certificate) proxy.Options {
 	return proxy.Options{
 		Hostname: c.Hostname, Listeners: listenerOptions(c, own), Names: Names(c),
-		BackendTLS: c.BackendDefaults.TLS, BackendServerName: c.BackendDefaults.ServerName,
+		BackendTLS: c.BackendDefaults.TLS, BackendServerName: c.BackendDefaults.ServerName, StallAfter: None(c.BackendDefaults.StallAfter),
 		Limits: limits(c), Drain: None(c.Shutdown.Drain), Recheck: None(c.Users.Recheck),
 	}
 }

@@ -31,6 +31,7 @@ type Conn struct {
 	ciphertext  *bytes.Buffer
 	hold        []byte // the bytes that Pump's receiver kept back from the last chunk
 	drained     bool   // tls holds no decrypted bytes
+	vanished    bool   // a Pump has failed since the peer's host was silent
 	wakePending bool   // Poller.Wake was called while the connection wasn't in the Poller; guarded by Poller.mu, as slot is
 	slot        uint32 // index + 1 of the slot in a Poller; 0: the connection isn't in one
 

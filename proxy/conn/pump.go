@@ -93,6 +93,7 @@ func (p *pump) run() error {
 	}
 	err := p.c.raw.Read(p.ready)
 	if p.err != nil {
+		p.c.vanished = isSilence(p.err)
 		return p.err
 	}
 	return err

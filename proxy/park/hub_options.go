@@ -53,6 +53,9 @@ const (
 	idleFor = 25 * time.Minute
 	// exchangeTimeout bounds one resync, and the setting up of a watch.
 	exchangeTimeout = 30 * time.Second
+	// doneTimeout bounds the wait for the answer to DONE, which needs no work of the server: a client may wait for
+	// a process that hangs.
+	doneTimeout = 10 * time.Second
 	// lostAfter is how long failures go on before members are told.
 	lostAfter = 30 * time.Second
 	// burstGap is the shortest time between two resyncs of a mailbox. The first of a burst isn't delayed.

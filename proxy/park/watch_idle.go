@@ -180,7 +180,7 @@ func (m *mailbox) endIdle(ctx context.Context, c *resync.Client, tag string) err
 	h.mu.Lock()
 	m.reIdleAt = time.Time{}
 	h.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, doneTimeout, ErrTooSlow)
 	defer cancel()
 	_, err := c.EndIdle(ctx, tag, m.onUntagged)
 	return err

@@ -313,7 +313,9 @@ func (o *catchUp) allButLast(d view.Difference, v *view.View) (last []byte, err 
 // has answered the command before its end.
 func (o *catchUp) send(cmd []byte, h wire.CommandHead, disposition view.Disposition) (answered bool, err error) {
 	b := o.s.backend.Load()
+	defer b.Progress.Wrote()
 	for len(cmd) > 0 {
+		b.Progress.Writes(o.s.env.Now())
 		o.backendFailed = true
 		line := wire.FirstLine(cmd)
 		cmd = cmd[len(line):]
@@ -381,7 +383,9 @@ func (o *catchUp) response(cmd wire.CommandHead, disposition view.Disposition, a
 		whole = append(whole, line...)
 		size, _, more = wire.LiteralSpec(line)
 	}
-	s.seen(s.env.Now())
+	now := s.env.Now()
+	s.seen(now)
+	s.backend.Load().Progress.Hears(now)
 	s.down.tells.Add(uint64(track.TellsOf(head)))
 	if kind == wire.Continue && asked {
 		o.backendFailed = false
@@ -431,6 +435,9 @@ func (o *catchUp) fetch(line, out []byte, size int64, more bool) error {
 	number := wire.ParseResponseHead(out).Number
 	var items track.FetchResponse
 	items.Text(line)
+	p := &o.s.backend.Load().Progress
+	p.Splices(true) // as long as this takes, the kernel knows when something has come
+	defer p.Splices(false)
 	if err := o.write(out, !more); err != nil {
 		return err
 	}

@@ -37,6 +37,9 @@ type Settings struct {
 	Login             upstream.Auth // how to log in to backends
 	BackendTLS        string        // if discovery gives none
 	BackendServerName string        // if discovery gives none
+	// StallAfter is how long a backend may owe an answer before it is checked whether it hangs; 0: the default,
+	// negative: it isn't checked.
+	StallAfter time.Duration
 
 	Router    *routing.Router
 	Placement func(ctx context.Context, user string) (backend string, ok bool, err error)

@@ -56,5 +56,8 @@ func (s *Session) lostBackend() Reason {
 		}
 		return ReasonBackendBye
 	}
+	if b := s.backend.Load(); b != nil && b.Progress.Stalled() {
+		return ReasonBackendStalled
+	}
 	return ReasonBackendLost
 }

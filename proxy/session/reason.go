@@ -22,6 +22,7 @@ const (
 	ReasonClientLost       Reason = "client_lost"        // the client's connection failed: reset, timed out
 	ReasonBackendLost      Reason = "backend_lost"       // the backend's connection ended between two responses: BYE [UNAVAILABLE]
 	ReasonBackendLostInner Reason = "backend_lost_cut"   // it ended inside a response: the client's connection is closed without another byte
+	ReasonBackendStalled   Reason = "backend_stalled"    // the backend doesn't answer, and the session can't go on with another connection: BYE [UNAVAILABLE], where a response isn't incomplete
 	ReasonBackendProtocol  Reason = "backend_protocol"   // the backend sent data that isn't IMAP
 	ReasonClientProtocol   Reason = "client_protocol"    // the client sent data that can't be relayed or answered
 	ReasonClientUnread     Reason = "client_not_reading" // too many answers of the proxy wait, since the client (or the clients of its user's other sessions) doesn't read
@@ -45,7 +46,7 @@ const (
 // Reasons returns all reasons, for the documentation and its test.
 func Reasons() []Reason {
 	return []Reason{ReasonLogout, ReasonClientClosed, ReasonBackendBye,
-		ReasonClientLost, ReasonBackendLost, ReasonBackendLostInner, ReasonBackendProtocol, ReasonClientProtocol,
+		ReasonClientLost, ReasonBackendLost, ReasonBackendLostInner, ReasonBackendStalled, ReasonBackendProtocol, ReasonClientProtocol,
 		ReasonClientUnread, ReasonTLS, ReasonProxyHeader,
 		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonViewLost, ReasonMailboxGone, ReasonCredentials, ReasonKicked, ReasonShutdown}
 }
@@ -54,6 +55,8 @@ func Reasons() []Reason {
 // client isn't told.
 func (r Reason) Bye() string {
 	switch r {
+	case ReasonBackendStalled:
+		return "* BYE [UNAVAILABLE] The mail server doesn't answer, please connect again\r\n"
 	case ReasonBackendLost, ReasonViewLost:
 		return "* BYE [UNAVAILABLE] The mail server has closed the connection, please connect again\r\n"
 	case ReasonBackendProtocol:

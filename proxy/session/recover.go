@@ -34,8 +34,9 @@ const maxLosses = 2
 
 // losses counts how many times in a row a session's connection was lost with the same commands in progress.
 type losses struct {
-	since int64 // how many commands were answered by the last loss
-	n     uint8
+	since   int64 // how many commands were answered by the last loss
+	n       uint8
+	stalled bool // one of these connections was given up (stall.go)
 }
 
 // errLost says that the backend connection was lost while the session was being parked.
@@ -83,10 +84,18 @@ func (s *Session) canGoOn() bool {
 // lost decides which phase follows after the backend connection was lost. Both readers have stopped; lost
 // closes the connection.
 func (s *Session) lost() phase {
+	stalled := s.backend.Load().Progress.Stalled()
 	_ = s.backend.Load().Abort()
+	if stalled {
+		s.set.Park.Pool.ForgetUser(s.user) // these connections may hang as well
+	}
 	if !s.canGoOn() {
 		s.Terminate(s.lostBackend())
 		return phaseEnd
+	}
+	unable := ReasonBackendLost
+	if stalled {
+		unable = ReasonBackendStalled
 	}
 	s.control.mu.Lock()
 	s.backend.Store(nil)
@@ -102,11 +111,12 @@ func (s *Session) lost() phase {
 	cut := s.inFlight.Cut(told, contents, s.down.ended)
 	r := &s.park.losses
 	if r.since != done || len(cut.Again)+len(cut.Refused) == 0 && cut.Rest == nil {
-		r.since, r.n = done, 0
+		r.since, r.n, r.stalled = done, 0, false
 	}
-	if r.n++; r.n > maxLosses {
+	r.stalled = r.stalled || stalled
+	if r.n++; r.n > maxLosses || r.stalled && r.n > maxStalls {
 		s.log().Warn("the backend connection is lost again and again under the same commands")
-		s.Terminate(ReasonBackendLost)
+		s.Terminate(unable)
 		return phaseEnd
 	}
 	if s.park.cutFetch = s.cutFetchOf(cut.Rest); s.park.cutFetch == nil && !s.out.atBoundary() {

@@ -25,6 +25,7 @@ func (s *Session) relay() phase {
 	s.client.Trim()
 	b := s.backend.Load()
 	b.Trim()
+	b.Progress.Hears(s.env.Now()) // it was resumed, or logged in
 	s.greet()
 	if s.client.PutBack() == nil {
 		s.tryToLeave(s.env.Now()) // LetGo was called before the relay began

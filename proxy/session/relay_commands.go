@@ -201,7 +201,10 @@ func (f *commandFlow) pass(b []byte) {
 		return
 	}
 	f.s.took(int64(len(b)))
-	_, f.err = f.s.backend.Load().Write(b)
+	backend := f.s.backend.Load()
+	backend.Progress.Writes(time.Unix(0, f.s.lastHeard.Load())) // when these bytes were read
+	_, f.err = backend.Write(b)
+	backend.Progress.Wrote()
 }
 
 // splices says whether the literal's rest is to be moved inside the kernel.
@@ -215,7 +218,10 @@ func (f *commandFlow) splice() error {
 		if err := f.s.goOn(); err != nil {
 			return err
 		}
-		n, err := conn.Splice(f.s.backend.Load().Conn, f.s.client, min(left, spliceSlice))
+		backend := f.s.backend.Load()
+		backend.Progress.Writes(f.s.env.Now())
+		n, err := conn.Splice(backend.Conn, f.s.client, min(left, spliceSlice))
+		backend.Progress.Wrote()
 		f.scan.Skip(n)
 		f.size += n
 		f.s.took(n)

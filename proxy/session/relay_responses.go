@@ -58,6 +58,7 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	defer f.followMu.Unlock()
 	now := f.s.env.Now()
 	f.s.seen(now)
+	f.s.backend.Load().Progress.Hears(now)
 	from, i, at := 0, 0, -1 // at: where in b the current response begins
 	for i < len(b) && f.err == nil && f.broken == nil {
 		start := f.scan.AtStart()
@@ -266,6 +267,9 @@ func (f *responseFlow) splices() bool {
 func (f *responseFlow) splice() error {
 	return f.s.out.exclusive(func() error {
 		t := f.s.env.Now()
+		p := &f.s.backend.Load().Progress
+		p.Splices(true)
+		defer p.Splices(false)
 		for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
 			if err := f.s.goOn(); err != nil {
 				return err
@@ -278,6 +282,7 @@ func (f *responseFlow) splice() error {
 			f.gave(n)
 			now := f.s.env.Now()
 			f.s.seen(now)
+			p.Hears(now)
 			if err != nil {
 				return err
 			}

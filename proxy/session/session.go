@@ -112,6 +112,7 @@ type Env struct {
 	Queues       *Queues       // of logins, resumes and large differences
 	Capabilities *Capabilities // of the backends
 	Probes       Probes        // of the backends
+	Stalls       Stalls        // of the backends
 
 	Draining func() bool       // no further session begins
 	Overdue  func() bool       // this proxy may have lost its backend connections to another one; nil: never

@@ -31,6 +31,9 @@ type Conn struct {
 	// are read from the Conn.
 	Untagged [][]byte
 
+	// Progress is of the session that has the connection.
+	Progress Progress
+
 	closed sync.Once
 	gone   func() // removes it from the gauge
 	room   *Room  // counts it, also after HandOver; nil if it isn't a Dialer's

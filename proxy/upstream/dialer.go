@@ -16,12 +16,16 @@ import (
 )
 
 // Keepalive of backend connections: a host that has vanished is noticed after keepIdle + keepCount ×
-// keepInterval (3 minutes).
+// keepInterval, which is LostAfter.
 const (
-	keepIdle     = 60 * time.Second
-	keepInterval = 20 * time.Second
-	keepCount    = 6
+	keepIdle     = 9 * time.Second
+	keepInterval = 3 * time.Second
+	keepCount    = 2
 )
+
+// LostAfter is how long a backend's host may be silent although the kernel asks it for an answer. It is
+// silent that long only if it is down, or the network between is.
+const LostAfter = keepIdle + keepCount*keepInterval
 
 // Kinds of connections in the gauge imapproxy.backend.connections.
 const (
@@ -282,7 +286,7 @@ func (d *Dialer) connect(ctx context.Context, address string) (*conn.Conn, error
 		_ = tcp.Close()
 		return nil, err
 	}
-	if err := c.KeepAlive(keepIdle, keepInterval, keepCount); err != nil {
+	if err := c.NoticeLoss(keepIdle, keepInterval, keepCount); err != nil {
 		_ = c.Abort()
 		return nil, err
 	}

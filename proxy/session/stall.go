@@ -1,0 +1,106 @@
+package session
+
+import (
+	"time"
+
+	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
+	"imapproxy/telemetry"
+)
+
+// A backend may stop answering without ending its connections: its host or the network between has failed, or
+// its processes hang. The sweep looks for sessions whose backend owes them an answer, or doesn't take what is
+// written to it, and gives such a connection up once there is other evidence that the backend is at fault: a
+// command alone may take minutes. The session then recovers as from any loss (recover.go). The old connection's
+// end wasn't seen, so nothing that changes something is sent again.
+
+// DefaultStallAfter is the default of Settings.StallAfter.
+const DefaultStallAfter = 30 * time.Second
+
+// maxStalls is maxLosses for connections that were given up: a command that makes a backend hang isn't sent a
+// third time.
+const maxStalls = 1
+
+// noticeStall gives up the session's backend connection if the backend doesn't answer on it. The evidence, of
+// which one is enough:
+//   - the backend's host hasn't acknowledged anything for upstream.LostAfter, although the kernel repeats what
+//     it has sent;
+//   - nothing has come for StallAfter, and discovery says that the backend is down;
+//   - nothing has come for StallAfter, and a probe of the backend that began after that has failed;
+//   - nothing has come for StallAfter on any connection to the backend, on which several users wait.
+//
+// The sweep calls it.
+func (s *Session) noticeStall(now time.Time) {
+	if at := Attachment(s.attachment.Load()); at != Attached && at != CatchingUp {
+		return
+	}
+	b := s.backend.Load()
+	if b == nil || b.Progress.Stalled() {
+		return
+	}
+	heard := b.Progress.Heard()
+	if now.Sub(heard) >= upstream.LostAfter && s.inFlight.Waiting() > 0 && b.Unacknowledged(upstream.LostAfter) {
+		s.stall(b, telemetry.StallNetwork)
+		return
+	}
+	after := OrDefault(s.settings().StallAfter, DefaultStallAfter)
+	if after <= 0 {
+		return
+	}
+	since, waits := s.unanswered(b, now)
+	silent := waits && now.Sub(since) >= after
+	alive := now.Sub(heard) < after || now.Sub(b.LoggedIn) < after
+	found := s.env.Stalls.note(s.Backend(), s.user, silent, alive)
+	switch {
+	case !silent:
+	case s.picked().Current().State == routing.Down:
+		s.stall(b, telemetry.StallDown)
+	case !found.failed.IsZero() && found.failed.Sub(since) >= after:
+		s.stall(b, telemetry.StallProbe)
+	case found.all:
+		s.stall(b, telemetry.StallAll)
+	}
+}
+
+// unanswered says whether the session waits for its backend, and since when the backend has given no sign of
+// life. It doesn't wait while the client is what is slow: while bytes of the backend's wait to be read.
+func (s *Session) unanswered(b *upstream.Conn, now time.Time) (since time.Time, waits bool) {
+	p := &b.Progress
+	since, waits = s.inFlight.Owed()
+	if since.IsZero() {
+		since = time.Unix(0, s.lastHeard.Load())
+	}
+	if at, ok := p.Writing(); ok && b.Backlogged() && (!waits || at.Before(since)) {
+		since, waits = at, true
+	}
+	if !waits || b.HasUnread() {
+		return since, false
+	}
+	heard := p.Heard()
+	if p.Spliced() {
+		heard = now.Add(-b.SinceReceived())
+	}
+	if heard.After(since) {
+		since = heard
+	}
+	return since, true
+}
+
+// stall gives up a connection on which the backend doesn't answer. If the session can't go on with another one,
+// it ends; its client is told, unless a response to it is incomplete.
+func (s *Session) stall(b *upstream.Conn, cause string) {
+	b.Progress.Stall()
+	b.DiscardUnsent() // the backend may go on later
+	survives := s.survives() && s.cut()
+	s.env.Telemetry.Stall(s.picked().Backend.Shown(), cause, survives)
+	if others, ok := s.env.Stalls.lines.may(s.env.Now()); ok {
+		s.log().Warn("the backend doesn't answer, and its connection is given up", "evidence", cause, "goes_on", survives, "others", others)
+	}
+	if survives {
+		return
+	}
+	s.Terminate(ReasonBackendStalled)
+	if !s.out.atBoundary() {
+		s.abort() // a boundary may never come
+	}
+}

@@ -1,0 +1,257 @@
+package proxy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
+	"imapproxy/routing"
+)
+
+// stalls makes a command hang on the connections on which it is said from now on, until the event "go on".
+func (p *scripted) stalls(name string) {
+	p.on(name, func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		c.Backend.Fire("stalled")
+		if err := c.Stall("go on"); err != nil {
+			return err
+		}
+		return p.answer(c, cmd)
+	})
+}
+
+// silent lets time pass with the commands under way unanswered, until the sweep has taken that in.
+func (p *scripted) silent(d time.Duration) {
+	p.t.Helper()
+	p.clock.forward(d)
+	p.srv.Sweep()
+}
+
+// probed waits until a probe has been made since, and its outcome been noted: the next one has begun.
+func (p *scripted) probed() {
+	p.t.Helper()
+	before := p.backends[0].Accepted()
+	eventually(p.t, "a probe", func() bool {
+		p.srv.Sweep()
+		return p.backends[0].Accepted() >= before+2
+	})
+	p.srv.Sweep()
+}
+
+// given says how many connections were given up, by the evidence.
+func (p *scripted) given(evidence string) int {
+	p.t.Helper()
+	return int(p.metric("imapproxy_backend_stalls_total", fmt.Sprintf("evidence=%q", evidence)))
+}
+
+func TestALongCommandGoesOn(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	p.stalls("UID SEARCH")
+	c := p.stays("SELECT INBOX")
+	c.Write("s UID SEARCH RETURN (ALL COUNT) TEXT x")
+	must(t, p.backends[0].Wait("stalled"))
+	for range 3 {
+		p.silent(10 * time.Minute)
+		p.probed()
+	}
+	p.backends[0].Fire("go on")
+	c.Expect("* ESEARCH {*}")
+	c.Expect("s OK {*}")
+	if n := len(p.said("UID SEARCH")); n != 1 {
+		t.Errorf("it was said %d times", n)
+	}
+}
+
+func TestABackendThatHangs(t *testing.T) {
+	t.Run("a command that changes nothing is said again", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3)
+		p.stalls("CHECK")
+		c := p.stays("SELECT INBOX")
+		c.Write("s CHECK")
+		must(t, p.backends[0].Wait("stalled"))
+		p.silent(29 * time.Second)
+		p.change(func() { p.turnsAway = true })
+		p.silent(2 * time.Second)
+		p.probed()
+		eventually(t, "a connection that is given up", func() bool { p.srv.Sweep(); return p.given("probe") == 1 })
+		p.on("CHECK", p.answer)
+		p.change(func() { p.turnsAway = false })
+		c.Expect("s OK {*}")
+		c.MustOK("NOOP")
+	})
+	t.Run("a command that changes something is refused", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3)
+		p.stalls("UID STORE")
+		c := p.stays("SELECT INBOX")
+		c.Write(`s UID STORE 1 +FLAGS (\Seen)`)
+		must(t, p.backends[0].Wait("stalled"))
+		p.change(func() { p.turnsAway = true })
+		p.silent(31 * time.Second)
+		p.probed()
+		c.Expect("s NO [UNAVAILABLE] {*}")
+		p.change(func() { p.turnsAway = false })
+		c.MustOK("NOOP")
+		if n := len(p.said("UID STORE")); n != 1 {
+			t.Errorf("it was said %d times", n)
+		}
+	})
+	t.Run("a command isn't said a third time", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3)
+		p.stalls("CHECK")
+		c := p.stays("SELECT INBOX")
+		c.Write("s CHECK")
+		for n := 1; n <= 2; n++ {
+			eventually(t, "the command", func() bool { return len(p.said("CHECK")) == n })
+			p.change(func() { p.turnsAway = true })
+			p.silent(31 * time.Second)
+			eventually(t, "a connection that is given up", func() bool { p.srv.Sweep(); return p.given("probe") == n })
+			p.change(func() { p.turnsAway = false })
+		}
+		c.Expect("* BYE [UNAVAILABLE] {*}")
+		c.ExpectEOF()
+		p.ended(session.ReasonBackendStalled)
+	})
+	t.Run("DONE", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3, func(o *Options) { o.Park.Linger = 1 << 60 })
+		p.on("IDLE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			if err := c.Send("+ idling"); err != nil {
+				return err
+			}
+			if _, err := c.ReadCommand(); err != nil {
+				return err
+			}
+			c.Backend.Fire("stalled")
+			return c.StallForever()
+		})
+		c := p.stays("SELECT INBOX")
+		c.Write("i IDLE")
+		c.Expect("+{*}")
+		p.silent(20 * time.Minute) // nothing is owed
+		p.expunge(1)
+		c.Write("DONE")
+		must(t, p.backends[0].Wait("stalled"))
+		p.change(func() { p.turnsAway = true })
+		p.silent(31 * time.Second)
+		p.probed()
+		c.Expect("i OK {*}")
+		p.change(func() { p.turnsAway = false })
+		c.Write("n NOOP")
+		c.Expect("* 1 EXPUNGE")
+		c.Expect("n OK {*}")
+	})
+	t.Run("it doesn't read", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3, func(o *Options) { o.Limits.IdleTimeout, o.Park.QuietAfter = 1<<60, 0 })
+		p.on("CHECK", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			if err := c.Send(cmd.Tag() + " OK done"); err != nil {
+				return err
+			}
+			return c.StallForever()
+		})
+		c := p.stays("SELECT INBOX", "CHECK")
+		written := make(chan struct{})
+		go func() { // ends with the connection
+			defer close(written)
+			_, _ = c.Conn.Write([]byte("a APPEND INBOX {100000000+}\r\n" + strings.Repeat("x", 100_000_000)))
+		}()
+		p.change(func() { p.turnsAway = true })
+		eventually(t, "a connection that is given up", func() bool {
+			p.silent(31 * time.Second)
+			return p.given("probe") == 1
+		})
+		<-written
+	})
+	t.Run("discovery says that it is down", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3)
+		p.stalls("CHECK")
+		c := p.stays("SELECT INBOX")
+		c.Write("s CHECK")
+		must(t, p.backends[0].Wait("stalled"))
+		must(t, p.router.Reload(routing.Options{Storage: routing.Shared, PanicThreshold: 1}))
+		row := routing.Backend{ID: "b1", Address: p.backends[0].Addr, Weight: 100}
+		down := row
+		down.State, down.Reason = routing.Down, "critical"
+		p.on("CHECK", p.answer)
+		p.router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{down}})
+		p.silent(29 * time.Second)
+		if n := p.given("down"); n != 0 {
+			t.Errorf("given up %d times before stall_after", n)
+		}
+		p.silent(2 * time.Second)
+		eventually(t, "a connection that is given up", func() bool { return p.given("down") == 1 })
+		p.router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{row}})
+		c.Expect("s OK {*}")
+	})
+	t.Run("stall_after is off", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3, func(o *Options) { o.StallAfter = -1 })
+		p.stalls("CHECK")
+		c := p.stays("SELECT INBOX")
+		c.Write("s CHECK")
+		must(t, p.backends[0].Wait("stalled"))
+		p.router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{{ID: "b1", Address: p.backends[0].Addr, Weight: 100, State: routing.Down, Reason: "critical"}}})
+		for range 3 {
+			p.silent(time.Minute)
+		}
+		p.backends[0].Fire("go on")
+		c.Expect("s OK {*}")
+	})
+}
+
+// Where probes succeed, silence counts once it is that of several users, and nothing has come from the backend on any connection.
+func TestSilenceOnAllConnections(t *testing.T) {
+	for name, test := range map[string]struct {
+		users int
+		talks bool // another session is answered
+		lost  bool
+	}{
+		"a few long commands":        {users: 3},
+		"all of several users":       {users: 4, lost: true},
+		"all of several but for one": {users: 4, talks: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newScripted(t, scriptedCaps, 3)
+			p.stalls("CHECK")
+			var all []*imaptest.Client
+			for n := range test.users {
+				c := p.login(fmt.Sprint("user", n))
+				c.MustOK("SELECT INBOX")
+				all = append(all, c)
+			}
+			other := p.login("other")
+			for _, c := range all {
+				c.Write("s CHECK")
+			}
+			eventually(t, "the commands", func() bool { return len(p.said("CHECK")) == test.users })
+			p.clock.forward(31 * time.Second)
+			if test.talks {
+				other.MustOK("NOOP")
+			}
+			p.srv.Sweep()
+			p.srv.Sweep()
+			p.on("CHECK", p.answer)
+			if !test.lost {
+				p.probed()
+				p.backends[0].Fire("go on")
+			}
+			for _, c := range all {
+				c.Expect("s OK {*}")
+			}
+			given := 0
+			if test.lost {
+				given = test.users
+			}
+			if n := p.given("all"); n != given {
+				t.Errorf("%d connections were given up, want %d", n, given)
+			}
+		})
+	}
+}
