@@ -171,6 +171,7 @@ func (f *responseFlow) whole() {
 	if f.half != nil {
 		f.s.env.Halves.put(f.half)
 		f.half = nil
+		f.s.out.setContinues(false)
 	}
 }
 
