@@ -7,6 +7,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/telemetry"
@@ -104,4 +105,18 @@ func (s *Session) Reason() Reason {
 		return *r
 	}
 	return ""
+}
+
+// mayPark says whether both the settings of the session's login and the current settings allow parking.
+func (s *Session) mayPark() bool {
+	own, now := s.set.Park.Hub != nil, s.env.Settings().Park.Hub != nil
+	switch {
+	case own && now:
+		return true
+	case own:
+		s.park.blocker.Store(uint32(track.BlockerOff))
+	case now:
+		s.park.blocker.Store(uint32(track.BlockerBeforeOn))
+	}
+	return false
 }

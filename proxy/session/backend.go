@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"imapproxy/proxy/conn"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 )
@@ -69,4 +70,17 @@ func (s *Session) pooledConn() *upstream.Conn {
 		s.cred.good(c.LoggedIn)
 	}
 	return c
+}
+
+// give returns the session's connection to the pool. No command is in progress on it.
+func (s *Session) give(c *upstream.Conn, how upstream.Condition) {
+	s.control.mu.Lock()
+	s.backend.Store(nil)
+	s.control.mu.Unlock()
+	c.Rearm(conn.Both) // undoes the interruption of an end that came just now
+	if s.leaving.Swap(false) {
+		_ = c.Abort() // it isn't to be used again, and sending close_notify may block
+		return
+	}
+	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, how)
 }

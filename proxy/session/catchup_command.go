@@ -1,62 +1,126 @@
 package session
 
 import (
-	"bytes"
 	"slices"
 
 	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/track"
 	"imapproxy/proxy/wire"
 )
 
-// more says whether the client has sent more than was parsed.
-func (o *catchUp) more() bool {
-	return o.client.HasBuffered() || len(o.s.client.PutBack()) > 0 || o.s.client.Arrived()
-}
-
-// behind says whether a command, whose first line is line, has arrived whole and more has arrived after it.
-func (o *catchUp) behind(line []byte) bool {
-	come := slices.Concat(line, o.client.Ahead(), o.s.client.PutBack())
-	n, whole := wire.UnitLen(come)
-	return whole && n-len(line) <= maxCatchUpLiteral && (n < len(come) || o.s.client.Arrived())
-}
-
-// carries says whether catch-up can relay a command without message numbers: one that removes no messages,
-// isn't a conversation, and changes no state of the relay.
-func carries(r *wire.Rule) bool { return !r.Converses && !r.Removes && r.State == wire.NoState }
-
-// rest reads what follows a command's first line: its literals, and the lines after them. agreed says that the
-// client was sent "+" for one.
-func (o *catchUp) rest(cmd []byte, r *wire.Rule) (whole []byte, agreed bool, err error) {
-	var q track.Quoting
-	for line := cmd; ; {
-		size, sync, ok := wire.LiteralSpec(line)
-		if q.Text(line); ok && track.Disputed(r, q, line) {
-			o.s.inFlight.Dispute()
-		}
-		switch {
-		case !ok:
-			return cmd, agreed, nil
-		case size > maxCatchUpLiteral || len(cmd)+int(size) > maxCatchUpLine:
-			return cmd, agreed, wire.ErrLiteralTooLong
-		case sync:
-			agreed = true
-			if err := o.s.out.relay([]byte("+ OK\r\n"), true); err != nil {
-				return cmd, agreed, err
+// command handles one command of the client. relay says that nothing is deferred any more: the normal relay
+// goes on, beginning with this command if it isn't done.
+func (o *catchUp) command() (relay bool, err error) {
+	s := o.s
+	if o.deferred == nil && !o.ahead {
+		o.before = nil
+		if o.n.Deferred().Empty() && len(o.flags) == 0 {
+			if !s.inFlight.Client.UIDOnly {
+				_, s.inFlight.Client.Mailbox.Exists = o.n.Client()
 			}
+			return true, o.handOver(nil) // only the meaning of "*" was outstanding
 		}
-		at := len(cmd)
-		if err = o.client.Copy(func(b []byte) error { cmd = append(cmd, b...); return nil }, size); err != nil {
-			return cmd, agreed, err
-		}
-		if bytes.IndexByte(cmd[at:], 0) >= 0 {
-			return cmd, agreed, wire.ErrNUL
-		}
-		if line, err = o.client.ReadLine(maxCatchUpLine - len(cmd)); err != nil {
-			return cmd, agreed, err
-		}
-		cmd = append(cmd, line...)
 	}
+	line, err := o.client.ReadLine(maxCatchUpLine)
+	if err != nil {
+		return false, err
+	}
+	if !s.trusted() {
+		return false, errSessionOver
+	}
+	now := s.env.Now()
+	s.seen(now)
+	s.lastHeard.Store(now.UnixNano())
+	cmd := slices.Clone(line)
+	o.partly = true
+	h := wire.ParseCommandHead(cmd)
+	r := h.Verb.Rule()
+	switch {
+	case wire.IsEmpty(cmd): // an empty line is no command
+		o.partly, o.ahead = false, o.more()
+		return false, nil
+	case track.LeavingBy(cmd, &s.inFlight.Client, s.caps.list) != track.Stays:
+		return true, o.leave(cmd, r)
+	case len(h.Tag) > track.MaxTag:
+		return true, o.tellDeferred(cmd)
+	}
+	_, _, literal := wire.LiteralSpec(cmd)
+	if answer := ownAnswer(h, cmd, !literal); answer != nil {
+		s.intercepted(h.Verb)
+		if err := o.discard(cmd); err != nil {
+			return false, err
+		}
+		o.partly = false
+		return false, o.answer(answer)
+	}
+	if r.Set == wire.NoSet && !(carries(r) && o.behind(cmd)) {
+		return true, o.tellDeferred(cmd) // its literals are for the relay to see
+	}
+	agreed := false
+	replaces := h.Verb == wire.Replace || h.Verb == wire.UIDReplace
+	if !replaces { // the literal of REPLACE is a message
+		if cmd, agreed, err = o.rest(cmd, r); err != nil {
+			return false, err
+		}
+	}
+	held := r.HoldsExpunge || !r.Removes && !replaces && o.more()
+	if o.before != nil {
+		known, _ := o.n.Client()
+		if last := track.StarValue(o.before.Intersect(known), h.Verb); last != 0 {
+			cmd = track.ExpandStar(cmd, last)
+		}
+	}
+	said := cmd
+	cmd, disposition := o.n.Command(nil, said)
+	if !disposition.Goes() && replaces {
+		if err := o.discard(said); err != nil {
+			return false, err
+		}
+	}
+	switch {
+	case held:
+	case !disposition.Goes():
+		if err := o.tellDeferred(nil); err != nil {
+			return false, err
+		}
+		return true, o.write(refusal(disposition, h.Tag), true)
+	case !agreed: // the relay would send the client another "+" for the literal
+		return true, o.tellDeferred(cmd)
+	}
+	cmd = o.spare(said, cmd)
+	if err := o.tellAllButExpunge(); err != nil {
+		return false, err
+	}
+	if !disposition.Goes() {
+		o.partly = false
+		return false, o.answer(refusal(disposition, h.Tag))
+	}
+	if disposition == view.RelayNoUpdate {
+		if err := o.write(view.AppendNoUpdate(nil, h.Tag), true); err != nil {
+			return false, err
+		}
+	}
+	if h.Verb == wire.Store && len(o.flags) > 0 {
+		cmd = track.StripSilent(cmd) // the deferred flags would be told after the silent STORE
+	}
+	text := said
+	if agreed {
+		text = nil // the client would be sent "+" once more
+	}
+	s.inFlight.BeginWith(wire.ParseCommandHead(cmd), text, true, s.down.told(), now) // including its literals
+	o.partly = false
+	if literal {
+		s.inFlight.Leaves(track.Conversed)
+	}
+	s.took(int64(len(cmd)))
+	o.n.Hold(held)
+	answered, err := o.send(cmd, h, disposition)
+	if answered || err != nil {
+		return false, err
+	}
+	s.inFlight.Sent(int64(len(cmd)), s.env.Now(), s.blocked())
+	return false, o.answers(h, disposition)
 }
 
 // leave hands a command that leaves the mailbox to the relay: the deferred changes are about that mailbox.
@@ -85,21 +149,4 @@ func (o *catchUp) leave(cmd []byte, r *wire.Rule) error {
 	}
 	s.inFlight.Deselect()
 	return o.write([]byte(closed), true)
-}
-
-// discard reads what follows the first line of a refused command. A synchronising literal doesn't follow.
-func (o *catchUp) discard(line []byte) error {
-	for {
-		size, sync, ok := wire.LiteralSpec(line)
-		if !ok || sync {
-			return nil
-		}
-		err := o.client.Copy(func([]byte) error { return nil }, size)
-		if err == nil {
-			line, err = o.client.ReadLine(maxCatchUpLine)
-		}
-		if err != nil {
-			return err
-		}
-	}
 }

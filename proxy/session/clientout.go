@@ -11,6 +11,10 @@ import (
 // maxPending bounds the proxy's own lines that wait for a response boundary.
 const maxPending = 4096
 
+// lingerFor is how long the proxy reads and discards the client's bytes after its last line. If it closed the
+// socket with bytes unread, TCP would reset the connection, and the client could lose that line.
+const lingerFor = 2 * time.Second
+
 // clientOut writes to the client of a relay: the backend's responses and, between two of them, the proxy's own
 // lines. Such a line never stands inside a response: within a literal it would become part of a message.
 type clientOut struct {

@@ -8,7 +8,8 @@
 //
 // session.go has the data of a session and what sessions share, about.go what a session says of itself,
 // registry.go the list of all sessions, signal.go what other goroutines may do to a session, reason.go why it
-// ends, backend.go how it gets connections, moved.go and letgo.go how it follows its user to another backend.
+// ends, loss.go and recover.go how it survives the loss of its backend connection, backend.go how it gets
+// connections, moved.go and letgo.go how it follows its user to another backend.
 //
 // Imports internal/fair, proxy/auth, proxy/conn, proxy/imapclient, proxy/park,
 // proxy/park/resync, proxy/park/view, proxy/track, proxy/upstream, proxy/wire,

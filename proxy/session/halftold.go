@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"sync"
 
+	"imapproxy/proxy/track"
 	"imapproxy/proxy/wire"
 )
 
@@ -27,6 +28,12 @@ type halfTold struct {
 	tailAt int64
 	inside bool // the client has lines up to the literal's announcement, and not all of the content
 	lost   bool // it can't be continued
+}
+
+// cutFetch is a FETCH of message content of which the client was told a part.
+type cutFetch struct {
+	half *halfTold // of the response that isn't complete; nil: the connection was lost between two responses
+	rest *track.Rest
 }
 
 // halves lends halfTolds to the sessions that need one at the moment.

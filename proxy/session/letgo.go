@@ -41,19 +41,6 @@ func (s *Session) leavesUnheard() bool {
 	return true
 }
 
-// evict takes away a backend connection that has to be closed now: it counts as lost (recover.go). If the
-// session can't go on with another connection, it ends. Its client is told, unless a response to it is
-// incomplete.
-func (s *Session) evict() {
-	if s.survives() && s.cut() {
-		return
-	}
-	s.Terminate(ReasonMoved)
-	if !s.out.atBoundary() {
-		s.abort() // a boundary may never come
-	}
-}
-
 // leavesUnwatched says whether the session can be parked before its mailbox is watched: changes are found by
 // mod-sequences, and a mod-sequence bounds the view, so a resync can find later what has changed since. A
 // session that leaves its backend is parked in this way, since no new connection, and so no watch, may be

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"imapproxy/proxy/upstream"
 )
@@ -11,15 +10,6 @@ import (
 // A login whose password a backend has to prove counts as a connection of its user, and Dovecot takes up to 15 s
 // to refuse a wrong one. If the user is to be at another backend, such a login is broken off and asks again there
 // (docs/cluster.md): otherwise a person who keeps guessing a user's password would keep the user from moving.
-
-// unprovedLogins are the logins that a backend has been asked to prove, or is about to be. The zero value is
-// usable.
-type unprovedLogins struct {
-	mu     sync.Mutex // guards the fields below
-	ofUser map[string]map[*unprovedLogin]struct{}
-}
-
-type unprovedLogin struct{ cancel context.CancelCauseFunc }
 
 // enter adds a login of the user. ctx is cancelled, with an *upstream.Elsewhere as its cause, if the user is to
 // be at another backend. leave removes the login.

@@ -1,7 +1,9 @@
 package session
 
 import (
+	"context"
 	"net/netip"
+	"sync"
 
 	lru "github.com/hashicorp/golang-lru"
 
@@ -53,3 +55,12 @@ func (p *Places) knows(network netip.Prefix) bool { return p.known.Contains(netw
 
 // loggedIn records a login from a network.
 func (p *Places) loggedIn(network netip.Prefix) { p.known.Add(network, nil) }
+
+// unprovedLogins are the logins that a backend has been asked to prove, or is about to be. The zero value is
+// usable.
+type unprovedLogins struct {
+	mu     sync.Mutex // guards the fields below
+	ofUser map[string]map[*unprovedLogin]struct{}
+}
+
+type unprovedLogin struct{ cancel context.CancelCauseFunc }

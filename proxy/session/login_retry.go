@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"time"
 
 	"imapproxy/proxy/upstream"
 )
@@ -88,14 +87,4 @@ func stageOf(err error) string {
 		return down.Stage
 	}
 	return ""
-}
-
-// pause waits for d. It returns false if ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"time"
 
 	"imapproxy/proxy/park"
@@ -40,4 +41,19 @@ func (o ParkOptions) ResumesAtATime() int {
 		return defaultResumes
 	}
 	return o.ResumeConcurrency
+}
+
+// refused closes pooled connections after a backend has refused the login of k's user: all that were opened
+// with a credential that the backend no longer accepts, or all of the user's if the backend's limit of
+// connections per user is reached. again says that another attempt may succeed.
+func (o *ParkOptions) refused(k upstream.PoolKey, user string, err error) (again bool) {
+	var refused *upstream.Refused
+	var down *upstream.Unavailable
+	switch {
+	case errors.As(err, &refused):
+		o.Pool.ForgetCredential(k)
+	case errors.As(err, &down) && down.AtLimit():
+		return o.Pool.ForgetUser(user) > 0
+	}
+	return false
 }

@@ -110,7 +110,6 @@ func (e *endError) Unwrap() error { return e.cause }
 // Errors after which a relay can't go on.
 var (
 	errLongTag     = fmt.Errorf("a tag of more than %d bytes", track.MaxTag)
-	errLongCaps    = fmt.Errorf("a capability list of more than %d bytes", maxCapLine)
 	errSessionOver = errors.New("the session is over")
 	errLoggedOut   = errors.New("the client has said LOGOUT, and was answered")
 )

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
-	"syscall"
 	"time"
 
 	"imapproxy/proxy/imapclient"
@@ -32,49 +30,8 @@ const (
 // the session ends, since one of the commands may be the cause.
 const maxLosses = 2
 
-// losses counts how many times in a row a session's connection was lost with the same commands in progress.
-type losses struct {
-	since   int64 // how many commands were answered by the last loss
-	n       uint8
-	stalled bool // one of these connections was given up (stall.go)
-}
-
-// errLost says that the backend connection was lost while the session was being parked.
-var errLost = errors.New("the backend connection is lost")
-
 // errNotFollowed says that the messages that the client counts can't be found.
 var errNotFollowed = errors.New("the view can't be found")
-
-// survives says whether a session goes on if its backend connection is lost now. The relay's readers are still
-// stopping; paused makes the rest of the decision.
-func (s *Session) survives() bool {
-	return s.mayPark() && s.cred.there() && !s.halfClosed.Load() && s.Reason() == "" && (s.out.atBoundary() || s.out.continues()) && s.inFlight.CanSurvive() == track.BlockerNone
-}
-
-// lose asks the relay's readers to stop after the backend connection was lost. The reader that finds the loss
-// calls it.
-func (s *Session) lose() {
-	s.inFlight.Lose()
-	s.Signal(sigLost)
-}
-
-// cut makes the session's owner treat its backend connection as lost. It returns false if the owner's phase
-// doesn't take the signal.
-func (s *Session) cut() bool {
-	s.inFlight.Lose()
-	if !s.Signal(sigLost) {
-		return false
-	}
-	s.control.mu.Lock()
-	defer s.control.mu.Unlock()
-	s.interruptBackendLocked()
-	return true
-}
-
-// endSeen says whether the error of a read means that the backend has ended the connection.
-func endSeen(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}
 
 // canGoOn says whether both streams can be followed up to the byte where the connection was lost.
 func (s *Session) canGoOn() bool {
@@ -243,19 +200,6 @@ func (s *Session) recover() phase {
 	}
 	s.comesBack(s.client.PutBack())
 	return phaseResume
-}
-
-// stillEvery is the interval of "Still here" lines to a client whose command waits for a backend: mbsync gives
-// up after 20 s of silence, FairEmail after 40 s, Thunderbird for Android after 60 s.
-const stillEvery = 5 * time.Second
-
-// stillHere sends a "Still here" line to a client whose command waits, if it was sent nothing for stillEvery.
-// An untagged line is allowed there, since no response has begun.
-func (s *Session) stillHere(heard *time.Time) {
-	if now := s.env.Now(); now.Sub(*heard) >= stillEvery {
-		*heard = now
-		_ = s.say([]byte("* OK Still here, waiting for the mail server\r\n")) // if it fails, say ends the session
-	}
 }
 
 // comesBack sets why a session is resumed: for the first command of said, if there is one.

@@ -104,13 +104,3 @@ func (s *Session) rearmed() bool {
 	s.client.Rearm(conn.Reads)
 	return true
 }
-
-// takesLost says whether takeArrived takes the command that b begins with.
-func takesLost(b []byte) bool {
-	line := wire.FirstLine(b)
-	if wire.IsEmpty(line) || !bytes.HasSuffix(line, []byte("\n")) && len(line) < wire.MaxHead {
-		return true // in the latter case the scanner keeps it until there is more
-	}
-	h := wire.ParseCommandHead(line)
-	return h.Verb != wire.Idle && h.Verb != wire.Logout && ownAnswer(h, line, true) == nil
-}

@@ -31,12 +31,6 @@ const (
 	halfTag = "half1"
 )
 
-// cutFetch is a FETCH of message content of which the client was told a part.
-type cutFetch struct {
-	half *halfTold // of the response that isn't complete; nil: the connection was lost between two responses
-	rest *track.Rest
-}
-
 // cutFetchOf returns what is to be continued after a loss, nil if nothing can be.
 func (s *Session) cutFetchOf(rest *track.Rest) *cutFetch {
 	h := s.down.half

@@ -3,17 +3,13 @@ package session
 import (
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"time"
 
 	"imapproxy/proxy/conn"
-	"imapproxy/proxy/upstream"
-	"imapproxy/proxy/wire"
+	"imapproxy/proxy/track"
 )
-
-// lingerFor is how long the proxy reads and discards the client's bytes after its last line. If it closed the
-// socket with bytes unread, TCP would reset the connection, and the client could lose that line.
-const lingerFor = 2 * time.Second
 
 // orphanFor is how long a backend may still answer after the client has shut its sending side and the proxy
 // has shut its own towards the backend.
@@ -117,22 +113,6 @@ func (s *Session) clientEnded() {
 	}
 }
 
-// clientBroke ends a session whose client's stream can't be followed any further.
-func (s *Session) clientBroke() {
-	switch err := s.up.refused; {
-	case errors.Is(err, errSessionOver): // the session has a reason already
-	case errors.Is(err, errLoggedOut):
-		s.Terminate(ReasonLogout)
-	case errors.Is(err, errTooMuchPending):
-		s.Terminate(ReasonClientUnread)
-	case errors.Is(err, errLongTag):
-		s.log().Info("the client can't be followed", "error", err)
-		s.Terminate(ReasonClientProtocol)
-	default: // an answer of the proxy's couldn't be written
-		s.Terminate(ReasonClientLost)
-	}
-}
-
 // fromBackend reads from the backend until it ends the connection or the session ends. It returns true if the
 // relay only pauses.
 func (s *Session) fromBackend() (pauses bool) {
@@ -196,50 +176,46 @@ func (s *Session) backendEnded(err error) {
 	}
 }
 
-// give returns the session's connection to the pool. No command is in progress on it.
-func (s *Session) give(c *upstream.Conn, how upstream.Condition) {
-	s.control.mu.Lock()
-	s.backend.Store(nil)
-	s.control.mu.Unlock()
-	c.Rearm(conn.Both) // undoes the interruption of an end that came just now
-	if s.leaving.Swap(false) {
-		_ = c.Abort() // it isn't to be used again, and sending close_notify may block
-		return
+// paused decides, after both readers have stopped, which phase follows the relay.
+func (s *Session) paused() phase {
+	losing := s.losing()
+	if !s.rested() {
+		return phaseEnd
 	}
-	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, how)
+	if losing {
+		return s.lost()
+	}
+	if s.up.err != nil { // a write to the backend has failed: the backend may have sent more
+		s.backend.Load().LimitReads(s.env.Now().Add(lingerFor))
+		s.fromBackend()
+		if s.losing() {
+			return s.lost()
+		}
+		s.Terminate(ReasonBackendLost) // unless it has a reason already
+		return phaseEnd
+	}
+	how, why := s.inFlight.CanPark()
+	if !s.clean() {
+		how, why = track.ModeNone, track.BlockerCommand
+	}
+	if how != track.ModeUnselected && s.overdue() { // nothing may be sent on the connection
+		how, why = track.ModeNone, track.BlockerUnavailable
+	}
+	s.park.blocker.Store(uint32(why))
+	if s.park.mode = how; how == track.ModeNone {
+		return phaseRelay
+	}
+	return phaseDetach
 }
 
-// lastWords sends the session's last line, and gives up its backend connection and its watch. phaseEnd calls
-// it.
-func (s *Session) lastWords() {
-	if r := s.Reason(); !r.cuts() && !s.aborted.Load() {
-		s.out.setLast([]byte(r.Bye())) // Terminate may not have set it yet
-	}
-	b := s.backend.Load()
-	if b != nil && !s.reusing.Load() {
-		_ = b.Abort() // before the write to the client, which may be slow: other goroutines may wait for this connection's end
-	}
-	if r := s.Reason(); !r.cuts() && !s.aborted.Load() {
-		s.out.finish()
-	}
-	if b != nil && s.reusing.Load() && !s.releaseForReuse(b) {
-		_ = b.Abort()
-	}
-	s.unsubscribe()
-	s.cred.wipe()
-	if !s.aborted.Load() {
-		s.client.Discard(s.env.Now().Add(lingerFor))
-	}
+// clean says whether both streams are between two units, with no bytes kept back.
+func (s *Session) clean() bool {
+	return s.up.scan.AtStart() && s.up.err == nil && s.up.refused == nil && !s.up.awaiting && len(s.client.Kept()) == 0 &&
+		s.down.scan.AtStart() && s.down.err == nil && s.down.broken == nil && !s.down.rewrite && len(s.backend.Load().Kept()) == 0 &&
+		s.out.atBoundary() && !s.halfClosed.Load()
 }
 
-// account removes a logged-in session from the counts of such sessions and logs its end.
-func (s *Session) account() {
-	s.picked().Release()
-	now := s.env.Now()
-	for _, c := range s.inFlight.Rest() {
-		s.tell(&c, wire.NoStatus, 0, now)
-	}
-	s.log().Info("session ended", "reason", s.Reason(), "duration", now.Sub(s.started).Round(time.Millisecond),
-		"commands", s.commands.Load(), "bytes_in", s.bytesIn.Load(), "bytes_out", s.bytesOut.Load())
-	s.env.Registry.leaveUser(s.user)
+// isPause says whether a Pump returned because the relay is asked to stop.
+func (s *Session) isPause(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) && s.pausing()
 }

@@ -1,42 +1,14 @@
 package session
 
 import (
+	"bytes"
+	"errors"
 	"time"
 
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/track"
 	"imapproxy/proxy/wire"
 )
-
-// spliceFrom is the size of a literal's rest from which on splice is worth its cost, if both sides are in the
-// clear.
-const spliceFrom = 64 << 10
-
-// spliceSlice is how many bytes one splice moves, so that a slow literal still counts as a sign of life.
-const spliceSlice = 4 << 20
-
-// commandFlow is the direction from the client to the backend. It passes on every byte as it came, except the
-// commands that the proxy answers itself (relay_intercept.go).
-type commandFlow struct {
-	s    *Session
-	scan wire.Scanner
-
-	kind     track.LineKind
-	swallow  bool            // the proxy answers the unit itself: nothing of it is passed on
-	command  bool            // the unit is a command, in flight
-	keeps    bool            // the command's text is kept
-	rule     *wire.Rule      // of the command
-	quotes   track.Quoting   // of the command's text, where a literal may follow
-	args     track.Arguments // the command's arguments, if it comes in several pieces
-	size     int64           // of the unit so far
-	awaiting bool            // the last piece announced a synchronising literal
-	err      error           // a write to the backend failed
-	refused  error           // why the client's stream can't be followed any further
-	held     bool            // the last bytes wait, since the session is overdue
-	gone     bool            // the backend connection is lost: bytes go nowhere, and Chunk stops after each unit
-	over     bool            // a unit has ended since gone
-	left     bool            // the next command isn't taken since gone
-}
 
 // Chunk implements conn.Receiver.
 func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
@@ -231,4 +203,30 @@ func (f *commandFlow) splice() error {
 		}
 	}
 	return nil
+}
+
+// clientBroke ends a session whose client's stream can't be followed any further.
+func (s *Session) clientBroke() {
+	switch err := s.up.refused; {
+	case errors.Is(err, errSessionOver): // the session has a reason already
+	case errors.Is(err, errLoggedOut):
+		s.Terminate(ReasonLogout)
+	case errors.Is(err, errTooMuchPending):
+		s.Terminate(ReasonClientUnread)
+	case errors.Is(err, errLongTag):
+		s.log().Info("the client can't be followed", "error", err)
+		s.Terminate(ReasonClientProtocol)
+	default: // an answer of the proxy's couldn't be written
+		s.Terminate(ReasonClientLost)
+	}
+}
+
+// takesLost says whether takeArrived takes the command that b begins with.
+func takesLost(b []byte) bool {
+	line := wire.FirstLine(b)
+	if wire.IsEmpty(line) || !bytes.HasSuffix(line, []byte("\n")) && len(line) < wire.MaxHead {
+		return true // in the latter case the scanner keeps it until there is more
+	}
+	h := wire.ParseCommandHead(line)
+	return h.Verb != wire.Idle && h.Verb != wire.Logout && ownAnswer(h, line, true) == nil
 }

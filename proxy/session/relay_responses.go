@@ -2,8 +2,7 @@ package session
 
 import (
 	"bytes"
-	"sync"
-	"sync/atomic"
+	"fmt"
 	"time"
 
 	"imapproxy/proxy/conn"
@@ -12,40 +11,21 @@ import (
 	"imapproxy/telemetry"
 )
 
+// spliceFrom is the size of a literal's rest from which on splice is worth its cost, if both sides are in the
+// clear.
+const spliceFrom = 64 << 10
+
+// spliceSlice is how many bytes one splice moves, so that a slow literal still counts as a sign of life.
+const spliceSlice = 4 << 20
+
 // maxCapLine bounds a response that is collected before it is rewritten or held back.
 const maxCapLine = 16 << 10
+
+var errLongCaps = fmt.Errorf("a capability list of more than %d bytes", maxCapLine)
 
 // measureFrom is the size of a write to the client from which on its duration is measured: smaller writes
 // don't block, and reading the clock costs more than they do.
 const measureFrom = 8 << 10
-
-// responseFlow is the direction from the backend to the client. It passes on every byte as it came, except
-// capability lists, from which the hidden capabilities are removed, and a BYE that is held back.
-type responseFlow struct {
-	s    *Session
-	scan wire.Scanner
-
-	caps    []byte // the collected part of a line that is rewritten or held back
-	rewrite bool   // the unit has a capability list and is rewritten
-	err     error  // a write to the client failed
-	broken  error  // why the backend's stream can't be followed any further
-	held    bool   // the last bytes wait, since the session is overdue
-	pushed  int64  // bytes since the last tagged response
-	fetch   track.FetchResponse
-	number  uint32 // of the message of the current FETCH response
-	content bool   // that response has a message's content
-	// farewell is a BYE of the backend that is held back: the client is told only if the session ends, since
-	// it may go on with another connection.
-	farewell []byte
-	bye      bool      // the unit is such a BYE
-	half     *halfTold // of the FETCH response that the client was told in part; nil: there is none
-	contents track.Contents
-	ended    bool          // the backend has ended the connection; written when the relay stops
-	tells    atomic.Uint64 // a track.Told: what the client was told; written only by the goroutine that reads the backend
-	// followMu is held from the parsing of a chunk until it is written: a goroutine that answers in the
-	// backend's place must not write in between. Lock order: followMu, then the locks of inFlight and out.
-	followMu sync.Mutex
-}
 
 // Chunk implements conn.Receiver.
 func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {

@@ -2,83 +2,19 @@ package session
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
-	"imapproxy/telemetry"
 )
 
 // A session that ends leaves its connection to the pool, where its user's next login finds it: many clients
 // log in every few minutes for a few commands.
 
-const (
-	// retireWithin bounds the commands that make a connection fit for the pool. The client doesn't wait for
-	// them.
-	retireWithin = 5 * time.Second
-	// probeWithin bounds the NOOP that checks whether a pooled connection still answers.
-	probeWithin = 2 * time.Second
-)
-
-// pooled takes a connection that an earlier session of the user has left, for a login whose credential is
-// proved (proof) or is still trusted by the pool. It returns nil if there is none.
-func (p *preLogin) pooled(ctx context.Context, a *attempt, t upstream.Target, login upstream.Auth) *upstream.Conn {
-	o := &p.set.Park
-	if o.Hub == nil || !o.Pool.Keeps() {
-		return nil
-	}
-	c := o.Pool.Take(o.Pool.Key(login.User, t, login, upstream.UseSession, ""), a.proof, p.addr.Addr())
-	if c == nil {
-		return nil
-	}
-	begun := p.env.Now()
-	ctx, cancel := context.WithTimeout(ctx, probeWithin)
-	defer cancel()
-	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{})
-	err := imap.Noop(ctx) // a machine that has gone away doesn't answer
-	broken := imap.Release()
-	err = errors.Join(err, broken)
-	a.trace.Add(telemetry.PhasePool, begun, p.env.Now(), err)
-	if err != nil {
-		_ = c.Abort()
-		return nil
-	}
-	return c
-}
-
-// refused closes pooled connections after a backend has refused the login of k's user: all that were opened
-// with a credential that the backend no longer accepts, or all of the user's if the backend's limit of
-// connections per user is reached. again says that another attempt may succeed.
-func (o *ParkOptions) refused(k upstream.PoolKey, user string, err error) (again bool) {
-	var refused *upstream.Refused
-	var down *upstream.Unavailable
-	switch {
-	case errors.As(err, &refused):
-		o.Pool.ForgetCredential(k)
-	case errors.As(err, &down) && down.AtLimit():
-		return o.Pool.ForgetUser(user) > 0
-	}
-	return false
-}
-
-// limitPause is the time that a backend is given to notice that connections were closed.
-const limitPause = 250 * time.Millisecond
-
-// refusedAt says whether a refused login is worth another attempt. If so, it waits for limitPause first.
-func (p *preLogin) refusedAt(ctx context.Context, t upstream.Target, login upstream.Auth, err error) (again bool) {
-	var refused *upstream.Refused
-	if errors.As(err, &refused) {
-		p.env.refusedCredential(login.User, login.Password, p.addr.Addr(), nil)
-	}
-	o := &p.set.Park
-	if o.Hub == nil || !o.refused(o.Pool.Key(login.User, t, login, upstream.UseSession, ""), login.User, err) {
-		return false
-	}
-	return pause(ctx, limitPause)
-}
+// retireWithin bounds the commands that make a connection fit for the pool. The client doesn't wait for them.
+const retireWithin = 5 * time.Second
 
 // reusable says whether the session's connection can go to the pool: no command is in progress, and no command
 // has left a state that can't be undone. idle says that the client may be in IDLE. Everything that the backend

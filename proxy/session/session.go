@@ -94,6 +94,57 @@ func (s *Session) relays() {
 	s.relaying = &relaying{up: commandFlow{s: s}, down: responseFlow{s: s, scan: wire.Scanner{Direction: wire.Responses}}}
 }
 
+// commandFlow is the direction from the client to the backend. It passes on every byte as it came, except the
+// commands that the proxy answers itself (relay_intercept.go).
+type commandFlow struct {
+	s    *Session
+	scan wire.Scanner
+
+	kind     track.LineKind
+	swallow  bool            // the proxy answers the unit itself: nothing of it is passed on
+	command  bool            // the unit is a command, in flight
+	keeps    bool            // the command's text is kept
+	rule     *wire.Rule      // of the command
+	quotes   track.Quoting   // of the command's text, where a literal may follow
+	args     track.Arguments // the command's arguments, if it comes in several pieces
+	size     int64           // of the unit so far
+	awaiting bool            // the last piece announced a synchronising literal
+	err      error           // a write to the backend failed
+	refused  error           // why the client's stream can't be followed any further
+	held     bool            // the last bytes wait, since the session is overdue
+	gone     bool            // the backend connection is lost: bytes go nowhere, and Chunk stops after each unit
+	over     bool            // a unit has ended since gone
+	left     bool            // the next command isn't taken since gone
+}
+
+// responseFlow is the direction from the backend to the client. It passes on every byte as it came, except
+// capability lists, from which the hidden capabilities are removed, and a BYE that is held back.
+type responseFlow struct {
+	s    *Session
+	scan wire.Scanner
+
+	caps    []byte // the collected part of a line that is rewritten or held back
+	rewrite bool   // the unit has a capability list and is rewritten
+	err     error  // a write to the client failed
+	broken  error  // why the backend's stream can't be followed any further
+	held    bool   // the last bytes wait, since the session is overdue
+	pushed  int64  // bytes since the last tagged response
+	fetch   track.FetchResponse
+	number  uint32 // of the message of the current FETCH response
+	content bool   // that response has a message's content
+	// farewell is a BYE of the backend that is held back: the client is told only if the session ends, since
+	// it may go on with another connection.
+	farewell []byte
+	bye      bool      // the unit is such a BYE
+	half     *halfTold // of the FETCH response that the client was told in part; nil: there is none
+	contents track.Contents
+	ended    bool          // the backend has ended the connection; written when the relay stops
+	tells    atomic.Uint64 // a track.Told: what the client was told; written only by the goroutine that reads the backend
+	// followMu is held from the parsing of a chunk until it is written: a goroutine that answers in the
+	// backend's place must not write in between. Lock order: followMu, then the locks of inFlight and out.
+	followMu sync.Mutex
+}
+
 // Env is what the sessions of a proxy share, and all that they know about the server. Any goroutine may use
 // its fields. A test sets only those that it needs.
 type Env struct {
@@ -154,6 +205,13 @@ type parkState struct {
 	state    *view.State // the mailbox's state as the hub has reported it and the client hasn't been told; nil if there is none
 	idle     bool        // the client is in IDLE
 	lastTold int64       // when the client was last sent something, Unix ns
+}
+
+// losses counts how many times in a row a session's connection was lost with the same commands in progress.
+type losses struct {
+	since   int64 // how many commands were answered by the last loss
+	n       uint8
+	stalled bool // one of these connections was given up (stall.go)
 }
 
 // deferred is what a resumed client hasn't been told yet, since its command has message numbers that it

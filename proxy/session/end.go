@@ -1,0 +1,42 @@
+package session
+
+import (
+	"time"
+
+	"imapproxy/proxy/wire"
+)
+
+// lastWords sends the session's last line, and gives up its backend connection and its watch. phaseEnd calls
+// it.
+func (s *Session) lastWords() {
+	if r := s.Reason(); !r.cuts() && !s.aborted.Load() {
+		s.out.setLast([]byte(r.Bye())) // Terminate may not have set it yet
+	}
+	b := s.backend.Load()
+	if b != nil && !s.reusing.Load() {
+		_ = b.Abort() // before the write to the client, which may be slow: other goroutines may wait for this connection's end
+	}
+	if r := s.Reason(); !r.cuts() && !s.aborted.Load() {
+		s.out.finish()
+	}
+	if b != nil && s.reusing.Load() && !s.releaseForReuse(b) {
+		_ = b.Abort()
+	}
+	s.unsubscribe()
+	s.cred.wipe()
+	if !s.aborted.Load() {
+		s.client.Discard(s.env.Now().Add(lingerFor))
+	}
+}
+
+// account removes a logged-in session from the counts of such sessions and logs its end.
+func (s *Session) account() {
+	s.picked().Release()
+	now := s.env.Now()
+	for _, c := range s.inFlight.Rest() {
+		s.tell(&c, wire.NoStatus, 0, now)
+	}
+	s.log().Info("session ended", "reason", s.Reason(), "duration", now.Sub(s.started).Round(time.Millisecond),
+		"commands", s.commands.Load(), "bytes_in", s.bytesIn.Load(), "bytes_out", s.bytesOut.Load())
+	s.env.Registry.leaveUser(s.user)
+}

@@ -1,0 +1,56 @@
+package session
+
+import (
+	"errors"
+	"io"
+	"syscall"
+
+	"imapproxy/proxy/track"
+)
+
+// errLost says that the backend connection was lost while the session was being parked.
+var errLost = errors.New("the backend connection is lost")
+
+// survives says whether a session goes on if its backend connection is lost now. The relay's readers are still
+// stopping; paused makes the rest of the decision.
+func (s *Session) survives() bool {
+	return s.mayPark() && s.cred.there() && !s.halfClosed.Load() && s.Reason() == "" && (s.out.atBoundary() || s.out.continues()) && s.inFlight.CanSurvive() == track.BlockerNone
+}
+
+// lose asks the relay's readers to stop after the backend connection was lost. The reader that finds the loss
+// calls it.
+func (s *Session) lose() {
+	s.inFlight.Lose()
+	s.Signal(sigLost)
+}
+
+// cut makes the session's owner treat its backend connection as lost. It returns false if the owner's phase
+// doesn't take the signal.
+func (s *Session) cut() bool {
+	s.inFlight.Lose()
+	if !s.Signal(sigLost) {
+		return false
+	}
+	s.control.mu.Lock()
+	defer s.control.mu.Unlock()
+	s.interruptBackendLocked()
+	return true
+}
+
+// endSeen says whether the error of a read means that the backend has ended the connection.
+func endSeen(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// evict takes away a backend connection that has to be closed now: it counts as lost (recover.go). If the
+// session can't go on with another connection, it ends. Its client is told, unless a response to it is
+// incomplete.
+func (s *Session) evict() {
+	if s.survives() && s.cut() {
+		return
+	}
+	s.Terminate(ReasonMoved)
+	if !s.out.atBoundary() {
+		s.abort() // a boundary may never come
+	}
+}
