@@ -156,3 +156,29 @@ func TestAFetchGoesOnTwice(t *testing.T) {
 		t.Error(a)
 	}
 }
+
+// While EXPUNGE is deferred it isn't recorded which messages a FETCH has told.
+func TestAFetchThatIsLostInCatchUpIsntTold(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	k := p.stays("SELECT INBOX")
+	p.idles(k)
+	p.expunge(1)
+	p.on("FETCH", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
+		_ = b.Send("* 1 FETCH (BODY[] \"two\")")
+		p.on("FETCH", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
+			return b.Send("* 1 FETCH (BODY[] \"two\")", "* 2 FETCH (BODY[] \"three\")", cmd.Tag()+" OK done")
+		})
+		return io.EOF
+	})
+	k.Write("DONE", "f FETCH 2:3 (BODY.PEEK[])")
+	told := map[string]int{}
+	r := k.Read()
+	for ; r.Tag() != "f"; r = k.Read() {
+		if r.Word(2) == "FETCH" {
+			told[r.Text]++
+		}
+	}
+	if r.Status() != "NO" || told[`* 2 FETCH (BODY[] "two")`] != 1 || len(told) != 1 {
+		t.Errorf("the client was told %v, then %s", told, r)
+	}
+}

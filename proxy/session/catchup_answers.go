@@ -84,6 +84,9 @@ func (o *catchUp) response(cmd wire.CommandHead, disposition view.Disposition, a
 	s.seen(now)
 	s.backend.Load().Progress.Hears(now)
 	s.down.tells.Add(uint64(track.TellsOf(head)))
+	if fetch {
+		s.down.contents.Forget(s.down.told()) // it isn't recorded which messages are told here
+	}
 	if kind == wire.Continue && asked {
 		o.backendFailed = false
 		return kind, nil
