@@ -6,16 +6,6 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// ClusterStats are the values of the instruments about the agreement of several proxies. Late and Switches count from the
-// beginning, all else is as of now.
-type ClusterStats struct {
-	Epoch, Acked   int64
-	Isolated       bool
-	Living, Ended  int64 // proxies
-	Stays, Waiting int64
-	Late, Switches int64
-}
-
 // SetClusterGauges registers the source of ClusterStats, under the same terms as SetSessionGauge. Without one nothing is shown.
 func (t *Telemetry) SetClusterGauges(f func() ClusterStats) {
 	if t.metrics != nil {

@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -12,26 +11,6 @@ import (
 
 	"imapproxy/proxy/wire"
 )
-
-// Command describes one command, measured while it ran and recorded when it is over.
-type Command struct {
-	Session string            // the session's id
-	Login   trace.SpanContext // what LoginTrace.End returned; the zero value is no link
-	User    string            // canonical name; in spans only
-	Backend string            // the backend's id; in spans only
-
-	Verb   wire.Verb
-	Status string // "OK", "NO" or "BAD"; "" means that it was cut off
-
-	Start time.Time // when its first byte was read
-	Sent  time.Time // when its last byte was sent to the backend; zero: it wasn't
-	End   time.Time // when the last byte of its tagged answer was sent to the client
-
-	// BackendWait is the part of End-Start in which the proxy waited for the backend. The rest, without
-	// Sent-Start, is time in which the client didn't read.
-	BackendWait       time.Duration
-	BytesIn, BytesOut int64 // of this command, for its span; see AddBytes
-}
 
 // Command counts a command. If its trace is kept, Command makes its span: a trace of its own that links to
 // the login's. Sampled traces are kept, and all traces of commands that failed or were slow. A command whose
@@ -53,9 +32,6 @@ func (t *Telemetry) Command(c Command) {
 func (t *Telemetry) keepsCommand(c *Command, took time.Duration) bool {
 	return c.Status != "OK" || (c.Verb != wire.Idle && t.isSlow(took)) || t.sampled()
 }
-
-// sampleRatio is the share of traces that are kept although they went well.
-func (t *Telemetry) sampleRatio() float64 { return math.Float64frombits(t.ratio.Load()) }
 
 // commandSpan builds the span of a command that is over. It takes a copy, so that Command's argument needn't
 // escape to the heap.

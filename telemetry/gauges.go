@@ -2,37 +2,9 @@ package telemetry
 
 import (
 	"context"
-	"time"
 
 	"go.opentelemetry.io/otel/metric"
 )
-
-// AttachmentCount is the number of sessions in one state of attachment.
-type AttachmentCount struct {
-	Attachment string
-	Count      int64
-}
-
-// StateCount is the number of backends in one state.
-type StateCount struct {
-	State string
-	Count int64
-}
-
-// BackendCount is the number of sessions on one backend.
-type BackendCount struct {
-	Backend string
-	Count   int64
-}
-
-// RoutingStats are the values of the routing gauges.
-type RoutingStats struct {
-	Backends []StateCount
-	Sessions []BackendCount
-	Pins     int64
-	// Age is how long ago discovery last gave an answer that was taken; negative: never.
-	Age time.Duration
-}
 
 // SetSessionGauge registers the source of the sessions' gauge. It replaces the previous source. f is called
 // at each scrape and each push, possibly concurrently, and must return quickly.
@@ -60,22 +32,6 @@ func (m *metrics) observeSessions(_ context.Context, o metric.Int64Observer) err
 		o.Observe(c.Count, with(label("attachment", c.Attachment)))
 	}
 	return nil
-}
-
-// gauge makes a gauge for a callback that observes several instruments at once.
-func (b *builder) gauge(name string) metric.Int64ObservableGauge {
-	row := b.take(name, Gauge)
-	g, err := b.meter.Int64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
-	b.fail(err)
-	return g
-}
-
-// observedCounter is gauge for a counter.
-func (b *builder) observedCounter(name string) metric.Int64ObservableCounter {
-	row := b.take(name, Counter)
-	c, err := b.meter.Int64ObservableCounter(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
-	b.fail(err)
-	return c
 }
 
 // observeRouting registers the gauges of routing. One callback reads all four instruments, so that their

@@ -2,11 +2,11 @@ package telemetry
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"imapproxy/proxy/wire"
 )
@@ -14,28 +14,6 @@ import (
 // The code that every relayed command and every read runs. Nothing here may allocate or lock: the counters
 // are atomics that the exporters read through observable instruments, and the attribute sets of the
 // histograms are made once, for the closed set of verbs and statuses.
-
-// Direction says which way bytes went.
-type Direction int
-
-// The directions of the relay.
-const (
-	In  Direction = iota // from the client to the backend
-	Out                  // from the backend to the client
-)
-
-// commandCell has the figures of one verb with one status.
-type commandCell struct {
-	count   atomic.Int64
-	options []metric.RecordOption  // for the histogram
-	observe []metric.ObserveOption // for the counter
-}
-
-// paddedInt64 fills a cache line, since different cores count both directions at the same time.
-type paddedInt64 struct {
-	atomic.Int64
-	_ [56]byte
-}
 
 // initHot makes the attribute sets of all verbs and statuses.
 func (m *metrics) initHot() {
@@ -50,19 +28,6 @@ func (m *metrics) initHot() {
 			cell.observe = []metric.ObserveOption{set}
 		}
 	}
-}
-
-// command counts one command; see Telemetry.Command. IDLE is counted but isn't in the histogram, since it
-// lasts as long as the client wants.
-func (m *metrics) command(c *Command, took time.Duration) {
-	cell := &m.commands[c.Verb][statusIndex(c.Status)]
-	cell.count.Add(1)
-	if c.Verb == wire.Idle {
-		return
-	}
-	ctx := context.Background()
-	m.commandDuration.Record(ctx, seconds(took), cell.options...)
-	m.commandBackendWait.Record(ctx, seconds(c.BackendWait), m.backendWaitOptions[c.Verb]...)
 }
 
 // observeCommands exports the counters of the commands that have occurred.
@@ -92,4 +57,37 @@ func (t *Telemetry) AddBytes(d Direction, n int64) {
 		return
 	}
 	t.metrics.relayed[d&1].Add(n)
+}
+
+// Command describes one command, measured while it ran and recorded when it is over.
+type Command struct {
+	Session string            // the session's id
+	Login   trace.SpanContext // what LoginTrace.End returned; the zero value is no link
+	User    string            // canonical name; in spans only
+	Backend string            // the backend's id; in spans only
+
+	Verb   wire.Verb
+	Status string // "OK", "NO" or "BAD"; "" means that it was cut off
+
+	Start time.Time // when its first byte was read
+	Sent  time.Time // when its last byte was sent to the backend; zero: it wasn't
+	End   time.Time // when the last byte of its tagged answer was sent to the client
+
+	// BackendWait is the part of End-Start in which the proxy waited for the backend. The rest, without
+	// Sent-Start, is time in which the client didn't read.
+	BackendWait       time.Duration
+	BytesIn, BytesOut int64 // of this command, for its span; see AddBytes
+}
+
+// command counts one command; see Telemetry.Command. IDLE is counted but isn't in the histogram, since it
+// lasts as long as the client wants.
+func (m *metrics) command(c *Command, took time.Duration) {
+	cell := &m.commands[c.Verb][statusIndex(c.Status)]
+	cell.count.Add(1)
+	if c.Verb == wire.Idle {
+		return
+	}
+	ctx := context.Background()
+	m.commandDuration.Record(ctx, seconds(took), cell.options...)
+	m.commandBackendWait.Record(ctx, seconds(c.BackendWait), m.backendWaitOptions[c.Verb]...)
 }

@@ -1,12 +1,8 @@
 package telemetry
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"sync/atomic"
 )
 
 // LogFile is an open file for the log.
@@ -51,49 +47,5 @@ func (t *Telemetry) SwitchLog(l *LogFile) {
 	}
 	if old := t.sink.file.Swap(f); old != nil && old != f {
 		_ = old.Close() // each of its lines was written, or counted as lost
-	}
-}
-
-// sink writes the log's lines to the current file, or to w if there is none, and counts the lines that can't
-// be written: a full disk must not stay unnoticed. Write is called by one goroutine at a time.
-type sink struct {
-	w    io.Writer
-	file atomic.Pointer[os.File] // nil: w
-	lost *atomic.Int64           // lines whose write failed
-	torn bool                    // only a part of the last line was written; the next one begins with a line end
-}
-
-// Write writes one line. A line that fails isn't tried again, the next one is.
-func (s *sink) Write(line []byte) (int, error) {
-	if s.torn {
-		if _, err := s.write([]byte("\n")); err != nil {
-			s.lost.Add(1)
-			return 0, err
-		}
-		s.torn = false
-	}
-	n, err := s.write(line)
-	if err == nil && n < len(line) {
-		err = io.ErrShortWrite
-	}
-	if err != nil {
-		s.lost.Add(1)
-		s.torn = n > 0
-	}
-	return n, err
-}
-
-// write writes to the current destination. If SwitchLog has just closed the file, it writes to the next one.
-func (s *sink) write(text []byte) (int, error) {
-	for {
-		f := s.file.Load()
-		if f == nil {
-			return s.w.Write(text)
-		}
-		n, err := f.Write(text)
-		if errors.Is(err, fs.ErrClosed) && s.file.Load() != f {
-			continue
-		}
-		return n, err
 	}
 }

@@ -6,18 +6,6 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// ParkingStats are the values of the instruments about parked sessions. The keys of the maps are values of
-// the instruments' labels. Mailboxes and Waiting are current values; all others count from the start.
-type ParkingStats struct {
-	Mailboxes map[string]int64 // by watch
-	Hints     map[string]int64 // by source
-	Watches   map[string]int64 // results of watches and subscriptions, by outcome
-	Events    map[string]int64 // requests by outcome; nil: push events are off
-	Notices   map[string]int64 // what events said, by outcome; nil likewise
-	Forwarded map[string]int64 // notices between proxies, by outcome
-	Waiting   int64
-}
-
 // SetParkingGauges registers the source of ParkingStats, under the same terms as
 // SetSessionGauge.
 func (t *Telemetry) SetParkingGauges(f func() ParkingStats) {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 )
 
 // The recording methods. All may be called by any goroutine and never block. Their string arguments become
@@ -160,9 +159,6 @@ func (t *Telemetry) Discovery(source, outcome string) {
 	}
 	t.metrics.discoveryUpdates.Add(context.Background(), 1, with(label("source", source), label("outcome", outcome)))
 }
-
-// with returns the attributes of one measurement.
-func with(kvs ...attribute.KeyValue) metric.MeasurementOption { return metric.WithAttributes(kvs...) }
 
 // knownMechanism keeps the mechanism label a closed set. The LOGIN command, which the log distinguishes from
 // the SASL mechanism LOGIN, has the same label.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -17,27 +16,6 @@ const (
 	ShortageAtDial   = "dial"
 	ShortageAtProbe  = "probe"
 )
-
-// Shortage is a resource that the proxy itself ran out of, at one place.
-type Shortage struct {
-	Of    string // descriptors, ports, memory
-	At    string // accept, dial, probe
-	Count int64  // how often it happened since the start
-	Last  time.Time
-	Error string // the last error
-}
-
-// scarcity counts shortages. Their kinds and places are constants of the callers, so the map is bounded.
-type scarcity struct {
-	mu  sync.Mutex // guards the fields below; it isn't held while a line is logged
-	all map[[2]string]*shortage
-}
-
-type shortage struct {
-	Shortage
-	logged time.Time
-	quiet  int64 // how many weren't logged
-}
 
 // Shortage records that the proxy couldn't accept or make a connection for lack of
 // a resource of its own. It is counted each time, and logged at most once a minute.

@@ -19,7 +19,7 @@ func oneWay() []string {
 		"internal/imaptest/consultest", "internal/movetest", "internal/peers", "internal/task", "proxy/auth",
 		"proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/conn", "proxy/imapclient", "proxy/park", "proxy/park/events",
 		"proxy/park/resync", "proxy/park/view", "proxy/session", "proxy/track", "proxy/upstream", "proxy/wire", "routing",
-		"routing/agree/epochs", "routing/cluster", "routing/discovery",
+		"routing/agree/epochs", "routing/cluster", "routing/discovery", "telemetry",
 	}
 }
 

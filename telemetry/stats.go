@@ -1,0 +1,52 @@
+package telemetry
+
+import "time"
+
+// AttachmentCount is the number of sessions in one state of attachment.
+type AttachmentCount struct {
+	Attachment string
+	Count      int64
+}
+
+// StateCount is the number of backends in one state.
+type StateCount struct {
+	State string
+	Count int64
+}
+
+// BackendCount is the number of sessions on one backend.
+type BackendCount struct {
+	Backend string
+	Count   int64
+}
+
+// RoutingStats are the values of the routing gauges.
+type RoutingStats struct {
+	Backends []StateCount
+	Sessions []BackendCount
+	Pins     int64
+	// Age is how long ago discovery last gave an answer that was taken; negative: never.
+	Age time.Duration
+}
+
+// ParkingStats are the values of the instruments about parked sessions. The keys of the maps are values of
+// the instruments' labels. Mailboxes and Waiting are current values; all others count from the start.
+type ParkingStats struct {
+	Mailboxes map[string]int64 // by watch
+	Hints     map[string]int64 // by source
+	Watches   map[string]int64 // results of watches and subscriptions, by outcome
+	Events    map[string]int64 // requests by outcome; nil: push events are off
+	Notices   map[string]int64 // what events said, by outcome; nil likewise
+	Forwarded map[string]int64 // notices between proxies, by outcome
+	Waiting   int64
+}
+
+// ClusterStats are the values of the instruments about the agreement of several proxies. Late and Switches count from the
+// beginning, all else is as of now.
+type ClusterStats struct {
+	Epoch, Acked   int64
+	Isolated       bool
+	Living, Ended  int64 // proxies
+	Stays, Waiting int64
+	Late, Switches int64
+}
