@@ -385,7 +385,7 @@ func write(t testing.TB, path, text string) {
 
 func (p *proxy) start() {
 	p.t.Helper()
-	cmd := p.on.command(os.Getenv(proxyBinary), "serve", "--config", p.config)
+	cmd := p.on.command(os.Getenv(servers.ProxyBinary), "serve", "--config", p.config)
 	// A race that the detector sees ends the process, and so the test.
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
 	p.Process = servers.Start(p.t, "imapproxy "+p.name, cmd, p.log)
@@ -431,7 +431,7 @@ func (p *proxy) get(path string) (string, error) {
 // verb runs a verb of the command at this proxy.
 func (p *proxy) verb(args ...string) (string, error) {
 	secret := filepath.Join(filepath.Dir(p.config), "token")
-	out, err := exec.Command(os.Getenv(proxyBinary), append(args, "--admin", strings.TrimPrefix(p.admin, "http://"), "--token-file", secret)...).CombinedOutput()
+	out, err := exec.Command(os.Getenv(servers.ProxyBinary), append(args, "--admin", strings.TrimPrefix(p.admin, "http://"), "--token-file", secret)...).CombinedOutput()
 	return string(out), err
 }
 

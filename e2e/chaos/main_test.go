@@ -1,61 +1,10 @@
 package chaos
 
 import (
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"syscall"
 	"testing"
+
+	"imapproxy/e2e/servers"
 )
 
-// proxyBinary names the variable that holds the imapproxy under test; inside says that this process is in its own namespace.
-const (
-	proxyBinary = "IMAPPROXY_BIN"
-	inside      = "CHAOS_INSIDE"
-)
-
-// TestMain builds the command unless ./test did, and runs the tests in a network namespace of their own. Without prepared
-// servers nothing here needs either.
-func TestMain(m *testing.M) {
-	if os.Getenv("IMAPPROXY_REAL") == "" || os.Getenv(inside) != "" {
-		os.Exit(m.Run())
-	}
-	code, err := moveInside()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// moveInside runs this program again in a namespace, and returns its exit code.
-func moveInside() (int, error) {
-	env := append(os.Environ(), inside+"=1")
-	if os.Getenv(proxyBinary) == "" {
-		dir, err := os.MkdirTemp("", "imapproxy-bin-")
-		if err != nil {
-			return 0, err
-		}
-		defer os.RemoveAll(dir)
-		bin := filepath.Join(dir, "imapproxy")
-		if out, err := exec.Command("go", "build", "-race", "-o", bin, "imapproxy/cmd/imapproxy").CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("go build: %w\n%s", err, out)
-		}
-		env = append(env, proxyBinary+"="+bin)
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		return exit.ExitCode(), nil
-	case errors.Is(err, syscall.EPERM):
-		return 0, fmt.Errorf("no network namespace can be made here; it takes root with CAP_SYS_ADMIN and CAP_NET_ADMIN: %w", err)
-	}
-	return 0, err
-}
+func TestMain(m *testing.M) { os.Exit(servers.Namespaced(m)) }

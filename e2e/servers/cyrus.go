@@ -166,16 +166,19 @@ func StartCyrusWith(t testing.TB, o CyrusOptions) *Server {
 	run(t, script.String(), "sh", "-e")
 	run(t, "", "chown", "-R", "cyrus:mail", dir)
 
-	p := Start(t, "cyrus", exec.Command("setpriv", "--reuid=cyrus", "--regid=mail", "--init-groups", "--pdeathsig=TERM",
-		filepath.Join(bin, "master"), "-C", dir+"/imapd.conf", "-M", dir+"/cyrus.conf", "-p", dir+"/master.pid"))
-	p.WaitPort(addr)
+	start := func(t testing.TB) *Process {
+		p := Start(t, "cyrus", exec.Command("setpriv", "--reuid=cyrus", "--regid=mail", "--init-groups", "--pdeathsig=TERM",
+			filepath.Join(bin, "master"), "-C", dir+"/imapd.conf", "-M", dir+"/cyrus.conf", "-p", dir+"/master.pid"))
+		p.WaitPort(addr)
+		return p
+	}
 	expire := func(t testing.TB) {
 		run(t, "", "setpriv", "--reuid=cyrus", "--regid=mail", "--init-groups", filepath.Join(common, "cyr_expire"), "-C", dir+"/imapd.conf", "-E", "0", "-X", "0", "-D", "0")
 	}
 	version := strings.TrimSpace(run(t, "", "dpkg-query", "-W", "-f=${Version}", "cyrus-common"))
 	return &Server{
 		Kind: "cyrus", Name: "cyrus", Version: version, Addr: addr, TLSAddr: tlsAddr,
-		ProxyAuthz: true, OtherUsers: "Other Users/", Process: p, Mail: filepath.Join(dir, "spool"),
+		ProxyAuthz: true, OtherUsers: "Other Users/", Process: start(t), start: start, Mail: filepath.Join(dir, "spool"),
 		setPassword: func(t testing.TB, user, password string) { run(t, command(user, password), "sh", "-e") },
 		expire:      expire,
 	}

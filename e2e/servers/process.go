@@ -98,6 +98,16 @@ func (p *Process) Kill() {
 	})
 }
 
+// KillLeader kills the main process alone, as SIGKILL does, and waits for its end. Its children may live on: they are
+// ended with the test, or by Stop.
+func (p *Process) KillLeader() {
+	p.t.Helper()
+	if err := p.cmd.Process.Kill(); err != nil {
+		p.t.Fatal(err)
+	}
+	<-p.done
+}
+
 // Output is what the process has printed.
 func (p *Process) Output() string {
 	p.t.Helper()

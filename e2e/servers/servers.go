@@ -59,7 +59,8 @@ type Server struct {
 // User names the i-th user, from 1, as this server wants it.
 func (s *Server) User(i int) string { return User(i) + s.Domain }
 
-// StartAgain runs a server whose Process has ended, at the same addresses and with the same mail. Dovecot's only.
+// StartAgain runs a server whose Process has ended, at the same addresses and with the same mail. Dovecot's and
+// Cyrus's only.
 func (s *Server) StartAgain(t testing.TB) {
 	t.Helper()
 	s.Process = s.start(t)

@@ -1,0 +1,213 @@
+package restarts
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+)
+
+// long says that the tests take their time, with as many clients as a machine bears (make restarts).
+func long() bool { return os.Getenv("RESTARTS_LONG") != "" }
+
+// sizes are how many clients a test has.
+type sizes struct {
+	users, busy, idle int
+	largest           int // octets of a message
+	idleFor           time.Duration
+}
+
+func sizesOf(short sizes) sizes {
+	if long() {
+		return sizes{users: 100, busy: 500, idle: 1500, largest: 5 << 20, idleFor: 2 * time.Minute}
+	}
+	return short
+}
+
+// startFleet connects the clients and has them work.
+func startFleet(t testing.TB, p *proxy, s *servers.Server, z sizes) *fleet {
+	t.Helper()
+	f := &fleet{t: t, p: p, s: s, users: z.users, end: make(chan struct{}), done: make(chan struct{})}
+	for i := range z.users {
+		c := imaptest.Dial(t, s.Addr)
+		c.Login(s.User(i+1), servers.Password)
+		_ = c.Cmd("CREATE Trash") // Dovecot has made it
+		c.MustOK("LOGOUT")
+	}
+	var running sync.WaitGroup
+	for i := range z.busy + z.idle {
+		c := &client{addr: p.addr, user: s.User(i%z.users + 1), n: i, largest: z.largest, rnd: rand.New(rand.NewPCG(uint64(i), 1)), appended: map[string]bool{}}
+		if err := c.connect(); err != nil {
+			t.Fatal(err)
+		}
+		if i < z.busy {
+			f.busy = append(f.busy, c)
+			running.Go(func() { c.work(f.end) })
+		} else {
+			f.idle = append(f.idle, c)
+			running.Go(func() { c.idle(f.end, z.idleFor) })
+		}
+	}
+	go func() { running.Wait(); close(f.done) }() // ends with the clients, which end does
+	t.Cleanup(func() {
+		f.stop()
+		for _, c := range f.all() {
+			_ = c.conn.Close()
+		}
+	})
+	f.worked(3)
+	return f
+}
+
+func (f *fleet) all() []*client { return slices.Concat(f.busy, f.idle) }
+
+// stop ends the clients' work.
+func (f *fleet) stop() {
+	select {
+	case <-f.end:
+	default:
+		close(f.end)
+	}
+	<-f.done
+}
+
+// worked waits until each busy client that is still there has had so many answers since.
+func (f *fleet) worked(n int64) {
+	f.t.Helper()
+	before := make([]int64, len(f.busy))
+	for i, c := range f.busy {
+		before[i] = c.answers.Load()
+	}
+	eventually(f.t, "the clients' work", func() error {
+		for i, c := range f.busy {
+			if c.ended.Load() == nil && c.answers.Load() < before[i]+n {
+				return fmt.Errorf("client %d has had %d answers", i, c.answers.Load()-before[i])
+			}
+		}
+		return nil
+	})
+}
+
+// through does something to the backend, and waits until all clients go on.
+func (f *fleet) through(name string, do func()) {
+	f.t.Helper()
+	logins := f.p.metric(f.t, "imapproxy_backend_login_duration_seconds_count")
+	stop, counted := make(chan struct{}), make(chan float64)
+	go func() { // counts logins per second; ends with stop
+		highest, last := 0.0, logins
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				counted <- highest
+				return
+			case <-tick.C:
+				n := f.p.metric(f.t, "imapproxy_backend_login_duration_seconds_count")
+				highest, last = max(highest, n-last), n
+			}
+		}
+	}()
+	o := outage{name: name, begin: time.Now()}
+	do()
+	o.over = time.Now()
+	f.worked(3)
+	close(stop)
+	f.outages = append(f.outages, o)
+	f.t.Logf("%s: %v; %.0f logins at the backends, %.0f in the busiest second", name, o.over.Sub(o.begin).Round(time.Millisecond),
+		f.p.metric(f.t, "imapproxy_backend_login_duration_seconds_count")-logins, <-counted)
+}
+
+// ends stops the clients and checks what has become of them and of their messages.
+func (f *fleet) ends() {
+	f.t.Helper()
+	f.stop()
+	stored, unsure, refused, cuts := map[string]bool{}, map[string]bool{}, 0, []string{}
+	for _, c := range f.all() {
+		if err := c.ended.Load(); err != nil {
+			f.t.Errorf("client %d (%s): %v", c.n, c.user, *err)
+		}
+		refused += c.refused
+		cuts = append(cuts, c.cuts...)
+		for id, ok := range c.appended {
+			if ok {
+				stored[id] = true
+			} else {
+				unsure[id] = true
+			}
+		}
+	}
+	found := map[string]int{}
+	for i := range f.users {
+		c := imaptest.Dial(f.t, f.s.Addr)
+		c.Login(f.s.User(i+1), servers.Password)
+		c.MustOK("EXAMINE INBOX")
+		for _, r := range c.MustOK("UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (SUBJECT)])").Untagged {
+			for _, l := range r.Literals {
+				found[strings.TrimSpace(strings.TrimPrefix(string(l.Data), "Subject: "))]++
+			}
+		}
+		c.MustOK("LOGOUT")
+	}
+	for id := range stored {
+		if found[id] != 1 {
+			f.t.Errorf("message %s was stored, and is there %d times", id, found[id])
+		}
+	}
+	for id := range unsure {
+		if found[id] > 1 {
+			f.t.Errorf("message %s is there %d times", id, found[id])
+		}
+	}
+	f.t.Logf("%d APPENDs were answered OK, %d not; %d commands were answered NO", len(stored), len(unsure), refused)
+	for _, cut := range cuts {
+		f.t.Logf("ended within a literal: %s", cut)
+	}
+	f.figures()
+}
+
+// figures logs how long the commands took that an outage has met, over the outage's own length, and what became of
+// the connections that were lost.
+func (f *fleet) figures() {
+	f.t.Helper()
+	for _, o := range f.outages {
+		var over []time.Duration
+		for _, c := range f.busy {
+			for _, w := range c.slow {
+				if w.begun.Before(o.over) && w.end.After(o.begin) {
+					begun := w.begun
+					if begun.Before(o.begin) {
+						begun = o.begin
+					}
+					over = append(over, w.end.Sub(begun)-o.over.Sub(o.begin))
+				}
+			}
+		}
+		slices.Sort(over)
+		if n := len(over); n > 0 {
+			f.t.Logf("%s, %v: %d commands waited; over its length p50 %v, p99 %v, longest %v", o.name, o.over.Sub(o.begin).Round(time.Millisecond), n,
+				over[n/2].Round(time.Millisecond), over[n*99/100].Round(time.Millisecond), over[n-1].Round(time.Millisecond))
+		}
+	}
+	lost := f.p.metric(f.t, "imapproxy_recovery_duration_seconds_count")
+	f.t.Logf("%.0f connections lost under sessions: ok %.0f, view_lost %.0f; given up %.0f (network %.0f); parked resumes ok %.0f", lost,
+		f.p.metric(f.t, "imapproxy_recovery_duration_seconds_count", `outcome="ok"`), f.p.metric(f.t, "imapproxy_recovery_duration_seconds_count", `outcome="view_lost"`),
+		f.p.metric(f.t, "imapproxy_backend_stalls_total"), f.p.metric(f.t, "imapproxy_backend_stalls_total", `evidence="network"`),
+		f.p.metric(f.t, "imapproxy_resume_duration_seconds_count", `outcome="ok"`))
+	page, err := f.p.get("/metrics")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for line := range strings.Lines(page) {
+		if strings.HasPrefix(line, "imapproxy_sessions_closed_total{") {
+			f.t.Log(strings.TrimSpace(line))
+		}
+	}
+}
