@@ -2,5 +2,5 @@
 // off from the network: real servers, a proxy, and clients that work all the time and check what they are told. They
 // run in a network namespace, whose firewall they may change.
 //
-// Imports nothing of ours; its tests import e2e/servers and internal/imaptest.
+// Imports e2e/servers and internal/imaptest. Imported by none.
 package restarts

@@ -74,7 +74,7 @@ var arrows = map[string][]string{
 	// Generators and tests that are programs of their own. e2e looks at the proxy as a process,
 	// over sockets; e2e/parking, e2e/idlers and e2e/model start it in their own process, from a
 	// configuration; e2e/park and e2e/push test packages on real servers. e2e/chaos has several proxies, each in a network
-	// namespace.
+	// namespace; e2e/restarts runs in one.
 	"telemetry/metricsdoc": {"telemetry"},
 	"routing/agree/epochs": {},
 	"e2e":                  {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest"},

@@ -15,6 +15,9 @@ type Options struct {
 	Slots   int // held at a time, over all keys
 	PerKey  int // held at a time by one key
 	Waiting int // callers of one key that wait at a time
+	// KnownFirst has known keys served before all others, instead of in turn with them. It is for known keys that
+	// are few, or that don't come again.
+	KnownFirst bool
 }
 
 // Queue hands out slots. It is safe for concurrent use. Its lock guards only
@@ -167,7 +170,10 @@ func (q *Queue[K]) releaseLocked(s *share[K]) {
 // grantLocked gives free slots to waiting keys in turn.
 func (q *Queue[K]) grantLocked() {
 	for q.held < q.o.Slots && q.turns[0].Len()+q.turns[1].Len() > 0 {
-		if q.turns[1-q.last].Len() > 0 {
+		switch {
+		case q.o.KnownFirst && q.turns[1].Len() > 0:
+			q.last = 1
+		case q.turns[1-q.last].Len() > 0:
 			q.last = 1 - q.last
 		}
 		s := q.turns[q.last].Front().Value.(*share[K])

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +28,7 @@ func newResumes(o ParkOptions) *resumes {
 // set applies new settings.
 func (r *resumes) set(o ParkOptions) {
 	n := o.ResumesAtATime()
-	r.turns.SetOptions(fair.Options{Slots: n, PerKey: max(n/resumeShare, 1)})
+	r.turns.SetOptions(fair.Options{Slots: n, PerKey: max(n/resumeShare, 1), KnownFirst: true})
 	limit := rate.Inf
 	if o.ResumeRate > 0 {
 		limit = rate.Limit(o.ResumeRate)
@@ -35,6 +36,22 @@ func (r *resumes) set(o ParkOptions) {
 	r.rate.SetBurst(n)
 	r.rate.SetLimit(limit)
 }
+
+// enter waits for the user's turn, and for the rate. A session that has lost its connection while its client
+// waits for an answer (urgent) goes before all others. Each call of enter without an error needs one of leave.
+func (r *resumes) enter(ctx context.Context, user string, urgent bool) error {
+	if err := r.turns.AcquireAs(ctx, user, urgent); err != nil {
+		return err
+	}
+	if err := r.rate.Wait(ctx); err != nil {
+		r.turns.Release(user)
+		return err
+	}
+	return nil
+}
+
+// leave gives the turn back.
+func (r *resumes) leave(user string) { r.turns.Release(user) }
 
 // resumeShare is the divisor: one user's sessions may have this fraction of a backend's concurrent resumes.
 const resumeShare = 4

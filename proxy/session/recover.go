@@ -228,6 +228,11 @@ func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 		s.unsubscribe()
 		return nil, nil
 	}
+	r := s.env.Queues.resumesAt(s.picked().Backend.ID) // each look may log in
+	if err := r.enter(ctx, s.user, len(s.client.PutBack()) > 0 || s.park.cutFetch != nil); err != nil {
+		return nil, err
+	}
+	defer r.leave(s.user)
 	ctx, cancel := context.WithTimeout(ctx, hubWithin)
 	defer cancel()
 	if err := s.subscribe(ctx, at.Mailbox); err != nil {

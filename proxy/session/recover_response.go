@@ -129,13 +129,10 @@ func (s *Session) continueResponse(v *view.View) error {
 // connFor gets a connection in the user's turn, and selects the client's mailbox.
 func (s *Session) connFor(ctx context.Context, v *view.View) (*upstream.Conn, error) {
 	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
-	if err := r.turns.Acquire(ctx, s.user); err != nil {
+	if err := r.enter(ctx, s.user, true); err != nil {
 		return nil, err
 	}
-	defer r.turns.Release(s.user)
-	if err := r.rate.Wait(ctx); err != nil {
-		return nil, err
-	}
+	defer r.leave(s.user)
 	c, enable, enabled, err := s.reconnect(ctx, &telemetry.Resume{})
 	if err != nil {
 		return nil, err

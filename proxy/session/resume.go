@@ -149,13 +149,10 @@ func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.C
 // mail may wake many sessions at once, each of which may log in.
 func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error) {
 	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
-	if err := r.turns.Acquire(ctx, s.user); err != nil {
+	if err := r.enter(ctx, s.user, s.park.cause == telemetry.WakeLost && s.park.hasCommand); err != nil {
 		return resumed{}, err
 	}
-	defer r.turns.Release(s.user)
-	if err := r.rate.Wait(ctx); err != nil {
-		return resumed{}, err
-	}
+	defer r.leave(s.user)
 	t.Steps.Done(telemetry.StepTurn, s.env.Now(), nil)
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
 	defer cancel()
