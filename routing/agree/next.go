@@ -3,8 +3,8 @@ package agree
 import (
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
+	"strings"
 
 	"imapproxy/routing"
 )
@@ -19,7 +19,7 @@ func (m *Member) next() (f *Fleet, shards map[int]map[string]string) {
 	for _, p := range m.view.Proxies {
 		lowest = min(lowest, p.Acked)
 	}
-	kept := slices.Clone(prev.Kept)
+	kept := prev.Kept
 	for len(kept) > 1 && kept[0].Epoch < lowest {
 		kept = kept[1:]
 	}
@@ -27,7 +27,8 @@ func (m *Member) next() (f *Fleet, shards map[int]map[string]string) {
 	backends, catalogue := m.nextBackends(prev, drains)
 	drains = m.schedule(drains, backends)
 	changes, shards := m.nextOverrides()
-	if len(kept) >= maxKept || len(changes) == 0 && sameBackends(backends, prev.Backends) && slices.Equal(drains, prev.Drains) {
+	if m.writer.room = nil; len(kept) >= maxKept || len(changes) == 0 && sameBackends(backends, prev.Backends) && slices.Equal(drains, prev.Drains) {
+		m.writer.room = backends // no fleet has them
 		return nil, nil
 	}
 	next := *prev
@@ -42,7 +43,7 @@ func (m *Member) next() (f *Fleet, shards map[int]map[string]string) {
 		wish.made = append(wish.made, made)
 	}
 	next.Summed, next.Sum = next.Epoch, changedSum(m.view.sum, changes)
-	next.Kept = append(kept, Kept{Epoch: next.Epoch, Made: made, Up: upOf(backends), Changes: changes})
+	next.Kept = append(slices.Clone(kept), Kept{Epoch: next.Epoch, Made: made, Up: upOf(backends), Changes: changes})
 	next.Move = m.nextMove(prev, &next)
 	return &next, shards
 }
@@ -88,15 +89,25 @@ func said(b *routing.Backend) Backend {
 	return s
 }
 
-// sameBackends reports whether the backends don't differ enough for a new fleet. A difference of reasons
-// alone isn't enough.
+// sameBackends reports whether the backends don't differ enough for a new fleet.
 func sameBackends(a, b []Backend) bool {
-	return slices.EqualFunc(a, b, func(a, b Backend) bool {
-		a.Reason, b.Reason = "", ""
-		tags := slices.Equal(a.Tags, b.Tags)
-		a.Tags, b.Tags = nil, nil
-		return tags && reflect.DeepEqual(a, b)
-	})
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !a[i].same(&b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// same reports whether two backends don't differ enough for a new fleet. A difference of reasons alone isn't
+// enough. It is asked often: reflection would take most of the time of a proxy at rest.
+func (b *Backend) same(o *Backend) bool {
+	return b.ID == o.ID && b.Name == o.Name && b.Service == o.Service && b.Address == o.Address && b.Weight == o.Weight && b.State == o.State &&
+		b.TLS == o.TLS && b.ServerName == o.ServerName && b.Datacenter == o.Datacenter && b.Node == o.Node && slices.Equal(b.Tags, o.Tags) &&
+		b.Since == o.Since && b.Lost == o.Lost && b.Kept == o.Kept && b.Drained == o.Drained
 }
 
 // nextBackends returns the backends of the next fleet. It applies, in order: discovery's answer, unless it
@@ -107,18 +118,13 @@ func (m *Member) nextBackends(prev *Fleet, drains []Drain) ([]Backend, uint64) {
 	drained := &Fleet{Drains: drains}
 	m.sightings(prev)
 	d, catalogue := m.writer.discovery, prev.Catalogue
-	listed := make(map[string]*routing.Backend)
+	var listed []routing.Backend // sorted by id; nil: there is no answer that counts
 	if fresh := d != nil && len(d.Backends) > 0 && (d.Index >= prev.Catalogue || d.Consistent); fresh {
-		catalogue = d.Index
-		for i := range d.Backends {
-			listed[d.Backends[i].ID] = &d.Backends[i]
-		}
-	} else {
-		listed = nil
+		catalogue, listed = d.Index, d.Backends
 	}
 	unreachable := m.reports()
 
-	var next []Backend
+	next := m.writer.room[:0]
 	var losses []int // indexes in next
 	base, lately := 0, 0
 	take := func(was *Backend, b Backend) {
@@ -160,7 +166,7 @@ func (m *Member) nextBackends(prev *Fleet, drains []Drain) ([]Backend, uint64) {
 		was := &prev.Backends[i]
 		b, isListed := *was, listed == nil
 		b.Kept = false
-		if l := listed[was.ID]; l != nil {
+		if l := listing(listed, was.ID); l != nil {
 			if b, isListed = said(l), true; l.Pending {
 				b.State, b.Reason, b.Drained = was.State, was.Reason, was.Drained
 			}
@@ -176,9 +182,9 @@ func (m *Member) nextBackends(prev *Fleet, drains []Drain) ([]Backend, uint64) {
 		}
 		take(was, b)
 	}
-	for id, l := range listed {
-		if prev.backend(id) == nil {
-			take(nil, said(l))
+	for i := range listed {
+		if prev.backend(listed[i].ID) == nil {
+			take(nil, said(&listed[i]))
 		}
 	}
 	if len(losses) > 0 && float64(len(losses)+lately) > m.o.Policy.PanicThreshold*float64(base)+1e-6 {
@@ -189,13 +195,17 @@ func (m *Member) nextBackends(prev *Fleet, drains []Drain) ([]Backend, uint64) {
 			b.Reason = "kept by the panic threshold: " + b.Reason
 		}
 	}
-	slices.SortFunc(next, func(a, b Backend) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(next, func(a, b Backend) int { return strings.Compare(a.ID, b.ID) })
 	return next, catalogue
+}
+
+// listing returns the backend with the id in an answer of discovery; nil if it has none.
+func listing(listed []routing.Backend, id string) *routing.Backend {
+	i, ok := slices.BinarySearchFunc(listed, id, func(b routing.Backend, id string) int { return strings.Compare(b.ID, id) })
+	if !ok {
+		return nil
+	}
+	return &listed[i]
 }
 
 // sightings records since when this proxy has known each backend's state.
@@ -216,6 +226,10 @@ func (m *Member) sightings(f *Fleet) {
 // reports returns the backends that more than half of the proxies (both of two) can't reach. The value is
 // true if that has lasted for FailoverAfter, by this proxy's clock.
 func (m *Member) reports() map[string]bool {
+	if !slices.ContainsFunc(m.view.Proxies, func(p Proxy) bool { return len(p.Unreachable) > 0 && p.Session != "" }) {
+		clear(m.writer.reported)
+		return nil
+	}
 	count, live := make(map[string]int), 0
 	for _, p := range m.view.Proxies {
 		if p.Session == "" {

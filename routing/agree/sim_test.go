@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ func seeds(t *testing.T, n int) int {
 
 // worlds runs so many worlds, on all processors, and returns the lowest seed with a violation.
 func worlds(from uint64, n int, run func(seed uint64) error) (first uint64, err error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // worlds are small, and much in them is soon garbage
 	var (
 		next atomic.Uint64
 		mu   sync.Mutex

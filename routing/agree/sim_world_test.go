@@ -1,6 +1,7 @@
 package agree
 
 import (
+	"bytes"
 	"container/heap"
 	"errors"
 	"fmt"
@@ -31,6 +32,8 @@ type world struct {
 	outage    time.Duration // Consul answers nothing until then
 	lowLive   time.Duration // when fewer than three proxies counted last
 	changedAt map[string]time.Duration
+	fleet     *Fleet // that was written last, and its text
+	fleetIs   []byte
 	undrained map[string]bool // backends whose drain was to end, since it was made
 
 	storage routing.Storage
@@ -213,13 +216,16 @@ func (w *world) fleetWritten(was, is []byte) {
 		w.fail("%v", err)
 		return
 	}
+	prev, known := w.fleet, bytes.Equal(w.fleetIs, was)
+	w.fleet, w.fleetIs = next, is
 	if w.trace("fleet %d: %s", next.Epoch, is); was == nil || w.wrecks {
 		return
 	}
-	prev, err := DecodeFleet(was)
-	if err != nil {
-		w.fail("%v", err)
-		return
+	if !known {
+		if prev, err = DecodeFleet(was); err != nil {
+			w.fail("%v", err)
+			return
+		}
 	}
 	for _, d := range prev.Drains {
 		if next.drain(d.Backend) == nil && !w.undrained[d.Backend] {

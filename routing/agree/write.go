@@ -52,6 +52,9 @@ func (m *Member) publish() {
 
 // record returns the next record, and the checks of its Txn; nil if there is nothing to write.
 func (m *Member) record() (*Record, []TxnOp) {
+	if !m.relock && m.own.Acked == m.fleet.Epoch && len(m.wants) == 0 && !m.mayLetGo(m.own) && slices.Equal(m.own.Unreachable, m.unreachable) {
+		return nil, nil // the usual case
+	}
 	rec := m.own.clone()
 	rec.Seq = m.seq + 1
 	rec.About, rec.TTL = m.o.About, m.o.TTL.Milliseconds()
@@ -170,7 +173,7 @@ func (m *Member) followStays(rec *Record) []TxnOp {
 // of its users are left, the record names these users in place of the bucket. Readings from before this
 // record are void for these buckets.
 func (m *Member) letGoStays(rec *Record) (any bool) {
-	if m.now.Before(m.letGoAt) || len(rec.Users) == 0 && len(rec.Buckets) == 0 || !m.emptied && len(m.asked) == 0 {
+	if !m.mayLetGo(rec) {
 		return false
 	}
 	wanted := make(map[int]bool)
@@ -206,6 +209,11 @@ func (m *Member) letGoStays(rec *Record) (any bool) {
 		}
 	}
 	return any
+}
+
+// mayLetGo reports whether there may be stays to take out of the record.
+func (m *Member) mayLetGo(rec *Record) bool {
+	return !m.now.Before(m.letGoAt) && (len(rec.Users) > 0 || len(rec.Buckets) > 0) && (m.emptied || len(m.asked) > 0)
 }
 
 // confirm records that Consul has the pending record.

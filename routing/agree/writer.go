@@ -34,6 +34,8 @@ type writer struct {
 	moves map[string]*request
 	// drains are operators' requests, by backend.
 	drains map[string]*drainWish
+	// room is memory for the backends of the next fleet, which is computed often and rarely written.
+	room []Backend
 	// made counts the fleets that this proxy has made; it is part of Kept.Made.
 	made uint64 // their number
 }
