@@ -19,8 +19,8 @@ func overridden(t *testing.T, users int) (*alone, []string) {
 	for i := range users {
 		names = append(names, fmt.Sprintf("user%d.%s", i, strings.Repeat("x", 60)))
 	}
-	for from := 0; from < users; from += 1000 {
-		for _, user := range names[from:min(from+1000, users)] {
+	for from := 0; from < users; from += 500 {
+		for _, user := range names[from:min(from+500, users)] {
 			if err := a.m.MoveUser(user, "b2", a.now); err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +64,7 @@ func (a *alone) shards() (keys []string) {
 // Keys of overrides that are deleted, or changed by hand, aren't used, and are written again after a TTL, in
 // Txns that Consul takes. Until then a claim of a user with an override goes where it went before.
 func TestOverridesThatWereDeletedAreWrittenAgain(t *testing.T) {
-	a, users := overridden(t, 8000)
+	a, users := overridden(t, 2000)
 	a.consul.w.wrecks = true // a value that is left out is no error of the test
 	for name, wreck := range map[string]func(keys []string){
 		"one is deleted": func(keys []string) { delete(a.consul.pairs, keys[7]) },

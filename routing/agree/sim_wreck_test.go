@@ -181,7 +181,7 @@ func TestSimulationOfSeparateStorage(t *testing.T) {
 // A proxy that notices that Consul's state was restored waits for the others to notice it: if it joined at
 // once, a user could be on two backends.
 func TestSimulationMissesTheWaitAfterARestore(t *testing.T) {
-	seed, err := worlds(72, 1000, func(seed uint64) error {
+	seed, err := worlds(500, 1000, func(seed uint64) error {
 		w := newWorld(seed, Hold, ruleRestored, 0)
 		w.wrecks = true
 		if err := w.run(); !errors.Is(err, errNotServed) {
