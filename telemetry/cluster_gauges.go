@@ -16,6 +16,7 @@ func (t *Telemetry) SetClusterGauges(f func() ClusterStats) {
 // observeCluster makes the instruments that show ClusterStats, read by one callback, so that they show one moment.
 func (b *builder) observeCluster(m *metrics) {
 	epoch, acked, isolated, proxies := b.gauge(nameClusterEpoch), b.gauge(nameClusterAcked), b.gauge(nameClusterIsolated), b.gauge(nameClusterProxies)
+	leaving, held, turns := b.gauge(nameClusterLeaving), b.gauge(nameClusterHeld), b.gauge(nameClusterTurns)
 	stays, waiting := b.gauge(nameClusterStays), b.gauge(nameClusterWaiting)
 	late, switches := b.observedCounter(nameClusterLate), b.observedCounter(nameClusterSwitches)
 	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -35,9 +36,16 @@ func (b *builder) observeCluster(m *metrics) {
 		o.ObserveInt64(proxies, s.Ended, with(label("state", "ended")))
 		o.ObserveInt64(stays, s.Stays)
 		o.ObserveInt64(waiting, s.Waiting)
+		for _, l := range s.Leaving {
+			o.ObserveInt64(leaving, l.Users, with(label("backend", l.Backend)))
+			o.ObserveInt64(turns, l.Turns, with(label("backend", l.Backend)))
+			for reason, n := range l.Held {
+				o.ObserveInt64(held, int64(n), with(label("backend", l.Backend), label("reason", reason)))
+			}
+		}
 		o.ObserveInt64(late, s.Late)
 		o.ObserveInt64(switches, s.Switches)
 		return nil
-	}, epoch, acked, isolated, proxies, stays, waiting, late, switches)
+	}, epoch, acked, isolated, proxies, stays, leaving, held, turns, waiting, late, switches)
 	b.fail(err)
 }

@@ -78,6 +78,9 @@ const (
 	nameClusterIsolated    = "imapproxy.cluster.isolated"
 	nameClusterProxies     = "imapproxy.cluster.proxies"
 	nameClusterStays       = "imapproxy.cluster.stays"
+	nameClusterLeaving     = "imapproxy.cluster.leaving.users"
+	nameClusterHeld        = "imapproxy.cluster.leaving.held"
+	nameClusterTurns       = "imapproxy.cluster.leaving.turns"
 	nameClusterWaiting     = "imapproxy.cluster.claims.waiting"
 	nameClusterLate        = "imapproxy.cluster.claims.late"
 	nameClusterSwitches    = "imapproxy.cluster.switches"
@@ -215,6 +218,12 @@ func Instruments() []Instrument {
 			[]Attribute{{"state", "`living`, or `ended`: its Consul session has ended, and users that it may have connections for are moved only once it is removed"}}, nil},
 		{nameClusterStays, Gauge, "", "Buckets and users that this proxy has connections for and that are to be moved to another backend.",
 			nil, nil},
+		{nameClusterLeaving, Gauge, "{user}", "Users who have connections by this proxy at a backend that users leave: an operator drains it, or Consul calls it draining. Its decrease is the rate.",
+			[]Attribute{{"backend", "the backend"}}, nil},
+		{nameClusterHeld, Gauge, "{session}", "Sessions of this proxy at such a backend that couldn't be parked yet, by what holds them.",
+			[]Attribute{{"backend", "the backend"}, {"reason", "why the session isn't parked (docs/parking.md)"}}, nil},
+		{nameClusterTurns, Gauge, "s", "Time until all users at such a backend have had their first turn; 0: they have, and those who are left are asked again.",
+			[]Attribute{{"backend", "the backend"}}, nil},
 		{nameClusterWaiting, Gauge, "{login}", "Logins and resumes that wait now until the proxies agree on where their user is.",
 			nil, nil},
 		{nameClusterLate, Counter, "{login}", "Logins and resumes that have waited in vain (cluster.agree_within).",

@@ -85,7 +85,8 @@ func recordEverything(tel *Telemetry) {
 			Notices: map[string]int64{"hint": 14, "unwanted": 15}, Forwarded: map[string]int64{"sent": 16, "received": 17}, Waiting: 6}
 	})
 	tel.SetClusterGauges(func() ClusterStats {
-		return ClusterStats{Epoch: 21, Acked: 20, Isolated: true, Living: 3, Ended: 1, Stays: 22, Waiting: 23, Late: 24, Switches: 25}
+		return ClusterStats{Epoch: 21, Acked: 20, Isolated: true, Living: 3, Ended: 1, Stays: 22, Waiting: 23, Late: 24, Switches: 25,
+			Leaving: []ClusterLeaving{{Backend: "imap1", Users: 5, Held: map[string]int{"command": 2}, Turns: 60}}}
 	})
 	tel.Park(Park{Outcome: "parked", Strategy: "qresync"})
 	tel.ParkRefused("message_numbers")

@@ -49,4 +49,13 @@ type ClusterStats struct {
 	Living, Ended  int64 // proxies
 	Stays, Waiting int64
 	Late, Switches int64
+	Leaving        []ClusterLeaving
+}
+
+// ClusterLeaving is how far this proxy is with a backend that users leave.
+type ClusterLeaving struct {
+	Backend string
+	Users   int64
+	Held    map[string]int
+	Turns   int64 // seconds
 }

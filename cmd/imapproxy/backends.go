@@ -50,7 +50,7 @@ func showDrains(w io.Writer, drains []admin.Drain) error {
 				who += ", " + ago(time.Since(*d.Since)) + " ago"
 			}
 		}
-		if _, err := fmt.Fprintf(w, "\n%s (%s)\n", drainWords(d, time.Now()), who); err != nil {
+		if _, err := fmt.Fprintf(w, "\n%s (%s)\n", d.Progress(time.Now()), who); err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"imapproxy/internal/admin"
@@ -82,9 +81,9 @@ func (c drainCommand) watch(env environment, q admin.DrainRequest) error {
 				return err
 			}
 		} else {
-			fmt.Fprintln(env.stdout, time.Now().Format(time.TimeOnly), drainWords(*d, time.Now()))
+			fmt.Fprintln(env.stdout, time.Now().Format(time.TimeOnly), d.Progress(time.Now()))
 		}
-		if d.Users == 0 && attached(d.Sessions) == 0 && len(all.Failed()) == 0 {
+		if d.Users == 0 && d.Left() == 0 && len(all.Failed()) == 0 {
 			return nil
 		}
 		select {
@@ -93,16 +92,6 @@ func (c drainCommand) watch(env environment, q admin.DrainRequest) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// attached is how many sessions have connections, or will have.
-func attached(sessions map[string]int) (n int) {
-	for at, some := range sessions {
-		if at != "parked" {
-			n += some
-		}
-	}
-	return n
 }
 
 // drainOf is how far all proxies are with a backend; nil where no user leaves it.
@@ -161,51 +150,6 @@ func earlier(a, b *time.Time) *time.Time {
 	return a
 }
 
-// drainWords is how far a drain is, and what holds it.
-func drainWords(d admin.Drain, now time.Time) string {
-	text := dash(d.Backend) + ": connections of " + count(d.Users, "user") + " left"
-	if d.Started > d.Users && d.Begun != nil {
-		text += fmt.Sprintf(" of %d", d.Started)
-		if passed := now.Sub(*d.Begun).Seconds(); passed >= 1 {
-			text += fmt.Sprintf(", %.3g a second so far", float64(d.Started-d.Users)/passed)
-		}
-	}
-	if len(d.Sessions) > 0 {
-		text += "; sessions: " + histogram(d.Sessions)
-	}
-	if len(d.Held) > 0 {
-		text += "; held by: " + histogram(d.Held)
-	}
-	switch {
-	case d.Users == 0 && attached(d.Sessions) == 0:
-		text += "; done"
-	case d.Ends == nil:
-		text += "; not begun"
-	case d.Ends.After(now):
-		text += "; all have had their turn in " + ago(d.Ends.Sub(now))
-	default:
-		text += "; those who are left are asked again"
-	}
-	switch {
-	case d.Ended > 0:
-		text += fmt.Sprintf("; sessions of %s ended", count(d.Ended, "user"))
-	case d.Deadline != nil && d.Deadline.After(now) && d.Users > 0:
-		text += "; what is left is ended in " + ago(d.Deadline.Sub(now))
-	}
-	return text
-}
-
-// histogram is counts with their names, the largest first.
-func histogram(counts map[string]int) string {
-	names := slices.Sorted(maps.Keys(counts))
-	slices.SortStableFunc(names, func(a, b string) int { return counts[b] - counts[a] })
-	var all []string
-	for _, name := range names {
-		all = append(all, fmt.Sprintf("%d %s", counts[name], dash(name)))
-	}
-	return strings.Join(all, ", ")
-}
-
 // showDryDrain says who would be moved.
 func showDryDrain(w io.Writer, all admin.Cluster[admin.DrainAnswer]) error {
 	moves, sessions, users, name := map[string]int{}, map[string]int{}, 0, ""
@@ -231,7 +175,7 @@ func showDryDrain(w io.Writer, all admin.Cluster[admin.DrainAnswer]) error {
 		fmt.Fprintf(w, "  %6d %s\n", moves[to], where)
 	}
 	if len(sessions) > 0 {
-		fmt.Fprintf(w, "sessions there: %s\n", histogram(sessions))
+		fmt.Fprintf(w, "sessions there: %s\n", admin.Histogram(sessions))
 	}
 	if answered := len(all.Proxies) - len(all.Failed()); answered > 1 {
 		fmt.Fprintf(w, "A user who has connections by several of the %d proxies is counted at each.\n", answered)
@@ -242,18 +186,51 @@ func showDryDrain(w io.Writer, all admin.Cluster[admin.DrainAnswer]) error {
 type undrainCommand struct {
 	adminFlags
 	Backend string `arg:"" placeholder:"BACKEND" help:"The backend that an operator has drained."`
+	DryRun  bool   `help:"Only say how many users would come back, and from where."`
 }
 
 // Run ends a drain by POST /v1/undrain, for all proxies.
 func (c undrainCommand) Run(env environment) error {
 	q := admin.UndrainRequest{Backend: c.Backend, By: me()}
+	if c.DryRun {
+		return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.UndrainAnswer], error) {
+			return a.ClusterUndrain(ctx, q)
+		}, showDryUndrain)
+	}
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.UndrainAnswer, error) { return a.Undrain(ctx, q) },
 		func(w io.Writer, a admin.UndrainAnswer) error {
-			state := a.State
-			if a.Reason != "" {
-				state += ": " + a.Reason
-			}
-			_, err := fmt.Fprintf(w, "%s isn't drained by an operator any more (%s). Its users come back when they log in with no connection left, or at cluster.rebalance_rate\n", dash(a.Backend), dash(state))
+			_, err := fmt.Fprintf(w, "%s isn't drained by an operator any more (%s). Its users come back when they log in with no connection left, or at cluster.rebalance_rate\n", dash(a.Backend), stateWords(a))
 			return err
 		})
+}
+
+func stateWords(a admin.UndrainAnswer) string {
+	if a.Reason != "" {
+		return dash(a.State + ": " + a.Reason)
+	}
+	return dash(a.State)
+}
+
+// showDryUndrain says who would come back.
+func showDryUndrain(w io.Writer, all admin.Cluster[admin.UndrainAnswer]) error {
+	back, users, name, state := map[string]int{}, 0, "", ""
+	for _, p := range all.Proxies {
+		a := p.Answer
+		if a == nil {
+			continue
+		}
+		name, state, users = a.Backend, stateWords(*a), users+a.Users
+		for from, n := range a.Back {
+			back[from] += n
+		}
+	}
+	fmt.Fprintf(w, "%s would not be drained by an operator any more (now %s): connections of %s would come back, when they log in with no connection left, or at cluster.rebalance_rate\n",
+		dash(name), state, count(users, "user"))
+	for _, from := range slices.Sorted(maps.Keys(back)) {
+		fmt.Fprintf(w, "  %6d from %s\n", back[from], dash(from))
+	}
+	if answered := len(all.Proxies) - len(all.Failed()); answered > 1 {
+		fmt.Fprintf(w, "A user who has connections by several of the %d proxies is counted at each.\n", answered)
+	}
+	return notAnswered(w, all.Failed())
 }

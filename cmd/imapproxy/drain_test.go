@@ -27,7 +27,7 @@ func TestADrainIsAddedUp(t *testing.T) {
 		t.Fatalf("%+v", d)
 	}
 	want := "imap1: connections of 15 users left of 45, 3 a second so far; sessions: 3 attached, 3 parked; held by: 3 notify, 2 command; all have had their turn in 7s; what is left is ended in 1m00s"
-	if got := drainWords(*d, now); got != want {
+	if got := d.Progress(now); got != want {
 		t.Errorf("\n%s, want\n%s", got, want)
 	}
 	for want, d := range map[string]admin.Drain{
@@ -36,7 +36,7 @@ func TestADrainIsAddedUp(t *testing.T) {
 		"b1: connections of 1 user left; those who are left are asked again; sessions of 4 users ended":         {Backend: "b1", Users: 1, Ends: at(-time.Second), Deadline: at(-time.Second), Ended: 4},
 		"\uFFFDb: connections of 1 user left; those who are left are asked again; what is left is ended in 59s": {Backend: "\x1bb", Users: 1, Ends: at(-time.Second), Deadline: at(59 * time.Second)},
 	} {
-		if got := drainWords(d, now); got != want {
+		if got := d.Progress(now); got != want {
 			t.Errorf("\n%s, want\n%s", got, want)
 		}
 	}
@@ -56,6 +56,23 @@ func TestADryRunSaysWhoWouldBeMoved(t *testing.T) {
 		t.Error("a proxy that doesn't answer makes no difference")
 	}
 	for _, part := range []string{"imap1 would be drained: connections of 7 users", "2 to imap2", "4 to imap3", "1 nowhere", "sessions there: 3 attached", "several of the 2 proxies", "p3: it is away"} {
+		if !strings.Contains(out.String(), part) {
+			t.Errorf("%q isn't in\n%s", part, out.String())
+		}
+	}
+}
+
+func TestADryRunSaysWhoWouldComeBack(t *testing.T) {
+	var out bytes.Buffer
+	all := admin.Cluster[admin.UndrainAnswer]{Proxies: []admin.FromProxy[admin.UndrainAnswer]{
+		{Answer: &admin.UndrainAnswer{Backend: "imap1", State: "draining", Users: 3, Back: map[string]int{"imap2": 2, "imap3": 1}}},
+		{Answer: &admin.UndrainAnswer{Backend: "imap1", State: "draining", Users: 4, Back: map[string]int{"imap3": 4}}},
+		{Proxy: "p3", Error: "it is away"},
+	}}
+	if err := showDryUndrain(&out, all); err == nil {
+		t.Error("a proxy that doesn't answer makes no difference")
+	}
+	for _, part := range []string{"imap1 would not be drained", "(now draining)", "connections of 7 users", "2 from imap2", "5 from imap3", "several of the 2 proxies", "p3: it is away"} {
 		if !strings.Contains(out.String(), part) {
 			t.Errorf("%q isn't in\n%s", part, out.String())
 		}

@@ -45,7 +45,7 @@ func showMove(w io.Writer, a admin.MoveAnswer) error {
 		fmt.Fprintf(w, "; their placement in Consul is %s now", dash(a.Placement))
 	}
 	if a.From != "" && a.From != a.To {
-		fmt.Fprintf(w, ". Connections to %s are given up as soon as each session can be parked (here: %s); imapproxy user %s shows it", dash(a.From), histogram(a.Sessions), dash(a.User))
+		fmt.Fprintf(w, ". Connections to %s are given up as soon as each session can be parked (here: %s); imapproxy user %s shows it", dash(a.From), admin.Histogram(a.Sessions), dash(a.User))
 	}
 	_, err := fmt.Fprintln(w)
 	return err
@@ -75,7 +75,7 @@ func showDryMove(w io.Writer, all admin.Cluster[admin.MoveAnswer]) error {
 		fmt.Fprintf(w, ", from %s", dash(sum.From))
 	}
 	if len(sessions) > 0 {
-		fmt.Fprintf(w, "; sessions: %s", histogram(sessions))
+		fmt.Fprintf(w, "; sessions: %s", admin.Histogram(sessions))
 	}
 	fmt.Fprintln(w)
 	return notAnswered(w, all.Failed())

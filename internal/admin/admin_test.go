@@ -413,7 +413,7 @@ func TestThePageFitsTheAnswers(t *testing.T) {
 		}
 	}
 	known := map[string]bool{}
-	for _, answer := range []any{admin.Cluster[admin.Status]{}, admin.Backends{}, admin.Sessions{}, admin.Error{}} {
+	for _, answer := range []any{admin.Cluster[admin.Status]{}, admin.Cluster[admin.Backends]{}, admin.Sessions{}, admin.Error{}} {
 		fieldsOf(reflect.TypeOf(answer), known)
 	}
 	reads := regexp.MustCompile(`\b(?:status|backends|sessions|s|b|p|q|l|agreed|proxy|agreement|parking|discovery|reload|body|answer|answered)\.([a-z_]+)`)
@@ -424,7 +424,7 @@ func TestThePageFitsTheAnswers(t *testing.T) {
 		}
 	}
 	// All proxies are shown, in a part of their own that is hidden where there is one.
-	for _, part := range []string{`<section id="fleet" hidden>`, `id="proxies"`} {
+	for _, part := range []string{`<section id="fleet" hidden>`, `id="proxies"`, `<section id="leaving" hidden>`, `id="drains"`} {
 		if !strings.Contains(text, part) {
 			t.Errorf("the page has no %s", part)
 		}

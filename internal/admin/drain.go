@@ -59,9 +59,7 @@ func (s *Server) moverRoutes(into map[string]route) {
 	} {
 		r := route{serve: serve, post: true}
 		into[path] = r
-		if path != undrainPath {
-			into[clusterPath(path)] = s.clustered(path, route{serve: onlyDry(serve), post: true})
-		}
+		into[clusterPath(path)] = s.clustered(path, route{serve: onlyDry(serve), post: true})
 	}
 }
 
@@ -171,6 +169,7 @@ type DrainAnswer struct {
 // UndrainRequest is the body of POST /v1/undrain.
 type UndrainRequest struct {
 	Backend string `json:"backend"`
+	DryRun  bool   `json:"dry_run,omitempty"`
 	By      string `json:"by,omitempty"`
 }
 
@@ -181,7 +180,9 @@ func (q *UndrainRequest) check() string {
 	return ""
 }
 
-func (q *UndrainRequest) about() []any { return []any{"by", q.By, "backend", q.Backend} }
+func (q *UndrainRequest) about() []any {
+	return []any{"by", q.By, "backend", q.Backend, "dry_run", q.DryRun}
+}
 
 // UndrainAnswer is the answer of POST /v1/undrain.
 type UndrainAnswer struct {
@@ -189,6 +190,10 @@ type UndrainAnswer struct {
 	StableID string `json:"stable_id"`
 	State    string `json:"state"`  // of the backend now
 	Reason   string `json:"reason"` // of the state
+	DryRun   bool   `json:"dry_run"`
+	// Users is how many users with connections by this proxy would come back, Back where they are: backend → users. Only for a dry run.
+	Users int            `json:"users,omitempty"`
+	Back  map[string]int `json:"back,omitempty"`
 }
 
 // Drain is how far one proxy is with a backend that users leave: an operator drains it, or Consul calls it draining.
@@ -210,6 +215,8 @@ type Drain struct {
 	Sessions map[string]int `json:"sessions"`
 	Held     map[string]int `json:"held"`
 	Ended    int            `json:"ended"` // users whose sessions were ended since the deadline
+	// Words is all of it in words (Progress).
+	Words string `json:"words"`
 }
 
 // Drain asks for POST /v1/drain.
@@ -226,6 +233,12 @@ func (c *Client) ClusterDrain(ctx context.Context, q DrainRequest) (Cluster[Drai
 // Undrain asks for POST /v1/undrain.
 func (c *Client) Undrain(ctx context.Context, q UndrainRequest) (UndrainAnswer, error) {
 	return post[UndrainAnswer](ctx, c, undrainPath, q)
+}
+
+// ClusterUndrain asks all proxies what the end of a drain would do.
+func (c *Client) ClusterUndrain(ctx context.Context, q UndrainRequest) (Cluster[UndrainAnswer], error) {
+	q.DryRun = true
+	return doAll[UndrainAnswer](ctx, c, undrainPath, q)
 }
 
 // post has one proxy do something.

@@ -90,7 +90,7 @@ func TestVerbsThatMoveUsers(t *testing.T) {
 		{"by all proxies", "/v1/cluster/drain", "s3cret", `{"backend":"imap1"}`, 400, admin.CodeOnlyDryRun},
 		{"by all proxies", "/v1/cluster/move", "s3cret", `{"user":"ann","auto":true}`, 400, admin.CodeOnlyDryRun},
 		{"by all proxies, too long", "/v1/cluster/move", "s3cret", `{"dry_run":true,"user":"` + strings.Repeat("a", 4096) + `"}`, 400, admin.CodeBadRequest},
-		{"by all proxies", "/v1/cluster/undrain", "s3cret", `{"backend":"imap1"}`, 404, admin.CodeNotFound},
+		{"by all proxies", "/v1/cluster/undrain", "s3cret", `{"backend":"imap1"}`, 400, admin.CodeOnlyDryRun},
 	} {
 		w := post(c.path, c.token, c.body)
 		if e := decode[admin.Error](t, w); w.Code != c.want || e.Error.Code != c.code {

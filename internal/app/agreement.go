@@ -16,6 +16,7 @@ import (
 	"imapproxy/routing/agree"
 	agreed "imapproxy/routing/cluster"
 	"imapproxy/routing/discovery"
+	"imapproxy/telemetry"
 )
 
 const (
@@ -74,7 +75,17 @@ func (a *App) openAgreement() error {
 	if g.part, err = agreed.New(o); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
-	a.tel.SetClusterGauges(g.gauges)
+	a.tel.SetClusterGauges(func() telemetry.ClusterStats {
+		s := g.gauges()
+		for _, d := range (mover{a}).Drains() {
+			l := telemetry.ClusterLeaving{Backend: d.Backend, Users: int64(d.Users), Held: d.Held}
+			if d.Ends != nil {
+				l.Turns = int64(max(0, time.Until(*d.Ends).Seconds()))
+			}
+			s.Leaving = append(s.Leaving, l)
+		}
+		return s
+	})
 	return nil
 }
 

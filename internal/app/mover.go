@@ -48,14 +48,24 @@ func (a mover) Undrain(ctx context.Context, q admin.UndrainRequest) (admin.Undra
 		}
 		b.ID, b.Name = q.Backend, q.Backend
 	}
-	err = a.agreement.part.Undrain(ctx, b.ID)
+	back, err := a.agreement.part.PreviewEnd(b.ID)
+	if err == nil && !q.DryRun {
+		back, err = nil, a.agreement.part.Undrain(ctx, b.ID)
+	}
 	switch {
 	case errors.Is(err, agree.ErrNotDrained) && b.State == routing.Draining:
 		return admin.UndrainAnswer{}, refused(http.StatusConflict, admin.CodeRefused, fmt.Sprintf("no operator drains %s: it is in maintenance in Consul (consul maint -disable ends that)", b.Name))
 	case err != nil:
 		return admin.UndrainAnswer{}, refusal(err)
 	}
-	u := admin.UndrainAnswer{Backend: b.Name, StableID: b.ID, State: routing.Down.String(), Reason: "not listed"}
+	u := admin.UndrainAnswer{Backend: b.Name, StableID: b.ID, State: routing.Down.String(), Reason: "not listed", DryRun: q.DryRun}
+	for id, n := range back {
+		if u.Back == nil {
+			u.Back = map[string]int{}
+		}
+		u.Users += n
+		u.Back[a.called(id)] += n
+	}
 	for _, now := range a.router.Backends() {
 		if now.ID == b.ID && !now.Gone {
 			u.State, u.Reason = now.State.String(), now.Reason
@@ -94,6 +104,9 @@ func (a mover) Drains() []admin.Drain {
 	for i := range all {
 		at := sessions[all[i].StableID]
 		all[i].Sessions, all[i].Held = at.Attachments, at.Held
+	}
+	for i := range all {
+		all[i].Words = all[i].Progress(time.Now())
 	}
 	slices.SortFunc(all, func(a, b admin.Drain) int { return strings.Compare(a.Backend, b.Backend) })
 	return all

@@ -120,6 +120,16 @@ func (m *Member) Drain(r DrainRequest, now time.Time) (since int64, err error) {
 // Undrain asks that a backend's drain end. The request is done when Drained returns 0 for the backend.
 func (m *Member) Undrain(backend string, now time.Time) error {
 	m.at(now)
+	if err := m.checkUndrain(backend); err != nil {
+		return err
+	}
+	m.writer.drains[backend] = &drainWish{nil, asked{until: m.now.Add(requestFor)}}
+	m.pump()
+	return nil
+}
+
+// checkUndrain returns why a drain can't be ended, nil if it can.
+func (m *Member) checkUndrain(backend string) error {
 	switch {
 	case m.phase != inside || m.isolated:
 		return ErrNotInside
@@ -128,9 +138,36 @@ func (m *Member) Undrain(backend string, now time.Time) error {
 	case m.fleet.drain(backend) == nil && !m.drainAsked(backend):
 		return ErrNotDrained
 	}
-	m.writer.drains[backend] = &drainWish{nil, asked{until: m.now.Add(requestFor)}}
-	m.pump()
 	return nil
+}
+
+// PreviewEnd returns where the users of this proxy are who would go to the backend if its drain ended: backend
+// → number of users. It is empty if the backend wouldn't be up.
+func (m *Member) PreviewEnd(backend string, now time.Time) (map[string]int, error) {
+	m.at(now)
+	if err := m.checkUndrain(backend); err != nil {
+		return nil, err
+	}
+	from := make(map[string]int)
+	b := m.fleet.backend(backend)
+	if b == nil || !b.Drained {
+		return from, nil
+	}
+	up := append(slices.Clone(m.fleet.newest().Up), Share{backend, b.Weight})
+	slices.SortFunc(up, func(a, b Share) int { return strings.Compare(a.ID, b.ID) })
+	choice, at := choices(up, m.o.Buckets, &m.places), m.places.of(backend)
+	for user, h := range m.holds {
+		goes := choice[h.bucket] == at
+		if over := m.override(user); over == backend {
+			goes = true
+		} else if over != "" && m.fleet.newest().up(over) {
+			goes = false
+		}
+		if goes && h.at != at {
+			from[m.places.ids[h.at]]++
+		}
+	}
+	return from, nil
 }
 
 // drainAsked reports whether this proxy was asked to drain the backend, and doesn't know yet that the fleet

@@ -376,3 +376,37 @@ func TestTurns(t *testing.T) {
 		}
 	}
 }
+
+// A dry run of a drain's end says who would come back: the users whom the backend had, from where they are now.
+func TestWhoWouldComeBack(t *testing.T) {
+	a := newAlone(t, Options{})
+	a.fleet(1, routing.Up, routing.Up)
+	if _, err := a.m.PreviewEnd("b1", a.now); !errors.Is(err, ErrNotDrained) {
+		t.Errorf("it isn't drained: %v", err)
+	}
+	if _, err := a.m.PreviewEnd("b9", a.now); !errors.Is(err, ErrUnknownBackend) {
+		t.Errorf("there is no such backend: %v", err)
+	}
+	a.later(11 * time.Second) // flap_damp
+	had := 0
+	for i := range 100 {
+		user := fmt.Sprint("user", i)
+		got := a.m.Claim(user, "", a.now)
+		if got.Backend == "b1" {
+			had++
+		}
+		a.m.Release(user, a.now)
+	}
+	if _, err := a.m.Drain(DrainRequest{Backend: "b1"}, a.now); err != nil {
+		t.Fatal(err)
+	}
+	a.later(time.Second)
+	for i := range 100 {
+		if got := a.m.Claim(fmt.Sprint("user", i), "", a.now); got.Verdict != Go || got.Backend != "b2" {
+			t.Fatalf("%+v", got)
+		}
+	}
+	if from, err := a.m.PreviewEnd("b1", a.now); err != nil || len(from) != 1 || from["b2"] != had || had == 0 {
+		t.Errorf("%v, %v; %d users had been there", from, err, had)
+	}
+}

@@ -279,6 +279,13 @@ func (c *Cluster) Drained(backend string) int64 {
 	return c.member.Drained(backend)
 }
 
+// PreviewEnd returns where this proxy's users are who would go to the backend if its drain ended: backend →
+// number of users.
+func (c *Cluster) PreviewEnd(backend string) (from map[string]int, err error) {
+	c.with(func(m *agree.Member, now time.Time) { from, err = m.PreviewEnd(backend, now) })
+	return from, err
+}
+
 // Preview returns where this proxy's users at a backend would go if it were drained: backend → number of
 // users; "" is for users for whom no other backend is up.
 func (c *Cluster) Preview(backend string) (to map[string]int, err error) {

@@ -119,8 +119,28 @@ async function showFleet() {
   }
 }
 
+// showDrains shows how far each proxy is with the backends that users leave, in the words of imapproxy drain --watch.
+let draining = false;
+async function showDrains() {
+  if (draining) return;
+  draining = true;
+  try {
+    const list = [];
+    for (const p of (await get("v1/cluster/backends")).proxies) {
+      for (const s of p.answer ? p.answer.drains : []) list.push([p.proxy + (p.own ? " (this one)" : ""), s.words]);
+    }
+    rows("drains", list, (cells) => cells);
+    $("leaving").hidden = !list.length;
+  } catch (e) {
+    $("leaving").hidden = true;
+  } finally {
+    draining = false;
+  }
+}
+
 async function refresh() {
   showFleet();
+  showDrains();
   try {
     const query = new URLSearchParams();
     for (const name of ["user", "backend"]) if ($(name).value) query.set(name, $(name).value);

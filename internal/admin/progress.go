@@ -1,0 +1,97 @@
+package admin
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Progress returns how far a drain is, and what holds it, in words. The page and the command line show them.
+func (d *Drain) Progress(now time.Time) string {
+	text := printable(d.Backend) + ": connections of " + users(d.Users) + " left"
+	if d.Started > d.Users && d.Begun != nil {
+		text += fmt.Sprintf(" of %d", d.Started)
+		if passed := now.Sub(*d.Begun).Seconds(); passed >= 1 {
+			text += fmt.Sprintf(", %.3g a second so far", float64(d.Started-d.Users)/passed)
+		}
+	}
+	if len(d.Sessions) > 0 {
+		text += "; sessions: " + Histogram(d.Sessions)
+	}
+	if len(d.Held) > 0 {
+		text += "; held by: " + Histogram(d.Held)
+	}
+	switch {
+	case d.Users == 0 && d.Left() == 0:
+		text += "; done"
+	case d.Ends == nil:
+		text += "; not begun"
+	case d.Ends.After(now):
+		text += "; all have had their turn in " + inWords(d.Ends.Sub(now))
+	default:
+		text += "; those who are left are asked again"
+	}
+	switch {
+	case d.Ended > 0:
+		text += fmt.Sprintf("; sessions of %s ended", users(d.Ended))
+	case d.Deadline != nil && d.Deadline.After(now) && d.Users > 0:
+		text += "; what is left is ended in " + inWords(d.Deadline.Sub(now))
+	}
+	return text
+}
+
+// Left returns how many sessions have connections at the backend, or will have.
+func (d *Drain) Left() (n int) {
+	for at, some := range d.Sessions {
+		if at != "parked" {
+			n += some
+		}
+	}
+	return n
+}
+
+// Histogram is counts with their names, the largest first.
+func Histogram(counts map[string]int) string {
+	names := slices.Sorted(maps.Keys(counts))
+	slices.SortStableFunc(names, func(a, b string) int { return counts[b] - counts[a] })
+	var all []string
+	for _, name := range names {
+		all = append(all, fmt.Sprintf("%d %s", counts[name], printable(name)))
+	}
+	return strings.Join(all, ", ")
+}
+
+func users(n int) string {
+	if n == 1 {
+		return "1 user"
+	}
+	return fmt.Sprintf("%d users", n)
+}
+
+// printable is text for a terminal: control characters are replaced. An empty text is a dash.
+func printable(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// inWords formats a duration for people.
+func inWords(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return max(d, 0).Truncate(time.Second).String()
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
