@@ -8,10 +8,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // breaker stands between the proxy and the server, and cuts connections after some octets, in either direction: within
-// responses and commands, and between them.
+// responses and commands, and between them. Some are black holes first: they stay open for a while, and what either
+// side sends is lost.
 type breaker struct {
 	addr    string
 	backend string
@@ -22,6 +24,12 @@ type breaker struct {
 const (
 	sparedOctets = 1500
 	meanOctets   = 3 << 10
+)
+
+// How many of the cut connections are black holes first, and for how long.
+const (
+	oneHoleOf = 4
+	meanHole  = 100 * time.Millisecond
 )
 
 // newBreaker listens until the test's end.
@@ -88,9 +96,16 @@ func (b *breaker) carry(from, to net.Conn, left *atomic.Int64, cut func()) {
 		n, err := from.Read(buf)
 		if n > 0 {
 			rest := left.Add(-int64(n))
+			if rest < 0 && rest+int64(n) <= 0 {
+				continue // it is a black hole by now
+			}
 			if rest < 0 && rest+int64(n) > 0 { // up to here, and no further
 				_, _ = to.Write(buf[:rest+int64(n)])
 				b.breaks.Add(1)
+				if rand.IntN(oneHoleOf) == 0 {
+					time.AfterFunc(time.Duration(rand.ExpFloat64()*float64(meanHole)), cut)
+					continue
+				}
 				cut()
 				return
 			}

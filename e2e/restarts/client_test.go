@@ -38,6 +38,7 @@ type client struct {
 	ended    atomic.Pointer[error]
 	appended map[string]bool // by subject: whether the answer was OK
 	refused  int             // commands that were answered NO
+	views    []string        // ends where others had removed messages from the mailbox
 	cuts     []string        // commands within whose literals the connection was ended
 	slow     []wait          // that took long
 }
@@ -53,6 +54,9 @@ const slowFrom = 100 * time.Millisecond
 
 // errTold means that a client was told what isn't true.
 var errTold = errors.New("it was told what isn't true")
+
+// errBye means that the session was ended.
+var errBye = errors.New("the session is ended")
 
 func (c *client) connect() error {
 	nc, err := imaptest.DialConn(context.Background(), c.addr, imaptest.DialOptions{Timeout: 2 * time.Minute})
@@ -135,7 +139,7 @@ func (c *client) follow(r imaptest.Response) error {
 	n, err := strconv.Atoi(r.Word(1))
 	if err != nil {
 		if r.Word(1) == "BYE" {
-			return fmt.Errorf("the session is ended: %s", r)
+			return fmt.Errorf("%w: %s", errBye, r)
 		}
 		return nil
 	}
@@ -256,6 +260,14 @@ func (c *client) work(end <-chan struct{}) {
 		case err != nil && !errors.Is(err, errTold) && (subject != "" || strings.Contains(line, "BODY.PEEK[]")):
 			// Within a literal there may be no other way (docs/failures.md).
 			c.cuts = append(c.cuts, fmt.Sprintf("%q: %v", head, err))
+			_ = c.conn.Close()
+			if err := c.connect(); err != nil {
+				c.gone(err)
+				return
+			}
+		case errors.Is(err, errBye) && c.box == "Trash":
+			// Others add and remove messages there. Which of them the client was told of can't always be found.
+			c.views = append(c.views, fmt.Sprintf("%q: %v", head, err))
 			_ = c.conn.Close()
 			if err := c.connect(); err != nil {
 				c.gone(err)

@@ -129,13 +129,14 @@ func (f *fleet) through(name string, do func()) {
 func (f *fleet) ends() {
 	f.t.Helper()
 	f.stop()
-	stored, unsure, refused, cuts := map[string]bool{}, map[string]bool{}, 0, []string{}
+	stored, unsure, refused := map[string]bool{}, map[string]bool{}, 0
+	var cuts, views []string
 	for _, c := range f.all() {
 		if err := c.ended.Load(); err != nil {
 			f.t.Errorf("client %d (%s): %v", c.n, c.user, *err)
 		}
 		refused += c.refused
-		cuts = append(cuts, c.cuts...)
+		cuts, views = append(cuts, c.cuts...), append(views, c.views...)
 		for id, ok := range c.appended {
 			if ok {
 				stored[id] = true
@@ -169,6 +170,12 @@ func (f *fleet) ends() {
 	f.t.Logf("%d APPENDs were answered OK, %d not; %d commands were answered NO", len(stored), len(unsure), refused)
 	for _, cut := range cuts {
 		f.t.Logf("ended within a literal: %s", cut)
+	}
+	for _, v := range views {
+		f.t.Logf("view lost: %s", v)
+	}
+	if lost := f.p.metric(f.t, "imapproxy_sessions_closed_total", `reason="view_lost"`); float64(len(views)) > lost {
+		f.t.Errorf("%d sessions were ended, of which %.0f since their views couldn't be found", len(views), lost)
 	}
 	f.figures()
 }
