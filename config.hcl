@@ -863,7 +863,22 @@ admin {
 
 # On SIGTERM the proxy accepts no new clients, and sends BYE to its sessions. It spreads the
 # BYEs over the drain time, so that clients don't all reconnect in the same second.
+#
+# An upgrade (imapproxy upgrade) needs no SIGTERM: a new process takes over the listening
+# sockets, and the old one goes on serving its sessions (docs/operations.md, "Upgrade").
 shutdown {
   # Default: "30s".
   drain = "30s"
+
+  # How long the old process serves its sessions after a new one has taken over. It ends idle
+  # ones first, spread over four fifths of this time, each when no command is under way; the
+  # others at the end. It uses memory meanwhile, as the new one does; hours are all right.
+  # Default: "1h"; at most "168h".
+  handover = "1h"
+
+  # The unix socket by which the running process hands over to its successor. Only the
+  # proxy's user and root may use it. Two proxies on one machine need two of them. A change
+  # needs a restart. Default: "", which is handover.sock in the unit's runtime folder
+  # (/run/imapproxy); without systemd there is no such folder, and no hand-over.
+  #handover_socket = "/var/lib/imapproxy/handover.sock"
 }

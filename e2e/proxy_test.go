@@ -35,6 +35,7 @@ type proxyOptions struct {
 	Linger     string // before a session is parked; "" = the default
 	AdminToken string // the file with it
 	Sources    string // source_addresses, in HCL; "" = none
+	Shutdown   string // further lines of shutdown
 	Further    string // blocks, in HCL
 }
 
@@ -147,6 +148,7 @@ admin {
 }
 shutdown {
   drain = "1s"
+  {{.Shutdown}}
 }
 {{if .Stays}}
 park {
@@ -184,12 +186,17 @@ func startProxy(t testing.TB, o proxyOptions) *runningProxy {
 		t.Fatal(err)
 	}
 	writeFile(t, p.Config, conf.String())
+	p.Process = servers.Start(t, "imapproxy", p.serveCommand())
+	p.waitReady(t)
+	return p
+}
+
+// serveCommand is one that serves the proxy's configuration.
+func (p *runningProxy) serveCommand() *exec.Cmd {
 	cmd := exec.Command(os.Getenv(proxyBinary), "serve", "--config", p.Config)
 	// A race that the detector sees ends the process, and so the test.
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
-	p.Process = servers.Start(t, "imapproxy", cmd)
-	p.waitReady(t)
-	return p
+	return cmd
 }
 
 // waitReady asks /readyz until it says yes.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -99,16 +100,29 @@ func (e *ListenError) Error() string { return fmt.Sprintf("listener %q: %v", e.L
 func (e *ListenError) Unwrap() error { return e.Err }
 
 func (l *listener) bind(ctx context.Context) error {
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", l.opts.Address)
+	listen := l.srv.set.Load().Listen
+	if listen == nil {
+		listen = bind
+	}
+	ln, err := listen(ctx, l.opts.Name, l.opts.Address)
 	if err != nil {
 		return &ListenError{Listener: l.opts.Name, Err: err}
 	}
-	l.tcp = ln.(*net.TCPListener)
+	l.tcp = ln
 	return nil
 }
 
-// accept serves connections until the listener is closed. ctx bounds the sessions before login.
+// bind is Options.Listen where there is none.
+func bind(ctx context.Context, _, address string) (*net.TCPListener, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return ln.(*net.TCPListener), nil
+}
+
+// accept serves connections until the listener is closed; it pauses while the gate is shut. ctx bounds the sessions before login.
 func (l *listener) accept(ctx context.Context) error {
 	pause := time.Duration(0)
 	for {
@@ -116,6 +130,11 @@ func (l *listener) accept(ctx context.Context) error {
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded): // Pause
+			if !l.srv.accepts.wait() {
+				return nil
+			}
+			continue
 		case err != nil:
 			// The shortage ends when sessions end. The pool may have connections whose descriptors can be
 			// freed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -54,6 +55,9 @@ type Options struct {
 	Telemetry *telemetry.Telemetry // nil: nothing is recorded
 	// Drain is how long sessions may continue when the server stops.
 	Drain time.Duration
+
+	// Listen binds a listener's address, or returns a socket that was bound to it elsewhere. nil: the address is bound. Reload doesn't use it.
+	Listen func(ctx context.Context, name, address string) (*net.TCPListener, error)
 
 	// Overdue says that this proxy can't trust its backend connections any more, since it may have been stopped for so long that others have
 	// moved its users (docs/cluster.md). It is asked at each command boundary and takes no lock. nil: never. Reload can't change it.

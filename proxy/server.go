@@ -36,6 +36,7 @@ type Server struct {
 	reg      *session.Registry         // the sessions; also in env
 	refusals *fair.Queue[netip.Prefix] // slots for telling clients that there is no place
 	trials   *trials
+	accepts  *acceptGate
 
 	set         atomic.Pointer[settings]
 	rechecks    chan struct{} // asks recheckSessions for a round
@@ -46,6 +47,7 @@ type Server struct {
 	// sessions counts each session from accept until gone; Serve waits for it.
 	sessions sync.WaitGroup
 	draining atomic.Bool
+	leaving  atomic.Bool // a successor accepts the clients
 
 	sweeping sync.Mutex // held by Sweep, guards swept
 	swept    int        // the shard whose parked sessions the next sweep visits
@@ -85,7 +87,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{tel: o.Telemetry, now: o.Now, reg: session.NewRegistry(), refusals: newRefusals(), started: o.Now(), rechecks: make(chan struct{}, 1)}
+	s := &Server{tel: o.Telemetry, now: o.Now, reg: session.NewRegistry(), refusals: newRefusals(), started: o.Now(), rechecks: make(chan struct{}, 1), accepts: newAcceptGate()}
 	s.trials = newTrials(s)
 	set := newSettings(o)
 	s.set.Store(set)
@@ -200,6 +202,7 @@ func (s *Server) Serve(ctx context.Context) error {
 }
 
 func (s *Server) closeListeners() {
+	s.accepts.end()
 	for _, l := range s.listeners {
 		if l.tcp != nil {
 			_ = l.tcp.Close()
@@ -385,6 +388,7 @@ type Status struct {
 	Hostname     string
 	Started      time.Time
 	Draining     bool
+	Leaving      bool              // a successor accepts the clients
 	Listeners    map[string]string // bound addresses by name
 	Sessions     int64
 	Attachments  map[string]int64
@@ -394,7 +398,7 @@ type Status struct {
 // Status returns the current figures.
 func (s *Server) Status() Status {
 	set := s.set.Load()
-	st := Status{Version: set.Version, Hostname: set.Hostname, Started: s.started, Draining: s.draining.Load(),
+	st := Status{Version: set.Version, Hostname: set.Hostname, Started: s.started, Draining: s.draining.Load(), Leaving: s.leaving.Load(),
 		Listeners: s.Addrs(), Sessions: s.reg.Total(), Attachments: map[string]int64{}}
 	for _, a := range s.reg.Attachments() {
 		st.Attachments[a.Attachment] = a.Count

@@ -21,6 +21,7 @@ func (r *Router) Shares() bool { return r.opts.Load().Storage == Shared }
 //
 //	a backend is named, and isn't listed              ErrNoBackend
 //	else                                              there; the user's pin moves, if it is elsewhere
+//	another process of this proxy has the user        there
 //	the user has a pin                                there
 //	several proxies agree                             where the session was: its connection claims it, or says where else
 //	else                                              where a login would go
@@ -69,9 +70,10 @@ func (r *Router) Destination(user string) string {
 
 // follow makes the pick of Follow.
 func (r *Router) follow(p *Pick, backend string) (*Pick, error) {
+	o := r.opts.Load()
+	beside := o.beside(p.user)
 	tx := newWriteTxn(r.db)
 	defer tx.abort()
-	o := r.opts.Load()
 	now := o.Now()
 	old := tx.pin(p.user)
 	if old != nil && old.ended(now, o.PinGrace) {
@@ -81,6 +83,8 @@ func (r *Router) follow(p *Pick, backend string) (*Pick, error) {
 	}
 	switch {
 	case backend != "":
+	case beside != "" && (old == nil || old.holding == 0):
+		backend = beside
 	case old != nil:
 		backend = old.backend
 	case o.Agreement != nil:

@@ -31,7 +31,7 @@ func New(o Options) (*Router, error) {
 // telemetry remain those of New.
 func (r *Router) Reload(o Options) error {
 	old := r.opts.Load()
-	o.Now, o.Telemetry, o.Agreement = old.Now, r.tel, old.Agreement
+	o.Now, o.Telemetry, o.Agreement, o.Beside = old.Now, r.tel, old.Agreement, old.Beside
 	opts, err := o.withDefaults()
 	if err != nil {
 		return err

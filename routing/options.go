@@ -58,6 +58,9 @@ type Options struct {
 	// decides alone. Reload doesn't change it.
 	Agreement Agreement
 
+	// Beside knows of other processes of this proxy; nil = there are none. Reload doesn't change it.
+	Beside Beside
+
 	Now       func() time.Time     // nil = time.Now
 	Telemetry *telemetry.Telemetry // nil = nothing is recorded; not changed by Reload
 }
@@ -106,4 +109,22 @@ type Agreement interface {
 	// haven't agreed. home is the ID of the backend that the user's placement names, "" for none. release
 	// ends the claim.
 	Claim(ctx context.Context, user, home string) (backend string, release func(), err error)
+}
+
+// Beside is what other processes of the same proxy have: during an upgrade the old process still serves its sessions. It is for
+// a proxy that decides alone. The router takes another process's connections for its own: the rules of choose are the same.
+type Beside interface {
+	// Where returns the ID of the backend at which another process has connections of the user; "": none has.
+	Where(user string) string
+	// Free has the other processes let go of the user at other backends than this one, and waits until they have.
+	// down says of a backend whether its connections can be closed at once.
+	Free(ctx context.Context, user, backend string, down func(backend string) bool) error
+}
+
+// beside is Where.
+func (o *Options) beside(user string) string {
+	if o.Beside == nil || o.Agreement != nil {
+		return ""
+	}
+	return o.Beside.Where(user)
 }

@@ -44,7 +44,7 @@ func (r *Router) pickWithin(ctx context.Context, limit time.Duration, a ask) (*P
 	news := r.news() // taken before the pick, so that no answer is missed in between
 	p, err := r.pick(a)
 	if !errors.Is(err, ErrNotReady) {
-		return p, err
+		return r.freed(ctx, p, err)
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -53,13 +53,14 @@ func (r *Router) pickWithin(ctx context.Context, limit time.Duration, a ask) (*P
 		case <-news:
 		case <-timer.C:
 			a.settle = false
-			return r.pick(a)
+			p, err = r.pick(a)
+			return r.freed(ctx, p, err)
 		case <-ctx.Done():
 			return nil, err
 		}
 		news = r.news()
 		if p, err = r.pick(a); !errors.Is(err, ErrNotReady) {
-			return p, err
+			return r.freed(ctx, p, err)
 		}
 	}
 }
@@ -72,9 +73,10 @@ func (r *Router) pick(a ask) (*Pick, error) {
 	if !r.Ready() {
 		return nil, ErrNotReady
 	}
+	o := r.opts.Load()
+	beside := o.beside(a.user)
 	tx := newWriteTxn(r.db)
 	defer tx.abort()
-	o := r.opts.Load()
 	now := o.Now()
 	r.sweep(tx, o, now, sweepStep)
 
@@ -86,7 +88,7 @@ func (r *Router) pick(a ask) (*Pick, error) {
 	}
 	health := tx.allHealth()
 	b, why, err := choose(choice{
-		user: a.user, placement: a.placement, tried: a.tried, pin: old, now: now,
+		user: a.user, placement: a.placement, tried: a.tried, pin: pinBeside(old, beside, a.user, a.placement, now), now: now,
 		storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx.readTxn, health: health, settle: a.settle, agreed: a.agreed,
 	})
 	if err != nil {

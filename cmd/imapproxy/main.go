@@ -6,9 +6,9 @@
 // settings mean to each package is internal/wiring.
 //
 // Imports internal/admin, internal/app, internal/config, internal/dev,
-// internal/task, internal/wiring, proxy, proxy/auth, proxy/park,
-// proxy/park/resync, proxy/upstream, proxy/wire, routing, routing/discovery and
-// telemetry. Imported by none.
+// internal/handover, internal/task, internal/wiring, proxy, proxy/auth,
+// proxy/park, proxy/park/resync, proxy/upstream, proxy/wire, routing,
+// routing/discovery and telemetry. Imported by none.
 package main
 
 import (
@@ -37,6 +37,7 @@ type commandLine struct {
 	Kick     kickCommand     `cmd:"" help:"End a user's sessions, one session, or all on a backend."`
 	Drain    drainCommand    `cmd:"" help:"Move a backend's users away, for all proxies, with their sessions connected; it holds until undrain."`
 	Undrain  undrainCommand  `cmd:"" help:"End a drain: the backend takes users again."`
+	Upgrade  upgradeCommand  `cmd:"" help:"Start the installed program in place of the running one: no client is refused, and sessions go on in the old process."`
 	Move     moveCommand     `cmd:"" help:"Move one user to a backend, or with --auto back to where all others would go."`
 	Flush    flushCommand    `cmd:"" help:"Forget a user's pin, warm connections and cached credentials: a changed password holds at once."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`

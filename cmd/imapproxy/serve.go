@@ -4,6 +4,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"imapproxy/internal/app"
+	"imapproxy/internal/handover"
 	"imapproxy/internal/task"
 )
 
@@ -16,7 +17,7 @@ func (c serveCommand) Run(env environment) error {
 	dumps := noDumps()
 	hangups, stop := env.hangups()
 	defer stop()
-	a, err := app.Open(env.ctx, app.Options{File: c.Config, Version: version(), Logs: env.stderr, Notify: notify})
+	a, err := app.Open(env.ctx, app.Options{File: c.Config, Version: version(), Logs: env.stderr, Notify: notify, Sockets: handover.Activated(), Restart: startAgain})
 	if err != nil {
 		return err
 	}

@@ -61,6 +61,9 @@ func showStatus(w io.Writer, s admin.Status) error {
 	if a := s.Agreement; a != nil {
 		rows = append(rows, []string{"agreement", agreementWords(a, s)})
 	}
+	for _, l := range s.Leaving {
+		rows = append(rows, []string{"leaving", fmt.Sprintf("an older process (pid %d, version %s) with %s", l.PID, dash(l.Version), count(l.Sessions, "session"))})
+	}
 	for _, short := range s.Shortages {
 		rows = append(rows, []string{"short of " + short.Of, fmt.Sprintf("%s at %s, last %s ago: %s", count(int(short.Count), "time"), short.At, ago(s.Time.Sub(short.Last)), short.Error)})
 	}

@@ -54,6 +54,8 @@ type Router interface {
 // Options are the settings of a Server. Address, Proxy and Router are required.
 type Options struct {
 	Address string // host:port
+	// Listener is a socket that was bound to Address elsewhere; nil: Listen binds it.
+	Listener *net.TCPListener
 	// Token is the token that callers must send (Authorization: Bearer); "" means that none is required,
 	// which is allowed on loopback only.
 	Token telemetry.Secret
@@ -79,8 +81,10 @@ type Options struct {
 	// Shortages returns the resources of its own that the proxy has run out of; nil: unknown.
 	Shortages func() []Shortage
 	// Room returns how many connections the proxy has to a backend, and their bound; nil: unknown.
-	Room   func(backend string) (connections, bound int)
-	Reload func() *Reload // nil, or returns it: there was no reload
+	Room func(backend string) (connections, bound int)
+	// Leaving returns the older processes of this proxy; nil: there are none.
+	Leaving func() []Leaving
+	Reload  func() *Reload // nil, or returns it: there was no reload
 	// User returns the data about a user, without the sessions; Flush removes cached data. nil: there's no
 	// /v1/user, no /v1/flush.
 	User  func(ctx context.Context, user string) User
@@ -101,6 +105,7 @@ type Server struct {
 	addr     *net.TCPAddr // resolved, before it's bound
 	loopback bool
 	ln       net.Listener
+	tcp      *net.TCPListener // under ln
 	http     *http.Server
 }
 
@@ -159,10 +164,14 @@ func newServer(o Options) (*Server, error) {
 
 // Listen binds the address that New has resolved.
 func (s *Server) Listen() error {
-	ln, err := net.ListenTCP("tcp", s.addr)
-	if err != nil {
-		return fmt.Errorf("admin: %w", err)
+	ln := s.opts.Listener
+	if ln == nil {
+		var err error
+		if ln, err = net.ListenTCP("tcp", s.addr); err != nil {
+			return fmt.Errorf("admin: %w", err)
+		}
 	}
+	s.tcp = ln
 	limit := maxConns
 	if s.opts.Events != nil {
 		limit = maxEventConns
@@ -173,6 +182,9 @@ func (s *Server) Listen() error {
 	}
 	return nil
 }
+
+// Socket returns the bound socket, nil before Listen.
+func (s *Server) Socket() *net.TCPListener { return s.tcp }
 
 // Addr returns the bound address, nil before Listen.
 func (s *Server) Addr() net.Addr {

@@ -86,6 +86,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Shortages != nil {
 		st.Shortages = append(st.Shortages, s.opts.Shortages()...)
 	}
+	if st.Leaving = []Leaving{}; s.opts.Leaving != nil {
+		st.Leaving = append(st.Leaving, s.opts.Leaving()...)
+	}
 	if s.opts.Reload != nil {
 		st.Reload = s.opts.Reload()
 	}

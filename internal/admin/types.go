@@ -23,6 +23,8 @@ type Status struct {
 	Agreement *Agreement `json:"agreement"`
 	Parking   *Parking   `json:"parking"` // null: off
 	Reload    *Reload    `json:"reload"`  // the last one; null: there was none
+	// Leaving are the older processes of this proxy, after an upgrade.
+	Leaving []Leaving `json:"leaving"`
 	// Shortages are what the proxy itself has run out of since the start, the latest first.
 	Shortages []Shortage `json:"shortages"`
 }
@@ -68,6 +70,14 @@ type AgreedPeer struct {
 	// Session: its Consul session lives. Where it doesn't, Removed is when the others stop to count with it; null: not known yet.
 	Session bool       `json:"session"`
 	Removed *time.Time `json:"removed"`
+}
+
+// Leaving is an older process of this proxy, which serves its sessions after an upgrade.
+type Leaving struct {
+	PID      int       `json:"pid"`
+	Version  string    `json:"version"`
+	Sessions int       `json:"sessions"` // its own, and those of processes before it
+	Until    time.Time `json:"until"`    // when the last ones end
 }
 
 // Shortage is a resource that the proxy itself ran out of, at one place.

@@ -23,18 +23,22 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	}
 	o.ID, o.Fleet, o.PeerToken, o.TLS = a.cluster.id, a.cluster.fleet, a.cluster.peerToken, a.cluster.adminTLS()
 	o.Name, o.Digest = a.name, func() string { return *a.digest.Load() }
-	o.Parking, o.Reload, o.Kick = a.parking.status, a.lastReload.Load, a.server.Kick
-	o.User, o.Flush, o.Hints = a.user, a.flush, a.parking.hints
+	o.Parking, o.Reload, o.Kick = a.parking.status, a.lastReload.Load, a.kick
+	o.User, o.Flush, o.Hints = a.user, a.flush, a.hints
 	if g := a.agreement; g != nil {
 		o.Agreement, o.Remove, o.Mover = g.status, g.remove, mover{a}
 	}
-	o.Shortages = a.shortages
+	o.Shortages, o.Leaving = a.shortages, a.beside.leavingProcesses
 	o.Room = func(backend string) (connections, bound int) {
 		s := a.room.Status(backend)
 		return s.Connections, s.Bound
 	}
 	if a.parking.events != nil && a.cfg.Park.Events.Address == "" {
 		o.Events = a.parking.events
+	}
+	var err error
+	if o.Listener, err = a.sockets.Take(adminSocket, c.Address); err != nil {
+		return nil, wiring.About("admin.address", err)
 	}
 	server, err := admin.New(o)
 	if err == nil {
@@ -52,7 +56,11 @@ func (a *App) openEvents() (*admin.Server, error) {
 	if a.parking.events == nil || address == "" {
 		return nil, nil
 	}
-	server, err := admin.NewEvents(admin.Options{Address: address, Events: a.parking.events, Log: a.tel.Log})
+	socket, err := a.sockets.Take(eventsSocket, address)
+	if err != nil {
+		return nil, wiring.About("park.events.address", err)
+	}
+	server, err := admin.NewEvents(admin.Options{Address: address, Listener: socket, Events: a.parking.events, Log: a.tel.Log})
 	if err == nil {
 		err = server.Listen()
 	}

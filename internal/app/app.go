@@ -14,6 +14,7 @@ import (
 
 	"imapproxy/internal/admin"
 	"imapproxy/internal/config"
+	"imapproxy/internal/handover"
 	"imapproxy/internal/task"
 	"imapproxy/internal/wiring"
 	"imapproxy/proxy"
@@ -23,6 +24,7 @@ import (
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/routing/discovery"
+	"imapproxy/routing/pair"
 	"imapproxy/telemetry"
 )
 
@@ -43,6 +45,12 @@ type Options struct {
 	Logs io.Writer
 	// Certificate is for listeners with TLS for which the configuration has no certificate.
 	Certificate *proxy.Certificate
+	// Sockets are listening sockets that systemd has bound; nil: none.
+	Sockets *handover.Sockets
+	// Trial is for how long a successor serves beside the old process before that one stops to accept; 0: a second.
+	Trial time.Duration
+	// Restart starts a successor of this process, as `imapproxy upgrade` asks for it, and returns how to wait for its end. nil: it can't be done.
+	Restart func() (pid int, wait func() error, err error)
 	// Notify tells the service manager a state in the form of sd_notify; nil: there is no service manager.
 	Notify func(state string) error
 
@@ -77,13 +85,17 @@ type App struct {
 	cluster  *cluster
 	// agreement is how the proxies agree on where users are; nil: this one decides alone.
 	agreement *agreement
-	admin     *admin.Server // nil where it is off
-	events    *admin.Server // nil if events come to admin, or are off
+	// beside is for processes of this proxy that serve at the same time during an upgrade.
+	beside *beside
+	admin  *admin.Server // nil where it is off
+	events *admin.Server // nil if events come to admin, or are off
 
 	ready   chan struct{}   // closed when the first set of backends has been applied
 	reloads chan chan error // Reload's requests; Run answers each one that it receives
 	ending  chan struct{}   // closed when no more requests are received
 	end     func()          // closes ending, once
+	over    context.Context // ends when the App stops to serve: Run's ctx has ended, or stop was called
+	stop    func()          // ends Run
 
 	lastReload atomic.Pointer[admin.Reload] // nil: there was none
 	asked      *discovery.RegisterOptions   // the entry in Consul with which alone has asked; nil: there is none
@@ -94,10 +106,11 @@ type App struct {
 
 	cfg     *config.Config // the current settings; those that need a restart are those of the start
 	sources []auth.Source
-	source  discovery.Source // of the backends
-	files   [32]byte         // wiring.FleetFiles at the time when source and registration read them
-	secrets [32]byte         // wiring.AuthFiles, as sources have read them
-	bound   bool             // the listeners are bound
+	source  discovery.Source  // of the backends
+	files   [32]byte          // wiring.FleetFiles at the time when source and registration read them
+	secrets [32]byte          // wiring.AuthFiles, as sources have read them
+	sockets *handover.Sockets // bound elsewhere, and not yet taken
+	bound   bool              // the listeners are bound
 	ran     bool
 	closed  bool
 
@@ -120,6 +133,10 @@ func Open(ctx context.Context, o Options) (*App, error) {
 		opts: o, cfg: cfg, level: &slog.LevelVar{}, instance: strings.ToLower(rand.Text()[:16]), started: time.Now(),
 		ready: make(chan struct{}), reloads: make(chan chan error), ending: make(chan struct{}),
 	}
+	if a.sockets = o.Sockets; a.sockets == nil {
+		a.sockets = &handover.Sockets{}
+	}
+	a.over, a.stop = context.WithCancel(context.Background())
 	a.end = sync.OnceFunc(func() { close(a.ending) })
 	if err := a.open(ctx); err != nil {
 		_ = a.Close() // no client was served
@@ -169,9 +186,13 @@ func (a *App) open(ctx context.Context) (err error) {
 	if a.cluster, err = newCluster(a.cfg, a.tel); err != nil {
 		return err
 	}
+	a.beside = newBeside(a.cfg)
 	if wiring.Agrees(a.cfg) {
 		a.agreement = newAgreement(a.cluster.id)
 		routes.Agreement = a.agreement
+	} else if a.beside != nil {
+		a.beside.table = pair.New(pair.Options{})
+		routes.Beside = a.beside
 	}
 	if a.router, err = routing.New(routes); err != nil {
 		return err
@@ -187,13 +208,17 @@ func (a *App) open(ctx context.Context) (err error) {
 	if a.sources, err = wiring.Sources(a.cfg, a.tel.Log); err != nil {
 		return err
 	}
-	if a.parking, err = newParking(a.cfg, a.tel, a.room, a.cluster.outbox, a.opts); err != nil {
+	if a.parking, err = newParking(a.cfg, a.tel, a.room, a.cluster.outbox, a.beside, a.opts); err != nil {
 		return err
 	}
 	options, err := a.proxyOptions(a.cfg, a.sources, a.source)
 	if err != nil {
 		return err
 	}
+	if err = a.takeOver(ctx); err != nil {
+		return err
+	}
+	options.Listen = a.listen
 	if a.server, err = proxy.New(options); err != nil {
 		return err
 	}
@@ -215,7 +240,8 @@ func (a *App) open(ctx context.Context) (err error) {
 		return err
 	}
 	a.bound = true
-	return nil
+	a.leftOver()
+	return a.awaitSuccessor()
 }
 
 // proxyOptions is the server's part of a configuration.
@@ -227,6 +253,9 @@ func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source disco
 	var err error
 	dial := wiring.Upstream(c, a.tel)
 	dial.Room, dial.MasterFindings, dial.Now = a.room, a.findings, a.opts.Now
+	if a.beside != nil && a.agreement == nil {
+		dial.Claims = besideClaims{a.beside}
+	}
 	if a.agreement != nil {
 		dial.Claims, dial.Overdue, o.Overdue = connClaims{a.agreement}, a.agreement.Overdue, a.agreement.Overdue
 	}
@@ -253,10 +282,12 @@ func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source disco
 // Close frees what Open opened. Call it after Run has returned, or without Run. A second call does nothing.
 func (a *App) Close() error {
 	a.end()
+	a.stop()
 	if a.closed {
 		return nil
 	}
 	a.closed = true
+	a.beside.close()
 	var err error
 	if !a.ran {
 		err = a.unbind()
@@ -270,18 +301,20 @@ func (a *App) Close() error {
 	return err
 }
 
-// unbind releases the addresses of an App that hasn't run: it serves each part with an ended context, so that
+// unbind releases the addresses of parts that haven't run: it serves each part with an ended context, so that
 // the part ends at once.
 func (a *App) unbind() error {
+	a.sockets.Close()
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
 	var errs []error
-	for _, bound := range []*admin.Server{a.events, a.admin} {
-		if bound != nil {
-			errs = append(errs, bound.Serve(over))
-		}
+	if a.events != nil && a.listening == nil {
+		errs = append(errs, a.events.Serve(over))
 	}
-	if a.bound {
+	if a.admin != nil && a.answering == nil {
+		errs = append(errs, a.admin.Serve(over))
+	}
+	if a.bound && a.serving == nil {
 		errs = append(errs, a.server.Serve(over))
 	}
 	return errors.Join(errs...)

@@ -40,7 +40,7 @@ type parking struct {
 }
 
 // newParking makes the parts that run between begin and end.
-func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room, outbox *peers.Outbox, o Options) (*parking, error) {
+func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room, outbox *peers.Outbox, b *beside, o Options) (*parking, error) {
 	p := &parking{room: room, outbox: outbox, clock: o.Now, queue: park.NewHintQueue(park.HintQueueOptions{})}
 	p.set(c)
 	hub := wiring.Hub(c, tel)
@@ -50,7 +50,8 @@ func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room,
 	p.hub, p.pool = park.NewHub(hub), upstream.NewPool(p.poolOptions(c, tel))
 	secrets, err := wiring.EventSecrets(c)
 	if err == nil && len(secrets) > 0 {
-		p.events, err = events.New(events.Options{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Forward: outbox.Add, Log: tel.Log, Now: o.Now}, p.queue)
+		forward := func(user, mailbox string) { outbox.Add(user, mailbox); b.hint(user, mailbox) }
+		p.events, err = events.New(events.Options{Secrets: secrets, User: p.user, Wanted: p.hub.Wanted, Forward: forward, Log: tel.Log, Now: o.Now}, p.queue)
 	}
 	if err != nil {
 		return nil, wiring.About("park.events.token_file", err)

@@ -13,6 +13,7 @@ import (
 
 	"imapproxy/internal/admin"
 	"imapproxy/internal/config"
+	"imapproxy/internal/handover"
 	"imapproxy/internal/wiring"
 	"imapproxy/proxy"
 	"imapproxy/telemetry"
@@ -46,6 +47,7 @@ func (a *App) Reload(ctx context.Context) error {
 // systemd (257) then wait for READY=1 for ever.
 func (a *App) reload() error {
 	a.reopenLog()
+	a.beside.tellOlder(handover.Message{Do: "reopen"})
 	var changes []config.Change
 	wanted, warnings, err := a.again()
 	if err == nil {

@@ -23,12 +23,19 @@ func (a *App) Run(ctx context.Context) error {
 		return errors.New("app: Run after Run or Close")
 	}
 	a.ran = true
+	defer context.AfterFunc(ctx, a.stop)()
+	ctx = a.over
 	log := a.tel.Log
-	a.begin()
+	if err := a.begin(ctx); err != nil {
+		a.end()
+		return errors.Join(err, a.finish())
+	}
 	log.Info("serving", "version", a.opts.Version, "config", a.opts.File, "hostname", a.cfg.Hostname, "admin", a.AdminAddr())
 	a.notify(daemon.SdNotifyReady, "serving")
 	a.serve(ctx)
 	a.end()
+	a.stop()
+	a.beside.stopOlder()
 	a.notify(daemon.SdNotifyStopping, "draining")
 	err := a.finish()
 	if err == nil {
@@ -44,6 +51,11 @@ func (a *App) serve(ctx context.Context) {
 		select {
 		case answer := <-a.reloads:
 			answer <- a.reload()
+		case step := <-a.beside.next():
+			step()
+		case <-a.beside.over():
+			log.Info("the last session has ended; the successor serves on")
+			return
 		case <-a.serving.Done():
 			// Serve returns by itself only if it can't continue.
 			log.Error("serving ended", "error", a.serving.Stop())
@@ -55,12 +67,39 @@ func (a *App) serve(ctx context.Context) {
 	}
 }
 
-// begin starts parking, discovery, registration, the admin API, push events and the listeners.
-func (a *App) begin() {
+// begin starts all parts. Where another process of this proxy serves, it takes over; on error that one serves on.
+func (a *App) begin(ctx context.Context) error {
+	a.beginBehind()
+	if a.beside.succeeds() {
+		if err := a.succeed(ctx); err != nil {
+			return err
+		}
+	} else {
+		a.beginServing()
+	}
+	a.beginPublic()
+	a.beginBeside()
+	return nil
+}
+
+// beginBehind starts parking, discovery and the agreement: what serves no client.
+func (a *App) beginBehind() {
 	a.parking.begin()
 	a.cluster.begin(a.cfg, a.tel)
 	a.watch()
 	a.agreement.begin(a.router)
+}
+
+// beginServing starts the listeners.
+func (a *App) beginServing() {
+	a.serving = task.Start(a.server.Serve)
+	for name, address := range a.server.Addrs() {
+		a.tel.Log.Info("listening", "listener", name, "address", address)
+	}
+}
+
+// beginPublic starts what only one process of a proxy has: registration, the admin API, push events.
+func (a *App) beginPublic() {
 	a.register()
 	if a.admin != nil {
 		a.answering = task.Start(a.admin.Serve)
@@ -68,17 +107,13 @@ func (a *App) begin() {
 	if a.events != nil {
 		a.listening = task.Start(a.events.Serve)
 	}
-	a.serving = task.Start(a.server.Serve)
-	for name, address := range a.server.Addrs() {
-		a.tel.Log.Info("listening", "listener", name, "address", address)
-	}
 }
 
 // finish drains the sessions and ends what begin has started. Registration ends first, so that no more
 // clients are sent here.
 func (a *App) finish() error {
-	err := a.registration.Stop()
-	err = errors.Join(err, a.serving.Stop())
+	err := errors.Join(a.registration.Stop(), a.endLeaving())
+	err = errors.Join(err, a.unbind(), a.serving.Stop())
 	a.parking.end()
 	err = errors.Join(err, a.endAgreement())
 	return errors.Join(err, a.listening.Stop(), a.answering.Stop(), a.cluster.end(), a.watching.Stop())
@@ -139,7 +174,7 @@ const maxWarned = 4096
 // Consul is away must not fail.
 func (a *App) alone(ctx context.Context) error {
 	c := a.cfg
-	if c.Register == nil || c.Register.AllowOthers || c.Cluster != nil {
+	if c.Register == nil || c.Register.AllowOthers || c.Cluster != nil || a.beside.succeeds() {
 		return nil
 	}
 	bound := make(map[string]string)

@@ -22,7 +22,7 @@ const (
 var arrows = map[string][]string{
 	"cmd/imapproxy": {
 		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/resync", "proxy/wire", "routing", "routing/discovery",
-		"telemetry", "internal/config", "internal/admin", "internal/dev", "internal/app", "internal/task", "internal/wiring",
+		"telemetry", "internal/config", "internal/admin", "internal/dev", "internal/app", "internal/task", "internal/wiring", "internal/handover",
 	},
 	"proxy": {
 		"proxy/auth", "proxy/conn", "proxy/session", "proxy/track", "proxy/upstream", "routing", "telemetry", "internal/fair",
@@ -48,12 +48,13 @@ var arrows = map[string][]string{
 	"routing/agree":     {"routing"},
 	"routing/cluster":   {"routing", "routing/agree", "routing/discovery", "telemetry"},
 	"routing/discovery": {"routing", "telemetry"},
+	"routing/pair":      {},
 	"telemetry":         {"proxy/wire"},
 	"internal/admin":    {"proxy", "routing", "telemetry", "internal/fair", "internal/peers"},
 	"internal/peers":    {"proxy/park", "telemetry"},
 	"internal/app": {
 		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/events", "proxy/park/view", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry",
-		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers",
+		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers", "internal/handover", "routing/pair",
 	},
 	"internal/wiring": {
 		"proxy", "proxy/auth", "proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
@@ -66,6 +67,7 @@ var arrows = map[string][]string{
 	"internal/movetest":            {"proxy/upstream", "routing"},
 	"internal/arrows":              {},
 	"internal/fair":                {},
+	"internal/handover":            {},
 
 	// Sources of credentials, each with its library.
 	"proxy/auth/ldapauth": {"proxy/auth", "telemetry"},

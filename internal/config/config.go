@@ -31,7 +31,8 @@ import (
 //	path:"…"             a file that must be there and be readable: "cert", "secret", or "users",
 //	                     which may be empty; relative names are
 //	                     relative to the folder of the configuration file. path:"own" is a
-//	                     file that the proxy writes: its folder must be there
+//	                     file that the proxy writes: its folder must be there. path:"socket"
+//	                     is a unix socket that it makes
 //	reload:"restart"     a change of it needs a restart; in a block with a name the whole
 //	                     block then does, since its settings only fit together
 
@@ -281,9 +282,11 @@ type Admin struct {
 	KeyFile   string `hcl:"key_file" path:"secret" default:"" reload:"restart"`
 }
 
-// Shutdown is what SIGTERM does.
+// Shutdown is what SIGTERM does, and how a process hands over to its successor.
 type Shutdown struct {
-	Drain time.Duration `hcl:"drain" default:"30s" min:"0s" max:"1h"`
+	Drain    time.Duration `hcl:"drain" default:"30s" min:"0s" max:"1h"`
+	Handover time.Duration `hcl:"handover" default:"1h" min:"0s" max:"168h"`
+	Socket   string        `hcl:"handover_socket" path:"socket" default:"" reload:"restart"`
 }
 
 // Percent is a share from 0 to 1, written as "50%".

@@ -50,8 +50,9 @@ func (d *decoder) attribute(path string, f schemaField, attr *hclsyntax.Attribut
 	}
 	if f.Tag.Get("path") != "" && field.String() != "" {
 		field.SetString(d.resolve(field.String()))
-		if f.Tag.Get("path") == "own" {
-			d.writable(path, attr.Expr.Range(), field.String())
+		switch kind := f.Tag.Get("path"); kind {
+		case "own", "socket":
+			d.writable(path, attr.Expr.Range(), field.String(), kind)
 			return
 		}
 		d.readable(path, f, attr.Expr.Range(), field.String())
@@ -319,8 +320,13 @@ func (d *decoder) readable(path string, f schemaField, at hcl.Range, name string
 }
 
 // writable checks that the proxy could make a file of its own: there is a folder for it,
-// and nothing else has its name. Nothing is written.
-func (d *decoder) writable(path string, at hcl.Range, name string) {
+// and nothing else has its name; kind is "own" or "socket". Nothing is written.
+func (d *decoder) writable(path string, at hcl.Range, name, kind string) {
+	if kind == "socket" && len(name) > maxSocketPath {
+		d.failed[path] = true
+		d.fail(at, fmt.Sprintf("%s: %s has %d bytes, and the path of a socket has %d at most", path, name, len(name), maxSocketPath), "name a shorter path")
+		return
+	}
 	folder := filepath.Dir(name)
 	info, err := os.Stat(folder)
 	switch {
@@ -331,14 +337,21 @@ func (d *decoder) writable(path string, at hcl.Range, name string) {
 	case !info.IsDir():
 		d.fail(at, fmt.Sprintf("%s: %s isn't a folder", path, folder), "correct the name")
 	default:
-		if file, err := os.Stat(name); err == nil && !file.Mode().IsRegular() {
+		file, err := os.Stat(name)
+		switch {
+		case err != nil, kind == "own" && file.Mode().IsRegular(), kind == "socket" && file.Mode().Type() == fs.ModeSocket:
+			return
+		case kind == "socket":
+			d.fail(at, fmt.Sprintf("%s: %s isn't a socket", path, name), "name a path that isn't used; the proxy creates it")
+		default:
 			d.fail(at, fmt.Sprintf("%s: %s isn't a file", path, name), "name a file; the proxy creates it")
-			break
 		}
-		return
 	}
 	d.failed[path] = true
 }
+
+// maxSocketPath is how long the path of a unix socket may be, in bytes: 107, less what stands behind it while the socket is made.
+const maxSocketPath = 103
 
 // example returns an example value of a field.
 func example(f schemaField) string {

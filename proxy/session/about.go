@@ -81,6 +81,9 @@ func (s *Session) LoggedIn() bool { return s.loggedIn.Load() }
 // Attachment returns the session's attachment.
 func (s *Session) Attachment() Attachment { return Attachment(s.attachment.Load()) }
 
+// LastHeard returns when a byte last came from the client, or the time of its login.
+func (s *Session) LastHeard() time.Time { return time.Unix(0, s.lastHeard.Load()) }
+
 // Busy says whether a command other than IDLE is in progress.
 func (s *Session) Busy() bool { return s.inFlight.Busy() }
 

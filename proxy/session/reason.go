@@ -41,6 +41,7 @@ const (
 	ReasonCredentials  Reason = "credentials"      // the backend doesn't accept the credentials any more
 	ReasonKicked       Reason = "kicked"           // an operator ended it (Server.Kick)
 	ReasonShutdown     Reason = "shutdown"         // the proxy shuts down
+	ReasonHandover     Reason = "handover"         // the proxy was upgraded, and the old process ends
 )
 
 // Reasons returns all reasons, for the documentation and its test.
@@ -48,7 +49,7 @@ func Reasons() []Reason {
 	return []Reason{ReasonLogout, ReasonClientClosed, ReasonBackendBye,
 		ReasonClientLost, ReasonBackendLost, ReasonBackendLostInner, ReasonBackendStalled, ReasonBackendProtocol, ReasonClientProtocol,
 		ReasonClientUnread, ReasonTLS, ReasonProxyHeader,
-		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonViewLost, ReasonMailboxGone, ReasonCredentials, ReasonKicked, ReasonShutdown}
+		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonViewLost, ReasonMailboxGone, ReasonCredentials, ReasonKicked, ReasonShutdown, ReasonHandover}
 }
 
 // Bye returns the line that tells the client, if IMAP has one (RFC 9051 §7.1.5, codes of RFC 5530). Empty: the
@@ -79,6 +80,8 @@ func (r Reason) Bye() string {
 		return "* BYE Your password has changed, please log in again\r\n"
 	case ReasonKicked:
 		return "* BYE Your session was ended by the administrator\r\n"
+	case ReasonHandover:
+		return "* BYE [UNAVAILABLE] Server was updated, please connect again\r\n"
 	case ReasonShutdown:
 		return "* BYE [UNAVAILABLE] Server is shutting down, please connect again\r\n"
 	}

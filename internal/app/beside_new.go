@@ -1,0 +1,322 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"imapproxy/internal/admin"
+	"imapproxy/internal/handover"
+	"imapproxy/internal/peers"
+	"imapproxy/internal/wiring"
+	"imapproxy/proxy"
+	"imapproxy/routing/pair"
+)
+
+// How a new process takes over:
+//
+//	new → old   take       who it is
+//	old → new   sockets    the listening sockets
+//	                       … it opens all parts, and waits until backends are known
+//	new → old   begin      from now on the new process decides where users are
+//	old → new   has…       where the old process has users
+//	            begun
+//	                       … both accept for the time of a trial
+//	new → old   ready      the old process stops to accept
+//	old → new   leaving    it serves its sessions on
+//	                       … the new process registers, opens the admin API, and waits for its own successor
+//	old → new   claim, release, left
+//	new → old   answer, letgo, stop, reopen
+//
+// If the new process ends before ready, nothing has changed for the old one.
+const (
+	answerWithin = 10 * time.Second // an answer of the other process
+	readyWithin  = time.Minute      // until backends are known
+	trialFor     = time.Second
+	stayChunk    = 500 // users in a message
+)
+
+// older is a process before this one, which still serves sessions.
+type older struct {
+	conn    *handover.Conn
+	down    *link // what this process tells it
+	pids    []int // its own, and those before it
+	version string
+	users   *pair.Predecessor // nil: the agreement of all proxies decides
+	begun   chan struct{}     // closed when it has said where it has users
+	left    chan struct{}     // closed when it doesn't accept any more
+	ended   chan struct{}     // closed when the processes have ended
+	state   atomic.Pointer[admin.Leaving]
+}
+
+// succeeds says whether this process takes over from another one.
+func (b *beside) succeeds() bool { return b != nil && len(b.older) > 0 }
+
+// takeOver asks the process that serves now, if there is one, for its sockets.
+func (a *App) takeOver(ctx context.Context) error {
+	b := a.beside
+	if b == nil {
+		return nil
+	}
+	k, err := handover.Dial(ctx, b.path)
+	if k == nil {
+		return wiring.About("shutdown.handover_socket", err)
+	}
+	if err = a.takeSockets(k); err != nil {
+		_ = k.Close()
+		k.Drop()
+		return fmt.Errorf("the process that serves now (pid %d) doesn't hand over: %w", k.PID(), err)
+	}
+	return nil
+}
+
+// takeSockets is the first part of the dialogue.
+func (a *App) takeSockets(k *handover.Conn) error {
+	b := a.beside
+	if err := k.Send(handover.Message{Do: "take", Format: handover.Format, PID: os.Getpid(), Version: a.opts.Version, OK: a.agreement != nil}, nil); err != nil {
+		return err
+	}
+	m, sockets, err := k.Receive(time.Now().Add(answerWithin))
+	switch {
+	case err != nil:
+		return err
+	case m.Do == "refused":
+		sockets.Close()
+		return errors.New(m.Text)
+	case m.Do != "sockets" || m.Format != handover.Format:
+		sockets.Close()
+		return fmt.Errorf("it is of a release that hands over in another way (%q, format %d)", m.Do, m.Format)
+	}
+	if sockets != nil {
+		a.sockets.Merge(sockets)
+	}
+	o := &older{
+		conn: k, down: newLink(k), pids: append(slices.Clone(m.PIDs), k.PID()), version: m.Version,
+		begun: make(chan struct{}), left: make(chan struct{}), ended: make(chan struct{}),
+	}
+	if b.table != nil {
+		o.users = b.table.Join(func(user string, abort bool) { o.down.add(handover.Message{Do: "letgo", User: user, Abort: abort}) })
+	}
+	b.older = append(b.older, o)
+	a.tel.Log.Info("taking over from the process that serves now", "pid", k.PID(), "version", m.Version)
+	return nil
+}
+
+// succeed begins to serve in place of the older process. On error that one serves on.
+func (a *App) succeed(ctx context.Context) error {
+	b, log := a.beside, a.tel.Log
+	o := b.older[0]
+	gone := make(chan struct{})
+	b.talk(o.conn, func() {
+		defer close(gone)
+		a.hear(o)
+	})
+	// It is asked to begin only when backends are known, so that a process without any doesn't take over.
+	if err := within(ctx, readyWithin, a.ready, gone, "no backend is known"); err != nil {
+		return err
+	}
+	if err := o.conn.Send(handover.Message{Do: "begin"}, nil); err != nil {
+		return err
+	}
+	if err := within(ctx, answerWithin, o.begun, gone, "the old process doesn't say which users it has"); err != nil {
+		return err
+	}
+	a.beginServing()
+	trial := time.NewTimer(or(a.opts.Trial, trialFor))
+	defer trial.Stop()
+	select {
+	case <-trial.C:
+	case <-gone:
+	case <-a.serving.Done():
+		return errors.New("serving ended during the trial")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := o.conn.Send(handover.Message{Do: "ready"}, nil); err != nil {
+		log.Warn("the old process has ended", "pid", o.conn.PID(), "error", err)
+	} else if err := within(ctx, answerWithin, o.left, gone, "the old process doesn't say that it leaves"); err != nil {
+		log.Warn("this process serves in any case", "pid", o.conn.PID(), "error", err)
+	}
+	var err error
+	if b.listener, err = handover.Listen(b.path); err != nil {
+		log.Error("this process can't hand over to a successor", "socket", b.path, "error", err)
+	}
+	log.Info("this process has taken over", "pid", o.conn.PID(), "version", o.version)
+	return nil
+}
+
+// within waits for an event, and returns an error if another one comes first.
+func within(ctx context.Context, limit time.Duration, event, gone <-chan struct{}, late string) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-event:
+		return nil
+	case <-gone:
+		return errors.New("the old process has ended the hand-over")
+	case <-timer.C:
+		return fmt.Errorf("%s after %s", late, limit)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func or(d, def time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return def
+}
+
+// hear reads what an older process says, until the connection ends; then it waits for the process's end. Until
+// then the process counts as having its users.
+func (a *App) hear(o *older) {
+	b := a.beside
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for {
+		m, sockets, err := o.conn.Receive(time.Time{})
+		sockets.Close()
+		if err != nil {
+			break
+		}
+		switch m.Do {
+		case "has":
+			if o.users != nil {
+				o.users.Has(asStays(m.Stays)...)
+			}
+		case "begun":
+			closeOnce(o.begun)
+		case "leaving":
+			closeOnce(o.left)
+		case "claim":
+			b.talking.Go(func() { b.claims(ctx, o, m) })
+		case "release":
+			if o.users != nil {
+				o.users.Release(m.User, m.Backend)
+			}
+		case "left":
+			o.state.Store(&admin.Leaving{PID: o.conn.PID(), Version: o.version, Sessions: m.Count, Until: time.UnixMilli(m.Until)})
+		}
+	}
+	cancel()
+	_ = o.conn.Close()
+	o.down.end()
+	until, stop := context.WithCancel(context.Background())
+	defer stop()
+	go func() { // ends with hear
+		select {
+		case <-b.ended:
+			stop()
+		case <-until.Done():
+		}
+	}()
+	for _, pid := range o.pids {
+		if handover.Ended(until, pid) != nil {
+			return
+		}
+	}
+	if o.users != nil {
+		o.users.End()
+	}
+	b.mu.Lock()
+	b.older = slices.DeleteFunc(b.older, func(other *older) bool { return other == o })
+	b.mu.Unlock()
+	close(o.ended)
+	a.tel.Log.Info("the old process has ended", "pid", o.conn.PID(), "version", o.version)
+}
+
+// claims answers a question of an older process.
+func (b *beside) claims(ctx context.Context, o *older, m handover.Message) {
+	answer := handover.Message{Do: "answer", ID: m.ID, OK: true}
+	if o.users != nil {
+		elsewhere, err := o.users.Claim(ctx, m.User, m.Backend)
+		if err != nil {
+			return // the asker gives up in its time
+		}
+		answer.OK, answer.Backend = elsewhere == "", elsewhere
+	}
+	_ = o.conn.Send(answer, nil)
+}
+
+// closeOnce closes a channel that one goroutine closes.
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}
+
+func asStays(all []handover.Stay) []pair.Stay {
+	stays := make([]pair.Stay, len(all))
+	for i, s := range all {
+		stays[i] = pair.Stay(s)
+	}
+	return stays
+}
+
+// tellOlder sends a message to each older process.
+func (b *beside) tellOlder(m handover.Message) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, o := range b.older {
+		o.down.add(m)
+	}
+}
+
+// stopOlder ends the older processes, since this proxy stops. It waits until they were told.
+func (b *beside) stopOlder() {
+	if b == nil || b.passed.Load() {
+		return
+	}
+	for _, o := range b.before() {
+		_ = o.conn.Send(handover.Message{Do: "stop"}, nil) // where it fails the process has ended
+	}
+}
+
+// leavingProcesses returns the older processes, for the admin API.
+func (b *beside) leavingProcesses() (all []admin.Leaving) {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, o := range b.older {
+		if s := o.state.Load(); s != nil {
+			all = append(all, *s)
+		} else {
+			all = append(all, admin.Leaving{PID: o.conn.PID(), Version: o.version})
+		}
+	}
+	return all
+}
+
+// hint passes on to the older processes that a user's mailbox may have changed.
+func (b *beside) hint(user, mailbox string) {
+	b.tellOlder(handover.Message{Do: "hint", User: user, Text: mailbox})
+}
+
+// hints takes push events that another proxy has sent on.
+func (a *App) hints(all []peers.Hint) {
+	a.parking.hints(all)
+	for _, h := range all {
+		a.beside.hint(h.User, h.Mailbox)
+	}
+}
+
+// kick ends sessions, also those of the older processes; those aren't counted, and aren't waited for.
+func (a *App) kick(ctx context.Context, k proxy.Kick) proxy.Kicked {
+	if data, err := json.Marshal(k); err == nil && !k.DryRun {
+		a.beside.tellOlder(handover.Message{Do: "kick", Data: data})
+	}
+	return a.server.Kick(ctx, k)
+}
