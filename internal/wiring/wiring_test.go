@@ -103,6 +103,8 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"park.enabled",                      // internal/app: TestParkingIsSwitchedOffAndOnByAReload
 		"park.events.address",               // internal/app: TestPushEventsReachTheHub
 		"park.events.token_file",            // internal/app: likewise
+		"shutdown.handover",                 // internal/app: e2e TestUpgradeEndsTheOldProcessInTime
+		"shutdown.handover_socket",          // HandoverSocket: e2e TestUpgradeUnderLoad
 	}
 	visited := 0
 	var walk func(path string, v reflect.Value, root *config.Config)
