@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+)
+
+// outliver is a client that goes on whatever the proxy does.
+type outliver struct {
+	user     string
+	n        int
+	conn     *imaptest.Conn
+	answers  atomic.Int64
+	ended    atomic.Pointer[error]
+	appended map[string]bool // by subject: whether the answer was OK
+}
+
+func (o *outliver) connect(t testing.TB, addr string) {
+	t.Helper()
+	o.appended = map[string]bool{}
+	nc, err := imaptest.DialConn(context.Background(), addr, imaptest.DialOptions{Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	o.conn = nc
+	if _, err := nc.Next(); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"LOGIN " + o.user + " " + servers.Password, "APPEND INBOX {4+}\r\na: b", "SELECT INBOX"} {
+		if r, err := o.command(line); err != nil || r.Status() != "OK" {
+			t.Fatal(r, err)
+		}
+	}
+}
+
+// command says a command and waits for its answer.
+func (o *outliver) command(line string) (imaptest.Response, error) {
+	tag := fmt.Sprintf("t%d", o.answers.Load())
+	_, r, err := o.conn.Command(tag, line)
+	o.answers.Add(1)
+	return r, err
+}
+
+func (o *outliver) gone(err error) { o.ended.CompareAndSwap(nil, &err) }
+
+// work does what mail programs do.
+func (o *outliver) work(end <-chan struct{}) {
+	r := rand.New(rand.NewPCG(uint64(o.n), 1))
+	for i := 0; ; i++ {
+		select {
+		case <-end:
+			return
+		default:
+		}
+		subject := fmt.Sprintf("%d-%d", o.n, i)
+		line := []string{
+			"NOOP", "UID FETCH 1:* (FLAGS)", "FETCH 1:* (UID FLAGS ENVELOPE)", `UID STORE 1:* +FLAGS.SILENT (\Seen)`, "UID SEARCH UNSEEN", "STATUS INBOX (MESSAGES UIDNEXT)",
+			fmt.Sprintf("APPEND INBOX {%d+}\r\nSubject: %s\r\n\r\ntext", len(subject)+17, subject),
+		}[r.IntN(7)]
+		a, err := o.command(line)
+		switch {
+		case err != nil:
+			o.gone(fmt.Errorf("%q: %w", line, err))
+			return
+		case a.Status() != "OK" && a.Code() != "UNAVAILABLE":
+			o.gone(fmt.Errorf("%q: %s", line, a))
+			return
+		case strings.HasPrefix(line, "APPEND"):
+			o.appended[subject] = a.Status() == "OK"
+		}
+	}
+}
+
+// idle waits in IDLE, and asks now and then.
+func (o *outliver) idle(end <-chan struct{}) {
+	for i := 0; ; i++ {
+		tag := fmt.Sprintf("i%d", i)
+		if err := o.conn.Send(tag + " IDLE"); err != nil {
+			o.gone(err)
+			return
+		}
+		over, done := time.NewTimer(2*time.Second), false
+		for !done {
+			select {
+			case <-end:
+				done = true
+			case <-over.C:
+				done = true
+			default:
+				if _, err := o.conn.NextWithin(100 * time.Millisecond); err != nil && !os.IsTimeout(err) {
+					o.gone(err)
+					return
+				}
+			}
+		}
+		if err := o.conn.Send("DONE"); err != nil {
+			o.gone(err)
+			return
+		}
+		if _, a, err := o.conn.Until(tag); err != nil || a.Status() != "OK" {
+			o.gone(fmt.Errorf("DONE: %s %w", a, err))
+			return
+		}
+		select {
+		case <-end:
+			return
+		default:
+		}
+	}
+}
