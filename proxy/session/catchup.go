@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 
+	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
 
@@ -61,7 +62,9 @@ func (s *Session) noticeBackend() {
 	if Attachment(s.attachment.Load()) != CatchingUp || s.inFlight.Waiting() > 0 {
 		return
 	}
-	if b := s.backend.Load(); b != nil && b.Ended() {
+	ended := false
+	s.onBackend(func(b *upstream.Conn) { ended = b.Ended() })
+	if ended {
 		s.Signal(sigLost)
 	}
 }

@@ -29,6 +29,7 @@ type rig struct {
 	pool  *upstream.Pool
 	ahead atomic.Int64           // of real time
 	look  atomic.Pointer[func()] // called whenever a session reads the clock
+	reads atomic.Pointer[func()] // called once, when a session reads the settings
 }
 
 // polite is a backend that accepts every login, and answers commands as the test says.
@@ -61,7 +62,7 @@ func newRig(t testing.TB, backend *imaptest.Backend, change ...func(*Settings)) 
 	must(t, err)
 	var sessions sync.WaitGroup
 	r.env = &Env{
-		Now: r.now, Settings: func() *Settings { return set }, Telemetry: tel, Buffers: conn.NewPool(), Poller: poller,
+		Now: r.now, Settings: func() *Settings { r.read(); return set }, Telemetry: tel, Buffers: conn.NewPool(), Poller: poller,
 		Registry: NewRegistry(), Places: places, Queues: NewQueues(set), Capabilities: &Capabilities{}, Probes: reachable{},
 		Draining: func() bool { return false }, Gone: sessions.Done, Bug: func(what string) { panic(what) },
 	}
@@ -128,6 +129,12 @@ func (r *rig) now() time.Time {
 		(*look)()
 	}
 	return time.Now().Add(time.Duration(r.ahead.Load()))
+}
+
+func (r *rig) read() {
+	if reads := r.reads.Swap(nil); reads != nil {
+		(*reads)()
+	}
 }
 
 // login returns a client that has logged in.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"imapproxy/proxy/conn"
+	"imapproxy/proxy/upstream"
 )
 
 // A goroutine that doesn't own a session (the sweep, the hub, a reload, an admin request, another session) can
@@ -113,6 +114,16 @@ func (s *Session) interruptLocked(sides conn.Sides) {
 func (s *Session) interruptBackendLocked() {
 	if b := s.backend.Load(); b != nil {
 		b.Interrupt(conn.Both)
+	}
+}
+
+// onBackend calls f with the session's backend connection, if it has one. Goroutines that don't own the session use
+// the connection only so: once its owner has given it back, the handle can't be used. f doesn't wait.
+func (s *Session) onBackend(f func(*upstream.Conn)) {
+	s.control.mu.Lock()
+	defer s.control.mu.Unlock()
+	if b := s.backend.Load(); b != nil {
+		f(b)
 	}
 }
 

@@ -34,20 +34,31 @@ func (s *Session) noticeStall(now time.Time) {
 	if at := Attachment(s.attachment.Load()); at != Attached && at != CatchingUp {
 		return
 	}
-	b := s.backend.Load()
-	if b == nil || b.Progress.Stalled() {
+	after := OrDefault(s.settings().StallAfter, DefaultStallAfter)
+	waiting := s.inFlight.Waiting() > 0
+	owed, owes := s.inFlight.Owed()
+	var b *upstream.Conn
+	var heard, since time.Time
+	lost, waits := false, false
+	s.onBackend(func(c *upstream.Conn) {
+		if c.Progress.Stalled() {
+			return
+		}
+		b, heard = c, c.Progress.Heard()
+		lost = waiting && now.Sub(heard) >= upstream.LostAfter && c.Unacknowledged(upstream.LostAfter)
+		if !lost && after > 0 {
+			since, waits = s.unanswered(c, now, owed, owes)
+		}
+	})
+	switch {
+	case b == nil:
 		return
-	}
-	heard := b.Progress.Heard()
-	if now.Sub(heard) >= upstream.LostAfter && s.inFlight.Waiting() > 0 && b.Unacknowledged(upstream.LostAfter) {
+	case lost:
 		s.stall(b, telemetry.StallNetwork)
 		return
-	}
-	after := OrDefault(s.settings().StallAfter, DefaultStallAfter)
-	if after <= 0 {
+	case after <= 0:
 		return
 	}
-	since, waits := s.unanswered(b, now)
 	silent := waits && now.Sub(since) >= after
 	alive := now.Sub(heard) < after || now.Sub(b.LoggedIn) < after
 	found := s.env.Stalls.note(s.Backend(), s.user, silent, alive)
@@ -63,10 +74,11 @@ func (s *Session) noticeStall(now time.Time) {
 }
 
 // unanswered says whether the session waits for its backend, and since when the backend has given no sign of
-// life. It doesn't wait while the client is what is slow: while bytes of the backend's wait to be read.
-func (s *Session) unanswered(b *upstream.Conn, now time.Time) (since time.Time, waits bool) {
+// life. It doesn't wait while the client is what is slow: while bytes of the backend's wait to be read. owed and
+// owes are the result of InFlight.Owed.
+func (s *Session) unanswered(b *upstream.Conn, now, owed time.Time, owes bool) (since time.Time, waits bool) {
 	p := &b.Progress
-	since, waits = s.inFlight.Owed()
+	since, waits = owed, owes
 	if since.IsZero() {
 		since = time.Unix(0, s.lastHeard.Load())
 	}
@@ -89,8 +101,16 @@ func (s *Session) unanswered(b *upstream.Conn, now time.Time) (since time.Time, 
 // stall gives up a connection on which the backend doesn't answer. If the session can't go on with another one,
 // it ends; its client is told, unless a response to it is incomplete.
 func (s *Session) stall(b *upstream.Conn, cause string) {
-	b.Progress.Stall()
-	b.DiscardUnsent() // the backend may go on later
+	still := false
+	s.onBackend(func(c *upstream.Conn) {
+		if still = c == b; still {
+			c.Progress.Stall()
+			c.DiscardUnsent() // the backend may go on later
+		}
+	})
+	if !still {
+		return // the session has given it back meanwhile
+	}
 	survives := s.survives() && s.cut()
 	s.env.Telemetry.Stall(s.picked().Backend.Shown(), cause, survives)
 	if others, ok := s.env.Stalls.lines.may(s.env.Now()); ok {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/upstream"
 )
 
 // A backend whose answer waits for a client that doesn't read isn't silent, however long that takes.
@@ -24,9 +25,41 @@ func TestAClientThatDoesntReadIsntTheBackendsSilence(t *testing.T) {
 	s := r.only()
 	c.Write("f FETCH 1 BODY[]")
 	eventually(t, "an answer that waits for the client", func() bool {
-		_, waits := s.unanswered(s.backend.Load(), time.Now().Add(time.Hour))
+		owed, owes := s.inFlight.Owed()
+		_, waits := s.unanswered(s.backend.Load(), time.Now().Add(time.Hour), owed, owes)
 		return s.inFlight.Waiting() > 0 && !waits
 	})
+}
+
+// The sweep looks at a connection that its session gives back at the same time: the handle that the session had
+// can't be used any more.
+func TestASweepDoesntUseAConnectionThatWasGivenBack(t *testing.T) {
+	silent := make(chan struct{})
+	backend := imaptest.NewBackend(t, polite(map[string]imaptest.CommandFunc{"NOOP": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		close(silent)
+		return c.StallForever()
+	}}))
+	r := newRig(t, backend)
+	c := r.login("alice")
+	s := r.only()
+	c.Write("n NOOP")
+	<-silent
+	eventually(t, "an outstanding answer", func() bool { _, owes := s.inFlight.Owed(); return owes })
+	now := s.backend.Load()
+	before := &upstream.Conn{Conn: now.Conn, Target: now.Target}
+	before.Progress.Hears(time.Now())
+	s.backend.Store(before)
+	given := false
+	giveBack := func() {
+		given = true
+		before.Conn = nil // as upstream.Conn.HandOver does
+		s.backend.Store(now)
+	}
+	r.reads.Store(&giveBack) // between two steps of the sweep
+	s.noticeStall(time.Now())
+	if !given {
+		t.Fatal("the connection wasn't given back")
+	}
 }
 
 func TestStallsOfABackend(t *testing.T) {
