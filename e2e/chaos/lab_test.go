@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -426,13 +425,6 @@ func (p *proxy) get(path string) (string, error) {
 		return "", fmt.Errorf("%s: %s: %s", path, resp.Status, body)
 	}
 	return string(body), nil
-}
-
-// verb runs a verb of the command at this proxy.
-func (p *proxy) verb(args ...string) (string, error) {
-	secret := filepath.Join(filepath.Dir(p.config), "token")
-	out, err := exec.Command(os.Getenv(servers.ProxyBinary), append(args, "--admin", strings.TrimPrefix(p.admin, "http://"), "--token-file", secret)...).CombinedOutput()
-	return string(out), err
 }
 
 func (p *proxy) stop()        { signal(p.t, p.Process, syscall.SIGSTOP) }

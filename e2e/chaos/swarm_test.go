@@ -294,7 +294,7 @@ func (c *client) send(what, text string) error {
 func (c *client) untagged(what string, r imaptest.Response) error {
 	n, err := strconv.Atoi(r.Word(1))
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // a response without a number
 	}
 	switch r.Word(2) {
 	case "EXISTS":

@@ -183,7 +183,7 @@ func (a *App) alone(ctx context.Context) error {
 	}
 	o, err := a.registerOptions(bound)
 	if err != nil {
-		return nil // register logs the error
+		return nil //nolint:nilerr // register logs the error
 	}
 	if o.Port == 0 { // a free port, which no earlier process had
 		o.Port, o.ID = 1, a.instance

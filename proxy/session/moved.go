@@ -89,17 +89,25 @@ func (s *Session) elsewhere(err error) bool {
 	return ok || errors.Is(err, errReassigned) || s.reassigned()
 }
 
-// repickAfter has the session follow its user after an attempt for which elsewhere returned true. If the user
-// is being moved and ctx isn't nil, it waits until the proxies agree on the user's backend.
-func (s *Session) repickAfter(ctx context.Context, err error) error {
+// repickNow has the session follow its user after an attempt for which elsewhere returned true. If the user is
+// being moved, it returns err.
+func (s *Session) repickNow(err error) error {
 	e, ok := errors.AsType[*upstream.Elsewhere](err)
 	switch {
 	case !ok:
 		return s.repick("")
 	case e.Backend != "":
 		return s.repick(e.Backend)
-	case ctx == nil || !s.settings().Router.Shares():
-		return err
+	}
+	return err
+}
+
+// repickAfter is repickNow, but if the user is being moved it waits until the proxies agree on the user's
+// backend.
+func (s *Session) repickAfter(ctx context.Context, err error) error {
+	e, ok := errors.AsType[*upstream.Elsewhere](err)
+	if !ok || e.Backend != "" || !s.settings().Router.Shares() {
+		return s.repickNow(err)
 	}
 	backend, err := s.settings().Router.Agreed(ctx, s.user)
 	if err != nil || backend == s.picked().Backend.ID && !s.reassigned() {

@@ -79,7 +79,7 @@ func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 		if !elsewhere || moves == maxBackends {
 			return nil, err
 		}
-		if move := s.repickAfter(nil, err); move != nil { // the hub tries again later: it must not hold its slot while it waits
+		if move := s.repickNow(err); move != nil { // the hub tries again later: it must not hold its slot while it waits
 			return nil, errors.Join(err, move)
 		}
 	}

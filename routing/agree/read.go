@@ -26,7 +26,7 @@ func (m *Member) read(r *Reading) {
 	if m.phase == outside || m.phase == left {
 		return // join makes its own readings
 	}
-	if m.restored == m.now {
+	if m.restored.Equal(m.now) {
 		m.lose("Consul's state was restored", true)
 		return
 	}
