@@ -3,7 +3,9 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -291,4 +293,72 @@ func TestUpgradeEndsTheOldProcessInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-p.Done()
+}
+
+// systemd's part, without systemd: it passes the listening sockets and hears which process is the main one.
+func TestUpgradeUnderAServiceManager(t *testing.T) {
+	servers.Real(t)
+	t.Parallel()
+	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})
+	p := startProxy(t, proxyOptions{Backends: []backend{{ID: "d1", Address: s.Addr}}, Shutdown: handingOver(t, "10m")})
+	p.Process.Stop()
+
+	var files []*os.File
+	for _, address := range []string{p.Plain, p.TLS} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		defer l.Close()
+		files = append(files, f)
+	}
+	told, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: handoverSocket(t), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer told.Close()
+	hears := func(part string) string {
+		t.Helper()
+		buf := make([]byte, 4096)
+		_ = told.SetReadDeadline(time.Now().Add(time.Minute))
+		for {
+			n, err := told.Read(buf)
+			if err != nil {
+				t.Fatalf("the service manager doesn't hear %s: %v", part, err)
+			}
+			if strings.Contains(string(buf[:n]), part) {
+				return string(buf[:n])
+			}
+		}
+	}
+	// The process id is known only once it runs.
+	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" serve --config "$1"`, os.Getenv(proxyBinary), p.Config)
+	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1", "LISTEN_FDS=2", "LISTEN_FDNAMES=imapproxy-lb.socket:imapproxy-lb.socket", "NOTIFY_SOCKET="+told.LocalAddr().String())
+	cmd.ExtraFiles = files
+	p.Process = servers.Start(t, "imapproxy", cmd)
+	hears("READY=1")
+	if err := oneLogin(p.Plain, s.User(1)); err != nil {
+		t.Error(err)
+	}
+	before := imaptest.Dial(t, p.Plain)
+	before.Login(s.User(2), servers.Password)
+
+	out, err := exec.Command(os.Getenv(proxyBinary), "upgrade", "--config", p.Config).CombinedOutput()
+	if err != nil {
+		t.Fatalf("imapproxy upgrade: %v\n%s", err, out)
+	}
+	main := strings.TrimSpace(strings.TrimPrefix(hears("MAINPID="), "MAINPID="))
+	hears("READY=1")
+	if !strings.Contains(string(out), "pid "+main) {
+		t.Errorf("the main process is %s; imapproxy upgrade says %s", main, out)
+	}
+	before.MustOK("NOOP")
+	if err := oneLogin(p.Plain, s.User(1)); err != nil {
+		t.Error(err)
+	}
 }
