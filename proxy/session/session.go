@@ -201,9 +201,9 @@ type parkState struct {
 
 	mu       sync.Mutex  // guards the fields below. No client is written to while it is held
 	times    uint32      // how often the session has been parked
+	idle     bool        // the client is in IDLE
 	view     *view.View  // nil if nothing is selected or the session isn't parked
 	state    *view.State // the mailbox's state as the hub has reported it and the client hasn't been told; nil if there is none
-	idle     bool        // the client is in IDLE
 	lastTold int64       // when the client was last sent something, Unix ns
 }
 
