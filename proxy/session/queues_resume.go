@@ -17,12 +17,51 @@ type resumes struct {
 	turns *fair.Queue[string]
 	rate  *rate.Limiter // how many resumes begin per second
 	again oncePerMinute // bounds the log lines of further attempts
+	// reached is closed and replaced when a session that had lost its connection has reached the backend again.
+	reached atomic.Pointer[chan struct{}]
 }
 
 func newResumes(o ParkOptions) *resumes {
 	r := &resumes{turns: fair.NewQueue[string](fair.Options{}), rate: rate.NewLimiter(rate.Inf, 0)}
+	r.reached.Store(newEvent())
 	r.set(o)
 	return r
+}
+
+func newEvent() *chan struct{} {
+	c := make(chan struct{})
+	return &c
+}
+
+// reaches tells the sessions that wait for another attempt that the backend is there.
+func (r *resumes) reaches() { close(*r.reached.Swap(newEvent())) }
+
+// pause waits between two attempts to reach the backend: for recoverPause, and then until d is over or a session
+// has reached the backend after reached was taken.
+func (r *resumes) pause(ctx context.Context, d time.Duration, reached <-chan struct{}) {
+	select {
+	case <-time.After(recoverPause):
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-time.After(d - recoverPause):
+	case <-reached:
+	case <-ctx.Done():
+	}
+}
+
+// Pauses between attempts to reach the backend again after a loss. A backend restarts in less than a second.
+const (
+	recoverPause    = 100 * time.Millisecond
+	maxRecoverPause = 2 * time.Second
+	recoverShare    = 20 * time.Millisecond // of the longest pause, for each session that recovers
+)
+
+// longestPause is the longest pause between two attempts of a session while so many recover or resume: their
+// attempts together stay below a bound.
+func longestPause(sessions int64) time.Duration {
+	return min(max(recoverPause, time.Duration(sessions)*recoverShare), maxRecoverPause)
 }
 
 // set applies new settings.

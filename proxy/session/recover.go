@@ -20,12 +20,6 @@ import (
 // session is resumed. The commands that were in progress are either put in front of the client's next bytes
 // and sent again, or answered NO if the backend may have executed them.
 
-// Pauses between attempts to reach the backend again after a loss. A backend restarts in less than a second.
-const (
-	recoverPause    = 100 * time.Millisecond
-	maxRecoverPause = 2 * time.Second
-)
-
 // maxLosses is how many times in a row a connection may be lost with the same commands in progress. After that
 // the session ends, since one of the commands may be the cause.
 const maxLosses = 2
@@ -128,8 +122,10 @@ func (s *Session) recover() phase {
 	var v *view.View
 	var err error
 	heard := began
-	for pause, moves := recoverPause, 0; ; pause = min(2*pause, maxRecoverPause) {
+	for pause, moves := recoverPause, 0; ; pause = min(2*pause, longestPause(s.env.Registry.Count(Resuming))) {
 		t.Attempts++
+		turns := s.env.Queues.resumesAt(s.picked().Backend.ID)
+		reached := *turns.reached.Load()
 		ctx, cancel := s.within(time.Until(end)) // LetGo ends one attempt, not the recovery
 		v, err = s.foundView(ctx)
 		cancel()
@@ -161,10 +157,7 @@ func (s *Session) recover() phase {
 			s.stillHere(&heard)
 		}
 		ctx, cancel = s.within(time.Until(end))
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
+		turns.pause(ctx, pause, reached)
 		cancel()
 	}
 	t.Backend = s.picked().Backend.Shown()
@@ -242,6 +235,7 @@ func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.reaches()
 	v, err := s.inFlight.Find(seen)
 	if err != nil {
 		return nil, err
