@@ -616,7 +616,8 @@ limits {
   # GB). In any case there are fewer if sessions have left fewer files.
   prelogin_connections = 0
 
-  # The number of sessions from one client address (IPv6: from one /64).
+  # The number of sessions from one client address (IPv6: from one /64). This and per_user
+  # count at each proxy by itself: with three proxies a user may have three times as many.
   # Default: 0, no limit.
   per_ip = 0
 
