@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -34,6 +35,30 @@ type meter struct {
 	mu       sync.Mutex
 	requests map[string]int
 	octets   int64 // sent by proxies with writes
+	answered int64 // octets of answers
+}
+
+// counted is an answer whose octets are counted.
+type counted struct {
+	io.ReadCloser
+	m *meter
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.ReadCloser.Read(b)
+	c.m.mu.Lock()
+	c.m.answered += int64(n)
+	c.m.mu.Unlock()
+	return n, err
+}
+
+// answers returns the octets of the answers since the last call.
+func (m *meter) answers() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.answered
+	m.answered = 0
+	return n
 }
 
 func startMeter(t *testing.T, agent *consultest.Agent) *meter {
@@ -41,6 +66,10 @@ func startMeter(t *testing.T, agent *consultest.Agent) *meter {
 	m := &meter{requests: map[string]int{}}
 	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: agent.Address()})
 	forward.Transport = &http.Transport{MaxIdleConnsPerHost: 1000, MaxConnsPerHost: 0}
+	forward.ModifyResponse = func(r *http.Response) error {
+		r.Body = counted{r.Body, m}
+		return nil
+	}
 	forward.ErrorHandler = func(http.ResponseWriter, *http.Request, error) {} // watches that end with the test
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		parts := strings.SplitN(strings.TrimPrefix(r.URL.Path, "/v1/"), "/", 3)
@@ -85,6 +114,7 @@ func TestFigureAtRest(t *testing.T) {
 			agent := consultest.Start(t)
 			m := startMeter(t, agent)
 			var proxies []*proxy
+			begun := time.Now()
 			for i := range n {
 				p := join(t, agent, fmt.Sprint("proxy-", i+1), func(o *Options) {
 					o.Member.TTL = 45 * time.Second
@@ -96,8 +126,15 @@ func TestFigureAtRest(t *testing.T) {
 			for _, p := range proxies {
 				p.until("all have joined", func(s agree.Status) bool { return len(s.Proxies) == n && s.Acked > 0 })
 			}
+			joins, _ := m.since()
+			all := 0
+			for _, k := range joins {
+				all += k
+			}
+			t.Logf("%d proxies join: %v, %d requests, %d kB of answers", n, time.Since(begun), all, m.answers()/1000)
 			time.Sleep(15 * time.Second)
 			m.since()
+			m.answers()
 			seconds := number("FIGURE_SECONDS", 60)
 			time.Sleep(time.Duration(seconds) * time.Second)
 			requests, _ := m.since()
@@ -106,7 +143,7 @@ func TestFigureAtRest(t *testing.T) {
 				t.Logf("%s: %.2f/s", name, float64(requests[name])/float64(seconds))
 				sum += requests[name]
 			}
-			t.Logf("%d proxies at rest: %.2f requests/s, of them %.2f writes/s", n, float64(sum)/float64(seconds), float64(requests["PUT txn"])/float64(seconds))
+			t.Logf("%d proxies at rest: %.2f requests/s, of them %.2f writes/s, %.0f octets/s of answers", n, float64(sum)/float64(seconds), float64(requests["PUT txn"])/float64(seconds), float64(m.answers())/float64(seconds))
 		})
 	}
 }
