@@ -49,6 +49,7 @@ func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 	r.sweep(tx, o, now, sweepStep)
 	var old []*backendRow
 	tx.backends(func(b *backendRow) bool { old = append(old, b); return true })
+	incoming = r.keepPaused(incoming, old, o, now)
 	p := r.plan(old, incoming, o, now, fresh && onSaved)
 	for _, row := range p.put {
 		tx.putBackend(row)
@@ -160,13 +161,13 @@ func (r *Router) report(s Snapshot, p plan, o *Options, changed bool) {
 }
 
 // Settle gives new users again to backends that got none because they flapped, and that have been usable for
-// long enough. The router has no timers: call Settle about every second.
+// long enough, and lets discovery's word count again for those that were paused. The router has no timers: call Settle about every second.
 func (r *Router) Settle() {
 	now := r.opts.Load().Now()
 	r.mu.Lock()
 	due := !r.mu.settle.IsZero() && !now.Before(r.mu.settle)
 	r.mu.Unlock()
-	if due {
+	if r.settledPauses(now) || due {
 		r.apply(Snapshot{}, false)
 	}
 }

@@ -14,7 +14,7 @@ func (r *Router) ReportDialFailure(id string, cause error) {
 	tx := newWriteTxn(r.db)
 	defer tx.abort()
 	b := tx.backend(id)
-	if b == nil {
+	if b == nil || r.isPaused(id) {
 		return
 	}
 	o := r.opts.Load()
@@ -73,7 +73,7 @@ func (r *Router) Trials() []*Backend {
 	var due []*Backend
 	for id, h := range tx.allHealth() {
 		b := tx.backend(id)
-		if b == nil || b.gone || now.Before(h.trialAt) {
+		if b == nil || b.gone || now.Before(h.trialAt) || r.isPaused(id) {
 			continue
 		}
 		next := *h

@@ -18,6 +18,8 @@ type Router struct {
 	opts atomic.Pointer[Options]
 	tel  *telemetry.Telemetry
 	gen  atomic.Uint64
+	// pauses are changed under the database's writer lock; nil: no backend was ever paused.
+	pauses atomic.Pointer[pauses]
 
 	// Locked after the database's writer lock, or without it; held only for short computations.
 	mu struct {

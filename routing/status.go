@@ -123,7 +123,7 @@ func (r *Router) stats() telemetry.RoutingStats {
 	r.sweep(tx, o, now, maxPins)
 	tx.commit()
 
-	s := telemetry.RoutingStats{Age: -1}
+	s := telemetry.RoutingStats{Age: -1, Paused: int64(len(r.Pauses()))}
 	states := make(map[State]int64)
 	newReadTxn(r.db).backends(func(b *backendRow) bool {
 		if !b.Pending {

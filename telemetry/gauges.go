@@ -34,10 +34,10 @@ func (m *metrics) observeSessions(_ context.Context, o metric.Int64Observer) err
 	return nil
 }
 
-// observeRouting registers the gauges of routing. One callback reads all four instruments, so that their
+// observeRouting registers the gauges of routing. One callback reads all instruments, so that their
 // values belong to one moment.
 func (b *builder) observeRouting(m *metrics) {
-	backends, sessions, pins := b.gauge(nameBackends), b.gauge(nameBackendSessions), b.gauge(namePins)
+	backends, sessions, pins, paused := b.gauge(nameBackends), b.gauge(nameBackendSessions), b.gauge(namePins), b.gauge(nameBackendsPaused)
 	row := b.take(nameDiscoveryAge, Gauge)
 	age, err := b.meter.Float64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
 	b.fail(err)
@@ -55,10 +55,11 @@ func (b *builder) observeRouting(m *metrics) {
 			o.ObserveInt64(sessions, c.Count, with(label("backend", c.Backend)))
 		}
 		o.ObserveInt64(pins, s.Pins)
+		o.ObserveInt64(paused, s.Paused)
 		if s.Age >= 0 {
 			o.ObserveFloat64(age, s.Age.Seconds())
 		}
 		return nil
-	}, backends, sessions, pins, age)
+	}, backends, sessions, pins, paused, age)
 	b.fail(err)
 }

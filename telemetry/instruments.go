@@ -53,6 +53,7 @@ const (
 	nameBackendFlaps       = "imapproxy.backend.flaps"
 	nameFailovers          = "imapproxy.failovers"
 	nameBackends           = "imapproxy.backends"
+	nameBackendsPaused     = "imapproxy.backends.paused"
 	nameBackendSessions    = "imapproxy.backend.sessions"
 	namePins               = "imapproxy.pins"
 	nameDiscoveryAge       = "imapproxy.discovery.age"
@@ -164,6 +165,7 @@ func Instruments() []Instrument {
 		// Routing and discovery.
 		{nameBackends, Gauge, "{backend}", "Backends that discovery lists, by state. One whose state isn't known yet (at a start) is in none.",
 			[]Attribute{{"state", "`up`, `draining` or `down`"}}, nil},
+		{nameBackendsPaused, Gauge, "{backend}", "Backends that operators have paused (imapproxy pause).", nil, nil},
 		{nameBackendSessions, Gauge, "{session}", "Sessions that are logged in, by the backend of their user. Parked sessions are included.",
 			[]Attribute{backend}, nil},
 		{namePins, Gauge, "{user}", "Users that are pinned to a backend, including those without a session whose routing.pin_grace hasn't passed.",

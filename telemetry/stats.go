@@ -25,6 +25,7 @@ type RoutingStats struct {
 	Backends []StateCount
 	Sessions []BackendCount
 	Pins     int64
+	Paused   int64 // backends
 	// Age is how long ago discovery last gave an answer that was taken; negative: never.
 	Age time.Duration
 }

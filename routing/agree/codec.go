@@ -108,8 +108,8 @@ func (f *Fleet) valid() error {
 		return fmt.Errorf("it has %d buckets", f.Buckets)
 	case f.Users == "":
 		return errors.New("it doesn't say how users are normalised")
-	case len(f.Backends) > maxBackends || len(f.Drains) > maxBackends:
-		return fmt.Errorf("it has %d backends and %d drains", len(f.Backends), len(f.Drains))
+	case len(f.Backends) > maxBackends || len(f.Drains) > maxBackends || len(f.Pauses) > maxBackends:
+		return fmt.Errorf("it has %d backends, %d drains and %d pauses", len(f.Backends), len(f.Drains), len(f.Pauses))
 	case len(f.Kept) == 0 || len(f.Kept) > maxKept:
 		return fmt.Errorf("it keeps %d fleets", len(f.Kept))
 	case f.Kept[len(f.Kept)-1].Epoch != f.Epoch:
@@ -147,6 +147,14 @@ func (f *Fleet) valid() error {
 		}
 		if i > 0 && f.Drains[i-1].Backend >= f.Drains[i].Backend {
 			return errors.New("its drains aren't sorted by backend")
+		}
+	}
+	for i := range f.Pauses {
+		if err := f.Pauses[i].valid(); err != nil {
+			return err
+		}
+		if i > 0 && f.Pauses[i-1].Backend >= f.Pauses[i].Backend {
+			return errors.New("its pauses aren't sorted by backend")
 		}
 	}
 	if !slices.Equal(f.newest().Up, upOf(f.Backends)) {

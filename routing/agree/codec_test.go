@@ -26,6 +26,7 @@ func testFleet() *Fleet {
 			{Backend: "imap3", Since: 4, By: "jane", Deadline: 600_000, Rate: 2.5, Begin: 5, Cycle: 100},
 			{Backend: "imap9", Since: 5},
 		},
+		Pauses: []Pause{{Backend: "imap2", Since: 6, Until: 60_006, By: "joe"}},
 	}
 }
 
@@ -109,6 +110,8 @@ func TestValuesThatAreKeptOut(t *testing.T) {
 		{"a drain of no backend", fleet, replace(testFleet(), `"backend":"imap9"`, `"backend":""`), ErrForeign},
 		{"a drain at a negative rate", fleet, replace(testFleet(), `"rate":2.5`, `"rate":-1`), ErrForeign},
 		{"a drain by a book", fleet, replace(testFleet(), `"by":"jane"`, `"by":"`+strings.Repeat("x", 200)+`"`), ErrForeign},
+		{"two pauses of one backend", fleet, replace(testFleet(), `"pauses":[`, `"pauses":[{"backend":"imap2","since":7,"until":8},`), ErrForeign},
+		{"a pause without an end", fleet, replace(testFleet(), `"until":60006`, `"until":0`), ErrForeign},
 		{"two drains of one backend", fleet, replace(testFleet(), `"backend":"imap9"`, `"backend":"imap3"`), ErrForeign},
 		{"a change of nothing", fleet, replace(testFleet(), `"user":"ann","to":"imap1"`, `"user":"ann"`), ErrForeign},
 		{"another proxy's record", record, replace(testRecord(), `"id":"p1"`, `"id":"p2"`), ErrForeign},

@@ -47,6 +47,9 @@ type Fleet struct {
 	// Drains are the drains that operators have asked for, sorted by backend. Each stays until an operator
 	// ends it, even while discovery doesn't list the backend.
 	Drains []Drain `json:"drains,omitempty"`
+	// Pauses are the pauses that operators have asked for, sorted by backend, until PauseSettles after their
+	// end.
+	Pauses []Pause `json:"pauses,omitempty"`
 	// Sum is the sum of all overrides (sumOf) of the fleet with the epoch Summed. In a fleet with another
 	// Epoch it says nothing: a release that doesn't know it has made that fleet, and has carried it over.
 	Sum    uint64 `json:"sum,omitempty"`

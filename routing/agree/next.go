@@ -23,16 +23,16 @@ func (m *Member) next() (f *Fleet, shards map[int]map[string]string) {
 	for len(kept) > 1 && kept[0].Epoch < lowest {
 		kept = kept[1:]
 	}
-	drains := m.nextDrains(prev)
-	backends, catalogue := m.nextBackends(prev, drains)
+	drains, pauses := m.nextDrains(prev), m.nextPauses(prev)
+	backends, catalogue := m.nextBackends(prev, drains, pauses)
 	drains = m.schedule(drains, backends)
 	changes, shards := m.nextOverrides()
-	if m.writer.room = nil; len(kept) >= maxKept || len(changes) == 0 && sameBackends(backends, prev.Backends) && slices.Equal(drains, prev.Drains) {
+	if m.writer.room = nil; len(kept) >= maxKept || len(changes) == 0 && sameBackends(backends, prev.Backends) && slices.Equal(drains, prev.Drains) && slices.Equal(pauses, prev.Pauses) {
 		m.writer.room = backends // no fleet has them
 		return nil, nil
 	}
 	next := *prev
-	next.Drains = drains
+	next.Drains, next.Pauses = drains, pauses
 	next.Format, next.Epoch, next.Catalogue, next.Backends = Format, prev.Epoch+1, catalogue, backends
 	made := m.makeName()
 	for _, c := range changes {
@@ -40,6 +40,9 @@ func (m *Member) next() (f *Fleet, shards map[int]map[string]string) {
 		r.made = append(r.made, made)
 	}
 	for _, wish := range m.writer.drains {
+		wish.made = append(wish.made, made)
+	}
+	for _, wish := range m.writer.pauses {
 		wish.made = append(wish.made, made)
 	}
 	next.Summed, next.Sum = next.Epoch, changedSum(m.view.sum, changes)
@@ -61,7 +64,7 @@ func (m *Member) first(r *Reading) *Fleet {
 	switch d := m.writer.discovery; {
 	case m.fleet != nil:
 		f.Epoch, f.Catalogue, f.Backends = m.fleet.Epoch+1, m.fleet.Catalogue, m.fleet.Backends
-		f.Drains, f.unknown = m.fleet.Drains, m.fleet.unknown
+		f.Drains, f.Pauses, f.unknown = m.fleet.Drains, m.fleet.Pauses, m.fleet.unknown
 	case d == nil || len(d.Backends) == 0:
 		return nil
 	default:
@@ -113,16 +116,17 @@ func (b *Backend) same(o *Backend) bool {
 // nextBackends returns the backends of the next fleet. It applies, in order: discovery's answer, unless it
 // is older than the fleet's; the reports of backends that proxies can't reach (rule 6); operators' drains,
 // which only change backends that are up; flap_damp: a state or weight that changed less than FlapDamp ago
-// stays; panic_threshold: an answer that takes away too many backends takes away none.
-func (m *Member) nextBackends(prev *Fleet, drains []Drain) ([]Backend, uint64) {
-	drained := &Fleet{Drains: drains}
+// stays; panic_threshold: an answer that takes away too many backends takes away none. Neither discovery nor
+// reports take away a backend that is paused.
+func (m *Member) nextBackends(prev *Fleet, drains []Drain, pauses []Pause) ([]Backend, uint64) {
+	drained := &Fleet{Drains: drains, Pauses: pauses}
 	m.sightings(prev)
 	d, catalogue := m.writer.discovery, prev.Catalogue
 	var listed []routing.Backend // sorted by id; nil: there is no answer that counts
 	if fresh := d != nil && len(d.Backends) > 0 && (d.Index >= prev.Catalogue || d.Consistent); fresh {
 		catalogue, listed = d.Index, d.Backends
 	}
-	unreachable := m.reports()
+	unreachable := m.reports(drained)
 
 	next := m.writer.room[:0]
 	var losses []int // indexes in next
@@ -133,6 +137,9 @@ func (m *Member) nextBackends(prev *Fleet, drains []Drain) ([]Backend, uint64) {
 		}
 		if b.Drained { // its state without the drain
 			b.State, b.Reason, b.Drained = routing.Up, "", false
+		}
+		if drained.pause(b.ID) != nil && !unreachable[b.ID] {
+			keepPaused(was, &b)
 		}
 		if b.State == routing.Up && drained.drain(b.ID) != nil {
 			b.State, b.Reason, b.Drained = routing.Draining, drainedReason, true
@@ -224,8 +231,9 @@ func (m *Member) sightings(f *Fleet) {
 }
 
 // reports returns the backends that more than half of the proxies (both of two) can't reach. The value is
-// true if that has lasted for FailoverAfter, by this proxy's clock.
-func (m *Member) reports() map[string]bool {
+// true if that has lasted for FailoverAfter, by this proxy's clock. f has the pauses: while a backend is paused
+// no report of it counts.
+func (m *Member) reports(f *Fleet) map[string]bool {
 	if !slices.ContainsFunc(m.view.Proxies, func(p Proxy) bool { return len(p.Unreachable) > 0 && p.Session != "" }) {
 		clear(m.writer.reported)
 		return nil
@@ -237,7 +245,9 @@ func (m *Member) reports() map[string]bool {
 		}
 		live++
 		for _, id := range p.Unreachable {
-			count[id]++
+			if !f.pause(id).unheard(m.now) {
+				count[id]++
+			}
 		}
 	}
 	down := make(map[string]bool)

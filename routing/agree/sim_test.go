@@ -67,6 +67,9 @@ func TestSimulation(t *testing.T) {
 			n := seeds(t, 1500)
 			seed, err := worlds(1, n, func(seed uint64) error {
 				w := newWorld(seed, mode, 0, 0)
+				if seed%4 == 0 {
+					w.pauses(seed)
+				}
 				err := w.run()
 				served.Add(int64(w.served))
 				refused.Add(int64(w.refused))
@@ -102,6 +105,9 @@ func TestOneWorld(t *testing.T) {
 	}
 	without, _ := strconv.ParseUint(os.Getenv("WITHOUT"), 10, 32)
 	w := newWorld(seed, mode, rule(without), 0)
+	if seed%4 == 0 && without == 0 {
+		w.pauses(seed)
+	}
 	w.trace = func(format string, args ...any) { t.Logf("%10v "+format, append([]any{w.now}, args...)...) }
 	if err := w.run(); err != nil {
 		t.Fatalf("seed %d: %v", seed, err)

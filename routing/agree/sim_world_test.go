@@ -241,6 +241,7 @@ func (w *world) fleetWritten(was, is []byte) {
 			w.fail("%s comes up, and is drained", d.Backend)
 		}
 	}
+	w.pausedKept(prev, next)
 	for i := range next.Backends {
 		b := &next.Backends[i]
 		old := prev.backend(b.ID)

@@ -20,6 +20,7 @@ type Status struct {
 	Proxies  []ProxyStatus
 	MovesEnd time.Time // when the last bucket's turn is; zero: nothing is being moved
 	Drains   []DrainStatus
+	Pauses   []Pause // those that are over, too
 	// Overrides is the number of users with an override.
 	Overrides int
 	// At is the number of users of whom this proxy has connections, by backend.
@@ -86,7 +87,7 @@ func (m *Member) Status(now time.Time) Status {
 		s.Deadline = m.Deadline()
 	}
 	if m.fleet != nil {
-		s.Epoch, s.Drains, s.Overrides = m.fleet.Epoch, m.drainStatus(), m.countOverrides()
+		s.Epoch, s.Drains, s.Pauses, s.Overrides = m.fleet.Epoch, m.drainStatus(), m.fleet.Pauses, m.countOverrides()
 	}
 	if m.own != nil {
 		s.Acked, s.Stays = m.own.Acked, stays(m.own)

@@ -34,6 +34,7 @@ type writer struct {
 	moves map[string]*request
 	// drains are operators' requests, by backend.
 	drains map[string]*drainWish
+	pauses map[string]*pauseWish
 	// room is memory for the backends of the next fleet, which is computed often and rarely written.
 	room []Backend
 	// made counts the fleets that this proxy has made; it is part of Kept.Made.
@@ -70,7 +71,7 @@ const (
 )
 
 func newWriter() writer {
-	return writer{seen: make(map[string]sighting), reported: make(map[string]time.Time), moves: make(map[string]*request), drains: make(map[string]*drainWish)}
+	return writer{seen: make(map[string]sighting), reported: make(map[string]time.Time), moves: make(map[string]*request), drains: make(map[string]*drainWish), pauses: make(map[string]*pauseWish)}
 }
 
 // Discover takes a new answer of discovery.
@@ -162,6 +163,7 @@ func (m *Member) writeFleet() {
 		}
 	}
 	m.forgetWishes()
+	m.forgetPauseWishes()
 	next, shards := m.next()
 	if next == nil {
 		return

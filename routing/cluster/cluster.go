@@ -271,6 +271,21 @@ func (c *Cluster) Undrain(ctx context.Context, backend string) error {
 		func(m *agree.Member) bool { return m.Drained(backend) == 0 })
 }
 
+// Pause asks for a backend to be paused. It returns once this proxy goes by a fleet with the pause; the other
+// proxies do as soon as they read it.
+func (c *Cluster) Pause(ctx context.Context, r agree.PauseRequest) (p agree.Pause, err error) {
+	err = c.until(ctx, func(m *agree.Member, now time.Time) (err error) { p, err = m.Pause(r, now); return err },
+		func(m *agree.Member) bool { return m.Paused(r.Backend) == p })
+	return p, err
+}
+
+// Resume asks for a backend's pause to end. It returns once this proxy goes by a fleet in which it has ended.
+func (c *Cluster) Resume(ctx context.Context, backend string) (p agree.Pause, err error) {
+	err = c.until(ctx, func(m *agree.Member, now time.Time) (err error) { p, err = m.Resume(backend, now); return err },
+		func(m *agree.Member) bool { return m.Paused(backend) == p })
+	return p, err
+}
+
 // Drained returns since when operators have drained the backend, in the fleet that this proxy goes by, in
 // milliseconds since 1970; 0: it isn't drained.
 func (c *Cluster) Drained(backend string) int64 {
