@@ -70,6 +70,9 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 	if e, ok := errors.AsType[*upstream.Elsewhere](err); ok && e.Backend == "" {
 		m.failing = now // the user is being moved: no backend has been asked, and none would let a session in
 	}
+	if _, ok := errors.AsType[*upstream.Paused](err); ok {
+		m.failing = now // nothing was tried
+	}
 	if severity == passing && (m.phase != starting || m.patient) && now.Sub(m.failing) < lostAfter {
 		wait = m.backoff
 		m.backoff = min(max(2*m.backoff, firstBackoff), lastBackoff)

@@ -60,3 +60,15 @@ func (h *Hub) Follow(user, backend string) {
 		u.letGoLocked()
 	}
 }
+
+// LetGoAt has the watches at a backend end their connections, since the backend is paused; those of spared users stay. They are set up again
+// when Account.Login connects them, and what happens meanwhile is found by a resync. It doesn't wait, and may be called again.
+func (h *Hub) LetGoAt(backend string, spared map[string]bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, u := range h.users {
+		if !spared[name] && slices.ContainsFunc(u.mailboxes, func(m *mailbox) bool { return m.site.id == backend }) {
+			u.letGoLocked()
+		}
+	}
+}

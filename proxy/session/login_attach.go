@@ -49,6 +49,13 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			return errors.Join(last, err)
 		}
 		a.backend = pick.Backend.Shown()
+		if waited, err := p.waitPaused(ctx, pick); err != nil {
+			return errors.Join(last, err)
+		} else if waited {
+			settled = p.env.Now().Add(discoveryWait)
+			try--
+			continue
+		}
 		target := p.targetOf(pick.Backend)
 		c := p.pooled(ctx, a, target, login)
 		if c == nil {

@@ -62,6 +62,9 @@ func (s *Session) unsubscribe() {
 
 // watchLogin returns a connection for the hub, at the user's current backend.
 func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
+	if s.pausedForWatch() {
+		return nil, &upstream.Paused{Backend: s.picked().Backend.Shown()}
+	}
 	for moves := 0; ; moves++ {
 		c, err := s.watchConn(ctx)
 		elsewhere := s.elsewhere(err)

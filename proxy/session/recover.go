@@ -122,7 +122,13 @@ func (s *Session) recover() phase {
 	var v *view.View
 	var err error
 	heard := began
+	commandWaits := func() bool { return len(s.client.PutBack()) > 0 && s.out.atBoundary() }
 	for pause, moves := recoverPause, 0; ; pause = min(2*pause, longestPause(s.env.Registry.Count(Resuming))) {
+		if !s.park.cutFetch.inside() { // inside a response the wait isn't longer than halfWithin
+			if waited := s.pausedOut(&heard, commandWaits); waited > 0 {
+				end, began, pause = end.Add(waited), began.Add(waited), recoverPause
+			}
+		}
 		t.Attempts++
 		turns := s.env.Queues.resumesAt(s.picked().Backend.ID)
 		reached := *turns.reached.Load()
@@ -153,7 +159,7 @@ func (s *Session) recover() phase {
 			s.unsubscribe()
 			continue
 		}
-		if len(s.client.PutBack()) > 0 && s.out.atBoundary() {
+		if commandWaits() {
 			s.stillHere(&heard)
 		}
 		ctx, cancel = s.within(time.Until(end))

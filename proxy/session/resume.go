@@ -33,6 +33,9 @@ func (s *Session) resume() phase {
 	}
 	heard := began
 	for moves := 0; ; {
+		if waited := s.pausedOut(&heard, func() bool { return s.park.hasCommand && s.out.atBoundary() }); waited > 0 {
+			end, began, pause = end.Add(waited), began.Add(waited), resumePause
+		}
 		t.Attempts++
 		t.Backend = s.picked().Backend.Shown()
 		mark := t.Steps.Mark()

@@ -57,3 +57,8 @@ func awaitEnd(c *conn.Conn, claim Claim) {
 		claim.Release()
 	}()
 }
+
+// Paused means that an operator has paused the backend, so no connection was made.
+type Paused struct{ Backend string }
+
+func (p *Paused) Error() string { return "backend " + p.Backend + " is paused by an operator" }
