@@ -22,6 +22,7 @@ type agreeing struct {
 	*referee
 	consul *consultest.Agent
 	linger string // of the proxies that are started
+	doves  []*servers.Server
 }
 
 func startAgreeing(t *testing.T, proxies, backends int, further string) *agreeing {
@@ -40,6 +41,7 @@ func startAgreeingParked(t *testing.T, proxies, backends int, linger, further st
 	for i := range backends {
 		id := fmt.Sprint("d", i+1)
 		dove := servers.StartDovecot(t, servers.DovecotOptions{Name: id, Mail: mail})
+		k.doves = append(k.doves, dove)
 		registerBackend(t, k.consul, id, k.before(id, dove.Addr))
 	}
 	writeFile(t, k.token, clusterToken+"\n")

@@ -37,7 +37,10 @@ func showBackends(w io.Writer, all admin.Backends) error {
 	if err := table(w, []string{"BACKEND", "ADDRESS", "STATE", "FOR", "WEIGHT", "USERS", "SESSIONS", "REMARKS"}, rows); err != nil {
 		return err
 	}
-	return showDrains(w, all.Drains)
+	if err := showDrains(w, all.Drains); err != nil {
+		return err
+	}
+	return showPauses(w, all.Pauses)
 }
 
 // showDrains says below the table how far users are who leave.
@@ -97,6 +100,9 @@ func showAllBackends(w io.Writer, all admin.Cluster[admin.Backends]) error {
 		return err
 	}
 	if err := showDrains(w, allDrains(all)); err != nil {
+		return err
+	}
+	if err := showPauses(w, allPauses(all)); err != nil {
 		return err
 	}
 	return notAnswered(w, all.Failed())

@@ -95,8 +95,10 @@ type Options struct {
 	Kick func(context.Context, proxy.Kick) proxy.Kicked
 	// Mover moves users; nil: the proxies don't agree with each other, and the verbs are refused.
 	Mover Mover
-	Log   *slog.Logger     // nil: nothing is logged
-	Now   func() time.Time // nil: time.Now
+	// Pauser pauses backends; nil: the verbs are refused.
+	Pauser Pauser
+	Log    *slog.Logger     // nil: nothing is logged
+	Now    func() time.Time // nil: time.Now
 }
 
 // A Server is the API, or an address for events alone.

@@ -99,9 +99,12 @@ func (s *Server) backends(w http.ResponseWriter, r *http.Request) {
 	if _, ok := parameters(w, r); !ok {
 		return
 	}
-	out := Backends{Backends: []Backend{}, Drains: []Drain{}}
+	out := Backends{Backends: []Backend{}, Drains: []Drain{}, Pauses: []Pause{}}
 	if s.opts.Mover != nil {
 		out.Drains = append(out.Drains, s.opts.Mover.Drains()...)
+	}
+	if s.opts.Pauser != nil {
+		out.Pauses = append(out.Pauses, s.opts.Pauser.Pauses()...)
 	}
 	for _, b := range s.opts.Router.Backends() {
 		row := Backend{

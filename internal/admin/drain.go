@@ -51,15 +51,23 @@ const (
 // moverRoutes are the paths of the verbs, and those that all proxies answer.
 func (s *Server) moverRoutes(into map[string]route) {
 	for path, serve := range map[string]http.HandlerFunc{
-		drainPath: moving(s, "drain", func(ctx context.Context, q *DrainRequest) (DrainAnswer, error) { return s.opts.Mover.Drain(ctx, *q) }),
-		undrainPath: moving(s, "undrain", func(ctx context.Context, q *UndrainRequest) (UndrainAnswer, error) {
+		drainPath: moving(s, "drain", s.opts.Mover != nil, func(ctx context.Context, q *DrainRequest) (DrainAnswer, error) { return s.opts.Mover.Drain(ctx, *q) }),
+		undrainPath: moving(s, "undrain", s.opts.Mover != nil, func(ctx context.Context, q *UndrainRequest) (UndrainAnswer, error) {
 			return s.opts.Mover.Undrain(ctx, *q)
 		}),
-		movePath: moving(s, "move", func(ctx context.Context, q *MoveRequest) (MoveAnswer, error) { return s.opts.Mover.Move(ctx, *q) }),
+		movePath: moving(s, "move", s.opts.Mover != nil, func(ctx context.Context, q *MoveRequest) (MoveAnswer, error) { return s.opts.Mover.Move(ctx, *q) }),
+		pausePath: moving(s, "pause", s.opts.Pauser != nil, func(ctx context.Context, q *PauseRequest) (PauseAnswer, error) {
+			return s.opts.Pauser.Pause(ctx, *q)
+		}),
+		resumePath: moving(s, "resume", s.opts.Pauser != nil, func(ctx context.Context, q *ResumeRequest) (PauseAnswer, error) {
+			return s.opts.Pauser.Resume(ctx, *q)
+		}),
 	} {
 		r := route{serve: serve, post: true}
 		into[path] = r
-		into[clusterPath(path)] = s.clustered(path, route{serve: onlyDry(serve), post: true})
+		if path != resumePath {
+			into[clusterPath(path)] = s.clustered(path, route{serve: onlyDry(serve), post: true})
+		}
 	}
 }
 
@@ -71,11 +79,11 @@ type moveRequest interface {
 	about() []any
 }
 
-// moving is the handler of a verb. Each call is logged.
+// moving is the handler of a verb. Each call is logged. can is false if this proxy can't do it.
 func moving[Q any, P interface {
 	*Q
 	moveRequest
-}, A any](s *Server, name string, do func(context.Context, P) (A, error)) http.HandlerFunc {
+}, A any](s *Server, name string, can bool, do func(context.Context, P) (A, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q := P(new(Q))
 		if !verb(s, w, r, q) {
@@ -85,7 +93,7 @@ func moving[Q any, P interface {
 			fail(w, http.StatusBadRequest, CodeBadRequest, wrong)
 			return
 		}
-		if s.opts.Mover == nil {
+		if !can {
 			fail(w, http.StatusConflict, CodeNoCluster, noCluster)
 			return
 		}

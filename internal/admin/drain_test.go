@@ -56,11 +56,23 @@ func (m *mover) Drains() []admin.Drain {
 	return []admin.Drain{{Backend: "imap1", StableID: "b1", Operator: true, By: "jane", Since: new(now()), Users: 7, Started: 9, Sessions: map[string]int{"parked": 5}, Held: map[string]int{"command": 1}}}
 }
 
+func (m *mover) Pause(_ context.Context, q admin.PauseRequest) (admin.PauseAnswer, error) {
+	return admin.PauseAnswer{DryRun: q.DryRun, Agreed: true, Pause: m.Pauses()[0]}, m.note(q)
+}
+
+func (m *mover) Resume(_ context.Context, q admin.ResumeRequest) (admin.PauseAnswer, error) {
+	return admin.PauseAnswer{Agreed: true, Pause: m.Pauses()[0]}, m.note(q)
+}
+
+func (m *mover) Pauses() []admin.Pause {
+	return []admin.Pause{{Backend: "imap1", StableID: "b1", By: "jane", Until: new(now()), Sessions: map[string]int{"parked": 5}, Held: map[string]int{"command": 1}, Connections: 2}}
+}
+
 func TestVerbsThatMoveUsers(t *testing.T) {
 	m := &mover{}
 	var logs bytes.Buffer
 	o := options(&fake{})
-	o.Log, o.Token, o.Mover = slog.New(slog.NewTextHandler(&logs, nil)), "s3cret", m
+	o.Log, o.Token, o.Mover, o.Pauser = slog.New(slog.NewTextHandler(&logs, nil)), "s3cret", m, m
 	post := func(path, token, body string) *httptest.ResponseRecorder {
 		t.Helper()
 		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1"+path, strings.NewReader(body))
@@ -84,6 +96,12 @@ func TestVerbsThatMoveUsers(t *testing.T) {
 		{"a negative rate", "/v1/drain", "s3cret", `{"backend":"imap1","rate":-1}`, 400, admin.CodeBadRequest},
 		{"a rate beyond all", "/v1/drain", "s3cret", `{"backend":"imap1","rate":1e300}`, 400, admin.CodeBadRequest},
 		{"an undrain of nothing", "/v1/undrain", "s3cret", `{}`, 400, admin.CodeBadRequest},
+		{"a pause of nothing", "/v1/pause", "s3cret", `{}`, 400, admin.CodeBadRequest},
+		{"a pause for an hour", "/v1/pause", "s3cret", `{"backend":"imap1","for":"1h"}`, 400, admin.CodeBadRequest},
+		{"a pause without a unit", "/v1/pause", "s3cret", `{"backend":"imap1","for":"60"}`, 400, admin.CodeBadRequest},
+		{"a resume of nothing", "/v1/resume", "s3cret", `{}`, 400, admin.CodeBadRequest},
+		{"a pause by all proxies", "/v1/cluster/pause", "s3cret", `{"backend":"imap1"}`, 400, admin.CodeOnlyDryRun},
+		{"a resume by all proxies", "/v1/cluster/resume", "s3cret", `{"backend":"imap1"}`, 404, admin.CodeNotFound},
 		{"no user", "/v1/move", "s3cret", `{"backend":"imap1"}`, 400, admin.CodeBadRequest},
 		{"to nowhere", "/v1/move", "s3cret", `{"user":"ann"}`, 400, admin.CodeBadRequest},
 		{"to two places", "/v1/move", "s3cret", `{"user":"ann","backend":"imap1","auto":true}`, 400, admin.CodeBadRequest},
@@ -110,6 +128,9 @@ func TestVerbsThatMoveUsers(t *testing.T) {
 		{"/v1/undrain", `{"backend":"imap1","by":"jane"}`, admin.UndrainRequest{Backend: "imap1", By: "jane"}},
 		{"/v1/move", `{"user":"ann","backend":"imap2"}`, admin.MoveRequest{User: "ann", Backend: "imap2"}},
 		{"/v1/move", `{"user":"ann","auto":true}`, admin.MoveRequest{User: "ann", Auto: true}},
+		{"/v1/pause", `{"backend":"imap1","for":"90s","by":"jane"}`, admin.PauseRequest{Backend: "imap1", For: "90s", By: "jane"}},
+		{"/v1/cluster/pause", `{"backend":"imap1","dry_run":true}`, admin.PauseRequest{Backend: "imap1", DryRun: true}},
+		{"/v1/resume", `{"backend":"imap1"}`, admin.ResumeRequest{Backend: "imap1"}},
 	} {
 		if w := post(c.path, "s3cret", c.body); w.Code != 200 {
 			t.Errorf("%s %s: %d %s", c.path, c.body, w.Code, w.Body)
@@ -121,7 +142,7 @@ func TestVerbsThatMoveUsers(t *testing.T) {
 	if q := (&admin.DrainRequest{Within: "10m"}); q.Time() != 10*time.Minute {
 		t.Error(q.Time())
 	}
-	for _, part := range []string{`msg="admin: drain" client=`, `by="jane?" backend=imap1 within=10m rate=5 dry_run=false`, `msg="admin: undrain"`, `msg="admin: move"`, "user=ann backend=imap2"} {
+	for _, part := range []string{`msg="admin: drain" client=`, `by="jane?" backend=imap1 within=10m rate=5 dry_run=false`, `msg="admin: undrain"`, `msg="admin: move"`, `msg="admin: pause"`, "for=1m30s", `msg="admin: resume"`, "user=ann backend=imap2"} {
 		if part = strings.ReplaceAll(part, `"jane?"`, "jane?"); !strings.Contains(logs.String(), part) {
 			t.Errorf("%s isn't in %s", part, logs.String())
 		}
@@ -140,22 +161,29 @@ func TestVerbsThatMoveUsers(t *testing.T) {
 		t.Errorf("%+v", b.Drains)
 	}
 
-	o.Mover = nil
+	if len(b.Pauses) != 1 || b.Pauses[0].Connections != 2 || b.Pauses[0].Held["command"] != 1 {
+		t.Errorf("%+v", b.Pauses)
+	}
+	if q := (&admin.PauseRequest{}); q.Time() != admin.DefaultPause {
+		t.Error(q.Time())
+	}
+
+	o.Mover, o.Pauser = nil, nil
 	w := post("/v1/drain", "s3cret", `{"backend":"imap1"}`)
 	if e := decode[admin.Error](t, w); w.Code != 409 || e.Error.Code != admin.CodeNoCluster || !strings.Contains(e.Error.Message, "cluster { }") {
 		t.Errorf("%d %+v", w.Code, e)
 	}
 	b = decode[admin.Backends](t, ask(handler(t, o), "/v1/backends", "Authorization: Bearer s3cret"))
-	if b.Drains == nil || len(b.Drains) != 0 {
-		t.Errorf("%+v", b.Drains)
+	if b.Drains == nil || len(b.Drains) != 0 || b.Pauses == nil || len(b.Pauses) != 0 {
+		t.Errorf("%+v, %+v", b.Drains, b.Pauses)
 	}
 }
 
 // A dry run asks all proxies; the verb itself one alone.
 func TestADryRunAsksAllProxies(t *testing.T) {
 	m1, m2 := &mover{}, &mover{}
-	one, of1 := member(t, "p1", func(o *admin.Options) { o.Mover = m1 })
-	two, of2 := member(t, "p2", func(o *admin.Options) { o.Mover = m2 })
+	one, of1 := member(t, "p1", func(o *admin.Options) { o.Mover, o.Pauser = m1, m1 })
+	two, of2 := member(t, "p2", func(o *admin.Options) { o.Mover, o.Pauser = m2, m2 })
 	all := []peers.Peer{{Name: "proxy-p1", Address: one}, {Name: "proxy-p2", Address: two}}
 	of1.Found(all)
 	of2.Found(all)
@@ -168,8 +196,12 @@ func TestADryRunAsksAllProxies(t *testing.T) {
 	if err != nil || len(move.Proxies) != 2 || move.Proxies[1].Answer == nil || move.Proxies[1].Answer.Sessions["parked"] != 1 {
 		t.Fatalf("%+v, %v", move, err)
 	}
+	pause, err := c.ClusterPause(t.Context(), admin.PauseRequest{Backend: "imap1"})
+	if err != nil || len(pause.Proxies) != 2 || pause.Proxies[1].Answer == nil || pause.Proxies[1].Answer.Connections != 2 {
+		t.Fatalf("%+v, %v", pause, err)
+	}
 	for i, m := range []*mover{m1, m2} {
-		if asked := m.all(); !reflect.DeepEqual(asked, []any{admin.DrainRequest{Backend: "imap1", DryRun: true}, admin.MoveRequest{User: "ann", Backend: "imap2", DryRun: true}}) {
+		if asked := m.all(); !reflect.DeepEqual(asked, []any{admin.DrainRequest{Backend: "imap1", DryRun: true}, admin.MoveRequest{User: "ann", Backend: "imap2", DryRun: true}, admin.PauseRequest{Backend: "imap1", DryRun: true}}) {
 			t.Errorf("proxy %d: %+v", i, asked)
 		}
 	}
@@ -182,7 +214,13 @@ func TestADryRunAsksAllProxies(t *testing.T) {
 	if _, err := c.Move(t.Context(), admin.MoveRequest{User: "ann", Auto: true}); err != nil {
 		t.Error(err)
 	}
-	if n1, n2 := len(m1.all()), len(m2.all()); n1 != 3 || n2 != 0 {
+	if _, err := c.Pause(t.Context(), admin.PauseRequest{Backend: "imap1"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Resume(t.Context(), admin.ResumeRequest{Backend: "imap1"}); err != nil {
+		t.Error(err)
+	}
+	if n1, n2 := len(m1.all()), len(m2.all()); n1 != 5 || n2 != 0 {
 		t.Errorf("%d and %d", n1, n2)
 	}
 }

@@ -145,6 +145,8 @@ type Backends struct {
 	Backends []Backend `json:"backends"` // by id
 	// Drains are the backends that users leave, with how far this proxy is; those that operators drain also while they aren't listed.
 	Drains []Drain `json:"drains"`
+	// Pauses are the backends that operators have paused, with what this proxy still has there.
+	Pauses []Pause `json:"pauses"`
 }
 
 // Backend is one IMAP server of the fleet.

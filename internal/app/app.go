@@ -97,6 +97,8 @@ type App struct {
 	over    context.Context // ends when the App stops to serve: Run's ctx has ended, or stop was called
 	stop    func()          // ends Run
 
+	pauseNews chan struct{} // pauses of backends have changed
+
 	lastReload atomic.Pointer[admin.Reload] // nil: there was none
 	asked      *discovery.RegisterOptions   // the entry in Consul with which alone has asked; nil: there is none
 	registered atomic.Pointer[string]       // the id in Consul; nil: it isn't registered
@@ -115,6 +117,7 @@ type App struct {
 	closed  bool
 
 	watching     *task.Task // source.Run
+	pausing      *task.Task // keepPauses
 	registration *task.Task // nil where it is off
 	serving      *task.Task // server.Serve
 	answering    *task.Task // admin.Serve
@@ -131,7 +134,7 @@ func Open(ctx context.Context, o Options) (*App, error) {
 	}
 	a := &App{
 		opts: o, cfg: cfg, level: &slog.LevelVar{}, instance: strings.ToLower(rand.Text()[:16]), started: time.Now(),
-		ready: make(chan struct{}), reloads: make(chan chan error), ending: make(chan struct{}),
+		ready: make(chan struct{}), reloads: make(chan chan error), ending: make(chan struct{}), pauseNews: make(chan struct{}, 1),
 	}
 	if a.sockets = o.Sockets; a.sockets == nil {
 		a.sockets = &handover.Sockets{}

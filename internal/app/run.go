@@ -87,6 +87,7 @@ func (a *App) beginBehind() {
 	a.parking.begin()
 	a.cluster.begin(a.cfg, a.tel)
 	a.watch()
+	a.pausing = task.Start(a.keepPauses)
 	a.agreement.begin(a.router)
 }
 
@@ -113,7 +114,7 @@ func (a *App) beginPublic() {
 // clients are sent here.
 func (a *App) finish() error {
 	err := errors.Join(a.registration.Stop(), a.endLeaving())
-	err = errors.Join(err, a.unbind(), a.serving.Stop())
+	err = errors.Join(err, a.unbind(), a.serving.Stop(), a.pausing.Stop())
 	a.parking.end()
 	err = errors.Join(err, a.endAgreement())
 	return errors.Join(err, a.listening.Stop(), a.answering.Stop(), a.cluster.end(), a.watching.Stop())

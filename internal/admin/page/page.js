@@ -47,9 +47,11 @@ function rows(id, list, cells) {
   }));
 }
 
-function backendCells(b) {
+function backendCells(b, pauses) {
+  const pause = pauses.find((p) => p.stable_id === b.stable_id);
   const state = document.createElement("span");
-  const notes = [b.reason, b.kept && "kept", b.gone && "gone", b.suspect && "suspect"].filter(Boolean);
+  const notes = [b.reason, b.kept && "kept", b.gone && "gone", b.suspect && "suspect",
+    pause && "paused until " + new Date(pause.until).toLocaleTimeString() + ", " + pause.connections + " connections left"].filter(Boolean);
   state.append(word(b.state), notes.length ? " (" + notes.join(", ") + ")" : "");
   const error = b.failures ? b.failures + " × " + b.last_error + ", " + ago(b.last_failure) : "";
   return [b.id, b.address, state, ago(b.since), b.weight, b.tags.join(" "), b.pins, b.sessions, error];
@@ -160,7 +162,7 @@ async function refresh() {
       ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") +
       (status.discovery.saved ? ", read from disk: there was no live answer since the start." : ".") +
       (status.reload && !status.reload.ok ? " The last reload failed, the old settings hold: " + status.reload.error : "");
-    rows("backends", backends.backends, backendCells);
+    rows("backends", backends.backends, (b) => backendCells(b, backends.pauses));
     rows("sessions", sessions.sessions, (s) => sessionCells(s, sessions.reasons));
     $("next").hidden = !sessions.next;
     $("next").onclick = () => { after = sessions.next; refresh(); };

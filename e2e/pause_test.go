@@ -1,0 +1,123 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+)
+
+// A backend is paused through one of two proxies, and restarted: the sessions of both give up their connections and stay connected to their clients, commands
+// and logins wait and are answered after it, no user goes elsewhere although Consul calls the backend critical, and a client in IDLE is told of the mail that
+// came meanwhile.
+func TestAPausedBackendIsRestartedUnderItsClients(t *testing.T) {
+	t.Parallel()
+	k := startAgreeing(t, 2, 2, "  move_rate = 1000\n  rebalance_rate = 1000\n")
+	first, second := k.proxies[0], k.proxies[1]
+	users := k.usersAt(first, "d1", 3)
+	idles, quiet, held := login(t, first, users[0]), login(t, second, users[1]), login(t, second, users[2])
+	done := idles.Idle()
+	held.MustOK("SEARCH RETURN (SAVE) ALL") // its result belongs to the connection
+
+	k.refuses(first, "there is no backend", "pause", "d9")
+	k.refuses(first, "for: want a time", "pause", "d1", "--for", "1h")
+	k.refuses(first, "isn't paused", "resume", "d1")
+	if out := k.must(second, "pause", "d1", "--dry-run"); !strings.Contains(out, "d1 would be paused: 3 sessions there, 3 connections\nsessions: 3 attached\n") {
+		t.Errorf("a dry run says\n%s", out)
+	}
+	k.isAt(first, users[0], "d1")
+
+	out := k.must(second, "pause", "d1", "--for", "5m")
+	if !strings.Contains(out, "d1 is paused until ") || !strings.Contains(out, "1 connection left; sessions: 2 parked, 1 attached; held by: 1 saved_search") {
+		t.Errorf("pause says\n%s", out)
+	}
+	held.MustOK("FETCH $ (FLAGS)")
+	held.MustOK("LOGOUT")
+	if out := k.must(first, "pause", "d1", "--watch"); !strings.Contains(out, "0 connections left; sessions: 2 parked; nothing is left there: restart it now") {
+		t.Errorf("pause --watch says\n%s", out)
+	}
+	for _, user := range users {
+		k.isAt(first, user, "")
+	}
+
+	k.consul.TTL("service:d1", "critical")
+	k.doves[0].Process.Stop()
+	quiet.Write("q1 STATUS INBOX (MESSAGES)")
+	newcomer := imaptest.Dial(t, second.Plain)
+	newcomer.Write(fmt.Sprintf("n1 LOGIN %s %s", users[2], servers.Password))
+	quiet.Expect("* OK Still here{*}")
+	newcomer.Expect("* OK Still here{*}")
+	for u := 1; ; u++ {
+		if !slices.Contains(users, servers.User(u)) { // and isn't at d1
+			login(t, second, servers.User(u)).MustOK("NOOP")
+			break
+		}
+	}
+	for _, p := range k.proxies {
+		if out := k.must(p, "backends"); !strings.Contains(out, "d1: paused for another") {
+			t.Errorf("backends says\n%s", out)
+		}
+		if out := k.must(p, "user", users[2]); strings.Contains(out, "d2") {
+			t.Errorf("user says\n%s", out)
+		}
+	}
+	k.doves[0].StartAgain(t)
+	direct := imaptest.Dial(t, k.doves[0].Addr)
+	direct.Login(users[0], servers.Password)
+	direct.MustOK("APPEND INBOX {8+}\r\nA: b\r\n\r\n")
+	direct.MustOK("LOGOUT")
+
+	if out := k.must(first, "resume", "d1"); !strings.Contains(out, "d1 isn't paused any more") {
+		t.Errorf("resume says\n%s", out)
+	}
+	answered := func(c *imaptest.Client, tag string) {
+		t.Helper()
+		for {
+			line := c.Read().Text
+			switch {
+			case strings.HasPrefix(line, tag+" OK"):
+				return
+			case strings.HasPrefix(line, tag+" "), strings.HasPrefix(line, "* BYE"):
+				t.Fatalf("after the pause: %s", line)
+			}
+		}
+	}
+	answered(quiet, "q1")
+	answered(newcomer, "n1")
+	idles.Expect("* 2 EXISTS")
+	if a := done(); !a.OK() {
+		t.Errorf("DONE: %s", a.Tagged)
+	}
+	idles.MustOK("FETCH 2 (UID)")
+	for _, user := range users {
+		k.isAt(first, user, "d1")
+	}
+	k.refuses(second, "isn't paused", "resume", "d1")
+	k.consul.TTL("service:d1", "passing")
+}
+
+// A proxy alone has a pause as well; it ends by itself.
+func TestAPauseEndsByItself(t *testing.T) {
+	t.Parallel()
+	servers.Real(t)
+	dove := servers.StartDovecot(t, servers.DovecotOptions{Name: "d1"})
+	token := servers.Folder(t) + "/admin.token"
+	writeFile(t, token, clusterToken+"\n")
+	k := &agreeing{several: &several{t: t, token: token}}
+	p := startProxy(t, proxyOptions{Backends: []backend{{"d1", dove.Addr}}, AdminToken: token, Linger: "20m"})
+	c := login(t, p, servers.User(1))
+	out := k.must(p, "pause", "d1", "--for", "4s")
+	if !strings.Contains(out, "this proxy makes no connection to it") || !strings.Contains(out, "0 connections left; sessions: 1 parked; nothing is left there: restart it now") {
+		t.Errorf("pause says\n%s", out)
+	}
+	dove.Process.Stop()
+	dove.StartAgain(t)
+	c.MustOK("STATUS INBOX (MESSAGES)")
+	k.refuses(p, "isn't paused", "resume", "d1")
+	if out := k.must(p, "backends"); strings.Contains(out, "failure") || strings.Contains(out, "paused for") {
+		t.Errorf("backends says\n%s", out)
+	}
+}
