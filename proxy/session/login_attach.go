@@ -49,9 +49,12 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			return errors.Join(last, err)
 		}
 		a.backend = pick.Backend.Shown()
-		if waited, err := p.waitPaused(ctx, pick); err != nil {
+		switch waited, err := p.waitPaused(ctx, pick); {
+		case err != nil:
+			end()
 			return errors.Join(last, err)
-		} else if waited {
+		case waited:
+			end()
 			settled = p.env.Now().Add(discoveryWait)
 			try--
 			continue
