@@ -118,7 +118,7 @@ func sayPaused(w io.Writer, a admin.PauseAnswer) error {
 
 // pauseDone says whether nothing is left at a paused backend.
 func pauseDone(p admin.Pause) bool {
-	return p.Connections == 0 && attached(p.Sessions) == p.Sessions["resuming"] // those wait for the end of the pause
+	return p.Connections == 0 && total(p.Sessions) == p.Sessions["parked"]+p.Sessions["resuming"] // those wait for the end of the pause
 }
 
 // pauseOf returns a pause with what all proxies have there; nil if the backend isn't paused.
@@ -171,10 +171,10 @@ func pauseWords(p admin.Pause, now time.Time) string {
 	}
 	text += "; " + count(p.Connections, "connection") + " left"
 	if len(p.Sessions) > 0 {
-		text += "; sessions: " + histogram(p.Sessions)
+		text += "; sessions: " + admin.Histogram(p.Sessions)
 	}
 	if len(p.Held) > 0 {
-		text += "; held by: " + histogram(p.Held)
+		text += "; held by: " + admin.Histogram(p.Held)
 	}
 	if pauseDone(p) {
 		return text + "; nothing is left there: restart it now"
@@ -210,10 +210,10 @@ func showDryPause(w io.Writer, all admin.Cluster[admin.PauseAnswer]) error {
 	}
 	fmt.Fprintf(w, "%s would be paused: %s there, %s\n", dash(sum.Backend), count(total(sum.Sessions), "session"), count(sum.Connections, "connection"))
 	if len(sum.Sessions) > 0 {
-		fmt.Fprintf(w, "sessions: %s\n", histogram(sum.Sessions))
+		fmt.Fprintf(w, "sessions: %s\n", admin.Histogram(sum.Sessions))
 	}
 	if len(sum.Held) > 0 {
-		fmt.Fprintf(w, "not parked, by what holds them now: %s\n", histogram(sum.Held))
+		fmt.Fprintf(w, "not parked, by what holds them now: %s\n", admin.Histogram(sum.Held))
 	}
 	return notAnswered(w, all.Failed())
 }
