@@ -121,7 +121,7 @@ func TestByeComesAtTheEndOfTheResponseThatIsOnItsWay(t *testing.T) {
 				eventually(t, "the sweep", func() bool { return l.srv.reg.Count(session.Ended) == 1 })
 				l.backends[0].Fire("rest")
 				rest, err := readAll(t, c)
-				if err != nil || !regexp.MustCompile(`e\n\)\r\n(a1 OK fetched\r\n)?\* BYE Autologout[^\r\n]*\r\n$`).MatchString(rest) {
+				if err != nil || !regexp.MustCompile(`e\n\)\r\n(a1 OK fetched\r\n)?\* BYE \[LIMIT\] Autologout[^\r\n]*\r\n$`).MatchString(rest) {
 					t.Fatalf("%v …%q", err, rest[max(0, len(rest)-200):])
 				}
 				must(t, c.Conn.Close())

@@ -67,7 +67,7 @@ func steps(idle bool) []step {
 		{"the session is sent away", func(l *parkLab, w *imaptest.ModelWatcher, _ *imaptest.ModelWriter, _ *imaptest.Tapped) {
 			l.of(w).Terminate(session.ReasonIdle)
 		}, func(t *testing.T, l *parkLab, w *imaptest.ModelWatcher, _ *imaptest.ModelWriter, _ string) {
-			if r := w.ExpectBye("r1"); r.Text != "* BYE Autologout, idle for too long" {
+			if r := w.ExpectBye("r1"); r.Text != "* BYE [LIMIT] Autologout, idle for too long" {
 				t.Error(r)
 			}
 			_ = w.Conn.Close()

@@ -108,7 +108,7 @@ func TestEveryClientHearsThatItsTimeBeforeLoginIsOver(t *testing.T) {
 		all = append(all, l.dial(plain))
 	}
 	for _, c := range all {
-		c.Expect("* BYE Login timed out")
+		c.Expect("* BYE [LIMIT] Login timed out")
 		c.ExpectEOF()
 		must(t, c.Conn.Close())
 	}

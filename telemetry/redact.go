@@ -43,11 +43,14 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // MarshalJSON implements json.Marshaler without the secret.
 func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
-// redactAttr is the second line of defence in the logs: an attribute whose name says that it is a secret is
+// redactAttr writes durations with their unit, and is the second line of defence in the logs: an attribute whose name says that it is a secret is
 // blanked whatever its type. The first line is Secret.
 func redactAttr(_ []string, a slog.Attr) slog.Attr {
 	if secretKey(a.Key) && a.Value.Kind() != slog.KindGroup {
 		return slog.String(a.Key, redacted)
+	}
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.String(a.Key, a.Value.Duration().String()) // with its unit; JSON has nanoseconds otherwise
 	}
 	return a
 }

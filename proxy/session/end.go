@@ -36,7 +36,7 @@ func (s *Session) account() {
 	for _, c := range s.inFlight.Rest() {
 		s.tell(&c, wire.NoStatus, 0, now)
 	}
-	s.log().Info("session ended", "reason", s.Reason(), "duration", now.Sub(s.started).Round(time.Millisecond),
+	s.log().Info("session ended", "reason", s.Reason(), "client", s.addr.String(), "listener", s.lis.Name, "duration", now.Sub(s.started).Round(time.Millisecond),
 		"commands", s.commands.Load(), "bytes_in", s.bytesIn.Load(), "bytes_out", s.bytesOut.Load())
 	s.env.Registry.leaveUser(s.user)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
@@ -64,7 +65,7 @@ func (p *preLogin) converse(ctx context.Context) error {
 		case p.attempts >= maxAttempts:
 			return &endError{reason: ReasonAttempts}
 		case p.bads >= maxBad:
-			return &endError{reason: ReasonAttempts, say: "* BYE Too many invalid commands\r\n"}
+			return &endError{reason: ReasonAttempts, say: "* BYE [CLIENTBUG] Too many invalid commands\r\n"}
 		}
 	}
 }
@@ -188,7 +189,7 @@ func (p *preLogin) startTLS(ctx context.Context, tag string, args []byte) error 
 		return p.bad(tag, "STARTTLS is not available here")
 	case p.r.HasBuffered():
 		_ = p.say(tag + " BAD Nothing may follow STARTTLS before TLS has begun\r\n")
-		return &endError{reason: ReasonClientProtocol, say: "* BYE Protocol error: data behind STARTTLS\r\n"}
+		return &endError{reason: ReasonClientProtocol, say: "* BYE [CLIENTBUG] Protocol error: data behind STARTTLS\r\n"}
 	}
 	if err := p.say(tag + " OK Begin TLS\r\n"); err != nil {
 		return err
@@ -227,7 +228,7 @@ func (p *preLogin) finish(ctx context.Context, err error) {
 	if end.reason == ReasonAttempts || end.reason == ReasonClientProtocol {
 		level = slog.LevelInfo
 	}
-	about := []any{"reason", end.reason}
+	about := []any{"reason", end.reason, "listener", p.lis.Name, "duration", p.env.Now().Sub(p.started).Round(time.Millisecond)}
 	if end.cause != nil {
 		about = append(about, "error", end.cause)
 	}

@@ -88,9 +88,9 @@ func (p *preLogin) unreadable(unit []byte, err error) error {
 	case errors.As(err, &lit):
 		return &endError{reason: ReasonClientProtocol, say: "* BYE [TOOBIG] Literal too long before login\r\n", cause: err}
 	case errors.Is(err, wire.ErrLineTooLong):
-		return &endError{reason: ReasonClientProtocol, say: "* BYE Command line too long\r\n", cause: err}
+		return &endError{reason: ReasonClientProtocol, say: "* BYE [TOOBIG] Command line too long\r\n", cause: err}
 	case errors.Is(err, wire.ErrNUL):
-		return &endError{reason: ReasonClientProtocol, say: "* BYE NUL isn't allowed in a command\r\n", cause: err}
+		return &endError{reason: ReasonClientProtocol, say: "* BYE [CLIENTBUG] NUL isn't allowed in a command\r\n", cause: err}
 	}
 	return p.broken(err)
 }

@@ -65,21 +65,21 @@ func (r Reason) Bye() string {
 	case ReasonClientProtocol:
 		return "* BYE [CLIENTBUG] Protocol error\r\n"
 	case ReasonLoginTimeout:
-		return "* BYE Login timed out\r\n"
+		return "* BYE [LIMIT] Login timed out\r\n"
 	case ReasonAttempts:
-		return "* BYE Too many failed attempts\r\n"
+		return "* BYE [LIMIT] Too many failed attempts\r\n"
 	case ReasonIdle:
-		return "* BYE Autologout, idle for too long\r\n"
+		return "* BYE [LIMIT] Autologout, idle for too long\r\n"
 	case ReasonLimit:
 		return "* BYE [LIMIT] Too many connections\r\n"
 	case ReasonMoved:
 		return "* BYE [UNAVAILABLE] Your mailbox has moved to another server, please connect again\r\n"
 	case ReasonNotSame, ReasonMailboxGone:
-		return "* BYE Your mailbox has changed, please connect again\r\n"
+		return "* BYE [UNAVAILABLE] Your mailbox has changed, please connect again\r\n"
 	case ReasonCredentials:
-		return "* BYE Your password has changed, please log in again\r\n"
+		return "* BYE [AUTHENTICATIONFAILED] Your password has changed, please log in again\r\n"
 	case ReasonKicked:
-		return "* BYE Your session was ended by the administrator\r\n"
+		return "* BYE [UNAVAILABLE] Your session was ended by the administrator\r\n"
 	case ReasonHandover:
 		return "* BYE [UNAVAILABLE] Server was updated, please connect again\r\n"
 	case ReasonShutdown:

@@ -23,6 +23,8 @@ func TestEveryReasonsLastWordIsAResponse(t *testing.T) {
 		}
 		if h := wire.ParseResponseHead([]byte(bye)); h.Kind != wire.Untagged || h.Status != wire.BYE || !strings.HasSuffix(bye, "\r\n") || strings.Count(bye, "\n") != 1 || len(h.Rest) < 5 {
 			t.Errorf("%s: %q", r, bye)
+		} else if code, _ := wire.Code(h.Rest); len(code) == 0 {
+			t.Errorf("%s has no response code: %q", r, bye)
 		}
 	}
 }

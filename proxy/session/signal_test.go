@@ -129,7 +129,7 @@ func TestASessionThatIsOverHasItsTimeAtOnce(t *testing.T) {
 	}
 	r.look.Store(&look)
 	s.Terminate(ReasonIdle)
-	c.Expect("* BYE Autologout{*}")
+	c.Expect("* BYE [LIMIT] Autologout{*}")
 	c.ExpectEOF()
 	must(t, c.Conn.Close())
 	r.ended(s, ReasonIdle)
