@@ -158,6 +158,7 @@ func FuzzReading(f *testing.F) {
 	f.Add("overrides/00", encoded(f, &Overrides{Format: Format, Users: map[string]string{}}))
 	f.Add("overrides/zz", []byte("{}"))
 	f.Add("proxies/", []byte(""))
+	f.Add("proxies/p1", []byte(`{"format":1,"id":"p1","seq":1,"acked":1,"made":"0","ttl":10000,"buckets":{"0":"AA"}}`)) // zeros only
 	f.Add("leader", []byte(`{"format":2}`))
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		var d Decoder

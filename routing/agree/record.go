@@ -138,7 +138,7 @@ func (b *Bitmap) UnmarshalText(text []byte) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("a set of buckets isn't base64: %w", err)
-	case len(octets) == 0:
+	case Bitmap(octets).empty(): // no proxy writes it, and it would be written otherwise
 		return errors.New("a set of buckets is empty")
 	}
 	*b = octets
