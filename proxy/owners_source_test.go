@@ -27,6 +27,7 @@ func TestOnlyOwnersTouchASession(t *testing.T) {
 		"conn/",
 		"park/events/",   // of its own HTTP requests
 		"auth/ldapauth/", // of its own connections to a directory
+		"leave.go",       // of its own listening sockets
 	}
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
