@@ -62,6 +62,9 @@ func (a *account) rounds(round func()) {
 				a.FailNow()
 			}
 		}
+		if a.round == 1 {
+			a.restarted()
+		}
 		round()
 	}
 	n := a.l.tally(a.user)

@@ -7,7 +7,7 @@ import (
 )
 
 // Programs that idle, each with a mailbox of its own, all at once through one proxy
-// that parks them at every pause.
+// that parks them at every pause. Their server is restarted once meanwhile.
 func TestIdlers(t *testing.T) {
 	servers.Real(t)
 	for _, v := range []struct {
@@ -24,19 +24,9 @@ func TestIdlers(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, v.start(t), v.watch)
 			t.Run("clients", func(t *testing.T) {
-				for i, c := range []struct {
-					name string
-					run  func(a *account)
-				}{
-					{"go-imap", goIMAP},
-					{"fetchmail", fetchmail},
-					{"getmail", getmail},
-					{"imapfilter", imapfilter},
-					{"offlineimap", offlineimap},
-					{"mbsync", mbsync},
-					{"mutt", func(a *account) { mutt(a, "mutt", true) }},
-					{"neomutt", func(a *account) { mutt(a, "neomutt", false) }},
-				} {
+				programs := programs()
+				l.restart = restartFor(len(programs))
+				for i, c := range programs {
 					t.Run(c.name, func(t *testing.T) {
 						t.Parallel()
 						c.run(newAccount(t, l, servers.User(i+1)))
@@ -45,5 +35,23 @@ func TestIdlers(t *testing.T) {
 			})
 			l.nobodySentAway(t)
 		})
+	}
+}
+
+type program struct {
+	name string
+	run  func(a *account)
+}
+
+func programs() []program {
+	return []program{
+		{"go-imap", goIMAP},
+		{"fetchmail", fetchmail},
+		{"getmail", getmail},
+		{"imapfilter", imapfilter},
+		{"offlineimap", offlineimap},
+		{"mbsync", mbsync},
+		{"mutt", func(a *account) { mutt(a, "mutt", true) }},
+		{"neomutt", func(a *account) { mutt(a, "neomutt", false) }},
 	}
 }

@@ -33,6 +33,7 @@ type lab struct {
 	CertFile string
 	Cert     imaptest.Cert
 	logs     *logs
+	restart  *restart // nil: the server isn't restarted
 
 	mu    sync.Mutex           // guards what follows
 	seen  map[string]*sighting // by session id
