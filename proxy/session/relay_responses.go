@@ -129,7 +129,7 @@ func (f *responseFlow) fetched(b []byte, p wire.Piece) {
 	}
 	r.Active = false
 	if f.content {
-		f.contents.Add(f.told(), f.number)
+		f.contents.Add(f.told(), f.number, f.fetch.ByUID())
 	}
 	if r.Tells() {
 		f.s.inFlight.Fetched(r)

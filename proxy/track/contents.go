@@ -15,13 +15,18 @@ const maxContents = 4096
 type Contents struct {
 	told  []toldContent
 	since uint32 // how many FETCH responses the client had been told when told was empty
+	uids  bool   // the messages are named by UID (RFC 9586 §3.3)
 }
 
 type toldContent struct{ response, number uint32 }
 
 // Add records that the client was told content of a message, by the last of the FETCH responses that are counted
-// in told.
-func (c *Contents) Add(told Told, number uint32) {
+// in told. uid says that number is a UID, from a UIDFETCH response.
+func (c *Contents) Add(told Told, number uint32, uid bool) {
+	if uid != c.uids {
+		c.Forget(told - toldFetch)
+		c.uids = uid
+	}
 	if len(c.told) == maxContents {
 		c.Forget(told)
 		return
@@ -71,6 +76,7 @@ type Rest struct {
 	Tag  string
 	Text []byte
 	Told []uint32 // the numbers of the messages that it was told
+	UIDs bool     // Told are UIDs
 }
 
 // Command returns the FETCH for the messages that the client wasn't told, nil if there are none. known are the
@@ -97,7 +103,7 @@ func (r *Rest) Command(known view.UIDs) (cmd []byte, ok bool) {
 	}
 	told := view.UIDs{}
 	for _, n := range r.Told {
-		if uid {
+		if uid && !r.UIDs {
 			if n, ok = known.At(n); !ok {
 				return nil, false
 			}

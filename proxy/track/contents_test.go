@@ -29,6 +29,9 @@ func TestTheRestOfAFetch(t *testing.T) {
 			t.Errorf("%q: %q", text, got)
 		}
 	}
+	if got, ok := (&Rest{Text: []byte("a UID FETCH 5:9 (BODY[])\r\n"), Told: []uint32{7}, UIDs: true}).Command(known); !ok || string(got) != "a UID FETCH 5:6,8:9 (BODY[])\r\n" {
+		t.Errorf("told by UID: %q", got)
+	}
 	if _, ok := (&Rest{Text: []byte("a UID FETCH 1:9 (BODY[])\r\n"), Told: []uint32{8}}).Command(known); ok {
 		t.Error("a message that the client doesn't count has no UID")
 	}
@@ -40,8 +43,8 @@ func TestTheRestOfAFetch(t *testing.T) {
 func TestContentsSinceACommand(t *testing.T) {
 	var c Contents
 	told := func(n uint32) Told { return Told(n) * toldFetch }
-	c.Add(told(1), 10)
-	c.Add(told(2), 11)
+	c.Add(told(1), 10, false)
+	c.Add(told(2), 11, false)
 	if got, known := c.from(told(1)); !known || len(got) != 1 || got[0] != 11 {
 		t.Error(got, known)
 	}
@@ -53,10 +56,15 @@ func TestContentsSinceACommand(t *testing.T) {
 		t.Error(got, known)
 	}
 	for i := range uint32(maxContents + 1) {
-		c.Add(told(3+i), i)
+		c.Add(told(3+i), i, false)
 	}
 	if _, known := c.from(told(2)); known {
 		t.Error("more than the bound is called known")
+	}
+	c.Forget(told(9000))
+	c.Add(told(9001), 10, true)
+	if got, known := c.from(told(9000)); !known || len(got) != 1 || !c.uids {
+		t.Error(got, known, c.uids)
 	}
 	if _, known := (*Contents)(nil).from(0); known {
 		t.Error("without Contents something is known")

@@ -39,6 +39,9 @@ func (f *FetchResponse) Begins(h wire.ResponseHead) bool {
 	return true
 }
 
+// ByUID says whether the response names the message by UID: it is a UIDFETCH.
+func (f *FetchResponse) ByUID() bool { return f.number == 0 }
+
 // Text follows a piece of the response that isn't literal content.
 func (f *FetchResponse) Text(b []byte) {
 	if f.cut || len(b) == 0 || b[len(b)-1] != '\n' {

@@ -131,7 +131,7 @@ func (f *InFlight) fates(told Told, contents *Contents, seen bool) fates {
 			fate = wire.LossRefused
 		case isFetch(o.Verb) && told.fetches() != o.told.fetches() && fetchesContent(o.text):
 			if numbers, known := contents.from(o.told); known && o.alone && !bytes.ContainsAny(o.text, "{$") {
-				a.rest, a.restAt = &Rest{Tag: string(o.tag), Text: bytes.Clone(o.text), Told: numbers}, i
+				a.rest, a.restAt = &Rest{Tag: string(o.tag), Text: bytes.Clone(o.text), Told: numbers, UIDs: contents.uids}, i
 			} else {
 				fate = wire.LossRefused
 			}
