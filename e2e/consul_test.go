@@ -159,11 +159,11 @@ func (f *fleet) connect(i int) *imaptest.Client {
 	return imaptest.DialStartTLS(f.t, f.proxy.StartTLS, f.proxy.Cert.Client)
 }
 
-// spread logs users first to last in and says who is where; both backends have some.
+// spread logs users first to last in, and more if they are at one backend, and says who is where.
 func (f *fleet) spread(first, last int) (open map[string]*imaptest.Client, on map[string][]int) {
 	f.t.Helper()
 	open, on = map[string]*imaptest.Client{}, map[string][]int{}
-	for i := first; i <= last; i++ {
+	for i := first; i <= last || (len(on["d1"]) == 0 || len(on["d2"]) == 0) && i < first+18; i++ { // where users go depends on the node's UUID
 		user := servers.User(i)
 		open[user] = f.login(i)
 		open[user].MustOK("SELECT INBOX")
