@@ -138,6 +138,7 @@ func TestWhatBecomesOfACommandWhoseConnectionIsLost(t *testing.T) {
 		"APPEND":                       {say: []string{"a APPEND INBOX {3+}", "abc"}, want: []string{"a NO [UNAVAILABLE] {*}"}},
 		"a deletion behind a COPY":     {say: []string{"a UID COPY 1 Other", `b UID STORE 1 +FLAGS (\Deleted)`, "d UID EXPUNGE 1"}, want: []string{"a NO {*}", "b NO {*}", "d NO {*}"}},
 		"two of them":                  {say: []string{"a UID FETCH 1 (FLAGS)", "b NOOP"}, want: []string{"* 1 FETCH {*}", "* 2 FETCH {*}", "* 3 FETCH {*}", "a OK {*}", "b OK {*}"}, again: "UID FETCH"},
+		"IDLE behind a command":        {say: []string{"a UID FETCH 1 (FLAGS)", "b IDLE"}, want: []string{"* 1 FETCH {*}", "* 2 FETCH {*}", "* 3 FETCH {*}", "a OK {*}", "+{*}"}, again: "UID FETCH"},
 		"SELECT":                       {say: []string{"a SELECT Other"}, want: []string{"* OK [CLOSED] {*}", "* FLAGS {*}", "* 3 EXISTS", "* OK {*}", "* OK {*}", "* OK {*}", "a OK {*}"}, again: "SELECT"},
 		"a mark behind a SELECT":       {say: []string{"a UID SEARCH RETURN (ALL COUNT) ALL", "b SELECT Other"}, want: []string{"a NO {*}", "* OK [CLOSED] {*}", "* FLAGS {*}", "* 3 EXISTS", "* OK {*}", "* OK {*}", "* OK {*}", "b OK {*}"}},
 		"a mark that counts changes":   {say: []string{`a UID STORE 1 (UNCHANGEDSINCE 5) +FLAGS (\Seen)`}, want: []string{"a NO {*}"}},
@@ -178,6 +179,10 @@ func TestWhatBecomesOfACommandWhoseConnectionIsLost(t *testing.T) {
 				if n := len(said); n < 2 || rest && !strings.HasSuffix(said[n-1], " 2"+set) {
 					t.Errorf("want %s twice: %q", c.again, said)
 				}
+			}
+			if strings.HasSuffix(c.say[len(c.say)-1], " IDLE") {
+				k.Write("DONE")
+				k.Expect("b OK {*}")
 			}
 			k.MustOK("CHECK")
 		})

@@ -92,7 +92,8 @@ type fates struct {
 // fates finds what becomes of each command in progress.
 //
 // The cases of a command:
-//   - IDLE: it goes on; where DONE has come it is over;
+//   - IDLE: it goes on; where DONE has come it is over; behind commands that are sent again it is sent again as
+//     well, unless the client was told its continuation request: then those commands are refused;
 //   - it waits for the continuation request of its literal: it is sent again, since no server can have executed
 //     it;
 //   - it may have been executed, or it is a part of a search that is to be kept: NO;
@@ -146,6 +147,10 @@ func (f *InFlight) fates(told Told, contents *Contents, seen bool) fates {
 	}
 	for i := range a.of {
 		o := &f.open[i]
+		if o.Verb != wire.Idle && f.idle == idleOn {
+			a.of[i], a.rest, a.restAt = wire.LossRefused, nil, -1
+			a.refused = true
+		}
 		if a.refused && o.Verb != wire.Idle && !isFetch(o.Verb) && (o.Verb.Rule().Changes || o.Changes) { // FETCH sets no more than \Seen
 			a.of[i] = wire.LossRefused
 		}
@@ -167,6 +172,10 @@ func (f *InFlight) Cut(told Told, contents *Contents, seen bool) Cut {
 		switch {
 		case o.Verb == wire.Idle && f.idle == idleDone:
 			c.Done = append(c.Done, string(o.tag))
+		case o.Verb == wire.Idle && f.idle == idleAsked && (len(c.Again) > 0 || a.rest != nil):
+			f.idle = notIdling
+			c.Again = append(c.Again, o.text...)
+			continue
 		case o.Verb == wire.Idle:
 			c.Idle, c.Prompt = string(o.tag), f.idle == idleAsked
 		case i == a.restAt:
