@@ -83,6 +83,9 @@ func TestAFetchGoesOnWhereItStopped(t *testing.T) {
 						t.Errorf("the client was told of %d messages: %v", n, a.Untagged)
 					}
 					k.MustOK("CHECK")
+					if all, _ := p.srv.Sessions(session.Filter{}); all[0].InFlight != 0 {
+						t.Errorf("%d commands are called in progress", all[0].InFlight)
+					}
 				})
 			}
 		})

@@ -178,7 +178,8 @@ func (f *InFlight) Cut(told Told, contents *Contents, seen bool) Cut {
 			continue
 		case o.Verb == wire.Idle:
 			c.Idle, c.Prompt = string(o.tag), f.idle == idleAsked
-		case i == a.restAt:
+		case i == a.restAt: // recovery sends it again
+			continue
 		case a.of[i] == wire.LossRefused:
 			c.Refused = append(c.Refused, string(o.tag))
 		default:
