@@ -102,7 +102,7 @@ func (s *Session) continueFetch(v *view.View) error {
 func (s *Session) continueResponse(v *view.View) error {
 	f := s.park.cutFetch
 	uid := f.uid(v)
-	if uid == 0 {
+	if uid == 0 || f.half.lost { // lost: an earlier attempt has told more than is remembered
 		return errOther
 	}
 	defer s.picked().Rest()
