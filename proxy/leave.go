@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"imapproxy/proxy/conn"
 	"imapproxy/proxy/session"
 )
 
@@ -19,14 +20,14 @@ func (s *Server) Pause() {
 	s.leaving.Store(true)
 	s.accepts.shut()
 	for _, l := range s.listeners {
-		_ = l.tcp.SetDeadline(time.Unix(1, 0)) // fails once it is closed: then there is nothing to pause
+		conn.StopAccepting(l.tcp)
 	}
 }
 
 // Resume accepts again.
 func (s *Server) Resume() {
 	for _, l := range s.listeners {
-		_ = l.tcp.SetDeadline(time.Time{})
+		conn.AcceptAgain(l.tcp)
 	}
 	s.leaving.Store(false)
 	s.accepts.open()

@@ -85,11 +85,7 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 // INBOX read-only (RFC 9051 §6.3.3): a SELECT would take \Recent from the user's own
 // client.
 func examine(ctx context.Context, conn *upstream.Conn) (answer wire.Response, server string, err error) {
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return answer, "", err
-		}
-	}
+	defer conn.Until(ctx)()
 	commands := "c1 EXAMINE INBOX\r\n"
 	if conn.Caps.Has("ID") {
 		commands = "c0 ID NIL\r\n" + commands

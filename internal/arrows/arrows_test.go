@@ -70,7 +70,7 @@ var arrows = map[string][]string{
 	"internal/handover":            {},
 
 	// Sources of credentials, each with its library.
-	"proxy/auth/ldapauth": {"proxy/auth", "telemetry"},
+	"proxy/auth/ldapauth": {"proxy/auth", "proxy/conn", "telemetry"},
 	"proxy/auth/sqlauth":  {"proxy/auth", "telemetry"},
 
 	// Generators and tests that are programs of their own. e2e looks at the proxy as a process,

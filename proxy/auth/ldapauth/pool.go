@@ -10,15 +10,16 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 
+	"imapproxy/proxy/conn"
 	"imapproxy/telemetry"
 )
 
 // maxIdle bounds the connections that wait in a pool.
 const maxIdle = 16
 
-// conn is a connection to the directory. Its own deadline bounds each use: the library's time-out leaves
-// the connection open, on which a late answer would then come.
-type conn struct {
+// pooled is a connection to the directory. An interruption of its socket bounds each use: the library's time-out
+// leaves the connection open, on which a late answer would then come.
+type pooled struct {
 	*ldap.Conn
 	net  net.Conn
 	used time.Time
@@ -26,17 +27,17 @@ type conn struct {
 
 // pool keeps connections that are all bound alike. Each is lent to one login at a time.
 type pool struct {
-	dial func(context.Context) (*conn, error)
+	dial func(context.Context) (*pooled, error)
 
 	mu     sync.Mutex // guards what follows
-	idle   []*conn    // the last used is the last
+	idle   []*pooled  // the last used is the last
 	closed bool
 }
 
-func newPool(dial func(context.Context) (*conn, error)) *pool { return &pool{dial: dial} }
+func newPool(dial func(context.Context) (*pooled, error)) *pool { return &pool{dial: dial} }
 
 // dial connects, and binds where there is a DN.
-func dial(ctx context.Context, u *url.URL, o Options, dn string, password telemetry.Secret) (*conn, error) {
+func dial(ctx context.Context, u *url.URL, o Options, dn string, password telemetry.Secret) (*pooled, error) {
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"ldap": "389", "ldaps": "636"}[u.Scheme]
@@ -47,8 +48,7 @@ func dial(ctx context.Context, u *url.URL, o Options, dn string, password teleme
 		return nil, err
 	}
 	// Until it is bound, and also where the peer stops in the middle of a handshake.
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer conn.Until(ctx, raw)()
 	config := &tls.Config{ServerName: u.Hostname(), RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}
 	nc := raw
 	if u.Scheme == "ldaps" {
@@ -73,7 +73,7 @@ func dial(ctx context.Context, u *url.URL, o Options, dn string, password teleme
 		_ = l.Close()
 		return nil, err
 	}
-	return &conn{Conn: l, net: raw}, nil
+	return &pooled{Conn: l, net: raw}, nil
 }
 
 // do lends f a connection. Where one that has waited proves dead, f is tried once more on a new one.
@@ -87,9 +87,9 @@ func (p *pool) do(ctx context.Context, f func(*ldap.Conn) error) error {
 				return err
 			}
 		}
-		stop := context.AfterFunc(ctx, func() { _ = c.net.SetDeadline(time.Unix(1, 0)) })
+		stop := conn.Until(ctx, c.net)
 		err := f(c.Conn)
-		inTime := stop()
+		inTime := !stop()
 		broken := ldap.IsErrorWithCode(err, ldap.ErrorNetwork) || c.IsClosing()
 		if inTime && !broken {
 			p.give(c)
@@ -104,9 +104,9 @@ func (p *pool) do(ctx context.Context, f func(*ldap.Conn) error) error {
 }
 
 // take is a connection that waits, nil where there is none.
-func (p *pool) take() *conn {
+func (p *pool) take() *pooled {
 	p.mu.Lock()
-	var old []*conn
+	var old []*pooled
 	defer func() {
 		p.mu.Unlock()
 		closeAll(old)
@@ -123,7 +123,7 @@ func (p *pool) take() *conn {
 }
 
 // give takes a connection back.
-func (p *pool) give(c *conn) {
+func (p *pool) give(c *pooled) {
 	c.used = time.Now()
 	p.mu.Lock()
 	full := p.closed || len(p.idle) >= maxIdle
@@ -152,7 +152,7 @@ func (p *pool) close() {
 	p.forget()
 }
 
-func closeAll(conns []*conn) {
+func closeAll(conns []*pooled) {
 	for _, c := range conns {
 		_ = c.Close()
 	}

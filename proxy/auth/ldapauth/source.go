@@ -50,8 +50,8 @@ func New(o Options) (*Source, error) {
 		}
 	}
 	s := &Source{o: o, host: u.Host, asking: auth.NewAsking(o.Asking)}
-	s.binds = newPool(func(ctx context.Context) (*conn, error) { return dial(ctx, u, o, "", "") })
-	s.searches = newPool(func(ctx context.Context) (*conn, error) { return dial(ctx, u, o, o.BindDN, o.BindPassword) })
+	s.binds = newPool(func(ctx context.Context) (*pooled, error) { return dial(ctx, u, o, "", "") })
+	s.searches = newPool(func(ctx context.Context) (*pooled, error) { return dial(ctx, u, o, o.BindDN, o.BindPassword) })
 	return s, nil
 }
 
