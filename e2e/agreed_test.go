@@ -90,6 +90,7 @@ func (k *agreeing) agreement(p *runningProxy) agreementRow {
 // Users log in through all proxies at once: each has connections at one backend. Where a user is known, no login asks Consul: they
 // log in while it hangs. A session's end gives up its right: in the end no proxy has any.
 func TestAUserIsAtOneBackendThroughAllProxies(t *testing.T) {
+	t.Parallel()
 	k := startAgreeing(t, 3, 2, "")
 	const users = 20
 	var clients [users][3]*imaptest.Client
@@ -163,6 +164,7 @@ func (k *agreeing) nothingHeld() {
 
 // A backend is put into maintenance: for all proxies, users with sessions there stay, and go elsewhere once their last session has ended.
 func TestAllProxiesFollowAMaintenance(t *testing.T) {
+	t.Parallel()
 	k := startAgreeing(t, 2, 2, "")
 	first, second := k.proxies[0], k.proxies[1]
 	var there []int // users at d1
@@ -203,6 +205,7 @@ func TestAllProxiesFollowAMaintenance(t *testing.T) {
 // A backend is put into maintenance: its users are moved, through all proxies, and no client is disconnected: those who idle, those between two
 // commands, and those who have selected nothing.
 func TestAMaintenanceMovesUsersAndDisconnectsNobody(t *testing.T) {
+	t.Parallel()
 	k := startAgreeingParked(t, 2, 2, "1s", "  agree_within = \"3s\"\n")
 	type client struct {
 		*imaptest.Client
@@ -261,6 +264,7 @@ func TestAMaintenanceMovesUsersAndDisconnectsNobody(t *testing.T) {
 
 // A proxy that is killed is taken out by hand, and its users are served by the others; one that ends takes itself out.
 func TestADeadProxyIsRemoved(t *testing.T) {
+	t.Parallel()
 	k := startAgreeing(t, 3, 2, "")
 	first, second, third := k.proxies[0], k.proxies[1], k.proxies[2]
 	c := imaptest.Dial(t, third.Plain)
@@ -298,6 +302,7 @@ func TestADeadProxyIsRemoved(t *testing.T) {
 
 // Without a block cluster a second proxy doesn't start. The first one does so again, also after a kill.
 func TestASecondProxyAloneDoesntStart(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	consul := consultest.Start(t)
 	dove := servers.StartDovecot(t, servers.DovecotOptions{Name: "d1"})

@@ -97,6 +97,7 @@ func httpProxy(t *testing.T, service string, o proxyOptions) *runningProxy {
 }
 
 func TestAuthHTTP(t *testing.T) {
+	t.Parallel()
 	dovecot := servers.StartDovecot(t, servers.DovecotOptions{})
 	s := &authService{addr: dovecot.Addr, locked: map[string]bool{servers.User(3): true}}
 	web := httptest.NewServer(s)
@@ -141,6 +142,7 @@ func TestAuthHTTP(t *testing.T) {
 // One service tells nginx's mail proxy and this one the same, and both let the same users in, each as the
 // same user at the backend.
 func TestNginxAndWeLetTheSameUsersIn(t *testing.T) {
+	t.Parallel()
 	dovecot := servers.StartDovecot(t, servers.DovecotOptions{})
 	for i := 1; i <= 4; i++ {
 		c := imaptest.Dial(t, dovecot.Addr)
@@ -184,6 +186,7 @@ func TestNginxAndWeLetTheSameUsersIn(t *testing.T) {
 
 // The service locks a user: their parked session doesn't stay for longer than recheck.
 func TestAuthHTTPLocksAUserOut(t *testing.T) {
+	t.Parallel()
 	dovecot := servers.StartDovecot(t, servers.DovecotOptions{})
 	s := &authService{addr: dovecot.Addr, locked: map[string]bool{}}
 	web := httptest.NewServer(s)

@@ -52,6 +52,7 @@ func ldapProxy(t *testing.T, url, ca, settings string, o proxyOptions) *runningP
 }
 
 func TestAuthLDAP(t *testing.T) {
+	t.Parallel()
 	dovecot := servers.StartDovecot(t, servers.DovecotOptions{})
 	two := []backend{{"b1", dovecot.Addr}, {"b2", dovecot.Addr}}
 	directory := servers.StartSlapd(t, people())
@@ -93,6 +94,7 @@ func TestAuthLDAP(t *testing.T) {
 
 // Names with a star come through where users.refuse_separators allows them, and mean nothing in a filter.
 func TestAuthLDAPEscapesWhatNamesHave(t *testing.T) {
+	t.Parallel()
 	dovecot := servers.StartDovecot(t, servers.DovecotOptions{})
 	directory := servers.StartSlapd(t, people())
 	for name, settings := range map[string]string{"search": searchAndBind, "bind": bindAlone} {
@@ -107,6 +109,7 @@ func TestAuthLDAPEscapesWhatNamesHave(t *testing.T) {
 }
 
 func TestAuthLDAPLocksAUserOut(t *testing.T) {
+	t.Parallel()
 	dovecot := servers.StartDovecot(t, servers.DovecotOptions{})
 	directory := servers.StartSlapd(t, people())
 	token := filepath.Join(servers.Folder(t), "admin.token")
@@ -119,6 +122,7 @@ func TestAuthLDAPLocksAUserOut(t *testing.T) {
 
 // Only the members of a group log in, and check says what is wrong with the settings.
 func TestAuthLDAPGroupsAndMistakes(t *testing.T) {
+	t.Parallel()
 	dovecot := servers.StartDovecot(t, servers.DovecotOptions{})
 	directory := servers.StartSlapd(t, people())
 	o := proxyOptions{Backends: []backend{{"b1", dovecot.Addr}}}

@@ -52,6 +52,7 @@ func sqlProxy(t *testing.T, driver, dsn, query string, o proxyOptions) *runningP
 }
 
 func TestAuthSQL(t *testing.T) {
+	t.Parallel()
 	dovecot := servers.StartDovecot(t, servers.DovecotOptions{})
 	o := proxyOptions{Backends: []backend{{"b1", dovecot.Addr}, {"b2", dovecot.Addr}}}
 	names := []string{"x'OR'1'='1", "x';DROP/**/TABLE/**/users;--", `x\'OR/**/1=1--`, "%u", `"`, "user00_", "user00%"}

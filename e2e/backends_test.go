@@ -117,6 +117,7 @@ func docCyrus(t testing.TB, events string) *servers.Server {
 // The configurations of docs/backends.md, each added to a server with its distribution's limits:
 // check finds nothing to mend, and a change is told by an event.
 func TestBackendsAsDocumented(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	for _, c := range []struct {
 		name   string
@@ -158,6 +159,7 @@ func TestBackendsAsDocumented(t *testing.T) {
 // A Dovecot that was told nothing of the proxy takes all users for one address: check
 // says so, and what to write for this release, with the address that it has to be.
 func TestCheckFindsADovecotThatDoesntTrustTheProxy(t *testing.T) {
+	t.Parallel()
 	s := servers.StartDovecot(t, servers.DovecotOptions{Stock: true})
 	out, well := checkOf(t, s, servers.MasterUser)
 	wants := []string{"warn  trust b1", "login_trusted_networks = 127.0.0.1 (", "mail_max_userip_connections = 50"}
@@ -178,6 +180,7 @@ func TestCheckFindsADovecotThatDoesntTrustTheProxy(t *testing.T) {
 
 // A Cyrus from 3.10 on offers no STARTTLS by itself; check names the setting.
 func TestCheckOfABackendWithoutStartTLS(t *testing.T) {
+	t.Parallel()
 	s := servers.StartCyrusWith(t, servers.CyrusOptions{Users: 1, Settings: map[string]string{"allowstarttls": "no", "tls_server_cert": "disabled", "tls_server_key": "disabled"}})
 	p := checkConfig(t, s, servers.MasterUser)
 	text, err := os.ReadFile(p.Config)

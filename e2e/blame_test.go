@@ -35,6 +35,7 @@ func (p *runningProxy) backendOne(t *testing.T) backendStatus {
 // eight connections. All of them get in, as they do without parking: what the first ones
 // left in the pool makes way. The backend stays up.
 func TestConnectionsThatWaitDontFillABackend(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	for name, start := range map[string]func() *servers.Server{
 		"cyrus with maxchild = 8": func() *servers.Server {
@@ -66,6 +67,7 @@ func TestConnectionsThatWaitDontFillABackend(t *testing.T) {
 // again. The victim's sessions live, and nothing counts against the backend. The longest
 // that Dovecot takes works.
 func TestATooLongPasswordIsNotTheBackendsFault(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	long := strings.Repeat("x", 6000)
 	server := servers.StartDovecot(t, servers.DovecotOptions{})

@@ -22,6 +22,7 @@ import (
 // Programs that people read their mail with, through the proxy to a Dovecot.
 // mbsync has a file of its own.
 func TestRealClients(t *testing.T) {
+	t.Parallel()
 	server := servers.StartDovecot(t, servers.DovecotOptions{})
 	proxy := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}})
 	for i, c := range []struct {

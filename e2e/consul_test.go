@@ -199,6 +199,7 @@ func (f *fleet) maint(args ...string) {
 // The first of the issue's promises: users log in both ways, stick to their backend, maintenance
 // drains one without disconnecting clients, and the command line shows it.
 func TestUsersStickAndMaintenanceDrains(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, proxyOptions{})
 	open, on := f.spread(1, 12)
 	for i := 1; i <= 12; i++ {
@@ -255,6 +256,7 @@ func TestUsersStickAndMaintenanceDrains(t *testing.T) {
 // Whatever happens to the agent, the last good set of backends stays in use and
 // the watch comes back by itself.
 func TestConsulInTrouble(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, proxyOptions{})
 	open, _ := f.spread(1, 8)
 	next := 30
@@ -308,6 +310,7 @@ func TestConsulInTrouble(t *testing.T) {
 // A backend that flaps, with its server well: sessions on it don't notice, and no user who is
 // pinned to it moves.
 func TestFlappingBackendDisturbsNobody(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, proxyOptions{})
 	open, on := f.spread(1, 8)
 	for range 10 {
@@ -335,6 +338,7 @@ func TestFlappingBackendDisturbsNobody(t *testing.T) {
 // Half of the fleet really goes: the sessions of its users go on at the other half, where new logins find their mail as well. And when
 // Consul says that all of it is gone, it isn't believed.
 func TestHalfTheFleetGoneAtOnce(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, proxyOptions{Routing: `failover_after = "1s"`})
 	open, on := f.spread(1, 8)
 	for _, i := range on["d1"] {
@@ -417,6 +421,7 @@ func (f *fleet) maintainBothCritical() {
 
 // With separate storage users go where their placement says and nowhere else.
 func TestSeparateStorageFollowsPlacements(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, proxyOptions{Storage: "separate"})
 	placed := map[int]string{1: "d1", 2: "d2", 3: "d2"}
 	for i, id := range placed {

@@ -12,6 +12,7 @@ import (
 // Bytes that a server takes for commands and the proxy for a literal leave nothing to the user's
 // next session: it finds no mailbox selected.
 func TestBytesThatServersReadAsCommandsLeaveNoTrace(t *testing.T) {
+	t.Parallel()
 	for _, start := range []func(testing.TB) *servers.Server{
 		func(t testing.TB) *servers.Server { return servers.StartDovecot(t, servers.DovecotOptions{}) },
 		servers.StartCyrus,

@@ -29,6 +29,21 @@ func (k *agreeing) refuses(p *runningProxy, words string, args ...string) {
 	}
 }
 
+// says runs a verb until it says all these words.
+func (k *agreeing) says(p *runningProxy, words []string, args ...string) {
+	t := k.several.t
+	t.Helper()
+	p.eventually(t, strings.Join(args, " ")+": "+strings.Join(words, ", "), func() error {
+		out := k.must(p, args...)
+		for _, w := range words {
+			if !strings.Contains(out, w) {
+				return fmt.Errorf("without %q:\n%s", w, out)
+			}
+		}
+		return nil
+	})
+}
+
 // login is a session with INBOX selected.
 func login(t *testing.T, p *runningProxy, user string) *imaptest.Client {
 	t.Helper()
@@ -51,8 +66,20 @@ func (k *agreeing) usersAt(p *runningProxy, backend string, n int) (users []stri
 			c.MustOK("APPEND INBOX {8+}\r\nA: b\r\n\r\n") // a mailbox without a message may have no mod-sequences
 		}
 		c.MustOK("LOGOUT")
-		k.must(p, "flush", user)
+		p.eventually(t, user+" gone", func() error { // so that nothing of theirs is counted later
+			k.must(p, "flush", user) // what is kept warm, once the session has ended
+			if at := k.backendOf(user); at != "" {
+				return fmt.Errorf("the user is at %q", at)
+			}
+			return nil
+		})
 	}
+	p.eventually(t, "without a user", func() error {
+		if a := k.agreement(p); a.Users != 0 {
+			return fmt.Errorf("%+v", a)
+		}
+		return nil
+	})
 	if len(users) < n {
 		t.Fatalf("%d users go to %s, %d are needed", len(users), backend, n)
 	}
@@ -73,6 +100,7 @@ func (k *agreeing) isAt(p *runningProxy, user, backend string) {
 // A backend is drained through one proxy: the users of both leave it, idle or not, with their sessions connected. No user comes to it, also by a proxy
 // that starts meanwhile. Its end brings them back.
 func TestADrainMovesUsersWithTheirSessions(t *testing.T) {
+	t.Parallel()
 	k := startAgreeing(t, 2, 2, "  move_rate = 1000\n  rebalance_rate = 1000\n")
 	first, second := k.proxies[0], k.proxies[1]
 	users := k.usersAt(first, "d1", 3)
@@ -130,9 +158,7 @@ func TestADrainMovesUsersWithTheirSessions(t *testing.T) {
 		k.isAt(first, user, "d2")
 	}
 	for _, p := range k.proxies {
-		if out := k.must(p, "backends"); !strings.Contains(out, "drained by an operator") || !strings.Contains(out, "d1: connections of 0 users left") {
-			t.Errorf("backends says\n%s", out)
-		}
+		k.says(p, []string{"drained by an operator", "d1: connections of 0 users left"}, "backends")
 	}
 	k.refuses(first, "no other backend is up", "drain", "d2")
 	k.refuses(first, "d1 is draining (drained by an operator)", "move", users[0], "d1")
@@ -164,6 +190,7 @@ func TestADrainMovesUsersWithTheirSessions(t *testing.T) {
 
 // What can't be parked is ended once a drain's time is over, and nothing else is.
 func TestADrainEndsWhatIsLeft(t *testing.T) {
+	t.Parallel()
 	k := startAgreeing(t, 2, 2, "  move_rate = 1000\n")
 	first, second := k.proxies[0], k.proxies[1]
 	users := k.usersAt(first, "d1", 2)
@@ -171,10 +198,7 @@ func TestADrainEndsWhatIsLeft(t *testing.T) {
 	held.MustOK("SEARCH RETURN (SAVE) ALL") // its result belongs to the connection
 	k.must(second, "drain", "d1")
 	k.isAt(first, users[1], "")
-	out := k.must(second, "backends", "--cluster")
-	if !strings.Contains(out, "connections of 1 user left") || !strings.Contains(out, "1 saved_search") {
-		t.Errorf("backends says\n%s", out)
-	}
+	k.says(second, []string{"connections of 1 user left", "1 saved_search"}, "backends", "--cluster")
 	k.must(second, "drain", "d1", "--within", "1s")
 	for late := time.After(2 * time.Minute); k.backendOf(users[0]) == "d1"; { // what is ended is spread over half a minute
 		select {
@@ -189,13 +213,12 @@ func TestADrainEndsWhatIsLeft(t *testing.T) {
 	c := login(t, first, users[0])
 	k.isAt(first, users[0], "d2")
 	c.MustOK("LOGOUT")
-	if out := k.must(first, "backends"); !strings.Contains(out, "sessions of 1 user ended") {
-		t.Errorf("backends says\n%s", out)
-	}
+	k.says(first, []string{"sessions of 1 user ended"}, "backends")
 }
 
 // One user is moved, and back, with their sessions on both proxies.
 func TestAUserIsMovedByHand(t *testing.T) {
+	t.Parallel()
 	k := startAgreeing(t, 2, 2, "")
 	first, second := k.proxies[0], k.proxies[1]
 	user := k.usersAt(first, "d1", 1)[0]
@@ -242,6 +265,7 @@ func TestAUserIsMovedByHand(t *testing.T) {
 
 // Where the proxies don't agree, the verbs say what to do instead.
 func TestDrainAndMoveNeedAnAgreement(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	dove := servers.StartDovecot(t, servers.DovecotOptions{Name: "d1"})
 	token := servers.Folder(t) + "/admin.token"

@@ -14,6 +14,7 @@ import (
 // Dovecot tells one proxy what has changed, and sessions that are parked at the others hear of it at once:
 // no sweep comes within the test. A proxy that stands still holds up none, and hears of it when it goes on.
 func TestAPushEventReachesTheSessionsOfAllProxies(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	events, _ := servers.FreeAddr(t)
 	dir := servers.Folder(t)

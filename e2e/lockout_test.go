@@ -42,6 +42,7 @@ func behindAlive(c *imaptest.Client) imaptest.Response {
 // The proxy logs in as a master, so that the backend doesn't know of a user who was locked in the
 // passwd-file: their parked session must not read what comes after.
 func TestALockedUsersParkedSessionReadsNoNewMail(t *testing.T) {
+	t.Parallel()
 	for _, start := range []func(testing.TB) *servers.Server{
 		func(t testing.TB) *servers.Server { return servers.StartDovecot(t, servers.DovecotOptions{}) },
 		servers.StartCyrus,

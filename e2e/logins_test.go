@@ -35,6 +35,7 @@ func (p *runningProxy) check(args ...string) (string, bool) {
 }
 
 func TestMasterLoginYieldsTheIntendedUser(t *testing.T) {
+	t.Parallel()
 	for _, start := range []func(testing.TB) *servers.Server{
 		func(t testing.TB) *servers.Server { return servers.StartDovecot(t, servers.DovecotOptions{}) },
 		servers.StartCyrus,
@@ -80,6 +81,7 @@ func TestMasterLoginYieldsTheIntendedUser(t *testing.T) {
 // Courier ignores the authorization id: with a master login all users would see the master's mailbox. No user
 // may be let in, and check says why.
 func TestMasterLoginToCourierIsRefused(t *testing.T) {
+	t.Parallel()
 	server := servers.StartCourier(t)
 	p := masterProxy(t, server)
 	for i := 1; i <= 2; i++ {
@@ -95,6 +97,7 @@ func TestMasterLoginToCourierIsRefused(t *testing.T) {
 }
 
 func TestBackendsAreReachedByVerifiedTLS(t *testing.T) {
+	t.Parallel()
 	cert := servers.NewCertificate(t)
 	server := servers.StartDovecot(t, servers.DovecotOptions{Certificate: cert})
 	for mode, addr := range map[string]string{"starttls": server.Addr, "implicit": server.TLSAddr} {

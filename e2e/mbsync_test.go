@@ -25,6 +25,7 @@ type copied struct {
 // mbsync keeps two sides the same, in both directions: new mail, flags,
 // deletions, mailboxes. Through the proxy it must leave them identical.
 func TestMbsyncLeavesBothSidesIdentical(t *testing.T) {
+	t.Parallel()
 	for _, start := range []func(testing.TB) *servers.Server{
 		func(t testing.TB) *servers.Server {
 			return servers.StartDovecot(t, servers.DovecotOptions{Store: "maildir"})

@@ -53,6 +53,7 @@ func answers(t *testing.T, addr, text string) string {
 // What Dovecot takes before login, though the grammar may not have it, is taken through the
 // proxy as well, and what it refuses is refused.
 func TestBeforeLoginTheSameIsTakenAsAtDovecot(t *testing.T) {
+	t.Parallel()
 	server := servers.StartDovecot(t, servers.DovecotOptions{})
 	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}})
 	user, password := servers.User(1), servers.Password

@@ -100,6 +100,7 @@ func (k *several) run(p *runningProxy, args ...string) (string, int) {
 
 // An operator sees all proxies from any of them, and one that is gone is named.
 func TestAllProxiesAreSeenFromEach(t *testing.T) {
+	t.Parallel()
 	k := startSeveral(t, 3)
 	for _, p := range k.proxies {
 		c := imaptest.Dial(t, p.Plain)
@@ -138,6 +139,7 @@ func TestAllProxiesAreSeenFromEach(t *testing.T) {
 
 // A verb holds on all proxies: who is kicked, or whose password is forgotten, is so wherever they came in.
 func TestVerbsHoldOnAllProxies(t *testing.T) {
+	t.Parallel()
 	k := startSeveral(t, 3)
 	user := servers.User(1)
 	var clients []*imaptest.Client

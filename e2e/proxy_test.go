@@ -216,10 +216,10 @@ func (p *runningProxy) waitReady(t testing.TB) {
 	})
 }
 
-// eventually tries until there's no error, the proxy has ended or 30 s are over.
+// eventually tries until there's no error, the proxy has ended or a minute is over.
 func (p *runningProxy) eventually(t testing.TB, what string, try func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for {
 		err := try()
@@ -230,7 +230,7 @@ func (p *runningProxy) eventually(t testing.TB, what string, try func() error) {
 		case <-p.Done():
 			t.Fatalf("the proxy ended before it was %s (%v)", what, err)
 		case <-ctx.Done():
-			t.Fatalf("not %s in 30 s: %v", what, err)
+			t.Fatalf("not %s in a minute: %v", what, err)
 		case <-time.After(20 * time.Millisecond): // between two tries
 		}
 	}

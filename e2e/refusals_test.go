@@ -12,6 +12,7 @@ import (
 // Dovecot refuses a user with a reason of the administrator's, and one who has as many connections
 // as are allowed: the client hears the same by way of the proxy as from Dovecot itself.
 func TestWhatDovecotSaysOfAUserReachesTheClient(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	closed := filepath.Join(servers.Folder(t), "closed")
 	writeFile(t, closed, "closed:pw::::::nologin=y reason=Closed_until_Monday\n")
@@ -42,6 +43,7 @@ func TestWhatDovecotSaysOfAUserReachesTheClient(t *testing.T) {
 }
 
 func TestCyrussLimitIsNoWrongPassword(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	server := servers.StartCyrusWith(t, servers.CyrusOptions{Settings: map[string]string{"maxlogins_per_user": "1"}, Users: 3})
 	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}, Stays: true})

@@ -12,6 +12,7 @@ import (
 // SIGTERM: all clients get a BYE within the drain time (1 s here), also those in IDLE, no new client is
 // accepted, and the process ends.
 func TestTerminationSaysByeToEverybody(t *testing.T) {
+	t.Parallel()
 	server := servers.StartDovecot(t, servers.DovecotOptions{})
 	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}})
 	var quiet, idle []*imaptest.Client

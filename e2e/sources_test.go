@@ -10,6 +10,7 @@ import (
 // mox takes 30 connections of an address. A proxy that comes from one address gets no more
 // sessions than that; with several it serves all of its users.
 func TestSourceAddressesAtABackendThatCountsThem(t *testing.T) {
+	t.Parallel()
 	s := servers.StartMox(t)
 	const users = 60
 	login := func(t *testing.T, sources string) (in int) {

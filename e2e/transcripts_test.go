@@ -18,6 +18,7 @@ import (
 // directly and through the proxy, and what the client saw is compared. Each run
 // has users of its own, with names of the same length.
 func TestTranscriptsAreTheSameThroughTheProxy(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	paths, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(paths) == 0 {

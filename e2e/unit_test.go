@@ -14,6 +14,7 @@ import (
 // The unit that we ship is understood as a whole by this release's systemd, and leaves the
 // proxy little that it could do beside its work.
 func TestTheSystemdUnitIsUnderstoodAndClosed(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	cmd := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", "../contrib/systemd/imapproxy-lb.service")
 	var out, complaints bytes.Buffer
@@ -28,6 +29,7 @@ func TestTheSystemdUnitIsUnderstoodAndClosed(t *testing.T) {
 
 // A core file would show passwords.
 func TestTheProcessWritesNoCore(t *testing.T) {
+	t.Parallel()
 	server := servers.StartDovecot(t, servers.DovecotOptions{})
 	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}})
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.Pid()))

@@ -128,6 +128,7 @@ func (l *stream) more(t testing.TB, p *runningProxy, n int64) {
 
 // Three upgrades in a row, and attempts that fail, while clients log in and work: no client is refused, and none loses an answer.
 func TestUpgradeUnderLoad(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	t.Parallel()
 	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})
@@ -204,6 +205,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 
 // New processes that can't serve, and one that dies during its trial: the old one serves on.
 func TestUpgradeThatFails(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	t.Parallel()
 	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})
@@ -268,6 +270,7 @@ func TestUpgradeThatFails(t *testing.T) {
 
 // The time for a hand-over is over: the sessions end with BYE, the process with them.
 func TestUpgradeEndsTheOldProcessInTime(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	t.Parallel()
 	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})
@@ -297,6 +300,7 @@ func TestUpgradeEndsTheOldProcessInTime(t *testing.T) {
 
 // systemd's part, without systemd: it passes the listening sockets and hears which process is the main one.
 func TestUpgradeUnderAServiceManager(t *testing.T) {
+	t.Parallel()
 	servers.Real(t)
 	t.Parallel()
 	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})

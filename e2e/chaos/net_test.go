@@ -50,6 +50,9 @@ func startMachine(t testing.TB, name, addr string) *machine {
 	m := &machine{t: t, name: name, addr: addr, holder: servers.Start(t, name, holder)}
 	m.awaitNamespace()
 	run(t, "", "ip", "link", "add", "to-"+name, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(m.holder.Pid()))
+	// A namespace whose holder has ended takes its link along some time later, and the next test's machine
+	// may have the same name. The holder still runs here: this cleanup precedes its own.
+	t.Cleanup(func() { run(t, "", "ip", "link", "del", "to-"+name) })
 	run(t, "", "ip", "link", "set", "to-"+name, "master", "switch", "up")
 	m.do("ip", "link", "set", "lo", "up")
 	m.do("ip", "addr", "add", addr+"/24", "dev", "eth0")
