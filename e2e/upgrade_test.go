@@ -130,7 +130,6 @@ func (l *stream) more(t testing.TB, p *runningProxy, n int64) {
 func TestUpgradeUnderLoad(t *testing.T) {
 	t.Parallel()
 	servers.Real(t)
-	t.Parallel()
 	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})
 	p := startProxy(t, proxyOptions{Backends: []backend{{ID: "d1", Address: s.Addr}}, Linger: "10ms", Shutdown: handingOver(t, "10m")})
 	end := make(chan struct{})
@@ -207,7 +206,6 @@ func TestUpgradeUnderLoad(t *testing.T) {
 func TestUpgradeThatFails(t *testing.T) {
 	t.Parallel()
 	servers.Real(t)
-	t.Parallel()
 	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})
 	p := startProxy(t, proxyOptions{Backends: []backend{{ID: "d1", Address: s.Addr}}, Shutdown: handingOver(t, "10m")})
 	l := logins(t, p, s, 2)
@@ -272,7 +270,6 @@ func TestUpgradeThatFails(t *testing.T) {
 func TestUpgradeEndsTheOldProcessInTime(t *testing.T) {
 	t.Parallel()
 	servers.Real(t)
-	t.Parallel()
 	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})
 	p := startProxy(t, proxyOptions{Backends: []backend{{ID: "d1", Address: s.Addr}}, Stays: true, Shutdown: handingOver(t, "300ms")})
 	var clients []*imaptest.Client
@@ -302,7 +299,6 @@ func TestUpgradeEndsTheOldProcessInTime(t *testing.T) {
 func TestUpgradeUnderAServiceManager(t *testing.T) {
 	t.Parallel()
 	servers.Real(t)
-	t.Parallel()
 	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})
 	p := startProxy(t, proxyOptions{Backends: []backend{{ID: "d1", Address: s.Addr}}, Shutdown: handingOver(t, "10m")})
 	p.Process.Stop()
