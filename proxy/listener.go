@@ -3,13 +3,11 @@ package proxy
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -31,22 +29,6 @@ const (
 
 // proxyHeaderTimeout bounds the wait for a trusted address's PROXY header.
 const proxyHeaderTimeout = 5 * time.Second
-
-// listener accepts on one address.
-type listener struct {
-	srv  *Server
-	opts ListenerOptions // name, address and TLS mode don't change
-	set  atomic.Pointer[listenerSettings]
-	of   *session.Listener // what its sessions see of it
-	tcp  *net.TCPListener
-}
-
-// listenerSettings are the settings of a listener that Reload can change.
-type listenerSettings struct {
-	ListenerOptions
-	certs *certificates // nil without TLS
-	tls   *tls.Config
-}
 
 func newListenerSettings(s *Server, o ListenerOptions) (*listenerSettings, error) {
 	ls := &listenerSettings{ListenerOptions: o}

@@ -5,19 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/session"
-	"imapproxy/telemetry"
 )
 
 // Periods of tasks that no event starts.
@@ -28,33 +23,6 @@ const (
 	refreshEvery  = 10 * time.Second      // certificate files
 )
 
-// Server is the proxy as clients see it: its listeners and their sessions.
-type Server struct {
-	tel      *telemetry.Telemetry
-	now      func() time.Time
-	env      *session.Env              // shared by the sessions; Serve runs its poller
-	reg      *session.Registry         // the sessions; also in env
-	refusals *fair.Queue[netip.Prefix] // slots for telling clients that there is no place
-	trials   *trials
-	accepts  *acceptGate
-
-	set         atomic.Pointer[settings]
-	rechecks    chan struct{} // asks recheckSessions for a round
-	sourcesSeen atomic.Uint64 // auth.Version at the last check
-	listeners   []*listener
-	started     time.Time
-
-	// sessions counts each session from accept until gone; Serve waits for it.
-	sessions sync.WaitGroup
-	draining atomic.Bool
-	leaving  atomic.Bool // a successor accepts the clients
-
-	sweeping sync.Mutex // held by Sweep, guards swept
-	swept    int        // the shard whose parked sessions the next sweep visits
-
-	illegal func(what string) // called at a broken invariant; nil: it is logged
-}
-
 // bug reports a broken invariant. The session continues as far as possible.
 func (s *Server) bug(what string) {
 	if s.illegal != nil {
@@ -62,12 +30,6 @@ func (s *Server) bug(what string) {
 		return
 	}
 	s.tel.Log.Error("a fault of imapproxy itself, please report it", "what", what)
-}
-
-// settings are the settings that Reload can change.
-type settings struct {
-	Options
-	sessions *session.Settings // the part for sessions
 }
 
 // newSettings returns the settings for these options.
@@ -341,23 +303,6 @@ func (s *Server) drain(d time.Duration) {
 			c.Abort(session.ReasonShutdown)
 		}
 	})
-}
-
-// pace spreads steps evenly over a time. If a step is late, the next ones follow sooner.
-type pace struct {
-	begun  time.Time
-	within time.Duration
-	of     int // how many steps there will be
-	done   int
-}
-
-// step counts a completed step.
-func (p *pace) step() { p.done++ }
-
-// wait returns the time until the next step; ≤ 0: it is due.
-func (p *pace) wait(now time.Time) time.Duration {
-	due := float64(p.within) * float64(min(p.done, p.of)) / float64(p.of)
-	return p.begun.Add(time.Duration(due)).Sub(now)
 }
 
 // wait sleeps for d.

@@ -2,11 +2,9 @@ package proxy
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/singleflight"
 
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
@@ -21,18 +19,6 @@ const (
 	// trialsAtATime bounds concurrent probes; there is at most one per backend.
 	trialsAtATime = 32
 )
-
-// trials probes backends whose last connection failed, so that users' logins needn't find out whether they
-// work again; and backends that closed the connection of a login, so that a failure caused by one user's data
-// doesn't count against them.
-type trials struct {
-	srv    *Server
-	flight singleflight.Group // by backend
-	news   chan struct{}      // a failure was reported, or a suspect
-
-	mu       sync.Mutex          // guards suspects
-	suspects map[string]struct{} // backends at which sessions wait for answers (session.Stalls)
-}
 
 func newTrials(s *Server) *trials {
 	return &trials{srv: s, news: make(chan struct{}, 1), suspects: map[string]struct{}{}}

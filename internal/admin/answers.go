@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -163,26 +162,4 @@ func session(i proxy.SessionInfo) Session {
 		State: i.State, Attachment: i.Attachment, NotParked: i.NotParked, Idle: i.Idle, InFlight: i.InFlight,
 		Started: i.Started, LastActivity: i.LastActivity, BytesIn: i.BytesIn, BytesOut: i.BytesOut, Commands: i.Commands,
 	}
-}
-
-// parameters reads the query, in which each of the names may occur once. Other names are an error: if a
-// mistyped filter were ignored, all sessions would be shown as one user's. If it returns false, it has
-// answered the request.
-func parameters(w http.ResponseWriter, r *http.Request, names ...string) (url.Values, bool) {
-	q, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		fail(w, http.StatusBadRequest, CodeBadRequest, "the query can't be read: "+err.Error())
-		return nil, false
-	}
-	for name, values := range q {
-		if !slices.Contains(names, name) {
-			fail(w, http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("there's no parameter %q here", name))
-			return nil, false
-		}
-		if len(values) > 1 {
-			fail(w, http.StatusBadRequest, CodeBadRequest, fmt.Sprintf("%s is given twice", name))
-			return nil, false
-		}
-	}
-	return q, true
 }

@@ -137,3 +137,72 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 
 // noRedirects refuses redirects: the API has none, and the token must not go to another server.
 func noRedirects(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// kickWithin is how long POST /v1/kick waits for the sessions to end.
+const kickWithin = 5 * time.Second
+
+// clusterPrefix stands before the paths that all proxies of the service answer. What follows it is
+// the path that each is asked for.
+const clusterPrefix = "/v1/cluster"
+
+// clusterPath returns the path below /v1/cluster for path.
+func clusterPath(path string) string { return clusterPrefix + strings.TrimPrefix(path, "/v1") }
+
+// clusterTimeout bounds a request of a Client that all proxies answer.
+const clusterTimeout = 8*time.Second + kickWithin
+
+// doAll has all proxies of the service do what a POST to path has one do.
+func doAll[T any](ctx context.Context, c *Client, path string, request any) (Cluster[T], error) {
+	var all Cluster[T]
+	body, err := json.Marshal(request)
+	if err != nil {
+		return all, fmt.Errorf("%s: %w", path, err)
+	}
+	return all, c.do(ctx, http.MethodPost, clusterPath(path), nil, body, &all)
+}
+
+// Cluster is the answer to a path below /v1/cluster: what each proxy of the service has said.
+type Cluster[T any] struct {
+	Proxies []FromProxy[T] `json:"proxies"` // the one that was asked comes first
+}
+
+// FromProxy is one proxy's part.
+type FromProxy[T any] struct {
+	Proxy   string `json:"proxy"`   // its registered name, or its host's name
+	Address string `json:"address"` // of its admin API
+	Own     bool   `json:"own"`     // the proxy that received the request
+	Error   string `json:"error"`   // why there is no answer; "" if there is one
+	Answer  *T     `json:"answer"`  // null if there is an error
+}
+
+// ofAll sends the request for path to all proxies of the service.
+func ofAll[T any](ctx context.Context, c *Client, path string, q url.Values) (Cluster[T], error) {
+	var all Cluster[T]
+	return all, c.get(ctx, clusterPath(path), q, &all)
+}
+
+// Failed returns the proxies that haven't answered, each with the reason.
+func (c Cluster[T]) Failed() (all []string) {
+	for _, p := range c.Proxies {
+		if p.Error != "" {
+			all = append(all, p.Proxy+": "+p.Error)
+		}
+	}
+	return all
+}
+
+// post has one proxy do something.
+func post[A any](ctx context.Context, c *Client, path string, q any) (a A, err error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return a, fmt.Errorf("%s: %w", path, err)
+	}
+	return a, c.do(ctx, http.MethodPost, path, nil, body, &a)
+}
+
+// The paths of the verbs. One proxy does them for all; only a dry run is asked of all.
+const (
+	drainPath   = "/v1/drain"
+	undrainPath = "/v1/undrain"
+	movePath    = "/v1/move"
+)

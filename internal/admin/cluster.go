@@ -7,45 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"strings"
-	"time"
 
 	"imapproxy/internal/peers"
 )
-
-// clusterPrefix stands before the paths that all proxies of the service answer. What follows it is
-// the path that each is asked for.
-const clusterPrefix = "/v1/cluster"
-
-// Fleet has the methods of peers.Fleet that the API uses.
-type Fleet interface {
-	All(context.Context, peers.Request) []peers.Answer
-}
-
-// Cluster is the answer to a path below /v1/cluster: what each proxy of the service has said.
-type Cluster[T any] struct {
-	Proxies []FromProxy[T] `json:"proxies"` // the one that was asked comes first
-}
-
-// FromProxy is one proxy's part.
-type FromProxy[T any] struct {
-	Proxy   string `json:"proxy"`   // its registered name, or its host's name
-	Address string `json:"address"` // of its admin API
-	Own     bool   `json:"own"`     // the proxy that received the request
-	Error   string `json:"error"`   // why there is no answer; "" if there is one
-	Answer  *T     `json:"answer"`  // null if there is an error
-}
-
-// Failed returns the proxies that haven't answered, each with the reason.
-func (c Cluster[T]) Failed() (all []string) {
-	for _, p := range c.Proxies {
-		if p.Error != "" {
-			all = append(all, p.Proxy+": "+p.Error)
-		}
-	}
-	return all
-}
 
 // clustered returns a route's counterpart below /v1/cluster. This proxy answers the request and sends it to
 // each peer at the same time. If this proxy refuses the request, its answer is the only one, since the others
@@ -182,26 +146,4 @@ func (c *Client) ClusterSessions(ctx context.Context, q SessionsQuery) (Cluster[
 		}
 	}
 	return all, next, err
-}
-
-// ofAll sends the request for path to all proxies of the service.
-func ofAll[T any](ctx context.Context, c *Client, path string, q url.Values) (Cluster[T], error) {
-	var all Cluster[T]
-	return all, c.get(ctx, clusterPath(path), q, &all)
-}
-
-// clusterPath returns the path below /v1/cluster for path.
-func clusterPath(path string) string { return clusterPrefix + strings.TrimPrefix(path, "/v1") }
-
-// clusterTimeout bounds a request of a Client that all proxies answer.
-const clusterTimeout = 8*time.Second + kickWithin
-
-// doAll has all proxies of the service do what a POST to path has one do.
-func doAll[T any](ctx context.Context, c *Client, path string, request any) (Cluster[T], error) {
-	var all Cluster[T]
-	body, err := json.Marshal(request)
-	if err != nil {
-		return all, fmt.Errorf("%s: %w", path, err)
-	}
-	return all, c.do(ctx, http.MethodPost, clusterPath(path), nil, body, &all)
 }

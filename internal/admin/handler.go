@@ -2,10 +2,7 @@ package admin
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"crypto/subtle"
 	"embed"
-	"encoding/json"
 	"maps"
 	"net"
 	"net/http"
@@ -14,7 +11,6 @@ import (
 	"strings"
 
 	"imapproxy/internal/peers"
-	"imapproxy/telemetry"
 )
 
 //go:embed page
@@ -22,30 +18,6 @@ var page embed.FS // files, not state
 
 // eventsPath is the path to which backends post changes of mailboxes.
 const eventsPath = "/v1/events"
-
-// route is one path. Open paths require no token, since they show no user's data.
-type route struct {
-	serve http.HandlerFunc
-	open  bool
-	post  bool  // it changes something, so only POST is allowed
-	body  int64 // what its body may have, in bytes; 0: maxBodyBytes
-}
-
-// methods returns the path's methods for the header Allow.
-func (r route) methods() string {
-	if r.post {
-		return http.MethodPost
-	}
-	return "GET, HEAD"
-}
-
-// takes says whether the path allows this method.
-func (r route) takes(method string) bool {
-	if r.post {
-		return method == http.MethodPost
-	}
-	return method == http.MethodGet || method == http.MethodHead
-}
 
 func (s *Server) routes() map[string]route {
 	r := map[string]route{
@@ -152,39 +124,6 @@ func (s *Server) hostAllowed(host string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// authorized compares digests, so that the time taken reveals nothing, not even the token's length. Requests
-// that change something always require a token.
-func (s *Server) authorized(r *http.Request, post bool) bool {
-	if s.opts.Token == "" && (!post || s.peerToken() == "") {
-		return true // on loopback; the handler of a POST refuses it itself
-	}
-	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return false
-	}
-	got, right := sha256.Sum256([]byte(strings.TrimSpace(token))), 0
-	for _, known := range []telemetry.Secret{s.opts.Token, s.peerToken()} {
-		if known != "" {
-			want := sha256.Sum256([]byte(known.Reveal()))
-			right |= subtle.ConstantTimeCompare(got[:], want[:])
-		}
-	}
-	if right == 1 {
-		proven(r)
-		return true
-	}
-	s.opts.Log.Warn("admin: wrong token", "client", r.RemoteAddr)
-	return false
-}
-
-// peerToken returns the token that the other proxies send; "" if there are none.
-func (s *Server) peerToken() telemetry.Secret {
-	if s.opts.PeerToken == nil {
-		return ""
-	}
-	return s.opts.PeerToken()
-}
-
 // file serves an embedded file. The page contains no data; its script requests them.
 func (s *Server) file(name, contentType string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -195,18 +134,4 @@ func (s *Server) file(name, contentType string) http.HandlerFunc {
 		w.Header().Set("Content-Type", contentType)
 		_, _ = w.Write(b) // an error means that the client is gone
 	}
-}
-
-func fail(w http.ResponseWriter, status int, code, message string) {
-	reply(w, status, Error{ErrorBody{Code: code, Message: message}})
-}
-
-func reply(w http.ResponseWriter, status int, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic("admin: our own types marshal") // no maps of odd keys, no funcs in them
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n')) // the client went away
 }

@@ -4,48 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
-	"strings"
-	"time"
-	"unicode"
 
 	"imapproxy/proxy"
 )
-
-// kickWithin is how long POST /v1/kick waits for the sessions to end.
-const kickWithin = 5 * time.Second
-
-// maxActor bounds the name that a caller gives itself, in bytes.
-const maxActor = 100
-
-// verb reads the body of a POST that changes something. A token is required on loopback, too. If it returns
-// false, it has answered the request.
-func verb[T any](s *Server, w http.ResponseWriter, r *http.Request, into *T) bool {
-	if s.opts.Token == "" && s.peerToken() == "" {
-		fail(w, http.StatusForbidden, CodeNoToken, "this needs a token: write admin { token_file = … } into the configuration and restart the proxy")
-		return false
-	}
-	if _, ok := parameters(w, r); !ok {
-		return false
-	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		fail(w, http.StatusBadRequest, CodeBadRequest, "send JSON (Content-Type: application/json)")
-		return false
-	}
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		fail(w, http.StatusBadRequest, CodeBadRequest, "the body can't be read: "+err.Error())
-		return false
-	}
-	if _, err := d.Token(); err != io.EOF {
-		fail(w, http.StatusBadRequest, CodeBadRequest, "more than one value in the body")
-		return false
-	}
-	return true
-}
 
 // kick is POST /v1/kick: it ends sessions. Each call is logged.
 func (s *Server) kick(w http.ResponseWriter, r *http.Request) {
@@ -74,20 +36,6 @@ func (s *Server) kick(w http.ResponseWriter, r *http.Request) {
 	}
 	reply(w, http.StatusOK, KickAnswer{User: k.User, DryRun: k.DryRun, Sessions: done.Sessions, Count: done.Count, Users: done.Users,
 		Left: done.Left, WarmConnections: done.Warm})
-}
-
-// actor returns the name that the caller gives itself, for the log. It isn't verified.
-func actor(by string) string {
-	by = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(by, "?"))
-	if len(by) > maxActor {
-		by = strings.ToValidUTF8(by[:maxActor], "")
-	}
-	return by
 }
 
 // KickRequest is the body of POST /v1/kick: a user, a session, a user's session, or a backend.

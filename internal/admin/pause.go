@@ -82,20 +82,6 @@ type PauseAnswer struct {
 	Pause
 }
 
-// Pause is a paused backend, and what one proxy still has there.
-type Pause struct {
-	Backend  string     `json:"backend"`
-	StableID string     `json:"stable_id"`
-	By       string     `json:"by"`    // who has asked for it
-	Since    *time.Time `json:"since"` // null in a dry run
-	Until    *time.Time `json:"until"` // when it ends by itself
-	// Sessions are this proxy's there, by attachment; Held what keeps those that aren't parked, by not_parked's
-	// values. Connections counts all logged-in connections there, those of watches and warm ones included.
-	Sessions    map[string]int `json:"sessions"`
-	Held        map[string]int `json:"held"`
-	Connections int            `json:"connections"`
-}
-
 // Pause asks for POST /v1/pause.
 func (c *Client) Pause(ctx context.Context, q PauseRequest) (PauseAnswer, error) {
 	return post[PauseAnswer](ctx, c, pausePath, q)

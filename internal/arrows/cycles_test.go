@@ -15,8 +15,8 @@ import (
 // can begin with the files that need no others.
 func oneWay() []string {
 	return []string{
-		"cmd/imapproxy", "e2e/servers", "internal/apptest", "internal/config", "internal/dev", "internal/fair",
-		"internal/imaptest/consultest", "internal/movetest", "internal/peers", "internal/task", "proxy/auth",
+		"cmd/imapproxy", "e2e/servers", "internal/admin", "internal/apptest", "internal/config", "internal/dev", "internal/fair", "internal/imaptest",
+		"internal/imaptest/consultest", "internal/movetest", "internal/peers", "internal/task", "internal/wiring", "proxy", "proxy/auth",
 		"proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/conn", "proxy/imapclient", "proxy/park", "proxy/park/events",
 		"proxy/park/resync", "proxy/park/view", "proxy/session", "proxy/track", "proxy/upstream", "proxy/wire", "routing",
 		"routing/agree/epochs", "routing/cluster", "routing/discovery", "telemetry",

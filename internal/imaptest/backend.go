@@ -2,45 +2,10 @@ package imaptest
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 )
-
-// A Handler speaks the server's side of one connection. The connection is
-// closed when it returns. An error fails the test, unless it says no more than
-// that the other side or the test itself ended the connection.
-type Handler func(c *BackendConn) error
-
-// A Backend is a fake IMAP server on loopback whose every word the test
-// decides.
-type Backend struct {
-	Addr string // host:port
-
-	t       testing.TB
-	ln      net.Listener
-	handler Handler
-	ctx     context.Context // done when the backend closes
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup // accept loop and one goroutine a connection
-
-	mu sync.Mutex // guards what follows
-	// conns are the connections whose handler runs; Close closes them
-	conns    map[*BackendConn]struct{}
-	accepted int
-	// commands are those read so far, of all connections, as they came
-	commands []Command
-	// fired are the events that happened
-	fired map[string]bool
-	// changed is closed and replaced whenever something above changes
-	changed chan struct{}
-}
 
 // NewBackend listens on a loopback port of the kernel's choice and gives each
 // connection to h. It closes, and waits for its handlers, at the test's end.
@@ -99,12 +64,6 @@ func (b *Backend) serve(c *BackendConn) {
 	}
 }
 
-// isGone says that an error means no more than a connection's end.
-func isGone(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, errCut)
-}
-
 // Close stops listening, closes every connection and waits for the handlers.
 func (b *Backend) Close() {
 	b.cancel()
@@ -139,11 +98,6 @@ func (b *Backend) ResetConns() {
 	}
 }
 
-func (b *Backend) changedLocked() {
-	close(b.changed)
-	b.changed = make(chan struct{})
-}
-
 // Fire makes an event happen, for all who wait for it now or later.
 func (b *Backend) Fire(event string) {
 	b.mu.Lock()
@@ -152,11 +106,6 @@ func (b *Backend) Fire(event string) {
 		b.fired[event] = true
 		b.changedLocked()
 	}
-}
-
-// Wait blocks until an event has happened.
-func (b *Backend) Wait(event string) error {
-	return b.await("event "+event, func() bool { return b.fired[event] })
 }
 
 // Accepted is the number of connections so far.
@@ -213,26 +162,5 @@ func (b *Backend) must(err error) {
 	b.t.Helper()
 	if err != nil {
 		b.t.Fatal(err)
-	}
-}
-
-// await blocks until ok, which is called with b.mu held.
-func (b *Backend) await(what string, ok func() bool) error {
-	timeout := time.NewTimer(DefaultTimeout)
-	defer timeout.Stop()
-	for {
-		b.mu.Lock()
-		done, changed := ok(), b.changed
-		b.mu.Unlock()
-		if done {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-b.ctx.Done():
-			return b.ctx.Err()
-		case <-timeout.C:
-			return fmt.Errorf("backend %s: waited %s for %s: %w", b.Addr, DefaultTimeout, what, os.ErrDeadlineExceeded)
-		}
 	}
 }

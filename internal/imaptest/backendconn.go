@@ -12,17 +12,6 @@ import (
 	"time"
 )
 
-// errCut is what writing yields once the connection was cut on purpose.
-var errCut = errors.New("imaptest: cut here")
-
-// A Command is one command that a client sent, with its literals.
-type Command struct {
-	Response        // Text and literals, as they came
-	Conn     int    // BackendConn.Index
-	Name     string // upper-cased; "UID FETCH" for UID commands; "" for a continuation such as DONE
-	Args     string // what follows the name, literals as markers
-}
-
 // Strings are the arguments as the client meant them: atoms, quoted strings
 // and literals; parentheses stand as they are. For LOGIN and the like.
 func (c Command) Strings() []string {
@@ -53,19 +42,6 @@ func (c Command) Strings() []string {
 		}
 	}
 	return out
-}
-
-// A BackendConn is the server's side of one connection.
-type BackendConn struct {
-	net.Conn
-	Index   int // 0 for the backend's first connection
-	Backend *Backend
-	Timeout time.Duration // of each read; 0 = DefaultTimeout
-
-	r       *reader
-	split   int   // bytes a write, 0 = all at once
-	cut     int64 // bytes until the connection breaks, -1 = never
-	cutWith func() error
 }
 
 func newBackendConn(b *Backend, nc net.Conn, index int) *BackendConn {

@@ -1,9 +1,14 @@
 package imaptest
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"regexp"
 	"strings"
+	"syscall"
 )
 
 // A linePart is a piece of a line that is sent: text or a literal's content.
@@ -60,3 +65,12 @@ func splitLine(line string, vars map[string]string, files func(string) (Payload,
 }
 
 func asIs(s string) string { return s }
+
+// isGone says that an error means no more than a connection's end.
+func isGone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, errCut)
+}
+
+// errCut is what writing yields once the connection was cut on purpose.
+var errCut = errors.New("imaptest: cut here")

@@ -71,27 +71,3 @@ func (s *modelSession) searches(cmd Command, byUID bool) string {
 	s.say("%s", line)
 	return "OK done"
 }
-
-// uidSet writes ascending numbers as ranges.
-func uidSet(n []uint32) string {
-	var b strings.Builder
-	for i := 0; i < len(n); i++ {
-		first := i
-		for i+1 < len(n) && n[i+1] == n[i]+1 {
-			i++
-		}
-		if b.Len() > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(strconv.Itoa(int(n[first])))
-		if i > first {
-			b.WriteString(":" + strconv.Itoa(int(n[i])))
-		}
-	}
-	return b.String()
-}
-
-func atoi(s string) int {
-	n, _ := strconv.Atoi(s)
-	return n
-}

@@ -7,44 +7,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
-
-// ModelServerOptions are a ModelServer's. The zero value is an IMAP4rev1 server
-// without extensions.
-type ModelServerOptions struct {
-	// QResync: it speaks CONDSTORE, QRESYNC, ESEARCH and UNSELECT, too.
-	QResync bool
-	// Changed is told of each change by a client, as a push event would say it, before
-	// that client's answer goes out.
-	Changed func(user, mailbox string)
-}
-
-// ModelServer is an IMAP server in memory that is right: what it says is made from
-// what it has told that client before, one command at a time. What RFC 9051 leaves
-// open it does now this way, now another, as real servers do: an EXPUNGE is told
-// at once or kept back, SEARCH may answer by what the client knows, QRESYNC may report
-// more gone than there were, and `*` may be a message that was not told yet.
-//
-// Every name is a user, whatever the password is; mailboxes are made by CREATE.
-type ModelServer struct {
-	*Backend
-	o ModelServerOptions
-
-	mu    sync.Mutex // guards what follows
-	boxes map[string]*modelBox
-}
-
-// modelBox is a mailbox: what is true of it, and what it lists of keywords.
-type modelBox struct {
-	ModelMailbox
-	user, name string
-	flags      []string
-	subjects   map[uint32][]byte
-	changed    chan struct{} // closed and replaced at each change
-}
 
 // NewModelServer runs one until the test's end.
 func NewModelServer(t testing.TB, o ModelServerOptions) *ModelServer {
@@ -58,24 +23,6 @@ func (m *ModelServer) caps() string {
 		return "IMAP4rev1 LITERAL+ IDLE ENABLE UIDPLUS MOVE SORT NAMESPACE CONDSTORE QRESYNC ESEARCH UNSELECT"
 	}
 	return "IMAP4rev1 LITERAL+ IDLE UIDPLUS MOVE SORT NAMESPACE"
-}
-
-// modelSession is one connection to it.
-type modelSession struct {
-	*ModelServer
-	c       *BackendConn
-	rng     *rand.Rand
-	user    string
-	dialect ModelDialect
-	idle    string // the tag of IDLE
-
-	// Of the selected mailbox, nil for none: what the client was told.
-	box      *modelBox
-	readOnly bool
-	view     []uint32          // the UIDs that it counts
-	told     map[uint32]uint64 // the mod-sequence of the flags that it knows
-	flags    int               // so many of box.flags
-	out      []string          // what is to be sent
 }
 
 func (m *ModelServer) serve(c *BackendConn) error {
@@ -151,10 +98,6 @@ func parseCommand(u Response) Command {
 		cmd.Name, cmd.Args = "UID "+strings.ToUpper(sub), args
 	}
 	return cmd
-}
-
-func (s *modelSession) say(format string, args ...any) {
-	s.out = append(s.out, fmt.Sprintf(format, args...))
 }
 
 // answer answers one command, as a whole: nothing happens in between.
@@ -277,19 +220,4 @@ func (s *modelSession) command(cmd Command) string {
 		return s.selected(cmd)
 	}
 	return "OK done"
-}
-
-func (s *modelSession) find(name string) *modelBox { return s.boxes[s.user+"/"+name] }
-
-// happened wakes who waits for it.
-func (b *modelBox) happened() {
-	close(b.changed)
-	b.changed = make(chan struct{})
-}
-
-func (b *modelBox) add(text []byte, flags ...string) (uid uint32) {
-	uid = b.Append(flags...)
-	b.subjects[uid] = text
-	b.happened()
-	return uid
 }

@@ -213,45 +213,6 @@ func (s *modelSession) selected(cmd Command) string {
 	return status
 }
 
-// set is what a set means to this client, as UIDs. RFC 9051 §9 seq-number: "*" is the
-// largest in use.
-func (s *modelSession) set(set string, byUID bool) (uids []uint32) {
-	number := func(word string) int {
-		switch {
-		case word != "*":
-			return atoi(word)
-		case !byUID:
-			return len(s.view)
-		case len(s.view) == 0:
-			return 0
-		}
-		return int(s.view[len(s.view)-1])
-	}
-	for element := range strings.SplitSeq(set, ",") {
-		low, high, ok := strings.Cut(element, ":")
-		if !ok {
-			high = low
-		}
-		first, last := number(low), number(high)
-		if first > last {
-			first, last = last, first
-		}
-		for i, uid := range s.view {
-			n := i + 1
-			if byUID {
-				n = int(uid)
-			}
-			if n >= first && n <= last && !slices.Contains(uids, uid) {
-				uids = append(uids, uid)
-			}
-		}
-	}
-	slices.Sort(uids)
-	return uids
-}
-
-func (s *modelSession) number(uid uint32) int { return slices.Index(s.view, uid) + 1 }
-
 // fetches answers FETCH. Of a message that is gone nothing is said (RFC 5530
 // EXPUNGEISSUED).
 func (s *modelSession) fetches(uids []uint32, items string, byUID bool) string {

@@ -11,18 +11,6 @@ import (
 	"time"
 )
 
-// playedConn is one connection of a running script.
-type playedConn struct {
-	*Conn
-	stream *Stream
-	// queue holds responses that were read while a literal waited for its "+";
-	// expectations take them before they read more.
-	queue []Response
-	// skip: an "S: ..." stands before the next expectation
-	skip        bool
-	skipCompare bool
-}
-
 func (c *playedConn) record(e Entry) {
 	e.Uncompare = c.skipCompare
 	c.stream.Entries = append(c.stream.Entries, e)
@@ -103,16 +91,6 @@ func (c *playedConn) awaitContinuation(p *player, tag string) (refused bool, err
 			return true, nil
 		}
 	}
-}
-
-// commandTag is the tag of a line that is a command; "" for DONE, a SASL
-// response and the like.
-func commandTag(line string) string {
-	tag, rest, ok := strings.Cut(line, " ")
-	if !ok || rest == "" || tag == "" || strings.ContainsAny(tag, "(){%*\"\\+]") {
-		return ""
-	}
-	return tag
 }
 
 // expect plays an S line.

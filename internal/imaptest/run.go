@@ -2,7 +2,6 @@ package imaptest
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,52 +11,11 @@ import (
 	"time"
 )
 
-// RunOptions say against what, and with what, a transcript runs.
-type RunOptions struct {
-	Addr string
-	Dial DialOptions
-	// Connect replaces Addr and Dial; name is the connection's, "" or "1", …
-	Connect    func(ctx context.Context, name string) (*Conn, error)
-	TLS        *tls.Config // of C-starttls
-	Vars       map[string]string
-	Conditions map[string]bool
-	// Hooks are what "wait NAME ARGS" calls: it does something, or waits for
-	// it, and returns when the dialogue may go on.
-	Hooks   map[string]func(ctx context.Context, args ...string) error
-	Timeout time.Duration // for each expected line; 0 = DefaultTimeout
-}
-
 // A Recording is what was said on each connection of one run.
 type Recording struct {
 	Streams   []*Stream // in the order of their names
 	Vars      map[string]string
 	Normalise []string // what the script asks to be normalised
-}
-
-// A Stream is one connection's dialogue.
-type Stream struct {
-	Name    string
-	Entries []Entry
-}
-
-// An Entry is a line sent, as the script has it, or a response.
-type Entry struct {
-	Sent      string   // "" for a response
-	Tags      []string // of the commands in Sent; there may be some that aren't any
-	Response  Response
-	EOF       bool // the server closed here
-	Uncompare bool // before the script's "compare" line
-}
-
-// String shows the entry as a transcript does.
-func (e Entry) String() string {
-	switch {
-	case e.EOF:
-		return "S: (closed)"
-	case e.Sent != "":
-		return "C: " + e.Sent
-	}
-	return "S: " + e.Response.String()
 }
 
 // RunFile runs a transcript from a file and fails the test where it departs
@@ -127,18 +85,6 @@ func (s *Script) Run(ctx context.Context, o RunOptions) (*Recording, error) {
 		}
 	}
 	return p.recording(), err
-}
-
-// player is one run of a script.
-type player struct {
-	s          *Script
-	o          RunOptions
-	timeout    time.Duration
-	vars       map[string]string
-	conns      map[string]*playedConn
-	normalise  []string
-	comparing  bool
-	hasCompare bool
 }
 
 func (p *player) closeAll() {

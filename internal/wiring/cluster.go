@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"os"
 
 	"imapproxy/internal/config"
@@ -73,21 +72,4 @@ func AdminCertificate(c *config.Config) (*tls.Certificate, error) {
 	}
 	pair, err := tls.LoadX509KeyPair(c.Admin.CertFile, c.Admin.KeyFile)
 	return &pair, About("admin.cert_file", err)
-}
-
-// adminMeta is what a registration says of where the admin API is, bound to an address: others ask it
-// there. Where it is bound to all addresses they take the service's. An address that is configured
-// for it is said in any case.
-func adminMeta(c *config.Config, bound string) map[string]string {
-	if c.Register != nil && c.Register.AdminAddress != "" {
-		return map[string]string{discovery.MetaAdmin: c.Register.AdminAddress}
-	}
-	host, port, err := net.SplitHostPort(bound)
-	if c.Cluster == nil || err != nil {
-		return nil
-	}
-	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
-		host = ""
-	}
-	return map[string]string{discovery.MetaAdmin: net.JoinHostPort(host, port)}
 }

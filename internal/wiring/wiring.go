@@ -1,35 +1,16 @@
 package wiring
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/netip"
-	"os"
-	"strconv"
-	"strings"
-	"time"
 
 	"imapproxy/internal/config"
 	"imapproxy/proxy"
-	"imapproxy/proxy/auth"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
-	"imapproxy/routing/discovery"
 	"imapproxy/telemetry"
 )
-
-// None is a duration for a package whose zero value means its default: 0, which the
-// configuration means as written, becomes a negative one.
-func None(d time.Duration) time.Duration {
-	if d == 0 {
-		return -1
-	}
-	return d
-}
 
 // Telemetry is all but the version and the clock.
 func Telemetry(c *config.Config, level slog.Leveler, logs io.Writer) telemetry.Options {
@@ -62,11 +43,6 @@ func Routing(c *config.Config, tel *telemetry.Telemetry) (routing.Options, error
 	}, err
 }
 
-// Names says how a client's name for a user becomes the canonical one.
-func Names(c *config.Config) auth.Names {
-	return auth.Names{DefaultDomain: c.Users.DefaultDomain, Lowercase: c.Users.Lowercase, RefuseSeparators: c.Users.RefuseSeparators}
-}
-
 // Upstream is all but the room and the clock.
 func Upstream(c *config.Config, tel *telemetry.Telemetry) upstream.Options {
 	b := c.BackendDefaults
@@ -74,17 +50,6 @@ func Upstream(c *config.Config, tel *telemetry.Telemetry) upstream.Options {
 		Hostname: c.Hostname, ConnectTimeout: b.ConnectTimeout, LoginTimeout: b.LoginTimeout,
 		CAFile: b.CAFile, SourceAddresses: sourceAddresses(c), CleartextMaster: c.BackendLogin.Cleartext, Telemetry: tel,
 	}
-}
-
-// sourceAddresses reads what config has checked already.
-func sourceAddresses(c *config.Config) []netip.Addr {
-	var all []netip.Addr
-	for _, a := range c.BackendDefaults.SourceAddresses {
-		if ip, err := netip.ParseAddr(a); err == nil {
-			all = append(all, ip)
-		}
-	}
-	return all
 }
 
 // CheckSourceAddresses fails where one of them isn't this machine's.
@@ -105,23 +70,6 @@ func Login(c *config.Config) (upstream.Auth, error) {
 	}
 	password, err := Secret(c.BackendLogin.PasswordFile)
 	return upstream.Auth{Mode: upstream.ModeMaster, MasterUser: c.BackendLogin.Username, MasterPassword: password}, err
-}
-
-// Secret reads a file that holds one secret, and perhaps a line break. Its errors name the
-// file and never show the content.
-func Secret(path string) (telemetry.Secret, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	secret := strings.TrimRight(string(text), "\r\n")
-	if secret == "" {
-		return "", badSecret{path, "is empty"}
-	}
-	if strings.ContainsAny(secret, "\r\n\x00") {
-		return "", badSecret{path, "has more than one line"}
-	}
-	return telemetry.Secret(secret), nil
 }
 
 // listenerOptions maps the listeners. own is for those with TLS that the
@@ -177,113 +125,4 @@ func Target(c *config.Config, b routing.Backend) upstream.Target {
 		t.ServerName = c.BackendDefaults.ServerName
 	}
 	return t
-}
-
-// Consul is how Consul is reached, and the service.
-func Consul(c *config.Consul) discovery.ConsulOptions {
-	return discovery.ConsulOptions{
-		Address: c.Address, Service: c.Service, Tags: c.Tags, Datacenter: c.Datacenter,
-		Namespace: c.Namespace, Partition: c.Partition, TokenFile: c.TokenFile,
-		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, CacheFile: c.CacheFile,
-	}
-}
-
-// Fleet is by what backends are found in Consul.
-func Fleet(c *config.Config) discovery.ConsulOptions {
-	o, b := Consul(c.Discovery.Consul), c.BackendDefaults
-	o.Policy = discovery.TLSPolicy{TLS: b.TLS, ServerName: b.ServerName, ServerNames: b.ServerNames}
-	return o
-}
-
-// Backends are the configured backends, as yet unprobed.
-func Backends(c *config.Static) []routing.Backend {
-	var all []routing.Backend
-	for _, b := range c.Backends {
-		all = append(all, routing.Backend{ID: b.ID, Address: b.Address, Weight: b.Weight, Tags: b.Tags, TLS: b.TLS, ServerName: b.ServerName})
-	}
-	return all
-}
-
-// Source makes the source of backends. It doesn't contact any server yet. room knows which
-// failures of a probe are no evidence against a backend.
-func Source(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) (discovery.Source, error) {
-	if c.Discovery.Consul != nil {
-		return discovery.NewConsul(Fleet(c), tel)
-	}
-	o := Static(c, tel)
-	var err error
-	if o.Probe.TLSConfig, err = backendTLS(c); err != nil {
-		return nil, err
-	}
-	sources, err := upstream.NewSources(sourceAddresses(c))
-	if err != nil {
-		return nil, About("backend_defaults.source_addresses", err)
-	}
-	o.Probe.Dial = sources.DialContext
-	o.Probe.Excuse = func(backend string, err error) bool {
-		if of := upstream.ShortageOf(err); of != "" {
-			tel.Shortage(of, telemetry.ShortageAtProbe, err)
-		}
-		return room.Excuses(backend, err)
-	}
-	o.Probe.Answered = room.Answered
-	return discovery.NewStatic(o)
-}
-
-// FleetFiles is a digest of the files that Source and Register read, once: where it has changed, what
-// they have made goes by certificates, keys or a token that aren't there any more.
-func FleetFiles(c *config.Config) [sha256.Size]byte {
-	var paths []string
-	if d := c.Discovery.Consul; d != nil {
-		paths = []string{d.CAFile, d.CertFile, d.KeyFile, d.TokenFile}
-	} else {
-		paths = []string{c.BackendDefaults.CAFile}
-	}
-	return digestOf(paths)
-}
-
-// Static is the configured fleet and how it is probed, without what a probe dials with.
-func Static(c *config.Config, tel *telemetry.Telemetry) discovery.StaticOptions {
-	probe := c.Discovery.Static.Probe
-	return discovery.StaticOptions{
-		Backends: Backends(c.Discovery.Static), Telemetry: tel,
-		Probe: discovery.ProbeOptions{
-			Interval: probe.Interval, Timeout: probe.Timeout, Rise: probe.Rise, Fall: probe.Fall,
-			DefaultTLS: c.BackendDefaults.TLS, ServerName: c.BackendDefaults.ServerName,
-		},
-	}
-}
-
-// backendTLS is what backends' certificates are verified with; nil: the system's
-// authorities.
-func backendTLS(c *config.Config) (*tls.Config, error) {
-	authorities, err := roots(c.BackendDefaults.CAFile)
-	if authorities == nil {
-		return nil, About("backend_defaults.ca_file", err)
-	}
-	return &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}, nil
-}
-
-// Register is how the proxy stands in Consul. bound are the listeners'
-// addresses by name, for where the configuration names none; admin is the admin API's.
-func Register(c *config.Config, bound map[string]string, admin string, tel *telemetry.Telemetry) (discovery.RegisterOptions, error) {
-	o := discovery.RegisterOptions{Service: c.Register.Service, Tags: c.Register.Tags, Meta: adminMeta(c, admin),
-		DeregisterAfter: c.Register.DeregisterAfter, Telemetry: tel}
-	if c.Discovery.Consul != nil {
-		o.Consul = Consul(c.Discovery.Consul)
-	}
-	address := c.Register.Address
-	if address == "" {
-		address = bound[c.Listeners[0].Name]
-	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return o, fmt.Errorf("register.address: %w", err)
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
-		host = "" // the agent's node's
-	}
-	o.Address = host
-	o.Port, err = strconv.Atoi(port)
-	return o, err
 }
