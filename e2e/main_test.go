@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +15,10 @@ const proxyBinary = "IMAPPROXY_BIN"
 // TestMain builds the command unless ./test did; without prepared servers
 // nothing here needs it.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue { // most of them wait, on other programs
+		_ = f.Value.Set("4")
+	}
 	os.Exit(func() int {
 		if os.Getenv("IMAPPROXY_REAL") == "" || os.Getenv(proxyBinary) != "" {
 			return m.Run()

@@ -20,6 +20,7 @@ type Database struct {
 	addr  string
 	start func() *exec.Cmd
 	exec  func(sql string)
+	ready func() error // of PostgreSQL, which accepts connections before it serves them
 }
 
 // Start runs the server, again after its Stop.
@@ -29,6 +30,9 @@ func (d *Database) Start() {
 	d.Process = p
 	d.t.Cleanup(func() { fast(p) })
 	d.WaitAccepts("tcp", d.addr)
+	if d.ready != nil {
+		d.wait("the database", d.ready)
+	}
 }
 
 // Stop ends the server with its clients' connections.
@@ -73,6 +77,13 @@ func StartPostgres(t testing.TB) *Database {
 	d := &Database{t: t, addr: addr, DSN: "postgres://imapproxy@" + addr + "/mail?sslmode=disable"}
 	d.start = func() *exec.Cmd {
 		return exec.Command("setpriv", as("postgres", filepath.Join(bin, "postgres"), "-D", filepath.Join(dir, "data"), "-p", port, "-h", "127.0.0.1", "-k", "", "-F")...)
+	}
+	d.ready = func() error {
+		out, err := exec.Command(filepath.Join(bin, "pg_isready"), "-h", "127.0.0.1", "-p", port).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
 	}
 	in := func(database, sql string) {
 		t.Helper()
