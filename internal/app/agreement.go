@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"imapproxy/internal/task"
@@ -15,7 +13,6 @@ import (
 	"imapproxy/routing"
 	"imapproxy/routing/agree"
 	agreed "imapproxy/routing/cluster"
-	"imapproxy/routing/discovery"
 	"imapproxy/telemetry"
 )
 
@@ -28,32 +25,6 @@ const (
 	// leaveWithin bounds a clean stop. For the other proxies, a proxy that takes longer has died.
 	leaveWithin = 5 * time.Second
 )
-
-// agreement is this proxy's part in the agreement of all proxies (docs/cluster.md), as the other parts of an
-// App use it: it is the router's Agreement, and its claims are the dialer's Claims. It exists if the
-// settings have discovery "consul" and a block cluster.
-type agreement struct {
-	part    *agreed.Cluster // made by open, before anything is served
-	id      string
-	storage routing.Storage
-	within  atomic.Int64 // agree_within
-	holds   atomic.Bool  // isolated = "hold"
-
-	// take passes a fleet to the router and the parts that depend on it; watch sets it.
-	take atomic.Pointer[func(routing.Snapshot)]
-
-	// Held while a fleet is passed to the router, so that fleets arrive in their order.
-	giving sync.Mutex
-	fleet  *agree.Fleet // the newest
-
-	// Guards what follows; nothing waits under it.
-	mu      sync.Mutex
-	epoch   uint64                           // the epoch that the router goes by
-	applied chan struct{}                    // closed, and replaced, at each fleet
-	ends    map[string]map[*connClaim]func() // by user: the connections whose ends are waited for, each with a function that ends the wait
-
-	running, telling *task.Task
-}
 
 func newAgreement(id string) *agreement {
 	return &agreement{id: id, applied: make(chan struct{}), ends: make(map[string]map[*connClaim]func())}
@@ -181,18 +152,6 @@ func (g *agreement) give() {
 // agreedSource is the name of the fleets' source in logs and metrics.
 const agreedSource = "proxies"
 
-// permitted returns take with a check of each backend's TLS before it: a proxy with other settings may have
-// made the fleet.
-func permitted(p discovery.TLSPolicy, take func(routing.Snapshot)) *func(routing.Snapshot) {
-	f := func(s routing.Snapshot) {
-		for i := range s.Backends {
-			p.Permit(&s.Backends[i])
-		}
-		take(s)
-	}
-	return &f
-}
-
 // Claim implements routing.Agreement.
 func (g *agreement) Claim(ctx context.Context, user, home string) (backend string, release func(), err error) {
 	within := time.Duration(g.within.Load())
@@ -253,13 +212,6 @@ func (g connClaims) Claim(_ context.Context, user, backend string) (upstream.Cla
 		return nil, &upstream.Elsewhere{User: user, Backend: elsewhere}
 	}
 	return &connClaim{of: g.agreement, hold: hold, user: user}, nil
-}
-
-// connClaim is the right of a connection to exist.
-type connClaim struct {
-	of   *agreement
-	hold *agreed.Hold
-	user string
 }
 
 // Release implements upstream.Claim.

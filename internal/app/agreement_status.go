@@ -33,14 +33,6 @@ func (g *agreement) status() (a admin.Agreement, isolated string) {
 	return a, isolated
 }
 
-// given returns a time that may be missing; nil: it is.
-func given(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
 // removeWithin bounds the removal of a dead proxy.
 const removeWithin = 5 * time.Second
 

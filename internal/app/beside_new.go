@@ -2,60 +2,17 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"imapproxy/internal/admin"
 	"imapproxy/internal/handover"
-	"imapproxy/internal/peers"
 	"imapproxy/internal/wiring"
-	"imapproxy/proxy"
 	"imapproxy/routing/pair"
 )
-
-// How a new process takes over:
-//
-//	new → old   take       who it is
-//	old → new   sockets    the listening sockets
-//	                       … it opens all parts, and waits until backends are known
-//	new → old   begin      from now on the new process decides where users are
-//	old → new   has…       where the old process has users
-//	            begun
-//	                       … both accept for the time of a trial
-//	new → old   ready      the old process stops to accept
-//	old → new   leaving    it serves its sessions on
-//	                       … the new process registers, opens the admin API, and waits for its own successor
-//	old → new   claim, release, left
-//	new → old   answer, letgo, stop, reopen
-//
-// If the new process ends before ready, nothing has changed for the old one.
-const (
-	answerWithin = 10 * time.Second // an answer of the other process
-	readyWithin  = time.Minute      // until backends are known
-	trialFor     = time.Second
-	stayChunk    = 500 // users in a message
-)
-
-// older is a process before this one, which still serves sessions.
-type older struct {
-	conn    *handover.Conn
-	down    *link // what this process tells it
-	pids    []int // its own, and those before it
-	version string
-	users   *pair.Predecessor // nil: the agreement of all proxies decides
-	begun   chan struct{}     // closed when it has said where it has users
-	left    chan struct{}     // closed when it doesn't accept any more
-	ended   chan struct{}     // closed when the processes have ended
-	state   atomic.Pointer[admin.Leaving]
-}
-
-// succeeds says whether this process takes over from another one.
-func (b *beside) succeeds() bool { return b != nil && len(b.older) > 0 }
 
 // takeOver asks the process that serves now, if there is one, for its sockets.
 func (a *App) takeOver(ctx context.Context) error {
@@ -259,64 +216,4 @@ func asStays(all []handover.Stay) []pair.Stay {
 		stays[i] = pair.Stay(s)
 	}
 	return stays
-}
-
-// tellOlder sends a message to each older process.
-func (b *beside) tellOlder(m handover.Message) {
-	if b == nil {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, o := range b.older {
-		o.down.add(m)
-	}
-}
-
-// stopOlder ends the older processes, since this proxy stops. It waits until they were told.
-func (b *beside) stopOlder() {
-	if b == nil || b.passed.Load() {
-		return
-	}
-	for _, o := range b.before() {
-		_ = o.conn.Send(handover.Message{Do: "stop"}, nil) // where it fails the process has ended
-	}
-}
-
-// leavingProcesses returns the older processes, for the admin API.
-func (b *beside) leavingProcesses() (all []admin.Leaving) {
-	if b == nil {
-		return nil
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, o := range b.older {
-		if s := o.state.Load(); s != nil {
-			all = append(all, *s)
-		} else {
-			all = append(all, admin.Leaving{PID: o.conn.PID(), Version: o.version})
-		}
-	}
-	return all
-}
-
-// hint passes on to the older processes that a user's mailbox may have changed.
-func (b *beside) hint(user, mailbox string) {
-	b.tellOlder(handover.Message{Do: "hint", User: user, Text: mailbox})
-}
-
-// hints takes push events that another proxy has sent on.
-func (a *App) hints(all []peers.Hint) {
-	a.parking.hints(all)
-	for _, h := range all {
-		a.beside.hint(h.User, h.Mailbox)
-	}
-}
-
-// kick ends sessions, also those of the older processes; those aren't counted, and aren't waited for.
-func (a *App) kick(ctx context.Context, k proxy.Kick) proxy.Kicked {
-	if data, err := json.Marshal(k); err == nil && !k.DryRun {
-		a.beside.tellOlder(handover.Message{Do: "kick", Data: data})
-	}
-	return a.server.Kick(ctx, k)
 }

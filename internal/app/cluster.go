@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
-	"sync/atomic"
 
 	"imapproxy/internal/config"
 	"imapproxy/internal/peers"
@@ -14,20 +13,6 @@ import (
 	"imapproxy/routing/discovery"
 	"imapproxy/telemetry"
 )
-
-// cluster finds and asks the other proxies of the service. It exists without a cluster block, too, and has
-// no peers then, so that a reload can name some.
-type cluster struct {
-	id    string // of this process
-	fleet *peers.Fleet
-	// outbox sends push events on to the others.
-	outbox *peers.Outbox
-	token  atomic.Pointer[telemetry.Secret] // that the others send
-	cert   atomic.Pointer[tls.Certificate]  // of the admin API; nil: it has none
-
-	finding *task.Task // nil if Consul isn't used
-	sending *task.Task // outbox.Run
-}
 
 // newCluster reads its files and contacts no other proxy.
 func newCluster(c *config.Config, tel *telemetry.Telemetry) (*cluster, error) {

@@ -15,9 +15,6 @@ import (
 	"imapproxy/routing/discovery"
 )
 
-// mover is the admin API's Mover.
-type mover struct{ *App }
-
 // Drain implements admin.Mover.
 func (a mover) Drain(ctx context.Context, q admin.DrainRequest) (admin.DrainAnswer, error) {
 	b, err := a.named(q.Backend)

@@ -3,8 +3,6 @@ package app
 import (
 	"cmp"
 	"context"
-	"sync/atomic"
-	"time"
 
 	"imapproxy/internal/admin"
 	"imapproxy/internal/config"
@@ -12,32 +10,12 @@ import (
 	"imapproxy/internal/task"
 	"imapproxy/internal/wiring"
 	"imapproxy/proxy"
-	"imapproxy/proxy/auth"
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/park/events"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/telemetry"
 )
-
-// parking has the parts that parked sessions need. They exist while parking is off, too, and cost almost
-// nothing then, so that a reload can switch parking on and off.
-type parking struct {
-	hub    *park.Hub
-	pool   *upstream.Pool
-	room   *upstream.Room   // counts the connections to backends
-	queue  *park.HintQueue  // of the events' hints
-	events *events.Handler  // nil: backends post none
-	clock  func() time.Time // nil: time.Now
-
-	outbox *peers.Outbox // sends events on to the other proxies
-
-	names   atomic.Pointer[auth.Names] // for the users of events; a reload sets them
-	enabled atomic.Bool
-	told    atomic.Uint64 // hints that other proxies have sent on
-
-	watching, sweeping *task.Task // hub.Run, pool.Run
-}
 
 // newParking makes the parts that run between begin and end.
 func newParking(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room, outbox *peers.Outbox, b *beside, o Options) (*parking, error) {
@@ -172,5 +150,13 @@ func (p *parking) status() *admin.Parking {
 		WatchConnections: int64(hub.Connections), WarmConnections: int64(warm),
 		Mailboxes: s.Mailboxes, Waiting: s.Waiting, Hints: s.Hints, Events: s.Events, Forwarded: forwarded,
 		Resyncs: map[string]int64{"ok": int64(hub.Resyncs), "failed": int64(hub.Failed)},
+	}
+}
+
+// hints takes push events that another proxy has sent on.
+func (a *App) hints(all []peers.Hint) {
+	a.parking.hints(all)
+	for _, h := range all {
+		a.beside.hint(h.User, h.Mailbox)
 	}
 }

@@ -11,10 +11,6 @@ import (
 	"imapproxy/routing/agree"
 )
 
-// pauser is the admin API's Pauser. Where the proxies agree, a pause stands in their fleet; otherwise it is
-// this proxy's own.
-type pauser struct{ *App }
-
 // Pause implements admin.Pauser.
 func (a pauser) Pause(ctx context.Context, q admin.PauseRequest) (admin.PauseAnswer, error) {
 	b, err := mover(a).named(q.Backend)
@@ -134,12 +130,4 @@ func (a *App) keepPauses(ctx context.Context) error {
 		}
 		known = now
 	}
-}
-
-// now returns the time by the App's clock.
-func (a *App) now() time.Time {
-	if a.opts.Now != nil {
-		return a.opts.Now()
-	}
-	return time.Now()
 }

@@ -188,17 +188,6 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 	return changes, nil
 }
 
-// reopenLog opens the log's file again, since logrotate may have renamed it. If that fails, the log continues
-// in the old file.
-func (a *App) reopenLog() {
-	file, err := telemetry.OpenLogFile(a.cfg.Telemetry.Log.File)
-	if err != nil {
-		a.tel.Log.Error("the log file can't be reopened: the proxy goes on writing to the old one", "setting", "telemetry.log.file", "error", err)
-		return
-	}
-	a.tel.SwitchLog(file)
-}
-
 // inOneLine shortens an error for a status: the first mistake, and the number of others.
 func inOneLine(err error) string {
 	text := err.Error()

@@ -77,16 +77,6 @@ func (a *App) where(u *admin.User, placement string) error {
 	return nil
 }
 
-// called returns a backend's name.
-func (a *App) called(id string) string {
-	for _, b := range a.router.Backends() {
-		if b.ID == id {
-			return b.Name
-		}
-	}
-	return id
-}
-
 // flush removes a user's cached credentials, warm connections and pin. The pool comes first: a login between
 // the two steps finds no credential, and the pin that it makes or joins holds its backend.
 func (a *App) flush(name string) admin.FlushAnswer {

@@ -11,18 +11,6 @@ import (
 	"golang.org/x/tools/go/packages"
 )
 
-// oneWay lists the packages in which no two files need each other, directly or indirectly, so that a reader
-// can begin with the files that need no others.
-func oneWay() []string {
-	return []string{
-		"cmd/imapproxy", "e2e/servers", "internal/admin", "internal/apptest", "internal/config", "internal/dev", "internal/fair", "internal/imaptest",
-		"internal/imaptest/consultest", "internal/movetest", "internal/peers", "internal/task", "internal/wiring", "proxy", "proxy/auth",
-		"proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/conn", "proxy/imapclient", "proxy/park", "proxy/park/events",
-		"proxy/park/resync", "proxy/park/view", "proxy/session", "proxy/track", "proxy/upstream", "proxy/wire", "routing",
-		"routing/agree/epochs", "routing/cluster", "routing/discovery", "telemetry",
-	}
-}
-
 // heads are the files whose needs don't count, each for a reason.
 func heads() map[string]string {
 	return map[string]string{
@@ -31,16 +19,14 @@ func heads() map[string]string {
 	}
 }
 
+// No two files of a package need each other, directly or indirectly, so that a reader can begin with the files that
+// need no others.
 func TestFilesNeedEachOtherOneWay(t *testing.T) {
-	var patterns []string
-	for _, name := range oneWay() {
-		patterns = append(patterns, module+"/"+name)
-	}
-	loaded, err := packages.Load(&packages.Config{Mode: packages.LoadSyntax, Dir: root}, patterns...)
+	loaded, err := packages.Load(&packages.Config{Mode: packages.LoadSyntax, Dir: root}, module+"/...")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if packages.PrintErrors(loaded) > 0 || len(loaded) != len(patterns) {
+	if packages.PrintErrors(loaded) > 0 || len(loaded) < 40 {
 		t.Fatal("the packages don't load")
 	}
 	for _, p := range loaded {

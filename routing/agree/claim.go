@@ -2,7 +2,6 @@ package agree
 
 import (
 	"time"
-	"unicode/utf8"
 
 	"imapproxy/routing"
 )
@@ -212,41 +211,3 @@ func (m *Member) empty(user string, bucket int, at place) bool {
 	}
 	return true
 }
-
-// hasStay reports whether this proxy has published a stay that may be the user's.
-func (m *Member) hasStay(user string, bucket int) bool {
-	for _, r := range []*Record{m.own, m.pending} {
-		if r == nil {
-			continue
-		}
-		if _, ok := r.Users[user]; ok || r.stay(bucket) != "" {
-			return true
-		}
-	}
-	return false
-}
-
-// goodName reports whether a record can carry the user's name unchanged.
-func goodName(user string) bool {
-	if user == "" || len(user) > maxName {
-		return false
-	}
-	for i := range len(user) {
-		if c := user[i]; c < ' ' || c == 0x7f {
-			return false
-		}
-	}
-	return utf8.ValidString(user)
-}
-
-// override returns the user's override in this proxy's fleet, "" if there is none.
-func (m *Member) override(user string) string {
-	users := m.overrides[shardOf(user)]
-	if len(users) == 0 {
-		return ""
-	}
-	return users[user]
-}
-
-// special reports whether the user may have to be judged apart from the bucket.
-func (m *Member) special(user string) bool { return m.named[user] || m.override(user) != "" }

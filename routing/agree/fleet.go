@@ -4,24 +4,13 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"imapproxy/routing"
 )
 
 // Format is the number of the format in which this release writes its values.
 const Format = 1
-
-// Bounds of values that are read and written. Consul takes values of 512 KiB, and a Txn of 512 KiB after
-// base64.
-const (
-	maxKept       = 16      // fleets that are kept for proxies that haven't acked a later one
-	maxBackends   = 4096    // in a fleet
-	maxValue      = 320_000 // bytes of a value
-	maxName       = 512     // bytes of a user's name or a backend's id
-	maxShards     = 64      // keys overrides/NN
-	maxOverrides  = 20_000  // users whom overrides name
-	maxNamedStays = 8192    // users' own stays in the record of a proxy
-)
 
 // Fleet is the value of the key `fleet`: the backends as all proxies agree on them. A decoded Fleet is never
 // changed.
@@ -227,4 +216,55 @@ func (b *Backend) Routing() routing.Backend {
 		ID: b.ID, Name: b.Name, Service: b.Service, Address: b.Address, Weight: b.Weight, State: b.State, Reason: b.Reason,
 		TLS: b.TLS, ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node, Tags: b.Tags,
 	}
+}
+
+// Drain is a backend that an operator drains.
+type Drain struct {
+	Backend string `json:"backend"`
+	Since   int64  `json:"since"`        // milliseconds since 1970, by the clock of the proxy that was asked
+	By      string `json:"by,omitempty"` // the operator, for people to read
+	// Deadline is when sessions that couldn't be moved are ended, in milliseconds since 1970: those of
+	// bucket n at n/buckets × drainSpread after it. 0: no session is ended.
+	Deadline int64 `json:"deadline,omitempty"`
+	// Rate is how many users a second all proxies together move. 0: the policy's MoveRate, or more if the
+	// users couldn't be moved at that rate in half of the time until Deadline.
+	Rate float64 `json:"rate,omitempty"`
+	// Begin and Cycle are the schedule, as in Move. Begin is 0 until the backend's state is no longer up.
+	Begin int64 `json:"begin,omitempty"`
+	Cycle int64 `json:"cycle,omitempty"`
+}
+
+// over reports whether the time of a bucket's sessions at a drained backend is over.
+func (d *Drain) over(bucket, buckets int, now time.Time) bool {
+	return d.Deadline > 0 && now.UnixMilli() >= d.Deadline+drainSpread.Milliseconds()*int64(bucket)/int64(buckets)
+}
+
+// drain returns the drain of a backend; nil if it has none.
+func (f *Fleet) drain(backend string) *Drain {
+	i, ok := slices.BinarySearchFunc(f.Drains, backend, func(d Drain, id string) int { return strings.Compare(d.Backend, id) })
+	if !ok {
+		return nil
+	}
+	return &f.Drains[i]
+}
+
+// Pause is a backend that an operator has paused.
+type Pause struct {
+	Backend string `json:"backend"`
+	Since   int64  `json:"since"` // milliseconds since 1970, by the clock of the proxy that was asked
+	// Until is when the pause ends. An operator who ends it earlier sets it to that time.
+	Until int64  `json:"until"`
+	By    string `json:"by,omitempty"` // the operator, for people to read
+}
+
+// unheard says whether proxies' reports that they can't reach the backend don't count: it is paused.
+func (p *Pause) unheard(now time.Time) bool { return p != nil && now.UnixMilli() < p.Until }
+
+// pause returns the pause of a backend; nil if it has none.
+func (f *Fleet) pause(backend string) *Pause {
+	i, ok := slices.BinarySearchFunc(f.Pauses, backend, func(p Pause, id string) int { return strings.Compare(p.Backend, id) })
+	if !ok {
+		return nil
+	}
+	return &f.Pauses[i]
 }

@@ -2,16 +2,6 @@ package agree
 
 import "imapproxy/routing"
 
-// hold is a user of whom this proxy has connections, or dials in progress.
-type hold struct {
-	user       string
-	at         place
-	bucket     int32
-	conns      int32
-	ending     int32 // of conns, those that were closed and whose ends haven't been seen
-	next, prev *hold // in the bucket
-}
-
 func (m *Member) bucket(user string) int { return routing.Bucket(user) % m.o.Buckets }
 
 // take begins a hold for the user, or adds a connection to the user's hold.
@@ -62,4 +52,29 @@ func (m *Member) drop(h *hold) {
 func (m *Member) inBucket(r *Record, user string) bool {
 	_, own := r.Users[user]
 	return !own && m.override(user) == ""
+}
+
+// override returns the user's override in this proxy's fleet, "" if there is none.
+func (m *Member) override(user string) string {
+	users := m.overrides[shardOf(user)]
+	if len(users) == 0 {
+		return ""
+	}
+	return users[user]
+}
+
+// special reports whether the user may have to be judged apart from the bucket.
+func (m *Member) special(user string) bool { return m.named[user] || m.override(user) != "" }
+
+// hasStay reports whether this proxy has published a stay that may be the user's.
+func (m *Member) hasStay(user string, bucket int) bool {
+	for _, r := range []*Record{m.own, m.pending} {
+		if r == nil {
+			continue
+		}
+		if _, ok := r.Users[user]; ok || r.stay(bucket) != "" {
+			return true
+		}
+	}
+	return false
 }

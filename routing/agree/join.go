@@ -4,15 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"imapproxy/routing"
 )
-
-// joining is a join in progress: the record, and the reading from which it was made.
-type joining struct {
-	rec *Record
-	by  *Reading
-}
 
 // join is called with each consistent reading while this proxy is outside. The cases, in order:
 //
@@ -126,8 +118,6 @@ func (m *Member) elsewhere(r *Reading, tables []table, h *hold) bool {
 	}
 	return false
 }
-
-func (m *Member) separate() bool { return m.o.Storage == routing.Separate }
 
 // joinWith writes this proxy's key, with the fleet acked. first is the first operation of the Txn.
 func (m *Member) joinWith(r *Reading, mine *Proxy, f *Fleet, first TxnOp) {

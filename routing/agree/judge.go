@@ -2,16 +2,6 @@ package agree
 
 import "imapproxy/routing"
 
-// verdict is the answer to claims for the users of a bucket. Users who may have to be judged apart from the
-// bucket have verdicts of their own.
-type verdict struct {
-	kind kind
-	at   place
-	whom int // index in view.Proxies of the proxy that is followed
-}
-
-type kind uint8
-
 const (
 	waits    kind = iota
 	goes          // where the function says

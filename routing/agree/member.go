@@ -1,7 +1,10 @@
 package agree
 
 import (
+	"slices"
 	"time"
+
+	"imapproxy/routing"
 )
 
 // Member is one proxy's part in the agreement. Its methods are events: each takes the time, changes what the
@@ -121,11 +124,6 @@ const (
 	forLeave
 )
 
-type orphan struct {
-	index uint64
-	since time.Time
-}
-
 // New returns a Member that hasn't joined yet.
 func New(o Options, now time.Time) (*Member, error) {
 	o, err := o.withDefaults()
@@ -165,39 +163,6 @@ func (m *Member) Deadline() time.Time { return m.renewed.Add(m.o.trust()) }
 func (m *Member) Trusted(now time.Time) bool {
 	m.at(now)
 	return m.phase != outside && m.phase != left && !m.isolated
-}
-
-// Tick tells the Member the time. It is called ten times a second, and at Deadline.
-func (m *Member) Tick(now time.Time) {
-	m.at(now)
-	m.pump()
-}
-
-// Read takes an answer to the watch of the whole prefix. A reading older than the last one is ignored, so
-// that any server may be asked (Consul's mode `stale`); if Consul's index really has gone back, one
-// consistent reading has to show it.
-func (m *Member) Read(r *Reading, now time.Time) {
-	m.at(now)
-	m.read(r)
-	m.pump()
-}
-
-// Unreachable tells the Member which backends this proxy can't reach. A login there isn't sent elsewhere
-// because of one proxy's report.
-func (m *Member) Unreachable(backends []string, now time.Time) {
-	m.at(now)
-	m.unreachable = sortedCopy(backends)
-	m.pump()
-}
-
-// Leave begins a clean stop: claims are refused from now on. When no connection is left, the key is removed
-// and the session destroyed.
-func (m *Member) Leave(now time.Time) {
-	m.at(now)
-	if m.phase != left {
-		m.phase = map[phase]phase{outside: left, inside: leaving, leaving: leaving}[m.phase]
-	}
-	m.pump()
 }
 
 // Left reports whether a clean stop has ended, as far as other proxies are concerned. One last Op destroys
@@ -259,3 +224,12 @@ func (m *Member) may(p purpose) bool { return !m.busy[p] && !m.now.Before(m.retr
 
 // later delays the next request for a purpose.
 func (m *Member) later(p purpose, d time.Duration) { m.retry[p] = m.now.Add(d) }
+
+// done reports whether a fleet has the request, or it couldn't be written in time.
+func (a *asked) done(m *Member) bool {
+	return !m.now.Before(a.until) || slices.ContainsFunc(m.view.Fleet.Kept, func(k Kept) bool { return slices.Contains(a.made, k.Made) })
+}
+
+func (m *Member) has(r rule) bool { return m.without&r == 0 }
+
+func (m *Member) separate() bool { return m.o.Storage == routing.Separate }

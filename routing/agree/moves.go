@@ -187,13 +187,6 @@ func (m *Member) leavesInTurn(h *hold) bool {
 	return kind == byTurns
 }
 
-// anew is for a user who is asked to leave once more in the same turn, because a connection was made after
-// the first time.
-type anew struct {
-	at    time.Time // when to ask; zero: the user has been asked
-	times int
-}
-
 // askAnew schedules that the user is asked after a second; each further time takes twice as long.
 func (m *Member) askAnew(user string) {
 	a := m.anew[user]

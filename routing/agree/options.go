@@ -112,26 +112,6 @@ type Settings struct {
 	Policy      Policy
 }
 
-// Reconfigure changes the settings. On an error the old ones stay. If a proxy is isolated and the mode
-// becomes Hold, it lets go of all users.
-func (m *Member) Reconfigure(s Settings, now time.Time) error {
-	m.at(now)
-	o := m.o
-	o.AgreeWithin, o.Isolated, o.Policy = s.AgreeWithin, s.Isolated, s.Policy
-	o, err := o.withDefaults()
-	if err != nil {
-		return err
-	}
-	was := m.o.Isolated
-	m.o = o
-	if m.isolated && was == Serve && o.Isolated == Hold {
-		m.effect(Effect{Kind: CloseAll, Text: "this proxy is isolated, and was told to hold"})
-	}
-	m.changed()
-	m.pump()
-	return nil
-}
-
 // trust returns for how long a proxy may trust what it knows, counted from when its last successful renewal
 // was sent. Other proxies remove the key of a session that has ended after they have seen it so for a whole
 // TTL; clocks differ in speed by 1 % at most; closing all connections takes CloseWithin.

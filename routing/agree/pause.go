@@ -3,9 +3,6 @@ package agree
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"imapproxy/routing"
@@ -15,15 +12,6 @@ import (
 // restarted. It is part of the fleet, so that it holds for all proxies. It decides nothing about where users
 // are: the fleet keeps the backend up while it is paused and PauseSettles longer, whatever discovery and the
 // proxies' reports say, and the proxies make no connection to it until the pause ends.
-
-// Pause is a backend that an operator has paused.
-type Pause struct {
-	Backend string `json:"backend"`
-	Since   int64  `json:"since"` // milliseconds since 1970, by the clock of the proxy that was asked
-	// Until is when the pause ends. An operator who ends it earlier sets it to that time.
-	Until int64  `json:"until"`
-	By    string `json:"by,omitempty"` // the operator, for people to read
-}
 
 const maxPauses = 256
 
@@ -38,12 +26,6 @@ type PauseRequest struct {
 	Backend string
 	By      string
 	For     time.Duration // at most routing.MaxPause
-}
-
-// pauseWish is a pause that this proxy was asked to begin or to end, and that isn't yet in the fleet.
-type pauseWish struct {
-	pause Pause
-	asked
 }
 
 // Pause asks that a backend be paused. It replaces a pause that the backend has already. The request is done
@@ -93,72 +75,4 @@ func (m *Member) Resume(backend string, now time.Time) (Pause, error) {
 func (m *Member) wishPause(p Pause) {
 	m.writer.pauses[p.Backend] = &pauseWish{p, asked{until: m.now.Add(requestFor)}}
 	m.pump()
-}
-
-// Paused returns the backend's pause in the fleet that this proxy goes by; zero: it has none. It may be over.
-func (m *Member) Paused(backend string) Pause {
-	if m.fleet != nil {
-		if p := m.fleet.pause(backend); p != nil {
-			return *p
-		}
-	}
-	return Pause{}
-}
-
-// pause returns the pause of a backend; nil if it has none.
-func (f *Fleet) pause(backend string) *Pause {
-	i, ok := slices.BinarySearchFunc(f.Pauses, backend, func(p Pause, id string) int { return strings.Compare(p.Backend, id) })
-	if !ok {
-		return nil
-	}
-	return &f.Pauses[i]
-}
-
-// nextPauses returns the pauses of the next fleet: those of prev, with the requests to this proxy applied,
-// without those that ended PauseSettles ago.
-func (m *Member) nextPauses(prev *Fleet) []Pause {
-	over := func(p Pause) bool { return m.now.UnixMilli() >= p.Until+routing.PauseSettles.Milliseconds() }
-	if len(m.writer.pauses) == 0 && !slices.ContainsFunc(prev.Pauses, over) {
-		return prev.Pauses
-	}
-	next := make(map[string]Pause, len(prev.Pauses))
-	for _, p := range prev.Pauses {
-		next[p.Backend] = p
-	}
-	for backend, wish := range m.writer.pauses {
-		next[backend] = wish.pause
-	}
-	maps.DeleteFunc(next, func(_ string, p Pause) bool { return over(p) })
-	return slices.SortedFunc(maps.Values(next), func(a, b Pause) int { return strings.Compare(a.Backend, b.Backend) })
-}
-
-// forgetPauseWishes removes the requests that the fleet has, and those that couldn't be written in time.
-func (m *Member) forgetPauseWishes() {
-	for backend, wish := range m.writer.pauses {
-		if m.Paused(backend) == wish.pause || wish.done(m) {
-			delete(m.writer.pauses, backend)
-			m.version++
-		}
-	}
-}
-
-// unheard says whether proxies' reports that they can't reach the backend don't count: it is paused.
-func (p *Pause) unheard(now time.Time) bool { return p != nil && now.UnixMilli() < p.Until }
-
-// keepPaused keeps a backend up that was up when it was paused. What discovery says of a backend that is being
-// restarted may come late, so it doesn't count until PauseSettles after the pause (nextPauses removes it then).
-func keepPaused(was, b *Backend) {
-	if was != nil && (was.State == routing.Up || was.Drained) && b.State != routing.Up {
-		b.State, b.Reason, b.Weight = routing.Up, routing.PausedReason, was.Weight
-	}
-}
-
-func (p *Pause) valid() error {
-	switch {
-	case validName(p.Backend) != nil:
-		return validName(p.Backend)
-	case p.Since <= 0 || p.Since > 1<<50 || p.Until <= 0 || p.Until > 1<<50 || len(p.By) > maxBy:
-		return fmt.Errorf("its pause of %q can't be", clip(p.Backend))
-	}
-	return nil
 }

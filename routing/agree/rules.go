@@ -18,5 +18,3 @@ const (
 	ruleRestored                  // a proxy that notices that Consul's state was restored waits until the others have noticed
 	ruleDamp                      // no backend's state changes back within flap_damp
 )
-
-func (m *Member) has(r rule) bool { return m.without&r == 0 }

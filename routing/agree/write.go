@@ -5,13 +5,6 @@ import (
 	"time"
 )
 
-const (
-	gather    = time.Second            // the shortest time between two writes that take out stays
-	again     = 200 * time.Millisecond // the pause after a request whose outcome isn't known
-	fewUsers  = 16                     // a bucket with so many users or fewer may be replaced by the users' names (rule 7)
-	fullNames = 1024                   // a record that names so many users replaces no more buckets
-)
-
 // publish keeps this proxy's record in Consul up to date; at most one write is in progress. Written at once:
 // the ack and the stays of a switch, the lock by a new session, stays that are followed. Written once a
 // second at most: stays that are let go of, backends that can't be reached.

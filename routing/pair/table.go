@@ -195,3 +195,25 @@ func (p *Predecessor) Users() (n int) {
 	}
 	return n
 }
+
+// question is one that the successor hasn't answered.
+type question struct {
+	id        uint64
+	waiting   int           // claims that wait for the answer
+	done      chan struct{} // closed when what follows is set
+	answered  bool
+	ok        bool
+	failed    bool // there was no answer
+	elsewhere string
+}
+
+// Successor is the process after this one. Its methods are called under the table's lock, in the order in which things happen: they
+// must not wait, and must keep the order.
+type Successor interface {
+	// Has tells of the claims that there are when it begins to decide.
+	Has([]Stay)
+	// Ask asks for a claim; the answer comes by Answered.
+	Ask(id uint64, s Stay)
+	// Release tells that a claim has ended.
+	Release(user, backend string)
+}

@@ -1,0 +1,158 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"imapproxy/internal/handover"
+	"imapproxy/internal/task"
+)
+
+// leave is the point of no return of a hand-over: the new process serves. It runs in Run's goroutine.
+func (a *App) leave(k *handover.Conn, up *link, sockets *handover.Sockets) {
+	b, log := a.beside, a.tel.Log
+	a.server.Pause()
+	var err error
+	if b.kept, err = sockets.Copy(); err != nil {
+		log.Warn("this process couldn't serve again if the new one ended early", "error", err)
+	}
+	_ = b.listener.Close() // its task ends; the new process will listen at the path
+	a.endPublic()
+	a.parking.pool.LetGo("")  // connections that no session uses
+	if a.opts.Notify != nil { // before the new process says READY=1, which systemd takes from the main process alone
+		if err := a.opts.Notify(fmt.Sprintf("MAINPID=%d", k.PID())); err != nil {
+			log.Warn("systemd can't be told which process is the main one", "pid", k.PID(), "error", err)
+		}
+	}
+	b.passed.Store(true)
+	within := a.cfg.Shutdown.Handover
+	until := time.Now().Add(within)
+	log.Info("a new process has taken over; this one serves its sessions on", "pid", k.PID(), "sessions", a.server.Status().Sessions, "handover", within)
+	up.add(handover.Message{Do: "leaving"})
+	b.leaving = task.Start(func(ctx context.Context) error {
+		reports := task.Start(func(ctx context.Context) error { a.reportLeft(ctx, up, until); return nil })
+		defer func() { _ = reports.Stop() }()
+		a.server.Leave(ctx, within)
+		for _, o := range b.before() {
+			select {
+			case <-o.ended:
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() == nil {
+			b.over_ <- struct{}{}
+		}
+		return nil
+	})
+}
+
+// restart starts a new process of this proxy, which then takes over, and says how that went.
+func (a *App) restart(k *handover.Conn) error {
+	if a.opts.Restart == nil {
+		return errors.New("this process can't start another one")
+	}
+	if len(a.beside.taken) > 0 {
+		return errors.New("another process is taking over")
+	}
+	pid, wait, err := a.opts.Restart()
+	if err != nil {
+		return fmt.Errorf("the new process can't be started: %w", err)
+	}
+	a.tel.Log.Info("a new process was started, to take over", "pid", pid)
+	if err := k.Send(handover.Message{Do: "started", PID: pid}, nil); err != nil {
+		a.tel.Log.Debug("imapproxy upgrade has gone away", "error", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- wait() }() // ends with the new process, or with this one
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if a.beside.passed.Load() {
+			_ = k.Send(handover.Message{Do: "done", PID: pid}, nil)
+			return nil
+		}
+		select {
+		case err := <-ended:
+			if err == nil {
+				err = errors.New("exit code 0")
+			}
+			return fmt.Errorf("the new process has ended, and this one serves on: %w", err)
+		case <-a.over.Done():
+			return errors.New("this process is ending")
+		case <-tick.C:
+		}
+	}
+}
+
+// sharedSockets returns all listening sockets of this process, with descriptors of their own.
+func (a *App) sharedSockets() (*handover.Sockets, error) {
+	all := &handover.Sockets{}
+	var errs []error
+	add := func(name, address string, l *net.TCPListener) {
+		s, err := handover.Of(name, address, l)
+		if err != nil {
+			errs = append(errs, err)
+			return
+		}
+		all.Add(s)
+	}
+	a.server.Sockets(add)
+	if a.admin != nil {
+		add(adminSocket, a.cfg.Admin.Address, a.admin.Socket())
+	}
+	if a.events != nil {
+		add(eventsSocket, a.cfg.Park.Events.Address, a.events.Socket())
+	}
+	if err := errors.Join(errs...); err != nil {
+		all.Close()
+		return nil, err
+	}
+	return all, nil
+}
+
+// endLeaving ends server.Leave.
+func (a *App) endLeaving() error {
+	if a.beside == nil {
+		return nil
+	}
+	return a.beside.leaving.Stop()
+}
+
+// endPublic ends what only one process of a proxy has. The registration stays until the successor replaces it.
+func (a *App) endPublic() {
+	if err := errors.Join(a.listening.Stop(), a.answering.Stop()); err != nil {
+		a.tel.Log.Warn("the admin API has ended", "error", err)
+	}
+	a.listening, a.answering, a.admin, a.events = nil, nil, nil, nil
+}
+
+// reportLeft tells the successor how many sessions are left.
+func (a *App) reportLeft(ctx context.Context, up *link, until time.Time) {
+	tick := time.NewTicker(reportsEvery)
+	defer tick.Stop()
+	for {
+		n := int(a.server.Status().Sessions)
+		for _, o := range a.beside.before() {
+			if s := o.state.Load(); s != nil {
+				n += s.Sessions
+			}
+		}
+		up.add(handover.Message{Do: "left", Count: n, Until: until.UnixMilli()})
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Times of the process that hands over; beside_new.go has the dialogue.
+const (
+	beginWithin  = 2 * time.Minute // the new process knows its backends
+	readyFor     = 3 * time.Minute // it says that it is ready
+	takeWithin   = 5 * time.Second // less than answerWithin
+	reportsEvery = time.Second
+)

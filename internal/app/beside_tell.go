@@ -1,0 +1,150 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"imapproxy/internal/admin"
+	"imapproxy/internal/handover"
+	"imapproxy/proxy"
+)
+
+// tellOlder sends a message to each older process.
+func (b *beside) tellOlder(m handover.Message) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, o := range b.older {
+		o.down.add(m)
+	}
+}
+
+// step has Run's goroutine make a step, and waits for it. false: Run has ended.
+func (b *beside) step(f func()) bool {
+	done := make(chan struct{})
+	select {
+	case b.steps <- func() { f(); close(done) }:
+		<-done
+		return true
+	case <-b.ended:
+		return false
+	}
+}
+
+// talk runs f with a connection, which it closes at the end.
+func (b *beside) talk(k *handover.Conn, f func()) {
+	b.mu.Lock()
+	b.conns[k] = true
+	b.mu.Unlock()
+	b.talking.Go(func() { // ends with the connection, which close closes
+		defer func() {
+			_ = k.Close()
+			k.Drop()
+			b.mu.Lock()
+			delete(b.conns, k)
+			b.mu.Unlock()
+		}()
+		f()
+	})
+}
+
+// pids returns the processes before this one that haven't ended.
+func (b *beside) pids() (all []int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, o := range b.older {
+		all = append(all, o.pids...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// leavingProcesses returns the older processes, for the admin API.
+func (b *beside) leavingProcesses() (all []admin.Leaving) {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, o := range b.older {
+		if s := o.state.Load(); s != nil {
+			all = append(all, *s)
+		} else {
+			all = append(all, admin.Leaving{PID: o.conn.PID(), Version: o.version})
+		}
+	}
+	return all
+}
+
+// before returns the older processes.
+func (b *beside) before() []*older {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]*older(nil), b.older...)
+}
+
+// stopOlder ends the older processes, since this proxy stops. It waits until they were told.
+func (b *beside) stopOlder() {
+	if b == nil || b.passed.Load() {
+		return
+	}
+	for _, o := range b.before() {
+		_ = o.conn.Send(handover.Message{Do: "stop"}, nil) // where it fails the process has ended
+	}
+}
+
+// succeeds says whether this process takes over from another one.
+func (b *beside) succeeds() bool { return b != nil && len(b.older) > 0 }
+
+// hint passes on to the older processes that a user's mailbox may have changed.
+func (b *beside) hint(user, mailbox string) {
+	b.tellOlder(handover.Message{Do: "hint", User: user, Text: mailbox})
+}
+
+// kick ends sessions, also those of the older processes; those aren't counted, and aren't waited for.
+func (a *App) kick(ctx context.Context, k proxy.Kick) proxy.Kicked {
+	if data, err := json.Marshal(k); err == nil && !k.DryRun {
+		a.beside.tellOlder(handover.Message{Do: "kick", Data: data})
+	}
+	return a.server.Kick(ctx, k)
+}
+
+// giveUp ends this process's connections of a user, since the successor needs the user at another backend. It doesn't
+// wait. abort: the backend is lost, and the ends of connections aren't waited for.
+func (a *App) giveUp(user string, abort bool) {
+	a.server.LetGo(user, abort)
+	a.parking.hub.LetGo(user)
+	a.parking.pool.LetGo(user)
+	if !abort {
+		return
+	}
+	b := a.beside
+	var cuts []func()
+	b.mu.Lock()
+	for _, cut := range b.cuts[user] {
+		cuts = append(cuts, cut)
+	}
+	b.mu.Unlock()
+	for _, cut := range cuts {
+		cut()
+	}
+}
+
+// over delivers once when this process has left and serves no session any more.
+func (b *beside) over() <-chan struct{} {
+	if b == nil {
+		return nil
+	}
+	return b.over_
+}
+
+// next delivers steps for Run's goroutine.
+func (b *beside) next() <-chan func() {
+	if b == nil {
+		return nil
+	}
+	return b.steps
+}
