@@ -22,6 +22,7 @@ type agreeing struct {
 	*referee
 	consul *consultest.Agent
 	linger string // of the proxies that are started
+	mail   string // the backends' store
 	doves  []*servers.Server
 }
 
@@ -32,38 +33,64 @@ func startAgreeing(t *testing.T, proxies, backends int, further string) *agreein
 
 func startAgreeingParked(t *testing.T, proxies, backends int, linger, further string) *agreeing {
 	t.Helper()
-	servers.Real(t)
-	k := &agreeing{linger: linger,
-		several: &several{t: t, token: filepath.Join(servers.Folder(t), "cluster.token")},
-		referee: newReferee(t), consul: consultest.Start(t),
-	}
-	mail := servers.DovecotMail(t)
+	k := newAgreeing(t, linger)
 	for i := range backends {
 		id := fmt.Sprint("d", i+1)
-		dove := servers.StartDovecot(t, servers.DovecotOptions{Name: id, Mail: mail})
-		k.doves = append(k.doves, dove)
-		registerBackend(t, k.consul, id, k.before(id, dove.Addr))
+		registerBackend(t, k.consul, id, k.addBackend(id))
 	}
-	writeFile(t, k.token, clusterToken+"\n")
 	for range proxies {
 		k.proxies = append(k.proxies, k.start(further))
 	}
+	k.agreed()
+	return k
+}
+
+// newAgreeing is a Consul, without proxies and backends.
+func newAgreeing(t *testing.T, linger string) *agreeing {
+	t.Helper()
+	servers.Real(t)
+	k := &agreeing{
+		linger: linger, several: &several{t: t, token: filepath.Join(servers.Folder(t), "cluster.token")},
+		referee: newReferee(t), consul: consultest.Start(t), mail: servers.DovecotMail(t),
+	}
+	writeFile(t, k.token, clusterToken+"\n")
+	return k
+}
+
+// addBackend starts a backend, and returns its address.
+func (k *agreeing) addBackend(id string) string {
+	k.several.t.Helper()
+	dove := servers.StartDovecot(k.several.t, servers.DovecotOptions{Name: id, Mail: k.mail})
+	k.doves = append(k.doves, dove)
+	return k.before(id, dove.Addr)
+}
+
+// agreed waits until all proxies go by one fleet.
+func (k *agreeing) agreed() {
+	t := k.several.t
+	t.Helper()
 	for _, p := range k.proxies {
 		p.eventually(t, "one of all proxies", func() error {
-			if a := k.agreement(p); len(a.Proxies) != proxies || a.Epoch != a.Acked || a.State != "joined" {
+			if a := k.agreement(p); len(a.Proxies) != len(k.proxies) || a.Epoch != a.Acked || a.State != "joined" {
 				return fmt.Errorf("%+v", a)
 			}
 			return nil
 		})
 	}
-	return k
 }
 
 // start runs a proxy. The shortest session has the death of a proxy take half a minute.
 func (k *agreeing) start(further string) *runningProxy {
-	return startProxy(k.several.t, proxyOptions{Consul: k.consul.Address(), Service: service, Linger: k.linger, AdminToken: k.token,
-		Routing: `flap_damp = "0s"` + "\nfailover_after = \"1s\"",
-		Further: fmt.Sprintf("register {\n}\ncluster {\n  token_file = %q\n  session_ttl = \"10s\"\n%s}\n", k.token, further)})
+	k.several.t.Helper()
+	return k.startWith(further, proxyOptions{Consul: k.consul.Address(), Routing: `flap_damp = "0s"` + "\nfailover_after = \"1s\""})
+}
+
+// startWith runs a proxy with further settings, and further lines of its block cluster.
+func (k *agreeing) startWith(further string, o proxyOptions) *runningProxy {
+	k.several.t.Helper()
+	o.Service, o.Linger, o.AdminToken = service, k.linger, k.token
+	o.Further += fmt.Sprintf("register {\n}\ncluster {\n  token_file = %q\n  session_ttl = \"10s\"\n%s}\n", k.token, further)
+	return startProxy(k.several.t, o)
 }
 
 // agreementRow is what we read of a proxy's part.

@@ -15,13 +15,14 @@ import (
 // A referee stands between proxies and backends, and sees each connection of a user from before its login reaches the backend until the backend has closed
 // it. It fails the test where a user has connections at two backends.
 type referee struct {
-	t  testing.TB
-	mu sync.Mutex                // guards at
-	at map[string]map[string]int // user → backend → connections
+	t    testing.TB
+	mu   sync.Mutex                // guards at and made
+	at   map[string]map[string]int // user → backend → connections
+	made map[string]int            // user → connections so far
 }
 
 func newReferee(t testing.TB) *referee {
-	return &referee{t: t, at: map[string]map[string]int{}}
+	return &referee{t: t, at: map[string]map[string]int{}, made: map[string]int{}}
 }
 
 // before is an address in front of a backend.
@@ -131,6 +132,7 @@ func (r *referee) enter(user, id string) {
 		r.at[user] = map[string]int{}
 	}
 	r.at[user][id]++
+	r.made[user]++
 }
 
 func (r *referee) leave(user, id string) {

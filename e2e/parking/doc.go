@@ -6,6 +6,6 @@
 // between proxy and server: a site is a server that many checks share, each with a lab of
 // its own, a proxy that is started from a configuration (internal/apptest), and its users.
 //
-// Imports e2e/servers, internal/app, internal/apptest, internal/imaptest and
-// proxy. Imported by none.
+// Imports e2e/servers, internal/app, internal/apptest, internal/imaptest,
+// internal/imaptest/consultest and proxy. Imported by none.
 package parking

@@ -31,12 +31,14 @@ type Park map[string]any
 // A Config is a proxy before one backend, with a listener "plain" in clear and one "imaps"
 // under TLS. Addresses are on loopback, ports are free ones.
 type Config struct {
-	Backend string        // its address
-	Cert    imaptest.Cert // of imaps
-	Park    Park          // the settings of the block park
-	Events  bool          // push events are taken, on the admin address
-	Drain   time.Duration // 0: 100 ms
-	More    string        // further blocks, as a file has them
+	Backend string // its address
+	// Discovery is a block of its own in place of the backend's, as a file has it; "": the backend's.
+	Discovery string
+	Cert      imaptest.Cert // of imaps
+	Park      Park          // the settings of the block park
+	Events    bool          // push events are taken, on the admin address
+	Drain     time.Duration // 0: 100 ms
+	More      string        // further blocks, as a file has them
 }
 
 // The first probe finds the backend up; there is no other, since tests count what comes there.
@@ -56,6 +58,9 @@ listener "imaps" {
   }
 }
 auth "backend" {}
+{{if .Discovery}}
+{{.Discovery}}
+{{else}}
 discovery "static" {
   backend "b1" {
     address = "{{.Backend}}"
@@ -65,6 +70,7 @@ discovery "static" {
     timeout  = "1m"
   }
 }
+{{end}}
 routing {
   storage = "shared"
 }

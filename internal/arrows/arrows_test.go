@@ -87,7 +87,7 @@ var arrows = map[string][]string{
 	"e2e/model":            {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy", "proxy/auth", "proxy/park", "proxy/park/view", "proxy/session", "proxy/upstream", "routing", "telemetry"},
 	"e2e/chaos":            {"e2e/servers", "internal/imaptest"},
 	"e2e/restarts":         {"e2e/servers", "internal/imaptest"},
-	"e2e/parking":          {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy"},
+	"e2e/parking":          {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest", "internal/app", "internal/apptest", "proxy"},
 	"e2e/idlers":           {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "internal/task", "proxy", "proxy/session"},
 	"e2e/report":           {},
 }

@@ -51,7 +51,13 @@ func (c *Tapped) Cut() {
 // has failed shows what the proxy sent.
 func NewTap(t testing.TB, backend string) *Tap {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	return NewTapAt(t, "127.0.0.1:0", backend)
+}
+
+// NewTapAt is NewTap at an address of one's own.
+func NewTapAt(t testing.TB, address, backend string) *Tap {
+	t.Helper()
+	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -151,6 +151,9 @@ func (m *Member) Take() ([]Op, []Effect) {
 	return ops, effects
 }
 
+// TTL returns the time to live of this proxy's sessions in Consul.
+func (m *Member) TTL() time.Duration { return m.o.TTL }
+
 // Version changes when claims that wait should be made again.
 func (m *Member) Version() uint64 { return m.version }
 

@@ -82,7 +82,7 @@ func New(o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	kv, err := newConsul(o.Consul, o.Service)
+	kv, err := newConsul(o.Consul, o.Service, member.TTL())
 	if err != nil {
 		return nil, err
 	}

@@ -17,13 +17,12 @@ import (
 	"imapproxy/routing/discovery"
 )
 
-// A watch makes at most watchRate requests a second, and at most watchBurst at once. One answer takes at
-// most watchWait, a sixteenth of it, and watchSlack.
+// A watch makes at most watchRate requests a second, and at most watchBurst at once.
 const (
 	watchRate  = 5
 	watchBurst = 5
-	watchWait  = time.Minute
-	watchSlack = 3 * time.Second
+	watchSlack = 3 * time.Second // how much longer than consul.wait an answer may take, besides the sixteenth that Consul adds
+	maxWait    = time.Minute
 	watchPause = 250 * time.Millisecond // after an error
 )
 
@@ -32,6 +31,11 @@ type consul struct {
 	prefix string // it ends with a slash
 	name   string // the name of the sessions, for people
 	opts   discovery.ConsulOptions
+	// wait is how long a blocking read may block. Consul doesn't answer a blocking read when its state is
+	// restored from a snapshot, and its indexes go back; the read ends when an index is higher than before,
+	// or after this time. All proxies have to notice a restored state within a session's TTL, since they join
+	// again after that.
+	wait time.Duration
 
 	// Guards the client. After Consul refuses its token a new client is made, so that the token's file is
 	// read again.
@@ -45,8 +49,8 @@ type consul struct {
 	decoder  agree.Decoder
 }
 
-func newConsul(o discovery.ConsulOptions, service string) (*consul, error) {
-	k := &consul{denied: make(map[agree.OpKind]bool), prefix: "imapproxy/" + service + "/", name: "imapproxy " + service, opts: o}
+func newConsul(o discovery.ConsulOptions, service string, ttl time.Duration) (*consul, error) {
+	k := &consul{denied: make(map[agree.OpKind]bool), prefix: "imapproxy/" + service + "/", name: "imapproxy " + service, opts: o, wait: min(ttl/2, maxWait)}
 	if _, err := k.connect(); err != nil { // an error in the files is reported at the start
 		return nil, err
 	}
@@ -242,8 +246,8 @@ func (k *consul) next(ctx context.Context, index uint64, asks bool) (*agree.Read
 	limit := watchSlack
 	q := &api.QueryOptions{AllowStale: !asks, RequireConsistent: asks}
 	if index > 0 {
-		q.WaitIndex, q.WaitTime = index, watchWait
-		limit += watchWait + watchWait/16
+		q.WaitIndex, q.WaitTime = index, k.wait
+		limit += k.wait + k.wait/16
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

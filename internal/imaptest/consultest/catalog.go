@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strconv"
 )
 
 // Service is a registration with the agent, in Consul's own words.
@@ -140,6 +141,16 @@ func (a *Agent) DeleteKV(key string) {
 func (a *Agent) Get(path string) (string, bool) {
 	text, err := a.do(http.MethodGet, path, nil)
 	return text, err == nil
+}
+
+// Index returns Consul's index of what a path such as /v1/health/service/NAME answers.
+func (a *Agent) Index(path string) (uint64, error) {
+	res, err := a.client.Get("http://" + a.Address() + path)
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	return strconv.ParseUint(res.Header.Get("X-Consul-Index"), 10, 64)
 }
 
 func (a *Agent) must(method, path string, body []byte) {

@@ -34,16 +34,18 @@ const (
 	startTries   = 3 // another process may take a port between choosing and binding
 )
 
-// Agent is a Consul agent in -dev mode on loopback: a server with its state in
-// memory, gone when its process is. Its methods fail the test.
+// Agent is a Consul agent on loopback. One that Start runs is in -dev mode: a server with its state in
+// memory, gone when its process is. One that Join runs is a client with a folder. Its methods fail the test.
 type Agent struct {
 	t      testing.TB
 	binary string
 	log    string // file
+	name   string // its node's
 	node   string // its UUID
-	token  string // of the management, where there are ACLs; else ""
-	ports  [3]int // HTTP, Serf, RPC
 	client *http.Client
+	mode   []string // the arguments that make it a server or a client
+	token  string   // of the management, where there are ACLs; else ""
+	ports  [3]int   // HTTP, Serf, RPC
 	proc   *process
 }
 
@@ -75,24 +77,35 @@ func start(t testing.TB, token string) *Agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &Agent{t: t, binary: binary, node: nodeID(), token: token, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: callTimeout}}
-	log, err := os.CreateTemp(t.TempDir(), "consul-*.log")
+	a := &Agent{t: t, binary: binary, name: "dev1", node: nodeID(), token: token, client: newClient(), mode: []string{"-dev"}}
+	a.begin()
+	return a
+}
+
+func newClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: callTimeout}
+}
+
+// begin starts the agent for the first time, on free ports.
+func (a *Agent) begin() {
+	a.t.Helper()
+	log, err := os.CreateTemp(a.t.TempDir(), "consul-*.log")
 	if err != nil {
-		t.Fatal(err)
+		a.t.Fatal(err)
 	}
 	a.log = log.Name()
 	log.Close()
-	t.Cleanup(a.Kill)
+	a.t.Cleanup(a.Kill)
 	for try := 1; ; try++ {
 		if a.ports, err = freePorts(); err == nil {
 			err = a.run()
 		}
 		if err == nil {
-			return a
+			return
 		}
 		a.Kill()
 		if try == startTries {
-			t.Fatalf("consul doesn't start: %v\n%s", err, a.logTail())
+			a.t.Fatalf("consul doesn't start: %v\n%s", err, a.logTail())
 		}
 	}
 }
@@ -155,10 +168,11 @@ func (a *Agent) run() error {
 		return err
 	}
 	defer log.Close()
-	args := []string{"agent", "-dev", "-node=dev1", "-bind=127.0.0.1", "-client=127.0.0.1",
+	args := []string{"agent", "-node=" + a.name, "-bind=127.0.0.1", "-client=127.0.0.1",
 		fmt.Sprintf("-http-port=%d", a.ports[0]), fmt.Sprintf("-serf-lan-port=%d", a.ports[1]),
 		fmt.Sprintf("-server-port=%d", a.ports[2]), "-serf-wan-port=-1", "-dns-port=-1", "-grpc-port=-1",
 		"-grpc-tls-port=-1", "-node-id=" + a.node, "-hcl=disable_update_check=true"}
+	args = append(args, a.mode...)
 	if a.token != "" {
 		args = append(args, fmt.Sprintf(`-hcl=acl { enabled = true, default_policy = "deny", tokens { initial_management = %q, agent = %q } }`, a.token, a.token))
 	}
@@ -188,7 +202,7 @@ func (a *Agent) run() error {
 		case <-poll.C:
 			leader, err1 := a.do(http.MethodGet, "/v1/status/leader", nil)
 			nodes, err2 := a.do(http.MethodGet, "/v1/catalog/nodes", nil)
-			if err1 == nil && err2 == nil && strings.Contains(leader, ":") && strings.Contains(nodes, "dev1") {
+			if err1 == nil && err2 == nil && strings.Contains(leader, ":") && strings.Contains(nodes, `"`+a.name+`"`) {
 				return nil
 			}
 		}
