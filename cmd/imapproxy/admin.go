@@ -126,36 +126,6 @@ func table(w io.Writer, head []string, rows [][]string) error {
 	return t.Flush()
 }
 
-// dash returns "-" for an empty column. Texts that a client chose (a user's name) can't control the terminal:
-// unprintable characters are escaped.
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
-}
-
-// ago formats a duration for human readers.
-func ago(d time.Duration) string {
-	switch {
-	case d < time.Second:
-		return "0s"
-	case d < time.Minute:
-		return d.Truncate(time.Second).String()
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
-	default:
-		return fmt.Sprintf("%dd", int(d.Hours()/24))
-	}
-}
-
 // size formats a number of bytes for human readers, in powers of 1000.
 func size(n int64) string {
 	if n < 1000 {
@@ -169,3 +139,9 @@ func size(n int64) string {
 	}
 	return fmt.Sprintf("%.3g PB", f/1000)
 }
+
+// dash returns text for a terminal, "-" for an empty column.
+func dash(s string) string { return admin.Printable(s) }
+
+// ago formats a duration for human readers.
+func ago(d time.Duration) string { return admin.Elapsed(d) }

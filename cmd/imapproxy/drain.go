@@ -104,52 +104,6 @@ func drainOf(all admin.Cluster[admin.Backends], backend string) *admin.Drain {
 	return nil
 }
 
-// allDrains is how far all proxies are together, by backend. A user who has connections by several proxies is counted at each.
-func allDrains(all admin.Cluster[admin.Backends]) []admin.Drain {
-	sum := map[string]*admin.Drain{}
-	for _, p := range all.Proxies {
-		if p.Answer == nil {
-			continue
-		}
-		for _, d := range p.Answer.Drains {
-			s := sum[d.StableID]
-			if s == nil {
-				s = new(d)
-				s.Sessions, s.Held = maps.Clone(d.Sessions), maps.Clone(d.Held)
-				sum[d.StableID] = s
-				continue
-			}
-			s.Users, s.Started, s.Ended = s.Users+d.Users, s.Started+d.Started, s.Ended+d.Ended
-			s.Ends, s.Begun = later(s.Ends, d.Ends), earlier(s.Begun, d.Begun)
-			for at, n := range d.Sessions {
-				s.Sessions[at] += n
-			}
-			for why, n := range d.Held {
-				s.Held[why] += n
-			}
-		}
-	}
-	var drains []admin.Drain
-	for _, id := range slices.Sorted(maps.Keys(sum)) {
-		drains = append(drains, *sum[id])
-	}
-	return drains
-}
-
-func later(a, b *time.Time) *time.Time {
-	if a == nil || b != nil && b.After(*a) {
-		return b
-	}
-	return a
-}
-
-func earlier(a, b *time.Time) *time.Time {
-	if a == nil || b != nil && b.Before(*a) {
-		return b
-	}
-	return a
-}
-
 // showDryDrain says who would be moved.
 func showDryDrain(w io.Writer, all admin.Cluster[admin.DrainAnswer]) error {
 	moves, sessions, users, name := map[string]int{}, map[string]int{}, 0, ""
@@ -159,12 +113,8 @@ func showDryDrain(w io.Writer, all admin.Cluster[admin.DrainAnswer]) error {
 			continue
 		}
 		name, users = a.Backend, users+a.Users
-		for to, n := range a.Moves {
-			moves[to] += n
-		}
-		for at, n := range a.Sessions {
-			sessions[at] += n
-		}
+		moves = plus(moves, a.Moves)
+		sessions = plus(sessions, a.Sessions)
 	}
 	fmt.Fprintf(w, "%s would be drained: connections of %s would be moved\n", dash(name), count(users, "user"))
 	for _, to := range slices.Sorted(maps.Keys(moves)) {

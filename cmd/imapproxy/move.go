@@ -64,9 +64,7 @@ func showDryMove(w io.Writer, all admin.Cluster[admin.MoveAnswer]) error {
 				sum.From = from
 			}
 		}
-		for at, n := range a.Sessions {
-			sessions[at] += n
-		}
+		sessions = plus(sessions, a.Sessions)
 	}
 	fmt.Fprintf(w, "%s would go to %s", dash(sum.User), dash(sum.To))
 	if sum.From == "" {

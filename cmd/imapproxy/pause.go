@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"time"
 
 	"imapproxy/internal/admin"
@@ -131,38 +129,6 @@ func pauseOf(all admin.Cluster[admin.Backends], backend string) *admin.Pause {
 	return nil
 }
 
-// allPauses returns the pauses with what all proxies have there, by backend.
-func allPauses(all admin.Cluster[admin.Backends]) []admin.Pause {
-	sum := map[string]*admin.Pause{}
-	for _, proxy := range all.Proxies {
-		if proxy.Answer == nil {
-			continue
-		}
-		for _, p := range proxy.Answer.Pauses {
-			s := sum[p.StableID]
-			if s == nil {
-				s = new(p)
-				s.Sessions, s.Held = maps.Clone(p.Sessions), maps.Clone(p.Held)
-				sum[p.StableID] = s
-				continue
-			}
-			s.Connections += p.Connections
-			s.Until = later(s.Until, p.Until)
-			for at, n := range p.Sessions {
-				s.Sessions[at] += n
-			}
-			for why, n := range p.Held {
-				s.Held[why] += n
-			}
-		}
-	}
-	var pauses []admin.Pause
-	for _, id := range slices.Sorted(maps.Keys(sum)) {
-		pauses = append(pauses, *sum[id])
-	}
-	return pauses
-}
-
 // pauseWords says what is left at a paused backend, and what holds it.
 func pauseWords(p admin.Pause, now time.Time) string {
 	text := dash(p.Backend) + ": paused"
@@ -195,18 +161,12 @@ func showPauses(w io.Writer, pauses []admin.Pause) error {
 // showDryPause says what a pause would hold.
 func showDryPause(w io.Writer, all admin.Cluster[admin.PauseAnswer]) error {
 	var sum admin.Pause
-	sum.Sessions, sum.Held = map[string]int{}, map[string]int{}
 	for _, p := range all.Proxies {
 		if p.Answer == nil {
 			continue
 		}
 		sum.Backend, sum.Connections = p.Answer.Backend, sum.Connections+p.Answer.Connections
-		for at, n := range p.Answer.Sessions {
-			sum.Sessions[at] += n
-		}
-		for why, n := range p.Answer.Held {
-			sum.Held[why] += n
-		}
+		sum.Sessions, sum.Held = plus(sum.Sessions, p.Answer.Sessions), plus(sum.Held, p.Answer.Held)
 	}
 	fmt.Fprintf(w, "%s would be paused: %s there, %s\n", dash(sum.Backend), count(total(sum.Sessions), "session"), count(sum.Connections, "connection"))
 	if len(sum.Sessions) > 0 {
@@ -216,13 +176,6 @@ func showDryPause(w io.Writer, all admin.Cluster[admin.PauseAnswer]) error {
 		fmt.Fprintf(w, "not parked, by what holds them now: %s\n", admin.Histogram(sum.Held))
 	}
 	return notAnswered(w, all.Failed())
-}
-
-func total(counts map[string]int) (n int) {
-	for _, some := range counts {
-		n += some
-	}
-	return n
 }
 
 type resumeCommand struct {

@@ -10,7 +10,7 @@ import (
 
 // Progress returns how far a drain is, and what holds it, in words. The page and the command line show them.
 func (d *Drain) Progress(now time.Time) string {
-	text := printable(d.Backend) + ": connections of " + users(d.Users) + " left"
+	text := Printable(d.Backend) + ": connections of " + users(d.Users) + " left"
 	if d.Started > d.Users && d.Begun != nil {
 		text += fmt.Sprintf(" of %d", d.Started)
 		if passed := now.Sub(*d.Begun).Seconds(); passed >= 1 {
@@ -29,7 +29,7 @@ func (d *Drain) Progress(now time.Time) string {
 	case d.Ends == nil:
 		text += "; not begun"
 	case d.Ends.After(now):
-		text += "; all have had their turn in " + inWords(d.Ends.Sub(now))
+		text += "; all have had their turn in " + Elapsed(d.Ends.Sub(now))
 	default:
 		text += "; those who are left are asked again"
 	}
@@ -37,7 +37,7 @@ func (d *Drain) Progress(now time.Time) string {
 	case d.Ended > 0:
 		text += fmt.Sprintf("; sessions of %s ended", users(d.Ended))
 	case d.Deadline != nil && d.Deadline.After(now) && d.Users > 0:
-		text += "; what is left is ended in " + inWords(d.Deadline.Sub(now))
+		text += "; what is left is ended in " + Elapsed(d.Deadline.Sub(now))
 	}
 	return text
 }
@@ -58,7 +58,7 @@ func Histogram(counts map[string]int) string {
 	slices.SortStableFunc(names, func(a, b string) int { return counts[b] - counts[a] })
 	var all []string
 	for _, name := range names {
-		all = append(all, fmt.Sprintf("%d %s", counts[name], printable(name)))
+		all = append(all, fmt.Sprintf("%d %s", counts[name], Printable(name)))
 	}
 	return strings.Join(all, ", ")
 }
@@ -70,8 +70,9 @@ func users(n int) string {
 	return fmt.Sprintf("%d users", n)
 }
 
-// printable is text for a terminal: control characters are replaced. An empty text is a dash.
-func printable(s string) string {
+// Printable returns text for a terminal, such as a user's name that a client chose: control characters are replaced, so
+// that it can't control the terminal. An empty text becomes a dash.
+func Printable(s string) string {
 	if s == "" {
 		return "-"
 	}
@@ -83,8 +84,8 @@ func printable(s string) string {
 	}, s)
 }
 
-// inWords formats a duration for people.
-func inWords(d time.Duration) string {
+// Elapsed formats a duration for human readers.
+func Elapsed(d time.Duration) string {
 	switch {
 	case d < time.Minute:
 		return max(d, 0).Truncate(time.Second).String()

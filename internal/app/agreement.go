@@ -27,7 +27,7 @@ const (
 )
 
 func newAgreement(id string) *agreement {
-	return &agreement{id: id, applied: make(chan struct{}), ends: make(map[string]map[*connClaim]func())}
+	return &agreement{id: id, applied: make(chan struct{})}
 }
 
 // openAgreement creates this proxy's part. It contacts nothing.
@@ -216,46 +216,14 @@ func (g connClaims) Claim(_ context.Context, user, backend string) (upstream.Cla
 
 // Release implements upstream.Claim.
 func (c *connClaim) Release() {
-	g := c.of
-	g.mu.Lock()
-	if all := g.ends[c.user]; all != nil {
-		if delete(all, c); len(all) == 0 {
-			delete(g.ends, c.user)
-		}
-	}
-	g.mu.Unlock()
+	c.of.ends.seen(c.user, c)
 	c.hold.Release()
 }
 
-// Ends implements upstream.Claim. There is one entry for each connection that was closed and whose end
-// hasn't been seen.
+// Ends implements upstream.Claim.
 func (c *connClaim) Ends(cut func()) {
-	g := c.of
 	c.hold.Ending()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.ends[c.user] == nil {
-		g.ends[c.user] = make(map[*connClaim]func())
-	}
-	g.ends[c.user][c] = cut
-}
-
-// cut stops waiting for the ends of a user's connections, or with "" of all users'.
-func (g *agreement) cut(user string) {
-	var cuts []func()
-	g.mu.Lock()
-	for u, all := range g.ends {
-		if user != "" && u != user {
-			continue
-		}
-		for _, cut := range all {
-			cuts = append(cuts, cut)
-		}
-	}
-	g.mu.Unlock()
-	for _, cut := range cuts {
-		cut()
-	}
+	c.of.ends.await(c.user, c, cut)
 }
 
 // letGo ends the connections of a user, or of all users; it doesn't wait. Each claim ends once the
@@ -269,9 +237,9 @@ func (a *App) letGo(e agree.Effect) {
 	a.parking.hub.LetGo(e.User)
 	a.parking.pool.LetGo(e.User)
 	if e.Abort {
-		a.agreement.cut(e.User)
+		a.agreement.ends.cut(e.User)
 	}
 	if all { // LetGo of a user is repeated, CloseAll isn't
-		time.AfterFunc(cutAfter, func() { a.agreement.cut("") })
+		time.AfterFunc(cutAfter, func() { a.agreement.ends.cut("") })
 	}
 }

@@ -131,9 +131,7 @@ func TestNoRightIsLeftOnceTheSessionsHaveEnded(t *testing.T) {
 	a.parking.pool.LetGo("")
 	eventually(t, func() error {
 		s := a.agreement.part.Status()
-		a.agreement.mu.Lock()
-		waiting := len(a.agreement.ends)
-		a.agreement.mu.Unlock()
+		waiting := a.agreement.ends.users()
 		if s.Users != 0 || waiting != 0 {
 			return fmt.Errorf("rights of %d users are left, ends of %d are waited for, %d connections wait to be used", s.Users, waiting, a.parking.pool.Len())
 		}
@@ -195,17 +193,17 @@ func TestEndsThatArentSeenAreCut(t *testing.T) {
 	for _, user := range []string{"ann", "ann", "bob"} {
 		(&connClaim{of: g, user: user}).Ends(func() { cut[user]++ })
 	}
-	if g.cut("ann"); cut["ann"] != 2 || cut["bob"] != 0 {
+	if g.ends.cut("ann"); cut["ann"] != 2 || cut["bob"] != 0 {
 		t.Errorf("%v", cut)
 	}
-	if g.cut(""); cut["ann"] != 4 || cut["bob"] != 1 {
+	if g.ends.cut(""); cut["ann"] != 4 || cut["bob"] != 1 {
 		t.Errorf("%v", cut)
 	}
 	ended := &connClaim{of: g, user: "carl"}
 	ended.Ends(func() { t.Error("it has ended") })
 	ended.Release()
-	if g.cut("carl"); len(g.ends) != 2 {
-		t.Errorf("%d users' ends are waited for", len(g.ends))
+	if g.ends.cut("carl"); g.ends.users() != 2 {
+		t.Errorf("%d users' ends are waited for", g.ends.users())
 	}
 }
 

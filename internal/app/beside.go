@@ -23,7 +23,7 @@ func newBeside(c *config.Config) *beside {
 	}
 	return &beside{
 		path: path, steps: make(chan func()), ended: make(chan struct{}), over_: make(chan struct{}, 1), taken: make(chan struct{}, 1),
-		conns: make(map[*handover.Conn]bool), cuts: make(map[string]map[*besideClaim]func()),
+		conns: make(map[*handover.Conn]bool),
 	}
 }
 
@@ -129,24 +129,9 @@ func (c *besideClaim) Release() {
 	if c.released.Swap(true) {
 		return
 	}
-	b := c.of
-	b.mu.Lock()
-	if all := b.cuts[c.user]; all != nil {
-		if delete(all, c); len(all) == 0 {
-			delete(b.cuts, c.user)
-		}
-	}
-	b.mu.Unlock()
-	b.table.Release(c.user, c.backend)
+	c.of.ends.seen(c.user, c)
+	c.of.table.Release(c.user, c.backend)
 }
 
-// Ends implements upstream.Claim. There is one entry for each connection that was closed and whose end hasn't been seen.
-func (c *besideClaim) Ends(cut func()) {
-	b := c.of
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.cuts[c.user] == nil {
-		b.cuts[c.user] = make(map[*besideClaim]func())
-	}
-	b.cuts[c.user][c] = cut
-}
+// Ends implements upstream.Claim.
+func (c *besideClaim) Ends(cut func()) { c.of.ends.await(c.user, c, cut) }

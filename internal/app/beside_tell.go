@@ -118,18 +118,8 @@ func (a *App) giveUp(user string, abort bool) {
 	a.server.LetGo(user, abort)
 	a.parking.hub.LetGo(user)
 	a.parking.pool.LetGo(user)
-	if !abort {
-		return
-	}
-	b := a.beside
-	var cuts []func()
-	b.mu.Lock()
-	for _, cut := range b.cuts[user] {
-		cuts = append(cuts, cut)
-	}
-	b.mu.Unlock()
-	for _, cut := range cuts {
-		cut()
+	if abort {
+		a.beside.ends.cut(user)
 	}
 }
 

@@ -140,12 +140,12 @@ type beside struct {
 	passed   atomic.Bool        // the successor accepts the clients
 	orphaned atomic.Bool        // the successor has one of its own
 	talking  sync.WaitGroup     // connections
+	ends     ends
 
 	// Guards what follows; nothing waits under it.
 	mu    sync.Mutex
 	older []*older
 	conns map[*handover.Conn]bool
-	cuts  map[string]map[*besideClaim]func() // by user: what ends the wait for a connection's end
 }
 
 // besideClaim is the right of a connection to exist.
@@ -181,11 +181,12 @@ type agreement struct {
 	giving sync.Mutex
 	fleet  *agree.Fleet // the newest
 
+	ends ends
+
 	// Guards what follows; nothing waits under it.
 	mu      sync.Mutex
-	epoch   uint64                           // the epoch that the router goes by
-	applied chan struct{}                    // closed, and replaced, at each fleet
-	ends    map[string]map[*connClaim]func() // by user: the connections whose ends are waited for, each with a function that ends the wait
+	epoch   uint64        // the epoch that the router goes by
+	applied chan struct{} // closed, and replaced, at each fleet
 
 	running, telling *task.Task
 }

@@ -80,17 +80,8 @@ func (c *BackendConn) ReadCommand() (Command, error) {
 		}
 		return Command{Response: u, Conn: c.Index}, err
 	}
-	cmd := Command{Response: u, Conn: c.Index}
-	if f := strings.SplitN(u.Text, " ", 3); len(f) > 1 {
-		cmd.Name = strings.ToUpper(f[1])
-		if len(f) > 2 {
-			cmd.Args = f[2]
-		}
-		if cmd.Name == "UID" {
-			sub, args, _ := strings.Cut(cmd.Args, " ")
-			cmd.Name, cmd.Args = "UID "+strings.ToUpper(sub), args
-		}
-	}
+	cmd := parseCommand(u)
+	cmd.Conn = c.Index
 	c.Backend.mu.Lock()
 	c.Backend.commands = append(c.Backend.commands, cmd)
 	c.Backend.changedLocked()

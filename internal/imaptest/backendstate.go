@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -89,4 +90,21 @@ func (b *Backend) changedLocked() {
 // Wait blocks until an event has happened.
 func (b *Backend) Wait(event string) error {
 	return b.await("event "+event, func() bool { return b.fired[event] })
+}
+
+// parseCommand takes a client's command apart.
+func parseCommand(u Response) Command {
+	cmd := Command{Response: u}
+	f := strings.SplitN(u.Text, " ", 3)
+	if len(f) > 1 {
+		cmd.Name = strings.ToUpper(f[1])
+	}
+	if len(f) > 2 {
+		cmd.Args = f[2]
+	}
+	if cmd.Name == "UID" {
+		sub, args, _ := strings.Cut(cmd.Args, " ")
+		cmd.Name, cmd.Args = "UID "+strings.ToUpper(sub), args
+	}
+	return cmd
 }

@@ -84,22 +84,6 @@ func (s *modelSession) wake() <-chan struct{} {
 	return s.box.changed
 }
 
-func parseCommand(u Response) Command {
-	cmd := Command{Response: u}
-	f := strings.SplitN(u.Text, " ", 3)
-	if len(f) > 1 {
-		cmd.Name = strings.ToUpper(f[1])
-	}
-	if len(f) > 2 {
-		cmd.Args = f[2]
-	}
-	if cmd.Name == "UID" {
-		sub, args, _ := strings.Cut(cmd.Args, " ")
-		cmd.Name, cmd.Args = "UID "+strings.ToUpper(sub), args
-	}
-	return cmd
-}
-
 // answer answers one command, as a whole: nothing happens in between.
 func (s *modelSession) answer(cmd Command) error {
 	s.mu.Lock()
