@@ -74,8 +74,10 @@ func (t *Client) KnownFlags(messages view.UIDs) *view.Known {
 // ForgetFlags forgets which flags the client knows.
 func (t *Client) ForgetFlags() { t.Mailbox.known = nil }
 
-// fetched follows a FETCH response, if a resync uses QRESYNC and a mailbox with a known name is selected.
+// fetched follows a FETCH response: its UID and, if a resync uses QRESYNC and a mailbox with a known name is selected,
+// its flags.
 func (t *Client) fetched(f *FetchResponse) {
+	t.Mailbox.tally.Named(f.number, f.uid)
 	if t.compared || t.Mailbox.Name == "" {
 		return
 	}

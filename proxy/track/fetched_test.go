@@ -1,6 +1,7 @@
 package track
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -45,5 +46,25 @@ func TestFlagsThatWereToldByUIDAreKnown(t *testing.T) {
 	}
 	if _, ok := uids.Of(5); ok {
 		t.Error("5 is known")
+	}
+}
+
+// The UID of a message that came, which a FETCH response tells with its flags, says which message a client counts that
+// was told neither of one that came and went before it nor of one that came later.
+func TestAUIDThatWasToldSaysWhichMessageCame(t *testing.T) {
+	f := follow("C: b SELECT INBOX\nS: * 1 EXISTS\nS: * OK [UIDVALIDITY 7] v\nS: * OK [UIDNEXT 5] n\nS: b OK done\nC: c NOOP\nS: * 2 EXISTS\nS: c OK done")
+	seen := view.Seen{UIDValidity: 7, UIDNext: 9, UIDs: view.UIDsOf(4, 6, 8), Vanished: view.UIDsOf(5, 7), QResync: true}
+	if _, err := f.Find(seen); !errors.Is(err, view.ErrNotExact) {
+		t.Errorf("without the UID: %v", err)
+	}
+	var r FetchResponse
+	text := []byte("* 2 FETCH (FLAGS () UID 6)\r\n")
+	if !r.Begins(wire.ParseResponseHead(text)) {
+		t.Fatal("it isn't one")
+	}
+	r.Text(text)
+	f.Fetched(&r)
+	if v, err := f.Find(seen); err != nil || v.UIDs.String() != "4,6" {
+		t.Errorf("with the UID: %v %v", v, err)
 	}
 }

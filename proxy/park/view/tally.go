@@ -2,6 +2,7 @@ package view
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 )
 
@@ -10,7 +11,8 @@ const maxTally = 256
 
 // Tally records which messages a client was told have come to its mailbox or gone from it since the SELECT. If the
 // connection is lost, Found finds by it the messages that the client counts. It has no UIDs except those of
-// VANISHED responses. The zero value is that of a mailbox without messages.
+// VANISHED responses and that of the last message, if a FETCH response had it. The zero value is that of a mailbox
+// without messages.
 type Tally struct {
 	// first is the number of messages at the SELECT (the old messages), old how many of them the client still
 	// counts.
@@ -20,6 +22,11 @@ type Tally struct {
 	hasBase bool
 	// added is the number of messages that have come since, standing how many of them the client still counts.
 	added, standing uint32
+	// newest says that the client still counts the message that was added last.
+	newest bool
+	// named is how many messages were added up to the one with the UID namedUID, of which the client was told; 0:
+	// the client was told no UID of an added message.
+	named, namedUID uint32
 	// log has the messages that have gone, old and added ones, in the order in which the client was told. Added
 	// messages have entries (cameNew) only once one of them has gone.
 	log []tallied
@@ -72,10 +79,17 @@ func (t *Tally) Exists(n uint32) {
 		t.Lose()
 	case n > have:
 		more := n - have
-		t.added, t.standing = t.added+more, t.standing+more
+		t.added, t.standing, t.newest = t.added+more, t.standing+more, true
 		if t.logs(newGone, newDown, uidsGone) { // so that later entries refer to the right messages
 			t.note(tallied{kind: cameNew, count: more})
 		}
+	}
+}
+
+// Named records that message n has this UID, as a FETCH response says. Only the last message's is kept.
+func (t *Tally) Named(n, uid uint32) {
+	if t.newest && n == t.Count() && uid != 0 {
+		t.named, t.namedUID = t.added, uid
 	}
 }
 
@@ -94,6 +108,7 @@ func (t *Tally) Expunged(n uint32) {
 		t.gone(oldGone, oldDown, n)
 	default:
 		t.begun()
+		t.newest = t.newest && n < t.Count()
 		t.standing--
 		t.gone(newGone, newDown, n-t.old)
 	}
@@ -132,6 +147,7 @@ func (t *Tally) Vanished(uids UIDs, next uint32) {
 		return
 	}
 	t.begun()
+	t.newest = t.newest && old == uids.Count() // it may be among them
 	t.old, t.standing = t.old-old, t.standing-(uids.Count()-old)
 	for first, last := range uids.Ranges() {
 		t.note(tallied{kind: uidsGone, n: first, count: last - first + 1})
@@ -178,12 +194,15 @@ var (
 //	those there and those vanished are as many as at the SELECT   the log is applied to both
 //	otherwise                                                   ErrNotExact
 //
-// and for the added ones:
+// and for the added ones up to the one whose UID is known, if it is, then for those behind it, or for all:
 //
 //	none was added                                              none
-//	none has vanished, and the client was told of none that went   the first of those there
-//	those there and those vanished are as many as were added    the log is applied to both
+//	up to the known UID, as many are there as were added        those: messages that came later have higher UIDs
+//	behind it, none has vanished                                the first of those there
+//	those there and those vanished are as many as were added    those
 //	otherwise                                                   ErrNotExact
+//
+// The log is then applied to all added ones. What it says has gone must not be there.
 //
 // Seen.Vanished may have too many messages but never too few, so equal numbers mean equal sets.
 func (t *Tally) Found(at *View, s Seen) (UIDs, error) {
@@ -229,13 +248,13 @@ func (t *Tally) foundOld(next uint32, s Seen) (UIDs, error) {
 	case left.Count() > t.old:
 		return UIDs{}, &NotSame{Reason: UnknownLowUID}
 	case !s.QResync:
-		return UIDs{}, ErrNotExact
+		return UIDs{}, notExact("%d messages of before are there, the client counts %d", left.Count(), t.old)
 	case t.short:
 		return UIDs{}, ErrNotFollowed
 	}
 	all := left.Union(s.Vanished.Below(next))
 	if all.Count() != t.first {
-		return UIDs{}, ErrNotExact
+		return UIDs{}, notExact("%d messages of before are there or have vanished, there were %d", all.Count(), t.first)
 	}
 	return t.apply(all, oldGone, oldDown), nil
 }
@@ -244,22 +263,47 @@ func (t *Tally) foundAdded(next uint32, s Seen) (UIDs, error) {
 	if t.added == 0 {
 		return UIDs{}, nil
 	}
-	if !s.QResync {
-		return UIDs{}, ErrNotExact
-	}
 	there, gone := s.UIDs.From(next), s.Vanished.From(next)
-	switch {
-	case gone.Empty() && t.standing == t.added && there.Count() >= t.added:
-		if after, ok := there.At(t.added + 1); ok {
+	var all UIDs
+	if t.named > 0 {
+		upTo := UIDRange(1, t.namedUID)
+		all = there.Intersect(upTo)
+		if all.Count() < t.named && s.QResync {
+			all = all.Union(gone.Intersect(upTo))
+		}
+		if all.Count() != t.named {
+			return UIDs{}, notExact("%d messages up to the known UID are there or have vanished, %d were added", all.Count(), t.named)
+		}
+		there, gone = there.Without(upTo), gone.Without(upTo)
+	}
+	switch rest := t.added - t.named; {
+	case rest == 0:
+	case s.QResync && gone.Empty() && there.Count() >= rest:
+		if after, ok := there.At(rest + 1); ok {
 			there = there.Below(after)
 		}
-		return there, nil
-	case there.Union(gone).Count() != t.added:
-		return UIDs{}, ErrNotExact
-	case t.short:
+		all = all.Union(there)
+	case s.QResync && there.Union(gone).Count() == rest:
+		all = all.Union(there).Union(gone)
+	default:
+		return UIDs{}, notExact("%d added messages are there and %d have vanished, the client was told of %d", there.Count(), gone.Count(), rest)
+	}
+	if t.standing == t.added {
+		return all, nil
+	}
+	if t.short {
 		return UIDs{}, ErrNotFollowed
 	}
-	return t.apply(there.Union(gone), newGone, newDown), nil
+	told := t.apply(all, newGone, newDown)
+	if !all.Without(told).Intersect(s.UIDs).Empty() {
+		return UIDs{}, notExact("messages are there that the client was told have gone")
+	}
+	return told, nil
+}
+
+// notExact is ErrNotExact with the numbers that don't fit.
+func notExact(format string, a ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrNotExact}, a...)...)
 }
 
 // apply returns all without the messages that have gone according to the log. all are the old messages or the added

@@ -37,6 +37,21 @@ func TestWhatAClientCountsIsFoundAfterALoss(t *testing.T) {
 		"one that was added went, told; another unheard": {
 			tell: func(y *Tally) { y.Exists(8); y.Expunged(7) },
 			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 13), Vanished: UIDsOf(11, 12), QResync: true}, want: "1:5,11,13"},
+		"one was added and went between, unheard, before the one whose UID is known": {
+			tell: func(y *Tally) { y.Exists(6); y.Named(6, 12) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 12), Vanished: UIDsOf(11), QResync: true}, want: "1:5,12"},
+		"others were added and went behind the one whose UID is known": {
+			tell: func(y *Tally) { y.Exists(8); y.Named(8, 13); y.Expunged(7) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 13, 17), Vanished: UIDsOf(11, 12, 14, 15), QResync: true}, want: "1:5,11,13"},
+		"the known UID is that of the last one, and nothing else is needed": {
+			tell: func(y *Tally) { y.Exists(7); y.Named(7, 14) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 11, 14, 15)}, want: "1:5,11,14"},
+		"one more was added behind the known UID, and others unheard": {
+			tell: func(y *Tally) { y.Exists(6); y.Named(6, 12); y.Exists(7) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 12, 15, 17), Vanished: UIDsOf(11), QResync: true}, want: "1:5,12,15"},
+		"another message's UID says nothing": {
+			tell: func(y *Tally) { y.Exists(6); y.Named(5, 5); y.Expunged(6); y.Named(5, 5); y.Exists(6) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 13), Vanished: UIDsOf(11, 12), QResync: true}, err: ErrNotExact},
 		"one was added and went between, unheard": {
 			tell: func(y *Tally) { y.Exists(6) },
 			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 12), Vanished: UIDsOf(11), QResync: true}, err: ErrNotExact},
@@ -198,6 +213,13 @@ func (b *box) tellExists() {
 	b.tally.Exists(uint32(len(b.counts)))
 }
 
+// tellUID tells the UID of the last message that the client counts.
+func (b *box) tellUID() {
+	if n := len(b.counts); n > 0 {
+		b.tally.Named(uint32(n), b.counts[n-1])
+	}
+}
+
 // tellGone tells of some of what has gone, in any order.
 func (b *box) tellGone() {
 	for _, i := range b.r.Perm(len(b.counts)) {
@@ -219,7 +241,9 @@ func TestNothingIsGuessedAfterALoss(t *testing.T) {
 	for seed := range uint64(runs) {
 		b := newBox(rand.New(rand.NewPCG(seed, 1)))
 		for range b.r.IntN(12) {
-			switch b.r.IntN(4) {
+			switch b.r.IntN(5) {
+			case 4:
+				b.tellUID()
 			case 0:
 				b.arrive()
 			case 1:
@@ -239,6 +263,11 @@ func TestNothingIsGuessedAfterALoss(t *testing.T) {
 		}
 		got, err := b.tally.Found(&View{UIDValidity: 7, UIDNext: b.first, ModSeq: 5}, s)
 		if err != nil {
+			for _, e := range []error{ErrNotExact, ErrNotFollowed, ErrNoUIDNext} {
+				if errors.Is(err, e) {
+					err = e
+				}
+			}
 			counts[err.Error()]++
 			continue
 		}
