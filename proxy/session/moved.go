@@ -66,11 +66,18 @@ func (s *Session) repick(backend string) error {
 //	attached, catching up    ends with ReasonMoved: two backends mustn't serve one user
 //	parking, resuming        its phase handles the move, or the next sweep does
 //	parked                   follows, and so do its user's watches; ends with ReasonMoved if it can't
+//
+// With separate storage no session can follow: one that is parked also ends when the proxies are to have the
+// user elsewhere, so that its client logs in there. It would hear nothing more at this backend.
 func (s *Session) noticeMove() {
+	at := Attachment(s.attachment.Load())
 	if !s.reassigned() {
+		if at == Parked && !s.settings().Router.Shares() && s.destined() {
+			s.Terminate(ReasonMoved)
+		}
 		return
 	}
-	switch Attachment(s.attachment.Load()) {
+	switch at {
 	case Parked:
 		if err := s.repick(""); errors.Is(err, errReassigned) {
 			s.Terminate(ReasonMoved)
@@ -80,6 +87,12 @@ func (s *Session) noticeMove() {
 	case Attached, CatchingUp:
 		s.Terminate(ReasonMoved)
 	}
+}
+
+// destined says whether the proxies are to have the user at another backend than the session's.
+func (s *Session) destined() bool {
+	to := s.settings().Router.Destination(s.user)
+	return to != "" && to != s.picked().Backend.ID
 }
 
 // elsewhere says whether an attempt to get a connection failed because the user is at another backend or is
