@@ -258,6 +258,27 @@ users {
   #concurrency = 32
 #}
 
+# Dovecot's auth process: what Dovecot can check a password with (PAM, Lua, Kerberos, its databases), the
+# proxy can. Dovecot needs a listener for it (docs/authentication.md):
+#   service auth {
+#     unix_listener auth-imapproxy {
+#       user = imapproxy
+#     }
+#   }
+#auth "dovecot" {
+  # The whole path of the unix socket, or host:port. Over TCP passwords aren't encrypted. Required.
+  #address = "/run/dovecot/auth-imapproxy"
+
+  # How long a login may wait for the answer. After that it ends with NO [UNAVAILABLE]. Dovecot
+  # delays the answer about a wrong password by up to 2 seconds (its auth_failure_delay).
+  # Default: "5s".
+  #timeout = "5s"
+
+  # How many logins ask Dovecot at a time, in halves as auth "http" has them.
+  # Default: 32.
+  #concurrency = 32
+#}
+
 # The user's backend checks the password: the proxy logs in with the client's
 # credentials and passes the result on. If the backend can't be reached, the client gets
 # NO [UNAVAILABLE], never "wrong password". This source accepts every user name, so it must

@@ -26,6 +26,7 @@ type proxyOptions struct {
 	Service    string    // in Consul
 	Master     bool      // backend_login mode master
 	PasswdFile string    // auth "passwd_file", before auth "backend"
+	AsUser     bool      // neither a master nor auth "backend": Further has the sources
 	Storage    string    // "" = shared
 	BackendTLS string    // "" = none
 	BackendCA  string
@@ -92,7 +93,7 @@ backend_login {
   username      = "{{.MasterUser}}"
   password_file = "{{.MasterFile}}"
 }
-{{else}}
+{{else if not .AsUser}}
 auth "backend" {}
 backend_login {
   mode = "user"

@@ -57,7 +57,7 @@ var arrows = map[string][]string{
 		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers", "internal/handover", "routing/pair",
 	},
 	"internal/wiring": {
-		"proxy", "proxy/auth", "proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
+		"proxy", "proxy/auth", "proxy/auth/dovecotauth", "proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
 	},
 	"internal/task":                {},
 	"internal/config":              {},
@@ -70,8 +70,9 @@ var arrows = map[string][]string{
 	"internal/handover":            {},
 
 	// Sources of credentials, each with its library.
-	"proxy/auth/ldapauth": {"proxy/auth", "proxy/conn", "telemetry"},
-	"proxy/auth/sqlauth":  {"proxy/auth", "telemetry"},
+	"proxy/auth/dovecotauth": {"proxy/auth", "proxy/conn", "telemetry"},
+	"proxy/auth/ldapauth":    {"proxy/auth", "proxy/conn", "telemetry"},
+	"proxy/auth/sqlauth":     {"proxy/auth", "telemetry"},
 
 	// Generators and tests that are programs of their own. e2e looks at the proxy as a process,
 	// over sockets; e2e/parking, e2e/idlers and e2e/model start it in their own process, from a

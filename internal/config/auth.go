@@ -9,6 +9,7 @@ type Auth struct {
 	HTTP       *AuthHTTP       `hcl:"http,variant"`
 	LDAP       *AuthLDAP       `hcl:"ldap,variant"`
 	SQL        *AuthSQL        `hcl:"sql,variant"`
+	Dovecot    *AuthDovecot    `hcl:"dovecot,variant"`
 }
 
 // AuthBackend leaves the decision to the user's backend.
@@ -55,4 +56,11 @@ type AuthSQL struct {
 	Query        string        `hcl:"query" required:"query = \"SELECT password FROM users WHERE name = %u\""`
 	Timeout      time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
 	Concurrency  int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
+}
+
+// AuthDovecot is a listener of Dovecot's service auth.
+type AuthDovecot struct {
+	Address     string        `hcl:"address" required:"address = \"/run/dovecot/auth-imapproxy\" or \"127.0.0.1:12345\""`
+	Timeout     time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
+	Concurrency int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -30,6 +31,9 @@ func (d *decoder) auth(c *Config) {
 		}
 		if a.SQL != nil {
 			d.authSQL(a.SQL)
+		}
+		if a.Dovecot != nil {
+			d.authDovecot(a.Dovecot)
 		}
 	}
 }
@@ -132,6 +136,30 @@ func (d *decoder) authSQL(s *AuthSQL) {
 	}
 }
 
+// authDovecot checks where Dovecot is.
+func (d *decoder) authDovecot(a *AuthDovecot) {
+	const path = "auth.dovecot.address"
+	if d.failed[path] {
+		return
+	}
+	if strings.HasPrefix(a.Address, "/") {
+		if len(a.Address) > maxSocketPath {
+			d.fail(d.at(path), fmt.Sprintf("%s has %d bytes: the path of a unix socket has at most %d", path, len(a.Address), maxSocketPath), "write a shorter one")
+		}
+		return
+	}
+	host, port, err := net.SplitHostPort(a.Address)
+	n, nerr := strconv.Atoi(port)
+	switch {
+	case err != nil || host == "" || nerr != nil || n < 1 || n > 65535:
+		d.fail(d.at(path), fmt.Sprintf("%s: %q is neither the whole path of a unix socket nor host:port", path, a.Address),
+			"write /run/dovecot/auth-imapproxy or 127.0.0.1:12345, in quotes")
+	case !onThisMachine(a.Address):
+		d.warn(d.at(path), fmt.Sprintf("%s: passwords go to %s without TLS, which Dovecot's service auth doesn't have", path, host),
+			"use a unix socket, or a network or tunnel whose traffic no one else can read")
+	}
+}
+
 // headerRune says whether a header's name may have r (RFC 9110 §5.6.2, less what no one writes).
 func headerRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
@@ -159,5 +187,5 @@ func (d *decoder) placements(c *Config) {
 
 // places says whether the source can name a user's backend.
 func (a Auth) places() bool {
-	return a.PasswdFile != nil || a.HTTP != nil || a.LDAP != nil && a.LDAP.PlacementAttribute != "" || a.SQL != nil
+	return a.PasswdFile != nil || a.HTTP != nil || a.LDAP != nil && a.LDAP.PlacementAttribute != "" || a.SQL != nil || a.Dovecot != nil
 }

@@ -6,8 +6,8 @@
 // What goes wrong with a setting when it is used becomes a mistake with a file, a line and a
 // remedy here (About, Located).
 //
-// Imports internal/config, internal/peers, proxy, proxy/auth, proxy/auth/ldapauth,
-// proxy/auth/sqlauth, proxy/park, proxy/upstream, routing, routing/agree,
-// routing/cluster, routing/discovery and telemetry. Imported by cmd/imapproxy and
-// internal/app.
+// Imports internal/config, internal/peers, proxy, proxy/auth,
+// proxy/auth/dovecotauth, proxy/auth/ldapauth, proxy/auth/sqlauth, proxy/park,
+// proxy/upstream, routing, routing/agree, routing/cluster, routing/discovery and
+// telemetry. Imported by cmd/imapproxy and internal/app.
 package wiring

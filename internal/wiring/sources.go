@@ -10,6 +10,7 @@ import (
 
 	"imapproxy/internal/config"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/auth/dovecotauth"
 	"imapproxy/proxy/auth/ldapauth"
 	"imapproxy/proxy/auth/sqlauth"
 )
@@ -57,6 +58,12 @@ func source(c *config.Config, a config.Auth, hashing *auth.Hashing, log *slog.Lo
 		return directory(c, a.LDAP)
 	case a.SQL != nil:
 		return database(c, a.SQL, hashing)
+	case a.Dovecot != nil:
+		s, err := dovecotauth.New(DovecotAuth(c, a.Dovecot))
+		if err != nil {
+			return nil, About("auth.dovecot.address", err)
+		}
+		return s, nil
 	}
 	return auth.NewBackend(), nil
 }
@@ -110,6 +117,11 @@ func database(c *config.Config, a *config.AuthSQL, hashing *auth.Hashing) (auth.
 // SQLAuth is all but the password and what bounds hashing.
 func SQLAuth(c *config.Config, a *config.AuthSQL) sqlauth.Options {
 	return sqlauth.Options{Driver: a.Driver, DSN: a.DSN, Query: a.Query, Names: Names(c), Asking: asking(a.Concurrency, a.Timeout)}
+}
+
+// DovecotAuth is all of it.
+func DovecotAuth(c *config.Config, a *config.AuthDovecot) dovecotauth.Options {
+	return dovecotauth.Options{Address: a.Address, PID: os.Getpid(), Names: Names(c), Asking: asking(a.Concurrency, a.Timeout)}
 }
 
 // CloseSources closes what Sources has opened.

@@ -31,6 +31,8 @@ func everything() *config.Config {
 		HTTP: &config.AuthHTTP{URL: "http://127.0.0.1:9000/auth"},
 		LDAP: &config.AuthLDAP{URL: "ldap://127.0.0.1"},
 		SQL:  &config.AuthSQL{Driver: "postgres"},
+
+		Dovecot: &config.AuthDovecot{Address: "127.0.0.1:12345"},
 	}}
 	return c
 }
@@ -68,6 +70,9 @@ func asked(c *config.Config) (all []any) {
 		}
 		if a.SQL != nil {
 			all = append(all, SQLAuth(c, a.SQL))
+		}
+		if a.Dovecot != nil {
+			all = append(all, DovecotAuth(c, a.Dovecot))
 		}
 	}
 	return all

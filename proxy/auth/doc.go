@@ -14,6 +14,6 @@
 // by and logged.
 //
 // Imports internal/fair and telemetry. Imported by cmd/imapproxy, internal/app,
-// internal/wiring, proxy, proxy/auth/ldapauth, proxy/auth/sqlauth, proxy/session
-// and the end-to-end tests.
+// internal/wiring, proxy, proxy/auth/dovecotauth, proxy/auth/ldapauth,
+// proxy/auth/sqlauth, proxy/session and the end-to-end tests.
 package auth

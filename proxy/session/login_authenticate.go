@@ -120,6 +120,9 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 		endAuth(nil)
 	case auth.Rejected:
 		a.err, a.wait = errors.New(string(v.Reason)), v.Wait
+		if v.Reason == auth.ReasonBadAuthzid {
+			a.err = auth.ErrAuthzid
+		}
 		endAuth(a.err)
 		return false, p.failed(ctx, a, v.Reason)
 	case auth.Unavailable:
