@@ -8,8 +8,8 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// A session whose backend connection is lost goes on with another one, where it is known what the client counts
-// (view.Tally) and what is to become of the commands that were under way (Cut).
+// A session whose backend connection is lost goes on with another one, if it is known which messages the client
+// counts (view.Tally) and what has to be done with each command in progress (Cut).
 
 // Keep adds a piece to the newest command's text.
 func (f *InFlight) Keep(piece []byte) {
@@ -20,7 +20,7 @@ func (f *InFlight) Keep(piece []byte) {
 	}
 }
 
-// Forget gives the newest command's text up: it can't be said again as it was.
+// Forget drops the newest command's text, so that the command can't be sent again.
 func (f *InFlight) Forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -29,12 +29,12 @@ func (f *InFlight) Forget() {
 	}
 }
 
-// CanSurvive says what keeps a session from going on with another backend connection when its own is lost.
+// CanSurvive returns what keeps a session from going on with another backend connection when its own is lost.
 // The cases:
 //   - the session ends;
-//   - another answer of the client's than a literal is due: whose octets are whose isn't known;
-//   - anything was said that might be state on the connection;
-//   - the mailbox that is selected can't be recognised, or not by its name.
+//   - the backend waits for an answer of the client that isn't a literal: it isn't known which bytes are the answer;
+//   - a command may have left state on the connection that a new connection doesn't have;
+//   - the selected mailbox can't be recognised, or not by its name.
 func (f *InFlight) CanSurvive() Blocker {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -62,15 +62,15 @@ func (f *InFlight) CanSurvive() Blocker {
 	return BlockerNone
 }
 
-// Cut is what becomes of the commands that were under way when the connection was lost.
+// Cut is what has to be done with the commands that were in progress when the connection was lost.
 type Cut struct {
-	Again   []byte   // commands that are said again, in their order
+	Again   []byte   // commands that are sent again, in their order
 	Refused []string // tags that are answered NO: the command may have been done
-	Done    []string // tags that are answered OK: of an IDLE whose DONE has come
-	Idle    string   // the tag of an IDLE that goes on; ""
+	Done    []string // tags that are answered OK: that of an IDLE whose DONE has come
+	Idle    string   // the tag of an IDLE that goes on; "": none
 	Prompt  bool     // the client of that IDLE hasn't been told "+"
-	Closed  bool     // a SELECT is said again, and the client is to be told CLOSED before
-	Rest    *Rest    // a FETCH of which the client was told a part, and is to be told the rest; nil: there is none
+	Closed  bool     // a SELECT is sent again, and the client is told CLOSED before it
+	Rest    *Rest    // of a FETCH of which the client was told a part, the part that is still missing; nil: there is none
 }
 
 // Refuses says whether Cut would refuse a command.
@@ -80,7 +80,7 @@ func (f *InFlight) Refuses(told Told, contents *Contents, seen bool) bool {
 	return f.fates(told, contents, seen).refused
 }
 
-// fates says what becomes of the commands in progress.
+// fates has the outcome of each command in progress.
 type fates struct {
 	of       []wire.Loss
 	selectAt int   // the index of the last SELECT, -1: there is none
@@ -89,22 +89,22 @@ type fates struct {
 	restAt   int
 }
 
-// fates finds what becomes of each command in progress.
+// fates finds the outcome of each command in progress.
 //
 // The cases of a command:
-//   - IDLE: it goes on; where DONE has come it is over; behind commands that are sent again it is sent again as
-//     well, unless the client was told its continuation request: then those commands are refused;
+//   - IDLE: it goes on, or is over if DONE has come. Behind commands that are sent again it is sent again as
+//     well; if the client was told its continuation request, those commands are refused instead;
 //   - it waits for the continuation request of its literal: it is sent again, since no server can have executed
 //     it;
 //   - it may have been executed, or it is a part of a search that is to be kept: NO;
 //   - a client would put two of its answers together, and one like it was told since it began: NO, since it isn't
 //     known whether that was all;
-//   - FETCH of message content, of which something was told: the rest, if it is known which messages were told,
-//     otherwise NO: what is told twice is delivered twice;
+//   - FETCH of message content, of which the client was told a part: the rest, if it is known which messages were
+//     told, otherwise NO, since a client may deliver a message twice that it is told twice;
 //   - its text wasn't kept: NO;
 //   - it changes something, and the connection's end wasn't seen: NO;
-//   - it changes something and another one is refused: NO. The client sent it before it could hear of that;
-//   - else it is sent again.
+//   - it changes something and another command is refused: NO, since the client sent it before it could learn of the refusal;
+//   - otherwise it is sent again.
 //
 // A command by message number or on the selected mailbox that a SELECT follows is refused, since the mailbox
 // isn't selected again.
@@ -158,9 +158,9 @@ func (f *InFlight) fates(told Told, contents *Contents, seen bool) fates {
 	return a
 }
 
-// Cut removes the commands that are sent again and says what becomes of the others (fates); an IDLE stays. told
-// is what the client was told in all, contents of which messages; seen says that the backend has ended the connection: otherwise it may
-// still execute what it has received.
+// Cut removes the commands that are sent again, and returns what has to be done with all of them (fates); an IDLE stays.
+// told counts what the client was told in all; contents has the messages whose content it was told. seen says
+// that the backend has ended the connection; otherwise it may still execute what it has received.
 func (f *InFlight) Cut(told Told, contents *Contents, seen bool) Cut {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -210,7 +210,7 @@ func fetchesContent(text []byte) bool {
 	return containsFold(text, "BODY") || containsFold(text, "BINARY") || containsFold(text, "RFC822") || bytes.Contains(text, []byte("{"))
 }
 
-// Lose wakes who waits for the backend's word: none will come. It lasts until Cut.
+// Lose wakes goroutines that wait for the backend's answer, since none will come. It holds until Cut.
 func (f *InFlight) Lose() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -218,7 +218,7 @@ func (f *InFlight) Lose() {
 	f.room.Broadcast()
 }
 
-// found is the view of a client that counts these messages.
+// found returns the view of a client that counts these messages.
 func (f *InFlight) found(uids view.UIDs) *view.View {
 	b := &f.Client.Mailbox
 	return &view.View{
@@ -227,7 +227,7 @@ func (f *InFlight) found(uids view.UIDs) *view.View {
 	}
 }
 
-// Selection is the mailbox as the client was told of it at its SELECT, without UIDs; nil: none is selected.
+// Selection returns the mailbox as the client was told of it at its SELECT, without UIDs; nil: none is selected.
 func (f *InFlight) Selection() *view.View {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -238,7 +238,7 @@ func (f *InFlight) Selection() *view.View {
 	return &view.View{Mailbox: b.Name, ReadOnly: b.ReadOnly, UIDValidity: b.Validity, UIDNext: b.Next, ModSeq: b.ModSeq}
 }
 
-// Find finds what the client counts from what another connection shows: its view, or the errors of view.Tally.Found.
+// Find returns the client's view, found by what another connection shows. The errors are those of view.Tally.Found.
 func (f *InFlight) Find(s view.Seen) (*view.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
