@@ -35,7 +35,7 @@ model:
 	MODEL_ON=$${MODEL_ON-dovecot} MODEL_MINUTES=$${MODEL_MINUTES-30} ./test -timeout 2h -parallel 1 -v ./e2e/model
 
 # Three Consul servers, three proxies, three Dovecots and 300 users, and one fault after another at random; ./test has a
-# short form. Every run prints its seed: CHAOS_SEED=n CHAOS_ISOLATED=serve make chaos
+# short form with isolated = "hold". Every run prints its seed: CHAOS_SEED=n CHAOS_ISOLATED=serve CHAOS_MINUTES=60 make chaos
 chaos:
 	CHAOS_MINUTES=$${CHAOS_MINUTES-30} ./test -timeout 24h -v -run OneUserOneBackend ./e2e/chaos
 

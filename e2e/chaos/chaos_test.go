@@ -36,7 +36,7 @@ func TestOneUserOneBackend(t *testing.T) {
 	t.Logf("CHAOS_SEED=%d CHAOS_ISOLATED=%s, %d users, %d sessions", seed, isolated, users, sessions)
 
 	l := startLab(t, labOptions{backends: 3, proxies: 3, together: true, isolated: isolated})
-	s := &storm{lab: l, isolated: isolated, rng: rand.New(rand.NewPCG(seed, 1))}
+	s := &storm{lab: l, isolated: isolated, short: minutes == 0, rng: rand.New(rand.NewPCG(seed, 1))}
 	s.clients = startSwarm(t, l.proxies, users, sessions, seed)
 	s.do(fault{name: "all log in", waits: true}, func() {
 		eventually(t, "most are logged in", func() error {
@@ -104,6 +104,9 @@ func (s *storm) verdict() {
 		t.Logf("%s had %d sessions when it was stopped, %d of them when it ran again; the last ended %v later", p.peer, held.stopped, held.again, last.Round(time.Millisecond))
 		if held.again == 0 {
 			t.Errorf("%s had no session any more when it ran again: nothing is proved by it", p.peer)
+		}
+		if s.isolated == "serve" {
+			continue // it goes on with what it has until it is back
 		}
 		for _, o := range late(all, p, time.Second) {
 			t.Errorf("a proxy that was stopped from %s to %s hasn't ended a session 1 s later: %v", p.from.Format(clock), p.again.Format(clock), o)

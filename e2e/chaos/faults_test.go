@@ -1,9 +1,11 @@
 package chaos
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +23,9 @@ type fault struct {
 	// moves says that logins of users who are being moved may wait for longer than they are let (agree_within), and be refused. A user moves
 	// once all of their sessions have come to a safe point.
 	moves bool
+	// isolates says that proxies may be isolated in it, as their logs say: Consul has no leader for longer than they trust what they know. With
+	// "hold" their clients wait then.
+	isolates bool
 }
 
 func (f fault) String() string {
@@ -61,6 +66,7 @@ next:
 type storm struct {
 	*lab
 	isolated string
+	short    bool
 	rng      *rand.Rand
 	clients  *swarm
 	faults   []fault
@@ -77,7 +83,10 @@ func (s *storm) chosen(names string) (faults []func()) {
 		do   func()
 	}{
 		{"leader", s.leaderKilled}, {"drain", s.drained}, {"agent", s.agentStopped}, {"proxy", s.proxyKilled}, {"reach", s.backendCut},
-		{"weight", s.weights}, {"backend", s.backendKilled}, {"consul", s.consulCut}, {"stop", s.proxyStopped},
+		{"weight", s.weights}, {"backend", s.backendKilled}, {"consul", s.consulCut}, {"stop", s.proxyStopped}, {"apart", s.proxyApart},
+	}
+	if names == "" && s.short {
+		all = all[:len(all)-1] // the one before it has the others move a proxy's users as well
 	}
 	for _, f := range all {
 		if names == "" || slices.Contains(strings.Split(names, ","), f.name) {
@@ -101,6 +110,14 @@ func (s *storm) do(f fault, run func()) {
 	run()
 	s.settle()
 	f.to = time.Now()
+	if f.isolates && s.isolated == "hold" {
+		for _, p := range s.proxies {
+			if p.wasIsolated(f.from) {
+				s.t.Logf("    %s was isolated", p.name)
+				f.proxies = append(f.proxies, p.peer())
+			}
+		}
+	}
 	s.faults = append(s.faults, f)
 	waits := s.clients.waited(f.from, f.to)
 	kinds, examples := map[string]int{}, ""
@@ -154,9 +171,9 @@ func (s *storm) consuls(but *proxy) (addrs []string) {
 	return addrs
 }
 
-// leaderKilled kills Consul's leader, which comes back as a follower.
+// leaderKilled kills Consul's leader, which comes back as a follower. Users whom a fault before has moved may still be on their way; they wait.
 func (s *storm) leaderKilled() {
-	s.do(fault{name: "Consul's leader is killed"}, func() {
+	s.do(fault{name: "Consul's leader is killed", moves: len(s.faults) > 2, isolates: true}, func() {
 		leader, err := s.leader()
 		if err != nil {
 			s.t.Fatal(err)
@@ -296,11 +313,89 @@ func (s *storm) proxyStopped() {
 		again := time.Now()
 		p.goOn()
 		s.stopped = append(s.stopped, stopped{peer: p.peer(), from: from, again: again})
-		s.excuses = append(s.excuses, excuse{p.peer(), from, again.Add(time.Second)})
+		if s.isolated == "hold" {
+			s.excuses = append(s.excuses, excuse{peer: p.peer(), from: from, to: again.Add(time.Second)})
+		} else {
+			s.excuses = append(s.excuses, excuse{peer: p.peer(), from: from, to: s.rejoined(p, again).Add(yields), serves: true})
+		}
 		s.sleep(5 * time.Second)
 		b.drain(false)
 		s.sleep(3 * time.Second)
 	})
+}
+
+// proxyApart cuts a proxy off from Consul for so long that the others take it for dead, and move its users: a backend is drained
+// meanwhile. With "hold" it has no connections then; with "serve" it goes on, and its users may be on two backends until it is back.
+func (s *storm) proxyApart() {
+	p := s.aProxy()
+	s.do(fault{name: p.name + " is cut off from Consul, and a backend is drained meanwhile", proxies: []string{p.peer()}, waits: true}, func() {
+		b := s.busiest(p)
+		from := time.Now()
+		heal := p.on.cut(ports, s.consuls(p)...)
+		s.sleep(2 * time.Second)
+		b.drain(true)
+		s.sleep(30 * time.Second) // 2 x TTL + 10 s, as in proxyStopped
+		s.emptied(b, p.peer())
+		s.t.Logf("    %s is empty but for what %s has, after %v", b.name, p.name, time.Since(from).Round(time.Millisecond))
+		heal()
+		back := s.rejoined(p, time.Now())
+		s.t.Logf("    %s is back after %v", p.name, back.Sub(from).Round(time.Millisecond))
+		if s.isolated == "serve" {
+			s.excuses = append(s.excuses, excuse{peer: p.peer(), from: from.Add(sessionTTL), to: back.Add(yields), serves: true})
+		}
+		s.sleep(5 * time.Second)
+		b.drain(false)
+		s.sleep(3 * time.Second)
+	})
+}
+
+const (
+	sessionTTL = 10 * time.Second // the proxies'
+	yields     = 2 * time.Second  // how long a proxy that is back may take to let go of users whom the others have moved
+)
+
+// wasIsolated says whether the proxy's log has it that it was isolated since a time.
+func (p *proxy) wasIsolated(since time.Time) bool {
+	p.t.Helper()
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		stamp, rest, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
+		if !strings.Contains(rest, "this proxy is isolated") {
+			continue
+		}
+		if at, err := time.Parse(time.RFC3339Nano, stamp); err == nil && !at.Before(since.Truncate(time.Millisecond)) {
+			return true
+		}
+	}
+	return false
+}
+
+// rejoined returns when a proxy is seen to be one of all again, by a renewal that was sent after a time.
+func (s *storm) rejoined(p *proxy, after time.Time) time.Time {
+	s.t.Helper()
+	eventually(s.t, p.name+" joins again", func() error {
+		text, err := p.get("/v1/status")
+		if err != nil {
+			return err
+		}
+		var status struct {
+			Agreement struct {
+				State   string
+				Renewed time.Time
+			}
+		}
+		if err := json.Unmarshal([]byte(text), &status); err != nil {
+			return err
+		}
+		if a := status.Agreement; a.State != "joined" || a.Renewed.Before(after) {
+			return fmt.Errorf("it is %s, renewed at %v", a.State, a.Renewed)
+		}
+		return nil
+	})
+	return time.Now()
 }
 
 // busiest is the backend at which a proxy has most sessions.

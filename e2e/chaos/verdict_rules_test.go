@@ -103,12 +103,15 @@ func TestExcuses(t *testing.T) {
 		excuse excuse
 		want   time.Duration
 	}{
-		{"all of it", excuse{"10.77.0.21", at(t, "10:00:01.000000"), at(t, "10:00:06.000000")}, 0},
-		{"another proxy", excuse{"10.77.0.23", at(t, "10:00:01.000000"), at(t, "10:00:06.000000")}, time.Second},
-		{"it ran again", excuse{"10.77.0.21", at(t, "10:00:01.000000"), at(t, "10:00:04.200000")}, 800 * time.Millisecond},
-		{"it wasn't stopped yet", excuse{"10.77.0.21", at(t, "10:00:04.300000"), at(t, "10:00:06.000000")}, 300 * time.Millisecond},
-		{"before", excuse{"10.77.0.21", at(t, "10:00:01.000000"), at(t, "10:00:02.000000")}, time.Second},
-		{"a session that is made when it runs again", excuse{"10.77.0.21", at(t, "09:00:01.000000"), at(t, "10:00:06.000000")}, time.Second},
+		{"all of it", excuse{peer: "10.77.0.21", from: at(t, "10:00:01.000000"), to: at(t, "10:00:06.000000")}, 0},
+		{"another proxy", excuse{peer: "10.77.0.23", from: at(t, "10:00:01.000000"), to: at(t, "10:00:06.000000")}, time.Second},
+		{"it ran again", excuse{peer: "10.77.0.21", from: at(t, "10:00:01.000000"), to: at(t, "10:00:04.200000")}, 800 * time.Millisecond},
+		{"it wasn't stopped yet", excuse{peer: "10.77.0.21", from: at(t, "10:00:04.300000"), to: at(t, "10:00:06.000000")}, 300 * time.Millisecond},
+		{"before", excuse{peer: "10.77.0.21", from: at(t, "10:00:01.000000"), to: at(t, "10:00:02.000000")}, time.Second},
+		{"a session that is made when it runs again", excuse{peer: "10.77.0.21", from: at(t, "09:00:01.000000"), to: at(t, "10:00:06.000000")}, time.Second},
+		{"one that it makes while it serves", excuse{peer: "10.77.0.21", from: at(t, "09:00:01.000000"), to: at(t, "10:00:06.000000"), serves: true}, 0},
+		{"one that it makes once it is back", excuse{peer: "10.77.0.21", from: at(t, "09:00:01.000000"), to: at(t, "10:00:04.200000"), serves: true}, 800 * time.Millisecond},
+		{"one of another proxy's, which serves", excuse{peer: "10.77.0.23", from: at(t, "09:00:01.000000"), to: at(t, "10:00:06.000000"), serves: true}, time.Second},
 	} {
 		if got := unexcused(found[0], []excuse{c.excuse}); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)

@@ -163,14 +163,15 @@ func overlaps(sessions []session, end time.Time) (found []overlap) {
 type excuse struct {
 	peer     string
 	from, to time.Time
+	serves   bool // the proxy goes on meanwhile (isolated = "serve")
 }
 
 // unexcused is how much of an overlap no excuse covers. An excuse is for the sessions that its proxy had when it
-// began: those that are made later are made by a proxy that runs.
+// began: those that are made later are made by a proxy that runs, and are excused only where it serves meanwhile.
 func unexcused(o overlap, excuses []excuse) time.Duration {
 	pieces := [][2]time.Time{{o.from, o.to}}
 	for _, e := range excuses {
-		if !(o.a.peer == e.peer && o.a.from.Before(e.from)) && !(o.b.peer == e.peer && o.b.from.Before(e.from)) {
+		if !e.covers(o.a) && !e.covers(o.b) {
 			continue
 		}
 		var rest [][2]time.Time
@@ -189,6 +190,10 @@ func unexcused(o overlap, excuses []excuse) time.Duration {
 		sum += p[1].Sub(p[0])
 	}
 	return sum
+}
+
+func (e excuse) covers(s session) bool {
+	return s.peer == e.peer && (e.serves || s.from.Before(e.from))
 }
 
 func earlier(a, b time.Time) time.Time {

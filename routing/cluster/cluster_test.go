@@ -481,3 +481,51 @@ func (w writer) Write(p []byte) (int, error) {
 	w(string(p))
 	return len(p), nil
 }
+
+// A proxy whose token doesn't let it write any more goes on to renew its session, and can't ack the next fleet. It stops to renew, so the
+// others take it for dead, and what the fleet moves is moved; users who aren't moved go on at that proxy. Once it may write it is back.
+func TestAProxyThatMayNotWrite(t *testing.T) {
+	t.Parallel()
+	agent := consultest.StartWithACLs(t)
+	const sessions = "session_prefix \"\" { policy = \"write\" }\n"
+	write, read := sessions+`key_prefix "imapproxy/" { policy = "write" }`, sessions+`key_prefix "imapproxy/" { policy = "read" }`
+	tokens := map[string]*consultest.Token{}
+	start := func(id string) *proxy {
+		tokens[id] = agent.NewToken(id, write)
+		file := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(file, []byte(tokens[id].Secret), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := join(t, agent, id, func(o *Options) {
+			o.Consul.TokenFile = file
+			o.Member.AgreeWithin = 2 * time.Second
+		})
+		p.Discover(1, true, backends(routing.Up, routing.Up))
+		p.until("joined", func(s agree.Status) bool { return s.State == "joined" })
+		return p
+	}
+	a, b := start("a"), start("b")
+	b.until("both", func(s agree.Status) bool { return len(s.Proxies) == 2 })
+	moved, stays := "", ""
+	for i := 0; moved == "" || stays == ""; i++ {
+		user := fmt.Sprint("user", i)
+		h := a.claim(user)
+		if h.Release(); h.Backend == "imap1" {
+			moved = user
+		} else {
+			stays = user
+		}
+	}
+	tokens["a"].Allow("a", read)
+	b.Discover(2, true, backends(routing.Down, routing.Up))
+	a.until("isolated", func(s agree.Status) bool { return s.State == "isolated" })
+	a.claim(stays).Release()
+	if h := b.claim(moved); h.Backend != "imap2" {
+		t.Errorf("%s goes to %s", moved, h.Backend)
+	}
+	tokens["a"].Allow("a", write)
+	a.until("back", func(s agree.Status) bool { return s.State == "joined" })
+	if h := a.claim(moved); h.Backend != "imap2" {
+		t.Errorf("%s goes to %s at the proxy that is back", moved, h.Backend)
+	}
+}
