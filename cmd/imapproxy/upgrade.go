@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"imapproxy/internal/admin"
 	"imapproxy/internal/config"
 	"imapproxy/internal/handover"
 	"imapproxy/internal/wiring"
@@ -41,7 +42,7 @@ func (c upgradeCommand) Run(env environment) error {
 	}
 	ctx, cancel := context.WithTimeout(env.ctx, upgradeWithin)
 	defer cancel()
-	k, err := handover.Dial(ctx, path)
+	k, err := handover.DialToAsk(ctx, path)
 	switch {
 	case err != nil:
 		return fmt.Errorf("the hand-over socket: %w", err)
@@ -69,7 +70,7 @@ func (c upgradeCommand) Run(env environment) error {
 			fmt.Fprintf(env.stdout, "the new process serves (pid %d); the old one (pid %d) serves its sessions until they end, for %s at most\n", m.PID, k.PID(), cfg.Shutdown.Handover)
 			return nil
 		case "refused":
-			return fmt.Errorf("not upgraded: %s. The log shows more", m.Text)
+			return fmt.Errorf("not upgraded: %s. The log shows more", admin.Printable(m.Text))
 		}
 	}
 }

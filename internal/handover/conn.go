@@ -74,8 +74,8 @@ type Conn struct {
 // ErrPeer means that the other end isn't this proxy's: it runs as another user.
 var ErrPeer = errors.New("the process at the other end runs as another user")
 
-// newConn checks who is at the other end.
-func newConn(c *net.UnixConn) (*Conn, error) {
+// newConn checks who is at the other end: may says whether a process of a uid may be there, where this one runs as own.
+func newConn(c *net.UnixConn, may func(uid, own int) bool) (*Conn, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func newConn(c *net.UnixConn) (*Conn, error) {
 		return nil, failed
 	}
 	k.peer = *peer
-	if uid := int(peer.Uid); !permitted(uid, os.Geteuid()) {
+	if uid := int(peer.Uid); !may(uid, os.Geteuid()) {
 		return nil, fmt.Errorf("%w: uid %d", ErrPeer, uid)
 	}
 	return k, nil
@@ -98,6 +98,9 @@ func newConn(c *net.UnixConn) (*Conn, error) {
 
 // permitted says whether a process of a uid may be at the other end of one that runs as own: the same user, and root.
 func permitted(uid, own int) bool { return uid == own || uid == 0 }
+
+// mayBeAsked says whether a command that runs as own may ask a process of a uid: root is let in by each.
+func mayBeAsked(uid, own int) bool { return permitted(uid, own) || own == 0 }
 
 // PID is the process at the other end, as the kernel knows it.
 func (k *Conn) PID() int { return int(k.peer.Pid) }

@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -133,13 +135,59 @@ func TestBrokenPeers(t *testing.T) {
 
 func TestWhoMayBeAtTheOtherEnd(t *testing.T) {
 	for _, c := range []struct {
-		uid, own int
-		may      bool
-	}{{1000, 1000, true}, {0, 1000, true}, {1000, 0, false}, {1001, 1000, false}} {
-		if permitted(c.uid, c.own) != c.may {
+		uid, own   int
+		may, asked bool
+	}{{1000, 1000, true, true}, {0, 1000, true, true}, {1000, 0, false, true}, {1001, 1000, false, false}} {
+		if permitted(c.uid, c.own) != c.may || mayBeAsked(c.uid, c.own) != c.asked {
 			t.Errorf("%+v", c)
 		}
 	}
+}
+
+// The unit's processes run as a user of their own, and root upgrades them. A new process that runs as root takes nothing from them.
+func TestRootAsksAProcessOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir, err := os.MkdirTemp("", "h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	const nobody = 65534
+	if err := os.Chown(dir, nobody, -1); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "s")
+	l := listenAs(t, path, nobody)
+	defer l.Close()
+	k, err := DialToAsk(context.Background(), path)
+	if err != nil || k == nil {
+		t.Fatalf("root may not ask: %v %v", k, err)
+	}
+	_ = k.Close()
+	if k, err := Dial(context.Background(), path); !errors.Is(err, ErrPeer) {
+		t.Errorf("a process of root takes over from one of another user: %v %v", k, err)
+	}
+}
+
+// listenAs listens at a path as another user.
+func listenAs(t *testing.T, path string, uid uintptr) *Listener {
+	t.Helper()
+	runtime.LockOSThread() // the user is the thread's
+	defer runtime.UnlockOSThread()
+	same := ^uintptr(0)
+	if _, _, no := syscall.RawSyscall(syscall.SYS_SETRESUID, same, uid, same); no != 0 {
+		t.Fatal(no)
+	}
+	l, err := Listen(path)
+	if _, _, no := syscall.RawSyscall(syscall.SYS_SETRESUID, same, 0, same); no != 0 {
+		panic(no) // the thread can't be used any more
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 func TestAddresses(t *testing.T) {

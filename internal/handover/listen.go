@@ -22,8 +22,14 @@ func CheckPath(path string) error {
 	return nil
 }
 
-// Dial connects to the process that listens at a path. Nil without an error: there is none.
-func Dial(ctx context.Context, path string) (*Conn, error) {
+// Dial connects to the process that listens at a path, to take over from it. Nil without an error: there is none.
+func Dial(ctx context.Context, path string) (*Conn, error) { return dial(ctx, path, permitted) }
+
+// DialToAsk connects as Dial does, for a command of an operator, which takes nothing from the process: root may ask a process of
+// any user.
+func DialToAsk(ctx context.Context, path string) (*Conn, error) { return dial(ctx, path, mayBeAsked) }
+
+func dial(ctx context.Context, path string, may func(uid, own int) bool) (*Conn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", path)
 	switch {
@@ -32,7 +38,7 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	case err != nil:
 		return nil, err
 	}
-	k, err := newConn(c.(*net.UnixConn))
+	k, err := newConn(c.(*net.UnixConn), may)
 	if err != nil {
 		_ = c.Close()
 		return nil, err
@@ -76,7 +82,7 @@ func (l *Listener) Accept() (k *Conn, refused, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	k, refused = newConn(c)
+	k, refused = newConn(c, permitted)
 	if refused != nil {
 		_ = c.Close()
 		return nil, refused, nil
