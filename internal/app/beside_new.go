@@ -193,10 +193,7 @@ func (b *beside) claims(ctx context.Context, o *older, m handover.Message) {
 	answer := handover.Message{Do: "answer", ID: m.ID, OK: true}
 	if o.users != nil {
 		elsewhere, err := o.users.Claim(ctx, m.User, m.Backend)
-		if err != nil {
-			return // the asker gives up in its time
-		}
-		answer.OK, answer.Backend = elsewhere == "", elsewhere
+		answer.OK, answer.Backend = err == nil && elsewhere == "", elsewhere
 	}
 	_ = o.conn.Send(answer, nil)
 }

@@ -93,8 +93,8 @@ func (t *Table) claim(ctx context.Context, of *Predecessor, user, backend string
 			t.giveUp(q, Stay{user, backend})
 			return "", err
 		}
-		if elsewhere, again := t.settle(of, q, Stay{user, backend}); !again {
-			return elsewhere, nil
+		if elsewhere, again, err := t.settle(of, q, Stay{user, backend}); !again {
+			return elsewhere, err
 		}
 	}
 }
@@ -145,22 +145,24 @@ func (t *Table) giveUp(q *question, s Stay) {
 }
 
 // settle decides on a claim by the answer. again: the successor was lost, or has ended.
-func (t *Table) settle(of *Predecessor, q *question, s Stay) (elsewhere string, again bool) {
+func (t *Table) settle(of *Predecessor, q *question, s Stay) (elsewhere string, again bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer t.leaveLocked(q, s)
 	switch {
 	case q.failed:
-		return "", true
+		return "", true, nil
+	case !q.ok && q.elsewhere == "":
+		return "", false, ErrWait
 	case !q.ok:
 		t.rememberLocked(s.User, q.elsewhere)
-		return q.elsewhere, false
+		return q.elsewhere, false, nil
 	}
 	// Another process of the table may have come before.
 	if elsewhere = t.conflictLocked(of, s.User, s.Backend); elsewhere == "" {
 		t.addLocked(of, s.User, s.Backend)
 	}
-	return elsewhere, false
+	return elsewhere, false, nil
 }
 
 // leaveLocked says that a claim doesn't wait for the answer any more. What the successor has allowed is given back if no process needs it. (Until the last
@@ -175,7 +177,8 @@ func (t *Table) leaveLocked(q *question, s Stay) {
 	}
 }
 
-// Answered takes the successor's answer to a question.
+// Answered takes the successor's answer to a question. Each question has to be answered, since later claims wait for the same answer:
+// where the successor can't say it now, as it waits for its own successor, ok is false and elsewhere is "".
 func (t *Table) Answered(id uint64, ok bool, elsewhere string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -203,8 +203,8 @@ type question struct {
 	done      chan struct{} // closed when what follows is set
 	answered  bool
 	ok        bool
-	failed    bool // there was no answer
-	elsewhere string
+	failed    bool   // there was no answer
+	elsewhere string // "" though not ok: the successor can't say it now
 }
 
 // Successor is the process after this one. Its methods are called under the table's lock, in the order in which things happen: they
