@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"regexp"
@@ -25,7 +26,8 @@ import (
 type client struct {
 	addr, user string
 	n          int
-	largest    int // of its messages, in octets
+	largest    int           // of its messages, in octets
+	think      time.Duration // between two commands, on average; 0: none
 	rnd        *rand.Rand
 
 	conn     *imaptest.Conn
@@ -235,7 +237,8 @@ func (c *client) next(i int) (line, subject string) {
 	}
 	size := 16 << c.rnd.IntN(8) // up to 2 KB
 	if c.rnd.IntN(8) == 0 {
-		size = 16 * (1 + c.rnd.IntN(c.largest/16))
+		// As many of 1 to 2 KB as of 2 to 4 KB, and so on.
+		size = 16 * int(math.Exp(c.rnd.Float64()*math.Log(float64(c.largest)/16)))
 	}
 	subject = fmt.Sprintf("%d-%d-%d", c.n, i, size)
 	text := message(subject)
@@ -248,7 +251,7 @@ func (c *client) work(end <-chan struct{}) {
 		select {
 		case <-end:
 			return
-		default:
+		case <-time.After(time.Duration((0.5 + c.rnd.Float64()) * float64(c.think))): // its own pace
 		}
 		line, subject := c.next(i)
 		a, err := c.command(line)
@@ -300,7 +303,7 @@ func (c *client) idle(end <-chan struct{}, every time.Duration) {
 			default:
 				done = time.Since(begun) >= every
 			}
-			r, err := c.conn.NextWithin(100 * time.Millisecond)
+			r, err := c.conn.NextWithin(min(every/20, time.Second)) // so late it notices the end
 			switch {
 			case err != nil && os.IsTimeout(err):
 				continue
@@ -362,4 +365,5 @@ type fleet struct {
 type outage struct {
 	name        string
 	begin, over time.Time
+	settled     time.Time // when all that it has led to had happened
 }

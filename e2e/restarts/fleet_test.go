@@ -22,11 +22,12 @@ type sizes struct {
 	users, busy, idle int
 	largest           int // octets of a message
 	idleFor           time.Duration
+	think             time.Duration // of busy clients between two commands, on average
 }
 
 func sizesOf(short sizes) sizes {
 	if long() {
-		return sizes{users: 100, busy: 500, idle: 1500, largest: 5 << 20, idleFor: 2 * time.Minute}
+		return sizes{users: 100, busy: 500, idle: 1500, largest: 5 << 20, idleFor: 2 * time.Minute, think: time.Second}
 	}
 	return short
 }
@@ -43,7 +44,7 @@ func startFleet(t testing.TB, p *proxy, s *servers.Server, z sizes) *fleet {
 	}
 	var running sync.WaitGroup
 	for i := range z.busy + z.idle {
-		c := &client{addr: p.addr, user: s.User(i%z.users + 1), n: i, largest: z.largest, rnd: rand.New(rand.NewPCG(uint64(i), 1)), appended: map[string]bool{}}
+		c := &client{addr: p.addr, user: s.User(i%z.users + 1), n: i, largest: z.largest, think: z.think, rnd: rand.New(rand.NewPCG(uint64(i), 1)), appended: map[string]bool{}}
 		if err := c.connect(); err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +108,7 @@ func (f *fleet) through(name string, do func()) {
 		for {
 			select {
 			case <-stop:
-				counted <- highest
+				counted <- max(highest, f.p.metric(f.t, "imapproxy_backend_login_duration_seconds_count")-last)
 				return
 			case <-tick.C:
 				n := f.p.metric(f.t, "imapproxy_backend_login_duration_seconds_count")
@@ -119,10 +120,30 @@ func (f *fleet) through(name string, do func()) {
 	do()
 	o.over = time.Now()
 	f.worked(3)
+	if long() {
+		f.settles()
+	}
+	o.settled = time.Now()
 	close(stop)
 	f.outages = append(f.outages, o)
 	f.t.Logf("%s: %v; %.0f logins at the backends, %.0f in the busiest second", name, o.over.Sub(o.begin).Round(time.Millisecond),
 		f.p.metric(f.t, "imapproxy_backend_login_duration_seconds_count")-logins, <-counted)
+}
+
+// settles waits until no session has lost its connection for longer than a server that is stopped goes on with those
+// that it has.
+func (f *fleet) settles() {
+	const goesOn = 12 * time.Second
+	last, since := -1.0, time.Now()
+	eventually(f.t, "no session loses its connection", func() error {
+		if n := f.p.metric(f.t, "imapproxy_recovery_duration_seconds_count"); n != last {
+			last, since = n, time.Now()
+		}
+		if time.Since(since) < goesOn {
+			return errNotYet
+		}
+		return nil
+	})
 }
 
 // ends stops the clients and checks what has become of them and of their messages.
@@ -180,12 +201,34 @@ func (f *fleet) ends() {
 	f.figures()
 }
 
+// quantiles describes durations.
+func quantiles(all []time.Duration) string {
+	slices.Sort(all)
+	n := len(all)
+	if n == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d: p50 %v, p99 %v, longest %v", n, all[n/2].Round(time.Millisecond), all[n*99/100].Round(time.Millisecond), all[n-1].Round(time.Millisecond))
+}
+
+// lostViews counts why views weren't found.
+func (f *fleet) lostViews() map[string]int {
+	why := map[string]int{}
+	for line := range strings.Lines(f.p.Output()) {
+		if _, said, ok := strings.Cut(line, "what the client counts can't be found"); ok {
+			_, said, _ = strings.Cut(said, "error=")
+			why[strings.TrimSpace(said)]++
+		}
+	}
+	return why
+}
+
 // figures logs how long the commands took that an outage has met, over the outage's own length, and what became of
 // the connections that were lost.
 func (f *fleet) figures() {
 	f.t.Helper()
 	for _, o := range f.outages {
-		var over []time.Duration
+		var over, after []time.Duration
 		for _, c := range f.busy {
 			for _, w := range c.slow {
 				if w.begun.Before(o.over) && w.end.After(o.begin) {
@@ -194,20 +237,22 @@ func (f *fleet) figures() {
 						begun = o.begin
 					}
 					over = append(over, w.end.Sub(begun)-o.over.Sub(o.begin))
+				} else if !w.begun.Before(o.over) && w.begun.Before(o.settled) {
+					after = append(after, w.end.Sub(w.begun))
 				}
 			}
 		}
-		slices.Sort(over)
-		if n := len(over); n > 0 {
-			f.t.Logf("%s, %v: %d commands waited; over its length p50 %v, p99 %v, longest %v", o.name, o.over.Sub(o.begin).Round(time.Millisecond), n,
-				over[n/2].Round(time.Millisecond), over[n*99/100].Round(time.Millisecond), over[n-1].Round(time.Millisecond))
-		}
+		length := o.over.Sub(o.begin).Round(time.Millisecond)
+		f.t.Logf("%s, %v: over its length, %s; commands after it of %v and more, %s", o.name, length, quantiles(over), slowFrom, quantiles(after))
 	}
 	lost := f.p.metric(f.t, "imapproxy_recovery_duration_seconds_count")
 	f.t.Logf("%.0f connections lost under sessions: ok %.0f, view_lost %.0f; given up %.0f (network %.0f); parked resumes ok %.0f", lost,
 		f.p.metric(f.t, "imapproxy_recovery_duration_seconds_count", `outcome="ok"`), f.p.metric(f.t, "imapproxy_recovery_duration_seconds_count", `outcome="view_lost"`),
 		f.p.metric(f.t, "imapproxy_backend_stalls_total"), f.p.metric(f.t, "imapproxy_backend_stalls_total", `evidence="network"`),
 		f.p.metric(f.t, "imapproxy_resume_duration_seconds_count", `outcome="ok"`))
+	for why, n := range f.lostViews() {
+		f.t.Logf("%d views lost: %s", n, why)
+	}
 	page, err := f.p.get("/metrics")
 	if err != nil {
 		f.t.Fatal(err)

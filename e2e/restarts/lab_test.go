@@ -78,7 +78,7 @@ routing {
   storage = "shared"
 }
 park {
-  linger = "1s"
+  linger = "%s"
 }
 telemetry {
   log {
@@ -103,12 +103,12 @@ func startProxy(t testing.TB, backends ...*servers.Server) *proxy {
 	for i, s := range backends {
 		fmt.Fprintf(&all, "  backend \"b%d\" {\n    address = \"%s\"\n  }\n", i+1, s.Addr)
 	}
-	level := "debug"
+	level, linger := "debug", "1s"
 	if long() {
-		level = "info"
+		level, linger = "info", "10s" // longer than its clients think
 	}
 	config := filepath.Join(servers.Folder(t), "config.hcl")
-	if err := os.WriteFile(config, fmt.Appendf(nil, proxyConfig, p.addr, all.String(), level, admin), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, proxyConfig, p.addr, all.String(), linger, level, admin), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Getenv(servers.ProxyBinary), "serve", "--config", config)

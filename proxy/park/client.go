@@ -27,7 +27,7 @@ func (m *mailbox) withClient(ctx context.Context, a Account, f func(context.Cont
 		if err != nil {
 			return err
 		}
-		m.reached(conn.Target)
+		m.reached(conn)
 		warm := time.Since(conn.LoggedIn) > time.Second
 		c := newClient(conn)
 		if err = prepare(ctx, c, m.strategy); err == nil {

@@ -19,10 +19,11 @@ func (m *mailbox) slot(ctx context.Context) (release func(), err error) {
 }
 
 // reached notes where a connection for the mailbox has gone.
-func (m *mailbox) reached(t upstream.Target) {
-	h := m.hub
+func (m *mailbox) reached(c *upstream.Conn) {
+	h, t := m.hub, c.Target
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.arrivedLocked(c)
 	if m.phase == dead || t.ID == "" || t.ID == m.site.id {
 		return
 	}
@@ -45,10 +46,11 @@ func (m *mailbox) moveLocked(to *site) {
 }
 
 // reached notes where the watch's connection has gone. ErrLost: the user has a watch there, which has the mailboxes from now on.
-func (w *notifyWatch) reached(t upstream.Target) error {
-	h := w.hub
+func (w *notifyWatch) reached(c *upstream.Conn) error {
+	h, t := w.hub, c.Target
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.arrivedLocked(c)
 	if w.cancel == nil || t.ID == "" || t.ID == w.site.id {
 		return nil
 	}

@@ -128,6 +128,15 @@ func TestASubscriptionThatBeginsLater(t *testing.T) {
 		return m.client.Count() == 4
 	})
 	eventually(t, "settled", s.Settled)
+	later, err := h.SubscribeLater(a, "Other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.box("Other", 1)
+	if err := later.Again(within(t)); err != nil {
+		t.Errorf("a session that has stayed attached meanwhile: %v", err)
+	}
+	later.Close()
 	s.Leave()
 	if err := s.Later(); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,9 @@ func (c *clock) pass(d time.Duration) {
 func newHub(t *testing.T, o HubOptions) (*Hub, *clock) {
 	t.Helper()
 	c := &clock{}
-	o.Now = c.Now
+	if o.Now == nil {
+		o.Now = c.Now
+	}
 	h := NewHub(o)
 	c.hub = h
 	ctx, cancel := context.WithCancel(context.Background())

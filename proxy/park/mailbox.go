@@ -26,9 +26,22 @@ func (m *mailbox) accountLocked() (Account, bool) {
 
 // wait waits until hints flow.
 func (m *mailbox) wait(ctx context.Context) error {
+	waits := 0
+	defer func() {
+		if waits > 0 {
+			m.hub.mu.Lock()
+			m.waiting--
+			m.hub.mu.Unlock()
+		}
+	}()
 	for {
 		m.hub.mu.Lock()
 		phase, err, ready := m.phase, m.err, m.ready
+		if waits == 0 && phase != working && phase != dead {
+			waits = 1
+			m.waiting++
+			m.hurryLocked()
+		}
 		m.hub.mu.Unlock()
 		switch phase {
 		case working:

@@ -110,6 +110,8 @@ type mailbox struct {
 	refused   bool // the last EXAMINE was refused without a reason
 	unused    bool // it had no member at the last sweep and has had none since
 	sweepAt   time.Time
+	waiting   int       // sessions that wait until hints flow
+	pausing   *pausing  // between two attempts of its watch; nil: there is none
 	reIdleAt  time.Time // zero: no IDLE is in progress
 	timer     timer
 }
@@ -142,7 +144,8 @@ type site struct {
 	slots *fair.Queue[string] // by user: each connection in use holds one
 
 	// Guarded by the hub's mutex:
-	mailboxes  int // number of the hub's mailboxes at this backend
+	pauses     map[*pausing]struct{} // of watches that failed to reach the backend
+	mailboxes  int                   // number of the hub's mailboxes at this backend
 	workers    int
 	namespaces *namespaces // the namespaces that were learnt last, which users with equal ones share
 	// lines has the users with mailboxes that wait for a round on a pooled connection; turns has these users
@@ -204,6 +207,13 @@ type notifyWatch struct {
 	renew     timer
 	setAt     time.Time // when NOTIFY was last set
 	cancel    context.CancelFunc
+}
+
+// pausing is the pause of a watch between two attempts to reach the backend. The hub's mutex guards its fields.
+type pausing struct {
+	*sleep
+	at    *site
+	least time.Time // when it may end
 }
 
 // goLocked starts a goroutine of the hub, unless the hub has ended.

@@ -35,6 +35,7 @@ func (s *Subscription) Watch() string {
 // and hints count from now on. It returns when hints flow, with Subscribe's errors.
 func (s *Subscription) Again(ctx context.Context) error {
 	s.Leave()
+	s.m.started()
 	if err := s.m.wait(ctx); err != nil {
 		return err
 	}

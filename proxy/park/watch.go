@@ -17,6 +17,15 @@ func (m *mailbox) startLocked() {
 	}
 }
 
+// started starts the mailbox's watch if nothing has.
+func (m *mailbox) started() {
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	if m.phase == fresh {
+		m.startLocked()
+	}
+}
+
 func (m *mailbox) start(ctx context.Context) {
 	h := m.hub
 	kind, err := m.choose(ctx)
@@ -25,7 +34,7 @@ func (m *mailbox) start(ctx context.Context) {
 		if !again {
 			return
 		}
-		if h.sleep(ctx, wait); ctx.Err() != nil {
+		if h.pause(ctx, wait, m); ctx.Err() != nil {
 			return
 		}
 		kind, err = m.choose(ctx)

@@ -28,7 +28,7 @@ func (m *mailbox) watchIdle(ctx context.Context) {
 		if !again {
 			return
 		}
-		m.hub.sleep(ctx, wait)
+		m.hub.pause(ctx, wait, m)
 	}
 }
 
@@ -86,7 +86,7 @@ func (m *mailbox) open(ctx context.Context, a Account) (*upstream.Conn, *resync.
 		if err != nil {
 			return nil, nil, err
 		}
-		m.reached(conn.Target)
+		m.reached(conn)
 		c := newClient(conn)
 		err = prepare(ctx, c, m.strategy)
 		ran := false

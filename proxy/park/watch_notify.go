@@ -44,7 +44,7 @@ func (w *notifyWatch) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		h.sleep(ctx, wait)
+		h.pause(ctx, wait, mailboxes...)
 	}
 }
 

@@ -65,7 +65,7 @@ func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client,
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := w.reached(conn.Target); err != nil {
+	if err := w.reached(conn); err != nil {
 		_ = conn.Close()
 		return nil, nil, err
 	}

@@ -17,7 +17,7 @@ type resumes struct {
 	turns *fair.Queue[string]
 	rate  *rate.Limiter // how many resumes begin per second
 	again oncePerMinute // bounds the log lines of further attempts
-	// reached is closed and replaced when a session that had lost its connection has reached the backend again.
+	// reached is closed and replaced when a session reaches the backend.
 	reached atomic.Pointer[chan struct{}]
 }
 

@@ -38,6 +38,8 @@ func (s *Session) resume() phase {
 		}
 		t.Attempts++
 		t.Backend = s.picked().Backend.Shown()
+		turns := s.env.Queues.resumesAt(s.picked().Backend.ID)
+		reached := *turns.reached.Load()
 		mark := t.Steps.Mark()
 		ctx, cancel := s.within(time.Until(end)) // LetGo ends one attempt, not the resume
 		c, err := s.attempt(ctx, &t)
@@ -81,7 +83,7 @@ func (s *Session) resume() phase {
 			t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 			continue
 		}
-		if others, ok := s.env.Queues.resumesAt(s.picked().Backend.ID).again.may(s.env.Now()); ok {
+		if others, ok := turns.again.may(s.env.Now()); ok {
 			s.log().Info("resume is tried again", "error", err, "in", pause, "others", others)
 		}
 		if s.park.hasCommand && s.out.atBoundary() {
@@ -89,12 +91,9 @@ func (s *Session) resume() phase {
 		}
 		t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 		ctx, cancel = s.within(time.Until(end))
-		select {
-		case <-time.After(pause):
-			pause = min(2*pause, 5*time.Second)
-		case <-ctx.Done():
-		}
+		turns.pause(ctx, pause, reached)
 		cancel()
+		pause = min(2*pause, s.longestResumePause())
 		t.Steps.Done(telemetry.StepPause, s.env.Now(), nil)
 	}
 }
@@ -159,7 +158,19 @@ func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error
 	t.Steps.Done(telemetry.StepTurn, s.env.Now(), nil)
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
 	defer cancel()
-	return s.again(ctx, t)
+	again, err := s.again(ctx, t)
+	if err == nil {
+		r.reaches()
+	}
+	return again, err
+}
+
+// longestResumePause is the longest pause between two attempts of the session: it is shorter where a client waits.
+func (s *Session) longestResumePause() time.Duration {
+	if s.park.hasCommand {
+		return longestPause(s.env.Registry.Count(Resuming))
+	}
+	return 5 * time.Second
 }
 
 // reattach makes c the session's connection and returns the next phase. If the client is in IDLE, the backend

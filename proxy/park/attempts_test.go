@@ -1,0 +1,107 @@
+package park
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/upstream"
+)
+
+// standing is a clock that only the test moves.
+type standing struct {
+	base  time.Time
+	ahead atomic.Int64
+}
+
+func (s *standing) Now() time.Time { return s.base.Add(time.Duration(s.ahead.Load())) }
+
+// unreachable makes an account whose backend can't be reached while gone is set. tried counts attempts.
+func unreachable(b *fake, user string, gone *atomic.Bool) (a Account, tried *atomic.Int64) {
+	tried = new(atomic.Int64)
+	a = b.account()
+	a.User, a.Give = user, nil
+	login := a.Login
+	a.Login = func(ctx context.Context) (*upstream.Conn, error) {
+		defer tried.Add(1)
+		if gone.Load() {
+			return nil, errors.New("connection refused")
+		}
+		return login(ctx)
+	}
+	return a, tried
+}
+
+// pauseOf returns how long the user's watch pauses from now on; 0: it doesn't.
+func pauseOf(h *Hub, user string) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p := h.users[user].mailboxes[0].pausing; p != nil && p.place != 0 {
+		return p.timer.at.Sub(h.now())
+	}
+	return 0
+}
+
+// While a backend is away, its watches make pauses that have grown to seconds. A session that waits for hints cuts its
+// watch's pause short, and a watch that reaches the backend cuts those of all others.
+func TestAPauseIsCutShort(t *testing.T) {
+	for _, kind := range []string{"idle", "notify"} {
+		t.Run(kind, func(t *testing.T) {
+			caps := modernCaps
+			if kind == "notify" {
+				caps += " NOTIFY"
+			}
+			b := newFake(t, caps)
+			clock := &standing{base: time.Now()}
+			h, c := newHub(t, HubOptions{Watch: kind, Now: clock.Now})
+			pass := func(d time.Duration) { clock.ahead.Add(int64(d)); c.hub.timers.recheck() }
+			var gone atomic.Bool
+			first, firstTried := unreachable(b, "first", &gone)
+			second, secondTried := unreachable(b, "second", &gone)
+			s, _ := parked(t, h, b, first, "INBOX", view.Plain)
+			parked(t, h, b, second, "INBOX", view.Plain)
+			gone.Store(true)
+			h.LetGo("")
+			const long = 2 * time.Second
+			eventually(t, "long pauses", func() bool {
+				one, two := pauseOf(h, "first"), pauseOf(h, "second")
+				if one > 0 && two > 0 && min(one, two) <= long {
+					pass(min(one, two))
+				}
+				return min(one, two) > long
+			})
+
+			// One of the two is waited for: it tries again soon, the other doesn't.
+			back := make(chan error, 1)
+			go func() { back <- s.Again(within(t)) }() // ends with the receive below
+			eventually(t, "the session waits", func() bool {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				return h.users["first"].mailboxes[0].waiting == 1
+			})
+			before, other := firstTried.Load(), secondTried.Load()
+			pass(2 * leastPause)
+			eventually(t, "another attempt", func() bool { return firstTried.Load() > before && pauseOf(h, "first") > 0 })
+			if n := secondTried.Load(); n != other {
+				t.Errorf("a watch for which no session waits made %d attempts meanwhile", n-other)
+			}
+
+			// The backend is there again.
+			gone.Store(false)
+			pass(2 * leastPause)
+			if err := <-back; err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the other watch", func() bool { return secondTried.Load() > other })
+			eventually(t, "no pause is left", func() bool {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				m := h.users["first"].mailboxes[0]
+				return len(h.sites["b1"].pauses) == 0 && m.pausing == nil && m.waiting == 0
+			})
+		})
+	}
+}
