@@ -138,12 +138,26 @@ func TestFigureDrain(t *testing.T) {
 	mu.Lock()
 	waits = nil
 	mu.Unlock()
+	logins := k.allConnections()
 	begun := time.Now()
 	out := k.must(k.proxies[1], "drain", "d1", "--watch")
 	took := time.Since(begun)
+	logins = k.allConnections() - logins
 	close(stop)
 	running.Wait()
 	slices.Sort(waits)
 	t.Logf("%s", out[max(0, strings.LastIndex(strings.TrimSpace(out), "\n")):])
-	t.Logf("drained in %v; %d commands, p99 %v, longest %v; %d failed", took, len(waits), waits[len(waits)*99/100], waits[len(waits)-1], lost)
+	t.Logf("drained in %v; %.0f logins a second at the other backend; %d commands, p99 %v, longest %v; %d failed", took, float64(logins)/took.Seconds(), len(waits), waits[len(waits)*99/100], waits[len(waits)-1], lost)
+}
+
+// allConnections says how many connections all users have been given so far.
+func (r *referee) allConnections() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, made := range r.made {
+		for _, at := range made {
+			n += at
+		}
+	}
+	return n
 }

@@ -18,11 +18,11 @@ type referee struct {
 	t    testing.TB
 	mu   sync.Mutex                // guards at and made
 	at   map[string]map[string]int // user → backend → connections
-	made map[string]int            // user → connections so far
+	made map[string]map[string]int // the same, with those that have ended
 }
 
 func newReferee(t testing.TB) *referee {
-	return &referee{t: t, at: map[string]map[string]int{}, made: map[string]int{}}
+	return &referee{t: t, at: map[string]map[string]int{}, made: map[string]map[string]int{}}
 }
 
 // before is an address in front of a backend.
@@ -131,8 +131,11 @@ func (r *referee) enter(user, id string) {
 	if r.at[user] == nil {
 		r.at[user] = map[string]int{}
 	}
+	if r.made[user] == nil {
+		r.made[user] = map[string]int{}
+	}
 	r.at[user][id]++
-	r.made[user]++
+	r.made[user][id]++
 }
 
 func (r *referee) leave(user, id string) {
