@@ -85,7 +85,7 @@ func polite() imaptest.Dialogue {
 func newLab(t testing.TB, o labOptions) *lab {
 	t.Helper()
 	l := &lab{t: t, logs: newLogLines(), spans: tracetest.NewInMemoryExporter(), cert: imaptest.NewCert(t), clock: &clock{}, served: make(chan error, 1)}
-	telOpts := telemetry.Options{Version: "test", LogWriter: l.logs, LogLevel: slog.LevelDebug, SampleRatio: 1, Prometheus: true, SpanExporter: l.spans}
+	telOpts := telemetry.Options{Version: "test", LogWriter: l.logs, LogLevel: slog.LevelDebug, SampleRatio: 1, Prometheus: true, SpanExporter: l.spans, Now: l.clock.now}
 	if o.quiet {
 		telOpts = telemetry.Options{LogWriter: io.Discard, LogLevel: slog.LevelError, SlowCommand: -1, Prometheus: true}
 	}

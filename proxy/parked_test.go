@@ -246,7 +246,7 @@ func TestSwitchedOffParkingGivesConnectionsBack(t *testing.T) {
 }
 
 // spansOf are the spans of the newest trace with such a root, the root last.
-func spansOf(t *testing.T, l *lab, root string) (all tracetest.SpanStubs) {
+func spansOf(t testing.TB, l *lab, root string) (all tracetest.SpanStubs) {
 	t.Helper()
 	var found tracetest.SpanStub
 	eventually(t, "a trace of a "+root, func() bool {
@@ -297,8 +297,27 @@ func TestParksAndResumesLeaveTraces(t *testing.T) {
 	c.Write("DONE")
 	c.Expect("i OK {*}")
 	c.MustOK("UID FETCH 1 (FLAGS)")
-	if got := shown(spansOf(t, p.lab, "resume"), "imapproxy.outcome", "imapproxy.mailbox", "imapproxy.resume.wake", "imapproxy.resume.source", "imapproxy.resume.attempts", "imapproxy.resume.owed"); !strings.HasPrefix(got,
-		"turn pool enable select snapshot ") || !strings.HasSuffix(got, "tell ok Work UID FETCH pool 1 0") {
+	var root, resume tracetest.SpanStub
+	all := spansOf(t, p.lab, "imap UID FETCH")
+	for _, s := range all {
+		switch s.Name {
+		case "resume":
+			resume = s
+		case "imap UID FETCH":
+			root = s
+		}
+	}
+	if resume.Parent.SpanID() != root.SpanContext.SpanID() {
+		t.Errorf("the resume is no part of the trace of its command: %v", all)
+	}
+	var steps []string
+	for _, s := range all {
+		if s.Parent.SpanID() == resume.SpanContext.SpanID() {
+			steps = append(steps, s.Name)
+		}
+	}
+	steps = append(steps, shown(tracetest.SpanStubs{resume}, "imapproxy.outcome", "imapproxy.mailbox", "imapproxy.resume.wake", "imapproxy.resume.source", "imapproxy.resume.attempts", "imapproxy.resume.owed"))
+	if got := strings.Join(steps, " "); !strings.HasPrefix(got, "turn pool enable select snapshot ") || !strings.HasSuffix(got, "tell ok Work UID FETCH pool 1 0") {
 		t.Errorf("the resume: %s", got)
 	}
 

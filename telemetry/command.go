@@ -26,11 +26,22 @@ func (t *Telemetry) Command(c Command) {
 	if t.tracer != nil && t.keepsCommand(&c, took) {
 		t.commandSpan(c)
 	}
+	if c.Resume != nil {
+		t.giveBack(c.Resume.Steps)
+	}
 }
 
-// keepsCommand decides whether a command's trace is kept. IDLE is never slow.
+// keepsCommand decides whether a command's trace is kept. IDLE is never slow, and a client that closes its
+// connection in IDLE is no failure. A resume that needed several attempts keeps the command's trace, of which it
+// is a part.
 func (t *Telemetry) keepsCommand(c *Command, took time.Duration) bool {
-	return c.Status != "OK" || (c.Verb != wire.Idle && t.isSlow(took)) || t.sampled()
+	return c.failed() || (c.Verb != wire.Idle && t.isSlow(took)) || c.Resume != nil && c.Resume.Attempts > 1 || t.sampled()
+}
+
+// failed says whether a command has failed.
+func (c *Command) failed() bool {
+	i := statusIndex(c.Status)
+	return i != statusOK && i != statusClosed
 }
 
 // commandSpan builds the span of a command that is over. It takes a copy, so that Command's argument needn't
@@ -42,18 +53,22 @@ func (t *Telemetry) commandSpan(c Command) {
 		attribute.String("imap.status", status),
 		semconv.SessionID(valid(c.Session)),
 		attribute.String("imapproxy.backend", valid(c.Backend)),
-		attribute.Float64("imapproxy.backend_wait", seconds(c.BackendWait)), // s
 		attribute.Int64("imapproxy.bytes_in", c.BytesIn),
 		attribute.Int64("imapproxy.bytes_out", c.BytesOut),
 	}
 	if c.User != "" {
 		attrs = append(attrs, semconv.UserName(valid(c.User)))
 	}
-	if !c.Sent.IsZero() {
-		forward := c.Sent.Sub(c.Start)
-		attrs = append(attrs,
-			attribute.Float64("imapproxy.forward", seconds(forward)), // s, from the client's first byte to the backend's last
-			attribute.Float64("imapproxy.client_wait", seconds(c.End.Sub(c.Start)-forward-c.BackendWait)))
+	if c.Verb != wire.Idle { // IDLE waits for what isn't there yet
+		attrs = append(attrs, attribute.Float64("imapproxy.backend_wait", seconds(c.BackendWait))) // s
+		if c.ResumeWait > 0 {
+			attrs = append(attrs, attribute.Float64("imapproxy.resume_wait", seconds(c.ResumeWait))) // s
+		}
+		if !c.Sent.IsZero() {
+			attrs = append(attrs,
+				attribute.Float64("imapproxy.forward", seconds(c.Forward)), // s, from the client's first byte to the backend's last
+				attribute.Float64("imapproxy.client_wait", seconds(c.End.Sub(c.Start)-c.ResumeWait-c.Forward-c.BackendWait)))
+		}
 	}
 	start := []trace.SpanStartOption{
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer),
@@ -62,11 +77,14 @@ func (t *Telemetry) commandSpan(c Command) {
 	if c.Login.IsValid() {
 		start = append(start, trace.WithLinks(loginLink(c.Login)))
 	}
-	_, span := t.tracer.Start(context.Background(), "imap "+verb, start...)
+	ctx, span := t.tracer.Start(context.Background(), "imap "+verb, start...)
+	if c.Resume != nil {
+		t.resumeSpans(ctx, c.Resume)
+	}
 	if !c.Sent.IsZero() {
 		span.AddEvent("sent", trace.WithTimestamp(c.Sent))
 	}
-	if c.Status != "OK" {
+	if c.failed() {
 		span.SetStatus(codes.Error, status)
 	}
 	span.End(trace.WithTimestamp(c.End))

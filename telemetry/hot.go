@@ -19,7 +19,7 @@ import (
 func (m *metrics) initHot() {
 	for i, verb := range wire.Verbs() {
 		byVerb := metric.WithAttributeSet(attribute.NewSet(attribute.String("verb", verb)))
-		m.backendWaitOptions[i] = []metric.RecordOption{byVerb}
+		m.verbOptions[i] = []metric.RecordOption{byVerb}
 		for j, status := range statusLabels {
 			set := metric.WithAttributeSet(attribute.NewSet(
 				attribute.String("verb", verb), attribute.String("status", status)))
@@ -67,16 +67,20 @@ type Command struct {
 	Backend string            // the backend's id; in spans only
 
 	Verb   wire.Verb
-	Status string // "OK", "NO" or "BAD"; "" means that it was cut off
+	Status string // "OK", "NO" or "BAD"; StatusClosed; "" means that it was cut off
 
 	Start time.Time // when its first byte was read
 	Sent  time.Time // when its last byte was sent to the backend; zero: it wasn't
 	End   time.Time // when the last byte of its tagged answer was sent to the client
 
-	// BackendWait is the part of End-Start in which the proxy waited for the backend. The rest, without
-	// Sent-Start, is time in which the client didn't read.
-	BackendWait       time.Duration
-	BytesIn, BytesOut int64 // of this command, for its span; see AddBytes
+	// The shares of End-Start: ResumeWait, in which the session had no backend connection; Forward, until the
+	// command was with the backend; BackendWait, in which the proxy waited for the backend. In the rest the client
+	// didn't read. Forward has no meaning if Sent is zero.
+	ResumeWait, Forward, BackendWait time.Duration
+	BytesIn, BytesOut                int64 // of this command, for its span; see AddBytes
+	// Resume is the resume for which the command waited, which becomes a part of the command's trace; nil: none. It
+	// comes from Resumed.
+	Resume *Resume
 }
 
 // command counts one command; see Telemetry.Command. IDLE is counted but isn't in the histogram, since it
@@ -89,5 +93,8 @@ func (m *metrics) command(c *Command, took time.Duration) {
 	}
 	ctx := context.Background()
 	m.commandDuration.Record(ctx, seconds(took), cell.options...)
-	m.commandBackendWait.Record(ctx, seconds(c.BackendWait), m.backendWaitOptions[c.Verb]...)
+	m.commandBackendWait.Record(ctx, seconds(c.BackendWait), m.verbOptions[c.Verb]...)
+	if c.ResumeWait > 0 {
+		m.commandResumeWait.Record(ctx, seconds(c.ResumeWait), m.verbOptions[c.Verb]...)
+	}
 }

@@ -33,7 +33,7 @@ func fetch(start time.Time) Command {
 	return Command{
 		Session: "s1", User: "alice", Backend: "b1", Verb: wire.UIDFetch, Status: "OK",
 		Start: start, Sent: start.Add(time.Millisecond), End: start.Add(10 * time.Millisecond),
-		BackendWait: 5 * time.Millisecond, BytesIn: 30, BytesOut: 4000,
+		Forward: time.Millisecond, BackendWait: 5 * time.Millisecond, BytesIn: 30, BytesOut: 4000,
 		Login: trace.NewSpanContext(trace.SpanContextConfig{TraceID: newTraceID(), SpanID: newSpanID()}),
 	}
 }
@@ -53,7 +53,7 @@ func TestUnsampledCommandsAndBytesDoNotAllocate(t *testing.T) {
 		"bytes":              func() { tel.AddBytes(In, 30); tel.AddBytes(Out, 4000) },
 		"command, all off":   func() { off.Command(c) },
 		"bytes, all off":     func() { off.AddBytes(In, 30) },
-		"login off":          func() { off.BeginLogin("s1", c.Start).Phase(PhaseTLS)(nil) },
+		"login off":          func() { off.BeginLogin("s1", c.Start).Phase(PhaseExchange)(nil) },
 		"session opened off": func() { off.SessionOpened("imaps", true) },
 	} {
 		if n := testing.AllocsPerRun(1000, f); n != 0 {

@@ -43,6 +43,7 @@ const (
 	nameCommands           = "imapproxy.commands"
 	nameCommandDuration    = "imapproxy.command.duration"
 	nameCommandBackendWait = "imapproxy.command.backend_wait"
+	nameCommandResumeWait  = "imapproxy.command.resume_wait"
 	nameRelayed            = "imapproxy.relayed"
 	nameBackendDial        = "imapproxy.backend.dial.duration"
 	nameBackendLogin       = "imapproxy.backend.login.duration"
@@ -103,7 +104,7 @@ func Instruments() []Instrument {
 	backend := Attribute{"backend", "the backend's name: its service id in Consul, as ID@NODE where several nodes have it"}
 	verb := Attribute{"verb", "the command's name, from a closed set: " + verbList() + ". `OTHER` is every command that isn't in it"}
 	verbAsThere := Attribute{"verb", "the command's name, as in `imapproxy_commands_total`"}
-	status := Attribute{"status", "`OK`, `NO`, `BAD`, or `cut` (no tagged answer came)"}
+	status := Attribute{"status", "`OK`, `NO`, `BAD`, `closed` (the client closed its connection in IDLE), or `cut` (no tagged answer came)"}
 
 	return []Instrument{
 		{nameBuildInfo, Gauge, "", "Always 1. The labels say which build is running.",
@@ -135,9 +136,11 @@ func Instruments() []Instrument {
 		// The relay.
 		{nameCommands, Counter, "{command}", "Commands that were relayed to a backend, by name and status of the tagged response.",
 			[]Attribute{verb, status}, nil},
-		{nameCommandDuration, Histogram, "s", "Duration of commands, from the first byte of the command to the last byte of its tagged response. Without IDLE, whose duration is the client's choice.",
+		{nameCommandDuration, Histogram, "s", "Duration of commands, from the first byte of the command to the last byte of its tagged response, the wait for a backend connection included. Without IDLE, whose duration is the client's choice.",
 			[]Attribute{verbAsThere, status}, seconds},
 		{nameCommandBackendWait, Histogram, "s", "The part of a command's duration in which the proxy waited for the backend. Without IDLE.",
+			[]Attribute{verbAsThere}, seconds},
+		{nameCommandResumeWait, Histogram, "s", "The part of a command's duration in which its session had no backend connection, because it was parked or had lost its connection. Counted only for commands that waited for one.",
 			[]Attribute{verbAsThere}, seconds},
 		{nameRelayed, Counter, "By", "Bytes of IMAP that were relayed, without the overhead of TLS.",
 			[]Attribute{{"direction", "`in` (client to backend) or `out` (backend to client)"}}, nil},

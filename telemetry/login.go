@@ -15,7 +15,7 @@ import (
 
 // The names of a login's phases, which are the names of its trace's spans.
 const (
-	PhaseTLS          = "tls"
+	PhaseExchange     = "exchange" // the client's part of AUTHENTICATE
 	PhaseAuth         = "auth"
 	PhasePick         = "pick"
 	PhaseTurn         = "turn" // waiting for a slot among the logins at a backend
@@ -28,7 +28,7 @@ const (
 const maxPhases = 32
 
 // LoginTrace is the trace of a login in progress. The phases are recorded with their times; End makes the
-// spans if the trace is kept. The id is chosen at the start, so that logs can contain it. All methods may be
+// spans if the trace is kept. All methods may be
 // called on nil, which BeginLogin returns if traces are off.
 type LoginTrace struct {
 	t       *Telemetry
@@ -36,9 +36,10 @@ type LoginTrace struct {
 	start   time.Time
 	ids     trace.SpanContext // of the root span; not sampled until it is
 
-	mu     sync.Mutex // guards phases and ended
+	mu     sync.Mutex // guards the fields below
 	phases []phase
 	ended  bool
+	kept   bool // spans were made
 }
 
 // phase is a completed part of a login.
@@ -49,8 +50,7 @@ type phase struct {
 	attrs      []attribute.KeyValue
 }
 
-// BeginLogin begins the trace of a session's login. start is when the client's
-// connection was accepted, or when a further attempt began.
+// BeginLogin begins the trace of a session's login. start is when the client's command was read.
 func (t *Telemetry) BeginLogin(session string, start time.Time) *LoginTrace {
 	if t.tracer == nil {
 		return nil
@@ -59,9 +59,15 @@ func (t *Telemetry) BeginLogin(session string, start time.Time) *LoginTrace {
 		ids: trace.NewSpanContext(trace.SpanContextConfig{TraceID: newTraceID(), SpanID: newSpanID()})}
 }
 
-// TraceID returns the trace's id in hexadecimal, "" if traces are off.
+// TraceID returns the trace's id in hexadecimal once End has kept it, otherwise "": an id that leads to no trace
+// doesn't belong in a log.
 func (l *LoginTrace) TraceID() string {
 	if l == nil {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.kept {
 		return ""
 	}
 	return l.ids.TraceID().String()
@@ -95,19 +101,23 @@ func (l *LoginTrace) Add(name string, start, end time.Time, err error, attrs ...
 
 // End ends the login and makes its spans if the trace is kept: traces of logins that failed (err is not nil)
 // or were slow, and sampled ones. outcome is the same constant as in the login's metric. End returns the
-// context to which commands link; its flag says whether the trace was kept. A second call makes no spans.
+// context to which commands link; it is the zero value if the trace isn't kept. A second call makes no spans.
 func (l *LoginTrace) End(user, backend, outcome string, err error) trace.SpanContext {
 	if l == nil {
 		return trace.SpanContext{}
 	}
+	end := l.t.now()
 	l.mu.Lock()
 	phases, again := l.phases, l.ended
 	l.ended, l.phases = true, nil
+	l.kept = l.kept || !again && (err != nil || l.t.isSlow(end.Sub(l.start)) || l.t.samplesTrace(l.ids.TraceID()))
+	kept := l.kept
 	l.mu.Unlock()
-
-	end := l.t.now()
-	if again || !(err != nil || l.t.isSlow(end.Sub(l.start)) || l.t.samplesTrace(l.ids.TraceID())) {
-		return l.ids
+	switch {
+	case !kept:
+		return trace.SpanContext{}
+	case again:
+		return l.ids.WithTraceFlags(trace.FlagsSampled)
 	}
 	attrs := []attribute.KeyValue{semconv.SessionID(valid(l.session)), attribute.String("imapproxy.outcome", valid(outcome))}
 	if user != "" {

@@ -41,8 +41,9 @@ type metrics struct {
 	// The hot ones: see hot.go.
 	commandDuration    metric.Float64Histogram
 	commandBackendWait metric.Float64Histogram
+	commandResumeWait  metric.Float64Histogram
 	commands           [wire.NumVerbs][statusCount]commandCell
-	backendWaitOptions [wire.NumVerbs][]metric.RecordOption
+	verbOptions        [wire.NumVerbs][]metric.RecordOption
 	relayed            [2]paddedInt64 // by Direction
 
 	sessions atomic.Pointer[func() []AttachmentCount]

@@ -42,6 +42,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.poolClosed = b.counter(namePoolClosed)
 	m.commandDuration = b.histogram(nameCommandDuration)
 	m.commandBackendWait = b.histogram(nameCommandBackendWait)
+	m.commandResumeWait = b.histogram(nameCommandResumeWait)
 
 	b.observeCounter(nameCommands, m.observeCommands)
 	b.observeCounter(nameRelayed, m.observeRelayed)

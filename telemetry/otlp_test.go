@@ -107,7 +107,7 @@ func TestShutdownDeliversWhatIsWaiting(t *testing.T) {
 	tel := pushing(t, server.URL, t.Output())
 	now := time.Now()
 	login := tel.BeginLogin("s1", now)
-	login.Phase(PhaseTLS)(nil)
+	login.Phase(PhaseExchange)(nil)
 	sc := login.End("alice", "b1", "ok", nil)
 	const commands = spanBatch + 100 // more than one batch
 	for range commands {
@@ -127,7 +127,7 @@ func TestShutdownDeliversWhatIsWaiting(t *testing.T) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.spans["imap UID FETCH"] != commands || c.spans["login"] != 1 || c.spans["tls"] != 1 {
+	if c.spans["imap UID FETCH"] != commands || c.spans["login"] != 1 || c.spans["exchange"] != 1 {
 		t.Errorf("spans that arrived: %v", c.spans)
 	}
 	if c.service != "imapproxy-test" || c.auth != "Bearer abc" || !c.paths["/v1/traces"] || !c.paths["/v1/metrics"] {

@@ -70,7 +70,7 @@ func (t *Telemetry) Park(p Park) {
 		t.metrics.parks.Add(context.Background(), 1, with(label("outcome", p.Outcome), label("strategy", p.Strategy)))
 	}
 	if t.keepsWork(p.Err != nil, p.End.Sub(p.Start)) {
-		t.workSpans(&work{name: "park", start: p.Start, end: p.End, session: p.Session, login: p.Login, user: p.User, backend: p.Backend,
+		t.workSpans(context.Background(), &work{name: "park", start: p.Start, end: p.End, session: p.Session, login: p.Login, user: p.User, backend: p.Backend,
 			mailbox: p.Mailbox, outcome: p.Outcome, err: p.Err, steps: p.Steps},
 			attribute.String("imapproxy.park.way", valid(p.Way)),
 			attribute.String("imapproxy.park.strategy", valid(p.Strategy)),
@@ -109,25 +109,49 @@ type Resume struct {
 
 // Resume records a resume, under the same terms as Park.
 func (t *Telemetry) Resume(r Resume) {
-	wake := r.Wake
-	switch wake {
+	t.countResume(&r)
+	t.ResumeAlone(&r)
+}
+
+// Resumed records a resume for which a command waits. It returns the resume for Command.Resume, nil if traces are
+// off. If no command takes it, ResumeAlone must be called.
+func (t *Telemetry) Resumed(r Resume) *Resume {
+	t.countResume(&r)
+	if t.tracer == nil {
+		return nil
+	}
+	return &r
+}
+
+// ResumeAlone makes the spans of a counted resume as a trace of its own, if that is kept.
+func (t *Telemetry) ResumeAlone(r *Resume) {
+	if t.keepsWork(r.Err != nil || r.Attempts > 1, r.End.Sub(r.Start)) {
+		t.resumeSpans(context.Background(), r)
+	}
+	t.giveBack(r.Steps)
+}
+
+// countResume counts a resume.
+func (t *Telemetry) countResume(r *Resume) {
+	switch r.Wake {
 	case WakeDone, WakeLostWatch, WakeOff, WakeDoubt, WakeLost:
 	default:
-		wake = knownVerb(wake)
+		r.Wake = knownVerb(r.Wake)
 	}
 	if t.metrics != nil {
 		t.metrics.resume.Record(context.Background(), seconds(r.End.Sub(r.Start)),
-			with(label("outcome", r.Outcome), label("source", r.Source), label("wake", wake)))
+			with(label("outcome", r.Outcome), label("source", r.Source), label("wake", r.Wake)))
 	}
-	if t.keepsWork(r.Err != nil || r.Attempts > 1, r.End.Sub(r.Start)) {
-		t.workSpans(&work{name: "resume", start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend,
-			mailbox: r.Mailbox, outcome: r.Outcome, err: r.Err, steps: r.Steps},
-			attribute.String("imapproxy.resume.wake", valid(wake)),
-			attribute.String("imapproxy.resume.source", valid(r.Source)),
-			attribute.Int("imapproxy.resume.attempts", r.Attempts),
-			attribute.Int("imapproxy.resume.owed", r.Owed))
-	}
-	t.giveBack(r.Steps)
+}
+
+// resumeSpans makes the spans of a resume: a part of the trace in ctx, or a trace of its own.
+func (t *Telemetry) resumeSpans(ctx context.Context, r *Resume) {
+	t.workSpans(ctx, &work{name: "resume", start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend,
+		mailbox: r.Mailbox, outcome: r.Outcome, err: r.Err, steps: r.Steps},
+		attribute.String("imapproxy.resume.wake", valid(r.Wake)),
+		attribute.String("imapproxy.resume.source", valid(r.Source)),
+		attribute.Int("imapproxy.resume.attempts", r.Attempts),
+		attribute.Int("imapproxy.resume.owed", r.Owed))
 }
 
 // Recovery describes how what a client counts was found after its backend connection was lost, recorded when it is over.
@@ -147,7 +171,7 @@ func (t *Telemetry) Recovery(r Recovery) {
 		t.metrics.recovery.Record(context.Background(), seconds(r.End.Sub(r.Start)), with(label("outcome", r.Outcome)))
 	}
 	if t.keepsWork(r.Err != nil || r.Attempts > 1, r.End.Sub(r.Start)) {
-		t.workSpans(&work{name: "recover", start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend,
+		t.workSpans(context.Background(), &work{name: "recover", start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend,
 			outcome: r.Outcome, err: r.Err},
 			attribute.Int("imapproxy.recover.attempts", r.Attempts))
 	}
@@ -179,7 +203,7 @@ func (t *Telemetry) Resync(r Resync) {
 		m.resyncDuration.Record(context.Background(), seconds(took), with(label("outcome", outcome), label("strategy", r.Strategy)))
 	}
 	if t.keepsWork(r.Err != nil, took) {
-		t.workSpans(&work{name: "resync", start: r.Start, end: r.End, user: r.User, backend: r.Backend,
+		t.workSpans(context.Background(), &work{name: "resync", start: r.Start, end: r.End, user: r.User, backend: r.Backend,
 			mailbox: r.Mailbox, outcome: outcome, err: r.Err, steps: r.Steps},
 			attribute.String("imapproxy.park.strategy", valid(r.Strategy)),
 			attribute.String("imapproxy.park.watch", valid(r.Watch)),

@@ -102,7 +102,7 @@ func recordEverything(tel *Telemetry) {
 	tel.SessionOpened("imaps", true)
 	tel.SessionClosed("logout", "attached", time.Minute)
 	tel.Refused("per_ip")
-	tel.TLSHandshake("ok", time.Millisecond)
+	tel.TLSHandshake("s1", "ok", time.Time{}, time.Time{}.Add(time.Millisecond))
 	tel.Login("PLAIN", "passwd_file", "ok", time.Millisecond)
 	tel.Login("FROM-A-CLIENT", "", "failed", time.Millisecond)
 	tel.LoginFailure("wrong_password")
@@ -118,7 +118,9 @@ func recordEverything(tel *Telemetry) {
 	tel.Failover("down")
 	tel.Discovery("consul", "applied")
 	now := time.Now()
-	tel.Command(fetch(now))
+	waited := fetch(now)
+	waited.ResumeWait = time.Millisecond
+	tel.Command(waited)
 	tel.Command(Command{Verb: wire.Other, Status: "PARTIAL", Start: now, End: now.Add(-time.Hour)}) // clock set back
 	tel.Command(Command{Verb: wire.Idle, Status: "OK", Start: now, End: now.Add(29 * time.Minute)})
 	tel.AddBytes(In, 30)

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -50,13 +51,20 @@ func (t *Telemetry) Refused(reason string) {
 	t.metrics.connectionsRefused.Add(context.Background(), 1, with(label("reason", reason)))
 }
 
-// TLSHandshake records a handshake with a client. outcome is "ok" or a constant
-// that says what went wrong.
-func (t *Telemetry) TLSHandshake(outcome string, d time.Duration) {
-	if t.metrics == nil {
-		return
+// TLSHandshake records a handshake of a session's client. outcome is "ok" or a constant that says what went
+// wrong. A trace is kept of slow and of sampled handshakes; those that fail fast are mostly scanners'.
+func (t *Telemetry) TLSHandshake(session, outcome string, start, end time.Time) {
+	took := end.Sub(start)
+	if t.metrics != nil {
+		t.metrics.tlsHandshake.Record(context.Background(), seconds(took), with(label("outcome", outcome)))
 	}
-	t.metrics.tlsHandshake.Record(context.Background(), seconds(d), with(label("outcome", outcome)))
+	if t.keepsWork(false, took) {
+		var err error
+		if outcome != "ok" {
+			err = errors.New(outcome)
+		}
+		t.workSpans(context.Background(), &work{name: "tls", start: start, end: end, session: session, outcome: outcome, err: err})
+	}
 }
 
 // Login records a login attempt. mechanism is the name of a SASL mechanism, or "LOGIN-COMMAND"; an unknown

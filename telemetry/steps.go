@@ -106,12 +106,13 @@ func (t *Telemetry) keepsWork(failed bool, took time.Duration) bool {
 	return t.tracer != nil && (failed || t.isSlow(took) || t.sampled())
 }
 
-// workSpans makes the spans of a piece of work that is over: a trace of its own,
-// with a span for each step.
-func (t *Telemetry) workSpans(w *work, attrs ...attribute.KeyValue) {
-	attrs = append(attrs,
-		attribute.String("imapproxy.backend", valid(w.backend)),
-		attribute.String("imapproxy.outcome", valid(w.outcome)))
+// workSpans makes the spans of a piece of work that is over, with a span for each step: a part of the trace in
+// ctx or, if there is none, a trace of its own.
+func (t *Telemetry) workSpans(ctx context.Context, w *work, attrs ...attribute.KeyValue) {
+	attrs = append(attrs, attribute.String("imapproxy.outcome", valid(w.outcome)))
+	if w.backend != "" {
+		attrs = append(attrs, attribute.String("imapproxy.backend", valid(w.backend)))
+	}
 	if w.mailbox != "" {
 		attrs = append(attrs, attribute.String("imapproxy.mailbox", valid(w.mailbox)))
 	}
@@ -122,13 +123,13 @@ func (t *Telemetry) workSpans(w *work, attrs ...attribute.KeyValue) {
 		attrs = append(attrs, semconv.UserName(valid(w.user)))
 	}
 	start := []trace.SpanStartOption{
-		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindInternal),
+		trace.WithSpanKind(trace.SpanKindInternal),
 		trace.WithTimestamp(w.start), trace.WithAttributes(attrs...),
 	}
-	if w.login.IsValid() {
+	if w.login.IsValid() && !trace.SpanContextFromContext(ctx).IsValid() {
 		start = append(start, trace.WithLinks(loginLink(w.login)))
 	}
-	ctx, root := t.tracer.Start(context.Background(), w.name, start...)
+	ctx, root := t.tracer.Start(ctx, w.name, start...)
 	if w.steps != nil {
 		for _, one := range w.steps.list[:w.steps.n] {
 			_, span := t.tracer.Start(ctx, one.name, trace.WithTimestamp(one.start))

@@ -66,12 +66,11 @@ func TestALoginIsOneTraceWithItsPhases(t *testing.T) {
 	tel, spans, now := tracing(t, 1)
 	start := now.Now()
 	login := tel.BeginLogin("s1", start)
-	id := login.TraceID()
-	if len(id) != 32 || strings.Trim(id, "0") == "" {
-		t.Fatalf("trace id %q before the first span, want 32 hexadecimal digits", id)
+	if id := login.TraceID(); id != "" {
+		t.Errorf("trace id %q before it is known whether the trace is kept", id)
 	}
 
-	end := login.Phase(PhaseTLS)
+	end := login.Phase(PhaseExchange)
 	now.advance(20 * time.Millisecond)
 	end(nil, attribute.String("tls.protocol.version", "1.3"))
 	end = login.Phase(PhaseAuth)
@@ -84,6 +83,10 @@ func TestALoginIsOneTraceWithItsPhases(t *testing.T) {
 		t.Errorf("%d spans before the end", n)
 	}
 	sc := login.End("alice@example.org", "b1", "ok", nil)
+	id := login.TraceID()
+	if len(id) != 32 || strings.Trim(id, "0") == "" {
+		t.Fatalf("trace id %q, want 32 hexadecimal digits", id)
+	}
 
 	got := spans.GetSpans()
 	var names []string
@@ -96,7 +99,7 @@ func TestALoginIsOneTraceWithItsPhases(t *testing.T) {
 			t.Errorf("span %s isn't the login's child", s.Name)
 		}
 	}
-	if want := []string{"tls", "auth", "dial", "dial", "login"}; strings.Join(names, " ") != strings.Join(want, " ") {
+	if want := []string{"exchange", "auth", "dial", "dial", "login"}; strings.Join(names, " ") != strings.Join(want, " ") {
 		t.Fatalf("spans %v, want %v", names, want)
 	}
 	root := got[4]
@@ -107,7 +110,7 @@ func TestALoginIsOneTraceWithItsPhases(t *testing.T) {
 		t.Errorf("root from %v to %v", root.StartTime, root.EndTime)
 	}
 	if d := got[0].EndTime.Sub(got[0].StartTime); d != 20*time.Millisecond || attr(got[0], "tls.protocol.version") != "1.3" {
-		t.Errorf("tls took %v, attributes %v", d, got[0].Attributes)
+		t.Errorf("exchange took %v, attributes %v", d, got[0].Attributes)
 	}
 	if got[2].Status.Code != codes.Error || got[2].Status.Description != "connection refused" || got[3].Status.Code != codes.Unset {
 		t.Errorf("status of the dials: %+v, %+v", got[2].Status, got[3].Status)
@@ -145,8 +148,9 @@ func TestFailedAndSlowLoginsAreAlwaysKept(t *testing.T) {
 			if kept := len(spans.GetSpans()) == 1; kept != c.kept || sc.IsSampled() != c.kept {
 				t.Errorf("kept %v, flag %v, want %v", kept, sc.IsSampled(), c.kept)
 			}
-			if !sc.IsValid() || sc.TraceID().String() != login.TraceID() {
-				t.Errorf("End returned %v, which commands can't link to", sc)
+			// Nothing may link to a trace that isn't there, and no log line may name it.
+			if id := login.TraceID(); sc.IsValid() != c.kept || (id != "") != c.kept || c.kept && sc.TraceID().String() != id {
+				t.Errorf("End returned %v, trace id %q, kept %v", sc, id, c.kept)
 			}
 		})
 	}
@@ -169,6 +173,7 @@ func TestFailedAndSlowCommandsAreAlwaysKept(t *testing.T) {
 		{wire.Noop, "OK", 0, time.Second, true},
 		{wire.Idle, "OK", 0, 29 * time.Minute, false}, // it's meant to last
 		{wire.Idle, "", 0, 29 * time.Minute, true},
+		{wire.Idle, StatusClosed, 0, 29 * time.Minute, false}, // phones do that
 	} {
 		t.Run(fmt.Sprintf("%s %q %v %v", c.verb, c.status, c.ratio, c.took), func(t *testing.T) {
 			tel, spans, now := tracing(t, c.ratio)
@@ -213,6 +218,9 @@ func TestACommandIsATraceOfItsOwnLinkedToTheLogin(t *testing.T) {
 		if attr(s, key) != want {
 			t.Errorf("%s is %q, want %q", key, attr(s, key), want)
 		}
+	}
+	if got := attr(s, "imapproxy.resume_wait"); got != "" {
+		t.Errorf("a command that waited for no connection has resume_wait %q", got)
 	}
 	if s := got[1]; s.Name != "imap OTHER" || s.Status.Code != codes.Error || len(s.Events) != 0 {
 		t.Errorf("the other: %s, %v, events %v", s.Name, s.Status, s.Events)
@@ -294,7 +302,7 @@ func TestALoginRemembersOnlySoManyPhases(t *testing.T) {
 func TestWithoutTracesNothingIsTraced(t *testing.T) {
 	tel := Discard()
 	login := tel.BeginLogin("s1", time.Now())
-	login.Phase(PhaseTLS)(nil)
+	login.Phase(PhaseExchange)(nil)
 	login.Add(PhaseDial, time.Now(), time.Now(), nil)
 	if sc := login.End("alice", "b1", "ok", nil); login.TraceID() != "" || sc.IsValid() {
 		t.Errorf("trace id %q, %v, want none", login.TraceID(), sc)

@@ -33,6 +33,7 @@ const (
 	statusNO
 	statusBAD
 	statusCut
+	statusClosed
 	statusCount
 )
 
@@ -40,11 +41,14 @@ const (
 // first.
 const statusCutLabel = "cut"
 
-// statusLabels are the label values of the statuses above.
-var statusLabels = [statusCount]string{"OK", "NO", "BAD", statusCutLabel}
+// StatusClosed is the status of an IDLE that the client ended by closing its connection, as phones do.
+const StatusClosed = "closed"
 
-// statusIndex maps the status of a tagged response to its counter. Any status but OK, NO and BAD means that
-// the command was cut off.
+// statusLabels are the label values of the statuses above.
+var statusLabels = [statusCount]string{"OK", "NO", "BAD", statusCutLabel, StatusClosed}
+
+// statusIndex maps the status of a tagged response to its counter. Any status but OK, NO, BAD and StatusClosed
+// means that the command was cut off.
 func statusIndex(status string) int {
 	switch status {
 	case "OK":
@@ -53,6 +57,8 @@ func statusIndex(status string) int {
 		return statusNO
 	case "BAD":
 		return statusBAD
+	case StatusClosed:
+		return statusClosed
 	}
 	return statusCut
 }

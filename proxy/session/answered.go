@@ -18,22 +18,33 @@ func (s *Session) answered(h wire.ResponseHead, now time.Time) {
 	s.commands.Add(1)
 	s.hint(c.Changes)
 	s.tryToLeave(now) // the session may leave its backend after this response
-	var out int64
+	s.tell(&c, h.Status.String(), s.takePushed(), now)
+}
+
+// takePushed returns how many bytes the client was sent since the last answer.
+func (s *Session) takePushed() (n int64) {
 	if s.relaying != nil { // relaying is nil if DONE was answered without a backend
-		out, s.down.pushed = s.down.pushed, 0
+		n, s.down.pushed = s.down.pushed, 0
 	}
-	s.tell(&c, h.Status, out, now)
+	return n
 }
 
 // tell reports a finished command to telemetry.
-func (s *Session) tell(c *track.Command, status wire.Status, out int64, now time.Time) {
+func (s *Session) tell(c *track.Command, status string, out int64, now time.Time) {
 	t := telemetry.Command{
 		Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(),
-		Verb: c.Verb, Status: status.String(),
+		Verb: c.Verb, Status: status,
 		Start: c.Start, Sent: c.Sent, End: now, BytesIn: c.In, BytesOut: out,
 	}
-	if !c.Sent.IsZero() {
-		t.BackendWait = max(0, now.Sub(c.Sent)-(s.blocked()-c.Blocked))
+	var wait *awaited
+	if s.relaying != nil {
+		wait = s.down.awaited
+		t.Resume = s.down.takeResume(c.Start)
+	}
+	t.ResumeWait = wait.within(c.Start, now)
+	if !c.Sent.IsZero() && c.Verb != wire.Idle {
+		t.Forward = c.Sent.Sub(c.Start) - wait.within(c.Start, c.Sent)
+		t.BackendWait = max(0, now.Sub(c.Sent)-(s.blocked()-c.Blocked)-wait.within(c.Sent, now))
 	}
 	s.env.Telemetry.Command(t)
 }

@@ -32,6 +32,7 @@ func (s *Session) catchUp() phase {
 			return phaseEnd
 		}
 		if relay {
+			s.up.since = o.began
 			s.inFlight.Client.ForgetFlags() // flags that passed here weren't recorded
 			return phaseRelay
 		}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"slices"
+	"time"
 
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
@@ -13,6 +14,7 @@ import (
 // goes on, beginning with this command if it isn't done.
 func (o *catchUp) command() (relay bool, err error) {
 	s := o.s
+	o.began = time.Time{}
 	if o.deferred == nil && !o.ahead {
 		o.before = nil
 		if o.n.Deferred().Empty() && len(o.flags) == 0 {
@@ -32,6 +34,7 @@ func (o *catchUp) command() (relay bool, err error) {
 	now := s.env.Now()
 	s.seen(now)
 	s.lastHeard.Store(now.UnixNano())
+	o.began = s.up.began(now)
 	cmd := slices.Clone(line)
 	o.partly = true
 	h := wire.ParseCommandHead(cmd)
@@ -108,7 +111,7 @@ func (o *catchUp) command() (relay bool, err error) {
 	if agreed {
 		text = nil // the client would be sent "+" once more
 	}
-	s.inFlight.BeginWith(wire.ParseCommandHead(cmd), text, true, s.down.told(), now) // including its literals
+	s.inFlight.BeginWith(wire.ParseCommandHead(cmd), text, true, s.down.told(), o.began) // including its literals
 	o.partly = false
 	if literal {
 		s.inFlight.Leaves(track.Conversed)

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"slices"
+	"time"
 
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/track"
@@ -33,7 +34,8 @@ type catchUp struct {
 	bound           uint64            // the one that does when the client was told everything
 	flags           []view.FlagChange // flags still to be told: they show mod-sequences beyond modSeq
 	backendFailed   bool
-	partly          bool // a command of the client's was read in part, or isn't with the backend yet
+	partly          bool      // a command of the client's was read in part, or isn't with the backend yet
+	began           time.Time // when the command was read; zero: none was
 }
 
 // handOver leaves the rest to the relay, beginning with cmd, which isn't done.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
 )
 
 // lastWords sends the session's last line, and gives up its backend connection and its watch. phaseEnd calls
@@ -34,9 +35,18 @@ func (s *Session) account() {
 	s.picked().Release()
 	now := s.env.Now()
 	for _, c := range s.inFlight.Rest() {
-		s.tell(&c, wire.NoStatus, 0, now)
+		s.tell(&c, s.cutStatus(c.Verb), 0, now)
 	}
+	s.forgetWait()
 	s.log().Info("session ended", "reason", s.Reason(), "client", s.addr.String(), "listener", s.lis.Name, "duration", now.Sub(s.started).Round(time.Millisecond),
 		"commands", s.commands.Load(), "bytes_in", s.bytesIn.Load(), "bytes_out", s.bytesOut.Load())
 	s.env.Registry.leaveUser(s.user)
+}
+
+// cutStatus returns the status of a command that the session's end has left without an answer.
+func (s *Session) cutStatus(v wire.Verb) string {
+	if r := s.Reason(); v == wire.Idle && (r == ReasonClientClosed || r == ReasonClientLost) {
+		return telemetry.StatusClosed
+	}
+	return ""
 }

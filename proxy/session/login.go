@@ -16,7 +16,7 @@ import (
 
 // prelogin serves a session until its login.
 func (s *Session) prelogin(ctx context.Context) phase {
-	p := &preLogin{Session: s, begun: s.started}
+	p := &preLogin{Session: s}
 	ctx, cancel := context.WithDeadline(ctx, s.started.Add(s.set.Limits.PreloginTimeout))
 	defer cancel()
 	known := s.env.Places.knows(fair.Network(s.addr.Addr()))
@@ -80,7 +80,8 @@ func (p *preLogin) command(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, p.unreadable(unit, err)
 	}
-	p.seen(p.env.Now())
+	p.commanded = p.env.Now()
+	p.seen(p.commanded)
 	if len(unit) == 0 {
 		return false, nil // some clients send an empty line after a literal
 	}
@@ -159,9 +160,8 @@ func (p *preLogin) agree(sofar []byte) error {
 
 // handshake starts TLS on the client's connection.
 func (p *preLogin) handshake(ctx context.Context) error {
-	p.tls.start = p.env.Now()
+	start := p.env.Now()
 	err := p.client.Server(ctx, p.lis.Settings().TLS)
-	p.tls.end = p.env.Now()
 	outcome := "ok"
 	if err != nil {
 		outcome = "failed"
@@ -169,7 +169,7 @@ func (p *preLogin) handshake(ctx context.Context) error {
 			outcome = "timeout"
 		}
 	}
-	p.env.Telemetry.TLSHandshake(outcome, p.tls.end.Sub(p.tls.start))
+	p.env.Telemetry.TLSHandshake(p.Session.id, outcome, start, p.env.Now())
 	if err != nil {
 		return &endError{reason: ReasonTLS, cause: err}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
@@ -69,7 +68,7 @@ func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (d
 // exchangeFailed answers an AUTHENTICATE that gave no credentials.
 func (p *preLogin) exchangeFailed(ctx context.Context, tag, mechanism string, err error) error {
 	if errors.Is(err, auth.ErrMessage) {
-		return p.failed(ctx, attempt{tag: tag, mechanism: mechanism, begun: p.env.Now()}, auth.ReasonOf(err))
+		return p.failed(ctx, attempt{tag: tag, mechanism: mechanism, begun: p.commanded}, auth.ReasonOf(err))
 	}
 	if !errors.Is(err, auth.ErrCancelled) {
 		p.failureLine(ctx, attempt{mechanism: mechanism}, auth.ReasonOf(err))
@@ -85,12 +84,11 @@ func (p *preLogin) exchangeFailed(ctx context.Context, tag, mechanism string, er
 // login authenticates the client, picks a backend and logs in there. done says that the session has user, pick
 // and backend, and that the client is logged in.
 func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user string, password telemetry.Secret) (done bool, err error) {
-	a := attempt{tag: tag, mechanism: mechanism, user: user, begun: p.env.Now()}
-	a.trace = p.env.Telemetry.BeginLogin(p.Session.id, p.begun)
-	if !p.tls.end.IsZero() {
-		a.trace.Add(telemetry.PhaseTLS, p.tls.start, p.tls.end, nil)
+	a := attempt{tag: tag, mechanism: mechanism, user: user, begun: p.commanded}
+	a.trace = p.env.Telemetry.BeginLogin(p.Session.id, a.begun)
+	if mechanism != auth.MechanismCommand {
+		a.trace.Add(telemetry.PhaseExchange, a.begun, p.env.Now(), nil)
 	}
-	defer func() { p.begun, p.tls.end = p.env.Now(), time.Time{} }()
 	p.set = p.env.Settings() // a reload may have happened since the client connected
 	p.env.Places.clients.Works(p.place, true)
 	defer p.env.Places.clients.Works(p.place, false)
@@ -103,7 +101,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	a.user, a.password = creds.User, creds.Password
 	creds.Client, creds.Local, creds.TLS, creds.Attempt = p.addr.Addr(), p.local.Addr(), p.secure.Load(), p.attempts+1
 	creds.Known = p.env.Places.knows(fair.Network(creds.Client))
-	p.asked, p.sources = a.begun, auth.Version(p.set.Sources)
+	p.asked, p.sources = p.env.Now(), auth.Version(p.set.Sources)
 	endAuth := a.trace.Phase(telemetry.PhaseAuth)
 	verdict, source := auth.First(ctx, p.set.Sources, creds)
 	a.source = source
@@ -167,7 +165,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 func (p *preLogin) succeeded(a attempt) {
 	p.env.Places.loggedIn(fair.Network(p.addr.Addr()))
 	p.env.Telemetry.Login(a.mechanism, a.source, "ok", p.env.Now().Sub(a.begun))
-	if link := a.trace.End(a.user, a.backend, "ok", nil); link.IsValid() {
+	if link := a.trace.End(a.user, a.backend, "ok", nil); link.IsSampled() {
 		p.link = &link
 	}
 	about := []any{"client", p.addr.String(), "listener", p.lis.Name, "tls", p.secure.Load(),

@@ -31,18 +31,17 @@ const (
 // preLogin is the state of a session before login. One goroutine owns it.
 type preLogin struct {
 	*Session
-	r        *wire.Reader
-	begun    time.Time // start of the login's trace: accept, or the end of the attempt before
-	loginTag string    // the tag of the login that succeeded
-	ttl      int       // how many more proxies the session may pass (ID x-proxy-ttl); 0: unknown
-	attempts int       // failed logins
-	bads     int       // invalid commands
-	large    bool      // the session holds a slot for a large command
-	tls      struct{ start, end time.Time }
-	asked    time.Time   // when the last login began
-	sources  uint64      // auth.Version when the last login began
-	place    *fair.Place // among the clients that haven't logged in
-	evicted  atomic.Bool // another client has taken the place
+	r         *wire.Reader
+	commanded time.Time   // when the current command was read
+	loginTag  string      // the tag of the login that succeeded
+	ttl       int         // how many more proxies the session may pass (ID x-proxy-ttl); 0: unknown
+	attempts  int         // failed logins
+	bads      int         // invalid commands
+	large     bool        // the session holds a slot for a large command
+	asked     time.Time   // when the last login began
+	sources   uint64      // auth.Version when the last login began
+	place     *fair.Place // among the clients that haven't logged in
+	evicted   atomic.Bool // another client has taken the place
 }
 
 // say writes a line to the client.

@@ -35,7 +35,9 @@ func (f *parkedReader) Chunk(b []byte) (kept int, next conn.Next) {
 	s := f.s
 	now := s.env.Now()
 	s.seen(now)
-	s.lastHeard.Store(now.UnixNano())
+	if !f.looked { // else it was read before the look
+		s.lastHeard.Store(now.UnixNano())
+	}
 	counts := lastCounting(b)
 	for i := 0; i < len(b); {
 		if f.scan.AtStart() && len(b)-i < conn.MaxHold && bytes.IndexByte(b[i:], '\n') < 0 {

@@ -57,6 +57,7 @@ func (s *Session) detach() phase {
 		s.park.times++
 		s.park.view, s.park.state, s.park.lastTold, s.park.idle = view, nil, t.End.UnixNano(), how == track.ModeIdle
 		s.park.mu.Unlock()
+		s.forgetWait()
 		s.relaying = nil
 		s.inFlight.Trim()
 		s.picked().Rest() // if the user has moved meanwhile, the next sweep handles it

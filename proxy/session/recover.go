@@ -75,6 +75,7 @@ func (s *Session) lost() phase {
 		return phaseEnd
 	}
 	s.client.Unhold()
+	s.forgetWait()
 	s.relaying = nil
 	s.picked().Rest()
 	s.client.Unread(cut.Again)

@@ -24,6 +24,7 @@ func (s *Session) relay() phase {
 	b.Progress.Hears(s.env.Now()) // it was resumed, or logged in
 	s.greet()
 	if s.client.PutBack() == nil {
+		s.up.since = time.Time{}  // no command waits
 		s.tryToLeave(s.env.Now()) // LetGo was called before the relay began
 	}
 	done := s.beside(func() {

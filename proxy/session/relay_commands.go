@@ -23,6 +23,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	now := f.s.env.Now()
 	f.s.seen(now)
 	f.s.lastHeard.Store(now.UnixNano())
+	began := f.began(now) // the first chunk has what waited for the connection
 	if f.awaiting {
 		f.resolve()
 	}
@@ -45,7 +46,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 			break
 		}
 		if start {
-			f.begin(b[i:i+p.N], p.Last, now)
+			f.begin(b[i:i+p.N], p.Last, began)
 			if f.swallow {
 				f.pass(b[from:i])
 			}

@@ -48,7 +48,7 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		}
 		if start {
 			at = i
-			f.begin(b[i:i+p.N], p.Last, now)
+			f.begin(b[i:i+p.N], p.Last, int64(i-from), now)
 		}
 		if f.half != nil {
 			f.half.piece(b[i:i+p.N], p)
@@ -83,8 +83,8 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	return 0, conn.More
 }
 
-// begin handles the head of a response.
-func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
+// begin handles the head of a response. unwritten is how many bytes before it are still to be written.
+func (f *responseFlow) begin(head []byte, whole bool, unwritten int64, now time.Time) {
 	h := wire.ParseResponseHead(head)
 	switch h.Kind {
 	case wire.Continue:
@@ -98,7 +98,10 @@ func (f *responseFlow) begin(head []byte, whole bool, now time.Time) {
 			f.contents.Forget(f.told())
 		}
 		f.rewrite = hasCaps(h)
+		unwritten += int64(len(head)) // the whole answer, and what comes before it, is this command's
+		f.pushed += unwritten
 		f.s.answered(h, now)
+		f.pushed -= unwritten
 	case wire.Untagged:
 		if h.Status == wire.BYE {
 			f.bye = f.s.keepsBye(h)
@@ -181,7 +184,7 @@ func (f *responseFlow) collect(b []byte, p wire.Piece) {
 	}
 	f.rewrite = false
 	f.write(withoutHidden(f.caps), true)
-	f.caps = nil
+	f.caps, f.pushed = nil, max(f.pushed, 0) // what was removed isn't written any more
 }
 
 // told returns which kinds of data the client was told since the relay began.

@@ -19,6 +19,7 @@ const resumePause = 250 * time.Millisecond
 func (s *Session) resume() phase {
 	pause, began := resumePause, s.env.Now()
 	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
+	asked := s.LastHeard() // when the command was read that needs the connection
 	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Wake: s.park.cause, Source: telemetry.SourceNone,
 		Start: began, Steps: s.env.Telemetry.Steps(began)}
 	if s.park.sub != nil {
@@ -27,7 +28,7 @@ func (s *Session) resume() phase {
 	if s.reassigned() { // the user has moved since the last sweep
 		if err := s.repick(""); errors.Is(err, errReassigned) {
 			s.Terminate(ReasonMoved)
-			s.resumed(t, err)
+			s.resumed(t, asked, err)
 			return phaseEnd
 		}
 	}
@@ -52,21 +53,21 @@ func (s *Session) resume() phase {
 			if c != nil {
 				_ = c.Abort()
 			}
-			s.resumed(t, err)
+			s.resumed(t, asked, err)
 			return phaseEnd
 		case err == nil:
-			return s.reattach(c, t)
+			return s.reattach(c, t, asked)
 		case s.elsewhere(err):
 			ctx, cancel = s.within(time.Until(end))
 			move := s.repickAfter(ctx, err)
 			cancel()
 			if errors.Is(move, errReassigned) {
 				s.Terminate(ReasonMoved)
-				s.resumed(t, errors.Join(err, move))
+				s.resumed(t, asked, errors.Join(err, move))
 				return phaseEnd
 			}
 			if s.Reason() != "" {
-				s.resumed(t, err)
+				s.resumed(t, asked, err)
 				return phaseEnd
 			}
 			if moves++; move == nil && moves < maxBackends && time.Now().Before(end) {
@@ -76,7 +77,7 @@ func (s *Session) resume() phase {
 		case final(err) || !time.Now().Before(end):
 			s.log().Warn("a parked session can't be resumed", "error", err)
 			s.Terminate(endOf(err))
-			s.resumed(t, err)
+			s.resumed(t, asked, err)
 			return phaseEnd
 		}
 		if s.failOver(began) {
@@ -98,14 +99,18 @@ func (s *Session) resume() phase {
 	}
 }
 
-// resumed reports the outcome of a resume to telemetry.
-func (s *Session) resumed(t telemetry.Resume, err error) {
+// resumed reports the outcome of a resume to telemetry. asked is when the command was read that needs the connection.
+func (s *Session) resumed(t telemetry.Resume, asked time.Time, err error) {
 	t.Outcome, t.Err, t.End = "ok", err, s.env.Now()
 	if r := s.Reason(); r != "" {
 		t.Outcome = string(r)
 	}
 	if err != nil {
 		s.env.Registry.failures.note(s.user, Failure{Time: t.End, What: "resume", Reason: t.Outcome, Client: s.addr.String(), Backend: t.Backend, Error: err.Error()})
+	}
+	if err == nil && s.relaying != nil && s.park.hasCommand && s.Reason() == "" {
+		s.waited(t, asked)
+		return
 	}
 	s.env.Telemetry.Resume(t)
 }
@@ -173,13 +178,13 @@ func (s *Session) longestResumePause() time.Duration {
 	return 5 * time.Second
 }
 
-// reattach makes c the session's connection and returns the next phase. If the client is in IDLE, the backend
+// reattach makes c the session's connection and returns the next phase. asked is as in resumed. If the client is in IDLE, the backend
 // is put into IDLE as well, and the client's DONE will go to it.
-func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) phase {
+func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume, asked time.Time) phase {
 	s.relays()
 	s.backend.Store(c)
 	if s.Reason() != "" { // Terminate or Abort came before the backend was stored, and so didn't interrupt it
-		s.resumed(t, nil)
+		s.resumed(t, asked, nil)
 		return phaseEnd
 	}
 	s.park.mu.Lock()
@@ -195,7 +200,7 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume) phase {
 		s.backToIdle(c, track.ModeIdle)
 		t.Steps.Done(telemetry.StepIdle, s.env.Now(), nil)
 	}
-	s.resumed(t, nil)
+	s.resumed(t, asked, nil)
 	switch {
 	case s.Reason() != "":
 		return phaseEnd

@@ -100,6 +100,7 @@ type commandFlow struct {
 	s    *Session
 	scan wire.Scanner
 
+	since    time.Time // when the bytes that waited for the connection were read; zero: they are handled
 	kind     track.LineKind
 	swallow  bool            // the proxy answers the unit itself: nothing of it is passed on
 	command  bool            // the unit is a command, in flight
@@ -123,12 +124,13 @@ type responseFlow struct {
 	s    *Session
 	scan wire.Scanner
 
-	caps    []byte // the collected part of a line that is rewritten or held back
-	rewrite bool   // the unit has a capability list and is rewritten
-	err     error  // a write to the client failed
-	broken  error  // why the backend's stream can't be followed any further
-	held    bool   // the last bytes wait, since the session is overdue
-	pushed  int64  // bytes since the last tagged response
+	caps    []byte   // the collected part of a line that is rewritten or held back
+	rewrite bool     // the unit has a capability list and is rewritten
+	err     error    // a write to the client failed
+	broken  error    // why the backend's stream can't be followed any further
+	held    bool     // the last bytes wait, since the session is overdue
+	pushed  int64    // bytes since the last tagged response; negative: that many of it are still to be written
+	awaited *awaited // the wait for the connection; nil: no command has waited
 	fetch   track.FetchResponse
 	number  uint32 // of the message of the current FETCH response
 	content bool   // that response has a message's content
