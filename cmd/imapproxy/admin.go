@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -108,6 +109,8 @@ func asked(f adminFlags, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted")
+	case errors.As(err, new(*url.Error)):
+		return fmt.Errorf("%w\nAsked was %s: --admin names the address of a running proxy's admin API (admin { address = … } in its configuration)", err, f.Admin)
 	case !errors.Is(err, admin.ErrToken):
 		return err
 	case f.TokenFile == "":

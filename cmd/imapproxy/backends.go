@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -14,11 +15,16 @@ import (
 
 type backendsCommand struct {
 	adminFlags
+	watchFlag
 	clusterFlag
 }
 
 // Run prints /v1/backends.
 func (c backendsCommand) Run(env environment) error {
+	return c.watched(env, func() error { return c.show(env) })
+}
+
+func (c backendsCommand) show(env environment) error {
 	if c.Cluster {
 		return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Backends], error) {
 			return a.ClusterBackends(ctx)
@@ -29,6 +35,7 @@ func (c backendsCommand) Run(env environment) error {
 
 func showBackends(w io.Writer, all admin.Backends) error {
 	var rows [][]string
+	slices.SortStableFunc(all.Backends, func(a, b admin.Backend) int { return cmp.Compare(urgency(a), urgency(b)) })
 	for _, b := range all.Backends {
 		rows = append(rows, []string{
 			dash(b.ID), dash(b.Address), b.State, ago(time.Since(b.Since)), fmt.Sprint(b.Weight), fmt.Sprint(b.Pins), fmt.Sprint(b.Sessions), dash(remarks(b)),
@@ -128,4 +135,20 @@ func remarks(b admin.Backend) string {
 		}
 	}
 	return strings.Join(all, "; ")
+}
+
+// urgency orders backends by how much an operator wants to see them: those that are down or can't be reached
+// first, those that are well last.
+func urgency(b admin.Backend) int {
+	switch {
+	case b.State == "down":
+		return 0
+	case b.Suspect, b.Kept, b.Gone:
+		return 1
+	case b.State != "up":
+		return 2
+	case b.Failures > 0, b.Damped:
+		return 3
+	}
+	return 4
 }

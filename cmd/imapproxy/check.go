@@ -33,7 +33,8 @@ type checkCommand struct {
 	Config       string        `required:"" placeholder:"FILE" help:"The configuration to check."`
 	User         string        `placeholder:"NAME" help:"A user to log in as on each backend. With backend_login mode \"user\" check tries no login without it."`
 	PasswordFile string        `placeholder:"FILE" help:"File with that user's password, - for standard input."`
-	FileOnly     bool          `help:"Only read the file and the passwd-files that it names, as serve and a reload would; make no connection."`
+	FileOnly     bool          `aliases:"offline" help:"Only read the file and the passwd-files that it names, as serve and a reload would; make no connection. Also called --offline."`
+	Summary      bool          `help:"One line for each kind of fault and advice, with what it concerns."`
 	Timeout      time.Duration `default:"30s" help:"How long one probe may take (${default})."`
 }
 
@@ -44,7 +45,7 @@ func (c checkCommand) Run(env environment) error {
 	if err != nil {
 		return err
 	}
-	r := &report{w: env.stdout}
+	r := &report{w: env.stdout, summary: c.Summary}
 	r.ok("configuration", "%s: %s, discovery %s, storage %s", c.Config, count(len(cfg.Listeners), "listener"), discoveryKind(cfg), cfg.Routing.Storage)
 	for _, w := range warnings {
 		r.warn("configuration", w.Instead, "%s: %s", w.At(), w.What)

@@ -5,9 +5,9 @@
 // the process's own: signals, memory, core dumps. What serves is internal/app, and what the
 // settings mean to each package is internal/wiring.
 //
-// Imports internal/admin, internal/app, internal/config, internal/dev,
+// Imports docs, internal/admin, internal/app, internal/config, internal/dev,
 // internal/handover, internal/task, internal/wiring, proxy, proxy/auth,
-// proxy/park, proxy/park/resync, proxy/upstream, proxy/wire, routing,
+// proxy/park, proxy/park/resync, proxy/session, proxy/upstream, proxy/wire, routing,
 // routing/discovery and telemetry. Imported by none.
 package main
 
@@ -26,23 +26,28 @@ import (
 
 // commandLine has the verbs. Each verb's flags are in its own file.
 type commandLine struct {
-	Serve    serveCommand    `cmd:"" help:"Run the proxy. SIGHUP reloads the configuration, SIGTERM drains and ends."`
-	Dev      devCommand      `cmd:"" help:"Run a proxy for trying out: with backends in the process and the users alice, bob and carol; needs no installation."`
-	Check    checkCommand    `cmd:"" help:"Check the configuration, then test everything that it names: Consul, each backend, TLS, a login."`
-	Status   statusCommand   `cmd:"" help:"Show the state of a running proxy."`
-	Backends backendsCommand `cmd:"" help:"The backends of a running proxy: state, users, sessions."`
-	Sessions sessionsCommand `cmd:"" help:"The sessions of a running proxy."`
-	Proxies  proxiesCommand  `cmd:"" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
-	User     userCommand     `cmd:"" help:"Where a user is and why: sessions on all proxies, pin, placement, last failures."`
-	Kick     kickCommand     `cmd:"" help:"End a user's sessions, one session, or all on a backend."`
-	Drain    drainCommand    `cmd:"" help:"Move a backend's users away, for all proxies, with their sessions connected; it holds until undrain."`
-	Undrain  undrainCommand  `cmd:"" help:"End a drain: the backend takes users again."`
-	Pause    pauseCommand    `cmd:"" help:"Hold a backend's sessions and logins while it is restarted, for all proxies; nobody is disconnected or moved."`
-	Resume   resumeCommand   `cmd:"" help:"End a pause: the backend's sessions go on."`
-	Upgrade  upgradeCommand  `cmd:"" help:"Start the installed program in place of the running one: no client is refused, and sessions go on in the old process."`
-	Move     moveCommand     `cmd:"" help:"Move one user to a backend, or with --auto back to where all others would go."`
-	Flush    flushCommand    `cmd:"" help:"Forget a user's pin, warm connections and cached credentials: a changed password holds at once."`
-	Version  versionCommand  `cmd:"" help:"Print the version."`
+	Serve      serveCommand      `cmd:"" help:"Run the proxy. SIGHUP reloads the configuration, SIGTERM drains and ends."`
+	Dev        devCommand        `cmd:"" help:"Run a proxy for trying out: with backends in the process and the users alice, bob and carol; needs no installation."`
+	Check      checkCommand      `cmd:"" help:"Check the configuration, then test everything that it names: Consul, each backend, TLS, a login."`
+	Status     statusCommand     `cmd:"" help:"Show the state of a running proxy."`
+	Backends   backendsCommand   `cmd:"" help:"The backends of a running proxy: state, users, sessions."`
+	Sessions   sessionsCommand   `cmd:"" help:"The sessions of a running proxy."`
+	Proxies    proxiesCommand    `cmd:"" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
+	User       userCommand       `cmd:"" help:"Where a user is and why: sessions on all proxies, pin, placement, last failures."`
+	Kick       kickCommand       `cmd:"" help:"End a user's sessions, one session, or all on a backend."`
+	Drain      drainCommand      `cmd:"" help:"Move a backend's users away, for all proxies, with their sessions connected; it holds until undrain."`
+	Undrain    undrainCommand    `cmd:"" help:"End a drain: the backend takes users again."`
+	Pause      pauseCommand      `cmd:"" help:"Hold a backend's sessions and logins while it is restarted, for all proxies; nobody is disconnected or moved."`
+	Resume     resumeCommand     `cmd:"" help:"End a pause: the backend's sessions go on."`
+	Upgrade    upgradeCommand    `cmd:"" help:"Start the installed program in place of the running one: no client is refused, and sessions go on in the old process."`
+	Move       moveCommand       `cmd:"" help:"Move one user to a backend, or with --auto back to where all others would go."`
+	Flush      flushCommand      `cmd:"" help:"Forget a user's pin, warm connections and cached credentials: a changed password holds at once."`
+	Explain    explainCommand    `cmd:"" help:"What a reason means (why a session ended, why it isn't parked), and what to do."`
+	Completion completionCommand `cmd:"" help:"Print a script that has a shell complete verbs and flags."`
+	Man        manCommand        `cmd:"" help:"Print the manual page: imapproxy man | man -l -"`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
+
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 }
 
 func main() {
@@ -66,13 +71,7 @@ func hangups() (<-chan os.Signal, func()) {
 // run parses and executes one command line and returns the exit code.
 func run(env environment, args []string) (code int) {
 	exited := -1
-	parser, err := kong.New(&commandLine{},
-		kong.Name("imapproxy"),
-		kong.Description("An IMAP proxy that finds backends in Consul, pins users to them and relays every extension unchanged."),
-		kong.Writers(env.stdout, env.stderr),
-		kong.Exit(func(code int) { exited = code }), // after --help
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-	)
+	parser, err := grammar(env, func(code int) { exited = code }) // after --help
 	if err != nil {
 		fmt.Fprintln(env.stderr, "imapproxy:", err)
 		return exitFailed
@@ -106,4 +105,17 @@ func run(env environment, args []string) (code int) {
 		fmt.Fprintln(env.stderr, "imapproxy:", err)
 		return exitFailed
 	}
+}
+
+// grammar returns the parser of command lines, from which --help, completion and the manual page are made. exit is
+// called after --help and --version.
+func grammar(env environment, exit func(code int)) (*kong.Kong, error) {
+	return kong.New(&commandLine{},
+		kong.Name("imapproxy"),
+		kong.Description("An IMAP proxy that finds backends in Consul, pins users to them and relays every extension unchanged."),
+		kong.Writers(env.stdout, env.stderr),
+		kong.Exit(exit),
+		kong.Vars{"version": versionLine()},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
 }

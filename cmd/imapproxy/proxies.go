@@ -16,10 +16,15 @@ type proxiesCommand struct {
 
 type proxiesListCommand struct {
 	adminFlags
+	watchFlag
 }
 
 // Run prints a line for each proxy of the service.
 func (c proxiesListCommand) Run(env environment) error {
+	return c.watched(env, func() error { return c.show(env) })
+}
+
+func (c proxiesListCommand) show(env environment) error {
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Status], error) {
 		return a.ClusterStatus(ctx)
 	}, showProxies)

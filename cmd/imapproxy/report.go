@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -13,13 +14,21 @@ type report struct {
 	text   strings.Builder
 	failed int
 	warned int
+	// summary: lines about the same fault, by mark and remedy, are printed as one at the end. kinds has them in their order.
+	summary bool
+	kinds   []kind
 }
 
 // add takes over what another report has kept.
 func (r *report) add(part *report) {
 	r.failed += part.failed
 	r.warned += part.warned
-	fmt.Fprint(r.w, part.text.String())
+	for _, k := range part.kinds {
+		r.keep(k)
+	}
+	if !r.summary {
+		fmt.Fprint(r.w, part.text.String())
+	}
 }
 
 func (r *report) line(mark, what, fix, format string, args []any) {
@@ -32,6 +41,12 @@ func (r *report) line(mark, what, fix, format string, args []any) {
 		r.failed++
 	case "warn":
 		r.warned++
+	}
+	if r.summary || r.w == nil {
+		r.keep(kind{mark, fix, fmt.Sprintf(format, args...), []string{what}})
+	}
+	if r.summary {
+		return
 	}
 	fmt.Fprintf(w, "%-4s  %-16s  %s\n", mark, what, fmt.Sprintf(format, args...))
 	if fix != "" {
@@ -55,7 +70,54 @@ func (r *report) verdict() error {
 	return nil
 }
 
+// kind is a fault or an advice, and what it concerns.
+type kind struct {
+	mark, fix, text string
+	concerns        []string
+}
+
+// keep adds to the kinds. Where there is a remedy it makes the kind: texts name single machines.
+func (r *report) keep(k kind) {
+	for i, o := range r.kinds {
+		if o.mark == k.mark && o.fix == k.fix && (k.fix != "" || o.text == k.text) {
+			for _, what := range k.concerns {
+				if !slices.Contains(o.concerns, what) {
+					r.kinds[i].concerns = append(r.kinds[i].concerns, what)
+				}
+			}
+			return
+		}
+	}
+	r.kinds = append(r.kinds, k)
+}
+
+// summarize prints a line for each kind, faults first, and how many things are well.
+func (r *report) summarize() {
+	well := 0
+	for _, mark := range []string{"FAIL", "warn", "-", "ok"} {
+		for _, k := range r.kinds {
+			switch {
+			case k.mark != mark:
+			case mark == "ok":
+				well += len(k.concerns)
+			default:
+				text := k.text
+				if len(k.concerns) > 1 && k.fix != "" {
+					text = k.fix + " (the first: " + k.text + ")"
+				} else if k.fix != "" {
+					text += " -> " + k.fix
+				}
+				fmt.Fprintf(r.w, "%-4s  %s: %s\n", mark, strings.Join(k.concerns, ", "), text)
+			}
+		}
+	}
+	fmt.Fprintf(r.w, "ok    %s\n", count(well, "thing"))
+}
+
 func (r *report) end() {
+	if r.summary {
+		r.summarize()
+	}
 	if r.failed == 0 {
 		fmt.Fprintf(r.w, "\nAll is well%s.\n", map[bool]string{true: fmt.Sprintf(", with %s", count(r.warned, "warning"))}[r.warned > 0])
 		return

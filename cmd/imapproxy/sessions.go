@@ -17,6 +17,7 @@ const sessionsPage = 1000
 
 type sessionsCommand struct {
 	adminFlags
+	watchFlag
 	clusterFlag
 	User    string `placeholder:"NAME" help:"Only this user's sessions."`
 	Backend string `placeholder:"ID" help:"Only the sessions on this backend."`
@@ -25,6 +26,10 @@ type sessionsCommand struct {
 
 // Run prints /v1/sessions, all pages of it.
 func (c sessionsCommand) Run(env environment) error {
+	return c.watched(env, func() error { return c.show(env) })
+}
+
+func (c sessionsCommand) show(env environment) error {
 	if c.Cluster {
 		return ask(env, c.adminFlags, c.ofAll, each(showSessions))
 	}

@@ -14,11 +14,16 @@ import (
 
 type statusCommand struct {
 	adminFlags
+	watchFlag
 	clusterFlag
 }
 
 // Run prints /v1/status.
 func (c statusCommand) Run(env environment) error {
+	return c.watched(env, func() error { return c.show(env) })
+}
+
+func (c statusCommand) show(env environment) error {
 	if c.Cluster {
 		return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Status], error) {
 			return a.ClusterStatus(ctx)

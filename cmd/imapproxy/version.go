@@ -10,8 +10,12 @@ type versionCommand struct{}
 
 // Run prints the version, the commit it was built from and the Go release.
 func (versionCommand) Run(env environment) error {
-	fmt.Fprintf(env.stdout, "imapproxy %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return nil
+	_, err := fmt.Fprintln(env.stdout, versionLine())
+	return err
+}
+
+func versionLine() string {
+	return fmt.Sprintf("imapproxy %s %s %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // version is the module's version and commit, as the go command stamped them into

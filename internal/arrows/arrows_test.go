@@ -22,7 +22,7 @@ const (
 var arrows = map[string][]string{
 	"cmd/imapproxy": {
 		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/resync", "proxy/wire", "routing", "routing/discovery",
-		"telemetry", "internal/config", "internal/admin", "internal/dev", "internal/app", "internal/task", "internal/wiring", "internal/handover",
+		"telemetry", "internal/config", "internal/admin", "internal/dev", "internal/app", "internal/task", "internal/wiring", "internal/handover", "docs", "proxy/session",
 	},
 	"proxy": {
 		"proxy/auth", "proxy/conn", "proxy/session", "proxy/track", "proxy/upstream", "routing", "telemetry", "internal/fair",
@@ -67,6 +67,7 @@ var arrows = map[string][]string{
 	"internal/movetest":            {"proxy/upstream", "routing"},
 	"internal/arrows":              {},
 	"internal/fair":                {},
+	"docs":                         {},
 	"internal/handover":            {},
 
 	// Sources of credentials, each with its library.

@@ -9,12 +9,6 @@ import (
 // What a command's metrics and trace say about the backend connection for which it waited: its duration begins
 // when the command was read by the parked session, and the resume is a part of its trace.
 
-// awaited is a wait of the client's for a backend connection.
-type awaited struct {
-	from, to time.Time
-	resume   *telemetry.Resume // for the trace of the first command that is answered; nil: that has it, or traces are off
-}
-
 // within returns which part of [from, to] the wait took. It is 0 for nil.
 func (a *awaited) within(from, to time.Time) time.Duration {
 	if a == nil {

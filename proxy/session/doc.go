@@ -13,5 +13,6 @@
 //
 // Imports internal/fair, proxy/auth, proxy/conn, proxy/imapclient, proxy/park,
 // proxy/park/resync, proxy/park/view, proxy/track, proxy/upstream, proxy/wire,
-// routing and telemetry. Imported by proxy and the end-to-end tests.
+// routing and telemetry. Imported by cmd/imapproxy, proxy and the end-to-end
+// tests.
 package session

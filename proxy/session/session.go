@@ -147,6 +147,12 @@ type responseFlow struct {
 	followMu sync.Mutex
 }
 
+// awaited is a wait of the client's for a backend connection.
+type awaited struct {
+	from, to time.Time
+	resume   *telemetry.Resume // for the trace of the first command that is answered; nil: that has it, or traces are off
+}
+
 // Env is what the sessions of a proxy share, and all that they know about the server. Any goroutine may use
 // its fields. A test sets only those that it needs.
 type Env struct {

@@ -1,0 +1,77 @@
+// Package docs has the parts of this folder that the program itself shows.
+//
+// Imports none of our packages. Imported by cmd/imapproxy.
+package docs
+
+import (
+	_ "embed"
+	"fmt"
+	"strings"
+)
+
+//go:embed operations.md
+var operations string
+
+// Reason is a row of operations.md: why a session ended, or why it isn't parked.
+type Reason struct {
+	Name string // as in logs, metrics and the admin API
+	Kind string // the section's heading
+	What string // what happened
+	Bye  string // the response code of the proxy's BYE; "": a reason without BYE
+	Do   string // what to look at, or what can be done; "": nothing
+}
+
+// Reasons returns the rows of the tables of reasons in operations.md, in their order. It panics if the file has
+// another form, which the build decides and a test finds.
+func Reasons() []Reason {
+	return append(rows("Why sessions end", 4), rows("Why isn't it parked", 3)...)
+}
+
+// rows reads the table of a section whose rows have so many columns.
+func rows(section string, columns int) (all []Reason) {
+	_, text, ok := strings.Cut(operations, "\n## "+section+"\n")
+	if !ok {
+		panic(fmt.Sprintf("docs: operations.md has no section %q", section))
+	}
+	text, _, _ = strings.Cut(text, "\n## ")
+	for line := range strings.Lines(text) {
+		row := strings.TrimSpace(line)
+		if !strings.HasPrefix(row, "| `") {
+			continue
+		}
+		row = strings.TrimSuffix(strings.TrimPrefix(row, "|"), "|")
+		cells := strings.Split(row, " | ")
+		if len(cells) != columns {
+			panic(fmt.Sprintf("docs: operations.md: a row of %q has %d columns, not %d: %s", section, len(cells), columns, row))
+		}
+		r := Reason{Name: strings.Trim(strings.TrimSpace(cells[0]), "`"), Kind: section, What: cell(cells[1]), Do: cell(cells[columns-1])}
+		if columns == 4 {
+			r.Bye = cell(cells[2])
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// cell returns the text of a table's cell without its markup.
+func cell(s string) string {
+	s = strings.TrimSpace(s)
+	if s == "–" {
+		return ""
+	}
+	var b strings.Builder
+	for {
+		before, rest, link := strings.Cut(s, "[")
+		text, target, closed := strings.Cut(rest, "](")
+		if !link || !closed {
+			break
+		}
+		file, after, _ := strings.Cut(target, ")")
+		b.WriteString(before + text)
+		if !strings.HasPrefix(file, "#") && file != text {
+			b.WriteString(" (docs/" + file + ")")
+		}
+		s = after
+	}
+	return strings.ReplaceAll(b.String()+s, "`", "")
+}
