@@ -235,9 +235,9 @@ func TestSilenceOnAllConnections(t *testing.T) {
 			if test.talks {
 				other.MustOK("NOOP")
 			}
+			p.on("CHECK", p.answer) // before a session can send its command again
 			p.srv.Sweep()
 			p.srv.Sweep()
-			p.on("CHECK", p.answer)
 			if !test.lost {
 				p.probed()
 				p.backends[0].Fire("go on")
