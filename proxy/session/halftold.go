@@ -27,6 +27,7 @@ type halfTold struct {
 	tail   []byte // of its content, the bytes that end at tailAt
 	tailAt int64
 	inside bool // the client has lines up to the literal's announcement, and not all of the content
+	has    bool // a literal was announced
 	lost   bool // it can't be continued
 }
 
@@ -34,6 +35,9 @@ type halfTold struct {
 type cutFetch struct {
 	half *halfTold // of the response that isn't complete; nil: the connection was lost between two responses
 	rest *track.Rest
+	// answers are those to the other commands of the time of the loss, which the client is told once the response is
+	// complete; the zero value if half is nil.
+	answers track.Cut
 }
 
 // halves lends halfTolds to the sessions that need one at the moment.
@@ -65,8 +69,30 @@ func (t *halfTold) piece(b []byte, p wire.Piece) {
 		t.lines = append(t.lines, b...)
 	}
 	if p.Announced {
-		t.size, t.told, t.tail, t.tailAt, t.inside = p.Size, 0, t.tail[:0], 0, p.Size > 0
+		t.size, t.told, t.tail, t.tailAt, t.inside, t.has = p.Size, 0, t.tail[:0], 0, p.Size > 0, true
 	}
+}
+
+// hasContent says whether the client was told content of the message, or may have been.
+func (t *halfTold) hasContent() bool { return t.has || t.lost || track.HasContent(t.lines) }
+
+// names returns how the response names its message: its number, or its UID if uid is set (RFC 9586 §3.3).
+func (t *halfTold) names() (number uint32, uid bool) {
+	h := wire.ParseResponseHead(t.lines)
+	return h.Number, wire.Is(h.Name, "UIDFETCH")
+}
+
+// begins says whether line is the first line of the response that the client has a part of. uid is the message's.
+// A line of which the client has a part may have been about flags that another client has set, as may line: it has to
+// name the message by its UID and to have content.
+func (t *halfTold) begins(line []byte, uid uint32) bool {
+	first := wire.FirstLine(t.lines)
+	named := track.UIDOf(line)
+	if bytes.HasSuffix(first, []byte("\n")) {
+		return (named == 0 || named == uid) && bytes.Equal(volatile(line), volatile(first))
+	}
+	_, _, announces := wire.LiteralSpec(line)
+	return named == uid && (announces || track.HasContent(line)) && bytes.HasPrefix(line, first)
 }
 
 // content follows a part of the literal's content.

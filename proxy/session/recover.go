@@ -79,7 +79,9 @@ func (s *Session) lost() phase {
 	s.relaying = nil
 	s.picked().Rest()
 	s.client.Unread(cut.Again)
-	if s.answerCut(cut) != nil {
+	if s.park.cutFetch.inside() {
+		s.park.cutFetch.answers = cut // an answer would become a part of the response
+	} else if s.answerCut(cut) != nil {
 		s.Terminate(ReasonClientLost)
 		return phaseEnd
 	}
@@ -102,10 +104,12 @@ func (s *Session) answerCut(c track.Cut) error {
 		}
 		s.answered(wire.ResponseHead{Kind: wire.Tagged, Tag: []byte(tag), Status: wire.OK}, s.env.Now())
 	}
-	switch {
-	case c.Closed:
-		return s.say([]byte(closed))
-	case c.Prompt:
+	if c.Closed {
+		if err := s.say([]byte(closed)); err != nil {
+			return err
+		}
+	}
+	if c.Prompt {
 		return s.say([]byte("+ idling\r\n"))
 	}
 	return nil

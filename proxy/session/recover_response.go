@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"imapproxy/proxy/conn"
@@ -42,6 +43,9 @@ func (s *Session) cutFetchOf(rest *track.Rest) *cutFetch {
 	case h == nil || h.lost:
 		return nil
 	}
+	if number, _ := h.names(); slices.Contains(rest.Told, number) && !h.hasContent() {
+		return nil // the next connection would tell the content again
+	}
 	s.down.half = nil
 	return &cutFetch{half: h, rest: rest}
 }
@@ -59,11 +63,11 @@ func (f *cutFetch) inside() bool { return f != nil && f.half != nil }
 
 // uid returns the UID of the message whose response isn't complete; v is what the client counts. 0: unknown.
 func (f *cutFetch) uid(v *view.View) uint32 {
-	h := wire.ParseResponseHead(f.half.lines)
-	if wire.Is(h.Name, "UIDFETCH") {
-		return h.Number
+	number, byUID := f.half.names()
+	if byUID {
+		return number
 	}
-	uid, _ := v.UIDs.At(h.Number)
+	uid, _ := v.UIDs.At(number)
 	return uid
 }
 
@@ -81,9 +85,12 @@ func (s *Session) continueFetch(v *view.View) error {
 		if err := s.continueResponse(v); err != nil {
 			return err
 		}
-		f.rest.Told = append(f.rest.Told, wire.ParseResponseHead(f.half.lines).Number)
+		f.rest.Tells(f.half.names())
 		s.env.Halves.put(f.half)
 		f.half = nil
+		if err := s.answerCut(f.answers); err != nil {
+			return err
+		}
 	}
 	s.park.cutFetch = nil
 	cmd, ok := f.rest.Command(v.UIDs)
@@ -114,11 +121,11 @@ func (s *Session) continueResponse(v *view.View) error {
 	}
 	ctx, cancel = s.within(24 * time.Hour) // the client may be slow; LetGo ends it
 	stop := context.AfterFunc(ctx, func() { _ = c.Abort() })
-	err = s.continueOn(c, f, uid)
+	answered, err := s.continueOn(c, f, uid)
 	gone := !stop()
 	cancel()
 	c.Rearm(conn.Reads)
-	if err != nil || gone {
+	if !answered || gone {
 		_ = c.Abort()
 		return err
 	}
@@ -152,49 +159,66 @@ func (s *Session) connFor(ctx context.Context, v *view.View) (*upstream.Conn, er
 	return c, nil
 }
 
-// patient reads from a backend that may be silent for silentFor.
-type patient struct{ c *upstream.Conn }
+// patient reads from a backend that may be silent for a while.
+type patient struct {
+	c      *upstream.Conn
+	silent time.Duration
+}
 
-func (p patient) Read(b []byte) (int, error) {
-	p.c.LimitReads(time.Now().Add(silentFor))
+func (p *patient) Read(b []byte) (int, error) {
+	p.c.LimitReads(time.Now().Add(p.silent))
 	return p.c.Read(b)
 }
 
-// continueOn fetches the message again and tells the client what it doesn't have of the response.
-func (s *Session) continueOn(c *upstream.Conn, f *cutFetch, uid uint32) error {
+// continueOn fetches the message again and tells the client what it doesn't have of the response. The error is nil if
+// the client has the whole response; answered says that the backend has answered the command as well, so that the
+// connection can be used again.
+func (s *Session) continueOn(c *upstream.Conn, f *cutFetch, uid uint32) (answered bool, err error) {
 	if _, err := c.Write(f.rest.Of(halfTag, uid)); err != nil {
-		return &imapclient.Broken{Err: err}
+		return false, &imapclient.Broken{Err: err}
 	}
-	r := wire.NewReader(patient{c}, maxCatchUpAnswer, maxCatchUpLiteral)
+	p := &patient{c, silentFor}
+	r := wire.NewReader(p, maxCatchUpAnswer, maxCatchUpLiteral)
 	for done := false; ; {
 		line, err := r.ReadLine(maxCatchUpAnswer)
+		h := wire.ParseResponseHead(line)
+		switch {
+		case err != nil:
+			err = &imapclient.Broken{Err: err}
+		case h.Kind == wire.Tagged && string(h.Tag) == halfTag && done:
+			c.Unread(r.Buffered())
+			return true, nil
+		case h.Kind == wire.Tagged && string(h.Tag) == halfTag:
+			return false, errOther
+		case !done && h.Number > 0 && (wire.Is(h.Name, "FETCH") || wire.Is(h.Name, "UIDFETCH")) && f.half.begins(line, uid):
+			if err := s.goOnWith(r, f.half, line); err != nil {
+				return false, err
+			}
+			done, p.silent = true, lingerFor // the client waits for the other messages
+		default:
+			err = passOver(r, line)
+		}
+		switch {
+		case err != nil && done:
+			return false, nil
+		case err != nil:
+			return false, err
+		}
+	}
+}
+
+// passOver reads the literals of a response and the lines behind them. line is its first line.
+func passOver(r *wire.Reader, line []byte) error {
+	for size, _, more := wire.LiteralSpec(line); more; size, _, more = wire.LiteralSpec(line) {
+		err := r.Copy(func([]byte) error { return nil }, size)
+		if err == nil {
+			line, err = r.ReadLine(maxCatchUpAnswer)
+		}
 		if err != nil {
 			return &imapclient.Broken{Err: err}
 		}
-		h := wire.ParseResponseHead(line)
-		switch {
-		case h.Kind == wire.Tagged && string(h.Tag) == halfTag && done:
-			c.Unread(r.Buffered())
-			return nil
-		case h.Kind == wire.Tagged && string(h.Tag) == halfTag:
-			return errOther
-		case !done && h.Number > 0 && (wire.Is(h.Name, "FETCH") || wire.Is(h.Name, "UIDFETCH")) && f.half.begins(line):
-			if err := s.goOnWith(r, f.half, line); err != nil {
-				return err
-			}
-			done = true
-			continue
-		}
-		for size, _, more := wire.LiteralSpec(line); more; size, _, more = wire.LiteralSpec(line) {
-			err := r.Copy(func([]byte) error { return nil }, size)
-			if err == nil {
-				line, err = r.ReadLine(maxCatchUpAnswer)
-			}
-			if err != nil {
-				return &imapclient.Broken{Err: err}
-			}
-		}
 	}
+	return nil
 }
 
 // goOnWith tells the client the rest of a response whose first line is line. t is what the client has, and
@@ -239,15 +263,6 @@ func (s *Session) goOnWith(r *wire.Reader, t *halfTold, line []byte) error {
 			return s.passRest(r, t, line, 0)
 		}
 	}
-}
-
-// begins says whether a response's first line is that of the response that the client has a part of.
-func (t *halfTold) begins(line []byte) bool {
-	first := wire.FirstLine(t.lines)
-	if bytes.HasSuffix(first, []byte("\n")) {
-		return bytes.Equal(volatile(line), volatile(first))
-	}
-	return bytes.HasPrefix(line, first)
 }
 
 // skip reads the part of the literal that the client has, and compares the end of it with what is known.

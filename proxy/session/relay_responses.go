@@ -152,6 +152,7 @@ func (f *responseFlow) halfway(b []byte, at, end int) {
 // whole is called when the current response is complete.
 func (f *responseFlow) whole() {
 	if f.half != nil {
+		f.content = f.content || f.half.hasContent() // a piece may have ended within an item's name
 		f.s.env.Halves.put(f.half)
 		f.half = nil
 		f.s.out.setContinues(false)

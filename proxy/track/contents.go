@@ -77,10 +77,22 @@ type Rest struct {
 	Text []byte
 	Told []uint32 // the numbers of the messages that it was told
 	UIDs bool     // Told are UIDs
+
+	mixed bool // not all of Told are what UIDs says
+}
+
+// Tells records that the client was told a message, by number or by UID (RFC 9586 §3.3).
+func (r *Rest) Tells(number uint32, uid bool) {
+	if len(r.Told) == 0 {
+		r.UIDs = uid
+	}
+	r.mixed = r.mixed || r.UIDs != uid
+	r.Told = append(r.Told, number)
 }
 
 // Command returns the FETCH for the messages that the client wasn't told, nil if there are none. known are the
-// messages that the client counts. ok is false if the command's set can't be read.
+// messages that the client counts. ok is false if the command's set can't be read, or if it isn't known which
+// messages those are.
 func (r *Rest) Command(known view.UIDs) (cmd []byte, ok bool) {
 	h := wire.ParseCommandHead(wire.FirstLine(r.Text))
 	uid := h.Verb.Rule().UID
@@ -88,7 +100,10 @@ func (r *Rest) Command(known view.UIDs) (cmd []byte, ok bool) {
 	if uid {
 		last = known.Last()
 	}
-	if known.Empty() {
+	switch {
+	case r.mixed:
+		return nil, false
+	case known.Empty():
 		return nil, true
 	}
 	cmd = ExpandStar(r.Text, last)

@@ -56,6 +56,20 @@ func (f *FetchResponse) Text(b []byte) {
 			return // no flags and no mod-sequence, however long the line is
 		}
 	}
+	f.items(b)
+}
+
+// UIDOf returns the UID that the first line of a FETCH or UIDFETCH response names, 0 if it doesn't name it.
+func UIDOf(line []byte) uint32 {
+	var f FetchResponse
+	if f.Begins(wire.ParseResponseHead(line)) {
+		f.items(line)
+	}
+	return f.uid
+}
+
+// items follows a line.
+func (f *FetchResponse) items(b []byte) {
 	for i, c := range b {
 		switch {
 		case f.escape:
