@@ -182,3 +182,102 @@ func TestTheFirstResponseByUIDIsLost(t *testing.T) {
 		t.Errorf("the backend was told %q", said)
 	}
 }
+
+// A client that ends an IDLE and begins the next one without waiting for the answer.
+func TestTheLossBetweenTwoIdles(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3, func(o *Options) { o.Park.Linger = 1 << 60 })
+	k := p.stays("SELECT INBOX")
+	p.on("IDLE", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.on("IDLE", nil)
+		_ = b.Send("+ idling")
+		for range 2 { // DONE, and the second IDLE
+			if _, err := b.ReadCommand(); err != nil {
+				return err
+			}
+		}
+		return io.EOF
+	})
+	k.Write("i IDLE")
+	k.Expect("+{*}")
+	k.Write("DONE", "j IDLE")
+	k.Expect("i OK {*}")
+	k.Expect("+{*}")
+	k.Write("DONE")
+	k.Expect("j OK {*}")
+	k.MustOK("CHECK")
+}
+
+// A large literal passes inside the kernel, so that the command's text isn't known: it can't be sent again.
+func TestACommandWhoseLargeLiteralWasSpliced(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	k := p.stays("SELECT INBOX")
+	p.losesOnce("UID SEARCH", 0, "", p.answer)
+	p.writeRaw(k, "a UID SEARCH RETURN (ALL COUNT) BODY {300000+}\r\n")
+	_, err := io.WriteString(k.Conn, strings.Repeat("x", 300000)+" SEEN\r\n")
+	must(t, err)
+	k.Expect("a NO [UNAVAILABLE] {*}")
+	k.MustOK("CHECK")
+}
+
+// What an earlier DONE was about has no meaning for an IDLE without a mailbox.
+func TestAnIdleWithoutAMailboxIsLost(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4)
+	k := p.idle("SELECT INBOX")
+	p.expunge(2)
+	p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " OK done") })
+	k.Write("DONE", "f FETCH 3 (UID)")
+	k.Expect("i OK {*}")
+	k.Expect("f OK {*}")
+	k.MustOK("UNSELECT")
+	k.Write("j IDLE")
+	k.Expect("+{*}")
+	p.lose()
+	p.recovered()
+	k.Write("DONE")
+	k.Expect("j OK {*}")
+	k.MustOK("CHECK")
+	if all := p.said("DONE"); len(all) > 0 {
+		t.Errorf("the backend was told %q", all)
+	}
+}
+
+// A refused SELECT, and an IDLE that goes on.
+func TestARefusedSelectAndAnIdle(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	k := p.stays("SELECT INBOX")
+	p.onLiteral(k, func(b *imaptest.BackendConn) error { return b.Send("+ go ahead") })
+	p.losesOnce("SELECT", 1, "", p.answer)
+	k.Write("a SELECT {5}")
+	k.Expect("+{*}")
+	k.Write("Other", "b IDLE")
+	k.Expect("a NO {*}")
+	k.Expect("* OK [CLOSED] {*}")
+	k.Expect("+{*}")
+	k.Write("DONE")
+	k.Expect("b OK {*}")
+	k.MustOK("CHECK")
+}
+
+// The next mailbox is another one: what was asked of the mailbox before isn't asked of it.
+func TestCommandsBeforeASelect(t *testing.T) {
+	for name, c := range map[string]struct {
+		before string
+		say    []string
+		want   []string
+	}{
+		"a search":              {"", []string{"a UID SEARCH ALL", "b SELECT Other"}, []string{"a NO {*}"}},
+		"a search that is told": {"* SEARCH 1\r\n", []string{"a UID SEARCH ALL", "b SELECT Other"}, []string{"* SEARCH 1", "a NO {*}"}},
+		"ESEARCH":               {"", []string{"a ESEARCH ALL", "b SELECT Other"}, []string{"a NO {*}"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newScripted(t, scriptedCaps, 3)
+			k := p.stays("SELECT INBOX")
+			verb, _, _ := strings.Cut(strings.TrimPrefix(c.say[0], "a "), " ALL")
+			p.losesOnce(verb, 1, c.before, p.answer)
+			k.Write(c.say...)
+			for _, want := range append(c.want, "* OK [CLOSED] {*}", "* FLAGS {*}", "* 3 EXISTS", "* OK {*}", "* OK {*}", "* OK {*}", "b OK {*}") {
+				k.Expect(want)
+			}
+		})
+	}
+}

@@ -187,6 +187,9 @@ func (f *commandFlow) splices() bool {
 
 // splice moves a literal's rest. It stops before the end of the literal only with an error.
 func (f *commandFlow) splice() error {
+	if f.keeps {
+		f.s.inFlight.Forget() // its text isn't seen
+	}
 	for left := f.scan.LiteralLeft(); left > 0; left = f.scan.LiteralLeft() {
 		if err := f.s.goOn(); err != nil {
 			return err

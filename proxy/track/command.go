@@ -25,6 +25,7 @@ type Command struct {
 	text     []byte
 	textLost bool
 	told     Told // what the client had been told when it began
+	halted   bool // it was lost before the continuation request for its literal: it wasn't executed
 	alone    bool // a FETCH: no other FETCH was in progress at the same time
 }
 

@@ -125,7 +125,10 @@ func (r *Rest) Command(known view.UIDs) (cmd []byte, ok bool) {
 		}
 		told = told.Union(view.UIDsOf(n))
 	}
-	if set = set.Without(told); set.Empty() {
+	if set = set.Without(told); uid { // many UIDs one by one may be more than a server reads
+		set = set.Intersect(known).Bridge(known)
+	}
+	if set.Empty() {
 		return nil, true
 	}
 	at := bytes.Index(cmd, args)

@@ -14,10 +14,10 @@ func TestTheRestOfAFetch(t *testing.T) {
 	}{
 		{"a FETCH 1:4 (BODY[])\r\n", "a FETCH 3:4 (BODY[])\r\n", []uint32{1, 2}},
 		{"a FETCH 1:* (BODY[])\r\n", "a FETCH 1,3 (BODY[])\r\n", []uint32{2, 4}},
-		{"a UID FETCH 5:* (BODY[])\r\n", "a UID FETCH 6,8:20 (BODY[])\r\n", []uint32{1, 2}},
+		{"a UID FETCH 5:* (BODY[])\r\n", "a UID FETCH 9:20 (BODY[])\r\n", []uint32{1, 2}},
 		{"a UID FETCH 20,9,7 BODY[]\r\n", "a UID FETCH 7 BODY[]\r\n", []uint32{4, 3}},
 		{"a fetch 2 rfc822\r\n", "", []uint32{2}},
-		{"a UID FETCH 7:9,20 (UID BODY.PEEK[]) (CHANGEDSINCE 5)\r\n", "a UID FETCH 7:8,20 (UID BODY.PEEK[]) (CHANGEDSINCE 5)\r\n", []uint32{3}},
+		{"a UID FETCH 7:9,20 (UID BODY.PEEK[]) (CHANGEDSINCE 5)\r\n", "a UID FETCH 7,20 (UID BODY.PEEK[]) (CHANGEDSINCE 5)\r\n", []uint32{3}},
 	} {
 		got, ok := (&Rest{Tag: "a", Text: []byte(c.text), Told: c.told}).Command(known)
 		if string(got) != c.want || !ok {
@@ -29,7 +29,7 @@ func TestTheRestOfAFetch(t *testing.T) {
 			t.Errorf("%q: %q", text, got)
 		}
 	}
-	if got, ok := (&Rest{Text: []byte("a UID FETCH 5:9 (BODY[])\r\n"), Told: []uint32{7}, UIDs: true}).Command(known); !ok || string(got) != "a UID FETCH 5:6,8:9 (BODY[])\r\n" {
+	if got, ok := (&Rest{Text: []byte("a UID FETCH 5:9 (BODY[])\r\n"), Told: []uint32{7}, UIDs: true}).Command(known); !ok || string(got) != "a UID FETCH 5,9 (BODY[])\r\n" {
 		t.Errorf("told by UID: %q", got)
 	}
 	if _, ok := (&Rest{Text: []byte("a UID FETCH 1:9 (BODY[])\r\n"), Told: []uint32{8}}).Command(known); ok {
@@ -85,5 +85,37 @@ func TestWhatIsContent(t *testing.T) {
 		if got := HasContent([]byte(line)); got != want {
 			t.Errorf("%q: %t", line, got)
 		}
+	}
+}
+
+// The rest of many messages with gaps between their UIDs is asked for in few words, and only messages that the client counts.
+func TestTheRestOfMessagesWithGaps(t *testing.T) {
+	var uids, told []uint32
+	for n := range uint32(4000) {
+		uids = append(uids, 10+100*n)
+		if n%1000 == 0 {
+			told = append(told, n+1)
+		}
+	}
+	r := &Rest{Tag: "a", Text: []byte("a UID FETCH 1:* (BODY.PEEK[])\r\n"), Told: told}
+	cmd, ok := r.Command(view.UIDsOf(uids...))
+	if want := "a UID FETCH 110:99910,100110:199910,200110:299910,300110:399910 (BODY.PEEK[])\r\n"; !ok || string(cmd) != want {
+		t.Errorf("%.200q (%t)", cmd, ok)
+	}
+	r.Text = []byte("a UID FETCH 399911:999999,5 (BODY.PEEK[])\r\n")
+	if cmd, ok := r.Command(view.UIDsOf(uids...)); !ok || cmd != nil {
+		t.Errorf("%.200q (%t)", cmd, ok)
+	}
+}
+
+func TestARestOfBothKinds(t *testing.T) {
+	r := &Rest{Tag: "a", Text: []byte("a UID FETCH 1:* (BODY.PEEK[])\r\n")}
+	r.Tells(2, true)
+	if cmd, ok := r.Command(view.UIDsOf(2, 3, 4)); !ok || string(cmd) != "a UID FETCH 3:4 (BODY.PEEK[])\r\n" {
+		t.Errorf("%q (%t)", cmd, ok)
+	}
+	r.Tells(2, false)
+	if cmd, ok := r.Command(view.UIDsOf(2, 3, 4)); ok {
+		t.Errorf("%q", cmd)
 	}
 }

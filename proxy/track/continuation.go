@@ -67,7 +67,9 @@ func (f *InFlight) LiteralRefused() bool {
 func (f *InFlight) LiteralLost() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.halted = f.literal == literalAsked
+	if n := len(f.open); n > 0 && f.open[n-1].seq == f.seq {
+		f.open[n-1].halted = f.literal == literalAsked
+	}
 	return f.literal != literalAgreed
 }
 

@@ -55,7 +55,6 @@ type InFlight struct {
 	expected []continuation // oldest first; they belong to commands in open, so they are bounded as well
 	idle     idleState
 	literal  literalState // state of the last literal that the newest command announced
-	halted   bool         // the newest command was lost before the continuation request for its literal: it wasn't executed
 	prompted bool         // a continuation request came that neither a literal nor IDLE caused: the next line is no command
 	selected bool
 	Client   Client // followed only if Parks is set

@@ -106,7 +106,7 @@ type fates struct {
 //   - it changes something and another command is refused: NO, since the client sent it before it could learn of the refusal;
 //   - otherwise it is sent again.
 //
-// A command by message number or on the selected mailbox that a SELECT follows is refused, since the mailbox
+// A command by message number or on the selected mailbox that a SELECT follows, answered or not, is refused, since the mailbox
 // isn't selected again.
 func (f *InFlight) fates(told Told, contents *Contents, seen bool) fates {
 	a := fates{of: make([]wire.Loss, len(f.open)), selectAt: -1, restAt: -1}
@@ -119,8 +119,7 @@ func (f *InFlight) fates(told Told, contents *Contents, seen bool) fates {
 		o := &f.open[i]
 		r := o.Verb.Rule()
 		fate := r.Loss
-		halted := f.halted && o.seq == f.seq
-		if halted {
+		if o.halted {
 			fate = wire.LossRepeated
 		}
 		switch {
@@ -128,7 +127,7 @@ func (f *InFlight) fates(told Told, contents *Contents, seen bool) fates {
 			continue
 		case o.textLost || len(o.text) == 0, o.effects&savesSearch != 0, r.Marks && o.effects&usesModSeq != 0:
 			fate = wire.LossRefused
-		case i < a.selectAt && (r.Set != wire.NoSet || r.Leaves || r.Removes || o.Verb == wire.Check):
+		case (i < a.selectAt || o.seq < f.Client.Mailbox.began) && (r.Set != wire.NoSet || r.Leaves || r.Removes || o.Verb == wire.Check || o.Verb == wire.ESearch):
 			fate = wire.LossRefused
 		case isFetch(o.Verb) && told.fetches() != o.told.fetches() && fetchesContent(o.text):
 			if numbers, known := contents.from(o.told); known && o.alone && !bytes.ContainsAny(o.text, "{$") {
@@ -139,7 +138,7 @@ func (f *InFlight) fates(told Told, contents *Contents, seen bool) fates {
 		case fate == wire.LossOnce && told.answers() != o.told.answers():
 			fate = wire.LossRefused
 		}
-		if !seen && !halted && !isFetch(o.Verb) && (r.Changes || o.Changes) {
+		if !seen && !o.halted && !isFetch(o.Verb) && (r.Changes || o.Changes) {
 			fate = wire.LossRefused
 		}
 		a.of[i] = fate
@@ -167,13 +166,23 @@ func (f *InFlight) Cut(told Told, contents *Contents, seen bool) Cut {
 	a := f.fates(told, contents, seen)
 	c := Cut{Rest: a.rest}
 	left := f.open[:0]
+	lastIdle := -1 // DONE has come for those before it
+	for i := range f.open {
+		if f.open[i].Verb == wire.Idle {
+			lastIdle = i
+		}
+	}
 	for i := range f.open {
 		o := f.open[i]
 		switch {
-		case o.Verb == wire.Idle && f.idle == idleDone:
+		case o.Verb == wire.Idle && (f.idle == idleDone || i < lastIdle):
 			c.Done = append(c.Done, string(o.tag))
 		case o.Verb == wire.Idle && f.idle == idleAsked && (len(c.Again) > 0 || a.rest != nil):
 			f.idle = notIdling
+			if o.textLost || len(o.text) == 0 {
+				c.Refused = append(c.Refused, string(o.tag))
+				break
+			}
 			c.Again = append(c.Again, o.text...)
 			continue
 		case o.Verb == wire.Idle:
@@ -198,7 +207,7 @@ func (f *InFlight) Cut(told Told, contents *Contents, seen bool) Cut {
 		f.Client.forget()
 		f.selected, f.Client.Mailbox, f.Client.closed = false, Mailbox{}, false
 	}
-	f.expected, f.bye, f.lost, f.literal, f.halted = f.expected[:0], false, false, literalNone, false
+	f.expected, f.bye, f.lost, f.literal = f.expected[:0], false, false, literalNone
 	if c.Idle != "" {
 		f.idle = idleOn
 	}

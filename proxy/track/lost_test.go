@@ -77,3 +77,43 @@ func TestWhatKeepsASessionFromSurviving(t *testing.T) {
 		}
 	}
 }
+
+// A command that was lost before its literal was asked for is that one, whatever the client has sent since.
+func TestTheCommandThatWaitedForItsLiteral(t *testing.T) {
+	f := underWay("a NOOP")
+	f.BeginWith(wire.ParseCommandHead([]byte("b SUBSCRIBE {3}\r\n")), []byte("b SUBSCRIBE {3}\r\n"), false, 0, time.Time{})
+	f.Ask()
+	f.Lose()
+	if !f.LiteralLost() {
+		t.Error("the client is to send its literal")
+	}
+	line := []byte("c APPEND INBOX {3+}\r\n")
+	f.BeginWith(wire.ParseCommandHead(line), line, false, 0, time.Time{})
+	cut := f.Cut(0, nil, true)
+	if string(cut.Again) != "a NOOP\r\nb SUBSCRIBE {3}\r\n" || !slices.Equal(cut.Refused, []string{"c"}) {
+		t.Errorf("again %q, refused %q", cut.Again, cut.Refused)
+	}
+}
+
+// An IDLE that has to be sent again and whose text isn't known.
+func TestAnIdleWithoutText(t *testing.T) {
+	f := underWay("a NOOP")
+	f.BeginWith(wire.ParseCommandHead([]byte("b IDLE")), nil, true, 0, time.Time{})
+	cut := f.Cut(0, nil, true)
+	if string(cut.Again) != "a NOOP\r\n" || !slices.Equal(cut.Refused, []string{"b"}) || cut.Idle != "" {
+		t.Errorf("again %q, refused %q, idle %q", cut.Again, cut.Refused, cut.Idle)
+	}
+	f.Answered(wire.ResponseHead{Tag: []byte("b"), Status: wire.NO})
+	if f.Waits() || f.Waiting() != 0 {
+		t.Errorf("%d commands wait", f.Waiting())
+	}
+}
+
+// A command that a backend hasn't answered, although it has answered the SELECT behind it.
+func TestACommandBeforeASelectThatIsAnswered(t *testing.T) {
+	f := underWay("a UID SEARCH ALL", "b SELECT Other")
+	f.Answered(wire.ResponseHead{Tag: []byte("b"), Status: wire.OK})
+	if cut := f.Cut(0, nil, true); len(cut.Again) > 0 || !slices.Equal(cut.Refused, []string{"a"}) {
+		t.Errorf("again %q, refused %q", cut.Again, cut.Refused)
+	}
+}

@@ -128,3 +128,15 @@ func (s UIDs) numbers(uids UIDs) UIDs {
 	})
 	return b.set()
 }
+
+// Bridge returns the ranges from one UID of s to another between which all has no UIDs but those of s: they have the
+// same members of all, and are fewer than those of s. s is a subset of all.
+func (s UIDs) Bridge(all UIDs) UIDs {
+	var b uidBuilder
+	for first, last := range all.numbers(s).Ranges() {
+		from, _ := all.At(first)
+		to, _ := all.At(last)
+		b.add(from, to)
+	}
+	return b.set()
+}
