@@ -96,8 +96,8 @@ func (s *storm) verdict() {
 	if !seen {
 		t.Error("the user who was put on two backends isn't seen there: the verdict says nothing")
 	}
-	t.Logf("%d logins at backends, %d by clients; %d commands, %d times parked or idle; user-seconds on two backends: %v (the longest that isn't counted: %v)",
-		len(all), s.clients.logins.Load(), s.clients.commands.Load(), s.clients.idles.Load(), userSeconds(bad), longest)
+	t.Logf("%d logins at backends, %d by clients; %d commands, %d others told that messages are gone, %d times parked or idle; user-seconds on two backends: %v (the longest that isn't counted: %v)",
+		len(all), s.clients.logins.Load(), s.clients.commands.Load(), s.clients.expunged.Load(), s.clients.idles.Load(), userSeconds(bad), longest)
 
 	for _, p := range s.stopped {
 		held, last := p.ended(all)

@@ -58,6 +58,7 @@ type swarm struct {
 	end     context.CancelFunc
 
 	logins, commands, idles atomic.Int64
+	expunged                atomic.Int64 // commands answered by NO [EXPUNGEISSUED]
 	online                  atomic.Int64
 
 	mu      sync.Mutex
@@ -271,6 +272,9 @@ func (c *client) send(what, text string) error {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		switch {
+		case r.Tag() == tag && r.Status() == "NO" && r.Code() == "EXPUNGEISSUED": // another session of the user has expunged some (RFC 5530)
+			c.swarm.expunged.Add(1)
+			return nil
 		case r.Tag() == tag && r.Status() == "OK":
 			c.swarm.took(since, verb)
 			c.swarm.commands.Add(1)
