@@ -99,6 +99,40 @@ func TestAPausedBackendIsRestartedUnderItsClients(t *testing.T) {
 	k.consul.TTL("service:d1", "passing")
 }
 
+// A proxy alone is upgraded while a backend is paused: the new process goes by the pause, and what it is told of pauses then holds for
+// the sessions of the old one, too.
+func TestAPauseHoldsOverAnUpgrade(t *testing.T) {
+	t.Parallel()
+	servers.Real(t)
+	dove := servers.StartDovecot(t, servers.DovecotOptions{Name: "d1"})
+	token := servers.Folder(t) + "/admin.token"
+	writeFile(t, token, clusterToken+"\n")
+	k := &agreeing{several: &several{t: t, token: token}}
+	p := startProxy(t, proxyOptions{Backends: []backend{{"d1", dove.Addr}}, AdminToken: token, Linger: "20m", Shutdown: handingOver(t, "10m")})
+	c := login(t, p, servers.User(1))
+	k.must(p, "pause", "d1", "--for", "5m", "--watch")
+	old := p.succeed(t)
+	if out := k.must(p, "backends"); !strings.Contains(out, "d1: paused for another") {
+		t.Fatalf("after the upgrade the new process says\n%s", out)
+	}
+	k.must(p, "resume", "d1")
+	c.MustOK("SELECT INBOX")
+	c.MustOK("SEARCH RETURN (SAVE) ALL") // its result belongs to the connection
+	k.must(p, "pause", "d1", "--for", "5m")
+	k.says(p, []string{"d1: paused for another", "1 connection left"}, "backends")
+	p.eventually(t, "the old process goes by the second pause", func() error {
+		if n := strings.Count(old.Output(), "backend is paused"); n < 2 {
+			return fmt.Errorf("its log tells of %d", n)
+		}
+		return nil
+	})
+	c.MustOK("FETCH $ (FLAGS)")
+	c.MustOK("LOGOUT")
+	if out := k.must(p, "pause", "d1", "--watch"); !strings.Contains(out, "0 connections left; nothing is left there: restart it now") {
+		t.Errorf("pause --watch says\n%s", out)
+	}
+}
+
 // A proxy alone has a pause as well; it ends by itself.
 func TestAPauseEndsByItself(t *testing.T) {
 	t.Parallel()

@@ -31,6 +31,7 @@ func (a *App) leave(k *handover.Conn, up *link, sockets *handover.Sockets) {
 	within := a.cfg.Shutdown.Handover
 	until := time.Now().Add(within)
 	log.Info("a new process has taken over; this one serves its sessions on", "pid", k.PID(), "sessions", a.server.Status().Sessions, "handover", within)
+	a.tellPauses(up)
 	up.add(handover.Message{Do: "leaving"})
 	b.leaving = task.Start(func(ctx context.Context) error {
 		reports := task.Start(func(ctx context.Context) error { a.reportLeft(ctx, up, until); return nil })
@@ -140,7 +141,7 @@ func (a *App) reportLeft(ctx context.Context, up *link, until time.Time) {
 				n += s.Sessions
 			}
 		}
-		up.add(handover.Message{Do: "left", Count: n, Until: until.UnixMilli()})
+		up.add(handover.Message{Do: "left", Count: n, Data: a.connections(), Until: until.UnixMilli()})
 		select {
 		case <-ctx.Done():
 			return

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -157,7 +158,12 @@ func (a *App) hear(o *older) {
 			if o.users != nil {
 				o.users.Release(m.User, m.Backend)
 			}
+		case "pause":
+			a.toldPause(m)
 		case "left":
+			if all := new(map[string]int); json.Unmarshal(m.Data, all) == nil {
+				o.connections.Store(all)
+			}
 			o.state.Store(&admin.Leaving{PID: o.conn.PID(), Version: o.version, Sessions: m.Count, Until: time.UnixMilli(m.Until)})
 		}
 	}

@@ -97,6 +97,7 @@ func (a *App) hears(k *handover.Conn, up *link, sockets *handover.Sockets) (read
 				b.table.Follow(up)
 				b.tellOlder(handover.Message{Do: "passed", OK: true})
 			}
+			a.tellPauses(up)
 			up.add(handover.Message{Do: "begun"})
 		case "ready":
 			ready, deadline = true, time.Time{}
@@ -112,6 +113,9 @@ func (a *App) hears(k *handover.Conn, up *link, sockets *handover.Sockets) (read
 			}
 		case "hint":
 			a.parking.hints([]peers.Hint{{User: m.User, Mailbox: m.Text}})
+			b.tellOlder(m)
+		case "pause":
+			a.toldPause(m)
 			b.tellOlder(m)
 		case "kick":
 			var k proxy.Kick

@@ -83,13 +83,14 @@ func newLink(k *handover.Conn) *link {
 //	                       … it opens all parts, and waits until backends are known
 //	new → old   begin      from now on the new process decides where users are
 //	old → new   has…       where the old process has users
+//	            pause…     which backends are paused
 //	            begun
 //	                       … both accept for the time of a trial
 //	new → old   ready      the old process stops to accept
 //	old → new   leaving    it serves its sessions on
 //	                       … the new process registers, opens the admin API, and waits for its own successor
 //	old → new   claim, release, left
-//	new → old   answer, letgo, stop, reopen
+//	new → old   answer, letgo, pause, stop, reopen
 //
 // If the new process ends before ready, nothing has changed for the old one.
 const (

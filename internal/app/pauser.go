@@ -28,6 +28,7 @@ func (a pauser) Pause(ctx context.Context, q admin.PauseRequest) (admin.PauseAns
 		p.Since = a.now()
 		p.Until = p.Since.Add(q.Time())
 		a.router.Pause(p)
+		a.tellPause(p)
 	}
 	a.pausesChanged()
 	return admin.PauseAnswer{DryRun: q.DryRun, Agreed: a.agreement != nil, Pause: a.pausedAt(p)}, nil
@@ -51,6 +52,8 @@ func (a pauser) Resume(ctx context.Context, q admin.ResumeRequest) (admin.PauseA
 		p = routingPause(agreed)
 	} else if !a.router.Resume(b.ID) {
 		return admin.PauseAnswer{}, refused(http.StatusConflict, admin.CodeRefused, fmt.Sprintf("%s isn't paused", a.called(b.ID)))
+	} else {
+		a.tellPause(p)
 	}
 	a.pausesChanged()
 	return admin.PauseAnswer{Agreed: a.agreement != nil, Pause: a.pausedAt(p)}, nil
@@ -70,7 +73,7 @@ func (a pauser) pausedAt(p routing.Pause) admin.Pause {
 	delete(at.Attachments, "ended") // it has no client any more
 	return admin.Pause{
 		Backend: a.called(p.Backend), StableID: p.Backend, By: p.By, Since: given(p.Since), Until: given(p.Until),
-		Sessions: at.Attachments, Held: at.Held, Connections: a.room.Status(p.Backend).Connections,
+		Sessions: at.Attachments, Held: at.Held, Connections: a.room.Status(p.Backend).Connections + a.beside.connections(p.Backend),
 	}
 }
 
@@ -87,14 +90,6 @@ func (a *App) agreedPauses(f *agree.Fleet) {
 	}
 	a.router.SetPauses(all)
 	a.pausesChanged()
-}
-
-// pausesChanged has keepPauses look now.
-func (a *App) pausesChanged() {
-	select {
-	case a.pauseNews <- struct{}{}:
-	default:
-	}
 }
 
 // detachEvery is how often sessions at a paused backend are asked to give up their connections: those that

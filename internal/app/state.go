@@ -301,4 +301,6 @@ type older struct {
 	left    chan struct{}     // closed when it doesn't accept any more
 	ended   chan struct{}     // closed when the processes have ended
 	state   atomic.Pointer[admin.Leaving]
+	// connections is how many it has, with those before it, by backend, as it said lately.
+	connections atomic.Pointer[map[string]int]
 }
