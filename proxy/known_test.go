@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 )
@@ -142,6 +144,48 @@ func TestFlagsThatTheClientMayNotKnowAreTold(t *testing.T) {
 			c.Expect(`* 1 FETCH (FLAGS (\Flagged))`)
 			c.Expect(`* 2 FETCH (FLAGS (\Flagged))`)
 			c.Expect("n OK {*}")
+		})
+	}
+}
+
+// A backend such as Dovecot tells a client without CONDSTORE no mod-sequence, so that what the hub found when the client was
+// parked bounds what the client knows. Flags that came with the proxy's own commands then, in no command of the
+// client's, are told with its next one all the same, whatever happens to the messages meanwhile.
+func TestFlagsThatCameWhileItWasParkedAreTold(t *testing.T) {
+	for name, more := range map[string]func(p *scripted){
+		"nothing else":      func(*scripted) {},
+		"another change":    func(p *scripted) { p.flag(4) },
+		"a message is gone": func(p *scripted) { p.expunge(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newScripted(t, scriptedCaps, 4, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
+			p.on("SELECT", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+				p.mu.Lock()
+				out := slices.DeleteFunc(p.answerLocked(cmd), func(line string) bool {
+					return strings.Contains(line, "HIGHESTMODSEQ") && !strings.Contains(cmd.Args, "QRESYNC")
+				})
+				p.mu.Unlock()
+				return c.Send(append(out, cmd.Tag()+" OK done")...)
+			})
+			c := p.login("alice")
+			c.MustOK("SELECT INBOX")
+			p.flag(2)
+			p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error { // of the proxy's own
+				return c.Send("* 1 FETCH (UID 1)", "* 2 FETCH (UID 2)", "* 3 FETCH (UID 3)", "* 4 FETCH (UID 4)", `* 2 FETCH (FLAGS (\Flagged))`, cmd.Tag()+" OK done")
+			})
+			p.parked()
+			more(p)
+			c.Write("n NOOP")
+			told := false
+			for {
+				r := c.Expect("{*}")
+				if told = told || r.Text == `* 2 FETCH (FLAGS (\Flagged))` || r.Text == `* 2 FETCH (UID 2 FLAGS (\Flagged))` || r.Text == `* 1 FETCH (FLAGS (\Flagged))`; r.Word(0) == "N" {
+					break
+				}
+			}
+			if !told {
+				t.Error("the client wasn't told of the flags")
+			}
 		})
 	}
 }

@@ -55,7 +55,7 @@ func (s *Session) detach() phase {
 		s.park.failures = 0
 		s.park.mu.Lock()
 		s.park.times++
-		s.park.view, s.park.state, s.park.lastTold, s.park.idle = view, nil, t.End.UnixNano(), how == track.ModeIdle
+		s.park.view, s.park.state, s.park.lastTold, s.park.idle = view, view.UntoldState(), t.End.UnixNano(), how == track.ModeIdle
 		s.park.mu.Unlock()
 		s.forgetWait()
 		s.relaying = nil
@@ -127,7 +127,10 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	case track.ModeIdle:
 		opt.TagInUse = s.inFlight.IdleTag()
 	case track.ModeSelected:
-		opt.Forward = quiet.pass
+		opt.Forward = func(response []byte) {
+			quiet.pass(response)
+			moved = moved || t.Mailbox.ModSeq == 0 && len(quiet.lines) > fewChanges // too many to keep
+		}
 	}
 	b.Caps = s.caps.list // the relay doesn't keep a copy
 	imap := resync.NewClient(b.Conn, b.Caps, opt)
@@ -160,6 +163,9 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 		if len(quiet.lines) > 0 {
 			view.UIDs = quiet.known(view.UIDs)
 			view.UIDNext = max(t.Mailbox.Next, view.UIDs.Last()+1)
+			if t.Mailbox.ModSeq == 0 { // the bound may cover what the lines tell
+				view.Untold = quiet.untold(view.UIDs)
+			}
 		}
 		view.Told, view.Known = table, t.KnownFlags(view.UIDs)
 	}

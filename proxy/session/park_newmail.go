@@ -4,13 +4,15 @@ import (
 	"bytes"
 
 	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/track"
 	"imapproxy/proxy/wire"
 )
 
 // newMailBuffer collects what one of the proxy's own commands outside IDLE brings of messages and of flags. The
 // client is told with its next command, as it would be if the proxy had sent nothing: a STORE * may be on the
 // way and means the last message that the client knows, or a SELECT, after which a FETCH would be taken for one
-// of the new mailbox. Resyncs find the flags again, by the view's mod-sequence. A client that has enabled
+// of the new mailbox. Resyncs find the flags again, by the view's mod-sequence, if that is from the answer to the
+// session's own SELECT; otherwise the flags are kept (untold). A client that has enabled
 // UIDONLY isn't told of VANISHED either, as no command is in progress (RFC 7162 §3.2.10.2): it still counts
 // those messages.
 type newMailBuffer struct {
@@ -53,4 +55,18 @@ func (q *newMailBuffer) known(uids view.UIDs) view.UIDs {
 		return uids.Below(next)
 	}
 	return uids
+}
+
+// untold returns the flags of the messages that the client counts. uids are the messages of the mailbox.
+func (q *newMailBuffer) untold(uids view.UIDs) (changes []view.FlagChange) {
+	for _, line := range q.lines {
+		f := track.FetchResponse{}
+		if f.Begins(wire.ParseResponseHead(line)) {
+			f.Whole(line)
+			if c, ok := f.Change(uids); ok {
+				changes = append(changes, c)
+			}
+		}
+	}
+	return changes
 }

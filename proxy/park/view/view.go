@@ -22,6 +22,9 @@ type View struct {
 	// completed before the snapshot. 0: none.
 	ModSeq uint64
 
+	// Untold has flags that the client hasn't been told although ModSeq covers them. nil: none.
+	Untold []FlagChange
+
 	// Told has the flags of all UIDs as the client was told them or may request them. Only the comparison
 	// strategy needs it; nil otherwise.
 	Told *FlagTable
