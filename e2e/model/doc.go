@@ -18,7 +18,8 @@
 //
 // MODEL_ON=PREFIX takes the variants whose names begin so, among them those that a run of all
 // tests does without (one that has no proxy is asked for by its whole name); MODEL_MINUTES=30 is the time that they
-// share, one after the other with -parallel 1; MODEL_SEED runs one case. The package has tests only.
+// share, one after the other with -parallel 1, with other cases each time; without it the cases are always the same, as
+// many as fit the time. MODEL_SEED runs one case. The package has tests only.
 //
 // Imports e2e/servers, internal/app, internal/apptest, internal/imaptest, proxy,
 // proxy/auth, proxy/park, proxy/park/view, proxy/session, proxy/upstream, routing

@@ -37,12 +37,14 @@ func TestAUserIsMovedBetweenTwoDovecots(t *testing.T) {
 				l.moving.Move(user, to)
 				d.Expunge(uid)
 				l.moving.letGo(user)
+				over := time.AfterFunc(turn, func() { l.moving.GiveUp(user) }) // a connection that was being made stays until the next turn
 				d.Append(2)
 				uid++
 				count++
 				for range 3 {
 					busy.Say("UID FETCH 1:* (UID FLAGS)")
 				}
+				over.Stop()
 				l.moving.leads(t, user, to)
 				idle.Counts(count)
 				parked.Counts(count)
