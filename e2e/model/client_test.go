@@ -71,6 +71,7 @@ type dialing struct {
 	// staleFlags: the server may tell older flags after newer ones.
 	staleFlags bool
 	packets    packets
+	breaks     bool // the server's connections are cut, also those that log in
 }
 
 // fault changes what one connection is told: a fault of the server's.
@@ -119,7 +120,11 @@ func dial(d dialing) (*client, error) {
 			}
 		}
 	}()
-	if _, tagged, err := c.do("LOGIN", "LOGIN %s %s", d.user, servers.Password); err != nil || tagged.Status() != "OK" {
+	_, tagged, err := c.do("LOGIN", "LOGIN %s %s", d.user, servers.Password)
+	for try := 0; d.breaks && err == nil && try < 5 && strings.Contains(tagged.Text, "NO [UNAVAILABLE]"); try++ {
+		_, tagged, err = c.do("LOGIN", "LOGIN %s %s", d.user, servers.Password)
+	}
+	if err != nil || tagged.Status() != "OK" {
 		c.close()
 		return nil, fmt.Errorf("login: %v %v", tagged, err)
 	}
