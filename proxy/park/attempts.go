@@ -11,6 +11,9 @@ import (
 // (mailbox.failed). The pause is cut short
 //   - while a session waits for the watch's hints: its client may wait for an answer,
 //   - when a connection of any mailbox has reached the backend: then it is there again.
+//
+// A backend that has answered was reached: if it refuses one user's watch, other users' logins don't have it asked
+// again any sooner.
 
 const (
 	leastPause  = 100 * time.Millisecond // no pause is cut shorter
@@ -18,9 +21,9 @@ const (
 	pauseShare  = 20 * time.Millisecond  // of that, for each watch that pauses at the backend: their attempts together stay below a bound
 )
 
-// pause waits for d, or until it is cut short, or until ctx ends. mailboxes are all those of the watch.
-func (h *Hub) pause(ctx context.Context, d time.Duration, mailboxes ...*mailbox) {
-	if len(mailboxes) == 0 {
+// pause waits for d after err, or until it is cut short, or until ctx ends. mailboxes are all those of the watch.
+func (h *Hub) pause(ctx context.Context, d time.Duration, err error, mailboxes ...*mailbox) {
+	if upstream.Answered(err) || len(mailboxes) == 0 {
 		h.sleep(ctx, d)
 		return
 	}

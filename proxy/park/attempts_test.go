@@ -105,3 +105,36 @@ func TestAPauseIsCutShort(t *testing.T) {
 		})
 	}
 }
+
+// A watch that the backend refuses isn't asked for again because others succeed there.
+func TestARefusedWatchIsntTriedAgainForOthers(t *testing.T) {
+	b := newFake(t, modernCaps)
+	clock := &standing{base: time.Now()}
+	h, _ := newHub(t, HubOptions{Watch: "idle", Now: clock.Now})
+	var refused atomic.Bool
+	limited, tried := unreachable(b, "limited", &refused)
+	login := limited.Login
+	limited.Login = func(ctx context.Context) (*upstream.Conn, error) {
+		c, err := login(ctx)
+		if err != nil {
+			err = &upstream.Unavailable{Backend: "b1", Code: "LIMIT", Text: "too many connections"}
+		}
+		return c, err
+	}
+	parked(t, h, b, limited, "INBOX", view.Plain)
+	refused.Store(true)
+	h.LetGo("")
+	eventually(t, "an attempt", func() bool { return tried.Load() > 1 })
+	before := tried.Load()
+	var gone atomic.Bool
+	other, _ := unreachable(b, "other", &gone)
+	parked(t, h, b, other, "INBOX", view.Plain)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := len(h.sites["b1"].pauses); n != 0 {
+		t.Errorf("%d pauses can be cut short", n)
+	}
+	if n := tried.Load() - before; n > 1 {
+		t.Errorf("%d further attempts", n)
+	}
+}

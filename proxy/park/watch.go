@@ -34,7 +34,7 @@ func (m *mailbox) start(ctx context.Context) {
 		if !again {
 			return
 		}
-		if h.pause(ctx, wait, m); ctx.Err() != nil {
+		if h.pause(ctx, wait, err, m); ctx.Err() != nil {
 			return
 		}
 		kind, err = m.choose(ctx)

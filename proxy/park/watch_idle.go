@@ -28,7 +28,7 @@ func (m *mailbox) watchIdle(ctx context.Context) {
 		if !again {
 			return
 		}
-		m.hub.pause(ctx, wait, m)
+		m.hub.pause(ctx, wait, err, m)
 	}
 }
 

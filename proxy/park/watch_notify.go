@@ -44,7 +44,7 @@ func (w *notifyWatch) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		h.pause(ctx, wait, mailboxes...)
+		h.pause(ctx, wait, err, mailboxes...)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"imapproxy/internal/fair"
+	"imapproxy/proxy/upstream"
 )
 
 // resumes bounds the requests to one backend when many sessions wake at the same time.
@@ -37,7 +38,7 @@ func newEvent() *chan struct{} {
 func (r *resumes) reaches() { close(*r.reached.Swap(newEvent())) }
 
 // pause waits between two attempts to reach the backend: for recoverPause, and then until d is over or a session
-// has reached the backend after reached was taken.
+// has reached the backend after reached was taken. nil: for d.
 func (r *resumes) pause(ctx context.Context, d time.Duration, reached <-chan struct{}) {
 	select {
 	case <-time.After(recoverPause):
@@ -49,6 +50,14 @@ func (r *resumes) pause(ctx context.Context, d time.Duration, reached <-chan str
 	case <-reached:
 	case <-ctx.Done():
 	}
+}
+
+// since returns reached, or nil if err is the backend's answer: it was there already.
+func since(err error, reached <-chan struct{}) <-chan struct{} {
+	if upstream.Answered(err) {
+		return nil
+	}
+	return reached
 }
 
 // Pauses between attempts to reach the backend again after a loss. A backend restarts in less than a second.

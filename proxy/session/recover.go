@@ -142,7 +142,7 @@ func (s *Session) recover() phase {
 			s.stillHere(&heard)
 		}
 		ctx, cancel = s.within(time.Until(end))
-		turns.pause(ctx, pause, reached)
+		turns.pause(ctx, pause, since(err, reached))
 		cancel()
 	}
 	t.Backend = s.picked().Backend.Shown()

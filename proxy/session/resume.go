@@ -92,7 +92,7 @@ func (s *Session) resume() phase {
 		}
 		t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 		ctx, cancel = s.within(time.Until(end))
-		turns.pause(ctx, pause, reached)
+		turns.pause(ctx, pause, since(err, reached))
 		cancel()
 		pause = min(2*pause, s.longestResumePause())
 		t.Steps.Done(telemetry.StepPause, s.env.Now(), nil)

@@ -62,6 +62,17 @@ func (e *Unavailable) Error() string {
 
 func (e *Unavailable) Unwrap() error { return e.Err }
 
+// Answered says whether err is a backend's answer, to a login or to a command. The backend was reached then, so that
+// another session's success is no reason to try again sooner.
+func Answered(err error) bool {
+	if e, ok := errors.AsType[*Unavailable](err); ok {
+		return e.Code != "" || e.Text != ""
+	}
+	_, login := errors.AsType[*Refused](err)
+	_, command := errors.AsType[*imapclient.Refusal](err)
+	return login || command
+}
+
 // AtLimit says whether the backend has as many connections of the user as it allows. Some Dovecots (Debian's
 // 2.3.19 up to deb12u6) send [UNAVAILABLE] then, and only their text distinguishes it from a user database
 // that is down.
