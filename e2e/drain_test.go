@@ -44,6 +44,17 @@ func (k *agreeing) says(p *runningProxy, words []string, args ...string) {
 	})
 }
 
+// alone is a proxy that agrees with no other, with the admin API's token, before one Dovecot.
+func alone(t *testing.T, o proxyOptions) (*agreeing, *servers.Server, *runningProxy) {
+	t.Helper()
+	servers.Real(t)
+	dove := servers.StartDovecot(t, servers.DovecotOptions{Name: "d1"})
+	token := servers.Folder(t) + "/admin.token"
+	writeFile(t, token, clusterToken+"\n")
+	o.Backends, o.AdminToken = []backend{{"d1", dove.Addr}}, token
+	return &agreeing{several: &several{t: t, token: token}}, dove, startProxy(t, o)
+}
+
 // login is a session with INBOX selected.
 func login(t *testing.T, p *runningProxy, user string) *imaptest.Client {
 	t.Helper()
@@ -266,12 +277,7 @@ func TestAUserIsMovedByHand(t *testing.T) {
 // Where the proxies don't agree, the verbs say what to do instead.
 func TestDrainAndMoveNeedAnAgreement(t *testing.T) {
 	t.Parallel()
-	servers.Real(t)
-	dove := servers.StartDovecot(t, servers.DovecotOptions{Name: "d1"})
-	token := servers.Folder(t) + "/admin.token"
-	writeFile(t, token, clusterToken+"\n")
-	k := &agreeing{several: &several{t: t, token: token}}
-	p := startProxy(t, proxyOptions{Backends: []backend{{"d1", dove.Addr}}, AdminToken: token})
+	k, _, p := alone(t, proxyOptions{})
 	for _, args := range [][]string{{"drain", "d1"}, {"undrain", "d1"}, {"move", servers.User(1), "d1"}, {"move", servers.User(1), "--auto"}} {
 		k.refuses(p, "maintenance in Consul", args...)
 	}

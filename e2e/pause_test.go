@@ -103,12 +103,7 @@ func TestAPausedBackendIsRestartedUnderItsClients(t *testing.T) {
 // the sessions of the old one, too.
 func TestAPauseHoldsOverAnUpgrade(t *testing.T) {
 	t.Parallel()
-	servers.Real(t)
-	dove := servers.StartDovecot(t, servers.DovecotOptions{Name: "d1"})
-	token := servers.Folder(t) + "/admin.token"
-	writeFile(t, token, clusterToken+"\n")
-	k := &agreeing{several: &several{t: t, token: token}}
-	p := startProxy(t, proxyOptions{Backends: []backend{{"d1", dove.Addr}}, AdminToken: token, Linger: "20m", Shutdown: handingOver(t, "10m")})
+	k, _, p := alone(t, proxyOptions{Linger: "20m", Shutdown: handingOver(t, "10m")})
 	c := login(t, p, servers.User(1))
 	k.must(p, "pause", "d1", "--for", "5m", "--watch")
 	old := p.succeed(t)
@@ -141,12 +136,7 @@ func TestAPauseHoldsOverAnUpgrade(t *testing.T) {
 // A proxy alone has a pause as well; it ends by itself.
 func TestAPauseEndsByItself(t *testing.T) {
 	t.Parallel()
-	servers.Real(t)
-	dove := servers.StartDovecot(t, servers.DovecotOptions{Name: "d1"})
-	token := servers.Folder(t) + "/admin.token"
-	writeFile(t, token, clusterToken+"\n")
-	k := &agreeing{several: &several{t: t, token: token}}
-	p := startProxy(t, proxyOptions{Backends: []backend{{"d1", dove.Addr}}, AdminToken: token, Linger: "20m"})
+	k, dove, p := alone(t, proxyOptions{Linger: "20m"})
 	c := login(t, p, servers.User(1))
 	out := k.must(p, "pause", "d1", "--for", "15s")
 	if !strings.Contains(out, "this proxy makes no connection to it") || !strings.Contains(out, "0 connections left; sessions: 1 parked; nothing is left there: restart it now") {
