@@ -167,6 +167,8 @@ func StartCyrusWith(t testing.TB, o CyrusOptions) *Server {
 	run(t, "", "chown", "-R", "cyrus:mail", dir)
 
 	start := func(t testing.TB) *Process {
+		t.Helper()
+		noneListens(t, filepath.Join(conf, "socket"), addr, tlsAddr)
 		p := Start(t, "cyrus", exec.Command("setpriv", "--reuid=cyrus", "--regid=mail", "--init-groups", "--pdeathsig=TERM",
 			filepath.Join(bin, "master"), "-C", dir+"/imapd.conf", "-M", dir+"/cyrus.conf", "-p", dir+"/master.pid"))
 		p.WaitPort(addr)

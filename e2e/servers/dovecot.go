@@ -111,6 +111,8 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 		setPassword: setPassword,
 	}
 	d.start = func(t testing.TB) *Process {
+		t.Helper()
+		noneListens(t, filepath.Join(dir, "run"), addr, tlsAddr)
 		p := Start(t, o.Name, o.Command("dovecot", "-F", "-c", config), d.Log)
 		p.WaitPort(addr)
 		return p
