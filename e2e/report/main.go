@@ -1,6 +1,6 @@
 // Command report reads `go test -json` and prints what a person wants of it: a
 // line for each package as it ends, the whole output of what failed, and at the
-// end the tests that skipped themselves. It exits 1 when anything failed, and
+// end the tests that failed, with what they said, and those that skipped themselves. It exits 1 when anything failed, and
 // also when anything was skipped: ./test prepares a machine on which no test has
 // a reason to.
 //
@@ -92,7 +92,7 @@ func (r *report) ended(e event, id testID, name string) {
 	case e.Test != "" && e.Action == "pass":
 		r.passed[e.Package]++
 	case e.Test != "" && e.Action == "fail":
-		r.failed = append(r.failed, name+" "+e.Test)
+		r.failed = append(r.failed, name+" "+e.Test+said(r.output[id]))
 		fmt.Fprintf(r.w, "--- FAIL  %s %s (%.1f s)\n%s", name, e.Test, e.Elapsed, strings.Join(r.output[id], ""))
 	case e.Test != "":
 		why := strings.TrimSpace(strings.Join(r.output[id], ""))
@@ -112,6 +112,21 @@ func (r *report) ended(e event, id testID, name string) {
 			}
 		}
 	}
+}
+
+// said is the first line of each message of a test's own, the last ones where there are many: the logs of the servers
+// that stand among them may be long.
+func said(output []string) string {
+	const most, longest = 20, 300 // messages, octets
+	var all []string
+	for _, line := range output {
+		file, _, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if ok && strings.HasSuffix(file, "_test.go") {
+			line = strings.TrimSpace(line)
+			all = append(all, "\n      "+line[:min(len(line), longest)])
+		}
+	}
+	return strings.Join(all[max(0, len(all)-most):], "")
 }
 
 // summary prints what failed and what was skipped, and says whether all is well.

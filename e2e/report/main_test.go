@@ -16,6 +16,9 @@ func TestReportSaysWhatFailedAndWhatWasSkipped(t *testing.T) {
 		{"a failure shows its output", ok + `{"Action":"output","Package":"imapproxy/b","Test":"TestY","Output":"got 3\n"}` + "\n" +
 			`{"Action":"fail","Package":"imapproxy/b","Test":"TestY"}` + "\n" + `{"Action":"fail","Package":"imapproxy/b"}`,
 			false, []string{"got 3", "FAILED  b TestY"}},
+		{"what failed says why once more at the end", `{"Action":"output","Package":"imapproxy/b","Test":"TestY","Output":"    y_test.go:7: got 3\n"}` + "\n" +
+			`{"Action":"output","Package":"imapproxy/b","Test":"TestY","Output":"        a server's log\n"}` + "\n" +
+			`{"Action":"fail","Package":"imapproxy/b","Test":"TestY"}`, false, []string{"FAILED  b TestY\n      y_test.go:7: got 3\n"}},
 		{"a skip isn't well", `{"Action":"output","Package":"imapproxy/b","Test":"TestY","Output":"no server\n"}` + "\n" +
 			`{"Action":"skip","Package":"imapproxy/b","Test":"TestY"}`, false, []string{"SKIPPED  b TestY", "no server"}},
 		{"a panic shows the test that ran", `{"Action":"output","Package":"imapproxy/b","Test":"TestY","Output":"panic: no\n"}` + "\n" +
