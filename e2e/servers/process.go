@@ -98,14 +98,18 @@ func (p *Process) Kill() {
 	})
 }
 
-// KillLeader kills the main process alone, as SIGKILL does, and waits for its end. Its children may live on: they are
-// ended with the test, or by Stop.
+// KillLeader kills the main process alone, as SIGKILL does, and waits for its end. Then its children are asked to end,
+// as systemd does with what is left of a unit (KillMode=control-group): by themselves Dovecot's go on for up to 30 s,
+// and no other one starts meanwhile.
 func (p *Process) KillLeader() {
 	p.t.Helper()
 	if err := p.cmd.Process.Kill(); err != nil {
 		p.t.Fatal(err)
 	}
 	<-p.done
+	if err := syscall.Kill(-p.Pid(), syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		p.t.Fatal(err)
+	}
 }
 
 // Output is what the process has printed.
