@@ -40,6 +40,7 @@ type client struct {
 	ended    atomic.Pointer[error]
 	appended map[string]bool // by subject: whether the answer was OK
 	refused  int             // commands that were answered NO
+	bugs     int             // commands that a server answered NO [SERVERBUG]
 	views    []string        // ends where others had removed messages from the mailbox
 	cuts     []string        // commands within whose literals the connection was ended
 	slow     []wait          // that took long
@@ -281,6 +282,8 @@ func (c *client) work(end <-chan struct{}) {
 			return
 		case a.Status() == "NO" && (a.Code() == "UNAVAILABLE" || a.Code() == "EXPUNGEISSUED"):
 			c.refused++
+		case a.Status() == "NO" && a.Code() == "SERVERBUG":
+			c.bugs++ // the server's own answer, whose log has to say why
 		case a.Status() != "OK":
 			c.gone(fmt.Errorf("%q: %s", head, a))
 			return

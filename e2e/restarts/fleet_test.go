@@ -150,13 +150,13 @@ func (f *fleet) settles() {
 func (f *fleet) ends() {
 	f.t.Helper()
 	f.stop()
-	stored, unsure, refused := map[string]bool{}, map[string]bool{}, 0
+	stored, unsure, refused, bugs := map[string]bool{}, map[string]bool{}, 0, 0
 	var cuts, views []string
 	for _, c := range f.all() {
 		if err := c.ended.Load(); err != nil {
 			f.t.Errorf("client %d (%s): %v", c.n, c.user, *err)
 		}
-		refused += c.refused
+		refused, bugs = refused+c.refused, bugs+c.bugs
 		cuts, views = append(cuts, c.cuts...), append(views, c.views...)
 		for id, ok := range c.appended {
 			if ok {
@@ -189,6 +189,9 @@ func (f *fleet) ends() {
 		}
 	}
 	f.t.Logf("%d APPENDs were answered OK, %d not; %d commands were answered NO", len(stored), len(unsure), refused)
+	if bugs > 0 {
+		f.explained(bugs)
+	}
 	for _, cut := range cuts {
 		f.t.Logf("ended within a literal: %s", cut)
 	}
@@ -199,6 +202,30 @@ func (f *fleet) ends() {
 		f.t.Errorf("%d sessions were ended, of which %.0f since their views couldn't be found", len(views), lost)
 	}
 	f.figures()
+}
+
+// explained fails unless a server's log says why it has answered commands by NO [SERVERBUG]: a Dovecot may find what a
+// process that was killed was about to write, or what is still locked by one that hangs.
+func (f *fleet) explained(bugs int) {
+	f.t.Helper()
+	var why []string
+	for _, log := range f.p.logs {
+		b, err := os.ReadFile(log)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			if strings.Contains(line, ": Error: ") {
+				why = append(why, strings.TrimSpace(line))
+			}
+		}
+	}
+	if len(why) == 0 {
+		f.t.Errorf("%d commands were answered NO [SERVERBUG], and no server's log has an error", bugs)
+	}
+	for _, line := range why[max(0, len(why)-10):] {
+		f.t.Logf("a server's error: %s", line)
+	}
 }
 
 // quantiles describes durations.

@@ -53,6 +53,7 @@ type proxy struct {
 	*servers.Process
 	addr  string // in the clear
 	admin string
+	logs  []string // of the servers behind it
 }
 
 const proxyConfig = `
@@ -102,6 +103,9 @@ func startProxy(t testing.TB, backends ...*servers.Server) *proxy {
 	var all strings.Builder
 	for i, s := range backends {
 		fmt.Fprintf(&all, "  backend \"b%d\" {\n    address = \"%s\"\n  }\n", i+1, s.Addr)
+		if s.Log != "" {
+			p.logs = append(p.logs, s.Log)
+		}
 	}
 	level, linger := "debug", "1s"
 	if long() {
