@@ -1,13 +1,16 @@
 package proxy
 
 import (
+	"context"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/park"
 	"imapproxy/proxy/session"
 )
 
@@ -204,4 +207,27 @@ func TestWhoWaitsForABackendHearsOfTheProxy(t *testing.T) {
 	c.Expect("* OK Still here{*}")
 	p.change(func() { p.refuses = "" })
 	c.Expect("n OK {*}")
+}
+
+// A session that comes back at once needs no watch of its mailbox: that would be another login at a backend that has just
+// started, and the client would wait for it.
+func TestARecoveryMakesNoWatch(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3, func(o *Options) {
+		hub := park.NewHub(park.HubOptions{Watch: "idle", Telemetry: o.Telemetry})
+		ctx, stop := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { hub.Run(ctx) })
+		t.Cleanup(func() { stop(); running.Wait() })
+		o.Park.Hub = hub
+	})
+	c := p.stays("SELECT INBOX")
+	before := p.backends[0].Accepted()
+	p.lose()
+	c.MustOK("NOOP")
+	if said := p.said("IDLE"); len(said) != 0 {
+		t.Errorf("a watch was made: %q", said)
+	}
+	if n := p.backends[0].Accepted() - before; n != 2 {
+		t.Errorf("%d connections were made, want one for the look and one for the session", n)
+	}
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -16,14 +17,23 @@ type resumes struct {
 	// turns has the users whose sessions use the backend now or wait for it; users take turns. A session
 	// doesn't write to its client while it holds a slot.
 	turns *fair.Queue[string]
+	// looks has the sessions that look for their views after a loss: of each user one at a time, and beside it one of those
+	// whose clients wait. A look may log in; the next one of the user then uses the same connection.
+	looks *fair.Queue[look]
 	rate  *rate.Limiter // how many resumes begin per second
 	again oncePerMinute // bounds the log lines of further attempts
 	// reached is closed and replaced when a session reaches the backend.
 	reached atomic.Pointer[chan struct{}]
 }
 
+// look is a key of resumes.looks.
+type look struct {
+	user   string
+	urgent bool // the client waits
+}
+
 func newResumes(o ParkOptions) *resumes {
-	r := &resumes{turns: fair.NewQueue[string](fair.Options{}), rate: rate.NewLimiter(rate.Inf, 0)}
+	r := &resumes{turns: fair.NewQueue[string](fair.Options{}), looks: fair.NewQueue[look](fair.Options{Slots: math.MaxInt, PerKey: 1}), rate: rate.NewLimiter(rate.Inf, 0)}
 	r.reached.Store(newEvent())
 	r.set(o)
 	return r
@@ -100,6 +110,23 @@ func (r *resumes) enter(ctx context.Context, user string, urgent bool) error {
 
 // leave gives the turn back.
 func (r *resumes) leave(user string) { r.turns.Release(user) }
+
+// enterLook is enter for a session that looks for its view. Each call without an error needs one of leaveLook.
+func (r *resumes) enterLook(ctx context.Context, l look) error {
+	if err := r.looks.Acquire(ctx, l); err != nil {
+		return err
+	}
+	if err := r.enter(ctx, l.user, l.urgent); err != nil {
+		r.looks.Release(l)
+		return err
+	}
+	return nil
+}
+
+func (r *resumes) leaveLook(l look) {
+	r.leave(l.user)
+	r.looks.Release(l)
+}
 
 // resumeShare is the divisor: one user's sessions may have this fraction of a backend's concurrent resumes.
 const resumeShare = 4

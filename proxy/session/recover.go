@@ -206,14 +206,14 @@ func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 		s.unsubscribe()
 		return nil, nil
 	}
-	r := s.env.Queues.resumesAt(s.picked().Backend.ID) // each look may log in
-	if err := r.enter(ctx, s.user, len(s.client.PutBack()) > 0 || s.park.cutFetch != nil); err != nil {
+	r, l := s.env.Queues.resumesAt(s.picked().Backend.ID), look{s.user, len(s.client.PutBack()) > 0 || s.park.cutFetch != nil}
+	if err := r.enterLook(ctx, l); err != nil {
 		return nil, err
 	}
-	defer r.leave(s.user)
+	defer r.leaveLook(l)
 	ctx, cancel := context.WithTimeout(ctx, hubWithin)
 	defer cancel()
-	if err := s.subscribe(ctx, at.Mailbox); err != nil {
+	if err := s.subscribeLater(at.Mailbox); err != nil { // a watch would be another login
 		return nil, err
 	}
 	seen, err := s.park.sub.See(ctx, at)

@@ -2,6 +2,7 @@ package session
 
 import (
 	"io"
+	"sync/atomic"
 	"testing"
 
 	"imapproxy/internal/imaptest"
@@ -29,4 +30,55 @@ func TestALookForAViewWaitsForItsTurn(t *testing.T) {
 	}
 	turns.Release("another")
 	backend.WaitAccepted(2)
+}
+
+// Of a user's sessions that have lost their connections one looks for its view at a time, so that the next one has the
+// connection of the one before: a backend that has just started isn't asked for a login by each of them.
+func TestTheSessionsOfAUserLookOneAfterTheOther(t *testing.T) {
+	const sessions = 3
+	mailbox := []string{`* FLAGS (\Seen)`, "* 0 EXISTS", "* OK [UIDVALIDITY 7] v", "* OK [UIDNEXT 1] n", "* OK [HIGHESTMODSEQ 1] m"}
+	var lost, looking atomic.Int32
+	backend := imaptest.NewBackend(t, polite(map[string]imaptest.CommandFunc{
+		"SELECT": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			return c.Send(append(mailbox[:len(mailbox):len(mailbox)], cmd.Tag()+" OK [READ-WRITE] done")...)
+		},
+		"EXAMINE": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			looking.Add(1)
+			c.Backend.Fire("a look")
+			if err := c.Stall("go on"); err != nil {
+				return err
+			}
+			return c.Send(append(mailbox[:len(mailbox):len(mailbox)], cmd.Tag()+" OK [READ-ONLY] done")...)
+		},
+		"UID SEARCH": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			return c.Send("* SEARCH", cmd.Tag()+" OK done")
+		},
+		"CHECK": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			if lost.Add(1) <= sessions {
+				return io.EOF
+			}
+			return c.Send(cmd.Tag() + " OK done")
+		},
+		"*": func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " OK done") },
+	}))
+	r := newRig(t, backend)
+	var all []*imaptest.Client
+	for range sessions {
+		c := r.login("alice")
+		c.MustOK("SELECT INBOX")
+		all = append(all, c)
+	}
+	for _, c := range all {
+		c.Write("c CHECK")
+	}
+	must(t, backend.Wait("a look"))
+	looks := r.env.Queues.resumesAt("b1").looks
+	eventually(t, "the other sessions that wait for the first", func() bool { _, waiting := looks.Stats(); return waiting == sessions-1 })
+	if n := looking.Load(); n != 1 {
+		t.Errorf("%d looks at the same time", n)
+	}
+	backend.Fire("go on")
+	for _, c := range all {
+		c.Expect("c OK {*}")
+	}
 }
