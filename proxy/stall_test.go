@@ -46,6 +46,21 @@ func (p *scripted) given(evidence string) int {
 	return int(p.metric("imapproxy_backend_stalls_total", fmt.Sprintf("evidence=%q", evidence)))
 }
 
+// behindStill reads the next response that isn't one of the proxy's own lines to a client that waits.
+func behindStill(t testing.TB, c *imaptest.Client, pattern string) {
+	t.Helper()
+	for {
+		r := c.Read()
+		if strings.HasPrefix(r.Text, "* OK Still here") {
+			continue
+		}
+		if ok, err := imaptest.Match(pattern, r); err != nil || !ok {
+			t.Fatalf("the server's answer is %s, want %s (%v)", r, pattern, err)
+		}
+		return
+	}
+}
+
 func TestALongCommandGoesOn(t *testing.T) {
 	p := newScripted(t, scriptedCaps, 3)
 	p.stalls("UID SEARCH")
@@ -57,8 +72,8 @@ func TestALongCommandGoesOn(t *testing.T) {
 		p.probed()
 	}
 	p.backends[0].Fire("go on")
-	c.Expect("* ESEARCH {*}")
-	c.Expect("s OK {*}")
+	behindStill(t, c, "* ESEARCH {*}")
+	behindStill(t, c, "s OK {*}")
 	if n := len(p.said("UID SEARCH")); n != 1 {
 		t.Errorf("it was said %d times", n)
 	}
@@ -79,7 +94,7 @@ func TestABackendThatHangs(t *testing.T) {
 		eventually(t, "a connection that is given up", func() bool { p.srv.Sweep(); return p.given("probe") == 1 })
 		p.on("CHECK", p.answer)
 		p.change(func() { p.turnsAway = false })
-		c.Expect("s OK {*}")
+		behindStill(t, c, "s OK {*}")
 		c.MustOK("NOOP")
 	})
 	t.Run("a command that changes something is refused", func(t *testing.T) {
@@ -92,7 +107,7 @@ func TestABackendThatHangs(t *testing.T) {
 		p.change(func() { p.turnsAway = true })
 		p.silent(31 * time.Second)
 		p.probed()
-		c.Expect("s NO [UNAVAILABLE] {*}")
+		behindStill(t, c, "s NO [UNAVAILABLE] {*}")
 		p.change(func() { p.turnsAway = false })
 		c.MustOK("NOOP")
 		if n := len(p.said("UID STORE")); n != 1 {
@@ -112,7 +127,7 @@ func TestABackendThatHangs(t *testing.T) {
 			eventually(t, "a connection that is given up", func() bool { p.srv.Sweep(); return p.given("probe") == n })
 			p.change(func() { p.turnsAway = false })
 		}
-		c.Expect("* BYE [UNAVAILABLE] {*}")
+		behindStill(t, c, "* BYE [UNAVAILABLE] {*}")
 		c.ExpectEOF()
 		p.ended(session.ReasonBackendStalled)
 	})
@@ -139,7 +154,7 @@ func TestABackendThatHangs(t *testing.T) {
 		p.change(func() { p.turnsAway = true })
 		p.silent(31 * time.Second)
 		p.probed()
-		c.Expect("i OK {*}")
+		behindStill(t, c, "i OK {*}")
 		p.change(func() { p.turnsAway = false })
 		c.Write("n NOOP")
 		c.Expect("* 1 EXPUNGE")
@@ -187,7 +202,7 @@ func TestABackendThatHangs(t *testing.T) {
 		p.silent(2 * time.Second)
 		eventually(t, "a connection that is given up", func() bool { return p.given("down") == 1 })
 		p.router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{row}})
-		c.Expect("s OK {*}")
+		behindStill(t, c, "s OK {*}")
 	})
 	t.Run("stall_after is off", func(t *testing.T) {
 		t.Parallel()
@@ -201,7 +216,7 @@ func TestABackendThatHangs(t *testing.T) {
 			p.silent(time.Minute)
 		}
 		p.backends[0].Fire("go on")
-		c.Expect("s OK {*}")
+		behindStill(t, c, "s OK {*}")
 	})
 }
 
@@ -243,7 +258,7 @@ func TestSilenceOnAllConnections(t *testing.T) {
 				p.backends[0].Fire("go on")
 			}
 			for _, c := range all {
-				c.Expect("s OK {*}")
+				behindStill(t, c, "s OK {*}")
 			}
 			given := 0
 			if test.lost {
@@ -254,4 +269,75 @@ func TestSilenceOnAllConnections(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A client whose command waits for an attached backend hears of the proxy before it loses patience, between two responses and never
+// within one.
+func TestWhoWaitsForASilentBackendHearsOfTheProxy(t *testing.T) {
+	const still = "* OK Still here{*}"
+	t.Run("between responses", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3)
+		p.stalls("UID SEARCH")
+		c := p.stays("SELECT INBOX")
+		p.silent(20 * time.Second) // no command waits
+		c.MustOK("NOOP")
+		c.Write("s UID SEARCH RETURN (ALL COUNT) TEXT x")
+		must(t, p.backends[0].Wait("stalled"))
+		p.silent(9 * time.Second)
+		for range 2 {
+			p.silent(2 * time.Second)
+			c.Expect(still)
+			p.silent(8 * time.Second)
+		}
+		p.backends[0].Fire("go on")
+		c.Expect("* ESEARCH {*}")
+		c.Expect("s OK {*}")
+	})
+	t.Run("not within a response", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3)
+		p.on("UID FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			if err := c.SendRaw("* 1 FETCH (UID 1 BODY[] {10}\r\n01234"); err != nil {
+				return err
+			}
+			if err := c.Stall("go on"); err != nil {
+				return err
+			}
+			return c.Send("56789)", cmd.Tag()+" OK done")
+		})
+		c := p.stays("SELECT INBOX")
+		c.Write("s UID FETCH 1 (BODY[])")
+		readBytes(t, c, len("* 1 FETCH (UID 1 BODY[] {10}\r\n01234"))
+		for range 3 {
+			p.silent(11 * time.Second)
+		}
+		p.backends[0].Fire("go on")
+		c.Expect("56789)")
+		c.Expect("s OK {*}")
+	})
+	t.Run("while it is connected again", func(t *testing.T) { // which takes a real while
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3)
+		p.stalls("EXAMINE")
+		c := p.stays("SELECT INBOX")
+		p.lose()
+		c.Write("n NOOP")
+		must(t, p.backends[0].Wait("stalled"))
+		c.Expect(still)
+		p.backends[0].Fire("go on")
+		c.Expect("n OK {*}")
+	})
+	t.Run("while it is resumed", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3)
+		c := p.idle("SELECT INBOX")
+		done(c)
+		p.stalls("SELECT")
+		c.Write("s UID FETCH 1 (FLAGS)")
+		must(t, p.backends[0].Wait("stalled"))
+		c.Expect(still)
+		p.backends[0].Fire("go on")
+		c.Expect("* 1 FETCH {*}")
+	})
 }

@@ -36,6 +36,13 @@ func (c *Conn) Backlogged() bool {
 	return i != nil && i.Notsent_bytes > 0
 }
 
+// Drained says whether the peer's host has acknowledged all that was written: a small write doesn't have to wait then. Any goroutine
+// may call it.
+func (c *Conn) Drained() bool {
+	i := c.info()
+	return i != nil && i.Notsent_bytes == 0 && i.Unacked == 0
+}
+
 // SinceReceived returns how long ago data last arrived. Any goroutine may call it.
 func (c *Conn) SinceReceived() time.Duration {
 	i := c.info()

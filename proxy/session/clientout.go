@@ -111,6 +111,28 @@ func (o *clientOut) say(line []byte) error {
 	return o.flush()
 }
 
+// remind sends one of the proxy's own lines if it doesn't have to wait: this is a boundary, nothing else is being written, and the client's
+// host has taken all that was. Any goroutine may call it.
+func (o *clientOut) remind(line []byte) bool {
+	if !o.writeMu.TryLock() {
+		return false
+	}
+	o.mu.Lock()
+	may := o.boundary && !o.closed && !o.last && o.failed == nil && len(o.pending) == 0
+	o.mu.Unlock()
+	var err error
+	if may = may && o.conn.Drained(); may {
+		_, err = o.conn.Write(line)
+	}
+	o.writeMu.Unlock()
+	if err != nil {
+		_ = o.fail(err)
+		return false
+	}
+	_ = o.flush() // of what came meanwhile; fail has recorded an error
+	return may
+}
+
 // setLast makes line the last one, to be sent at the next boundary. Any goroutine may call it; it doesn't
 // write line itself, since a client that doesn't read would block the caller.
 func (o *clientOut) setLast(line []byte) {

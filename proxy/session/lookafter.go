@@ -19,6 +19,7 @@ func (s *Session) LookAfter(now time.Time, idle time.Duration) {
 		s.Terminate(ReasonClientClosed)
 	default:
 		s.noticeBackend()
+		s.reassure(now)
 		s.noticeStall(now)
 		s.askToPark(now)
 		s.keepalive(now)

@@ -227,18 +227,3 @@ func (s *Session) tellLeft() error {
 	s.inFlight.Deselect()
 	return s.say([]byte(closed))
 }
-
-// stillEvery is the interval of "Still here" lines to a client whose command waits for a backend: mbsync gives
-// up after 20 s of silence, FairEmail after 40 s, Thunderbird for Android after 60 s.
-const stillEvery = 5 * time.Second
-
-const stillHere = "* OK Still here, waiting for the mail server\r\n"
-
-// stillHere sends a "Still here" line to a client whose command waits, if it was sent nothing for stillEvery.
-// An untagged line is allowed there, since no response has begun.
-func (s *Session) stillHere(heard *time.Time) {
-	if now := s.env.Now(); now.Sub(*heard) >= stillEvery {
-		*heard = now
-		_ = s.say([]byte(stillHere)) // if it fails, say ends the session
-	}
-}

@@ -112,7 +112,9 @@ func (s *Session) recover() phase {
 		turns := s.env.Queues.resumesAt(s.picked().Backend.ID)
 		reached := *turns.reached.Load()
 		ctx, cancel := s.within(time.Until(end)) // LetGo ends one attempt, not the recovery
+		stop := s.reassures(&heard, commandWaits())
 		v, err = s.foundView(ctx)
+		stop()
 		cancel()
 		if before := s.park.cutFetch.passed(); err == nil {
 			if err = s.continueFetch(v); s.park.cutFetch.passed() > before {

@@ -43,7 +43,9 @@ func (s *Session) resume() phase {
 		reached := *turns.reached.Load()
 		mark := t.Steps.Mark()
 		ctx, cancel := s.within(time.Until(end)) // LetGo ends one attempt, not the resume
+		stop := s.reassures(&heard, s.park.hasCommand && s.out.atBoundary())
 		c, err := s.attempt(ctx, &t)
+		stop()
 		cancel()
 		if err != nil {
 			s.picked().Rest() // a session without a connection must not hold its user at the backend

@@ -12,6 +12,7 @@ type Progress struct {
 	writing atomic.Int64 // when the write began that hasn't returned yet, Unix ns; 0: there is none
 	splices atomic.Bool  // the kernel moves what is received: heard isn't kept up
 	stalled atomic.Bool  // the sweep has given the connection up
+	calmed  atomic.Int64 // when the client that waits was last sent a "Still here" line, Unix ns; 0: never
 }
 
 // Hears records that something was read.
@@ -43,3 +44,9 @@ func (p *Progress) Stall() { p.stalled.Store(true) }
 
 // Stalled says whether Stall was called.
 func (p *Progress) Stalled() bool { return p.stalled.Load() }
+
+// Reassures records that the client that waits was told that the proxy is there.
+func (p *Progress) Reassures(now time.Time) { p.calmed.Store(now.UnixNano()) }
+
+// Reassured returns when that was last the case.
+func (p *Progress) Reassured() time.Time { return time.Unix(0, p.calmed.Load()) }
