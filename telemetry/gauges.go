@@ -22,6 +22,27 @@ func (t *Telemetry) SetRoutingGauges(f func() RoutingStats) {
 	}
 }
 
+// SetLeavingGauges registers the source of LeavingStats, under the same terms as SetSessionGauge.
+func (t *Telemetry) SetLeavingGauges(f func() LeavingStats) {
+	if t.metrics != nil {
+		t.metrics.leaving.Store(&f)
+	}
+}
+
+// observeLeaving registers the gauges of LeavingStats.
+func (b *builder) observeLeaving(m *metrics) {
+	processes, sessions := b.gauge(nameLeavingProcesses), b.gauge(nameLeavingSessions)
+	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		if f := m.leaving.Load(); f != nil && *f != nil {
+			s := (*f)()
+			o.ObserveInt64(processes, s.Processes)
+			o.ObserveInt64(sessions, s.Sessions)
+		}
+		return nil
+	}, processes, sessions)
+	b.fail(err)
+}
+
 // observeSessions exports the gauge of the sessions.
 func (m *metrics) observeSessions(_ context.Context, o metric.Int64Observer) error {
 	f := m.sessions.Load()

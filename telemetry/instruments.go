@@ -55,6 +55,8 @@ const (
 	nameFailovers          = "imapproxy.failovers"
 	nameBackends           = "imapproxy.backends"
 	nameBackendsPaused     = "imapproxy.backends.paused"
+	nameLeavingProcesses   = "imapproxy.leaving.processes"
+	nameLeavingSessions    = "imapproxy.leaving.sessions"
 	nameBackendSessions    = "imapproxy.backend.sessions"
 	namePins               = "imapproxy.pins"
 	nameDiscoveryAge       = "imapproxy.discovery.age"
@@ -169,6 +171,8 @@ func Instruments() []Instrument {
 		{nameBackends, Gauge, "{backend}", "Backends that discovery lists, by state. One whose state isn't known yet (at a start) is in none.",
 			[]Attribute{{"state", "`up`, `draining` or `down`"}}, nil},
 		{nameBackendsPaused, Gauge, "{backend}", "Backends that operators have paused (imapproxy pause).", nil, nil},
+		{nameLeavingProcesses, Gauge, "{process}", "Older processes of this proxy that serve their sessions on after an upgrade. All other metrics are of the new process alone.", nil, nil},
+		{nameLeavingSessions, Gauge, "{session}", "Sessions of those older processes.", nil, nil},
 		{nameBackendSessions, Gauge, "{session}", "Sessions that are logged in, by the backend of their user. Parked sessions are included.",
 			[]Attribute{backend}, nil},
 		{namePins, Gauge, "{user}", "Users that are pinned to a backend, including those without a session whose routing.pin_grace hasn't passed.",

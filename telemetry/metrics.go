@@ -50,6 +50,7 @@ type metrics struct {
 	routing  atomic.Pointer[func() RoutingStats]
 	parking  atomic.Pointer[func() ParkingStats]
 	cluster  atomic.Pointer[func() ClusterStats]
+	leaving  atomic.Pointer[func() LeavingStats]
 }
 
 // Direction says which way bytes went.

@@ -30,6 +30,9 @@ type RoutingStats struct {
 	Age time.Duration
 }
 
+// LeavingStats are the older processes of this proxy, after an upgrade, and their sessions.
+type LeavingStats struct{ Processes, Sessions int64 }
+
 // ParkingStats are the values of the instruments about parked sessions. The keys of the maps are values of
 // the instruments' labels. Mailboxes and Waiting are current values; all others count from the start.
 type ParkingStats struct {

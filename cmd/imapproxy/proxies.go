@@ -51,6 +51,9 @@ func showProxies(w io.Writer, all admin.Cluster[admin.Status]) error {
 			isolated = s.Proxy.Isolated
 		}
 		rows = append(rows, append(row, s.State, dash(s.Version), ago(time.Duration(s.UptimeSeconds)*time.Second), fmt.Sprint(s.Sessions), epoch, isolated, dash(s.Proxy.Config)))
+		for _, l := range s.Leaving { // an older process has no admin API
+			rows = append(rows, []string{dash(p.Proxy), fmt.Sprintf("pid %d", l.PID), "leaving", dash(l.Version), "-", fmt.Sprint(l.Sessions), "-", "-", "-"})
+		}
 	}
 	if err := table(w, []string{"PROXY", "ADMIN", "STATE", "VERSION", "UP FOR", "SESSIONS", "EPOCH", "ISOLATED", "CONFIG"}, rows); err != nil {
 		return err
@@ -76,6 +79,9 @@ func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) error {
 			continue
 		}
 		heard[p.Answer.Proxy.ID] = true
+		for _, l := range p.Answer.Leaving { // its successor answers for it
+			heard[l.ID] = true
+		}
 		if a := p.Answer.Agreement; a != nil && (agreed == nil || p.Own) {
 			agreed = a
 		}

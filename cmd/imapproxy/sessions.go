@@ -56,7 +56,7 @@ func (c sessionsCommand) ofAll(ctx context.Context, a *admin.Client) (admin.Clus
 			} else if to := all.Proxies[i].Answer; to != nil && p.Answer != nil {
 				to.Sessions = append(to.Sessions, p.Answer.Sessions...)
 				maps.Copy(to.Reasons, p.Answer.Reasons)
-				to.Next = p.Answer.Next
+				to.Next, to.Leaving = p.Answer.Next, p.Answer.Leaving
 			} else if all.Proxies[i].Error == "" {
 				all.Proxies[i].Error, all.Proxies[i].Answer = p.Error, nil
 			}
@@ -84,7 +84,7 @@ func (c sessionsCommand) all(ctx context.Context, a *admin.Client) (admin.Sessio
 		}
 		all.Sessions = append(all.Sessions, page.Sessions...)
 		maps.Copy(all.Reasons, page.Reasons)
-		all.Next = page.Next
+		all.Next, all.Leaving = page.Next, page.Leaving
 		if page.Next == "" || len(page.Sessions) == 0 || c.Limit > 0 && len(all.Sessions) >= c.Limit {
 			return all, nil
 		}
@@ -119,7 +119,20 @@ func showSessions(w io.Writer, all admin.Sessions) error {
 	if err == nil && all.Next != "" {
 		_, err = fmt.Fprintln(w, "There are more: --limit 0 shows all.")
 	}
+	for i, l := range all.Leaving {
+		if err == nil && i == 0 {
+			_, err = fmt.Fprintln(w)
+		}
+		if err == nil {
+			_, err = fmt.Fprintln(w, "Not listed, since it is leaving: "+leavingWords(l))
+		}
+	}
 	return err
+}
+
+// leavingWords describes an older process of a proxy.
+func leavingWords(l admin.Leaving) string {
+	return fmt.Sprintf("an older process (pid %d, version %s) with %s", l.PID, dash(l.Version), count(l.Sessions, "session"))
 }
 
 func parens(s string) string {

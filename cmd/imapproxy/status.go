@@ -67,7 +67,7 @@ func showStatus(w io.Writer, s admin.Status) error {
 		rows = append(rows, []string{"agreement", agreementWords(a, s)})
 	}
 	for _, l := range s.Leaving {
-		rows = append(rows, []string{"leaving", fmt.Sprintf("an older process (pid %d, version %s) with %s", l.PID, dash(l.Version), count(l.Sessions, "session"))})
+		rows = append(rows, []string{"leaving", leavingWords(l)})
 	}
 	for _, short := range s.Shortages {
 		rows = append(rows, []string{"short of " + short.Of, fmt.Sprintf("%s at %s, last %s ago: %s", count(int(short.Count), "time"), short.At, ago(s.Time.Sub(short.Last)), short.Error)})

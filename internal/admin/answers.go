@@ -85,9 +85,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Shortages != nil {
 		st.Shortages = append(st.Shortages, s.opts.Shortages()...)
 	}
-	if st.Leaving = []Leaving{}; s.opts.Leaving != nil {
-		st.Leaving = append(st.Leaving, s.opts.Leaving()...)
-	}
+	st.Leaving = s.leaving()
 	if s.opts.Reload != nil {
 		st.Reload = s.opts.Reload()
 	}
@@ -141,7 +139,7 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 		f.Limit = n
 	}
 	found, next := s.opts.Proxy.Sessions(f)
-	out := Sessions{Sessions: make([]Session, 0, len(found)), Reasons: map[string]string{}, Next: next}
+	out := Sessions{Sessions: make([]Session, 0, len(found)), Reasons: map[string]string{}, Next: next, Leaving: s.leaving()}
 	words := map[string]string{}
 	for _, k := range proxy.ParkBlockers() {
 		words[k.Reason] = k.Words
@@ -153,6 +151,14 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 		out.Sessions = append(out.Sessions, session(i))
 	}
 	reply(w, http.StatusOK, out)
+}
+
+// leaving returns the older processes of this proxy.
+func (s *Server) leaving() []Leaving {
+	if s.opts.Leaving == nil {
+		return []Leaving{}
+	}
+	return append([]Leaving{}, s.opts.Leaving()...)
 }
 
 // session converts a session for the API.

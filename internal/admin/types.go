@@ -23,7 +23,7 @@ type Status struct {
 	Agreement *Agreement `json:"agreement"`
 	Parking   *Parking   `json:"parking"` // null: off
 	Reload    *Reload    `json:"reload"`  // the last one; null: there was none
-	// Leaving are the older processes of this proxy, after an upgrade.
+	// Leaving are the older processes of this proxy that still serve sessions, after an upgrade, the latest first.
 	Leaving []Leaving `json:"leaving"`
 	// Shortages are what the proxy itself has run out of since the start, the latest first.
 	Shortages []Shortage `json:"shortages"`
@@ -74,10 +74,11 @@ type AgreedPeer struct {
 
 // Leaving is an older process of this proxy, which serves its sessions after an upgrade.
 type Leaving struct {
+	ID       string    `json:"id"` // as Proxying.ID; "": it hasn't said yet
 	PID      int       `json:"pid"`
 	Version  string    `json:"version"`
-	Sessions int       `json:"sessions"` // its own, and those of processes before it
-	Until    time.Time `json:"until"`    // when the last ones end
+	Sessions int       `json:"sessions"`
+	Until    time.Time `json:"until"` // when the last ones end
 }
 
 // Shortage is a resource that the proxy itself ran out of, at one place.
@@ -188,6 +189,8 @@ type Sessions struct {
 	Sessions []Session         `json:"sessions"` // by id
 	Reasons  map[string]string `json:"reasons"`  // descriptions of the values of NotParked in this page
 	Next     string            `json:"next"`     // the next page's after; "": this is the last
+	// Leaving are the older processes of this proxy, after an upgrade. Their sessions aren't in the page.
+	Leaving []Leaving `json:"leaving"`
 }
 
 // Session is one client connection.

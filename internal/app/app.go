@@ -70,6 +70,7 @@ func (a *App) open(ctx context.Context) (err error) {
 		return err
 	}
 	a.beside = newBeside(a.cfg)
+	a.tel.SetLeavingGauges(a.beside.leavingGauges)
 	if wiring.Agrees(a.cfg) {
 		a.agreement = newAgreement(a.cluster.id)
 		routes.Agreement = a.agreement

@@ -23,7 +23,7 @@ func newBeside(c *config.Config) *beside {
 	}
 	return &beside{
 		path: path, steps: make(chan func()), ended: make(chan struct{}), over_: make(chan struct{}, 1), taken: make(chan struct{}, 1),
-		conns: make(map[*handover.Conn]bool),
+		conns: make(map[*handover.Conn]bool), silence: signsWithin,
 	}
 }
 
@@ -83,8 +83,10 @@ func (b *beside) close() {
 	older := b.older
 	b.mu.Unlock()
 	for _, o := range older { // talk doesn't have one that this process hasn't succeeded
-		_ = o.conn.Close()
-		o.down.end()
+		_ = o.signs.Stop()
+		l := o.link.Load()
+		_ = l.k.Close()
+		l.end()
 	}
 	b.talking.Wait()
 	if b.kept != nil {

@@ -2,11 +2,14 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
+	"imapproxy/internal/admin"
 	"imapproxy/internal/handover"
 	"imapproxy/internal/task"
 )
@@ -27,6 +30,8 @@ func (a *App) leave(k *handover.Conn, up *link, sockets *handover.Sockets) {
 			log.Warn("systemd can't be told which process is the main one", "pid", k.PID(), "error", err)
 		}
 	}
+	b.to.Store(int64(k.PID()))
+	b.up.Store(up)
 	b.passed.Store(true)
 	within := a.cfg.Shutdown.Handover
 	until := time.Now().Add(within)
@@ -34,7 +39,7 @@ func (a *App) leave(k *handover.Conn, up *link, sockets *handover.Sockets) {
 	a.tellPauses(up)
 	up.add(handover.Message{Do: "leaving"})
 	b.leaving = task.Start(func(ctx context.Context) error {
-		reports := task.Start(func(ctx context.Context) error { a.reportLeft(ctx, up, until); return nil })
+		reports := task.Start(func(ctx context.Context) error { a.reportLeft(ctx, until); return nil })
 		defer func() { _ = reports.Stop() }()
 		a.server.Leave(ctx, within)
 		for _, o := range b.before() {
@@ -55,9 +60,15 @@ func (a *App) restart(k *handover.Conn) error {
 	if a.opts.Restart == nil {
 		return errors.New("this process can't start another one")
 	}
-	if len(a.beside.taken) > 0 {
-		return errors.New("another process is taking over")
+	b := a.beside
+	switch {
+	case !b.starting.CompareAndSwap(false, true):
+		return errors.New("another upgrade is under way")
+	case len(b.taken) > 0:
+		b.starting.Store(false)
+		return errors.New("another process is taking over, or has taken over")
 	}
+	defer b.starting.Store(false)
 	pid, wait, err := a.opts.Restart()
 	if err != nil {
 		return fmt.Errorf("the new process can't be started: %w", err)
@@ -68,10 +79,14 @@ func (a *App) restart(k *handover.Conn) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- wait() }() // ends with the new process, or with this one
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick, late := time.NewTicker(50*time.Millisecond), time.NewTimer(restartWithin)
 	defer tick.Stop()
+	defer late.Stop()
 	for {
-		if a.beside.passed.Load() {
+		if b.passed.Load() {
+			if to := b.to.Load(); to != int64(pid) {
+				return fmt.Errorf("another process has taken over, which this upgrade didn't start (pid %d)", to)
+			}
 			_ = k.Send(handover.Message{Do: "done", PID: pid}, nil)
 			return nil
 		}
@@ -81,6 +96,8 @@ func (a *App) restart(k *handover.Conn) error {
 				err = errors.New("exit code 0")
 			}
 			return fmt.Errorf("the new process has ended, and this one serves on: %w", err)
+		case <-late.C:
+			return fmt.Errorf("the new process (pid %d) neither serves nor ends", pid)
 		case <-a.over.Done():
 			return errors.New("this process is ending")
 		case <-tick.C:
@@ -130,18 +147,21 @@ func (a *App) endPublic() {
 	a.listening, a.answering, a.admin, a.events = nil, nil, nil, nil
 }
 
+// left returns this process's report. until is when its last sessions end.
+func (a *App) left(until time.Time) json.RawMessage {
+	own := admin.Leaving{ID: a.cluster.id, PID: os.Getpid(), Version: a.opts.Version, Sessions: int(a.server.Status().Sessions), Until: until}
+	data, _ := json.Marshal(leftReport{append([]admin.Leaving{own}, a.beside.leavingProcesses()...), a.connections()}) // it has times and texts
+	return data
+}
+
 // reportLeft tells the successor how many sessions are left.
-func (a *App) reportLeft(ctx context.Context, up *link, until time.Time) {
+func (a *App) reportLeft(ctx context.Context, until time.Time) {
 	tick := time.NewTicker(reportsEvery)
 	defer tick.Stop()
 	for {
-		n := int(a.server.Status().Sessions)
-		for _, o := range a.beside.before() {
-			if s := o.state.Load(); s != nil {
-				n += s.Sessions
-			}
+		if up := a.beside.up.Load(); up != nil {
+			up.add(handover.Message{Do: "left", Data: a.left(until)})
 		}
-		up.add(handover.Message{Do: "left", Count: n, Data: a.connections(), Until: until.UnixMilli()})
 		select {
 		case <-ctx.Done():
 			return
@@ -152,8 +172,10 @@ func (a *App) reportLeft(ctx context.Context, up *link, until time.Time) {
 
 // Times of the process that hands over; beside_new.go has the dialogue.
 const (
-	beginWithin  = 2 * time.Minute // the new process knows its backends
-	readyFor     = 3 * time.Minute // it says that it is ready
-	takeWithin   = 5 * time.Second // less than answerWithin
-	reportsEvery = time.Second
+	beginWithin   = 2 * time.Minute  // the new process knows its backends
+	signsWithin   = 20 * time.Second // its signs of life until then follow each other
+	restartWithin = 3 * time.Minute
+	readyFor      = 3 * time.Minute // it says that it is ready
+	takeWithin    = 5 * time.Second // less than answerWithin
+	reportsEvery  = time.Second
 )

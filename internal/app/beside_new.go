@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
-	"imapproxy/internal/admin"
 	"imapproxy/internal/handover"
+	"imapproxy/internal/task"
 	"imapproxy/internal/wiring"
 	"imapproxy/routing/pair"
 )
@@ -54,23 +55,39 @@ func (a *App) takeSockets(k *handover.Conn) error {
 		a.sockets.Merge(sockets)
 	}
 	o := &older{
-		conn: k, down: newLink(k), pids: append(slices.Clone(m.PIDs), k.PID()), version: m.Version,
+		pid: k.PID(), pids: append(slices.Clone(m.PIDs), k.PID()), version: m.Version,
 		begun: make(chan struct{}), left: make(chan struct{}), ended: make(chan struct{}),
 	}
+	o.link.Store(newLink(k))
+	o.signs = task.Start(func(ctx context.Context) error { o.signOfLife(ctx); return nil })
 	if b.table != nil {
-		o.users = b.table.Join(func(user string, abort bool) { o.down.add(handover.Message{Do: "letgo", User: user, Abort: abort}) })
+		o.users = b.table.Join(func(user string, abort bool) { o.tell(handover.Message{Do: "letgo", User: user, Abort: abort}) })
 	}
 	b.older = append(b.older, o)
 	a.tel.Log.Info("taking over from the process that serves now", "pid", k.PID(), "version", m.Version)
 	return nil
 }
 
+// signOfLife tells the older process that this one is starting, until that is done.
+func (o *older) signOfLife(ctx context.Context) {
+	tick := time.NewTicker(reportsEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			o.tell(handover.Message{Do: "starting"})
+		}
+	}
+}
+
 // succeed begins to serve in place of the older process. On error that one serves on.
 func (a *App) succeed(ctx context.Context) error {
 	b, log := a.beside, a.tel.Log
 	o := b.older[0]
-	gone := make(chan struct{})
-	b.talk(o.conn, func() {
+	k, gone := o.link.Load().k, make(chan struct{})
+	b.talk(k, func() {
 		defer close(gone)
 		a.hear(o)
 	})
@@ -78,7 +95,8 @@ func (a *App) succeed(ctx context.Context) error {
 	if err := within(ctx, readyWithin, a.ready, gone, "no backend is known"); err != nil {
 		return err
 	}
-	if err := o.conn.Send(handover.Message{Do: "begin"}, nil); err != nil {
+	_ = o.signs.Stop()
+	if err := k.Send(handover.Message{Do: "begin"}, nil); err != nil {
 		return err
 	}
 	if err := within(ctx, answerWithin, o.begun, gone, "the old process doesn't say which users it has"); err != nil {
@@ -95,16 +113,16 @@ func (a *App) succeed(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := o.conn.Send(handover.Message{Do: "ready"}, nil); err != nil {
-		log.Warn("the old process has ended", "pid", o.conn.PID(), "error", err)
+	if err := k.Send(handover.Message{Do: "ready"}, nil); err != nil {
+		log.Warn("the old process has ended, or will connect again", "pid", o.pid, "error", err)
 	} else if err := within(ctx, answerWithin, o.left, gone, "the old process doesn't say that it leaves"); err != nil {
-		log.Warn("this process serves in any case", "pid", o.conn.PID(), "error", err)
+		log.Warn("this process serves in any case", "pid", o.pid, "error", err)
 	}
 	var err error
 	if b.listener, err = handover.Listen(b.path); err != nil {
 		log.Error("this process can't hand over to a successor", "socket", b.path, "error", err)
 	}
-	log.Info("this process has taken over", "pid", o.conn.PID(), "version", o.version)
+	log.Info("this process has taken over", "pid", o.pid, "version", o.version)
 	return nil
 }
 
@@ -131,45 +149,12 @@ func or(d, def time.Duration) time.Duration {
 	return def
 }
 
-// hear reads what an older process says, until the connection ends; then it waits for the process's end. Until
-// then the process counts as having its users.
+// hear reads what an older process says, and waits for the process's end. Until then the process counts as having its users.
 func (a *App) hear(o *older) {
+	o.hearing.Lock()
+	a.hearOn(o, o.link.Load())
+	o.hearing.Unlock()
 	b := a.beside
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	for {
-		m, sockets, err := o.conn.Receive(time.Time{})
-		sockets.Close()
-		if err != nil {
-			break
-		}
-		switch m.Do {
-		case "has":
-			if o.users != nil {
-				o.users.Has(asStays(m.Stays)...)
-			}
-		case "begun":
-			closeOnce(o.begun)
-		case "leaving":
-			closeOnce(o.left)
-		case "claim":
-			b.talking.Go(func() { b.claims(ctx, o, m) })
-		case "release":
-			if o.users != nil {
-				o.users.Release(m.User, m.Backend)
-			}
-		case "pause":
-			a.toldPause(m)
-		case "left":
-			if all := new(map[string]int); json.Unmarshal(m.Data, all) == nil {
-				o.connections.Store(all)
-			}
-			o.state.Store(&admin.Leaving{PID: o.conn.PID(), Version: o.version, Sessions: m.Count, Until: time.UnixMilli(m.Until)})
-		}
-	}
-	cancel()
-	_ = o.conn.Close()
-	o.down.end()
 	until, stop := context.WithCancel(context.Background())
 	defer stop()
 	go func() { // ends with hear
@@ -184,6 +169,10 @@ func (a *App) hear(o *older) {
 			return
 		}
 	}
+	_ = o.link.Load().k.Close()
+	o.hearing.Lock()
+	o.over = true
+	o.hearing.Unlock()
 	if o.users != nil {
 		o.users.End()
 	}
@@ -191,17 +180,60 @@ func (a *App) hear(o *older) {
 	b.older = slices.DeleteFunc(b.older, func(other *older) bool { return other == o })
 	b.mu.Unlock()
 	close(o.ended)
-	a.tel.Log.Info("the old process has ended", "pid", o.conn.PID(), "version", o.version)
+	a.tel.Log.Info("the old process has ended", "pid", o.pid, "version", o.version)
 }
 
-// claims answers a question of an older process.
-func (b *beside) claims(ctx context.Context, o *older, m handover.Message) {
+// hearOn reads what an older process says, until the connection ends. The caller holds hearing.
+func (a *App) hearOn(o *older, l *link) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var claims sync.WaitGroup
+	defer func() {
+		cancel()
+		_ = l.k.Close()
+		l.end()
+		claims.Wait() // what is claimed later isn't the old process's
+	}()
+	var has []pair.Stay
+	for {
+		m, sockets, err := l.k.Receive(time.Time{})
+		sockets.Close()
+		if err != nil {
+			return
+		}
+		switch m.Do {
+		case "has":
+			if has = append(has, asStays(m.Stays)...); o.users != nil && m.OK {
+				o.users.Has(has...)
+				has = nil
+			}
+		case "begun":
+			closeOnce(o.begun)
+		case "leaving":
+			closeOnce(o.left)
+		case "claim":
+			claims.Go(func() { answerClaim(ctx, o, l, m) })
+		case "release":
+			if o.users != nil {
+				o.users.Release(m.User, m.Backend)
+			}
+		case "pause":
+			a.toldPause(m)
+		case "left":
+			if r := new(leftReport); json.Unmarshal(m.Data, r) == nil {
+				o.report.Store(r)
+			}
+		}
+	}
+}
+
+// answerClaim answers a question of an older process.
+func answerClaim(ctx context.Context, o *older, l *link, m handover.Message) {
 	answer := handover.Message{Do: "answer", ID: m.ID, OK: true}
 	if o.users != nil {
 		elsewhere, err := o.users.Claim(ctx, m.User, m.Backend)
 		answer.OK, answer.Backend = err == nil && elsewhere == "", elsewhere
 	}
-	_ = o.conn.Send(answer, nil)
+	_ = l.k.Send(answer, nil)
 }
 
 // closeOnce closes a channel that one goroutine closes.

@@ -26,11 +26,13 @@ func (a *App) talkedTo(k *handover.Conn) {
 		err = a.handOver(k, m)
 	case "upgrade":
 		err = a.restart(k)
+	case "rejoin":
+		err = a.rejoined(k)
 	default:
 		err = fmt.Errorf("this process doesn't know what %q means", m.Do)
 	}
 	if err != nil {
-		a.tel.Log.Warn("a process that asked to take over was refused", "pid", k.PID(), "error", err)
+		a.tel.Log.Warn("another process was refused", "asked", m.Do, "pid", k.PID(), "error", err)
 		_ = k.Send(handover.Message{Do: "refused", Text: err.Error()}, nil)
 	}
 }
@@ -58,9 +60,7 @@ func (a *App) handOver(k *handover.Conn, hello handover.Message) error {
 	if err := k.Send(handover.Message{Do: "sockets", Format: handover.Format, Version: a.opts.Version, PIDs: b.pids()}, sockets); err != nil {
 		return err
 	}
-	up := newLink(k)
-	defer up.end()
-	if !a.hears(k, up, sockets) {
+	if !a.hears(k, sockets) {
 		log.Warn("the process that was about to take over has given up: this one serves on", "pid", k.PID())
 	}
 	return nil
@@ -79,20 +79,52 @@ func (b *beside) take() bool {
 	return false
 }
 
-// hears reads what the new process says, until the connection ends, and then undoes what has to be undone. It returns false if the new
-// process wasn't ready.
-func (a *App) hears(k *handover.Conn, up *link, sockets *handover.Sockets) (ready bool) {
-	b := a.beside
-	begun, deadline := false, time.Now().Add(beginWithin)
+// hears reads what the new process says, until that has ended or given up, and then undoes what has to be undone. A connection that breaks
+// while the new process lives is made again. It returns false if the new process wasn't ready.
+func (a *App) hears(k *handover.Conn, sockets *handover.Sockets) (ready bool) {
+	b, s := a.beside, &successor{pid: k.PID(), sockets: sockets}
+	for up := newLink(k); ; {
+		a.hearsOn(s, k, up)
+		_ = k.Close()
+		up.end()
+		if !s.begun || a.over.Err() != nil {
+			return s.ready
+		}
+		if b.table != nil {
+			b.table.Lost()
+		}
+		again := a.rejoin(s)
+		if again == nil {
+			break
+		}
+		defer b.drop(again)
+		k, up = again, newLink(again)
+		a.rejoins(s, k, up)
+	}
+	a.bereaved(s.pid)
+	return s.ready
+}
+
+// hearsOn reads what the new process says, until the connection ends.
+func (a *App) hearsOn(s *successor, k *handover.Conn, up *link) {
+	b, late := a.beside, time.Now().Add(beginWithin)
+	deadline := time.Time{}
+	if !s.begun {
+		deadline = time.Now().Add(b.silence)
+	}
 	for {
 		m, more, err := k.Receive(deadline)
 		more.Close()
 		if err != nil {
-			break
+			return
 		}
 		switch m.Do {
+		case "starting": // a process that hangs must not keep others from taking over
+			if deadline = time.Now().Add(b.silence); deadline.After(late) {
+				deadline = late
+			}
 		case "begin":
-			begun, deadline = true, time.Now().Add(readyFor)
+			s.begun, deadline = true, time.Now().Add(readyFor)
 			if b.table != nil {
 				b.table.Follow(up)
 				b.tellOlder(handover.Message{Do: "passed", OK: true})
@@ -100,8 +132,8 @@ func (a *App) hears(k *handover.Conn, up *link, sockets *handover.Sockets) (read
 			a.tellPauses(up)
 			up.add(handover.Message{Do: "begun"})
 		case "ready":
-			ready, deadline = true, time.Time{}
-			b.step(func() { a.leave(k, up, sockets) })
+			s.ready, deadline = true, time.Time{}
+			b.step(func() { a.leave(k, up, s.sockets) })
 		case "answer":
 			if b.table != nil {
 				b.table.Answered(m.ID, m.OK, m.Backend)
@@ -131,31 +163,23 @@ func (a *App) hears(k *handover.Conn, up *link, sockets *handover.Sockets) (read
 			b.orphaned.Store(m.OK)
 		}
 	}
-	_ = k.Close()
-	if begun && a.over.Err() == nil {
-		if b.table != nil {
-			b.table.Lost()
-		}
-		a.bereaved(k.PID())
-	}
-	return ready
 }
 
-// bereaved is what happens when the connection to the successor has ended: once the successor has ended, this process decides
+// bereaved is what happens when the connection to the successor has ended for good: once the successor has ended, this process decides
 // again, and accepts again.
 func (a *App) bereaved(pid int) {
 	b := a.beside
-	if b.orphaned.Load() {
-		// The successor had a successor of its own, which this process can't ask.
-		a.tel.Log.Error("the process that this one asked has ended, and another one serves: the sessions end", "pid", pid)
-		a.stop()
-		return
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	defer context.AfterFunc(a.over, cancel)()
 	if handover.Ended(ctx, pid) != nil {
 		return // this process ends
+	}
+	if b.orphaned.Load() {
+		// The successor had a successor of its own, which this process can't ask.
+		a.tel.Log.Error("the process that this one asked has ended, and another one serves: the sessions end", "pid", pid)
+		a.stop()
+		return
 	}
 	if b.table != nil {
 		b.table.Decide()
@@ -177,6 +201,7 @@ func (a *App) comeBack() {
 	default:
 	}
 	b.passed.Store(false)
+	b.up.Store(nil)
 	if b.kept != nil {
 		a.sockets.Merge(b.kept)
 		b.kept = nil

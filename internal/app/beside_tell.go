@@ -8,6 +8,7 @@ import (
 	"imapproxy/internal/admin"
 	"imapproxy/internal/handover"
 	"imapproxy/proxy"
+	"imapproxy/telemetry"
 )
 
 // tellOlder sends a message to each older process.
@@ -18,9 +19,12 @@ func (b *beside) tellOlder(m handover.Message) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, o := range b.older {
-		o.down.add(m)
+		o.tell(m)
 	}
 }
+
+// tell sends a message to the older process, if it is connected.
+func (o *older) tell(m handover.Message) { o.link.Load().add(m) }
 
 // step has Run's goroutine make a step, and waits for it. false: Run has ended.
 func (b *beside) step(f func()) bool {
@@ -36,19 +40,27 @@ func (b *beside) step(f func()) bool {
 
 // talk runs f with a connection, which it closes at the end.
 func (b *beside) talk(k *handover.Conn, f func()) {
+	b.keep(k)
+	b.talking.Go(func() { // ends with the connection, which close closes
+		defer b.drop(k)
+		f()
+	})
+}
+
+// keep has close close a connection, unless drop has done so.
+func (b *beside) keep(k *handover.Conn) {
 	b.mu.Lock()
 	b.conns[k] = true
 	b.mu.Unlock()
-	b.talking.Go(func() { // ends with the connection, which close closes
-		defer func() {
-			_ = k.Close()
-			k.Drop()
-			b.mu.Lock()
-			delete(b.conns, k)
-			b.mu.Unlock()
-		}()
-		f()
-	})
+}
+
+// drop closes a connection. Its reader calls it.
+func (b *beside) drop(k *handover.Conn) {
+	_ = k.Close()
+	k.Drop()
+	b.mu.Lock()
+	delete(b.conns, k)
+	b.mu.Unlock()
 }
 
 // pids returns the processes before this one that haven't ended.
@@ -62,7 +74,7 @@ func (b *beside) pids() (all []int) {
 	return slices.Compact(all)
 }
 
-// leavingProcesses returns the older processes, for the admin API.
+// leavingProcesses returns the older processes, the latest first.
 func (b *beside) leavingProcesses() (all []admin.Leaving) {
 	if b == nil {
 		return nil
@@ -70,13 +82,22 @@ func (b *beside) leavingProcesses() (all []admin.Leaving) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, o := range b.older {
-		if s := o.state.Load(); s != nil {
-			all = append(all, *s)
+		if r := o.report.Load(); r != nil {
+			all = append(all, r.Processes...)
 		} else {
-			all = append(all, admin.Leaving{PID: o.conn.PID(), Version: o.version})
+			all = append(all, admin.Leaving{PID: o.pid, Version: o.version})
 		}
 	}
 	return all
+}
+
+// leavingGauges returns the values for metrics.
+func (b *beside) leavingGauges() (s telemetry.LeavingStats) {
+	for _, l := range b.leavingProcesses() {
+		s.Processes++
+		s.Sessions += int64(l.Sessions)
+	}
+	return s
 }
 
 // before returns the older processes.
@@ -92,7 +113,7 @@ func (b *beside) stopOlder() {
 		return
 	}
 	for _, o := range b.before() {
-		_ = o.conn.Send(handover.Message{Do: "stop"}, nil) // where it fails the process has ended
+		_ = o.link.Load().k.Send(handover.Message{Do: "stop"}, nil) // where it fails the process has ended
 	}
 }
 

@@ -16,14 +16,16 @@ func (l *link) Ask(id uint64, s pair.Stay) {
 
 // Has implements pair.Successor.
 func (l *link) Has(all []pair.Stay) {
-	for len(all) > 0 {
+	for {
 		n := min(len(all), stayChunk)
-		m := handover.Message{Do: "has"}
+		m := handover.Message{Do: "has", OK: n == len(all)} // the last one
 		for _, s := range all[:n] {
 			m.Stays = append(m.Stays, handover.Stay(s))
 		}
 		l.add(m)
-		all = all[n:]
+		if all = all[n:]; m.OK {
+			return
+		}
 	}
 }
 
@@ -32,7 +34,7 @@ func (l *link) Release(user, backend string) {
 	l.add(handover.Message{Do: "release", User: user, Backend: backend})
 }
 
-// add queues messages. After the connection has failed it does nothing.
+// add queues messages. After the connection has failed it does nothing; where too many wait, it is given up.
 func (l *link) add(all ...handover.Message) {
 	select {
 	case <-l.done.Done():
@@ -40,8 +42,15 @@ func (l *link) add(all ...handover.Message) {
 	default:
 	}
 	l.mu.Lock()
-	l.queue = append(l.queue, all...)
+	full := len(l.queue) >= maxQueued
+	if !full {
+		l.queue = append(l.queue, all...)
+	}
 	l.mu.Unlock()
+	if full {
+		_ = l.k.Close() // its reader makes another one, which begins with the state as it is then
+		return
+	}
 	select {
 	case l.more <- struct{}{}:
 	default:
@@ -80,7 +89,7 @@ func newLink(k *handover.Conn) *link {
 //
 //	new → old   take       who it is
 //	old → new   sockets    the listening sockets
-//	                       … it opens all parts, and waits until backends are known
+//	new → old   starting   every second, while it opens all parts, and waits until backends are known
 //	new → old   begin      from now on the new process decides where users are
 //	old → new   has…       where the old process has users
 //	            pause…     which backends are paused
@@ -97,5 +106,6 @@ const (
 	answerWithin = 10 * time.Second // an answer of the other process
 	readyWithin  = time.Minute      // until backends are known
 	trialFor     = time.Second
-	stayChunk    = 500 // users in a message
+	stayChunk    = 500     // users in a message
+	maxQueued    = 1 << 16 // messages for a process that doesn't read
 )

@@ -46,16 +46,15 @@ func pauseMessage(p routing.Pause) handover.Message {
 	return handover.Message{Do: "pause", Data: data}
 }
 
-// connections returns how many connections this process, and those before it, have to each backend; its successor is told.
-func (a *App) connections() json.RawMessage {
+// connections returns how many connections this process, and those before it, have to each backend.
+func (a *App) connections() map[string]int {
 	all := make(map[string]int)
 	for _, b := range a.router.Backends() {
 		if n := a.room.Status(b.ID).Connections + a.beside.connections(b.ID); n > 0 {
 			all[b.ID] = n
 		}
 	}
-	data, _ := json.Marshal(all)
-	return data
+	return all
 }
 
 // connections returns how many connections the older processes have to a backend, as they said lately.
@@ -64,8 +63,8 @@ func (b *beside) connections(backend string) (n int) {
 		return 0
 	}
 	for _, o := range b.before() {
-		if all := o.connections.Load(); all != nil {
-			n += (*all)[backend]
+		if r := o.report.Load(); r != nil {
+			n += r.Connections[backend]
 		}
 	}
 	return n

@@ -24,7 +24,6 @@ import (
 	"imapproxy/routing/agree"
 	agreed "imapproxy/routing/cluster"
 	"imapproxy/routing/discovery"
-	"imapproxy/routing/pair"
 	"imapproxy/telemetry"
 )
 
@@ -119,49 +118,6 @@ type ParkOptions struct {
 	ResumeWithin, ResumeTry                 time.Duration // see proxy.ParkOptions
 	// Plant changes the result of a resync before parked sessions are told; see park.HubOptions.
 	Plant func(mailbox string, s *view.State) *view.State
-}
-
-// beside is what a process has to do with the other processes of this proxy: its predecessor while it takes over, its
-// successor once it is succeeded, and those before it that still serve sessions. nil: the settings have no socket for it.
-//
-// What each process does is in beside_new.go and beside_old.go. Steps that change an App's parts are made in Run's goroutine.
-type beside struct {
-	path  string
-	table *pair.Table // nil: the agreement of all proxies decides where users are
-	steps chan func() // for Run's goroutine
-	ended chan struct{}
-	over_ chan struct{} // receives when this process has left and has nothing more to do
-
-	listener *handover.Listener // the goroutine of Open and Run replaces it
-	waiting  *task.Task         // for other processes
-	leaving  *task.Task         // server.Leave; nil: it doesn't leave
-	kept     *handover.Sockets  // while it leaves: for the case that the successor ends early
-	taken    chan struct{}      // of size 1: full while a successor has asked, and not gone away
-	passed   atomic.Bool        // the successor accepts the clients
-	orphaned atomic.Bool        // the successor has one of its own
-	talking  sync.WaitGroup     // connections
-	ends     ends
-
-	// Guards what follows; nothing waits under it.
-	mu    sync.Mutex
-	older []*older
-	conns map[*handover.Conn]bool
-}
-
-// besideClaim is the right of a connection to exist.
-type besideClaim struct {
-	of            *beside
-	user, backend string
-	released      atomic.Bool
-}
-
-// link carries messages to another process in their order; adding one never waits. It implements pair.Successor.
-type link struct {
-	k     *handover.Conn
-	mu    sync.Mutex // guards what follows
-	queue []handover.Message
-	more  chan struct{} // of size 1
-	done  *task.Task
 }
 
 // agreement is this proxy's part in the agreement of all proxies (docs/cluster.md), as the other parts of an
@@ -289,18 +245,3 @@ const (
 	adminSocket  = "admin api"
 	eventsSocket = "push events"
 )
-
-// older is a process before this one, which still serves sessions.
-type older struct {
-	conn    *handover.Conn
-	down    *link // what this process tells it
-	pids    []int // its own, and those before it
-	version string
-	users   *pair.Predecessor // nil: the agreement of all proxies decides
-	begun   chan struct{}     // closed when it has said where it has users
-	left    chan struct{}     // closed when it doesn't accept any more
-	ended   chan struct{}     // closed when the processes have ended
-	state   atomic.Pointer[admin.Leaving]
-	// connections is how many it has, with those before it, by backend, as it said lately.
-	connections atomic.Pointer[map[string]int]
-}

@@ -347,3 +347,25 @@ func TestAQuestionThatCannotBeAnsweredNowIsAskedAgain(t *testing.T) {
 		t.Errorf("the middle one decides, and the answer is %q, %v", at, err)
 	}
 }
+
+// A process that was not heard for a while says anew what it has: what it has ended meanwhile, or was granted and doesn't know of, ends.
+func TestAProcessThatIsHeardAgain(t *testing.T) {
+	table := New(Options{})
+	p := table.Join(func(string, bool) {})
+	p.Has(Stay{"ann", "b1"}, Stay{"bob", "b2"})
+	if at, err := p.Claim(t.Context(), "cat", "b1"); at != "" || err != nil {
+		t.Fatal(at, err)
+	}
+	if at, err := table.Claim(t.Context(), "ann", "b1"); at != "" || err != nil {
+		t.Fatal(at, err)
+	}
+	p.Has(Stay{"bob", "b2"}, Stay{"dan", "b2"})
+	for user, want := range map[string]string{"ann": "", "bob": "b2", "cat": "", "dan": "b2"} {
+		if at := table.Where(user); at != want {
+			t.Errorf("%s is at %q, want %q", user, at, want)
+		}
+	}
+	if at, err := p.Claim(t.Context(), "ann", "b2"); at != "b1" || err != nil {
+		t.Errorf("this process has ann at b1, and a claim elsewhere is answered %q, %v", at, err)
+	}
+}

@@ -158,12 +158,23 @@ func (t *Table) Join(letGo func(user string, abort bool)) *Predecessor {
 	return &Predecessor{t: t, letGo: letGo}
 }
 
-// Has adds claims that the predecessor has already. It is for those from before it began to ask.
+// Has sets the claims that the predecessor has: those from before it began to ask, or, where it is heard again after a while, those that
+// it has now. (It may have ended others meanwhile, and may not have heard of some that it was granted.)
 func (p *Predecessor) Has(stays ...Stay) {
-	p.t.mu.Lock()
-	defer p.t.mu.Unlock()
+	t := p.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	has := make(map[Stay]bool, len(stays))
 	for _, s := range stays {
-		p.t.addLocked(p, s.User, s.Backend)
+		has[s] = true
+		t.addLocked(p, s.User, s.Backend)
+	}
+	for user, all := range t.users {
+		for _, s := range slices.Clone(all) {
+			if s.of == p && !has[Stay{user, s.backend}] {
+				t.releaseLocked(p, user, s.backend)
+			}
+		}
 	}
 }
 

@@ -90,16 +90,21 @@ function proxyCells(p) {
   return [name, p.address, word(s.state), s.version, ago(s.started), s.sessions, epoch, s.proxy.isolated || "no", s.proxy.config, ""];
 }
 
-// heard are the ids of the processes that have answered; the others that the agreement counts with are
+// leavingCells are those of an older process, after an upgrade: it has no admin API, its successor tells of it.
+function leavingCells(p, l) {
+  return [p.proxy, "pid " + l.pid, word("leaving"), l.version, "", l.sessions, "", "", "", "until " + new Date(l.until).toLocaleTimeString()];
+}
+
+// heard are the ids of the processes that have answered, or whose successors have; the others that the agreement counts with are
 // shown as well, each once.
 function silentOnes(all) {
-  const heard = all.map((p) => p.answer && p.answer.proxy.id);
+  const heard = all.flatMap((p) => p.answer ? [p.answer.proxy.id, ...(p.answer.leaving || []).map((l) => l.id)] : []);
   const agreed = all.map((p) => p.answer && p.answer.agreement).find(Boolean);
   return (agreed ? agreed.proxies : []).filter((p) => !heard.includes(p.id) && !all.some((q) => q.error && q.address === p.admin)).map((p) =>
     ({ proxy: p.id + (p.host ? " on " + p.host : ""), address: p.admin, own: false, answer: null, error: "it doesn't answer, and the others count with it" }));
 }
 
-// showFleet shows all proxies of the service where there is more than one. One that doesn't answer keeps it
+// showFleet shows all proxies of the service, and their older processes, where there is more than one. One that doesn't answer keeps it
 // waiting for a while, and nothing else on the page.
 let asking = false;
 async function showFleet() {
@@ -112,8 +117,9 @@ async function showFleet() {
     const differ = [different((s) => s.version) && "The versions differ.", different((s) => s.proxy.config) && "The settings differ: the proxies don't behave alike."];
     $("differ").textContent = differ.filter(Boolean).join(" ");
     $("differ").hidden = !$("differ").textContent;
-    rows("proxies", all, proxyCells);
-    $("fleet").hidden = all.length < 2;
+    const cells = all.flatMap((p) => [proxyCells(p), ...((p.answer && p.answer.leaving) || []).map((l) => leavingCells(p, l))]);
+    rows("proxies", cells, (row) => row);
+    $("fleet").hidden = cells.length < 2;
   } catch (e) {
     $("fleet").hidden = true; // what is wrong stands above, where it concerns this proxy
   } finally {

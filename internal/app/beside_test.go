@@ -1,0 +1,181 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"imapproxy/internal/handover"
+	"imapproxy/internal/imaptest"
+	"imapproxy/internal/task"
+)
+
+// handingOver returns a configuration with one backend, and its hand-over socket.
+func handingOver(t testing.TB, backend string) (text, socket string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "h") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket = filepath.Join(dir, "s")
+	return strings.Replace(settings(backend), `drain = "200ms"`, "drain = \"200ms\"\n  handover_socket = \""+socket+"\"", 1), socket
+}
+
+// ask connects to a process as another one does, and sends the first message.
+func ask(t testing.TB, socket string, m handover.Message) *handover.Conn {
+	t.Helper()
+	k, err := handover.Dial(t.Context(), socket)
+	if err != nil || k == nil {
+		t.Fatalf("no process listens: %v %v", k, err)
+	}
+	t.Cleanup(func() { _ = k.Close(); k.Drop() })
+	m.Format = handover.Format
+	if err := k.Send(m, nil); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// hears waits for a message.
+func hears(t testing.TB, k *handover.Conn, do string) handover.Message {
+	t.Helper()
+	m, sockets, err := k.Receive(time.Now().Add(patience))
+	sockets.Close()
+	if err != nil || m.Do != do {
+		t.Fatalf("%+v %v, want %s", m, err, do)
+	}
+	return m
+}
+
+// A connection between two processes breaks, and both live. It is made again: the old one can ask where users are, and the new one knows
+// what the old one has had and has ended meanwhile.
+func TestABrokenConnectionBetweenProcessesIsMadeAgain(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, _ := handingOver(t, server.Addr)
+	path := file(t, text)
+	old := open(t, Options{File: path})
+	oldRuns := task.Start(old.Run)
+	<-old.Ready()
+	client := imaptest.Dial(t, old.Addrs()["plain"])
+	client.Login("user1", "secret") // the old process stays for it
+	fresh := open(t, Options{File: path, Trial: time.Millisecond})
+	freshRuns := task.Start(fresh.Run)
+	imaptest.Eventually(t, "the new process serves", old.beside.passed.Load)
+	claimed := func(user string) {
+		t.Helper()
+		imaptest.Eventually(t, "a claim of the old process", func() bool {
+			at, err := old.beside.table.Claim(t.Context(), user, "b1")
+			return at == "" && err == nil
+		})
+	}
+	claimed("bob")
+	for _, side := range []*App{old, fresh} {
+		side.beside.mu.Lock()
+		for k := range side.beside.conns {
+			_ = k.Close()
+		}
+		side.beside.mu.Unlock()
+		old.beside.table.Release("bob", "b1")
+		claimed("ann")
+		for user, want := range map[string]string{"ann": "b1", "bob": "", "user1": "b1"} {
+			imaptest.Eventually(t, user+" is known to be at "+want, func() bool { return fresh.beside.table.Where(user) == want })
+		}
+		claimed("bob")
+	}
+	client.MustOK("NOOP")
+	if _, err := old.beside.table.Claim(t.Context(), "ann", "b1"); err != nil {
+		t.Error(err)
+	}
+	end(t, fresh, freshRuns)
+	end(t, old, oldRuns)
+}
+
+// Another process takes over than the one that an upgrade has started: the upgrade says so, and a second one at the same time is refused.
+func TestAnUpgradeSaysWhoHasTakenOver(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, socket := handingOver(t, server.Addr)
+	path := file(t, text)
+	over := make(chan struct{})
+	old := open(t, Options{File: path, Restart: func() (int, func() error, error) {
+		return 1 << 30, func() error { <-over; return nil }, nil // no process has this number
+	}})
+	oldRuns := task.Start(old.Run)
+	<-old.Ready()
+	client := imaptest.Dial(t, old.Addrs()["plain"])
+	client.Login("user1", "secret")
+	one := ask(t, socket, handover.Message{Do: "upgrade"})
+	hears(t, one, "started")
+	two := ask(t, socket, handover.Message{Do: "upgrade"})
+	if m := hears(t, two, "refused"); !strings.Contains(m.Text, "another upgrade is under way") {
+		t.Errorf("the second upgrade is told %q", m.Text)
+	}
+	fresh := open(t, Options{File: path, Trial: time.Millisecond})
+	freshRuns := task.Start(fresh.Run)
+	if m := hears(t, one, "refused"); !strings.Contains(m.Text, "another process has taken over") {
+		t.Errorf("the first upgrade is told %q", m.Text)
+	}
+	imaptest.Dial(t, fresh.Addrs()["plain"]).Login("user2", "secret")
+	end(t, fresh, freshRuns)
+	end(t, old, oldRuns)
+	close(over)
+}
+
+// A process that has asked to take over and then hangs keeps no other one from it for long.
+func TestAProcessThatFallsSilentDoesNotTakeOver(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, socket := handingOver(t, server.Addr)
+	a := open(t, Options{File: file(t, text)})
+	a.beside.silence = 50 * time.Millisecond
+	running := task.Start(a.Run)
+	<-a.Ready()
+	silent := ask(t, socket, handover.Message{Do: "take"})
+	hears(t, silent, "sockets")
+	if m, _, err := silent.Receive(time.Now().Add(patience)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("it isn't given up: %+v %v", m, err)
+	}
+	hears(t, ask(t, socket, handover.Message{Do: "take"}), "sockets")
+	end(t, a, running)
+}
+
+// What waits for a process that doesn't read is bounded: then the connection is given up.
+func TestWhatWaitsForAProcessIsBounded(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	_, socket := handingOver(t, "")
+	l, err := handover.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accepted := make(chan *handover.Conn, 1)
+	go func() {
+		k, _, _ := l.Accept()
+		accepted <- k
+	}()
+	k, err := handover.Dial(context.Background(), socket)
+	if err != nil || k == nil {
+		t.Fatal(k, err)
+	}
+	peer := <-accepted
+	defer peer.Close()
+	up := newLink(k)
+	defer up.end()
+	for n := 0; ; n++ {
+		select {
+		case <-up.done.Done():
+			return
+		default:
+		}
+		if n > 16*maxQueued {
+			t.Fatalf("%d messages wait", n)
+		}
+		up.Release("ann", "b1")
+	}
+}
