@@ -2,7 +2,7 @@
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check generate test bench fuzz parking unparked model chaos restarts attack epochs simulate
+.PHONY: check generate test bench fuzz parking unparked model chaos restarts upgrade attack epochs simulate
 
 # Everything that needs no server and is quick: formatting, vet, the linters of
 # .golangci.yml, which package imports which, generated documentation that is up to date, names in it that exist.
@@ -40,9 +40,14 @@ chaos:
 	CHAOS_MINUTES=$${CHAOS_MINUTES-30} ./test -timeout 24h -v -run OneUserOneBackend ./e2e/chaos
 
 # Backends that are killed, restarted, stopped and cut off under 500 clients that work and 1,500 that are parked; ./test has
-# a short form. The last lines of each test are the figures of docs/performance.md.
+# a short form. The last lines of each test are the figures of docs/performance.md. Put TMPDIR on a tmpfs where the disk is slow.
 restarts:
 	RESTARTS_LONG=1 ./test -timeout 1h -parallel 1 -v ./e2e/restarts
+
+# Three upgrades in a row while 200 clients a second log in and 500 work; ./test has a short form. Put TMPDIR on a tmpfs where the disk
+# is slow.
+upgrade:
+	UPGRADE_LONG=1 ./test -timeout 1h -v -run 'TestUpgradeUnderLoad$$' ./e2e
 
 # All interleavings of the rules by which proxies agree: the sequences of three fleets that say most, then all of two
 # fleets at three backends. Minutes. With three proxies (-proxies 3) it takes hours.

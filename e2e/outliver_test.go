@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,7 +20,9 @@ type outliver struct {
 	user     string
 	n        int
 	conn     *imaptest.Conn
+	think    time.Duration // between two commands, on average; 0: none
 	answers  atomic.Int64
+	refused  atomic.Int64 // of them: NO
 	ended    atomic.Pointer[error]
 	appended map[string]bool // by subject: whether the answer was OK
 }
@@ -77,6 +80,45 @@ func (o *outliver) work(end <-chan struct{}) {
 			return
 		case strings.HasPrefix(line, "APPEND"):
 			o.appended[subject] = a.Status() == "OK"
+		}
+		if a.Status() != "OK" {
+			o.refused.Add(1)
+		}
+		if o.think > 0 {
+			select {
+			case <-end:
+			case <-time.After(time.Duration(r.Int64N(int64(2 * o.think)))): // its user reads
+			}
+		}
+	}
+}
+
+// storedOnce checks that each message that clients were told is stored is there once, and others at most once.
+func storedOnce(t testing.TB, addr string, all []*outliver) {
+	t.Helper()
+	subjects := regexp.MustCompile(`(?m)^Subject: (\S+)\r?$`)
+	users := map[string]map[string]int{} // the messages that there are
+	for _, o := range all {
+		found := users[o.user]
+		if found == nil {
+			found = map[string]int{}
+			users[o.user] = found
+			c := imaptest.Dial(t, addr)
+			c.Login(o.user, servers.Password)
+			c.MustOK("SELECT INBOX")
+			for _, r := range c.MustOK("FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT)]").Untagged {
+				for _, l := range r.Literals {
+					if m := subjects.FindStringSubmatch(string(l.Data)); m != nil {
+						found[m[1]]++
+					}
+				}
+			}
+			c.MustOK("LOGOUT")
+		}
+		for subject, ok := range o.appended {
+			if n := found[subject]; n > 1 || ok && n == 0 {
+				t.Errorf("%s: message %s is there %d times; the client was told OK: %v", o.user, subject, n, ok)
+			}
 		}
 	}
 }

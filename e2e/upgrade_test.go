@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -53,15 +54,32 @@ func (p *runningProxy) says(t testing.TB, line string) {
 	})
 }
 
-// stream is a stream of clients that log in, one after the other.
+// stream is a stream of clients that log in.
 type stream struct {
 	logins  atomic.Int64
 	failure atomic.Pointer[error]
 	running sync.WaitGroup
 	end     chan struct{}
+
+	mu   sync.Mutex // guards took
+	took []time.Duration
 }
 
-// logins begins streams of logins; stop ends them.
+// one is one client.
+func (l *stream) one(addr, user string) bool {
+	begun := time.Now()
+	if err := oneLogin(addr, user); err != nil {
+		l.failure.CompareAndSwap(nil, &err)
+		return false
+	}
+	l.logins.Add(1)
+	l.mu.Lock()
+	l.took = append(l.took, time.Since(begun))
+	l.mu.Unlock()
+	return true
+}
+
+// logins begins n streams of logins, one after the other each; stop ends them.
 func logins(t testing.TB, p *runningProxy, s *servers.Server, n int) *stream {
 	t.Helper()
 	l := &stream{end: make(chan struct{})}
@@ -73,15 +91,48 @@ func logins(t testing.TB, p *runningProxy, s *servers.Server, n int) *stream {
 					return
 				default:
 				}
-				if err := oneLogin(p.Plain, s.User(i+6)); err != nil {
-					l.failure.CompareAndSwap(nil, &err)
+				if !l.one(p.Plain, s.User(i+6)) {
 					return
 				}
-				l.logins.Add(1)
 			}
 		})
 	}
 	return l
+}
+
+// loginsAt begins a stream of so many logins a second, by the users from first on; stop ends it. While 512 clients haven't
+// done none begins.
+func loginsAt(p *runningProxy, s *servers.Server, rate, first int) *stream {
+	l := &stream{end: make(chan struct{})}
+	l.running.Go(func() {
+		tick, places := time.NewTicker(time.Second/time.Duration(rate)), make(chan struct{}, 512)
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-l.end:
+				return
+			case <-tick.C:
+			}
+			places <- struct{}{}
+			l.running.Go(func() {
+				l.one(p.Plain, s.User(first+i%(servers.Users-first)))
+				<-places
+			})
+		}
+	})
+	return l
+}
+
+// figures are the logins so far: how many, and how long one takes.
+func (l *stream) figures() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.took) == 0 {
+		return "no logins"
+	}
+	all := slices.Sorted(slices.Values(l.took))
+	at := func(share float64) time.Duration { return all[int(share*float64(len(all)-1))].Round(time.Millisecond) }
+	return fmt.Sprintf("%d logins with STATUS and LOGOUT: p50 %v, p99 %v, longest %v", len(all), at(0.5), at(0.99), at(1))
 }
 
 // oneLogin connects, logs in, asks something and leaves. Each step must succeed.
@@ -126,21 +177,31 @@ func (l *stream) more(t testing.TB, p *runningProxy, n int64) {
 	})
 }
 
-// Three upgrades in a row, and attempts that fail, while clients log in and work: no client is refused, and none loses an answer.
+// upgradeLong has TestUpgradeUnderLoad make the load of `make upgrade`.
+const upgradeLong = "UPGRADE_LONG"
+
+// Three upgrades in a row, and one by a process that can't serve, while clients log in and work: no client is refused, and none loses an answer.
 func TestUpgradeUnderLoad(t *testing.T) {
 	t.Parallel()
 	servers.Real(t)
-	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})
-	p := startProxy(t, proxyOptions{Backends: []backend{{ID: "d1", Address: s.Addr}}, Linger: "10ms", Shutdown: handingOver(t, "10m")})
+	long := os.Getenv(upgradeLong) != ""
+	busy, idle, users, further, linger, think := 6, 2, 5, int64(5), "10ms", time.Duration(0)
+	extra := ""
+	if long {
+		busy, idle, users, further, linger, think = 500, 50, 100, 2000, "10s", time.Second
+		extra = "service imap {\n process_limit = 4096\n}\n"
+	}
+	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox", Extra: extra})
+	p := startProxy(t, proxyOptions{Backends: []backend{{ID: "d1", Address: s.Addr}}, Linger: linger, Shutdown: handingOver(t, "10m")})
 	end := make(chan struct{})
 	var all []*outliver
 	var running sync.WaitGroup
-	for i := range 8 {
-		o := &outliver{user: s.User(i%5 + 1), n: i}
+	for i := range busy + idle {
+		o := &outliver{user: s.User(i%users + 1), n: i, think: think}
 		all = append(all, o)
 		o.connect(t, p.Plain)
 		running.Go(func() {
-			if i < 6 {
+			if i < busy {
 				o.work(end)
 			} else {
 				o.idle(end)
@@ -149,7 +210,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	}
 	worked := func() {
 		t.Helper()
-		before := make([]int64, 6)
+		before := make([]int64, busy)
 		for i := range before {
 			before[i] = all[i].answers.Load()
 		}
@@ -162,14 +223,28 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			return nil
 		})
 	}
-	l := logins(t, p, s, 3)
+	var l *stream
+	begun := time.Now()
+	if long {
+		l = loginsAt(p, s, 200, users+1)
+	} else {
+		l = logins(t, p, s, 3)
+	}
+	good, err := os.ReadFile(p.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var old []*servers.Process
 	for range 3 {
-		l.more(t, p, 5)
+		l.more(t, p, further)
 		old = append(old, p.succeed(t))
 		worked()
+		writeFile(t, p.Config, strings.Replace(string(good), "routing {", "routng {", 1))
+		failed := servers.Start(t, "imapproxy", p.serveCommand())
+		<-failed.Done()
+		writeFile(t, p.Config, string(good))
 	}
-	l.more(t, p, 5)
+	l.more(t, p, further)
 	for i, o := range old {
 		select {
 		case <-o.Done():
@@ -178,28 +253,29 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		}
 	}
 	l.stop(t)
+	lasted := time.Since(begun)
 	close(end)
 	running.Wait()
+	answers, refused := int64(0), int64(0)
 	for _, o := range all {
 		if err := o.ended.Load(); err != nil {
 			t.Errorf("client %d (%s): %v", o.n, o.user, *err)
 		}
+		answers, refused = answers+o.answers.Load(), refused+o.refused.Load()
 		_ = o.conn.Close()
 	}
+	if refused > 0 {
+		t.Errorf("%d commands were answered NO", refused)
+	}
+	t.Logf("%d busy and %d idling sessions, %d upgrades in %v: %s; %d answers, %d of them NO", busy, idle, len(old), lasted.Round(time.Second), l.figures(), answers, refused)
 	// Without sessions the old processes end, the first one first.
-	for i, o := range old {
-		p.eventually(t, "the old process's end", func() error {
-			select {
-			case <-o.Done():
-				return nil
-			default:
-				return fmt.Errorf("process %d serves on", i)
-			}
-		})
+	for _, o := range old {
+		p.outlives(t, o)
 	}
 	if err := oneLogin(p.Plain, s.User(1)); err != nil {
 		t.Error(err)
 	}
+	storedOnce(t, s.Addr, all)
 }
 
 // New processes that can't serve, and one that dies during its trial: the old one serves on.
