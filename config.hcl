@@ -670,6 +670,20 @@ limits {
   # The delay before the answer to a wrong password, which makes guessing slow.
   # Default: "2s".
   auth_failure_delay = "2s"
+
+  # The longest wait of a login before its password is checked. After several wrong passwords from
+  # an address, from a network or for a user each further login waits: for auth_failure_delay, then for twice
+  # as long each time, up to sixteen times that, this, and half of prelogin_timeout. No address and no user is locked out, and
+  # addresses from which a user has logged in within 30 days don't wait for others' guesses
+  # (docs/authentication.md, "Guessing"). "0s", or auth_failure_delay = "0s": no login waits.
+  # Default: "15s".
+  guess_delay = "15s"
+
+  # Networks whose logins don't wait, and whose wrong passwords don't count: webmail, other gateways
+  # through which many users come, monitoring. Not needed for proxies and load balancers that tell the
+  # clients' own addresses.
+  # Default: [].
+  guess_trusted = []
 }
 
 

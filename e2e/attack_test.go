@@ -3,9 +3,7 @@
 package e2e
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -25,42 +23,6 @@ import (
 func init() {
 	if other := os.Getenv("ATTACK_PROXY"); other != "" {
 		_ = os.Setenv(proxyBinary, other)
-	}
-}
-
-// from dials from an address of the loopback, so that networks differ.
-func from(addr, source string) (net.Conn, *bufio.Reader, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: 90 * time.Second}
-	c, err := d.Dial("tcp", addr)
-	if err != nil {
-		return nil, nil, err
-	}
-	return c, bufio.NewReader(c), nil
-}
-
-// attempt logs in and out again, and says how long that took and what was answered.
-func attempt(addr, source, user, password string) (time.Duration, string) {
-	begun := time.Now()
-	c, r, err := from(addr, source)
-	if err != nil {
-		return time.Since(begun), err.Error()
-	}
-	defer c.Close()
-	_ = c.SetDeadline(begun.Add(90 * time.Second))
-	if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "* OK") {
-		return time.Since(begun), strings.TrimSpace(fmt.Sprint(line, err))
-	}
-	fmt.Fprintf(c, "a LOGIN %s %s\r\n", user, password)
-	for {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return time.Since(begun), err.Error()
-		}
-		if strings.HasPrefix(line, "a ") {
-			took := time.Since(begun)
-			_, _ = io.WriteString(c, "z LOGOUT\r\n")
-			return took, strings.TrimSpace(line)
-		}
 	}
 }
 

@@ -18,13 +18,21 @@ const userPassword = "pw-Of.The.Proxy"
 // masterProxy is a proxy that checks passwords itself and logs in as a master.
 func masterProxy(t *testing.T, s *servers.Server) *runningProxy {
 	t.Helper()
+	return masterProxyWith(t, s, func(*proxyOptions) {})
+}
+
+// masterProxyWith is such a proxy with further options.
+func masterProxyWith(t *testing.T, s *servers.Server, change func(*proxyOptions)) *runningProxy {
+	t.Helper()
 	passwd := filepath.Join(servers.Folder(t), "users.passwd")
 	var lines strings.Builder
 	for i := 1; i <= 3; i++ {
 		lines.WriteString(servers.User(i) + ":{PLAIN}" + userPassword + "\n")
 	}
 	writeFile(t, passwd, lines.String())
-	return startProxy(t, proxyOptions{Backends: []backend{{"b1", s.Addr}}, Master: true, PasswdFile: passwd})
+	o := proxyOptions{Backends: []backend{{"b1", s.Addr}}, Master: true, PasswdFile: passwd}
+	change(&o)
+	return startProxy(t, o)
 }
 
 // check runs imapproxy check and returns what it printed and whether all is well.

@@ -38,6 +38,7 @@ type proxyOptions struct {
 	Sources    string // source_addresses, in HCL; "" = none
 	Shutdown   string // further lines of shutdown
 	Further    string // blocks, in HCL
+	Guesses    bool   // wrong passwords from 127.0.0.0/8 delay further logins
 }
 
 // withoutParking has every proxy here keep sessions attached, if it is set.
@@ -134,6 +135,9 @@ routing {
 }
 limits {
   auth_failure_delay = "100ms"
+{{if not .Guesses}}
+  guess_trusted = ["127.0.0.0/8"]
+{{end}}
   {{.Limits}}
 }
 telemetry {

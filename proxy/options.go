@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
@@ -51,6 +52,8 @@ type Options struct {
 	Place func(ctx context.Context, user, from, to string) error
 
 	Limits    session.Limits
+	Guessing  guessing.Rules  // their Delay is that of Limits.AuthFailureDelay
+	Guard     *guessing.Guard // nil: a new one. Reload doesn't use it
 	Park      session.ParkOptions
 	Telemetry *telemetry.Telemetry // nil: nothing is recorded
 	// Drain is how long sessions may continue when the server stops.
@@ -99,7 +102,7 @@ func (o *Options) sessions() *session.Settings {
 	return &session.Settings{
 		Hostname: o.Hostname, Version: o.Version, Names: o.Names, Sources: o.Sources, Recheck: o.Recheck,
 		Dialer: o.Dialer, Login: o.Login, BackendTLS: o.BackendTLS, BackendServerName: o.BackendServerName, StallAfter: o.StallAfter,
-		Router: o.Router, Placement: o.Placement, Limits: o.Limits, Park: o.Park,
+		Router: o.Router, Placement: o.Placement, Limits: o.Limits, Guessing: o.Guessing, Park: o.Park,
 	}
 }
 

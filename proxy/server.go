@@ -12,6 +12,7 @@ import (
 
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/conn"
+	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/session"
 )
 
@@ -53,10 +54,14 @@ func New(o Options) (*Server, error) {
 	s.trials = newTrials(s)
 	set := newSettings(o)
 	s.set.Store(set)
+	guard := o.Guard
+	if guard == nil {
+		guard = guessing.New(guessing.Options{})
+	}
 	s.env = &session.Env{
 		Now: o.Now, Settings: func() *session.Settings { return s.set.Load().sessions },
 		Telemetry: o.Telemetry, Buffers: conn.NewPool(), Poller: poller,
-		Registry: s.reg, Places: places, Queues: session.NewQueues(set.sessions), Capabilities: &session.Capabilities{}, Probes: s.trials,
+		Registry: s.reg, Places: places, Guard: guard, Queues: session.NewQueues(set.sessions), Capabilities: &session.Capabilities{}, Probes: s.trials,
 		Draining: s.draining.Load, Overdue: o.Overdue, Recheck: s.recheckSoon, Gone: s.sessions.Done, Bug: s.bug,
 	}
 	s.sourcesSeen.Store(auth.Version(o.Sources))

@@ -40,6 +40,7 @@ const (
 	nameTLSHandshake       = "imapproxy.tls.handshake.duration"
 	nameLogin              = "imapproxy.login.duration"
 	nameLoginFailures      = "imapproxy.login.failures"
+	nameLoginDelays        = "imapproxy.login.delays"
 	nameCommands           = "imapproxy.commands"
 	nameCommandDuration    = "imapproxy.command.duration"
 	nameCommandBackendWait = "imapproxy.command.backend_wait"
@@ -125,7 +126,7 @@ func Instruments() []Instrument {
 		{nameSessionDuration, Histogram, "s", "Duration of client sessions, from accept to the last byte. Counted when a session ends.",
 			nil, lifetimes},
 		{nameConnectionsRefused, Counter, "{connection}", "Connections and logins that were turned away by a limit or rule.",
-			[]Attribute{{"reason", "`connections`, `per_ip` and `per_user` (the setting of limits), `prelogin` (closed before login to make room for another network's), `descriptors` (the process has no file descriptors left), `accept_error`, `proxy_protocol` (no usable PROXY header)"}}, nil},
+			[]Attribute{{"reason", "`connections`, `per_ip` and `per_user` (the setting of limits), `prelogin` (closed before login to make room for another network's), `descriptors` (the process has no file descriptors left), `accept_error`, `proxy_protocol` (no usable PROXY header), `guesses` (a login, refused because too many of its address or network wait; docs/authentication.md, Guessing)"}}, nil},
 		{nameTLSHandshake, Histogram, "s", "Duration of TLS handshakes with clients.",
 			[]Attribute{{"outcome", "`ok`, `failed`, or `timeout` (limits.prelogin_timeout)"}}, seconds},
 
@@ -134,6 +135,8 @@ func Instruments() []Instrument {
 			[]Attribute{{"mechanism", "the SASL mechanism (`PLAIN`, `LOGIN`, …), `LOGIN` for the LOGIN command as well, or `OTHER`"}, {"source", "the credential source that decided: `backend`, `passwd_file`, `http`, `ldap`, `sql` or `dovecot`; empty where none did"}, {"outcome", "`ok`, or the reason of the failure (docs/authentication.md)"}}, seconds},
 		{nameLoginFailures, Counter, "{attempt}", "Failed login attempts, by reason.",
 			[]Attribute{{"reason", "one of the reasons in docs/authentication.md"}}, nil},
+		{nameLoginDelays, Counter, "{attempt}", "Login attempts that waited before their password was checked, because of wrong passwords before (docs/authentication.md, Guessing).",
+			[]Attribute{{"by", "what had the wrong passwords: the client's `address`, its `network`, or the `user`"}}, nil},
 
 		// The relay.
 		{nameCommands, Counter, "{command}", "Commands that were relayed to a backend, by name and status of the tagged response.",

@@ -19,6 +19,7 @@ type metrics struct {
 	tlsHandshake       metric.Float64Histogram
 	login              metric.Float64Histogram
 	loginFailures      metric.Int64Counter
+	loginDelays        metric.Int64Counter
 	backendDial        metric.Float64Histogram
 	backendLogin       metric.Float64Histogram
 	backendConns       metric.Int64UpDownCounter

@@ -22,6 +22,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.tlsHandshake = b.histogram(nameTLSHandshake)
 	m.login = b.histogram(nameLogin)
 	m.loginFailures = b.counter(nameLoginFailures)
+	m.loginDelays = b.counter(nameLoginDelays)
 	m.backendDial = b.histogram(nameBackendDial)
 	m.backendLogin = b.histogram(nameBackendLogin)
 	m.backendConns = b.upDown(nameBackendConns)

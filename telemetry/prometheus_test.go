@@ -107,6 +107,7 @@ func recordEverything(tel *Telemetry) {
 	tel.Login("PLAIN", "passwd_file", "ok", time.Millisecond)
 	tel.Login("FROM-A-CLIENT", "", "failed", time.Millisecond)
 	tel.LoginFailure("wrong_password")
+	tel.LoginDelayed("address")
 	tel.BackendDial("b1", "ok", time.Millisecond)
 	tel.BackendLogin("b1", "refused", time.Millisecond)
 	tel.BackendConns("b1", "session", 1)

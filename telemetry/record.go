@@ -86,6 +86,14 @@ func (t *Telemetry) LoginFailure(reason string) {
 	t.metrics.loginFailures.Add(context.Background(), 1, with(label("reason", reason)))
 }
 
+// LoginDelayed counts a login attempt that waits before its password is checked, by what delays it.
+func (t *Telemetry) LoginDelayed(by string) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.loginDelays.Add(context.Background(), 1, with(label("by", by)))
+}
+
 // The evidence of a stall, which are the values of Stall's evidence.
 const (
 	StallNetwork = "network"

@@ -25,11 +25,11 @@ var arrows = map[string][]string{
 		"telemetry", "internal/config", "internal/admin", "internal/dev", "internal/app", "internal/task", "internal/wiring", "internal/handover", "docs", "proxy/session",
 	},
 	"proxy": {
-		"proxy/auth", "proxy/conn", "proxy/session", "proxy/track", "proxy/upstream", "routing", "telemetry", "internal/fair",
+		"proxy/auth", "proxy/conn", "proxy/guessing", "proxy/session", "proxy/track", "proxy/upstream", "routing", "telemetry", "internal/fair",
 		"proxy/park", "proxy/park/view", "proxy/wire", // its tests alone
 	},
 	"proxy/session": {
-		"proxy/wire", "proxy/conn", "proxy/auth", "proxy/upstream", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/track",
+		"proxy/wire", "proxy/conn", "proxy/auth", "proxy/guessing", "proxy/upstream", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/track",
 		"routing", "telemetry", "internal/fair",
 	},
 	"proxy/park": {
@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 	"proxy/imapclient":  {"proxy/wire", "proxy/conn"},
 	"proxy/auth":        {"telemetry", "internal/fair"},
 	"proxy/wire":        {},
+	"proxy/guessing":    {"internal/fair"},
 	"proxy/conn":        {},
 	"routing":           {"telemetry"},
 	"routing/agree":     {"routing"},
@@ -57,7 +58,7 @@ var arrows = map[string][]string{
 		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers", "internal/handover", "routing/pair",
 	},
 	"internal/wiring": {
-		"proxy", "proxy/auth", "proxy/auth/dovecotauth", "proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
+		"proxy", "proxy/auth", "proxy/auth/dovecotauth", "proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/guessing", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
 	},
 	"internal/task":                {},
 	"internal/config":              {},

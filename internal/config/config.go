@@ -210,6 +210,9 @@ type Limits struct {
 	PreloginTimeout  time.Duration `hcl:"prelogin_timeout" default:"60s" min:"100ms" max:"1h"`
 	IdleTimeout      time.Duration `hcl:"idle_timeout" default:"31m" min:"1s" max:"168h"`
 	AuthFailureDelay time.Duration `hcl:"auth_failure_delay" default:"2s" min:"0s" max:"30s"`
+	GuessDelay       time.Duration `hcl:"guess_delay" default:"15s" min:"0s" max:"15s"`
+	// GuessTrusted are the networks whose clients' wrong passwords delay nothing further.
+	GuessTrusted []netip.Prefix `hcl:"guess_trusted" default:"[]"`
 }
 
 // Park has the settings of parking. Reloaded settings apply to sessions that log in afterwards, except for

@@ -3,5 +3,5 @@
 // turn, callers of one key in the order in which they came.
 //
 // Imports none of our packages. Imported by internal/admin, proxy, proxy/auth,
-// proxy/park and proxy/session.
+// proxy/guessing, proxy/park and proxy/session.
 package fair

@@ -7,6 +7,7 @@ import (
 
 	"imapproxy/internal/config"
 	"imapproxy/proxy"
+	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/telemetry"
@@ -103,7 +104,7 @@ func Proxy(c *config.Config, own *proxy.Certificate) proxy.Options {
 	return proxy.Options{
 		Hostname: c.Hostname, Listeners: listenerOptions(c, own), Names: Names(c),
 		BackendTLS: c.BackendDefaults.TLS, BackendServerName: c.BackendDefaults.ServerName, StallAfter: None(c.BackendDefaults.StallAfter),
-		Limits: limits(c), Drain: None(c.Shutdown.Drain), Recheck: None(c.Users.Recheck),
+		Limits: limits(c), Guessing: guessing.Rules{Longest: c.Limits.GuessDelay, Trusted: c.Limits.GuessTrusted}, Drain: None(c.Shutdown.Drain), Recheck: None(c.Users.Recheck),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 )
@@ -44,8 +45,9 @@ type Settings struct {
 	Router    *routing.Router
 	Placement func(ctx context.Context, user string) (backend string, ok bool, err error)
 
-	Limits Limits
-	Park   ParkOptions
+	Limits   Limits
+	Guessing guessing.Rules // their Delay is that of Limits.AuthFailureDelay
+	Park     ParkOptions
 }
 
 // TargetOf returns how a backend is reached.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/upstream"
 	"imapproxy/telemetry"
 )
@@ -22,6 +23,7 @@ type attempt struct {
 	wait           time.Duration // the delay that a source wants before the answer to a failure
 	words          string        // the backend's text for the client (upstream.ForUser)
 	alerts         []string      // the alerts that came with it
+	guess          *guessing.Attempt
 	begun          time.Time
 	trace          *telemetry.LoginTrace
 	err            error // for the trace and the log

@@ -90,8 +90,6 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 		a.trace.Add(telemetry.PhaseExchange, a.begun, p.env.Now(), nil)
 	}
 	p.set = p.env.Settings() // a reload may have happened since the client connected
-	p.env.Places.clients.Works(p.place, true)
-	defer p.env.Places.clients.Works(p.place, false)
 
 	creds, err := auth.NewCredentials(p.set.Names, mechanism, authzid, user, password)
 	if err != nil {
@@ -99,6 +97,11 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 		return false, p.failed(ctx, a, auth.ReasonOf(err))
 	}
 	a.user, a.password = creds.User, creds.Password
+	if ok, err := p.delay(ctx, &a); !ok {
+		return false, err
+	}
+	p.env.Places.clients.Works(p.place, true)
+	defer p.env.Places.clients.Works(p.place, false)
 	creds.Client, creds.Local, creds.TLS, creds.Attempt = p.addr.Addr(), p.local.Addr(), p.secure.Load(), p.attempts+1
 	creds.Known = p.env.Places.knows(fair.Network(creds.Client))
 	p.asked, p.sources = p.env.Now(), auth.Version(p.set.Sources)
@@ -163,6 +166,7 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 
 // succeeded records a successful login.
 func (p *preLogin) succeeded(a attempt) {
+	a.guess.Right(p.env.Now())
 	p.env.Places.loggedIn(fair.Network(p.addr.Addr()))
 	p.env.Telemetry.Login(a.mechanism, a.source, "ok", p.env.Now().Sub(a.begun))
 	if link := a.trace.End(a.user, a.backend, "ok", nil); link.IsSampled() {

@@ -37,10 +37,13 @@ func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error 
 
 // failed answers wrong credentials, after a delay that slows guessing down.
 func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error {
+	if why.Guess() {
+		a.guess.Wrong(p.env.Now())
+	}
 	p.record(ctx, a, why)
 	p.attempts++
 	select {
-	case <-time.After(max(p.set.Limits.AuthFailureDelay, a.wait)):
+	case <-time.After(max(p.set.Limits.AuthFailureDelay-a.guess.Waited(), a.wait)):
 	case <-ctx.Done():
 		return contextEnd(p)
 	}

@@ -12,6 +12,7 @@ import (
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/conn"
+	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
@@ -63,7 +64,7 @@ func newRig(t testing.TB, backend *imaptest.Backend, change ...func(*Settings)) 
 	var sessions sync.WaitGroup
 	r.env = &Env{
 		Now: r.now, Settings: func() *Settings { r.read(); return set }, Telemetry: tel, Buffers: conn.NewPool(), Poller: poller,
-		Registry: NewRegistry(), Places: places, Queues: NewQueues(set), Capabilities: &Capabilities{}, Probes: reachable{},
+		Registry: NewRegistry(), Places: places, Guard: guessing.New(guessing.Options{}), Queues: NewQueues(set), Capabilities: &Capabilities{}, Probes: reachable{},
 		Draining: func() bool { return false }, Gone: sessions.Done, Bug: func(what string) { panic(what) },
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"imapproxy/proxy/conn"
+	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/track"
@@ -166,12 +167,13 @@ type Env struct {
 	Halves    halves            // lent to long responses
 	Poller    *conn.Poller      // waits for the clients of parked sessions
 
-	Registry     *Registry     // the sessions
-	Places       *Places       // of clients before their login
-	Queues       *Queues       // of logins, resumes and large differences
-	Capabilities *Capabilities // of the backends
-	Probes       Probes        // of the backends
-	Stalls       Stalls        // of the backends
+	Registry     *Registry       // the sessions
+	Places       *Places         // of clients before their login
+	Guard        *guessing.Guard // delays logins that may be guesses
+	Queues       *Queues         // of logins, resumes and large differences
+	Capabilities *Capabilities   // of the backends
+	Probes       Probes          // of the backends
+	Stalls       Stalls          // of the backends
 
 	Draining func() bool       // no further session begins
 	Overdue  func() bool       // this proxy may have lost its backend connections to another one; nil: never
