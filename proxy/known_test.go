@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // answers has the scripted backend tell flags to FETCH, and say OK to a silent STORE, whose
@@ -148,44 +150,121 @@ func TestFlagsThatTheClientMayNotKnowAreTold(t *testing.T) {
 	}
 }
 
-// A backend such as Dovecot tells a client without CONDSTORE no mod-sequence, so that what the hub found when the client was
-// parked bounds what the client knows. Flags that came with the proxy's own commands then, in no command of the
-// client's, are told with its next one all the same, whatever happens to the messages meanwhile.
+// hidesModSeq has SELECT show no HIGHESTMODSEQ while hidden is set, as Dovecot's does until a session uses mod-sequences there.
+func (p *scripted) hidesModSeq(hidden *atomic.Bool) {
+	p.on("SELECT", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.mu.Lock()
+		out := p.answerLocked(cmd)
+		p.mu.Unlock()
+		if hidden.Load() {
+			out = slices.DeleteFunc(out, func(line string) bool { return strings.Contains(line, "HIGHESTMODSEQ") })
+		}
+		return c.Send(append(out, cmd.Tag()+" OK done")...)
+	})
+}
+
+// fetched has the proxy's own FETCH 1:* (UID) answered, and then these lines told.
+func (p *scripted) fetched(lines ...string) {
+	p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.mu.Lock()
+		var out []string
+		for i, uid := range p.uids {
+			out = append(out, fmt.Sprintf("* %d FETCH (UID %d)", i+1, uid))
+		}
+		p.mu.Unlock()
+		return c.Send(append(append(out, lines...), cmd.Tag()+" OK done")...)
+	})
+}
+
+// If SELECT shows no mod-sequence, what the hub finds when the client is parked covers flags of which the client may not
+// have been told. They are told with its next command, also if the backend has only announced a keyword, and
+// whatever happens to the messages meanwhile.
 func TestFlagsThatCameWhileItWasParkedAreTold(t *testing.T) {
 	for name, more := range map[string]func(p *scripted){
 		"nothing else":      func(*scripted) {},
 		"another change":    func(p *scripted) { p.flag(4) },
 		"a message is gone": func(p *scripted) { p.expunge(1) },
 	} {
-		t.Run(name, func(t *testing.T) {
-			p := newScripted(t, scriptedCaps, 4, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
-			p.on("SELECT", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
-				p.mu.Lock()
-				out := slices.DeleteFunc(p.answerLocked(cmd), func(line string) bool {
-					return strings.Contains(line, "HIGHESTMODSEQ") && !strings.Contains(cmd.Args, "QRESYNC")
-				})
-				p.mu.Unlock()
-				return c.Send(append(out, cmd.Tag()+" OK done")...)
-			})
-			c := p.login("alice")
-			c.MustOK("SELECT INBOX")
-			p.flag(2)
-			p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error { // of the proxy's own
-				return c.Send("* 1 FETCH (UID 1)", "* 2 FETCH (UID 2)", "* 3 FETCH (UID 3)", "* 4 FETCH (UID 4)", `* 2 FETCH (FLAGS (\Flagged))`, cmd.Tag()+" OK done")
-			})
-			p.parked()
-			more(p)
-			c.Write("n NOOP")
-			told := false
-			for {
-				r := c.Expect("{*}")
-				if told = told || r.Text == `* 2 FETCH (FLAGS (\Flagged))` || r.Text == `* 2 FETCH (UID 2 FLAGS (\Flagged))` || r.Text == `* 1 FETCH (FLAGS (\Flagged))`; r.Word(0) == "N" {
-					break
+		for shown, lines := range map[string][]string{
+			"shown":     {`* 2 FETCH (FLAGS (\Flagged))`},
+			"announced": {`* FLAGS (\Seen \Flagged \Deleted kw0)`, `* OK [PERMANENTFLAGS (\Seen \Flagged \Deleted kw0)] p`},
+		} {
+			t.Run(name+", "+shown, func(t *testing.T) {
+				p := newScripted(t, scriptedCaps, 4, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
+				var hidden atomic.Bool
+				hidden.Store(true)
+				p.hidesModSeq(&hidden)
+				c := p.login("alice")
+				c.MustOK("SELECT INBOX")
+				p.flag(2)
+				p.fetched(lines...)
+				p.parked()
+				hidden.Store(false)
+				more(p)
+				c.Write("n NOOP")
+				told := false
+				for {
+					r := c.Expect("{*}")
+					if told = told || r.Text == `* 2 FETCH (FLAGS (\Flagged))` || r.Text == `* 1 FETCH (FLAGS (\Flagged))`; r.Word(0) == "N" {
+						break
+					}
 				}
-			}
-			if !told {
-				t.Error("the client wasn't told of the flags")
-			}
+				if !told {
+					t.Error("the client wasn't told of the flags")
+				}
+			})
+		}
+	}
+}
+
+// What the client is told then isn't told again, and later resyncs don't ask for it.
+func TestAViewWithoutAModSequenceGetsOne(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 2, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
+	p.flag(2) // the mod-sequence is 11
+	var hidden atomic.Bool
+	hidden.Store(true)
+	p.hidesModSeq(&hidden)
+	p.flagsTold(`\Flagged`)
+	p.fetched(`* FLAGS (\Seen \Flagged \Deleted)`)
+	c := p.login("alice")
+	c.Write("s SELECT INBOX", "f UID FETCH 1:* (FLAGS)")
+	for r := c.Read(); r.Tag() != "f"; r = c.Read() {
+	}
+	p.parked()
+	hidden.Store(false)
+	asked := func(since string) {
+		t.Helper()
+		eventually(t, "a resync since "+since, func() bool {
+			return slices.ContainsFunc(p.said("EXAMINE"), func(said string) bool { return strings.Contains(said, "(QRESYNC (7 "+since+" ") })
 		})
 	}
+	asked("1")
+	p.deliver()
+	p.hint()
+	asked("11")
+	c.Write("n NOOP")
+	c.Expect("* 3 EXISTS")
+	c.Expect("n OK {*}")
+}
+
+// A client of a large mailbox isn't told all flags: it is told what has come, and its session stays attached for now.
+func TestAQuietClientOfALargeMailboxIsToldAtOnce(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 1025, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
+	var hidden atomic.Bool
+	hidden.Store(true)
+	p.hidesModSeq(&hidden)
+	p.fetched(`* 2 FETCH (FLAGS (\Flagged))`)
+	c := p.login("alice")
+	c.MustOK("SELECT INBOX")
+	eventually(t, "the reason why it isn't parked", func() bool {
+		p.srv.Sweep()
+		page, _ := p.srv.Sessions(session.Filter{})
+		return len(page) == 1 && page[0].Attachment == session.Attached.String() && page[0].NotParked == "unsettled"
+	})
+	c.Expect(`* 2 FETCH (FLAGS (\Flagged))`)
+	p.fetched()
+	p.clock.forward(time.Minute)
+	p.parked()
+	c.Write("n NOOP")
+	c.Expect("n OK {*}")
 }

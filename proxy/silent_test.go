@@ -161,3 +161,28 @@ func TestASilentStoreThatComesWhileDoneWaitsForABackend(t *testing.T) {
 		t.Errorf("the backend was asked for %q", said)
 	}
 }
+
+// Nor behind one that comes while the session gets another backend connection although its client has sent nothing, or
+// only a part of a command: the client may write it before it reads anything.
+func TestASilentStoreThatComesWhileTheSessionIsResumed(t *testing.T) {
+	for name, sent := range map[string]string{"nothing": "", "the tag": "s ", "half the verb": "s UID STO"} {
+		t.Run(name, func(t *testing.T) {
+			p := newScripted(t, scriptedCaps, 4)
+			c := p.stays("SELECT INBOX")
+			p.flag(2)
+			p.on("UID STORE", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
+				if strings.Contains(cmd.Args, "SILENT") {
+					return b.Send(cmd.Tag() + " OK done")
+				}
+				return b.Send(`* 2 FETCH (FLAGS (\Flagged \Seen))`, cmd.Tag()+" OK done")
+			})
+			must(t, c.SendRaw(sent))
+			p.lose()
+			eventually(t, "a new connection", func() bool { return len(p.said("SELECT")) == 2 })
+			must(t, c.SendRaw(`s UID STORE 2 +FLAGS.SILENT (\Seen)`[len(sent):]+"\r\n"))
+			c.Expect(`* 2 FETCH (FLAGS (\Flagged \Seen))`)
+			c.Expect("s OK done")
+			c.MustOK("CHECK")
+		})
+	}
+}

@@ -269,6 +269,38 @@ func TestALazyModSequence(t *testing.T) {
 	})
 }
 
+// TestASnapshotByFetchTellsOfFlags is what a view relies on that is taken outside IDLE, where SELECT showed no mod-sequence:
+// the answer to FETCH tells of flags that others have set before it, right behind SELECT and right behind another FETCH.
+func TestASnapshotByFetchTellsOfFlags(t *testing.T) {
+	onRealServers(t, func(t *testing.T, l *lab) {
+		if !l.modern {
+			return
+		}
+		user := l.user()
+		w := l.writer(t, user, "INBOX")
+		w.append(3)
+		told := 0
+		session := commands(l.login(t, user), resync.Options{Forward: func(b []byte) {
+			if strings.Contains(string(b), " FETCH (") {
+				told++
+			}
+		}})
+		if _, err := session.Select(within(t), false, "INBOX", "", nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, store := range []string{`+FLAGS.SILENT (\Flagged)`, `+FLAGS.SILENT (NewKeyword)`, `-FLAGS.SILENT (\Flagged)`, `-FLAGS.SILENT (NewKeyword)`} {
+			w.MustOK(`UID STORE 2 %s`, store)
+			before := told
+			if _, err := session.SnapshotByFetch(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			if told == before {
+				t.Errorf("nothing is told of %s", store)
+			}
+		}
+	})
+}
+
 // TestAQueryFromLongAgo asks for more than any history keeps: what is over-reported
 // is of no consequence.
 func TestAQueryFromLongAgo(t *testing.T) {

@@ -34,7 +34,8 @@ var keywords = func() string {
 	return strings.Join(words, " ")
 }()
 
-// fill makes a mailbox with n messages, and says how to change the flags of all.
+// fill makes a mailbox with n messages and mod-sequences, which Dovecot's have from the first time that a session uses
+// them, and says how to change the flags of all.
 func (l *lab) fill(user, mailbox string, n int) (change func()) {
 	l.t.Helper()
 	d := l.writer(user, mailbox, 1)
@@ -42,6 +43,9 @@ func (l *lab) fill(user, mailbox string, n int) (change func()) {
 		d.MustOK("COPY 1:%d %s", min(have, n-have), mailbox)
 		d.MustOK("NOOP")
 	}
+	c := l.login(user)
+	c.MustOK("SELECT %s (CONDSTORE)", mailbox)
+	c.MustOK("LOGOUT")
 	return func() { d.MustOK("STORE 1:* +FLAGS.SILENT (%s)", keywords) }
 }
 

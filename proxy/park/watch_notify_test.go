@@ -2,6 +2,7 @@ package park
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"imapproxy/proxy/imapclient"
@@ -95,26 +96,28 @@ func TestNotifyIsSetAnewSoonAfterAnEvent(t *testing.T) {
 		b.mute = true
 		b.boxes["INBOX"].Store(1, `\Seen`)
 	})
-	eventually(t, "NOTIFY is to be set anew soon", func() bool {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		for _, u := range h.users {
-			for _, w := range u.notify {
-				return w.renew.at.Sub(h.now()) <= notifyGap
+	// due waits until NOTIFY was set so many times, and is to be set again within or after a time.
+	due := func(times int, soon bool) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("NOTIFY to be set %d times, and again soon: %v", times, soon), func() bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for _, u := range h.users {
+				for _, w := range u.notify {
+					in := w.renew.at.Sub(h.now())
+					return b.asked("NOTIFY SET") == set+times && w.renew.place != 0 && (soon && in <= notifyGap || !soon && in > DefaultNotifyRenewEvery/2)
+				}
 			}
-		}
-		return false
-	})
+			return false
+		})
+	}
+	due(0, true)
 	c.pass(notifyGap)
 	m.until("told", func() bool { return m.states == 2 })
 	m.converged(b.truth("INBOX"))
-	if n := b.asked("NOTIFY SET"); n != set+1 {
-		t.Errorf("set %d times", n-set)
-	}
-	c.pass(DefaultNotifyRenewEvery / 2)
-	if n := b.asked("NOTIFY SET"); n != set+1 {
-		t.Errorf("set %d times though nothing was told", n-set)
-	}
+	due(1, true) // the setting has told of a change
+	c.pass(notifyGap)
+	due(2, false) // nothing was told
 }
 
 // What goes while NOTIFY isn't set, the next setting says nothing of.

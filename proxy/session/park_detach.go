@@ -55,7 +55,7 @@ func (s *Session) detach() phase {
 		s.park.failures = 0
 		s.park.mu.Lock()
 		s.park.times++
-		s.park.view, s.park.state, s.park.lastTold, s.park.idle = view, view.UntoldState(), t.End.UnixNano(), how == track.ModeIdle
+		s.park.view, s.park.state, s.park.lastTold, s.park.idle = view, nil, t.End.UnixNano(), how == track.ModeIdle
 		s.park.mu.Unlock()
 		s.forgetWait()
 		s.relaying = nil
@@ -129,7 +129,7 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	case track.ModeSelected:
 		opt.Forward = func(response []byte) {
 			quiet.pass(response)
-			moved = moved || t.Mailbox.ModSeq == 0 && len(quiet.lines) > fewChanges // too many to keep
+			moved = moved || t.Mailbox.ModSeq == 0 && quiet.flags && t.Mailbox.Exists > fewChanges // too many to tell all
 		}
 	}
 	b.Caps = s.caps.list // the relay doesn't keep a copy
@@ -159,13 +159,13 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	if view != nil {
 		if view.ModSeq == 0 {
 			view.ModSeq = bound
+			if quiet.flags { // the bound may cover them, so the client is told all flags that it isn't known to know
+				view.ModSeq = 1
+			}
 		}
 		if len(quiet.lines) > 0 {
 			view.UIDs = quiet.known(view.UIDs)
 			view.UIDNext = max(t.Mailbox.Next, view.UIDs.Last()+1)
-			if t.Mailbox.ModSeq == 0 { // the bound may cover what the lines tell
-				view.Untold = quiet.untold(view.UIDs)
-			}
 		}
 		view.Told, view.Known = table, t.KnownFlags(view.UIDs)
 	}

@@ -50,7 +50,7 @@ func (m member) apply(state *view.State) (ok bool) {
 		s.Signal(SigTell)
 		return true
 	}
-	_, err := view.Compare(s.park.view, state)
+	d, err := view.Compare(s.park.view, state)
 	var other *view.NotSame
 	switch {
 	case errors.As(err, &other):
@@ -58,6 +58,8 @@ func (m member) apply(state *view.State) (ok bool) {
 	case err != nil:
 		s.park.state = nil
 		return false
+	case d.Empty(): // the view advances: its next resync begins with this state
+		s.park.view, s.park.state = s.park.view.After(d), nil
 	default:
 		s.park.state = state
 	}

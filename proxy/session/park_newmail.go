@@ -4,20 +4,19 @@ import (
 	"bytes"
 
 	"imapproxy/proxy/park/view"
-	"imapproxy/proxy/track"
 	"imapproxy/proxy/wire"
 )
 
 // newMailBuffer collects what one of the proxy's own commands outside IDLE brings of messages and of flags. The
 // client is told with its next command, as it would be if the proxy had sent nothing: a STORE * may be on the
 // way and means the last message that the client knows, or a SELECT, after which a FETCH would be taken for one
-// of the new mailbox. Resyncs find the flags again, by the view's mod-sequence, if that is from the answer to the
-// session's own SELECT; otherwise the flags are kept (untold). A client that has enabled
-// UIDONLY isn't told of VANISHED either, as no command is in progress (RFC 7162 §3.2.10.2): it still counts
+// of the new mailbox. Resyncs find the flags again, by the view's mod-sequence, which is 1 if the
+// answer to the session's own SELECT had none. A client that has enabled UIDONLY isn't told of VANISHED either, as no command is in progress (RFC 7162 §3.2.10.2): it still counts
 // those messages.
 type newMailBuffer struct {
 	s     *Session
 	lines [][]byte
+	flags bool // lines has flags of messages, or of the mailbox
 }
 
 // pass implements the Forward of resync.Options.
@@ -28,6 +27,7 @@ func (q *newMailBuffer) pass(response []byte) {
 	case wire.Is(h.Name, "EXISTS"), wire.Is(h.Name, "RECENT"), wire.Is(h.Name, "FETCH"), wire.Is(h.Name, "FLAGS"),
 		t.UIDOnly && (wire.Is(h.Name, "VANISHED") || wire.Is(h.Name, "UIDFETCH")):
 		q.lines = append(q.lines, bytes.Clone(response))
+		q.flags = q.flags || wire.Is(h.Name, "FETCH") || wire.Is(h.Name, "UIDFETCH") || wire.Is(h.Name, "FLAGS")
 		return
 	case wire.Is(h.Name, "EXPUNGE"), wire.Is(h.Name, "VANISHED"):
 		q.tell() // no backend should send it here; if one does, the order is kept
@@ -55,18 +55,4 @@ func (q *newMailBuffer) known(uids view.UIDs) view.UIDs {
 		return uids.Below(next)
 	}
 	return uids
-}
-
-// untold returns the flags of the messages that the client counts. uids are the messages of the mailbox.
-func (q *newMailBuffer) untold(uids view.UIDs) (changes []view.FlagChange) {
-	for _, line := range q.lines {
-		f := track.FetchResponse{}
-		if f.Begins(wire.ParseResponseHead(line)) {
-			f.Whole(line)
-			if c, ok := f.Change(uids); ok {
-				changes = append(changes, c)
-			}
-		}
-	}
-	return changes
 }

@@ -46,6 +46,7 @@ type Mailbox struct {
 	byNumber  bool    // the client used message numbers
 	noModSeq  bool    // the mailbox has no mod-sequences
 	heard     bool    // the backend has sent data about a mailbox since the SELECT
+	opened    bool    // its SELECT was answered OK
 	back      bool    // it is selected again because a later SELECT was answered BAD
 	doubt     Blocker // why the session can't be parked while this mailbox is selected
 	known     *known
@@ -163,7 +164,7 @@ func (t *Client) code(rest []byte) {
 	case wire.Is(code, "UIDNEXT"):
 		t.Mailbox.Next = number32(args)
 	case wire.Is(code, "HIGHESTMODSEQ"):
-		if t.Mailbox.ModSeq == 0 { // SELECT's own; later ones only bound what the client may know
+		if !t.Mailbox.opened { // a later one may cover flags that the client hasn't been told
 			t.Mailbox.ModSeq = number64(args)
 		}
 	case wire.Is(code, "PERMANENTFLAGS"):

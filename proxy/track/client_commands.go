@@ -148,6 +148,7 @@ func (t *Client) answered(c *Command, h wire.ResponseHead, selected, selecting b
 		if code, _ := wire.Code(h.Rest); wire.Is(code, "READ-ONLY") {
 			t.Mailbox.ReadOnly = true
 		}
+		t.Mailbox.opened = true
 		t.Mailbox.tally.Begin(t.Mailbox.Exists)
 	}
 }

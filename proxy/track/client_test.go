@@ -49,11 +49,12 @@ func TestASelectionHasOnlyWhatWasToldOfIt(t *testing.T) {
 		S: * OK [UIDNEXT 4] n
 		S: * OK [HIGHESTMODSEQ 10] m
 		S: b OK [READ-WRITE] done`
-	want := Mailbox{Name: "Work", Exists: 3, Validity: 7, Next: 4, ModSeq: 10, Flags: `\Seen`}
+	want := Mailbox{Name: "Work", Exists: 3, Validity: 7, Next: 4, ModSeq: 10, Flags: `\Seen`, opened: true}
 	for name, lines := range map[string]string{
 		"alone":                 "C: b SELECT Work\n" + own,
 		"behind another":        "C: a EXAMINE Other\nC: b SELECT Work\n" + other + own,
 		"behind one that fails": "C: a SELECT Other\nC: b SELECT Work\nS: a NO not there\n" + own,
+		"before another code":   "C: b SELECT Work\n" + own + "\nS: * OK [HIGHESTMODSEQ 12] m",
 		"behind CLOSE":          "C: x SELECT Other\n" + strings.ReplaceAll(other, "a OK", "x OK") + "C: a CLOSE\nC: b SELECT Work\nS: * OK [HIGHESTMODSEQ 901] m\nS: a OK closed\n" + own,
 	} {
 		f := follow(lines)
@@ -138,5 +139,19 @@ func TestWhatIsEnabledIsEnabledAgain(t *testing.T) {
 	f := follow("C: a ENABLE IMAP4rev2\nS: * ENABLED IMAP4rev2\nS: a OK done\nC: b SELECT \"R&D/Gr\xc3\xbcn\"\nS: * OK [UIDVALIDITY 7] v\nS: b OK done")
 	if f.Client.Mailbox.Name != "R&D/Grün" || f.Client.Mailbox.doubt != BlockerNone {
 		t.Errorf("%+v", f.Client.Mailbox)
+	}
+}
+
+// A mod-sequence that comes behind the answer to SELECT may cover flags that the client hasn't been told.
+func TestAModSequenceBehindSelectIsNotSelectsOwn(t *testing.T) {
+	const late = "S: * OK [HIGHESTMODSEQ 12] m\n"
+	for name, lines := range map[string]string{
+		"behind SELECT":                        "C: a SELECT Work\nS: * OK [UIDVALIDITY 7] v\nS: a OK done\n" + late,
+		"of another mailbox's":                 "C: a SELECT Other\n" + late + "S: a OK done\nC: b SELECT Work\nS: * OK [UIDVALIDITY 7] v\nS: b OK done\n" + late,
+		"behind a SELECT that is answered BAD": "C: a SELECT Work\nS: * OK [UIDVALIDITY 7] v\nS: a OK done\nC: b SELECT {\nS: b BAD what?\n" + late,
+	} {
+		if f := follow(lines); f.Client.Mailbox.ModSeq != 0 || f.Client.Mailbox.Name != "Work" {
+			t.Errorf("%s: %+v", name, f.Client.Mailbox)
+		}
 	}
 }

@@ -3,7 +3,6 @@ package track
 import (
 	"bytes"
 
-	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -99,20 +98,6 @@ func (f *FetchResponse) Whole(response []byte) {
 
 // Tells says whether the response contains flags or a mod-sequence, or might.
 func (f *FetchResponse) Tells() bool { return f.HasFlags || f.doubt || f.modSeq != 0 }
-
-// Change returns the flags that the response tells of a message. uids are the messages that the client counts. False: it
-// tells none, or of another message.
-func (f *FetchResponse) Change(uids view.UIDs) (c view.FlagChange, ok bool) {
-	uid := f.uid
-	if uid == 0 {
-		uid, _ = uids.At(f.number)
-	}
-	if f.doubt || !f.HasFlags || !uids.Contains(uid) {
-		return view.FlagChange{}, false
-	}
-	flags, err := view.ParseFlags(f.flags)
-	return view.FlagChange{UID: uid, Flags: flags, ModSeq: f.modSeq}, err == nil
-}
 
 // item reads one item.
 func (f *FetchResponse) item(b []byte) {

@@ -105,11 +105,6 @@ func (d *Difference) takeChanges(v *View, s *State, stay UIDs) error {
 	if s.ModSeq == 0 || s.Since > v.ModSeq {
 		return ErrGap
 	}
-	for _, c := range v.Untold {
-		if stay.Contains(c.UID) {
-			d.Changed = append(d.Changed, c) // a newer change follows
-		}
-	}
 	for _, c := range s.Changed {
 		switch {
 		case c.ModSeq > s.ModSeq:
@@ -277,25 +272,5 @@ func (v *View) After(d Difference) *View {
 	// Known remains although the bound may be higher now: a STORE .SILENT computes its flags from those that
 	// the client knew.
 	after.Known = v.Known.after(d.Changed)
-	after.Untold = v.untoldAfter(d)
 	return &after
-}
-
-// untoldAfter returns what is still untold after d.
-func (v *View) untoldAfter(d Difference) (left []FlagChange) {
-	for _, c := range v.Untold {
-		_, told := slices.BinarySearchFunc(d.Changed, c, byUID)
-		if !d.Vanished.Contains(c.UID) && !told {
-			left = append(left, c)
-		}
-	}
-	return left
-}
-
-// UntoldState returns a state in which nothing differs from the view but what is untold; nil: nothing is.
-func (v *View) UntoldState() *State {
-	if v == nil || len(v.Untold) == 0 {
-		return nil
-	}
-	return &State{UIDValidity: v.UIDValidity, UIDs: v.UIDs, ModSeq: v.ModSeq, Since: v.ModSeq}
 }

@@ -19,11 +19,8 @@ type View struct {
 
 	// ModSeq is a lower bound: the client knows all flags up to it. It is the HIGHESTMODSEQ of the answer to
 	// the session's own SELECT, or, if that had none, the one of an EXAMINE with CONDSTORE enabled that
-	// completed before the snapshot. 0: none.
+	// completed before the snapshot. 1: the client is to be told all flags except Known. 0: none.
 	ModSeq uint64
-
-	// Untold has flags that the client hasn't been told although ModSeq covers them. nil: none.
-	Untold []FlagChange
 
 	// Told has the flags of all UIDs as the client was told them or may request them. Only the comparison
 	// strategy needs it; nil otherwise.
