@@ -30,12 +30,9 @@ func (s *Session) stillHere(heard *time.Time) {
 	}
 }
 
-// reassures sends such lines while the session's owner waits for something else, if waits: the client waits for an answer. The owner calls
-// stop at the end of that, once, and doesn't use heard before.
+// reassures sends such lines while the session's owner waits for something else. The client waits for an answer if waits, or once it has sent
+// something. The owner calls stop at the end of that, once, and doesn't use heard before; it doesn't call this inside a response.
 func (s *Session) reassures(heard *time.Time, waits bool) (stop func()) {
-	if !waits {
-		return func() {}
-	}
 	over, done := make(chan struct{}), make(chan struct{})
 	timer := time.AfterFunc(stillEvery, func() { // ends with stop, which waits for it
 		defer close(done)
@@ -47,7 +44,7 @@ func (s *Session) reassures(heard *time.Time, waits bool) (stop func()) {
 				return
 			default:
 			}
-			if s.remind() {
+			if (waits || s.client.HasUnread()) && s.remind() {
 				*heard = s.env.Now()
 			}
 			select {

@@ -43,7 +43,7 @@ func (s *Session) resume() phase {
 		reached := *turns.reached.Load()
 		mark := t.Steps.Mark()
 		ctx, cancel := s.within(time.Until(end)) // LetGo ends one attempt, not the resume
-		stop := s.reassures(&heard, s.park.hasCommand && s.out.atBoundary())
+		stop := s.reassures(&heard, s.park.hasCommand)
 		c, err := s.attempt(ctx, &t)
 		stop()
 		cancel()
