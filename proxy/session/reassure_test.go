@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/conn"
 )
 
 // A line of the proxy's own to a client that waits is sent between two responses only, and only where it needn't wait.
@@ -29,8 +30,17 @@ func TestALineThatMustNotWait(t *testing.T) {
 			ours, theirs := oneConn(t)
 			o := &clientOut{conn: ours, hangUp: func() {}, boundary: true}
 			c.is(o)
-			if got := o.remind([]byte(stillHere)); got != c.want {
-				t.Fatalf("it is sent: %v", got)
+			sent := make(chan bool, 1)
+			go func() { sent <- o.remind([]byte(stillHere)) }()
+			select {
+			case got := <-sent:
+				if got != c.want {
+					t.Fatalf("it is sent: %v", got)
+				}
+			case <-time.After(imaptest.DefaultTimeout):
+				_ = ours.Close()
+				<-sent
+				t.Fatal("it waits for the client")
 			}
 			if c.want {
 				b := make([]byte, len(stillHere))
@@ -47,6 +57,7 @@ func fill(t *testing.T, o *clientOut) {
 	t.Helper()
 	for {
 		if _, err := o.conn.WriteUntil(make([]byte, 1<<20), time.Now().Add(50*time.Millisecond)); err != nil {
+			o.conn.Rearm(conn.Writes) // the next write would wait
 			return
 		}
 	}
