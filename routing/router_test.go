@@ -180,8 +180,8 @@ func checkInvariants(t *rapid.T, r *Router, sessions []*modelSession) {
 	}
 }
 
-// TestNobodyMovesWhileHisBackendIsWell: whatever happens to the others.
-func TestNobodyMovesWhileHisBackendIsWell(t *testing.T) {
+// TestNoUserMovesWhileTheirBackendIsWell: whatever happens to the others.
+func TestNoUserMovesWhileTheirBackendIsWell(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := newClock()
 		r, err := New(Options{Storage: Shared, Now: c.Now})
