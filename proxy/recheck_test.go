@@ -375,3 +375,29 @@ func TestSessionsThatDontResumeAreAskedAboutNowAndThen(t *testing.T) {
 		}
 	}
 }
+
+// A line gives its user another name: the session is that user's, and stays while the line does, whatever else in the file changes.
+// Once the line names another user, or another network, it ends.
+func TestASessionUnderAnotherNameOfAPasswdFile(t *testing.T) {
+	for _, changed := range []string{"user=u18", "user=u17 allow_nets=192.0.2.0/24", ""} {
+		const line = "alice:{PLAIN}" + password + "::::::"
+		p := newFromFile(t, line+"user=u17 allow_nets=127.0.0.0/8\nbob:{PLAIN}b\n")
+		c := p.login("alice")
+		c.MustOK("SELECT INBOX")
+		p.idles(c)
+		sessions := p.srv.reg.OfUser("u17")
+		if len(sessions) != 1 {
+			t.Fatalf("%d sessions of u17", len(sessions))
+		}
+		before := auth.Version(p.opts.Sources)
+		p.write(t, line+"user=u17 allow_nets=127.0.0.0/8\ncarol:{PLAIN}c\n")
+		eventually(t, "the file", func() bool { return auth.Version(p.opts.Sources) != before })
+		sessions[0].Look(t.Context())
+		p.clock.forward(session.DefaultRecheck)
+		done(c)
+		c.MustOK("UID FETCH 1:* (FLAGS)")
+		p.idles(c)
+		p.write(t, line+changed+"\ncarol:{PLAIN}c\n")
+		p.ended(session.ReasonCredentials)
+	}
+}

@@ -11,6 +11,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"imapproxy/internal/fair"
 )
 
 // DefaultPoll is the default of PasswdFileOptions.Poll.
@@ -122,11 +124,12 @@ func (p *PasswdFile) Placements() map[string]int {
 
 // Placed implements Placer.
 func (p *PasswdFile) Placed(user string) (placement string, known bool) {
-	e := p.users.Load().users[user]
-	if e == nil {
-		return "", false
+	t := p.users.Load()
+	if e := t.users[user]; e != nil && e.user == "" {
+		return e.placement, true
 	}
-	return e.placement, true
+	placement, known = t.placements[user]
+	return placement, known
 }
 
 // Close stops following the file. It may be called more than once.
@@ -160,8 +163,10 @@ func (p *PasswdFile) Authenticate(ctx context.Context, c Credentials) Verdict {
 		return Unavailable{err}
 	case !ok:
 		return Rejected{Reason: ReasonBadPassword}
+	case e.nets != nil && !fair.In(e.nets, c.Client): // an address that isn't known is in none
+		return Rejected{Reason: ReasonAccountDisabled}
 	}
-	return Accepted{Placement: e.placement, Extra: e.extraMap(), Stamp: e}
+	return Accepted{User: e.user, Placement: e.placement, Extra: e.extraMap(), Stamp: e}
 }
 
 // entryOf implements holder: a reload keeps the entries that didn't change.

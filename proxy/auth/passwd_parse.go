@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 )
 
@@ -33,7 +34,9 @@ func (e *LineError) Error() string {
 type entry struct {
 	password  *verifier // nil: the account is locked
 	placement string
-	extra     string // as in the file; split only when the user logs in
+	user      string         // as whom the client is logged in, if it is another name
+	nets      []netip.Prefix // from which the user may log in; nil: from everywhere
+	extra     string         // as in the file; split only when the user logs in
 	line      int
 	secret    string // the password field, to see whether it has changed
 }
@@ -52,6 +55,8 @@ func (t *table) keep(before *table) {
 type table struct {
 	// users by canonical name.
 	users map[string]*entry
+	// placements has those of users whom lines name in user=.
+	placements map[string]string
 	// unknown is compared with the password of a user who isn't in the file, and the result is ignored. It
 	// has the class that most users have, so it takes as long as theirs. Nil if every account is locked.
 	unknown *verifier
@@ -63,10 +68,10 @@ func unsupportedExtra(key string) (why string) {
 	switch key {
 	case "nopassword", "noauthenticate":
 		return "would let the user in without a password: give the user one"
-	case "allow_nets", "allow_real_nets":
-		return "isn't enforced by the proxy: remove it here and restrict the user elsewhere"
-	case "user", "username", "destuser", "login_user", "master_user":
-		return "can't change the user's name here: write the name as the client sends it"
+	case "allow_real_nets":
+		return "isn't enforced by the proxy: write allow_nets, or restrict the user elsewhere"
+	case "username", "destuser", "login_user", "master_user":
+		return "can't change the user's name here: write user=NAME, or the name as the client sends it"
 	}
 	return ""
 }
@@ -103,6 +108,7 @@ func parsePasswd(file string, src []byte, names Names) (*table, error) {
 		}
 		t.users[user] = e
 	}
+	t.place(fail)
 	if len(errs) == 0 && len(t.users) == 0 {
 		// The file may be being written, or on a volume that isn't mounted.
 		fail(0, "no users in it")
@@ -115,6 +121,54 @@ func parsePasswd(file string, src []byte, names Names) (*table, error) {
 	}
 	t.unknown = commonest(t.users)
 	return t, nil
+}
+
+// place finds the placements of users whom lines name in user=. Lines that log their clients in as the same user have
+// to place the user on the same backend.
+func (t *table) place(fail func(line int, format string, args ...any)) {
+	first := map[string]*entry{}
+	for name, e := range t.users {
+		if e.user == "" {
+			continue
+		}
+		if own := t.users[e.user]; own != nil && own.user == "" {
+			first[e.user] = own
+		} else if first[e.user] == nil {
+			first[e.user] = t.users[name]
+		}
+	}
+	for _, e := range t.users {
+		if e.user == "" {
+			continue
+		}
+		if as := first[e.user]; e.placement != as.placement {
+			fail(max(e.line, as.line), "another backend than in line %d, for the same user", min(e.line, as.line))
+			continue
+		}
+		if t.placements == nil {
+			t.placements = map[string]string{}
+		}
+		t.placements[e.user] = e.placement
+	}
+}
+
+// parseNets reads allow_nets: addresses and networks, between commas.
+func parseNets(value string) ([]netip.Prefix, error) {
+	var nets []netip.Prefix
+	for part := range strings.SplitSeq(value, ",") {
+		p, err := netip.ParsePrefix(part)
+		if err != nil {
+			var a netip.Addr
+			if a, err = netip.ParseAddr(part); err == nil {
+				p, err = a.Unmap().WithZone("").Prefix(a.Unmap().BitLen())
+			}
+		}
+		if err != nil || p.Addr().Is4In6() {
+			return nil, errors.New("extra field allow_nets: write addresses and networks, between commas and without spaces, as 192.0.2.7,2001:db8::/32")
+		}
+		nets = append(nets, p)
+	}
+	return nets, nil
 }
 
 // parseLine reads one line that is neither empty nor a comment.
@@ -147,7 +201,25 @@ func parseLine(raw string, names Names) (user string, e *entry, err error) {
 				return "", nil, errors.New("extra field backend: write it once, as backend=ID")
 			}
 			e.placement, placed = value, true
+		case "allow_nets":
+			nets, err := parseNets(value)
+			if err != nil {
+				return "", nil, err
+			}
+			if e.nets != nil {
+				return "", nil, errors.New("extra field allow_nets: write it once")
+			}
+			e.nets = nets
+		case "user":
+			as, err := names.Given(value)
+			if err != nil || e.user != "" {
+				return "", nil, errors.New("extra field user: write it once, as user=NAME with the name of a user")
+			}
+			e.user = as
 		}
+	}
+	if e.user == user {
+		e.user = ""
 	}
 	return user, e, nil
 }
@@ -165,12 +237,13 @@ func extraFields(s string) func(yield func(key, value string) bool) {
 	}
 }
 
-// extraMap returns an entry's extra fields without the placement and without fields named like a password
+// extraMap returns an entry's extra fields without those that the proxy itself uses and without fields named like a password
 // (Dovecot's proxying has such fields).
 func (e *entry) extraMap() map[string]string {
 	var m map[string]string
 	for key, value := range extraFields(e.extra) {
-		if key == "backend" || strings.Contains(key, "pass") {
+		switch {
+		case key == "backend", key == "user", key == "allow_nets", strings.Contains(key, "pass"):
 			continue
 		}
 		if m == nil {

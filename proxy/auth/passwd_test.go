@@ -93,8 +93,8 @@ func TestParsePasswdReportsEveryBadLine(t *testing.T) {
 		"ALICE:{PLAIN}hunter2",
 		"erin:hunter2",
 		"frank:{PLAIN}f::::::nopassword",
-		"grace:{PLAIN}g::::::allow_nets=10.0.0.0/8",
-		"heidi:{PLAIN}h::::::user=root",
+		"grace:{PLAIN}g::::::allow_nets=10.0.0.0/8,somewhere",
+		"heidi:{PLAIN}h::::::user=a user=b",
 		"ivan:{PLAIN}i::::::backend=",
 		"judy:{PLAIN}j::::::backend=a backend=b",
 		"kim:{PLAIN}" + strings.Repeat("k", maxLine),
@@ -108,7 +108,7 @@ func TestParsePasswdReportsEveryBadLine(t *testing.T) {
 		t.Errorf("%d errors: %v", len(lines), err)
 	}
 	for i, want := range []string{"no password field", "{SSHA} isn't supported", "white space", "empty", "same user as in line 1",
-		"no scheme", "nopassword would let the user in without a password", "allow_nets", "user can't change", "backend=ID", "backend=ID", "longer than"} {
+		"no scheme", "nopassword would let the user in without a password", "allow_nets", "user: write it once", "backend=ID", "backend=ID", "longer than"} {
 		if i >= len(lines) || !strings.HasPrefix(lines[i], fmt.Sprintf("users.passwd:%d: ", i+2)) || !strings.Contains(lines[i], want) {
 			t.Errorf("error %d: %s, want %q", i, lines[i], want)
 		}
@@ -275,6 +275,78 @@ func TestPasswdFileVerdicts(t *testing.T) {
 		v := f.p.Authenticate(ctx, c)
 		if u, ok := v.(Unavailable); ok == cheap || (ok && !errors.Is(u.Err, gone)) {
 			t.Errorf("%s after the end: %#v", user, v)
+		}
+	}
+}
+
+func TestPasswdFileNetsOfAUser(t *testing.T) {
+	f := newTestFile(t, "alice:{PLAIN}a::::::allow_nets=192.0.2.0/24,198.51.100.7,2001:db8::/32\nbob:{PLAIN}b\n")
+	for client, in := range map[string]bool{
+		"192.0.2.1": true, "::ffff:192.0.2.1": true, "198.51.100.7": true, "2001:db8:7::1": true, "2001:db8::1%eth0": true,
+		"192.0.3.1": false, "198.51.100.8": false, "2001:db9::1": false, "127.0.0.1": false, "": false,
+	} {
+		c, err := NewCredentials(lower, MechanismPlain, "", "alice", "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if client != "" {
+			c.Client = netip.MustParseAddr(client)
+		}
+		var verdict Verdict = Rejected{Reason: ReasonAccountDisabled}
+		if in {
+			verdict = Accepted{}
+		}
+		want(t, f.p.Authenticate(t.Context(), c), verdict)
+		c.Password = "wrong" // the answer doesn't say whether the network is one of the user's
+		want(t, f.p.Authenticate(t.Context(), c), Rejected{Reason: ReasonBadPassword})
+		c.User, c.Password = "bob", "b"
+		want(t, f.p.Authenticate(t.Context(), c), Accepted{})
+	}
+	for _, bad := range []string{"", "192.0.2.0/33", "192.0.2.1,", "local", "::ffff:192.0.2.0/120", "10.0.0.0/8 allow_nets=0.0.0.0/0"} {
+		if _, err := parsePasswd("f", []byte("alice:{PLAIN}a::::::allow_nets="+bad+"\n"), lower); err == nil || !strings.Contains(err.Error(), "allow_nets") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestPasswdFileGivesAnotherName(t *testing.T) {
+	names := lower
+	names.DefaultDomain = "example.org"
+	parse := func(lines ...string) (*PasswdFile, error) {
+		table, err := parsePasswd("f", []byte(strings.Join(lines, "\n")+"\n"), names)
+		p := &PasswdFile{opts: PasswdFileOptions{Hashing: NewHashing(0)}}
+		p.users.Store(table)
+		return p, err
+	}
+	p, err := parse("alice:{PLAIN}a::::::user=U17 backend=b1", "old:{PLAIN}a::::::backend=b1 user=u17", "carol:{PLAIN}c::::::user=carol@example.org backend=b2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for login, verdict := range map[string]Accepted{"alice": {User: "u17", Placement: "b1"}, "old": {User: "u17", Placement: "b1"}} {
+		c, err := NewCredentials(names, MechanismPlain, "", login, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, p.Authenticate(t.Context(), c), verdict)
+	}
+	for user, at := range map[string]string{"u17": "b1", "carol@example.org": "b2", "alice@example.org": "", "nobody": ""} {
+		if got, known := p.Placed(user); got != at || known != (at != "") {
+			t.Errorf("%s is placed at %q, %v", user, got, known)
+		}
+	}
+	for what, lines := range map[string][]string{
+		"two aliases":         {"a:{PLAIN}a::::::user=u backend=b1", "b:{PLAIN}b::::::user=u backend=b2"},
+		"one without":         {"a:{PLAIN}a::::::user=u backend=b1", "b:{PLAIN}b::::::user=u"},
+		"the user's own line": {"a:{PLAIN}a::::::user=u@example.org backend=b1", "u:{PLAIN}b::::::backend=b2"},
+	} {
+		if _, err := parse(lines...); err == nil || !strings.Contains(err.Error(), "f:2: another backend than in line 1") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for _, bad := range []string{"user=", "user=a user=b", "user=a*b"} {
+		names.RefuseSeparators = "*"
+		if _, err := parse("a:{PLAIN}a::::::" + bad); err == nil || !strings.Contains(err.Error(), "user: write it once") {
+			t.Errorf("%s: %v", bad, err)
 		}
 	}
 }

@@ -57,6 +57,9 @@ func (s *Session) recheck(ctx context.Context) error {
 	if !ok {
 		return errSessionOver
 	}
+	if auth.Holds(set.Sources, s.cred.login(s.user), stamp) {
+		return nil // what the source gave, another user's name for instance, is as before
+	}
 	// The name is canonical since the login and doesn't change.
 	creds := auth.Credentials{
 		User: s.cred.login(s.user), Password: password, Mechanism: s.cred.mechanism,
