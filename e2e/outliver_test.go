@@ -49,7 +49,10 @@ func (o *outliver) connect(t testing.TB, addr string) {
 // command says a command and waits for its answer.
 func (o *outliver) command(line string) (imaptest.Response, error) {
 	tag := fmt.Sprintf("t%d", o.answers.Load())
-	_, r, err := o.conn.Command(tag, line)
+	told, r, err := o.conn.Command(tag, line)
+	if err != nil && len(told) > 0 {
+		err = fmt.Errorf("%w (after %s)", err, told[len(told)-1])
+	}
 	o.answers.Add(1)
 	return r, err
 }

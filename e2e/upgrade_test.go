@@ -186,13 +186,14 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	servers.Real(t)
 	long := os.Getenv(upgradeLong) != ""
 	busy, idle, users, further, linger, think := 6, 2, 5, int64(5), "10ms", time.Duration(0)
-	extra := ""
+	extra, handover := "", "10m"
 	if long {
+		handover = "24h" // the old process begins at once to end sessions, at even intervals over four fifths of that
 		busy, idle, users, further, linger, think = 500, 50, 100, 2000, "10s", time.Second
 		extra = "service imap {\n process_limit = 4096\n}\n"
 	}
 	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox", Extra: extra})
-	p := startProxy(t, proxyOptions{Backends: []backend{{ID: "d1", Address: s.Addr}}, Linger: linger, Shutdown: handingOver(t, "10m")})
+	p := startProxy(t, proxyOptions{Backends: []backend{{ID: "d1", Address: s.Addr}}, Linger: linger, Shutdown: handingOver(t, handover)})
 	end := make(chan struct{})
 	var all []*outliver
 	var running sync.WaitGroup
