@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"imapproxy/internal/admin"
@@ -70,11 +71,13 @@ func showProxies(w io.Writer, all admin.Cluster[admin.Status]) error {
 	return notAnswered(w, all.Failed())
 }
 
-// showUnheard names the proxies that the others count with and that haven't answered.
+// showUnheard names the proxies that the others count with and that haven't answered. One at whose admin address
+// no proxy was asked, since Consul doesn't list it, may well be alive: it isn't called silent.
 func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) error {
 	var agreed *admin.Agreement
-	heard := map[string]bool{}
+	heard, asked := map[string]bool{}, map[string]bool{}
 	for _, p := range all.Proxies {
+		asked[p.Address] = true
 		if p.Answer == nil {
 			continue
 		}
@@ -96,6 +99,12 @@ func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) error {
 		until := "until its Consul session ends"
 		if p.Removed != nil {
 			until = "for another " + ago(time.Until(*p.Removed))
+		}
+		if p.Admin != "" && !strings.HasPrefix(p.Admin, ":") && !asked[p.Admin] { // ":8143" is completed by Consul's entry
+			fmt.Fprintf(w, "\nA proxy isn't listed, and wasn't asked: on %s, admin address %s. The others count with it %s. It may be alive: look with imapproxy status --admin %s. "+
+				"If it is, another one with the same host name and port may have taken its entry in Consul (docs/cluster.md). If it is dead: imapproxy proxies remove %s\n",
+				dash(p.Host), dash(p.Admin), until, dash(p.Admin), p.ID)
+			continue
 		}
 		fmt.Fprintf(w, "\nA proxy doesn't answer: on %s, admin address %s. The others count with it %s. If it is dead: imapproxy proxies remove %s\n", dash(p.Host), dash(p.Admin), until, p.ID)
 	}

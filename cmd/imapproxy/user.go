@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"imapproxy/internal/admin"
@@ -28,7 +29,7 @@ func showUser(w io.Writer, u admin.User) error {
 	}
 	rows := [][]string{{"a login goes to", dash(goes)}, {"pin", pinWords(u.Pin)}, {"placement", dash(u.Placement)}, {"moved to", overrideWords(u)}, {"warm connections", fmt.Sprint(u.WarmConnections)}}
 	for _, s := range u.Sessions {
-		state := s.Attachment + " " + parens(s.NotParked)
+		state := strings.TrimSpace(s.Attachment + " " + parens(s.NotParked))
 		rows = append(rows, []string{"session " + s.ID, fmt.Sprintf("on %s, %s, from %s, for %s", dash(s.Backend), state, dash(s.Client), ago(time.Since(s.Started)))})
 	}
 	if u.More {
