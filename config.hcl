@@ -512,7 +512,9 @@ routing {
 
 # Registers the proxy itself as a service in Consul, with the access of discovery
 # "consul", or of the CONSUL_HTTP_* variables. If Consul refuses, the proxy logs a warning
-# and continues. It also warns of two proxies under one name, which don't share pins yet.
+# and continues. The entry's id is made of the service, the machine's name and the port below: proxies on
+# one machine, or in containers with one host name, need different ports, or they take each
+# other's entry.
 # Without the block: off.
 #register {
   # Default: "imapproxy".
