@@ -142,10 +142,10 @@ func (w *world) excused(err error, breaks int64) bool {
 	return (w.l.breaker.count() != breaks || w.l.breaks && errors.Is(err, errCut)) && !errors.Is(err, errTold)
 }
 
-// errSilent: the server itself greets nobody, with no proxy between.
+// errSilent: the server itself greets no client, with no proxy between.
 var errSilent = errors.New("the server accepts connections, and greets none")
 
-// silent says whether a Cyrus greets nobody any more. Its master counts the processes that wait for connections, and miscounts where
+// silent says whether a Cyrus greets no client any more. Its master counts the processes that wait for connections, and miscounts where
 // one has ended badly: then it starts none. Another server isn't asked: of those this isn't known.
 func (l *lab) silent() bool {
 	if l.server == nil || l.server.Kind != "cyrus" {
