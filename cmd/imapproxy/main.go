@@ -34,6 +34,7 @@ type commandLine struct {
 	Sessions   sessionsCommand   `cmd:"" help:"The sessions of a running proxy."`
 	Proxies    proxiesCommand    `cmd:"" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
 	User       userCommand       `cmd:"" help:"Where a user is and why: sessions on all proxies, pin, placement, last failures."`
+	Config     configCommand     `cmd:"" help:"The settings of a running proxy, without secrets, and whether they are those of its file."`
 	Kick       kickCommand       `cmd:"" help:"End a user's sessions, one session, or all on a backend."`
 	Drain      drainCommand      `cmd:"" help:"Move a backend's users away, for all proxies, with their sessions connected; it holds until undrain."`
 	Undrain    undrainCommand    `cmd:"" help:"End a drain: the backend takes users again."`

@@ -33,6 +33,9 @@ func (s *Server) routes() map[string]route {
 		"/v1/kick":     {serve: s.kick, post: true},
 		"/v1/flush":    {serve: s.flush, post: true},
 	}
+	if s.opts.Config != nil {
+		r[configPath] = route{serve: s.config}
+	}
 	for _, path := range slices.Collect(maps.Keys(r)) {
 		if strings.HasPrefix(path, "/v1/") {
 			r[clusterPath(path)] = s.clustered(path, r[path])

@@ -27,17 +27,19 @@ const telemetryFlush = 5 * time.Second
 // before Run. On error Open releases everything. Mistakes in the configuration are
 // config.Errors; an error in the use of a setting names its file and line as well.
 func Open(ctx context.Context, o Options) (*App, error) {
+	since := time.Now() // before the files are read
 	cfg, warnings, err := o.load()
 	if err != nil {
 		return nil, err
 	}
 	a := &App{
-		opts: o, cfg: cfg, level: &slog.LevelVar{}, instance: strings.ToLower(rand.Text()[:16]), started: time.Now(),
+		opts: o, cfg: cfg, level: &slog.LevelVar{}, instance: strings.ToLower(rand.Text()[:16]), started: since,
 		ready: make(chan struct{}), reloads: make(chan chan error), ending: make(chan struct{}), pauseNews: make(chan struct{}, 1),
 	}
 	if a.sockets = o.Sockets; a.sockets == nil {
 		a.sockets = &handover.Sockets{}
 	}
+	a.current.Store(&inForce{cfg: cfg, digest: config.Digest(cfg), since: since})
 	a.over, a.stop = context.WithCancel(context.Background())
 	a.end = sync.OnceFunc(func() { close(a.ending) })
 	if err := a.open(ctx); err != nil {
@@ -106,7 +108,6 @@ func (a *App) open(ctx context.Context) (err error) {
 	if a.server, err = proxy.New(options); err != nil {
 		return err
 	}
-	a.digest.Store(new(config.Digest(a.cfg)))
 	if a.admin, err = a.openAdmin(); err != nil {
 		return err
 	}

@@ -49,10 +49,11 @@ func (a *App) reload() error {
 	a.reopenLog()
 	a.beside.tellOlder(handover.Message{Do: "reopen"})
 	var changes []config.Change
+	since := time.Now() // before the files are read
 	wanted, warnings, err := a.again()
 	if err == nil {
 		a.warn(warnings)
-		changes, err = a.apply(wanted, func() {
+		changes, err = a.apply(wanted, since, func() {
 			a.notify(daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec(), "reloading")
 		})
 	}
@@ -102,8 +103,8 @@ func (a *App) tellReload(changes []config.Change, err error) {
 }
 
 // apply applies new settings, all or none, except those that need a restart. Steps that can fail come before
-// the first change; applying is called after them.
-func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Change, err error) {
+// the first change; applying is called after them. since is when the files began to be read.
+func (a *App) apply(wanted *config.Config, since time.Time, applying func()) (changes []config.Change, err error) {
 	next := config.Reloaded(a.cfg, wanted)
 	keepAgreed(a.cfg, next)
 	changes = changesOf(a.cfg, wanted, next)
@@ -160,7 +161,7 @@ func (a *App) apply(wanted *config.Config, applying func()) (changes []config.Ch
 	applying()
 	before := a.cfg
 	a.cfg = next
-	a.digest.Store(new(config.Digest(next)))
+	a.current.Store(&inForce{cfg: next, digest: config.Digest(next), since: since})
 	a.tel.SwitchLog(log)
 	if err := a.router.Reload(routes); err != nil {
 		a.tel.Log.Error("routing keeps its old settings", "error", err)

@@ -60,7 +60,7 @@ type App struct {
 	lastReload atomic.Pointer[admin.Reload] // nil: there was none
 	asked      *discovery.RegisterOptions   // the entry in Consul with which alone has asked; nil: there is none
 	registered atomic.Pointer[string]       // the id in Consul; nil: it isn't registered
-	digest     atomic.Pointer[string]       // of the settings (config.Digest)
+	current    atomic.Pointer[inForce]      // for other goroutines than Run's
 
 	// ---- What follows belongs to the goroutine of Open, Run and Close.
 
@@ -80,6 +80,13 @@ type App struct {
 	serving      *task.Task // server.Serve
 	answering    *task.Task // admin.Serve
 	listening    *task.Task // events.Serve
+}
+
+// inForce are the current settings. They don't change: a reload stores others.
+type inForce struct {
+	cfg    *config.Config
+	digest string    // config.Digest
+	since  time.Time // when the file began to be read
 }
 
 // Options are the settings of an App that aren't in its configuration. File or Config is required;

@@ -17,13 +17,13 @@ type AuthBackend struct{}
 
 // AuthPasswdFile is a passwd-file in Dovecot's form.
 type AuthPasswdFile struct {
-	Path string `hcl:"path" path:"users" required:"path = \"users.passwd\""`
+	Path string `hcl:"path" path:"users" required:"path = \"users.passwd\"" read:"changed"`
 }
 
 // AuthHTTP is a service that is asked by the protocol of nginx's mail proxy.
 type AuthHTTP struct {
-	URL         string            `hcl:"url" required:"url = \"http://127.0.0.1:9000/auth\""`
-	Headers     map[string]string `hcl:"headers" default:"{}"`
+	URL         string            `hcl:"url" required:"url = \"http://127.0.0.1:9000/auth\"" secret:"url"`
+	Headers     map[string]string `hcl:"headers" default:"{}" secret:"all"`
 	CAFile      string            `hcl:"ca_file" path:"cert" default:""`
 	Timeout     time.Duration     `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
 	Concurrency int               `hcl:"concurrency" default:"32" min:"2" max:"1000"`
@@ -31,7 +31,7 @@ type AuthHTTP struct {
 
 // AuthLDAP is a directory: UserDN, or Base and Filter, say which entry is a user's.
 type AuthLDAP struct {
-	URL                string        `hcl:"url" required:"url = \"ldaps://ldap.example.org\""`
+	URL                string        `hcl:"url" required:"url = \"ldaps://ldap.example.org\"" secret:"url"`
 	StartTLS           bool          `hcl:"start_tls" default:"false"`
 	CAFile             string        `hcl:"ca_file" path:"cert" default:""`
 	UserDN             string        `hcl:"user_dn" default:""`
@@ -51,7 +51,7 @@ type AuthLDAP struct {
 // AuthSQL is a database that has a row for each user.
 type AuthSQL struct {
 	Driver       string        `hcl:"driver" enum:"postgres|mysql|sqlite" required:"driver = \"postgres\", \"mysql\" (also for MariaDB) or \"sqlite\""`
-	DSN          string        `hcl:"dsn" required:"dsn = \"postgres://imapproxy@db.example.org/mail?sslmode=verify-full\""`
+	DSN          string        `hcl:"dsn" required:"dsn = \"postgres://imapproxy@db.example.org/mail?sslmode=verify-full\"" secret:"all"`
 	PasswordFile string        `hcl:"password_file" path:"secret" default:""`
 	Query        string        `hcl:"query" required:"query = \"SELECT password FROM users WHERE name = %u\""`
 	Timeout      time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`

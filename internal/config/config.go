@@ -33,8 +33,12 @@ import (
 //	                     relative to the folder of the configuration file. path:"own" is a
 //	                     file that the proxy writes: its folder must be there. path:"socket"
 //	                     is a unix socket that it makes
+//	read:"…"             when the file's content is read: "changed": whenever it has changed;
+//	                     "start": at the start; without the tag: at the start and at each reload
 //	reload:"restart"     a change of it needs a restart; in a block with a name the whole
 //	                     block then does, since its settings only fit together
+//	secret:"all"         a value that may hold a secret, which is never shown; secret:"url": a
+//	                     URL, shown without its user, password and parameters
 
 // Config is a whole configuration. Every field is set: what the file doesn't say
 // has its default.
@@ -72,8 +76,8 @@ type Listener struct {
 
 // Certificate is a certificate chain and its key, both PEM files.
 type Certificate struct {
-	CertFile string `hcl:"cert_file" path:"cert" required:"cert_file = \"/path/to/fullchain.pem\""`
-	KeyFile  string `hcl:"key_file" path:"secret" required:"key_file = \"/path/to/privkey.pem\""`
+	CertFile string `hcl:"cert_file" path:"cert" required:"cert_file = \"/path/to/fullchain.pem\"" read:"changed"`
+	KeyFile  string `hcl:"key_file" path:"secret" required:"key_file = \"/path/to/privkey.pem\"" read:"changed"`
 }
 
 // ProxyProtocol says which addresses may send the client's address (PROXY v1 and v2).
@@ -122,7 +126,7 @@ type Discovery struct {
 // Consul finds backends as instances of a Consul service. What is empty is taken
 // from the CONSUL_HTTP_* environment, else Consul's own default holds.
 type Consul struct {
-	Address    string   `hcl:"address" default:""`
+	Address    string   `hcl:"address" default:"" secret:"url"`
 	Service    string   `hcl:"service" required:"service = \"imap\""`
 	Tags       []string `hcl:"tags" default:"[]"`
 	Datacenter string   `hcl:"datacenter" default:""`
@@ -262,8 +266,8 @@ type Log struct {
 
 // Traces go to an OTLP/HTTP endpoint; an empty one turns them off.
 type Traces struct {
-	Endpoint string            `hcl:"endpoint" default:"" reload:"restart"`
-	Headers  map[string]string `hcl:"headers" default:"{}" reload:"restart"`
+	Endpoint string            `hcl:"endpoint" default:"" reload:"restart" secret:"url"`
+	Headers  map[string]string `hcl:"headers" default:"{}" reload:"restart" secret:"all"`
 	Sample   Percent           `hcl:"sample" default:"1%"`
 	Slow     time.Duration     `hcl:"slow" default:"2s" min:"0s" max:"1h"`
 }
@@ -272,15 +276,15 @@ type Traces struct {
 // where one is named.
 type Metrics struct {
 	Prometheus bool              `hcl:"prometheus" default:"true" reload:"restart"`
-	Endpoint   string            `hcl:"endpoint" default:"" reload:"restart"`
-	Headers    map[string]string `hcl:"headers" default:"{}" reload:"restart"`
+	Endpoint   string            `hcl:"endpoint" default:"" reload:"restart" secret:"url"`
+	Headers    map[string]string `hcl:"headers" default:"{}" reload:"restart" secret:"all"`
 	Interval   time.Duration     `hcl:"interval" default:"60s" min:"100ms" max:"1h" reload:"restart"`
 }
 
 // Admin is the HTTP API; an empty address turns it off.
 type Admin struct {
 	Address   string `hcl:"address" default:"127.0.0.1:8143" reload:"restart"`
-	TokenFile string `hcl:"token_file" path:"secret" default:"" reload:"restart"`
+	TokenFile string `hcl:"token_file" path:"secret" default:"" reload:"restart" read:"start"`
 	CertFile  string `hcl:"cert_file" path:"cert" default:"" reload:"restart"`
 	KeyFile   string `hcl:"key_file" path:"secret" default:"" reload:"restart"`
 }
