@@ -96,10 +96,10 @@ func (b *breaker) carry(from, to net.Conn, left *atomic.Int64, cut func()) {
 		n, err := from.Read(buf)
 		if n > 0 {
 			rest := left.Add(-int64(n))
-			if rest < 0 && rest+int64(n) <= 0 {
+			if rest < 0 && rest+int64(n) < 0 {
 				continue // it is a black hole by now
 			}
-			if rest < 0 && rest+int64(n) > 0 { // up to here, and no further
+			if rest < 0 { // up to here, and no further
 				_, _ = to.Write(buf[:rest+int64(n)])
 				b.breaks.Add(1)
 				if rand.IntN(oneHoleOf) == 0 {
@@ -197,4 +197,37 @@ func (w *world) comeBack() error {
 	}
 	_, err := w.w.look()
 	return err
+}
+
+// A connection whose last octet was the end of what one side had sent is cut as well, at the next one.
+func TestABreakerCutsBetweenWrites(t *testing.T) {
+	client, in := net.Pipe()
+	out, server := net.Pipe()
+	var left atomic.Int64
+	left.Store(5)
+	cut := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		(&breaker{}).carry(in, out, &left, func() {
+			_ = in.Close()
+			close(cut)
+		})
+	})
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = out.Close()
+		running.Wait()
+	})
+	_, err := client.Write([]byte("12345"))
+	must(t, err)
+	_, err = io.ReadFull(server, make([]byte, 5))
+	must(t, err)
+	running.Go(func() { _, _ = io.Copy(io.Discard, server) })
+	_, err = client.Write([]byte("6"))
+	must(t, err)
+	select {
+	case <-cut:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it is a black hole for ever")
+	}
 }
