@@ -189,30 +189,32 @@ func TestFlagsThatCameWhileItWasParkedAreTold(t *testing.T) {
 			"shown":     {`* 2 FETCH (FLAGS (\Flagged))`},
 			"announced": {`* FLAGS (\Seen \Flagged \Deleted kw0)`, `* OK [PERMANENTFLAGS (\Seen \Flagged \Deleted kw0)] p`},
 		} {
-			t.Run(name+", "+shown, func(t *testing.T) {
-				p := newScripted(t, scriptedCaps, 4, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
-				var hidden atomic.Bool
-				hidden.Store(true)
-				p.hidesModSeq(&hidden)
-				c := p.login("alice")
-				c.MustOK("SELECT INBOX")
-				p.flag(2)
-				p.fetched(lines...)
-				p.parked()
-				hidden.Store(false)
-				more(p)
-				c.Write("n NOOP")
-				told := false
-				for {
-					r := c.Expect("{*}")
-					if told = told || r.Text == `* 2 FETCH (FLAGS (\Flagged))` || r.Text == `* 1 FETCH (FLAGS (\Flagged))`; r.Word(0) == "N" {
-						break
+			for _, command := range []string{"NOOP", "CREATE x"} { // answered without a backend, and by one
+				t.Run(fmt.Sprintf("%s, %s, %s", name, shown, command), func(t *testing.T) {
+					p := newScripted(t, scriptedCaps, 4, func(o *Options) { o.Park.QuietAfter = time.Nanosecond })
+					var hidden atomic.Bool
+					hidden.Store(true)
+					p.hidesModSeq(&hidden)
+					c := p.login("alice")
+					c.MustOK("SELECT INBOX")
+					p.flag(2)
+					p.fetched(lines...)
+					p.parked()
+					hidden.Store(false)
+					more(p)
+					c.Write("n " + command)
+					told := false
+					for {
+						r := c.Expect("{*}")
+						if told = told || r.Text == `* 2 FETCH (FLAGS (\Flagged))` || r.Text == `* 1 FETCH (FLAGS (\Flagged))`; r.Word(0) == "N" {
+							break
+						}
 					}
-				}
-				if !told {
-					t.Error("the client wasn't told of the flags")
-				}
-			})
+					if !told {
+						t.Error("the client wasn't told of the flags")
+					}
+				})
+			}
 		}
 	}
 }
