@@ -65,8 +65,17 @@ func newBreaker(t testing.TB, backend string) *breaker {
 				reset(c)
 				reset(s)
 			}
-			running.Go(func() { b.carry(c, s, left, cut) })
-			running.Go(func() { b.carry(s, c, left, cut) })
+			running.Go(func() {
+				var both sync.WaitGroup
+				both.Go(func() { b.carry(c, s, left, cut) })
+				both.Go(func() { b.carry(s, c, left, cut) })
+				both.Wait()
+				mu.Lock()
+				defer mu.Unlock()
+				delete(open, c)
+				delete(open, s)
+				_, _ = c.Close(), s.Close() // a connection that nothing closes costs two descriptors until the test's end
+			})
 		}
 	})
 	t.Cleanup(func() { // the proxy has ended
@@ -110,16 +119,17 @@ func (b *breaker) carry(from, to net.Conn, left *atomic.Int64, cut func()) {
 				return
 			}
 			if _, err := to.Write(buf[:n]); err != nil {
+				_ = from.Close() // its writer ends as well
 				return
 			}
 		}
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				if tcp, ok := to.(*net.TCPConn); ok {
-					_ = tcp.CloseWrite()
-					return
-				}
-			}
+		switch tcp, ok := to.(*net.TCPConn); {
+		case err == nil:
+		case ok && errors.Is(err, io.EOF):
+			_ = tcp.CloseWrite()
+			return
+		default:
+			_ = to.Close() // its reader ends as well
 			return
 		}
 	}

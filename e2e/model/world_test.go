@@ -67,7 +67,11 @@ func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *t
 			return w.t, err
 		}
 		w.clients = append(w.clients, c)
-		if err := c.selectBox(d); err != nil {
+		breaks := l.breaker.count()
+		switch err := c.selectBox(d); {
+		case err != nil && w.excused(err, breaks):
+			return w.t, nil // a loss before the case has begun
+		case err != nil:
 			return w.t, err
 		}
 	}
