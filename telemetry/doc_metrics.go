@@ -87,7 +87,7 @@ func unitText(unit string) string {
 		return ", in bytes"
 	}
 	name := strings.Trim(unit, "{}")
-	if strings.HasSuffix(name, "x") || strings.HasSuffix(name, "ch") {
+	if strings.HasSuffix(name, "x") || strings.HasSuffix(name, "ch") || strings.HasSuffix(name, "s") {
 		name += "e"
 	}
 	return ", counts " + name + "s"

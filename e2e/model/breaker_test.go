@@ -152,30 +152,6 @@ func (w *world) excused(err error, breaks int64) bool {
 	return (w.l.breaker.count() != breaks || w.l.breaks && errors.Is(err, errCut)) && !errors.Is(err, errTold)
 }
 
-// errSilent: the server itself greets no client, with no proxy between.
-var errSilent = errors.New("the server accepts connections, and greets none")
-
-// silent says whether a Cyrus greets no client any more. Its master counts the processes that wait for connections, and miscounts where
-// one has ended badly: then it starts none. Another server isn't asked: of those this isn't known.
-func (l *lab) silent() bool {
-	if l.server == nil || l.server.Kind != "cyrus" {
-		return false
-	}
-	for range 3 {
-		c, err := net.DialTimeout("tcp", l.server.Addr, 10*time.Second)
-		if err != nil {
-			return false
-		}
-		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second)) // a greeting that is read ends the look
-		n, _ := c.Read(make([]byte, 1))
-		_ = c.Close() // it was only looked at
-		if n > 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // comeBack has all clients connect again, after an operation that a loss has ended in the middle.
 func (w *world) comeBack() error {
 	w.stats.losses++
@@ -196,9 +172,6 @@ func (w *world) comeBack() error {
 			}
 			if errors.Is(err, errTold) || try == 20 {
 				return err
-			}
-			if try >= 2 && w.l.silent() {
-				return errSilent
 			}
 			if n != nil {
 				c = n

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -71,10 +70,7 @@ func (l *lab) many(t *testing.T, d time.Duration) {
 				mu.Lock()
 				cases++
 				stop := failed
-				switch {
-				case errors.Is(err, errSilent), err != nil && l.breaks && !errors.Is(err, errTold) && l.silent():
-					t.Logf("cut short: %v", err)
-				case err != nil && !failed:
+				if err != nil && !failed {
 					failed, stop = true, true
 					l.report(t, s, user, tr, err)
 				}

@@ -2,9 +2,12 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -126,22 +129,21 @@ func parsePasswd(file string, src []byte, names Names) (*table, error) {
 // place finds the placements of users whom lines name in user=. Lines that log their clients in as the same user have
 // to place the user on the same backend.
 func (t *table) place(fail func(line int, format string, args ...any)) {
-	first := map[string]*entry{}
-	for name, e := range t.users {
+	first := map[string]*entry{} // the user's own line, or else the first one that names the user
+	byLine := slices.SortedFunc(maps.Values(t.users), func(a, b *entry) int { return cmp.Compare(a.line, b.line) })
+	for _, e := range byLine {
 		if e.user == "" {
 			continue
 		}
-		if own := t.users[e.user]; own != nil && own.user == "" {
-			first[e.user] = own
-		} else if first[e.user] == nil {
-			first[e.user] = t.users[name]
+		as := first[e.user]
+		if as == nil {
+			as = e
+			if own := t.users[e.user]; own != nil && own.user == "" {
+				as = own
+			}
+			first[e.user] = as
 		}
-	}
-	for _, e := range t.users {
-		if e.user == "" {
-			continue
-		}
-		if as := first[e.user]; e.placement != as.placement {
+		if e.placement != as.placement {
 			fail(max(e.line, as.line), "another backend than in line %d, for the same user", min(e.line, as.line))
 			continue
 		}

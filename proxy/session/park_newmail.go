@@ -10,9 +10,9 @@ import (
 // newMailBuffer collects what one of the proxy's own commands outside IDLE brings of messages and of flags. The
 // client is told with its next command, as it would be if the proxy had sent nothing: a STORE * may be on the
 // way and means the last message that the client knows, or a SELECT, after which a FETCH would be taken for one
-// of the new mailbox. Resyncs find the flags again, by the view's mod-sequence, which is 1 if the
-// answer to the session's own SELECT had none. A client that has enabled UIDONLY isn't told of VANISHED either, as no command is in progress (RFC 7162 §3.2.10.2): it still counts
-// those messages.
+// of the new mailbox. Resyncs find the flags again, by the view's mod-sequence: that of the session's own
+// SELECT, or 1 if its answer had none and there are flags here. A client that has enabled UIDONLY isn't told of
+// VANISHED either, as no command is in progress (RFC 7162 §3.2.10.2): it still counts those messages.
 type newMailBuffer struct {
 	s     *Session
 	lines [][]byte
