@@ -112,6 +112,17 @@ func TestASessionOutlivesItsBackendConnection(t *testing.T) {
 		}
 		c.Expect("n OK {*}")
 	})
+	t.Run("without QRESYNC, one has gone, and all UIDs were told", func(t *testing.T) {
+		p := newScripted(t, "IMAP4rev1 IDLE UNSELECT ESEARCH", 3)
+		c := p.stays("SELECT INBOX", "UID FETCH 1:* (FLAGS)")
+		p.expunge(2)
+		p.lose()
+		c.Write("n NOOP")
+		c.Expect("* 2 EXPUNGE")
+		c.Expect("* 1 FETCH (FLAGS ())")
+		c.Expect("* 2 FETCH (FLAGS ())")
+		c.Expect("n OK {*}")
+	})
 	t.Run("the backend says BYE", func(t *testing.T) {
 		p := newScripted(t, scriptedCaps, 3)
 		c := p.stays("SELECT INBOX")

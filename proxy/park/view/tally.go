@@ -6,20 +6,29 @@ import (
 	"slices"
 )
 
-// maxTally bounds a Tally's log, in entries of 12 bytes.
-const maxTally = 256
+// Bounds of a Tally's memory.
+const (
+	maxTally  = 256  // entries of its log, of 12 bytes
+	maxListed = 2048 // ranges of UIDs that FETCH responses have told, of 8 bytes
+)
 
 // Tally records which messages a client was told have come to its mailbox or gone from it since the SELECT. If the
 // connection is lost, Found finds by it the messages that the client counts. It has no UIDs except those of
-// VANISHED responses and that of the last message, if a FETCH response had it. The zero value is that of a mailbox
-// without messages.
+// VANISHED responses, that of the last message, if a FETCH response had it, and those of all messages once FETCH
+// responses have told them all. The zero value is that of a mailbox without messages.
 type Tally struct {
 	// first is the number of messages at the SELECT (the old messages), old how many of them the client still
-	// counts.
+	// counts. Once the client was told the UIDs of all messages, those are the old ones.
 	first, old uint32
 	// base are the UIDs of the old messages, if they are known, as they are after a resume (hasBase).
 	base    UIDs
 	hasBase bool
+	// from is the lowest UID that an added message can have, if it isn't lower than the UIDNEXT of the SELECT.
+	from uint32
+	// list are the UIDs of the messages up to number listed, as FETCH responses have told them one after the other
+	// since the last one has gone: of all messages, or of the added ones where base is known. listed 0: no list has begun.
+	list   uidBuilder
+	listed uint32
 	// added is the number of messages that have come since, standing how many of them the client still counts.
 	added, standing uint32
 	// newest says that the client still counts the message that was added last.
@@ -69,7 +78,9 @@ func (t *Tally) BeginWith(messages UIDs) {
 func (t *Tally) Count() uint32 { return t.old + t.standing }
 
 // Lose records that the client was told something that can't be followed.
-func (t *Tally) Lose() { t.lost, t.log = true, nil }
+func (t *Tally) Lose() {
+	t.lost, t.log, t.list = true, nil, uidBuilder{}
+}
 
 // Exists records an EXISTS: the client counts n messages now.
 func (t *Tally) Exists(n uint32) {
@@ -86,10 +97,53 @@ func (t *Tally) Exists(n uint32) {
 	}
 }
 
-// Named records that message n has this UID, as a FETCH response says. Only the last message's is kept.
+// Named records that message n has this UID, as a FETCH response says. The last message's is kept, and those of all
+// messages if they are told one after the other, as in the answer to UID FETCH 1:*.
 func (t *Tally) Named(n, uid uint32) {
-	if t.newest && n == t.Count() && uid != 0 {
+	if uid == 0 || t.lost {
+		return
+	}
+	if t.newest && n == t.Count() {
 		t.named, t.namedUID = t.added, uid
+	}
+	known, last := t.hasBase && !t.short, uint32(0)
+	if known {
+		last = t.base.Last()
+	}
+	switch begin := !known && n == 1 || known && n == t.old+1; {
+	case known && t.added == 0:
+		return // all are known
+	case begin:
+		t.unlist()
+	case t.listed == 0 || n != t.listed+1:
+		return
+	default:
+		last = t.list.ranges[len(t.list.ranges)-1][1]
+	}
+	if uid <= last || len(t.list.ranges) >= maxListed {
+		t.unlist()
+		return
+	}
+	t.list.add(uid, uid)
+	t.listed = n
+	if n == t.Count() && uid < 1<<32-1 {
+		t.rebase()
+	}
+}
+
+// unlist forgets the list.
+func (t *Tally) unlist() { t.list.ranges, t.listed = t.list.ranges[:0], 0 }
+
+// rebase resets the Tally once the UIDs of all messages that the client counts are known: they are the old ones from
+// now on, and messages that come later have higher UIDs.
+func (t *Tally) rebase() {
+	all := t.list.set()
+	if t.hasBase && !t.short {
+		all = t.apply(t.base, oldGone, oldDown).Union(all)
+	}
+	t.unlist()
+	if n := all.Count(); n == t.Count() {
+		*t = Tally{first: n, old: n, base: all, hasBase: true, from: all.Last() + 1, log: t.log[:0]}
 	}
 }
 
@@ -100,6 +154,7 @@ func (t *Tally) logs(kinds ...tallyKind) bool {
 
 // Expunged records an EXPUNGE of a message number.
 func (t *Tally) Expunged(n uint32) {
+	t.unlist()
 	switch {
 	case n == 0 || n > t.Count():
 		t.Lose()
@@ -141,6 +196,8 @@ func (t *Tally) gone(same, down tallyKind, n uint32) {
 // Vanished records a VANISHED, not VANISHED (EARLIER): these messages, which the client counted, have gone. next is
 // the UIDNEXT of the SELECT.
 func (t *Tally) Vanished(uids UIDs, next uint32) {
+	t.unlist()
+	next = max(t.from, next)
 	old := uids.Below(next).Count()
 	if next == 0 || old > t.old || uids.Count()-old > t.standing {
 		t.Lose()
@@ -186,7 +243,8 @@ var (
 // Found returns the messages that the client counts. at is the mailbox as the client was told of it at the SELECT; its
 // UIDs aren't used. The errors are *NotSame, ErrNotFollowed, ErrNoUIDNext and ErrNotExact: nothing is guessed.
 //
-// Old messages have UIDs below the UIDNEXT of the SELECT, added ones have higher ones, in the order in which they came.
+// Old messages have UIDs below the UIDNEXT of the SELECT, added ones have higher ones, in the order in which they came. Where
+// the client was told the UIDs of all messages since, old ones are those.
 // The first case that applies decides, for the old messages:
 //
 //	their UIDs were known                                       the log is applied to them
@@ -215,14 +273,16 @@ func (t *Tally) Found(at *View, s Seen) (UIDs, error) {
 		return UIDs{}, &NotSame{Reason: LowerModSeq}
 	case t.lost:
 		return UIDs{}, ErrNotFollowed
-	case at.UIDNext == 0:
+	}
+	next := max(t.from, at.UIDNext)
+	if next == 0 {
 		return UIDs{}, ErrNoUIDNext
 	}
-	old, err := t.foundOld(at.UIDNext, s)
+	old, err := t.foundOld(next, s)
 	if err != nil {
 		return UIDs{}, err
 	}
-	added, err := t.foundAdded(at.UIDNext, s)
+	added, err := t.foundAdded(next, s)
 	if err != nil {
 		return UIDs{}, err
 	}

@@ -67,6 +67,39 @@ func TestWhatAClientCountsIsFoundAfterALoss(t *testing.T) {
 		"the UIDs of before are known, and another is there": {
 			tell: func(y *Tally) { y.BeginWith(UIDsOf(2, 4, 6, 8)); y.Expunged(2) },
 			seen: Seen{UIDs: UIDsOf(2, 3, 6, 8)}, err: &NotSame{UnknownLowUID}},
+		"all UIDs were told, then messages came and went unheard": {
+			tell: func(y *Tally) { y.Exists(6); list(y, 1, 1, 2, 3, 4, 5, 12); y.Exists(7) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 5, 12, 14), Vanished: UIDsOf(4, 11), QResync: true}, want: "1:5,12,14"},
+		"all UIDs were told, and the server says nothing of what has gone": {
+			tell: func(y *Tally) { y.Exists(6); list(y, 1, 1, 2, 3, 4, 5, 12) },
+			seen: Seen{UIDs: UIDsOf(1, 3, 5, 14)}, want: "1:5,12"},
+		"all UIDs were told, then one went, told": {
+			tell: func(y *Tally) { list(y, 1, 1, 2, 3, 4, 5); y.Expunged(2) },
+			seen: Seen{UIDs: UIDsOf(1, 4, 5)}, want: "1,3:5"},
+		"all UIDs were told, then by UID": {
+			tell: func(y *Tally) { y.Exists(6); list(y, 1, 1, 2, 3, 4, 5, 13); y.Vanished(UIDsOf(3, 13), 11) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 4, 5, 14)}, want: "1:2,4:5"},
+		"the UIDs of the added ones were told behind those of before": {
+			tell: func(y *Tally) { y.BeginWith(UIDsOf(2, 4)); y.Exists(4); list(y, 3, 12, 15); y.Exists(5) },
+			seen: Seen{UIDs: UIDsOf(2, 4, 12, 15, 19), Vanished: UIDsOf(11, 13, 14), QResync: true}, want: "2,4,12,15,19"},
+		"the added ones were told behind those of before, of which one has gone": {
+			tell: func(y *Tally) { y.BeginWith(UIDsOf(2, 4, 6)); y.Expunged(2); y.Exists(4); list(y, 3, 12, 15) },
+			seen: Seen{UIDs: UIDsOf(2, 6, 15)}, want: "2,6,12,15"},
+		"not all UIDs were told": {
+			tell: func(y *Tally) { y.Exists(6); list(y, 1, 1, 2, 3, 4, 5); y.Exists(7) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 12, 14), Vanished: UIDsOf(11), QResync: true}, err: ErrNotExact},
+		"one goes while the UIDs are told": {
+			tell: func(y *Tally) { y.Exists(6); list(y, 1, 1, 2, 3); y.Expunged(1); list(y, 3, 4, 5) },
+			seen: Seen{UIDs: UIDsOf(2, 3, 4, 5, 12), Vanished: UIDsOf(1, 11), QResync: true}, err: ErrNotExact},
+		"one comes while the UIDs are told": {
+			tell: func(y *Tally) { list(y, 1, 1, 2, 3); y.Exists(6); list(y, 4, 4, 5, 12) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 5, 14)}, want: "1:5,12"},
+		"UIDs go down": {
+			tell: func(y *Tally) { y.Exists(6); list(y, 1, 1, 2, 3, 4, 5, 5) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 12), Vanished: UIDsOf(11), QResync: true}, err: ErrNotExact},
+		"all UIDs were told, and another one from before is there": {
+			tell: func(y *Tally) { list(y, 1, 1, 2, 3, 4, 5) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 6), Vanished: UIDsOf(7), QResync: true}, err: &NotSame{UnknownLowUID}},
 		"another mailbox":        {seen: Seen{UIDValidity: 8, UIDs: UIDRange(1, 5)}, err: &NotSame{OtherUIDValidity}},
 		"a restored one":         {seen: Seen{UIDNext: 3, UIDs: UIDRange(1, 5)}, err: &NotSame{LowerUIDNext}},
 		"an older copy":          {seen: Seen{ModSeq: 3, UIDs: UIDRange(1, 5)}, err: &NotSame{LowerModSeq}},
@@ -95,6 +128,27 @@ func TestWhatAClientCountsIsFoundAfterALoss(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, c.err)
 		case err == nil && got.String() != c.want:
 			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+// list tells the UIDs of the messages from number n on.
+func list(y *Tally, n uint32, uids ...uint32) {
+	for i, u := range uids {
+		y.Named(n+uint32(i), u)
+	}
+}
+
+// Without a bound a client could make the proxy store a UID of each of its messages.
+func TestAListOfUIDsIsBounded(t *testing.T) {
+	for _, messages := range []uint32{maxListed, maxListed + 1} {
+		var y Tally
+		y.Begin(messages)
+		for n := uint32(1); n <= messages; n++ {
+			y.Named(n, 2*n)
+		}
+		if y.hasBase != (messages == maxListed) || len(y.list.ranges) > maxListed {
+			t.Errorf("%d messages: base %t, %d ranges", messages, y.hasBase, len(y.list.ranges))
 		}
 	}
 }
