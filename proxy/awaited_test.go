@@ -15,13 +15,14 @@ import (
 	"imapproxy/routing"
 )
 
-// slowResume has the user's next resume take so long, by the lab's clock.
+// slowResume has the user's next resume take so long, by the lab's clock. A connection that the hub uses meanwhile isn't
+// used for the resume.
 func (p *parkingLab) slowResume(user string, d time.Duration) {
 	p.t.Helper()
 	slow := imaptest.NewTap(p.t, p.model.Addr)
 	slow.Once("SELECT", func() { p.clock.forward(d) })
 	p.router.Apply(routing.Snapshot{Source: "test", Backends: []routing.Backend{{ID: "b1", Address: slow.Addr, Weight: 100}}})
-	p.opts.Park.Pool.ForgetUser(user)
+	p.opts.Park.Pool.LetGo(user)
 }
 
 // number is an attribute of a span as a number; -1: it has none.
@@ -70,6 +71,7 @@ func TestACommandHasWaitedForTheResumeBehindIt(t *testing.T) {
 	c := p.idle("alice")
 	c.Write("DONE")
 	c.Expect("i OK {*}")
+	p.parked(1)
 	p.clock.forward(time.Minute) // the client thinks: no wait of its next command
 	p.slowResume("alice", 7*time.Second)
 	c.MustOK("UID FETCH 1 (FLAGS)")
@@ -93,6 +95,7 @@ func TestACommandInCatchUpHasWaitedForTheResumeBehindIt(t *testing.T) {
 	c.Expect("* 2 EXISTS")
 	c.Write("DONE")
 	c.Expect("i OK {*}")
+	p.parked(2) // DONE has resumed the session if a hint came at the same time
 	other.MustOK("STORE 1 +FLAGS.SILENT (\\Deleted)")
 	other.MustOK("EXPUNGE")
 	p.slowResume("alice", 7*time.Second)

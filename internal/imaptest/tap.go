@@ -161,13 +161,13 @@ func (tp *Tap) OnDown(f TapFunc) {
 	tp.down = f
 }
 
-// Once has f called before the next line of the proxy's that contains the words,
-// and returns a channel that is closed after it.
+// Once has f called before the next line of the proxy's that contains the words, and returns a channel that is closed
+// after it. Words are whole ones: a line with UNSELECT doesn't contain SELECT.
 func (tp *Tap) Once(words string, f func()) <-chan struct{} {
 	done := make(chan struct{})
 	var first sync.Once
 	tp.OnUp(func(_ *Tapped, line string) bool {
-		if strings.Contains(line, words) {
+		if containsWords(line, words) {
 			first.Do(func() {
 				f()
 				close(done)
@@ -176,6 +176,11 @@ func (tp *Tap) Once(words string, f func()) <-chan struct{} {
 		return true
 	})
 	return done
+}
+
+// containsWords says whether a line contains words that begin and end where words of the line do.
+func containsWords(line, words string) bool {
+	return strings.Contains(" "+line+" ", " "+words+" ")
 }
 
 // Down says whether new connections are refused; those there are are cut.

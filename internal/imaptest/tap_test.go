@@ -22,6 +22,20 @@ func TestATapShowsHoldsAndCuts(t *testing.T) {
 		t.Errorf("kept: %s", sent)
 	}
 
+	// A command whose name is the end of another one's.
+	selected := false
+	first := tap.Once("SELECT", func() { selected = true })
+	c.Cmd("UNSELECT")
+	select {
+	case <-first:
+		t.Error("UNSELECT counts as SELECT")
+	default:
+	}
+	c.Cmd("SELECT")
+	if <-first; !selected {
+		t.Error("SELECT wasn't noticed")
+	}
+
 	// An answer that doesn't come any more, though the command was carried out.
 	tap.OnDown(func(_ *Tapped, line string) bool { return !strings.Contains(line, "EXISTS") })
 	c.Write("a SELECT INBOX")
