@@ -45,6 +45,7 @@ var arrows = map[string][]string{
 	"proxy/wire":        {},
 	"proxy/guessing":    {"internal/fair"},
 	"proxy/conn":        {},
+	"proxy/deflate":     {},
 	"routing":           {"telemetry"},
 	"routing/agree":     {"routing"},
 	"routing/cluster":   {"routing", "routing/agree", "routing/discovery", "telemetry"},
@@ -98,15 +99,16 @@ var arrows = map[string][]string{
 // libraries says in which rooms a library may be imported, so that it can be
 // exchanged without looking elsewhere. Those that aren't named are free.
 var libraries = map[string][]string{
-	"github.com/hashicorp/go-memdb":   {"routing"},
-	"github.com/hashicorp/consul/api": {"routing/cluster", "routing/discovery"},
-	"github.com/hashicorp/hcl/v2":     {"internal/config"},
-	"github.com/zclconf/go-cty":       {"internal/config"},
-	"github.com/alecthomas/kong":      {"cmd/imapproxy"},
-	"github.com/go-ldap/ldap/v3":      {"proxy/auth/ldapauth"},
-	"github.com/go-sql-driver/mysql":  {"proxy/auth/sqlauth"},
-	"github.com/jackc/pgx/v5":         {"proxy/auth/sqlauth"},
-	"modernc.org/sqlite":              {"e2e", "proxy/auth/sqlauth"},
+	"github.com/hashicorp/go-memdb":       {"routing"},
+	"github.com/hashicorp/consul/api":     {"routing/cluster", "routing/discovery"},
+	"github.com/hashicorp/hcl/v2":         {"internal/config"},
+	"github.com/zclconf/go-cty":           {"internal/config"},
+	"github.com/alecthomas/kong":          {"cmd/imapproxy"},
+	"github.com/go-ldap/ldap/v3":          {"proxy/auth/ldapauth"},
+	"github.com/go-sql-driver/mysql":      {"proxy/auth/sqlauth"},
+	"github.com/jackc/pgx/v5":             {"proxy/auth/sqlauth"},
+	"github.com/klauspost/compress/flate": {"proxy/deflate"},
+	"modernc.org/sqlite":                  {"e2e", "proxy/auth/sqlauth"},
 }
 
 // testsMay are the further arrows of _test.go files, of every room.
