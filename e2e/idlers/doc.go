@@ -4,6 +4,8 @@
 // mail, delete the right messages, and never be sent away. The proxy is started from a
 // configuration (internal/apptest).
 //
+// A program that waits for an answer of a server that is stopped must wait on, as the proxy tells it that it is there.
+//
 // A round takes a second or two; IDLER_MINUTES has them go on for longer, with
 // pauses as real mailboxes have.
 //

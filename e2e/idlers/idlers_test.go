@@ -22,7 +22,7 @@ func TestIdlers(t *testing.T) {
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, v.start(t), v.watch)
+			l := newLab(t, v.start(t), labOptions{watch: v.watch})
 			t.Run("clients", func(t *testing.T) {
 				programs := programs()
 				l.restart = restartFor(len(programs))

@@ -1,6 +1,7 @@
 package idlers
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"os"
@@ -57,7 +58,15 @@ const (
 	lookEvery = 20 * time.Millisecond
 )
 
-func newLab(t *testing.T, server *servers.Server, watch string) *lab {
+// labOptions are what tests choose of a lab.
+type labOptions struct {
+	watch   string           // how parked sessions are watched
+	backend string           // where the proxy connects to; "": the server
+	linger  time.Duration    // before a session is parked; 0: lingerFor
+	now     func() time.Time // the proxy's clock; nil: time.Now
+}
+
+func newLab(t *testing.T, server *servers.Server, o labOptions) *lab {
 	t.Helper()
 	l := &lab{
 		t: t, server: server, Cert: imaptest.NewCert(t), logs: &logs{reasons: map[string]int{}},
@@ -71,9 +80,15 @@ func newLab(t *testing.T, server *servers.Server, watch string) *lab {
 			t.Logf("the proxy's log:\n%s", l.logs.tail(80))
 		}
 	})
-	a := apptest.Start(t, apptest.Config{Backend: server.Addr, Cert: l.Cert, Park: apptest.Park{
-		"watch": watch, "linger": lingerFor, "quiet_after": quietFor, "keepalive": stillHere, "warm_for": warmFor, "auth_cache_for": time.Minute,
-	}}, app.Options{Logs: l.logs})
+	quiet := quietFor
+	if o.linger == 0 {
+		o.linger = lingerFor
+	} else {
+		quiet = o.linger
+	}
+	a := apptest.Start(t, apptest.Config{Backend: cmp.Or(o.backend, server.Addr), Cert: l.Cert, Park: apptest.Park{
+		"watch": o.watch, "linger": o.linger, "quiet_after": quiet, "keepalive": stillHere, "warm_for": warmFor, "auth_cache_for": time.Minute,
+	}}, app.Options{Logs: l.logs, Now: o.now})
 	l.srv = a.Server()
 	l.Plain, l.TLS = a.Addrs()["plain"], a.Addrs()["imaps"]
 	watching := task.Start(func(ctx context.Context) error { l.watch(ctx); return nil })

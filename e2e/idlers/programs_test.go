@@ -296,6 +296,28 @@ func (a *account) maildir(dir string) (found []copiedMessage) {
 // user does; its sessions may be given the connections that the other's left.
 func mbsync(a *account) {
 	a.seed("seed", "")
+	sync := mbsyncOf(a, "")
+	dir := filepath.Join(a.home, "mail", "INBOX")
+	waits := newWaiter(a)
+	must(a, sync())
+	a.copied(nil, dir)
+	a.rounds(func() {
+		a.parked()
+		victim := a.any("")
+		must(a, os.Remove(a.copyOf(dir, victim)))
+		a.gone(victim)
+		a.expunge(a.any(""))
+		a.deliver(mail{"new", ""}, mail{"new", ""})
+		must(a, sync())
+		a.copied(nil, dir)
+		a.settles("mbsync deleted " + victim)
+		waits.sees(len(a.have))
+	})
+}
+
+// mbsyncOf is mbsync with a configuration for INBOX: each call has it copy both ways, to its end. The copy is a.home/mail/INBOX.
+func mbsyncOf(a *account, more string) (sync func() error) {
+	a.Helper()
 	rc := a.file("mbsyncrc", fmt.Sprintf(`
 IMAPStore far
 Host localhost
@@ -304,7 +326,7 @@ User %s
 Pass "%s"
 SSLType IMAPS
 CertificateFile %s
-
+%s
 MaildirStore near
 Path %s/mail/
 Inbox %s/mail/INBOX
@@ -317,33 +339,17 @@ Patterns INBOX
 Create Near
 Expunge Both
 SyncState *
-`, a.port(), a.user, servers.Password, a.l.CertFile, a.home, a.home))
+`, a.port(), a.user, servers.Password, a.l.CertFile, more, a.home, a.home))
 	must(a, os.MkdirAll(filepath.Join(a.home, "mail"), 0o755))
-	sync := func() {
-		a.Helper()
+	return func() error {
 		ctx, cancel := context.WithTimeout(a.Context(), patience)
 		defer cancel()
 		cmd := a.command("mbsync", "-c", rc, "c")
 		cmd = exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
 		cmd.Dir, cmd.Env = a.home, a.command("mbsync").Env
 		if out, err := cmd.CombinedOutput(); err != nil {
-			a.Fatalf("mbsync: %v\n%s", err, out)
+			return fmt.Errorf("mbsync: %w\n%s", err, out)
 		}
+		return nil
 	}
-	dir := filepath.Join(a.home, "mail", "INBOX")
-	waits := newWaiter(a)
-	sync()
-	a.copied(nil, dir)
-	a.rounds(func() {
-		a.parked()
-		victim := a.any("")
-		must(a, os.Remove(a.copyOf(dir, victim)))
-		a.gone(victim)
-		a.expunge(a.any(""))
-		a.deliver(mail{"new", ""}, mail{"new", ""})
-		sync()
-		a.copied(nil, dir)
-		a.settles("mbsync deleted " + victim)
-		waits.sees(len(a.have))
-	})
 }

@@ -26,7 +26,7 @@ func TestThunderbird(t *testing.T) {
 		{"cyrus", func(t *testing.T) *servers.Server { return servers.StartCyrus(t) }},
 	} {
 		t.Run(v.name, func(t *testing.T) {
-			l := newLab(t, v.start(t), "idle")
+			l := newLab(t, v.start(t), labOptions{watch: "idle"})
 			t.Run("thunderbird", func(t *testing.T) { thunderbird(newAccount(t, l, servers.User(1))) })
 			l.nobodySentAway(t)
 		})
