@@ -12,7 +12,7 @@ import (
 //go:embed operations.md
 var operations string
 
-// Reason is a row of operations.md: why a session ended, or why it isn't parked.
+// Reason is a row of operations.md: why a session ended, why it isn't parked, or a problem.
 type Reason struct {
 	Name string // as in logs, metrics and the admin API
 	Kind string // the section's heading
@@ -24,7 +24,7 @@ type Reason struct {
 // Reasons returns the rows of the tables of reasons in operations.md, in their order. It panics if the file has
 // another form, which the build decides and a test finds.
 func Reasons() []Reason {
-	return append(rows("Why sessions end", 4), rows("Why isn't it parked", 3)...)
+	return append(append(rows("Why sessions end", 4), rows("Why isn't it parked", 3)...), rows("Problems", 3)...)
 }
 
 // rows reads the table of a section whose rows have so many columns.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // certificates has a listener's certificates, chosen by SNI. They are read again when their files change;
@@ -78,6 +79,32 @@ func (c *certificates) read() (*loaded, error) {
 		l.bytes = append(append(l.bytes, cert...), key...)
 	}
 	return l, nil
+}
+
+// CertificateStatus describes a certificate of a listener.
+type CertificateStatus struct {
+	Listener, Name      string // Name: the first one that it is for
+	Several             bool   // the listener has others
+	NotBefore, NotAfter time.Time
+	Error               string // why the listener's files couldn't be read again; "": they could
+}
+
+// status describes the certificates. said is read only if no check is under way, which may wait for a file.
+func (c *certificates) status(listener string) (all []CertificateStatus) {
+	said := ""
+	if c.looking.TryLock() {
+		said = c.said
+		c.looking.Unlock()
+	}
+	l := c.now.Load()
+	for _, cert := range l.certs {
+		one := CertificateStatus{Listener: listener, Name: cert.Leaf.Subject.CommonName, Several: len(l.certs) > 1, NotBefore: cert.Leaf.NotBefore, NotAfter: cert.Leaf.NotAfter, Error: said}
+		if len(cert.Leaf.DNSNames) > 0 {
+			one.Name = cert.Leaf.DNSNames[0]
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 // choose implements tls.Config.GetCertificate: it returns the first certificate that is valid for the

@@ -332,6 +332,35 @@ func (s *Server) forgetQueues() {
 	s.env.Queues.Forget(func(id string) bool { return !there[id] })
 }
 
+// Waiting returns how many sessions wait for a connection to each backend, by the backend's ID.
+func (s *Server) Waiting() map[string]int {
+	waiting := map[string]int{}
+	if s.reg.Count(session.Resuming) == 0 {
+		return waiting
+	}
+	s.reg.Some(func(int) bool { return false }, func(c *session.Session) {
+		if c.LoggedIn() && c.Attachment() == session.Resuming {
+			waiting[c.Backend()]++
+		}
+	})
+	return waiting
+}
+
+// LoggedIn returns how many sessions count for Limits.Connections, and that limit; 0: there is none.
+func (s *Server) LoggedIn() (sessions, limit int) {
+	return int(s.reg.LoggedIn()), s.set.Load().Limits.Connections
+}
+
+// Certificates returns those of all listeners.
+func (s *Server) Certificates() (all []CertificateStatus) {
+	for _, l := range s.listeners {
+		if c := l.set.Load().certs; c != nil {
+			all = append(all, c.status(l.opts.Name)...)
+		}
+	}
+	return all
+}
+
 // Status has a few figures of the server.
 type Status struct {
 	Version      string

@@ -19,7 +19,7 @@ func (c *choice) agreedOn() (*backendRow, Why, error) {
 	case b == nil || b.gone:
 		return nil, "", fmt.Errorf("%w: %q isn't listed", ErrNoBackend, c.agreed)
 	case c.wasTried(b.ID):
-		return nil, "", fmt.Errorf("%w: %s refused the connection", ErrBackendDown, b.Name)
+		return nil, "", down(b.Name, " refused the connection")
 	case c.pin != nil && c.pin.backend == b.ID:
 		return b, ByPin, nil
 	case c.placement != "" && len(c.tables.named(c.placement)) > 0:

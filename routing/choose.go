@@ -53,9 +53,9 @@ func (c *choice) separate() (*backendRow, Why, error) {
 	case c.settle && b.Pending:
 		return nil, "", notKnown(b)
 	case !b.usable():
-		return nil, "", fmt.Errorf("%w: %s: %s", ErrBackendDown, b.Name, b.Reason)
+		return nil, "", down(b.Name, ": %s", b.Reason)
 	case c.wasTried(b.ID):
-		return nil, "", fmt.Errorf("%w: %s refused the connection", ErrBackendDown, b.Name)
+		return nil, "", down(b.Name, " refused the connection")
 	}
 	return b, ByPlacement, nil
 }
@@ -75,8 +75,7 @@ func (c *choice) shared() (*backendRow, Why, error) {
 		return c.tables.backend(c.pin.backend), ByPin, nil
 	}
 	if wait := c.held(); wait > 0 {
-		return nil, "", fmt.Errorf("%w: %s; live sessions hold the user there for another %s",
-			ErrBackendDown, c.tables.shown(c.pin.backend), wait.Round(time.Millisecond))
+		return nil, "", down(c.tables.shown(c.pin.backend), "; live sessions hold the user there for another %s", wait.Round(time.Millisecond))
 	}
 	b, firstChoice := c.rendezvous()
 	switch {

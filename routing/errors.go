@@ -1,6 +1,9 @@
 package routing
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Errors of Pick. For each of them the client gets NO [UNAVAILABLE], never [AUTHENTICATIONFAILED], since the
 // credentials may be right. Pick wraps them with a text for the log.
@@ -20,3 +23,20 @@ var (
 	// the pin (until FailoverAfter).
 	ErrBackendDown = errors.New("the user's backend is down")
 )
+
+// downError is an ErrBackendDown about one backend.
+type downError struct{ backend, why string }
+
+func down(b, format string, args ...any) error { return &downError{b, fmt.Sprintf(format, args...)} }
+
+func (e *downError) Error() string { return ErrBackendDown.Error() + ": " + e.backend + e.why }
+
+func (e *downError) Unwrap() error { return ErrBackendDown }
+
+// DownBackend returns the name of the backend that an ErrBackendDown is about; "": err is another one.
+func DownBackend(err error) string {
+	if down, ok := errors.AsType[*downError](err); ok {
+		return down.backend
+	}
+	return ""
+}

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -59,5 +60,16 @@ func TestAPlacementThatNamesSeveral(t *testing.T) {
 	case <-ann.Void():
 		t.Error("ann was moved")
 	default:
+	}
+}
+
+// An error about one backend names it, however it is wrapped; others name none.
+func TestAnErrorNamesTheBackendThatIsDown(t *testing.T) {
+	err := fmt.Errorf("first: %w", errors.Join(errors.New("x"), down("imap1", ": %s", "critical")))
+	if got := DownBackend(err); got != "imap1" || !errors.Is(err, ErrBackendDown) || !strings.Contains(err.Error(), "the user's backend is down: imap1: critical") {
+		t.Errorf("%q of %v", got, err)
+	}
+	if got := DownBackend(ErrNoBackend); got != "" {
+		t.Error(got)
 	}
 }

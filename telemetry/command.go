@@ -16,6 +16,9 @@ import (
 // the login's. Sampled traces are kept, and all traces of commands that failed or were slow. A command whose
 // trace isn't kept costs no allocation.
 func (t *Telemetry) Command(c Command) {
+	if c.Verb != wire.Idle && !c.Sent.IsZero() {
+		t.recent.at(c.Backend).slot(c.End).answered(c.BackendWait)
+	}
 	if t.metrics == nil && t.tracer == nil {
 		return
 	}

@@ -29,6 +29,26 @@ func (t *Telemetry) SetLeavingGauges(f func() LeavingStats) {
 	}
 }
 
+// SetProblemGauge registers the source of the number of problems by kind, with 0 for kinds of which there is none, under the same
+// terms as SetSessionGauge.
+func (t *Telemetry) SetProblemGauge(f func() map[string]int64) {
+	if t.metrics != nil {
+		t.metrics.problems.Store(&f)
+	}
+}
+
+// observeProblems exports the gauge of the problems.
+func (m *metrics) observeProblems(_ context.Context, o metric.Int64Observer) error {
+	f := m.problems.Load()
+	if f == nil || *f == nil {
+		return nil
+	}
+	for kind, n := range (*f)() {
+		o.Observe(n, with(label("kind", kind)))
+	}
+	return nil
+}
+
 // observeLeaving registers the gauges of LeavingStats.
 func (b *builder) observeLeaving(m *metrics) {
 	processes, sessions := b.gauge(nameLeavingProcesses), b.gauge(nameLeavingSessions)

@@ -56,6 +56,7 @@ const (
 	nameFailovers          = "imapproxy.failovers"
 	nameBackends           = "imapproxy.backends"
 	nameBackendsPaused     = "imapproxy.backends.paused"
+	nameProblems           = "imapproxy.problems"
 	nameLeavingProcesses   = "imapproxy.leaving.processes"
 	nameLeavingSessions    = "imapproxy.leaving.sessions"
 	nameBackendSessions    = "imapproxy.backend.sessions"
@@ -174,6 +175,8 @@ func Instruments() []Instrument {
 		{nameBackends, Gauge, "{backend}", "Backends that discovery lists, by state. One whose state isn't known yet (at a start) is in none.",
 			[]Attribute{{"state", "`up`, `draining` or `down`"}}, nil},
 		{nameBackendsPaused, Gauge, "{backend}", "Backends that operators have paused (imapproxy pause).", nil, nil},
+		{nameProblems, Gauge, "{problem}", "What is wrong now, as `imapproxy status` lists it; 0 where all is well.",
+			[]Attribute{{"kind", "the problems of docs/operations.md, “Problems”"}}, nil},
 		{nameLeavingProcesses, Gauge, "{process}", "Older processes of this proxy that serve their sessions on after an upgrade. All other metrics are of the new process alone.", nil, nil},
 		{nameLeavingSessions, Gauge, "{session}", "Sessions of those older processes.", nil, nil},
 		{nameBackendSessions, Gauge, "{session}", "Sessions that are logged in, by the backend of their user. Parked sessions are included.",

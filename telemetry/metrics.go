@@ -52,6 +52,7 @@ type metrics struct {
 	parking  atomic.Pointer[func() ParkingStats]
 	cluster  atomic.Pointer[func() ClusterStats]
 	leaving  atomic.Pointer[func() LeavingStats]
+	problems atomic.Pointer[func() map[string]int64]
 }
 
 // Direction says which way bytes went.

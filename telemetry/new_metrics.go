@@ -60,6 +60,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	b.observeGauge(nameSessions, m.observeSessions)
 	b.observeRouting(m)
 	b.observeLeaving(m)
+	b.observeGauge(nameProblems, m.observeProblems)
 	b.observeParking(m)
 	b.observeCluster(m)
 

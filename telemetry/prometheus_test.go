@@ -80,6 +80,7 @@ func recordEverything(tel *Telemetry) {
 		return RoutingStats{Backends: []StateCount{{"up", 3}, {"down", 1}}, Sessions: []BackendCount{{"b1", 7}}, Pins: 5, Age: 1500 * time.Millisecond}
 	})
 	tel.SetLeavingGauges(func() LeavingStats { return LeavingStats{Processes: 2, Sessions: 31} })
+	tel.SetProblemGauge(func() map[string]int64 { return map[string]int64{"backend_down": 2, "memory": 0} })
 	tel.SetParkingGauges(func() ParkingStats {
 		return ParkingStats{Mailboxes: map[string]int64{"idle": 4, "push": 9}, Hints: map[string]int64{"push": 11, "sweep": 2},
 			Watches: map[string]int64{"renewed": 12, "lost": 1}, Events: map[string]int64{"own": 13, "unauthorized": 3},

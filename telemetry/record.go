@@ -86,6 +86,11 @@ func (t *Telemetry) LoginFailure(reason string) {
 	t.metrics.loginFailures.Add(context.Background(), 1, with(label("reason", reason)))
 }
 
+// LoginRefusedFor notes a login of a client that was refused because of a backend, for Recent. "": there was none.
+func (t *Telemetry) LoginRefusedFor(backend string) {
+	t.recent.at(backend).slot(t.now()).refused.Add(1)
+}
+
 // LoginDelayed counts a login attempt that waits before its password is checked, by what delays it.
 func (t *Telemetry) LoginDelayed(by string) {
 	if t.metrics == nil {
@@ -105,6 +110,7 @@ const (
 // Stall counts a connection that was given up since its backend doesn't answer. goesOn says that its session
 // gets another one.
 func (t *Telemetry) Stall(backend, evidence string, goesOn bool) {
+	t.recent.at(backend).slot(t.now()).givenUp.Add(1)
 	if t.metrics == nil {
 		return
 	}
@@ -127,6 +133,9 @@ func (t *Telemetry) BackendDial(backend, outcome string, d time.Duration) {
 // BackendLogin records a login at a backend. outcome is "ok" or a constant that
 // says what went wrong.
 func (t *Telemetry) BackendLogin(backend, outcome string, d time.Duration) {
+	if outcome == "ok" || outcome == "timeout" {
+		t.recent.at(backend).slot(t.now()).answered(d)
+	}
 	if t.metrics == nil {
 		return
 	}
@@ -187,4 +196,24 @@ func knownMechanism(m string) string {
 		return m
 	}
 	return "OTHER"
+}
+
+// Recent returns what has happened at a backend lately.
+func (t *Telemetry) Recent(backend string) (r BackendRecent) {
+	all := t.recent.all.Load()
+	if all == nil || (*all)[backend] == nil {
+		return r
+	}
+	minute := t.now().Unix() / 60
+	for i := range (*all)[backend].slots {
+		s := &(*all)[backend].slots[i]
+		if age := minute - s.minute.Load(); age < 0 || age >= recentSlots {
+			continue
+		}
+		r.Answers += int(s.answers.Load())
+		r.Slow += int(s.slow.Load())
+		r.Refused += int(s.refused.Load())
+		r.GivenUp += int(s.givenUp.Load())
+	}
+	return r
 }

@@ -72,6 +72,7 @@ type Telemetry struct {
 	now     func() time.Time
 	own     *ownCounts
 	scarce  scarcity // the process's own shortages
+	recent  recent   // what happened at each backend
 
 	ratio atomic.Uint64 // math.Float64bits of the share of traces kept
 	slow  atomic.Int64  // time.Duration; negative is never

@@ -43,7 +43,7 @@ func TestDevServesMailAndEndsAtCtrlC(t *testing.T) {
 	}
 
 	status := command(t, "status", "--admin", api)
-	if status.code != exitOK || !regexp.MustCompile(`state +ready\n`).MatchString(status.stdout.String()) ||
+	if status.code != exitOK || !regexp.MustCompile(`state +ready, no problems\n`).MatchString(status.stdout.String()) ||
 		!strings.Contains(status.stdout.String(), "3 up") {
 		t.Errorf("status: %d\n%s%s", status.code, status.stdout, status.stderr)
 	}

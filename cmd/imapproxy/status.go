@@ -75,10 +75,41 @@ func showStatus(w io.Writer, s admin.Status) error {
 	if s.Reload != nil {
 		rows = append(rows, []string{"last reload", reloadWords(s.Reload, s.Time)})
 	}
-	return table(w, []string{"state", dash(s.State)}, append(rows,
+	return table(w, []string{"state", healthWords(s)}, append(append(problemRows(s), rows...),
 		[]string{"backends", dash(counts(s.Backends))},
 		[]string{"discovery", discovery},
 	))
+}
+
+// healthWords is the state, and whether all is well.
+func healthWords(s admin.Status) string {
+	if n := len(s.Problems); n > 0 {
+		return dash(s.State) + ", " + count(n, "problem")
+	}
+	return dash(s.State) + ", no problems"
+}
+
+// problemRows are what is wrong, which stands above all else.
+func problemRows(s admin.Status) (rows [][]string) {
+	for _, p := range s.Problems {
+		what := "problem"
+		if p.Critical {
+			what = "PROBLEM"
+		}
+		rows = append(rows, []string{what, problemWords(p, s.Time)})
+	}
+	return rows
+}
+
+func problemWords(p admin.Problem, now time.Time) string {
+	text := p.Text
+	if p.Subject != "" {
+		text = p.Subject + ": " + text
+	}
+	if p.Since != nil {
+		text += ", for " + ago(max(now.Sub(*p.Since), 0))
+	}
+	return text + " [" + p.Kind + "]"
 }
 
 // agreementWords is how a proxy stands with the others.

@@ -54,8 +54,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	p, now := s.opts.Proxy.Status(), s.opts.Now()
 	st := Status{
-		Proxy:   Proxying{ID: s.opts.ID, Name: s.name()},
-		Version: p.Version, Hostname: p.Hostname, State: s.state(), Time: now, Started: p.Started,
+		Problems: []Problem{},
+		Proxy:    Proxying{ID: s.opts.ID, Name: s.name()},
+		Version:  p.Version, Hostname: p.Hostname, State: s.state(), Time: now, Started: p.Started,
 		UptimeSeconds: int64(now.Sub(p.Started) / time.Second), Listeners: []Listener{},
 		Sessions: p.Sessions, Attachments: p.Attachments, BackendConnections: p.BackendConns,
 		Backends: map[string]int{routing.Up.String(): 0, routing.Draining.String(): 0, routing.Down.String(): 0},
@@ -84,6 +85,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	st.Shortages = []Shortage{}
 	if s.opts.Shortages != nil {
 		st.Shortages = append(st.Shortages, s.opts.Shortages()...)
+	}
+	if s.opts.Problems != nil {
+		st.Problems = append(st.Problems, s.opts.Problems()...)
 	}
 	st.Leaving = s.leaving()
 	if s.opts.Reload != nil {

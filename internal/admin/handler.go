@@ -33,6 +33,9 @@ func (s *Server) routes() map[string]route {
 		"/v1/kick":     {serve: s.kick, post: true},
 		"/v1/flush":    {serve: s.flush, post: true},
 	}
+	for _, icon := range []string{"well", "warning", "critical", "unknown"} {
+		r["/"+icon+".svg"] = route{serve: s.file(icon+".svg", "image/svg+xml"), open: true}
+	}
 	if s.opts.Config != nil {
 		r[configPath] = route{serve: s.config}
 	}
@@ -99,7 +102,7 @@ func (s *Server) Handler() http.Handler {
 
 // setHeaders sets the headers of all answers. There's no CORS: no other site's page may read an answer.
 func setHeaders(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "+
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "+
 		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")

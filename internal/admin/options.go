@@ -34,6 +34,8 @@ type Options struct {
 	Digest    func() string // of the settings; nil: unknown
 	// Config returns the running configuration, compared with its file, which it reads. It may be called by several goroutines. nil: there's no /v1/config.
 	Config func() Config
+	// Problems returns what is wrong now, the worst first. nil: nothing is known of it.
+	Problems func() []Problem
 	// Agreement returns this proxy's part in what the proxies agree on, and how it goes on where it is isolated. nil: they don't agree with each other.
 	Agreement func() (a Agreement, isolated string)
 	// Remove takes a dead proxy out of it. nil: there's no /v1/proxies/remove.

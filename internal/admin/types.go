@@ -4,6 +4,8 @@ import "time"
 
 // Status is GET /v1/status.
 type Status struct {
+	// Problems are what an operator should know of, the worst first (docs/operations.md, “Problems”).
+	Problems      []Problem  `json:"problems"`
 	Proxy         Proxying   `json:"proxy"`
 	Version       string     `json:"version"`
 	Hostname      string     `json:"hostname"`
@@ -27,6 +29,15 @@ type Status struct {
 	Leaving []Leaving `json:"leaving"`
 	// Shortages are what the proxy itself has run out of since the start, the latest first.
 	Shortages []Shortage `json:"shortages"`
+}
+
+// Problem is one thing that is wrong.
+type Problem struct {
+	Kind     string     `json:"kind"`     // as the label of imapproxy_problems
+	Critical bool       `json:"critical"` // clients are refused or wait now
+	Subject  string     `json:"subject"`  // the backend, listener, proxy or resource; "": the proxy itself
+	Text     string     `json:"text"`     // a sentence, without the subject
+	Since    *time.Time `json:"since"`    // null: unknown
 }
 
 // Proxying describes a proxy as one of several.

@@ -28,7 +28,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	if g := a.agreement; g != nil {
 		o.Agreement, o.Remove, o.Mover = g.status, g.remove, mover{a}
 	}
-	o.Config = a.config
+	o.Config, o.Problems = a.config, a.problems
 	o.Pauser, o.Shortages, o.Leaving = pauser{a}, a.shortages, a.beside.leavingProcesses
 	o.Room = func(backend string) (connections, bound int) {
 		s := a.room.Status(backend)

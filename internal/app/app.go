@@ -125,6 +125,7 @@ func (a *App) open(ctx context.Context) (err error) {
 		return err
 	}
 	a.bound = true
+	a.tel.SetProblemGauge(a.problemGauges)
 	a.leftOver()
 	return a.awaitSuccessor()
 }

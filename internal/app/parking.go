@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"imapproxy/internal/admin"
 	"imapproxy/internal/config"
@@ -99,6 +100,11 @@ func (p *parking) user(name string) (string, error) { return p.names.Load().Norm
 // hints takes what another proxy has sent on. It goes to the sessions here and no further.
 func (p *parking) hints(all []peers.Hint) {
 	p.told.Add(uint64(len(all)))
+	if p.clock != nil {
+		p.toldAt.Store(p.clock().UnixNano())
+	} else {
+		p.toldAt.Store(time.Now().UnixNano())
+	}
 	for _, h := range all {
 		if p.hub.Wanted(h.User) {
 			p.queue.Add(park.Hint{User: h.User, Mailbox: h.Mailbox, Source: park.HintPush})

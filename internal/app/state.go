@@ -193,6 +193,7 @@ type parking struct {
 	names   atomic.Pointer[auth.Names] // for the users of events; a reload sets them
 	enabled atomic.Bool
 	told    atomic.Uint64 // hints that other proxies have sent on
+	toldAt  atomic.Int64  // when the last ones came, in nanoseconds
 
 	watching, sweeping *task.Task // hub.Run, pool.Run
 }

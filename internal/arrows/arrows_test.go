@@ -56,7 +56,7 @@ var arrows = map[string][]string{
 	"internal/peers":    {"proxy/park", "telemetry"},
 	"internal/app": {
 		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/events", "proxy/park/view", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry",
-		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers", "internal/handover", "routing/pair",
+		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers", "internal/handover", "routing/pair", "internal/problems",
 	},
 	"internal/wiring": {
 		"proxy", "proxy/auth", "proxy/auth/dovecotauth", "proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/guessing", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
@@ -71,6 +71,7 @@ var arrows = map[string][]string{
 	"internal/fair":                {},
 	"docs":                         {},
 	"internal/handover":            {},
+	"internal/problems":            {},
 
 	// Sources of credentials, each with its library.
 	"proxy/auth/dovecotauth": {"proxy/auth", "proxy/conn", "telemetry"},

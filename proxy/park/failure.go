@@ -100,6 +100,7 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 		h.counts.Gone++
 	} else if m.phase != starting {
 		h.counts.Lost++
+		h.counts.LastLost = h.o.Now()
 	}
 	gone, backend := m.gone, m.site.name
 	m.dropLocked(err)

@@ -75,4 +75,5 @@ type HubStats struct {
 	Resyncs, Failed             uint64
 	Hints                       map[HintSource]uint64 // those about a mailbox that the hub watches
 	Renewed, Lost, Gone, Denied uint64                // watches set up again; mailboxes whose members were told Lost, or Gone; subscriptions refused
+	LastLost                    time.Time             // when the last watch was Lost
 }

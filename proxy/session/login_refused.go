@@ -7,6 +7,7 @@ import (
 
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/upstream"
+	"imapproxy/routing"
 )
 
 // notAttached answers a login that failed at the backend.
@@ -103,6 +104,14 @@ func (p *preLogin) cleartext(ctx context.Context, tag, mechanism string) error {
 func (p *preLogin) record(ctx context.Context, a attempt, why auth.Reason) {
 	if a.err == nil {
 		a.err = errors.New(string(why))
+	}
+	if why == auth.ReasonUnavailable {
+		if down := routing.DownBackend(a.err); down != "" {
+			a.backend = down
+		}
+		if a.backend != "" || errors.Is(a.err, routing.ErrNoBackend) {
+			p.env.Telemetry.LoginRefusedFor(a.backend)
+		}
 	}
 	p.env.Registry.failures.note(a.user, Failure{Time: p.env.Now(), What: "login", Reason: string(why), Client: p.addr.String(), Backend: a.backend, Error: a.err.Error()})
 	p.env.Telemetry.Login(a.mechanism, a.source, string(why), p.env.Now().Sub(a.begun))

@@ -34,6 +34,39 @@ function word(text) {
   return e;
 }
 
+// show sets the tab's title and icon. Green is for a proxy that has answered and has no problems; while it doesn't answer nothing is known.
+function show(icon, mark, name) {
+  $("icon").href = icon + ".svg";
+  document.title = mark + "imapproxy" + (name ? " " + name : "");
+}
+
+// showProblems lists what is wrong with this proxy, in the words of imapproxy status.
+function showProblems(status) {
+  const all = status.problems || [];
+  const critical = all.some((p) => p.critical);
+  $("problems").replaceChildren(...all.map((p) => {
+    const item = document.createElement("li");
+    item.className = p.critical ? "critical" : "warning";
+    item.textContent = (p.subject ? p.subject + ": " : "") + p.text + (p.since ? ", began " + ago(p.since) : "") + " [" + p.kind + "]";
+    return item;
+  }));
+  const well = !all.length && status.state === "ready";
+  $("wrong").hidden = !all.length;
+  $("well").hidden = !well;
+  $("well").className = "well";
+  const state = word(status.state);
+  state.className = well ? "well" : critical || status.state === "starting" ? "critical" : "warning";
+  $("state").replaceChildren(state);
+  show(well ? "well" : critical ? "critical" : "warning", all.length ? "(" + all.length + ") " : "", status.hostname);
+}
+
+// unknown says that nothing is known: the page's data is old, or there is none.
+function unknown() {
+  $("well").hidden = true;
+  for (const e of $("state").children) e.className = "silent";
+  show("unknown", "? ", $("hostname").textContent);
+}
+
 function rows(id, list, cells) {
   $(id).replaceChildren(...list.map((item) => {
     const row = document.createElement("tr");
@@ -84,15 +117,18 @@ function proxyCells(p) {
   if (!s) {
     const none = word("no answer");
     none.className = "silent";
-    return [name, p.address, none, "", "", "", "", "", "", p.error];
+    return [name, p.address, none, "", "", "", "", "", "", "", p.error];
   }
   const epoch = s.agreement ? s.agreement.acked : s.proxy.epoch === null ? "" : s.proxy.epoch;
-  return [name, p.address, word(s.state), s.version, ago(s.started), s.sessions, epoch, s.proxy.isolated || "no", s.proxy.config, ""];
+  const state = word(s.state);
+  const problems = s.problems || [];
+  state.className = problems.length ? problems.some((q) => q.critical) ? "critical" : "warning" : s.state === "ready" ? "well" : s.state;
+  return [name, p.address, state, problems.length || "none", s.version, ago(s.started), s.sessions, epoch, s.proxy.isolated || "no", s.proxy.config, ""];
 }
 
 // leavingCells are those of an older process, after an upgrade: it has no admin API, its successor tells of it.
 function leavingCells(p, l) {
-  return [p.proxy, "pid " + l.pid, word("leaving"), l.version, "", l.sessions, "", "", "", "until " + new Date(l.until).toLocaleTimeString()];
+  return [p.proxy, "pid " + l.pid, word("leaving"), "", l.version, "", l.sessions, "", "", "", "until " + new Date(l.until).toLocaleTimeString()];
 }
 
 // heard are the ids of the processes that have answered, or whose successors have; the others that the agreement counts with are
@@ -156,7 +192,7 @@ async function refresh() {
     const [status, backends, sessions] = await Promise.all(
       [get("v1/status"), get("v1/backends"), get("v1/sessions?" + query)]);
     $("hostname").textContent = status.hostname + " " + status.version;
-    $("state").replaceChildren(word(status.state));
+    showProblems(status);
     const listeners = status.listeners.map((l) => l.name + " " + l.address).join(", ");
     const attachments = Object.entries(status.attachments).map(([k, n]) => n + " " + k).join(", ");
     const p = status.parking;
@@ -166,8 +202,7 @@ async function refresh() {
       "Watches hear for them what happens in their mailboxes, and warm connections wait for their next command.";
     $("summary").textContent = status.sessions + " sessions (" + attachments + "). " + ratio(status) + parking + ". Started " + ago(status.started) + ". Listeners: " + listeners +
       ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") +
-      (status.discovery.saved ? ", read from disk: there was no live answer since the start." : ".") +
-      (status.reload && !status.reload.ok ? " The last reload failed, the old settings hold: " + status.reload.error : "");
+      (status.discovery.saved ? ", read from disk: there was no live answer since the start." : ".");
     rows("backends", backends.backends, (b) => backendCells(b, backends.pauses));
     rows("sessions", sessions.sessions, (s) => sessionCells(s, sessions.reasons));
     $("next").hidden = !sessions.next;
@@ -178,6 +213,7 @@ async function refresh() {
   } catch (e) {
     $("error").textContent = e.message;
     $("error").hidden = false;
+    unknown();
   }
 }
 

@@ -67,6 +67,9 @@ type Stats struct {
 	Unwanted       uint64 // notices for users without a parked session
 	BadUser        uint64 // notices for a name that no user can have
 	Impersonal     uint64 // events that don't concern a user's personal mailboxes
+	// Last is when the last event was understood, Refused when the last one wasn't, and Why. Zero: never.
+	Last, Refused time.Time
+	Why           string
 }
 
 // Handler is the HTTP handler of /v1/events: backends post changes of mailboxes, and the Handler turns them
@@ -82,10 +85,13 @@ type Handler struct {
 	readers chan struct{} // a token for each event that is being received
 
 	own, cyrus, ox, unauthorized, malformed, busy atomic.Uint64
+	last                                          atomic.Int64 // when an event was understood last, in nanoseconds
 	hints, widened, unwanted, badUser, impersonal atomic.Uint64
 
-	mu     sync.Mutex // guards logged
-	logged map[string]time.Time
+	mu      sync.Mutex // guards logged
+	logged  map[string]time.Time
+	refused time.Time // when an event was refused last
+	why     string    // and the reason
 }
 
 // New returns a handler that adds hints to queue.
@@ -177,6 +183,7 @@ func (e *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.counter(format).Add(1)
+	e.last.Store(e.o.Now().UnixNano())
 	e.pass(notices)
 	w.WriteHeader(http.StatusNoContent)
 }
@@ -254,6 +261,7 @@ func (e *Handler) refuse(w http.ResponseWriter, r *http.Request, count *atomic.U
 	http.Error(w, why, status)
 	now := e.o.Now()
 	e.mu.Lock()
+	e.refused, e.why = now, why
 	last, seen := e.logged[why]
 	silent := seen && now.Sub(last) < logEvery
 	if !silent {
@@ -278,7 +286,15 @@ func (e *Handler) counter(f Format) *atomic.Uint64 {
 
 // Stats returns the handler's counters.
 func (e *Handler) Stats() Stats {
+	e.mu.Lock()
+	refused, why := e.refused, e.why
+	e.mu.Unlock()
+	var last time.Time
+	if n := e.last.Load(); n != 0 {
+		last = time.Unix(0, n)
+	}
 	return Stats{
+		Last: last, Refused: refused, Why: why,
 		Own: e.own.Load(), Cyrus: e.cyrus.Load(), OX: e.ox.Load(),
 		Unauthorized: e.unauthorized.Load(), Malformed: e.malformed.Load(), Busy: e.busy.Load(),
 		Hints: e.hints.Load(), Widened: e.widened.Load(), Unwanted: e.unwanted.Load(),

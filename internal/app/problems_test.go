@@ -1,0 +1,182 @@
+package app
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"imapproxy/internal/admin"
+	"imapproxy/internal/imaptest"
+	"imapproxy/internal/task"
+)
+
+// What is wrong is in the status and in the metric for as long as it is wrong.
+func TestProblemsAreShownWhileTheyLast(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	cert := imaptest.NewCert(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "cert.pem"), string(cert.CertPEM))
+	write(t, filepath.Join(dir, "key.pem"), string(cert.KeyPEM))
+	text := settings(imaptest.NewModelServer(t, imaptest.ModelServerOptions{}).Addr) + `
+listener "imaps" {
+  address = "127.0.0.1:0"
+  tls     = "implicit"
+  certificate {
+    cert_file = "` + dir + `/cert.pem"
+    key_file  = "` + dir + `/key.pem"
+  }
+}
+`
+	path := file(t, text)
+	var later atomic.Int64
+	a := open(t, Options{File: path, Now: func() time.Time { return time.Now().Add(time.Duration(later.Load())) }})
+	running := task.Start(a.Run)
+	<-a.Ready()
+	client := &admin.Client{Address: a.AdminAddr(), HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	expect := func(when string, critical bool, kind, words string) {
+		t.Helper()
+		s, err := client.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(s.Problems, func(p admin.Problem) bool {
+			return p.Kind == kind && p.Critical == critical && strings.Contains(p.Subject+": "+p.Text, words)
+		})
+		if i < 0 {
+			t.Errorf("%s: %+v, want %s %q", when, s.Problems, kind, words)
+		}
+		if got := scraped(t, a.AdminAddr()); !strings.Contains(got, `imapproxy_problems{kind="`+kind+`"`) || strings.Contains(metric(got, kind), "} 0") {
+			t.Errorf("%s: the metric says %s", when, metric(got, kind))
+		}
+	}
+	none := func(when string) {
+		t.Helper()
+		s, err := client.Status(t.Context())
+		if err != nil || s.Problems == nil || len(s.Problems) != 0 {
+			t.Errorf("%s: %v %+v", when, err, s.Problems)
+		}
+		if got := metric(scraped(t, a.AdminAddr()), "reload_failed"); !strings.HasSuffix(got, " 0") {
+			t.Errorf("%s: the metric says %q", when, got)
+		}
+	}
+	none("at the start")
+
+	write(t, path, text+"limits {\n  per_usr = 1\n}\n")
+	if a.Reload(t.Context()) == nil {
+		t.Error("a file with a mistake")
+	}
+	line := strings.Count(text, "\n") + 2
+	expect("after a reload that failed", false, "reload_failed", path+":"+strconv.Itoa(line)+": ")
+	write(t, path, text)
+	if err := a.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	none("after one that succeeded")
+
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	few := files
+	few.Cur = uint64(descriptorUse().Used)*5/4 - 1
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	s, problems := a.snapshot(), a.problems()
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	if len(problems) != 1 || problems[0].Kind != "descriptors" {
+		t.Errorf("with few descriptors: %+v %+v", problems, s.Descriptors)
+	}
+
+	before := debug.SetMemoryLimit(memoryUse().Used)
+	expect("with little memory", true, "memory", " of memory are used")
+	debug.SetMemoryLimit(before)
+	none("with much of all")
+
+	later.Store(int64(47 * time.Hour)) // it is valid for two days from now
+	expect("before the certificate's end", false, "certificate", "imaps: the certificate ends in 59 minutes")
+	later.Store(int64(49 * time.Hour))
+	expect("after the certificate's end", true, "certificate", "imaps: the certificate has ended")
+	later.Store(0)
+	none("at last")
+	end(t, a, running)
+}
+
+// A backend that can't be reached is a problem, and so is that logins are refused since there is none.
+func TestNoBackendIsAProblem(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	a := open(t, Options{File: file(t, settings("127.0.0.1:1"))})
+	running := task.Start(a.Run)
+	<-a.Ready()
+	if answer := imaptest.Dial(t, a.Addrs()["plain"]).TryLogin("user1", "secret"); answer.OK() {
+		t.Fatal(answer)
+	}
+	var all []string
+	for _, p := range a.problems() {
+		all = append(all, p.Kind+" "+p.Subject+": "+p.Text)
+	}
+	if len(all) != 2 || !strings.HasPrefix(all[0], "no_backend : no backend is up: 1 login refused in the last 5 minutes") || !strings.HasPrefix(all[1], "backend_down b1: ") {
+		t.Errorf("%q", all)
+	}
+	end(t, a, running)
+}
+
+// The least limit of memory counts: those of the groups above too, and of both versions of control groups.
+func TestTheMemoryLimitOfControlGroups(t *testing.T) {
+	root := t.TempDir()
+	put := func(name, text string) {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(root, name), text)
+	}
+	if got := groupLimit(root); got != 1<<63-1 {
+		t.Errorf("without groups: %d", got)
+	}
+	put("proc/self/cgroup", "9:name=systemd:/\n4:memory:/old\n0::/a/b\n")
+	put("sys/fs/cgroup/a/b/memory.max", "max\n")
+	put("sys/fs/cgroup/a/memory.max", "2000\n")
+	if got := groupLimit(root); got != 2000 {
+		t.Errorf("of the group above: %d", got)
+	}
+	put("sys/fs/cgroup/memory/old/memory.limit_in_bytes", "1500\n")
+	if got := groupLimit(root); got != 1500 {
+		t.Errorf("of the first version: %d", got)
+	}
+}
+
+func scraped(t testing.TB, address string) string {
+	t.Helper()
+	answer, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// metric returns the line of a kind of problem.
+func metric(text, kind string) string {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "imapproxy_problems{") && strings.Contains(line, `kind="`+kind+`"`) {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}
