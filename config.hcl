@@ -279,6 +279,74 @@ users {
   #concurrency = 32
 #}
 
+# A provider of OAuth 2.0 tokens, for clients that log in with AUTHENTICATE OAUTHBEARER or XOAUTH2. The
+# proxy checks a token's signature by the keys that its issuer publishes, or asks the provider about each
+# (introspection_url). It needs backend_login { mode = "master" }: a token is no password for a backend.
+# Sources of passwords aren't asked about tokens, and this one isn't about passwords.
+#auth "oauth" {
+  # Who makes the tokens, exactly as they have it as iss. Its keys are found by its OpenID
+  # configuration (/.well-known/openid-configuration). Tokens of other issuers are left to the next auth "oauth".
+  # Default: "", which needs introspection_url.
+  #issuer = "https://id.example.org"
+
+  # Where the keys are, if there is no OpenID configuration.
+  # Default: "".
+  #jwks_url = "https://id.example.org/keys"
+
+  # The signatures' algorithms that are accepted. Only those with a public key can be.
+  # Default: [], which are RS256, PS256, ES256, ES384 and EdDSA.
+  #algorithms = ["ES256"]
+
+  # What a token's header has as typ: "at+jwt" where the provider marks access tokens so (RFC 9068).
+  # Default: "", anything: an ID token for the same audience is accepted as well.
+  #jwt_type = "at+jwt"
+
+  # The provider is asked about each token here (RFC 7662), in place of checking its signature. So a token
+  # that was revoked is refused, and tokens needn't be JWTs. issuer, if it is there, is compared with
+  # the iss of the answer.
+  # Default: "".
+  #introspection_url = "https://id.example.org/oauth/introspect"
+  # As what the proxy may ask there, and a file that contains only its secret. Each reload reads it again.
+  # Default: "".
+  #client_id = "imapproxy"
+  # Default: "".
+  #client_secret_file = "oauth.secret"
+  # How long an answer counts for further logins with the same token. "0s": each login asks.
+  # Default: "1m".
+  #cache_for = "1m"
+
+  # What a token must be for: aud has one of audience, azp (or client_id) is one of clients, scope has all
+  # of scopes. With issuer alone, audience or clients is required: otherwise a token for any other
+  # service of the provider would let its owner's mail be read by that service.
+  # Default: [], anything.
+  #audience = ["imap"]
+  # Default: [], anything.
+  #clients = ["thunderbird"]
+  # Default: [], anything.
+  #scopes = ["mail"]
+
+  # The claim that has the user's name. After normalisation it must be the name that the client sends. With
+  # "email", a token that says email_verified: false is refused.
+  # Default: "email".
+  #user_claim = "preferred_username"
+
+  # By how much the provider's clock may differ from the proxy's.
+  # Default: "1m".
+  #grace = "1m"
+
+  # The certificate authorities of the provider's HTTPS.
+  # Default: "", the system's.
+  #ca_file = "/etc/imapproxy/auth-ca.pem"
+
+  # How long a login may wait for the provider. After that it ends with NO [UNAVAILABLE].
+  # Default: "5s".
+  #timeout = "5s"
+
+  # How many logins ask the provider at a time, in halves as auth "http" has them.
+  # Default: 32.
+  #concurrency = 32
+#}
+
 # The user's backend checks the password: the proxy logs in with the client's
 # credentials and passes the result on. If the backend can't be reached, the client gets
 # NO [UNAVAILABLE], never "wrong password". This source accepts every user name, so it must

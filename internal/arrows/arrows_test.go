@@ -59,7 +59,7 @@ var arrows = map[string][]string{
 		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers", "internal/handover", "routing/pair", "internal/problems",
 	},
 	"internal/wiring": {
-		"proxy", "proxy/auth", "proxy/auth/dovecotauth", "proxy/auth/ldapauth", "proxy/auth/sqlauth", "proxy/guessing", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
+		"proxy", "proxy/auth", "proxy/auth/dovecotauth", "proxy/auth/ldapauth", "proxy/auth/oauthauth", "proxy/auth/sqlauth", "proxy/guessing", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
 	},
 	"internal/task":                {},
 	"internal/config":              {},
@@ -76,6 +76,7 @@ var arrows = map[string][]string{
 	// Sources of credentials, each with its library.
 	"proxy/auth/dovecotauth": {"proxy/auth", "proxy/conn", "telemetry"},
 	"proxy/auth/ldapauth":    {"proxy/auth", "proxy/conn", "telemetry"},
+	"proxy/auth/oauthauth":   {"proxy/auth", "telemetry"},
 	"proxy/auth/sqlauth":     {"proxy/auth", "telemetry"},
 
 	// Generators and tests that are programs of their own. e2e looks at the proxy as a process,
@@ -105,6 +106,7 @@ var libraries = map[string][]string{
 	"github.com/hashicorp/hcl/v2":         {"internal/config"},
 	"github.com/zclconf/go-cty":           {"internal/config"},
 	"github.com/alecthomas/kong":          {"cmd/imapproxy"},
+	"github.com/go-jose/go-jose/v4":       {"e2e", "proxy/auth/oauthauth"},
 	"github.com/go-ldap/ldap/v3":          {"proxy/auth/ldapauth"},
 	"github.com/go-sql-driver/mysql":      {"proxy/auth/sqlauth"},
 	"github.com/jackc/pgx/v5":             {"proxy/auth/sqlauth"},

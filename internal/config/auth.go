@@ -10,6 +10,7 @@ type Auth struct {
 	LDAP       *AuthLDAP       `hcl:"ldap,variant"`
 	SQL        *AuthSQL        `hcl:"sql,variant"`
 	Dovecot    *AuthDovecot    `hcl:"dovecot,variant"`
+	OAuth      *AuthOAuth      `hcl:"oauth,variant"`
 }
 
 // AuthBackend leaves the decision to the user's backend.
@@ -56,6 +57,26 @@ type AuthSQL struct {
 	Query        string        `hcl:"query" required:"query = \"SELECT password FROM users WHERE name = %u\""`
 	Timeout      time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
 	Concurrency  int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
+}
+
+// AuthOAuth is a provider of tokens, whose signatures the proxy checks, or which it asks about each.
+type AuthOAuth struct {
+	Issuer           string        `hcl:"issuer" default:"" secret:"url"`
+	JWKSURL          string        `hcl:"jwks_url" default:"" secret:"url"`
+	Algorithms       []string      `hcl:"algorithms" default:"[]"`
+	JWTType          string        `hcl:"jwt_type" default:""`
+	IntrospectionURL string        `hcl:"introspection_url" default:"" secret:"url"`
+	ClientID         string        `hcl:"client_id" default:""`
+	ClientSecretFile string        `hcl:"client_secret_file" path:"secret" default:""`
+	CacheFor         time.Duration `hcl:"cache_for" default:"1m" min:"0s" max:"1h"`
+	Audience         []string      `hcl:"audience" default:"[]"`
+	Clients          []string      `hcl:"clients" default:"[]"`
+	Scopes           []string      `hcl:"scopes" default:"[]"`
+	UserClaim        string        `hcl:"user_claim" default:"email"`
+	Grace            time.Duration `hcl:"grace" default:"1m" min:"1s" max:"10m"`
+	CAFile           string        `hcl:"ca_file" path:"cert" default:""`
+	Timeout          time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
+	Concurrency      int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
 }
 
 // AuthDovecot is a listener of Dovecot's service auth.

@@ -101,6 +101,7 @@ func (d *decoder) users(c *Config) {
 }
 
 func (d *decoder) backendLogin(c *Config) {
+	d.tokens(c)
 	b := c.BackendLogin
 	switch b.Mode {
 	case "master":

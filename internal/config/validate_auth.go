@@ -35,6 +35,9 @@ func (d *decoder) auth(c *Config) {
 		if a.Dovecot != nil {
 			d.authDovecot(a.Dovecot)
 		}
+		if a.OAuth != nil {
+			d.authOAuth(a.OAuth)
+		}
 	}
 }
 

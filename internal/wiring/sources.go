@@ -12,6 +12,7 @@ import (
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/auth/dovecotauth"
 	"imapproxy/proxy/auth/ldapauth"
+	"imapproxy/proxy/auth/oauthauth"
 	"imapproxy/proxy/auth/sqlauth"
 )
 
@@ -64,8 +65,44 @@ func source(c *config.Config, a config.Auth, hashing *auth.Hashing, log *slog.Lo
 			return nil, About("auth.dovecot.address", err)
 		}
 		return s, nil
+	case a.OAuth != nil:
+		return provider(c, a.OAuth, log)
 	}
 	return auth.NewBackend(), nil
+}
+
+// provider opens auth "oauth".
+func provider(c *config.Config, a *config.AuthOAuth, log *slog.Logger) (auth.Source, error) {
+	o := OAuth(c, a)
+	o.Log = log
+	var err error
+	if o.RootCAs, err = roots(a.CAFile); err != nil {
+		return nil, About("auth.oauth.ca_file", err)
+	}
+	if a.ClientSecretFile != "" {
+		if o.ClientSecret, err = Secret(a.ClientSecretFile); err != nil {
+			return nil, About("auth.oauth.client_secret_file", err)
+		}
+	}
+	s, err := oauthauth.New(o)
+	if err != nil {
+		return nil, About("auth.oauth", err)
+	}
+	return s, nil
+}
+
+// OAuth is all but the authorities and the secret.
+func OAuth(c *config.Config, a *config.AuthOAuth) oauthauth.Options {
+	o := oauthauth.Options{
+		Issuer: a.Issuer, KeysURL: a.JWKSURL, Algorithms: a.Algorithms, Type: a.JWTType,
+		IntrospectionURL: a.IntrospectionURL, ClientID: a.ClientID, CacheFor: a.CacheFor,
+		Audience: a.Audience, Clients: a.Clients, Scopes: a.Scopes, UserClaim: a.UserClaim, Grace: a.Grace,
+		Names: Names(c), Asking: asking(a.Concurrency, a.Timeout),
+	}
+	if a.CacheFor == 0 {
+		o.CacheFor = -1 // not the default
+	}
+	return o
 }
 
 // directory opens auth "ldap".
@@ -153,6 +190,9 @@ func AuthFiles(c *config.Config) [sha256.Size]byte {
 		}
 		if a.SQL != nil {
 			paths = append(paths, a.SQL.PasswordFile)
+		}
+		if a.OAuth != nil {
+			paths = append(paths, a.OAuth.CAFile, a.OAuth.ClientSecretFile)
 		}
 	}
 	return digestOf(paths)

@@ -33,6 +33,7 @@ func everything() *config.Config {
 		SQL:  &config.AuthSQL{Driver: "postgres"},
 
 		Dovecot: &config.AuthDovecot{Address: "127.0.0.1:12345"},
+		OAuth:   &config.AuthOAuth{Issuer: "http://127.0.0.1:9000"},
 	}}
 	return c
 }
@@ -74,6 +75,9 @@ func asked(c *config.Config) (all []any) {
 		if a.Dovecot != nil {
 			all = append(all, DovecotAuth(c, a.Dovecot))
 		}
+		if a.OAuth != nil {
+			all = append(all, OAuth(c, a.OAuth))
+		}
 	}
 	return all
 }
@@ -94,6 +98,8 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"auth.ldap.ca_file",                 // Sources reads it: e2e TestAuthLDAP
 		"auth.ldap.password_file",           // likewise
 		"auth.sql.password_file",            // Sources reads it: e2e TestAuthSQL
+		"auth.oauth.ca_file",                // Sources reads it: e2e TestAuthOAuth
+		"auth.oauth.client_secret_file",     // likewise
 		"backend_login.password_file",       // Login reads it
 		"backend_defaults.source_addresses", // sourceAddresses: TestSourceAddressesAreDialledFrom
 		"admin.address",                     // internal/app: the tests of serve

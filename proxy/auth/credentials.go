@@ -18,21 +18,13 @@ var (
 	ErrPassword = errors.New("password not acceptable")
 )
 
-// The mechanisms, as they appear in Credentials, in the failure line and in metrics.
-const (
-	MechanismPlain = "PLAIN" // AUTHENTICATE PLAIN
-	MechanismLogin = "LOGIN" // AUTHENTICATE LOGIN
-	// MechanismCommand is IMAP's own LOGIN command (RFC 9051 §6.2.3).
-	MechanismCommand = "LOGIN-COMMAND"
-)
-
-// Credentials are a client's name and password for a login. Only NewCredentials
+// Credentials are a client's name, and its password or token, for a login. Only NewCredentials
 // makes them.
 type Credentials struct {
 	// User is the canonical name.
 	User string
 	// Password is as the client sent it: never empty, without NUL, otherwise any
-	// bytes (old clients send Latin-1).
+	// bytes (old clients send Latin-1). By a mechanism OfToken it is the token.
 	Password telemetry.Secret
 	// Mechanism is one of the Mechanism constants.
 	Mechanism string

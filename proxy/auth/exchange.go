@@ -3,30 +3,10 @@ package auth
 import (
 	"bytes"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"strings"
 
 	"imapproxy/telemetry"
-)
-
-// MaxResponse is the length of the longest accepted SASL response, in bytes after decoding; MaxResponseLine
-// is its length in base64, as on the line.
-const (
-	MaxResponse     = 8<<10 + 768 // a token of 8 KiB and two names
-	MaxResponseLine = (MaxResponse + 2) / 3 * 4
-)
-
-// Errors of an Exchange. None of them quotes what the client sent.
-var (
-	// ErrMechanism: no such mechanism here. Answer NO.
-	ErrMechanism = errors.New("mechanism not supported")
-	// ErrCancelled: the client sent '*'. Answer BAD (RFC 9051 §6.2.2).
-	ErrCancelled = errors.New("exchange cancelled by the client")
-	// ErrSyntax: not base64, or too long. Answer BAD.
-	ErrSyntax = errors.New("response can't be decoded")
-	// ErrMessage: decoded, but not a message of the mechanism. Answer NO.
-	ErrMessage = errors.New("response isn't a message of the mechanism")
 )
 
 // step is the state of an exchange.
@@ -37,6 +17,7 @@ const (
 	stepPlain                     // PLAIN: waiting for the one message
 	stepLoginUser                 // LOGIN: waiting for the user name
 	stepLoginPassword             // LOGIN: waiting for the password
+	stepToken                     // OAUTHBEARER, XOAUTH2: waiting for the one message
 	stepDone                      // the result is available
 	stepFailed                    // err is set and stays
 )
@@ -52,7 +33,7 @@ const (
 //	}
 //
 // Exchange decodes and encodes base64: pass it lines as the client sent them, and send
-// its challenges as they are. It holds at most one response of MaxResponse bytes.
+// its challenges as they are. It holds at most one response of MaxTokenResponse bytes.
 type Exchange struct {
 	mechanism  string
 	initial    []byte
@@ -67,7 +48,9 @@ type Exchange struct {
 
 // Mechanisms returns the mechanisms that NewExchange knows, in the order in
 // which a capability list names them (AUTH=PLAIN AUTH=LOGIN).
-func Mechanisms() []string { return []string{MechanismPlain, MechanismLogin} }
+func Mechanisms() []string {
+	return []string{MechanismPlain, MechanismLogin, MechanismOAuthBearer, MechanismXOAuth2}
+}
 
 // NewExchange begins an exchange. mechanism is compared without regard to case;
 // initial is the initial response as it stands in the command (RFC 9051 §6.2.2,
@@ -75,15 +58,15 @@ func Mechanisms() []string { return []string{MechanismPlain, MechanismLogin} }
 // a bad initial response is reported by Next.
 func NewExchange(mechanism string, initial []byte, hasInitial bool) (*Exchange, error) {
 	x := &Exchange{hasInitial: hasInitial}
-	switch {
-	case strings.EqualFold(mechanism, MechanismPlain):
-		x.mechanism = MechanismPlain
-	case strings.EqualFold(mechanism, MechanismLogin):
-		x.mechanism = MechanismLogin
-	default:
+	for _, m := range Mechanisms() {
+		if strings.EqualFold(mechanism, m) {
+			x.mechanism = m
+		}
+	}
+	if x.mechanism == "" {
 		return nil, ErrMechanism
 	}
-	if len(initial) > MaxResponseLine {
+	if len(initial) > x.maxLine() {
 		_ = x.fail(fmt.Errorf("%w: too long", ErrSyntax)) // Step returns it
 	} else {
 		x.initial = bytes.Clone(initial)
@@ -110,7 +93,7 @@ func (x *Exchange) Next(response []byte) (challenge []byte, done bool, err error
 	if len(response) == 1 && response[0] == '*' {
 		return nil, false, x.fail(ErrCancelled)
 	}
-	message, err := decode(response)
+	message, err := decode(response, x.maxLine())
 	if err != nil {
 		return nil, false, x.fail(err)
 	}
@@ -119,9 +102,13 @@ func (x *Exchange) Next(response []byte) (challenge []byte, done bool, err error
 
 // start chooses the first step and feeds it the initial response.
 func (x *Exchange) start() (challenge []byte, done bool, err error) {
-	x.step = stepPlain
-	if x.mechanism == MechanismLogin {
+	switch x.mechanism {
+	case MechanismLogin:
 		x.step = stepLoginUser
+	case MechanismOAuthBearer, MechanismXOAuth2:
+		x.step = stepToken
+	default:
+		x.step = stepPlain
 	}
 	if x.hasInitial {
 		var message []byte
@@ -131,14 +118,14 @@ func (x *Exchange) start() (challenge []byte, done bool, err error) {
 			if len(x.initial) == 0 {
 				return nil, false, x.fail(fmt.Errorf("%w: empty initial response", ErrSyntax))
 			}
-			if message, err = decode(x.initial); err != nil {
+			if message, err = decode(x.initial, x.maxLine()); err != nil {
 				return nil, false, x.fail(err)
 			}
 		}
 		clear(x.initial)
 		x.initial = nil
 		// In LOGIN the server sends first; a client with an empty initial response expects the challenge.
-		if x.mechanism == MechanismPlain || len(message) > 0 {
+		if x.step != stepLoginUser || len(message) > 0 {
 			return x.take(message)
 		}
 	}
@@ -155,6 +142,16 @@ func (x *Exchange) take(message []byte) (challenge []byte, done bool, err error)
 	case stepPlain:
 		err := x.plain(message)
 		return nil, err == nil, err
+	case stepToken:
+		read := readXOAuth2
+		if x.mechanism == MechanismOAuthBearer {
+			read = readOAuthBearer
+		}
+		if x.user, x.password, err = read(message); err != nil {
+			return nil, false, x.fail(err)
+		}
+		x.step = stepDone
+		return nil, true, nil
 	case stepLoginUser:
 		if len(message) == 0 || bytes.IndexByte(message, 0) >= 0 {
 			return nil, false, x.fail(fmt.Errorf("%w: user name empty or with NUL", ErrMessage))
@@ -194,6 +191,14 @@ func (x *Exchange) plain(message []byte) error {
 	return nil
 }
 
+// maxLine is the length of the longest response on the line.
+func (x *Exchange) maxLine() int {
+	if OfToken(x.mechanism) {
+		return MaxTokenLine
+	}
+	return MaxResponseLine
+}
+
 // fail ends the exchange and forgets the password.
 func (x *Exchange) fail(err error) error {
 	x.step, x.err = stepFailed, err
@@ -202,7 +207,7 @@ func (x *Exchange) fail(err error) error {
 	return err
 }
 
-// Result returns the client's names and password, not normalised, for
+// Result returns the client's names and its password or token, not normalised, for
 // NewCredentials. Before done the password is empty. The user is set as soon
 // as it is known, for the log of an exchange that failed.
 func (x *Exchange) Result() (authzid, user string, password telemetry.Secret) {
@@ -211,8 +216,8 @@ func (x *Exchange) Result() (authzid, user string, password telemetry.Secret) {
 
 // decode reads one response strictly: canonical base64 (RFC 4648 §4, padding
 // and zero trailing bits included) and nothing else.
-func decode(line []byte) ([]byte, error) {
-	if len(line) > MaxResponseLine {
+func decode(line []byte, most int) ([]byte, error) {
+	if len(line) > most {
 		return nil, fmt.Errorf("%w: too long", ErrSyntax)
 	}
 	// encoding/base64 skips CR and LF; here they can't be part of a response.

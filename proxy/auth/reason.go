@@ -14,6 +14,10 @@ const (
 	ReasonUnknownUser Reason = "unknown_user"
 	// ReasonAccountDisabled: the user's entry has no usable password, or nologin.
 	ReasonAccountDisabled Reason = "account_disabled"
+	// ReasonBadToken: no source accepts the token, or it isn't the user's.
+	ReasonBadToken Reason = "bad_token"
+	// ReasonExpiredToken: the token was good, and has expired. It isn't a guess: clients try with what they have.
+	ReasonExpiredToken Reason = "expired_token"
 	// ReasonBackendRefused: the backend refused the credentials.
 	ReasonBackendRefused Reason = "backend_refused"
 	// ReasonBadName: Names.Normalize refused the name.
@@ -22,8 +26,7 @@ const (
 	ReasonBadAuthzid Reason = "bad_authzid"
 	// ReasonBadCredentials: the password is empty or contains NUL.
 	ReasonBadCredentials Reason = "bad_credentials"
-	// ReasonMalformed: bad base64, an over-long response, or a PLAIN message that
-	// isn't authzid NUL authcid NUL password.
+	// ReasonMalformed: bad base64, an over-long response, or a message that isn't of the mechanism.
 	ReasonMalformed Reason = "malformed"
 	// ReasonCancelled: the client ended the exchange with '*'.
 	ReasonCancelled Reason = "cancelled"
@@ -41,9 +44,9 @@ const (
 // Reasons returns all reasons, in the order of their documentation.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBackendRefused,
+		ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBadToken, ReasonBackendRefused,
 		ReasonBadName, ReasonBadAuthzid, ReasonBadCredentials, ReasonMalformed,
-		ReasonCancelled, ReasonBadMechanism, ReasonCleartext, ReasonLimit, ReasonUnavailable,
+		ReasonExpiredToken, ReasonCancelled, ReasonBadMechanism, ReasonCleartext, ReasonLimit, ReasonUnavailable,
 	}
 }
 
@@ -51,7 +54,7 @@ func Reasons() []Reason {
 // fail2ban: a client must not be banned because a backend is down, or because it was set up without TLS.
 func (r Reason) Guess() bool {
 	switch r {
-	case ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBackendRefused,
+	case ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBadToken, ReasonBackendRefused,
 		ReasonBadName, ReasonBadAuthzid, ReasonBadCredentials, ReasonMalformed:
 		return true
 	}

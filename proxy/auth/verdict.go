@@ -2,7 +2,10 @@ package auth
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"imapproxy/telemetry"
@@ -12,7 +15,7 @@ import (
 // AskBackend and Unavailable, by value; no other type can implement it.
 type Verdict interface{ verdict() }
 
-// Accepted is the verdict that the password is right.
+// Accepted is the verdict that the password or the token is right.
 type Accepted struct {
 	// User is the canonical name of the user as whom the client is logged in; empty: as
 	// Credentials.User. Routing, limits, logs and the backend go by it.
@@ -64,6 +67,60 @@ type Source interface {
 	// Close frees what the source holds and waits for its goroutines. Calls of Authenticate that are in
 	// progress complete normally.
 	Close() error
+}
+
+// A Speaker is a Source that checks what the mechanisms that it names give, and no password. A source that is
+// none checks passwords, and is never asked about anything else.
+type Speaker interface {
+	Mechanisms() []string
+}
+
+// Asked returns those of the sources that are asked about a login by a mechanism.
+func Asked(sources []Source, mechanism string) (asked []Source) {
+	for _, s := range sources {
+		if speaker, ok := s.(Speaker); ok && slices.Contains(speaker.Mechanisms(), mechanism) || !ok && !OfToken(mechanism) {
+			asked = append(asked, s)
+		}
+	}
+	return asked
+}
+
+// Offered returns those of Mechanisms that the sources can do. MechanismPlain among them stands for the LOGIN
+// command too.
+func Offered(sources []Source) []string {
+	return slices.DeleteFunc(Mechanisms(), func(m string) bool { return len(Asked(sources, m)) == 0 })
+}
+
+// A Challenger is a Source that says what a client needs to get a token that it accepts.
+type Challenger interface {
+	// Wants returns the URL of the provider's OpenID configuration and the scopes that a token must have,
+	// separated by spaces; "" where there are none.
+	Wants() (openIDConfiguration, scope string)
+}
+
+// TokenChallenge is what a client is told whose token wasn't accepted (RFC 7628 §3.2.2; for XOAUTH2 as its
+// inventor does it), in base64. Clients get themselves another token when they read it.
+func TokenChallenge(sources []Source, mechanism string) []byte {
+	told := struct {
+		Status        string `json:"status"`
+		Schemes       string `json:"schemes,omitempty"`
+		Scope         string `json:"scope,omitempty"`
+		Configuration string `json:"openid-configuration,omitempty"`
+	}{Status: "invalid_token"}
+	if mechanism == MechanismXOAuth2 {
+		told.Status, told.Schemes = "401", "bearer"
+	}
+	for _, s := range Asked(sources, mechanism) {
+		if c, ok := s.(Challenger); ok {
+			told.Configuration, told.Scope = c.Wants()
+			break
+		}
+	}
+	text, err := json.Marshal(told)
+	if err != nil {
+		panic(err) // a struct of strings
+	}
+	return base64.StdEncoding.AppendEncode(nil, text)
 }
 
 // Trier is a source that can be tried without a user's password.
@@ -118,7 +175,7 @@ func Version(sources []Source) (v uint64) {
 // Holds says, without a password, whether the sources would accept the user again as they did when one of
 // them gave the stamp. False: it isn't known.
 func Holds(sources []Source, user string, stamp any) bool {
-	for _, s := range sources {
+	for _, s := range Asked(sources, MechanismPlain) { // a stamp is of a password's verdict
 		h, ok := s.(holder)
 		if !ok || stamp == nil {
 			return false
@@ -136,6 +193,7 @@ func Recheck(ctx context.Context, sources []Source, c Credentials, stamp any) Ve
 	if Holds(sources, c.User, stamp) {
 		return Accepted{Stamp: stamp}
 	}
+	sources = Asked(sources, c.Mechanism)
 	for _, s := range sources {
 		switch v := s.Authenticate(ctx, c).(type) {
 		case Unknown:
@@ -148,7 +206,7 @@ func Recheck(ctx context.Context, sources []Source, c Credentials, stamp any) Ve
 	if len(sources) == 0 {
 		return Unavailable{errNoSource}
 	}
-	return Rejected{Reason: ReasonUnknownUser}
+	return Rejected{Reason: c.notKnown()}
 }
 
 var (
@@ -163,6 +221,7 @@ var (
 // work as a wrong password costs, so that the time doesn't show whether a user has an account. (First does
 // this work and not each source, so that it isn't done twice for users of a later source.)
 func First(ctx context.Context, sources []Source, c Credentials) (v Verdict, source string) {
+	sources = Asked(sources, c.Mechanism)
 	for _, s := range sources {
 		switch v := s.Authenticate(ctx, c).(type) {
 		case Unknown:
@@ -184,5 +243,13 @@ func First(ctx context.Context, sources []Source, c Credentials) (v Verdict, sou
 			break
 		}
 	}
-	return Rejected{Reason: ReasonUnknownUser}, source
+	return Rejected{Reason: c.notKnown()}, source
+}
+
+// notKnown is why a login fails that no source knows.
+func (c Credentials) notKnown() Reason {
+	if OfToken(c.Mechanism) {
+		return ReasonBadToken
+	}
+	return ReasonUnknownUser
 }

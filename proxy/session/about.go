@@ -7,6 +7,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"imapproxy/proxy/auth"
 	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
@@ -47,7 +48,9 @@ func (s *Session) auth() upstream.Auth {
 	a := s.settings().Login
 	a.User = s.user
 	var given bool
-	a.Password, given = s.cred.forBackend()
+	if a.Password, given = s.cred.forBackend(); !given && auth.OfToken(s.cred.mechanism) {
+		a.Password = "" // a token isn't a password for a backend, whatever a reload has made of backend_login
+	}
 	if s.cred.asUser || given {
 		a.Mode = upstream.ModeUser
 	}

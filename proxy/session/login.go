@@ -75,7 +75,7 @@ func (p *preLogin) command(ctx context.Context) (done bool, err error) {
 	unit, err := p.r.Unit(p.agree, true)
 	if errors.Is(err, errCleartext) {
 		h := wire.ParseCommandHead(wire.FirstLine(unit))
-		return false, p.cleartext(ctx, string(h.Tag), auth.MechanismCommand)
+		return p.loginCommand(ctx, string(h.Tag), nil)
 	}
 	if err != nil {
 		return false, p.unreadable(unit, err)
@@ -125,34 +125,15 @@ func (p *preLogin) newReader() {
 	p.r.Larger(p.mayBeLarge)
 }
 
-// mayBeLarge returns by which factor a command may be larger than others: largeFactor for an ID with a slot,
-// otherwise 1.
-func (p *preLogin) mayBeLarge(sofar []byte) int {
-	if h := wire.ParseCommandHead(wire.FirstLine(sofar)); h.Verb != wire.ID {
-		return 1
-	}
-	p.large = p.large || p.env.Places.large.TryAcquire(fair.Network(p.addr.Addr()))
-	if !p.large {
-		return 1
-	}
-	return largeFactor
-}
-
-// noLongerLarge gives the slot back.
-func (p *preLogin) noLongerLarge() {
-	if p.large {
-		p.large = false
-		p.env.Places.large.Release(fair.Network(p.addr.Addr()))
-	}
-}
-
-// errCleartext says that the client is about to send a password in the clear.
+// errCleartext says that the client is about to send a password that isn't wanted: in the clear, or where there
+// are no passwords.
 var errCleartext = errors.New("login without TLS")
 
-// agree sends "+" for a literal, unless it is LOGIN's and the connection doesn't allow passwords: the login is
+// agree sends "+" for a literal, unless it is LOGIN's and passwords aren't allowed: the login is
 // then refused before the password is sent.
 func (p *preLogin) agree(sofar []byte) error {
-	if h := wire.ParseCommandHead(wire.FirstLine(sofar)); h.Verb == wire.Login && wire.ValidTag(h.Tag) && !p.mayLogin() {
+	h := wire.ParseCommandHead(wire.FirstLine(sofar))
+	if h.Verb == wire.Login && wire.ValidTag(h.Tag) && (!p.mayLogin() || !p.offers(auth.MechanismPlain)) {
 		return errCleartext
 	}
 	return p.say("+ OK\r\n")
@@ -248,8 +229,12 @@ func (p *preLogin) capabilities() string {
 	if !p.mayLogin() {
 		return strings.Join(append(caps, "LOGINDISABLED"), " ")
 	}
-	for _, m := range mechanisms {
+	offered := auth.Offered(p.env.Settings().Sources)
+	for _, m := range offered {
 		caps = append(caps, "AUTH="+m)
+	}
+	if !slices.Contains(offered, auth.MechanismPlain) {
+		caps = append(caps, "LOGINDISABLED")
 	}
 	return strings.Join(caps, " ")
 }

@@ -12,14 +12,15 @@ import (
 	"imapproxy/telemetry"
 )
 
-// mechanisms are the SASL mechanisms that the proxy offers.
-var mechanisms = auth.Mechanisms()
-
 // loginCommand handles LOGIN (RFC 9051 §6.2.3).
 func (p *preLogin) loginCommand(ctx context.Context, tag string, args []byte) (done bool, err error) {
 	defer clear(args) // overwrites the password in the reader's buffer, on each return
 	if !p.mayLogin() {
 		return false, p.cleartext(ctx, tag, auth.MechanismCommand)
+	}
+	if !p.offers(auth.MechanismPlain) {
+		p.attempts++
+		return false, p.say(tag + " NO [CANNOT] Passwords aren't taken here\r\n")
 	}
 	user, rest, err := wire.LoginString(args)
 	if err != nil || len(rest) == 0 {
@@ -42,7 +43,7 @@ func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (d
 	}
 	x, err := auth.NewExchange(name, initial, hasInitial)
 	clear(initial) // overwrites it in the reader's buffer; the exchange has a copy
-	if err != nil {
+	if err != nil || !p.offers(name) {
 		p.attempts++
 		return false, p.say(tag + " NO [CANNOT] Authentication mechanism not available\r\n")
 	}
@@ -51,13 +52,16 @@ func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (d
 		if err := p.say("+ " + string(challenge) + "\r\n"); err != nil {
 			return false, err
 		}
-		line, rerr := p.r.ReadLine(auth.MaxResponseLine + 2)
+		p.exchanging = auth.OfToken(x.Mechanism())
+		line, rerr := p.r.ReadLarge(auth.MaxResponseLine + 2)
+		p.exchanging = false
 		if rerr != nil {
 			return false, p.unreadable(nil, rerr)
 		}
 		challenge, finished, err = x.Next(trimEOL(line))
 		clear(line) // overwrites it in the reader's buffer
 	}
+	p.noLongerLarge()
 	if err != nil {
 		return false, p.exchangeFailed(ctx, tag, x.Mechanism(), err)
 	}
@@ -110,11 +114,18 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	a.source = source
 	placement := ""
 	login := p.set.Login
-	login.User, login.Password = creds.User, creds.Password
+	if login.User = creds.User; !auth.OfToken(mechanism) {
+		login.Password = creds.Password
+	}
 	switch v := verdict.(type) {
 	case auth.Accepted:
 		placement = v.Placement
 		a.accepted(v, &login)
+		if auth.OfToken(mechanism) && login.Mode != upstream.ModeMaster && v.Password == "" {
+			a.err = errNoMaster
+			endAuth(a.err)
+			return false, p.unavailable(ctx, a)
+		}
 		endAuth(nil)
 	case auth.AskBackend:
 		login.Mode = upstream.ModeUser // only the backend can check the password
@@ -164,6 +175,9 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	return true, nil
 }
 
+// errNoMaster says that the backend can't be told of a user who has no password.
+var errNoMaster = errors.New("a client that logged in with a token has no password for the backend: backend_login { mode = \"master\" } is needed")
+
 // succeeded records a successful login.
 func (p *preLogin) succeeded(a attempt) {
 	a.guess.Right(p.env.Now())
@@ -186,14 +200,4 @@ func trimEOL(b []byte) []byte {
 		b = b[:len(b)-1]
 	}
 	return b
-}
-
-// cutArgs splits the arguments of AUTHENTICATE.
-func cutArgs(args []byte) (name string, initial []byte, has bool) {
-	for i, c := range args {
-		if c == ' ' {
-			return string(args[:i]), args[i+1:], true
-		}
-	}
-	return string(args), nil, false
 }

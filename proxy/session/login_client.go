@@ -21,8 +21,8 @@ const (
 	// Dovecot's numbers.
 	maxAttempts = 10
 	maxBad      = 3
-	// largeFactor is how much larger an ID may be than other commands: RFC 2971 §3.3 allows 30 fields with
-	// values of 1,024 octets.
+	// largeFactor is how much longer an ID and a token may be than other lines: RFC 2971 §3.3 allows 30 fields with
+	// values of 1,024 octets; a token of 16 KiB has 24 in base64.
 	largeFactor = 4
 	// farewellIn bounds the write of the last line.
 	farewellIn = 2 * time.Second
@@ -31,17 +31,18 @@ const (
 // preLogin is the state of a session before login. One goroutine owns it.
 type preLogin struct {
 	*Session
-	r         *wire.Reader
-	commanded time.Time   // when the current command was read
-	loginTag  string      // the tag of the login that succeeded
-	ttl       int         // how many more proxies the session may pass (ID x-proxy-ttl); 0: unknown
-	attempts  int         // failed logins
-	bads      int         // invalid commands
-	large     bool        // the session holds a slot for a large command
-	asked     time.Time   // when the last login began
-	sources   uint64      // auth.Version when the last login began
-	place     *fair.Place // among the clients that haven't logged in
-	evicted   atomic.Bool // another client has taken the place
+	r          *wire.Reader
+	commanded  time.Time   // when the current command was read
+	loginTag   string      // the tag of the login that succeeded
+	ttl        int         // how many more proxies the session may pass (ID x-proxy-ttl); 0: unknown
+	attempts   int         // failed logins
+	bads       int         // invalid commands
+	large      bool        // the session holds a slot for a large command
+	exchanging bool        // the next line is a response of an exchange that may have a token
+	asked      time.Time   // when the last login began
+	sources    uint64      // auth.Version when the last login began
+	place      *fair.Place // among the clients that haven't logged in
+	evicted    atomic.Bool // another client has taken the place
 }
 
 // say writes a line to the client.

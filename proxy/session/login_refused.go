@@ -48,6 +48,11 @@ func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error
 	case <-ctx.Done():
 		return contextEnd(p)
 	}
+	if auth.OfToken(a.mechanism) && why != auth.ReasonMalformed && why != auth.ReasonBackendRefused {
+		if err := p.challenged(a.mechanism); err != nil {
+			return err
+		}
+	}
 	if errors.Is(a.err, auth.ErrAuthzid) {
 		return p.say(a.tag + " NO [AUTHORIZATIONFAILED] Not allowed to act as another user\r\n")
 	}
@@ -55,6 +60,19 @@ func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error
 		a.words = "[AUTHENTICATIONFAILED] Authentication failed"
 	}
 	return p.say(a.told() + a.tag + " NO " + a.words + "\r\n")
+}
+
+// challenged tells a client that its token isn't accepted, and reads its answer, whatever it is: by RFC 7628
+// §3.2.3 a ^A in base64, by XOAUTH2 an empty line, or "*". The NO comes after that.
+func (p *preLogin) challenged(mechanism string) error {
+	p.env.Places.clients.Works(p.place, false) // it waits for the client
+	if err := p.say("+ " + string(auth.TokenChallenge(p.set.Sources, mechanism)) + "\r\n"); err != nil {
+		return err
+	}
+	if _, err := p.r.ReadLine(maxPreLine); err != nil {
+		return p.unreadable(nil, err)
+	}
+	return nil
 }
 
 // unavailable answers if no source can decide or no backend is available. It must not look like wrong

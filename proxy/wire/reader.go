@@ -218,6 +218,12 @@ func (r *Reader) unitLine(sofar []byte, max int, factor *int) ([]byte, error) {
 	return r.ReadLine(max + (*factor-1)*r.maxLine)
 }
 
+// ReadLarge is ReadLine for a line that may be longer where Larger's function allows it.
+func (r *Reader) ReadLarge(max int) ([]byte, error) {
+	factor := 1
+	return r.unitLine(nil, max, &factor)
+}
+
 // peekLine reads until the buffer has a whole line, which it doesn't use up. It returns ErrLineTooLong if the
 // line has more than max bytes.
 func (r *Reader) peekLine(max int) error {
