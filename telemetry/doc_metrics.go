@@ -63,7 +63,9 @@ counted with the label otel_metric_overflow="true".
 Beside the above: the Go runtime's metrics, go_* (goroutines, heap, GC goal,
 scheduling), on both ways out, and the process' own, process_* (CPU, resident
 memory, open files and their limit), on the Prometheus endpoint only. target_info
-carries the resource: service.name, service.instance.id and service.version.
+carries the resource: service.name, service.instance.id, which is new for each
+process, and service.version. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
+replace them and add others.
 `)
 	return b.String(), nil
 }

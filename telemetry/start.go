@@ -78,7 +78,8 @@ func (t *Telemetry) start(stopCtx context.Context, o Options, tracesURL, metrics
 	return t.startMetrics(stopCtx, o, metricsURL, res)
 }
 
-// newResource returns the attributes of the process that every span and metric carries.
+// newResource returns the attributes of the process that every span and metric carries. The environment's
+// (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) come before the proxy's own.
 func newResource(ctx context.Context, o Options) (*resource.Resource, error) {
 	service := o.Service
 	if service == "" {
@@ -91,7 +92,7 @@ func newResource(ctx context.Context, o Options) (*resource.Resource, error) {
 	if o.Version != "" {
 		attrs = append(attrs, semconv.ServiceVersion(valid(o.Version)))
 	}
-	return resource.New(ctx, resource.WithTelemetrySDK(), resource.WithFromEnv(), resource.WithAttributes(attrs...))
+	return resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(attrs...), resource.WithFromEnv())
 }
 
 // endpoint checks an OTLP/HTTP address and gives it the signal's default path.

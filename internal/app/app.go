@@ -54,7 +54,7 @@ func Open(ctx context.Context, o Options) (*App, error) {
 func (a *App) open(ctx context.Context) (err error) {
 	a.level.Set(wiring.LogLevel(a.cfg))
 	t := wiring.Telemetry(a.cfg, a.level, a.opts.Logs)
-	t.Version, t.Now = a.opts.Version, a.opts.Now
+	t.Version, t.Now, t.Instance = a.opts.Version, a.opts.Now, a.instance
 	if a.tel, err = telemetry.Start(ctx, t); err != nil {
 		a.tel = nil
 		var file *fs.PathError

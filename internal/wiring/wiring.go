@@ -17,7 +17,7 @@ import (
 func Telemetry(c *config.Config, level slog.Leveler, logs io.Writer) telemetry.Options {
 	t := c.Telemetry
 	return telemetry.Options{
-		Service: "imapproxy", Instance: c.Hostname,
+		Service:   "imapproxy",
 		LogWriter: logs, LogFile: t.Log.File, LogFormat: t.Log.Format, LogLevel: level,
 		TracesEndpoint: t.Traces.Endpoint, TracesHeaders: t.Traces.Headers,
 		SampleRatio: float64(t.Traces.Sample), SlowCommand: None(t.Traces.Slow),
