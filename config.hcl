@@ -580,9 +580,9 @@ routing {
 
 # Registers the proxy itself as a service in Consul, with the access of discovery
 # "consul", or of the CONSUL_HTTP_* variables. If Consul refuses, the proxy logs a warning
-# and continues. The entry's id is made of the service, the machine's name and the port below: proxies on
-# one machine, or in containers with one host name, need different ports, or they take each
-# other's entry.
+# and continues. The entry's id is made of the service, the machine's name, and the address and port
+# below. Where the address names no host (":993"), proxies in containers with one host name need
+# different ports, or they take each other's entry.
 # Without the block: off.
 #register {
   # Default: "imapproxy".
@@ -608,7 +608,7 @@ routing {
   #allow_others = true
 
   # How long Consul keeps the entry of a proxy that was killed and doesn't come back. One
-  # that starts again under the same host name and port replaces its earlier entry.
+  # that starts again under the same host name, address and port replaces its earlier entry.
   # Default: "1h". Consul takes no less than "1m".
   #deregister_after = "1h"
 #}

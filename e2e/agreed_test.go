@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -327,7 +328,8 @@ func TestADeadProxyIsRemoved(t *testing.T) {
 	c.MustOK("NOOP")
 }
 
-// Without a block cluster a second proxy doesn't start. The first one does so again, also after a kill.
+// Without a block cluster a second proxy doesn't start, also not on another address of the machine with the same ports. The first
+// one does so again, also after a kill.
 func TestASecondProxyAloneDoesntStart(t *testing.T) {
 	t.Parallel()
 	servers.Real(t)
@@ -346,12 +348,11 @@ func TestASecondProxyAloneDoesntStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused := func(config string) string {
+	refused := func(config string, elsewhere func(address string) string) string {
 		t.Helper()
 		file := filepath.Join(servers.Folder(t), "config.hcl")
 		for _, address := range []string{first.Plain, first.StartTLS, first.TLS, strings.TrimPrefix(first.Admin, "http://")} {
-			other, _ := servers.FreeAddr(t)
-			config = strings.ReplaceAll(config, address, other)
+			config = strings.ReplaceAll(config, address, elsewhere(address))
 		}
 		writeFile(t, file, config)
 		out, err := exec.Command(os.Getenv(proxyBinary), "serve", "--config", file).CombinedOutput()
@@ -360,8 +361,12 @@ func TestASecondProxyAloneDoesntStart(t *testing.T) {
 		}
 		return string(out)
 	}
-	if out := refused(string(text)); !strings.Contains(out, "another proxy is alive") || !strings.Contains(out, "cluster") || !strings.Contains(out, "config.hcl:") {
-		t.Errorf("a second proxy says:\n%s", out)
+	otherPort := func(string) string { other, _ := servers.FreeAddr(t); return other }
+	otherHost := func(address string) string { _, port, _ := net.SplitHostPort(address); return "127.94.3.7:" + port }
+	for where, elsewhere := range map[string]func(string) string{"other ports": otherPort, "another address": otherHost} {
+		if out := refused(string(text), elsewhere); !strings.Contains(out, "another proxy is alive") || !strings.Contains(out, "cluster") || !strings.Contains(out, "config.hcl:") {
+			t.Errorf("a second proxy with %s says:\n%s", where, out)
+		}
 	}
 	first.signal(t, syscall.SIGKILL)
 	<-first.Done()

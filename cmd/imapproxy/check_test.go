@@ -243,14 +243,14 @@ func TestConsulIsCheckedFollowedAndToldOfTheProxy(t *testing.T) {
 		t.Errorf("backends:\n%s", backends)
 	}
 	await(t, "the registration", func() bool {
-		_, ok := agent.Get("/v1/agent/service/imapproxy-" + hostname(t) + "-" + port(t, plain))
+		_, ok := agent.Get("/v1/agent/service/imapproxy-" + hostname(t) + "-127.0.0.1-" + port(t, plain))
 		return ok
 	})
 	r.interrupt()
 	if code := r.wait(); code != exitOK {
 		t.Errorf("exit code %d", code)
 	}
-	if text, ok := agent.Get("/v1/agent/service/imapproxy-" + hostname(t) + "-" + port(t, plain)); ok {
+	if text, ok := agent.Get("/v1/agent/service/imapproxy-" + hostname(t) + "-127.0.0.1-" + port(t, plain)); ok {
 		t.Errorf("still registered: %s", text)
 	}
 

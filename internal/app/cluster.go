@@ -58,10 +58,20 @@ func (k *cluster) found(all []peers.Peer) {
 	k.outbox.Found(all)
 }
 
-// asPeers converts Consul's list of proxies to peers.
+// asPeers converts Consul's list of proxies to peers. Of several entries with one admin address, as an earlier
+// process may have left one under another id, it takes one, if possible one whose check passes.
 func asPeers(all []discovery.ProxyInstance) (found []peers.Peer) {
+	at := map[string]int{} // admin address → index in found
 	for _, i := range all {
-		found = append(found, peers.Peer{Name: i.ID, Address: i.Admin, Down: !i.Passing})
+		p := peers.Peer{Name: i.ID, Address: i.Admin, Down: !i.Passing}
+		if same, ok := at[i.Admin]; ok && i.Admin != "" {
+			if found[same].Down && !p.Down {
+				found[same] = p
+			}
+			continue
+		}
+		at[i.Admin] = len(found)
+		found = append(found, p)
 	}
 	return found
 }

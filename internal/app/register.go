@@ -79,10 +79,13 @@ func (a *App) registerOptions(bound map[string]string) (discovery.RegisterOption
 	if err != nil {
 		return o, err
 	}
-	if id, err := discovery.RegistrationID(o.Service, o.Port); err == nil { // otherwise Register says what is wrong
+	if id, err := discovery.RegistrationID(o.Service, o.Address, o.Port); err == nil { // otherwise Register says what is wrong
 		o.ID = id
 	}
 	o.Instance, o.Started, o.Version, o.Agreed = a.instance, a.started, a.opts.Version, a.agreement != nil
+	if a.beside != nil {
+		o.HandedOver = a.beside.passed.Load
+	}
 	return o, nil
 }
 

@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -15,7 +16,8 @@ const askedWithin = 5 * time.Second
 
 // Alone asks whether this proxy may serve alone under its service, and returns the proxies that live beside
 // it, each as "ID on NODE": none, or it may not. Of several proxies that ask at the same time one at most may.
-// An entry that this proxy's agent has under the proxy's own ID is that of an earlier process, and is replaced.
+// An entry that this proxy's agent has under the proxy's own ID is that of an earlier process, and is replaced,
+// unless it is alive and at another address or port.
 //
 // The request is an entry in Consul whose own check is critical, so that no client is sent there, with a check
 // beside it that passes for 30 s. Consul numbers entries in the order of their last change: of two requests
@@ -37,6 +39,9 @@ func Alone(ctx context.Context, o RegisterOptions) ([]string, error) {
 	have, err := r.entry(ctx, client)
 	if err != nil {
 		return nil, err
+	}
+	if r.differs(have) && r.alive(ctx, client) {
+		return []string{fmt.Sprintf("%s at %s:%d", r.opts.ID, clip(have.Address, maxProxyName), have.Port)}, nil
 	}
 	if err := r.ask(ctx, client, have); err != nil {
 		r.tel.Log.Warn("consul doesn't take the request to serve alone under this service", "service", r.opts.Service, "id", r.opts.ID, "error", clip(err.Error(), 300))
@@ -102,7 +107,7 @@ func (r *registrar) before(ctx context.Context, client *api.Client) ([]string, e
 		}
 		var others []string
 		for i, e := range entries {
-			if i != own && (!asks(e) && e.Checks.AggregatedStatus() == api.HealthPassing || asks(e) && e.Service.ModifyIndex < entries[own].Service.ModifyIndex) {
+			if i != own && !(e.Node.Node == entries[own].Node.Node && r.earlier(e)) && (!asks(e) && e.Checks.AggregatedStatus() == api.HealthPassing || asks(e) && e.Service.ModifyIndex < entries[own].Service.ModifyIndex) {
 				others = append(others, e.Service.ID+" on "+e.Node.Node)
 			}
 		}
@@ -113,6 +118,13 @@ func (r *registrar) before(ctx context.Context, client *api.Client) ([]string, e
 
 func (r *registrar) isOwn(e *api.ServiceEntry) bool {
 	return e.Service.ID == r.opts.ID && e.Service.Meta[metaInstance] == r.opts.Instance
+}
+
+// earlier reports whether an entry is that of this proxy under the ID that earlier releases made, without the
+// address: two living proxies on one machine can't have the same address and port.
+func (r *registrar) earlier(e *api.ServiceEntry) bool {
+	id, err := RegistrationID(r.opts.Service, "", r.opts.Port)
+	return err == nil && r.opts.Address != "" && e.Service.ID == id && e.Service.Address == r.opts.Address && e.Service.Port == r.opts.Port
 }
 
 // asks reports whether an entry is that of a living proxy that has asked to serve alone.

@@ -46,6 +46,9 @@ type RegisterOptions struct {
 	// DeregisterAfter is how long the entry of a process that was killed stays, its check
 	// critical. 0 = 1 h; Consul makes it a minute at least.
 	DeregisterAfter time.Duration
+	// HandedOver reports whether this process has handed its clients over to a later one, which has the entry
+	// from then on. nil: it never does.
+	HandedOver func() bool
 	// Agreed: the proxies of the service agree on where users are (routing/cluster): others are no reason for a warning.
 	Agreed bool
 	// CheckHTTP is a URL that the agent asks for our health, such as
@@ -62,7 +65,9 @@ type RegisterOptions struct {
 // Consul refuses, Register logs it and tries again; the proxy continues.
 //
 // An entry of an earlier process under the same ID is replaced, however that ended. One of a later
-// process that is alive is left alone, also at the end: it is this one's successor.
+// process that is alive is left alone, also at the end: it is this one's successor. If this process has
+// handed nothing over, the later one is another proxy with the same ID, of which Register warns. An entry at
+// another address or port isn't that of an earlier process: while it is alive, it stays, and Register warns.
 //
 // Unless they agree with each other, it warns of other proxies under the same service: two of them may have one
 // user on two backends.
@@ -82,9 +87,14 @@ func Register(ctx context.Context, o RegisterOptions) error {
 	return nil
 }
 
-// RegistrationID is the id that a proxy has in Consul unless it is told another one.
-func RegistrationID(service string, port int) (string, error) {
+// RegistrationID is the id that a proxy has in Consul unless it is told another one. address is that of the
+// entry; "" = the agent's node's. It is a part of the id, since proxies on several addresses of one machine may
+// have the same port.
+func RegistrationID(service, address string, port int) (string, error) {
 	host, err := os.Hostname()
+	if address != "" {
+		host += "-" + address
+	}
 	return fmt.Sprintf("%s-%s-%d", service, host, port), err
 }
 
@@ -97,6 +107,7 @@ type registrar struct {
 	seen  []string // the other proxies that were warned of
 	in    bool     // it was registered once
 	next  string   // the instance of the successor that was seen last; "" = there is none
+	told  string   // the instance of which the log has a line: a successor, or another proxy with the id
 }
 
 func newRegistrar(o RegisterOptions) (*registrar, error) {
@@ -108,7 +119,7 @@ func newRegistrar(o RegisterOptions) (*registrar, error) {
 	}
 	if o.ID == "" {
 		var err error
-		if o.ID, err = RegistrationID(o.Service, o.Port); err != nil {
+		if o.ID, err = RegistrationID(o.Service, o.Address, o.Port); err != nil {
 			return nil, fmt.Errorf("register: an id is needed: %w", err)
 		}
 	}
@@ -160,7 +171,7 @@ func (r *registrar) ensure(ctx context.Context) error {
 	have, err := r.entry(ctx, client)
 	switch {
 	case err != nil:
-	case r.succeeded(ctx, client, have):
+	case r.succeeded(ctx, client, have), r.elsewhere(ctx, client, have):
 		return nil
 	case have == nil, !r.matches(have):
 		err = r.register(ctx, client, have)
@@ -204,18 +215,52 @@ func (r *registrar) succeeded(ctx context.Context, client *api.Client, have *api
 	if err != nil || !started.After(r.opts.Started) {
 		return false // an earlier one, or not a process's
 	}
+	if !r.alive(ctx, client) {
+		return false
+	}
+	next, seen := have.Meta[metaInstance], r.next
+	r.next = next
+	about := []any{"service", r.opts.Service, "id", r.opts.ID, "pid", clip(have.Meta[metaPID], 20), "instance", clip(next, 60)}
+	switch {
+	case r.told == next:
+	case r.opts.HandedOver != nil && r.opts.HandedOver():
+		r.told = next
+		r.tel.Log.Info("another process has registered under the proxy's id, and is taken for its successor", about...)
+	case seen == next: // at the first sight it may be about to take over
+		r.told = next
+		r.tel.Log.Warn("another process has registered under this proxy's id, and this one isn't listed any more: they have the same host name and port. "+
+			"Give each its own address (register address), port or host name", about...)
+	}
+	return true
+}
+
+// elsewhere reports whether the entry is that of a living proxy at another address or port. It is no earlier
+// process of this proxy, and keeps its entry.
+func (r *registrar) elsewhere(ctx context.Context, client *api.Client, have *api.AgentService) bool {
+	if !r.differs(have) || !r.alive(ctx, client) {
+		return false
+	}
+	if r.told != have.Meta[metaInstance] {
+		r.told = have.Meta[metaInstance]
+		r.tel.Log.Warn("a proxy at another address has this proxy's id in consul, and this one isn't listed: they have the same host name and port. "+
+			"Give each its own address (register address), port or host name",
+			"service", r.opts.Service, "id", r.opts.ID, "other", clip(fmt.Sprintf("%s:%d", have.Address, have.Port), 300))
+	}
+	return true
+}
+
+// differs reports whether the entry is another process's, at another address or port.
+func (r *registrar) differs(have *api.AgentService) bool {
+	return have != nil && have.Meta["kind"] == proxyKind && have.Meta[metaInstance] != "" && have.Meta[metaInstance] != r.opts.Instance &&
+		(have.Address != r.opts.Address || have.Port != r.opts.Port)
+}
+
+// alive reports whether the check of the entry under the proxy's ID isn't critical, as far as the agent says.
+func (r *registrar) alive(ctx context.Context, client *api.Client) bool {
 	ctx, cancel := r.call(ctx)
 	defer cancel()
 	state, _, err := client.Agent().AgentHealthServiceByIDOpts(r.opts.ID, (&api.QueryOptions{}).WithContext(ctx))
-	if err == nil && state == api.HealthCritical {
-		return false
-	}
-	if next := have.Meta[metaInstance]; next != r.next {
-		r.next = next
-		r.tel.Log.Info("another process has registered under the proxy's id, and is taken for its successor",
-			"service", r.opts.Service, "id", r.opts.ID, "pid", clip(have.Meta[metaPID], 20), "instance", clip(next, 60))
-	}
-	return true
+	return err != nil || state != api.HealthCritical
 }
 
 func (r *registrar) pass(ctx context.Context, client *api.Client) error {
@@ -295,7 +340,7 @@ func (r *registrar) others(ctx context.Context, client *api.Client) ([]string, e
 		if !complete(e) || e.Service.Meta["kind"] != proxyKind {
 			continue
 		}
-		if e.Service.ID != r.opts.ID || e.Service.Meta[metaInstance] != r.opts.Instance {
+		if !r.isOwn(e) && !r.earlier(e) {
 			others = append(others, e.Service.ID+" on "+e.Node.Node)
 		}
 	}

@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -159,7 +160,9 @@ func TestTheEntryOfASuccessorIsLeftAlone(t *testing.T) {
 	a := consultest.Start(t)
 	begun := time.Now()
 	from := func(instance string, after time.Duration) func(*RegisterOptions) {
-		return func(o *RegisterOptions) { o.Instance, o.Started = instance, begun.Add(after) }
+		return func(o *RegisterOptions) {
+			o.Instance, o.Started, o.HandedOver = instance, begun.Add(after), func() bool { return true }
+		}
 	}
 	log1, stop1 := registering(t, a, from("first", 0))
 	log1.wait(t, "registered in consul")
@@ -178,6 +181,85 @@ func TestTheEntryOfASuccessorIsLeftAlone(t *testing.T) {
 	}
 	if n := strings.Count(log3.String(), "registered in consul"); n != 1 {
 		t.Errorf("they registered in turn:\n%s", log3)
+	}
+}
+
+// Proxies on several addresses of one machine have one port, and an entry each.
+func TestProxiesOnSeveralAddressesHaveAnEntryEach(t *testing.T) {
+	a := consultest.Start(t)
+	addresses := []string{"127.0.7.11", "127.0.7.12", "::1", "mail.example.org", ""}
+	var logs []*logBuffer
+	for i, address := range addresses {
+		log, _ := registering(t, a, func(o *RegisterOptions) { o.ID, o.Address, o.Instance = "", address, fmt.Sprint(i) })
+		log.wait(t, "registered in consul")
+		logs = append(logs, log)
+	}
+	text, _ := a.Get("/v1/agent/services")
+	var all map[string]struct{ Address string }
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range addresses {
+		id, err := RegistrationID("imapproxy", address, 993)
+		if entry, ok := all[id]; err != nil || !ok || entry.Address != address {
+			t.Errorf("%s isn't the entry of %q: %s, %v", id, address, text, err)
+		}
+	}
+	for i, log := range logs {
+		if strings.Contains(log.String(), "another process") {
+			t.Errorf("%q takes another one for a process of its own:\n%s", addresses[i], log)
+		}
+	}
+}
+
+// A proxy that has handed nothing over hears that another one has taken its entry.
+func TestALaterProxyWithTheSameIDIsWarnedOf(t *testing.T) {
+	a := consultest.Start(t)
+	begun := time.Now()
+	log1, _ := registering(t, a, func(o *RegisterOptions) { o.Instance, o.Started = "first", begun })
+	log1.wait(t, "registered in consul")
+	registering(t, a, func(o *RegisterOptions) { o.Instance, o.Started = "second", begun.Add(time.Second) })
+	log1.wait(t, "this one isn't listed any more")
+	if strings.Contains(log1.String(), "taken for its successor") {
+		t.Errorf("it takes the other one for its successor:\n%s", log1)
+	}
+}
+
+// An entry at another address isn't that of an earlier process: it stays for as long as it is alive.
+func TestAnEntryAtAnotherAddressIsntReplacedWhileItLives(t *testing.T) {
+	a := consultest.Start(t)
+	a.Register(consultest.Service{Name: "imapproxy", ID: "p1", Address: "192.0.2.66", Port: 993, Meta: proxyMeta("other"), Check: &consultest.Check{TTL: "1h", Status: "passing"}})
+	o := RegisterOptions{Consul: ConsulOptions{Address: a.Address()}, ID: "p1", Address: "192.0.2.9", Port: 993}
+	if others, err := Alone(t.Context(), o); err != nil || fmt.Sprint(others) != "[p1 at 192.0.2.66:993]" {
+		t.Errorf("beside it another one finds %q, %v", others, err)
+	}
+	log, _ := registering(t, a, nil)
+	log.wait(t, "a proxy at another address has this proxy's id")
+	if is := entryOf(t, a); is.Address != "192.0.2.66" || is.Meta["instance"] != "other" {
+		t.Errorf("the entry is %+v", is)
+	}
+	a.TTL("service:p1", "critical")
+	log.wait(t, "in place of an earlier process")
+	if is := entryOf(t, a); is.Address != "192.0.2.9" {
+		t.Errorf("the entry is %+v", is)
+	}
+}
+
+// Earlier releases made IDs without the address: such an entry at the same address is that of an earlier process of
+// this proxy, one at another address is another proxy.
+func TestTheIDOfEarlierReleases(t *testing.T) {
+	a := consultest.Start(t)
+	earlier, err := RegistrationID("imapproxy", "", 993)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]string{"192.0.2.9": "", "192.0.2.66": earlier + " on dev1"} {
+		a.Register(consultest.Service{Name: "imapproxy", ID: earlier, Address: address, Port: 993, Meta: proxyMeta("before"), Check: &consultest.Check{TTL: "1h", Status: "passing"}})
+		o := RegisterOptions{Consul: ConsulOptions{Address: a.Address()}, Address: "192.0.2.9", Port: 993}
+		others, err := Alone(t.Context(), o)
+		if got := strings.Join(others, ", "); err != nil || got != want {
+			t.Errorf("beside an entry of an earlier release at %s: %q, %v, want %q", address, got, err, want)
+		}
 	}
 }
 
