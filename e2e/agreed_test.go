@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"imapproxy/e2e/servers"
 	"imapproxy/internal/imaptest"
@@ -355,8 +357,10 @@ func TestASecondProxyAloneDoesntStart(t *testing.T) {
 			config = strings.ReplaceAll(config, address, elsewhere(address))
 		}
 		writeFile(t, file, config)
-		out, err := exec.Command(os.Getenv(proxyBinary), "serve", "--config", file).CombinedOutput()
-		if err == nil {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, os.Getenv(proxyBinary), "serve", "--config", file).CombinedOutput()
+		if err == nil || ctx.Err() != nil {
 			t.Error("it started")
 		}
 		return string(out)

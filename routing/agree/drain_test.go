@@ -410,3 +410,39 @@ func TestWhoWouldComeBack(t *testing.T) {
 		t.Errorf("%v, %v; %d users had been there", from, err, had)
 	}
 }
+
+// What an operator wants is no flap: a drain and its end hold at once, however short a time ago the backend's
+// state changed. What discovery says in that time waits for flap_damp.
+func TestAnOperatorsWishIsNoFlap(t *testing.T) {
+	a := newAlone(t, Options{Policy: Policy{FlapDamp: 30 * time.Second}})
+	a.fleet(1, routing.Up, routing.Up)
+	a.pass(31 * time.Second)
+	for range 3 {
+		a.drain(DrainRequest{Backend: "b1"})
+		if is := a.m.fleet.backend("b1"); is.State != routing.Draining || !is.Drained || is.Reason != drainedReason {
+			t.Fatalf("after a drain: %+v", is)
+		}
+		if d := a.m.fleet.drain("b1"); d.Begin == 0 {
+			t.Fatalf("the drain hasn't begun: %+v", d)
+		}
+		if err := a.m.Undrain("b1", a.now); err != nil {
+			t.Fatal(err)
+		}
+		a.pass(time.Second)
+		if is := a.m.fleet.backend("b1"); is.State != routing.Up || is.Drained || is.Reason != "" {
+			t.Fatalf("after its end: %+v", is)
+		}
+	}
+	a.fleet(2, routing.Down, routing.Up)
+	if a.state("b1") != routing.Up {
+		t.Error("discovery's answer doesn't wait for flap_damp")
+	}
+	a.drain(DrainRequest{Backend: "b1"})
+	if a.state("b1") != routing.Draining {
+		t.Errorf("discovery's answer waits, and so does the drain: %v", a.state("b1"))
+	}
+	a.pass(31 * time.Second)
+	if a.state("b1") != routing.Down {
+		t.Errorf("after flap_damp it is %v", a.state("b1"))
+	}
+}

@@ -36,16 +36,19 @@ func (m *Member) nextBackends(prev *Fleet, drains []Drain, pauses []Pause) ([]Ba
 		if drained.pause(b.ID) != nil && !unreachable[b.ID] {
 			keepPaused(was, &b)
 		}
+		if was != nil && m.has(ruleDamp) && m.now.Sub(m.writer.seen[b.ID].at) < m.o.Policy.FlapDamp {
+			if state := was.undrained(); b.State != state || b.Weight != was.Weight {
+				b.State, b.Weight, b.Reason = state, was.Weight, was.Reason
+			}
+		}
 		if b.State == routing.Up && drained.drain(b.ID) != nil {
 			b.State, b.Reason, b.Drained = routing.Draining, drainedReason, true
+		} else if b.State == routing.Up && b.Reason == drainedReason {
+			b.Reason = ""
 		}
 		if was != nil {
-			differs := b.State != was.State || b.Weight != was.Weight
-			if differs && m.has(ruleDamp) && m.now.Sub(m.writer.seen[b.ID].at) < m.o.Policy.FlapDamp {
-				b.State, b.Weight, b.Reason, b.Drained, differs = was.State, was.Weight, was.Reason, was.Drained, false
-			}
 			b.Since, b.Lost = was.Since, was.Lost
-			if differs {
+			if b.State != was.State || b.Weight != was.Weight {
 				b.Since, b.Lost = max(m.now.UnixMilli(), was.Since+1), was.State != routing.Down && b.State == routing.Down
 			}
 		} else {
@@ -93,12 +96,26 @@ func (m *Member) nextBackends(prev *Fleet, drains []Drain, pauses []Pause) ([]Ba
 		for _, i := range losses {
 			was := prev.backend(next[i].ID)
 			b := &next[i]
-			b.State, b.Weight, b.Since, b.Lost, b.Drained, b.Kept = was.State, was.Weight, was.Since, was.Lost, was.Drained, true
+			b.State, b.Weight, b.Since, b.Lost, b.Drained, b.Kept = was.undrained(), was.Weight, was.Since, was.Lost, false, true
+			if b.State == routing.Up && drained.drain(b.ID) != nil {
+				b.State, b.Drained = routing.Draining, true
+			}
+			if b.State != was.State {
+				b.Since = max(m.now.UnixMilli(), was.Since+1)
+			}
 			b.Reason = "kept by the panic threshold: " + b.Reason
 		}
 	}
 	slices.SortFunc(next, func(a, b Backend) int { return strings.Compare(a.ID, b.ID) })
 	return next, catalogue
+}
+
+// undrained returns the backend's state without its drain.
+func (b *Backend) undrained() routing.State {
+	if b.Drained {
+		return routing.Up
+	}
+	return b.State
 }
 
 // reports returns the backends that more than half of the proxies (both of two) can't reach. The value is

@@ -206,9 +206,11 @@ func (w *world) login() {
 	n.attempt(user, w.now+simWithin)
 }
 
-// fleetWritten checks what isn't about users: no backend's state changes back within flap_damp; a backend
+// fleetWritten checks what isn't about users: no backend's state changes back within flap_damp, but for what an
+// operator's drain or its end changes; a backend
 // that only one of three or more proxies can't reach isn't down; a drain ends only when an operator ends it;
-// a drained backend doesn't come up.
+// a drained backend doesn't come up; one that is up drains with the fleet that has its drain, and one that is
+// up but for its drain comes up with the fleet that hasn't.
 func (w *world) fleetWritten(was, is []byte) {
 	w.epochs++
 	next, err := DecodeFleet(is)
@@ -245,11 +247,23 @@ func (w *world) fleetWritten(was, is []byte) {
 	for i := range next.Backends {
 		b := &next.Backends[i]
 		old := prev.backend(b.ID)
-		if old == nil || old.State == b.State {
+		if old == nil {
 			continue
 		}
-		if last, ok := w.changedAt[b.ID]; ok && w.now-last < simDamp*99/100 {
-			w.fail("%s changed its state %v after the last change", b.ID, w.now-last)
+		if drained := next.drain(b.ID) != nil; b.State == routing.Up && drained || b.Drained && !drained {
+			w.fail("%s is %v, and its drain is %v", b.ID, b.State, drained)
+		}
+		if old.State == b.State {
+			continue
+		}
+		last, ok := w.changedAt[b.ID]
+		switch {
+		case old.undrained() != b.undrained():
+			if ok && w.now-last < simDamp*99/100 {
+				w.fail("%s changed its state %v after the last change", b.ID, w.now-last)
+			}
+		case (prev.drain(b.ID) == nil) == (next.drain(b.ID) == nil):
+			w.fail("%s changed its state, and no operator has drained it, or ended its drain", b.ID)
 		}
 		w.changedAt[b.ID] = w.now
 		if b.Reason == "most proxies can't reach it" && w.lowLive+10*time.Second < w.now {
