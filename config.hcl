@@ -578,6 +578,43 @@ routing {
 }
 
 
+# Where users' backends are asked for by other programs: a user's LMTP, POP3 and ManageSieve have to go to the same
+# backend as their IMAP sessions (docs/routing.md, "Other programs"). Without the block GET /v1/route of the admin API, and
+# /v1/route/nginx for nginx's mail proxy, answer with these defaults, and Postfix isn't answered.
+#route {
+  # Where Postfix asks, by the protocols of tcp_table(5) and socketmap_table(5). They know no password:
+  # who reaches the address can ask where users are.
+  # Default: "", not at all. A change needs a restart.
+  #address = "127.0.0.1:10143"
+
+  # The domains of the users. Postfix is told that it knows no other addresses.
+  # Default: []. Needed with an address.
+  #domains = ["example.org"]
+
+  # Characters that may end the user's part of an address (Postfix's recipient_delimiter): alice+news@example.org is
+  # alice@example.org's.
+  # Default: "+". "": none.
+  #delimiter = "+"
+
+  # How long an answer holds: so long the user isn't sent to another backend, and no program may use it for
+  # longer.
+  # Default: "5s". Takes "1s" to "1m".
+  #ttl = "5s"
+
+  # The backends' port for LMTP; their hosts are those of discovery.
+  # Default: 24.
+  #lmtp_port = 24
+
+  # The backends' port for POP3.
+  # Default: 110.
+  #pop3_port = 110
+
+  # The backends' port for ManageSieve.
+  # Default: 4190.
+  #sieve_port = 4190
+#}
+
+
 # Registers the proxy itself as a service in Consul, with the access of discovery
 # "consul", or of the CONSUL_HTTP_* variables. If Consul refuses, the proxy logs a warning
 # and continues. The entry's id is made of the service, the machine's name, and the address and port

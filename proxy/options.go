@@ -51,6 +51,9 @@ type Options struct {
 	// Place changes such a placement, if it is still from; nil: it can't be changed from here.
 	Place func(ctx context.Context, user, from, to string) error
 
+	// RouteFor is how long an answer of Route holds. 0: DefaultRouteFor.
+	RouteFor time.Duration
+
 	Limits    session.Limits
 	Guessing  guessing.Rules  // their Delay is that of Limits.AuthFailureDelay
 	Guard     *guessing.Guard // nil: a new one. Reload doesn't use it

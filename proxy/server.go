@@ -161,6 +161,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.drain(s.set.Load().Drain)
 	stop() // cuts off clients that haven't logged in
 	s.sessions.Wait()
+	s.routes.close()
 	if left := s.reg.Leftover(); left != "" {
 		s.bug("counted after the last session's end: " + left)
 	}

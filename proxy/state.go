@@ -24,6 +24,7 @@ type Server struct {
 	refusals *fair.Queue[netip.Prefix] // slots for telling clients that there is no place
 	trials   *trials
 	accepts  *acceptGate
+	routes   routes
 
 	set         atomic.Pointer[settings]
 	rechecks    chan struct{} // asks recheckSessions for a round

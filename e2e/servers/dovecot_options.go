@@ -22,6 +22,8 @@ type DovecotOptions struct {
 	Push *DovecotPush
 	// LMTPPort has it take deliveries on that port of 127.0.0.1; "": none.
 	LMTPPort string
+	// POP3Port has it speak POP3 on that port, besides IMAP; "": it doesn't.
+	POP3Port string
 	// Extra is configuration put behind ours, in a syntax that 2.3 and 2.4 share.
 	// "%DIR%" in it stands for the server's folder.
 	Extra string

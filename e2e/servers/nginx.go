@@ -18,11 +18,10 @@ events {
 }
 mail {
   auth_http        %[2]s;
-  auth_http_header X-Auth-Key %[3]s;
+  auth_http_header %[3]s;
   server {
     listen    127.0.0.1:%[4]s;
-    protocol  imap;
-    imap_auth plain login;
+    protocol  %[5]s;
   }
 }
 `
@@ -31,13 +30,19 @@ mail {
 // key. It gives the address at which it speaks IMAP.
 func StartNginx(t testing.TB, service, key string) (addr string) {
 	t.Helper()
+	return StartNginxFor(t, "imap", service, "X-Auth-Key "+key)
+}
+
+// StartNginxFor is StartNginx for a protocol, imap or pop3, and with another header: its name and its value, as nginx reads them.
+func StartNginxFor(t testing.TB, protocol, service, header string) (addr string) {
+	t.Helper()
 	Real(t)
 	dir := Folder(t)
 	addr, port := FreeAddr(t)
 	config := filepath.Join(dir, "nginx.conf")
-	write(t, config, fmt.Sprintf(nginxConf, dir, service, key, port))
+	write(t, config, fmt.Sprintf(nginxConf, dir, service, header, port, protocol))
 	p := Start(t, "nginx", exec.Command("nginx", "-e", filepath.Join(dir, "log"), "-c", config), filepath.Join(dir, "log"))
-	p.WaitPort(addr)
+	p.WaitAccepts("tcp", addr)
 	return addr
 }
 

@@ -20,8 +20,20 @@ func dovecotExtras(o DovecotOptions, modern bool) string {
 }
 
 const dovecotExtras23 = `
+{{if or .LMTPPort .POP3Port -}}
+protocols = imap{{if .LMTPPort}} lmtp{{end}}{{if .POP3Port}} pop3{{end}}
+{{end -}}
+{{with .POP3Port -}}
+service pop3-login {
+  inet_listener pop3 {
+    port = {{.}}
+  }
+  inet_listener pop3s {
+    port = 0
+  }
+}
+{{end -}}
 {{with .LMTPPort -}}
-protocols = imap lmtp
 auth_username_format = %Ln
 service lmtp {
   inet_listener lmtp {
@@ -55,6 +67,19 @@ plugin {
 // Shared mailboxes' owners stand where 2.3 wants %%u, and 2.4 %u: it expands no
 // variables in the settings of the script.
 const dovecotExtras24 = `
+{{with .POP3Port -}}
+protocols {
+  pop3 = yes
+}
+service pop3-login {
+  inet_listener pop3 {
+    port = {{.}}
+  }
+  inet_listener pop3s {
+    port = 0
+  }
+}
+{{end -}}
 {{with .LMTPPort -}}
 protocols {
   lmtp = yes

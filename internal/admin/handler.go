@@ -44,6 +44,9 @@ func (s *Server) routes() map[string]route {
 			r[clusterPath(path)] = s.clustered(path, r[path])
 		}
 	}
+	if s.opts.Route != nil { // any proxy answers for all
+		r[routePath], r[nginxPath] = route{serve: s.whereTo}, route{serve: s.whereToNginx}
+	}
 	r[removePath] = route{serve: s.remove, post: true} // one proxy does it for all
 	// What comes here concerns this proxy alone, so there is no counterpart below /v1/cluster.
 	r[peers.HintsPath] = route{serve: s.hints, post: true, body: peers.MaxHintBytes}

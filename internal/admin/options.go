@@ -56,6 +56,8 @@ type Options struct {
 	// /v1/user, no /v1/flush.
 	User  func(ctx context.Context, user string) User
 	Flush func(user string) FlushAnswer
+	// Route returns where a user's mail is served; nil: there's no /v1/route.
+	Route Routes
 	// Hints takes what another proxy has sent on of push events; nil: there's no /v1/hints.
 	Hints func([]peers.Hint)
 	// Kick ends sessions; nil: there's no /v1/kick.

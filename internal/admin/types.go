@@ -251,4 +251,5 @@ const (
 	CodeNotFound     = "not_found"          // 404
 	CodeSelf         = "self"               // 508: a proxy that asked its peers has asked itself
 	CodeMethod       = "method_not_allowed" // 405
+	CodeUnavailable  = "unavailable"        // 503: try again
 )

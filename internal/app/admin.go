@@ -24,7 +24,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	o.ID, o.Fleet, o.PeerToken, o.TLS = a.cluster.id, a.cluster.fleet, a.cluster.peerToken, a.cluster.adminTLS()
 	o.Name, o.Digest = a.name, func() string { return a.current.Load().digest }
 	o.Parking, o.Reload, o.Kick = a.parking.status, a.lastReload.Load, a.kick
-	o.User, o.Flush, o.Hints = a.user, a.flush, a.hints
+	o.User, o.Flush, o.Hints, o.Route = a.user, a.flush, a.hints, a.route
 	if g := a.agreement; g != nil {
 		o.Agreement, o.Remove, o.Mover = g.status, g.remove, mover{a}
 	}

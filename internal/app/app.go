@@ -114,6 +114,9 @@ func (a *App) open(ctx context.Context) (err error) {
 	if a.events, err = a.openEvents(); err != nil {
 		return err
 	}
+	if a.lookups, err = a.openLookups(); err != nil {
+		return err
+	}
 	if err = a.openAgreement(); err != nil {
 		return err
 	}
@@ -161,6 +164,9 @@ func (a *App) unbind() error {
 	var errs []error
 	if a.events != nil && a.listening == nil {
 		errs = append(errs, a.events.Serve(over))
+	}
+	if a.lookups != nil && a.answered == nil {
+		errs = append(errs, a.lookups.Serve(over))
 	}
 	if a.admin != nil && a.answering == nil {
 		errs = append(errs, a.admin.Serve(over))

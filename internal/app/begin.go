@@ -19,6 +19,9 @@ func (a *App) beginPublic() {
 	if a.events != nil {
 		a.listening = task.Start(a.events.Serve)
 	}
+	if a.lookups != nil {
+		a.answered = task.Start(a.lookups.Serve)
+	}
 }
 
 // beginBehind starts parking, discovery and the agreement: what serves no client.

@@ -124,6 +124,9 @@ func (a *App) sharedSockets() (*handover.Sockets, error) {
 	if a.events != nil {
 		add(eventsSocket, a.cfg.Park.Events.Address, a.events.Socket())
 	}
+	if a.lookups != nil {
+		add(lookupsSocket, a.cfg.Route.Address, a.lookups.Socket())
+	}
 	if err := errors.Join(errs...); err != nil {
 		all.Close()
 		return nil, err
@@ -141,10 +144,11 @@ func (a *App) endLeaving() error {
 
 // endPublic ends what only one process of a proxy has. The registration stays until the successor replaces it.
 func (a *App) endPublic() {
-	if err := errors.Join(a.listening.Stop(), a.answering.Stop()); err != nil {
+	if err := errors.Join(a.listening.Stop(), a.answered.Stop(), a.answering.Stop()); err != nil {
 		a.tel.Log.Warn("the admin API has ended", "error", err)
 	}
 	a.listening, a.answering, a.admin, a.events = nil, nil, nil, nil
+	a.answered, a.lookups = nil, nil
 }
 
 // left returns this process's report. until is when its last sessions end.

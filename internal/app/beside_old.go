@@ -213,12 +213,18 @@ func (a *App) comeBack() {
 	if a.events, err = a.openEvents(); err != nil {
 		log.Error("push events can't be opened again", "error", err)
 	}
+	if a.lookups, err = a.openLookups(); err != nil {
+		log.Error("lookups of routes can't be answered again", "error", err)
+	}
 	a.sockets.Close()
 	if a.admin != nil {
 		a.answering = task.Start(a.admin.Serve)
 	}
 	if a.events != nil {
 		a.listening = task.Start(a.events.Serve)
+	}
+	if a.lookups != nil {
+		a.answered = task.Start(a.lookups.Serve)
 	}
 	a.server.Resume()
 	if b.listener, err = handover.Listen(b.path); err != nil {

@@ -31,8 +31,8 @@
 // The package keeps no state outside an App: several run in one process.
 //
 // Imports internal/admin, internal/config, internal/handover, internal/peers,
-// internal/problems, internal/task, internal/wiring, proxy, proxy/auth,
-// proxy/park, proxy/park/events, proxy/park/view, proxy/upstream, routing,
-// routing/agree, routing/cluster, routing/discovery, routing/pair and telemetry.
-// Imported by cmd/imapproxy, internal/apptest and the end-to-end tests.
+// internal/postfix, internal/problems, internal/task, internal/wiring, proxy,
+// proxy/auth, proxy/park, proxy/park/events, proxy/park/view, proxy/upstream,
+// routing, routing/agree, routing/cluster, routing/discovery, routing/pair and
+// telemetry. Imported by cmd/imapproxy, internal/apptest and the end-to-end tests.
 package app

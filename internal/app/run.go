@@ -80,5 +80,5 @@ func (a *App) finish() error {
 	err = errors.Join(err, a.unbind(), a.serving.Stop(), a.pausing.Stop())
 	a.parking.end()
 	err = errors.Join(err, a.endAgreement())
-	return errors.Join(err, a.listening.Stop(), a.answering.Stop(), a.cluster.end(), a.watching.Stop())
+	return errors.Join(err, a.listening.Stop(), a.answered.Stop(), a.answering.Stop(), a.cluster.end(), a.watching.Stop())
 }

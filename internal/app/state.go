@@ -13,6 +13,7 @@ import (
 	"imapproxy/internal/config"
 	"imapproxy/internal/handover"
 	"imapproxy/internal/peers"
+	"imapproxy/internal/postfix"
 	"imapproxy/internal/task"
 	"imapproxy/proxy"
 	"imapproxy/proxy/auth"
@@ -44,9 +45,10 @@ type App struct {
 	// agreement is how the proxies agree on where users are; nil: this one decides alone.
 	agreement *agreement
 	// beside is for processes of this proxy that serve at the same time during an upgrade.
-	beside *beside
-	admin  *admin.Server // nil where it is off
-	events *admin.Server // nil if events come to admin, or are off
+	beside  *beside
+	admin   *admin.Server   // nil where it is off
+	events  *admin.Server   // nil if events come to admin, or are off
+	lookups *postfix.Server // nil if Postfix isn't answered
 
 	ready   chan struct{}   // closed when the first set of backends has been applied
 	reloads chan chan error // Reload's requests; Run answers each one that it receives
@@ -80,6 +82,7 @@ type App struct {
 	serving      *task.Task // server.Serve
 	answering    *task.Task // admin.Serve
 	listening    *task.Task // events.Serve
+	answered     *task.Task // lookups.Serve
 }
 
 // inForce are the current settings. They don't change: a reload stores others.
@@ -250,6 +253,7 @@ func (a *App) now() time.Time {
 
 // Names of the sockets that aren't listeners of mail clients. A listener's name can't have a blank.
 const (
-	adminSocket  = "admin api"
-	eventsSocket = "push events"
+	adminSocket   = "admin api"
+	eventsSocket  = "push events"
+	lookupsSocket = "lookups of routes"
 )

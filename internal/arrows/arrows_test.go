@@ -56,7 +56,7 @@ var arrows = map[string][]string{
 	"internal/peers":    {"proxy/park", "telemetry"},
 	"internal/app": {
 		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/events", "proxy/park/view", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry",
-		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers", "internal/handover", "routing/pair", "internal/problems",
+		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers", "internal/handover", "internal/postfix", "routing/pair", "internal/problems",
 	},
 	"internal/wiring": {
 		"proxy", "proxy/auth", "proxy/auth/dovecotauth", "proxy/auth/ldapauth", "proxy/auth/oauthauth", "proxy/auth/sqlauth", "proxy/guessing", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
@@ -69,6 +69,7 @@ var arrows = map[string][]string{
 	"internal/movetest":            {"proxy/upstream", "routing"},
 	"internal/arrows":              {},
 	"internal/fair":                {},
+	"internal/postfix":             {"proxy/conn", "internal/imaptest", "internal/task"},
 	"docs":                         {},
 	"internal/handover":            {},
 	"internal/problems":            {},

@@ -17,7 +17,7 @@ func (d *decoder) addressesTwice(c *Config) {
 	for _, l := range c.Listeners {
 		all = append(all, bound{"listener." + l.Name + ".address", l.Address})
 	}
-	all = append(all, bound{"admin.address", c.Admin.Address}, bound{"park.events.address", c.Park.Events.Address})
+	all = append(all, bound{"admin.address", c.Admin.Address}, bound{"park.events.address", c.Park.Events.Address}, bound{"route.address", c.Route.Address})
 	for i, b := range all {
 		if b.address == "" || d.failed[b.path] {
 			continue

@@ -53,6 +53,7 @@ type Config struct {
 	Discovery       Discovery       `hcl:"discovery,variants" required:"discovery \"consul\" { service = \"imap\" } or discovery \"static\" with a backend block"`
 	Routing         Routing         `hcl:"routing,block"`
 	Register        *Register       `hcl:"register,block"`
+	Route           Route           `hcl:"route,block"`
 	Cluster         *Cluster        `hcl:"cluster,block"`
 	Limits          Limits          `hcl:"limits,block"`
 	Park            Park            `hcl:"park,block"`
@@ -170,6 +171,18 @@ type Routing struct {
 	FailoverAfter  time.Duration `hcl:"failover_after" default:"30s" min:"0s" max:"24h"`
 	PanicThreshold Percent       `hcl:"panic_threshold" default:"50%" min:"1%"`
 	FlapDamp       time.Duration `hcl:"flap_damp" default:"30s" min:"0s" max:"1h"`
+}
+
+// Route says what other programs than mail clients are told of users' backends.
+type Route struct {
+	// Address is where Postfix asks; an empty one turns that off.
+	Address   string        `hcl:"address" default:"" reload:"restart"`
+	Domains   []string      `hcl:"domains" default:"[]"`
+	Delimiter string        `hcl:"delimiter" default:"+"`
+	TTL       time.Duration `hcl:"ttl" default:"5s" min:"1s" max:"1m"`
+	LMTP      int           `hcl:"lmtp_port" default:"24" min:"1" max:"65535"`
+	POP3      int           `hcl:"pop3_port" default:"110" min:"1" max:"65535"`
+	Sieve     int           `hcl:"sieve_port" default:"4190" min:"1" max:"65535"`
 }
 
 // Register makes the proxy itself a service in Consul.

@@ -46,7 +46,7 @@ func TestTheReferenceShowsDefaults(t *testing.T) {
 }
 
 // commentedOut matches a setting that is commented out: # and no blank.
-var commentedOut = regexp.MustCompile(`^(\s*)#([a-z_]+ .*|})$`)
+var commentedOut = regexp.MustCompile(`^(\s*)#([a-z0-9_]+ .*|})$`)
 
 // documented is what stands in the reference about each path of the schema: the
 // text after "Default:", or "Required". Blocks' labels count where they are

@@ -47,6 +47,7 @@ func (d *decoder) validate(c *Config) []Warning {
 	d.telemetry(c)
 	d.admin(c)
 	d.cluster(c)
+	d.route(c)
 	d.addressesTwice(c)
 	d.placements(c)
 	d.idleTimeout(c)

@@ -82,6 +82,6 @@
 // The scripted backend reads the same language from the other side: C lines
 // are expected, S lines are sent.
 //
-// Imports none of our packages. Imported by internal/apptest, the end-to-end tests
-// and the tests of all packages.
+// Imports none of our packages. Imported by internal/apptest, internal/postfix,
+// the end-to-end tests and the tests of all packages.
 package imaptest

@@ -2,7 +2,7 @@
 // for its end.
 //
 // Imports none of our packages. Imported by cmd/imapproxy, internal/app,
-// internal/apptest and the end-to-end tests.
+// internal/apptest, internal/postfix and the end-to-end tests.
 package task
 
 import "context"

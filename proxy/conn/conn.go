@@ -5,9 +5,9 @@
 // A Conn has exactly one reader and one writer at a time. Before login it is
 // used as an ordinary net.Conn with deadlines; the relay reads it with Pump.
 //
-// Imports none of our packages. Imported by proxy, proxy/auth/dovecotauth,
-// proxy/auth/ldapauth, proxy/imapclient, proxy/park, proxy/park/resync,
-// proxy/session and proxy/upstream.
+// Imports none of our packages. Imported by internal/postfix, proxy,
+// proxy/auth/dovecotauth, proxy/auth/ldapauth, proxy/imapclient, proxy/park,
+// proxy/park/resync, proxy/session and proxy/upstream.
 package conn
 
 import (
