@@ -29,7 +29,7 @@ func TestMbsyncWaitsForAStoppedServer(t *testing.T) {
 	t.Parallel()
 	for _, v := range []struct{ name, at string }{
 		{"select", "SELECT"},
-		{"fetch", "BODY.PEEK[]"},
+		{"fetch", "(BODY.PEEK[])"},
 		{"append", "APPEND"},
 		{"delete", "STORE"},
 	} {
