@@ -97,16 +97,6 @@ func TestWhatIsSmall(t *testing.T) {
 	}
 }
 
-func TestDeflateAllocatesNothingWithoutHistory(t *testing.T) {
-	d := NewDeflater(0)
-	var o Output
-	text, line, mess := []byte(answers(200)), []byte("* OK Still here\r\n"), []byte(noise(20_000))
-	d.Deflate(&o, text)
-	if n := testing.AllocsPerRun(200, func() { d.Deflate(&o, text); d.Deflate(&o, line); d.Deflate(&o, mess) }); n >= 1 {
-		t.Errorf("%v allocations", n)
-	}
-}
-
 // peers are ways to write a stream, as clients do.
 func peers(t testing.TB, level int, list []string) []byte {
 	var b bytes.Buffer
