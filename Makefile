@@ -2,7 +2,7 @@
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check generate test bench fuzz parking unparked model chaos restarts upgrade attack epochs simulate
+.PHONY: check generate test bench fuzz parking unparked model chaos restarts upgrade attack clients epochs simulate
 
 # Everything that needs no server and is quick: formatting, vet, the linters of
 # .golangci.yml, which package imports which, generated documentation that is up to date, names in it that exist.
@@ -65,6 +65,10 @@ simulate:
 # another build.
 attack:
 	ATTACK_PROXY="$(PROXY)" ./test -tags attack -v -run Attack ./e2e
+
+# Thunderbird through the proxy, while its server is restarted and killed. It is too big for ./test: 300 MB are installed.
+clients:
+	TEST_PACKAGES=thunderbird ./test -tags thunderbird -v -run Thunderbird ./e2e/idlers
 
 bench:
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

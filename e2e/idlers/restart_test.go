@@ -35,6 +35,12 @@ func (a *account) restarted() {
 	case <-a.Context().Done():
 		a.FailNow()
 	}
+	a.again()
+}
+
+// again connects the others anew after the server was restarted.
+func (a *account) again() {
+	a.Helper()
 	_ = a.other.Conn.Close()
 	a.other = imaptest.Dial(a, a.l.server.Addr)
 	a.other.Login(a.user, servers.Password)
