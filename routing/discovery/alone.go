@@ -116,17 +116,6 @@ func (r *registrar) before(ctx context.Context, client *api.Client) ([]string, e
 	}
 }
 
-func (r *registrar) isOwn(e *api.ServiceEntry) bool {
-	return e.Service.ID == r.opts.ID && e.Service.Meta[metaInstance] == r.opts.Instance
-}
-
-// earlier reports whether an entry is that of this proxy under the ID that earlier releases made, without the
-// address: two living proxies on one machine can't have the same address and port.
-func (r *registrar) earlier(e *api.ServiceEntry) bool {
-	id, err := RegistrationID(r.opts.Service, "", r.opts.Port)
-	return err == nil && r.opts.Address != "" && e.Service.ID == id && e.Service.Address == r.opts.Address && e.Service.Port == r.opts.Port
-}
-
 // asks reports whether an entry is that of a living proxy that has asked to serve alone.
 func asks(e *api.ServiceEntry) bool {
 	return e.Service.Meta[metaStarting] != "" && slices.ContainsFunc(e.Checks, func(c *api.HealthCheck) bool {
