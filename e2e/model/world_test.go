@@ -60,6 +60,9 @@ func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *t
 		if err := w.out.selectBox(imaptest.ModelPlain); err != nil {
 			return w.t, err
 		}
+		if _, _, err := w.out.do("APPEND", "APPEND %s-other (kw0 kw1 kw2 kw3) {9+}\r\nA: b\r\n\r\nc", w.box); err != nil { // messages with keywords are moved there
+			return w.t, err
+		}
 	}
 	for i, d := range s.dialects {
 		c, err := dial(dialing{addr: l.addr, tls: l.tls, user: l.as(user), name: fmt.Sprintf("C%d", i+1), box: l.boxAs(user, w.box), t: w.t, patience: l.patience, fault: fault, staleFlags: l.staleFlags, packets: l.packets, breaks: l.breaks})
