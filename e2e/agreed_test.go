@@ -300,6 +300,11 @@ func TestADeadProxyIsRemoved(t *testing.T) {
 	c := imaptest.Dial(t, third.Plain)
 	c.Login(servers.User(1), servers.Password)
 	was := k.agreement(first)
+	for _, p := range was.Proxies {
+		if out, code := k.run(first, "proxies", "remove", p.ID); code != 1 || !strings.Contains(out, "is alive: it answers at") {
+			t.Errorf("removal of a living proxy (%d):\n%s", code, out)
+		}
+	}
 	third.signal(t, syscall.SIGKILL)
 	<-third.Done()
 	c = imaptest.Dial(t, first.Plain)

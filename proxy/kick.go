@@ -27,6 +27,8 @@ type Kicked struct {
 	Users    int      // to how many users they belong
 	Left     int      // how many of them hadn't ended when ctx ended
 	Warm     int      // closed warm connections
+	// Known: there is the session or the backend that was named. A user needs no session to be known.
+	Known bool
 }
 
 // maxKickedShown bounds Kicked.Sessions.
@@ -47,7 +49,16 @@ func (s *Server) Kick(ctx context.Context, k Kick) Kicked {
 		users[k.User] = true
 	}
 	var told []*session.Session
-	for _, c := range s.meant(k) {
+	meant := s.meant(k)
+	switch {
+	case k.Backend != "":
+		out.Known = len(s.set.Load().Router.Named(k.Backend)) > 0
+	case k.Session != "":
+		out.Known = len(meant) > 0
+	default:
+		out.Known = true
+	}
+	for _, c := range meant {
 		if c.Reason() != "" {
 			continue
 		}

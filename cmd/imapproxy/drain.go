@@ -43,12 +43,32 @@ func (c drainCommand) Run(env environment) error {
 	case c.Watch:
 		return c.watch(env, q)
 	}
-	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.DrainAnswer, error) { return a.Drain(ctx, q) },
-		func(w io.Writer, a admin.DrainAnswer) error {
-			_, err := fmt.Fprintf(w, "%s is being drained by all proxies; here it has connections of %s. imapproxy drain %s --watch shows how far it is, imapproxy undrain %s ends it.\n",
-				dash(a.Backend), count(a.Users, "user"), dash(a.Backend), dash(a.Backend))
-			return err
-		})
+	var all admin.Cluster[admin.Backends]
+	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.DrainAnswer, error) {
+		d, err := a.Drain(ctx, q)
+		if err == nil && !c.JSON {
+			all, _ = a.ClusterBackends(ctx) // the drain stands; without this the number is one proxy's
+		}
+		return d, err
+	}, func(w io.Writer, a admin.DrainAnswer) error {
+		_, err := fmt.Fprintf(w, "%s is being drained by all proxies; %s. imapproxy drain %s --watch shows how far it is, imapproxy undrain %s ends it.\n",
+			dash(a.Backend), drainedUsers(a, all), dash(a.Backend), dash(a.Backend))
+		return err
+	})
+}
+
+// drainedUsers says how many users have connections at the backend: by all proxies that have answered, else by
+// the one that was asked.
+func drainedUsers(a admin.DrainAnswer, all admin.Cluster[admin.Backends]) string {
+	d, of := drainOf(all, a.StableID), len(all.Proxies)
+	if d == nil || of == 0 {
+		return "the proxy that was asked has connections of " + count(a.Users, "user") + " there"
+	}
+	text := "connections of " + count(d.Users, "user") + " are there"
+	if of > 1 {
+		text += fmt.Sprintf(", counted at each of %d of %d proxies", of-len(all.Failed()), of)
+	}
+	return text
 }
 
 // watch drains, unless the backend is drained as it is asked for, and shows how far it is until no user is left.

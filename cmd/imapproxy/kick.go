@@ -35,11 +35,38 @@ func (c kickCommand) Run(env environment) error {
 	}
 	k := admin.KickRequest{User: c.User, Session: c.Session, Backend: c.Backend, Forget: c.Forget, DryRun: c.DryRun, By: me()}
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.KickAnswer], error) {
+		kick := a.ClusterKick
 		if c.Local {
-			return onlyHere(ctx, c.Admin, k, a.Kick)
+			kick = func(ctx context.Context, k admin.KickRequest) (admin.Cluster[admin.KickAnswer], error) {
+				return onlyHere(ctx, c.Admin, k, a.Kick)
+			}
 		}
-		return a.ClusterKick(ctx, k)
+		all, err := kick(ctx, k)
+		if err == nil {
+			err = unknown(k, all)
+		}
+		return all, err
 	}, showKicked)
+}
+
+// unknown returns an error if all proxies have answered and none knows the session or the backend that was
+// named: the name is a mistake. An older proxy doesn't say what it knows; what it has ended it knows.
+func unknown(k admin.KickRequest, all admin.Cluster[admin.KickAnswer]) error {
+	if k.Session == "" && k.Backend == "" || len(all.Failed()) > 0 {
+		return nil
+	}
+	for _, p := range all.Proxies {
+		if p.Answer != nil && (p.Answer.Known || p.Answer.Count > 0) {
+			return nil
+		}
+	}
+	switch {
+	case k.Backend != "":
+		return fmt.Errorf("there is no backend %q: imapproxy backends shows them", k.Backend)
+	case k.User != "":
+		return fmt.Errorf("%s has no session %q: imapproxy sessions --cluster shows them", k.User, k.Session)
+	}
+	return fmt.Errorf("there is no session %q: imapproxy sessions --cluster shows them", k.Session)
 }
 
 // me returns the caller's name for the proxy's log.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,21 +60,23 @@ func showProxies(w io.Writer, all admin.Cluster[admin.Status]) error {
 	if err := table(w, []string{"PROXY", "ADMIN", "STATE", "VERSION", "UP FOR", "SESSIONS", "EPOCH", "ISOLATED", "CONFIG"}, rows); err != nil {
 		return err
 	}
-	if err := showUnheard(w, all); err != nil {
-		return err
-	}
+	silent := showUnheard(w, all)
 	if len(versions) > 1 {
 		fmt.Fprintln(w, "\nThe versions differ.")
 	}
 	if len(settings) > 1 {
 		fmt.Fprintln(w, "\nThe settings differ: the proxies don't behave alike.")
 	}
-	return notAnswered(w, all.Failed())
+	if err := notAnswered(w, all.Failed()); err != nil || !silent {
+		return err
+	}
+	return failure{exitFailed}
 }
 
-// showUnheard names the proxies that the others count with and that haven't answered. One at whose admin address
-// no proxy was asked, since Consul doesn't list it, may well be alive: it isn't called silent.
-func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) error {
+// showUnheard names the proxies that the others count with and that haven't answered, and reports whether one of
+// them may be alive. An earlier process of a proxy that answers isn't one: it was killed. One at whose admin address
+// no proxy was asked, since Consul doesn't list it, isn't called silent.
+func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) (silent bool) {
 	var agreed *admin.Agreement
 	heard, asked := map[string]bool{}, map[string]bool{}
 	for _, p := range all.Proxies {
@@ -90,7 +93,7 @@ func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) error {
 		}
 	}
 	if agreed == nil {
-		return nil
+		return false
 	}
 	for _, p := range agreed.Proxies {
 		if heard[p.ID] {
@@ -100,6 +103,15 @@ func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) error {
 		if p.Removed != nil {
 			until = "for another " + ago(time.Until(*p.Removed))
 		}
+		later := slices.ContainsFunc(agreed.Proxies, func(o admin.AgreedPeer) bool {
+			return heard[o.ID] && p.Admin != "" && o.Admin == p.Admin && o.Host == p.Host && o.Started.After(p.Started)
+		})
+		if later {
+			fmt.Fprintf(w, "\nAn earlier process of the proxy on %s, admin address %s, has ended without saying so (started %s). The others count with it %s, and users whom it had aren't moved before that. "+
+				"To end that now: imapproxy proxies remove %s\n", dash(p.Host), dash(p.Admin), p.Started.Format(time.RFC3339), until, p.ID)
+			continue
+		}
+		silent = true
 		if p.Admin != "" && !strings.HasPrefix(p.Admin, ":") && !asked[p.Admin] { // ":8143" is completed by Consul's entry
 			fmt.Fprintf(w, "\nA proxy isn't listed, and wasn't asked: on %s, admin address %s. The others count with it %s. It may be alive: look with imapproxy status --admin %s. "+
 				"If it is, another one with the same host name and port may have taken its entry in Consul (docs/cluster.md). If it is dead: imapproxy proxies remove %s\n",
@@ -108,18 +120,19 @@ func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) error {
 		}
 		fmt.Fprintf(w, "\nA proxy doesn't answer: on %s, admin address %s. The others count with it %s. If it is dead: imapproxy proxies remove %s\n", dash(p.Host), dash(p.Admin), until, p.ID)
 	}
-	return nil
+	return silent
 }
 
 type proxiesRemoveCommand struct {
 	adminFlags
-	ID string `arg:"" placeholder:"ID" help:"The id of its process, as 'imapproxy proxies' shows it for a proxy that doesn't answer."`
+	ID    string `arg:"" placeholder:"ID" help:"The id of its process, as 'imapproxy proxies' shows it for a proxy that doesn't answer."`
+	Force bool   `help:"Also if it answers: it is alive, and its users may be at two backends until it notices."`
 }
 
 // Run has a dead proxy removed by POST /v1/proxies/remove.
 func (c proxiesRemoveCommand) Run(env environment) error {
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.RemoveAnswer, error) {
-		return a.Remove(ctx, admin.RemoveRequest{Proxy: c.ID, By: me()})
+		return a.Remove(ctx, admin.RemoveRequest{Proxy: c.ID, Force: c.Force, By: me()})
 	}, func(w io.Writer, a admin.RemoveAnswer) error {
 		_, err := fmt.Fprintf(w, "%s is removed: the other proxies don't count with it any more\n", a.Proxy)
 		return err

@@ -121,7 +121,7 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	if res.StatusCode != http.StatusOK {
 		var e Error
 		if json.Unmarshal(answer, &e) == nil && e.Error.Code != "" {
-			err := fmt.Errorf("%s: %s (%s)", u, e.Error.Message, e.Error.Code)
+			err := fmt.Errorf("%s (%s)", e.Error.Message, e.Error.Code)
 			if e.Error.Code == CodeUnauthorized {
 				err = fmt.Errorf("%w: %w", ErrToken, err)
 			}

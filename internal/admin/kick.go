@@ -34,7 +34,7 @@ func (s *Server) kick(w http.ResponseWriter, r *http.Request) {
 	if done.Sessions == nil {
 		done.Sessions = []string{}
 	}
-	reply(w, http.StatusOK, KickAnswer{User: k.User, DryRun: k.DryRun, Sessions: done.Sessions, Count: done.Count, Users: done.Users,
+	reply(w, http.StatusOK, KickAnswer{User: k.User, DryRun: k.DryRun, Sessions: done.Sessions, Count: done.Count, Users: done.Users, Known: done.Known,
 		Left: done.Left, WarmConnections: done.Warm})
 }
 
@@ -55,6 +55,7 @@ type KickAnswer struct {
 	Sessions []string `json:"sessions"` // ids of those that were ended, 1000 at most
 	Count    int      `json:"count"`    // of all of these
 	Users    int      `json:"users"`    // to whom they belong
+	Known    bool     `json:"known"`    // this proxy knows the session or the backend that was named; for a user alone: true
 	// Left is how many of them haven't ended yet, because their clients don't read.
 	Left            int `json:"left"`
 	WarmConnections int `json:"warm_connections"` // that were closed

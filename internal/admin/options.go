@@ -38,8 +38,8 @@ type Options struct {
 	Problems func() []Problem
 	// Agreement returns this proxy's part in what the proxies agree on, and how it goes on where it is isolated. nil: they don't agree with each other.
 	Agreement func() (a Agreement, isolated string)
-	// Remove takes a dead proxy out of it. nil: there's no /v1/proxies/remove.
-	Remove  func(ctx context.Context, id string) error
+	// Remove takes a dead proxy out of it; with force also one that answers. nil: there's no /v1/proxies/remove.
+	Remove  func(ctx context.Context, id string, force bool) error
 	Proxy   Proxy
 	Router  Router
 	Metrics http.Handler    // nil: there's no /metrics

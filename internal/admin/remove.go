@@ -10,6 +10,7 @@ import (
 // RemoveRequest is the body of POST /v1/proxies/remove.
 type RemoveRequest struct {
 	Proxy string `json:"proxy"`        // its id, as /v1/status has it in agreement.proxies
+	Force bool   `json:"force"`        // also if it answers
 	By    string `json:"by,omitempty"` // who asks, for the log
 }
 
@@ -35,8 +36,8 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, CodeNotFound, "the proxies don't agree with each other: there is nothing that one could be removed from")
 		return
 	}
-	err := s.opts.Remove(r.Context(), q.Proxy)
-	s.opts.Log.Warn("admin: a proxy is removed", "client", r.RemoteAddr, "by", actor(q.By), "proxy", actor(q.Proxy), "error", err)
+	err := s.opts.Remove(r.Context(), q.Proxy, q.Force)
+	s.opts.Log.Warn("admin: a proxy is removed", "client", r.RemoteAddr, "by", actor(q.By), "proxy", actor(q.Proxy), "force", q.Force, "error", err)
 	if err != nil {
 		fail(w, http.StatusConflict, CodeNotRemoved, err.Error())
 		return

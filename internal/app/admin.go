@@ -26,7 +26,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	o.Parking, o.Reload, o.Kick = a.parking.status, a.lastReload.Load, a.kick
 	o.User, o.Flush, o.Hints, o.Route = a.user, a.flush, a.hints, a.route
 	if g := a.agreement; g != nil {
-		o.Agreement, o.Remove, o.Mover = g.status, g.remove, mover{a}
+		o.Agreement, o.Remove, o.Mover = g.status, a.removeProxy, mover{a}
 	}
 	o.Config, o.Problems = a.config, a.problems
 	o.Pauser, o.Shortages, o.Leaving = pauser{a}, a.shortages, a.beside.leavingProcesses

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"time"
 
 	"imapproxy/internal/admin"
@@ -31,16 +30,6 @@ func (g *agreement) status() (a admin.Agreement, isolated string) {
 		isolated = "serve"
 	}
 	return a, isolated
-}
-
-// removeWithin bounds the removal of a dead proxy.
-const removeWithin = 5 * time.Second
-
-// remove takes a proxy that is known to be dead out of the agreement.
-func (g *agreement) remove(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, removeWithin)
-	defer cancel()
-	return g.part.Remove(ctx, id)
 }
 
 // gauges returns the values for metrics.

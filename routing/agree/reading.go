@@ -61,6 +61,30 @@ type Problem struct {
 // Error returns the sentence for the log.
 func (p Problem) Error() string { return fmt.Sprintf("key %s is left out: %v", p.Key, p.Err) }
 
+// Help says what an operator can do about it. key is the whole key in Consul.
+func (p Problem) Help(key string) string {
+	remove := "delete the key in Consul"
+	if plain(key) {
+		remove = "consul kv delete " + key
+	}
+	switch {
+	case errors.Is(p.Err, ErrNewer):
+		return "a proxy of a later release has written it: leave it there. If no such proxy runs any more: " + remove
+	case p.Key == fleetKey, strings.HasPrefix(p.Key, overridesPrefix):
+		return "the proxies that have joined write it again after the TTL of their sessions: leave it there (docs/cluster.md)"
+	case strings.HasPrefix(p.Key, proxiesPrefix):
+		return "the proxy with this id writes it again if it runs; if there is none: " + remove
+	}
+	return "no proxy uses this key: " + remove
+}
+
+// plain reports whether a shell takes the text as it is.
+func plain(text string) bool {
+	return !strings.HasPrefix(text, "-") && strings.IndexFunc(text, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./", r))
+	}) < 0
+}
+
 // Unwrap returns the cause, to distinguish ErrNewer from ErrForeign.
 func (p Problem) Unwrap() error { return p.Err }
 

@@ -185,6 +185,11 @@ func (c *Cluster) effect(e agree.Effect, fleet *agree.Fleet) {
 	case agree.Back:
 		log.Info("this proxy isn't isolated any more")
 	case agree.Trouble:
+		if p, ok := errors.AsType[agree.Problem](e.Err); ok {
+			key := c.consul.prefix + p.Key
+			log.Error("a value in consul isn't the proxies', and is left out", "key", key, "error", p.Err, "help", p.Help(key))
+			return
+		}
 		log.Error("the proxies can't agree as they should", "err", e.Err)
 	}
 }

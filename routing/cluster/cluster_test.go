@@ -351,10 +351,34 @@ func TestConsulIsAway(t *testing.T) {
 func TestAValueThatIsntOurs(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t)
-	a := join(t, agent, "a", nil)
+	lines := make(chan string, 1000)
+	a := join(t, agent, "a", func(o *Options) {
+		o.Telemetry = telemetry.Discard()
+		o.Telemetry.Log = slog.New(slog.NewTextHandler(writer(func(line string) {
+			if strings.Contains(line, "left out") {
+				lines <- line
+			}
+		}), nil))
+	})
+	says := func(words ...string) {
+		t.Helper()
+		select {
+		case line := <-lines:
+			for _, w := range words {
+				if !strings.Contains(line, w) {
+					t.Errorf("%q isn't in %s", w, line)
+				}
+			}
+		case <-time.After(patience):
+			t.Fatalf("the log doesn't say %q", words)
+		}
+	}
 	a.Discover(1, true, backends(routing.Up))
 	a.claim("ann").Release()
+	agent.PutKV("imapproxy/imapproxy/notes", "ask jane")
+	says("key=imapproxy/imapproxy/notes", "consul kv delete imapproxy/imapproxy/notes\"")
 	agent.PutKV("imapproxy/imapproxy/fleet", "a typo")
+	says("key=imapproxy/imapproxy/fleet", "leave it there")
 	a.until("the outage", func(s agree.Status) bool { return !s.Outage.IsZero() })
 	a.claim("bob").Release()
 	if text, _ := agent.Get("/v1/kv/imapproxy/imapproxy/fleet?raw"); !strings.Contains(text, "typo") {
