@@ -37,6 +37,13 @@ func TestOneUserOneBackend(t *testing.T) {
 
 	l := startLab(t, labOptions{backends: 3, proxies: 3, together: true, isolated: isolated})
 	s := &storm{lab: l, isolated: isolated, short: minutes == 0, rng: rand.New(rand.NewPCG(seed, 1))}
+	var all []string
+	for _, p := range l.proxies {
+		all = append(all, p.peer())
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	still := watchStill(all, time.Now(), tick.C)
 	s.clients = startSwarm(t, l.proxies, users, sessions, seed)
 	s.do(fault{name: "all log in", waits: true}, func() {
 		eventually(t, "most are logged in", func() error {
@@ -57,6 +64,10 @@ func TestOneUserOneBackend(t *testing.T) {
 	}
 	plant(t, l)
 	s.clients.stop()
+	for _, f := range still() {
+		t.Log(f)
+		s.faults = append(s.faults, f)
+	}
 	s.verdict()
 }
 
