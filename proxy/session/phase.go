@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"imapproxy/proxy/conn"
 	"imapproxy/telemetry"
@@ -172,6 +173,10 @@ func (s *Session) beside(f func()) (done <-chan struct{}) {
 	}()
 	return c
 }
+
+// later runs f in a goroutine after d, unless the timer is stopped before. The phase that calls it waits for f's end
+// before it returns.
+func (s *Session) later(d time.Duration, f func()) *time.Timer { return time.AfterFunc(d, f) }
 
 // change makes next the phase that runs. It drops pending signals: either the next phase handles their cause
 // itself, or they have no meaning for it.

@@ -34,7 +34,7 @@ func (s *Session) stillHere(heard *time.Time) {
 // something. The owner calls stop at the end of that, once, and doesn't use heard before; it doesn't call this inside a response.
 func (s *Session) reassures(heard *time.Time, waits bool) (stop func()) {
 	over, done := make(chan struct{}), make(chan struct{})
-	timer := time.AfterFunc(stillEvery, func() { // ends with stop, which waits for it
+	timer := s.later(stillEvery, func() { // ends with stop, which waits for it
 		defer close(done)
 		tick := time.NewTicker(stillEvery)
 		defer tick.Stop()

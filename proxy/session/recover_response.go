@@ -120,9 +120,9 @@ func (s *Session) continueResponse(v *view.View) error {
 		return err
 	}
 	ctx, cancel = s.within(24 * time.Hour) // the client may be slow; LetGo ends it
-	stop := context.AfterFunc(ctx, func() { _ = c.Abort() })
+	stop := c.Until(ctx)
 	answered, err := s.continueOn(c, f, uid)
-	gone := !stop()
+	gone := stop()
 	cancel()
 	c.Rearm(conn.Reads)
 	if !answered || gone {
