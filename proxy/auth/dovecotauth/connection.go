@@ -67,7 +67,7 @@ func (c *connection) handshake(pid int) error {
 		switch l.command() {
 		case "VERSION":
 			if l.at(1) != "1" {
-				return fmt.Errorf("%w: version %s", errProtocol, auth.Said(fmt.Errorf("%q", l.at(1))))
+				return fmt.Errorf("%w: version %w", errProtocol, auth.Said(fmt.Errorf("%q", l.at(1))))
 			}
 			version = true
 		case "MECH":
