@@ -46,6 +46,8 @@ route {
   domains   = ["example.org"]
   pop3_port = 1110
   lmtp_port = 2424
+  sieve_port = 4191
+  delimiter = "-"
   ttl       = "1s"
 }
 `, lookups)})
@@ -62,7 +64,7 @@ route {
 			t.Fatalf("%s has the sessions %v", user, all)
 		}
 		b := backends[r.Backend]
-		if b == nil || r.User != user+"@example.org" || r.Host+":143" != b.Addr || r.Ports["pop3"] != 1110 || r.TTLSeconds != 1 {
+		if b == nil || r.User != user+"@example.org" || r.Host+":143" != b.Addr || r.Ports["pop3"] != 1110 || r.Ports["sieve"] != 4191 || r.TTLSeconds != 1 {
 			t.Fatalf("%s: %+v", user, r)
 		}
 		pop3(t, nginx, user, servers.Password)
@@ -78,7 +80,7 @@ route {
 			keys := map[string]string{user + "@example.org": transport}
 			if i == 1 {
 				keys = map[string]string{
-					strings.ToUpper(user) + "@Example.ORG": transport, user + "+news@example.org": transport,
+					strings.ToUpper(user) + "@Example.ORG": transport, user + "-news@example.org": transport,
 					"example.org": "", user + "@example.com": "", user: "", "*": "",
 				}
 			}

@@ -110,6 +110,12 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"cluster.tls",                       // likewise
 		"cluster.ca_file",                   // likewise
 		"cluster.server_name",               // likewise
+		"route.address",                     // internal/app: e2e TestOtherProtocolsGoToTheBackendOfIMAP
+		"route.domains",                     // likewise
+		"route.delimiter",                   // likewise
+		"route.lmtp_port",                   // likewise
+		"route.pop3_port",                   // likewise
+		"route.sieve_port",                  // likewise
 		"register.allow_others",             // internal/app: alone
 		"park.enabled",                      // internal/app: TestParkingIsSwitchedOffAndOnByAReload
 		"park.events.address",               // internal/app: TestPushEventsReachTheHub
