@@ -86,6 +86,7 @@ func exhaust(t *testing.T, l *lab, waiting chan aLogin, host int, user string) {
 func TestALoginThatWaitsKeepsNoOneElseWaiting(t *testing.T) {
 	l, waiting := guessed(t, session.Limits{Prelogin: 2, UnprovedLogins: 1})
 	exhaust(t, l, waiting, 7, "mallory")
+	eventually(t, "the places of the guesses are free", func() bool { return l.srv.Status().Sessions == 0 })
 	before := l.metric("imapproxy_login_delays_total", `by="address"`)
 	var guessers [2]*imaptest.Conn
 	var all [2]aLogin
