@@ -44,7 +44,7 @@ var arrows = map[string][]string{
 	"proxy/auth":        {"telemetry", "internal/fair"},
 	"proxy/wire":        {},
 	"proxy/guessing":    {"internal/fair"},
-	"proxy/conn":        {},
+	"proxy/conn":        {"proxy/deflate"},
 	"proxy/deflate":     {},
 	"routing":           {"telemetry"},
 	"routing/agree":     {"routing"},

@@ -7,13 +7,16 @@ import (
 
 // Arrived says whether bytes have arrived that the reader hasn't read, apart from those that Unread put back.
 // The peer wrote such bytes before it could read what the caller writes next. Under TLS, bytes that aren't
-// application data count, too. Only the connection's reader may call it, within Chunk or between two reads.
+// application data count, too, as do the ends of blocks of a compressed stream that are still in the socket. Only the connection's reader may call it, within Chunk or between two reads.
 func (c *Conn) Arrived() bool {
+	if c.inflate != nil && c.inflate.hasMore() {
+		return true
+	}
 	if c.tls != nil {
 		if input := field[bytes.Reader](c.tls, "input"); input != nil && input.Len() > 0 {
 			return true
 		}
-		if c.ciphertext != nil && c.ciphertext.Len() > 0 || len(c.sock.first) > 0 || len(c.sock.ahead) > 0 {
+		if s := c.socket(); s.ciphertext != nil && s.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0 {
 			return true
 		}
 	}

@@ -1,11 +1,11 @@
-// Package conn is a TCP connection, in the clear or under TLS, as the relay needs it: it waits for data
+// Package conn is a TCP connection, in the clear or under TLS, compressed or not, as the relay needs it: it waits for data
 // without holding a buffer or a grown stack, moves literals inside the kernel if neither side uses TLS, and
 // acknowledges data at once if the peer may be waiting for the acknowledgement.
 //
 // A Conn has exactly one reader and one writer at a time. Before login it is
 // used as an ordinary net.Conn with deadlines; the relay reads it with Pump.
 //
-// Imports none of our packages. Imported by internal/postfix, proxy,
+// Imports proxy/deflate. Imported by internal/postfix, proxy,
 // proxy/auth/dovecotauth, proxy/auth/ldapauth, proxy/imapclient, proxy/park,
 // proxy/park/resync, proxy/session and proxy/upstream.
 package conn
@@ -23,20 +23,20 @@ import (
 
 // Conn is a TCP connection that may be under TLS.
 type Conn struct {
-	tcp    *net.TCPConn
-	raw    syscall.RawConn
-	tls    *tls.Conn // nil while in the clear
-	sock   *socket   // tls reads from it and writes to it; nil while in the clear
-	unread []byte    // bytes taken from the socket before, which the next read returns
-	// ciphertext is the buffer of tls for incomplete records; nil if the field of tls.Conn isn't known.
-	ciphertext  *bytes.Buffer
-	hold        []byte // the bytes that Pump's receiver kept back from the last chunk
-	drained     bool   // tls holds no decrypted bytes
-	vanished    bool   // a Pump has failed since the peer's host was silent
-	wakePending bool   // Poller.Wake was called while the connection wasn't in the Poller; guarded by Poller.mu, as slot is
-	slot        uint32 // index + 1 of the slot in a Poller; 0: the connection isn't in one
+	tcp         *net.TCPConn
+	raw         syscall.RawConn
+	tls         *tls.Conn // nil while in the clear
+	unread      []byte    // bytes taken from the socket before, which the next read returns
+	hold        []byte    // the bytes that Pump's receiver kept back from the last chunk
+	drained     bool      // tls holds no decrypted bytes
+	vanished    bool      // a Pump has failed since the peer's host was silent
+	wakePending bool      // Poller.Wake was called while the connection wasn't in the Poller; guarded by Poller.mu, as slot is
+	slot        uint32    // index + 1 of the slot in a Poller; 0: the connection isn't in one
 
 	interruption interruption
+
+	inflate *inflating // nil: what the peer sends isn't compressed
+	deflate *deflating // nil: what is written isn't compressed
 
 	closed func() bool // Guard's; nil: there is none
 }
@@ -74,9 +74,18 @@ func (c *Conn) handshake(ctx context.Context, wrap func(*socket) *tls.Conn) erro
 	if err := t.HandshakeContext(ctx); err != nil {
 		return err
 	}
-	c.unread, c.sock, c.tls = nil, s, t
-	c.ciphertext = field[bytes.Buffer](t, "rawInput")
+	c.unread, c.tls = nil, t
+	s.ciphertext = field[bytes.Buffer](t, "rawInput")
 	return nil
+}
+
+// socket returns what tls reads from and writes to, nil in the clear.
+func (c *Conn) socket() *socket {
+	if c.tls == nil {
+		return nil
+	}
+	s, _ := c.tls.NetConn().(*socket)
+	return s
 }
 
 // Unread puts bytes back, so that the next read returns them first. In the clear they may also be the
@@ -116,6 +125,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
+	if c.inflate != nil {
+		return c.inflate.read(p, c.readRaw)
+	}
+	return c.readRaw(p)
+}
+
+// readRaw is Read without what was put back, and without inflation.
+func (c *Conn) readRaw(p []byte) (int, error) {
 	if c.tls != nil {
 		c.drained = false
 		return c.tls.Read(p)
@@ -128,6 +145,13 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if c.closed != nil && c.closed() {
 		return 0, ErrGuarded
 	}
+	if c.deflate != nil && len(p) > 0 {
+		return c.deflate.write(p, c.writeRaw)
+	}
+	return c.writeRaw(p)
+}
+
+func (c *Conn) writeRaw(p []byte) (int, error) {
 	if c.tls != nil {
 		return c.tls.Write(p)
 	}

@@ -87,7 +87,7 @@ func (c *Conn) Discard(t time.Time) {
 	_ = c.limit(Reads, t)
 	var sink [512]byte
 	for {
-		if _, err := c.Read(sink[:]); err != nil {
+		if _, err := c.readRaw(sink[:]); err != nil {
 			return
 		}
 	}

@@ -21,10 +21,10 @@ var ErrUnread = errors.New("conn: data unread")
 // connection's owner may call it, and no deadline may be set meanwhile. Under TLS all bytes count, also those
 // of tickets and alerts.
 func (c *Conn) Pending() error {
-	if len(c.unread) > 0 || len(c.hold) > 0 {
+	if len(c.unread) > 0 || len(c.hold) > 0 || c.inflate != nil && c.inflate.hasMore() {
 		return ErrUnread
 	}
-	if s := c.sock; s != nil && (len(s.first) > 0 || len(s.ahead) > 0) {
+	if s := c.socket(); s != nil && (len(s.first) > 0 || len(s.ahead) > 0) {
 		return ErrUnread
 	}
 	var err error

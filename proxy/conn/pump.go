@@ -2,15 +2,6 @@ package conn
 
 import (
 	"errors"
-	"sync"
-)
-
-// Sizes of the buffers. A chunk has up to ChunkSize new bytes, after up to MaxHold bytes that were kept back
-// from the chunk before.
-const (
-	ChunkSize = 64 << 10
-	MaxHold   = 512
-	cipherLen = 64 << 10
 )
 
 // Next tells a Pump what to do after a chunk.
@@ -31,21 +22,6 @@ type Receiver interface {
 	// Chunk processes b, which is valid only during the call. It returns how many bytes at the end of b it
 	// keeps back (at most MaxHold); the next chunk begins with them.
 	Chunk(b []byte) (kept int, next Next)
-}
-
-// buffers are a Pump's from the moment when its socket is readable until it waits again: an idle connection
-// has none.
-type buffers struct {
-	plain  [MaxHold + ChunkSize]byte
-	cipher [cipherLen]byte
-}
-
-// Pool has the buffers of Pumps; a process has one.
-type Pool struct{ p sync.Pool }
-
-// NewPool returns an empty pool.
-func NewPool() *Pool {
-	return &Pool{p: sync.Pool{New: func() any { return new(buffers) }}}
 }
 
 // Pump passes all data to r until r returns Stop (nil), the peer ends its side (io.EOF), the read deadline
@@ -127,21 +103,42 @@ func (p *pump) ready(fd uintptr) bool {
 	buf := p.pool.p.Get().(*buffers)
 	defer p.pool.p.Put(buf)
 	c := p.c
-	if s := c.sock; s != nil {
+	if s := c.socket(); s != nil {
 		s.fd, s.pump, s.buf = int(fd), true, buf.cipher[:]
 		defer func() { s.pump, s.buf = false, nil }()
+	}
+	into := buf.plain[MaxHold:]
+	var inflating *inflateBuffers
+	if c.inflate != nil {
+		inflating = p.pool.inflateBuffers()
+		into = inflating.in[:]
+		defer func() {
+			c.inflate.settle()
+			p.pool.z.Put(inflating)
+		}()
 	}
 	for again := c.drained; ; again = true {
 		var n int
 		var err error
-		if again && c.dry(int(fd)) {
-			return p.wait()
+		if c.inflate != nil {
+			n, err = c.inflate.next(&inflating.scratch, buf.plain[MaxHold:])
 		}
-		if c.tls != nil {
-			n, err = c.tls.Read(buf.plain[MaxHold:])
-			c.drained = true // the buffer is larger than a record
-		} else {
-			n, err = readNow(int(fd), buf.plain[MaxHold:])
+		if n == 0 && err == nil {
+			if again && c.dry(int(fd)) {
+				return p.wait()
+			}
+			if c.tls != nil {
+				n, err = c.tls.Read(into)
+				c.drained = true // the buffer is as large as a record
+			} else {
+				n, err = readNow(int(fd), into)
+			}
+			if c.inflate != nil && n > 0 {
+				c.inflate.took(into[:n])
+				if n, err = c.inflate.next(&inflating.scratch, buf.plain[MaxHold:]); n == 0 && err == nil {
+					continue
+				}
+			}
 		}
 		if n > 0 {
 			from := MaxHold - copy(buf.plain[MaxHold-len(c.hold):], c.hold)
@@ -169,8 +166,8 @@ func (p *pump) ready(fd uintptr) bool {
 // dry says whether no data is available now. If tls.Conn holds nothing, dry reads the socket itself: a read
 // by tls.Conn of an empty socket allocates, and an idle session would keep the allocation.
 func (c *Conn) dry(fd int) bool {
-	s := c.sock
-	if s == nil || c.ciphertext == nil || c.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0 {
+	s := c.socket()
+	if s == nil || s.ciphertext == nil || s.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0 {
 		return false
 	}
 	n, err := readNow(fd, s.buf)
@@ -181,7 +178,7 @@ func (c *Conn) dry(fd int) bool {
 // stash saves the ciphertext that was read ahead when a Pump stops before tls.Conn has read it, since the
 // buffer goes back to the pool.
 func (p *pump) stash() {
-	if s := p.c.sock; s != nil && len(s.ahead) > 0 {
+	if s := p.c.socket(); s != nil && len(s.ahead) > 0 {
 		s.first = append(s.first, s.ahead...)
 		s.ahead = nil
 	}

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"bytes"
 	"net"
 	"time"
 )
@@ -21,6 +22,8 @@ type socket struct {
 	ahead []byte        // ciphertext that tls.Conn hasn't read yet; empty whenever a Pump waits
 	buf   []byte        // the array of ahead, one of the Pump's buffers
 	first []byte        // bytes taken from the socket before tls.Conn reads them
+	// ciphertext is the buffer of tls.Conn for incomplete records; nil if the field of tls.Conn isn't known.
+	ciphertext *bytes.Buffer
 }
 
 func (s *socket) Read(p []byte) (int, error) {

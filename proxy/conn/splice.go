@@ -9,8 +9,10 @@ import (
 // pipeSize is the capacity of the pipe that bytes pass through between two sockets.
 const pipeSize = 1 << 20
 
-// CanSplice says whether bytes can go from src to dst inside the kernel.
-func CanSplice(dst, src *Conn) bool { return dst.tls == nil && src.tls == nil }
+// CanSplice says whether bytes can go from src to dst inside the kernel. Its caller is src's reader and dst's writer.
+func CanSplice(dst, src *Conn) bool {
+	return dst.tls == nil && src.tls == nil && dst.deflate == nil && src.inflate == nil
+}
 
 // Splice moves exactly n bytes from src to dst inside the kernel (splice(2)), with backpressure. It returns
 // how many bytes it has taken from src, and an error if they are fewer than n or if dst didn't get all of them.

@@ -12,6 +12,9 @@ func (c *Conn) Trim() {
 	if len(c.hold) == 0 {
 		c.hold = nil
 	}
+	if c.inflate != nil {
+		c.inflate.z.Trim()
+	}
 	if c.tls == nil {
 		return
 	}

@@ -10,5 +10,5 @@
 // need a goroutine and 40 KB for as long as the peer is silent. Z_PARTIAL_FLUSH, which isn't followed by an octet's boundary, leaves
 // a stream in this state.
 //
-// Imports none of our packages. Imported by none.
+// Imports none of our packages. Imported by proxy/conn.
 package deflate

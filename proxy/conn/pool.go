@@ -1,0 +1,56 @@
+package conn
+
+import (
+	"sync"
+
+	"imapproxy/proxy/deflate"
+)
+
+// Sizes of the buffers. A chunk has up to ChunkSize new bytes, after up to MaxHold bytes that were kept back
+// from the chunk before.
+const (
+	ChunkSize = 64 << 10
+	MaxHold   = 512
+	cipherLen = 64 << 10
+)
+
+// inputLen is how many compressed bytes are read at once: a TLS record at most.
+const inputLen = 16 << 10
+
+// buffers are a Pump's from the moment when its socket is readable until it waits again: an idle connection
+// has none.
+type buffers struct {
+	plain  [MaxHold + ChunkSize]byte
+	cipher [cipherLen]byte
+}
+
+// Pool has the buffers of Pumps; a process has one.
+type Pool struct {
+	p    sync.Pool
+	z, o sync.Pool // of compressed connections: inflateBuffers and deflate.Output
+}
+
+// NewPool returns an empty pool.
+func NewPool() *Pool {
+	return &Pool{p: sync.Pool{New: func() any { return new(buffers) }}}
+}
+
+// inflateBuffers are lent to a reader while it inflates.
+type inflateBuffers struct {
+	scratch deflate.Scratch
+	in      [inputLen]byte
+}
+
+func (p *Pool) inflateBuffers() *inflateBuffers {
+	if b, ok := p.z.Get().(*inflateBuffers); ok {
+		return b
+	}
+	return new(inflateBuffers)
+}
+
+func (p *Pool) output() *deflate.Output {
+	if o, ok := p.o.Get().(*deflate.Output); ok {
+		return o
+	}
+	return new(deflate.Output)
+}
