@@ -91,6 +91,14 @@ func (b *builder) gauge(name string) metric.Int64ObservableGauge {
 	return g
 }
 
+// floatGauge is gauge for seconds.
+func (b *builder) floatGauge(name string) metric.Float64ObservableGauge {
+	row := b.take(name, Gauge)
+	g, err := b.meter.Float64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
+	b.fail(err)
+	return g
+}
+
 // observedCounter is gauge for a counter.
 func (b *builder) observedCounter(name string) metric.Int64ObservableCounter {
 	row := b.take(name, Counter)

@@ -37,6 +37,13 @@ func (t *Telemetry) SetProblemGauge(f func() map[string]int64) {
 	}
 }
 
+// SetProcessGauges registers the source of ProcessStats, under the same terms as SetSessionGauge.
+func (t *Telemetry) SetProcessGauges(f func() ProcessStats) {
+	if t.metrics != nil {
+		t.metrics.process.Store(&f)
+	}
+}
+
 // observeProblems exports the gauge of the problems.
 func (m *metrics) observeProblems(_ context.Context, o metric.Int64Observer) error {
 	f := m.problems.Load()
@@ -79,11 +86,8 @@ func (m *metrics) observeSessions(_ context.Context, o metric.Int64Observer) err
 // values belong to one moment.
 func (b *builder) observeRouting(m *metrics) {
 	backends, sessions, pins, paused := b.gauge(nameBackends), b.gauge(nameBackendSessions), b.gauge(namePins), b.gauge(nameBackendsPaused)
-	row := b.take(nameDiscoveryAge, Gauge)
-	age, err := b.meter.Float64ObservableGauge(row.Name, metric.WithUnit(row.Unit), metric.WithDescription(row.Help))
-	b.fail(err)
-
-	_, err = b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+	age := b.floatGauge(nameDiscoveryAge)
+	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		f := m.routing.Load()
 		if f == nil || *f == nil {
 			return nil

@@ -32,6 +32,14 @@ type Instrument struct {
 const (
 	nameBuildInfo          = "imapproxy.build.info"
 	nameReloads            = "imapproxy.reloads"
+	nameReloadTime         = "imapproxy.reload.time"
+	nameReloadOK           = "imapproxy.reload.ok"
+	nameConfigInfo         = "imapproxy.config.info"
+	nameConfigTime         = "imapproxy.config.time"
+	nameCertificateEnd     = "imapproxy.certificate.end"
+	nameResourceUsed       = "imapproxy.resource.used"
+	nameResourceLimit      = "imapproxy.resource.limit"
+	nameConsulAnswer       = "imapproxy.consul.answer"
 	nameSessions           = "imapproxy.sessions"
 	nameSessionsOpened     = "imapproxy.sessions.opened"
 	nameSessionsClosed     = "imapproxy.sessions.closed"
@@ -116,6 +124,20 @@ func Instruments() []Instrument {
 
 		{nameReloads, Counter, "{reload}", "Reloads of the configuration (SIGHUP).",
 			[]Attribute{{"outcome", "`ok`, or `failed`: the old settings stay, `imapproxy status` says why"}}, nil},
+		{nameReloadTime, Gauge, "s", "Time of the last reload, in Unix time. Absent until there was one.",
+			nil, nil},
+		{nameReloadOK, Gauge, "", "1 if the last reload succeeded, 0 if it failed. Absent until there was one.",
+			nil, nil},
+		{nameConfigInfo, Gauge, "", "Always 1. The label says which settings hold; proxies of one service with the same behaviour have the same digest.",
+			[]Attribute{{"digest", "the digest of the running settings, as in `imapproxy proxies`"}}, nil},
+		{nameConfigTime, Gauge, "s", "Time at which the running settings were read, in Unix time.",
+			nil, nil},
+		{nameCertificateEnd, Gauge, "s", "Time at which a certificate that clients see expires, in Unix time.",
+			[]Attribute{{"of", "the listener's name, with the certificate's first name where it has several; `admin` for the admin API"}}, nil},
+		{nameResourceUsed, Gauge, "", "How much of a limited resource is used: a number, or bytes of memory.",
+			[]Attribute{{"resource", "`descriptors`, `memory` (bytes), `sessions` (logged in)"}}, nil},
+		{nameResourceLimit, Gauge, "", "The limit of a resource: RLIMIT_NOFILE; the least of GOMEMLIMIT, the control groups' limits and the machine's memory; limits.connections. Absent where there is none: with limits.connections = 0 descriptors limit the sessions.",
+			[]Attribute{{"resource", "as in `imapproxy_resource_used`"}}, nil},
 
 		// Sessions: what clients do.
 		{nameSessions, Gauge, "{session}", "Client sessions that are open now, by the state of their backend connection.",
@@ -184,6 +206,8 @@ func Instruments() []Instrument {
 		{namePins, Gauge, "{user}", "Users that are pinned to a backend, including those without a session whose routing.pin_grace hasn't passed.",
 			nil, nil},
 		{nameDiscoveryAge, Gauge, "s", "Time since discovery last gave a good answer. After a start from the cache file it counts from when that was saved. Absent until there is an answer.",
+			nil, nil},
+		{nameConsulAnswer, Gauge, "s", "Time at which Consul last answered, in Unix time; with a cluster block that of the last renewal of the proxy's Consul session. Absent without Consul, and until there is an answer. Without a cluster block an answer may take 69 seconds while nothing changes.",
 			nil, nil},
 		{nameDiscoveryUpdates, Counter, "{update}", "Answers of discovery, by what the proxy did with them.",
 			[]Attribute{{"source", "`consul` or `static`"}, {"outcome", "`applied` (something changed), `unchanged`, `kept` (not believed: empty, or beyond routing.panic_threshold; the last good set stands), `saved` (no answer at the start; the cache file is used), `error` (no answer), `denied` (the token isn't enough)"}}, nil},

@@ -53,6 +53,7 @@ type metrics struct {
 	cluster  atomic.Pointer[func() ClusterStats]
 	leaving  atomic.Pointer[func() LeavingStats]
 	problems atomic.Pointer[func() map[string]int64]
+	process  atomic.Pointer[func() ProcessStats]
 }
 
 // Direction says which way bytes went.

@@ -61,6 +61,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	b.observeRouting(m)
 	b.observeLeaving(m)
 	b.observeGauge(nameProblems, m.observeProblems)
+	b.observeProcess(m)
 	b.observeParking(m)
 	b.observeCluster(m)
 

@@ -81,6 +81,11 @@ func recordEverything(tel *Telemetry) {
 	})
 	tel.SetLeavingGauges(func() LeavingStats { return LeavingStats{Processes: 2, Sessions: 31} })
 	tel.SetProblemGauge(func() map[string]int64 { return map[string]int64{"backend_down": 2, "memory": 0} })
+	tel.SetProcessGauges(func() ProcessStats {
+		return ProcessStats{ConfigDigest: "abc", ConfigRead: time.UnixMilli(1500), Reloaded: time.Unix(7, 0), ReloadOK: true, ConsulAnswered: time.Unix(8, 0),
+			Certificates: []CertificateEnd{{Of: "imaps", End: time.Unix(9, 0)}},
+			Resources:    []Resource{{Name: "descriptors", Used: 10, Limit: 1024}, {Name: "memory", Used: 11}}}
+	})
 	tel.SetParkingGauges(func() ParkingStats {
 		return ParkingStats{Mailboxes: map[string]int64{"idle": 4, "push": 9}, Hints: map[string]int64{"push": 11, "sweep": 2},
 			Watches: map[string]int64{"renewed": 12, "lost": 1}, Events: map[string]int64{"own": 13, "unauthorized": 3},

@@ -63,3 +63,26 @@ type ClusterLeaving struct {
 	Held    map[string]int
 	Turns   int64 // seconds
 }
+
+// ProcessStats are facts about the process and what it was given, for SetProcessGauges. Zero times aren't shown.
+type ProcessStats struct {
+	ConfigDigest   string
+	ConfigRead     time.Time
+	Reloaded       time.Time // the last reload
+	ReloadOK       bool
+	ConsulAnswered time.Time
+	Certificates   []CertificateEnd
+	Resources      []Resource
+}
+
+// CertificateEnd says when a certificate expires.
+type CertificateEnd struct {
+	Of  string // a listener, and which of its certificates; or admin
+	End time.Time
+}
+
+// Resource is one that has a limit; 0: it has none.
+type Resource struct {
+	Name        string
+	Used, Limit int64
+}

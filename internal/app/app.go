@@ -129,6 +129,7 @@ func (a *App) open(ctx context.Context) (err error) {
 	}
 	a.bound = true
 	a.tel.SetProblemGauge(a.problemGauges)
+	a.tel.SetProcessGauges(a.processGauges)
 	a.leftOver()
 	return a.awaitSuccessor()
 }

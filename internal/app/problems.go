@@ -6,6 +6,7 @@ import (
 
 	"imapproxy/internal/admin"
 	"imapproxy/internal/problems"
+	"imapproxy/telemetry"
 )
 
 // problems returns what is wrong with this proxy and its surroundings now.
@@ -27,6 +28,26 @@ func (a *App) problemGauges() map[string]int64 {
 		n[string(p.Kind)]++
 	}
 	return n
+}
+
+// processGauges returns what the metrics show of the process.
+func (a *App) processGauges() telemetry.ProcessStats {
+	s, running := a.snapshot(), a.current.Load()
+	stats := telemetry.ProcessStats{ConfigDigest: running.digest, ConfigRead: running.since, Resources: []telemetry.Resource{
+		{Name: "descriptors", Used: s.Descriptors.Used, Limit: s.Descriptors.Limit},
+		{Name: "memory", Used: s.Memory.Used, Limit: s.Memory.Limit},
+		{Name: "sessions", Used: s.Sessions.Used, Limit: s.Sessions.Limit},
+	}}
+	if r := a.lastReload.Load(); r != nil {
+		stats.Reloaded, stats.ReloadOK = r.Time, r.OK
+	}
+	if s.Consul != nil {
+		stats.ConsulAnswered = s.Consul.Answered
+	}
+	for _, c := range s.Certificates {
+		stats.Certificates = append(stats.Certificates, telemetry.CertificateEnd{Of: c.Of, End: c.NotAfter})
+	}
+	return stats
 }
 
 func (a *App) found() []problems.Problem {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/x509"
 	"io"
 	"net/http"
 	"os"
@@ -110,6 +111,85 @@ listener "imaps" {
 	expect("after the certificate's end", true, "certificate", "imaps: the certificate has ended")
 	later.Store(0)
 	none("at last")
+	end(t, a, running)
+}
+
+// The metrics show when certificates end, which settings hold since when, how the last reload went, and how much of each limit is used.
+func TestTheMetricsShowWhatTheProcessWasGiven(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	cert := imaptest.NewCert(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "cert.pem"), string(cert.CertPEM))
+	write(t, filepath.Join(dir, "key.pem"), string(cert.KeyPEM))
+	text := settings(imaptest.NewModelServer(t, imaptest.ModelServerOptions{}).Addr) + `
+listener "imaps" {
+  address = "127.0.0.1:0"
+  tls     = "implicit"
+  certificate {
+    cert_file = "` + dir + `/cert.pem"
+    key_file  = "` + dir + `/key.pem"
+  }
+}
+limits {
+  connections = 100
+}
+`
+	path := file(t, text)
+	a := open(t, Options{File: path})
+	running := task.Start(a.Run)
+	<-a.Ready()
+	leaf, err := x509.ParseCertificate(cert.Server.Certificates[0].Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := func(series string) float64 {
+		t.Helper()
+		for line := range strings.Lines(scraped(t, a.AdminAddr())) {
+			line = strings.TrimSpace(line)
+			if n, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64); err == nil && strings.HasPrefix(line, series) {
+				return n
+			}
+		}
+		return -1
+	}
+	scope := func(name, labels string) string { return name + "{" + labels }
+	if got := value(scope("imapproxy_certificate_end_seconds", `of="imaps"`)); got != float64(leaf.NotAfter.Unix()) {
+		t.Errorf("the certificate ends at %v, the metric says %f", leaf.NotAfter, got)
+	}
+	digest := a.current.Load().digest
+	if got := value(scope("imapproxy_config_info", `digest="`+digest+`"`)); got != 1 {
+		t.Errorf("the digest %s isn't shown: %f", digest, got)
+	}
+	for _, resource := range []string{"descriptors", "memory", "sessions"} {
+		used, limit := value(scope("imapproxy_resource_used", `resource="`+resource+`"`)), value(scope("imapproxy_resource_limit", `resource="`+resource+`"`))
+		if limit <= 0 || used < 0 || used > limit || resource != "sessions" && used == 0 {
+			t.Errorf("%s: %f of %f", resource, used, limit)
+		}
+	}
+	if got := value("imapproxy_reload_ok "); got != -1 {
+		t.Errorf("before a reload: %f", got)
+	}
+	write(t, path, strings.Replace(text, "connections", "conections", 1))
+	if a.Reload(t.Context()) == nil {
+		t.Error("a file with a mistake")
+	}
+	if got := value("imapproxy_reload_ok "); got != 0 {
+		t.Errorf("after a reload that failed: %f", got)
+	}
+	write(t, path, strings.Replace(text, "100", "101", 1))
+	if err := a.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	r := a.lastReload.Load()
+	if got := value("imapproxy_reload_ok "); got != 1 {
+		t.Errorf("after one that succeeded: %f", got)
+	}
+	if got := value("imapproxy_reload_time_seconds "); got != float64(r.Time.UnixMilli())/1000 {
+		t.Errorf("the reload was at %v, the metric says %f", r.Time, got)
+	}
+	if again := a.current.Load(); again.digest == digest || value(scope("imapproxy_config_info", `digest="`+again.digest+`"`)) != 1 || value(scope("imapproxy_config_info", `digest="`+digest+`"`)) != -1 {
+		t.Errorf("%s and then %s", digest, again.digest)
+	}
 	end(t, a, running)
 }
 

@@ -1,0 +1,54 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// observeProcess makes the instruments that show ProcessStats, read by one callback, so that they show one moment.
+func (b *builder) observeProcess(m *metrics) {
+	reloadTime, reloadOK := b.floatGauge(nameReloadTime), b.gauge(nameReloadOK)
+	configInfo, configTime := b.gauge(nameConfigInfo), b.floatGauge(nameConfigTime)
+	end, answer := b.floatGauge(nameCertificateEnd), b.floatGauge(nameConsulAnswer)
+	used, limit := b.gauge(nameResourceUsed), b.gauge(nameResourceLimit)
+	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		f := m.process.Load()
+		if f == nil || *f == nil {
+			return nil
+		}
+		s := (*f)()
+		observeTime(o, configTime, s.ConfigRead)
+		o.ObserveInt64(configInfo, 1, with(label("digest", s.ConfigDigest)))
+		if !s.Reloaded.IsZero() {
+			ok := int64(0)
+			if s.ReloadOK {
+				ok = 1
+			}
+			o.ObserveInt64(reloadOK, ok)
+		}
+		observeTime(o, reloadTime, s.Reloaded)
+		observeTime(o, answer, s.ConsulAnswered)
+		for _, c := range s.Certificates {
+			observeTime(o, end, c.End, label("of", c.Of))
+		}
+		for _, r := range s.Resources {
+			of := with(label("resource", r.Name))
+			o.ObserveInt64(used, r.Used, of)
+			if r.Limit > 0 {
+				o.ObserveInt64(limit, r.Limit, of)
+			}
+		}
+		return nil
+	}, reloadTime, reloadOK, configInfo, configTime, end, answer, used, limit)
+	b.fail(err)
+}
+
+// observeTime observes a moment in Unix time; the zero time isn't observed.
+func observeTime(o metric.Observer, gauge metric.Float64ObservableGauge, at time.Time, labels ...attribute.KeyValue) {
+	if !at.IsZero() {
+		o.ObserveFloat64(gauge, float64(at.UnixMilli())/1000, with(labels...))
+	}
+}
