@@ -922,7 +922,8 @@ park {
 
 # Logs, traces and metrics. They never contain a password. Traces cost nothing if they
 # aren't configured. An endpoint that is down or hangs never slows a session; the proxy
-# drops and counts what it can't send.
+# drops and counts what it can't send. Where this file has no endpoint, protocol, headers, ca_file,
+# sample or interval, OpenTelemetry's environment variables hold (docs/configuration.md).
 telemetry {
   log {
     # The log file. The proxy appends to it, and creates it if it doesn't exist. SIGHUP
@@ -942,12 +943,21 @@ telemetry {
   }
 
   traces {
-    # URL of an OTLP/HTTP endpoint, http://127.0.0.1:4318 for example. Without a path the
-    # path is /v1/traces.
+    # URL of an OTLP endpoint, http://127.0.0.1:4318 for example. Without a path the path is
+    # /v1/traces.
     # Default: "", off. A change needs a restart.
     endpoint = ""
 
-    # HTTP headers of each request, for example { "authorization" = file("otlp.token") }.
+    # "http": OTLP/HTTP with protobuf. "grpc": OTLP/gRPC, usually port 4317; http:// in the URL
+    # means without TLS, and a path has no meaning.
+    # Default: "http". A change needs a restart.
+    protocol = "http"
+
+    # A PEM file with the certificate authorities for an https:// endpoint.
+    # Default: "", the authorities that the system trusts. A change needs a restart.
+    #ca_file = "/etc/imapproxy/otlp-ca.pem"
+
+    # Headers of each request, for example { "authorization" = file("otlp.token") }.
     # Default: {}. A change needs a restart.
     headers = {}
 
@@ -966,12 +976,20 @@ telemetry {
     # Default: true. A change needs a restart, as with all of metrics.
     prometheus = true
 
-    # URL of an OTLP/HTTP endpoint to which the proxy pushes the same metrics. Without a path
-    # the path is /v1/metrics.
+    # URL of an OTLP endpoint to which the proxy pushes the same metrics. Without a path the
+    # path is /v1/metrics.
     # Default: "", off.
     endpoint = ""
 
-    # HTTP headers of each request.
+    # "http" or "grpc", as for traces.
+    # Default: "http".
+    protocol = "http"
+
+    # The certificate authorities of that endpoint.
+    # Default: "", those that the system trusts.
+    #ca_file = "/etc/imapproxy/otlp-ca.pem"
+
+    # Headers of each request.
     # Default: {}.
     headers = {}
 

@@ -3,8 +3,6 @@ package telemetry
 import (
 	"context"
 	"log/slog"
-	"net"
-	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -82,22 +80,4 @@ func shorten(s string, n int) string {
 		s = s[:n] + "…"
 	}
 	return valid(s)
-}
-
-// newExportClient returns an HTTP client for the exporters. It isn't shared, so that its connections can be
-// closed at the end; each step is bounded.
-func newExportClient() *http.Client {
-	return &http.Client{
-		Timeout: exportTimeout,
-		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			ForceAttemptHTTP2:     true,
-			MaxIdleConns:          4,
-			MaxConnsPerHost:       4,
-			IdleConnTimeout:       90 * time.Second,
-			TLSHandshakeTimeout:   5 * time.Second,
-			ResponseHeaderTimeout: exportTimeout,
-		},
-	}
 }

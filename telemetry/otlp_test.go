@@ -211,12 +211,20 @@ func unwilling(t *testing.T) string {
 // these commands, and Shutdown 10 s and more.
 func TestAnEndpointInTroubleStopsNobody(t *testing.T) {
 	for name, endpoint := range map[string]func(*testing.T) string{
-		"down": down, "stuck": stuck, "slow": slow, "unwilling": unwilling,
+		"down": down, "stuck": stuck, "slow": slow, "unwilling": unwilling, "down, gRPC": down, "stuck, gRPC": stuck,
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := endpoint(t)
 			start := time.Now()
-			tel := pushing(t, address, io.Discard)
+			var tel *Telemetry
+			if strings.HasSuffix(name, "gRPC") {
+				var err error
+				if tel, err = Start(t.Context(), grpcOptions(address, "")); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				tel = pushing(t, address, io.Discard)
+			}
 			const commands = 5 * spanQueue
 			var wg sync.WaitGroup
 			for range 4 {
@@ -238,7 +246,8 @@ func TestAnEndpointInTroubleStopsNobody(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
 			start = time.Now()
-			if err := tel.Shutdown(ctx); err == nil && (name == "stuck" || name == "slow") {
+			hangs := strings.HasPrefix(name, "stuck") || name == "slow"
+			if err := tel.Shutdown(ctx); err == nil && hangs {
 				t.Error("Shutdown says that all went well")
 			}
 			if took := time.Since(start); took > 8*time.Second {
@@ -247,7 +256,7 @@ func TestAnEndpointInTroubleStopsNobody(t *testing.T) {
 			<-tel.spans.done // Shutdown waits for it too, but not for ever
 			own := tel.own
 			exported, failed, dropped := own.spansExported.Load(), own.spansFailed.Load(), own.spansDropped.Load()
-			if hangs := name == "stuck" || name == "slow"; hangs && dropped == 0 || exported != 0 || exported+failed+dropped != commands {
+			if hangs && dropped == 0 || exported != 0 || exported+failed+dropped != commands {
 				t.Errorf("%d commands: %d exported, %d failed, %d dropped", commands, exported, failed, dropped)
 			}
 		})

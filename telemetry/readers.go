@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/otlptranslator"
 	"go.opentelemetry.io/contrib/instrumentation/runtime"
-	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/exemplar"
@@ -54,11 +53,7 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 		})
 	}
 	if url != "" {
-		exporter, err := otlpmetrichttp.New(stopCtx,
-			otlpmetrichttp.WithEndpointURL(url),
-			otlpmetrichttp.WithHeaders(o.MetricsHeaders),
-			otlpmetrichttp.WithCompression(otlpmetrichttp.GzipCompression),
-			otlpmetrichttp.WithHTTPClient(t.client))
+		exporter, err := t.metricsExporter(stopCtx, o, url)
 		if err != nil {
 			return fmt.Errorf("telemetry: metrics exporter: %w", err)
 		}

@@ -51,9 +51,6 @@ func Start(ctx context.Context, o Options) (*Telemetry, error) {
 	// Exports end with Shutdown, not with Start's context.
 	stopCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t.stop = stop
-	if tracesURL != "" || metricsURL != "" {
-		t.client = newExportClient()
-	}
 	if err := t.start(stopCtx, o, tracesURL, metricsURL); err != nil {
 		// The caller has received nothing yet: stop what was started.
 		_ = t.Shutdown(ctx)
@@ -95,7 +92,7 @@ func newResource(ctx context.Context, o Options) (*resource.Resource, error) {
 	return resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(attrs...), resource.WithFromEnv())
 }
 
-// endpoint checks an OTLP/HTTP address and gives it the signal's default path.
+// endpoint checks an OTLP address and gives it the signal's default path.
 func endpoint(address, path string) (string, error) {
 	if address == "" {
 		return "", nil
@@ -142,8 +139,8 @@ func (t *Telemetry) shutdown(ctx context.Context) error {
 	}
 	wg.Wait()
 	t.stop()
-	if t.client != nil {
-		t.client.CloseIdleConnections()
+	for _, c := range t.clients {
+		c.CloseIdleConnections()
 	}
 	var logErr error
 	if t.logLines != nil {

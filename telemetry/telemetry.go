@@ -35,10 +35,12 @@ type Options struct {
 	LogFormat string       // "text" (also "") or "json"
 	LogLevel  slog.Leveler // nil is info; a *slog.LevelVar can be set later
 
-	// TracesEndpoint is an OTLP/HTTP address such as http://collector:4318; "" is off. An address without a
+	// TracesEndpoint is an OTLP address such as http://collector:4318; "" is off. An address without a
 	// path means /v1/traces; other paths are used as they are.
 	TracesEndpoint string
 	TracesHeaders  map[string]string
+	TracesProtocol string // "grpc" is OTLP/gRPC, where paths have no meaning; "http" (also ""): OTLP/HTTP
+	TracesCAFile   string // the authorities for https://; "": the system's
 	// SampleRatio is the share, 0 to 1, of the logins and commands whose trace is
 	// kept although they went well.
 	SampleRatio float64
@@ -46,10 +48,12 @@ type Options struct {
 	// DefaultSlowCommand; negative: never.
 	SlowCommand time.Duration
 
-	// MetricsEndpoint is an OTLP/HTTP address to push metrics to; "" is off. An address without a path means
+	// MetricsEndpoint is an OTLP address to push metrics to; "" is off. An address without a path means
 	// /v1/metrics.
 	MetricsEndpoint string
 	MetricsHeaders  map[string]string
+	MetricsProtocol string
+	MetricsCAFile   string
 	MetricsInterval time.Duration // between pushes; 0 is a minute
 	Prometheus      bool          // make MetricsHandler serve
 
@@ -80,9 +84,9 @@ type Telemetry struct {
 	spans    *spanPipe // nil without tracer
 	traces   *sdktrace.TracerProvider
 	meters   *sdkmetric.MeterProvider
-	client   *http.Client // of both OTLP exporters, nil without OTLP
-	logLines *lineQueue   // nil if lines are written directly
-	sink     *sink        // writes the lines; nil in a Discard
+	clients  []*http.Client // of the OTLP/HTTP exporters
+	logLines *lineQueue     // nil if lines are written directly
+	sink     *sink          // writes the lines; nil in a Discard
 
 	stop     context.CancelFunc // ends exports that are in progress
 	stopOnce sync.Once

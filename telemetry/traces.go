@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
@@ -18,11 +17,7 @@ func (t *Telemetry) startTraces(stopCtx context.Context, o Options, url string, 
 			return nil
 		}
 		var err error
-		exporter, err = otlptracehttp.New(stopCtx,
-			otlptracehttp.WithEndpointURL(url),
-			otlptracehttp.WithHeaders(o.TracesHeaders),
-			otlptracehttp.WithCompression(otlptracehttp.GzipCompression),
-			otlptracehttp.WithHTTPClient(t.client))
+		exporter, err = t.tracesExporter(stopCtx, o, url)
 		if err != nil {
 			return fmt.Errorf("telemetry: traces exporter: %w", err)
 		}

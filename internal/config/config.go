@@ -277,19 +277,23 @@ type Log struct {
 	Level  string `hcl:"level" default:"info" enum:"debug|info|warn|error"`
 }
 
-// Traces go to an OTLP/HTTP endpoint; an empty one turns them off.
+// Traces go to an OTLP endpoint; an empty one turns them off. What the file leaves out of an exporter the environment may say (otel.go).
 type Traces struct {
 	Endpoint string            `hcl:"endpoint" default:"" reload:"restart" secret:"url"`
+	Protocol string            `hcl:"protocol" default:"http" enum:"http|grpc" reload:"restart"`
+	CAFile   string            `hcl:"ca_file" path:"cert" default:"" reload:"restart"`
 	Headers  map[string]string `hcl:"headers" default:"{}" reload:"restart" secret:"all"`
 	Sample   Percent           `hcl:"sample" default:"1%"`
 	Slow     time.Duration     `hcl:"slow" default:"2s" min:"0s" max:"1h"`
 }
 
-// Metrics are served on the admin address and pushed to an OTLP/HTTP endpoint,
+// Metrics are served on the admin address and pushed to an OTLP endpoint,
 // where one is named.
 type Metrics struct {
 	Prometheus bool              `hcl:"prometheus" default:"true" reload:"restart"`
 	Endpoint   string            `hcl:"endpoint" default:"" reload:"restart" secret:"url"`
+	Protocol   string            `hcl:"protocol" default:"http" enum:"http|grpc" reload:"restart"`
+	CAFile     string            `hcl:"ca_file" path:"cert" default:"" reload:"restart"`
 	Headers    map[string]string `hcl:"headers" default:"{}" reload:"restart" secret:"all"`
 	Interval   time.Duration     `hcl:"interval" default:"60s" min:"100ms" max:"1h" reload:"restart"`
 }

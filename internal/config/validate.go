@@ -212,6 +212,15 @@ func (d *decoder) idleTimeout(c *Config) {
 }
 
 func (d *decoder) telemetry(c *Config) {
+	d.openTelemetry(c)
+	for path, file := range map[string]string{
+		"telemetry.traces.ca_file":  c.Telemetry.Traces.CAFile,
+		"telemetry.metrics.ca_file": c.Telemetry.Metrics.CAFile,
+	} {
+		if file != "" {
+			d.authorities(path, file)
+		}
+	}
 	for path, endpoint := range map[string]string{
 		"telemetry.traces.endpoint":  c.Telemetry.Traces.Endpoint,
 		"telemetry.metrics.endpoint": c.Telemetry.Metrics.Endpoint,
@@ -221,7 +230,7 @@ func (d *decoder) telemetry(c *Config) {
 		}
 		u, err := url.Parse(endpoint)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			d.fail(d.at(path), path+" isn't the URL of an OTLP/HTTP endpoint", "write http://127.0.0.1:4318, in quotes")
+			d.fail(d.at(path), path+" isn't the URL of an OTLP endpoint", "write http://127.0.0.1:4318, in quotes")
 		}
 	}
 	for path, headers := range map[string]map[string]string{

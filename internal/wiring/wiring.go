@@ -19,10 +19,11 @@ func Telemetry(c *config.Config, level slog.Leveler, logs io.Writer) telemetry.O
 	return telemetry.Options{
 		Service:   "imapproxy",
 		LogWriter: logs, LogFile: t.Log.File, LogFormat: t.Log.Format, LogLevel: level,
-		TracesEndpoint: t.Traces.Endpoint, TracesHeaders: t.Traces.Headers,
+		TracesEndpoint: t.Traces.Endpoint, TracesHeaders: t.Traces.Headers, TracesProtocol: t.Traces.Protocol, TracesCAFile: t.Traces.CAFile,
 		SampleRatio: float64(t.Traces.Sample), SlowCommand: None(t.Traces.Slow),
-		MetricsEndpoint: t.Metrics.Endpoint, MetricsHeaders: t.Metrics.Headers, MetricsInterval: t.Metrics.Interval,
-		Prometheus: t.Metrics.Prometheus && c.Admin.Address != "", // else nothing serves it
+		MetricsEndpoint: t.Metrics.Endpoint, MetricsHeaders: t.Metrics.Headers, MetricsProtocol: t.Metrics.Protocol, MetricsCAFile: t.Metrics.CAFile,
+		MetricsInterval: t.Metrics.Interval,
+		Prometheus:      t.Metrics.Prometheus && c.Admin.Address != "", // else nothing serves it
 	}
 }
 
