@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -127,6 +128,71 @@ func TestOnlyConnSetsDeadlines(t *testing.T) {
 		if !used[path] {
 			t.Errorf("%s sets no deadline: remove it from the list", path)
 		}
+	}
+}
+
+// A bound on a connection's reads or writes is its owner's: LimitReads, WriteUntil, Discard and Until set one, and Rearm takes
+// it away, with the interruptions. Each function that does so is listed, with the owner that calls it. Interrupt has a list as
+// well, since goroutines that don't own a session interrupt it by Signal and Terminate only.
+func TestOnlyOwnersBoundAConnection(t *testing.T) {
+	owners := map[string]string{
+		"listener.go turnAway":                         "accept: the connection gets no session",
+		"listener.go proxyHeader":                      "accept: the connection has no session yet",
+		"session/login.go prelogin":                    "phasePrelogin",
+		"session/login.go finish":                      "phasePrelogin",
+		"session/phase.go change":                      "the runner, between two phases",
+		"session/relay.go fromClient":                  "phaseRelay, by the client's reader",
+		"session/relay.go paused":                      "phaseRelay, after both readers",
+		"session/relay_reuse.go mayReuse":              "phaseRelay, by the backend's reader",
+		"session/clientout.go relayUntil":              "a phase that writes responses, under writeMu",
+		"session/clientout.go finish":                  "phaseEnd, under writeMu",
+		"session/signal.go takeSignals":                "phaseParked",
+		"session/signal.go rested":                     "phaseRelay, after both readers",
+		"session/backend.go give":                      "the phase that gives its backend connection away",
+		"session/recover_command.go rearmed":           "phaseRecover",
+		"session/recover_response.go continueResponse": "phaseRecover",
+		"session/recover_response.go Read":             "phaseRecover",
+		"session/end.go lastWords":                     "phaseEnd",
+		"imapclient/do.go within":                      "a client of its own: no session uses it",
+		"imapclient/waker.go end":                      "a client of its own: no session uses it",
+		"upstream/dialer.go connected":                 "a login: the connection is handed over after it",
+		"upstream/inbox.go inbox":                      "a login: the connection is handed over after it",
+		"upstream/inbox.go leave":                      "a login: the connection is handed over after it",
+		"auth/ldapauth/pool.go dial":                   "a login's question to LDAP",
+		"auth/ldapauth/pool.go do":                     "a login's question to LDAP",
+		"auth/dovecotauth/pool.go do":                  "a login's question to Dovecot",
+		"auth/dovecotauth/connection.go dial":          "a login's question to Dovecot",
+	}
+	interrupts := map[string]string{
+		"session/signal.go interruptLocked":        "Signal, Terminate",
+		"session/signal.go interruptBackendLocked": "Terminate",
+		"session/relay.go relay":                   "phaseRelay, its other direction",
+		"imapclient/waker.go Wake":                 "a client of its own: no session uses it",
+	}
+	lists := map[string]map[string]string{
+		"LimitReads": owners, "WriteUntil": owners, "Discard": owners, "Until": owners, "Rearm": owners, "Interrupt": interrupts,
+	}
+	unused := maps.Clone(owners)
+	maps.Copy(unused, interrupts)
+	var in *ast.FuncDecl
+	eachNode(t, ".", func(path string, n ast.Node, at func() token.Position) {
+		if f, ok := n.(*ast.FuncDecl); ok {
+			in = f
+		}
+		call, ok := n.(*ast.SelectorExpr)
+		if !ok || strings.HasPrefix(path, "conn/") || lists[call.Sel.Name] == nil {
+			return
+		}
+		if x, ok := call.X.(*ast.Ident); ok && (x.Name == "time" || x.Name == "telemetry" || x.Name == "io") {
+			return // time.Until and the like
+		}
+		where := path + " " + in.Name.Name
+		if delete(unused, where); lists[call.Sel.Name][where] == "" {
+			t.Errorf("%s: %s in %s: does the connection's owner call it?", at(), call.Sel.Name, in.Name.Name)
+		}
+	})
+	for where := range unused {
+		t.Errorf("%s does nothing of the kind: remove it from the list", where)
 	}
 }
 
