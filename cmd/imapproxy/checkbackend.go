@@ -1,14 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"io"
+	"errors"
 	"time"
 
 	"imapproxy/internal/wiring"
+	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/upstream"
-	"imapproxy/proxy/wire"
 	"imapproxy/routing"
 )
 
@@ -63,16 +62,17 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 	}
 	defer conn.Close()
 	caps := conn.Caps
-	answer, server, err := examine(ctx, conn)
+	server, err := examine(ctx, conn)
+	answer, refused := errors.AsType[*imapclient.Refusal](err)
 	switch {
-	case err != nil:
-		r.fail(what, "", "%s is logged in, but EXAMINE INBOX: %v", k.canonical, err)
-	case answer.Status == "OK":
+	case err == nil:
 		r.ok(what, "%s is logged in and INBOX opens, %s", k.canonical, count(len(caps), "capability"))
 		checkParking(r, "parking "+id, k.cfg, caps, server)
 		checkLimits(r, "limits "+id, k.cfg, server)
 		checkInotify(r, "limits "+id, server, upstream.Local(t.Address))
 		k.trust(ctx, r, id, t, a, caps, server, ownAddress(conn))
+	case !refused:
+		r.fail(what, "", "%s is logged in, but EXAMINE INBOX: %v", k.canonical, err)
 	case a.Mode == upstream.ModeMaster:
 		r.fail(what, "Dovecot with ACLs judges by the master's rights unless its configuration has "+aclUser(caps),
 			"%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
@@ -83,27 +83,25 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 
 // examine asks for the server's name (RFC 2971), "" where it doesn't say, and opens
 // INBOX read-only (RFC 9051 §6.3.3): a SELECT would take \Recent from the user's own
-// client.
-func examine(ctx context.Context, conn *upstream.Conn) (answer wire.Response, server string, err error) {
-	defer conn.Until(ctx)()
-	commands := "c1 EXAMINE INBOX\r\n"
+// client. A server that refuses is an *imapclient.Refusal.
+func examine(ctx context.Context, conn *upstream.Conn) (server string, err error) {
+	imap := imapclient.New(conn.Conn, imapclient.Options{MaxLine: 8 << 10})
 	if conn.Caps.Has("ID") {
-		commands = "c0 ID NIL\r\n" + commands
-	}
-	if _, err := io.WriteString(conn, commands); err != nil {
-		return answer, "", err
-	}
-	reader := wire.NewReader(conn, 8<<10, 64<<10)
-	for {
-		answer, err = reader.ReadResponse()
-		switch {
-		case err != nil || answer.Tag == "c1":
-			_, _ = io.WriteString(conn, "c2 LOGOUT\r\n") // a courtesy; the answer isn't needed
-			return answer, server, err
-		case bytes.HasPrefix(bytes.ToUpper(answer.Line), []byte("* ID ")):
-			server = serverName(answer.Line)
+		_, err = imap.Do(ctx, "ID NIL", func(u imapclient.Untagged) bool {
+			if u.Is("ID") {
+				server = serverName(u.Response.Line)
+			}
+			return true
+		})
+		if _, refused := errors.AsType[*imapclient.Refusal](err); err != nil && !refused {
+			return "", err
 		}
 	}
+	if _, err = imap.Do(ctx, "EXAMINE INBOX", nil); err == nil {
+		imap.Queue("LOGOUT\r\n")
+		_ = imap.Flush() // a courtesy; the answer isn't needed
+	}
+	return server, err
 }
 
 func tlsWords(t upstream.Target) string {

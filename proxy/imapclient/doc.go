@@ -6,6 +6,6 @@
 // matches answers by tag, bounds what a backend may send, and interrupts the connection when a
 // context ends. It knows nothing of mailboxes: proxy/park/resync has a client that does.
 //
-// Imports proxy/conn and proxy/wire. Imported by proxy/park, proxy/park/resync,
-// proxy/session, proxy/upstream and the end-to-end tests.
+// Imports proxy/conn and proxy/wire. Imported by cmd/imapproxy, proxy/park,
+// proxy/park/resync, proxy/session, proxy/upstream and the end-to-end tests.
 package imapclient
