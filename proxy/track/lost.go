@@ -127,7 +127,7 @@ func (f *InFlight) fates(told Told, contents *Contents, seen bool) fates {
 			continue
 		case o.textLost || len(o.text) == 0, o.effects&savesSearch != 0, r.Marks && o.effects&usesModSeq != 0:
 			fate = wire.LossRefused
-		case (i < a.selectAt || o.seq < f.Client.Mailbox.began) && (r.Set != wire.NoSet || r.Leaves || r.Removes || o.Verb == wire.Check || o.Verb == wire.ESearch):
+		case (i < a.selectAt || o.seq < f.Client.Mailbox.began) && (r.OnSelected || r.Selects):
 			fate = wire.LossRefused
 		case isFetch(o.Verb) && told.fetches() != o.told.fetches() && fetchesContent(o.text):
 			if numbers, known := contents.from(o.told); known && o.alone && !bytes.ContainsAny(o.text, "{$") {

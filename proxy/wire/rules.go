@@ -74,6 +74,9 @@ type Rule struct {
 	// that was selected before is no longer selected.
 	Selects, Leaves bool
 
+	// OnSelected: the command is about the selected mailbox, and allowed in the selected state only (RFC 9051 §6.4).
+	OnSelected bool
+
 	// Renames: the mailbox that is the command's first argument loses its name.
 	Renames bool
 
@@ -133,32 +136,32 @@ var rules = [numVerbs]Rule{
 	Idle:        {Name: "IDLE", Bare: true, Converses: true, Loss: LossRepeated},
 
 	// RFC 9051 §6.4, selected.
-	Check:      {Name: "CHECK", Bare: true, Loss: LossRepeated},
-	Close:      {Name: "CLOSE", Bare: true, Leaves: true, Changes: true, Converses: true, Loss: LossRepeated},
-	Unselect:   {Name: "UNSELECT", Bare: true, Leaves: true, Converses: true, Loss: LossRepeated},
-	Expunge:    {Name: "EXPUNGE", Bare: true, Removes: true, Changes: true, Loss: LossRepeated},
-	Search:     {Name: "SEARCH", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true, Loss: LossOnce},
-	Fetch:      {Name: "FETCH", Set: FirstArgument, HoldsExpunge: true, ModSeq: true, Loss: LossRepeated}, // Cyrus reads no literal here
-	Store:      {Name: "STORE", Set: FirstArgument, HoldsExpunge: true, Marks: true, Changes: true, ModSeq: true, Loss: LossRepeated},
-	Copy:       {Name: "COPY", Literals: true, Set: FirstArgument, Marks: true, Changes: true},
-	Move:       {Name: "MOVE", Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true},
-	Replace:    {Name: "REPLACE", Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true},            // RFC 8508
-	Sort:       {Name: "SORT", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true, Loss: LossOnce}, // RFC 5256
-	Thread:     {Name: "THREAD", Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Loss: LossOnce},
-	UIDCopy:    {Name: "UID COPY", Literals: true, Set: FirstArgument, UID: true, Marks: true, Changes: true},
-	UIDExpunge: {Name: "UID EXPUNGE", Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true, Loss: LossRepeated},
-	UIDFetch:   {Name: "UID FETCH", Set: FirstArgument, UID: true, ModSeq: true, Loss: LossRepeated},
-	UIDMove:    {Name: "UID MOVE", Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
-	UIDReplace: {Name: "UID REPLACE", Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
-	UIDSearch:  {Name: "UID SEARCH", Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true, Loss: LossOnce},
-	UIDSort:    {Name: "UID SORT", Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true, Loss: LossOnce},
-	UIDStore:   {Name: "UID STORE", Set: FirstArgument, UID: true, Marks: true, Changes: true, ModSeq: true, Loss: LossRepeated},
-	UIDThread:  {Name: "UID THREAD", Literals: true, Set: Program, UID: true, ModSeq: true, Loss: LossOnce},
+	Check:      {Name: "CHECK", OnSelected: true, Bare: true, Loss: LossRepeated},
+	Close:      {Name: "CLOSE", OnSelected: true, Bare: true, Leaves: true, Changes: true, Converses: true, Loss: LossRepeated},
+	Unselect:   {Name: "UNSELECT", OnSelected: true, Bare: true, Leaves: true, Converses: true, Loss: LossRepeated},
+	Expunge:    {Name: "EXPUNGE", OnSelected: true, Bare: true, Removes: true, Changes: true, Loss: LossRepeated},
+	Search:     {Name: "SEARCH", OnSelected: true, Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true, Loss: LossOnce},
+	Fetch:      {Name: "FETCH", OnSelected: true, Set: FirstArgument, HoldsExpunge: true, ModSeq: true, Loss: LossRepeated}, // Cyrus reads no literal here
+	Store:      {Name: "STORE", OnSelected: true, Set: FirstArgument, HoldsExpunge: true, Marks: true, Changes: true, ModSeq: true, Loss: LossRepeated},
+	Copy:       {Name: "COPY", OnSelected: true, Literals: true, Set: FirstArgument, Marks: true, Changes: true},
+	Move:       {Name: "MOVE", OnSelected: true, Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true},
+	Replace:    {Name: "REPLACE", OnSelected: true, Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true},            // RFC 8508
+	Sort:       {Name: "SORT", OnSelected: true, Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true, Loss: LossOnce}, // RFC 5256
+	Thread:     {Name: "THREAD", OnSelected: true, Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Loss: LossOnce},
+	UIDCopy:    {Name: "UID COPY", OnSelected: true, Literals: true, Set: FirstArgument, UID: true, Marks: true, Changes: true},
+	UIDExpunge: {Name: "UID EXPUNGE", OnSelected: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true, Loss: LossRepeated},
+	UIDFetch:   {Name: "UID FETCH", OnSelected: true, Set: FirstArgument, UID: true, ModSeq: true, Loss: LossRepeated},
+	UIDMove:    {Name: "UID MOVE", OnSelected: true, Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
+	UIDReplace: {Name: "UID REPLACE", OnSelected: true, Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
+	UIDSearch:  {Name: "UID SEARCH", OnSelected: true, Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true, Loss: LossOnce},
+	UIDSort:    {Name: "UID SORT", OnSelected: true, Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true, Loss: LossOnce},
+	UIDStore:   {Name: "UID STORE", OnSelected: true, Set: FirstArgument, UID: true, Marks: true, Changes: true, ModSeq: true, Loss: LossRepeated},
+	UIDThread:  {Name: "UID THREAD", OnSelected: true, Literals: true, Set: Program, UID: true, ModSeq: true, Loss: LossOnce},
 
 	// Search beyond the selected mailbox, and commands about the results of searches.
-	ESearch:       {Name: "ESEARCH", Literals: true, UID: true, ModSeq: true, Saves: true, Converses: true, Loss: LossOnce}, // RFC 7377; its answer is about many mailboxes
-	CancelUpdate:  {Name: "CANCELUPDATE", Literals: true, Loss: LossRepeated},                                               // RFC 5267
-	BatchesOfUIDs: {Name: "UIDBATCHES"},
+	ESearch:       {Name: "ESEARCH", OnSelected: true, Literals: true, UID: true, ModSeq: true, Saves: true, Converses: true, Loss: LossOnce}, // RFC 7377; its answer is about many mailboxes
+	CancelUpdate:  {Name: "CANCELUPDATE", OnSelected: true, Literals: true, Loss: LossRepeated},                                               // RFC 5267
+	BatchesOfUIDs: {Name: "UIDBATCHES", OnSelected: true},
 
 	// Rights, quotas, annotations, URLs.
 	GetACL:        {Name: "GETACL", Literals: true, Loss: LossRepeated}, // RFC 4314

@@ -29,7 +29,10 @@ func TestWhatIsKnownOfTheVerbs(t *testing.T) {
 		"* is the client's": {func(r *Rule) bool { return r.Marks }, []string{
 			"COPY", "MOVE", "REPLACE", "STORE", "UID COPY", "UID EXPUNGE", "UID MOVE", "UID REPLACE", "UID STORE"}},
 		"leave the selected mailbox": {func(r *Rule) bool { return r.Leaves }, []string{"CLOSE", "EXAMINE", "SELECT", "UNSELECT"}},
-		"remove messages":            {func(r *Rule) bool { return r.Removes }, []string{"EXPUNGE", "MOVE", "REPLACE", "UID EXPUNGE", "UID MOVE", "UID REPLACE"}},
+		"the selected mailbox": {func(r *Rule) bool { return r.OnSelected }, []string{
+			"CANCELUPDATE", "CHECK", "CLOSE", "COPY", "ESEARCH", "EXPUNGE", "FETCH", "MOVE", "REPLACE", "SEARCH", "SORT", "STORE", "THREAD",
+			"UID COPY", "UID EXPUNGE", "UID FETCH", "UID MOVE", "UID REPLACE", "UID SEARCH", "UID SORT", "UID STORE", "UID THREAD", "UIDBATCHES", "UNSELECT"}},
+		"remove messages": {func(r *Rule) bool { return r.Removes }, []string{"EXPUNGE", "MOVE", "REPLACE", "UID EXPUNGE", "UID MOVE", "UID REPLACE"}},
 		"change mailboxes": {func(r *Rule) bool { return r.Changes }, []string{
 			"APPEND", "CLOSE", "COPY", "CREATE", "DELETE", "DELETEACL", "EXPUNGE", "MOVE", "OTHER", "RENAME", "REPLACE", "SETACL", "STORE",
 			"UID COPY", "UID EXPUNGE", "UID MOVE", "UID REPLACE", "UID STORE"}},
@@ -56,6 +59,8 @@ func TestTheRulesAgreeWithEachOther(t *testing.T) {
 			t.Errorf("verb %d has no rule", v)
 		case r.Bare && (r.Literals || r.Set != NoSet):
 			t.Errorf("%s has no arguments, and has some", r.Name)
+		case r.OnSelected && r.Selects, !r.OnSelected && (r.Set != NoSet || r.Removes || r.Leaves && !r.Selects):
+			t.Errorf("%s: is it about the selected mailbox?", r.Name)
 		case r.HoldsExpunge && r.Removes, r.HoldsExpunge && !r.ByNumber():
 			t.Errorf("%s holds EXPUNGE back, which it needn't", r.Name)
 		case r.Marks && r.Set != FirstArgument:
