@@ -28,5 +28,5 @@
 //
 // Imports telemetry. Imported by cmd/imapproxy, internal/admin, internal/app,
 // internal/movetest, internal/wiring, proxy, proxy/session, routing/agree,
-// routing/cluster, routing/discovery and the end-to-end tests.
+// routing/cluster and routing/discovery.
 package routing

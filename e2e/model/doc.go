@@ -21,7 +21,6 @@
 // share, one after the other with -parallel 1, with other cases each time; without it the cases are always the same, as
 // many as fit the time. MODEL_SEED runs one case. The package has tests only.
 //
-// Imports e2e/servers, internal/app, internal/apptest, internal/imaptest, proxy,
-// proxy/auth, proxy/park, proxy/park/view, proxy/session, proxy/upstream, routing
-// and telemetry. Imported by none.
+// Imports e2e/servers, internal/app, internal/apptest, internal/imaptest, proxy
+// and proxy/park/view. Imported by none.
 package model

@@ -91,7 +91,7 @@ func (l *lab) many(t *testing.T, d time.Duration) {
 		t.Logf("%+v", l.app.Hub().Stats())
 	}
 	if l.moving != nil {
-		t.Logf("moved %d times of %d; %+v", l.moving.moves.Load(), l.moving.asked.Load(), l.moving.hub.Stats())
+		t.Logf("moved %d times of %d", l.moving.moves.Load(), l.moving.asked.Load())
 	}
 	if l.breaker != nil {
 		t.Logf("%d connections cut; %d operations ended by that, last words %v; sessions ended: %v", l.breaker.count(), total.losses, total.byes, l.log.reasons())

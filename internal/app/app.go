@@ -73,7 +73,9 @@ func (a *App) open(ctx context.Context) (err error) {
 	}
 	a.beside = newBeside(a.cfg)
 	a.tel.SetLeavingGauges(a.beside.leavingGauges)
-	if wiring.Agrees(a.cfg) {
+	if a.opts.Agreement != nil {
+		routes.Agreement = a.opts.Agreement.Routing()
+	} else if wiring.Agrees(a.cfg) {
 		a.agreement = newAgreement(a.cluster.id)
 		routes.Agreement = a.agreement
 	} else if a.beside != nil {

@@ -43,6 +43,9 @@ func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source disco
 	if a.beside != nil && a.agreement == nil {
 		dial.Claims = besideClaims{a.beside}
 	}
+	if a.opts.Agreement != nil {
+		dial.Claims = a.opts.Agreement.Claims()
+	}
 	if a.agreement != nil {
 		dial.Claims, dial.Overdue, o.Overdue = connClaims{a.agreement}, a.agreement.Overdue, a.agreement.Overdue
 	}

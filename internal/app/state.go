@@ -119,6 +119,14 @@ type Options struct {
 	Now func() time.Time
 	// Park has settings of parking for tests.
 	Park ParkOptions
+	// Agreement, of a test, decides where users are. nil: the configuration says whether proxies agree.
+	Agreement Agreement
+}
+
+// Agreement is a decision on where users are that isn't this process's own.
+type Agreement interface {
+	Routing() routing.Agreement
+	Claims() upstream.Claims
 }
 
 // ParkOptions are times that the configuration doesn't have, or for which it has a larger minimum, and an

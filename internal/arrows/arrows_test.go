@@ -91,7 +91,7 @@ var arrows = map[string][]string{
 	"e2e/servers":          {"internal/imaptest"},
 	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/upstream", "proxy/wire"},
 	"internal/apptest":     {"internal/app", "internal/imaptest", "internal/task"},
-	"e2e/model":            {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy", "proxy/auth", "proxy/park", "proxy/park/view", "proxy/session", "proxy/upstream", "routing", "telemetry"},
+	"e2e/model":            {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy", "proxy/park/view"},
 	"e2e/chaos":            {"e2e/servers", "internal/imaptest"},
 	"e2e/restarts":         {"e2e/servers", "internal/imaptest"},
 	"e2e/parking":          {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest", "internal/app", "internal/apptest", "proxy"},

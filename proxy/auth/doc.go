@@ -15,6 +15,5 @@
 //
 // Imports internal/fair and telemetry. Imported by cmd/imapproxy, internal/app,
 // internal/wiring, proxy, proxy/auth/dovecotauth, proxy/auth/ldapauth,
-// proxy/auth/oauthauth, proxy/auth/sqlauth, proxy/session and the end-to-end
-// tests.
+// proxy/auth/oauthauth, proxy/auth/sqlauth and proxy/session.
 package auth
