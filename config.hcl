@@ -1013,6 +1013,12 @@ admin {
   # Default: "", no token.
   #token_file = "admin.token"
 
+  # A file with a second token, for callers that only read: Prometheus, dashboards, people on duty. The
+  # proxy refuses with it what changes something (kick, drain, pause, …) and profiles. It shows users and
+  # their addresses all the same. A change needs a restart.
+  # Default: "", there is no such token.
+  #read_token_file = "admin-read.token"
+
   # A certificate and its key, PEM files. With them the API uses TLS. A reload reads the files
   # again; a change of their names needs a restart.
   # Default: "", no TLS.

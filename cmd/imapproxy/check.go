@@ -85,6 +85,11 @@ func usable(c *config.Config) (upstream.Auth, error) {
 			return upstream.Auth{}, wiring.About("admin.token_file", err)
 		}
 	}
+	if c.Admin.Address != "" && c.Admin.ReadTokenFile != "" {
+		if _, err := wiring.Secret(c.Admin.ReadTokenFile); err != nil {
+			return upstream.Auth{}, wiring.About("admin.read_token_file", err)
+		}
+	}
 	login, err := wiring.Login(c)
 	return login, wiring.About("backend_login.password_file", err)
 }

@@ -228,7 +228,9 @@ func TestServeFailsWhereAnAddressIsTaken(t *testing.T) {
 func TestTheAdminAPIWantsItsToken(t *testing.T) {
 	token := filepath.Join(t.TempDir(), "token")
 	write(t, token, "open sesame\n")
-	text := strings.Replace(file(fleet(t, 1), ""), "admin {", "admin {\n  token_file = \""+token+"\"", 1)
+	reads := token + ".reads"
+	write(t, reads, "look at sesame\n")
+	text := strings.Replace(file(fleet(t, 1), ""), "admin {", "admin {\n  token_file = \""+token+"\"\n  read_token_file = \""+reads+"\"", 1)
 	r, _, api, _ := launchServe(t, text)
 	if without := command(t, "status", "--admin", api); without.code != exitFailed || !strings.Contains(without.stderr.String(), "use --token-file") {
 		t.Errorf("without the token: %d %s%s", without.code, without.stdout, without.stderr)
@@ -240,6 +242,12 @@ func TestTheAdminAPIWantsItsToken(t *testing.T) {
 	}
 	if with := command(t, "status", "--admin", api, "--token-file", token); with.code != exitOK {
 		t.Errorf("with the token: %d %s", with.code, with.stderr)
+	}
+	if reading := command(t, "status", "--admin", api, "--token-file", reads); reading.code != exitOK {
+		t.Errorf("with the token for reading: %d %s", reading.code, reading.stderr)
+	}
+	if kick := command(t, "kick", "alice", "--admin", api, "--token-file", reads); kick.code != exitFailed || !strings.Contains(kick.stderr.String(), "may only read") {
+		t.Errorf("kick with the token for reading: %d %s%s", kick.code, kick.stdout, kick.stderr)
 	}
 	if strings.Contains(r.stderr.String(), "sesame") {
 		t.Error("the token is in the log")

@@ -51,6 +51,7 @@ func (s *Server) routes() map[string]route {
 	// What comes here concerns this proxy alone, so there is no counterpart below /v1/cluster.
 	r[peers.HintsPath] = route{serve: s.hints, post: true, body: peers.MaxHintBytes}
 	s.moverRoutes(r)
+	s.debugRoutes(r)
 	if s.opts.Metrics != nil {
 		r["/metrics"] = route{serve: s.opts.Metrics.ServeHTTP}
 	}
@@ -77,10 +78,19 @@ func (s *Server) Handler() http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(route.body, maxBodyBytes))
-		if !route.open && !s.authorized(r, route.post) {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="imapproxy admin"`)
-			fail(w, http.StatusUnauthorized, CodeUnauthorized, "send the token of admin's token_file: Authorization: Bearer TOKEN")
-			return
+		if !route.open {
+			operator := route.post || route.owner
+			switch s.authorized(r, operator) {
+			case accessNone:
+				w.Header().Set("WWW-Authenticate", `Bearer realm="imapproxy admin"`)
+				fail(w, http.StatusUnauthorized, CodeUnauthorized, "send the token of admin's token_file: Authorization: Bearer TOKEN")
+				return
+			case accessRead:
+				if operator {
+					fail(w, http.StatusForbidden, CodeReadOnly, "the token of read_token_file may only read: send the token of admin's token_file")
+					return
+				}
+			}
 		}
 		if from := r.Header.Get(peers.HeaderFrom); from != "" && from == s.opts.ID && !route.open {
 			fail(w, peers.StatusSelf, CodeSelf, "this proxy has asked itself")

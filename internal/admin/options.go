@@ -22,6 +22,8 @@ type Options struct {
 	// Token is the token that callers must send (Authorization: Bearer); "" means that none is required,
 	// which is allowed on loopback only.
 	Token telemetry.Secret
+	// ReadToken is another one that callers may send who only read; "": there is none. It has no meaning without Token.
+	ReadToken telemetry.Secret
 	// TLS has the certificate; nil: the API uses no TLS.
 	TLS *tls.Config
 	// ID is this process's own, by which it knows itself among its peers; Name returns what people

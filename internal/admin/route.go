@@ -7,6 +7,7 @@ type route struct {
 	serve http.HandlerFunc
 	open  bool
 	post  bool  // it changes something, so only POST is allowed
+	owner bool  // it changes nothing, and is the operator's all the same
 	body  int64 // what its body may have, in bytes; 0: maxBodyBytes
 }
 

@@ -248,6 +248,7 @@ const (
 	CodeUnauthorized = "unauthorized"       // 401: no token, or a wrong one
 	CodeForbidden    = "forbidden_host"     // 403: the Host header isn't this machine
 	CodeNoToken      = "no_token"           // 403: the request changes something, and there is no token_file
+	CodeReadOnly     = "read_only"          // 403: the same, with the token of read_token_file
 	CodeNotFound     = "not_found"          // 404
 	CodeSelf         = "self"               // 508: a proxy that asked its peers has asked itself
 	CodeMethod       = "method_not_allowed" // 405

@@ -13,8 +13,7 @@ import (
 // verb reads the body of a POST that changes something. A token is required on loopback, too. If it returns
 // false, it has answered the request.
 func verb[T any](s *Server, w http.ResponseWriter, r *http.Request, into *T) bool {
-	if s.opts.Token == "" && s.peerToken() == "" {
-		fail(w, http.StatusForbidden, CodeNoToken, "this needs a token: write admin { token_file = … } into the configuration and restart the proxy")
+	if !s.hasToken(w) {
 		return false
 	}
 	if _, ok := parameters(w, r); !ok {
@@ -32,6 +31,15 @@ func verb[T any](s *Server, w http.ResponseWriter, r *http.Request, into *T) boo
 	}
 	if _, err := d.Token(); err != io.EOF {
 		fail(w, http.StatusBadRequest, CodeBadRequest, "more than one value in the body")
+		return false
+	}
+	return true
+}
+
+// hasToken says whether there is a token for what is the operator's. If it returns false, it has answered the request.
+func (s *Server) hasToken(w http.ResponseWriter) bool {
+	if s.opts.Token == "" && s.peerToken() == "" {
+		fail(w, http.StatusForbidden, CodeNoToken, "this needs a token: write admin { token_file = … } into the configuration and restart the proxy")
 		return false
 	}
 	return true

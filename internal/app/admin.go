@@ -21,6 +21,12 @@ func (a *App) openAdmin() (*admin.Server, error) {
 			return nil, wiring.About("admin.token_file", err)
 		}
 	}
+	if c.ReadTokenFile != "" {
+		var err error
+		if o.ReadToken, err = wiring.Secret(c.ReadTokenFile); err != nil {
+			return nil, wiring.About("admin.read_token_file", err)
+		}
+	}
 	o.ID, o.Fleet, o.PeerToken, o.TLS = a.cluster.id, a.cluster.fleet, a.cluster.peerToken, a.cluster.adminTLS()
 	o.Name, o.Digest = a.name, func() string { return a.current.Load().digest }
 	o.Parking, o.Reload, o.Kick = a.parking.status, a.lastReload.Load, a.kick

@@ -82,3 +82,22 @@ func TestTheDigestIsThatOfWhatTheProxiesHaveInCommon(t *testing.T) {
 		}
 	}
 }
+
+// A token for reading makes sense only beside another one for all else.
+func TestTheReadersTokenNeedsTheOperators(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"admin.token", "read.token"} {
+		write(t, filepath.Join(dir, name), "0123456789abcdef\n")
+	}
+	for text, want := range map[string]string{
+		"read_token_file = \"read.token\"":                                 "without token_file",
+		"read_token_file = \"admin.token\"\n token_file = \"admin.token\"": "its token may do everything",
+		"read_token_file = \"read.token\"\n token_file = \"admin.token\"":  "",
+		"read_token_file = \"none.token\"\n token_file = \"admin.token\"":  "none.token",
+	} {
+		_, _, err := Parse(filepath.Join(dir, "t.hcl"), []byte(smallest+"admin {\n "+text+"\n}\n"))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}

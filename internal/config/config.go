@@ -300,10 +300,11 @@ type Metrics struct {
 
 // Admin is the HTTP API; an empty address turns it off.
 type Admin struct {
-	Address   string `hcl:"address" default:"127.0.0.1:8143" reload:"restart"`
-	TokenFile string `hcl:"token_file" path:"secret" default:"" reload:"restart" read:"start"`
-	CertFile  string `hcl:"cert_file" path:"cert" default:"" reload:"restart"`
-	KeyFile   string `hcl:"key_file" path:"secret" default:"" reload:"restart"`
+	Address       string `hcl:"address" default:"127.0.0.1:8143" reload:"restart"`
+	TokenFile     string `hcl:"token_file" path:"secret" default:"" reload:"restart" read:"start"`
+	ReadTokenFile string `hcl:"read_token_file" path:"secret" default:"" reload:"restart" read:"start"`
+	CertFile      string `hcl:"cert_file" path:"cert" default:"" reload:"restart"`
+	KeyFile       string `hcl:"key_file" path:"secret" default:"" reload:"restart"`
 }
 
 // Shutdown is what SIGTERM does, and how a process hands over to its successor.

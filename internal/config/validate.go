@@ -255,6 +255,12 @@ func (d *decoder) admin(c *Config) {
 	default:
 		d.pair("admin", a.CertFile, a.KeyFile)
 	}
+	if a.ReadTokenFile != "" && a.TokenFile == "" && !d.failed["admin.token_file"] {
+		d.fail(d.at("admin.read_token_file"), "admin.read_token_file: without token_file no token is needed", "write token_file = \"admin.token\" as well")
+	}
+	if a.ReadTokenFile != "" && a.ReadTokenFile == a.TokenFile {
+		d.fail(d.at("admin.read_token_file"), "admin.read_token_file: it is the file of token_file, so its token may do everything", "name another file, with another token")
+	}
 	if a.Address == "" || !d.address("admin.address", a.Address, 0) {
 		return
 	}

@@ -103,7 +103,8 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"backend_login.password_file",       // Login reads it
 		"backend_defaults.source_addresses", // sourceAddresses: TestSourceAddressesAreDialledFrom
 		"admin.address",                     // internal/app: the tests of serve
-		"admin.token_file",                  // internal/app: TestTheAdminAPIWantsItsToken
+		"admin.token_file",                  // cmd/imapproxy: TestTheAdminAPIWantsItsToken
+		"admin.read_token_file",             // cmd/imapproxy: TestTheAdminAPIWantsItsToken
 		"admin.cert_file",                   // AdminCertificate: internal/app TestTheProxiesAskEachOtherOverTLS
 		"admin.key_file",                    // likewise
 		"cluster.token_file",                // Peers: TestPeersAreAskedAsTheConfigurationSays
