@@ -52,6 +52,17 @@ listener "local" {
   # network path can read them. Other clients see LOGINDISABLED until TLS is on.
   # Default: [], none.
   cleartext_from = ["127.0.0.0/8", "::1/128"]
+
+  # true: clients that have logged in may have their connection compressed (COMPRESS=DEFLATE), which
+  # takes less data on slow and metered networks, and processor time here (docs/compress.md).
+  # Default: false.
+  compress = false
+
+  # How many of the octets that a client was sent last its compressed stream refers to, 0 to
+  # 8192. Each compressed session holds as many while it isn't parked; without them, short
+  # answers are compressed less.
+  # Default: 8192.
+  #compress_history = 8192
 }
 
 #listener "imaps" {

@@ -131,6 +131,11 @@ func newLab(t testing.TB, o labOptions) *lab {
 	if o.change != nil {
 		o.change(&l.opts)
 	}
+	if compressed {
+		for i := range l.opts.Listeners {
+			l.opts.Listeners[i].Compress, l.opts.Listeners[i].CompressHistory = true, 8192
+		}
+	}
 	l.srv, err = New(l.opts)
 	must(t, err)
 	l.srv.illegal = func(what string) { panic(what) }
@@ -218,11 +223,23 @@ func (l *lab) dial(listener string) *imaptest.Client {
 	return imaptest.Dial(l.t, l.addr(listener))
 }
 
+// compressed has the clients of all labs' logins compress: PROXY_TEST_COMPRESSED=1 go test ./proxy.
+var compressed = os.Getenv("PROXY_TEST_COMPRESSED") != ""
+
+// compress turns compression on for a client that has logged in, where the tests are run with it.
+func (l *lab) compress(c *imaptest.Client) {
+	l.t.Helper()
+	if compressed {
+		must(l.t, c.Compress())
+	}
+}
+
 // login is a session of the user's, over the plain listener.
 func (l *lab) login(user string) *imaptest.Client {
 	l.t.Helper()
 	c := l.dial(plain)
 	c.Login(user, password)
+	l.compress(c)
 	return c
 }
 

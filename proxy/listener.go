@@ -45,7 +45,8 @@ func newListenerSettings(s *Server, o ListenerOptions) (*listenerSettings, error
 
 // sessions returns the settings for the listener's sessions.
 func (ls *listenerSettings) sessions() session.ListenerSettings {
-	return session.ListenerSettings{TLS: ls.tls, CleartextFrom: ls.CleartextFrom, TrustedProxies: ls.TrustedProxies}
+	return session.ListenerSettings{TLS: ls.tls, CleartextFrom: ls.CleartextFrom, TrustedProxies: ls.TrustedProxies,
+		Compress: ls.Compress, CompressHistory: ls.CompressHistory}
 }
 
 func (ls *listenerSettings) refresh() {

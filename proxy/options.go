@@ -88,6 +88,10 @@ type ListenerOptions struct {
 	// ProxyTrusted are the networks whose connections begin with a PROXY
 	// header (v1 or v2); from elsewhere none is accepted. Empty: from nowhere.
 	ProxyTrusted []netip.Prefix
+	// Compress offers clients that have logged in COMPRESS=DEFLATE (RFC 4978). CompressHistory is how many of the octets that a client was sent
+	// last the compressed text refers to, at most 8,192: each attached session that is compressed holds them.
+	Compress        bool
+	CompressHistory int
 }
 
 // Certificate is one certificate: files that are read again when they change,

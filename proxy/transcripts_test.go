@@ -27,6 +27,12 @@ const (
 	clientLogsIn = `C: login LOGIN alice ${password}
 S: login OK [CAPABILITY IMAP4rev1 IDLE LITERAL+ UIDPLUS XTRA] Logged in
 `
+	clientCompresses = `C: login LOGIN alice ${password}
+S: login OK [CAPABILITY IMAP4rev1 IDLE LITERAL+ UIDPLUS XTRA COMPRESS=DEFLATE] Logged in
+C: compress COMPRESS DEFLATE
+S: compress OK
+C-compress:
+`
 	backendLetsIn = `S: * OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL+ AUTH=PLAIN STARTTLS] ready
 C: ${tag=\w+} AUTHENTICATE PLAIN {w}
 S: ${tag} OK [CAPABILITY IMAP4rev1 IDLE LITERAL+ UIDPLUS AUTH=PLAIN STARTTLS COMPRESS=DEFLATE UNAUTHENTICATE LOGIN-REFERRALS XTRA] Logged in
@@ -35,14 +41,17 @@ S: ${tag} OK [CAPABILITY IMAP4rev1 IDLE LITERAL+ UIDPLUS AUTH=PLAIN STARTTLS COM
 
 // TestRelay plays testdata/relay: the archive's comment is the client's side,
 // its file "backend" the backend's, after a login that both sides are given.
-// Each runs in the clear and under TLS, the backend's answers once as they are
-// and once a byte at a time.
+// Each runs in the clear, under TLS and compressed, the backend's answers once as they are
+// and once a byte at a time. "# compressed: no" is for a dialogue in which COMPRESS is refused.
 func TestRelay(t *testing.T) {
 	for name, src := range transcripts(t, "relay") {
 		for _, way := range []struct {
-			name, listener string
-			split          bool
-		}{{"plain", plain, false}, {"TLS", implicit, false}, {"a byte at a time", plain, true}} {
+			name, listener  string
+			split, compress bool
+		}{{"plain", plain, false, false}, {"TLS", implicit, false, false}, {"a byte at a time", plain, true, false}, {"compressed", implicit, true, true}} {
+			if way.compress && directive(src, "compressed", "") == "no" {
+				continue
+			}
 			t.Run(name+"/"+way.name, func(t *testing.T) {
 				t.Parallel()
 				client, backend := sides(t, src)
@@ -51,7 +60,12 @@ func TestRelay(t *testing.T) {
 				}
 				script, err := imaptest.ParseScript(name+" (backend)", []byte(backend))
 				must(t, err)
-				l := newLab(t, labOptions{handlers: []imaptest.Handler{script.Handler(imaptest.ScriptedOptions{})}})
+				o := labOptions{handlers: []imaptest.Handler{script.Handler(imaptest.ScriptedOptions{})}}
+				if way.compress {
+					o.change = compresses
+					client = strings.Replace(client, clientLogsIn, clientCompresses, 1)
+				}
+				l := newLab(t, o)
 				l.play(name, client, way.listener, nil)
 				if reason := directive(src, "reason", ""); reason != "" {
 					l.ended(session.Reason(reason))

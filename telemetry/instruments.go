@@ -54,6 +54,8 @@ const (
 	nameCommandBackendWait = "imapproxy.command.backend_wait"
 	nameCommandResumeWait  = "imapproxy.command.resume_wait"
 	nameRelayed            = "imapproxy.relayed"
+	nameCompressed         = "imapproxy.compressed"
+	nameCompressions       = "imapproxy.compressions"
 	nameBackendDial        = "imapproxy.backend.dial.duration"
 	nameBackendLogin       = "imapproxy.backend.login.duration"
 	nameBackendConns       = "imapproxy.backend.connections"
@@ -172,6 +174,9 @@ func Instruments() []Instrument {
 			[]Attribute{verbAsThere}, seconds},
 		{nameRelayed, Counter, "By", "Bytes of IMAP that were relayed, without the overhead of TLS.",
 			[]Attribute{{"direction", "`in` (client to backend) or `out` (backend to client)"}}, nil},
+		{nameCompressed, Counter, "By", "Bytes of IMAP between the proxy and clients that compress (docs/compress.md), before and after compression. A session's are counted when it is parked and when it ends.",
+			[]Attribute{{"direction", "`in` (from clients) or `out` (to clients)"}, {"form", "`text`, or `compressed` for what was sent for it, without the overhead of TLS"}}, nil},
+		{nameCompressions, Counter, "{session}", "Sessions whose clients have turned compression on.", nil, nil},
 
 		// Backends.
 		{nameBackendDial, Histogram, "s", "Duration of TCP connects to backends, successful or not.",

@@ -14,6 +14,8 @@ type metrics struct {
 	reloads            metric.Int64Counter
 	sessionsOpened     metric.Int64Counter
 	sessionsClosed     metric.Int64Counter
+	compressed         metric.Int64Counter
+	compressions       metric.Int64Counter
 	sessionDuration    metric.Float64Histogram
 	connectionsRefused metric.Int64Counter
 	tlsHandshake       metric.Float64Histogram

@@ -17,6 +17,8 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.reloads = b.counter(nameReloads)
 	m.sessionsOpened = b.counter(nameSessionsOpened)
 	m.sessionsClosed = b.counter(nameSessionsClosed)
+	m.compressed = b.counter(nameCompressed)
+	m.compressions = b.counter(nameCompressions)
 	m.sessionDuration = b.histogram(nameSessionDuration)
 	m.connectionsRefused = b.counter(nameConnectionsRefused)
 	m.tlsHandshake = b.histogram(nameTLSHandshake)

@@ -108,6 +108,9 @@ func recordEverything(tel *Telemetry) {
 	tel.Reloaded(true)
 	tel.SessionOpened("imaps", true)
 	tel.SessionClosed("logout", "attached", time.Minute)
+	tel.Compresses()
+	tel.Compressed(In, 400, 100)
+	tel.Compressed(Out, 8000, 1000)
 	tel.Refused("per_ip")
 	tel.TLSHandshake("s1", "ok", time.Time{}, time.Time{}.Add(time.Millisecond))
 	tel.Login("PLAIN", "passwd_file", "ok", time.Millisecond)
@@ -197,6 +200,9 @@ func TestPrometheusShowsWhatWasRecorded(t *testing.T) {
 		{1, "imapproxy_sessions_opened_total", []string{"listener=imaps", "tls=true"}},
 		{1, "imapproxy_sessions_closed_total", []string{"reason=logout", "attachment=attached"}},
 		{1, "imapproxy_session_duration_seconds", nil},
+		{1, "imapproxy_compressions_total", nil},
+		{400, "imapproxy_compressed_bytes_total", []string{"direction=in", "form=text"}},
+		{1000, "imapproxy_compressed_bytes_total", []string{"direction=out", "form=compressed"}},
 		{1, "imapproxy_connections_refused_total", []string{"reason=per_ip"}},
 		{1, "imapproxy_tls_handshake_duration_seconds", []string{"outcome=ok"}},
 		{1, "imapproxy_login_duration_seconds", []string{"mechanism=PLAIN", "source=passwd_file", "outcome=ok"}},

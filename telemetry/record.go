@@ -43,6 +43,23 @@ func (t *Telemetry) SessionClosed(reason, attachment string, d time.Duration) {
 	t.metrics.sessionDuration.Record(context.Background(), seconds(d))
 }
 
+// Compresses counts a session whose client has turned compression on.
+func (t *Telemetry) Compresses() {
+	if t.metrics != nil {
+		t.metrics.compressions.Add(context.Background(), 1)
+	}
+}
+
+// Compressed counts text bytes of IMAP that went between the proxy and a client as so many compressed ones.
+func (t *Telemetry) Compressed(d Direction, text, compressed int64) {
+	if t.metrics == nil || text == 0 && compressed == 0 {
+		return
+	}
+	way := label("direction", [...]string{"in", "out"}[d&1])
+	t.metrics.compressed.Add(context.Background(), text, with(way, label("form", "text")))
+	t.metrics.compressed.Add(context.Background(), compressed, with(way, label("form", "compressed")))
+}
+
 // Refused counts a connection that a limit or rule refused.
 func (t *Telemetry) Refused(reason string) {
 	if t.metrics == nil {

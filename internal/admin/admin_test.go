@@ -49,7 +49,7 @@ func (f *fake) Status() proxy.Status {
 func (f *fake) Sessions(q proxy.Filter) ([]proxy.SessionInfo, string) {
 	f.filter.Store(&q)
 	all := []proxy.SessionInfo{
-		{ID: "s1", User: "alice", Backend: "b1", Why: "rendezvous", Client: netip.MustParseAddrPort("192.0.2.1:5000"), Listener: "imaps", TLS: true,
+		{ID: "s1", User: "alice", Backend: "b1", Why: "rendezvous", Client: netip.MustParseAddrPort("192.0.2.1:5000"), Listener: "imaps", TLS: true, Compressed: true,
 			State: "selected", Attachment: "attached", NotParked: "command", Idle: true, InFlight: 1, Started: now(), LastActivity: now(), BytesIn: 1, BytesOut: 2, Commands: 3},
 		{ID: "s2", User: "bob", Backend: "b2"}, {ID: "s3"},
 	}
@@ -150,7 +150,7 @@ func TestAnswersShowWhatTheRoomsSay(t *testing.T) {
 		t.Errorf("b2: %+v", b)
 	}
 	sessions := decode[admin.Sessions](t, ask(h, "/v1/sessions"))
-	want := admin.Session{ID: "s1", User: "alice", Backend: "b1", Why: "rendezvous", Client: "192.0.2.1:5000", Listener: "imaps", TLS: true,
+	want := admin.Session{ID: "s1", User: "alice", Backend: "b1", Why: "rendezvous", Client: "192.0.2.1:5000", Listener: "imaps", TLS: true, Compressed: true,
 		State: "selected", Attachment: "attached", NotParked: "command", Idle: true, InFlight: 1, Started: now(), LastActivity: now(), BytesIn: 1, BytesOut: 2, Commands: 3}
 	if len(sessions.Sessions) != 3 || sessions.Next != "" || sessions.Sessions[0] != want {
 		t.Errorf("sessions: %+v", sessions)

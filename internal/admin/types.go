@@ -213,6 +213,7 @@ type Session struct {
 	Client       string    `json:"client"`  // address:port
 	Listener     string    `json:"listener"`
 	TLS          bool      `json:"tls"`
+	Compressed   bool      `json:"compressed"` // the client has turned compression on
 	State        string    `json:"state"`      // IMAP's: not authenticated, authenticated, selected, logout
 	Attachment   string    `json:"attachment"` // the state of its backend connection
 	NotParked    string    `json:"not_parked"` // the reason why it isn't parked; "": none

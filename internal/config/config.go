@@ -73,6 +73,9 @@ type Listener struct {
 	ProxyProtocol *ProxyProtocol `hcl:"proxy_protocol,block"`
 	// TrustedProxies are the networks of IMAP proxies in front of this one.
 	TrustedProxies []netip.Prefix `hcl:"trusted_proxies" default:"[]"`
+	// Compress offers COMPRESS=DEFLATE after login.
+	Compress        bool `hcl:"compress" default:"false"`
+	CompressHistory int  `hcl:"compress_history" default:"8192" min:"0" max:"8192"`
 }
 
 // Certificate is a certificate chain and its key, both PEM files.

@@ -62,7 +62,7 @@ func TestTheSmallestFileHasAllDefaults(t *testing.T) {
 		t.Fatal(err, warnings)
 	}
 	want := Default()
-	want.Listeners = []Listener{{Name: "local", Address: "127.0.0.1:1143", TLS: "none", MinVersion: "1.2", CleartextFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, TrustedProxies: []netip.Prefix{}}}
+	want.Listeners = []Listener{{Name: "local", Address: "127.0.0.1:1143", TLS: "none", MinVersion: "1.2", CleartextFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, TrustedProxies: []netip.Prefix{}, CompressHistory: 8192}}
 	want.Discovery.Static = &Static{
 		Backends: []StaticBackend{{ID: "b1", Address: "127.0.0.1:11143", Weight: 100, Tags: []string{}}},
 		Probe:    Probe{Interval: 5 * time.Second, Timeout: 3 * time.Second, Rise: 2, Fall: 3},

@@ -206,8 +206,12 @@ func (c *Conn) CloseWrite() error {
 func (c *Conn) Reset() error { return reset(c.Conn) }
 
 func reset(nc net.Conn) error {
-	if tc, ok := nc.(*tls.Conn); ok {
-		nc = tc.NetConn()
+	for {
+		over, ok := nc.(interface{ NetConn() net.Conn }) // a tls.Conn, or compressed
+		if !ok {
+			break
+		}
+		nc = over.NetConn()
 	}
 	if l, ok := nc.(interface{ SetLinger(int) error }); ok {
 		if err := l.SetLinger(0); err != nil {

@@ -52,6 +52,7 @@
 //	C: <<F                 the file F as it is, no CRLF of our own
 //	C-raw: "a1 NO"         a Go string, nothing added
 //	C-starttls:            the TLS handshake (Options.TLS)
+//	C-compress:            compression begins, in both directions
 //	C-halfclose: C-close: C-reset:
 //
 // Lines of files end in CRLF when they are sent, unless the name ends in .raw.

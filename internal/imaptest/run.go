@@ -146,6 +146,8 @@ func (p *player) step(ctx context.Context, st step) error {
 			return fmt.Errorf("RunOptions.TLS isn't set")
 		}
 		return c.handshake(p.o.TLS)
+	case stepCompress:
+		return c.BeginCompression()
 	case stepHalfClose:
 		return c.CloseWrite()
 	case stepClose:

@@ -32,6 +32,7 @@ const (
 	stepSend      = "C"
 	stepRaw       = "C-raw"
 	stepStartTLS  = "C-starttls"
+	stepCompress  = "C-compress"
 	stepHalfClose = "C-halfclose"
 	stepClose     = "C-close"
 	stepReset     = "C-reset"
@@ -71,7 +72,7 @@ var (
 func knownSteps() map[string]bool {
 	known := map[string]bool{}
 	for _, v := range []string{
-		stepSend, stepRaw, stepStartTLS, stepHalfClose, stepClose, stepReset,
+		stepSend, stepRaw, stepStartTLS, stepCompress, stepHalfClose, stepClose, stepReset,
 		stepExpect, stepOptional, stepUnordered, stepEOF, stepQuiet,
 		stepServerRaw, stepServerClose, stepServerReset, stepServerHalfClose,
 		stepServerStartTLS, stepServerSplit, stepServerCut, stepServerWait, stepServerFire, stepClientEOF,

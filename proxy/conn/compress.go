@@ -32,15 +32,17 @@ func (c *Conn) Wake() {
 // Compressed is what compression has done for a connection, in bytes: as they are read and written, and as they were sent.
 type Compressed struct{ In, InPlain, Out, OutPlain int64 }
 
-// Compressed returns the sums so far; ok is false for a connection without compression. The caller is both reader and writer.
-func (c *Conn) Compressed() (sum Compressed, ok bool) {
-	if c.inflate != nil {
-		sum.In, sum.InPlain = c.inflate.in, c.inflate.out
+// Compressed returns the sums since the last call. They are 0 for a connection without compression. The caller is both reader and writer.
+func (c *Conn) Compressed() (sum Compressed) {
+	if f := c.inflate; f != nil {
+		sum.In, sum.InPlain = f.in, f.out
+		f.in, f.out = 0, 0
 	}
-	if c.deflate != nil {
-		sum.Out, sum.OutPlain = c.deflate.out, c.deflate.in
+	if d := c.deflate; d != nil {
+		sum.Out, sum.OutPlain = d.out, d.in
+		d.in, d.out = 0, 0
 	}
-	return sum, c.inflate != nil && c.deflate != nil
+	return sum
 }
 
 // Held returns how many octets of history the connection holds for its compression.

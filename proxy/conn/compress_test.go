@@ -59,8 +59,11 @@ func TestCompressedBothWays(t *testing.T) {
 		if ours.Held() > 32<<10 {
 			t.Errorf("at rest %d octets are held", ours.Held())
 		}
-		if sum, ok := ours.Compressed(); !ok || sum.InPlain != int64(len(want)) || sum.OutPlain != int64(len(want)) || sum.In >= sum.InPlain || sum.Out >= sum.OutPlain {
-			t.Errorf("%+v, %v", sum, ok)
+		if sum := ours.Compressed(); sum.InPlain != int64(len(want)) || sum.OutPlain != int64(len(want)) || sum.In >= sum.InPlain || sum.Out >= sum.OutPlain {
+			t.Errorf("%+v", sum)
+		}
+		if sum := ours.Compressed(); sum != (Compressed{}) {
+			t.Errorf("counted twice: %+v", sum)
 		}
 	})
 }

@@ -81,5 +81,5 @@ func (o *catchUp) endOf(err error) Reason {
 	case errors.Is(err, wire.ErrLineTooLong) || errors.Is(err, wire.ErrLiteralTooLong) || errors.Is(err, wire.ErrNUL):
 		return ReasonClientProtocol
 	}
-	return ReasonClientLost
+	return o.s.clientLost(err)
 }

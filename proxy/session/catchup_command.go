@@ -51,6 +51,12 @@ func (o *catchUp) command() (relay bool, err error) {
 	_, _, literal := wire.LiteralSpec(cmd)
 	if answer := ownAnswer(h, cmd, !literal); answer != nil {
 		s.intercepted(h.Verb)
+		if h.Verb == wire.Compress && wire.ValidTag(h.Tag) {
+			var begins bool
+			if answer, begins = s.compression(h, !literal, o.more()); begins {
+				return true, o.tellDeferred(cmd) // the relay answers it
+			}
+		}
 		if err := o.discard(cmd); err != nil {
 			return false, err
 		}

@@ -29,6 +29,8 @@ type clientOut struct {
 
 	mu       sync.Mutex
 	pending  []byte // the proxy's own lines that wait for the next boundary
+	turn     uint16 // how much of pending is written before compression begins; 0: it doesn't begin there
+	deflates bool   // the client's COMPRESS was accepted
 	boundary bool   // the bytes written so far end at the end of a response
 	goesOn   bool   // they end inside a response that can be continued on another connection
 	last     bool   // pending ends with the session's last line
@@ -98,7 +100,10 @@ func (o *clientOut) exclusive(f func() error) error {
 }
 
 // say sends one of the proxy's own lines at the next boundary, or now if this is one.
-func (o *clientOut) say(line []byte) error {
+func (o *clientOut) say(line []byte) error { return o.sayAndTurn(line, false) }
+
+// sayAndTurn is say; if compress is set, all that is written after the line is compressed.
+func (o *clientOut) sayAndTurn(line []byte, compress bool) error {
 	o.mu.Lock()
 	if len(o.pending)+len(line) > maxPending {
 		o.mu.Unlock()
@@ -106,9 +111,57 @@ func (o *clientOut) say(line []byte) error {
 	}
 	if !o.last {
 		o.pending = append(o.pending, line...)
+		if compress {
+			o.turn, o.deflates = uint16(len(o.pending)), true
+		}
 	}
 	o.mu.Unlock()
 	return o.flush()
+}
+
+// compresses says whether the client's COMPRESS was accepted. Any goroutine may call it.
+func (o *clientOut) compresses() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.deflates
+}
+
+// rest and wake are conn.Conn's for a client that is compressed: while it rests, no history of what it was sent is kept. rest calls and, too,
+// while nothing is written.
+func (o *clientOut) rest(and func()) {
+	o.writeMu.Lock()
+	defer o.writeMu.Unlock()
+	o.conn.Rest()
+	and()
+}
+
+func (o *clientOut) wake() {
+	o.writeMu.Lock()
+	defer o.writeMu.Unlock()
+	o.conn.Wake()
+}
+
+// takeLocked takes the pending lines.
+func (o *clientOut) takeLocked() (lines []byte, turn int) {
+	lines, turn = o.pending, int(o.turn)
+	o.pending, o.turn = nil, 0
+	return lines, turn
+}
+
+// writeOwn writes lines that were pending. What is behind turn is compressed, unless turn is 0. The caller holds writeMu.
+func (o *clientOut) writeOwn(lines []byte, turn int, write func([]byte) (int, error)) error {
+	if turn > 0 {
+		if _, err := write(lines[:turn]); err != nil {
+			return err
+		}
+		o.conn.Deflate()
+		lines = lines[turn:]
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	_, err := write(lines)
+	return err
 }
 
 // remind sends one of the proxy's own lines if it doesn't have to wait: this is a boundary, nothing else is being written, and the client's
@@ -153,14 +206,15 @@ func (o *clientOut) finish() {
 	o.writeMu.Lock()
 	defer o.writeMu.Unlock()
 	o.mu.Lock()
-	b, closed, failed := o.pending, o.closed, o.failed
-	o.pending = nil
+	closed, failed := o.closed, o.failed
+	b, turn := o.takeLocked()
 	o.mu.Unlock()
 	if !closed && failed == nil {
 		return // inside a response
 	}
 	if failed == nil && len(b) > 0 {
-		_, _ = o.conn.WriteUntil(b, time.Now().Add(lingerFor)) // the client may not read
+		until := time.Now().Add(lingerFor) // the client may not read
+		_ = o.writeOwn(b, turn, func(p []byte) (int, error) { return o.conn.WriteUntil(p, until) })
 	}
 	_ = o.conn.CloseWrite()
 }
@@ -187,19 +241,16 @@ func (o *clientOut) flush() error {
 		}
 		o.mu.Lock()
 		var b []byte
-		last := false
+		turn, last := 0, false
 		if o.boundary && !o.closed && o.failed == nil {
 			if last = o.last; last {
 				o.closed = true
 			} else {
-				b, o.pending = o.pending, nil
+				b, turn = o.takeLocked()
 			}
 		}
 		o.mu.Unlock()
-		var err error
-		if len(b) > 0 {
-			_, err = o.conn.Write(b)
-		}
+		err := o.writeOwn(b, turn, o.conn.Write)
 		if last {
 			o.hangUp() // before finish can follow
 		}

@@ -38,6 +38,7 @@ func (s *Session) account() {
 		s.tell(&c, s.cutStatus(c.Verb), 0, now)
 	}
 	s.forgetWait()
+	s.out.rest(s.countCompressed)
 	s.log().Info("session ended", "reason", s.Reason(), "client", s.addr.String(), "listener", s.lis.Name, "duration", now.Sub(s.started).Round(time.Millisecond),
 		"commands", s.commands.Load(), "bytes_in", s.bytesIn.Load(), "bytes_out", s.bytesOut.Load())
 	s.env.Registry.leaveUser(s.user)

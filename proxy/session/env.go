@@ -81,6 +81,9 @@ type ListenerSettings struct {
 	TLS            *tls.Config    // nil without TLS
 	CleartextFrom  []netip.Prefix // networks whose clients may send passwords without TLS
 	TrustedProxies []netip.Prefix // proxies whose x-proxy-ttl is accepted
+	// Compress offers COMPRESS=DEFLATE. CompressHistory is how many of the octets that a client was sent last its compressed stream refers to.
+	Compress        bool
+	CompressHistory int
 }
 
 // NewListener makes a listener for sessions.

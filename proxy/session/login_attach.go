@@ -132,7 +132,7 @@ func (p *preLogin) handOver() {
 		line = append(append(line, u...), "\r\n"...)
 	}
 	line = append(line, p.loginTag+" OK [CAPABILITY "...)
-	line = b.Caps.Without(hidden).Append(line)
+	line = shown(b.Caps, s.offersCompression()).Append(line)
 	line = append(line, "] Logged in\r\n"...)
 	b.Untagged, b.Caps, b.LoginText = nil, nil, ""
 

@@ -61,7 +61,7 @@ func (s *Session) parked(dry bool) phase {
 		case errors.Is(err, io.EOF):
 			s.Terminate(ReasonClientClosed)
 		case err != nil:
-			s.Terminate(ReasonClientLost)
+			s.Terminate(s.clientLost(err))
 		case f.next == actionLogout:
 			s.Terminate(ReasonLogout)
 		case f.next == actionLook:

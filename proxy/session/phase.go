@@ -145,6 +145,7 @@ func (s *Session) run(p phase) {
 	case phaseDetach:
 		s.follow(s.detach())
 	case phaseParked:
+		s.out.rest(s.countCompressed)
 		s.watch()
 		s.follow(s.parked(false))
 	case phaseResume:

@@ -88,7 +88,7 @@ func (s *Session) take(pump func(*conn.Conn, *conn.Pool, conn.Receiver) error) e
 			s.Terminate(ReasonClientClosed)
 			return err
 		default:
-			s.Terminate(ReasonClientLost)
+			s.Terminate(s.clientLost(err))
 			return err
 		}
 	}

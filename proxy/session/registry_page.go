@@ -29,6 +29,7 @@ type Info struct {
 	Client       netip.AddrPort
 	Listener     string
 	TLS          bool
+	Compressed   bool
 	State        string // the IMAP state: "not authenticated", "authenticated", "selected", "logout"
 	Attachment   string
 	NotParked    string // what keeps it from being parked; "" if nothing does, or if it isn't attached
@@ -85,7 +86,7 @@ func (s *Session) Info() Info {
 	if s.loggedIn.Load() {
 		i.User, i.Backend, i.Why = s.user, s.picked().Current().Shown(), string(s.picked().Why)
 		i.State, i.Idle = s.inFlight.State()
-		i.InFlight = s.inFlight.Waiting()
+		i.InFlight, i.Compressed = s.inFlight.Waiting(), s.out.compresses()
 	}
 	return i
 }

@@ -19,6 +19,7 @@ const orphanFor = time.Minute
 // parked. Both directions have stopped when it returns.
 func (s *Session) relay() phase {
 	s.client.Trim()
+	s.out.wake()
 	b := s.backend.Load()
 	b.Trim()
 	b.Progress.Hears(s.env.Now()) // it was resumed, or logged in
@@ -62,6 +63,12 @@ func (s *Session) fromClient() (pauses bool) {
 				continue
 			}
 		}
+		if s.up.turns {
+			s.up.turns = false
+			if err == nil && s.up.refused == nil && s.up.err == nil {
+				continue
+			}
+		}
 		if err == nil && s.up.splices() {
 			err = s.up.splice()
 			if err == nil {
@@ -86,7 +93,7 @@ func (s *Session) fromClient() (pauses bool) {
 			s.clientEnded()
 			return false
 		case err != nil && s.up.err == nil:
-			s.Terminate(ReasonClientLost)
+			s.Terminate(s.clientLost(err))
 			return false
 		case s.up.refused != nil:
 			s.clientBroke()

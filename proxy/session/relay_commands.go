@@ -46,7 +46,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 			break
 		}
 		if start {
-			f.begin(b[i:i+p.N], p.Last, began)
+			f.begin(b[i:i+p.N], p.Last, i+p.N < len(b), began)
 			if f.swallow {
 				f.pass(b[from:i])
 			}
@@ -88,6 +88,8 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	case f.err != nil || f.refused != nil || f.over || f.left:
 		f.s.client.Unread(b[i:]) // the commands after those in progress aren't lost with the connection
 		return 0, conn.Stop
+	case f.turns:
+		return 0, conn.Stop // fromClient reads on; nothing is behind COMPRESS
 	case f.splices():
 		return 0, conn.Stop // fromClient goes on with splice
 	case i < len(b) || !f.scan.AtStart():
@@ -96,8 +98,8 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	return 0, conn.More
 }
 
-// begin handles the head of a unit.
-func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
+// begin handles the head of a unit. more says that bytes behind it have been read.
+func (f *commandFlow) begin(head []byte, whole, more bool, now time.Time) {
 	f.size, f.swallow, f.command = 0, false, false
 	f.args.Reset(&f.s.env.Names)
 	f.s.inFlight.Settle(head)
@@ -128,7 +130,14 @@ func (f *commandFlow) begin(head []byte, whole bool, now time.Time) {
 	}
 	f.swallow = true
 	f.s.intercepted(h.Verb)
-	if err := f.s.out.say(answer); err != nil {
+	if h.Verb == wire.Compress && wire.ValidTag(h.Tag) {
+		more = more || len(f.s.client.PutBack()) > 0 || f.s.client.Arrived()
+		if answer, f.turns = f.s.compression(h, whole, more); f.turns {
+			f.s.client.Inflate(f.s.env.Buffers, f.s.lis.Settings().CompressHistory)
+			f.s.env.Telemetry.Compresses()
+		}
+	}
+	if err := f.s.out.sayAndTurn(answer, f.turns); err != nil {
 		f.refused = err
 	}
 }

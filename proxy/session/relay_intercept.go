@@ -10,7 +10,7 @@ import (
 // Commands that the proxy answers itself after login. They would change the connection under the relay (its
 // TLS, its compression, its user), and concern the client's own connection, which ends at the proxy. Their
 // capabilities are removed from every list that the client is sent (hidden). A client that uses one of them
-// regardless gets the answer of an IMAP server without them.
+// regardless gets the answer of an IMAP server without them. COMPRESS is the proxy's own where the listener has it (compress.go).
 
 // intercept returns the answer to a command that isn't relayed, nil for a command that is.
 func intercept(h wire.CommandHead) []byte {
@@ -45,6 +45,17 @@ func ownAnswer(h wire.CommandHead, head []byte, whole bool) []byte {
 		return answer
 	}
 	return track.RefusedLiteral(h, head, whole)
+}
+
+const compressCap = "COMPRESS=DEFLATE" // RFC 4978
+
+// shown returns the capability list that the client is sent for a backend's.
+func shown(c wire.Caps, compress bool) wire.Caps {
+	c = c.Without(hidden)
+	if compress {
+		c = append(c, compressCap)
+	}
+	return c
 }
 
 // hidden says whether a capability of the backend is hidden from the client: those of the commands that the

@@ -17,7 +17,7 @@ func TestWithoutHidden(t *testing.T) {
 		"* \xff\xfe CAPABILITY AUTH=X Y\r\n": "* \xff\xfe CAPABILITY Y\r\n",
 		"":                                   "",
 	} {
-		if got := string(withoutHidden([]byte(in))); got != want {
+		if got := string(withoutHidden([]byte(in), false)); got != want {
 			t.Errorf("%q\n got  %q\n want %q", in, got, want)
 		}
 	}

@@ -184,7 +184,7 @@ func (f *responseFlow) collect(b []byte, p wire.Piece) {
 		return
 	}
 	f.rewrite = false
-	f.write(withoutHidden(f.caps), true)
+	f.write(withoutHidden(f.caps, f.s.offersCompression()), true)
 	f.caps, f.pushed = nil, max(f.pushed, 0) // what was removed isn't written any more
 }
 
@@ -209,8 +209,9 @@ func (s *Session) keepsBye(h wire.ResponseHead) bool {
 	return s.mayPark() && s.inFlight.CanSurvive() == track.BlockerNone
 }
 
-// withoutHidden removes the hidden capabilities from a response's capability list.
-func withoutHidden(line []byte) []byte {
+// withoutHidden removes the hidden capabilities from a response's capability list. compress says that the list is to
+// have the proxy's own compression.
+func withoutHidden(line []byte, compress bool) []byte {
 	const word = "CAPABILITY "
 	at := 0
 	for !bytes.EqualFold(line[at:min(at+len(word), len(line))], []byte(word)) {
@@ -224,7 +225,7 @@ func withoutHidden(line []byte) []byte {
 		end = len(line) - at
 	}
 	out := append([]byte(nil), line[:at]...)
-	out = wire.ParseCaps(line[at : at+end]).Without(hidden).Append(out)
+	out = shown(wire.ParseCaps(line[at:at+end]), compress).Append(out)
 	return append(out, line[at+end:]...)
 }
 
@@ -245,7 +246,7 @@ func (f *responseFlow) write(b []byte, boundary bool) {
 
 // splices says whether the literal's rest is to be moved inside the kernel.
 func (f *responseFlow) splices() bool {
-	return !f.rewrite && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.client, f.s.backend.Load().Conn)
+	return !f.rewrite && !f.bye && f.scan.LiteralLeft() >= spliceFrom && conn.CanSplice(f.s.client, f.s.backend.Load().Conn)
 }
 
 // splice moves a literal's rest. It stops before the end of the literal only with an error.

@@ -117,6 +117,7 @@ type commandFlow struct {
 	gone     bool            // the backend connection is lost: bytes go nowhere, and Chunk stops after each unit
 	over     bool            // a unit has ended since gone
 	left     bool            // the next command isn't taken since gone
+	turns    bool            // the bytes behind the last command are compressed, those before aren't
 }
 
 // responseFlow is the direction from the backend to the client. It passes on every byte as it came, except
