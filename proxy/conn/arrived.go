@@ -7,10 +7,10 @@ import (
 
 // Arrived says whether bytes have arrived that the reader hasn't read, apart from those that Unread put back.
 // The peer wrote such bytes before it could read what the caller writes next. Under TLS, bytes that aren't
-// application data count, too, as do the ends of blocks of a compressed stream that are still in the socket. Only the connection's reader may call it, within Chunk or between two reads.
+// application data count, too, unless the stream is compressed. Only the connection's reader may call it, within Chunk or between two reads.
 func (c *Conn) Arrived() bool {
-	if c.inflate != nil && c.inflate.hasMore() {
-		return true
+	if c.inflate != nil {
+		return c.arrivedInflated()
 	}
 	if c.tls != nil {
 		if input := field[bytes.Reader](c.tls, "input"); input != nil && input.Len() > 0 {
@@ -25,6 +25,41 @@ func (c *Conn) Arrived() bool {
 		return false
 	}
 	return errors.Is(err, ErrUnread)
+}
+
+// arrivedInflated inflates what has come until there is an octet: the end of a block, which many peers send by itself, is none.
+func (c *Conn) arrivedInflated() bool {
+	for !c.inflate.hasMore() {
+		b := make([]byte, inputLen) // a whole record, so that tls holds nothing of it
+		n, _ := c.readAvailable(b)  // the next read returns the error
+		if n == 0 {
+			return false
+		}
+		c.inflate.took(b[:n])
+	}
+	return true
+}
+
+// readAvailable reads without waiting. errEmpty: nothing has come. It may be called within Chunk.
+func (c *Conn) readAvailable(p []byte) (n int, err error) {
+	s := c.socket()
+	if s != nil && s.pump {
+		return c.tls.Read(p)
+	}
+	cerr := c.raw.Control(func(fd uintptr) {
+		if s == nil {
+			n, err = readNow(int(fd), p)
+			return
+		}
+		s.fd, s.pump, s.buf = int(fd), true, make([]byte, inputLen)
+		n, err = c.tls.Read(p)
+		s.first = append(s.first, s.ahead...)
+		s.pump, s.buf, s.ahead = false, nil, nil
+	})
+	if cerr != nil {
+		return 0, cerr
+	}
+	return n, err
 }
 
 // PutBack returns the bytes that Unread put back and no reader has read since. The slice is valid until the

@@ -8,6 +8,8 @@ import (
 	"net"
 	"testing"
 	"unsafe"
+
+	"imapproxy/internal/imaptest"
 )
 
 // compressing is the peer's side of a compressed connection.
@@ -112,6 +114,64 @@ func TestArrivedSeesWhatIsInflatedOnly(t *testing.T) {
 	if string(b) != "a2 NOOP\r\n" || ours.Arrived() || ours.Pending() != nil {
 		t.Errorf("%q was read; more arrived: %v", b, ours.Arrived())
 	}
+}
+
+// TestTheEndOfABlockIsNotAnArrival has a peer that sends a command's text and the end of its block apart, as Go's compressor does.
+func TestTheEndOfABlockIsNotAnArrival(t *testing.T) {
+	eachWay(t, func(t *testing.T, w way) {
+		for name, within := range map[string]bool{"between two reads": false, "within a chunk": true} {
+			t.Run(name, func(t *testing.T) {
+				ours, raw := w.pair(t, asIs)
+				pool := NewPool()
+				ours.Inflate(pool, 0)
+				var sent bytes.Buffer
+				z, err := flate.NewWriter(&sent, 6)
+				must(t, err)
+				must(t, write(z, []byte("a1 NOOP\r\n")))
+				must(t, z.Flush())
+				text := sent.Bytes()
+				next := func(chunk string) bool {
+					if chunk != "a1 NOOP\r\n" {
+						t.Errorf("%q was read", chunk)
+					}
+					must(t, write(raw, text[len(text)-4:]))
+					imaptest.Eventually(t, "the end of the block", ours.HasUnread)
+					return ours.Arrived()
+				}
+				must(t, write(raw, text[:len(text)-4]))
+				arrived := false
+				if within {
+					must(t, ours.Pump(pool, onceOnly(func(b []byte) { arrived = next(string(b)) })))
+				} else {
+					b := make([]byte, 100)
+					n, err := ours.Read(b)
+					must(t, err)
+					arrived = next(string(b[:n]))
+				}
+				if arrived {
+					t.Error("the end of the block counts")
+				}
+				sent.Reset()
+				must(t, write(z, []byte("a2 NOOP\r\n")))
+				must(t, z.Flush())
+				must(t, write(raw, sent.Bytes()))
+				imaptest.Eventually(t, "the second command", ours.Arrived)
+				r := &collector{wanted: 9}
+				must(t, ours.Pump(pool, r))
+				if string(r.got) != "a2 NOOP\r\n" {
+					t.Errorf("%q was read", r.got)
+				}
+			})
+		}
+	})
+}
+
+// onceOnly is a Receiver of one chunk.
+type onceOnly func(b []byte)
+
+func (f onceOnly) Chunk(b []byte) (int, Next) {
+	f(b)
+	return 0, Stop
 }
 
 func TestABrokenCompressedStreamIsAnErrorOfItsOwn(t *testing.T) {
