@@ -133,6 +133,12 @@ users {
   # limits and routing. Set it to the backends' auth_master_user_separator; "" allows all.
   # Default: "*".
   refuse_separators = "*"
+
+  # With scram in an auth block: a file with 32 random characters or more, the same on each proxy
+  # (openssl rand -base64 32). Of them and a user's name keys are made up for users who have none,
+  # so that SCRAM doesn't show which users there are. Each reload reads it again.
+  # Default: "".
+  #scram_secret_file = "scram.secret"
 }
 
 
@@ -148,6 +154,12 @@ users {
 #auth "passwd_file" {
   # Required.
   #path = "users.passwd"
+
+  # The mechanisms of SCRAM by which the file's users may log in: "SCRAM-SHA-256", "SCRAM-SHA-1". Under
+  # TLS their -PLUS are offered as well. Needs {SCRAM-SHA-256} or {SCRAM-SHA-1} as the users' scheme,
+  # backend_login mode "master", and users { scram_secret_file }.
+  # Default: [].
+  #scram = ["SCRAM-SHA-256"]
 #}
 
 # An HTTP service, asked by the protocol of nginx's mail proxy (auth_http): the service of such a
@@ -227,6 +239,14 @@ users {
   # Default: "", no placement.
   #placement_attribute = "mailHost"
 
+  # The attribute with the users' keys for SCRAM, {SCRAM-SHA-256}…, one value for each mechanism, and the
+  # mechanisms that are offered (see auth "passwd_file"). The search's DN has to read it. The directory isn't
+  # asked for a bind then: write allow so that no locked account matches.
+  # Default: "".
+  #scram_attribute = ""
+  # Default: [].
+  #scram = []
+
   # How long a login may wait for the directory. After that it ends with NO [UNAVAILABLE].
   # Default: "5s".
   #timeout = "5s"
@@ -258,6 +278,11 @@ users {
   # count by their names: password; and where they are there user, backend,
   # backend_password and allowed. Required.
   #query = "SELECT password, backend FROM users WHERE name = %u"
+
+  # The mechanisms of SCRAM by which users may log in whose column password has their keys (see
+  # auth "passwd_file").
+  # Default: [].
+  #scram = []
 
   # How long a login may wait for the database. After that it ends with NO [UNAVAILABLE].
   # Default: "5s".

@@ -45,8 +45,12 @@ func newListenerSettings(s *Server, o ListenerOptions) (*listenerSettings, error
 
 // sessions returns the settings for the listener's sessions.
 func (ls *listenerSettings) sessions() session.ListenerSettings {
-	return session.ListenerSettings{TLS: ls.tls, CleartextFrom: ls.CleartextFrom, TrustedProxies: ls.TrustedProxies,
+	set := session.ListenerSettings{TLS: ls.tls, CleartextFrom: ls.CleartextFrom, TrustedProxies: ls.TrustedProxies,
 		Compress: ls.Compress, CompressHistory: ls.CompressHistory}
+	if ls.certs != nil {
+		set.EndPoints = ls.certs.endPoints
+	}
+	return set
 }
 
 func (ls *listenerSettings) refresh() {

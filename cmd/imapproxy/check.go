@@ -178,6 +178,10 @@ func (k *checker) users(ctx context.Context) {
 	for _, s := range sources {
 		if file, ok := s.(*auth.PasswdFile); ok {
 			k.report.ok("users", "passwd_file: %s", count(file.Users(), "user"))
+			if without := file.WithoutKeys(); without > 0 {
+				k.report.warn("users", "write keys for them, or have no scram here: clients that prefer SCRAM can't log them in",
+					"passwd_file: %s without keys for SCRAM, which is offered", count(without, "user"))
+			}
 			k.placements(file.Placements())
 		}
 		k.source(ctx, s)

@@ -19,6 +19,8 @@ type AuthBackend struct{}
 // AuthPasswdFile is a passwd-file in Dovecot's form.
 type AuthPasswdFile struct {
 	Path string `hcl:"path" path:"users" required:"path = \"users.passwd\"" read:"changed"`
+	// Scram are the mechanisms of SCRAM that are offered for its users.
+	Scram []string `hcl:"scram" default:"[]"`
 }
 
 // AuthHTTP is a service that is asked by the protocol of nginx's mail proxy.
@@ -45,6 +47,8 @@ type AuthLDAP struct {
 	GroupFilter        string        `hcl:"group_filter" default:""`
 	UserAttribute      string        `hcl:"user_attribute" default:""`
 	PlacementAttribute string        `hcl:"placement_attribute" default:""`
+	ScramAttribute     string        `hcl:"scram_attribute" default:""`
+	Scram              []string      `hcl:"scram" default:"[]"`
 	Timeout            time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
 	Concurrency        int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
 }
@@ -55,6 +59,7 @@ type AuthSQL struct {
 	DSN          string        `hcl:"dsn" required:"dsn = \"postgres://imapproxy@db.example.org/mail?sslmode=verify-full\"" secret:"all"`
 	PasswordFile string        `hcl:"password_file" path:"secret" default:""`
 	Query        string        `hcl:"query" required:"query = \"SELECT password FROM users WHERE name = %u\""`
+	Scram        []string      `hcl:"scram" default:"[]"`
 	Timeout      time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
 	Concurrency  int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
 }

@@ -97,6 +97,8 @@ type Users struct {
 	Recheck time.Duration `hcl:"recheck" default:"5m" min:"0s" max:"24h"`
 	// RefuseSeparators are characters that no client's name may have.
 	RefuseSeparators string `hcl:"refuse_separators" default:"*"`
+	// ScramSecretFile is what SCRAM's keys are made up of for users who have none.
+	ScramSecretFile string `hcl:"scram_secret_file" path:"secret" default:""`
 }
 
 // BackendLogin says with which credentials the proxy logs in to a backend.

@@ -22,6 +22,7 @@ func (d *decoder) auth(c *Config) {
 		}
 		backend = a.Backend != nil
 	}
+	d.scram(c)
 	for _, a := range c.Auth {
 		if a.HTTP != nil {
 			d.authHTTP(a.HTTP)

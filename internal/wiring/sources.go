@@ -38,7 +38,13 @@ func Sources(c *config.Config, log *slog.Logger) ([]auth.Source, error) {
 func source(c *config.Config, a config.Auth, hashing *auth.Hashing, log *slog.Logger) (auth.Source, error) {
 	switch {
 	case a.PasswdFile != nil:
-		file, err := auth.NewPasswdFile(a.PasswdFile.Path, auth.PasswdFileOptions{Names: Names(c), Log: log, Hashing: hashing})
+		o := PasswdFile(c, a.PasswdFile)
+		o.Log, o.Hashing = log, hashing
+		var err error
+		if o.Scram, err = withSecret(c, o.Scram); err != nil {
+			return nil, err
+		}
+		file, err := auth.NewPasswdFile(a.PasswdFile.Path, o)
 		if err != nil {
 			return nil, About("auth.passwd_file.path", err)
 		}
@@ -70,6 +76,29 @@ func source(c *config.Config, a config.Auth, hashing *auth.Hashing, log *slog.Lo
 	}
 	return auth.NewBackend(), nil
 }
+
+// PasswdFile is all but the log, what bounds hashing, and the secret.
+func PasswdFile(c *config.Config, a *config.AuthPasswdFile) auth.PasswdFileOptions {
+	return auth.PasswdFileOptions{Names: Names(c), Scram: auth.ScramOptions{Mechanisms: a.Scram}}
+}
+
+// withSecret adds the secret for SCRAM, where a source offers that.
+func withSecret(c *config.Config, o auth.ScramOptions) (auth.ScramOptions, error) {
+	if len(o.Mechanisms) == 0 {
+		return o, nil
+	}
+	var err error
+	if o.Secret, err = Secret(c.Users.ScramSecretFile); err == nil && len(o.Secret) < minScramSecret {
+		err = fmt.Errorf("%s has fewer than %d characters", c.Users.ScramSecretFile, minScramSecret)
+	}
+	if err != nil {
+		return o, About("users.scram_secret_file", err)
+	}
+	return o, nil
+}
+
+// minScramSecret keeps clients from guessing the secret by what is made of it.
+const minScramSecret = 32
 
 // provider opens auth "oauth".
 func provider(c *config.Config, a *config.AuthOAuth, log *slog.Logger) (auth.Source, error) {
@@ -117,6 +146,9 @@ func directory(c *config.Config, a *config.AuthLDAP) (auth.Source, error) {
 			return nil, About("auth.ldap.password_file", err)
 		}
 	}
+	if o.Scram, err = withSecret(c, o.Scram); err != nil {
+		return nil, err
+	}
 	s, err := ldapauth.New(o)
 	if err != nil {
 		return nil, About("auth.ldap", err)
@@ -130,6 +162,7 @@ func LDAPAuth(c *config.Config, a *config.AuthLDAP) ldapauth.Options {
 		URL: a.URL, StartTLS: a.StartTLS, UserDN: a.UserDN, BindDN: a.BindDN, Base: a.Base, Filter: a.Filter,
 		Allow: a.Allow, GroupBase: a.GroupBase, GroupFilter: a.GroupFilter,
 		UserAttribute: a.UserAttribute, PlacementAttribute: a.PlacementAttribute,
+		ScramAttribute: a.ScramAttribute, Scram: auth.ScramOptions{Mechanisms: a.Scram},
 		Names: Names(c), Asking: asking(a.Concurrency, a.Timeout),
 	}
 }
@@ -144,6 +177,10 @@ func database(c *config.Config, a *config.AuthSQL, hashing *auth.Hashing) (auth.
 			return nil, About("auth.sql.password_file", err)
 		}
 	}
+	var err error
+	if o.Scram, err = withSecret(c, o.Scram); err != nil {
+		return nil, err
+	}
 	s, err := sqlauth.New(o)
 	if err != nil {
 		return nil, About("auth.sql", err)
@@ -153,7 +190,7 @@ func database(c *config.Config, a *config.AuthSQL, hashing *auth.Hashing) (auth.
 
 // SQLAuth is all but the password and what bounds hashing.
 func SQLAuth(c *config.Config, a *config.AuthSQL) sqlauth.Options {
-	return sqlauth.Options{Driver: a.Driver, DSN: a.DSN, Query: a.Query, Names: Names(c), Asking: asking(a.Concurrency, a.Timeout)}
+	return sqlauth.Options{Driver: a.Driver, DSN: a.DSN, Query: a.Query, Names: Names(c), Asking: asking(a.Concurrency, a.Timeout), Scram: auth.ScramOptions{Mechanisms: a.Scram}}
 }
 
 // DovecotAuth is all of it.
@@ -180,7 +217,7 @@ func asking(atOnce int, timeout time.Duration) auth.AskingOptions {
 // AuthFiles is a digest of the files that Sources reads once: where it has changed, the sources go by
 // secrets or authorities that aren't there any more.
 func AuthFiles(c *config.Config) [sha256.Size]byte {
-	var paths []string
+	paths := []string{c.Users.ScramSecretFile}
 	for _, a := range c.Auth {
 		if a.HTTP != nil {
 			paths = append(paths, a.HTTP.CAFile)

@@ -63,6 +63,9 @@ func handed(t *testing.T, c *config.Config) string {
 // asked is what the sources of credentials are handed.
 func asked(c *config.Config) (all []any) {
 	for _, a := range c.Auth {
+		if a.PasswdFile != nil {
+			all = append(all, PasswdFile(c, a.PasswdFile))
+		}
 		if a.HTTP != nil {
 			all = append(all, HTTPAuth(c, a.HTTP))
 		}
@@ -94,6 +97,7 @@ func where(c *config.Config) string {
 func TestEverySettingIsHandedToARoom(t *testing.T) {
 	elsewhere := []string{
 		"auth.passwd_file.path",             // Sources: TestCheckReportsEachBadLineOfAPasswdFile
+		"users.scram_secret_file",           // Sources reads it: e2e TestAuthSCRAM
 		"auth.http.ca_file",                 // Sources reads it: TestAnAuthorityOfASourceIsBelieved
 		"auth.ldap.ca_file",                 // Sources reads it: e2e TestAuthLDAP
 		"auth.ldap.password_file",           // likewise

@@ -18,13 +18,14 @@ var (
 	ErrPassword = errors.New("password not acceptable")
 )
 
-// Credentials are a client's name, and its password or token, for a login. Only NewCredentials
-// makes them.
+// Credentials are a client's name, and its password or token, for a login. Only NewCredentials and NewNamed
+// make them.
 type Credentials struct {
 	// User is the canonical name.
 	User string
 	// Password is as the client sent it: never empty, without NUL, otherwise any
-	// bytes (old clients send Latin-1). By a mechanism OfToken it is the token.
+	// bytes (old clients send Latin-1). By a mechanism OfToken it is the token. By one OfScram there is none at the
+	// login, and later it is Keys.Proof.
 	Password telemetry.Secret
 	// Mechanism is one of the Mechanism constants.
 	Mechanism string
@@ -51,20 +52,11 @@ type Credentials struct {
 // even where the backends would allow it. Errors match ErrName, ErrAuthzid or
 // ErrPassword (ReasonOf tells them apart) and quote neither name nor password.
 func NewCredentials(names Names, mechanism, authzid, user string, password telemetry.Secret) (Credentials, error) {
-	if names.separated(user) || names.separated(authzid) {
-		return Credentials{}, fmt.Errorf("%w: it has a character of users.refuse_separators", ErrName)
-	}
-	canonical, err := names.Normalize(user)
+	c, err := NewNamed(names, mechanism, authzid, user)
 	if err != nil {
 		return Credentials{}, err
 	}
-	c := Credentials{User: canonical, Password: password, Mechanism: mechanism}
-	if authzid != "" {
-		c.Authzid, err = names.Normalize(authzid)
-		if err != nil || c.Authzid != canonical {
-			return Credentials{}, ErrAuthzid
-		}
-	}
+	c.Password = password
 	// Some directories behind backends treat an empty password as an anonymous login. Dovecot cuts a password
 	// at NUL and logs in with the rest.
 	switch raw := password.Reveal(); {
@@ -72,6 +64,25 @@ func NewCredentials(names Names, mechanism, authzid, user string, password telem
 		return Credentials{}, fmt.Errorf("%w: empty", ErrPassword)
 	case strings.IndexByte(raw, 0) >= 0:
 		return Credentials{}, fmt.Errorf("%w: NUL in it", ErrPassword)
+	}
+	return c, nil
+}
+
+// NewNamed makes credentials without a password, for a mechanism that has none. It is NewCredentials otherwise.
+func NewNamed(names Names, mechanism, authzid, user string) (Credentials, error) {
+	if names.separated(user) || names.separated(authzid) {
+		return Credentials{}, fmt.Errorf("%w: it has a character of users.refuse_separators", ErrName)
+	}
+	canonical, err := names.Normalize(user)
+	if err != nil {
+		return Credentials{}, err
+	}
+	c := Credentials{User: canonical, Mechanism: mechanism}
+	if authzid != "" {
+		c.Authzid, err = names.Normalize(authzid)
+		if err != nil || c.Authzid != canonical {
+			return Credentials{}, ErrAuthzid
+		}
 	}
 	return c, nil
 }

@@ -46,19 +46,13 @@ type Exchange struct {
 	password      telemetry.Secret
 }
 
-// Mechanisms returns the mechanisms that NewExchange knows, in the order in
-// which a capability list names them (AUTH=PLAIN AUTH=LOGIN).
-func Mechanisms() []string {
-	return []string{MechanismPlain, MechanismLogin, MechanismOAuthBearer, MechanismXOAuth2}
-}
-
 // NewExchange begins an exchange. mechanism is compared without regard to case;
 // initial is the initial response as it stands in the command (RFC 9051 §6.2.2,
 // RFC 4959), "=" for an empty one, and is copied. The only error is ErrMechanism;
 // a bad initial response is reported by Next.
 func NewExchange(mechanism string, initial []byte, hasInitial bool) (*Exchange, error) {
 	x := &Exchange{hasInitial: hasInitial}
-	for _, m := range Mechanisms() {
+	for _, m := range []string{MechanismPlain, MechanismLogin, MechanismOAuthBearer, MechanismXOAuth2} {
 		if strings.EqualFold(mechanism, m) {
 			x.mechanism = m
 		}

@@ -12,4 +12,7 @@ var (
 	ErrSyntax = errors.New("response can't be decoded")
 	// ErrMessage: decoded, but not a message of the mechanism. Answer NO.
 	ErrMessage = errors.New("response isn't a message of the mechanism")
+	// ErrBinding: the client's TLS connection isn't the proxy's, or it was told that there is no -PLUS although there
+	// is one: another program is in between. Answer NO.
+	ErrBinding = errors.New("the client's TLS connection isn't the one to the proxy")
 )

@@ -30,6 +30,8 @@ type PasswdFileOptions struct {
 	Poll time.Duration
 	// Hashing bounds concurrent hashes; nil means a bound for this source alone.
 	Hashing *Hashing
+	// Scram says what is done of SCRAM.
+	Scram ScramOptions
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -38,8 +40,9 @@ type PasswdFileOptions struct {
 // is applied as a whole or not at all: if it has a bad line, the users stay as they were. Logins never wait
 // for a reload.
 type PasswdFile struct {
-	path string
-	opts PasswdFileOptions
+	path  string
+	opts  PasswdFileOptions
+	scram *Scram
 
 	users   atomic.Pointer[table]
 	changes atomic.Uint64 // how often users was replaced
@@ -87,7 +90,7 @@ func openPasswdFile(path string, opts PasswdFileOptions) (*PasswdFile, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	p := &PasswdFile{path: path, opts: opts}
+	p := &PasswdFile{path: path, opts: opts, scram: NewScram(opts.Scram)}
 	src, info, err := readFile(path)
 	if err != nil {
 		return nil, err
@@ -97,6 +100,7 @@ func openPasswdFile(path string, opts PasswdFileOptions) (*PasswdFile, error) {
 		return nil, err
 	}
 	p.users.Store(t)
+	t.show(p.scram)
 	p.watch.sum = sha256.Sum256(src)
 	// A file that was just written may be written again within the same tick of the file system's clock, so
 	// it is read once more later.
@@ -166,7 +170,7 @@ func (p *PasswdFile) Authenticate(ctx context.Context, c Credentials) Verdict {
 	case e.nets != nil && !fair.In(e.nets, c.Client): // an address that isn't known is in none
 		return Rejected{Reason: ReasonAccountDisabled}
 	}
-	return Accepted{User: e.user, Placement: e.placement, Extra: e.extraMap(), Stamp: e}
+	return e.accepted()
 }
 
 // entryOf implements holder: a reload keeps the entries that didn't change.
@@ -240,6 +244,7 @@ func (p *PasswdFile) look() {
 	}
 	t.keep(p.users.Load())
 	before := p.users.Swap(t)
+	t.show(p.scram)
 	p.changes.Add(1)
 	p.opts.Log.Info("passwd file reloaded", "path", p.path, "users", len(t.users), "users_before", len(before.users))
 }

@@ -18,6 +18,10 @@ const (
 	ReasonBadToken Reason = "bad_token"
 	// ReasonExpiredToken: the token was good, and has expired. It isn't a guess: clients try with what they have.
 	ReasonExpiredToken Reason = "expired_token"
+	// ReasonNoScramKeys: a login by SCRAM of a user whose stored password is in another scheme.
+	ReasonNoScramKeys Reason = "no_scram_keys"
+	// ReasonBadBinding: the client's TLS connection isn't the proxy's (SCRAM with -PLUS).
+	ReasonBadBinding Reason = "bad_binding"
 	// ReasonBackendRefused: the backend refused the credentials.
 	ReasonBackendRefused Reason = "backend_refused"
 	// ReasonBadName: Names.Normalize refused the name.
@@ -46,7 +50,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBadToken, ReasonBackendRefused,
 		ReasonBadName, ReasonBadAuthzid, ReasonBadCredentials, ReasonMalformed,
-		ReasonExpiredToken, ReasonCancelled, ReasonBadMechanism, ReasonCleartext, ReasonLimit, ReasonUnavailable,
+		ReasonExpiredToken, ReasonNoScramKeys, ReasonBadBinding, ReasonCancelled, ReasonBadMechanism, ReasonCleartext, ReasonLimit, ReasonUnavailable,
 	}
 }
 
@@ -86,6 +90,8 @@ func ReasonOf(err error) Reason {
 		return ReasonCancelled
 	case errors.Is(err, ErrMechanism):
 		return ReasonBadMechanism
+	case errors.Is(err, ErrBinding):
+		return ReasonBadBinding
 	case errors.Is(err, ErrSyntax), errors.Is(err, ErrMessage):
 		return ReasonMalformed
 	}

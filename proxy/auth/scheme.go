@@ -3,6 +3,7 @@ package auth
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -31,7 +32,7 @@ const (
 const maxPassword = 1024
 
 // schemesKnown is part of error texts.
-const schemesKnown = "{BLF-CRYPT}, {ARGON2ID}, {SHA512-CRYPT}, {SHA256-CRYPT}, {CRYPT} or {PLAIN}"
+const schemesKnown = "{BLF-CRYPT}, {ARGON2ID}, {SHA512-CRYPT}, {SHA256-CRYPT}, {CRYPT}, {SCRAM-SHA-256}, {SCRAM-SHA-1} or {PLAIN}"
 
 // verifier is one stored password. It is immutable.
 type verifier struct {
@@ -40,18 +41,23 @@ type verifier struct {
 	// plain is the SHA-256 of a clear-text password, so that the comparison takes the same time for all
 	// lengths; nil for hashes.
 	plain *[sha256.Size]byte
-	// digest is the hash; nil for clear text.
+	// digest is the hash; nil for clear text and for SCRAM.
 	digest algorithm.Digest
+	// keys are those of SCRAM; nil for other schemes.
+	keys *Keys
 }
 
 // cheap says whether matching needs no slot of Hashing.
-func (v *verifier) cheap() bool { return v.digest == nil }
+func (v *verifier) cheap() bool { return v.plain != nil }
 
 // matches compares in constant time. bcrypt ignores bytes after the 72nd, as in every crypt(3).
 func (v *verifier) matches(password string) bool {
 	if v.plain != nil {
 		sum := sha256.Sum256([]byte(password))
 		return subtle.ConstantTimeCompare(sum[:], v.plain[:]) == 1
+	}
+	if v.keys != nil {
+		return v.keys.matches(password)
 	}
 	ok, err := v.digest.MatchAdvanced(password)
 	return err == nil && ok
@@ -93,6 +99,8 @@ func parsePassword(field string) (*verifier, error) {
 		return parseShacrypt(value, "6", 86)
 	case "SHA256-CRYPT":
 		return parseShacrypt(value, "5", 43)
+	case MechanismScramSHA256, MechanismScramSHA1:
+		return parseScram(scheme, value)
 	case "", "CRYPT":
 	default:
 		return nil, fmt.Errorf("password scheme {%s} isn't supported: write %s", scheme, schemesKnown)
@@ -210,6 +218,47 @@ func parseArgon2id(hash string) (*verifier, error) {
 		return nil, bad
 	}
 	return &verifier{class: "argon2id/" + parts[3], digest: digest}, nil
+}
+
+// parseScram parses ITERATIONS,SALT,STOREDKEY,SERVERKEY, the last three in base64, as Dovecot and gsasl write them
+// behind {SCRAM-SHA-256} or {SCRAM-SHA-1}.
+func parseScram(mechanism, value string) (*verifier, error) {
+	bad := fmt.Errorf("not keys of %s: expected ITERATIONS,SALT,STOREDKEY,SERVERKEY", mechanism)
+	parts := strings.Split(value, ",")
+	if len(parts) != 4 {
+		return nil, bad
+	}
+	n, err := number(parts[0], 1<<30)
+	if err != nil {
+		return nil, bad
+	}
+	if n < minScramIterations || n > maxScramIterations {
+		return nil, fmt.Errorf("%s with %d iterations isn't taken: use %d to %d", mechanism, n, minScramIterations, maxScramIterations)
+	}
+	var raw [3]string
+	for i, part := range parts[1:] {
+		b, err := base64.StdEncoding.Strict().DecodeString(part)
+		if err != nil || strings.ContainsAny(part, "\r\n") {
+			return nil, bad
+		}
+		raw[i] = string(b)
+	}
+	size := scramHash(mechanism)().Size()
+	if raw[0] == "" || len(raw[0]) > maxScramSalt || len(raw[1]) != size || len(raw[2]) != size {
+		return nil, bad
+	}
+	return &verifier{
+		class: strings.ToLower(mechanism) + "/" + parts[0],
+		keys:  &Keys{mechanism: mechanism, salt: raw[0], iterations: n, stored: raw[1], server: raw[2]},
+	}, nil
+}
+
+// keysFor returns the keys for a mechanism, with -PLUS or without.
+func (v *verifier) keysFor(mechanism string) (Keys, bool) {
+	if v.keys == nil || v.keys.mechanism != strings.TrimSuffix(mechanism, plusSuffix) {
+		return Keys{}, false
+	}
+	return *v.keys, true
 }
 
 // hashChars says whether s has only letters, digits and the two extra characters.

@@ -47,6 +47,23 @@ func (s *Stored) Verdict(ctx context.Context, stored string, c Credentials) Verd
 	return Accepted{}
 }
 
+// StoredKeys reads the keys for a mechanism from a password field in a scheme of a passwd-file. The verdict is the one
+// of a right proof, empty: Rejected where there are no such keys, Unavailable where the field can't be read.
+func StoredKeys(mechanism, field string) (Keys, Verdict) {
+	v, err := parsePassword(field)
+	switch {
+	case errors.Is(err, errLocked):
+		return Keys{}, Rejected{Reason: ReasonAccountDisabled}
+	case err != nil:
+		return Keys{}, Unavailable{fmt.Errorf("the stored password: %w", err)}
+	}
+	k, ok := v.keysFor(mechanism)
+	if !ok {
+		return Keys{}, Rejected{Reason: ReasonNoScramKeys}
+	}
+	return k, Accepted{}
+}
+
 // Idle does what a wrong password costs, by the scheme of a password that was compared lately.
 func (s *Stored) Idle(ctx context.Context, c Credentials) error {
 	v := s.last.Load()

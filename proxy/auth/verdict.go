@@ -77,10 +77,38 @@ type Speaker interface {
 
 // Asked returns those of the sources that are asked about a login by a mechanism.
 func Asked(sources []Source, mechanism string) (asked []Source) {
+	if OfScram(mechanism) {
+		return askedForKeys(sources, mechanism)
+	}
 	for _, s := range sources {
 		if speaker, ok := s.(Speaker); ok && slices.Contains(speaker.Mechanisms(), mechanism) || !ok && !OfToken(mechanism) {
 			asked = append(asked, s)
 		}
+	}
+	return asked
+}
+
+// A Keeper is a Source that may have keys for SCRAM.
+type Keeper interface {
+	// Scram is what the source does of SCRAM; nil: nothing.
+	Scram() *Scram
+	// Keys finds a user's keys for c.Mechanism, and the verdict if the client proves that it knows the password:
+	// Accepted or Rejected. Unknown and Unavailable count at once. c has no password.
+	Keys(ctx context.Context, c Credentials) (Keys, Verdict)
+}
+
+// askedForKeys is Asked for SCRAM: all sources that do something of it, so that the first that knows the user decides;
+// none if no source does this mechanism.
+func askedForKeys(sources []Source, mechanism string) (asked []Source) {
+	does := false
+	for _, s := range sources {
+		if keeper, ok := s.(Keeper); ok && keeper.Scram() != nil {
+			asked = append(asked, s)
+			does = does || keeper.Scram().does(mechanism)
+		}
+	}
+	if !does {
+		return nil
 	}
 	return asked
 }
@@ -185,28 +213,6 @@ func Holds(sources []Source, user string, stamp any) bool {
 		}
 	}
 	return false
-}
-
-// Recheck asks the sources again about a logged-in user, as First does, unless Holds is true. It spends no
-// time on unknown users: it isn't a login, and no client sees how long it takes.
-func Recheck(ctx context.Context, sources []Source, c Credentials, stamp any) Verdict {
-	if Holds(sources, c.User, stamp) {
-		return Accepted{Stamp: stamp}
-	}
-	sources = Asked(sources, c.Mechanism)
-	for _, s := range sources {
-		switch v := s.Authenticate(ctx, c).(type) {
-		case Unknown:
-		case nil:
-			return Unavailable{errNoVerdict}
-		default:
-			return v
-		}
-	}
-	if len(sources) == 0 {
-		return Unavailable{errNoSource}
-	}
-	return Rejected{Reason: c.notKnown()}
 }
 
 var (

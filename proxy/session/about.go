@@ -48,8 +48,8 @@ func (s *Session) auth() upstream.Auth {
 	a := s.settings().Login
 	a.User = s.user
 	var given bool
-	if a.Password, given = s.cred.forBackend(); !given && auth.OfToken(s.cred.mechanism) {
-		a.Password = "" // a token isn't a password for a backend, whatever a reload has made of backend_login
+	if a.Password, given = s.cred.forBackend(); !given && auth.NoPassword(s.cred.mechanism) {
+		a.Password = "" // what there is isn't a password for a backend, whatever a reload has made of backend_login
 	}
 	if s.cred.asUser || given {
 		a.Mode = upstream.ModeUser

@@ -78,9 +78,10 @@ type Listener struct {
 
 // ListenerSettings are what a reload can change for a listener.
 type ListenerSettings struct {
-	TLS            *tls.Config    // nil without TLS
-	CleartextFrom  []netip.Prefix // networks whose clients may send passwords without TLS
-	TrustedProxies []netip.Prefix // proxies whose x-proxy-ttl is accepted
+	TLS            *tls.Config     // nil without TLS
+	EndPoints      func() [][]byte // tls-server-end-point of each certificate (RFC 5929 §4); nil without TLS
+	CleartextFrom  []netip.Prefix  // networks whose clients may send passwords without TLS
+	TrustedProxies []netip.Prefix  // proxies whose x-proxy-ttl is accepted
 	// Compress offers COMPRESS=DEFLATE. CompressHistory is how many of the octets that a client was sent last its compressed stream refers to.
 	Compress        bool
 	CompressHistory int

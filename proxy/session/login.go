@@ -229,7 +229,7 @@ func (p *preLogin) capabilities() string {
 	if !p.mayLogin() {
 		return strings.Join(append(caps, "LOGINDISABLED"), " ")
 	}
-	offered := auth.Offered(p.env.Settings().Sources)
+	offered := p.offered()
 	for _, m := range offered {
 		caps = append(caps, "AUTH="+m)
 	}

@@ -11,7 +11,26 @@ import (
 
 // offers says whether a source can do a mechanism, whose case doesn't count.
 func (p *preLogin) offers(mechanism string) bool {
-	return slices.Contains(auth.Offered(p.env.Settings().Sources), strings.ToUpper(mechanism))
+	return slices.Contains(p.offered(), strings.ToUpper(mechanism))
+}
+
+// offered returns the mechanisms that the sources can do over the client's connection.
+func (p *preLogin) offered() []string {
+	return slices.DeleteFunc(auth.Offered(p.env.Settings().Sources), func(m string) bool { return auth.Binds(m) && p.client.TLS() == nil })
+}
+
+// bindings are what the client can prove about its TLS connection. They are none where the proxy doesn't end TLS.
+func (p *preLogin) bindings() (b auth.Bindings) {
+	state := p.client.TLS()
+	if state == nil {
+		return b
+	}
+	if set := p.lis.Settings(); set.EndPoints != nil {
+		b.EndPoints = set.EndPoints()
+	}
+	// RFC 9266 §4.2: not with TLS 1.2 without its extended master secret. Then it is an error, and there is none.
+	b.Exporter, _ = state.ExportKeyingMaterial("EXPORTER-Channel-Binding", nil, 32)
+	return b
 }
 
 // mayBeLarge returns by which factor a line may be longer than others: largeFactor for an ID and for a token with

@@ -31,6 +31,11 @@ type Options struct {
 	// nothing about them.
 	UserAttribute, PlacementAttribute string
 
+	// ScramAttribute has the user's keys of SCRAM, as a passwd-file has them; Scram says what is done of it. They
+	// need a search.
+	ScramAttribute string
+	Scram          auth.ScramOptions
+
 	Names  auth.Names
 	Asking auth.AskingOptions
 }

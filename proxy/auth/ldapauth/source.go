@@ -20,6 +20,7 @@ type Source struct {
 	asking   *auth.Asking
 	searches *pool // bound as BindDN
 	binds    *pool
+	scram    *auth.Scram
 }
 
 // New makes the source. It connects to nothing yet.
@@ -49,7 +50,7 @@ func New(o Options) (*Source, error) {
 			return nil, fmt.Errorf("DN %q: %w", o.UserDN, err)
 		}
 	}
-	s := &Source{o: o, host: u.Host, asking: auth.NewAsking(o.Asking)}
+	s := &Source{o: o, host: u.Host, asking: auth.NewAsking(o.Asking), scram: auth.NewScram(o.Scram)}
 	s.binds = newPool(func(ctx context.Context) (*pooled, error) { return dial(ctx, u, o, "", "") })
 	s.searches = newPool(func(ctx context.Context) (*pooled, error) { return dial(ctx, u, o, o.BindDN, o.BindPassword) })
 	return s, nil
@@ -105,30 +106,42 @@ func (s *Source) direct(ctx context.Context, c auth.Credentials) auth.Verdict {
 
 // search finds the user's entry, binds as it, and looks whether the user may log in.
 func (s *Source) search(ctx context.Context, c auth.Credentials) auth.Verdict {
-	filter, err := expand(s.o.Filter, c.User, "", ldap.EscapeFilter)
+	dn, _, v := s.locate(ctx, c.User, "1.1")
+	if v != nil {
+		return v
+	}
+	if err := s.binds.do(ctx, func(l *ldap.Conn) error { return l.Bind(dn, c.Password.Reveal()) }); err != nil {
+		return refused(err)
+	}
+	return s.allowed(ctx, c.User, dn)
+}
+
+// locate finds the user's entry. The verdict is nil if there is exactly one.
+func (s *Source) locate(ctx context.Context, user string, attributes ...string) (dn string, e *ldap.Entry, v auth.Verdict) {
+	filter, err := expand(s.o.Filter, user, "", ldap.EscapeFilter)
 	if err != nil {
-		return auth.Unavailable{Err: err}
+		return "", nil, auth.Unavailable{Err: err}
 	}
 	var found []*ldap.Entry
 	err = s.searches.do(ctx, func(l *ldap.Conn) (err error) {
-		found, err = find(l, s.o.Base, ldap.ScopeWholeSubtree, filter, "1.1")
+		found, err = find(l, s.o.Base, ldap.ScopeWholeSubtree, filter, attributes...)
 		return err
 	})
 	switch {
 	case err != nil:
-		return auth.Unavailable{Err: fmt.Errorf("search: %w", auth.Said(err))}
+		return "", nil, auth.Unavailable{Err: fmt.Errorf("search: %w", auth.Said(err))}
 	case len(found) == 0:
-		return auth.Unknown{}
+		return "", nil, auth.Unknown{}
 	case len(found) > 1:
-		return auth.Unavailable{Err: errors.New("the filter finds several entries for one user")}
+		return "", nil, auth.Unavailable{Err: errors.New("the filter finds several entries for one user")}
 	}
-	dn := found[0].DN
-	if err := s.binds.do(ctx, func(l *ldap.Conn) error { return l.Bind(dn, c.Password.Reveal()) }); err != nil {
-		return refused(err)
-	}
-	var v auth.Verdict
-	err = s.searches.do(ctx, func(l *ldap.Conn) (err error) {
-		v, err = s.entry(l, c.User, dn)
+	return found[0].DN, found[0], nil
+}
+
+// allowed has the proxy's own connection read the user's entry.
+func (s *Source) allowed(ctx context.Context, user, dn string) (v auth.Verdict) {
+	err := s.searches.do(ctx, func(l *ldap.Conn) (err error) {
+		v, err = s.entry(l, user, dn)
 		return err
 	})
 	if err != nil {

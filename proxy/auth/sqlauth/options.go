@@ -22,4 +22,5 @@ type Options struct {
 	Names   auth.Names
 	Hashing *auth.Hashing
 	Asking  auth.AskingOptions
+	Scram   auth.ScramOptions
 }

@@ -25,6 +25,7 @@ type Source struct {
 	db     *sql.DB
 	asking *auth.Asking
 	stored *auth.Stored
+	scram  *auth.Scram
 }
 
 // Bounds of the connections to the database.
@@ -42,7 +43,7 @@ func New(o Options) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("query: %w", err)
 	}
-	s := &Source{o: o, query: q, asking: auth.NewAsking(o.Asking), stored: auth.NewStored(o.Hashing)}
+	s := &Source{o: o, query: q, asking: auth.NewAsking(o.Asking), stored: auth.NewStored(o.Hashing), scram: auth.NewScram(o.Scram)}
 	if s.db, err = open(o, s.asking.Timeout()); err != nil {
 		return nil, err
 	}
@@ -108,19 +109,8 @@ type row struct {
 
 // Authenticate implements auth.Source.
 func (s *Source) Authenticate(ctx context.Context, c auth.Credentials) auth.Verdict {
-	var r row
-	v := s.asking.Ask(ctx, c, func(ctx context.Context) auth.Verdict {
-		found, err := s.find(ctx, c.User)
-		switch {
-		case err != nil:
-			return auth.Unavailable{Err: auth.Said(err)}
-		case found == nil:
-			return auth.Unknown{}
-		}
-		r = *found
-		return auth.Accepted{}
-	})
-	if _, ok := v.(auth.Accepted); !ok {
+	r, v := s.ask(ctx, c)
+	if v != nil {
 		return v
 	}
 	// Without a place among the questions: hashing has its own.
@@ -137,6 +127,44 @@ func (s *Source) Authenticate(ctx context.Context, c auth.Credentials) auth.Verd
 		return auth.Rejected{Reason: auth.ReasonAccountDisabled}
 	}
 	return v
+}
+
+// ask asks for a user's row in turn. The verdict is nil if there is one.
+func (s *Source) ask(ctx context.Context, c auth.Credentials) (r row, v auth.Verdict) {
+	v = s.asking.Ask(ctx, c, func(ctx context.Context) auth.Verdict {
+		found, err := s.find(ctx, c.User)
+		switch {
+		case err != nil:
+			return auth.Unavailable{Err: auth.Said(err)}
+		case found == nil:
+			return auth.Unknown{}
+		}
+		r = *found
+		return nil
+	})
+	return r, v
+}
+
+// Scram implements auth.Keeper.
+func (s *Source) Scram() *auth.Scram { return s.scram }
+
+// Keys implements auth.Keeper.
+func (s *Source) Keys(ctx context.Context, c auth.Credentials) (auth.Keys, auth.Verdict) {
+	r, v := s.ask(ctx, c)
+	if v != nil {
+		return auth.Keys{}, v
+	}
+	k, v := auth.StoredKeys(c.Mechanism, r.password)
+	if _, ok := v.(auth.Unavailable); ok {
+		return k, v
+	}
+	if r.locked {
+		return k, auth.Rejected{Reason: auth.ReasonAccountDisabled}
+	}
+	if _, ok := v.(auth.Accepted); ok {
+		return k, s.accepted(r)
+	}
+	return k, v
 }
 
 // accepted is the verdict of a row whose password is right.
