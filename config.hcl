@@ -70,8 +70,9 @@ listener "local" {
   #tls     = "implicit"
 
   # A certificate with its chain, and its key, both PEM. If there are several blocks, the
-  # proxy uses the one that matches the name that the client requested (SNI), otherwise the
-  # first. It reloads the files when they change, without ending a session.
+  # proxy uses the first that matches the name that the client requested (SNI) and that the
+  # client supports, otherwise the first that it supports. So an ECDSA and an RSA certificate may stand side by
+  # side for one name, the ECDSA one first. It reloads the files when they change, without ending a session.
   # Required with tls = "implicit" and "starttls".
   #certificate {
     # Required.
@@ -84,6 +85,11 @@ listener "local" {
   # 2020 often don't support 1.3.
   # Default: "1.2".
   #min_version = "1.2"
+
+  # true: also the suites of TLS 1.2 with CBC, ECDHE-…-AES…-SHA, for programs that know no others (Windows before 10,
+  # Android before 5). Attacks on CBC go by the time of an answer. What is offered otherwise: docs/security.md.
+  # Default: false.
+  #tls12_cbc = false
 
   # For a load balancer in front that sends the client's address (PROXY protocol, v1 and
   # v2). Connections from the trusted networks must start with that header. Limits, logs,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,27 +109,51 @@ func (c *certificates) status(listener string) (all []CertificateStatus) {
 }
 
 // choose implements tls.Config.GetCertificate: it returns the first certificate that is valid for the
-// client's server name and that the client supports, otherwise the first.
+// client's server name and that the client supports (of an ECDSA and an RSA certificate, some programs can do only the
+// latter); otherwise the first that the client supports, for any name; otherwise the first.
 func (c *certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	l := c.now.Load()
 	if len(l.certs) > 1 {
-		for i := range l.certs {
-			if hello.SupportsCertificate(&l.certs[i]) == nil {
-				return &l.certs[i], nil
+		anyName := *hello
+		anyName.ServerName = ""
+		for _, h := range []*tls.ClientHelloInfo{hello, &anyName} {
+			for i := range l.certs {
+				if h.SupportsCertificate(&l.certs[i]) == nil {
+					return &l.certs[i], nil
+				}
 			}
 		}
 	}
 	return &l.certs[0], nil
 }
 
+// The suites of TLS 1.2 that are offered: forward secrecy and AEAD. Those of TLS 1.3 are all good, and can't be chosen.
+var suites12 = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
+// cbc12 are further suites of TLS 1.2, for programs that know no other.
+var cbc12 = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+}
+
 // config returns the listener's TLS configuration.
-func (c *certificates) config(minVersion uint16) *tls.Config {
+func (c *certificates) config(minVersion uint16, cbc bool) *tls.Config {
+	suites := suites12
+	if cbc {
+		suites = slices.Concat(suites12, cbc12)
+	}
 	if minVersion == 0 {
 		minVersion = tls.VersionTLS12
 	}
 	return &tls.Config{
-		MinVersion:     minVersion,
-		GetCertificate: c.choose,
+		MinVersion:       minVersion,
+		CipherSuites:     suites,
+		CurvePreferences: []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384},
+		GetCertificate:   c.choose,
 		// A client that asks for another protocol may have been redirected by an attacker who wants a mail
 		// server to answer its request (ALPACA).
 		NextProtos: []string{"imap"},

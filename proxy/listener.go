@@ -39,7 +39,7 @@ func newListenerSettings(s *Server, o ListenerOptions) (*listenerSettings, error
 	if err != nil {
 		return nil, err
 	}
-	ls.certs, ls.tls = certs, certs.config(o.MinVersion)
+	ls.certs, ls.tls = certs, certs.config(o.MinVersion, o.CBC)
 	return ls, nil
 }
 

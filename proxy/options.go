@@ -80,6 +80,7 @@ type ListenerOptions struct {
 	// Certificates are chosen by SNI; the first is for clients that send none.
 	Certificates []Certificate
 	MinVersion   uint16 // tls.VersionTLS12 (also 0) or tls.VersionTLS13
+	CBC          bool   // also the suites of TLS 1.2 with CBC
 	// CleartextFrom are the networks from which passwords may come without TLS.
 	CleartextFrom []netip.Prefix
 	// TrustedProxies are the networks of IMAP proxies whose ID x-proxy-ttl is used; from elsewhere it only

@@ -64,11 +64,13 @@ type Config struct {
 
 // Listener is one address that clients connect to.
 type Listener struct {
-	Name          string         `hcl:"name,label"`
-	Address       string         `hcl:"address" required:"address = \":993\"" reload:"restart"`
-	TLS           string         `hcl:"tls" default:"implicit" enum:"implicit|starttls|none" reload:"restart"`
-	Certificates  []Certificate  `hcl:"certificate,block"`
-	MinVersion    string         `hcl:"min_version" default:"1.2" enum:"1.2|1.3"`
+	Name         string        `hcl:"name,label"`
+	Address      string        `hcl:"address" required:"address = \":993\"" reload:"restart"`
+	TLS          string        `hcl:"tls" default:"implicit" enum:"implicit|starttls|none" reload:"restart"`
+	Certificates []Certificate `hcl:"certificate,block"`
+	MinVersion   string        `hcl:"min_version" default:"1.2" enum:"1.2|1.3"`
+	// TLS12CBC also offers the suites of TLS 1.2 with CBC.
+	TLS12CBC      bool           `hcl:"tls12_cbc" default:"false"`
 	CleartextFrom []netip.Prefix `hcl:"cleartext_from" default:"[]"`
 	ProxyProtocol *ProxyProtocol `hcl:"proxy_protocol,block"`
 	// TrustedProxies are the networks of IMAP proxies in front of this one.

@@ -80,7 +80,7 @@ func listenerOptions(c *config.Config, own *proxy.Certificate) []proxy.ListenerO
 	var all []proxy.ListenerOptions
 	for _, l := range c.Listeners {
 		o := proxy.ListenerOptions{Name: l.Name, Address: l.Address, TLS: l.TLS, CleartextFrom: l.CleartextFrom,
-			TrustedProxies: l.TrustedProxies, MinVersion: tls.VersionTLS12, Compress: l.Compress, CompressHistory: l.CompressHistory}
+			TrustedProxies: l.TrustedProxies, MinVersion: tls.VersionTLS12, CBC: l.TLS12CBC, Compress: l.Compress, CompressHistory: l.CompressHistory}
 		if l.MinVersion == "1.3" {
 			o.MinVersion = tls.VersionTLS13
 		}
