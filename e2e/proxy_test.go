@@ -30,6 +30,7 @@ type proxyOptions struct {
 	Storage    string    // "" = shared
 	BackendTLS string    // "" = none
 	BackendCA  string
+	Compress   bool   // clients are offered COMPRESS
 	Stays      bool   // sessions keep their backend connections
 	Routing    string // further lines of routing
 	Limits     string // further lines of limits
@@ -66,10 +67,12 @@ listener "plain" {
   address        = "{{.Plain}}"
   tls            = "none"
   cleartext_from = ["127.0.0.0/8"]
+  compress       = {{.Compress}}
 }
 listener "imap" {
   address = "{{.StartTLS}}"
   tls     = "starttls"
+  compress = {{.Compress}}
   certificate {
     cert_file = "{{.Cert.CertFile}}"
     key_file  = "{{.Cert.KeyFile}}"
@@ -78,6 +81,7 @@ listener "imap" {
 listener "imaps" {
   address = "{{.TLS}}"
   tls     = "implicit"
+  compress = {{.Compress}}
   certificate {
     cert_file = "{{.Cert.CertFile}}"
     key_file  = "{{.Cert.KeyFile}}"

@@ -12,17 +12,18 @@ func TestIdlers(t *testing.T) {
 	servers.Real(t)
 	for _, v := range []struct {
 		name, watch string
+		compress    bool
 		start       func(t *testing.T) *servers.Server
 	}{
-		{"dovecot-idle", "idle", func(t *testing.T) *servers.Server { return servers.StartDovecot(t, servers.DovecotOptions{}) }},
-		{"maildir-notify", "notify", func(t *testing.T) *servers.Server {
+		{"dovecot-idle", "idle", false, func(t *testing.T) *servers.Server { return servers.StartDovecot(t, servers.DovecotOptions{}) }},
+		{"maildir-notify-compressed", "notify", true, func(t *testing.T) *servers.Server {
 			return servers.StartDovecot(t, servers.DovecotOptions{Store: "maildir"})
 		}},
-		{"cyrus-idle", "idle", func(t *testing.T) *servers.Server { return servers.StartCyrus(t) }},
+		{"cyrus-idle", "idle", false, func(t *testing.T) *servers.Server { return servers.StartCyrus(t) }},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, v.start(t), labOptions{watch: v.watch})
+			l := newLab(t, v.start(t), labOptions{watch: v.watch, compress: v.compress})
 			t.Run("clients", func(t *testing.T) {
 				programs := programs()
 				l.restart = restartFor(len(programs))
@@ -30,6 +31,9 @@ func TestIdlers(t *testing.T) {
 					t.Run(c.name, func(t *testing.T) {
 						t.Parallel()
 						c.run(newAccount(t, l, servers.User(i+1)))
+						if n := l.tally(servers.User(i + 1)).compressed; c.compresses && v.compress && n == 0 || !v.compress && n > 0 {
+							t.Errorf("%d of its sessions were compressed", n)
+						}
 					})
 				}
 			})
@@ -39,19 +43,20 @@ func TestIdlers(t *testing.T) {
 }
 
 type program struct {
-	name string
-	run  func(a *account)
+	name       string
+	compresses bool // where COMPRESS is offered, for certain
+	run        func(a *account)
 }
 
 func programs() []program {
 	return []program{
-		{"go-imap", goIMAP},
-		{"fetchmail", fetchmail},
-		{"getmail", getmail},
-		{"imapfilter", imapfilter},
-		{"offlineimap", offlineimap},
-		{"mbsync", mbsync},
-		{"mutt", func(a *account) { mutt(a, "mutt", true) }},
-		{"neomutt", func(a *account) { mutt(a, "neomutt", false) }},
+		{"go-imap", false, goIMAP},
+		{"fetchmail", false, fetchmail},
+		{"getmail", false, getmail},
+		{"imapfilter", false, imapfilter},
+		{"offlineimap", true, offlineimap},
+		{"mbsync", true, mbsync},
+		{"mutt", true, func(a *account) { mutt(a, "mutt", true) }},
+		{"neomutt", false, func(a *account) { mutt(a, "neomutt", false) }},
 	}
 }

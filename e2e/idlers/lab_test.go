@@ -42,11 +42,14 @@ type lab struct {
 }
 
 // A sighting is a session as it was last seen.
-type sighting struct{ attachment string }
+type sighting struct {
+	attachment string
+	compressed bool
+}
 
 // A tally is what was seen of a user's sessions. Both counts are lower bounds: who
 // is parked and back between two looks isn't seen.
-type tally struct{ sessions, parks, resumes int }
+type tally struct{ sessions, parks, resumes, compressed int }
 
 // forced settings: each session is parked at the first pause, some resumes find a warm connection
 // and others don't, and all are told "Still here" all the time.
@@ -60,10 +63,11 @@ const (
 
 // labOptions are what tests choose of a lab.
 type labOptions struct {
-	watch   string           // how parked sessions are watched
-	backend string           // where the proxy connects to; "": the server
-	linger  time.Duration    // before a session is parked; 0: lingerFor
-	now     func() time.Time // the proxy's clock; nil: time.Now
+	watch    string           // how parked sessions are watched
+	backend  string           // where the proxy connects to; "": the server
+	compress bool             // COMPRESS is offered
+	linger   time.Duration    // before a session is parked; 0: lingerFor
+	now      func() time.Time // the proxy's clock; nil: time.Now
 }
 
 func newLab(t *testing.T, server *servers.Server, o labOptions) *lab {
@@ -86,7 +90,7 @@ func newLab(t *testing.T, server *servers.Server, o labOptions) *lab {
 	} else {
 		quiet = o.linger
 	}
-	a := apptest.Start(t, apptest.Config{Backend: cmp.Or(o.backend, server.Addr), Cert: l.Cert, Park: apptest.Park{
+	a := apptest.Start(t, apptest.Config{Backend: cmp.Or(o.backend, server.Addr), Cert: l.Cert, Compress: o.compress, Park: apptest.Park{
 		"watch": o.watch, "linger": o.linger, "quiet_after": quiet, "keepalive": stillHere, "warm_for": warmFor, "auth_cache_for": time.Minute,
 	}}, app.Options{Logs: l.logs, Now: o.now})
 	l.srv = a.Server()
@@ -138,6 +142,10 @@ func (l *lab) look() {
 			u.resumes++
 		}
 		old.attachment = s.Attachment
+		if s.Compressed && !old.compressed {
+			old.compressed = true
+			u.compressed++
+		}
 	}
 }
 

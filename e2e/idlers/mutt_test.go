@@ -15,11 +15,16 @@ import (
 // EXPUNGE, or forgets what was marked, with Cyrus alone as well.
 func mutt(a *account, name string, late bool) {
 	a.seed("seed", "")
+	deflates := ""
+	if name == "mutt" { // neomutt needs no setting, and may be built without it
+		deflates = "set imap_deflate = yes"
+	}
 	rc := a.file("muttrc", fmt.Sprintf(`
 set spoolfile = "imaps://%s@localhost:%s/INBOX"
 set imap_pass = "%s"
 set ssl_ca_certificates_file = "%s"
 set imap_idle = yes
+%s
 set timeout = 1
 set mail_check = 1
 set sort = mailbox-order
@@ -35,7 +40,7 @@ set sleep_time = 0
 set folder = %s
 set record = ""
 set postponed = ""
-`, a.user, a.port(), servers.Password, a.l.CertFile, a.home))
+`, a.user, a.port(), servers.Password, a.l.CertFile, deflates, a.home))
 	t := newTerminal(a, a.command(name, "-n", "-F", rc))
 	t.lists(a.have)
 	a.rounds(func() {

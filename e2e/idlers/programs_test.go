@@ -214,6 +214,7 @@ ssl = yes
 sslcacertfile = %[5]s
 idlefolders = ['INBOX']
 holdconnectionopen = yes
+usecompression = yes
 keepalive = 60
 folderfilter = lambda name: name == 'INBOX'
 `, a.home, a.port(), a.user, servers.Password, a.l.CertFile))

@@ -72,6 +72,7 @@ type dialing struct {
 	staleFlags bool
 	packets    packets
 	breaks     bool // the server's connections are cut, also those that log in
+	compress   bool
 }
 
 // fault changes what one connection is told: a fault of the server's.
@@ -89,6 +90,12 @@ func dial(d dialing) (*client, error) {
 	if _, err := nc.Next(); err != nil {
 		_ = nc.Close()
 		return nil, err
+	}
+	if d.compress {
+		if err := d.begin(nc); err != nil {
+			_ = nc.Close()
+			return nil, err
+		}
 	}
 	var fault fault
 	if c.fault != nil {
@@ -120,6 +127,9 @@ func dial(d dialing) (*client, error) {
 			}
 		}
 	}()
+	if d.compress {
+		return c, nil
+	}
 	_, tagged, err := c.do("LOGIN", "LOGIN %s %s", d.user, servers.Password)
 	for try := 0; d.breaks && err == nil && try < 5 && strings.Contains(tagged.Text, "NO [UNAVAILABLE]"); try++ {
 		_, tagged, err = c.do("LOGIN", "LOGIN %s %s", d.user, servers.Password)
@@ -129,6 +139,19 @@ func dial(d dialing) (*client, error) {
 		return nil, fmt.Errorf("login: %v %v", tagged, err)
 	}
 	return c, nil
+}
+
+// begin logs in, and turns compression on, before responses are read by a goroutine.
+func (d dialing) begin(nc *imaptest.Conn) error {
+	for try := 0; ; try++ {
+		_, tagged, err := nc.Command("login", fmt.Sprintf("LOGIN %s %s", d.user, servers.Password))
+		switch {
+		case err == nil && tagged.Status() == "OK":
+			return nc.Compress()
+		case err != nil || !d.breaks || try == 5 || !strings.Contains(tagged.Text, "NO [UNAVAILABLE]"):
+			return fmt.Errorf("login: %v %v", tagged, err)
+		}
+	}
 }
 
 func (c *client) close() {

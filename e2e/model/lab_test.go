@@ -35,7 +35,9 @@ type labOptions struct {
 	calm    bool          // only one client acts at a time: Courier's sessions lock each other out for minutes
 	maildir bool          // Dovecot's, which has ways of its own: see reborn
 	tls     bool          // the clients' side has TLS
-	shared  bool          // the mailbox belongs to another user than the clients'
+	// compress: the clients compress. The proxy's connections to the server aren't compressed.
+	compress bool
+	shared   bool // the mailbox belongs to another user than the clients'
 	// slowIdle: in IDLE the server itself tells what others do after a minute only (Courier without FAM).
 	slowIdle bool
 	// staleFlags: the server may tell older flags after newer ones (mox, which queues what others
@@ -118,7 +120,7 @@ func (l *lab) startProxy() {
 		backend = l.breaker.addr
 	}
 	l.app = apptest.Start(l.t, apptest.Config{
-		Backend: backend, Cert: cert, Events: l.labOptions.events, Drain: time.Second,
+		Backend: backend, Cert: cert, Events: l.labOptions.events, Compress: l.compress, Drain: time.Second,
 		Park: apptest.Park{
 			"watch": l.watch, "linger": time.Millisecond, "quiet_after": 3 * time.Millisecond, "warm_for": warm, "auth_cache_for": time.Duration(0),
 		},

@@ -111,6 +111,8 @@ func variants() []variant {
 		{"memory-comparison-idle", memoryFor, labOptions{start: plain, watch: "idle", plain: true}},
 		{"memory-comparison-push", memoryFor, labOptions{start: plain, watch: "push", events: true, lose: 2, plain: true}},
 		{"memory-idle-lost", memoryFor, labOptions{start: modern, watch: "idle", breaks: true}},
+		{"memory-idle-compressed-tls", memoryFor / 2, labOptions{start: modern, watch: "idle", tls: true, compress: true}},
+		{"memory-idle-lost-compressed", memoryFor / 2, labOptions{start: modern, watch: "idle", breaks: true, compress: true}},
 		{"memory-comparison-idle-lost", memoryFor, labOptions{start: plain, watch: "idle", plain: true, breaks: true}},
 
 		{"dovecot-sdbox-direct", 0, labOptions{start: sdbox}},
@@ -118,6 +120,8 @@ func variants() []variant {
 		{"dovecot-sdbox-idle-lost", realFor, labOptions{start: sdbox, watch: "idle", breaks: true}},
 		{"dovecot-sdbox-notify-tls", realFor, labOptions{start: sdbox, watch: "notify", tls: true}},
 		{"dovecot-sdbox-push", realFor, labOptions{start: sdbox, watch: "push", events: true, lose: 2}},
+		{"dovecot-sdbox-push-compressed", realFor, labOptions{start: sdbox, watch: "push", events: true, lose: 2, compress: true}},
+		{"dovecot-sdbox-idle-lost-compressed", 0, labOptions{start: sdbox, watch: "idle", breaks: true, compress: true}},
 		{"dovecot-sdbox-push-shared", realFor, labOptions{start: sdbox, watch: "push", events: true, lose: 2, shared: true}},
 		{"dovecot-sdbox-comparison", realFor, labOptions{start: dovecot("sdbox", onlyIMAP4rev1), watch: "idle", plain: true}},
 		{"dovecot-sdbox-moves-idle", realFor, labOptions{pair: dovecots("sdbox"), watch: "idle"}},
@@ -129,6 +133,7 @@ func variants() []variant {
 		{"cyrus-direct", 0, labOptions{start: cyrus}},
 		{"cyrus-idle-tls", realFor, labOptions{start: cyrus, watch: "idle", tls: true}},
 		{"cyrus-idle-lost", realFor, labOptions{start: cyrus, watch: "idle", breaks: true}},
+		{"cyrus-idle-compressed", 0, labOptions{start: cyrus, watch: "idle", compress: true}},
 		{"cyrus-push", realFor, labOptions{start: cyrus, watch: "push", events: true, lose: 2}},
 
 		{"mox-direct", 0, labOptions{start: mox, calm: true, staleFlags: true}},

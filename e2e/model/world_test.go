@@ -65,7 +65,7 @@ func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *t
 		}
 	}
 	for i, d := range s.dialects {
-		c, err := dial(dialing{addr: l.addr, tls: l.tls, user: l.as(user), name: fmt.Sprintf("C%d", i+1), box: l.boxAs(user, w.box), t: w.t, patience: l.patience, fault: fault, staleFlags: l.staleFlags, packets: l.packets, breaks: l.breaks})
+		c, err := dial(dialing{addr: l.addr, tls: l.tls, user: l.as(user), name: fmt.Sprintf("C%d", i+1), box: l.boxAs(user, w.box), t: w.t, patience: l.patience, fault: fault, staleFlags: l.staleFlags, packets: l.packets, breaks: l.breaks, compress: l.compress})
 		if err != nil {
 			return w.t, err
 		}

@@ -19,7 +19,7 @@ import (
 type dovecotSettings struct {
 	Dir, Mail, Store, Cert, Key string
 	Host, Port, TLSPort         string
-	Stock                       bool
+	Stock, Compress             bool
 }
 
 // dovecotTemplate chooses the configuration for a release, "2.3.19.1 (9b53…)". 2.4 changed the name
@@ -64,7 +64,7 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Server {
 	if o.Mail == "" {
 		o.Mail = DovecotMail(t)
 	}
-	s := dovecotSettings{Dir: dir, Mail: o.Mail, Store: o.Store, Cert: o.Certificate.CertFile, Key: o.Certificate.KeyFile, Stock: o.Stock,
+	s := dovecotSettings{Dir: dir, Mail: o.Mail, Store: o.Store, Cert: o.Certificate.CertFile, Key: o.Certificate.KeyFile, Stock: o.Stock, Compress: o.Compress,
 		Host: o.Host, Port: "143", TLSPort: "993"}
 	if o.Host == "" {
 		s.Host = "127.0.0.1"

@@ -79,7 +79,7 @@ plugin {
   quota_rule = *:storage=1G
 }
 protocol imap {
-  mail_plugins = $mail_plugins imap_acl imap_quota
+  mail_plugins = $mail_plugins imap_acl imap_quota{{if .Compress}} zlib imap_zlib{{end}}
   imap_metadata = yes
 }
 service imap-login {

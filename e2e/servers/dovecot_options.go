@@ -24,6 +24,8 @@ type DovecotOptions struct {
 	LMTPPort string
 	// POP3Port has it speak POP3 on that port, besides IMAP; "": it doesn't.
 	POP3Port string
+	// Compress has it offer COMPRESS, which 2.4 does in any case.
+	Compress bool
 	// Extra is configuration put behind ours, in a syntax that 2.3 and 2.4 share.
 	// "%DIR%" in it stands for the server's folder.
 	Extra string

@@ -37,6 +37,7 @@ type Config struct {
 	Cert      imaptest.Cert // of imaps
 	Park      Park          // the settings of the block park
 	Events    bool          // push events are taken, on the admin address
+	Compress  bool          // COMPRESS is offered
 	Drain     time.Duration // 0: 100 ms
 	More      string        // further blocks, as a file has them
 }
@@ -48,10 +49,12 @@ listener "plain" {
   address        = "127.0.0.1:0"
   tls            = "none"
   cleartext_from = ["127.0.0.0/8"]
+  compress       = {{.Compress}}
 }
 listener "imaps" {
   address = "127.0.0.1:0"
   tls     = "implicit"
+  compress = {{.Compress}}
   certificate {
     cert_file = "cert.pem"
     key_file  = "key.pem"
