@@ -169,30 +169,6 @@ func (g *agreement) Claim(ctx context.Context, user, home string) (backend strin
 // Destination implements routing.Destined.
 func (g *agreement) Destination(user string) string { return g.part.Place(user, "").Choice }
 
-// applies waits until the router goes by the fleet of that epoch; claims go by it a moment earlier.
-func (g *agreement) applies(ctx context.Context, within time.Duration, epoch uint64) error {
-	var timer *time.Timer
-	for {
-		g.mu.Lock()
-		ok, applied := g.epoch >= epoch, g.applied
-		g.mu.Unlock()
-		if ok {
-			return nil
-		}
-		if timer == nil {
-			timer = time.NewTimer(within)
-			defer timer.Stop()
-		}
-		select {
-		case <-applied:
-		case <-timer.C:
-			return agreed.ErrWait
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
 // Overdue reports whether this proxy may have lost its connections: isolated is "hold", and the last
 // successful renewal is so long ago that the proxy is isolated.
 func (g *agreement) Overdue() bool { return g.holds.Load() && g.part.Overdue() }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"imapproxy/internal/admin"
 	"imapproxy/internal/config"
 	"imapproxy/internal/imaptest"
 	"imapproxy/internal/imaptest/consultest"
@@ -225,5 +227,60 @@ func TestALoginWaitsForTheRouter(t *testing.T) {
 	g.switched(&agree.Fleet{Epoch: 2})
 	if err := <-waits; err != nil {
 		t.Error(err)
+	}
+}
+
+// What a verb answers is true: the router goes by what was asked for, so that the answer's state, and what is asked
+// next, are as of then. The router is held up here between the agreement and itself.
+func TestAVerbAnswersOnceTheRouterGoesByIt(t *testing.T) {
+	consul := consultest.Start(t)
+	inConsul(t, consul, 2)
+	imaptest.VerifyNoLeaks(t)
+	a, running, _ := agreeingApp(t, consul, "")
+	defer end(t, a, running)
+	m := mover{a}
+	name := a.router.Backends()[0].Name
+	id := a.router.Backends()[0].ID
+	heldUp := func(what string, there func() bool, verb func(context.Context) error) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		answers := make(chan error, 1)
+		a.agreement.giving.Lock()
+		defer a.agreement.giving.Unlock()
+		go func() { answers <- verb(ctx) }()
+		eventually(t, func() error {
+			if !there() {
+				return fmt.Errorf("%s: not agreed on", what)
+			}
+			return nil
+		})
+		cancel()
+		if err := <-answers; err == nil {
+			t.Errorf("%s: answered while the router went by the fleet before", what)
+		}
+	}
+	drained := func() bool { return a.agreement.part.Drained(id) != 0 }
+	drain := func(ctx context.Context) error {
+		_, err := m.Drain(ctx, admin.DrainRequest{Backend: name, By: "ann"})
+		return err
+	}
+	heldUp("drain", drained, drain)
+	heldUp("undrain", func() bool { return !drained() }, func(ctx context.Context) error {
+		_, err := m.Undrain(ctx, admin.UndrainRequest{Backend: name, By: "ann"})
+		return err
+	})
+	heldUp("pause", func() bool { return len(a.agreement.part.Status().Pauses) == 1 }, func(ctx context.Context) error {
+		_, err := pauser(m).Pause(ctx, admin.PauseRequest{Backend: name, For: "1m", By: "ann"})
+		return err
+	})
+	for range 10 { // as they come, undelayed
+		if err := drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		u, err := m.Undrain(t.Context(), admin.UndrainRequest{Backend: name, By: "ann"})
+		if err != nil || u.State != "up" {
+			t.Fatalf("undrain answers %+v, %v", u, err)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"imapproxy/internal/admin"
 	"imapproxy/routing"
 	"imapproxy/routing/agree"
+	agreed "imapproxy/routing/cluster"
 	"imapproxy/routing/discovery"
 )
 
@@ -23,7 +24,9 @@ func (a mover) Drain(ctx context.Context, q admin.DrainRequest) (admin.DrainAnsw
 	}
 	to, err := a.agreement.part.Preview(b.ID)
 	if err == nil && !q.DryRun {
-		err = a.agreement.part.Drain(ctx, agree.DrainRequest{Backend: b.ID, By: q.By, Within: q.Time(), Rate: q.Rate})
+		if err = a.agreement.part.Drain(ctx, agree.DrainRequest{Backend: b.ID, By: q.By, Within: q.Time(), Rate: q.Rate}); err == nil {
+			err = a.agreement.done(ctx)
+		}
 	}
 	if err != nil {
 		return admin.DrainAnswer{}, refusal(err)
@@ -47,7 +50,9 @@ func (a mover) Undrain(ctx context.Context, q admin.UndrainRequest) (admin.Undra
 	}
 	back, err := a.agreement.part.PreviewEnd(b.ID)
 	if err == nil && !q.DryRun {
-		back, err = nil, a.agreement.part.Undrain(ctx, b.ID)
+		if back, err = nil, a.agreement.part.Undrain(ctx, b.ID); err == nil {
+			err = a.agreement.done(ctx)
+		}
 	}
 	switch {
 	case errors.Is(err, agree.ErrNotDrained) && b.State == routing.Draining:
@@ -143,6 +148,9 @@ func (a mover) Move(ctx context.Context, q admin.MoveRequest) (admin.MoveAnswer,
 		return m, nil
 	}
 	if err := a.agreement.part.MoveUser(ctx, q.User, to); err != nil {
+		return m, refusal(err)
+	}
+	if err := a.agreement.done(ctx); err != nil {
 		return m, refusal(err)
 	}
 	if to == "" || !placed.inConsul || placed.value == m.To || placed.value == to {
@@ -267,6 +275,8 @@ func refusal(err error) error {
 	switch {
 	case errors.Is(err, agree.ErrNotInside):
 		return refused(http.StatusServiceUnavailable, admin.CodeNotAgreed, "this proxy has no part in the agreement now (it is cut off from Consul, starting or stopping): ask another one")
+	case errors.Is(err, agreed.ErrWait):
+		return refused(http.StatusServiceUnavailable, admin.CodeNotAgreed, "the proxies have agreed on it, and this one doesn't go by it yet: ask again what came of it (imapproxy backends, imapproxy user)")
 	case errors.Is(err, agree.ErrUnknownBackend):
 		return refused(http.StatusNotFound, admin.CodeNoBackend, err.Error())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -20,6 +20,9 @@ func (a pauser) Pause(ctx context.Context, q admin.PauseRequest) (admin.PauseAns
 	p := routing.Pause{Backend: b.ID, By: q.By}
 	if g := a.agreement; !q.DryRun && g != nil {
 		agreed, err := g.part.Pause(ctx, agree.PauseRequest{Backend: b.ID, By: q.By, For: q.Time()})
+		if err == nil {
+			err = g.done(ctx)
+		}
 		if err != nil {
 			return admin.PauseAnswer{}, refusal(err)
 		}
@@ -46,6 +49,9 @@ func (a pauser) Resume(ctx context.Context, q admin.ResumeRequest) (admin.PauseA
 	p := routing.Pause{Backend: b.ID, Until: a.now()}
 	if g := a.agreement; g != nil {
 		agreed, err := g.part.Resume(ctx, b.ID)
+		if err == nil {
+			err = g.done(ctx)
+		}
 		if err != nil {
 			return admin.PauseAnswer{}, refusal(err)
 		}

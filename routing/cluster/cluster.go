@@ -299,6 +299,17 @@ func (c *Cluster) Drained(backend string) int64 {
 	return c.member.Drained(backend)
 }
 
+// Epoch returns the epoch of the fleet that this proxy goes by, 0 before it has joined. Options.Switched is called
+// with that fleet a moment later.
+func (c *Cluster) Epoch() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.member.Fleet(); f != nil {
+		return f.Epoch
+	}
+	return 0
+}
+
 // PreviewEnd returns where this proxy's users are who would go to the backend if its drain ended: backend →
 // number of users.
 func (c *Cluster) PreviewEnd(backend string) (from map[string]int, err error) {
