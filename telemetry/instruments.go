@@ -260,7 +260,7 @@ func Instruments() []Instrument {
 			nil, nil},
 		{nameClusterProxies, Gauge, "{proxy}", "Proxies that the others count with, this one included.",
 			[]Attribute{{"state", "`living`, or `ended`: its Consul session has ended, and users that it may have connections for are moved only once it is removed"}}, nil},
-		{nameClusterStays, Gauge, "", "Buckets and users that this proxy has connections for and that are to be moved to another backend.",
+		{nameClusterStays, Gauge, "", "Buckets and users that this proxy has connections for at another backend than the fleet sends them to. They are moved, or rest until they have no connection (rebalance_rate 0).",
 			nil, nil},
 		{nameClusterLeaving, Gauge, "{user}", "Users who have connections by this proxy at a backend that users leave: an operator drains it, or Consul calls it draining. Its decrease is the rate.",
 			[]Attribute{{"backend", "the backend"}}, nil},

@@ -169,7 +169,7 @@ func (c undrainCommand) Run(env environment) error {
 	}
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.UndrainAnswer, error) { return a.Undrain(ctx, q) },
 		func(w io.Writer, a admin.UndrainAnswer) error {
-			_, err := fmt.Fprintf(w, "%s isn't drained by an operator any more (%s). Its users come back when they log in with no connection left, or at cluster.rebalance_rate\n", dash(a.Backend), stateWords(a))
+			_, err := fmt.Fprintf(w, "%s isn't drained by an operator any more (%s). %s\n", dash(a.Backend), stateWords(a), a.Return())
 			return err
 		})
 }
@@ -183,19 +183,19 @@ func stateWords(a admin.UndrainAnswer) string {
 
 // showDryUndrain says who would come back.
 func showDryUndrain(w io.Writer, all admin.Cluster[admin.UndrainAnswer]) error {
-	back, users, name, state := map[string]int{}, 0, "", ""
+	back, users, name, state, how := map[string]int{}, 0, "", "", ""
 	for _, p := range all.Proxies {
 		a := p.Answer
 		if a == nil {
 			continue
 		}
-		name, state, users = a.Backend, stateWords(*a), users+a.Users
+		name, state, how, users = a.Backend, stateWords(*a), a.Return(), users+a.Users
 		for from, n := range a.Back {
 			back[from] += n
 		}
 	}
-	fmt.Fprintf(w, "%s would not be drained by an operator any more (now %s): connections of %s would come back, when they log in with no connection left, or at cluster.rebalance_rate\n",
-		dash(name), state, count(users, "user"))
+	fmt.Fprintf(w, "%s would not be drained by an operator any more (now %s): connections of %s belong there and are elsewhere. %s\n",
+		dash(name), state, count(users, "user"), how)
 	for _, from := range slices.Sorted(maps.Keys(back)) {
 		fmt.Fprintf(w, "  %6d from %s\n", back[from], dash(from))
 	}

@@ -65,16 +65,44 @@ func TestADryRunSaysWhoWouldBeMoved(t *testing.T) {
 func TestADryRunSaysWhoWouldComeBack(t *testing.T) {
 	var out bytes.Buffer
 	all := admin.Cluster[admin.UndrainAnswer]{Proxies: []admin.FromProxy[admin.UndrainAnswer]{
-		{Answer: &admin.UndrainAnswer{Backend: "imap1", State: "draining", Users: 3, Back: map[string]int{"imap2": 2, "imap3": 1}}},
-		{Answer: &admin.UndrainAnswer{Backend: "imap1", State: "draining", Users: 4, Back: map[string]int{"imap3": 4}}},
+		{Answer: &admin.UndrainAnswer{Backend: "imap1", State: "draining", RebalanceRate: 40, Users: 3, Back: map[string]int{"imap2": 2, "imap3": 1}}},
+		{Answer: &admin.UndrainAnswer{Backend: "imap1", State: "draining", RebalanceRate: 40, Users: 4, Back: map[string]int{"imap3": 4}}},
 		{Proxy: "p3", Error: "it is away"},
 	}}
 	if err := showDryUndrain(&out, all); err == nil {
 		t.Error("a proxy that doesn't answer makes no difference")
 	}
-	for _, part := range []string{"imap1 would not be drained", "(now draining)", "connections of 7 users", "2 from imap2", "5 from imap3", "several of the 2 proxies", "p3: it is away"} {
+	for _, part := range []string{"imap1 would not be drained", "(now draining)", "connections of 7 users", "come back at 40 a second", "2 from imap2", "5 from imap3", "several of the 2 proxies", "p3: it is away"} {
 		if !strings.Contains(out.String(), part) {
 			t.Errorf("%q isn't in\n%s", part, out.String())
 		}
+	}
+}
+
+// With rebalance_rate 0 nothing is announced that doesn't happen.
+func TestUsersWhoRestAreNotSaidToMove(t *testing.T) {
+	now := time.Now()
+	soon := now.Add(90 * time.Second)
+	for _, c := range []struct {
+		a    admin.Agreement
+		want string
+	}{
+		{admin.Agreement{}, ""},
+		{admin.Agreement{Stays: 7, MovesEnd: &soon}, "7 buckets and users are to be moved, the last in 1m"},
+		{admin.Agreement{Stays: 1}, "1 bucket or user is to be moved"},
+		{admin.Agreement{Stays: 7, Resting: 7}, "7 buckets and users are elsewhere than new logins, and not moved: " + admin.RestWords},
+		{admin.Agreement{Stays: 7, Resting: 5}, "2 buckets and users are to be moved; 5 buckets and users are elsewhere than new logins, and not moved: " + admin.RestWords},
+	} {
+		got := c.a.Movement(now)
+		if !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%+v: %q, want %q", c.a, got, c.want)
+		}
+		if words := agreementWords(&c.a, admin.Status{Time: now}); !strings.HasSuffix(words, got) {
+			t.Errorf("status says %q", words)
+		}
+	}
+	none := admin.UndrainAnswer{}
+	if got := none.Return(); !strings.Contains(got, "No connected user is moved back") {
+		t.Error(got)
 	}
 }

@@ -122,8 +122,8 @@ func agreementWords(a *admin.Agreement, s admin.Status) string {
 	if s.Proxy.Isolated != "" {
 		text += "; ISOLATED: isolated = \"" + s.Proxy.Isolated + "\""
 	}
-	if a.Stays > 0 {
-		text += fmt.Sprintf("; %d buckets and users are to be moved", a.Stays)
+	if words := a.Movement(s.Time); words != "" {
+		text += "; " + words
 	}
 	if a.Waiting > 0 {
 		text += fmt.Sprintf("; %s", count(int(a.Waiting), "login")+" waiting")

@@ -105,6 +105,8 @@ type UndrainAnswer struct {
 	State    string `json:"state"`  // of the backend now
 	Reason   string `json:"reason"` // of the state
 	DryRun   bool   `json:"dry_run"`
+	// RebalanceRate is at how many users a second, over all proxies, those come back who are connected; 0: none does.
+	RebalanceRate float64 `json:"rebalance_rate"`
 	// Users is how many users with connections by this proxy would come back, Back where they are: backend → users. Only for a dry run.
 	Users int            `json:"users,omitempty"`
 	Back  map[string]int `json:"back,omitempty"`

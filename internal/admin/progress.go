@@ -42,6 +42,41 @@ func (d *Drain) Progress(now time.Time) string {
 	return text
 }
 
+// Movement says how many of the proxy's users aren't where the fleet sends them, and what becomes of them; "": all
+// are there.
+func (a *Agreement) Movement(now time.Time) string {
+	var parts []string
+	if n := a.Stays - a.Resting; n > 0 {
+		text := buckets(n) + " to be moved"
+		if a.MovesEnd != nil && a.MovesEnd.After(now) {
+			text += ", the last in " + Elapsed(a.MovesEnd.Sub(now))
+		}
+		parts = append(parts, text)
+	}
+	if a.Resting > 0 {
+		parts = append(parts, buckets(a.Resting)+" elsewhere than new logins, and not moved: "+RestWords)
+	}
+	return strings.Join(parts, "; ")
+}
+
+func buckets(n int) string {
+	if n == 1 {
+		return "1 bucket or user is"
+	}
+	return fmt.Sprintf("%d buckets and users are", n)
+}
+
+// RestWords is what becomes of users at a backend that is up, while another has come back.
+const RestWords = "cluster.rebalance_rate is 0, so users follow when they log in with no connection left"
+
+// Return says how the users of a backend come back to it.
+func (u *UndrainAnswer) Return() string {
+	if u.RebalanceRate == 0 {
+		return "No connected user is moved back: " + RestWords
+	}
+	return fmt.Sprintf("Its users come back at %.3g a second (cluster.rebalance_rate), or when they log in with no connection left", u.RebalanceRate)
+}
+
 // Left returns how many sessions have connections at the backend, or will have.
 func (d *Drain) Left() (n int) {
 	for at, some := range d.Sessions {

@@ -58,12 +58,16 @@ type Agreement struct {
 	Acked uint64 `json:"acked"` // the newest one that it has told the others it goes by
 	Users int    `json:"users"` // of whom it has connections to backends
 	Stays int    `json:"stays"` // buckets and users of them who are to be moved
+	// Resting is how many of Stays are left where they are until the users have no connection (rebalance_rate 0).
+	Resting int `json:"resting"`
+	// Moving is Stays and Resting in words; "": all users are where they are to be.
+	Moving string `json:"moving"`
 	// Waiting is how many logins and resumes wait for the proxies to agree.
 	Waiting int64      `json:"waiting"`
 	Renewed *time.Time `json:"renewed"` // when the last renewal of its Consul session was sent that succeeded; null: none was
 	// Outage is since when there is no fleet in Consul that it can go by; null: there is one.
 	Outage *time.Time `json:"outage"`
-	// MovesEnd is when the last bucket is moved for the first time; null: no proxy has users who are to be moved.
+	// MovesEnd is when the last bucket is moved for the first time; null: no proxy has users who are to be moved, or all of them rest.
 	MovesEnd *time.Time   `json:"moves_end"`
 	Proxies  []AgreedPeer `json:"proxies"` // all that the proxies count with, by id
 }

@@ -12,9 +12,10 @@ import (
 func (g *agreement) status() (a admin.Agreement, isolated string) {
 	s := g.part.Status()
 	a = admin.Agreement{
-		State: s.State, Epoch: s.Epoch, Acked: s.Acked, Users: s.Users, Stays: s.Stays, Waiting: g.part.Counts().Waiting,
+		State: s.State, Epoch: s.Epoch, Acked: s.Acked, Users: s.Users, Stays: s.Stays, Resting: s.Resting, Waiting: g.part.Counts().Waiting,
 		Renewed: given(s.Renewed), Outage: given(s.Outage), MovesEnd: given(s.MovesEnd), Proxies: []admin.AgreedPeer{},
 	}
+	a.Moving = a.Movement(time.Now())
 	for _, p := range s.Proxies {
 		one := admin.AgreedPeer{
 			ID: p.ID, Host: p.About.Host, Admin: p.About.Admin, Version: p.About.Version, Started: time.UnixMilli(p.About.Started),

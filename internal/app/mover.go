@@ -60,7 +60,7 @@ func (a mover) Undrain(ctx context.Context, q admin.UndrainRequest) (admin.Undra
 	case err != nil:
 		return admin.UndrainAnswer{}, refusal(err)
 	}
-	u := admin.UndrainAnswer{Backend: b.Name, StableID: b.ID, State: routing.Down.String(), Reason: "not listed", DryRun: q.DryRun}
+	u := admin.UndrainAnswer{Backend: b.Name, StableID: b.ID, State: routing.Down.String(), Reason: "not listed", DryRun: q.DryRun, RebalanceRate: a.agreement.part.Status().RebalanceRate}
 	for id, n := range back {
 		if u.Back == nil {
 			u.Back = map[string]int{}

@@ -64,6 +64,8 @@ type Member struct {
 	letGoAt  time.Time
 	asked    map[int]int64        // by bucket: the round of the schedule in which its users were asked to leave
 	askedOf  map[string]int64     // by user, for users' own stays
+	rests    map[string]bool      // users named in place of their bucket while it rests (Move.Settle)
+	namedAt  map[int]time.Time    // by bucket: when it was last replaced by names while it rested
 	anew     map[string]anew      // users who are asked to leave once more in the same turn
 	lately   map[string]time.Time // users who were asked to leave, and when
 	forgetAt time.Time            // when lately is cleaned
@@ -134,7 +136,7 @@ func New(o Options, now time.Time) (*Member, error) {
 		o: o, now: now, places: newPlaces(), holds: make(map[string]*hold), heads: make([]*hold, o.Buckets),
 		void: make([]uint64, o.Buckets), verdicts: make([]verdict, o.Buckets), ownAt: make([]place, o.Buckets),
 		orphans: make(map[string]orphan), told: make(map[string]uint64), down: make(map[string]time.Time),
-		asked: make(map[int]int64), askedOf: make(map[string]int64), anew: make(map[string]anew), yielding: make(map[string]time.Time),
+		asked: make(map[int]int64), rests: make(map[string]bool), namedAt: make(map[int]time.Time), askedOf: make(map[string]int64), anew: make(map[string]anew), yielding: make(map[string]time.Time),
 		wants: make(map[string]time.Time), flight: make(map[uint64]purpose), busy: make(map[purpose]bool),
 		retry: make(map[purpose]time.Time), stale: true, named: make(map[string]bool), lately: make(map[string]time.Time), drains: make(map[string]*draining),
 	}

@@ -1,6 +1,7 @@
 package agree
 
 import (
+	"slices"
 	"time"
 
 	"imapproxy/routing"
@@ -98,6 +99,7 @@ func (m *Member) forgetAsked() {
 //
 //	the backend is down, or its drain's time is over     at once, and again each second
 //	a user whom an operator has moved                    at once when the override came
+//	a user named while their bucket rests, with Settle   never, while the backend is up
 //	a bucket at a drained backend                        by the drain's schedule
 //	a user at a drained one, with a stay of their own    when the bucket had its turn
 //	a bucket at a backend that is up                     by Slow; never with Settle
@@ -127,6 +129,8 @@ func (m *Member) turns(user string, bucket int, id string) (Move, turnKind) {
 	switch {
 	case b == nil || b.State == routing.Down || d != nil && d.over(bucket, m.o.Buckets, m.now):
 		return move, always
+	case user != "" && move.Settle && b.State == routing.Up && m.rests[user] && !m.moved(user, id):
+		return move, never
 	case user != "" && (d == nil || m.moved(user, id)):
 		move.Begin, move.Cycle = move.Users, 0
 	case d != nil && user != "":
@@ -148,6 +152,35 @@ const (
 	always
 	never
 )
+
+// atRest reports whether the users of a stay are left where they are until they have no connection.
+func (m *Member) atRest(user string, bucket int, at place) bool {
+	_, kind := m.turns(user, bucket, m.places.ids[at])
+	return kind == never
+}
+
+// mayName reports whether the record may name the users of a bucket at rest in place of the bucket. All proxies that
+// have the bucket's stay have to name theirs before a user without connections may leave, so they begin with the same buckets. A
+// bucket that was named, and that was followed to another proxy since, isn't named again for nameAgain. The names of
+// all proxies are read by each one at each change: the more proxies, the fewer names.
+func (m *Member) mayName(bucket int, rec *Record) bool {
+	room := fullNames * 3 / 4 // the rest is for buckets that are being moved
+	if m.latest != nil && len(m.latest.Proxies) > 0 {
+		room = min(room, allNames/len(m.latest.Proxies))
+	}
+	named, ok := m.namedAt[bucket]
+	return len(rec.Users) < room && (!ok || m.now.Sub(named) >= nameAgain)
+}
+
+// changedLately reports whether an override of the user came or went with one of the fleets that are kept.
+func (m *Member) changedLately(user string) bool {
+	for _, t := range m.tables[1:] {
+		if slices.ContainsFunc(t.Changes, func(c Change) bool { return c.User == user }) {
+			return true
+		}
+	}
+	return false
+}
 
 // moved reports whether an override sends the user to a backend other than id that is up.
 func (m *Member) moved(user, id string) bool {

@@ -125,6 +125,8 @@ const (
 	again     = 200 * time.Millisecond // the pause after a request whose outcome isn't known
 	fewUsers  = 16                     // a bucket with so many users or fewer may be replaced by the users' names (rule 7)
 	fullNames = 1024                   // a record that names so many users replaces no more buckets
+	allNames  = 3000                   // users whom all records together name for buckets at rest
+	nameAgain = 5 * time.Minute        // a bucket at rest is replaced by names once in this time
 )
 
 // shardRoom bounds the keys overrides/NN that one Txn writes, so that it isn't larger than Consul takes.

@@ -53,7 +53,7 @@ func (n *node) start() {
 	m, err := New(Options{
 		ID: n.id(), Storage: w.storage, Users: "as they are", TTL: simTTL, AgreeWithin: simWithin, CloseWithin: 500 * time.Millisecond,
 		Isolated: w.mode, Buckets: 4,
-		Policy: Policy{PanicThreshold: 0.7, PanicWindow: 3 * time.Second, FailoverAfter: 3 * time.Second, FlapDamp: simDamp, MoveRate: 5, RebalanceRate: 5},
+		Policy: Policy{PanicThreshold: 0.7, PanicWindow: 3 * time.Second, FailoverAfter: 3 * time.Second, FlapDamp: simDamp, MoveRate: 5, RebalanceRate: w.slow},
 	}, n.clock())
 	if err != nil {
 		w.fail("%v", err)

@@ -39,6 +39,7 @@ type world struct {
 	storage routing.Storage
 	homes   map[string]string // placements
 	rates   bool              // clocks run apart
+	slow    float64           // RebalanceRate
 	wrecks  bool              // operators wreck what stands in Consul
 	noStart time.Duration     // no process is started until then
 	saved   []saved
@@ -104,7 +105,7 @@ var epoch0 = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 func newWorld(seed uint64, mode Mode, without rule, driver driverRule) *world {
 	w := &world{
 		rng: rand.New(rand.NewPCG(seed, 0x1a4f)), conns: make(map[string][]*conn), mode: mode, without: without, driver: driver, storage: routing.Shared,
-		changedAt: make(map[string]time.Duration), undrained: make(map[string]bool), trace: func(string, ...any) {}, discovery: 1,
+		changedAt: make(map[string]time.Duration), undrained: make(map[string]bool), trace: func(string, ...any) {}, discovery: 1, slow: 5,
 	}
 	w.consul = newFakeConsul(w)
 	for i := range 6 {

@@ -234,3 +234,10 @@ func different(t *testing.T, n int, mode Mode, how func(*world)) {
 		t.Errorf("the simulation does too little: %d claims served in %d worlds", s, n)
 	}
 }
+
+// With Settle users at backends that are up rest, and their buckets are replaced by their names.
+func TestSimulationOfUsersWhoRest(t *testing.T) {
+	for _, mode := range []Mode{Hold, Serve} {
+		different(t, 600, mode, func(w *world) { w.slow = -1 })
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"imapproxy/routing"
 )
 
 // Status is what operators are shown of this proxy's part.
@@ -15,18 +17,19 @@ type Status struct {
 	Deadline time.Time
 	Users    int // of whom this proxy has connections
 	Stays    int // buckets and users that aren't where the fleet sends them
+	Resting  int // those of them that are left where they are until they have no connection (Move.Settle)
 	Waiting  int // users whose stay at another proxy is to be followed
 	Outage   time.Time
 	Proxies  []ProxyStatus
-	MovesEnd time.Time // when the last bucket's turn is; zero: nothing is being moved
+	MovesEnd time.Time // when the last bucket's turn is; zero: nothing is being moved, or what isn't moved rests
 	Drains   []DrainStatus
 	Pauses   []Pause // those that are over, too
 	// Overrides is the number of users with an override.
 	Overrides int
 	// At is the number of users of whom this proxy has connections, by backend.
 	At map[string]int
-	// MoveRate is the policy's.
-	MoveRate float64
+	// MoveRate and RebalanceRate are the policy's.
+	MoveRate, RebalanceRate float64
 }
 
 // DrainStatus is the progress of a drain at this proxy.
@@ -73,7 +76,7 @@ type ProxyStatus struct {
 // Status returns the status for admin pages and the command line.
 func (m *Member) Status(now time.Time) Status {
 	m.at(now)
-	s := Status{Renewed: m.renewed, Users: len(m.holds), Waiting: len(m.wants), Outage: m.outage, At: make(map[string]int), MoveRate: m.o.Policy.MoveRate}
+	s := Status{Renewed: m.renewed, Users: len(m.holds), Waiting: len(m.wants), Outage: m.outage, At: make(map[string]int), MoveRate: m.o.Policy.MoveRate, RebalanceRate: max(0, m.o.Policy.RebalanceRate)}
 	for at, n := range m.usersAt {
 		if n > 0 {
 			s.At[m.places.ids[at]] = n
@@ -90,7 +93,7 @@ func (m *Member) Status(now time.Time) Status {
 		s.Epoch, s.Drains, s.Pauses, s.Overrides = m.fleet.Epoch, m.drainStatus(), m.fleet.Pauses, m.countOverrides()
 	}
 	if m.own != nil {
-		s.Acked, s.Stays = m.own.Acked, stays(m.own)
+		s.Acked, s.Stays, s.Resting = m.own.Acked, stays(m.own), m.resting(m.own)
 	}
 	if m.latest != nil {
 		for _, p := range m.latest.Proxies {
@@ -98,7 +101,7 @@ func (m *Member) Status(now time.Time) Status {
 			if o, ok := m.orphans[p.ID]; ok {
 				one.Dead = o.since.Add(max(m.o.TTL, time.Duration(p.TTL)*time.Millisecond))
 			}
-			if m.fleet != nil && one.Stays > 0 {
+			if m.fleet != nil && one.Stays > m.resting(p.Record) {
 				s.MovesEnd = m.fleet.Move.End()
 			}
 			s.Proxies = append(s.Proxies, one)
@@ -113,6 +116,27 @@ func stays(r *Record) int {
 	for _, buckets := range r.Buckets {
 		for range buckets.All {
 			n++
+		}
+	}
+	return n
+}
+
+// resting returns the number of a record's stays that rest.
+func (m *Member) resting(r *Record) (n int) {
+	if m.fleet == nil || !m.fleet.Move.Settle {
+		return 0
+	}
+	for id, buckets := range r.Buckets {
+		for b := range buckets.All {
+			if m.atRest("", b, m.places.of(id)) {
+				n++
+			}
+		}
+	}
+	for user, id := range r.Users {
+		b := m.fleet.backend(id)
+		if b != nil && b.State == routing.Up && !m.moved(user, id) && (m.rests[user] || r != m.own) {
+			n++ // why another proxy has named them isn't known
 		}
 	}
 	return n

@@ -1,6 +1,7 @@
 package agree
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -90,6 +91,11 @@ func (m *Member) switchRecord(rec *Record) {
 			freed[c.User] = true
 		}
 	}
+	for user := range m.rests {
+		if _, has := rec.Users[user]; !has || freed[user] {
+			delete(m.rests, user)
+		}
+	}
 	newest := &m.tables[len(m.tables)-1]
 	rec.Acked, rec.Made = newest.Epoch, newest.Made
 	if !m.has(ruleStays) {
@@ -146,7 +152,9 @@ func (m *Member) followStays(rec *Record) []TxnOp {
 		whom := &m.view.Proxies[v.whom]
 		at := m.places.ids[v.at]
 		if _, ofUser := whom.Users[user]; ofUser {
-			rec.Users[user] = at
+			if rec.Users[user] = at; m.override(user) == "" && !m.changedLately(user) {
+				m.rests[user] = true // the other proxy may have named them while they rest
+			}
 		} else {
 			rec.setStay(bucket, at)
 		}
@@ -164,7 +172,8 @@ func (m *Member) followStays(rec *Record) []TxnOp {
 // letGoStays is rule 4: it takes out the stays for which this proxy has no connections any more and no claim
 // waits. It also does what rule 7 says of few users: if the second half of a bucket's turn has begun and few
 // of its users are left, the record names these users in place of the bucket. Readings from before this
-// record are void for these buckets.
+// record are void for these buckets. The same is done for buckets that rest where they are (Move.Settle), so that
+// those of their users who have no connection go where the fleet sends them.
 func (m *Member) letGoStays(rec *Record) (any bool) {
 	if !m.mayLetGo(rec) {
 		return false
@@ -177,11 +186,12 @@ func (m *Member) letGoStays(rec *Record) (any bool) {
 	for user := range rec.Users {
 		if b := m.bucket(user); m.holds[user] == nil && !wanted[b] {
 			delete(rec.Users, user)
+			delete(m.rests, user)
 			m.void[b], any = rec.Seq, true
 		}
 	}
-	for at, buckets := range m.own.Buckets {
-		for b := range buckets.All {
+	for _, at := range slices.Sorted(maps.Keys(m.own.Buckets)) { // in the same order at all proxies, since room is short
+		for b := range m.own.Buckets[at].All {
 			if wanted[b] || !rec.Buckets[at].Has(b) || b >= len(m.heads) {
 				continue
 			}
@@ -191,11 +201,19 @@ func (m *Member) letGoStays(rec *Record) (any bool) {
 					held = append(held, h.user)
 				}
 			}
-			if len(held) > 0 && !(len(held) <= fewUsers && m.late(b, m.places.of(at)) && len(rec.Users) < fullNames) {
+			rest := m.atRest("", b, m.places.of(at))
+			switch {
+			case len(held) == 0:
+			case len(held) > fewUsers, !rest && (!m.late(b, m.places.of(at)) || len(rec.Users) >= fullNames), rest && !m.mayName(b, rec):
 				continue
+			case rest:
+				m.namedAt[b] = m.now
 			}
 			for _, user := range held {
 				rec.Users[user] = m.places.ids[m.holds[user].at]
+				if rest {
+					m.rests[user] = true
+				}
 			}
 			rec.setStay(b, "")
 			m.void[b], any = rec.Seq, true

@@ -163,15 +163,20 @@ async function showFleet() {
   }
 }
 
-// showDrains shows how far each proxy is with the backends that users leave, in the words of imapproxy drain --watch.
+// showDrains shows how far each proxy is with the backends that users leave, in the words of imapproxy drain --watch, and of the other
+// users who aren't where the fleet sends them, in those of imapproxy status.
 let draining = false;
 async function showDrains() {
   if (draining) return;
   draining = true;
   try {
     const list = [];
+    const name = (p) => p.proxy + (p.own ? " (this one)" : "");
     for (const p of (await get("v1/cluster/backends")).proxies) {
-      for (const s of p.answer ? p.answer.drains : []) list.push([p.proxy + (p.own ? " (this one)" : ""), s.words]);
+      for (const s of p.answer ? p.answer.drains : []) list.push([name(p), s.words]);
+    }
+    for (const p of (await get("v1/cluster/status")).proxies) {
+      if (p.answer && p.answer.agreement && p.answer.agreement.moving) list.push([name(p), p.answer.agreement.moving]);
     }
     rows("drains", list, (cells) => cells);
     $("leaving").hidden = !list.length;
