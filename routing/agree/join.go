@@ -53,7 +53,7 @@ func (m *Member) join(r *Reading) {
 // resume makes this proxy go on with its key, which the other proxies have counted all along.
 func (m *Member) resume(r *Reading, mine *Proxy) {
 	m.phase, m.relock = inside, true
-	m.own, m.ownIndex, m.seq = mine.Record, mine.Index, max(m.seq, mine.Seq)
+	m.own, m.ownIndex, m.wroteAt, m.seq = mine.Record, mine.Index, m.now, max(m.seq, mine.Seq)
 	if r.Fleet.Epoch > m.fleet.Epoch {
 		m.switchTo(r)
 	}
@@ -162,7 +162,7 @@ func (m *Member) joined(r Result) {
 
 func (m *Member) enter(rec *Record, index uint64, by *Reading) {
 	m.phase, m.removed, m.relock = inside, false, false
-	m.own, m.ownIndex, m.view = rec, index, nil
+	m.own, m.ownIndex, m.wroteAt, m.view = rec, index, m.now, nil
 	m.switchTo(by)
 	m.effect(Effect{Kind: Joined, Text: fmt.Sprintf("epoch %d", by.Fleet.Epoch)})
 	m.back()

@@ -45,10 +45,12 @@ type Member struct {
 	joining    *joining
 
 	// What it has read.
-	latest  *Reading
-	view    *Reading // the last good reading, which claims go by
-	void    []uint64 // by bucket: a reading in which this proxy's own record has a lower Seq is void
-	orphans map[string]orphan
+	latest *Reading
+	// latestAt is when latest was taken in, wroteAt when ownIndex was.
+	latestAt, wroteAt time.Time
+	view              *Reading // the last good reading, which claims go by
+	void              []uint64 // by bucket: a reading in which this proxy's own record has a lower Seq is void
+	orphans           map[string]orphan
 	// restored is when this proxy last noticed that Consul's state had been restored from an earlier one.
 	restored time.Time
 	outage   time.Time         // since when there is no fleet that it can use; zero: there is one

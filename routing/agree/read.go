@@ -13,11 +13,11 @@ import (
 
 // read takes in a reading.
 func (m *Member) read(r *Reading) {
-	if m.latest != nil && r.Index < m.latest.Index && !r.Consistent {
+	if m.latest != nil && r.Index < m.latest.Index && (!r.Consistent || r.before(m.latestAt)) {
 		return
 	}
 	restored := m.latest != nil && wentBack(m.latest, r)
-	m.latest = r
+	m.latest, m.latestAt = r, m.now
 	m.tell(r)
 	m.watchOrphans(r)
 	if restored && m.has(ruleRestored) {
@@ -30,7 +30,7 @@ func (m *Member) read(r *Reading) {
 		m.lose("Consul's state was restored", true)
 		return
 	}
-	if !r.Consistent && r.Index < m.ownIndex {
+	if r.Index < m.ownIndex && (!r.Consistent || r.before(m.wroteAt)) {
 		return // from before this proxy's last write
 	}
 	mine := r.proxy(m.o.ID)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Pair is a key below the prefix, as Consul's KV returns it.
@@ -22,6 +23,9 @@ type Reading struct {
 	// Consistent says that the leader was asked (Consul's mode `consistent`). Only such a reading may have a
 	// lower index than one before it, which then shows that Consul's state was restored.
 	Consistent bool
+	// Sent is when it was asked for, by the proxy's own clock; zero: just now. Answers may come in another order than the
+	// requests were made in: a lower index shows nothing if the reading was asked for before what it is compared with was known.
+	Sent time.Time
 
 	Fleet      *Fleet // nil: there is no key, or its value can't be used (Problems)
 	FleetIndex uint64 // of the key, whatever its value; 0: there is none
@@ -37,6 +41,9 @@ type Reading struct {
 	unfit *Fleet
 	sum   uint64
 }
+
+// before reports whether the reading was asked for before a time.
+func (r *Reading) before(t time.Time) bool { return !r.Sent.IsZero() && r.Sent.Before(t) }
 
 // Proxy is the key of a proxy.
 type Proxy struct {

@@ -62,8 +62,13 @@ func (m *Member) done(p purpose, r Result) {
 			m.lose("its Consul session has ended", false)
 		}
 	case forReading:
+		if r.Reading != nil {
+			r.Reading.Sent = r.Sent
+		}
 		switch {
 		case !ok || r.Reading == nil:
+		case m.latest != nil && r.Reading.Index < m.latest.Index && r.Reading.before(m.latestAt):
+			// The watch has had a later one meanwhile. It is asked for again.
 		case m.phase == outside:
 			m.read(r.Reading)
 			m.later(forReading, gather) // unless it joins by this reading

@@ -108,6 +108,10 @@ func (n *node) do(e Effect) {
 	w := n.w
 	w.trace("%s: effect %d %s %s %s %v", n.id(), e.Kind, e.User, e.Backend, e.Text, e.Err)
 	switch e.Kind {
+	case Isolated:
+		if strings.Contains(e.Text, "restored") && !w.wrecks && w.without == 0 {
+			w.fail("%s takes Consul's state for a restored one", n.id())
+		}
 	case LetGo:
 		if !e.Abort && w.chance(0.3) {
 			return // it can't be parked now

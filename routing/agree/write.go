@@ -230,7 +230,7 @@ func (m *Member) mayLetGo(rec *Record) bool {
 // confirm records that Consul has the pending record.
 func (m *Member) confirm(index uint64) {
 	acked := m.own == nil || m.own.Acked != m.pending.Acked
-	m.own, m.ownIndex, m.pending, m.fate = m.pending, index, nil, 0
+	m.own, m.ownIndex, m.wroteAt, m.pending, m.fate = m.pending, index, m.now, nil, 0
 	if m.relock {
 		m.relock, m.removed = false, false
 		m.back()

@@ -255,7 +255,11 @@ func (k *consul) next(ctx context.Context, index uint64, asks bool) (*agree.Read
 	if err != nil {
 		return nil, err
 	}
+	sent := time.Now()
 	r, err := k.read(client, q.WithContext(ctx))
+	if r != nil {
+		r.Sent = sent
+	}
 	return r, k.failed(err)
 }
 

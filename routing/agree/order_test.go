@@ -1,0 +1,39 @@
+package agree
+
+import (
+	"testing"
+	"time"
+
+	"imapproxy/routing"
+)
+
+// A reading that was asked for early, and comes after the watch has had a later one, isn't taken for one of a
+// restored state: the proxy would be isolated, close its connections, and wait for a TTL.
+func TestAReadingThatComesLate(t *testing.T) {
+	a := newAlone(t, Options{Isolated: Hold})
+	a.fleet(1, routing.Up, routing.Up)
+	a.pass(time.Minute)
+	sent := a.now
+	early := a.consul.do(Op{Kind: Read})
+	early.Sent = sent
+	if !a.m.send(forReading, Op{Kind: Read}) {
+		t.Fatal("another one is under way")
+	}
+	ops, _ := a.m.Take()
+	if len(ops) != 1 || ops[0].Kind != Read {
+		t.Fatalf("%+v", ops)
+	}
+	a.later(1)
+	a.fleet(2, routing.Up, routing.Draining) // the proxy acks it, too
+	if a.m.latest.Index <= early.Reading.Index || a.m.own.Acked != a.m.fleet.Epoch {
+		t.Fatal("nothing has changed meanwhile")
+	}
+	a.m.Done(ops[0].ID, early, a.now)
+	a.settle()
+	if s := a.m.Status(a.now); s.State != "joined" {
+		t.Errorf("it is %s", s.State)
+	}
+	if closed := a.take(CloseAll); len(closed) > 0 {
+		t.Error("all connections are closed")
+	}
+}
