@@ -68,6 +68,7 @@ func (c checkCommand) Run(env environment) error {
 	}
 	k.users(env.ctx)
 	k.fleet(env.ctx)
+	k.proxies(env.ctx)
 	if env.ctx.Err() != nil {
 		return errors.New("interrupted")
 	}

@@ -8,7 +8,8 @@
 // Imports docs, internal/admin, internal/app, internal/config, internal/dev,
 // internal/handover, internal/task, internal/wiring, proxy, proxy/auth,
 // proxy/imapclient, proxy/park, proxy/park/resync, proxy/session, proxy/upstream,
-// proxy/wire, routing, routing/discovery and telemetry. Imported by none.
+// proxy/wire, routing, routing/agree, routing/cluster, routing/discovery and
+// telemetry. Imported by none.
 package main
 
 import (

@@ -424,7 +424,7 @@ func TestThePageFitsTheAnswers(t *testing.T) {
 		}
 	}
 	// All proxies are shown, in a part of their own that is hidden where there is one.
-	for _, part := range []string{`<section id="fleet" hidden>`, `id="proxies"`, `<section id="leaving" hidden>`, `id="drains"`} {
+	for _, part := range []string{`<section id="fleet" hidden>`, `id="proxies"`, `<section id="leaving" hidden>`, `id="drains"`, `<section id="moving" hidden>`, `id="moves"`} {
 		if !strings.Contains(text, part) {
 			t.Errorf("the page has no %s", part)
 		}

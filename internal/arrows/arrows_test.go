@@ -21,7 +21,7 @@ const (
 // room stands here even if it imports nothing, so that a new one is noticed.
 var arrows = map[string][]string{
 	"cmd/imapproxy": {
-		"proxy", "proxy/auth", "proxy/imapclient", "proxy/upstream", "proxy/park", "proxy/park/resync", "proxy/wire", "routing", "routing/discovery",
+		"proxy", "proxy/auth", "proxy/imapclient", "proxy/upstream", "proxy/park", "proxy/park/resync", "proxy/wire", "routing", "routing/agree", "routing/cluster", "routing/discovery",
 		"telemetry", "internal/config", "internal/admin", "internal/dev", "internal/app", "internal/task", "internal/wiring", "internal/handover", "docs", "proxy/session",
 	},
 	"proxy": {

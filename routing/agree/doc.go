@@ -46,5 +46,6 @@
 // The tests are a simulation with a fake of Consul and faults (sim_test.go); routing/agree/epochs is a
 // program that checks the rules.
 //
-// Imports routing. Imported by internal/app, internal/wiring and routing/cluster.
+// Imports routing. Imported by cmd/imapproxy, internal/app, internal/wiring and
+// routing/cluster.
 package agree

@@ -47,6 +47,7 @@ func (m *Member) Reconfigure(s Settings, now time.Time) error {
 	}
 	was := m.o.Isolated
 	m.o = o
+	m.o.About.Settings = o.words()
 	if m.isolated && was == Serve && o.Isolated == Hold {
 		m.effect(Effect{Kind: CloseAll, Text: "this proxy is isolated, and was told to hold"})
 	}

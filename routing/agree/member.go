@@ -144,6 +144,7 @@ func New(o Options, now time.Time) (*Member, error) {
 	}
 	m.writer = newWriter()
 	m.o.About.Started = now.UnixMilli()
+	m.o.About.Settings = m.o.words()
 	return m, nil
 }
 

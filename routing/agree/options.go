@@ -3,6 +3,7 @@ package agree
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"imapproxy/routing"
@@ -110,6 +111,39 @@ type Settings struct {
 	AgreeWithin time.Duration
 	Isolated    Mode
 	Policy      Policy
+}
+
+// words returns the settings as About has them.
+func (o *Options) words() string {
+	isolated := "serve"
+	if o.Isolated == Hold {
+		isolated = "hold"
+	}
+	p := o.Policy
+	return fmt.Sprintf("agree_within=%v isolated=%s move_rate=%g rebalance_rate=%g panic_threshold=%g failover_after=%v flap_damp=%v",
+		o.AgreeWithin, isolated, p.MoveRate, max(p.RebalanceRate, 0), p.PanicThreshold, p.FailoverAfter, p.FlapDamp)
+}
+
+// Differences returns the settings in which a proxy with these options differs from another one, as "NAME (here
+// VALUE, there VALUE)". A proxy of an earlier release doesn't tell its settings.
+func (o Options) Differences(other About) (all []string) {
+	o.ID = "none" // check is no proxy
+	o, err := o.withDefaults()
+	if err != nil || other.Settings == "" {
+		return nil
+	}
+	there := make(map[string]string)
+	for _, one := range strings.Fields(other.Settings) {
+		name, value, _ := strings.Cut(one, "=")
+		there[name] = value
+	}
+	for _, one := range strings.Fields(o.words()) {
+		name, value, _ := strings.Cut(one, "=")
+		if is, ok := there[name]; ok && is != value {
+			all = append(all, fmt.Sprintf("%s (here %s, there %s)", name, value, clip(is)))
+		}
+	}
+	return all
 }
 
 // trust returns for how long a proxy may trust what it knows, counted from when its last successful renewal

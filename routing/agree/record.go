@@ -41,6 +41,7 @@ type About struct {
 	Process  int    `json:"process,omitempty"`  // id of the process there
 	Started  int64  `json:"started,omitempty"`  // milliseconds since 1970, by its own clock
 	Config   string `json:"config,omitempty"`   // digest of the configuration
+	Settings string `json:"settings,omitempty"` // of the agreement, that should be the same everywhere: NAME=VALUE, with spaces between
 	Clock    int64  `json:"clock,omitempty"`    // milliseconds since 1970, when the record was written
 	Succeeds string `json:"succeeds,omitempty"` // id of the process that this one replaces, in an upgrade
 }

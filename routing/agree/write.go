@@ -46,7 +46,7 @@ func (m *Member) publish() {
 
 // record returns the next record, and the checks of its Txn; nil if there is nothing to write.
 func (m *Member) record() (*Record, []TxnOp) {
-	if !m.relock && m.own.Acked == m.fleet.Epoch && len(m.wants) == 0 && !m.mayLetGo(m.own) && slices.Equal(m.own.Unreachable, m.unreachable) {
+	if !m.relock && m.own.Acked == m.fleet.Epoch && len(m.wants) == 0 && !m.mayLetGo(m.own) && slices.Equal(m.own.Unreachable, m.unreachable) && m.own.About.Settings == m.o.About.Settings {
 		return nil, nil // the usual case
 	}
 	rec := m.own.clone()
@@ -54,7 +54,7 @@ func (m *Member) record() (*Record, []TxnOp) {
 	rec.About, rec.TTL = m.o.About, m.o.TTL.Milliseconds()
 	rec.About.Clock = m.now.UnixMilli()
 	var checks []TxnOp
-	write := m.relock
+	write := m.relock || m.own.About.Settings != m.o.About.Settings
 	if m.own.Acked != m.fleet.Epoch {
 		m.switchRecord(rec)
 		write = true

@@ -5,10 +5,11 @@
 //   - cluster.go: the Cluster, its lock, and its goroutines
 //   - claim.go: Claim and Hold; each connection to a backend has a Hold while it lives
 //   - consul.go: the requests to Consul
+//   - try.go: Try, which tries the rights of a token
 //
 // One lock guards the Member. Nothing waits under it: requests, effects and waiting claims are handled
 // outside it.
 //
 // Imports routing, routing/agree, routing/discovery and telemetry. Imported by
-// internal/app and internal/wiring.
+// cmd/imapproxy, internal/app and internal/wiring.
 package cluster

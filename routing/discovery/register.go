@@ -26,6 +26,7 @@ const (
 	metaInstance = "instance"
 	metaPID      = "pid"
 	metaStarted  = "started"
+	metaAgrees   = "agrees"   // the process agrees with the others on where users are; "yes"
 	metaStarting = "starting" // the process has asked to serve alone, and doesn't serve yet
 )
 
@@ -307,6 +308,9 @@ func (r *registrar) meta() map[string]string {
 	meta := map[string]string{
 		"kind": proxyKind, "version": r.opts.Version, metaInstance: r.opts.Instance, metaPID: strconv.Itoa(os.Getpid()),
 		metaStarted: r.opts.Started.UTC().Format(time.RFC3339Nano),
+	}
+	if r.opts.Agreed {
+		meta[metaAgrees] = "yes"
 	}
 	for k, v := range r.opts.Meta {
 		meta[k] = v

@@ -156,27 +156,28 @@ async function showFleet() {
     const cells = all.flatMap((p) => [proxyCells(p), ...((p.answer && p.answer.leaving) || []).map((l) => leavingCells(p, l))]);
     rows("proxies", cells, (row) => row);
     $("fleet").hidden = cells.length < 2;
+    // Users who aren't where the fleet sends them, in the words of imapproxy status.
+    const moving = answered.filter((p) => p.answer && p.answer.agreement && p.answer.agreement.moving)
+      .map((p) => [p.proxy + (p.own ? " (this one)" : ""), p.answer.agreement.moving]);
+    rows("moves", moving, (cells) => cells);
+    $("moving").hidden = !moving.length;
   } catch (e) {
+    $("moving").hidden = true;
     $("fleet").hidden = true; // what is wrong stands above, where it concerns this proxy
   } finally {
     asking = false;
   }
 }
 
-// showDrains shows how far each proxy is with the backends that users leave, in the words of imapproxy drain --watch, and of the other
-// users who aren't where the fleet sends them, in those of imapproxy status.
+// showDrains shows how far each proxy is with the backends that users leave, in the words of imapproxy drain --watch.
 let draining = false;
 async function showDrains() {
   if (draining) return;
   draining = true;
   try {
     const list = [];
-    const name = (p) => p.proxy + (p.own ? " (this one)" : "");
     for (const p of (await get("v1/cluster/backends")).proxies) {
-      for (const s of p.answer ? p.answer.drains : []) list.push([name(p), s.words]);
-    }
-    for (const p of (await get("v1/cluster/status")).proxies) {
-      if (p.answer && p.answer.agreement && p.answer.agreement.moving) list.push([name(p), p.answer.agreement.moving]);
+      for (const s of p.answer ? p.answer.drains : []) list.push([p.proxy + (p.own ? " (this one)" : ""), s.words]);
     }
     rows("drains", list, (cells) => cells);
     $("leaving").hidden = !list.length;
