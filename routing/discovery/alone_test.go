@@ -91,7 +91,7 @@ func TestOfProxiesThatStartAtOnceOneServes(t *testing.T) {
 		}
 		log, stop := registering(t, a, func(o *RegisterOptions) {
 			mine := options(first, round)
-			o.ID, o.Port, o.Instance = mine.ID, mine.Port, mine.Instance
+			o.ID, o.Port, o.Instance, o.Interval = mine.ID, mine.Port, mine.Instance, mine.Interval // of some seconds: on a busy machine a short check lapses
 		})
 		log.wait(t, "registered in consul")
 		if others, err := Alone(t.Context(), options((first+1)%n, round+100)); err != nil || len(others) != 1 {

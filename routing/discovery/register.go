@@ -270,8 +270,13 @@ func (r *registrar) pass(ctx context.Context, client *api.Client) error {
 	return client.Agent().UpdateTTLOpts("service:"+r.opts.ID, "serving", api.HealthPassing, (&api.QueryOptions{}).WithContext(ctx))
 }
 
-// register makes or replaces the entry; have is what is there.
+// register makes or replaces the entry; have is what is there. A check that is replaced keeps its state, so that of a
+// request to serve alone (Alone) passes before the entry is replaced: a proxy that asks in between would
+// take this one for dead, and serve too.
 func (r *registrar) register(ctx context.Context, client *api.Client, have *api.AgentService) error {
+	if have != nil && have.Meta[metaStarting] != "" && have.Meta[metaInstance] == r.opts.Instance && r.opts.CheckHTTP == "" {
+		_ = r.pass(ctx, client) // ensure tries again
+	}
 	ctx, cancel := r.call(ctx)
 	defer cancel()
 	check := &api.AgentServiceCheck{TTL: (3 * r.opts.Interval).String()}
