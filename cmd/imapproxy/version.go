@@ -18,9 +18,15 @@ func versionLine() string {
 	return fmt.Sprintf("imapproxy %s %s %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// version is the module's version and commit, as the go command stamped them into
+// release is the version of a package, which its build sets: -ldflags "-X main.release=1.0".
+var release string
+
+// version is the release, or else the module's version and commit, as the go command stamped them into
 // the program.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
