@@ -185,3 +185,32 @@ func TestAFetchThatIsLostInCatchUpIsntTold(t *testing.T) {
 		t.Errorf("the client was told %v, then %s", told, r)
 	}
 }
+
+// Of a response with a line of more than 16 KiB, what the client was told behind that line isn't known. Its next literal may
+// be the same as the one before: that isn't taken for the place at which the response stopped.
+func TestAFetchWithALongLineIsContinuedOnce(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	k := p.stays("SELECT INBOX")
+	text := strings.Repeat("0123456789", 30)
+	first := "* 2 FETCH (UID 2 BODY[1] {300}\r\n" + text
+	second := " BODYSTRUCTURE (\"" + strings.Repeat("x", 17<<10) + "\") BODY[2] {300}\r\n" + text
+	cuts := []int{len(first) - 200, len(first) + len(second) - 200}
+	var n atomic.Int32
+	p.on("UID FETCH", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
+		answer := first + second + ")\r\n" + cmd.Tag() + " OK done\r\n"
+		if i := int(n.Add(1)); i <= len(cuts) {
+			_ = b.SendRaw(answer[:cuts[i-1]])
+			return io.EOF
+		}
+		return b.SendRaw(answer)
+	})
+	k.Write("f UID FETCH 2 (BODY.PEEK[1] BODYSTRUCTURE BODY.PEEK[2])")
+	told, err := io.ReadAll(k.Conn.Conn)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Error(err) // the session goes on
+	}
+	if want := (first + second)[:cuts[1]]; string(told) != want {
+		t.Errorf("the client was told %d octets, %d of them the response: ...%.100q", len(told), len(want), told[min(len(told), len(want)):])
+	}
+	p.ended(session.ReasonBackendLostInner)
+}

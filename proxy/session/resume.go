@@ -193,10 +193,10 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume, asked time.Time
 	idle := s.park.idle
 	s.park.view, s.park.idle = nil, false
 	s.park.mu.Unlock()
-	star, ends := s.park.star, s.park.ends
-	s.park.star, s.park.ends = 0, false // they apply to this command only
+	star := s.park.star
+	s.park.star = 0 // it applies to this command only
 	switch {
-	case idle && ends:
+	case idle && s.park.deferred != nil && s.park.deferred.ends:
 		s.endIdle()
 	case idle:
 		s.backToIdle(c, track.ModeIdle)

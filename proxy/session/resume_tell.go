@@ -27,7 +27,7 @@ func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 	moved := d.HasExpunge() || !d.New.Empty()
 	s.park.mu.Lock()
 	v, idle := s.park.view, s.park.idle
-	s.park.state, s.park.deferred, s.park.star, s.park.ends = nil, nil, 0, false
+	s.park.state, s.park.deferred, s.park.star = nil, nil, 0
 	if s.park.hasCommand && !idle && moved {
 		s.park.star = track.StarValue(v.UIDs, s.park.verb)
 	}
@@ -50,7 +50,7 @@ func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 		}
 		n, err := view.NewSequenceMap(v.After(now).UIDs, uids)
 		if err == nil {
-			s.park.deferred, s.park.ends = &deferred{missed: d, view: v, n: n}, idle
+			s.park.deferred = &deferred{missed: d, view: v, n: n, ends: idle}
 		}
 		return err
 	}

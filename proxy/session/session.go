@@ -205,7 +205,6 @@ type parkState struct {
 	leaving  track.Leaving
 	star     uint32 // the UID or number that the command's "*" means; 0: what the backend takes it for
 	deferred *deferred
-	ends     bool // the command is DONE, and the proxy answers it, since more has arrived after it
 	cutIdle  bool // the client was in IDLE when the connection was lost
 	losses   losses
 	cutFetch *cutFetch // a FETCH that is to be continued; nil: there is none
@@ -231,6 +230,7 @@ type deferred struct {
 	missed view.Difference
 	view   *view.View       // the client's view before missed
 	n      view.SequenceMap // includes the new messages in missed, which change no number
+	ends   bool             // the command is DONE, and the proxy answers it, since more has arrived after it
 }
 
 // control is what a session shares with the goroutines that signal or terminate it.
