@@ -199,7 +199,7 @@ func Instruments() []Instrument {
 			[]Attribute{{"of", "`descriptors` (the process's or the machine's limit of open files), `ports` (local ports towards a backend: backend_defaults.source_addresses adds some), `memory`"}, {"at", "`accept`, `dial`, `probe`"}}, nil},
 
 		// Routing and discovery.
-		{nameBackends, Gauge, "{backend}", "Backends that discovery lists, by state. One whose state isn't known yet (at a start) is in none.",
+		{nameBackends, Gauge, "{backend}", "Backends that discovery lists, by state. A backend whose state isn't known yet (after a start) is in none.",
 			[]Attribute{{"state", "`up`, `draining` or `down`"}}, nil},
 		{nameBackendsPaused, Gauge, "{backend}", "Backends that operators have paused (imapproxy pause).", nil, nil},
 		{nameProblems, Gauge, "{problem}", "What is wrong now, as `imapproxy status` lists it; 0 where all is well.",
@@ -223,14 +223,14 @@ func Instruments() []Instrument {
 		{nameParkRefusals, Counter, "{session}", "Idle sessions that can't be parked. A session counts once for each time that it becomes idle.",
 			[]Attribute{{"reason", "why not (docs/operations.md, “Why isn't it parked”)"}}, nil},
 		{nameResume, Histogram, "s", "Duration of resumes: from the moment that a parked session needs a backend connection until it can use one.",
-			[]Attribute{{"outcome", "`ok`, or the reason for which the session was ended"}, {"source", "`pool` (a warm connection was used), `login` (a new connection was made), `none` (no connection was available)"}, {"wake", "what needed the connection: a command of the client (its name, as in `imapproxy_commands_total`), `DONE` (the mailbox couldn't be looked at without it), `lost_watch` (changes can't be learnt any more), `off` (parking was switched off), `doubt` (another client's login with the password that this session holds was refused), `lost` (the backend connection of an attached session was lost)"}}, seconds},
+			[]Attribute{{"outcome", "`ok`, or the reason for which the session was ended"}, {"source", "`pool` (a warm connection was used), `login` (a new connection was made), `none` (no connection was available)"}, {"wake", "what needed the connection: a command of the client (its name, as in `imapproxy_commands_total`), `DONE` (the mailbox couldn't be looked at without it), `lost_watch` (changes can't be noticed any more), `off` (parking was switched off), `doubt` (another client's login with the password that this session holds was refused), `lost` (the backend connection of an attached session was lost)"}}, seconds},
 		{nameParkMailboxes, Gauge, "{mailbox}", "Mailboxes with parked sessions, by how the proxy learns of changes in them.",
 			[]Attribute{{"watch", "`push` (events that the backend posts; no connection), `notify` (one connection for each user), `idle` (one connection for each user and mailbox), `poll` (a look now and then)"}}, nil},
 		{nameParkWatches, Counter, "{watch}", "Changes in the state of watches. A watch tells the proxy about changes in a mailbox.",
 			[]Attribute{{"outcome", "`renewed` (it failed and works again), `lost` (it was given up; its sessions get their connections back), `gone` (the mailbox is gone; its sessions end with BYE), `denied` (a session wasn't parked because a watch couldn't be set up)"}}, nil},
 		{nameParkHints, Counter, "{hint}", "Hints that a mailbox with parked sessions may have changed, by source.",
 			[]Attribute{{"source", "`push` (an event), `watch` (IDLE), `notify`, `poll`, `command` (another session of the user changed something), `sweep` (park.sweep_every)"}}, nil},
-		{nameRecovery, Histogram, "s", "Duration of recoveries: from the moment that an attached session has lost its backend connection until it is known what its client counts. A resume follows, or the session is parked.",
+		{nameRecovery, Histogram, "s", "Duration of recoveries: from the moment that an attached session has lost its backend connection until the proxy knows which messages its client counts. A resume follows, or the session is parked.",
 			[]Attribute{{"outcome", "`ok`, or the reason for which the session ended instead (docs/operations.md)"}}, seconds},
 		{nameParkResyncs, Counter, "{resync}", "Resyncs: looks into a mailbox to find what has changed, for its parked sessions or for one that parks or resumes.",
 			[]Attribute{{"outcome", "`ok` or `failed`"}, {"strategy", "`qresync` or `comparison`"}, {"reason", "the source of the first hint that led to it (as in `imapproxy_park_hints_total`), or `renewed` (the watch had been interrupted), `join` (something changed while a session was being parked, or it was parked outside IDLE), `look` (a parked client asked), `park`, `resume`"}}, nil},
@@ -249,10 +249,10 @@ func Instruments() []Instrument {
 		{namePoolAsked, Counter, "{connection}", "Requests for a warm connection. Each one that is granted saves a login at a backend.",
 			[]Attribute{{"use", "`session` or `watch`"}, {"outcome", "`lent` (granted) or `none` (the pool had none that fits)"}}, nil},
 		{namePoolClosed, Counter, "{connection}", "Warm connections that the pool closed or didn't take, by reason.",
-			[]Attribute{{"reason", "`expired` (park.warm_for), `ended` (by the backend, or it said something), `per_user` and `total` (park.warm_per_user, park.warm_connections), `forgotten` (the backend drains, is gone, refuses the user or has too many of theirs), `room` (the backend has no room for others, or the proxy no descriptors), `unclean` (not fit for another use), `off` (nothing is kept)"}}, nil},
+			[]Attribute{{"reason", "`expired` (park.warm_for), `ended` (by the backend, or it sent something), `per_user` and `total` (park.warm_per_user, park.warm_connections), `forgotten` (the backend drains, is gone, refuses the user or has too many of theirs), `room` (the backend has no room for others, or the proxy no descriptors), `unclean` (not fit for another use), `off` (nothing is kept)"}}, nil},
 
 		// Several proxies (docs/cluster.md).
-		{nameClusterEpoch, Gauge, "", "Number of the fleet that this proxy goes by. Proxies whose numbers differ for longer than some seconds don't hear from Consul alike.",
+		{nameClusterEpoch, Gauge, "", "Number of the fleet that this proxy goes by. Proxies whose numbers differ for longer than some seconds don't get the same answers from Consul.",
 			nil, nil},
 		{nameClusterAcked, Gauge, "", "Number of the newest fleet that this proxy has told the others it goes by.",
 			nil, nil},

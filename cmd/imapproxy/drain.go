@@ -35,7 +35,7 @@ func (c drainCommand) Run(env environment) error {
 	case c.Within < 0 || c.Rate < 0:
 		return errors.New("--within and --rate can't be negative")
 	case c.DryRun && c.Watch:
-		return errors.New("--dry-run moves nobody: there is nothing to watch")
+		return errors.New("--dry-run moves no users: there is nothing to watch")
 	case c.DryRun:
 		return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.DrainAnswer], error) {
 			return a.ClusterDrain(ctx, q)

@@ -28,9 +28,9 @@ func (c explainCommand) Run(env environment) error {
 		}
 		rows := [][]string{{"means", r.What}}
 		if bye := strings.TrimSpace(session.Reason(r.Name).Bye()); bye != "" && r.Kind == whyEnded {
-			rows = append(rows, []string{"the client hears", bye})
+			rows = append(rows, []string{"the client is told", bye})
 		} else if r.Bye != "" {
-			rows = append(rows, []string{"the client hears", "BYE: " + r.Bye})
+			rows = append(rows, []string{"the client is told", "BYE: " + r.Bye})
 		}
 		if r.Do != "" {
 			rows = append(rows, []string{"look at", r.Do})

@@ -39,7 +39,7 @@ type commandLine struct {
 	Kick       kickCommand       `cmd:"" help:"End a user's sessions, one session, or all on a backend."`
 	Drain      drainCommand      `cmd:"" help:"Move a backend's users away, for all proxies, with their sessions connected; it holds until undrain."`
 	Undrain    undrainCommand    `cmd:"" help:"End a drain: the backend takes users again."`
-	Pause      pauseCommand      `cmd:"" help:"Hold a backend's sessions and logins while it is restarted, for all proxies; nobody is disconnected or moved."`
+	Pause      pauseCommand      `cmd:"" help:"Hold a backend's sessions and logins while it is restarted, for all proxies; no client is disconnected, and no user is moved."`
 	Resume     resumeCommand     `cmd:"" help:"End a pause: the backend's sessions go on."`
 	Upgrade    upgradeCommand    `cmd:"" help:"Start the installed program in place of the running one: no client is refused, and sessions go on in the old process."`
 	Move       moveCommand       `cmd:"" help:"Move one user to a backend, or with --auto back to where all others would go."`

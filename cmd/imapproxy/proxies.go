@@ -13,7 +13,7 @@ import (
 
 type proxiesCommand struct {
 	List   proxiesListCommand   `cmd:"" default:"withargs" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
-	Remove proxiesRemoveCommand `cmd:"" help:"Don't count with a proxy any more that is known to be dead: users whom it may have are moved at once."`
+	Remove proxiesRemoveCommand `cmd:"" help:"Don't count with a proxy any more that is known to be dead: its users are moved at once."`
 }
 
 type proxiesListCommand struct {
@@ -107,7 +107,7 @@ func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) (silent bool) {
 			return heard[o.ID] && p.Admin != "" && o.Admin == p.Admin && o.Host == p.Host && o.Started.After(p.Started)
 		})
 		if later {
-			fmt.Fprintf(w, "\nAn earlier process of the proxy on %s, admin address %s, has ended without saying so (started %s). The others count with it %s, and users whom it had aren't moved before that. "+
+			fmt.Fprintf(w, "\nAn earlier process of the proxy on %s, admin address %s, has ended without saying so (started %s). The others count with it %s, and its users aren't moved before that. "+
 				"To end that now: imapproxy proxies remove %s\n", dash(p.Host), dash(p.Admin), p.Started.Format(time.RFC3339), until, p.ID)
 			continue
 		}

@@ -14,7 +14,7 @@ const minEventToken = 16
 func (d *decoder) park(c *Config) {
 	p := c.Park
 	if p.Enabled && p.Keepalive >= c.Limits.IdleTimeout && !d.failed["park.keepalive"] && !d.failed["limits.idle_timeout"] {
-		d.warn(d.at("park.keepalive"), "park.keepalive isn't shorter than limits.idle_timeout, which ends parked clients before they hear anything", "write a shorter keepalive")
+		d.warn(d.at("park.keepalive"), "park.keepalive isn't shorter than limits.idle_timeout, which ends parked clients before they are told anything", "write a shorter keepalive")
 	}
 	if p.Enabled && p.Linger == 0 && !d.failed["park.linger"] {
 		d.warn(d.at("park.linger"), "park.linger: \"0s\" isn't \"never\": each client is parked the moment that it is in IDLE, and each time that it comes back costs its backend a SELECT, perhaps a login", "write enabled = false to switch parking off, else linger = \"1s\" or more")

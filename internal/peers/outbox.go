@@ -205,7 +205,7 @@ func (b *Outbox) serve(ctx context.Context, one *box) {
 			}
 			pause = 0
 		case pause == 0:
-			b.o.Log.Warn("push events can't be sent on to a proxy: its sessions hear of changes later", "proxy", one.peer.Name, "address", one.peer.Address, "error", err)
+			b.o.Log.Warn("push events can't be sent on to a proxy: its sessions learn of changes later", "proxy", one.peer.Name, "address", one.peer.Address, "error", err)
 			pause = b.o.FirstPause
 		default:
 			pause = min(2*pause, b.o.LastPause)

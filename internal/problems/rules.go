@@ -210,7 +210,7 @@ func parking(s *Snapshot) (all []Problem) {
 		if !p.Last.IsZero() {
 			what = "no push event has come since " + clock(p.Last)
 		}
-		all = append(all, Problem{PushMissing, false, "", fmt.Sprintf("%s, and %d mailboxes rely on them: their clients hear of new mail at the next sweep", what, p.Mailboxes), last})
+		all = append(all, Problem{PushMissing, false, "", fmt.Sprintf("%s, and %d mailboxes rely on them: their clients learn of new mail at the next sweep", what, p.Mailboxes), last})
 	}
 	return all
 }

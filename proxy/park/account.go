@@ -56,7 +56,7 @@ type Member interface {
 // Errors of Subscribe, Again, Look, Poll and Resync, in addition to those of a resync.Strategy and of Login.
 var (
 	ErrHubClosed = errors.New("the hub is closed")
-	ErrLost      = errors.New("hints can't be had any more") // the subscription can't be used any more
+	ErrLost      = errors.New("hints don't come any more") // the subscription can't be used any more
 	ErrNotJoined = errors.New("the subscription has no member that has joined")
 )
 

@@ -21,7 +21,7 @@ type Command struct {
 	In      int64         // its length in bytes
 	Changes bool          // it may change a mailbox; set only if parking is on
 	effects effects       // the effects that are known so far; set only if parking is on
-	// text is the whole command, where it may have to be said again (Cut); its room is used again.
+	// text is the whole command, where it may have to be sent again (Cut); its room is used again.
 	text     []byte
 	textLost bool
 	told     Told // what the client had been told when it began
@@ -31,7 +31,7 @@ type Command struct {
 
 // Bounds of the text of commands that is kept until they are answered.
 const (
-	maxKeptText = 16 << 10 // of one command; a longer one can't be said again
+	maxKeptText = 16 << 10 // of one command; a longer one can't be sent again
 	maxKeptRoom = 1 << 10  // what stays for later commands
 )
 

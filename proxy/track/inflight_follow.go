@@ -14,7 +14,7 @@ func (f *InFlight) Begin(h wire.CommandHead, whole bool, now time.Time) bool {
 	return f.BeginWith(h, nil, whole, 0, now)
 }
 
-// BeginWith is Begin for a command that is said again where its connection is lost: text is what has come of it, told
+// BeginWith is Begin for a command that is sent again where its connection is lost: text is what has come of it, told
 // what the client has been told so far.
 func (f *InFlight) BeginWith(h wire.CommandHead, text []byte, whole bool, told Told, now time.Time) bool {
 	f.mu.Lock()

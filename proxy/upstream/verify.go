@@ -168,7 +168,7 @@ func (d *Dialer) examine(ctx context.Context, t Target, a Auth, user *Conn) (how
 	var refused *Refused
 	switch {
 	case errors.As(err, &refused) && user != nil:
-		return "the master can't log in for himself", nil
+		return "the master user has no login of its own", nil
 	case errors.As(err, &refused):
 		return d.examineUnseen(ctx, t, a)
 	case err != nil:
@@ -220,7 +220,7 @@ func (d *Dialer) examineUnseen(ctx context.Context, t Target, a Auth) (how strin
 	switch {
 	case err == nil:
 		stranger.leave(ctx)
-		return "the master can't log in for himself", nil
+		return "the master user has no login of its own", nil
 	case errors.As(err, &no) && errors.Is(err, errNo) && no.Code == "AUTHORIZATIONFAILED":
 		return "a user who doesn't exist is refused", nil
 	}
