@@ -104,6 +104,15 @@ func ask[T any](env environment, f adminFlags, get func(context.Context, *admin.
 	return show(env.stdout, answer)
 }
 
+// askOneOrAll is ask by a method of admin.Client, or with --cluster by the one that asks all proxies.
+func askOneOrAll[T any](env environment, f adminFlags, c clusterFlag, one func(*admin.Client, context.Context) (T, error), show func(io.Writer, T) error,
+	all func(*admin.Client, context.Context) (admin.Cluster[T], error), showAll func(io.Writer, admin.Cluster[T]) error) error {
+	if c.Cluster {
+		return ask(env, f, func(ctx context.Context, a *admin.Client) (admin.Cluster[T], error) { return all(a, ctx) }, showAll)
+	}
+	return ask(env, f, func(ctx context.Context, a *admin.Client) (T, error) { return one(a, ctx) }, show)
+}
+
 // asked is a question's error, for people.
 func asked(f adminFlags, err error) error {
 	switch {

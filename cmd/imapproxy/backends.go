@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -25,12 +24,7 @@ func (c backendsCommand) Run(env environment) error {
 }
 
 func (c backendsCommand) show(env environment) error {
-	if c.Cluster {
-		return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Backends], error) {
-			return a.ClusterBackends(ctx)
-		}, showAllBackends)
-	}
-	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Backends, error) { return a.Backends(ctx) }, showBackends)
+	return askOneOrAll(env, c.adminFlags, c.clusterFlag, (*admin.Client).Backends, showBackends, (*admin.Client).ClusterBackends, showAllBackends)
 }
 
 func showBackends(w io.Writer, all admin.Backends) error {

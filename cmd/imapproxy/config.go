@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -18,12 +17,7 @@ type configCommand struct {
 
 // Run prints /v1/config.
 func (c configCommand) Run(env environment) error {
-	if c.Cluster {
-		return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Config], error) {
-			return a.ClusterConfig(ctx)
-		}, each(showConfig))
-	}
-	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Config, error) { return a.Config(ctx) }, showConfig)
+	return askOneOrAll(env, c.adminFlags, c.clusterFlag, (*admin.Client).Config, showConfig, (*admin.Client).ClusterConfig, each(showConfig))
 }
 
 // showConfig prints the settings below comments that say where they are from.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -24,12 +23,7 @@ func (c statusCommand) Run(env environment) error {
 }
 
 func (c statusCommand) show(env environment) error {
-	if c.Cluster {
-		return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Status], error) {
-			return a.ClusterStatus(ctx)
-		}, each(showStatus))
-	}
-	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Status, error) { return a.Status(ctx) }, showStatus)
+	return askOneOrAll(env, c.adminFlags, c.clusterFlag, (*admin.Client).Status, showStatus, (*admin.Client).ClusterStatus, each(showStatus))
 }
 
 func showStatus(w io.Writer, s admin.Status) error {
