@@ -20,7 +20,7 @@ type breaker struct {
 	breaks  atomic.Int64
 }
 
-// What a connection is let do before it is cut: its login, and as much again on average.
+// The octets of a connection before it is cut: its login, and as many again on average.
 const (
 	sparedOctets = 1500
 	meanOctets   = 3 << 10
@@ -143,7 +143,7 @@ func (b *breaker) count() int64 {
 	return b.breaks.Load()
 }
 
-// errTold: a client was told what it may not be told. No loss of a connection excuses it.
+// errTold: a response is one that the client may not be sent. No loss of a connection excuses it.
 var errTold = errors.New("a client is told what it may not be told")
 
 // excused says whether an operation that has failed may have: a connection to the server was cut meanwhile, and nothing

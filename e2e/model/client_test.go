@@ -23,7 +23,7 @@ import (
 // defaultPatience bounds an answer, on a busy machine.
 const defaultPatience = 40 * time.Second
 
-// transcript is what was said in a case.
+// transcript has the lines of a case, of both sides.
 type transcript struct {
 	mu    sync.Mutex
 	lines []string
@@ -41,25 +41,25 @@ func (t *transcript) String() string {
 	return strings.Join(t.lines, "\n")
 }
 
-// client is a mail program: a connection and what it believes.
+// client is a mail program: a connection, and the model of the state that the program knows.
 type client struct {
 	dialing
 	dialect imaptest.ModelDialect
 	conn    *imaptest.Conn
 	in      chan imaptest.Response // closed at the connection's end
 	model   *imaptest.ModelClient  // nil: nothing is selected
-	leaving *imaptest.ModelLeaving // nil, or what it hears instead, while it leaves a mailbox and has none
+	leaving *imaptest.ModelLeaving // nil, or the model while it leaves a mailbox and has none
 	local   string
 	tags    int
 
-	tagged      chan string // the tags of answers, for who plants packets; nil: there is none
+	tagged      chan string // the tags of answers, for the test that plants packets; nil: there is none
 	uidValidity string
 	idleTag     string // of the IDLE that it is in
 	bye         string
 	ended       bool
 }
 
-// dialing is who connects, and to what.
+// dialing has the user of a connection, and the address.
 type dialing struct {
 	addr      string
 	tls       *tls.Config // nil: in the clear
@@ -75,7 +75,7 @@ type dialing struct {
 	compress   bool
 }
 
-// fault changes what one connection is told: a fault of the server's.
+// fault changes the responses to one connection, as a fault of the server would.
 type fault func(imaptest.Response) []imaptest.Response
 
 var errCut = errors.New("the connection has ended")
@@ -186,7 +186,7 @@ func (c *client) hear(r imaptest.Response) error {
 	return nil
 }
 
-// drain takes into account what has come.
+// drain reads the responses that have arrived.
 func (c *client) drain() error {
 	for {
 		select {
@@ -264,7 +264,7 @@ func (c *client) begin(verb, format string, args ...any) (tag string, err error)
 	return tag, nil
 }
 
-// quickAck has what comes acknowledged at once: Cyrus keeps the second half of an answer back
+// quickAck has the kernel acknowledge all data at once: Cyrus keeps the second half of an answer back
 // until then, 44 ms.
 func quickAck(conn *imaptest.Conn) {
 	tcp, ok := conn.Conn.(*net.TCPConn)

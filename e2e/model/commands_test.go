@@ -11,7 +11,7 @@ import (
 
 var keywords = []string{"kw0", "kw1", "kw2", "kw3", `\Flagged`, `\Seen`, `\Answered`}
 
-// command is what a client says, and what it makes of the answer.
+// command is a command of a client, and the effect of its answer on the model.
 type command struct {
 	verb, line string
 	// silent are UIDs whose flags the client works out for itself, as it sets (on) or removes flag;
@@ -28,14 +28,14 @@ type command struct {
 	// found: the UIDs that a search may find; keyword is what they must have, "" for nothing.
 	found   func(uid uint32) bool
 	keyword string
-	ahead   bool // it may find, by number, what the client will only be told of
+	ahead   bool // it may find, by number, messages of which the client is told later
 
 	marked   bool                // the client has worked out what it does
 	untagged []imaptest.Response // the answer
 	uids     []uint32            // of what a search has found; 0 where the client doesn't know it
 }
 
-// run says a command and takes its answer.
+// run sends a command and reads its answer.
 func (c *client) run(cmd *command) (imaptest.Response, error) {
 	if err := c.marks(cmd); err != nil {
 		return imaptest.Response{}, err
@@ -206,7 +206,7 @@ func (c *client) byUID(o op) (n named) {
 	return n
 }
 
-// starred says what "*" may mean in a command that changes or copies messages: of a
+// starred returns what "*" may mean in a command that changes or copies messages: of a
 // client that is parked its own last message, since the proxy says so, and on
 // Dovecot too. To other servers it is the last there is, which a client that names 10:* may not
 // know, be it newer or older than its own.
@@ -231,7 +231,7 @@ func (w *world) starred(c *client, n named, byUID bool) named {
 	return n
 }
 
-// build makes a command, and says what it may do to the mailbox. nil: there is nothing
+// build makes a command, and returns its possible effects on the mailbox. nil: there is nothing
 // to be done.
 func (w *world) build(c *client, o op) (*command, allow) {
 	plain := func(verb, format string, args ...any) *command {

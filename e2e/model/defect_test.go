@@ -11,10 +11,10 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// What Dovecot 2.3.19 does by itself, and the model tolerates: here it can be seen with no proxy
-// between, more of it with MODEL_MINUTES. That it goes no further is what these tests check.
+// Faults of Dovecot 2.3.19 that the model tolerates. These tests show them without a proxy, more of them with
+// MODEL_MINUTES, and check that Dovecot has no worse ones.
 
-// direct is a mailbox with clients that talk to the server itself.
+// direct is a mailbox with clients that are connected to the server itself.
 func direct(t *testing.T, store string, dialect imaptest.ModelDialect, names ...string) *world {
 	t.Helper()
 	l := newLab(t, labOptions{start: dovecot(store, ""), maildir: store == "maildir"})
@@ -36,7 +36,7 @@ func direct(t *testing.T, store string, dialect imaptest.ModelDialect, names ...
 	return w
 }
 
-// lasting says how long such a test looks.
+// lasting returns how long such a test runs.
 func lasting() time.Duration {
 	if os.Getenv("MODEL_MINUTES") != "" {
 		return 40 * time.Second

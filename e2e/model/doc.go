@@ -8,13 +8,13 @@
 // In the variants named moves there are two servers with the same mail, and the user is moved from one to the other at
 // random, by an agreement of proxies that a test scripts (internal/movetest).
 //
-// A case is a list of operations from a seed. One that fails is run again, with
-// fewer and fewer operations, and what is left is logged as a transcript. The same cases
-// are run without a proxy, too: what a real server does by itself is no finding. What of that
-// can't be kept out is tolerated as far as it goes, and shown in tests of its own
-// (TestWhatDovecotSaysTooEarly, TestWhatMaildirDoes). Faults that are planted, in what
-// a client is told, in what the hub finds, and in what numbers mean that come together with DONE or
-// NOOP, must be found.
+// A case is a list of operations from a seed. A case that fails is run again with
+// fewer and fewer operations, and the shortest one that still fails is logged as a transcript. The same cases
+// are run without a proxy, too: a fault of a real server isn't a finding. The model tolerates the
+// faults of servers that the cases can't avoid, and no more; separate tests show them
+// (TestWhatDovecotSaysTooEarly, TestWhatMaildirDoes). Other tests plant faults in the responses to
+// a client, in the hub's resyncs, and in the meaning of numbers that arrive together with DONE or
+// NOOP; the model must find them.
 //
 // MODEL_ON=PREFIX takes the variants whose names begin so, among them those that a run of all
 // tests does without (one that has no proxy is asked for by its whole name); MODEL_MINUTES=30 is the time that they

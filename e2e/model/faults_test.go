@@ -12,7 +12,7 @@ import (
 	"imapproxy/proxy/park/view"
 )
 
-// memoryIdle is the stack that faults are planted in.
+// memoryIdle is the stack in which faults are planted.
 func memoryIdle() labOptions {
 	return labOptions{start: memory(imaptest.ModelServerOptions{QResync: true}), watch: "idle", settle: 2 * time.Second}
 }
@@ -25,8 +25,8 @@ func (e *every) now() bool {
 	return e.count%e.n == min(2, e.n-1)
 }
 
-// faults are what a proxy could do wrong that tells or translates badly: done to what a client is
-// told. Each is made anew for each connection.
+// faults are errors that a proxy could make in its responses and in translated numbers. Each is planted in the
+// responses to a client, and is made anew for each connection.
 var faults = map[string]func() fault{
 	"a dropped EXPUNGE": func() fault {
 		e := every{n: 4}

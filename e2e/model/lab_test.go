@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { imaptest.LeakMain(m) }
 // sweepEvery is how often the hub looks without a hint: what was lost is found then.
 const sweepEvery = 700 * time.Millisecond
 
-// labOptions say what stands behind the clients.
+// labOptions describe the server and the proxy.
 type labOptions struct {
 	start func(t testing.TB, l *lab) *servers.Server
 	// pair starts two servers with the same mail instead: users are moved from one to the other and back.
@@ -38,7 +38,7 @@ type labOptions struct {
 	// compress: the clients compress. The proxy's connections to the server aren't compressed.
 	compress bool
 	shared   bool // the mailbox belongs to another user than the clients'
-	// slowIdle: in IDLE the server itself tells what others do after a minute only (Courier without FAM).
+	// slowIdle: in IDLE the server reports changes of other clients after a minute (Courier without FAM).
 	slowIdle bool
 	// staleFlags: the server may tell older flags after newer ones (mox, which queues what others
 	// change for each connection, and doesn't empty the queue at SELECT or STORE). So clients ask
@@ -134,7 +134,7 @@ func (l *lab) startProxy() {
 	}
 }
 
-// found is what a resync of the hub's has found, as those who are parked there hear it.
+// found changes the state that a resync of the hub has found, before parked sessions are told.
 func (l *lab) found(mailbox string, s *view.State) *view.State {
 	if _, withheld := l.withheld.Load(mailbox); withheld {
 		return nil
@@ -145,7 +145,7 @@ func (l *lab) found(mailbox string, s *view.State) *view.State {
 	return s
 }
 
-// user is one that no case has used yet.
+// user returns a user that no case has used yet.
 func (l *lab) user() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -160,7 +160,7 @@ func (l *lab) box() string {
 	return fmt.Sprintf("%sm%d", l.has.prefix, l.boxes)
 }
 
-// as is who the clients of a user's mailbox log in as.
+// as returns the user name with which the clients of a user's mailbox log in.
 func (l *lab) as(user string) string {
 	if l.shared {
 		return l.server.User(servers.Users)
@@ -168,7 +168,7 @@ func (l *lab) as(user string) string {
 	return user
 }
 
-// boxAs is what they call it.
+// boxAs returns the name of the mailbox for these clients.
 func (l *lab) boxAs(user, box string) string {
 	if l.shared {
 		return l.server.OtherUsers + user + "/" + box

@@ -15,11 +15,11 @@ import (
 	"imapproxy/proxy"
 )
 
-// turn is how long a user is asked to leave a backend: a user who couldn't leave by then stays. No test expects
-// anything within it.
+// turn is how long a user is asked to leave a backend. A user who couldn't leave by then stays. No test expects
+// a move within it.
 const turn = 300 * time.Millisecond
 
-// moving is a proxy that agrees with others, who move its users between two backends.
+// moving is a proxy whose users are moved between two backends by an agreement of proxies.
 type moving struct {
 	*movetest.Agreement
 	app   *app.App
@@ -82,7 +82,7 @@ func (m *moving) move(user string) {
 	time.AfterFunc(turn, func() { m.GiveUp(user) })
 }
 
-// leads has a user who is being moved arrive at a backend: in one turn, or, as with real proxies, in a later one.
+// leads waits until a user who is being moved is at a backend: in one turn, or, as with real proxies, in a later one.
 func (m *moving) leads(t *testing.T, user, to string) {
 	t.Helper()
 	for end := time.Now().Add(defaultPatience); ; {
