@@ -96,7 +96,7 @@ func (k *agreeing) startWith(further string, o proxyOptions) *runningProxy {
 	return startProxy(k.several.t, o)
 }
 
-// agreementRow is what we read of a proxy's part.
+// agreementRow has the fields of a proxy's part that the tests read.
 type agreementRow struct {
 	State        string
 	Epoch, Acked int

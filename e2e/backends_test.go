@@ -29,7 +29,7 @@ func documented(t testing.TB, name string) string {
 	return string(m[1])
 }
 
-// eventsToken is what backends' events come with.
+// eventsToken is the token of the backends' events.
 const eventsToken = "0123456789abcdef0123"
 
 // eventsAddress takes events; each one's is told to the channel.

@@ -9,7 +9,7 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// backendStatus is what /v1/backends says of a backend.
+// backendStatus is a backend in /v1/backends.
 type backendStatus struct {
 	State       string `json:"state"`
 	Suspect     bool   `json:"suspect"`
@@ -19,7 +19,7 @@ type backendStatus struct {
 	Bound       int    `json:"bound"`
 }
 
-// backendOne is what a proxy says of its only backend.
+// backendOne returns a proxy's only backend, from /v1/backends.
 func (p *runningProxy) backendOne(t *testing.T) backendStatus {
 	t.Helper()
 	var all struct {

@@ -69,7 +69,7 @@ func (f *fleet) eventually(what string, try func() error) {
 	f.proxy.eventually(f.t, what, try)
 }
 
-// backendRow is what we read of /v1/backends.
+// backendRow has the fields of /v1/backends that the tests read.
 type backendRow struct {
 	ID, State string
 	Kept      bool
@@ -98,7 +98,7 @@ func (f *fleet) states(d1, d2 string) func() error {
 	}
 }
 
-// sessionRow is what we read of /v1/sessions.
+// sessionRow has the fields of /v1/sessions that the tests read.
 type sessionRow struct {
 	ID, User, Backend, Why string
 	TLS                    bool

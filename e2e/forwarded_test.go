@@ -96,7 +96,7 @@ func TestAPushEventReachesTheSessionsOfAllProxies(t *testing.T) {
 	}
 }
 
-// proxyStatus is what of /v1/status this test reads.
+// proxyStatus has the fields of /v1/status that this test reads.
 type proxyStatus struct {
 	Attachments map[string]int64
 	Parking     struct {

@@ -12,7 +12,7 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// userPassword is what passwd-file says, and no backend knows.
+// userPassword is the password in the passwd-file, which no backend knows.
 const userPassword = "pw-Of.The.Proxy"
 
 // masterProxy is a proxy that checks passwords itself and logs in as a master.

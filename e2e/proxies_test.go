@@ -15,7 +15,7 @@ import (
 	"imapproxy/internal/imaptest/consultest"
 )
 
-// clusterToken is what the proxies ask each other with.
+// clusterToken is the token with which the proxies ask each other.
 const clusterToken = "0123456789abcdef-of-the-cluster"
 
 // several are proxies of one service, who find each other in a real Consul, before one Dovecot.

@@ -18,7 +18,7 @@ import (
 	"imapproxy/e2e/servers"
 )
 
-// proxyOptions is what differs between the proxies of our tests. The zero
+// proxyOptions are the settings in which the proxies of the tests differ. The zero
 // value of a field is the ordinary thing.
 type proxyOptions struct {
 	Backends   []backend // static discovery

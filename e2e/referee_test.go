@@ -156,7 +156,7 @@ func (r *referee) backendOf(user string) string {
 	return ""
 }
 
-// left says who has connections.
+// left returns the users who have connections.
 func (r *referee) left() (all []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

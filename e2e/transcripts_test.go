@@ -149,7 +149,7 @@ func takenOver() []string {
 	return []string{"STARTTLS", "AUTH=*", "LOGINDISABLED", "LOGIN-REFERRALS", "MAILBOX-REFERRALS", "UNAUTHENTICATE", "COMPRESS", "COMPRESS=*"}
 }
 
-// capabilities are what the server says after a login.
+// capabilities returns the server's capabilities after a login.
 func capabilities(t *testing.T, s *servers.Server) string {
 	t.Helper()
 	c := imaptest.Dial(t, s.Addr)

@@ -84,7 +84,7 @@ func plant(t *testing.T, l *lab) {
 	_ = b.Close()
 }
 
-// verdict says what the backends' logs say, and what the clients saw.
+// verdict compares the backends' logs with the observations of the clients.
 func (s *storm) verdict() {
 	t := s.t
 	end := time.Now()

@@ -244,7 +244,7 @@ func (b *backend) read() (*backendLog, error) {
 	return log, nil
 }
 
-// commands are what the backend has read from proxies in a session.
+// commands are the commands that the backend has read from proxies in a session.
 func (b *backend) commands(s session) ([]command, error) {
 	files, err := filepath.Glob(filepath.Join(b.raw, fmt.Sprintf("*.%d.*.in", s.pid)))
 	if err != nil {
@@ -353,7 +353,7 @@ cluster {
 }
 `
 
-// token is what the admin API wants.
+// token is the token of the admin API.
 const token = "0123456789abcdef-of-the-chaos"
 
 func startProxy(t testing.TB, l *lab, name, addr string, o labOptions, cert servers.Certificate, consuls []string) *proxy {

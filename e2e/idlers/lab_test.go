@@ -61,7 +61,7 @@ const (
 	lookEvery = 20 * time.Millisecond
 )
 
-// labOptions are what tests choose of a lab.
+// labOptions are a test's settings of a lab.
 type labOptions struct {
 	watch    string           // how parked sessions are watched
 	backend  string           // where the proxy connects to; "": the server
@@ -149,7 +149,7 @@ func (l *lab) look() {
 	}
 }
 
-// tally is what was seen of a user's sessions so far.
+// tally has the observations of a user's sessions so far.
 func (l *lab) tally(user string) tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()

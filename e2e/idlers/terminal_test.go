@@ -81,7 +81,7 @@ func (t *terminal) keys(s string) {
 	must(t.a, err)
 }
 
-// screen is what is to be seen, without what is empty at the ends of lines.
+// screen returns the text on the screen, without blanks at the ends of lines.
 func (t *terminal) screen() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -118,7 +118,7 @@ const inbox = server.rootFolder.getFolderWithFlags(Ci.nsMsgFolderFlags.Inbox) ||
 const pane = window.document.getElementById("tabmail").currentAbout3Pane;
 `
 
-// told has what Thunderbird tells its user: alerts of its connections, and dialogs.
+// told has the messages that Thunderbird shows its user: alerts of its connections, and dialogs.
 const told = inbox + `
 window.told = [];
 MailServices.mailSession.addUserFeedbackListener({

@@ -37,7 +37,7 @@ func start(mailbox string, s *view.State, rows []row) *follower {
 	return f
 }
 
-// query is what all of these views have in common.
+// query has the arguments that all of these views share.
 func query(all ...*follower) resync.Query {
 	q := resync.Query{Mailbox: all[0].view.Mailbox, UIDValidity: all[0].view.UIDValidity, ModSeq: all[0].view.ModSeq}
 	for _, f := range all {

@@ -137,7 +137,7 @@ func writeAccessThatIsTakenAwayEndsTheSession(t *testing.T, s *site) {
 	l.ended("mailbox_gone")
 }
 
-// inboxOf is what others call a user's INBOX.
+// inboxOf returns the name of a user's INBOX for other users.
 func (s *site) inboxOf(owner string) string {
 	if s.Kind == "dovecot" {
 		return s.OtherUsers + owner + "/INBOX"

@@ -44,7 +44,7 @@ func listens(t testing.TB, dir string, addrs []string) (at string) {
 	}
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.Type() != fs.ModeSocket {
-			return nil //nolint:nilerr // what has gone accepts nothing
+			return nil //nolint:nilerr // a server that has ended accepts no connection
 		}
 		c, err := net.Dial("unix", path)
 		if err != nil {

@@ -26,7 +26,7 @@ mount -t tmpfs tmpfs /run
 
 // In a container, where root may not mount, the files are put where they belong,
 // by one test at a time: the lock is held by the descriptor that all of Courier's
-// processes inherit. What is put there is written to $dir/placed.
+// processes inherit. The files that are put there are listed in $dir/placed.
 const courierInPlace = `set -e
 tree=$1 dir=$2 port=$3
 exec 9>/tmp/imapproxy-e2e-courier.lock
@@ -46,7 +46,7 @@ cp -a "$tree/etc/courier/." /etc/courier/
 done
 ` + courierScript
 
-// courierScript is what both go on with.
+// courierScript is the rest of the script in both cases.
 const courierScript = `
 rm -rf /run/courier
 mkdir -p /run/courier/authdaemon /etc/courier
@@ -67,7 +67,7 @@ exec /usr/sbin/couriertcpd -address=127.0.0.1 -maxprocs=400 -maxperip=400 $TCPDO
   "$port" /usr/lib/courier/courier/imaplogin /usr/bin/imapd Maildir
 `
 
-// removePlaced takes away what courierInPlace put onto the machine.
+// removePlaced removes the files that courierInPlace put onto the machine.
 const removePlaced = `
 [ -e "$1/placed" ] || exit 0
 exec 9>/tmp/imapproxy-e2e-courier.lock

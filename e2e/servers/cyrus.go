@@ -61,7 +61,7 @@ EVENTS {
 }
 `
 
-// A CyrusOptions chooses what differs between our Cyruses.
+// CyrusOptions are the settings in which the Cyruses of the tests differ.
 type CyrusOptions struct {
 	// Settings of imapd.conf, in place of ours or besides them.
 	Settings map[string]string
@@ -69,7 +69,7 @@ type CyrusOptions struct {
 	// (notify_external), which gets each as JSON on its standard input. It has
 	// to be executable for the user cyrus. "" = no events.
 	Notify string
-	// Users is how many of the users there are; 0: all. Making one takes Cyrus 10 ms.
+	// Users is the number of users; 0: all. Making one takes Cyrus 10 ms.
 	Users int
 	// Stock leaves the limits and delays as Debian ships them: 100 processes, and
 	// so connections, of which none waits in advance, and a pause after a wrong password.
@@ -80,7 +80,7 @@ type CyrusOptions struct {
 	MaxChild int
 }
 
-// settings is imapd.conf with what o changes. Cyrus refuses a setting that
+// settings returns imapd.conf with the settings of o. Cyrus refuses a setting that
 // stands there twice.
 func (o CyrusOptions) settings(conf string) string {
 	add := map[string]string{}
@@ -129,7 +129,7 @@ func StartCyrusWith(t testing.TB, o CyrusOptions) *Server {
 		mkdir(t, filepath.Join(conf, sub))
 	}
 	bin := filepath.Join(dir, "bin")
-	// Two who deliver first, at the same time, would both make stage., and one of them fail.
+	// Two first deliveries at the same time would both make the folder stage., and one of them would fail.
 	mkdir(t, filepath.Join(dir, "spool", "stage."), bin)
 	// One folder with all of them, where the user cyrus may go: the cache need not be such a place.
 	for _, name := range []string{"imapd", "idled"} {

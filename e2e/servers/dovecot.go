@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// dovecotSettings is what the configuration templates see.
+// dovecotSettings are the values for the templates of the configuration.
 type dovecotSettings struct {
 	Dir, Mail, Store, Cert, Key string
 	Host, Port, TLSPort         string

@@ -1,7 +1,7 @@
 package servers
 
-// dovecot23 is the configuration for Dovecot 2.3. What stands in "if not .Stock"
-// is what the tests change of Debian's limits.
+// dovecot23 is the configuration for Dovecot 2.3. The settings in "if not .Stock"
+// are those in which the tests differ from Debian's limits.
 //
 //   - acl_user = %u: with a master login the rights are else the master's, who
 //     may not even SELECT the user's INBOX.

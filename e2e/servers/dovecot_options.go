@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// A DovecotOptions chooses what differs between our Dovecots.
+// DovecotOptions are the settings in which the Dovecots of the tests differ.
 type DovecotOptions struct {
 	Name  string // "" = dovecot-STORE
 	Store string // sdbox or maildir; "" = sdbox
@@ -50,5 +50,5 @@ type DovecotPush struct {
 	OXUserFromMetadata bool
 }
 
-// URL is what imapproxy_url says: all the URLs.
+// URL returns the value of imapproxy_url: all URLs.
 func (p DovecotPush) URL() string { return strings.Join(p.URLs, " ") }

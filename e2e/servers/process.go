@@ -33,7 +33,7 @@ type Process struct {
 }
 
 // Start runs cmd in a process group of its own and ends it with the test. The
-// logs are files, shown with what it printed when the test has failed.
+// logs are files that are shown, with the output, when the test has failed.
 func Start(t testing.TB, name string, cmd *exec.Cmd, logs ...string) *Process {
 	t.Helper()
 	// A file and no pipe: a server's children may hold it open for as long as they like.
@@ -52,7 +52,7 @@ func Start(t testing.TB, name string, cmd *exec.Cmd, logs ...string) *Process {
 	// Owned by p; ends with the process; closes done.
 	go func() {
 		defer close(p.done)
-		_ = cmd.Wait() // how it ended is of no interest: the tests see what it answers
+		_ = cmd.Wait() // the exit status doesn't matter: the tests see the answers
 	}()
 	t.Cleanup(func() {
 		p.Stop()
@@ -112,7 +112,7 @@ func (p *Process) KillLeader() {
 	}
 }
 
-// Output is what the process has printed.
+// Output returns the output of the process.
 func (p *Process) Output() string {
 	p.t.Helper()
 	return readFile(p.t, p.logs[len(p.logs)-1])

@@ -5,7 +5,7 @@ import (
 	"text/template"
 )
 
-// dovecotExtras is what a DovecotOptions switches on, in the syntax of each release. They
+// dovecotExtras are the settings that DovecotOptions switch on, in the syntax of each release. They
 // stand behind the usual configuration.
 func dovecotExtras(o DovecotOptions, modern bool) string {
 	text := dovecotExtras23

@@ -22,7 +22,7 @@ func User(i int) string { return fmt.Sprintf("user%03d", i) }
 
 // A Server is a running IMAP server.
 type Server struct {
-	Kind    string // dovecot, cyrus, courier, mox: what transcripts' conditions name
+	Kind    string // dovecot, cyrus, courier, mox: the name in the conditions of transcripts
 	Name    string // for subtests: dovecot-sdbox, …
 	Version string
 	Addr    string // 127.0.0.1:port, in clear and, if TLSAddr isn't empty, STARTTLS
@@ -66,7 +66,7 @@ func (s *Server) StartAgain(t testing.TB) {
 	s.Process = s.start(t)
 }
 
-// Expire has the server forget what was expunged when. Cyrus's only.
+// Expire has the server forget when messages were expunged. Only Cyrus has it.
 func (s *Server) Expire(t testing.TB) {
 	t.Helper()
 	s.expire(t)
