@@ -41,6 +41,11 @@ type Options struct {
 // tick is the interval of the Member's ticks.
 const tick = 100 * time.Millisecond
 
+const (
+	wakeEvery = 20 * time.Millisecond
+	wakeFew   = 64 // so many claims that wait are made again at each change
+)
+
 // Cluster is this proxy's part in the agreement. Its methods may be called by several goroutines at once.
 type Cluster struct {
 	o      Options
@@ -61,6 +66,8 @@ type Cluster struct {
 	member  *agree.Member
 	changed chan struct{} // closed, and replaced, when claims that wait are to be made again
 	version uint64
+	woken   time.Time      // when changed was closed last
+	waking  bool           // changed will be closed later
 	effects []agree.Effect // not yet acted on
 	news    chan struct{}  // of size 1: there are effects
 	start   func(agree.Op) // makes a request in a goroutine of its own; nil before Run and after its end
@@ -227,11 +234,36 @@ func (c *Cluster) after() <-chan struct{} {
 	}
 	if v := c.member.Version(); v != c.version {
 		c.version = v
-		close(c.changed)
-		c.changed = make(chan struct{})
+		c.wake()
 	}
 	c.deadline.Store(int64(c.member.Deadline().Sub(c.base)))
 	return c.changed
+}
+
+// wake makes all claims that wait be made again. Each takes the lock for it, and so while many users are moved, when each
+// end of a connection is a change, logins would wait for the lock behind thousands of claims that go on to wait. So where many
+// wait, they are woken once in wakeEvery. wake is called under the lock.
+func (c *Cluster) wake() {
+	now := time.Now()
+	if left := wakeEvery - now.Sub(c.woken); c.waiting.Load() > wakeFew && left > 0 {
+		if !c.waking {
+			c.waking = true
+			time.AfterFunc(left, func() {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.waking = false
+				c.wakeNow(time.Now())
+			})
+		}
+		return
+	}
+	c.wakeNow(now)
+}
+
+func (c *Cluster) wakeNow(now time.Time) {
+	c.woken = now
+	close(c.changed)
+	c.changed = make(chan struct{})
 }
 
 func (c *Cluster) untilDeadline() time.Duration {
