@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"imapproxy/internal/imaptest"
 )
 
 // breaker stands between the proxy and the server, and cuts connections after some octets, in either direction: within
@@ -212,5 +214,35 @@ func TestABreakerCutsBetweenWrites(t *testing.T) {
 	case <-cut:
 	case <-time.After(30 * time.Second):
 		t.Fatal("it is a black hole for ever")
+	}
+}
+
+// The answer to a STORE .SILENT is lost with the connection: it may have been done or not, and the client doesn't believe either.
+func TestAStoreWithoutAnAnswerIsntBelieved(t *testing.T) {
+	box := imaptest.NewModelMailbox(1)
+	box.Append()
+	in := make(chan imaptest.Response)
+	close(in)
+	c := &client{dialing: dialing{t: &transcript{}, name: "C1", patience: time.Minute}, in: in, model: imaptest.NewModelClient(imaptest.ModelPlain, box)}
+	cmd := &command{verb: "STORE", silent: []uint32{1}, flag: `\Seen`, on: true}
+	c.mark(cmd)
+	if _, err := c.answered(cmd, "t1"); !errors.Is(err, errCut) {
+		t.Fatalf("it is answered: %v", err)
+	}
+	if m := c.model.Belief()[0]; m.Flags != nil {
+		t.Errorf("the client believes %v", m.Flags)
+	}
+}
+
+// A STORE of a message that has gone changes nothing of it, and its last flags may be told.
+func TestAStoreOfAMessageThatHasGone(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		box := imaptest.NewModelMailbox(1)
+		uid := box.Append("kw3")
+		c := &client{model: imaptest.NewModelClient(imaptest.ModelPlain, box)}
+		cmd := &command{verb: "STORE", silent: []uint32{uid}, flag: "kw3", marked: true, there: func(uint32) bool { return there }}
+		if err := c.markedIt(cmd, true); (err == nil) == there {
+			t.Errorf("there %v: %v", there, err)
+		}
 	}
 }

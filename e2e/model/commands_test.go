@@ -23,6 +23,9 @@ type command struct {
 	// unsure: others act at the same time, or the server tells old flags, so that what
 	// the client works out needn't be true; contested: others may set the same flag just now.
 	unsure, contested bool
+	// there says whether a message was there when the command was sent: a STORE changes nothing of one that is
+	// gone, and Dovecot tells the flags that it had at the end. nil: all were.
+	there func(uid uint32) bool
 	// moved: the UIDs that COPYUID may name.
 	moved func(uid uint32) bool
 	// found: the UIDs that a search may find; keyword is what they must have, "" for nothing.
@@ -42,6 +45,7 @@ func (c *client) run(cmd *command) (imaptest.Response, error) {
 	}
 	tag, err := c.begin(cmd.verb, "%s", cmd.line)
 	if err != nil {
+		c.unanswered(cmd)
 		return imaptest.Response{}, err
 	}
 	return c.answered(cmd, tag)
@@ -76,14 +80,26 @@ func (c *client) mark(cmd *command) {
 func (c *client) markedIt(cmd *command, done bool) error {
 	if done && cmd.marked && !cmd.contested && !c.staleFlags {
 		for _, uid := range cmd.silent {
-			if cmd.from == 0 || uid < cmd.from {
+			if (cmd.from == 0 || uid < cmd.from) && (cmd.there == nil || cmd.there(uid)) {
 				if err := c.model.Marked(uid, cmd.flag, cmd.on); err != nil {
 					return fmt.Errorf("%s: %s: %w", c.name, cmd.line, err)
 				}
 			}
 		}
 	}
-	sure := done && cmd.marked && !cmd.unsure && !c.staleFlags
+	c.forget(cmd, done && cmd.marked && !cmd.unsure && !c.staleFlags)
+	return nil
+}
+
+// unanswered is for a command whose answer the connection's end has taken: it may have been done or not.
+func (c *client) unanswered(cmd *command) {
+	if cmd.silent != nil && c.model != nil {
+		c.forget(cmd, false)
+	}
+}
+
+// forget has the client forget what it can't know behind a STORE .SILENT. sure: what it works out itself is true.
+func (c *client) forget(cmd *command, sure bool) {
 	for i := 1; i <= c.model.Count(); i++ {
 		switch uid := c.model.UID(i); {
 		case uid == 0, cmd.from != 0 && uid >= cmd.from:
@@ -92,11 +108,11 @@ func (c *client) markedIt(cmd *command, done bool) error {
 			c.model.Forget(i)
 		}
 	}
-	return nil
 }
 
 func (c *client) answered(cmd *command, tag string) (r imaptest.Response, err error) {
 	if cmd.untagged, r, err = c.finish(tag); err != nil {
+		c.unanswered(cmd)
 		return r, err
 	}
 	if cmd.silent != nil {
@@ -354,6 +370,8 @@ func (w *world) storing(c *client, o op, verb string, n named) (*command, allow)
 	if w.silently(c, o) {
 		silent, cmd.silent, cmd.from = ".SILENT", n.uids, n.from
 		cmd.on, cmd.unsure = on, w.racing
+		truth := w.w.truth
+		cmd.there = func(uid uint32) bool { return truth.Find(uid) != nil }
 	}
 	cmd.line = fmt.Sprintf("%s %s %sFLAGS%s (%s)", verb, n.set, sign, silent, kw)
 	return cmd, allow{stored: n, flag: kw, on: on, all: true}

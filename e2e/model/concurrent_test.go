@@ -79,7 +79,7 @@ func (w *world) race() (end func()) {
 // both has two act at the same time, one of them perhaps the device that doesn't go by the
 // proxy. The first is attached, or parked, or just being parked; its command takes it
 // back. It looks at what both of them may have done together.
-func (w *world) both(c *client, o op) error {
+func (w *world) both(c *client, o op) (err error) {
 	if w.l.calm {
 		return nil
 	}
@@ -117,12 +117,19 @@ func (w *world) both(c *client, o op) error {
 	if err != nil {
 		return err
 	}
+	answered := false
+	defer func() {
+		if !answered { // what it does must be done before the next operation looks
+			_, _, ferr := other.finish(tag2)
+			err = errors.Join(err, ferr)
+		}
+	}()
 	if err := c.done(); err != nil {
 		return err
 	}
 	allowed := []allow{allow2}
 	if cmd1, allow1 := w.build(c, one); cmd1 != nil {
-		cmd1.contested = allow1.flag == allow2.flag
+		cmd1.contested = allow1.flag == allow2.flag || allow2.expunged != nil
 		r, err := c.run(cmd1)
 		if err != nil {
 			return err
@@ -132,6 +139,7 @@ func (w *world) both(c *client, o op) error {
 		}
 		allowed = append(allowed, allow1)
 	}
+	answered = true
 	r, err := other.answered(cmd2, tag2)
 	if err != nil {
 		return err
