@@ -64,6 +64,20 @@ func TestASessionOutlivesItsBackendConnection(t *testing.T) {
 		c.Expect(`* 2 FETCH (FLAGS (\Flagged))`)
 		c.Expect("n OK {*}")
 	})
+	t.Run("a keyword that is new is told with the next command", func(t *testing.T) {
+		for command, first := range map[string]string{"n NOOP": `* FLAGS (\Deleted \Flagged \Seen kw)`, "n SELECT INBOX": "* OK [CLOSED] {*}"} {
+			p := newScripted(t, scriptedCaps, 3)
+			c := p.stays("SELECT INBOX")
+			p.mu.Lock()
+			p.keyword = "kw"
+			p.mu.Unlock()
+			p.lose()
+			p.recovered()
+			c.Write(command)
+			c.Expect(first)
+			c.Close()
+		}
+	})
 	t.Run("a number of before means the message of before", func(t *testing.T) {
 		p := newScripted(t, scriptedCaps, 4)
 		c := p.stays("SELECT INBOX", "FETCH 1 (FLAGS)")

@@ -29,6 +29,7 @@ type scripted struct {
 	next      uint32
 	modSeq    uint64
 	changed   map[uint32]uint64           // the mod-sequences of flags that have changed
+	keyword   string                      // one more in FLAGS; "": none
 	turnsAway bool                        // new connections are closed instead of greeted
 	refuses   string                      // what every login is answered with; "": they are let in
 	judge     func(imaptest.Login) string // instead, where it is set
@@ -141,7 +142,7 @@ func (p *scripted) answerLocked(cmd imaptest.Command) (out []string) {
 	case "ENABLE":
 		say("* ENABLED %s", cmd.Args)
 	case "SELECT", "EXAMINE":
-		say(`* FLAGS (\Seen \Flagged \Deleted)`)
+		say("* FLAGS (%s)", strings.TrimSpace(`\Seen \Flagged \Deleted `+p.keyword))
 		say("* %d EXISTS", len(p.uids))
 		say("* OK [UIDVALIDITY 7] v")
 		say("* OK [UIDNEXT %d] n", p.next)

@@ -14,7 +14,8 @@ import (
 //   - The command has message numbers that the client counted before: EXPUNGE may not be sent then (RFC 9051
 //     §7.5.1). After ENABLE UIDONLY a backend answers BAD to such commands (RFC 9586 §3.1).
 //   - No command is in progress: STORE 4 may be on its way, or STORE *, which mustn't mean a message that
-//     has arrived since, or a silent STORE of messages whose flags have changed. More than fewChanges flags
+//     has arrived since, or a silent STORE of messages whose flags have changed, or SELECT, after which the
+//     client takes a FLAGS response for the next mailbox's. More than fewChanges flags
 //     alone are told at once: each session that waits for a command would hold them.
 //   - Another command has arrived after this one: the client wrote it before it could read what it is told
 //     now, so the command's numbers and its "*" refer to the view. After DONE this also holds for the flags
@@ -37,7 +38,7 @@ func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 	case s.park.hasCommand:
 		owes = d.HasExpunge() && !t.UIDOnly && s.park.verb.Rule().Set != wire.NoSet || s.marksUnread()
 	default:
-		owes = moved || len(d.Changed) > 0 && len(d.Changed) <= fewChanges
+		owes = moved || len(d.Changed) <= fewChanges
 	}
 	if owes || behind && (moved || idle && len(d.Changed) > 0) {
 		defer s.park.mu.Unlock()
