@@ -119,6 +119,9 @@ func (w *world) both(c *client, o op) (err error) {
 	}
 	answered := false
 	defer func() {
+		if err != nil {
+			w.undecided(allow2)
+		}
 		if !answered { // what it does must be done before the next operation looks
 			_, _, ferr := other.finish(tag2)
 			err = errors.Join(err, ferr)
@@ -132,11 +135,10 @@ func (w *world) both(c *client, o op) (err error) {
 		cmd1.contested = allow1.flag == allow2.flag || allow2.expunged != nil
 		r, err := c.run(cmd1)
 		if err != nil {
+			w.undecided(allow1)
 			return err
 		}
-		if r.Status() != "OK" {
-			allow1.all = false
-		}
+		w.refused(&allow1, r)
 		allowed = append(allowed, allow1)
 	}
 	answered = true
@@ -144,8 +146,6 @@ func (w *world) both(c *client, o op) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.Status() != "OK" {
-		allowed[0].all = false
-	}
+	w.refused(&allowed[0], r)
 	return w.after(allowed...)
 }

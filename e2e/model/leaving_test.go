@@ -177,6 +177,9 @@ func (w *world) departs(c *client, d departure, first string) error {
 	}
 	untagged, r, err := c.finish(tag)
 	if err != nil {
+		if d.verb == "CLOSE" {
+			w.undecided(allow{expunged: isDeleted})
+		}
 		return err
 	}
 	if ok := r.Status() == "OK"; ok != (d.to != "nowhere") {

@@ -161,12 +161,13 @@ func (w *world) says(c *client, all []*numbered, first string, strict bool) erro
 		c.model.Begin(verb)
 		r, err := c.answered(m.command, tags[i+1])
 		if err != nil {
+			for _, m := range all[i:] {
+				w.undecided(m.allow())
+			}
 			return fmt.Errorf("%s, which meant UIDs %v: %w", m.line, m.n.uids, err)
 		}
 		a := m.allow()
-		if r.Status() != "OK" {
-			a.all = false
-		}
+		w.refused(&a, r)
 		allowed = append(allowed, a)
 	}
 	if err := w.after(allowed...); err != nil {

@@ -18,10 +18,29 @@ func (w *world) polled(c *client) error {
 			c.model.Forget(i)
 		}
 	}
-	if err := c.model.Converged(w.w.truth); err != nil {
+	err := c.model.Converged(w.w.truth)
+	if err != nil && w.unheard(c) {
+		if err := c.selectBox(c.dialect); err != nil {
+			return err
+		}
+		err = c.model.Converged(w.w.truth)
+	}
+	if err != nil {
 		return fmt.Errorf("%s behind NOOP: %w", c.name, err)
 	}
 	return nil
+}
+
+// unheard says whether Cyrus itself may owe a client the number of messages. Cyrus 3.6.1 never tells it of a message that is appended
+// during a SEARCH of the client's, once another message that the client wasn't told of either has been expunged; it
+// answers by the right numbers all the same. (Seen without a proxy, 3 times of 1,500 where all of that was done on purpose.)
+func (w *world) unheard(c *client) bool {
+	if w.l.server.Kind != "cyrus" || w.l.attachment(c).Attachment == "parked" || c.model.Count() >= len(w.w.truth.Messages) || c.model.Check(w.w.truth) != nil {
+		return false
+	}
+	w.stats.unheard++
+	w.t.add("    Cyrus doesn't tell %s of %d messages", c.name, len(w.w.truth.Messages)-c.model.Count())
+	return true
 }
 
 // poll has another device change the mailbox, and a session that is parked ask at once.
@@ -41,9 +60,7 @@ func (w *world) poll(c *client, o op) error {
 	if err != nil {
 		return err
 	}
-	if r.Status() != "OK" {
-		a.all = false
-	}
+	w.refused(&a, r)
 	if err := c.done(); err != nil {
 		return err
 	}

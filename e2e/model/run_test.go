@@ -85,8 +85,11 @@ func (l *lab) many(t *testing.T, d time.Duration) {
 		})
 	}
 	g.Wait()
-	t.Logf("%d cases from MODEL_SEED=%d: %d operations, parked %d times of %d, settled %d times, %d cuts, %d reborn; %v",
-		cases, first, total.ops, total.parked, total.asked, total.settled, total.cuts, total.reborn, total.kinds)
+	t.Logf("%d cases from MODEL_SEED=%d: %d operations, parked %d times of %d, settled %d times, %d cuts, %d reborn, %d unheard; %v",
+		cases, first, total.ops, total.parked, total.asked, total.settled, total.cuts, total.reborn, total.unheard, total.kinds)
+	if most := 1 + total.ops/50_000; total.unheard > most { // Cyrus does it in one of some 300,000
+		t.Errorf("%d clients weren't told of messages, at most %d are Cyrus' own doing", total.unheard, most)
+	}
 	if l.app != nil {
 		t.Logf("%+v", l.app.Hub().Stats())
 	}

@@ -69,7 +69,7 @@ func newScenario(seed uint64, plain bool) scenario {
 // stats count what was done, to see that something was.
 type stats struct {
 	ops, parked, asked, settled, cuts int
-	reborn                            int // see there
+	reborn, unheard                   int // see there
 	kinds                             map[string]int
 	losses                            int            // operations that the loss of a connection has ended
 	byes                              map[string]int // last lines of connections that were lost
@@ -79,7 +79,7 @@ func newStats() *stats { return &stats{kinds: map[string]int{}, byes: map[string
 
 func (a *stats) add(b *stats) {
 	a.ops, a.parked, a.asked, a.settled, a.cuts = a.ops+b.ops, a.parked+b.parked, a.asked+b.asked, a.settled+b.settled, a.cuts+b.cuts
-	a.reborn, a.losses = a.reborn+b.reborn, a.losses+b.losses
+	a.reborn, a.unheard, a.losses = a.reborn+b.reborn, a.unheard+b.unheard, a.losses+b.losses
 	for k, n := range b.byes {
 		a.byes[k] += n
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"imapproxy/e2e/servers"
@@ -26,6 +27,7 @@ type world struct {
 	askedFirst bool          // the client of the command has just said NOOP
 	racing     bool          // several speak at once
 	settle     time.Duration // how long convergence may take
+	late       []lateAllow   // see undecided
 }
 
 func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *transcript, err error) {
@@ -136,8 +138,40 @@ func (w *world) look() error {
 	return nil
 }
 
+// A lateAllow is what a command may still do whose connection to the server was lost: the server had it already.
+type lateAllow struct {
+	allow
+	until time.Time
+}
+
+// lateFor is how long a server may take for a command that it has.
+const lateFor = 5 * time.Second
+
+// refused takes the answer into account that a command has got, if it isn't OK.
+func (w *world) refused(a *allow, r imaptest.Response) {
+	if r.Status() == "OK" {
+		return
+	}
+	a.all = false
+	if strings.Contains(r.Text, "may have been done") {
+		w.undecided(*a)
+	}
+}
+
+// undecided says that a command may be done later, since a connection to the server was lost.
+func (w *world) undecided(a allow) {
+	if w.l.breaks {
+		a.appended, a.maybe, a.all = 0, a.maybe+a.appended, false
+		w.late = append(w.late, lateAllow{a, time.Now().Add(lateFor)})
+	}
+}
+
 // after checks that commands have done what they may do.
 func (w *world) after(allowed ...allow) error {
+	w.late = slices.DeleteFunc(w.late, func(l lateAllow) bool { return time.Now().After(l.until) })
+	for _, l := range w.late {
+		allowed = append(allowed, l.allow)
+	}
 	before, err := w.w.look()
 	if err != nil {
 		return err
@@ -242,11 +276,10 @@ func (w *world) command(c *client, o op) error {
 	knew := c.model.Belief()
 	r, err := c.run(cmd)
 	if err != nil {
+		w.undecided(a)
 		return err
 	}
-	if r.Status() != "OK" {
-		a.all = false
-	}
+	w.refused(&a, r)
 	if err := w.after(a); err != nil {
 		return fmt.Errorf("%s: %w", r, err)
 	}
@@ -329,6 +362,16 @@ func (w *world) converge() error {
 				if err := c.learn(); err != nil {
 					return err
 				}
+			}
+			if time.Now().After(deadline) && w.unheard(c) {
+				if err := c.done(); err != nil {
+					return err
+				}
+				if err := c.selectBox(c.dialect); err != nil {
+					return err
+				}
+				deadline = time.Now().Add(w.settle)
+				continue
 			}
 			if time.Now().After(deadline) {
 				return fmt.Errorf("%s (in IDLE: %v, %s) in %v: %w", c.name, c.idleTag != "", w.l.attachment(c).Attachment, w.settle, wrong)
