@@ -29,6 +29,8 @@ type account struct {
 	have  []string // the subjects that INBOX has to have, in order
 	until time.Time
 	round int
+
+	isReady bool // for the restart of the lab's server
 }
 
 // seeded is how many messages an account begins with.
@@ -39,6 +41,7 @@ func newAccount(t *testing.T, l *lab, user string) *account {
 	seed := rand.Uint64()
 	t.Logf("%s, seed %d", user, seed)
 	a := &account{T: t, l: l, user: user, home: servers.Folder(t), other: imaptest.Dial(t, l.server.Addr), rand: rand.New(rand.NewPCG(seed, 0))}
+	t.Cleanup(a.ready)
 	a.other.Login(user, servers.Password)
 	a.other.MustOK("SELECT INBOX")
 	if minutes := os.Getenv("IDLER_MINUTES"); minutes != "" {

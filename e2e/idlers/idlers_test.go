@@ -7,7 +7,7 @@ import (
 )
 
 // Programs that idle, each with a mailbox of its own, all at once through one proxy
-// that parks them at every pause. Their server is restarted once meanwhile.
+// that parks them at every pause. Their server is restarted once meanwhile. Thunderbird has tests of its own.
 func TestIdlers(t *testing.T) {
 	servers.Real(t)
 	for _, v := range []struct {
@@ -25,10 +25,10 @@ func TestIdlers(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, v.start(t), labOptions{watch: v.watch, compress: v.compress})
 			t.Run("clients", func(t *testing.T) {
-				programs := programs()
-				l.restart = restartFor(len(programs))
-				for i, c := range programs {
+				l.restart = newRestart()
+				for i, c := range programs() {
 					t.Run(c.name, func(t *testing.T) {
+						l.restart.joins()
 						t.Parallel()
 						c.run(newAccount(t, l, servers.User(i+1)))
 						if n := l.tally(servers.User(i + 1)).compressed; c.compresses && v.compress && n == 0 || !v.compress && n > 0 {
@@ -54,6 +54,8 @@ func programs() []program {
 		{"fetchmail", false, fetchmail},
 		{"getmail", false, getmail},
 		{"imapfilter", false, imapfilter},
+		{"imap_tools", false, imapTools},
+		{"Mail::IMAPClient", false, mailIMAPClient},
 		{"offlineimap", true, offlineimap},
 		{"mbsync", true, mbsync},
 		{"mutt", true, func(a *account) { mutt(a, "mutt", true) }},

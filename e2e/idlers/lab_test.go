@@ -159,9 +159,14 @@ func (l *lab) tally(user string) tally {
 	return tally{}
 }
 
-// nobodySentAway fails when a session ended for a reason that isn't its client's.
+// nobodySentAway fails when a session ended for a reason that isn't its client's. The clients have ended, so it waits until
+// their sessions have.
 func (l *lab) nobodySentAway(t testing.TB) {
 	t.Helper()
+	imaptest.Eventually(t, "all sessions to end", func() bool {
+		page, _ := l.srv.Sessions(proxy.Filter{})
+		return len(page) == 0
+	})
 	l.logs.mu.Lock()
 	defer l.logs.mu.Unlock()
 	t.Logf("sessions ended: %v", l.logs.reasons)

@@ -2,12 +2,16 @@ package idlers
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"imapproxy/e2e/servers"
 )
+
+// muttEntry is a line of the index: its number and its subject.
+var muttEntry = regexp.MustCompile(`<(\d+)\|([^|]*)\|`)
 
 // mutt and its successor: a person looks at the index, deletes a message by the number
 // that stands before it, and writes that back; with late after others have changed the
@@ -42,12 +46,12 @@ set record = ""
 set postponed = ""
 `, a.user, a.port(), servers.Password, a.l.CertFile, deflates, a.home))
 	t := newTerminal(a, a.command(name, "-n", "-F", rc))
-	t.lists(a.have)
+	t.lists(muttEntry, a.have)
 	a.rounds(func() {
 		a.parked()
 		a.expunge(a.any(""))
 		a.deliver(mail{"new", ""}, mail{"new", ""})
-		t.lists(a.have)
+		t.lists(muttEntry, a.have)
 
 		a.parked()
 		victim := a.any("")
@@ -79,41 +83,10 @@ set postponed = ""
 				t.keys("$")
 				asked = time.Now()
 			}
-			return t.listed(a.have)
+			return t.listed(muttEntry, a.have)
 		})
 		a.settles(name + " deleted " + victim)
 	})
 	t.keys("q")
 	t.ends()
-}
-
-// lists waits until the index has these messages, numbered from 1.
-func (t *terminal) lists(want []string) {
-	t.a.Helper()
-	t.a.eventually("the index", func() error { return t.listed(want) })
-}
-
-// listed compares the index with what should stand there.
-func (t *terminal) listed(want []string) error {
-	select {
-	case <-t.done:
-		t.a.Fatal("the program has ended")
-	default:
-	}
-	lines := t.screen()
-	var got []string
-	for _, l := range lines {
-		if _, entry, ok := strings.Cut(l, "<"); ok {
-			number, rest, _ := strings.Cut(entry, "|")
-			subject, _, _ := strings.Cut(rest, "|")
-			if number != fmt.Sprint(len(got)+1) {
-				return fmt.Errorf("number %s stands at place %d", number, len(got)+1)
-			}
-			got = append(got, subject)
-		}
-	}
-	if !slices.Equal(got, want) {
-		return fmt.Errorf("it has\n%v, want\n%v", got, want)
-	}
-	return nil
 }

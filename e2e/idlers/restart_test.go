@@ -9,14 +9,14 @@ import (
 
 // A restart is one restart of the lab's server, for all clients at a time: each has idled once by then.
 type restart struct {
-	clients int32         // that are to be ready
-	ready   atomic.Int32  // that are
+	awaited atomic.Int32  // clients that are neither ready nor have failed
 	done    chan struct{} // closed when the server is up again
 }
 
-func restartFor(clients int) *restart {
-	return &restart{clients: int32(clients), done: make(chan struct{})}
-}
+func newRestart() *restart { return &restart{done: make(chan struct{})} }
+
+// joins says that a client takes part. All clients join before one is ready.
+func (r *restart) joins() { r.awaited.Add(1) }
 
 // restarted waits until the server was restarted. The last client to be ready does that.
 func (a *account) restarted() {
@@ -25,17 +25,27 @@ func (a *account) restarted() {
 	if r == nil {
 		return
 	}
-	if r.ready.Add(1) == r.clients {
-		a.l.server.Process.Stop()
-		a.l.server.StartAgain(a.l.t)
-		close(r.done)
-	}
+	a.ready()
 	select {
 	case <-r.done:
 	case <-a.Context().Done():
 		a.FailNow()
 	}
 	a.again()
+}
+
+// ready says that the restart needn't wait for this client any more: it has idled, or failed before that.
+func (a *account) ready() {
+	r := a.l.restart
+	if r == nil || a.isReady {
+		return
+	}
+	a.isReady = true
+	if r.awaited.Add(-1) == 0 {
+		a.l.server.Process.Stop()
+		a.l.server.StartAgain(a.l.t)
+		close(r.done)
+	}
 }
 
 // again connects the others anew after the server was restarted.

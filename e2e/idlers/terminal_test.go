@@ -6,29 +6,27 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/hinshun/vt10x"
 	"golang.org/x/sys/unix"
 )
 
-// A terminal is a program's screen and keyboard: a DEC VT52, which has few tricks.
+// A terminal is a program's screen and keyboard.
 type terminal struct {
 	a    *account
 	pty  *os.File
+	vt   vt10x.Terminal // the screen; it has a lock of its own
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the program has ended
-
-	mu       sync.Mutex // guards what follows
-	cells    [rows][columns]byte
-	row, col int
-	pending  []byte // an escape sequence that has begun
 }
 
-// The screen's size. VT52 addresses them as a character above the space each.
+// The screen's size.
 const rows, columns = 50, 90
 
 // newTerminal runs a program on a terminal of its own, and ends it with the test.
@@ -43,15 +41,15 @@ func newTerminal(a *account, cmd *exec.Cmd) *terminal {
 	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
 	must(a, err)
 	defer tty.Close()
-	t := &terminal{a: a, pty: pty, cmd: cmd, done: make(chan struct{})}
-	t.clear(0, 0)
-	cmd.Env = append(cmd.Env, "TERM=vt52")
+	vt := vt10x.New(vt10x.WithSize(columns, rows), vt10x.WithWriter(pty))
+	t := &terminal{a: a, pty: pty, vt: vt, cmd: cmd, done: make(chan struct{})}
+	cmd.Env = append(cmd.Env, "TERM=xterm")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Pdeathsig: syscall.SIGKILL}
 	must(a, cmd.Start())
 	var reading sync.WaitGroup
-	reading.Go(func() { _, _ = io.Copy(t, pty) }) // ends with the program, which alone holds the other end
-	go func() {                                   // ends with the program; closes done
+	reading.Go(func() { _, _ = io.Copy(vt, pty) }) // ends with the program, which alone holds the other end
+	go func() {                                    // ends with the program; closes done
 		defer close(t.done)
 		_ = cmd.Wait() // how it ended is of no interest
 	}()
@@ -83,11 +81,9 @@ func (t *terminal) keys(s string) {
 
 // screen returns the text on the screen, without blanks at the ends of lines.
 func (t *terminal) screen() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var lines []string
-	for _, r := range t.cells {
-		lines = append(lines, strings.TrimRight(string(r[:]), " "))
+	lines := strings.Split(t.vt.String(), "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(l, " ")
 	}
 	return lines
 }
@@ -109,6 +105,45 @@ func (t *terminal) shows(what string, try func(lines []string) error) {
 	})
 }
 
+// containing is a screen on which a text stands somewhere.
+func containing(text string) func(lines []string) error {
+	return func(lines []string) error {
+		if !strings.Contains(strings.Join(lines, "\n"), text) {
+			return fmt.Errorf("%s isn't there", text)
+		}
+		return nil
+	}
+}
+
+// lists waits until the index has these messages, numbered from 1. The entry finds a line's number and subject.
+func (t *terminal) lists(entry *regexp.Regexp, want []string) {
+	t.a.Helper()
+	t.a.eventually("the index", func() error { return t.listed(entry, want) })
+}
+
+// listed compares the index with what should stand there.
+func (t *terminal) listed(entry *regexp.Regexp, want []string) error {
+	t.a.Helper()
+	select {
+	case <-t.done:
+		t.a.Fatal("the program has ended")
+	default:
+	}
+	var got []string
+	for _, l := range t.screen() {
+		if found := entry.FindStringSubmatch(l); found != nil {
+			if number := found[1]; number != fmt.Sprint(len(got)+1) {
+				return fmt.Errorf("number %s stands at place %d", number, len(got)+1)
+			}
+			got = append(got, found[2])
+		}
+	}
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("it has\n%v, want\n%v", got, want)
+	}
+	return nil
+}
+
 // ends waits until the program has.
 func (t *terminal) ends() {
 	t.a.Helper()
@@ -116,89 +151,5 @@ func (t *terminal) ends() {
 	case <-t.done:
 	case <-time.After(patience):
 		t.a.Fatal("the program doesn't end")
-	}
-}
-
-// Write implements io.Writer: it is what the program prints.
-func (t *terminal) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, b := range p {
-		t.print(b)
-	}
-	return len(p), nil
-}
-
-func (t *terminal) print(b byte) {
-	if len(t.pending) > 0 || b == 0x1b {
-		t.pending = append(t.pending, b)
-		if t.escape(t.pending[1:]) {
-			t.pending = t.pending[:0]
-		}
-		return
-	}
-	switch b {
-	case '\r':
-		t.col = 0
-	case '\n':
-		if t.row++; t.row == rows {
-			t.row = rows - 1
-			copy(t.cells[:], t.cells[1:])
-			t.clear(rows-1, 0)
-		}
-	case '\b':
-		t.col = max(t.col-1, 0)
-	case '\t':
-		t.col = min(t.col/8*8+8, columns-1)
-	default:
-		if b >= ' ' {
-			t.cells[t.row][t.col] = b
-			t.col = min(t.col+1, columns-1)
-		}
-	}
-}
-
-// escape does what an escape sequence says, once it is complete.
-func (t *terminal) escape(s []byte) (complete bool) {
-	if len(s) == 0 || s[0] == 'Y' && len(s) < 3 {
-		return false
-	}
-	switch s[0] {
-	case 'A':
-		t.row = max(t.row-1, 0)
-	case 'B':
-		t.row = min(t.row+1, rows-1)
-	case 'C':
-		t.col = min(t.col+1, columns-1)
-	case 'D':
-		t.col = max(t.col-1, 0)
-	case 'H':
-		t.row, t.col = 0, 0
-	case 'I':
-		if t.row--; t.row < 0 {
-			t.row = 0
-			copy(t.cells[1:], t.cells[:rows-1])
-			for i := range t.cells[0] {
-				t.cells[0][i] = ' '
-			}
-		}
-	case 'J':
-		t.clear(t.row, t.col)
-	case 'K':
-		for i := t.col; i < columns; i++ {
-			t.cells[t.row][i] = ' '
-		}
-	case 'Y':
-		t.row, t.col = min(int(s[1]-' '), rows-1), min(int(s[2]-' '), columns-1)
-	}
-	return true
-}
-
-// clear empties the screen from a place on.
-func (t *terminal) clear(row, col int) {
-	for ; row < rows; row, col = row+1, 0 {
-		for ; col < columns; col++ {
-			t.cells[row][col] = ' '
-		}
 	}
 }

@@ -32,7 +32,8 @@ func TestThunderbird(t *testing.T) {
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			l := newLab(t, v.start(t), labOptions{watch: "idle"})
-			l.restart = restartFor(1)
+			l.restart = newRestart()
+			l.restart.joins()
 			t.Run("thunderbird", func(t *testing.T) { parkedThunderbird(newAccount(t, l, servers.User(1))) })
 			l.nobodySentAway(t)
 		})
