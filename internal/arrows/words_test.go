@@ -33,7 +33,7 @@ func TestWordsInTexts(t *testing.T) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			if s, ok := n.(*ast.BasicLit); ok && s.Kind == token.STRING && names[s.Value] != name {
 				checked++
-				if word := private.FindString(s.Value); word != "" {
+				if word := vague.FindString(s.Value); word != "" {
 					t.Errorf("%s: %q in %.200s: name the user, client, session or operator that is meant", set.Position(s.Pos()), word, s.Value)
 				}
 			}

@@ -59,7 +59,7 @@ func (d *decoder) scram(c *Config) {
 		}
 		any = true
 		if before != "" {
-			d.fail(d.at(path+".scram"), fmt.Sprintf("%s.scram: a user whom auth %q before it has locked would be let in by SCRAM, about which that one isn't asked", path, before),
+			d.fail(d.at(path+".scram"), fmt.Sprintf("%s.scram: auth %q before it isn't asked about SCRAM, so a user that it has locked would be let in", path, before),
 				"write the blocks with scram first")
 		}
 		if a.LDAP != nil {

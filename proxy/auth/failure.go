@@ -33,7 +33,6 @@ type Failure struct {
 // FailureMessage and the attributes client, port, mechanism, reason and user, in this order and last of all.
 // Attributes that log already has (session, trace) precede them. Its form is an interface:
 // docs/authentication.md describes it and contrib/fail2ban reads it.
-// docs/authentication.md describes it and contrib/fail2ban reads it.
 //
 // A name can't forge a field or a line: the address comes before the name, unprintable characters are escaped
 // here, and slog quotes the rest.

@@ -71,7 +71,7 @@ func (x *ScramExchange) First(line []byte) error {
 		return fmt.Errorf("%w: no header", ErrMessage)
 	}
 	authzid, rest, ok := strings.Cut(rest, ",")
-	name, rest, ok2 := strings.Cut(rest, ",")
+	name, rest, _ := strings.Cut(rest, ",")
 	nonce, _, _ := strings.Cut(rest, ",")
 	if a, has := strings.CutPrefix(authzid, "a="); ok && (has && a != "" || authzid == "") {
 		x.authzid, ok = saslName(a)
@@ -79,7 +79,8 @@ func (x *ScramExchange) First(line []byte) error {
 		ok = false
 	}
 	n, has := strings.CutPrefix(name, "n=") // m= is an extension that must be understood, and none is
-	if x.user, ok2 = saslName(n); !ok || !ok2 || !has || x.user == "" || len(nonce) <= len("r=") {
+	user, ok2 := saslName(n)
+	if x.user = user; !ok || !ok2 || !has || x.user == "" || len(nonce) <= len("r=") {
 		return fmt.Errorf("%w: not the first of SCRAM", ErrMessage)
 	}
 	x.first = message
