@@ -35,6 +35,7 @@ type lab struct {
 	Cert     imaptest.Cert
 	logs     *logs
 	restart  *restart // nil: the server isn't restarted
+	compress bool     // COMPRESS is offered
 
 	mu    sync.Mutex           // guards what follows
 	seen  map[string]*sighting // by session id
@@ -73,7 +74,7 @@ type labOptions struct {
 func newLab(t *testing.T, server *servers.Server, o labOptions) *lab {
 	t.Helper()
 	l := &lab{
-		t: t, server: server, Cert: imaptest.NewCert(t), logs: &logs{reasons: map[string]int{}},
+		t: t, server: server, compress: o.compress, Cert: imaptest.NewCert(t), logs: &logs{reasons: map[string]int{}},
 		seen: map[string]*sighting{}, users: map[string]*tally{},
 	}
 	l.CertFile = filepath.Join(servers.Folder(t), "cert.pem")

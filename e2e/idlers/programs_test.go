@@ -275,10 +275,10 @@ ssl = yes
 sslcacertfile = %[5]s
 idlefolders = ['INBOX']
 holdconnectionopen = yes
-usecompression = yes
+usecompression = %[6]s
 keepalive = 60
 folderfilter = lambda name: name == 'INBOX'
-`, a.home, a.port(), a.user, servers.Password, a.l.CertFile))
+`, a.home, a.port(), a.user, servers.Password, a.l.CertFile, map[bool]string{true: "yes", false: "no"}[a.l.compress]))
 	p := a.daemon("offlineimap", "-c", rc)
 	dir := filepath.Join(a.home, "mail", "INBOX")
 	a.copied(p, dir)

@@ -14,7 +14,7 @@ func TestAUserIsMovedBetweenTwoDovecots(t *testing.T) {
 	for _, watch := range []string{"idle", "notify"} {
 		t.Run(watch, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, labOptions{pair: dovecots("maildir"), watch: watch, linger: time.Hour})
+			l := newLab(t, labOptions{pair: dovecots("maildir"), watch: watch, linger: 20 * time.Minute})
 			user := l.user()
 			direct := imaptest.Dial(t, l.server.Addr)
 			direct.Login(user, servers.Password)
