@@ -58,9 +58,9 @@ listener "local" {
   # Default: false.
   compress = false
 
-  # How many of the octets that a client was sent last its compressed stream refers to, 0 to
-  # 8192. Each compressed session holds as many while it isn't parked; without them, short
-  # answers are compressed less.
+  # The number of octets, of those that the proxy has sent to a client last, to which the
+  # compressed stream may refer: 0 to 8192. Each compressed session that isn't parked holds
+  # them in memory. With a smaller number short answers are compressed less.
   # Default: 8192.
   #compress_history = 8192
 }
@@ -87,7 +87,7 @@ listener "local" {
   #min_version = "1.2"
 
   # true: also the suites of TLS 1.2 with CBC, ECDHE-…-AES…-SHA, for programs that know no others (Windows before 10,
-  # Android before 5). Attacks on CBC go by the time of an answer. What is offered otherwise: docs/security.md.
+  # Android before 5). Attacks on CBC measure the time of answers. docs/security.md lists what is always offered.
   # Default: false.
   #tls12_cbc = false
 
@@ -141,8 +141,8 @@ users {
   refuse_separators = "*"
 
   # With scram in an auth block: a file with 32 random characters or more, the same on each proxy
-  # (openssl rand -base64 32). Of them and a user's name keys are made up for users who have none,
-  # so that SCRAM doesn't show which users there are. Each reload reads it again.
+  # (openssl rand -base64 32). From them and the user's name the proxy makes up keys for users who have none,
+  # so that SCRAM doesn't show which users exist. Each reload reads the file again.
   # Default: "".
   #scram_secret_file = "scram.secret"
 }
@@ -188,17 +188,17 @@ users {
   # Default: "5s".
   #timeout = "5s"
 
-  # How many requests there are at a time. Half of them are for client networks from which a
-  # user has logged in lately, half for all others; within a half a network has at most half.
+  # The largest number of requests at the same time. Half of them are for client networks from which
+  # a user has logged in lately, half for all others; one network has at most half of such a half.
   # Default: 32.
   #concurrency = 32
 #}
 
-# An LDAP directory (OpenLDAP, 389, Active Directory). Either user_dn says which entry is a
-# user's, and the proxy binds as it at once; or the proxy first searches below base with filter, as
+# An LDAP directory (OpenLDAP, 389, Active Directory). Either user_dn gives the DN of the user's
+# entry, and the proxy binds as this entry at once; or the proxy first searches below base with filter, as
 # bind_dn, and then binds as the entry found. In user_dn and the filters %u is the normalised
-# name, %n what stands before its @, %d what stands behind it, %% a percent sign; what a name
-# contains is escaped (docs/authentication.md).
+# name, %n its part before the @, %d its part after the @, %% a percent sign. The proxy escapes
+# special characters of a name (docs/authentication.md).
 #auth "ldap" {
   # ldap://host[:port] or ldaps://host[:port]. Required.
   #url = "ldaps://ldap.example.org"
@@ -246,8 +246,8 @@ users {
   #placement_attribute = "mailHost"
 
   # The attribute with the users' keys for SCRAM, {SCRAM-SHA-256}…, one value for each mechanism, and the
-  # mechanisms that are offered (see auth "passwd_file"). The search's DN has to read it. The directory isn't
-  # asked for a bind then: write allow so that no locked account matches.
+  # mechanisms that are offered (see auth "passwd_file"). bind_dn must be able to read the attribute. The proxy
+  # doesn't bind as the user then: write allow so that no locked account matches.
   # Default: "".
   #scram_attribute = ""
   # Default: [].
@@ -280,8 +280,8 @@ users {
   #password_file = "sql.password"
 
   # The query for a user's row. %u is the normalised name, %n what stands before its @, %d what
-  # stands behind it: they are sent as parameters, so they stand without quotes. The columns
-  # count by their names: password; and where they are there user, backend,
+  # stands after it. The proxy sends them as parameters, so write them without quotes. It
+  # identifies the columns by their names: password, and optionally user, backend,
   # backend_password and allowed. Required.
   #query = "SELECT password, backend FROM users WHERE name = %u"
 
@@ -300,8 +300,8 @@ users {
   #concurrency = 32
 #}
 
-# Dovecot's auth process: what Dovecot can check a password with (PAM, Lua, Kerberos, its databases), the
-# proxy can. Dovecot needs a listener for it (docs/authentication.md):
+# Dovecot's auth process. It checks passwords with all that Dovecot supports (PAM, Lua, Kerberos, its
+# databases). Dovecot needs a listener for the proxy (docs/authentication.md):
 #   service auth {
 #     unix_listener auth-imapproxy {
 #       user = imapproxy
@@ -324,10 +324,10 @@ users {
 # A provider of OAuth 2.0 tokens, for clients that log in with AUTHENTICATE OAUTHBEARER or XOAUTH2. The
 # proxy checks a token's signature by the keys that its issuer publishes, or asks the provider about each
 # (introspection_url). It needs backend_login { mode = "master" }: a token is no password for a backend.
-# Sources of passwords aren't asked about tokens, and this one isn't about passwords.
+# The proxy doesn't ask sources of passwords about tokens, and doesn't ask this source about passwords.
 #auth "oauth" {
-  # Who makes the tokens, exactly as they have it as iss. Its keys are found by its OpenID
-  # configuration (/.well-known/openid-configuration). Tokens of other issuers are left to the next auth "oauth".
+  # The issuer of the tokens, exactly as their iss has it. The proxy finds the issuer's keys by its OpenID
+  # configuration (/.well-known/openid-configuration). Tokens of other issuers go to the next auth "oauth".
   # Default: "", which needs introspection_url.
   #issuer = "https://id.example.org"
 
@@ -348,12 +348,12 @@ users {
   # the iss of the answer.
   # Default: "".
   #introspection_url = "https://id.example.org/oauth/introspect"
-  # As what the proxy may ask there, and a file that contains only its secret. Each reload reads it again.
+  # The proxy's client id at this URL, and a file that contains only its secret. Each reload reads the file again.
   # Default: "".
   #client_id = "imapproxy"
   # Default: "".
   #client_secret_file = "oauth.secret"
-  # How long an answer counts for further logins with the same token. "0s": each login asks.
+  # How long the proxy uses an answer for further logins with the same token. "0s": it asks at each login.
   # Default: "1m".
   #cache_for = "1m"
 
@@ -620,12 +620,12 @@ routing {
 }
 
 
-# Where users' backends are asked for by other programs: a user's LMTP, POP3 and ManageSieve have to go to the same
-# backend as their IMAP sessions (docs/routing.md, "Other programs"). Without the block GET /v1/route of the admin API, and
-# /v1/route/nginx for nginx's mail proxy, answer with these defaults, and Postfix isn't answered.
+# Lookups of users' backends by other programs: a user's LMTP, POP3 and ManageSieve connections have to go to the same
+# backend as the user's IMAP sessions (docs/routing.md, "Other programs"). Without the block GET /v1/route of the admin API, and
+# /v1/route/nginx for nginx's mail proxy, use these defaults, and there is no address for Postfix.
 #route {
-  # Where Postfix asks, by the protocols of tcp_table(5) and socketmap_table(5). They know no password:
-  # who reaches the address can ask where users are.
+  # The address for Postfix's lookups, with the protocols of tcp_table(5) and socketmap_table(5). They have no password:
+  # any program that can connect to the address can ask for users' backends.
   # Default: "", not at all. A change needs a restart.
   #address = "127.0.0.1:10143"
 
@@ -638,8 +638,8 @@ routing {
   # Default: "+". "": none.
   #delimiter = "+"
 
-  # How long an answer holds: so long the user isn't sent to another backend, and no program may use it for
-  # longer.
+  # How long an answer is valid. During this time the proxies don't send the user to another backend. Programs must not
+  # use the answer for longer.
   # Default: "5s". Takes "1s" to "1m".
   #ttl = "5s"
 
@@ -1080,8 +1080,8 @@ shutdown {
   drain = "30s"
 
   # How long the old process serves its sessions after a new one has taken over. It ends idle
-  # ones first, spread over four fifths of this time, each when no command is under way; the
-  # others at the end. It uses memory meanwhile, as the new one does; hours are all right.
+  # sessions first, spread over four fifths of this time, each when no command is in progress; it
+  # ends the others at the end. Meanwhile both processes use memory. Several hours are possible.
   # Default: "1h"; at most "168h".
   handover = "1h"
 
