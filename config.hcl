@@ -821,8 +821,9 @@ limits {
   auth_failure_delay = "2s"
 
   # The longest wait of a login before its password is checked. After several wrong passwords from
-  # an address, from a network or for a user each further login waits: for auth_failure_delay, then for twice
-  # as long each time, up to sixteen times that, this, and half of prelogin_timeout. No address and no user is locked out, and
+  # an address, from a network or for a user each further login waits: first for auth_failure_delay, then for twice
+  # as long each time. The longest wait is the smallest of sixteen times auth_failure_delay, this setting, and half of
+  # prelogin_timeout. No address and no user is locked out, and
   # addresses from which a user has logged in within 30 days don't wait for others' guesses
   # (docs/authentication.md, "Guessing"). "0s", or auth_failure_delay = "0s": no login waits.
   # Default: "15s".
@@ -1055,9 +1056,9 @@ admin {
   # Default: "", no token.
   #token_file = "admin.token"
 
-  # A file with a second token, for callers that only read: Prometheus, dashboards, people on duty. The
-  # proxy refuses with it what changes something (kick, drain, pause, …) and profiles. It shows users and
-  # their addresses all the same. A change needs a restart.
+  # A file with a second token, for callers that only read: Prometheus, dashboards, people on duty. With
+  # this token the proxy refuses calls that change something (kick, drain, pause, …) and profiles. Callers
+  # still see users and their addresses. A change needs a restart.
   # Default: "", there is no such token.
   #read_token_file = "admin-read.token"
 
