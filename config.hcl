@@ -327,7 +327,7 @@ users {
 # The proxy doesn't ask sources of passwords about tokens, and doesn't ask this source about passwords.
 #auth "oauth" {
   # The issuer of the tokens, exactly as their iss has it. The proxy finds the issuer's keys by its OpenID
-  # configuration (/.well-known/openid-configuration). Tokens of other issuers go to the next auth "oauth".
+  # configuration (/.well-known/openid-configuration). The proxy refuses tokens of other issuers.
   # Default: "", which needs introspection_url.
   #issuer = "https://id.example.org"
 
