@@ -105,16 +105,6 @@ func (t *terminal) shows(what string, try func(lines []string) error) {
 	})
 }
 
-// containing is a screen on which a text stands somewhere.
-func containing(text string) func(lines []string) error {
-	return func(lines []string) error {
-		if !strings.Contains(strings.Join(lines, "\n"), text) {
-			return fmt.Errorf("%s isn't there", text)
-		}
-		return nil
-	}
-}
-
 // lists waits until the index has these messages, numbered from 1. The entry finds a line's number and subject.
 func (t *terminal) lists(entry *regexp.Regexp, want []string) {
 	t.a.Helper()
