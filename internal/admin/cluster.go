@@ -12,8 +12,8 @@ import (
 )
 
 // clustered returns a route's counterpart below /v1/cluster. This proxy answers the request and sends it to
-// each peer at the same time. If this proxy refuses the request, its answer is the only one, since the others
-// would refuse it, too.
+// each peer at the same time. A request that changes something is sent to peers only once this proxy has found nothing wrong with it
+// (accepted): if this proxy refuses the request, no proxy carries it out.
 func (s *Server) clustered(path string, r route) route {
 	return route{post: r.post, body: r.body, serve: func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
@@ -21,13 +21,28 @@ func (s *Server) clustered(path string, r route) route {
 			fail(w, http.StatusBadRequest, CodeBadRequest, "the body can't be read: "+err.Error())
 			return
 		}
-		others := make(chan []peers.Answer, 1)
-		go func() { others <- s.askOthers(req, path, body) }() // ends within the peers' time limit; received below
+		var others chan []peers.Answer // nil until they are asked
+		ask := func() {
+			if others == nil {
+				others = make(chan []peers.Answer, 1)
+				go func() { others <- s.askOthers(req, path, body) }() // ends within the peers' time limit; received below
+			}
+		}
+		ctx := context.WithValue(req.Context(), acceptedKey{}, ask)
+		if !r.post {
+			ask()
+		}
 		own := recorder{header: http.Header{}, status: http.StatusOK}
-		again := req.Clone(req.Context())
+		again := req.Clone(ctx)
 		again.Body = io.NopCloser(bytes.NewReader(body))
 		r.serve(&own, again)
-		answers := <-others
+		if own.status == http.StatusOK {
+			ask()
+		}
+		var answers []peers.Answer
+		if others != nil {
+			answers = <-others
+		}
 		if own.status != http.StatusOK {
 			w.Header().Set("Content-Type", own.header.Get("Content-Type"))
 			w.WriteHeader(own.status)
@@ -40,6 +55,17 @@ func (s *Server) clustered(path string, r route) route {
 		}
 		reply(w, http.StatusOK, all)
 	}}
+}
+
+// acceptedKey is the key of a func() in the context of a request below /v1/cluster.
+type acceptedKey struct{}
+
+// accepted has the other proxies asked, if the request is one for all proxies. The handler of a request that changes something calls it
+// when it has found nothing wrong with the request, before it carries the request out.
+func accepted(r *http.Request) {
+	if ask, ok := r.Context().Value(acceptedKey{}).(func()); ok {
+		ask()
+	}
 }
 
 // askOthers sends a request to the peers.

@@ -3,6 +3,7 @@ package admin_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -10,11 +11,13 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"imapproxy/internal/admin"
 	"imapproxy/internal/peers"
+	"imapproxy/proxy"
 )
 
 // mover notes what it is asked for.
@@ -222,5 +225,49 @@ func TestADryRunAsksAllProxies(t *testing.T) {
 	}
 	if n1, n2 := len(m1.all()), len(m2.all()); n1 != 5 || n2 != 0 {
 		t.Errorf("%d and %d", n1, n2)
+	}
+}
+
+// What the proxy that was asked refuses is done by no other proxy: neither a verb that isn't a dry run, nor a body that isn't sent as JSON.
+func TestWhatOneProxyRefusesNoneDoes(t *testing.T) {
+	m := &mover{}
+	var done atomic.Int32
+	change := func(o *admin.Options) {
+		o.Mover, o.Pauser = m, m
+		o.Kick = func(context.Context, proxy.Kick) proxy.Kicked { done.Add(1); return proxy.Kicked{} }
+		o.Flush = func(string) admin.FlushAnswer { done.Add(1); return admin.FlushAnswer{} }
+	}
+	one, of1 := member(t, "p1", change)
+	two, _ := member(t, "p2", change)
+	of1.Found([]peers.Peer{{Name: "p1", Address: one}, {Name: "p2", Address: two}})
+	const kind = "application/json"
+	for _, c := range []struct{ path, kind, body, code string }{
+		{"drain", kind, `{"backend":"imap1"}`, admin.CodeOnlyDryRun},
+		{"undrain", kind, `{"backend":"imap1","dry_run":false}`, admin.CodeOnlyDryRun},
+		{"move", kind, `{"user":"ann","backend":"imap1"}`, admin.CodeOnlyDryRun},
+		{"pause", kind, `{"backend":"imap1"}`, admin.CodeOnlyDryRun},
+		{"drain", "text/plain", `{"backend":"imap1","dry_run":true}`, admin.CodeBadRequest},
+		{"kick", "text/plain", `{"user":"ann"}`, admin.CodeBadRequest},
+		{"flush", "text/plain", `{"user":"ann"}`, admin.CodeBadRequest},
+		{"kick", kind, `{"user":"ann","backend":"imap1"}`, admin.CodeBadRequest},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+one+"/v1/cluster/"+c.path, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", c.kind)
+		r.Header.Set("Authorization", "Bearer of-p1")
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e admin.Error
+		if err := json.NewDecoder(answer.Body).Decode(&e); err != nil || e.Error.Code != c.code {
+			t.Errorf("%s %s: %+v, %v", c.path, c.body, e, err)
+		}
+		_ = answer.Body.Close()
+	}
+	if asked := m.all(); asked != nil || done.Load() != 0 {
+		t.Errorf("done in spite of that: %+v, and %d more", asked, done.Load())
 	}
 }

@@ -26,6 +26,7 @@ func (s *Server) kick(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, CodeNotFound, "this path doesn't exist; docs/admin.md lists the paths")
 		return
 	}
+	accepted(r)
 	ctx, cancel := context.WithTimeout(r.Context(), kickWithin)
 	defer cancel()
 	done := s.opts.Kick(ctx, proxy.Kick{User: k.User, Session: k.Session, Backend: k.Backend, Forget: k.Forget, DryRun: k.DryRun})

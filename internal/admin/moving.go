@@ -48,6 +48,7 @@ func moving[Q any, P interface {
 			fail(w, http.StatusConflict, CodeNoCluster, noCluster)
 			return
 		}
+		accepted(r)
 		ctx, cancel := context.WithTimeout(r.Context(), kickWithin)
 		defer cancel()
 		a, err := do(ctx, q)

@@ -53,6 +53,7 @@ func (s *Server) flush(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, CodeNotFound, "this path doesn't exist; docs/admin.md lists the paths")
 		return
 	}
+	accepted(r)
 	a := s.opts.Flush(f.User)
 	s.opts.Log.Warn("admin: flush", "client", r.RemoteAddr, "by", actor(f.By), "user", f.User, "pin", a.Pin, "warm", a.WarmConnections)
 	reply(w, http.StatusOK, a)
