@@ -112,7 +112,7 @@ func agreementWords(a *admin.Agreement, s admin.Status) string {
 	if a.Acked != a.Epoch {
 		text += fmt.Sprintf(" (the others know of %d)", a.Acked)
 	}
-	text += fmt.Sprintf(" of %s; connections of %s here", count(len(a.Proxies), "proxy"), count(a.Users, "user"))
+	text += fmt.Sprintf("; %s; connections of %s here", count(len(a.Proxies), "proxy"), count(a.Users, "user"))
 	if s.Proxy.Isolated != "" {
 		text += "; ISOLATED: isolated = \"" + s.Proxy.Isolated + "\""
 	}

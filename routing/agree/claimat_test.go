@@ -1,6 +1,7 @@
 package agree
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -179,5 +180,16 @@ func TestALateEndDoesntKeepAUserFromMoving(t *testing.T) {
 		}
 		a.m.Release("ann", a.now)
 		is("after the end", Go)
+	}
+}
+
+// A setting that is switched off (a negative time in Options) is told, compared and shown as 0s.
+func TestSettingsThatAreOff(t *testing.T) {
+	o := Options{Storage: routing.Shared, Users: "lower", Policy: Policy{FlapDamp: -1, FailoverAfter: -1, RebalanceRate: -1}}
+	if words := o.words(); !strings.Contains(words, "rebalance_rate=0 ") || !strings.Contains(words, "failover_after=0s ") || !strings.HasSuffix(words, "flap_damp=0s") {
+		t.Error(words)
+	}
+	if d := o.Differences(About{Settings: "flap_damp=30s failover_after=0s"}); len(d) != 1 || d[0] != "flap_damp (here 0s, there 30s)" {
+		t.Error(d)
 	}
 }

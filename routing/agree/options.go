@@ -121,7 +121,7 @@ func (o *Options) words() string {
 	}
 	p := o.Policy
 	return fmt.Sprintf("agree_within=%v isolated=%s move_rate=%g rebalance_rate=%g panic_threshold=%g failover_after=%v flap_damp=%v",
-		o.AgreeWithin, isolated, p.MoveRate, max(p.RebalanceRate, 0), p.PanicThreshold, p.FailoverAfter, p.FlapDamp)
+		o.AgreeWithin, isolated, p.MoveRate, max(p.RebalanceRate, 0), p.PanicThreshold, max(p.FailoverAfter, 0), max(p.FlapDamp, 0))
 }
 
 // Differences returns the settings in which a proxy with these options differs from another one, as "NAME (here
