@@ -268,11 +268,13 @@ func TestCommandsBeforeASelect(t *testing.T) {
 		"a search":              {"", []string{"a UID SEARCH ALL", "b SELECT Other"}, []string{"a NO {*}"}},
 		"a search that is told": {"* SEARCH 1\r\n", []string{"a UID SEARCH ALL", "b SELECT Other"}, []string{"* SEARCH 1", "a NO {*}"}},
 		"ESEARCH":               {"", []string{"a ESEARCH ALL", "b SELECT Other"}, []string{"a NO {*}"}},
+		"the end of an update":  {"", []string{`a CANCELUPDATE "u1"`, "b SELECT Other"}, []string{"a NO {*}"}}, // RFC 5267 §4.4.2
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newScripted(t, scriptedCaps, 3)
 			k := p.stays("SELECT INBOX")
-			verb, _, _ := strings.Cut(strings.TrimPrefix(c.say[0], "a "), " ALL")
+			verb := strings.TrimPrefix(c.say[0], "a ")
+			verb = verb[:strings.LastIndexByte(verb, ' ')]
 			p.losesOnce(verb, 1, c.before, p.answer)
 			k.Write(c.say...)
 			for _, want := range append(c.want, "* OK [CLOSED] {*}", "* FLAGS {*}", "* 3 EXISTS", "* OK {*}", "* OK {*}", "* OK {*}", "b OK {*}") {
