@@ -59,6 +59,8 @@ func TestOneTableOfVerbs(t *testing.T) {
 			})
 		}
 		switch n := n.(type) {
+		case *ast.File:
+			in = nil
 		case *ast.FuncDecl:
 			in = n
 		case *ast.CompositeLit:
@@ -81,9 +83,13 @@ func TestOneTableOfVerbs(t *testing.T) {
 		if len(verbs) < 2 || strings.HasPrefix(path, "proxy/wire/") {
 			return
 		}
-		where := path + " " + in.Name.Name
+		name := "a declaration outside of functions"
+		if in != nil && n.Pos() < in.End() {
+			name = in.Name.Name
+		}
+		where := path + " " + name
 		if delete(unused, where); may[where] == "" {
-			t.Errorf("%s: %s names several verbs: should a column of wire's table say what it says?", at(), in.Name.Name)
+			t.Errorf("%s: %s names several verbs: should a column of wire's table say what it says?", at(), name)
 		}
 	})
 	for where := range unused {
