@@ -141,6 +141,14 @@ func (b *Backend) Commands() []Command {
 	return append([]Command(nil), b.commands...)
 }
 
+// ForgetCommands drops the commands read so far: a test that measures memory would count them, and they become more
+// the longer it takes.
+func (b *Backend) ForgetCommands() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.commands = nil
+}
+
 // WaitCommand blocks until a command of this name has come, and returns the
 // first one.
 func (b *Backend) WaitCommand(name string) Command {
