@@ -16,10 +16,9 @@
 // a client, in the hub's resyncs, and in the meaning of numbers that arrive together with DONE or
 // NOOP; the model must find them.
 //
-// MODEL_ON=PREFIX takes the variants whose names begin so, among them those that a run of all
-// tests does without (one that has no proxy is asked for by its whole name); MODEL_MINUTES=30 is the time that they
-// share, one after the other with -parallel 1, with other cases each time; without it the cases are always the same, as
-// many as fit the time. MODEL_SEED runs one case. The package has tests only.
+// MODEL_ON=NAME takes the variant of this name; if there is none, those whose names begin so, also those that a run of
+// all tests leaves out, but none without a proxy. They share MODEL_MINUTES=30, one after the other with -parallel 1, with other
+// cases each time; without it the cases are always the same, as many as fit the time. MODEL_SEED runs one case. The package has tests only.
 //
 // Imports e2e/servers, internal/app, internal/apptest, internal/imaptest, proxy
 // and proxy/park/view. Imported by none.

@@ -14,14 +14,17 @@ import (
 // workers is how many cases run at a time, each for a user of its own.
 const workers = 6
 
-// wanted are the variants to run, with the time for each: MODEL_ON's, which share MODEL_MINUTES. Those
-// without a proxy have to be asked for by their whole names.
-func wanted(t *testing.T) []variant {
-	on, minutes := os.Getenv("MODEL_ON"), os.Getenv("MODEL_MINUTES")
-	all := slices.DeleteFunc(variants(), func(v variant) bool {
-		return !strings.HasPrefix(v.name, on) || v.short == 0 && on == "" && minutes == "" ||
-			v.watch == "" && on != v.name && (on != "" || minutes != "")
-	})
+// wanted are the variants to run, with the time for each: the one named on, or those whose names begin so, which share
+// minutes. Those without a proxy have to be asked for by their whole names.
+func wanted(t *testing.T, on, minutes string) []variant {
+	all := variants()
+	if i := slices.IndexFunc(all, func(v variant) bool { return v.name == on }); i >= 0 {
+		all = all[i : i+1]
+	} else {
+		all = slices.DeleteFunc(all, func(v variant) bool {
+			return !strings.HasPrefix(v.name, on) || v.short == 0 && on == "" && minutes == "" || v.watch == "" && (on != "" || minutes != "")
+		})
+	}
 	if minutes != "" {
 		f, err := strconv.ParseFloat(minutes, 64)
 		must(t, err)
@@ -32,8 +35,35 @@ func wanted(t *testing.T) []variant {
 	return all
 }
 
+func TestWantedVariants(t *testing.T) {
+	for _, c := range []struct {
+		on, minutes string
+		want        []string
+	}{
+		{"memory-idle", "10", []string{"memory-idle 10m0s"}}, // not memory-idle-lost as well
+		{"cyrus-direct", "10", []string{"cyrus-direct 10m0s"}},
+		{"cyrus-direct", "", []string{"cyrus-direct 0s"}},
+		{"cyrus", "10", []string{"cyrus-idle-tls 2m30s", "cyrus-idle-lost 2m30s", "cyrus-idle-compressed 2m30s", "cyrus-push 2m30s"}},
+		{"courier", "", []string{"courier-comparison 0s"}},
+		{"nothing", "10", nil},
+	} {
+		var got []string
+		for _, v := range wanted(t, c.on, c.minutes) {
+			got = append(got, v.name+" "+v.short.String())
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("MODEL_ON=%s MODEL_MINUTES=%s: %q, want %q", c.on, c.minutes, got, c.want)
+		}
+	}
+	for _, v := range wanted(t, "", "") {
+		if v.short == 0 {
+			t.Errorf("a run of all tests has %s, which has no time", v.name)
+		}
+	}
+}
+
 func TestModel(t *testing.T) {
-	for _, v := range wanted(t) {
+	for _, v := range wanted(t, os.Getenv("MODEL_ON"), os.Getenv("MODEL_MINUTES")) {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, v.labOptions)
