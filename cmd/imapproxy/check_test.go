@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -220,17 +219,7 @@ func TestConsulIsCheckedFollowedAndToldOfTheProxy(t *testing.T) {
 	if r := check(t, text, "", ""); r.code != exitFailed || !strings.Contains(r.stdout.String(), `service "imap" has no instance`) {
 		t.Errorf("%d\n%s", r.code, r.stdout)
 	}
-	for n, address := range fleet(t, 2).Addresses() {
-		host, port, err := net.SplitHostPort(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		number, err := strconv.Atoi(port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		agent.Register(consultest.Service{ID: "imap-" + itoa(n+1), Name: "imap", Address: host, Port: number})
-	}
+	backendsIn(t, agent)
 	agent.Maintain("imap-2", "a new disk")
 	if r := check(t, text, "bob", "bob"); r.code != exitOK || !strings.Contains(r.stdout.String(), "2 instances, 1 up") ||
 		!strings.Contains(r.stdout.String(), "draining") || !strings.Contains(r.stdout.String(), "ok    login imap-1") {

@@ -20,14 +20,14 @@ import (
 	"imapproxy/internal/task"
 )
 
-// What is wrong is in the status and in the metric for as long as it is wrong.
-func TestProblemsAreShownWhileTheyLast(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
+// settingsWithTLS returns settings with a second listener, and its certificate.
+func settingsWithTLS(t *testing.T) (string, imaptest.Cert) {
+	t.Helper()
 	cert := imaptest.NewCert(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "cert.pem"), string(cert.CertPEM))
 	write(t, filepath.Join(dir, "key.pem"), string(cert.KeyPEM))
-	text := settings(imaptest.NewModelServer(t, imaptest.ModelServerOptions{}).Addr) + `
+	return settings(imaptest.NewModelServer(t, imaptest.ModelServerOptions{}).Addr) + `
 listener "imaps" {
   address = "127.0.0.1:0"
   tls     = "implicit"
@@ -36,7 +36,13 @@ listener "imaps" {
     key_file  = "` + dir + `/key.pem"
   }
 }
-`
+`, cert
+}
+
+// What is wrong is in the status and in the metric for as long as it is wrong.
+func TestProblemsAreShownWhileTheyLast(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	text, _ := settingsWithTLS(t)
 	path := file(t, text)
 	var later atomic.Int64
 	a := open(t, Options{File: path, Now: func() time.Time { return time.Now().Add(time.Duration(later.Load())) }})
@@ -117,20 +123,8 @@ listener "imaps" {
 // The metrics show when certificates end, which settings hold since when, how the last reload went, and how much of each limit is used.
 func TestTheMetricsShowWhatTheProcessWasGiven(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)
-	cert := imaptest.NewCert(t)
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "cert.pem"), string(cert.CertPEM))
-	write(t, filepath.Join(dir, "key.pem"), string(cert.KeyPEM))
-	text := settings(imaptest.NewModelServer(t, imaptest.ModelServerOptions{}).Addr) + `
-listener "imaps" {
-  address = "127.0.0.1:0"
-  tls     = "implicit"
-  certificate {
-    cert_file = "` + dir + `/cert.pem"
-    key_file  = "` + dir + `/key.pem"
-  }
-}
-limits {
+	text, cert := settingsWithTLS(t)
+	text += `limits {
   connections = 100
 }
 `
