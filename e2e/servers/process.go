@@ -141,6 +141,10 @@ func (p *Process) showLogs() {
 	for _, f := range p.logs {
 		if b, err := os.ReadFile(f); err == nil && len(b) > 0 {
 			p.t.Logf("%s, the end of %s:\n%s", p.name, filepath.Base(f), tail(b, 60))
+			if bytes.Contains(b, []byte("Inotify instance limit")) {
+				p.t.Logf("%s tells clients in IDLE of changes with a delay of up to 30 s: its user has too many inotify instances. "+
+					"Raise /proc/sys/fs/inotify/max_user_instances, or run fewer servers at a time", p.name)
+			}
 		}
 	}
 }
