@@ -1,8 +1,10 @@
 package chaos
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -123,7 +125,9 @@ type backend struct {
 	raw  string // the folder of the commands' log
 
 	mu    sync.Mutex
-	kills []killing
+	log   *backendLog
+	seen  int64     // octets of the log that were read
+	kills []killing // after that
 }
 
 // A killing is when a backend's processes were killed: with the lines of the log before that.
@@ -140,7 +144,7 @@ rawlog_dir = %s
 
 func startBackend(t testing.TB, l *lab, name, addr string) *backend {
 	t.Helper()
-	b := &backend{t: t, lab: l, name: name, on: startMachine(t, name, addr), raw: filepath.Join(servers.Folder(t), "commands")}
+	b := &backend{t: t, lab: l, name: name, log: newBackendLog(name), on: startMachine(t, name, addr), raw: filepath.Join(servers.Folder(t), "commands")}
 	if err := os.Mkdir(b.raw, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -217,31 +221,41 @@ func (b *backend) again() {
 	b.hurryLog()
 }
 
-// read reads the whole log.
+// read reads what the log has more than at the last call, and returns all of it. The caller may use it until the next call.
 func (b *backend) read() (*backendLog, error) {
 	b.mu.Lock()
-	kills := append([]killing(nil), b.kills...)
-	b.mu.Unlock()
-	text, err := os.ReadFile(b.Log)
+	defer b.mu.Unlock()
+	f, err := os.Open(b.Log)
 	if err != nil {
 		return nil, err
 	}
-	log, from := newBackendLog(b.name), int64(0)
-	for _, k := range append(kills, killing{lines: int64(len(text))}) {
-		for line := range strings.Lines(string(text[from:k.lines])) {
-			if !strings.HasSuffix(line, "\n") {
-				continue // it is being written
-			}
-			if err := log.line(strings.TrimSuffix(line, "\n")); err != nil {
-				return nil, err
-			}
-		}
-		if !k.at.IsZero() {
-			log.killed(k.at)
-		}
-		from = k.lines
+	defer f.Close()
+	text, err := io.ReadAll(io.NewSectionReader(f, b.seen, math.MaxInt64-b.seen))
+	if err != nil {
+		return nil, err
 	}
-	return log, nil
+	lines := func(text []byte) error {
+		for line := range bytes.Lines(text) {
+			b.seen += int64(len(line))
+			if !bytes.HasSuffix(line, []byte("\n")) {
+				continue // its process was killed
+			}
+			if err := b.log.line(strings.TrimSuffix(string(line), "\n")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for ; len(b.kills) > 0; b.kills = b.kills[1:] {
+		k := b.kills[0]
+		before := text[:k.lines-b.seen]
+		text = text[len(before):]
+		if err := lines(before); err != nil {
+			return nil, err
+		}
+		b.log.killed(k.at)
+	}
+	return b.log, lines(text[:bytes.LastIndexByte(text, '\n')+1]) // the last line may be being written
 }
 
 // commands are the commands that the backend has read from proxies in a session.
