@@ -450,6 +450,14 @@ backend_defaults {
   # Default: [], only the server_name above in meta data, and any host in addresses.
   server_names = []
 
+  # "v2": each connection begins with the header of the PROXY protocol, version 2, so that the backend knows the
+  # client's address, and whether and how the client uses TLS. Use it for servers that don't take the
+  # address from ID, or that have to know about TLS. The backend's listener must expect the header (Dovecot: haproxy = yes; docs/backends.md),
+  # and must accept it from the proxies' addresses only. Backends in Consul all have the setting of this block.
+  # "none": the client's address is in ID alone.
+  # Default: "none".
+  send_proxy = "none"
+
   # How long connecting may take. A client waits for it.
   # Default: "3s".
   connect_timeout = "3s"
@@ -499,6 +507,10 @@ discovery "static" {
     # As in backend_defaults, for this backend alone.
     # Default: "", what backend_defaults says.
     #server_name = "b1.example.org"
+
+    # As in backend_defaults, for this backend alone.
+    # Default: "", what backend_defaults says.
+    #send_proxy = "v2"
 
     # Shown by the admin API; they have no other effect yet.
     # Default: [].

@@ -30,6 +30,7 @@ type proxyOptions struct {
 	Storage    string    // "" = shared
 	BackendTLS string    // "" = none
 	BackendCA  string
+	SendProxy  string // "" = none
 	Compress   bool   // clients are offered COMPRESS
 	Stays      bool   // sessions keep their backend connections
 	Routing    string // further lines of routing
@@ -106,6 +107,7 @@ backend_login {
 {{end}}
 backend_defaults {
   tls = "{{or .BackendTLS "none"}}"
+  send_proxy = "{{or .SendProxy "none"}}"
 {{with .Sources}}
   source_addresses = {{.}}
 {{end}}

@@ -39,6 +39,9 @@ type Options struct {
 	// BackendServerName is what certificates of backends must be valid for,
 	// where discovery doesn't say; empty: the host of the backend's address.
 	BackendServerName string
+	// BackendSendProxy says whether connections to backends begin with the PROXY header (upstream.ProxyV2), if
+	// discovery doesn't say.
+	BackendSendProxy string
 
 	// StallAfter is how long a backend may owe a client an answer before the proxy checks whether it hangs
 	// (docs/failures.md). 0: 30 s; negative: never.
@@ -109,7 +112,7 @@ const DefaultDrain = 30 * time.Second
 func (o *Options) sessions() *session.Settings {
 	return &session.Settings{
 		Hostname: o.Hostname, Version: o.Version, Names: o.Names, Sources: o.Sources, Recheck: o.Recheck,
-		Dialer: o.Dialer, Login: o.Login, BackendTLS: o.BackendTLS, BackendServerName: o.BackendServerName, StallAfter: o.StallAfter,
+		Dialer: o.Dialer, Login: o.Login, BackendTLS: o.BackendTLS, BackendServerName: o.BackendServerName, BackendSendProxy: o.BackendSendProxy, StallAfter: o.StallAfter,
 		Router: o.Router, Placement: o.Placement, Limits: o.Limits, Guessing: o.Guessing, Park: o.Park,
 	}
 }

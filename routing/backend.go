@@ -101,6 +101,7 @@ type Backend struct {
 
 	TLS        string // "none", "starttls", "implicit"; "" = backend_defaults
 	ServerName string // name to verify its certificate against; "" = backend_defaults
+	SendProxy  string // "none", or "v2": connections begin with the PROXY header; "" = backend_defaults
 	Datacenter string
 	Node       string // the machine, if discovery knows it
 
@@ -123,7 +124,7 @@ func (b *Backend) Qualified() string {
 // equal says whether discovery's data is the same for both.
 func (b *Backend) equal(o *Backend) bool {
 	return b.ID == o.ID && b.Name == o.Name && b.Service == o.Service && b.Address == o.Address && b.Weight == o.Weight && b.State == o.State &&
-		b.Reason == o.Reason && b.TLS == o.TLS && b.ServerName == o.ServerName &&
+		b.Reason == o.Reason && b.TLS == o.TLS && b.ServerName == o.ServerName && b.SendProxy == o.SendProxy &&
 		b.Datacenter == o.Datacenter && b.Node == o.Node && b.Pending == o.Pending && slices.Equal(b.Tags, o.Tags)
 }
 

@@ -146,6 +146,7 @@ func TestEachFailureOfABackendHasAFix(t *testing.T) {
 		{down(upstream.StageDial, "", syscall.EHOSTUNREACH), "routes"},
 		{down(upstream.StageDial, "", upstream.ErrTimeout), "firewall"},
 		{down(upstream.StageGreeting, "", upstream.ErrTimeout), "implicit"},
+		{down(upstream.StageGreeting, "", upstream.ErrHeaderUnexpected), "send_proxy"},
 		{down(upstream.StageLogin, "", context.DeadlineExceeded), "--timeout"},
 		{down(upstream.StageTLS, "", errors.New("handshake failure")), "starttls"},
 		{down(upstream.StageGreeting, "", upstream.ErrProtocol), "993"},

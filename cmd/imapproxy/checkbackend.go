@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 // backend probes one backend: reachable, TLS, greeting, a login.
 func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
+	all := ctx
 	ctx, cancel := context.WithTimeout(ctx, k.timeout)
 	defer cancel()
 	what := "backend " + b.Shown()
@@ -23,7 +25,7 @@ func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
 	began := time.Now()
 	caps, err := k.dialer.Probe(ctx, t)
 	if err != nil {
-		r.fail(what, backendFix(err), "%s: %s", b.Address, said(err))
+		r.fail(what, cmp.Or(k.headerFix(all, t, err), backendFix(err)), "%s: %s", b.Address, said(err))
 		return
 	}
 	r.ok(what, "%s: answers in %d ms, TLS %s, %s", b.Address, time.Since(began).Milliseconds(), tlsWords(t), count(len(caps), "capability"))

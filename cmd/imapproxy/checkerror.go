@@ -49,6 +49,8 @@ func backendFix(err error) string {
 		return "backend_defaults.tls = \"starttls\" or \"implicit\", or backend_login { cleartext = true } if no one else can read that network's traffic"
 	case errors.Is(err, upstream.ErrUnverified):
 		return "give the master user an INBOX, or none, or name a user that exists with --user"
+	case errors.Is(err, upstream.ErrHeaderUnexpected):
+		return "send_proxy = \"none\", or a listener of the backend that expects the PROXY header"
 	case errors.As(err, &authority):
 		return "put the authority that signed it into backend_defaults.ca_file"
 	case errors.As(err, &name):

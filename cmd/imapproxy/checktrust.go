@@ -34,6 +34,10 @@ const (
 // to write there if not. from is the proxy's address, as far as it can be seen here.
 func (k *checker) trust(ctx context.Context, r *report, id string, t upstream.Target, a upstream.Auth, caps wire.Caps, server, from string) {
 	what := "trust " + id
+	if t.SendProxy == upstream.ProxyV2 {
+		r.ok(what, "it takes the clients' addresses from the PROXY header")
+		return
+	}
 	switch server {
 	case serverDovecot:
 		found, err := k.dovecotTrust(ctx, t, a, caps)

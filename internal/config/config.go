@@ -118,6 +118,7 @@ type BackendDefaults struct {
 	CAFile         string        `hcl:"ca_file" path:"cert" default:""`
 	ServerName     string        `hcl:"server_name" default:""`
 	ServerNames    []string      `hcl:"server_names" default:"[]"`
+	SendProxy      string        `hcl:"send_proxy" default:"none" enum:"none|v2"`
 	ConnectTimeout time.Duration `hcl:"connect_timeout" default:"3s" min:"10ms" max:"5m"`
 	LoginTimeout   time.Duration `hcl:"login_timeout" default:"20s" min:"10ms" max:"10m"`
 	StallAfter     time.Duration `hcl:"stall_after" default:"30s" min:"0s" max:"1h"`
@@ -160,6 +161,7 @@ type StaticBackend struct {
 	Weight     int      `hcl:"weight" default:"100" min:"0" max:"65535"`
 	TLS        string   `hcl:"tls" default:"" enum:"|none|starttls|implicit"`
 	ServerName string   `hcl:"server_name" default:""`
+	SendProxy  string   `hcl:"send_proxy" default:"" enum:"|none|v2"`
 	Tags       []string `hcl:"tags" default:"[]"`
 }
 

@@ -23,6 +23,7 @@ const DefaultTimeout = 20 * time.Second
 type DialOptions struct {
 	TLS     *tls.Config   // not nil: implicit TLS; see Conn.StartTLS for the other
 	Timeout time.Duration // of the dial and of each read; 0 = DefaultTimeout
+	Source  string        // the local address; "": the system's choice
 
 	// Small gives the connection the least receive buffer there is, and segments as on
 	// the internet: who doesn't read from it soon has the other side wait.
@@ -42,6 +43,9 @@ type Conn struct {
 // DialConn connects; it doesn't read the greeting.
 func DialConn(ctx context.Context, addr string, o DialOptions) (*Conn, error) {
 	d := net.Dialer{Timeout: orDefault(o.Timeout)}
+	if o.Source != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(o.Source)}
+	}
 	if o.Small {
 		d.Control = small
 	}

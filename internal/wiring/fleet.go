@@ -35,7 +35,7 @@ func Fleet(c *config.Config) discovery.ConsulOptions {
 func Backends(c *config.Static) []routing.Backend {
 	var all []routing.Backend
 	for _, b := range c.Backends {
-		all = append(all, routing.Backend{ID: b.ID, Address: b.Address, Weight: b.Weight, Tags: b.Tags, TLS: b.TLS, ServerName: b.ServerName})
+		all = append(all, routing.Backend{ID: b.ID, Address: b.Address, Weight: b.Weight, Tags: b.Tags, TLS: b.TLS, ServerName: b.ServerName, SendProxy: b.SendProxy})
 	}
 	return all
 }
@@ -85,7 +85,7 @@ func Static(c *config.Config, tel *telemetry.Telemetry) discovery.StaticOptions 
 		Backends: Backends(c.Discovery.Static), Telemetry: tel,
 		Probe: discovery.ProbeOptions{
 			Interval: probe.Interval, Timeout: probe.Timeout, Rise: probe.Rise, Fall: probe.Fall,
-			DefaultTLS: c.BackendDefaults.TLS, ServerName: c.BackendDefaults.ServerName,
+			DefaultTLS: c.BackendDefaults.TLS, ServerName: c.BackendDefaults.ServerName, DefaultSendProxy: c.BackendDefaults.SendProxy,
 		},
 	}
 }

@@ -104,7 +104,7 @@ func listenerOptions(c *config.Config, own *proxy.Certificate) []proxy.ListenerO
 func Proxy(c *config.Config, own *proxy.Certificate) proxy.Options {
 	return proxy.Options{
 		Hostname: c.Hostname, Listeners: listenerOptions(c, own), Names: Names(c),
-		BackendTLS: c.BackendDefaults.TLS, BackendServerName: c.BackendDefaults.ServerName, StallAfter: None(c.BackendDefaults.StallAfter),
+		BackendTLS: c.BackendDefaults.TLS, BackendServerName: c.BackendDefaults.ServerName, BackendSendProxy: c.BackendDefaults.SendProxy, StallAfter: None(c.BackendDefaults.StallAfter),
 		Limits: limits(c), Guessing: guessing.Rules{Longest: c.Limits.GuessDelay, Trusted: c.Limits.GuessTrusted}, Drain: None(c.Shutdown.Drain), Recheck: None(c.Users.Recheck), RouteFor: c.Route.TTL,
 	}
 }
@@ -119,12 +119,15 @@ func limits(c *config.Config) proxy.Limits {
 
 // Target is a backend as upstream dials it: what discovery says, else the defaults.
 func Target(c *config.Config, b routing.Backend) upstream.Target {
-	t := upstream.Target{ID: b.ID, Name: b.Shown(), Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
+	t := upstream.Target{ID: b.ID, Name: b.Shown(), Address: b.Address, TLS: b.TLS, ServerName: b.ServerName, SendProxy: b.SendProxy}
 	if t.TLS == "" {
 		t.TLS = c.BackendDefaults.TLS
 	}
 	if t.ServerName == "" {
 		t.ServerName = c.BackendDefaults.ServerName
+	}
+	if t.SendProxy == "" {
+		t.SendProxy = c.BackendDefaults.SendProxy
 	}
 	return t
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func (s *Session) clientInfo() upstream.Client {
-	return upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: s.proxyTTL}
+	return upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: s.proxyTTL, TLS: upstream.TLSOf(s.client.TLS())}
 }
 
 // poolKey returns the key of the pooled connections that this session may use.

@@ -38,6 +38,7 @@ type Settings struct {
 	Login             upstream.Auth // how to log in to backends
 	BackendTLS        string        // if discovery gives none
 	BackendServerName string        // if discovery gives none
+	BackendSendProxy  string        // if discovery gives none
 	// StallAfter is how long a backend may owe an answer before it is checked whether it hangs; 0: the default,
 	// negative: it isn't checked.
 	StallAfter time.Duration
@@ -52,12 +53,15 @@ type Settings struct {
 
 // TargetOf returns how a backend is reached.
 func (s *Settings) TargetOf(b *routing.Backend) upstream.Target {
-	t := upstream.Target{ID: b.ID, Name: b.Shown(), Address: b.Address, TLS: b.TLS, ServerName: b.ServerName}
+	t := upstream.Target{ID: b.ID, Name: b.Shown(), Address: b.Address, TLS: b.TLS, ServerName: b.ServerName, SendProxy: b.SendProxy}
 	if t.TLS == "" {
 		t.TLS = s.BackendTLS
 	}
 	if t.ServerName == "" {
 		t.ServerName = s.BackendServerName
+	}
+	if t.SendProxy == "" {
+		t.SendProxy = s.BackendSendProxy
 	}
 	return t
 }

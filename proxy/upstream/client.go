@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"imapproxy/proxy/conn"
@@ -33,6 +34,9 @@ type loginClient struct {
 	want string
 	got  []byte
 
+	// headed: the PROXY header was sent. unexpected: the backend has answered it.
+	headed, unexpected bool
+
 	alerts  []string           // texts of ALERTs since the login was sent
 	secrets []telemetry.Secret // strings that no text may contain
 }
@@ -47,10 +51,24 @@ type loginOptions struct {
 }
 
 func newLoginClient(c *conn.Conn, o loginOptions) *loginClient {
-	return &loginClient{conn: c, loginOptions: o, Client: imapclient.New(c, imapclient.Options{
+	l := &loginClient{conn: c, loginOptions: o}
+	l.Client = imapclient.New(c, imapclient.Options{
 		TagPrefix: "p", MaxLine: maxLine, MaxLiteral: maxLiteral, MaxTotal: maxTotal,
-		Heard: func() { o.patience.heard(false) },
-	})}
+		Heard:  func() { o.patience.heard(false) },
+		Follow: l.followHeader,
+	})
+	return l
+}
+
+// followHeader is an error for an answer to the PROXY header, whose lines a backend that doesn't expect it takes for commands without
+// a tag: Dovecot and Cyrus say BAD to them, Courier NO.
+func (l *loginClient) followHeader(u imapclient.Untagged) error {
+	resp := u.Response
+	if l.headed && (resp.Status == "BAD" || resp.Status == "NO" && strings.HasPrefix(resp.Text, "Error in IMAP command")) {
+		l.unexpected = true
+		return ErrHeaderUnexpected
+	}
+	return nil
 }
 
 // answer reads until the tagged response to the command, or, with plus, a continuation request. It handles
@@ -66,6 +84,7 @@ func (l *loginClient) cleaned(err error) error {
 		return &answerError{answer: l.plain(bye.Response), err: errBye}
 	}
 	if stray, ok := errors.AsType[*imapclient.StrayError](err); ok {
+		l.unexpected = l.unexpected || l.headed // its "QUIT" was taken for a tag
 		stray.Tag = cleanText(stray.Tag, l.secrets...)
 	}
 	return err

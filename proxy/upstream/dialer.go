@@ -90,6 +90,11 @@ func (d *Dialer) Probe(ctx context.Context, t Target) (caps []string, err error)
 			return atStage(StageCapability, err)
 		}
 		caps = l.caps
+		if l.headed { // a backend that doesn't expect the header may greet all the same
+			if _, err := l.command("NOOP\r\n"); err != nil {
+				return atStage(StageGreeting, err)
+			}
+		}
 		l.logout()
 		_ = l.conn.Close()
 		return nil
@@ -220,7 +225,11 @@ func (d *Dialer) connected(ctx context.Context, t Target, c Client, use func(con
 	defer cancel()
 	stop := raw.Until(ctx)
 	p := d.opt.Room.watch(t.ID, d.opt.SlowAfter)
-	err = use(ctx, newLoginClient(raw, loginOptions{target: t, client: c, tls: d.tls, now: d.opt.Now, patience: p}))
+	l := newLoginClient(raw, loginOptions{target: t, client: c, tls: d.tls, now: d.opt.Now, patience: p})
+	err = use(ctx, l)
+	if l.unexpected {
+		err = atStage(StageGreeting, ErrHeaderUnexpected) // whatever came of it
+	}
 	p.end(err == nil)
 	if stop() && err == nil {
 		err = afterLogin(StageLogin, context.Cause(ctx)) // the login was completed at the same moment
@@ -244,6 +253,11 @@ func (d *Dialer) dial(ctx context.Context, t Target, c Client) (*conn.Conn, erro
 	case "", TLSNone, TLSStartTLS, TLSImplicit:
 	default:
 		return nil, atStage(StageSettings, fmt.Errorf("tls = %q is none of none, starttls and implicit", t.TLS))
+	}
+	switch t.SendProxy {
+	case "", ProxyNone, ProxyV2:
+	default:
+		return nil, atStage(StageSettings, fmt.Errorf("send_proxy = %q is neither none nor v2", t.SendProxy))
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, d.opt.ConnectTimeout,
 		fmt.Errorf("%w after %v", ErrTimeout, d.opt.ConnectTimeout))

@@ -53,8 +53,13 @@ func (l *loginClient) logIn(ctx context.Context, hostname string, a Auth) (*Conn
 	return out, l.Release()
 }
 
-// open starts TLS if the target requires it, and reads the greeting.
+// open sends the PROXY header and starts TLS if the target requires them, and reads the greeting.
 func (l *loginClient) open(ctx context.Context) error {
+	if l.target.SendProxy == ProxyV2 {
+		if err := l.sendHeader(); err != nil {
+			return atStage(StageGreeting, err)
+		}
+	}
 	if l.target.TLS == TLSImplicit {
 		if err := l.phaseTLS(ctx, l.handshake); err != nil {
 			return atStage(StageTLS, err)
@@ -90,6 +95,17 @@ func (l *loginClient) greeting() error {
 	}
 	l.heard(resp)
 	return nil
+}
+
+// sendHeader sends the PROXY header, which precedes TLS.
+func (l *loginClient) sendHeader() error {
+	b, err := header(l.client)
+	if err != nil {
+		return err
+	}
+	l.headed = true
+	_, err = l.conn.Write(b)
+	return err
 }
 
 func (l *loginClient) phaseTLS(ctx context.Context, secure func(context.Context) error) error {

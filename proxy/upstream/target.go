@@ -15,6 +15,12 @@ const (
 	TLSImplicit = "implicit" // RFC 8314 §3
 )
 
+// Whether connections begin with the PROXY protocol's header, the values of Target.SendProxy.
+const (
+	ProxyNone = "none" // the same as ""
+	ProxyV2   = "v2"   // version 2, the binary one
+)
+
 // Target is a backend to log in to.
 type Target struct {
 	ID         string // by which its connections are counted and kept
@@ -22,12 +28,13 @@ type Target struct {
 	Address    string // host:port
 	TLS        string // TLSNone, TLSStartTLS or TLSImplicit
 	ServerName string // the name in its certificate; empty: Address's host
+	SendProxy  string // ProxyV2: each connection begins with a PROXY header; ProxyNone or "": none does
 }
 
 // shown returns its name for logs.
 func (t Target) shown() string { return cmp.Or(t.Name, t.ID) }
 
-// Client is the client's connection, as described to the backend in ID. Zero fields aren't sent.
+// Client is the client's connection, as described to the backend in ID and in the PROXY header. Zero fields aren't sent.
 type Client struct {
 	Addr      netip.AddrPort // the client's address: x-originating-ip, x-originating-port
 	LocalAddr netip.AddrPort // the address to which it connected: x-connected-ip, x-connected-port
@@ -35,12 +42,23 @@ type Client struct {
 	// ProxyTTL is how many more proxies the login may pass (x-proxy-ttl). The caller decrements it and
 	// refuses loops; ≤ 0 is never sent.
 	ProxyTTL int
+	TLS      *ClientTLS // the client's TLS connection, for the PROXY header; nil: it has none
 
 	// Observe is called at the end of each phase, for the login's trace: PhaseDial, PhaseTLS, PhaseLogin,
 	// PhaseVerify. It runs on the caller's goroutine. nil: it isn't called.
 	Observe func(phase string, start, end time.Time, err error)
 
 	claim Claim // the claim of the connection that is being made
+}
+
+// ClientTLS describes the client's TLS connection, whether the proxy ends it or a load balancer in front.
+type ClientTLS struct {
+	Version    string // "TLSv1.3", as OpenSSL has it
+	Cipher     string
+	ServerName string // the name that the client requested (SNI)
+	// CommonName is that of a certificate of the client's that was verified. Certificate says that there is one.
+	CommonName  string
+	Certificate bool
 }
 
 // Phases of a login, for Client.Observe.

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/pires/go-proxyproto"
 
 	"imapproxy/routing"
 )
@@ -40,6 +43,14 @@ func (o *ProbeOptions) probe(ctx context.Context, b routing.Backend) error {
 	if mode == "" {
 		mode = o.DefaultTLS
 	}
+	headed := cmp.Or(b.SendProxy, o.DefaultSendProxy) == "v2"
+	if headed {
+		// No client has asked for this connection. The header precedes TLS.
+		h := proxyproto.Header{Version: 2, Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}
+		if _, err := h.WriteTo(conn); err != nil {
+			return err
+		}
+	}
 	stream := conn
 	if mode == "implicit" {
 		if stream, err = o.handshake(ctx, conn, b); err != nil {
@@ -52,14 +63,49 @@ func (o *ProbeOptions) probe(ctx context.Context, b routing.Backend) error {
 	}
 	if mode == "starttls" {
 		if err := startTLS(stream, lines); err != nil {
+			if errors.Is(err, errRefused) && headed {
+				err = fmt.Errorf("%w: %w", errHeader, err)
+			}
 			return err
 		}
 		if stream, err = o.handshake(ctx, conn, b); err != nil {
 			return err
 		}
 	}
-	_, _ = stream.Write([]byte("p2 LOGOUT\r\n")) // a courtesy; the answer isn't needed
+	_, err = stream.Write([]byte("p2 LOGOUT\r\n")) // a courtesy; the answer isn't needed
+	if headed && mode == "none" && err == nil {
+		return loggedOut(lines) // with TLS the handshake has shown it
+	}
 	return nil
+}
+
+// errHeader is a backend's mistake, or that of send_proxy.
+var errHeader = errors.New("it doesn't expect the PROXY header (send_proxy)")
+
+var errRefused = errors.New("refused")
+
+// refuses says whether an untagged line is an answer to something that the server didn't understand.
+func refuses(line string) bool {
+	_, rest, _ := strings.Cut(strings.ToUpper(line), " ")
+	return strings.HasPrefix(rest, "BAD ") || strings.HasPrefix(rest, "NO ")
+}
+
+// loggedOut reads the answer to LOGOUT. A backend that doesn't expect the PROXY header takes its lines for commands, and says
+// BAD or NO before that.
+func loggedOut(r *bufio.Reader) error {
+	for range maxProbeLines {
+		line, err := readLine(r)
+		if err != nil {
+			return fmt.Errorf("after the PROXY header: %w", err)
+		}
+		switch tag, _, _ := strings.Cut(line, " "); {
+		case tag == "p2":
+			return nil
+		case tag != "*" || refuses(line):
+			return fmt.Errorf("%w: %q", errHeader, clip(line, 80))
+		}
+	}
+	return errors.New("no answer to LOGOUT among many lines")
 }
 
 // handshake starts TLS as a session would.
@@ -126,6 +172,8 @@ func startTLS(conn net.Conn, r *bufio.Reader) error {
 		}
 		tag, rest, _ := strings.Cut(line, " ")
 		switch {
+		case tag == "*" && refuses(line):
+			return fmt.Errorf("starttls: %w: %q", errRefused, clip(line, 80))
 		case tag == "*":
 			continue
 		case tag != "p1" || !strings.HasPrefix(strings.ToUpper(rest), "OK"):
@@ -158,6 +206,8 @@ type ProbeOptions struct {
 	DefaultTLS string
 	// ServerName is for backends whose ServerName is ""; "" = the host of the address.
 	ServerName string
+	// DefaultSendProxy is for backends whose SendProxy is "": none or v2; "" = none.
+	DefaultSendProxy string
 	// TLSConfig is what TLS is verified by; nil = the system's authorities.
 	TLSConfig *tls.Config
 	// Excuse says that a failure is no evidence against the backend, as where the proxy

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"math/big"
 	"net"
 	"strings"
@@ -111,12 +112,34 @@ func TestWhatAProbeAccepts(t *testing.T) {
 			s.talk(tls.Server(c, server), "")
 		})
 	}
+	// It reads the PROXY header first, and greets no one without.
+	behind := func(answer func(s *fakeServer, c net.Conn)) *fakeServer {
+		return serve(t, func(s *fakeServer, c net.Conn) {
+			head := make([]byte, 16)
+			if _, err := io.ReadFull(c, head); err == nil && string(head) == "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00" {
+				answer(s, c)
+			}
+		})
+	}
+	unaware := func(answers string) *fakeServer {
+		return serve(t, func(_ *fakeServer, c net.Conn) {
+			_, _ = c.Write([]byte("* OK ready\r\n" + answers))
+			_, _ = io.Copy(io.Discard, c)
+		})
+	}
 	for name, test := range map[string]struct {
 		server  *fakeServer
 		tls     string
 		name    string
 		problem string // part of the error; "" = none
 	}{
+		"v2: a header of no client":          {behind(func(s *fakeServer, c net.Conn) { s.talk(c, "* OK ready\r\n* BYE so\r\np2 OK bye") }), "", "", ""},
+		"v2: the header precedes TLS":        {behind(func(s *fakeServer, c net.Conn) { s.talk(tls.Server(c, server), "* OK ready") }), "implicit", "imap.test", ""},
+		"v2: lines that aren't commands":     {unaware("* BAD Error in IMAP command received by server.\r\n"), "", "", "send_proxy"},
+		"v2: Courier's lines":                {unaware("* NO Error in IMAP command received by server.\r\n"), "", "", "send_proxy"},
+		"v2: its QUIT as a tag":              {unaware("QUIT BAD Null command\r\n"), "", "", "send_proxy"},
+		"v2: lines that aren't for STARTTLS": {unaware("* BAD Error in IMAP command received by server.\r\n"), "starttls", "imap.test", "send_proxy"},
+
 		"a greeting":                      {imapServer(t, "* OK [CAPABILITY IMAP4rev1] ready"), "", "", ""},
 		"a greeting in lower case":        {imapServer(t, "* ok"), "none", "", ""},
 		"PREAUTH":                         {imapServer(t, "* PREAUTH hello"), "", "", ""},
@@ -135,6 +158,9 @@ func TestWhatAProbeAccepts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := ProbeOptions{Timeout: 2 * time.Second, TLSConfig: &tls.Config{RootCAs: pool}}.withDefaults()
+			if strings.HasPrefix(name, "v2") {
+				o.DefaultSendProxy = "v2"
+			}
 			err := o.probe(context.Background(), routing.Backend{ID: "b", Address: test.server.address, TLS: test.tls, ServerName: test.name})
 			switch {
 			case test.problem == "" && err != nil:
