@@ -42,9 +42,11 @@ listener "local" {
   # Default: "implicit".
   tls = "none"
 
-  # Networks of IMAP proxies in front of this one. The proxy accepts from them how many
-  # further proxies a login may pass (x-proxy-ttl in ID). From other networks it accepts
-  # only a number that is less than its own 5.
+  # Networks of webmail, and of IMAP proxies in front of this one. They name the address of the client that they
+  # speak for by ID before login (x-originating-ip; Roundcube, Nextcloud Mail and Dovecot's proxies do): limits, delays after wrong passwords, logs and
+  # the backend use that address from then on, except for cleartext_from. The proxy also accepts from them how many
+  # further proxies a login may pass (x-proxy-ttl in ID). From other networks it ignores addresses, and accepts
+  # only a number that is less than its own 5. Any program in these networks can claim any address.
   # Default: [], none.
   #trusted_proxies = ["10.0.0.0/8"]
 

@@ -297,6 +297,96 @@ func TestALargeTTLIsBelievedOfTrustedProxiesOnly(t *testing.T) {
 	}
 }
 
+// What a trusted webmail says of its client counts for everything that goes by addresses; what others say counts for nothing.
+func TestATrustedWebmailNamesItsClient(t *testing.T) {
+	const named = `ID ("x-originating-ip" "203.0.113.9" "x-originating-port" "4711" "x-connected-ip" "198.51.100.1" "x-connected-port" "443")`
+	start := func(t *testing.T, trusted string, change func(*Options)) *lab {
+		d := polite()
+		d.LoginCaps = "IMAP4rev1 ID"
+		return newLab(t, labOptions{handlers: []imaptest.Handler{d.Serve}, change: func(o *Options) {
+			for i := range o.Listeners {
+				o.Listeners[i].TrustedProxies = []netip.Prefix{netip.MustParsePrefix(trusted)}
+			}
+			if change != nil {
+				change(o)
+			}
+		}})
+	}
+	toldOf := func(t *testing.T, l *lab, c *imaptest.Client, ip string) {
+		t.Helper()
+		c.Login("alice", password)
+		if id := l.backends[0].WaitCommand("ID").Args; !strings.Contains(id, `"x-originating-ip" "`+ip+`"`) {
+			t.Errorf("the backend is told %s", id)
+		}
+		if shown := l.sessionOf("alice").Client.Addr().String(); shown != ip {
+			t.Errorf("the page shows %s", shown)
+		}
+	}
+	t.Run("trusted", func(t *testing.T) {
+		l := start(t, "127.0.0.0/8", nil)
+		c := l.dial(plain)
+		c.MustOK(named)
+		if a := c.TryLogin("alice", "wrong"); a.OK() {
+			t.Error("a wrong password")
+		}
+		l.logs.wait(t, "203.0.113.9") // for fail2ban
+		toldOf(t, l, c, "203.0.113.9")
+		if id := l.backends[0].WaitCommand("ID").Args; !strings.Contains(id, `"x-originating-port" "4711"`) || !strings.Contains(id, `"x-connected-ip" "198.51.100.1" "x-connected-port" "443"`) {
+			t.Errorf("the backend is told %s", id)
+		}
+	})
+	t.Run("another client", func(t *testing.T) {
+		l := start(t, "192.0.2.0/24", nil)
+		c := l.dial(plain)
+		c.MustOK(named)
+		toldOf(t, l, c, "127.0.0.1")
+	})
+	t.Run("the last ID counts, and only addresses do", func(t *testing.T) {
+		l := start(t, "127.0.0.0/8", nil)
+		c := l.dial(plain)
+		c.MustOK(named)
+		c.MustOK(`ID ("X-Originating-IP" "2001:db8::1")`)
+		for _, none := range []string{"", "0.0.0.0", "224.0.0.1", "fe80::1%eth0", "mail.example.org"} {
+			c.MustOK(`ID ("x-originating-ip" %q)`, none)
+		}
+		toldOf(t, l, c, "2001:db8::1")
+	})
+	t.Run("not from before STARTTLS", func(t *testing.T) {
+		l := start(t, "127.0.0.0/8", nil)
+		c := l.dial(startTLS)
+		c.MustOK(named)
+		if err := c.Conn.StartTLS(l.cert.Client); err != nil {
+			t.Fatal(err)
+		}
+		toldOf(t, l, c, "127.0.0.1")
+	})
+	t.Run("limits go by it", func(t *testing.T) {
+		l := start(t, "127.0.0.0/8", func(o *Options) { o.Limits.PerIP = 2 })
+		first, second := l.dial(plain), l.dial(plain)
+		first.MustOK(named)
+		second.MustOK(named)
+		third := l.dial(plain) // the webmail's own address has room again
+		third.Write("a " + named)
+		third.Expect("* BYE [LIMIT]{*}")
+		first.MustOK("LOGOUT")
+		first.ExpectEOF()
+		eventually(t, "the ends of two sessions", func() bool { return l.srv.reg.Total() == 1 })
+		l.dial(plain).MustOK(named)
+	})
+	t.Run("a claim opens nothing", func(t *testing.T) {
+		l := start(t, "127.0.0.0/8", func(o *Options) {
+			for i := range o.Listeners {
+				o.Listeners[i].CleartextFrom = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+			}
+		})
+		c := l.dial(plain)
+		c.MustOK(named)
+		if a := c.TryLogin("alice", password); a.OK() {
+			t.Error("a password in the clear from a network that is only claimed")
+		}
+	})
+}
+
 func TestAnAlertOfTheBackendsLoginReachesTheClient(t *testing.T) {
 	l := newLab(t, labOptions{handlers: []imaptest.Handler{func(c *imaptest.BackendConn) error {
 		if err := c.Send("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready"); err != nil {

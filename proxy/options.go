@@ -86,8 +86,8 @@ type ListenerOptions struct {
 	CBC          bool   // also the suites of TLS 1.2 with CBC
 	// CleartextFrom are the networks from which passwords may come without TLS.
 	CleartextFrom []netip.Prefix
-	// TrustedProxies are the networks of IMAP proxies whose ID x-proxy-ttl is used; from elsewhere it only
-	// counts if it is less than the default.
+	// TrustedProxies are the networks of IMAP proxies and webmail that name the client's address by ID (x-originating-ip), and
+	// whose x-proxy-ttl is used; from elsewhere the first is ignored, and the second only counts if it is less than the default.
 	TrustedProxies []netip.Prefix
 	// ProxyTrusted are the networks whose connections begin with a PROXY
 	// header (v1 or v2); from elsewhere none is accepted. Empty: from nowhere.

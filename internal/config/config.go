@@ -73,7 +73,7 @@ type Listener struct {
 	TLS12CBC      bool           `hcl:"tls12_cbc" default:"false"`
 	CleartextFrom []netip.Prefix `hcl:"cleartext_from" default:"[]"`
 	ProxyProtocol *ProxyProtocol `hcl:"proxy_protocol,block"`
-	// TrustedProxies are the networks of IMAP proxies in front of this one.
+	// TrustedProxies are the networks of IMAP proxies and webmail in front of this one.
 	TrustedProxies []netip.Prefix `hcl:"trusted_proxies" default:"[]"`
 	// Compress offers COMPRESS=DEFLATE after login.
 	Compress        bool `hcl:"compress" default:"false"`

@@ -85,7 +85,7 @@ type ListenerSettings struct {
 	TLS            *tls.Config     // nil without TLS
 	EndPoints      func() [][]byte // tls-server-end-point of each certificate (RFC 5929 §4); nil without TLS
 	CleartextFrom  []netip.Prefix  // networks whose clients may send passwords without TLS
-	TrustedProxies []netip.Prefix  // proxies whose x-proxy-ttl is accepted
+	TrustedProxies []netip.Prefix  // proxies and webmail whose ID names the client's address, and x-proxy-ttl
 	// Compress offers COMPRESS=DEFLATE. CompressHistory is how many of the octets that a client was sent last its compressed stream refers to.
 	Compress        bool
 	CompressHistory int
@@ -109,7 +109,7 @@ func (l *Listener) mayLogin(client netip.Addr) bool {
 	return fair.In(l.Settings().CleartextFrom, client)
 }
 
-// trusts says whether a client is a proxy whose x-proxy-ttl is accepted.
-func (l *Listener) trusts(client netip.Addr) bool {
-	return fair.In(l.Settings().TrustedProxies, client)
+// trusts says whether a peer is a proxy or webmail that speaks for its clients.
+func (l *Listener) trusts(peer netip.Addr) bool {
+	return fair.In(l.Settings().TrustedProxies, peer)
 }

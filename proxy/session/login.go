@@ -16,7 +16,7 @@ import (
 
 // prelogin serves a session until its login.
 func (s *Session) prelogin(ctx context.Context) phase {
-	p := &preLogin{Session: s}
+	p := &preLogin{Session: s, direct: s.local}
 	ctx, cancel := context.WithDeadline(ctx, s.started.Add(s.set.Limits.PreloginTimeout))
 	defer cancel()
 	known := s.env.Places.knows(fair.Network(s.addr.Addr()))
@@ -180,6 +180,7 @@ func (p *preLogin) startTLS(ctx context.Context, tag string, args []byte) error 
 	}
 	p.newReader()
 	p.ttl = 0 // RFC 9051 §6.2.1: what the client sent in the clear is forgotten
+	p.speaksForItself()
 	return nil
 }
 

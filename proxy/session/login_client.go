@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -32,17 +33,18 @@ const (
 type preLogin struct {
 	*Session
 	r          *wire.Reader
-	commanded  time.Time   // when the current command was read
-	loginTag   string      // the tag of the login that succeeded
-	ttl        int         // how many more proxies the session may pass (ID x-proxy-ttl); 0: unknown
-	attempts   int         // failed logins
-	bads       int         // invalid commands
-	large      bool        // the session holds a slot for a large command
-	exchanging bool        // the next line is a response of an exchange that may have a token
-	asked      time.Time   // when the last login began
-	sources    uint64      // auth.Version when the last login began
-	place      *fair.Place // among the clients that haven't logged in
-	evicted    atomic.Bool // another client has taken the place
+	commanded  time.Time      // when the current command was read
+	loginTag   string         // the tag of the login that succeeded
+	ttl        int            // how many more proxies the session may pass (ID x-proxy-ttl); 0: unknown
+	attempts   int            // failed logins
+	bads       int            // invalid commands
+	large      *netip.Prefix  // the network whose slot for a large command the session holds; nil: it holds none
+	direct     netip.AddrPort // the address that the peer has connected to
+	exchanging bool           // the next line is a response of an exchange that may have a token
+	asked      time.Time      // when the last login began
+	sources    uint64         // auth.Version when the last login began
+	place      *fair.Place    // among the clients that haven't logged in
+	evicted    atomic.Bool    // another client has taken the place
 }
 
 // say writes a line to the client.
@@ -97,7 +99,7 @@ func (p *preLogin) unreadable(unit []byte, err error) error {
 
 // mayLogin says whether the client may send passwords over the connection as it is.
 func (p *preLogin) mayLogin() bool {
-	return p.secure.Load() || p.lis.mayLogin(p.addr.Addr())
+	return p.secure.Load() || p.lis.mayLogin(p.peer.Addr())
 }
 
 // contextEnd returns the end of the session that the end of its context causes.

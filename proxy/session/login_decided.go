@@ -92,6 +92,9 @@ var errNoMaster = errors.New("a client that logged in with a token or by SCRAM h
 func (p *preLogin) succeeded(a attempt) {
 	a.guess.Right(p.env.Now())
 	p.env.Places.loggedIn(fair.Network(p.addr.Addr()))
+	if p.addr != p.peer {
+		p.env.Places.loggedIn(fair.Network(p.peer.Addr())) // it has a place among those that haven't logged in
+	}
 	p.env.Telemetry.Login(a.mechanism, a.source, "ok", p.env.Now().Sub(a.begun))
 	if link := a.trace.End(a.user, a.backend, "ok", nil); link.IsSampled() {
 		p.link = &link

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -18,16 +19,57 @@ func (p *preLogin) id(tag string, args []byte) error {
 	if !ok {
 		return p.bad(tag, "ID takes NIL or a list of strings, fields of up to 30 octets and values of up to 1024")
 	}
+	named := map[string]string{}
 	for i := 0; i+1 < len(fields); i += 2 {
-		if strings.EqualFold(fields[i], "x-proxy-ttl") {
-			if n, err := strconv.Atoi(fields[i+1]); err == nil {
-				p.ttl = p.believedTTL(n)
-			}
+		named[strings.ToLower(fields[i])] = fields[i+1]
+	}
+	if n, err := strconv.Atoi(named["x-proxy-ttl"]); err == nil {
+		p.ttl = p.believedTTL(n)
+	}
+	if p.lis.trusts(p.peer.Addr()) {
+		if err := p.speaksFor(named); err != nil {
+			return err
 		}
 	}
 	line := []byte(`* ID ("name" "imapproxy" "version" `)
 	line = append(wire.AppendQuoted(line, p.set.Version), ")\r\n"...)
 	return p.say(string(line) + tag + " OK ID completed\r\n")
+}
+
+// speaksFor takes the addresses that a trusted proxy or webmail names as the client's, as Dovecot does: the client's own
+// (x-originating-ip, x-originating-port) and the one that it has connected to (x-connected-ip, x-connected-port). From then on
+// limits, delays, logs and the backend go by them. The last ID counts. An address that isn't one is ignored.
+func (p *preLogin) speaksFor(named map[string]string) error {
+	if local, ok := namedAddr(named, "x-connected"); ok {
+		p.local = local
+	}
+	addr, ok := namedAddr(named, "x-originating")
+	if !ok {
+		return nil
+	}
+	if over := p.env.Registry.moveAddr(p.addr.Addr(), addr.Addr(), p.set.Limits); over != "" {
+		p.env.Telemetry.Refused(over)
+		return &endError{reason: ReasonLimit}
+	}
+	p.addr = addr
+	return nil
+}
+
+// speaksForItself forgets what ID has said of another client.
+func (p *preLogin) speaksForItself() {
+	p.env.Registry.moveAddr(p.addr.Addr(), p.peer.Addr(), Limits{}) // it was admitted before
+	p.addr, p.local = p.peer, p.direct
+}
+
+// namedAddr returns the address in an ID's prefix-ip and prefix-port. A port may be missing.
+func namedAddr(named map[string]string, prefix string) (netip.AddrPort, bool) {
+	ip, err := netip.ParseAddr(named[prefix+"-ip"])
+	ip = ip.Unmap()
+	if err != nil || ip.Zone() != "" || ip.IsUnspecified() || ip.IsMulticast() {
+		return netip.AddrPort{}, false
+	}
+	port, _ := strconv.ParseUint(named[prefix+"-port"], 10, 16) // 0 if it isn't one
+	return netip.AddrPortFrom(ip, uint16(port)), true
 }
 
 // Bounds of ID's strings (RFC 2971 §3.3).
@@ -71,7 +113,7 @@ const maxTTL = 255
 // value below 1 counts as used up.
 func (p *preLogin) believedTTL(said int) int {
 	most := defaultTTL
-	if p.lis.trusts(p.addr.Addr()) {
+	if p.lis.trusts(p.peer.Addr()) {
 		most = maxTTL
 	}
 	return max(1, min(said, most))

@@ -41,8 +41,10 @@ func (p *preLogin) mayBeLarge(sofar []byte) int {
 	if !p.exchanging && h.Verb != wire.ID && (h.Verb != wire.Authenticate || !auth.OfToken(strings.ToUpper(name)) || !p.offers(name)) {
 		return 1
 	}
-	p.large = p.large || p.env.Places.large.TryAcquire(fair.Network(p.addr.Addr()))
-	if !p.large {
+	if network := fair.Network(p.addr.Addr()); p.large == nil && p.env.Places.large.TryAcquire(network) {
+		p.large = &network
+	}
+	if p.large == nil {
 		return 1
 	}
 	return largeFactor
@@ -50,9 +52,9 @@ func (p *preLogin) mayBeLarge(sofar []byte) int {
 
 // noLongerLarge gives the slot back.
 func (p *preLogin) noLongerLarge() {
-	if p.large {
-		p.large = false
-		p.env.Places.large.Release(fair.Network(p.addr.Addr()))
+	if p.large != nil {
+		p.env.Places.large.Release(*p.large)
+		p.large = nil
 	}
 }
 

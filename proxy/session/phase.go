@@ -115,7 +115,7 @@ func (p phase) mayPrecede(next phase) bool {
 // New makes the session of a client connection that the registry has admitted. Live serves it. addr is the
 // client's address, local the address that it connected to.
 func New(env *Env, lis *Listener, client *conn.Conn, addr, local netip.AddrPort) *Session {
-	s := &Session{id: newID(), env: env, set: env.Settings(), lis: lis, client: client, addr: addr, local: local, started: env.Now()}
+	s := &Session{id: newID(), env: env, set: env.Settings(), lis: lis, client: client, peer: addr, addr: addr, local: local, started: env.Now()}
 	s.seen(s.started)
 	env.Registry.add(s)
 	env.Telemetry.SessionOpened(lis.Name, lis.TLS == TLSImplicit)

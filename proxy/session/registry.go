@@ -53,6 +53,22 @@ func (r *Registry) leave(addr netip.Addr) {
 	take(r.byIP, limitKey(addr))
 }
 
+// moveAddr counts a session under another address, or returns the limit that it would exceed there ("" moves it).
+func (r *Registry) moveAddr(from, to netip.Addr, l Limits) (over string) {
+	from, to = limitKey(from), limitKey(to)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if from == to {
+		return ""
+	}
+	if l.PerIP > 0 && r.byIP[to] >= l.PerIP {
+		return "per_ip"
+	}
+	take(r.byIP, from)
+	r.byIP[to]++
+	return ""
+}
+
 // admitUser counts a session whose user's password is proved, or returns the limit that it would exceed (""
 // admits it).
 func (r *Registry) admitUser(user string, l Limits) (over string) {

@@ -75,7 +75,7 @@ func (r *Registry) Page(f Filter, ids []string) ([]Info, string) {
 // Info returns the session as the admin API shows it.
 func (s *Session) Info() Info {
 	i := Info{
-		ID: s.id, Client: s.addr, Listener: s.lis.Name, TLS: s.secure.Load(),
+		ID: s.id, Client: s.peer, Listener: s.lis.Name, TLS: s.secure.Load(),
 		State: "not authenticated", Attachment: Attachment(s.attachment.Load()).String(),
 		Started: s.started, LastActivity: time.Unix(0, s.lastSeen.Load()),
 		BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(), Commands: s.commands.Load(),
@@ -84,6 +84,7 @@ func (s *Session) Info() Info {
 		i.NotParked = track.Blocker(s.park.blocker.Load()).String()
 	}
 	if s.loggedIn.Load() {
+		i.Client = s.addr
 		i.User, i.Backend, i.Why = s.user, s.picked().Current().Shown(), string(s.picked().Why)
 		i.State, i.Idle = s.inFlight.State()
 		i.InFlight, i.Compressed = s.inFlight.Waiting(), s.out.compresses()

@@ -29,8 +29,7 @@ type Session struct {
 	env     *Env
 	lis     *Listener
 	client  *conn.Conn     // read and written by the phase that runs, interrupted under control.mu
-	addr    netip.AddrPort // the client's own address, from the PROXY header if there was one
-	local   netip.AddrPort // the address that the client connected to
+	peer    netip.AddrPort // the address that the connection comes from, according to the PROXY header if there was one
 	started time.Time
 
 	// Written before login by phasePrelogin; never changed once loggedIn is true. A goroutine that has seen
@@ -39,6 +38,8 @@ type Session struct {
 	// set holds the settings as of the session's last login attempt. After login it only decides whether the
 	// session can be parked, and with which hub and pool; everything else comes from settings().
 	set      *Settings
+	addr     netip.AddrPort // the client's own address: peer, unless a trusted proxy or webmail has named another one (login_id.go)
+	local    netip.AddrPort // the address that the client connected to
 	user     string
 	cred     *credential        // has a lock of its own
 	link     *trace.SpanContext // the login's trace; nil if traces are off
