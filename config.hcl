@@ -113,6 +113,22 @@ listener "local" {
   #}
 #}
 
+# Behind a load balancer that ends the clients' TLS.
+#listener "balanced" {
+  #address = "10.0.0.5:1993"
+  #tls     = "none"
+  #proxy_protocol {
+    #trusted = ["10.0.0.1"]
+
+    # true: the load balancer ends TLS. If a header of version 2 says that the client uses TLS (HAProxy:
+    # send-proxy-v2-ssl), it counts as a client with TLS, and may send passwords. This needs
+    # tls = "none" or "starttls". Nothing protects the connection from the load balancer to the proxy then.
+    # The -PLUS mechanisms of SCRAM aren't offered to such a client.
+    # Default: false.
+    #tls_from_proxy = true
+  #}
+#}
+
 
 # How the proxy normalises the name that a client sends. Passwords, routing, limits and
 # logs use the normalised name (docs/authentication.md).

@@ -169,24 +169,24 @@ func (l *listener) session(ctx context.Context, tcp *net.TCPConn) (*session.Sess
 	if err := c.KeepAlive(keepAliveIdle, keepAliveInterval, keepAliveCount); err != nil {
 		return nil, err
 	}
-	addr, local := addrPort(tcp.RemoteAddr()), addrPort(tcp.LocalAddr())
-	if fair.In(set.ProxyTrusted, addr.Addr()) {
-		if addr, local, err = proxyHeader(ctx, c, addr, local); err != nil {
+	from := session.Origin{Addr: addrPort(tcp.RemoteAddr()), Local: addrPort(tcp.LocalAddr())}
+	if fair.In(set.ProxyTrusted, from.Addr.Addr()) {
+		if from, err = proxyHeader(ctx, c, from, set.TLSFromProxy && l.opts.TLS != session.TLSImplicit); err != nil {
 			l.srv.tel.Refused(string(session.ReasonProxyHeader))
 			return nil, err
 		}
 	}
 	all := l.srv.set.Load()
-	if over := l.srv.reg.Admit(addr.Addr(), all.Limits, all.Dialer.Open()); over != "" {
+	if over := l.srv.reg.Admit(from.Addr.Addr(), all.Limits, all.Dialer.Open()); over != "" {
 		l.srv.tel.Refused(over)
 		if over == "descriptors" {
 			l.srv.tel.Shortage("descriptors", telemetry.ShortageAtAccept,
 				fmt.Errorf("clients are refused: the process may have %d files open, more with LimitNOFILE= or ulimit -n", all.Limits.Descriptors))
 		}
-		l.turnAway(ctx, c, addr.Addr())
+		l.turnAway(ctx, c, from.Addr.Addr())
 		return nil, fmt.Errorf("over limits.%s", over)
 	}
-	return session.New(l.srv.env, l.of, c, addr, local), nil
+	return session.New(l.srv.env, l.of, c, from), nil
 }
 
 // Bounds for telling clients that there is no place: how many at a time, in total and of one network, and for
@@ -220,10 +220,10 @@ func (l *listener) turnAway(ctx context.Context, c *conn.Conn, client netip.Addr
 	c.Discard(time.Now().Add(refusalIn))
 }
 
-// proxyHeader reads the PROXY protocol's header, v1 or v2, and returns the addresses in it. A LOCAL header (a
+// proxyHeader reads the PROXY protocol's header, v1 or v2, and returns what it says. A LOCAL header (a
 // load balancer's health check) and one without addresses have none: then the connection's own addresses
-// count.
-func proxyHeader(ctx context.Context, c *conn.Conn, addr, local netip.AddrPort) (netip.AddrPort, netip.AddrPort, error) {
+// count. withTLS: what it says of the client's TLS counts.
+func proxyHeader(ctx context.Context, c *conn.Conn, from session.Origin, withTLS bool) (session.Origin, error) {
 	ctx, cancel := context.WithTimeout(ctx, proxyHeaderTimeout)
 	defer cancel()
 	stop := c.Until(ctx)
@@ -231,16 +231,22 @@ func proxyHeader(ctx context.Context, c *conn.Conn, addr, local netip.AddrPort) 
 	r := bufio.NewReaderSize(c, 4096)
 	h, err := proxyproto.Read(r)
 	if err != nil {
-		return addr, local, fmt.Errorf("PROXY header: %w", err)
+		return from, fmt.Errorf("PROXY header: %w", err)
 	}
 	rest, _ := r.Peek(r.Buffered())
 	c.Unread(rest)
-	if !h.Command.IsLocal() {
-		if src, dst, ok := h.TCPAddrs(); ok {
-			addr, local = addrPort(src), addrPort(dst)
+	if h.Command.IsLocal() {
+		return from, nil
+	}
+	if src, dst, ok := h.TCPAddrs(); ok {
+		from.Addr, from.Local = addrPort(src), addrPort(dst)
+	}
+	if withTLS {
+		if from.TLS, err = upstream.TLSIn(h); err != nil {
+			return from, fmt.Errorf("PROXY header: %w", err)
 		}
 	}
-	return addr, local, nil
+	return from, nil
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+	"github.com/pires/go-proxyproto/tlvparse"
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/session"
@@ -257,6 +258,73 @@ func TestThePROXYHeaderNamesTheClient(t *testing.T) {
 	}
 	if _, r, err := c.Command("a1", "LOGIN alice wrong"); err != nil || r.Code() != "PRIVACYREQUIRED" {
 		t.Fatal(r, err)
+	}
+}
+
+// A client whose TLS a trusted load balancer has ended is one with TLS, and only if the listener says so.
+func TestTheTLSOfATrustedLoadBalancerCounts(t *testing.T) {
+	header := func(client uint8, more ...proxyproto.TLV) string {
+		h := proxyproto.HeaderProxyFromAddrs(2, &net.TCPAddr{IP: net.ParseIP("203.0.113.7"), Port: 4711}, &net.TCPAddr{IP: net.ParseIP("203.0.113.1"), Port: 993})
+		tlv, err := tlvparse.PP2SSL{Client: client, Verify: 1, TLV: []proxyproto.TLV{{Type: proxyproto.PP2_SUBTYPE_SSL_VERSION, Value: []byte("TLSv1.3")}}}.Marshal()
+		must(t, err)
+		must(t, h.SetTLVs(append(more, tlv)))
+		b, err := h.Format()
+		must(t, err)
+		return string(b)
+	}
+	name := proxyproto.TLV{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte("imap.example.org")}
+	broken := proxyproto.HeaderProxyFromAddrs(2, &net.TCPAddr{IP: net.ParseIP("203.0.113.7"), Port: 4711}, &net.TCPAddr{IP: net.ParseIP("203.0.113.1"), Port: 993})
+	must(t, broken.SetTLVs([]proxyproto.TLV{{Type: proxyproto.PP2_TYPE_SSL, Value: []byte{1, 0, 0, 0, 0, 0x21, 9, 9}}}))
+	cut, err := broken.Format()
+	must(t, err)
+	for what, c := range map[string]struct {
+		header string
+		off    bool // tls_from_proxy isn't set
+		tls    string
+		want   string // of a login with a wrong password
+	}{
+		"TLS":                {header(1, name), false, session.TLSNone, "AUTHENTICATIONFAILED"},
+		"TLS, STARTTLS here": {header(1), false, session.TLSStartTLS, "AUTHENTICATIONFAILED"},
+		"no TLS":             {header(0), false, session.TLSNone, "PRIVACYREQUIRED"},
+		"not asked for":      {header(1), true, session.TLSNone, "PRIVACYREQUIRED"},
+		"not to be read":     {string(cut), false, session.TLSNone, ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t, labOptions{change: func(o *Options) {
+				b := &o.Listeners[3]
+				b.TLSFromProxy = !c.off
+				if c.tls == session.TLSStartTLS {
+					b.TLS, b.Certificates = c.tls, o.Listeners[1].Certificates
+				}
+			}})
+			conn, err := proxied(t, l, c.header)
+			if c.want == "" {
+				if err == nil {
+					t.Error("it is let in")
+				}
+				return
+			}
+			must(t, err)
+			page, _ := l.srv.Sessions(session.Filter{})
+			secure := c.want == "AUTHENTICATIONFAILED"
+			if len(page) != 1 || page[0].TLS != secure {
+				t.Errorf("the page shows %+v", page)
+			}
+			lines, r, err := conn.Command("a1", "CAPABILITY")
+			must(t, err)
+			shown := fmt.Sprint(lines)
+			if r.Status() != "OK" || strings.Contains(shown, "LOGINDISABLED") == secure || strings.Contains(shown, "STARTTLS") || strings.Contains(shown, "-PLUS") {
+				t.Errorf("it is offered %s", shown)
+			}
+			if c.tls == session.TLSStartTLS {
+				if _, r, err := conn.Command("a2", "STARTTLS"); err != nil || r.Status() != "BAD" {
+					t.Errorf("TLS in TLS: %v %v", r, err)
+				}
+			}
+			if _, r, err := conn.Command("a3", "LOGIN alice wrong"); err != nil || r.Code() != c.want {
+				t.Errorf("%v %v", r, err)
+			}
+		})
 	}
 }
 

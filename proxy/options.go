@@ -89,6 +89,8 @@ type ListenerOptions struct {
 	// TrustedProxies are the networks of IMAP proxies and webmail that name the client's address by ID (x-originating-ip), and
 	// whose x-proxy-ttl is used; from elsewhere the first is ignored, and the second only counts if it is less than the default.
 	TrustedProxies []netip.Prefix
+	// TLSFromProxy: a client whose PROXY header says that it uses TLS counts as one with TLS.
+	TLSFromProxy bool
 	// ProxyTrusted are the networks whose connections begin with a PROXY
 	// header (v1 or v2); from elsewhere none is accepted. Empty: from nowhere.
 	ProxyTrusted []netip.Prefix

@@ -89,6 +89,8 @@ type Certificate struct {
 // ProxyProtocol says which addresses may send the client's address (PROXY v1 and v2).
 type ProxyProtocol struct {
 	Trusted []netip.Prefix `hcl:"trusted" required:"trusted = [\"10.0.0.0/8\"]"`
+	// TLSFromProxy takes a client for one with TLS whose TLS the load balancer ends.
+	TLSFromProxy bool `hcl:"tls_from_proxy" default:"false"`
 }
 
 // Users says how a name that a client gives becomes the canonical one.

@@ -240,7 +240,7 @@ func TestTheReferenceLoadsWithItsAlternatives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(cfg.Listeners) != 3 || cfg.Discovery.Consul == nil || cfg.Register == nil || cfg.Auth[0].PasswdFile.Path != filepath.Join(dir, "users.passwd") {
+	if len(cfg.Listeners) != 4 || cfg.Discovery.Consul == nil || cfg.Register == nil || cfg.Auth[0].PasswdFile.Path != filepath.Join(dir, "users.passwd") {
 		t.Errorf("not what stands there: %+v", cfg)
 	}
 }

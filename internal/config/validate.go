@@ -69,7 +69,7 @@ func (d *decoder) listeners(c *Config) {
 		if l.TLS != "none" && len(l.Certificates) == 0 && !d.failed[path+".tls"] {
 			d.fail(d.at(path), fmt.Sprintf("%s: tls = %q needs a certificate", path, l.TLS), "write certificate { … } with cert_file and key_file, each on a line of its own")
 		}
-		if l.TLS == "none" && len(l.CleartextFrom) == 0 && !d.failed[path+".cleartext_from"] {
+		if l.TLS == "none" && len(l.CleartextFrom) == 0 && !(l.ProxyProtocol != nil && l.ProxyProtocol.TLSFromProxy) && !d.failed[path+".cleartext_from"] {
 			d.warn(d.at(path), path+": no client can log in here: there is no TLS and cleartext_from is empty", "write cleartext_from = [\"127.0.0.0/8\", \"::1/128\"] or whichever networks may")
 		}
 		for _, network := range l.CleartextFrom {
@@ -82,6 +82,9 @@ func (d *decoder) listeners(c *Config) {
 		}
 		if l.ProxyProtocol != nil && len(l.ProxyProtocol.Trusted) == 0 && !d.failed[path+".proxy_protocol.trusted"] {
 			d.fail(d.at(path+".proxy_protocol.trusted"), path+".proxy_protocol: with trusted = [] no client may connect", "name the load balancers' networks or remove the block")
+		}
+		if l.ProxyProtocol != nil && l.ProxyProtocol.TLSFromProxy && l.TLS == "implicit" && !d.failed[path+".tls"] {
+			d.fail(d.at(path+".proxy_protocol.tls_from_proxy"), path+".proxy_protocol: tls_from_proxy is for load balancers that end TLS, and with tls = \"implicit\" they have to begin it again", "write tls = \"none\" or \"starttls\", or remove it")
 		}
 	}
 }

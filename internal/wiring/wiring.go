@@ -91,7 +91,7 @@ func listenerOptions(c *config.Config, own *proxy.Certificate) []proxy.ListenerO
 			o.Certificates = []proxy.Certificate{*own}
 		}
 		if l.ProxyProtocol != nil {
-			o.ProxyTrusted = l.ProxyProtocol.Trusted
+			o.ProxyTrusted, o.TLSFromProxy = l.ProxyProtocol.Trusted, l.ProxyProtocol.TLSFromProxy
 		}
 		all = append(all, o)
 	}

@@ -12,7 +12,15 @@ import (
 )
 
 func (s *Session) clientInfo() upstream.Client {
-	return upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: s.proxyTTL, TLS: upstream.TLSOf(s.client.TLS())}
+	return upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: s.proxyTTL, TLS: s.clientTLS()}
+}
+
+// clientTLS describes the client's TLS connection for the backend; nil: it has none.
+func (s *Session) clientTLS() *upstream.ClientTLS {
+	if own := upstream.TLSOf(s.client.TLS()); own != nil {
+		return own
+	}
+	return s.before
 }
 
 // poolKey returns the key of the pooled connections that this session may use.

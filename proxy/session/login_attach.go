@@ -30,7 +30,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 	if !ok {
 		return errLoop
 	}
-	client := upstream.Client{Addr: p.addr, LocalAddr: p.local, SessionID: p.Session.id, ProxyTTL: ttl, TLS: upstream.TLSOf(p.client.TLS()),
+	client := upstream.Client{Addr: p.addr, LocalAddr: p.local, SessionID: p.Session.id, ProxyTTL: ttl, TLS: p.clientTLS(),
 		Observe: func(phase string, start, end time.Time, err error) { a.trace.Add(phase, start, end, err) }}
 	var last error
 	settled := p.env.Now().Add(discoveryWait)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -114,11 +113,12 @@ func (p phase) mayPrecede(next phase) bool {
 
 // New makes the session of a client connection that the registry has admitted. Live serves it. addr is the
 // client's address, local the address that it connected to.
-func New(env *Env, lis *Listener, client *conn.Conn, addr, local netip.AddrPort) *Session {
-	s := &Session{id: newID(), env: env, set: env.Settings(), lis: lis, client: client, peer: addr, addr: addr, local: local, started: env.Now()}
+func New(env *Env, lis *Listener, client *conn.Conn, from Origin) *Session {
+	s := &Session{id: newID(), env: env, set: env.Settings(), lis: lis, client: client, peer: from.Addr, addr: from.Addr, local: from.Local, before: from.TLS, started: env.Now()}
+	s.secure.Store(from.TLS != nil)
 	s.seen(s.started)
 	env.Registry.add(s)
-	env.Telemetry.SessionOpened(lis.Name, lis.TLS == TLSImplicit)
+	env.Telemetry.SessionOpened(lis.Name, lis.TLS == TLSImplicit || from.TLS != nil)
 	return s
 }
 

@@ -97,7 +97,7 @@ func newRig(t testing.TB, backend *imaptest.Backend, change ...func(*Settings)) 
 				t.Errorf("over %s", over)
 			}
 			sessions.Add(1)
-			New(r.env, of, client, addr, addr).Live(beforeLogin)
+			New(r.env, of, client, Origin{Addr: addr, Local: addr}).Live(beforeLogin)
 		}
 	})
 	t.Cleanup(func() {
@@ -211,7 +211,7 @@ func bare(t *testing.T, p phase) *Session {
 		Now: time.Now, Settings: func() *Settings { return set }, Telemetry: telemetry.Discard(), Poller: poller, Registry: NewRegistry(),
 		Bug: func(what string) { t.Error(what) },
 	}
-	s := New(env, NewListener("plain", TLSNone, ListenerSettings{}), client, netip.AddrPort{}, netip.AddrPort{})
+	s := New(env, NewListener("plain", TLSNone, ListenerSettings{}), client, Origin{})
 	s.inFlight.Texts = &s.env.Texts
 	s.inFlight.Init(true, false)
 	s.out.conn, s.out.hangUp = client, s.hangUp

@@ -28,8 +28,9 @@ type Session struct {
 	id      string
 	env     *Env
 	lis     *Listener
-	client  *conn.Conn     // read and written by the phase that runs, interrupted under control.mu
-	peer    netip.AddrPort // the address that the connection comes from, according to the PROXY header if there was one
+	client  *conn.Conn          // read and written by the phase that runs, interrupted under control.mu
+	peer    netip.AddrPort      // the address that the connection comes from, according to the PROXY header if there was one
+	before  *upstream.ClientTLS // the client's TLS connection that a load balancer has ended; nil: there is none, or it doesn't count
 	started time.Time
 
 	// Written before login by phasePrelogin; never changed once loggedIn is true. A goroutine that has seen
@@ -82,6 +83,13 @@ type Session struct {
 	bytesOut   atomic.Int64
 	commands   atomic.Int64
 	blockedFor atomic.Int64 // how long writes to the client have taken, ns
+}
+
+// Origin is where a client comes from.
+type Origin struct {
+	Addr  netip.AddrPort      // its address
+	Local netip.AddrPort      // the address that it has connected to
+	TLS   *upstream.ClientTLS // its TLS connection, if a load balancer in front has ended it
 }
 
 // relaying holds the state that a session has only while it has a backend connection.

@@ -57,6 +57,40 @@ func header(c Client) ([]byte, error) {
 	return h.Format()
 }
 
+// TLSIn returns the client's TLS connection that a header describes; nil if it describes none.
+func TLSIn(h *proxyproto.Header) (*ClientTLS, error) {
+	tlvs, err := h.TLVs()
+	if err != nil {
+		return nil, err
+	}
+	var t *ClientTLS
+	name := ""
+	for _, v := range tlvs {
+		switch v.Type {
+		case proxyproto.PP2_TYPE_AUTHORITY:
+			name = string(v.Value)
+		case proxyproto.PP2_TYPE_SSL:
+			s, err := tlvparse.SSL(v)
+			if err != nil {
+				return nil, err
+			}
+			if !s.ClientSSL() {
+				return nil, nil
+			}
+			t = &ClientTLS{Certificate: s.Verified() && (s.ClientCertConn() || s.ClientCertSess())}
+			t.Version, _ = s.SSLVersion()
+			t.Cipher, _ = s.SSLCipher()
+			if t.Certificate {
+				t.CommonName, _ = s.ClientCN()
+			}
+		}
+	}
+	if t != nil {
+		t.ServerName = name
+	}
+	return t, nil
+}
+
 // sameFamily returns two addresses for one header, which has room for one family: an IPv4 address beside an IPv6 one is mapped.
 // An unknown address is the family's zero.
 func sameFamily(from, to netip.AddrPort) (netip.AddrPort, netip.AddrPort) {
