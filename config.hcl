@@ -93,6 +93,29 @@ listener "local" {
   # Default: false.
   #tls12_cbc = false
 
+  # Clients may log in by a certificate of their own in place of a password (AUTHENTICATE
+  # EXTERNAL). They are asked for one in the handshake; a client that sends none, or one that isn't good, can
+  # still log in by a password. Needs backend_login { mode = "master" } and a source that can tell
+  # without a password whether a user may log in (docs/authentication.md, "Client certificates"). The files
+  # are read again when they change.
+  # Without the block: clients aren't asked for a certificate.
+  #client_certificates {
+    # The certificates of the authorities that issue them, PEM.
+    # Required.
+    #ca_file = "/etc/imapproxy/users-ca.pem"
+
+    # The authorities' revocation lists, PEM: one for each in ca_file. With a list that is over no
+    # certificate of its authority is good. Revoked certificates' sessions end.
+    # Default: "", no certificate is revoked.
+    #crl_file = "/etc/imapproxy/users-crl.pem"
+
+    # Where the user's name is in a certificate: "san_email" (subject alternative name, email),
+    # "subject_email" (emailAddress of the subject) or "common_name" (its CN). It must be there
+    # exactly once.
+    # Default: "san_email".
+    #name = "san_email"
+  #}
+
   # For a load balancer in front that sends the client's address (PROXY protocol, v1 and
   # v2). Connections from the trusted networks must start with that header. Limits, logs,
   # cleartext_from and the backend's log use the address in it. From other networks the

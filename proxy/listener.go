@@ -40,6 +40,12 @@ func newListenerSettings(s *Server, o ListenerOptions) (*listenerSettings, error
 		return nil, err
 	}
 	ls.certs, ls.tls = certs, certs.config(o.MinVersion, o.CBC)
+	if o.ClientCertificates != nil {
+		if ls.clients, err = newClientCerts(*o.ClientCertificates, ls.tls, s.tel.Log.With("listener", o.Name)); err != nil {
+			return nil, err
+		}
+		ls.tls = ls.clients.config()
+	}
 	return ls, nil
 }
 
@@ -50,13 +56,18 @@ func (ls *listenerSettings) sessions() session.ListenerSettings {
 	if ls.certs != nil {
 		set.EndPoints = ls.certs.endPoints
 	}
+	if ls.clients != nil {
+		set.Certified = ls.clients.user
+	}
 	return set
 }
 
-func (ls *listenerSettings) refresh() {
+// refresh reads the listener's files again. changed says that clients' certificates may not be good any more.
+func (ls *listenerSettings) refresh() (changed bool) {
 	if ls.certs != nil {
 		ls.certs.refresh()
 	}
+	return ls.clients != nil && ls.clients.refresh()
 }
 
 func newListener(s *Server, o ListenerOptions) (*listener, error) {

@@ -84,6 +84,8 @@ type ListenerOptions struct {
 	Certificates []Certificate
 	MinVersion   uint16 // tls.VersionTLS12 (also 0) or tls.VersionTLS13
 	CBC          bool   // also the suites of TLS 1.2 with CBC
+	// ClientCertificates say by which certificates clients may log in; nil: by none.
+	ClientCertificates *ClientCertificates
 	// CleartextFrom are the networks from which passwords may come without TLS.
 	CleartextFrom []netip.Prefix
 	// TrustedProxies are the networks of IMAP proxies and webmail that name the client's address by ID (x-originating-ip), and

@@ -130,7 +130,10 @@ func (s *Server) Reload(o Options) error {
 	s.env.Queues.Set(s.set.Load().sessions)
 	for _, l := range s.listeners {
 		if ls := byName[l.opts.Name]; ls != nil {
-			l.use(ls)
+			certified := ls.clients != nil || l.set.Load().clients != nil
+			if l.use(ls); certified {
+				s.recheckSoon()
+			}
 		}
 	}
 	return nil
@@ -192,7 +195,9 @@ func (s *Server) lookAfter(ctx context.Context) {
 			sweep.Reset(s.sweepPeriod()) // a reload may have changed it
 		case <-refresh.C:
 			for _, l := range s.listeners {
-				l.set.Load().refresh()
+				if l.set.Load().refresh() {
+					s.recheckSoon()
+				}
 			}
 			s.forgetQueues()
 		}

@@ -73,6 +73,7 @@ type settings struct {
 // listenerSettings are the settings of a listener that Reload can change.
 type listenerSettings struct {
 	ListenerOptions
-	certs *certificates // nil without TLS
-	tls   *tls.Config
+	certs   *certificates // nil without TLS
+	clients *clientCerts  // nil: clients aren't asked for a certificate
+	tls     *tls.Config
 }

@@ -19,6 +19,7 @@ import (
 	"imapproxy/internal/config"
 	"imapproxy/internal/task"
 	"imapproxy/internal/wiring"
+	"imapproxy/proxy"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
@@ -139,6 +140,7 @@ func (k *checker) certificates() {
 				k.report.ok(what, "certificate for %s, valid until %s", certificateNames(leaf), until)
 			}
 		}
+		k.clientCertificates(what, l)
 		switch {
 		case l.TLS == "none":
 			k.report.ok(what, "%s without TLS", l.Address)
@@ -146,6 +148,33 @@ func (k *checker) certificates() {
 			k.report.warn(what, "use a certificate with that name, or correct hostname", "no certificate is valid for hostname %q", k.cfg.Hostname)
 		}
 	}
+}
+
+// clientCertificates reads the files by which clients' certificates are verified.
+func (k *checker) clientCertificates(what string, l config.Listener) {
+	cc := l.ClientCertificates
+	if cc == nil {
+		return
+	}
+	a, err := proxy.ClientCertificates{CAFile: cc.CAFile, CRLFile: cc.CRLFile, Name: cc.Name}.Read()
+	if err != nil {
+		k.report.fail(what, "correct client_certificates", "%v", err)
+		return
+	}
+	for _, name := range a.WithoutList() {
+		k.report.warn(what, "add its list to crl_file: openssl ca -gencrl", "no revocation list of %s: none of its certificates is good", name)
+	}
+	for _, c := range a.Ends() {
+		const renew = "renew it; a running proxy takes the new file by itself"
+		until := c.Until.Format(time.RFC3339)
+		switch left := time.Until(c.Until); {
+		case left < 0:
+			k.report.fail(what, renew, "the %s has ended on %s: none of its certificates is good", c.What, until)
+		case left < soon && !c.List:
+			k.report.warn(what, renew, "the %s ends on %s", c.What, until)
+		}
+	}
+	k.report.ok(what, "clients may log in by certificates of %s, with the name in %s", count(a.Count(), "authority"), cc.Name)
 }
 
 func certificateNames(leaf *x509.Certificate) string {

@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 		"telemetry", "internal/config", "internal/admin", "internal/dev", "internal/app", "internal/task", "internal/wiring", "internal/handover", "docs", "proxy/session",
 	},
 	"proxy": {
-		"proxy/auth", "proxy/conn", "proxy/guessing", "proxy/session", "proxy/track", "proxy/upstream", "routing", "telemetry", "internal/fair",
+		"proxy/auth", "proxy/auth/clientcert", "proxy/conn", "proxy/guessing", "proxy/session", "proxy/track", "proxy/upstream", "routing", "telemetry", "internal/fair",
 		"proxy/park", "proxy/park/view", "proxy/wire", // its tests alone
 	},
 	"proxy/session": {
@@ -77,6 +77,7 @@ var arrows = map[string][]string{
 	// Sources of credentials, each with its library.
 	"proxy/auth/dovecotauth": {"proxy/auth", "proxy/conn", "telemetry"},
 	"proxy/auth/ldapauth":    {"proxy/auth", "proxy/conn", "telemetry"},
+	"proxy/auth/clientcert":  {},
 	"proxy/auth/oauthauth":   {"proxy/auth", "telemetry"},
 	"proxy/auth/sqlauth":     {"proxy/auth", "telemetry"},
 

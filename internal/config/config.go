@@ -70,9 +70,11 @@ type Listener struct {
 	Certificates []Certificate `hcl:"certificate,block"`
 	MinVersion   string        `hcl:"min_version" default:"1.2" enum:"1.2|1.3"`
 	// TLS12CBC also offers the suites of TLS 1.2 with CBC.
-	TLS12CBC      bool           `hcl:"tls12_cbc" default:"false"`
-	CleartextFrom []netip.Prefix `hcl:"cleartext_from" default:"[]"`
-	ProxyProtocol *ProxyProtocol `hcl:"proxy_protocol,block"`
+	TLS12CBC bool `hcl:"tls12_cbc" default:"false"`
+	// ClientCertificates are those by which clients may log in; nil: clients aren't asked for one.
+	ClientCertificates *ClientCertificates `hcl:"client_certificates,block"`
+	CleartextFrom      []netip.Prefix      `hcl:"cleartext_from" default:"[]"`
+	ProxyProtocol      *ProxyProtocol      `hcl:"proxy_protocol,block"`
 	// TrustedProxies are the networks of IMAP proxies and webmail in front of this one.
 	TrustedProxies []netip.Prefix `hcl:"trusted_proxies" default:"[]"`
 	// Compress offers COMPRESS=DEFLATE after login.
@@ -84,6 +86,13 @@ type Listener struct {
 type Certificate struct {
 	CertFile string `hcl:"cert_file" path:"cert" required:"cert_file = \"/path/to/fullchain.pem\"" read:"changed"`
 	KeyFile  string `hcl:"key_file" path:"secret" required:"key_file = \"/path/to/privkey.pem\"" read:"changed"`
+}
+
+// ClientCertificates say whose certificates clients may log in by.
+type ClientCertificates struct {
+	CAFile  string `hcl:"ca_file" path:"cert" required:"ca_file = \"/path/to/users-ca.pem\"" read:"changed"`
+	CRLFile string `hcl:"crl_file" path:"cert" default:"" read:"changed"`
+	Name    string `hcl:"name" default:"san_email" enum:"san_email|subject_email|common_name"`
 }
 
 // ProxyProtocol says which addresses may send the client's address (PROXY v1 and v2).

@@ -219,7 +219,7 @@ func TestTheReferenceLoadsWithItsAlternatives(t *testing.T) {
 	text = before + "\n# The instances of a service in Consul" + after
 	text = strings.Replace(text, `mode = "user"`, `mode = "master"`, 1)
 	text = strings.Replace(text, `  user_dn = ""`, "", 1) // base and filter stand beside it
-	for _, name := range []string{"/etc/imapproxy/fullchain.pem", "/etc/imapproxy/backends-ca.pem", "/etc/imapproxy/auth-ca.pem", "/etc/imapproxy/otlp-ca.pem", "consul-ca.pem", "consul-client.pem"} {
+	for _, name := range []string{"/etc/imapproxy/fullchain.pem", "/etc/imapproxy/backends-ca.pem", "/etc/imapproxy/auth-ca.pem", "/etc/imapproxy/otlp-ca.pem", "/etc/imapproxy/users-ca.pem", "/etc/imapproxy/users-crl.pem", "consul-ca.pem", "consul-client.pem"} {
 		text = strings.ReplaceAll(text, `"`+name+`"`, `"`+cert+`"`)
 	}
 	for _, name := range []string{"/etc/imapproxy/privkey.pem", "consul-client.key"} {

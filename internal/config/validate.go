@@ -77,6 +77,9 @@ func (d *decoder) listeners(c *Config) {
 				d.warn(d.at(path+".cleartext_from"), fmt.Sprintf("%s.cleartext_from: passwords from %s may be read on the way", path, network), "remove networks that aren't your own")
 			}
 		}
+		if l.ClientCertificates != nil {
+			d.clientCertificates(c, l)
+		}
 		for i := range l.Certificates {
 			d.pair(certificatePath(path, i), l.Certificates[i].CertFile, l.Certificates[i].KeyFile)
 		}

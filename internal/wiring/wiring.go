@@ -90,6 +90,9 @@ func listenerOptions(c *config.Config, own *proxy.Certificate) []proxy.ListenerO
 		if len(o.Certificates) == 0 && l.TLS != proxy.TLSNone && own != nil {
 			o.Certificates = []proxy.Certificate{*own}
 		}
+		if cc := l.ClientCertificates; cc != nil {
+			o.ClientCertificates = &proxy.ClientCertificates{CAFile: cc.CAFile, CRLFile: cc.CRLFile, Name: cc.Name}
+		}
 		if l.ProxyProtocol != nil {
 			o.ProxyTrusted, o.TLSFromProxy = l.ProxyProtocol.Trusted, l.ProxyProtocol.TLSFromProxy
 		}

@@ -25,7 +25,7 @@ type Credentials struct {
 	User string
 	// Password is as the client sent it: never empty, without NUL, otherwise any
 	// bytes (old clients send Latin-1). By a mechanism OfToken it is the token. By one OfScram there is none at the
-	// login, and later it is Keys.Proof.
+	// login, and later it is Keys.Proof. By MechanismExternal it is nothing to a source.
 	Password telemetry.Secret
 	// Mechanism is one of the Mechanism constants.
 	Mechanism string

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"imapproxy/telemetry"
 )
@@ -18,6 +19,7 @@ const (
 	stepLoginUser                 // LOGIN: waiting for the user name
 	stepLoginPassword             // LOGIN: waiting for the password
 	stepToken                     // OAUTHBEARER, XOAUTH2: waiting for the one message
+	stepExternal                  // EXTERNAL: waiting for the one message
 	stepDone                      // the result is available
 	stepFailed                    // err is set and stays
 )
@@ -52,7 +54,7 @@ type Exchange struct {
 // a bad initial response is reported by Next.
 func NewExchange(mechanism string, initial []byte, hasInitial bool) (*Exchange, error) {
 	x := &Exchange{hasInitial: hasInitial}
-	for _, m := range []string{MechanismPlain, MechanismLogin, MechanismOAuthBearer, MechanismXOAuth2} {
+	for _, m := range []string{MechanismPlain, MechanismLogin, MechanismOAuthBearer, MechanismXOAuth2, MechanismExternal} {
 		if strings.EqualFold(mechanism, m) {
 			x.mechanism = m
 		}
@@ -101,6 +103,8 @@ func (x *Exchange) start() (challenge []byte, done bool, err error) {
 		x.step = stepLoginUser
 	case MechanismOAuthBearer, MechanismXOAuth2:
 		x.step = stepToken
+	case MechanismExternal:
+		x.step = stepExternal
 	default:
 		x.step = stepPlain
 	}
@@ -144,6 +148,13 @@ func (x *Exchange) take(message []byte) (challenge []byte, done bool, err error)
 		if x.user, x.password, err = read(message); err != nil {
 			return nil, false, x.fail(err)
 		}
+		x.step = stepDone
+		return nil, true, nil
+	case stepExternal: // RFC 4422, appendix A.2: the name of the user to act as, or nothing
+		if bytes.IndexByte(message, 0) >= 0 || !utf8.Valid(message) {
+			return nil, false, x.fail(fmt.Errorf("%w: not UTF-8, or NUL in it", ErrMessage))
+		}
+		x.authzid = string(message)
 		x.step = stepDone
 		return nil, true, nil
 	case stepLoginUser:

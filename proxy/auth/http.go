@@ -91,6 +91,12 @@ func (h *HTTP) Close() error {
 	return nil
 }
 
+// Certified implements Certifier: with Auth-Method: external, as nginx says it, and no password.
+func (h *HTTP) Certified(ctx context.Context, c Credentials) Verdict {
+	c.Password = ""
+	return h.Authenticate(ctx, c)
+}
+
 // Authenticate implements Source.
 func (h *HTTP) Authenticate(ctx context.Context, c Credentials) Verdict {
 	for waited := time.Duration(0); ; {
@@ -135,6 +141,9 @@ func (h *HTTP) ask(ctx context.Context, c Credentials) (v Verdict, again time.Du
 	}
 	if c.TLS {
 		r.Header["Auth-SSL"] = []string{"on"}
+	}
+	if c.Mechanism == MechanismExternal {
+		r.Header["Auth-Method"], r.Header["Auth-SSL-Verify"] = []string{"external"}, []string{"SUCCESS"}
 	}
 	resp, err := h.client.Do(r)
 	if err != nil {

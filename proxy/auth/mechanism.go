@@ -18,6 +18,9 @@ const (
 	MechanismScramSHA1       = "SCRAM-SHA-1"
 	MechanismScramSHA1Plus   = MechanismScramSHA1 + plusSuffix
 
+	// MechanismExternal is RFC 4422's, appendix A: the client's TLS certificate says who the user is.
+	MechanismExternal = "EXTERNAL"
+
 	plusSuffix = "-PLUS"
 )
 
@@ -25,7 +28,7 @@ const (
 func Mechanisms() []string {
 	return []string{
 		MechanismPlain, MechanismLogin, MechanismOAuthBearer, MechanismXOAuth2,
-		MechanismScramSHA256, MechanismScramSHA256Plus, MechanismScramSHA1, MechanismScramSHA1Plus,
+		MechanismScramSHA256, MechanismScramSHA256Plus, MechanismScramSHA1, MechanismScramSHA1Plus, MechanismExternal,
 	}
 }
 
@@ -43,4 +46,6 @@ func OfScram(mechanism string) bool { return strings.HasPrefix(mechanism, "SCRAM
 func Binds(mechanism string) bool { return strings.HasSuffix(mechanism, plusSuffix) }
 
 // NoPassword says whether a login by a mechanism leaves the proxy without a password for the backend.
-func NoPassword(mechanism string) bool { return OfToken(mechanism) || OfScram(mechanism) }
+func NoPassword(mechanism string) bool {
+	return OfToken(mechanism) || OfScram(mechanism) || mechanism == MechanismExternal
+}

@@ -37,3 +37,15 @@ func (p *PasswdFile) WithoutKeys() (n int) {
 	}
 	return n
 }
+
+// Certified implements Certifier.
+func (p *PasswdFile) Certified(_ context.Context, c Credentials) Verdict {
+	switch e := p.users.Load().users[c.User]; {
+	case e == nil:
+		return Unknown{}
+	case e.password == nil, e.nets != nil && !fair.In(e.nets, c.Client):
+		return Rejected{Reason: ReasonAccountDisabled}
+	default:
+		return e.accepted()
+	}
+}

@@ -22,6 +22,9 @@ const (
 	ReasonNoScramKeys Reason = "no_scram_keys"
 	// ReasonBadBinding: the client's TLS connection isn't the proxy's (SCRAM with -PLUS).
 	ReasonBadBinding Reason = "bad_binding"
+	// ReasonBadCertificate: the client's certificate isn't good, or names no user. It isn't a guess: no one can make such a
+	// certificate up.
+	ReasonBadCertificate Reason = "bad_certificate"
 	// ReasonBackendRefused: the backend refused the credentials.
 	ReasonBackendRefused Reason = "backend_refused"
 	// ReasonBadName: Names.Normalize refused the name.
@@ -50,7 +53,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBadToken, ReasonBackendRefused,
 		ReasonBadName, ReasonBadAuthzid, ReasonBadCredentials, ReasonMalformed,
-		ReasonExpiredToken, ReasonNoScramKeys, ReasonBadBinding, ReasonCancelled, ReasonBadMechanism, ReasonCleartext, ReasonLimit, ReasonUnavailable,
+		ReasonExpiredToken, ReasonNoScramKeys, ReasonBadBinding, ReasonBadCertificate, ReasonCancelled, ReasonBadMechanism, ReasonCleartext, ReasonLimit, ReasonUnavailable,
 	}
 }
 

@@ -13,7 +13,7 @@ func Recheck(ctx context.Context, sources []Source, c Credentials, stamp any) Ve
 	}
 	sources = Asked(sources, c.Mechanism)
 	for _, s := range sources {
-		switch v := s.Authenticate(ctx, c).(type) {
+		switch v := ask(ctx, s, c).(type) {
 		case Unknown:
 		case nil:
 			return Unavailable{errNoVerdict}

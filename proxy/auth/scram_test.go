@@ -310,10 +310,10 @@ func TestTheFirstThatKnowsTheUserDecidesAboutScram(t *testing.T) {
 	if _, v, _ := FirstKeys(context.Background(), sources, c); v != (Rejected{Reason: ReasonAccountDisabled}) {
 		t.Errorf("locked in the first: %#v", v)
 	}
-	if got := Offered([]Source{NewBackend(), first}); strings.Join(got, " ") != "PLAIN LOGIN SCRAM-SHA-1 SCRAM-SHA-1-PLUS" {
+	if got := Offered([]Source{NewBackend(), first}); strings.Join(got, " ") != "PLAIN LOGIN SCRAM-SHA-1 SCRAM-SHA-1-PLUS EXTERNAL" {
 		t.Errorf("offered: %v", got)
 	}
-	if got := Offered([]Source{scramFile(t)}); strings.Join(got, " ") != "PLAIN LOGIN" {
+	if got := Offered([]Source{scramFile(t)}); strings.Join(got, " ") != "PLAIN LOGIN EXTERNAL" {
 		t.Errorf("offered without the setting: %v", got)
 	}
 }

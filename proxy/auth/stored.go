@@ -64,6 +64,18 @@ func StoredKeys(mechanism, field string) (Keys, Verdict) {
 	return k, Accepted{}
 }
 
+// StoredUsable is the verdict about a user who needs no password, by the password field of a source: empty Accepted, or
+// Rejected where the field locks the account. A field that can't be read is Unavailable.
+func StoredUsable(field string) Verdict {
+	switch _, err := parsePassword(field); {
+	case errors.Is(err, errLocked):
+		return Rejected{Reason: ReasonAccountDisabled}
+	case err != nil:
+		return Unavailable{fmt.Errorf("the stored password: %w", err)}
+	}
+	return Accepted{}
+}
+
 // Idle does what a wrong password costs, by the scheme of a password that was compared lately.
 func (s *Stored) Idle(ctx context.Context, c Credentials) error {
 	v := s.last.Load()

@@ -77,8 +77,11 @@ type Speaker interface {
 
 // Asked returns those of the sources that are asked about a login by a mechanism.
 func Asked(sources []Source, mechanism string) (asked []Source) {
-	if OfScram(mechanism) {
+	switch {
+	case OfScram(mechanism):
 		return askedForKeys(sources, mechanism)
+	case mechanism == MechanismExternal:
+		return slices.DeleteFunc(slices.Clone(sources), func(s Source) bool { _, ok := s.(Certifier); return !ok })
 	}
 	for _, s := range sources {
 		if speaker, ok := s.(Speaker); ok && slices.Contains(speaker.Mechanisms(), mechanism) || !ok && !OfToken(mechanism) {
@@ -111,6 +114,20 @@ func askedForKeys(sources []Source, mechanism string) (asked []Source) {
 		return nil
 	}
 	return asked
+}
+
+// A Certifier is a Source that can say without a password whether a user may log in.
+type Certifier interface {
+	// Certified is the verdict about c.User, who has proved by a certificate who they are: not AskBackend. c has no password.
+	Certified(ctx context.Context, c Credentials) Verdict
+}
+
+// ask asks one of the sources that Asked returns.
+func ask(ctx context.Context, s Source, c Credentials) Verdict {
+	if c.Mechanism == MechanismExternal {
+		return s.(Certifier).Certified(ctx, c)
+	}
+	return s.Authenticate(ctx, c)
 }
 
 // Offered returns those of Mechanisms that the sources can do. MechanismPlain among them stands for the LOGIN
@@ -229,7 +246,7 @@ var (
 func First(ctx context.Context, sources []Source, c Credentials) (v Verdict, source string) {
 	sources = Asked(sources, c.Mechanism)
 	for _, s := range sources {
-		switch v := s.Authenticate(ctx, c).(type) {
+		switch v := ask(ctx, s, c).(type) {
 		case Unknown:
 			source = s.Name()
 		case nil:
@@ -240,6 +257,9 @@ func First(ctx context.Context, sources []Source, c Credentials) (v Verdict, sou
 	}
 	if len(sources) == 0 {
 		return Unavailable{errNoSource}, "none"
+	}
+	if c.Mechanism == MechanismExternal { // a user with a certificate may learn that they aren't known
+		return Rejected{Reason: c.notKnown()}, source
 	}
 	for _, s := range sources {
 		if s, ok := s.(idler); ok {

@@ -41,6 +41,9 @@ func (e *lockedOut) Error() string {
 // Holds says, without asking a source, whether the session's user may stay logged in. changed says that a
 // source has changed: then an earlier answer doesn't count, however recent it is.
 func (s *Session) Holds(set *Settings, now time.Time, changed bool) bool {
+	if !s.stays(now) {
+		return false
+	}
 	stamp, asked := s.cred.last()
 	if stamp == nil {
 		return !changed && now.Sub(asked) < set.Recheck
@@ -56,6 +59,9 @@ func (s *Session) recheck(ctx context.Context) error {
 	password, ok := s.cred.reveal()
 	if !ok {
 		return errSessionOver
+	}
+	if !s.stays(s.env.Now()) {
+		return &lockedOut{auth.ReasonBadCertificate}
 	}
 	if auth.Holds(set.Sources, s.cred.login(s.user), stamp) {
 		return nil // what the source gave, another user's name for instance, is as before

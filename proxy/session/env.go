@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -82,10 +83,12 @@ type Listener struct {
 
 // ListenerSettings are what a reload can change for a listener.
 type ListenerSettings struct {
-	TLS            *tls.Config     // nil without TLS
-	EndPoints      func() [][]byte // tls-server-end-point of each certificate (RFC 5929 §4); nil without TLS
-	CleartextFrom  []netip.Prefix  // networks whose clients may send passwords without TLS
-	TrustedProxies []netip.Prefix  // proxies and webmail whose ID names the client's address, and x-proxy-ttl
+	TLS       *tls.Config     // nil without TLS
+	EndPoints func() [][]byte // tls-server-end-point of each certificate (RFC 5929 §4); nil without TLS
+	// Certified is what a client's certificate names its user; nil: there is no login by certificate.
+	Certified      func(sent []*x509.Certificate, at time.Time) (user string, err error)
+	CleartextFrom  []netip.Prefix // networks whose clients may send passwords without TLS
+	TrustedProxies []netip.Prefix // proxies and webmail whose ID names the client's address, and x-proxy-ttl
 	// Compress offers COMPRESS=DEFLATE. CompressHistory is how many of the octets that a client was sent last its compressed stream refers to.
 	Compress        bool
 	CompressHistory int

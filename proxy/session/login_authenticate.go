@@ -41,6 +41,11 @@ func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (d
 	if mechanism := strings.ToUpper(name); auth.OfScram(mechanism) && p.offers(mechanism) {
 		return p.scram(ctx, tag, mechanism, initial, hasInitial)
 	}
+	if strings.EqualFold(name, auth.MechanismExternal) {
+		if err := p.refusesCertificate(); err != nil {
+			return false, p.uncertified(ctx, attempt{tag: tag, mechanism: auth.MechanismExternal, begun: p.commanded}, err)
+		}
+	}
 	x, err := auth.NewExchange(name, initial, hasInitial)
 	clear(initial) // overwrites it in the reader's buffer; the exchange has a copy
 	if err != nil || !p.offers(name) {
@@ -66,6 +71,9 @@ func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (d
 		return false, p.exchangeFailed(ctx, tag, x.Mechanism(), err)
 	}
 	authzid, user, password := x.Result()
+	if x.Mechanism() == auth.MechanismExternal {
+		return p.external(ctx, tag, authzid)
+	}
 	return p.login(ctx, tag, x.Mechanism(), authzid, user, password)
 }
 

@@ -45,6 +45,8 @@ type preLogin struct {
 	sources    uint64         // auth.Version when the last login began
 	place      *fair.Place    // among the clients that haven't logged in
 	evicted    atomic.Bool    // another client has taken the place
+	verified   time.Time      // when the client's certificate was looked at last
+	unverified error          // and why it isn't good
 }
 
 // say writes a line to the client.

@@ -86,7 +86,7 @@ func (p *preLogin) decided(ctx context.Context, a attempt, creds auth.Credential
 }
 
 // errNoMaster says that the backend can't be told of a user who has no password.
-var errNoMaster = errors.New("a client that logged in with a token or by SCRAM has no password for the backend: backend_login { mode = \"master\" } is needed")
+var errNoMaster = errors.New("a client that logged in with a token, by SCRAM or by a certificate has no password for the backend: backend_login { mode = \"master\" } is needed")
 
 // succeeded records a successful login.
 func (p *preLogin) succeeded(a attempt) {

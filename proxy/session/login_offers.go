@@ -6,6 +6,7 @@ import (
 
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
 
@@ -16,7 +17,13 @@ func (p *preLogin) offers(mechanism string) bool {
 
 // offered returns the mechanisms that the sources can do over the client's connection.
 func (p *preLogin) offered() []string {
-	return slices.DeleteFunc(auth.Offered(p.env.Settings().Sources), func(m string) bool { return auth.Binds(m) && p.client.TLS() == nil })
+	set := p.env.Settings()
+	return slices.DeleteFunc(auth.Offered(set.Sources), func(m string) bool {
+		if m == auth.MechanismExternal {
+			return p.certificate() != nil || set.Login.Mode != upstream.ModeMaster
+		}
+		return auth.Binds(m) && p.client.TLS() == nil
+	})
 }
 
 // bindings are what the client can prove about its TLS connection. They are none where the proxy doesn't end TLS.

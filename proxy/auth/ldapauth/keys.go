@@ -2,6 +2,7 @@ package ldapauth
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"imapproxy/proxy/auth"
@@ -33,3 +34,20 @@ func (s *Source) Keys(ctx context.Context, c auth.Credentials) (k auth.Keys, v a
 	})
 	return k, v
 }
+
+// Certified implements auth.Certifier. With Options.UserDN no one but the user reads their entry, so nothing is known of it.
+func (s *Source) Certified(ctx context.Context, c auth.Credentials) auth.Verdict {
+	if s.o.UserDN != "" {
+		return auth.Unavailable{Err: errNoSearch}
+	}
+	return s.asking.Ask(ctx, c, func(ctx context.Context) auth.Verdict {
+		dn, _, v := s.locate(ctx, c.User, "1.1")
+		if v != nil {
+			return v
+		}
+		return s.allowed(ctx, c.User, dn)
+	})
+}
+
+// errNoSearch says that a user's entry can only be read with their password.
+var errNoSearch = errors.New("user_dn: without a password nothing is known of a user; base and filter are needed")

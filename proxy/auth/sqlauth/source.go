@@ -167,6 +167,22 @@ func (s *Source) Keys(ctx context.Context, c auth.Credentials) (auth.Keys, auth.
 	return k, v
 }
 
+// Certified implements auth.Certifier.
+func (s *Source) Certified(ctx context.Context, c auth.Credentials) auth.Verdict {
+	r, v := s.ask(ctx, c)
+	if v != nil {
+		return v
+	}
+	v = auth.StoredUsable(r.password)
+	if _, ok := v.(auth.Accepted); !ok {
+		return v
+	}
+	if r.locked {
+		return auth.Rejected{Reason: auth.ReasonAccountDisabled}
+	}
+	return s.accepted(r)
+}
+
 // accepted is the verdict of a row whose password is right.
 func (s *Source) accepted(r row) auth.Verdict {
 	a := auth.Accepted{Placement: r.backend, Password: telemetry.Secret(r.backendPassword)}
