@@ -508,7 +508,7 @@ backend_defaults {
   # Default: "20s".
   login_timeout = "20s"
 
-  # How long a backend may owe a client an answer before the proxy finds out whether it
+  # How long a backend may leave a command unanswered before the proxy finds out whether it
   # hangs. Only if a probe of the backend fails as well, discovery says that it is down, or
   # it is silent towards all clients, its connections are given up, and their clients go on
   # with others (docs/failures.md): a long SEARCH goes on for as long as it takes. A
@@ -665,7 +665,7 @@ routing {
 
   # With shared storage, a backend whose checks come and go: the second time that it comes
   # back within a short time (the falls are less than five times this apart) it keeps the
-  # users who are pinned to it, and gets new ones only after it has been well for so long
+  # users who are pinned to it, and gets new ones only after it has been up for so long
   # without a break. While no other backend is up it gets them at once. With the block cluster: a
   # backend whose state or weight has changed keeps it for so long.
   # Default: "30s". "0s" switches this off.

@@ -126,7 +126,7 @@ func TestBackendsAsDocumented(t *testing.T) {
 		says   []string
 	}{
 		{"dovecot", docDovecot, "imapproxy", []string{"it takes the clients' addresses from this proxy"}},
-		{"cyrus", docCyrus, servers.MasterUser, []string{"a Cyrus knows its clients by the proxy's address"}},
+		{"cyrus", docCyrus, servers.MasterUser, []string{"a Cyrus sees all clients at the proxy's address"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -317,7 +317,7 @@ func TestFlappingBackendDisturbsNobody(t *testing.T) {
 		f.consul.TTL("service:d1", "critical")
 		f.eventually("down", f.states("down", "up"))
 		f.consul.TTL("service:d1", "passing")
-		f.eventually("usable", func() error { // draining: new users are kept from it until it has been well for flap_damp
+		f.eventually("usable", func() error { // draining: new users are kept from it until it has been up for flap_damp
 			if f.states("draining", "up")() == nil {
 				return nil
 			}

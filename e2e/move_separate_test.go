@@ -44,7 +44,7 @@ func TestAMoveChangesThePlacement(t *testing.T) {
 	login(t, first, fixed).MustOK("LOGOUT")
 	k.isAt(first, user, "d1")
 
-	k.refuses(second, "it stands in passwd_file", "move", fixed, "d2")
+	k.refuses(second, "it is in passwd_file", "move", fixed, "d2")
 	k.refuses(first, unplaced+" has no placement in Consul", "move", unplaced, "d2")
 	k.refuses(first, "move users one by one", "drain", "d1")
 	if out := k.must(second, "move", user, "d2", "--dry-run"); !strings.Contains(out, "would go to d2, from d1") {

@@ -434,10 +434,10 @@ func TestABackendThatIsOutOfItsMindHarmsItsOwnSessionsOnly(t *testing.T) {
 		"a capability list too long": func(c *imaptest.BackendConn) error {
 			return c.SendRaw("* CAPABILITY " + strings.Repeat("X ", 100_000) + "\r\n")
 		},
-		"answers nobody asked for": func(c *imaptest.BackendConn) error { return c.Send(strings.Repeat("x OK\r\n+ go\r\n", 10_000)) },
-		"no line ends":             func(c *imaptest.BackendConn) error { return c.SendRaw(strings.Repeat("x", 3<<20)) },
-		"NUL":                      func(c *imaptest.BackendConn) error { return c.SendRaw(strings.Repeat("\x00", 1<<20)) },
-		"a literal without end":    func(c *imaptest.BackendConn) error { return c.SendRaw("* 1 FETCH (X {9223372036854775807}\r\nabc") },
+		"answers without a command": func(c *imaptest.BackendConn) error { return c.Send(strings.Repeat("x OK\r\n+ go\r\n", 10_000)) },
+		"no line ends":              func(c *imaptest.BackendConn) error { return c.SendRaw(strings.Repeat("x", 3<<20)) },
+		"NUL":                       func(c *imaptest.BackendConn) error { return c.SendRaw(strings.Repeat("\x00", 1<<20)) },
+		"a literal without end":     func(c *imaptest.BackendConn) error { return c.SendRaw("* 1 FETCH (X {9223372036854775807}\r\nabc") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -13,7 +13,7 @@ import (
 // A server leaves when a successor has its listening sockets: it accepts no more clients, and goes on serving its
 // sessions for a time that may be hours.
 
-// Pause stops to accept. The sockets stay open, since they may be another process's as well, and since Resume may
+// Pause stops accepting. The sockets stay open, since they may be another process's as well, and since Resume may
 // have to accept again. It returns at once; a client that was accepted before is served.
 func (s *Server) Pause() {
 	s.leaving.Store(true)

@@ -103,7 +103,7 @@ type ListenerOptions struct {
 }
 
 // Certificate is one certificate: files that are read again when they change,
-// or, where KeyPEM is set, what stands here.
+// or, if KeyPEM is set, the PEM texts in CertPEM and KeyPEM.
 type Certificate struct {
 	CertFile, KeyFile string
 	CertPEM, KeyPEM   []byte
@@ -137,7 +137,7 @@ func (o Options) withDefaults() (Options, error) {
 			}
 		case session.TLSNone:
 		default:
-			return o, fmt.Errorf("proxy: listener %q: tls is %q, say implicit, starttls or none", l.Name, l.TLS)
+			return o, fmt.Errorf("proxy: listener %q: tls is %q, write implicit, starttls or none", l.Name, l.TLS)
 		}
 	}
 	if o.Hostname == "" {

@@ -24,7 +24,7 @@ func (r *Router) apply(s Snapshot, fresh bool) (whole bool) {
 		if i == maxEvents {
 			break
 		}
-		r.tel.Log.Error("discovery gave a backend that can't be used", "source", s.Source, "problem", sentence)
+		r.tel.Log.Error("discovery lists a backend that can't be used", "source", s.Source, "problem", sentence)
 	}
 	if fresh && len(incoming) == 0 {
 		r.refuseEmpty(s)

@@ -41,7 +41,7 @@ func (row *backendRow) damp(was *backendRow, o *Options, now time.Time) {
 	if row.usable() && was != nil && (!was.usable() || was.damped) && o.Storage == Shared && f.falls >= flapsFrom && now.Sub(f.well) < o.FlapDamp {
 		f.damped = true
 		row.State = Draining
-		row.Reason = fmt.Sprintf("it has come and gone %d times lately; it gets new users when it has been well for %v", f.falls, o.FlapDamp)
+		row.Reason = fmt.Sprintf("it has come and gone %d times lately; it gets new users when it has been up for %v without a break", f.falls, o.FlapDamp)
 	}
 	row.flapping = f
 }

@@ -251,7 +251,7 @@ func (k *checker) users(ctx context.Context) {
 	case auth.Rejected:
 		k.report.fail("user", "correct the password, or the user's entry", "%s refuses %s: %s", source, k.canonical, v.Reason)
 	case auth.Unavailable:
-		k.report.fail("user", "", "%s can't tell about %s: %v", source, k.canonical, v.Err)
+		k.report.fail("user", "", "%s can't check %s: %v", source, k.canonical, v.Err)
 	}
 }
 

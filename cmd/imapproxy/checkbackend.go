@@ -76,7 +76,7 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 	case !refused:
 		r.fail(what, "", "%s is logged in, but EXAMINE INBOX: %v", k.canonical, err)
 	case a.Mode == upstream.ModeMaster:
-		r.fail(what, "Dovecot with ACLs judges by the master's rights unless its configuration has "+aclUser(caps),
+		r.fail(what, "Dovecot with ACLs applies the master's rights unless its configuration has "+aclUser(caps),
 			"%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
 	default:
 		r.fail(what, "see the backend's log", "%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)

@@ -17,7 +17,7 @@ func checkLimits(r *report, what string, c *config.Config, server string) {
 
 // limitsFix says which settings of a server are meant.
 func limitsFix(c *config.Config, server string) string {
-	waiting := "connections that wait make way where there is no room; park.backend_connections bounds them beforehand"
+	waiting := "connections that wait are closed where there is no room; park.backend_connections bounds them beforehand"
 	if c.Park.BackendConnections > 0 {
 		waiting = fmt.Sprintf("none waits there beyond park.backend_connections = %d", c.Park.BackendConnections)
 	}
@@ -49,6 +49,6 @@ func checkInotify(r *report, what, server string, isLocal bool) {
 		return
 	}
 	if n, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && n < 1024 {
-		r.skip(what, fix, "this machine allows %d inotify instances to a user of the system: IDLE beyond that tells of new mail late", n)
+		r.skip(what, fix, "this machine allows %d inotify instances to a user of the system: IDLE beyond that reports new mail late", n)
 	}
 }

@@ -43,18 +43,18 @@ func (k *checker) trust(ctx context.Context, r *report, id string, t upstream.Ta
 		found, err := k.dovecotTrust(ctx, t, a, caps)
 		switch {
 		case err != nil:
-			r.skip(what, "look whether doveconf login_trusted_networks names "+from, "can't tell whether it believes the proxy about its clients' addresses: %s", said(err))
+			r.skip(what, "look whether doveconf login_trusted_networks names "+from, "it isn't known whether it accepts the clients' addresses from this proxy: %s", said(err))
 		case found == trusted:
 			r.ok(what, "it takes the clients' addresses from this proxy")
 		case found == untrusted:
 			r.warn(what, trustFix(caps, from), "it sees all clients at the proxy's address: a few wrong passwords slow all users' logins down, and a user has ten connections in all")
 		default:
 			r.skip(what, "look whether doveconf login_trusted_networks names "+from,
-				"can't tell whether it believes the proxy about its clients' addresses: this Dovecot says so only by its limit of connections, which isn't reached with %d", mostLogins)
+				"it isn't known whether it accepts the clients' addresses from this proxy: this Dovecot says so only by its limit of connections, which isn't reached with %d", mostLogins)
 		}
 	case serverCyrus:
 		r.skip(what, "maxlogins_per_host: 0 (its default) in imapd.conf; maxchild above clients + watches + warm connections in cyrus.conf (Debian: 100)",
-			"a Cyrus knows its clients by the proxy's address: it can't be told another")
+			"a Cyrus sees all clients at the proxy's address: the proxy can't tell it another one")
 	}
 }
 

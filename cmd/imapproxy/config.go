@@ -45,7 +45,7 @@ func diskWords(d *admin.Disk) (lines []string) {
 	case d == nil:
 		return nil
 	case d.Same:
-		return []string{"the file says the same"}
+		return []string{"the file has the same settings"}
 	case d.Error != "":
 		lines = append(lines, "THE FILE CAN'T BE LOADED: "+d.Error)
 	case len(d.Changes) > 0:

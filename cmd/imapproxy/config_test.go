@@ -16,7 +16,7 @@ func TestConfigShowsTheRunningSettings(t *testing.T) {
 	_, _, api, path := launchServe(t, text)
 
 	shown := command(t, "config", "--admin", api)
-	if out := shown.stdout.String(); shown.code != exitOK || !strings.Contains(out, "# from "+path+", read ") || !strings.Contains(out, "# the file says the same\n") || strings.Contains(out, "hush") {
+	if out := shown.stdout.String(); shown.code != exitOK || !strings.Contains(out, "# from "+path+", read ") || !strings.Contains(out, "# the file has the same settings\n") || strings.Contains(out, "hush") {
 		t.Errorf("%d\n%s%s", shown.code, out, shown.stderr)
 	}
 	if _, _, err := config.Parse(path, []byte(shown.stdout.String())); err != nil {

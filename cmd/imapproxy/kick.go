@@ -29,7 +29,7 @@ type kickCommand struct {
 func (c kickCommand) Run(env environment) error {
 	switch {
 	case c.User == "" && c.Session == "" && c.Backend == "":
-		return errors.New("whose sessions? name a user, or --session, or --backend")
+		return errors.New("name a user, --session or --backend")
 	case c.Backend != "" && (c.User != "" || c.Session != ""):
 		return errors.New("--backend means all sessions there: leave the user and --session out")
 	}
@@ -101,7 +101,7 @@ func showKicked(w io.Writer, all admin.Cluster[admin.KickAnswer]) error {
 		text = fmt.Sprintf("%s of %s would be ended", count(sum.Count, "session"), whose)
 	}
 	if sum.Left > 0 {
-		text += fmt.Sprintf("; %d still on their way out, their clients read nothing", sum.Left)
+		text += fmt.Sprintf("; %d haven't ended yet, since their clients read nothing", sum.Left)
 	}
 	if len(all.Proxies) > 1 {
 		text += fmt.Sprintf(" (on %d of %d proxies)", len(all.Proxies)-len(all.Failed()), len(all.Proxies))

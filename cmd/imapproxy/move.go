@@ -20,7 +20,7 @@ type moveCommand struct {
 // Run moves a user by POST /v1/move, for all proxies.
 func (c moveCommand) Run(env environment) error {
 	if (c.Backend == "") != c.Auto {
-		return errors.New("where to? name a backend, or --auto")
+		return errors.New("name a backend, or --auto")
 	}
 	q := admin.MoveRequest{User: c.User, Backend: c.Backend, Auto: c.Auto, By: me()}
 	if c.DryRun {

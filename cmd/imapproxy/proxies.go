@@ -13,7 +13,7 @@ import (
 
 type proxiesCommand struct {
 	List   proxiesListCommand   `cmd:"" default:"withargs" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
-	Remove proxiesRemoveCommand `cmd:"" help:"Don't count with a proxy any more that is known to be dead: its users are moved at once."`
+	Remove proxiesRemoveCommand `cmd:"" help:"Remove a proxy that is known to be dead: the others don't wait for it any more, and move its users at once."`
 }
 
 type proxiesListCommand struct {
@@ -107,18 +107,18 @@ func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) (silent bool) {
 			return heard[o.ID] && p.Admin != "" && o.Admin == p.Admin && o.Host == p.Host && o.Started.After(p.Started)
 		})
 		if later {
-			fmt.Fprintf(w, "\nAn earlier process of the proxy on %s, admin address %s, has ended without saying so (started %s). The others count with it %s, and its users aren't moved before that. "+
+			fmt.Fprintf(w, "\nAn earlier process of the proxy on %s, admin address %s, has ended without saying so (started %s). The others wait for it %s, and its users aren't moved before that. "+
 				"To end that now: imapproxy proxies remove %s\n", dash(p.Host), dash(p.Admin), p.Started.Format(time.RFC3339), until, p.ID)
 			continue
 		}
 		silent = true
 		if p.Admin != "" && !strings.HasPrefix(p.Admin, ":") && !asked[p.Admin] { // ":8143" is completed by Consul's entry
-			fmt.Fprintf(w, "\nA proxy isn't listed, and wasn't asked: on %s, admin address %s. The others count with it %s. It may be alive: look with imapproxy status --admin %s. "+
+			fmt.Fprintf(w, "\nA proxy isn't listed, and wasn't asked: on %s, admin address %s. The others wait for it %s. It may be alive: look with imapproxy status --admin %s. "+
 				"If it is, another one with the same host name and port may have taken its entry in Consul (docs/cluster.md). If it is dead: imapproxy proxies remove %s\n",
 				dash(p.Host), dash(p.Admin), until, dash(p.Admin), p.ID)
 			continue
 		}
-		fmt.Fprintf(w, "\nA proxy doesn't answer: on %s, admin address %s. The others count with it %s. If it is dead: imapproxy proxies remove %s\n", dash(p.Host), dash(p.Admin), until, p.ID)
+		fmt.Fprintf(w, "\nA proxy doesn't answer: on %s, admin address %s. The others wait for it %s. If it is dead: imapproxy proxies remove %s\n", dash(p.Host), dash(p.Admin), until, p.ID)
 	}
 	return silent
 }
@@ -134,7 +134,7 @@ func (c proxiesRemoveCommand) Run(env environment) error {
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.RemoveAnswer, error) {
 		return a.Remove(ctx, admin.RemoveRequest{Proxy: c.ID, Force: c.Force, By: me()})
 	}, func(w io.Writer, a admin.RemoveAnswer) error {
-		_, err := fmt.Fprintf(w, "%s is removed: the other proxies don't count with it any more\n", a.Proxy)
+		_, err := fmt.Fprintf(w, "%s is removed: the other proxies don't wait for it any more\n", a.Proxy)
 		return err
 	})
 }

@@ -242,7 +242,7 @@ func quantiles(all []time.Duration) string {
 func (f *fleet) lostViews() map[string]int {
 	why := map[string]int{}
 	for line := range strings.Lines(f.p.Output()) {
-		if _, said, ok := strings.Cut(line, "what the client counts can't be found"); ok {
+		if _, said, ok := strings.Cut(line, "the messages that the client counts can't be found"); ok {
 			_, said, _ = strings.Cut(said, "error=")
 			why[strings.TrimSpace(said)]++
 		}

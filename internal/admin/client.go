@@ -21,7 +21,7 @@ import (
 const clientTimeout = 10 * time.Second
 
 // ErrToken is matched by the errors of a Client without a token, or with a wrong one.
-var ErrToken = errors.New("the proxy doesn't take the token")
+var ErrToken = errors.New("the proxy refuses the token")
 
 // maxAnswer bounds an answer that a Client reads, in bytes.
 const maxAnswer = 16 << 20

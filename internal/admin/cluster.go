@@ -88,9 +88,9 @@ func of(a peers.Answer) FromProxy[json.RawMessage] {
 	case a.Err != nil:
 		p.Error = a.Err.Error()
 	case a.Status == http.StatusUnauthorized:
-		p.Error = "it doesn't take this proxy's token: cluster.token_file differs"
+		p.Error = "it refuses this proxy's token: cluster.token_file differs"
 	case a.Status == http.StatusNotFound:
-		p.Error = "it doesn't know the question: it is of another release"
+		p.Error = "it doesn't know the request: it is of another release"
 	case a.Status == http.StatusOK && json.Valid(a.Body):
 		p.Answer = new(json.RawMessage(a.Body))
 	case json.Unmarshal(a.Body, &said) == nil && said.Error.Message != "":

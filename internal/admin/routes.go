@@ -78,7 +78,7 @@ func (s *Server) whereToNginx(w http.ResponseWriter, r *http.Request) {
 		at, err = addressOf(ctx, answer.Host)
 	}
 	if err != nil {
-		s.opts.Log.Warn("a lookup of nginx's has failed", "client", r.RemoteAddr, "error", err)
+		s.opts.Log.Warn("a lookup by nginx has failed", "client", r.RemoteAddr, "error", err)
 		h.Set("Auth-Wait", "1")
 		refuse("temporarily unavailable")
 		return

@@ -35,7 +35,7 @@ func (a *App) leave(k *handover.Conn, up *link, sockets *handover.Sockets) {
 	b.passed.Store(true)
 	within := a.cfg.Shutdown.Handover
 	until := time.Now().Add(within)
-	log.Info("a new process has taken over; this one serves its sessions on", "pid", k.PID(), "sessions", a.server.Status().Sessions, "handover", within)
+	log.Info("a new process has taken over; this one continues to serve its sessions", "pid", k.PID(), "sessions", a.server.Status().Sessions, "handover", within)
 	a.tellPauses(up)
 	up.add(handover.Message{Do: "leaving"})
 	b.leaving = task.Start(func(ctx context.Context) error {
@@ -75,7 +75,7 @@ func (a *App) restart(k *handover.Conn) error {
 	}
 	a.tel.Log.Info("a new process was started, to take over", "pid", pid)
 	if err := k.Send(handover.Message{Do: "started", PID: pid}, nil); err != nil {
-		a.tel.Log.Debug("imapproxy upgrade has gone away", "error", err)
+		a.tel.Log.Debug("imapproxy upgrade has disconnected", "error", err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- wait() }() // ends with the new process, or with this one
@@ -95,7 +95,7 @@ func (a *App) restart(k *handover.Conn) error {
 			if err == nil {
 				err = errors.New("exit code 0")
 			}
-			return fmt.Errorf("the new process has ended, and this one serves on: %w", err)
+			return fmt.Errorf("the new process has ended, and this one continues to serve: %w", err)
 		case <-late.C:
 			return fmt.Errorf("the new process (pid %d) neither serves nor ends", pid)
 		case <-a.over.Done():

@@ -49,7 +49,7 @@ func (a *App) takeSockets(k *handover.Conn) error {
 		return errors.New(m.Text)
 	case m.Do != "sockets" || m.Format != handover.Format:
 		sockets.Close()
-		return fmt.Errorf("it is of a release that hands over in another way (%q, format %d)", m.Do, m.Format)
+		return fmt.Errorf("the hand-over of its release has another format (%q, format %d)", m.Do, m.Format)
 	}
 	if sockets != nil {
 		a.sockets.Merge(sockets)

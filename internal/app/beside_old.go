@@ -42,9 +42,9 @@ func (a *App) handOver(k *handover.Conn, hello handover.Message) error {
 	b, log := a.beside, a.tel.Log
 	switch {
 	case hello.Format != handover.Format:
-		return fmt.Errorf("it takes over in another way (format %d, and this process's is %d): restart instead", hello.Format, handover.Format)
+		return fmt.Errorf("its hand-over has another format (%d, this process's has %d): restart instead", hello.Format, handover.Format)
 	case hello.OK != (a.agreement != nil):
-		return errors.New("one of the two has a block cluster with discovery \"consul\", and the other one hasn't: restart instead")
+		return errors.New("one of the two has a block cluster with discovery \"consul\", and the other one doesn't: restart instead")
 	case !b.take():
 		return errors.New("another process is taking over")
 	}
@@ -61,7 +61,7 @@ func (a *App) handOver(k *handover.Conn, hello handover.Message) error {
 		return err
 	}
 	if !a.hears(k, sockets) {
-		log.Warn("the process that was about to take over has given up: this one serves on", "pid", k.PID())
+		log.Warn("the process that was about to take over has given up: this one continues to serve", "pid", k.PID())
 	}
 	return nil
 }

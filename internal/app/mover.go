@@ -159,7 +159,7 @@ func (a mover) Move(ctx context.Context, q admin.MoveRequest) (admin.MoveAnswer,
 	if err := a.server.Place(ctx, q.User, placed.value, m.To); err != nil {
 		said := fmt.Sprintf("the proxies send %s to %s, but the placement in Consul still says %s", q.User, m.To, placed.value)
 		if errors.Is(err, discovery.ErrNotPlaced) {
-			said = fmt.Sprintf("the proxies send %s to %s, but the placement in Consul was changed by another hand meanwhile", q.User, m.To)
+			said = fmt.Sprintf("the proxies send %s to %s, but the placement in Consul was changed by another program meanwhile", q.User, m.To)
 		}
 		return m, refused(http.StatusConflict, admin.CodeRefused, fmt.Sprintf("%s: %v; move them again, or take it back with --auto", said, err))
 	}
@@ -208,7 +208,7 @@ func (a mover) mayMove(user string, to routing.Backend, p placed) error {
 	separate := a.agreement.storage == routing.Separate
 	switch {
 	case p.source != "" && p.value != "" && !to.Means(p.value):
-		return refused(http.StatusConflict, admin.CodeRefused, fmt.Sprintf("the placement of %s is %s, and it stands in %s, which the proxy can't change: change it there (backend=%s); the user moves at the next login", user, p.value, p.source, to.Name))
+		return refused(http.StatusConflict, admin.CodeRefused, fmt.Sprintf("the placement of %s is %s, and it is in %s, which the proxy can't change: change it there (backend=%s); the user moves at the next login", user, p.value, p.source, to.Name))
 	case separate && p.value == "":
 		return refused(http.StatusConflict, admin.CodeRefused, fmt.Sprintf("%s has no placement in Consul (%s…), nor one that is known from a login: with separate storage the placement says where the mail is. Write one first", user, discovery.PlacementPrefix))
 	}
@@ -276,11 +276,11 @@ func refusal(err error) error {
 	case errors.Is(err, agree.ErrNotInside):
 		return refused(http.StatusServiceUnavailable, admin.CodeNotAgreed, "this proxy has no part in the agreement now (it is cut off from Consul, starting or stopping): ask another one")
 	case errors.Is(err, agreed.ErrWait):
-		return refused(http.StatusServiceUnavailable, admin.CodeNotAgreed, "the proxies have agreed on it, and this one doesn't go by it yet: ask again what came of it (imapproxy backends, imapproxy user)")
+		return refused(http.StatusServiceUnavailable, admin.CodeNotAgreed, "the proxies have agreed on it, and this one doesn't use it yet. imapproxy backends and imapproxy user show the result")
 	case errors.Is(err, agree.ErrUnknownBackend):
 		return refused(http.StatusNotFound, admin.CodeNoBackend, err.Error())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return refused(http.StatusServiceUnavailable, admin.CodeNotAgreed, "the proxies haven't agreed on it yet; this one tries for a minute. imapproxy backends and imapproxy user show what came of it")
+		return refused(http.StatusServiceUnavailable, admin.CodeNotAgreed, "the proxies haven't agreed on it yet; this one tries for a minute. imapproxy backends and imapproxy user show the result")
 	case errors.Is(err, agree.ErrSeparate):
 		return refused(http.StatusConflict, admin.CodeRefused, err.Error()+": move users one by one (imapproxy move), once their mail is at another backend")
 	}

@@ -22,7 +22,7 @@ const removeWithin = 5 * time.Second
 func (a *App) removeProxy(ctx context.Context, id string, force bool) error {
 	if !force {
 		if where := a.answersAs(ctx, id); where != "" {
-			return fmt.Errorf("%s is alive: it answers at %s. Stop that process, or use --force if it isn't to count although it is alive", id, where)
+			return fmt.Errorf("%s is alive: it answers at %s. Stop that process, or use --force to remove it although it is alive", id, where)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, removeWithin)

@@ -45,7 +45,7 @@ func (a *App) serve(ctx context.Context) {
 		case step := <-a.beside.next():
 			step()
 		case <-a.beside.over():
-			log.Info("the last session has ended; the successor serves on")
+			log.Info("the last session has ended; the successor serves the clients")
 			return
 		case <-a.serving.Done():
 			// Serve returns by itself only if it can't continue.

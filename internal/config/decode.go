@@ -205,7 +205,7 @@ func (d *decoder) unknown(at hcl.Range, path string, fields []schemaField, name 
 		return
 	}
 	if home := homes(name, attr); len(home) > 0 {
-		d.fail(at, said, "%s belongs into %s", name, strings.Join(home, " or "))
+		d.fail(at, said, "%s belongs in %s", name, strings.Join(home, " or "))
 		return
 	}
 	var names []string

@@ -102,7 +102,7 @@ func certificatePath(listener string, i int) string {
 
 func (d *decoder) users(c *Config) {
 	if strings.Contains(c.Users.DefaultDomain, "@") {
-		d.fail(d.at("users.default_domain"), "users.default_domain: the domain stands without @", "write %q", c.Users.DefaultDomain[strings.LastIndex(c.Users.DefaultDomain, "@")+1:])
+		d.fail(d.at("users.default_domain"), "users.default_domain: write the domain without @", "write %q", c.Users.DefaultDomain[strings.LastIndex(c.Users.DefaultDomain, "@")+1:])
 	}
 	d.oneWord("users.default_domain", c.Users.DefaultDomain)
 }
@@ -212,7 +212,7 @@ func (d *decoder) backendTLS(c *Config) {
 // RFC 2177: clients in IDLE say something every 29 minutes.
 func (d *decoder) idleTimeout(c *Config) {
 	if c.Limits.IdleTimeout < 30*time.Minute && !d.failed["limits.idle_timeout"] {
-		d.warn(d.at("limits.idle_timeout"), fmt.Sprintf("limits.idle_timeout: %v is less than the 30 minutes that RFC 9051 §5.4 grants; clients in IDLE say something every 29 minutes, and are ended before", c.Limits.IdleTimeout),
+		d.warn(d.at("limits.idle_timeout"), fmt.Sprintf("limits.idle_timeout: %v is less than the 30 minutes that RFC 9051 §5.4 grants; clients in IDLE send something every 29 minutes only, and their sessions end before", c.Limits.IdleTimeout),
 			"write idle_timeout = \"31m\"")
 	}
 }

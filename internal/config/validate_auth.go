@@ -105,7 +105,7 @@ func (d *decoder) authLDAP(l *AuthLDAP) {
 	}
 	for name, template := range map[string]string{"user_dn": l.UserDN, "filter": l.Filter} {
 		if template != "" && !strings.Contains(template, "%u") && !strings.Contains(template, "%n") {
-			d.fail(d.at(path+"."+name), fmt.Sprintf("%s.%s: without %%u or %%n it means the same entry for all users", path, name), "write %%u for the user's name, or %%n for what stands before its @")
+			d.fail(d.at(path+"."+name), fmt.Sprintf("%s.%s: without %%u or %%n it means the same entry for all users", path, name), "write %%u for the user's name, or %%n for its part before the @")
 		}
 	}
 }

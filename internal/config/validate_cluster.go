@@ -13,11 +13,11 @@ func (d *decoder) cluster(c *Config) {
 	case k.Service == "" && !d.failed["cluster.service"]:
 		d.fail(d.at("cluster.service"), "cluster.service is empty", "write service = \"imapproxy\", as register has it")
 	case c.Discovery.Static != nil && len(k.Peers) == 0 && !d.failed["cluster.peers"]:
-		d.fail(d.at("cluster"), "cluster: without discovery \"consul\" nothing says where the other proxies are", "write peers = [\"10.0.0.5:8143\", …] with each proxy's admin address")
+		d.fail(d.at("cluster"), "cluster: without discovery \"consul\" no setting says where the other proxies are", "write peers = [\"10.0.0.5:8143\", …] with each proxy's admin address")
 	case c.Discovery.Consul != nil && c.Register == nil && len(k.Peers) == 0:
 		d.warn(d.at("cluster"), "cluster: this proxy finds the others and isn't found, as it isn't registered", "write register { }")
 	case c.Register != nil && c.Register.Service != k.Service && len(k.Peers) == 0:
-		d.warn(d.at("cluster"), fmt.Sprintf("cluster.service is %q and register.service is %q: the proxies look for each other where they aren't", k.Service, c.Register.Service), "write the same service in both")
+		d.warn(d.at("cluster"), fmt.Sprintf("cluster.service is %q and register.service is %q, so the proxies don't find each other", k.Service, c.Register.Service), "write the same service in both")
 	}
 	for _, peer := range k.Peers {
 		if !d.address("cluster.peers", peer, 1) {

@@ -22,7 +22,7 @@ func (d *decoder) authOAuth(o *AuthOAuth) {
 	}
 	switch {
 	case o.Issuer == "" && o.IntrospectionURL == "" && !d.failed[path+".issuer"] && !d.failed[path+".introspection_url"]:
-		d.fail(d.at(path), path+": nothing says whose tokens are good", "write issuer = \"https://id.example.org\", as the tokens' iss has it, or introspection_url = \"https://…\"")
+		d.fail(d.at(path), path+": no setting says whose tokens are accepted", "write issuer = \"https://id.example.org\", as the tokens' iss has it, or introspection_url = \"https://…\"")
 	case o.ClientSecretFile != "" && o.ClientID == "":
 		d.fail(d.at(path+".client_secret_file"), path+".client_secret_file without client_id, whose secret it is", "write client_id as well")
 	case o.IntrospectionURL == "" && o.ClientID != "":
@@ -40,7 +40,7 @@ func (d *decoder) authOAuth(o *AuthOAuth) {
 	}
 	d.oneWord(path+".user_claim", o.UserClaim)
 	if o.UserClaim == "" {
-		d.fail(d.at(path+".user_claim"), path+".user_claim is empty: no token would be good", "remove it, or name the claim that has the user's name")
+		d.fail(d.at(path+".user_claim"), path+".user_claim is empty: no token would be accepted", "remove it, or name the claim that has the user's name")
 	}
 }
 

@@ -20,7 +20,7 @@ func (d *decoder) park(c *Config) {
 		d.warn(d.at("park.linger"), "park.linger: \"0s\" isn't \"never\": each client is parked the moment that it is in IDLE, and each time that it comes back costs its backend a SELECT, perhaps a login", "write enabled = false to switch parking off, else linger = \"1s\" or more")
 	}
 	if p.Enabled && p.WarmFor > 5*time.Minute && !d.failed["park.warm_for"] {
-		d.warn(d.at("park.warm_for"), fmt.Sprintf("park.warm_for: for %v a backend may go on applying a user's rights as they were", p.WarmFor), "write warm_for = \"5m\" or less, or less still where rights are often taken away")
+		d.warn(d.at("park.warm_for"), fmt.Sprintf("park.warm_for: for %v a backend may go on applying a user's rights as they were", p.WarmFor), "write warm_for = \"5m\" or less, or a much shorter time if rights are often withdrawn")
 	}
 	e := p.Events
 	if e.Address != "" {

@@ -14,7 +14,7 @@ func (d *decoder) route(c *Config) {
 	for i, domain := range r.Domains {
 		switch {
 		case strings.HasPrefix(domain, "@"):
-			d.fail(d.at("route.domains"), "route.domains: a domain stands without @", "write %q", domain[1:])
+			d.fail(d.at("route.domains"), "route.domains: write the domain without @", "write %q", domain[1:])
 		case domain == "" || strings.ContainsAny(domain, "@ \t*"):
 			d.fail(d.at("route.domains"), fmt.Sprintf("route.domains: %q isn't a domain", domain), "write each domain whole, such as \"example.org\"")
 		}

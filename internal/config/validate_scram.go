@@ -78,7 +78,7 @@ func (d *decoder) scram(c *Config) {
 	}
 	switch written := c.Users.ScramSecretFile != ""; {
 	case any && !written && !d.failed["users.scram_secret_file"]:
-		d.fail(d.at("users"), "users.scram_secret_file is missing: with scram, keys are made up of it for users who have none", "openssl rand -base64 32 > scram.secret, on each proxy the same, and write scram_secret_file = \"scram.secret\"")
+		d.fail(d.at("users"), "users.scram_secret_file is missing: with scram, it is what keys are made from for users who have none", "openssl rand -base64 32 > scram.secret, on each proxy the same, and write scram_secret_file = \"scram.secret\"")
 	case written && !any:
 		d.warn(d.at("users.scram_secret_file"), "users.scram_secret_file has no effect: no source has scram", "remove it")
 	}

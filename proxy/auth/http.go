@@ -196,7 +196,7 @@ func (h *HTTP) Try(ctx context.Context) (string, error) {
 	case Unavailable:
 		return "", &Fault{fmt.Errorf("%s: %w", h.host, v.Err), mendHTTP(v.Err)}
 	case Accepted:
-		return "", &Fault{fmt.Errorf("%s lets in a user that doesn't exist, with a password made up", h.host),
+		return "", &Fault{fmt.Errorf("%s accepts a user that doesn't exist, with a made-up password", h.host),
 			"have the service check Auth-User and Auth-Pass, both percent-encoded"}
 	}
 	return h.host + " answers, and refuses a user that doesn't exist", nil

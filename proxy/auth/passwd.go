@@ -181,7 +181,7 @@ func (p *PasswdFile) entryOf(user string, stamp any) (same, unknown bool) {
 
 func (p *PasswdFile) version() uint64 { return p.changes.Load() }
 
-// idle takes as long as a wrong password.
+// Idle takes as long as a wrong password does.
 func (p *PasswdFile) Idle(ctx context.Context, c Credentials) error {
 	return p.spend(ctx, p.users.Load(), c)
 }

@@ -167,7 +167,7 @@ func parseShacrypt(hash, id string, length int) (*verifier, error) {
 		}
 		// crypt(3) never writes fewer than 1,000.
 		if rounds < 1000 || rounds > maxShaRounds {
-			return nil, fmt.Errorf("SHA-crypt with %d rounds isn't taken: use 1000 to %d", rounds, maxShaRounds)
+			return nil, fmt.Errorf("SHA-crypt with %d rounds isn't accepted: use 1000 to %d", rounds, maxShaRounds)
 		}
 	} else if len(parts) != 4 {
 		return nil, bad
@@ -233,7 +233,7 @@ func parseScram(mechanism, value string) (*verifier, error) {
 		return nil, bad
 	}
 	if n < minScramIterations || n > maxScramIterations {
-		return nil, fmt.Errorf("%s with %d iterations isn't taken: use %d to %d", mechanism, n, minScramIterations, maxScramIterations)
+		return nil, fmt.Errorf("%s with %d iterations isn't accepted: use %d to %d", mechanism, n, minScramIterations, maxScramIterations)
 	}
 	var raw [3]string
 	for i, part := range parts[1:] {

@@ -45,7 +45,7 @@ type Member interface {
 	// other session. It may be called while the subscription is being closed or the session leaves; then it
 	// does nothing.
 	Apply(s *view.State)
-	// Gone says that the mailbox is gone, or may not be read any more (*imapclient.Refusal). The session
+	// Gone says that the mailbox is gone, or the user may not read it any more (*imapclient.Refusal). The session
 	// ends with BYE. It is the last call.
 	Gone(err error)
 	// Lost says that no more hints come, since the watch can't be set up again or the mailbox can't be
@@ -56,7 +56,7 @@ type Member interface {
 // Errors of Subscribe, Again, Look, Poll and Resync, in addition to those of a resync.Strategy and of Login.
 var (
 	ErrHubClosed = errors.New("the hub is closed")
-	ErrLost      = errors.New("hints don't come any more") // the subscription can't be used any more
+	ErrLost      = errors.New("hints can't be received any more") // the subscription can't be used any more
 	ErrNotJoined = errors.New("the subscription has no member that has joined")
 )
 

@@ -6,9 +6,9 @@ import (
 )
 
 // errLetGo ends a watch's connection: its user is to be at another backend.
-var errLetGo = errors.New("the user is to be at another backend")
+var errLetGo = errors.New("the user belongs at another backend")
 
-// LetGo has the watches of a user ("": of all users) end their connections, since the user is to be at another backend. They are set up again
+// LetGo has the watches of a user ("": of all users) end their connections, since the user belongs at another backend. They are set up again
 // at once, where Account.Login connects them to by then; what happens meanwhile is found by a resync. Rounds that are under way go on.
 // It doesn't wait, and may be called again.
 func (h *Hub) LetGo(user string) {

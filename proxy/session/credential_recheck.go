@@ -35,7 +35,7 @@ const recheckTimeout = 30 * time.Second
 type lockedOut struct{ reason auth.Reason }
 
 func (e *lockedOut) Error() string {
-	return fmt.Sprintf("the user isn't let in any more: %s", e.reason)
+	return fmt.Sprintf("the user may not log in any more: %s", e.reason)
 }
 
 // Holds says, without asking a source, whether the session's user may stay logged in. changed says that a
@@ -84,7 +84,7 @@ func (s *Session) recheck(ctx context.Context) error {
 	case auth.Rejected:
 		return &lockedOut{v.Reason}
 	case auth.Unavailable:
-		return fmt.Errorf("can't tell whether the user may still be in: %w", v.Err)
+		return fmt.Errorf("it isn't known whether the user may still log in: %w", v.Err)
 	default:
 		panic(fmt.Sprintf("proxy: a verdict %T that Recheck never gives", v))
 	}
@@ -107,7 +107,7 @@ func (s *Session) Look(ctx context.Context) {
 	var out *lockedOut
 	switch err := s.recheck(ctx); {
 	case errors.As(err, &out):
-		s.log().Warn("session ended, its user isn't let in any more", "reason", string(out.reason), "attachment", Attachment(s.attachment.Load()).String())
+		s.log().Warn("session ended: its user may not log in any more", "reason", string(out.reason), "attachment", Attachment(s.attachment.Load()).String())
 		s.Terminate(ReasonCredentials)
 	case err != nil:
 		s.log().Debug("not rechecked", "error", err) // the next round tries again

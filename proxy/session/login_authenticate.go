@@ -17,7 +17,7 @@ func (p *preLogin) loginCommand(ctx context.Context, tag string, args []byte) (d
 	}
 	if !p.offers(auth.MechanismPlain) {
 		p.attempts++
-		return false, p.say(tag + " NO [CANNOT] Passwords aren't taken here\r\n")
+		return false, p.say(tag + " NO [CANNOT] Passwords aren't accepted here\r\n")
 	}
 	user, rest, err := wire.LoginString(args)
 	if err != nil || len(rest) == 0 {

@@ -8,7 +8,7 @@ import (
 )
 
 // A login whose password a backend has to prove counts as a connection of its user, and Dovecot takes up to 15 s
-// to refuse a wrong one. If the user is to be at another backend, such a login is broken off and asks again there
+// to refuse a wrong one. If the user belongs at another backend, such a login is broken off and asks again there
 // (docs/cluster.md): otherwise a person who keeps guessing a user's password would keep the user from moving.
 
 // enter adds a login of the user. ctx is cancelled, with an *upstream.Elsewhere as its cause, if the user is to

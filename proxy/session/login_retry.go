@@ -66,7 +66,7 @@ func (b *blame) again(ctx context.Context, t upstream.Target, login upstream.Aut
 			b.p.env.Telemetry.Retry("closed")
 			return true
 		}
-		b.p.log().Warn("backend closed the connection during this user's login, and is well otherwise", "backend", t.Name, "error", err)
+		b.p.log().Warn("backend closed the connection during this user's login, and answers probes", "backend", t.Name, "error", err)
 		return false
 	}
 	return b.p.refusedAt(ctx, t, login, err)

@@ -41,7 +41,7 @@ func (s *Session) backToIdle(c *upstream.Conn, how track.ParkMode) {
 	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Selected: true, ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn})
 	_, err := imap.BeginIdle(ctx, s.inFlight.IdleTag(), nil)
 	if broken := imap.Release(); broken != nil || err != nil {
-		s.log().Warn("the backend doesn't idle again", "error", err)
+		s.log().Warn("the backend doesn't accept IDLE again", "error", err)
 		s.Terminate(ReasonBackendLost)
 	}
 }

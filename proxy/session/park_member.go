@@ -68,7 +68,7 @@ func (m member) apply(state *view.State) (ok bool) {
 
 // notSameLocked ends the session: its mailbox isn't the one that the client knows.
 func (s *Session) notSameLocked(other *view.NotSame) {
-	s.log().Warn("not the same mailbox any more", "mailbox", s.park.view.Mailbox, "why", other.Reason)
+	s.log().Warn("the mailbox isn't the same any more", "mailbox", s.park.view.Mailbox, "why", other.Reason)
 	s.Terminate(ReasonNotSame)
 }
 
@@ -79,7 +79,7 @@ func (m member) Gone(err error) {
 	if !m.parkedLocked() {
 		return // the resume's SELECT finds out
 	}
-	m.s.log().Info("the mailbox is gone, or may not be read any more", "error", err)
+	m.s.log().Info("the mailbox is gone, or the user may not read it any more", "error", err)
 	m.s.Terminate(ReasonMailboxGone)
 }
 

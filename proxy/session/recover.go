@@ -154,7 +154,7 @@ func (s *Session) recover() phase {
 		s.log().Warn("a response can't be continued after the backend connection was lost", "error", err)
 		s.Terminate(ReasonBackendLostInner)
 	case hopelessView(err):
-		s.log().Warn("what the client counts can't be found after the backend connection was lost", "error", err)
+		s.log().Warn("the messages that the client counts can't be found after the backend connection was lost", "error", err)
 		s.Terminate(endOfLoss(err))
 	case err != nil:
 		s.log().Warn("the backend can't be reached again", "error", err)

@@ -34,7 +34,7 @@ func hopeless(err error) bool {
 var errReadOnly = errors.New("the mailbox has become read-only")
 
 // errUnread says that the session didn't get one of its user's places for large differences in time.
-var errUnread = errors.New("the user's other sessions are told much, and their clients don't read it")
+var errUnread = errors.New("the user's other sessions are told many changes, and their clients don't read them")
 
 // endOf returns the reason with which a failed resume ends the session.
 func endOf(err error) Reason {

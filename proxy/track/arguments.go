@@ -9,7 +9,7 @@ import (
 // nameRoom bounds the memory in which a command is kept because of the mailbox name in it.
 const nameRoom = 4 << 10
 
-// NameBuffers lends such memory, from a command's first piece to its last.
+// NameBuffers lends memory to commands that name a mailbox, each from its first piece to its last.
 type NameBuffers struct{ pool sync.Pool }
 
 func (n *NameBuffers) get() *[]byte {

@@ -100,7 +100,7 @@ var (
 	// ErrCleartext: a master login without TLS on another machine, which the settings don't permit.
 	ErrCleartext = errors.New("the master's password isn't sent to another machine without TLS (backend_defaults.tls, or backend_login.cleartext)")
 	// ErrUnverified: it couldn't be found out whether the backend logs in the requested user.
-	ErrUnverified = errors.New("can't tell whether a master login yields the intended user")
+	ErrUnverified = errors.New("the proxy can't tell whether a master login yields the intended user")
 
 	errGaveUp = errors.New("the caller gave up") // with context.Canceled or context.DeadlineExceeded
 	errBye    = errors.New("BYE")

@@ -94,7 +94,7 @@ func (d *Dialer) VerifyIntendedUser(ctx context.Context, t Target, a Auth) (how 
 	if !mine { // a login is finding it out at this moment
 		select {
 		case <-f.done:
-			return "as a login found out just now", f.err
+			return "as a login has just shown", f.err
 		case <-ctx.Done():
 			return "", failure(ctx, t, atStage(StageVerify, ctx.Err()))
 		}
@@ -156,7 +156,7 @@ func (d *Dialer) lookIntended(ctx context.Context, key intendedKey, f *finding, 
 		log.Error("the backend ignores the user that a master login asks for and logs in the master instead: no user is let in there",
 			"help", `use backend_login { mode = "user" }, or have the backend honour SASL PLAIN's authorization identity`)
 	default:
-		log.Warn("can't tell yet whether the backend honours master logins", "error", err)
+		log.Warn("it isn't known yet whether the backend honours master logins", "error", err)
 	}
 	return how, err
 }

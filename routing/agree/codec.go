@@ -63,7 +63,7 @@ func DecodeOverrides(shard int, value []byte) (*Overrides, error) {
 			return nil, fmt.Errorf("%w: %w", ErrForeign, err)
 		}
 		if shardOf(user) != shard {
-			return nil, fmt.Errorf("%w: user %q doesn't belong into this key", ErrForeign, clip(user))
+			return nil, fmt.Errorf("%w: user %q doesn't belong in this key", ErrForeign, clip(user))
 		}
 	}
 	return o, nil

@@ -58,7 +58,7 @@ func (m *Member) open(user string, bucket int, at place) bool {
 	return open
 }
 
-// leaves reports whether the user is to be at another backend.
+// leaves reports whether the user belongs at another backend.
 func (m *Member) leaves(user string, bucket int, at place) bool {
 	choice := m.tables[len(m.tables)-1].choice[bucket]
 	switch {

@@ -66,9 +66,9 @@ func (o Options) withDefaults() (Options, error) {
 	case o.Storage != routing.Shared && o.Storage != routing.Separate:
 		return o, errors.New("agree: storage must be shared or separate, there is no default")
 	case o.Users == "":
-		return o, errors.New("agree: it must be said how users are normalised")
+		return o, errors.New("agree: the normalisation of users is missing")
 	case validName(o.ID) != nil:
-		return o, fmt.Errorf("agree: the id %q is none", o.ID)
+		return o, fmt.Errorf("agree: %q isn't a valid id", o.ID)
 	}
 	if o.Buckets == 0 {
 		o.Buckets = routing.Buckets

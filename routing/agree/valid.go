@@ -16,7 +16,7 @@ func (d *Drain) valid() error {
 	case d.Since <= 0 || d.Since > 1<<50 || d.Deadline < 0 || d.Deadline > 1<<50 || d.Begin < 0 || d.Begin > 1<<50 || d.Cycle < 0 || d.Cycle > 1<<40:
 		return fmt.Errorf("its drain of %q has times out of range", clip(d.Backend))
 	case !(d.Rate >= 0 && d.Rate <= 1e6) || len(d.By) > maxBy:
-		return fmt.Errorf("its drain of %q can't be", clip(d.Backend))
+		return fmt.Errorf("its drain of %q isn't valid", clip(d.Backend))
 	}
 	return nil
 }
@@ -26,7 +26,7 @@ func (p *Pause) valid() error {
 	case validName(p.Backend) != nil:
 		return validName(p.Backend)
 	case p.Since <= 0 || p.Since > 1<<50 || p.Until <= 0 || p.Until > 1<<50 || len(p.By) > maxBy:
-		return fmt.Errorf("its pause of %q can't be", clip(p.Backend))
+		return fmt.Errorf("its pause of %q isn't valid", clip(p.Backend))
 	}
 	return nil
 }
@@ -112,7 +112,7 @@ func (k *Kept) valid() error {
 			return err
 		}
 		if c.From == c.To || len(c.From) > maxName || len(c.To) > maxName {
-			return fmt.Errorf("its change for %q is none", clip(c.User))
+			return fmt.Errorf("its change for %q isn't valid", clip(c.User))
 		}
 	}
 	return nil

@@ -188,16 +188,16 @@ func (c *Cluster) effect(e agree.Effect, fleet *agree.Fleet) {
 	case agree.Joined:
 		log.Info("this proxy has joined the others", "fleet", e.Text)
 	case agree.Isolated:
-		log.Error("this proxy is isolated: the others can't count on it, and it can't count on what it knows", "reason", e.Text)
+		log.Error("this proxy is isolated: the others may move its users, and it can't rely on what it knows", "reason", e.Text)
 	case agree.Back:
 		log.Info("this proxy isn't isolated any more")
 	case agree.Trouble:
 		if p, ok := errors.AsType[agree.Problem](e.Err); ok {
 			key := c.consul.prefix + p.Key
-			log.Error("a value in consul isn't the proxies', and is left out", "key", key, "error", p.Err, "help", p.Help(key))
+			log.Error("a value in consul isn't the proxies', and is ignored", "key", key, "error", p.Err, "help", p.Help(key))
 			return
 		}
-		log.Error("the proxies can't agree as they should", "err", e.Err)
+		log.Error("the agreement of the proxies has a problem", "err", e.Err)
 	}
 }
 

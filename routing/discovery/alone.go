@@ -44,7 +44,7 @@ func Alone(ctx context.Context, o RegisterOptions) ([]string, error) {
 		return []string{fmt.Sprintf("%s at %s:%d", r.opts.ID, clip(have.Address, maxProxyName), have.Port)}, nil
 	}
 	if err := r.ask(ctx, client, have); err != nil {
-		r.tel.Log.Warn("consul doesn't take the request to serve alone under this service", "service", r.opts.Service, "id", r.opts.ID, "error", clip(err.Error(), 300))
+		r.tel.Log.Warn("consul refuses the request to serve alone under this service", "service", r.opts.Service, "id", r.opts.ID, "error", clip(err.Error(), 300))
 		if have != nil {
 			r.opts.Instance = have.Meta[metaInstance]
 		}
@@ -88,7 +88,7 @@ func startingCheck(id string) string { return "starting:" + id }
 
 // before returns the other proxies that serve, or have asked before this one did.
 func (r *registrar) before(ctx context.Context, client *api.Client) ([]string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, askedWithin, errors.New("consul took an entry and doesn't show it"))
+	ctx, cancel := context.WithTimeoutCause(ctx, askedWithin, errors.New("consul accepted an entry and doesn't list it"))
 	defer cancel()
 	q := &api.QueryOptions{RequireConsistent: true, WaitTime: time.Second}
 	for {

@@ -89,7 +89,7 @@ func backend(e *api.ServiceEntry) routing.Backend {
 	case e.Service.Port <= 0:
 		b.State, b.Reason = routing.Down, "registered without a port"
 	case !isHost(host):
-		b.State, b.Reason = routing.Down, fmt.Sprintf("registered with the address %q, which is neither a name nor an IP address (the port stands apart)", clip(host, 60))
+		b.State, b.Reason = routing.Down, fmt.Sprintf("registered with the address %q, which is neither a name nor an IP address (the port is a field of its own)", clip(host, 60))
 	case !slices.Contains([]string{"", "none", "starttls", "implicit"}, b.TLS):
 		b.State, b.Reason = routing.Down, fmt.Sprintf("meta tls=%q is none of none, starttls, implicit", clip(b.TLS, 40))
 	}

@@ -70,7 +70,7 @@ func (c *Consul) Place(ctx context.Context, user, from, to string) error {
 	case !ok:
 		return errors.New("placement in consul: no key can have the user's name")
 	case to == "" || len(to) > maxPlacement || strings.ContainsFunc(to, func(r rune) bool { return r < ' ' }):
-		return fmt.Errorf("placement in consul: %q can't be one", clip(to, 60))
+		return fmt.Errorf("placement in consul: %q isn't valid", clip(to, 60))
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Call)
 	defer cancel()

@@ -291,9 +291,9 @@ func (r *registrar) register(ctx context.Context, client *api.Client, have *api.
 	what := "registered in consul"
 	switch {
 	case !r.in && have != nil && have.Meta[metaInstance] != "" && have.Meta[metaInstance] != r.opts.Instance:
-		what = "registered in consul in place of an earlier process, which didn't take its entry out"
+		what = "registered in consul in place of an earlier process, which didn't remove its entry"
 	case r.in:
-		what = "registered in consul again: it had forgotten or changed it"
+		what = "registered in consul again: the entry was gone or changed"
 	}
 	r.in = true
 	r.tel.Log.Info(what, "service", r.opts.Service, "id", r.opts.ID)

@@ -67,7 +67,7 @@ func (s *Source) Try(ctx context.Context) (string, error) {
 	case auth.Unavailable:
 		return "", &auth.Fault{Err: fmt.Errorf("%s: %w", s.o.Address, v.Err), Mend: mend(v.Err)}
 	case auth.Accepted:
-		return "", &auth.Fault{Err: fmt.Errorf("%s lets in a user that doesn't exist, with a password made up", s.o.Address),
+		return "", &auth.Fault{Err: fmt.Errorf("%s accepts a user that doesn't exist, with a made-up password", s.o.Address),
 			Mend: "correct Dovecot's passdb: one of them takes any password"}
 	}
 	return s.o.Address + " answers, and refuses a user that doesn't exist", nil

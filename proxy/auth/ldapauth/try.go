@@ -18,7 +18,7 @@ func (s *Source) Try(ctx context.Context) (string, error) {
 		case auth.Unavailable:
 			return "", s.fault(v.Err)
 		case auth.Accepted:
-			return "", &auth.Fault{Err: fmt.Errorf("%s lets in a user that doesn't exist, with a password made up", s.host),
+			return "", &auth.Fault{Err: fmt.Errorf("%s accepts a user that doesn't exist, with a made-up password", s.host),
 				Mend: "have the directory refuse such a bind"}
 		}
 		return s.host + " answers, and refuses a user that doesn't exist", nil
@@ -36,7 +36,7 @@ func (s *Source) Try(ctx context.Context) (string, error) {
 		case err != nil:
 			return "", s.fault(err)
 		case len(found) == 0:
-			return "", s.fault(ldap.NewError(ldap.LDAPResultNoSuchObject, fmt.Errorf("%s isn't to be seen", base)))
+			return "", s.fault(ldap.NewError(ldap.LDAPResultNoSuchObject, fmt.Errorf("%s isn't visible", base)))
 		}
 	}
 	return s.host + " answers, and shows " + s.o.Base, nil

@@ -36,12 +36,12 @@ func (s *Source) Try(ctx context.Context) (string, error) {
 	case err == nil && !ok:
 		err = errJSON
 	case err == nil && active:
-		return "", &auth.Fault{Err: errors.New(host + " says that a token is active which was made up"), Mend: "correct introspection_url"}
+		return "", &auth.Fault{Err: errors.New(host + " calls a made-up token active"), Mend: "correct introspection_url"}
 	}
 	if err != nil {
 		return "", &auth.Fault{Err: fmt.Errorf("%s: %w", host, auth.Said(err)), Mend: mend(err)}
 	}
-	return host + " answers, and knows no token that was made up", nil
+	return host + " answers, and refuses a made-up token", nil
 }
 
 // mend says what to do about an error.
@@ -53,7 +53,7 @@ func mend(err error) string {
 	case errors.As(err, &code) && (code == http.StatusUnauthorized || code == http.StatusForbidden || code == http.StatusBadRequest):
 		return "correct client_id and client_secret_file, and let this client ask about tokens at the provider"
 	case errors.As(err, &code) && code < http.StatusInternalServerError:
-		return "correct the URL: issuer is what the tokens have as iss, and introspection_url stands in the provider's OpenID configuration"
+		return "correct the URL: issuer is what the tokens have as iss, and introspection_url is in the provider's OpenID configuration"
 	case errors.Is(err, errIssuer):
 		return "write issuer exactly as the provider's OpenID configuration has it, a slash at its end included"
 	case errors.Is(err, errJSON), errors.Is(err, errNoKeys):

@@ -27,7 +27,7 @@ func parseQuery(driver, text string) (query, error) {
 		}
 		switch {
 		case part != 0 && quote != 0:
-			return q, fmt.Errorf("%%%c stands in quotes: write it without, it isn't replaced as text", part)
+			return q, fmt.Errorf("%%%c is in quotes: write it without quotes, since it is sent as a parameter", part)
 		case part != 0:
 			q.args = append(q.args, part)
 			b.WriteString(placeholder(driver, len(q.args)))

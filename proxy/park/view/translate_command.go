@@ -140,7 +140,7 @@ func AppendInvalid(dst, tag []byte) []byte {
 func AppendNoUpdate(dst, tag []byte) []byte {
 	dst = append(dst, "* NO [NOUPDATE "...)
 	dst = wire.AppendQuoted(dst, string(tag))
-	return append(dst, "] Messages have gone that you haven't heard of yet\r\n"...)
+	return append(dst, "] Messages have gone that you weren't told of yet\r\n"...)
 }
 
 // AppendPartly appends the tagged answer to a command with the disposition RelayPart: the backend's answer,
