@@ -727,7 +727,7 @@ routing {
   # Default: [].
   #tags = ["edge"]
 
-  # Host and port that other proxies reach this one's admin API at; it stands in the
+  # Host and port that other proxies reach this one's admin API at; it is in the
   # entry's meta, as admin.
   # Default: "", the admin block's address with the block cluster, else none.
   #admin_address = "192.0.2.10:8143"

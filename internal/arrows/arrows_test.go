@@ -200,7 +200,7 @@ func TestArrowsToLibraries(t *testing.T) {
 				continue
 			}
 			if !slices.Contains(rooms, i.room) {
-				t.Errorf("%s imports %s, which belongs into %s only", i.file, i.path, strings.Join(rooms, ", "))
+				t.Errorf("%s imports %s, which belongs in %s only", i.file, i.path, strings.Join(rooms, ", "))
 			}
 		}
 	}

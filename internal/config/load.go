@@ -56,7 +56,7 @@ func Parse(name string, src []byte) (*Config, []Warning, error) {
 }
 
 // LineOf is where a setting (listener.imaps.address) stands in a file, or the block that
-// it belongs into; 0 where neither is written, or the file can't be read any more. It
+// it belongs in; 0 where neither is written, or the file can't be read any more. It
 // reads the file again: errors are rare, and a Config needn't remember where it is from.
 func LineOf(path, setting string) int {
 	src, err := readFile(path)
