@@ -355,7 +355,7 @@ func TestAValueThatIsntOurs(t *testing.T) {
 	a := join(t, agent, "a", func(o *Options) {
 		o.Telemetry = telemetry.Discard()
 		o.Telemetry.Log = slog.New(slog.NewTextHandler(writer(func(line string) {
-			if strings.Contains(line, "left out") {
+			if strings.Contains(line, "is ignored") {
 				lines <- line
 			}
 		}), nil))
