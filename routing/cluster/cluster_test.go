@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -347,6 +350,124 @@ func TestConsulIsAway(t *testing.T) {
 	}
 }
 
+// users finds a user at imap1 and one at imap2.
+func (p *proxy) users() (first, second string) {
+	p.t.Helper()
+	for i := 0; first == "" || second == ""; i++ {
+		user := fmt.Sprint("user", i)
+		h := p.claim(user)
+		if h.Release(); h.Backend == "imap1" {
+			first = user
+		} else {
+			second = user
+		}
+	}
+	return first, second
+}
+
+// arrives claims the user until they are at the backend: meanwhile the proxy may follow another one to where it still has the user.
+func (p *proxy) arrives(user, backend string) {
+	p.t.Helper()
+	p.until(user+" at "+backend, func(agree.Status) bool {
+		h, err := p.Claim(p.t.Context(), 0, user, "")
+		if err != nil {
+			return false
+		}
+		h.Release()
+		return h.Backend == backend
+	})
+}
+
+// Consul has no leader: users who aren't being moved are served, and those who are wait until there is one. A proxy that
+// starts meanwhile serves no user before that.
+func TestConsulHasNoLeader(t *testing.T) {
+	t.Parallel()
+	server := consultest.Start(t)
+	agent := server.Join("proxies")
+	long := func(o *Options) { o.Member.TTL = 5 * time.Minute } // no proxy is isolated
+	a, b := join(t, agent, "a", long), join(t, agent, "b", long)
+	for _, p := range []*proxy{a, b} {
+		p.Discover(1, true, backends(routing.Up, routing.Up))
+		p.until("both", func(s agree.Status) bool { return s.State == "joined" && len(s.Proxies) == 2 })
+	}
+	moved, stays := a.users()
+	hold := b.claim(moved)
+	for _, p := range []*proxy{a, b} {
+		p.Discover(2, true, backends(routing.Down, routing.Up))
+	}
+	b.asked(moved)
+	a.until("the stay of the other", func(s agree.Status) bool {
+		for _, p := range s.Proxies {
+			if p.Stays == 0 && p.ID == "b" || p.Acked != s.Epoch {
+				return false
+			}
+		}
+		return s.Epoch == s.Acked
+	})
+	server.Stop()
+	defer server.Continue()
+	hold.Release()
+	c := join(t, agent, "c", long)
+	c.Discover(2, true, backends(routing.Down, routing.Up))
+	for _, p := range []*proxy{a, b} {
+		h, err := p.Claim(t.Context(), 0, stays, "")
+		if err != nil {
+			t.Fatalf("a user who isn't moved waits: %v", err)
+		}
+		h.Release()
+	}
+	if h, err := a.Claim(t.Context(), 0, moved, ""); !errors.Is(err, ErrWait) {
+		t.Errorf("a user who is being moved: %+v, %v", h, err)
+	}
+	if h, err := c.Claim(t.Context(), 0, stays, ""); !errors.Is(err, ErrWait) {
+		t.Errorf("by a proxy that hasn't joined: %+v, %v", h, err)
+	}
+	server.Continue()
+	a.arrives(moved, "imap2")
+	c.claim(stays).Release()
+}
+
+// Consul answers each request late: the proxies agree, users who aren't being moved don't wait, and the others are moved.
+func TestConsulIsSlow(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t)
+	to := &httputil.ReverseProxy{Director: func(r *http.Request) { r.URL.Scheme, r.URL.Host = "http", agent.Address() }, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		late := time.NewTimer(500 * time.Millisecond)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			to.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(slow.Close)
+	change := func(o *Options) { o.Consul.Address, o.Member.TTL = slow.Listener.Addr().String(), time.Minute }
+	a, b := join(t, agent, "a", change), join(t, agent, "b", change)
+	for _, p := range []*proxy{a, b} {
+		p.Discover(1, true, backends(routing.Up, routing.Up))
+		p.until("both", func(s agree.Status) bool { return s.State == "joined" && len(s.Proxies) == 2 })
+	}
+	moved, stays := a.users()
+	hold := b.claim(moved)
+	a.Discover(2, true, backends(routing.Down, routing.Up))
+	b.asked(moved)
+	for _, p := range []*proxy{a, b} {
+		h, err := p.Claim(t.Context(), 0, stays, "")
+		if err != nil {
+			t.Fatalf("a user who isn't moved waits: %v", err)
+		}
+		h.Release()
+	}
+	hold.Release()
+	a.arrives(moved, "imap2")
+	for _, p := range []*proxy{a, b} {
+		if s := p.Status(); s.State != "joined" {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
 // A value that no proxy wrote is reported with its key, and the last good fleet stays.
 func TestAValueThatIsntOurs(t *testing.T) {
 	t.Parallel()
@@ -375,8 +496,25 @@ func TestAValueThatIsntOurs(t *testing.T) {
 	}
 	a.Discover(1, true, backends(routing.Up))
 	a.claim("ann").Release()
+	a.claim("here")
 	agent.PutKV("imapproxy/imapproxy/notes", "ask jane")
 	says("key=imapproxy/imapproxy/notes", "consul kv delete imapproxy/imapproxy/notes\"")
+
+	const later, value = "imapproxy/imapproxy/proxies/later", `{"format": 9, "epoch": "seven"}`
+	agent.PutKV(later, value)
+	says("key="+later, "later release")
+	if _, err := a.Claim(t.Context(), 0, "here", ""); err != nil {
+		t.Errorf("a user with a connection: %v", err)
+	}
+	if _, err := a.Claim(t.Context(), 0, "ann", ""); !errors.Is(err, ErrWait) { // that proxy may have them anywhere
+		t.Errorf("a user without one: %v", err)
+	}
+	if text, _ := agent.Get("/v1/kv/" + later + "?raw"); text != value {
+		t.Errorf("it is %s now", text)
+	}
+	agent.DeleteKV(later)
+	a.claim("ann").Release()
+
 	agent.PutKV("imapproxy/imapproxy/fleet", "a typo")
 	says("key=imapproxy/imapproxy/fleet", "leave it there")
 	a.until("the outage", func(s agree.Status) bool { return !s.Outage.IsZero() })
@@ -530,16 +668,7 @@ func TestAProxyThatMayNotWrite(t *testing.T) {
 	}
 	a, b := start("a"), start("b")
 	b.until("both", func(s agree.Status) bool { return len(s.Proxies) == 2 })
-	moved, stays := "", ""
-	for i := 0; moved == "" || stays == ""; i++ {
-		user := fmt.Sprint("user", i)
-		h := a.claim(user)
-		if h.Release(); h.Backend == "imap1" {
-			moved = user
-		} else {
-			stays = user
-		}
-	}
+	moved, stays := a.users()
 	tokens["a"].Allow("a", read)
 	b.Discover(2, true, backends(routing.Down, routing.Up))
 	a.until("isolated", func(s agree.Status) bool { return s.State == "isolated" })
