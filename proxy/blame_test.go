@@ -255,6 +255,6 @@ func TestAParkedSessionHoldsNobodyOnADeadBackend(t *testing.T) {
 	w.Write("x UID FETCH 1:* (FLAGS)") // the other backend can do less
 	w.ExpectBye("w2")
 	_ = w.Conn.Close()
-	l.ended(session.ReasonMoved)
+	l.ended(session.ReasonCapabilities)
 	must(t, c.Conn.Close())
 }

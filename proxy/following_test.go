@@ -130,7 +130,7 @@ func TestASessionEndsWhereTheUsersBackendCanDoLess(t *testing.T) {
 	l.move(user, "b2")
 	w.ExpectBye(tag) // a look at the mailbox there is made for each session that is parked
 	_ = w.Conn.Close()
-	l.ended(session.ReasonMoved)
+	l.ended(session.ReasonCapabilities)
 }
 
 // Where that was seen before, the session stays where it is, and its user with it.

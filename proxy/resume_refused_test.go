@@ -13,7 +13,7 @@ import (
 
 // refusing is a backend that says NO to a command.
 func refusing(t *testing.T, command, no string) *imaptest.Backend {
-	d := imaptest.Dialogue{LoginCaps: "IMAP4rev1 IDLE ENABLE CONDSTORE QRESYNC ESEARCH UNSELECT"}
+	d := imaptest.Dialogue{LoginCaps: "IMAP4rev1 IDLE ENABLE CONDSTORE QRESYNC ESEARCH UNSELECT LITERAL+"}
 	if command == "login" {
 		d.Check = func(*imaptest.BackendConn, imaptest.Login) string { return no }
 	} else {

@@ -329,6 +329,16 @@ func (s *Server) crowded(backends int) bool {
 	return s.set.Load().Limits.Crowded(int(s.reg.Total()), backends)
 }
 
+// Listed takes the capabilities that a backend lists before login, as a health check has read them.
+func (s *Server) Listed(backend string, capabilities []string) {
+	s.env.Capabilities.Listed(backend, capabilities, s.now())
+}
+
+// Capabilities returns what a backend can do, and whether that is known from logins.
+func (s *Server) Capabilities(backend string) (capabilities []string, login bool) {
+	return s.env.Capabilities.Known(backend)
+}
+
 // forgetQueues removes the queues of backends that were removed.
 func (s *Server) forgetQueues() {
 	there := map[string]bool{}

@@ -121,7 +121,10 @@ func (t *trials) Probe(ctx context.Context, target upstream.Target) error {
 	done := t.flight.DoChan(target.ID, func() (any, error) {
 		within, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), trialTimeout, upstream.ErrTimeout)
 		defer cancel()
-		_, err := t.srv.set.Load().Dialer.Probe(within, target)
+		caps, err := t.srv.set.Load().Dialer.Probe(within, target)
+		if err == nil {
+			t.srv.env.Capabilities.Listed(target.ID, caps, t.srv.now())
+		}
 		if of := upstream.ShortageOf(err); of != "" {
 			t.srv.tel.Shortage(of, telemetry.ShortageAtProbe, err)
 		}

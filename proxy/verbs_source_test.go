@@ -22,6 +22,7 @@ func TestOneTableOfVerbs(t *testing.T) {
 		"proxy/session/login.go command":                 "the commands before login, which the proxy answers",
 		"proxy/session/relay_intercept.go intercept":     "the commands after login that the proxy answers, each with its text",
 		"proxy/session/relay_intercept.go hidden":        "names of capabilities",
+		"proxy/session/able.go needs":                    "names of capabilities",
 		"proxy/session/park_answer.go answer":            "the commands that a parked session answers, each in its way",
 		"proxy/track/changes.go changes":                 "a FETCH may change a mailbox, as its arguments say",
 		"proxy/track/inflight_follow.go BeginWith":       "IDLE and LOGOUT, whose exchange isn't a command and its answer",

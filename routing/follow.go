@@ -126,15 +126,15 @@ func (r *Router) follow(p *Pick, backend string) (*Pick, error) {
 }
 
 // FailsOver returns where a login of the user would go, for a session without a connection whose backend can't be reached, and where this
-// proxy decides alone. errStays: that is the backend where the session is, or there is none, or storage isn't shared.
-func (p *Pick) FailsOver() (backend string, err error) {
+// proxy decides alone. unfit are backends where it can't go on. errStays: that is the backend where the session is, or there is none, or storage isn't shared.
+func (p *Pick) FailsOver(unfit ...string) (backend string, err error) {
 	r := p.router
 	o := r.opts.Load()
 	if o.Agreement != nil || o.Storage != Shared {
 		return "", errStays
 	}
 	tx := newReadTxn(r.db)
-	c := choice{user: p.user, pin: tx.pin(p.user), now: o.Now(), storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx, health: tx.allHealth()}
+	c := choice{user: p.user, pin: tx.pin(p.user), now: o.Now(), storage: o.Storage, failoverAfter: o.FailoverAfter, tables: tx, health: tx.allHealth(), tried: unfit}
 	if c.pin != nil {
 		c.placement = c.pin.placement
 	}

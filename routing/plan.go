@@ -141,11 +141,12 @@ func (row *backendRow) stand(was *backendRow, now time.Time) {
 	if was == nil {
 		return
 	}
+	row.down = was.down
 	if was.State == row.State {
 		row.since, row.lostAt = was.since, was.lostAt
 	}
 	if was.usable() && !row.usable() {
-		row.lostAt = now
+		row.lostAt, row.down = now, now
 	}
 }
 
@@ -157,7 +158,7 @@ func asGone(was *backendRow, o *Options, now time.Time) *backendRow {
 		row.Reason = "not listed any more"
 	}
 	if was.usable() {
-		row.since, row.lostAt = now, now
+		row.since, row.lostAt, row.down = now, now, now
 	}
 	row.damp(was, o, now)
 	return &row
@@ -165,7 +166,7 @@ func asGone(was *backendRow, o *Options, now time.Time) *backendRow {
 
 // keep undoes the loss in a row that isn't stored yet.
 func keep(row, was *backendRow) {
-	row.State, row.since, row.lostAt, row.gone, row.kept = was.State, was.since, was.lostAt, false, true
+	row.State, row.since, row.lostAt, row.down, row.gone, row.kept = was.State, was.since, was.lostAt, was.down, false, true
 	row.Reason = "kept by the panic threshold; discovery says: " + row.Reason
 }
 

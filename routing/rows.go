@@ -13,6 +13,8 @@ type backendRow struct {
 	// lostAt is when discovery changed it from usable to Down; zero if it was never usable. The panic
 	// threshold counts recent losses.
 	lostAt time.Time
+	// down is when it was last lost, also once it is usable again; zero: never.
+	down time.Time
 	flapping
 }
 

@@ -89,7 +89,7 @@ func (a *App) open(ctx context.Context) (err error) {
 	room.Now = a.opts.Now
 	a.room, a.findings = upstream.NewRoom(room), upstream.NewMasterFindings()
 	a.files = wiring.FleetFiles(a.cfg) // before they are read
-	if a.source, err = wiring.Source(a.cfg, a.tel, a.room); err != nil {
+	if a.source, err = wiring.Source(a.cfg, a.tel, a.room, a.listed); err != nil {
 		return err
 	}
 	a.secrets = wiring.AuthFiles(a.cfg) // before they are read

@@ -127,7 +127,7 @@ func (a *App) apply(wanted *config.Config, since time.Time, applying func()) (ch
 	}
 	source, newFleet, files := a.source, false, wiring.FleetFiles(next)
 	if !reflect.DeepEqual(a.cfg.Discovery, next.Discovery) || !reflect.DeepEqual(a.cfg.BackendDefaults, next.BackendDefaults) || files != a.files {
-		if source, err = wiring.Source(next, a.tel, a.room); err != nil {
+		if source, err = wiring.Source(next, a.tel, a.room, a.listed); err != nil {
 			return nil, err
 		}
 		newFleet = true

@@ -41,8 +41,8 @@ func Backends(c *config.Static) []routing.Backend {
 }
 
 // Source makes the source of backends. It doesn't contact any server yet. room knows which
-// failures of a probe are no evidence against a backend.
-func Source(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) (discovery.Source, error) {
+// failures of a probe are no evidence against a backend. listed is told the capabilities before login that a probe has read.
+func Source(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room, listed func(backend, capabilities string)) (discovery.Source, error) {
 	if c.Discovery.Consul != nil {
 		return discovery.NewConsul(Fleet(c), tel)
 	}
@@ -62,7 +62,10 @@ func Source(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room) (di
 		}
 		return room.Excuses(backend, err)
 	}
-	o.Probe.Answered = room.Answered
+	o.Probe.Answered = func(backend, capabilities string) {
+		room.Answered(backend)
+		listed(backend, capabilities)
+	}
 	return discovery.NewStatic(o)
 }
 

@@ -117,7 +117,7 @@ func (o *catchUp) response(cmd wire.CommandHead, disposition view.Disposition, a
 		out = view.ClampModSeq(nil, out, o.modSeq)
 	}
 	if caps {
-		out = withoutHidden(out, s.offersCompression())
+		out = withCaps(out, s.tells)
 	}
 	o.backendFailed = false
 	switch {

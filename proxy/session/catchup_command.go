@@ -43,7 +43,7 @@ func (o *catchUp) command() (relay bool, err error) {
 	case wire.IsEmpty(cmd): // an empty line is no command
 		o.partly, o.ahead = false, o.more()
 		return false, nil
-	case track.LeavingBy(cmd, &s.inFlight.Client, s.caps.list) != track.Stays:
+	case track.LeavingBy(cmd, &s.inFlight.Client, s.caps.Load().list) != track.Stays:
 		return true, o.leave(cmd, r)
 	case len(h.Tag) > track.MaxTag:
 		return true, o.tellDeferred(cmd)
@@ -144,7 +144,7 @@ func (o *catchUp) leave(cmd []byte, r *wire.Rule) error {
 	_, count := o.n.Client() // the backend has no more messages
 	count = max(count, t.Mailbox.Exists)
 	b := s.backend.Load()
-	b.Caps = s.caps.list
+	b.Caps = s.caps.Load().list
 	ctx, cancel := s.within(leaveWithin)
 	defer cancel()
 	imap := resync.NewClient(b.Conn, b.Caps, resync.Options{Selected: true, ReadOnly: t.Mailbox.ReadOnly, Messages: count, Enabled: t.Enabled, Forward: s.passOn})

@@ -46,7 +46,7 @@ func (s *Session) leavesUnheard() bool {
 // session that leaves its backend is parked in this way, since no new connection, and so no watch, may be
 // opened there.
 func (s *Session) leavesUnwatched() bool {
-	return s.leaving.Load() && resync.Choose(s.caps.list, 0) == resync.Strategy(resync.ByQResync{})
+	return s.leaving.Load() && resync.Choose(s.caps.Load().list, 0) == resync.Strategy(resync.ByQResync{})
 }
 
 // tryToLeave has a session parked that is to leave its backend, if that can be done now; otherwise the blocker
@@ -75,8 +75,8 @@ func (s *Session) wouldLose() bool {
 	if to == "" || to == s.picked().Backend.ID {
 		return false
 	}
-	there := s.env.Capabilities.at(to)
-	return there != nil && there != s.caps && missing(there.list, s.caps.list) != ""
+	there, told := s.env.Capabilities.at(to), s.caps.Load()
+	return there != nil && there != told && len(missing(there.list, told.list)) > 0
 }
 
 // Leaves says whether the session is to give up its backend connection and still has it. why is what keeps it

@@ -217,13 +217,10 @@ func (p *preLogin) finish(ctx context.Context, err error) {
 	p.log().Log(ctx, level, "session ended before login", about...)
 }
 
-// capabilities returns the capability list before login (RFC 9051 §6.1.1): what the proxy itself can do. The
-// backend's list comes with the login's OK.
+// capabilities returns the capability list before login (RFC 9051 §6.1.1): what the proxy itself can do, and what all backends have to which a
+// login may go. The backend's own list comes with the login's OK.
 func (p *preLogin) capabilities() string {
-	caps := []string{"IMAP4rev1", "SASL-IR", "ID"}
-	if l := p.env.Capabilities.literals(); l != "" {
-		caps = slices.Insert(caps, 1, l)
-	}
+	caps := slices.Insert([]string{"IMAP4rev1", "SASL-IR", "ID"}, 1, p.env.Capabilities.common(p.set.Router)...)
 	if !p.secure.Load() && p.lis.TLS == TLSStartTLS {
 		caps = append(caps, "STARTTLS")
 	}

@@ -60,6 +60,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			continue
 		}
 		target := p.targetOf(pick.Backend)
+		client.Listed = p.env.Capabilities.listedBy(pick.Backend.ID, p.env.Now)
 		c := p.pooled(ctx, a, target, login)
 		if c == nil {
 			c, err = p.loginAt(asked, a, target, login, client)
@@ -83,8 +84,8 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 				if p.cred.asUser {
 					p.cred.asked = c.LoggedIn
 				}
-				p.env.Capabilities.saw(pick.Backend.ID, c.Caps)
-				p.proxyTTL, p.caps = ttl, p.env.Capabilities.of(c.Caps)
+				p.proxyTTL = ttl
+				p.caps.Store(p.env.Capabilities.saw(pick.Backend.ID, c.Caps, p.env.Now()))
 				p.backend.Store(c)
 				return nil
 			}
@@ -123,7 +124,7 @@ func (p *preLogin) detach() {
 func (p *preLogin) handOver() {
 	s := p.Session
 	s.inFlight.Texts = &s.env.Texts
-	s.inFlight.Init(s.set.Park.Hub != nil, resync.Choose(s.caps.list, 0) != (resync.ByQResync{}))
+	s.inFlight.Init(s.set.Park.Hub != nil, resync.Choose(s.caps.Load().list, 0) != (resync.ByQResync{}))
 	s.out.conn, s.out.hangUp = s.client, s.hangUp // not at a boundary yet: nothing may be sent before the OK
 	s.relays()
 	var line []byte

@@ -3,11 +3,9 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"imapproxy/proxy/upstream"
-	"imapproxy/proxy/wire"
 	"imapproxy/routing"
 )
 
@@ -17,16 +15,6 @@ import (
 
 // errReassigned says that the user is at another backend than the session.
 var errReassigned = errors.New("the user was sent to another backend")
-
-// lacks is the error for a backend that lacks a capability that the client was told of at login.
-type lacks struct {
-	backend    string
-	capability string
-}
-
-func (l *lacks) Error() string {
-	return fmt.Sprintf("the user is at backend %s by now, which lacks %s", l.backend, l.capability)
-}
 
 // reassigned says whether the user was sent to another backend.
 func (s *Session) reassigned() bool {
@@ -140,30 +128,21 @@ func (s *Session) failOver(since time.Time) bool {
 	if old.Current().State != routing.Down && s.env.Now().Sub(since) < elsewhereAfter {
 		return false
 	}
-	to, err := old.FailsOver()
+	to, err := old.FailsOver(s.unable()...)
+	if err != nil {
+		to, err = old.FailsOver() // to one that lacks something, if there is no other
+	}
 	return err == nil && s.repick(to) == nil
 }
 
-// able returns an error if the connection lacks a capability that the client was told of. It checks only
-// sessions that have followed their user.
-func (s *Session) able(c *upstream.Conn) error {
-	if s.picked().Why != routing.ByMove {
-		return nil
+// movesOn sends a session without a connection, whose backend was found to lack something, to a backend where a login of its user may go and that isn't known to lack it.
+// It says whether the session has moved.
+func (s *Session) movesOn(err error) bool {
+	if less := (*lacks)(nil); !errors.As(err, &less) || !s.settings().Router.Shares() {
+		return false
 	}
-	if missing := missing(c.Caps, s.caps.list); missing != "" {
-		return &lacks{backend: s.picked().Backend.Shown(), capability: missing}
-	}
-	return nil
-}
-
-// missing returns a capability that the client was told of and the backend doesn't have, "" if there is none.
-func missing(has, told wire.Caps) string {
-	for _, name := range told {
-		if !hidden(name) && !has.Has(name) {
-			return name
-		}
-	}
-	return ""
+	to, err := s.picked().FailsOver(s.unable()...)
+	return err == nil && s.repick(to) == nil
 }
 
 // maxBackends is how many backends one login tries.

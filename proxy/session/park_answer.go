@@ -78,7 +78,7 @@ func (f *parkedReader) answer(line []byte, whole bool) bool {
 	h := wire.ParseCommandHead(line)
 	s.park.verb = h.Verb
 	if s.park.sub != nil {
-		s.park.leaving = track.LeavingBy(line, &s.inFlight.Client, s.caps.list)
+		s.park.leaving = track.LeavingBy(line, &s.inFlight.Client, s.caps.Load().list)
 	}
 	if !wire.ValidTag(h.Tag) || len(h.Args) > 0 || !whole {
 		return false
@@ -91,7 +91,7 @@ func (f *parkedReader) answer(line []byte, whole bool) bool {
 		return (h.Verb == wire.Noop || s.park.sub != nil) &&
 			f.tell(tag+" OK "+h.Verb.String()+" completed\r\n", func() bool { return f.fresh(line) })
 	case wire.Idle:
-		if s.park.sub == nil || !idles(s.caps.list) || !f.settled() || !s.tellAll([]byte("+ idling\r\n"), true) {
+		if s.park.sub == nil || !idles(s.caps.Load().list) || !f.settled() || !s.tellAll([]byte("+ idling\r\n"), true) {
 			return false
 		}
 		s.inFlight.Begin(h, true, s.env.Now())

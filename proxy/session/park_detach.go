@@ -71,7 +71,7 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	t := &s.inFlight.Client
 	b := s.backend.Load()
 	var table *view.FlagTable
-	if t.Dialect == view.CondStore && !(s.caps.list.Has("ENABLE") && s.caps.list.Has("CONDSTORE")) {
+	if t.Dialect == view.CondStore && !(s.caps.Load().list.Has("ENABLE") && s.caps.Load().list.Has("CONDSTORE")) {
 		return nil, errNoModSeqs // the client uses mod-sequences without ENABLE, and a resume couldn't enable CONDSTORE
 	}
 	unwatched := false
@@ -132,7 +132,7 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 			moved = moved || t.Mailbox.ModSeq == 0 && quiet.flags && t.Mailbox.Exists > fewChanges // too many to tell all
 		}
 	}
-	b.Caps = s.caps.list // the relay doesn't keep a copy
+	b.Caps = s.caps.Load().list // the relay doesn't keep a copy
 	imap := resync.NewClient(b.Conn, b.Caps, opt)
 	// From here on the backend is no longer in IDLE, so the session can't simply go back to the relay.
 	view, err := s.snapshot(ctx, imap, how, &moved, trace.Steps)

@@ -41,7 +41,7 @@ func (s *Session) subscribeLater(mailbox string) error {
 // hubAccount returns what the hub needs to act for the session's user.
 func (s *Session) hubAccount() park.Account {
 	return park.Account{
-		User: s.user, Backend: s.picked().Backend.ID, BackendName: s.picked().Backend.Shown(), Caps: s.caps.list, ModSeq: s.inFlight.Client.Mailbox.ModSeq,
+		User: s.user, Backend: s.picked().Backend.ID, BackendName: s.picked().Backend.Shown(), Caps: s.caps.Load().list, ModSeq: s.inFlight.Client.Mailbox.ModSeq,
 		Login: s.watchLogin,
 		Give: func(c *upstream.Conn, enabled []string) {
 			if !s.cred.there() { // without the credential there is no key for the pool either

@@ -38,6 +38,7 @@ const (
 	ReasonNotSame      Reason = "not_same"         // a parked session's mailbox was created anew, or is another one on this backend
 	ReasonViewLost     Reason = "view_lost"        // the backend connection was lost, and the messages that the client counts can't be found on another one
 	ReasonMailboxGone  Reason = "mailbox_gone"     // the mailbox is gone, or the user has lost the right to read it
+	ReasonCapabilities Reason = "capabilities"     // the user's backend lacks what the client was told and relies on, and no other backend can be had
 	ReasonCredentials  Reason = "credentials"      // the backend doesn't accept the credentials any more
 	ReasonKicked       Reason = "kicked"           // an operator ended it (Server.Kick)
 	ReasonShutdown     Reason = "shutdown"         // the proxy shuts down
@@ -49,7 +50,7 @@ func Reasons() []Reason {
 	return []Reason{ReasonLogout, ReasonClientClosed, ReasonBackendBye,
 		ReasonClientLost, ReasonBackendLost, ReasonBackendLostInner, ReasonBackendStalled, ReasonBackendProtocol, ReasonClientProtocol,
 		ReasonClientUnread, ReasonTLS, ReasonProxyHeader,
-		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonViewLost, ReasonMailboxGone, ReasonCredentials, ReasonKicked, ReasonShutdown, ReasonHandover}
+		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonViewLost, ReasonMailboxGone, ReasonCapabilities, ReasonCredentials, ReasonKicked, ReasonShutdown, ReasonHandover}
 }
 
 // Bye returns the line that tells the client, if IMAP has one (RFC 9051 §7.1.5, codes of RFC 5530). Empty: the
@@ -76,6 +77,8 @@ func (r Reason) Bye() string {
 		return "* BYE [UNAVAILABLE] Your mailbox has moved to another server, please connect again\r\n"
 	case ReasonNotSame, ReasonMailboxGone:
 		return "* BYE [UNAVAILABLE] Your mailbox has changed, please connect again\r\n"
+	case ReasonCapabilities:
+		return "* BYE [UNAVAILABLE] The mail server can do less than before, please connect again\r\n"
 	case ReasonCredentials:
 		return "* BYE [AUTHENTICATIONFAILED] Your password has changed, please log in again\r\n"
 	case ReasonKicked:

@@ -133,6 +133,11 @@ func (s *Session) recover() phase {
 				continue
 			}
 		}
+		if err != nil && s.Reason() == "" && moves < maxBackends && time.Now().Before(end) && s.movesOn(err) {
+			moves++
+			s.unsubscribe()
+			continue
+		}
 		if err == nil || s.Reason() != "" || !time.Now().Before(end) || hopelessView(err) {
 			break
 		}
@@ -191,7 +196,7 @@ func (s *Session) comesBack(said []byte) {
 	}
 	s.park.verb = wire.ParseCommandHead(line).Verb
 	if s.park.sub != nil {
-		s.park.leaving = track.LeavingBy(line, &s.inFlight.Client, s.caps.list)
+		s.park.leaving = track.LeavingBy(line, &s.inFlight.Client, s.caps.Load().list)
 	}
 	if s.park.leaving == track.Leaves && !s.park.verb.Rule().Selects {
 		s.park.leaving = track.LeavesSelected // the command goes to the backend, which answers it as long as the mailbox is selected
@@ -254,7 +259,8 @@ func endOfLoss(err error) Reason {
 	var gone *imapclient.Refusal
 	var refused *upstream.Refused
 	var out *lockedOut
-	if errors.As(err, &other) || errors.As(err, &gone) || errors.As(err, &refused) || errors.As(err, &out) {
+	var less *lacks
+	if errors.As(err, &less) || errors.As(err, &other) || errors.As(err, &gone) || errors.As(err, &refused) || errors.As(err, &out) {
 		return endOf(err)
 	}
 	return ReasonViewLost

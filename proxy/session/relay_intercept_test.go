@@ -1,6 +1,10 @@
 package session
 
-import "testing"
+import (
+	"testing"
+
+	"imapproxy/proxy/wire"
+)
 
 func TestWithoutHidden(t *testing.T) {
 	for in, want := range map[string]string{
@@ -17,7 +21,7 @@ func TestWithoutHidden(t *testing.T) {
 		"* \xff\xfe CAPABILITY AUTH=X Y\r\n": "* \xff\xfe CAPABILITY Y\r\n",
 		"":                                   "",
 	} {
-		if got := string(withoutHidden([]byte(in), false)); got != want {
+		if got := string(withCaps([]byte(in), func(c wire.Caps) wire.Caps { return shown(c, false) })); got != want {
 			t.Errorf("%q\n got  %q\n want %q", in, got, want)
 		}
 	}

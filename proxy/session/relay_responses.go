@@ -184,7 +184,7 @@ func (f *responseFlow) collect(b []byte, p wire.Piece) {
 		return
 	}
 	f.rewrite = false
-	f.write(withoutHidden(f.caps, f.s.offersCompression()), true)
+	f.write(withCaps(f.caps, f.s.tells), true)
 	f.caps, f.pushed = nil, max(f.pushed, 0) // what was removed isn't written any more
 }
 
@@ -209,9 +209,8 @@ func (s *Session) keepsBye(h wire.ResponseHead) bool {
 	return s.mayPark() && s.inFlight.CanSurvive() == track.BlockerNone
 }
 
-// withoutHidden removes the hidden capabilities from a response's capability list. compress says that the list is to
-// have the proxy's own compression.
-func withoutHidden(line []byte, compress bool) []byte {
+// withCaps replaces a response's capability list by what told returns for it.
+func withCaps(line []byte, told func(wire.Caps) wire.Caps) []byte {
 	const word = "CAPABILITY "
 	at := 0
 	for !bytes.EqualFold(line[at:min(at+len(word), len(line))], []byte(word)) {
@@ -225,7 +224,7 @@ func withoutHidden(line []byte, compress bool) []byte {
 		end = len(line) - at
 	}
 	out := append([]byte(nil), line[:at]...)
-	out = shown(wire.ParseCaps(line[at:at+end]), compress).Append(out)
+	out = told(wire.ParseCaps(line[at : at+end])).Append(out)
 	return append(out, line[at+end:]...)
 }
 

@@ -62,7 +62,7 @@ func (s *Session) releaseForReuse(b *upstream.Conn) bool {
 	if !s.mayReuse(b) {
 		return false
 	}
-	b.Caps = s.caps.list
+	b.Caps = s.caps.Load().list
 	t := &s.inFlight.Client
 	tag := s.inFlight.IdleTag()
 	ctx, cancel := context.WithTimeout(context.Background(), retireWithin)

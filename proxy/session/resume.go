@@ -76,6 +76,10 @@ func (s *Session) resume() phase {
 				t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 				continue
 			}
+		case moves < maxBackends && time.Now().Before(end) && s.movesOn(err):
+			moves++
+			t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
+			continue
 		case final(err) || !time.Now().Before(end):
 			s.log().Warn("a parked session can't be resumed", "error", err)
 			s.Terminate(endOf(err))
@@ -188,6 +192,9 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume, asked time.Time
 	if s.Reason() != "" { // Terminate or Abort came before the backend was stored, and so didn't interrupt it
 		s.resumed(t, asked, nil)
 		return phaseEnd
+	}
+	if left := s.settlesFor(c.Caps); left != nil {
+		_ = s.out.say(left) // the relay notices if it can't be written
 	}
 	s.park.mu.Lock()
 	idle := s.park.idle

@@ -44,6 +44,8 @@ func endOf(err error) Reason {
 	var other *view.NotSame
 	var less *lacks
 	switch {
+	case errors.As(err, &less): // before ErrNotEnabled, with which the hub is told of it
+		return ReasonCapabilities
 	case errors.Is(err, errUnread):
 		return ReasonClientUnread
 	case errors.As(err, &refused), errors.As(err, &out):
@@ -52,8 +54,6 @@ func endOf(err error) Reason {
 		return ReasonMailboxGone
 	case errors.As(err, &other):
 		return ReasonNotSame
-	case errors.As(err, &less):
-		return ReasonMoved
 	}
 	return ReasonBackendLost
 }

@@ -45,14 +45,19 @@ type Session struct {
 	cred     *credential        // has a lock of its own
 	link     *trace.SpanContext // the login's trace; nil if traces are off
 	proxyTTL int
-	caps     *backendCaps
 
 	// pick is the user's backend. Login sets it; repick (moved.go) replaces it while the session has no
 	// backend connection.
 	pick atomic.Pointer[routing.Pick]
 
+	// caps is what the client was told that its backend can do, and no connection of the session has less. The login sets it; later the phase
+	// that runs, if the session goes on at a backend with less.
+	caps atomic.Pointer[backendCaps]
+
 	// Owned by the phase that runs.
 	*relaying // nil while parked
+	// narrows: the backend has capabilities that the client wasn't told of at its login, and isn't told of now: the next backend may lack them.
+	narrows bool
 
 	// Written by the phase that runs, under control.mu; any goroutine may read it.
 	backend atomic.Pointer[upstream.Conn] // nil while parked

@@ -15,6 +15,9 @@ func (l *loginClient) logIn(ctx context.Context, hostname string, a Auth) (*Conn
 	if err := l.askCaps(); err != nil {
 		return nil, atStage(StageCapability, err)
 	}
+	if l.client.Listed != nil {
+		l.client.Listed(l.caps)
+	}
 	resp, err := l.login(idCommand(hostname, l.client), a)
 	switch {
 	case errors.Is(err, errTooLong) && a.Mode != ModeMaster:

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"imapproxy/proxy/wire"
 	"imapproxy/telemetry"
 )
 
@@ -47,6 +48,9 @@ type Client struct {
 	// Observe is called at the end of each phase, for the login's trace: PhaseDial, PhaseTLS, PhaseLogin,
 	// PhaseVerify. It runs on the caller's goroutine. nil: it isn't called.
 	Observe func(phase string, start, end time.Time, err error)
+
+	// Listed is called with the capabilities that the backend lists before the login. It runs on the caller's goroutine. nil: it isn't called.
+	Listed func(wire.Caps)
 
 	claim Claim // the claim of the connection that is being made
 }

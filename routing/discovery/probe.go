@@ -19,22 +19,25 @@ import (
 // A probe reads at most this much.
 const (
 	maxProbeLine  = 8 << 10 // bytes
-	maxProbeLines = 16      // untagged lines before STARTTLS is answered
+	maxProbeLines = 16      // untagged lines before STARTTLS or CAPABILITY is answered
 )
 
+// listWithin bounds the answer to CAPABILITY of a backend whose greeting has no list.
+const listWithin = time.Second
+
 // probe connects as a session would and reads the greeting. nil: the backend would accept a session. It logs
-// out, so that the backend's log has no errors.
-func (o *ProbeOptions) probe(ctx context.Context, b routing.Backend) error {
+// out, so that the backend's log has no errors. capabilities are those before login, "" if the backend doesn't tell them.
+func (o *ProbeOptions) probe(ctx context.Context, b routing.Backend) (capabilities string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	conn, err := o.Dial(ctx, "tcp", b.Address)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
 	if err := conn.SetDeadline(deadline); err != nil {
-		return err
+		return "", err
 	}
 	unhook := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // ends reads when ctx ends
 	defer unhook()
@@ -48,35 +51,60 @@ func (o *ProbeOptions) probe(ctx context.Context, b routing.Backend) error {
 		// No client has asked for this connection. The header precedes TLS.
 		h := proxyproto.Header{Version: 2, Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}
 		if _, err := h.WriteTo(conn); err != nil {
-			return err
+			return "", err
 		}
 	}
 	stream := conn
 	if mode == "implicit" {
 		if stream, err = o.handshake(ctx, conn, b); err != nil {
-			return err
+			return "", err
 		}
 	}
 	lines := bufio.NewReaderSize(stream, maxProbeLine)
-	if err := greeting(lines); err != nil {
-		return err
+	if capabilities, err = greeting(lines); err != nil {
+		return "", err
 	}
 	if mode == "starttls" {
 		if err := startTLS(stream, lines); err != nil {
 			if errors.Is(err, errRefused) && headed {
 				err = fmt.Errorf("%w: %w", errHeader, err)
 			}
-			return err
+			return "", err
 		}
 		if stream, err = o.handshake(ctx, conn, b); err != nil {
-			return err
+			return "", err
+		}
+		capabilities, lines = "", bufio.NewReaderSize(stream, maxProbeLine) // RFC 9051 §6.2.1: they don't hold under TLS
+	}
+	switch {
+	case headed && mode == "none": // with TLS the handshake has shown it
+		if _, err = stream.Write([]byte("p2 LOGOUT\r\n")); err != nil {
+			return capabilities, nil
+		}
+		return capabilities, loggedOut(lines)
+	case capabilities != "":
+		_, _ = stream.Write([]byte("p2 LOGOUT\r\n")) // a courtesy; the answer isn't needed
+		return capabilities, nil
+	}
+	if soon := time.Now().Add(listWithin); soon.Before(deadline) {
+		_ = conn.SetDeadline(soon)
+	}
+	_, _ = stream.Write([]byte("p3 CAPABILITY\r\np2 LOGOUT\r\n"))
+	return listed(lines), nil
+}
+
+// listed reads the answer to CAPABILITY, "" if there is none: that is no evidence against the backend.
+func listed(r *bufio.Reader) (capabilities string) {
+	for range maxProbeLines {
+		line, err := readLine(r)
+		switch word, rest, _ := strings.Cut(strings.TrimPrefix(line, "* "), " "); {
+		case err != nil || !strings.HasPrefix(line, "* "):
+			return capabilities
+		case strings.EqualFold(word, "CAPABILITY"):
+			capabilities = rest
 		}
 	}
-	_, err = stream.Write([]byte("p2 LOGOUT\r\n")) // a courtesy; the answer isn't needed
-	if headed && mode == "none" && err == nil {
-		return loggedOut(lines) // with TLS the handshake has shown it
-	}
-	return nil
+	return capabilities
 }
 
 // errHeader is a backend's mistake, or that of send_proxy.
@@ -133,22 +161,26 @@ func (o *ProbeOptions) handshake(ctx context.Context, conn net.Conn, b routing.B
 	return c, nil
 }
 
-// greeting reads the greeting. RFC 9051 §7.1: OK and PREAUTH accept, BYE refuses.
-func greeting(r *bufio.Reader) error {
+// greeting reads the greeting, and the capabilities that it may contain. RFC 9051 §7.1: OK and PREAUTH accept, BYE refuses.
+func greeting(r *bufio.Reader) (capabilities string, err error) {
 	line, err := readLine(r)
 	if err != nil {
-		return fmt.Errorf("no greeting: %w", err)
+		return "", fmt.Errorf("no greeting: %w", err)
 	}
-	word, _, _ := strings.Cut(strings.TrimPrefix(line, "* "), " ")
+	word, text, _ := strings.Cut(strings.TrimPrefix(line, "* "), " ")
 	switch {
 	case !strings.HasPrefix(line, "* "):
-		return fmt.Errorf("not an IMAP greeting: %q", clip(line, 80))
+		return "", fmt.Errorf("not an IMAP greeting: %q", clip(line, 80))
 	case strings.EqualFold(word, "OK"), strings.EqualFold(word, "PREAUTH"):
-		return nil
+		const code = "[CAPABILITY "
+		if len(text) > len(code) && strings.EqualFold(text[:len(code)], code) {
+			capabilities, _, _ = strings.Cut(text[len(code):], "]")
+		}
+		return capabilities, nil
 	case strings.EqualFold(word, "BYE"):
-		return &ByeError{Line: clip(line, 160)}
+		return "", &ByeError{Line: clip(line, 160)}
 	}
-	return fmt.Errorf("greeting: %q", clip(line, 80))
+	return "", fmt.Errorf("greeting: %q", clip(line, 80))
 }
 
 // ByeError is a probe's failure if the backend greets with BYE.
@@ -214,8 +246,8 @@ type ProbeOptions struct {
 	// itself is short of descriptors: it is as if there had been no probe. It is called
 	// for each failure; nil = none is excused.
 	Excuse func(backend string, err error) bool
-	// Answered is called for each probe that succeeds; nil = for none.
-	Answered func(backend string)
+	// Answered is called for each probe that succeeds, with the capabilities before login, "" if the backend doesn't tell them; nil = for none.
+	Answered func(backend, capabilities string)
 	// Dial makes the connection; nil = a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }

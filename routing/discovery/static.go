@@ -106,12 +106,12 @@ type probeResult struct {
 func (s *Static) watch(ctx context.Context, index int, results chan<- probeResult) {
 	var count counter
 	for {
-		err := s.probeOnce(ctx, s.backends[index])
+		capabilities, err := s.probeOnce(ctx, s.backends[index])
 		if ctx.Err() != nil {
 			return
 		}
 		if err == nil && s.probe.Answered != nil {
-			s.probe.Answered(s.backends[index].ID)
+			s.probe.Answered(s.backends[index].ID, capabilities)
 		}
 		if err != nil && s.probe.Excuse != nil && s.probe.Excuse(s.backends[index].ID, err) {
 			if !sleep(ctx, jitter(min(s.probe.Interval, time.Second))) {
@@ -141,11 +141,11 @@ func (s *Static) watch(ctx context.Context, index int, results chan<- probeResul
 }
 
 // probeOnce waits for a slot and probes.
-func (s *Static) probeOnce(ctx context.Context, b routing.Backend) error {
+func (s *Static) probeOnce(ctx context.Context, b routing.Backend) (capabilities string, err error) {
 	select {
 	case s.slots <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return "", ctx.Err()
 	}
 	defer func() { <-s.slots }()
 	return s.probe.probe(ctx, b)

@@ -43,6 +43,7 @@ func (s *fakeServer) talk(conn net.Conn, greeting string) {
 	for lines.Scan() {
 		if strings.HasSuffix(lines.Text(), "LOGOUT") {
 			s.logout <- struct{}{}
+			return
 		}
 	}
 }
@@ -161,10 +162,12 @@ func TestWhatAProbeAccepts(t *testing.T) {
 			if strings.HasPrefix(name, "v2") {
 				o.DefaultSendProxy = "v2"
 			}
-			err := o.probe(context.Background(), routing.Backend{ID: "b", Address: test.server.address, TLS: test.tls, ServerName: test.name})
+			capabilities, err := o.probe(context.Background(), routing.Backend{ID: "b", Address: test.server.address, TLS: test.tls, ServerName: test.name})
 			switch {
 			case test.problem == "" && err != nil:
 				t.Errorf("refused: %v", err)
+			case capabilities != map[string]string{"a greeting": "IMAP4rev1"}[name]:
+				t.Errorf("the capabilities are %q", capabilities)
 			case test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)):
 				t.Errorf("the error is %v, it should say %q", err, test.problem)
 			}
@@ -301,7 +304,7 @@ func TestAnExcusedProbeIsNoEvidence(t *testing.T) {
 				}
 				return new(net.Dialer).DialContext(ctx, network, address)
 			},
-			Answered: func(string) {
+			Answered: func(string, string) {
 				select {
 				case answered <- struct{}{}:
 				default:
@@ -342,5 +345,49 @@ func TestAnExcusedProbeIsNoEvidence(t *testing.T) {
 	case state := <-states:
 		t.Errorf("it became %v", state)
 	default:
+	}
+}
+
+// A probe learns what a backend can do: from its greeting, or by asking. A list in the clear doesn't hold under TLS.
+func TestAProbeReadsTheCapabilities(t *testing.T) {
+	cert, pool := testCert(t)
+	secret := &tls.Config{Certificates: []tls.Certificate{cert}}
+	// answers is a backend that greets so, and lists so when it is asked.
+	answers := func(greeting, list string) *fakeServer {
+		return serve(t, func(s *fakeServer, c net.Conn) {
+			_, _ = c.Write([]byte(greeting + "\r\n"))
+			lines := bufio.NewScanner(c)
+			for lines.Scan() {
+				switch line := lines.Text(); {
+				case strings.HasSuffix(line, "STARTTLS"):
+					_, _ = c.Write([]byte("p1 OK go\r\n"))
+					c = tls.Server(c, secret)
+					lines = bufio.NewScanner(c)
+				case strings.HasSuffix(line, "CAPABILITY"):
+					_, _ = c.Write([]byte(list))
+				case strings.HasSuffix(line, "LOGOUT"):
+					return
+				}
+			}
+		})
+	}
+	for name, test := range map[string]struct {
+		server *fakeServer
+		tls    string
+		want   string
+	}{
+		"in the greeting":          {answers("* OK [CAPABILITY IMAP4rev1 IDLE] ready", "p2 BAD not needed\r\n"), "none", "IMAP4rev1 IDLE"},
+		"by asking":                {answers("* OK ready", "* CAPABILITY IMAP4rev1 MOVE\r\np2 OK done\r\n"), "none", "IMAP4rev1 MOVE"},
+		"by asking under TLS":      {answers("* OK [CAPABILITY IMAP4rev1 STARTTLS INJECTED] ready", "* CAPABILITY IMAP4rev1 MOVE\r\np2 OK done\r\n"), "starttls", "IMAP4rev1 MOVE"},
+		"not told":                 {answers("* OK ready", "p2 BAD what\r\n"), "none", ""},
+		"an answer without an end": {answers("* OK ready", "* CAPABILITY IMAP4rev1\r\n"), "none", "IMAP4rev1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := ProbeOptions{Timeout: 5 * time.Second, TLSConfig: &tls.Config{RootCAs: pool}}.withDefaults()
+			got, err := o.probe(context.Background(), routing.Backend{ID: "b", Address: test.server.address, TLS: test.tls, ServerName: "imap.test"})
+			if err != nil || got != test.want {
+				t.Errorf("%q, %v, want %q", got, err, test.want)
+			}
+		})
 	}
 }
