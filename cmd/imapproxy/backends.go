@@ -16,6 +16,7 @@ type backendsCommand struct {
 	adminFlags
 	watchFlag
 	clusterFlag
+	Capabilities bool `help:"Show the capabilities in which the backends differ."`
 }
 
 // Run prints /v1/backends.
@@ -24,6 +25,9 @@ func (c backendsCommand) Run(env environment) error {
 }
 
 func (c backendsCommand) show(env environment) error {
+	if c.Capabilities {
+		return askOneOrAll(env, c.adminFlags, c.clusterFlag, (*admin.Client).Backends, showCapabilities, (*admin.Client).ClusterBackends, each(showCapabilities))
+	}
 	return askOneOrAll(env, c.adminFlags, c.clusterFlag, (*admin.Client).Backends, showBackends, (*admin.Client).ClusterBackends, showAllBackends)
 }
 
@@ -145,4 +149,51 @@ func urgency(b admin.Backend) int {
 		return 3
 	}
 	return 4
+}
+
+// showCapabilities prints the capabilities in which the backends differ, a row for each.
+func showCapabilities(w io.Writer, all admin.Backends) error {
+	head := []string{"CAPABILITY"}
+	var known []admin.Backend
+	for _, b := range all.Backends {
+		if b.CapabilitiesFrom == admin.FromLogin && b.State != "down" {
+			head, known = append(head, dash(b.ID)), append(known, b)
+		}
+	}
+	var rows [][]string
+	for _, d := range all.Differences {
+		row := []string{dash(d.Capability)}
+		for _, b := range known {
+			has := "yes"
+			if slices.Contains(d.Lack, b.ID) {
+				has = "-"
+			}
+			row = append(row, has)
+		}
+		rows = append(rows, row)
+	}
+	switch {
+	case len(rows) > 0:
+		if err := table(w, head, rows); err != nil {
+			return err
+		}
+		fmt.Fprintln(w, "\nSessions can't be moved to a backend that lacks what their clients were told: make the capabilities the same (docs/routing.md, \"Capabilities\").")
+	case len(known) > 1:
+		fmt.Fprintf(w, "%s have the same capabilities\n", count(len(known), "backend"))
+	}
+	for _, b := range all.Backends {
+		why := ""
+		switch {
+		case b.State == "down":
+			why = "it is down"
+		case b.CapabilitiesFrom == "":
+			why = "not known yet: no user has logged in there"
+		case b.CapabilitiesFrom == admin.FromGreeting:
+			why = fmt.Sprintf("no user has logged in there yet; before login it lists %s", dash(strings.Join(b.Capabilities, " ")))
+		}
+		if why != "" {
+			fmt.Fprintf(w, "%s: %s\n", dash(b.ID), why)
+		}
+	}
+	return nil
 }

@@ -117,6 +117,16 @@ func (s *Server) backends(w http.ResponseWriter, r *http.Request) {
 		if s.opts.Room != nil {
 			row.Connections, row.Bound = s.opts.Room(b.ID)
 		}
+		row.Capabilities = []string{}
+		if s.opts.Capabilities != nil {
+			caps, login := s.opts.Capabilities(b.ID)
+			switch row.Capabilities = append(row.Capabilities, caps...); {
+			case login:
+				row.CapabilitiesFrom = FromLogin
+			case len(caps) > 0:
+				row.CapabilitiesFrom = FromGreeting
+			}
+		}
 		if row.Tags == nil {
 			row.Tags = []string{}
 		}
@@ -125,6 +135,7 @@ func (s *Server) backends(w http.ResponseWriter, r *http.Request) {
 		}
 		out.Backends = append(out.Backends, row)
 	}
+	out.Differences = Differences(out.Backends)
 	reply(w, http.StatusOK, out)
 }
 

@@ -51,6 +51,8 @@ type Options struct {
 	Shortages func() []Shortage
 	// Room returns how many connections the proxy has to a backend, and their bound; nil: unknown.
 	Room func(backend string) (connections, bound int)
+	// Capabilities returns what a backend can do, and whether that is known from logins; nil: unknown.
+	Capabilities func(backend string) (capabilities []string, login bool)
 	// Leaving returns the older processes of this proxy; nil: there are none.
 	Leaving func() []Leaving
 	Reload  func() *Reload // nil, or returns it: there was no reload

@@ -163,6 +163,15 @@ type Backends struct {
 	Drains []Drain `json:"drains"`
 	// Pauses are the backends that operators have paused, with what this proxy still has there.
 	Pauses []Pause `json:"pauses"`
+	// Differences are the capabilities in which the backends differ, as far as they are known.
+	Differences []Difference `json:"differences"`
+}
+
+// Difference is a capability that some backends have and others don't.
+type Difference struct {
+	Capability string   `json:"capability"`
+	Have       []string `json:"have"` // the backends' names
+	Lack       []string `json:"lack"`
 }
 
 // Backend is one IMAP server of the fleet.
@@ -197,6 +206,10 @@ type Backend struct {
 	Failures    int        `json:"failures"` // dials in a row
 	LastFailure *time.Time `json:"last_failure"`
 	LastError   string     `json:"last_error"`
+	// Capabilities is what clients are told of there after login, without what the proxy takes over; CapabilitiesFrom says where that is known from: login,
+	// greeting; "": it isn't known.
+	Capabilities     []string `json:"capabilities"`
+	CapabilitiesFrom string   `json:"capabilities_from"`
 }
 
 // Sessions is GET /v1/sessions.

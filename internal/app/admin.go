@@ -36,6 +36,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	}
 	o.Config, o.Problems = a.config, a.problems
 	o.Pauser, o.Shortages, o.Leaving = pauser{a}, a.shortages, a.beside.leavingProcesses
+	o.Capabilities = a.server.Capabilities
 	o.Room = func(backend string) (connections, bound int) {
 		s := a.room.Status(backend)
 		return s.Connections, s.Bound
