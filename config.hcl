@@ -997,6 +997,12 @@ park {
   # Default: 0.
   resume_rate = 0
 
+  # The memory of a backend's processes for one connection, such as "4MiB", from which the
+  # admin page, 'imapproxy bill' and imapproxy_park_saved_memory_bytes tell how much memory
+  # parking saves. docs/operations.md ("What parking saves") says how to measure it. With "0B" they don't.
+  # Default: "0B". A change applies at once.
+  backend_process_memory = "0B"
+
   # Push events: backends post changes of mailboxes to /v1/events
   # (docs/push-events.md), so that parked sessions need no connection there.
   # With enabled = false events are accepted and have no effect. Without the

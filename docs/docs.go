@@ -1,6 +1,7 @@
 // Package docs has the parts of this folder that the program itself shows.
 //
-// Imports none of our packages. Imported by cmd/imapproxy.
+// Imports none of our packages. Imported by cmd/imapproxy and
+// internal/admin.
 package docs
 
 import (
@@ -21,10 +22,13 @@ type Reason struct {
 	Do   string // what to look at, or what can be done; "": nothing
 }
 
+// WhyEnded is the Kind of the reasons why sessions end.
+const WhyEnded = "Why sessions end"
+
 // Reasons returns the rows of the tables of reasons in operations.md, in their order. It panics if the file has
 // another form, which the build decides and a test finds.
 func Reasons() []Reason {
-	return append(append(rows("Why sessions end", 4), rows("Why isn't it parked", 3)...), rows("Problems", 3)...)
+	return append(append(rows(WhyEnded, 4), rows("Why isn't it parked", 3)...), rows("Problems", 3)...)
 }
 
 // rows reads the table of a section whose rows have so many columns.

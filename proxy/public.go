@@ -37,5 +37,8 @@ const (
 // Reasons lists why sessions end, for the documentation and its test.
 func Reasons() []Reason { return session.Reasons() }
 
+// Orders are the values of Filter.Sort.
+func Orders() []string { return session.Orders() }
+
 // ParkBlockers lists why sessions keep their backend connections.
 func ParkBlockers() []ParkBlocker { return track.Blockers() }

@@ -19,6 +19,7 @@ func (t *Telemetry) Command(c Command) {
 	if c.Verb != wire.Idle && !c.Sent.IsZero() {
 		t.recent.at(c.Backend).slot(c.End).answered(c.BackendWait)
 	}
+	t.count(&c)
 	if t.metrics == nil && t.tracer == nil {
 		return
 	}

@@ -77,6 +77,9 @@ const (
 	nameParkRefusals       = "imapproxy.park.refusals"
 	nameResume             = "imapproxy.resume.duration"
 	nameRecovery           = "imapproxy.recovery.duration"
+	nameSavedConnections   = "imapproxy.park.saved.connections"
+	nameSavedMemory        = "imapproxy.park.saved.memory"
+	nameSavedLogins        = "imapproxy.park.saved.logins"
 	nameParkMailboxes      = "imapproxy.park.mailboxes"
 	nameParkHints          = "imapproxy.park.hints"
 	nameParkWatches        = "imapproxy.park.watches"
@@ -224,6 +227,12 @@ func Instruments() []Instrument {
 			[]Attribute{{"reason", "why not (docs/operations.md, “Why isn't it parked”)"}}, nil},
 		{nameResume, Histogram, "s", "Duration of resumes: from the moment that a parked session needs a backend connection until it can use one.",
 			[]Attribute{{"outcome", "`ok`, or the reason for which the session was ended"}, {"source", "`pool` (a warm connection was used), `login` (a new connection was made), `none` (no connection was available)"}, {"wake", "what needed the connection: a command of the client (its name, as in `imapproxy_commands_total`), `DONE` (the mailbox couldn't be looked at without it), `lost_watch` (changes can't be noticed any more), `off` (parking was switched off), `doubt` (another client's login with the password that this session holds was refused), `lost` (the backend connection of an attached session was lost)"}}, seconds},
+		{nameSavedConnections, Gauge, "{connection}", "The bill: connections to backends, and as many of their processes, that parking saves now: sessions that have logged in, less connections of sessions and watches and warm ones (docs/operations.md, What parking saves).",
+			nil, nil},
+		{nameSavedMemory, Gauge, "By", "The bill: memory of backends that parking saves now: imapproxy_park_saved_connections times park.backend_process_memory. Absent if that is 0.",
+			nil, nil},
+		{nameSavedLogins, Gauge, "{login}", "The bill: logins of clients that succeeded, less logins at backends that succeeded, since the start. It falls where parking costs logins.",
+			nil, nil},
 		{nameParkMailboxes, Gauge, "{mailbox}", "Mailboxes with parked sessions, by how the proxy learns of changes in them.",
 			[]Attribute{{"watch", "`push` (events that the backend posts; no connection), `notify` (one connection for each user), `idle` (one connection for each user and mailbox), `poll` (a look now and then)"}}, nil},
 		{nameParkWatches, Counter, "{watch}", "Changes in the state of watches. A watch tells the proxy about changes in a mailbox.",

@@ -30,11 +30,11 @@ func (t *Telemetry) startLog(o Options) error {
 		w = t.logLines
 	}
 	options := &slog.HandlerOptions{Level: o.LogLevel, ReplaceAttr: redactAttr}
+	var lines slog.Handler = slog.NewTextHandler(w, options)
 	if o.LogFormat == "json" {
-		t.Log = slog.New(slog.NewJSONHandler(w, options))
-	} else {
-		t.Log = slog.New(slog.NewTextHandler(w, options))
+		lines = slog.NewJSONHandler(w, options)
 	}
+	t.Log = slog.New(&keeper{Handler: lines, to: &t.kept})
 	return nil
 }
 

@@ -14,6 +14,7 @@ func (b *builder) observeProcess(m *metrics) {
 	configInfo, configTime := b.gauge(nameConfigInfo), b.floatGauge(nameConfigTime)
 	end, answer := b.floatGauge(nameCertificateEnd), b.floatGauge(nameConsulAnswer)
 	used, limit := b.gauge(nameResourceUsed), b.gauge(nameResourceLimit)
+	connections, memory, logins := b.gauge(nameSavedConnections), b.gauge(nameSavedMemory), b.gauge(nameSavedLogins)
 	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		f := m.process.Load()
 		if f == nil || *f == nil {
@@ -41,8 +42,13 @@ func (b *builder) observeProcess(m *metrics) {
 				o.ObserveInt64(limit, r.Limit, of)
 			}
 		}
+		o.ObserveInt64(connections, s.Saved.Connections)
+		o.ObserveInt64(logins, s.Saved.Logins)
+		if s.Saved.Memory != nil {
+			o.ObserveInt64(memory, *s.Saved.Memory)
+		}
 		return nil
-	}, reloadTime, reloadOK, configInfo, configTime, end, answer, used, limit)
+	}, reloadTime, reloadOK, configInfo, configTime, end, answer, used, limit, connections, memory, logins)
 	b.fail(err)
 }
 

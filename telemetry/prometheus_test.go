@@ -84,7 +84,8 @@ func recordEverything(tel *Telemetry) {
 	tel.SetProcessGauges(func() ProcessStats {
 		return ProcessStats{ConfigDigest: "abc", ConfigRead: time.UnixMilli(1500), Reloaded: time.Unix(7, 0), ReloadOK: true, ConsulAnswered: time.Unix(8, 0),
 			Certificates: []CertificateEnd{{Of: "imaps", End: time.Unix(9, 0)}},
-			Resources:    []Resource{{Name: "descriptors", Used: 10, Limit: 1024}, {Name: "memory", Used: 11}}}
+			Resources:    []Resource{{Name: "descriptors", Used: 10, Limit: 1024}, {Name: "memory", Used: 11}},
+			Saved:        Saved{Connections: 90, Memory: new(int64(91)), Logins: 92}}
 	})
 	tel.SetParkingGauges(func() ParkingStats {
 		return ParkingStats{Mailboxes: map[string]int64{"idle": 4, "push": 9}, Hints: map[string]int64{"push": 11, "sweep": 2},

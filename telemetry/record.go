@@ -88,6 +88,11 @@ func (t *Telemetry) TLSHandshake(session, outcome string, start, end time.Time) 
 // one is recorded as "OTHER". source is the credential source that decided, "" if none did; outcome is "ok"
 // or a constant that says what went wrong.
 func (t *Telemetry) Login(mechanism, source, outcome string, d time.Duration) {
+	if outcome == "ok" {
+		t.tally.logins.Add(1)
+	} else {
+		t.tally.failed.Add(1)
+	}
 	if t.metrics == nil {
 		return
 	}
@@ -152,6 +157,9 @@ func (t *Telemetry) BackendDial(backend, outcome string, d time.Duration) {
 func (t *Telemetry) BackendLogin(backend, outcome string, d time.Duration) {
 	if outcome == "ok" || outcome == "timeout" {
 		t.recent.at(backend).slot(t.now()).answered(d)
+	}
+	if outcome == "ok" {
+		t.tally.backend.Add(1)
 	}
 	if t.metrics == nil {
 		return

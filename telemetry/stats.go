@@ -73,6 +73,14 @@ type ProcessStats struct {
 	ConsulAnswered time.Time
 	Certificates   []CertificateEnd
 	Resources      []Resource
+	Saved          Saved
+}
+
+// Saved is what parking saves at backends.
+type Saved struct {
+	Connections int64
+	Memory      *int64 // bytes; nil: the memory of a backend's process isn't known
+	Logins      int64  // since the start
 }
 
 // CertificateEnd says when a certificate expires.

@@ -77,6 +77,8 @@ type Telemetry struct {
 	own     *ownCounts
 	scarce  scarcity // the process's own shortages
 	recent  recent   // what happened at each backend
+	kept    kept     // what the admin page shows of the past
+	tally   tally
 
 	ratio atomic.Uint64 // math.Float64bits of the share of traces kept
 	slow  atomic.Int64  // time.Duration; negative is never

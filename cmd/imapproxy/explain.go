@@ -27,7 +27,7 @@ func (c explainCommand) Run(env environment) error {
 			fmt.Fprintln(env.stdout)
 		}
 		rows := [][]string{{"means", r.What}}
-		if bye := strings.TrimSpace(session.Reason(r.Name).Bye()); bye != "" && r.Kind == whyEnded {
+		if bye := strings.TrimSpace(session.Reason(r.Name).Bye()); bye != "" && r.Kind == docs.WhyEnded {
 			rows = append(rows, []string{"the client is told", bye})
 		} else if r.Bye != "" {
 			rows = append(rows, []string{"the client is told", "BYE: " + r.Bye})
@@ -42,9 +42,6 @@ func (c explainCommand) Run(env environment) error {
 	return nil
 }
 
-// whyEnded is the section of docs/operations.md whose reasons are those of ended sessions.
-const whyEnded = "Why sessions end"
-
 // explained returns the reasons with a name or, if there is none, those whose BYE has the words.
 func explained(what string) (found []docs.Reason) {
 	all := docs.Reasons()
@@ -58,7 +55,7 @@ func explained(what string) (found []docs.Reason) {
 	}
 	words := strings.ToLower(strings.TrimSpace(what))
 	for _, r := range all {
-		if r.Kind == whyEnded && words != "" && strings.Contains(strings.ToLower(session.Reason(r.Name).Bye()), words) {
+		if r.Kind == docs.WhyEnded && words != "" && strings.Contains(strings.ToLower(session.Reason(r.Name).Bye()), words) {
 			found = append(found, r)
 		}
 	}

@@ -33,6 +33,11 @@ type commandLine struct {
 	Status     statusCommand     `cmd:"" help:"Show the state of a running proxy."`
 	Backends   backendsCommand   `cmd:"" help:"The backends of a running proxy: state, users, sessions."`
 	Sessions   sessionsCommand   `cmd:"" help:"The sessions of a running proxy."`
+	Bill       billCommand       `cmd:"" help:"What parking saves: connections and processes of backends, memory, logins; now, this hour, this day."`
+	Events     eventsCommand     `cmd:"" help:"What has changed: backends, reloads with old and new values, certificates, what operators did."`
+	Ended      endedCommand      `cmd:"" help:"The last 1,000 sessions that have ended, and why."`
+	Failing    failingCommand    `cmd:"" help:"Who has failed to log in within 15 minutes: addresses, networks, users."`
+	Slow       slowCommand       `cmd:"" help:"The last slow commands, and where their time went."`
 	Proxies    proxiesCommand    `cmd:"" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
 	User       userCommand       `cmd:"" help:"Where a user is and why: sessions on all proxies, pin, placement, last failures."`
 	Config     configCommand     `cmd:"" help:"The settings of a running proxy, without secrets, and whether they are those of its file."`

@@ -4,7 +4,7 @@
 // package proxy/park/events. docs/admin.md is its manual. The types in types.go are its answers;
 // Client, which the command line uses, reads them.
 //
-// Imports internal/fair, internal/peers, proxy, routing and telemetry. Imported by
+// Imports docs, internal/fair, internal/peers, proxy, routing and telemetry. Imported by
 // cmd/imapproxy and internal/app.
 package admin
 

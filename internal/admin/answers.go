@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"imapproxy/proxy"
@@ -140,11 +143,11 @@ func (s *Server) backends(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
-	q, ok := parameters(w, r, "user", "backend", "limit", "after")
+	q, ok := parameters(w, r, "id", "user", "backend", "client", "attachment", "not_parked", "active", "sort", "limit", "after")
 	if !ok {
 		return
 	}
-	f := proxy.Filter{User: q.Get("user"), Backend: q.Get("backend"), After: q.Get("after"), Limit: defaultPage}
+	f := proxy.Filter{ID: q.Get("id"), User: q.Get("user"), Backend: q.Get("backend"), After: q.Get("after"), Limit: defaultPage}
 	if text := q.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > proxy.MaxPage {
@@ -152,6 +155,10 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		f.Limit = n
+	}
+	if what := choose(&f, q, s.opts.Now()); what != "" {
+		fail(w, http.StatusBadRequest, CodeBadRequest, what)
+		return
 	}
 	found, next := s.opts.Proxy.Sessions(f)
 	out := Sessions{Sessions: make([]Session, 0, len(found)), Reasons: map[string]string{}, Next: next, Leaving: s.leaving()}
@@ -166,6 +173,35 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 		out.Sessions = append(out.Sessions, session(i))
 	}
 	reply(w, http.StatusOK, out)
+}
+
+// choose reads the further parameters of a query for sessions. It returns what is wrong with them.
+func choose(f *proxy.Filter, q url.Values, now time.Time) string {
+	f.Attachment, f.NotParked, f.Sort = q.Get("attachment"), q.Get("not_parked"), q.Get("sort")
+	if text := q.Get("client"); text != "" {
+		var err error
+		if f.Client, err = netip.ParsePrefix(text); err != nil {
+			address, err := netip.ParseAddr(text)
+			if err != nil {
+				return "client: want an address or a network, such as 192.0.2.7 or 192.0.2.0/24"
+			}
+			f.Client = netip.PrefixFrom(address.Unmap().WithZone(""), address.Unmap().BitLen())
+		}
+	}
+	if text := q.Get("active"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil || d <= 0 {
+			return "active: want a duration, such as 10s"
+		}
+		f.Active = now.Add(-d)
+	}
+	if f.Sort != "" && !slices.Contains(proxy.Orders(), f.Sort) {
+		return "sort: want one of " + strings.Join(proxy.Orders(), ", ")
+	}
+	if f.Sort != "" && f.After != "" {
+		return "with sort there is no next page: leave after out"
+	}
+	return ""
 }
 
 // leaving returns the older processes of this proxy.

@@ -49,14 +49,17 @@ func (c *Client) Backends(ctx context.Context) (Backends, error) {
 // SessionsQuery chooses sessions; the zero value is the first page of all.
 type SessionsQuery struct {
 	User, Backend string
-	Limit         int    // 0: the server's default, 100; at most 1000
-	After         string // Sessions.Next of the page before
+	// Client is an address or a network; Active a duration within which a session has read or written. Sort chooses the first of an order.
+	Client, Attachment, NotParked, Active, Sort string
+	Limit                                       int    // 0: the server's default, 100; at most 1000
+	After                                       string // Sessions.Next of the page before
 }
 
 // values are the query's parameters.
 func (q SessionsQuery) values() url.Values {
 	v := url.Values{}
-	for name, value := range map[string]string{"user": q.User, "backend": q.Backend, "after": q.After} {
+	for name, value := range map[string]string{"user": q.User, "backend": q.Backend, "after": q.After,
+		"client": q.Client, "attachment": q.Attachment, "not_parked": q.NotParked, "active": q.Active, "sort": q.Sort} {
 		if value != "" {
 			v.Set(name, value)
 		}

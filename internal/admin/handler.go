@@ -33,9 +33,13 @@ func (s *Server) routes() map[string]route {
 		"/v1/kick":     {serve: s.kick, post: true},
 		"/v1/flush":    {serve: s.flush, post: true},
 	}
+	for _, script := range []string{"tiles", "lists", "verbs"} {
+		r["/"+script+".js"] = route{serve: s.file(script+".js", "text/javascript; charset=utf-8"), open: true}
+	}
 	for _, icon := range []string{"well", "warning", "critical", "unknown"} {
 		r["/"+icon+".svg"] = route{serve: s.file(icon+".svg", "image/svg+xml"), open: true}
 	}
+	s.pastRoutes(r)
 	if s.opts.Config != nil {
 		r[configPath] = route{serve: s.config}
 	}

@@ -68,6 +68,8 @@ type Options struct {
 	Kick func(context.Context, proxy.Kick) proxy.Kicked
 	// Mover moves users; nil: the proxies don't agree with each other, and the verbs are refused.
 	Mover Mover
+	// Past is what the proxy remembers; nil: there are no /v1/history, /v1/changes, /v1/ended, /v1/failing and /v1/slow.
+	Past Past
 	// Pauser pauses backends; nil: the verbs are refused.
 	Pauser Pauser
 	Log    *slog.Logger     // nil: nothing is logged
@@ -88,6 +90,16 @@ type Server struct {
 type Proxy interface {
 	Status() proxy.Status
 	Sessions(proxy.Filter) (page []proxy.SessionInfo, next string)
+}
+
+// Past is what the proxy remembers.
+type Past interface {
+	// History returns the samples that were taken after a time, and the bill.
+	History(after time.Time) History
+	Events() []telemetry.Line
+	Ended() []telemetry.Line
+	FailedLogins() []telemetry.FailedLogin
+	SlowCommands() []telemetry.SlowCommand
 }
 
 // Router has the methods of routing.Router that the API uses.

@@ -35,6 +35,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 		o.Agreement, o.Remove, o.Mover = g.status, a.removeProxy, mover{a}
 	}
 	o.Config, o.Problems = a.config, a.problems
+	o.Past = past{a}
 	o.Pauser, o.Shortages, o.Leaving = pauser{a}, a.shortages, a.beside.leavingProcesses
 	o.Capabilities = a.server.Capabilities
 	o.Room = func(backend string) (connections, bound int) {

@@ -30,5 +30,6 @@ func (a *App) beginBehind() {
 	a.cluster.begin(a.cfg, a.tel)
 	a.watch()
 	a.pausing = task.Start(a.keepPauses)
+	a.recording = task.Start(a.keepHistory)
 	a.agreement.begin(a.router)
 }

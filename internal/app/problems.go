@@ -38,6 +38,7 @@ func (a *App) processGauges() telemetry.ProcessStats {
 		{Name: "memory", Used: s.Memory.Used, Limit: s.Memory.Limit},
 		{Name: "sessions", Used: s.Sessions.Used, Limit: s.Sessions.Limit},
 	}}
+	stats.Saved = a.savedNow()
 	if r := a.lastReload.Load(); r != nil {
 		stats.Reloaded, stats.ReloadOK = r.Time, r.OK
 	}

@@ -127,6 +127,9 @@ func TestTheMetricsShowWhatTheProcessWasGiven(t *testing.T) {
 	text += `limits {
   connections = 100
 }
+park {
+  backend_process_memory = "4MiB"
+}
 `
 	path := file(t, text)
 	a := open(t, Options{File: path})
@@ -149,6 +152,15 @@ func TestTheMetricsShowWhatTheProcessWasGiven(t *testing.T) {
 	scope := func(name, labels string) string { return name + "{" + labels }
 	if got := value(scope("imapproxy_certificate_end_seconds", `of="imaps"`)); got != float64(leaf.NotAfter.Unix()) {
 		t.Errorf("the certificate ends at %v, the metric says %f", leaf.NotAfter, got)
+	}
+	// Without a session nothing is saved; the memory is shown since it is known.
+	for _, saved := range []string{"connections", "memory_bytes", "logins"} {
+		if got := value("imapproxy_park_saved_" + saved); got != 0 {
+			t.Errorf("saved %s: %f", saved, got)
+		}
+	}
+	if got := (past{a}).History(time.Time{}).Bill.BackendProcessMemory; got != 4<<20 {
+		t.Errorf("the bill goes by %d bytes for a process", got)
 	}
 	digest := a.current.Load().digest
 	if got := value(scope("imapproxy_config_info", `digest="`+digest+`"`)); got != 1 {

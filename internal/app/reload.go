@@ -85,8 +85,9 @@ func (a *App) tellReload(changes []config.Change, err error) {
 		a.notify("", fmt.Sprintf("serving with the old settings; the reload of %s failed: %s", outcome.Time.Format(time.TimeOnly), outcome.Error))
 		return
 	}
-	done, left := []string{}, []string{}
+	done, left, values := []string{}, []string{}, []string{}
 	for _, c := range changes {
+		values = append(values, c.Values())
 		if c.NeedsRestart {
 			left = append(left, c.Path)
 		} else {
@@ -98,7 +99,7 @@ func (a *App) tellReload(changes []config.Change, err error) {
 	if len(left) > 0 {
 		log.Warn("these changes need a restart, until then the old settings stay", "settings", left)
 	}
-	log.Info("reloaded", "config", path, "changed", done)
+	log.Info("reloaded", "config", path, "changed", done, "values", values)
 	a.notify(daemon.SdNotifyReady, "serving, reloaded at "+outcome.Time.Format(time.TimeOnly))
 }
 

@@ -77,7 +77,7 @@ func (a *App) begin(ctx context.Context) error {
 // clients are sent here.
 func (a *App) finish() error {
 	err := errors.Join(a.registration.Stop(), a.endLeaving())
-	err = errors.Join(err, a.unbind(), a.serving.Stop(), a.pausing.Stop())
+	err = errors.Join(err, a.unbind(), a.serving.Stop(), a.pausing.Stop(), a.recording.Stop())
 	a.parking.end()
 	err = errors.Join(err, a.endAgreement())
 	return errors.Join(err, a.listening.Stop(), a.answered.Stop(), a.answering.Stop(), a.cluster.end(), a.watching.Stop())

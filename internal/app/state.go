@@ -58,6 +58,7 @@ type App struct {
 	stop    func()          // ends Run
 
 	pauseNews chan struct{} // pauses of backends have changed
+	history   history       // of the last hour and day
 
 	lastReload atomic.Pointer[admin.Reload] // nil: there was none
 	asked      *discovery.RegisterOptions   // the entry in Consul with which alone has asked; nil: there is none
@@ -78,6 +79,7 @@ type App struct {
 
 	watching     *task.Task // source.Run
 	pausing      *task.Task // keepPauses
+	recording    *task.Task // keepHistory
 	registration *task.Task // nil where it is off
 	serving      *task.Task // server.Serve
 	answering    *task.Task // admin.Serve

@@ -52,7 +52,7 @@ var arrows = map[string][]string{
 	"routing/discovery": {"routing", "telemetry"},
 	"routing/pair":      {},
 	"telemetry":         {"proxy/wire"},
-	"internal/admin":    {"proxy", "routing", "telemetry", "internal/fair", "internal/peers"},
+	"internal/admin":    {"docs", "proxy", "routing", "telemetry", "internal/fair", "internal/peers"},
 	"internal/peers":    {"proxy/park", "telemetry"},
 	"internal/app": {
 		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/events", "proxy/park/view", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry",

@@ -269,7 +269,9 @@ type Park struct {
 	MaxDiffMessages    int           `hcl:"max_diff_messages" default:"10000" min:"1" max:"1000000" reload:"restart"`
 	ResumeConcurrency  int           `hcl:"resume_concurrency" default:"32" min:"1" max:"10000"`
 	ResumeRate         int           `hcl:"resume_rate" default:"0" min:"0" max:"100000"`
-	Events             Events        `hcl:"events,block"`
+	// BackendProcessMemory is the memory of a backend's process for one connection, for the bill; 0: not known.
+	BackendProcessMemory Size   `hcl:"backend_process_memory" default:"0B" max:"1TiB"`
+	Events               Events `hcl:"events,block"`
 }
 
 // Events says where backends post what happens in mailboxes; without a TokenFile

@@ -193,16 +193,16 @@ auth "backend" {}
 register {}
 `)
 	want := []Change{
-		{"admin.address", true},
-		{"limits.per_ip", false},
-		{"listener.local.address", true},
-		{"listener.local.cleartext_from", true},
-		{"listener.second", true},
-		{"register", false},
-		{"routing.pin_grace", false},
+		{"admin.address", true, `"127.0.0.1:8143"`, `""`},
+		{"limits.per_ip", false, "0", "3"},
+		{"listener.local.address", true, `"127.0.0.1:1143"`, `"127.0.0.1:1144"`},
+		{"listener.local.cleartext_from", true, `["127.0.0.1/32"]`, `["10.0.0.0/8"]`},
+		{"listener.second", true, "", ""},
+		{"register", false, "", ""},
+		{"routing.pin_grace", false, `"15m"`, `"1m"`},
 	}
 	if got := Diff(before, after); !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v\nwant %v", got, want)
+		t.Errorf("got %#v\nwant %#v", got, want)
 	}
 
 	// A reload does the others, and what is left afterwards is what needs the restart.
@@ -217,6 +217,36 @@ register {}
 	}
 	if after.Listeners[0].Address != "127.0.0.1:1144" {
 		t.Error("Reloaded has changed what it was given")
+	}
+}
+
+// A reload's log line and the events on the page have the values, and so may have no secret.
+func TestAChangeHasNoSecret(t *testing.T) {
+	before, after := Default(), Default()
+	before.Telemetry.Traces.Endpoint, after.Telemetry.Traces.Endpoint = "http://collector:4318", "http://user:hidden1@collector:4318"
+	after.Telemetry.Traces.Headers = map[string]string{"Authorization": "hidden2"}
+	after.Park.BackendProcessMemory = 3 << 20
+	text := ""
+	for _, c := range Diff(before, after) {
+		text += c.Values() + "\n"
+	}
+	if strings.Contains(text, "hidden") || !strings.Contains(text, `park.backend_process_memory: "0B" → "3MiB"`) || !strings.Contains(text, redacted) {
+		t.Error(text)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{"0B": 0, "1.5 MB": 1500000, "4MiB": 4 << 20, "12kB": 12000, "3GiB": 3 << 30, "7B": 7} {
+		if got, err := parseSize(text); err != nil || got != want {
+			t.Errorf("%s: %d, %v", text, got, err)
+		} else if again, err := parseSize(got.String()); err != nil || again != got {
+			t.Errorf("%s is written %s", text, got)
+		}
+	}
+	for _, text := range []string{"", "4", "MB", "-1MB", "NaNMB", "4 megabytes", "1e30TiB"} {
+		if got, err := parseSize(text); err == nil {
+			t.Errorf("%q is taken for %d", text, got)
+		}
 	}
 }
 

@@ -5,13 +5,29 @@ import (
 	"reflect"
 	"slices"
 	"sort"
+
+	"github.com/hashicorp/hcl/v2/hclwrite"
 )
 
-// Change is one setting that differs between two configurations. It has no
-// values, since some of them are secret.
+// Change is one setting that differs between two configurations.
 type Change struct {
 	Path         string // listener.imaps.cleartext_from
 	NeedsRestart bool   // a reload can't apply it; the old value stays until a restart
+	// Old and New are the values as in a Text, where secrets are redacted. Both are "" for a whole block.
+	Old, New string
+}
+
+// Values says the change with its values: path: old → new. A block without a value of its own is only named.
+func (c Change) Values() string {
+	if c.Old == "" && c.New == "" {
+		return c.Path
+	}
+	return c.Path + ": " + c.Old + " → " + c.New
+}
+
+// written returns a setting's value as it stands in a Text.
+func written(f schemaField, v reflect.Value) string {
+	return string(hclwrite.TokensForValue(public(f, v)).Bytes())
 }
 
 // Diff lists what differs between two configurations, ordered by path. Files that
@@ -35,13 +51,13 @@ func diffStruct(path string, a, b reflect.Value, restart bool, changes *[]Change
 		switch {
 		case f.kind == kindAttr:
 			if !reflect.DeepEqual(x.Interface(), y.Interface()) {
-				*changes = append(*changes, Change{here, restart})
+				*changes = append(*changes, Change{here, restart, written(f, x), written(f, y)})
 			}
 		case x.Kind() == reflect.Struct:
 			diffStruct(here, x, y, restart, changes)
 		case x.Kind() == reflect.Pointer:
 			if x.IsNil() != y.IsNil() {
-				*changes = append(*changes, Change{here, restart || f.restartsInside()})
+				*changes = append(*changes, Change{here, restart || f.restartsInside(), "", ""})
 			} else if !x.IsNil() {
 				diffStruct(here, x.Elem(), y.Elem(), restart, changes)
 			}
@@ -57,7 +73,7 @@ func diffBlocks(path string, f schemaField, a, b reflect.Value, restart bool, ch
 	label, named := labelOf(f.Type.Elem())
 	if !named {
 		if !reflect.DeepEqual(a.Interface(), b.Interface()) {
-			*changes = append(*changes, Change{path, restart || f.restartsInside()})
+			*changes = append(*changes, Change{path, restart || f.restartsInside(), "", ""})
 		}
 		return
 	}
@@ -73,12 +89,12 @@ func diffBlocks(path string, f schemaField, a, b reflect.Value, restart bool, ch
 		if y, ok := after[name]; ok {
 			*changes = append(*changes, diffNamed(join(path, name), x, y, restart)...)
 		} else {
-			*changes = append(*changes, Change{join(path, name), restart || f.restartsInside()})
+			*changes = append(*changes, Change{join(path, name), restart || f.restartsInside(), "", ""})
 		}
 	}
 	for name := range after {
 		if _, ok := before[name]; !ok {
-			*changes = append(*changes, Change{join(path, name), restart || f.restartsInside()})
+			*changes = append(*changes, Change{join(path, name), restart || f.restartsInside(), "", ""})
 		}
 	}
 }

@@ -60,7 +60,7 @@ func settingNamed(name string) (found schemaField, ok bool) {
 // textual reports whether values of a type stand in quotes.
 func textual(t reflect.Type) bool {
 	switch reflect.New(t).Elem().Interface().(type) {
-	case string, time.Duration, Percent, []string, []netip.Prefix:
+	case string, time.Duration, Percent, Size, []string, []netip.Prefix:
 		return true
 	}
 	return false

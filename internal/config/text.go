@@ -108,6 +108,8 @@ func public(f schemaField, v reflect.Value) cty.Value {
 		return cty.StringVal(value)
 	case time.Duration:
 		return cty.StringVal(duration(value))
+	case Size:
+		return cty.StringVal(value.String())
 	case Percent:
 		return cty.StringVal(value.String())
 	case bool:

@@ -104,7 +104,7 @@ func (d *decoder) bare(path string, f schemaField, attr *hclsyntax.Attribute) {
 // a number or true and false doesn't.
 func setValue(field reflect.Value, value cty.Value) error {
 	switch field.Interface().(type) {
-	case string, time.Duration, Percent:
+	case string, time.Duration, Percent, Size:
 		if value.Type() != cty.String {
 			return fmt.Errorf("%s isn't text in quotes", shown(value))
 		}
@@ -206,6 +206,12 @@ func setText(field reflect.Value, text string) error {
 			return fmt.Errorf("%q isn't a share between 0%% and 100%%", text)
 		}
 		field.SetFloat(share / 100)
+	case Size:
+		n, err := parseSize(text)
+		if err != nil {
+			return err
+		}
+		field.SetInt(int64(n))
 	case bool:
 		field.SetBool(text == "true")
 	case int:
@@ -373,6 +379,8 @@ func example(f schemaField) string {
 		return fmt.Sprintf("write a number and its unit (ms, s, m, h), for example %s = %q", f.name, text)
 	case Percent:
 		return fmt.Sprintf("write it with its sign, for example %s = %q", f.name, text)
+	case Size:
+		return fmt.Sprintf("write a number and its unit (kB, MB, GB, or KiB, MiB, GiB), for example %s = \"4MiB\"", f.name)
 	case bool:
 		return fmt.Sprintf("write %s = true or %s = false", f.name, f.name)
 	case int:

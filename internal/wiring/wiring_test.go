@@ -123,6 +123,7 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"route.sieve_port",                  // likewise
 		"register.allow_others",             // internal/app: alone
 		"park.enabled",                      // internal/app: TestParkingIsSwitchedOffAndOnByAReload
+		"park.backend_process_memory",       // internal/app: TestTheMetricsShowWhatTheProcessWasGiven
 		"park.events.address",               // internal/app: TestPushEventsReachTheHub
 		"park.events.token_file",            // internal/app: likewise
 		"shutdown.handover",                 // internal/app: e2e TestUpgradeEndsTheOldProcessInTime
@@ -185,6 +186,8 @@ func other(path string, v reflect.Value) reflect.Value {
 		return reflect.ValueOf(int(v.Int()) + 7)
 	case time.Duration:
 		return reflect.ValueOf(time.Duration(v.Int()) + 7*time.Second)
+	case config.Size:
+		return reflect.ValueOf(config.Size(v.Int()) + 7)
 	case config.Percent:
 		return reflect.ValueOf(config.Percent(0.77))
 	case []string:

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -11,10 +12,52 @@ import (
 
 // Filter chooses sessions.
 type Filter struct {
+	ID      string // of one session; "" is all
 	User    string // canonical name; "" is all
 	Backend string // id or name of the backend; "" is all
-	After   string // id of the last session of the previous page
-	Limit   int    // at most; 0 or more than MaxPage is MaxPage
+	// Client is the network of the client's address; the zero value is all.
+	Client     netip.Prefix
+	Attachment string    // "" is all
+	NotParked  string    // what keeps it from being parked; "" is all
+	Active     time.Time // those that have read or written since then; the zero value is all
+	After      string    // id of the last session of the previous page
+	Limit      int       // at most; 0 or more than MaxPage is MaxPage
+	// Sort is one of Orders, by which the first are returned; there is no next page then. "": by id.
+	Sort string
+}
+
+// Orders returns the values of Filter.Sort: the oldest, the quietest, those with the most commands or bytes come first.
+func Orders() []string { return []string{"age", "quiet", "commands", "bytes_in", "bytes_out"} }
+
+// order returns what a session is sorted by, the least first.
+func (s *Session) order(by string) int64 {
+	switch by {
+	case "age":
+		return s.started.UnixNano()
+	case "quiet":
+		return s.lastSeen.Load()
+	case "commands":
+		return -s.commands.Load()
+	case "bytes_in":
+		return -s.bytesIn.Load()
+	case "bytes_out":
+		return -s.bytesOut.Load()
+	}
+	return 0
+}
+
+// matches says whether the filter chooses a session, but for its id.
+func (f *Filter) matches(s *Session, ids []string) bool {
+	user, backend := "", ""
+	if s.loggedIn.Load() {
+		user, backend = s.user, s.picked().Backend.ID
+	}
+	attachment := Attachment(s.attachment.Load())
+	return (f.ID == "" || f.ID == s.id) && (f.User == "" || f.User == user) && (f.Backend == "" || slices.Contains(ids, backend)) &&
+		(!f.Client.IsValid() || f.Client.Contains(s.addr.Addr().Unmap().WithZone(""))) &&
+		(f.Attachment == "" || f.Attachment == attachment.String()) &&
+		(f.NotParked == "" || attachment == Attached && f.NotParked == track.Blocker(s.park.blocker.Load()).String()) &&
+		(f.Active.IsZero() || s.lastSeen.Load() >= f.Active.UnixNano())
 }
 
 // MaxPage is how many sessions one page has at most.
@@ -51,16 +94,16 @@ func (r *Registry) Page(f Filter, ids []string) ([]Info, string) {
 	}
 	var found []*Session
 	r.Each(func(s *Session) {
-		user, backend := "", ""
-		if s.loggedIn.Load() {
-			user, backend = s.user, s.picked().Backend.ID
-		}
-		if s.id > f.After && (f.User == "" || f.User == user) && (f.Backend == "" || slices.Contains(ids, backend)) {
+		if s.id > f.After && f.matches(s, ids) {
 			found = append(found, s)
 		}
 	})
-	slices.SortFunc(found, func(a, b *Session) int { return strings.Compare(a.id, b.id) })
 	next := ""
+	if f.Sort != "" {
+		found = first(found, f.Sort, limit)
+	} else {
+		slices.SortFunc(found, func(a, b *Session) int { return strings.Compare(a.id, b.id) })
+	}
 	if len(found) > limit {
 		found = found[:limit]
 		next = found[limit-1].id
@@ -70,6 +113,24 @@ func (r *Registry) Page(f Filter, ids []string) ([]Info, string) {
 		out[i] = s.Info()
 	}
 	return out, next
+}
+
+// first returns the first sessions in an order. What they are sorted by changes meanwhile, so it is read once.
+func first(found []*Session, by string, limit int) []*Session {
+	type at struct {
+		s *Session
+		n int64
+	}
+	all := make([]at, len(found))
+	for i, s := range found {
+		all[i] = at{s, s.order(by)}
+	}
+	slices.SortFunc(all, func(a, b at) int { return cmp.Or(cmp.Compare(a.n, b.n), strings.Compare(a.s.id, b.s.id)) })
+	all = all[:min(len(all), limit)]
+	for i, one := range all {
+		found[i] = one.s
+	}
+	return found[:len(all)]
 }
 
 // Info returns the session as the admin API shows it.

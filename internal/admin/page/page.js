@@ -80,14 +80,14 @@ function rows(id, list, cells) {
   }));
 }
 
-function backendCells(b, pauses) {
+function backendCells(b, pauses, drains) {
   const pause = pauses.find((p) => p.stable_id === b.stable_id);
   const state = document.createElement("span");
   const notes = [b.reason, b.kept && "kept", b.gone && "gone", b.suspect && "suspect",
     pause && "paused until " + new Date(pause.until).toLocaleTimeString() + ", " + pause.connections + " connections left"].filter(Boolean);
   state.append(word(b.state), notes.length ? " (" + notes.join(", ") + ")" : "");
   const error = b.failures ? b.failures + " × " + b.last_error + ", " + ago(b.last_failure) : "";
-  return [b.id, b.address, state, ago(b.since), b.weight, b.tags.join(" "), b.pins, b.sessions, error];
+  return [b.id, b.address, state, ago(b.since), b.weight, b.tags.join(" "), b.pins, b.sessions, error, backendVerbs(b, pauses, drains)];
 }
 
 // attachment is a session's, with why it isn't parked; the words show above it.
@@ -107,8 +107,8 @@ function ratio(status) {
 }
 
 function sessionCells(s, reasons) {
-  return [s.id, s.user, s.backend, s.why, s.client, s.listener + (s.tls ? " (TLS)" : ""), s.state + (s.idle ? " (IDLE)" : ""),
-    attachment(s, reasons), ago(s.started), ago(s.last_activity), s.commands, s.bytes_in, s.bytes_out];
+  return [sessionLink(s.id), s.user, s.backend, s.why, s.client, s.listener + (s.tls ? " (TLS)" : ""), s.state + (s.idle ? " (IDLE)" : ""),
+    attachment(s, reasons), ago(s.started), ago(s.last_activity), s.commands, s.bytes_in, s.bytes_out, sessionVerbs(s)];
 }
 
 function proxyCells(p) {
@@ -193,7 +193,7 @@ async function refresh() {
   showDrains();
   try {
     const query = new URLSearchParams();
-    for (const name of ["user", "backend"]) if ($(name).value) query.set(name, $(name).value);
+    for (const name of ["user", "backend", "client", "attachment", "not_parked", "sort"]) if ($(name).value) query.set(name, $(name).value);
     if (after) query.set("after", after);
     const [status, backends, sessions] = await Promise.all(
       [get("v1/status"), get("v1/backends"), get("v1/sessions?" + query)]);
@@ -209,11 +209,15 @@ async function refresh() {
     $("summary").textContent = status.sessions + " sessions (" + attachments + "). " + ratio(status) + parking + ". Started " + ago(status.started) + ". Listeners: " + listeners +
       ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") +
       (status.discovery.saved ? ", read from disk: there was no live answer since the start." : ".");
-    rows("backends", backends.backends, (b) => backendCells(b, backends.pauses));
+    rows("backends", backends.backends, (b) => backendCells(b, backends.pauses, backends.drains));
     rows("sessions", sessions.sessions, (s) => sessionCells(s, sessions.reasons));
     $("next").hidden = !sessions.next;
     $("next").onclick = () => { after = sessions.next; refresh(); };
     $("first").hidden = !after;
+    await showAccess();
+    await showHistory();
+    await showLists();
+    await showOne();
     $("error").hidden = true;
     $("login").hidden = true;
   } catch (e) {
@@ -230,6 +234,10 @@ $("login").onsubmit = (e) => {
   refresh();
 };
 $("filter").onsubmit = (e) => { e.preventDefault(); after = ""; refresh(); };
+$("move").onsubmit = (e) => {
+  e.preventDefault();
+  verb("move " + $("move-user").value + " to " + $("move-to").value, "v1/move", { user: $("move-user").value, backend: $("move-to").value });
+};
 $("first").onclick = () => { after = ""; refresh(); };
 
 async function loop() {

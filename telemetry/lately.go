@@ -1,0 +1,69 @@
+package telemetry
+
+import (
+	"time"
+
+	"imapproxy/proxy/wire"
+)
+
+// Events returns the last lines of the log about the service as a whole, the latest first: backends, reloads, certificates, what operators did.
+func (t *Telemetry) Events() []Line {
+	t.kept.mu.Lock()
+	defer t.kept.mu.Unlock()
+	return t.kept.events.latest()
+}
+
+// Ended returns the log's lines of the last sessions that have ended, the latest first.
+func (t *Telemetry) Ended() []Line {
+	t.kept.mu.Lock()
+	defer t.kept.mu.Unlock()
+	return t.kept.ended.latest()
+}
+
+// FailedLogins returns the last failed logins, the latest first.
+func (t *Telemetry) FailedLogins() []FailedLogin {
+	t.kept.mu.Lock()
+	defer t.kept.mu.Unlock()
+	return t.kept.failed.latest()
+}
+
+// SlowCommands returns the last slow commands, the latest first.
+func (t *Telemetry) SlowCommands() []SlowCommand {
+	t.kept.mu.Lock()
+	defer t.kept.mu.Unlock()
+	return t.kept.slow.latest()
+}
+
+// Tally returns what was counted since the start.
+func (t *Telemetry) Tally() *Tally {
+	s := &Tally{Logins: t.tally.logins.Load(), FailedLogins: t.tally.failed.Load(), BackendLogins: t.tally.backend.Load()}
+	for part := range t.tally.times {
+		for i := range t.tally.times[part] {
+			s.times[part][i] = t.tally.times[part][i].Load()
+		}
+	}
+	return s
+}
+
+// count adds a command to the tally, and to the slow ones if it is slow. IDLE isn't: it lasts as long as the client wants.
+func (t *Telemetry) count(c *Command) {
+	if c.Verb == wire.Idle {
+		return
+	}
+	took := c.End.Sub(c.Start)
+	forward, wait := c.Forward, c.BackendWait
+	if c.Sent.IsZero() {
+		forward = 0
+	}
+	client := max(took-c.ResumeWait-forward-wait, 0)
+	for part, d := range [partCount]time.Duration{PartAll: took, PartClient: client, PartProxy: forward, PartBackend: wait, PartResume: c.ResumeWait} {
+		t.tally.times[part][tallyCell(d)].Add(1)
+	}
+	if !t.isSlow(took) {
+		return
+	}
+	t.kept.mu.Lock()
+	defer t.kept.mu.Unlock()
+	t.kept.slow.add(SlowCommand{Time: c.End, Session: c.Session, User: c.User, Backend: c.Backend, Verb: c.Verb.String(), Status: c.Status, Took: took,
+		ResumeWait: c.ResumeWait, Forward: forward, BackendWait: wait, ClientWait: client}, KeptSlow)
+}
