@@ -30,19 +30,20 @@ func TestDevParksWhoIdles(t *testing.T) {
 	done := alice.Idle()
 	bob.Login("bob", "bob")
 	bobDone := bob.Idle() // nothing is selected: there is nothing to park
-	await(t, "the parking", func() bool {
-		return strings.Contains(command(t, "sessions", "--admin", api, "--user", "alice").stdout.String(), " parked ")
+	await(t, "the parking, and the end of the warm connection", func() bool {
+		st := parkingStatus(t, api)
+		return st.Attachments["parked"] == 1 && st.Parking != nil && st.Parking.WatchConnections == 1 && st.Parking.WarmConnections == 0
 	})
 	if text := command(t, "sessions", "--admin", api, "--user", "bob").stdout.String(); !strings.Contains(text, "attached (idle_unselected)") ||
 		!strings.Contains(text, "  idle_unselected: in IDLE with no mailbox selected\n") {
 		t.Errorf("sessions:\n%s", text)
 	}
 	st := parkingStatus(t, api)
-	if st.Parking == nil || st.Parking.Mailboxes["idle"] != 1 || st.Parking.WatchConnections != 1 || st.Parking.WarmConnections != 1 || st.BackendConnections != 1 {
+	if st.Parking == nil || st.Parking.Mailboxes["idle"] != 1 || st.Parking.WatchConnections != 1 || st.Parking.WarmConnections != 0 || st.BackendConnections != 1 {
 		t.Errorf("status: %+v %+v", st, st.Parking)
 	}
 	text := command(t, "status", "--admin", api).stdout.String()
-	for _, want := range []string{"2 client sessions : 3 backend connections (0.7 : 1)", "3 (1 of sessions, 1 of watches, 1 warm)", "watched by 1 idle"} {
+	for _, want := range []string{"2 client sessions : 2 backend connections (1.0 : 1)", "2 (1 of sessions, 1 of watches)", "watched by 1 idle"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("status doesn't say %q:\n%s", want, text)
 		}
