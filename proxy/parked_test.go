@@ -104,6 +104,27 @@ func TestParkedSessionsCountInEveryLimit(t *testing.T) {
 	}
 }
 
+// A parked session has no goroutine, and an attached one has.
+func TestAParkedSessionHasNoGoroutine(t *testing.T) {
+	p := newParkingLab(t, labOptions{})
+	clients := make([]*imaptest.Client, 8)
+	for i := range clients {
+		clients[i] = p.idle(fmt.Sprintf("user%d", i))
+	}
+	p.parked(int64(len(clients)))
+	running := func() bool {
+		buf := make([]byte, 8<<20)
+		return strings.Contains(string(buf[:stacks(buf)]), "proxy/session.(*Session).")
+	}
+	eventually(t, "no goroutine of a session", func() bool { return !running() })
+	clients[0].Write("DONE")
+	clients[0].Expect("i OK {*}")
+	clients[0].MustOK("FETCH 1 (FLAGS)") // a client that uses message numbers isn't parked outside IDLE
+	if !running() {
+		t.Error("an attached session has no goroutine: this test looks for a wrong name")
+	}
+}
+
 func TestParkedSessionsAreListed(t *testing.T) {
 	p := newParkingLab(t, labOptions{})
 	p.idle("alice")
