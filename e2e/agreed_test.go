@@ -63,7 +63,13 @@ func newAgreeing(t *testing.T, linger string) *agreeing {
 // addBackend starts a backend, and returns its address.
 func (k *agreeing) addBackend(id string) string {
 	k.several.t.Helper()
-	dove := servers.StartDovecot(k.several.t, servers.DovecotOptions{Name: id, Mail: k.mail})
+	return k.addBackendWith(id, "")
+}
+
+// addBackendWith starts a backend with further configuration, and returns its address.
+func (k *agreeing) addBackendWith(id, extra string) string {
+	k.several.t.Helper()
+	dove := servers.StartDovecot(k.several.t, servers.DovecotOptions{Name: id, Mail: k.mail, Extra: extra})
 	k.doves = append(k.doves, dove)
 	return k.before(id, dove.Addr)
 }

@@ -282,3 +282,55 @@ func TestDrainAndMoveNeedAnAgreement(t *testing.T) {
 		k.refuses(p, "maintenance in Consul", args...)
 	}
 }
+
+// A user is moved to a backend that lacks SORT, which the client of a session was told: the session stays where it is, goes on with SORT, and its
+// user with it, also by another proxy. Once these sessions have ended the user goes where they were moved.
+func TestASessionStaysWhereWhatItWasToldIs(t *testing.T) {
+	t.Parallel()
+	k := newAgreeing(t, "20m")
+	registerBackend(t, k.consul, "d1", k.addBackend("d1"))
+	registerBackend(t, k.consul, "d2", k.addBackendWith("d2", "imap_capability = IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+ AUTH=PLAIN "+
+		"MULTIAPPEND UNSELECT CHILDREN NAMESPACE UIDPLUS LIST-EXTENDED CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN LIST-STATUS MOVE SPECIAL-USE\n"))
+	for range 2 {
+		k.proxies = append(k.proxies, k.start("  move_rate = 1000\n"))
+	}
+	k.agreed()
+	first, second := k.proxies[0], k.proxies[1]
+	sorts := func(c *imaptest.Client) bool { return strings.Contains(c.MustOK("CAPABILITY").String(), " SORT") }
+	user, less := k.usersAt(first, "d1", 1)[0], k.usersAt(first, "d2", 1)[0]
+	for _, p := range k.proxies { // which so learn what d2 can do
+		if sorts(login(t, p, less)) {
+			t.Fatal("d2 has SORT")
+		}
+	}
+	c := login(t, first, user)
+	if !sorts(c) {
+		t.Fatal("d1 has no SORT")
+	}
+
+	k.must(second, "move", user, "d2")
+	k.says(first, []string{"(capabilities)"}, "sessions", "--user", user)
+	c.MustOK("SORT (ARRIVAL) UTF-8 ALL")
+	var other *imaptest.Client
+	second.eventually(t, "where the user is", func() error { // while it is the user's turn to leave, logins wait
+		other = imaptest.Dial(t, second.Plain)
+		if a := other.TryLogin(user, servers.Password); !a.OK() {
+			return fmt.Errorf("%s", a.Tagged)
+		}
+		return nil
+	})
+	if !sorts(other) {
+		t.Error("the other proxy sent the user to another backend")
+	}
+	c.MustOK("SORT (ARRIVAL) UTF-8 ALL")
+	k.isAt(first, user, "d1")
+
+	c.MustOK("LOGOUT")
+	other.MustOK("LOGOUT")
+	k.isAt(first, user, "")
+	c = login(t, first, user)
+	k.isAt(first, user, "d2")
+	if sorts(c) {
+		t.Error("the client is told what d2 can't do")
+	}
+}
