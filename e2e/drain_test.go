@@ -236,8 +236,8 @@ func TestAUserIsMovedByHand(t *testing.T) {
 	a, b := login(t, first, user), login(t, second, user)
 	done := b.Idle()
 	k.refuses(first, "there is no backend", "move", user, "d9")
-	k.refuses(first, "where to", "move", user)
-	k.refuses(first, "where to", "move", user, "d2", "--auto")
+	k.refuses(first, "name a backend, or --auto", "move", user)
+	k.refuses(first, "name a backend, or --auto", "move", user, "d2", "--auto")
 	if out := k.must(second, "move", user, "d2", "--dry-run"); !strings.Contains(out, "would go to d2, from d1") {
 		t.Errorf("a dry run says\n%s", out)
 	}
