@@ -97,6 +97,10 @@ func (l *lab) keep() {
 	if dir == "" || !l.t.Failed() {
 		return
 	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		l.t.Error(err)
+		return
+	}
 	logs := map[string]string{}
 	for _, p := range l.proxies {
 		logs[p.name] = p.log
