@@ -849,6 +849,13 @@ limits {
   # Default: 0, no limit.
   per_user = 0
 
+  # The number of TLS handshakes a minute of one network (IPv4: /24, IPv6: /48) that no login follows. Further connections
+  # are closed before their handshake, which costs about as much as a whole login otherwise. A handshake stops counting when
+  # its client logs in, and networks from which users have logged in lately have ten times as many. The networks in
+  # guess_trusted are exempt: name load balancers there that pass TLS on without the clients' addresses. 0: no limit.
+  # Default: 600.
+  tls_handshakes = 600
+
   # The number of logins at a time at one backend whose password the backend has to check.
   # Further logins wait; networks take turns, and one network has at most a quarter of the
   # places. Networks from which users have logged in lately have as many places of their own.

@@ -222,8 +222,10 @@ func (l *listener) turnAway(ctx context.Context, c *conn.Conn, client netip.Addr
 	ctx, cancel := context.WithTimeout(ctx, refusalIn)
 	defer cancel()
 	defer c.Until(ctx)()
-	if l.opts.TLS == session.TLSImplicit && c.Server(ctx, l.set.Load().tls) != nil {
-		return
+	if l.opts.TLS == session.TLSImplicit {
+		if _, ok := l.srv.env.MayHandshake(l.of, client); !ok || c.Server(ctx, l.set.Load().tls) != nil {
+			return
+		}
 	}
 	if _, err := c.Write([]byte(session.ReasonLimit.Bye())); err != nil || c.CloseWrite() != nil {
 		return

@@ -57,11 +57,12 @@ type Options struct {
 	// RouteFor is how long an answer of Route holds. 0: DefaultRouteFor.
 	RouteFor time.Duration
 
-	Limits    session.Limits
-	Guessing  guessing.Rules  // their Delay is that of Limits.AuthFailureDelay
-	Guard     *guessing.Guard // nil: a new one. Reload doesn't use it
-	Park      session.ParkOptions
-	Telemetry *telemetry.Telemetry // nil: nothing is recorded
+	Limits     session.Limits
+	Handshakes guessing.HandshakeRules
+	Guessing   guessing.Rules  // their Delay is that of Limits.AuthFailureDelay
+	Guard      *guessing.Guard // nil: a new one. Reload doesn't use it
+	Park       session.ParkOptions
+	Telemetry  *telemetry.Telemetry // nil: nothing is recorded
 	// Drain is how long sessions may continue when the server stops.
 	Drain time.Duration
 
@@ -117,7 +118,7 @@ func (o *Options) sessions() *session.Settings {
 	return &session.Settings{
 		Hostname: o.Hostname, Version: o.Version, Names: o.Names, Sources: o.Sources, Recheck: o.Recheck,
 		Dialer: o.Dialer, Login: o.Login, BackendTLS: o.BackendTLS, BackendServerName: o.BackendServerName, BackendSendProxy: o.BackendSendProxy, StallAfter: o.StallAfter,
-		Router: o.Router, Placement: o.Placement, Limits: o.Limits, Guessing: o.Guessing, Park: o.Park,
+		Router: o.Router, Placement: o.Placement, Limits: o.Limits, Guessing: o.Guessing, Handshakes: o.Handshakes, Park: o.Park,
 	}
 }
 

@@ -154,7 +154,7 @@ func Instruments() []Instrument {
 		{nameSessionDuration, Histogram, "s", "Duration of client sessions, from accept to the last byte. Counted when a session ends.",
 			nil, lifetimes},
 		{nameConnectionsRefused, Counter, "{connection}", "Connections and logins that were turned away by a limit or rule.",
-			[]Attribute{{"reason", "`connections`, `per_ip` and `per_user` (the setting of limits), `prelogin` (closed before login to make room for another network's), `descriptors` (the process has no file descriptors left), `accept_error`, `proxy_protocol` (no usable PROXY header), `guesses` (a login, refused because too many of its address or network wait; docs/authentication.md, Guessing)"}}, nil},
+			[]Attribute{{"reason", "`connections`, `per_ip` and `per_user` (the setting of limits), `prelogin` (closed before login to make room for another network's), `descriptors` (the process has no file descriptors left), `accept_error`, `proxy_protocol` (no usable PROXY header), `tls_handshakes` (closed before the handshake: limits.tls_handshakes), `guesses` (a login, refused because too many of its address or network wait; docs/authentication.md, Guessing)"}}, nil},
 		{nameTLSHandshake, Histogram, "s", "Duration of TLS handshakes with clients.",
 			[]Attribute{{"outcome", "`ok`, `failed`, or `timeout` (limits.prelogin_timeout)"}}, seconds},
 

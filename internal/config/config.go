@@ -243,6 +243,7 @@ type Limits struct {
 	Prelogin         int           `hcl:"prelogin_connections" default:"0" min:"0"`
 	PerIP            int           `hcl:"per_ip" default:"0" min:"0"`
 	PerUser          int           `hcl:"per_user" default:"0" min:"0"`
+	TLSHandshakes    int           `hcl:"tls_handshakes" default:"600" min:"0"`
 	UnprovedLogins   int           `hcl:"unproved_logins" default:"32" min:"1" max:"100000"`
 	PreloginTimeout  time.Duration `hcl:"prelogin_timeout" default:"60s" min:"100ms" max:"1h"`
 	IdleTimeout      time.Duration `hcl:"idle_timeout" default:"31m" min:"1s" max:"168h"`

@@ -108,7 +108,8 @@ func Proxy(c *config.Config, own *proxy.Certificate) proxy.Options {
 	return proxy.Options{
 		Hostname: c.Hostname, Listeners: listenerOptions(c, own), Names: Names(c),
 		BackendTLS: c.BackendDefaults.TLS, BackendServerName: c.BackendDefaults.ServerName, BackendSendProxy: c.BackendDefaults.SendProxy, StallAfter: None(c.BackendDefaults.StallAfter),
-		Limits: limits(c), Guessing: guessing.Rules{Longest: c.Limits.GuessDelay, Trusted: c.Limits.GuessTrusted}, Drain: None(c.Shutdown.Drain), Recheck: None(c.Users.Recheck), RouteFor: c.Route.TTL,
+		Limits: limits(c), Guessing: guessing.Rules{Longest: c.Limits.GuessDelay, Trusted: c.Limits.GuessTrusted},
+		Handshakes: guessing.HandshakeRules{PerMinute: c.Limits.TLSHandshakes, Trusted: c.Limits.GuessTrusted}, Drain: None(c.Shutdown.Drain), Recheck: None(c.Users.Recheck), RouteFor: c.Route.TTL,
 	}
 }
 

@@ -47,9 +47,10 @@ type Settings struct {
 	Router    *routing.Router
 	Placement func(ctx context.Context, user string) (backend string, ok bool, err error)
 
-	Limits   Limits
-	Guessing guessing.Rules // their Delay is that of Limits.AuthFailureDelay
-	Park     ParkOptions
+	Limits     Limits
+	Handshakes guessing.HandshakeRules
+	Guessing   guessing.Rules // their Delay is that of Limits.AuthFailureDelay
+	Park       ParkOptions
 }
 
 // TargetOf returns how a backend is reached.

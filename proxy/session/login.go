@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/wire"
 )
 
@@ -139,9 +141,27 @@ func (p *preLogin) agree(sofar []byte) error {
 	return p.say("+ OK\r\n")
 }
 
+// errHandshakes says that a network has begun too many TLS handshakes.
+var errHandshakes = errors.New("too many TLS handshakes of its network without a login")
+
+// MayHandshake counts a TLS handshake of a client, unless there must not be one.
+func (e *Env) MayHandshake(l *Listener, client netip.Addr) (one *guessing.Handshake, ok bool) {
+	one, ok, told := e.Handshakes.Begin(e.Now(), e.Settings().Handshakes, client, e.Places.knows(fair.Network(client)))
+	if told {
+		e.Telemetry.Log.Warn("TLS handshakes refused", "client", client.String(), "listener", l.Name, "error", errHandshakes, "limit", "limits.tls_handshakes")
+	}
+	return one, ok
+}
+
 // handshake starts TLS on the client's connection.
 func (p *preLogin) handshake(ctx context.Context) error {
 	start := p.env.Now()
+	one, ok := p.env.MayHandshake(p.lis, p.peer.Addr())
+	if !ok {
+		p.env.Telemetry.Refused("tls_handshakes")
+		return &endError{reason: ReasonTLS, cause: errHandshakes}
+	}
+	p.shaken = one
 	err := p.client.Server(ctx, p.lis.Settings().TLS)
 	outcome := "ok"
 	if err != nil {

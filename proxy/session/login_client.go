@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"imapproxy/internal/fair"
+	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/wire"
 )
 
@@ -33,20 +34,21 @@ const (
 type preLogin struct {
 	*Session
 	r          *wire.Reader
-	commanded  time.Time      // when the current command was read
-	loginTag   string         // the tag of the login that succeeded
-	ttl        int            // how many more proxies the session may pass (ID x-proxy-ttl); 0: unknown
-	attempts   int            // failed logins
-	bads       int            // invalid commands
-	large      *netip.Prefix  // the network whose slot for a large command the session holds; nil: it holds none
-	direct     netip.AddrPort // the address that the peer has connected to
-	exchanging bool           // the next line is a response of an exchange that may have a token
-	asked      time.Time      // when the last login began
-	sources    uint64         // auth.Version when the last login began
-	place      *fair.Place    // among the clients that haven't logged in
-	evicted    atomic.Bool    // another client has taken the place
-	verified   time.Time      // when the client's certificate was looked at last
-	unverified error          // and why it isn't good
+	commanded  time.Time           // when the current command was read
+	loginTag   string              // the tag of the login that succeeded
+	ttl        int                 // how many more proxies the session may pass (ID x-proxy-ttl); 0: unknown
+	attempts   int                 // failed logins
+	bads       int                 // invalid commands
+	large      *netip.Prefix       // the network whose slot for a large command the session holds; nil: it holds none
+	direct     netip.AddrPort      // the address that the peer has connected to
+	exchanging bool                // the next line is a response of an exchange that may have a token
+	asked      time.Time           // when the last login began
+	sources    uint64              // auth.Version when the last login began
+	place      *fair.Place         // among the clients that haven't logged in
+	evicted    atomic.Bool         // another client has taken the place
+	verified   time.Time           // when the client's certificate was looked at last
+	unverified error               // and why it isn't good
+	shaken     *guessing.Handshake // the TLS handshake, which counts until the login
 }
 
 // say writes a line to the client.

@@ -91,6 +91,7 @@ var errNoMaster = errors.New("a client that logged in with a token, by SCRAM or 
 // succeeded records a successful login.
 func (p *preLogin) succeeded(a attempt) {
 	a.guess.Right(p.env.Now())
+	p.shaken.LoggedIn()
 	p.env.Places.loggedIn(fair.Network(p.addr.Addr()))
 	if p.addr != p.peer {
 		p.env.Places.loggedIn(fair.Network(p.peer.Addr())) // it has a place among those that haven't logged in

@@ -182,13 +182,14 @@ type Env struct {
 	Halves    halves            // lent to long responses
 	Poller    *conn.Poller      // waits for the clients of parked sessions
 
-	Registry     *Registry       // the sessions
-	Places       *Places         // of clients before their login
-	Guard        *guessing.Guard // delays logins that may be guesses
-	Queues       *Queues         // of logins, resumes and large differences
-	Capabilities *Capabilities   // of the backends
-	Probes       Probes          // of the backends
-	Stalls       Stalls          // of the backends
+	Registry     *Registry           // the sessions
+	Places       *Places             // of clients before their login
+	Guard        *guessing.Guard     // delays logins that may be guesses
+	Handshakes   guessing.Handshakes // bounds TLS handshakes
+	Queues       *Queues             // of logins, resumes and large differences
+	Capabilities *Capabilities       // of the backends
+	Probes       Probes              // of the backends
+	Stalls       Stalls              // of the backends
 
 	Draining func() bool       // no further session begins
 	Overdue  func() bool       // this proxy may have lost its backend connections to another one; nil: never
