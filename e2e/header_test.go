@@ -31,6 +31,12 @@ func TestDovecotIsToldTheClientByTheHeader(t *testing.T) {
 	// No address is trusted (Stock), so that ID counts for nothing.
 	d := servers.StartDovecot(t, servers.DovecotOptions{Stock: true, Extra: documentedHeader(t, port) + onlyTLS})
 	p := startProxy(t, proxyOptions{Backends: []backend{{ID: "b1", Address: addr}}, SendProxy: "v2"})
+	p.eventually(t, "up", func() error {
+		if b := p.backendOne(t); b.State != "up" { // a busy machine answers probes late
+			return fmt.Errorf("%+v", b)
+		}
+		return nil
+	})
 
 	c := imaptest.DialWith(t, p.TLS, imaptest.DialOptions{TLS: p.Cert.Client, Source: "127.4.4.4"})
 	c.Login(servers.User(1), servers.Password)
