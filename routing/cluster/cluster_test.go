@@ -431,7 +431,7 @@ func TestConsulHasNoLeader(t *testing.T) {
 func TestConsulIsSlow(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t)
-	to := &httputil.ReverseProxy{Director: func(r *http.Request) { r.URL.Scheme, r.URL.Host = "http", agent.Address() }, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	to := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", agent.Address() }, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		late := time.NewTimer(500 * time.Millisecond)
 		defer late.Stop()
