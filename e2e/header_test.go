@@ -26,7 +26,7 @@ func TestDovecotIsToldTheClientByTheHeader(t *testing.T) {
 	addr, port := servers.FreeAddr(t)
 	onlyTLS := "disable_plaintext_auth = yes\n"
 	if servers.DovecotRelease(t) == "2.4" {
-		onlyTLS = "ssl = required\n" // without it every connection with the header is secured
+		onlyTLS = "auth_allow_cleartext = no\nssl = required\n" // with ssl = yes every connection with the header counts as secured
 	}
 	// No address is trusted (Stock), so that ID counts for nothing.
 	d := servers.StartDovecot(t, servers.DovecotOptions{Stock: true, Extra: documentedHeader(t, port) + onlyTLS})
