@@ -64,7 +64,7 @@ func TestIdleHasNoWaits(t *testing.T) {
 	}
 }
 
-// Port scanners fail a handshake each: their traces would bury the others.
+// Each port scanner fails a handshake: most traces would be of these.
 func TestOnlySlowAndSampledHandshakesLeaveTraces(t *testing.T) {
 	tel, spans, now := tracing(t, 0)
 	tel.TLSHandshake("s1", "failed", now.Now(), now.Now().Add(time.Millisecond))

@@ -20,8 +20,8 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// newExportClient returns an HTTP client for an exporter. It isn't shared with others, so that its connections can be
-// closed at the end; each step is bounded.
+// newExportClient returns an HTTP client for one exporter, so that its connections can be closed at the end. Each step
+// of a request has a time-out. caFile is as in trusted, whose errors it returns.
 func (t *Telemetry) newExportClient(caFile string) (*http.Client, error) {
 	trust, err := trusted(caFile)
 	if err != nil {
@@ -45,7 +45,7 @@ func (t *Telemetry) newExportClient(caFile string) (*http.Client, error) {
 	return c, nil
 }
 
-// trusted returns the TLS settings towards an endpoint: with the authorities in a file, or the system's.
+// trusted returns the TLS settings for an endpoint, with the authorities in a PEM file; "": the system's.
 func trusted(caFile string) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if caFile == "" {

@@ -28,7 +28,7 @@ func everything(t testing.TB) (*Telemetry, *tracetest.InMemoryExporter) {
 	return tel, spans
 }
 
-// fetch is a command as the relay would tell of it: quick and well.
+// fetch is a command as the relay records it: fast and successful.
 func fetch(start time.Time) Command {
 	return Command{
 		Session: "s1", User: "alice", Backend: "b1", Verb: wire.UIDFetch, Status: "OK",

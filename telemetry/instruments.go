@@ -28,7 +28,7 @@ type Instrument struct {
 }
 
 // The names of the instruments, so that a recording method and the table can't
-// drift apart by a typing error.
+// differ by a typing error.
 const (
 	nameBuildInfo          = "imapproxy.build.info"
 	nameReloads            = "imapproxy.reloads"
@@ -115,7 +115,7 @@ func Instruments() []Instrument {
 	// A handshake, dial or command on a healthy network takes milliseconds; a
 	// time-out takes up to a minute. Twelve bounds cover both ends.
 	seconds := []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 20}
-	// Sessions last from a script's second to a desktop client's week.
+	// Sessions last from a second (scripts) to a week (desktop clients).
 	lifetimes := []float64{1, 10, 60, 300, 1800, 7200, 28800, 86400, 604800}
 
 	backend := Attribute{"backend", "the backend's name: its service id in Consul, as ID@NODE where several nodes have it"}

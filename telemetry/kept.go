@@ -99,8 +99,8 @@ const (
 	keptFailure
 )
 
-// eventLines begin the messages of lines about the service as a whole: what has changed, and who has changed it. Lines of sessions
-// have a session and are no events.
+// eventLines returns the beginnings of messages about the service as a whole: changes, and the operators who made them. A line with
+// a session isn't an event.
 func eventLines() []string {
 	return []string{
 		"a new process", "a value in consul", "admin: ", "all backend connections", "another process", "another proxy", "backend ", "certificate", "Consul ", "consul ",
@@ -109,7 +109,7 @@ func eventLines() []string {
 	}
 }
 
-// noEvents begin messages that callers without a token can cause as often as they like.
+// noEvents returns the beginnings of messages that callers without a token can cause at any rate.
 func noEvents() []string { return []string{"admin: wrong token", "admin: requests cut off"} }
 
 // keeps says as what a line is kept.

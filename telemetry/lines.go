@@ -96,7 +96,7 @@ func (q *lineQueue) shutdown(ctx context.Context) error {
 }
 
 // sink writes the log's lines to the current file, or to w if there is none, and counts the lines that can't
-// be written: a full disk must not stay unnoticed. Write is called by one goroutine at a time.
+// be written, so that operators notice a full disk. Write is called by one goroutine at a time.
 type sink struct {
 	w    io.Writer
 	file atomic.Pointer[os.File] // nil: w

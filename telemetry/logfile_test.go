@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// lostLines is what the metric says, by reason.
+// lostLines returns the metric's value for a reason.
 func lostLines(t *testing.T, tel *Telemetry, reason string) string {
 	t.Helper()
 	w := httptest.NewRecorder()

@@ -41,7 +41,7 @@ type metrics struct {
 	poolAsked          metric.Int64Counter
 	poolClosed         metric.Int64Counter
 
-	// The hot ones: see hot.go.
+	// The instruments of hot.go, which each command or read changes.
 	commandDuration    metric.Float64Histogram
 	commandBackendWait metric.Float64Histogram
 	commandResumeWait  metric.Float64Histogram

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Who writes an alert from the manual must find its metric, with those labels.
+// The metrics and labels of the manual's alerts exist.
 func TestTheMetricsOfTheManualExist(t *testing.T) {
 	known := map[string][]string{}
 	for _, i := range Instruments() {

@@ -122,7 +122,7 @@ func TestShutdownDeliversWhatIsWaiting(t *testing.T) {
 	if err := tel.Shutdown(t.Context()); err != nil {
 		t.Fatalf("a second Shutdown: %v", err)
 	}
-	tel.Command(fetch(now)) // late, and harmless
+	tel.Command(fetch(now)) // too late: it has no effect
 	tel.BeginLogin("s2", now).End("alice", "b1", "ok", nil)
 
 	c.mu.Lock()

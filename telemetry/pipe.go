@@ -18,8 +18,8 @@ const (
 	spanBatch = 512
 )
 
-// spanPipe passes finished spans to the exporter. It wraps the SDK's batch processor on both sides, as its
-// front and as its exporter, and adds what that lacks: an exact count of dropped spans, a way to end an
+// spanPipe passes finished spans to the exporter. It wraps the SDK's batch processor on both sides, as the
+// processor before it and as its exporter, and adds what that lacks: an exact count of dropped spans, a way to end an
 // export that is stuck, and failures that go to the proxy's log and counters instead of a global handler.
 type spanPipe struct {
 	exporter sdktrace.SpanExporter
@@ -84,7 +84,7 @@ func (p *spanPipe) shutdown(ctx context.Context, provider *sdktrace.TracerProvid
 	return err
 }
 
-// pipeExporter is the exporter of the batch processor: the pipe's back.
+// pipeExporter is the pipe as the exporter of the batch processor.
 type pipeExporter struct{ *spanPipe }
 
 // ExportSpans implements sdktrace.SpanExporter. It returns no error: failures are counted and logged here,

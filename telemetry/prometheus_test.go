@@ -63,7 +63,7 @@ func value(t *testing.T, families map[string]*dto.MetricFamily, name string, lab
 	return 0
 }
 
-// without returns what of want isn't in have.
+// without returns the elements of want that aren't in have.
 func without(want, have []string) (missing []string) {
 	for _, w := range want {
 		if !strings.Contains(" "+strings.Join(have, " ")+" ", " "+w+" ") {
@@ -258,7 +258,7 @@ func TestPrometheusShowsWhatWasRecorded(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong with names, a scrape goes on, and a client can't add series.
+// Invalid names don't fail a scrape, and a client can't add series.
 func TestMetricsStayBounded(t *testing.T) {
 	tel, _ := everything(t)
 	now := time.Now()

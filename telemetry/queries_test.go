@@ -34,7 +34,7 @@ func prometheusTool(t *testing.T, name string) string {
 	return path
 }
 
-// run runs a program and returns what it said.
+// run runs a program and returns its output.
 func run(t *testing.T, dir string, input io.Reader, program string, args ...string) (string, error) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), program, args...)
@@ -59,7 +59,7 @@ func TestPromtoolFindsNoFaultInTheMetrics(t *testing.T) {
 	if said, err := run(t, ".", &own, promtool, "check", "metrics"); err != nil || said != "" {
 		t.Errorf("promtool check metrics: %v\n%s", err, said)
 	}
-	// That it would find one.
+	// It finds a fault if there is one.
 	if said, err := run(t, ".", strings.NewReader("# TYPE imapproxy_x counter\nimapproxy_x 1\n"), promtool, "check", "metrics"); err == nil {
 		t.Errorf("promtool finds no fault in a counter without _total: %s", said)
 	}

@@ -47,7 +47,7 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 		}
 		options = append(options, sdkmetric.WithReader(reader))
 		t.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-			// A row with an error must not hide the others.
+			// Without this, an error in one row would fail the whole scrape.
 			ErrorHandling:       promhttp.ContinueOnError,
 			MaxRequestsInFlight: 4,
 		})

@@ -27,8 +27,8 @@ type BackendRecent struct {
 	GivenUp int // connections on which it was silent
 }
 
-// recent remembers it. Relayed commands count without a lock and without an allocation: the map is replaced, never
-// changed. A count that falls together with the beginning of a minute may be lost.
+// recent holds each backend's BackendRecent. Relayed commands count without a lock and without an allocation: the map is replaced, never
+// changed. A count at the beginning of a minute may be lost.
 type recent struct {
 	mu  sync.Mutex // held while the map is replaced
 	all atomic.Pointer[map[string]*recentBackend]
@@ -39,7 +39,7 @@ type recentBackend struct{ slots [recentSlots]recentSlot }
 // recentSlot has the counts of one minute.
 type recentSlot struct{ minute, answers, slow, refused, givenUp atomic.Int64 }
 
-// at returns the counts of a backend. Those that nothing was heard of for a while make place for others.
+// at returns the counts of a backend. A new backend beyond maxRecent removes the counts of all others.
 func (r *recent) at(backend string) *recentBackend {
 	if all := r.all.Load(); all != nil {
 		if b := (*all)[backend]; b != nil {

@@ -50,7 +50,7 @@ func (t *Telemetry) Compresses() {
 	}
 }
 
-// Compressed counts text bytes of IMAP that went between the proxy and a client as so many compressed ones.
+// Compressed counts IMAP data between the proxy and a client: text bytes that compression made compressed bytes.
 func (t *Telemetry) Compressed(d Direction, text, compressed int64) {
 	if t.metrics == nil || text == 0 && compressed == 0 {
 		return
@@ -129,7 +129,7 @@ const (
 	StallAll     = "all"
 )
 
-// Stall counts a connection that was given up since its backend doesn't answer. goesOn says that its session
+// Stall counts a connection that was given up because its backend doesn't answer. goesOn says that its session
 // gets another one.
 func (t *Telemetry) Stall(backend, evidence string, goesOn bool) {
 	t.recent.at(backend).slot(t.now()).givenUp.Add(1)

@@ -43,8 +43,8 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // MarshalJSON implements json.Marshaler without the secret.
 func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
-// redactAttr writes durations with their unit, and is the second line of defence in the logs: an attribute whose name says that it is a secret is
-// blanked whatever its type. The first line is Secret.
+// redactAttr writes durations with their unit. It also redacts each attribute whose name says that it is a secret, whatever its type, in
+// case the code doesn't use Secret.
 func redactAttr(_ []string, a slog.Attr) slog.Attr {
 	if secretKey(a.Key) && a.Value.Kind() != slog.KindGroup {
 		return slog.String(a.Key, redacted)

@@ -30,7 +30,7 @@ type RoutingStats struct {
 	Age time.Duration
 }
 
-// LeavingStats are the older processes of this proxy, after an upgrade, and their sessions.
+// LeavingStats are the numbers of this proxy's older processes after an upgrade, and of their sessions.
 type LeavingStats struct{ Processes, Sessions int64 }
 
 // ParkingStats are the values of the instruments about parked sessions. The keys of the maps are values of
@@ -40,7 +40,7 @@ type ParkingStats struct {
 	Hints     map[string]int64 // by source
 	Watches   map[string]int64 // results of watches and subscriptions, by outcome
 	Events    map[string]int64 // requests by outcome; nil: push events are off
-	Notices   map[string]int64 // what events said, by outcome; nil likewise
+	Notices   map[string]int64 // notices in push events, by outcome; nil: likewise
 	Forwarded map[string]int64 // notices between proxies, by outcome
 	Waiting   int64
 }

@@ -240,7 +240,7 @@ func TestTheSampledShareIsTheRatio(t *testing.T) {
 		kept[s.Name]++
 	}
 	for _, name := range []string{"login", "imap UID FETCH"} {
-		// Ten standard deviations: chance doesn't get there.
+		// Ten standard deviations.
 		if k := kept[name]; k < 1600 || k > 2400 {
 			t.Errorf("%d of %d %s kept, want about a quarter", k, n, name)
 		}
@@ -255,7 +255,7 @@ func TestTheSampledShareIsTheRatio(t *testing.T) {
 }
 
 // Protocol buffers refuse text that isn't UTF-8, and with it the whole batch:
-// a client must not be able to blind us with its user name.
+// a client's user name must not remove other sessions' spans.
 func TestSpansHoldOnlyValidText(t *testing.T) {
 	tel, spans, now := tracing(t, 1)
 	bad := "al\xffice" + strings.Repeat("é", 1000) + "\xc3"
@@ -293,7 +293,7 @@ func TestALoginRemembersOnlySoManyPhases(t *testing.T) {
 	}
 	wg.Wait()
 	login.End("alice", "b1", "ok", nil)
-	login.Add(PhaseDial, now.Now(), now.Now(), nil) // too late, and harmless
+	login.Add(PhaseDial, now.Now(), now.Now(), nil) // too late: it has no effect
 	if n := len(spans.GetSpans()); n != maxPhases+1 {
 		t.Errorf("%d spans, want %d", n, maxPhases+1)
 	}
