@@ -169,7 +169,7 @@ func routed(t *testing.T, a *consultest.Agent, change func(*ConsulOptions)) (*ro
 	return router, r, log
 }
 
-// fleetOf is what the router believes.
+// fleetOf returns the router's backends and their states.
 func fleetOf(r *routing.Router) string {
 	var backends []routing.Backend
 	for _, b := range r.Backends() {
@@ -352,7 +352,7 @@ func TestPlacements(t *testing.T) {
 	}
 }
 
-// Who may register a service in Consul mustn't learn passwords by it.
+// The right to register a service in Consul gives no access to passwords.
 func TestARegistrationThatSwitchesTLSOffGetsNobody(t *testing.T) {
 	a := consultest.Start(t)
 	a.Register(instance("b1"))

@@ -36,7 +36,7 @@ func registerForever(agent string) {
 // waits that long when all is well.
 const patience = 30 * time.Second
 
-// recorder keeps the snapshots and wakes who waits for one.
+// recorder keeps the snapshots and wakes tests that wait for one.
 type recorder struct {
 	mu      sync.Mutex
 	all     []routing.Snapshot

@@ -83,7 +83,7 @@ func (o *ProbeOptions) probe(ctx context.Context, b routing.Backend) (capabiliti
 		}
 		return capabilities, loggedOut(lines)
 	case capabilities != "":
-		_, _ = stream.Write([]byte("p2 LOGOUT\r\n")) // a courtesy; the answer isn't needed
+		_, _ = stream.Write([]byte("p2 LOGOUT\r\n")) // so that the backend logs no error; the answer isn't needed
 		return capabilities, nil
 	}
 	if soon := time.Now().Add(listWithin); soon.Before(deadline) {

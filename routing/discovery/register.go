@@ -140,7 +140,7 @@ func newRegistrar(o RegisterOptions) (*registrar, error) {
 	return &registrar{opts: o, tel: o.Telemetry, watch: watch{opts: o.Consul}}, nil
 }
 
-// reconcile makes the agent know what it should. Each call to Consul is bounded.
+// reconcile makes the agent's entry what it should be. Each call to Consul is bounded.
 func (r *registrar) reconcile(ctx context.Context) {
 	err := r.ensure(ctx)
 	if ctx.Err() != nil {
@@ -375,7 +375,7 @@ func (r *registrar) lookForOthers(ctx context.Context) {
 	}
 }
 
-// deregister takes the proxy out, within a moment: the process is ending.
+// deregister removes the proxy's entry. Its calls are bounded: the process is ending.
 func (r *registrar) deregister(ctx context.Context) {
 	client, err := r.watch.connect()
 	if err != nil {

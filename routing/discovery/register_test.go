@@ -33,7 +33,7 @@ func registering(t *testing.T, a *consultest.Agent, change func(*RegisterOptions
 	return log, background(t, func(ctx context.Context) error { return Register(ctx, o) })
 }
 
-// proxies watches who is registered as a proxy.
+// proxies watches the registered proxies.
 func proxies(t *testing.T, a *consultest.Agent) *recorder {
 	r, _ := watching(t, a, func(o *ConsulOptions) { o.Service = "imapproxy" })
 	return r
@@ -212,7 +212,7 @@ func TestProxiesOnSeveralAddressesHaveAnEntryEach(t *testing.T) {
 	}
 }
 
-// A proxy that has handed nothing over hears that another one has taken its entry.
+// A proxy that has handed nothing over warns that another one has taken its entry.
 func TestALaterProxyWithTheSameIDIsWarnedOf(t *testing.T) {
 	a := consultest.Start(t)
 	begun := time.Now()

@@ -40,7 +40,7 @@ type SavedSet struct {
 // of routing.Backend doesn't change it by the way.
 type savedBackend struct {
 	ID         string   `json:"id"`
-	Name       string   `json:"name,omitempty"` // absent in files of before; then it is the id
+	Name       string   `json:"name,omitempty"` // absent in files of earlier releases; then it is the id
 	Service    string   `json:"service,omitempty"`
 	Address    string   `json:"address"`
 	Weight     int      `json:"weight"`
@@ -161,8 +161,8 @@ func (b savedBackend) valid() error {
 	return nil
 }
 
-// encode is the file's text. A registration that is of no use (it is down for that)
-// isn't in it: it would make the whole file useless.
+// encode returns the file's text. It leaves out invalid registrations (which are down):
+// ReadSaved would refuse the whole file.
 func encode(of string, saved time.Time, backends []routing.Backend) ([]byte, error) {
 	set := SavedSet{Format: savedFormat, Version: savedVersion, Of: of, Saved: saved.UTC(), Backends: []savedBackend{}}
 	for _, b := range backends {
@@ -179,8 +179,8 @@ func encode(of string, saved time.Time, backends []routing.Backend) ([]byte, err
 	return text.Bytes(), err
 }
 
-// writeFile replaces the file in one step: who reads it sees the old text or the new
-// one, also after a loss of power. It is the owner's alone (0600).
+// writeFile replaces the file in one step: a reader sees the old text or the new
+// one, also after a loss of power. Its mode is 0600.
 func writeFile(path string, text []byte) (err error) {
 	next := path + ".new"
 	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -66,7 +66,7 @@ func TestAStartWithoutConsulHasTheLastGoodSet(t *testing.T) {
 		t.Error(err)
 	}
 
-	// The restarted agent has forgotten all: its empty answer isn't believed, the next is,
+	// The restarted agent has forgotten all: its empty answer isn't applied, the next is,
 	// although it takes most of what the file remembers away.
 	a.StartAgain()
 	log.wait(t, "keeping the last good set")

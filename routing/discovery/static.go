@@ -151,7 +151,7 @@ func (s *Static) probeOnce(ctx context.Context, b routing.Backend) (capabilities
 	return s.probe.probe(ctx, b)
 }
 
-// counter is rise and fall.
+// counter applies Rise and Fall to a backend's results.
 type counter struct {
 	begun     bool
 	down      bool

@@ -113,7 +113,7 @@ func TestWhatAProbeAccepts(t *testing.T) {
 			s.talk(tls.Server(c, server), "")
 		})
 	}
-	// It reads the PROXY header first, and greets no one without.
+	// It reads the PROXY header first, and sends no greeting without it.
 	behind := func(answer func(s *fakeServer, c net.Conn)) *fakeServer {
 		return serve(t, func(s *fakeServer, c net.Conn) {
 			head := make([]byte, 16)
@@ -171,7 +171,7 @@ func TestWhatAProbeAccepts(t *testing.T) {
 			case test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)):
 				t.Errorf("the error is %v, it should say %q", err, test.problem)
 			}
-			var bye *ByeError // a backend that is full says so by it
+			var bye *ByeError // a backend that is full greets with BYE
 			if errors.As(err, &bye) != (name == "BYE") || bye != nil && bye.Bye() != "* BYE too many connections" {
 				t.Errorf("%v is taken for BYE: %v", err, bye)
 			}
