@@ -127,7 +127,7 @@ func (m *Member) ClaimAt(user, backend string, now time.Time) Answer {
 	return m.Claim(user, home, now)
 }
 
-// again answers a claim for a user of whom this proxy has connections already.
+// again answers a claim for a user who has connections of this proxy already.
 func (m *Member) again(h *hold, home string) Answer {
 	bucket := int(h.bucket)
 	switch {

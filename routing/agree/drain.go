@@ -129,7 +129,7 @@ func (m *Member) PreviewEnd(backend string, now time.Time) (map[string]int, erro
 	return from, nil
 }
 
-// Preview returns where the users whom this proxy has at a backend would go if it were drained: backend →
+// Preview returns where this proxy's users at a backend would go if it were drained: backend →
 // number of users. "" is for users who would stay, since no other backend is up for them.
 func (m *Member) Preview(backend string, now time.Time) (map[string]int, error) {
 	m.at(now)

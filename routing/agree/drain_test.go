@@ -377,7 +377,7 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// A dry run of a drain's end says who would come back: the users whom the backend had, from where they are now.
+// A dry run of a drain's end shows which users would come back: the backend's earlier users, by where they are.
 func TestWhoWouldComeBack(t *testing.T) {
 	a := newAlone(t, Options{})
 	a.fleet(1, routing.Up, routing.Up)

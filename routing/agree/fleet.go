@@ -106,7 +106,7 @@ type Change struct {
 // their own.
 type Move struct {
 	Begin int64 `json:"begin"` // milliseconds since 1970
-	// Users is the Begin for users whom overrides move, who are all moved at once.
+	// Users is the Begin for users that overrides move, who are all moved at once.
 	Users int64 `json:"users"`
 	Cycle int64 `json:"cycle"` // milliseconds; 0: all at once
 	// Slow is the Cycle for users at backends that are up. They are moved to balance the load.

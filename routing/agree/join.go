@@ -12,7 +12,7 @@ import (
 //	there is no fleet                                    makes the first one, or waits (found)
 //	the fleet has other settings                         an error for the operator; it waits
 //	its own key stands, as it was written last           goes on with it under the new session: the others still count it
-//	it holds users whom others may have moved            first lets go of them
+//	it holds users that others may have moved            first lets go of them
 //	else                                                 joins with the newest epoch; the Txn checks that it still is
 func (m *Member) join(r *Reading) {
 	if m.busy[forJoin] || m.session == "" {
@@ -60,8 +60,8 @@ func (m *Member) resume(r *Reading, mine *Proxy) {
 	m.changed()
 }
 
-// evictMoved is a part of rule 5: a proxy that was taken for dead lets go of the users whom the others may
-// have moved, before it counts again. It keeps a user whom it could claim where it has them: no other proxy
+// evictMoved is a part of rule 5: a proxy that was taken for dead lets go of the users that the others may
+// have moved, before it counts again. It keeps a user that it could claim where it has them: no other proxy
 // has a stay of the user elsewhere, and all fleets that proxies go by send the user there. It returns how
 // many users it has to let go of.
 func (m *Member) evictMoved(r *Reading) (held int) {

@@ -20,7 +20,7 @@ const (
 //	choice is the same in all fleets that proxies go by, and in its own     goes
 //	else                                                                    waits
 //
-// A reading that was good for an earlier fleet is still good for users whom no later fleet moves. So logins
+// A reading that was good for an earlier fleet is still good for users that no later fleet moves. So logins
 // don't wait for Consul while a switch isn't acked.
 func (m *Member) judge() {
 	if !m.stale || m.fleet == nil {

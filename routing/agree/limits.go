@@ -19,6 +19,6 @@ const (
 	maxValue      = 320_000 // bytes of a value
 	maxName       = 512     // bytes of a user's name or a backend's id
 	maxShards     = 64      // keys overrides/NN
-	maxOverrides  = 20_000  // users whom overrides name
+	maxOverrides  = 20_000  // users that overrides name
 	maxNamedStays = 8192    // users' own stays in the record of a proxy
 )

@@ -56,7 +56,7 @@ type Member struct {
 	outage   time.Time         // since when there is no fleet that it can use; zero: there is one
 	told     map[string]uint64 // problems reported to the operator, by key: the key's index
 
-	// The users of whom this proxy has connections, and where they are.
+	// The users with connections of this proxy, and where they are.
 	places   places
 	holds    map[string]*hold
 	heads    []*hold // by bucket

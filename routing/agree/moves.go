@@ -98,7 +98,7 @@ func (m *Member) forgetAsked() {
 // is "" for the stay of a bucket. The cases, in order:
 //
 //	the backend is down, or its drain's time is over     at once, and again each second
-//	a user whom an operator has moved                    at once when the override came
+//	a user that an operator has moved                    at once when the override came
 //	a user named while their bucket rests, with Settle   never, while the backend is up
 //	a bucket at a drained backend                        by the drain's schedule
 //	a user at a drained one, with a stay of their own    when the bucket had its turn
@@ -228,7 +228,7 @@ func (m *Member) askAnew(user string) {
 	}
 }
 
-// asksAnew asks the users for whom askAnew's time has come.
+// asksAnew asks the users whose time, which askAnew has set, has come.
 func (m *Member) asksAnew() {
 	for user, a := range m.anew {
 		switch h := m.holds[user]; {

@@ -121,8 +121,8 @@ func (m *Member) nextOverrides() (changes []Change, shards map[int]map[string]st
 
 // nextMove returns the schedule: by move_rate for users at backends that aren't up, by rebalance_rate for
 // those at backends that are up, including those who are still to be moved since an earlier fleet.
-// Operators' drains have their own schedules. The number of users is estimated from those whom this proxy
-// has.
+// Operators' drains have their own schedules. The number of users is estimated from this proxy's
+// users.
 func (m *Member) nextMove(prev, next *Fleet) Move {
 	move := prev.Move
 	move.Pause = movePause * m.o.AgreeWithin.Milliseconds()

@@ -13,7 +13,7 @@ import (
 type Mode uint8
 
 const (
-	// Serve: sessions, and users who aren't being moved, go on by the last known fleet. A user whom the
+	// Serve: sessions, and users who aren't being moved, go on by the last known fleet. A user that the
 	// other proxies move meanwhile may be on two backends.
 	Serve Mode = iota
 	// Hold: the proxy lets go of all backend connections before the other proxies may move any user. Clients

@@ -55,7 +55,7 @@ func TestABackendThatNoProxyReaches(t *testing.T) {
 	}
 }
 
-// An answer that takes away more backends than panic_threshold takes away none; one that takes away fewer is believed.
+// An answer that takes away more backends than panic_threshold takes away none; one that takes away fewer is applied.
 func TestTooManyBackendsAreLostAtOnce(t *testing.T) {
 	a := newAlone(t, Options{Policy: Policy{PanicThreshold: 0.5, FlapDamp: time.Second}})
 	a.fleet(1, routing.Up, routing.Up, routing.Up)

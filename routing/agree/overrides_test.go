@@ -61,7 +61,7 @@ func (a *alone) shards() (keys []string) {
 	return keys
 }
 
-// Keys of overrides that are deleted, or changed by hand, aren't used, and are written again after a TTL, in
+// Keys of overrides that are deleted, or changed by an operator, aren't used, and are written again after a TTL, in
 // Txns that Consul takes. Until then a claim of a user with an override goes where it went before.
 func TestOverridesThatWereDeletedAreWrittenAgain(t *testing.T) {
 	a, users := overridden(t, 2000)

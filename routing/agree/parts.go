@@ -90,7 +90,7 @@ func newWriter() writer {
 	return writer{seen: make(map[string]sighting), reported: make(map[string]time.Time), moves: make(map[string]*request), drains: make(map[string]*drainWish), pauses: make(map[string]*pauseWish)}
 }
 
-// hold is a user of whom this proxy has connections, or dials in progress.
+// hold is a user with connections of this proxy, or dials in progress.
 type hold struct {
 	user       string
 	at         place
@@ -125,7 +125,7 @@ const (
 	again     = 200 * time.Millisecond // the pause after a request whose outcome isn't known
 	fewUsers  = 16                     // a bucket with so many users or fewer may be replaced by the users' names (rule 7)
 	fullNames = 1024                   // a record that names so many users replaces no more buckets
-	allNames  = 3000                   // users whom all records together name for buckets at rest
+	allNames  = 3000                   // users that all records together name for buckets at rest
 	nameAgain = 5 * time.Minute        // a bucket at rest is replaced by names once in this time
 )
 

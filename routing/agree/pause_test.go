@@ -36,7 +36,7 @@ func (a *alone) staysAtB1(user string) {
 	}
 }
 
-// userAt is a user whom the fleet sends to the backend.
+// userAt returns a user that the fleet sends to the backend.
 func (a *alone) userAt(backend string) string {
 	a.t.Helper()
 	for i := range 100 {

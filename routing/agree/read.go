@@ -151,7 +151,7 @@ func (m *Member) switchTo(r *Reading) {
 	m.changed()
 }
 
-// yield lets go of users whom another proxy has elsewhere. If all rules are kept, only a proxy that was
+// yield lets go of users that another proxy has elsewhere. If all rules are kept, only a proxy that was
 // isolated (Serve) while the others moved users has such users.
 func (m *Member) yield(r *Reading) {
 	if !m.has(ruleYield) || len(m.holds) == 0 {
@@ -181,7 +181,7 @@ func (m *Member) yield(r *Reading) {
 	}
 }
 
-// yieldTo lets go of a user whom another proxy has at another backend. If both proxies have published a
+// yieldTo lets go of a user that another proxy has at another backend. If both proxies have published a
 // stay, the proxy with the lower id keeps the user.
 func (m *Member) yieldTo(h *hold, at string, other *Record) {
 	if m.places.ids[h.at] == at {

@@ -15,7 +15,7 @@ type Status struct {
 	Acked    uint64
 	Renewed  time.Time // when the last successful renewal was sent
 	Deadline time.Time
-	Users    int // of whom this proxy has connections
+	Users    int // with connections of this proxy
 	Stays    int // buckets and users that aren't where the fleet sends them
 	Resting  int // those of them that are left where they are until they have no connection (Move.Settle)
 	Waiting  int // users whose stay at another proxy is to be followed
@@ -26,7 +26,7 @@ type Status struct {
 	Pauses   []Pause // those that are over, too
 	// Overrides is the number of users with an override.
 	Overrides int
-	// At is the number of users of whom this proxy has connections, by backend.
+	// At is the number of users with connections of this proxy, by backend.
 	At map[string]int
 	// MoveRate and RebalanceRate are the policy's.
 	MoveRate, RebalanceRate float64
@@ -35,7 +35,7 @@ type Status struct {
 // DrainStatus is the progress of a drain at this proxy.
 type DrainStatus struct {
 	Drain
-	// Users is the number of users of whom this proxy has connections at the backend; Start was their number
+	// Users is the number of users with connections of this proxy to the backend; Start was their number
 	// at From, when this proxy first went by the drain.
 	Users, Start int
 	From         time.Time

@@ -1,6 +1,6 @@
 package main
 
-// claim is rules 2 and 3: what a proxy may do for a user of whom it has no connections. A good reading is
+// claim is rules 2 and 3: what a proxy may do for a user without connections of this proxy. A good reading is
 // one whose fleet is the one that the proxy's own key acks in the reading; a current reading is of the fleet
 // that the proxy goes by and has acked. The cases, in order:
 //

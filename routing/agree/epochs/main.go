@@ -1,5 +1,5 @@
 // Command epochs checks the protocol of docs/cluster.md by going through all its interleavings: a few
-// proxies, two users of one bucket, one of whom an operator moves by overrides, a few fleets, crashes, lost
+// proxies, two users of one bucket, of which an operator moves one by overrides, a few fleets, crashes, lost
 // Consul sessions, rejoins. More users and buckets would add nothing, since each bucket is decided alone.
 //
 //	go run ./routing/agree/epochs -all=false             two proxies, three epochs, selected sequences of fleets: minutes

@@ -3,7 +3,7 @@ package main
 import "testing"
 
 // fleets makes a sequence of fleets from words: where each fleet sends the bucket and, after a slash, the
-// user whom overrides move.
+// user that overrides move.
 func fleets(t *testing.T, words ...string) (s scenario, last int8) {
 	t.Helper()
 	names := map[byte]backend{'x': x, 'y': y, 'z': z}

@@ -6,7 +6,7 @@ const (
 	maxProxies = 3
 	maxEpochs  = 4
 
-	moved = 0 // the user whom overrides move
+	moved = 0 // the user that overrides move
 	plain = 1 // the other user of the bucket
 	users = 2
 )
@@ -23,7 +23,7 @@ const (
 func (b backend) String() string { return string("-xyz"[b]) }
 
 // scenario is a sequence of fleets, by epoch from 1 on: where each fleet sends the bucket, and its override
-// of the user whom overrides move.
+// of the user that overrides move.
 type scenario struct {
 	bucket, override [maxEpochs + 1]backend
 }
