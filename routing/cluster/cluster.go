@@ -240,9 +240,9 @@ func (c *Cluster) after() <-chan struct{} {
 	return c.changed
 }
 
-// wake makes all claims that wait be made again. Each takes the lock for it, and so while many users are moved, when each
-// end of a connection is a change, logins would wait for the lock behind thousands of claims that go on to wait. So where many
-// wait, they are woken once in wakeEvery. wake is called under the lock.
+// wake makes all claims that wait be made again. Each takes the lock. While many users are moved, each end of a connection is a
+// change, and logins would wait for the lock behind thousands of claims that then wait again. So if more than wakeFew wait, they are
+// woken once in wakeEvery. wake is called under the lock.
 func (c *Cluster) wake() {
 	now := time.Now()
 	if left := wakeEvery - now.Sub(c.woken); c.waiting.Load() > wakeFew && left > 0 {
@@ -350,7 +350,7 @@ func (c *Cluster) PreviewEnd(backend string) (from map[string]int, err error) {
 }
 
 // Preview returns where this proxy's users at a backend would go if it were drained: backend → number of
-// users; "" is for users for whom no other backend is up.
+// users; "" is for users who would stay, since no other backend is up.
 func (c *Cluster) Preview(backend string) (to map[string]int, err error) {
 	c.with(func(m *agree.Member, now time.Time) { to, err = m.Preview(backend, now) })
 	return to, err

@@ -22,7 +22,7 @@ const (
 	Keys                      // reading and writing the keys
 )
 
-// TryError says what a proxy couldn't do that takes part.
+// TryError is Try's error: the right that couldn't be used, and why.
 type TryError struct {
 	Right  Right
 	Denied bool // the token doesn't allow it; otherwise Consul didn't do it

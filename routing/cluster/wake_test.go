@@ -8,7 +8,7 @@ import (
 	"imapproxy/routing/agree"
 )
 
-// While many claims wait, each change doesn't make all of them again: they would keep the lock from logins. None is
+// While many claims wait, each change doesn't make all of them again: logins would wait for the lock. None is
 // forgotten.
 func TestManyClaimsAreMadeAgainNowAndThen(t *testing.T) {
 	c, err := New(Options{Service: "imapproxy", Switched: func(*agree.Fleet) {}, LetGo: func(agree.Effect) {},

@@ -84,7 +84,7 @@ func (t *Table) wait(ctx context.Context, user, backend string, changed <-chan s
 	}
 }
 
-// LetGo passes on that the successor wants a user to be let go of.
+// LetGo passes the successor's request to let go of a user, as in Free, to the processes before this one.
 func (t *Table) LetGo(user string, abort bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

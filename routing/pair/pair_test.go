@@ -348,7 +348,7 @@ func TestAQuestionThatCannotBeAnsweredNowIsAskedAgain(t *testing.T) {
 	}
 }
 
-// A process that was not heard for a while says anew what it has: what it has ended meanwhile, or was granted and doesn't know of, ends.
+// A process that couldn't be reached for a while tells its claims again: those that it has ended, or was granted and doesn't know of, end.
 func TestAProcessThatIsHeardAgain(t *testing.T) {
 	table := New(Options{})
 	p := table.Join(func(string, bool) {})

@@ -46,7 +46,7 @@ type stay struct {
 	n       int // connections of this process; 1 for a predecessor
 }
 
-// sighting is where the successor had a user, and until when that is worth something.
+// sighting is where the successor had a user, and until when that may be used.
 type sighting struct {
 	backend string
 	until   time.Time
@@ -158,8 +158,8 @@ func (t *Table) Join(letGo func(user string, abort bool)) *Predecessor {
 	return &Predecessor{t: t, letGo: letGo}
 }
 
-// Has sets the claims that the predecessor has: those from before it began to ask, or, where it is heard again after a while, those that
-// it has now. (It may have ended others meanwhile, and may not have heard of some that it was granted.)
+// Has sets the claims that the predecessor has: those from before it began to ask, or, where it couldn't be reached for a while, those
+// that it has now. (It may have ended others meanwhile, and may not know of some that it was granted.)
 func (p *Predecessor) Has(stays ...Stay) {
 	t := p.t
 	t.mu.Lock()
@@ -221,7 +221,7 @@ type question struct {
 // Successor is the process after this one. Its methods are called under the table's lock, in the order in which things happen: they
 // must not wait, and must keep the order.
 type Successor interface {
-	// Has tells of the claims that there are when it begins to decide.
+	// Has passes the claims that exist when the successor begins to decide.
 	Has([]Stay)
 	// Ask asks for a claim; the answer comes by Answered.
 	Ask(id uint64, s Stay)
