@@ -161,7 +161,7 @@ func (r *Router) report(s Snapshot, p plan, o *Options, changed bool) {
 }
 
 // Settle gives new users again to backends that got none because they flapped, and that have been usable for
-// long enough, and lets discovery's word count again for those that were paused. The router has no timers: call Settle about every second.
+// long enough, and lets discovery's state count again for those that were paused. The router has no timers: call Settle about every second.
 func (r *Router) Settle() {
 	now := r.opts.Load().Now()
 	r.mu.Lock()

@@ -15,7 +15,8 @@ func pinBeside(own *pinRow, at, user, placement string, now time.Time) *pinRow {
 	return &pinRow{user: user, backend: at, placement: placement, live: 1, holding: 1, proven: true, since: now}
 }
 
-// freed is the end of a pick: other processes have let go of the user at other backends by then.
+// freed ends a pick: it waits until other processes have let go of the user at other backends. On an error, ErrNotAgreed, the pick is
+// released.
 func (r *Router) freed(ctx context.Context, p *Pick, err error) (*Pick, error) {
 	o := r.opts.Load()
 	if err != nil || o.Beside == nil {

@@ -2,7 +2,7 @@ package routing
 
 import "testing"
 
-// Each case is one of the rules above choose, told as a story.
+// Each case is one of the rules above choose, as a script.
 func TestSharedStorage(t *testing.T) {
 	for name, text := range map[string]string{
 		"nothing is known before the first answer": `

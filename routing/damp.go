@@ -12,8 +12,8 @@ const (
 	flapWindow = 5
 )
 
-// damp takes up in a row, which is as discovery says, what has happened to the backend since was
-// (nil: it is new), and gives one that flaps no new users. The cases:
+// damp adds the history of the backend to row, which has discovery's data, and makes one that flaps drain.
+// was is the stored row; nil: the backend is new. The cases:
 //
 //	discovery takes it away                     it is, at once; that counts as a fall
 //	it is usable again, the first time          it is, at once

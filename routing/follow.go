@@ -15,9 +15,9 @@ var errNotResting = errors.New("the session has a connection to its backend, or 
 // Shares says whether all backends have the same mail, so that a session can go on at another one.
 func (r *Router) Shares() bool { return r.opts.Load().Storage == Shared }
 
-// Follow makes the pick of a logged-in session that has no connection, and whose user is at another backend by now: at that backend, or, where it is
-// "", at the one that the user's other sessions are at. The session counts there from then on, and this pick is released. It claims nothing where several proxies agree, since the session's connection does. Storage must be
-// shared. In order:
+// Follow makes the new pick of a logged-in session that has no connection, and whose user is at another backend by now. backend is its ID; "": the
+// backend of the user's other sessions. The session counts there from then on, and this pick is released. Where several proxies agree, Follow claims
+// nothing: the session's connection does. Storage must be shared. In order:
 //
 //	a backend is named, and isn't listed              ErrNoBackend
 //	else                                              there; the user's pin moves, if it is elsewhere
@@ -39,8 +39,8 @@ func (p *Pick) Follow(backend string) (*Pick, error) {
 	return fresh, err
 }
 
-// Agreed returns where the proxies have a user, as soon as they agree on that, for a session whose user is being moved. Where this proxy decides alone it
-// is "": where the user's other sessions are.
+// Agreed waits until the proxies agree on a user's backend, and returns its ID, for a session whose user is being moved. The error is ErrNotAgreed. Where
+// this proxy decides alone, backend is "", which means to Follow the backend of the user's other sessions.
 func (r *Router) Agreed(ctx context.Context, user string) (backend string, err error) {
 	agreement := r.opts.Load().Agreement
 	if agreement == nil {
@@ -56,11 +56,11 @@ func (r *Router) Agreed(ctx context.Context, user string) (backend string, err e
 
 // Destined is an Agreement that knows where users are to be.
 type Destined interface {
-	// Destination is the backend that the user goes to once no proxy has connections of the user elsewhere; "" where that isn't known.
+	// Destination returns the ID of the backend that the user goes to once no proxy has connections of the user elsewhere; "" where that isn't known.
 	Destination(user string) (backend string)
 }
 
-// Destination is where the proxies want to have a user; "" where that isn't known, or this proxy decides alone.
+// Destination returns the ID of the backend that the user is to be moved to; "": it isn't known, or this proxy decides alone.
 func (r *Router) Destination(user string) string {
 	if d, ok := r.opts.Load().Agreement.(Destined); ok {
 		return d.Destination(user)
@@ -125,8 +125,8 @@ func (r *Router) follow(p *Pick, backend string) (*Pick, error) {
 	return &Pick{Backend: &b.Backend, Why: ByMove, router: r, user: p.user, gen: pin.gen, void: pin.void, state: confirmed}, nil
 }
 
-// FailsOver returns where a login of the user would go, for a session without a connection whose backend can't be reached, and where this
-// proxy decides alone. unfit are backends where it can't go on. errStays: that is the backend where the session is, or there is none, or storage isn't shared.
+// FailsOver returns the ID of the backend where a login of the user would go, for a session without a connection whose backend can't be reached. unfit are
+// the IDs of backends where it can't go on. errStays: it is the session's own backend, several proxies agree, or storage isn't shared. Other errors are Pick's.
 func (p *Pick) FailsOver(unfit ...string) (backend string, err error) {
 	r := p.router
 	o := r.opts.Load()

@@ -67,7 +67,7 @@ func TestARestingPickFollowsItsUser(t *testing.T) {
 	}
 }
 
-// Who gives its connection up after the user has moved can follow like any other.
+// A session that gives its connection up after its user has moved can follow like any other.
 func TestAPickRestsThoughItsUserHasMoved(t *testing.T) {
 	r := fleetOfTwo(t, Options{Storage: Shared})
 	p := login(t, r, "ann", "b1")

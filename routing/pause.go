@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// SetPauses replaces all pauses. Those whose Until has passed still keep discovery's word from counting.
+// SetPauses replaces all pauses. Those whose Until has passed still keep discovery's answer from counting.
 func (r *Router) SetPauses(all []Pause) {
 	of := make(map[string]Pause, len(all))
 	for _, p := range all {

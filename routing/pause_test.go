@@ -68,7 +68,7 @@ func TestAPausedBackendKeepsItsUsers(t *testing.T) {
 	}
 }
 
-// Those who wait for the end of a pause hear of it, of a longer pause, and of their own end.
+// Callers that wait for the end of a pause learn of its end, of a longer pause, and of their context's end.
 func TestWaitsForTheEndOfAPause(t *testing.T) {
 	r := fleetOfTwo(t, Options{Storage: Shared})
 	if _, _, paused := r.Paused("b1"); paused || !r.Resumed(t.Context(), "b1", 0) {

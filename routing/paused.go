@@ -3,14 +3,14 @@ package routing
 import "time"
 
 // A paused backend is about to be restarted by an operator: no connection to it is made, its users stay its
-// users, and their sessions and logins wait. Discovery's word that it is down, and probes, don't count
+// users, and their sessions and logins wait. Discovery's answer that it is down, and probes, don't count
 // meanwhile. Where several proxies agree (Agreement), their fleet says which backends are paused (SetPauses);
-// otherwise this proxy is asked (Pause, Resume).
+// otherwise operators ask this proxy (Pause, Resume).
 
 const (
 	// MaxPause is the longest pause.
 	MaxPause = 10 * time.Minute
-	// PauseSettles is for how long after a pause discovery's word that the backend is down doesn't count yet:
+	// PauseSettles is for how long after a pause discovery's answer that the backend is down doesn't count:
 	// a check may notice a restart only after it.
 	PauseSettles = 30 * time.Second
 	// PausedReason is the reason of the state of a backend that is up only because it is or was paused.

@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// best is the whole choice of a new user, by a second hand.
+// best is the choice for a new user, in a second implementation.
 func best(user string, weights map[string]int) string {
 	id, top := "", -1.0
 	for b, w := range weights {
@@ -86,8 +86,8 @@ func TestRendezvousIsTheChoiceOfARouter(t *testing.T) {
 	}
 }
 
-// No user moves that need not: whatever changes about one backend, only users
-// whom it had or now has change.
+// When one backend changes, only users move who were at it before or are at it
+// now.
 func TestNoUserMovesThatNeedNot(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		before := rapid.MapOfN(rapid.StringMatching(`[a-z]{1,4}`), rapid.IntRange(0, 200), 1, 12).Draw(t, "fleet")

@@ -92,7 +92,7 @@ func userFor(ids ...string) string {
 	}
 }
 
-// script runs a story, one step a line:
+// script runs steps, one a line:
 //
 //	fleet b1 b2=draining b3=up/0        an answer of discovery
 //	pick NAME USER [at ID] [tried ID,ID] = BACKEND WHY | ERROR
@@ -198,7 +198,7 @@ func word(is bool, w string) string {
 	return ""
 }
 
-// scriptUser turns u123 into a name with that order; u123x is another one's.
+// scriptUser turns u123 into a name with that order; u123x is another user with it.
 func scriptUser(s string) string {
 	if !strings.HasPrefix(s, "u") || len(s) < 4 {
 		return s
