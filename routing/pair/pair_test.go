@@ -160,7 +160,7 @@ func TestNewProcessHasAUserLetGoOf(t *testing.T) {
 	}
 }
 
-// While the successor can't be asked, only users whom the process has already can be served; once it has ended the process decides.
+// While the successor can't be asked, only users that the process already has can be served; once it has ended, the process decides.
 func TestSuccessorIsLost(t *testing.T) {
 	old := New(Options{})
 	claimed(t, old, nil, "ann", "b1")
