@@ -17,8 +17,8 @@ const (
 	root   = "../.."
 )
 
-// arrows says what each room may import of ours; every other arrow is forbidden. A
-// room stands here even if it imports nothing, so that a new one is noticed.
+// arrows says which of our packages each package may import; every other import is forbidden. A package is
+// listed even if it imports nothing, so that a new one is noticed.
 var arrows = map[string][]string{
 	"cmd/imapproxy": {
 		"proxy", "proxy/auth", "proxy/imapclient", "proxy/upstream", "proxy/park", "proxy/park/resync", "proxy/wire", "routing", "routing/agree", "routing/cluster", "routing/discovery",
@@ -100,8 +100,8 @@ var arrows = map[string][]string{
 	"e2e/report":           {},
 }
 
-// libraries says in which rooms a library may be imported, so that it can be
-// exchanged without looking elsewhere. Those that aren't named are free.
+// libraries says which packages may import a library, so that it can be replaced without a look at others.
+// All packages may import the libraries that aren't listed.
 var libraries = map[string][]string{
 	"github.com/hashicorp/go-memdb":       {"routing"},
 	"github.com/hashicorp/consul/api":     {"routing/cluster", "routing/discovery"},
@@ -116,10 +116,10 @@ var libraries = map[string][]string{
 	"modernc.org/sqlite":                  {"e2e", "proxy/auth/sqlauth"},
 }
 
-// testsMay are the further arrows of _test.go files, of every room.
+// testsMay are the packages that _test.go files of every package may import, too.
 var testsMay = []string{"internal/imaptest", "internal/imaptest/consultest", "internal/movetest"}
 
-// source is one import in one file.
+// source is one import in one file; room is the file's package.
 type source struct {
 	file, room, path string
 	test             bool

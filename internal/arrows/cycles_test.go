@@ -11,7 +11,7 @@ import (
 	"golang.org/x/tools/go/packages"
 )
 
-// heads are the files whose needs don't count, each for a reason.
+// heads are the files that may need every other file of their package, each with the reason.
 func heads() map[string]string {
 	return map[string]string{
 		// It names the phases, which each phase's file needs, and runs them: a reader sees a session's life in one file.

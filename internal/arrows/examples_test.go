@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestPackagesHaveExamples: readers of a package's documentation see its main functions at work, in an example that go test
-// runs. The list says why a package has none.
+// TestPackagesHaveExamples: each package has an example of its main functions, which go test runs. The list says why a
+// package has none.
 func TestPackagesHaveExamples(t *testing.T) {
 	without := map[string]string{
 		"cmd/imapproxy":                "a command",

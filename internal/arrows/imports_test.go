@@ -25,7 +25,7 @@ const (
 	outOfDate    = "run `go generate ./internal/arrows`"
 )
 
-// An arrow that nothing uses says more than the code does.
+// The table allows no import that the code doesn't have.
 func TestArrowsAreUsed(t *testing.T) {
 	used := map[[2]string]bool{}
 	for _, i := range imports(t) {

@@ -11,7 +11,7 @@ import (
 )
 
 // oddLocks returns the declarations of a package that have a mutex or an atomic word in a form that TestLocksDocumented doesn't see: variables of
-// the package, fields behind a pointer or in a list, and types made of a mutex. Variables of functions are let be.
+// the package, fields behind a pointer or in a list, and types made of a mutex. Local variables aren't checked.
 func oddLocks(p *types.Package, info *types.Info) (odd []string) {
 	for name, object := range info.Defs {
 		if object == nil {

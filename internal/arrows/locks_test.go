@@ -336,8 +336,8 @@ var (
 	atomName     = regexp.MustCompile("`(\\w+\\.\\w+\\.\\w+)`")
 )
 
-// falseOrders are what the code seems to do and doesn't, since a call through an interface is
-// taken to reach each type that could be meant.
+// falseOrders are orders that this test finds and the code doesn't have: the test takes a call through an
+// interface for a call of each type that implements it.
 var falseOrders = map[[2]lock]string{
 	{"dev.listener.mu", "fair.Places.mu"}: "net.Conn.Close is that of a connection of its own",
 }
