@@ -10,10 +10,12 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Agrees reports whether the proxies agree with each other on where users are: a block cluster, and Consul to do it by.
+// Agrees reports whether the proxies agree with each other on where users are: there is a block cluster, and discovery
+// "consul".
 func Agrees(c *config.Config) bool { return c.Cluster != nil && c.Discovery.Consul != nil }
 
-// Agreement is how this proxy agrees with the others, but for who it is and what it does then. It is for settings with which Agrees.
+// Agreement returns the options of the agreement with other proxies, except this proxy's identity and callbacks. Call it only if
+// Agrees returns true.
 func Agreement(c *config.Config, tel *telemetry.Telemetry) cluster.Options {
 	storage, _ := routing.ParseStorage(c.Routing.Storage) // config has checked it
 	s := AgreementSettings(c)
@@ -26,7 +28,7 @@ func Agreement(c *config.Config, tel *telemetry.Telemetry) cluster.Options {
 	}
 }
 
-// AgreementSettings are those of the agreement that a reload can change.
+// AgreementSettings returns the settings of the agreement that a reload can change.
 func AgreementSettings(c *config.Config) agree.Settings {
 	mode := agree.Serve
 	if c.Cluster.Isolated == "hold" {
@@ -56,7 +58,8 @@ func usersInWords(c *config.Config) string {
 	return fmt.Sprintf("lowercase=%t default_domain=%q", n.Lowercase, n.DefaultDomain)
 }
 
-// AdminAddress is where the other proxies reach the admin API, as the registration says it; "" where it doesn't.
+// AdminAddress returns the address at which other proxies reach the admin API, as the registration has it; "":
+// it has none.
 func AdminAddress(c *config.Config, bound string) string {
 	for _, address := range adminMeta(c, bound) {
 		return address

@@ -44,7 +44,7 @@ func Peers(c *config.Config) (o peers.Options, err error) {
 	return o, nil
 }
 
-// Named are the peers that the configuration names, which are then not looked for.
+// Named returns the peers that the configuration lists; if there are any, none are looked for in Consul.
 func Named(c *config.Config) (all []peers.Peer) {
 	if c.Cluster == nil {
 		return nil

@@ -15,7 +15,7 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Consul is how Consul is reached, and the service.
+// Consul returns the options of discovery in Consul: how it is reached, and the service.
 func Consul(c *config.Consul) discovery.ConsulOptions {
 	return discovery.ConsulOptions{
 		Address: c.Address, Service: c.Service, Tags: c.Tags, Datacenter: c.Datacenter,
@@ -24,14 +24,14 @@ func Consul(c *config.Consul) discovery.ConsulOptions {
 	}
 }
 
-// Fleet is by what backends are found in Consul.
+// Fleet returns the options by which backends are found in Consul.
 func Fleet(c *config.Config) discovery.ConsulOptions {
 	o, b := Consul(c.Discovery.Consul), c.BackendDefaults
 	o.Policy = discovery.TLSPolicy{TLS: b.TLS, ServerName: b.ServerName, ServerNames: b.ServerNames}
 	return o
 }
 
-// Backends are the configured backends, as yet unprobed.
+// Backends returns the configured backends, which haven't been probed.
 func Backends(c *config.Static) []routing.Backend {
 	var all []routing.Backend
 	for _, b := range c.Backends {
@@ -69,8 +69,8 @@ func Source(c *config.Config, tel *telemetry.Telemetry, room *upstream.Room, lis
 	return discovery.NewStatic(o)
 }
 
-// FleetFiles is a digest of the files that Source and Register read, once: where it has changed, what
-// they have made goes by certificates, keys or a token that aren't there any more.
+// FleetFiles returns a digest of the files that Source and Register read once. If it has changed, what they
+// have made uses outdated certificates, keys or tokens.
 func FleetFiles(c *config.Config) [sha256.Size]byte {
 	var paths []string
 	if d := c.Discovery.Consul; d != nil {
@@ -81,7 +81,8 @@ func FleetFiles(c *config.Config) [sha256.Size]byte {
 	return digestOf(paths)
 }
 
-// Static is the configured fleet and how it is probed, without what a probe dials with.
+// Static returns the configured backends and the options of their probes, except what Source adds to the
+// probes.
 func Static(c *config.Config, tel *telemetry.Telemetry) discovery.StaticOptions {
 	probe := c.Discovery.Static.Probe
 	return discovery.StaticOptions{
@@ -93,8 +94,7 @@ func Static(c *config.Config, tel *telemetry.Telemetry) discovery.StaticOptions 
 	}
 }
 
-// backendTLS is what backends' certificates are verified with; nil: the system's
-// authorities.
+// backendTLS returns the settings that verify backends' certificates; nil: the system's authorities.
 func backendTLS(c *config.Config) (*tls.Config, error) {
 	authorities, err := roots(c.BackendDefaults.CAFile)
 	if authorities == nil {
@@ -103,8 +103,8 @@ func backendTLS(c *config.Config) (*tls.Config, error) {
 	return &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}, nil
 }
 
-// Register is how the proxy stands in Consul. bound are the listeners'
-// addresses by name, for where the configuration names none; admin is the admin API's.
+// Register returns the options of the proxy's entry in Consul. bound are the listeners' addresses by name,
+// used if the configuration has no address; admin is the admin API's address.
 func Register(c *config.Config, bound map[string]string, admin string, tel *telemetry.Telemetry) (discovery.RegisterOptions, error) {
 	o := discovery.RegisterOptions{Service: c.Register.Service, Tags: c.Register.Tags, Meta: adminMeta(c, admin),
 		DeregisterAfter: c.Register.DeregisterAfter, Telemetry: tel}

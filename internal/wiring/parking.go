@@ -13,7 +13,7 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Hub is all but the queue of hints and the clock.
+// Hub returns the hub's options, except the queue of hints and the clock.
 func Hub(c *config.Config, tel *telemetry.Telemetry) park.HubOptions {
 	return park.HubOptions{
 		Watch: c.Park.Watch, Push: c.Park.Push(), SweepEvery: c.Park.SweepEvery,
@@ -21,7 +21,7 @@ func Hub(c *config.Config, tel *telemetry.Telemetry) park.HubOptions {
 	}
 }
 
-// Pool is all but the room and the clock.
+// Pool returns the pool's options, except the room and the clock.
 func Pool(c *config.Config, tel *telemetry.Telemetry) upstream.PoolOptions {
 	return upstream.PoolOptions{
 		WarmFor: c.Park.WarmFor, AuthCacheFor: c.Park.AuthCacheFor, PerUser: c.Park.WarmPerUser, Total: warmConnections(c), Telemetry: tel,
@@ -48,7 +48,7 @@ func descriptors() int {
 	return int(min(files.Cur, 1<<30))
 }
 
-// Park is the server's part, without the hub and the pool.
+// Park returns the server's options of parking, except the hub and the pool.
 func Park(c *config.Config) proxy.ParkOptions {
 	return proxy.ParkOptions{
 		Linger: c.Park.Linger, QuietAfter: c.Park.QuietAfter, Keepalive: None(c.Park.Keepalive),

@@ -11,8 +11,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// None is a duration for a package whose zero value means its default: 0, which the
-// configuration means as written, becomes a negative one.
+// None returns a duration for a package in which 0 means the default: the configuration's 0, which means 0,
+// becomes -1.
 func None(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1
@@ -20,7 +20,7 @@ func None(d time.Duration) time.Duration {
 	return d
 }
 
-// Names says how a client's name for a user becomes the canonical one.
+// Names returns the options by which a client's name for a user becomes the canonical name.
 func Names(c *config.Config) auth.Names {
 	return auth.Names{DefaultDomain: c.Users.DefaultDomain, Lowercase: c.Users.Lowercase, RefuseSeparators: c.Users.RefuseSeparators}
 }

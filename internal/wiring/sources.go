@@ -77,7 +77,7 @@ func source(c *config.Config, a config.Auth, hashing *auth.Hashing, log *slog.Lo
 	return auth.NewBackend(), nil
 }
 
-// PasswdFile is all but the log, what bounds hashing, and the secret.
+// PasswdFile returns the options of auth "passwd_file", except the log, the bound of hashing, and the secret.
 func PasswdFile(c *config.Config, a *config.AuthPasswdFile) auth.PasswdFileOptions {
 	return auth.PasswdFileOptions{Names: Names(c), Scram: auth.ScramOptions{Mechanisms: a.Scram}}
 }
@@ -120,7 +120,7 @@ func provider(c *config.Config, a *config.AuthOAuth, log *slog.Logger) (auth.Sou
 	return s, nil
 }
 
-// OAuth is all but the authorities and the secret.
+// OAuth returns the options of auth "oauth", except the authorities and the secret.
 func OAuth(c *config.Config, a *config.AuthOAuth) oauthauth.Options {
 	o := oauthauth.Options{
 		Issuer: a.Issuer, KeysURL: a.JWKSURL, Algorithms: a.Algorithms, Type: a.JWTType,
@@ -156,7 +156,7 @@ func directory(c *config.Config, a *config.AuthLDAP) (auth.Source, error) {
 	return s, nil
 }
 
-// LDAPAuth is all but the authorities and the password.
+// LDAPAuth returns the options of auth "ldap", except the authorities and the password.
 func LDAPAuth(c *config.Config, a *config.AuthLDAP) ldapauth.Options {
 	return ldapauth.Options{
 		URL: a.URL, StartTLS: a.StartTLS, UserDN: a.UserDN, BindDN: a.BindDN, Base: a.Base, Filter: a.Filter,
@@ -188,12 +188,12 @@ func database(c *config.Config, a *config.AuthSQL, hashing *auth.Hashing) (auth.
 	return s, nil
 }
 
-// SQLAuth is all but the password and what bounds hashing.
+// SQLAuth returns the options of auth "sql", except the password and the bound of hashing.
 func SQLAuth(c *config.Config, a *config.AuthSQL) sqlauth.Options {
 	return sqlauth.Options{Driver: a.Driver, DSN: a.DSN, Query: a.Query, Names: Names(c), Asking: asking(a.Concurrency, a.Timeout), Scram: auth.ScramOptions{Mechanisms: a.Scram}}
 }
 
-// DovecotAuth is all of it.
+// DovecotAuth returns the options of auth "dovecot".
 func DovecotAuth(c *config.Config, a *config.AuthDovecot) dovecotauth.Options {
 	return dovecotauth.Options{Address: a.Address, PID: os.Getpid(), Names: Names(c), Asking: asking(a.Concurrency, a.Timeout)}
 }
@@ -201,11 +201,11 @@ func DovecotAuth(c *config.Config, a *config.AuthDovecot) dovecotauth.Options {
 // CloseSources closes what Sources has opened.
 func CloseSources(sources []auth.Source) {
 	for _, s := range sources {
-		_ = s.Close() // there is nothing left that it could lose
+		_ = s.Close() // nothing is written that an error could lose
 	}
 }
 
-// HTTPAuth is all but the authorities.
+// HTTPAuth returns the options of auth "http", except the authorities.
 func HTTPAuth(c *config.Config, a *config.AuthHTTP) auth.HTTPOptions {
 	return auth.HTTPOptions{URL: a.URL, Headers: a.Headers, Names: Names(c), Asking: asking(a.Concurrency, a.Timeout)}
 }
@@ -214,8 +214,8 @@ func asking(atOnce int, timeout time.Duration) auth.AskingOptions {
 	return auth.AskingOptions{AtOnce: atOnce, Timeout: timeout}
 }
 
-// AuthFiles is a digest of the files that Sources reads once: where it has changed, the sources go by
-// secrets or authorities that aren't there any more.
+// AuthFiles returns a digest of the files that Sources reads once. If it has changed, the sources use
+// outdated secrets or authorities.
 func AuthFiles(c *config.Config) [sha256.Size]byte {
 	paths := []string{c.Users.ScramSecretFile}
 	for _, a := range c.Auth {
@@ -241,7 +241,7 @@ func digestOf(paths []string) (digest [sha256.Size]byte) {
 	for _, path := range paths {
 		var text []byte
 		if path != "" {
-			text, _ = os.ReadFile(path) // who reads it for its content says what is wrong
+			text, _ = os.ReadFile(path) // the part that uses the content reports the error
 		}
 		one := sha256.Sum256(text)
 		all.Write(one[:])

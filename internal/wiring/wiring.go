@@ -13,7 +13,7 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Telemetry is all but the version and the clock.
+// Telemetry returns the options of telemetry, except the version and the clock.
 func Telemetry(c *config.Config, level slog.Leveler, logs io.Writer) telemetry.Options {
 	t := c.Telemetry
 	return telemetry.Options{
@@ -27,7 +27,7 @@ func Telemetry(c *config.Config, level slog.Leveler, logs io.Writer) telemetry.O
 	}
 }
 
-// LogLevel is the least that is logged; config has checked it already.
+// LogLevel returns the lowest level that is logged; config has checked it.
 func LogLevel(c *config.Config) slog.Level {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Telemetry.Log.Level)); err != nil {
@@ -36,7 +36,8 @@ func LogLevel(c *config.Config) slog.Level {
 	return level
 }
 
-// Routing is all but the clock. The error is an unknown storage, which config has ruled out.
+// Routing returns the router's options, except the clock. The error is an unknown storage, which config has
+// ruled out.
 func Routing(c *config.Config, tel *telemetry.Telemetry) (routing.Options, error) {
 	storage, err := routing.ParseStorage(c.Routing.Storage)
 	return routing.Options{
@@ -45,7 +46,7 @@ func Routing(c *config.Config, tel *telemetry.Telemetry) (routing.Options, error
 	}, err
 }
 
-// Upstream is all but the room and the clock.
+// Upstream returns the dialer's options, except the room and the clock.
 func Upstream(c *config.Config, tel *telemetry.Telemetry) upstream.Options {
 	b := c.BackendDefaults
 	return upstream.Options{
@@ -54,18 +55,18 @@ func Upstream(c *config.Config, tel *telemetry.Telemetry) upstream.Options {
 	}
 }
 
-// CheckSourceAddresses fails where one of them isn't this machine's.
+// CheckSourceAddresses returns an error if the machine doesn't have one of the source addresses.
 func CheckSourceAddresses(c *config.Config) error {
 	_, err := upstream.NewSources(sourceAddresses(c))
 	return About("backend_defaults.source_addresses", err)
 }
 
-// Room bounds the connections to each backend.
+// Room returns the bounds of the connections to each backend.
 func Room(c *config.Config) upstream.RoomOptions {
 	return upstream.RoomOptions{Connections: c.Park.BackendConnections}
 }
 
-// Login says how the proxy logs in to backends; it reads the master's password, where there is one.
+// Login says how the proxy logs in to backends; it reads the master's password, if there is one.
 func Login(c *config.Config) (upstream.Auth, error) {
 	if c.BackendLogin.Mode != upstream.ModeMaster {
 		return upstream.Auth{Mode: upstream.ModeUser}, nil
@@ -101,9 +102,9 @@ func listenerOptions(c *config.Config, own *proxy.Certificate) []proxy.ListenerO
 	return all
 }
 
-// Proxy is what the configuration says by itself: the caller adds the credential sources, the
-// router, the dialer, the version and the clock. own is the certificate of listeners with TLS
-// for which the configuration has none, as `imapproxy dev` has them; nil elsewhere.
+// Proxy returns the server's options, to which the caller adds the credential sources, the router, the
+// dialer, the version and the clock. own is the certificate of listeners with TLS for which the configuration
+// has none; only `imapproxy dev` has such listeners, otherwise it is nil.
 func Proxy(c *config.Config, own *proxy.Certificate) proxy.Options {
 	return proxy.Options{
 		Hostname: c.Hostname, Listeners: listenerOptions(c, own), Names: Names(c),
@@ -121,7 +122,7 @@ func limits(c *config.Config) proxy.Limits {
 	}
 }
 
-// Target is a backend as upstream dials it: what discovery says, else the defaults.
+// Target returns a backend as upstream dials it: discovery's values or, where it has none, the defaults.
 func Target(c *config.Config, b routing.Backend) upstream.Target {
 	t := upstream.Target{ID: b.ID, Name: b.Shown(), Address: b.Address, TLS: b.TLS, ServerName: b.ServerName, SendProxy: b.SendProxy}
 	if t.TLS == "" {
