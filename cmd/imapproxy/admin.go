@@ -113,7 +113,7 @@ func askOneOrAll[T any](env environment, f adminFlags, c clusterFlag, one func(*
 	return ask(env, f, func(ctx context.Context, a *admin.Client) (T, error) { return one(a, ctx) }, show)
 }
 
-// asked is a question's error, for people.
+// asked returns the error of a request, with what to do about it.
 func asked(f adminFlags, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):

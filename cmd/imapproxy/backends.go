@@ -48,7 +48,7 @@ func showBackends(w io.Writer, all admin.Backends) error {
 	return showPauses(w, all.Pauses)
 }
 
-// showDrains says below the table how far users are who leave.
+// showDrains prints the progress of drains, below the table.
 func showDrains(w io.Writer, drains []admin.Drain) error {
 	for _, d := range drains {
 		who := "in maintenance in Consul"
@@ -70,7 +70,7 @@ func showDrains(w io.Writer, drains []admin.Drain) error {
 func showAllBackends(w io.Writer, all admin.Cluster[admin.Backends]) error {
 	type row struct {
 		admin.Backend
-		states map[string][]string // the proxies by what they say
+		states map[string][]string // the backend's state → the proxies that report it
 	}
 	found := map[string]*row{}
 	for _, p := range all.Proxies {
@@ -135,8 +135,8 @@ func remarks(b admin.Backend) string {
 	return strings.Join(all, "; ")
 }
 
-// urgency orders backends by how much an operator wants to see them: those that are down or can't be reached
-// first, those that are well last.
+// urgency orders backends for operators: those that are down or can't be reached come first, those that are
+// well last.
 func urgency(b admin.Backend) int {
 	switch {
 	case b.State == "down":

@@ -285,7 +285,8 @@ func (k *checker) fleet(ctx context.Context) {
 	if k.login.Mode == upstream.ModeUser && (k.user == "" || k.password == "") {
 		k.report.skip("login", "name a user with --user and --password-file to try it", "no login was tried: backend_login has mode \"user\"")
 	}
-	// At the same time, since a time-out is long; the reports are printed one after the other.
+	// Backends are probed at the same time, since a timeout is long; the reports are printed one after the
+	// other.
 	parts := make([]*report, len(backends))
 	var g errgroup.Group
 	g.SetLimit(8)

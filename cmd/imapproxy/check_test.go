@@ -126,7 +126,7 @@ func TestCheckReportsEachBadLineOfAPasswdFile(t *testing.T) {
 	}
 }
 
-// What check says about a failure is the point of it: each has an answer.
+// check says for each failure of a backend what to do.
 func TestEachFailureOfABackendHasAFix(t *testing.T) {
 	down := func(stage, code string, err error) error {
 		return &upstream.Unavailable{Backend: "b", Stage: stage, Code: code, Err: err}

@@ -101,7 +101,7 @@ func examine(ctx context.Context, conn *upstream.Conn) (server string, err error
 	}
 	if _, err = imap.Do(ctx, "EXAMINE INBOX", nil); err == nil {
 		imap.Queue("LOGOUT\r\n")
-		_ = imap.Flush() // a courtesy; the answer isn't needed
+		_ = imap.Flush() // the answer isn't needed
 	}
 	return server, err
 }

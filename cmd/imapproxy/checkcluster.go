@@ -14,8 +14,8 @@ import (
 	"imapproxy/routing/discovery"
 )
 
-// proxies tries what the proxy needs to stand beside others: its rights in Consul, and whether the others agree on
-// users in the same way.
+// proxies checks what the proxy needs beside other proxies: its rights in Consul, and whether they agree on users'
+// backends in the same way.
 func (k *checker) proxies(ctx context.Context) {
 	if k.cfg.Discovery.Consul == nil {
 		return
@@ -72,7 +72,7 @@ func (k *checker) agreement(ctx context.Context) ([]agree.Proxy, bool) {
 	return living, true
 }
 
-// others looks for proxies that live under the same service in Consul, and that decide alone on where users are.
+// others looks for live proxies under the same service in Consul that decide alone on where users are.
 func (k *checker) others(ctx context.Context, agreed []agree.Proxy) {
 	service := ""
 	switch {
@@ -112,7 +112,7 @@ func lives(names []string) string {
 	return strings.Join(names, ", ") + " live"
 }
 
-// ownEntry is the ID of this proxy's own registration, as far as the configuration says it.
+// ownEntry is the ID of this proxy's own registration, as far as the configuration determines it.
 func (k *checker) ownEntry(service string) string {
 	if k.cfg.Register == nil {
 		return ""

@@ -30,11 +30,11 @@ func limitsFix(c *config.Config, server string) string {
 	return "look for limits of connections in all, and for one address or user; " + waiting
 }
 
-// inotifyLimit has how many inotify instances one user of the system may have. Dovecot's
-// IDLE takes one for each session.
+// inotifyLimit is the file with the number of inotify instances that one system user may have. Dovecot's IDLE
+// takes one for each session.
 const inotifyLimit = "/proc/sys/fs/inotify/max_user_instances"
 
-// checkInotify says where a Dovecot can watch only few mailboxes, as far as can be seen.
+// checkInotify reports a Dovecot on this machine that can watch only few mailboxes.
 func checkInotify(r *report, what, server string, isLocal bool) {
 	if server != serverDovecot {
 		return

@@ -49,7 +49,7 @@ func checkParking(r *report, what string, c *config.Config, caps wire.Caps, serv
 	}
 }
 
-// processFix lets a Dovecot's process serve one session after another.
+// processFix returns the setting with which a Dovecot process serves one session after another.
 func processFix(caps wire.Caps) string {
 	if dovecot24(caps) {
 		return "restart_request_count = unlimited"
@@ -57,7 +57,7 @@ func processFix(caps wire.Caps) string {
 	return "service_count = 0"
 }
 
-// aclUser has a Dovecot judge by the user's rights where a master logs in.
+// aclUser returns the setting with which a Dovecot applies the user's rights when the master logs in.
 func aclUser(caps wire.Caps) string {
 	if dovecot24(caps) {
 		return "acl_user = %{user}"

@@ -13,7 +13,7 @@ const (
 	serverCyrus   = "Cyrus"
 )
 
-// serverName tells a server by its answer to ID, "" if it isn't known here.
+// serverName recognises a server by its answer to ID; "": it isn't known here.
 func serverName(line []byte) string {
 	for _, name := range []string{serverDovecot, serverCyrus} {
 		if bytes.Contains(bytes.ToLower(line), []byte(strings.ToLower(name))) {

@@ -11,7 +11,7 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// Two addresses that no client has (RFC 5737), in whose name check asks.
+// Two addresses that no client has (RFC 5737), which check sends as a client's.
 var (
 	oneClient     = netip.MustParseAddrPort("192.0.2.1:1")
 	anotherClient = netip.MustParseAddrPort("192.0.2.2:1")
@@ -58,7 +58,7 @@ func (k *checker) trust(ctx context.Context, r *report, id string, t upstream.Ta
 	}
 }
 
-// trustFix is what to write where a Dovecot doesn't believe the proxy.
+// trustFix returns what to configure in a Dovecot that doesn't trust the proxy.
 func trustFix(caps wire.Caps, from string) string {
 	fix := "login_trusted_networks = " + from + " (every proxy's address, with blanks between) in dovecot.conf, and protocol imap { mail_max_userip_connections = 50 } for the proxy's own watches"
 	if dovecot24(caps) {
@@ -69,7 +69,7 @@ func trustFix(caps wire.Caps, from string) string {
 
 // dovecotTrust finds out whether a Dovecot trusts this proxy. 2.4 tells it. At 2.3, check opens connections
 // of the user for one client until the server refuses one as too many; if the server then accepts the user
-// for another client, it believes the addresses.
+// for another client, it trusts the proxy.
 func (k *checker) dovecotTrust(ctx context.Context, t upstream.Target, a upstream.Auth, caps wire.Caps) (believed, error) {
 	text, err := k.dialer.Identify(ctx, t, upstream.Client{Addr: oneClient, SessionID: "check"})
 	switch {

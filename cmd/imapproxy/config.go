@@ -60,7 +60,7 @@ func diskWords(d *admin.Disk) (lines []string) {
 	return lines
 }
 
-// after names what brings a change about.
+// after says what applies a change: a restart, or a reload.
 func after(restart bool) string {
 	if restart {
 		return "a restart"

@@ -94,7 +94,7 @@ func end(a *app.App, running *task.Task) error {
 	return errors.Join(err, a.Close())
 }
 
-// config is what a file for this would say.
+// config returns the configuration of dev.
 func (c devCommand) config(addresses []string) *config.Config {
 	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	cfg := config.Default()
@@ -117,7 +117,7 @@ func (c devCommand) config(addresses []string) *config.Config {
 	return cfg
 }
 
-// parks says what there is to see of parking.
+// parks says how to see parking, "" if it is off.
 func (c devCommand) parks() string {
 	if !c.Park {
 		return ""

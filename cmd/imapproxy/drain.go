@@ -47,7 +47,7 @@ func (c drainCommand) Run(env environment) error {
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.DrainAnswer, error) {
 		d, err := a.Drain(ctx, q)
 		if err == nil && !c.JSON {
-			all, _ = a.ClusterBackends(ctx) // the drain stands; without this the number is one proxy's
+			all, _ = a.ClusterBackends(ctx) // the drain holds; without this the number is one proxy's
 		}
 		return d, err
 	}, func(w io.Writer, a admin.DrainAnswer) error {
@@ -114,7 +114,7 @@ func (c drainCommand) watch(env environment, q admin.DrainRequest) error {
 	}
 }
 
-// drainOf is how far all proxies are with a backend; nil where no user leaves it.
+// drainOf returns the progress of a backend's drain at all proxies; nil: no user leaves it.
 func drainOf(all admin.Cluster[admin.Backends], backend string) *admin.Drain {
 	for _, d := range allDrains(all) {
 		if d.Backend == backend || d.StableID == backend {

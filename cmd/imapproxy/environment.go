@@ -21,8 +21,7 @@ type environment struct {
 	stdout io.Writer
 	stderr io.Writer
 	stdin  io.Reader
-	// hangups delivers SIGHUPs from now on, until stop. A verb that doesn't ask for
-	// them dies of one, as programs do.
+	// hangups delivers SIGHUPs from now on, until stop. A SIGHUP ends a verb that doesn't call it.
 	hangups func() (signals <-chan os.Signal, stop func())
 }
 

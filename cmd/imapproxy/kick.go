@@ -50,7 +50,8 @@ func (c kickCommand) Run(env environment) error {
 }
 
 // unknown returns an error if all proxies have answered and none knows the session or the backend that was
-// named: the name is a mistake. An older proxy doesn't say what it knows; what it has ended it knows.
+// named: the name is a mistake. A proxy of an older release doesn't say what it knows; it knows the sessions
+// that it has ended.
 func unknown(k admin.KickRequest, all admin.Cluster[admin.KickAnswer]) error {
 	if k.Session == "" && k.Backend == "" || len(all.Failed()) > 0 {
 		return nil

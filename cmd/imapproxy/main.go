@@ -1,5 +1,5 @@
-// Command imapproxy is the one hostname that every mail client of a provider talks
-// to. See the README for what it does and config.hcl for its settings.
+// Command imapproxy is an IMAP proxy, to whose hostname all mail clients of a provider connect. See the
+// README for what it does and config.hcl for its settings.
 //
 // This package has the flags, the verbs and what they print, one file per verb, and what is
 // the process's own: signals, memory, core dumps. What serves is internal/app, and what the

@@ -11,30 +11,27 @@ import (
 	"imapproxy/internal/task"
 )
 
-// How the garbage collector is set, where GOGC doesn't say otherwise. Memory goes to
-// what many idle sessions hold, so little is left lying beside it (gcPercent). A heap
-// that is small would be collected all the time then: the collector is made to
-// believe that gcFloor bytes more are in use. They are never touched, so the
-// system never gives them; but a memory limit (GOMEMLIMIT) counts them, and spent on
-// them would have the collector run all the time: they take an eighth of it at most.
+// Settings of the garbage collector, unless GOGC is set. Most memory is held by idle sessions, so little
+// unused memory is kept beside it (gcPercent). With that alone a small heap would be collected all the time,
+// so gcFloor bytes are allocated in addition. They are never written, so they take no memory of the system;
+// but a memory limit (GOMEMLIMIT) counts them, so they have at most an eighth of it.
 const (
 	gcPercent = 25
 	gcFloor   = 96 << 20
 )
 
-// When the memory that a burst of logins has left behind is given back to the system. By
-// itself Go keeps as much as the next collection will be due at, half of all that is
-// in use, however quiet it has become.
+// When memory that a burst of logins leaves unused is returned to the system. By itself Go keeps the memory
+// up to the size at which the next collection is due, also if no more is allocated.
 const (
-	// tidyEvery is how often that is looked at.
+	// tidyEvery is how often unused memory is checked.
 	tidyEvery = 5 * time.Second
 	// tidyFrom is the least unused memory for which a collection is done.
 	tidyFrom = 12 << 20
-	// tidyQuiet: the burst is over when less than the tidyQuiet-th part of what lies unused was
-	// allocated since the last look; else it would be needed again at once.
+	// tidyQuiet: a burst is over when less than 1/tidyQuiet of the unused memory was allocated since the last
+	// check; before, it would be needed again at once.
 	tidyQuiet = 10
-	// tidyPause is the least time between two, and tidyShare how many times as long as
-	// the last one took: it may take a hundredth of one core.
+	// tidyPause is the least time between two collections. It is also at least tidyShare times the duration
+	// of the last one, so they take at most a hundredth of one core.
 	tidyPause = time.Minute
 	tidyShare = 100
 )
@@ -55,7 +52,7 @@ func manageMemory() *memory {
 	return m
 }
 
-// floorUnder is how many bytes are set aside under a memory limit.
+// floorUnder returns how many bytes are allocated in addition under a memory limit.
 func floorUnder(limit int64) int64 { return min(gcFloor, limit/8) }
 
 func (m *memory) end() {
@@ -81,7 +78,7 @@ func tidy(ctx context.Context) error {
 	}
 }
 
-// heap is the part of runtime/metrics that tidiness goes by, in bytes.
+// heap is the part of runtime/metrics that tidiness uses, in bytes.
 type heap struct {
 	used      uint64 // by objects, dead ones that haven't been swept included
 	live      uint64 // of these, as the last collection found
@@ -98,14 +95,14 @@ func readHeap() heap {
 	return heap{used: s[0].Value.Uint64(), live: s[1].Value.Uint64(), free: s[2].Value.Uint64(), allocated: s[3].Value.Uint64()}
 }
 
-// tidiness decides when memory is given back.
+// tidiness decides when memory is returned to the system.
 type tidiness struct {
 	allocated uint64 // at the last look
 	notBefore time.Time
 }
 
-// due says whether now is the time: enough may lie unused, no burst is going on that
-// would have it all back, and the last time is long enough ago.
+// due says whether to return memory now: enough may be unused, no burst of allocations would need it again,
+// and the last collection is long enough ago.
 func (t *tidiness) due(now time.Time, h heap) bool {
 	lately := h.allocated - t.allocated
 	t.allocated = h.allocated

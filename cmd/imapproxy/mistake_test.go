@@ -9,8 +9,8 @@ import (
 	"imapproxy/internal/imaptest"
 )
 
-// What goes wrong when a setting is used is said like a mistake in the file: where it
-// stands, what is wrong, what to do.
+// An error in the use of a setting is reported like a mistake in the file: its line, what is wrong, what to
+// do.
 func TestAStartThatFailsNamesTheLineAndTheRemedy(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -11,7 +11,7 @@ import (
 	"imapproxy/internal/admin"
 )
 
-// pauseSettles is for how long 'pause' without --watch looks at what is left before it says it.
+// pauseSettles is how long 'pause' without --watch waits before it prints what is left.
 const pauseSettles = 5 * time.Second
 
 type pauseCommand struct {
@@ -44,8 +44,8 @@ func (c pauseCommand) Run(env environment) error {
 	return c.follow(env, q)
 }
 
-// follow pauses the backend and shows what is left there: with --watch each two seconds, else once, when nothing
-// is left or after pauseSettles.
+// follow pauses the backend and shows what is left there: with --watch every two seconds, else once, when
+// nothing is left or after pauseSettles.
 func (c pauseCommand) follow(env environment, q admin.PauseRequest) error {
 	client, err := c.client()
 	if err != nil {

@@ -73,9 +73,9 @@ func showProxies(w io.Writer, all admin.Cluster[admin.Status]) error {
 	return failure{exitFailed}
 }
 
-// showUnheard names the proxies that the others count with and that haven't answered, and reports whether one of
-// them may be alive. An earlier process of a proxy that answers isn't one: it was killed. One at whose admin address
-// no proxy was asked, since Consul doesn't list it, isn't called silent.
+// showUnheard names the proxies that the others take into account and that haven't answered, and reports whether one
+// of them may be alive. An earlier process of a proxy that answers isn't one: it was killed. One at whose admin
+// address no proxy was asked, since Consul doesn't list it, isn't called silent.
 func showUnheard(w io.Writer, all admin.Cluster[admin.Status]) (silent bool) {
 	var agreed *admin.Agreement
 	heard, asked := map[string]bool{}, map[string]bool{}

@@ -9,7 +9,7 @@ import (
 	"imapproxy/internal/admin"
 )
 
-// A proxy that the others count with, and whose admin address nothing was asked at, may be alive: it isn't called
+// A proxy that the others take into account, and whose admin address wasn't asked, may be alive: it isn't called
 // silent. One that was asked and didn't answer is.
 func TestAProxyThatWasNotAskedIsNotCalledSilent(t *testing.T) {
 	all := admin.Cluster[admin.Status]{Proxies: []admin.FromProxy[admin.Status]{

@@ -76,7 +76,7 @@ type kind struct {
 	concerns        []string
 }
 
-// keep adds to the kinds. Where there is a remedy it makes the kind: texts name single machines.
+// keep adds to the kinds. Lines with the same remedy are of one kind, since their texts name single machines.
 func (r *report) keep(k kind) {
 	for i, o := range r.kinds {
 		if o.mark == k.mark && o.fix == k.fix && (k.fix != "" || o.text == k.text) {
@@ -91,7 +91,7 @@ func (r *report) keep(k kind) {
 	r.kinds = append(r.kinds, k)
 }
 
-// summarize prints a line for each kind, faults first, and how many things are well.
+// summarize prints a line for each kind, faults first, and how many checks found no fault.
 func (r *report) summarize() {
 	well := 0
 	for _, mark := range []string{"FAIL", "warn", "-", "ok"} {

@@ -123,7 +123,7 @@ func (r *running) wait() int {
 	}
 }
 
-// reload sends a SIGHUP and waits for what comes of it, which is returned.
+// reload sends a SIGHUP, waits for the reload's result in the log, and returns what was logged.
 func (r *running) reload() string {
 	r.t.Helper()
 	before := len(r.stderr.String())

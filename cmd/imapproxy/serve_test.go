@@ -184,7 +184,7 @@ func TestServeTellsSystemd(t *testing.T) {
 	reloaded()
 	lastReload(`\d+s ago$`)
 
-	// What failed is neither under way nor ready, and is to be seen.
+	// A failed reload is reported as neither RELOADING nor READY, and status shows it.
 	write(t, config, strings.Replace(text, "shared", "sharde", 1)+"\nlimit {\n}\n")
 	r.reload()
 	expect(`STATUS=serving with the old settings; the reload of \d\d:\d\d:\d\d failed: \S+config.hcl:\d+: routing.storage: "sharde" isn't a value of it; [^\n]*\(and 1 mistake more\)`)

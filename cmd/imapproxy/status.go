@@ -83,7 +83,7 @@ func healthWords(s admin.Status) string {
 	return dash(s.State) + ", no problems"
 }
 
-// problemRows are what is wrong, which stands above all else.
+// problemRows returns the problems, which are printed first.
 func problemRows(s admin.Status) (rows [][]string) {
 	for _, p := range s.Problems {
 		what := "problem"
@@ -106,7 +106,7 @@ func problemWords(p admin.Problem, now time.Time) string {
 	return text + " [" + p.Kind + "]"
 }
 
-// agreementWords is how a proxy stands with the others.
+// agreementWords describes a proxy's part in the agreement of all proxies.
 func agreementWords(a *admin.Agreement, s admin.Status) string {
 	text := fmt.Sprintf("%s, fleet %d", a.State, a.Epoch)
 	if a.Acked != a.Epoch {
@@ -158,8 +158,7 @@ func allConnections(s admin.Status) int64 {
 	return n
 }
 
-// ratio is how many sessions that have logged in there are for the backend
-// connections that they cost.
+// ratio compares the number of sessions that have logged in with that of backend connections.
 func ratio(s admin.Status) string {
 	sessions, conns := s.Sessions-s.Attachments["none"], allConnections(s)
 	text := fmt.Sprintf("%d client sessions : %s", sessions, count(int(conns), "backend connection"))
@@ -169,7 +168,7 @@ func ratio(s admin.Status) string {
 	return fmt.Sprintf("%s (%.1f : 1)", text, float64(sessions)/float64(conns))
 }
 
-// parkingWords is what is done for parked sessions.
+// parkingWords describes what the proxy does for parked sessions.
 func parkingWords(p *admin.Parking) string {
 	if p == nil {
 		return "off"

@@ -69,7 +69,7 @@ func total(counts map[string]int) (n int) {
 	return n
 }
 
-// later returns the later one of two times, of which nil is none.
+// later returns the later of two times; nil is no time.
 func later(a, b *time.Time) *time.Time {
 	if a == nil || b != nil && b.After(*a) {
 		return b
@@ -77,7 +77,7 @@ func later(a, b *time.Time) *time.Time {
 	return a
 }
 
-// earlier returns the earlier one of two times, of which nil is none.
+// earlier returns the earlier of two times; nil is no time.
 func earlier(a, b *time.Time) *time.Time {
 	if a == nil || b != nil && b.Before(*a) {
 		return b
