@@ -401,8 +401,6 @@ func TestThePageHoldsNoDataAndRefersToNothingElsewhere(t *testing.T) {
 	}
 }
 
-// serve runs a server and returns its address and what stops it, which returns
-// Serve's error.
 // The page's script finds each of its elements, and reads no field that no answer has.
 func TestThePageFitsTheAnswers(t *testing.T) {
 	h := handler(t, options(&fake{}))
@@ -450,6 +448,7 @@ func fieldsOf(t reflect.Type, known map[string]bool) {
 	}
 }
 
+// serve runs a server and returns its address and a function that stops it and returns Serve's error.
 func serve(t *testing.T, o admin.Options) (addr string, stop func() error) {
 	t.Helper()
 	s, err := admin.New(o)

@@ -7,11 +7,12 @@ import (
 
 // Mover moves users between backends, for all proxies of the service. An error that is a Refusal is told as it is.
 type Mover interface {
-	// Drain, Undrain and Move return once this proxy goes by it. With DryRun they only say what would happen.
+	// Drain, Undrain and Move return once this proxy applies the change. With DryRun they only say what would
+	// happen.
 	Drain(context.Context, DrainRequest) (DrainAnswer, error)
 	Undrain(context.Context, UndrainRequest) (UndrainAnswer, error)
 	Move(context.Context, MoveRequest) (MoveAnswer, error)
-	// Drains is how far this proxy is with the backends that users leave.
+	// Drains returns the progress of this proxy's drains.
 	Drains() []Drain
 }
 
@@ -36,8 +37,9 @@ const (
 
 // DrainRequest is the body of POST /v1/drain.
 type DrainRequest struct {
-	Backend string `json:"backend"` // as people call it, or its stable_id
-	// Within is after what time the sessions that couldn't be moved are ended, as "10m"; "": none is.
+	Backend string `json:"backend"` // its name, or its stable_id
+	// Within is the time, such as "10m", after which the sessions that couldn't be moved are ended; "": none
+	// is ended.
 	Within string  `json:"within,omitempty"`
 	Rate   float64 `json:"rate,omitempty"` // users a second, over all proxies; 0: cluster.move_rate
 	DryRun bool    `json:"dry_run,omitempty"`
@@ -73,10 +75,12 @@ type DrainAnswer struct {
 	Backend  string `json:"backend"`
 	StableID string `json:"stable_id"`
 	DryRun   bool   `json:"dry_run"`
-	// Users is how many users have connections there by this proxy, Moves where they go: backend → users. "" is those who can go nowhere.
+	// Users is how many users have connections there by this proxy, Moves where they go: backend → users. "" is for those who have no
+	// other backend.
 	Users int            `json:"users"`
 	Moves map[string]int `json:"moves"`
-	// Sessions are this proxy's there, by attachment. Parked ones are no work: they go elsewhere with their next command.
+	// Sessions are this proxy's there, by attachment. Parked ones needn't be moved: they resume at another backend with
+	// their next command.
 	Sessions map[string]int `json:"sessions"`
 }
 
@@ -105,7 +109,7 @@ type UndrainAnswer struct {
 	State    string `json:"state"`  // of the backend now
 	Reason   string `json:"reason"` // of the state
 	DryRun   bool   `json:"dry_run"`
-	// RebalanceRate is at how many users a second, over all proxies, those come back who are connected; 0: none does.
+	// RebalanceRate is how many connected users come back in a second, over all proxies; 0: none does.
 	RebalanceRate float64 `json:"rebalance_rate"`
 	// Users is how many users with connections by this proxy would come back, Back where they are: backend → users. Only for a dry run.
 	Users int            `json:"users,omitempty"`

@@ -20,7 +20,7 @@ import (
 	"imapproxy/proxy"
 )
 
-// mover notes what it is asked for.
+// mover records what it is asked for.
 type mover struct {
 	mu    sync.Mutex
 	asked []any

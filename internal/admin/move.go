@@ -10,8 +10,8 @@ import (
 // MoveRequest is the body of POST /v1/move: a user, and where to, or Auto.
 type MoveRequest struct {
 	User    string `json:"user"`              // the canonical name
-	Backend string `json:"backend,omitempty"` // as people call it, or its stable_id
-	Auto    bool   `json:"auto,omitempty"`    // take back what an operator has said: the user goes where all others would
+	Backend string `json:"backend,omitempty"` // its name, or its stable_id
+	Auto    bool   `json:"auto,omitempty"`    // undo an operator's earlier move: routing chooses the backend
 	DryRun  bool   `json:"dry_run,omitempty"`
 	By      string `json:"by,omitempty"` // who asks, for the log
 }
@@ -37,7 +37,7 @@ type MoveAnswer struct {
 	DryRun bool   `json:"dry_run"`
 	From   string `json:"from"` // where the user's connections are by this proxy; "": there are none
 	To     string `json:"to"`   // where the user goes
-	// Override is the backend that an operator has now said, "" none; Before the one of before.
+	// Override is the backend that an operator has now set for the user, "": none; Before is the earlier one.
 	Override string `json:"override"`
 	Before   string `json:"before"`
 	// Placement is the value that was written to the user's placement in Consul's KV; "": none was.

@@ -26,9 +26,9 @@ type Options struct {
 	ReadToken telemetry.Secret
 	// TLS has the certificate; nil: the API uses no TLS.
 	TLS *tls.Config
-	// ID is this process's own, by which it knows itself among its peers; Name returns what people
-	// call it, nil: its hostname. Fleet is the other proxies, nil: this one is alone. PeerToken returns the token that
-	// they send, besides Token; nil, or "": none.
+	// ID is this process's own, by which it recognises itself among its peers; Name returns the proxy's name, nil: its
+	// hostname. Fleet is the other proxies, nil: this one is alone. PeerToken returns the token that they send,
+	// besides Token; nil, or "": none.
 	ID        string
 	Name      func() string
 	Fleet     Fleet
@@ -38,9 +38,10 @@ type Options struct {
 	Config func() Config
 	// Problems returns what is wrong now, the worst first. nil: nothing is known of it.
 	Problems func() []Problem
-	// Agreement returns this proxy's part in what the proxies agree on, and how it goes on where it is isolated. nil: they don't agree with each other.
+	// Agreement returns this proxy's part in the agreement, and its mode while it is isolated. nil: the proxies don't agree with each other.
 	Agreement func() (a Agreement, isolated string)
-	// Remove takes a dead proxy out of it; with force also one that answers. nil: there's no /v1/proxies/remove.
+	// Remove removes a dead proxy from the agreement; with force also one that answers. nil: there's no
+	// /v1/proxies/remove.
 	Remove  func(ctx context.Context, id string, force bool) error
 	Proxy   Proxy
 	Router  Router

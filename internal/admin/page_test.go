@@ -166,7 +166,7 @@ func TestThePageWithAnyNumberOfSessions(t *testing.T) {
 		t.Error("a name in an event was taken for markup")
 	}
 
-	// Of very many, those are found that are looked for; and the last page is reached.
+	// Among very many sessions a search finds a user's; and the last page can be reached.
 	b.Run("document.getElementById('user').value = 'user7@example.org'; document.querySelector('#filter button').click()")
 	b.Await(rowsOf("sessions"), "3")
 	b.Run("document.getElementById('user').value = ''; document.getElementById('client').value = '10.0.195.0/24'; document.querySelector('#filter button').click()")
@@ -192,8 +192,8 @@ func TestThePageOfOneSession(t *testing.T) {
 	contains(t, b, "one-about", "kicked: ")
 }
 
-// Without the token nothing is known and nothing is green; a reader's token shows all and has no commands; with the operator's a command is
-// done when its dry run was shown and confirmed.
+// Without a token the page shows no state; with a reader's token it shows all and has no commands; with the operator's token a command is
+// carried out once its dry run was shown and confirmed.
 func TestThePageAsksForATokenAndHasCommandsForOperators(t *testing.T) {
 	b := imaptest.NewBrowser(t)
 	c := &crowd{n: 3}
@@ -252,7 +252,7 @@ func TestThePageAsksForATokenAndHasCommandsForOperators(t *testing.T) {
 	b.Run("document.getElementById('confirm-yes').click()")
 	b.Await("document.getElementById('done').className", "well")
 	did(dry, dry, wet)
-	// One that is refused says why.
+	// A command that is refused says why.
 	b.Run("document.getElementById('move-user').value = 'alice'; document.getElementById('move-to').value = 'b2'; document.querySelector('#move button').click()")
 	b.Await("document.getElementById('done').className", "error")
 	if b.Run("performance.getEntriesByType('resource').every((e) => e.name.startsWith(location.origin))") != "true" {

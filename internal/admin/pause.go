@@ -9,7 +9,8 @@ import (
 
 // Pauser pauses backends for a planned restart. An error that is a Refusal is told as it is.
 type Pauser interface {
-	// Pause and Resume return once this proxy goes by it. With DryRun Pause only says what would happen.
+	// Pause and Resume return once this proxy applies the change. With DryRun Pause only says what would
+	// happen.
 	Pause(context.Context, PauseRequest) (PauseAnswer, error)
 	Resume(context.Context, ResumeRequest) (PauseAnswer, error)
 	// Pauses returns the backends that are paused.
@@ -27,7 +28,7 @@ const DefaultPause = time.Minute
 
 // PauseRequest is the body of POST /v1/pause.
 type PauseRequest struct {
-	Backend string `json:"backend"`       // as people call it, or its stable_id
+	Backend string `json:"backend"`       // its name, or its stable_id
 	For     string `json:"for,omitempty"` // how long at most, as "90s"; "": DefaultPause
 	DryRun  bool   `json:"dry_run,omitempty"`
 	By      string `json:"by,omitempty"` // who asks, for the log and for other operators
@@ -76,8 +77,8 @@ func (q *ResumeRequest) about() []any { return []any{"by", q.By, "backend", q.Ba
 // PauseAnswer is the answer of POST /v1/pause and /v1/resume.
 type PauseAnswer struct {
 	DryRun bool `json:"dry_run"`
-	// Agreed: all proxies go by it. False: it holds for the proxy that was asked, since the proxies don't agree
-	// with each other, or it is the only one.
+	// Agreed: it holds for all proxies. False: it holds for the proxy that was asked, since the proxies don't
+	// agree with each other, or it is the only one.
 	Agreed bool `json:"agreed"`
 	Pause
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Progress returns how far a drain is, and what holds it, in words. The page and the command line show them.
+// Progress describes how far a drain is, and what holds it. The page and the command line show them.
 func (d *Drain) Progress(now time.Time) string {
 	text := Printable(d.Backend) + ": connections of " + users(d.Users) + " left"
 	if d.Started > d.Users && d.Begun != nil {

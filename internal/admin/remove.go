@@ -22,7 +22,8 @@ type RemoveAnswer struct {
 // CodeNotRemoved is the code of an Error: 409, the proxy couldn't be removed.
 const CodeNotRemoved = "not_removed"
 
-// remove is POST /v1/proxies/remove: a dead proxy isn't counted with any more. Each call is logged.
+// remove is POST /v1/proxies/remove: the others no longer take a dead proxy into account. Each call is
+// logged.
 func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 	var q RemoveRequest
 	if !verb(s, w, r, &q) {

@@ -45,18 +45,18 @@ type Proxying struct {
 	ID     string `json:"id"`     // of the process
 	Name   string `json:"name"`   // its registered name, or its host's name
 	Config string `json:"config"` // a digest of the settings that the proxies of a service have in common; "": unknown
-	// Epoch is the newest set of backends that it has agreed to; null: the proxies don't agree on one.
+	// Epoch is the newest set of backends that the proxy has agreed to; null: the proxies don't agree on one.
 	Epoch *int64 `json:"epoch"`
-	// Isolated says that it is cut off from the others, and how it goes on: serve, hold; "": it isn't.
+	// Isolated is the proxy's mode while it is cut off from the others: serve, hold; "": it isn't cut off.
 	Isolated string `json:"isolated"`
 }
 
 // Agreement is a proxy's part in what all proxies agree on (docs/cluster.md).
 type Agreement struct {
 	State string `json:"state"` // joining, joined, isolated, leaving, left
-	Epoch uint64 `json:"epoch"` // of the fleet that it goes by
-	Acked uint64 `json:"acked"` // the newest one that it has told the others it goes by
-	Users int    `json:"users"` // of whom it has connections to backends
+	Epoch uint64 `json:"epoch"` // of the fleet that it uses
+	Acked uint64 `json:"acked"` // the newest one that it has acknowledged to the others
+	Users int    `json:"users"` // who have connections to backends through it
 	Stays int    `json:"stays"` // buckets and users of them who are to be moved
 	// Resting is how many of Stays are left where they are until the users have no connection (rebalance_rate 0).
 	Resting int `json:"resting"`
@@ -69,7 +69,7 @@ type Agreement struct {
 	Outage *time.Time `json:"outage"`
 	// MovesEnd is when the last bucket is moved for the first time; null: no proxy has users who are to be moved, or all of them rest.
 	MovesEnd *time.Time   `json:"moves_end"`
-	Proxies  []AgreedPeer `json:"proxies"` // all that the proxies count with, by id
+	Proxies  []AgreedPeer `json:"proxies"` // all that the others take into account, by id
 }
 
 // AgreedPeer is a proxy as its key in Consul tells of it.
@@ -82,7 +82,8 @@ type AgreedPeer struct {
 	Acked       uint64    `json:"acked"`
 	Stays       int       `json:"stays"`
 	Unreachable []string  `json:"unreachable"` // backends that it can't reach
-	// Session: its Consul session lives. Where it doesn't, Removed is when the others stop to count with it; null: not known yet.
+	// Session: its Consul session exists. If it doesn't, Removed is when the others stop waiting for the proxy; null: not known
+	// yet.
 	Session bool       `json:"session"`
 	Removed *time.Time `json:"removed"`
 }

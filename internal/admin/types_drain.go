@@ -2,7 +2,8 @@ package admin
 
 import "time"
 
-// Drain is how far one proxy is with a backend that users leave: an operator drains it, or Consul calls it draining.
+// Drain is one proxy's progress with a backend that users leave: an operator drains it, or it is in maintenance in
+// Consul.
 type Drain struct {
 	Backend  string     `json:"backend"`
 	StableID string     `json:"stable_id"`

@@ -107,7 +107,7 @@ type EndedSession struct {
 	BytesOut string    `json:"bytes_out"`
 }
 
-// Failing is GET /v1/failing: who has failed to log in lately.
+// Failing is GET /v1/failing: the addresses, networks and users whose logins have failed lately.
 type Failing struct {
 	Since     time.Time      `json:"since"` // what is counted: 15 minutes, or less where there were very many
 	Failures  int            `json:"failures"`

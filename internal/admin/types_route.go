@@ -8,7 +8,7 @@ import (
 // Route is the answer of GET /v1/route: where a user's mail is served.
 type Route struct {
 	User    string `json:"user"`    // the canonical name
-	Backend string `json:"backend"` // as operators call it
+	Backend string `json:"backend"` // its name
 	Why     string `json:"why"`
 	Host    string `json:"host"` // as discovery has it
 	// Ports are the backend's, by protocol: imap, lmtp, pop3, sieve.

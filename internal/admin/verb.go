@@ -36,7 +36,7 @@ func verb[T any](s *Server, w http.ResponseWriter, r *http.Request, into *T) boo
 	return true
 }
 
-// hasToken says whether there is a token for what is the operator's. If it returns false, it has answered the request.
+// hasToken says whether a token for operators is configured. If it returns false, it has answered the request.
 func (s *Server) hasToken(w http.ResponseWriter) bool {
 	if s.opts.Token == "" && s.peerToken() == "" {
 		fail(w, http.StatusForbidden, CodeNoToken, "this needs a token: write admin { token_file = … } into the configuration and restart the proxy")
