@@ -19,8 +19,8 @@ import (
 const (
 	// suspectsEvery is how often the other proxies are told which backends this one can't reach.
 	suspectsEvery = time.Second
-	// cutAfter is for how long the ends of connections are waited for that were closed at once. All in all
-	// closing takes less than agree's CloseWithin.
+	// cutAfter is how long the proxy waits for the ends of connections that it has closed at once. Closing
+	// takes less than agree's CloseWithin in all.
 	cutAfter = time.Second
 	// leaveWithin bounds a clean stop. For the other proxies, a proxy that takes longer has died.
 	leaveWithin = 5 * time.Second
@@ -67,7 +67,7 @@ func (g *agreement) set(within time.Duration, isolated agree.Mode) {
 	g.holds.Store(isolated == agree.Hold)
 }
 
-// begin takes part.
+// begin starts this proxy's part.
 func (g *agreement) begin(router *routing.Router) {
 	if g == nil {
 		return
@@ -127,7 +127,7 @@ func (g *agreement) discovered(s routing.Snapshot) {
 	}
 }
 
-// switched makes the router go by a fleet.
+// switched makes the router use a fleet.
 func (g *agreement) switched(f *agree.Fleet) {
 	g.giving.Lock()
 	defer g.giving.Unlock()

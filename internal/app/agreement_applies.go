@@ -7,7 +7,7 @@ import (
 	agreed "imapproxy/routing/cluster"
 )
 
-// applies waits until the router goes by the fleet of that epoch; claims go by it a moment earlier.
+// applies waits until the router uses the fleet of that epoch; claims use it a moment earlier.
 func (g *agreement) applies(ctx context.Context, within time.Duration, epoch uint64) error {
 	var timer *time.Timer
 	for {
@@ -31,8 +31,8 @@ func (g *agreement) applies(ctx context.Context, within time.Duration, epoch uin
 	}
 }
 
-// done waits, once the agreement has carried out what an operator asked for, until the router goes by it too:
-// answers to operators are made from what the router says.
+// done waits, once the agreement has carried out what an operator asked for, until the router has applied it:
+// answers to operators are made from the router's state.
 func (g *agreement) done(ctx context.Context) error {
 	return g.applies(ctx, time.Duration(g.within.Load()), g.part.Epoch())
 }

@@ -230,8 +230,8 @@ func TestALoginWaitsForTheRouter(t *testing.T) {
 	}
 }
 
-// What a verb answers is true: the router goes by what was asked for, so that the answer's state, and what is asked
-// next, are as of then. The router is held up here between the agreement and itself.
+// A verb answers once the router has applied what was asked for, so that the answer and later answers have the new
+// state. This test delays the router.
 func TestAVerbAnswersOnceTheRouterGoesByIt(t *testing.T) {
 	consul := consultest.Start(t)
 	inConsul(t, consul, 2)

@@ -48,7 +48,7 @@ func (a *App) leftOver() {
 	a.sockets.Close()
 }
 
-// awaitSuccessor listens at the socket, unless another process does until it is succeeded.
+// awaitSuccessor listens at the socket, unless this process takes over from another one, which listens there.
 func (a *App) awaitSuccessor() (err error) {
 	b := a.beside
 	if b == nil || b.succeeds() {
@@ -66,7 +66,7 @@ func (a *App) awaitSuccessor() (err error) {
 	return nil
 }
 
-// close ends all that concerns other processes. Run has ended, or hasn't run.
+// close ends the communication with other processes. Run has ended, or hasn't run.
 func (b *beside) close() {
 	if b == nil {
 		return

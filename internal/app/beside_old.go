@@ -165,7 +165,7 @@ func (a *App) hearsOn(s *successor, k *handover.Conn, up *link) {
 	}
 }
 
-// bereaved is what happens when the connection to the successor has ended for good: once the successor has ended, this process decides
+// bereaved is called when the connection to the successor has ended for good: once the successor has ended, this process decides
 // again, and accepts again.
 func (a *App) bereaved(pid int) {
 	b := a.beside
@@ -188,7 +188,7 @@ func (a *App) bereaved(pid int) {
 	b.step(a.comeBack)
 }
 
-// comeBack serves again, since the successor has ended without a word. It runs in Run's goroutine.
+// comeBack serves again, since the successor has ended without a message. It runs in Run's goroutine.
 func (a *App) comeBack() {
 	b, log := a.beside, a.tel.Log
 	if !b.passed.Load() {

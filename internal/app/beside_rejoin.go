@@ -17,7 +17,8 @@ import (
 //	old → new   has…       where the old process has users now: that takes the place of what the new one knew
 //	new → old   pause…     which backends are paused
 //
-// Hints and kicks of the meantime are lost; the next sweep finds what a hint would have told.
+// Hints and kicks that are sent meanwhile are lost; the next sweep finds the changes that a hint would have
+// told.
 
 // rejoin connects to the successor again. nil: it has ended, or this process ends, or the successor has a successor of its own, and so
 // doesn't listen any more.

@@ -11,7 +11,7 @@ import (
 )
 
 // An endpoint for traces and metrics that accepts connections and answers nothing, or one that isn't there, changes nothing for sessions: each command has its
-// answer, although far more spans end than can wait, and the proxy stops as ever.
+// answer, although far more spans end than can wait, and the proxy stops as usual.
 func TestAStuckTelemetryEndpointChangesNothingForSessions(t *testing.T) {
 	for _, protocol := range []string{"http", "grpc"} {
 		for _, state := range []string{"stuck", "down"} {

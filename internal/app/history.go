@@ -15,7 +15,7 @@ const (
 	maxMinutes  = 24 * 60
 )
 
-// history is what the admin page draws, and the bill adds up.
+// history has the samples that the admin page draws and the bill adds up.
 type history struct {
 	mu      sync.Mutex // guards the fields below
 	samples []admin.Sample

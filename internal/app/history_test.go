@@ -41,7 +41,7 @@ func TestTheHistoryIsBoundedAndTheBillAddsUp(t *testing.T) {
 		t.Errorf("%d samples after the last but two", len(left))
 	}
 
-	// A stopped process or clock that jumps isn't charged.
+	// The time in which the process was stopped, or by which the clock jumps, isn't counted.
 	at = at.Add(24 * time.Hour)
 	sample(200, 10)
 	if b := h.bill(0); b.Day.Seconds != 20 || b.Day.SavedMemory != 0 {

@@ -9,7 +9,7 @@ import (
 	"imapproxy/internal/task"
 )
 
-// Who was disconnected, who fails to log in and what has changed stand on the page of a proxy to which that has happened.
+// A proxy's page shows which of its sessions have ended, which logins fail and what has changed.
 func TestThePageShowsWhatHasHappened(t *testing.T) {
 	b := imaptest.NewBrowser(t)
 	text := settings(imaptest.NewModelServer(t, imaptest.ModelServerOptions{}).Addr) + "limits {\n  per_ip = 50\n}\n"

@@ -88,7 +88,7 @@ func routingPause(p agree.Pause) routing.Pause {
 	return routing.Pause{Backend: p.Backend, By: p.By, Since: milliseconds(p.Since), Until: milliseconds(p.Until)}
 }
 
-// agreedPauses makes the router go by a fleet's pauses.
+// agreedPauses passes a fleet's pauses to the router.
 func (a *App) agreedPauses(f *agree.Fleet) {
 	all := make([]routing.Pause, len(f.Pauses))
 	for i, p := range f.Pauses {
@@ -102,7 +102,8 @@ func (a *App) agreedPauses(f *agree.Fleet) {
 // couldn't be parked, and those that were logging in when the pause began.
 const detachEvery = time.Second
 
-// keepPauses makes all that has connections to paused backends give them up, until ctx ends.
+// keepPauses makes sessions, watches and the pool give up their connections to paused backends, until ctx
+// ends.
 func (a *App) keepPauses(ctx context.Context) error {
 	tick := time.NewTicker(detachEvery)
 	defer tick.Stop()

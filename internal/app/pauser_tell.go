@@ -23,7 +23,7 @@ func (a *App) tellPauses(up *link) {
 	}
 }
 
-// toldPause goes by a pause, or its end, of which another process of this proxy has told.
+// toldPause applies a pause, or its end, of which another process of this proxy has told.
 func (a *App) toldPause(m handover.Message) {
 	var p routing.Pause
 	if json.Unmarshal(m.Data, &p) != nil || p.Backend == "" {

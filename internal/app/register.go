@@ -13,10 +13,9 @@ import (
 	"imapproxy/routing/discovery"
 )
 
-// alone returns an error if another proxy lives under the service under which this proxy is to be
-// registered, or starts at the same time and was first, and the two don't agree on where users are. An
-// earlier process of this proxy doesn't count. If Consul doesn't answer, the proxy serves: a restart while
-// Consul is away must not fail.
+// alone returns an error if another proxy under this proxy's service is alive, or starts at the same time and
+// was first, and the two don't agree on where users are. An earlier process of this proxy doesn't count. If
+// Consul doesn't answer, the proxy serves: a restart while Consul is away must not fail.
 func (a *App) alone(ctx context.Context) error {
 	c := a.cfg
 	if c.Register == nil || c.Register.AllowOthers || c.Cluster != nil || a.beside.succeeds() {

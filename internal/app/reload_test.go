@@ -144,8 +144,8 @@ func TestTheLogsFileIsOpenedAnewAtAReload(t *testing.T) {
 	says(other, "msg=stopped")
 }
 
-// Authorities are replaced in their file, and then the backends' certificates: after a reload the probes
-// of backends go by the new ones, as logins do.
+// Authorities are replaced in their file, and then the backends' certificates: after a reload the probes of
+// backends use the new ones, as logins do.
 func TestAReloadReadsTheBackendsAuthoritiesAgain(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)
 	before, now := imaptest.NewCert(t), imaptest.NewCert(t)

@@ -121,7 +121,7 @@ type Options struct {
 	Now func() time.Time
 	// Park has settings of parking for tests.
 	Park ParkOptions
-	// Agreement, of a test, decides where users are. nil: the configuration says whether proxies agree.
+	// Agreement decides where users are, in tests. nil: the configuration says whether proxies agree.
 	Agreement Agreement
 }
 
@@ -161,7 +161,7 @@ type agreement struct {
 
 	// Guards what follows; nothing waits under it.
 	mu      sync.Mutex
-	epoch   uint64        // the epoch that the router goes by
+	epoch   uint64        // the epoch that the router uses
 	applied chan struct{} // closed, and replaced, at each fleet
 
 	running, telling *task.Task

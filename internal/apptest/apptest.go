@@ -1,6 +1,6 @@
-// Package apptest starts a proxy in a test's own process as a person starts one: from a
-// configuration, by internal/app. The end-to-end tests of parking use it; those that look at
-// the process (signals, exit codes, other verbs) run the command instead.
+// Package apptest starts a proxy in a test's own process as an operator starts one: from a configuration, by
+// internal/app. The end-to-end tests of parking use it; those that look at the process (signals, exit codes,
+// other verbs) run the command instead.
 //
 // Imports internal/app, internal/imaptest and internal/task. Imported by the
 // end-to-end tests.
