@@ -64,7 +64,7 @@ type AuthSQL struct {
 	Concurrency  int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
 }
 
-// AuthOAuth is a provider of tokens, whose signatures the proxy checks, or which it asks about each.
+// AuthOAuth is a provider of tokens: the proxy checks their signatures, or asks the provider about each.
 type AuthOAuth struct {
 	Issuer           string        `hcl:"issuer" default:"" secret:"url"`
 	JWKSURL          string        `hcl:"jwks_url" default:"" secret:"url"`

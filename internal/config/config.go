@@ -1,10 +1,9 @@
-// Package config turns an HCL file into typed, validated settings. It is the
-// only package that knows HCL: a file is read whole, everything that is wrong with
-// it is reported at once (file, line, what is wrong, what to write instead), and
-// what comes out needs no further checking.
+// Package config turns an HCL file into typed, validated settings. It is the only package that knows HCL: a
+// file is read whole, everything that is wrong with it is reported at once (file, line, what is wrong, what
+// to write instead), and the settings need no further checks.
 //
 // internal/wiring maps a Config to each package's Options. The manual of the settings is config.hcl at the
-// repository's root: tests hold it and the struct tags of this file together.
+// repository's root: tests compare it with the struct tags of this file.
 //
 // Imports none of our packages. Imported by cmd/imapproxy, internal/app and
 // internal/wiring.
@@ -24,7 +23,7 @@ import (
 //	hcl:"name,label"     the block's label
 //	hcl:"name,variants"  a block whose label chooses one of the struct's variant fields
 //	hcl:"name,variant"   the pointer that holds the variant of this label
-//	default:"…"          what stands when nothing is written, as one would write it
+//	default:"…"          the value of a setting that the file doesn't have, in the file's form
 //	required:"…"         must be written; the text says what to write
 //	enum:"a|b"           the only values
 //	min:"…" max:"…"      bounds of a number or duration, inclusive
@@ -40,8 +39,7 @@ import (
 //	secret:"all"         a value that may hold a secret, which is never shown; secret:"url": a
 //	                     URL, shown without its user, password and parameters
 
-// Config is a whole configuration. Every field is set: what the file doesn't say
-// has its default.
+// Config is a whole configuration. Every field is set: a setting that the file doesn't have has its default.
 type Config struct {
 	// Hostname is the name that clients know the proxy by, never empty.
 	Hostname        string          `hcl:"hostname" default:""`
@@ -98,7 +96,7 @@ type ClientCertificates struct {
 // ProxyProtocol says which addresses may send the client's address (PROXY v1 and v2).
 type ProxyProtocol struct {
 	Trusted []netip.Prefix `hcl:"trusted" required:"trusted = [\"10.0.0.0/8\"]"`
-	// TLSFromProxy takes a client for one with TLS whose TLS the load balancer ends.
+	// TLSFromProxy: a client counts as one with TLS if the load balancer's header says that it uses TLS.
 	TLSFromProxy bool `hcl:"tls_from_proxy" default:"false"`
 }
 
@@ -110,7 +108,7 @@ type Users struct {
 	Recheck time.Duration `hcl:"recheck" default:"5m" min:"0s" max:"24h"`
 	// RefuseSeparators are characters that no client's name may have.
 	RefuseSeparators string `hcl:"refuse_separators" default:"*"`
-	// ScramSecretFile is what SCRAM's keys are made up of for users who have none.
+	// ScramSecretFile has the secret from which SCRAM's salts are made up for users who have no keys.
 	ScramSecretFile string `hcl:"scram_secret_file" path:"secret" default:""`
 }
 
@@ -143,8 +141,8 @@ type Discovery struct {
 	Static *Static `hcl:"static,variant"`
 }
 
-// Consul finds backends as instances of a Consul service. What is empty is taken
-// from the CONSUL_HTTP_* environment, else Consul's own default holds.
+// Consul finds backends as instances of a Consul service. Empty settings have the values of the CONSUL_HTTP_*
+// environment, or else Consul's own defaults.
 type Consul struct {
 	Address    string   `hcl:"address" default:"" secret:"url"`
 	Service    string   `hcl:"service" required:"service = \"imap\""`
@@ -205,22 +203,21 @@ type Route struct {
 	Sieve     int           `hcl:"sieve_port" default:"4190" min:"1" max:"65535"`
 }
 
-// Register makes the proxy itself a service in Consul.
+// Register registers the proxy as a service in Consul.
 type Register struct {
 	Service string   `hcl:"service" default:"imapproxy"`
 	Address string   `hcl:"address" default:""`
 	Tags    []string `hcl:"tags" default:"[]"`
 	// AdminAddress is where others reach the admin API.
 	AdminAddress string `hcl:"admin_address" default:""`
-	// AllowOthers has this proxy start although another one is alive under the service, and there is no cluster block.
+	// AllowOthers lets this proxy start if another one is alive under the service, and there is no cluster block.
 	AllowOthers bool `hcl:"allow_others" default:"false"`
 	// DeregisterAfter is deregister_critical_service_after of the entry's check.
 	DeregisterAfter time.Duration `hcl:"deregister_after" default:"1h" min:"1m" max:"8760h"`
 }
 
-// Cluster is the proxies that stand together, of which this is one. Service to AskWithin are how
-// they find and ask each other (internal/peers). The others are how they agree on where users are (routing/cluster), which they
-// do with discovery "consul".
+// Cluster has the settings of several proxies of one service. Service to AskWithin are how they find and ask each other
+// (internal/peers). The others are how they agree on where users are (routing/cluster), which they do with discovery "consul".
 type Cluster struct {
 	Service       string        `hcl:"service" default:"imapproxy"`
 	Peers         []string      `hcl:"peers" default:"[]"`
@@ -249,7 +246,7 @@ type Limits struct {
 	IdleTimeout      time.Duration `hcl:"idle_timeout" default:"31m" min:"1s" max:"168h"`
 	AuthFailureDelay time.Duration `hcl:"auth_failure_delay" default:"2s" min:"0s" max:"30s"`
 	GuessDelay       time.Duration `hcl:"guess_delay" default:"15s" min:"0s" max:"15s"`
-	// GuessTrusted are the networks whose clients' wrong passwords delay nothing further.
+	// GuessTrusted are the networks whose clients' wrong passwords delay no later login.
 	GuessTrusted []netip.Prefix `hcl:"guess_trusted" default:"[]"`
 }
 
@@ -282,8 +279,8 @@ type Events struct {
 	TokenFile string `hcl:"token_file" path:"secret" default:"" reload:"restart"`
 }
 
-// Push says whether backends post events: also while parking is off, which a reload
-// may change, and senders needn't know of.
+// Push says whether backends may post events. They may while parking is off, too: a reload can switch parking
+// on, and senders needn't know.
 func (p Park) Push() bool { return p.Events.TokenFile != "" }
 
 // Telemetry says where logs, traces and metrics go.

@@ -39,7 +39,7 @@ func write(t *testing.T, name, text string) {
 	}
 }
 
-// smallest is the least that a file must say.
+// smallest has only the settings that a file must have.
 const smallest = `
 listener "local" {
   address = "127.0.0.1:1143"
@@ -205,7 +205,7 @@ register {}
 		t.Errorf("got %#v\nwant %#v", got, want)
 	}
 
-	// A reload does the others, and what is left afterwards is what needs the restart.
+	// A reload applies the other settings; those that differ afterwards need the restart.
 	reloaded := Reloaded(before, after)
 	if reloaded.Limits.PerIP != 3 || reloaded.Routing.PinGrace != time.Minute || reloaded.Register == nil ||
 		reloaded.Admin.Address != before.Admin.Address || !reflect.DeepEqual(reloaded.Listeners, before.Listeners) {

@@ -60,8 +60,8 @@ func (d *decoder) body(path string, body *hclsyntax.Body, v reflect.Value) {
 	d.missing(at, path, "", fields)
 }
 
-// missing reports what must be written and isn't, also in a block that isn't there
-// itself; then absent names it.
+// missing reports the required settings that aren't written, also those of a block that isn't written; absent
+// then names the block.
 func (d *decoder) missing(at hcl.Range, path, absent string, fields []schemaField) {
 	for _, f := range fields {
 		here := join(path, f.name)
@@ -172,7 +172,7 @@ func (d *decoder) variants(parent string, f schemaField, block *hclsyntax.Block,
 	}
 }
 
-// label is the one label of a block, reported when it isn't there.
+// label returns a block's only label, and reports an error if there is none.
 func (d *decoder) label(block *hclsyntax.Block, name, what string) (string, bool) {
 	if len(block.Labels) == 1 && block.Labels[0] != "" {
 		return block.Labels[0], true

@@ -112,18 +112,16 @@ func diffNamed(path string, a, b reflect.Value, restart bool) []Change {
 	return changes
 }
 
-// Reloaded is what holds after a reload of running with the settings wanted: the
-// wanted ones, but for those that need a restart, which stay as they are. Diff
-// between it and wanted is what a restart would still change.
+// Reloaded returns the settings after a reload from running to wanted: those of wanted, except those that
+// need a restart, which keep their values. A restart would change what differs between it and wanted.
 func Reloaded(running, wanted *Config) *Config {
 	result := *wanted
 	keep(reflect.ValueOf(running).Elem(), reflect.ValueOf(&result).Elem())
 	return &result
 }
 
-// keep puts the running values into wanted where only a restart can change them.
-// Settings below a pointer can all be reloaded (a test holds the schema to that),
-// so nothing that wanted shares with its origin is written to.
+// keep puts the running values into wanted where only a restart can change them. Settings below a pointer can
+// all be reloaded (a test checks the schema), so nothing that wanted shares with its origin is written to.
 func keep(running, wanted reflect.Value) {
 	for _, f := range schema(wanted.Type()) {
 		x, y := running.FieldByIndex(f.Index), wanted.FieldByIndex(f.Index)
@@ -160,8 +158,8 @@ func keepBlocks(running, wanted reflect.Value) reflect.Value {
 	return blocks
 }
 
-// restartsInside says whether something in a block needs a restart; then the
-// coming and going of the whole block does.
+// restartsInside says whether a setting in a block needs a restart; then adding or removing the block does,
+// too.
 func (f schemaField) restartsInside() bool {
 	t := f.Type
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {

@@ -52,7 +52,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sorted gives the errors in the file's order, each said once.
+// sorted gives the errors in the file's order, each once.
 func (e Errors) sorted() Errors {
 	slices.SortStableFunc(e, func(a, b Error) int { return cmp.Compare(a.Line, b.Line) })
 	return slices.Compact(e)

@@ -42,14 +42,14 @@ func readFile(path string) ([]byte, error) {
 // notReadable is a file that is there, or may be, and that the proxy's user may not read.
 type notReadable struct{ path string }
 
-// mayNotRead is what its text says.
+// mayNotRead is the text of a notReadable.
 const mayNotRead = "may not be read by the user that runs this"
 
 func (e notReadable) Error() string {
 	return fmt.Sprintf("%s %s (%s)", e.path, mayNotRead, self())
 }
 
-// Is makes it an fs.ErrPermission.
+// Is says that a notReadable is an fs.ErrPermission.
 func (e notReadable) Is(target error) bool { return target == fs.ErrPermission }
 
 // self names the process' user.

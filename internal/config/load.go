@@ -34,8 +34,8 @@ func Parse(name string, src []byte) (*Config, []Warning, error) {
 	}
 	file, diags := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
 	if diags.HasErrors() {
-		// What follows a syntax error is guesswork: settings would be reported
-		// as missing that stand there. So these errors come alone, all of them.
+		// After a syntax error, settings that the file has would be reported as missing. So only the syntax
+		// errors are reported, all of them.
 		return nil, nil, syntaxErrors(name, src, diags).sorted()
 	}
 	d := &decoder{
@@ -99,7 +99,7 @@ func syntaxErrors(name string, src []byte, diags hcl.Diagnostics) Errors {
 		if diag.Subject != nil {
 			e.Line = diag.Subject.Start.Line
 		}
-		// HCL's own text for the commonest slip doesn't say what to do.
+		// HCL's own text for the most common mistake doesn't say what to do.
 		if strings.Contains(diag.Summary, "single-argument block") {
 			e.What = "several settings on one line"
 			e.Instead = "write each setting on a line of its own, and the closing } too"

@@ -98,7 +98,7 @@ admin {
 	}
 }
 
-// Who can write a file that the configuration names, or replace it, decides who is let in.
+// A user who can write a file that the configuration names, or replace it, decides who may log in.
 func TestFilesThatOthersMayWriteAreWarnedOf(t *testing.T) {
 	dir := t.TempDir()
 	certificateFiles(t, dir)

@@ -28,8 +28,8 @@ func TestTheReferenceLoadsAsShipped(t *testing.T) {
 	}
 }
 
-// What the reference writes out has the value that would hold without it, so that
-// taking a line away changes nothing; but for what a file must say.
+// Settings in the reference have their default values, so that removing a line changes nothing, except for
+// required settings.
 func TestTheReferenceShowsDefaults(t *testing.T) {
 	cfg, _, err := Load(reference)
 	if err != nil {

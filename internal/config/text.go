@@ -81,7 +81,8 @@ func writeBlock(body *hclwrite.Body, f schemaField, v reflect.Value) {
 	writeBody(body.AppendNewBlock(f.name, labels).Body(), v)
 }
 
-// says says whether a setting's value is worth a line. Numbers and durations of 0 are: they mean that there is no limit, or that something is off.
+// says reports whether a Text has a line for a setting's value. It has one for numbers and durations of 0, which mean that there is no limit, or
+// that something is off.
 func says(f schemaField, v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Slice, reflect.Map:

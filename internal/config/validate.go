@@ -208,8 +208,8 @@ func (d *decoder) backendTLS(c *Config) {
 	}
 }
 
-// idleTimeout warns of settings that would end correct clients. RFC 9051 §5.4: 30 minutes at least;
-// RFC 2177: clients in IDLE say something every 29 minutes.
+// idleTimeout warns of settings that would end correct clients. RFC 9051 §5.4: 30 minutes at least; RFC 2177:
+// clients in IDLE end it and begin it again every 29 minutes.
 func (d *decoder) idleTimeout(c *Config) {
 	if c.Limits.IdleTimeout < 30*time.Minute && !d.failed["limits.idle_timeout"] {
 		d.warn(d.at("limits.idle_timeout"), fmt.Sprintf("limits.idle_timeout: %v is less than the 30 minutes that RFC 9051 §5.4 grants; clients in IDLE send something every 29 minutes only, and their sessions end before", c.Limits.IdleTimeout),

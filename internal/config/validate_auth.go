@@ -110,8 +110,8 @@ func (d *decoder) authLDAP(l *AuthLDAP) {
 	}
 }
 
-// authSQL checks what the driver alone would say at the first login. That the query and the DSN can be
-// read, internal/wiring finds.
+// authSQL checks what the driver would report only at the first login. internal/wiring checks that the query
+// and the DSN can be parsed.
 func (d *decoder) authSQL(s *AuthSQL) {
 	const path = "auth.sql"
 	if d.failed[path+".driver"] || d.failed[path+".dsn"] {
@@ -164,7 +164,8 @@ func (d *decoder) authDovecot(a *AuthDovecot) {
 	}
 }
 
-// headerRune says whether a header's name may have r (RFC 9110 §5.6.2, less what no one writes).
+// headerRune says whether a header's name may have r (RFC 9110 §5.6.2, less characters that headers don't
+// have in practice).
 func headerRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
 }

@@ -7,8 +7,8 @@ func (a Auth) certifies() bool {
 	return a.PasswdFile != nil || a.HTTP != nil || a.SQL != nil || a.LDAP != nil && a.LDAP.UserDN == ""
 }
 
-// clientCertificates checks that users can be logged in by a certificate, and that this is no way around a source that
-// isn't asked about them.
+// clientCertificates checks that users can log in by a certificate, and that no earlier source, which isn't
+// asked about certificates, could have locked them.
 func (d *decoder) clientCertificates(c *Config, l Listener) {
 	path := "listener." + l.Name + ".client_certificates"
 	if l.TLS == "none" {

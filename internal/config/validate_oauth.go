@@ -11,7 +11,7 @@ import (
 // publicKeyAlgorithms are the signatures' algorithms that a token may have.
 var publicKeyAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
-// authOAuth checks where the provider is, and that not every token of its will do.
+// authOAuth checks the provider's URLs, and that the settings don't accept every token of the provider.
 func (d *decoder) authOAuth(o *AuthOAuth) {
 	const path = "auth.oauth"
 	for name, value := range map[string]string{"issuer": o.Issuer, "jwks_url": o.JWKSURL, "introspection_url": o.IntrospectionURL} {

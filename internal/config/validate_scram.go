@@ -34,8 +34,8 @@ func (a Auth) scram() []string {
 	return nil
 }
 
-// scram checks that the users of a source that offers SCRAM can be logged in by it, and that it opens no way around a
-// source before it.
+// scram checks that the users of a source that offers SCRAM can log in by it, and that no earlier source, which
+// isn't asked about SCRAM, could have locked them.
 func (d *decoder) scram(c *Config) {
 	before := "" // a source that is asked about passwords, and not by SCRAM
 	any := false

@@ -100,8 +100,7 @@ func (d *decoder) bare(path string, f schemaField, attr *hclsyntax.Attribute) {
 	d.fail(at, fmt.Sprintf("%s: %s stands there without quotes", path, text), "%s", instead)
 }
 
-// setValue converts an HCL value strictly: what is text stands in quotes, what is
-// a number or true and false doesn't.
+// setValue converts an HCL value strictly: text needs quotes; a number, true and false mustn't have them.
 func setValue(field reflect.Value, value cty.Value) error {
 	switch field.Interface().(type) {
 	case string, time.Duration, Percent, Size:
