@@ -2,9 +2,9 @@ package fair
 
 import "net/netip"
 
-// Network is the part of the internet that an address's owner probably has to
-// themselves: the /24 of an IPv4 address, the /56 of an IPv6 one. IPv4 within IPv6
-// counts as IPv4. The zero Prefix stands for an invalid address.
+// Network returns the network that probably belongs to the owner of an address alone: the /24 of an IPv4
+// address, the /56 of an IPv6 one. IPv4 within IPv6 counts as IPv4. The zero Prefix stands for an invalid
+// address.
 func Network(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
 	bits := 24

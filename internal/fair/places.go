@@ -18,7 +18,7 @@ import (
 // Of a network's clients the oldest that isn't at work loses its place first: a client whose password is
 // being checked is about to leave.
 //
-// Who is in it: each connection from Take to Leave, or to its eviction.
+// A client has its place from Take to Leave, or to its eviction.
 type Places struct {
 	mu       sync.Mutex                // guards all below; only bookkeeping is done under it
 	networks map[netip.Prefix]*holders // those with a client
@@ -54,10 +54,9 @@ type Place struct {
 // NewPlaces returns Places without clients.
 func NewPlaces() *Places { return &Places{networks: map[netip.Prefix]*holders{}} }
 
-// Take gives a client a place; known is whether its network is. Where more than limit would be
-// taken, those that have to go for it have been evicted when Take returns: one, or more
-// where the limit has become lower. limit ≤ 0 is none. evict must not block. evicted
-// is how many had to go.
+// Take gives a client a place; known is whether its network is. If more than limit places would be taken,
+// Take evicts other clients before it returns: one, or more if the limit has become lower. limit ≤ 0 means no
+// limit. evict must not block. evicted is the number of evicted clients.
 func (p *Places) Take(client netip.Addr, known bool, limit int, evict func()) (own *Place, evicted int) {
 	network := Network(client)
 	p.mu.Lock()

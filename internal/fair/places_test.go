@@ -41,8 +41,8 @@ func TestTheBusiestNetworkGivesUpItsOldestPlace(t *testing.T) {
 	}
 }
 
-// Strangers of many networks take no place of a network with users while those have no more than half
-// of them, and users' networks take no more than that from the others.
+// Clients of many unknown networks take no place of known networks while these have at most half of the
+// places, and known networks take no more than that from the others.
 func TestKnownNetworksAndOthersLeaveEachOtherHalfOfThePlaces(t *testing.T) {
 	p := NewPlaces()
 	var gone []string
@@ -72,7 +72,7 @@ func TestKnownNetworksAndOthersLeaveEachOtherHalfOfThePlaces(t *testing.T) {
 	}
 }
 
-// A client whose password is being looked at goes after those of its network that are silent.
+// A client whose password is being checked is evicted after the silent ones of its network.
 func TestAClientAtWorkGoesLast(t *testing.T) {
 	p := NewPlaces()
 	var gone []string

@@ -86,8 +86,8 @@ func (q *Queue[K]) AcquireAs(ctx context.Context, key K, known bool) error {
 		q.keys[key] = s
 	}
 	q.classLocked(s, known)
-	// A key that waits is never overtaken by its own later callers. A free slot with
-	// others in turns can't be: grantLocked has given it away.
+	// A key that waits is never overtaken by its own later callers. There is no free slot while others are in
+	// turns: grantLocked has granted it.
 	if q.held < q.o.Slots && s.queue.Len() == 0 && (q.o.PerKey == 0 || s.held < q.o.PerKey) {
 		q.held++
 		s.held++

@@ -59,7 +59,7 @@ func refused(logins int) string {
 	return ": " + count(logins, "login") + " refused in the last 5 minutes"
 }
 
-// clients is how a backend's state hits clients; "": it doesn't.
+// clients says how a backend's state affects clients; "": it doesn't.
 func clients(b Backend) string {
 	var hit []string
 	if b.Waiting > 0 {
