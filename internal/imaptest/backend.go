@@ -54,7 +54,7 @@ func (b *Backend) accept() {
 func (b *Backend) serve(c *BackendConn) {
 	defer b.wg.Done()
 	err := b.handler(c)
-	_ = c.Conn.Close() // the handler has had its say
+	_ = c.Conn.Close() // the handler has ended
 	b.mu.Lock()
 	delete(b.conns, c)
 	b.changedLocked()
@@ -98,7 +98,7 @@ func (b *Backend) ResetConns() {
 	}
 }
 
-// Fire makes an event happen, for all who wait for it now or later.
+// Fire makes an event happen, for all goroutines that wait for it now or later.
 func (b *Backend) Fire(event string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// A Backend is a fake IMAP server on loopback whose every word the test
-// decides.
+// A Backend is a fake IMAP server on loopback; the test decides all that it sends.
 type Backend struct {
 	Addr string // host:port
 

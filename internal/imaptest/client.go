@@ -180,7 +180,7 @@ func (c *Client) Login(user, password string) Answer {
 	return a
 }
 
-// TryLogin is Login that leaves the judgement to the caller.
+// TryLogin is Login that also returns a refusal.
 func (c *Client) TryLogin(user, password string) Answer {
 	c.t.Helper()
 	return c.Cmd("LOGIN %s %s", Quote(user), Quote(password))

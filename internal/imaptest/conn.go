@@ -25,8 +25,8 @@ type DialOptions struct {
 	Timeout time.Duration // of the dial and of each read; 0 = DefaultTimeout
 	Source  string        // the local address; "": the system's choice
 
-	// Small gives the connection the least receive buffer there is, and segments as on
-	// the internet: who doesn't read from it soon has the other side wait.
+	// Small gives the connection the least receive buffer there is, and segments as on the internet: if the
+	// client doesn't read, the server soon has to wait.
 	Small bool
 }
 

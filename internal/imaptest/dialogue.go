@@ -9,8 +9,8 @@ import (
 // A CommandFunc answers one command.
 type CommandFunc func(c *BackendConn, cmd Command) error
 
-// A Dialogue is a polite little server, of which a test replaces what it is
-// about. The zero value lets anyone log in.
+// A Dialogue is a small correct server, of which a test replaces single commands. The zero value accepts
+// every login.
 type Dialogue struct {
 	Greeting string // "" = "* OK [CAPABILITY <Caps>] ready"
 	// Caps are offered before login, LoginCaps after; "" = "IMAP4rev1 SASL-IR
@@ -29,7 +29,7 @@ type Dialogue struct {
 	Implicit bool        // TLS at once
 }
 
-// A Login is what a client wants to be let in as.
+// A Login is what a client sends to log in.
 type Login struct {
 	Mechanism string // LOGIN or PLAIN
 	Authzid   string

@@ -1,10 +1,9 @@
-// Package imaptest is what the tests speak IMAP with: a client, a scripted
-// server that can misbehave, one in memory that keeps to the book and a model of what its clients
-// may be told, a runner for transcripts, a comparison of two
-// servers' answers, and a check for goroutines left behind.
+// Package imaptest is what the tests speak IMAP with: a client, a scripted server that can misbehave, one in
+// memory that follows the standards and a model of what its clients may be told, a runner for transcripts, a
+// comparison of two servers' answers, and a check for goroutines left behind.
 //
-// Nothing that ships may import it. Its reader of lines and literals is a deliberate
-// second opinion on proxy/wire, so a mistake made there isn't made here again unseen.
+// Nothing that ships may import it. Its reader of lines and literals shares no code with proxy/wire, so that
+// tests notice a mistake made there.
 //
 // # Which fake for what
 //
@@ -16,7 +15,7 @@
 //   - [ModelServer] is a whole server in memory that is right: mailboxes, IDLE, QRESYNC. For
 //     tests in which many clients do things and only what they are told counts. With it go
 //     [ModelClient] and [ModelWatcher], which know what a client may be told.
-//   - [Dialogue] is a polite server without mailboxes, of which a test replaces single commands:
+//   - [Dialogue] is a correct server without mailboxes, of which a test replaces single commands:
 //     for logins, refusals, and one answer that has to be odd.
 //   - [NewScripted] plays a transcript, the same language as the client's: for exact bytes in an
 //     exact order, splits, cuts and resets.

@@ -10,7 +10,7 @@ import (
 // after its other clean-ups. Call it first, since clean-ups run last to first.
 func VerifyNoLeaks(t testing.TB) {
 	t.Helper()
-	// what runs already belongs to someone else, e.g. to a parallel test
+	// goroutines that run already may be a parallel test's
 	current := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -19,10 +19,9 @@ const (
 	ModelQResync
 )
 
-// ModelClient believes what it is told of its selected mailbox, as a mail program
-// does, and objects to what a server may not tell it. Begin says which command
-// is in progress, Response hears one response after the other, Check and Converged compare
-// with the truth.
+// ModelClient believes what it is told of its selected mailbox, as a mail program does, and returns an error
+// for what a server may not tell it. Begin says which command is in progress, Response hears one response
+// after the other, Check and Converged compare with the truth.
 type ModelClient struct {
 	Dialect ModelDialect
 	// UIDOnly says that it has enabled UIDONLY (RFC 9586): it is told by UID alone.

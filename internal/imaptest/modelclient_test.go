@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// The model is what others are judged by: each fault that a server could have
-// must be found, and nothing else.
+// Other tests rely on the model: it must find each fault that a server could have, and nothing else.
 func TestModelClientFindsFaults(t *testing.T) {
 	for name, tc := range map[string]struct {
 		dialect ModelDialect

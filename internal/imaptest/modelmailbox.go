@@ -50,7 +50,7 @@ func (m *ModelMailbox) Store(uid uint32, flags ...string) bool {
 	return true
 }
 
-// Expunge takes messages away for good.
+// Expunge removes messages.
 func (m *ModelMailbox) Expunge(uids ...uint32) {
 	for _, uid := range uids {
 		if msg := m.Find(uid); msg != nil {

@@ -78,7 +78,7 @@ func (s *modelSession) wake() <-chan struct{} {
 	}
 	s.sync(true)
 	if len(s.out) > 0 {
-		_ = s.c.Send(s.out...) // who is gone is noticed by the reader
+		_ = s.c.Send(s.out...) // the reader notices that a client has gone
 		s.out = nil
 	}
 	return s.box.changed

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// The server that others are tried on says what the standards say, in the order in which
-// it happened.
+// ModelServer, which other tests rely on, tells clients what the standards require, in the order in which it
+// happened.
 func TestModelServer(t *testing.T) {
 	VerifyNoLeaks(t)
 	changed := make(chan string, 100)

@@ -69,7 +69,7 @@ func (b *modelBox) add(text []byte, flags ...string) (uid uint32) {
 	return uid
 }
 
-// happened wakes who waits for it.
+// happened wakes the sessions that wait for a change.
 func (b *modelBox) happened() {
 	close(b.changed)
 	b.changed = make(chan struct{})

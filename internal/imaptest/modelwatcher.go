@@ -193,7 +193,7 @@ func (w *ModelWriter) Append(n int) {
 	}
 }
 
-// Expunge takes messages away.
+// Expunge removes messages.
 func (w *ModelWriter) Expunge(uids ...uint32) {
 	w.t.Helper()
 	for _, uid := range uids {

@@ -182,8 +182,8 @@ func (r *reader) next() (Response, error) {
 	}
 }
 
-// line reads to CRLF and returns what's before it. A bare LF ends no line: it
-// stays in the text, where a pattern will stumble over it.
+// line reads to CRLF and returns what's before it. A bare LF ends no line: it stays in the text, where no
+// pattern matches it.
 func (r *reader) line(have int) ([]byte, error) {
 	var line []byte
 	for {

@@ -1,6 +1,5 @@
-// Package consultest runs a real Consul agent for a test, and does to it what
-// happens to agents: restarts that forget everything, stops, emptied
-// catalogues.
+// Package consultest runs a real Consul agent for a test, and makes it fail as agents do: by restarts that
+// lose all state, stops, and emptied catalogues.
 //
 // Nothing that ships may import it. It speaks HTTP to the agent by itself instead of
 // through consul/api, which only routing/discovery uses.
@@ -64,7 +63,7 @@ func Start(t testing.TB) *Agent {
 	return start(t, "")
 }
 
-// StartWithACLs is Start, and who has no token may do nothing. The Agent's own methods may do
+// StartWithACLs is Start with ACLs: a request without a token may do nothing. The Agent's own methods may do
 // all; NewToken makes others.
 func StartWithACLs(t testing.TB) *Agent {
 	t.Helper()
