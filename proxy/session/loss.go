@@ -24,15 +24,17 @@ func (s *Session) lose() {
 	s.Signal(sigLost)
 }
 
-// cut makes the session's owner treat its backend connection as lost. It returns false if the owner's phase
-// doesn't take the signal.
+// cut makes the session's owner treat its backend connection as lost: the relay stops, and an attempt to park is
+// given up. It returns false if the owner's phase doesn't take the signal.
 func (s *Session) cut() bool {
-	s.inFlight.Lose()
-	if !s.Signal(sigLost) {
-		return false
+	c := &s.control
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !s.signalLocked(sigLost) {
+		return s.Reason() == "" && c.pending&sigLost != 0
 	}
-	s.control.mu.Lock()
-	defer s.control.mu.Unlock()
+	s.inFlight.Lose()
+	s.abandon()
 	s.interruptBackendLocked()
 	return true
 }

@@ -19,6 +19,9 @@ func (s *Session) detach() phase {
 	how := s.park.mode
 	ctx, cancel := s.within(leaveWithin)
 	defer cancel()
+	if s.losing() { // from now on cut also ends ctx
+		return s.lost()
+	}
 	began := s.env.Now()
 	t := telemetry.Park{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Way: how.String(), Start: began, Steps: s.env.Telemetry.Steps(began)}
 	if how != track.ModeUnselected {
@@ -34,7 +37,7 @@ func (s *Session) detach() phase {
 		t.Outcome, t.Err = "ended", err
 		s.env.Telemetry.Park(t)
 		return phaseEnd
-	case errors.Is(err, errLost):
+	case errors.Is(err, errLost), err != nil && s.losing():
 		t.Outcome = "lost"
 		s.env.Telemetry.Park(t)
 		return s.lost()
@@ -150,8 +153,15 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 		return nil, errors.Join(err, rerr)
 	case err != nil:
 		quiet.tell()
-		s.backToIdle(b, how)
-		trace.Steps.Done(telemetry.StepBack, s.env.Now(), nil)
+		back := s.idleAgain(b, how)
+		trace.Steps.Done(telemetry.StepBack, s.env.Now(), back)
+		if back != nil && s.survives() {
+			return nil, errLost
+		}
+		if back != nil {
+			s.log().Warn("the backend doesn't accept IDLE again", "error", back)
+			s.Terminate(ReasonBackendLost)
+		}
 		return nil, err
 	}
 	s.give(b, upstream.Condition{Selected: imap.Selected()})

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/track"
@@ -29,21 +30,26 @@ func (s *Session) passOn(response []byte) {
 	s.down.write(response, true)
 }
 
-// backToIdle puts the backend into IDLE again for a session that stays attached or is attached again. The
-// client isn't sent the "+", since it has had one. If IDLE fails, the session ends.
+// backToIdle is idleAgain, and ends the session if that fails.
 func (s *Session) backToIdle(c *upstream.Conn, how track.ParkMode) {
+	if err := s.idleAgain(c, how); err != nil {
+		s.log().Warn("the backend doesn't accept IDLE again", "error", err)
+		s.Terminate(ReasonBackendLost)
+	}
+}
+
+// idleAgain puts the backend into IDLE again for a session that stays attached or is attached again. The client
+// isn't sent the "+", since it has had one. After an error the connection is of no more use.
+func (s *Session) idleAgain(c *upstream.Conn, how track.ParkMode) error {
 	if how != track.ModeIdle {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 	defer cancel()
 	t := &s.inFlight.Client
 	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Selected: true, ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn})
 	_, err := imap.BeginIdle(ctx, s.inFlight.IdleTag(), nil)
-	if broken := imap.Release(); broken != nil || err != nil {
-		s.log().Warn("the backend doesn't accept IDLE again", "error", err)
-		s.Terminate(ReasonBackendLost)
-	}
+	return errors.Join(err, imap.Release())
 }
 
 // lostBackend returns the reason with which a session without a backend ends at a response boundary, so that

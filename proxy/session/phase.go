@@ -65,7 +65,7 @@ const (
 	SigLostWatch                    // a parked session is to be resumed: its mailbox isn't watched any more
 	SigOff                          // a parked session is to be resumed: parking was switched off
 	SigDoubt                        // a parked session is to be resumed: a backend refused its credential to another client
-	sigLost                         // the relay is to stop: the backend connection is lost
+	sigLost                         // the owner is to give up the backend connection, which is lost
 
 	sigWake = SigLostWatch | SigOff | SigDoubt
 )
@@ -91,7 +91,7 @@ var phases = [...]struct {
 }{
 	phasePrelogin: {"prelogin", None, []phase{phaseRelay, phaseEnd}, 0},
 	phaseRelay:    {"relay", Attached, []phase{phaseRelay, phaseDetach, phaseRecover, phaseEnd}, SigPause | sigLost},
-	phaseDetach:   {"detach", Parking, []phase{phaseRelay, phaseParked, phaseRecover, phaseEnd}, 0},
+	phaseDetach:   {"detach", Parking, []phase{phaseRelay, phaseParked, phaseRecover, phaseEnd}, sigLost},
 	phaseParked:   {"parked", Parked, []phase{phaseResume, phaseEnd}, SigTell | SigAlive | sigWake},
 	phaseResume:   {"resume", Resuming, []phase{phaseRelay, phaseCatchUp, phaseEnd}, 0},
 	phaseCatchUp:  {"catch-up", CatchingUp, []phase{phaseRelay, phaseRecover, phaseEnd}, sigLost},
@@ -180,13 +180,15 @@ func (s *Session) beside(f func()) (done <-chan struct{}) {
 func (s *Session) later(d time.Duration, f func()) *time.Timer { return time.AfterFunc(d, f) }
 
 // change makes next the phase that runs. It drops pending signals: either the next phase handles their cause
-// itself, or they have no meaning for it.
+// itself, or they have no meaning for it. A connection that is lost stays lost: if next takes that signal, it is
+// kept, and the reads that it interrupted stay interrupted.
 func (s *Session) change(next phase) {
 	c := &s.control
 	c.mu.Lock()
 	before := c.phase
-	c.phase, c.pending = next, 0
+	c.phase, c.pending = next, c.pending&phases[next].takes&sigLost
 	switch {
+	case c.pending != 0:
 	case next == phaseEnd && !s.aborted.Load():
 		s.client.Rearm(conn.Both)
 	case next != phaseEnd && s.Reason() == "":

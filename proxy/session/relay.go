@@ -186,11 +186,10 @@ func (s *Session) backendEnded(err error) {
 
 // paused decides, after both readers have stopped, which phase follows the relay.
 func (s *Session) paused() phase {
-	losing := s.losing()
 	if !s.rested() {
 		return phaseEnd
 	}
-	if losing {
+	if s.losing() { // asked after rested, which clears what interrupted the readers
 		return s.lost()
 	}
 	if s.up.err != nil { // a write to the backend has failed: the backend may have sent more

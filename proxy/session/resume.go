@@ -188,6 +188,7 @@ func (s *Session) longestResumePause() time.Duration {
 // is put into IDLE as well, and the client's DONE will go to it.
 func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume, asked time.Time) phase {
 	s.relays()
+	s.inFlight.Attach()
 	s.backend.Store(c)
 	if s.Reason() != "" { // Terminate or Abort came before the backend was stored, and so didn't interrupt it
 		s.resumed(t, asked, nil)

@@ -12,9 +12,13 @@ import (
 // Signal asks the owner for g. It returns true if the phase that runs takes g and g wasn't pending. Of the
 // signals that wake a parked session, only the first is kept.
 func (s *Session) Signal(g Signal) bool {
+	s.control.mu.Lock()
+	defer s.control.mu.Unlock()
+	return s.signalLocked(g)
+}
+
+func (s *Session) signalLocked(g Signal) bool {
 	c := &s.control
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	same := g
 	if g&sigWake != 0 {
 		same = sigWake

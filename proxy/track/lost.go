@@ -219,7 +219,14 @@ func fetchesContent(text []byte) bool {
 	return containsFold(text, "BODY") || containsFold(text, "BINARY") || containsFold(text, "RFC822") || bytes.Contains(text, []byte("{"))
 }
 
-// Lose wakes goroutines that wait for the backend's answer, since none will come. It holds until Cut.
+// Attach says that the session has a connection again, after one that was lost while the session was being parked.
+func (f *InFlight) Attach() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost = false
+}
+
+// Lose wakes goroutines that wait for the backend's answer, since none will come. It holds until Cut or Attach.
 func (f *InFlight) Lose() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
