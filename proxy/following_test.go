@@ -70,18 +70,39 @@ func TestABusyClientIsMovedBetweenTwoCommands(t *testing.T) {
 	w.Agrees(d.Truth)
 }
 
-// A client whose next command may bear message numbers keeps its connection outside IDLE, and moves as soon as it idles.
-func TestAClientOfMessageNumbersIsMovedOnceItIdles(t *testing.T) {
+// A client whose next command may have message numbers moves outside IDLE as well. Its numbers keep their meaning.
+func TestAClientOfMessageNumbersIsMovedBetweenTwoCommands(t *testing.T) {
+	l := newMoveLab(t, "push", nil)
+	user, d := l.user(6)
+	w := l.watch(user, d.Truth)
+	w.Say("FETCH 1:* (UID FLAGS)")
+	d.Expunge(2) // the client counts it until a command lets it be told
+	l.move(user, "b2")
+	l.isAt(w, "b1") // it follows with its next command
+	w.Say("STORE 4 +FLAGS (\\Flagged)")
+	d.Truth.Store(4, `\Flagged`)
+	w.Say("FETCH 3:5 (UID FLAGS)")
+	l.isAt(w, "b2")
+	if held := l.srv.Leaving("b1"); held.Sessions != 0 || len(held.Held) != 0 {
+		t.Errorf("what still holds them: %+v", held)
+	}
+	d.Append(1)
+	w.Say("NOOP")
+	w.Agrees(d.Truth)
+}
+
+// A client of mod-sequences keeps its connection outside IDLE, and moves as soon as it idles.
+func TestAClientOfModSequencesIsMovedOnceItIdles(t *testing.T) {
 	l := newMoveLab(t, "push", nil)
 	user, d := l.user(5)
 	w := l.watch(user, d.Truth)
-	w.Say("FETCH 1:* (UID FLAGS)")
+	w.Say("ENABLE CONDSTORE")
 	l.agreement.Move(user, "b2")
 	l.letGo(user, false)
-	if held := l.srv.Leaving("b1"); held.Sessions != 1 || held.Held["message_numbers"] != 1 {
+	if held := l.srv.Leaving("b1"); held.Sessions != 1 || held.Held["condstore"] != 1 {
 		t.Errorf("what holds them: %+v", held)
 	}
-	w.Say("FETCH 1:* (UID FLAGS)")
+	w.Say("UID FETCH 1:* (UID FLAGS)")
 	l.isAt(w, "b1")
 	w.BeginIdle()
 	l.arrived(user, "b2")
@@ -202,6 +223,39 @@ func TestLetGoAtAnyTime(t *testing.T) {
 	}
 	d.Truth.Store(3, `\Flagged`)
 	w.Agrees(d.Truth)
+}
+
+// All connections may have to be closed while a user is already leaving a backend: their clients stay.
+func TestConnectionsAreClosedWhileTheirUserLeaves(t *testing.T) {
+	for _, say := range []string{"idle", "selected"} {
+		t.Run(say, func(t *testing.T) {
+			l := newMoveLab(t, "push", nil)
+			user, d := l.user(4)
+			w := l.watch(user, d.Truth)
+			other := map[string]string{"b1": "b2", "b2": "b1"}
+			for round := range 16 {
+				at, _, _ := l.agreement.At(user)
+				if say == "idle" {
+					w.BeginIdle()
+				}
+				now := l.moment(1+round/2, func() { l.letGo(user, true) }) // while the session is being parked
+				l.agreement.Move(user, other[at])
+				l.letGo(user, false)
+				if round%2 == 0 {
+					d.Append(1)
+				}
+				if say == "idle" {
+					w.EndIdle()
+				} else {
+					w.Say("NOOP")
+				}
+				now()
+				w.Say("UID FETCH 1:* (UID FLAGS)")
+				l.arrived(user, other[at])
+			}
+			w.Agrees(d.Truth)
+		})
+	}
 }
 
 // overdueClock says that a proxy is overdue, and knows how often it was asked.

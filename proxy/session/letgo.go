@@ -33,7 +33,7 @@ func (s *Session) LetGo(abort bool) {
 // leavesUnheard asks for a park that needs no further byte on the backend connection. It returns false if that
 // can't be done: it needs that nothing is selected and no command is in progress.
 func (s *Session) leavesUnheard() bool {
-	how, _ := s.inFlight.CanPark()
+	how, _ := s.inFlight.CanLeave()
 	if how != track.ModeUnselected || !s.mayPark() {
 		return false
 	}
@@ -55,7 +55,7 @@ func (s *Session) tryToLeave(now time.Time) {
 	if !s.leaving.Load() || Attachment(s.attachment.Load()) != Attached || !s.mayPark() || s.halfClosed.Load() {
 		return
 	}
-	how, why := s.inFlight.CanPark()
+	how, why := s.inFlight.CanLeave()
 	if how != track.ModeNone && (now.UnixNano() < s.park.notTill.Load() || s.overdue()) {
 		return // an attempt has failed; the blocker says why
 	}

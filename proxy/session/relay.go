@@ -201,7 +201,11 @@ func (s *Session) paused() phase {
 		s.Terminate(ReasonBackendLost) // unless it has a reason already
 		return phaseEnd
 	}
-	how, why := s.inFlight.CanPark()
+	can := s.inFlight.CanPark
+	if s.leaving.Load() {
+		can = s.inFlight.CanLeave
+	}
+	how, why := can()
 	if !s.clean() {
 		how, why = track.ModeNone, track.BlockerCommand
 	}

@@ -27,7 +27,14 @@ func (w ParkMode) String() string { return [...]string{"", "idle", "selected", "
 //     a backend send the changes that it has held back, and the answer to NOOP may contain EXPUNGE, too.
 //
 // The decision uses only f.
-func (f *InFlight) CanPark() (ParkMode, Blocker) {
+func (f *InFlight) CanPark() (ParkMode, Blocker) { return f.canPark(false) }
+
+// CanLeave is CanPark for a session whose user leaves its backend. A client that uses message numbers can be
+// parked then as well: its view can be taken exactly, and a resume translates the numbers of its next command.
+// That costs the resume a catch-up at times, which isn't worth a connection, but is worth a user who can move.
+func (f *InFlight) CanLeave() (ParkMode, Blocker) { return f.canPark(true) }
+
+func (f *InFlight) canPark(leaves bool) (ParkMode, Blocker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t := &f.Client
@@ -50,7 +57,7 @@ func (f *InFlight) CanPark() (ParkMode, Blocker) {
 		return ModeNone, BlockerMailbox
 	case f.idle == idleOn:
 		return ModeIdle, BlockerNone
-	case t.Mailbox.byNumber && !t.UIDOnly:
+	case t.Mailbox.byNumber && !t.UIDOnly && !leaves:
 		return ModeNone, BlockerByNumber
 	case t.Dialect != view.Plain:
 		return ModeNone, BlockerModSeq

@@ -16,6 +16,12 @@ func TestCanPark(t *testing.T) {
 	inIdle := func(f *InFlight) {
 		f.open, f.idle = []Command{{}}, idleOn
 	}
+	leave := func(f *InFlight) (ParkMode, Blocker) { return f.CanLeave() }
+	park := func(f *InFlight) (ParkMode, Blocker) { return f.CanPark() }
+	byNumber := selected(func(f *InFlight) { f.Client.Mailbox.byNumber = true })
+	if how, why := leave(byNumber); how != ModeSelected || why != BlockerNone {
+		t.Errorf("by numbers, leaving: %d %q", how, why)
+	}
 	for name, c := range map[string]struct {
 		f   *InFlight
 		how ParkMode
@@ -36,8 +42,11 @@ func TestCanPark(t *testing.T) {
 		"a literal half sent":             {selected(func(f *InFlight) { f.prompted = true }), ModeNone, BlockerCommand},
 		"the end":                         {selected(func(f *InFlight) { f.logout = true }), ModeNone, BlockerEnding},
 	} {
-		if how, why := c.f.CanPark(); how != c.how || why != c.why {
+		if how, why := park(c.f); how != c.how || why != c.why {
 			t.Errorf("%s: %d %q, want %d %q", name, how, why, c.how, c.why)
+		}
+		if how, why := leave(c.f); c.why != BlockerByNumber && (how != c.how || why != c.why) {
+			t.Errorf("%s, leaving: %d %q, want %d %q", name, how, why, c.how, c.why)
 		}
 	}
 }
