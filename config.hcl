@@ -191,7 +191,12 @@ users {
 
 # The sources that check passwords. The proxy asks the blocks in their order; the first
 # that knows the user decides, and a password that it refuses isn't tried on the next.
-# Without a block: auth "backend" {}.
+# Without a block: auth "backend" {}. Several blocks of one kind need names (letters, digits, - and _):
+#   auth "ldap" "staff" {
+#   }
+#   auth "ldap" "students" {
+#   }
+# Metrics, logs and imapproxy check call them ldap.staff and ldap.students.
 
 # A file in Dovecot's passwd-file format, user:{SCHEME}hash[::::::extra fields]. The proxy
 # reloads it when it changes. Schemes: {BLF-CRYPT}, {ARGON2ID}, {SHA512-CRYPT} and others

@@ -160,7 +160,7 @@ func Instruments() []Instrument {
 
 		// Logins.
 		{nameLogin, Histogram, "s", "Duration of login attempts, from the client's command to the answer. The delay after a failed login (limits.auth_failure_delay) is not included.",
-			[]Attribute{{"mechanism", "the SASL mechanism (`PLAIN`, `LOGIN`, …), `LOGIN` for the LOGIN command as well, or `OTHER`"}, {"source", "the credential source that decided: `backend`, `passwd_file`, `http`, `ldap`, `sql`, `dovecot` or `oauth`; empty where none did"}, {"outcome", "`ok`, or the reason of the failure (docs/authentication.md)"}}, seconds},
+			[]Attribute{{"mechanism", "the SASL mechanism (`PLAIN`, `LOGIN`, …), `LOGIN` for the LOGIN command as well, or `OTHER`"}, {"source", "the credential source that decided: `backend`, `passwd_file`, `http`, `ldap`, `sql`, `dovecot` or `oauth`, with the block's name if it has one (`ldap.staff`); empty where none did"}, {"outcome", "`ok`, or the reason of the failure (docs/authentication.md)"}}, seconds},
 		{nameLoginFailures, Counter, "{attempt}", "Failed login attempts, by reason.",
 			[]Attribute{{"reason", "one of the reasons in docs/authentication.md"}}, nil},
 		{nameLoginDelays, Counter, "{attempt}", "Login attempts that waited before their password was checked, because of wrong passwords before (docs/authentication.md, Guessing).",

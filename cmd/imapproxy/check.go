@@ -193,7 +193,7 @@ func (k *checker) users(ctx context.Context) {
 	sources, err := wiring.Sources(k.cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		var s *wiring.SettingError
-		if errors.As(err, &s) && s.Setting != "auth.passwd_file.path" {
+		if errors.As(err, &s) && !(strings.HasPrefix(s.Setting, "auth.passwd_file.") && strings.HasSuffix(s.Setting, ".path")) {
 			k.report.fail("auth", "correct "+s.Setting, "%v", s.Err)
 			return
 		} else if s != nil {
@@ -207,10 +207,10 @@ func (k *checker) users(ctx context.Context) {
 	defer wiring.CloseSources(sources)
 	for _, s := range sources {
 		if file, ok := s.(*auth.PasswdFile); ok {
-			k.report.ok("users", "passwd_file: %s", count(file.Users(), "user"))
+			k.report.ok("users", "%s: %s", file.Name(), count(file.Users(), "user"))
 			if without := file.WithoutKeys(); without > 0 {
 				k.report.warn("users", "write keys for them, or have no scram here: clients that prefer SCRAM can't log them in",
-					"passwd_file: %s without keys for SCRAM, which is offered", count(without, "user"))
+					"%s: %s without keys for SCRAM, which is offered", file.Name(), count(without, "user"))
 			}
 			k.placements(file.Placements())
 		}

@@ -1,8 +1,13 @@
 package config
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
-// Auth is one credential source; exactly one field is set.
+// Auth is one credential source; exactly one field is set. Several blocks of one kind have names, which
+// are their second labels.
 type Auth struct {
 	Backend    *AuthBackend    `hcl:"backend,variant"`
 	PasswdFile *AuthPasswdFile `hcl:"passwd_file,variant"`
@@ -18,6 +23,7 @@ type AuthBackend struct{}
 
 // AuthPasswdFile is a passwd-file in Dovecot's form.
 type AuthPasswdFile struct {
+	Name string `hcl:"name,label"` // empty: the block has none
 	Path string `hcl:"path" path:"users" required:"path = \"users.passwd\"" read:"changed"`
 	// Scram are the mechanisms of SCRAM that are offered for its users.
 	Scram []string `hcl:"scram" default:"[]"`
@@ -25,6 +31,7 @@ type AuthPasswdFile struct {
 
 // AuthHTTP is a service that is asked by the protocol of nginx's mail proxy.
 type AuthHTTP struct {
+	Name        string            `hcl:"name,label"` // empty: the block has none
 	URL         string            `hcl:"url" required:"url = \"http://127.0.0.1:9000/auth\"" secret:"url"`
 	Headers     map[string]string `hcl:"headers" default:"{}" secret:"all"`
 	CAFile      string            `hcl:"ca_file" path:"cert" default:""`
@@ -34,6 +41,7 @@ type AuthHTTP struct {
 
 // AuthLDAP is a directory: UserDN, or Base and Filter, say which entry is a user's.
 type AuthLDAP struct {
+	Name               string        `hcl:"name,label"` // empty: the block has none
 	URL                string        `hcl:"url" required:"url = \"ldaps://ldap.example.org\"" secret:"url"`
 	StartTLS           bool          `hcl:"start_tls" default:"false"`
 	CAFile             string        `hcl:"ca_file" path:"cert" default:""`
@@ -55,6 +63,7 @@ type AuthLDAP struct {
 
 // AuthSQL is a database that has a row for each user.
 type AuthSQL struct {
+	Name         string        `hcl:"name,label"` // empty: the block has none
 	Driver       string        `hcl:"driver" enum:"postgres|mysql|sqlite" required:"driver = \"postgres\", \"mysql\" (also for MariaDB) or \"sqlite\""`
 	DSN          string        `hcl:"dsn" required:"dsn = \"postgres://imapproxy@db.example.org/mail?sslmode=verify-full\"" secret:"all"`
 	PasswordFile string        `hcl:"password_file" path:"secret" default:""`
@@ -66,6 +75,7 @@ type AuthSQL struct {
 
 // AuthOAuth is a provider of tokens: the proxy checks their signatures, or asks the provider about each.
 type AuthOAuth struct {
+	Name             string        `hcl:"name,label"` // empty: the block has none
 	Issuer           string        `hcl:"issuer" default:"" secret:"url"`
 	JWKSURL          string        `hcl:"jwks_url" default:"" secret:"url"`
 	Algorithms       []string      `hcl:"algorithms" default:"[]"`
@@ -86,7 +96,66 @@ type AuthOAuth struct {
 
 // AuthDovecot is a listener of Dovecot's service auth.
 type AuthDovecot struct {
+	Name        string        `hcl:"name,label"` // empty: the block has none
 	Address     string        `hcl:"address" required:"address = \"/run/dovecot/auth-imapproxy\" or \"127.0.0.1:12345\""`
 	Timeout     time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`
 	Concurrency int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
+}
+
+// Path is the path of the block's settings: auth.ldap, or auth.ldap.staff for auth "ldap" "staff".
+func (a Auth) Path() string {
+	path := join("auth", a.kind())
+	if name := a.name(); name != "" {
+		path = join(path, name)
+	}
+	return path
+}
+
+// Source is the name of the source in metrics, logs and reports: ldap, or ldap.staff.
+func (a Auth) Source() string { return strings.TrimPrefix(a.Path(), "auth.") }
+
+// String is the block's head, as the file has it: auth "ldap" "staff".
+func (a Auth) String() string {
+	if name := a.name(); name != "" {
+		return fmt.Sprintf("auth %q %q", a.kind(), name)
+	}
+	return fmt.Sprintf("auth %q", a.kind())
+}
+
+// name is the block's second label.
+func (a Auth) name() string {
+	switch {
+	case a.PasswdFile != nil:
+		return a.PasswdFile.Name
+	case a.HTTP != nil:
+		return a.HTTP.Name
+	case a.LDAP != nil:
+		return a.LDAP.Name
+	case a.SQL != nil:
+		return a.SQL.Name
+	case a.Dovecot != nil:
+		return a.Dovecot.Name
+	case a.OAuth != nil:
+		return a.OAuth.Name
+	}
+	return ""
+}
+
+// kind is the label of the source's block.
+func (a Auth) kind() string {
+	switch {
+	case a.PasswdFile != nil:
+		return "passwd_file"
+	case a.HTTP != nil:
+		return "http"
+	case a.LDAP != nil:
+		return "ldap"
+	case a.SQL != nil:
+		return "sql"
+	case a.Dovecot != nil:
+		return "dovecot"
+	case a.OAuth != nil:
+		return "oauth"
+	}
+	return "backend"
 }

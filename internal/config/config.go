@@ -22,7 +22,8 @@ import (
 //	                     pointer (nil without it) or a slice (any number, in order)
 //	hcl:"name,label"     the block's label
 //	hcl:"name,variants"  a block whose label chooses one of the struct's variant fields
-//	hcl:"name,variant"   the pointer that holds the variant of this label
+//	hcl:"name,variant"   the pointer that holds the variant of this label; if its struct has a
+//	                     label, that is the block's second one, which may be left out
 //	default:"…"          the value of a setting that the file doesn't have, in the file's form
 //	required:"…"         must be written; the text says what to write
 //	enum:"a|b"           the only values

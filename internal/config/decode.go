@@ -138,10 +138,11 @@ func (d *decoder) variants(parent string, f schemaField, block *hclsyntax.Block,
 	}
 	d.ranges[join(parent, f.name)] = block.DefRange()
 	kinds := schema(t)
-	name, ok := d.label(block, f.name, "one of "+quotedNames(kinds))
-	if !ok {
+	if len(block.Labels) == 0 || block.Labels[0] == "" {
+		d.label(block, f.name, "one of "+quotedNames(kinds))
 		return
 	}
+	name := block.Labels[0]
 	kind, ok := find(kinds, name, false)
 	if !ok {
 		instead := "write one of " + quotedNames(kinds)
@@ -152,8 +153,24 @@ func (d *decoder) variants(parent string, f schemaField, block *hclsyntax.Block,
 		return
 	}
 	path := join(join(parent, f.name), name)
+	label, labelled := labelOf(kind.Type.Elem())
+	own, ok := d.ownName(block, f.name, kind, labelled)
+	if !ok {
+		return
+	}
+	if own != "" {
+		path = join(path, own)
+	}
 	if before, again := d.ranges[path]; again {
-		d.fail(block.DefRange(), fmt.Sprintf("a second %s %q, after the one in line %d", f.name, name, before.Start.Line), "keep one of them")
+		what := fmt.Sprintf("a second %s %s, after the one in line %d", f.name, strings.TrimRight(fmt.Sprintf("%q %s", name, quoted(own)), " "), before.Start.Line)
+		switch {
+		case own != "":
+			d.fail(block.DefRange(), what, "give it a name of its own")
+		case labelled:
+			d.fail(block.DefRange(), what, "give it a name, as in %s %q \"staff\" { … }, or keep one of them", f.name, name)
+		default:
+			d.fail(block.DefRange(), what, "keep one of them")
+		}
 		return
 	}
 	if !many && !field.IsZero() {
@@ -164,12 +181,50 @@ func (d *decoder) variants(parent string, f schemaField, block *hclsyntax.Block,
 	value := reflect.New(t).Elem()
 	content := reflect.New(kind.Type.Elem())
 	d.body(path, block.Body, content.Elem())
+	if labelled {
+		content.Elem().FieldByIndex(label.Index).SetString(own)
+	}
 	value.FieldByIndex(kind.Index).Set(content)
 	if many {
 		field.Set(reflect.Append(field, value))
 	} else {
 		field.Set(value)
 	}
+}
+
+// ownName returns the second label of a block of variants, "" if there is none, and reports an error if it can't be a name.
+func (d *decoder) ownName(block *hclsyntax.Block, name string, kind schemaField, labelled bool) (string, bool) {
+	if len(block.Labels) == 1 {
+		return "", true
+	}
+	at := block.LabelRanges[1]
+	if !labelled {
+		d.fail(at, fmt.Sprintf("%s %q takes no name", name, kind.name), "write %s %q { … }", name, kind.name)
+		return "", false
+	}
+	own := block.Labels[1]
+	switch _, setting := find(schema(kind.Type.Elem()), own, true); {
+	case len(block.Labels) > 2:
+		d.fail(at, fmt.Sprintf("%s %q has more than one name", name, kind.name), "write %s %q \"staff\" { … }", name, kind.name)
+	case own == "" || len(own) > maxOwnName || strings.ContainsFunc(own, func(r rune) bool { return !headerRune(r) }):
+		d.fail(at, fmt.Sprintf("%s %q: a name has letters, digits, - and _, and at most %d characters", name, kind.name, maxOwnName), "write a name such as \"staff\"")
+	case setting:
+		d.fail(at, fmt.Sprintf("%s %q: %s is the name of a setting in it", name, kind.name, own), "write another name, such as \"staff\"")
+	default:
+		return own, true
+	}
+	return "", false
+}
+
+// maxOwnName bounds what is a label of metrics.
+const maxOwnName = 32
+
+// quoted is a name in quotes; "" stays "".
+func quoted(name string) string {
+	if name == "" {
+		return ""
+	}
+	return fmt.Sprintf("%q", name)
 }
 
 // label returns a block's only label, and reports an error if there is none.

@@ -39,6 +39,11 @@ func namedFiles(path string, v reflect.Value, all *[]NamedFile) {
 			}
 		case field.Kind() == reflect.Pointer:
 			if !field.IsNil() {
+				if label, ok := labelOf(field.Type().Elem()); ok {
+					if own := field.Elem().FieldByIndex(label.Index).String(); own != "" {
+						here = join(here, own)
+					}
+				}
 				namedFiles(here, field.Elem(), all)
 			}
 		default:

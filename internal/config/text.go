@@ -69,7 +69,13 @@ func writeBlock(body *hclwrite.Body, f schemaField, v reflect.Value) {
 	if f.kind == kindVariants {
 		for _, variant := range schema(v.Type()) {
 			if content := v.FieldByIndex(variant.Index); !content.IsNil() {
-				writeBody(body.AppendNewBlock(f.name, []string{variant.name}).Body(), content.Elem())
+				labels := []string{variant.name}
+				if label, ok := labelOf(content.Type().Elem()); ok {
+					if own := content.Elem().FieldByIndex(label.Index).String(); own != "" {
+						labels = append(labels, own)
+					}
+				}
+				writeBody(body.AppendNewBlock(f.name, labels).Body(), content.Elem())
 			}
 		}
 		return

@@ -131,7 +131,7 @@ func (d *decoder) backendLogin(c *Config) {
 		}
 		for _, a := range c.Auth {
 			if a.PasswdFile != nil {
-				d.warn(d.at("auth.passwd_file"), "auth \"passwd_file\" with backend_login mode \"user\": each password must be the same here and on the backends", "write backend_login { … } with mode = \"master\" unless it is")
+				d.warn(d.at(a.Path()), a.String()+" with backend_login mode \"user\": each password must be the same here and on the backends", "write backend_login { … } with mode = \"master\" unless it is")
 				break
 			}
 		}

@@ -14,37 +14,41 @@ func (d *decoder) auth(c *Config) {
 	if len(c.Auth) == 0 && !d.written("auth") {
 		c.Auth = []Auth{{Backend: &AuthBackend{}}}
 	}
-	backend := false
+	var last Auth // a source after which no other is asked about passwords
 	for _, a := range c.Auth {
-		if backend {
+		if last.Backend != nil {
 			d.warn(d.at("auth"), "auth \"backend\" decides about every user: the sources after it are never asked", "write it last")
 			break
+		} else if last.Dovecot != nil && a.OAuth == nil {
+			d.warn(d.at(a.Path()), fmt.Sprintf("%s decides about every user, since Dovecot doesn't tell an unknown user from a wrong password: %s after it is never asked", last, a), fmt.Sprintf("write %s last", last))
+			break
 		}
-		backend = a.Backend != nil
+		if a.Backend != nil || a.Dovecot != nil {
+			last = a
+		}
 	}
 	d.scram(c)
 	for _, a := range c.Auth {
 		if a.HTTP != nil {
-			d.authHTTP(a.HTTP)
+			d.authHTTP(a.Path(), a.HTTP)
 		}
 		if a.LDAP != nil {
-			d.authLDAP(a.LDAP)
+			d.authLDAP(a.Path(), a.LDAP)
 		}
 		if a.SQL != nil {
-			d.authSQL(a.SQL)
+			d.authSQL(a.Path(), a.SQL)
 		}
 		if a.Dovecot != nil {
-			d.authDovecot(a.Dovecot)
+			d.authDovecot(a.Path(), a.Dovecot)
 		}
 		if a.OAuth != nil {
-			d.authOAuth(a.OAuth)
+			d.authOAuth(a.Path(), a.OAuth)
 		}
 	}
 }
 
 // authHTTP checks where the service is, and what is sent along.
-func (d *decoder) authHTTP(h *AuthHTTP) {
-	const path = "auth.http"
+func (d *decoder) authHTTP(path string, h *AuthHTTP) {
 	if u, err := url.Parse(h.URL); !d.failed[path+".url"] {
 		switch {
 		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
@@ -77,8 +81,7 @@ func (d *decoder) authHTTP(h *AuthHTTP) {
 }
 
 // authLDAP checks where the directory is, and that the settings say in one way which entry is a user's.
-func (d *decoder) authLDAP(l *AuthLDAP) {
-	const path = "auth.ldap"
+func (d *decoder) authLDAP(path string, l *AuthLDAP) {
 	if u, err := url.Parse(l.URL); !d.failed[path+".url"] {
 		switch {
 		case err != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
@@ -112,8 +115,7 @@ func (d *decoder) authLDAP(l *AuthLDAP) {
 
 // authSQL checks what the driver would report only at the first login. internal/wiring checks that the query
 // and the DSN can be parsed.
-func (d *decoder) authSQL(s *AuthSQL) {
-	const path = "auth.sql"
+func (d *decoder) authSQL(path string, s *AuthSQL) {
 	if d.failed[path+".driver"] || d.failed[path+".dsn"] {
 		return
 	}
@@ -141,8 +143,8 @@ func (d *decoder) authSQL(s *AuthSQL) {
 }
 
 // authDovecot checks where Dovecot is.
-func (d *decoder) authDovecot(a *AuthDovecot) {
-	const path = "auth.dovecot.address"
+func (d *decoder) authDovecot(path string, a *AuthDovecot) {
+	path += ".address"
 	if d.failed[path] {
 		return
 	}

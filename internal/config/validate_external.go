@@ -27,16 +27,16 @@ func (d *decoder) clientCertificates(c *Config, l Listener) {
 		case a.OAuth != nil:
 		case !a.certifies():
 			if before == "" {
-				before = a.kind()
+				before = a.String()
 			}
 		case before != "":
-			d.fail(d.at("auth."+a.kind()), fmt.Sprintf("%s: auth %q before auth %q can't tell without a password whether a user may log in, so a user that it has locked would be let in by a certificate", path, before, a.kind()),
-				"write auth %q first", a.kind())
+			d.fail(d.at(a.Path()), fmt.Sprintf("%s: %s before %s can't tell without a password whether a user may log in, so a user that it has locked would be let in by a certificate", path, before, a),
+				"write %s first", a)
 			return
 		default:
 			any = true
 			if a.LDAP != nil && a.LDAP.Allow == "" && a.LDAP.GroupFilter == "" {
-				d.warn(d.at("auth.ldap"), path+": the directory isn't asked for a bind, so an account that it has locked is let in by a certificate", "write allow, with a filter that no locked account matches")
+				d.warn(d.at(a.Path()), path+": the directory isn't asked for a bind, so an account that it has locked is let in by a certificate", "write allow, with a filter that no locked account matches")
 			}
 		}
 	}

@@ -12,8 +12,7 @@ import (
 var publicKeyAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
 // authOAuth checks the provider's URLs, and that the settings don't accept every token of the provider.
-func (d *decoder) authOAuth(o *AuthOAuth) {
-	const path = "auth.oauth"
+func (d *decoder) authOAuth(path string, o *AuthOAuth) {
 	for name, value := range map[string]string{"issuer": o.Issuer, "jwks_url": o.JWKSURL, "introspection_url": o.IntrospectionURL} {
 		d.providerURL(path+"."+name, value)
 	}
@@ -67,7 +66,7 @@ func (d *decoder) tokens(c *Config) {
 	}
 	for _, a := range c.Auth {
 		if a.OAuth != nil {
-			d.fail(d.at("auth.oauth"), "auth \"oauth\": a client with a token has no password for the backend", "write backend_login { … } with mode = \"master\"")
+			d.fail(d.at(a.Path()), a.String()+": a client with a token has no password for the backend", "write backend_login { … } with mode = \"master\"")
 			return
 		}
 	}

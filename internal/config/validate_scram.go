@@ -2,25 +2,6 @@ package config
 
 import "fmt"
 
-// kind is the label of the source's block.
-func (a Auth) kind() string {
-	switch {
-	case a.PasswdFile != nil:
-		return "passwd_file"
-	case a.HTTP != nil:
-		return "http"
-	case a.LDAP != nil:
-		return "ldap"
-	case a.SQL != nil:
-		return "sql"
-	case a.Dovecot != nil:
-		return "dovecot"
-	case a.OAuth != nil:
-		return "oauth"
-	}
-	return "backend"
-}
-
 // scram is what the source offers of SCRAM.
 func (a Auth) scram() []string {
 	switch {
@@ -40,7 +21,7 @@ func (d *decoder) scram(c *Config) {
 	before := "" // a source that is asked about passwords, and not by SCRAM
 	any := false
 	for _, a := range c.Auth {
-		path := "auth." + a.kind()
+		path := a.Path()
 		for _, m := range a.scram() {
 			if m != "SCRAM-SHA-256" && m != "SCRAM-SHA-1" {
 				d.fail(d.at(path+".scram"), fmt.Sprintf("%s.scram: there is no %q", path, m), "write \"SCRAM-SHA-256\", \"SCRAM-SHA-1\" or both; their -PLUS are offered as well, under TLS")
@@ -50,7 +31,7 @@ func (d *decoder) scram(c *Config) {
 		}
 		if len(a.scram()) == 0 {
 			if a.OAuth == nil && before == "" {
-				before = a.kind()
+				before = a.String()
 			}
 			if a.LDAP != nil && a.LDAP.ScramAttribute != "" {
 				d.fail(d.at(path+".scram_attribute"), path+".scram_attribute without scram", "write scram = [\"SCRAM-SHA-256\"] as well, or remove it")
@@ -59,7 +40,7 @@ func (d *decoder) scram(c *Config) {
 		}
 		any = true
 		if before != "" {
-			d.fail(d.at(path+".scram"), fmt.Sprintf("%s.scram: auth %q before it isn't asked about SCRAM, so a user that it has locked would be let in", path, before),
+			d.fail(d.at(path+".scram"), fmt.Sprintf("%s.scram: %s before it isn't asked about SCRAM, so a user that it has locked would be let in", path, before),
 				"write the blocks with scram first")
 		}
 		if a.LDAP != nil {

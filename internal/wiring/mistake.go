@@ -64,7 +64,7 @@ func remedy(s *SettingError) string {
 		return "let the proxy's user write there: chown or chmod the folder and the file"
 	case errors.Is(s.Err, fs.ErrNotExist):
 		return "create the folder, or correct the name"
-	case s.Setting == "auth.passwd_file.path":
+	case strings.HasPrefix(s.Setting, "auth.passwd_file.") && strings.HasSuffix(s.Setting, ".path"):
 		return "correct these lines; with one bad line the file isn't used (imapproxy check lists them)"
 	}
 	return ""

@@ -39,40 +39,42 @@ func source(c *config.Config, a config.Auth, hashing *auth.Hashing, log *slog.Lo
 	switch {
 	case a.PasswdFile != nil:
 		o := PasswdFile(c, a.PasswdFile)
-		o.Log, o.Hashing = log, hashing
+		o.Name, o.Log, o.Hashing = a.Source(), log, hashing
 		var err error
 		if o.Scram, err = withSecret(c, o.Scram); err != nil {
 			return nil, err
 		}
 		file, err := auth.NewPasswdFile(a.PasswdFile.Path, o)
 		if err != nil {
-			return nil, About("auth.passwd_file.path", err)
+			return nil, About(a.Path()+".path", err)
 		}
 		return file, nil
 	case a.HTTP != nil:
 		roots, err := roots(a.HTTP.CAFile)
 		if err != nil {
-			return nil, About("auth.http.ca_file", err)
+			return nil, About(a.Path()+".ca_file", err)
 		}
 		o := HTTPAuth(c, a.HTTP)
-		o.RootCAs = roots
+		o.Name, o.RootCAs = a.Source(), roots
 		service, err := auth.NewHTTP(o)
 		if err != nil {
-			return nil, About("auth.http.url", err)
+			return nil, About(a.Path()+".url", err)
 		}
 		return service, nil
 	case a.LDAP != nil:
-		return directory(c, a.LDAP)
+		return directory(c, a)
 	case a.SQL != nil:
-		return database(c, a.SQL, hashing)
+		return database(c, a, hashing)
 	case a.Dovecot != nil:
-		s, err := dovecotauth.New(DovecotAuth(c, a.Dovecot))
+		o := DovecotAuth(c, a.Dovecot)
+		o.Name = a.Source()
+		s, err := dovecotauth.New(o)
 		if err != nil {
-			return nil, About("auth.dovecot.address", err)
+			return nil, About(a.Path()+".address", err)
 		}
 		return s, nil
 	case a.OAuth != nil:
-		return provider(c, a.OAuth, log)
+		return provider(c, a, log)
 	}
 	return auth.NewBackend(), nil
 }
@@ -101,21 +103,23 @@ func withSecret(c *config.Config, o auth.ScramOptions) (auth.ScramOptions, error
 const minScramSecret = 32
 
 // provider opens auth "oauth".
-func provider(c *config.Config, a *config.AuthOAuth, log *slog.Logger) (auth.Source, error) {
+func provider(c *config.Config, block config.Auth, log *slog.Logger) (auth.Source, error) {
+	a := block.OAuth
 	o := OAuth(c, a)
+	o.Name = block.Source()
 	o.Log = log
 	var err error
 	if o.RootCAs, err = roots(a.CAFile); err != nil {
-		return nil, About("auth.oauth.ca_file", err)
+		return nil, About(block.Path()+".ca_file", err)
 	}
 	if a.ClientSecretFile != "" {
 		if o.ClientSecret, err = Secret(a.ClientSecretFile); err != nil {
-			return nil, About("auth.oauth.client_secret_file", err)
+			return nil, About(block.Path()+".client_secret_file", err)
 		}
 	}
 	s, err := oauthauth.New(o)
 	if err != nil {
-		return nil, About("auth.oauth", err)
+		return nil, About(block.Path(), err)
 	}
 	return s, nil
 }
@@ -135,15 +139,17 @@ func OAuth(c *config.Config, a *config.AuthOAuth) oauthauth.Options {
 }
 
 // directory opens auth "ldap".
-func directory(c *config.Config, a *config.AuthLDAP) (auth.Source, error) {
+func directory(c *config.Config, block config.Auth) (auth.Source, error) {
+	a := block.LDAP
 	o := LDAPAuth(c, a)
+	o.Name = block.Source()
 	var err error
 	if o.RootCAs, err = roots(a.CAFile); err != nil {
-		return nil, About("auth.ldap.ca_file", err)
+		return nil, About(block.Path()+".ca_file", err)
 	}
 	if a.PasswordFile != "" {
 		if o.BindPassword, err = Secret(a.PasswordFile); err != nil {
-			return nil, About("auth.ldap.password_file", err)
+			return nil, About(block.Path()+".password_file", err)
 		}
 	}
 	if o.Scram, err = withSecret(c, o.Scram); err != nil {
@@ -151,7 +157,7 @@ func directory(c *config.Config, a *config.AuthLDAP) (auth.Source, error) {
 	}
 	s, err := ldapauth.New(o)
 	if err != nil {
-		return nil, About("auth.ldap", err)
+		return nil, About(block.Path(), err)
 	}
 	return s, nil
 }
@@ -168,13 +174,15 @@ func LDAPAuth(c *config.Config, a *config.AuthLDAP) ldapauth.Options {
 }
 
 // database opens auth "sql".
-func database(c *config.Config, a *config.AuthSQL, hashing *auth.Hashing) (auth.Source, error) {
+func database(c *config.Config, block config.Auth, hashing *auth.Hashing) (auth.Source, error) {
+	a := block.SQL
 	o := SQLAuth(c, a)
+	o.Name = block.Source()
 	o.Hashing = hashing
 	if a.PasswordFile != "" {
 		var err error
 		if o.Password, err = Secret(a.PasswordFile); err != nil {
-			return nil, About("auth.sql.password_file", err)
+			return nil, About(block.Path()+".password_file", err)
 		}
 	}
 	var err error
@@ -183,7 +191,7 @@ func database(c *config.Config, a *config.AuthSQL, hashing *auth.Hashing) (auth.
 	}
 	s, err := sqlauth.New(o)
 	if err != nil {
-		return nil, About("auth.sql", err)
+		return nil, About(block.Path(), err)
 	}
 	return s, nil
 }

@@ -22,6 +22,8 @@ import (
 
 // HTTPOptions are the options of NewHTTP. URL is required.
 type HTTPOptions struct {
+	Name string // of the source, in metrics and logs; empty: http
+
 	URL string // of the service, http or https
 	// Headers are sent with each request: a secret that the service knows the proxy by.
 	Headers map[string]string
@@ -83,7 +85,7 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 }
 
 // Name implements Source.
-func (h *HTTP) Name() string { return "http" }
+func (h *HTTP) Name() string { return cmp.Or(h.o.Name, "http") }
 
 // Close implements Source.
 func (h *HTTP) Close() error {

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -20,6 +21,8 @@ const DefaultPoll = time.Second
 
 // PasswdFileOptions are the options of NewPasswdFile. The zero value works.
 type PasswdFileOptions struct {
+	Name string // of the source, in metrics and logs; empty: passwd_file
+
 	// Names normalises the names in the file in the same way as those of clients.
 	Names Names
 	// Log gets a line for each reload and for each mistake in a new file. Nil: nothing is logged.
@@ -111,7 +114,7 @@ func openPasswdFile(path string, opts PasswdFileOptions) (*PasswdFile, error) {
 }
 
 // Name implements Source.
-func (p *PasswdFile) Name() string { return "passwd_file" }
+func (p *PasswdFile) Name() string { return cmp.Or(p.opts.Name, "passwd_file") }
 
 // Users returns how many users the file has.
 func (p *PasswdFile) Users() int { return len(p.users.Load().users) }
@@ -181,9 +184,10 @@ func (p *PasswdFile) entryOf(user string, stamp any) (same, unknown bool) {
 
 func (p *PasswdFile) version() uint64 { return p.changes.Load() }
 
-// Idle takes as long as a wrong password does.
-func (p *PasswdFile) Idle(ctx context.Context, c Credentials) error {
-	return p.spend(ctx, p.users.Load(), c)
+// Idle takes as long as a wrong password does, unless the file has no password.
+func (p *PasswdFile) Idle(ctx context.Context, c Credentials) (spent bool, err error) {
+	t := p.users.Load()
+	return t.unknown != nil, p.spend(ctx, t, c)
 }
 
 func (p *PasswdFile) spend(ctx context.Context, t *table, c Credentials) error {

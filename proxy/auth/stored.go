@@ -27,7 +27,7 @@ func (s *Stored) Verdict(ctx context.Context, stored string, c Credentials) Verd
 	v, err := parsePassword(stored)
 	switch {
 	case errors.Is(err, errLocked):
-		if err := s.Idle(ctx, c); err != nil {
+		if _, err := s.Idle(ctx, c); err != nil {
 			return Unavailable{err}
 		}
 		return Rejected{Reason: ReasonAccountDisabled}
@@ -77,13 +77,14 @@ func StoredUsable(field string) Verdict {
 }
 
 // Idle does what a wrong password costs, by the scheme of a password that was compared lately.
-func (s *Stored) Idle(ctx context.Context, c Credentials) error {
+// It says whether there was one.
+func (s *Stored) Idle(ctx context.Context, c Credentials) (spent bool, err error) {
 	v := s.last.Load()
 	if v == nil {
-		return nil
+		return false, nil
 	}
-	_, err := s.hashing.matches(ctx, v, c)
-	return err
+	_, err = s.hashing.matches(ctx, v, c)
+	return true, err
 }
 
 // matches hashes the client's password when there is room for it.

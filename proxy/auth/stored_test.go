@@ -6,7 +6,7 @@ import "testing"
 func TestStoredPasswords(t *testing.T) {
 	s := NewStored(nil)
 	c := Credentials{User: "alice", Password: password}
-	if err := s.Idle(t.Context(), c); err != nil {
+	if _, err := s.Idle(t.Context(), c); err != nil {
 		t.Error(err)
 	}
 	for stored, expected := range map[string]Verdict{

@@ -59,7 +59,7 @@ func (Unavailable) verdict() {}
 
 // Source checks credentials. All methods are safe for concurrent use.
 type Source interface {
-	// Name is a short word for metrics and logs, from a closed set.
+	// Name is a short word for metrics and logs, of the configuration and never of a client.
 	Name() string
 	// Authenticate checks credentials made by NewCredentials. It returns when ctx
 	// ends, with Unavailable.
@@ -192,7 +192,8 @@ type Placer interface {
 
 // idler is a source that can spend as much time on an unknown user as on a wrong password.
 type idler interface {
-	Idle(ctx context.Context, c Credentials) error
+	// Idle says whether it has spent that time: a source without passwords has none to compare with.
+	Idle(ctx context.Context, c Credentials) (spent bool, err error)
 }
 
 // holder is a source that can tell without a password whether a user's entry is still the one behind a Stamp,
@@ -263,10 +264,13 @@ func First(ctx context.Context, sources []Source, c Credentials) (v Verdict, sou
 	}
 	for _, s := range sources {
 		if s, ok := s.(idler); ok {
-			if err := s.Idle(ctx, c); err != nil {
+			spent, err := s.Idle(ctx, c)
+			if err != nil {
 				return Unavailable{err}, source
 			}
-			break
+			if spent {
+				break
+			}
 		}
 	}
 	return Rejected{Reason: c.notKnown()}, source

@@ -3,7 +3,11 @@ package auth
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
+
+	"imapproxy/telemetry"
 )
 
 // scripted is a source with one answer, that counts.
@@ -13,12 +17,19 @@ type scripted struct {
 	asked  int
 	idled  int
 	err    error
+	empty  bool // it has no password to compare with
 }
 
 func (s *scripted) Name() string                                      { return s.name }
 func (s *scripted) Authenticate(context.Context, Credentials) Verdict { s.asked++; return s.answer }
 func (s *scripted) Close() error                                      { return nil }
-func (s *scripted) Idle(context.Context, Credentials) error           { s.idled++; return s.err }
+func (s *scripted) Idle(context.Context, Credentials) (bool, error) {
+	if s.empty {
+		return false, nil
+	}
+	s.idled++
+	return true, s.err
+}
 
 func TestFirst(t *testing.T) {
 	broken := Unavailable{errors.New("broken")}
@@ -87,5 +98,57 @@ func TestUnknownUserCostsOneHash(t *testing.T) {
 	want(t, got, Rejected{Reason: ReasonUnknownUser})
 	if source != "passwd_file" {
 		t.Error(source)
+	}
+}
+
+// The time for an unknown user is spent by the first source that has passwords, so that an empty one before it doesn't
+// show which users the others know.
+func TestAnUnknownUserCostsAHashAfterAnEmptySource(t *testing.T) {
+	empty, full, third := &scripted{answer: Unknown{}, empty: true}, &scripted{answer: Unknown{}}, &scripted{answer: Unknown{}}
+	v, _ := First(context.Background(), []Source{empty, full, third}, Credentials{User: "u"})
+	want(t, v, Rejected{Reason: ReasonUnknownUser})
+	if full.idled != 1 || third.idled != 0 {
+		t.Errorf("%d and %d hashes", full.idled, third.idled)
+	}
+}
+
+// Two files are two sources: the stamp of a user of the second holds until the first knows the user too.
+func TestASessionOfTheSecondFileIsHeldByIt(t *testing.T) {
+	open := func(name, text string) *PasswdFile {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := openPasswdFile(path, PasswdFileOptions{Name: "passwd_file." + name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	first, second := open("first", "alice:{PLAIN}a1\n"), open("second", "alice:{PLAIN}a2\nbob:{PLAIN}b\n")
+	sources := []Source{first, second}
+	login := func(user, password string) (Verdict, string) {
+		c, err := NewCredentials(Names{}, MechanismPlain, "", user, telemetry.Secret(password))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return First(context.Background(), sources, c)
+	}
+	if v, by := login("alice", "a2"); by != "passwd_file.first" || v != (Verdict(Rejected{Reason: ReasonBadPassword})) {
+		t.Errorf("the password that a later file has: %v by %s", v, by)
+	}
+	v, by := login("bob", "b")
+	accepted, ok := v.(Accepted)
+	if !ok || by != "passwd_file.second" || !Holds(sources, "bob", accepted.Stamp) {
+		t.Fatalf("%v by %s", v, by)
+	}
+	if err := os.WriteFile(first.path, []byte("alice:{PLAIN}a1\nbob:{PLAIN}other\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := Version(sources)
+	first.look()
+	first.look()
+	if Version(sources) == before || Holds(sources, "bob", accepted.Stamp) {
+		t.Error("the first file knows the user now, and the second still decides")
 	}
 }

@@ -78,7 +78,7 @@ func (p *preLogin) challenged(mechanism string) error {
 // unavailable answers if no source can decide or no backend is available. It must not look like wrong
 // credentials, for which the client would ask for a new password.
 func (p *preLogin) unavailable(ctx context.Context, a attempt) error {
-	about := []any{"user", a.user, "error", a.err}
+	about := []any{"user", a.user, "source", a.source, "error", a.err}
 	var refused *upstream.Refused
 	switch {
 	case errors.As(a.err, &refused): // for the password that a source gave

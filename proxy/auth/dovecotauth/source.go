@@ -1,6 +1,7 @@
 package dovecotauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 // Options are the options of New. Address is required.
 type Options struct {
+	Name    string // of the source, in metrics and logs; empty: dovecot
 	Address string // of a listener of Dovecot's service auth: the path of a unix socket, or host:port
 	PID     int    // the proxy's process, as Dovecot is told it
 	Names   auth.Names
@@ -37,7 +39,7 @@ func New(o Options) (*Source, error) {
 }
 
 // Name implements auth.Source.
-func (s *Source) Name() string { return "dovecot" }
+func (s *Source) Name() string { return cmp.Or(s.o.Name, "dovecot") }
 
 // Close implements auth.Source.
 func (s *Source) Close() error {

@@ -9,6 +9,8 @@ import (
 
 // Options are the options of New. URL is required, and either UserDN, or Base and Filter.
 type Options struct {
+	Name string // of the source, in metrics and logs; empty: ldap
+
 	URL      string         // ldap://host[:port] or ldaps://host[:port]
 	StartTLS bool           // with ldap://
 	RootCAs  *x509.CertPool // verify the directory's certificate; nil: the system's

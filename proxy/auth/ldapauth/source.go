@@ -1,6 +1,7 @@
 package ldapauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func New(o Options) (*Source, error) {
 }
 
 // Name implements auth.Source.
-func (s *Source) Name() string { return "ldap" }
+func (s *Source) Name() string { return cmp.Or(s.o.Name, "ldap") }
 
 // Close implements auth.Source.
 func (s *Source) Close() error {

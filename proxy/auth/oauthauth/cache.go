@@ -22,7 +22,7 @@ type answer struct {
 
 func (a answer) claims() (claims, auth.Verdict) {
 	if !a.active {
-		return nil, refused
+		return nil, auth.Unknown{} // a token of another provider, perhaps: RFC 7662 §2.2 doesn't tell
 	}
 	return a.said, nil
 }

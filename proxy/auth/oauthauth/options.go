@@ -11,6 +11,8 @@ import (
 
 // Options are the options of New. Either Issuer is required or IntrospectionURL.
 type Options struct {
+	Name string // of the source, in metrics and logs; empty: oauth
+
 	// Issuer is who makes the tokens, as their iss says. Its keys are found by its OpenID configuration.
 	Issuer string
 	// KeysURL is where its keys are, if not where the OpenID configuration says.

@@ -1,6 +1,7 @@
 package oauthauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -71,7 +72,7 @@ func New(o Options) (*Source, error) {
 }
 
 // Name implements auth.Source.
-func (s *Source) Name() string { return "oauth" }
+func (s *Source) Name() string { return cmp.Or(s.o.Name, "oauth") }
 
 // Close implements auth.Source.
 func (s *Source) Close() error {

@@ -373,7 +373,7 @@ func TestWhatTheProviderSaysAboutATokenCounts(t *testing.T) {
 		want   string
 	}{
 		"active":             {`{"active":true,"email":"alice@example.org"}`, nil, "accepted"},
-		"inactive":           {`{"active":false,"email":"alice@example.org"}`, nil, "bad_token"},
+		"inactive":           {`{"active":false,"email":"alice@example.org"}`, nil, "unknown"},
 		"active as text":     {`{"active":"true","email":"alice@example.org"}`, nil, "unavailable"},
 		"no JSON":            {`<html>`, nil, "unavailable"},
 		"too long":           {`{"active":true,"email":"alice@example.org","x":"` + strings.Repeat("x", maxAnswer) + `"}`, nil, "unavailable"},
@@ -412,7 +412,7 @@ func TestAnAnswerCountsForItsTime(t *testing.T) {
 		t.Errorf("%s, asked %d times", got, p.asked.Load())
 	}
 	p.ahead.Add(int64(DefaultCacheFor))
-	if got := ask(t, s, "tok-1"); got != "bad_token" || p.asked.Load() != 2 {
+	if got := ask(t, s, "tok-1"); got != "unknown" || p.asked.Load() != 2 {
 		t.Errorf("%s, asked %d times", got, p.asked.Load())
 	}
 	// A provider that is down says nothing, and that isn't remembered.

@@ -14,6 +14,8 @@ const (
 
 // Options are the options of New. Driver, DSN and Query are required.
 type Options struct {
+	Name string // of the source, in metrics and logs; empty: sql
+
 	Driver   string
 	DSN      string           // the driver's; a file's path for SQLite
 	Password telemetry.Secret // for the database, in place of the DSN's

@@ -1,6 +1,7 @@
 package sqlauth
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -93,13 +94,15 @@ func open(o Options, timeout time.Duration) (*sql.DB, error) {
 }
 
 // Name implements auth.Source.
-func (s *Source) Name() string { return "sql" }
+func (s *Source) Name() string { return cmp.Or(s.o.Name, "sql") }
 
 // Close implements auth.Source.
 func (s *Source) Close() error { return s.db.Close() }
 
-// Idle does what a wrong password costs.
-func (s *Source) Idle(ctx context.Context, c auth.Credentials) error { return s.stored.Idle(ctx, c) }
+// Idle does what a wrong password costs, and says whether it could.
+func (s *Source) Idle(ctx context.Context, c auth.Credentials) (spent bool, err error) {
+	return s.stored.Idle(ctx, c)
+}
 
 // row is what the database says of a user.
 type row struct {
