@@ -170,3 +170,73 @@ func TestEndedSeesTheEndBehindWhatIsUnread(t *testing.T) {
 		}
 	}
 }
+
+// Whatever was taken from the socket and not read is held, wherever it lies: a Poller would wait although there is something to read.
+func TestHoldingSaysWhatThePollerCannotSee(t *testing.T) {
+	for name, secure := range map[string]bool{"plain": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			c, peer, seal := arriving(t, secure)
+			if c.Holding() {
+				t.Error("nothing has come")
+			}
+			c.Unread([]byte("x"))
+			if !c.Holding() {
+				t.Error("what was put back isn't held")
+			}
+			reads(t, c, "x")
+			sends(t, peer, seal("a NOOP\r\n"))
+			r := pumped(t, c, len("a NOOP\r\n"))
+			if string(r.got) != "a NOOP\r\n" || c.Holding() {
+				t.Errorf("%q was read, and more is held: %v", r.got, c.Holding())
+			}
+		})
+	}
+	t.Run("a part of a record", func(t *testing.T) {
+		c, peer, seal := arriving(t, true)
+		first, second := seal("a NOOP\r\n"), seal("b NOOP\r\n")
+		sends(t, peer, append(first, second[:9]...))
+		pumped(t, c, len("a NOOP\r\n"))
+		if !c.Holding() {
+			t.Error("the part isn't held")
+		}
+		sends(t, peer, second[9:])
+		reads(t, c, "b NOOP\r\n")
+		if c.Holding() {
+			t.Error("all was read")
+		}
+	})
+	t.Run("a record behind", func(t *testing.T) {
+		c, peer, seal := arriving(t, true)
+		sends(t, peer, append(seal("a NOOP\r\n"), seal("b NOOP\r\n")...))
+		pumped(t, c, len("a NOOP\r\n"))
+		if !c.Holding() {
+			t.Error("the second record isn't held")
+		}
+		reads(t, c, "b NOOP\r\n")
+		if c.Holding() {
+			t.Error("all was read")
+		}
+	})
+	t.Run("decrypted", func(t *testing.T) {
+		c, peer, seal := arriving(t, true)
+		sends(t, peer, seal("a NOOP\r\nb"))
+		reads(t, c, "a NOOP\r\n")
+		if !c.Holding() {
+			t.Error("the rest of the record isn't held")
+		}
+		reads(t, c, "b")
+	})
+	t.Run("compressed", func(t *testing.T) {
+		c, raw := tcpPair(t)
+		c.Inflate(NewPool(), 0)
+		must(t, write(newCompressing(t, raw), []byte("a NOOP\r\nb NOOP\r\n")))
+		reads(t, c, "a NOOP\r\n")
+		if !c.Holding() {
+			t.Error("the second command isn't held")
+		}
+		reads(t, c, "b NOOP\r\n")
+		if c.Holding() {
+			t.Error("all was read")
+		}
+	})
+}

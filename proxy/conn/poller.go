@@ -24,8 +24,8 @@ type Handler interface {
 // has a stack of at least 2 KB, more often 4, and half a KB of other memory, which is more than all other
 // memory of a parked session.
 //
-// A connection is in a Poller while its owner has no goroutine and has read all data that had arrived. A wake
-// (Handler.Wake) removes it.
+// A connection is in a Poller while its owner has no goroutine and has read all data that it took from the socket
+// (Conn.Holding). A wake (Handler.Wake) removes it. An owner of two connections may wait for both at once.
 type Poller struct {
 	set *os.File // the epoll set; Go's runtime waits for it, so Run blocks no thread
 	raw syscall.RawConn
@@ -37,9 +37,10 @@ type Poller struct {
 	free   uint32 // the first free slot, 0: none
 }
 
-// slot is the place of one connection.
+// slot is the place of one connection, or of two with one owner.
 type slot struct {
 	conn       *Conn
+	other      *Conn   // nil: there is none
 	handler    Handler // nil: the slot is free
 	generation uint32  // number of connections that were in the slot before; an event for one of them is stale
 	next       uint32  // the next free slot
@@ -103,7 +104,10 @@ func (p *Poller) deliver(index, generation uint32) {
 
 // Add waits for data on c; the owner has read all data that had arrived. After Add has returned nil, the
 // owner may have been woken already, and c no longer belongs to the caller.
-func (p *Poller) Add(c *Conn, handler Handler) error {
+func (p *Poller) Add(c *Conn, handler Handler) error { return p.AddBoth(c, nil, handler) }
+
+// AddBoth is Add for two connections with one owner: what arrives on either wakes the handler, once. Wake takes c.
+func (p *Poller) AddBoth(c, other *Conn, handler Handler) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -120,14 +124,19 @@ func (p *Poller) Add(c *Conn, handler Handler) error {
 	}
 	index := p.free
 	s := &p.slots[index-1]
-	err := p.controlLocked(c, unix.EPOLL_CTL_ADD, &unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(index), Pad: int32(s.generation),
-	})
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(index), Pad: int32(s.generation)}
+	err := p.controlLocked(c, unix.EPOLL_CTL_ADD, &event)
+	if err == nil && other != nil {
+		if err = p.controlLocked(other, unix.EPOLL_CTL_ADD, &event); err != nil {
+			_ = p.controlLocked(c, unix.EPOLL_CTL_DEL, nil)
+			s.generation++ // an event for c may have been read already
+		}
+	}
 	if err != nil {
 		return errors.Join(ErrNotPolled, err)
 	}
 	p.free, s.next = s.next, 0
-	s.conn, s.handler, c.slot = c, handler, index
+	s.conn, s.other, s.handler, c.slot = c, other, handler, index
 	return nil
 }
 
@@ -147,7 +156,10 @@ func (p *Poller) Wake(c *Conn) {
 func (p *Poller) wakeLocked(s *slot) {
 	c, handler := s.conn, s.handler
 	_ = p.controlLocked(c, unix.EPOLL_CTL_DEL, nil) // the owner, which had no goroutine, hasn't closed it
-	s.conn, s.handler = nil, nil
+	if s.other != nil {
+		_ = p.controlLocked(s.other, unix.EPOLL_CTL_DEL, nil)
+	}
+	s.conn, s.other, s.handler = nil, nil, nil
 	s.generation++
 	s.next, p.free, c.slot = p.free, c.slot, 0
 	go handler.Wake() // from here on the owner's goroutine

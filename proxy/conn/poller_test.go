@@ -58,6 +58,61 @@ func TestAHandlerIsWokenByDataAndByTheEnd(t *testing.T) {
 	}
 }
 
+// An owner of two connections is woken once, by whichever of the two has something; neither then remains in the epoll set.
+func TestAHandlerOfTwoConnectionsIsWokenByEither(t *testing.T) {
+	one, its := tcpPair(t)
+	other, others := tcpPair(t)
+	s := &handler{c: one, w: newPoller(t), pool: NewPool(), wakes: make(chan error, 2)}
+	for range 2 {
+		must(t, s.w.AddBoth(one, other, s))
+		_, err := io.WriteString(others, "from the other")
+		must(t, err)
+		if err := <-s.wakes; err != ErrDry || s.heard.Len() > 0 {
+			t.Fatalf("woken with %q, %v", s.heard.String(), err)
+		}
+		if b := make([]byte, len("from the other")); !other.HasUnread() {
+			t.Fatal("nothing has come")
+		} else if _, err := io.ReadFull(other, b); err != nil {
+			t.Fatal(err)
+		}
+		must(t, s.w.AddBoth(one, other, s))
+		_, err = io.WriteString(its, "from the one")
+		must(t, err)
+		if err := <-s.wakes; err != ErrDry || s.heard.String() != "from the one" {
+			t.Fatalf("woken with %q, %v", s.heard.String(), err)
+		}
+		s.heard.Reset()
+	}
+	must(t, s.w.AddBoth(one, other, s))
+	s.w.Wake(one)
+	<-s.wakes
+	must(t, s.w.AddBoth(one, other, s))
+	must(t, others.Close())
+	if err := <-s.wakes; err != ErrDry {
+		t.Fatal(err)
+	}
+	if len(s.wakes) > 0 {
+		t.Error("woken twice for one AddBoth")
+	}
+}
+
+// If one of two connections can't be waited for, neither is.
+func TestAHandlerOfTwoConnectionsGetsBothOrNone(t *testing.T) {
+	one, its := tcpPair(t)
+	closed, _ := tcpPair(t)
+	must(t, closed.Close())
+	s := &handler{c: one, w: newPoller(t), pool: NewPool(), wakes: make(chan error, 2)}
+	if err := s.w.AddBoth(one, closed, s); !errors.Is(err, ErrNotPolled) {
+		t.Fatal(err)
+	}
+	_, err := io.WriteString(its, "early")
+	must(t, err)
+	must(t, s.w.Add(one, s))
+	if err := <-s.wakes; err != ErrDry || s.heard.String() != "early" || len(s.wakes) > 0 {
+		t.Fatalf("woken with %q, %v", s.heard.String(), err)
+	}
+}
+
 func TestDataThatCameBeforeAddWakesAtOnce(t *testing.T) {
 	ours, theirs := tcpPair(t)
 	s := &handler{c: ours, w: newPoller(t), pool: NewPool(), wakes: make(chan error, 1)}

@@ -130,15 +130,17 @@ func (o *clientOut) compresses() bool {
 // while nothing is written.
 func (o *clientOut) rest(and func()) {
 	o.writeMu.Lock()
-	defer o.writeMu.Unlock()
 	o.conn.Rest()
 	and()
+	o.writeMu.Unlock()
+	_ = o.flush() // of what came meanwhile; fail has recorded an error
 }
 
 func (o *clientOut) wake() {
 	o.writeMu.Lock()
-	defer o.writeMu.Unlock()
 	o.conn.Wake()
+	o.writeMu.Unlock()
+	_ = o.flush()
 }
 
 // takeLocked takes the pending lines.

@@ -22,6 +22,7 @@ func (s *Session) LookAfter(now time.Time, idle time.Duration) {
 		s.reassure(now)
 		s.noticeStall(now)
 		s.askToPark(now)
+		s.askToBeDormant(now)
 		s.keepalive(now)
 		s.noticeMove()
 	}

@@ -20,6 +20,7 @@ import (
 //	             └────────┘              catch-up ───┘
 //
 //	relay, detach, catch-up → recover → resume, or parked if the client is in IDLE
+//	relay → dormant → relay, or detach, recover
 //
 // Each phase may also be followed by end.
 
@@ -33,6 +34,9 @@ const (
 	// phaseRelay relays IMAP between client and backend (relay.go). Two goroutines own one direction each;
 	// both have stopped when the phase ends.
 	phaseRelay
+	// phaseDormant waits while both client and backend are silent (dormant.go). The session has both connections
+	// and no goroutine: conn.Poller owns it.
+	phaseDormant
 	// phaseDetach finds which messages the client counts, and returns the backend connection to the pool
 	// (park_detach.go).
 	phaseDetach
@@ -50,7 +54,7 @@ const (
 	// counters. It is the last phase.
 	phaseEnd
 
-	// phaseAway is not a phase: it says that the poller owns the parked session and will run it again. A phase
+	// phaseAway is not a phase: it says that the poller owns the session and will run it again. A phase
 	// that has returned it must not touch the session any more.
 	phaseAway
 )
@@ -65,6 +69,7 @@ const (
 	SigLostWatch                    // a parked session is to be resumed: its mailbox isn't watched any more
 	SigOff                          // a parked session is to be resumed: parking was switched off
 	SigDoubt                        // a parked session is to be resumed: a backend refused its credential to another client
+	SigDormant                      // the relay is to stop if nothing is in progress, so that the session needs no goroutines
 	sigLost                         // the owner is to give up the backend connection, which is lost
 
 	sigWake = SigLostWatch | SigOff | SigDoubt
@@ -90,7 +95,8 @@ var phases = [...]struct {
 	takes  Signal
 }{
 	phasePrelogin: {"prelogin", None, []phase{phaseRelay, phaseEnd}, 0},
-	phaseRelay:    {"relay", Attached, []phase{phaseRelay, phaseDetach, phaseRecover, phaseEnd}, SigPause | sigLost},
+	phaseRelay:    {"relay", Attached, []phase{phaseRelay, phaseDormant, phaseDetach, phaseRecover, phaseEnd}, SigPause | SigDormant | sigLost},
+	phaseDormant:  {"dormant", Attached, []phase{phaseRelay, phaseDetach, phaseRecover, phaseEnd}, SigPause | sigLost},
 	phaseDetach:   {"detach", Parking, []phase{phaseRelay, phaseParked, phaseRecover, phaseEnd}, sigLost},
 	phaseParked:   {"parked", Parked, []phase{phaseResume, phaseEnd}, SigTell | SigAlive | sigWake},
 	phaseResume:   {"resume", Resuming, []phase{phaseRelay, phaseCatchUp, phaseEnd}, 0},
@@ -142,6 +148,9 @@ func (s *Session) run(p phase) {
 	switch p {
 	case phaseRelay:
 		s.follow(s.relay())
+	case phaseDormant:
+		s.out.rest(s.countCompressed)
+		s.follow(s.dormant())
 	case phaseDetach:
 		s.follow(s.detach())
 	case phaseParked:
@@ -164,6 +173,12 @@ type wakeHandler struct{ s *Session }
 
 // Wake implements conn.Handler.
 func (z wakeHandler) Wake() { z.s.follow(z.s.parked(true)) }
+
+// dormantHandler is the conn.Handler of a dormant session.
+type dormantHandler struct{ s *Session }
+
+// Wake implements conn.Handler.
+func (z dormantHandler) Wake() { z.s.follow(z.s.awoken()) }
 
 // beside runs f, the other direction of a relay, in a goroutine. done is closed when f has returned.
 func (s *Session) beside(f func()) (done <-chan struct{}) {

@@ -186,7 +186,8 @@ func (s *Session) backendEnded(err error) {
 
 // paused decides, after both readers have stopped, which phase follows the relay.
 func (s *Session) paused() phase {
-	if !s.rested() {
+	asked, goesOn := s.rested()
+	if !goesOn {
 		return phaseEnd
 	}
 	if s.losing() { // asked after rested, which clears what interrupted the readers
@@ -201,6 +202,18 @@ func (s *Session) paused() phase {
 		s.Terminate(ReasonBackendLost) // unless it has a reason already
 		return phaseEnd
 	}
+	if asked&(SigPause|SigDormant) == SigDormant {
+		if !s.mayBeDormant() {
+			s.wakeful.Store(s.lastSeen.Load())
+			return phaseRelay
+		}
+		return phaseDormant
+	}
+	return s.parksNow()
+}
+
+// parksNow decides whether a session without readers is parked. Otherwise the relay goes on.
+func (s *Session) parksNow() phase {
 	can := s.inFlight.CanPark
 	if s.leaving.Load() {
 		can = s.inFlight.CanLeave
@@ -224,6 +237,13 @@ func (s *Session) clean() bool {
 	return s.up.scan.AtStart() && s.up.err == nil && s.up.refused == nil && !s.up.awaiting && len(s.client.Kept()) == 0 &&
 		s.down.scan.AtStart() && s.down.err == nil && s.down.broken == nil && !s.down.rewrite && len(s.backend.Load().Kept()) == 0 &&
 		s.out.atBoundary() && !s.halfClosed.Load()
+}
+
+// mayBeDormant says whether a session whose readers have stopped needs them only once something arrives on one of its sockets: no
+// command is in progress but an IDLE that goes on, both streams are between two units, and no byte was taken from a socket that wasn't
+// read. The session doesn't have to leave its backend.
+func (s *Session) mayBeDormant() bool {
+	return s.inFlight.Calm() && s.clean() && !s.client.Holding() && !s.backend.Load().Holding() && !s.leaving.Load()
 }
 
 // isPause says whether a Pump returned because the relay is asked to stop.

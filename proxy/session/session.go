@@ -84,6 +84,7 @@ type Session struct {
 	leaving    atomic.Bool            // the session is to give up its backend connection at the next safe point (letgo.go)
 	lastSeen   atomic.Int64           // when a byte last came from either side, Unix ns
 	lastHeard  atomic.Int64           // when a byte last came from the client, Unix ns
+	wakeful    atomic.Int64           // lastSeen as of the last time when the session couldn't be dormant
 	bytesIn    atomic.Int64           // from the client to the backend
 	bytesOut   atomic.Int64
 	commands   atomic.Int64
@@ -180,7 +181,7 @@ type Env struct {
 	Names     track.NameBuffers // lent to commands that name a mailbox
 	Texts     track.Texts       // lent to long commands
 	Halves    halves            // lent to long responses
-	Poller    *conn.Poller      // waits for the clients of parked sessions
+	Poller    *conn.Poller      // waits for the clients of parked sessions, and for both sides of dormant ones
 
 	Registry     *Registry           // the sessions
 	Places       *Places             // of clients before their login

@@ -45,11 +45,11 @@ func (s *Session) takeSignals(interrupted bool) Signal {
 	return g
 }
 
-// pausing says whether the relay is asked to stop, for parking or since its backend connection is lost.
+// pausing says whether the relay is asked to stop, for parking, to be dormant, or since its backend connection is lost.
 func (s *Session) pausing() bool {
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()
-	return s.control.pending&(SigPause|sigLost) != 0 && s.Reason() == ""
+	return s.control.pending&(SigPause|SigDormant|sigLost) != 0 && s.Reason() == ""
 }
 
 // losing says whether the relay is asked to stop since the backend connection is lost.
@@ -110,7 +110,7 @@ func (s *Session) hangUp() {
 // interruptLocked interrupts the goroutine or the poller that waits for the client.
 func (s *Session) interruptLocked(sides conn.Sides) {
 	s.client.Interrupt(sides)
-	if s.control.phase == phaseParked {
+	if p := s.control.phase; p == phaseParked || p == phaseDormant {
 		s.env.Poller.Wake(s.client)
 	}
 }
@@ -131,15 +131,15 @@ func (s *Session) onBackend(f func(*upstream.Conn)) {
 	}
 }
 
-// rested clears the interruptions that have stopped both of the relay's readers. It returns false if the
-// session ends.
-func (s *Session) rested() bool {
+// rested clears the interruptions that have stopped both of the relay's readers, or have woken a dormant session. It returns
+// the signals that are pending, and false if the session ends.
+func (s *Session) rested() (asked Signal, goesOn bool) {
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()
 	if s.Reason() != "" {
-		return false
+		return 0, false
 	}
 	s.client.Rearm(conn.Reads)
 	s.backend.Load().Rearm(conn.Both)
-	return true
+	return s.control.pending, true
 }

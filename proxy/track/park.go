@@ -67,6 +67,20 @@ func (f *InFlight) canPark(leaves bool) (ParkMode, Blocker) {
 	return ModeSelected, BlockerNone
 }
 
+// Calm says whether neither side owes the other anything: no command or literal is in progress but an IDLE that goes on, and the
+// session isn't ending.
+func (f *InFlight) Calm() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.logout || f.bye || f.ended || f.lost || f.literal != literalNone || f.prompted:
+		return false
+	case len(f.open) == 1:
+		return f.idle == idleOn
+	}
+	return len(f.open) == 0
+}
+
 // LeavesNothing says whether another session may use the connection: no command is in progress, and no
 // command has left state that can't be undone. idle: an IDLE may be in progress.
 func (f *InFlight) LeavesNothing(idle bool) bool {
