@@ -765,8 +765,8 @@ routing {
   # Default: "imapproxy".
   #service = "imapproxy"
 
-  # How long a login or a resume waits until the proxies agree on where its user is. Then it
-  # fails with [UNAVAILABLE]. The same on all proxies: it is also how long the turn of a group of users lasts
+  # How long a login or a resume waits, and a quarter more, until the proxies agree on where its user is.
+  # Then it fails with [UNAVAILABLE]. The same on all proxies: it is also how long the turn of a group of users lasts
   # when they are moved.
   # Default: "10s".
   #agree_within = "10s"

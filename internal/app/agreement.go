@@ -63,9 +63,13 @@ func (a *App) openAgreement() error {
 
 // set stores the settings that claims depend on.
 func (g *agreement) set(within time.Duration, isolated agree.Mode) {
-	g.within.Store(int64(within))
+	g.within.Store(int64(outlasts(within)))
 	g.holds.Store(isolated == agree.Hold)
 }
+
+// outlasts returns how long a claim waits. A turn of moves lasts agreeWithin, and claims wait for its end: users who
+// couldn't leave in it go on at their old backend. A claim made at the turn's beginning mustn't give up just before.
+func outlasts(agreeWithin time.Duration) time.Duration { return agreeWithin + agreeWithin/4 }
 
 // begin starts this proxy's part.
 func (g *agreement) begin(router *routing.Router) {
@@ -179,8 +183,8 @@ type connClaims struct{ *agreement }
 // Claim implements upstream.Claims. It doesn't wait, since the caller may have a place that others wait for.
 // If the user is being moved, the error says that the user is elsewhere, and the caller asks the router
 // again.
-func (g connClaims) Claim(_ context.Context, user, backend string) (upstream.Claim, error) {
-	hold, elsewhere, err := g.part.ClaimAt(user, backend)
+func (g connClaims) Claim(_ context.Context, user, backend string, use upstream.Use) (upstream.Claim, error) {
+	hold, elsewhere, err := g.part.ClaimAt(user, backend, use == upstream.UseWatch)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", routing.ErrNotAgreed, err)

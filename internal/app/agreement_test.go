@@ -167,8 +167,8 @@ func TestAReloadOfTheAgreement(t *testing.T) {
 	if left := reload(agreeingSettings(consul.Address(), "  agree_within = \"3s\"\n  isolated = \"hold\"\n")); len(left) != 0 {
 		t.Errorf("these need a restart: %q", left)
 	}
-	if !a.agreement.holds.Load() || time.Duration(a.agreement.within.Load()) != 3*time.Second {
-		t.Error("agree_within and isolated are the old ones")
+	if !a.agreement.holds.Load() || time.Duration(a.agreement.within.Load()) != 3750*time.Millisecond {
+		t.Error("agree_within (and a quarter more) and isolated are the old ones")
 	}
 	want := []string{"cluster.service", "cluster.session_ttl", "routing.storage", "users.lowercase"}
 	left := reload(strings.Replace(agreeingSettings(consul.Address(), "  service = \"other\"\n  session_ttl = \"1m\"\n"), `"shared"`, `"separate"`, 1) +

@@ -115,7 +115,7 @@ func (b *beside) Free(ctx context.Context, user, backend string, down func(strin
 type besideClaims struct{ *beside }
 
 // Claim implements upstream.Claims.
-func (c besideClaims) Claim(ctx context.Context, user, backend string) (upstream.Claim, error) {
+func (c besideClaims) Claim(ctx context.Context, user, backend string, _ upstream.Use) (upstream.Claim, error) {
 	elsewhere, err := c.table.Claim(ctx, user, backend)
 	switch {
 	case err != nil:

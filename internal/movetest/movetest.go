@@ -178,7 +178,7 @@ func (a *Agreement) Claims() upstream.Claims { return claims{a} }
 
 type claims struct{ a *Agreement }
 
-func (c claims) Claim(ctx context.Context, user, backend string) (upstream.Claim, error) {
+func (c claims) Claim(ctx context.Context, user, backend string, _ upstream.Use) (upstream.Claim, error) {
 	k, err := c.a.claim(ctx, user, backend)
 	if err != nil {
 		return nil, err

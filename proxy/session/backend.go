@@ -39,12 +39,14 @@ func (s *Session) poolKey(use upstream.Use) upstream.PoolKey {
 // loginAgain makes another connection for the session's user. If the backend refuses the login, pooled
 // connections of the user are closed: those opened with the refused credential, or all of them if the user has
 // reached the backend's limit of connections.
-func (s *Session) loginAgain(ctx context.Context) (*upstream.Conn, error) {
+func (s *Session) loginAgain(ctx context.Context, use upstream.Use) (*upstream.Conn, error) {
 	a := s.auth()
 	if a.Password == "" { // a watch shared with other sessions asks after the password was wiped: that isn't a refusal
 		return nil, &upstream.Unavailable{Backend: s.picked().Backend.Shown(), Stage: upstream.StageSettings, Err: errSessionOver}
 	}
-	c, err := s.settings().Dialer.Login(ctx, s.target(), a, s.clientInfo())
+	client := s.clientInfo()
+	client.Use = use
+	c, err := s.settings().Dialer.Login(ctx, s.target(), a, client)
 	if err == nil {
 		s.cred.good(c.LoggedIn)
 	}

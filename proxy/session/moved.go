@@ -110,12 +110,18 @@ func (s *Session) repickAfter(ctx context.Context, err error) error {
 	if !ok || e.Backend != "" || !s.settings().Router.Shares() {
 		return s.repickNow(err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, agreesWithin)
+	defer cancel()
 	backend, err := s.settings().Router.Agreed(ctx, s.user)
 	if err != nil || backend == s.picked().Backend.ID && !s.reassigned() {
 		return err
 	}
 	return s.repick(backend)
 }
+
+// agreesWithin bounds one wait for the proxies. If another session keeps the user where they are, a later attempt
+// gets a connection there.
+const agreesWithin = 3 * time.Second
 
 // elsewhereAfter is how long a backend that isn't marked down may be out of reach before its sessions go on at
 // another backend: a restart takes less time.

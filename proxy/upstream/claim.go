@@ -13,8 +13,9 @@ import (
 type Claims interface {
 	// Claim returns the right to a connection of the user at the backend, or an error: *Elsewhere if the user
 	// is at another one, or is being moved; other errors if the user can't be served now. The caller may hold
-	// a place for which others wait, so Claim doesn't wait.
-	Claim(ctx context.Context, user, backend string) (Claim, error)
+	// a place for which others wait, so Claim doesn't wait. use is what the connection is for: a session that is
+	// to leave a backend may need a watch there first.
+	Claim(ctx context.Context, user, backend string, use Use) (Claim, error)
 }
 
 // Claim is the right of one connection to exist.

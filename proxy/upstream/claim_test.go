@@ -20,7 +20,7 @@ type claims struct {
 	cut      func()
 }
 
-func (c *claims) Claim(_ context.Context, user, backend string) (Claim, error) {
+func (c *claims) Claim(_ context.Context, user, backend string, _ Use) (Claim, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = append(c.asked, user+"@"+backend)

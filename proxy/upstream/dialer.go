@@ -122,7 +122,7 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 		return nil, err
 	}
 	var start time.Time // when the connection was established
-	claim, err := d.claim(ctx, t, a, kind)
+	claim, err := d.claim(ctx, t, a, c.Use, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -165,11 +165,11 @@ func (d *Dialer) login(ctx context.Context, t Target, a Auth, c Client, kind str
 }
 
 // claim requests the right to a connection. nil without an error: this proxy decides alone.
-func (d *Dialer) claim(ctx context.Context, t Target, a Auth, kind string) (Claim, error) {
+func (d *Dialer) claim(ctx context.Context, t Target, a Auth, use Use, kind string) (Claim, error) {
 	if d.opt.Claims == nil || kind != kindSession {
 		return nil, nil
 	}
-	return d.opt.Claims.Claim(ctx, a.User, t.ID)
+	return d.opt.Claims.Claim(ctx, a.User, t.ID, use)
 }
 
 // errReserved means that a connection wasn't made because other uses need the remaining descriptors.

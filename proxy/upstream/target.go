@@ -44,6 +44,7 @@ type Client struct {
 	// refuses loops; ≤ 0 is never sent.
 	ProxyTTL int
 	TLS      *ClientTLS // the client's TLS connection, for the PROXY header; nil: it has none
+	Use      Use        // what the connection is for
 
 	// Observe is called at the end of each phase, for the login's trace: PhaseDial, PhaseTLS, PhaseLogin,
 	// PhaseVerify. It runs on the caller's goroutine. nil: it isn't called.

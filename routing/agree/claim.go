@@ -110,12 +110,14 @@ func (m *Member) Claim(user, home string, now time.Time) Answer {
 // another backend counts like every Go: it has to be released.
 //
 // While the turn of a user lasts, a user who has living connections of this proxy at the backend gets a
-// further one, since a session that is to leave may need a watch of its mailbox first. The user is asked to
+// further one: a watch at any time, since a session that is to leave may need one of its mailbox first; any
+// other in the second half of the turn. In the first half sessions that have left wait for those that haven't:
+// otherwise busy sessions of one user would take turns in holding the user. The user is asked to
 // leave once more then. Connections that were closed, and whose ends haven't been seen, give no such right.
-func (m *Member) ClaimAt(user, backend string, now time.Time) Answer {
+func (m *Member) ClaimAt(user, backend string, watch bool, now time.Time) Answer {
 	m.at(now)
 	h := m.holds[user]
-	if h != nil && m.phase == inside && !m.isolated && h.conns > h.ending && m.places.ids[h.at] == backend && m.leavesInTurn(h) {
+	if h != nil && m.phase == inside && !m.isolated && h.conns > h.ending && m.places.ids[h.at] == backend && m.leavesInTurn(h) && (watch || m.lateFor(h)) {
 		h.conns++
 		m.askAnew(user)
 		return Answer{Verdict: Go, Backend: backend}

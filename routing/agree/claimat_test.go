@@ -13,11 +13,11 @@ import (
 func TestAConnectionDoesntStandForANewPlacement(t *testing.T) {
 	a := newAlone(t, Options{Storage: routing.Separate})
 	a.fleet(1, routing.Up, routing.Up)
-	if got := a.m.ClaimAt("ann", "b1", a.now); got.Verdict != Go || got.Backend != "b1" {
+	if got := a.m.ClaimAt("ann", "b1", true, a.now); got.Verdict != Go || got.Backend != "b1" {
 		t.Fatalf("nobody has the user: %+v", got)
 	}
 	a.told = nil
-	if got := a.m.ClaimAt("ann", "b2", a.now); got.Verdict != Go || got.Backend != "b1" {
+	if got := a.m.ClaimAt("ann", "b2", true, a.now); got.Verdict != Go || got.Backend != "b1" {
 		t.Errorf("the user is at b1: %+v", got)
 	}
 	a.settle()
@@ -38,7 +38,7 @@ func TestAConnectionAsksForNoOverride(t *testing.T) {
 	a.fleet(1, routing.Up, routing.Up)
 	at := a.m.Claim("ann", "", a.now).Backend
 	other := map[string]string{"b1": "b2", "b2": "b1"}[at]
-	if got := a.m.ClaimAt("ann", other, a.now); got.Verdict != Go || got.Backend != at {
+	if got := a.m.ClaimAt("ann", other, true, a.now); got.Verdict != Go || got.Backend != at {
 		t.Errorf("%+v, not %s", got, at)
 	}
 	if a.settle(); a.m.Override("ann") != "" {
@@ -102,7 +102,7 @@ func TestASessionThatLeavesGetsItsWatch(t *testing.T) {
 	if got := a.m.Claim("ann", "", a.now); got.Verdict != Wait {
 		t.Errorf("a login: %+v", got)
 	}
-	if got := a.m.ClaimAt("ann", at, a.now); got.Verdict != Go || got.Backend != at {
+	if got := a.m.ClaimAt("ann", at, true, a.now); got.Verdict != Go || got.Backend != at {
 		t.Fatalf("a watch: %+v", got)
 	}
 	for range 12 {
@@ -113,15 +113,54 @@ func TestASessionThatLeavesGetsItsWatch(t *testing.T) {
 	}
 	a.m.Release("ann", a.now)
 	a.m.Ending("ann", a.now)
-	if got := a.m.ClaimAt("ann", at, a.now); got.Verdict != Wait {
+	if got := a.m.ClaimAt("ann", at, true, a.now); got.Verdict != Wait {
 		t.Errorf("the last connection was closed: %+v", got)
 	}
 	a.m.Ended("ann", a.now)
-	if got := a.m.ClaimAt("ann", at, a.now); got.Verdict == Go && got.Backend == at {
+	if got := a.m.ClaimAt("ann", at, true, a.now); got.Verdict == Go && got.Backend == at {
 		t.Errorf("the user has left: %+v", got)
 	}
 	if a.later(time.Second); len(a.m.anew) != 0 {
 		t.Errorf("%d users are to be asked", len(a.m.anew))
+	}
+}
+
+// In the first half of a user's turn a session that has left waits for the others; then it gets a connection. A login
+// waits for the whole turn, and is made again at its end: the user couldn't leave.
+func TestASessionThatHasLeftWaitsForTheOthers(t *testing.T) {
+	a := newAlone(t, Options{})
+	a.fleet(1, routing.Up, routing.Up)
+	at := a.m.Claim("ann", "", a.now).Backend
+	states := map[string][]routing.State{"b1": {routing.Draining, routing.Up}, "b2": {routing.Up, routing.Draining}}[at]
+	a.later(11 * time.Second) // flap_damp
+	a.fleet(2, states...)
+	for a.m.Claim("ann", "", a.now).Verdict == Go { // until the turn begins
+		a.m.Release("ann", a.now)
+		a.later(100 * time.Millisecond)
+	}
+	began := a.now
+	if got := a.m.ClaimAt("ann", at, false, a.now); got.Verdict != Wait {
+		t.Errorf("a session that comes back at once: %+v", got)
+	}
+	for a.m.ClaimAt("ann", at, false, a.now).Verdict != Go {
+		a.later(100 * time.Millisecond)
+	}
+	if took := a.now.Sub(began); took < 4*time.Second || took > 6*time.Second {
+		t.Errorf("a session gets a connection after %v of a turn of 10 s", took)
+	}
+	a.m.Release("ann", a.now)
+	if got := a.m.Claim("ann", "", a.now); got.Verdict != Wait {
+		t.Errorf("a login: %+v", got)
+	}
+	var woken time.Duration
+	for before := a.m.Version(); woken == 0 && a.now.Sub(began) < 15*time.Second; before = a.m.Version() {
+		a.later(100 * time.Millisecond)
+		if a.m.Version() != before && a.now.Sub(began) > 9*time.Second {
+			woken = a.now.Sub(began)
+		}
+	}
+	if got := a.m.Claim("ann", "", a.now); got.Verdict != Go || got.Backend != at || woken < 10*time.Second || woken > 11*time.Second {
+		t.Errorf("a login that has waited: %+v, made again after %v", got, woken)
 	}
 }
 

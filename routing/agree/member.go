@@ -65,6 +65,7 @@ type Member struct {
 	emptied  bool // a stay may have lost its last connection
 	letGoAt  time.Time
 	asked    map[int]int64        // by bucket: the round of the schedule in which its users were asked to leave
+	turnEnds []time.Time          // when turns that have begun will be over, in order
 	askedOf  map[string]int64     // by user, for users' own stays
 	rests    map[string]bool      // users named in place of their bucket while it rests (Move.Settle)
 	namedAt  map[int]time.Time    // by bucket: when it was last replaced by names while it rested

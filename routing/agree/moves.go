@@ -189,8 +189,19 @@ func (m *Member) moved(user, id string) bool {
 }
 
 // late reports whether the second half of a bucket's turn has begun.
-func (m *Member) late(bucket int, at place) bool {
-	move, kind := m.turns("", bucket, m.places.ids[at])
+func (m *Member) late(bucket int, at place) bool { return m.lateIn("", bucket, at) }
+
+// lateFor is late for the turn of a user, or of the user's bucket.
+func (m *Member) lateFor(h *hold) bool {
+	user := ""
+	if m.special(h.user) {
+		user = h.user
+	}
+	return m.lateIn(user, int(h.bucket), h.at)
+}
+
+func (m *Member) lateIn(user string, bucket int, at place) bool {
+	move, kind := m.turns(user, bucket, m.places.ids[at])
 	switch kind {
 	case never:
 		return false
@@ -245,6 +256,7 @@ func (m *Member) asksAnew() {
 func (m *Member) moves() {
 	m.asksAnew()
 	m.forgetAsked()
+	m.endTurns()
 	if m.isolated || m.own.Acked != m.fleet.Epoch || len(m.own.Buckets) == 0 && len(m.own.Users) == 0 {
 		return
 	}
@@ -261,6 +273,7 @@ func (m *Member) moves() {
 			}
 			m.asked[b] = round
 			m.version++
+			m.beginTurn()
 			for h := m.heads[b]; h != nil; h = h.next {
 				if h.at == at && m.inBucket(m.own, h.user) {
 					m.ask(h)
@@ -277,8 +290,32 @@ func (m *Member) moves() {
 		if round, _ := m.due(user, b, h.at); m.askedOf[user] != round {
 			m.askedOf[user] = round
 			m.version++
+			m.beginTurn()
 			m.ask(h)
 		}
+	}
+}
+
+// beginTurn notes when the turn that begins now ends. Claims that wait for it are made again then: users who
+// couldn't leave go on where they are.
+func (m *Member) beginTurn() {
+	end := m.now.Add(m.o.AgreeWithin)
+	if n := len(m.turnEnds); n == 0 || end.Sub(m.turnEnds[n-1]) > turnsApart {
+		m.turnEnds = append(m.turnEnds, end.Add(turnsApart))
+	}
+}
+
+// turnsApart is how close the ends of turns may be to be noticed together.
+const turnsApart = 50 * time.Millisecond
+
+func (m *Member) endTurns() {
+	n := 0
+	for n < len(m.turnEnds) && m.turnEnds[n].Before(m.now) {
+		n++
+	}
+	if n > 0 {
+		m.turnEnds = slices.Delete(m.turnEnds, 0, n)
+		m.version++
 	}
 }
 

@@ -65,12 +65,13 @@ func (c *Cluster) Claim(ctx context.Context, limit time.Duration, user, home str
 
 // ClaimAt asks for a connection of the user at a backend, where the caller has the user. It doesn't wait. If
 // the user is elsewhere, or the proxies haven't agreed yet, hold is nil, and the caller uses Claim to ask
-// where the user is. elsewhere is where the user is, "" if that isn't known.
-func (c *Cluster) ClaimAt(user, backend string) (hold *Hold, elsewhere string, err error) {
+// where the user is. elsewhere is where the user is, "" if that isn't known. watch says that the connection is for
+// a watch, which a session may need before it can leave.
+func (c *Cluster) ClaimAt(user, backend string, watch bool) (hold *Hold, elsewhere string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	answer := c.member.ClaimAt(user, backend, now)
+	answer := c.member.ClaimAt(user, backend, watch, now)
 	if answer.Verdict == agree.Go && answer.Backend != backend {
 		c.member.Release(user, now)
 		hold, elsewhere = nil, answer.Backend

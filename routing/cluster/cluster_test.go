@@ -271,18 +271,18 @@ func TestAConnectionIsClaimedWhereTheUserIs(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t)
 	a := join(t, agent, "a", nil)
-	if hold, elsewhere, err := a.ClaimAt("ann", "imap1"); hold != nil || elsewhere != "" || err != nil {
+	if hold, elsewhere, err := a.ClaimAt("ann", "imap1", false); hold != nil || elsewhere != "" || err != nil {
 		t.Fatalf("before it has joined: %v, %q, %v", hold, elsewhere, err)
 	}
 	a.Discover(1, true, backends(routing.Up, routing.Up))
 	login := a.claim("ann")
 	other := map[string]string{"imap1": "imap2", "imap2": "imap1"}[login.Backend]
-	conn, elsewhere, err := a.ClaimAt("ann", login.Backend)
+	conn, elsewhere, err := a.ClaimAt("ann", login.Backend, false)
 	if conn == nil || conn.Backend != login.Backend || elsewhere != "" || err != nil {
 		t.Fatalf("%v, %q, %v", conn, elsewhere, err)
 	}
 	login.Release()
-	if hold, elsewhere, err := a.ClaimAt("ann", other); hold != nil || elsewhere != conn.Backend || err != nil {
+	if hold, elsewhere, err := a.ClaimAt("ann", other, false); hold != nil || elsewhere != conn.Backend || err != nil {
 		t.Errorf("at another backend: %v, %q, %v", hold, elsewhere, err)
 	}
 	if s := a.Status(); s.Users != 1 {
