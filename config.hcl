@@ -1039,6 +1039,18 @@ park {
 # drops and counts what it can't send. Where this file has no endpoint, protocol, headers, ca_file,
 # sample or interval, OpenTelemetry's environment variables hold (docs/configuration.md).
 telemetry {
+  # What logs and traces hold of the names of users and mailboxes and of clients' addresses
+  # (docs/security.md, "Names and addresses"). "full": as they are. "hashed": a keyed hash, the
+  # same for the same name, so that lines and traces of one user can be found. "none": nothing.
+  # fail2ban needs "full". Metrics never have names or addresses.
+  # Default: "full". A change needs a restart.
+  personal = "full"
+
+  # The key of the hashes, the same on all proxies: the output of `openssl rand -hex 32`.
+  # Required if personal is "hashed". A change needs a restart.
+  # Default: "".
+  #personal_key_file = "personal.key"
+
   log {
     # The log file. The proxy appends to it, and creates it if it doesn't exist. SIGHUP
     # reopens it, even if the configuration has a mistake, so that logrotate can move it

@@ -60,9 +60,7 @@ func (t *Telemetry) commandSpan(c Command) {
 		attribute.Int64("imapproxy.bytes_in", c.BytesIn),
 		attribute.Int64("imapproxy.bytes_out", c.BytesOut),
 	}
-	if c.User != "" {
-		attrs = append(attrs, semconv.UserName(valid(c.User)))
-	}
+	attrs = t.names.clientAttrs(t.names.userAttrs(attrs, c.User), c.Client)
 	if c.Verb != wire.Idle { // IDLE waits for what isn't there yet
 		attrs = append(attrs, attribute.Float64("imapproxy.backend_wait", seconds(c.BackendWait))) // s
 		if c.ResumeWait > 0 {

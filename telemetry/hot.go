@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -63,7 +64,8 @@ func (t *Telemetry) AddBytes(d Direction, n int64) {
 type Command struct {
 	Session string            // the session's id
 	Login   trace.SpanContext // what LoginTrace.End returned; the zero value is no link
-	User    string            // canonical name; in spans only
+	User    string            // canonical name; in spans only, as far as Options.Personal permits
+	Client  netip.AddrPort    // the client's address; under the same terms
 	Backend string            // the backend's id; in spans only
 
 	Verb   wire.Verb

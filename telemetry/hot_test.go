@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -53,7 +54,7 @@ func TestUnsampledCommandsAndBytesDoNotAllocate(t *testing.T) {
 		"bytes":              func() { tel.AddBytes(In, 30); tel.AddBytes(Out, 4000) },
 		"command, all off":   func() { off.Command(c) },
 		"bytes, all off":     func() { off.AddBytes(In, 30) },
-		"login off":          func() { off.BeginLogin("s1", c.Start).Phase(PhaseExchange)(nil) },
+		"login off":          func() { off.BeginLogin("s1", netip.AddrPort{}, c.Start).Phase(PhaseExchange)(nil) },
 		"session opened off": func() { off.SessionOpened("imaps", true) },
 	} {
 		if n := testing.AllocsPerRun(1000, f); n != 0 {

@@ -34,6 +34,9 @@ func (t *Telemetry) startLog(o Options) error {
 	if o.LogFormat == "json" {
 		lines = slog.NewJSONHandler(w, options)
 	}
+	if !t.names.full() {
+		lines = &discreet{Handler: lines, personal: &t.names}
+	}
 	t.Log = slog.New(&keeper{Handler: lines, to: &t.kept})
 	return nil
 }

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ const maxPhases = 32
 type LoginTrace struct {
 	t       *Telemetry
 	session string
+	client  netip.AddrPort
 	start   time.Time
 	ids     trace.SpanContext // of the root span; not sampled until it is
 
@@ -50,12 +52,12 @@ type phase struct {
 	attrs      []attribute.KeyValue
 }
 
-// BeginLogin begins the trace of a session's login. start is when the client's command was read.
-func (t *Telemetry) BeginLogin(session string, start time.Time) *LoginTrace {
+// BeginLogin begins the trace of a session's login. client is the client's address, start when its command was read.
+func (t *Telemetry) BeginLogin(session string, client netip.AddrPort, start time.Time) *LoginTrace {
 	if t.tracer == nil {
 		return nil
 	}
-	return &LoginTrace{t: t, session: session, start: start,
+	return &LoginTrace{t: t, session: session, client: client, start: start,
 		ids: trace.NewSpanContext(trace.SpanContextConfig{TraceID: newTraceID(), SpanID: newSpanID()})}
 }
 
@@ -120,9 +122,7 @@ func (l *LoginTrace) End(user, backend, outcome string, err error) trace.SpanCon
 		return l.ids.WithTraceFlags(trace.FlagsSampled)
 	}
 	attrs := []attribute.KeyValue{semconv.SessionID(valid(l.session)), attribute.String("imapproxy.outcome", valid(outcome))}
-	if user != "" {
-		attrs = append(attrs, semconv.UserName(valid(user)))
-	}
+	attrs = l.t.names.clientAttrs(l.t.names.userAttrs(attrs, user), l.client)
 	if backend != "" {
 		attrs = append(attrs, attribute.String("imapproxy.backend", valid(backend)))
 	}
@@ -131,10 +131,10 @@ func (l *LoginTrace) End(user, backend, outcome string, err error) trace.SpanCon
 		trace.WithTimestamp(l.start), trace.WithAttributes(attrs...))
 	for _, p := range phases {
 		_, span := l.t.tracer.Start(ctx, p.name, trace.WithTimestamp(p.start), trace.WithAttributes(validAttrs(p.attrs)...))
-		failSpan(span, p.err)
+		l.t.failSpan(span, p.err, user, l.client.Addr().String())
 		span.End(trace.WithTimestamp(p.end))
 	}
-	failSpan(root, err)
+	l.t.failSpan(root, err, user, l.client.Addr().String())
 	root.End(trace.WithTimestamp(end))
 	return root.SpanContext()
 }
@@ -145,10 +145,10 @@ func (t *Telemetry) samplesTrace(id trace.TraceID) bool {
 	return float64(binary.BigEndian.Uint64(id[8:])>>1) < t.sampleRatio()*whole
 }
 
-// failSpan marks a span as failed.
-func failSpan(span trace.Span, err error) {
+// failSpan marks a span as failed. The error's text is written without these names and addresses where they may not be written.
+func (t *Telemetry) failSpan(span trace.Span, err error, names ...string) {
 	if err != nil {
-		span.SetStatus(codes.Error, shorten(err.Error(), maxErrorText))
+		span.SetStatus(codes.Error, shorten(t.names.text(err.Error(), names), maxErrorText))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -106,7 +107,7 @@ func TestShutdownDeliversWhatIsWaiting(t *testing.T) {
 	defer server.Close()
 	tel := pushing(t, server.URL, t.Output())
 	now := time.Now()
-	login := tel.BeginLogin("s1", now)
+	login := tel.BeginLogin("s1", netip.AddrPort{}, now)
 	login.Phase(PhaseExchange)(nil)
 	sc := login.End("alice", "b1", "ok", nil)
 	const commands = spanBatch + 100 // more than one batch
@@ -123,7 +124,7 @@ func TestShutdownDeliversWhatIsWaiting(t *testing.T) {
 		t.Fatalf("a second Shutdown: %v", err)
 	}
 	tel.Command(fetch(now)) // too late: it has no effect
-	tel.BeginLogin("s2", now).End("alice", "b1", "ok", nil)
+	tel.BeginLogin("s2", netip.AddrPort{}, now).End("alice", "b1", "ok", nil)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -44,6 +44,9 @@ func Start(ctx context.Context, o Options) (*Telemetry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: metrics endpoint: %w", err)
 	}
+	if t.names, err = newPersonal(o.Personal, o.PersonalKey); err != nil {
+		return nil, err
+	}
 	if err := t.startLog(o); err != nil {
 		return nil, err
 	}

@@ -113,15 +113,13 @@ func (t *Telemetry) workSpans(ctx context.Context, w *work, attrs ...attribute.K
 	if w.backend != "" {
 		attrs = append(attrs, attribute.String("imapproxy.backend", valid(w.backend)))
 	}
-	if w.mailbox != "" {
-		attrs = append(attrs, attribute.String("imapproxy.mailbox", valid(w.mailbox)))
+	if mailbox := t.names.shown(w.mailbox); mailbox != "" {
+		attrs = append(attrs, attribute.String("imapproxy.mailbox", valid(mailbox)))
 	}
 	if w.session != "" {
 		attrs = append(attrs, semconv.SessionID(valid(w.session)))
 	}
-	if w.user != "" {
-		attrs = append(attrs, semconv.UserName(valid(w.user)))
-	}
+	attrs = t.names.userAttrs(attrs, w.user)
 	start := []trace.SpanStartOption{
 		trace.WithSpanKind(trace.SpanKindInternal),
 		trace.WithTimestamp(w.start), trace.WithAttributes(attrs...),
@@ -133,11 +131,11 @@ func (t *Telemetry) workSpans(ctx context.Context, w *work, attrs ...attribute.K
 	if w.steps != nil {
 		for _, one := range w.steps.list[:w.steps.n] {
 			_, span := t.tracer.Start(ctx, one.name, trace.WithTimestamp(one.start))
-			failSpan(span, one.err)
+			t.failSpan(span, one.err, w.user, w.mailbox)
 			span.End(trace.WithTimestamp(one.end))
 		}
 	}
-	failSpan(root, w.err)
+	t.failSpan(root, w.err, w.user, w.mailbox)
 	root.End(trace.WithTimestamp(w.end))
 }
 

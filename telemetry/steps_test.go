@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func names(spans tracetest.SpanStubs) string {
 
 func TestAParkIsATraceOfItsOwnWithItsSteps(t *testing.T) {
 	tel, spans, now := tracing(t, 1)
-	login := tel.BeginLogin("s1", now.Now()).End("alice", "b1", "ok", nil)
+	login := tel.BeginLogin("s1", netip.AddrPort{}, now.Now()).End("alice", "b1", "ok", nil)
 	spans.Reset()
 	start := now.Now()
 	steps := tel.Steps(start)

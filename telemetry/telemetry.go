@@ -35,6 +35,11 @@ type Options struct {
 	LogFormat string       // "text" (also "") or "json"
 	LogLevel  slog.Leveler // nil is info; a *slog.LevelVar can be set later
 
+	// Personal says what logs and traces hold of users' and mailboxes' names and of clients' addresses: PersonalFull (also
+	// ""), PersonalHashed or PersonalNone. Events, Ended, FailedLogins and SlowCommands have them all the same.
+	Personal    string
+	PersonalKey Secret // of PersonalHashed, which needs one: proxies with the same key write the same hashes
+
 	// TracesEndpoint is an OTLP address such as http://collector:4318; "" is off. An address without a
 	// path means /v1/traces; other paths are used as they are.
 	TracesEndpoint string
@@ -75,6 +80,7 @@ type Telemetry struct {
 	handler http.Handler // of the Prometheus endpoint, nil if that is off
 	now     func() time.Time
 	own     *ownCounts
+	names   personal // what may be written of names and addresses
 	scarce  scarcity // the process's own shortages
 	recent  recent   // what happened at each backend
 	kept    kept     // what the admin page shows of the past

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -65,7 +66,7 @@ func attr(s tracetest.SpanStub, key string) string {
 func TestALoginIsOneTraceWithItsPhases(t *testing.T) {
 	tel, spans, now := tracing(t, 1)
 	start := now.Now()
-	login := tel.BeginLogin("s1", start)
+	login := tel.BeginLogin("s1", netip.AddrPort{}, start)
 	if id := login.TraceID(); id != "" {
 		t.Errorf("trace id %q before it is known whether the trace is kept", id)
 	}
@@ -142,7 +143,7 @@ func TestFailedAndSlowLoginsAreAlwaysKept(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tel, spans, now := tracing(t, c.ratio)
-			login := tel.BeginLogin("s1", now.Now())
+			login := tel.BeginLogin("s1", netip.AddrPort{}, now.Now())
 			now.advance(c.took)
 			sc := login.End("alice", "b1", "x", c.err)
 			if kept := len(spans.GetSpans()) == 1; kept != c.kept || sc.IsSampled() != c.kept {
@@ -187,7 +188,7 @@ func TestFailedAndSlowCommandsAreAlwaysKept(t *testing.T) {
 
 func TestACommandIsATraceOfItsOwnLinkedToTheLogin(t *testing.T) {
 	tel, spans, now := tracing(t, 1)
-	login := tel.BeginLogin("s1", now.Now()).End("alice", "b1", "ok", nil)
+	login := tel.BeginLogin("s1", netip.AddrPort{}, now.Now()).End("alice", "b1", "ok", nil)
 	spans.Reset()
 	c := fetch(now.Now())
 	c.Login = login
@@ -232,7 +233,7 @@ func TestTheSampledShareIsTheRatio(t *testing.T) {
 	tel.SetSampling(0.25, -1) // as a reload does
 	const n = 8000
 	for range n {
-		tel.BeginLogin("s1", now.Now()).End("alice", "b1", "ok", nil)
+		tel.BeginLogin("s1", netip.AddrPort{}, now.Now()).End("alice", "b1", "ok", nil)
 		tel.Command(fetch(now.Now()))
 	}
 	kept := map[string]int{}
@@ -259,7 +260,7 @@ func TestTheSampledShareIsTheRatio(t *testing.T) {
 func TestSpansHoldOnlyValidText(t *testing.T) {
 	tel, spans, now := tracing(t, 1)
 	bad := "al\xffice" + strings.Repeat("é", 1000) + "\xc3"
-	login := tel.BeginLogin(bad, now.Now())
+	login := tel.BeginLogin(bad, netip.AddrPort{}, now.Now())
 	login.Phase(PhaseAuth)(errors.New(bad), attribute.String("what", bad), attribute.StringSlice("list", []string{bad}))
 	sc := login.End(bad, bad, bad, errors.New(bad))
 	tel.Command(Command{Session: bad, User: bad, Backend: bad, Verb: wire.Noop, Status: bad, Login: sc, Start: now.Now(), End: now.Now()})
@@ -282,7 +283,7 @@ func TestSpansHoldOnlyValidText(t *testing.T) {
 
 func TestALoginRemembersOnlySoManyPhases(t *testing.T) {
 	tel, spans, now := tracing(t, 1)
-	login := tel.BeginLogin("s1", now.Now())
+	login := tel.BeginLogin("s1", netip.AddrPort{}, now.Now())
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -301,7 +302,7 @@ func TestALoginRemembersOnlySoManyPhases(t *testing.T) {
 
 func TestWithoutTracesNothingIsTraced(t *testing.T) {
 	tel := Discard()
-	login := tel.BeginLogin("s1", time.Now())
+	login := tel.BeginLogin("s1", netip.AddrPort{}, time.Now())
 	login.Phase(PhaseExchange)(nil)
 	login.Add(PhaseDial, time.Now(), time.Now(), nil)
 	if sc := login.End("alice", "b1", "ok", nil); login.TraceID() != "" || sc.IsValid() {

@@ -92,6 +92,9 @@ func usable(c *config.Config) (upstream.Auth, error) {
 			return upstream.Auth{}, wiring.About("admin.read_token_file", err)
 		}
 	}
+	if _, err := wiring.Telemetry(c, nil, nil); err != nil {
+		return upstream.Auth{}, err
+	}
 	login, err := wiring.Login(c)
 	return login, wiring.About("backend_login.password_file", err)
 }

@@ -53,7 +53,10 @@ func Open(ctx context.Context, o Options) (*App, error) {
 // open makes the parts. If it fails, Close frees those that it has made.
 func (a *App) open(ctx context.Context) (err error) {
 	a.level.Set(wiring.LogLevel(a.cfg))
-	t := wiring.Telemetry(a.cfg, a.level, a.opts.Logs)
+	t, err := wiring.Telemetry(a.cfg, a.level, a.opts.Logs)
+	if err != nil {
+		return err
+	}
 	t.Version, t.Now, t.Instance = a.opts.Version, a.opts.Now, a.instance
 	if a.tel, err = telemetry.Start(ctx, t); err != nil {
 		a.tel = nil

@@ -286,6 +286,9 @@ func (p Park) Push() bool { return p.Events.TokenFile != "" }
 
 // Telemetry says where logs, traces and metrics go.
 type Telemetry struct {
+	Personal        string `hcl:"personal" default:"full" enum:"full|hashed|none" reload:"restart"`
+	PersonalKeyFile string `hcl:"personal_key_file" path:"secret" default:"" reload:"restart" read:"start"`
+
 	Log     Log     `hcl:"log,block"`
 	Traces  Traces  `hcl:"traces,block"`
 	Metrics Metrics `hcl:"metrics,block"`

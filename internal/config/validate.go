@@ -219,6 +219,12 @@ func (d *decoder) idleTimeout(c *Config) {
 
 func (d *decoder) telemetry(c *Config) {
 	d.openTelemetry(c)
+	switch t := c.Telemetry; {
+	case t.Personal == "hashed" && t.PersonalKeyFile == "" && !d.failed["telemetry.personal_key_file"]:
+		d.fail(d.at("telemetry.personal"), "telemetry.personal_key_file is missing: personal = \"hashed\" needs a key, which is the same on all proxies", "write personal_key_file = \"personal.key\", with the output of: openssl rand -hex 32")
+	case t.Personal != "hashed" && t.PersonalKeyFile != "":
+		d.warn(d.at("telemetry.personal_key_file"), "telemetry.personal_key_file has no meaning without personal = \"hashed\"", "remove it, or write personal = \"hashed\"")
+	}
 	for path, file := range map[string]string{
 		"telemetry.traces.ca_file":  c.Telemetry.Traces.CAFile,
 		"telemetry.metrics.ca_file": c.Telemetry.Metrics.CAFile,

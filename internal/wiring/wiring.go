@@ -13,18 +13,25 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Telemetry returns the options of telemetry, except the version and the clock.
-func Telemetry(c *config.Config, level slog.Leveler, logs io.Writer) telemetry.Options {
+// Telemetry returns the options of telemetry, except the version and the clock. The error is a key that can't be read; the
+// options lack it then.
+func Telemetry(c *config.Config, level slog.Leveler, logs io.Writer) (telemetry.Options, error) {
 	t := c.Telemetry
+	var key telemetry.Secret
+	var err error
+	if t.PersonalKeyFile != "" {
+		key, err = Secret(t.PersonalKeyFile)
+	}
 	return telemetry.Options{
-		Service:   "imapproxy",
+		Service:  "imapproxy",
+		Personal: t.Personal, PersonalKey: key,
 		LogWriter: logs, LogFile: t.Log.File, LogFormat: t.Log.Format, LogLevel: level,
 		TracesEndpoint: t.Traces.Endpoint, TracesHeaders: t.Traces.Headers, TracesProtocol: t.Traces.Protocol, TracesCAFile: t.Traces.CAFile,
 		SampleRatio: float64(t.Traces.Sample), SlowCommand: None(t.Traces.Slow),
 		MetricsEndpoint: t.Metrics.Endpoint, MetricsHeaders: t.Metrics.Headers, MetricsProtocol: t.Metrics.Protocol, MetricsCAFile: t.Metrics.CAFile,
 		MetricsInterval: t.Metrics.Interval,
 		Prometheus:      t.Metrics.Prometheus && c.Admin.Address != "", // else nothing serves it
-	}
+	}, About("telemetry.personal_key_file", err)
 }
 
 // LogLevel returns the lowest level that is logged; config has checked it.

@@ -52,8 +52,9 @@ func handed(t *testing.T, c *config.Config) string {
 	agreement := Agreement(c, nil)
 	others, _ := Peers(c) // likewise
 	login, _ := Login(c)  // without the file there is no password; the rest counts
+	traced, _ := Telemetry(c, nil, nil)
 	return fmt.Sprintf("%+v", []any{
-		Telemetry(c, nil, nil), LogLevel(c), routes, Upstream(c, nil), login, Proxy(c, nil),
+		traced, LogLevel(c), routes, Upstream(c, nil), login, Proxy(c, nil),
 		Fleet(c), Static(c, nil), register,
 		others.Within, Named(c), where(c), agreement.Service, agreement.Consul, agreement.Member,
 		Hub(c, nil), Pool(c, nil), Room(c), Park(c), asked(c),
@@ -128,6 +129,7 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"park.events.token_file",            // internal/app: likewise
 		"shutdown.handover",                 // internal/app: e2e TestUpgradeEndsTheOldProcessInTime
 		"shutdown.handover_socket",          // HandoverSocket: e2e TestUpgradeUnderLoad
+		"telemetry.personal_key_file",       // Telemetry reads it: internal/app TestNoNameOrAddressIsWritten
 	}
 	visited := 0
 	var walk func(path string, v reflect.Value, root *config.Config)
@@ -208,9 +210,13 @@ func TestWhereZeroMeansZeroTheRoomsAreToldSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := Proxy(c, nil)
+	traced, err := Telemetry(c, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for what, d := range map[string]time.Duration{
 		"pin_grace": routes.PinGrace, "failover_after": routes.FailoverAfter, "auth_failure_delay": server.Limits.AuthFailureDelay,
-		"drain": server.Drain, "slow": Telemetry(c, nil, nil).SlowCommand,
+		"drain": server.Drain, "slow": traced.SlowCommand,
 	} {
 		if d >= 0 {
 			t.Errorf("%s = 0 is handed over as %v, which means the room's default", what, d)

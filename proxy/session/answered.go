@@ -32,7 +32,7 @@ func (s *Session) takePushed() (n int64) {
 // tell reports a finished command to telemetry.
 func (s *Session) tell(c *track.Command, status string, out int64, now time.Time) {
 	t := telemetry.Command{
-		Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(),
+		Session: s.id, Login: s.trace(), User: s.user, Client: s.addr, Backend: s.picked().Backend.Shown(),
 		Verb: c.Verb, Status: status,
 		Start: c.Start, Sent: c.Sent, End: now, BytesIn: c.In, BytesOut: out,
 	}

@@ -81,7 +81,7 @@ func (p *preLogin) authenticate(ctx context.Context, tag string, args []byte) (d
 // and backend, and that the client is logged in.
 func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user string, password telemetry.Secret) (done bool, err error) {
 	a := attempt{tag: tag, mechanism: mechanism, user: user, begun: p.commanded}
-	a.trace = p.env.Telemetry.BeginLogin(p.Session.id, a.begun)
+	a.trace = p.env.Telemetry.BeginLogin(p.Session.id, p.addr, a.begun)
 	if mechanism != auth.MechanismCommand {
 		a.trace.Add(telemetry.PhaseExchange, a.begun, p.env.Now(), nil)
 	}

@@ -13,7 +13,7 @@ import (
 // well, and no other. No login waits as a guess would: a certificate can't be guessed.
 func (p *preLogin) external(ctx context.Context, tag, authzid string) (done bool, err error) {
 	a := attempt{tag: tag, mechanism: auth.MechanismExternal, begun: p.commanded}
-	a.trace = p.env.Telemetry.BeginLogin(p.Session.id, a.begun)
+	a.trace = p.env.Telemetry.BeginLogin(p.Session.id, p.addr, a.begun)
 	a.trace.Add(telemetry.PhaseExchange, a.begun, p.env.Now(), nil)
 	p.set = p.env.Settings()
 	user, err := p.certified(p.env.Now()) // once more: it was good when the exchange began

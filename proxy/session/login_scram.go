@@ -29,7 +29,7 @@ func (p *preLogin) scram(ctx context.Context, tag, mechanism string, initial []b
 	if err != nil {
 		return false, p.scramFailed(ctx, a, err)
 	}
-	a.trace = p.env.Telemetry.BeginLogin(p.Session.id, a.begun)
+	a.trace = p.env.Telemetry.BeginLogin(p.Session.id, p.addr, a.begun)
 	p.set = p.env.Settings()
 	creds, err := auth.NewNamed(p.set.Names, mechanism, authzid, user)
 	if err != nil {

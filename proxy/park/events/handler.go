@@ -270,7 +270,7 @@ func (e *Handler) refuse(w http.ResponseWriter, r *http.Request, count *atomic.U
 	e.mu.Unlock()
 	if !silent {
 		e.o.Log.Warn("an event was refused; more of the kind aren't logged within a minute",
-			"reason", why, "status", status, "from", r.RemoteAddr)
+			"reason", why, "status", status, "client", r.RemoteAddr)
 	}
 }
 
