@@ -83,14 +83,14 @@ func (m *Member) Claim(user, home string, now time.Time) Answer {
 			return refuse("the user's backend is down")
 		}
 	case goesBack:
-		if m.open(user, bucket, v.at) || m.empty(user, bucket, v.at) && m.lingers(user, bucket, v.at) {
+		if m.barred(user, bucket, v.at) || m.empty(user, bucket, v.at) && m.lingers(user, bucket, v.at) {
 			return wait("the user is being moved")
 		}
 	case follows:
 		switch {
 		case m.isolated:
 			return wait("this proxy is cut off from Consul")
-		case m.open(user, bucket, v.at):
+		case m.barred(user, bucket, v.at):
 			return wait("the user is being moved")
 		}
 		m.wants[user] = m.now.Add(m.o.AgreeWithin)
@@ -138,7 +138,7 @@ func (m *Member) again(h *hold, home string) Answer {
 		return wait("the user's placement has changed")
 	case m.wantsOverride(h.user, home, bucket):
 		return wait("the user's placement is being made known")
-	case m.open(h.user, bucket, h.at), h.ending == h.conns && m.lingers(h.user, bucket, h.at):
+	case m.barred(h.user, bucket, h.at), h.ending == h.conns && m.lingers(h.user, bucket, h.at):
 		return wait("the user is being moved")
 	}
 	if _, asked := m.yielding[h.user]; asked {

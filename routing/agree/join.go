@@ -139,6 +139,9 @@ func (m *Member) joinWith(r *Reading, mine *Proxy, f *Fleet, first TxnOp) {
 	} else if index := r.problem(key); index != 0 { // the value isn't one that this proxy wrote, and no other proxy can read it
 		own = TxnOp{Verb: CheckIndex, Key: key, Index: index}
 	}
+	if !m.has(ruleJoin) && first.Verb == CheckIndex {
+		first = own
+	}
 	txn := []TxnOp{first, own, {Verb: Lock, Key: key, Value: value, Session: m.session}}
 	if m.send(forJoin, Op{Kind: Write, Txn: txn}) {
 		by := *r

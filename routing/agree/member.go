@@ -193,7 +193,7 @@ func (m *Member) isolate(why string) {
 	}
 	m.isolated = true
 	m.effect(Effect{Kind: Isolated, Text: why})
-	if m.o.Isolated == Hold {
+	if m.o.Isolated == Hold && m.has(ruleClose) {
 		m.effect(Effect{Kind: CloseAll, Text: why})
 	}
 	m.changed()

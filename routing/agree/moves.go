@@ -58,6 +58,11 @@ func (m *Member) open(user string, bucket int, at place) bool {
 	return open
 }
 
+// barred reports whether the user's claims wait, and their stay isn't followed, since they are asked to leave now.
+func (m *Member) barred(user string, bucket int, at place) bool {
+	return m.has(ruleTurn) && m.open(user, bucket, at)
+}
+
 // leaves reports whether the user belongs at another backend.
 func (m *Member) leaves(user string, bucket int, at place) bool {
 	choice := m.tables[len(m.tables)-1].choice[bucket]
@@ -324,7 +329,7 @@ func (m *Member) ask(h *hold) {
 	id := m.places.ids[h.at]
 	m.lately[h.user] = m.now
 	down, known := m.down[id]
-	abort := known && m.now.Sub(down) >= m.o.Policy.FailoverAfter
+	abort := known && m.now.Sub(down) >= m.o.Policy.FailoverAfter && m.has(ruleAbort)
 	m.effect(Effect{Kind: LetGo, User: h.user, Backend: id, Abort: abort, Text: "the user is being moved"})
 	if d := m.fleet.drain(id); d != nil && d.Begin != 0 && d.over(int(h.bucket), m.o.Buckets, m.now) {
 		if known := m.drains[id]; known != nil && len(known.ended) < maxEnded {

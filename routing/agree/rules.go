@@ -17,4 +17,10 @@ const (
 	ruleNamed                     // overrides: a switch publishes the stays of users whose overrides change
 	ruleRestored                  // a proxy that notices that Consul's state was restored waits until the others have noticed
 	ruleDamp                      // no backend's state changes back within flap_damp
+	ruleJoin                      // joining: a proxy joins with the newest fleet
+	ruleAbort                     // rule 7: a connection to a backend that is down for failover_after ends with its socket
+	ruleFew                       // rule 7: few users who can't leave are named, and the rest of their bucket moves
+	ruleTurn                      // rule 7: during a turn claims wait, and no stay is followed
+	ruleClose                     // with Hold, a proxy that stops trusting what it knows closes all connections
+	ruleStuck                     // rule 5: a proxy that can't ack doesn't renew its session
 )

@@ -69,7 +69,7 @@ func (m *Member) keepSession() {
 		m.send(forSession, Op{Kind: CreateSession, TTL: m.o.TTL})
 		return
 	}
-	stuck := m.phase == inside && m.own.Acked != m.fleet.Epoch && m.now.Sub(m.switched) > m.o.AgreeWithin
+	stuck := m.phase == inside && m.own.Acked != m.fleet.Epoch && m.now.Sub(m.switched) > m.o.AgreeWithin && m.has(ruleStuck)
 	if !m.now.Before(m.renewAt) && !stuck {
 		m.send(forRenewal, Op{Kind: RenewSession, Session: m.session})
 	}

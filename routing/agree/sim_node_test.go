@@ -18,6 +18,8 @@ type node struct {
 	stopped  bool          // by a signal: it does nothing until it is continued
 	deferred []func()      // events that have come meanwhile
 	cut      time.Duration // it can't reach Consul until then
+	slow     time.Duration // its writes reach Consul so much later
+	readOnly bool          // Consul refuses its writes: its token lacks the right
 	skew     time.Duration
 	rate     float64 // of its clock, besides 1
 	decoder  Decoder // where values may be wrecked: each process has seen others
@@ -36,6 +38,16 @@ func (n *node) clock() time.Time {
 	return epoch0.Add(n.w.now + n.skew + time.Duration(n.rate*float64(n.w.now)))
 }
 
+// idle is the time of an event that isn't a client's. Without the timer only a client's next command or login
+// has the Member notice that its deadline is over.
+func (n *node) idle() time.Time {
+	now := n.clock()
+	if end := n.m.Deadline(); n.w.driver&driverTimer != 0 && n.m.phase == inside && !n.m.isolated && now.After(end) {
+		return end
+	}
+	return now
+}
+
 // start is a new process.
 func (n *node) start() {
 	w := n.w
@@ -45,7 +57,9 @@ func (n *node) start() {
 	}
 	n.life++
 	n.up, n.stopped, n.deferred, n.watching, n.seen = true, false, nil, false, 0
-	n.skew = w.between(0, time.Second) - 500*time.Millisecond
+	if n.skew = w.between(0, time.Second) - 500*time.Millisecond; w.oneTime {
+		n.skew = 0
+	}
 	if w.rates {
 		n.rate = w.rng.Float64()*0.01 - 0.005
 	}
@@ -62,7 +76,7 @@ func (n *node) start() {
 	m.without = w.without
 	n.m = m
 	n.discover()
-	n.each(250*time.Millisecond, func() { n.m.Tick(n.clock()) })
+	n.each(250*time.Millisecond, func() { n.m.Tick(n.idle()) })
 	n.wake()
 }
 
@@ -109,14 +123,17 @@ func (n *node) do(e Effect) {
 	w.trace("%s: effect %d %s %s %s %v", n.id(), e.Kind, e.User, e.Backend, e.Text, e.Err)
 	switch e.Kind {
 	case Isolated:
-		if strings.Contains(e.Text, "restored") && !w.wrecks && w.without == 0 {
+		if strings.Contains(e.Text, "restored") && !w.wrecks && w.without&^ruleJoin == 0 {
 			w.fail("%s takes Consul's state for a restored one", n.id())
 		}
 	case LetGo:
-		if !e.Abort && w.chance(0.3) {
+		if !e.Abort && (w.chance(0.3) || w.busy[e.User]) {
 			return // it can't be parked now
 		}
 		for _, c := range n.conns[e.User] {
+			if w.endless[c.backend] && !e.Abort {
+				continue
+			}
 			n.end(e.User, c, w.between(0, 200*time.Millisecond))
 		}
 		w.moved++
@@ -146,11 +163,14 @@ func (n *node) request(op Op) {
 		r.Sent = sent
 		if !answered {
 			answered = true
-			n.m.Done(op.ID, r, n.clock())
+			n.reads(r.Reading, func() { n.m.Done(op.ID, r, n.idle()) })
 		}
 	}
 	n.later(OpTimeout, func() { answer(Result{Err: errLost}) })
 	there, back := w.between(0, 20*time.Millisecond), w.between(0, 20*time.Millisecond)
+	if op.Kind == Write {
+		there += n.slow
+	}
 	lost, mute := false, false
 	if !w.quiet {
 		if w.chance(0.05) {
@@ -166,7 +186,10 @@ func (n *node) request(op Op) {
 		if lost || cut || w.outage > w.now {
 			return
 		}
-		r := w.consul.doBy(&n.decoder, op)
+		r := Result{Err: errLost}
+		if !n.readOnly || op.Kind != Write {
+			r = w.consul.doBy(&n.decoder, op)
+		}
 		w.trace("consul: op %d of %s: refused %v", op.ID, n.id(), r.Refused)
 		if !mute && n.cut <= w.now {
 			n.later(back, func() { answer(r) })
@@ -233,7 +256,7 @@ func (n *node) wake() {
 		if r.Index > n.seen {
 			n.later(delay, func() {
 				n.seen = max(n.seen, r.Index)
-				n.m.Read(r, n.clock())
+				n.reads(r, func() { n.m.Read(r, n.idle()) })
 				if n.seen < w.consul.index {
 					n.wake()
 				}
@@ -243,6 +266,17 @@ func (n *node) wake() {
 			n.wake()
 		}
 	})
+}
+
+// reads gives the Member a reading. Without the rule about good readings claims go by it before the Member switches.
+func (n *node) reads(r *Reading, take func()) {
+	if r == nil || n.w.driver&driverGood == 0 || n.m.phase != inside || n.m.isolated {
+		take()
+		return
+	}
+	n.m.view = r
+	n.m.changed()
+	n.later(250*time.Millisecond, take)
 }
 
 // attempt is a client's login: it waits for its claim until the deadline.

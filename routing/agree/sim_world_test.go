@@ -39,11 +39,15 @@ type world struct {
 	storage routing.Storage
 	homes   map[string]string // placements
 	rates   bool              // clocks run apart
+	oneTime bool              // all clocks show the same time
 	slow    float64           // RebalanceRate
 	wrecks  bool              // operators wreck what stands in Consul
 	noStart time.Duration     // no process is started until then
 	saved   []saved
 	good    map[string][]byte // values before they were wrecked
+
+	endless map[string]bool // backends without power: the end of a connection never comes
+	busy    map[string]bool // users whose sessions can't be parked
 
 	mode    Mode
 	without rule
@@ -60,8 +64,10 @@ type world struct {
 type driverRule uint8
 
 const (
-	driverPin  driverRule = 1 << iota // rule 2: a claim counts as a connection from before its dial
-	driverEnds                        // rule 4: a stay is taken out only when the ends of its connections have been seen
+	driverPin   driverRule = 1 << iota // rule 2: a claim counts as a connection from before its dial
+	driverEnds                         // rule 4: a stay is taken out only when the ends of its connections have been seen
+	driverGood                         // rule 2: claims go by good readings, and a reading and the switch to its fleet are one event
+	driverTimer                        // a timer tells the Member that its deadline is over, also where no client comes
 )
 
 // conn is a backend connection, from its dial to its end.
@@ -141,6 +147,11 @@ func (w *world) fail(format string, args ...any) {
 // errNotServed is wrapped if no user is on two backends, but a claim waits for ever.
 var errNotServed = errors.New("isn't served, long after the last fault")
 
+// unsafe reports whether the error isn't only that a user, or a proxy, waits.
+func unsafe(err error) bool {
+	return err != nil && !errors.Is(err, errNotServed)
+}
+
 // run runs the world until its end, or the first violation.
 func (w *world) run() error {
 	for _, n := range w.nodes {
@@ -155,12 +166,20 @@ func (w *world) run() error {
 		w.after(time.Second, w.save)
 	}
 	w.after(simEnd, w.last)
-	for len(w.events) > 0 && w.err == nil && w.now < simEnd+20*time.Second {
+	w.until(simEnd + 20*time.Second)
+	return w.err
+}
+
+// until does what happens until then, or until the first violation.
+func (w *world) until(end time.Duration) {
+	for len(w.events) > 0 && w.err == nil && w.events[0].at <= end {
 		e := heap.Pop(&w.events).(event)
 		w.now = e.at
 		e.do()
 	}
-	return w.err
+	if w.err == nil {
+		w.now = end
+	}
 }
 
 // check checks the invariant: no user has connections on two backends. Two kinds of connections don't count:

@@ -146,7 +146,7 @@ func (m *Member) followStays(rec *Record) []TxnOp {
 		if m.special(user) {
 			v = m.judgeUser(user, bucket, "")
 		}
-		if v.kind != follows || m.open(user, bucket, v.at) || len(rec.Users) >= maxNamedStays/2 {
+		if v.kind != follows || m.barred(user, bucket, v.at) || len(rec.Users) >= maxNamedStays/2 {
 			continue
 		}
 		whom := &m.view.Proxies[v.whom]
@@ -204,7 +204,7 @@ func (m *Member) letGoStays(rec *Record) (any bool) {
 			rest := m.atRest("", b, m.places.of(at))
 			switch {
 			case len(held) == 0:
-			case len(held) > fewUsers, !rest && (!m.late(b, m.places.of(at)) || len(rec.Users) >= fullNames), rest && !m.mayName(b, rec):
+			case len(held) > fewUsers || !m.has(ruleFew), !rest && (!m.late(b, m.places.of(at)) || len(rec.Users) >= fullNames), rest && !m.mayName(b, rec):
 				continue
 			case rest:
 				m.namedAt[b] = m.now

@@ -35,11 +35,11 @@ func (m *model) claim(s *state, i, user int, step step) {
 	case own.user[user] != none:
 		return
 	}
-	good := r.have && !p.void[user] && (r.epoch == r.records[i].acked || m.without == ruleReading)
+	good := r.have && !p.void[user] && (r.epoch == r.records[i].acked || m.lacks(ruleReading))
 	if !good {
 		return
 	}
-	current := acked && (r.epoch == p.epoch || m.without == ruleReading)
+	current := acked && (r.epoch == p.epoch || m.lacks(ruleReading))
 	follow := func(of func(*record) *backend) (any bool) {
 		for j := range m.proxies {
 			b := *of(&r.records[j])
@@ -47,7 +47,7 @@ func (m *model) claim(s *state, i, user int, step step) {
 				continue
 			}
 			any = true
-			if current && (s.records[j] == r.records[j] || m.without == ruleFollow) {
+			if current && (s.records[j] == r.records[j] || m.lacks(ruleFollow)) {
 				step("follows", user, func(_ *state, p *proxy, own *record) {
 					p.holds[user], *of(own) = b, b
 				})
@@ -68,20 +68,20 @@ func (m *model) claim(s *state, i, user int, step step) {
 		}
 		return follow(func(r *record) *backend { return &r.bucket })
 	}
-	if m.without == ruleUserFirst && bucketSays() {
+	if m.lacks(ruleUserFirst) && bucketSays() {
 		return
 	}
 	if r.records[i].user[user] != none || follow(ofUser) {
 		return
 	}
 	lowest := r.lowest(p.epoch)
-	if m.without != ruleSteady && !m.steady(lowest, p.epoch, user) {
+	if !m.lacks(ruleSteady) && !m.steady(lowest, p.epoch, user) {
 		return
 	}
 	if bucketSays() {
 		return
 	}
-	if m.without == ruleAll || m.unmoved(lowest, p.epoch, user) {
+	if m.lacks(ruleAll) || m.unmoved(lowest, p.epoch, user) {
 		goes("claims", m.choice(p.epoch, user))
 	}
 }

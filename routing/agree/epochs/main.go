@@ -24,7 +24,7 @@ func main() {
 		epochs   = flag.Int("epochs", 3, "1 to 4")
 		backends = flag.Int("backends", 2, "2 or 3")
 		all      = flag.Bool("all", true, "all sequences of fleets, not only those that say most")
-		without  = flag.String("without", "", "a rule to leave out: "+strings.Join(ruleNames(), ", "))
+		without  = flag.String("without", "", "rules to leave out, with commas: "+strings.Join(ruleNames(), ", "))
 	)
 	flag.Parse()
 	m := model{proxies: *proxies, last: int8(*epochs)}
@@ -33,10 +33,13 @@ func main() {
 		os.Exit(2)
 	}
 	if *without != "" {
-		var known bool
-		if m.without, known = ruleNamed(*without); !known {
-			flag.Usage()
-			os.Exit(2)
+		for _, name := range strings.Split(*without, ",") {
+			r, known := ruleNamed(name)
+			if !known {
+				flag.Usage()
+				os.Exit(2)
+			}
+			m.without = append(m.without, r)
 		}
 	}
 	scenarios := telling

@@ -32,8 +32,7 @@ func TestNoUserIsOnTwoBackends(t *testing.T) {
 	}
 }
 
-// Each rule is needed: without it there is a violation. The rule `join` isn't here: `reading` covers it, and
-// it stays as a second line of defence.
+// Each rule is needed: without it there is a violation. For the rule `join` see the next test.
 func TestEachRuleIsNeeded(t *testing.T) {
 	for r, words := range map[rule][]string{
 		ruleStays:           {"x", "y"},
@@ -49,13 +48,39 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		ruleOverrideRemoved: {"x/y", "y"},
 	} {
 		t.Run(r.String(), func(t *testing.T) {
-			m := model{proxies: 2, without: r}
+			m := model{proxies: 2, without: []rule{r}}
 			m.scenario, m.last = fleets(t, words...)
 			states, bad := m.explore()
 			if bad == nil {
 				t.Fatalf("%d states, and no violation", states)
 			}
 			t.Logf("%d states, the fleets are%s:\n%s", states, m.text(m.last), bad)
+		})
+	}
+}
+
+// `reading` covers `join`: where both are left out there is a violation, and none where one of them is kept. So `join`
+// is a second line of defence.
+func TestReadingCoversJoin(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		without []rule
+		bad     bool
+		fleets  []string
+	}{
+		{"without join", []rule{ruleJoin}, false, []string{"x", "x/y"}},
+		{"without join, longer", []rule{ruleJoin}, false, []string{"x", "y"}},
+		{"without reading, where join is enough", []rule{ruleReading}, false, []string{"x", "x/y"}},
+		{"without both", []rule{ruleReading, ruleJoin}, true, []string{"x", "x/y"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := model{proxies: 2, without: c.without}
+			m.scenario, m.last = fleets(t, c.fleets...)
+			states, bad := m.explore()
+			if (bad != nil) != c.bad {
+				t.Fatalf("%d states; violation: %v", states, bad)
+			}
+			t.Logf("%d states, violation: %v", states, bad)
 		})
 	}
 }

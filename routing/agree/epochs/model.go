@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 const (
 	maxProxies = 3
@@ -109,8 +112,10 @@ type model struct {
 	scenario
 	proxies int
 	last    int8
-	without rule
+	without []rule
 }
+
+func (m *model) lacks(r rule) bool { return slices.Contains(m.without, r) }
 
 func (m *model) start() state {
 	s := state{epoch: 1}

@@ -31,18 +31,18 @@ func (m *model) steps(s *state, i int, step step) {
 		})
 		return
 	case p.joins:
-		if s.epoch == p.epoch || m.without == ruleJoin {
+		if s.epoch == p.epoch || m.lacks(ruleJoin) {
 			step("joins", -1, func(_ *state, p *proxy, own *record) { p.joins, own.acked = false, p.epoch })
 		}
 		step("reads the fleet again", -1, func(t *state, p *proxy, _ *record) { p.epoch = t.epoch })
 		step("crashes", -1, func(_ *state, p *proxy, _ *record) { *p = proxy{} })
 		return
 	}
-	if m.without == ruleDeath && own.acked != 0 {
+	if m.lacks(ruleDeath) && own.acked != 0 {
 		ends() // although it lives
 	}
 	// A reading that isn't good never becomes good, so it isn't kept.
-	if now := (reading{true, s.epoch, s.records}); (p.read != now || p.void != [users]bool{}) && (own.acked == s.epoch || m.without == ruleReading) {
+	if now := (reading{true, s.epoch, s.records}); (p.read != now || p.void != [users]bool{}) && (own.acked == s.epoch || m.lacks(ruleReading)) {
 		step("reads", -1, func(_ *state, p *proxy, _ *record) { p.read, p.void = now, [users]bool{} })
 	}
 	if s.epoch > p.epoch {
@@ -73,7 +73,7 @@ func (m *model) steps(s *state, i int, step step) {
 //   - the user has an override and isn't at its backend.
 func (m *model) switched(p *proxy, old record) record {
 	now := record{acked: p.epoch}
-	if m.without == ruleStays {
+	if m.lacks(ruleStays) {
 		return now
 	}
 	bucket := old.bucket
@@ -84,9 +84,9 @@ func (m *model) switched(p *proxy, old record) record {
 		case old.user[user] != none:
 			now.user[user] = old.user[user]
 		case at == none:
-		case over != none && at != over && m.without != ruleOverrideAdded:
+		case over != none && at != over && !m.lacks(ruleOverrideAdded):
 			now.user[user] = at
-		case over == none && changed && m.without != ruleOverrideRemoved:
+		case over == none && changed && !m.lacks(ruleOverrideRemoved):
 			now.user[user] = at
 		case over == none && at != m.bucket[p.epoch]:
 			bucket = at
@@ -102,8 +102,8 @@ func (m *model) switched(p *proxy, old record) record {
 // connection that it is for.
 func (m *model) letGo(p *proxy, own *record, step step) {
 	gone := func(p *proxy, user int, at backend) {
-		p.void[user] = m.without != ruleVoid
-		if m.without == rulePin {
+		p.void[user] = !m.lacks(ruleVoid)
+		if m.lacks(rulePin) {
 			p.pin[user] = at
 		}
 	}
