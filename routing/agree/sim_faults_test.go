@@ -150,6 +150,7 @@ func (n *node) stop(d time.Duration) {
 		return
 	}
 	w, life := n.w, n.life
+	d = min(d, simFault+10*time.Second-w.now)
 	w.trace("%s is stopped for %v", n.id(), d)
 	n.stopped = true
 	w.after(d, func() {

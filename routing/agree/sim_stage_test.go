@@ -241,6 +241,36 @@ const (
 	nothing     = ""
 )
 
+// A client gives up while its proxy follows another proxy's stay: the stay has no connection, and is let go of.
+func TestAStayThatNoClientCameForIsLetGo(t *testing.T) {
+	s := newStage(t, 0, 0)
+	user, n := s.users[0], s.nodes[1]
+	was := s.serves(s.nodes[0], user)
+	s.serves(n, user)
+	s.busy[user] = true
+	s.state(was, routing.Draining)
+	stays := func() int { return len(n.m.own.Buckets) + len(n.m.own.Users) }
+	wait := func(what string, until func() bool) {
+		for end := s.now + patient; !until(); s.pass(10 * time.Millisecond) {
+			if s.now > end {
+				t.Fatalf("%s; its stays are %v, %v", what, n.m.own.Buckets, n.m.own.Users)
+			}
+		}
+	}
+	wait("the busy user isn't named", func() bool { return s.nodes[0].m.own.Users[user] != "" && n.m.own.Users[user] != "" })
+	epoch := n.m.own.Acked
+	s.state(s.backends[slices.IndexFunc(s.backends, func(b routing.Backend) bool { return b.ID != was })].ID, routing.Draining)
+	wait("there is no other fleet", func() bool { return n.m.own.Acked > epoch })
+	s.leave(n, user)
+	wait("the proxy keeps its stay", func() bool { return stays() == 0 })
+	wait("the other proxy's stay isn't followed", func() bool {
+		n.m.Claim(user, "", n.clock())
+		n.flush()
+		return len(n.m.wants) > 0 && stays() > 0
+	})
+	wait("the stay isn't let go of", func() bool { return stays() == 0 })
+}
+
 // Rules that chance rarely needs, or without which a user waits or stays for ever: each stage ends well with
 // all rules, and not without its rule. B alone isn't needed for the invariant, since A covers it: without B a proxy that
 // joins with an old fleet gives its users up, and joins again.

@@ -144,12 +144,15 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
+// errNotSettled is wrapped if the proxies don't come to rest after the last fault.
+var errNotSettled = errors.New("hasn't settled, long after the last fault")
+
 // errNotServed is wrapped if no user is on two backends, but a claim waits for ever.
 var errNotServed = errors.New("isn't served, long after the last fault")
 
 // unsafe reports whether the error isn't only that a user, or a proxy, waits.
 func unsafe(err error) bool {
-	return err != nil && !errors.Is(err, errNotServed)
+	return err != nil && !errors.Is(err, errNotServed) && !errors.Is(err, errNotSettled)
 }
 
 // run runs the world until its end, or the first violation.
@@ -301,8 +304,26 @@ func (w *world) undraining(id string) bool {
 	})
 }
 
-// last is the end of a run: with all faults healed, each claim is granted.
+// settled checks what has to be so a while after the last fault and the last login: each proxy counts, has
+// acked the fleet that was written last, and has no stay.
+func (w *world) settled() {
+	for _, n := range w.nodes {
+		switch {
+		case !n.up || n.stopped || n.m.phase != inside || n.m.isolated:
+			w.fail("%s %w: it doesn't count", n.id(), errNotSettled)
+		case n.m.own.Acked != w.fleet.Epoch:
+			w.fail("%s %w: fleet %d is acked, and fleet %d written", n.id(), errNotSettled, n.m.own.Acked, w.fleet.Epoch)
+		case len(n.m.own.Buckets)+len(n.m.own.Users) > 0:
+			w.fail("%s %w: stays %v, %v", n.id(), errNotSettled, n.m.own.Buckets, n.m.own.Users)
+		}
+	}
+}
+
+// last is the end of a run: with all faults healed, all has settled, and each claim is granted.
 func (w *world) last() {
+	if !w.wrecks { // the values that are mended last may just have been read
+		w.settled()
+	}
 	for _, n := range w.nodes {
 		for _, user := range w.users {
 			n.insist(user, w.now+15*time.Second)

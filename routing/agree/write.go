@@ -140,6 +140,7 @@ func (m *Member) followStays(rec *Record) []TxnOp {
 		bucket := m.bucket(user)
 		if !m.now.Before(until) {
 			delete(m.wants, user)
+			m.emptied = true // if the stay was followed, no claim came for it
 			continue
 		}
 		v := m.verdicts[bucket]
