@@ -84,7 +84,7 @@ func TestADormantSessionOutlivesItsBackendConnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newScripted(t, scriptedCaps, 3, attachedOnly)
-			c := p.stays("SELECT INBOX")
+			c := p.stays("SELECT INBOX", "UID FETCH 1:* (FLAGS)")
 			before := p.backends[0].Accepted()
 			p.dormant()
 			p.expunge(2)

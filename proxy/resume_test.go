@@ -116,7 +116,7 @@ func TestARefusedResumeForgetsWarmConnections(t *testing.T) {
 	done(c)
 	plain.MustOK("LOGOUT")
 	eventually(t, "the pool to have what a session left", func() bool { return pool.Len() == 1 })
-	p.change(func() { p.refuses = "NO [AUTHENTICATIONFAILED] not any more" })
+	p.set(func() { p.refuses = "NO [AUTHENTICATIONFAILED] not any more" })
 	c.Write("u UID FETCH 1 (UID)")
 	c.Expect("* BYE [AUTHENTICATIONFAILED] Your password{*}")
 	if n := pool.Len(); n != 0 {

@@ -97,6 +97,13 @@ func (p *scripted) change(f func()) {
 	f()
 }
 
+// set changes how the backend behaves, while its mailbox stays as it is.
+func (p *scripted) set(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+}
+
 func (p *scripted) expunge(uid uint32) {
 	p.change(func() { p.uids = slices.DeleteFunc(p.uids, func(u uint32) bool { return u == uid }) })
 }
@@ -166,10 +173,21 @@ func (p *scripted) answerLocked(cmd imaptest.Command) (out []string) {
 	case "UID SEARCH":
 		say("* ESEARCH (TAG %q) UID ALL %s COUNT %d", cmd.Tag(), set, set.Count())
 	case "UID FETCH":
+		_, since, changes := strings.Cut(cmd.Args, "(CHANGEDSINCE ")
+		bound, _ := strconv.ParseUint(strings.TrimSuffix(since, ")"), 10, 64)
 		for i, uid := range p.uids {
 			flags := ""
 			if strings.Contains(cmd.Args, "FLAGS") {
 				flags = " FLAGS ()"
+				if p.changed[uid] > 0 {
+					flags = ` FLAGS (\Flagged)`
+				}
+			}
+			if changes && p.changed[uid] <= bound {
+				continue
+			}
+			if changes {
+				flags += fmt.Sprintf(" MODSEQ (%d)", p.changed[uid])
 			}
 			say("* %d FETCH (UID %d%s)", i+1, uid, flags)
 		}

@@ -168,7 +168,7 @@ func TestASilentStoreThatComesWhileTheSessionIsResumed(t *testing.T) {
 	for name, sent := range map[string]string{"nothing": "", "the tag": "s ", "half the verb": "s UID STO"} {
 		t.Run(name, func(t *testing.T) {
 			p := newScripted(t, scriptedCaps, 4)
-			c := p.stays("SELECT INBOX")
+			c := p.stays("SELECT INBOX", "UID FETCH 1:* (FLAGS)")
 			p.flag(2)
 			p.on("UID STORE", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
 				if strings.Contains(cmd.Args, "SILENT") {

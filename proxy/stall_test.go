@@ -89,12 +89,12 @@ func TestABackendThatHangs(t *testing.T) {
 		c.Write("s CHECK")
 		must(t, p.backends[0].Wait("stalled"))
 		p.silent(29 * time.Second)
-		p.change(func() { p.turnsAway = true })
+		p.set(func() { p.turnsAway = true })
 		p.silent(2 * time.Second)
 		p.probed()
 		eventually(t, "a connection that is given up", func() bool { p.srv.Sweep(); return p.given("probe") == 1 })
 		p.on("CHECK", p.answer)
-		p.change(func() { p.turnsAway = false })
+		p.set(func() { p.turnsAway = false })
 		behindStill(t, c, "s OK {*}")
 		c.MustOK("NOOP")
 	})
@@ -105,11 +105,11 @@ func TestABackendThatHangs(t *testing.T) {
 		c := p.stays("SELECT INBOX")
 		c.Write(`s UID STORE 1 +FLAGS (\Seen)`)
 		must(t, p.backends[0].Wait("stalled"))
-		p.change(func() { p.turnsAway = true })
+		p.set(func() { p.turnsAway = true })
 		p.silent(31 * time.Second)
 		p.probed()
 		behindStill(t, c, "s NO [UNAVAILABLE] {*}")
-		p.change(func() { p.turnsAway = false })
+		p.set(func() { p.turnsAway = false })
 		c.MustOK("NOOP")
 		if n := len(p.said("UID STORE")); n != 1 {
 			t.Errorf("it was said %d times", n)
@@ -123,10 +123,10 @@ func TestABackendThatHangs(t *testing.T) {
 		c.Write("s CHECK")
 		for n := 1; n <= 2; n++ {
 			eventually(t, "the command", func() bool { return len(p.said("CHECK")) == n })
-			p.change(func() { p.turnsAway = true })
+			p.set(func() { p.turnsAway = true })
 			p.silent(31 * time.Second)
 			eventually(t, "a connection that is given up", func() bool { p.srv.Sweep(); return p.given("probe") == n })
-			p.change(func() { p.turnsAway = false })
+			p.set(func() { p.turnsAway = false })
 		}
 		behindStill(t, c, "* BYE [UNAVAILABLE] {*}")
 		c.ExpectEOF()
@@ -145,18 +145,18 @@ func TestABackendThatHangs(t *testing.T) {
 			c.Backend.Fire("stalled")
 			return c.StallForever()
 		})
-		c := p.stays("SELECT INBOX")
+		c := p.stays("SELECT INBOX", "UID FETCH 1:* (FLAGS)")
 		c.Write("i IDLE")
 		c.Expect("+{*}")
 		p.silent(20 * time.Minute) // nothing is owed
 		p.expunge(1)
 		c.Write("DONE")
 		must(t, p.backends[0].Wait("stalled"))
-		p.change(func() { p.turnsAway = true })
+		p.set(func() { p.turnsAway = true })
 		p.silent(31 * time.Second)
 		p.probed()
 		behindStill(t, c, "i OK {*}")
-		p.change(func() { p.turnsAway = false })
+		p.set(func() { p.turnsAway = false })
 		c.Write("n NOOP")
 		c.Expect("* 1 EXPUNGE")
 		c.Expect("n OK {*}")
@@ -176,7 +176,7 @@ func TestABackendThatHangs(t *testing.T) {
 			defer close(written)
 			_, _ = c.Conn.Write([]byte("a APPEND INBOX {100000000+}\r\n" + strings.Repeat("x", 100_000_000)))
 		}()
-		p.change(func() { p.turnsAway = true })
+		p.set(func() { p.turnsAway = true })
 		eventually(t, "a connection that is given up", func() bool {
 			p.silent(31 * time.Second)
 			return p.given("probe") == 1
@@ -299,7 +299,7 @@ func TestWhoWaitsForASilentBackendHearsOfTheProxy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newScripted(t, scriptedCaps, 3)
-			p.stalls("EXAMINE")
+			p.stalls("UID SEARCH")
 			c := p.stays("SELECT INBOX")
 			if say == "before" {
 				p.on("CHECK", func(*imaptest.BackendConn, imaptest.Command) error {
@@ -314,7 +314,7 @@ func TestWhoWaitsForASilentBackendHearsOfTheProxy(t *testing.T) {
 				c.Write("c CHECK")
 			}
 			c.Expect(still)
-			if n := len(p.said("EXAMINE")); n != 1 {
+			if n := len(p.said("UID SEARCH")); n != 1 {
 				t.Errorf("it was told between %d looks for its view, and not during one", n)
 			}
 			p.backends[0].Fire("go on")

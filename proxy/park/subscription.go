@@ -1,6 +1,7 @@
 package park
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -21,6 +22,11 @@ func (s *Subscription) ModSeq() uint64 {
 
 // Strategy returns the name of the resync strategy, for pages and metrics.
 func (s *Subscription) Strategy() string { return s.m.strategy.Name() }
+
+// MaxDiffMessages is how many messages the mailbox may have if all their flags are to be asked for.
+func (s *Subscription) MaxDiffMessages() uint32 {
+	return cmp.Or(s.m.hub.o.MaxDiffMessages, resync.DefaultMaxDiffMessages)
+}
 
 // Watch names where hints come from, for people and metrics: "push", "notify",
 // "idle" or "poll".

@@ -30,9 +30,10 @@ func (s *Session) passOn(response []byte) {
 	s.down.write(response, true)
 }
 
-// backToIdle is idleAgain, and ends the session if that fails.
+// backToIdle is idleAgain, and ends the session if the backend refuses IDLE. A relay follows, which notices by itself that the
+// connection has ended.
 func (s *Session) backToIdle(c *upstream.Conn, how track.ParkMode) {
-	if err := s.idleAgain(c, how); err != nil {
+	if err := s.idleAgain(c, how); err != nil && !endSeen(err) {
 		s.log().Warn("the backend doesn't accept IDLE again", "error", err)
 		s.Terminate(ReasonBackendLost)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"imapproxy/proxy/imapclient"
-	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
@@ -23,9 +22,6 @@ import (
 // maxLosses is how many times in a row a connection may be lost with the same commands in progress. After that
 // the session ends, since one of the commands may be the cause.
 const maxLosses = 2
-
-// errNotFollowed says that the messages that the client counts can't be found.
-var errNotFollowed = errors.New("the view can't be found")
 
 // canGoOn says whether both streams can be followed up to the byte where the connection was lost.
 func (s *Session) canGoOn() bool {
@@ -91,7 +87,12 @@ func (s *Session) lost() phase {
 
 // recover finds which messages the client of a lost connection counts. A client in IDLE is then parked; other
 // sessions are resumed.
-func (s *Session) recover() phase {
+func (s *Session) recover() (next phase) {
+	defer func() {
+		if next != phaseResume {
+			s.dropFound()
+		}
+	}()
 	began := s.env.Now()
 	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
 	if s.park.cutFetch.inside() {
@@ -213,6 +214,23 @@ func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 		s.unsubscribe()
 		return nil, nil
 	}
+	s.dropFound()
+	if err := s.subscribeLater(at.Mailbox); err != nil { // a watch would be another login
+		return nil, err
+	}
+	if s.leavesMailbox() {
+		return at, nil
+	}
+	if !s.park.cutIdle && !s.inFlight.Client.UIDOnly {
+		if v, err := s.viewOnOwn(ctx, at); !errors.Is(err, errAnotherLook) {
+			return v, err
+		}
+	}
+	return s.viewByWatch(ctx, at)
+}
+
+// viewByWatch makes one attempt to find the view on a connection of the hub's.
+func (s *Session) viewByWatch(ctx context.Context, at *view.View) (*view.View, error) {
 	r, l := s.env.Queues.resumesAt(s.picked().Backend.ID), look{s.user, len(s.client.PutBack()) > 0 || s.park.cutFetch != nil}
 	if err := r.enterLook(ctx, l); err != nil {
 		return nil, err
@@ -220,9 +238,6 @@ func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 	defer r.leaveLook(l)
 	ctx, cancel := context.WithTimeout(ctx, hubWithin)
 	defer cancel()
-	if err := s.subscribeLater(at.Mailbox); err != nil { // a watch would be another login
-		return nil, err
-	}
 	seen, err := s.park.sub.See(ctx, at)
 	if err != nil {
 		return nil, err
@@ -232,15 +247,7 @@ func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch compared := s.park.sub.Strategy() == (resync.ByComparison{}).Name(); {
-	case compared && s.inFlight.Client.Dialect != view.Plain:
-		return nil, errNotFollowed
-	case !compared && v.ModSeq == 0:
-		v.ModSeq = 1 // so that the client is told of every flag that was ever set
-	case compared:
-		v.Told, v.Known = view.NothingTold(), nil
-	}
-	return v, nil
+	return s.comparable(v)
 }
 
 // hopelessView says whether each further attempt to find the view would fail with the same error.
@@ -260,7 +267,7 @@ func endOfLoss(err error) Reason {
 	var refused *upstream.Refused
 	var out *lockedOut
 	var less *lacks
-	if errors.As(err, &less) || errors.As(err, &other) || errors.As(err, &gone) || errors.As(err, &refused) || errors.As(err, &out) {
+	if errors.Is(err, errReadOnly) || errors.As(err, &less) || errors.As(err, &other) || errors.As(err, &gone) || errors.As(err, &refused) || errors.As(err, &out) {
 		return endOf(err)
 	}
 	return ReasonViewLost

@@ -9,7 +9,6 @@ import (
 
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/imapclient"
-	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
@@ -112,13 +111,14 @@ func (s *Session) continueResponse(v *view.View) error {
 	if uid == 0 || f.half.lost { // lost: an earlier attempt has told more than is remembered
 		return errOther
 	}
-	defer s.picked().Rest()
 	ctx, cancel := s.within(halfWithin)
-	c, err := s.connFor(ctx, v)
+	on, err := s.connFor(ctx, v)
 	cancel()
 	if err != nil {
+		s.picked().Rest()
 		return err
 	}
+	c := on.conn
 	ctx, cancel = s.within(24 * time.Hour) // the client may be slow; LetGo ends it
 	stop := c.Until(ctx)
 	answered, err := s.continueOn(c, f, uid)
@@ -127,36 +127,53 @@ func (s *Session) continueResponse(v *view.View) error {
 	c.Rearm(conn.Reads)
 	if !answered || gone {
 		_ = c.Abort()
+		s.picked().Rest()
 		return err
 	}
-	s.set.Park.Pool.Give(s.poolKey(upstream.UseSession), c, upstream.Condition{Selected: true})
+	on.ready = false // what the backend has said meanwhile was dropped
+	s.park.found = on
 	return nil
 }
 
-// connFor gets a connection in the user's turn, and selects the client's mailbox.
-func (s *Session) connFor(ctx context.Context, v *view.View) (*upstream.Conn, error) {
+// connFor returns the connection on which the view was found, or gets one in the user's turn. The client's mailbox is selected on it.
+func (s *Session) connFor(ctx context.Context, v *view.View) (*found, error) {
+	f := s.takeFound()
+	if f != nil && f.ready {
+		return f, nil
+	}
 	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
 	if err := r.enter(ctx, s.user, true); err != nil {
+		if f != nil {
+			_ = f.conn.Abort()
+		}
 		return nil, err
 	}
 	defer r.leave(s.user)
-	c, enable, enabled, err := s.reconnect(ctx, &telemetry.Resume{})
-	if err != nil {
-		return nil, err
-	}
-	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Enabled: enabled, Forward: func([]byte) {}})
-	err = imap.Enable(ctx, enable...)
-	if err == nil {
-		var sel resync.Selected
-		if sel, err = imap.Select(ctx, v.ReadOnly, v.Mailbox, "", nil); err == nil && sel.UIDValidity != v.UIDValidity {
-			err = &view.NotSame{Reason: view.OtherUIDValidity}
+	if f == nil {
+		c, enable, enabled, err := s.reconnect(ctx, &telemetry.Resume{})
+		if err != nil {
+			return nil, err
+		}
+		f = &found{conn: c, enabled: enabled}
+		imap := f.client(func([]byte) {})
+		err = imap.Enable(ctx, enable...)
+		f.enabled = imap.Enabled()
+		if err = errors.Join(err, imap.Release()); err != nil {
+			_ = c.Abort()
+			return nil, err
 		}
 	}
+	imap := f.client(func([]byte) {})
+	sel, err := imap.Select(ctx, v.ReadOnly, v.Mailbox, "", nil)
+	if err == nil && sel.UIDValidity != v.UIDValidity {
+		err = &view.NotSame{Reason: view.OtherUIDValidity}
+	}
+	f.selected, f.readOnly = imap.Selected(), imap.ReadOnly()
 	if err = errors.Join(err, imap.Release()); err != nil {
-		_ = c.Abort()
+		_ = f.conn.Abort()
 		return nil, err
 	}
-	return c, nil
+	return f, nil
 }
 
 // patient reads from a backend that may be silent for a while.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"io"
 	"sync/atomic"
 	"testing"
@@ -32,7 +33,7 @@ func TestALookForAViewWaitsForItsTurn(t *testing.T) {
 	backend.WaitAccepted(2)
 }
 
-// Of a user's sessions that have lost their connections one looks for its view at a time, so that the next one has the
+// Of a user's sessions in IDLE that have lost their connections one looks for its view at a time, so that the next one has the
 // connection of the one before: a backend that has just started isn't asked for a login by each of them.
 func TestTheSessionsOfAUserLookOneAfterTheOther(t *testing.T) {
 	const sessions = 3
@@ -53,11 +54,13 @@ func TestTheSessionsOfAUserLookOneAfterTheOther(t *testing.T) {
 		"UID SEARCH": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
 			return c.Send("* SEARCH", cmd.Tag()+" OK done")
 		},
-		"CHECK": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
-			if lost.Add(1) <= sessions {
-				return io.EOF
+		"IDLE": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			err := c.Send("+ idling")
+			if err == nil && lost.Add(1) > sessions { // a watch
+				_, err = c.ReadCommand()
+				return errors.Join(err, c.Send(cmd.Tag()+" OK done"))
 			}
-			return c.Send(cmd.Tag() + " OK done")
+			return errors.Join(err, io.EOF)
 		},
 		"*": func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " OK done") },
 	}))
@@ -69,7 +72,8 @@ func TestTheSessionsOfAUserLookOneAfterTheOther(t *testing.T) {
 		all = append(all, c)
 	}
 	for _, c := range all {
-		c.Write("c CHECK")
+		c.Write("c IDLE")
+		c.Expect("+{*}")
 	}
 	must(t, backend.Wait("a look"))
 	looks := r.env.Queues.resumesAt("b1").looks
@@ -79,6 +83,7 @@ func TestTheSessionsOfAUserLookOneAfterTheOther(t *testing.T) {
 	}
 	backend.Fire("go on")
 	for _, c := range all {
+		c.Write("DONE")
 		c.Expect("c OK {*}")
 	}
 }

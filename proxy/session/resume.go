@@ -17,6 +17,7 @@ const resumePause = 250 * time.Millisecond
 // resume gets a backend connection for a parked session and tells the client what it missed before its command
 // goes on. Attempts don't overlap, so an attempt that has timed out can't have an effect later.
 func (s *Session) resume() phase {
+	defer s.dropFound()
 	pause, began := resumePause, s.env.Now()
 	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
 	asked := s.LastHeard() // when the command was read that needs the connection
@@ -161,6 +162,11 @@ func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.C
 // turn waits for the user's turn at the backend and then calls again. Turns and rate are bounded because new
 // mail may wake many sessions at once, each of which may log in.
 func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error) {
+	if f := s.park.found; f != nil && f.ready && s.park.leaving != track.Leaves { // nothing is left to do at the backend
+		if f = s.takeFound(); f != nil {
+			return s.againOn(ctx, f, t)
+		}
+	}
 	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
 	if err := r.enter(ctx, s.user, s.park.cause == telemetry.WakeLost && s.park.hasCommand); err != nil {
 		return resumed{}, err

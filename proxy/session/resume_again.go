@@ -9,7 +9,6 @@ import (
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
-	"imapproxy/proxy/wire"
 	"imapproxy/telemetry"
 )
 
@@ -24,6 +23,9 @@ type resumed struct {
 // again gets a connection, enables the client's extensions, selects the mailbox and finds the difference. It
 // sends nothing to the client.
 func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, error) {
+	if f := s.takeFound(); f != nil {
+		return s.againOn(ctx, f, trace)
+	}
 	c, enable, enabled, err := s.reconnect(ctx, trace)
 	if err != nil {
 		return resumed{}, err
@@ -37,6 +39,40 @@ func (s *Session) again(ctx context.Context, trace *telemetry.Resume) (resumed, 
 		return resumed{}, err
 	}
 	return resumed{conn: c, missed: diff, uids: uids}, nil
+}
+
+// againOn is again with the connection that was found.
+func (s *Session) againOn(ctx context.Context, f *found, trace *telemetry.Resume) (resumed, error) {
+	trace.Source = telemetry.SourceLogin
+	if f.ready && s.park.leaving != track.Leaves {
+		return resumed{conn: f.conn, missed: f.missed, uids: f.uids}, nil
+	}
+	var heard heardMeanwhile
+	imap := f.client(heard.pass)
+	diff, uids, err := s.reselectOn(ctx, imap, f, &heard, trace)
+	if err = errors.Join(err, imap.Release()); err != nil {
+		_ = f.conn.Abort()
+		return resumed{}, err
+	}
+	return resumed{conn: f.conn, missed: diff, uids: uids}, nil
+}
+
+// reselectOn is reselect on the connection that was found.
+func (s *Session) reselectOn(ctx context.Context, imap *resync.Client, f *found, heard *heardMeanwhile, trace *telemetry.Resume) (view.Difference, view.UIDs, error) {
+	if s.park.leaving == track.Leaves {
+		return view.Difference{}, view.UIDs{}, imap.Deselect(ctx)
+	}
+	s.park.mu.Lock()
+	v := s.park.view
+	s.park.mu.Unlock()
+	if v != nil && s.park.leaving == track.Stays && !f.another && !s.inFlight.Client.UIDOnly {
+		err := s.missedOn(ctx, imap, f, heard, func(view.Seen) (*view.View, error) { return v, nil }, v)
+		if !errors.Is(err, errAnotherLook) {
+			trace.Steps.Done(telemetry.StepDifference, s.env.Now(), err)
+			return f.missed, f.uids, err
+		}
+	}
+	return s.reselect(ctx, imap, f.enabled, heard, trace.Steps)
 }
 
 // reconnect gets a connection at the user's backend that can do what the client was told. enable are the
@@ -72,24 +108,6 @@ func (s *Session) reconnect(ctx context.Context, trace *telemetry.Resume) (c *up
 		return nil, nil, nil, err
 	}
 	return c, enable, enabled, nil
-}
-
-// heardMeanwhile records what a resumed connection sends after SELECT and before the client has the
-// connection: the backend won't send it again.
-type heardMeanwhile struct {
-	data  bool
-	flags view.Flags // of the last FLAGS response
-}
-
-// pass implements the Forward of resync.Options.
-func (m *heardMeanwhile) pass(line []byte) {
-	h := wire.ParseResponseHead(line)
-	m.data = m.data || h.Status == wire.NoStatus
-	if wire.Is(h.Name, "FLAGS") {
-		if f, err := view.ParseFlags(h.Rest); err == nil {
-			m.flags = f
-		}
-	}
 }
 
 // reselect enables the client's extensions and selects its mailbox on a new connection, and finds what the

@@ -224,6 +224,7 @@ type parkState struct {
 	cutIdle  bool // the client was in IDLE when the connection was lost
 	losses   losses
 	cutFetch *cutFetch // a FETCH that is to be continued; nil: there is none
+	found    *found    // the connection on which the view was found after a loss; nil: there is none
 
 	mu       sync.Mutex  // guards the fields below. No client is written to while it is held
 	times    uint32      // how often the session has been parked

@@ -71,6 +71,9 @@ func (c *Client) Tries() int { return c.tries }
 // Selected says whether a mailbox is selected now.
 func (c *Client) Selected() bool { return c.selected }
 
+// ReadOnly says whether it is selected by EXAMINE, or the backend says that it can't be changed.
+func (c *Client) ReadOnly() bool { return c.readOnly }
+
 // follow counts messages as a client does. RFC 9051 §7.4.1, §7.5.1; RFC 7162 §3.2.10.
 func (c *Client) follow(u imapclient.Untagged) error {
 	switch {

@@ -183,3 +183,17 @@ func (k *Known) Of(uid uint32) (Flags, bool) {
 	}
 	return k.sets[set].Flags, true
 }
+
+// Unknown returns how many of these messages have flags that aren't known.
+func (k *Known) Unknown(uids UIDs) uint32 {
+	n := uids.Count()
+	if k == nil {
+		return n
+	}
+	k.uids.Each(func(first, last uint32, set uint8) {
+		if set != 0 {
+			n -= uids.Intersect(UIDRange(first, last)).Count()
+		}
+	})
+	return n
+}

@@ -257,6 +257,8 @@ var (
 //	none was added                                              none
 //	up to the known UID, as many are there as were added        those: messages that came later have higher UIDs
 //	behind it, none has vanished                                the first of those there
+//	behind it, the first of those there have each UID that      those: all UIDs that were given out first
+//	  can have been given out
 //	those there and those vanished are as many as were added    those
 //	otherwise                                                   ErrNotExact
 //
@@ -324,6 +326,7 @@ func (t *Tally) foundAdded(next uint32, s Seen) (UIDs, error) {
 		return UIDs{}, nil
 	}
 	there, gone := s.UIDs.From(next), s.Vanished.From(next)
+	first := next // the lowest UID that a message of there can have
 	var all UIDs
 	if t.named > 0 {
 		upTo := UIDRange(1, t.namedUID)
@@ -335,6 +338,7 @@ func (t *Tally) foundAdded(next uint32, s Seen) (UIDs, error) {
 			return UIDs{}, notExact("%d messages up to the known UID are there or have vanished, %d were added", all.Count(), t.named)
 		}
 		there, gone = there.Without(upTo), gone.Without(upTo)
+		first = t.namedUID + 1
 	}
 	switch rest := t.added - t.named; {
 	case rest == 0:
@@ -345,6 +349,8 @@ func (t *Tally) foundAdded(next uint32, s Seen) (UIDs, error) {
 		all = all.Union(there)
 	case s.QResync && there.Union(gone).Count() == rest:
 		all = all.Union(there).Union(gone)
+	case gapless(there, first, rest):
+		all = all.Union(UIDRange(first, first+(rest-1)))
 	default:
 		return UIDs{}, notExact("%d added messages are there and %d have vanished, the client was told of %d", there.Count(), gone.Count(), rest)
 	}
@@ -359,6 +365,12 @@ func (t *Tally) foundAdded(next uint32, s Seen) (UIDs, error) {
 		return UIDs{}, notExact("messages are there that the client was told have gone")
 	}
 	return told, nil
+}
+
+// gapless says whether the messages have the n UIDs from first on, without a gap: no message that was given a UID there has gone.
+func gapless(messages UIDs, first, n uint32) bool {
+	last := first + (n - 1)
+	return first > 0 && last >= first && messages.Intersect(UIDRange(first, last)).Count() == n
 }
 
 // notExact is ErrNotExact with the numbers that don't fit.

@@ -34,6 +34,12 @@ func TestWhatAClientCountsIsFoundAfterALoss(t *testing.T) {
 		"some were added, and nothing says whether any has gone": {
 			tell: func(y *Tally) { y.Exists(7) },
 			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 11, 14, 15)}, err: ErrNotExact},
+		"some were added, and there is each UID that they can have": {
+			tell: func(y *Tally) { y.Exists(7) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 11, 12, 15)}, want: "1:5,11:12"},
+		"one was added behind the known UID, with the next UID": {
+			tell: func(y *Tally) { y.Exists(6); y.Named(6, 14); y.Exists(7) },
+			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 14, 15, 17)}, want: "1:5,14:15"},
 		"one that was added went, told; another unheard": {
 			tell: func(y *Tally) { y.Exists(8); y.Expunged(7) },
 			seen: Seen{UIDs: UIDsOf(1, 2, 3, 4, 5, 13), Vanished: UIDsOf(11, 12), QResync: true}, want: "1:5,11,13"},

@@ -1,0 +1,84 @@
+package session
+
+import (
+	"context"
+	"errors"
+
+	"imapproxy/proxy/park/resync"
+	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/track"
+	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
+)
+
+// A session that has lost its connection looks for its client's view on the connection with which it then goes on, so that each lost
+// connection costs the backend one login. That connection has what the client has enabled, no more. Where it
+// doesn't show enough (resync.Own), the hub's connection, which has QRESYNC enabled, is asked as well.
+
+// errNotFollowed says that the messages that the client counts can't be found.
+var errNotFollowed = errors.New("the view can't be found")
+
+// leavesMailbox says whether the client's next command makes what it missed of its mailbox meaningless: then it doesn't
+// matter which messages it counts.
+func (s *Session) leavesMailbox() bool {
+	line := wire.FirstLine(s.client.PutBack())
+	return s.park.cutFetch == nil && !s.park.cutIdle && len(line) > 0 &&
+		track.LeavingBy(line, &s.inFlight.Client, s.caps.Load().list) != track.Stays
+}
+
+// viewOnOwn makes one attempt to find the view of a client on a connection of the session's own, which it keeps for
+// the session (parkState.found). at is what the client was told at its SELECT. errAnotherLook: the connection is kept, but doesn't show the view.
+func (s *Session) viewOnOwn(ctx context.Context, at *view.View) (*view.View, error) {
+	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
+	if err := r.enter(ctx, s.user, len(s.client.PutBack()) > 0 || s.park.cutFetch != nil); err != nil {
+		return nil, err
+	}
+	defer r.leave(s.user)
+	ctx, cancel := context.WithTimeout(ctx, hubWithin)
+	defer cancel()
+	c, enable, enabled, err := s.reconnect(ctx, &telemetry.Resume{})
+	if err != nil {
+		s.picked().Rest()
+		return nil, err
+	}
+	s.park.found = &found{conn: c, enabled: enabled}
+	var heard heardMeanwhile
+	imap := s.park.found.client(heard.pass)
+	v, err := s.looksOn(ctx, imap, enable, at, &heard)
+	f := s.park.found
+	f.enabled, f.selected, f.readOnly, f.another = imap.Enabled(), imap.Selected(), imap.ReadOnly(), v != nil && err != nil
+	if broken := imap.Release(); broken != nil || err != nil && !errors.Is(err, errAnotherLook) {
+		s.dropFound()
+		return nil, errors.Join(err, broken)
+	}
+	r.reaches()
+	return v, err
+}
+
+// looksOn finds the view and the difference on the connection of s.park.found.
+func (s *Session) looksOn(ctx context.Context, imap *resync.Client, enable []string, at *view.View, heard *heardMeanwhile) (*view.View, error) {
+	if err := imap.Enable(ctx, enable...); err != nil {
+		return nil, err
+	}
+	var v *view.View
+	err := s.missedOn(ctx, imap, s.park.found, heard, func(seen view.Seen) (_ *view.View, err error) {
+		if v, err = s.inFlight.Find(seen); err == nil {
+			v, err = s.comparable(v)
+		}
+		return v, err
+	}, at)
+	return v, err
+}
+
+// comparable returns the view with what is known of its flags, which depends on the backend.
+func (s *Session) comparable(v *view.View) (*view.View, error) {
+	switch compared := s.compares(); {
+	case compared && s.inFlight.Client.Dialect != view.Plain:
+		return nil, errNotFollowed
+	case !compared && v.ModSeq == 0:
+		v.ModSeq = 1 // so that the client is told of every flag that was ever set
+	case compared:
+		v.Told, v.Known = view.NothingTold(), nil
+	}
+	return v, nil
+}
