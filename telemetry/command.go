@@ -24,11 +24,12 @@ func (t *Telemetry) Command(c Command) {
 		return
 	}
 	took := c.End.Sub(c.Start)
-	if t.metrics != nil {
-		t.metrics.command(&c, took)
-	}
+	ctx := context.Background()
 	if t.tracer != nil && t.keepsCommand(&c, took) {
-		t.commandSpan(c)
+		ctx = exemplified(t.commandSpan(c))
+	}
+	if t.metrics != nil {
+		t.metrics.command(ctx, &c, took)
 	}
 	if c.Resume != nil {
 		t.giveBack(c.Resume.Steps)
@@ -49,8 +50,8 @@ func (c *Command) failed() bool {
 }
 
 // commandSpan builds the span of a command that is over. It takes a copy, so that Command's argument needn't
-// escape to the heap.
-func (t *Telemetry) commandSpan(c Command) {
+// escape to the heap, and returns the span's context.
+func (t *Telemetry) commandSpan(c Command) trace.SpanContext {
 	verb, status := c.Verb.String(), statusLabels[statusIndex(c.Status)]
 	attrs := []attribute.KeyValue{
 		attribute.String("imap.command", verb),
@@ -90,4 +91,5 @@ func (t *Telemetry) commandSpan(c Command) {
 		span.SetStatus(codes.Error, status)
 	}
 	span.End(trace.WithTimestamp(c.End))
+	return span.SpanContext()
 }

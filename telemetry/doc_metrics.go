@@ -36,6 +36,10 @@ Labels come from closed sets, and from the operator's own names (listeners,
 backends); an instrument keeps at most 2,000 combinations, what comes after is
 counted with the label otel_metric_overflow="true".
 
+Scrapers that ask for OpenMetrics, as Prometheus does, also get exemplars: the histograms of commands and logins name a
+trace in the bucket of a command or login whose trace was kept (sampled, slow or failed). Prometheus stores them with
+--enable-feature=exemplar-storage.
+
 `)
 	for _, i := range Instruments() {
 		name, err := i.PromName()

@@ -86,14 +86,13 @@ type Command struct {
 }
 
 // command counts one command; see Telemetry.Command. IDLE is counted but isn't in the histogram, since it
-// lasts as long as the client wants.
-func (m *metrics) command(c *Command, took time.Duration) {
+// lasts as long as the client wants. If ctx has a kept trace, the histograms keep it as an exemplar.
+func (m *metrics) command(ctx context.Context, c *Command, took time.Duration) {
 	cell := &m.commands[c.Verb][statusIndex(c.Status)]
 	cell.count.Add(1)
 	if c.Verb == wire.Idle {
 		return
 	}
-	ctx := context.Background()
 	m.commandDuration.Record(ctx, seconds(took), cell.options...)
 	m.commandBackendWait.Record(ctx, seconds(c.BackendWait), m.verbOptions[c.Verb]...)
 	if c.ResumeWait > 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 
 	dto "github.com/prometheus/client_model/go"
 
@@ -114,8 +115,8 @@ func recordEverything(tel *Telemetry) {
 	tel.Compressed(Out, 8000, 1000)
 	tel.Refused("per_ip")
 	tel.TLSHandshake("s1", "ok", time.Time{}, time.Time{}.Add(time.Millisecond))
-	tel.Login("PLAIN", "passwd_file", "ok", time.Millisecond)
-	tel.Login("FROM-A-CLIENT", "", "failed", time.Millisecond)
+	tel.Login("PLAIN", "passwd_file", "ok", time.Millisecond, trace.SpanContext{})
+	tel.Login("FROM-A-CLIENT", "", "failed", time.Millisecond, trace.SpanContext{})
 	tel.LoginFailure("wrong_password")
 	tel.LoginDelayed("address")
 	tel.BackendDial("b1", "ok", time.Millisecond)
@@ -265,7 +266,7 @@ func TestMetricsStayBounded(t *testing.T) {
 	for i := range 5000 {
 		tel.Command(Command{Verb: wire.Other, Status: fmt.Sprint(i), Start: now, End: now})
 		tel.Resume(Resume{Wake: fmt.Sprint("X", i), Start: now, End: now})
-		tel.Login(fmt.Sprint("MECH-", i), "", "failed", 0)
+		tel.Login(fmt.Sprint("MECH-", i), "", "failed", 0, trace.SpanContext{})
 		tel.BackendDial(fmt.Sprint("backend-", i), "ok", 0)
 	}
 	tel.Refused("bad\xff\xfe label")

@@ -213,7 +213,10 @@ func panels(t *testing.T, path string, text []byte) (all []query) {
 // dashboard shows something.
 func TestPrometheusRunsEachExpression(t *testing.T) {
 	program := prometheusTool(t, "prometheus")
-	tel, _ := everything(t)
+	tel, spans := everything(t)
+	slow := fetch(time.Now())
+	slow.End = slow.Start.Add(time.Minute)
+	tel.Command(slow)
 	recordEverything(tel)
 	scrapes := make(chan struct{}, 1000)
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -263,6 +266,20 @@ func TestPrometheusRunsEachExpression(t *testing.T) {
 			}
 		}
 	}
+	// The slow command's trace can be reached from its metric.
+	answer, err := client.PostForm("http://"+address+"/api/v1/query_exemplars", url.Values{"query": {"imapproxy_command_duration_seconds_bucket"},
+		"start": {fmt.Sprint(slow.Start.Unix() - 60)}, "end": {fmt.Sprint(time.Now().Unix() + 60)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var said bytes.Buffer
+	_, _ = said.ReadFrom(answer.Body)
+	for _, s := range spans.GetSpans() {
+		if s.Name == "imap UID FETCH" && !strings.Contains(said.String(), s.SpanContext.TraceID().String()) {
+			t.Errorf("Prometheus has no exemplar of %s: %s", s.SpanContext.TraceID(), said.String())
+		}
+	}
 	if len(all) < 60 {
 		t.Errorf("only %d expressions were found", len(all))
 	}
@@ -288,7 +305,7 @@ func startPrometheus(t *testing.T, program, target string) string {
 	address := l.Addr().String()
 	l.Close()
 	ctx, cancel := context.WithCancel(t.Context())
-	c := exec.CommandContext(ctx, program, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
+	c := exec.CommandContext(ctx, program, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--enable-feature=exemplar-storage")
 	var said bytes.Buffer
 	c.Stderr, c.Stdout = &said, &said
 	if err := c.Start(); err != nil {

@@ -25,8 +25,8 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 	}
 	options := []sdkmetric.Option{
 		sdkmetric.WithResource(res),
-		// Measurements are made outside of spans, which are built afterwards, so there are no exemplars.
-		sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter),
+		// Exemplars are of kept traces only: nothing leads to one that isn't there.
+		sdkmetric.WithExemplarFilter(exemplar.TraceBasedFilter),
 	}
 	if o.Prometheus {
 		// A registry that is used for nothing else in the process.
@@ -50,6 +50,7 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 			// Without this, an error in one row would fail the whole scrape.
 			ErrorHandling:       promhttp.ContinueOnError,
 			MaxRequestsInFlight: 4,
+			EnableOpenMetrics:   true, // where a scraper asks for it: the text format has no exemplars
 		})
 	}
 	if url != "" {
@@ -97,7 +98,7 @@ func (p *metricPipe) Export(given context.Context, rm *metricdata.ResourceMetric
 	return nil
 }
 
-// MetricsHandler serves the metrics in Prometheus' text format, or 404 where
+// MetricsHandler serves the metrics in Prometheus' text format or in OpenMetrics', or 404 where
 // Options.Prometheus wasn't set.
 func (t *Telemetry) MetricsHandler() http.Handler {
 	if t.handler == nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // The recording methods. All may be called by any goroutine and never block. Their string arguments become
@@ -86,8 +87,8 @@ func (t *Telemetry) TLSHandshake(session, outcome string, start, end time.Time) 
 
 // Login records a login attempt. mechanism is the name of a SASL mechanism, or "LOGIN-COMMAND"; an unknown
 // one is recorded as "OTHER". source is the credential source that decided, "" if none did; outcome is "ok"
-// or a constant that says what went wrong.
-func (t *Telemetry) Login(mechanism, source, outcome string, d time.Duration) {
+// or a constant that says what went wrong. kept is what LoginTrace.End returned: the trace is the measurement's exemplar.
+func (t *Telemetry) Login(mechanism, source, outcome string, d time.Duration, kept trace.SpanContext) {
 	if outcome == "ok" {
 		t.tally.logins.Add(1)
 	} else {
@@ -96,7 +97,7 @@ func (t *Telemetry) Login(mechanism, source, outcome string, d time.Duration) {
 	if t.metrics == nil {
 		return
 	}
-	t.metrics.login.Record(context.Background(), seconds(d),
+	t.metrics.login.Record(exemplified(kept), seconds(d),
 		with(label("mechanism", knownMechanism(mechanism)), label("source", source), label("outcome", outcome)))
 }
 

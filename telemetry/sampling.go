@@ -17,6 +17,14 @@ func (t *Telemetry) sampled() bool {
 	return rand.Float64() < t.sampleRatio()
 }
 
+// exemplified returns the context for the measurements of what a trace describes: they keep it as an exemplar, if it is kept.
+func exemplified(kept trace.SpanContext) context.Context {
+	if !kept.IsSampled() {
+		return context.Background()
+	}
+	return trace.ContextWithSpanContext(context.Background(), kept)
+}
+
 // chosenIDs is the context key of the ids that a trace was given before its first span was made.
 type chosenIDs struct{}
 

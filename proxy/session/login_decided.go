@@ -96,10 +96,11 @@ func (p *preLogin) succeeded(a attempt) {
 	if p.addr != p.peer {
 		p.env.Places.loggedIn(fair.Network(p.peer.Addr())) // it has a place among those that haven't logged in
 	}
-	p.env.Telemetry.Login(a.mechanism, a.source, "ok", p.env.Now().Sub(a.begun))
-	if link := a.trace.End(a.user, a.backend, "ok", nil); link.IsSampled() {
-		p.link = &link
+	link := a.trace.End(a.user, a.backend, "ok", nil)
+	if link.IsSampled() {
+		p.link = new(link)
 	}
+	p.env.Telemetry.Login(a.mechanism, a.source, "ok", p.env.Now().Sub(a.begun), link)
 	about := []any{"client", p.addr.String(), "listener", p.lis.Name, "tls", p.secure.Load(),
 		"mechanism", a.mechanism, "source", a.source, "pick", string(p.picked().Why)}
 	if a.given != nil && a.given.login != "" {

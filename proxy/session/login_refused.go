@@ -132,8 +132,8 @@ func (p *preLogin) record(ctx context.Context, a attempt, why auth.Reason) {
 		}
 	}
 	p.env.Registry.failures.note(a.user, Failure{Time: p.env.Now(), What: "login", Reason: string(why), Client: p.addr.String(), Backend: a.backend, Error: a.err.Error()})
-	p.env.Telemetry.Login(a.mechanism, a.source, string(why), p.env.Now().Sub(a.begun))
-	_ = a.trace.End(a.user, a.backend, string(why), a.err)
+	kept := a.trace.End(a.user, a.backend, string(why), a.err)
+	p.env.Telemetry.Login(a.mechanism, a.source, string(why), p.env.Now().Sub(a.begun), kept)
 	p.failureLine(ctx, a, why)
 }
 
