@@ -7,5 +7,5 @@
 //
 // Imports none of our packages. Imported by cmd/imapproxy, proxy,
 // proxy/imapclient, proxy/park, proxy/park/resync, proxy/park/view, proxy/session,
-// proxy/track, proxy/upstream, telemetry and the end-to-end tests.
+// proxy/shared, proxy/track, proxy/upstream, telemetry and the end-to-end tests.
 package wire

@@ -12,6 +12,26 @@ const (
 	Program
 )
 
+// Mailboxes says where a command's arguments name mailboxes.
+type Mailboxes uint8
+
+const (
+	// NoMailbox: the arguments name none.
+	NoMailbox Mailboxes = iota
+	// AllMailboxes: the answer is about the mailboxes of all namespaces.
+	AllMailboxes
+	// FirstMailbox: the first argument is a mailbox.
+	FirstMailbox
+	// SecondMailbox: the one behind a set of messages is.
+	SecondMailbox
+	// TwoMailboxes: the first two arguments are.
+	TwoMailboxes
+	// MailboxBehindOptions: the first argument is, or the one behind a list of options.
+	MailboxBehindOptions
+	// AnyMailboxes: mailboxes, or URLs that name some, may stand anywhere.
+	AnyMailboxes
+)
+
 // State is the state that a command leaves on its connection, besides the selected mailbox and the extensions
 // that ENABLE enables, as far as the command's name tells.
 type State uint8
@@ -54,6 +74,9 @@ type Rule struct {
 	// sequence number.
 	Set Set
 	UID bool
+
+	// Names says where the command names mailboxes.
+	Names Mailboxes
 
 	// HoldsExpunge: the server must not send EXPUNGE while the command is in progress (RFC 9051 §7.5.1; RFC
 	// 5256 for SORT and THREAD).
@@ -118,21 +141,21 @@ var rules = [numVerbs]Rule{
 
 	// RFC 9051 §6.3, authenticated.
 	Enable:      {Name: "ENABLE", Converses: true, Loss: LossRepeated},
-	Select:      {Name: "SELECT", Literals: true, Selects: true, Leaves: true, Converses: true, Loss: LossRepeated},
-	Examine:     {Name: "EXAMINE", Literals: true, Selects: true, Leaves: true, Converses: true, Loss: LossRepeated},
-	Create:      {Name: "CREATE", Literals: true, Changes: true},
-	Delete:      {Name: "DELETE", Literals: true, Changes: true, Renames: true},
-	Rename:      {Name: "RENAME", Literals: true, Changes: true, Renames: true},
-	Subscribe:   {Name: "SUBSCRIBE", Literals: true, Loss: LossRepeated},
-	Unsubscribe: {Name: "UNSUBSCRIBE", Literals: true, Loss: LossRepeated},
-	List:        {Name: "LIST", Literals: true, ModSeq: true, Loss: LossOnce}, // RETURN (STATUS (HIGHESTMODSEQ)), RFC 5819
-	Lsub:        {Name: "LSUB", Literals: true, Loss: LossOnce},
-	XList:       {Name: "XLIST", Literals: true, Loss: LossOnce},
-	RList:       {Name: "RLIST", Literals: true, Loss: LossOnce}, // RFC 2193
-	RLsub:       {Name: "RLSUB", Literals: true, Loss: LossOnce},
-	Namespace:   {Name: "NAMESPACE", Bare: true, Loss: LossRepeated},
-	StatusVerb:  {Name: "STATUS", Literals: true, ModSeq: true, Loss: LossOnce},
-	Append:      {Name: "APPEND", Literals: true, Changes: true},
+	Select:      {Name: "SELECT", Names: FirstMailbox, Literals: true, Selects: true, Leaves: true, Converses: true, Loss: LossRepeated},
+	Examine:     {Name: "EXAMINE", Names: FirstMailbox, Literals: true, Selects: true, Leaves: true, Converses: true, Loss: LossRepeated},
+	Create:      {Name: "CREATE", Names: FirstMailbox, Literals: true, Changes: true},
+	Delete:      {Name: "DELETE", Names: FirstMailbox, Literals: true, Changes: true, Renames: true},
+	Rename:      {Name: "RENAME", Names: TwoMailboxes, Literals: true, Changes: true, Renames: true},
+	Subscribe:   {Name: "SUBSCRIBE", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
+	Unsubscribe: {Name: "UNSUBSCRIBE", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
+	List:        {Name: "LIST", Names: AllMailboxes, Literals: true, ModSeq: true, Loss: LossOnce}, // RETURN (STATUS (HIGHESTMODSEQ)), RFC 5819
+	Lsub:        {Name: "LSUB", Names: AllMailboxes, Literals: true, Loss: LossOnce},
+	XList:       {Name: "XLIST", Names: AllMailboxes, Literals: true, Loss: LossOnce},
+	RList:       {Name: "RLIST", Names: AllMailboxes, Literals: true, Loss: LossOnce}, // RFC 2193
+	RLsub:       {Name: "RLSUB", Names: AllMailboxes, Literals: true, Loss: LossOnce},
+	Namespace:   {Name: "NAMESPACE", Names: AllMailboxes, Bare: true, Loss: LossRepeated},
+	StatusVerb:  {Name: "STATUS", Names: FirstMailbox, Literals: true, ModSeq: true, Loss: LossOnce},
+	Append:      {Name: "APPEND", Names: FirstMailbox, Literals: true, Changes: true},
 	Idle:        {Name: "IDLE", Bare: true, Converses: true, Loss: LossRepeated},
 
 	// RFC 9051 §6.4, selected.
@@ -143,45 +166,45 @@ var rules = [numVerbs]Rule{
 	Search:     {Name: "SEARCH", OnSelected: true, Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true, Loss: LossOnce},
 	Fetch:      {Name: "FETCH", OnSelected: true, Set: FirstArgument, HoldsExpunge: true, ModSeq: true, Loss: LossRepeated}, // Cyrus reads no literal here
 	Store:      {Name: "STORE", OnSelected: true, Set: FirstArgument, HoldsExpunge: true, Marks: true, Changes: true, ModSeq: true, Loss: LossRepeated},
-	Copy:       {Name: "COPY", OnSelected: true, Literals: true, Set: FirstArgument, Marks: true, Changes: true},
-	Move:       {Name: "MOVE", OnSelected: true, Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true},
-	Replace:    {Name: "REPLACE", OnSelected: true, Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true},            // RFC 8508
-	Sort:       {Name: "SORT", OnSelected: true, Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true, Loss: LossOnce}, // RFC 5256
+	Copy:       {Name: "COPY", Names: SecondMailbox, OnSelected: true, Literals: true, Set: FirstArgument, Marks: true, Changes: true},
+	Move:       {Name: "MOVE", Names: SecondMailbox, OnSelected: true, Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true},
+	Replace:    {Name: "REPLACE", Names: SecondMailbox, OnSelected: true, Literals: true, Set: FirstArgument, Marks: true, Removes: true, Changes: true}, // RFC 8508
+	Sort:       {Name: "SORT", OnSelected: true, Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Saves: true, Loss: LossOnce},            // RFC 5256
 	Thread:     {Name: "THREAD", OnSelected: true, Literals: true, Set: Program, HoldsExpunge: true, ModSeq: true, Loss: LossOnce},
-	UIDCopy:    {Name: "UID COPY", OnSelected: true, Literals: true, Set: FirstArgument, UID: true, Marks: true, Changes: true},
+	UIDCopy:    {Name: "UID COPY", Names: SecondMailbox, OnSelected: true, Literals: true, Set: FirstArgument, UID: true, Marks: true, Changes: true},
 	UIDExpunge: {Name: "UID EXPUNGE", OnSelected: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true, Loss: LossRepeated},
 	UIDFetch:   {Name: "UID FETCH", OnSelected: true, Set: FirstArgument, UID: true, ModSeq: true, Loss: LossRepeated},
-	UIDMove:    {Name: "UID MOVE", OnSelected: true, Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
-	UIDReplace: {Name: "UID REPLACE", OnSelected: true, Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
+	UIDMove:    {Name: "UID MOVE", Names: SecondMailbox, OnSelected: true, Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
+	UIDReplace: {Name: "UID REPLACE", Names: SecondMailbox, OnSelected: true, Literals: true, Set: FirstArgument, UID: true, Marks: true, Removes: true, Changes: true},
 	UIDSearch:  {Name: "UID SEARCH", OnSelected: true, Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true, Loss: LossOnce},
 	UIDSort:    {Name: "UID SORT", OnSelected: true, Literals: true, Set: Program, UID: true, ModSeq: true, Saves: true, Loss: LossOnce},
 	UIDStore:   {Name: "UID STORE", OnSelected: true, Set: FirstArgument, UID: true, Marks: true, Changes: true, ModSeq: true, Loss: LossRepeated},
 	UIDThread:  {Name: "UID THREAD", OnSelected: true, Literals: true, Set: Program, UID: true, ModSeq: true, Loss: LossOnce},
 
 	// Search beyond the selected mailbox, and commands about the results of searches.
-	ESearch:       {Name: "ESEARCH", OnSelected: true, Literals: true, UID: true, ModSeq: true, Saves: true, Converses: true, Loss: LossOnce}, // RFC 7377; its answer is about many mailboxes
-	CancelUpdate:  {Name: "CANCELUPDATE", OnSelected: true, Literals: true, Loss: LossRepeated},                                               // RFC 5267
+	ESearch:       {Name: "ESEARCH", Names: AnyMailboxes, OnSelected: true, Literals: true, UID: true, ModSeq: true, Saves: true, Converses: true, Loss: LossOnce}, // RFC 7377; its answer is about many mailboxes
+	CancelUpdate:  {Name: "CANCELUPDATE", OnSelected: true, Literals: true, Loss: LossRepeated},                                                                    // RFC 5267
 	BatchesOfUIDs: {Name: "UIDBATCHES", OnSelected: true},
 
 	// Rights, quotas, annotations, URLs.
-	GetACL:        {Name: "GETACL", Literals: true, Loss: LossRepeated}, // RFC 4314
-	SetACL:        {Name: "SETACL", Literals: true, Changes: true, Loss: LossRepeated},
-	DeleteACL:     {Name: "DELETEACL", Literals: true, Changes: true, Loss: LossRepeated},
-	ListRights:    {Name: "LISTRIGHTS", Literals: true, Loss: LossRepeated},
-	MyRights:      {Name: "MYRIGHTS", Literals: true, Loss: LossRepeated},
+	GetACL:        {Name: "GETACL", Names: FirstMailbox, Literals: true, Loss: LossRepeated}, // RFC 4314
+	SetACL:        {Name: "SETACL", Names: FirstMailbox, Literals: true, Changes: true, Loss: LossRepeated},
+	DeleteACL:     {Name: "DELETEACL", Names: FirstMailbox, Literals: true, Changes: true, Loss: LossRepeated},
+	ListRights:    {Name: "LISTRIGHTS", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
+	MyRights:      {Name: "MYRIGHTS", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
 	GetQuota:      {Name: "GETQUOTA", Literals: true, Loss: LossRepeated}, // RFC 9208
-	GetQuotaRoot:  {Name: "GETQUOTAROOT", Literals: true, Loss: LossRepeated},
+	GetQuotaRoot:  {Name: "GETQUOTAROOT", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
 	SetQuota:      {Name: "SETQUOTA", Literals: true, Loss: LossRepeated},
-	GetMetadata:   {Name: "GETMETADATA", Literals: true, Loss: LossRepeated}, // RFC 5464
-	SetMetadata:   {Name: "SETMETADATA", Literals: true, Loss: LossRepeated},
-	GetAnnotation: {Name: "GETANNOTATION", Literals: true, Loss: LossRepeated},
-	SetAnnotation: {Name: "SETANNOTATION", Literals: true, Loss: LossRepeated},
-	GenURLAuth:    {Name: "GENURLAUTH", Literals: true}, // RFC 4467
-	ResetKey:      {Name: "RESETKEY", Literals: true},
+	GetMetadata:   {Name: "GETMETADATA", Names: MailboxBehindOptions, Literals: true, Loss: LossRepeated}, // RFC 5464
+	SetMetadata:   {Name: "SETMETADATA", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
+	GetAnnotation: {Name: "GETANNOTATION", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
+	SetAnnotation: {Name: "SETANNOTATION", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
+	GenURLAuth:    {Name: "GENURLAUTH", Names: AnyMailboxes, Literals: true}, // RFC 4467
+	ResetKey:      {Name: "RESETKEY", Names: AnyMailboxes, Literals: true},
 	URLFetch:      {Name: "URLFETCH", Literals: true},
 
 	// About the session and the account.
-	Notify:            {Name: "NOTIFY", Literals: true, State: NotifyState}, // RFC 5465
+	Notify:            {Name: "NOTIFY", Names: AnyMailboxes, Literals: true, State: NotifyState}, // RFC 5465
 	Compress:          {Name: "COMPRESS", State: UnknownState, Converses: true},
 	Unauthenticate:    {Name: "UNAUTHENTICATE", Bare: true, State: UnknownState, Converses: true},
 	GetJMAPAccess:     {Name: "GETJMAPACCESS", Bare: true, Loss: LossRepeated}, // RFC 9698
