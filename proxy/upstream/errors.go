@@ -102,6 +102,12 @@ var (
 	// ErrUnverified: it couldn't be found out whether the backend logs in the requested user.
 	ErrUnverified = errors.New("the proxy can't tell whether a master login yields the intended user")
 
+	// ErrRights: the backend doesn't apply the rights of the user who opens another user's mail. No mailbox of
+	// that backend is shared.
+	ErrRights = errors.New("the backend doesn't apply the rights of the user who opens another user's mail")
+	// ErrUnproved: it couldn't be found out whether it does.
+	ErrUnproved = errors.New("can't tell whether the backend applies the rights of the user who opens another user's mail")
+
 	errGaveUp = errors.New("the caller gave up") // with context.Canceled or context.DeadlineExceeded
 	errBye    = errors.New("BYE")
 	errNo     = errors.New("NO")  // a tagged NO that isn't a *Refused

@@ -94,11 +94,27 @@ func (v *MasterFindings) claim(now time.Time, key intendedKey, afresh bool) (f *
 	return f, true
 }
 
+// older says whether the finding for key was made longer ago than after.
+func (v *MasterFindings) older(now time.Time, key intendedKey, after time.Duration) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	f := v.known[key]
+	if f == nil {
+		return false
+	}
+	select {
+	case <-f.done:
+		return now.Sub(f.at) >= after
+	default:
+		return false
+	}
+}
+
 // settle stores a finding's result. Only a definite result is kept.
 func (v *MasterFindings) settle(now time.Time, key intendedKey, f *finding, err error) {
 	f.err, f.at = err, now
 	f.void = errors.Is(err, errGaveUp) || errors.Is(err, ErrUnverified)
-	if err != nil && !errors.Is(err, ErrIntendedUser) {
+	if err != nil && !errors.Is(err, ErrIntendedUser) && !errors.Is(err, ErrRights) {
 		v.mu.Lock()
 		if v.known[key] == f {
 			delete(v.known, key)
