@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -137,6 +138,17 @@ func (p *PasswdFile) Placed(user string) (placement string, known bool) {
 	}
 	placement, known = t.placements[user]
 	return placement, known
+}
+
+// PlacedUsers implements Lister.
+func (p *PasswdFile) PlacedUsers(max int) (all []string) {
+	for name, e := range p.users.Load().users {
+		if e.placement != "" && e.user == "" {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return all[:min(len(all), max)]
 }
 
 // Close stops following the file. It may be called more than once.

@@ -190,6 +190,12 @@ type Placer interface {
 	Placed(user string) (placement string, known bool)
 }
 
+// Lister is a Source that can list the users whom it places.
+type Lister interface {
+	// PlacedUsers returns the names of at most max of them, the same ones each time, in order.
+	PlacedUsers(max int) []string
+}
+
 // idler is a source that can spend as much time on an unknown user as on a wrong password.
 type idler interface {
 	// Idle says whether it has spent that time: a source without passwords has none to compare with.

@@ -35,6 +35,12 @@ type PlacementWriter interface {
 	Place(ctx context.Context, user, from, to string) error
 }
 
+// PlacementLister is a PlacementSource that can list the users who have a placement.
+type PlacementLister interface {
+	// Placed returns the names of at most max of them, in order.
+	Placed(ctx context.Context, max int) ([]string, error)
+}
+
 // PlacementSource has the placements of some users.
 type PlacementSource interface {
 	// Placement returns the id of the user's backend, false if none is set. An error says nothing about the

@@ -59,6 +59,26 @@ func (c *Consul) Placement(ctx context.Context, user string) (string, bool, erro
 	return id, true, nil
 }
 
+// Placed implements PlacementLister. It takes at most ConsulOptions.Call.
+func (c *Consul) Placed(ctx context.Context, max int) (users []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Call)
+	defer cancel()
+	keys, _, err := c.kv.get().KV().Keys(PlacementPrefix, "", (&api.QueryOptions{}).WithContext(ctx))
+	if err != nil {
+		if denied(err) {
+			c.kv.refused()
+		}
+		return nil, fmt.Errorf("placements from consul: %s", clip(err.Error(), 300))
+	}
+	for _, key := range keys { // in order
+		user, err := url.PathUnescape(strings.TrimPrefix(key, PlacementPrefix))
+		if err == nil && user != "" && len(users) < max {
+			users = append(users, user)
+		}
+	}
+	return users, nil
+}
+
 // ErrNotPlaced is the error of Place where the placement isn't what it was taken for.
 var ErrNotPlaced = errors.New("the placement in consul is another one by now")
 
