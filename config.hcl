@@ -678,6 +678,30 @@ routing {
 }
 
 
+# Mailboxes that users of different backends share, with routing.storage = "separate": each
+# user sees those of all other users below one name. The backends decide who may do what
+# there, and must be configured for it (docs/shared.md). The proxy shares nothing from a
+# backend that it hasn't seen to apply these rights. Applies to sessions that log in afterwards.
+# Without the block: no such mailboxes.
+#shared {
+  # The name below which the mailboxes of other users stand: alice's team is
+  # shared/alice/team. One level, with the backends' separator at its end. No user may have a
+  # mailbox of this name.
+  # Default: "shared/".
+  #namespace = "shared/"
+
+  # How the proxy opens a user's mail for another one. "master": by SASL PLAIN as the owner, with the
+  # other one as the master user, whose rights Dovecot applies then.
+  # Default: "master".
+  #owner_login = "master"
+
+  # A file that contains only the password with which any user may be a master user. It opens
+  # every mailbox of the backends. Each reload reads the file again.
+  # Required.
+  #password_file = "shared.password"
+#}
+
+
 # Lookups of users' backends by other programs: a user's LMTP, POP3 and ManageSieve connections have to go to the same
 # backend as the user's IMAP sessions (docs/routing.md, "Other programs"). Without the block GET /v1/route of the admin API, and
 # /v1/route/nginx for nginx's mail proxy, use these defaults, and there is no address for Postfix.

@@ -22,6 +22,9 @@ func (s *Server) LetGo(user string, abort bool) {
 	for _, c := range s.reg.OfUser(user) {
 		letGo(c)
 	}
+	for _, c := range s.reg.GuestsOf(user) { // of other users
+		c.Terminate(session.ReasonMoved)
+	}
 }
 
 // Leaving has the sessions that have to give up their backend connections and haven't yet.

@@ -62,7 +62,8 @@ type Options struct {
 	Guessing   guessing.Rules  // their Delay is that of Limits.AuthFailureDelay
 	Guard      *guessing.Guard // nil: a new one. Reload doesn't use it
 	Park       session.ParkOptions
-	Telemetry  *telemetry.Telemetry // nil: nothing is recorded
+	Shared     session.SharedOptions // mailboxes shared between users of different backends
+	Telemetry  *telemetry.Telemetry  // nil: nothing is recorded
 	// Drain is how long sessions may continue when the server stops.
 	Drain time.Duration
 
@@ -118,7 +119,7 @@ func (o *Options) sessions() *session.Settings {
 	return &session.Settings{
 		Hostname: o.Hostname, Version: o.Version, Names: o.Names, Sources: o.Sources, Recheck: o.Recheck,
 		Dialer: o.Dialer, Login: o.Login, BackendTLS: o.BackendTLS, BackendServerName: o.BackendServerName, BackendSendProxy: o.BackendSendProxy, StallAfter: o.StallAfter,
-		Router: o.Router, Placement: o.Placement, Limits: o.Limits, Guessing: o.Guessing, Handshakes: o.Handshakes, Park: o.Park,
+		Router: o.Router, Placement: o.Placement, Limits: o.Limits, Guessing: o.Guessing, Handshakes: o.Handshakes, Park: o.Park, Shared: o.Shared,
 	}
 }
 

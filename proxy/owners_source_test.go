@@ -142,6 +142,13 @@ func TestOnlyOwnersBoundAConnection(t *testing.T) {
 		"session/login.go finish":                      "phasePrelogin",
 		"session/phase.go change":                      "the runner, between two phases",
 		"session/relay.go fromClient":                  "phaseRelay, by the client's reader",
+		"session/shared_carry.go line":                 "phaseShared, or the goroutine that reads while the client idles",
+		"session/shared_carry.go response":             "the same",
+		"session/shared_carry.go fetch":                "the same",
+		"session/shared_rights.go idle":                "phaseShared, before that goroutine begins",
+		"session/shared.go shared":                     "phaseShared",
+		"session/shared_rights.go waitDone":            "phaseShared",
+		"upstream/share.go withoutRights":              "the login that made the connection",
 		"session/relay.go paused":                      "phaseRelay, after both readers",
 		"session/relay_reuse.go mayReuse":              "phaseRelay, by the backend's reader",
 		"session/clientout.go relayUntil":              "a phase that writes responses, under writeMu",
@@ -167,6 +174,8 @@ func TestOnlyOwnersBoundAConnection(t *testing.T) {
 		"session/signal.go interruptLocked":        "Signal, Terminate",
 		"session/signal.go interruptBackendLocked": "Terminate",
 		"session/relay.go relay":                   "phaseRelay, its other direction",
+		"session/shared_guests.go visits":          "phaseShared, for a session that ends at that moment",
+		"session/shared_rights.go idle":            "phaseShared, its other direction",
 		"imapclient/waker.go Wake":                 "a client of its own: no session uses it",
 	}
 	lists := map[string]map[string]string{

@@ -44,6 +44,9 @@ func (s *Server) End(user, backend string) (n int) {
 			n++
 		}
 	}
+	for _, c := range s.reg.GuestsOf(user) {
+		c.Terminate(session.ReasonMoved)
+	}
 	return n
 }
 

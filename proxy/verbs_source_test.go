@@ -31,6 +31,10 @@ func TestOneTableOfVerbs(t *testing.T) {
 		"proxy/park/view/translate_search.go program":    "where the search program begins, by the command's grammar",
 		"proxy/park/view/translate_response.go Response": "names of responses",
 	}
+	for _, f := range []string{"command", "unnamed", "about"} {
+		may["proxy/session/shared.go "+f] = "the commands of a session that uses a shared mailbox, each with the connection that it goes to"
+	}
+	may["proxy/shared/list.go AppendLine"] = "names of responses"
 	unused := maps.Clone(may)
 	names := wire.Verbs()
 	constants := verbConstants(t)

@@ -141,7 +141,7 @@ func isWord(c byte) bool {
 // personalKey says whether an attribute of a log line holds the name of a user or of a mailbox, or a client's address.
 func personalKey(key string) bool {
 	switch key {
-	case "user", "login", "client", "mailbox":
+	case "user", "owner", "login", "client", "mailbox":
 		return true
 	}
 	return false

@@ -42,6 +42,7 @@ func everyPlace(tel *Telemetry) {
 	log.With("user", "alice@example.org", "backend", "b1").Info("session ended", "client", client, "mailbox", "Family/Alice", "error", opened)
 	log.WithGroup("g").Info("in a group", slog.Group("h", "user", "alice@example.org", "client", client.Addr()), "login", "alice@example.org")
 	log.Debug("without attributes", "error", broken)
+	log.Warn("a shared mailbox can't be reached", "owner", "alice@example.org")
 	tel.Log.Warn("http: TLS handshake error from 192.0.2.7:4711: EOF")
 	tel.Log.Warn("the user's own attribute comes last", "error", opened, "user", "alice@example.org", "mailbox", "Family/Alice")
 

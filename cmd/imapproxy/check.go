@@ -219,6 +219,7 @@ func (k *checker) users(ctx context.Context) {
 		}
 		k.source(ctx, s)
 	}
+	k.sharers(sources)
 	if k.user == "" {
 		return
 	}
@@ -285,6 +286,7 @@ func (k *checker) fleet(ctx context.Context) {
 	if k.cfg.Routing.Storage == routing.Separate.String() && k.canonical != "" {
 		k.place(ctx, backends)
 	}
+	k.sharersInConsul(ctx)
 	if k.login.Mode == upstream.ModeUser && (k.user == "" || k.password == "") {
 		k.report.skip("login", "name a user with --user and --password-file to try it", "no login was tried: backend_login has mode \"user\"")
 	}

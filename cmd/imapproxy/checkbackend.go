@@ -32,6 +32,7 @@ func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
 	if t.TLS == upstream.TLSNone && !upstream.Local(b.Address) {
 		r.warn(what, "backend_defaults.tls = \"starttls\" or \"implicit\", unless the network is your own", "passwords go to %s without TLS", b.Address)
 	}
+	k.shares(ctx, r, b, t)
 	if k.placement != "" && !b.Means(k.placement) && k.cfg.Routing.Storage == routing.Separate.String() {
 		return // the user isn't known there
 	}

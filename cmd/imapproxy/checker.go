@@ -22,4 +22,9 @@ type checker struct {
 
 	canonical string // of user, "" without one
 	placement string // of user, as far as the sources know
+
+	placed []placedUser // users whose placement is known, for shared mailboxes
 }
+
+// placedUser is a user and the placement.
+type placedUser struct{ name, placement string }

@@ -49,6 +49,10 @@ func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source disco
 	if a.agreement != nil {
 		dial.Claims, dial.Overdue, o.Overdue = connClaims{a.agreement}, a.agreement.Overdue, a.agreement.Overdue
 	}
+	if o.Shared, err = wiring.Shared(c); err != nil {
+		return o, wiring.About("shared.password_file", err)
+	}
+	o.Shared.Owners = owners(sources, source)
 	if err = wiring.CheckSourceAddresses(c); err != nil {
 		return o, err
 	}

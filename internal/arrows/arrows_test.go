@@ -26,10 +26,10 @@ var arrows = map[string][]string{
 	},
 	"proxy": {
 		"proxy/auth", "proxy/auth/clientcert", "proxy/conn", "proxy/guessing", "proxy/session", "proxy/track", "proxy/upstream", "routing", "telemetry", "internal/fair",
-		"proxy/park", "proxy/park/view", "proxy/wire", // its tests alone
+		"proxy/park", "proxy/park/view", "proxy/shared", "proxy/wire", // its tests alone
 	},
 	"proxy/session": {
-		"proxy/wire", "proxy/conn", "proxy/auth", "proxy/guessing", "proxy/upstream", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/track",
+		"proxy/wire", "proxy/conn", "proxy/auth", "proxy/guessing", "proxy/upstream", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/track", "proxy/shared",
 		"routing", "telemetry", "internal/fair",
 	},
 	"proxy/park": {
@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 	"proxy/imapclient":  {"proxy/wire", "proxy/conn"},
 	"proxy/auth":        {"telemetry", "internal/fair"},
 	"proxy/wire":        {},
+	"proxy/shared":      {"proxy/wire"},
 	"proxy/guessing":    {"internal/fair"},
 	"proxy/conn":        {"proxy/deflate"},
 	"proxy/deflate":     {},
@@ -59,7 +60,7 @@ var arrows = map[string][]string{
 		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers", "internal/handover", "internal/postfix", "routing/pair", "internal/problems",
 	},
 	"internal/wiring": {
-		"proxy", "proxy/auth", "proxy/auth/dovecotauth", "proxy/auth/ldapauth", "proxy/auth/oauthauth", "proxy/auth/sqlauth", "proxy/guessing", "proxy/upstream", "proxy/park", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
+		"proxy", "proxy/auth", "proxy/auth/dovecotauth", "proxy/auth/ldapauth", "proxy/auth/oauthauth", "proxy/auth/sqlauth", "proxy/guessing", "proxy/upstream", "proxy/park", "proxy/session", "proxy/shared", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
 	},
 	"internal/task":                {},
 	"internal/config":              {},

@@ -57,6 +57,7 @@ type Config struct {
 	Limits          Limits          `hcl:"limits,block"`
 	Park            Park            `hcl:"park,block"`
 	Telemetry       Telemetry       `hcl:"telemetry,block"`
+	Shared          *Shared         `hcl:"shared,block"`
 	Admin           Admin           `hcl:"admin,block"`
 	Shutdown        Shutdown        `hcl:"shutdown,block"`
 }
@@ -190,6 +191,13 @@ type Routing struct {
 	FailoverAfter  time.Duration `hcl:"failover_after" default:"30s" min:"0s" max:"24h"`
 	PanicThreshold Percent       `hcl:"panic_threshold" default:"50%" min:"1%"`
 	FlapDamp       time.Duration `hcl:"flap_damp" default:"30s" min:"0s" max:"1h"`
+}
+
+// Shared has the settings of mailboxes that users of different backends share.
+type Shared struct {
+	Namespace    string `hcl:"namespace" default:"shared/"`
+	OwnerLogin   string `hcl:"owner_login" default:"master" enum:"master"`
+	PasswordFile string `hcl:"password_file" path:"secret" required:"password_file = \"shared.password\""`
 }
 
 // Route says what other programs than mail clients are told of users' backends.

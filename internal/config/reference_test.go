@@ -219,7 +219,8 @@ func TestTheReferenceLoadsWithItsAlternatives(t *testing.T) {
 	text = before + "\n# The instances of a service in Consul" + after
 	text = strings.Replace(text, `mode = "user"`, `mode = "master"`, 1)
 	text = strings.Replace(text, `personal = "full"`, `personal = "hashed"`, 1)
-	text = strings.Replace(text, `  user_dn = ""`, "", 1) // base and filter stand beside it
+	text = strings.Replace(text, `storage = "shared"`, `storage = "separate"`, 1) // shared mailboxes need it
+	text = strings.Replace(text, `  user_dn = ""`, "", 1)                         // base and filter stand beside it
 	for _, name := range []string{"/etc/imapproxy/fullchain.pem", "/etc/imapproxy/backends-ca.pem", "/etc/imapproxy/auth-ca.pem", "/etc/imapproxy/otlp-ca.pem", "/etc/imapproxy/users-ca.pem", "/etc/imapproxy/users-crl.pem", "consul-ca.pem", "consul-client.pem"} {
 		text = strings.ReplaceAll(text, `"`+name+`"`, `"`+cert+`"`)
 	}
@@ -229,7 +230,7 @@ func TestTheReferenceLoadsWithItsAlternatives(t *testing.T) {
 	for _, folder := range []string{"/var/lib/imapproxy/", "/var/log/imapproxy/"} {
 		text = strings.ReplaceAll(text, `"`+folder, `"`+dir+"/")
 	}
-	for _, name := range []string{"users.passwd", "ldap.password", "sql.password", "oauth.secret", "scram.secret", "master.password", "admin.token", "admin-read.token", "consul.token", "cluster.token", "personal.key"} {
+	for _, name := range []string{"users.passwd", "ldap.password", "sql.password", "oauth.secret", "scram.secret", "shared.password", "master.password", "admin.token", "admin-read.token", "consul.token", "cluster.token", "personal.key"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("secret\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -50,6 +50,7 @@ func (d *decoder) validate(c *Config) []Warning {
 	d.route(c)
 	d.addressesTwice(c)
 	d.placements(c)
+	d.shared(c)
 	d.idleTimeout(c)
 	slices.SortStableFunc(d.warnings, func(a, b Warning) int { return cmp.Compare(a.Line, b.Line) })
 	return d.warnings

@@ -8,6 +8,8 @@ import (
 	"imapproxy/internal/config"
 	"imapproxy/proxy"
 	"imapproxy/proxy/guessing"
+	"imapproxy/proxy/session"
+	"imapproxy/proxy/shared"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/telemetry"
@@ -80,6 +82,16 @@ func Login(c *config.Config) (upstream.Auth, error) {
 	}
 	password, err := Secret(c.BackendLogin.PasswordFile)
 	return upstream.Auth{Mode: upstream.ModeMaster, MasterUser: c.BackendLogin.Username, MasterPassword: password}, err
+}
+
+// Shared says which namespace other users' mailboxes are in, and reads the password for the logins to their mail. The caller adds the
+// owners.
+func Shared(c *config.Config) (session.SharedOptions, error) {
+	if c.Shared == nil {
+		return session.SharedOptions{}, nil
+	}
+	password, err := Secret(c.Shared.PasswordFile)
+	return session.SharedOptions{Space: shared.Space{Prefix: c.Shared.Namespace}, Password: password}, err
 }
 
 // listenerOptions maps the listeners. own is for those with TLS that the

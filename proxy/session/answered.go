@@ -57,10 +57,13 @@ func (s *Session) intercepted(v wire.Verb) {
 // hint tells the hub of a command that may have changed a mailbox, before the command's answer is sent: parked
 // sessions of the same user learn of the user's changes on another connection. changes says that the command
 // is one.
-func (s *Session) hint(changes bool) {
+func (s *Session) hint(changes bool) { s.hintOf(s.user, changes) }
+
+// hintOf is hint for a command that may have changed a mailbox of user's.
+func (s *Session) hintOf(user string, changes bool) {
 	hub := s.set.Park.Hub
-	if hub == nil || !changes || !hub.Wanted(s.user) {
+	if hub == nil || !changes || !hub.Wanted(user) {
 		return
 	}
-	hub.Hint(park.Hint{User: s.user, Source: park.HintCommand})
+	hub.Hint(park.Hint{User: user, Source: park.HintCommand})
 }

@@ -63,6 +63,13 @@ func (o *catchUp) command() (relay bool, err error) {
 		o.partly = false
 		return false, o.answer(answer)
 	}
+	if crosses(h.Verb) && s.set.Shared.Space.Concerns(cmd) { // the message numbers are of this phase, and the mailbox isn't here
+		if err := o.discard(cmd); err != nil {
+			return false, err
+		}
+		o.partly = false
+		return false, o.answer([]byte(string(h.Tag) + " NO [UNAVAILABLE] The mailbox has changed, please try again\r\n"))
+	}
 	if r.Set == wire.NoSet && !(carries(r) && o.behind(cmd)) {
 		return true, o.tellDeferred(cmd) // its literals are for the relay to see
 	}

@@ -12,7 +12,7 @@
 // connections, moved.go and letgo.go how it follows its user to another backend.
 //
 // Imports internal/fair, proxy/auth, proxy/conn, proxy/guessing, proxy/imapclient,
-// proxy/park, proxy/park/resync, proxy/park/view, proxy/track, proxy/upstream,
-// proxy/wire, routing and telemetry. Imported by cmd/imapproxy, proxy and the
-// end-to-end tests.
+// proxy/park, proxy/park/resync, proxy/park/view, proxy/shared, proxy/track,
+// proxy/upstream, proxy/wire, routing and telemetry. Imported by cmd/imapproxy,
+// internal/wiring, proxy and the end-to-end tests.
 package session

@@ -51,6 +51,7 @@ type Settings struct {
 	Handshakes guessing.HandshakeRules
 	Guessing   guessing.Rules // their Delay is that of Limits.AuthFailureDelay
 	Park       ParkOptions
+	Shared     SharedOptions
 }
 
 // TargetOf returns how a backend is reached.

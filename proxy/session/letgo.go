@@ -55,6 +55,10 @@ func (s *Session) tryToLeave(now time.Time) {
 	if !s.leaving.Load() || Attachment(s.attachment.Load()) != Attached || !s.mayPark() || s.halfClosed.Load() {
 		return
 	}
+	if s.Visiting() {
+		s.park.blocker.Store(uint32(track.BlockerShared))
+		return
+	}
 	how, why := s.inFlight.CanLeave()
 	if how != track.ModeNone && (now.UnixNano() < s.park.notTill.Load() || s.overdue()) {
 		return // an attempt has failed; the blocker says why

@@ -124,7 +124,7 @@ func (p *preLogin) detach() {
 func (p *preLogin) handOver() {
 	s := p.Session
 	s.inFlight.Texts = &s.env.Texts
-	s.inFlight.Init(s.set.Park.Hub != nil, resync.Choose(s.caps.Load().list, 0) != (resync.ByQResync{}))
+	s.inFlight.Init(s.set.Park.Hub != nil || s.set.Shared.Space.On(), resync.Choose(s.caps.Load().list, 0) != (resync.ByQResync{}))
 	s.out.conn, s.out.hangUp = s.client, s.hangUp // not at a boundary yet: nothing may be sent before the OK
 	s.relays()
 	var line []byte

@@ -59,6 +59,10 @@ func (s *Session) repick(backend string) error {
 // user elsewhere, so that its client logs in there. It would hear nothing more at this backend.
 func (s *Session) noticeMove() {
 	at := Attachment(s.attachment.Load())
+	if s.guestMoved() {
+		s.Terminate(ReasonMoved)
+		return
+	}
 	if !s.reassigned() {
 		if at == Parked && !s.settings().Router.Shares() && s.destined() {
 			s.Terminate(ReasonMoved)

@@ -16,6 +16,10 @@ func (s *Session) askToPark(now time.Time) {
 		s.tryToLeave(now)
 		return
 	}
+	if s.Visiting() {
+		s.park.blocker.Store(uint32(track.BlockerShared))
+		return
+	}
 	how, why := s.inFlight.CanPark()
 	after := o.Linger
 	if how == track.ModeSelected || how == track.ModeUnselected {

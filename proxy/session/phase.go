@@ -19,6 +19,7 @@ import (
 //	             ↑        ↓                  ↓       ↑
 //	             └────────┘              catch-up ───┘
 //
+//	relay → shared → relay
 //	relay, detach, catch-up → recover → resume, or parked if the client is in IDLE
 //	relay → dormant → relay, or detach, recover
 //
@@ -50,6 +51,8 @@ const (
 	phaseCatchUp
 	// phaseRecover finds which messages the client counts after the backend connection was lost (recover.go).
 	phaseRecover
+	// phaseShared serves commands about mailboxes of other users, one at a time (shared.go).
+	phaseShared
 	// phaseEnd sends the last line, closes the connections, and removes the session from the registry and the
 	// counters. It is the last phase.
 	phaseEnd
@@ -60,7 +63,7 @@ const (
 )
 
 // Signal is a request to a session's owner. Signals are bits: several may be pending.
-type Signal uint8
+type Signal uint16
 
 const (
 	SigPause     Signal = 1 << iota // the relay is to stop at the next boundary, so that the session can be parked
@@ -71,6 +74,7 @@ const (
 	SigDoubt                        // a parked session is to be resumed: a backend refused its credential to another client
 	SigDormant                      // the relay is to stop if nothing is in progress, so that the session needs no goroutines
 	sigLost                         // the owner is to give up the backend connection, which is lost
+	sigVisit                        // the relay is to stop: the next command is about a shared mailbox
 
 	sigWake = SigLostWatch | SigOff | SigDoubt
 )
@@ -95,13 +99,14 @@ var phases = [...]struct {
 	takes  Signal
 }{
 	phasePrelogin: {"prelogin", None, []phase{phaseRelay, phaseEnd}, 0},
-	phaseRelay:    {"relay", Attached, []phase{phaseRelay, phaseDormant, phaseDetach, phaseRecover, phaseEnd}, SigPause | SigDormant | sigLost},
+	phaseRelay:    {"relay", Attached, []phase{phaseRelay, phaseDormant, phaseDetach, phaseRecover, phaseShared, phaseEnd}, SigPause | SigDormant | sigLost | sigVisit},
 	phaseDormant:  {"dormant", Attached, []phase{phaseRelay, phaseDetach, phaseRecover, phaseEnd}, SigPause | sigLost},
 	phaseDetach:   {"detach", Parking, []phase{phaseRelay, phaseParked, phaseRecover, phaseEnd}, sigLost},
 	phaseParked:   {"parked", Parked, []phase{phaseResume, phaseEnd}, SigTell | SigAlive | sigWake},
 	phaseResume:   {"resume", Resuming, []phase{phaseRelay, phaseCatchUp, phaseEnd}, 0},
 	phaseCatchUp:  {"catch-up", CatchingUp, []phase{phaseRelay, phaseRecover, phaseEnd}, sigLost},
 	phaseRecover:  {"recover", Resuming, []phase{phaseResume, phaseParked, phaseEnd}, 0},
+	phaseShared:   {"shared", Attached, []phase{phaseRelay, phaseEnd}, 0},
 	phaseEnd:      {"end", Ended, nil, 0},
 }
 
@@ -163,6 +168,8 @@ func (s *Session) run(p phase) {
 		s.follow(s.catchUp())
 	case phaseRecover:
 		s.follow(s.recover())
+	case phaseShared:
+		s.follow(s.shared())
 	case phaseEnd:
 		s.close()
 	}

@@ -11,7 +11,7 @@ import (
 
 // NewRegistry makes a registry without sessions.
 func NewRegistry() *Registry {
-	r := &Registry{seed: maphash.MakeSeed(), byIP: map[netip.Addr]int{}, byUser: map[string]int{}, first: map[string]*Session{}}
+	r := &Registry{seed: maphash.MakeSeed(), byIP: map[netip.Addr]int{}, byUser: map[string]int{}, first: map[string]*Session{}, guests: map[string]map[*Session]int{}}
 	for i := range r.shards {
 		r.shards[i].busy, r.shards[i].parked = map[string]*Session{}, map[string]*Session{}
 	}
@@ -141,6 +141,35 @@ func (r *Registry) OfUser(user string) (all []*Session) {
 	return all
 }
 
+// visits records that a session has, or is about to open, a connection to the mail of owner.
+func (r *Registry) visits(s *Session, owner string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.guests[owner] == nil {
+		r.guests[owner] = map[*Session]int{}
+	}
+	r.guests[owner][s]++
+}
+
+// leaves undoes visits.
+func (r *Registry) leaves(s *Session, owner string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if take(r.guests[owner], s); len(r.guests[owner]) == 0 {
+		delete(r.guests, owner)
+	}
+}
+
+// GuestsOf returns the sessions of other users that have connections to the mail of owner.
+func (r *Registry) GuestsOf(owner string) (all []*Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := range r.guests[owner] {
+		all = append(all, s)
+	}
+	return all
+}
+
 func take[K comparable](m map[K]int, k K) {
 	if m[k]--; m[k] <= 0 {
 		delete(m, k)
@@ -224,10 +253,10 @@ func (r *Registry) Count(at Attachment) int64 { return r.counts[at].Load() }
 func (r *Registry) Leftover() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.total.Load() == 0 && len(r.byIP)+len(r.byUser) == 0 {
+	if r.total.Load() == 0 && len(r.byIP)+len(r.byUser)+len(r.guests) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d sessions, addresses %v, users %v", r.total.Load(), r.byIP, r.byUser)
+	return fmt.Sprintf("%d sessions, addresses %v, users %v, guests of %d users", r.total.Load(), r.byIP, r.byUser, len(r.guests))
 }
 
 // LoggedIn returns how many sessions have logged in and haven't ended.

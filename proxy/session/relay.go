@@ -63,6 +63,13 @@ func (s *Session) fromClient() (pauses bool) {
 				continue
 			}
 		}
+		if s.up.visits {
+			s.up.visits = false
+			if err == nil && s.up.err == nil && s.up.refused == nil {
+				s.inFlight.Drain() // their answers come on this connection
+				return s.Signal(sigVisit) && !s.losing()
+			}
+		}
 		if s.up.turns {
 			s.up.turns = false
 			if err == nil && s.up.refused == nil && s.up.err == nil {
@@ -186,6 +193,7 @@ func (s *Session) backendEnded(err error) {
 
 // paused decides, after both readers have stopped, which phase follows the relay.
 func (s *Session) paused() phase {
+	visiting := s.visiting()
 	asked, goesOn := s.rested()
 	if !goesOn {
 		return phaseEnd
@@ -201,6 +209,14 @@ func (s *Session) paused() phase {
 		}
 		s.Terminate(ReasonBackendLost) // unless it has a reason already
 		return phaseEnd
+	}
+	switch {
+	case visiting && s.clean():
+		return phaseShared
+	case visiting:
+		s.park.blocker.Store(uint32(track.BlockerCommand))
+		s.park.mode = track.ModeNone
+		return phaseRelay
 	}
 	if asked&(SigPause|SigDormant) == SigDormant {
 		if !s.mayBeDormant() {

@@ -36,6 +36,10 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 				break
 			}
 		}
+		if start && !f.gone && f.s.concernsShared(b[i:]) {
+			f.visits = true
+			break
+		}
 		if start && f.s.inFlight.Waits() && from < i {
 			// begin may wait for answers, so the backend must have the commands that they answer.
 			f.pass(b[from:i])
@@ -85,7 +89,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	}
 	f.pass(b[from:i])
 	switch {
-	case f.err != nil || f.refused != nil || f.over || f.left:
+	case f.err != nil || f.refused != nil || f.over || f.left || f.visits:
 		f.s.client.Unread(b[i:]) // the commands after those in progress aren't lost with the connection
 		return 0, conn.Stop
 	case f.turns:

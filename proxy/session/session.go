@@ -132,6 +132,8 @@ type commandFlow struct {
 	gone     bool            // the backend connection is lost: bytes go nowhere, and Chunk stops after each unit
 	over     bool            // a unit has ended since gone
 	left     bool            // the next command isn't taken since gone
+	visits   bool            // the next command is about a shared mailbox (shared.go)
+	excused  bool            // the next command isn't
 	turns    bool            // the bytes behind the last command are compressed, those before aren't
 }
 
@@ -191,6 +193,7 @@ type Env struct {
 	Capabilities *Capabilities       // of the backends
 	Probes       Probes              // of the backends
 	Stalls       Stalls              // of the backends
+	SharedLists  SharedLists         // of what owners share with users
 
 	Draining func() bool       // no further session begins
 	Overdue  func() bool       // this proxy may have lost its backend connections to another one; nil: never
@@ -258,6 +261,13 @@ type control struct {
 	mu      sync.Mutex
 	phase   phase
 	pending Signal
+	guests  []guest // the connections to other users' mail
+}
+
+// guest is a connection to another user's mail, and the claim on the backend where that is.
+type guest struct {
+	conn *upstream.Conn
+	pick *routing.Pick
 }
 
 // Shards is how many shards the registry has.
@@ -280,6 +290,8 @@ type Registry struct {
 	users  int // sessions in byUser: those with a proved password
 	// first is each user's newest logged-in session; next and prev link it to the user's others.
 	first map[string]*Session
+	// guests has, by the owner of mailboxes, the sessions of other users that have connections to the owner's mail, and how many.
+	guests map[string]map[*Session]int
 }
 
 // shard has its sessions in two maps: those that the sweep visits each time, and the parked ones, of which

@@ -49,7 +49,7 @@ func (s *Session) takeSignals(interrupted bool) Signal {
 func (s *Session) pausing() bool {
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()
-	return s.control.pending&(SigPause|SigDormant|sigLost) != 0 && s.Reason() == ""
+	return s.control.pending&(SigPause|SigDormant|sigLost|sigVisit) != 0 && s.Reason() == ""
 }
 
 // losing says whether the relay is asked to stop since the backend connection is lost.
@@ -57,6 +57,13 @@ func (s *Session) losing() bool {
 	s.control.mu.Lock()
 	defer s.control.mu.Unlock()
 	return s.control.pending&sigLost != 0 && s.Reason() == ""
+}
+
+// visiting says whether the relay is asked to stop since the next command is about a shared mailbox.
+func (s *Session) visiting() bool {
+	s.control.mu.Lock()
+	defer s.control.mu.Unlock()
+	return s.control.pending&sigVisit != 0 && s.Reason() == ""
 }
 
 // Terminate ends the session with a reason. It interrupts the owner at the end of the response that is being
@@ -118,6 +125,9 @@ func (s *Session) interruptLocked(sides conn.Sides) {
 func (s *Session) interruptBackendLocked() {
 	if b := s.backend.Load(); b != nil {
 		b.Interrupt(conn.Both)
+	}
+	for _, g := range s.control.guests {
+		g.conn.Interrupt(conn.Both)
 	}
 }
 

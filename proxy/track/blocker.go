@@ -31,6 +31,9 @@ const (
 	BlockerOff
 	BlockerBeforeOn
 
+	// A mailbox of another user is selected.
+	BlockerShared
+
 	// What the user's next backend can't do.
 	BlockerCapabilities
 
@@ -75,6 +78,7 @@ var blockers = [blockerCount]BlockerInfo{
 	BlockerQuietOff:       {"quiet_after", "not in IDLE, and park.quiet_after is 0"},
 	BlockerOff:            {"off", "parking is switched off"},
 	BlockerBeforeOn:       {"before_on", "the session logged in while parking was off"},
+	BlockerShared:         {"shared_mailbox", "a mailbox of another user is selected"},
 	BlockerCapabilities:   {"capabilities", "the user is to move to a backend that lacks a capability that the client was told"},
 	BlockerTooBig:         {"mailbox_too_big", "the mailbox has more messages than park.max_diff_messages"},
 	BlockerNoQResync:      {"no_qresync", "the client uses mod-sequences, and the backend has no QRESYNC"},

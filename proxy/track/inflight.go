@@ -103,6 +103,23 @@ func (f *InFlight) Waiting() int {
 	return len(f.open)
 }
 
+// Drain waits until all commands are answered. It returns false if the session ends or its backend connection is lost before.
+func (f *InFlight) Drain() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.open) > 0 && !f.ended && !f.lost {
+		f.room.Wait()
+	}
+	return len(f.open) == 0
+}
+
+// TakesCommand says whether the client's next line is a command.
+func (f *InFlight) TakesCommand() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return (f.idle == notIdling || f.idle == idleDone) && !f.prompted
+}
+
 // Busy says whether a command other than IDLE is in progress.
 func (f *InFlight) Busy() bool {
 	f.mu.Lock()

@@ -106,7 +106,7 @@ func (f *InFlight) Answered(h wire.ResponseHead) (c Command, ok bool) {
 	last := len(f.open) - 1
 	f.open[last] = room
 	f.open = f.open[:last]
-	if last == maxInFlight-1 {
+	if last == maxInFlight-1 || last == 0 {
 		f.room.Broadcast()
 	}
 	c.tag, c.text = nil, nil

@@ -1,0 +1,115 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"imapproxy/proxy/shared"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+	"imapproxy/routing"
+	"imapproxy/telemetry"
+)
+
+// Bounds of commands and responses about shared mailboxes; literals stream.
+const (
+	maxSharedLine   = 1 << 20
+	maxSharedAnswer = 4 << 20
+)
+
+// visit is the state of the phase in which a session uses mailboxes of other users.
+type visit struct {
+	s   *Session
+	set *SharedOptions
+	n   shared.Space
+
+	client *wire.Reader
+	home   *leg // the session's own connection
+	at     *leg // the connection that has a shared mailbox selected; nil: none is
+	ask    *leg // a connection for commands about other mailboxes of an owner; nil: there is none
+
+	homeUsed time.Time // when the own connection was last used
+	rights   time.Time // when the rights on the selected mailbox were last looked at
+	proved   time.Time // when they were last found
+	began    time.Time // when the current command was read
+	tags     int       // number of the tags of the proxy's own commands that stream
+	homeCut  bool      // the own connection was left in the middle of a command
+	partly   bool      // the client's command was read in part, so that it can't be refused
+}
+
+// leg is one of the connections of a visit.
+type leg struct {
+	conn  *upstream.Conn
+	r     *wire.Reader
+	owner string        // "": the user's own
+	pick  *routing.Pick // the owner's; nil for the user's own
+	box   string        // the owner's name of the selected mailbox; "": none
+	idles bool          // IDLE is in progress: silence is no sign of trouble
+}
+
+func newLeg(c *upstream.Conn) *leg {
+	return &leg{conn: c, r: wire.NewReader(c, maxSharedAnswer, shared.MaxName)}
+}
+
+// lostLeg is the error of a connection to a backend.
+type lostLeg struct {
+	leg *leg
+	err error
+}
+
+func (e *lostLeg) Error() string {
+	return fmt.Sprintf("the connection to a backend is lost: %v", e.err)
+}
+func (e *lostLeg) Unwrap() error { return e.err }
+
+// errClientSide is an error of the client's side of a visit.
+var errClientSide = errors.New("the client's connection")
+
+// close gives up a connection to an owner's backend.
+func (o *visit) close(l *leg) {
+	if l == nil || l == o.home {
+		return
+	}
+	if o.at == l {
+		o.at = nil
+	}
+	if o.ask == l {
+		o.ask = nil
+	}
+	o.s.visited(l.conn)
+	_ = l.conn.Abort()
+	l.pick.Release()
+	o.s.env.Registry.leaves(o.s, l.owner)
+}
+
+// write writes whole responses, or a part of one, to the client.
+func (o *visit) write(b []byte, boundary bool) error {
+	o.s.down.gave(int64(len(b)))
+	if err := o.s.out.relay(b, boundary); err != nil {
+		return errors.Join(errClientSide, err)
+	}
+	return nil
+}
+
+// answer writes a tagged answer and reports the command.
+func (o *visit) answer(h wire.CommandHead, status wire.Status, text string) error {
+	if err := o.write([]byte(string(h.Tag)+" "+status.String()+" "+text+"\r\n"), true); err != nil {
+		return err
+	}
+	o.done(h, status)
+	return nil
+}
+
+// done reports a command that was answered.
+func (o *visit) done(h wire.CommandHead, status wire.Status) {
+	s := o.s
+	s.commands.Add(1)
+	s.env.Telemetry.Command(telemetry.Command{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(),
+		Verb: h.Verb, Status: status.String(), Start: o.began, End: s.env.Now(), BytesOut: s.takePushed()})
+}
+
+// more says whether the client has sent more than was read.
+func (o *visit) more() bool {
+	return o.client.HasBuffered() || len(o.s.client.PutBack()) > 0 || o.s.client.Arrived()
+}
