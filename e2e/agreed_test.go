@@ -321,7 +321,7 @@ func TestADeadProxyIsRemoved(t *testing.T) {
 	}
 	_, words, _ := strings.Cut(out, "imapproxy proxies remove ")
 	id, _, _ := strings.Cut(words, "\n")
-	if out, code := k.run(first, "proxies", "remove", "nobody"); code != 1 || !strings.Contains(out, "no such proxy") {
+	if out, code := k.run(first, "proxies", "remove", "nobody"); code != 1 || !strings.Contains(out, "shows the id of one that doesn't answer") {
 		t.Errorf("removal of nobody (%d):\n%s", code, out)
 	}
 	if out, code := k.run(first, "proxies", "remove", id); code != 0 || !strings.Contains(out, id) {

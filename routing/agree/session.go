@@ -118,7 +118,7 @@ func (m *Member) resolve(r *Reading) {
 
 // Errors of operators' requests.
 var (
-	ErrUnknownProxy = errors.New("no such proxy")
+	ErrUnknownProxy = errors.New("no proxy has this id; 'imapproxy proxies' shows the id of one that doesn't answer, below its list")
 	ErrNotInside    = errors.New("this proxy isn't one of the fleet now")
 )
 
