@@ -21,6 +21,7 @@ func (m *mailbox) dropLocked(err error) {
 	h.timers.clearLocked(&m.timer)
 	if m.cancel != nil {
 		m.cancel()
+		m.waker.Wake()
 	}
 	for _, w := range m.waiters {
 		w.done <- ErrLost

@@ -46,7 +46,19 @@ func (h *Hub) Run(ctx context.Context) {
 	h.closed = true
 	h.mu.Unlock()
 	h.stop()
+	h.wakeAll()
 	h.wg.Wait()
+}
+
+// wakeAll wakes all IDLE watches once the hub's context has ended. None is started after that.
+func (h *Hub) wakeAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, u := range h.users {
+		for _, m := range u.mailboxes {
+			m.waker.Wake()
+		}
+	}
 }
 
 func (h *Hub) passHints() {

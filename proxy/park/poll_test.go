@@ -84,6 +84,7 @@ func TestARoundThatWasPutOffBeginsThoughItsTimeComesUnnoticed(t *testing.T) {
 		h.closed = true
 		h.mu.Unlock()
 		h.stop()
+		h.wakeAll()
 		h.wg.Wait()
 	})
 	b := newFake(t, modernCaps)

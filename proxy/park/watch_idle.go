@@ -12,10 +12,9 @@ import (
 )
 
 // watchIdle is the goroutine of an IDLE watch: it keeps a connection in IDLE while the mailbox has a
-// subscription.
+// subscription. What ends ctx wakes the waker after that (dropLocked, Hub.Run): a context.AfterFunc for each watch would take
+// half a KB.
 func (m *mailbox) watchIdle(ctx context.Context) {
-	stop := context.AfterFunc(ctx, m.waker.Wake)
-	defer stop()
 	for {
 		err := m.idleWatch(ctx)
 		if ctx.Err() != nil {
