@@ -636,6 +636,15 @@ discovery "static" {
 #}
 
 
+# The placement of a domain's users for whom neither a source of credentials nor Consul's KV store has one.
+# Write a block for each such domain (docs/routing.md). All proxies of a service need the same blocks.
+#domain "example.org" {
+  # A backend's name or address, as in the field backend=ID of a passwd-file.
+  # Required.
+  #placement = "imap1"
+#}
+
+
 # How the proxy chooses a user's backend: the user's placement, else the user's pin, else a
 # weighted choice that is the same on each proxy (rendezvous hashing). All sessions of a
 # user always share one backend (docs/routing.md).
@@ -643,7 +652,7 @@ routing {
   # "shared": each backend serves every mailbox. When a backend is down, its users go to
   # the next. "separate": each user's mail is on one backend, which the user's placement
   # names (auth "passwd_file": the field backend=ID; or Consul's KV store:
-  # imapproxy/placement/USER). The proxy never sends the user to another backend: they would
+  # imapproxy/placement/USER; or the block domain). The proxy never sends the user to another backend: they would
   # see an empty mailbox, and their mail program would delete its copies. A user without
   # a placement, or whose backend is down, gets NO [UNAVAILABLE].
   # Required, since a wrong guess loses mail.

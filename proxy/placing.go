@@ -20,6 +20,9 @@ func (s *Server) Place(ctx context.Context, user, from, to string) error {
 	return place(ctx, user, from, to)
 }
 
+// Places says whether Place can change placements.
+func (s *Server) Places() bool { return s.set.Load().Place != nil }
+
 // PlacedBy is the placement that a source of credentials has for a user, and the source's name; it comes before PlacementOf's. "": none has, or
 // none that can say so without the user's password.
 func (s *Server) PlacedBy(user string) (placement, source string) {

@@ -283,6 +283,11 @@ func (k *checker) fleet(ctx context.Context) {
 	if !ok {
 		return
 	}
+	for _, domain := range k.cfg.Domains {
+		if !slices.ContainsFunc(backends, func(b routing.Backend) bool { return b.Means(domain.Placement) }) {
+			k.report.warn("domain", "correct the placement, or register that backend", "%s is placed on %q, which isn't among the backends", domain.Name, domain.Placement)
+		}
+	}
 	if k.cfg.Routing.Storage == routing.Separate.String() && k.canonical != "" {
 		k.place(ctx, backends)
 	}
@@ -424,6 +429,9 @@ func (k *checker) place(ctx context.Context, backends []routing.Backend) {
 			k.report.fail("placement", "the token needs key_prefix:read on "+discovery.PlacementPrefix, "%v", err)
 			return
 		}
+	}
+	if k.placement == "" {
+		k.placement = wiring.DomainPlacement(k.cfg, k.canonical)
 	}
 	if k.placement == "" {
 		fix := "write backend=ID into the user's line of the passwd-file"

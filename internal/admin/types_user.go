@@ -18,7 +18,8 @@ type User struct {
 	Goes  string `json:"goes"`
 	Why   string `json:"why"`
 	Error string `json:"error"`
-	// Placement is the user's placement in Consul, if the proxy reads placements from there; "": none.
+	// Placement is the user's placement in Consul, if the proxy reads placements from there, or the one that the configuration has
+	// for their domain; "": none.
 	Placement string `json:"placement"`
 	// Override is the backend to which an operator has moved the user, or to which a placement sends them with shared storage; "": none.
 	Override        string    `json:"override"`

@@ -183,6 +183,9 @@ func (a mover) placedNow(ctx context.Context, user string) (home string, p place
 			return "", p, refused(http.StatusServiceUnavailable, admin.CodeNotAgreed, err.Error())
 		}
 		p.source, p.inConsul = "", p.value != ""
+		if p.inConsul && !a.server.Places() {
+			p.source, p.inConsul = "the configuration (domain)", false
+		}
 		for _, pin := range a.router.Pins(user) {
 			if pin.Placement != "" && pin.Placement != p.value { // a source of credentials gave it at the last login
 				p = placed{value: pin.Placement, source: "the source of credentials"}

@@ -8,7 +8,6 @@ import (
 	"imapproxy/proxy"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/upstream"
-	"imapproxy/routing"
 	"imapproxy/routing/discovery"
 )
 
@@ -62,13 +61,6 @@ func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source disco
 	if o.Login, err = wiring.Login(c); err != nil {
 		return o, wiring.About("backend_login.password_file", err)
 	}
-	// With shared storage any backend can serve a user, so logins must not wait for Consul: only separate
-	// storage needs the placement of each user.
-	if placements, ok := source.(discovery.PlacementSource); ok && c.Routing.Storage == routing.Separate.String() {
-		o.Placement = placements.Placement
-		if writer, ok := source.(discovery.PlacementWriter); ok {
-			o.Place = writer.Place
-		}
-	}
+	o.Placement, o.Place = wiring.Placements(c, source)
 	return o, nil
 }

@@ -51,6 +51,7 @@ type Config struct {
 	BackendDefaults BackendDefaults `hcl:"backend_defaults,block"`
 	Discovery       Discovery       `hcl:"discovery,variants" required:"discovery \"consul\" { service = \"imap\" } or discovery \"static\" with a backend block"`
 	Routing         Routing         `hcl:"routing,block"`
+	Domains         []Domain        `hcl:"domain,block"`
 	Register        *Register       `hcl:"register,block"`
 	Route           Route           `hcl:"route,block"`
 	Cluster         *Cluster        `hcl:"cluster,block"`
@@ -182,6 +183,12 @@ type Probe struct {
 	Timeout  time.Duration `hcl:"timeout" default:"3s" min:"10ms" max:"5m"`
 	Rise     int           `hcl:"rise" default:"2" min:"1" max:"100"`
 	Fall     int           `hcl:"fall" default:"3" min:"1" max:"100"`
+}
+
+// Domain says where the users of a domain are for whom nothing else says it.
+type Domain struct {
+	Name      string `hcl:"name,label"`
+	Placement string `hcl:"placement" required:"placement = \"imap1\", a backend's name"`
 }
 
 // Routing says which backend a user belongs to.

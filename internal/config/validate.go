@@ -49,6 +49,7 @@ func (d *decoder) validate(c *Config) []Warning {
 	d.cluster(c)
 	d.route(c)
 	d.addressesTwice(c)
+	d.domains(c)
 	d.placements(c)
 	d.shared(c)
 	d.idleTimeout(c)

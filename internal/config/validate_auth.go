@@ -175,7 +175,7 @@ func headerRune(r rune) bool {
 // placements refuses separate storage if no source tells which user's mail is on which backend: no user could
 // log in.
 func (d *decoder) placements(c *Config) {
-	if c.Routing.Storage != "separate" || c.Discovery.Static == nil {
+	if c.Routing.Storage != "separate" || c.Discovery.Static == nil || len(c.Domains) > 0 || d.written("domain") {
 		return // in Consul's KV store there may be placements
 	}
 	for _, a := range c.Auth {
@@ -189,7 +189,7 @@ func (d *decoder) placements(c *Config) {
 		}
 	}
 	d.fail(d.at("routing.storage"), "routing.storage: with \"separate\" each user needs a placement, and nothing here can name one: there is no auth block besides \"backend\", and no Consul",
-		"write auth \"passwd_file\" { … } with backend=ID in each user's line, another source that names backends (docs/authentication.md), or discovery \"consul\" { … }, or storage = \"shared\" if every backend serves every mailbox")
+		"write auth \"passwd_file\" { … } with backend=ID in each user's line, another source that names backends (docs/authentication.md), domain \"example.org\" { placement = \"ID\" }, or discovery \"consul\" { … }, or storage = \"shared\" if every backend serves every mailbox")
 }
 
 // places says whether the source can name a user's backend.

@@ -31,7 +31,7 @@ type Keeper interface {
 
 // PlacementWriter is a PlacementSource whose placements can be changed.
 type PlacementWriter interface {
-	// Place changes the user's placement from one backend's id to another's. ErrNotPlaced: it isn't from any more.
+	// Place changes the user's placement from one backend's id to another's; from = "": the user has none. ErrNotPlaced: it isn't from any more.
 	Place(ctx context.Context, user, from, to string) error
 }
 

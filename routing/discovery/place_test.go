@@ -8,7 +8,7 @@ import (
 	"imapproxy/internal/imaptest/consultest"
 )
 
-// A placement is changed only from what it was taken for, and none is made.
+// A placement is changed only from what it was taken for, and is made only where it was taken for none.
 func TestAPlacementIsChanged(t *testing.T) {
 	a := consultest.Start(t)
 	c, err := NewConsul(ConsulOptions{Address: a.Address(), Service: "imap", Slack: 2 * time.Second}, nil)
@@ -33,5 +33,14 @@ func TestAPlacementIsChanged(t *testing.T) {
 	}
 	if id, _, err := c.Placement(t.Context(), "ann"); id != "b2" || err != nil {
 		t.Errorf("%q, %v", id, err)
+	}
+	if err := c.Place(t.Context(), "bob", "", "b1"); err != nil {
+		t.Fatal(err)
+	}
+	if id, _, err := c.Placement(t.Context(), "bob"); id != "b1" || err != nil {
+		t.Errorf("%q, %v", id, err)
+	}
+	if err := c.Place(t.Context(), "bob", "", "b2"); !errors.Is(err, ErrNotPlaced) {
+		t.Errorf("there is a placement by now: %v", err)
 	}
 }

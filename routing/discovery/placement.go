@@ -82,7 +82,7 @@ func (c *Consul) Placed(ctx context.Context, max int) (users []string, err error
 // ErrNotPlaced is the error of Place where the placement isn't what it was taken for.
 var ErrNotPlaced = errors.New("the placement in consul is another one by now")
 
-// Place changes the user's placement in Consul's KV from one value to another, if it is still the first one. It never makes a
+// Place changes the user's placement in Consul's KV from one value to another, if it is still the first one; from = "" makes a
 // placement where there is none. It takes at most ConsulOptions.Call.
 func (c *Consul) Place(ctx context.Context, user, from, to string) error {
 	key, ok := PlacementKey(user)
@@ -105,6 +105,8 @@ func (c *Consul) Place(ctx context.Context, user, from, to string) error {
 	switch {
 	case err != nil:
 		return failed(err)
+	case pair == nil && from == "":
+		pair = &api.KVPair{Key: key} // with the index 0, which CAS takes only where there is no key
 	case pair == nil || strings.TrimSpace(string(pair.Value)) != from:
 		return ErrNotPlaced
 	}
