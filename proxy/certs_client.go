@@ -118,6 +118,26 @@ func (c *clientCerts) user(sent []*x509.Certificate, at time.Time) (string, erro
 	return c.now.Load().authorities.User(sent, at)
 }
 
+// AuthorityStatus describes an authority's certificate, or its revocation list, by which a listener's clients may log in.
+type AuthorityStatus struct {
+	Listener string
+	clientcert.End
+	Error string // why the files couldn't be read again; "": they could. Of the first alone
+}
+
+// status is Server.Authorities of a listener. said is read only if no check is under way, which may wait for a file.
+func (c *clientCerts) status(listener string) (all []AuthorityStatus) {
+	said := ""
+	if c.looking.TryLock() {
+		said = c.said
+		c.looking.Unlock()
+	}
+	for i, end := range c.now.Load().authorities.Ends() {
+		all = append(all, AuthorityStatus{listener, end, map[bool]string{true: said}[i == 0]})
+	}
+	return all
+}
+
 // refresh reads the files again, and says whether something has changed. If they can't be read, the old ones stay in use,
 // and each such state is logged once: a revocation list in use counts until it is over.
 func (c *clientCerts) refresh() (changed bool) {

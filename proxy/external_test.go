@@ -363,3 +363,34 @@ func TestRevocationsAreReadAgain(t *testing.T) {
 	x.refresh()
 	x.with(t, &cert).MustOK("AUTHENTICATE EXTERNAL =")
 }
+
+// What ends is told of each listener: the authority's certificate and its list, and why new files can't be used.
+func TestTheEndsOfAuthoritiesAreTold(t *testing.T) {
+	x := newExternal(t)
+	x.revoke(t)
+	x.refresh()
+	all := x.srv.Authorities()
+	lists := 0
+	for _, a := range all {
+		if a.Listener == "" || a.Whose == "" || a.Error != "" || !a.From.Before(a.Until) {
+			t.Errorf("%+v", a)
+		}
+		if a.List {
+			lists++
+		}
+	}
+	if len(all) != 4 || lists != 2 {
+		t.Errorf("two listeners with an authority and its list: %+v", all)
+	}
+	must(t, os.WriteFile(x.crlFile, imaptest.NewCA(t, "other").Revocations(nil), 0o600))
+	x.refresh()
+	said := 0
+	for _, a := range x.srv.Authorities() {
+		if a.Error != "" {
+			said++
+		}
+	}
+	if said != 2 {
+		t.Errorf("of two listeners %d say that their new files can't be used", said)
+	}
+}

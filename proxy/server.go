@@ -377,6 +377,16 @@ func (s *Server) Certificates() (all []CertificateStatus) {
 	return all
 }
 
+// Authorities describes the listeners' authorities for the certificates of clients.
+func (s *Server) Authorities() (all []AuthorityStatus) {
+	for _, l := range s.listeners {
+		if c := l.set.Load().clients; c != nil {
+			all = append(all, c.status(l.opts.Name)...)
+		}
+	}
+	return all
+}
+
 // Status has a few figures of the server.
 type Status struct {
 	Version      string

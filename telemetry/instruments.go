@@ -37,6 +37,7 @@ const (
 	nameConfigInfo         = "imapproxy.config.info"
 	nameConfigTime         = "imapproxy.config.time"
 	nameCertificateEnd     = "imapproxy.certificate.end"
+	nameRevocationsEnd     = "imapproxy.revocations.end"
 	nameResourceUsed       = "imapproxy.resource.used"
 	nameResourceLimit      = "imapproxy.resource.limit"
 	nameConsulAnswer       = "imapproxy.consul.answer"
@@ -137,8 +138,10 @@ func Instruments() []Instrument {
 			[]Attribute{{"digest", "the digest of the running settings, as in `imapproxy proxies`"}}, nil},
 		{nameConfigTime, Gauge, "s", "Time at which the running settings were read, in Unix time.",
 			nil, nil},
-		{nameCertificateEnd, Gauge, "s", "Time at which a certificate that clients see expires, in Unix time.",
-			[]Attribute{{"of", "the listener's name, with the certificate's first name where it has several; `admin` for the admin API"}}, nil},
+		{nameCertificateEnd, Gauge, "s", "Time at which a certificate expires, in Unix time: one that clients see, or that of an authority whose certificates clients may log in by.",
+			[]Attribute{{"of", "the listener's name, with the certificate's first name where it has several; the listener's name, `clients` and the authority's name; `admin` for the admin API"}}, nil},
+		{nameRevocationsEnd, Gauge, "s", "Time at which a revocation list of `client_certificates` expires, in Unix time. After it no certificate of its authority is good.",
+			[]Attribute{{"of", "the listener's name, `clients` and the authority's name"}}, nil},
 		{nameResourceUsed, Gauge, "", "How much of a limited resource is used: a number, or bytes of memory.",
 			[]Attribute{{"resource", "`descriptors`, `memory` (bytes), `sessions` (logged in)"}}, nil},
 		{nameResourceLimit, Gauge, "", "The limit of a resource: RLIMIT_NOFILE; the least of GOMEMLIMIT, the control groups' limits and the machine's memory; limits.connections. Absent where there is none: with limits.connections = 0 descriptors limit the sessions.",

@@ -12,7 +12,7 @@ import (
 func (b *builder) observeProcess(m *metrics) {
 	reloadTime, reloadOK := b.floatGauge(nameReloadTime), b.gauge(nameReloadOK)
 	configInfo, configTime := b.gauge(nameConfigInfo), b.floatGauge(nameConfigTime)
-	end, answer := b.floatGauge(nameCertificateEnd), b.floatGauge(nameConsulAnswer)
+	end, listEnd, answer := b.floatGauge(nameCertificateEnd), b.floatGauge(nameRevocationsEnd), b.floatGauge(nameConsulAnswer)
 	used, limit := b.gauge(nameResourceUsed), b.gauge(nameResourceLimit)
 	connections, memory, logins := b.gauge(nameSavedConnections), b.gauge(nameSavedMemory), b.gauge(nameSavedLogins)
 	_, err := b.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -33,7 +33,11 @@ func (b *builder) observeProcess(m *metrics) {
 		observeTime(o, reloadTime, s.Reloaded)
 		observeTime(o, answer, s.ConsulAnswered)
 		for _, c := range s.Certificates {
-			observeTime(o, end, c.End, label("of", c.Of))
+			if c.List {
+				observeTime(o, listEnd, c.End, label("of", c.Of))
+			} else {
+				observeTime(o, end, c.End, label("of", c.Of))
+			}
 		}
 		for _, r := range s.Resources {
 			of := with(label("resource", r.Name))
@@ -48,7 +52,7 @@ func (b *builder) observeProcess(m *metrics) {
 			o.ObserveInt64(memory, *s.Saved.Memory)
 		}
 		return nil
-	}, reloadTime, reloadOK, configInfo, configTime, end, answer, used, limit, connections, memory, logins)
+	}, reloadTime, reloadOK, configInfo, configTime, end, listEnd, answer, used, limit, connections, memory, logins)
 	b.fail(err)
 }
 

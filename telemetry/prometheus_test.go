@@ -84,7 +84,7 @@ func recordEverything(tel *Telemetry) {
 	tel.SetProblemGauge(func() map[string]int64 { return map[string]int64{"backend_down": 2, "memory": 0} })
 	tel.SetProcessGauges(func() ProcessStats {
 		return ProcessStats{ConfigDigest: "abc", ConfigRead: time.UnixMilli(1500), Reloaded: time.Unix(7, 0), ReloadOK: true, ConsulAnswered: time.Unix(8, 0),
-			Certificates: []CertificateEnd{{Of: "imaps", End: time.Unix(9, 0)}},
+			Certificates: []CertificateEnd{{Of: "imaps", End: time.Unix(9, 0)}, {Of: "imaps clients CN=users", List: true, End: time.Unix(10, 0)}},
 			Resources:    []Resource{{Name: "descriptors", Used: 10, Limit: 1024}, {Name: "memory", Used: 11}},
 			Saved:        Saved{Connections: 90, Memory: new(int64(91)), Logins: 92}}
 	})

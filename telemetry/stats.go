@@ -85,8 +85,9 @@ type Saved struct {
 
 // CertificateEnd says when a certificate expires.
 type CertificateEnd struct {
-	Of  string // a listener, and which of its certificates; or admin
-	End time.Time
+	Of   string // a listener, and which of its certificates, or whose clients' authority; or admin
+	List bool   // it is the authority's revocation list
+	End  time.Time
 }
 
 // Resource is one that has a limit; 0: it has none.

@@ -46,7 +46,7 @@ func (a *App) processGauges() telemetry.ProcessStats {
 		stats.ConsulAnswered = s.Consul.Answered
 	}
 	for _, c := range s.Certificates {
-		stats.Certificates = append(stats.Certificates, telemetry.CertificateEnd{Of: c.Of, End: c.NotAfter})
+		stats.Certificates = append(stats.Certificates, telemetry.CertificateEnd{Of: c.Of, List: c.List, End: c.NotAfter})
 	}
 	return stats
 }
@@ -72,6 +72,9 @@ func (a *App) snapshot() problems.Snapshot {
 			of += " " + c.Name
 		}
 		s.Certificates = append(s.Certificates, problems.Cert{Of: of, NotBefore: c.NotBefore, NotAfter: c.NotAfter, Error: c.Error})
+	}
+	for _, c := range a.server.Authorities() {
+		s.Certificates = append(s.Certificates, problems.Cert{Of: c.Listener + " clients " + c.Whose, List: c.List, NotBefore: c.From, NotAfter: c.Until, Error: c.Error})
 	}
 	if c := a.cluster.cert.Load(); c != nil && c.Leaf != nil {
 		s.Certificates = append(s.Certificates, problems.Cert{Of: "admin", NotBefore: c.Leaf.NotBefore, NotAfter: c.Leaf.NotAfter})

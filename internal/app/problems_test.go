@@ -266,3 +266,33 @@ func metric(text, kind string) string {
 	}
 	return ""
 }
+
+// The ends of what clients' certificates are verified by are metrics, and problems before they come.
+func TestTheEndsOfClientsAuthoritiesAreShown(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	text, _ := settingsWithTLS(t)
+	ca, dir := imaptest.NewCA(t, "users"), t.TempDir()
+	write(t, filepath.Join(dir, "ca.pem"), string(ca.CertPEM))
+	write(t, filepath.Join(dir, "crl.pem"), string(ca.Revocations(nil, func(l *x509.RevocationList) { l.ThisUpdate = l.NextUpdate.Add(-7 * 24 * time.Hour) })))
+	write(t, filepath.Join(dir, "users"), "alice:{PLAIN}x\n")
+	write(t, filepath.Join(dir, "master"), "of-the-master\n")
+	text = strings.Replace(text, "  tls     = \"implicit\"\n", "  tls     = \"implicit\"\n  client_certificates {\n    ca_file = \""+dir+"/ca.pem\"\n    crl_file = \""+dir+"/crl.pem\"\n  }\n", 1) +
+		"auth \"passwd_file\" {\n  path = \"" + dir + "/users\"\n}\nbackend_login {\n  mode = \"master\"\n  username = \"master\"\n  password_file = \"" + dir + "/master\"\n}\n"
+	a := open(t, Options{File: file(t, text)})
+	running := task.Start(a.Run)
+	<-a.Ready()
+	metrics := scraped(t, a.AdminAddr())
+	for _, name := range []string{"imapproxy_certificate_end_seconds", "imapproxy_revocations_end_seconds"} {
+		if !strings.Contains(metrics, name+`{of="imaps clients CN=users"}`) {
+			t.Errorf("there is no %s of the clients' authority:\n%s", name, metrics)
+		}
+	}
+	found := ""
+	for _, p := range a.found() {
+		found += string(p.Kind) + " " + p.Subject + ": " + p.Text + "\n"
+	}
+	if !strings.Contains(found, "certificate imaps clients CN=users: the revocation list ends in 2") {
+		t.Errorf("a list of a week that ends in a day isn't a problem:\n%s", found)
+	}
+	end(t, a, running)
+}

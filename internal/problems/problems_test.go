@@ -66,6 +66,10 @@ func TestFind(t *testing.T) {
 		{"a short one ends in a day", func(s *Snapshot) { s.Certificates[1].NotAfter = now.Add(12 * time.Hour) }, Certificate, false, "short: the certificate ends in 12 hours"},
 		{"a certificate has ended", func(s *Snapshot) { s.Certificates[0].NotAfter = now }, Certificate, true, "imaps: the certificate has ended"},
 		{"it isn't valid yet", func(s *Snapshot) { s.Certificates[0].NotBefore = now.Add(time.Hour) }, Certificate, true, "imaps: the certificate isn't valid before"},
+		{"a list has ended", func(s *Snapshot) { s.Certificates[0].List, s.Certificates[0].NotAfter = true, now }, Certificate, true, "imaps: the revocation list has ended"},
+		{"a list of a week ends in a day", func(s *Snapshot) {
+			s.Certificates[0] = Cert{Of: "imaps clients CN=users", List: true, NotBefore: now.Add(-6 * 24 * time.Hour), NotAfter: now.Add(24 * time.Hour)}
+		}, Certificate, false, "imaps clients CN=users: the revocation list ends in 24 hours"},
 		{"its new files are bad", func(s *Snapshot) { s.Certificates[0].Error = "no key" }, Certificate, false, "imaps: the new certificate can't be used, the old one stays: no key"},
 		{"a reload failed", func(s *Snapshot) { s.Reload = &Reload{At: now, Error: "config.hcl:4: x"} }, ReloadFailed, false, ": the last reload failed, and the old settings stay: config.hcl:4: x"},
 		{"descriptors", func(s *Snapshot) { s.Descriptors.Used = 8000 }, Descriptors, false, ": 8000 of at most 10000 file descriptors"},

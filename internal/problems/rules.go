@@ -128,17 +128,21 @@ func proxies(s *Snapshot) (all []Problem) {
 func certificates(s *Snapshot) (all []Problem) {
 	for _, c := range s.Certificates {
 		left := c.NotAfter.Sub(s.Now)
+		what := "certificate"
+		if c.List {
+			what = "revocation list"
+		}
 		switch {
 		case c.NotAfter.IsZero():
 		case left <= 0:
-			all = append(all, Problem{Certificate, true, c.Of, "the certificate has ended at " + c.NotAfter.UTC().Format(time.DateTime) + " UTC", c.NotAfter})
+			all = append(all, Problem{Certificate, true, c.Of, "the " + what + " has ended at " + c.NotAfter.UTC().Format(time.DateTime) + " UTC", c.NotAfter})
 		case s.Now.Before(c.NotBefore):
-			all = append(all, Problem{Certificate, true, c.Of, "the certificate isn't valid before " + c.NotBefore.UTC().Format(time.DateTime) + " UTC", time.Time{}})
+			all = append(all, Problem{Certificate, true, c.Of, "the " + what + " isn't valid before " + c.NotBefore.UTC().Format(time.DateTime) + " UTC", time.Time{}})
 		case left < min(CertificateLeft, c.NotAfter.Sub(c.NotBefore)/5):
-			all = append(all, Problem{Certificate, false, c.Of, fmt.Sprintf("the certificate ends in %s, at %s UTC", days(left), c.NotAfter.UTC().Format(time.DateTime)), time.Time{}})
+			all = append(all, Problem{Certificate, false, c.Of, fmt.Sprintf("the %s ends in %s, at %s UTC", what, days(left), c.NotAfter.UTC().Format(time.DateTime)), time.Time{}})
 		}
 		if c.Error != "" {
-			all = append(all, Problem{Certificate, false, c.Of, "the new certificate can't be used, the old one stays: " + c.Error, time.Time{}})
+			all = append(all, Problem{Certificate, false, c.Of, "the new " + what + " can't be used, the old one stays: " + c.Error, time.Time{}})
 		}
 	}
 	return all

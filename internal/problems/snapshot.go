@@ -51,9 +51,10 @@ type Proxy struct {
 	Lives         bool // its Consul session does
 }
 
-// Cert is a certificate that the proxy shows.
+// Cert is a certificate that the proxy shows, or what it verifies clients' certificates by.
 type Cert struct {
-	Of        string // the listener, with the certificate's name where it has several; or admin
+	Of        string // the listener, with the certificate's name where it has several, or with "clients" and an authority's name; or admin
+	List      bool   // it is the authority's revocation list
 	NotBefore time.Time
 	NotAfter  time.Time
 	Error     string // why its files can't be read again; "": they can

@@ -172,17 +172,19 @@ func (a *Authorities) Count() int { return len(a.all) }
 
 // End is when an authority's certificate or its revocation list ends.
 type End struct {
-	What  string
-	List  bool
-	Until time.Time
+	What        string // in words
+	Whose       string // the authority's name
+	List        bool   // it is the revocation list
+	From, Until time.Time
 }
 
 // Ends returns the end of each.
 func (a *Authorities) Ends() (all []End) {
 	for _, c := range a.all {
-		all = append(all, End{fmt.Sprintf("certificate of %q", c.Subject.String()), false, c.NotAfter})
+		whose := c.Subject.String()
+		all = append(all, End{fmt.Sprintf("certificate of %q", whose), whose, false, c.NotBefore, c.NotAfter})
 		if l := a.lists[string(c.Raw)]; l != nil {
-			all = append(all, End{fmt.Sprintf("revocation list of %q", c.Subject.String()), true, l.until})
+			all = append(all, End{fmt.Sprintf("revocation list of %q", whose), whose, true, l.from, l.until})
 		}
 	}
 	return all
