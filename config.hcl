@@ -636,7 +636,7 @@ discovery "static" {
 #}
 
 
-# The placement of a domain's users for whom neither a source of credentials nor Consul's KV store has one.
+# The placement of a domain's users that have none by a source of credentials or by Consul's KV store.
 # Write a block for each such domain (docs/routing.md). All proxies of a service need the same blocks.
 #domain "example.org" {
   # A backend's name or address, as in the field backend=ID of a passwd-file.

@@ -185,7 +185,7 @@ type Probe struct {
 	Fall     int           `hcl:"fall" default:"3" min:"1" max:"100"`
 }
 
-// Domain says where the users of a domain are for whom nothing else says it.
+// Domain says where the users of a domain are that have no placement of their own.
 type Domain struct {
 	Name      string `hcl:"name,label"`
 	Placement string `hcl:"placement" required:"placement = \"imap1\", a backend's name"`
