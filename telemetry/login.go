@@ -3,8 +3,10 @@ package telemetry
 import (
 	"context"
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -17,10 +19,15 @@ import (
 // The names of a login's phases, which are the names of its trace's spans.
 const (
 	PhaseExchange     = "exchange" // the client's part of AUTHENTICATE
+	PhaseDelay        = "delay"    // waiting, because the login may be a guess at a password
 	PhaseAuth         = "auth"
+	PhaseHashTurn     = "hash_turn" // within auth: waiting for the turn to hash a password
+	PhaseHash         = "hash"      // within auth: hashing a password
+	PhasePlacement    = "placement" // asking Consul on which backend the user is
 	PhasePick         = "pick"
-	PhaseTurn         = "turn" // waiting for a slot among the logins at a backend
-	PhasePool         = "pool" // checking that a pooled connection is alive
+	PhasePaused       = "paused" // waiting for the end of the backend's pause
+	PhaseTurn         = "turn"   // waiting for a slot among the logins at a backend
+	PhasePool         = "pool"   // checking that a pooled connection is alive
 	PhaseDial         = "dial"
 	PhaseBackendLogin = "backend_login"
 )
@@ -50,6 +57,32 @@ type phase struct {
 	start, end time.Time
 	err        error
 	attrs      []attribute.KeyValue
+	kind       trace.SpanKind
+}
+
+// Peer is the backend of a phase.
+type Peer struct {
+	Backend string // as metrics name it
+	Address string // host:port
+	Failure string // what went wrong, of a closed set; "": nothing did
+}
+
+// AddRemote records a phase in which the proxy was the client of a backend.
+func (l *LoginTrace) AddRemote(name string, start, end time.Time, err error, to Peer) {
+	if l == nil {
+		return
+	}
+	attrs := []attribute.KeyValue{attribute.String("imapproxy.backend", to.Backend), semconv.NetworkTransportTCP}
+	if host, port, split := net.SplitHostPort(to.Address); split == nil {
+		attrs = append(attrs, semconv.ServerAddress(host))
+		if n, bad := strconv.Atoi(port); bad == nil {
+			attrs = append(attrs, semconv.ServerPort(n))
+		}
+	}
+	if err != nil && to.Failure != "" {
+		attrs = append(attrs, semconv.ErrorTypeKey.String(to.Failure))
+	}
+	l.add(phase{name, start, end, err, attrs, trace.SpanKindClient})
 }
 
 // BeginLogin begins the trace of a session's login. client is the client's address, start when its command was read.
@@ -90,15 +123,17 @@ func (l *LoginTrace) Phase(name string) func(err error, attrs ...attribute.KeyVa
 
 // Add records a phase that was measured elsewhere.
 func (l *LoginTrace) Add(name string, start, end time.Time, err error, attrs ...attribute.KeyValue) {
-	if l == nil {
-		return
+	if l != nil {
+		l.add(phase{name, start, end, err, attrs, trace.SpanKindInternal})
 	}
+}
+
+func (l *LoginTrace) add(p phase) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended || len(l.phases) >= maxPhases {
-		return
+	if !l.ended && len(l.phases) < maxPhases {
+		l.phases = append(l.phases, p)
 	}
-	l.phases = append(l.phases, phase{name, start, end, err, attrs})
 }
 
 // End ends the login and makes its spans if the trace is kept: traces of logins that failed (err is not nil)
@@ -130,7 +165,7 @@ func (l *LoginTrace) End(user, backend, outcome string, err error) trace.SpanCon
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithTimestamp(l.start), trace.WithAttributes(attrs...))
 	for _, p := range phases {
-		_, span := l.t.tracer.Start(ctx, p.name, trace.WithTimestamp(p.start), trace.WithAttributes(validAttrs(p.attrs)...))
+		_, span := l.t.tracer.Start(ctx, p.name, trace.WithSpanKind(p.kind), trace.WithTimestamp(p.start), trace.WithAttributes(validAttrs(p.attrs)...))
 		l.t.failSpan(span, p.err, user, l.client.Addr().String())
 		span.End(trace.WithTimestamp(p.end))
 	}

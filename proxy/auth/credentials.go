@@ -43,6 +43,8 @@ type Credentials struct {
 	TLS bool
 	// Attempt counts the logins of the client's connection, from 1.
 	Attempt int
+	// Trace is the login's trace; nil: it has none.
+	Trace *telemetry.LoginTrace
 }
 
 // NewCredentials makes credentials of the client's data. authzid is empty for mechanisms without one.

@@ -6,6 +6,7 @@ import (
 	"runtime"
 
 	"imapproxy/internal/fair"
+	"imapproxy/telemetry"
 )
 
 // Hashing bounds the number of passwords that are hashed at once, so that a burst of
@@ -29,11 +30,15 @@ func NewHashing(n int) *Hashing {
 // do runs f when it is the turn of the client's network, or returns the cause of ctx's end if that comes
 // before. A hash that has begun is completed, even if ctx ends. known: a user has logged in from that network
 // lately.
-func (h *Hashing) do(ctx context.Context, client netip.Addr, known bool, f func() bool) (bool, error) {
+func (h *Hashing) do(ctx context.Context, client netip.Addr, known bool, trace *telemetry.LoginTrace, f func() bool) (bool, error) {
 	network := fair.Network(client)
-	if err := h.queue.AcquireAs(ctx, network, known); err != nil {
+	end := trace.Phase(telemetry.PhaseHashTurn)
+	err := h.queue.AcquireAs(ctx, network, known)
+	end(err)
+	if err != nil {
 		return false, err
 	}
 	defer h.queue.Release(network)
+	defer trace.Phase(telemetry.PhaseHash)(nil)
 	return f(), nil
 }

@@ -22,7 +22,7 @@ func newSlowHashes(t *testing.T) *slowHashes {
 
 func (h *slowHashes) start(from netip.Addr, known bool) {
 	go func() {
-		_, err := h.do(context.Background(), from, known, func() bool {
+		_, err := h.do(context.Background(), from, known, nil, func() bool {
 			h.order <- from
 			<-h.hash
 			return false

@@ -529,7 +529,7 @@ func TestHashingIsBounded(t *testing.T) {
 	inside, open := make(chan struct{}, 10), make(chan struct{})
 	for range 10 {
 		wait.Go(func() {
-			ok, err := h.do(context.Background(), netip.Addr{}, false, func() bool {
+			ok, err := h.do(context.Background(), netip.Addr{}, false, nil, func() bool {
 				n := now.Add(1)
 				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 				}
@@ -549,7 +549,7 @@ func TestHashingIsBounded(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	left := make(chan error, 1)
 	wait.Go(func() {
-		_, err := h.do(ctx, netip.Addr{}, false, func() bool { t.Error("hashed for nobody"); return true })
+		_, err := h.do(ctx, netip.Addr{}, false, nil, func() bool { t.Error("hashed for nobody"); return true })
 		left <- err
 	})
 	cancel()

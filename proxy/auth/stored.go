@@ -96,7 +96,7 @@ func (h *Hashing) matches(ctx context.Context, v *verifier, c Credentials) (bool
 	case v.cheap():
 		return v.matches(raw), nil
 	}
-	ok, err := h.do(ctx, c.Client, c.Known, func() bool { return v.matches(raw) })
+	ok, err := h.do(ctx, c.Client, c.Known, c.Trace, func() bool { return v.matches(raw) })
 	if err != nil {
 		return false, fmt.Errorf("waiting for a password to be hashed: %w", err)
 	}

@@ -20,7 +20,7 @@ const discoveryWait = 3 * time.Second
 // can't be reached, the next ones.
 func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, placement string) error {
 	if placement == "" {
-		where, err := p.placement(ctx, login.User)
+		where, err := p.placement(ctx, a, login.User)
 		if err != nil {
 			return err
 		}
@@ -30,8 +30,11 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 	if !ok {
 		return errLoop
 	}
+	var target upstream.Target
 	client := upstream.Client{Addr: p.addr, LocalAddr: p.local, SessionID: p.Session.id, ProxyTTL: ttl, TLS: p.clientTLS(),
-		Observe: func(phase string, start, end time.Time, err error) { a.trace.Add(phase, start, end, err) }}
+		Observe: func(phase string, start, end time.Time, err error) {
+			a.trace.AddRemote(phase, start, end, err, telemetry.Peer{Backend: target.Name, Address: target.Address, Failure: upstream.Outcome(err)})
+		}}
 	var last error
 	settled := p.env.Now().Add(discoveryWait)
 	blame := blame{p: p}
@@ -49,7 +52,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			return errors.Join(last, err)
 		}
 		a.backend = pick.Backend.Shown()
-		switch waited, err := p.waitPaused(ctx, pick); {
+		switch waited, err := p.waitPaused(ctx, a, pick); {
 		case err != nil:
 			end()
 			return errors.Join(last, err)
@@ -59,7 +62,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			try--
 			continue
 		}
-		target := p.targetOf(pick.Backend)
+		target = p.targetOf(pick.Backend)
 		client.Listed = p.env.Capabilities.listedBy(pick.Backend.ID, p.env.Now)
 		c := p.pooled(ctx, a, target, login)
 		if c == nil {

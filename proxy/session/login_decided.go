@@ -10,13 +10,20 @@ import (
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
 )
 
 // asking completes credentials before the sources are asked about them.
-func (p *preLogin) asking(creds *auth.Credentials) {
+func (p *preLogin) asking(creds *auth.Credentials, trace *telemetry.LoginTrace) {
 	creds.Client, creds.Local, creds.TLS, creds.Attempt = p.addr.Addr(), p.local.Addr(), p.secure.Load(), p.attempts+1
+	creds.Trace = trace
 	creds.Known = p.env.Places.knows(fair.Network(creds.Client))
 	p.asked, p.sources = p.env.Now(), auth.Version(p.set.Sources)
+}
+
+// sourceAttr is the attribute of the source that decided a login.
+func sourceAttr(name string) attribute.KeyValue {
+	return attribute.String("imapproxy.auth.source", name)
 }
 
 // decided does what the sources' verdict says: it logs in to a backend, or refuses the client. endAuth ends the phase of
@@ -33,23 +40,23 @@ func (p *preLogin) decided(ctx context.Context, a attempt, creds auth.Credential
 		a.accepted(v, &login)
 		if auth.NoPassword(a.mechanism) && login.Mode != upstream.ModeMaster && v.Password == "" {
 			a.err = errNoMaster
-			endAuth(a.err)
+			endAuth(a.err, sourceAttr(a.source))
 			return false, p.unavailable(ctx, a)
 		}
-		endAuth(nil)
+		endAuth(nil, sourceAttr(a.source))
 	case auth.AskBackend:
 		login.Mode = upstream.ModeUser // only the backend can check the password
-		endAuth(nil)
+		endAuth(nil, sourceAttr(a.source))
 	case auth.Rejected:
 		a.err, a.wait = errors.New(string(v.Reason)), v.Wait
 		if v.Reason == auth.ReasonBadAuthzid {
 			a.err = auth.ErrAuthzid
 		}
-		endAuth(a.err)
+		endAuth(a.err, sourceAttr(a.source))
 		return false, p.failed(ctx, a, v.Reason)
 	case auth.Unavailable:
 		a.err = v.Err
-		endAuth(a.err)
+		endAuth(a.err, sourceAttr(a.source))
 		return false, p.unavailable(ctx, a)
 	default:
 		panic(fmt.Sprintf("proxy: a verdict %T that First never gives", v))

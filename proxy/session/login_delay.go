@@ -7,6 +7,7 @@ import (
 
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/guessing"
+	"imapproxy/telemetry"
 )
 
 // delay has a login wait that may be a guess, as long as Env.Guard says, before its password is checked. The client
@@ -23,7 +24,9 @@ func (p *preLogin) delay(ctx context.Context, a *attempt) (ok bool, err error) {
 	}
 	p.env.Telemetry.LoginDelayed(string(a.guess.By))
 	p.log().Info("login delayed", "client", p.addr.String(), "user", a.user, "by", string(a.guess.By), "wait", a.guess.Wait)
+	end := a.trace.Phase(telemetry.PhaseDelay)
 	err = a.guess.Sleep(ctx)
+	end(err)
 	switch {
 	case errors.Is(err, guessing.ErrCrowded):
 		return false, p.crowded(ctx, *a, err)

@@ -29,7 +29,7 @@ func (p *preLogin) external(ctx context.Context, tag, authzid string) (done bool
 	a.user, a.password = creds.User, p.fingerprint()
 	p.env.Places.clients.Works(p.place, true)
 	defer p.env.Places.clients.Works(p.place, false)
-	p.asking(&creds)
+	p.asking(&creds, a.trace)
 	endAuth := a.trace.Phase(telemetry.PhaseAuth)
 	verdict, source := auth.First(ctx, p.set.Sources, creds)
 	a.source = source

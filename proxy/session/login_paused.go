@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"imapproxy/routing"
+	"imapproxy/telemetry"
 )
 
 // errPaused says that a login waited for the end of its backend's pause for as long as it may.
@@ -17,11 +18,13 @@ const pausedBeforeNO = 3 * time.Second
 
 // waitPaused waits while the backend of a login's pick is paused. It returns true after a wait: the pick was
 // released, and the caller picks again. Logins that have waited go on at the rate of resumes.
-func (p *preLogin) waitPaused(ctx context.Context, pick *routing.Pick) (waited bool, err error) {
+func (p *preLogin) waitPaused(ctx context.Context, a *attempt, pick *routing.Pick) (waited bool, err error) {
 	id := pick.Backend.ID
 	if _, _, paused := p.set.Router.Paused(id); !paused {
 		return false, nil
 	}
+	endWait := a.trace.Phase(telemetry.PhasePaused)
+	defer func() { endWait(err) }()
 	pick.Release() // it holds the user, whom an operator may want to move
 	for {
 		limit := stillEvery

@@ -81,13 +81,13 @@ func (p *preLogin) scram(ctx context.Context, tag, mechanism string, initial []b
 func (p *preLogin) keys(ctx context.Context, a *attempt, creds *auth.Credentials) (k auth.Keys, v auth.Verdict, err error) {
 	p.env.Places.clients.Works(p.place, true)
 	defer p.env.Places.clients.Works(p.place, false)
-	p.asking(creds)
+	p.asking(creds, a.trace)
 	end := a.trace.Phase(telemetry.PhaseAuth)
 	k, v, a.source = auth.FirstKeys(ctx, p.set.Sources, *creds)
 	if u, ok := v.(auth.Unavailable); ok {
 		a.err = u.Err
 	}
-	end(a.err)
+	end(a.err, sourceAttr(a.source))
 	return k, v, a.err
 }
 

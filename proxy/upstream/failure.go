@@ -50,6 +50,9 @@ func failure(ctx context.Context, t Target, err error) error {
 	return out
 }
 
+// Outcome is the label of a login that ended with err, as the metrics have it.
+func Outcome(err error) string { return outcome(err) }
+
 // outcome returns an error's label in the metrics, from a closed set.
 func outcome(err error) string {
 	var refused *Refused
