@@ -1187,12 +1187,23 @@ admin {
 }
 
 
-# On SIGTERM the proxy accepts no new clients, and sends BYE to its sessions. It spreads the
+# On SIGTERM the proxy accepts no new clients (after lame_duck), and sends BYE to its sessions. It spreads the
 # BYEs over the drain time, so that clients don't all reconnect in the same second.
 #
 # An upgrade (imapproxy upgrade) needs no SIGTERM: a new process takes over the listening
 # sockets, and the old one goes on serving its sessions (docs/operations.md, "Upgrade").
 shutdown {
+  # How long the proxy goes on accepting clients after SIGTERM. From SIGTERM on /readyz answers 503,
+  # and the proxy's check in Consul is critical, so that load balancers and Kubernetes send no more
+  # clients here; those that come nevertheless are served. Then the listeners close and the drain
+  # begins. Set it to longer than these take to notice: with a check every 5 s that has to fail
+  # twice, "15s". No reload is possible meanwhile. A second SIGTERM ends the process at once. After
+  # an upgrade the old process, which accepts no clients, stops without it.
+  # Default: "0s", none; at most "10m". systemd's TimeoutStopSec, Kubernetes'
+  # terminationGracePeriodSeconds and Nomad's kill_timeout have to be longer than lame_duck and drain
+  # together.
+  lame_duck = "0s"
+
   # Default: "30s".
   drain = "30s"
 

@@ -32,6 +32,8 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	switch s.state() {
+	case StateLameDuck:
+		reply(w, http.StatusServiceUnavailable, Health{Reason: "lame_duck: the proxy stops soon, and accepts clients until then"})
 	case StateDraining:
 		reply(w, http.StatusServiceUnavailable, Health{Reason: "draining: the proxy is stopping"})
 	case StateStarting:
@@ -45,6 +47,8 @@ func (s *Server) state() string {
 	switch {
 	case s.opts.Proxy.Status().Draining:
 		return StateDraining
+	case s.opts.LameDuck != nil && s.opts.LameDuck():
+		return StateLameDuck
 	case !s.opts.Router.Ready():
 		return StateStarting
 	}

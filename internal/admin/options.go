@@ -54,6 +54,8 @@ type Options struct {
 	Room func(backend string) (connections, bound int)
 	// Capabilities returns what a backend can do, and whether that is known from logins; nil: unknown.
 	Capabilities func(backend string) (capabilities []string, login bool)
+	// LameDuck reports whether the proxy will stop soon, and accepts clients until then; nil: it won't.
+	LameDuck func() bool
 	// Leaving returns the older processes of this proxy; nil: there are none.
 	Leaving func() []Leaving
 	Reload  func() *Reload // nil, or returns it: there was no reload

@@ -9,7 +9,7 @@ type Status struct {
 	Proxy         Proxying   `json:"proxy"`
 	Version       string     `json:"version"`
 	Hostname      string     `json:"hostname"`
-	State         string     `json:"state"` // StateStarting, StateReady or StateDraining
+	State         string     `json:"state"` // StateStarting, StateReady, StateLameDuck or StateDraining
 	Time          time.Time  `json:"time"`
 	Started       time.Time  `json:"started"`
 	UptimeSeconds int64      `json:"uptime_seconds"`
@@ -139,7 +139,8 @@ type Parking struct {
 const (
 	StateStarting = "starting" // no set of backends is known yet
 	StateReady    = "ready"
-	StateDraining = "draining" // it stops: no new sessions
+	StateLameDuck = "lame_duck" // it stops soon, and accepts clients until then
+	StateDraining = "draining"  // it stops: no new sessions
 )
 
 // Listener is an address that clients connect to.

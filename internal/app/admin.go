@@ -37,6 +37,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	o.Config, o.Problems = a.config, a.problems
 	o.Past = past{a}
 	o.Pauser, o.Shortages, o.Leaving = pauser{a}, a.shortages, a.beside.leavingProcesses
+	o.LameDuck = a.lameDuck
 	o.Capabilities = a.server.Capabilities
 	o.Room = func(backend string) (connections, bound int) {
 		s := a.room.Status(backend)

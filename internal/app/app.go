@@ -34,7 +34,7 @@ func Open(ctx context.Context, o Options) (*App, error) {
 	}
 	a := &App{
 		opts: o, cfg: cfg, level: &slog.LevelVar{}, instance: strings.ToLower(rand.Text()[:16]), started: since,
-		ready: make(chan struct{}), reloads: make(chan chan error), ending: make(chan struct{}), pauseNews: make(chan struct{}, 1),
+		ready: make(chan struct{}), reloads: make(chan chan error), ending: make(chan struct{}), leaving: make(chan struct{}), pauseNews: make(chan struct{}, 1),
 	}
 	if a.sockets = o.Sockets; a.sockets == nil {
 		a.sockets = &handover.Sockets{}

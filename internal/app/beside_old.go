@@ -21,12 +21,14 @@ func (a *App) talkedTo(k *handover.Conn) {
 	if err != nil {
 		return
 	}
-	switch m.Do {
-	case "take":
+	switch {
+	case m.Do != "rejoin" && a.lameDuck():
+		err = errors.New("this process is ending")
+	case m.Do == "take":
 		err = a.handOver(k, m)
-	case "upgrade":
+	case m.Do == "upgrade":
 		err = a.restart(k)
-	case "rejoin":
+	case m.Do == "rejoin":
 		err = a.rejoined(k)
 	default:
 		err = fmt.Errorf("this process doesn't know what %q means", m.Do)

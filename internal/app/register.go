@@ -82,6 +82,7 @@ func (a *App) registerOptions(bound map[string]string) (discovery.RegisterOption
 		o.ID = id
 	}
 	o.Instance, o.Started, o.Version, o.Agreed = a.instance, a.started, a.opts.Version, a.agreement != nil
+	o.Stopping = a.leaving
 	if a.beside != nil {
 		o.HandedOver = a.beside.passed.Load
 	}

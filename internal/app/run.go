@@ -3,26 +3,27 @@ package app
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Run serves until ctx ends, or until it can't continue. Then it
+// Run serves until ctx ends and shutdown.lame_duck after it, or until it can't continue. Then it
 // drains the sessions and stops all that it has started before it returns. Call it once.
 func (a *App) Run(ctx context.Context) error {
 	if a.ran || a.closed {
 		return errors.New("app: Run after Run or Close")
 	}
 	a.ran = true
-	defer context.AfterFunc(ctx, a.stop)()
-	ctx = a.over
+	unhook := context.AfterFunc(ctx, a.stop)
 	log := a.tel.Log
-	if err := a.begin(ctx); err != nil {
+	if err := a.begin(a.over); err != nil {
 		a.end()
 		return errors.Join(err, a.finish())
 	}
 	log.Info("serving", "version", a.opts.Version, "config", a.opts.File, "hostname", a.cfg.Hostname, "admin", a.AdminAddr())
 	a.notify(daemon.SdNotifyReady, "serving")
+	unhook() // from here on a lame duck may be between ctx's end and the stop
 	a.serve(ctx)
 	a.end()
 	a.stop()
@@ -38,12 +39,16 @@ func (a *App) Run(ctx context.Context) error {
 // serve handles reloads until the end.
 func (a *App) serve(ctx context.Context) {
 	log := a.tel.Log
+	reloads, stop, late := a.reloads, ctx.Done(), (<-chan time.Time)(nil)
 	for {
 		select {
-		case answer := <-a.reloads:
+		case answer := <-reloads:
 			answer <- a.reload()
 		case step := <-a.beside.next():
 			step()
+			if late != nil && a.beside.passed.Load() { // a hand-over that was under way
+				return
+			}
 		case <-a.beside.over():
 			log.Info("the last session has ended; the successor serves the clients")
 			return
@@ -51,7 +56,19 @@ func (a *App) serve(ctx context.Context) {
 			// Serve returns by itself only if it can't continue.
 			log.Error("serving ended", "error", a.serving.Stop())
 			return
-		case <-ctx.Done():
+		case <-stop:
+			if a.beginLameDuck() {
+				timer := time.NewTimer(a.cfg.Shutdown.LameDuck)
+				defer timer.Stop()
+				reloads, stop, late = nil, nil, timer.C
+				continue
+			}
+			log.Info("stopping", "drain", a.cfg.Shutdown.Drain)
+			return
+		case <-late:
+			log.Info("stopping", "drain", a.cfg.Shutdown.Drain)
+			return
+		case <-a.over.Done():
 			log.Info("stopping", "drain", a.cfg.Shutdown.Drain)
 			return
 		}

@@ -57,6 +57,8 @@ type App struct {
 	over    context.Context // ends when the App stops to serve: Run's ctx has ended, or stop was called
 	stop    func()          // ends Run
 
+	leaving chan struct{} // closed when SIGTERM has come and clients are still accepted, for shutdown.lame_duck
+
 	pauseNews chan struct{} // pauses of backends have changed
 	history   history       // of the last hour and day
 

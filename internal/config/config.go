@@ -348,6 +348,7 @@ type Admin struct {
 
 // Shutdown is what SIGTERM does, and how a process hands over to its successor.
 type Shutdown struct {
+	LameDuck time.Duration `hcl:"lame_duck" default:"0s" min:"0s" max:"10m"`
 	Drain    time.Duration `hcl:"drain" default:"30s" min:"0s" max:"1h"`
 	Handover time.Duration `hcl:"handover" default:"1h" min:"0s" max:"168h"`
 	Socket   string        `hcl:"handover_socket" path:"socket" default:"" reload:"restart"`

@@ -127,6 +127,7 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"park.backend_process_memory",       // internal/app: TestTheMetricsShowWhatTheProcessWasGiven
 		"park.events.address",               // internal/app: TestPushEventsReachTheHub
 		"park.events.token_file",            // internal/app: likewise
+		"shutdown.lame_duck",                // internal/app: e2e TestClientsAreAcceptedWhileTheProxyIsTakenOut
 		"shutdown.handover",                 // internal/app: e2e TestUpgradeEndsTheOldProcessInTime
 		"shutdown.handover_socket",          // HandoverSocket: e2e TestUpgradeUnderLoad
 		"telemetry.personal_key_file",       // Telemetry reads it: internal/app TestNoNameOrAddressIsWritten

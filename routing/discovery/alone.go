@@ -107,7 +107,7 @@ func (r *registrar) before(ctx context.Context, client *api.Client) ([]string, e
 		}
 		var others []string
 		for i, e := range entries {
-			if i != own && !(e.Node.Node == entries[own].Node.Node && r.earlier(e)) && (!asks(e) && e.Checks.AggregatedStatus() == api.HealthPassing || asks(e) && e.Service.ModifyIndex < entries[own].Service.ModifyIndex) {
+			if i != own && !(e.Node.Node == entries[own].Node.Node && r.earlier(e)) && (!asks(e) && lives(e) || asks(e) && e.Service.ModifyIndex < entries[own].Service.ModifyIndex) {
 				others = append(others, e.Service.ID+" on "+e.Node.Node)
 			}
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// A LivingProxy is a proxy whose check passes in Consul.
+// A LivingProxy is a proxy whose check passes in Consul, or says that it will end soon.
 type LivingProxy struct {
 	Name   string // "ID on NODE"
 	Admin  string // as ProxyInstance.Admin
@@ -24,7 +24,7 @@ func Living(ctx context.Context, o ConsulOptions, own string) ([]LivingProxy, er
 	}
 	defer transport.CloseIdleConnections()
 	q := (&api.QueryOptions{AllowStale: true, Datacenter: ""}).WithContext(ctx)
-	entries, meta, err := client.Health().Service(o.Service, "", true, q)
+	entries, meta, err := client.Health().Service(o.Service, "", false, q)
 	if err == nil && meta.ResultsFilteredByACLs {
 		err = errFiltered
 	}
@@ -33,7 +33,7 @@ func Living(ctx context.Context, o ConsulOptions, own string) ([]LivingProxy, er
 	}
 	var all []LivingProxy
 	for _, e := range entries {
-		if complete(e) && e.Service.Meta["kind"] == proxyKind && e.Service.ID != own {
+		if complete(e) && lives(e) && e.Service.Meta["kind"] == proxyKind && e.Service.ID != own {
 			all = append(all, LivingProxy{e.Service.ID + " on " + e.Node.Node, adminAddress(e), e.Service.Meta[metaAgrees] == "yes"})
 		}
 	}

@@ -50,6 +50,9 @@ type RegisterOptions struct {
 	// HandedOver reports whether this process has handed its clients over to a later one, which has the entry
 	// from then on. nil: it never does.
 	HandedOver func() bool
+	// Stopping is closed when this process will end soon, and still serves: from then on its check is critical, so that
+	// no more clients are sent here. The entry stays until the end. nil: that isn't told beforehand.
+	Stopping <-chan struct{}
 	// Agreed: the proxies of the service agree on where users are (routing/cluster): others are no reason for a warning.
 	Agreed bool
 	// CheckHTTP is a URL that the agent asks for our health, such as
@@ -79,8 +82,9 @@ func Register(ctx context.Context, o RegisterOptions) error {
 	}
 	defer r.watch.close()
 	for {
+		known := r.stopping()
 		r.reconcile(ctx)
-		if !sleep(ctx, jitter(r.opts.Interval)) {
+		if !r.wait(ctx, known) {
 			break
 		}
 	}
@@ -138,6 +142,33 @@ func newRegistrar(o RegisterOptions) (*registrar, error) {
 		o.Telemetry = telemetry.Discard()
 	}
 	return &registrar{opts: o, tel: o.Telemetry, watch: watch{opts: o.Consul}}, nil
+}
+
+// wait waits until it is time for reconcile; false: ctx has ended. known: reconcile knew already that this process will end soon.
+func (r *registrar) wait(ctx context.Context, known bool) bool {
+	stopping := r.opts.Stopping
+	if known {
+		stopping = nil
+	}
+	timer := time.NewTimer(jitter(r.opts.Interval))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-stopping:
+	case <-timer.C:
+	}
+	return true
+}
+
+// stopping reports whether this process will end soon.
+func (r *registrar) stopping() bool {
+	select {
+	case <-r.opts.Stopping:
+		return true
+	default:
+		return false
+	}
 }
 
 // reconcile makes the agent's entry what it should be. Each call to Consul is bounded.
@@ -264,10 +295,28 @@ func (r *registrar) alive(ctx context.Context, client *api.Client) bool {
 	return err != nil || state != api.HealthCritical
 }
 
+// stoppingOutput is what the check of a process says that will end soon, and still serves. When its TTL is over Consul replaces it.
+const stoppingOutput = "stopping: send no more clients here"
+
+// lives reports whether an entry is that of a process that serves: its checks pass, or are critical only since it will end soon.
+func lives(e *api.ServiceEntry) bool {
+	for _, c := range e.Checks {
+		if c.Status != api.HealthPassing && !(c.CheckID == "service:"+e.Service.ID && c.Output == stoppingOutput) {
+			return false
+		}
+	}
+	return true
+}
+
+// pass says in the TTL check that this process serves, or that it will end soon.
 func (r *registrar) pass(ctx context.Context, client *api.Client) error {
 	ctx, cancel := r.call(ctx)
 	defer cancel()
-	return client.Agent().UpdateTTLOpts("service:"+r.opts.ID, "serving", api.HealthPassing, (&api.QueryOptions{}).WithContext(ctx))
+	output, status := "serving", api.HealthPassing
+	if r.stopping() {
+		output, status = stoppingOutput, api.HealthCritical
+	}
+	return client.Agent().UpdateTTLOpts("service:"+r.opts.ID, output, status, (&api.QueryOptions{}).WithContext(ctx))
 }
 
 // register makes or replaces the entry; have is what is there. A check that is replaced keeps its state, so that of a
@@ -283,7 +332,10 @@ func (r *registrar) register(ctx context.Context, client *api.Client, have *api.
 	if r.opts.CheckHTTP != "" {
 		check = &api.AgentServiceCheck{HTTP: r.opts.CheckHTTP, Interval: r.opts.Interval.String(), Timeout: "5s"}
 	}
-	check.Status = api.HealthPassing                                       // its listeners are there
+	check.Status = api.HealthPassing // its listeners are there
+	if r.stopping() {
+		check.Status = api.HealthCritical
+	}
 	check.DeregisterCriticalServiceAfter = r.opts.DeregisterAfter.String() // one that crashed and never came back
 	if err := r.put(ctx, client, r.meta(), check); err != nil {
 		return err
@@ -340,13 +392,13 @@ func (r *registrar) matches(have *api.AgentService) bool {
 func (r *registrar) others(ctx context.Context, client *api.Client) ([]string, error) {
 	ctx, cancel := r.call(ctx)
 	defer cancel()
-	entries, _, err := client.Health().Service(r.opts.Service, "", true, (&api.QueryOptions{AllowStale: true}).WithContext(ctx))
+	entries, _, err := client.Health().Service(r.opts.Service, "", false, (&api.QueryOptions{AllowStale: true}).WithContext(ctx))
 	if err != nil {
 		return nil, err
 	}
 	var others []string
 	for _, e := range entries {
-		if !complete(e) || e.Service.Meta["kind"] != proxyKind {
+		if !complete(e) || e.Service.Meta["kind"] != proxyKind || !lives(e) {
 			continue
 		}
 		if !r.isOwn(e) && !r.earlier(e) {

@@ -99,6 +99,34 @@ func TestOtherProxiesAreWarnedOfOnce(t *testing.T) {
 	}
 }
 
+// A proxy that will stop soon gets no more clients by Consul, and still counts as one that lives: other proxies' requests reach it, and none starts that doesn't
+// agree with it. It has its entry until it ends.
+func TestAProxyThatWillStopSoonIsCriticalAndLives(t *testing.T) {
+	a := consultest.Start(t)
+	r, stopping := proxies(t, a), make(chan struct{})
+	_, stop := registering(t, a, func(o *RegisterOptions) { o.Stopping, o.Interval = stopping, time.Hour })
+	r.waitFleet(t, "p1")
+	close(stopping)
+	r.waitFleet(t, "p1=down") // at once: the next look is in an hour
+	o := ConsulOptions{Address: a.Address(), Service: "imapproxy"}
+	if all, err := Living(t.Context(), o, "p2"); err != nil || len(all) != 1 {
+		t.Errorf("%v lives: %v", all, err)
+	}
+	others, err := Alone(t.Context(), RegisterOptions{Consul: o, ID: "p2", Address: "192.0.2.10", Port: 993})
+	if err != nil || len(others) != 1 {
+		t.Errorf("%v is alive: %v", others, err)
+	}
+	a.TTL("service:p1", "passing")
+	r.waitFleet(t, "p1")
+	a.TTL("service:p1", "critical") // by Consul, since the process was killed
+	r.waitFleet(t, "p1=down")
+	if all, err := Living(t.Context(), o, "p2"); err != nil || len(all) != 0 {
+		t.Errorf("%v lives: %v", all, err)
+	}
+	stop()
+	r.waitFleet(t, "")
+}
+
 // entryOf is what the agent has under the id "p1".
 func entryOf(t *testing.T, a *consultest.Agent) (e struct {
 	Meta    map[string]string
