@@ -27,7 +27,7 @@ func (l *lab) dormant() {
 		l.srv.Sweep()
 		st := l.srv.Status()
 		buf := make([]byte, 8<<20)
-		return int64(st.Sessions) == st.Attachments[session.Attached.String()] && !strings.Contains(string(buf[:stacks(buf)]), "proxy/session.(*Session).")
+		return st.Sessions == st.Attachments[session.Attached.String()] && !strings.Contains(string(buf[:stacks(buf)]), "proxy/session.(*Session).")
 	})
 }
 

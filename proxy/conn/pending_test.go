@@ -186,7 +186,7 @@ func TestHoldingSaysWhatThePollerCannotSee(t *testing.T) {
 			reads(t, c, "x")
 			sends(t, peer, seal("a NOOP\r\n"))
 			r := pumped(t, c, len("a NOOP\r\n"))
-			if string(r.got) != "a NOOP\r\n" || c.Holding() {
+			if r.got != "a NOOP\r\n" || c.Holding() {
 				t.Errorf("%q was read, and more is held: %v", r.got, c.Holding())
 			}
 		})
