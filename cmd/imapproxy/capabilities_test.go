@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"imapproxy/internal/admin"
+	"imapproxy/internal/imaptest"
 )
 
 // An operator sees which capability is missing where, and of which backends nothing is known.
@@ -37,5 +39,26 @@ func TestBackendsShowTheirCapabilities(t *testing.T) {
 		if strings.Contains(b.String(), test.not) {
 			t.Errorf("%s: %q in\n%s", name, test.not, b.String())
 		}
+	}
+}
+
+// The operator learns from check which backend lacks what the others have, if a user can be logged in at both.
+func TestCheckWarnsOfCapabilitiesThatDiffer(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	var list strings.Builder
+	for i, caps := range []string{"IMAP4rev1 IDLE MOVE SORT", "IMAP4rev1 IDLE sort"} {
+		b := imaptest.NewBackend(t, imaptest.Dialogue{LoginCaps: caps, Commands: map[string]imaptest.CommandFunc{
+			"*": func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " OK done") },
+		}}.Serve)
+		fmt.Fprintf(&list, "  backend \"b%d\" {\n    address = %q\n  }\n", i+1, b.Addr)
+	}
+	text := strings.Replace(file(nil, ""), "discovery \"static\" {\n", "discovery \"static\" {\n"+list.String(), 1)
+	r := check(t, text, "alice", "secret-1")
+	said := r.stdout.String()
+	if !strings.Contains(said, "MOVE: b1 has it, b2 lacks it") || strings.Contains(said, "SORT:") || r.code != exitOK {
+		t.Errorf("exit code %d:\n%s", r.code, said)
+	}
+	if r := check(t, text, "", ""); strings.Contains(r.stdout.String(), "lacks it") {
+		t.Errorf("without a login:\n%s", r.stdout)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"imapproxy/internal/admin"
 	"imapproxy/internal/config"
 	"imapproxy/internal/task"
 	"imapproxy/internal/wiring"
@@ -297,16 +298,30 @@ func (k *checker) fleet(ctx context.Context) {
 	}
 	// Backends are probed at the same time, since a timeout is long; the reports are printed one after the
 	// other.
-	parts := make([]*report, len(backends))
+	parts, able := make([]*report, len(backends)), make([]admin.Backend, len(backends))
 	var g errgroup.Group
 	g.SetLimit(8)
 	for n, b := range backends {
 		parts[n] = &report{}
-		g.Go(func() error { k.backend(ctx, parts[n], b); return nil })
+		g.Go(func() error {
+			if caps := k.backend(ctx, parts[n], b); caps != nil {
+				able[n] = admin.Backend{ID: b.Shown(), Capabilities: caps, CapabilitiesFrom: admin.FromLogin}
+			}
+			return nil
+		})
 	}
 	_ = g.Wait()
 	for _, part := range parts {
 		k.report.add(part)
+	}
+	checkCapabilities(k.report, able)
+}
+
+// checkCapabilities warns of each capability that some backends have after a login and others lack.
+func checkCapabilities(r *report, backends []admin.Backend) {
+	for _, d := range admin.Differences(backends) {
+		r.warn("capabilities", "make them the same: clients are told before login only what all have, and a session doesn't move to a backend that lacks what it relies on (docs/routing.md, Capabilities)",
+			"%s: %s has it, %s lacks it", d.Capability, strings.Join(d.Have, ", "), strings.Join(d.Lack, ", "))
 	}
 }
 

@@ -9,11 +9,13 @@ import (
 	"imapproxy/internal/wiring"
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
 	"imapproxy/routing"
 )
 
-// backend probes one backend: reachable, TLS, greeting, a login.
-func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
+// backend probes one backend: reachable, TLS, greeting, a login. It returns the capabilities after the login, nil
+// without one.
+func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) wire.Caps {
 	all := ctx
 	ctx, cancel := context.WithTimeout(ctx, k.timeout)
 	defer cancel()
@@ -26,7 +28,7 @@ func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
 	caps, err := k.dialer.Probe(ctx, t)
 	if err != nil {
 		r.fail(what, cmp.Or(k.headerFix(all, t, err), backendFix(err)), "%s: %s", b.Address, said(err))
-		return
+		return nil
 	}
 	r.ok(what, "%s: answers in %d ms, TLS %s, %s", b.Address, time.Since(began).Milliseconds(), tlsWords(t), count(len(caps), "capability"))
 	if t.TLS == upstream.TLSNone && !upstream.Local(b.Address) {
@@ -34,13 +36,13 @@ func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) {
 	}
 	k.shares(ctx, r, b, t)
 	if k.placement != "" && !b.Means(k.placement) && k.cfg.Routing.Storage == routing.Separate.String() {
-		return // the user isn't known there
+		return nil // the user isn't known there
 	}
-	k.tryLogin(ctx, r, b.Shown(), t)
+	return k.tryLogin(ctx, r, b.Shown(), t)
 }
 
-// tryLogin logs in as a session would, and opens the INBOX.
-func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream.Target) {
+// tryLogin logs in as a session would, and opens the INBOX. It returns the capabilities after the login, nil without one.
+func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream.Target) wire.Caps {
 	what := "login " + id
 	a := k.login
 	a.User, a.Password = k.canonical, k.password
@@ -48,20 +50,20 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 		how, err := k.dialer.VerifyIntendedUser(ctx, t, a)
 		if err != nil {
 			r.fail(what, backendFix(err), "%s: %s", a.MasterUser, said(err))
-			return
+			return nil
 		}
 		r.ok(what, "a login as %s yields the intended user (%s)", a.MasterUser, how)
 		if k.user == "" {
 			r.skip(what, "name one with --user", "no mailbox was opened, and parking, limits and trust weren't checked: that needs a user")
-			return
+			return nil
 		}
 	} else if k.user == "" || k.password == "" {
-		return // reported once for all backends
+		return nil // reported once for all backends
 	}
 	conn, err := k.dialer.Login(ctx, t, a, upstream.Client{SessionID: "check"})
 	if err != nil {
 		r.fail(what, backendFix(err), "%s: %s", k.canonical, said(err))
-		return
+		return nil
 	}
 	defer conn.Close()
 	caps := conn.Caps
@@ -82,6 +84,7 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 	default:
 		r.fail(what, "see the backend's log", "%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
 	}
+	return caps
 }
 
 // examine asks for the server's name (RFC 2971), "" where it doesn't say, and opens
