@@ -1084,6 +1084,12 @@ telemetry {
   # Default: "".
   #personal_key_file = "personal.key"
 
+  # The address at which people look at a trace, with {trace_id} where the trace's id goes. The
+  # admin page and `imapproxy slow` link commands to their traces by it. For example
+  # "https://jaeger.example.org/trace/{trace_id}".
+  # Default: "", no links.
+  trace_url = ""
+
   log {
     # The log file. The proxy appends to it, and creates it if it doesn't exist. SIGHUP
     # reopens it, even if the configuration has a mistake, so that logrotate can move it

@@ -19,15 +19,15 @@ func (t *Telemetry) Command(c Command) {
 	if c.Verb != wire.Idle && !c.Sent.IsZero() {
 		t.recent.at(c.Backend).slot(c.End).answered(c.BackendWait)
 	}
-	t.count(&c)
-	if t.metrics == nil && t.tracer == nil {
-		return
-	}
 	took := c.End.Sub(c.Start)
 	ctx := context.Background()
+	var id trace.TraceID
 	if t.tracer != nil && t.keepsCommand(&c, took) {
-		ctx = exemplified(t.commandSpan(c))
+		span := t.commandSpan(c)
+		ctx, id = exemplified(span), span.TraceID()
 	}
+	t.count(&c, id)
+	t.writeTape(&c, id)
 	if t.metrics != nil {
 		t.metrics.command(ctx, &c, took)
 	}

@@ -55,15 +55,18 @@ type SlowCommand struct {
 	Verb, Status                                 string
 	Took                                         time.Duration
 	ResumeWait, Forward, BackendWait, ClientWait time.Duration
+	TraceID                                      string // "": no trace was kept
 }
 
-// kept is what the admin page shows of the past: lines of the log, failed logins and slow commands, the latest of each.
+// kept is what the admin page shows of the past: lines of the log, failed logins, slow commands and changes of attachments, the latest of each.
 type kept struct {
 	mu     sync.Mutex // guards the fields below
 	events ring[Line]
 	ended  ring[Line]
 	failed ring[FailedLogin]
 	slow   ring[SlowCommand]
+
+	attachments ring[AttachmentChange]
 }
 
 // ring holds the latest elements, as many as it may.

@@ -3,6 +3,8 @@ package telemetry
 import (
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"imapproxy/proxy/wire"
 )
 
@@ -45,8 +47,9 @@ func (t *Telemetry) Tally() *Tally {
 	return s
 }
 
-// count adds a command to the tally, and to the slow ones if it is slow. IDLE isn't: it lasts as long as the client wants.
-func (t *Telemetry) count(c *Command) {
+// count adds a command to the tally, and to the slow ones if it is slow. IDLE isn't: it lasts as long as the client wants. id is its trace's, zero if none was
+// kept.
+func (t *Telemetry) count(c *Command, id trace.TraceID) {
 	if c.Verb == wire.Idle {
 		return
 	}
@@ -65,5 +68,46 @@ func (t *Telemetry) count(c *Command) {
 	t.kept.mu.Lock()
 	defer t.kept.mu.Unlock()
 	t.kept.slow.add(SlowCommand{Time: c.End, Session: c.Session, User: c.User, Backend: c.Backend, Verb: c.Verb.String(), Status: c.Status, Took: took,
-		ResumeWait: c.ResumeWait, Forward: forward, BackendWait: wait, ClientWait: client}, KeptSlow)
+		ResumeWait: c.ResumeWait, Forward: forward, BackendWait: wait, ClientWait: client, TraceID: traceText(traceWords(id))}, KeptSlow)
+}
+
+// SessionCommands returns the last commands of a session, the latest first: those of the last LastCommands that are among the last KeptCommands of all sessions.
+func (t *Telemetry) SessionCommands(session string) []SessionCommand {
+	if t.tape == nil {
+		return nil
+	}
+	return t.tape.read(session, LastCommands)
+}
+
+// writeTape writes a command to the last ones. id is its trace's, zero if none was kept.
+func (t *Telemetry) writeTape(c *Command, id trace.TraceID) {
+	if t.tape == nil {
+		return
+	}
+	forward := c.Forward
+	if c.Sent.IsZero() {
+		forward = 0
+	}
+	t.tape.write(c.Session, c.Verb, c.Status, c.End, c.End.Sub(c.Start), c.ResumeWait, forward, c.BackendWait, id)
+}
+
+// AttachmentChanged notes a change of a session's attachment, for SessionAttachments.
+func (t *Telemetry) AttachmentChanged(session, from, to string) {
+	t.kept.mu.Lock()
+	defer t.kept.mu.Unlock()
+	t.kept.attachments.add(AttachmentChange{t.now(), session, from, to}, KeptAttachments)
+}
+
+// SessionAttachments returns the last changes of a session's attachment, the latest first.
+func (t *Telemetry) SessionAttachments(session string) []AttachmentChange {
+	t.kept.mu.Lock()
+	defer t.kept.mu.Unlock()
+	r, n := &t.kept.attachments, len(t.kept.attachments.all)
+	var all []AttachmentChange
+	for i := range n {
+		if c := r.all[(r.next+n-1-i)%n]; c.Session == session && len(all) < LastAttachments {
+			all = append(all, c)
+		}
+	}
+	return all
 }

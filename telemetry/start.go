@@ -31,6 +31,7 @@ func Start(ctx context.Context, o Options) (*Telemetry, error) {
 		return nil, fmt.Errorf("telemetry: sample ratio %v is not between 0 and 1", o.SampleRatio)
 	}
 	t := Discard()
+	t.tape = newTape()
 	if o.Now != nil {
 		t.now = o.Now
 	}

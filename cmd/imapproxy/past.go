@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -127,12 +128,42 @@ func (c slowCommand) Run(env environment) error {
 		var rows [][]string
 		for _, s := range all.Commands {
 			row := []string{moment(s.Time), s.Session, dash(s.User), dash(s.Backend), s.Command, dash(s.Status)}
-			for _, n := range []float64{s.Took, s.Client, s.Proxy, s.Waited, s.Resume} {
-				row = append(row, fmt.Sprintf("%.2f s", n))
-			}
-			rows = append(rows, row)
+			rows = append(rows, append(row, split(s.Took, s.Client, s.Proxy, s.Waited, s.Resume, cmp.Or(s.TraceURL, s.TraceID))...))
 		}
-		return table(w, []string{"ENDED", "SESSION", "USER", "BACKEND", "COMMAND", "STATUS", "TOOK", "CLIENT", "PROXY", "BACKEND", "RESUME"}, rows)
+		return table(w, []string{"ENDED", "SESSION", "USER", "BACKEND", "COMMAND", "STATUS", "TOOK", "CLIENT", "PROXY", "BACKEND", "RESUME", "TRACE"}, rows)
+	})
+}
+
+// split returns the cells of a command's time and its parts, in seconds, and of its trace.
+func split(took, client, proxy, backend, resume float64, trace string) (row []string) {
+	for _, n := range []float64{took, client, proxy, backend, resume} {
+		row = append(row, fmt.Sprintf("%.3f s", n))
+	}
+	return append(row, dash(trace))
+}
+
+type commandsCommand struct {
+	adminFlags
+	watchFlag
+	Session string `arg:"" placeholder:"SESSION" help:"The session's id, as in imapproxy sessions."`
+}
+
+// Run prints /v1/commands.
+func (c commandsCommand) Run(env environment) error {
+	return askPast(env, pastCommand{adminFlags: c.adminFlags, watchFlag: c.watchFlag}, "/v1/commands", admin.PastQuery{Session: c.Session}, func(w io.Writer, all admin.SessionCommands) error {
+		var rows [][]string
+		for _, s := range all.Commands {
+			rows = append(rows, append([]string{moment(s.Time), s.Command, dash(s.Status)}, split(s.Took, s.Client, s.Proxy, s.Waited, s.Resume, cmp.Or(s.TraceURL, s.TraceID))...))
+		}
+		if err := table(w, []string{"ENDED", "COMMAND", "STATUS", "TOOK", "CLIENT", "PROXY", "BACKEND", "RESUME", "TRACE"}, rows); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+		rows = nil
+		for _, a := range all.Attachments {
+			rows = append(rows, []string{moment(a.Time), a.From, a.To})
+		}
+		return table(w, []string{"TIME", "FROM", "TO"}, rows)
 	})
 }
 

@@ -174,7 +174,7 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 		if text, ok := words[i.NotParked]; ok {
 			out.Reasons[i.NotParked] = text
 		}
-		out.Sessions = append(out.Sessions, session(i))
+		out.Sessions = append(out.Sessions, s.session(i))
 	}
 	reply(w, http.StatusOK, out)
 }
@@ -217,10 +217,11 @@ func (s *Server) leaving() []Leaving {
 }
 
 // session converts a session for the API.
-func session(i proxy.SessionInfo) Session {
+func (s *Server) session(i proxy.SessionInfo) Session {
 	return Session{
 		ID: i.ID, User: i.User, Backend: i.Backend, Why: i.Why, Client: i.Client.String(), Listener: i.Listener, TLS: i.TLS, Compressed: i.Compressed,
 		State: i.State, Attachment: i.Attachment, NotParked: i.NotParked, Idle: i.Idle, InFlight: i.InFlight,
 		Started: i.Started, LastActivity: i.LastActivity, BytesIn: i.BytesIn, BytesOut: i.BytesOut, Commands: i.Commands,
+		TraceID: i.TraceID, TraceURL: s.traceURL(i.TraceID),
 	}
 }

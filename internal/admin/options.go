@@ -71,8 +71,11 @@ type Options struct {
 	Kick func(context.Context, proxy.Kick) proxy.Kicked
 	// Mover moves users; nil: the proxies don't agree with each other, and the verbs are refused.
 	Mover Mover
-	// Past is what the proxy remembers; nil: there are no /v1/history, /v1/changes, /v1/ended, /v1/failing and /v1/slow.
+	// Past is what the proxy remembers; nil: there are no /v1/history, /v1/changes, /v1/ended, /v1/failing, /v1/slow and
+	// /v1/commands.
 	Past Past
+	// TraceURL returns telemetry.trace_url; nil, or "": there are no links to traces.
+	TraceURL func() string
 	// Pauser pauses backends; nil: the verbs are refused.
 	Pauser Pauser
 	Log    *slog.Logger     // nil: nothing is logged
@@ -103,6 +106,9 @@ type Past interface {
 	Ended() []telemetry.Line
 	FailedLogins() []telemetry.FailedLogin
 	SlowCommands() []telemetry.SlowCommand
+	// Commands and Attachments return the last of a session.
+	Commands(session string) []telemetry.SessionCommand
+	Attachments(session string) []telemetry.AttachmentChange
 }
 
 // Router has the methods of routing.Router that the API uses.

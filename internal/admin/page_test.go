@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 type crowd struct {
 	fake
 	n     int
+	asked atomic.Int64 // how often for a session's commands
 	mu    sync.Mutex
 	kicks []proxy.Kick
 }
@@ -87,7 +89,25 @@ func (c *crowd) FailedLogins() (all []telemetry.FailedLogin) {
 }
 
 func (c *crowd) SlowCommands() []telemetry.SlowCommand {
-	return []telemetry.SlowCommand{{Time: now(), Session: "s00001", User: "user0@example.org", Backend: "b1", Verb: "FETCH", Status: "OK", Took: 7200 * time.Millisecond, ResumeWait: 6 * time.Second, BackendWait: time.Second}}
+	return []telemetry.SlowCommand{{Time: now(), Session: "s00001", User: "user0@example.org", Backend: "b1", Verb: "FETCH", Status: "OK", Took: 7200 * time.Millisecond, ResumeWait: 6 * time.Second, BackendWait: time.Second, TraceID: aTrace}}
+}
+
+// aTrace is a trace's id.
+const aTrace = "0af7651916cd43dd8448eb211c80319c"
+
+func (c *crowd) Commands(session string) (all []telemetry.SessionCommand) {
+	if session != "s00001" {
+		return nil
+	}
+	n := c.asked.Add(1) // each time there is one more, and the one before is forgotten
+	return []telemetry.SessionCommand{{Time: now().Add(time.Duration(n) * time.Second), Verb: "NOOP", Status: "OK", Took: time.Duration(n) * time.Millisecond, BackendWait: time.Millisecond, TraceID: aTrace}}
+}
+
+func (c *crowd) Attachments(session string) []telemetry.AttachmentChange {
+	if session != "s00001" {
+		return nil
+	}
+	return []telemetry.AttachmentChange{{Time: now().Add(90 * time.Second), Session: session, From: "attached", To: "parked"}, {Time: now(), Session: session, From: "none", To: "attached"}}
 }
 
 // The tokens of a crowd's page.
@@ -102,6 +122,7 @@ func (c *crowd) serve(t *testing.T, token, read telemetry.Secret) string {
 	}
 	o := options(&c.fake)
 	o.Proxy, o.Past, o.Kick, o.Token, o.ReadToken = c, c, c.kick, token, read
+	o.TraceURL = func() string { return "https://traces.example.org/trace/{trace_id}?from=imapproxy" }
 	o.Config = func() admin.Config {
 		return admin.Config{File: "/etc/imapproxy/config.hcl", Since: now(), Digest: "0123456789ab", Text: "hostname = \"imap.example.org\"\n",
 			Disk: &admin.Disk{Digest: "ba9876543210", Changes: []admin.ConfigChange{{Setting: "limits.per_ip"}}, Files: []admin.ChangedFile{}}}
@@ -185,7 +206,14 @@ func TestThePageOfOneSession(t *testing.T) {
 	url := (&crowd{n: 3}).serve(t, "", "")
 	b.Open(url+"#session=s00001", 1400)
 	b.Await(rowsOf("one-slow"), "1")
-	contains(t, b, "one-slow", "FETCH", "7.20 s")
+	contains(t, b, "one-slow", "FETCH", "7.20 s", "trace")
+	if got := b.Run("document.querySelector('#one-slow a').href"); got != "https://traces.example.org/trace/"+aTrace+"?from=imapproxy" {
+		t.Errorf("the trace is at %s", got)
+	}
+	b.Await(rowsOf("one-attachments"), "2")
+	contains(t, b, "one-attachments", "noneattached90 s", "attachedparked")
+	b.Await(rowsOf("one-commands")+" >= 2", "true") // the page keeps what the proxy has forgotten meanwhile
+	contains(t, b, "one-commands", "NOOPOK2.0 ms", "NOOPOK1.0 ms", "trace")
 	b.Open("about:blank", 1400)
 	b.Open(url+"#session=e1", 1400)
 	b.Await(text("one-id"), "e1 (ended)")

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"imapproxy/docs"
@@ -31,6 +32,7 @@ func (s *Server) pastRoutes(r map[string]route) {
 	r["/v1/ended"] = route{serve: s.ended}
 	r["/v1/failing"] = route{serve: s.failing}
 	r["/v1/slow"] = route{serve: s.slow}
+	r["/v1/commands"] = route{serve: s.lastCommands}
 }
 
 // access is GET /v1/access.
@@ -126,7 +128,38 @@ func (s *Server) slow(w http.ResponseWriter, r *http.Request) {
 			continue
 		}
 		out.Commands = append(out.Commands, SlowCommand{Time: c.Time, Session: c.Session, User: c.User, Backend: c.Backend, Command: c.Verb, Status: c.Status,
-			Took: c.Took.Seconds(), Client: c.ClientWait.Seconds(), Proxy: c.Forward.Seconds(), Waited: c.BackendWait.Seconds(), Resume: c.ResumeWait.Seconds()})
+			Took: c.Took.Seconds(), Client: c.ClientWait.Seconds(), Proxy: c.Forward.Seconds(), Waited: c.BackendWait.Seconds(), Resume: c.ResumeWait.Seconds(),
+			TraceID: c.TraceID, TraceURL: s.traceURL(c.TraceID)})
+	}
+	reply(w, http.StatusOK, out)
+}
+
+// traceURL returns where people look at a trace, "" if that isn't known.
+func (s *Server) traceURL(id string) string {
+	if id == "" || s.opts.TraceURL == nil {
+		return ""
+	}
+	return strings.ReplaceAll(s.opts.TraceURL(), "{trace_id}", id)
+}
+
+// lastCommands is GET /v1/commands.
+func (s *Server) lastCommands(w http.ResponseWriter, r *http.Request) {
+	q, ok := parameters(w, r, "session")
+	if !ok {
+		return
+	}
+	id := q.Get("session")
+	if id == "" {
+		fail(w, http.StatusBadRequest, CodeBadRequest, "session is missing")
+		return
+	}
+	out := SessionCommands{Session: id, Commands: []SessionCommand{}, Attachments: []AttachmentChange{}}
+	for _, c := range s.opts.Past.Commands(id) {
+		out.Commands = append(out.Commands, SessionCommand{Time: c.Time, Command: c.Verb, Status: c.Status, Took: c.Took.Seconds(), Client: c.ClientWait.Seconds(),
+			Proxy: c.Forward.Seconds(), Waited: c.BackendWait.Seconds(), Resume: c.ResumeWait.Seconds(), TraceID: c.TraceID, TraceURL: s.traceURL(c.TraceID)})
+	}
+	for _, c := range s.opts.Past.Attachments(id) {
+		out.Attachments = append(out.Attachments, AttachmentChange{Time: c.Time, From: c.From, To: c.To})
 	}
 	reply(w, http.StatusOK, out)
 }
@@ -225,7 +258,7 @@ func (q PastQuery) values() url.Values {
 	return v
 }
 
-// GetPast asks one proxy for one of /v1/history, /v1/changes, /v1/ended, /v1/failing and /v1/slow.
+// GetPast asks one proxy for one of /v1/history, /v1/changes, /v1/ended, /v1/failing, /v1/slow and /v1/commands.
 func GetPast[T any](ctx context.Context, c *Client, path string, q PastQuery) (answer T, err error) {
 	return answer, c.get(ctx, path, q.values(), &answer)
 }

@@ -243,6 +243,8 @@ type Session struct {
 	BytesIn      int64     `json:"bytes_in"`  // from the client
 	BytesOut     int64     `json:"bytes_out"` // to the client
 	Commands     int64     `json:"commands"`
+	TraceID      string    `json:"trace_id"`  // of its login's trace, if that was kept
+	TraceURL     string    `json:"trace_url"` // leads there, if telemetry.trace_url is set
 }
 
 // Health is GET /healthz and /readyz.

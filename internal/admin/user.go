@@ -31,7 +31,7 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request) {
 	found, next := s.opts.Proxy.Sessions(proxy.Filter{User: u.User, Limit: userSessions})
 	u.Sessions, u.More = make([]Session, 0, len(found)), next != ""
 	for _, i := range found {
-		u.Sessions = append(u.Sessions, session(i))
+		u.Sessions = append(u.Sessions, s.session(i))
 	}
 	if u.Failures == nil {
 		u.Failures = []Failure{}

@@ -36,6 +36,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	}
 	o.Config, o.Problems = a.config, a.problems
 	o.Past = past{a}
+	o.TraceURL = func() string { return a.current.Load().cfg.Telemetry.TraceURL }
 	o.Pauser, o.Shortages, o.Leaving = pauser{a}, a.shortages, a.beside.leavingProcesses
 	o.LameDuck = a.lameDuck
 	o.Capabilities = a.server.Capabilities

@@ -44,6 +44,12 @@ func (p past) History(after time.Time) admin.History {
 func (p past) Events() []telemetry.Line              { return p.tel.Events() }
 func (p past) Ended() []telemetry.Line               { return p.tel.Ended() }
 func (p past) FailedLogins() []telemetry.FailedLogin { return p.tel.FailedLogins() }
+func (p past) Commands(session string) []telemetry.SessionCommand {
+	return p.tel.SessionCommands(session)
+}
+func (p past) Attachments(session string) []telemetry.AttachmentChange {
+	return p.tel.SessionAttachments(session)
+}
 func (p past) SlowCommands() []telemetry.SlowCommand { return p.tel.SlowCommands() }
 
 // processMemory returns the memory of a backend's process that the operator has given; 0: none.

@@ -307,6 +307,8 @@ type Telemetry struct {
 	Log     Log     `hcl:"log,block"`
 	Traces  Traces  `hcl:"traces,block"`
 	Metrics Metrics `hcl:"metrics,block"`
+	// TraceURL is where people look at a trace; {trace_id} stands for its id.
+	TraceURL string `hcl:"trace_url" default:"" secret:"url"`
 }
 
 // Log is written to standard error, or to a file that a reload opens again.

@@ -227,6 +227,13 @@ func (d *decoder) telemetry(c *Config) {
 	case t.Personal != "hashed" && t.PersonalKeyFile != "":
 		d.warn(d.at("telemetry.personal_key_file"), "telemetry.personal_key_file has no meaning without personal = \"hashed\"", "remove it, or write personal = \"hashed\"")
 	}
+	if at := c.Telemetry.TraceURL; at != "" && !d.failed["telemetry.trace_url"] {
+		u, err := url.Parse(strings.ReplaceAll(at, "{trace_id}", "0"))
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || !strings.Contains(at, "{trace_id}") {
+			d.fail(d.at("telemetry.trace_url"), "telemetry.trace_url isn't a URL that begins with http:// or https://, has no password in it, and has {trace_id} where the trace's id goes",
+				"write https://traces.example.org/trace/{trace_id}, in quotes")
+		}
+	}
 	for path, file := range map[string]string{
 		"telemetry.traces.ca_file":  c.Telemetry.Traces.CAFile,
 		"telemetry.metrics.ca_file": c.Telemetry.Metrics.CAFile,

@@ -131,6 +131,7 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"shutdown.handover",                 // internal/app: e2e TestUpgradeEndsTheOldProcessInTime
 		"shutdown.handover_socket",          // HandoverSocket: e2e TestUpgradeUnderLoad
 		"telemetry.personal_key_file",       // Telemetry reads it: internal/app TestNoNameOrAddressIsWritten
+		"telemetry.trace_url",               // internal/app: TestThePageShowsWhatHasHappened
 	}
 	visited := 0
 	var walk func(path string, v reflect.Value, root *config.Config)

@@ -320,6 +320,7 @@ func (s *Session) show(to Attachment) {
 		return
 	}
 	s.env.Registry.moved(s, from, to)
+	s.env.Telemetry.AttachmentChanged(s.id, from.String(), to.String())
 }
 
 // Failures returns the last failures of a user, the latest first.

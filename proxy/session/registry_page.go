@@ -83,6 +83,7 @@ type Info struct {
 	BytesIn      int64
 	BytesOut     int64
 	Commands     int64
+	TraceID      string // of its login, if that trace was kept
 }
 
 // Page returns the chosen sessions ordered by id, and the After of the next page, "" if this is the last one.
@@ -149,6 +150,9 @@ func (s *Session) Info() Info {
 		i.User, i.Backend, i.Why = s.user, s.picked().Current().Shown(), string(s.picked().Why)
 		i.State, i.Idle = s.inFlight.State()
 		i.InFlight, i.Compressed = s.inFlight.Waiting(), s.out.compresses()
+		if s.link != nil {
+			i.TraceID = s.link.TraceID().String()
+		}
 	}
 	return i
 }

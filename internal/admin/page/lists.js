@@ -8,7 +8,7 @@ function clock(time) {
   return e;
 }
 
-function seconds(n) { return n ? n.toFixed(n < 10 ? 2 : 0) + " s" : "0"; }
+function seconds(n) { return !n ? "0" : n < 0.1 ? (1000 * n).toFixed(1) + " ms" : n.toFixed(n < 10 ? 2 : 0) + " s"; }
 
 function titled(text, title) {
   const e = document.createElement("span");
@@ -18,7 +18,19 @@ function titled(text, title) {
 }
 
 function slowCells(c) {
-  return [c.command, c.status, seconds(c.took), seconds(c.client), seconds(c.proxy), seconds(c.backend_wait), seconds(c.resume)];
+  return [c.command, c.status, seconds(c.took), seconds(c.client), seconds(c.proxy), seconds(c.backend_wait), seconds(c.resume), traceLink(c)];
+}
+
+// traceLink leads to a command's trace. Without telemetry.trace_url it is the trace's id.
+function traceLink(c) {
+  if (!c.trace_url) return c.trace_id;
+  const e = document.createElement("a");
+  e.textContent = "trace";
+  e.title = c.trace_id;
+  e.href = c.trace_url;
+  e.rel = "noreferrer";
+  e.target = "_blank";
+  return e;
 }
 
 const lists = {
@@ -68,21 +80,34 @@ async function showLists() {
   }
 }
 
+// kept adds what a session did lately to what was seen of it before: on a busy proxy its commands are soon replaced by others'.
+let kept = { session: "", commands: [], attachments: [] };
+function keep(lately) {
+  const before = kept.session === lately.session ? kept : { commands: [], attachments: [] };
+  const newer = (all, old, most) => all.concat(old.filter((o) => !all.length || new Date(o.time) < new Date(all[all.length - 1].time))).slice(0, most);
+  kept = { session: lately.session, commands: newer(lately.commands, before.commands, 20), attachments: newer(lately.attachments, before.attachments, 50) };
+}
+
 // showOne shows one session, which may have ended.
 let shown = new URLSearchParams(location.hash.slice(1)).get("session") || "";
 async function showOne() {
   $("one").hidden = !shown;
   if (!shown) return;
-  const [here, ended, slow] = await Promise.all([get("v1/sessions?limit=1&id=" + encodeURIComponent(shown)),
-    get("v1/ended?session=" + encodeURIComponent(shown)), get("v1/slow?session=" + encodeURIComponent(shown))]);
+  const [here, ended, slow, lately] = await Promise.all([get("v1/sessions?limit=1&id=" + encodeURIComponent(shown)),
+    get("v1/ended?session=" + encodeURIComponent(shown)), get("v1/slow?session=" + encodeURIComponent(shown)), get("v1/commands?session=" + encodeURIComponent(shown))]);
+  keep(lately);
   const about = here.sessions[0] || ended.sessions[0];
   $("one-id").textContent = shown + (here.sessions[0] ? "" : about ? " (ended)" : " isn't known any more");
   $("one-about").replaceChildren(...Object.entries(about || {}).flatMap(([name, value]) => {
     const dt = document.createElement("dt"), dd = document.createElement("dd");
     dt.textContent = name;
-    dd.textContent = String(value) + (name === "not_parked" && value ? ": " + here.reasons[value] : "") + (name === "reason" ? ": " + (ended.reasons[value] || "") : "");
+    if (name === "trace_url" && value) dd.append(traceLink(about));
+    else dd.textContent = String(value) + (name === "not_parked" && value ? ": " + here.reasons[value] : "") + (name === "reason" ? ": " + (ended.reasons[value] || "") : "");
     return [dt, dd];
   }));
+  rows("one-commands", kept.commands, (c) => [clock(c.time), ...slowCells(c)]);
+  const until = (i) => i ? new Date(kept.attachments[i - 1].time) : Date.now();
+  rows("one-attachments", kept.attachments.map((a, i) => [clock(a.time), a.from, a.to, seconds(Math.max(0, (until(i) - new Date(a.time)) / 1000))]), (cells) => cells);
   rows("one-slow", slow.commands, (c) => [clock(c.time), ...slowCells(c)]);
 }
 
