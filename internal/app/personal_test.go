@@ -53,7 +53,7 @@ func (s *sent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(s.at(r.URL.Path), body)
 }
 
-// A client logs in, fails to, sends commands that fail, loses its connection and its backend: with personal = "none" neither its name nor its
+// A client logs in, fails to, sends commands that fail, and goes away: with personal = "none" neither its name nor its
 // address are in logs, traces and metrics, with "hashed" neither but their hashes, with "full" both.
 func TestNoNameOrAddressIsWritten(t *testing.T) {
 	const user, address = "zaphod.beeblebrox", "127.0.0.77"
