@@ -3,6 +3,8 @@ package session
 import (
 	"net/netip"
 	"testing"
+
+	"imapproxy/telemetry"
 )
 
 // among counts how often a sweep of n Shards finds each session.
@@ -14,7 +16,7 @@ func among(r *Registry, first, n int) map[*Session]int {
 
 func TestASweepLooksAtTheParkedInTurnAndAtTheOthersAlways(t *testing.T) {
 	r := NewRegistry()
-	env := &Env{Registry: r}
+	env := &Env{Registry: r, Telemetry: telemetry.Discard()}
 	var parked, busy []*Session
 	for i := range 400 {
 		s := &Session{id: newID(), env: env}
@@ -53,7 +55,7 @@ func TestASweepLooksAtTheParkedInTurnAndAtTheOthersAlways(t *testing.T) {
 
 func TestASessionThatEndsWhileItIsBeingParkedIsBusy(t *testing.T) {
 	r := NewRegistry()
-	s := &Session{id: newID(), env: &Env{Registry: r}}
+	s := &Session{id: newID(), env: &Env{Registry: r, Telemetry: telemetry.Discard()}}
 	r.add(s)
 	s.show(Parking)
 	s.attachment.Store(uint32(Parked)) // one goroutine is about to report Parked
@@ -72,7 +74,7 @@ func TestASessionThatEndsWhileItIsBeingParkedIsBusy(t *testing.T) {
 // One goroutine ends a session and another removes it: the attachment before the end is known as soon as the
 // session has ended.
 func TestWhoSeesThatASessionHasEndedKnowsAsWhat(t *testing.T) {
-	env := &Env{Registry: NewRegistry()}
+	env := &Env{Registry: NewRegistry(), Telemetry: telemetry.Discard()}
 	for range 20_000 {
 		s := &Session{id: newID(), env: env}
 		s.show(Attached)
