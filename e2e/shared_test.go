@@ -543,7 +543,7 @@ set imap_check_subscribed = yes
 push "<change-folder>=others/%s/team<enter><tag-pattern>~A<enter><tag-prefix><copy-message>=copies<enter><untag-pattern>~A<enter><first-entry><delete-message><sync-mailbox><quit>"
 `, servers.User(2), l.proxy.Plain, servers.Password, servers.User(1)))
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		cmd := exec.CommandContext(ctx, "script", "-qefc", name+" -n -F "+rc, "/dev/null")
+		cmd := exec.CommandContext(ctx, "script", "-qefc", "stty rows 24 cols 80; "+name+" -n -F "+rc, "/dev/null") // ncurses 6.5 refuses a terminal without a size
 		cmd.Env = append(os.Environ(), "TERM=xterm", "HOME="+home)
 		out, err := cmd.CombinedOutput()
 		cancel()
