@@ -33,6 +33,7 @@ type clientOut struct {
 	deflates bool   // the client's COMPRESS was accepted
 	boundary bool   // the bytes written so far end at the end of a response
 	goesOn   bool   // they end inside a response that can be continued on another connection
+	follows  bool   // bytes of responses are followed that will be written: commands whose answers are among them count as answered
 	last     bool   // pending ends with the session's last line
 	closed   bool   // a boundary was reached after last was set: only pending may still be written
 	failed   error  // the error of the first failed write
@@ -76,6 +77,22 @@ func (o *clientOut) relayUntil(b []byte, boundary bool, deadline time.Time) erro
 		return err
 	}
 	return o.flush()
+}
+
+// follow keeps the last line back while bytes of responses are followed, until followed: a session may be ended because no command
+// is in progress, and the answer that has ended the last one mustn't come behind the BYE, or never.
+func (o *clientOut) follow() {
+	o.mu.Lock()
+	o.follows = true
+	o.mu.Unlock()
+}
+
+// followed says that what was followed is written.
+func (o *clientOut) followed() {
+	o.mu.Lock()
+	o.follows = false
+	o.mu.Unlock()
+	_ = o.flush() // fail has recorded an error
 }
 
 // setContinues says whether the response that the client is told can be continued if the connection is lost.
@@ -245,9 +262,9 @@ func (o *clientOut) flush() error {
 		var b []byte
 		turn, last := 0, false
 		if o.boundary && !o.closed && o.failed == nil {
-			if last = o.last; last {
+			if last = o.last && !o.follows; last {
 				o.closed = true
-			} else {
+			} else if !o.last {
 				b, turn = o.takeLocked()
 			}
 		}
@@ -284,5 +301,8 @@ func (o *clientOut) fail(err error) error {
 func (o *clientOut) due() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.boundary && !o.closed && o.failed == nil && (len(o.pending) > 0 || o.last)
+	if o.last {
+		return o.boundary && !o.closed && o.failed == nil && !o.follows
+	}
+	return o.boundary && !o.closed && o.failed == nil && len(o.pending) > 0
 }

@@ -36,6 +36,8 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	}
 	f.followMu.Lock()
 	defer f.followMu.Unlock()
+	f.s.out.follow()
+	defer f.s.out.followed()
 	now := f.s.env.Now()
 	f.s.seen(now)
 	f.s.backend.Load().Progress.Hears(now)

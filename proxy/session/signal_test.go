@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -202,6 +203,28 @@ func TestNoLiteralIsSplicedBehindTheLastLine(t *testing.T) {
 		t.Errorf("behind the last line there are %d bytes %.40q %v", got.Len(), got.String(), err)
 	}
 	must(t, c.Conn.Close())
+}
+
+// A session that is ended because its last command is answered tells the answer first: BYE waits for what is being followed.
+func TestTheLastLineWaitsForTheAnswerThatIsFollowed(t *testing.T) {
+	ours, theirs := oneConn(t)
+	hungUp := 0
+	o := clientOut{conn: ours, boundary: true, hangUp: func() { hungUp++ }}
+	o.follow() // the answer is parsed, and no command is in progress any more
+	o.setLast([]byte("* BYE\r\n"))
+	if hungUp != 0 {
+		t.Error("the last line stands before the answer")
+	}
+	must(t, o.relay([]byte("a OK\r\n"), true))
+	o.followed()
+	if hungUp != 1 {
+		t.Errorf("hung up %d times", hungUp)
+	}
+	o.finish()
+	got, err := io.ReadAll(theirs)
+	if must(t, err); string(got) != "a OK\r\n* BYE\r\n" {
+		t.Errorf("%q", got)
+	}
 }
 
 // LOGOUT, or an end, that comes after the previous answer was parsed and before it is written isn't answered
