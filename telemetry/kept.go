@@ -50,12 +50,8 @@ type FailedLogin struct {
 
 // SlowCommand is a command that took as long as Options.SlowCommand says.
 type SlowCommand struct {
-	Time                                         time.Time // of its end
-	Session, User, Backend                       string
-	Verb, Status                                 string
-	Took                                         time.Duration
-	ResumeWait, Forward, BackendWait, ClientWait time.Duration
-	TraceID                                      string // "": no trace was kept
+	Session, User, Backend string
+	SessionCommand
 }
 
 // kept is what the admin page shows of the past: lines of the log, failed logins, slow commands and changes of attachments, the latest of each.

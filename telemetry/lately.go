@@ -67,8 +67,8 @@ func (t *Telemetry) count(c *Command, id trace.TraceID) {
 	}
 	t.kept.mu.Lock()
 	defer t.kept.mu.Unlock()
-	t.kept.slow.add(SlowCommand{Time: c.End, Session: c.Session, User: c.User, Backend: c.Backend, Verb: c.Verb.String(), Status: c.Status, Took: took,
-		ResumeWait: c.ResumeWait, Forward: forward, BackendWait: wait, ClientWait: client, TraceID: traceText(traceWords(id))}, KeptSlow)
+	t.kept.slow.add(SlowCommand{Session: c.Session, User: c.User, Backend: c.Backend, SessionCommand: SessionCommand{Time: c.End, Verb: c.Verb.String(), Status: c.Status, Took: took,
+		ResumeWait: c.ResumeWait, Forward: forward, BackendWait: wait, ClientWait: client, TraceID: traceText(traceWords(id))}}, KeptSlow)
 }
 
 // SessionCommands returns the last commands of a session, the latest first: those of the last LastCommands that are among the last KeptCommands of all sessions.

@@ -89,7 +89,8 @@ func (c *crowd) FailedLogins() (all []telemetry.FailedLogin) {
 }
 
 func (c *crowd) SlowCommands() []telemetry.SlowCommand {
-	return []telemetry.SlowCommand{{Time: now(), Session: "s00001", User: "user0@example.org", Backend: "b1", Verb: "FETCH", Status: "OK", Took: 7200 * time.Millisecond, ResumeWait: 6 * time.Second, BackendWait: time.Second, TraceID: aTrace}}
+	return []telemetry.SlowCommand{{Session: "s00001", User: "user0@example.org", Backend: "b1",
+		SessionCommand: telemetry.SessionCommand{Time: now(), Verb: "FETCH", Status: "OK", Took: 7200 * time.Millisecond, ResumeWait: 6 * time.Second, BackendWait: time.Second, TraceID: aTrace}}}
 }
 
 // aTrace is a trace's id.

@@ -127,9 +127,7 @@ func (s *Server) slow(w http.ResponseWriter, r *http.Request) {
 		if q.Get("user") != "" && q.Get("user") != c.User || q.Get("session") != "" && q.Get("session") != c.Session {
 			continue
 		}
-		out.Commands = append(out.Commands, SlowCommand{Time: c.Time, Session: c.Session, User: c.User, Backend: c.Backend, Command: c.Verb, Status: c.Status,
-			Took: c.Took.Seconds(), Client: c.ClientWait.Seconds(), Proxy: c.Forward.Seconds(), Waited: c.BackendWait.Seconds(), Resume: c.ResumeWait.Seconds(),
-			TraceID: c.TraceID, TraceURL: s.traceURL(c.TraceID)})
+		out.Commands = append(out.Commands, SlowCommand{Session: c.Session, User: c.User, Backend: c.Backend, SessionCommand: s.command(c.SessionCommand)})
 	}
 	reply(w, http.StatusOK, out)
 }
@@ -155,8 +153,7 @@ func (s *Server) lastCommands(w http.ResponseWriter, r *http.Request) {
 	}
 	out := SessionCommands{Session: id, Commands: []SessionCommand{}, Attachments: []AttachmentChange{}}
 	for _, c := range s.opts.Past.Commands(id) {
-		out.Commands = append(out.Commands, SessionCommand{Time: c.Time, Command: c.Verb, Status: c.Status, Took: c.Took.Seconds(), Client: c.ClientWait.Seconds(),
-			Proxy: c.Forward.Seconds(), Waited: c.BackendWait.Seconds(), Resume: c.ResumeWait.Seconds(), TraceID: c.TraceID, TraceURL: s.traceURL(c.TraceID)})
+		out.Commands = append(out.Commands, s.command(c))
 	}
 	for _, c := range s.opts.Past.Attachments(id) {
 		out.Attachments = append(out.Attachments, AttachmentChange{Time: c.Time, From: c.From, To: c.To})
@@ -266,4 +263,9 @@ func GetPast[T any](ctx context.Context, c *Client, path string, q PastQuery) (a
 // GetPastOfAll asks all proxies of the service for it.
 func GetPastOfAll[T any](ctx context.Context, c *Client, path string, q PastQuery) (Cluster[T], error) {
 	return ofAll[T](ctx, c, path, q.values())
+}
+
+func (s *Server) command(c telemetry.SessionCommand) SessionCommand {
+	return SessionCommand{Time: c.Time, Command: c.Verb, Status: c.Status, Took: c.Took.Seconds(), Client: c.ClientWait.Seconds(), Proxy: c.Forward.Seconds(),
+		Waited: c.BackendWait.Seconds(), Resume: c.ResumeWait.Seconds(), TraceID: c.TraceID, TraceURL: s.traceURL(c.TraceID)}
 }

@@ -130,12 +130,24 @@ type SlowCommands struct {
 	Commands []SlowCommand `json:"commands"`
 }
 
-// SlowCommand is one of them. Its times are in seconds.
+// SlowCommand is one of them.
 type SlowCommand struct {
+	Session string `json:"session"`
+	User    string `json:"user"`
+	Backend string `json:"backend"`
+	SessionCommand
+}
+
+// SessionCommands is GET /v1/commands: what a session did lately, the latest first.
+type SessionCommands struct {
+	Session     string             `json:"session"`
+	Commands    []SessionCommand   `json:"commands"`    // the last 20, as far as they are among the last 16,384 of all sessions
+	Attachments []AttachmentChange `json:"attachments"` // the last 50, as far as they are among the last 8,192 of all sessions
+}
+
+// SessionCommand is one command. Its times are in seconds.
+type SessionCommand struct {
 	Time    time.Time `json:"time"` // of its end
-	Session string    `json:"session"`
-	User    string    `json:"user"`
-	Backend string    `json:"backend"`
 	Command string    `json:"command"`
 	Status  string    `json:"status"`
 	Took    float64   `json:"took"`
@@ -146,27 +158,6 @@ type SlowCommand struct {
 	// TraceID is the id of its trace, if one was kept; TraceURL leads there, if telemetry.trace_url is set.
 	TraceID  string `json:"trace_id"`
 	TraceURL string `json:"trace_url"`
-}
-
-// SessionCommands is GET /v1/commands: what a session did lately, the latest first.
-type SessionCommands struct {
-	Session     string             `json:"session"`
-	Commands    []SessionCommand   `json:"commands"`    // the last 20, as far as they are among the last 16,384 of all sessions
-	Attachments []AttachmentChange `json:"attachments"` // the last 50, as far as they are among the last 8,192 of all sessions
-}
-
-// SessionCommand is one of them. Its times are in seconds.
-type SessionCommand struct {
-	Time     time.Time `json:"time"` // of its end
-	Command  string    `json:"command"`
-	Status   string    `json:"status"`
-	Took     float64   `json:"took"`
-	Client   float64   `json:"client"`
-	Proxy    float64   `json:"proxy"`
-	Waited   float64   `json:"backend_wait"`
-	Resume   float64   `json:"resume"`
-	TraceID  string    `json:"trace_id"`
-	TraceURL string    `json:"trace_url"`
 }
 
 // AttachmentChange is a change of the state of a session's backend connection.

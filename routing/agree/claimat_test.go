@@ -72,16 +72,23 @@ func TestAMemberIsGivenOtherSettings(t *testing.T) {
 	}
 }
 
+// aloneWithDrain makes a proxy alone that has a connection of ann's, at a backend that is drained then.
+func aloneWithDrain(t *testing.T) (a *alone, at string) {
+	t.Helper()
+	a = newAlone(t, Options{})
+	a.fleet(1, routing.Up, routing.Up)
+	at = a.m.Claim("ann", "", a.now).Backend
+	states := map[string][]routing.State{"b1": {routing.Draining, routing.Up}, "b2": {routing.Up, routing.Draining}}[at]
+	a.later(11 * time.Second) // flap_damp
+	a.fleet(2, states...)
+	return a, at
+}
+
 // While a user's turn lasts, a connection beside existing ones may be made, so that a session can leave with
 // a watch of its mailbox; the user is asked to leave once more. A login waits, and after the last
 // connection's end no connection may be made there.
 func TestASessionThatLeavesGetsItsWatch(t *testing.T) {
-	a := newAlone(t, Options{})
-	a.fleet(1, routing.Up, routing.Up)
-	at := a.m.Claim("ann", "", a.now).Backend
-	states := map[string][]routing.State{"b1": {routing.Draining, routing.Up}, "b2": {routing.Up, routing.Draining}}[at]
-	a.later(11 * time.Second) // flap_damp
-	a.fleet(2, states...)
+	a, at := aloneWithDrain(t)
 	asked := func() (n int) {
 		for _, e := range a.told {
 			if e.Kind == LetGo && e.User == "ann" {
@@ -128,12 +135,7 @@ func TestASessionThatLeavesGetsItsWatch(t *testing.T) {
 // In the first half of a user's turn a session that has left waits for the others; then it gets a connection. A login
 // waits for the whole turn, and is made again at its end: the user couldn't leave.
 func TestASessionThatHasLeftWaitsForTheOthers(t *testing.T) {
-	a := newAlone(t, Options{})
-	a.fleet(1, routing.Up, routing.Up)
-	at := a.m.Claim("ann", "", a.now).Backend
-	states := map[string][]routing.State{"b1": {routing.Draining, routing.Up}, "b2": {routing.Up, routing.Draining}}[at]
-	a.later(11 * time.Second) // flap_damp
-	a.fleet(2, states...)
+	a, at := aloneWithDrain(t)
 	for a.m.Claim("ann", "", a.now).Verdict == Go { // until the turn begins
 		a.m.Release("ann", a.now)
 		a.later(100 * time.Millisecond)
@@ -169,12 +171,7 @@ func TestASessionThatHasLeftWaitsForTheOthers(t *testing.T) {
 // doesn't come for long, the user is served where they are.
 func TestALateEndDoesntKeepAUserFromMoving(t *testing.T) {
 	for _, late := range []bool{false, true} {
-		a := newAlone(t, Options{})
-		a.fleet(1, routing.Up, routing.Up)
-		at := a.m.Claim("ann", "", a.now).Backend
-		states := map[string][]routing.State{"b1": {routing.Draining, routing.Up}, "b2": {routing.Up, routing.Draining}}[at]
-		a.later(11 * time.Second) // flap_damp
-		a.fleet(2, states...)
+		a, at := aloneWithDrain(t)
 		is := func(when string, verdict Verdict) {
 			t.Helper()
 			a.settle()
