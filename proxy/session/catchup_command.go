@@ -24,16 +24,10 @@ func (o *catchUp) command() (relay bool, err error) {
 			return true, o.handOver(nil) // only the meaning of "*" was outstanding
 		}
 	}
-	line, err := o.client.ReadLine(maxCatchUpLine)
+	line, now, err := s.nextLine(o.client, maxCatchUpLine)
 	if err != nil {
 		return false, err
 	}
-	if !s.trusted() {
-		return false, errSessionOver
-	}
-	now := s.env.Now()
-	s.seen(now)
-	s.lastHeard.Store(now.UnixNano())
 	o.began = s.up.began(now)
 	cmd := slices.Clone(line)
 	o.partly = true

@@ -96,16 +96,10 @@ func (o *visit) endOf(err error) Reason {
 func (o *visit) command() (over bool, err error) {
 	s := o.s
 	o.partly = false
-	line, err := o.client.ReadLine(maxSharedLine)
+	line, now, err := s.nextLine(o.client, maxSharedLine)
 	if err != nil {
 		return false, err
 	}
-	if !s.trusted() {
-		return false, errSessionOver
-	}
-	now := s.env.Now()
-	s.seen(now)
-	s.lastHeard.Store(now.UnixNano())
 	o.began = now
 	cmd := slices.Clone(line)
 	h := wire.ParseCommandHead(cmd)

@@ -1,0 +1,22 @@
+package session
+
+import (
+	"time"
+
+	"imapproxy/proxy/wire"
+)
+
+// nextLine reads the client's next line, of at most max bytes, in a phase that reads whole commands, and records when it came. The line is valid
+// until the next read.
+func (s *Session) nextLine(r *wire.Reader, max int) (line []byte, now time.Time, err error) {
+	if line, err = r.ReadLine(max); err != nil {
+		return nil, now, err
+	}
+	if !s.trusted() {
+		return nil, now, errSessionOver
+	}
+	now = s.env.Now()
+	s.seen(now)
+	s.lastHeard.Store(now.UnixNano())
+	return line, now, nil
+}
