@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -311,6 +312,32 @@ func TestAProxyThatIsOverdueRelaysNothing(t *testing.T) {
 			idle.Agrees(d.Truth)
 		})
 	}
+}
+
+// A proxy was stopped, and a client has sent a message to it, by numbers of before. Its connections are closed since others may have
+// the user now. The lines of the message aren't commands when the session goes on with another connection.
+func TestAMessageThatCameWhileTheProxyWasOverdueIsNoCommand(t *testing.T) {
+	t.Parallel()
+	var o overdueClock
+	l := newParkLab(t, session.ParkOptions{}, func(opts *Options) { opts.Overdue = o.overdue })
+	w, d, _ := l.owes(t)
+	user := l.of(w).User()
+	o.late.Store(true)
+	const text = "y CREATE Injected"
+	w.Model.Begin("APPEND")
+	w.Write(fmt.Sprintf("x APPEND INBOX {%d+}", len(text)), text)
+	o.looks(t)
+	l.srv.LetGo(user, true)
+	eventually(t, "the session to be without a connection", func() bool { return l.of(w).Attachment() == session.Resuming })
+	o.late.Store(false)
+	w.UntilOK("x")
+	d.Truth.Append()
+	for _, line := range l.Sent() {
+		if strings.HasPrefix(line, "y CREATE") && !strings.Contains(line, "APPEND") {
+			t.Errorf("a line of the message went to the backend as a command: %q", line)
+		}
+	}
+	settle(t, w, d)
 }
 
 // A person guesses a user's password at a backend that takes its time to refuse it. The user is moved: the guess is

@@ -111,6 +111,9 @@ func (r *Reader) ReadLine(max int) ([]byte, error) {
 	}
 }
 
+// Back puts the line back that ReadLine has just returned: Buffered returns it first, and the next call of ReadLine again.
+func (r *Reader) Back(line []byte) { r.pos -= len(line) }
+
 // DiscardLine reads up to the end of a line that was too long, but at most max more bytes.
 func (r *Reader) DiscardLine(max int) error {
 	for max > 0 {
