@@ -9,6 +9,7 @@ BENCHTIME ?= 1s
 check:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
+	set -e; for dir in $$(git ls-files 'tools/*.go' | xargs -n1 dirname | sort -u); do (cd $$dir && go vet .); done
 	go tool -modfile=tools/golangci/go.mod golangci-lint run
 	go test -count=1 ./internal/arrows
 	go test -count=1 -run 'Reference|Documented|Documentation' ./...

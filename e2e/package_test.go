@@ -42,6 +42,7 @@ gunzip -t /usr/share/man/man1/imapproxy.1.gz
 bash -n /usr/share/bash-completion/completions/imapproxy
 test -s /usr/share/doc/imapproxy-lb/docs/operations.md
 test -s /usr/share/doc/imapproxy-lb/contrib/prometheus/rules.yml
+test -s /usr/share/doc/imapproxy-lb/examples/consul/policy.hcl
 dpkg -V imapproxy-lb
 
 mkdir -p /var/log/imapproxy /var/lib/imapproxy

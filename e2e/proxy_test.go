@@ -24,6 +24,7 @@ type proxyOptions struct {
 	Backends   []backend // static discovery
 	Consul     string    // or the agent's address
 	Service    string    // in Consul
+	ConsulACL  string    // the file with a token for it; "" = none
 	Master     bool      // backend_login mode master
 	PasswdFile string    // auth "passwd_file", before auth "backend"
 	AsUser     bool      // neither a master nor auth "backend": Further has the sources
@@ -120,6 +121,9 @@ backend_defaults {
 discovery "consul" {
   address = "{{.Consul}}"
   service = "{{.Service}}"
+{{with .ConsulACL}}
+  token_file = "{{.}}"
+{{end}}
 }
 {{else}}
 discovery "static" {
@@ -176,6 +180,15 @@ park {
 // startProxy runs imapproxy serve and waits until it is ready.
 func startProxy(t testing.TB, o proxyOptions) *runningProxy {
 	t.Helper()
+	p := configureProxy(t, o)
+	p.Process = servers.Start(t, "imapproxy", p.serveCommand())
+	p.waitReady(t)
+	return p
+}
+
+// configureProxy writes the configuration of a proxy that doesn't run yet.
+func configureProxy(t testing.TB, o proxyOptions) *runningProxy {
+	t.Helper()
 	servers.Real(t)
 	dir := servers.Folder(t)
 	p := &runningProxy{Config: filepath.Join(dir, "config.hcl"), Cert: servers.NewCertificate(t)}
@@ -197,8 +210,6 @@ func startProxy(t testing.TB, o proxyOptions) *runningProxy {
 		t.Fatal(err)
 	}
 	writeFile(t, p.Config, conf.String())
-	p.Process = servers.Start(t, "imapproxy", p.serveCommand())
-	p.waitReady(t)
 	return p
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/gohcl"
 	"github.com/hashicorp/hcl/v2/hclparse"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 )
 
@@ -105,4 +107,38 @@ func TestTheNomadJobIsUnderstood(t *testing.T) {
 // nomadContext has Nomad's variable that the example uses.
 func nomadContext() *hcl.EvalContext {
 	return &hcl.EvalContext{Variables: map[string]cty.Value{"NOMAD_TASK_DIR": cty.StringVal("local-folder")}}
+}
+
+// The rules in the documentation are those of the file, in any order.
+func TestTheConsulPolicyIsTheDocumentedOne(t *testing.T) {
+	rules := func(path, before string) []string {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, part, found := strings.Cut(string(text), before)
+		if !found {
+			t.Fatalf("%s has no %q", path, before)
+		}
+		part, _, _ = strings.Cut(part, "\n```")
+		file, wrong := hclparse.NewParser().ParseHCL([]byte(part), path)
+		if wrong.HasErrors() {
+			t.Fatal(wrong)
+		}
+		var all []string
+		for _, block := range file.Body.(*hclsyntax.Body).Blocks {
+			policy, wrong := block.Body.Attributes["policy"].Expr.Value(nil)
+			if wrong.HasErrors() || len(block.Body.Attributes) != 1 {
+				t.Fatal(wrong)
+			}
+			all = append(all, strings.Join(append([]string{block.Type}, block.Labels...), " ")+" "+policy.AsString())
+		}
+		slices.Sort(all)
+		return all
+	}
+	file, documented := rules("../../packaging/consul/policy.hcl", ""), rules("../../docs/cluster.md", "consul/policy.hcl):\n\n```hcl\n")
+	if len(file) == 0 || !slices.Equal(file, documented) {
+		t.Errorf("the file has %q, docs/cluster.md %q", file, documented)
+	}
 }
