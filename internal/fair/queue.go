@@ -124,6 +124,15 @@ func (q *Queue[K]) AcquireAs(ctx context.Context, key K, known bool) error {
 	return context.Cause(ctx)
 }
 
+// Promote makes a key known while its callers wait or hold slots.
+func (q *Queue[K]) Promote(key K) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if s := q.keys[key]; s != nil {
+		q.classLocked(s, true)
+	}
+}
+
 // TryAcquire takes a slot for key if one is free at once and no caller of the key waits.
 func (q *Queue[K]) TryAcquire(key K) bool {
 	q.mu.Lock()

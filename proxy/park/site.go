@@ -37,15 +37,34 @@ func (b *site) lostLocked() {
 // perUser returns how much of MaxResyncs one user may have.
 func (h *Hub) perUser() int { return max(h.o.MaxResyncs/userShare, 1) }
 
-// slot waits until it is the user's turn to use a connection. release may be called more than once.
+// slot waits until it is the user's turn to use a connection. release may be called more than once. Users whose clients wait for an answer, and
+// others, take turns: after a failure of the backend all watches need a login, and a resume would wait for those of all users.
 func (b *site) slot(ctx context.Context, u *user) (release func(), err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(b.hub.ctx, func() { cancel(ErrHubClosed) })()
-	if err := b.slots.Acquire(ctx, u.name); err != nil {
+	b.hub.mu.Lock()
+	hurried := u.hurried > 0
+	b.hub.mu.Unlock()
+	if err := b.slots.AcquireAs(ctx, u.name, hurried); err != nil {
 		return nil, err
 	}
 	return sync.OnceFunc(func() { b.slots.Release(u.name) }), nil
+}
+
+// hurry says that a session's client waits for an answer of the mailbox's watch, until over is called.
+func (m *mailbox) hurry() (over func()) {
+	h := m.hub
+	h.mu.Lock()
+	m.user.hurried++
+	at := m.site
+	h.mu.Unlock()
+	at.slots.Promote(m.user.name) // the watch may wait already
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		m.user.hurried--
+	}
 }
 
 // enqueueLocked adds the mailbox to the queue for the workers.

@@ -54,6 +54,8 @@ type user struct {
 	notify map[string]*notifyWatch
 	// namespaces has the known namespaces of the user at each backend.
 	namespaces []*namespaces
+	// hurried is the number of sessions whose clients wait for an answer of one of the user's watches.
+	hurried int
 }
 
 // phase is the state of a mailbox's watch.

@@ -158,6 +158,7 @@ func (s *Subscription) nextLocked() uint64 {
 // look waits until the round that of names is over.
 func (s *Subscription) look(ctx context.Context, of func(*Subscription) uint64) error {
 	m, h := s.m, s.m.hub
+	defer m.hurry()()
 	h.mu.Lock()
 	switch {
 	case h.closed:
@@ -197,6 +198,7 @@ func (s *Subscription) look(ctx context.Context, of func(*Subscription) uint64) 
 // have changed. The state isn't given to Apply. A mailbox that has become too large for
 // the comparison is compared once more, up to a higher bound: else its sessions would have to end.
 func (s *Subscription) Resync(ctx context.Context, v *view.View) (*view.State, error) {
+	defer s.m.hurry()()
 	state, err := s.m.resyncFor(ctx, s, v, s.m.strategy, whyResume)
 	if limit := s.m.limit(); limit > 0 && errors.Is(err, resync.ErrTooMany) {
 		return s.m.resyncFor(ctx, s, v, resync.ByComparison{MaxMessages: limit * outgrown}, whyResume)

@@ -136,3 +136,61 @@ func TestAUsersResyncsLeaveRoomForOthers(t *testing.T) {
 	release()
 	asking.Wait()
 }
+
+// When all watches have something to do at once, that of a user whose client waits for an answer doesn't wait for those of all others.
+func TestAClientThatWaitsDoesntWaitForAllWatches(t *testing.T) {
+	b := newFake(t, modernCaps)
+	h, _ := newHub(t, HubOptions{Watch: "idle", MaxResyncs: 1})
+	add := func(user string) (*Subscription, *member) {
+		b.box(user, 1)
+		return parked(t, h, b, b.own(user), user, view.Plain)
+	}
+	holder, held := add("holder")
+	for _, user := range []string{"a", "b", "c"} {
+		add(user)
+	}
+	last, waits := add("waits")
+	slots := h.sites["b1"].slots
+	eventually(t, "all watches are in IDLE", func() bool { n, waiting := slots.Stats(); return n == 0 && waiting == 0 && b.asked("IDLE") >= 5 })
+	hold := make(chan struct{})
+	b.change(func() { b.hold["EXAMINE"] = hold; b.commands = nil })
+	ctx := within(t)
+	var asking sync.WaitGroup
+	ask := func(s *Subscription, m *member) {
+		v := m.View()
+		asking.Go(func() {
+			if _, err := s.Resync(ctx, v); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	ask(holder, held)
+	eventually(t, "the slot is taken", func() bool { return b.asked("EXAMINE") == 1 })
+	for i, user := range []string{"a", "b", "c", "waits"} {
+		b.deliver(user)
+		eventually(t, "its watch waits", func() bool { _, waiting := slots.Stats(); return waiting == i+1 })
+	}
+	ask(last, waits)
+	eventually(t, "its client waits", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(last.m.jobs) == 1
+	})
+	close(hold)
+	asking.Wait()
+	var order []string
+	eventually(t, "all were looked at", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		order = nil
+		for _, c := range b.commands {
+			if verb, rest, _ := strings.Cut(c, " "); verb == "EXAMINE" {
+				order = append(order, strings.Trim(strings.Fields(rest)[0], `"`))
+			}
+		}
+		return len(order) == 5
+	})
+	if got := strings.Join(order, " "); got != "holder waits a b c" {
+		t.Errorf("looked at %s", got)
+	}
+}
