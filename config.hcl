@@ -1105,6 +1105,24 @@ telemetry {
     # which fail2ban reads, have the level "warn".
     # Default: "info".
     level = "info"
+
+    # URL of an OTLP endpoint to which the proxy sends the same lines as well. Without a path the
+    # path is /v1/logs. Lines that wait for the endpoint are bounded; those that don't fit are
+    # dropped and counted (imapproxy_telemetry_log_records_total).
+    # Default: "", off. A change needs a restart.
+    endpoint = ""
+
+    # "http" or "grpc", as for traces.
+    # Default: "http". A change needs a restart.
+    protocol = "http"
+
+    # The certificate authorities of that endpoint.
+    # Default: "", those that the system trusts. A change needs a restart.
+    #ca_file = "/etc/imapproxy/otlp-ca.pem"
+
+    # Headers of each request.
+    # Default: {}. A change needs a restart.
+    headers = {}
   }
 
   traces {

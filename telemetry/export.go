@@ -15,19 +15,22 @@ const exportTimeout = 10 * time.Second
 
 // ownCounts counts the work of telemetry itself, whether or not a reader uses the counts.
 type ownCounts struct {
-	spansExported   atomic.Int64
-	spansFailed     atomic.Int64
-	spansDropped    atomic.Int64
+	spans           outcomes
+	records         outcomes     // of the log's lines, where they are exported
 	logLinesDropped atomic.Int64 // the queue was full
 	logLinesFailed  atomic.Int64 // the write failed
 	traces          delivery
 	metrics         delivery
+	logs            delivery
 }
 
-func (c *ownCounts) observeSpans(_ context.Context, o metric.Int64Observer) error {
-	o.Observe(c.spansExported.Load(), with(attribute.String("outcome", "exported")))
-	o.Observe(c.spansFailed.Load(), with(attribute.String("outcome", "failed")))
-	o.Observe(c.spansDropped.Load(), with(attribute.String("outcome", "dropped")))
+// outcomes counts what became of spans or log records that were to be exported.
+type outcomes struct{ exported, failed, dropped atomic.Int64 }
+
+func (c *outcomes) observe(_ context.Context, o metric.Int64Observer) error {
+	o.Observe(c.exported.Load(), with(attribute.String("outcome", "exported")))
+	o.Observe(c.failed.Load(), with(attribute.String("outcome", "failed")))
+	o.Observe(c.dropped.Load(), with(attribute.String("outcome", "dropped")))
 	return nil
 }
 
@@ -35,7 +38,7 @@ func (c *ownCounts) observeExports(_ context.Context, o metric.Int64Observer) er
 	for _, s := range []struct {
 		signal string
 		d      *delivery
-	}{{"traces", &c.traces}, {"metrics", &c.metrics}} {
+	}{{"traces", &c.traces}, {"metrics", &c.metrics}, {"logs", &c.logs}} {
 		o.Observe(s.d.ok.Load(), with(attribute.String("signal", s.signal), attribute.String("outcome", "ok")))
 		o.Observe(s.d.failed.Load(), with(attribute.String("signal", s.signal), attribute.String("outcome", "error")))
 	}

@@ -11,10 +11,13 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploggrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploghttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc/credentials"
@@ -60,6 +63,35 @@ func trusted(caFile string) (*tls.Config, error) {
 		return nil, errors.New(caFile + " holds no certificate")
 	}
 	return c, nil
+}
+
+// logsExporter returns the OTLP exporter of the log's lines.
+func (t *Telemetry) logsExporter(ctx context.Context, o Options, url string) (sdklog.Exporter, error) {
+	if o.LogsProtocol == "grpc" {
+		options := []otlploggrpc.Option{
+			otlploggrpc.WithEndpointURL(url), // http:// means without TLS
+			otlploggrpc.WithHeaders(o.LogsHeaders),
+			otlploggrpc.WithCompressor("gzip"),
+			otlploggrpc.WithTimeout(exportTimeout),
+		}
+		if strings.HasPrefix(url, "https:") {
+			trust, err := trusted(o.LogsCAFile)
+			if err != nil {
+				return nil, err
+			}
+			options = append(options, otlploggrpc.WithTLSCredentials(credentials.NewTLS(trust)))
+		}
+		return otlploggrpc.New(ctx, options...)
+	}
+	client, err := t.newExportClient(o.LogsCAFile)
+	if err != nil {
+		return nil, err
+	}
+	return otlploghttp.New(ctx,
+		otlploghttp.WithEndpointURL(url),
+		otlploghttp.WithHeaders(o.LogsHeaders),
+		otlploghttp.WithCompression(otlploghttp.GzipCompression),
+		otlploghttp.WithHTTPClient(client))
 }
 
 // tracesExporter returns the OTLP exporter of the traces.

@@ -105,6 +105,7 @@ const (
 	nameClusterLate        = "imapproxy.cluster.claims.late"
 	nameClusterSwitches    = "imapproxy.cluster.switches"
 	nameTelemetrySpans     = "imapproxy.telemetry.spans"
+	nameTelemetryRecords   = "imapproxy.telemetry.log_records"
 	nameTelemetryExports   = "imapproxy.telemetry.exports"
 	nameTelemetryLogLines  = "imapproxy.telemetry.log_lines.dropped"
 )
@@ -290,8 +291,10 @@ func Instruments() []Instrument {
 		// Telemetry about itself.
 		{nameTelemetrySpans, Counter, "{span}", "Spans of traces that were to be exported, by outcome.",
 			[]Attribute{{"outcome", "`exported`, `failed` (the endpoint did not take them), `dropped` (the queue was full)"}}, nil},
+		{nameTelemetryRecords, Counter, "{record}", "Log records that were to be exported by OTLP (telemetry.log.endpoint), by outcome.",
+			[]Attribute{{"outcome", "as in `imapproxy_telemetry_spans_total`"}}, nil},
 		{nameTelemetryExports, Counter, "{export}", "Requests to the OTLP endpoints, by outcome.",
-			[]Attribute{{"signal", "`traces` or `metrics`"}, {"outcome", "`ok` or `error`"}}, nil},
+			[]Attribute{{"signal", "`traces`, `metrics` or `logs`"}, {"outcome", "`ok` or `error`"}}, nil},
 		{nameTelemetryLogLines, Counter, "{line}", "Log lines that were lost, by reason.",
 			[]Attribute{{"reason", "`slow` (the log's reader or disk didn't keep up), `failed` (the write failed, as on a full disk)"}}, nil},
 	}

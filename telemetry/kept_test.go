@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"imapproxy/proxy/wire"
 )
 
@@ -19,9 +20,9 @@ func TestWhatIsKeptOfTheLog(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = tel.Shutdown(t.Context()) })
 	for i := range KeptEnded + 5 {
-		tel.SessionLogger(fmt.Sprintf("s%d", i), "").With("user", "alice").Info("session ended", "reason", "logout", "duration", time.Minute)
+		tel.SessionLogger(fmt.Sprintf("s%d", i), trace.SpanContext{}).With("user", "alice").Info("session ended", "reason", "logout", "duration", time.Minute)
 	}
-	tel.SessionLogger("s1", "").Warn("backend lost", "error", "reset") // a session's, no event
+	tel.SessionLogger("s1", trace.SpanContext{}).Warn("backend lost", "error", "reset") // a session's, no event
 	tel.Log.Info("backend added", "backend", "imap1", "password", "hunter2", "error", strings.Repeat("x", 10000))
 	tel.Log.Debug("backend looked at")
 	tel.Log.Warn("admin: wrong token", "client", "192.0.2.1:1")

@@ -7,11 +7,14 @@ import (
 	"io"
 	"log/slog"
 	"os"
+
+	"go.opentelemetry.io/otel/sdk/resource"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // startLog makes the logger, the writer of its lines, and, if that writer can block, the queue in front of
 // it. A log file has the queue, too: a disk can hang.
-func (t *Telemetry) startLog(o Options) error {
+func (t *Telemetry) startLog(stopCtx context.Context, o Options, url string, res *resource.Resource) error {
 	if o.LogFormat != "" && o.LogFormat != "text" && o.LogFormat != "json" {
 		return fmt.Errorf("telemetry: log format %q: write text or json", o.LogFormat)
 	}
@@ -34,6 +37,13 @@ func (t *Telemetry) startLog(o Options) error {
 	if o.LogFormat == "json" {
 		lines = slog.NewJSONHandler(w, options)
 	}
+	if url != "" {
+		records, err := t.startRecords(stopCtx, o, url, res)
+		if err != nil {
+			return err
+		}
+		lines = slog.NewMultiHandler(lines, records)
+	}
 	if !t.names.full() {
 		lines = &discreet{Handler: lines, personal: &t.names}
 	}
@@ -41,12 +51,12 @@ func (t *Telemetry) startLog(o Options) error {
 	return nil
 }
 
-// SessionLogger returns a logger whose lines carry the session's id and, if it isn't "", the trace's.
-func (t *Telemetry) SessionLogger(session, traceID string) *slog.Logger {
-	if traceID == "" {
+// SessionLogger returns a logger whose lines carry the session's id and, if its login's trace is kept, the trace's.
+func (t *Telemetry) SessionLogger(session string, login trace.SpanContext) *slog.Logger {
+	if !login.IsSampled() {
 		return t.Log.With("session", session)
 	}
-	return t.Log.With("session", session, "trace_id", traceID)
+	return t.Log.With("session", session, "trace_id", traceRef(login))
 }
 
 // Handle implements otel.ErrorHandler: errors that OpenTelemetry's libraries can't

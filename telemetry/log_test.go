@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 )
 
@@ -31,10 +32,17 @@ func startLogging(t *testing.T, w io.Writer, format string) *Telemetry {
 	return tel
 }
 
+// keptTrace is the first span of a trace that is kept.
+var keptTrace = trace.NewSpanContext(trace.SpanContextConfig{
+	TraceID:    trace.TraceID{0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36},
+	SpanID:     trace.SpanID{0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7},
+	TraceFlags: trace.FlagsSampled,
+})
+
 func TestASessionsLogCarriesItsIDs(t *testing.T) {
 	var out bytes.Buffer
 	tel := startLogging(t, &out, "json")
-	tel.SessionLogger("s42", "4bf92f3577b34da6a3ce929d0e0e4736").Warn("login failed", "user", "alice")
+	tel.SessionLogger("s42", keptTrace).Warn("login failed", "user", "alice")
 	var line map[string]any
 	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
 		t.Fatalf("%v in %s", err, out.Bytes())
@@ -46,7 +54,7 @@ func TestASessionsLogCarriesItsIDs(t *testing.T) {
 		}
 	}
 	out.Reset()
-	tel.SessionLogger("s43", "").Info("x")
+	tel.SessionLogger("s43", keptTrace.WithTraceFlags(0)).Info("x") // that trace isn't kept
 	if strings.Contains(out.String(), "trace_id") || !strings.Contains(out.String(), "s43") {
 		t.Errorf("without a trace: %s", out.String())
 	}

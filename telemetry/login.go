@@ -94,18 +94,18 @@ func (t *Telemetry) BeginLogin(session string, client netip.AddrPort, start time
 		ids: trace.NewSpanContext(trace.SpanContextConfig{TraceID: newTraceID(), SpanID: newSpanID()})}
 }
 
-// TraceID returns the trace's id in hexadecimal once End has kept it, otherwise "": an id that leads to no trace
+// Kept returns the context of the trace's first span once End has kept it, otherwise the zero value: an id that leads to no trace
 // doesn't belong in a log.
-func (l *LoginTrace) TraceID() string {
+func (l *LoginTrace) Kept() trace.SpanContext {
 	if l == nil {
-		return ""
+		return trace.SpanContext{}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.kept {
-		return ""
+		return trace.SpanContext{}
 	}
-	return l.ids.TraceID().String()
+	return l.ids.WithTraceFlags(trace.FlagsSampled)
 }
 
 // Phase begins a phase now and returns the function that ends it. The attributes

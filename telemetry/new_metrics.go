@@ -49,7 +49,8 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 
 	b.observeCounter(nameCommands, m.observeCommands)
 	b.observeCounter(nameRelayed, m.observeRelayed)
-	b.observeCounter(nameTelemetrySpans, own.observeSpans)
+	b.observeCounter(nameTelemetrySpans, own.spans.observe)
+	b.observeCounter(nameTelemetryRecords, own.records.observe)
 	b.observeCounter(nameTelemetryExports, own.observeExports)
 	b.observeCounter(nameTelemetryLogLines, own.observeLogLines)
 

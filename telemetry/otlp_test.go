@@ -11,11 +11,14 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	collogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	colmetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	coltraces "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	logs "go.opentelemetry.io/proto/otlp/logs/v1"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -24,6 +27,7 @@ type collector struct {
 	mu      sync.Mutex
 	spans   map[string]int // by name
 	service string
+	records []*logs.LogRecord
 	metrics map[string]bool
 	paths   map[string]bool
 	auth    string
@@ -74,6 +78,15 @@ func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	if strings.HasSuffix(r.URL.Path, "logs") {
+		var m collogs.ExportLogsServiceRequest
+		if err := proto.Unmarshal(data, &m); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		c.records = append(c.records, recordsOf(&m)...)
+		return
+	}
 	var m colmetrics.ExportMetricsServiceRequest
 	if err := proto.Unmarshal(data, &m); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -88,11 +101,22 @@ func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// recordsOf returns the log records of a request.
+func recordsOf(r *collogs.ExportLogsServiceRequest) (all []*logs.LogRecord) {
+	for _, rl := range r.ResourceLogs {
+		for _, sl := range rl.ScopeLogs {
+			all = append(all, sl.LogRecords...)
+		}
+	}
+	return all
+}
+
 // pushing starts a Telemetry that sends everything to this address.
 func pushing(t *testing.T, address string, log io.Writer) *Telemetry {
 	t.Helper()
 	tel, err := Start(t.Context(), Options{Service: "imapproxy-test", LogWriter: log,
 		TracesEndpoint: address, TracesHeaders: map[string]string{"Authorization": "Bearer abc"}, SampleRatio: 1,
+		LogsEndpoint: address, LogsHeaders: map[string]string{"Authorization": "Bearer abc"},
 		MetricsEndpoint: address, MetricsHeaders: map[string]string{"Authorization": "Bearer abc"},
 		MetricsInterval: 20 * time.Millisecond})
 	if err != nil {
@@ -117,6 +141,10 @@ func TestShutdownDeliversWhatIsWaiting(t *testing.T) {
 		tel.Command(command)
 	}
 	tel.AddBytes(Out, 4000)
+	const lines = recordBatch + 100
+	for range lines {
+		tel.Log.Info("hello")
+	}
 	if err := tel.Shutdown(t.Context()); err != nil {
 		t.Fatalf("Shutdown: %v", err)
 	}
@@ -124,6 +152,7 @@ func TestShutdownDeliversWhatIsWaiting(t *testing.T) {
 		t.Fatalf("a second Shutdown: %v", err)
 	}
 	tel.Command(fetch(now)) // too late: it has no effect
+	tel.Log.Info("too late for the endpoint")
 	tel.BeginLogin("s2", netip.AddrPort{}, now).End("alice", "b1", "ok", nil)
 
 	c.mu.Lock()
@@ -131,7 +160,7 @@ func TestShutdownDeliversWhatIsWaiting(t *testing.T) {
 	if c.spans["imap UID FETCH"] != commands || c.spans["login"] != 1 || c.spans["exchange"] != 1 {
 		t.Errorf("spans that arrived: %v", c.spans)
 	}
-	if c.service != "imapproxy-test" || c.auth != "Bearer abc" || !c.paths["/v1/traces"] || !c.paths["/v1/metrics"] {
+	if c.service != "imapproxy-test" || c.auth != "Bearer abc" || !c.paths["/v1/traces"] || !c.paths["/v1/metrics"] || !c.paths["/v1/logs"] {
 		t.Errorf("service %q, authorization %q, paths %v", c.service, c.auth, c.paths)
 	}
 	for _, name := range []string{nameCommands, nameCommandDuration, nameRelayed, nameTelemetrySpans, nameBuildInfo, "go.goroutine.count"} {
@@ -139,8 +168,11 @@ func TestShutdownDeliversWhatIsWaiting(t *testing.T) {
 			t.Errorf("metric %s didn't arrive, only %v", name, c.metrics)
 		}
 	}
-	if n := tel.own.spansExported.Load(); n != commands+2 || tel.own.spansDropped.Load() != 0 {
-		t.Errorf("%d spans counted as exported, %d dropped", n, tel.own.spansDropped.Load())
+	if n := tel.own.records.exported.Load(); len(c.records) != lines || n != lines || tel.own.records.dropped.Load() != 0 {
+		t.Errorf("%d log records arrived, %d counted as exported, %d dropped", len(c.records), n, tel.own.records.dropped.Load())
+	}
+	if n := tel.own.spans.exported.Load(); n != commands+2 || tel.own.spans.dropped.Load() != 0 {
+		t.Errorf("%d spans counted as exported, %d dropped", n, tel.own.spans.dropped.Load())
 	}
 }
 
@@ -218,13 +250,14 @@ func TestAnEndpointInTroubleStopsNobody(t *testing.T) {
 			address := endpoint(t)
 			start := time.Now()
 			var tel *Telemetry
+			var written lineCount
 			if strings.HasSuffix(name, "gRPC") {
 				var err error
-				if tel, err = Start(t.Context(), grpcOptions(address, "")); err != nil {
+				if tel, err = Start(t.Context(), grpcOptions(address, "", &written)); err != nil {
 					t.Fatal(err)
 				}
 			} else {
-				tel = pushing(t, address, io.Discard)
+				tel = pushing(t, address, &written)
 			}
 			const commands = 5 * spanQueue
 			var wg sync.WaitGroup
@@ -233,6 +266,7 @@ func TestAnEndpointInTroubleStopsNobody(t *testing.T) {
 					for range commands / 4 {
 						tel.Command(fetch(start))
 						tel.SessionOpened("imaps", true)
+						tel.Log.Info("hello")
 					}
 				})
 			}
@@ -242,6 +276,9 @@ func TestAnEndpointInTroubleStopsNobody(t *testing.T) {
 			}
 			if waiting := tel.spans.waiting.Load(); waiting > spanQueue {
 				t.Errorf("%d spans wait, the queue's limit is %d", waiting, spanQueue)
+			}
+			if waiting := tel.records.waiting.Load(); waiting > recordQueue {
+				t.Errorf("%d log records wait, the queue's limit is %d", waiting, recordQueue)
 			}
 
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -255,13 +292,27 @@ func TestAnEndpointInTroubleStopsNobody(t *testing.T) {
 				t.Errorf("Shutdown took %v under a context of 100 ms", took)
 			}
 			<-tel.spans.done // Shutdown waits for it too, but not for ever
+			<-tel.records.done
 			own := tel.own
-			exported, failed, dropped := own.spansExported.Load(), own.spansFailed.Load(), own.spansDropped.Load()
+			// The lines about the trouble count as well, unless they were written at the end.
+			if sent, failed, dropped := own.records.exported.Load(), own.records.failed.Load(), own.records.dropped.Load(); hangs && dropped == 0 || sent != 0 ||
+				failed+dropped < commands || failed+dropped > int64(written.Load()) {
+				t.Errorf("%d lines: %d exported, %d failed, %d dropped", written.Load(), sent, failed, dropped)
+			}
+			exported, failed, dropped := own.spans.exported.Load(), own.spans.failed.Load(), own.spans.dropped.Load()
 			if hangs && dropped == 0 || exported != 0 || exported+failed+dropped != commands {
 				t.Errorf("%d commands: %d exported, %d failed, %d dropped", commands, exported, failed, dropped)
 			}
 		})
 	}
+}
+
+// lineCount counts the lines of a log.
+type lineCount struct{ atomic.Int64 }
+
+func (c *lineCount) Write(p []byte) (int, error) {
+	c.Add(1)
+	return len(p), nil
 }
 
 func TestShutdownUnderAnEndedContextStillEndsEverything(t *testing.T) {
@@ -333,6 +384,9 @@ func TestEndpointsAreChecked(t *testing.T) {
 		}
 		if _, err := Start(t.Context(), Options{MetricsEndpoint: address}); err == nil {
 			t.Errorf("%q is taken for metrics", address)
+		}
+		if _, err := Start(t.Context(), Options{LogsEndpoint: address}); err == nil {
+			t.Errorf("%q is taken for logs", address)
 		}
 	}
 	if _, err := Start(t.Context(), Options{SampleRatio: 1.5}); err == nil {

@@ -244,6 +244,9 @@ func namesIn(values []string, a slog.Attr) []string {
 
 // attr returns an attribute as it is written, and whether it is. Numbers and times have no names in them; everything else is text.
 func (d *discreet) attr(a slog.Attr, values []string) (slog.Attr, bool) {
+	if _, is := spanOf(a.Value); is {
+		return a, true // records need more than its text
+	}
 	a.Value = a.Value.Resolve()
 	switch kind := a.Value.Kind(); {
 	case kind == slog.KindGroup:

@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"go.opentelemetry.io/otel/trace"
 	"imapproxy/proxy/wire"
 )
 
@@ -37,7 +38,7 @@ func everyPlace(tel *Telemetry) {
 	broken := errors.New("read tcp 10.0.0.1:993->192.0.2.7:4711: connection reset by peer")
 	about := fmt.Errorf("backend refused alice@example.org from 192.0.2.7: %w", broken)
 	opened := fmt.Errorf("opening Family/Alice of alice@example.org: %w", broken)
-	log := tel.SessionLogger("s1", "")
+	log := tel.SessionLogger("s1", trace.SpanContext{})
 	log.With("client", client.String()).Warn("login failed", "user", "alice@example.org", "error", about)
 	log.With("user", "alice@example.org", "backend", "b1").Info("session ended", "client", client, "mailbox", "Family/Alice", "error", opened)
 	log.WithGroup("g").Info("in a group", slog.Group("h", "user", "alice@example.org", "client", client.Addr()), "login", "alice@example.org")

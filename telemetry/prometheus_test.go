@@ -285,7 +285,7 @@ func TestDiscardTakesEverything(t *testing.T) {
 	tel := Discard()
 	recordEverything(tel)
 	tel.Log.Error("x")
-	tel.SessionLogger("s1", "").Info("x")
+	tel.SessionLogger("s1", trace.SpanContext{}).Info("x")
 	tel.SetSampling(1, time.Second)
 	rec := httptest.NewRecorder()
 	tel.MetricsHandler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))

@@ -45,17 +45,18 @@ func Start(ctx context.Context, o Options) (*Telemetry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: metrics endpoint: %w", err)
 	}
-	if t.names, err = newPersonal(o.Personal, o.PersonalKey); err != nil {
-		return nil, err
+	logsURL, err := endpoint(o.LogsEndpoint, "/v1/logs")
+	if err != nil {
+		return nil, fmt.Errorf("telemetry: logs endpoint: %w", err)
 	}
-	if err := t.startLog(o); err != nil {
+	if t.names, err = newPersonal(o.Personal, o.PersonalKey); err != nil {
 		return nil, err
 	}
 
 	// Exports end with Shutdown, not with Start's context.
 	stopCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t.stop = stop
-	if err := t.start(stopCtx, o, tracesURL, metricsURL); err != nil {
+	if err := t.start(stopCtx, o, logsURL, tracesURL, metricsURL); err != nil {
 		// The caller has received nothing yet: stop what was started.
 		_ = t.Shutdown(ctx)
 		return nil, err
@@ -63,15 +64,19 @@ func Start(ctx context.Context, o Options) (*Telemetry, error) {
 	return t, nil
 }
 
-// start makes the two pipelines.
-func (t *Telemetry) start(stopCtx context.Context, o Options, tracesURL, metricsURL string) error {
-	if tracesURL == "" && metricsURL == "" && !o.Prometheus && o.SpanExporter == nil {
-		return nil
+// start makes the log and the pipelines.
+func (t *Telemetry) start(stopCtx context.Context, o Options, logsURL, tracesURL, metricsURL string) error {
+	var res *resource.Resource
+	var unusable error
+	if logsURL != "" || tracesURL != "" || metricsURL != "" || o.Prometheus || o.SpanExporter != nil {
+		res, unusable = newResource(stopCtx, o)
 	}
-	res, err := newResource(stopCtx, o)
-	if err != nil {
+	if err := t.startLog(stopCtx, o, logsURL, res); err != nil {
+		return err
+	}
+	if unusable != nil {
 		// The rest of the resource is usable: OTEL_RESOURCE_ATTRIBUTES was malformed.
-		t.Log.Warn("telemetry: part of the resource attributes is unusable", "error", err)
+		t.Log.Warn("telemetry: part of the resource attributes is unusable", "error", unusable)
 	}
 	if err := t.startTraces(stopCtx, o, tracesURL, res); err != nil {
 		return err
@@ -79,7 +84,7 @@ func (t *Telemetry) start(stopCtx context.Context, o Options, tracesURL, metrics
 	return t.startMetrics(stopCtx, o, metricsURL, res)
 }
 
-// newResource returns the attributes of the process that every span and metric carries. The environment's
+// newResource returns the attributes of the process that every span, metric and log record carries. The environment's
 // (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) come before the proxy's own.
 func newResource(ctx context.Context, o Options) (*resource.Resource, error) {
 	service := o.Service
@@ -134,12 +139,15 @@ func (t *Telemetry) shutdown(ctx context.Context) error {
 	defer context.AfterFunc(ctx, t.stop)()
 
 	var wg sync.WaitGroup
-	var tracesErr, metricsErr error
+	var tracesErr, metricsErr, recordsErr error
 	if t.traces != nil {
 		wg.Go(func() { tracesErr = t.spans.shutdown(ctx, t.traces) })
 	}
 	if t.meters != nil {
 		wg.Go(func() { metricsErr = t.meters.Shutdown(ctx) })
+	}
+	if t.records != nil {
+		wg.Go(func() { recordsErr = t.records.shutdown(ctx) })
 	}
 	wg.Wait()
 	t.stop()
@@ -150,5 +158,5 @@ func (t *Telemetry) shutdown(ctx context.Context) error {
 	if t.logLines != nil {
 		logErr = t.logLines.shutdown(ctx)
 	}
-	return errors.Join(tracesErr, metricsErr, logErr)
+	return errors.Join(tracesErr, metricsErr, recordsErr, logErr)
 }

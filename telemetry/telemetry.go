@@ -40,6 +40,13 @@ type Options struct {
 	Personal    string
 	PersonalKey Secret // of PersonalHashed, which needs one: proxies with the same key write the same hashes
 
+	// LogsEndpoint is an OTLP address to which the log's lines are sent as well; "" is off. An address without a path means
+	// /v1/logs.
+	LogsEndpoint string
+	LogsHeaders  map[string]string
+	LogsProtocol string // as TracesProtocol
+	LogsCAFile   string
+
 	// TracesEndpoint is an OTLP address such as http://collector:4318; "" is off. An address without a
 	// path means /v1/traces; other paths are used as they are.
 	TracesEndpoint string
@@ -94,6 +101,7 @@ type Telemetry struct {
 	traces   *sdktrace.TracerProvider
 	meters   *sdkmetric.MeterProvider
 	clients  []*http.Client // of the OTLP/HTTP exporters
+	records  *recordPipe    // nil if lines aren't exported
 	logLines *lineQueue     // nil if lines are written directly
 	sink     *sink          // writes the lines; nil in a Discard
 

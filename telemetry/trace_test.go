@@ -67,8 +67,8 @@ func TestALoginIsOneTraceWithItsPhases(t *testing.T) {
 	tel, spans, now := tracing(t, 1)
 	start := now.Now()
 	login := tel.BeginLogin("s1", netip.AddrPort{}, start)
-	if id := login.TraceID(); id != "" {
-		t.Errorf("trace id %q before it is known whether the trace is kept", id)
+	if id := login.Kept(); id.IsValid() {
+		t.Errorf("trace %v before it is known whether the trace is kept", id)
 	}
 
 	end := login.Phase(PhaseExchange)
@@ -84,7 +84,7 @@ func TestALoginIsOneTraceWithItsPhases(t *testing.T) {
 		t.Errorf("%d spans before the end", n)
 	}
 	sc := login.End("alice@example.org", "b1", "ok", nil)
-	id := login.TraceID()
+	id := login.Kept().TraceID().String()
 	if len(id) != 32 || strings.Trim(id, "0") == "" {
 		t.Fatalf("trace id %q, want 32 hexadecimal digits", id)
 	}
@@ -150,8 +150,8 @@ func TestFailedAndSlowLoginsAreAlwaysKept(t *testing.T) {
 				t.Errorf("kept %v, flag %v, want %v", kept, sc.IsSampled(), c.kept)
 			}
 			// Nothing may link to a trace that isn't there, and no log line may name it.
-			if id := login.TraceID(); sc.IsValid() != c.kept || (id != "") != c.kept || c.kept && sc.TraceID().String() != id {
-				t.Errorf("End returned %v, trace id %q, kept %v", sc, id, c.kept)
+			if kept := login.Kept(); sc.IsValid() != c.kept || kept.IsSampled() != c.kept || c.kept && !sc.Equal(kept) {
+				t.Errorf("End returned %v, Kept %v, kept %v", sc, kept, c.kept)
 			}
 		})
 	}
@@ -305,7 +305,7 @@ func TestWithoutTracesNothingIsTraced(t *testing.T) {
 	login := tel.BeginLogin("s1", netip.AddrPort{}, time.Now())
 	login.Phase(PhaseExchange)(nil)
 	login.Add(PhaseDial, time.Now(), time.Now(), nil)
-	if sc := login.End("alice", "b1", "ok", nil); login.TraceID() != "" || sc.IsValid() {
-		t.Errorf("trace id %q, %v, want none", login.TraceID(), sc)
+	if sc := login.End("alice", "b1", "ok", nil); login.Kept().IsValid() || sc.IsValid() {
+		t.Errorf("traces %v, %v, want none", login.Kept(), sc)
 	}
 }

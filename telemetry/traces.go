@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -22,7 +23,7 @@ func (t *Telemetry) startTraces(stopCtx context.Context, o Options, url string, 
 			return fmt.Errorf("telemetry: traces exporter: %w", err)
 		}
 	}
-	t.spans = newSpanPipe(stopCtx, exporter, o.SpanExporter != nil, t.own, t.Log)
+	t.spans = newSpanPipe(stopCtx, exporter, o.SpanExporter != nil, t.own, func() *slog.Logger { return t.Log })
 
 	limits := sdktrace.NewSpanLimits()
 	limits.AttributeValueLengthLimit = 512 // user names and error texts come from clients

@@ -10,8 +10,8 @@ import (
 	"imapproxy/internal/task"
 )
 
-// An endpoint for traces and metrics that accepts connections and answers nothing, or one that isn't there, changes nothing for sessions: each command has its
-// answer, although far more spans end than can wait, and the proxy stops as usual.
+// An endpoint for traces, metrics and logs that accepts connections and answers nothing, or one that isn't there, changes nothing for sessions: each command has its
+// answer, although far more spans end, and lines are logged, than can wait, and the proxy stops as usual.
 func TestAStuckTelemetryEndpointChangesNothingForSessions(t *testing.T) {
 	for _, protocol := range []string{"http", "grpc"} {
 		for _, state := range []string{"stuck", "down"} {
@@ -39,6 +39,11 @@ func TestAStuckTelemetryEndpointChangesNothingForSessions(t *testing.T) {
 				}
 				text := settings(imaptest.NewModelServer(t, imaptest.ModelServerOptions{}).Addr) + `
 telemetry {
+  log {
+    level    = "debug"
+    endpoint = "http://` + l.Addr().String() + `"
+    protocol = "` + protocol + `"
+  }
   traces {
     endpoint = "http://` + l.Addr().String() + `"
     protocol = "` + protocol + `"

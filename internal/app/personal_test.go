@@ -54,7 +54,7 @@ func (s *sent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // A client logs in, fails to, sends commands that fail, and goes away: with personal = "none" neither its name nor its
-// address are in logs, traces and metrics, with "hashed" neither but their hashes, with "full" both.
+// address are in logs, exported logs, traces and metrics, with "hashed" neither but their hashes, with "full" both.
 func TestNoNameOrAddressIsWritten(t *testing.T) {
 	const user, address = "zaphod.beeblebrox", "127.0.0.77"
 	for _, mode := range []string{"full", "hashed", "none"} {
@@ -80,6 +80,7 @@ telemetry {
   personal = "` + mode + `"` + extra + `
   log {
     level = "debug"
+    endpoint = "` + server.URL + `"
   }
   traces {
     endpoint = "` + server.URL + `"
@@ -116,7 +117,7 @@ telemetry {
 
 			endpoint.mu.Lock()
 			defer endpoint.mu.Unlock()
-			for where, want := range map[string]bool{"log": mode == "full", "/v1/traces": mode == "full", "/v1/metrics": false} {
+			for where, want := range map[string]bool{"log": mode == "full", "/v1/logs": mode == "full", "/v1/traces": mode == "full", "/v1/metrics": false} {
 				text := endpoint.at(where).String()
 				if len(text) < 500 {
 					t.Errorf("%s has only %d bytes", where, len(text))

@@ -311,11 +311,15 @@ type Telemetry struct {
 	TraceURL string `hcl:"trace_url" default:"" secret:"url"`
 }
 
-// Log is written to standard error, or to a file that a reload opens again.
+// Log is written to standard error, or to a file that a reload opens again, and sent to an OTLP endpoint, where one is named.
 type Log struct {
-	File   string `hcl:"file" path:"own" default:""`
-	Format string `hcl:"format" default:"text" enum:"text|json" reload:"restart"`
-	Level  string `hcl:"level" default:"info" enum:"debug|info|warn|error"`
+	File     string            `hcl:"file" path:"own" default:""`
+	Format   string            `hcl:"format" default:"text" enum:"text|json" reload:"restart"`
+	Level    string            `hcl:"level" default:"info" enum:"debug|info|warn|error"`
+	Endpoint string            `hcl:"endpoint" default:"" reload:"restart" secret:"url"`
+	Protocol string            `hcl:"protocol" default:"http" enum:"http|grpc" reload:"restart"`
+	CAFile   string            `hcl:"ca_file" path:"cert" default:"" reload:"restart"`
+	Headers  map[string]string `hcl:"headers" default:"{}" reload:"restart" secret:"all"`
 }
 
 // Traces go to an OTLP endpoint; an empty one turns them off. What the file leaves out of an exporter the environment may say (otel.go).

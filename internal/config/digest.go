@@ -16,7 +16,7 @@ import (
 // may hold a secret themselves. Digest leaves them out.
 var machines = []string{
 	"hostname", "listener.address", "admin.address", "park.events.address", "register.address", "backend_defaults.source_addresses", "cluster.peers",
-	"telemetry.traces.headers", "telemetry.metrics.headers", "discovery.consul.address", "discovery.consul.cache_file", "telemetry.log.file",
+	"telemetry.traces.headers", "telemetry.metrics.headers", "telemetry.log.headers", "discovery.consul.address", "discovery.consul.cache_file", "telemetry.log.file",
 	"auth.http.url", "auth.http.headers", "auth.sql.dsn",
 }
 

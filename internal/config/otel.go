@@ -10,7 +10,7 @@ import (
 )
 
 // openTelemetry fills in, where the file is silent, what OpenTelemetry's variables say: OTEL_EXPORTER_OTLP_*,
-// OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_SAMPLER, OTEL_METRIC_EXPORT_INTERVAL, OTEL_SDK_DISABLED. As the specification
+// OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER, OTEL_TRACES_SAMPLER, OTEL_METRIC_EXPORT_INTERVAL, OTEL_SDK_DISABLED. As the specification
 // asks, a value that can't be used is a warning, not an error: the variable may be meant for another program. The names
 // of variables stand in warnings and their values don't, since some are secret.
 func (d *decoder) openTelemetry(c *Config) {
@@ -18,6 +18,7 @@ func (d *decoder) openTelemetry(c *Config) {
 	if !strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
 		d.exporter("telemetry.traces", "TRACES", exporterSettings{&t.Traces.Endpoint, &t.Traces.Headers, &t.Traces.Protocol, &t.Traces.CAFile})
 		d.exporter("telemetry.metrics", "METRICS", exporterSettings{&t.Metrics.Endpoint, &t.Metrics.Headers, &t.Metrics.Protocol, &t.Metrics.CAFile})
+		d.exporter("telemetry.log", "LOGS", exporterSettings{&t.Log.Endpoint, &t.Log.Headers, &t.Log.Protocol, &t.Log.CAFile})
 	}
 	d.sampler(&t.Traces.Sample)
 	const interval = "OTEL_METRIC_EXPORT_INTERVAL"
@@ -30,7 +31,7 @@ func (d *decoder) openTelemetry(c *Config) {
 	}
 }
 
-// exporterSettings are those that traces and metrics have both.
+// exporterSettings are those that traces, metrics and the log have.
 type exporterSettings struct {
 	endpoint *string
 	headers  *map[string]string

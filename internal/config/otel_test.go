@@ -18,10 +18,11 @@ func TestOpenTelemetrysVariablesHoldWhereTheFileIsSilent(t *testing.T) {
 	type want struct {
 		Traces  Traces
 		Metrics Metrics
+		Log     Log
 	}
 	defaults := func(change func(w *want)) want {
 		c := Default().Telemetry
-		w := want{c.Traces, c.Metrics}
+		w := want{c.Traces, c.Metrics, c.Log}
 		change(&w)
 		return w
 	}
@@ -36,17 +37,28 @@ func TestOpenTelemetrysVariablesHoldWhereTheFileIsSilent(t *testing.T) {
 			headers := map[string]string{"authorization": "Bearer abc", "x": "a,b"}
 			w.Traces.Endpoint, w.Traces.Headers, w.Traces.CAFile = "http://c:4318/v1/traces", headers, ca
 			w.Metrics.Endpoint, w.Metrics.Headers, w.Metrics.CAFile = "http://c:4318/v1/metrics", headers, ca
+			w.Log.Endpoint, w.Log.Headers, w.Log.CAFile = "http://c:4318/v1/logs", headers, ca
 		}), ""},
 		{"a signal's own", "", env{"OTEL_EXPORTER_OTLP_ENDPOINT": "https://c/base/", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://t:4317", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, defaults(func(w *want) {
 			w.Traces.Endpoint, w.Traces.Protocol, w.Metrics.Endpoint = "http://t:4317", "grpc", "https://c/base/v1/metrics"
+			w.Log.Endpoint = "https://c/base/v1/logs"
 		}), ""},
-		{"the file first", "telemetry {\n  traces {\n    endpoint = \"http://mine\"\n    protocol = \"http\"\n    headers = {}\n    sample = \"3%\"\n  }\n  metrics {\n    endpoint = \"\"\n    interval = \"5s\"\n  }\n}\n",
+		{"the file first", "telemetry {\n  traces {\n    endpoint = \"http://mine\"\n    protocol = \"http\"\n    headers = {}\n    sample = \"3%\"\n  }\n  metrics {\n    endpoint = \"\"\n    interval = \"5s\"\n  }\n  log {\n    endpoint = \"https://logs\"\n    protocol = \"http\"\n    headers = { c = \"d\" }\n  }\n}\n",
 			env{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_HEADERS": "a=b", "OTEL_TRACES_SAMPLER": "always_on", "OTEL_METRIC_EXPORT_INTERVAL": "1000"}, defaults(func(w *want) {
 				w.Traces.Endpoint, w.Traces.Sample = "http://mine", 0.03
 				w.Metrics.Interval, w.Metrics.Protocol, w.Metrics.Headers = 5*time.Second, "grpc", map[string]string{"a": "b"}
+				w.Log.Endpoint, w.Log.Headers = "https://logs", map[string]string{"c": "d"}
 			}), ""},
 		{"off", "", env{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_SDK_DISABLED": "true"}, defaults(func(*want) {}), ""},
-		{"no traces", "", env{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_TRACES_EXPORTER": "none"}, defaults(func(w *want) { w.Metrics.Endpoint = "http://c:4318/v1/metrics" }), ""},
+		{"no traces", "", env{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_TRACES_EXPORTER": "none"}, defaults(func(w *want) {
+			w.Metrics.Endpoint, w.Log.Endpoint = "http://c:4318/v1/metrics", "http://c:4318/v1/logs"
+		}), ""},
+		{"no logs", "", env{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_LOGS_EXPORTER": "none"}, defaults(func(w *want) {
+			w.Traces.Endpoint, w.Metrics.Endpoint = "http://c:4318/v1/traces", "http://c:4318/v1/metrics"
+		}), ""},
+		{"logs alone", "", env{"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://l:4317", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_LOGS_HEADERS": "a=b", "OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE": ca}, defaults(func(w *want) {
+			w.Log.Endpoint, w.Log.Protocol, w.Log.Headers, w.Log.CAFile = "http://l:4317", "grpc", map[string]string{"a": "b"}, ca
+		}), ""},
 		{"all traces", "", env{"OTEL_TRACES_SAMPLER": "parentbased_always_on"}, defaults(func(w *want) { w.Traces.Sample = 1 }), ""},
 		{"no share", "", env{"OTEL_TRACES_SAMPLER": "always_off"}, defaults(func(w *want) { w.Traces.Sample = 0 }), ""},
 		{"a share", "", env{"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"}, defaults(func(w *want) { w.Traces.Sample = 0.25 }), ""},
@@ -68,7 +80,7 @@ func TestOpenTelemetrysVariablesHoldWhereTheFileIsSilent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(c.want, want{cfg.Telemetry.Traces, cfg.Telemetry.Metrics}); diff != "" {
+			if diff := cmp.Diff(c.want, want{cfg.Telemetry.Traces, cfg.Telemetry.Metrics, cfg.Telemetry.Log}); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			said := ""

@@ -237,6 +237,7 @@ func (d *decoder) telemetry(c *Config) {
 	for path, file := range map[string]string{
 		"telemetry.traces.ca_file":  c.Telemetry.Traces.CAFile,
 		"telemetry.metrics.ca_file": c.Telemetry.Metrics.CAFile,
+		"telemetry.log.ca_file":     c.Telemetry.Log.CAFile,
 	} {
 		if file != "" {
 			d.authorities(path, file)
@@ -245,6 +246,7 @@ func (d *decoder) telemetry(c *Config) {
 	for path, endpoint := range map[string]string{
 		"telemetry.traces.endpoint":  c.Telemetry.Traces.Endpoint,
 		"telemetry.metrics.endpoint": c.Telemetry.Metrics.Endpoint,
+		"telemetry.log.endpoint":     c.Telemetry.Log.Endpoint,
 	} {
 		if endpoint == "" {
 			continue
@@ -257,6 +259,7 @@ func (d *decoder) telemetry(c *Config) {
 	for path, headers := range map[string]map[string]string{
 		"telemetry.traces.headers":  c.Telemetry.Traces.Headers,
 		"telemetry.metrics.headers": c.Telemetry.Metrics.Headers,
+		"telemetry.log.headers":     c.Telemetry.Log.Headers,
 	} {
 		for name, value := range headers {
 			if strings.ContainsAny(name+value, "\r\n\x00") || name == "" {

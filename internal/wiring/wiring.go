@@ -28,6 +28,7 @@ func Telemetry(c *config.Config, level slog.Leveler, logs io.Writer) (telemetry.
 		Service:  "imapproxy",
 		Personal: t.Personal, PersonalKey: key,
 		LogWriter: logs, LogFile: t.Log.File, LogFormat: t.Log.Format, LogLevel: level,
+		LogsEndpoint: t.Log.Endpoint, LogsHeaders: t.Log.Headers, LogsProtocol: t.Log.Protocol, LogsCAFile: t.Log.CAFile,
 		TracesEndpoint: t.Traces.Endpoint, TracesHeaders: t.Traces.Headers, TracesProtocol: t.Traces.Protocol, TracesCAFile: t.Traces.CAFile,
 		SampleRatio: float64(t.Traces.Sample), SlowCommand: None(t.Traces.Slow),
 		MetricsEndpoint: t.Metrics.Endpoint, MetricsHeaders: t.Metrics.Headers, MetricsProtocol: t.Metrics.Protocol, MetricsCAFile: t.Metrics.CAFile,

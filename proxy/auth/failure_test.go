@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.opentelemetry.io/otel/trace"
 	"imapproxy/telemetry"
 )
 
@@ -57,9 +58,9 @@ func failureLog(t *testing.T, format string, client netip.AddrPort, reason Reaso
 		log := tel.Log
 		switch i % 3 {
 		case 1:
-			log = tel.SessionLogger("s-0123456789", "")
+			log = tel.SessionLogger("s-0123456789", trace.SpanContext{})
 		case 2:
-			log = tel.SessionLogger("s-0123456789", "4bf92f3577b34da6a3ce929d0e0e4736").With("listener", "imaps")
+			log = tel.SessionLogger("s-0123456789", trace.SpanContext{}.WithTraceID(trace.TraceID{0x4b, 0xf9}).WithTraceFlags(trace.FlagsSampled)).With("listener", "imaps")
 		}
 		LogFailure(context.Background(), log, Failure{Client: client, User: name, Mechanism: MechanismPlain, Reason: reason})
 	}

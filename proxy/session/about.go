@@ -17,10 +17,7 @@ import (
 // log returns the session's logger. It is made anew for each line: few lines are written, and each of many
 // sessions would keep one in memory.
 func (s *Session) log() *slog.Logger {
-	if s.link == nil {
-		return s.about(s.env.Telemetry.SessionLogger(s.id, ""))
-	}
-	return s.about(s.env.Telemetry.SessionLogger(s.id, s.link.TraceID().String()))
+	return s.about(s.env.Telemetry.SessionLogger(s.id, s.trace()))
 }
 
 func (s *Session) about(l *slog.Logger) *slog.Logger {

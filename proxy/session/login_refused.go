@@ -139,6 +139,6 @@ func (p *preLogin) record(ctx context.Context, a attempt, why auth.Reason) {
 
 func (p *preLogin) failureLine(ctx context.Context, a attempt, why auth.Reason) {
 	p.env.Telemetry.LoginFailure(string(why))
-	log := p.env.Telemetry.SessionLogger(p.Session.id, a.trace.TraceID())
+	log := p.env.Telemetry.SessionLogger(p.Session.id, a.trace.Kept())
 	auth.LogFailure(ctx, log, auth.Failure{Client: p.addr, User: a.user, Mechanism: a.mechanism, Reason: why})
 }
