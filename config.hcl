@@ -442,6 +442,59 @@ users {
 auth "backend" {}
 
 
+# A policy server (weakforced), which is asked whether a login may go on and told how it ended, as Dovecot's
+# auth_policy_* settings do it (docs/authentication.md, "The policy server"). Default: there is none.
+#auth_policy {
+  # Where the server is, http:// or https://. The proxy appends ?command=allow or ?command=report; to a URL
+  # that ends with & without the question mark. Required.
+  #server_url = "https://wforce.example.org:8084/"
+
+  # A file that contains only a header that is sent with each request, such as Authorization: Basic dXNlcjpwYXNz.
+  # Without a colon in it it is the value of X-API-Key. Each reload reads it again.
+  # Default: "".
+  #server_api_header_file = "auth-policy.header"
+
+  # How long a login waits for an answer, and a report.
+  # Default: "2s".
+  #server_timeout = "2s"
+
+  # A PEM file with the certificate authorities for the server's certificate.
+  # Default: "", the authorities that the system trusts.
+  #ca_file = "/etc/imapproxy/auth-ca.pem"
+
+  # What the server is told of a password: the first hash_truncate bits of a hash over the nonce, the user's
+  # name, NUL and the password. All programs that report to the server need the same nonce, mechanism
+  # ("md5", "sha1", "sha256", "sha512") and number of bits. 0: all bits. With many bits the server's owner could find
+  # passwords by trying. hash_nonce_file contains only the nonce. Required.
+  #hash_nonce_file = "auth-policy.nonce"
+  # Default: "sha256".
+  #hash_mech = "sha256"
+  # Default: 12.
+  #hash_truncate = 12
+
+  # Whether the proxy asks before it checks the password, whether it asks after the password was right, and whether it
+  # reports how logins ended.
+  # Default: true.
+  #check_before_auth = true
+  # Default: true.
+  #check_after_auth = true
+  # Default: true.
+  #report_after_auth = true
+
+  # true: logins are refused while the server doesn't answer. false: they go on.
+  # Default: false.
+  #reject_on_fail = false
+
+  # true: the server's answers are only logged, and no login is refused or delayed.
+  # Default: false.
+  #log_only = false
+
+  # How many logins ask at a time, in halves as auth "http" has them.
+  # Default: 32.
+  #concurrency = 32
+#}
+
+
 # The credentials with which the proxy logs in to a backend.
 backend_login {
   # "user": the client's own name and password, which stay in memory as long

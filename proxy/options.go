@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/auth/authpolicy"
 	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/session"
 	"imapproxy/proxy/upstream"
@@ -25,7 +26,8 @@ type Options struct {
 	Listeners []ListenerOptions
 
 	Names   auth.Names
-	Sources []auth.Source // owned by the caller
+	Sources []auth.Source      // owned by the caller
+	Policy  *authpolicy.Client // is asked whether logins may go on, owned by the caller; nil: there is none
 	// Recheck is how long the verdict of a source or the backend counts for logged-in users (rechecks.go). 0:
 	// 5 min; negative: each resume verifies the user again.
 	Recheck time.Duration
@@ -117,7 +119,7 @@ const DefaultDrain = 30 * time.Second
 // sessions returns the options for sessions.
 func (o *Options) sessions() *session.Settings {
 	return &session.Settings{
-		Hostname: o.Hostname, Version: o.Version, Names: o.Names, Sources: o.Sources, Recheck: o.Recheck,
+		Hostname: o.Hostname, Version: o.Version, Names: o.Names, Sources: o.Sources, Policy: o.Policy, Recheck: o.Recheck,
 		Dialer: o.Dialer, Login: o.Login, BackendTLS: o.BackendTLS, BackendServerName: o.BackendServerName, BackendSendProxy: o.BackendSendProxy, StallAfter: o.StallAfter,
 		Router: o.Router, Placement: o.Placement, Limits: o.Limits, Guessing: o.Guessing, Handshakes: o.Handshakes, Park: o.Park, Shared: o.Shared,
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/auth/authpolicy"
 	"imapproxy/proxy/session"
 )
 
@@ -93,3 +94,6 @@ func (a SessionsAt) count(c *session.Session) {
 		a.Held[i.NotParked]++
 	}
 }
+
+// Policy is how well the policy server answers; the zero State where there is none.
+func (s *Server) Policy() authpolicy.State { return s.set.Load().Policy.State() }

@@ -16,8 +16,9 @@
 // generated from it, and a test compares the two.
 //
 // Imports proxy/wire. Imported by cmd/imapproxy, internal/admin, internal/app,
-// internal/peers, internal/wiring, proxy, proxy/auth, proxy/auth/dovecotauth,
-// proxy/auth/ldapauth, proxy/auth/oauthauth, proxy/auth/sqlauth, proxy/park,
-// proxy/park/events, proxy/session, proxy/upstream, routing, routing/cluster,
-// routing/discovery, telemetry/metricsdoc and the end-to-end tests.
+// internal/peers, internal/wiring, proxy, proxy/auth, proxy/auth/authpolicy,
+// proxy/auth/dovecotauth, proxy/auth/ldapauth, proxy/auth/oauthauth,
+// proxy/auth/sqlauth, proxy/park, proxy/park/events, proxy/session,
+// proxy/upstream, routing, routing/cluster, routing/discovery,
+// telemetry/metricsdoc and the end-to-end tests.
 package telemetry

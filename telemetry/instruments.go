@@ -50,6 +50,8 @@ const (
 	nameLogin              = "imapproxy.login.duration"
 	nameLoginFailures      = "imapproxy.login.failures"
 	nameLoginDelays        = "imapproxy.login.delays"
+	namePolicy             = "imapproxy.auth_policy.duration"
+	namePolicyUnasked      = "imapproxy.auth_policy.unasked"
 	nameCommands           = "imapproxy.commands"
 	nameCommandDuration    = "imapproxy.command.duration"
 	nameCommandBackendWait = "imapproxy.command.backend_wait"
@@ -168,7 +170,11 @@ func Instruments() []Instrument {
 		{nameLoginFailures, Counter, "{attempt}", "Failed login attempts, by reason.",
 			[]Attribute{{"reason", "one of the reasons in docs/authentication.md"}}, nil},
 		{nameLoginDelays, Counter, "{attempt}", "Login attempts that waited before their password was checked, because of wrong passwords before (docs/authentication.md, Guessing).",
-			[]Attribute{{"by", "what had the wrong passwords: the client's `address`, its `network`, or the `user`"}}, nil},
+			[]Attribute{{"by", "what had the wrong passwords: the client's `address`, its `network`, or the `user`; or `policy`: the policy server has the login wait (docs/authentication.md, The policy server)"}}, nil},
+		{namePolicy, Histogram, "s", "Duration of questions and reports to the policy server (auth_policy), a question's wait for its turn included.",
+			[]Attribute{{"command", "`allow` or `report`"}, {"outcome", "of `allow`: `allowed`, `delayed`, `refused`; of `report`: `reported`; `failed` (no usable answer)"}}, seconds},
+		{namePolicyUnasked, Counter, "{request}", "Questions that weren't asked since the policy server hadn't answered others, and reports that weren't sent since too many were waiting.",
+			[]Attribute{{"command", "`allow` or `report`"}}, nil},
 
 		// The relay.
 		{nameCommands, Counter, "{command}", "Commands that were relayed to a backend, by name and status of the tagged response.",

@@ -20,6 +20,7 @@ import (
 const (
 	PhaseExchange     = "exchange" // the client's part of AUTHENTICATE
 	PhaseDelay        = "delay"    // waiting, because the login may be a guess at a password
+	PhasePolicy       = "policy"   // asking the policy server, and waiting because of its answer
 	PhaseAuth         = "auth"
 	PhaseHashTurn     = "hash_turn" // within auth: waiting for the turn to hash a password
 	PhaseHash         = "hash"      // within auth: hashing a password

@@ -22,6 +22,8 @@ type metrics struct {
 	login              metric.Float64Histogram
 	loginFailures      metric.Int64Counter
 	loginDelays        metric.Int64Counter
+	policy             metric.Float64Histogram
+	policyUnasked      metric.Int64Counter
 	backendDial        metric.Float64Histogram
 	backendLogin       metric.Float64Histogram
 	backendConns       metric.Int64UpDownCounter

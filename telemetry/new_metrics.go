@@ -25,6 +25,8 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.login = b.histogram(nameLogin)
 	m.loginFailures = b.counter(nameLoginFailures)
 	m.loginDelays = b.counter(nameLoginDelays)
+	m.policy = b.histogram(namePolicy)
+	m.policyUnasked = b.counter(namePolicyUnasked)
 	m.backendDial = b.histogram(nameBackendDial)
 	m.backendLogin = b.histogram(nameBackendLogin)
 	m.backendConns = b.upDown(nameBackendConns)

@@ -119,6 +119,8 @@ func recordEverything(tel *Telemetry) {
 	tel.Login("FROM-A-CLIENT", "", "failed", time.Millisecond, trace.SpanContext{})
 	tel.LoginFailure("wrong_password")
 	tel.LoginDelayed("address")
+	tel.Policy("allow", "refused", time.Millisecond)
+	tel.PolicyUnasked("report")
 	tel.BackendDial("b1", "ok", time.Millisecond)
 	tel.BackendLogin("b1", "refused", time.Millisecond)
 	tel.BackendConns("b1", "session", 1)

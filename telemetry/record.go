@@ -122,6 +122,22 @@ func (t *Telemetry) LoginDelayed(by string) {
 	t.metrics.loginDelays.Add(context.Background(), 1, with(label("by", by)))
 }
 
+// Policy records a question or a report to the policy server. outcome is a constant.
+func (t *Telemetry) Policy(command, outcome string, d time.Duration) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.policy.Record(context.Background(), seconds(d), with(label("command", command), label("outcome", outcome)))
+}
+
+// PolicyUnasked counts a question or a report that the policy server wasn't sent.
+func (t *Telemetry) PolicyUnasked(command string) {
+	if t.metrics == nil {
+		return
+	}
+	t.metrics.policyUnasked.Add(context.Background(), 1, with(label("command", command)))
+}
+
 // The evidence of a stall, which are the values of Stall's evidence.
 const (
 	StallNetwork = "network"

@@ -99,10 +99,14 @@ func (a *App) open(ctx context.Context) (err error) {
 	if a.sources, err = wiring.Sources(a.cfg, a.tel.Log); err != nil {
 		return err
 	}
+	a.asksBy = wiring.PolicyFiles(a.cfg) // likewise
+	if a.policy, err = wiring.Policy(a.cfg, a.tel); err != nil {
+		return err
+	}
 	if a.parking, err = newParking(a.cfg, a.tel, a.room, a.cluster.outbox, a.beside, a.opts); err != nil {
 		return err
 	}
-	options, err := a.proxyOptions(a.cfg, a.sources, a.source)
+	options, err := a.proxyOptions(a.cfg, a.sources, a.policy, a.source)
 	if err != nil {
 		return err
 	}
@@ -153,6 +157,7 @@ func (a *App) Close() error {
 		err = a.unbind()
 	}
 	wiring.CloseSources(a.sources)
+	_ = a.policy.Close() // it has no error
 	if a.tel != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), telemetryFlush)
 		defer cancel()

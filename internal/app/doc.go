@@ -32,7 +32,8 @@
 //
 // Imports internal/admin, internal/config, internal/handover, internal/peers,
 // internal/postfix, internal/problems, internal/task, internal/wiring, proxy,
-// proxy/auth, proxy/park, proxy/park/events, proxy/park/view, proxy/upstream,
-// routing, routing/agree, routing/cluster, routing/discovery, routing/pair and
-// telemetry. Imported by cmd/imapproxy, internal/apptest and the end-to-end tests.
+// proxy/auth, proxy/auth/authpolicy, proxy/park, proxy/park/events,
+// proxy/park/view, proxy/upstream, routing, routing/agree, routing/cluster,
+// routing/discovery, routing/pair and telemetry. Imported by cmd/imapproxy,
+// internal/apptest and the end-to-end tests.
 package app

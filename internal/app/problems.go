@@ -76,6 +76,8 @@ func (a *App) snapshot() problems.Snapshot {
 	for _, c := range a.server.Authorities() {
 		s.Certificates = append(s.Certificates, problems.Cert{Of: c.Listener + " clients " + c.Whose, List: c.List, NotBefore: c.From, NotAfter: c.Until, Error: c.Error})
 	}
+	said := a.server.Policy()
+	s.Policy = problems.Policy{Failures: said.Failures, Since: said.Since, Error: said.Error, Rejects: said.Rejects}
 	if c := a.cluster.cert.Load(); c != nil && c.Leaf != nil {
 		s.Certificates = append(s.Certificates, problems.Cert{Of: "admin", NotBefore: c.Leaf.NotBefore, NotAfter: c.Leaf.NotAfter})
 	}

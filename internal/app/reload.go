@@ -140,11 +140,19 @@ func (a *App) apply(wanted *config.Config, since time.Time, applying func()) (ch
 		}
 		newAuth = true
 	}
-	log, err := telemetry.OpenLogFile(next.Telemetry.Log.File)
-	err = wiring.About("telemetry.log.file", err)
+	policy, asksBy := a.policy, wiring.PolicyFiles(next)
+	newPolicy := !reflect.DeepEqual(a.cfg.AuthPolicy, next.AuthPolicy) || asksBy != a.asksBy
+	if newPolicy {
+		policy, err = wiring.Policy(next, a.tel)
+	}
+	var log *telemetry.LogFile
+	if err == nil {
+		log, err = telemetry.OpenLogFile(next.Telemetry.Log.File)
+		err = wiring.About("telemetry.log.file", err)
+	}
 	var options proxy.Options
 	if err == nil {
-		options, err = a.proxyOptions(next, sources, source)
+		options, err = a.proxyOptions(next, sources, policy, source)
 	}
 	if err == nil {
 		err = a.server.Reload(options)
@@ -153,6 +161,9 @@ func (a *App) apply(wanted *config.Config, since time.Time, applying func()) (ch
 		_ = log.Close()
 		if newAuth {
 			wiring.CloseSources(sources)
+		}
+		if newPolicy {
+			_ = policy.Close()
 		}
 		return nil, err
 	}
@@ -176,6 +187,10 @@ func (a *App) apply(wanted *config.Config, since time.Time, applying func()) (ch
 	if newAuth {
 		a.sources, sources, a.secrets = sources, a.sources, authFiles
 		wiring.CloseSources(sources) // logins in progress complete normally
+	}
+	if newPolicy {
+		a.policy, policy, a.asksBy = policy, a.policy, asksBy
+		_ = policy.Close() // questions in progress complete normally
 	}
 	if newFleet {
 		_ = a.watching.Stop()

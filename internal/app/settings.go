@@ -7,6 +7,7 @@ import (
 	"imapproxy/internal/wiring"
 	"imapproxy/proxy"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/auth/authpolicy"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing/discovery"
 )
@@ -31,10 +32,10 @@ func (o Options) located(err error) error {
 }
 
 // proxyOptions is the server's part of a configuration.
-func (a *App) proxyOptions(c *config.Config, sources []auth.Source, source discovery.Source) (proxy.Options, error) {
+func (a *App) proxyOptions(c *config.Config, sources []auth.Source, policy *authpolicy.Client, source discovery.Source) (proxy.Options, error) {
 	o := wiring.Proxy(c, a.opts.Certificate)
 	o.Version, o.Now = a.opts.Version, a.opts.Now
-	o.Sources, o.Router, o.Telemetry = sources, a.router, a.tel
+	o.Sources, o.Policy, o.Router, o.Telemetry = sources, policy, a.router, a.tel
 	o.Park = a.parking.server(c, a.opts.Park)
 	var err error
 	dial := wiring.Upstream(c, a.tel)

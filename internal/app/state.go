@@ -17,6 +17,7 @@ import (
 	"imapproxy/internal/task"
 	"imapproxy/proxy"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/auth/authpolicy"
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/park/events"
 	"imapproxy/proxy/park/view"
@@ -71,11 +72,13 @@ type App struct {
 
 	cfg     *config.Config // the current settings; those that need a restart are those of the start
 	sources []auth.Source
-	source  discovery.Source  // of the backends
-	files   [32]byte          // wiring.FleetFiles at the time when source and registration read them
-	secrets [32]byte          // wiring.AuthFiles, as sources have read them
-	sockets *handover.Sockets // bound elsewhere, and not yet taken
-	bound   bool              // the listeners are bound
+	policy  *authpolicy.Client // nil: there is no policy server
+	asksBy  [32]byte           // wiring.PolicyFiles, as policy has read them
+	source  discovery.Source   // of the backends
+	files   [32]byte           // wiring.FleetFiles at the time when source and registration read them
+	secrets [32]byte           // wiring.AuthFiles, as sources have read them
+	sockets *handover.Sockets  // bound elsewhere, and not yet taken
+	bound   bool               // the listeners are bound
 	ran     bool
 	closed  bool
 

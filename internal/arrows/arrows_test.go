@@ -25,11 +25,11 @@ var arrows = map[string][]string{
 		"telemetry", "internal/config", "internal/admin", "internal/dev", "internal/app", "internal/task", "internal/wiring", "internal/handover", "docs", "proxy/session",
 	},
 	"proxy": {
-		"proxy/auth", "proxy/auth/clientcert", "proxy/conn", "proxy/guessing", "proxy/session", "proxy/track", "proxy/upstream", "routing", "telemetry", "internal/fair",
+		"proxy/auth", "proxy/auth/authpolicy", "proxy/auth/clientcert", "proxy/conn", "proxy/guessing", "proxy/session", "proxy/track", "proxy/upstream", "routing", "telemetry", "internal/fair",
 		"proxy/park", "proxy/park/view", "proxy/shared", "proxy/wire", // its tests alone
 	},
 	"proxy/session": {
-		"proxy/wire", "proxy/conn", "proxy/auth", "proxy/guessing", "proxy/upstream", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/track", "proxy/shared",
+		"proxy/wire", "proxy/conn", "proxy/auth", "proxy/auth/authpolicy", "proxy/guessing", "proxy/upstream", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/track", "proxy/shared",
 		"routing", "telemetry", "internal/fair",
 	},
 	"proxy/park": {
@@ -56,11 +56,11 @@ var arrows = map[string][]string{
 	"internal/admin":    {"docs", "proxy", "routing", "telemetry", "internal/fair", "internal/peers"},
 	"internal/peers":    {"proxy/park", "telemetry"},
 	"internal/app": {
-		"proxy", "proxy/auth", "proxy/upstream", "proxy/park", "proxy/park/events", "proxy/park/view", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry",
+		"proxy", "proxy/auth", "proxy/auth/authpolicy", "proxy/upstream", "proxy/park", "proxy/park/events", "proxy/park/view", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry",
 		"internal/config", "internal/wiring", "internal/admin", "internal/task", "internal/peers", "internal/handover", "internal/postfix", "routing/pair", "internal/problems",
 	},
 	"internal/wiring": {
-		"proxy", "proxy/auth", "proxy/auth/dovecotauth", "proxy/auth/ldapauth", "proxy/auth/oauthauth", "proxy/auth/sqlauth", "proxy/guessing", "proxy/upstream", "proxy/park", "proxy/session", "proxy/shared", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
+		"proxy", "proxy/auth", "proxy/auth/authpolicy", "proxy/auth/dovecotauth", "proxy/auth/ldapauth", "proxy/auth/oauthauth", "proxy/auth/sqlauth", "proxy/guessing", "proxy/upstream", "proxy/park", "proxy/session", "proxy/shared", "routing", "routing/agree", "routing/cluster", "routing/discovery", "telemetry", "internal/config", "internal/peers",
 	},
 	"internal/task":                {},
 	"internal/config":              {},
@@ -75,7 +75,8 @@ var arrows = map[string][]string{
 	"internal/handover":            {},
 	"internal/problems":            {},
 
-	// Sources of credentials, each with its library.
+	// Sources of credentials, each with its library, and the policy server.
+	"proxy/auth/authpolicy":  {"proxy/auth", "telemetry"},
 	"proxy/auth/dovecotauth": {"proxy/auth", "proxy/conn", "telemetry"},
 	"proxy/auth/ldapauth":    {"proxy/auth", "proxy/conn", "telemetry"},
 	"proxy/auth/clientcert":  {},

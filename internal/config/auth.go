@@ -102,6 +102,23 @@ type AuthDovecot struct {
 	Concurrency int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
 }
 
+// AuthPolicy is a server that is asked whether logins may go on, and told how they ended. The names are those of Dovecot's settings.
+type AuthPolicy struct {
+	ServerURL           string        `hcl:"server_url" required:"server_url = \"https://wforce.example.org:8084/\"" secret:"url"`
+	ServerAPIHeaderFile string        `hcl:"server_api_header_file" path:"secret" default:""`
+	ServerTimeout       time.Duration `hcl:"server_timeout" default:"2s" min:"100ms" max:"10s"`
+	CAFile              string        `hcl:"ca_file" path:"cert" default:""`
+	HashMech            string        `hcl:"hash_mech" default:"sha256" enum:"md5|sha1|sha256|sha512"`
+	HashNonceFile       string        `hcl:"hash_nonce_file" path:"secret" required:"hash_nonce_file = \"auth-policy.nonce\""`
+	HashTruncate        int           `hcl:"hash_truncate" default:"12" min:"0" max:"512"`
+	CheckBeforeAuth     bool          `hcl:"check_before_auth" default:"true"`
+	CheckAfterAuth      bool          `hcl:"check_after_auth" default:"true"`
+	ReportAfterAuth     bool          `hcl:"report_after_auth" default:"true"`
+	RejectOnFail        bool          `hcl:"reject_on_fail" default:"false"`
+	LogOnly             bool          `hcl:"log_only" default:"false"`
+	Concurrency         int           `hcl:"concurrency" default:"32" min:"2" max:"1000"`
+}
+
 // Path is the path of the block's settings: auth.ldap, or auth.ldap.staff for auth "ldap" "staff".
 func (a Auth) Path() string {
 	path := join("auth", a.kind())

@@ -47,6 +47,7 @@ type Config struct {
 	Listeners       []Listener      `hcl:"listener,block"`
 	Users           Users           `hcl:"users,block"`
 	Auth            []Auth          `hcl:"auth,variants"`
+	AuthPolicy      *AuthPolicy     `hcl:"auth_policy,block"`
 	BackendLogin    BackendLogin    `hcl:"backend_login,block"`
 	BackendDefaults BackendDefaults `hcl:"backend_defaults,block"`
 	Discovery       Discovery       `hcl:"discovery,variants" required:"discovery \"consul\" { service = \"imap\" } or discovery \"static\" with a backend block"`

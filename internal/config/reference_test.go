@@ -230,7 +230,7 @@ func TestTheReferenceLoadsWithItsAlternatives(t *testing.T) {
 	for _, folder := range []string{"/var/lib/imapproxy/", "/var/log/imapproxy/"} {
 		text = strings.ReplaceAll(text, `"`+folder, `"`+dir+"/")
 	}
-	for _, name := range []string{"users.passwd", "ldap.password", "sql.password", "oauth.secret", "scram.secret", "shared.password", "master.password", "admin.token", "admin-read.token", "consul.token", "cluster.token", "personal.key"} {
+	for _, name := range []string{"users.passwd", "ldap.password", "sql.password", "oauth.secret", "auth-policy.header", "auth-policy.nonce", "scram.secret", "shared.password", "master.password", "admin.token", "admin-read.token", "consul.token", "cluster.token", "personal.key"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("secret\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}

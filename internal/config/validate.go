@@ -23,6 +23,7 @@ func (d *decoder) validate(c *Config) []Warning {
 	d.listeners(c)
 	d.users(c)
 	d.auth(c)
+	d.authPolicy(c)
 	d.backendLogin(c)
 	d.discovery(c)
 	if c.Register != nil && c.Register.Address != "" {

@@ -15,6 +15,7 @@ const (
 	Isolated       Kind = "isolated"      // the proxy is cut off from the others
 	ProxyGone      Kind = "proxy_gone"    // another proxy's Consul session has ended
 	ProxyVersion   Kind = "proxy_version" // another proxy has another version
+	PolicySilent   Kind = "policy_silent" // the policy server doesn't answer
 	Certificate    Kind = "certificate"   // it ends soon, or its new files can't be used
 	ReloadFailed   Kind = "reload_failed" // the last one
 	Descriptors    Kind = "descriptors"   // near the limit
@@ -29,7 +30,7 @@ const (
 // Kinds returns all kinds, in the order in which problems are listed.
 func Kinds() []Kind {
 	return []Kind{
-		NoBackend, BackendDown, BackendSlow, BackendKept, ConsulSilent, Isolated, ProxyGone, ProxyVersion, Certificate, ReloadFailed,
+		NoBackend, BackendDown, BackendSlow, BackendKept, ConsulSilent, Isolated, ProxyGone, ProxyVersion, PolicySilent, Certificate, ReloadFailed,
 		Descriptors, Memory, SessionsLimit, ShortageLately, WatchesLost, PushMissing, PushRefused,
 	}
 }
@@ -52,6 +53,8 @@ const (
 	SlowAnswers = 10
 	// Silence is how long Consul may say nothing: its answers come at least once in 70 s.
 	Silence = 150 * time.Second
+	// PolicyFailures is how many questions and reports in a row the policy server must leave without an answer.
+	PolicyFailures = 3
 	// CertificateLeft is the time before a certificate's end; a fifth of its lifetime if that is shorter.
 	CertificateLeft = 14 * 24 * time.Hour
 	// DescriptorShare, MemoryShare and SessionShare are the used parts of limits.

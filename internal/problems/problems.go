@@ -8,7 +8,7 @@ import (
 // Find returns the problems of a proxy in this state: critical ones first, then by kind and subject.
 func Find(s *Snapshot) []Problem {
 	var all []Problem
-	for _, rule := range []func(*Snapshot) []Problem{backends, consul, proxies, certificates, reload, limits, shortages, parking} {
+	for _, rule := range []func(*Snapshot) []Problem{backends, consul, proxies, policy, certificates, reload, limits, shortages, parking} {
 		all = append(all, rule(s)...)
 	}
 	order := Kinds()

@@ -119,6 +119,21 @@ func proxies(s *Snapshot) (all []Problem) {
 	return all
 }
 
+// policy:
+//
+//	questions and reports in a row have no answer           PolicySilent, critical if logins are refused
+func policy(s *Snapshot) []Problem {
+	p := s.Policy
+	if p.Failures < PolicyFailures {
+		return nil
+	}
+	meanwhile := "logins go on without it"
+	if p.Rejects {
+		meanwhile = "logins are refused"
+	}
+	return []Problem{{PolicySilent, p.Rejects, "", fmt.Sprintf("the policy server does not answer, %s%s", meanwhile, because(p.Error)), p.Since}}
+}
+
 // certificates:
 //
 //	it has ended, or isn't valid yet                        Certificate, critical

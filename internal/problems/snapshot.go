@@ -12,6 +12,7 @@ type Snapshot struct {
 	Consul       *Consul // nil: nothing comes from Consul
 	Isolated     string  // how it goes on while it is cut off from the other proxies: serve, hold; "": it isn't
 	Proxies      []Proxy // the other ones
+	Policy       Policy
 	Certificates []Cert
 	Reload       *Reload // the last one, if it failed
 	Descriptors  Use
@@ -49,6 +50,14 @@ type Consul struct {
 type Proxy struct {
 	Name, Version string
 	Lives         bool // its Consul session does
+}
+
+// Policy is how well the policy server answers.
+type Policy struct {
+	Failures int       // questions and reports in a row without an answer
+	Since    time.Time // the first of them
+	Error    string    // of the last
+	Rejects  bool      // logins are refused meanwhile
 }
 
 // Cert is a certificate that the proxy shows, or what it verifies clients' certificates by.

@@ -7,8 +7,9 @@
 // remedy here (About, Located).
 //
 // Imports internal/config, internal/peers, proxy, proxy/auth,
-// proxy/auth/dovecotauth, proxy/auth/ldapauth, proxy/auth/oauthauth,
-// proxy/auth/sqlauth, proxy/guessing, proxy/park, proxy/session, proxy/shared,
-// proxy/upstream, routing, routing/agree, routing/cluster, routing/discovery and
-// telemetry. Imported by cmd/imapproxy and internal/app.
+// proxy/auth/authpolicy, proxy/auth/dovecotauth, proxy/auth/ldapauth,
+// proxy/auth/oauthauth, proxy/auth/sqlauth, proxy/guessing, proxy/park,
+// proxy/session, proxy/shared, proxy/upstream, routing, routing/agree,
+// routing/cluster, routing/discovery and telemetry. Imported by cmd/imapproxy and
+// internal/app.
 package wiring

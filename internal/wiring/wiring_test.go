@@ -35,6 +35,7 @@ func everything() *config.Config {
 		Dovecot: &config.AuthDovecot{Address: "127.0.0.1:12345"},
 		OAuth:   &config.AuthOAuth{Issuer: "http://127.0.0.1:9000"},
 	}}
+	c.AuthPolicy = &config.AuthPolicy{ServerURL: "http://127.0.0.1:8084/"}
 	return c
 }
 
@@ -57,7 +58,7 @@ func handed(t *testing.T, c *config.Config) string {
 		traced, LogLevel(c), routes, Upstream(c, nil), login, Proxy(c, nil),
 		Fleet(c), Static(c, nil), register,
 		others.Within, Named(c), where(c), agreement.Service, agreement.Consul, agreement.Member,
-		Hub(c, nil), Pool(c, nil), Room(c), Park(c), asked(c),
+		Hub(c, nil), Pool(c, nil), Room(c), Park(c), asked(c), PolicyOptions(c.AuthPolicy),
 	})
 }
 
@@ -97,41 +98,44 @@ func where(c *config.Config) string {
 // A setting that is read and not passed on would be accepted without effect.
 func TestEverySettingIsHandedToARoom(t *testing.T) {
 	elsewhere := []string{
-		"auth.passwd_file.path",             // Sources: TestCheckReportsEachBadLineOfAPasswdFile
-		"users.scram_secret_file",           // Sources reads it: e2e TestAuthSCRAM
-		"auth.http.ca_file",                 // Sources reads it: TestAnAuthorityOfASourceIsBelieved
-		"auth.ldap.ca_file",                 // Sources reads it: e2e TestAuthLDAP
-		"auth.ldap.password_file",           // likewise
-		"auth.sql.password_file",            // Sources reads it: e2e TestAuthSQL
-		"auth.oauth.ca_file",                // Sources reads it: e2e TestAuthOAuth
-		"auth.oauth.client_secret_file",     // likewise
-		"backend_login.password_file",       // Login reads it
-		"backend_defaults.source_addresses", // sourceAddresses: TestSourceAddressesAreDialledFrom
-		"admin.address",                     // internal/app: the tests of serve
-		"admin.token_file",                  // cmd/imapproxy: TestTheAdminAPIWantsItsToken
-		"admin.read_token_file",             // cmd/imapproxy: TestTheAdminAPIWantsItsToken
-		"admin.cert_file",                   // AdminCertificate: internal/app TestTheProxiesAskEachOtherOverTLS
-		"admin.key_file",                    // likewise
-		"cluster.token_file",                // Peers: TestPeersAreAskedAsTheConfigurationSays
-		"cluster.tls",                       // likewise
-		"cluster.ca_file",                   // likewise
-		"cluster.server_name",               // likewise
-		"route.address",                     // internal/app: e2e TestOtherProtocolsGoToTheBackendOfIMAP
-		"route.domains",                     // likewise
-		"route.delimiter",                   // likewise
-		"route.lmtp_port",                   // likewise
-		"route.pop3_port",                   // likewise
-		"route.sieve_port",                  // likewise
-		"register.allow_others",             // internal/app: alone
-		"park.enabled",                      // internal/app: TestParkingIsSwitchedOffAndOnByAReload
-		"park.backend_process_memory",       // internal/app: TestTheMetricsShowWhatTheProcessWasGiven
-		"park.events.address",               // internal/app: TestPushEventsReachTheHub
-		"park.events.token_file",            // internal/app: likewise
-		"shutdown.lame_duck",                // internal/app: e2e TestClientsAreAcceptedWhileTheProxyIsTakenOut
-		"shutdown.handover",                 // internal/app: e2e TestUpgradeEndsTheOldProcessInTime
-		"shutdown.handover_socket",          // HandoverSocket: e2e TestUpgradeUnderLoad
-		"telemetry.personal_key_file",       // Telemetry reads it: internal/app TestNoNameOrAddressIsWritten
-		"telemetry.trace_url",               // internal/app: TestThePageShowsWhatHasHappened
+		"auth.passwd_file.path",              // Sources: TestCheckReportsEachBadLineOfAPasswdFile
+		"users.scram_secret_file",            // Sources reads it: e2e TestAuthSCRAM
+		"auth.http.ca_file",                  // Sources reads it: TestAnAuthorityOfASourceIsBelieved
+		"auth.ldap.ca_file",                  // Sources reads it: e2e TestAuthLDAP
+		"auth.ldap.password_file",            // likewise
+		"auth.sql.password_file",             // Sources reads it: e2e TestAuthSQL
+		"auth.oauth.ca_file",                 // Sources reads it: e2e TestAuthOAuth
+		"auth.oauth.client_secret_file",      // likewise
+		"auth_policy.hash_nonce_file",        // Policy reads it: e2e TestDovecotAndWeTellAPolicyServerTheSame
+		"auth_policy.server_api_header_file", // likewise
+		"auth_policy.ca_file",                // likewise
+		"backend_login.password_file",        // Login reads it
+		"backend_defaults.source_addresses",  // sourceAddresses: TestSourceAddressesAreDialledFrom
+		"admin.address",                      // internal/app: the tests of serve
+		"admin.token_file",                   // cmd/imapproxy: TestTheAdminAPIWantsItsToken
+		"admin.read_token_file",              // cmd/imapproxy: TestTheAdminAPIWantsItsToken
+		"admin.cert_file",                    // AdminCertificate: internal/app TestTheProxiesAskEachOtherOverTLS
+		"admin.key_file",                     // likewise
+		"cluster.token_file",                 // Peers: TestPeersAreAskedAsTheConfigurationSays
+		"cluster.tls",                        // likewise
+		"cluster.ca_file",                    // likewise
+		"cluster.server_name",                // likewise
+		"route.address",                      // internal/app: e2e TestOtherProtocolsGoToTheBackendOfIMAP
+		"route.domains",                      // likewise
+		"route.delimiter",                    // likewise
+		"route.lmtp_port",                    // likewise
+		"route.pop3_port",                    // likewise
+		"route.sieve_port",                   // likewise
+		"register.allow_others",              // internal/app: alone
+		"park.enabled",                       // internal/app: TestParkingIsSwitchedOffAndOnByAReload
+		"park.backend_process_memory",        // internal/app: TestTheMetricsShowWhatTheProcessWasGiven
+		"park.events.address",                // internal/app: TestPushEventsReachTheHub
+		"park.events.token_file",             // internal/app: likewise
+		"shutdown.lame_duck",                 // internal/app: e2e TestClientsAreAcceptedWhileTheProxyIsTakenOut
+		"shutdown.handover",                  // internal/app: e2e TestUpgradeEndsTheOldProcessInTime
+		"shutdown.handover_socket",           // HandoverSocket: e2e TestUpgradeUnderLoad
+		"telemetry.personal_key_file",        // Telemetry reads it: internal/app TestNoNameOrAddressIsWritten
+		"telemetry.trace_url",                // internal/app: TestThePageShowsWhatHasHappened
 	}
 	visited := 0
 	var walk func(path string, v reflect.Value, root *config.Config)

@@ -14,6 +14,6 @@
 // by and logged.
 //
 // Imports internal/fair and telemetry. Imported by cmd/imapproxy, internal/app,
-// internal/wiring, proxy, proxy/auth/dovecotauth, proxy/auth/ldapauth,
-// proxy/auth/oauthauth, proxy/auth/sqlauth and proxy/session.
+// internal/wiring, proxy, proxy/auth/authpolicy, proxy/auth/dovecotauth,
+// proxy/auth/ldapauth, proxy/auth/oauthauth, proxy/auth/sqlauth and proxy/session.
 package auth

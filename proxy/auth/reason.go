@@ -25,6 +25,9 @@ const (
 	// ReasonBadCertificate: the client's certificate isn't good, or names no user. It isn't a guess: no one can make such a
 	// certificate up.
 	ReasonBadCertificate Reason = "bad_certificate"
+	// ReasonPolicyRefused: the policy server refuses the login. It counts as a guess, as a wrong password does: otherwise the delays
+	// that follow would show which password was right.
+	ReasonPolicyRefused Reason = "policy_refused"
 	// ReasonBackendRefused: the backend refused the credentials.
 	ReasonBackendRefused Reason = "backend_refused"
 	// ReasonBadName: Names.Normalize refused the name.
@@ -51,7 +54,7 @@ const (
 // Reasons returns all reasons, in the order of their documentation.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBadToken, ReasonBackendRefused,
+		ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBadToken, ReasonBackendRefused, ReasonPolicyRefused,
 		ReasonBadName, ReasonBadAuthzid, ReasonBadCredentials, ReasonMalformed,
 		ReasonExpiredToken, ReasonNoScramKeys, ReasonBadBinding, ReasonBadCertificate, ReasonCancelled, ReasonBadMechanism, ReasonCleartext, ReasonLimit, ReasonUnavailable,
 	}
@@ -61,7 +64,7 @@ func Reasons() []Reason {
 // fail2ban: a client must not be banned because a backend is down, or because it was set up without TLS.
 func (r Reason) Guess() bool {
 	switch r {
-	case ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBadToken, ReasonBackendRefused,
+	case ReasonBadPassword, ReasonUnknownUser, ReasonAccountDisabled, ReasonBadToken, ReasonBackendRefused, ReasonPolicyRefused,
 		ReasonBadName, ReasonBadAuthzid, ReasonBadCredentials, ReasonMalformed:
 		return true
 	}

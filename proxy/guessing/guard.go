@@ -162,6 +162,18 @@ func (a *Attempt) Sleep(ctx context.Context) error {
 	return a.guard.sleep(ctx, a.Wait)
 }
 
+// Pause has a login wait for d for another reason, which counts among those that wait. The attempt may be nil. Its errors
+// are those of Sleep.
+func (g *Guard) Pause(ctx context.Context, a *Attempt, d time.Duration) error {
+	if a != nil {
+		if !g.enter(a) {
+			return ErrCrowded
+		}
+		defer g.leave(a)
+	}
+	return g.sleep(ctx, d)
+}
+
 // enter counts an attempt among those that wait, unless there are too many.
 func (g *Guard) enter(a *Attempt) bool {
 	g.mu.Lock()

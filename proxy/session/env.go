@@ -10,6 +10,7 @@ import (
 
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/auth/authpolicy"
 	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
@@ -33,7 +34,8 @@ type Settings struct {
 
 	Names   auth.Names
 	Sources []auth.Source
-	Recheck time.Duration // how long a source's answer counts
+	Policy  *authpolicy.Client // is asked whether logins may go on; nil: there is none
+	Recheck time.Duration      // how long a source's answer counts
 
 	Dialer            *upstream.Dialer
 	Login             upstream.Auth // how to log in to backends

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/auth/authpolicy"
 	"imapproxy/proxy/guessing"
 	"imapproxy/proxy/upstream"
 	"imapproxy/telemetry"
@@ -24,6 +25,7 @@ type attempt struct {
 	words          string        // the backend's text for the client (upstream.ForUser)
 	alerts         []string      // the alerts that came with it
 	guess          *guessing.Attempt
+	policy         *policed // nil: the policy server isn't asked
 	begun          time.Time
 	trace          *telemetry.LoginTrace
 	err            error // for the trace and the log
@@ -51,4 +53,27 @@ func (a *attempt) told() string {
 		b.WriteString("* OK [ALERT] " + text + "\r\n")
 	}
 	return b.String()
+}
+
+// policed is what a login tells the policy server, and when the answer to a wrong password would be due.
+type policed struct {
+	server *authpolicy.Client
+	login  authpolicy.Login
+	spent  time.Duration // with the question after the password, by which the answer to a refusal would be later than that to a wrong password
+}
+
+// late is how much later than a wrong password the login was refused.
+func (p *policed) late() time.Duration {
+	if p == nil {
+		return 0
+	}
+	return p.spent
+}
+
+// report tells the policy server how a login has ended: one that has succeeded, and one that has failed for a reason that may be a
+// guess. What a limit or an outage has refused says nothing about the password.
+func (a *attempt) report(success bool, why auth.Reason) {
+	if a.policy != nil && (success || why.Guess()) {
+		a.policy.server.Report(a.policy.login, success, why == auth.ReasonPolicyRefused)
+	}
 }

@@ -99,6 +99,9 @@ func (p *preLogin) login(ctx context.Context, tag, mechanism, authzid, user stri
 	p.env.Places.clients.Works(p.place, true)
 	defer p.env.Places.clients.Works(p.place, false)
 	p.asking(&creds, a.trace)
+	if ok, err := p.policyBefore(ctx, &a, creds); !ok {
+		return false, err
+	}
 	endAuth := a.trace.Phase(telemetry.PhaseAuth)
 	verdict, source := auth.First(ctx, p.set.Sources, creds)
 	a.source = source

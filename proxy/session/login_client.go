@@ -37,6 +37,7 @@ type preLogin struct {
 	commanded  time.Time           // when the current command was read
 	loginTag   string              // the tag of the login that succeeded
 	ttl        int                 // how many more proxies the session may pass (ID x-proxy-ttl); 0: unknown
+	device     string              // what the client has said with ID, for the policy server
 	attempts   int                 // failed logins
 	bads       int                 // invalid commands
 	large      *netip.Prefix       // the network whose slot for a large command the session holds; nil: it holds none

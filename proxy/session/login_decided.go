@@ -70,6 +70,9 @@ func (p *preLogin) decided(ctx context.Context, a attempt, creds auth.Credential
 		}
 	}()
 	if a.proof == upstream.Verified {
+		if ok, err := p.policyAfter(ctx, &a, login.User); !ok {
+			return false, err
+		}
 		if over := p.env.Registry.admitUser(login.User, p.set.Limits); over != "" {
 			return false, p.overLimit(ctx, a, over)
 		}
@@ -80,6 +83,11 @@ func (p *preLogin) decided(ctx context.Context, a attempt, creds auth.Credential
 		return false, p.notAttached(ctx, a, err)
 	}
 	if !admitted {
+		if ok, err := p.policyAfter(ctx, &a, login.User); !ok {
+			p.detach()
+			p.backend.Store(nil)
+			return false, err
+		}
 		if over := p.env.Registry.admitUser(login.User, p.set.Limits); over != "" {
 			p.detach()
 			p.backend.Store(nil)
@@ -98,6 +106,7 @@ var errNoMaster = errors.New("a client that logged in with a token, by SCRAM or 
 // succeeded records a successful login.
 func (p *preLogin) succeeded(a attempt) {
 	a.guess.Right(p.env.Now())
+	a.report(true, "")
 	p.shaken.LoggedIn()
 	p.env.Places.loggedIn(fair.Network(p.addr.Addr()))
 	if p.addr != p.peer {

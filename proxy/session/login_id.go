@@ -26,6 +26,9 @@ func (p *preLogin) id(tag string, args []byte) error {
 	if n, err := strconv.Atoi(named["x-proxy-ttl"]); err == nil {
 		p.ttl = p.believedTTL(n)
 	}
+	if p.set.Policy != nil {
+		p.device = device(fields)
+	}
 	if p.lis.trusts(p.peer.Addr()) {
 		if err := p.speaksFor(named); err != nil {
 			return err
@@ -58,7 +61,7 @@ func (p *preLogin) speaksFor(named map[string]string) error {
 // speaksForItself forgets what ID has said of another client.
 func (p *preLogin) speaksForItself() {
 	p.env.Registry.moveAddr(p.addr.Addr(), p.peer.Addr(), Limits{}) // it was admitted before
-	p.addr, p.local = p.peer, p.direct
+	p.addr, p.local, p.device = p.peer, p.direct, ""
 }
 
 // namedAddr returns the address in an ID's prefix-ip and prefix-port. A port may be missing.

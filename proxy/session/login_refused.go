@@ -44,7 +44,7 @@ func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error
 	p.record(ctx, a, why)
 	p.attempts++
 	select {
-	case <-time.After(max(p.set.Limits.AuthFailureDelay-a.guess.Waited(), a.wait)):
+	case <-time.After(max(p.set.Limits.AuthFailureDelay-a.guess.Waited(), a.wait) - a.policy.late()):
 	case <-ctx.Done():
 		return contextEnd(p)
 	}
@@ -131,6 +131,7 @@ func (p *preLogin) record(ctx context.Context, a attempt, why auth.Reason) {
 			p.env.Telemetry.LoginRefusedFor(a.backend)
 		}
 	}
+	a.report(false, why)
 	p.env.Registry.failures.note(a.user, Failure{Time: p.env.Now(), What: "login", Reason: string(why), Client: p.addr.String(), Backend: a.backend, Error: a.err.Error()})
 	kept := a.trace.End(a.user, a.backend, string(why), a.err)
 	p.env.Telemetry.Login(a.mechanism, a.source, string(why), p.env.Now().Sub(a.begun), kept)

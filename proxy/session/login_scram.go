@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/auth/authpolicy"
 	"imapproxy/telemetry"
 )
 
@@ -41,6 +42,10 @@ func (p *preLogin) scram(ctx context.Context, tag, mechanism string, initial []b
 	if ok, err := p.delay(ctx, &a); !ok {
 		return false, err
 	}
+	said, err := p.scramPolicy(ctx, &a, &creds)
+	if err != nil {
+		return false, p.crowdedOr(ctx, &a, err)
+	}
 	keys, verdict, err := p.keys(ctx, &a, &creds)
 	if err != nil {
 		return false, p.unavailable(ctx, a)
@@ -55,6 +60,9 @@ func (p *preLogin) scram(ctx context.Context, tag, mechanism string, initial []b
 	signature, right, err := x.Final(line)
 	if err != nil {
 		return false, p.scramFailed(ctx, a, err)
+	}
+	if said.Refused { // not before: a wrong password is refused here
+		return false, p.policyRefused(ctx, &a, said)
 	}
 	accepted, in := verdict.(auth.Accepted)
 	switch {
@@ -75,6 +83,14 @@ func (p *preLogin) scram(ctx context.Context, tag, mechanism string, initial []b
 	p.env.Places.clients.Works(p.place, true)
 	defer p.env.Places.clients.Works(p.place, false)
 	return p.decided(ctx, a, creds, verdict, func(error, ...attribute.KeyValue) {})
+}
+
+// scramPolicy asks the policy server, which is told no password.
+func (p *preLogin) scramPolicy(ctx context.Context, a *attempt, creds *auth.Credentials) (authpolicy.Answer, error) {
+	p.env.Places.clients.Works(p.place, true)
+	defer p.env.Places.clients.Works(p.place, false)
+	p.asking(creds, a.trace)
+	return p.policyAsked(ctx, a, *creds)
 }
 
 // keys asks the sources for the user's keys. The error says that none can tell.
