@@ -403,7 +403,8 @@ func TestSharedMailboxesWithoutMultiAppend(t *testing.T) {
 	}
 }
 
-// A session that has a shared mailbox selected isn't parked, and says why; one that has left it is.
+// A session that has a shared mailbox selected isn't parked, and says why; one that has left it is. Rights that are withdrawn while
+// it is parked count with its next command.
 func TestSharedMailboxIsNotParked(t *testing.T) {
 	t.Parallel()
 	l := newSharedLab(t, true, "")
@@ -429,8 +430,14 @@ func TestSharedMailboxIsNotParked(t *testing.T) {
 		}
 		return nil
 	})
-	c.Write("DONE\r\nq STATUS others/" + servers.User(1) + "/team (MESSAGES)")
-	for r := c.Read(); r.Tag() != "q"; r = c.Read() {
+	own.MustOK("DELETEACL team %s", servers.User(2))
+	c.Write("DONE\r\nq1 STATUS others/" + servers.User(1) + "/team (MESSAGES)\r\nq2 SELECT others/" + servers.User(1) + "/team\r\nq3 NOOP")
+	status := map[string]string{}
+	for r := c.Read(); r.Tag() != "q3"; r = c.Read() {
+		status[r.Tag()] = r.Status()
+	}
+	if status["q1"] != "NO" || status["q2"] != "NO" {
+		t.Errorf("%v", status)
 	}
 }
 
@@ -471,10 +478,51 @@ func TestSharedMailboxIsLost(t *testing.T) {
 	l.dovecot[0].Process.Stop()
 	selected.Expect("* BYE [UNAVAILABLE] The mail server has closed the connection, please connect again")
 	selected.ExpectEOF()
+	l.proxy.eventually(t, "counted", func() error {
+		if said := l.proxy.Output(); !strings.Contains(said, "reason=shared_lost") {
+			return errors.New("no session has ended as shared_lost")
+		}
+		return nil
+	})
 	if a := other.Cmd("STATUS others/%s/team (MESSAGES)", servers.User(1)); a.Tagged.Status() != "NO" || !has(a, "UNAVAILABLE") {
 		t.Errorf("%s", a)
 	}
 	other.MustOK("SELECT INBOX")
+	l.dovecot[0].StartAgain(t)
+	l.proxy.eventually(t, "the mailbox is back", func() error {
+		if a := other.Cmd("SELECT others/%s/team", servers.User(1)); !a.OK() {
+			return errors.New(a.String())
+		}
+		return nil
+	})
+}
+
+// The user's own backend is restarted while they have a shared mailbox selected: their session goes on.
+func TestSharedMailboxWhileTheOwnBackendRestarts(t *testing.T) {
+	t.Parallel()
+	l := newSharedLab(t, true, "")
+	own := l.direct(t, 1)
+	own.MustOK("CREATE team")
+	own.MustOK("SETACL team %s lrs", servers.User(2))
+	own.Literal("APPEND team ", message("direct"), "")
+	c := l.client(t, 2)
+	c.MustOK("SELECT INBOX")
+	c.MustOK("SELECT others/%s/team", servers.User(1))
+	l.dovecot[1].Process.Stop()
+	c.MustOK("FETCH 1 FLAGS")
+	l.dovecot[1].StartAgain(t)
+	if a := c.MustOK("STATUS INBOX (MESSAGES)"); !has(a, "MESSAGES 0") {
+		t.Errorf("%s", a)
+	}
+	l.dovecot[1].Process.Stop()
+	l.dovecot[1].StartAgain(t)
+	if a := c.Cmd("CREATE new"); a.Tagged.Status() != "NO" || !has(a, "UNAVAILABLE") { // it may have been done
+		t.Errorf("%s", a)
+	}
+	if a := c.MustOK("UID FETCH 1 FLAGS"); len(lines(a, "FETCH")) != 1 {
+		t.Errorf("%s", a)
+	}
+	c.MustOK("SELECT INBOX")
 }
 
 // The owner is moved to another backend: the sessions of others that use the owner's mailboxes end, so that the move isn't held up.

@@ -73,6 +73,11 @@ func (s *sharing) noting(at int, f imaptest.CommandFunc) imaptest.CommandFunc {
 
 func newSharing(t *testing.T, bob, alice map[string]imaptest.CommandFunc) *sharing {
 	t.Helper()
+	return newSharingWith(t, bob, alice, func(*Options) {})
+}
+
+func newSharingWith(t *testing.T, bob, alice map[string]imaptest.CommandFunc, change func(*Options)) *sharing {
+	t.Helper()
 	s := &sharing{bob: bob, alice: alice}
 	s.lab = newLab(t, labOptions{storage: routing.Separate, handlers: []imaptest.Handler{s.serve(0), s.serve(1)}, change: func(o *Options) {
 		o.Placement = func(_ context.Context, user string) (string, bool, error) {
@@ -80,6 +85,7 @@ func newSharing(t *testing.T, bob, alice map[string]imaptest.CommandFunc) *shari
 		}
 		o.Shared = session.SharedOptions{Space: shared.Space{Prefix: "shared/"}, Password: password,
 			Owners: func(context.Context, int) ([]string, error) { return []string{"alice", "bob"}, nil }}
+		change(o)
 	}})
 	return s
 }

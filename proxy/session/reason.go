@@ -36,6 +36,7 @@ const (
 	ReasonLimit        Reason = "limit"            // limits.connections or limits.per_ip
 	ReasonMoved        Reason = "moved"            // the user was sent to another backend (routing's Void)
 	ReasonNotSame      Reason = "not_same"         // a parked session's mailbox was created anew, or is another one on this backend
+	ReasonSharedLost   Reason = "shared_lost"      // the connection to the backend of a selected shared mailbox was lost, or the rights on it can't be found: BYE [UNAVAILABLE]
 	ReasonViewLost     Reason = "view_lost"        // the backend connection was lost, and the messages that the client counts can't be found on another one
 	ReasonMailboxGone  Reason = "mailbox_gone"     // the mailbox is gone, or the user has lost the right to read it
 	ReasonCapabilities Reason = "capabilities"     // the user's backend lacks what the client was told and relies on, and no other backend can be had
@@ -50,7 +51,7 @@ func Reasons() []Reason {
 	return []Reason{ReasonLogout, ReasonClientClosed, ReasonBackendBye,
 		ReasonClientLost, ReasonBackendLost, ReasonBackendLostInner, ReasonBackendStalled, ReasonBackendProtocol, ReasonClientProtocol,
 		ReasonClientUnread, ReasonTLS, ReasonProxyHeader,
-		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonViewLost, ReasonMailboxGone, ReasonCapabilities, ReasonCredentials, ReasonKicked, ReasonShutdown, ReasonHandover}
+		ReasonLoginTimeout, ReasonAttempts, ReasonIdle, ReasonLimit, ReasonMoved, ReasonNotSame, ReasonSharedLost, ReasonViewLost, ReasonMailboxGone, ReasonCapabilities, ReasonCredentials, ReasonKicked, ReasonShutdown, ReasonHandover}
 }
 
 // Bye returns the line that tells the client, if IMAP has one (RFC 9051 §7.1.5, codes of RFC 5530). Empty: the
@@ -59,7 +60,7 @@ func (r Reason) Bye() string {
 	switch r {
 	case ReasonBackendStalled:
 		return "* BYE [UNAVAILABLE] The mail server doesn't answer, please connect again\r\n"
-	case ReasonBackendLost, ReasonViewLost:
+	case ReasonBackendLost, ReasonSharedLost, ReasonViewLost:
 		return "* BYE [UNAVAILABLE] The mail server has closed the connection, please connect again\r\n"
 	case ReasonBackendProtocol:
 		return "* BYE [UNAVAILABLE] The mail server sent invalid data, please connect again\r\n"

@@ -52,6 +52,11 @@ func (s *Session) shared() phase {
 	}()
 	for {
 		over, err := o.command()
+		if err != nil && o.at == nil && o.withoutHome(err) { // the relay goes on, and finds the messages that the client counts
+			_ = o.home.conn.Abort()
+			o.home = newLeg(o.home.conn) // nothing of it is for the relay
+			over, err = true, o.answer(o.head, wire.NO, goneHome)
+		}
 		if s.Reason() != "" {
 			return phaseEnd
 		}
@@ -81,7 +86,10 @@ func (o *visit) endOf(err error) Reason {
 		return ReasonBackendLostInner
 	case ok:
 		s.log().Warn("the connection to a backend is lost while a shared mailbox is used", "owner", lost.leg.owner, "error", err)
-		return ReasonBackendLost
+		if lost.leg == o.home {
+			return ReasonBackendLost
+		}
+		return ReasonSharedLost
 	case errors.Is(err, errClientSide):
 		return ReasonClientLost
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
@@ -102,8 +110,27 @@ func (o *visit) command() (over bool, err error) {
 	}
 	o.began = now
 	cmd := slices.Clone(line)
-	h := wire.ParseCommandHead(cmd)
-	_, _, literal := wire.LiteralSpec(cmd)
+	o.head = wire.ParseCommandHead(cmd)
+	_, _, o.literal = wire.LiteralSpec(cmd)
+	for again := true; ; again = false {
+		o.home.heard = false
+		over, err = o.serve(cmd, o.literal)
+		if o.at == nil || !o.withoutHome(err) {
+			return over, err
+		}
+		heard := o.home.heard
+		if err := o.reopenHome(); err != nil {
+			return false, err
+		}
+		if heard || !again || o.head.Verb.Rule().Loss == wire.LossRefused {
+			return false, o.answer(o.head, wire.NO, goneHome)
+		}
+	}
+}
+
+// serve handles a command whose first line was read. literal: the line ends with a literal.
+func (o *visit) serve(cmd []byte, literal bool) (over bool, err error) {
+	s, h := o.s, o.head
 	if o.at == nil && !o.n.Concerns(cmd) {
 		return o.relays(cmd, false), nil
 	}

@@ -205,6 +205,7 @@ func (o *visit) line(l *leg) ([]byte, error) {
 	if err != nil {
 		return nil, &lostLeg{l, err}
 	}
+	l.heard = true
 	o.s.seen(o.s.env.Now())
 	return line, nil
 }
@@ -326,8 +327,12 @@ func (o *visit) deselectHome() error {
 	defer cancel()
 	imap := resync.NewClient(b.Conn, b.Caps, resync.Options{Selected: true, ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn})
 	err := imap.Deselect(ctx)
-	if broken := imap.Release(); broken != nil {
-		return &lostLeg{o.home, broken}
+	if broken := imap.Release(); broken != nil { // nothing is selected any more
+		if err := &(lostLeg{o.home, broken}); !o.withoutHome(err) {
+			return err
+		}
+		s.inFlight.Deselect()
+		return o.reopenHome()
 	}
 	if err != nil {
 		s.log().Debug("the own mailbox stays selected at the backend", "error", err)

@@ -134,6 +134,9 @@ func (o *visit) touchHome() error {
 		return nil
 	}
 	_, err := o.own("NOOP", nil)
+	if o.withoutHome(err) {
+		return o.reopenHome()
+	}
 	return err
 }
 
@@ -152,7 +155,10 @@ func (o *visit) do(l *leg, command string, onUntagged func(imapclient.Untagged) 
 	ctx, cancel := o.s.within(sharedWithin)
 	defer cancel()
 	l.conn.Unread(l.r.Buffered())
-	forward := o.s.passOn
+	forward := func(b []byte) {
+		l.heard = true
+		o.s.passOn(b)
+	}
 	if l != o.home {
 		forward = func(b []byte) {
 			if b = o.n.Response(b, l.owner); b != nil && l == o.at {

@@ -75,7 +75,7 @@ func (o *visit) unknownRights(err error) error {
 	if o.rights.Sub(o.proved) < unknownTimes*s.rightsFor() {
 		return nil
 	}
-	s.Terminate(ReasonBackendLost)
+	s.Terminate(ReasonSharedLost)
 	return errSessionOver
 }
 

@@ -29,13 +29,15 @@ type visit struct {
 	at     *leg // the connection that has a shared mailbox selected; nil: none is
 	ask    *leg // a connection for commands about other mailboxes of an owner; nil: there is none
 
-	homeUsed time.Time // when the own connection was last used
-	rights   time.Time // when the rights on the selected mailbox were last looked at
-	proved   time.Time // when they were last found
-	began    time.Time // when the current command was read
-	tags     int       // number of the tags of the proxy's own commands that stream
-	homeCut  bool      // the own connection was left in the middle of a command
-	partly   bool      // the client's command was read in part, so that it can't be refused
+	homeUsed time.Time        // when the own connection was last used
+	rights   time.Time        // when the rights on the selected mailbox were last looked at
+	proved   time.Time        // when they were last found
+	began    time.Time        // when the current command was read
+	head     wire.CommandHead // of the current command
+	literal  bool             // its first line ends with a literal
+	tags     int              // number of the tags of the proxy's own commands that stream
+	homeCut  bool             // the own connection was left in the middle of a command
+	partly   bool             // the client's command was read in part, so that it can't be refused
 }
 
 // leg is one of the connections of a visit.
@@ -45,6 +47,7 @@ type leg struct {
 	owner string        // "": the user's own
 	pick  *routing.Pick // the owner's; nil for the user's own
 	box   string        // the owner's name of the selected mailbox; "": none
+	heard bool          // the backend has said something since the current command began
 	idles bool          // IDLE is in progress: silence is no sign of trouble
 }
 

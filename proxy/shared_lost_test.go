@@ -1,0 +1,75 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/park"
+	"imapproxy/proxy/session"
+	"imapproxy/proxy/upstream"
+)
+
+// once closes the connection at the first of these commands, and answers the others.
+func once(name string) imaptest.CommandFunc {
+	var lost atomic.Bool
+	return func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		if !lost.Swap(true) {
+			return c.Do(imaptest.FaultClose)
+		}
+		if name != "" {
+			return c.Send("* "+name, cmd.Tag()+" OK done")
+		}
+		return c.Send(cmd.Tag() + " OK done")
+	}
+}
+
+// A user's own backend is lost while they have a mailbox of another user selected, or ask for one: their session goes on with
+// another connection. What only reads is sent again, what may have been done is answered NO.
+func TestTheOwnBackendIsLostBesideASharedMailbox(t *testing.T) {
+	s := newSharingWith(t, map[string]imaptest.CommandFunc{"STATUS": once("STATUS INBOX (MESSAGES 7)"), "CREATE": once(""), "LIST": once(`LIST () "/" INBOX`), "UNSELECT": once("")}, nil,
+		func(o *Options) {
+			o.Park = session.ParkOptions{Hub: park.NewHub(park.HubOptions{}), Pool: upstream.NewPool(upstream.PoolOptions{}), Linger: time.Hour}
+		})
+	c := s.login("bob")
+	if a := c.Cmd(`LIST "" "*"`); a.Tagged.Status() != "NO" || a.Tagged.Code() != "UNAVAILABLE" { // with none selected: the relay finds another connection
+		t.Errorf("%s", a)
+	}
+	c.MustOK("SELECT INBOX")
+	c.MustOK("SELECT shared/alice/team") // deselects INBOX on a connection that is lost then
+	c.MustOK("FETCH 1 FLAGS")
+	if a := c.MustOK("STATUS INBOX (MESSAGES)"); len(a.Untagged) != 1 {
+		t.Errorf("%s", a)
+	}
+	if a := c.Cmd("CREATE new"); a.Tagged.Status() != "NO" || a.Tagged.Code() != "UNAVAILABLE" {
+		t.Errorf("%s", a)
+	}
+	c.MustOK("CREATE new")
+	s.backends[0].CloseConns()
+	c.MustOK("STATUS INBOX (MESSAGES)")
+	c.MustOK("FETCH 1 FLAGS")
+	c.MustOK("SELECT INBOX")
+	c.MustOK("NOOP")
+	c.MustOK("LOGOUT")
+	s.ended(session.ReasonLogout)
+}
+
+// The backend of a selected shared mailbox is lost. The session ends with a reason of its own.
+func TestTheBackendOfASharedMailboxIsLost(t *testing.T) {
+	s := newSharing(t, nil, nil)
+	for _, idle := range []bool{false, true} {
+		c := s.login("bob")
+		c.MustOK("SELECT shared/alice/team")
+		if idle {
+			c.Idle()
+		}
+		s.backends[1].CloseConns()
+		if !idle {
+			c.Write("a NOOP")
+		}
+		c.Expect("* BYE [UNAVAILABLE] The mail server has closed the connection, please connect again")
+		c.ExpectEOF()
+		s.ended(session.ReasonSharedLost)
+	}
+}
