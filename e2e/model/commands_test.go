@@ -309,7 +309,7 @@ func (w *world) build(c *client, o op) (*command, allow) {
 			}
 			return plain("COPY", "COPY %s %s", n.set, c.box), allow{maybe: most}
 		}
-		cmd := plain("COPY", "COPY %s %s-other", n.set, c.box)
+		cmd := plain("COPY", "COPY %s %s", n.set, w.target(c, o))
 		cmd.moved = n.may
 		return cmd, allow{}
 	case "move":
@@ -318,7 +318,7 @@ func (w *world) build(c *client, o op) (*command, allow) {
 			n, verb = uids, "UID MOVE"
 		}
 		n = w.starred(c, n, verb != "MOVE")
-		cmd := plain(verb, "%s %s %s-other", verb, n.set, c.box)
+		cmd := plain(verb, "%s %s %s", verb, n.set, w.target(c, o))
 		cmd.moved = n.may
 		return cmd, allow{expunged: func(m imaptest.ModelMessage) bool { return n.may(m.UID) }}
 	case "fetch":
@@ -330,6 +330,14 @@ func (w *world) build(c *client, o op) (*command, allow) {
 		return plain("UID FETCH", "UID FETCH %s (FLAGS)", uids.set), allow{}
 	}
 	panic("no such operation: " + o.kind)
+}
+
+// target is a mailbox to which messages are copied or moved.
+func (w *world) target(c *client, o op) string {
+	if w.home != nil && c != w.out && o.c%3 != 0 {
+		return w.home.box
+	}
+	return c.box + "-other"
 }
 
 func isDeleted(m imaptest.ModelMessage) bool { return slices.Contains(m.Flags, `\Deleted`) }

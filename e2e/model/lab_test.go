@@ -38,6 +38,9 @@ type labOptions struct {
 	// compress: the clients compress. The proxy's connections to the server aren't compressed.
 	compress bool
 	shared   bool // the mailbox belongs to another user than the clients'
+	// across: it does, and that user's mail is at another server than the clients' users' (docs/shared.md). Users share with each other:
+	// the first with the second, whose mail is at the other server, the second with the first, and so on.
+	across func(t testing.TB, l *lab) (first, second *servers.Server)
 	// slowIdle: in IDLE the server reports changes of other clients after a minute (Courier without FAM).
 	slowIdle bool
 	// staleFlags: the server may tell older flags after newer ones (mox, which queues what others
@@ -59,10 +62,11 @@ type lab struct {
 	labOptions
 	t       testing.TB
 	server  *servers.Server
-	addr    string   // the clients'
-	network *network // between the server and the proxy, for push events; nil: there are none
-	breaker *breaker // between the proxy and the server; nil: there is none
-	app     *app.App // nil without a proxy
+	second  *servers.Server // of across
+	addr    string          // the clients'
+	network *network        // between the server and the proxy, for push events; nil: there are none
+	breaker *breaker        // between the proxy and the server; nil: there is none
+	app     *app.App        // nil without a proxy
 	proxy   *proxy.Server
 	moving  *moving // nil: users stay where they are
 	log     *tail
@@ -88,6 +92,11 @@ func newLab(t *testing.T, o labOptions) *lab {
 		var second *servers.Server
 		l.server, second = o.pair(t, l)
 		l.startMoving(second, cmp.Or(o.linger, time.Millisecond))
+		return l
+	}
+	if o.across != nil {
+		l.server, l.second = o.across(t, l)
+		l.startAcross()
 		return l
 	}
 	l.server = o.start(t, l)
@@ -162,7 +171,11 @@ func (l *lab) box() string {
 
 // as returns the user name with which the clients of a user's mailbox log in.
 func (l *lab) as(user string) string {
-	if l.shared {
+	switch {
+	case l.across != nil:
+		n := number(user)
+		return l.server.User(n + 1 - 2*((n+1)%2))
+	case l.shared:
 		return l.server.User(servers.Users)
 	}
 	return user
@@ -170,7 +183,10 @@ func (l *lab) as(user string) string {
 
 // boxAs returns the name of the mailbox for these clients.
 func (l *lab) boxAs(user, box string) string {
-	if l.shared {
+	switch {
+	case l.across != nil:
+		return acrossPrefix + user + "/" + box
+	case l.shared:
 		return l.server.OtherUsers + user + "/" + box
 	}
 	return box

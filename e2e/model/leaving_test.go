@@ -15,7 +15,7 @@ import (
 // departure is a way to leave a mailbox.
 type departure struct {
 	verb   string
-	to     string // "other", "same", "nowhere", "" for none
+	to     string // "other", "same", "nowhere", "own" for one at the server of the clients' user, "" for none
 	opens  bool   // a mailbox is selected afterwards
 	resync bool   // by a client that has cached it (RFC 7162 §3.2.5)
 }
@@ -31,6 +31,10 @@ func (w *world) departures(c *client) []departure {
 	}
 	if w.l.has.unselect {
 		all = append(all, departure{verb: "UNSELECT"})
+	}
+	if w.home != nil {
+		own := departure{verb: "SELECT", to: "own", opens: true}
+		all = append(all, own, own, own)
 	}
 	if c.dialect == imaptest.ModelQResync && !w.l.staleFlags && c.model.Cached != 0 {
 		all = append(all, departure{verb: "SELECT", to: "same", opens: true, resync: true})
@@ -73,7 +77,7 @@ func (w *world) leave(c *client, o op) error {
 		if err := w.park(c, op{b: 1}); err != nil {
 			return err
 		}
-	} else if d.to == "other" {
+	} else if d.to == "other" || d.to == "own" {
 		if err := w.park(c, op{a: o.c, b: 1}); err != nil {
 			return err
 		}
@@ -92,6 +96,11 @@ func (w *world) leave(c *client, o op) error {
 	if d.to == "same" && d.verb == "SELECT" {
 		return nil
 	}
+	if d.to == "own" && c.model.Count() > 0 {
+		if err := w.back(c, o); err != nil {
+			return err
+		}
+	}
 	if mox && w.l.attachment(c).Attachment != "parked" {
 		c.close()
 		dialect := c.dialect
@@ -107,6 +116,19 @@ func (w *world) leave(c *client, o op) error {
 		return err
 	}
 	return c.model.Converged(w.w.truth)
+}
+
+// back copies or moves a message of the clients' own mailbox, which is selected, to the one at the other server.
+func (w *world) back(c *client, o op) error {
+	verb := []string{"COPY", "MOVE"}[o.a%2]
+	_, r, err := c.do(verb, "%s %d %s", verb, 1+o.b%c.model.Count(), w.l.boxAs(w.user, w.box))
+	if err != nil {
+		return err
+	}
+	if r.Status() != "OK" { // another client of the case may have moved the message meanwhile
+		return w.after()
+	}
+	return w.after(allow{appended: 1})
 }
 
 // meanwhile has the other device change the mailbox, and mostly take messages away.
@@ -141,6 +163,8 @@ func (w *world) departs(c *client, d departure, first string) error {
 		box += "-other"
 	case "nowhere":
 		box += "-nowhere"
+	case "own":
+		box = w.home.box
 	}
 	if d.to != "" {
 		line += " " + box
@@ -235,8 +259,12 @@ var reMessages = regexp.MustCompile(`MESSAGES (\d+)`)
 
 // count says how many messages there are in the clients' mailbox, or the other one.
 func (w *world) count(box, which string) (int, error) {
-	if which == "same" {
+	switch which {
+	case "same":
 		return len(w.w.truth.Messages), nil
+	case "own":
+		_, err := w.home.look()
+		return len(w.home.truth.Messages), err
 	}
 	list, err := w.w.ok("STATUS %s-other (MESSAGES)", w.box)
 	if err != nil {

@@ -123,6 +123,7 @@ func variants() []variant {
 		{"dovecot-sdbox-push-compressed", realFor, labOptions{start: sdbox, watch: "push", events: true, lose: 2, compress: true}},
 		{"dovecot-sdbox-idle-lost-compressed", 0, labOptions{start: sdbox, watch: "idle", breaks: true, compress: true}},
 		{"dovecot-sdbox-push-shared", realFor, labOptions{start: sdbox, watch: "push", events: true, lose: 2, shared: true}},
+		{"dovecot-sdbox-across", realFor, labOptions{across: apartDovecots, watch: "idle"}},
 		{"dovecot-sdbox-comparison", realFor, labOptions{start: dovecot("sdbox", onlyIMAP4rev1), watch: "idle", plain: true}},
 		{"dovecot-sdbox-moves-idle", realFor, labOptions{pair: dovecots("sdbox"), watch: "idle"}},
 		{"dovecot-sdbox-moves-notify", 0, labOptions{pair: dovecots("sdbox"), watch: "notify"}},

@@ -20,7 +20,8 @@ type world struct {
 	s          scenario
 	clients    []*client
 	w          *witness
-	out        *client // another device, which doesn't go by the proxy
+	home       *witness // of a mailbox of the clients' own user, at another server; nil: there is none
+	out        *client  // another device, which doesn't go by the proxy
 	appends    int
 	stats      *stats
 	ghosts     map[uint32]bool
@@ -34,15 +35,20 @@ func (l *lab) run(s scenario, user string, st *stats, fault func() fault) (tr *t
 	w := &world{l: l, t: &transcript{}, user: user, box: l.box(), s: s, stats: st, settle: l.settle, ghosts: map[uint32]bool{}}
 	defer w.close()
 	modSeqs := slices.ContainsFunc(s.dialects, func(d imaptest.ModelDialect) bool { return d != imaptest.ModelPlain })
-	if w.w, err = newWitness(l.server.Addr, user, servers.Password, w.box, modSeqs, l.patience); err != nil {
+	if w.w, err = newWitness(l.addrOf(user), user, servers.Password, w.box, modSeqs, l.patience); err != nil {
 		return w.t, err
 	}
-	if l.shared {
+	if l.across != nil {
+		if w.home, err = newWitness(l.addrOf(l.as(user)), l.as(user), servers.Password, w.box+"-own", false, l.patience); err != nil {
+			return w.t, err
+		}
+	}
+	if l.shared || l.across != nil {
 		if err := w.w.share(l.as(user)); err != nil {
 			return w.t, err
 		}
 	}
-	if w.out, err = dial(dialing{addr: l.server.Addr, user: user, name: "out", box: w.box, t: w.t, patience: l.patience, staleFlags: l.staleFlags}); err != nil {
+	if w.out, err = dial(dialing{addr: l.addrOf(user), user: user, name: "out", box: w.box, t: w.t, patience: l.patience, staleFlags: l.staleFlags}); err != nil {
 		return w.t, err
 	}
 	if err := w.out.selectBox(imaptest.ModelPlain); err != nil {
@@ -116,8 +122,10 @@ func (w *world) close() {
 			c.close()
 		}
 	}
-	if w.w != nil {
-		_ = w.w.conn.Close()
+	for _, one := range []*witness{w.w, w.home} {
+		if one != nil {
+			_ = one.conn.Close()
+		}
 	}
 }
 

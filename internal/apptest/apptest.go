@@ -39,6 +39,8 @@ type Config struct {
 	Events    bool          // push events are taken, on the admin address
 	Compress  bool          // COMPRESS is offered
 	Drain     time.Duration // 0: 100 ms
+	Storage   string        // of routing; "": shared
+	Auth      string        // blocks auth, as a file has them, in place of auth "backend"
 	More      string        // further blocks, as a file has them
 }
 
@@ -60,7 +62,7 @@ listener "imaps" {
     key_file  = "key.pem"
   }
 }
-auth "backend" {}
+{{if .Auth}}{{.Auth}}{{else}}auth "backend" {}{{end}}
 {{if .Discovery}}
 {{.Discovery}}
 {{else}}
@@ -75,7 +77,7 @@ discovery "static" {
 }
 {{end}}
 routing {
-  storage = "shared"
+  storage = "{{if .Storage}}{{.Storage}}{{else}}shared{{end}}"
 }
 limits {
   auth_failure_delay = "0s"
