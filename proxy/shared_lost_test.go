@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,13 +26,54 @@ func once(name string) imaptest.CommandFunc {
 	}
 }
 
+// parking turns parking on: only then sessions outlive their connections.
+func parking(o *Options) {
+	o.Park = session.ParkOptions{Hub: park.NewHub(park.HubOptions{}), Pool: upstream.NewPool(upstream.PoolOptions{}), Linger: time.Hour}
+}
+
+// A message of another user's mailbox is expunged while it is copied to one of the user's own. Their own backend waits for the rest of
+// an APPEND then: that connection is given up, and the session goes on with another.
+func TestACopyToTheOwnBackendOfAMessageThatIsGone(t *testing.T) {
+	s := (&sharing{cuts: true, alice: map[string]imaptest.CommandFunc{"UID": fetches(3, 2), "UID FETCH": fetches(3, 2), "FETCH": fetches(3, 2)}}).start(t, parking)
+	c := s.login("bob")
+	c.MustOK("SELECT shared/alice/team")
+	if a := c.Cmd("COPY 1:3 mine"); a.Tagged.Status() != "NO" || a.Tagged.Code() != "EXPUNGEISSUED" {
+		t.Errorf("%s", a)
+	}
+	c.MustOK("NOOP")
+	c.MustOK("STATUS mine (MESSAGES)")
+	c.MustOK("SELECT mine")
+}
+
+// A backend doesn't agree to the literal of a copy. The message was begun to be read from the other: that connection can be used
+// further.
+func TestACopyWhoseLiteralIsRefused(t *testing.T) {
+	refuses := map[string]imaptest.CommandFunc{"APPEND": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send(cmd.Tag() + " NO [OVERQUOTA] full")
+	}}
+	texts := map[string]imaptest.CommandFunc{"UID": fetches(2, 9), "UID FETCH": fetches(2, 9), "FETCH": fetches(2, 9)}
+	for _, own := range []bool{false, true} {
+		s := &sharing{caps: strings.ReplaceAll(sharedCaps, "LITERAL+ ", ""), bob: texts, alice: refuses}
+		selected, target := "INBOX", "shared/alice/team"
+		if own {
+			s.bob, s.alice, selected, target = refuses, texts, target, "mine"
+		}
+		c := s.start(t, parking).login("bob")
+		c.MustOK("SELECT %s", selected)
+		for range 2 {
+			if a := c.Cmd("COPY 1:2 %s", target); a.Tagged.Status() != "NO" || a.Tagged.Code() != "OVERQUOTA" {
+				t.Errorf("to the own backend: %v: %s", own, a)
+			}
+		}
+		c.MustOK("NOOP")
+	}
+}
+
 // A user's own backend is lost while they have a mailbox of another user selected, or ask for one: their session goes on with
 // another connection. What only reads is sent again, what may have been done is answered NO.
 func TestTheOwnBackendIsLostBesideASharedMailbox(t *testing.T) {
 	s := newSharingWith(t, map[string]imaptest.CommandFunc{"STATUS": once("STATUS INBOX (MESSAGES 7)"), "CREATE": once(""), "LIST": once(`LIST () "/" INBOX`), "UNSELECT": once("")}, nil,
-		func(o *Options) {
-			o.Park = session.ParkOptions{Hub: park.NewHub(park.HubOptions{}), Pool: upstream.NewPool(upstream.PoolOptions{}), Linger: time.Hour}
-		})
+		parking)
 	c := s.login("bob")
 	if a := c.Cmd(`LIST "" "*"`); a.Tagged.Status() != "NO" || a.Tagged.Code() != "UNAVAILABLE" { // with none selected: the relay finds another connection
 		t.Errorf("%s", a)

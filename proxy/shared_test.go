@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -22,6 +23,8 @@ type sharing struct {
 	*lab
 	mu    sync.Mutex
 	told  [2][]string // the commands that bob's and alice's backend were told
+	caps  string      // of both; "": sharedCaps
+	cuts  bool        // the proxy may cut a command off at bob's backend, as it may at alice's
 	alice map[string]imaptest.CommandFunc
 	bob   map[string]imaptest.CommandFunc
 }
@@ -31,7 +34,7 @@ func (s *sharing) serve(at int) imaptest.Handler {
 	return func(c *imaptest.BackendConn) error {
 		stranger := false
 		ok := func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " OK done") }
-		d := imaptest.Dialogue{LoginCaps: sharedCaps, Commands: map[string]imaptest.CommandFunc{"*": ok}}
+		d := imaptest.Dialogue{LoginCaps: cmp.Or(s.caps, sharedCaps), Commands: map[string]imaptest.CommandFunc{"*": ok}}
 		d.Check = func(_ *imaptest.BackendConn, l imaptest.Login) string {
 			switch stranger = strings.HasPrefix(l.User, "imapproxy-nobody-"); {
 			case at == 0 && (l.User != "bob" || l.Password != password), at == 1 && (l.Authzid != "alice" || l.Password != password):
@@ -54,7 +57,7 @@ func (s *sharing) serve(at int) imaptest.Handler {
 		for name, f := range d.Commands {
 			d.Commands[name] = s.noting(at, f)
 		}
-		if err := d.Serve(c); at == 0 {
+		if err := d.Serve(c); at == 0 && !s.cuts {
 			return err
 		}
 		return nil // the proxy may cut a command off
@@ -78,7 +81,11 @@ func newSharing(t *testing.T, bob, alice map[string]imaptest.CommandFunc) *shari
 
 func newSharingWith(t *testing.T, bob, alice map[string]imaptest.CommandFunc, change func(*Options)) *sharing {
 	t.Helper()
-	s := &sharing{bob: bob, alice: alice}
+	return (&sharing{bob: bob, alice: alice}).start(t, change)
+}
+
+func (s *sharing) start(t *testing.T, change func(*Options)) *sharing {
+	t.Helper()
 	s.lab = newLab(t, labOptions{storage: routing.Separate, handlers: []imaptest.Handler{s.serve(0), s.serve(1)}, change: func(o *Options) {
 		o.Placement = func(_ context.Context, user string) (string, bool, error) {
 			return map[string]string{"bob": "b1", "alice": "b2"}[user], true, nil

@@ -293,6 +293,7 @@ func (o *visit) body(from *leg, p piece, begin func(size int64) error, w func([]
 		return err
 	}
 	found := false
+	var failed error // of begin or w: the answer is read to its end, so that the connection can be used again
 	for {
 		line, err := o.line(from)
 		if err != nil {
@@ -302,7 +303,10 @@ func (o *visit) body(from *leg, p piece, begin func(size int64) error, w func([]
 		size, _, literal := wire.LiteralSpec(line)
 		switch {
 		case h.Kind == wire.Tagged && string(h.Tag) == tag:
-			if found && h.Status == wire.OK {
+			switch {
+			case failed != nil:
+				return failed
+			case found && h.Status == wire.OK:
 				return nil
 			}
 			return &imapclient.Refusal{Verb: "FETCH", Status: "NO", Code: "EXPUNGEISSUED", Text: "A message doesn't exist any more"}
@@ -310,14 +314,13 @@ func (o *visit) body(from *leg, p piece, begin func(size int64) error, w func([]
 			return &lostLeg{from, errUnasked}
 		case literal && (wire.Is(h.Name, "FETCH") || wire.Is(h.Name, "UIDFETCH")) && !found:
 			found = true
-			if err := begin(size); err != nil {
-				return err
-			}
-			var other error
-			if err := from.r.Copy(func(b []byte) error { other = w(b); o.s.seen(o.s.env.Now()); return other }, size); err != nil {
-				if other != nil {
-					return other
+			failed = begin(size)
+			if err := from.r.Copy(func(b []byte) error {
+				if o.s.seen(o.s.env.Now()); failed == nil {
+					failed = w(b)
 				}
+				return nil
+			}, size); err != nil {
 				return &lostLeg{from, err}
 			}
 			if _, err := o.line(from); err != nil { // the rest of the response
@@ -371,7 +374,7 @@ func (o *visit) tagged(l *leg, tag string) (wire.Status, []byte, error) {
 	}
 }
 
-// cutOff ends a connection in the middle of an APPEND. The session's own can't be spared: the session ends then.
+// cutOff ends a connection in the middle of an APPEND.
 func (o *visit) cutOff(l *leg) {
 	if l == o.home {
 		o.homeCut = true
@@ -406,11 +409,23 @@ var errNotUndone = errors.New("copies that were made before stay")
 
 // failedAcross answers a COPY or MOVE that has failed.
 func (o *visit) failedAcross(h wire.CommandHead, from, to *leg, err error) error {
-	if lost, ok := errors.AsType[*lostLeg](err); o.homeCut || ok && (lost.leg == o.home || lost.leg == o.at) {
-		if !ok {
+	lost, ok := errors.AsType[*lostLeg](err)
+	switch gone := ok && lost.leg == o.home; {
+	case ok && lost.leg == o.at:
+		return err
+	case (o.homeCut || gone) && (o.at == nil || !o.s.out.atBoundary() || !o.s.survives()):
+		if !gone {
 			err = &lostLeg{o.home, err}
 		}
 		return err
+	case o.homeCut || gone: // nothing is selected there
+		o.homeCut = false
+		if err := o.reopenHome(); err != nil {
+			return err
+		}
+		if gone {
+			return o.answer(h, wire.NO, goneHome)
+		}
 	}
 	if _, ok := errors.AsType[*lostLeg](err); ok {
 		o.close(to)
