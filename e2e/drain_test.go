@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -307,6 +308,21 @@ func TestASessionStaysWhereWhatItWasToldIs(t *testing.T) {
 	if !sorts(c) {
 		t.Fatal("d1 has no SORT")
 	}
+
+	k.refuses(first, "were told what d2 can't do: ", "move", user, "d2") // the other proxy doesn't know what this client was told
+	k.refuses(first, "SORT", "move", user, "d2", "--dry-run")
+	k.isAt(first, user, "d1")
+	k.must(first, "drain", "d1")
+	first.eventually(t, "told what holds the drain", func() error {
+		c.MustOK("SORT (ARRIVAL) UTF-8 ALL") // a session that is parked meanwhile would hold nothing
+		out := k.must(first, "backends")
+		if _, held, _ := strings.Cut(out, "held by: "); !strings.Contains(held, "capabilities") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	k.must(first, "undrain", "d1")
+	k.isAt(first, user, "d1")
 
 	k.must(second, "move", user, "d2")
 	k.says(first, []string{"(capabilities)"}, "sessions", "--user", user)

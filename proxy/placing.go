@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/auth/authpolicy"
@@ -85,6 +86,18 @@ func (s *Server) SessionsOf(user string) SessionsAt {
 		all.count(c)
 	}
 	return all
+}
+
+// Lacks returns the capabilities that clients of a user were told and that a backend (its ID) is known to lack, sorted.
+func (s *Server) Lacks(user, backend string) []string {
+	var all []string
+	for _, c := range s.reg.OfUser(user) {
+		if c.LoggedIn() {
+			all = append(all, c.Lacks(backend)...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func (a SessionsAt) count(c *session.Session) {

@@ -140,6 +140,10 @@ func (a mover) Move(ctx context.Context, q admin.MoveRequest) (admin.MoveAnswer,
 		if err := a.mayMove(q.User, b, placed); err != nil {
 			return m, err
 		}
+		if lacks := a.server.Lacks(q.User, b.ID); len(lacks) > 0 && a.agreement.storage != routing.Separate {
+			return m, refused(http.StatusConflict, admin.CodeRefused, fmt.Sprintf("clients of %s were told what %s can't do: %s. Their sessions would stay, and the user with them: move them once these have ended (imapproxy kick %s ends them)",
+				q.User, b.Name, strings.Join(lacks, " "), q.User))
+		}
 		to, m.To, m.Override = b.ID, b.Name, b.Name
 	} else {
 		m.To = a.called(was.Auto)

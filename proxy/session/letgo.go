@@ -76,11 +76,16 @@ func (s *Session) tryToLeave(now time.Time) {
 // was told of. The session, and its user with it, then stays where it is.
 func (s *Session) wouldLose() bool {
 	to := s.settings().Router.Destination(s.user)
-	if to == "" || to == s.picked().Backend.ID {
-		return false
+	return to != "" && to != s.picked().Backend.ID && len(s.Lacks(to)) > 0
+}
+
+// Lacks returns the capabilities that the client was told and that a backend (its ID) is known to lack.
+func (s *Session) Lacks(backend string) []string {
+	there, told := s.env.Capabilities.at(backend), s.caps.Load()
+	if there == nil || told == nil || there == told {
+		return nil
 	}
-	there, told := s.env.Capabilities.at(to), s.caps.Load()
-	return there != nil && there != told && len(missing(there.list, told.list)) > 0
+	return missing(there.list, told.list)
 }
 
 // Leaves says whether the session is to give up its backend connection and still has it. why is what keeps it
