@@ -18,15 +18,21 @@ import (
 // documented is a block of docs/backends.md.
 func documented(t testing.TB, name string) string {
 	t.Helper()
-	page, err := os.ReadFile(filepath.Join("..", "docs", "backends.md"))
+	return documentedIn(t, "backends.md", name)
+}
+
+// documentedIn is a block of a page of docs/, without the indentation that it has in a list.
+func documentedIn(t testing.TB, page, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "docs", page))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile("(?ms)^```" + regexp.QuoteMeta(name) + "\n(.*?)^```$").FindSubmatch(page)
+	m := regexp.MustCompile("(?ms)^( *)```" + regexp.QuoteMeta(name) + "\n(.*?)^ *```$").FindSubmatch(text)
 	if m == nil {
-		t.Fatalf("docs/backends.md has no block %s", name)
+		t.Fatalf("docs/%s has no block %s", page, name)
 	}
-	return string(m[1])
+	return strings.ReplaceAll("\n"+string(m[2]), "\n"+string(m[1]), "\n")[1:]
 }
 
 // eventsToken is the token of the backends' events.

@@ -31,11 +31,7 @@ func TestOtherProtocolsGoToTheBackendOfIMAP(t *testing.T) {
 	dir := servers.Folder(t)
 	token := filepath.Join(dir, "admin.token")
 	writeFile(t, token, "of-the-admin\n")
-	writeFile(t, filepath.Join(dir, "main.cf"), "compatibility_level = 3.6\nmyhostname = localhost\n")
-	old := time.Now().Add(-time.Hour) // Postfix waits for a file that has just been written
-	if err := os.Chtimes(filepath.Join(dir, "main.cf"), old, old); err != nil {
-		t.Fatal(err)
-	}
+	postfixFolder(t, dir)
 	lookups, port := servers.FreeAddr(t)
 	p := startProxy(t, proxyOptions{Backends: at, AdminToken: token, Further: fmt.Sprintf(`
 users {
@@ -148,6 +144,17 @@ func pop3(t *testing.T, addr, user, password string) {
 		if line, err := c.ReadLine(); err != nil || !strings.HasPrefix(line, "+OK") {
 			t.Fatalf("behind %q: %q %v", say, line, err)
 		}
+	}
+}
+
+// postfixFolder makes a folder one that Postfix's programs take for that of their configuration.
+func postfixFolder(t *testing.T, dir string) {
+	t.Helper()
+	file := filepath.Join(dir, "main.cf")
+	writeFile(t, file, "compatibility_level = 3.6\nmyhostname = localhost\n")
+	old := time.Now().Add(-time.Hour) // Postfix waits for a file that has just been written
+	if err := os.Chtimes(file, old, old); err != nil {
+		t.Fatal(err)
 	}
 }
 

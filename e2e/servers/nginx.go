@@ -6,10 +6,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 const nginxConf = `load_module /usr/lib/nginx/modules/ngx_mail_module.so;
-daemon off;
 worker_processes 1;
 pid %[1]s/pid;
 error_log %[1]s/log info;
@@ -36,14 +36,22 @@ func StartNginx(t testing.TB, service, key string) (addr string) {
 // StartNginxFor is StartNginx for a protocol, imap or pop3, and with another header: its name and its value, as nginx reads them.
 func StartNginxFor(t testing.TB, protocol, service, header string) (addr string) {
 	t.Helper()
-	Real(t)
 	dir := Folder(t)
 	addr, port := FreeAddr(t)
-	config := filepath.Join(dir, "nginx.conf")
-	write(t, config, fmt.Sprintf(nginxConf, dir, service, header, port, protocol))
-	p := Start(t, "nginx", exec.Command("nginx", "-e", filepath.Join(dir, "log"), "-c", config), filepath.Join(dir, "log"))
-	p.WaitAccepts("tcp", addr)
+	StartNginxConf(t, dir, fmt.Sprintf(nginxConf, dir, service, header, port, protocol), addr)
 	return addr
+}
+
+// StartNginxConf runs nginx with a whole configuration, in a folder, and waits until it accepts connections at the address. The
+// configuration has the folder's file "log" as its error_log.
+func StartNginxConf(t testing.TB, dir, conf, addr string) *Process {
+	t.Helper()
+	Real(t)
+	config := filepath.Join(dir, "nginx.conf")
+	write(t, config, conf)
+	p := Start(t, "nginx", exec.Command("nginx", "-e", filepath.Join(dir, "log"), "-g", "daemon off;", "-c", config), filepath.Join(dir, "log"))
+	p.WaitAccepts("tcp", addr)
+	return p
 }
 
 // WaitAccepts connects until the address accepts a connection.
@@ -56,4 +64,17 @@ func (p *Process) WaitAccepts(network, addr string) {
 		}
 		return err
 	})
+}
+
+// WaitRefuses connects until the address accepts no connection.
+func (p *Process) WaitRefuses(addr string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) { // between two attempts
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			return
+		}
+		_ = c.Close()
+	}
+	p.t.Fatalf("%s goes on serving %s", p.name, addr)
 }
