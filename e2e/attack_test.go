@@ -26,41 +26,6 @@ func init() {
 	}
 }
 
-// guess keeps n connections of a network guessing at a user until stop is closed.
-func guess(t *testing.T, addr string, n int, source func(i int) string, user string, begun *atomic.Int64, stop chan struct{}) *sync.WaitGroup {
-	var g sync.WaitGroup
-	for i := range n {
-		g.Go(func() {
-			for {
-				c, r, err := from(addr, source(i))
-				if err != nil {
-					return
-				}
-				done := make(chan struct{})
-				go func() { // ends the connection at stop, or with the attempt
-					select {
-					case <-stop:
-					case <-done:
-					}
-					_ = c.Close()
-				}()
-				if _, err := r.ReadString('\n'); err == nil {
-					fmt.Fprintf(c, "a LOGIN %s guess%d\r\n", user, i)
-					begun.Add(1)
-					_, _ = r.ReadString('\n')
-				}
-				close(done)
-				select {
-				case <-stop:
-					return
-				default:
-				}
-			}
-		})
-	}
-	return &g
-}
-
 func report(t *testing.T, what string, took []time.Duration, answers []string) {
 	ok := 0
 	for _, a := range answers {
@@ -92,6 +57,9 @@ func until(t *testing.T, n *atomic.Int64, want int64) {
 
 func one(addr string) func(int) string { return func(int) string { return addr } }
 
+// always guesses at one user.
+func always(user string) func(i, n int) string { return func(int, int) string { return user } }
+
 // bcrypt12 is userPassword at cost 12.
 const bcrypt12 = "$2y$12$X/wyk15phCKDXR8NbN8QWOZgE4XACLR.OP4apYtD.hdeXuFx43CX6"
 
@@ -103,7 +71,7 @@ func TestAttackHashing(t *testing.T) {
 	victims(t, "quiet", p.Plain, 5, one(servers.User(2)), userPassword)
 	var begun atomic.Int64
 	stop := make(chan struct{})
-	g := guess(t, p.Plain, 150, one("127.0.0.2"), servers.User(1), &begun, stop)
+	g := guess(t, p.Plain, 150, one("127.0.0.2"), always(servers.User(1)), &begun, stop)
 	until(t, &begun, 150)
 	victims(t, "150 connections of one network guess against bcrypt 12", p.Plain, 5, one(servers.User(2)), userPassword)
 	close(stop)
@@ -147,7 +115,7 @@ func TestAttackPerUser(t *testing.T) {
 	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}, Limits: "per_user = 3"})
 	var begun atomic.Int64
 	stop := make(chan struct{})
-	g := guess(t, p.Plain, 6, func(i int) string { return fmt.Sprintf("127.0.%d.2", i) }, servers.User(1), &begun, stop)
+	g := guess(t, p.Plain, 6, func(i int) string { return fmt.Sprintf("127.0.%d.2", i) }, always(servers.User(1)), &begun, stop)
 	until(t, &begun, 6)
 	victims(t, "six guessers at a user with per_user = 3", p.Plain, 10, one(servers.User(1)), servers.Password)
 	close(stop)
@@ -162,13 +130,49 @@ func TestAttackGuessers(t *testing.T) {
 	for name, source := range map[string]func(int) string{"one network": one("127.0.0.2"), "250 networks": func(i int) string { return fmt.Sprintf("127.1.%d.2", i) }} {
 		var begun atomic.Int64
 		stop := make(chan struct{})
-		g := guess(t, p.Plain, 250, source, servers.User(1), &begun, stop)
+		g := guess(t, p.Plain, 250, source, always(servers.User(1)), &begun, stop)
 		until(t, &begun, 250)
 		time.Sleep(3 * time.Second)
 		victims(t, "250 guessers of "+name+" at a default Dovecot", p.Plain, 5, func(i int) string { return servers.User(next + i) }, servers.Password)
 		next += 5
 		close(stop)
 		g.Wait()
+	}
+}
+
+// 500 guessers at 50 users, while 50 others, whom their addresses have logged in before, log in again and again.
+func TestAttackManyAddresses(t *testing.T) {
+	for name, swarm := range swarms {
+		p := swarmProxy(t)
+		logins := func(what string) time.Duration {
+			var mu sync.Mutex // guards both
+			var took []time.Duration
+			var answers []string
+			var g sync.WaitGroup
+			for i := range honest {
+				g.Go(func() {
+					for range 20 {
+						d, a := attempt(p.Plain, honestAddress(i), servers.User(1+i), userPassword)
+						mu.Lock()
+						took, answers = append(took, d), append(answers, a)
+						mu.Unlock()
+					}
+				})
+			}
+			g.Wait()
+			report(t, what, took, answers)
+			return took[len(took)*99/100] // report has sorted them
+		}
+		logins("the first logins")
+		without := logins("quiet")
+		begun, stop := new(atomic.Int64), make(chan struct{})
+		g := guess(t, p.Plain, 500, swarm.from, swarmGuess, begun, stop)
+		p.swarmWaits(t)
+		with := logins("500 guessers from " + name)
+		close(stop)
+		g.Wait()
+		t.Logf("%s: 99 %% of the logins take %s at most without guessers and %s with them (%d guesses): %.2f times as long", name,
+			without.Round(time.Millisecond), with.Round(time.Millisecond), begun.Load(), float64(with)/float64(without))
 	}
 }
 
