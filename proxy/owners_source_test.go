@@ -25,7 +25,6 @@ func TestOnlyOwnersTouchASession(t *testing.T) {
 		"park/state.go":        "of the hub",
 		"park/client.go":       "cancels a context, when the hub ends",
 		"park/site.go":         "cancels a context, when the hub ends",
-		"park/watch_notify.go": "wakes the goroutine of a watch",
 		"upstream/claim.go":    "waits for the end of a backend connection",
 		"upstream/patience.go": "cancels a login",
 		"auth/passwd.go":       "of a passwd-file",

@@ -269,3 +269,93 @@ func TestWaitReturnsForBytesAndForAWake(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// woken is the handler of a client that rests.
+type woken chan struct{}
+
+func (w woken) Wake() { w <- struct{}{} }
+
+func TestAClientRestsWithoutAGoroutine(t *testing.T) {
+	k := newClient(t, Options{}, `
+		C: ip1 IDLE
+		S: + idling
+		S: * 1 EXISTS
+		C: DONE
+		S: ip1 OK done
+		S: * 2 EXISTS
+		S-close:
+	`)
+	poller, err := conn.NewPoller()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- poller.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	tag, err := k.BeginIdle(t.Context(), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var w Waker
+	pump, wakes := conn.NewPool(), make(woken)
+	rested := func(wantData, wantWoken bool) {
+		t.Helper()
+		<-wakes
+		if data, woken, err := k.Rested(&w, pump); data != wantData || woken != wantWoken || err != nil {
+			t.Fatalf("%v, %v, %v; want %v, %v", data, woken, err, wantData, wantWoken)
+		}
+	}
+	for k.Rest(&w, poller, wakes) {
+		<-wakes
+		if data, woken, err := k.Rested(&w, pump); !data || woken || err != nil {
+			t.Fatalf("bytes: %v, %v, %v", data, woken, err)
+		}
+	} // until it is false: bytes that were read aren't for the poller
+	if data, _, err := k.Wait(&w, pump); !data || err != nil {
+		t.Fatalf("bytes read before: %v, %v", data, err)
+	}
+	if err := k.Listen(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	k.wantForwarded(t, "* 1 EXISTS")
+	w.Wake()
+	if k.Rest(&w, poller, wakes) {
+		t.Fatal("it rests although it was woken before")
+	}
+	if data, woken, err := k.Wait(&w, pump); data || !woken || err != nil {
+		t.Fatalf("woken before: %v, %v, %v", data, woken, err)
+	}
+	if !k.Rest(&w, poller, wakes) {
+		t.Fatal("it doesn't rest")
+	}
+	w.Wake()
+	w.Wake()
+	rested(false, true)
+	if _, err := k.EndIdle(t.Context(), tag, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !k.Rest(&w, poller, wakes) {
+		if _, _, err := k.Wait(&w, pump); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		rested(true, false)
+	}
+	if err := k.Listen(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if !k.Rest(&w, poller, wakes) {
+		t.Fatal("it doesn't rest")
+	}
+	<-wakes
+	var broken *Broken
+	if _, _, err := k.Rested(&w, pump); !errors.As(err, &broken) {
+		t.Errorf("the backend has hung up: %v", err)
+	}
+}

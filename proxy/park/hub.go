@@ -35,8 +35,15 @@ func NewHub(o HubOptions) *Hub {
 // Run does the hub's work until ctx ends, and returns when all its goroutines have ended. Members aren't
 // told: the caller that ends the hub also ends the sessions.
 func (h *Hub) Run(ctx context.Context) {
+	poller, err := conn.NewPoller()
+	if err != nil {
+		h.o.Telemetry.Log.Warn("watches need a goroutine each", "error", err)
+	}
 	h.mu.Lock()
 	h.goLocked(h.runTimers)
+	if err == nil && h.goLocked(func() { h.poll(poller) }) {
+		h.poller = poller
+	}
 	if h.o.Queue != nil {
 		h.goLocked(h.passHints)
 	}
@@ -50,13 +57,23 @@ func (h *Hub) Run(ctx context.Context) {
 	h.wg.Wait()
 }
 
-// wakeAll wakes all IDLE watches once the hub's context has ended. None is started after that.
+// poll waits for the watches' connections until the hub ends. If the poller fails, it wakes all of them, and they need goroutines again.
+func (h *Hub) poll(p *conn.Poller) {
+	if err := p.Run(h.ctx); err != nil {
+		h.o.Telemetry.Log.Warn("watches need a goroutine each", "error", err)
+	}
+}
+
+// wakeAll wakes all watches once the hub's context has ended. None is started after that.
 func (h *Hub) wakeAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, u := range h.users {
 		for _, m := range u.mailboxes {
 			m.waker.Wake()
+		}
+		for _, w := range u.notify {
+			w.waker.Wake()
 		}
 	}
 }

@@ -43,6 +43,7 @@ func (w *notifyWatch) removeLocked(m *mailbox) {
 	if len(w.mailboxes) == 0 && w.cancel != nil {
 		w.cancel()
 		w.cancel = nil
+		w.waker.Wake()
 		w.hub.timers.clearLocked(&w.renew)
 		delete(w.user.notify, w.site.id)
 	}

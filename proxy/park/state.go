@@ -16,8 +16,8 @@ import (
 // Hub has the sessions that are parked on each mailbox, and the hints about it. It resyncs a mailbox after a
 // hint, once for all sessions that are parked there.
 //
-// Each watch has a goroutine; a mailbox with push events or polling has none. Run waits for all goroutines of
-// the hub.
+// A watch has a goroutine while it uses its connection; while the backend is silent, the poller waits. A mailbox with push
+// events or polling has none. Run waits for all goroutines of the hub.
 type Hub struct {
 	o    HubOptions
 	pump *conn.Pool
@@ -32,6 +32,7 @@ type Hub struct {
 	users map[string]*user
 	// sites has the backends of these users, by id.
 	sites  map[string]*site
+	poller *conn.Poller // waits for the watches' connections; nil: there is none, and each of them has a goroutine
 	timers timers
 	work   work
 	counts HubStats           // current values, except those of watches

@@ -11,13 +11,30 @@ import (
 	"imapproxy/telemetry"
 )
 
-// watchIdle is the goroutine of an IDLE watch: it keeps a connection in IDLE while the mailbox has a
-// subscription. What ends ctx wakes the waker after that (dropLocked, Hub.Run): a context.AfterFunc for each watch would take
-// half a KB.
-func (m *mailbox) watchIdle(ctx context.Context) {
-	for {
-		err := m.idleWatch(ctx)
-		if ctx.Err() != nil {
+// idleWatch is the connection of an IDLE watch.
+type idleWatch struct {
+	held
+	m   *mailbox
+	ctx context.Context // the watch's
+	tag string          // of the IDLE that is in progress
+}
+
+// Wake implements conn.Handler.
+func (w *idleWatch) Wake() {
+	defer w.hub.wg.Done()
+	w.m.keepIdle(w.ctx, w)
+}
+
+// watchIdle keeps a connection in IDLE while the mailbox has a subscription. What ends ctx wakes the waker after that (dropLocked,
+// Hub.Run): a context.AfterFunc for each watch would take half a KB.
+func (m *mailbox) watchIdle(ctx context.Context) { m.keepIdle(ctx, nil) }
+
+// keepIdle goes on with the watch until the poller waits for its connection, or the watch ends. w is the connection that the poller has woken;
+// nil: there is none yet.
+func (m *mailbox) keepIdle(ctx context.Context, w *idleWatch) {
+	for ; ; w = nil {
+		err := m.useIdle(ctx, w)
+		if errors.Is(err, errResting) || ctx.Err() != nil {
 			return
 		}
 		m.hub.mu.Lock()
@@ -31,49 +48,65 @@ func (m *mailbox) watchIdle(ctx context.Context) {
 	}
 }
 
-// idleWatch uses one connection: EXAMINE, IDLE, and after each hint DONE, a round, and IDLE again. It returns
-// the reason of the end.
-func (m *mailbox) idleWatch(ctx context.Context) error {
-	h := m.hub
+// useIdle uses one connection: EXAMINE, IDLE, and after each hint DONE, a round, and IDLE again. It returns
+// the reason of the end, or errResting.
+func (m *mailbox) useIdle(ctx context.Context, w *idleWatch) (err error) {
+	if w == nil {
+		if w, err = m.connect(ctx); err != nil {
+			return err
+		}
+	}
+	for err == nil {
+		if err = w.idle(ctx); err == nil {
+			err = w.round(ctx)
+		}
+	}
+	if !errors.Is(err, errResting) { // else w is the handler's
+		w.close()
+	}
+	return err
+}
+
+// connect makes a connection that is in IDLE.
+func (m *mailbox) connect(ctx context.Context) (*idleWatch, error) {
 	release, err := m.slot(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { release() }()
+	defer release()
 	a, ok := m.account()
 	if !ok {
-		return ErrLost
+		return nil, ErrLost
 	}
 	m.arrives()
 	conn, c, err := m.open(ctx, a)
 	if err != nil {
+		return nil, err
+	}
+	w := &idleWatch{held: m.hub.hold(conn, c, &m.waker), m: m, ctx: ctx}
+	if w.tag, err = m.beginIdle(ctx, c); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// round ends IDLE, makes a round, and begins IDLE again.
+func (w *idleWatch) round(ctx context.Context) error {
+	m := w.m
+	release, err := m.slot(ctx)
+	if err != nil {
 		return err
 	}
-	h.connections(1)
-	defer func() {
-		_ = conn.Close() // it was in IDLE: it can't be given back
-		h.connections(-1)
-	}()
-	for {
-		tag, err := m.beginIdle(ctx, c)
-		if err != nil {
-			return err
-		}
-		release()
-		if err := m.idle(ctx, c); err != nil {
-			return err
-		}
-		if release, err = m.slot(ctx); err != nil {
-			release = func() {}
-			return err
-		}
-		if err := m.endIdle(ctx, c, tag); err != nil {
-			return err
-		}
-		if _, err := m.roundOn(ctx, c); err != nil {
-			return err
-		}
+	defer release()
+	if err := m.endIdle(ctx, w.c, w.tag); err != nil {
+		return err
 	}
+	if _, err := m.roundOn(ctx, w.c); err != nil {
+		return err
+	}
+	w.tag, err = m.beginIdle(ctx, w.c)
+	return err
 }
 
 // open logs in and selects the mailbox, by a round if members wait for one.
@@ -136,9 +169,10 @@ func (m *mailbox) beginIdle(ctx context.Context, c *resync.Client) (tag string, 
 }
 
 // idle waits in IDLE until there is work: a round, or the renewal of IDLE.
-func (m *mailbox) idle(ctx context.Context, c *resync.Client) error {
+func (w *idleWatch) idle(ctx context.Context) error {
+	m := w.m
 	for {
-		data, woken, err := c.Wait(&m.waker, m.hub.pump)
+		data, woken, err := w.next(w)
 		switch {
 		case err != nil:
 			return err
@@ -146,7 +180,7 @@ func (m *mailbox) idle(ctx context.Context, c *resync.Client) error {
 			return context.Cause(ctx)
 		}
 		if data {
-			if err := m.listen(ctx, c); err != nil {
+			if err := m.listen(ctx, w.c); err != nil {
 				return err
 			}
 		}

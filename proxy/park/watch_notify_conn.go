@@ -2,176 +2,92 @@ package park
 
 import (
 	"context"
-	"maps"
+	"errors"
 	"slices"
-	"strings"
 
 	"imapproxy/proxy/imapclient"
-	"imapproxy/proxy/park/resync"
-	"imapproxy/proxy/park/view"
-	"imapproxy/proxy/upstream"
-	"imapproxy/proxy/wire"
 )
 
-// watch uses one connection. It returns the reason of the end.
-func (w *notifyWatch) watch(ctx context.Context) error {
-	conn, c, err := w.open(ctx)
-	if err != nil {
-		return err
-	}
-	w.hub.connections(1)
-	defer func() {
-		_ = conn.Close() // NOTIFY is set on it, so it can't be reused
-		w.hub.connections(-1)
-	}()
-	known := map[string]mailboxStatus{}
-	for again := false; ; again = true {
-		if err := w.set(ctx, c, known, again); err != nil {
-			return err
-		}
-		if err := w.listen(ctx, c, known); err != nil {
-			return err
-		}
-	}
+// notifyConn is the connection of a NOTIFY watch.
+type notifyConn struct {
+	held
+	watch *notifyWatch
+	ctx   context.Context          // the watch's
+	known map[string]mailboxStatus // what the backend has told on it
 }
 
-func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client, error) {
-	w.hub.mu.Lock()
-	site := w.site
-	w.hub.mu.Unlock()
-	release, err := site.slot(ctx, w.user)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer release()
-	w.hub.mu.Lock()
-	w.leaves = false
-	var a Account
-	ok := false
-	var by resync.Strategy
-	for _, m := range w.mailboxes {
-		if a, ok = m.accountLocked(); ok {
-			by = m.strategy
-			break
-		}
-	}
-	w.hub.mu.Unlock()
-	if !ok {
-		return nil, nil, ErrLost
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
-	defer cancel()
-	conn, err := a.Login(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := w.reached(conn); err != nil {
-		_ = conn.Close()
-		return nil, nil, err
-	}
-	c := newClient(conn)
-	// With mod-sequences STATUS also shows changes of flags.
-	if err := prepare(ctx, c, by); err != nil {
-		giveBack(ctx, conn, c, a)
-		return nil, nil, err
-	}
-	return conn, c, nil
+// Wake implements conn.Handler.
+func (n *notifyConn) Wake() {
+	defer n.hub.wg.Done()
+	n.watch.keep(n.ctx, n)
 }
 
-// set sets NOTIFY for the present mailboxes, whose hints flow then. again: it was set on this connection
-// before.
-func (w *notifyWatch) set(ctx context.Context, c *resync.Client, known map[string]mailboxStatus, again bool) error {
-	h := w.hub
-	h.mu.Lock()
-	w.changed, w.hinted = false, false
-	mailboxes := slices.Clone(w.mailboxes)
-	h.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
-	defer cancel()
-	which, err := notifyFilter(c, mailboxes)
-	if err != nil {
-		return err
-	}
-	if again {
-		if _, err := c.Do(ctx, "NOTIFY NONE", func(u imapclient.Untagged) bool { return w.onUntagged(u, c, known, true) }); err != nil {
-			return err
-		}
-	}
-	command := "NOTIFY SET STATUS (" + which + " (MessageNew MessageExpunge FlagChange MailboxName))"
-	gone := maps.Clone(known)
-	if _, err := c.Do(ctx, command, func(u imapclient.Untagged) bool {
-		if name, _, ok := status(c, u); ok {
-			delete(gone, name)
-		}
-		return w.onUntagged(u, c, known, false)
-	}); err != nil {
-		return err
-	}
-	for name := range gone { // deleted or renamed while NOTIFY wasn't set: there was no response about it
-		delete(known, name)
-		w.hint(name, false)
-	}
-	h.mu.Lock()
-	for _, m := range mailboxes {
-		if m.kind == WatchNotify {
-			m.worksLocked()
-		}
-	}
-	w.setAt = h.now()
-	h.timers.setLocked(&w.renew, w.setAt.Add(jittered(h.o.NotifyRenewEvery)))
-	hinted := w.hinted
-	h.mu.Unlock()
-	if hinted {
-		w.renewSoon()
-	}
-	return nil
-}
-
-// status reads a STATUS response. The name is canonical.
-func status(c *resync.Client, u imapclient.Untagged) (name string, s mailboxStatus, ok bool) {
-	if !u.Is("STATUS") {
-		return "", s, false
-	}
-	return parseStatus(u.Rest, c.Enabled().Has("UTF8=ACCEPT"))
-}
-
-// renewSoon schedules the next setting of NOTIFY: after a burst of events, or after a while if the burst
-// continues.
-func (w *notifyWatch) renewSoon() {
-	h := w.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	at := h.now().Add(notifySettle)
-	if soonest := w.setAt.Add(notifyGap); at.Before(soonest) {
-		at = soonest
-	}
-	if w.renew.place != 0 && at.Before(w.renew.at) {
-		h.timers.setLocked(&w.renew, at)
-	}
-}
-
-// notifyFilter returns the mailboxes for NOTIFY (RFC 5465 §6): as few as possible, since the backend checks
-// each one at each setting. Dovecot doesn't decode the names, so if one is encoded, the filter is all of the
-// user's mailboxes.
-func notifyFilter(c *resync.Client, mailboxes []*mailbox) (string, error) {
-	var names []string
-	for _, m := range mailboxes {
-		if view.EncodeMailbox(m.name, false) != m.name {
-			return "personal", nil
-		}
-		name, err := c.MailboxArgument(m.name)
+// watch uses one connection, n or a new one. It returns the reason of the end, or errResting.
+func (w *notifyWatch) watch(ctx context.Context, n *notifyConn) (err error) {
+	if n == nil {
+		conn, c, err := w.open(ctx)
 		if err != nil {
-			return "", err
+			return err
 		}
-		names = append(names, name)
+		n = &notifyConn{held: w.hub.hold(conn, c, &w.waker), watch: w, ctx: ctx, known: map[string]mailboxStatus{}}
+		err = w.set(ctx, c, n.known, false)
+		if err != nil {
+			n.close()
+			return err
+		}
 	}
-	return "mailboxes (" + strings.Join(names, " ") + ")", nil
+	for err == nil {
+		if err = n.listen(ctx); err == nil {
+			err = w.set(ctx, n.c, n.known, true)
+		}
+	}
+	if !errors.Is(err, errResting) { // else n is the handler's
+		n.close()
+	}
+	return err
+}
+
+// run keeps a connection on which NOTIFY is set. What ends ctx wakes the waker after that (removeLocked, Hub.Run).
+func (w *notifyWatch) run(ctx context.Context) { w.keep(ctx, nil) }
+
+// keep goes on with the watch until the poller waits for its connection, or the watch ends. n is the connection that the poller has woken;
+// nil: there is none yet.
+func (w *notifyWatch) keep(ctx context.Context, n *notifyConn) {
+	for ; ; n = nil {
+		err := w.watch(ctx, n)
+		if errors.Is(err, errResting) || ctx.Err() != nil {
+			return
+		}
+		h := w.hub
+		h.mu.Lock()
+		for _, m := range w.mailboxes {
+			m.brokenLocked()
+		}
+		w.changed = true
+		mailboxes := slices.Clone(w.mailboxes)
+		h.mu.Unlock()
+		if refusal, ok := errors.AsType[*imapclient.Refusal](err); ok && refusal.Verb == "NOTIFY" {
+			w.giveUp()
+			return
+		}
+		wait := lastBackoff
+		for _, m := range mailboxes {
+			if d, again := m.failed(err); again {
+				wait = min(wait, d)
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		h.pause(ctx, wait, err, mailboxes...)
+	}
 }
 
 // listen reads notifications until NOTIFY has to be set again.
-func (w *notifyWatch) listen(ctx context.Context, c *resync.Client, known map[string]mailboxStatus) error {
+func (n *notifyConn) listen(ctx context.Context) error {
+	w := n.watch
 	for {
-		data, woken, err := c.Wait(&w.waker, w.hub.pump)
+		data, woken, err := n.next(n)
 		switch {
 		case err != nil:
 			return err
@@ -180,7 +96,7 @@ func (w *notifyWatch) listen(ctx context.Context, c *resync.Client, known map[st
 		}
 		if data {
 			within, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
-			err := c.Listen(within, func(u imapclient.Untagged) bool { return w.onUntagged(u, c, known, true) })
+			err := n.c.Listen(within, func(u imapclient.Untagged) bool { return w.onUntagged(u, n.c, n.known, true) })
 			cancel()
 			if err != nil {
 				return err
@@ -199,51 +115,4 @@ func (w *notifyWatch) listen(ctx context.Context, c *resync.Client, known map[st
 			}
 		}
 	}
-}
-
-// onUntagged turns notifications into hints: each event is a hint; the first status after a new setting is
-// one if it differs from the known status.
-func (w *notifyWatch) onUntagged(u imapclient.Untagged, c *resync.Client, known map[string]mailboxStatus, event bool) bool {
-	code, _ := wire.Code(u.Rest)
-	switch {
-	case u.Is("STATUS"):
-		name, now, ok := status(c, u)
-		if !ok {
-			w.hint("", false)
-			return true
-		}
-		old, before := known[name]
-		changed := old.update(now)
-		if before || w.watches(name) {
-			known[name] = old
-		}
-		if event || before && changed {
-			w.hint(name, false)
-		}
-	case u.Is("LIST"):
-		w.hint("", false) // a mailbox came, went, or has another name
-	case u.Status == wire.OK && strings.EqualFold(string(code), "NOTIFICATIONOVERFLOW"):
-		// RFC 5465 §5.8: it tells nothing more.
-		w.hint("", true)
-	}
-	return true
-}
-
-// hint passes a hint to one of the watch's mailboxes; "" means all of them.
-func (w *notifyWatch) hint(name string, again bool) {
-	w.hub.mu.Lock()
-	defer w.hub.mu.Unlock()
-	w.changed = w.changed || again
-	for _, m := range w.mailboxes {
-		if name == "" || m.name == name {
-			w.hinted = true
-			m.hintLocked(HintNotify)
-		}
-	}
-}
-
-func (w *notifyWatch) watches(name string) bool {
-	w.hub.mu.Lock()
-	defer w.hub.mu.Unlock()
-	return slices.ContainsFunc(w.mailboxes, func(m *mailbox) bool { return m.name == name })
 }
