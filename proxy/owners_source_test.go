@@ -30,6 +30,7 @@ func TestOnlyOwnersTouchASession(t *testing.T) {
 		"auth/passwd.go":       "of a passwd-file",
 		"conn/deadline.go":     "interrupts a connection, when a context ends",
 		"conn/foreign.go":      "interrupts a library's connection, when a context ends",
+		"conn/tlscheck.go":     "the client of a handshake that is tried out",
 		"conn/poller.go":       "wakes a session's owner, who says in phase.go what it does",
 	}
 	owners := methodsOf(t, "session/phase.go", "Session") // each but those that other phases may call

@@ -64,6 +64,9 @@ func New(o Options) (*Server, error) {
 		Registry: s.reg, Places: places, Guard: guard, Queues: session.NewQueues(set.sessions), Capabilities: &session.Capabilities{}, Probes: s.trials,
 		Draining: s.draining.Load, Overdue: o.Overdue, Recheck: s.recheckSoon, Gone: s.sessions.Done, Bug: s.bug,
 	}
+	if err := s.UnknownTLS(); err != nil {
+		o.Telemetry.Log.Warn("idle clients under TLS take more memory than they need: the program was built with another Go release than it knows", "error", err)
+	}
 	s.sourcesSeen.Store(auth.Version(o.Sources))
 	o.Dialer.Room().Keeps(s.crowded)
 	for _, lo := range o.Listeners {
@@ -76,6 +79,9 @@ func New(o Options) (*Server, error) {
 	s.tel.SetSessionGauge(s.reg.Attachments)
 	return s, nil
 }
+
+// UnknownTLS says why the buffers of idle clients inside crypto/tls are left alone (conn.Pool.Unfit); nil: they aren't.
+func (s *Server) UnknownTLS() error { return s.env.Buffers.Unfit() }
 
 // Listen binds every listener's address, or none.
 func (s *Server) Listen(ctx context.Context) error {

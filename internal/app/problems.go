@@ -87,6 +87,9 @@ func (a *App) snapshot() problems.Snapshot {
 	s.Descriptors, s.Memory = descriptorUse(), memoryUse()
 	sessions, limit := a.server.LoggedIn()
 	s.Sessions = problems.Use{Used: int64(sessions), Limit: int64(limit)}
+	if err := a.server.UnknownTLS(); err != nil {
+		s.UnknownTLS = err.Error()
+	}
 	for _, short := range a.tel.Shortages() {
 		s.Shortages = append(s.Shortages, problems.Shortage{Of: short.Of, At: short.At, Error: short.Error, Last: short.Last})
 	}

@@ -25,13 +25,14 @@ const (
 	WatchesLost    Kind = "watches_lost"  // of mailboxes with parked sessions
 	PushMissing    Kind = "push_missing"  // no push event has come for some time
 	PushRefused    Kind = "push_refused"  // push events were refused
+	UnknownTLS     Kind = "unknown_tls"   // the program was built with another crypto/tls than it knows
 )
 
 // Kinds returns all kinds, in the order in which problems are listed.
 func Kinds() []Kind {
 	return []Kind{
 		NoBackend, BackendDown, BackendSlow, BackendKept, ConsulSilent, Isolated, ProxyGone, ProxyVersion, PolicySilent, Certificate, ReloadFailed,
-		Descriptors, Memory, SessionsLimit, ShortageLately, WatchesLost, PushMissing, PushRefused,
+		Descriptors, Memory, SessionsLimit, ShortageLately, WatchesLost, PushMissing, PushRefused, UnknownTLS,
 	}
 }
 

@@ -83,6 +83,7 @@ func TestFind(t *testing.T) {
 		{"watches lost", func(s *Snapshot) { s.Watches.Last = now }, WatchesLost, false, "(7 since the start)"},
 		{"no push events", func(s *Snapshot) { s.Push.Last = now.Add(-61 * time.Minute) }, PushMissing, false, ": no push event has come since 10:59:00 UTC, and 300 mailboxes"},
 		{"push events never came", func(s *Snapshot) { s.Push.Last = time.Time{} }, PushMissing, false, ": no push event has come since the start"},
+		{"another crypto/tls", func(s *Snapshot) { s.UnknownTLS = "tls.Conn has no bytes.Buffer rawInput" }, UnknownTLS, false, "no bytes.Buffer rawInput"},
 		{"push events are refused", func(s *Snapshot) { s.Push.Refused = now }, PushRefused, false, "(wrong token)"},
 	} {
 		s := ordinary()

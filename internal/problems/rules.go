@@ -205,11 +205,15 @@ func shortages(s *Snapshot) (all []Problem) {
 
 // parking:
 //
+//	the program was built with another crypto/tls           UnknownTLS
 //	watches were given up within Lately                     WatchesLost
 //	a push event was refused within Lately                  PushRefused
 //	PushMailboxes and more rely on push events, and none
 //	has come for PushSilence                                PushMissing
 func parking(s *Snapshot) (all []Problem) {
+	if s.UnknownTLS != "" {
+		all = append(all, Problem{UnknownTLS, false, "", "idle clients under TLS take more memory than they need, since this program was built with another Go release (" + s.UnknownTLS + ")", s.Started})
+	}
 	if w := s.Watches; w.Lost > 0 && s.Now.Sub(w.Last) < Lately {
 		all = append(all, Problem{WatchesLost, false, "", fmt.Sprintf("watches of mailboxes with parked sessions were given up, the last one at %s (%d since the start)", clock(w.Last), w.Lost), time.Time{}})
 	}

@@ -20,7 +20,8 @@ type Snapshot struct {
 	Sessions     Use
 	Shortages    []Shortage
 	Watches      Watches
-	Push         *Push // nil: push events are off
+	Push         *Push  // nil: push events are off
+	UnknownTLS   string // why idle clients' buffers inside crypto/tls are left alone; "": they aren't
 }
 
 // Backend is what is known of a backend. The last four are of the last five minutes.

@@ -13,7 +13,7 @@ func (c *Conn) Arrived() bool {
 		return c.arrivedInflated()
 	}
 	if c.tls != nil {
-		if input := field[bytes.Reader](c.tls, "input"); input != nil && input.Len() > 0 {
+		if input := field[bytes.Reader](c.tls, knownNames().input); input != nil && input.Len() > 0 {
 			return true
 		}
 		if s := c.socket(); s.ciphertext != nil && s.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0 {

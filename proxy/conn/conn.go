@@ -75,7 +75,7 @@ func (c *Conn) handshake(ctx context.Context, wrap func(*socket) *tls.Conn) erro
 		return err
 	}
 	c.unread, c.tls = nil, t
-	s.ciphertext = field[bytes.Buffer](t, "rawInput")
+	s.ciphertext = field[bytes.Buffer](t, knownNames().rawInput)
 	return nil
 }
 

@@ -89,8 +89,9 @@ func TestTrimGivesBuffersBackAndReadingGoesOn(t *testing.T) {
 		t.Fatal("this Go release has other buffers")
 	}
 	pool := NewPool()
+	must(t, pool.Unfit())
 	for _, size := range []int{10, 20000, 10, 100000} { // records of up to 16 KB
-		ours.Trim()
+		ours.Trim(pool)
 		want := text(size)
 		done := make(chan error, 1)
 		go func() { done <- write(theirs, want) }()
@@ -101,7 +102,7 @@ func TestTrimGivesBuffersBackAndReadingGoesOn(t *testing.T) {
 			t.Fatal("other bytes came out than went in")
 		}
 	}
-	ours.Trim()
+	ours.Trim(pool)
 	if raw.Cap() != 0 || hand.Cap() != 0 || input.Size() != 0 {
 		t.Errorf("%d, %d and %d bytes are kept", raw.Cap(), hand.Cap(), input.Size())
 	}
@@ -112,6 +113,7 @@ func TestTrimGivesBuffersBackAndReadingGoesOn(t *testing.T) {
 }
 
 func TestTrimLeavesBytesThatAreStillToBeRead(t *testing.T) {
+	pool := NewPool()
 	cork := new(corked)
 	ours, theirs := tlsPair(t, tls.VersionTLS13, func(c net.Conn) net.Conn { cork.Conn = c; return cork })
 	cork.on = true
@@ -124,13 +126,13 @@ func TestTrimLeavesBytesThatAreStillToBeRead(t *testing.T) {
 		m, err := ours.Read(got[n : n+1]) // leaves decrypted and undecrypted bytes behind
 		must(t, err)
 		n += m
-		ours.Trim()
+		ours.Trim(pool)
 	}
 	if string(got) != "one two three" {
 		t.Fatalf("%q", got)
 	}
 	plain, _ := tcpPair(t)
-	plain.Trim()
+	plain.Trim(pool)
 }
 
 func TestKeepAliveIsSetOnTheSocket(t *testing.T) {

@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -39,17 +38,17 @@ func (c *Conn) Pending() error {
 }
 
 // Holding says whether bytes that were taken from the socket may still have to be read: a Poller, which sees only the
-// socket, must not wait then. Under TLS it says so, too, of a record that has come in part, and always in a Go release
-// whose tls.Conn has other fields. Only the connection's reader may call it, between two reads.
-func (c *Conn) Holding() bool {
+// socket, must not wait then. Under TLS it says so, too, of a record that has come in part, and always where Pool.Unfit has an
+// error. Only the connection's reader may call it, between two reads.
+func (c *Conn) Holding(pool *Pool) bool {
 	if len(c.unread) > 0 || len(c.hold) > 0 || c.inflate != nil && c.inflate.hasMore() {
 		return true
 	}
 	if c.tls == nil {
 		return false
 	}
-	s, input := c.socket(), field[bytes.Reader](c.tls, "input")
-	return input == nil || input.Len() > 0 || s.ciphertext == nil || s.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0
+	s := c.socket()
+	return pool.unfit != nil || len(s.first) > 0 || len(s.ahead) > 0 || knownNames().holding(c.tls)
 }
 
 // Ended says whether the peer has ended its side or the connection has failed, even if unread data precedes

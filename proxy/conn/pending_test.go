@@ -173,21 +173,22 @@ func TestEndedSeesTheEndBehindWhatIsUnread(t *testing.T) {
 
 // Whatever was taken from the socket and not read is held, wherever it lies: a Poller would wait although there is something to read.
 func TestHoldingSaysWhatThePollerCannotSee(t *testing.T) {
+	pool := NewPool()
 	for name, secure := range map[string]bool{"plain": false, "TLS": true} {
 		t.Run(name, func(t *testing.T) {
 			c, peer, seal := arriving(t, secure)
-			if c.Holding() {
+			if c.Holding(pool) {
 				t.Error("nothing has come")
 			}
 			c.Unread([]byte("x"))
-			if !c.Holding() {
+			if !c.Holding(pool) {
 				t.Error("what was put back isn't held")
 			}
 			reads(t, c, "x")
 			sends(t, peer, seal("a NOOP\r\n"))
 			r := pumped(t, c, len("a NOOP\r\n"))
-			if r.got != "a NOOP\r\n" || c.Holding() {
-				t.Errorf("%q was read, and more is held: %v", r.got, c.Holding())
+			if r.got != "a NOOP\r\n" || c.Holding(pool) {
+				t.Errorf("%q was read, and more is held: %v", r.got, c.Holding(pool))
 			}
 		})
 	}
@@ -196,12 +197,12 @@ func TestHoldingSaysWhatThePollerCannotSee(t *testing.T) {
 		first, second := seal("a NOOP\r\n"), seal("b NOOP\r\n")
 		sends(t, peer, append(first, second[:9]...))
 		pumped(t, c, len("a NOOP\r\n"))
-		if !c.Holding() {
+		if !c.Holding(pool) {
 			t.Error("the part isn't held")
 		}
 		sends(t, peer, second[9:])
 		reads(t, c, "b NOOP\r\n")
-		if c.Holding() {
+		if c.Holding(pool) {
 			t.Error("all was read")
 		}
 	})
@@ -209,11 +210,11 @@ func TestHoldingSaysWhatThePollerCannotSee(t *testing.T) {
 		c, peer, seal := arriving(t, true)
 		sends(t, peer, append(seal("a NOOP\r\n"), seal("b NOOP\r\n")...))
 		pumped(t, c, len("a NOOP\r\n"))
-		if !c.Holding() {
+		if !c.Holding(pool) {
 			t.Error("the second record isn't held")
 		}
 		reads(t, c, "b NOOP\r\n")
-		if c.Holding() {
+		if c.Holding(pool) {
 			t.Error("all was read")
 		}
 	})
@@ -221,7 +222,7 @@ func TestHoldingSaysWhatThePollerCannotSee(t *testing.T) {
 		c, peer, seal := arriving(t, true)
 		sends(t, peer, seal("a NOOP\r\nb"))
 		reads(t, c, "a NOOP\r\n")
-		if !c.Holding() {
+		if !c.Holding(pool) {
 			t.Error("the rest of the record isn't held")
 		}
 		reads(t, c, "b")
@@ -231,11 +232,11 @@ func TestHoldingSaysWhatThePollerCannotSee(t *testing.T) {
 		c.Inflate(NewPool(), 0)
 		must(t, write(newCompressing(t, raw), []byte("a NOOP\r\nb NOOP\r\n")))
 		reads(t, c, "a NOOP\r\n")
-		if !c.Holding() {
+		if !c.Holding(pool) {
 			t.Error("the second command isn't held")
 		}
 		reads(t, c, "b NOOP\r\n")
-		if c.Holding() {
+		if c.Holding(pool) {
 			t.Error("all was read")
 		}
 	})

@@ -216,7 +216,7 @@ func TestManyHandlersReadAllThatIsSent(t *testing.T) {
 		})
 		wg.Go(func() {
 			for {
-				ours.Trim()
+				ours.Trim(pool)
 				if err := w.Add(ours, s); err != nil {
 					t.Error(err)
 					return

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"sync"
 
 	"imapproxy/proxy/deflate"
@@ -28,12 +29,24 @@ type buffers struct {
 type Pool struct {
 	p    sync.Pool
 	z, o sync.Pool // of compressed connections: inflateBuffers and deflate.Output
+
+	// What NewPool has found out.
+	unfit   error // why buffers inside tls.Conns are left alone
+	strange error // why ciphers inside tls.Conns are left alone, unless that is meant
+	ciphers bool  // they may be put away
 }
 
-// NewPool returns an empty pool.
+// NewPool returns an empty pool. It tries out this build's crypto/tls, which takes some milliseconds.
 func NewPool() *Pool {
-	return &Pool{p: sync.Pool{New: func() any { return new(buffers) }}}
+	p := &Pool{p: sync.Pool{New: func() any { return new(buffers) }}}
+	p.unfit, p.strange = checkTLS(knownNames())
+	p.ciphers = p.unfit == nil && p.strange == nil && mayPutAway()
+	return p
 }
+
+// Unfit says why the buffers or the ciphers inside tls.Conns are left alone: this build's crypto/tls isn't the one that the package knows. Idle
+// connections under TLS then keep them, and if it is the buffers, each needs a goroutine that waits. nil: it is.
+func (p *Pool) Unfit() error { return cmp.Or(p.unfit, p.strange) }
 
 // inflateBuffers are lent to a reader while it inflates.
 type inflateBuffers struct {

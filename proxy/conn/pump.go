@@ -124,7 +124,7 @@ func (p *pump) ready(fd uintptr) bool {
 			n, err = c.inflate.next(&inflating.scratch, buf.plain[MaxHold:])
 		}
 		if n == 0 && err == nil {
-			if again && c.dry(int(fd)) {
+			if again && c.dry(p.pool, int(fd)) {
 				return p.wait()
 			}
 			if c.tls != nil {
@@ -165,9 +165,9 @@ func (p *pump) ready(fd uintptr) bool {
 
 // dry says whether no data is available now. If tls.Conn holds nothing, dry reads the socket itself: a read
 // by tls.Conn of an empty socket allocates, and an idle session would keep the allocation.
-func (c *Conn) dry(fd int) bool {
+func (c *Conn) dry(pool *Pool, fd int) bool {
 	s := c.socket()
-	if s == nil || s.ciphertext == nil || s.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0 {
+	if s == nil || pool.unfit != nil || s.ciphertext == nil || s.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0 {
 		return false
 	}
 	n, err := readNow(fd, s.buf)

@@ -1,29 +1,26 @@
 package conn
 
-import (
-	"bytes"
-)
-
 // Trim frees the buffers that a tls.Conn keeps after its handshake (about 3.5 KB; 16 KB and more after one
 // large record), if they are empty. tls has no public way (golang/go #43563), so Trim finds the fields by
-// name and type; in a Go release that has other fields it does nothing. Only the connection's reader may call
+// name and type; where Pool.Unfit has an error, it leaves them alone. Only the connection's reader may call
 // it, outside a Pump.
-func (c *Conn) Trim() {
+func (c *Conn) Trim(pool *Pool) {
 	if len(c.hold) == 0 {
 		c.hold = nil
 	}
 	if c.inflate != nil {
 		c.inflate.z.Trim()
 	}
-	if c.tls == nil {
-		return
+	if c.tls != nil && pool.unfit == nil {
+		knownNames().trim(c.tls)
 	}
-	if input := field[bytes.Reader](c.tls, "input"); input != nil && input.Len() == 0 {
-		input.Reset(nil) // the data that was read last lay in rawInput's array
-	}
-	for _, name := range []string{"rawInput", "hand"} {
-		if b := field[bytes.Buffer](c.tls, name); b != nil && b.Len() == 0 {
-			*b = bytes.Buffer{}
-		}
+}
+
+// TrimAll is Trim for a connection that is going to be idle: under TLS, its ciphers are put away, too, until the next record. Only a
+// connection's owner may call it, while no one reads or writes.
+func (c *Conn) TrimAll(pool *Pool) {
+	c.Trim(pool)
+	if c.tls != nil && pool.ciphers {
+		_ = putAway(c.tls)
 	}
 }

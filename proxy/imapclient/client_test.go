@@ -311,7 +311,7 @@ func TestAClientRestsWithoutAGoroutine(t *testing.T) {
 			t.Fatalf("%v, %v, %v; want %v, %v", data, woken, err, wantData, wantWoken)
 		}
 	}
-	for k.Rest(&w, poller, wakes) {
+	for k.Rest(&w, pump, poller, wakes) {
 		<-wakes
 		if data, woken, err := k.Rested(&w, pump); !data || woken || err != nil {
 			t.Fatalf("bytes: %v, %v, %v", data, woken, err)
@@ -325,13 +325,13 @@ func TestAClientRestsWithoutAGoroutine(t *testing.T) {
 	}
 	k.wantForwarded(t, "* 1 EXISTS")
 	w.Wake()
-	if k.Rest(&w, poller, wakes) {
+	if k.Rest(&w, pump, poller, wakes) {
 		t.Fatal("it rests although it was woken before")
 	}
 	if data, woken, err := k.Wait(&w, pump); data || !woken || err != nil {
 		t.Fatalf("woken before: %v, %v, %v", data, woken, err)
 	}
-	if !k.Rest(&w, poller, wakes) {
+	if !k.Rest(&w, pump, poller, wakes) {
 		t.Fatal("it doesn't rest")
 	}
 	w.Wake()
@@ -340,7 +340,7 @@ func TestAClientRestsWithoutAGoroutine(t *testing.T) {
 	if _, err := k.EndIdle(t.Context(), tag, nil); err != nil {
 		t.Fatal(err)
 	}
-	if !k.Rest(&w, poller, wakes) {
+	if !k.Rest(&w, pump, poller, wakes) {
 		if _, _, err := k.Wait(&w, pump); err != nil {
 			t.Fatal(err)
 		}
@@ -350,7 +350,7 @@ func TestAClientRestsWithoutAGoroutine(t *testing.T) {
 	if err := k.Listen(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if !k.Rest(&w, poller, wakes) {
+	if !k.Rest(&w, pump, poller, wakes) {
 		t.Fatal("it doesn't rest")
 	}
 	<-wakes

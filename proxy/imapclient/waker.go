@@ -79,12 +79,12 @@ func (w *Waker) rested() (woken bool) {
 // Rest is Wait without a goroutine: the poller waits, and the handler's Wake is called in a goroutine of its own where Wait would
 // return. The Client, which keeps no buffer meanwhile, belongs to the handler then; it calls Rested first. If Rest returns false, the poller can't wait, or
 // needn't: the caller has to call Wait.
-func (c *Client) Rest(w *Waker, p *conn.Poller, handler conn.Handler) bool {
+func (c *Client) Rest(w *Waker, pump *conn.Pool, p *conn.Poller, handler conn.Handler) bool {
 	c.conn.Unread(c.r.Buffered())
-	if c.conn.Holding() {
+	if c.conn.Holding(pump) {
 		return false
 	}
-	c.conn.Trim()
+	c.conn.TrimAll(pump)
 	c.out = nil
 	return w.rests(c.conn, p, handler)
 }

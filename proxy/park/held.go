@@ -47,7 +47,7 @@ func (w *held) next(handler conn.Handler) (data, woken bool, err error) {
 	if poller != nil {
 		w.away = true
 		h.wg.Add(1) // the handler calls Done; this goroutine counts, so the hub's end can't have passed yet
-		if w.c.Rest(w.waker, poller, handler) {
+		if w.c.Rest(w.waker, h.pump, poller, handler) {
 			return false, false, errResting
 		}
 		w.away = false

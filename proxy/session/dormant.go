@@ -27,8 +27,8 @@ func (s *Session) askToBeDormant(now time.Time) {
 // dormant waits without a goroutine until one of the two connections has something to read, or the session is signalled or terminated.
 func (s *Session) dormant() phase {
 	b := s.backend.Load()
-	s.client.Trim()
-	b.Trim()
+	s.client.TrimAll(s.env.Buffers)
+	b.TrimAll(s.env.Buffers)
 	switch {
 	case s.Reason() != "" || s.losing(): // it came before this phase, and hasn't woken the poller
 		return s.awoken()

@@ -35,8 +35,11 @@ func (s *Session) parked(dry bool) phase {
 			return phaseEnd
 		case wake != "":
 			return s.wakes(wake)
-		case dry && done && !late && s.env.Poller.Add(s.client, wakeHandler{s}) == nil:
-			return phaseAway
+		case dry && done && !late:
+			s.client.TrimAll(s.env.Buffers)
+			if s.env.Poller.Add(s.client, wakeHandler{s}) == nil {
+				return phaseAway
+			}
 		}
 		dry = false
 		f.next = actionNone
@@ -49,7 +52,7 @@ func (s *Session) parked(dry bool) phase {
 			continue
 		}
 		if err == conn.ErrDry {
-			s.client.Trim()
+			s.client.TrimAll(s.env.Buffers)
 			if s.env.Poller.Add(s.client, wakeHandler{s}) == nil {
 				return phaseAway
 			}

@@ -18,10 +18,10 @@ const orphanFor = time.Minute
 // relay relays IMAP between client and backend until one of them ends the connection or the session may be
 // parked. Both directions have stopped when it returns.
 func (s *Session) relay() phase {
-	s.client.Trim()
+	s.client.Trim(s.env.Buffers)
 	s.out.wake()
 	b := s.backend.Load()
-	b.Trim()
+	b.Trim(s.env.Buffers)
 	b.Progress.Hears(s.env.Now()) // it was resumed, or logged in
 	s.greet()
 	if s.client.PutBack() == nil {
@@ -259,7 +259,7 @@ func (s *Session) clean() bool {
 // command is in progress but an IDLE that goes on, both streams are between two units, and no byte was taken from a socket that wasn't
 // read. The session doesn't have to leave its backend.
 func (s *Session) mayBeDormant() bool {
-	return s.inFlight.Calm() && s.clean() && !s.client.Holding() && !s.backend.Load().Holding() && !s.leaving.Load()
+	return s.inFlight.Calm() && s.clean() && !s.client.Holding(s.env.Buffers) && !s.backend.Load().Holding(s.env.Buffers) && !s.leaving.Load()
 }
 
 // isPause says whether a Pump returned because the relay is asked to stop.

@@ -1,0 +1,116 @@
+package conn
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"testing"
+)
+
+// A Go release whose tls.Conn has other buffers, or uses those of the known names and types for something else, is found out.
+func TestOtherBuffersAreFoundOut(t *testing.T) {
+	buffers, ciphers := checkTLS(knownNames())
+	must(t, buffers)
+	must(t, ciphers)
+	for name, other := range map[string]tlsNames{
+		"a name is gone":            {input: "input", rawInput: "rawCipher", hand: "hand"},
+		"a type is another":         {input: "input", rawInput: "conn", hand: "hand"},
+		"decrypted bytes elsewhere": {input: "plain", rawInput: "rawInput", hand: "hand"},
+		"the meaning is another":    {input: "input", rawInput: "hand", hand: "rawInput"},
+		"half is somewhere else":    {input: "input", rawInput: "hand", hand: "hand"},
+	} {
+		if err, _ := checkTLS(other); err == nil {
+			t.Errorf("%s: %+v passes", name, other)
+		}
+	}
+}
+
+// Where crypto/tls isn't the known one, nothing of it is touched, no Poller waits for a connection under TLS, and reading goes on.
+func TestUnknownBuffersAreLeftAlone(t *testing.T) {
+	ours, theirs := tlsPair(t, tls.VersionTLS13, asIs)
+	pool := NewPool()
+	pool.unfit = errors.New("another release")
+	raw := field[bytes.Buffer](ours.tls, knownNames().rawInput)
+	before := raw.Cap()
+	ours.Trim(pool)
+	if before == 0 || raw.Cap() != before {
+		t.Errorf("%d bytes of the handshake's buffer, %d after", before, raw.Cap())
+	}
+	if !ours.Holding(pool) {
+		t.Error("a Poller would wait")
+	}
+	if plain, _ := tcpPair(t); plain.Holding(pool) {
+		t.Error("a connection in the clear needs nothing of crypto/tls")
+	}
+	want := text(100000)
+	done := make(chan error, 1)
+	go func() { done <- write(theirs, want) }() // ends with the write
+	r := &collector{wanted: len(want)}
+	must(t, ours.Pump(pool, r))
+	must(t, <-done)
+	if !bytes.Equal(r.got, want) {
+		t.Error("other bytes came out than went in")
+	}
+	if err := ours.Drain(pool, r); err != ErrDry {
+		t.Errorf("%v", err)
+	}
+}
+
+func BenchmarkNewPool(b *testing.B) {
+	for b.Loop() {
+		if err := NewPool().Unfit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// A connection whose ciphers are put away, in either direction or both, again and again, is read and written as any other.
+func TestCiphersThatArePutAwayAreMadeAgain(t *testing.T) {
+	ours, theirs := tlsPair(t, tls.VersionTLS13, asIs)
+	pool := NewPool()
+	must(t, pool.Unfit())
+	if !pool.ciphers {
+		t.Fatal("ciphers aren't put away")
+	}
+	away := func(in, out bool) {
+		t.Helper()
+		if isAway(ours.tls, "in") != in || isAway(ours.tls, "out") != out {
+			t.Errorf("in %v, out %v; want %v, %v", isAway(ours.tls, "in"), isAway(ours.tls, "out"), in, out)
+		}
+	}
+	for _, size := range []int{1, 100, 20000, 1} {
+		away(false, false)
+		ours.TrimAll(pool)
+		ours.TrimAll(pool)
+		away(true, true)
+		must(t, write(theirs, text(size)))
+		got := make([]byte, size)
+		_, err := io.ReadFull(ours, got)
+		must(t, err)
+		away(false, true)
+		must(t, write(ours, got))
+		_, err = io.ReadFull(theirs, got)
+		must(t, err)
+		if !bytes.Equal(got, text(size)) {
+			t.Fatal("other bytes came back")
+		}
+	}
+	ours.TrimAll(pool)
+	must(t, ours.Close())
+	if _, err := theirs.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the end is read as %v", err)
+	}
+}
+
+// Under TLS 1.2 crypto/tls doesn't keep what the ciphers follow from.
+func TestOtherCiphersStay(t *testing.T) {
+	ours, theirs := tlsPair(t, tls.VersionTLS12, asIs)
+	ours.TrimAll(NewPool())
+	if isAway(ours.tls, "in") || isAway(ours.tls, "out") {
+		t.Error("a cipher is away")
+	}
+	must(t, write(theirs, []byte("a")))
+	_, err := io.ReadFull(ours, make([]byte, 1))
+	must(t, err)
+}
