@@ -2,7 +2,7 @@
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check generate test bench fuzz parking unparked model chaos restarts upgrade attack clients epochs simulate
+.PHONY: check generate test bench fuzz parking unparked model chaos restarts upgrade attack clients epochs simulate memory resume peers
 
 # Everything that needs no server and is quick: formatting, vet, the linters of
 # .golangci.yml, which package imports which, generated documentation that is up to date, names in it that exist.
@@ -73,6 +73,27 @@ clients:
 
 bench:
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+# What idle clients take of the proxy's memory, what it costs when parked ones come back at once, and what small commands cost beside nginx and
+# HAProxy (Debian's nginx, libnginx-mod-mail and haproxy): a null backend, the proxy and clients, each a process here. PROXY=FILE measures
+# another build; LOAD has more flags (go run ./e2e/load memory -h). The figures are of a machine that does nothing else.
+LOAD ?=
+
+.load/imapproxy .load/load: FORCE
+	go build -o .load/ ./cmd/imapproxy ./e2e/load
+FORCE:
+
+memory: .load/load
+	.load/load memory -proxy $(or $(PROXY),.load/imapproxy) -n 9000 -attached $(LOAD)
+	for watch in push notify idle; do .load/load memory -proxy $(or $(PROXY),.load/imapproxy) -n 9000 -watch $$watch $(LOAD) || exit 1; done
+	.load/load memory -proxy $(or $(PROXY),.load/imapproxy) -n 18000 -watch push $(LOAD)
+
+resume: .load/load
+	.load/load resume -proxy $(or $(PROXY),.load/imapproxy) -n 9000 -rounds 3 $(LOAD)
+	.load/load resume -proxy $(or $(PROXY),.load/imapproxy) -n 9000 -rounds 3 -attached $(LOAD)
+
+peers: .load/load
+	.load/load peers -proxy $(or $(PROXY),.load/imapproxy) $(LOAD)
 
 # Each fuzz target for FUZZTIME, one after the other: go test takes one at a time.
 fuzz:

@@ -100,6 +100,7 @@ var arrows = map[string][]string{
 	"e2e/parking":          {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest", "internal/app", "internal/apptest", "proxy"},
 	"e2e/idlers":           {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "internal/task", "proxy", "proxy/session"},
 	"e2e/report":           {},
+	"e2e/load":             {"e2e/servers"}, // its test
 }
 
 // libraries says which packages may import a library, so that it can be replaced without a look at others.

@@ -1,0 +1,22 @@
+package main
+
+import "time"
+
+// options are the flags.
+type options struct {
+	Proxy    string        // the program to measure
+	N        int           // clients
+	PerUser  int           // clients of each user, each in a mailbox of its own
+	Watch    string        // park.watch
+	Attached bool          // sessions keep their backend connections
+	TLS      bool          // between clients and proxy
+	Pace     int           // logins a second
+	Settle   time.Duration // from the last login to the measurement
+	Ramp     int           // clients that come back at once
+	Rounds   int
+	Each     time.Duration // how long a figure is measured in a round
+	Clients  string        // numbers of clients, with commas
+	Profile  string        // a folder for profiles; "": none
+	Keep     string        // a folder for configurations and logs; "": they are removed
+	Backends int           // processes
+}
