@@ -101,9 +101,12 @@ func (s *Server) Lacks(user, backend string) []string {
 }
 
 func (a SessionsAt) count(c *session.Session) {
-	i := c.Info()
-	a.Attachments[i.Attachment]++
-	if i.NotParked != "" {
+	at := c.Attachment()
+	a.Attachments[at.String()]++
+	if at != session.Attached {
+		return // nothing holds it, and most are parked
+	}
+	if i := c.Info(); i.NotParked != "" {
 		a.Held[i.NotParked]++
 	}
 }

@@ -17,7 +17,11 @@ import (
 // trace isn't kept costs no allocation.
 func (t *Telemetry) Command(c Command) {
 	if c.Verb != wire.Idle && !c.Sent.IsZero() {
-		t.recent.at(c.Backend).slot(c.End).answered(c.BackendWait)
+		slot := t.recent.at(c.Backend).slot(c.End)
+		slot.answered(c.BackendWait)
+		if c.FirstAnswer > 0 {
+			slot.timed(TimedAnswer, c.FirstAnswer)
+		}
 	}
 	took := c.End.Sub(c.Start)
 	ctx := context.Background()

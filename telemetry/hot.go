@@ -79,7 +79,9 @@ type Command struct {
 	// command was with the backend; BackendWait, in which the proxy waited for the backend. In the rest the client
 	// didn't read. Forward has no meaning if Sent is zero.
 	ResumeWait, Forward, BackendWait time.Duration
-	BytesIn, BytesOut                int64 // of this command, for its span; see AddBytes
+	// FirstAnswer is the time from Sent to the first byte that the backend then sent; 0: it isn't known.
+	FirstAnswer       time.Duration
+	BytesIn, BytesOut int64 // of this command, for its span; see AddBytes
 	// Resume is the resume for which the command waited, which becomes a part of the command's trace; nil: none. It
 	// comes from Resumed.
 	Resume *Resume

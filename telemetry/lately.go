@@ -111,3 +111,55 @@ func (t *Telemetry) SessionAttachments(session string) []AttachmentChange {
 	}
 	return all
 }
+
+// recently calls f for the slots of the last five minutes of a backend.
+func (t *Telemetry) recently(backend string, f func(*recentSlot)) {
+	all := t.recent.all.Load()
+	if all == nil || (*all)[backend] == nil {
+		return
+	}
+	minute := t.now().Unix() / 60
+	for i := range (*all)[backend].slots {
+		s := &(*all)[backend].slots[i]
+		if age := minute - s.minute.Load(); age >= 0 && age < recentSlots {
+			f(s)
+		}
+	}
+}
+
+// Recent returns what has happened at a backend lately.
+func (t *Telemetry) Recent(backend string) (r BackendRecent) {
+	t.recently(backend, func(s *recentSlot) {
+		r.Answers += int(s.answers.Load())
+		r.Slow += int(s.slow.Load())
+		r.Refused += int(s.refused.Load())
+		r.GivenUp += int(s.givenUp.Load())
+		r.FailedDials += int(s.failedDial.Load())
+		r.FailedLogins += int(s.failedLogins.Load())
+	})
+	return r
+}
+
+// RecentTimes returns how long a backend took in the last five minutes: for TCP connects, logins and answers.
+func (t *Telemetry) RecentTimes(backend string) (dial, login, answer Quantiles) {
+	var times [timedCount][tallyCells]int64
+	t.recently(backend, func(s *recentSlot) {
+		for of := range s.times {
+			for cell := range s.times[of] {
+				times[of][cell] += int64(s.times[of][cell].Load())
+			}
+		}
+	})
+	of := func(timed Timed) (q Quantiles) {
+		var n int64
+		for _, some := range times[timed] {
+			n += some
+		}
+		if n == 0 {
+			return q
+		}
+		at := func(cell int) int64 { return times[timed][cell] }
+		return Quantiles{int(n), tallyBound(tallyQuantile(n, 0.5, at)), tallyBound(tallyQuantile(n, 0.99, at))}
+	}
+	return of(TimedDial), of(TimedLogin), of(TimedAnswer)
+}

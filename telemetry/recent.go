@@ -25,6 +25,26 @@ type BackendRecent struct {
 	Slow    int // of these, those that took SlowAnswer and longer; and logins that weren't answered in time
 	Refused int // logins of clients that were refused because of it
 	GivenUp int // connections on which it was silent
+
+	FailedDials  int // TCP connects that failed
+	FailedLogins int // logins that failed, of clients and of the proxy's own connections; also those with a wrong password
+}
+
+// Timed is what is timed of a backend.
+type Timed int
+
+// What is timed of a backend.
+const (
+	TimedDial   Timed = iota // TCP connects that succeeded
+	TimedLogin               // logins that succeeded, from the established connection on
+	TimedAnswer              // commands, from the last byte that the backend was sent to the first byte of its answer
+	timedCount
+)
+
+// Quantiles are of the times of a BackendTimes. Each is the upper bound of a range of which the lower one is at least three quarters.
+type Quantiles struct {
+	Count    int
+	P50, P99 time.Duration // 0: there were none
 }
 
 // recent holds each backend's BackendRecent. Relayed commands count without a lock and without an allocation: the map is replaced, never
@@ -34,10 +54,15 @@ type recent struct {
 	all atomic.Pointer[map[string]*recentBackend]
 }
 
+// recentBackend takes 5 KB.
 type recentBackend struct{ slots [recentSlots]recentSlot }
 
 // recentSlot has the counts of one minute.
-type recentSlot struct{ minute, answers, slow, refused, givenUp atomic.Int64 }
+type recentSlot struct {
+	minute                                                    atomic.Int64
+	answers, slow, refused, givenUp, failedDial, failedLogins atomic.Int64
+	times                                                     [timedCount][tallyCells]atomic.Uint32
+}
 
 // at returns the counts of a backend. A new backend beyond maxRecent removes the counts of all others.
 func (r *recent) at(backend string) *recentBackend {
@@ -68,10 +93,14 @@ func (b *recentBackend) slot(now time.Time) *recentSlot {
 	minute := now.Unix() / 60
 	s := &b.slots[uint64(minute)%uint64(recentSlots)]
 	if old := s.minute.Load(); old != minute && s.minute.CompareAndSwap(old, minute) {
-		s.answers.Store(0)
-		s.slow.Store(0)
-		s.refused.Store(0)
-		s.givenUp.Store(0)
+		for _, n := range []*atomic.Int64{&s.answers, &s.slow, &s.refused, &s.givenUp, &s.failedDial, &s.failedLogins} {
+			n.Store(0)
+		}
+		for of := range s.times {
+			for cell := range s.times[of] {
+				s.times[of][cell].Store(0)
+			}
+		}
 	}
 	return s
 }
@@ -82,3 +111,5 @@ func (s *recentSlot) answered(took time.Duration) {
 		s.slow.Add(1)
 	}
 }
+
+func (s *recentSlot) timed(of Timed, took time.Duration) { s.times[of][tallyCell(took)].Add(1) }

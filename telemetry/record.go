@@ -163,6 +163,13 @@ func (t *Telemetry) Stall(backend, evidence string, goesOn bool) {
 // BackendDial records a TCP connection made to a backend, or the failure to.
 // outcome is "ok" or a constant that says what went wrong.
 func (t *Telemetry) BackendDial(backend, outcome string, d time.Duration) {
+	switch slot := t.recent.at(backend).slot(t.now()); outcome {
+	case "ok":
+		slot.timed(TimedDial, d)
+	case "cancelled", "shortage": // not the backend's fault
+	default:
+		slot.failedDial.Add(1)
+	}
 	if t.metrics == nil {
 		return
 	}
@@ -172,11 +179,17 @@ func (t *Telemetry) BackendDial(backend, outcome string, d time.Duration) {
 // BackendLogin records a login at a backend. outcome is "ok" or a constant that
 // says what went wrong.
 func (t *Telemetry) BackendLogin(backend, outcome string, d time.Duration) {
+	slot := t.recent.at(backend).slot(t.now())
 	if outcome == "ok" || outcome == "timeout" {
-		t.recent.at(backend).slot(t.now()).answered(d)
+		slot.answered(d)
 	}
-	if outcome == "ok" {
+	switch outcome {
+	case "ok":
+		slot.timed(TimedLogin, d)
 		t.tally.backend.Add(1)
+	case "cancelled", "shortage": // not the backend's fault
+	default:
+		slot.failedLogins.Add(1)
 	}
 	if t.metrics == nil {
 		return
@@ -238,24 +251,4 @@ func knownMechanism(m string) string {
 		return m
 	}
 	return "OTHER"
-}
-
-// Recent returns what has happened at a backend lately.
-func (t *Telemetry) Recent(backend string) (r BackendRecent) {
-	all := t.recent.all.Load()
-	if all == nil || (*all)[backend] == nil {
-		return r
-	}
-	minute := t.now().Unix() / 60
-	for i := range (*all)[backend].slots {
-		s := &(*all)[backend].slots[i]
-		if age := minute - s.minute.Load(); age < 0 || age >= recentSlots {
-			continue
-		}
-		r.Answers += int(s.answers.Load())
-		r.Slow += int(s.slow.Load())
-		r.Refused += int(s.refused.Load())
-		r.GivenUp += int(s.givenUp.Load())
-	}
-	return r
 }

@@ -72,14 +72,20 @@ func (t *Tally) Quantile(earlier *Tally, of Part, q float64) time.Duration {
 	if n == 0 {
 		return 0
 	}
+	cell := tallyQuantile(n, q, func(i int) int64 { return t.times[of][i] - earlier.times[of][i] })
+	if cell == 0 && of != PartAll {
+		return 0 // less than the unit: mostly nothing at all
+	}
+	return tallyBound(cell)
+}
+
+// tallyQuantile returns the cell in which the quantile q of n times is; at returns how many are in a cell.
+func tallyQuantile(n int64, q float64, at func(cell int) int64) int {
 	left := int64(float64(n)*q) + 1
-	for i := range t.times[of] {
-		if left -= t.times[of][i] - earlier.times[of][i]; left <= 0 {
-			if i == 0 && of != PartAll {
-				return 0 // less than the unit: mostly nothing at all
-			}
-			return tallyBound(i)
+	for i := range tallyCells {
+		if left -= at(i); left <= 0 {
+			return i
 		}
 	}
-	return tallyBound(tallyCells - 1)
+	return tallyCells - 1
 }

@@ -573,7 +573,7 @@ func TestTheManualNamesEverything(t *testing.T) {
 			t.Errorf("docs/admin.md has no %s", path)
 		}
 	}
-	for _, v := range []any{admin.Config{}, admin.Disk{}, admin.ConfigChange{}, admin.ChangedFile{}, admin.Status{}, admin.Proxying{}, admin.Cluster[admin.Status]{}, admin.FromProxy[admin.Status]{}, admin.User{}, admin.Pin{}, admin.Failure{}, admin.KickRequest{}, admin.KickAnswer{}, admin.FlushRequest{}, admin.FlushAnswer{}, admin.DrainRequest{}, admin.DrainAnswer{}, admin.UndrainRequest{}, admin.UndrainAnswer{}, admin.MoveRequest{}, admin.MoveAnswer{}, admin.Drain{}, admin.RemoveRequest{}, admin.RemoveAnswer{}, admin.Agreement{}, admin.AgreedPeer{}, admin.Listener{}, admin.Discovery{}, admin.Backends{}, admin.Backend{}, admin.Sessions{}, admin.Session{}, admin.Health{}, admin.Error{}, admin.ErrorBody{}} {
+	for _, v := range []any{admin.Config{}, admin.Disk{}, admin.ConfigChange{}, admin.ChangedFile{}, admin.Status{}, admin.Proxying{}, admin.Cluster[admin.Status]{}, admin.FromProxy[admin.Status]{}, admin.User{}, admin.Pin{}, admin.Failure{}, admin.KickRequest{}, admin.KickAnswer{}, admin.FlushRequest{}, admin.FlushAnswer{}, admin.DrainRequest{}, admin.DrainAnswer{}, admin.UndrainRequest{}, admin.UndrainAnswer{}, admin.MoveRequest{}, admin.MoveAnswer{}, admin.Drain{}, admin.RemoveRequest{}, admin.RemoveAnswer{}, admin.Agreement{}, admin.AgreedPeer{}, admin.Listener{}, admin.Discovery{}, admin.Backends{}, admin.Backend{}, admin.BackendLately{}, admin.Lasting{}, admin.Sessions{}, admin.Session{}, admin.Health{}, admin.Error{}, admin.ErrorBody{}} {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if name == "" || !strings.Contains(manual, "`"+name+"`") {

@@ -114,12 +114,29 @@ func (s *Server) backends(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Pauser != nil {
 		out.Pauses = append(out.Pauses, s.opts.Pauser.Pauses()...)
 	}
-	for _, b := range s.opts.Router.Backends() {
+	fleet := s.opts.Router.Backends()
+	share := sharesOf(fleet)
+	var sessions map[string]proxy.SessionsAt
+	if s.opts.SessionsOn != nil {
+		ids := make([]string, len(fleet))
+		for i, b := range fleet {
+			ids[i] = b.ID
+		}
+		sessions = s.opts.SessionsOn(ids...)
+	}
+	for _, b := range fleet {
 		row := Backend{
 			ID: b.Shown(), StableID: b.ID, Address: b.Address, State: b.State.String(), Reason: b.Reason, Since: b.Since, Weight: b.Weight,
 			Tags: b.Tags, TLS: b.TLS, ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node,
 			Pins: b.Pins, Sessions: b.Sessions, Kept: b.Kept, Damped: b.Damped, Flaps: b.Flaps, Gone: b.Gone, Suspect: b.Suspect,
 			Failures: b.Failures, LastError: b.LastError,
+		}
+		row.UserShare, row.WeightShare = share(&b)
+		if row.Attachments = sessions[b.ID].Attachments; row.Attachments == nil {
+			row.Attachments = map[string]int{}
+		}
+		if s.opts.Lately != nil {
+			row.Lately = s.opts.Lately(row.ID)
 		}
 		if s.opts.Room != nil {
 			row.Connections, row.Bound = s.opts.Room(b.ID)
@@ -144,6 +161,26 @@ func (s *Server) backends(w http.ResponseWriter, r *http.Request) {
 	}
 	out.Differences = Differences(out.Backends)
 	reply(w, http.StatusOK, out)
+}
+
+// sharesOf returns a function that returns a backend's part of all users and of the weights of the backends that are up, 0 to 1.
+func sharesOf(fleet []routing.BackendStatus) func(*routing.BackendStatus) (users, weight float64) {
+	pins, weights := 0, 0
+	for i := range fleet {
+		pins += fleet[i].Pins
+		if fleet[i].State == routing.Up {
+			weights += fleet[i].Weight
+		}
+	}
+	return func(b *routing.BackendStatus) (users, weight float64) {
+		if pins > 0 {
+			users = float64(b.Pins) / float64(pins)
+		}
+		if weights > 0 && b.State == routing.Up {
+			weight = float64(b.Weight) / float64(weights)
+		}
+		return users, weight
+	}
 }
 
 func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {

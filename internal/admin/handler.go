@@ -33,7 +33,7 @@ func (s *Server) routes() map[string]route {
 		"/v1/kick":     {serve: s.kick, post: true},
 		"/v1/flush":    {serve: s.flush, post: true},
 	}
-	for _, script := range []string{"tiles", "lists", "verbs"} {
+	for _, script := range []string{"tiles", "lists", "verbs", "backends"} {
 		r["/"+script+".js"] = route{serve: s.file(script+".js", "text/javascript; charset=utf-8"), open: true}
 	}
 	for _, icon := range []string{"well", "warning", "critical", "unknown"} {

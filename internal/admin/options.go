@@ -52,6 +52,9 @@ type Options struct {
 	Shortages func() []Shortage
 	// Room returns how many connections the proxy has to a backend, and their bound; nil: unknown.
 	Room func(backend string) (connections, bound int)
+	// SessionsOn counts the sessions of backends, by their stable ids; Lately returns what was seen of a backend lately, by its name. nil: unknown.
+	SessionsOn func(backends ...string) map[string]proxy.SessionsAt
+	Lately     func(name string) BackendLately
 	// Capabilities returns what a backend can do, and whether that is known from logins; nil: unknown.
 	Capabilities func(backend string) (capabilities []string, login bool)
 	// LameDuck reports whether the proxy will stop soon, and accepts clients until then; nil: it won't.

@@ -117,10 +117,6 @@ const operatorsToken, readersToken = "operator-operator-operator", "reader-reade
 // serve serves a crowd's page until the test's end and returns its address.
 func (c *crowd) serve(t *testing.T, token, read telemetry.Secret) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	o := options(&c.fake)
 	o.Proxy, o.Past, o.Kick, o.Token, o.ReadToken = c, c, c.kick, token, read
 	o.TraceURL = func() string { return "https://traces.example.org/trace/{trace_id}?from=imapproxy" }
@@ -128,7 +124,17 @@ func (c *crowd) serve(t *testing.T, token, read telemetry.Secret) string {
 		return admin.Config{File: "/etc/imapproxy/config.hcl", Since: now(), Digest: "0123456789ab", Text: "hostname = \"imap.example.org\"\n",
 			Disk: &admin.Disk{Digest: "ba9876543210", Changes: []admin.ConfigChange{{Setting: "limits.per_ip"}}, Files: []admin.ChangedFile{}}}
 	}
-	s := &http.Server{Handler: handler(t, o)}
+	return serveHandler(t, handler(t, o))
+}
+
+// serveHandler serves until the test's end and returns the address.
+func serveHandler(t *testing.T, h http.Handler) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: h}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = s.Serve(l) })
 	t.Cleanup(func() {

@@ -192,6 +192,13 @@ type Backend struct {
 	Node       string    `json:"node"`
 	Pins       int       `json:"pins"`     // users, those in their grace included
 	Sessions   int       `json:"sessions"` // logged in
+	// UserShare is its part of this proxy's users, WeightShare its part of the weights of the backends that are up; 0 to 1.
+	UserShare   float64 `json:"user_share"`
+	WeightShare float64 `json:"weight_share"`
+	// Attachments counts its sessions by the state of their backend connection.
+	Attachments map[string]int `json:"attachments"`
+	// Lately is what this proxy has seen of it in the last five minutes.
+	Lately BackendLately `json:"lately"`
 	// Kept: discovery took it away; the panic threshold keeps it.
 	Kept bool `json:"kept"`
 	// Damped: it flaps, and gets no new users until it has been usable for a while.

@@ -1,8 +1,11 @@
 package app
 
 import (
+	"time"
+
 	"imapproxy/internal/admin"
 	"imapproxy/internal/wiring"
+	"imapproxy/telemetry"
 )
 
 // openAdmin binds the admin API's address; it returns nil if the API is off.
@@ -39,6 +42,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	o.TraceURL = func() string { return a.current.Load().cfg.Telemetry.TraceURL }
 	o.Pauser, o.Shortages, o.Leaving = pauser{a}, a.shortages, a.beside.leavingProcesses
 	o.LameDuck = a.lameDuck
+	o.SessionsOn, o.Lately = a.server.SessionsOn, a.lately
 	o.Capabilities = a.server.Capabilities
 	o.Room = func(backend string) (connections, bound int) {
 		s := a.room.Status(backend)
@@ -89,6 +93,17 @@ func (a *App) shortages() []admin.Shortage {
 		all = append(all, admin.Shortage{Of: s.Of, At: s.At, Count: s.Count, Last: s.Last, Error: s.Error})
 	}
 	return all
+}
+
+// lately returns what was seen of a backend, by its name, in the last minutes.
+func (a *App) lately(name string) admin.BackendLately {
+	r := a.tel.Recent(name)
+	dial, login, answer := a.tel.RecentTimes(name)
+	lasting := func(q telemetry.Quantiles) admin.Lasting {
+		return admin.Lasting{Count: q.Count, P50: float64(q.P50) / float64(time.Millisecond), P99: float64(q.P99) / float64(time.Millisecond)}
+	}
+	return admin.BackendLately{Seconds: int(telemetry.RecentFor / time.Second), Dial: lasting(dial), Login: lasting(login), Answer: lasting(answer),
+		Slow: r.Slow, FailedDials: r.FailedDials, FailedLogins: r.FailedLogins, RefusedLogins: r.Refused, Silent: r.GivenUp}
 }
 
 // name returns this proxy's id in Consul, or its hostname if it isn't registered.

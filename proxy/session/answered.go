@@ -40,6 +40,7 @@ func (s *Session) tell(c *track.Command, status string, out int64, now time.Time
 	if s.relaying != nil {
 		wait = s.down.awaited
 		t.Resume = s.down.takeResume(c.Start)
+		t.FirstAnswer = s.firstAnswer(c.Sent, wait)
 	}
 	t.ResumeWait = wait.within(c.Start, now)
 	if !c.Sent.IsZero() && c.Verb != wire.Idle {
@@ -47,6 +48,17 @@ func (s *Session) tell(c *track.Command, status string, out int64, now time.Time
 		t.BackendWait = max(0, now.Sub(c.Sent)-(s.blocked()-c.Blocked)-wait.within(c.Sent, now))
 	}
 	s.env.Telemetry.Command(t)
+}
+
+// firstAnswer returns how long the backend took to begin the answer to the oldest command, which was sent at a time; 0: it isn't known, since
+// something else came from the backend between that answer and the one before, or it came along with that.
+func (s *Session) firstAnswer(sent time.Time, wait *awaited) time.Duration {
+	first := s.down.first
+	s.down.first = time.Time{}
+	if first.IsZero() {
+		return 0
+	}
+	return max(0, first.Sub(sent)-wait.within(sent, first))
 }
 
 // intercepted logs a command that the proxy answered itself.

@@ -40,6 +40,9 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	defer f.s.out.followed()
 	now := f.s.env.Now()
 	f.s.seen(now)
+	if f.first.IsZero() {
+		f.first = now
+	}
 	f.s.backend.Load().Progress.Hears(now)
 	from, i, at := 0, 0, -1 // at: where in b the current response begins
 	for i < len(b) && f.err == nil && f.broken == nil {

@@ -160,6 +160,7 @@ type responseFlow struct {
 	half     *halfTold // of the FETCH response that the client was told in part; nil: there is none
 	contents track.Contents
 	ended    bool          // the backend has ended the connection; written when the relay stops
+	first    time.Time     // when the first bytes came behind the last tagged response; zero: none have
 	tells    atomic.Uint64 // a track.Told: what the client was told; written only by the goroutine that reads the backend
 	// followMu is held from the parsing of a chunk until it is written: a goroutine that answers in the
 	// backend's place must not write in between. Lock order: followMu, then the locks of inFlight and out.

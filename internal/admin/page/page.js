@@ -80,16 +80,6 @@ function rows(id, list, cells) {
   }));
 }
 
-function backendCells(b, pauses, drains) {
-  const pause = pauses.find((p) => p.stable_id === b.stable_id);
-  const state = document.createElement("span");
-  const notes = [b.reason, b.kept && "kept", b.gone && "gone", b.suspect && "suspect",
-    pause && "paused until " + new Date(pause.until).toLocaleTimeString() + ", " + pause.connections + " connections left"].filter(Boolean);
-  state.append(word(b.state), notes.length ? " (" + notes.join(", ") + ")" : "");
-  const error = b.failures ? b.failures + " × " + b.last_error + ", " + ago(b.last_failure) : "";
-  return [b.id, b.address, state, ago(b.since), b.weight, b.tags.join(" "), b.pins, b.sessions, error, backendVerbs(b, pauses, drains)];
-}
-
 // attachment is a session's, with why it isn't parked; the words show above it.
 function attachment(s, reasons) {
   const e = document.createElement("span");
@@ -107,7 +97,7 @@ function ratio(status) {
 }
 
 function sessionCells(s, reasons) {
-  return [sessionLink(s.id), s.user, s.backend, s.why, s.client, s.listener + (s.tls ? " (TLS)" : ""), s.state + (s.idle ? " (IDLE)" : ""),
+  return [sessionLink(s.id), s.user, s.backend, s.why, s.client, s.listener + (s.tls ? " (TLS)" : ""), s.compressed ? "yes" : "no", s.state + (s.idle ? " (IDLE)" : ""),
     attachment(s, reasons), ago(s.started), ago(s.last_activity), s.commands, s.bytes_in, s.bytes_out, sessionVerbs(s)];
 }
 
@@ -209,7 +199,7 @@ async function refresh() {
     $("summary").textContent = status.sessions + " sessions (" + attachments + "). " + ratio(status) + parking + ". Started " + ago(status.started) + ". Listeners: " + listeners +
       ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") +
       (status.discovery.saved ? ", read from disk: there was no live answer since the start." : ".");
-    rows("backends", backends.backends, (b) => backendCells(b, backends.pauses, backends.drains));
+    showBackends(backends);
     rows("sessions", sessions.sessions, (s) => sessionCells(s, sessions.reasons));
     $("next").hidden = !sessions.next;
     $("next").onclick = () => { after = sessions.next; refresh(); };

@@ -72,6 +72,7 @@ function backendVerbs(b, pauses, drains) {
   return buttons(
     drained ? button("undrain", () => verb("undrain " + b.id, "v1/undrain", { backend: b.id })) : button("drain", () => verb("drain " + b.id, "v1/drain", { backend: b.id })),
     paused ? button("resume", () => verb("resume " + b.id, "v1/resume", { backend: b.id }, false)) : button("pause", () => verb("pause " + b.id, "v1/pause", { backend: b.id })),
+    button("move a user here", () => { $("move-to").value = b.id; $("move-user").focus(); }),
     button("kick all", () => verb("kick all sessions on " + b.id, "v1/cluster/kick", { backend: b.id })));
 }
 
