@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/auth/authpolicy"
@@ -77,6 +78,15 @@ func (s *Server) SessionsOn(backends ...string) map[string]SessionsAt {
 		}
 	})
 	return all
+}
+
+// EachSeen calls f for the logged-in sessions that have read or written something since a time, with the name of their backend.
+func (s *Server) EachSeen(since time.Time, f func(session, user, backend string)) {
+	s.reg.Each(func(c *session.Session) {
+		if c.LoggedIn() && !c.LastSeen().Before(since) {
+			f(c.ID(), c.User(), c.BackendName())
+		}
+	})
 }
 
 // SessionsOf returns the counts of a user.

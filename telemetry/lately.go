@@ -79,6 +79,36 @@ func (t *Telemetry) SessionCommands(session string) []SessionCommand {
 	return t.tape.read(session, LastCommands)
 }
 
+// LatestCommands calls f for the commands of all sessions that have ended since a time, the latest first, as far as they are among the last KeptCommands; key is their session's
+// SessionKey. It returns since when all of them are known.
+func (t *Telemetry) LatestCommands(since time.Time, f func(key uint64, c SessionCommand)) (from time.Time) {
+	if t.tape == nil {
+		return since
+	}
+	n := 0
+	all := func(uint64) bool { return true }
+	t.tape.each(all, func(key uint64, c SessionCommand) bool {
+		n++
+		if from = c.Time; from.Before(since) {
+			return false
+		}
+		f(key, c)
+		return true
+	})
+	if n < KeptCommands-1 || from.Before(since) {
+		return since
+	}
+	return from
+}
+
+// SessionKey returns by what LatestCommands names a session. Two sessions may have the same one, which is as likely as two equal numbers of 64 bits.
+func (t *Telemetry) SessionKey(session string) uint64 {
+	if t.tape == nil {
+		return 0
+	}
+	return t.tape.key(session)
+}
+
 // writeTape writes a command to the last ones. id is its trace's, zero if none was kept.
 func (t *Telemetry) writeTape(c *Command, id trace.TraceID) {
 	if t.tape == nil {

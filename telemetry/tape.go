@@ -63,7 +63,7 @@ func (p *tape) write(session string, verb wire.Verb, status string, end time.Tim
 	n := p.next.Add(1)
 	r := &p.all[n%KeptCommands]
 	r.number.Store(0)
-	r.session.Store(maphash.String(p.seed, session))
+	r.session.Store(p.key(session))
 	r.end.Store(end.UnixNano())
 	r.wait.Store(twoTimes(took, backend))
 	r.share.Store(twoTimes(resume, forward))
@@ -75,23 +75,35 @@ func (p *tape) write(session string, verb wire.Verb, status string, end time.Tim
 }
 
 // read returns a session's last commands, the latest first.
-func (p *tape) read(session string, most int) []SessionCommand {
-	key, last := maphash.String(p.seed, session), p.next.Load()
-	var all []SessionCommand
-	for n := last; n > 0 && n+KeptCommands > last && len(all) < most; n-- {
+func (p *tape) read(session string, most int) (all []SessionCommand) {
+	key := p.key(session)
+	p.each(func(of uint64) bool { return of == key }, func(_ uint64, c SessionCommand) bool {
+		all = append(all, c)
+		return len(all) < most
+	})
+	return all
+}
+
+// key is what a session's commands are found by.
+func (p *tape) key(session string) uint64 { return maphash.String(p.seed, session) }
+
+// each calls f for the last commands of the sessions whose keys are wanted, the latest first, until f returns false.
+func (p *tape) each(wanted func(key uint64) bool, f func(key uint64, c SessionCommand) bool) {
+	last := p.next.Load()
+	for n := last; n > 0 && n+KeptCommands > last; n-- {
 		r := &p.all[n%KeptCommands]
-		if r.number.Load() != n || r.session.Load() != key {
+		key := r.session.Load()
+		if r.number.Load() != n || !wanted(key) {
 			continue
 		}
 		wait, share, what := r.wait.Load(), r.share.Load(), r.what.Load()
 		c := SessionCommand{Time: time.Unix(0, r.end.Load()), Verb: wire.Verb(what >> 8).String(), Status: statusLabels[what&0xff], //nolint:gosec // as it was written
 			Took: firstTime(wait), BackendWait: secondTime(wait), ResumeWait: firstTime(share), Forward: secondTime(share), TraceID: traceText(r.traceHigh.Load(), r.traceLow.Load())}
 		c.ClientWait = max(c.Took-c.ResumeWait-c.Forward-c.BackendWait, 0)
-		if r.number.Load() == n {
-			all = append(all, c)
+		if r.number.Load() == n && !f(key, c) {
+			return
 		}
 	}
-	return all
 }
 
 // twoTimes puts two times into a word, in microseconds. More than an hour and eleven minutes becomes that.

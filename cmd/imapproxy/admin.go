@@ -10,8 +10,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"imapproxy/internal/admin"
@@ -127,15 +125,6 @@ func asked(f adminFlags, err error) error {
 	default:
 		return fmt.Errorf("the proxy at %s has another token than %s: use --token-file with the file that admin { token_file = … } names there", f.Admin, f.TokenFile)
 	}
-}
-
-// table prints rows in columns.
-func table(w io.Writer, head []string, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{head}, rows...) {
-		fmt.Fprintln(t, strings.Join(row, "\t"))
-	}
-	return t.Flush()
 }
 
 // size formats a number of bytes for human readers, in powers of 1000.

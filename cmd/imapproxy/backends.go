@@ -16,6 +16,7 @@ type backendsCommand struct {
 	adminFlags
 	watchFlag
 	clusterFlag
+	columnsFlag
 	Capabilities bool `help:"Show the capabilities in which the backends differ."`
 }
 
@@ -28,24 +29,77 @@ func (c backendsCommand) show(env environment) error {
 	if c.Capabilities {
 		return askOneOrAll(env, c.adminFlags, c.clusterFlag, (*admin.Client).Backends, showCapabilities, (*admin.Client).ClusterBackends, each(showCapabilities))
 	}
-	return askOneOrAll(env, c.adminFlags, c.clusterFlag, (*admin.Client).Backends, showBackends, (*admin.Client).ClusterBackends, showAllBackends)
+	one, asked, err := chosen(env, c.columnsFlag, c.JSON, backendColumns())
+	all := []column[backendOfAll]{}
+	if c.Cluster {
+		all, asked, err = chosen(env, c.columnsFlag, c.JSON, backendOfAllColumns())
+	}
+	if asked || err != nil {
+		return err
+	}
+	return askOneOrAll(env, c.adminFlags, c.clusterFlag, (*admin.Client).Backends, showBackends(one), (*admin.Client).ClusterBackends, showAllBackends(all))
 }
 
-func showBackends(w io.Writer, all admin.Backends) error {
-	var rows [][]string
-	slices.SortStableFunc(all.Backends, func(a, b admin.Backend) int { return cmp.Compare(urgency(a), urgency(b)) })
-	for _, b := range all.Backends {
-		rows = append(rows, []string{
-			dash(b.ID), dash(b.Address), b.State, ago(time.Since(b.Since)), fmt.Sprint(b.Weight), fmt.Sprint(b.Pins), fmt.Sprint(b.Sessions), dash(remarks(b)),
-		})
+// backendColumns are those of one proxy's backends. The times are of the last five minutes.
+func backendColumns() []column[admin.Backend] {
+	took := func(of func(*admin.BackendLately) admin.Lasting) func(admin.Backend) string {
+		return func(b admin.Backend) string {
+			l := of(&b.Lately)
+			if l.Count == 0 {
+				return "-"
+			}
+			return fmt.Sprintf("%s %s", milliseconds(l.P50), milliseconds(l.P99))
+		}
 	}
-	if err := table(w, []string{"BACKEND", "ADDRESS", "STATE", "FOR", "WEIGHT", "USERS", "SESSIONS", "REMARKS"}, rows); err != nil {
-		return err
+	number := func(of func(*admin.BackendLately) int) func(admin.Backend) string {
+		return func(b admin.Backend) string { return fmt.Sprint(of(&b.Lately)) }
 	}
-	if err := showDrains(w, all.Drains); err != nil {
-		return err
+	return []column[admin.Backend]{
+		{"BACKEND", func(b admin.Backend) string { return dash(b.ID) }, 0},
+		{"ADDRESS", func(b admin.Backend) string { return dash(b.Address) }, 1},
+		{"STATE", func(b admin.Backend) string { return b.State }, 0},
+		{"FOR", func(b admin.Backend) string { return ago(time.Since(b.Since)) }, 0},
+		{"WEIGHT", func(b admin.Backend) string { return fmt.Sprint(b.Weight) }, 2},
+		{"USERS", func(b admin.Backend) string { return fmt.Sprint(b.Pins) }, 0},
+		{"SESSIONS", func(b admin.Backend) string { return fmt.Sprint(b.Sessions) }, 0},
+		{"REMARKS", func(b admin.Backend) string { return dash(remarks(b)) }, 0},
+		{"SHARE", func(b admin.Backend) string {
+			return fmt.Sprintf("%.0f %% of users, %.0f %% of weight", 100*b.UserShare, 100*b.WeightShare)
+		}, extra},
+		{"ATTACHMENTS", func(b admin.Backend) string { return counts(b.Attachments) }, extra},
+		{"DIAL", took(func(l *admin.BackendLately) admin.Lasting { return l.Dial }), extra},
+		{"LOGIN", took(func(l *admin.BackendLately) admin.Lasting { return l.Login }), extra},
+		{"ANSWER", took(func(l *admin.BackendLately) admin.Lasting { return l.Answer }), extra},
+		{"SLOW", number(func(l *admin.BackendLately) int { return l.Slow }), extra},
+		{"FAILED DIALS", number(func(l *admin.BackendLately) int { return l.FailedDials }), extra},
+		{"FAILED LOGINS", number(func(l *admin.BackendLately) int { return l.FailedLogins }), extra},
+		{"REFUSED", number(func(l *admin.BackendLately) int { return l.RefusedLogins }), extra},
+		{"SILENT", number(func(l *admin.BackendLately) int { return l.Silent }), extra},
+		{"CONNECTIONS", func(b admin.Backend) string { return fmt.Sprint(b.Connections) }, extra},
+		{"LAST ERROR", func(b admin.Backend) string { return dash(b.LastError) }, extra},
+		{"NODE", func(b admin.Backend) string { return dash(b.Node) }, extra},
 	}
-	return showPauses(w, all.Pauses)
+}
+
+// milliseconds formats a time in milliseconds for human readers.
+func milliseconds(ms float64) string {
+	if ms < 1000 {
+		return fmt.Sprintf("%.3gms", ms)
+	}
+	return fmt.Sprintf("%.3gs", ms/1000)
+}
+
+func showBackends(columns []column[admin.Backend]) func(io.Writer, admin.Backends) error {
+	return func(w io.Writer, all admin.Backends) error {
+		slices.SortStableFunc(all.Backends, func(a, b admin.Backend) int { return cmp.Compare(urgency(a), urgency(b)) })
+		if err := listing(w, columns, all.Backends); err != nil {
+			return err
+		}
+		if err := showDrains(w, all.Drains); err != nil {
+			return err
+		}
+		return showPauses(w, all.Pauses)
+	}
 }
 
 // showDrains prints the progress of drains, below the table.
@@ -65,52 +119,75 @@ func showDrains(w io.Writer, drains []admin.Drain) error {
 	return nil
 }
 
+// backendOfAll is a backend with the users and sessions of all proxies.
+type backendOfAll struct {
+	admin.Backend
+	states map[string][]string // the backend's state → the proxies that report it
+}
+
+// state is the backend's state, with the proxies that see another one.
+func (r backendOfAll) state() string {
+	var states []string
+	for _, state := range slices.Sorted(maps.Keys(r.states)) {
+		text := state
+		if len(r.states) > 1 {
+			text += " (" + strings.Join(r.states[state], ", ") + ")"
+		}
+		states = append(states, text)
+	}
+	return strings.Join(states, ", ")
+}
+
+func backendOfAllColumns() []column[backendOfAll] {
+	return []column[backendOfAll]{
+		{"BACKEND", func(r backendOfAll) string { return dash(r.ID) }, 0},
+		{"ADDRESS", func(r backendOfAll) string { return dash(r.Address) }, 1},
+		{"STATE", func(r backendOfAll) string { return dash(r.state()) }, 0},
+		{"WEIGHT", func(r backendOfAll) string { return fmt.Sprint(r.Weight) }, 2},
+		{"USERS", func(r backendOfAll) string { return fmt.Sprint(r.Pins) }, 0},
+		{"SESSIONS", func(r backendOfAll) string { return fmt.Sprint(r.Sessions) }, 0},
+		{"ATTACHMENTS", func(r backendOfAll) string { return counts(r.Attachments) }, extra},
+	}
+}
+
 // showAllBackends prints each backend once, with the users and sessions of all proxies, and the proxies that
 // see it in another state.
-func showAllBackends(w io.Writer, all admin.Cluster[admin.Backends]) error {
-	type row struct {
-		admin.Backend
-		states map[string][]string // the backend's state → the proxies that report it
-	}
-	found := map[string]*row{}
-	for _, p := range all.Proxies {
-		if p.Answer == nil {
-			continue
-		}
-		for _, b := range p.Answer.Backends {
-			r := found[b.ID]
-			if r == nil {
-				r = &row{Backend: b, states: map[string][]string{}}
-				r.Pins, r.Sessions = 0, 0
-				found[b.ID] = r
+func showAllBackends(columns []column[backendOfAll]) func(io.Writer, admin.Cluster[admin.Backends]) error {
+	return func(w io.Writer, all admin.Cluster[admin.Backends]) error {
+		found := map[string]*backendOfAll{}
+		for _, p := range all.Proxies {
+			if p.Answer == nil {
+				continue
 			}
-			r.Pins, r.Sessions = r.Pins+b.Pins, r.Sessions+b.Sessions
-			r.states[b.State] = append(r.states[b.State], p.Proxy)
-		}
-	}
-	var rows [][]string
-	for _, id := range slices.Sorted(maps.Keys(found)) {
-		r := found[id]
-		var states []string
-		for _, state := range slices.Sorted(maps.Keys(r.states)) {
-			text := state
-			if len(r.states) > 1 {
-				text += " (" + strings.Join(r.states[state], ", ") + ")"
+			for _, b := range p.Answer.Backends {
+				r := found[b.ID]
+				if r == nil {
+					r = &backendOfAll{Backend: b, states: map[string][]string{}}
+					r.Pins, r.Sessions, r.Attachments = 0, 0, map[string]int{}
+					found[b.ID] = r
+				}
+				r.Pins, r.Sessions = r.Pins+b.Pins, r.Sessions+b.Sessions
+				for at, n := range b.Attachments {
+					r.Attachments[at] += n
+				}
+				r.states[b.State] = append(r.states[b.State], p.Proxy)
 			}
-			states = append(states, text)
 		}
-		rows = append(rows, []string{dash(id), dash(r.Address), dash(strings.Join(states, ", ")), fmt.Sprint(r.Weight), fmt.Sprint(r.Pins), fmt.Sprint(r.Sessions)})
+		var rows []backendOfAll
+		for _, id := range slices.Sorted(maps.Keys(found)) {
+			rows = append(rows, *found[id])
+		}
+		if err := listing(w, columns, rows); err != nil {
+			return err
+		}
+		if err := showDrains(w, allDrains(all)); err != nil {
+			return err
+		}
+		if err := showPauses(w, allPauses(all)); err != nil {
+			return err
+		}
+		return notAnswered(w, all.Failed())
 	}
-	if err := table(w, []string{"BACKEND", "ADDRESS", "STATE", "WEIGHT", "USERS", "SESSIONS"}, rows); err != nil {
-		return err
-	}
-	if err := showDrains(w, allDrains(all)); err != nil {
-		return err
-	}
-	if err := showPauses(w, allPauses(all)); err != nil {
-		return err
-	}
-	return notAnswered(w, all.Failed())
 }
 
 // remarks lists what is unusual about a backend.

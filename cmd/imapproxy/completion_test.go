@@ -98,7 +98,8 @@ func TestVerbsAndFlagsAreCompletedAndInTheManual(t *testing.T) {
 func TestBackendsThatNeedAttentionComeFirst(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)
 	var b strings.Builder
-	if err := showBackends(&b, someBackends()); err != nil {
+	columns, _, _ := chosen(environment{}, columnsFlag{}, false, backendColumns())
+	if err := showBackends(columns)(&b, someBackends()); err != nil {
 		t.Fatal(err)
 	}
 	var order []string

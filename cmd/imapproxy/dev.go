@@ -31,7 +31,8 @@ type devCommand struct {
 	Admin     string `default:"127.0.0.1:8143" placeholder:"ADDRESS" help:"The admin API, on loopback (${default})."`
 	Backends  int    `default:"3" help:"How many backends to run (${default})."`
 	Park      bool   `negatable:"" default:"true" help:"Park clients that idle for three seconds: look at sessions, and at status (${default})."`
-	Clients   bool   `negatable:"" default:"true" help:"Run three clients that show parking as it happens (${default})."`
+	Clients   int    `default:"3" placeholder:"N" help:"Run so many clients that log in, idle and are parked, and show what that saves; 0: none (${default})."`
+	NoClients bool   `help:"Run no clients, as --clients=0."`
 	LogLevel  string `default:"warn" enum:"debug,info,warn,error" help:"The lowest level that is logged: debug, info, warn or error (${default})."`
 }
 
@@ -42,13 +43,20 @@ const (
 	devWarm   = 3 * time.Second
 )
 
-// maxBackends bounds the number of backends; more would not fit on a page.
-const maxBackends = 100
+// maxBackends bounds the number of backends; more would not fit on a page. maxDevClients bounds the clients: each needs up to five descriptors in this process.
+const (
+	maxBackends   = 100
+	maxDevClients = 150
+)
 
 // Run serves from backends in the process until SIGTERM or SIGINT.
 func (c devCommand) Run(env environment) error {
 	if c.Backends < 1 || c.Backends > maxBackends {
 		fmt.Fprintf(env.stderr, "imapproxy: --backends takes 1 to %d\n", maxBackends)
+		return failure{exitUsage}
+	}
+	if c.Clients < 0 || c.Clients > maxDevClients {
+		fmt.Fprintf(env.stderr, "imapproxy: --clients takes 0 to %d\n", maxDevClients)
 		return failure{exitUsage}
 	}
 	if !upstream.Local(c.Admin) {
@@ -73,8 +81,8 @@ func (c devCommand) Run(env environment) error {
 	select {
 	case <-a.Ready():
 		c.welcome(env.stdout, a, fleet.Addresses())
-		if c.Clients && c.Park {
-			d := &devClients{w: env.stdout, a: a, fleet: fleet, user: dev.Users()[0], names: []string{"phone", "laptop", "tablet"}}
+		if c.Clients > 0 && !c.NoClients && c.Park {
+			d := &devClients{w: env.stdout, a: a, fleet: fleet, devices: devicesOf(c.Clients)}
 			clients = task.Start(d.run)
 		}
 		select {

@@ -82,7 +82,8 @@ func TestDevShowsParkingOnClientsOfItsOwn(t *testing.T) {
 		`s  3 attached sessions; the backends see 3 connections\n.*`+
 		`s  3 parked sessions; the backends see 4 connections: one watches the mailbox, the others wait to be used again\n.*`+
 		`s  3 parked sessions; the backends see 1 connection, for 3 clients\n.*`+
-		`s  a message has arrived: the phone, laptop and tablet were told of it after \S+, and are parked still\n`)
+		`s  a message has arrived: the phone, laptop and tablet were told of it after \S+, and are parked still\n.*`+
+		`s  the bill: 3 sessions with 1 connection to backends \(3\.0 : 1\), so 2 connections are saved`)
 	status := parkingStatus(t, api)
 	if status.Attachments["parked"] != 3 || status.BackendConnections != 0 || status.Parking.WatchConnections != 1 || status.Parking.WarmConnections != 0 {
 		t.Errorf("%+v %+v", status, status.Parking)
@@ -90,6 +91,28 @@ func TestDevShowsParkingOnClientsOfItsOwn(t *testing.T) {
 	r.interrupt()
 	if code := r.wait(); code != exitOK {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// Many clients of several users share a watch for each user.
+func TestDevShowsWhatManyClientsCost(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	r := launch(t, "dev", "--clients", "20", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+	api := r.await(r.stdout, `admin page on http://(\S+)`)[1]
+	r.await(r.stdout, `(?s)20 clients of its own, of alice, bob and carol, are in IDLE now:.*`+
+		`s  20 attached sessions; the backends see 20 connections\n.*`+
+		`s  20 parked sessions; the backends see 3 connections, for 20 clients\n.*`+
+		`s  a message has arrived: the 7 clients of alice were told of it after .*`+
+		`s  the bill: 20 sessions with 3 connections to backends \(6\.7 : 1\), so 17 connections are saved`)
+	if out := command(t, "status", "--admin", api).stdout.String(); !strings.Contains(out, "20 client sessions : 3 backend connections (6.7 : 1)") {
+		t.Errorf("status:\n%s", out)
+	}
+	r.interrupt()
+	if code := r.wait(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	if many := command(t, "dev", "--clients", "100000"); many.code != exitUsage || !strings.Contains(many.stderr.String(), "--clients takes 0 to ") {
+		t.Errorf("%d %s", many.code, many.stderr)
 	}
 }
 

@@ -39,6 +39,7 @@ type commandLine struct {
 	Failing    failingCommand    `cmd:"" help:"Who has failed to log in within 15 minutes: addresses, networks, users."`
 	Slow       slowCommand       `cmd:"" help:"The last slow commands, and where their time went."`
 	Commands   commandsCommand   `cmd:"" help:"One session's last 20 commands, where their time went, and when it was parked."`
+	Top        topCommand        `cmd:"" help:"What happens now, in a terminal: problems, backends, the busiest users, the slowest commands."`
 	Proxies    proxiesCommand    `cmd:"" help:"The proxies of the service: version, state, sessions, and whether their settings are the same."`
 	User       userCommand       `cmd:"" help:"Where a user is and why: sessions on all proxies, pin, placement, last failures."`
 	Config     configCommand     `cmd:"" help:"The settings of a running proxy, without secrets, and whether they are those of its file."`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ type proxiesCommand struct {
 type proxiesListCommand struct {
 	adminFlags
 	watchFlag
+	columnsFlag
 }
 
 // Run prints a line for each proxy of the service.
@@ -27,37 +29,55 @@ func (c proxiesListCommand) Run(env environment) error {
 }
 
 func (c proxiesListCommand) show(env environment) error {
+	columns, asked, err := chosen(env, c.columnsFlag, c.JSON, proxyColumns())
+	if asked || err != nil {
+		return err
+	}
 	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Status], error) {
 		return a.ClusterStatus(ctx)
-	}, showProxies)
+	}, func(w io.Writer, all admin.Cluster[admin.Status]) error { return showProxies(w, columns, all) })
+}
+
+// proxyRow is a proxy that has answered or hasn't, or an older process, which has no admin API.
+type proxyRow struct{ proxy, admin, state, version, up, sessions, epoch, isolated, config string }
+
+func proxyColumns() []column[proxyRow] {
+	return []column[proxyRow]{
+		{"PROXY", func(r proxyRow) string { return r.proxy }, 0},
+		{"ADMIN", func(r proxyRow) string { return r.admin }, 2},
+		{"STATE", func(r proxyRow) string { return r.state }, 0},
+		{"VERSION", func(r proxyRow) string { return r.version }, 0},
+		{"UP FOR", func(r proxyRow) string { return r.up }, 0},
+		{"SESSIONS", func(r proxyRow) string { return r.sessions }, 0},
+		{"EPOCH", func(r proxyRow) string { return r.epoch }, 1},
+		{"ISOLATED", func(r proxyRow) string { return r.isolated }, 0},
+		{"CONFIG", func(r proxyRow) string { return r.config }, 0},
+	}
 }
 
 // showProxies prints a table, and below it the settings that differ between proxies.
-func showProxies(w io.Writer, all admin.Cluster[admin.Status]) error {
-	var rows [][]string
+func showProxies(w io.Writer, columns []column[proxyRow], all admin.Cluster[admin.Status]) error {
+	var rows []proxyRow
 	versions, settings := map[string]bool{}, map[string]bool{}
 	for _, p := range all.Proxies {
-		row := []string{dash(p.Proxy), dash(p.Address)}
+		row := proxyRow{dash(p.Proxy), dash(p.Address), "no answer", "-", "-", "-", "-", "-", "-"}
 		s := p.Answer
 		if s == nil {
-			rows = append(rows, append(row, "no answer", "-", "-", "-", "-", "-", "-"))
+			rows = append(rows, row)
 			continue
 		}
 		versions[s.Version], settings[s.Proxy.Config] = true, true
-		epoch := "-"
 		if s.Proxy.Epoch != nil {
-			epoch = fmt.Sprint(*s.Proxy.Epoch)
+			row.epoch = fmt.Sprint(*s.Proxy.Epoch)
 		}
-		isolated := "no"
-		if s.Proxy.Isolated != "" {
-			isolated = s.Proxy.Isolated
-		}
-		rows = append(rows, append(row, s.State, dash(s.Version), ago(time.Duration(s.UptimeSeconds)*time.Second), fmt.Sprint(s.Sessions), epoch, isolated, dash(s.Proxy.Config)))
-		for _, l := range s.Leaving { // an older process has no admin API
-			rows = append(rows, []string{dash(p.Proxy), fmt.Sprintf("pid %d", l.PID), "leaving", dash(l.Version), "-", fmt.Sprint(l.Sessions), "-", "-", "-"})
+		row.isolated = cmp.Or(s.Proxy.Isolated, "no")
+		row.state, row.version, row.up, row.sessions, row.config = s.State, dash(s.Version), ago(time.Duration(s.UptimeSeconds)*time.Second), fmt.Sprint(s.Sessions), dash(s.Proxy.Config)
+		rows = append(rows, row)
+		for _, l := range s.Leaving {
+			rows = append(rows, proxyRow{row.proxy, fmt.Sprintf("pid %d", l.PID), "leaving", dash(l.Version), "-", fmt.Sprint(l.Sessions), "-", "-", "-"})
 		}
 	}
-	if err := table(w, []string{"PROXY", "ADMIN", "STATE", "VERSION", "UP FOR", "SESSIONS", "EPOCH", "ISOLATED", "CONFIG"}, rows); err != nil {
+	if err := listing(w, columns, rows); err != nil {
 		return err
 	}
 	silent := showUnheard(w, all)

@@ -64,7 +64,7 @@ func TestAnEarlierProcessIsNotCalledSilent(t *testing.T) {
 		{Proxy: "p2", Address: "192.0.2.2:8143", Answer: &admin.Status{Proxy: admin.Proxying{ID: "two"}}},
 	}}
 	var out bytes.Buffer
-	if err := showProxies(&out, all); err != nil {
+	if err := showProxies(&out, proxyColumns(), all); err != nil {
 		t.Errorf("both proxies answer: %v", err)
 	}
 	for _, part := range []string{"An earlier process of the proxy on h2", "proxies remove killed", "An earlier process of the proxy on h1, admin address 192.0.2.1:8143", "proxies remove before"} {
@@ -76,7 +76,7 @@ func TestAnEarlierProcessIsNotCalledSilent(t *testing.T) {
 		t.Errorf("a process that was killed is called silent:\n%s", out.String())
 	}
 	all.Proxies = all.Proxies[:1] // without the second one's answer
-	if err := showProxies(&out, all); err == nil {
+	if err := showProxies(&out, proxyColumns(), all); err == nil {
 		t.Error("one proxy doesn't answer, and the exit code doesn't say so")
 	}
 }

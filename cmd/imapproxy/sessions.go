@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ type sessionsCommand struct {
 	adminFlags
 	watchFlag
 	clusterFlag
+	columnsFlag
 	User    string `placeholder:"NAME" help:"Only this user's sessions."`
 	Backend string `placeholder:"ID" help:"Only the sessions on this backend."`
 	Limit   int    `default:"0" help:"Maximum number of sessions; 0 shows all (${default})."`
@@ -30,10 +32,14 @@ func (c sessionsCommand) Run(env environment) error {
 }
 
 func (c sessionsCommand) show(env environment) error {
-	if c.Cluster {
-		return ask(env, c.adminFlags, c.ofAll, each(showSessions))
+	columns, asked, err := chosen(env, c.columnsFlag, c.JSON, sessionColumns())
+	switch {
+	case asked || err != nil:
+		return err
+	case c.Cluster:
+		return ask(env, c.adminFlags, c.ofAll, each(showSessions(columns)))
 	}
-	return ask(env, c.adminFlags, c.all, showSessions)
+	return ask(env, c.adminFlags, c.all, showSessions(columns))
 }
 
 // ofAll reads the pages of all proxies. A proxy that has answered for one page and not for another counts as
@@ -91,29 +97,61 @@ func (c sessionsCommand) all(ctx context.Context, a *admin.Client) (admin.Sessio
 	}
 }
 
-func showSessions(w io.Writer, all admin.Sessions) error {
-	var rows [][]string
-	for _, s := range all.Sessions {
-		state := s.State
-		if s.Idle {
-			state += ", idle"
-		}
-		listener := s.Listener
-		if s.TLS {
-			listener += " (TLS)"
-		}
-		rows = append(rows, []string{
-			s.ID, dash(s.User), dash(strings.TrimSpace(s.Backend + " " + parens(s.Why))), dash(s.Client), dash(listener), state, dash(strings.TrimSpace(s.Attachment + " " + parens(s.NotParked))),
-			ago(time.Since(s.Started)), ago(time.Since(s.LastActivity)), fmt.Sprint(s.Commands), size(s.BytesIn), size(s.BytesOut),
-		})
+func sessionColumns() []column[admin.Session] {
+	return []column[admin.Session]{
+		{"SESSION", func(s admin.Session) string { return s.ID }, 0},
+		{"USER", func(s admin.Session) string { return dash(s.User) }, 0},
+		{"BACKEND", func(s admin.Session) string { return dash(strings.TrimSpace(s.Backend + " " + parens(s.Why))) }, 0},
+		{"CLIENT", func(s admin.Session) string { return dash(s.Client) }, 0},
+		{"LISTENER", func(s admin.Session) string {
+			if s.TLS {
+				return dash(s.Listener + " (TLS)")
+			}
+			return dash(s.Listener)
+		}, 5},
+		{"STATE", func(s admin.Session) string {
+			if s.Idle {
+				return s.State + ", idle"
+			}
+			return s.State
+		}, 2},
+		{"ATTACHMENT", func(s admin.Session) string { return dash(strings.TrimSpace(s.Attachment + " " + parens(s.NotParked))) }, 0},
+		{"SINCE", func(s admin.Session) string { return ago(time.Since(s.Started)) }, 3},
+		{"QUIET", func(s admin.Session) string { return ago(time.Since(s.LastActivity)) }, 1},
+		{"COMMANDS", func(s admin.Session) string { return fmt.Sprint(s.Commands) }, 4},
+		{"IN", func(s admin.Session) string { return size(s.BytesIn) }, 6},
+		{"OUT", func(s admin.Session) string { return size(s.BytesOut) }, 6},
+		{"COMPRESSED", func(s admin.Session) string { return yes(s.Compressed) }, extra},
+		{"IN FLIGHT", func(s admin.Session) string { return fmt.Sprint(s.InFlight) }, extra},
+		{"TRACE", func(s admin.Session) string { return dash(cmp.Or(s.TraceURL, s.TraceID)) }, extra},
 	}
-	err := table(w, []string{"SESSION", "USER", "BACKEND", "CLIENT", "LISTENER", "STATE", "ATTACHMENT", "SINCE", "QUIET", "COMMANDS", "IN", "OUT"}, rows)
-	if err == nil && len(all.Reasons) > 0 {
+}
+
+func yes(is bool) string {
+	if is {
+		return "yes"
+	}
+	return "no"
+}
+
+func showSessions(columns []column[admin.Session]) func(io.Writer, admin.Sessions) error {
+	return func(w io.Writer, all admin.Sessions) error {
+		if err := listing(w, columns, all.Sessions); err != nil {
+			return err
+		}
+		return showSessionNotes(w, all)
+	}
+}
+
+// showSessionNotes prints what stands below the table.
+func showSessionNotes(w io.Writer, all admin.Sessions) (err error) {
+	width := screenWidth(w)
+	if len(all.Reasons) > 0 {
 		_, err = fmt.Fprintln(w, "\nWhy sessions aren't parked (docs/operations.md):")
 	}
 	for _, reason := range slices.Sorted(maps.Keys(all.Reasons)) {
 		if err == nil {
-			_, err = fmt.Fprintf(w, "  %s: %s\n", reason, all.Reasons[reason])
+			_, err = fmt.Fprintln(w, wrapped("  "+reason+": "+all.Reasons[reason], width))
 		}
 	}
 	if err == nil && all.Next != "" {

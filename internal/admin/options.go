@@ -74,7 +74,7 @@ type Options struct {
 	Kick func(context.Context, proxy.Kick) proxy.Kicked
 	// Mover moves users; nil: the proxies don't agree with each other, and the verbs are refused.
 	Mover Mover
-	// Past is what the proxy remembers; nil: there are no /v1/history, /v1/changes, /v1/ended, /v1/failing, /v1/slow and
+	// Past is what the proxy remembers; nil: there are no /v1/history, /v1/changes, /v1/ended, /v1/failing, /v1/slow, /v1/top and
 	// /v1/commands.
 	Past Past
 	// TraceURL returns telemetry.trace_url; nil, or "": there are no links to traces.
@@ -112,6 +112,16 @@ type Past interface {
 	// Commands and Attachments return the last of a session.
 	Commands(session string) []telemetry.SessionCommand
 	Attachments(session string) []telemetry.AttachmentChange
+	// Latest returns what the sessions did since a time.
+	Latest(since time.Time) Latest
+}
+
+// Latest is what the sessions did in a time: see Top.
+type Latest struct {
+	For      time.Duration
+	Commands int
+	Users    []TopUser
+	Slowest  []telemetry.SlowCommand
 }
 
 // Router has the methods of routing.Router that the API uses.

@@ -111,6 +111,10 @@ func (c *crowd) Attachments(session string) []telemetry.AttachmentChange {
 	return []telemetry.AttachmentChange{{Time: now().Add(90 * time.Second), Session: session, From: "attached", To: "parked"}, {Time: now(), Session: session, From: "none", To: "attached"}}
 }
 
+func (c *crowd) Latest(since time.Time) admin.Latest {
+	return admin.Latest{For: now().Sub(since), Commands: 3, Users: []admin.TopUser{{User: "user0@example.org", Backend: "b1", Sessions: 1, Commands: 3}}, Slowest: c.SlowCommands()}
+}
+
 // The tokens of a crowd's page.
 const operatorsToken, readersToken = "operator-operator-operator", "reader-reader-reader-reader"
 

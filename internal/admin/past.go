@@ -33,6 +33,7 @@ func (s *Server) pastRoutes(r map[string]route) {
 	r["/v1/failing"] = route{serve: s.failing}
 	r["/v1/slow"] = route{serve: s.slow}
 	r["/v1/commands"] = route{serve: s.lastCommands}
+	r[topPath] = route{serve: s.top}
 }
 
 // access is GET /v1/access.
@@ -127,7 +128,7 @@ func (s *Server) slow(w http.ResponseWriter, r *http.Request) {
 		if q.Get("user") != "" && q.Get("user") != c.User || q.Get("session") != "" && q.Get("session") != c.Session {
 			continue
 		}
-		out.Commands = append(out.Commands, SlowCommand{Session: c.Session, User: c.User, Backend: c.Backend, SessionCommand: s.command(c.SessionCommand)})
+		out.Commands = append(out.Commands, s.slowCommand(c))
 	}
 	reply(w, http.StatusOK, out)
 }
@@ -268,4 +269,8 @@ func GetPastOfAll[T any](ctx context.Context, c *Client, path string, q PastQuer
 func (s *Server) command(c telemetry.SessionCommand) SessionCommand {
 	return SessionCommand{Time: c.Time, Command: c.Verb, Status: c.Status, Took: c.Took.Seconds(), Client: c.ClientWait.Seconds(), Proxy: c.Forward.Seconds(),
 		Waited: c.BackendWait.Seconds(), Resume: c.ResumeWait.Seconds(), TraceID: c.TraceID, TraceURL: s.traceURL(c.TraceID)}
+}
+
+func (s *Server) slowCommand(c telemetry.SlowCommand) SlowCommand {
+	return SlowCommand{Session: c.Session, User: c.User, Backend: c.Backend, SessionCommand: s.command(c.SessionCommand)}
 }

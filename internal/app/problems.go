@@ -59,7 +59,7 @@ func (a *App) found() []problems.Problem {
 // snapshot is what problems are found in. It reads no file but this process's in /proc, and asks no other process.
 func (a *App) snapshot() problems.Snapshot {
 	current := a.current.Load().cfg
-	s := problems.Snapshot{Now: a.now(), Started: a.started, Version: a.opts.Version, Backends: a.backendsNow(), Refused: a.tel.Recent("").Refused}
+	s := problems.Snapshot{Now: a.now(), Started: a.started, Version: a.opts.Version, Backends: a.backendsNow(), Refused: a.tel.Recent("").Refused, Separate: current.Routing.Storage == "separate"}
 	if current.Discovery.Consul != nil {
 		s.Consul = &problems.Consul{Answered: a.router.LastGood(), Saved: a.router.FromSaved()}
 	}
@@ -114,7 +114,7 @@ func (a *App) backendsNow() (all []problems.Backend) {
 	for _, b := range a.router.Backends() {
 		lately := a.tel.Recent(b.Shown())
 		all = append(all, problems.Backend{
-			Name: b.Shown(), State: b.State.String(), Reason: b.Reason, Since: b.Since, Kept: b.Kept, Gone: b.Gone, Paused: paused[b.ID],
+			Name: b.Shown(), State: b.State.String(), Weight: b.Weight, Reason: b.Reason, Since: b.Since, Kept: b.Kept, Gone: b.Gone, Paused: paused[b.ID],
 			Suspect: b.Suspect, Failures: b.Failures, LastError: b.LastError,
 			Waiting: waiting[b.ID], Answers: lately.Answers, Slow: lately.Slow, Refused: lately.Refused, GivenUp: lately.GivenUp,
 		})

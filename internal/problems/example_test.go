@@ -20,7 +20,7 @@ func ExampleFind() {
 		fmt.Printf("%v, critical: %v, %s\n", p.Kind, p.Critical, p.Text)
 	}
 	// Output:
-	// no_backend, critical: true, no backend is up: logins are refused
+	// no_backend, critical: true, no backend is up: logins are refused with NO [UNAVAILABLE]
 	// backend_down, critical: false, is down (connection refused)
 	// certificate, critical: false, the certificate ends in 3 days, at 2026-03-05 12:00:00 UTC
 }

@@ -15,7 +15,7 @@ func ordinary() *Snapshot {
 	return &Snapshot{
 		Now: now, Started: now.Add(-100 * time.Hour), Version: "1.2",
 		Backends: []Backend{
-			{Name: "b1", State: "up", Answers: 1000, Slow: 40, Refused: 1, Waiting: 3, Failures: 1, LastError: "refused"},
+			{Name: "b1", State: "up", Weight: 1, Answers: 1000, Slow: 40, Refused: 1, Waiting: 3, Failures: 1, LastError: "refused"},
 			{Name: "b2", State: "draining"},
 			{Name: "b3", State: "down", Paused: true, Suspect: true, Waiting: 9},
 			{Name: "b4", State: "down", Gone: true},
@@ -44,7 +44,14 @@ func TestFind(t *testing.T) {
 		crit bool
 		says string // subject: text
 	}{
-		{"no backend is up", func(s *Snapshot) { s.Backends = []Backend{{Name: "b1", State: "down"}} }, NoBackend, true, ": no backend is up"},
+		{"no backend is up", func(s *Snapshot) { s.Backends = []Backend{{Name: "b1", State: "down"}} }, NoBackend, true, ": no backend is up: logins are refused with NO [UNAVAILABLE]"},
+		{"logins were refused", func(s *Snapshot) { s.Backends, s.Refused = []Backend{{Name: "b1", State: "down"}}, 7 }, NoBackend, true, ": no backend is up: logins are refused with NO [UNAVAILABLE], 7 in the last 5 minutes"},
+		{"the whole node is in maintenance", func(s *Snapshot) {
+			s.Backends = []Backend{{Name: "b1", State: "draining", Weight: 1}, {Name: "b2", State: "draining", Weight: 1}}
+		}, NoBackend, true, ": no backend takes new users, since 2 backends are in maintenance, drained, or without weight: their logins are refused with NO [UNAVAILABLE]; connected users stay"},
+		{"no weight is left", func(s *Snapshot) {
+			s.Backends = []Backend{{Name: "b1", State: "up"}, {Name: "b2", State: "down"}}
+		}, NoBackend, true, ": no backend takes new users, since 1 backend is in maintenance"},
 		{"no backend is known", func(s *Snapshot) { s.Backends = nil }, NoBackend, true, ": no backend is known"},
 		{"down, and nothing waits", func(s *Snapshot) { s.Backends[0] = Backend{Name: "b1", State: "down", Reason: "critical"} }, BackendDown, false, "b1: is down (critical)"},
 		{"down, and clients wait", func(s *Snapshot) { s.Backends[0] = Backend{Name: "b1", State: "down", Waiting: 1, Refused: 5} }, BackendDown, true, "b1: is down; 1 session waiting for it, 5 logins refused in the last 5 minutes"},
@@ -105,6 +112,15 @@ func TestFind(t *testing.T) {
 		if !seen[k] {
 			t.Errorf("no case for %s", k)
 		}
+	}
+}
+
+// With separate storage, users log in to a backend that drains, since no other has their mail.
+func TestDrainsOfSeparateStorage(t *testing.T) {
+	s := ordinary()
+	s.Separate, s.Backends = true, []Backend{{Name: "b1", State: "draining", Weight: 1}}
+	for _, p := range Find(s) {
+		t.Errorf("%+v", p)
 	}
 }
 

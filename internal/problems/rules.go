@@ -10,7 +10,8 @@ import (
 
 // backends:
 //
-//	none is up, and none is paused                          NoBackend
+//	none is up with a weight, and none is paused; or, if
+//	storage is separate, none is up or draining either      NoBackend
 //	down, and not paused                                    BackendDown, critical if clients wait or were refused
 //	up or draining, and it can't be reached                 BackendDown, likewise
 //	it can be reached, a tenth of its answers are slow,
@@ -18,10 +19,13 @@ import (
 //	kept by the panic threshold                             BackendKept
 //	paused, or gone and without waiting clients             –
 func backends(s *Snapshot) (all []Problem) {
-	usable := 0
+	taking, leaving := 0, 0 // backends that take new users; others that aren't down
 	for _, b := range s.Backends {
-		if b.State != "down" || b.Paused {
-			usable++
+		switch {
+		case b.Paused, b.State == "up" && b.Weight > 0, s.Separate && b.State != "down":
+			taking++
+		case b.State != "down":
+			leaving++
 		}
 		if b.Paused {
 			continue
@@ -43,20 +47,32 @@ func backends(s *Snapshot) (all []Problem) {
 		}
 	}
 	switch {
-	case usable > 0:
+	case taking > 0:
+	case leaving > 0:
+		all = append(all, Problem{NoBackend, true, "", fmt.Sprintf("no backend takes new users, since %s in maintenance, drained, or without weight: their logins are refused%s; connected users stay",
+			are(leaving, "backend"), refused(s.Refused)), time.Time{}})
 	case len(s.Backends) > 0:
-		all = append(all, Problem{NoBackend, true, "", "no backend is up" + refused(s.Refused), time.Time{}})
+		all = append(all, Problem{NoBackend, true, "", "no backend is up: logins are refused" + refused(s.Refused), time.Time{}})
 	default:
-		all = append(all, Problem{NoBackend, true, "", "no backend is known" + refused(s.Refused), s.Started})
+		all = append(all, Problem{NoBackend, true, "", "no backend is known: logins are refused" + refused(s.Refused), s.Started})
 	}
 	return all
 }
 
+// refused says how logins are refused, and how many were.
 func refused(logins int) string {
+	const how = " with NO [UNAVAILABLE]"
 	if logins == 0 {
-		return ": logins are refused"
+		return how
 	}
-	return ": " + count(logins, "login") + " refused in the last 5 minutes"
+	return fmt.Sprintf("%s, %d in the last 5 minutes", how, logins)
+}
+
+func are(n int, what string) string {
+	if n == 1 {
+		return "1 " + what + " is"
+	}
+	return fmt.Sprintf("%d %ss are", n, what)
 }
 
 // clients says how a backend's state affects clients; "": it doesn't.

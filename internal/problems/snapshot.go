@@ -9,6 +9,7 @@ type Snapshot struct {
 	Version      string
 	Backends     []Backend
 	Refused      int     // logins of the last five minutes, since there was no backend for them
+	Separate     bool    // storage is separate: each user has one home
 	Consul       *Consul // nil: nothing comes from Consul
 	Isolated     string  // how it goes on while it is cut off from the other proxies: serve, hold; "": it isn't
 	Proxies      []Proxy // the other ones
@@ -27,6 +28,7 @@ type Snapshot struct {
 // Backend is what is known of a backend. The last four are of the last five minutes.
 type Backend struct {
 	Name, State, Reason string // State: up, draining, down
+	Weight              int    // 0: no new users
 	Since               time.Time
 	Kept, Gone, Paused  bool
 	Suspect             bool // it can't be reached

@@ -72,6 +72,12 @@ func (s *Session) User() string { return s.user }
 // Backend returns the id of the session's backend. It may be called once LoggedIn returns true.
 func (s *Session) Backend() string { return s.picked().Backend.ID }
 
+// BackendName returns the name of the session's backend, which may change. It may be called once LoggedIn returns true.
+func (s *Session) BackendName() string { return s.picked().Backend.Shown() }
+
+// LastSeen returns when a byte last came from the client or the backend.
+func (s *Session) LastSeen() time.Time { return time.Unix(0, s.lastSeen.Load()) }
+
 // Client returns the client's own address.
 func (s *Session) Client() netip.AddrPort { return s.addr }
 
