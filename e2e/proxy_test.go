@@ -40,6 +40,7 @@ type proxyOptions struct {
 	AdminToken string // the file with it
 	Sources    string // source_addresses, in HCL; "" = none
 	Shutdown   string // further lines of shutdown
+	Telemetry  string // further lines of telemetry
 	Further    string // blocks, in HCL
 	Guesses    bool   // wrong passwords from 127.0.0.0/8 delay further logins
 }
@@ -154,6 +155,7 @@ telemetry {
   log {
     level = "debug"
   }
+  {{.Telemetry}}
 }
 admin {
   address = "{{.AdminAddress}}"

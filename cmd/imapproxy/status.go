@@ -71,8 +71,58 @@ func showStatus(w io.Writer, s admin.Status) error {
 	}
 	return table(w, []string{"state", healthWords(s)}, append(append(problemRows(s), rows...),
 		[]string{"backends", dash(counts(s.Backends))},
-		[]string{"discovery", discovery},
+		[]string{"discovery", discovery + renewedWords(s)},
+		[]string{"certificates", dash(certificateWords(s))},
+		[]string{"used", dash(usedWords(s.Resources))},
+		[]string{"a restart", restartWords(s)},
 	))
+}
+
+// renewedWords says when Consul last confirmed the proxy's session there, "" without an agreement.
+func renewedWords(s admin.Status) string {
+	if s.Agreement == nil || s.Agreement.Renewed == nil {
+		return ""
+	}
+	return "; Consul answered " + ago(s.Time.Sub(*s.Agreement.Renewed)) + " ago"
+}
+
+// certificateWords says when certificates end.
+func certificateWords(s admin.Status) string {
+	var all []string
+	for _, c := range s.Certificates {
+		what := dash(c.Of)
+		if c.List {
+			what += "'s revocation list"
+		}
+		when := "has ended"
+		if left := c.Ends.Sub(s.Time); left > 0 {
+			when = "ends in " + ago(left)
+		}
+		all = append(all, fmt.Sprintf("%s %s (%s)", what, when, c.Ends.Format(time.DateOnly)))
+	}
+	return strings.Join(all, ", ")
+}
+
+// usedWords says how full the proxy is.
+func usedWords(all []admin.Resource) string {
+	var parts []string
+	for _, r := range all {
+		show := func(n int64) string { return fmt.Sprint(n) }
+		if r.Name == "memory" {
+			show = size
+		}
+		text := r.Name + " " + show(r.Used)
+		if r.Limit > 0 {
+			text += fmt.Sprintf(" of %s (%d %%)", show(r.Limit), 100*r.Used/r.Limit)
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// restartWords says what a restart would do to clients.
+func restartWords(s admin.Status) string {
+	return fmt.Sprintf("imapproxy upgrade disconnects no client; systemctl restart would disconnect %s", count(int(s.Sessions), "session"))
 }
 
 // healthWords is the state, and whether all is well.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,11 +16,39 @@ type userCommand struct {
 	User string `arg:"" placeholder:"USER" help:"The canonical name, as 'imapproxy sessions' shows it."`
 }
 
-// Run prints /v1/cluster/user.
+// slowOfUser is how many slow commands user shows.
+const slowOfUser = 5
+
+// Run prints /v1/cluster/user, and below it the user's last slow commands.
 func (c userCommand) Run(env environment) error {
-	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.User], error) {
+	err := ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.User], error) {
 		return a.ClusterUser(ctx, c.User)
 	}, each(showUser))
+	if err != nil || c.JSON {
+		return err
+	}
+	return ask(env, c.adminFlags, func(ctx context.Context, a *admin.Client) (admin.Cluster[admin.SlowCommands], error) {
+		return admin.GetPastOfAll[admin.SlowCommands](ctx, a, "/v1/slow", admin.PastQuery{User: c.User, Limit: slowOfUser})
+	}, showSlowOfUser)
+}
+
+// showSlowOfUser prints the last slow commands of a user, of all proxies.
+func showSlowOfUser(w io.Writer, all admin.Cluster[admin.SlowCommands]) error {
+	var rows []admin.SlowCommand
+	for _, p := range all.Proxies {
+		if p.Answer != nil {
+			rows = append(rows, p.Answer.Commands...)
+		}
+	}
+	if len(rows) == 0 {
+		_, err := fmt.Fprintln(w, "\nNo slow command of theirs is remembered.")
+		return err
+	}
+	slices.SortStableFunc(rows, func(a, b admin.SlowCommand) int { return b.Time.Compare(a.Time) })
+	if _, err := fmt.Fprintln(w, "\nTheir last slow commands:"); err != nil {
+		return err
+	}
+	return listing(w, slices.DeleteFunc(slowColumns(), func(c column[admin.SlowCommand]) bool { return c.head == "USER" }), rows[:min(len(rows), slowOfUser)])
 }
 
 func showUser(w io.Writer, u admin.User) error {

@@ -96,6 +96,12 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Problems != nil {
 		st.Problems = append(st.Problems, s.opts.Problems()...)
 	}
+	st.Certificates, st.Resources = []CertificateEnd{}, []Resource{}
+	if s.opts.Process != nil {
+		p := s.opts.Process()
+		st.Certificates, st.Resources = append(st.Certificates, p.Certificates...), append(st.Resources, p.Resources...)
+		slices.SortStableFunc(st.Certificates, func(a, b CertificateEnd) int { return a.Ends.Compare(b.Ends) })
+	}
 	st.Leaving = s.leaving()
 	if s.opts.Reload != nil {
 		st.Reload = s.opts.Reload()

@@ -40,6 +40,9 @@ func (s *Server) routes() map[string]route {
 		r["/"+icon+".svg"] = route{serve: s.file(icon+".svg", "image/svg+xml"), open: true}
 	}
 	s.pastRoutes(r)
+	if s.opts.Past != nil {
+		r[topPath] = route{serve: s.top}
+	}
 	if s.opts.Config != nil {
 		r[configPath] = route{serve: s.config}
 	}

@@ -38,6 +38,8 @@ type Options struct {
 	Config func() Config
 	// Problems returns what is wrong now, the worst first. nil: nothing is known of it.
 	Problems func() []Problem
+	// Process returns when certificates end and how full the process is; nil: nothing is known of it.
+	Process func() Process
 	// Agreement returns this proxy's part in the agreement, and its mode while it is isolated. nil: the proxies don't agree with each other.
 	Agreement func() (a Agreement, isolated string)
 	// Remove removes a dead proxy from the agreement; with force also one that answers. nil: there's no

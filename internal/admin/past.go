@@ -33,7 +33,6 @@ func (s *Server) pastRoutes(r map[string]route) {
 	r["/v1/failing"] = route{serve: s.failing}
 	r["/v1/slow"] = route{serve: s.slow}
 	r["/v1/commands"] = route{serve: s.lastCommands}
-	r[topPath] = route{serve: s.top}
 }
 
 // access is GET /v1/access.

@@ -25,6 +25,9 @@ type Status struct {
 	Agreement *Agreement `json:"agreement"`
 	Parking   *Parking   `json:"parking"` // null: off
 	Reload    *Reload    `json:"reload"`  // the last one; null: there was none
+	// Certificates says when those in use end, the first one first; Resources how much is used of what has a limit.
+	Certificates []CertificateEnd `json:"certificates"`
+	Resources    []Resource       `json:"resources"`
 	// Leaving are the older processes of this proxy that still serve sessions, after an upgrade, the latest first.
 	Leaving []Leaving `json:"leaving"`
 	// Shortages are what the proxy itself has run out of since the start, the latest first.

@@ -37,7 +37,7 @@ func (a *App) openAdmin() (*admin.Server, error) {
 	if g := a.agreement; g != nil {
 		o.Agreement, o.Remove, o.Mover = g.status, a.removeProxy, mover{a}
 	}
-	o.Config, o.Problems = a.config, a.problems
+	o.Config, o.Problems, o.Process = a.config, a.problems, a.process
 	o.Past = past{a}
 	o.TraceURL = func() string { return a.current.Load().cfg.Telemetry.TraceURL }
 	o.Pauser, o.Shortages, o.Leaving = pauser{a}, a.shortages, a.beside.leavingProcesses

@@ -51,6 +51,18 @@ func (a *App) processGauges() telemetry.ProcessStats {
 	return stats
 }
 
+// process returns the same for the admin API.
+func (a *App) process() (p admin.Process) {
+	stats := a.processGauges()
+	for _, c := range stats.Certificates {
+		p.Certificates = append(p.Certificates, admin.CertificateEnd{Of: c.Of, List: c.List, Ends: c.End})
+	}
+	for _, r := range stats.Resources {
+		p.Resources = append(p.Resources, admin.Resource{Name: r.Name, Used: r.Used, Limit: r.Limit})
+	}
+	return p
+}
+
 func (a *App) found() []problems.Problem {
 	s := a.snapshot()
 	return problems.Find(&s)

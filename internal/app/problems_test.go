@@ -212,7 +212,7 @@ func TestNoBackendIsAProblem(t *testing.T) {
 	for _, p := range a.problems() {
 		all = append(all, p.Kind+" "+p.Subject+": "+p.Text)
 	}
-	if len(all) != 2 || !strings.HasPrefix(all[0], "no_backend : no backend is up: 1 login refused in the last 5 minutes") || !strings.HasPrefix(all[1], "backend_down b1: ") {
+	if len(all) != 2 || !strings.HasPrefix(all[0], "no_backend : no backend is up: logins are refused with NO [UNAVAILABLE], 1 in the last 5 minutes") || !strings.HasPrefix(all[1], "backend_down b1: ") {
 		t.Errorf("%q", all)
 	}
 	end(t, a, running)

@@ -101,6 +101,18 @@ function sessionCells(s, reasons) {
     attachment(s, reasons), ago(s.started), ago(s.last_activity), s.commands, s.bytes_in, s.bytes_out, sessionVerbs(s)];
 }
 
+// ends says when a certificate or a revocation list ends.
+function ends(c) {
+  const days = Math.floor((new Date(c.ends) - Date.now()) / 86400000);
+  return c.of + (c.list ? "'s revocation list" : "") + (days < 0 ? " has ended" : " ends in " + days + " days") + " (" + new Date(c.ends).toLocaleDateString() + ")";
+}
+
+// used says how much of a resource is used.
+function used(r) {
+  const show = r.name === "memory" ? bytes : number;
+  return r.name + " " + show(r.used) + (r.limit ? " of " + show(r.limit) + " (" + Math.floor(100 * r.used / r.limit) + " %)" : "");
+}
+
 function proxyCells(p) {
   const name = p.proxy + (p.own ? " (this one)" : "");
   const s = p.answer;
@@ -198,7 +210,10 @@ async function refresh() {
       "Watches hear for them what happens in their mailboxes, and warm connections wait for their next command.";
     $("summary").textContent = status.sessions + " sessions (" + attachments + "). " + ratio(status) + parking + ". Started " + ago(status.started) + ". Listeners: " + listeners +
       ". Discovery: last good set " + (status.discovery.last_good ? ago(status.discovery.last_good) : "never") +
-      (status.discovery.saved ? ", read from disk: there was no live answer since the start." : ".");
+      (status.discovery.saved ? ", read from disk: there was no live answer since the start." : ".") +
+      (status.agreement && status.agreement.renewed ? " Consul answered " + ago(status.agreement.renewed) + "." : "");
+    $("ends").textContent = "Certificates: " + (status.certificates.map(ends).join(", ") || "none") + ".";
+    $("used").textContent = "Used: " + status.resources.map(used).join(", ") + ". A restart by imapproxy upgrade disconnects no client; systemctl restart would disconnect " + status.sessions + " sessions.";
     showBackends(backends);
     rows("sessions", sessions.sessions, (s) => sessionCells(s, sessions.reasons));
     $("next").hidden = !sessions.next;
