@@ -279,3 +279,29 @@ func (p *proxy) sessions(attachment string) (n int, err error) {
 	}
 	return n, nil
 }
+
+// runtimeFigure is one of the Go runtime's figures of its memory.
+type runtimeFigure struct {
+	name  string
+	bytes int64
+}
+
+// heap returns what the runtime has in use: objects, spans of these with the free places in them, stacks, and what it has given back.
+func (p *proxy) heap() (all []runtimeFigure, err error) {
+	text, err := p.get("/debug/pprof/heap?debug=1")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"HeapAlloc", "HeapInuse", "HeapIdle", "HeapReleased", "Stack", "MSpan", "GCSys", "OtherSys", "NextGC"} {
+		_, rest, ok := strings.Cut(text, "# "+name+" = ")
+		if !ok {
+			continue
+		}
+		var n int64
+		if _, err := fmt.Sscan(rest, &n); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, runtimeFigure{name, n})
+	}
+	return all, nil
+}

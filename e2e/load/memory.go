@@ -11,7 +11,7 @@ type crowded struct {
 	*lab
 	proxy  *proxy
 	crowd  *proc
-	before int64 // PSS before the first client, bytes
+	before usage // before the first client
 }
 
 // parksAtOnce is the configuration in which nothing but the watches keeps a backend connection.
@@ -47,7 +47,7 @@ func crowd(o options, settings string) (*crowded, error) {
 	if c.crowd, err = l.self("clients", roleCrowd); err != nil {
 		return c, err
 	}
-	if c.before, err = pss(c.proxy.Process.Pid); err != nil {
+	if c.before, err = used(c.proxy.Process.Pid); err != nil {
 		return c, err
 	}
 	addr := c.proxy.tls
@@ -79,7 +79,7 @@ func memory(o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	after, err := pss(c.proxy.Process.Pid)
+	after, err := used(c.proxy.Process.Pid)
 	if err != nil {
 		return err
 	}
@@ -87,8 +87,17 @@ func memory(o options, out io.Writer) error {
 		return err
 	}
 	kb := func(bytes int64) float64 { return float64(bytes) / 1000 / float64(o.N) }
-	fmt.Fprintf(out, "%d %s sessions, TLS %v, watch %s, PSS in MB: %.1f before, %.1f after; in KB a session: %.2f in all, %.2f added\n",
-		o.N, want, o.TLS, o.Watch, float64(c.before)/1e6, float64(after)/1e6, kb(after), kb(after-c.before))
+	fmt.Fprintf(out, "%d %s sessions, TLS %v, watch %s, PSS in MB: %.1f before, %.1f after; in KB a session: %.2f in all, %.2f added, %.2f without the program's own pages\n",
+		o.N, want, o.TLS, o.Watch, float64(c.before.pss)/1e6, float64(after.pss)/1e6, kb(after.pss), kb(after.pss-c.before.pss), kb(after.anon))
+	heap, err := c.proxy.heap()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "the runtime's figures in KB a session:")
+	for _, f := range heap {
+		fmt.Fprintf(out, " %s %.2f", f.name, kb(f.bytes))
+	}
+	fmt.Fprintln(out)
 	back, err := c.crowd.order(order{Back: true, Ramp: o.Ramp})
 	if err != nil {
 		return fmt.Errorf("not all clients got their answers: %w", err)

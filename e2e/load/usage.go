@@ -10,19 +10,31 @@ import (
 	"time"
 )
 
-// pss returns the process's proportional set size, in bytes (proc(5), smaps_rollup).
-func pss(pid int) (int64, error) {
+// usage is a process's proportional set size, in bytes (proc(5), smaps_rollup).
+type usage struct {
+	pss  int64
+	anon int64 // of it, what isn't a page of a file: the program's own text and tables are
+}
+
+func used(pid int) (usage, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
-		return 0, err
+		return usage{}, err
 	}
+	values := map[string]int64{}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return kb << 10, err
+		if f := strings.Fields(line); len(f) == 3 && f[2] == "kB" {
+			kb, err := strconv.ParseInt(f[1], 10, 64)
+			if err != nil {
+				return usage{}, err
+			}
+			values[f[0]] = kb << 10
 		}
 	}
-	return 0, fmt.Errorf("no Pss of process %d", pid)
+	if values["Pss:"] == 0 || values["Pss_Anon:"] == 0 {
+		return usage{}, fmt.Errorf("no Pss of process %d", pid)
+	}
+	return usage{pss: values["Pss:"], anon: values["Pss_Anon:"]}, nil
 }
 
 // cpu returns the processor time of a process and its children as far as their threads live (/proc/PID/task/TID/schedstat).
