@@ -314,7 +314,7 @@ func (s *storm) proxyStopped() {
 		p.goOn()
 		s.stopped = append(s.stopped, stopped{peer: p.peer(), from: from, again: again})
 		if s.isolated == "hold" {
-			s.excuses = append(s.excuses, excuse{peer: p.peer(), from: from, to: again.Add(time.Second)})
+			s.excuses = append(s.excuses, excuse{peer: p.peer(), from: from, to: again.Add(time.Second), again: again})
 		} else {
 			s.excuses = append(s.excuses, excuse{peer: p.peer(), from: from, to: s.rejoined(p, again).Add(yields), serves: true})
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -259,7 +260,25 @@ func (b *backend) read() (*backendLog, error) {
 		}
 		b.log.killed(k.at)
 	}
-	return b.log, lines(text[:bytes.LastIndexByte(text, '\n')+1]) // the last line may be being written
+	err = lines(text[:bytes.LastIndexByte(text, '\n')+1]) // the last line may be being written
+	b.log.name(lives)
+	return b.log, err
+}
+
+// lives says whether the process of a session runs. A process that began after the session is another one.
+func lives(s *session) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.pid))
+	if err != nil {
+		return false
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // from the third on: proc_pid_stat(5)
+	ticks, err := strconv.ParseInt(fields[22-3], 10, 64)
+	var up unix.Timespec
+	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
+		return true
+	}
+	began := time.Now().Add(-time.Duration(up.Nano()) + time.Duration(ticks)*10*time.Millisecond)
+	return began.Before(s.from.Add(time.Second))
 }
 
 // commands are the commands that the backend has read from proxies in a session.

@@ -92,6 +92,21 @@ func TestOverlapsInLogs(t *testing.T) {
 	}
 }
 
+// A session's last line lost its name: it is that of the session whose process is gone.
+func TestAnEndWithoutAName(t *testing.T) {
+	const line = "10:00:05.000000 imap: Info: Disconnected: Connection closed (STATUS finished 34.593 secs ago) in=516 out=5051 deleted=0"
+	first := func(log string) string { return strings.SplitAfter(log, "\n")[1] }
+	l := read(t, "d1", first(annAtD1)+strings.ReplaceAll(first(annAtD2Too), "ann", "bob")+line)
+	l.name(func(*session) bool { return true })
+	if len(l.open) != 2 {
+		t.Fatal("a session whose process runs has ended")
+	}
+	l.name(func(s *session) bool { return s.pid == 21 })
+	if ann := l.sessions[0]; ann.open || !ann.to.Equal(at(t, "10:00:05.000000")) || !l.sessions[1].open {
+		t.Error(l.sessions)
+	}
+}
+
 // An excuse covers the sessions that a proxy had when it was stopped, as long as it is stopped, and no others.
 func TestExcuses(t *testing.T) {
 	found := overlaps(all(read(t, "d1", annAtD1), read(t, "d2", annAtD2Too)), at(t, "11:00:00.000000"))
@@ -109,6 +124,7 @@ func TestExcuses(t *testing.T) {
 		{"it wasn't stopped yet", excuse{peer: "10.77.0.21", from: at(t, "10:00:04.300000"), to: at(t, "10:00:06.000000")}, 300 * time.Millisecond},
 		{"before", excuse{peer: "10.77.0.21", from: at(t, "10:00:01.000000"), to: at(t, "10:00:02.000000")}, time.Second},
 		{"a session that is made when it runs again", excuse{peer: "10.77.0.21", from: at(t, "09:00:01.000000"), to: at(t, "10:00:06.000000")}, time.Second},
+		{"a login whose answer came after the stop", excuse{peer: "10.77.0.21", from: at(t, "09:00:01.000000"), to: at(t, "10:00:06.000000"), again: at(t, "10:00:05.000000")}, 0},
 		{"one that it makes while it serves", excuse{peer: "10.77.0.21", from: at(t, "09:00:01.000000"), to: at(t, "10:00:06.000000"), serves: true}, 0},
 		{"one that it makes once it is back", excuse{peer: "10.77.0.21", from: at(t, "09:00:01.000000"), to: at(t, "10:00:04.200000"), serves: true}, 800 * time.Millisecond},
 		{"one of another proxy's, which serves", excuse{peer: "10.77.0.23", from: at(t, "09:00:01.000000"), to: at(t, "10:00:06.000000"), serves: true}, time.Second},

@@ -44,7 +44,8 @@ type backendLog struct {
 	sessions []*session
 	open     map[string]*session // by id
 	early    map[string]time.Time
-	troubles []string // what a sound backend doesn't log
+	nameless []time.Time // when sessions ended whose last lines don't say which they are
+	troubles []string    // what a sound backend doesn't log
 }
 
 func newBackendLog(backend string) *backendLog {
@@ -56,7 +57,9 @@ var (
 	loggedIn = regexp.MustCompile(`^imap-login: (?:Info: )?(?:Login|Logged in): user=<([^>]*)>.* rip=([^,]+),.* mpid=(\d+),.* session=<([^>]+)>`)
 	// The last line of a session has its octets (imap_logout_format), but for a process that dies.
 	loggedOut = regexp.MustCompile(`^imap\([^)]*\)<\d+><([^>]+)>: (?:Info: .* in=\d+ out=\d+|Fatal: )`)
-	trouble   = regexp.MustCompile(`: (?:Panic|Fatal): |[Cc]orrupt|[Ff]ixed|Expunged message reappeared|UIDVALIDITY changed|Broken`)
+	// Where a process has the id of an earlier one, Dovecot's log process may forget the user and the session of its lines.
+	ended   = regexp.MustCompile(`^imap: (?:Info: )?.* in=\d+ out=\d+`)
+	trouble = regexp.MustCompile(`: (?:Panic|Fatal): |[Cc]orrupt|[Ff]ixed|Expunged message reappeared|UIDVALIDITY changed|Broken`)
 )
 
 // line takes one line of the log.
@@ -99,8 +102,24 @@ func (l *backendLog) line(text string) error {
 		} else {
 			l.early[m[1]] = at
 		}
+	case ended.MatchString(rest):
+		l.nameless = append(l.nameless, at)
 	}
 	return nil
+}
+
+// name finds the sessions whose last lines don't say which they are. lives says whether the process of a session still runs.
+func (l *backendLog) name(lives func(*session) bool) {
+	l.nameless = slices.DeleteFunc(l.nameless, func(at time.Time) bool {
+		for id, s := range l.open {
+			if s.from.Before(at) && !lives(s) {
+				s.open, s.to = false, at
+				delete(l.open, id)
+				return true
+			}
+		}
+		return false // its process is about to end, or was killed
+	})
 }
 
 // killed ends all sessions: the backend's processes were killed then.
@@ -164,6 +183,8 @@ type excuse struct {
 	peer     string
 	from, to time.Time
 	serves   bool // the proxy goes on meanwhile (isolated = "serve")
+	// again is when a stopped proxy runs again: a backend may answer a login after its proxy was stopped. Zero: it wasn't stopped.
+	again time.Time
 }
 
 // unexcused is how much of an overlap no excuse covers. An excuse is for the sessions that its proxy had when it
@@ -193,7 +214,7 @@ func unexcused(o overlap, excuses []excuse) time.Duration {
 }
 
 func (e excuse) covers(s session) bool {
-	return s.peer == e.peer && (e.serves || s.from.Before(e.from))
+	return s.peer == e.peer && (e.serves || s.from.Before(later(e.from, e.again)))
 }
 
 func earlier(a, b time.Time) time.Time {
