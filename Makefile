@@ -18,6 +18,7 @@ check:
 generate:
 	go generate ./internal/arrows
 	go run ./telemetry/metricsdoc > docs/metrics.md
+	go run ./telemetry/metricsdoc traces > docs/traces.md
 
 test:
 	./test

@@ -136,7 +136,7 @@ func TestBytesOutAreThatCommands(t *testing.T) {
 				}
 			}
 			all := spansOf(t, p.lab, one.name)
-			if got := number(all[0], "imapproxy.bytes_out"); got != float64(want) {
+			if got := number(all[len(all)-1], "imapproxy.bytes_out"); got != float64(want) {
 				t.Errorf("%s was sent %v bytes by its span, %d in truth", one.name, got, want)
 			}
 		}

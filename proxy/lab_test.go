@@ -175,8 +175,13 @@ func (l *lab) stop() {
 		told.WriteString(l.logs.String() + l.final)
 		for _, s := range l.spans.GetSpans() {
 			fmt.Fprintln(&told, s.Name, s.Status.Description)
+			var keys []string
 			for _, a := range s.Attributes {
+				keys = append(keys, string(a.Key))
 				fmt.Fprintln(&told, a.Key, a.Value.String())
+			}
+			if err := telemetry.CheckSpan(s.Name, s.SpanKind, !s.Parent.IsValid(), keys); err != nil {
+				l.t.Errorf("docs/traces.md: %v", err)
 			}
 			for _, e := range s.Events {
 				fmt.Fprintln(&told, e.Name, e.Attributes)

@@ -3,8 +3,10 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,8 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/auth"
+	"imapproxy/proxy/session"
+	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 )
 
@@ -183,7 +187,9 @@ func TestATraceNamesWhatWasSlow(t *testing.T) {
 		}}
 		l = newLab(t, labOptions{handlers: []imaptest.Handler{slow.Serve}})
 		l.login("alice").MustOK("CHECK")
-		if n := number(l.named("imap CHECK", []string{"imapproxy.backend=b1"}), "imapproxy.backend_wait"); n < slowly.Seconds() {
+		l.named("relay", []string{"imapproxy.backend=b1", "server.address=127.0.0.1", "server.port=*", "network.transport=tcp"}, "imap CHECK")
+		all := spansOf(t, l, "imap CHECK")
+		if n := number(all[len(all)-1], "imapproxy.backend_wait"); n < slowly.Seconds() {
 			t.Errorf("backend_wait is %v", n)
 		}
 	})
@@ -198,4 +204,91 @@ func TestATraceNamesWhatWasSlow(t *testing.T) {
 		c.Expect("a BAD unknown command")
 		l.named("imap SEARCH", []string{"imapproxy.forward=*"})
 	})
+}
+
+// The causes that need more than one client or a parked session.
+func TestATraceNamesAWaitInTheProxy(t *testing.T) {
+	t.Run("queue", func(t *testing.T) {
+		asked, answer := make(chan struct{}, 2), make(chan struct{})
+		busy := polite()
+		check := busy.Check
+		busy.Check = func(c *imaptest.BackendConn, login imaptest.Login) string {
+			asked <- struct{}{}
+			<-answer
+			return check(c, login)
+		}
+		l := newLab(t, labOptions{handlers: []imaptest.Handler{busy.Serve}, limits: session.Limits{UnprovedLogins: 1}})
+		first, second := l.dial(plain), l.dial(plain)
+		first.Write("a LOGIN alice " + password)
+		<-asked
+		second.Write("b LOGIN bob " + password)
+		eventually(t, "the second login to wait for its turn", func() bool {
+			buf := make([]byte, 1<<20)
+			return strings.Contains(string(buf[:runtime.Stack(buf, true)]), "fair.(*Queue[...]).AcquireAs")
+		})
+		l.clock.forward(slowly)
+		close(answer)
+		first.Expect("a OK {*}")
+		second.Expect("b OK {*}")
+		l.named("turn", nil, "login")
+	})
+	t.Run("dial", func(t *testing.T) {
+		var l *lab
+		l = newLab(t, labOptions{change: func(o *Options) {
+			dialer, err := upstream.New(upstream.Options{Hostname: "proxy.test", ConnectTimeout: time.Minute, LoginTimeout: time.Minute, Telemetry: o.Telemetry, Now: func() time.Time { return l.clock.now() },
+				Dialer: func(ctx context.Context, network, address string) (net.Conn, error) {
+					l.clock.forward(slowly)
+					return (&net.Dialer{}).DialContext(ctx, network, address)
+				}})
+			must(t, err)
+			o.Dialer = dialer
+		}})
+		l.login("alice")
+		s := l.named("dial", []string{"imapproxy.backend=b1", "server.address=127.0.0.1", "server.port=*", "network.transport=tcp"}, "login")
+		if s.SpanKind != trace.SpanKindClient {
+			t.Errorf("the dial's kind is %s", s.SpanKind)
+		}
+	})
+	t.Run("resume", func(t *testing.T) {
+		p := newParkingLab(t, labOptions{})
+		c := p.idle("alice")
+		c.Write("DONE")
+		c.Expect("i OK {*}")
+		p.parked(1)
+		p.slowResume("alice", slowly)
+		c.MustOK("UID FETCH 1 (FLAGS)")
+		p.named("select", []string{"imapproxy.backend=b1", "server.address=127.0.0.1", "network.transport=tcp"}, "resume", "imap UID FETCH")
+		kinds := map[string]trace.SpanKind{}
+		for _, s := range spansOf(t, p.lab, "imap UID FETCH") {
+			kinds[s.Name] = s.SpanKind
+		}
+		for _, name := range []string{"dial", "backend_login", "select", "relay"} {
+			if kinds[name] != trace.SpanKindClient {
+				t.Errorf("the kind of %s is %s", name, kinds[name])
+			}
+		}
+	})
+}
+
+// The line about a session's end says how it stood and what its client did last.
+func TestTheLineOfAnEndHasTheAttachmentAndTheLastCommand(t *testing.T) {
+	ended := func(l *lab, want string) {
+		t.Helper()
+		eventually(t, want, func() bool {
+			for line := range strings.Lines(l.logs.String()) {
+				if strings.Contains(line, `"session ended"`) && strings.Contains(line, want) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	l := newLab(t, labOptions{})
+	c := l.login("alice")
+	c.MustOK("NOOP")
+	_ = c.Conn.Close()
+	ended(l, "attachment=attached last_command=NOOP")
+	p := newParkingLab(t, labOptions{})
+	_ = p.idle("alice").Conn.Close()
+	ended(p.lab, "attachment=parked last_command=IDLE")
 }

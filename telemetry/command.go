@@ -16,8 +16,10 @@ import (
 // the login's. Sampled traces are kept, and all traces of commands that failed or were slow. A command whose
 // trace isn't kept costs no allocation.
 func (t *Telemetry) Command(c Command) {
+	var at *recentBackend
 	if c.Verb != wire.Idle && !c.Sent.IsZero() {
-		slot := t.recent.at(c.Backend).slot(c.End)
+		at = t.recent.at(c.Backend)
+		slot := at.slot(c.End)
 		slot.answered(c.BackendWait)
 		if c.FirstAnswer > 0 {
 			slot.timed(TimedAnswer, c.FirstAnswer)
@@ -34,6 +36,9 @@ func (t *Telemetry) Command(c Command) {
 	t.writeTape(&c, id)
 	if t.metrics != nil {
 		t.metrics.command(ctx, &c, took)
+		if at != nil {
+			t.metrics.backendAnswer.Record(ctx, seconds(c.BackendWait), at.options(c.Backend, classOf(c.Verb), statusIndex(c.Status))...)
+		}
 	}
 	if c.Resume != nil {
 		t.giveBack(c.Resume.Steps)
@@ -44,7 +49,12 @@ func (t *Telemetry) Command(c Command) {
 // connection in IDLE is no failure. A resume that needed several attempts keeps the command's trace, of which it
 // is a part.
 func (t *Telemetry) keepsCommand(c *Command, took time.Duration) bool {
-	return c.failed() || (c.Verb != wire.Idle && t.isSlow(took)) || c.Resume != nil && c.Resume.Attempts > 1 || t.sampled()
+	return t.bad(c, took) || t.sampled()
+}
+
+// bad says whether a command's trace is kept whatever the share of traces is.
+func (t *Telemetry) bad(c *Command, took time.Duration) bool {
+	return c.failed() || (c.Verb != wire.Idle && t.isSlow(took)) || c.Resume != nil && c.Resume.Attempts > 1
 }
 
 // failed says whether a command has failed.
@@ -77,23 +87,38 @@ func (t *Telemetry) commandSpan(c Command) trace.SpanContext {
 				attribute.Float64("imapproxy.client_wait", seconds(c.End.Sub(c.Start)-c.ResumeWait-c.Forward-c.BackendWait)))
 		}
 	}
+	failure := ""
+	if c.failed() {
+		failure = status
+		attrs = append(attrs, semconv.ErrorTypeKey.String(failure))
+	}
 	start := []trace.SpanStartOption{
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithTimestamp(c.Start), trace.WithAttributes(attrs...),
 	}
-	if c.Login.IsValid() {
-		start = append(start, trace.WithLinks(loginLink(c.Login)))
+	if login := t.linkOf(c.Session, c.Login, t.bad(&c, c.End.Sub(c.Start))); login.IsValid() {
+		start = append(start, trace.WithLinks(loginLink(login)))
 	}
-	ctx, span := t.tracer.Start(context.Background(), "imap "+verb, start...)
+	ctx, span := t.tracer.Start(context.Background(), commandPrefix+verb, start...)
 	if c.Resume != nil {
 		t.resumeSpans(ctx, c.Resume)
 	}
 	if !c.Sent.IsZero() {
 		span.AddEvent("sent", trace.WithTimestamp(c.Sent))
+		if c.Verb != wire.Idle {
+			t.relaySpan(ctx, &c, failure)
+		}
 	}
 	if c.failed() {
 		span.SetStatus(codes.Error, status)
 	}
 	span.End(trace.WithTimestamp(c.End))
 	return span.SpanContext()
+}
+
+// relaySpan makes the span of the backend's part of a command.
+func (t *Telemetry) relaySpan(ctx context.Context, c *Command, failure string) {
+	_, span := t.tracer.Start(ctx, spanRelay, trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(c.Sent),
+		trace.WithAttributes(remoteAttrs(c.Backend, c.Address, failure)...))
+	span.End(trace.WithTimestamp(c.Sent.Add(max(c.BackendWait, 0))))
 }

@@ -66,7 +66,8 @@ type Command struct {
 	Login   trace.SpanContext // what LoginTrace.End returned; the zero value is no link
 	User    string            // canonical name; in spans only, as far as Options.Personal permits
 	Client  netip.AddrPort    // the client's address; under the same terms
-	Backend string            // the backend's id; in spans only
+	Backend string            // the backend's name
+	Address string            // the backend's host:port; in spans only, "": unknown
 
 	Verb   wire.Verb
 	Status string // "OK", "NO" or "BAD"; StatusClosed; "" means that it was cut off

@@ -56,6 +56,7 @@ const (
 	nameCommandDuration    = "imapproxy.command.duration"
 	nameCommandBackendWait = "imapproxy.command.backend_wait"
 	nameCommandResumeWait  = "imapproxy.command.resume_wait"
+	nameBackendAnswer      = "imapproxy.backend.answer.duration"
 	nameRelayed            = "imapproxy.relayed"
 	nameCompressed         = "imapproxy.compressed"
 	nameCompressions       = "imapproxy.compressions"
@@ -196,6 +197,8 @@ func Instruments() []Instrument {
 			[]Attribute{backend, {"outcome", "`ok`, `timeout`, `cancelled` (the client went away), `shortage` (the proxy's own: `imapproxy_shortages_total`), or `dial` (refused, unreachable, …)"}}, seconds},
 		{nameBackendLogin, Histogram, "s", "Duration of logins at backends, from the greeting to the tagged response.",
 			[]Attribute{backend, {"outcome", "`ok`, `refused` (the credentials), `full` (the backend has no room), `shortage` (the proxy's own), `timeout`, `cancelled` (the client went away), or the stage that failed: `settings`, `tls`, `greeting`, `capability`, `login`, `verify` (the master login doesn't yield the user)"}}, seconds},
+		{nameBackendAnswer, Histogram, "s", "The part of a command's duration in which the proxy waited for the backend, as `imapproxy_command_backend_wait_seconds`, by backend. Without IDLE.",
+			[]Attribute{backend, {"class", "of the command: `fetch`, `search` (SEARCH, SORT, THREAD), `select` (SELECT, EXAMINE), `list` (LIST, LSUB, STATUS), `append`, `change` (STORE, COPY, EXPUNGE, CREATE, …), `other`"}, status}, seconds},
 		{nameBackendConns, UpDown, "{connection}", "Connections to backends that are open now, by purpose.",
 			[]Attribute{backend, {"kind", "`session` (a client uses it), `probe` (a health check), `watch` (learns of changes for parked sessions), `warm` (idle, kept for the user's next need)"}}, nil},
 		{nameBackendStalls, Counter, "{connection}", "Connections of sessions that were given up since the backend didn't answer on them, without having ended them.",

@@ -3,10 +3,8 @@ package telemetry
 import (
 	"context"
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -14,23 +12,6 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
-)
-
-// The names of a login's phases, which are the names of its trace's spans.
-const (
-	PhaseExchange     = "exchange" // the client's part of AUTHENTICATE
-	PhaseDelay        = "delay"    // waiting, because the login may be a guess at a password
-	PhasePolicy       = "policy"   // asking the policy server, and waiting because of its answer
-	PhaseAuth         = "auth"
-	PhaseHashTurn     = "hash_turn" // within auth: waiting for the turn to hash a password
-	PhaseHash         = "hash"      // within auth: hashing a password
-	PhasePlacement    = "placement" // asking Consul on which backend the user is
-	PhasePick         = "pick"
-	PhasePaused       = "paused" // waiting for the end of the backend's pause
-	PhaseTurn         = "turn"   // waiting for a slot among the logins at a backend
-	PhasePool         = "pool"   // checking that a pooled connection is alive
-	PhaseDial         = "dial"
-	PhaseBackendLogin = "backend_login"
 )
 
 // maxPhases bounds the phases of one login: retries on other backends repeat them.
@@ -50,6 +31,7 @@ type LoginTrace struct {
 	phases []phase
 	ended  bool
 	kept   bool // spans were made
+	end    loginEnd
 }
 
 // phase is a completed part of a login.
@@ -59,6 +41,13 @@ type phase struct {
 	err        error
 	attrs      []attribute.KeyValue
 	kind       trace.SpanKind
+}
+
+// loginEnd is how a login ended, for its spans.
+type loginEnd struct {
+	user, backend, outcome string
+	err                    error
+	at                     time.Time
 }
 
 // Peer is the backend of a phase.
@@ -73,17 +62,10 @@ func (l *LoginTrace) AddRemote(name string, start, end time.Time, err error, to 
 	if l == nil {
 		return
 	}
-	attrs := []attribute.KeyValue{attribute.String("imapproxy.backend", to.Backend), semconv.NetworkTransportTCP}
-	if host, port, split := net.SplitHostPort(to.Address); split == nil {
-		attrs = append(attrs, semconv.ServerAddress(host))
-		if n, bad := strconv.Atoi(port); bad == nil {
-			attrs = append(attrs, semconv.ServerPort(n))
-		}
+	if err == nil {
+		to.Failure = ""
 	}
-	if err != nil && to.Failure != "" {
-		attrs = append(attrs, semconv.ErrorTypeKey.String(to.Failure))
-	}
-	l.add(phase{name, start, end, err, attrs, trace.SpanKindClient})
+	l.add(phase{name, start, end, err, remoteAttrs(to.Backend, to.Address, to.Failure), trace.SpanKindClient})
 }
 
 // BeginLogin begins the trace of a session's login. client is the client's address, start when its command was read.
@@ -139,39 +121,52 @@ func (l *LoginTrace) add(p phase) {
 
 // End ends the login and makes its spans if the trace is kept: traces of logins that failed (err is not nil)
 // or were slow, and sampled ones. outcome is the same constant as in the login's metric. End returns the
-// context to which commands link; it is the zero value if the trace isn't kept. A second call makes no spans.
+// context to which commands link; it is the zero value if the trace isn't kept. Then a slow or failed command may
+// still keep it (late.go). A second call makes no spans.
 func (l *LoginTrace) End(user, backend, outcome string, err error) trace.SpanContext {
 	if l == nil {
 		return trace.SpanContext{}
 	}
-	end := l.t.now()
 	l.mu.Lock()
-	phases, again := l.phases, l.ended
-	l.ended, l.phases = true, nil
-	l.kept = l.kept || !again && (err != nil || l.t.isSlow(end.Sub(l.start)) || l.t.samplesTrace(l.ids.TraceID()))
-	kept := l.kept
-	l.mu.Unlock()
-	switch {
-	case !kept:
-		return trace.SpanContext{}
-	case again:
+	if l.ended {
+		kept := l.kept
+		l.mu.Unlock()
+		if !kept {
+			return trace.SpanContext{}
+		}
 		return l.ids.WithTraceFlags(trace.FlagsSampled)
 	}
-	attrs := []attribute.KeyValue{semconv.SessionID(valid(l.session)), attribute.String("imapproxy.outcome", valid(outcome))}
-	attrs = l.t.names.clientAttrs(l.t.names.userAttrs(attrs, user), l.client)
-	if backend != "" {
-		attrs = append(attrs, attribute.String("imapproxy.backend", valid(backend)))
+	l.ended, l.end = true, loginEnd{user, backend, outcome, err, l.t.now()}
+	kept := err != nil || l.t.isSlow(l.end.at.Sub(l.start)) || l.t.samplesTrace(l.ids.TraceID())
+	l.mu.Unlock()
+	if !kept {
+		l.t.late.remember(l.session, l)
+		return trace.SpanContext{}
 	}
-	ctx, root := l.t.tracer.Start(context.WithValue(context.Background(), chosenIDs{}, l.ids), "login",
+	return l.keep()
+}
+
+// spans makes the spans of a login that is over.
+func (l *LoginTrace) spans(phases []phase) trace.SpanContext {
+	end := &l.end // it doesn't change any more
+	attrs := []attribute.KeyValue{semconv.SessionID(valid(l.session)), attribute.String("imapproxy.outcome", valid(end.outcome))}
+	attrs = l.t.names.clientAttrs(l.t.names.userAttrs(attrs, end.user), l.client)
+	if end.backend != "" {
+		attrs = append(attrs, attribute.String("imapproxy.backend", valid(end.backend)))
+	}
+	if end.err != nil {
+		attrs = append(attrs, semconv.ErrorTypeKey.String(valid(end.outcome)))
+	}
+	ctx, root := l.t.tracer.Start(context.WithValue(context.Background(), chosenIDs{}, l.ids), spanLogin,
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithTimestamp(l.start), trace.WithAttributes(attrs...))
 	for _, p := range phases {
 		_, span := l.t.tracer.Start(ctx, p.name, trace.WithSpanKind(p.kind), trace.WithTimestamp(p.start), trace.WithAttributes(validAttrs(p.attrs)...))
-		l.t.failSpan(span, p.err, user, l.client.Addr().String())
+		l.t.failSpan(span, p.err, end.user, l.client.Addr().String())
 		span.End(trace.WithTimestamp(p.end))
 	}
-	l.t.failSpan(root, err, user, l.client.Addr().String())
-	root.End(trace.WithTimestamp(end))
+	l.t.failSpan(root, end.err, end.user, l.client.Addr().String())
+	root.End(trace.WithTimestamp(end.at))
 	return root.SpanContext()
 }
 
@@ -204,4 +199,29 @@ func validAttrs(attrs []attribute.KeyValue) []attribute.KeyValue {
 		}
 	}
 	return attrs
+}
+
+// linkOf returns the span of a session's login to which a trace links: that of a kept login, or, if the trace is of something slow or failed, that
+// of a login which is kept now.
+func (t *Telemetry) linkOf(session string, login trace.SpanContext, bad bool) trace.SpanContext {
+	if login.IsValid() || !bad || session == "" {
+		return login
+	}
+	l := t.late.of(session)
+	if l == nil {
+		return login
+	}
+	return l.keep()
+}
+
+// keep makes the spans of a login that wasn't kept when it ended. A second call makes none.
+func (l *LoginTrace) keep() trace.SpanContext {
+	l.mu.Lock()
+	phases, again := l.phases, l.kept
+	l.kept, l.phases = true, nil
+	l.mu.Unlock()
+	if again {
+		return l.ids.WithTraceFlags(trace.FlagsSampled)
+	}
+	return l.spans(phases)
 }

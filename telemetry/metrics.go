@@ -47,6 +47,7 @@ type metrics struct {
 	commandDuration    metric.Float64Histogram
 	commandBackendWait metric.Float64Histogram
 	commandResumeWait  metric.Float64Histogram
+	backendAnswer      metric.Float64Histogram
 	commands           [wire.NumVerbs][statusCount]commandCell
 	verbOptions        [wire.NumVerbs][]metric.RecordOption
 	relayed            [2]paddedInt64 // by Direction

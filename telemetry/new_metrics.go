@@ -45,6 +45,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.poolGiven = b.counter(namePoolGiven)
 	m.poolAsked = b.counter(namePoolAsked)
 	m.poolClosed = b.counter(namePoolClosed)
+	m.backendAnswer = b.histogram(nameBackendAnswer)
 	m.commandDuration = b.histogram(nameCommandDuration)
 	m.commandBackendWait = b.histogram(nameCommandBackendWait)
 	m.commandResumeWait = b.histogram(nameCommandResumeWait)

@@ -8,29 +8,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// The names of the steps of a park, a resume and a resync, which are the names of their traces' spans.
-const (
-	StepSubscribe  = "subscribe"  // waiting until hints flow for the mailbox
-	StepFlags      = "flags"      // reading all flags, if the strategy is comparison
-	StepDone       = "done"       // ending the backend's IDLE
-	StepSnapshot   = "snapshot"   // finding the messages that the client counts
-	StepDeselect   = "deselect"   // deselecting the mailbox
-	StepRelease    = "release"    // giving the connection to the pool, or closing it
-	StepBack       = "back"       // the park has failed: the backend enters IDLE again
-	StepTurn       = "turn"       // waiting for the turn at the backend
-	StepPool       = "pool"       // taking a connection from the pool
-	StepLogin      = "login"      // logging in on a new connection
-	StepEnable     = "enable"     // enabling what the client had enabled
-	StepSelect     = "select"     // SELECT or EXAMINE
-	StepDifference = "difference" // finding the changes since the view
-	StepTell       = "tell"       // telling the changes to the client or to all members
-	StepIdle       = "idle"       // entering IDLE at the backend for a client in IDLE
-	StepAttempt    = "attempt"    // a failed attempt
-	StepPause      = "pause"      // waiting for the next attempt
-	StepConnect    = "connect"    // waiting for the turn, and connecting
-	StepResync     = "resync"     // EXAMINE and the commands after it
-)
-
 // Causes of the wake of a parked session other than its client's commands.
 const (
 	WakeDone      = "DONE"       // the end of IDLE while the mailbox couldn't be resynced
@@ -52,6 +29,7 @@ type Park struct {
 	Session       string
 	Login         trace.SpanContext // see Command
 	User, Backend string            // in spans only, as is Mailbox
+	Address       string            // the backend's host:port; "": unknown
 	Mailbox       string            // "": no mailbox is selected
 	Way           string            // "idle", "selected" or "unselected"
 	Strategy      string            // how the mailbox is resynced: "qresync", "comparison"; "none": no mailbox is selected
@@ -70,7 +48,7 @@ func (t *Telemetry) Park(p Park) {
 		t.metrics.parks.Add(context.Background(), 1, with(label("outcome", p.Outcome), label("strategy", p.Strategy)))
 	}
 	if t.keepsWork(p.Err != nil, p.End.Sub(p.Start)) {
-		t.workSpans(context.Background(), &work{name: "park", start: p.Start, end: p.End, session: p.Session, login: p.Login, user: p.User, backend: p.Backend,
+		t.workSpans(context.Background(), &work{name: spanPark, start: p.Start, end: p.End, session: p.Session, login: p.Login, user: p.User, backend: p.Backend, address: p.Address,
 			mailbox: p.Mailbox, outcome: p.Outcome, err: p.Err, steps: p.Steps},
 			attribute.String("imapproxy.park.way", valid(p.Way)),
 			attribute.String("imapproxy.park.strategy", valid(p.Strategy)),
@@ -96,6 +74,7 @@ type Resume struct {
 	Session       string
 	Login         trace.SpanContext // see Command
 	User, Backend string            // in spans only, as is Mailbox
+	Address       string            // the backend's host:port; "": unknown
 	Mailbox       string            // "": no mailbox is selected
 	Wake          string            // a verb's name (wire.Verb), or one of the Wake constants
 	Source        string            // one of the Source constants
@@ -146,7 +125,7 @@ func (t *Telemetry) countResume(r *Resume) {
 
 // resumeSpans makes the spans of a resume: a part of the trace in ctx, or a trace of its own.
 func (t *Telemetry) resumeSpans(ctx context.Context, r *Resume) {
-	t.workSpans(ctx, &work{name: "resume", start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend,
+	t.workSpans(ctx, &work{name: spanResume, start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend, address: r.Address,
 		mailbox: r.Mailbox, outcome: r.Outcome, err: r.Err, steps: r.Steps},
 		attribute.String("imapproxy.resume.wake", valid(r.Wake)),
 		attribute.String("imapproxy.resume.source", valid(r.Source)),
@@ -171,7 +150,7 @@ func (t *Telemetry) Recovery(r Recovery) {
 		t.metrics.recovery.Record(context.Background(), seconds(r.End.Sub(r.Start)), with(label("outcome", r.Outcome)))
 	}
 	if t.keepsWork(r.Err != nil || r.Attempts > 1, r.End.Sub(r.Start)) {
-		t.workSpans(context.Background(), &work{name: "recover", start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend,
+		t.workSpans(context.Background(), &work{name: spanRecover, start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend,
 			outcome: r.Outcome, err: r.Err},
 			attribute.Int("imapproxy.recover.attempts", r.Attempts))
 	}
@@ -180,7 +159,8 @@ func (t *Telemetry) Recovery(r Recovery) {
 // Resync describes a resync of a mailbox for the sessions that are parked on it, or for a session that is
 // being parked or resumed.
 type Resync struct {
-	User, Backend, Mailbox string // in spans only
+	User, Backend, Mailbox string // in spans only, as is Address
+	Address                string // the backend's host:port; "": unknown
 	Strategy               string // "qresync" or "comparison"
 	Watch                  string // the source of the mailbox's hints
 	Reason                 string // the source of the first hint that led to it, or "renewed", "join", "look", "park", "resume"
@@ -203,7 +183,7 @@ func (t *Telemetry) Resync(r Resync) {
 		m.resyncDuration.Record(context.Background(), seconds(took), with(label("outcome", outcome), label("strategy", r.Strategy)))
 	}
 	if t.keepsWork(r.Err != nil, took) {
-		t.workSpans(context.Background(), &work{name: "resync", start: r.Start, end: r.End, user: r.User, backend: r.Backend,
+		t.workSpans(context.Background(), &work{name: spanResync, start: r.Start, end: r.End, user: r.User, backend: r.Backend, address: r.Address,
 			mailbox: r.Mailbox, outcome: outcome, err: r.Err, steps: r.Steps},
 			attribute.String("imapproxy.park.strategy", valid(r.Strategy)),
 			attribute.String("imapproxy.park.watch", valid(r.Watch)),

@@ -5,6 +5,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 )
 
 // The window of Recent, in slots of a minute: the current one, and those before it.
@@ -55,7 +58,22 @@ type recent struct {
 }
 
 // recentBackend takes 5 KB.
-type recentBackend struct{ slots [recentSlots]recentSlot }
+type recentBackend struct {
+	slots   [recentSlots]recentSlot
+	answers [classCount][statusCount]atomic.Pointer[[]metric.RecordOption] // attribute sets of the commands' histogram; made once, when they are needed
+}
+
+// options returns the attributes of a command's answer from this backend.
+func (b *recentBackend) options(backend string, c class, status int) []metric.RecordOption {
+	cell := &b.answers[c][status]
+	if made := cell.Load(); made != nil {
+		return *made
+	}
+	made := []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(
+		label("backend", backend), attribute.String("class", classLabels[c]), attribute.String("status", statusLabels[status])))}
+	cell.Store(&made)
+	return made
+}
 
 // recentSlot has the counts of one minute.
 type recentSlot struct {

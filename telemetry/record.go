@@ -81,7 +81,7 @@ func (t *Telemetry) TLSHandshake(session, outcome string, start, end time.Time) 
 		if outcome != "ok" {
 			err = errors.New(outcome)
 		}
-		t.workSpans(context.Background(), &work{name: "tls", start: start, end: end, session: session, outcome: outcome, err: err})
+		t.workSpans(context.Background(), &work{name: spanTLS, start: start, end: end, session: session, outcome: outcome, err: err})
 	}
 }
 

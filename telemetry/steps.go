@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -27,6 +28,9 @@ type step struct {
 	name       string
 	start, end time.Time
 	err        error
+	remote     bool   // a phase of a login at a backend
+	to         string // its host:port, of such a phase
+	failure    string // error.type, of such a phase
 }
 
 // Steps starts to record the steps of a piece of work.
@@ -44,8 +48,19 @@ func (s *Steps) Done(name string, end time.Time, err error) {
 	if s == nil {
 		return
 	}
-	s.add(step{name, s.from, end, err})
+	s.add(step{name: name, start: s.from, end: end, err: err})
 	s.from = end
+}
+
+// AddRemote records a phase of a login at a backend, which is a part of the step that goes on.
+func (s *Steps) AddRemote(name string, start, end time.Time, err error, to Peer) {
+	if s == nil {
+		return
+	}
+	if err == nil {
+		to.Failure = ""
+	}
+	s.add(step{name: name, start: start, end: end, err: err, remote: true, to: to.Address, failure: to.Failure})
 }
 
 func (s *Steps) add(one step) {
@@ -75,7 +90,7 @@ func (s *Steps) Fold(mark int, name string, end time.Time, err error) {
 		clear(s.list[mark:s.n])
 		s.n = mark
 	}
-	s.add(step{name, start, end, err})
+	s.add(step{name: name, start: start, end: end, err: err})
 	s.from = end
 }
 
@@ -95,6 +110,7 @@ type work struct {
 	session       string            // "": it isn't for one session
 	login         trace.SpanContext // of that session; the zero value is no link
 	user, backend string
+	address       string // the backend's host:port; "": unknown
 	mailbox       string
 	outcome       string
 	err           error
@@ -124,15 +140,15 @@ func (t *Telemetry) workSpans(ctx context.Context, w *work, attrs ...attribute.K
 		trace.WithSpanKind(trace.SpanKindInternal),
 		trace.WithTimestamp(w.start), trace.WithAttributes(attrs...),
 	}
-	if w.login.IsValid() && !trace.SpanContextFromContext(ctx).IsValid() {
-		start = append(start, trace.WithLinks(loginLink(w.login)))
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		if login := t.linkOf(w.session, w.login, w.err != nil || t.isSlow(w.end.Sub(w.start))); login.IsValid() {
+			start = append(start, trace.WithLinks(loginLink(login)))
+		}
 	}
 	ctx, root := t.tracer.Start(ctx, w.name, start...)
 	if w.steps != nil {
-		for _, one := range w.steps.list[:w.steps.n] {
-			_, span := t.tracer.Start(ctx, one.name, trace.WithTimestamp(one.start))
-			t.failSpan(span, one.err, w.user, w.mailbox)
-			span.End(trace.WithTimestamp(one.end))
+		for i := range w.steps.list[:w.steps.n] {
+			t.stepSpan(ctx, w, &w.steps.list[i])
 		}
 	}
 	t.failSpan(root, w.err, w.user, w.mailbox)
@@ -142,4 +158,16 @@ func (t *Telemetry) workSpans(ctx context.Context, w *work, attrs ...attribute.K
 // loginLink links a later trace of a session to its login's.
 func loginLink(login trace.SpanContext) trace.Link {
 	return trace.Link{SpanContext: login, Attributes: []attribute.KeyValue{attribute.String("imapproxy.link", "login")}}
+}
+
+// stepSpan makes the span of a step.
+func (t *Telemetry) stepSpan(ctx context.Context, w *work, s *step) {
+	start := []trace.SpanStartOption{trace.WithTimestamp(s.start)}
+	if s.remote || inConversation(s.name) {
+		start = append(start, trace.WithSpanKind(trace.SpanKindClient),
+			trace.WithAttributes(remoteAttrs(w.backend, cmp.Or(s.to, w.address), cmp.Or(s.failure, failureOf(s.err)))...))
+	}
+	_, span := t.tracer.Start(ctx, s.name, start...)
+	t.failSpan(span, s.err, w.user, w.mailbox)
+	span.End(trace.WithTimestamp(s.end))
 }

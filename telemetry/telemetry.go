@@ -92,6 +92,7 @@ type Telemetry struct {
 	recent  recent   // what happened at each backend
 	kept    kept     // what the admin page shows of the past
 	tally   tally
+	late    lateLogins
 	tape    *tape // the last commands; nil in a Discard
 
 	ratio atomic.Uint64 // math.Float64bits of the share of traces kept

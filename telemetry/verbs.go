@@ -62,3 +62,42 @@ func statusIndex(status string) int {
 	}
 	return statusCut
 }
+
+// class is a class of verbs: metrics that have a backend distinguish these and not verbs, so that there are few series.
+type class int
+
+const (
+	classFetch class = iota
+	classSearch
+	classSelect
+	classList
+	classAppend
+	classChange
+	classOther
+	classCount
+)
+
+// classLabels are the label values of the classes above.
+var classLabels = [classCount]string{"fetch", "search", "select", "list", "append", "change", "other"}
+
+// classOf returns a verb's class.
+func classOf(v wire.Verb) class {
+	switch v {
+	case wire.Fetch, wire.UIDFetch:
+		return classFetch
+	case wire.Search, wire.Sort, wire.Thread, wire.UIDSearch, wire.UIDSort, wire.UIDThread, wire.ESearch:
+		return classSearch
+	case wire.Select, wire.Examine:
+		return classSelect
+	case wire.List, wire.Lsub, wire.XList, wire.RList, wire.RLsub, wire.StatusVerb:
+		return classList
+	case wire.Append:
+		return classAppend
+	case wire.Other:
+		return classOther
+	}
+	if v.Rule().Changes {
+		return classChange
+	}
+	return classOther
+}

@@ -25,6 +25,9 @@ func (m *mailbox) reached(c *upstream.Conn) {
 	defer h.mu.Unlock()
 	h.arrivedLocked(c)
 	if m.phase == dead || t.ID == "" || t.ID == m.site.id {
+		if t.ID == m.site.id {
+			m.site.address = t.Address
+		}
 		return
 	}
 	if w := m.user.notify[m.site.id]; w != nil && slices.Contains(w.mailboxes, m) {
@@ -35,6 +38,7 @@ func (m *mailbox) reached(c *upstream.Conn) {
 	} else {
 		m.moveLocked(h.siteLocked(t.ID, t.Name))
 	}
+	m.site.address = t.Address
 	m.scheduleLocked()
 }
 

@@ -92,6 +92,9 @@ func (m *mailbox) traceLocked(why string) telemetry.Resync {
 // mailbox has no subscription any more, counts neither as failed nor as successful.
 func (m *mailbox) traced(t telemetry.Resync, err error) {
 	t.Err, t.End = err, m.hub.now()
+	m.hub.mu.Lock()
+	t.Address = m.site.address
+	m.hub.mu.Unlock()
 	if m.hub.ctx.Err() == nil && !errors.Is(err, ErrLost) {
 		m.hub.o.Telemetry.Resync(t)
 	}

@@ -147,6 +147,7 @@ type site struct {
 	slots *fair.Queue[string] // by user: each connection in use holds one
 
 	// Guarded by the hub's mutex:
+	address    string                // host:port, of the last connection to it
 	pauses     map[*pausing]struct{} // of watches that failed to reach the backend
 	mailboxes  int                   // number of the hub's mailboxes at this backend
 	workers    int

@@ -87,6 +87,14 @@ func (s *Session) LoggedIn() bool { return s.loggedIn.Load() }
 // Attachment returns the session's attachment.
 func (s *Session) Attachment() Attachment { return Attachment(s.attachment.Load()) }
 
+// endedIn returns the attachment that a session had before it ended.
+func (s *Session) endedIn() Attachment {
+	if at := s.Attachment(); at != Ended {
+		return at
+	}
+	return Attachment(s.endedAs.Load())
+}
+
 // LastHeard returns when a byte last came from the client, or the time of its login.
 func (s *Session) LastHeard() time.Time { return time.Unix(0, s.lastHeard.Load()) }
 

@@ -16,6 +16,7 @@ func (s *Session) answered(h wire.ResponseHead, now time.Time) {
 		return
 	}
 	s.commands.Add(1)
+	s.lastVerb.Store(uint32(c.Verb)) //nolint:gosec // there are few verbs
 	s.hint(c.Changes)
 	s.tryToLeave(now) // the session may leave its backend after this response
 	s.tell(&c, h.Status.String(), s.takePushed(), now)
@@ -47,6 +48,9 @@ func (s *Session) tell(c *track.Command, status string, out int64, now time.Time
 		t.Forward = c.Sent.Sub(c.Start) - wait.within(c.Start, c.Sent)
 		t.BackendWait = max(0, now.Sub(c.Sent)-(s.blocked()-c.Blocked)-wait.within(c.Sent, now))
 	}
+	if b := s.backend.Load(); b != nil {
+		t.Address = b.Target.Address
+	}
 	s.env.Telemetry.Command(t)
 }
 
@@ -63,6 +67,7 @@ func (s *Session) firstAnswer(sent time.Time, wait *awaited) time.Duration {
 
 // intercepted logs a command that the proxy answered itself.
 func (s *Session) intercepted(v wire.Verb) {
+	s.lastVerb.Store(uint32(v)) //nolint:gosec // there are few verbs
 	s.log().Debug("a command that the proxy takes over", "command", v.String())
 }
 

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
 )
 
 func (s *Session) clientInfo() upstream.Client {
@@ -39,14 +41,20 @@ func (s *Session) poolKey(use upstream.Use) upstream.PoolKey {
 // loginAgain makes another connection for the session's user. If the backend refuses the login, pooled
 // connections of the user are closed: those opened with the refused credential, or all of them if the user has
 // reached the backend's limit of connections.
-func (s *Session) loginAgain(ctx context.Context, use upstream.Use) (*upstream.Conn, error) {
+func (s *Session) loginAgain(ctx context.Context, use upstream.Use, steps *telemetry.Steps) (*upstream.Conn, error) {
 	a := s.auth()
 	if a.Password == "" { // a watch shared with other sessions asks after the password was wiped: that isn't a refusal
 		return nil, &upstream.Unavailable{Backend: s.picked().Backend.Shown(), Stage: upstream.StageSettings, Err: errSessionOver}
 	}
 	client := s.clientInfo()
 	client.Use = use
-	c, err := s.settings().Dialer.Login(ctx, s.target(), a, client)
+	target := s.target()
+	if steps != nil {
+		client.Observe = func(phase string, start, end time.Time, err error) {
+			steps.AddRemote(phase, start, end, err, telemetry.Peer{Address: target.Address, Failure: upstream.Outcome(err)})
+		}
+	}
+	c, err := s.settings().Dialer.Login(ctx, target, a, client)
 	if err == nil {
 		s.cred.good(c.LoggedIn)
 	}

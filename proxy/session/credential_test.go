@@ -50,7 +50,7 @@ func TestAPasswordIsOverwrittenWhenItsSessionEnds(t *testing.T) {
 			if s.cred.is("") {
 				t.Error("what was wiped is the same as no password")
 			}
-			if _, err := s.loginAgain(t.Context(), 0); err == nil || endOf(err) == ReasonCredentials {
+			if _, err := s.loginAgain(t.Context(), 0, nil); err == nil || endOf(err) == ReasonCredentials {
 				t.Errorf("a login with it: %v", err)
 			}
 		})

@@ -35,11 +35,12 @@ func (s *Session) account() {
 	s.picked().Release()
 	now := s.env.Now()
 	for _, c := range s.inFlight.Rest() {
+		s.lastVerb.Store(uint32(c.Verb)) //nolint:gosec // there are few verbs
 		s.tell(&c, s.cutStatus(c.Verb), 0, now)
 	}
 	s.forgetWait()
 	s.out.rest(s.countCompressed)
-	s.log().Info("session ended", "reason", s.Reason(), "client", s.addr.String(), "listener", s.lis.Name, "duration", now.Sub(s.started).Round(time.Millisecond),
+	s.log().Info("session ended", "reason", s.Reason(), "client", s.addr.String(), "listener", s.lis.Name, "attachment", s.endedIn().String(), "last_command", wire.Verb(s.lastVerb.Load()).String(), "duration", now.Sub(s.started).Round(time.Millisecond),
 		"commands", s.commands.Load(), "bytes_in", s.bytesIn.Load(), "bytes_out", s.bytesOut.Load())
 	s.env.Registry.leaveUser(s.user)
 }

@@ -24,6 +24,9 @@ func (s *Session) detach() phase {
 	}
 	began := s.env.Now()
 	t := telemetry.Park{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Way: how.String(), Start: began, Steps: s.env.Telemetry.Steps(began)}
+	if b := s.backend.Load(); b != nil {
+		t.Address = b.Target.Address
+	}
 	if how != track.ModeUnselected {
 		t.Mailbox = s.inFlight.Client.Mailbox.Name
 	}

@@ -93,7 +93,7 @@ func (s *Session) watchConn(ctx context.Context) (*upstream.Conn, error) {
 	if c := s.set.Park.Pool.Take(s.poolKey(upstream.UseWatch), upstream.Verified, s.addr.Addr()); c != nil {
 		return c, nil
 	}
-	c, err := s.loginAgain(ctx, upstream.UseWatch)
+	c, err := s.loginAgain(ctx, upstream.UseWatch, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -247,10 +247,6 @@ func (s *Session) deregister() {
 	r.exit(s)
 	r.remove(s)
 	r.leave(s.addr.Addr())
-	at := s.Attachment()
-	if at == Ended {
-		at = Attachment(s.endedAs.Load())
-	}
-	s.env.Telemetry.SessionClosed(string(s.Reason()), at.String(), s.env.Now().Sub(s.started))
+	s.env.Telemetry.SessionClosed(string(s.Reason()), s.endedIn().String(), s.env.Now().Sub(s.started))
 	s.env.Gone()
 }

@@ -39,7 +39,7 @@ func (s *Session) resume() phase {
 			end, began, pause = end.Add(waited), began.Add(waited), resumePause
 		}
 		t.Attempts++
-		t.Backend = s.picked().Backend.Shown()
+		t.Backend, t.Address = s.picked().Backend.Shown(), s.target().Address
 		turns := s.env.Queues.resumesAt(s.picked().Backend.ID)
 		reached := *turns.reached.Load()
 		mark := t.Steps.Mark()

@@ -92,7 +92,7 @@ func (s *Session) reconnect(ctx context.Context, trace *telemetry.Resume) (c *up
 		enabled, trace.Source = enable, telemetry.SourcePool // the pool's key includes them
 		trace.Steps.Done(telemetry.StepPool, s.env.Now(), nil)
 	} else {
-		c, err = s.loginAgain(ctx, upstream.UseSession)
+		c, err = s.loginAgain(ctx, upstream.UseSession, trace.Steps)
 		trace.Steps.Done(telemetry.StepLogin, s.env.Now(), err)
 		if err != nil {
 			return nil, nil, nil, err

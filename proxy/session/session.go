@@ -88,7 +88,8 @@ type Session struct {
 	bytesIn    atomic.Int64           // from the client to the backend
 	bytesOut   atomic.Int64
 	commands   atomic.Int64
-	blockedFor atomic.Int64 // how long writes to the client have taken, ns
+	lastVerb   atomic.Uint32 // wire.Verb of the last command; Other: there was none, or an unknown one
+	blockedFor atomic.Int64  // how long writes to the client have taken, ns
 }
 
 // Origin is where a client comes from.

@@ -108,6 +108,7 @@ func (o *visit) answer(h wire.CommandHead, status wire.Status, text string) erro
 func (o *visit) done(h wire.CommandHead, status wire.Status) {
 	s := o.s
 	s.commands.Add(1)
+	s.lastVerb.Store(uint32(h.Verb)) //nolint:gosec // there are few verbs
 	s.env.Telemetry.Command(telemetry.Command{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(),
 		Verb: h.Verb, Status: status.String(), Start: o.began, End: s.env.Now(), BytesOut: s.takePushed()})
 }
