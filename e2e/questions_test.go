@@ -61,9 +61,11 @@ func TestOperatorsQuestions(t *testing.T) {
 	k.must(p, "kick", users[1])
 	kicked.Expect("* BYE {*}")
 	for range 3 {
-		if a := imaptest.Dial(t, p.Plain).TryLogin(servers.User(40), "guess"); a.OK() {
+		guesser := imaptest.Dial(t, p.Plain)
+		if a := guesser.TryLogin(servers.User(40), "guess"); a.OK() {
 			t.Fatal("a guess is right")
 		}
+		_ = guesser.Close()
 	}
 	k.doves[2].Process.Kill()
 	k.consul.TTL("service:d3", "critical")

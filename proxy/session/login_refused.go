@@ -127,7 +127,8 @@ func (p *preLogin) record(ctx context.Context, a attempt, why auth.Reason) {
 		if down := routing.DownBackend(a.err); down != "" {
 			a.backend = down
 		}
-		if a.backend != "" || errors.Is(a.err, routing.ErrNoBackend) {
+		// Proxies that agree say by ErrNotAgreed, too, that no backend is up.
+		if a.backend != "" || errors.Is(a.err, routing.ErrNoBackend) || errors.Is(a.err, routing.ErrNotAgreed) {
 			p.env.Telemetry.LoginRefusedFor(a.backend)
 		}
 	}
