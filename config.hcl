@@ -439,7 +439,13 @@ users {
 # credentials and passes the result on. If the backend can't be reached, the client gets
 # NO [UNAVAILABLE], never "wrong password". This source accepts every user name, so it must
 # be the last.
-auth "backend" {}
+auth "backend" {
+  # The mechanisms of tokens that are passed on to the backend: "OAUTHBEARER", "XOAUTH2". The backends have to offer
+  # them. The proxy doesn't look at such tokens, so it parks a session only if its token is a JWT that is valid for long enough
+  # (docs/authentication.md).
+  # Default: [], only passwords.
+  mechanisms = []
+}
 
 
 # A policy server (weakforced), which is asked whether a login may go on and told how it ended, as Dovecot's

@@ -40,6 +40,12 @@ const scriptedCaps = "IMAP4rev1 IDLE UNSELECT ENABLE CONDSTORE QRESYNC ESEARCH L
 
 func newScripted(t *testing.T, caps string, n uint32, change ...func(*Options)) *scripted {
 	t.Helper()
+	return newScriptedBefore(t, imaptest.Dialogue{}, caps, n, change...)
+}
+
+// newScriptedBefore is newScripted, with what the backend does before a login.
+func newScriptedBefore(t *testing.T, backend imaptest.Dialogue, caps string, n uint32, change ...func(*Options)) *scripted {
+	t.Helper()
 	p := &scripted{caps: caps, next: n + 1, modSeq: 10, changed: map[uint32]uint64{}, commands: map[string]imaptest.CommandFunc{}}
 	for uid := range n {
 		p.uids = append(p.uids, uid+1)
@@ -48,14 +54,14 @@ func newScripted(t *testing.T, caps string, n uint32, change ...func(*Options)) 
 	for _, name := range []string{"NOOP", "SELECT", "EXAMINE", "IDLE"} {
 		words[name] = p.other
 	}
-	backend := imaptest.Dialogue{LoginCaps: caps, Commands: words, Check: func(_ *imaptest.BackendConn, l imaptest.Login) string {
+	backend.LoginCaps, backend.Commands, backend.Check = caps, words, func(_ *imaptest.BackendConn, l imaptest.Login) string {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.judge != nil {
 			return p.judge(l)
 		}
 		return p.refuses
-	}}
+	}
 	hub := park.HubOptions{Push: true}
 	p.lab = newLab(t, labOptions{handlers: []imaptest.Handler{func(c *imaptest.BackendConn) error {
 		p.mu.Lock()

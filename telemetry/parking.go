@@ -13,6 +13,7 @@ const (
 	WakeDone      = "DONE"       // the end of IDLE while the mailbox couldn't be resynced
 	WakeLostWatch = "lost_watch" // there are no more hints
 	WakeOff       = "off"        // parking was switched off
+	WakeExpires   = "expires"    // the token that it logs in with at its backend expires soon
 	WakeDoubt     = "doubt"      // its credential was refused to another client of the user
 	WakeLost      = "lost"       // its backend connection was lost while it was attached
 )
@@ -113,7 +114,7 @@ func (t *Telemetry) ResumeAlone(r *Resume) {
 // countResume counts a resume.
 func (t *Telemetry) countResume(r *Resume) {
 	switch r.Wake {
-	case WakeDone, WakeLostWatch, WakeOff, WakeDoubt, WakeLost:
+	case WakeDone, WakeLostWatch, WakeOff, WakeExpires, WakeDoubt, WakeLost:
 	default:
 		r.Wake = knownVerb(r.Wake)
 	}

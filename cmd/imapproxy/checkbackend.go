@@ -31,6 +31,7 @@ func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) wir
 		return nil
 	}
 	r.ok(what, "%s: answers in %d ms, TLS %s, %s", b.Address, time.Since(began).Milliseconds(), tlsWords(t), count(len(caps), "capability"))
+	k.tokens(r, what, caps)
 	if t.TLS == upstream.TLSNone && !upstream.Local(b.Address) {
 		r.warn(what, "backend_defaults.tls = \"starttls\" or \"implicit\", unless the network is your own", "passwords go to %s without TLS", b.Address)
 	}
@@ -39,6 +40,20 @@ func (k *checker) backend(ctx context.Context, r *report, b routing.Backend) wir
 		return nil // the user isn't known there
 	}
 	return k.tryLogin(ctx, r, b.Shown(), t)
+}
+
+// tokens reports mechanisms of tokens that are passed on, and that the backend doesn't offer.
+func (k *checker) tokens(r *report, what string, caps []string) {
+	for _, a := range k.cfg.Auth {
+		if a.Backend == nil {
+			continue
+		}
+		for _, m := range a.Backend.Mechanisms {
+			if !wire.Caps(caps).Has("AUTH=" + m) {
+				r.fail(what, "switch "+m+" on there, or remove it from the mechanisms of auth \"backend\"", "it doesn't offer AUTH=%s, so clients' tokens can't be passed on", m)
+			}
+		}
+	}
 }
 
 // tryLogin logs in as a session would, and opens the INBOX. It returns the capabilities after the login, nil without one.

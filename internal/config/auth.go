@@ -19,7 +19,10 @@ type Auth struct {
 }
 
 // AuthBackend leaves the decision to the user's backend.
-type AuthBackend struct{}
+type AuthBackend struct {
+	// Mechanisms are those of tokens that are passed on to the backend.
+	Mechanisms []string `hcl:"mechanisms" default:"[]"`
+}
 
 // AuthPasswdFile is a passwd-file in Dovecot's form.
 type AuthPasswdFile struct {

@@ -85,7 +85,7 @@ func Default() *Config {
 	cfg := &Config{}
 	setDefaults(reflect.ValueOf(cfg).Elem())
 	cfg.Hostname = ownName()
-	cfg.Auth = []Auth{{Backend: &AuthBackend{}}}
+	cfg.Auth = []Auth{{Backend: &AuthBackend{Mechanisms: []string{}}}}
 	return cfg
 }
 

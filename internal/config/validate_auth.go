@@ -12,7 +12,7 @@ import (
 // auth checks the credential sources, and fills in the one that holds without a block.
 func (d *decoder) auth(c *Config) {
 	if len(c.Auth) == 0 && !d.written("auth") {
-		c.Auth = []Auth{{Backend: &AuthBackend{}}}
+		c.Auth = []Auth{{Backend: &AuthBackend{Mechanisms: []string{}}}}
 	}
 	var last Auth // a source after which no other is asked about passwords
 	for _, a := range c.Auth {
@@ -29,6 +29,9 @@ func (d *decoder) auth(c *Config) {
 	}
 	d.scram(c)
 	for _, a := range c.Auth {
+		if a.Backend != nil {
+			d.authBackend(a.Path(), a.Backend)
+		}
 		if a.HTTP != nil {
 			d.authHTTP(a.Path(), a.HTTP)
 		}

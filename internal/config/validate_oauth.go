@@ -43,6 +43,16 @@ func (d *decoder) authOAuth(path string, o *AuthOAuth) {
 	}
 }
 
+// authBackend checks which tokens are passed on.
+func (d *decoder) authBackend(path string, b *AuthBackend) {
+	for _, m := range b.Mechanisms {
+		if m != "OAUTHBEARER" && m != "XOAUTH2" {
+			d.fail(d.at(path+".mechanisms"), fmt.Sprintf("%s.mechanisms: %q isn't a mechanism of tokens", path, m), "write \"OAUTHBEARER\", \"XOAUTH2\" or both; passwords are passed on in any case")
+			return
+		}
+	}
+}
+
 // providerURL checks a URL, where there is one.
 func (d *decoder) providerURL(path, text string) {
 	if text == "" || d.failed[path] {

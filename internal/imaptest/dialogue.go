@@ -25,13 +25,15 @@ type Dialogue struct {
 	// AUTHENTICATE, STARTTLS, SELECT, EXAMINE, IDLE, LOGOUT. The key is
 	// Command.Name; "*" answers whatever has no other answer.
 	Commands map[string]CommandFunc
-	TLS      *tls.Config // of STARTTLS
-	Implicit bool        // TLS at once
+	// Challenge is what a refused token is challenged with (RFC 7628 §3.2.2), before the answer of Check; "": it isn't.
+	Challenge string
+	TLS       *tls.Config // of STARTTLS
+	Implicit  bool        // TLS at once
 }
 
 // A Login is what a client sends to log in.
 type Login struct {
-	Mechanism string // LOGIN or PLAIN
+	Mechanism string // LOGIN, PLAIN, or OAUTHBEARER or XOAUTH2, whose Password is the token
 	Authzid   string
 	User      string
 	Password  string
@@ -144,11 +146,11 @@ func (s *dialogueState) idle(c *BackendConn, cmd Command) error {
 	return c.Send(cmd.Tag() + " OK done")
 }
 
-// authenticate is SASL PLAIN with and without an initial response
-// (RFC 9051 §6.2.2, RFC 4616).
+// authenticate is SASL PLAIN, OAUTHBEARER and XOAUTH2 with and without an initial response
+// (RFC 9051 §6.2.2, RFC 4616, RFC 7628).
 func (s *dialogueState) authenticate(c *BackendConn, cmd Command) error {
 	args := cmd.Strings()
-	if len(args) == 0 || !strings.EqualFold(args[0], "PLAIN") {
+	if len(args) == 0 || !strings.Contains(s.d.Caps, "AUTH="+args[0]) {
 		return c.Send(cmd.Tag() + " NO mechanism unknown")
 	}
 	var message string
@@ -165,11 +167,40 @@ func (s *dialogueState) authenticate(c *BackendConn, cmd Command) error {
 		message = line.Text
 	}
 	raw, err := base64.StdEncoding.DecodeString(message)
+	if args[0] != "PLAIN" {
+		return s.token(c, cmd.Tag(), args[0], string(raw))
+	}
 	parts := strings.Split(string(raw), "\x00")
 	if err != nil || len(parts) != 3 {
 		return c.Send(cmd.Tag() + " BAD cancelled or not PLAIN")
 	}
 	return s.login(c, cmd.Tag(), Login{Mechanism: "PLAIN", Authzid: parts[0], User: parts[1], Password: parts[2]})
+}
+
+// token is what follows the message of a mechanism with a token.
+func (s *dialogueState) token(c *BackendConn, tag, mechanism, message string) error {
+	l := Login{Mechanism: mechanism}
+	head, rest, _ := strings.Cut(message, "\x01auth=Bearer ")
+	l.Password, _ = strings.CutSuffix(rest, "\x01\x01")
+	if l.User, _ = strings.CutPrefix(head, "user="); mechanism == "OAUTHBEARER" {
+		l.User = strings.TrimSuffix(strings.TrimPrefix(head, "n,a="), ",")
+	}
+	if s.d.Check == nil || s.d.Challenge == "" {
+		return s.login(c, tag, l)
+	}
+	if no := s.d.Check(c, l); no != "" {
+		if err := c.Send("+ " + base64.StdEncoding.EncodeToString([]byte(s.d.Challenge))); err != nil {
+			return err
+		}
+		if line, err := c.ReadCommand(); err != nil {
+			return err
+		} else if want := map[string]string{"OAUTHBEARER": "AQ=="}[mechanism]; line.Text != want {
+			no = "BAD after a challenge"
+		}
+		return c.Send(tag + " " + no)
+	}
+	s.d.Check = nil
+	return s.login(c, tag, l)
 }
 
 func (s *dialogueState) login(c *BackendConn, tag string, l Login) error {

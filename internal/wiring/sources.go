@@ -76,7 +76,7 @@ func source(c *config.Config, a config.Auth, hashing *auth.Hashing, log *slog.Lo
 	case a.OAuth != nil:
 		return provider(c, a, log)
 	}
-	return auth.NewBackend(), nil
+	return auth.NewBackend(a.Backend.Mechanisms...), nil
 }
 
 // PasswdFile returns the options of auth "passwd_file", except the log, the bound of hashing, and the secret.

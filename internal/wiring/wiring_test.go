@@ -99,6 +99,7 @@ func where(c *config.Config) string {
 func TestEverySettingIsHandedToARoom(t *testing.T) {
 	elsewhere := []string{
 		"auth.passwd_file.path",              // Sources: TestCheckReportsEachBadLineOfAPasswdFile
+		"auth.backend.mechanisms",            // Sources: e2e TestTokensArePassedOnToDovecot
 		"users.scram_secret_file",            // Sources reads it: e2e TestAuthSCRAM
 		"auth.http.ca_file",                  // Sources reads it: TestAnAuthorityOfASourceIsBelieved
 		"auth.ldap.ca_file",                  // Sources reads it: e2e TestAuthLDAP

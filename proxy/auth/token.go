@@ -2,8 +2,11 @@ package auth
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"imapproxy/telemetry"
 )
@@ -121,4 +124,22 @@ func bearer(value []byte) (token telemetry.Secret, ok bool) {
 		}
 	}
 	return telemetry.Secret(rest), len(body) > 0
+}
+
+// TokenExpiry returns when a token expires by its own words (RFC 7519 §4.1.4), which aren't verified; the zero time: it doesn't say so, or isn't
+// a JWT.
+func TokenExpiry(token telemetry.Secret) time.Time {
+	parts := strings.Split(token.Reveal(), ".")
+	if len(parts) != 3 {
+		return time.Time{}
+	}
+	text, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
+	var claims struct {
+		Exp float64 `json:"exp"`
+	}
+	const last = 1 << 40 // beyond it time.Time's arithmetic ends
+	if err != nil || json.Unmarshal(text, &claims) != nil || claims.Exp <= 0 || claims.Exp > last {
+		return time.Time{}
+	}
+	return time.Unix(int64(claims.Exp), 0)
 }

@@ -75,6 +75,15 @@ type Speaker interface {
 	Mechanisms() []string
 }
 
+// passer is a source that checks passwords and is asked about tokens as well.
+type passer interface{ passes(mechanism string) bool }
+
+// passes says whether a source that checks passwords is asked about a token.
+func passes(s Source, mechanism string) bool {
+	p, ok := s.(passer)
+	return ok && p.passes(mechanism)
+}
+
 // Asked returns those of the sources that are asked about a login by a mechanism.
 func Asked(sources []Source, mechanism string) (asked []Source) {
 	switch {
@@ -84,7 +93,7 @@ func Asked(sources []Source, mechanism string) (asked []Source) {
 		return slices.DeleteFunc(slices.Clone(sources), func(s Source) bool { _, ok := s.(Certifier); return !ok })
 	}
 	for _, s := range sources {
-		if speaker, ok := s.(Speaker); ok && slices.Contains(speaker.Mechanisms(), mechanism) || !ok && !OfToken(mechanism) {
+		if speaker, ok := s.(Speaker); ok && slices.Contains(speaker.Mechanisms(), mechanism) || !ok && (!OfToken(mechanism) || passes(s, mechanism)) {
 			asked = append(asked, s)
 		}
 	}

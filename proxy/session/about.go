@@ -46,7 +46,11 @@ func (s *Session) auth() upstream.Auth {
 	a.User = s.user
 	var given bool
 	if a.Password, given = s.cred.forBackend(); !given && auth.NoPassword(s.cred.mechanism) {
-		a.Password = "" // what there is isn't a password for a backend, whatever a reload has made of backend_login
+		if s.cred.token() {
+			a.Mechanism = s.cred.mechanism
+		} else {
+			a.Password = "" // what there is isn't a password for a backend, whatever a reload has made of backend_login
+		}
 	}
 	if s.cred.asUser || given {
 		a.Mode = upstream.ModeUser
@@ -124,8 +128,22 @@ func (s *Session) Reason() Reason {
 	return ""
 }
 
-// mayPark says whether both the settings of the session's login and the current settings allow parking.
+// mayPark says whether both the settings of the session's login and the current settings allow parking, and the session's credential lasts
+// long enough.
 func (s *Session) mayPark() bool {
+	if !s.mayGoOn() {
+		return false
+	}
+	if !s.cred.lasts(s.env.Now(), tokenToPark) {
+		s.park.blocker.Store(uint32(track.BlockerToken))
+		return false
+	}
+	return true
+}
+
+// mayGoOn says whether both the settings of the session's login and the current settings have sessions followed, so that one can go on with
+// another connection.
+func (s *Session) mayGoOn() bool {
 	own, now := s.set.Park.Hub != nil, s.env.Settings().Park.Hub != nil
 	switch {
 	case own && now:

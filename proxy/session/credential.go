@@ -11,8 +11,9 @@ import (
 // credential is what the session's client has logged in with. The session keeps it as long as it lasts, for
 // further logins to the backend and for asking the sources again whether the user may stay logged in.
 type credential struct {
-	asUser    bool   // the backend has verified it: the session logs in with it, whatever the settings are
-	mechanism string // the mechanism by which it came
+	asUser    bool      // the backend has verified it: the session logs in with it, whatever the settings are
+	mechanism string    // the mechanism by which it came
+	until     time.Time // when a token that the backend has verified expires, by its own words; zero: it doesn't say so
 
 	mu       sync.Mutex // guards the fields below
 	password []byte     // as the client sent it; nil after wipe, at the session's end
@@ -45,6 +46,21 @@ func (g *given) own() telemetry.Secret {
 		return ""
 	}
 	return telemetry.Secret(g.password)
+}
+
+// token says whether the session logs in to the backend with the client's token.
+func (c *credential) token() bool { return c != nil && c.asUser && auth.OfToken(c.mechanism) }
+
+// A session with a token of its client's is parked only if the token is good for tokenToPark more, and gets its connection back when it is
+// good for tokenToResume: after its end there would be no other.
+const (
+	tokenToPark   = 15 * time.Minute
+	tokenToResume = 5 * time.Minute
+)
+
+// lasts says whether the credential is good for so much longer. That of a password is.
+func (c *credential) lasts(now time.Time, longer time.Duration) bool {
+	return !c.token() || c.until.Sub(now) >= longer
 }
 
 // reveal returns a copy of the password, for a source. ok is false if the session has ended.

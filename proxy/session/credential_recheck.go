@@ -91,6 +91,14 @@ func (s *Session) recheck(ctx context.Context) error {
 	return nil
 }
 
+// noticeExpiry has a parked session get its connection back before the token ends that it logs in with at its backend. One that waits for
+// another connection after a loss, and whose token doesn't say when it ends, or is over, has nothing to gain from that.
+func (s *Session) noticeExpiry(now time.Time) {
+	if Attachment(s.attachment.Load()) == Parked && !s.cred.lasts(now, tokenToResume) && s.cred.until.After(now) {
+		s.Signal(SigExpires)
+	}
+}
+
 // recheckAtResume calls recheck if it is due.
 func (s *Session) recheckAtResume(ctx context.Context) error {
 	set := s.settings()

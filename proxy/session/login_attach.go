@@ -83,7 +83,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 			if pick.Confirm() {
 				p.user = login.User
 				p.pick.Store(pick)
-				p.cred = &credential{password: []byte(a.password), asUser: a.proof != upstream.Verified, mechanism: a.mechanism, stamp: a.stamp, given: a.given, asked: p.env.Now()}
+				p.cred = &credential{password: []byte(a.password), asUser: a.proof != upstream.Verified, mechanism: a.mechanism, stamp: a.stamp, given: a.given, asked: p.env.Now(), until: p.expiry(a)}
 				if p.cred.asUser {
 					p.cred.asked = c.LoggedIn
 				}

@@ -23,6 +23,7 @@ type attempt struct {
 	given          *given        // what a source gave in addition to its verdict
 	wait           time.Duration // the delay that a source wants before the answer to a failure
 	words          string        // the backend's text for the client (upstream.ForUser)
+	challenge      []byte        // what the backend says of a refused token, for the client
 	alerts         []string      // the alerts that came with it
 	guess          *guessing.Attempt
 	policy         *policed // nil: the policy server isn't asked

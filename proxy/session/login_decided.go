@@ -45,7 +45,10 @@ func (p *preLogin) decided(ctx context.Context, a attempt, creds auth.Credential
 		}
 		endAuth(nil, sourceAttr(a.source))
 	case auth.AskBackend:
-		login.Mode = upstream.ModeUser // only the backend can check the password
+		login.Mode = upstream.ModeUser // only the backend can check the password, or the token
+		if auth.OfToken(a.mechanism) {
+			login.Mechanism, login.Password = a.mechanism, creds.Password
+		}
 		endAuth(nil, sourceAttr(a.source))
 	case auth.Rejected:
 		a.err, a.wait = errors.New(string(v.Reason)), v.Wait

@@ -17,7 +17,7 @@ const probeWithin = 2 * time.Second
 // proved (proof) or is still trusted by the pool. It returns nil if there is none.
 func (p *preLogin) pooled(ctx context.Context, a *attempt, t upstream.Target, login upstream.Auth) *upstream.Conn {
 	o := &p.set.Park
-	if o.Hub == nil || !o.Pool.Keeps() {
+	if o.Hub == nil || !o.Pool.Keeps() || login.Mechanism != "" { // a token may have expired since the backend has seen it
 		return nil
 	}
 	c := o.Pool.Take(o.Pool.Key(login.User, t, login, upstream.UseSession, ""), a.proof, p.addr.Addr())

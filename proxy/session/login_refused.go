@@ -20,8 +20,12 @@ func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error 
 	}
 	words, alerts := upstream.ForUser(err, mode, p.secure.Load())
 	if errors.As(err, &refused) && !own { // otherwise the client's password was right
-		a.words, a.alerts = words, alerts
-		return p.failed(ctx, a, auth.ReasonBackendRefused)
+		a.words, a.alerts, a.challenge = words, alerts, refused.Challenge
+		why := auth.ReasonBackendRefused
+		if until := p.expiry(&a); !until.IsZero() && p.env.Now().After(until) {
+			why = auth.ReasonExpiredToken // clients try with what they have
+		}
+		return p.failed(ctx, a, why)
 	}
 	if deadline, ok := ctx.Deadline(); ctx.Err() != nil || ok && !p.env.Now().Before(deadline) {
 		p.record(ctx, a, auth.ReasonUnavailable)
@@ -36,6 +40,14 @@ func (p *preLogin) notAttached(ctx context.Context, a attempt, err error) error 
 	return p.unavailable(ctx, a)
 }
 
+// expiry is when a token that a backend is sent expires; the zero time: it isn't known, or no token is sent.
+func (p *preLogin) expiry(a *attempt) time.Time {
+	if a.proof == upstream.Verified || !auth.OfToken(a.mechanism) {
+		return time.Time{}
+	}
+	return auth.TokenExpiry(a.password)
+}
+
 // failed answers wrong credentials, after a delay that slows guessing down.
 func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error {
 	if why.Guess() {
@@ -48,8 +60,11 @@ func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error
 	case <-ctx.Done():
 		return contextEnd(p)
 	}
-	if auth.OfToken(a.mechanism) && why != auth.ReasonMalformed && why != auth.ReasonBackendRefused {
-		if err := p.challenged(a.mechanism); err != nil {
+	if auth.OfToken(a.mechanism) && why != auth.ReasonMalformed {
+		if a.challenge == nil {
+			a.challenge = auth.TokenChallenge(p.set.Sources, a.mechanism)
+		}
+		if err := p.challenged(a.challenge); err != nil {
 			return err
 		}
 	}
@@ -64,9 +79,9 @@ func (p *preLogin) failed(ctx context.Context, a attempt, why auth.Reason) error
 
 // challenged tells a client that its token isn't accepted, and reads its answer, whatever it is: by RFC 7628
 // §3.2.3 a ^A in base64, by XOAUTH2 an empty line, or "*". The NO comes after that.
-func (p *preLogin) challenged(mechanism string) error {
+func (p *preLogin) challenged(challenge []byte) error {
 	p.env.Places.clients.Works(p.place, false) // it waits for the client
-	if err := p.say("+ " + string(auth.TokenChallenge(p.set.Sources, mechanism)) + "\r\n"); err != nil {
+	if err := p.say("+ " + string(challenge) + "\r\n"); err != nil {
 		return err
 	}
 	if _, err := p.r.ReadLine(maxPreLine); err != nil {

@@ -24,6 +24,7 @@ func (s *Session) LookAfter(now time.Time, idle time.Duration) {
 		s.askToPark(now)
 		s.askToBeDormant(now)
 		s.keepalive(now)
+		s.noticeExpiry(now)
 		s.noticeMove()
 	}
 }

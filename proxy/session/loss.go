@@ -14,7 +14,7 @@ var errLost = errors.New("the backend connection is lost")
 // survives says whether a session goes on if its backend connection is lost now. The relay's readers are still
 // stopping; paused makes the rest of the decision.
 func (s *Session) survives() bool {
-	return s.mayPark() && s.cred.there() && !s.halfClosed.Load() && s.Reason() == "" && (s.out.atBoundary() || s.out.continues()) && s.inFlight.CanSurvive() == track.BlockerNone
+	return s.mayGoOn() && s.cred.there() && !s.halfClosed.Load() && s.Reason() == "" && (s.out.atBoundary() || s.out.continues()) && s.inFlight.CanSurvive() == track.BlockerNone
 }
 
 // lose asks the relay's readers to stop after the backend connection was lost. The reader that finds the loss

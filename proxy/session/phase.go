@@ -73,10 +73,11 @@ const (
 	SigOff                          // a parked session is to be resumed: parking was switched off
 	SigDoubt                        // a parked session is to be resumed: a backend refused its credential to another client
 	SigDormant                      // the relay is to stop if nothing is in progress, so that the session needs no goroutines
+	SigExpires                      // a parked session is to be resumed: the token that it logs in with at its backend expires soon
 	sigLost                         // the owner is to give up the backend connection, which is lost
 	sigVisit                        // the relay is to stop: the next command is about a shared mailbox
 
-	sigWake = SigLostWatch | SigOff | SigDoubt
+	sigWake = SigLostWatch | SigOff | SigDoubt | SigExpires
 )
 
 // wake names, for telemetry, why a parked session is resumed although its client has sent nothing.
@@ -86,6 +87,8 @@ func (g Signal) wake() string {
 		return telemetry.WakeLostWatch
 	case SigOff:
 		return telemetry.WakeOff
+	case SigExpires:
+		return telemetry.WakeExpires
 	}
 	return telemetry.WakeDoubt
 }

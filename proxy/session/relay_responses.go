@@ -211,7 +211,7 @@ func (s *Session) keepsBye(h wire.ResponseHead) bool {
 			return false
 		}
 	}
-	return s.mayPark() && s.inFlight.CanSurvive() == track.BlockerNone
+	return s.mayGoOn() && s.inFlight.CanSurvive() == track.BlockerNone
 }
 
 // withCaps replaces a response's capability list by what told returns for it.

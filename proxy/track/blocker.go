@@ -31,6 +31,9 @@ const (
 	BlockerOff
 	BlockerBeforeOn
 
+	// The backend is logged in to with a token of the client's, which ends soon or may end at any time.
+	BlockerToken
+
 	// A mailbox of another user is selected.
 	BlockerShared
 
@@ -78,6 +81,7 @@ var blockers = [blockerCount]BlockerInfo{
 	BlockerQuietOff:       {"quiet_after", "not in IDLE, and park.quiet_after is 0"},
 	BlockerOff:            {"off", "parking is switched off"},
 	BlockerBeforeOn:       {"before_on", "the session logged in while parking was off"},
+	BlockerToken:          {"token", "the client logged in at the backend with a token that expires soon, or that doesn't say when it expires"},
 	BlockerShared:         {"shared_mailbox", "a mailbox of another user is selected"},
 	BlockerCapabilities:   {"capabilities", "the user is to move to a backend that lacks a capability that the client was told"},
 	BlockerTooBig:         {"mailbox_too_big", "the mailbox has more messages than park.max_diff_messages"},

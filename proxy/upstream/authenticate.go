@@ -7,18 +7,8 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// maxInitial is the length of the longest command line with an initial response. RFC 2683 §3.2.1.5 asks
-// clients to stay below about 1,000 octets; Dovecot's login process has a buffer of 4 KiB. A longer response
-// is sent after the challenge.
-const maxInitial = 1000
-
 // maxLiteralMinus is the largest non-synchronising literal that LITERAL- allows. RFC 7888 §5.
 const maxLiteralMinus = 4096
-
-// maxDovecotResponse is the length of the longest response line that Dovecot's login processes accept (a
-// buffer of 8 KiB); they close the connection after a longer one. LOGIN accepts less: a literal of about
-// 1,000 octets.
-const maxDovecotResponse = 8184
 
 // login sends ID, if the backend supports it, and the login, in one write as far as no continuation request
 // is needed, and returns the tagged answer. Nothing is sent after AUTHENTICATE or LOGIN before its answer:
@@ -31,6 +21,9 @@ func (l *loginClient) login(id string, a Auth) (wire.Response, error) {
 	l.caps, l.keep = nil, true // the OK of the login has the valid ones
 	l.patience.heard(a.Mode != ModeMaster)
 
+	if a.Mechanism != "" && a.Mode != ModeMaster {
+		return l.authenticateToken(a, caps)
+	}
 	if caps.Has("AUTH=PLAIN") {
 		return l.authenticatePlain(a, caps)
 	}
@@ -51,40 +44,12 @@ func (l *loginClient) authenticatePlain(a Auth, caps wire.Caps) (wire.Response, 
 	encoded := base64.StdEncoding.AppendEncode(nil, message)
 	clear(message)
 	defer clear(encoded)
-	line := func(out []byte) []byte { return append(append(out, encoded...), "\r\n"...) }
-
-	if len(encoded) > maxDovecotResponse && isDovecot(caps) {
-		return wire.Response{}, errTooLong
-	}
-	const verb = "AUTHENTICATE PLAIN"
-	if (caps.Has("SASL-IR") || caps.Has("IMAP4rev2")) && len(verb)+len(encoded) < maxInitial {
-		tag := l.Queue(verb + " ")
-		l.Append(line)
-		if err := l.Flush(); err != nil {
-			return wire.Response{}, err
-		}
-		return l.answer(tag, false)
-	}
-
-	tag := l.Queue(verb + "\r\n")
-	if err := l.Flush(); err != nil {
-		return wire.Response{}, err
-	}
-	// PLAIN's challenge is empty; its content is ignored.
-	resp, err := l.answer(tag, true)
-	if err != nil || resp.Tag == tag {
-		return l.early(resp, err)
-	}
-	l.Append(line)
-	if err := l.Flush(); err != nil {
-		return wire.Response{}, err
+	tag, early, err := l.sendInitial("AUTHENTICATE PLAIN", encoded, caps)
+	if tag == "" {
+		return early, err
 	}
 	return l.answer(tag, false)
 }
-
-// isDovecot says whether the capabilities before login are Dovecot's: no other current server lists RFC
-// 2221's.
-func isDovecot(caps wire.Caps) bool { return caps.Has("LOGIN-REFERRALS") && caps.Has("SASL-IR") }
 
 // plainLogin logs in with LOGIN. RFC 9051 §6.2.3. It uses quoted strings if possible; 8-bit and control
 // characters are sent as literals, which are non-synchronising if the backend has LITERAL+ or LITERAL- (RFC
@@ -115,15 +80,6 @@ func (l *loginClient) plainLogin(a Auth, caps wire.Caps) (wire.Response, error) 
 		return wire.Response{}, err
 	}
 	return l.answer(tag, false)
-}
-
-// early handles a tagged answer instead of a continuation request: NO and BAD are answers; OK is an error,
-// since no password was sent.
-func (l *loginClient) early(resp wire.Response, err error) (wire.Response, error) {
-	if err == nil && resp.Status == "OK" {
-		return resp, fmt.Errorf("%w: the login is OK before the credentials were sent", ErrProtocol)
-	}
-	return resp, err
 }
 
 // settle reads all responses that are due after a login's OK, so that no answer to a command of the proxy can

@@ -37,8 +37,9 @@ type loginClient struct {
 	// headed: the PROXY header was sent. unexpected: the backend has answered it.
 	headed, unexpected bool
 
-	alerts  []string           // texts of ALERTs since the login was sent
-	secrets []telemetry.Secret // strings that no text may contain
+	alerts    []string           // texts of ALERTs since the login was sent
+	challenge []byte             // with which the backend has refused a token
+	secrets   []telemetry.Secret // strings that no text may contain
 }
 
 // loginOptions are what a login needs and a logged-in connection doesn't.

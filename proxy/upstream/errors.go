@@ -15,6 +15,8 @@ type Refused struct {
 	Backend string // Target.ID
 	Code    string // response code of the NO, such as "EXPIRED"; often empty
 	Text    string // the NO's text, safe to log and to pass on
+	// Challenge is what the backend says of a refused token, for the client: JSON in base64. nil: nothing usable.
+	Challenge []byte
 
 	args   string   // the code's arguments
 	alerts []string // ALERTs before it

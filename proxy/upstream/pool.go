@@ -142,7 +142,7 @@ func (p *Pool) Key(user string, t Target, a Auth, use Use, dialect string) PoolK
 	authzid, authcid, password := a.identity()
 	k := PoolKey{
 		user: user, target: t, master: a.Mode == ModeMaster,
-		authzid: authzid, authcid: authcid, use: use, dialect: dialect,
+		authzid: authzid, authcid: authcid, token: a.Mechanism, use: use, dialect: dialect,
 	}
 	mode := ModeUser
 	if k.master {

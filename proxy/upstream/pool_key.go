@@ -24,6 +24,7 @@ type PoolKey struct {
 	master  bool
 	authzid string // the user for whom it acts; empty: the authentication identity
 	authcid string // whose password was sent
+	token   string // by which mechanism a token was sent; empty: it was a password
 	digest  [sha256.Size]byte
 	use     Use
 	dialect string

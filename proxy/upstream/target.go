@@ -85,6 +85,7 @@ type Auth struct {
 	Mode           string // ModeUser or ModeMaster
 	User           string
 	Password       telemetry.Secret // mode user
+	Mechanism      string           // mode user: Password is a token, which is sent by OAUTHBEARER or XOAUTH2; "": it is a password
 	MasterUser     string           // mode master
 	MasterPassword telemetry.Secret
 }
