@@ -4,7 +4,7 @@ import "fmt"
 
 // certifies says whether the source can tell without a password whether a user may log in.
 func (a Auth) certifies() bool {
-	return a.PasswdFile != nil || a.HTTP != nil || a.SQL != nil || a.LDAP != nil && a.LDAP.UserDN == ""
+	return a.PasswdFile != nil || a.Dovecot != nil || a.HTTP != nil || a.SQL != nil || a.LDAP != nil && a.LDAP.UserDN == ""
 }
 
 // clientCertificates checks that users can log in by a certificate, and that no earlier source, which isn't
@@ -41,6 +41,6 @@ func (d *decoder) clientCertificates(c *Config, l Listener) {
 		}
 	}
 	if !any {
-		d.fail(d.at(path), path+": no source can tell without a password whether a user may log in", "write auth \"passwd_file\", \"sql\", \"http\", or \"ldap\" with base and filter")
+		d.fail(d.at(path), path+": no source can tell without a password whether a user may log in", "write auth \"passwd_file\", \"sql\", \"http\", \"dovecot\", or \"ldap\" with base and filter")
 	}
 }

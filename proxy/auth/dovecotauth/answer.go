@@ -22,6 +22,7 @@ const fields = 2
 //
 //	OK                         accepted
 //	OK nologin, without proxy  locked: the password is right, but the user isn't let in
+//	FAIL without a user        by EXTERNAL: unavailable, since it doesn't go by the certificate's name
 //	FAIL code=temp_fail        unavailable, also as the word temp, which releases before 2.3 send
 //	FAIL code=user_disabled    locked
 //	FAIL code=pass_expired     locked
@@ -30,6 +31,9 @@ const fields = 2
 func verdictOf(l line, c auth.Credentials, names auth.Names) auth.Verdict {
 	if l.command() == "OK" {
 		return accepted(l, c, names)
+	}
+	if _, named := l.field(fields, "user"); !named && c.Mechanism == auth.MechanismExternal {
+		return auth.Unavailable{Err: errNoName}
 	}
 	code, _ := l.field(fields, "code")
 	if _, temp := l.field(fields, "temp"); temp || code == "temp_fail" {
@@ -43,6 +47,9 @@ func verdictOf(l line, c auth.Credentials, names auth.Names) auth.Verdict {
 	}
 	return auth.Rejected{Reason: auth.ReasonBadPassword}
 }
+
+// errNoName is that Dovecot doesn't go by the name that it is told of a certificate.
+var errNoName = errors.New("it takes no name from certificates (auth_ssl_username_from_cert = yes is missing)")
 
 // errTemporary is that Dovecot's own source of passwords has failed.
 var errTemporary = errors.New("temp_fail: Dovecot can't tell at the moment")
@@ -101,6 +108,8 @@ func mend(err error) string {
 	switch {
 	case errors.Is(err, errNoPlain):
 		return "add plain to Dovecot's auth_mechanisms"
+	case errors.Is(err, errNoExternal):
+		return "add external to Dovecot's auth_mechanisms"
 	case errors.Is(err, errTemporary):
 		return "look into Dovecot's log: its passdb doesn't answer"
 	case errors.Is(err, errProtocol):

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -22,6 +23,8 @@ type connection struct {
 	r    *bufio.Reader
 	made time.Time
 	id   uint32 // of the last request
+	// plain and external: it offers these mechanisms.
+	plain, external bool
 }
 
 // dial connects and does the handshake. Dovecot 2.4 sends its part only after the client's.
@@ -51,14 +54,18 @@ func dial(ctx context.Context, address string, pid int) (*connection, error) {
 	return c, nil
 }
 
-// errNoPlain is that passwords can't be checked there.
-var errNoPlain = fmt.Errorf("it doesn't offer PLAIN")
+var (
+	// errNoPlain is that passwords can't be checked there.
+	errNoPlain = errors.New("it doesn't offer PLAIN")
+	// errNoExternal is that users with certificates can't be looked up there.
+	errNoExternal = errors.New("it doesn't offer EXTERNAL")
+)
 
 func (c *connection) handshake(pid int) error {
 	if _, err := fmt.Fprintf(c.net, "VERSION\t1\t1\nCPID\t%d\n", max(pid, 1)); err != nil {
 		return err
 	}
-	plain, version := false, false
+	version := false
 	for range maxHandshake {
 		l, err := readLine(c.r)
 		if err != nil {
@@ -71,12 +78,13 @@ func (c *connection) handshake(pid int) error {
 			}
 			version = true
 		case "MECH":
-			plain = plain || l.at(1) == "PLAIN"
+			c.plain = c.plain || l.at(1) == "PLAIN"
+			c.external = c.external || l.at(1) == auth.MechanismExternal
 		case "DONE":
 			switch {
 			case !version:
 				return fmt.Errorf("%w: it doesn't say its version", errProtocol)
-			case !plain:
+			case !c.plain:
 				return errNoPlain
 			}
 			return nil
@@ -95,23 +103,35 @@ const maxHandshake = 100
 //
 // no-penalty: Dovecot would delay answers about addresses that guess, beyond the time that a login may take; the
 // proxy delays its own answers to them. nologin: no process of Dovecot's fetches the result afterwards.
+//
+// By EXTERNAL the request has, in place of a password, that the client's certificate is valid, and the name that it is for.
 func (c *connection) ask(creds auth.Credentials) (line, error) {
 	c.id++
 	id := strconv.FormatUint(uint64(c.id), 10)
 	b := make([]byte, 0, 512+2*len(creds.Password))
-	b = append(b, "AUTH\t"+id+"\tPLAIN\tservice=imap\tnologin\tno-penalty\tsecured"...)
+	mechanism := "PLAIN"
+	if creds.Mechanism == auth.MechanismExternal {
+		if mechanism = auth.MechanismExternal; !c.external {
+			return nil, errNoExternal
+		}
+	}
+	b = append(b, "AUTH\t"+id+"\t"+mechanism+"\tservice=imap\tnologin\tno-penalty\tsecured"...)
 	if creds.TLS {
 		b = append(b, "=tls"...)
 	}
 	b = appendAddress(b, "rip", creds.Client)
 	b = appendAddress(b, "lip", creds.Local)
-	message := slices.Concat([]byte{0}, []byte(creds.User), []byte{0}, []byte(creds.Password.Reveal()))
-	b = append(b, "\tresp="...)
-	b = base64.StdEncoding.AppendEncode(b, message)
+	if mechanism == auth.MechanismExternal {
+		b = append(b, "\tvalid-client-cert\tcert_username="+escape(creds.User)+"\tresp=="...) // an empty response
+	} else {
+		message := slices.Concat([]byte{0}, []byte(creds.User), []byte{0}, []byte(creds.Password.Reveal()))
+		b = append(b, "\tresp="...)
+		b = base64.StdEncoding.AppendEncode(b, message)
+		clear(message)
+	}
 	b = append(b, '\n')
 	_, err := c.net.Write(b)
 	clear(b)
-	clear(message)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +147,7 @@ func (c *connection) ask(creds auth.Credentials) (line, error) {
 			}
 			return l, nil
 		case "CONT":
-			return nil, fmt.Errorf("%w: PLAIN isn't complete for it", errProtocol)
+			return nil, fmt.Errorf("%w: %s isn't complete for it", errProtocol, mechanism)
 		case "MECH", "SPID", "CUID", "COOKIE", "DONE", "VERSION": // it has read its configuration again
 		default:
 			return nil, fmt.Errorf("%w: an answer that isn't known", errProtocol)

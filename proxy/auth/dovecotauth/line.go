@@ -54,6 +54,9 @@ func readLine(r *bufio.Reader) (line, error) {
 	return l, nil
 }
 
+// escape is the reverse of unescape. A name has no control characters.
+func escape(s string) string { return strings.ReplaceAll(s, "\x01", "\x011") }
+
 // unescape undoes Dovecot's escapes: \001 and a character.
 func unescape(s string) string {
 	if !strings.Contains(s, "\x01") {

@@ -62,6 +62,16 @@ func (s *Source) Authenticate(ctx context.Context, c auth.Credentials) auth.Verd
 	})
 }
 
+// Certified implements auth.Certifier: by EXTERNAL, whose passdb needs no password.
+func (s *Source) Certified(ctx context.Context, c auth.Credentials) auth.Verdict {
+	c.Password = ""
+	v := s.Authenticate(ctx, c)
+	if r, ok := v.(auth.Rejected); ok && r.Reason == auth.ReasonBadPassword { // there is none
+		return auth.Rejected{Reason: auth.ReasonUnknownUser}
+	}
+	return v
+}
+
 // Try implements auth.Trier: it asks about a user that doesn't exist.
 func (s *Source) Try(ctx context.Context) (string, error) {
 	c := auth.Credentials{User: "imapproxy-check@check.invalid", Password: telemetry.Secret(rand.Text()), Client: netip.AddrFrom4([4]byte{127, 0, 0, 1}), TLS: true, Attempt: 1}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -17,7 +18,7 @@ import (
 	"imapproxy/proxy/auth"
 )
 
-const greeting = "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t7\nCUID\t1\nCOOKIE\t00\nDONE\n"
+const greeting = "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tEXTERNAL\nSPID\t7\nCUID\t1\nCOOKIE\t00\nDONE\n"
 
 // dovecot is an auth process that says what it is told to. Each connection gets the next of the scripts; the last
 // of them serves all further ones.
@@ -283,5 +284,41 @@ func TestConnectionsDontLast(t *testing.T) {
 	}
 	if _, err := a.Write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("it isn't closed: %v", err)
+	}
+}
+
+// A user with a certificate is asked about by EXTERNAL, without a password; a Dovecot that can't tell leaves it open.
+func TestACertificatesUserIsAskedAbout(t *testing.T) {
+	byCertificate := alice()
+	byCertificate.Mechanism = auth.MechanismExternal
+	for answer, want := range map[string]auth.Verdict{
+		"OK\tuser=alice":                       auth.Accepted{User: "alice"},
+		"OK\tuser=alice\tnologin":              auth.Rejected{Reason: auth.ReasonAccountDisabled},
+		"FAIL\tuser=alice":                     auth.Rejected{Reason: auth.ReasonUnknownUser},
+		"FAIL\tuser=alice\tcode=user_disabled": auth.Rejected{Reason: auth.ReasonAccountDisabled},
+		"FAIL\tuser=alice\tcode=temp_fail":     nil,
+		"FAIL":                                 nil, // it doesn't go by the certificate's name
+		"CONT":                                 nil,
+	} {
+		requests := make(chan string, 1)
+		command, rest, _ := strings.Cut(answer, "\t")
+		d := startDovecot(t, answering(func(r string) string {
+			requests <- r
+			return strings.TrimSuffix(command+"\t"+id(r)+"\t"+rest, "\t") + "\n"
+		}))
+		v := d.source(0).Certified(context.Background(), byCertificate)
+		if _, away := v.(auth.Unavailable); want == nil && !away || want != nil && fmt.Sprint(v) != fmt.Sprint(want) {
+			t.Errorf("%q: %+v, want %+v", answer, v, want)
+		}
+		if got, want := <-requests, "AUTH\t1\tEXTERNAL\tservice=imap\tnologin\tno-penalty\tsecured=tls\trip=192.0.2.7\tlip=192.0.2.1\tvalid-client-cert\tcert_username=alice\tresp=="; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	without := startDovecot(t, func(r *bufio.Reader, c net.Conn) {
+		_, _ = io.WriteString(c, strings.Replace(greeting, "MECH\tEXTERNAL\n", "", 1))
+		_, _ = r.ReadString('?')
+	})
+	if v, ok := without.source(0).Certified(context.Background(), byCertificate).(auth.Unavailable); !ok || !strings.Contains(mend(v.Err), "external") {
+		t.Errorf("without EXTERNAL: %+v", v)
 	}
 }

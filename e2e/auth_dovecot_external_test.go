@@ -1,0 +1,63 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
+)
+
+// A Dovecot's auth process says which users may log in by certificates, with their names and backends there.
+func TestAuthDovecotByCertificates(t *testing.T) {
+	t.Parallel()
+	dovecot := servers.StartDovecot(t, servers.DovecotOptions{})
+	folder := servers.Folder(t)
+	ca := imaptest.NewCA(t, "users")
+	caFile := filepath.Join(folder, "ca.pem")
+	writeFile(t, caFile, string(ca.CertPEM))
+	cert := servers.NewCertificate(t)
+	address, _ := servers.FreeAddr(t)
+	entry := func(user string, fields string) string { return user + ":::::::nopassword " + fields + "\n" }
+	auth := servers.StartDovecotAuth(t, "plain external\nauth_ssl_username_from_cert = yes", entry(servers.User(1), "")+entry("alias", "user="+servers.User(2))+entry(servers.User(3), "nologin")+servers.PasswdLine(servers.User(4), rightPassword))
+	p := checkedProxy(t, auth.Socket, proxyOptions{Master: true, Backends: []backend{{"b1", dovecot.Addr}}, Further: fmt.Sprintf(`
+listener "certs" {
+  address = %q
+  certificate {
+    cert_file = %q
+    key_file  = %q
+  }
+  client_certificates {
+    ca_file = %q
+    name    = "common_name"
+  }
+}
+`, address, cert.CertFile, cert.KeyFile, caFile)})
+	for _, c := range []struct{ user, code, reason string }{
+		{servers.User(1), "", ""}, {"alias", "", ""},
+		{servers.User(3), "AUTHENTICATIONFAILED", "account_disabled"},
+		{servers.User(4), "AUTHENTICATIONFAILED", "unknown_user"}, // has a password, which isn't asked for
+		{"nobody", "AUTHENTICATIONFAILED", "unknown_user"},
+	} {
+		config := cert.Client.Clone()
+		config.Certificates = []tls.Certificate{newUserCert(t, ca, c.user).Certificate}
+		n, in := p.failures(t, c.reason), p.counted(t, "dovecot", "EXTERNAL", "ok")
+		client := imaptest.DialTLS(t, address, config)
+		a := client.Cmd("AUTHENTICATE EXTERNAL =")
+		_ = client.Close()
+		switch {
+		case a.OK() != (c.code == ""), c.code != "" && a.Tagged.Code() != c.code:
+			t.Errorf("%s: %s", c.user, a.Tagged)
+		case c.code == "" && p.counted(t, "dovecot", "EXTERNAL", "ok") != in+1, c.code != "" && p.failures(t, c.reason) != n+1:
+			t.Errorf("%s isn't counted", c.user)
+		}
+	}
+	auth.Stop()
+	config := cert.Client.Clone()
+	config.Certificates = []tls.Certificate{newUserCert(t, ca, servers.User(1)).Certificate}
+	if a := imaptest.DialTLS(t, address, config).Cmd("AUTHENTICATE EXTERNAL ="); a.Tagged.Code() != "UNAVAILABLE" {
+		t.Errorf("while it is down: %s", a.Tagged)
+	}
+}
