@@ -29,15 +29,23 @@ func (c *Conn) Arrived() bool {
 
 // arrivedInflated inflates what has come until there is an octet: the end of a block, which many peers send by itself, is none.
 func (c *Conn) arrivedInflated() bool {
-	for !c.inflate.hasMore() {
-		b := make([]byte, inputLen) // a whole record, so that tls holds nothing of it
-		n, _ := c.readAvailable(b)  // the next read returns the error
+	f := c.inflate
+	if f.hasMore() {
+		return true
+	}
+	pool := f.deflate.pool
+	b := pool.inflateBuffers()
+	defer pool.z.Put(b)
+	defer f.settle()
+	for {
+		n, _ := c.readAvailable(b.in[:]) // a whole record, so that tls holds nothing of it; the next read returns the error
 		if n == 0 {
 			return false
 		}
-		c.inflate.took(b[:n])
+		if f.took(b.in[:n]); f.looks(&b.scratch) {
+			return true
+		}
 	}
-	return true
 }
 
 // readAvailable reads without waiting. errEmpty: nothing has come. It may be called within Chunk.

@@ -81,8 +81,19 @@ func (f *inflating) settle() {
 
 // hasMore says whether there is output without another byte from the peer. The end of a block isn't output, so it inflates one octet to see.
 func (f *inflating) hasMore() bool {
-	if !f.isAhead && (len(f.src) > 0 || f.more) {
-		n, _ := f.next(new(deflate.Scratch), f.ahead[:]) // the next read returns the error
+	if f.isAhead || len(f.src) == 0 && !f.more {
+		return f.isAhead
+	}
+	pool := f.deflate.pool
+	b := pool.inflateBuffers()
+	defer pool.z.Put(b)
+	return f.looks(&b.scratch)
+}
+
+// looks is hasMore with working memory that is lent already.
+func (f *inflating) looks(s *deflate.Scratch) bool {
+	if !f.isAhead {
+		n, _ := f.next(s, f.ahead[:]) // the next read returns the error
 		f.isAhead = n > 0
 	}
 	return f.isAhead
@@ -93,18 +104,16 @@ func (f *inflating) read(p []byte, receive func([]byte) (int, error)) (int, erro
 	if len(p) == 0 {
 		return 0, nil
 	}
-	var s deflate.Scratch
-	var in []byte
+	pool := f.deflate.pool
+	b := pool.inflateBuffers()
+	defer pool.z.Put(b)
 	for {
-		if n, err := f.next(&s, p); n > 0 || err != nil {
+		if n, err := f.next(&b.scratch, p); n > 0 || err != nil {
 			f.settle()
 			return n, err
 		}
-		if in == nil {
-			in = make([]byte, 2<<10)
-		}
-		n, err := receive(in)
-		if f.took(in[:n]); n == 0 && err != nil {
+		n, err := receive(b.in[:2<<10])
+		if f.took(b.in[:n]); n == 0 && err != nil {
 			return 0, err
 		}
 		if n == 0 {
