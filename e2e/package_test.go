@@ -122,12 +122,7 @@ func TestTheDebianPackage(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "mnt"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// In a chroot / is no mount point, whose propagation could be changed. The program that made the chroot (tools/release) has given it a namespace of its own.
-	propagation := "private"
-	if exec.CommandContext(t.Context(), "unshare", "--mount", "true").Run() != nil {
-		propagation = "unchanged"
-	}
-	c := exec.CommandContext(t.Context(), "unshare", "--mount", "--propagation", propagation, "--pid", "--fork", "/bin/sh", "-c", inChroot, "sh", root, dir, steps)
+	c := exec.CommandContext(t.Context(), "unshare", "--mount", "--propagation", propagation(t), "--pid", "--fork", "/bin/sh", "-c", inChroot, "sh", root, dir, steps)
 	c.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	out, err := c.CombinedOutput()
 	if err != nil {

@@ -69,6 +69,9 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// ExitCode is what the process ended with, once it is Done.
+func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }
+
 // Stop asks the process to end, then makes it, and waits for the end.
 func (p *Process) Stop() {
 	p.once.Do(func() {
