@@ -2,14 +2,14 @@
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check generate test bench fuzz parking unparked model chaos restarts upgrade attack clients epochs simulate memory resume peers
+.PHONY: check generate test bench fuzz parking unparked model chaos restarts upgrade attack clients epochs simulate memory resume peers reproducible
 
 # Everything that needs no server and is quick: formatting, vet, the linters of
 # .golangci.yml, which package imports which, generated documentation that is up to date, names in it that exist.
 check:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
-	set -e; for dir in $$(git ls-files 'tools/*.go' | xargs -n1 dirname | sort -u); do (cd $$dir && go vet .); done
+	set -e; for dir in $$(git ls-files 'tools/*.go' | xargs -n1 dirname | sort -u); do (cd $$dir && go vet . && go test -count=1 .); done
 	go tool -modfile=tools/golangci/go.mod golangci-lint run
 	go test -count=1 ./internal/arrows
 	go test -count=1 -run 'Reference|Documented|Documentation' ./...
@@ -71,6 +71,10 @@ attack:
 # Thunderbird through the proxy, while its server is restarted and killed. It is too big for ./test: 300 MB are installed.
 clients:
 	TEST_PACKAGES=thunderbird ./test -tags thunderbird -v -run Thunderbird ./e2e/idlers
+
+# The Debian package built twice, in two folders and with empty caches, is the same. Minutes.
+reproducible:
+	packaging/reproducible
 
 bench:
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

@@ -18,7 +18,7 @@ set -eu
 mount -t tmpfs tmpfs "$2/mnt"
 mkdir "$2/mnt/upper" "$2/mnt/work" "$2/mnt/root"
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/mnt/upper,workdir=$2/mnt/work" "$2/mnt/root"
-cp "$2"/*.deb "$2/mnt/root/root/"
+cp "$2"/*.deb "$2"/*.cdx.json "$2/mnt/root/root/"
 mount -t proc proc "$2/mnt/root/proc"
 mount --rbind /dev "$2/mnt/root/dev"
 mount -t tmpfs -o mode=755 tmpfs "$2/mnt/root/run"
@@ -43,6 +43,7 @@ bash -n /usr/share/bash-completion/completions/imapproxy
 test -s /usr/share/doc/imapproxy-lb/docs/operations.md
 test -s /usr/share/doc/imapproxy-lb/contrib/prometheus/rules.yml
 test -s /usr/share/doc/imapproxy-lb/examples/consul/policy.hcl
+cmp /usr/share/doc/imapproxy-lb/imapproxy.cdx.json imapproxy-lb_1.0_*.cdx.json
 dpkg -V imapproxy-lb
 
 mkdir -p /var/log/imapproxy /var/lib/imapproxy
@@ -114,6 +115,12 @@ func TestTheDebianPackage(t *testing.T) {
 			t.Errorf("two builds of %s differ: %v", version, err)
 		}
 		writeFile(t, filepath.Join(dir, filepath.Base(file)), string(text))
+		list := strings.TrimSuffix(file, ".deb") + ".cdx.json"
+		if text, err = os.ReadFile(list); err != nil {
+			t.Fatal(err)
+		}
+		listsModules(t, text, program, version)
+		writeFile(t, filepath.Join(dir, filepath.Base(list)), string(text))
 	}
 	root := os.Getenv("PACKAGE_ROOT")
 	if root == "" {
