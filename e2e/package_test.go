@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"imapproxy/e2e/servers"
+	"imapproxy/internal/imaptest"
 )
 
 // inChroot is run in a mount namespace of its own: "$1" is what the release is seen in as it is, with all that is written kept in memory;
@@ -18,7 +19,7 @@ set -eu
 mount -t tmpfs tmpfs "$2/mnt"
 mkdir "$2/mnt/upper" "$2/mnt/work" "$2/mnt/root"
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/mnt/upper,workdir=$2/mnt/work" "$2/mnt/root"
-cp "$2"/*.deb "$2"/*.cdx.json "$2/mnt/root/root/"
+cp "$2"/*.deb "$2"/*.cdx.json "$2/failed.log" "$2/mnt/root/root/"
 mount -t proc proc "$2/mnt/root/proc"
 mount --rbind /dev "$2/mnt/root/dev"
 mount -t tmpfs -o mode=755 tmpfs "$2/mnt/root/run"
@@ -45,18 +46,26 @@ test -s /usr/share/doc/imapproxy-lb/contrib/prometheus/rules.yml
 test -s /usr/share/doc/imapproxy-lb/examples/consul/policy.hcl
 cmp /usr/share/doc/imapproxy-lb/imapproxy.cdx.json imapproxy-lb_1.0_*.cdx.json
 dpkg -V imapproxy-lb
+dpkg-query -W -f '${Conffiles}' imapproxy-lb | grep -q /etc/fail2ban/filter.d/imapproxy-lb.conf
 
+rm -f /etc/fail2ban/jail.d/*
+cp /usr/share/doc/imapproxy-lb/contrib/fail2ban/jail.conf /etc/fail2ban/jail.d/imapproxy-lb.conf
+test "$(fail2ban-regex --usedns=no '--out=<ip>' /root/failed.log imapproxy-lb)" = "127.0.0.1
+127.0.0.1"
 mkdir -p /var/log/imapproxy /var/lib/imapproxy
 echo line > /var/log/imapproxy/imapproxy.log
 chown -R imapproxy:imapproxy /var/log/imapproxy /var/lib/imapproxy
+fail2ban-client --test
 logrotate --force /etc/logrotate.d/imapproxy-lb
 test -s /var/log/imapproxy/imapproxy.log.1
 fails test -e /var/log/imapproxy/imapproxy.log
 
 sed -i 's/imap.example.org/mine.example.org/' /etc/imapproxy/config.hcl
 echo secret > /etc/imapproxy/admin.token
+sed -i 's/|bad_name//' /etc/fail2ban/filter.d/imapproxy-lb.conf
 dpkg -i imapproxy-lb_1.1_*.deb
 grep -q mine.example.org /etc/imapproxy/config.hcl
+fails grep -q bad_name /etc/fail2ban/filter.d/imapproxy-lb.conf
 test "$(dpkg-query -W -f '${Version}' imapproxy-lb)" = 1.1
 test "$(stat -c '%U:%G %a' /etc/imapproxy/config.hcl)" = "root:imapproxy 640"
 
@@ -64,6 +73,7 @@ dpkg -r imapproxy-lb
 fails test -e /usr/bin/imapproxy
 fails test -e /usr/lib/systemd/system/imapproxy-lb.service
 grep -q mine.example.org /etc/imapproxy/config.hcl
+test -s /etc/fail2ban/filter.d/imapproxy-lb.conf
 test -s /var/log/imapproxy/imapproxy.log.1
 
 dpkg -i imapproxy-lb_1.1_*.deb
@@ -71,6 +81,7 @@ rm /etc/imapproxy/admin.token
 dpkg -P imapproxy-lb
 fails test -e /etc/imapproxy
 fails test -e /etc/logrotate.d/imapproxy-lb
+fails test -e /etc/fail2ban/filter.d/imapproxy-lb.conf
 fails test -e /var/log/imapproxy
 fails test -e /var/lib/imapproxy
 fails dpkg -s imapproxy-lb
@@ -86,6 +97,20 @@ func packed(t *testing.T, version, program string) string {
 		t.Fatalf("packaging/build: %v\n%s", err, out)
 	}
 	return dir
+}
+
+// failedLogins is the log of a proxy at which two clients gave a wrong password, and one the right one.
+func failedLogins(t *testing.T) string {
+	t.Helper()
+	server := servers.StartDovecot(t, servers.DovecotOptions{})
+	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", server.Addr}}})
+	for i, password := range []string{"wrong", servers.Password, "wrong"} {
+		if c := imaptest.Dial(t, p.Plain); c.TryLogin(servers.User(i+1), password).OK() != (password == servers.Password) {
+			t.Fatalf("the login with %q", password)
+		}
+	}
+	p.Stop()
+	return p.Output()
 }
 
 // deb returns the package in a folder.
@@ -122,6 +147,7 @@ func TestTheDebianPackage(t *testing.T) {
 		listsModules(t, text, program, version)
 		writeFile(t, filepath.Join(dir, filepath.Base(list)), string(text))
 	}
+	writeFile(t, filepath.Join(dir, "failed.log"), failedLogins(t))
 	root := os.Getenv("PACKAGE_ROOT")
 	if root == "" {
 		root = "/"

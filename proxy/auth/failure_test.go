@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	filterFile = "../../contrib/fail2ban/imapproxy.conf"
+	filterFile = "../../contrib/fail2ban/imapproxy-lb.conf"
 	realClient = "192.0.2.7" // the only client that may be banned in these tests
 	forged     = "203.0.113.99"
 )
@@ -260,6 +260,37 @@ func TestFilterIgnoresOtherLines(t *testing.T) {
 				t.Errorf("%s: found %q in %s", format, got, out.String())
 			}
 		}
+	}
+}
+
+// The filter reads the journal of the unit that we ship, and the jail uses the filter and the log file of the configuration's manual.
+func TestTheFilterAndTheJailFitWhatElseIsShipped(t *testing.T) {
+	read := func(path string) string {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join("../..", path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	value := func(text, name string) string {
+		t.Helper()
+		found := regexp.MustCompile(`(?m)^` + name + ` *= *(.+)$`).FindStringSubmatch(text)
+		if found == nil {
+			t.Fatalf("there is no %s", name)
+		}
+		return found[1]
+	}
+	filter, jail := read("contrib/fail2ban/imapproxy-lb.conf"), read("contrib/fail2ban/jail.conf")
+	unit, found := strings.CutPrefix(value(filter, "journalmatch"), "_SYSTEMD_UNIT=")
+	if _, err := os.Stat(filepath.Join("../../contrib/systemd", unit)); !found || err != nil {
+		t.Errorf("the filter reads the journal of %s (%v)", unit, err)
+	}
+	if name := value(jail, "filter"); name+".conf" != filepath.Base(filterFile) {
+		t.Errorf("the jail uses the filter %s", name)
+	}
+	if path := value(jail, "logpath"); !strings.Contains(read("config.hcl"), "#file = \""+path+"\"\n") {
+		t.Errorf("the jail reads %s, which isn't the file in config.hcl", path)
 	}
 }
 
