@@ -41,6 +41,7 @@ type proxyOptions struct {
 	Sources    string // source_addresses, in HCL; "" = none
 	Shutdown   string // further lines of shutdown
 	Telemetry  string // further lines of telemetry
+	LogFile    string // "" = standard error
 	Further    string // blocks, in HCL
 	Guesses    bool   // wrong passwords from 127.0.0.0/8 delay further logins
 }
@@ -154,6 +155,9 @@ limits {
 telemetry {
   log {
     level = "debug"
+{{with .LogFile}}
+    file = "{{.}}"
+{{end}}
   }
   {{.Telemetry}}
 }
