@@ -691,7 +691,7 @@ discovery "static" {
   # not, since the file says where passwords are sent (docs/routing.md). With the block cluster
   # it isn't used: a proxy that can't ask the others serves no user.
   # Default: "", no file.
-  #cache_file = "/var/lib/imapproxy/backends.json"
+  #cache_file = "/var/lib/imapproxy-lb/backends.json"
 #}
 
 
@@ -1300,5 +1300,5 @@ shutdown {
   # proxy's user and root may use it. Two proxies on one machine need two of them. A change
   # needs a restart. Default: "", which is handover.sock in the unit's runtime folder
   # (/run/imapproxy); without systemd there is no such folder, and no hand-over.
-  #handover_socket = "/var/lib/imapproxy/handover.sock"
+  #handover_socket = "/var/lib/imapproxy-lb/handover.sock"
 }

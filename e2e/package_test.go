@@ -31,8 +31,22 @@ const steps = `
 cd /root
 PATH=$PATH:/usr/sbin:/sbin
 fails() { ! "$@"; }
+
+# Debian's imapproxy, which is another program: its files' names, as in Debian 12 (1.2.8).
+for path in /etc/init.d/imapproxy /lib/systemd/system/imapproxy.service /usr/sbin/imapproxyd /usr/sbin/pimpstat \
+	/usr/share/imapproxy/imapproxy.conf.default /usr/share/doc/imapproxy/README.gz /usr/share/man/man8/imapproxyd.8.gz; do
+	mkdir -p "other/$(dirname "$path")"
+	echo other > "other/$path"
+done
+mkdir -p other/var/lib/imapproxy/chroot other/DEBIAN
+printf 'Package: imapproxy\nVersion: 1.2.8\nArchitecture: all\nMaintainer: none\nDescription: another program\n' > other/DEBIAN/control
+dpkg-deb --build other other.deb
+dpkg -i other.deb
+unharmed() { test -f /usr/sbin/imapproxyd && test -f /lib/systemd/system/imapproxy.service && test "$(stat -c %U /var/lib/imapproxy/chroot)" = root; }
+
 dpkg -i imapproxy-lb_1.0_*.deb
 
+unharmed
 imapproxy --version
 id imapproxy
 test "$(stat -c '%U:%G %a' /etc/imapproxy)" = "root:imapproxy 750"
@@ -52,9 +66,9 @@ rm -f /etc/fail2ban/jail.d/*
 cp /usr/share/doc/imapproxy-lb/contrib/fail2ban/jail.conf /etc/fail2ban/jail.d/imapproxy-lb.conf
 test "$(fail2ban-regex --usedns=no '--out=<ip>' /root/failed.log imapproxy-lb)" = "127.0.0.1
 127.0.0.1"
-mkdir -p /var/log/imapproxy /var/lib/imapproxy
+mkdir -p /var/log/imapproxy /var/lib/imapproxy-lb
 echo line > /var/log/imapproxy/imapproxy.log
-chown -R imapproxy:imapproxy /var/log/imapproxy /var/lib/imapproxy
+chown -R imapproxy:imapproxy /var/log/imapproxy /var/lib/imapproxy-lb
 fail2ban-client --test
 logrotate --force /etc/logrotate.d/imapproxy-lb
 test -s /var/log/imapproxy/imapproxy.log.1
@@ -83,7 +97,8 @@ fails test -e /etc/imapproxy
 fails test -e /etc/logrotate.d/imapproxy-lb
 fails test -e /etc/fail2ban/filter.d/imapproxy-lb.conf
 fails test -e /var/log/imapproxy
-fails test -e /var/lib/imapproxy
+fails test -e /var/lib/imapproxy-lb
+unharmed
 fails dpkg -s imapproxy-lb
 `
 

@@ -227,7 +227,7 @@ func TestTheReferenceLoadsWithItsAlternatives(t *testing.T) {
 	for _, name := range []string{"/etc/imapproxy/privkey.pem", "consul-client.key"} {
 		text = strings.ReplaceAll(text, `"`+name+`"`, `"`+key+`"`)
 	}
-	for _, folder := range []string{"/var/lib/imapproxy/", "/var/log/imapproxy/"} {
+	for _, folder := range []string{"/var/lib/imapproxy-lb/", "/var/log/imapproxy/"} {
 		text = strings.ReplaceAll(text, `"`+folder, `"`+dir+"/")
 	}
 	for _, name := range []string{"users.passwd", "ldap.password", "sql.password", "oauth.secret", "auth-policy.header", "auth-policy.nonce", "scram.secret", "shared.password", "master.password", "admin.token", "admin-read.token", "consul.token", "cluster.token", "personal.key"} {
