@@ -39,7 +39,7 @@ func TestAnswersWaitForTheRestOfAResponse(t *testing.T) {
 		want []string
 	}{
 		"a refused command":    {1, []string{"a UID FETCH 2 (BODY.PEEK[])", "b UID COPY 1 Other"}, []string{"b NO {*}", "a OK {*}"}},
-		"an IDLE that is over": {2, []string{"a UID FETCH 2 (BODY.PEEK[])", "b IDLE", "DONE"}, []string{"b OK {*}", "a OK {*}"}},
+		"an IDLE that is over": {1, []string{"a UID FETCH 2 (BODY.PEEK[])", "b IDLE", "DONE"}, []string{"b OK {*}", "a OK {*}"}},
 		"a SELECT":             {1, []string{"a UID FETCH 2 (BODY.PEEK[])", "b SELECT Other"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -145,6 +145,31 @@ func TestAPromptForIdleIsNotTakenForALiterals(t *testing.T) {
 	c.Expect("a4 OK")
 }
 
+// Cyrus doesn't see a DONE that it has read together with IDLE. Clients say it before the continuation request comes: some give up,
+// and both have waited for a connection.
+func TestDoneIsPassedOnOnceIdleIsAccepted(t *testing.T) {
+	cyrus := func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		missed := c.Buffered() > 0
+		if err := c.Send("+ idling"); err != nil {
+			return err
+		}
+		if missed {
+			return c.StallForever()
+		}
+		if _, err := c.Expect("DONE"); err != nil {
+			return err
+		}
+		return c.Send(cmd.Tag() + " OK done")
+	}
+	l := politeWith(t, map[string]imaptest.CommandFunc{"IDLE": cyrus}, labOptions{})
+	c := l.login("alice")
+	c.Write("n NOOP", "i IDLE", "DONE", "j IDLE", "DONE", "o NOOP")
+	for _, want := range []string{"n OK", "+", "i OK", "+", "j OK", "o OK"} {
+		c.Expect(want)
+	}
+	c.MustOK("LOGOUT")
+}
+
 func TestMoreCommandsThanMayBeInFlightAreAllAnswered(t *testing.T) {
 	const n = 5*mostInFlight + 7
 	l := politeWith(t, nil, labOptions{})

@@ -54,6 +54,9 @@ func newBackendConn(b *Backend, nc net.Conn, index int) *BackendConn {
 // Context is done when the backend closes.
 func (c *BackendConn) Context() context.Context { return c.Backend.ctx }
 
+// Buffered is what has come but wasn't read yet, in bytes.
+func (c *BackendConn) Buffered() int { return c.r.br.Buffered() }
+
 // OnLiteral says what happens at a synchronising literal instead of "+ go
 // ahead". An error from f ends the reading of the command.
 func (c *BackendConn) OnLiteral(f func(size int64) error) { c.r.onSync = f }

@@ -106,7 +106,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 func (f *commandFlow) begin(head []byte, whole, more bool, now time.Time) {
 	f.size, f.swallow, f.command = 0, false, false
 	f.args.Reset(&f.s.env.Names)
-	f.s.inFlight.Settle(head)
+	f.s.inFlight.Settle()
 	if f.kind = f.s.inFlight.Line(head); f.kind != track.LineCommand {
 		return
 	}

@@ -13,13 +13,14 @@ func (f *InFlight) Waits() bool {
 	return len(f.open) >= maxInFlight || f.idle == idleAsked || f.idle == idleSpoilt
 }
 
-// Settle waits until the backend's response tells how to read a line. After an IDLE without answer the line
-// is a command if the IDLE is refused, otherwise a line of the IDLE. After a line of IDLE other than DONE,
-// the backend decides with its answer to IDLE.
-func (f *InFlight) Settle(line []byte) {
+// Settle waits until the backend's response tells how to read the next line. After an IDLE without answer the line
+// is a command if the IDLE is refused, otherwise a line of the IDLE. Of a DONE that is certain, but it waits as well: Cyrus
+// 3.6 doesn't see one that it has read together with IDLE, and answers once more comes. After a line of
+// IDLE other than DONE, the backend decides with its answer to IDLE.
+func (f *InFlight) Settle() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for !f.ended && !f.lost && (f.idle == idleAsked && !wire.IsDone(line) || f.idle == idleSpoilt) {
+	for !f.ended && !f.lost && (f.idle == idleAsked || f.idle == idleSpoilt) {
 		f.room.Wait()
 	}
 }
