@@ -337,3 +337,50 @@ func TestWhoWaitsForASilentBackendHearsOfTheProxy(t *testing.T) {
 		behindStill(t, c, "* 1 FETCH {*}")
 	})
 }
+
+// While a session is being parked, the backend has to answer commands of the proxy's own, and the client's wait.
+func TestABackendThatHangsWhileASessionIsParked(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	p.on("IDLE", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		if err := c.Send("+ idling"); err != nil {
+			return err
+		}
+		if _, err := c.ReadCommand(); err != nil { // the proxy's DONE
+			return err
+		}
+		c.Backend.Fire("stalled")
+		return c.StallForever()
+	})
+	c := p.login("alice")
+	c.MustOK("SELECT INBOX")
+	c.Write("i IDLE")
+	c.Expect("+{*}")
+	p.srv.Sweep()
+	must(t, p.backends[0].Wait("stalled"))
+	c.Write("DONE")
+	c.Expect("* OK Still here{*}")
+	p.silent(29 * time.Second)
+	p.set(func() { p.turnsAway = true })
+	p.silent(2 * time.Second)
+	p.probed()
+	eventually(t, "a connection that is given up", func() bool { p.srv.Sweep(); return p.given("probe") == 1 })
+	p.set(func() { p.turnsAway = false })
+	behindStill(t, c, "i OK {*}")
+	c.MustOK("CHECK")
+}
+
+// A session whose client is in IDLE comes back on a connection on which the backend doesn't answer IDLE.
+func TestABackendThatDoesntAnswerIdleAgain(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3, func(o *Options) { o.Park.ResumeTry = time.Second })
+	c := p.idle("SELECT INBOX")
+	p.on("IDLE", func(c *imaptest.BackendConn, _ imaptest.Command) error {
+		p.on("IDLE", nil)
+		c.Backend.Fire("stalled")
+		return c.StallForever()
+	})
+	p.srv.reg.Each(func(s *session.Session) { s.Signal(session.SigLostWatch) })
+	must(t, p.backends[0].Wait("stalled"))
+	c.Write("DONE")
+	behindStill(t, c, "i OK {*}")
+	c.MustOK("CHECK")
+}

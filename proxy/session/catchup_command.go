@@ -149,7 +149,9 @@ func (o *catchUp) leave(cmd []byte, r *wire.Rule) error {
 	ctx, cancel := s.within(leaveWithin)
 	defer cancel()
 	imap := resync.NewClient(b.Conn, b.Caps, resync.Options{Selected: true, ReadOnly: t.Mailbox.ReadOnly, Messages: count, Enabled: t.Enabled, Forward: s.passOn})
+	answered := s.asks()
 	err := imap.Deselect(ctx)
+	answered()
 	if broken := imap.Release(); broken != nil {
 		o.backendFailed = true
 		return broken

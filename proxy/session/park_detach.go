@@ -30,7 +30,9 @@ func (s *Session) detach() phase {
 	if how != track.ModeUnselected {
 		t.Mailbox = s.inFlight.Client.Mailbox.Name
 	}
+	stop := s.reassures(&began, false) // once the client has said something
 	view, err := s.release(ctx, how, &t)
+	stop()
 	t.Strategy, t.Watch, t.End = "none", "none", s.env.Now()
 	if s.park.sub != nil {
 		t.Strategy, t.Watch = s.park.sub.Strategy(), s.park.sub.Watch()
@@ -141,6 +143,8 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 	b.Caps = s.caps.Load().list // the relay doesn't keep a copy
 	imap := resync.NewClient(b.Conn, b.Caps, opt)
 	// From here on the backend is no longer in IDLE, so the session can't simply go back to the relay.
+	answered := s.asks()
+	defer answered()
 	view, err := s.snapshot(ctx, imap, how, &moved, trace.Steps)
 	trace.Tries = imap.Tries()
 	rerr := imap.Release()
@@ -156,7 +160,7 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 		return nil, errors.Join(err, rerr)
 	case err != nil:
 		quiet.tell()
-		back := s.idleAgain(b, how)
+		back := s.idleAgain(b, how, leaveWithin)
 		trace.Steps.Done(telemetry.StepBack, s.env.Now(), back)
 		if back != nil && s.survives() {
 			return nil, errLost
@@ -167,6 +171,7 @@ func (s *Session) release(ctx context.Context, how track.ParkMode, trace *teleme
 		}
 		return nil, err
 	}
+	answered()
 	s.give(b, upstream.Condition{Selected: imap.Selected()})
 	trace.Steps.Done(telemetry.StepRelease, s.env.Now(), nil)
 	if view != nil {

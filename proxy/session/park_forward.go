@@ -2,8 +2,10 @@ package session
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/track"
@@ -30,22 +32,31 @@ func (s *Session) passOn(response []byte) {
 	s.down.write(response, true)
 }
 
-// backToIdle is idleAgain, and ends the session if the backend refuses IDLE. A relay follows, which notices by itself that the
-// connection has ended.
-func (s *Session) backToIdle(c *upstream.Conn, how track.ParkMode) {
-	if err := s.idleAgain(c, how); err != nil && !endSeen(err) {
+// backToIdle puts the backend into IDLE for a session that is attached again. It ends the session if the backend refuses IDLE. A
+// relay follows, which notices by itself that the connection has ended, or is given up since the backend doesn't answer.
+func (s *Session) backToIdle(c *upstream.Conn) {
+	heard := s.env.Now()
+	stop := s.reassures(&heard, false)
+	err := s.idleAgain(c, track.ModeIdle, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
+	stop()
+	switch {
+	case err == nil, endSeen(err):
+	case errors.Is(err, context.DeadlineExceeded) && s.Reason() == "":
+		s.log().Info("the backend doesn't answer IDLE")
+		_ = c.Abort()
+	default:
 		s.log().Warn("the backend doesn't accept IDLE again", "error", err)
 		s.Terminate(ReasonBackendLost)
 	}
 }
 
 // idleAgain puts the backend into IDLE again for a session that stays attached or is attached again. The client
-// isn't sent the "+", since it has had one. After an error the connection is of no more use.
-func (s *Session) idleAgain(c *upstream.Conn, how track.ParkMode) error {
+// isn't sent the "+", since it has had one. After an error the connection is of no more use. The backend may take as long as within.
+func (s *Session) idleAgain(c *upstream.Conn, how track.ParkMode, within time.Duration) error {
 	if how != track.ModeIdle {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	t := &s.inFlight.Client
 	imap := resync.NewClient(c.Conn, c.Caps, resync.Options{Selected: true, ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn})

@@ -65,7 +65,7 @@ func (s *Session) reassures(heard *time.Time, waits bool) (stop func()) {
 // reassure sends a line to the client of an attached session that has waited for the backend for long. The sweep calls it.
 func (s *Session) reassure(now time.Time) {
 	at := Attachment(s.attachment.Load())
-	owed, owes := s.inFlight.Owed()
+	owed, owes := s.owed()
 	if logout, bye := s.inFlight.Farewell(); !owes || logout || bye || at != Attached && at != CatchingUp || now.Sub(owed) < reassureAfter {
 		return
 	}

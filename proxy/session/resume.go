@@ -213,7 +213,7 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume, asked time.Time
 	case idle && s.park.deferred != nil && s.park.deferred.ends:
 		s.endIdle()
 	case idle:
-		s.backToIdle(c, track.ModeIdle)
+		s.backToIdle(c)
 		t.Steps.Done(telemetry.StepIdle, s.env.Now(), nil)
 	}
 	s.resumed(t, asked, nil)

@@ -84,6 +84,7 @@ type Session struct {
 	leaving    atomic.Bool            // the session is to give up its backend connection at the next safe point (letgo.go)
 	lastSeen   atomic.Int64           // when a byte last came from either side, Unix ns
 	lastHeard  atomic.Int64           // when a byte last came from the client, Unix ns
+	asking     atomic.Pointer[asking] // the proxy's own exchange with the backend that the session waits for; nil: there is none
 	wakeful    atomic.Int64           // lastSeen as of the last time when the session couldn't be dormant
 	bytesIn    atomic.Int64           // from the client to the backend
 	bytesOut   atomic.Int64

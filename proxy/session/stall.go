@@ -31,12 +31,12 @@ const maxStalls = 1
 //
 // The sweep calls it.
 func (s *Session) noticeStall(now time.Time) {
-	if at := Attachment(s.attachment.Load()); at != Attached && at != CatchingUp {
+	if at := Attachment(s.attachment.Load()); at != Attached && at != CatchingUp && at != Parking {
 		return
 	}
 	after := OrDefault(s.settings().StallAfter, DefaultStallAfter)
-	waiting := s.inFlight.Waiting() > 0
-	owed, owes := s.inFlight.Owed()
+	owed, owes := s.owed()
+	waiting := s.inFlight.Waiting() > 0 || s.asking.Load() != nil
 	var b *upstream.Conn
 	var heard, since time.Time
 	lost, waits := false, false
@@ -75,7 +75,7 @@ func (s *Session) noticeStall(now time.Time) {
 
 // unanswered says whether the session waits for its backend, and since when the backend has given no sign of
 // life. It doesn't wait while the client is what is slow: while bytes of the backend's wait to be read. owed and
-// owes are the result of InFlight.Owed.
+// owes are the result of owed.
 func (s *Session) unanswered(b *upstream.Conn, now, owed time.Time, owes bool) (since time.Time, waits bool) {
 	p := &b.Progress
 	since, waits = owed, owes
@@ -89,7 +89,10 @@ func (s *Session) unanswered(b *upstream.Conn, now, owed time.Time, owes bool) (
 		return since, false
 	}
 	heard := p.Heard()
-	if p.Spliced() {
+	switch a := s.asking.Load(); {
+	case a != nil:
+		heard = a.heard(b, now)
+	case p.Spliced():
 		heard = now.Add(-b.SinceReceived())
 	}
 	if heard.After(since) {
