@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
 )
 
 // A session whose connection is lost goes on with the connection on which it has looked for its client's view, on which nothing is
@@ -34,6 +35,9 @@ func TestALostConnectionCostsOneLogin(t *testing.T) {
 			want: []string{"* VANISHED 2", "* 3 EXISTS", `* {*} FETCH (UID 3 FLAGS (\Flagged) MODSEQ (13))`, "n OK {*}"}},
 		"no QRESYNC": {caps: "IMAP4rev1 IDLE UNSELECT ESEARCH", before: []string{"SELECT INBOX"}, say: "n NOOP",
 			want: []string{"* 1 FETCH (FLAGS ())", "* 2 FETCH (FLAGS ())", "* 3 FETCH (FLAGS ())", "n OK {*}"}},
+		"mod-sequences, no QRESYNC": {caps: "IMAP4rev1 IDLE UNSELECT ENABLE CONDSTORE ESEARCH", before: []string{"SELECT INBOX (CONDSTORE)", "UID FETCH 1:* (FLAGS)"},
+			happens: happens, say: "n NOOP", enables: 1,
+			want: []string{"* 2 EXPUNGE", "* 3 EXISTS", `* 2 FETCH (UID 3 FLAGS (\Flagged) MODSEQ (13))`, "n OK {*}"}},
 		"numbers of before": {before: []string{"SELECT INBOX", "UID FETCH 1:* (FLAGS)"}, happens: happens, say: "n FETCH 3 (UID)",
 			want: []string{"* 4 EXISTS", `* 3 FETCH (FLAGS (\Flagged))`, "n OK {*}"}},
 		"the mailbox is left": {before: []string{"SELECT INBOX"}, happens: happens, say: "n SELECT Other",
@@ -136,6 +140,55 @@ func TestALookThatNeedsAnotherConnection(t *testing.T) {
 				t.Errorf("%d logins", n)
 			}
 			k.MustOK("CHECK")
+		})
+	}
+}
+
+// A client that uses mod-sequences at a backend without QRESYNC can't be parked. In IDLE, too, it goes on with another connection.
+func TestAnIdleWithModSequencesOutlivesABackendWithoutQResync(t *testing.T) {
+	p := newScripted(t, "IMAP4rev1 IDLE UNSELECT ENABLE CONDSTORE ESEARCH", 3)
+	k := p.stays("SELECT INBOX (CONDSTORE)", "UID FETCH 1:* (FLAGS)")
+	k.Write("i IDLE")
+	k.Expect("+{*}")
+	p.expunge(2)
+	p.flag(3)
+	idles := len(p.said("IDLE"))
+	p.lose()
+	k.Expect("* 2 EXPUNGE")
+	k.Expect(`* 2 FETCH (UID 3 FLAGS (\Flagged) MODSEQ (12))`)
+	eventually(t, "IDLE on the new connection", func() bool { return len(p.said("IDLE")) > idles })
+	done(k)
+	k.MustOK("CHECK")
+}
+
+// Why a view isn't found is counted.
+func TestALostViewsReasonIsCounted(t *testing.T) {
+	for name, c := range map[string]struct {
+		caps    string
+		happens func(p *scripted)
+	}{
+		"no_history": {"IMAP4rev1 IDLE UNSELECT ESEARCH", func(p *scripted) { p.expunge(2) }},
+		"history":    {scriptedCaps, func(p *scripted) { p.expunge(4) }},
+		"added":      {scriptedCaps, func(p *scripted) { p.deliver(); p.deliver(); p.expunge(6) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newScripted(t, c.caps, 5)
+			p.expunge(1) // the backend says so of all that ever have gone
+			k := p.stays("SELECT INBOX")
+			if name == "added" {
+				p.on("NOOP", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
+					return b.Send("* 5 EXISTS", cmd.Tag()+" OK done")
+				})
+				k.MustOK("NOOP")
+			}
+			c.happens(p)
+			p.lose()
+			k.Expect("* BYE [UNAVAILABLE] {*}")
+			k.ExpectEOF()
+			p.ended(session.ReasonViewLost)
+			if n := p.metric("imapproxy_views_lost_total", `why="`+name+`"`); n != 1 {
+				t.Errorf("counted %v times", n)
+			}
 		})
 	}
 }

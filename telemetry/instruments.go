@@ -81,6 +81,7 @@ const (
 	nameParkRefusals       = "imapproxy.park.refusals"
 	nameResume             = "imapproxy.resume.duration"
 	nameRecovery           = "imapproxy.recovery.duration"
+	nameViewsLost          = "imapproxy.views.lost"
 	nameSavedConnections   = "imapproxy.park.saved.connections"
 	nameSavedMemory        = "imapproxy.park.saved.memory"
 	nameSavedLogins        = "imapproxy.park.saved.logins"
@@ -254,6 +255,8 @@ func Instruments() []Instrument {
 			[]Attribute{{"source", "`push` (an event), `watch` (IDLE), `notify`, `poll`, `command` (another session of the user changed something), `sweep` (park.sweep_every)"}}, nil},
 		{nameRecovery, Histogram, "s", "Duration of recoveries: from the moment that an attached session has lost its backend connection until the proxy knows which messages its client counts. A resume follows, or the session is parked.",
 			[]Attribute{{"outcome", "`ok`, or the reason for which the session ended instead (docs/operations.md)"}}, seconds},
+		{nameViewsLost, Counter, "{session}", "Sessions that were ended with the reason `view_lost`: it wasn't known exactly which messages the client counts.",
+			[]Attribute{{"why", "`history` (the backend says that more messages have gone than there were: it has forgotten when), `no_history` (messages have gone unheard, and the backend has no QRESYNC), `added` (messages have come and gone unheard), `contradiction` (with what the client was told), `not_followed` (what the client was told can't be followed, or was too much), `no_uidnext`, `mod_sequences` (the backend has none any more, or can't say what has changed), `flags` (those that the client knows aren't known), `too_many` (`max_diff_messages`), `other`"}}, nil},
 		{nameParkResyncs, Counter, "{resync}", "Resyncs: looks into a mailbox to find what has changed, for its parked sessions or for one that parks or resumes.",
 			[]Attribute{{"outcome", "`ok` or `failed`"}, {"strategy", "`qresync` or `comparison`"}, {"reason", "the source of the first hint that led to it (as in `imapproxy_park_hints_total`), or `renewed` (the watch had been interrupted), `join` (something changed while a session was being parked, or it was parked outside IDLE), `look` (a parked client asked), `park`, `resume`"}}, nil},
 		{nameParkResyncDuration, Histogram, "s", "Duration of resyncs, from the start until the last client is told. The wait for a turn is not included.",

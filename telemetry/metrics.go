@@ -30,6 +30,7 @@ type metrics struct {
 	backendRetries     metric.Int64Counter
 	shortages          metric.Int64Counter
 	backendStalls      metric.Int64Counter
+	viewsLost          metric.Int64Counter
 	backendFlaps       metric.Int64Counter
 	failovers          metric.Int64Counter
 	discoveryUpdates   metric.Int64Counter

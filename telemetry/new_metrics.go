@@ -40,6 +40,7 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.parkRefusals = b.counter(nameParkRefusals)
 	m.resume = b.histogram(nameResume)
 	m.recovery = b.histogram(nameRecovery)
+	m.viewsLost = b.counter(nameViewsLost)
 	m.resyncs = b.counter(nameParkResyncs)
 	m.resyncDuration = b.histogram(nameParkResyncDuration)
 	m.poolGiven = b.counter(namePoolGiven)

@@ -141,6 +141,7 @@ type Recovery struct {
 	User, Backend string            // in spans only
 	Attempts      int
 	Outcome       string // "ok", or a constant that says what ended the session instead
+	ViewLost      string // a constant that says why the view wasn't found, if the session was ended for that
 	Err           error
 	Start, End    time.Time
 }
@@ -149,6 +150,9 @@ type Recovery struct {
 func (t *Telemetry) Recovery(r Recovery) {
 	if t.metrics != nil {
 		t.metrics.recovery.Record(context.Background(), seconds(r.End.Sub(r.Start)), with(label("outcome", r.Outcome)))
+		if r.ViewLost != "" {
+			t.metrics.viewsLost.Add(context.Background(), 1, with(label("why", r.ViewLost)))
+		}
 	}
 	if t.keepsWork(r.Err != nil || r.Attempts > 1, r.End.Sub(r.Start)) {
 		t.workSpans(context.Background(), &work{name: spanRecover, start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend,

@@ -100,6 +100,7 @@ func recordEverything(tel *Telemetry) {
 	tel.Park(Park{Outcome: "parked", Strategy: "qresync"})
 	tel.ParkRefused("message_numbers")
 	tel.Recovery(Recovery{Outcome: "ok", Start: time.Now(), End: time.Now()})
+	tel.Recovery(Recovery{Outcome: "view_lost", ViewLost: "added", Start: time.Now(), End: time.Now()})
 	tel.Resume(Resume{Outcome: "ok", Source: SourcePool, Wake: "UID FETCH"})
 	tel.Resume(Resume{Outcome: "ok", Source: SourceLogin, Wake: WakeLostWatch})
 	tel.Resync(Resync{Strategy: "qresync", Reason: "push"})

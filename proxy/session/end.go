@@ -40,7 +40,11 @@ func (s *Session) account() {
 	}
 	s.forgetWait()
 	s.out.rest(s.countCompressed)
-	s.log().Info("session ended", "reason", s.Reason(), "client", s.addr.String(), "listener", s.lis.Name, "attachment", s.endedIn().String(), "last_command", wire.Verb(s.lastVerb.Load()).String(), "duration", now.Sub(s.started).Round(time.Millisecond),
+	log := s.log()
+	if s.park.viewLost != "" {
+		log = log.With("view_lost", s.park.viewLost)
+	}
+	log.Info("session ended", "reason", s.Reason(), "client", s.addr.String(), "listener", s.lis.Name, "attachment", s.endedIn().String(), "last_command", wire.Verb(s.lastVerb.Load()).String(), "duration", now.Sub(s.started).Round(time.Millisecond),
 		"commands", s.commands.Load(), "bytes_in", s.bytesIn.Load(), "bytes_out", s.bytesOut.Load())
 	s.env.Registry.leaveUser(s.user)
 }

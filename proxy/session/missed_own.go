@@ -57,7 +57,7 @@ func (s *Session) missesOn(ctx context.Context, imap *resync.Client, f *found, h
 	if sel.ReadOnly && !v.ReadOnly {
 		return false, errReadOnly
 	}
-	compared := s.compares()
+	compared := s.compares() && s.inFlight.Client.Dialect == view.Plain
 	if s.inFlight.Client.Dialect == view.Plain && !compared && !own.Quiet(v) && v.Known.Unknown(v.UIDs.Intersect(own.Seen.UIDs)) > mostUntold {
 		return false, errAnotherLook
 	}

@@ -85,7 +85,7 @@ func (s *Session) lost() phase {
 	return phaseRecover
 }
 
-// recover finds which messages the client of a lost connection counts. A client in IDLE is then parked; other
+// recover finds which messages the client of a lost connection counts. A client in IDLE is then parked, if it can be; other
 // sessions are resumed.
 func (s *Session) recover() (next phase) {
 	defer func() {
@@ -161,7 +161,12 @@ func (s *Session) recover() (next phase) {
 		s.Terminate(ReasonBackendLostInner)
 	case hopelessView(err):
 		s.log().Warn("the messages that the client counts can't be found after the backend connection was lost", "error", err)
-		s.Terminate(endOfLoss(err))
+		end := endOfLoss(err)
+		if end == ReasonViewLost {
+			s.park.viewLost = whyViewLost(err)
+			t.ViewLost = s.park.viewLost
+		}
+		s.Terminate(end)
 	case err != nil:
 		s.log().Warn("the backend can't be reached again", "error", err)
 		s.Terminate(endOf(err))
@@ -179,7 +184,7 @@ func (s *Session) recover() (next phase) {
 	s.park.view, s.park.state, s.park.lastTold, s.park.idle = v, nil, t.End.UnixNano(), idle
 	s.park.mu.Unlock()
 	s.inFlight.Trim()
-	if idle && v != nil {
+	if idle && v != nil && !s.byModSeqs() {
 		s.park.mode = track.ModeIdle
 		s.park.sub.Doubt() // the first round tells what changed meanwhile
 		return phaseParked
@@ -221,8 +226,9 @@ func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 	if s.leavesMailbox() {
 		return at, nil
 	}
-	if !s.park.cutIdle && !s.inFlight.Client.UIDOnly {
-		if v, err := s.viewOnOwn(ctx, at); !errors.Is(err, errAnotherLook) {
+	alone := s.byModSeqs()
+	if (!s.park.cutIdle || alone) && !s.inFlight.Client.UIDOnly {
+		if v, err := s.viewOnOwn(ctx, at); alone || !errors.Is(err, errAnotherLook) {
 			return v, err
 		}
 	}
@@ -247,7 +253,7 @@ func (s *Session) viewByWatch(ctx context.Context, at *view.View) (*view.View, e
 	if err != nil {
 		return nil, err
 	}
-	return s.comparable(v)
+	return s.comparable(v, false)
 }
 
 // hopelessView says whether each further attempt to find the view would fail with the same error.

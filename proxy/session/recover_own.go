@@ -63,17 +63,20 @@ func (s *Session) looksOn(ctx context.Context, imap *resync.Client, enable []str
 	var v *view.View
 	err := s.missedOn(ctx, imap, s.park.found, heard, func(seen view.Seen) (_ *view.View, err error) {
 		if v, err = s.inFlight.Find(seen); err == nil {
-			v, err = s.comparable(v)
+			v, err = s.comparable(v, true)
 		}
 		return v, err
 	}, at)
 	return v, err
 }
 
-// comparable returns the view with what is known of its flags, which depends on the backend.
-func (s *Session) comparable(v *view.View) (*view.View, error) {
-	switch compared := s.compares(); {
-	case compared && s.inFlight.Client.Dialect != view.Plain:
+// comparable returns the view with what is known of its flags, which depends on the backend. own: what has changed is asked for on
+// the session's own connection, where mod-sequences do without QRESYNC.
+func (s *Session) comparable(v *view.View, own bool) (*view.View, error) {
+	modSeqs := s.inFlight.Client.Dialect != view.Plain
+	compared := s.compares() && !modSeqs
+	switch {
+	case s.compares() && modSeqs && !own:
 		return nil, errNotFollowed
 	case !compared && v.ModSeq == 0:
 		v.ModSeq = 1 // so that the client is told of every flag that was ever set

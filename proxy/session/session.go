@@ -227,7 +227,8 @@ type parkState struct {
 	leaving  track.Leaving
 	star     uint32 // the UID or number that the command's "*" means; 0: what the backend takes it for
 	deferred *deferred
-	cutIdle  bool // the client was in IDLE when the connection was lost
+	cutIdle  bool   // the client was in IDLE when the connection was lost
+	viewLost string // why the client's view wasn't found, if the session ends for that
 	losses   losses
 	cutFetch *cutFetch // a FETCH that is to be continued; nil: there is none
 	found    *found    // the connection on which the view was found after a loss; nil: there is none

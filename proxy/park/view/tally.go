@@ -240,6 +240,14 @@ var (
 	ErrNotExact    = errors.New("the backend doesn't say exactly which messages have gone")
 )
 
+// What isn't known with an ErrNotExact, which wraps one of these.
+var (
+	ErrNoHistory   = errors.New("messages have gone unheard, and the backend can't say which")
+	ErrHistory     = errors.New("the backend says that more messages have gone than there were, since it has forgotten when")
+	ErrAdded       = errors.New("it isn't known which of the messages that have come the client was told of")
+	ErrContradicts = errors.New("the backend contradicts what the client was told")
+)
+
 // Found returns the messages that the client counts. at is the mailbox as the client was told of it at the SELECT; its
 // UIDs aren't used. The errors are *NotSame, ErrNotFollowed, ErrNoUIDNext and ErrNotExact: nothing is guessed.
 //
@@ -310,13 +318,17 @@ func (t *Tally) foundOld(next uint32, s Seen) (UIDs, error) {
 	case left.Count() > t.old:
 		return UIDs{}, &NotSame{Reason: UnknownLowUID}
 	case !s.QResync:
-		return UIDs{}, notExact("%d messages of before are there, the client counts %d", left.Count(), t.old)
+		return UIDs{}, notExact(ErrNoHistory, "%d messages of before are there, the client counts %d", left.Count(), t.old)
 	case t.short:
 		return UIDs{}, ErrNotFollowed
 	}
 	all := left.Union(s.Vanished.Below(next))
-	if all.Count() != t.first {
-		return UIDs{}, notExact("%d messages of before are there or have vanished, there were %d", all.Count(), t.first)
+	if n := all.Count(); n != t.first {
+		why := ErrHistory
+		if n < t.first {
+			why = ErrContradicts
+		}
+		return UIDs{}, notExact(why, "%d messages of before are there or have vanished, there were %d", n, t.first)
 	}
 	return t.apply(all, oldGone, oldDown), nil
 }
@@ -335,7 +347,7 @@ func (t *Tally) foundAdded(next uint32, s Seen) (UIDs, error) {
 			all = all.Union(gone.Intersect(upTo))
 		}
 		if all.Count() != t.named {
-			return UIDs{}, notExact("%d messages up to the known UID are there or have vanished, %d were added", all.Count(), t.named)
+			return UIDs{}, notExact(ErrAdded, "%d messages up to the known UID are there or have vanished, %d were added", all.Count(), t.named)
 		}
 		there, gone = there.Without(upTo), gone.Without(upTo)
 		first = t.namedUID + 1
@@ -352,7 +364,7 @@ func (t *Tally) foundAdded(next uint32, s Seen) (UIDs, error) {
 	case gapless(there, first, rest):
 		all = all.Union(UIDRange(first, first+(rest-1)))
 	default:
-		return UIDs{}, notExact("%d added messages are there and %d have vanished, the client was told of %d", there.Count(), gone.Count(), rest)
+		return UIDs{}, notExact(ErrAdded, "%d added messages are there and %d have vanished, the client was told of %d", there.Count(), gone.Count(), rest)
 	}
 	if t.standing == t.added {
 		return all, nil
@@ -362,7 +374,7 @@ func (t *Tally) foundAdded(next uint32, s Seen) (UIDs, error) {
 	}
 	told := t.apply(all, newGone, newDown)
 	if !all.Without(told).Intersect(s.UIDs).Empty() {
-		return UIDs{}, notExact("messages are there that the client was told have gone")
+		return UIDs{}, notExact(ErrContradicts, "messages are there that the client was told have gone")
 	}
 	return told, nil
 }
@@ -373,9 +385,9 @@ func gapless(messages UIDs, first, n uint32) bool {
 	return first > 0 && last >= first && messages.Intersect(UIDRange(first, last)).Count() == n
 }
 
-// notExact is ErrNotExact with the numbers that don't fit.
-func notExact(format string, a ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{ErrNotExact}, a...)...)
+// notExact is ErrNotExact with why, and the numbers that don't fit.
+func notExact(why error, format string, a ...any) error {
+	return fmt.Errorf("%w: %w: "+format, append([]any{ErrNotExact, why}, a...)...)
 }
 
 // apply returns all without the messages that have gone according to the log. all are the old messages or the added
