@@ -18,21 +18,6 @@ type asking struct {
 // clocksDiffer is how much later the kernel may say that something came than it did.
 const clocksDiffer = 20 * time.Millisecond
 
-// asks records that the session's owner waits for its backend to answer the proxy's own commands. The owner calls done once it doesn't,
-// and while it has the connection.
-func (s *Session) asks() (done func()) {
-	s.asking.Store(&asking{since: s.env.Now(), began: time.Now()})
-	return func() { s.asking.Store(nil) }
-}
-
-// owed says whether the backend owes an answer, to the client or to the proxy itself, and since when (track.InFlight.Owed).
-func (s *Session) owed() (since time.Time, owes bool) {
-	if a := s.asking.Load(); a != nil {
-		return a.since, true
-	}
-	return s.inFlight.Owed()
-}
-
 // heard returns when something last came from the backend during the exchange; its beginning if nothing has.
 func (a *asking) heard(b *upstream.Conn, now time.Time) time.Time {
 	if received := b.SinceReceived(); received+clocksDiffer < time.Since(a.began) {

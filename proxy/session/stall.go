@@ -73,6 +73,21 @@ func (s *Session) noticeStall(now time.Time) {
 	}
 }
 
+// asks records that the session's owner waits for its backend to answer the proxy's own commands. The owner calls done once it doesn't,
+// and while it has the connection.
+func (s *Session) asks() (done func()) {
+	s.asking.Store(&asking{since: s.env.Now(), began: time.Now()})
+	return func() { s.asking.Store(nil) }
+}
+
+// owed says whether the backend owes an answer, to the client or to the proxy itself, and since when (track.InFlight.Owed).
+func (s *Session) owed() (since time.Time, owes bool) {
+	if a := s.asking.Load(); a != nil {
+		return a.since, true
+	}
+	return s.inFlight.Owed()
+}
+
 // unanswered says whether the session waits for its backend, and since when the backend has given no sign of
 // life. It doesn't wait while the client is what is slow: while bytes of the backend's wait to be read. owed and
 // owes are the result of owed.
