@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,6 +45,7 @@ type client struct {
 	views    []string        // ends where others had removed messages from the mailbox
 	cuts     []string        // commands within whose literals the connection was ended
 	slow     []wait          // that took long
+	hangs    func(*client)   // called when it gets no answer
 }
 
 // wait is a command that was under way for some time.
@@ -57,6 +59,9 @@ const slowFrom = 100 * time.Millisecond
 
 // errTold means that a client was told what isn't true.
 var errTold = errors.New("it was told what isn't true")
+
+// errHangs means that a client was told that its server is still there, and got no answer.
+var errHangs = errors.New("it gets no answer")
 
 // errBye means that the session was ended.
 var errBye = errors.New("the session is ended")
@@ -119,8 +124,12 @@ func (c *client) exchange(tag, line string, plus bool) (imaptest.Response, error
 
 // until reads up to the answer, or, with plus, a continuation request.
 func (c *client) until(tag string, plus bool) (imaptest.Response, error) {
-	for {
+	for late := time.Now().Add(2 * patience); ; {
 		r, err := c.conn.Next()
+		if err == nil && r.Tag() == "*" && time.Now().After(late) || os.IsTimeout(err) {
+			c.hangs(c)
+			return r, fmt.Errorf("%w to %s in %v, heard last: %s %w", errHangs, tag, 2*patience, r, err)
+		}
 		switch {
 		case err != nil:
 			return r, err
@@ -362,6 +371,10 @@ type fleet struct {
 	end     chan struct{}
 	done    chan struct{} // closed when all clients have ended
 	outages []outage
+
+	lost, logins float64 // connections that the outages have cost, and logins during them
+	hung         sync.Once
+	hanging      string // what the proxy did when a client first got no answer
 }
 
 // outage is a time without a backend.

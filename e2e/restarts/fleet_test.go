@@ -44,7 +44,7 @@ func startFleet(t testing.TB, p *proxy, s *servers.Server, z sizes) *fleet {
 	}
 	var running sync.WaitGroup
 	for i := range z.busy + z.idle {
-		c := &client{addr: p.addr, user: s.User(i%z.users + 1), n: i, largest: z.largest, think: z.think, rnd: rand.New(rand.NewPCG(uint64(i), 1)), appended: map[string]bool{}}
+		c := &client{addr: p.addr, user: s.User(i%z.users + 1), n: i, largest: z.largest, think: z.think, rnd: rand.New(rand.NewPCG(uint64(i), 1)), appended: map[string]bool{}, hangs: f.hangs}
 		if err := c.connect(); err != nil {
 			t.Fatal(err)
 		}
@@ -65,6 +65,24 @@ func startFleet(t testing.TB, p *proxy, s *servers.Server, z sizes) *fleet {
 	})
 	f.worked(3)
 	return f
+}
+
+// hangs keeps what the proxy does when a client gets no answer for long: what it says of the user's sessions, and all its goroutines.
+func (f *fleet) hangs(c *client) {
+	f.hung.Do(func() {
+		sessions, err := f.p.get("/v1/sessions?user=" + c.user)
+		stacks, err2 := f.p.get("/debug/pprof/goroutine?debug=1")
+		f.hanging = fmt.Sprintf("client %d (%s): sessions %s %v\ngoroutines %s %v", c.n, c.user, sessions, err, stacks, err2)
+	})
+}
+
+// logsHang logs what hangs has kept, and what the proxy's log has of the clients' users.
+func (f *fleet) logsHang() {
+	if f.hanging == "" {
+		return
+	}
+	f.t.Log(f.hanging)
+	f.t.Logf("the proxy's log:\n%s", f.p.Output())
 }
 
 func (f *fleet) all() []*client { return slices.Concat(f.busy, f.idle) }
@@ -100,6 +118,7 @@ func (f *fleet) worked(n int64) {
 func (f *fleet) through(name string, do func()) {
 	f.t.Helper()
 	logins := f.p.metric(f.t, "imapproxy_backend_login_duration_seconds_count")
+	lost := f.p.metric(f.t, "imapproxy_recovery_duration_seconds_count")
 	stop, counted := make(chan struct{}), make(chan float64)
 	go func() { // counts logins per second; ends with stop
 		highest, last := 0.0, logins
@@ -126,8 +145,10 @@ func (f *fleet) through(name string, do func()) {
 	o.settled = time.Now()
 	close(stop)
 	f.outages = append(f.outages, o)
-	f.t.Logf("%s: %v; %.0f logins at the backends, %.0f in the busiest second", name, o.over.Sub(o.begin).Round(time.Millisecond),
-		f.p.metric(f.t, "imapproxy_backend_login_duration_seconds_count")-logins, <-counted)
+	logins = f.p.metric(f.t, "imapproxy_backend_login_duration_seconds_count") - logins
+	lost = f.p.metric(f.t, "imapproxy_recovery_duration_seconds_count") - lost
+	f.logins, f.lost = f.logins+logins, f.lost+lost
+	f.t.Logf("%s: %v; %.0f connections lost, %.0f logins at the backends, %.0f in the busiest second", name, o.over.Sub(o.begin).Round(time.Millisecond), lost, logins, <-counted)
 }
 
 // settles waits until no session has lost its connection for longer than a server that is stopped goes on with those
@@ -202,6 +223,7 @@ func (f *fleet) ends() {
 		f.t.Errorf("%d sessions were ended, of which %.0f since their views couldn't be found", len(views), lost)
 	}
 	f.figures()
+	f.logsHang()
 }
 
 // explained fails unless a server's log says why it has answered commands by NO [SERVERBUG]: a Dovecot may find what a
@@ -254,6 +276,7 @@ func (f *fleet) lostViews() map[string]int {
 // the connections that were lost.
 func (f *fleet) figures() {
 	f.t.Helper()
+	var all []time.Duration
 	for _, o := range f.outages {
 		var over, after []time.Duration
 		for _, c := range f.busy {
@@ -269,6 +292,7 @@ func (f *fleet) figures() {
 				}
 			}
 		}
+		all = append(all, over...)
 		length := o.over.Sub(o.begin).Round(time.Millisecond)
 		f.t.Logf("%s, %v: over its length, %s; commands after it of %v and more, %s", o.name, length, quantiles(over), slowFrom, quantiles(after))
 	}
@@ -285,8 +309,12 @@ func (f *fleet) figures() {
 		f.t.Fatal(err)
 	}
 	for line := range strings.Lines(page) {
-		if strings.HasPrefix(line, "imapproxy_sessions_closed_total{") {
+		if strings.HasPrefix(line, "imapproxy_sessions_closed_total{") || strings.HasPrefix(line, "imapproxy_views_lost_total{") {
 			f.t.Log(strings.TrimSpace(line))
 		}
 	}
+	if len(f.idle) == 0 { // others log in for watches, and when their clients' IDLE ends
+		f.t.Logf("%.0f logins for %.0f lost connections: %.2f each", f.logins, f.lost, f.logins/f.lost)
+	}
+	f.t.Logf("all outages: stalls over their own length, %s", quantiles(all))
 }

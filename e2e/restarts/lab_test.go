@@ -56,6 +56,9 @@ type proxy struct {
 	logs  []string // of the servers behind it
 }
 
+// adminToken is what /debug/pprof asks for.
+const adminToken = "the-token-of-the-restarts-tests"
+
 const proxyConfig = `
 hostname = "imap.test"
 listener "plain" {
@@ -87,7 +90,8 @@ telemetry {
   }
 }
 admin {
-  address = "%s"
+  address    = "%s"
+  token_file = "%s"
 }
 shutdown {
   drain = "1s"
@@ -112,8 +116,11 @@ func startProxy(t testing.TB, backends ...*servers.Server) *proxy {
 		level, linger = "info", "10s" // longer than its clients think
 	}
 	config := filepath.Join(servers.Folder(t), "config.hcl")
-	if err := os.WriteFile(config, fmt.Appendf(nil, proxyConfig, p.addr, all.String(), linger, level, admin), 0o600); err != nil {
-		t.Fatal(err)
+	token := filepath.Join(filepath.Dir(config), "token")
+	for path, text := range map[string]string{config: fmt.Sprintf(proxyConfig, p.addr, all.String(), linger, level, admin, token), token: adminToken + "\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cmd := exec.Command(os.Getenv(servers.ProxyBinary), "serve", "--config", config)
 	// A race that the detector sees ends the process, and so the test.
@@ -124,7 +131,12 @@ func startProxy(t testing.TB, backends ...*servers.Server) *proxy {
 }
 
 func (p *proxy) get(path string) (string, error) {
-	resp, err := http.Get(p.admin + path)
+	req, err := http.NewRequest(http.MethodGet, p.admin+path, nil)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Authorization", "Bearer "+adminToken)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "", err
 	}

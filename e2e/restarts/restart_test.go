@@ -75,6 +75,24 @@ func TestClientsOutliveDovecotsRestarts(t *testing.T) {
 	f.ends()
 }
 
+// Attached clients alone, none of which idles: each lost connection costs one login, or two where the backend has to be asked
+// what has vanished. Whether it is one is the figure of this test.
+func TestALostConnectionCostsALoginOrTwo(t *testing.T) {
+	servers.Real(t)
+	t.Parallel()
+	one, two := twoDovecots(t)
+	p := startProxy(t, one, two)
+	z := sizesOf(sizes{users: 4, busy: 8, largest: 16 << 10})
+	z.idle = 0
+	f := startFleet(t, p, two, z)
+	f.through("imap processes are killed", func() { ends(t, one, "imap", syscall.SIGKILL); ends(t, two, "imap", syscall.SIGKILL) })
+	f.through("imap processes are killed again", func() { ends(t, one, "imap", syscall.SIGKILL); ends(t, two, "imap", syscall.SIGKILL) })
+	f.ends()
+	if f.lost == 0 || f.logins < f.lost/2 || f.logins > 2*f.lost+float64(len(f.busy)) { // those that log in anew log in, too
+		t.Errorf("%.0f logins for %.0f lost connections", f.logins, f.lost)
+	}
+}
+
 // Clients of a Dovecot whose network drops all packets: they go on soon after it doesn't any more, also where their
 // connections were given up.
 func TestClientsOutliveANetworkThatDrops(t *testing.T) {
