@@ -115,7 +115,7 @@ func (l *logging) rotate() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	c := exec.CommandContext(l.t.Context(), "nsenter", "--target", strconv.Itoa(l.Pid()), "--mount", "logrotate", "--force", "--state", filepath.Join(dir, "state"), filepath.Join(dir, "logrotate"))
+	c := exec.CommandContext(l.t.Context(), "nsenter", "--target", strconv.Itoa(l.Pid()), "--mount", "--root", "logrotate", "--force", "--state", filepath.Join(dir, "state"), filepath.Join(dir, "logrotate"))
 	if out, err := c.CombinedOutput(); err != nil {
 		l.t.Fatalf("%v\n%s", err, out)
 	}
