@@ -207,6 +207,9 @@ func greets(addr string) error {
 	return nil
 }
 
+// portsEach is how many ports one process may have: the tests of package e2e take a thousand.
+const portsEach = 2500
+
 // given are the ports that FreeAddr has handed out in this process.
 var given sync.Map
 
@@ -216,8 +219,9 @@ var given sync.Map
 // none is handed out twice, and processes choose from parts of their own, by their ids.
 func FreeAddr(t testing.TB) (addr, port string) {
 	t.Helper()
-	for range 200 {
-		n := 12000 + os.Getpid()%20*1000 + rand.IntN(1000)
+	first := rand.IntN(portsEach)
+	for i := range portsEach {
+		n := 12000 + os.Getpid()%(20000/portsEach)*portsEach + (first+i)%portsEach
 		if _, taken := given.LoadOrStore(n, true); taken {
 			continue
 		}
