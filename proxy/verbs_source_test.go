@@ -28,10 +28,11 @@ func TestOneTableOfVerbs(t *testing.T) {
 		"proxy/track/inflight_follow.go BeginWith":       "IDLE and LOGOUT, whose exchange isn't a command and its answer",
 		"proxy/track/inflight_follow.go follow":          "the same",
 		"proxy/track/leaving.go LeavingBy":               "UNSELECT is an extension; CLOSE removes messages",
+		"telemetry/verbs.go classOf":                     "the few kinds of commands by which a metric tells backends' answers",
 		"proxy/park/view/translate_search.go program":    "where the search program begins, by the command's grammar",
 		"proxy/park/view/translate_response.go Response": "names of responses",
 	}
-	for _, f := range []string{"command", "unnamed", "about"} {
+	for _, f := range []string{"serve", "unnamed", "about"} {
 		may["proxy/session/shared.go "+f] = "the commands of a session that uses a shared mailbox, each with the connection that it goes to"
 	}
 	may["proxy/shared/list.go AppendLine"] = "names of responses"

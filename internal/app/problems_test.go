@@ -182,7 +182,7 @@ park {
 	if got := value("imapproxy_reload_ok "); got != 0 {
 		t.Errorf("after a reload that failed: %f", got)
 	}
-	write(t, path, strings.Replace(text, "100", "101", 1))
+	write(t, path, strings.Replace(text, "connections = 100", "connections = 101", 1))
 	if err := a.Reload(t.Context()); err != nil {
 		t.Error(err)
 	}
