@@ -324,9 +324,22 @@ func TestASessionStaysWhereWhatItWasToldIs(t *testing.T) {
 	k.must(first, "undrain", "d1")
 	k.isAt(first, user, "d1")
 
+	// The session that was to leave is parked now, where it is, and one that is parked follows its user.
+	c.MustOK("LOGOUT")
+	k.isAt(first, user, "")
+	c = login(t, first, user)
+	k.isAt(first, user, "d1")
+	if !sorts(c) {
+		t.Fatal("d1 has no SORT")
+	}
 	k.must(second, "move", user, "d2")
-	k.says(first, []string{"(capabilities)"}, "sessions", "--user", user)
-	c.MustOK("SORT (ARRIVAL) UTF-8 ALL")
+	first.eventually(t, "told what holds the user", func() error {
+		c.MustOK("SORT (ARRIVAL) UTF-8 ALL")
+		if out := k.must(first, "sessions", "--user", user); !strings.Contains(out, "(capabilities)") {
+			return errors.New(out)
+		}
+		return nil
+	})
 	var other *imaptest.Client
 	second.eventually(t, "where the user is", func() error { // while it is the user's turn to leave, logins wait
 		other = imaptest.Dial(t, second.Plain)
