@@ -296,7 +296,7 @@ func TestAnEndpointInTroubleStopsNobody(t *testing.T) {
 			own := tel.own
 			// The lines about the trouble count as well, unless they were written at the end.
 			if sent, failed, dropped := own.records.exported.Load(), own.records.failed.Load(), own.records.dropped.Load(); hangs && dropped == 0 || sent != 0 ||
-				failed+dropped < commands || failed+dropped > int64(written.Load()) {
+				failed+dropped < commands || failed+dropped > written.Load() {
 				t.Errorf("%d lines: %d exported, %d failed, %d dropped", written.Load(), sent, failed, dropped)
 			}
 			exported, failed, dropped := own.spans.exported.Load(), own.spans.failed.Load(), own.spans.dropped.Load()
