@@ -74,8 +74,9 @@ func TestDovecotAndWeTellAPolicyServerTheSame(t *testing.T) {
 	t.Cleanup(secure.Close)
 	const nonce = "nonce-of-the-fleet"
 	extra := fmt.Sprintf("auth_policy_server_url = %s/\nauth_policy_server_api_header = Authorization: %s\nauth_policy_hash_nonce = %s\n", clear.URL, policyHeader, nonce)
-	if servers.DovecotRelease(t) == "2.3" {
-		extra += "imap_id_retain = yes\n" // 2.4 always does
+	names := servers.DovecotRelease(t) == "2.3" // 2.4.1 sends an empty device_id
+	if names {
+		extra += "imap_id_retain = yes\n"
 	}
 	asks := servers.StartDovecot(t, servers.DovecotOptions{Extra: extra})
 	folder := servers.Folder(t)
@@ -123,6 +124,9 @@ func TestDovecotAndWeTellAPolicyServerTheSame(t *testing.T) {
 					t.Fatalf("%s by %s: step %d is %s and %s, want %s", login.what, mechanism, i, dovecots.command, ours.command, step)
 				}
 				for key, value := range ours.said {
+					if key == "device_id" && !names {
+						continue
+					}
 					if other, ok := dovecots.said[key]; !ok || key != "session_id" && other != value {
 						t.Errorf("%s by %s, %s: %s is %v, Dovecot says %v", login.what, mechanism, step, key, value, other)
 					}

@@ -170,7 +170,12 @@ func TestASessionWithATokenIsParkedInItsTime(t *testing.T) {
 			t.Errorf("%d logins", len(p.told))
 		}
 	})
-	done(c)
+	c.Write("DONE")
+	for r := c.Read(); r.Tag() != "i"; r = c.Read() {
+		if r.Text != "* OK Still here" { // 16 minutes have passed
+			t.Fatal(r)
+		}
+	}
 	c.MustOK("NOOP")
 	for range 3 {
 		p.srv.Sweep()
