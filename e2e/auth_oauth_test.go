@@ -199,15 +199,7 @@ func TestAuthOAuth(t *testing.T) {
 				provider.CloseClientConnections()
 				_ = provider.Listener.Close()
 				p.cell(t, "oauth", "OAUTHBEARER", away, tokenMechanisms["OAUTHBEARER"])
-				again := httptest.NewUnstartedServer(http.HandlerFunc(provider.serve))
-				l, err := net.Listen("tcp", addr)
-				if err != nil {
-					t.Fatal(err)
-				}
-				_ = again.Listener.Close()
-				again.Listener = l
-				again.StartTLS()
-				t.Cleanup(again.Close)
+				startAgain(t, addr, http.HandlerFunc(provider.serve))
 				p.cell(t, "oauth", "OAUTHBEARER", cell{"restarted", user, good, "", ""}, tokenMechanisms["OAUTHBEARER"])
 			case "signed":
 				provider.CloseClientConnections()
@@ -226,4 +218,18 @@ func (p *tokenProvider) set(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f()
+}
+
+// startAgain starts a server under TLS at the address of an earlier one.
+func startAgain(t *testing.T, addr string, h http.Handler) {
+	t.Helper()
+	again := httptest.NewUnstartedServer(h)
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = again.Listener.Close()
+	again.Listener = l
+	again.StartTLS()
+	t.Cleanup(again.Close)
 }

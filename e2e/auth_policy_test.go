@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -165,15 +164,7 @@ func TestDovecotAndWeTellAPolicyServerTheSame(t *testing.T) {
 	if out, well := p.check(); well || !strings.Contains(out, "start the policy server") {
 		t.Errorf("imapproxy check of a server that is down:\n%s", out)
 	}
-	again := httptest.NewUnstartedServer(s)
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = again.Listener.Close()
-	again.Listener = l
-	again.StartTLS()
-	t.Cleanup(again.Close)
+	startAgain(t, addr, s)
 	p.eventually(t, "the server is asked again", func() error {
 		c := imaptest.Dial(t, p.Plain)
 		defer c.Close()

@@ -3,7 +3,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"net/textproto"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -81,7 +80,7 @@ func fromDirectorToUs(t *testing.T) {
 		if transport != "lmtp:inet:["+want+"]:24" {
 			t.Errorf("Postfix is told %q of %s, want %s", transport, user, want)
 		}
-		lmtp(t, want+":24", user)
+		servers.Deliver(t, want+":24", user)
 	}
 	for user, c := range clients {
 		delivered(user, host)
@@ -246,30 +245,4 @@ func hostOf(users, user string) string {
 		}
 	}
 	return ""
-}
-
-// lmtp delivers a message.
-func lmtp(t *testing.T, addr, to string) {
-	t.Helper()
-	c, err := textproto.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	for _, step := range []struct {
-		say  string
-		code int
-	}{
-		{"", 220}, {"LHLO here", 250}, {"MAIL FROM:<>", 250}, {"RCPT TO:<" + to + ">", 250}, {"DATA", 354},
-		{"From: <a@b>\r\nSubject: x\r\n\r\nbody\r\n.", 250},
-	} {
-		if step.say != "" {
-			if err := c.PrintfLine("%s", step.say); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, msg, err := c.ReadResponse(step.code); err != nil {
-			t.Fatalf("LMTP %q: %v %s", step.say, err, msg)
-		}
-	}
 }

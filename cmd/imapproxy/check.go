@@ -262,24 +262,6 @@ func (k *checker) users(ctx context.Context) {
 	}
 }
 
-// policy asks the policy server about a made-up user.
-func (k *checker) policy(ctx context.Context) {
-	if k.cfg.AuthPolicy == nil {
-		return
-	}
-	const what = "auth_policy"
-	client, err := wiring.Policy(k.cfg, nil)
-	if err != nil {
-		k.report.fail(what, "", "%v", err)
-		return
-	}
-	defer client.Close()
-	if !k.fileOnly {
-		said, err := client.Try(ctx)
-		k.tried(what, said, err)
-	}
-}
-
 // source tries a source that can be tried without a user.
 func (k *checker) source(ctx context.Context, s auth.Source) {
 	t, ok := s.(auth.Trier)
@@ -288,19 +270,6 @@ func (k *checker) source(ctx context.Context, s auth.Source) {
 	}
 	said, err := t.Try(ctx)
 	k.tried("auth "+s.Name(), said, err)
-}
-
-// tried reports what a Try has found.
-func (k *checker) tried(what, said string, err error) {
-	if err == nil {
-		k.report.ok(what, "%s", said)
-		return
-	}
-	mend := ""
-	if fault, ok := errors.AsType[*auth.Fault](err); ok {
-		mend = fault.Mend
-	}
-	k.report.fail(what, mend, "%v", err)
 }
 
 // fleet learns the backends and probes each.

@@ -3,7 +3,6 @@ package push
 import (
 	"net"
 	"net/http"
-	"net/textproto"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -37,32 +36,6 @@ func luaPush(script, tokenFile string, urls ...string) *servers.DovecotPush {
 	return &servers.DovecotPush{Script: script, TokenFile: tokenFile, URLs: urls}
 }
 
-// deliver gives a message to LMTP.
-func deliver(t *testing.T, port, user string) {
-	t.Helper()
-	c, err := textproto.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for _, step := range []struct {
-		say  string
-		code int
-	}{
-		{"", 220}, {"LHLO here", 250}, {"MAIL FROM:<>", 250}, {"RCPT TO:<" + user + "@example.org>", 250}, {"DATA", 354},
-		{"From: <a@b>\r\nSubject: x\r\n\r\nbody\r\n.", 250},
-	} {
-		if step.say != "" {
-			if err := c.PrintfLine("%s", step.say); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, msg, err := c.ReadResponse(step.code); err != nil {
-			t.Fatalf("LMTP %q: %v %s", step.say, err, msg)
-		}
-	}
-}
-
 func TestDovecotTellsOfEveryChange(t *testing.T) {
 	for _, store := range []string{"sdbox", "maildir"} {
 		t.Run(store, func(t *testing.T) {
@@ -88,7 +61,7 @@ func TestDovecotTellsOfEveryChange(t *testing.T) {
 			}
 
 			// A delivery, without an IMAP session.
-			deliver(t, lmtp, servers.User(2))
+			servers.Deliver(t, net.JoinHostPort("127.0.0.1", lmtp), servers.User(2)+"@example.org")
 			l.expect("LMTP", servers.User(2)+" INBOX")
 
 			// A master login acts as the user.
@@ -326,7 +299,7 @@ func oxDriver(t *testing.T, fromMetadata bool, user string) {
 	s := servers.StartDovecot(t, servers.DovecotOptions{LMTPPort: lmtp, Push: &servers.DovecotPush{OX: url, OXUserFromMetadata: fromMetadata}})
 	// Without this METADATA entry the driver tells nothing about the user.
 	login(t, s, 1).MustOK(`SETMETADATA "" (/private/vendor/vendor.dovecot/http-notify "user=somebody")`)
-	deliver(t, lmtp, servers.User(1))
+	servers.Deliver(t, net.JoinHostPort("127.0.0.1", lmtp), servers.User(1)+"@example.org")
 	l.expect("LMTP", user+" INBOX")
 	if st := l.events.Stats(); st.OX != 1 {
 		t.Errorf("%+v", st)
