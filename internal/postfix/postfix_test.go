@@ -48,11 +48,11 @@ func started(t *testing.T) (say func(string) (answers string)) {
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close() }()
-		if _, err := io.WriteString(c, text); err != nil {
-			t.Fatal(err)
-		}
+		// A server that refuses a request closes the connection with the rest of it unread:
+		// then this write, or the read, may see a reset.
+		_, _ = io.WriteString(c, text)
 		_ = c.CloseWrite()
-		b, _ := io.ReadAll(c) // the server may have closed it with bytes unread
+		b, _ := io.ReadAll(c)
 		return string(b)
 	}
 }
