@@ -169,7 +169,6 @@ func (m *Member) enter(rec *Record, index uint64, by *Reading) {
 	m.switchTo(by)
 	m.effect(Effect{Kind: Joined, Text: fmt.Sprintf("epoch %d", by.Fleet.Epoch)})
 	m.back()
-	m.send(forReading, Op{Kind: Read})
 }
 
 // found makes a fleet if there is none, and no other proxy has a key. A proxy that had a fleet makes the

@@ -16,6 +16,7 @@ type alone struct {
 	consul *fakeConsul
 	now    time.Time
 	told   []Effect
+	answer func(Op) Result // in place of consul's, if it isn't nil
 }
 
 func newAlone(t testing.TB, o Options) *alone {
@@ -54,7 +55,11 @@ func (a *alone) settle() {
 		ops, effects := a.m.Take()
 		a.told = append(a.told, effects...)
 		for _, op := range ops {
-			r := a.consul.do(op)
+			answer := a.answer
+			if answer == nil {
+				answer = a.consul.do
+			}
+			r := answer(op)
 			r.Sent = a.now
 			a.m.Done(op.ID, r, a.now)
 		}

@@ -37,3 +37,31 @@ func TestAReadingThatComesLate(t *testing.T) {
 		t.Error("all connections are closed")
 	}
 }
+
+// The watch has the reading with this proxy's key before the join's answer comes, the first reading after the join is lost, and
+// nothing changes in Consul: the reading is asked for again. Otherwise each login would wait until something changes.
+func TestTheReadingAfterAJoinIsLost(t *testing.T) {
+	a := newAlone(t, Options{Isolated: Hold})
+	lost := 0
+	a.answer = func(op Op) Result {
+		if op.Kind == Read && a.m.phase == inside {
+			lost++
+			return Result{Err: errLost}
+		}
+		r := a.consul.do(op)
+		if op.Kind == Write {
+			a.m.Read(a.consul.read(false, 0), a.now)
+		}
+		return r
+	}
+	a.fleet(1, routing.Up, routing.Up)
+	a.later(time.Second)
+	if a.m.phase != inside || a.m.view != nil || lost < 2 {
+		t.Fatalf("phase %d, a view: %v; %d readings were lost", a.m.phase, a.m.view != nil, lost)
+	}
+	a.answer = nil
+	a.later(time.Second)
+	if got := a.m.Claim("user", "", a.now); got.Verdict != Go {
+		t.Errorf("a login waits: %s", got.Why)
+	}
+}

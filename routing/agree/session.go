@@ -18,6 +18,9 @@ func (m *Member) pump() {
 			m.send(forReading, Op{Kind: Read}) // join goes by the answer
 		}
 	default:
+		if m.view == nil && m.send(forReading, Op{Kind: Read}) { // claims wait for the first reading after the join
+			m.later(forReading, again)
+		}
 		m.moves()
 		m.publish()
 		m.writeFleet()
