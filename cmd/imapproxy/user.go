@@ -56,7 +56,7 @@ func showUser(w io.Writer, u admin.User) error {
 	if u.Error != "" {
 		goes = "nowhere: " + u.Error
 	}
-	rows := [][]string{{"a login goes to", dash(goes)}, {"pin", pinWords(u.Pin)}, {"placement", dash(u.Placement)}, {"moved to", overrideWords(u)}, {"warm connections", fmt.Sprint(u.WarmConnections)}}
+	rows := [][]string{{"a login goes to", dash(goes)}, {"pin", pinWords(u.Pin)}, {"placement", dash(u.Placement)}, {"moved to", dash(u.Override)}, {"still on", stayWords(u)}, {"warm connections", fmt.Sprint(u.WarmConnections)}}
 	for _, s := range u.Sessions {
 		state := strings.TrimSpace(s.Attachment + " " + parens(s.NotParked))
 		rows = append(rows, []string{"session " + s.ID, fmt.Sprintf("on %s, %s, from %s, for %s", dash(s.Backend), state, dash(s.Client), ago(time.Since(s.Started)))})
@@ -70,13 +70,15 @@ func showUser(w io.Writer, u admin.User) error {
 	return table(w, []string{"user", dash(u.User)}, rows)
 }
 
-// overrideWords describes the backend to which an operator has moved a user, and where the user still is.
-func overrideWords(u admin.User) string {
-	text := dash(u.Override)
-	if u.Stay != nil && *u.Stay != "" && *u.Stay != u.Override {
-		text += fmt.Sprintf(" (still on %s, until all proxies have let go)", dash(*u.Stay))
+// stayWords says where the proxies still have a user who belongs elsewhere, and until when.
+func stayWords(u admin.User) string {
+	switch {
+	case u.Stay == nil || *u.Stay == "" || *u.Stay == u.Override:
+		return "-"
+	case u.Override != "":
+		return dash(*u.Stay) + ", until all proxies have let go"
 	}
-	return text
+	return dash(*u.Stay) + ", until their turn to move; with cluster.rebalance_rate 0 until they log in with no connection left"
 }
 
 // pinWords describes a user's pin and its end.

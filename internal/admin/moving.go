@@ -52,7 +52,7 @@ func moving[Q any, P interface {
 		ctx, cancel := context.WithTimeout(r.Context(), kickWithin)
 		defer cancel()
 		a, err := do(ctx, q)
-		s.opts.Log.Warn("admin: "+name, append([]any{"client", r.RemoteAddr, "error", err}, q.about()...)...)
+		s.audit(r, name, err, q.about()...)
 		var refused *Refusal
 		switch {
 		case err == nil:

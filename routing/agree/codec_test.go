@@ -206,3 +206,15 @@ func TestADecoderKeepsWhatAnOperatorOverwrites(t *testing.T) {
 		t.Errorf("an operator's note counts as a proxy: %+v", r)
 	}
 }
+
+// What an operator is told of a key that isn't the proxies': they write again only what is theirs.
+func TestWhatToDoAboutAKey(t *testing.T) {
+	for key, want := range map[string]string{
+		"fleet": "leave it there", "overrides/07": "leave it there", "proxies/p9": "consul kv delete x/proxies/p9",
+		"overrides/zz": "consul kv delete x/overrides/zz", "overrides/64": "consul kv delete x/overrides/64", "foo": "consul kv delete x/foo",
+	} {
+		if got := (Problem{Key: key, Err: ErrForeign}).Help("x/" + key); !strings.Contains(got, want) {
+			t.Errorf("%s: %q", key, got)
+		}
+	}
+}

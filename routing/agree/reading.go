@@ -74,10 +74,11 @@ func (p Problem) Help(key string) string {
 	if plain(key) {
 		remove = "consul kv delete " + key
 	}
+	_, shard := shardNumber(p.Key)
 	switch {
 	case errors.Is(p.Err, ErrNewer):
 		return "a proxy of a later release has written it: leave it there. If no such proxy runs any more: " + remove
-	case p.Key == fleetKey, strings.HasPrefix(p.Key, overridesPrefix):
+	case p.Key == fleetKey, shard:
 		return "the proxies that have joined write it again after the TTL of their sessions: leave it there (docs/cluster.md)"
 	case strings.HasPrefix(p.Key, proxiesPrefix):
 		return "the proxy with this id writes it again if it runs; if there is none: " + remove
