@@ -28,22 +28,22 @@ func TestOneUserOneBackend(t *testing.T) {
 	seed := uint64(number(t, "CHAOS_SEED", int(time.Now().UnixNano()%1e9)))
 	isolated := cmp.Or(os.Getenv("CHAOS_ISOLATED"), "hold")
 	minutes := number(t, "CHAOS_MINUTES", 0)
-	users, sessions := 40, 100
+	users, sessions, ttl := 40, 100, shortTTL
 	if minutes > 0 {
-		users, sessions = servers.Users, 900
+		users, sessions, ttl = servers.Users, 900, longTTL
 	}
 	users, sessions = min(number(t, "CHAOS_USERS", users), servers.Users-1), number(t, "CHAOS_SESSIONS", sessions)
 	t.Logf("CHAOS_SEED=%d CHAOS_ISOLATED=%s, %d users, %d sessions", seed, isolated, users, sessions)
 
-	l := startLab(t, labOptions{backends: 3, proxies: 3, together: true, isolated: isolated})
-	s := &storm{lab: l, isolated: isolated, short: minutes == 0, rng: rand.New(rand.NewPCG(seed, 1))}
+	l := startLab(t, labOptions{backends: 3, proxies: 3, together: true, isolated: isolated, ttl: ttl})
+	s := &storm{lab: l, isolated: isolated, ttl: ttl, short: minutes == 0, rng: rand.New(rand.NewPCG(seed, 1))}
 	var all []string
 	for _, p := range l.proxies {
 		all = append(all, p.peer())
 	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	still := watchStill(all, time.Now(), tick.C)
+	still := watchStill(all, ttl, time.Now(), tick.C)
 	s.clients = startSwarm(t, l.proxies, users, sessions, seed)
 	s.do(fault{name: "all log in", waits: true}, func() {
 		eventually(t, "most are logged in", func() error {

@@ -66,6 +66,7 @@ next:
 type storm struct {
 	*lab
 	isolated string
+	ttl      time.Duration // the proxies' session_ttl
 	short    bool
 	rng      *rand.Rand
 	clients  *swarm
@@ -83,10 +84,10 @@ func (s *storm) chosen(names string) (faults []func()) {
 		do   func()
 	}{
 		{"leader", s.leaderKilled}, {"drain", s.drained}, {"agent", s.agentStopped}, {"proxy", s.proxyKilled}, {"reach", s.backendCut},
-		{"weight", s.weights}, {"backend", s.backendKilled}, {"consul", s.consulCut}, {"stop", s.proxyStopped}, {"apart", s.proxyApart},
+		{"weight", s.weights}, {"backend", s.backendKilled}, {"consul", s.consulCut}, {"stop", s.proxyStopped}, {"apart", s.proxyApart}, {"dead", s.proxyDead},
 	}
 	if names == "" && s.short {
-		all = all[:len(all)-1] // the one before it has the others move a proxy's users as well
+		all = all[:len(all)-2] // the one before them has the others move a proxy's users as well
 	}
 	for _, f := range all {
 		if names == "" || slices.Contains(strings.Split(names, ","), f.name) {
@@ -187,9 +188,9 @@ func (s *storm) leaderKilled() {
 // agentStopped has a proxy's agent hang, for longer than the proxy may trust what it knows.
 func (s *storm) agentStopped() {
 	p := s.aProxy()
-	s.do(s.withoutConsul(p, p.name+"'s agent is stopped for 13 s"), func() {
+	s.do(s.withoutConsul(p, p.name+"'s agent is stopped"), func() {
 		p.agent.stop()
-		s.sleep(13 * time.Second)
+		s.sleep(s.ttl + 3*time.Second)
 		p.agent.goOn()
 	})
 }
@@ -197,9 +198,9 @@ func (s *storm) agentStopped() {
 // consulCut cuts a proxy off from Consul.
 func (s *storm) consulCut() {
 	p := s.aProxy()
-	s.do(s.withoutConsul(p, p.name+" is cut off from Consul for 15 s"), func() {
+	s.do(s.withoutConsul(p, p.name+" is cut off from Consul"), func() {
 		heal := p.on.cut(ports, s.consuls(p)...)
-		s.sleep(15 * time.Second)
+		s.sleep(s.ttl + 5*time.Second)
 		heal()
 	})
 }
@@ -234,6 +235,23 @@ func (s *storm) proxyKilled() {
 	})
 }
 
+// proxyDead kills a proxy, and drains a backend before the others take that proxy for dead. Their clients don't notice.
+func (s *storm) proxyDead() {
+	p := s.aProxy()
+	s.do(fault{name: p.name + " is killed, and a backend is drained", proxies: []string{p.peer()}, waits: true}, func() {
+		p.Kill()
+		s.sleep(2 * time.Second)
+		b, begin := s.aBackend(), time.Now()
+		b.drain(true)
+		s.emptied(b, "")
+		s.t.Logf("    %s is empty after %v", b.name, time.Since(begin).Round(time.Millisecond))
+		p.start()
+		p.awaitReady()
+		b.drain(false)
+		s.sleep(3 * time.Second)
+	})
+}
+
 // drained drains a backend until it is empty.
 func (s *storm) drained() {
 	b := s.aBackend()
@@ -252,7 +270,7 @@ func (s *storm) drained() {
 // goes on.
 func (s *storm) emptied(b *backend, but string) {
 	s.t.Helper()
-	for late := time.Now().Add(patience); ; s.sleep(100 * time.Millisecond) {
+	for late := time.Now().Add(patience + 3*s.ttl); ; s.sleep(100 * time.Millisecond) { // so long a dead proxy counts
 		log, err := b.read()
 		if err != nil {
 			s.t.Fatal(err)
@@ -268,7 +286,7 @@ func (s *storm) emptied(b *backend, but string) {
 			return
 		}
 		if time.Now().After(late) {
-			s.t.Errorf("%s, which is drained, still has %d sessions after %v, among them %v", b.name, left, patience, one)
+			s.t.Errorf("%s, which is drained, still has %d sessions after %v, among them %v", b.name, left, patience+3*s.ttl, one)
 			return
 		}
 	}
@@ -305,8 +323,8 @@ func (s *storm) proxyStopped() {
 		p.stop()
 		s.sleep(2 * time.Second)
 		b.drain(true)
-		// 2 x TTL + 10 s, and until the others have moved its users.
-		s.sleep(30 * time.Second)
+		// Longer than it may be trusted, and until the others have moved its users.
+		s.sleep(2*s.ttl + 10*time.Second)
 		s.emptied(b, p.peer())
 		s.t.Logf("    %s is empty but for what %s has, after %v", b.name, p.name, time.Since(from).Round(time.Millisecond))
 		s.sleep(2 * time.Second)
@@ -334,14 +352,14 @@ func (s *storm) proxyApart() {
 		heal := p.on.cut(ports, s.consuls(p)...)
 		s.sleep(2 * time.Second)
 		b.drain(true)
-		s.sleep(30 * time.Second) // 2 x TTL + 10 s, as in proxyStopped
+		s.sleep(2*s.ttl + 10*time.Second) // as in proxyStopped
 		s.emptied(b, p.peer())
 		s.t.Logf("    %s is empty but for what %s has, after %v", b.name, p.name, time.Since(from).Round(time.Millisecond))
 		heal()
 		back := s.rejoined(p, time.Now())
 		s.t.Logf("    %s is back after %v", p.name, back.Sub(from).Round(time.Millisecond))
 		if s.isolated == "serve" {
-			s.excuses = append(s.excuses, excuse{peer: p.peer(), from: from.Add(sessionTTL), to: back.Add(yields), serves: true})
+			s.excuses = append(s.excuses, excuse{peer: p.peer(), from: from.Add(s.ttl), to: back.Add(yields), serves: true})
 		}
 		s.sleep(5 * time.Second)
 		b.drain(false)
@@ -350,8 +368,9 @@ func (s *storm) proxyApart() {
 }
 
 const (
-	sessionTTL = 10 * time.Second // the proxies'
-	yields     = 2 * time.Second  // how long a proxy that is back may take to let go of users whom the others have moved
+	shortTTL = 10 * time.Second // session_ttl in the short form
+	longTTL  = 45 * time.Second // and in the long one, where it is the default: a dead proxy counts for longer than a client's command waits
+	yields   = 2 * time.Second  // how long a proxy that is back may take to let go of users whom the others have moved
 )
 
 // wasIsolated says whether the proxy's log has it that it was isolated since a time.

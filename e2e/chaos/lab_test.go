@@ -55,6 +55,7 @@ type labOptions struct {
 	backends, proxies int
 	together          bool // the proxies have a cluster block
 	isolated          string
+	ttl               time.Duration // session_ttl
 }
 
 func startLab(t testing.TB, o labOptions) *lab {
@@ -382,7 +383,7 @@ register {
 }
 cluster {
   token_file   = "%s"
-  session_ttl  = "10s"
+  session_ttl  = "%s"
   agree_within = "5s"
   isolated     = "%s"
   move_rate    = 200
@@ -405,7 +406,7 @@ func startProxy(t testing.TB, l *lab, name, addr string, o labOptions, cert serv
 	write(t, secret, token+"\n")
 	further := ""
 	if o.together {
-		further = fmt.Sprintf(clusterConfig, secret, o.isolated)
+		further = fmt.Sprintf(clusterConfig, secret, o.ttl, o.isolated)
 	}
 	write(t, p.config, fmt.Sprintf(proxyConfig, name, addr, p.log, secret, further))
 	p.start()

@@ -12,8 +12,8 @@ import (
 // heldFrom is the shortest time that counts: it is that of an election in Consul.
 const heldFrom = 2 * time.Second
 
-// watchStill notes when the machine was held, as faults at these proxies, until stop is called.
-func watchStill(proxies []string, last time.Time, tick <-chan time.Time) (stop func() []fault) {
+// watchStill notes when the machine was held, as faults at these proxies with this session_ttl, until stop is called.
+func watchStill(proxies []string, ttl time.Duration, last time.Time, tick <-chan time.Time) (stop func() []fault) {
 	done := make(chan struct{})
 	var g sync.WaitGroup
 	var found []fault
@@ -24,7 +24,7 @@ func watchStill(proxies []string, last time.Time, tick <-chan time.Time) (stop f
 				return
 			case t := <-tick:
 				if t.Sub(last) >= heldFrom {
-					found = append(found, fault{name: "the machine stood still", from: last, to: t.Add(sessionTTL), proxies: proxies, waits: true})
+					found = append(found, fault{name: "the machine stood still", from: last, to: t.Add(ttl), proxies: proxies, waits: true})
 				}
 				last = t
 			}
@@ -36,13 +36,13 @@ func watchStill(proxies []string, last time.Time, tick <-chan time.Time) (stop f
 func TestAMachineThatStandsStillIsNoticed(t *testing.T) {
 	at := time.Unix(100, 0)
 	tick := make(chan time.Time)
-	stop := watchStill([]string{"p1"}, at, tick)
+	stop := watchStill([]string{"p1"}, shortTTL, at, tick)
 	for _, d := range []time.Duration{0, 100 * time.Millisecond, time.Second, 7 * time.Second, 100 * time.Millisecond} {
 		at = at.Add(d)
 		tick <- at
 	}
 	found := stop()
-	if len(found) != 1 || found[0].from != time.Unix(101, 1e8) || found[0].to != time.Unix(108, 1e8).Add(sessionTTL) {
+	if len(found) != 1 || found[0].from != time.Unix(101, 1e8) || found[0].to != time.Unix(108, 1e8).Add(shortTTL) {
 		t.Errorf("%v", found)
 	}
 }
