@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"imapproxy/internal/admin"
@@ -67,6 +68,9 @@ func drainedUsers(a admin.DrainAnswer, all admin.Cluster[admin.Backends]) string
 	text := "connections of " + count(d.Users, "user") + " are there"
 	if of > 1 {
 		text += fmt.Sprintf(", counted at each of %d of %d proxies", of-len(all.Failed()), of)
+	}
+	if len(d.WaitsFor) > 0 && len(all.Failed()) > 0 {
+		text += "; none is asked to leave before " + strings.Join(d.WaitsFor, ", ") + " knows of it, or is taken for dead (imapproxy proxies)"
 	}
 	return text
 }

@@ -31,10 +31,11 @@ func TestADrainIsAddedUp(t *testing.T) {
 		t.Errorf("\n%s, want\n%s", got, want)
 	}
 	for want, d := range map[string]admin.Drain{
-		"b1: connections of 0 users left of 9, 4.5 a second so far; sessions: 3 parked; done":                   {Backend: "b1", Started: 9, Begun: at(-2 * time.Second), Sessions: map[string]int{"parked": 3}},
-		"b1: connections of 2 users left; not begun":                                                            {Backend: "b1", Users: 2},
-		"b1: connections of 1 user left; those who are left are asked again; sessions of 4 users ended":         {Backend: "b1", Users: 1, Ends: at(-time.Second), Deadline: at(-time.Second), Ended: 4},
-		"\uFFFDb: connections of 1 user left; those who are left are asked again; what is left is ended in 59s": {Backend: "\x1bb", Users: 1, Ends: at(-time.Second), Deadline: at(59 * time.Second)},
+		"b1: connections of 0 users left of 9, 4.5 a second so far; sessions: 3 parked; done":                                            {Backend: "b1", Started: 9, Begun: at(-2 * time.Second), Sessions: map[string]int{"parked": 3}},
+		"b1: connections of 2 users left; no user is asked to leave before p2, p3 knows of it, or is taken for dead (imapproxy proxies)": {Backend: "b1", Users: 2, Ends: at(time.Second), WaitsFor: []string{"p2", "p3"}},
+		"b1: connections of 2 users left; not begun":                                                                                     {Backend: "b1", Users: 2},
+		"b1: connections of 1 user left; those who are left are asked again; sessions of 4 users ended":                                  {Backend: "b1", Users: 1, Ends: at(-time.Second), Deadline: at(-time.Second), Ended: 4},
+		"\uFFFDb: connections of 1 user left; those who are left are asked again; what is left is ended in 59s":                          {Backend: "\x1bb", Users: 1, Ends: at(-time.Second), Deadline: at(59 * time.Second)},
 	} {
 		if got := d.Progress(now); got != want {
 			t.Errorf("\n%s, want\n%s", got, want)

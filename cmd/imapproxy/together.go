@@ -16,6 +16,7 @@ func allDrains(all admin.Cluster[admin.Backends]) []admin.Drain {
 			sum.Users, sum.Started, sum.Ended = sum.Users+d.Users, sum.Started+d.Started, sum.Ended+d.Ended
 			sum.Ends, sum.Begun = later(sum.Ends, d.Ends), earlier(sum.Begun, d.Begun)
 			sum.Sessions, sum.Held = plus(sum.Sessions, d.Sessions), plus(sum.Held, d.Held)
+			sum.WaitsFor = slices.Compact(slices.Sorted(slices.Values(slices.Concat(sum.WaitsFor, d.WaitsFor))))
 		})
 }
 

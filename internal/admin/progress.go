@@ -26,6 +26,8 @@ func (d *Drain) Progress(now time.Time) string {
 	switch {
 	case d.Users == 0 && d.Left() == 0:
 		text += "; done"
+	case len(d.WaitsFor) > 0:
+		text += "; no user is asked to leave before " + strings.Join(d.WaitsFor, ", ") + " knows of it, or is taken for dead (imapproxy proxies)"
 	case d.Ends == nil:
 		text += "; not begun"
 	case d.Ends.After(now):

@@ -27,6 +27,7 @@ func (m *Member) judge() {
 		return
 	}
 	m.stale = false
+	m.together = m.allAcked()
 	m.ownStays()
 	m.nameUsers()
 	var (
@@ -50,6 +51,21 @@ func (m *Member) judge() {
 		}
 		m.verdicts[b] = v
 	}
+}
+
+// allAcked reports whether all proxies have acked the fleet, as far as the view shows. As long as one hasn't, such as one that is
+// dead and hasn't been taken for that yet, users who left would be let in nowhere: they keep their connections, and are asked in a
+// later round. Stays aren't let go of either, so that users without a connection are let in where they were.
+func (m *Member) allAcked() bool {
+	if m.view == nil || m.view.Unknown > 0 || m.view.Fleet.Epoch != m.fleet.Epoch {
+		return false
+	}
+	for i := range m.view.Proxies {
+		if m.view.Proxies[i].Acked != m.fleet.Epoch {
+			return false
+		}
+	}
+	return true
 }
 
 // ownStays fills ownAt with the stays of buckets that stand, whether the pending record is written or not.

@@ -77,6 +77,7 @@ type Member struct {
 
 	// What claims are answered by.
 	stale    bool // the verdicts were computed before the last change
+	together bool // all proxies have acked the fleet, as far as the view shows (allAcked)
 	verdicts []verdict
 	ownAt    []place
 	named    map[string]bool      // users with a stay of their own, or whose overrides differ between the fleets that are kept

@@ -181,6 +181,36 @@ func aBusySession(s *stage) error {
 	return errStays
 }
 
+// A proxy is dead, and the others wait until they may take it for that. Meanwhile a backend is drained: its users are served
+// where they are, also those who log out and in again, and leave once the others have agreed.
+func aDeadProxy(s *stage) error {
+	user, n := s.users[0], s.nodes[0]
+	was := s.serves(n, user)
+	s.nodes[2].crash(time.Hour)
+	s.state(was, routing.Draining)
+	s.pass(time.Second)
+	waits := time.Duration(0)
+	for end, leave := s.now+patient, s.now+5*time.Second; s.now < end; s.pass(100 * time.Millisecond) {
+		if len(n.conns[user]) > 0 && s.now > leave {
+			s.leave(n, user)
+			leave = s.now + 5*time.Second
+		}
+		at := was
+		if len(n.conns[user]) == 0 {
+			at = s.login(n, user)
+		}
+		switch waits += 100 * time.Millisecond; {
+		case at == "" && waits > 3*time.Second+3*time.Second/4:
+			return errWaits
+		case at == was:
+			waits = 0
+		case at != "":
+			return nil
+		}
+	}
+	return errStays
+}
+
 // A user has three sessions at each of two proxies, and a session whose connection has ended claims again at once.
 func sessionsThatComeBack(s *stage) error {
 	user, drained := s.users[0], false
@@ -289,6 +319,7 @@ func TestStagesMissTheirRules(t *testing.T) {
 		{"F an abort counts as the end", aBackendWithoutPower, ruleAbort, 0, errWaits.Error()},
 		{"G few users are named", aBusySession, ruleFew, 0, errStays.Error()},
 		{"G claims wait in a turn", sessionsThatComeBack, ruleTurn, 0, errStays.Error()},
+		{"G no turn before all have acked", aDeadProxy, ruleTogether, 0, errWaits.Error()},
 		{"H no renewals without acks", aProxyThatMayNotWrite, ruleStuck, 0, errWaits.Error()},
 		{"J a timer closes all", aProxyWithoutCommands, 0, driverTimer, twoBackends},
 		{"J all are closed", aProxyWithoutCommands, ruleClose, 0, twoBackends},

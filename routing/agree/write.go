@@ -225,7 +225,7 @@ func (m *Member) letGoStays(rec *Record) (any bool) {
 
 // mayLetGo reports whether there may be stays to take out of the record.
 func (m *Member) mayLetGo(rec *Record) bool {
-	return !m.now.Before(m.letGoAt) && (len(rec.Users) > 0 || len(rec.Buckets) > 0) && (m.emptied || len(m.asked) > 0)
+	return !m.now.Before(m.letGoAt) && (len(rec.Users) > 0 || len(rec.Buckets) > 0) && (m.emptied || len(m.asked) > 0) && (!m.has(ruleTogether) || m.allAcked())
 }
 
 // confirm records that Consul has the pending record.
