@@ -21,7 +21,7 @@ func checked(more ...string) string {
 // checkedProxy is a proxy that asks a Dovecot's auth process at an address.
 func checkedProxy(t *testing.T, address string, o proxyOptions) *runningProxy {
 	t.Helper()
-	o.Further += fmt.Sprintf("auth \"dovecot\" {\n  address = %q\n  timeout = \"1s\"\n}\n", address)
+	o.Further += fmt.Sprintf("auth \"dovecot\" {\n  address = %q\n  timeout = %q\n}\n", address, o.timeout())
 	return startProxy(t, o)
 }
 

@@ -238,13 +238,25 @@ listener "certs-%s" {
 	if out, well := p.check(); well || !strings.Contains(out, "the revocation list of \"CN=users\" has ended") {
 		t.Errorf("imapproxy check with an old list:\n%s", out)
 	}
-	directory.Stop()
 	writeFile(t, crlFile, string(ca.Revocations(nil)))
-	p.eventually(t, "the list that isn't over", func() error {
-		if out, _ := byGsasl(newUserCert(t, ca, servers.User(4)), ""); !strings.Contains(out, "UNAVAILABLE") {
-			return fmt.Errorf("with the directory down:\n%s", out)
-		}
-		return nil
-	})
+	ofDirectory := newUserCert(t, ca, servers.User(4))
+	says := func(what, says string) {
+		t.Helper()
+		p.eventually(t, what, func() error {
+			if out, in := byGsasl(ofDirectory, ""); in != (says == "") || !strings.Contains(out, says) {
+				return fmt.Errorf("%s", out)
+			}
+			return nil
+		})
+	}
+	says("the list that isn't over", "")
+	directory.Freeze()
+	says("the directory hangs", "UNAVAILABLE")
+	directory.Thaw()
+	says("the directory goes on", "")
+	directory.Stop()
+	says("the directory is down", "UNAVAILABLE")
+	directory.Start()
+	says("the directory is up again", "")
 	p.toldNoSecrets(t, servers.DirectoryPassword)
 }

@@ -92,7 +92,7 @@ func httpProxy(t *testing.T, service string, o proxyOptions) *runningProxy {
 	key := filepath.Join(servers.Folder(t), "auth.key")
 	writeFile(t, key, serviceKey+"\n")
 	o.Master = true
-	o.Further += fmt.Sprintf("auth \"http\" {\n  url = %q\n  headers = { \"X-Auth-Key\" = file(%q) }\n  timeout = \"1s\"\n}\n", service, key)
+	o.Further += fmt.Sprintf("auth \"http\" {\n  url = %q\n  headers = { \"X-Auth-Key\" = file(%q) }\n  timeout = %q\n}\n", service, key, o.timeout())
 	return startProxy(t, o)
 }
 

@@ -47,7 +47,7 @@ func ldapProxy(t *testing.T, url, ca, settings string, o proxyOptions) *runningP
 		settings += "  start_tls = true\n"
 	}
 	o.Master = true
-	o.Further += fmt.Sprintf("auth \"ldap\" {\n  url = %q\n  timeout = \"1s\"\n%s}\n", url, settings)
+	o.Further += fmt.Sprintf("auth \"ldap\" {\n  url = %q\n  timeout = %q\n%s}\n", url, o.timeout(), settings)
 	return startProxy(t, o)
 }
 

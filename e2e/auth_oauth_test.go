@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,19 +87,32 @@ func (p *tokenProvider) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // token makes one for a user, which expires so long after now.
-func (p *tokenProvider) token(t *testing.T, user, audience string, in time.Duration) string {
+func (p *tokenProvider) token(t *testing.T, user, audience string, in time.Duration, groups ...string) string {
 	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: p.key, KeyID: "k1"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	token, err := jwt.Signed(signer).Claims(map[string]any{
-		"iss": p.URL, "aud": audience, "preferred_username": user, "exp": time.Now().Add(in).Unix(), "jti": rand.Text(),
+		"iss": p.URL, "aud": audience, "preferred_username": user, "exp": time.Now().Add(in).Unix(), "jti": rand.Text(), "groups": groups,
 	}).Serialize()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return token
+}
+
+// oauthSource is an auth "oauth" of the provider, in HCL: settings are further ones of it.
+func oauthSource(t *testing.T, p *tokenProvider, settings, timeout string) string {
+	t.Helper()
+	folder := servers.Folder(t)
+	ca, secret := filepath.Join(folder, "ca.pem"), filepath.Join(folder, "oauth.secret")
+	writeFile(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate().Raw})))
+	writeFile(t, secret, providerSecret+"\n")
+	if strings.Contains(settings, "introspection_url") {
+		settings += fmt.Sprintf("\n  client_id = \"imapproxy\"\n  client_secret_file = %q\n  cache_for = \"0s\"", secret)
+	}
+	return fmt.Sprintf("auth \"oauth\" {\n  %s\n  ca_file = %q\n  audience = [\"imap\"]\n  user_claim = \"preferred_username\"\n  timeout = %q\n}\n", settings, ca, timeout)
 }
 
 // tokenMechanisms are the ways to log in with a token. A challenge is answered as clients do.
@@ -124,29 +138,21 @@ func sendToken(c *imaptest.Client, mechanism, message, dummy string) imaptest.An
 func TestAuthOAuth(t *testing.T) {
 	t.Parallel()
 	dovecot := servers.StartDovecot(t, servers.DovecotOptions{})
-	for name, further := range map[string]string{
-		"signed":       "  issuer = %q\n",
-		"introspected": "  issuer = %[1]q\n  introspection_url = \"%[1]s/introspect\"\n  client_id = \"imapproxy\"\n  client_secret_file = %[2]q\n  cache_for = \"0s\"\n",
+	for name, settings := range map[string]string{
+		"signed":       "issuer = %q",
+		"introspected": "issuer = %[1]q\n  introspection_url = \"%[1]s/introspect\"",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			provider := startProvider(t)
-			folder := servers.Folder(t)
-			ca, secret := filepath.Join(folder, "ca.pem"), filepath.Join(folder, "oauth.secret")
-			writeFile(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: provider.Certificate().Raw})))
-			writeFile(t, secret, providerSecret+"\n")
-			if name == "signed" {
-				further = fmt.Sprintf(further, provider.URL)
-			} else {
-				further = fmt.Sprintf(further, provider.URL, secret)
-			}
 			p := startProxy(t, proxyOptions{
 				Backends: []backend{{"b1", dovecot.Addr}}, Master: true,
-				Further: "auth \"oauth\" {\n" + further + fmt.Sprintf("  ca_file = %q\n  audience = [\"imap\"]\n  user_claim = \"preferred_username\"\n  timeout = \"1s\"\n}\nauth \"backend\" {}\n", ca),
+				Further: oauthSource(t, provider, fmt.Sprintf(settings, provider.URL), "1s") + "auth \"backend\" {}\n",
 			})
 			user, hour := servers.User(1), time.Hour
 			good := provider.token(t, user, "imap", hour)
-			told := []string{good[len(good)-40:], providerSecret}
+			long := provider.token(t, user, "imap", hour, strings.Repeat("groups.", 1500)) // of 14 KB
+			told := []string{good[len(good)-40:], long[len(long)-40:], providerSecret}
 			cells := []cell{
 				{"right", user, good, "", ""},
 				{"right, for another user", servers.User(2), good, "AUTHENTICATIONFAILED", "bad_token"},
@@ -159,6 +165,10 @@ func TestAuthOAuth(t *testing.T) {
 				{"8-bit", user, good + "\xfc", "AUTHENTICATIONFAILED", "malformed"},
 				{"empty", user, "", "AUTHENTICATIONFAILED", "malformed"},
 				{"line break", user, good + "\r\nx", "AUTHENTICATIONFAILED", "malformed"},
+				{"injection by the name", "x\"}{\"active\":true}", good, "AUTHENTICATIONFAILED", "bad_token"},
+				{"unknown", "nobody", good, "AUTHENTICATIONFAILED", "bad_token"},
+				{"long, right", user, long, "", ""},
+				{"long, forged", user, long[:len(long)-10] + "AAAAAAAAAA", "AUTHENTICATIONFAILED", "bad_token"},
 			}
 			for mechanism, login := range tokenMechanisms {
 				for _, c := range cells {
@@ -168,6 +178,13 @@ func TestAuthOAuth(t *testing.T) {
 			// A password isn't a token, and no other way.
 			p.cell(t, "backend", "PLAIN", cell{"a token as a password", user, good, "AUTHENTICATIONFAILED", "backend_refused"}, mechanisms["PLAIN"])
 			p.tooLong(t)
+			for mechanism := range tokenMechanisms {
+				c := imaptest.Dial(t, p.Plain)
+				_ = c.Send("x AUTHENTICATE " + mechanism + " " + strings.Repeat("QUFB", 1<<18)) // the proxy hangs up meanwhile
+				if said := c.ExpectEOF(); !slices.ContainsFunc(said, func(r imaptest.Response) bool { return strings.Contains(r.Text, "BYE [TOOBIG]") }) {
+					t.Errorf("1 MB by %s: %v", mechanism, said)
+				}
+			}
 
 			// curl, under TLS.
 			for _, mechanism := range []string{"OAUTHBEARER", "XOAUTH2"} {

@@ -64,3 +64,26 @@ func TestAuthPasswdFile(t *testing.T) {
 	p.cell(t, "passwd_file", "PLAIN", cell{"gone", servers.User(2), wideA, "AUTHENTICATIONFAILED", "unknown_user"}, mechanisms["PLAIN"])
 	p.toldNoSecrets(t, bcryptOfRight[20:])
 }
+
+// The backend itself checks passwords: it doesn't say why it refuses one.
+func TestAuthBackend(t *testing.T) {
+	t.Parallel()
+	servers.Real(t)
+	locked := filepath.Join(servers.Folder(t), "locked")
+	publicFile(t, locked, servers.PasswdLine(servers.User(3), lockedPassword, "nologin=y", "reason=pw-Reason"))
+	extra := "passdb {\n  driver = passwd-file\n  args = scheme=PLAIN username_format=%u " + locked + "\n}\n"
+	if servers.DovecotRelease(t) != "2.3" {
+		extra = "passdb locked {\n  driver = passwd-file\n  passwd_file_path = " + locked + "\n  default_password_scheme = PLAIN\n}\n"
+	}
+	dovecot := servers.StartDovecot(t, servers.DovecotOptions{Extra: extra})
+	dovecot.SetPassword(t, servers.User(1), rightPassword)
+	dovecot.SetPassword(t, servers.User(2), wideA)
+	p := startProxy(t, proxyOptions{Backends: []backend{{"b1", dovecot.Addr}}, Hasty: true, Further: "park {\n  enabled = false\n  auth_cache_for = \"0s\"\n}\n"})
+	p.sourceTable(t, "backend", "backend_refused", "alice'--", "%u", "x\\\"y", "a*"+servers.User(1))
+	p.hangs(t, "backend", dovecot.Process)
+	dovecot.Process.Stop()
+	p.unavailable(t, "backend", "down")
+	dovecot.StartAgain(t)
+	p.comesBack(t, "restarted")
+	p.toldNoSecrets(t)
+}

@@ -47,7 +47,7 @@ func sqlProxy(t *testing.T, driver, dsn, query string, o proxyOptions) *runningP
 		password = fmt.Sprintf("  password_file = %q\n", file)
 	}
 	o.Master = true
-	o.Further += fmt.Sprintf("auth \"sql\" {\n  driver = %q\n  dsn = %q\n  query = %q\n  timeout = \"1s\"\n%s}\n", driver, dsn, query, password)
+	o.Further += fmt.Sprintf("auth \"sql\" {\n  driver = %q\n  dsn = %q\n  query = %q\n  timeout = %q\n%s}\n", driver, dsn, query, o.timeout(), password)
 	return startProxy(t, o)
 }
 

@@ -75,6 +75,12 @@ func (p *runningProxy) sourceTable(t *testing.T, source, unknown string, names .
 	}
 	for mechanism, login := range mechanisms {
 		for _, c := range cells {
+			switch {
+			case source == "backend" && c.reason == "bad_password":
+				c.reason = "backend_refused" // it says no more
+			case source == "backend" && c.what == "locked": // Dovecot's answer is passed on
+				c.code, c.reason = "CONTACTADMIN", "unavailable"
+			}
 			if mechanism != "PLAIN" && (strings.Contains(c.password, "\r\n") || c.what == "injection" || c.what == "tab" || c.what == "long") {
 				continue // by one mechanism; and a line break in a literal is BAD
 			}
@@ -89,7 +95,7 @@ func (p *runningProxy) sourceTable(t *testing.T, source, unknown string, names .
 // cell logs in once.
 func (p *runningProxy) cell(t *testing.T, source, mechanism string, c cell, login func(*imaptest.Client, string, string) imaptest.Answer) {
 	t.Helper()
-	if c.password == "" && mechanism != "LOGIN-COMMAND" {
+	if c.password == "" && mechanism != "LOGIN-COMMAND" && !strings.HasPrefix(mechanism, "SCRAM-") {
 		c.reason = "malformed" // such a message is none of the mechanism
 	}
 	if c.reason == "malformed" || c.reason == "bad_credentials" || c.reason == "bad_name" {

@@ -44,6 +44,16 @@ type proxyOptions struct {
 	LogFile    string // "" = standard error
 	Further    string // blocks, in HCL
 	Guesses    bool   // wrong passwords from 127.0.0.0/8 delay further logins
+	Patient    bool   // logins wait for sources for 30 s in place of a second
+	Hasty      bool   // logins wait for backends for a second
+}
+
+// timeout is that of a source on another machine.
+func (o proxyOptions) timeout() string {
+	if o.Patient {
+		return "30s"
+	}
+	return "1s"
 }
 
 // withoutParking has every proxy here keep sessions attached, if it is set.
@@ -111,6 +121,10 @@ backend_login {
 backend_defaults {
   tls = "{{or .BackendTLS "none"}}"
   send_proxy = "{{or .SendProxy "none"}}"
+{{if .Hasty}}
+  connect_timeout = "1s"
+  login_timeout   = "1s"
+{{end}}
 {{with .Sources}}
   source_addresses = {{.}}
 {{end}}

@@ -14,10 +14,11 @@ const DatabasePassword = "pw-Database.1"
 // Database is a running database server.
 type Database struct {
 	*Process
-	DSN string // of its user imapproxy, without a password
+	DSN  string // of its user imapproxy, without a password
+	Addr string
 
-	t     testing.TB
-	addr  string
+	t testing.TB
+
 	start func() *exec.Cmd
 	exec  func(sql string)
 	ready func() error // of PostgreSQL, which accepts connections before it serves them
@@ -29,7 +30,7 @@ func (d *Database) Start() {
 	p := Start(d.t, "database", d.start())
 	d.Process = p
 	d.t.Cleanup(func() { fast(p) })
-	d.WaitAccepts("tcp", d.addr)
+	d.WaitAccepts("tcp", d.Addr)
 	if d.ready != nil {
 		d.wait("the database", d.ready)
 	}
@@ -74,7 +75,7 @@ func StartPostgres(t testing.TB) *Database {
 	run(t, "", "chown", "-R", "postgres:postgres", dir)
 	run(t, "", "setpriv", as("postgres", filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-A", "scram-sha-256", "-U", "imapproxy", "--pwfile="+filepath.Join(dir, "pw"), "--no-sync", "-E", "UTF8", "--locale=C")...)
 	addr, port := FreeAddr(t)
-	d := &Database{t: t, addr: addr, DSN: "postgres://imapproxy@" + addr + "/mail?sslmode=disable"}
+	d := &Database{t: t, Addr: addr, DSN: "postgres://imapproxy@" + addr + "/mail?sslmode=disable"}
 	d.start = func() *exec.Cmd {
 		return exec.Command("setpriv", as("postgres", filepath.Join(bin, "postgres"), "-D", filepath.Join(dir, "data"), "-p", port, "-h", "127.0.0.1", "-k", "", "-F")...)
 	}
@@ -104,7 +105,7 @@ func StartMariaDB(t testing.TB) *Database {
 	data, socket := filepath.Join(dir, "data"), filepath.Join(dir, "sock")
 	run(t, "", "mariadb-install-db", "--no-defaults", "--user=mysql", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db")
 	addr, port := FreeAddr(t)
-	d := &Database{t: t, addr: addr, DSN: "imapproxy@tcp(" + addr + ")/mail"}
+	d := &Database{t: t, Addr: addr, DSN: "imapproxy@tcp(" + addr + ")/mail"}
 	d.start = func() *exec.Cmd {
 		return exec.Command("mariadbd", "--no-defaults", "--user=mysql", "--datadir="+data, "--bind-address=127.0.0.1", "--port="+port, "--socket="+socket, "--pid-file="+filepath.Join(dir, "pid"), "--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=0")
 	}
