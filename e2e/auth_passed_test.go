@@ -20,8 +20,14 @@ func takesTokens(t *testing.T, p *tokenProvider) string {
 	t.Helper()
 	web := httptest.NewServer(http.HandlerFunc(p.serve)) // what is between Dovecot and the provider isn't ours
 	t.Cleanup(web.Close)
-	settings := fmt.Sprintf("introspection_url = http://dovecot:%s@%s/introspect\nintrospection_mode = post\nusername_attribute = preferred_username\nactive_attribute = active\nactive_value = true\n"+
-		"openid_configuration_url = https://id.example.org/.well-known/openid-configuration\n", providerSecret, web.Listener.Addr())
+	return asksAt(t, "http://dovecot:"+providerSecret+"@"+web.Listener.Addr().String()+"/introspect")
+}
+
+// asksAt is the configuration of a Dovecot that asks about tokens at a URL.
+func asksAt(t *testing.T, url string) string {
+	t.Helper()
+	settings := fmt.Sprintf("introspection_url = %s\nintrospection_mode = post\nusername_attribute = preferred_username\nactive_attribute = active\nactive_value = true\n"+
+		"openid_configuration_url = https://id.example.org/.well-known/openid-configuration\n", url)
 	if servers.DovecotRelease(t) == "2.4" {
 		return "auth_mechanisms {\n  oauthbearer = yes\n  xoauth2 = yes\n}\noauth2 {\n" + settings + "}\n"
 	}
