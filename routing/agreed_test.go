@@ -101,3 +101,19 @@ func TestAnAgreedFleetIsTakenWhole(t *testing.T) {
 		}
 	}
 }
+
+// A backend that the proxies' panic threshold keeps is shown as such, for as long as it is.
+func TestWhatAllProxiesKeepIsShown(t *testing.T) {
+	r := agreedRouter(t, &decided{}, Shared)
+	for _, kept := range []bool{true, false} {
+		r.Apply(Snapshot{Source: "test", Backends: []Backend{
+			{ID: "uuid1/imap1", Name: "imap1", Service: "imap1", Address: "127.0.0.1:1", Weight: 1, KeptByAll: kept},
+			{ID: "uuid2/imap2", Name: "imap2", Service: "imap2", Address: "127.0.0.1:2", Weight: 1},
+		}})
+		for _, b := range r.Backends() {
+			if b.Kept != (kept && b.Name == "imap1") {
+				t.Errorf("%s: kept is %v, when imap1 is kept: %v", b.Name, b.Kept, kept)
+			}
+		}
+	}
+}

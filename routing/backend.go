@@ -108,6 +108,8 @@ type Backend struct {
 	// Pending: the source lists the backend and doesn't know its State yet. A known backend keeps its state;
 	// a new one is Down until the source knows, and PickWithin waits for that.
 	Pending bool
+	// KeptByAll: discovery took it away, and the proxies' panic threshold keeps it. Only an Agreement's answers have it.
+	KeptByAll bool
 }
 
 // Shown returns the name for logs, metrics and pages.

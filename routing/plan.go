@@ -121,7 +121,7 @@ func (b *backendRow) lostWithin(window time.Duration, now time.Time) bool {
 
 // asSaid returns the row for discovery's data about a backend; was may be nil.
 func asSaid(was *backendRow, b Backend, o *Options, now time.Time) *backendRow {
-	row := &backendRow{Backend: b, hash: keyHash(b.ID), since: now}
+	row := &backendRow{Backend: b, hash: keyHash(b.ID), since: now, kept: b.KeptByAll}
 	switch {
 	case !b.Pending:
 	case was == nil || was.gone || was.Pending:

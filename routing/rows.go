@@ -8,7 +8,7 @@ type backendRow struct {
 	Backend
 	hash  uint64    // of the id, for the rendezvous
 	since time.Time // since when it has its State
-	kept  bool      // discovery took it away; the panic threshold keeps it
+	kept  bool      // discovery took it away; the panic threshold keeps it, of this proxy or of all
 	gone  bool      // discovery doesn't list it any more; State is Down
 	// lostAt is when discovery changed it from usable to Down; zero if it was never usable. The panic
 	// threshold counts recent losses.

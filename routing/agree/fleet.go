@@ -214,7 +214,7 @@ func shardOf(user string) int { return routing.Bucket(user) % maxShards }
 func (b *Backend) Routing() routing.Backend {
 	return routing.Backend{
 		ID: b.ID, Name: b.Name, Service: b.Service, Address: b.Address, Weight: b.Weight, State: b.State, Reason: b.Reason,
-		TLS: b.TLS, ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node, Tags: b.Tags,
+		TLS: b.TLS, ServerName: b.ServerName, Datacenter: b.Datacenter, Node: b.Node, Tags: b.Tags, KeptByAll: b.Kept,
 	}
 }
 
