@@ -6,6 +6,6 @@
 // ./test prepares the machine for them. Transcripts are in testdata, each run
 // against a server directly and through the proxy, and compared.
 //
-// Imports e2e/servers, internal/imaptest and internal/imaptest/consultest.
-// Imported by none.
+// Imports e2e/servers, internal/app, internal/apptest, internal/imaptest and
+// internal/imaptest/consultest. Imported by none.
 package e2e

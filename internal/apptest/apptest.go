@@ -41,6 +41,7 @@ type Config struct {
 	Drain     time.Duration // 0: 100 ms
 	Storage   string        // of routing; "": shared
 	Auth      string        // blocks auth, as a file has them, in place of auth "backend"
+	Limits    string        // further lines of limits
 	More      string        // further blocks, as a file has them
 }
 
@@ -81,6 +82,7 @@ routing {
 }
 limits {
   auth_failure_delay = "0s"
+  {{.Limits}}
 }
 park {
 {{range $name, $value := .Park}}

@@ -89,7 +89,7 @@ var arrows = map[string][]string{
 	// namespace; e2e/restarts runs in one.
 	"telemetry/metricsdoc": {"telemetry"},
 	"routing/agree/epochs": {},
-	"e2e":                  {"e2e/servers", "internal/imaptest", "internal/imaptest/consultest"},
+	"e2e":                  {"e2e/servers", "internal/app", "internal/apptest", "internal/imaptest", "internal/imaptest/consultest"},
 	"e2e/push":             {"e2e/servers", "internal/imaptest", "proxy/park", "proxy/park/events", "telemetry"},
 	"e2e/servers":          {"internal/imaptest"},
 	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/upstream", "proxy/wire"},
