@@ -69,7 +69,8 @@ type labOptions struct {
 	storage  routing.Storage    // 0: shared
 	limits   session.Limits
 	change   func(*Options)
-	quiet    bool // keep neither logs nor traces: benchmarks
+	watch    string // of the hub of a parkingLab; "": push events
+	quiet    bool   // keep neither logs nor traces: benchmarks
 }
 
 // polite is a backend that accepts every user with the password of the tests.

@@ -40,7 +40,7 @@ func newParkingLab(t *testing.T, o labOptions) *parkingLab {
 	change := o.change
 	o.handlers, o.rows = []imaptest.Handler{}, []routing.Backend{{ID: "b1", Address: p.model.Addr, Weight: 100}}
 	o.change = func(l *Options) {
-		hub := park.NewHub(park.HubOptions{Push: true, Queue: queue, Telemetry: l.Telemetry})
+		hub := park.NewHub(park.HubOptions{Push: true, Watch: o.watch, Queue: queue, Telemetry: l.Telemetry, Now: l.Now})
 		pool := upstream.NewPool(upstream.PoolOptions{WarmFor: time.Minute, Telemetry: l.Telemetry})
 		ctx, stop := context.WithCancel(context.Background())
 		var running sync.WaitGroup
@@ -364,7 +364,7 @@ func TestParksAndResumesLeaveTraces(t *testing.T) {
 	p.opts.Park.Hub.Hint(park.Hint{User: "alice", Source: park.HintPush})
 	eventually(t, "the trace of a resync that has failed", func() bool {
 		all := spansOf(t, p.lab, "resync")
-		return all[len(all)-1].Status.Code == codes.Error && shown(all, "imapproxy.outcome", "imapproxy.resync.reason") == "failed push"
+		return all[len(all)-1].Status.Code == codes.Error && strings.HasSuffix(shown(all, "imapproxy.outcome", "imapproxy.resync.reason"), "dial connect failed push")
 	})
 	if n := p.metric("imapproxy_park_resyncs_total", `outcome="failed"`, `strategy="qresync"`, `reason="push"`); n < 1 {
 		t.Errorf("%v failed resyncs are counted", n)

@@ -17,7 +17,7 @@ func TracesDoc() string {
 Every span of the proxy with its attributes, as OTLP carries them. ` + "`telemetry.traces`" + ` says where they go and which are kept: the share ` + "`sample`" + ` of all traces, and always those of what
 failed, was slower than ` + "`slow`" + `, or needed a second attempt.
 
-A trace begins with a login, a command, a park, a resume, a recovery, a resync or a TLS handshake. Those of a session link to the trace of its login (` + "`imapproxy.link`" + ` is ` + "`login`" + `), if that is kept. When a
+A trace begins with a login, a command, a park, a resume, a recovery, a resync, a watch's conversation or a TLS handshake. Those of a session link to the trace of its login (` + "`imapproxy.link`" + ` is ` + "`login`" + `), if that is kept. When a
 command, park or resume fails or is slow, its session's login is kept too, although it went well, if it is among the proxy's latest ` + fmt.Sprint(keptLate) + ` logins that weren't kept.
 
 Spans of the kind client are conversations with a backend. A span that failed has the status error, with the error's text. The event ` + "`sent`" + ` of a command is the time at which the backend had the whole command.

@@ -142,8 +142,10 @@ type Recovery struct {
 	Attempts      int
 	Outcome       string // "ok", or a constant that says what ended the session instead
 	ViewLost      string // a constant that says why the view wasn't found, if the session was ended for that
+	Address       string // the backend's host:port; "": unknown
 	Err           error
 	Start, End    time.Time
+	Steps         *Steps // they belong to telemetry from then on
 }
 
 // Recovery records a recovery, under the same terms as Park. A resume follows it.
@@ -155,10 +157,11 @@ func (t *Telemetry) Recovery(r Recovery) {
 		}
 	}
 	if t.keepsWork(r.Err != nil || r.Attempts > 1, r.End.Sub(r.Start)) {
-		t.workSpans(context.Background(), &work{name: spanRecover, start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend,
-			outcome: r.Outcome, err: r.Err},
+		t.workSpans(context.Background(), &work{name: spanRecover, start: r.Start, end: r.End, session: r.Session, login: r.Login, user: r.User, backend: r.Backend, address: r.Address,
+			outcome: r.Outcome, err: r.Err, steps: r.Steps},
 			attribute.Int("imapproxy.recover.attempts", r.Attempts))
 	}
+	t.giveBack(r.Steps)
 }
 
 // Resync describes a resync of a mailbox for the sessions that are parked on it, or for a session that is
@@ -196,6 +199,33 @@ func (t *Telemetry) Resync(r Resync) {
 			attribute.Int("imapproxy.resync.views", r.Views))
 	}
 	t.giveBack(r.Steps)
+}
+
+// Watch describes the conversation by which a watch begins on a connection, or goes on after a hint or in good time before the backend
+// would end it.
+type Watch struct {
+	User, Backend, Mailbox string // in spans only, as is Address; Mailbox "": several of the user's
+	Address                string // the backend's host:port; "": unknown
+	Watch                  string // "idle" or "notify"
+	Connects               bool   // it is on a new connection
+	Err                    error
+	Start, End             time.Time
+	Steps                  *Steps // they belong to telemetry from then on
+}
+
+// Watched makes the spans of a watch's conversation, under the same terms as Park.
+func (t *Telemetry) Watched(w Watch) {
+	if t.keepsWork(w.Err != nil, w.End.Sub(w.Start)) {
+		outcome := "ok"
+		if w.Err != nil {
+			outcome = "failed"
+		}
+		t.workSpans(context.Background(), &work{name: spanWatch, start: w.Start, end: w.End, user: w.User, backend: w.Backend, address: w.Address,
+			mailbox: w.Mailbox, outcome: outcome, err: w.Err, steps: w.Steps},
+			attribute.String("imapproxy.park.watch", valid(w.Watch)),
+			attribute.Bool("imapproxy.watch.connects", w.Connects))
+	}
+	t.giveBack(w.Steps)
 }
 
 // PoolGiven counts a connection that was put into the pool. use is the purpose of the connection: "session"

@@ -8,6 +8,7 @@ const (
 	spanResume    = "resume"
 	spanRecover   = "recover"
 	spanResync    = "resync"
+	spanWatch     = "watch"
 	spanRelay     = "relay" // the backend's part of a command
 	commandPrefix = "imap "
 )
@@ -31,7 +32,7 @@ const (
 	PhaseVerify       = "verify" // is the intended user the one logged in?
 )
 
-// The names of the steps of a park, a resume and a resync, which are the names of their traces' spans.
+// The names of the steps of a park, a resume, a recovery, a resync and a watch, which are the names of their traces' spans.
 const (
 	StepSubscribe  = "subscribe"  // waiting until hints flow for the mailbox
 	StepFlags      = "flags"      // reading all flags, if the strategy is comparison
@@ -52,12 +53,13 @@ const (
 	StepPause      = "pause"      // waiting for the next attempt
 	StepConnect    = "connect"    // waiting for the turn, and connecting
 	StepResync     = "resync"     // EXAMINE and the commands after it
+	StepNotify     = "notify"     // NOTIFY
 )
 
 // inConversation says whether a step is a conversation with the backend, so that its span has the kind CLIENT.
 func inConversation(step string) bool {
 	switch step {
-	case StepFlags, StepDone, StepSnapshot, StepDeselect, StepBack, StepEnable, StepSelect, StepDifference, StepIdle, StepResync:
+	case StepFlags, StepDone, StepSnapshot, StepDeselect, StepBack, StepEnable, StepSelect, StepDifference, StepIdle, StepResync, StepNotify:
 		return true
 	}
 	return false

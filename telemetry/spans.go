@@ -37,6 +37,8 @@ func Spans() []Span {
 	command := commandPrefix + "VERB"
 	parts := func(names ...string) []string { return names }
 
+	connecting := parts(spanLogin, spanResume, spanRecover, spanResync, spanWatch)
+
 	rows := []Span{
 		{spanTLS, nil, internal, "A TLS handshake with a client. Kept if it was slow, and a share of the others; failed ones are mostly scanners'.", one(outcome, session)},
 
@@ -52,10 +54,10 @@ func Spans() []Span {
 		{PhasePaused, login, internal, "Waiting for the end of the backend's pause.", nil},
 		{PhaseTurn, login, internal, "Waiting for a place among the logins at the backend.", nil},
 		{PhasePool, login, internal, "Checking that a pooled connection is alive.", nil},
-		{PhaseDial, parts(spanLogin, spanResume), client1, "The TCP connect to the backend.", remote},
-		{PhaseBackendTLS, parts(spanLogin, spanResume), client1, "The TLS handshake with the backend, within `backend_login`.", remote},
-		{PhaseBackendLogin, parts(spanLogin, spanResume), client1, "The login at the backend, from the connect to its OK and the capabilities.", remote},
-		{PhaseVerify, parts(spanLogin, spanResume), client1, "Asking the backend whether a master login yields the intended user.", remote},
+		{PhaseDial, connecting, client1, "The TCP connect to the backend.", remote},
+		{PhaseBackendTLS, connecting, client1, "The TLS handshake with the backend, within `backend_login`.", remote},
+		{PhaseBackendLogin, connecting, client1, "The login at the backend, from the connect to its OK and the capabilities.", remote},
+		{PhaseVerify, connecting, client1, "Asking the backend whether a master login yields the intended user.", remote},
 
 		{command, nil, server, "A command, from its first byte to the last byte of its answer; VERB is its name, as in metrics. It links to its session's login.", join(one(
 			Attribute{"imap.command", "the command's name"}, Attribute{"imap.status", "`OK`, `NO`, `BAD`, `closed`, `cut`, as in `imapproxy_commands_total`"}, session, backend), user, client, one(
@@ -70,8 +72,8 @@ func Spans() []Span {
 			Attribute{"imapproxy.park.way", "`idle`, `selected` or `unselected`"}, strategy, watch, Attribute{"imapproxy.park.tries", "how often the messages of the view were requested"}))},
 		{StepSubscribe, parts(spanPark), internal, "Waiting until changes of the mailbox are watched.", nil},
 		{StepFlags, parts(spanPark), client1, "Reading all flags, if the strategy is comparison.", remote},
-		{StepDone, parts(spanPark), client1, "Ending the backend's IDLE.", remote},
-		{StepSnapshot, parts(spanPark, spanResume), client1, "Finding the messages that the client counts.", remote},
+		{StepDone, parts(spanPark, spanWatch), client1, "Ending the backend's IDLE.", remote},
+		{StepSnapshot, parts(spanPark, spanResume, spanRecover), client1, "Finding the messages that the client counts.", remote},
 		{StepDeselect, parts(spanPark), client1, "Deselecting the mailbox.", remote},
 		{StepRelease, parts(spanPark), internal, "Giving the connection to the pool, or closing it.", nil},
 		{StepBack, parts(spanPark), client1, "The park has failed: the backend enters IDLE again.", remote},
@@ -79,24 +81,28 @@ func Spans() []Span {
 		{spanResume, parts(command, ""), internal, "A session gets a backend connection back: a part of the command's trace that waits for it, otherwise a trace of its own, which links to its session's login.", join(one(session, outcome, backend, mailbox), user, one(
 			Attribute{"imapproxy.resume.wake", "the command's name, or what else woke the session"}, Attribute{"imapproxy.resume.source", "`pool`, `login` or `none`"},
 			Attribute{"imapproxy.resume.attempts", "how many attempts it took"}, Attribute{"imapproxy.resume.owed", "expunged messages that the client can't be told of during this command"}))},
-		{StepTurn, parts(spanResume), internal, "Waiting for the user's turn at the backend.", nil},
-		{StepPool, parts(spanResume), internal, "Taking a connection from the pool.", nil},
-		{StepLogin, parts(spanResume), internal, "Logging in on a new connection; `dial`, `backend_tls`, `backend_login` and `verify` are parts of it.", nil},
-		{StepEnable, parts(spanResume), client1, "ENABLE, for what the client had enabled.", remote},
-		{StepSelect, parts(spanResume), client1, "SELECT or EXAMINE.", remote},
+		{StepTurn, parts(spanResume, spanRecover, spanWatch), internal, "Waiting for the user's turn at the backend.", nil},
+		{StepPool, parts(spanResume, spanRecover), internal, "Taking a connection from the pool.", nil},
+		{StepLogin, parts(spanResume, spanRecover, spanWatch), internal, "Logging in on a new connection, or taking one from the pool for a watch; `dial`, `backend_tls`, `backend_login` and `verify` are parts of it.", nil},
+		{StepEnable, parts(spanResume, spanRecover, spanWatch), client1, "ENABLE, for what the client had enabled, or what a watch needs.", remote},
+		{StepSelect, parts(spanResume, spanWatch), client1, "SELECT or EXAMINE.", remote},
 		{StepDifference, parts(spanResume), client1, "Finding the changes since the client's view.", remote},
 		{StepTell, parts(spanResume, spanResync), internal, "Telling the changes to the client, or to all parked sessions.", nil},
-		{StepIdle, parts(spanResume), client1, "Entering IDLE at the backend for a client in IDLE.", remote},
-		{StepAttempt, parts(spanResume), internal, "An attempt that failed.", nil},
-		{StepPause, parts(spanResume), internal, "Waiting for the next attempt.", nil},
+		{StepIdle, parts(spanResume, spanWatch), client1, "Entering IDLE at the backend, for a client in IDLE or a watch.", remote},
+		{StepAttempt, parts(spanResume, spanRecover), internal, "An attempt that failed.", nil},
+		{StepPause, parts(spanResume, spanRecover), internal, "Waiting for the next attempt.", nil},
 
 		{spanRecover, nil, internal, "Finding what a client counts, after its backend connection was lost. It links to its session's login, and a resume follows.", join(one(session, outcome, backend), user, one(
 			Attribute{"imapproxy.recover.attempts", "how many attempts it took"}))},
 
 		{spanResync, nil, internal, "Finding the changes in a mailbox, for all sessions that are parked on it.", join(one(outcome, backend, mailbox), user, one(strategy, watch,
 			Attribute{"imapproxy.resync.reason", "what led to it: the source of a hint, `renewed`, `join`, `look`, `park`, `resume`"}, Attribute{"imapproxy.resync.views", "the number of views for which it was made"}))},
-		{StepConnect, parts(spanResync), internal, "Waiting for the turn, and connecting.", nil},
-		{StepResync, parts(spanResync), client1, "EXAMINE, and the commands after it.", remote},
+		{StepConnect, parts(spanResync, spanRecover), internal, "Waiting for the turn, and connecting; `dial`, `backend_tls`, `backend_login` and `verify` are parts of it.", nil},
+		{StepResync, parts(spanResync, spanWatch), client1, "EXAMINE, and the commands after it.", remote},
+
+		{spanWatch, nil, internal, "What is said on a watch's own connection until the backend watches: at its beginning, after a hint, and before the backend would end it.", join(one(outcome, backend, mailbox), user, one(watch,
+			Attribute{"imapproxy.watch.connects", "whether it is on a new connection"}))},
+		{StepNotify, parts(spanWatch), client1, "NOTIFY, for the mailboxes that are watched.", remote},
 	}
 	return rows
 }

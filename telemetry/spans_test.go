@@ -107,8 +107,17 @@ func TestTheTableOfSpansIsWhatIsSet(t *testing.T) {
 		c := fetch(begun)
 		c.Client, c.Status, c.Address, c.ResumeWait, c.Resume = client, "NO", to.Address, time.Millisecond, tel.Resumed(resume())
 		tel.Command(c)
-		tel.Recovery(Recovery{Session: "s1", User: "alice", Backend: "b1", Attempts: 2, Start: begun, End: begun})
-		tel.Resync(Resync{User: "alice", Backend: "b1", Address: to.Address, Mailbox: "Work", Start: begun, End: begun, Steps: steps(StepConnect, StepResync, StepTell)})
+		remote := func(s *Steps) *Steps {
+			for _, name := range []string{PhaseDial, PhaseBackendTLS, PhaseBackendLogin, PhaseVerify} {
+				s.AddRemote(name, begun, begun, refused, Peer{Address: to.Address, Failure: to.Failure})
+			}
+			return s
+		}
+		tel.Recovery(Recovery{Session: "s1", User: "alice", Backend: "b1", Address: to.Address, Attempts: 2, Start: begun, End: begun,
+			Steps: remote(steps(StepTurn, StepPool, StepLogin, StepConnect, StepEnable, StepSnapshot, StepAttempt, StepPause))})
+		tel.Watched(Watch{User: "alice", Backend: "b1", Address: to.Address, Mailbox: "Work", Watch: "idle", Start: begun, End: begun,
+			Steps: remote(steps(StepTurn, StepLogin, StepEnable, StepSelect, StepDone, StepResync, StepIdle, StepNotify))})
+		tel.Resync(Resync{User: "alice", Backend: "b1", Address: to.Address, Mailbox: "Work", Start: begun, End: begun, Steps: remote(steps(StepConnect, StepResync, StepTell))})
 		for at, keys := range checked(t, memory.GetSpans()) {
 			if seen[at] == nil {
 				seen[at] = map[string]bool{}

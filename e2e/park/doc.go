@@ -6,6 +6,6 @@
 // ./test prepares the machine for them.
 //
 // Imports e2e/servers, internal/imaptest, proxy/imapclient, proxy/park,
-// proxy/park/resync, proxy/park/view, proxy/upstream and proxy/wire. Imported by
-// none.
+// proxy/park/resync, proxy/park/view, proxy/upstream, proxy/wire and telemetry.
+// Imported by none.
 package park

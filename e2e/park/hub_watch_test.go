@@ -13,6 +13,7 @@ import (
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
 )
 
 // A sleeper is a parked session.
@@ -138,7 +139,7 @@ func (l *lab) account(t *testing.T, user string) park.Account {
 	key := pool.Key(user, l.target(), auth(user), upstream.UseWatch, "")
 	return park.Account{
 		User: user, Backend: "b1", Caps: l.login(t, user).Caps,
-		Login: func(ctx context.Context) (*upstream.Conn, error) {
+		Login: func(ctx context.Context, _ *telemetry.Steps) (*upstream.Conn, error) {
 			if c := pool.Take(key, upstream.Verified, netip.Addr{}); c != nil {
 				return c, nil
 			}
@@ -296,8 +297,8 @@ func TestWatchesThatTheServerCuts(t *testing.T) {
 		dial := a.Login
 		var mu sync.Mutex
 		conns := map[*upstream.Conn]bool{}
-		a.Login = func(ctx context.Context) (*upstream.Conn, error) {
-			c, err := dial(ctx)
+		a.Login = func(ctx context.Context, steps *telemetry.Steps) (*upstream.Conn, error) {
+			c, err := dial(ctx, steps)
 			if err == nil {
 				mu.Lock()
 				conns[c] = true

@@ -92,7 +92,7 @@ var arrows = map[string][]string{
 	"e2e":                  {"e2e/servers", "internal/app", "internal/apptest", "internal/imaptest", "internal/imaptest/consultest"},
 	"e2e/push":             {"e2e/servers", "internal/imaptest", "proxy/park", "proxy/park/events", "telemetry"},
 	"e2e/servers":          {"internal/imaptest"},
-	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/upstream", "proxy/wire"},
+	"e2e/park":             {"e2e/servers", "internal/imaptest", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/upstream", "proxy/wire", "telemetry"},
 	"internal/apptest":     {"internal/app", "internal/imaptest", "internal/task"},
 	"e2e/model":            {"e2e/servers", "internal/imaptest", "internal/app", "internal/apptest", "proxy", "proxy/park/view"},
 	"e2e/chaos":            {"e2e/servers", "internal/imaptest"},

@@ -7,6 +7,7 @@ import (
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
 )
 
 // Account has what the hub needs to act for a user at a backend. Each subscription has one; the hub uses that of
@@ -17,8 +18,8 @@ type Account struct {
 	Caps          wire.Caps // the backend's capabilities after login
 
 	// Login returns a connection for watches (upstream.UseWatch): a new one, or one that Give took before for
-	// this account. The hub owns it. Login is called from the hub's goroutines and returns when ctx ends.
-	Login func(ctx context.Context) (*upstream.Conn, error)
+	// this account. steps gets the phases of a new one's login. The hub owns it. Login is called from the hub's goroutines and returns when ctx ends.
+	Login func(ctx context.Context, steps *telemetry.Steps) (*upstream.Conn, error)
 
 	// Give takes a connection that the hub doesn't need any more: no mailbox is selected and no command is in
 	// progress. enabled is always the same for one backend. nil: such connections are closed.

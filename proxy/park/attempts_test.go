@@ -9,6 +9,7 @@ import (
 
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
 )
 
 // standing is a clock that only the test moves.
@@ -25,12 +26,12 @@ func unreachable(b *fake, user string, gone *atomic.Bool) (a Account, tried *ato
 	a = b.account()
 	a.User, a.Give = user, nil
 	login := a.Login
-	a.Login = func(ctx context.Context) (*upstream.Conn, error) {
+	a.Login = func(ctx context.Context, steps *telemetry.Steps) (*upstream.Conn, error) {
 		defer tried.Add(1)
 		if gone.Load() {
 			return nil, errors.New("connection refused")
 		}
-		return login(ctx)
+		return login(ctx, steps)
 	}
 	return a, tried
 }
@@ -114,8 +115,8 @@ func TestARefusedWatchIsntTriedAgainForOthers(t *testing.T) {
 	var refused atomic.Bool
 	limited, tried := unreachable(b, "limited", &refused)
 	login := limited.Login
-	limited.Login = func(ctx context.Context) (*upstream.Conn, error) {
-		c, err := login(ctx)
+	limited.Login = func(ctx context.Context, steps *telemetry.Steps) (*upstream.Conn, error) {
+		c, err := login(ctx, steps)
 		if err != nil {
 			err = &upstream.Unavailable{Backend: "b1", Code: "LIMIT", Text: "too many connections"}
 		}

@@ -8,11 +8,12 @@ import (
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
 )
 
 // withClient calls f with a connection of the watch's kind, which it gives back afterwards. If a warm
-// connection turns out to be dead, f is called again with another one.
-func (m *mailbox) withClient(ctx context.Context, a Account, f func(context.Context, *resync.Client) error) error {
+// connection turns out to be dead, f is called again with another one. steps gets the connecting.
+func (m *mailbox) withClient(ctx context.Context, a Account, steps *telemetry.Steps, f func(context.Context, *resync.Client) error) error {
 	release, err := m.slot(ctx)
 	if err != nil {
 		return err
@@ -23,14 +24,17 @@ func (m *mailbox) withClient(ctx context.Context, a Account, f func(context.Cont
 	stop := context.AfterFunc(m.hub.ctx, cancel)
 	defer stop()
 	for try := 0; ; try++ {
-		conn, err := a.Login(ctx)
+		conn, err := a.Login(ctx, steps)
 		if err != nil {
+			steps.Done(telemetry.StepConnect, m.hub.now(), err)
 			return err
 		}
 		m.reached(conn)
 		warm := time.Since(conn.LoggedIn) > time.Second
 		c := newClient(conn)
-		if err = prepare(ctx, c, m.strategy); err == nil {
+		err = prepare(ctx, c, m.strategy)
+		steps.Done(telemetry.StepConnect, m.hub.now(), err)
+		if err == nil {
 			err = f(ctx, c)
 		}
 		giveBack(ctx, conn, c, a)

@@ -9,6 +9,7 @@ import (
 
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
 )
 
 // movable makes an account whose user can be at another backend, or be on the way.
@@ -18,13 +19,13 @@ func movable(b *fake) (a Account, at *atomic.Pointer[string], tries *atomic.Int6
 	at.Store(&first)
 	a = b.account()
 	login := a.Login
-	a.Login = func(ctx context.Context) (*upstream.Conn, error) {
+	a.Login = func(ctx context.Context, steps *telemetry.Steps) (*upstream.Conn, error) {
 		where := *at.Load()
 		tries.Add(1)
 		if where == "" {
 			return nil, &upstream.Elsewhere{User: "u"}
 		}
-		c, err := login(ctx)
+		c, err := login(ctx, steps)
 		if err == nil {
 			c.Target.ID = where
 		}

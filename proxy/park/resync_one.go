@@ -50,8 +50,7 @@ func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *view.View, 
 	trace.Strategy, trace.Views, trace.Start = by.Name(), len(views), h.now()
 	trace.Steps = h.o.Telemetry.Steps(trace.Start)
 	var state *view.State
-	err := m.withClient(ctx, s.account, func(ctx context.Context, c *resync.Client) (err error) {
-		trace.Steps.Done(telemetry.StepConnect, h.now(), nil)
+	err := m.withClient(ctx, s.account, trace.Steps, func(ctx context.Context, c *resync.Client) (err error) {
 		state, err = by.Resync(ctx, c, queryFor(m.name, views))
 		trace.Steps.Done(telemetry.StepResync, h.now(), err)
 		return err
@@ -68,7 +67,7 @@ func (m *mailbox) learnBound(ctx context.Context, a Account) error {
 	if known != 0 || a.ModSeq != 0 || m.strategy != (resync.ByQResync{}) {
 		return nil
 	}
-	return m.withClient(ctx, a, m.examine)
+	return m.withClient(ctx, a, nil, m.examine)
 }
 
 // examine selects the mailbox as a watch does. It returns the errors that mean that sessions on it can't be

@@ -15,6 +15,7 @@ import (
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
 )
 
 const (
@@ -117,7 +118,7 @@ func (f *fake) account() Account {
 	})
 	return Account{
 		User: "u", Backend: "b1", Caps: wire.ParseCaps([]byte("IMAP4rev1 " + f.caps)),
-		Login: func(ctx context.Context) (*upstream.Conn, error) {
+		Login: func(ctx context.Context, _ *telemetry.Steps) (*upstream.Conn, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			for len(warm) > 0 {

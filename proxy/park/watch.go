@@ -96,7 +96,7 @@ func (m *mailbox) personal(ctx context.Context, a Account) (bool, error) {
 	if n == nil {
 		n = &namespaces{backend: id}
 		if a.Caps.Has("NAMESPACE") || a.Caps.Has("IMAP4rev2") {
-			if err := m.withClient(ctx, a, n.ask); err != nil {
+			if err := m.withClient(ctx, a, nil, n.ask); err != nil {
 				return false, err
 			}
 		}

@@ -68,23 +68,28 @@ func (m *mailbox) useIdle(ctx context.Context, w *idleWatch) (err error) {
 }
 
 // connect makes a connection that is in IDLE.
-func (m *mailbox) connect(ctx context.Context) (*idleWatch, error) {
+func (m *mailbox) connect(ctx context.Context) (_ *idleWatch, err error) {
+	trace := m.hub.conversation(WatchIdle, m.user.name, m.name, true)
+	defer func() { m.hub.conversed(ctx, trace, &m.site, err) }()
 	release, err := m.slot(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	trace.Steps.Done(telemetry.StepTurn, m.hub.now(), nil)
 	a, ok := m.account()
 	if !ok {
 		return nil, ErrLost
 	}
 	m.arrives()
-	conn, c, err := m.open(ctx, a)
+	conn, c, err := m.open(ctx, a, trace.Steps)
 	if err != nil {
 		return nil, err
 	}
 	w := &idleWatch{held: m.hub.hold(conn, c, &m.waker), m: m, ctx: ctx}
-	if w.tag, err = m.beginIdle(ctx, c); err != nil {
+	w.tag, err = m.beginIdle(ctx, c)
+	trace.Steps.Done(telemetry.StepIdle, m.hub.now(), err)
+	if err != nil {
 		w.close()
 		return nil, err
 	}
@@ -92,39 +97,54 @@ func (m *mailbox) connect(ctx context.Context) (*idleWatch, error) {
 }
 
 // round ends IDLE, makes a round, and begins IDLE again.
-func (w *idleWatch) round(ctx context.Context) error {
+func (w *idleWatch) round(ctx context.Context) (err error) {
 	m := w.m
+	trace := m.hub.conversation(WatchIdle, m.user.name, m.name, false)
+	defer func() { m.hub.conversed(ctx, trace, &m.site, err) }()
 	release, err := m.slot(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if err := m.endIdle(ctx, w.c, w.tag); err != nil {
+	trace.Steps.Done(telemetry.StepTurn, m.hub.now(), nil)
+	err = m.endIdle(ctx, w.c, w.tag)
+	trace.Steps.Done(telemetry.StepDone, m.hub.now(), err)
+	if err != nil {
 		return err
 	}
-	if _, err := m.roundOn(ctx, w.c); err != nil {
+	ran, err := m.roundOn(ctx, w.c)
+	if ran {
+		trace.Steps.Done(telemetry.StepResync, m.hub.now(), err)
+	}
+	if err != nil {
 		return err
 	}
 	w.tag, err = m.beginIdle(ctx, w.c)
+	trace.Steps.Done(telemetry.StepIdle, m.hub.now(), err)
 	return err
 }
 
 // open logs in and selects the mailbox, by a round if members wait for one.
-func (m *mailbox) open(ctx context.Context, a Account) (*upstream.Conn, *resync.Client, error) {
+func (m *mailbox) open(ctx context.Context, a Account, steps *telemetry.Steps) (*upstream.Conn, *resync.Client, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
 	for try := 0; ; try++ {
-		conn, err := a.Login(ctx)
+		conn, err := a.Login(ctx, steps)
+		steps.Done(telemetry.StepLogin, m.hub.now(), err)
 		if err != nil {
 			return nil, nil, err
 		}
 		m.reached(conn)
 		c := newClient(conn)
 		err = prepare(ctx, c, m.strategy)
+		steps.Done(telemetry.StepEnable, m.hub.now(), err)
 		ran := false
 		if err == nil {
-			if ran, err = m.roundOn(ctx, c); err == nil && !ran {
+			if ran, err = m.roundOn(ctx, c); ran {
+				steps.Done(telemetry.StepResync, m.hub.now(), err)
+			} else if err == nil {
 				err = m.examine(ctx, c)
+				steps.Done(telemetry.StepSelect, m.hub.now(), err)
 			}
 		}
 		if err == nil {

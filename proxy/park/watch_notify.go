@@ -12,6 +12,7 @@ import (
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
 )
 
 func (w *notifyWatch) timerLocked() {
@@ -50,7 +51,7 @@ func (w *notifyWatch) giveUp() {
 	w.mailboxes = nil
 }
 
-func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client, error) {
+func (w *notifyWatch) open(ctx context.Context, steps *telemetry.Steps) (*upstream.Conn, *resync.Client, error) {
 	w.hub.mu.Lock()
 	site := w.site
 	w.hub.mu.Unlock()
@@ -59,6 +60,7 @@ func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client,
 		return nil, nil, err
 	}
 	defer release()
+	steps.Done(telemetry.StepTurn, w.hub.now(), nil)
 	w.hub.mu.Lock()
 	w.leaves = false
 	var a Account
@@ -76,7 +78,8 @@ func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client,
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTimeout, ErrTooSlow)
 	defer cancel()
-	conn, err := a.Login(ctx)
+	conn, err := a.Login(ctx, steps)
+	steps.Done(telemetry.StepLogin, w.hub.now(), err)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -86,7 +89,9 @@ func (w *notifyWatch) open(ctx context.Context) (*upstream.Conn, *resync.Client,
 	}
 	c := newClient(conn)
 	// With mod-sequences STATUS also shows changes of flags.
-	if err := prepare(ctx, c, by); err != nil {
+	err = prepare(ctx, c, by)
+	steps.Done(telemetry.StepEnable, w.hub.now(), err)
+	if err != nil {
 		giveBack(ctx, conn, c, a)
 		return nil, nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"imapproxy/proxy/imapclient"
+	"imapproxy/telemetry"
 )
 
 // notifyConn is the connection of a NOTIFY watch.
@@ -25,26 +26,40 @@ func (n *notifyConn) Wake() {
 // watch uses one connection, n or a new one. It returns the reason of the end, or errResting.
 func (w *notifyWatch) watch(ctx context.Context, n *notifyConn) (err error) {
 	if n == nil {
-		conn, c, err := w.open(ctx)
-		if err != nil {
-			return err
-		}
-		n = &notifyConn{held: w.hub.hold(conn, c, &w.waker), watch: w, ctx: ctx, known: map[string]mailboxStatus{}}
-		err = w.set(ctx, c, n.known, false)
-		if err != nil {
-			n.close()
+		if n, err = w.connect(ctx); err != nil {
 			return err
 		}
 	}
 	for err == nil {
 		if err = n.listen(ctx); err == nil {
+			trace := w.hub.conversation(WatchNotify, w.user.name, "", false)
 			err = w.set(ctx, n.c, n.known, true)
+			trace.Steps.Done(telemetry.StepNotify, w.hub.now(), err)
+			w.hub.conversed(ctx, trace, &w.site, err)
 		}
 	}
 	if !errors.Is(err, errResting) { // else n is the handler's
 		n.close()
 	}
 	return err
+}
+
+// connect makes a connection on which NOTIFY is set.
+func (w *notifyWatch) connect(ctx context.Context) (_ *notifyConn, err error) {
+	trace := w.hub.conversation(WatchNotify, w.user.name, "", true)
+	defer func() { w.hub.conversed(ctx, trace, &w.site, err) }()
+	conn, c, err := w.open(ctx, trace.Steps)
+	if err != nil {
+		return nil, err
+	}
+	n := &notifyConn{held: w.hub.hold(conn, c, &w.waker), watch: w, ctx: ctx, known: map[string]mailboxStatus{}}
+	err = w.set(ctx, c, n.known, false)
+	trace.Steps.Done(telemetry.StepNotify, w.hub.now(), err)
+	if err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
 }
 
 // run keeps a connection on which NOTIFY is set. What ends ctx wakes the waker after that (removeLocked, Hub.Run).

@@ -17,8 +17,7 @@ func (m *mailbox) resyncOnce(b *site) {
 	var s *view.State
 	err := ErrLost
 	if a, ok := m.account(); ok {
-		err = m.withClient(m.hub.ctx, a, func(ctx context.Context, c *resync.Client) (err error) {
-			r.trace.Steps.Done(telemetry.StepConnect, m.hub.now(), nil)
+		err = m.withClient(m.hub.ctx, a, r.trace.Steps, func(ctx context.Context, c *resync.Client) (err error) {
 			s, err = m.strategy.Resync(ctx, c, r.query)
 			r.trace.Steps.Done(telemetry.StepResync, m.hub.now(), err)
 			return err

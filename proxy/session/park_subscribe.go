@@ -7,6 +7,7 @@ import (
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
 )
 
 // subscribe has the hub watch a mailbox for the session. A resumed session keeps its subscription.
@@ -61,12 +62,12 @@ func (s *Session) unsubscribe() {
 }
 
 // watchLogin returns a connection for the hub, at the user's current backend.
-func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
+func (s *Session) watchLogin(ctx context.Context, steps *telemetry.Steps) (*upstream.Conn, error) {
 	if s.pausedForWatch() {
 		return nil, &upstream.Paused{Backend: s.picked().Backend.Shown()}
 	}
 	for moves := 0; ; moves++ {
-		c, err := s.watchConn(ctx)
+		c, err := s.watchConn(ctx, steps)
 		elsewhere := s.elsewhere(err)
 		switch {
 		case err == nil && elsewhere: // two backends mustn't serve one user
@@ -89,11 +90,11 @@ func (s *Session) watchLogin(ctx context.Context) (*upstream.Conn, error) {
 }
 
 // watchConn returns a connection for the hub, at the backend that the session has picked.
-func (s *Session) watchConn(ctx context.Context) (*upstream.Conn, error) {
+func (s *Session) watchConn(ctx context.Context, steps *telemetry.Steps) (*upstream.Conn, error) {
 	if c := s.set.Park.Pool.Take(s.poolKey(upstream.UseWatch), upstream.Verified, s.addr.Addr()); c != nil {
 		return c, nil
 	}
-	c, err := s.loginAgain(ctx, upstream.UseWatch, nil)
+	c, err := s.loginAgain(ctx, upstream.UseWatch, steps)
 	if err != nil {
 		return nil, err
 	}

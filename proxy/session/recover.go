@@ -98,7 +98,7 @@ func (s *Session) recover() (next phase) {
 	if s.park.cutFetch.inside() {
 		end = time.Now().Add(halfWithin)
 	}
-	t := telemetry.Recovery{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Start: began}
+	t := telemetry.Recovery{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Start: began, Steps: s.env.Telemetry.Steps(began)}
 	var v *view.View
 	var err error
 	heard := began
@@ -110,11 +110,13 @@ func (s *Session) recover() (next phase) {
 			}
 		}
 		t.Attempts++
+		t.Address = s.target().Address
+		mark := t.Steps.Mark()
 		turns := s.env.Queues.resumesAt(s.picked().Backend.ID)
 		reached := *turns.reached.Load()
 		ctx, cancel := s.within(time.Until(end)) // LetGo ends one attempt, not the recovery
 		stop := s.reassures(&heard, commandWaits())
-		v, err = s.foundView(ctx)
+		v, err = s.foundView(ctx, t.Steps)
 		stop()
 		cancel()
 		if before := s.park.cutFetch.passed(); err == nil {
@@ -131,17 +133,20 @@ func (s *Session) recover() (next phase) {
 			}
 			if moves++; move == nil && s.Reason() == "" && moves < maxBackends && time.Now().Before(end) {
 				s.unsubscribe()
+				t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 				continue
 			}
 		}
 		if err != nil && s.Reason() == "" && moves < maxBackends && time.Now().Before(end) && s.movesOn(err) {
 			moves++
 			s.unsubscribe()
+			t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 			continue
 		}
 		if err == nil || s.Reason() != "" || !time.Now().Before(end) || hopelessView(err) {
 			break
 		}
+		t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 		if s.failOver(began) {
 			s.unsubscribe()
 			continue
@@ -152,6 +157,7 @@ func (s *Session) recover() (next phase) {
 		ctx, cancel = s.within(time.Until(end))
 		turns.pause(ctx, pause, since(err, reached))
 		cancel()
+		t.Steps.Done(telemetry.StepPause, s.env.Now(), nil)
 	}
 	t.Backend = s.picked().Backend.Shown()
 	switch {
@@ -210,7 +216,7 @@ func (s *Session) comesBack(said []byte) {
 }
 
 // foundView makes one attempt to find the view of the client. It returns nil if no mailbox is selected.
-func (s *Session) foundView(ctx context.Context) (*view.View, error) {
+func (s *Session) foundView(ctx context.Context, steps *telemetry.Steps) (*view.View, error) {
 	if err := s.recheckAtResume(ctx); err != nil {
 		return nil, err
 	}
@@ -228,23 +234,24 @@ func (s *Session) foundView(ctx context.Context) (*view.View, error) {
 	}
 	alone := s.byModSeqs()
 	if (!s.park.cutIdle || alone) && !s.inFlight.Client.UIDOnly {
-		if v, err := s.viewOnOwn(ctx, at); alone || !errors.Is(err, errAnotherLook) {
+		if v, err := s.viewOnOwn(ctx, at, steps); alone || !errors.Is(err, errAnotherLook) {
 			return v, err
 		}
 	}
-	return s.viewByWatch(ctx, at)
+	return s.viewByWatch(ctx, at, steps)
 }
 
 // viewByWatch makes one attempt to find the view on a connection of the hub's.
-func (s *Session) viewByWatch(ctx context.Context, at *view.View) (*view.View, error) {
+func (s *Session) viewByWatch(ctx context.Context, at *view.View, steps *telemetry.Steps) (*view.View, error) {
 	r, l := s.env.Queues.resumesAt(s.picked().Backend.ID), look{s.user, len(s.client.PutBack()) > 0 || s.park.cutFetch != nil}
 	if err := r.enterLook(ctx, l); err != nil {
 		return nil, err
 	}
 	defer r.leaveLook(l)
+	steps.Done(telemetry.StepTurn, s.env.Now(), nil)
 	ctx, cancel := context.WithTimeout(ctx, hubWithin)
 	defer cancel()
-	seen, err := s.park.sub.See(ctx, at)
+	seen, err := s.park.sub.See(ctx, at, steps)
 	if err != nil {
 		return nil, err
 	}

@@ -28,15 +28,16 @@ func (s *Session) leavesMailbox() bool {
 
 // viewOnOwn makes one attempt to find the view of a client on a connection of the session's own, which it keeps for
 // the session (parkState.found). at is what the client was told at its SELECT. errAnotherLook: the connection is kept, but doesn't show the view.
-func (s *Session) viewOnOwn(ctx context.Context, at *view.View) (*view.View, error) {
+func (s *Session) viewOnOwn(ctx context.Context, at *view.View, steps *telemetry.Steps) (*view.View, error) {
 	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
 	if err := r.enter(ctx, s.user, len(s.client.PutBack()) > 0 || s.park.cutFetch != nil); err != nil {
 		return nil, err
 	}
 	defer r.leave(s.user)
+	steps.Done(telemetry.StepTurn, s.env.Now(), nil)
 	ctx, cancel := context.WithTimeout(ctx, hubWithin)
 	defer cancel()
-	c, enable, enabled, err := s.reconnect(ctx, &telemetry.Resume{})
+	c, enable, enabled, err := s.reconnect(ctx, &telemetry.Resume{Steps: steps})
 	if err != nil {
 		s.picked().Rest()
 		return nil, err
@@ -44,7 +45,7 @@ func (s *Session) viewOnOwn(ctx context.Context, at *view.View) (*view.View, err
 	s.park.found = &found{conn: c, enabled: enabled}
 	var heard heardMeanwhile
 	imap := s.park.found.client(heard.pass)
-	v, err := s.looksOn(ctx, imap, enable, at, &heard)
+	v, err := s.looksOn(ctx, imap, enable, at, &heard, steps)
 	f := s.park.found
 	f.enabled, f.selected, f.readOnly, f.another = imap.Enabled(), imap.Selected(), imap.ReadOnly(), v != nil && err != nil
 	if broken := imap.Release(); broken != nil || err != nil && !errors.Is(err, errAnotherLook) {
@@ -56,17 +57,20 @@ func (s *Session) viewOnOwn(ctx context.Context, at *view.View) (*view.View, err
 }
 
 // looksOn finds the view and the difference on the connection of s.park.found.
-func (s *Session) looksOn(ctx context.Context, imap *resync.Client, enable []string, at *view.View, heard *heardMeanwhile) (*view.View, error) {
-	if err := imap.Enable(ctx, enable...); err != nil {
+func (s *Session) looksOn(ctx context.Context, imap *resync.Client, enable []string, at *view.View, heard *heardMeanwhile, steps *telemetry.Steps) (*view.View, error) {
+	err := imap.Enable(ctx, enable...)
+	steps.Done(telemetry.StepEnable, s.env.Now(), err)
+	if err != nil {
 		return nil, err
 	}
 	var v *view.View
-	err := s.missedOn(ctx, imap, s.park.found, heard, func(seen view.Seen) (_ *view.View, err error) {
+	err = s.missedOn(ctx, imap, s.park.found, heard, func(seen view.Seen) (_ *view.View, err error) {
 		if v, err = s.inFlight.Find(seen); err == nil {
 			v, err = s.comparable(v, true)
 		}
 		return v, err
 	}, at)
+	steps.Done(telemetry.StepSnapshot, s.env.Now(), err)
 	return v, err
 }
 
