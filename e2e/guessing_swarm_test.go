@@ -151,7 +151,6 @@ func TestGuessersDelayNoOneElse(t *testing.T) {
 func clientOf(line string) string {
 	_, rest, _ := strings.Cut(line, " client=")
 	address, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
-	address, _, _ = strings.Cut(address, ":") // some have the port
 	return address
 }
 

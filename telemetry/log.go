@@ -32,7 +32,7 @@ func (t *Telemetry) startLog(stopCtx context.Context, o Options, url string, res
 		t.logLines = newLineQueue(t.sink, &t.own.logLinesDropped)
 		w = t.logLines
 	}
-	options := &slog.HandlerOptions{Level: o.LogLevel, ReplaceAttr: redactAttr}
+	options := &slog.HandlerOptions{Level: o.LogLevel, ReplaceAttr: lineAttr}
 	var lines slog.Handler = slog.NewTextHandler(w, options)
 	if o.LogFormat == "json" {
 		lines = slog.NewJSONHandler(w, options)

@@ -45,7 +45,7 @@ func (h *recorder) Handle(ctx context.Context, r slog.Record) error {
 		if of, is := spanOf(a.Value); is {
 			span = of
 		} else {
-			next.AddAttrs(recordAttr(a))
+			next.AddAttrs(recordAttrs(a)...)
 		}
 		return true
 	})
@@ -63,7 +63,7 @@ func (h *recorder) WithAttrs(attrs []slog.Attr) slog.Handler {
 		if of, is := spanOf(a.Value); is {
 			next.span = of
 		} else {
-			others = append(others, recordAttr(a))
+			others = append(others, recordAttrs(a)...)
 		}
 	}
 	next.Handler = h.Handler.WithAttrs(others)
@@ -75,25 +75,28 @@ func (h *recorder) WithGroup(name string) slog.Handler {
 	return &recorder{h.Handler.WithGroup(name), h.level, h.span}
 }
 
-// recordAttr returns an attribute of a record: numbers as they are, all else as the log's text.
-func recordAttr(a slog.Attr) slog.Attr {
+// recordAttrs returns an attribute as a record has it, in two parts if it is a client's address and port: numbers as they are, all else as the
+// log's text.
+func recordAttrs(a slog.Attr) []slog.Attr {
 	a.Key = valid(a.Key)
 	a.Value = a.Value.Resolve()
 	if a.Value.Kind() == slog.KindGroup {
 		group := a.Value.Group()
-		shown := make([]slog.Attr, len(group))
-		for i, one := range group {
-			shown[i] = recordAttr(one)
+		var shown []slog.Attr
+		for _, one := range group {
+			shown = append(shown, recordAttrs(one)...)
 		}
-		return slog.Attr{Key: a.Key, Value: slog.GroupValue(shown...)}
+		return []slog.Attr{{Key: a.Key, Value: slog.GroupValue(shown...)}}
 	}
-	a = redactAttr(nil, a)
+	if a = lineAttr(nil, a); a.Value.Kind() == slog.KindGroup {
+		return a.Value.Group()
+	}
 	switch a.Value.Kind() {
 	case slog.KindBool, slog.KindInt64, slog.KindUint64, slog.KindFloat64:
-		return a
+		return []slog.Attr{a}
 	case slog.KindTime:
-		return slog.String(a.Key, a.Value.Time().Format("2006-01-02T15:04:05.000Z07:00"))
+		return []slog.Attr{slog.String(a.Key, a.Value.Time().Format("2006-01-02T15:04:05.000Z07:00"))}
 	default:
-		return slog.String(a.Key, shorten(a.Value.String(), maxRecordText))
+		return []slog.Attr{slog.String(a.Key, shorten(a.Value.String(), maxRecordText))}
 	}
 }

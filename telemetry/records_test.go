@@ -81,13 +81,13 @@ func TestARecordHasWhatTheLineHas(t *testing.T) {
 	if id, span := keptTrace.TraceID(), keptTrace.SpanID(); string(r.TraceId) != string(id[:]) || string(r.SpanId) != string(span[:]) || r.Flags != 1 || fieldOf(r.Attributes, "trace_id") != nil {
 		t.Errorf("trace %x, span %x, flags %d, attributes %v", r.TraceId, r.SpanId, r.Flags, r.Attributes)
 	}
-	for key, want := range map[string]string{"session": "s42", "user": "alice", "client": "192.0.2.1:4000", "took": "1.5s", "error": "no\uFFFD such user", "password": redacted,
+	for key, want := range map[string]string{"session": "s42", "user": "alice", "client": "192.0.2.1", "took": "1.5s", "error": "no\uFFFD such user", "password": redacted,
 		"secret_too": redacted, "list": "[" + redacted + "]"} {
 		if got := fieldOf(r.Attributes, key).GetStringValue(); got != want {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
 	}
-	if fieldOf(r.Attributes, "tries").GetIntValue() != 3 || !fieldOf(r.Attributes, "final").GetBoolValue() {
+	if fieldOf(r.Attributes, "port").GetIntValue() != 4000 || fieldOf(r.Attributes, "tries").GetIntValue() != 3 || !fieldOf(r.Attributes, "final").GetBoolValue() {
 		t.Errorf("attributes %v", r.Attributes)
 	}
 	group := fieldOf(r.Attributes, "settings").GetKvlistValue().GetValues()
