@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -91,10 +92,14 @@ func (s *Session) parked(dry bool) phase {
 	}
 }
 
-// wakes has a session resumed although its client has sent no command.
+// wakes has a session resumed for another cause than a command. The client may have sent one all the same: it was put back for a look of the hub's.
 func (s *Session) wakes(cause string) phase {
 	s.client.Unhold() // the beginning of a line
-	s.park.hasCommand, s.park.leaving, s.park.cause = false, track.Stays, cause
+	said := s.client.PutBack()
+	if bytes.IndexByte(said, '\n') < 0 {
+		said = nil
+	}
+	s.comesBack(said, cause)
 	s.unpark()
 	return phaseResume
 }

@@ -195,14 +195,14 @@ func (s *Session) recover() (next phase) {
 		s.park.sub.Doubt() // the first round tells what changed meanwhile
 		return phaseParked
 	}
-	s.comesBack(s.client.PutBack())
+	s.comesBack(s.client.PutBack(), telemetry.WakeLost)
 	return phaseResume
 }
 
-// comesBack sets why a session is resumed: for the first command of said, if there is one.
-func (s *Session) comesBack(said []byte) {
+// comesBack sets that a session is resumed for this cause and, if said isn't empty, for the first command of it.
+func (s *Session) comesBack(said []byte, cause string) {
 	line := wire.FirstLine(said)
-	s.park.hasCommand, s.park.verb, s.park.leaving, s.park.cause = len(line) > 0, wire.Other, track.Stays, telemetry.WakeLost
+	s.park.hasCommand, s.park.verb, s.park.leaving, s.park.cause = len(line) > 0, wire.Other, track.Stays, cause
 	if len(line) == 0 {
 		return
 	}

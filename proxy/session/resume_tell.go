@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 
+	"imapproxy/proxy/conn"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/track"
@@ -24,7 +25,7 @@ import (
 //     silent STORE of messages whose flags have changed (see spareUnread).
 func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 	t := &s.inFlight.Client
-	behind := s.park.hasCommand && s.behind()
+	behind := (s.park.hasCommand || s.doneArrived()) && s.behind()
 	moved := d.HasExpunge() || !d.New.Empty()
 	s.park.mu.Lock()
 	v, idle := s.park.view, s.park.idle
@@ -70,6 +71,27 @@ func (s *Session) tellMissed(d view.Difference, uids view.UIDs) error {
 // out to do so, and its line is still incomplete.
 func (s *Session) marksUnread() bool {
 	return (s.park.verb.Rule().Marks || s.park.verb == wire.Other) && bytes.IndexByte(s.client.PutBack(), '\n') < 0
+}
+
+// doneArrived says whether a client in IDLE has sent DONE since its session was woken. What has come is read and put back.
+func (s *Session) doneArrived() bool {
+	if _, idle := s.inFlight.State(); !idle || !s.client.Arrived() {
+		return false
+	}
+	r := arrivedReader{said: s.client.TakeUnread()}
+	_ = s.client.Drain(s.env.Buffers, &r) // the next read returns the error
+	s.client.Unread(r.said)
+	line := wire.FirstLine(r.said)
+	return bytes.HasSuffix(line, []byte("\n")) && wire.IsDone(line)
+}
+
+// arrivedReader takes one chunk, which it adds to said.
+type arrivedReader struct{ said []byte }
+
+// Chunk implements conn.Receiver.
+func (r *arrivedReader) Chunk(b []byte) (kept int, next conn.Next) {
+	r.said = append(r.said, b...)
+	return 0, conn.Stop
 }
 
 // behind says whether the client has sent more than the command that the session is resumed for. In IDLE that
