@@ -5,9 +5,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/session"
+	"imapproxy/routing"
 )
 
 // A user is moved to another backend with a session in IDLE, one that works by UID and one that is parked: none of them ends, and each goes on at the
@@ -224,6 +226,41 @@ func TestLetGoAtAnyTime(t *testing.T) {
 	}
 	d.Truth.Store(3, `\Flagged`)
 	w.Agrees(d.Truth)
+}
+
+// A session that couldn't give up its connection stays attached if its user's move is undone, or the pause of its backend ends, before it could.
+func TestASessionStaysIfItNeedntLeaveAnyMore(t *testing.T) {
+	l := newMoveLab(t, "push", nil)
+	user, d := l.user(1)
+	w := l.watch(user, d.Truth)
+	leaves := func(want int, when string) {
+		t.Helper()
+		l.srv.Stay()
+		if n := l.srv.Leaving("").Sessions; n != want {
+			t.Errorf("%s: %d sessions are to leave", when, n)
+		}
+	}
+	w.Model.Begin("SEARCH")
+	w.Write("x SEARCH KEYWORD {4}")
+	if r := w.Read(); r.Tag() != "+" {
+		t.Fatal(r)
+	}
+	l.agreement.Move(user, "b2")
+	l.letGo(user, false)
+	leaves(1, "the user is to be elsewhere")
+	l.agreement.GiveUp(user)
+	leaves(0, "the user stays")
+	l.router.Pause(routing.Pause{Backend: "b1", Until: time.Now().Add(time.Hour)})
+	l.srv.DetachAt("b1")
+	leaves(1, "the backend is paused")
+	l.router.Resume("b1")
+	leaves(0, "the pause has ended")
+	w.Write("none")
+	w.UntilOK("x")
+	w.Say("NOOP")
+	if parks := l.metric("imapproxy_parks_total", `outcome="parked"`); parks != 0 {
+		t.Errorf("it was parked %v times", parks)
+	}
 }
 
 // All connections may have to be closed while a user is already leaving a backend: their clients stay.

@@ -27,6 +27,16 @@ func (s *Server) LetGo(user string, abort bool) {
 	}
 }
 
+// Stay takes LetGo back where it isn't needed any more: a move or a pause has ended before its users' sessions could give up their connections.
+// It is called when the proxies' fleet or the pauses have changed. LetGo comes again for sessions that are still to leave.
+func (s *Server) Stay() {
+	s.reg.Each(func(c *session.Session) {
+		if c.LoggedIn() {
+			c.Stay()
+		}
+	})
+}
+
 // Leaving has the sessions that have to give up their backend connections and haven't yet.
 type Leaving struct {
 	Sessions int            // at the backend

@@ -39,7 +39,7 @@ func (a *App) openAgreement() error {
 	o := wiring.Agreement(a.cfg, a.tel)
 	o.Member.ID = g.id
 	o.Member.About = agree.About{Version: a.opts.Version, Admin: wiring.AdminAddress(a.cfg, a.AdminAddr()), Host: a.cfg.Hostname, Process: os.Getpid(), Config: a.current.Load().digest}
-	o.Switched = func(f *agree.Fleet) { a.agreedPauses(f); g.switched(f) }
+	o.Switched = func(f *agree.Fleet) { a.agreedPauses(f); g.switched(f); a.server.Stay() }
 	o.LetGo, o.End = a.letGo, a.endSessions
 	g.storage = o.Member.Storage
 	g.set(o.Member.AgreeWithin, o.Member.Isolated)

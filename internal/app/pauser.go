@@ -128,6 +128,7 @@ func (a *App) keepPauses(ctx context.Context) error {
 		for id := range known {
 			if _, paused := now[id]; !paused {
 				a.tel.Log.Warn("backend isn't paused any more: its sessions go on", "backend", a.called(id))
+				a.server.Stay()
 			}
 		}
 		known = now

@@ -30,6 +30,18 @@ func (s *Session) LetGo(abort bool) {
 	}
 }
 
+// Stay takes LetGo back if the session still has its connection, its user is to be where it is, and no pause is the reason: the session
+// would be parked for nothing.
+func (s *Session) Stay() {
+	at := Attachment(s.attachment.Load())
+	if !s.leaving.Load() || at != Attached && at != CatchingUp || s.destined() || s.reassigned() {
+		return
+	}
+	if _, _, paused := s.settings().Router.Paused(s.picked().Backend.ID); !paused {
+		s.leaving.Store(false)
+	}
+}
+
 // leavesUnheard asks for a park that needs no further byte on the backend connection. It returns false if that
 // can't be done: it needs that nothing is selected and no command is in progress.
 func (s *Session) leavesUnheard() bool {
