@@ -161,6 +161,56 @@ func TestAnIdleWithModSequencesOutlivesABackendWithoutQResync(t *testing.T) {
 	k.MustOK("CHECK")
 }
 
+// The backend says of more messages that they have gone than the client has counted. Its view is found by the UIDs that it was told, of
+// whatever items, or where it doesn't matter which messages it counted: it is told by number that they have gone.
+func TestWhatTheClientWasToldSaysWhichMessagesHaveGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		first []string
+		told  string // the answer to FETCH
+		gone  []uint32
+		want  string // "": the session ends
+	}{
+		"nothing was told":                   {gone: []uint32{4}},
+		"the UID before it":                  {told: "* 2 FETCH (UID 3)", gone: []uint32{4}, want: "* 3 EXPUNGE"},
+		"the UID before it, with other data": {told: "* 2 FETCH (UID 3 RFC822.SIZE 4)", gone: []uint32{4}, want: "* 3 EXPUNGE"},
+		"the UID before it, with content":    {told: "* 2 FETCH (UID 3 BODY[] {1}\r\nx)", gone: []uint32{4}, want: "* 3 EXPUNGE"},
+		"its own UID":                        {told: "* 3 FETCH (UID 4)", gone: []uint32{4}, want: "* 3 EXPUNGE"},
+		"the UID behind it":                  {told: "* 4 FETCH (UID 5)", gone: []uint32{4}},
+		"it was the first":                   {gone: []uint32{2}, want: "* 1 EXPUNGE"},
+		"it was the first, told by UID":      {first: []string{"ENABLE QRESYNC"}, gone: []uint32{2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newScripted(t, scriptedCaps, 5)
+			p.expunge(1) // the backend says so of all that ever have gone
+			k := p.stays(append(c.first, "SELECT INBOX")...)
+			if c.told != "" {
+				p.on("FETCH", func(b *imaptest.BackendConn, cmd imaptest.Command) error { return b.Send(c.told, cmd.Tag()+" OK done") })
+				k.MustOK("FETCH 1:4 (UID)")
+			}
+			for _, uid := range c.gone {
+				p.expunge(uid)
+			}
+			p.lose()
+			if c.want == "" {
+				k.Expect("* BYE [UNAVAILABLE] {*}")
+				k.ExpectEOF()
+				p.ended(session.ReasonViewLost)
+				return
+			}
+			k.Write("n NOOP")
+			k.Expect(c.want)
+			for {
+				if r := k.Read(); r.Tag() == "n" {
+					break
+				} else if r.Word(2) == "EXPUNGE" || r.Word(2) == "EXISTS" {
+					t.Error(r)
+				}
+			}
+		})
+	}
+}
+
 // Why a view isn't found is counted.
 func TestALostViewsReasonIsCounted(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -97,6 +97,14 @@ func (k *known) frozen(messages view.UIDs, dialect view.Dialect) *view.Known {
 	return view.NewKnown(sets, uids, dialect)
 }
 
+// told returns the messages whose UIDs are known, in order; k may be nil.
+func (k *known) told() []view.Told {
+	if k == nil {
+		return nil
+	}
+	return k.pairs.told()
+}
+
 // forget forgets all flags.
 func (k *known) forget() {
 	k.uids.Clear()

@@ -10,8 +10,9 @@ func (k *known) fetched(f *FetchResponse, bound uint64) {
 	}
 	switch {
 	case f.number == 0: // the response names the message by UID alone
-	case f.uid != 0:
+	case f.uid != 0 && (f.tellsFlags() || len(k.pairs.runs) < maxKnownRuns/2): // flags aren't lost for a UID alone
 		k.pairs.put(f.number, f.uid)
+	case f.uid != 0:
 	default:
 		f.uid = k.pairs.uid(f.number)
 	}

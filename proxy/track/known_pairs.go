@@ -36,6 +36,14 @@ func pairsOf(uids view.UIDs) (p pairs) {
 	return p
 }
 
+// told returns all pairs, in order.
+func (p *pairs) told() (told []view.Told) {
+	for _, r := range p.runs {
+		told = append(told, view.Told{Number: r.number, UID: r.uid, N: r.n})
+	}
+	return told
+}
+
 // lose empties p; UIDs that were told are lost.
 func (p *pairs) lose() { p.runs, p.lost = p.runs[:0], true }
 

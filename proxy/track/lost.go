@@ -254,12 +254,14 @@ func (f *InFlight) Selection() *view.View {
 	return &view.View{Mailbox: b.Name, ReadOnly: b.ReadOnly, UIDValidity: b.Validity, UIDNext: b.Next, ModSeq: b.ModSeq}
 }
 
-// Find returns the client's view, found by what another connection shows. The errors are those of view.Tally.Found.
+// Find returns the client's view, found by what another connection shows. The errors are those of view.Tally.Found. The UIDs of messages
+// that have gone may be others than theirs if the client is told by number that they have.
 func (f *InFlight) Find(s view.Seen) (*view.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b := &f.Client.Mailbox
-	uids, err := b.tally.Found(&view.View{UIDValidity: b.Validity, UIDNext: b.Next, ModSeq: b.ModSeq}, s)
+	byNumber := f.Client.Dialect != view.QResync && !f.Client.UIDOnly
+	uids, err := b.tally.FoundBetween(&view.View{UIDValidity: b.Validity, UIDNext: b.Next, ModSeq: b.ModSeq}, s, b.known.told(), byNumber)
 	if err != nil {
 		return nil, err
 	}

@@ -264,7 +264,7 @@ var (
 //
 //	none was added                                              none
 //	up to the known UID, as many are there as were added        those: messages that came later have higher UIDs
-//	behind it, none has vanished                                the first of those there
+//	behind it, none has vanished before as many that are there    the first of those there: a later one isn't told before them
 //	behind it, the first of those there have each UID that      those: all UIDs that were given out first
 //	  can have been given out
 //	those there and those vanished are as many as were added    those
@@ -354,11 +354,8 @@ func (t *Tally) foundAdded(next uint32, s Seen) (UIDs, error) {
 	}
 	switch rest := t.added - t.named; {
 	case rest == 0:
-	case s.QResync && gone.Empty() && there.Count() >= rest:
-		if after, ok := there.At(rest + 1); ok {
-			there = there.Below(after)
-		}
-		all = all.Union(there)
+	case s.QResync && comeFirst(there, gone, rest):
+		all = all.Union(there.pick(UIDRange(1, rest)))
 	case s.QResync && there.Union(gone).Count() == rest:
 		all = all.Union(there).Union(gone)
 	case gapless(there, first, rest):
@@ -377,6 +374,12 @@ func (t *Tally) foundAdded(next uint32, s Seen) (UIDs, error) {
 		return UIDs{}, notExact(ErrContradicts, "messages are there that the client was told have gone")
 	}
 	return told, nil
+}
+
+// comeFirst says whether the first n messages came before each one that has vanished.
+func comeFirst(there, vanished UIDs, n uint32) bool {
+	last, ok := there.At(n)
+	return ok && vanished.Below(last).Empty()
 }
 
 // gapless says whether the messages have the n UIDs from first on, without a gap: no message that was given a UID there has gone.

@@ -230,6 +230,7 @@ type box struct {
 	tally       Tally
 	byUID       bool
 	first       uint32
+	named       UIDs // that the client was told
 }
 
 func newBox(r *rand.Rand) *box {
@@ -280,6 +281,30 @@ func (b *box) tellUID() {
 	}
 }
 
+// tellUIDs tells the UIDs of some messages.
+func (b *box) tellUIDs() {
+	for i, uid := range b.counts {
+		if b.r.IntN(3) == 0 {
+			b.tally.Named(uint32(i+1), uid)
+			b.named = b.named.Union(UIDsOf(uid))
+		}
+	}
+}
+
+// toldUIDs are the messages whose UIDs the client was told.
+func (b *box) toldUIDs() (told []Told) {
+	for i, uid := range b.counts {
+		if b.named.Contains(uid) {
+			if n := len(told); n > 0 && told[n-1].Number+told[n-1].N == uint32(i+1) && told[n-1].UID+told[n-1].N == uid {
+				told[n-1].N++
+				continue
+			}
+			told = append(told, Told{uint32(i + 1), uid, 1})
+		}
+	}
+	return told
+}
+
 // tellGone tells of some of what has gone, in any order.
 func (b *box) tellGone() {
 	for _, i := range b.r.Perm(len(b.counts)) {
@@ -296,12 +321,15 @@ func (b *box) tellGone() {
 }
 
 func TestNothingIsGuessedAfterALoss(t *testing.T) {
-	found, counts := 0, map[string]int{}
+	var found, divided, byNumber int
+	counts := map[string]int{}
 	const runs = 100_000
 	for seed := range uint64(runs) {
 		b := newBox(rand.New(rand.NewPCG(seed, 1)))
 		for range b.r.IntN(12) {
-			switch b.r.IntN(5) {
+			switch b.r.IntN(6) {
+			case 5:
+				b.tellUIDs()
 			case 4:
 				b.tellUID()
 			case 0:
@@ -321,23 +349,40 @@ func TestNothingIsGuessedAfterALoss(t *testing.T) {
 				s.Vanished = UIDRange(1, b.next-1).Without(s.UIDs)
 			}
 		}
-		got, err := b.tally.Found(&View{UIDValidity: 7, UIDNext: b.first, ModSeq: 5}, s)
-		if err != nil {
-			for _, e := range []error{ErrNotExact, ErrNotFollowed, ErrNoUIDNext} {
-				if errors.Is(err, e) {
-					err = e
-				}
-			}
-			counts[err.Error()]++
+		at, want, fails := &View{UIDValidity: 7, UIDNext: b.first, ModSeq: 5}, UIDsOf(b.counts...), func(what string, got UIDs) {
+			t.Fatalf("seed %d: %s finds %s, the client counts %v (told %v, there %v, vanished %s, first %d)", seed, what, got, b.counts, b.toldUIDs(), b.there, s.Vanished, b.first)
+		}
+		got, err := b.tally.Found(at, s)
+		switch exact, err2 := b.tally.FoundBetween(at, s, b.toldUIDs(), false); {
+		case err == nil && !got.Equal(want):
+			fails("Found", got)
+		case err2 == nil && !exact.Equal(want):
+			fails("FoundBetween", exact)
+		case err == nil && err2 != nil:
+			t.Fatalf("seed %d: FoundBetween returns %v", seed, err2)
+		case err == nil:
+			found++
+			continue
+		case err2 == nil:
+			divided++
 			continue
 		}
-		found++
-		if want := UIDsOf(b.counts...); !got.Equal(want) {
-			t.Fatalf("seed %d: found %s, the client counts %s (there %v, vanished %s, first %d)", seed, got, want, b.there, s.Vanished, b.first)
+		if numbers, err := b.tally.FoundBetween(at, s, b.toldUIDs(), true); err == nil { // each message that is there has the client's number, and no other one is there
+			if numbers.Count() != want.Count() || !numbers.Intersect(s.UIDs).Equal(want.Intersect(s.UIDs)) || !numbers.numbers(s.UIDs).Equal(want.numbers(s.UIDs)) {
+				fails("FoundBetween by number", numbers)
+			}
+			byNumber++
+			continue
 		}
+		for _, e := range []error{ErrNotExact, ErrNotFollowed, ErrNoUIDNext} {
+			if errors.Is(err, e) {
+				err = e
+			}
+		}
+		counts[err.Error()]++
 	}
-	t.Logf("%d of %d found; else %v", found, runs, counts)
-	if found < runs/2 || len(counts) == 0 {
-		t.Errorf("only %d of %d are found: %v", found, runs, counts)
+	t.Logf("of %d, %d are found, %d by the UIDs that were told, %d by number; else %v", runs, found, divided, byNumber, counts)
+	if found < runs/2 || divided == 0 || byNumber == 0 || len(counts) == 0 {
+		t.Errorf("of %d, %d are found, %d by the UIDs that were told, %d by number; else %v", runs, found, divided, byNumber, counts)
 	}
 }
