@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ type client struct {
 	n          int
 	largest    int           // of its messages, in octets
 	think      time.Duration // between two commands, on average; 0: none
+	asks       bool          // at once for the UIDs and flags of messages that it hears of, as mail programs do
 	rnd        *rand.Rand
 
 	conn     *imaptest.Conn
@@ -43,6 +45,7 @@ type client struct {
 	refused  int             // commands that were answered NO
 	bugs     int             // commands that a server answered NO [SERVERBUG]
 	views    []string        // ends where others had removed messages from the mailbox
+	askViews int             // those of them of clients that ask
 	cuts     []string        // commands within whose literals the connection was ended
 	slow     []wait          // that took long
 	hangs    func(*client)   // called when it gets no answer
@@ -207,8 +210,18 @@ func message(subject string) string {
 	return "Subject: " + subject + "\r\n\r\n" + strings.Repeat("0123456789abcd\r\n", size/16)
 }
 
+// unasked is the number of the first message whose UID the client hasn't been told; 0: there is none.
+func (c *client) unasked() int { return 1 + slices.Index(c.counts, 0) }
+
 // next is the next command.
 func (c *client) next(i int) (line, subject string) {
+	if n := c.unasked(); c.asks && n > 0 {
+		known := uint32(0)
+		if n > 1 {
+			known = c.counts[n-2]
+		}
+		return fmt.Sprintf("UID FETCH %d:* (FLAGS)", known+1), ""
+	}
 	switch r := c.rnd; r.IntN(12) {
 	case 0:
 		return "NOOP", ""
@@ -255,13 +268,21 @@ func (c *client) next(i int) (line, subject string) {
 	return fmt.Sprintf("APPEND INBOX {%d%s}\r\n%s", len(text), []string{"", "+"}[c.rnd.IntN(2)], text), subject
 }
 
+// pause is the time to the next command, at the client's own pace.
+func (c *client) pause() time.Duration {
+	if c.asks && c.unasked() > 0 {
+		return 0
+	}
+	return time.Duration((0.5 + c.rnd.Float64()) * float64(c.think))
+}
+
 // work does what mail programs do.
 func (c *client) work(end <-chan struct{}) {
 	for i := 0; ; i++ {
 		select {
 		case <-end:
 			return
-		case <-time.After(time.Duration((0.5 + c.rnd.Float64()) * float64(c.think))): // its own pace
+		case <-time.After(c.pause()):
 		}
 		line, subject := c.next(i)
 		a, err := c.command(line)
@@ -281,6 +302,9 @@ func (c *client) work(end <-chan struct{}) {
 		case errors.Is(err, errBye) && c.box == "Trash":
 			// Others add and remove messages there. Which of them the client was told of can't always be found.
 			c.views = append(c.views, fmt.Sprintf("%q: %v", head, err))
+			if c.asks {
+				c.askViews++
+			}
 			_ = c.conn.Close()
 			if err := c.connect(); err != nil {
 				c.gone(err)

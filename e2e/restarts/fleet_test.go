@@ -44,7 +44,7 @@ func startFleet(t testing.TB, p *proxy, s *servers.Server, z sizes) *fleet {
 	}
 	var running sync.WaitGroup
 	for i := range z.busy + z.idle {
-		c := &client{addr: p.addr, user: s.User(i%z.users + 1), n: i, largest: z.largest, think: z.think, rnd: rand.New(rand.NewPCG(uint64(i), 1)), appended: map[string]bool{}, hangs: f.hangs}
+		c := &client{addr: p.addr, user: s.User(i%z.users + 1), n: i, largest: z.largest, think: z.think, asks: i%2 == 0, rnd: rand.New(rand.NewPCG(uint64(i), 1)), appended: map[string]bool{}, hangs: f.hangs}
 		if err := c.connect(); err != nil {
 			t.Fatal(err)
 		}
@@ -171,13 +171,13 @@ func (f *fleet) settles() {
 func (f *fleet) ends() {
 	f.t.Helper()
 	f.stop()
-	stored, unsure, refused, bugs := map[string]bool{}, map[string]bool{}, 0, 0
+	stored, unsure, refused, bugs, asked := map[string]bool{}, map[string]bool{}, 0, 0, 0
 	var cuts, views []string
 	for _, c := range f.all() {
 		if err := c.ended.Load(); err != nil {
 			f.t.Errorf("client %d (%s): %v", c.n, c.user, *err)
 		}
-		refused, bugs = refused+c.refused, bugs+c.bugs
+		refused, bugs, asked = refused+c.refused, bugs+c.bugs, asked+c.askViews
 		cuts, views = append(cuts, c.cuts...), append(views, c.views...)
 		for id, ok := range c.appended {
 			if ok {
@@ -218,6 +218,9 @@ func (f *fleet) ends() {
 	}
 	for _, v := range views {
 		f.t.Logf("view lost: %s", v)
+	}
+	if len(views) > 0 {
+		f.t.Logf("views lost by the half of the clients that asks for UIDs as mail programs do: %d, by the others: %d", asked, len(views)-asked)
 	}
 	if lost := f.p.metric(f.t, "imapproxy_sessions_closed_total", `reason="view_lost"`); float64(len(views)) > lost {
 		f.t.Errorf("%d sessions were ended, of which %.0f since their views couldn't be found", len(views), lost)
