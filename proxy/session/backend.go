@@ -43,7 +43,7 @@ func (s *Session) poolKey(use upstream.Use) upstream.PoolKey {
 // reached the backend's limit of connections.
 func (s *Session) loginAgain(ctx context.Context, use upstream.Use, steps *telemetry.Steps) (*upstream.Conn, error) {
 	a := s.auth()
-	if a.Password == "" { // a watch shared with other sessions asks after the password was wiped: that isn't a refusal
+	if !s.cred.there() { // a watch shared with other sessions asks after the password was wiped: that isn't a refusal
 		return nil, &upstream.Unavailable{Backend: s.picked().Backend.Shown(), Stage: upstream.StageSettings, Err: errSessionOver}
 	}
 	client := s.clientInfo()

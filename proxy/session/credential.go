@@ -90,7 +90,7 @@ func (c *credential) login(user string) string {
 	return user
 }
 
-// there says whether the credential hasn't been wiped.
+// there says whether the credential hasn't been wiped. The password itself may be empty: a session may have none for its backend.
 func (c *credential) there() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
