@@ -68,7 +68,7 @@ simulate:
 attack:
 	ATTACK_PROXY="$(PROXY)" ./test -tags attack -v -run Attack ./e2e
 
-# Thunderbird through the proxy, while its server is restarted and killed. It is too big for ./test: 300 MB are installed.
+# Thunderbird through the proxy, by a password and by OAuth, while its server is restarted and killed. It is too big for ./test: 300 MB are installed.
 clients:
 	TEST_PACKAGES=thunderbird ./test -tags thunderbird -v -run Thunderbird ./e2e/idlers
 

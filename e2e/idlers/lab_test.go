@@ -68,6 +68,7 @@ type labOptions struct {
 	backend  string           // where the proxy connects to; "": the server
 	compress bool             // COMPRESS is offered
 	linger   time.Duration    // before a session is parked; 0: lingerFor
+	auth     string           // blocks of the configuration by which users log in; "": the server checks their passwords
 	now      func() time.Time // the proxy's clock; nil: time.Now
 }
 
@@ -91,7 +92,7 @@ func newLab(t *testing.T, server *servers.Server, o labOptions) *lab {
 	} else {
 		quiet = o.linger
 	}
-	a := apptest.Start(t, apptest.Config{Backend: cmp.Or(o.backend, server.Addr), Cert: l.Cert, Compress: o.compress, Park: apptest.Park{
+	a := apptest.Start(t, apptest.Config{Backend: cmp.Or(o.backend, server.Addr), Cert: l.Cert, Compress: o.compress, Auth: o.auth, Park: apptest.Park{
 		"watch": o.watch, "linger": o.linger, "quiet_after": quiet, "keepalive": stillHere, "warm_for": warmFor, "auth_cache_for": time.Minute,
 	}}, app.Options{Logs: l.logs, Now: o.now})
 	l.srv = a.Server()

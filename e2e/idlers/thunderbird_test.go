@@ -71,11 +71,11 @@ user_pref("mail.account.account1.identities", "id1");
 user_pref("mail.identity.id1.useremail", "ben@example.org");
 user_pref("mail.identity.id1.valid", true);
 user_pref("mail.server.server1.type", "imap");
-user_pref("mail.server.server1.hostname", "localhost");
+user_pref("mail.server.server1.hostname", "%[5]s");
 user_pref("mail.server.server1.port", %[1]s);
 user_pref("mail.server.server1.userName", "%[2]s");
 user_pref("mail.server.server1.socketType", 0);
-user_pref("mail.server.server1.authMethod", 3);
+user_pref("mail.server.server1.authMethod", %[6]d);
 user_pref("mail.server.server1.use_idle", true);
 user_pref("mail.server.server1.login_at_startup", false);
 user_pref("mail.server.server1.check_new_mail", true);
@@ -146,6 +146,38 @@ type bird struct {
 // newBird starts a Thunderbird whose password is in its own store, and shows INBOX.
 func newBird(a *account) *bird {
 	a.Helper()
+	b := startBird(a, "localhost", byPassword)
+	must(a, b.m.run(nil, inbox+`
+		const login = Cc["@mozilla.org/login-manager/loginInfo;1"].createInstance(Ci.nsILoginInfo);
+		login.init("imap://localhost", null, "imap://localhost", arguments[0], arguments[1], "", "");
+		return Services.logins.addLoginAsync(login);`, a.user, servers.Password))
+	b.opens()
+	return b
+}
+
+// opens has it log in, and show INBOX.
+func (b *bird) opens() {
+	b.Helper()
+	must(b, b.m.run(nil, connects))
+	b.eventually("INBOX", func() error { return b.m.run(nil, inbox+`pane.displayFolder(inbox.URI);`) })
+	b.lists()
+}
+
+// connects has it ask the server for its folders.
+const connects = inbox + `
+	server.rootFolder.updateFolder(null);
+	server.performExpand(null);
+`
+
+// How it logs in: authMethod in its preferences.
+const (
+	byPassword = 3
+	byOAuth    = 10
+)
+
+// startBird starts a Thunderbird with an account at the proxy, under one of its names, which has not logged in yet.
+func startBird(a *account, host string, authMethod int) *bird {
+	a.Helper()
 	b := &bird{account: a}
 	internet, err := net.Listen("tcp", "127.0.0.1:0")
 	must(a, err)
@@ -171,7 +203,7 @@ func newBird(a *account) *bird {
 	addr, port := servers.FreeAddr(a)
 	_, plain, _ := net.SplitHostPort(a.l.Plain)
 	_, proxy, _ := net.SplitHostPort(internet.Addr().String())
-	a.file("user.js", fmt.Sprintf(preferences, plain, a.user, port, proxy))
+	a.file("user.js", fmt.Sprintf(preferences, plain, a.user, port, proxy, host, authMethod))
 	cmd := a.command("thunderbird", "--headless", "--no-remote", "--profile", a.home, "--marionette", "--remote-allow-system-access")
 	cmd.Env = append(cmd.Env, "MOZ_CRASHREPORTER_DISABLE=1", "MOZ_REMOTE_SETTINGS_DEVTOOLS=1") // the second: services.settings.server holds
 	b.p = servers.Start(a, "thunderbird", cmd)
@@ -186,15 +218,6 @@ func newBird(a *account) *bird {
 		return err
 	})
 	must(a, b.m.run(nil, told))
-	must(a, b.m.run(nil, inbox+`
-		const login = Cc["@mozilla.org/login-manager/loginInfo;1"].createInstance(Ci.nsILoginInfo);
-		login.init("imap://localhost", null, "imap://localhost", arguments[0], arguments[1], "", "");
-		return Services.logins.addLoginAsync(login).then(() => {
-			server.rootFolder.updateFolder(null);
-			server.performExpand(null);
-		});`, a.user, servers.Password))
-	a.eventually("INBOX", func() error { return b.m.run(nil, inbox+`pane.displayFolder(inbox.URI);`) })
-	b.lists()
 	return b
 }
 
@@ -289,7 +312,10 @@ func (b *bird) content() {
 // parkedThunderbird is parked in each round while others change the mailbox.
 func parkedThunderbird(a *account) {
 	a.seed("seed", "")
-	b := newBird(a)
+	parkedBird(a, newBird(a))
+}
+
+func parkedBird(a *account, b *bird) {
 	a.rounds(func() {
 		a.parked()
 		a.expunge(a.any(""))
