@@ -287,6 +287,48 @@ func TestSharedMailboxesNeedRights(t *testing.T) {
 	}
 }
 
+// A Cyrus beside a Dovecot: it has no master users with rights of their own, so nothing is shared from it, also where its administrator
+// would let the user in. Its own users use what the Dovecot's share.
+func TestSharedMailboxesOfACyrus(t *testing.T) {
+	t.Parallel()
+	dovecot := servers.StartDovecot(t, servers.DovecotOptions{Name: "d1", Extra: sharedExtra(t, true)})
+	cyrus := servers.StartCyrusWith(t, servers.CyrusOptions{Users: 2, Settings: map[string]string{"proxyservers": servers.MasterUser + " " + servers.User(1)}})
+	cyrus.SetPassword(t, servers.User(1), sharedPassword) // bob could be anyone there
+	alice, bob := servers.User(2), servers.User(1)
+	users := filepath.Join(servers.Folder(t), "users.passwd")
+	writeFile(t, users, fmt.Sprintf("%s:{PLAIN}%s::::::backend=c1\n%s:{PLAIN}%s::::::backend=d1\n", alice, servers.Password, bob, servers.Password))
+	p := startProxy(t, proxyOptions{Backends: []backend{{"d1", dovecot.Addr}, {"c1", cyrus.Addr}}, Storage: "separate", PasswdFile: users, Master: true, Further: sharedBlock(t)})
+	client := func(user string) *imaptest.Client {
+		c := imaptest.Dial(t, p.Plain)
+		c.Login(user, servers.Password)
+		return c
+	}
+	a := client(alice)
+	a.MustOK("CREATE team")
+	a.MustOK("SETACL team %s lrs", bob)
+	b := client(bob)
+	b.MustOK("CREATE plans")
+	b.MustOK("SETACL plans %s lrs", alice)
+	for _, cmd := range []string{"SELECT others/%s/team", "SELECT others/%s/INBOX", "STATUS others/%s/team (MESSAGES)"} {
+		if said := b.Cmd(cmd, alice); said.Tagged.Status() != "NO" || !has(said, "UNAVAILABLE") {
+			t.Errorf("%s", said)
+		}
+	}
+	if said := b.MustOK(`LIST "" "*"`); has(said, "others") {
+		t.Errorf("%s", said)
+	}
+	b.MustOK("SELECT INBOX")
+	if said := a.MustOK("SELECT others/%s/plans", bob); !has(said, "0 EXISTS") {
+		t.Errorf("%s", said)
+	}
+	if said, well := p.check(); well || strings.Count(said, "Cyrus and Courier have no such master users") != 1 {
+		t.Errorf("imapproxy check: %s", said)
+	}
+	if said := p.Output(); !strings.Contains(said, "until then it shares none") {
+		t.Error("the log doesn't say why")
+	}
+}
+
 // A user who loses their rights on a mailbox that they have selected loses the session within the time that rights count.
 func TestSharedMailboxWithdrawn(t *testing.T) {
 	t.Parallel()

@@ -84,6 +84,6 @@ func (k *checker) shares(ctx context.Context, r *report, b routing.Backend, t up
 	case errors.Is(err, upstream.ErrRights):
 		r.fail(what, "docs/shared.md, “Identity”: the passdb needs override_fields = userdb_acl_user=%u, and the plugins acl and imap_acl must be on", "%s: %s", owner, said(err))
 	default:
-		r.fail(what, "docs/shared.md, “Identity”: any user must be a master user with the password of shared.password_file", "%s: %s", owner, said(err))
+		r.fail(what, "docs/shared.md, “Identity”: any user must be a master user with the password of shared.password_file. Cyrus and Courier have no such master users: their users share nothing through the proxy", "%s: %s", owner, said(err))
 	}
 }

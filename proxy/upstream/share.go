@@ -52,9 +52,9 @@ func (d *Dialer) LoginShared(ctx context.Context, t Target, a Auth, c Client) (*
 				log.Info("the backend applies the rights of the users of shared mailboxes", "seen", how)
 			case errors.Is(err, ErrRights):
 				log.Error("the backend doesn't apply the rights of the users of shared mailboxes: it shares none",
-					"error", err, "help", "docs/shared.md, The backends")
+					"error", err, "help", "docs/shared.md, Identity")
 			default:
-				log.Warn("can't tell yet whether the backend applies the rights of the users of shared mailboxes", "error", err)
+				log.Warn("can't tell yet whether the backend applies the rights of the users of shared mailboxes: until then it shares none", "error", err, "help", "docs/shared.md, Identity")
 			}
 			if err != nil {
 				return nil, err
