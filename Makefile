@@ -2,7 +2,7 @@
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: check generate test bench fuzz parking unparked model chaos restarts upgrade attack clients epochs simulate memory resume peers reproducible
+.PHONY: check generate test bench fuzz parking unparked model chaos restarts upgrade attack clients epochs simulate memory resume peers compression reproducible
 
 # Everything that needs no server and is quick: formatting, vet, the linters of
 # .golangci.yml, which package imports which, generated documentation that is up to date, names in it that exist.
@@ -96,6 +96,11 @@ memory: .load/load
 resume: .load/load
 	.load/load resume -proxy $(or $(PROXY),.load/imapproxy) -n 9000 -rounds 3 $(LOAD)
 	.load/load resume -proxy $(or $(PROXY),.load/imapproxy) -n 9000 -rounds 3 -attached $(LOAD)
+
+# What COMPRESS saves a client, and what it costs in processor time and memory, beside a Dovecot's own COMPRESS. The last lines of each test are the
+# figures of docs/performance.md.
+compression:
+	FIGURES=1 ./test -tags figures -timeout 1h -v -run FigureCompress ./e2e
 
 peers: .load/load
 	.load/load peers -proxy $(or $(PROXY),.load/imapproxy) $(LOAD)
