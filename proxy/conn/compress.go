@@ -51,8 +51,13 @@ func (c *Conn) Held() int {
 	if c.inflate != nil {
 		n += c.inflate.z.History() + len(c.inflate.src)
 	}
-	if c.deflate != nil {
-		n += c.deflate.z.History()
+	return n + c.HeldOfSent()
+}
+
+// HeldOfSent is the part of Held that was sent. Only the connection's writer may call it.
+func (c *Conn) HeldOfSent() int {
+	if c.deflate == nil {
+		return 0
 	}
-	return n
+	return c.deflate.z.History()
 }
