@@ -343,6 +343,7 @@ func TestSharedMailboxWithdrawn(t *testing.T) {
 	busy.MustOK("SELECT others/%s/busy", servers.User(1))
 	idle.Idle()
 	busy.MustOK("NOOP")
+	l.restsAtHome(t)
 	own.MustOK("DELETEACL idle %s", servers.User(2))
 	own.MustOK("DELETEACL busy %s", servers.User(2))
 	idle.Expect("* BYE [UNAVAILABLE] Your mailbox has changed, please connect again")
@@ -445,7 +446,18 @@ func TestSharedMailboxesWithoutMultiAppend(t *testing.T) {
 	}
 }
 
-// A session that has a shared mailbox selected isn't parked, and says why; one that has left it is. Rights that are withdrawn while
+// restsAtHome waits until a session that idles in a shared mailbox has given up the connection to its own backend.
+func (l *sharedLab) restsAtHome(t *testing.T) {
+	t.Helper()
+	l.proxy.eventually(t, "without the session's own connection", func() error {
+		if n := l.proxy.metric(t, "imapproxy_backend_connections", `kind="warm"`); n == 0 {
+			return errors.New("no connection is warm")
+		}
+		return nil
+	})
+}
+
+// A session that has a shared mailbox selected isn't parked, and says why, but gives up the connection to its own backend while it idles; one that has left the mailbox is parked. Rights that are withdrawn while
 // it is parked count with its next command.
 func TestSharedMailboxIsNotParked(t *testing.T) {
 	t.Parallel()
@@ -463,7 +475,16 @@ func TestSharedMailboxIsNotParked(t *testing.T) {
 		}
 		return nil
 	})
+	l.restsAtHome(t)
+	own.Literal("APPEND team ", message("new"), "")
+	c.Expect("* 1 EXISTS")
 	done()
+	if a := c.MustOK("UID FETCH 1:* FLAGS"); len(lines(a, "FETCH")) != 1 {
+		t.Errorf("%s", a)
+	}
+	if a := c.MustOK("STATUS INBOX (MESSAGES)"); !has(a, "MESSAGES 0") {
+		t.Errorf("%s", a)
+	}
 	c.MustOK("SELECT INBOX")
 	c.Idle()
 	l.proxy.eventually(t, "the session is parked", func() error {

@@ -9,7 +9,7 @@ import "imapproxy/proxy/session"
 func (s *Server) DetachAt(backend string) (attached map[string]bool) {
 	attached = map[string]bool{}
 	s.reg.Each(func(c *session.Session) {
-		if !c.LoggedIn() || c.Backend() != backend {
+		if !c.LoggedIn() || c.Backend() != backend || c.Away() {
 			return
 		}
 		switch c.Attachment() {

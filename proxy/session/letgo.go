@@ -10,7 +10,7 @@ import (
 // LetGo asks the session to give up its backend connection, because its user is to be at another backend. The
 // session is parked at the next safe point, without having been idle first; if it can't be parked now, that is
 // tried again at each command boundary. A parked session has no connection, and picks its backend anew when it
-// needs one. With abort, the connection is closed now without another byte on it: the session recovers on
+// needs one; so has one whose client idles in another user's mailbox (restHome). With abort, the connection is closed now without another byte on it: the session recovers on
 // another connection, or ends with ReasonMoved if it can't; a session with nothing selected and no command in
 // progress is parked. LetGo doesn't wait, and may be called again.
 func (s *Session) LetGo(abort bool) {
@@ -20,6 +20,7 @@ func (s *Session) LetGo(abort bool) {
 	}
 	again := s.leaving.Swap(true) // a resume that is in progress then gives up what it got before this call
 	switch {
+	case s.Away(): // and so does takeHome
 	case !abort:
 		s.park.notTill.Store(0)
 		s.tryToLeave(s.env.Now())
@@ -46,7 +47,7 @@ func (s *Session) Stay() {
 // can't be done: it needs that nothing is selected and no command is in progress.
 func (s *Session) leavesUnheard() bool {
 	how, _ := s.inFlight.CanLeave()
-	if how != track.ModeUnselected || !s.mayPark() {
+	if how != track.ModeUnselected || s.Visiting() || !s.mayPark() {
 		return false
 	}
 	s.Signal(SigPause)
@@ -104,7 +105,7 @@ func (s *Session) Lacks(backend string) []string {
 // from being parked, "" if it is being parked or resumed.
 func (s *Session) Leaves() (why string, leaves bool) {
 	switch at := Attachment(s.attachment.Load()); {
-	case !s.leaving.Load():
+	case !s.leaving.Load() || s.Away():
 		return "", false
 	case at == Attached:
 		return track.Blocker(s.park.blocker.Load()).String(), true

@@ -55,7 +55,7 @@ func (s *Session) repick(backend string) error {
 //	parking, resuming        its phase handles the move, or the next sweep does
 //	parked                   follows, and so do its user's watches; ends with ReasonMoved if it can't
 //
-// With separate storage no session can follow: one that is parked also ends when the proxies are to have the
+// With separate storage no session can follow: one that has no connection to its user's backend also ends when the proxies are to have the
 // user elsewhere, so that its client logs in there. It would hear nothing more at this backend.
 func (s *Session) noticeMove() {
 	at := Attachment(s.attachment.Load())
@@ -64,7 +64,7 @@ func (s *Session) noticeMove() {
 		return
 	}
 	if !s.reassigned() {
-		if at == Parked && !s.settings().Router.Shares() && s.destined() {
+		if (at == Parked || s.Away()) && !s.settings().Router.Shares() && s.destined() {
 			s.Terminate(ReasonMoved)
 		}
 		return

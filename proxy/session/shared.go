@@ -151,7 +151,12 @@ func (o *visit) serve(cmd []byte, literal bool) (over bool, err error) {
 	if err := o.checkRights(); err != nil {
 		return false, err
 	}
-	if o.at != nil {
+	switch {
+	case o.away && needsHome(h.Verb):
+		if err := o.connectHome(); err != nil {
+			return false, err
+		}
+	case o.at != nil && !o.away:
 		if err := o.touchHome(); err != nil {
 			return false, err
 		}

@@ -338,5 +338,6 @@ func (o *visit) deselectHome() error {
 		s.log().Debug("the own mailbox stays selected at the backend", "error", err)
 	}
 	s.inFlight.Deselect()
+	o.homeSelects = imap.Selected()
 	return nil
 }

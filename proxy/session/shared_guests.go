@@ -42,6 +42,9 @@ func (s *Session) guestMoved() bool {
 	return false
 }
 
+// Away says whether the session has no connection to its user's backend, since its client idles in another user's mailbox (restHome).
+func (s *Session) Away() bool { return s.backend.Load() == nil && s.Visiting() }
+
 // Visiting says whether the session uses a mailbox of another user.
 func (s *Session) Visiting() bool {
 	s.control.mu.Lock()

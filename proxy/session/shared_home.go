@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
 	"imapproxy/telemetry"
 )
 
@@ -22,12 +24,44 @@ func (o *visit) withoutHome(err error) bool {
 	return ok && lost.leg == o.home && !o.homeCut && !o.partly && !o.literal && s.out.atBoundary() && s.survives()
 }
 
-// reopenHome takes another connection for the session's own, which is lost and had nothing selected. Its attempts are those of a resume.
+// reopenHome takes another connection for the session's own, which is lost and had nothing selected.
 func (o *visit) reopenHome() error {
 	s := o.s
 	_ = o.home.conn.Abort()
 	s.picked().Rest() // without a connection the session must not hold its user at the backend
 	s.log().Info("the session's own connection is lost while a shared mailbox is used")
+	return o.connectHome()
+}
+
+// restHome gives the session's own connection up while the client idles in another user's mailbox, if nothing of the client's is on it. long:
+// the client has idled for park.linger.
+func (o *visit) restHome(long bool) {
+	s := o.s
+	if how, _ := s.inFlight.CanLeave(); !long || o.away || how != track.ModeUnselected || !s.survives() || !s.mayPark() || s.overdue() {
+		return
+	}
+	b := o.home.conn
+	b.Caps = s.caps.Load().list
+	b.Unread(o.home.r.Buffered())
+	b.LimitReads(time.Time{})
+	o.away = true
+	s.give(b, upstream.Condition{Selected: o.homeSelects})
+	s.picked().Rest()
+}
+
+// needsHome says whether a command may need the session's own connection while another user's mailbox is selected.
+func needsHome(v wire.Verb) bool {
+	switch v {
+	case wire.Idle, wire.Noop, wire.Check, wire.Expunge, wire.Search, wire.Fetch, wire.Store, wire.Sort, wire.Thread, wire.UIDExpunge, wire.UIDFetch,
+		wire.UIDSearch, wire.UIDSort, wire.UIDStore, wire.UIDThread, wire.Logout:
+		return false
+	}
+	return true
+}
+
+// connectHome takes a connection for the session's own. Its attempts are those of a resume.
+func (o *visit) connectHome() error {
+	s := o.s
 	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
 	heard := s.env.Now()
 	for pause := recoverPause; ; pause = min(2*pause, maxRecoverPause) {
@@ -38,16 +72,18 @@ func (o *visit) reopenHome() error {
 		c, err := o.anotherHome(ctx, turns)
 		stop()
 		cancel()
+		if err == nil {
+			err = s.takeHome(c)
+		}
 		if err != nil {
 			s.picked().Rest()
 		}
 		switch {
 		case err == nil:
-			s.backend.Store(c)
 			if s.Reason() != "" { // the end came before the connection was stored, and so didn't interrupt it
 				return errSessionOver
 			}
-			o.home, o.homeUsed = newLeg(c), s.env.Now()
+			o.home, o.homeUsed, o.homeSelects, o.away = newLeg(c), s.env.Now(), false, false
 			if left := s.settlesFor(c.Caps); left != nil {
 				return o.write(left, true)
 			}
@@ -66,6 +102,22 @@ func (o *visit) reopenHome() error {
 		turns.pause(ctx, pause, since(err, reached))
 		cancel()
 	}
+}
+
+// errLetGo says that a connection was to be given up while it was made.
+var errLetGo = errors.New("the backend connection was to be given up")
+
+// takeHome makes c the session's own connection, unless LetGo was called since c was begun.
+func (s *Session) takeHome(c *upstream.Conn) error {
+	s.backend.Store(c) // before leaving is read: LetGo sets it, and then looks for a connection
+	if !s.leaving.Load() {
+		return nil
+	}
+	s.control.mu.Lock()
+	s.backend.Store(nil)
+	s.control.mu.Unlock()
+	_ = c.Abort()
+	return errLetGo
 }
 
 // anotherHome makes one attempt to get a connection on which is enabled what the client has enabled.

@@ -154,16 +154,28 @@ func (o *visit) idle(cmd []byte, h wire.CommandHead) error {
 	return errors.Join(err, heard)
 }
 
-// waitDone reads the client's DONE, and looks at the rights on the selected mailbox while it waits.
+// waitDone reads the client's DONE. While it waits it looks at the rights on the selected mailbox, and gives up the session's own connection
+// once the client has idled for park.linger.
 func (o *visit) waitDone() error {
 	s := o.s
 	defer s.client.LimitReads(time.Time{})
+	began, rested := s.env.Now(), false
 	for {
-		s.client.LimitReads(time.Now().Add(s.rightsFor()))
+		wait := s.rightsFor()
+		if !rested {
+			wait = min(wait, max(0, s.settings().Park.Linger-s.env.Now().Sub(began)))
+		}
+		s.client.LimitReads(time.Now().Add(wait))
 		line, err := o.client.ReadLine(maxSharedLine)
-		due := s.env.Now().Sub(o.rights) >= s.rightsFor()
+		now := s.env.Now()
+		due, rests := now.Sub(o.rights) >= s.rightsFor(), !rested && now.Sub(began) >= s.settings().Park.Linger
+		timeUp := errors.Is(err, os.ErrDeadlineExceeded) && s.Reason() == "" // or the other connection is lost
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && s.Reason() == "" && due:
+		case timeUp && (due || rests):
+			rested = rested || rests
+			if o.restHome(rested); !due {
+				continue
+			}
 			if err := o.lookAtRights(); err != nil {
 				return err
 			}

@@ -29,15 +29,17 @@ type visit struct {
 	at     *leg // the connection that has a shared mailbox selected; nil: none is
 	ask    *leg // a connection for commands about other mailboxes of an owner; nil: there is none
 
-	homeUsed time.Time        // when the own connection was last used
-	rights   time.Time        // when the rights on the selected mailbox were last looked at
-	proved   time.Time        // when they were last found
-	began    time.Time        // when the current command was read
-	head     wire.CommandHead // of the current command
-	literal  bool             // its first line ends with a literal
-	tags     int              // number of the tags of the proxy's own commands that stream
-	homeCut  bool             // the own connection was left in the middle of a command
-	partly   bool             // the client's command was read in part, so that it can't be refused
+	homeUsed    time.Time        // when the own connection was last used
+	rights      time.Time        // when the rights on the selected mailbox were last looked at
+	proved      time.Time        // when they were last found
+	began       time.Time        // when the current command was read
+	head        wire.CommandHead // of the current command
+	literal     bool             // its first line ends with a literal
+	tags        int              // number of the tags of the proxy's own commands that stream
+	homeCut     bool             // the own connection was left in the middle of a command
+	away        bool             // the own connection was given up (restHome); home is of no use
+	homeSelects bool             // the own connection has a mailbox selected that the client has left
+	partly      bool             // the client's command was read in part, so that it can't be refused
 }
 
 // leg is one of the connections of a visit.
