@@ -50,7 +50,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{tel: o.Telemetry, now: o.Now, reg: session.NewRegistry(), refusals: newRefusals(), started: o.Now(), rechecks: make(chan struct{}, 1), accepts: newAcceptGate()}
+	s := &Server{tel: o.Telemetry, now: o.Now, reg: session.NewRegistry(), refusals: newRefusals(), started: o.Now(), rechecks: make(chan struct{}, 1), proves: make(chan struct{}, 1), accepts: newAcceptGate()}
 	s.trials = newTrials(s)
 	set := newSettings(o)
 	s.set.Store(set)
@@ -134,6 +134,7 @@ func (s *Server) Reload(o Options) error {
 		s.recheckSoon()
 	}
 	s.env.Queues.Set(s.set.Load().sessions)
+	s.proveSoon()
 	for _, l := range s.listeners {
 		if ls := byName[l.opts.Name]; ls != nil {
 			certified := ls.clients != nil || l.set.Load().clients != nil
@@ -161,6 +162,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	looking.Go(func() error { s.lookAfter(work); return nil })       // ends with work
 	looking.Go(func() error { s.recheckSessions(work); return nil }) // ends with work
+	looking.Go(func() error { s.proveSharing(work); return nil })    // ends with work
 	looking.Go(func() error { s.trials.run(work); return nil })
 	looking.Go(func() error { return s.env.Poller.Run(waiting) }) // ends when the sessions have ended
 	<-ctx.Done()

@@ -216,3 +216,22 @@ func TestAClientLeavesASharedMailbox(t *testing.T) {
 	}
 	s.stop() // the proxy ends while they are selected
 }
+
+// Which backends may share mailboxes is found out when the proxy starts: a session that comes then needn't wait for it.
+func TestSharingIsProvedAtTheStart(t *testing.T) {
+	s := newSharing(t, nil, nil)
+	s.backends[1].WaitCommand("EXAMINE")
+	c := s.login("bob")
+	c.MustOK("SELECT shared/alice/team")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, command := range s.told[1] {
+		if command == "EXAMINE" {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("proved %d times", n)
+	}
+}

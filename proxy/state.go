@@ -28,6 +28,7 @@ type Server struct {
 
 	set         atomic.Pointer[settings]
 	rechecks    chan struct{} // asks recheckSessions for a round
+	proves      chan struct{} // asks proveSharing for a round
 	sourcesSeen atomic.Uint64 // auth.Version at the last check
 	listeners   []*listener
 	started     time.Time

@@ -34,11 +34,25 @@ const reproveAfter = 10 * time.Minute
 // *Unavailable. Otherwise it is as Login.
 func (d *Dialer) LoginShared(ctx context.Context, t Target, a Auth, c Client) (*Conn, error) {
 	a.Mode = ModeMaster
-	if err := d.mayMaster(t); err != nil {
+	if err := d.ProveSharing(ctx, t, a); err != nil {
 		return nil, err
 	}
+	out, err := d.login(ctx, t, a, c, kindSession)
+	if err != nil && away(err) {
+		d.intended.forget(t) // it may return as another server
+	}
+	return out, err
+}
+
+// ProveSharing finds out, unless that is known, whether the backend applies the rights of the users who open the mail of a.User, and logs what
+// it found. Its errors are *Unavailable.
+func (d *Dialer) ProveSharing(ctx context.Context, t Target, a Auth) error {
+	a.Mode = ModeMaster
+	if err := d.mayMaster(t); err != nil {
+		return err
+	}
 	if strings.EqualFold(a.User, a.MasterUser) { // its own rights would prove nothing
-		return nil, &Unavailable{Backend: t.shown(), Stage: StageSettings, Err: ErrUnproved}
+		return &Unavailable{Backend: t.shown(), Stage: StageSettings, Err: ErrUnproved}
 	}
 	key := d.intended.key(t, Auth{MasterUser: sharing, MasterPassword: a.MasterPassword})
 	for {
@@ -56,29 +70,21 @@ func (d *Dialer) LoginShared(ctx context.Context, t Target, a Auth, c Client) (*
 			default:
 				log.Warn("can't tell yet whether the backend applies the rights of the users of shared mailboxes: until then it shares none", "error", err, "help", "docs/shared.md, Identity")
 			}
-			if err != nil {
-				return nil, err
-			}
-			break
+			return err
 		}
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return nil, failure(ctx, t, atStage(StageVerify, ctx.Err()))
+			return failure(ctx, t, atStage(StageVerify, ctx.Err()))
 		}
 		if f.err == nil {
-			break
+			return nil
 		}
 		if errors.Is(f.err, ErrRights) {
-			return nil, f.err
+			return f.err
 		}
 		// Otherwise it is found out again: the search has failed for a reason that may not concern this owner.
 	}
-	out, err := d.login(ctx, t, a, c, kindSession)
-	if err != nil && away(err) {
-		d.intended.forget(t) // it may return as another server
-	}
-	return out, err
 }
 
 // VerifySharing finds out again whether the backend applies the rights of the user who opens the mail of owner. how
