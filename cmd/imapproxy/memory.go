@@ -11,13 +11,14 @@ import (
 	"imapproxy/internal/task"
 )
 
-// Settings of the garbage collector, unless GOGC is set. Most memory is held by idle sessions, so little
-// unused memory is kept beside it (gcPercent). With that alone a small heap would be collected all the time,
-// so gcFloor bytes are allocated in addition. They are never written, so they take no memory of the system;
-// but a memory limit (GOMEMLIMIT) counts them, so they have at most an eighth of it.
+// Settings of the garbage collector, unless GOGC is set. Most memory is held by idle sessions, so the unused memory beside
+// it is kept small: a collection is due when gcPercent of the memory in use has been allocated. With that alone a small heap would be collected all the
+// time, so it is also at least gcLeast bytes. Go has no setting for that: the percentage follows the memory in use, after each collection (collected).
 const (
 	gcPercent = 25
-	gcFloor   = 96 << 20
+	gcLeast   = 24 << 20
+	// gcStart is about what is in use before the first collection.
+	gcStart = 4 << 20
 )
 
 // When memory that a burst of logins leaves unused is returned to the system. By itself Go keeps the memory
@@ -38,37 +39,55 @@ const (
 
 // memory manages the process's memory from manageMemory to end.
 type memory struct {
-	floor   []byte
 	tidying *task.Task // nil if the environment sets GOGC, which then stays as set
 }
 
 func manageMemory() *memory {
 	m := &memory{}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-		m.floor = make([]byte, floorUnder(debug.SetMemoryLimit(-1)))
+		debug.SetGCPercent(percentFor(0))
 		m.tidying = task.Start(tidy)
 	}
 	return m
 }
 
-// floorUnder returns how many bytes are allocated in addition under a memory limit.
-func floorUnder(limit int64) int64 { return min(gcFloor, limit/8) }
+func (m *memory) end() { _ = m.tidying.Stop() }
 
-func (m *memory) end() {
-	_ = m.tidying.Stop()
-	runtime.KeepAlive(m.floor)
+// percentFor returns the percentage with which the next collection is due after gcPercent of inUse, and not before gcLeast bytes.
+func percentFor(inUse uint64) int {
+	return int(max(gcPercent, 100*gcLeast/max(inUse, gcStart)))
 }
 
-// tidy returns unused memory to the system until ctx ends.
+// collected sends to ended, if that has room, once the next collection has found what is in use. It waits for no one.
+func collected(ended chan<- struct{}) {
+	type watched struct{ _ [64]byte } // not so small that it shares memory with others
+	runtime.AddCleanup(new(watched), func(ended chan<- struct{}) {
+		select {
+		case ended <- struct{}{}:
+		default:
+		}
+	}, ended)
+}
+
+// tidy has collections come when they are due, and returns unused memory to the system, until ctx ends.
 func tidy(ctx context.Context) error {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
+	percent := percentFor(0)
+	ended := make(chan struct{}, 1)
+	collected(ended)
 	var t tidiness
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-ended:
+			collected(ended)
+			if now := percentFor(readHeap().marked); now != percent {
+				percent = now
+				debug.SetGCPercent(percent) // stops the process for some 10 µs
+			}
+			continue
 		case <-tick.C:
 		}
 		if now := time.Now(); t.due(now, readHeap()) {
@@ -84,15 +103,18 @@ type heap struct {
 	live      uint64 // of these, as the last collection found
 	free      uint64 // held for objects to come
 	allocated uint64 // since the process began
+	marked    uint64 // what gcPercent is a part of: live, the stacks and the variables of packages, as the last collection found them
 }
 
 func readHeap() heap {
 	s := []metrics.Sample{
 		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"},
 		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/allocs:bytes"},
+		{Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"},
 	}
 	metrics.Read(s)
-	return heap{used: s[0].Value.Uint64(), live: s[1].Value.Uint64(), free: s[2].Value.Uint64(), allocated: s[3].Value.Uint64()}
+	n := func(i int) uint64 { return s[i].Value.Uint64() }
+	return heap{used: n(0), live: n(1), free: n(2), allocated: n(3), marked: n(1) + n(4) + n(5)}
 }
 
 // tidiness decides when memory is returned to the system.

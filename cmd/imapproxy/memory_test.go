@@ -1,9 +1,14 @@
 package main
 
 import (
-	"math"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"testing"
 	"time"
+
+	"imapproxy/internal/imaptest"
+	"imapproxy/internal/task"
 )
 
 func TestMemoryIsGivenBackWhenABurstIsOver(t *testing.T) {
@@ -45,10 +50,36 @@ func TestTheRuntimeKnowsTheFiguresThatTidinessGoesBy(t *testing.T) {
 	}
 }
 
-func TestAMemoryLimitIsNotSpentOnTheFloor(t *testing.T) {
-	for limit, want := range map[int64]int64{math.MaxInt64: gcFloor, 128 << 20: 16 << 20, 8 << 30: gcFloor, 0: 0} {
-		if got := floorUnder(limit); got != want {
-			t.Errorf("%d bytes are set aside under a limit of %d", got, limit)
+func TestSmallHeapsAreCollectedAsSeldomAsLargerOnes(t *testing.T) {
+	for _, c := range []struct {
+		inUse uint64
+		want  int
+	}{{0, 600}, {gcStart, 600}, {12 << 20, 200}, {96 << 20, gcPercent}, {1 << 40, gcPercent}} {
+		if got := percentFor(c.inUse); got != c.want {
+			t.Errorf("with %d bytes in use: %d, want %d", c.inUse, got, c.want)
 		}
 	}
+}
+
+func TestThePercentageFollowsWhatIsInUse(t *testing.T) {
+	before := debug.SetGCPercent(percentFor(0))
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	tidying := task.Start(tidy)
+	defer func() { _ = tidying.Stop() }()
+	percent := func() uint64 {
+		s := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	live := make([]byte, 2*100*gcLeast/gcPercent) // never written
+	imaptest.Eventually(t, "a large heap is collected early", func() bool {
+		runtime.GC()
+		return percent() == gcPercent
+	})
+	runtime.KeepAlive(live)
+	live = nil
+	imaptest.Eventually(t, "a small heap is collected late", func() bool {
+		runtime.GC()
+		return percent() > 4*gcPercent
+	})
 }
