@@ -16,7 +16,7 @@ func (c *Conn) Arrived() bool {
 		if input := field[bytes.Reader](c.tls, knownNames().input); input != nil && input.Len() > 0 {
 			return true
 		}
-		if s := c.socket(); s.ciphertext != nil && s.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0 {
+		if s := c.socket(); s.ciphertext != nil && s.ciphertext.Len() > 0 || s.isAhead() {
 			return true
 		}
 	}
@@ -51,7 +51,7 @@ func (c *Conn) arrivedInflated() bool {
 // readAvailable reads without waiting. errEmpty: nothing has come. It may be called within Chunk.
 func (c *Conn) readAvailable(p []byte) (n int, err error) {
 	s := c.socket()
-	if s != nil && s.pump {
+	if s != nil && s.pump != nil {
 		return c.tls.Read(p)
 	}
 	cerr := c.raw.Control(func(fd uintptr) {
@@ -59,10 +59,9 @@ func (c *Conn) readAvailable(p []byte) (n int, err error) {
 			n, err = readNow(int(fd), p)
 			return
 		}
-		s.fd, s.pump, s.buf = int(fd), true, make([]byte, inputLen)
+		s.pump = &lent{fd: int(fd), buf: make([]byte, inputLen)}
 		n, err = c.tls.Read(p)
-		s.first = append(s.first, s.ahead...)
-		s.pump, s.buf, s.ahead = false, nil, nil
+		s.stash()
 	})
 	if cerr != nil {
 		return 0, cerr

@@ -24,7 +24,7 @@ func (c *Conn) Pending() error {
 	if len(c.unread) > 0 || len(c.hold) > 0 || c.inflate != nil && c.inflate.hasMore() {
 		return ErrUnread
 	}
-	if s := c.socket(); s != nil && (len(s.first) > 0 || len(s.ahead) > 0) {
+	if s := c.socket(); s != nil && s.isAhead() {
 		return ErrUnread
 	}
 	var err error
@@ -48,7 +48,7 @@ func (c *Conn) Holding(pool *Pool) bool {
 		return false
 	}
 	s := c.socket()
-	return pool.unfit != nil || len(s.first) > 0 || len(s.ahead) > 0 || knownNames().holding(c.tls)
+	return pool.unfit != nil || s.isAhead() || knownNames().holding(c.tls)
 }
 
 // Ended says whether the peer has ended its side or the connection has failed, even if unread data precedes

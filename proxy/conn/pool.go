@@ -23,6 +23,7 @@ const inputLen = 16 << 10
 type buffers struct {
 	plain  [MaxHold + ChunkSize]byte
 	cipher [cipherLen]byte
+	lent   lent // of a connection under TLS
 }
 
 // Pool has the buffers of Pumps; a process has one.

@@ -104,8 +104,9 @@ func (p *pump) ready(fd uintptr) bool {
 	defer p.pool.p.Put(buf)
 	c := p.c
 	if s := c.socket(); s != nil {
-		s.fd, s.pump, s.buf = int(fd), true, buf.cipher[:]
-		defer func() { s.pump, s.buf = false, nil }()
+		buf.lent = lent{fd: int(fd), buf: buf.cipher[:]}
+		s.pump = &buf.lent
+		defer s.stash()
 	}
 	into := buf.plain[MaxHold:]
 	var inflating *inflateBuffers
@@ -146,7 +147,6 @@ func (p *pump) ready(fd uintptr) bool {
 			kept, next := p.r.Chunk(b)
 			c.keep(b, kept)
 			if next == Stop {
-				p.stash()
 				return true
 			}
 			if next == Ack {
@@ -167,21 +167,12 @@ func (p *pump) ready(fd uintptr) bool {
 // by tls.Conn of an empty socket allocates, and an idle session would keep the allocation.
 func (c *Conn) dry(pool *Pool, fd int) bool {
 	s := c.socket()
-	if s == nil || pool.unfit != nil || s.ciphertext == nil || s.ciphertext.Len() > 0 || len(s.first) > 0 || len(s.ahead) > 0 {
+	if s == nil || pool.unfit != nil || s.ciphertext == nil || s.ciphertext.Len() > 0 || s.isAhead() {
 		return false
 	}
-	n, err := readNow(fd, s.buf)
-	s.ahead = s.buf[:n]
+	n, err := readNow(fd, s.pump.buf)
+	s.pump.ahead = s.pump.buf[:n]
 	return err == errEmpty
-}
-
-// stash saves the ciphertext that was read ahead when a Pump stops before tls.Conn has read it, since the
-// buffer goes back to the pool.
-func (p *pump) stash() {
-	if s := p.c.socket(); s != nil && len(s.ahead) > 0 {
-		s.first = append(s.first, s.ahead...)
-		s.ahead = nil
-	}
 }
 
 func (c *Conn) keep(b []byte, n int) {

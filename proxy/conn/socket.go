@@ -17,10 +17,7 @@ import (
 type socket struct {
 	tcp   *net.TCPConn
 	of    *interruption // of the Conn
-	fd    int           // valid only if pump is set
-	pump  bool          // a Pump's callback runs
-	ahead []byte        // ciphertext that tls.Conn hasn't read yet; empty whenever a Pump waits
-	buf   []byte        // the array of ahead, one of the Pump's buffers
+	pump  *lent         // set while a Pump's callback runs
 	first []byte        // bytes taken from the socket before tls.Conn reads them
 	// ciphertext is the buffer of tls.Conn for incomplete records; nil if the field of tls.Conn isn't known.
 	ciphertext *bytes.Buffer
@@ -34,19 +31,38 @@ func (s *socket) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
-	if !s.pump {
+	u := s.pump
+	if u == nil {
 		return s.tcp.Read(p)
 	}
-	if len(s.ahead) == 0 {
-		n, err := readNow(s.fd, s.buf)
+	if len(u.ahead) == 0 {
+		n, err := readNow(u.fd, u.buf)
 		if err != nil {
 			return 0, err
 		}
-		s.ahead = s.buf[:n]
+		u.ahead = u.buf[:n]
 	}
-	n := copy(p, s.ahead)
-	s.ahead = s.ahead[n:]
+	n := copy(p, u.ahead)
+	u.ahead = u.ahead[n:]
 	return n, nil
+}
+
+// lent is what a socket has while a Pump's callback runs. It is among the Pump's buffers, so that an idle connection doesn't have it.
+type lent struct {
+	fd    int
+	ahead []byte // ciphertext that tls.Conn hasn't read yet
+	buf   []byte // the array of ahead
+}
+
+// isAhead says whether ciphertext was read from the socket that tls.Conn hasn't read yet.
+func (s *socket) isAhead() bool { return len(s.first) > 0 || s.pump != nil && len(s.pump.ahead) > 0 }
+
+// stash ends a Pump's callback. It saves the ciphertext that was read ahead, since the buffer goes back to the pool.
+func (s *socket) stash() {
+	if s.pump != nil && len(s.pump.ahead) > 0 {
+		s.first = append(s.first, s.pump.ahead...)
+	}
+	s.pump = nil
 }
 
 func (s *socket) Write(p []byte) (int, error)        { return s.tcp.Write(p) }

@@ -123,7 +123,7 @@ func (h *Hub) Subscribe(ctx context.Context, a Account, mailbox string) (*Subscr
 		return nil, ErrHubClosed
 	}
 	m := h.mailboxLocked(a, mailbox)
-	s := &Subscription{m: m, account: a}
+	s := &Subscription{m: m, access: a.access()}
 	m.subs = append(m.subs, s)
 	if m.phase == fresh {
 		m.startLocked()
@@ -217,7 +217,7 @@ func (h *Hub) SubscribeLater(a Account, mailbox string) (*Subscription, error) {
 		return nil, ErrHubClosed
 	}
 	m := h.mailboxLocked(a, mailbox)
-	s := &Subscription{m: m, account: a}
+	s := &Subscription{m: m, access: a.access()}
 	m.subs = append(m.subs, s)
 	return s, s.laterLocked()
 }

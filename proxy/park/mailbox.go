@@ -21,7 +21,7 @@ func (m *mailbox) accountLocked() (Account, bool) {
 		return Account{}, false
 	}
 	// The newest: the user may have changed the password since the oldest.
-	return m.subs[len(m.subs)-1].account, true
+	return m.subs[len(m.subs)-1].account(), true
 }
 
 // wait waits until hints flow.

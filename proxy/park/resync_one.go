@@ -50,7 +50,7 @@ func (m *mailbox) resyncFor(ctx context.Context, s *Subscription, v *view.View, 
 	trace.Strategy, trace.Views, trace.Start = by.Name(), len(views), h.now()
 	trace.Steps = h.o.Telemetry.Steps(trace.Start)
 	var state *view.State
-	err := m.withClient(ctx, s.account, trace.Steps, func(ctx context.Context, c *resync.Client) (err error) {
+	err := m.withClient(ctx, s.account(), trace.Steps, func(ctx context.Context, c *resync.Client) (err error) {
 		state, err = by.Resync(ctx, c, queryFor(m.name, views))
 		trace.Steps.Done(telemetry.StepResync, h.now(), err)
 		return err

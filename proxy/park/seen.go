@@ -23,7 +23,7 @@ func (s *Subscription) See(ctx context.Context, at *view.View, steps *telemetry.
 	if err != nil {
 		return seen, err
 	}
-	err = s.m.withClient(ctx, s.account, steps, func(ctx context.Context, c *resync.Client) (err error) {
+	err = s.m.withClient(ctx, s.account(), steps, func(ctx context.Context, c *resync.Client) (err error) {
 		seen, err = resync.See(ctx, c, s.m.strategy, at)
 		steps.Done(telemetry.StepSnapshot, h.now(), err)
 		return err

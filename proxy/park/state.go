@@ -11,6 +11,9 @@ import (
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/upstream"
+	"imapproxy/proxy/wire"
+	"imapproxy/telemetry"
 )
 
 // Hub has the sessions that are parked on each mailbox, and the hints about it. It resyncs a mailbox after a
@@ -172,11 +175,10 @@ type line struct {
 // Subscription is one session's subscription to one mailbox. Of its methods, only Look, Poll, Resync, Table
 // and Again wait.
 type Subscription struct {
-	m       *mailbox
-	account Account
+	m      *mailbox
+	access access
 
 	// Guarded by the hub's mutex:
-	closed bool
 	member Member // nil: hasn't joined, or has left
 	joins  uint64 // how often the member has joined: a state of a round before isn't applied to it
 	// heard and done are the mailbox's values at Subscribe or Again. If a hint or a resync comes before Join,
@@ -186,6 +188,24 @@ type Subscription struct {
 	round uint64
 	// missed: a round omitted the member, because it had no view at that moment.
 	missed bool
+	closed bool
+}
+
+// access is the part of an Account that isn't the mailbox's: there is one for each parked session.
+type access struct {
+	caps   wire.Caps
+	login  func(context.Context, *telemetry.Steps) (*upstream.Conn, error)
+	give   func(*upstream.Conn, []string)
+	shared func(string) bool
+}
+
+func (a Account) access() access {
+	return access{caps: a.Caps, login: a.Login, give: a.Give, shared: a.Shared}
+}
+
+// account returns the account as a connection needs it. The backend, which changes when the user moves, isn't in it.
+func (s *Subscription) account() Account {
+	return Account{User: s.m.user.name, Caps: s.access.caps, Login: s.access.login, Give: s.access.give, Shared: s.access.shared}
 }
 
 // notifyWatch is a NOTIFY connection (RFC 5465) for all mailboxes of a user at a backend that are watched in

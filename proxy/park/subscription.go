@@ -20,6 +20,9 @@ func (s *Subscription) ModSeq() uint64 {
 	return s.m.modSeq
 }
 
+// Mailbox returns the canonical name of the mailbox.
+func (s *Subscription) Mailbox() string { return s.m.name }
+
 // Strategy returns the name of the resync strategy, for pages and metrics.
 func (s *Subscription) Strategy() string { return s.m.strategy.Name() }
 

@@ -14,7 +14,7 @@ import (
 )
 
 func (s *Session) clientInfo() upstream.Client {
-	return upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: s.proxyTTL, TLS: s.clientTLS(), Listed: s.env.Capabilities.listedBy(s.picked().Backend.ID, s.env.Now)}
+	return upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: int(s.proxyTTL), TLS: s.clientTLS(), Listed: s.env.Capabilities.listedBy(s.picked().Backend.ID, s.env.Now)}
 }
 
 // clientTLS describes the client's TLS connection for the backend; nil: it has none.

@@ -87,7 +87,7 @@ func (p *preLogin) attach(ctx context.Context, a *attempt, login upstream.Auth, 
 				if p.cred.asUser {
 					p.cred.asked = c.LoggedIn
 				}
-				p.proxyTTL = ttl
+				p.proxyTTL = uint8(ttl) // at most maxTTL
 				p.caps.Store(p.env.Capabilities.saw(pick.Backend.ID, c.Caps, p.env.Now()))
 				p.backend.Store(c)
 				return nil

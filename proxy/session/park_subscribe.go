@@ -12,7 +12,7 @@ import (
 
 // subscribe has the hub watch a mailbox for the session. A resumed session keeps its subscription.
 func (s *Session) subscribe(ctx context.Context, mailbox string) error {
-	if s.park.sub != nil && s.park.box == mailbox {
+	if s.park.sub != nil && s.park.sub.Mailbox() == mailbox {
 		if s.park.sub.Again(ctx) == nil {
 			return nil
 		}
@@ -22,20 +22,20 @@ func (s *Session) subscribe(ctx context.Context, mailbox string) error {
 	if err != nil {
 		return err
 	}
-	s.park.sub, s.park.box = sub, mailbox
+	s.park.sub = sub
 	return nil
 }
 
 // subscribeLater is subscribe for a session that leaves its backend: no new connection is made there.
 func (s *Session) subscribeLater(mailbox string) error {
-	if s.park.sub != nil && s.park.box == mailbox {
+	if s.park.sub != nil && s.park.sub.Mailbox() == mailbox {
 		if s.park.sub.Later() == nil {
 			return nil
 		}
 	}
 	s.unsubscribe()
 	sub, err := s.set.Park.Hub.SubscribeLater(s.hubAccount(), mailbox)
-	s.park.sub, s.park.box = sub, mailbox
+	s.park.sub = sub
 	return err
 }
 

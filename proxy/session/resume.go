@@ -24,7 +24,7 @@ func (s *Session) resume() phase {
 	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Wake: s.park.cause, Source: telemetry.SourceNone,
 		Start: began, Steps: s.env.Telemetry.Steps(began)}
 	if s.park.sub != nil {
-		t.Mailbox = s.park.box
+		t.Mailbox = s.park.sub.Mailbox()
 	}
 	if s.reassigned() { // the user has moved since the last sweep
 		if err := s.repick(""); errors.Is(err, errReassigned) {

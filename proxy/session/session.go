@@ -38,13 +38,12 @@ type Session struct {
 	//
 	// set holds the settings as of the session's last login attempt. After login it only decides whether the
 	// session can be parked, and with which hub and pool; everything else comes from settings().
-	set      *Settings
-	addr     netip.AddrPort // the client's own address: peer, unless a trusted proxy or webmail has named another one (login_id.go)
-	local    netip.AddrPort // the address that the client connected to
-	user     string
-	cred     *credential        // has a lock of its own
-	link     *trace.SpanContext // the login's trace; nil if traces are off
-	proxyTTL int
+	set   *Settings
+	addr  netip.AddrPort // the client's own address: peer, unless a trusted proxy or webmail has named another one (login_id.go)
+	local netip.AddrPort // the address that the client connected to
+	user  string
+	cred  *credential        // has a lock of its own
+	link  *trace.SpanContext // the login's trace; nil if traces are off
 
 	// pick is the user's backend. Login sets it; repick (moved.go) replaces it while the session has no
 	// backend connection.
@@ -56,8 +55,6 @@ type Session struct {
 
 	// Owned by the phase that runs.
 	*relaying // nil while parked
-	// narrows: the backend has capabilities that the client wasn't told of at its login, and isn't told of now: the next backend may lack them.
-	narrows bool
 
 	// Written by the phase that runs, under control.mu; any goroutine may read it.
 	backend atomic.Pointer[upstream.Conn] // nil while parked
@@ -89,8 +86,15 @@ type Session struct {
 	bytesIn    atomic.Int64           // from the client to the backend
 	bytesOut   atomic.Int64
 	commands   atomic.Int64
-	lastVerb   atomic.Uint32 // wire.Verb of the last command; Other: there was none, or an unknown one
 	blockedFor atomic.Int64  // how long writes to the client have taken, ns
+	lastVerb   atomic.Uint32 // wire.Verb of the last command; Other: there was none, or an unknown one
+
+	// Owned by the phase that runs; here so that they take no further word. narrows: the backend has capabilities that the client
+	// wasn't told of at its login, and isn't told of now: the next backend may lack them.
+	narrows bool
+
+	// Written before login, as set is.
+	proxyTTL uint8
 }
 
 // Origin is where a client comes from.
@@ -207,27 +211,26 @@ type Env struct {
 
 // parkState is the session's state of parking.
 type parkState struct {
-	blocker atomic.Uint32 // a track.Blocker: why the session isn't parked, for the admin page
-	refused atomic.Int64  // when the client last sent a byte before the refusal that was counted last
-	notTill atomic.Int64  // no attempt to park before this time, after one that failed; Unix ns
+	refused atomic.Int64 // when the client last sent a byte before the refusal that was counted last
+	notTill atomic.Int64 // no attempt to park before this time, after one that failed; Unix ns
 	// stop cancels what the session waits for, since the session may end meanwhile; nil if it doesn't wait.
-	stop atomic.Pointer[context.CancelFunc]
+	stop    atomic.Pointer[context.CancelFunc]
+	blocker atomic.Uint32 // a track.Blocker: why the session isn't parked, for the admin page
 
 	// Owned by the phase that runs; kept over resumes.
-	failures uint8 // failed attempts to park in a row
-	sub      *park.Subscription
-	box      string         // the mailbox of sub
+	failures uint8          // failed attempts to park in a row
 	mode     track.ParkMode // how the session is being parked
-	cause    string         // why the session is resumed, for telemetry
 	// verb is that of the command that needs a backend. deferred is what catch-up has to tell the client, nil
 	// if there is nothing.
 	verb       wire.Verb
 	hasCommand bool // the client sent that command; otherwise the session is woken, and no command is in progress
 	// leaving is what that command does to the selected mailbox.
 	leaving  track.Leaving
+	cutIdle  bool   // the client was in IDLE when the connection was lost
 	star     uint32 // the UID or number that the command's "*" means; 0: what the backend takes it for
 	deferred *deferred
-	cutIdle  bool   // the client was in IDLE when the connection was lost
+	sub      *park.Subscription
+	cause    string // why the session is resumed, for telemetry
 	viewLost string // why the client's view wasn't found, if the session ends for that
 	losses   losses
 	cutFetch *cutFetch // a FETCH that is to be continued; nil: there is none

@@ -60,7 +60,7 @@ func (o *visit) connect(owner string) (*leg, error) {
 func (o *visit) loginAt(ctx context.Context, set *Settings, owner string, target upstream.Target) (*leg, error) {
 	s := o.s
 	c, err := set.Dialer.LoginShared(ctx, target, upstream.Auth{Mode: upstream.ModeMaster, User: owner, MasterUser: s.user, MasterPassword: set.Shared.Password},
-		upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: s.proxyTTL})
+		upstream.Client{Addr: s.addr, LocalAddr: s.local, SessionID: s.id, ProxyTTL: int(s.proxyTTL)})
 	if err != nil {
 		return nil, err
 	}

@@ -17,12 +17,6 @@ var enableable = []string{"CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4REV2", "U
 // session is attached, and guarded by InFlight.mu.
 type Client struct {
 	Enabled []string // enabled extensions, in upper case
-	Dialect view.Dialect
-	utf8    bool    // mailbox names are UTF-8 (RFC 6855, RFC 9051 §5.1)
-	UIDOnly bool    // messages have no sequence numbers; responses name them by UID (RFC 9586)
-	doubt   Blocker // why the session can't be parked; it holds for the session's life
-	// compared: the backend has no QRESYNC, so a resync compares flags.
-	compared bool
 
 	Mailbox Mailbox
 	// before is the mailbox that was selected before the SELECT in progress; it is valid if hasBefore is set.
@@ -30,6 +24,13 @@ type Client struct {
 	// of before is reused.
 	before            *Mailbox
 	hasBefore, closed bool
+
+	Dialect view.Dialect
+	utf8    bool    // mailbox names are UTF-8 (RFC 6855, RFC 9051 §5.1)
+	UIDOnly bool    // messages have no sequence numbers; responses name them by UID (RFC 9586)
+	doubt   Blocker // why the session can't be parked; it holds for the session's life
+	// compared: the backend has no QRESYNC, so a resync compares flags.
+	compared bool
 }
 
 // Mailbox is what the client was told of its selected mailbox.
@@ -50,21 +51,30 @@ type Mailbox struct {
 	back      bool    // it is selected again because a later SELECT was answered BAD
 	doubt     Blocker // why the session can't be parked while this mailbox is selected
 	known     *known
-	tally     view.Tally // what came and went since it was selected
+	// tally is what came and went since it was selected; nil: nothing, or the session is parked.
+	tally *view.Tally
+}
+
+// tallied returns the tally, which it makes if there is none.
+func (b *Mailbox) tallied() *view.Tally {
+	if b.tally == nil {
+		b.tally = new(view.Tally)
+	}
+	return b.tally
 }
 
 // Update records what the client was told while the session was parked.
 func (b *Mailbox) Update(v *view.View) {
 	b.Exists, b.Flags, b.ModSeq, b.known = v.UIDs.Count(), v.Flags, v.ModSeq, knownOf(v.Known, v.UIDs)
 	b.Next = v.Next()
-	b.tally.BeginWith(v.UIDs)
+	b.tallied().BeginWith(v.UIDs)
 }
 
 // Counts notes that the client counts so many messages by now, of which these are known, the others behind them.
 func (b *Mailbox) Counts(known view.UIDs, count uint32) {
 	b.Exists, b.Next = count, max(b.Next, (&view.View{UIDs: known}).Next())
-	b.tally.BeginWith(known)
-	b.tally.Exists(count)
+	b.tallied().BeginWith(known)
+	b.tallied().Exists(count)
 }
 
 // KnownFlags returns the flags of these messages that the client knows, for a view.
@@ -78,7 +88,7 @@ func (t *Client) ForgetFlags() { t.Mailbox.known = nil }
 // fetched follows a FETCH response: its UID and, if a resync uses QRESYNC and a mailbox with a known name is selected,
 // its flags.
 func (t *Client) fetched(f *FetchResponse) {
-	t.Mailbox.tally.Named(f.number, f.uid)
+	t.Mailbox.tallied().Named(f.number, f.uid)
 	if t.compared || t.Mailbox.Name == "" {
 		return
 	}
@@ -110,13 +120,13 @@ func (t *Client) untagged(h wire.ResponseHead, whole bool) {
 	switch {
 	case wire.Is(h.Name, "EXISTS"):
 		t.Mailbox.Exists, t.Mailbox.heard = h.Number, true
-		t.Mailbox.tally.Exists(h.Number)
+		t.Mailbox.tallied().Exists(h.Number)
 	case wire.Is(h.Name, "EXPUNGE"):
 		t.Mailbox.heard = true
 		if t.Mailbox.Exists > 0 {
 			t.Mailbox.Exists--
 		}
-		t.Mailbox.tally.Expunged(h.Number)
+		t.Mailbox.tallied().Expunged(h.Number)
 		if t.Mailbox.known != nil {
 			t.Mailbox.known.expunged(h.Number)
 		}
@@ -149,7 +159,7 @@ func (t *Client) vanished(rest []byte, whole bool) {
 		return
 	}
 	t.Mailbox.Exists -= uids.Count()
-	t.Mailbox.tally.Vanished(uids, t.Mailbox.Next)
+	t.Mailbox.tallied().Vanished(uids, t.Mailbox.Next)
 	if t.Mailbox.known != nil {
 		t.Mailbox.known.vanished()
 	}

@@ -149,7 +149,7 @@ func (t *Client) answered(c *Command, h wire.ResponseHead, selected, selecting b
 			t.Mailbox.ReadOnly = true
 		}
 		t.Mailbox.opened = true
-		t.Mailbox.tally.Begin(t.Mailbox.Exists)
+		t.Mailbox.tallied().Begin(t.Mailbox.Exists)
 	}
 }
 

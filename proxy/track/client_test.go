@@ -59,10 +59,10 @@ func TestASelectionHasOnlyWhatWasToldOfIt(t *testing.T) {
 	} {
 		f := follow(lines)
 		f.Client.Mailbox.began, f.Client.Mailbox.heard = 0, false
-		if n := f.Client.Mailbox.tally.Count(); n != want.Exists {
+		if n := f.Client.Mailbox.tallied().Count(); n != want.Exists {
 			t.Errorf("%s: %d messages", name, n)
 		}
-		f.Client.Mailbox.tally = view.Tally{}
+		f.Client.Mailbox.tally = nil
 		if !reflect.DeepEqual(f.Client.Mailbox, want) || !f.selected {
 			t.Errorf("%s: %+v, selected: %v", name, f.Client.Mailbox, f.selected)
 		}

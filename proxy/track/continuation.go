@@ -21,7 +21,7 @@ func (f *InFlight) Settle() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for !f.ended && !f.lost && (f.idle == idleAsked || f.idle == idleSpoilt) {
-		f.room.Wait()
+		f.waitLocked()
 	}
 }
 
@@ -52,7 +52,7 @@ func (f *InFlight) LiteralRefused() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for f.literal == literalAsked && !f.ended && !f.lost {
-		f.room.Wait()
+		f.waitLocked()
 	}
 	a := f.literal
 	if a == literalAsked && f.lost {
@@ -94,7 +94,7 @@ func (f *InFlight) Prompt() {
 	switch {
 	case d.idle && d.seq == f.seq && f.idle == idleAsked: // not if DONE was sent already
 		f.idle = idleOn
-		f.room.Broadcast()
+		f.wakeLocked()
 	case !d.idle && d.n == 1 && d.seq == f.seq && f.literal == literalAsked:
 		f.promptedLocked()
 	}
@@ -115,7 +115,7 @@ func (f *InFlight) promptedLocked() {
 // agreeLocked sets the state of the literal and wakes the waiting goroutine.
 func (f *InFlight) agreeLocked(a literalState) {
 	f.literal = a
-	f.room.Broadcast()
+	f.wakeLocked()
 }
 
 // LineKind is the kind of a client's line at the start of a unit.

@@ -46,20 +46,20 @@ const (
 //
 // Both of the relay's goroutines use it, each for some tens of nanoseconds per command.
 type InFlight struct {
-	mu   sync.Mutex
-	room sync.Cond // signalled when open is no longer full, when the backend accepts or refuses a literal or IDLE, and at the end
+	mu sync.Mutex
 
 	// guarded by mu
+	room     *sync.Cond     // signalled when open is no longer full, when the backend accepts or refuses a literal or IDLE, and at the end; nil: no goroutine waits
 	open     []Command      // oldest first
 	seq      uint64         // the number of the newest command
 	expected []continuation // oldest first; they belong to commands in open, so they are bounded as well
+	Client   Client         // followed only if Parks is set
+	Texts    *Texts         // for long commands; set with Parks
+	Parks    bool           // parking is on; set before the relay begins
 	idle     idleState
 	literal  literalState // state of the last literal that the newest command announced
 	prompted bool         // a continuation request came that neither a literal nor IDLE caused: the next line is no command
 	selected bool
-	Client   Client // followed only if Parks is set
-	Parks    bool   // parking is on; set before the relay begins
-	Texts    *Texts // for long commands; set with it
 	logout   bool
 	bye      bool // the backend has said BYE
 	byeTold  bool // and the client has heard it
@@ -75,6 +75,23 @@ func (f *InFlight) Trim() {
 	f.open, f.expected = exactly(f.open), exactly(f.expected)
 	f.Client.Mailbox.known = nil // the view has it
 	f.Client.before, f.Client.hasBefore = nil, false
+	f.Client.Mailbox.tally = nil // Update begins another one
+	f.room = nil                 // a parked session has no goroutine that could wait
+}
+
+// waitLocked waits for the next wakeLocked.
+func (f *InFlight) waitLocked() {
+	if f.room == nil {
+		f.room = sync.NewCond(&f.mu)
+	}
+	f.room.Wait()
+}
+
+// wakeLocked wakes all goroutines that wait.
+func (f *InFlight) wakeLocked() {
+	if f.room != nil {
+		f.room.Broadcast()
+	}
 }
 
 // exactly returns a copy without spare capacity.
@@ -87,7 +104,6 @@ func exactly[T any](s []T) []T {
 
 // Init prepares f. parks: parking is on. compared: the backend has no QRESYNC.
 func (f *InFlight) Init(parks, compared bool) {
-	f.room.L = &f.mu
 	f.Parks, f.Client.compared = parks, compared
 }
 
@@ -108,7 +124,7 @@ func (f *InFlight) Drain() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for len(f.open) > 0 && !f.ended && !f.lost {
-		f.room.Wait()
+		f.waitLocked()
 	}
 	return len(f.open) == 0
 }
@@ -179,7 +195,7 @@ func (f *InFlight) Stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ended = true
-	f.room.Broadcast()
+	f.wakeLocked()
 }
 
 // Rest returns the commands that were never answered.

@@ -20,7 +20,7 @@ func (f *InFlight) BeginWith(h wire.CommandHead, text []byte, whole bool, told T
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for len(f.open) >= maxInFlight && !f.ended && !f.lost {
-		f.room.Wait()
+		f.waitLocked()
 	}
 	if f.ended {
 		return false
@@ -107,7 +107,7 @@ func (f *InFlight) Answered(h wire.ResponseHead) (c Command, ok bool) {
 	f.open[last] = room
 	f.open = f.open[:last]
 	if last == maxInFlight-1 || last == 0 {
-		f.room.Broadcast()
+		f.wakeLocked()
 	}
 	c.tag, c.text = nil, nil
 	f.follow(c.Verb, h.Status)
@@ -128,7 +128,7 @@ func (f *InFlight) follow(v wire.Verb, status wire.Status) {
 	case wire.Idle:
 		if !slices.ContainsFunc(f.open, func(c Command) bool { return c.Verb == wire.Idle }) {
 			f.idle = notIdling
-			f.room.Broadcast()
+			f.wakeLocked()
 		}
 	case wire.Logout:
 		f.logout = status == wire.OK

@@ -231,7 +231,7 @@ func (f *InFlight) Lose() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lost = true
-	f.room.Broadcast()
+	f.wakeLocked()
 }
 
 // found returns the view of a client that counts these messages.
@@ -261,7 +261,7 @@ func (f *InFlight) Find(s view.Seen) (*view.View, error) {
 	defer f.mu.Unlock()
 	b := &f.Client.Mailbox
 	byNumber := f.Client.Dialect != view.QResync && !f.Client.UIDOnly
-	uids, err := b.tally.FoundBetween(&view.View{UIDValidity: b.Validity, UIDNext: b.Next, ModSeq: b.ModSeq}, s, b.known.told(), byNumber)
+	uids, err := b.tallied().FoundBetween(&view.View{UIDValidity: b.Validity, UIDNext: b.Next, ModSeq: b.ModSeq}, s, b.known.told(), byNumber)
 	if err != nil {
 		return nil, err
 	}
