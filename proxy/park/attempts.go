@@ -28,7 +28,7 @@ func (h *Hub) pause(ctx context.Context, d time.Duration, err error, mailboxes .
 		return
 	}
 	h.mu.Lock()
-	now := h.now()
+	now := h.moment()
 	p := &pausing{sleep: newSleep(), at: mailboxes[0].site, least: now.Add(min(d, leastPause))}
 	if p.at.pauses == nil {
 		p.at.pauses = map[*pausing]struct{}{}
@@ -62,11 +62,11 @@ func (m *mailbox) hurryLocked() {
 		return
 	}
 	d := min(max(leastPause, time.Duration(len(p.at.pauses))*pauseShare), waitedPause)
-	p.byLocked(m.hub, m.hub.now().Add(jittered(d)))
+	p.byLocked(m.hub, m.hub.moment().Add(jittered(d)))
 }
 
 // byLocked has the pause end at a time, if it would end later.
-func (p *pausing) byLocked(h *Hub, at time.Time) {
+func (p *pausing) byLocked(h *Hub, at moment) {
 	if at.Before(p.least) {
 		at = p.least
 	}
@@ -82,7 +82,7 @@ func (h *Hub) arrivedLocked(c *upstream.Conn) {
 	if b == nil || len(b.pauses) == 0 || time.Since(c.LoggedIn) > leastPause {
 		return
 	}
-	now := h.now()
+	now := h.moment()
 	for p := range b.pauses {
 		p.byLocked(h, now)
 	}

@@ -41,7 +41,7 @@ func pauseOf(h *Hub, user string) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if p := h.users[user].mailboxes[0].pausing; p != nil && p.place != 0 {
-		return p.timer.at.Sub(h.now())
+		return p.timer.at.Sub(h.moment())
 	}
 	return 0
 }

@@ -63,7 +63,7 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 		return 0, false
 	}
 	severity := m.severityLocked(err)
-	now := h.now()
+	now := h.moment()
 	if m.failing.IsZero() {
 		m.failing, m.backoff = now, 0
 	}

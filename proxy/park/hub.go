@@ -27,6 +27,7 @@ func NewHub(o HubOptions) *Hub {
 		timers: timers{changed: make(chan struct{}, 1)},
 		work:   work{round: (*mailbox).resyncOnce, notify: (*notifyWatch).run},
 	}
+	h.began = o.Now()
 	h.counts.Hints = map[HintSource]uint64{}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
@@ -189,7 +190,7 @@ func (h *Hub) runTimers() {
 func (h *Hub) fireTimers() (next time.Duration, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.timers.fireLocked(h.now())
+	return h.timers.fireLocked(h.moment())
 }
 
 // Stats returns the hub's current figures.

@@ -679,13 +679,13 @@ func TestALookPutsTheSweepOff(t *testing.T) {
 	b := newFake(t, modernCaps)
 	h, c := newHub(t, HubOptions{Push: true})
 	s, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
-	due := func() time.Time {
+	due := func() moment {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return s.m.sweepAt
 	}
 	first := due()
-	c.pass(time.Until(first) - time.Second)
+	c.pass(first.Sub(h.moment()) - time.Second)
 	h.Hint(Hint{User: "u"})
 	m.until("told", func() bool { return m.states == 1 })
 	eventually(t, "the sweep put off", func() bool { return due().After(first) })

@@ -105,7 +105,7 @@ func (m *mailbox) dueLocked() bool {
 
 // recoveredLocked clears the record of failures.
 func (m *mailbox) recoveredLocked() {
-	m.failing, m.backoff, m.refused = time.Time{}, 0, false
+	m.failing, m.backoff, m.refused = 0, 0, false
 }
 
 // learnedLocked records an EXAMINE's HIGHESTMODSEQ. It may be lower than the last: the mailbox was created

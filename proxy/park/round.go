@@ -170,8 +170,8 @@ func (m *mailbox) finish(r *round, s *view.State, err error) {
 		h.counts.Resyncs++
 		m.learnedLocked(s.ModSeq)
 		m.recoveredLocked()
-		m.notBefore = h.now().Add(burstGap)
-		m.sweepAt = h.now().Add(jittered(m.every())) // it was just resynced
+		m.notBefore = h.moment().Add(burstGap)
+		m.sweepAt = h.moment().Add(jittered(m.every())) // it was just resynced
 		// The connection has told of these changes and won't repeat them.
 		if beyond(s) {
 			m.dirtyLocked(r.trace.Reason)

@@ -1,7 +1,5 @@
 package park
 
-import "time"
-
 // worksLocked records that hints flow.
 func (m *mailbox) worksLocked() {
 	if m.phase == dead || m.phase == working {
@@ -16,7 +14,7 @@ func (m *mailbox) worksLocked() {
 	m.ready = nil
 	m.recoveredLocked()
 	if m.sweepAt.IsZero() {
-		m.sweepAt = h.now().Add(jittered(m.every()))
+		m.sweepAt = h.moment().Add(jittered(m.every()))
 	}
 	m.scheduleLocked()
 }
@@ -30,7 +28,7 @@ func (m *mailbox) brokenLocked() {
 	m.ready = make(chan struct{})
 	m.heard++
 	m.dirtyLocked(whyRenewed)
-	m.reIdleAt = time.Time{}
+	m.reIdleAt = 0
 }
 
 func (m *mailbox) hintLocked(source HintSource) {
@@ -44,7 +42,7 @@ func (m *mailbox) hintLocked(source HintSource) {
 // decisions use one reading of the clock, and no other function sets the timer; otherwise a round whose time
 // passes between two readings would get neither.
 func (m *mailbox) scheduleLocked() {
-	now := m.hub.now()
+	now := m.hub.moment()
 	switch {
 	case m.phase != working || m.running || !m.dueLocked():
 	case m.putOffLocked(now):
@@ -57,12 +55,12 @@ func (m *mailbox) scheduleLocked() {
 }
 
 // putOffLocked says whether the next round must wait until notBefore.
-func (m *mailbox) putOffLocked(now time.Time) bool {
+func (m *mailbox) putOffLocked(now moment) bool {
 	return len(m.jobs) == 0 && now.Before(m.notBefore)
 }
 
 // armLocked sets the timer to the next event. Only scheduleLocked calls it.
-func (m *mailbox) armLocked(now time.Time) {
+func (m *mailbox) armLocked(now moment) {
 	if m.phase == dead || m.sweepAt.IsZero() {
 		return
 	}

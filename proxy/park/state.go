@@ -25,6 +25,8 @@ type Hub struct {
 	o    HubOptions
 	pump *conn.Pool
 
+	began time.Time // h.moment counts from here
+
 	ctx  context.Context // ends with Run
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -86,9 +88,7 @@ type mailbox struct {
 
 	// ----
 
-	site   *site // its backend; it changes when the user has moved (follow.go)
-	kind   Watch
-	phase  phase
+	site   *site              // its backend; it changes when the user has moved (follow.go)
 	ready  chan struct{}      // closed when the phase becomes working or dead; nil while it is working
 	err    error              // why it is dead
 	gone   error              // the error for Member.Gone, if there is one
@@ -96,29 +96,33 @@ type mailbox struct {
 	subs   []*Subscription
 	modSeq uint64 // of the last EXAMINE that completed; 0: none
 
+	// The small fields share a word, since each parked mailbox has all of this.
+	kind  Watch
+	phase phase
 	// dirty: a hint is outstanding for the members that have joined. heard counts hints.
 	dirty bool
-	heard uint64
-	why   string // the reason of the first hint since the last round
 	// running: a round is in progress; begun is its number. done is the number of the last completed round.
-	running     bool
+	running bool
+	queued  bool // in the site's queue
+	leaves  bool // the connection of its IDLE watch is to end (LetGo)
+	patient bool // a session was parked before hints flowed (SubscribeLater)
+	refused bool // the last EXAMINE was refused without a reason
+	unused  bool // it had no member at the last sweep and has had none since
+
+	waiting     uint32 // sessions that wait until hints flow
+	heard       uint64
+	why         string // the reason of the first hint since the last round
 	begun, done uint64
 	waiters     []*waiter
 	jobs        []*job // requests for the watch's own connection
-	queued      bool   // in the site's queue
 
 	// notBefore is the earliest time of the next round: it delays rounds during bursts and after failures.
-	notBefore time.Time
-	failing   time.Time // since when all attempts have failed; zero: the last one succeeded
+	notBefore moment
+	failing   moment // since when all attempts have failed; zero: the last one succeeded
 	backoff   time.Duration
-	leaves    bool // the connection of its IDLE watch is to end (LetGo)
-	patient   bool // a session was parked before hints flowed (SubscribeLater)
-	refused   bool // the last EXAMINE was refused without a reason
-	unused    bool // it had no member at the last sweep and has had none since
-	sweepAt   time.Time
-	waiting   int       // sessions that wait until hints flow
-	pausing   *pausing  // between two attempts of its watch; nil: there is none
-	reIdleAt  time.Time // zero: no IDLE is in progress
+	sweepAt   moment
+	pausing   *pausing // between two attempts of its watch; nil: there is none
+	reIdleAt  moment   // zero: no IDLE is in progress
 	timer     timer
 }
 
@@ -229,7 +233,7 @@ type notifyWatch struct {
 	leaves    bool // its connection has to end (LetGo)
 	hinted    bool // there was a hint since this was cleared
 	renew     timer
-	setAt     time.Time // when NOTIFY was last set
+	setAt     moment // when NOTIFY was last set
 	cancel    context.CancelFunc
 }
 
@@ -237,7 +241,7 @@ type notifyWatch struct {
 type pausing struct {
 	*sleep
 	at    *site
-	least time.Time // when it may end
+	least moment // when it may end
 }
 
 // goLocked starts a goroutine of the hub, unless the hub has ended.
@@ -257,7 +261,7 @@ func (h *Hub) goLocked(f func()) bool {
 func (h *Hub) sleep(ctx context.Context, d time.Duration) {
 	s := newSleep()
 	h.mu.Lock()
-	h.timers.setLocked(&s.timer, h.now().Add(d))
+	h.timers.setLocked(&s.timer, h.moment().Add(d))
 	h.mu.Unlock()
 	select {
 	case <-s.over:

@@ -184,7 +184,7 @@ func (s *Subscription) look(ctx context.Context, of func(*Subscription) uint64) 
 		m.dirtyLocked(whyLook)
 	}
 	m.waiters = append(m.waiters, w)
-	m.notBefore = h.now() // a client waits, so there is no delay
+	m.notBefore = h.moment() // a client waits, so there is no delay
 	m.scheduleLocked()
 	h.mu.Unlock()
 	select {

@@ -1,12 +1,9 @@
 package park
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 func (m *mailbox) timerLocked() {
-	now := m.hub.now()
+	now := m.hub.moment()
 	if !now.Before(m.sweepAt) {
 		m.sweepLocked()
 		if m.phase == dead {
@@ -14,7 +11,7 @@ func (m *mailbox) timerLocked() {
 		}
 	}
 	if !m.reIdleAt.IsZero() && !now.Before(m.reIdleAt) {
-		m.reIdleAt = time.Time{}
+		m.reIdleAt = 0
 		m.waker.Wake()
 	}
 	m.scheduleLocked()
@@ -23,7 +20,7 @@ func (m *mailbox) timerLocked() {
 // sweepLocked resyncs the mailbox without a hint, and those of its user's other mailboxes that are due soon:
 // they use the same connection, so one login is enough.
 func (m *mailbox) sweepLocked() {
-	soon := m.hub.now().Add(m.every() / 2)
+	soon := m.hub.moment().Add(m.every() / 2)
 	for _, o := range slices.Clone(m.user.mailboxes) {
 		if o == m || m.kind != WatchIdle && o.kind == m.kind && o.site == m.site && o.phase == working && o.sweepAt.Before(soon) {
 			o.sweptLocked()
@@ -38,7 +35,7 @@ func (m *mailbox) sweptLocked() {
 		return
 	}
 	m.unused = !m.joinedLocked()
-	m.sweepAt = m.hub.now().Add(jittered(m.every()))
+	m.sweepAt = m.hub.moment().Add(jittered(m.every()))
 	source := HintSweep
 	if m.kind == WatchPoll {
 		source = HintPoll

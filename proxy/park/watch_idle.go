@@ -3,7 +3,6 @@ package park
 import (
 	"context"
 	"errors"
-	"time"
 
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/resync"
@@ -182,7 +181,7 @@ func (m *mailbox) beginIdle(ctx context.Context, c *resync.Client) (tag string, 
 	h := m.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	m.reIdleAt = h.now().Add(idleFor)
+	m.reIdleAt = h.moment().Add(idleFor)
 	m.worksLocked()
 	m.scheduleLocked()
 	return tag, nil
@@ -217,7 +216,7 @@ func (w *idleWatch) idle(ctx context.Context) error {
 func (m *mailbox) hasWork() bool {
 	m.hub.mu.Lock()
 	defer m.hub.mu.Unlock()
-	return m.reIdleAt.IsZero() || len(m.jobs) > 0 || m.dueLocked() && !m.hub.now().Before(m.notBefore)
+	return m.reIdleAt.IsZero() || len(m.jobs) > 0 || m.dueLocked() && !m.hub.moment().Before(m.notBefore)
 }
 
 // listen reads the backend's responses in IDLE.
@@ -231,7 +230,7 @@ func (m *mailbox) listen(ctx context.Context, c *resync.Client) error {
 func (m *mailbox) endIdle(ctx context.Context, c *resync.Client, tag string) error {
 	h := m.hub
 	h.mu.Lock()
-	m.reIdleAt = time.Time{}
+	m.reIdleAt = 0
 	h.mu.Unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, doneTimeout, ErrTooSlow)
 	defer cancel()

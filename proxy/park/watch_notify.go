@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/resync"
@@ -45,7 +44,7 @@ func (w *notifyWatch) giveUp() {
 			continue
 		}
 		m.watchedLocked(WatchPoll)
-		m.sweepAt = time.Time{} // from now on the period is that of polling
+		m.sweepAt = 0 // from now on the period is that of polling
 		m.worksLocked()
 	}
 	w.mailboxes = nil
@@ -137,7 +136,7 @@ func (w *notifyWatch) set(ctx context.Context, c *resync.Client, known map[strin
 			m.worksLocked()
 		}
 	}
-	w.setAt = h.now()
+	w.setAt = h.moment()
 	h.timers.setLocked(&w.renew, w.setAt.Add(jittered(h.o.NotifyRenewEvery)))
 	hinted := w.hinted
 	h.mu.Unlock()
@@ -161,7 +160,7 @@ func (w *notifyWatch) renewSoon() {
 	h := w.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	at := h.now().Add(notifySettle)
+	at := h.moment().Add(notifySettle)
 	if soonest := w.setAt.Add(notifyGap); at.Before(soonest) {
 		at = soonest
 	}

@@ -104,7 +104,7 @@ func TestNotifyIsSetAnewSoonAfterAnEvent(t *testing.T) {
 			defer h.mu.Unlock()
 			for _, u := range h.users {
 				for _, w := range u.notify {
-					in := w.renew.at.Sub(h.now())
+					in := w.renew.at.Sub(h.moment())
 					return b.asked("NOTIFY SET") == set+times && w.renew.place != 0 && (soon && in <= notifyGap || !soon && in > DefaultNotifyRenewEvery/2)
 				}
 			}
