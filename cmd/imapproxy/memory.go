@@ -27,7 +27,7 @@ const (
 	// tidyEvery is how often unused memory is checked.
 	tidyEvery = 5 * time.Second
 	// tidyFrom is the least unused memory for which a collection is done.
-	tidyFrom = 12 << 20
+	tidyFrom = 6 << 20
 	// tidyQuiet: a burst is over when less than 1/tidyQuiet of the unused memory was allocated since the last
 	// check; before, it would be needed again at once.
 	tidyQuiet = 10

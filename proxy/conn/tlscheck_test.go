@@ -114,3 +114,24 @@ func TestOtherCiphersStay(t *testing.T) {
 	_, err := io.ReadFull(ours, make([]byte, 1))
 	must(t, err)
 }
+
+// What a login needs of a connection is there until it is idle; afterwards there is an error, not a crash. The other side keeps all.
+func TestAnIdleServerForgetsItsHandshake(t *testing.T) {
+	ours, theirs := tlsPair(t, tls.VersionTLS13, asIs)
+	pool := NewPool()
+	export := func(c *tls.Conn) error {
+		state := c.ConnectionState()
+		_, err := state.ExportKeyingMaterial("EXPORTER-Channel-Binding", nil, 32)
+		return err
+	}
+	must(t, export(ours.tls))
+	ours.TrimAll(pool)
+	forget(theirs)
+	if err := export(ours.tls); !errors.Is(err, errNoExporter) {
+		t.Errorf("keys are exported: %v", err)
+	}
+	must(t, export(theirs))
+	if secret := field[[]byte](ours.tls, "resumptionSecret"); secret == nil || len(*secret) > 0 {
+		t.Error("the secret of tickets is kept")
+	}
+}

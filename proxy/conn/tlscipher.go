@@ -7,6 +7,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"reflect"
 	"unsafe"
 )
@@ -15,27 +16,42 @@ import (
 // put away: the next record in a direction makes its cipher again from the direction's secret, which crypto/tls keeps for updates
 // of the key. It costs about 2 µs.
 
-// lazyCipher makes the cipher of one direction when it is first used. crypto/tls's mutex of the direction is held meanwhile.
-type lazyCipher struct {
-	at     *cipher.AEAD // where crypto/tls has the cipher
-	secret []byte       // the direction's traffic secret
+// lazyIn and lazyOut make the cipher of one direction of a connection when it is first used. crypto/tls's mutex of the direction is held meanwhile. They are
+// the connection itself under another type, so that they take no memory.
+type (
+	lazyIn  tls.Conn
+	lazyOut tls.Conn
+)
+
+func (l *lazyIn) NonceSize() int  { return 12 }
+func (l *lazyIn) Overhead() int   { return 16 }
+func (l *lazyOut) NonceSize() int { return 12 }
+func (l *lazyOut) Overhead() int  { return 16 }
+
+func (l *lazyIn) Seal(dst, nonce, plaintext, additional []byte) []byte {
+	return made((*tls.Conn)(l), "in").Seal(dst, nonce, plaintext, additional)
 }
 
-func (l *lazyCipher) NonceSize() int { return 12 }
-func (l *lazyCipher) Overhead() int  { return 16 }
-
-func (l *lazyCipher) Seal(dst, nonce, plaintext, additional []byte) []byte {
-	return l.made().Seal(dst, nonce, plaintext, additional)
+func (l *lazyIn) Open(dst, nonce, ciphertext, additional []byte) ([]byte, error) {
+	return made((*tls.Conn)(l), "in").Open(dst, nonce, ciphertext, additional)
 }
 
-func (l *lazyCipher) Open(dst, nonce, ciphertext, additional []byte) ([]byte, error) {
-	return l.made().Open(dst, nonce, ciphertext, additional)
+func (l *lazyOut) Seal(dst, nonce, plaintext, additional []byte) []byte {
+	return made((*tls.Conn)(l), "out").Seal(dst, nonce, plaintext, additional)
 }
 
-// made puts the cipher in its place. RFC 8446 §7.1, §7.3.
-func (l *lazyCipher) made() cipher.AEAD {
+func (l *lazyOut) Open(dst, nonce, ciphertext, additional []byte) ([]byte, error) {
+	return made((*tls.Conn)(l), "out").Open(dst, nonce, ciphertext, additional)
+}
+
+// made makes the cipher of a direction and puts it in its place. RFC 8446 §7.1, §7.3.
+func made(c *tls.Conn, name string) cipher.AEAD {
 	const label = "\x00\x10\x09tls13 key\x00" // 16 octets, no context
-	key, err := hkdf.Expand(sha256.New, l.secret, label, 16)
+	d, ok := directionOf(c, name)
+	if !ok {
+		panic("conn: a cipher that was put away is gone") // putAway has found it
+	}
+	key, err := hkdf.Expand(sha256.New, d.secret, label, 16)
 	if err != nil {
 		panic(err) // the length is a constant
 	}
@@ -48,7 +64,7 @@ func (l *lazyCipher) made() cipher.AEAD {
 	if err != nil {
 		panic(err)
 	}
-	*l.at = gcm
+	*d.cipher = gcm
 	return gcm
 }
 
@@ -93,23 +109,47 @@ func putAway(c *tls.Conn) bool {
 	if !knowsIn || !knowsOut {
 		return false
 	}
-	for _, d := range []direction{in, out} {
-		if _, already := (*d.cipher).(*lazyCipher); !already {
-			*d.cipher = &lazyCipher{at: d.cipher, secret: d.secret}
-		}
+	if !isLazy(*in.cipher) {
+		*in.cipher = (*lazyIn)(c)
+	}
+	if !isLazy(*out.cipher) {
+		*out.cipher = (*lazyOut)(c)
 	}
 	return true
+}
+
+func isLazy(c cipher.AEAD) bool {
+	switch c.(type) {
+	case *lazyIn, *lazyOut:
+		return true
+	}
+	return false
 }
 
 // isAway says whether a direction's cipher is put away.
 func isAway(c *tls.Conn, name string) bool {
 	d, ok := directionOf(c, name)
-	if !ok {
-		return false
-	}
-	_, away := (*d.cipher).(*lazyCipher)
-	return away
+	return ok && isLazy(*d.cipher)
 }
+
+// forget drops what a server's side needs no more after its handshake: the secret of its session tickets, and what keys are exported from, of which its
+// login has made use. The client's side needs the former for tickets that are still to come.
+func forget(c *tls.Conn) {
+	if client := field[bool](c, "isClient"); client == nil || *client {
+		return
+	}
+	if secret := field[[]byte](c, "resumptionSecret"); secret != nil {
+		clear(*secret)
+		*secret = nil
+	}
+	if exporter := field[func(string, []byte, int) ([]byte, error)](c, "ekm"); exporter != nil && *exporter != nil {
+		*exporter = noExporter
+	}
+}
+
+var errNoExporter = errors.New("conn: the secret that keys are exported from was dropped")
+
+func noExporter(string, []byte, int) ([]byte, error) { return nil, errNoExporter }
 
 // mayPutAway says whether ciphers may be made by this package: with FIPS 140-3 switched on, only crypto/tls may.
 func mayPutAway() bool { return !fips140.Enabled() }
