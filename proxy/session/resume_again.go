@@ -142,7 +142,7 @@ func (s *Session) reselect(ctx context.Context, imap *resync.Client, enable []st
 			return d, uids, errReadOnly
 		}
 		heard.data = false
-		uids, err = imap.Snapshot(ctx)
+		uids, err = imap.SnapshotSelected(ctx)
 		steps.Done(telemetry.StepSnapshot, s.env.Now(), err)
 		if err != nil {
 			return d, uids, err

@@ -49,7 +49,7 @@ func SeeOwn(ctx context.Context, c *Client, at *view.View, dialect view.Dialect)
 	if s.QResync && (sel.NoModSeq || sel.ModSeq == 0) {
 		return nil, ErrNoModSeq
 	}
-	if s.UIDs, err = c.settle(ctx, o.onUntagged); err != nil {
+	if s.UIDs, err = c.settle(ctx, false, o.onUntagged); err != nil {
 		return nil, err
 	}
 	return o, o.bad

@@ -54,7 +54,7 @@ func (ByQResync) Resync(ctx context.Context, c *Client, q Query) (*view.State, e
 	// If the backend has purged its history, VANISHED names more UIDs than those of removed messages, which
 	// Without ignores; the count shows other errors.
 	if r.doubt || s.UIDs.Count() != c.messages {
-		if s.UIDs, err = c.settle(ctx, r.onUntagged); err != nil {
+		if s.UIDs, err = c.settle(ctx, false, r.onUntagged); err != nil {
 			return nil, err
 		}
 	}

@@ -48,7 +48,7 @@ func See(ctx context.Context, c *Client, by Strategy, at *view.View) (view.Seen,
 	if s.QResync && (sel.NoModSeq || sel.ModSeq == 0) {
 		s.QResync = false
 	}
-	s.UIDs, err = c.settle(ctx, vanished)
+	s.UIDs, err = c.settle(ctx, false, vanished)
 	if err == nil && bad != nil {
 		err = fmt.Errorf("%w: %w", ErrUnsettled, bad)
 	}

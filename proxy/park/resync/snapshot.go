@@ -21,16 +21,24 @@ const tries = 3
 // Cyrus sends the new set and holds EXPUNGE back until a NOOP. So Snapshot sends NOOP first, and compares the
 // count. After three tries it returns ErrUnsettled, and the session stays attached.
 func (c *Client) Snapshot(ctx context.Context) (view.UIDs, error) {
-	return c.settle(ctx, nil)
+	return c.settle(ctx, false, nil)
 }
 
-// settle is Snapshot, with onUntagged for the untagged responses other than the search result.
-func (c *Client) settle(ctx context.Context, onUntagged func(imapclient.Untagged) bool) (view.UIDs, error) {
+// SnapshotSelected is Snapshot right behind Select, which has told what NOOP would: the first try needs none.
+func (c *Client) SnapshotSelected(ctx context.Context) (view.UIDs, error) {
+	return c.settle(ctx, true, nil)
+}
+
+// settle is Snapshot, or SnapshotSelected, with onUntagged for the untagged responses other than the search result.
+func (c *Client) settle(ctx context.Context, selected bool, onUntagged func(imapclient.Untagged) bool) (view.UIDs, error) {
 	for range tries {
 		c.tries++
-		if _, err := c.Do(ctx, "NOOP", onUntagged); err != nil {
-			return view.UIDs{}, err
+		if !selected {
+			if _, err := c.Do(ctx, "NOOP", onUntagged); err != nil {
+				return view.UIDs{}, err
+			}
 		}
+		selected = false
 		f, shifted, err := c.search(ctx, onUntagged)
 		if err != nil {
 			return view.UIDs{}, err

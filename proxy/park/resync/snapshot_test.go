@@ -150,6 +150,43 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
+// Behind SELECT the first try needs no NOOP; each further one does.
+func TestSnapshotBehindSelect(t *testing.T) {
+	const selected = `
+		C: ip1 SELECT "INBOX"
+		S: * 3 EXISTS
+		S: * OK [UIDVALIDITY 1] valid
+		S: ip1 OK [READ-WRITE] done
+		C: ip2 UID SEARCH RETURN (ALL COUNT) ALL
+	`
+	for _, c := range []struct{ name, script, want string }{
+		{"nothing happened", selected + `
+			S: * ESEARCH (TAG "ip2") UID ALL 1:2,7 COUNT 3
+			S: ip2 OK done
+		`, "1:2,7"},
+		{"Cyrus says the new set and keeps the EXPUNGE back", selected + `
+			S: * ESEARCH (TAG "ip2") UID ALL 1,7 COUNT 2
+			S: ip2 OK done
+			C: ip3 NOOP
+			S: * 2 EXPUNGE
+			S: ip3 OK done
+			C: ip4 UID SEARCH RETURN (ALL COUNT) ALL
+			S: * ESEARCH (TAG "ip4") UID ALL 1,7 COUNT 2
+			S: ip4 OK done
+		`, "1,7"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := newClient(t, esearch, Options{}, c.script)
+			if _, err := k.Select(t.Context(), false, "INBOX", "", nil); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := k.SnapshotSelected(t.Context()); err != nil || got.String() != c.want {
+				t.Errorf("%s, %v; want %s", got, err, c.want)
+			}
+		})
+	}
+}
+
 // settled is a backend that answers n tries with the same.
 func settled(n int, set string, count int) string {
 	var b strings.Builder
