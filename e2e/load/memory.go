@@ -75,18 +75,14 @@ func memory(o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	want, err := c.settled()
-	if err != nil {
-		return err
-	}
-	after, err := used(c.proxy.Process.Pid)
+	want, after, err := c.rests()
 	if err != nil {
 		return err
 	}
 	if err := c.proxy.profile(o, "heap", "heap.pb.gz"); err != nil {
 		return err
 	}
-	kb := func(bytes int64) float64 { return float64(bytes) / 1000 / float64(o.N) }
+	kb := o.kb
 	fmt.Fprintf(out, "%d %s sessions, TLS %v, watch %s, PSS in MB: %.1f before, %.1f after; in KB a session: %.2f in all, %.2f added, %.2f without the program's own pages\n",
 		o.N, want, o.TLS, o.Watch, float64(c.before.pss)/1e6, float64(after.pss)/1e6, kb(after.pss), kb(after.pss-c.before.pss), kb(after.anon))
 	heap, err := c.proxy.heap()
@@ -104,6 +100,17 @@ func memory(o options, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "all %d clients got their answers afterwards, p50 %v, p99 %v\n", back.Clients, back.P50.Round(10*time.Microsecond), back.P99.Round(10*time.Microsecond))
 	return nil
+}
+
+// kb returns a session's part of the bytes, in KB.
+func (o options) kb(bytes int64) float64 { return float64(bytes) / 1000 / float64(o.N) }
+
+// rests waits until all sessions have settled. It returns in which state, and what the proxy takes then.
+func (c *crowded) rests() (attachment string, after usage, err error) {
+	if attachment, err = c.settled(); err == nil {
+		after, err = used(c.proxy.Process.Pid)
+	}
+	return attachment, after, err
 }
 
 // settled waits until all sessions are parked, or attached with -attached, and for -settle more. It returns which.

@@ -144,24 +144,31 @@ type figures struct {
 	p99  float64
 }
 
-// peers compares the proxy with nginx and HAProxy.
+// peers compares the proxy with nginx and HAProxy, and prints the comparison.
 func peers(o options, out io.Writer) error {
+	targets, cells, got, err := compare(o)
+	if err != nil {
+		return err
+	}
+	return report(out, targets, cells, got)
+}
+
+// compare measures the proxy, which is the first target, nginx and HAProxy.
+func compare(o options) (targets []*target, cells []cell, got map[cell]map[*target][]figures, err error) {
 	l, err := newLab(o)
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
 	defer l.close()
-	targets, err := l.targets()
-	if err != nil {
-		return err
+	if targets, err = l.targets(); err != nil {
+		return nil, nil, nil, err
 	}
-	var cells []cell
 	open := map[*target]map[bool][]*client{}
 	most := 0
 	for _, n := range strings.Split(o.Clients, ",") {
 		clients, err := strconv.Atoi(n)
 		if err != nil || clients < 1 {
-			return fmt.Errorf("-clients %q", o.Clients)
+			return nil, nil, nil, fmt.Errorf("-clients %q", o.Clients)
 		}
 		most = max(most, clients)
 		for _, secure := range []bool{false, true} {
@@ -174,11 +181,11 @@ func peers(o options, out io.Writer) error {
 		open[t] = map[bool][]*client{}
 		for _, secure := range []bool{false, true} {
 			if open[t][secure], err = t.logins(most, secure); err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
+				return nil, nil, nil, fmt.Errorf("%s: %w", t.name, err)
 			}
 		}
 	}
-	got := map[cell]map[*target][]figures{}
+	got = map[cell]map[*target][]figures{}
 	for round := range o.Rounds {
 		for _, c := range cells {
 			if got[c] == nil {
@@ -188,13 +195,13 @@ func peers(o options, out io.Writer) error {
 				t := targets[(round+i)%len(targets)]
 				f, err := t.measure(c, open[t][c.secure], o.Each)
 				if err != nil {
-					return fmt.Errorf("%s: %w", t.name, err)
+					return nil, nil, nil, fmt.Errorf("%s: %w", t.name, err)
 				}
 				got[c][t] = append(got[c][t], f)
 			}
 		}
 	}
-	return report(out, targets, cells, got)
+	return targets, cells, got, nil
 }
 
 func (t *target) logins(n int, secure bool) ([]*client, error) {
@@ -283,10 +290,7 @@ func report(out io.Writer, targets []*target, cells []cell, got map[cell]map[*ta
 				fmt.Fprintf(w, "%.1f\t", median(all))
 			}
 			for _, t := range targets[1:] {
-				var ratios []float64
-				for i, one := range got[c][targets[0]] {
-					ratios = append(ratios, f.of(one)/f.of(got[c][t][i]))
-				}
+				ratios := against(got[c], targets[0], t, f.of)
 				low, high := interval(ratios)
 				fmt.Fprintf(w, "%.2f [%.2f..%.2f]\t", median(ratios), low, high)
 			}
@@ -294,6 +298,14 @@ func report(out io.Writer, targets []*target, cells []cell, got map[cell]map[*ta
 		}
 	}
 	return w.Flush()
+}
+
+// against returns a figure of ours as ratios to that of another target, of each round.
+func against(got map[*target][]figures, ours, other *target, of func(figures) float64) (ratios []float64) {
+	for i, one := range got[ours] {
+		ratios = append(ratios, of(one)/of(got[other][i]))
+	}
+	return ratios
 }
 
 func median(x []float64) float64 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -17,34 +18,45 @@ func resume(o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	pid := c.proxy.Process.Pid
 	for round := range max(o.Rounds, 1) {
 		want, err := c.settled()
 		if err != nil {
 			return err
 		}
-		began, err := cpu(pid)
+		back, each, err := c.comeBack(round == 0)
 		if err != nil {
 			return err
 		}
-		var profiling sync.WaitGroup
-		if round == 0 {
-			profiling.Go(func() { err = c.proxy.profile(o, "profile?seconds=3", "resume.pb.gz") })
-		}
-		back, backErr := c.crowd.order(order{Back: true, Ramp: o.Ramp})
-		ended, cpuErr := cpu(pid)
-		profiling.Wait()
-		for _, e := range []error{err, backErr, cpuErr} {
-			if e != nil {
-				return e
-			}
-		}
 		fmt.Fprintf(out, "%d %s clients come back, %d at a time: proxy's CPU %.0f µs each, p50 %v, p90 %v, p99 %v, in all %v\n", back.Clients, want, o.Ramp,
-			float64((ended-began).Microseconds())/float64(back.Clients), back.P50.Round(10*time.Microsecond), back.P90.Round(10*time.Microsecond),
+			each, back.P50.Round(10*time.Microsecond), back.P90.Round(10*time.Microsecond),
 			back.P99.Round(10*time.Microsecond), back.Took.Round(time.Millisecond))
-		if _, err := c.crowd.order(order{Idle: true, Ramp: o.Ramp}); err != nil {
+		if err := c.goIdle(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// comeBack has all clients send DONE and a FETCH. It returns the proxy's CPU for each of them, in µs.
+func (c *crowded) comeBack(profiled bool) (back outcome, each float64, err error) {
+	pid := c.proxy.Process.Pid
+	began, err := cpu(pid)
+	if err != nil {
+		return back, 0, err
+	}
+	var profiling sync.WaitGroup
+	var failed error
+	if profiled {
+		profiling.Go(func() { failed = c.proxy.profile(c.o, "profile?seconds=3", "resume.pb.gz") })
+	}
+	back, err = c.crowd.order(order{Back: true, Ramp: c.o.Ramp})
+	ended, cpuErr := cpu(pid)
+	profiling.Wait()
+	return back, float64((ended - began).Microseconds()) / float64(max(back.Clients, 1)), errors.Join(err, cpuErr, failed)
+}
+
+// goIdle has all clients go into IDLE again.
+func (c *crowded) goIdle() error {
+	_, err := c.crowd.order(order{Idle: true, Ramp: c.o.Ramp})
+	return err
 }
