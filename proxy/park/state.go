@@ -273,3 +273,5 @@ func (h *Hub) sleep(ctx context.Context, d time.Duration) {
 }
 
 func (h *Hub) now() time.Time { return h.o.Now() }
+
+func (h *Hub) moment() moment { return max(1, moment(h.now().Sub(h.began))) }

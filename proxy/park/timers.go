@@ -10,8 +10,6 @@ import (
 // as much of the record that each parked mailbox has.
 type moment int64
 
-func (h *Hub) moment() moment { return max(1, moment(h.now().Sub(h.began))) }
-
 func (t moment) Add(d time.Duration) moment    { return t + moment(d) }
 func (t moment) Sub(from moment) time.Duration { return time.Duration(t - from) }
 func (t moment) Before(o moment) bool          { return t < o }
