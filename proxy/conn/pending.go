@@ -48,7 +48,7 @@ func (c *Conn) Holding(pool *Pool) bool {
 		return false
 	}
 	s := c.socket()
-	return pool.unfit != nil || s.isAhead() || knownNames().holding(c.tls)
+	return pool.unfit != nil || s.isAhead() || pool.layout.holding(c.tls)
 }
 
 // Ended says whether the peer has ended its side or the connection has failed, even if unread data precedes

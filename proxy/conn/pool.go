@@ -32,6 +32,7 @@ type Pool struct {
 	z, o sync.Pool // of compressed connections: inflateBuffers and deflate.Output
 
 	// What NewPool has found out.
+	layout  tlsLayout
 	unfit   error // why buffers inside tls.Conns are left alone
 	strange error // why ciphers inside tls.Conns are left alone, unless that is meant
 	ciphers bool  // they may be put away
@@ -40,6 +41,7 @@ type Pool struct {
 // NewPool returns an empty pool. It tries out this build's crypto/tls, which takes some milliseconds.
 func NewPool() *Pool {
 	p := &Pool{p: sync.Pool{New: func() any { return new(buffers) }}}
+	p.layout = knownNames().layout()
 	p.unfit, p.strange = checkTLS(knownNames())
 	p.ciphers = p.unfit == nil && p.strange == nil && mayPutAway()
 	return p

@@ -19,6 +19,8 @@ type socket struct {
 	of    *interruption // of the Conn
 	pump  *lent         // set while a Pump's callback runs
 	first []byte        // bytes taken from the socket before tls.Conn reads them
+	// layout is that of the Pool by which ciphers were put away; nil: none were.
+	layout *tlsLayout
 	// ciphertext is the buffer of tls.Conn for incomplete records; nil if the field of tls.Conn isn't known.
 	ciphertext *bytes.Buffer
 }

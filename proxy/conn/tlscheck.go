@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
@@ -74,6 +73,7 @@ func (t *tape) Write(p []byte) (int, error) {
 // tlsCheck is one connection of a check.
 type tlsCheck struct {
 	names        tlsNames
+	layout       tlsLayout
 	ciphers      bool
 	ours, theirs *tls.Conn
 	in, out      *tape // below ours, below theirs
@@ -88,7 +88,7 @@ func checkVersion(names tlsNames, ciphers bool, cert tls.Certificate, version ui
 	if err := errors.Join(a.SetDeadline(late), b.SetDeadline(late)); err != nil {
 		return err
 	}
-	c := &tlsCheck{names: names, ciphers: ciphers, in: &tape{Conn: a}, out: &tape{Conn: b}}
+	c := &tlsCheck{names: names, layout: names.layout(), ciphers: ciphers, in: &tape{Conn: a}, out: &tape{Conn: b}}
 	c.ours = tls.Server(c.in, &tls.Config{Certificates: []tls.Certificate{cert}, SessionTicketsDisabled: true, MaxVersion: version, CurvePreferences: []tls.CurveID{tls.X25519}})
 	c.theirs = tls.Client(c.out, &tls.Config{InsecureSkipVerify: true, MaxVersion: version, DynamicRecordSizingDisabled: true})
 	done := make(chan error, 1)
@@ -101,12 +101,12 @@ func checkVersion(names tlsNames, ciphers bool, cert tls.Certificate, version ui
 }
 
 func (c *tlsCheck) run() error {
-	for _, b := range []string{c.names.rawInput, c.names.hand} {
-		if field[bytes.Buffer](c.ours, b) == nil {
-			return fmt.Errorf("tls.Conn has no bytes.Buffer %s", b)
-		}
-	}
-	if field[bytes.Reader](c.ours, c.names.input) == nil {
+	switch l := &c.layout; {
+	case !l.rawInput.known:
+		return fmt.Errorf("tls.Conn has no bytes.Buffer %s", c.names.rawInput)
+	case !l.hand.known:
+		return fmt.Errorf("tls.Conn has no bytes.Buffer %s", c.names.hand)
+	case !l.input.known:
 		return fmt.Errorf("tls.Conn has no bytes.Reader %s", c.names.input)
 	}
 	for _, size := range []int{1000, 16 << 10} {
@@ -171,14 +171,14 @@ func (c *tlsCheck) step(n int, held bool) error {
 		}
 		got += m
 	}
-	if c.names.holding(c.ours) != held {
+	if c.layout.holding(c.ours) != held {
 		return fmt.Errorf("bytes seem to be held: %v", !held)
 	}
-	c.names.trim(c.ours)
-	if c.ciphers && mayPutAway() && !putAway(c.ours) {
+	c.layout.trim(c.ours)
+	if c.ciphers && mayPutAway() && !c.layout.putAway(c.ours) {
 		return errors.New("tls.Conn has no ciphers and secrets where they are looked for")
 	}
-	if kept := c.names.kept(c.ours); !held && kept > 0 {
+	if kept := c.layout.kept(c.ours); !held && kept > 0 {
 		return fmt.Errorf("%d bytes of buffers are kept", kept)
 	}
 	return nil

@@ -126,12 +126,31 @@ func TestAnIdleServerForgetsItsHandshake(t *testing.T) {
 	}
 	must(t, export(ours.tls))
 	ours.TrimAll(pool)
-	forget(theirs)
+	pool.layout.forget(theirs)
 	if err := export(ours.tls); !errors.Is(err, errNoExporter) {
 		t.Errorf("keys are exported: %v", err)
 	}
 	must(t, export(theirs))
 	if secret := field[[]byte](ours.tls, "resumptionSecret"); secret == nil || len(*secret) > 0 {
 		t.Error("the secret of tickets is kept")
+	}
+}
+
+// isAway says whether a direction's cipher is put away.
+func isAway(c *tls.Conn, name string) bool {
+	l := knownNames().layout()
+	d, ok := map[string]halfLayout{"in": l.in, "out": l.out}[name].of(c)
+	return ok && isLazy(*d.cipher)
+}
+
+// An idle connection's rest, and the records in both directions with which it ends, without system calls.
+func BenchmarkRestAndWake(b *testing.B) {
+	ours, _ := tlsPair(b, tls.VersionTLS13, asIs)
+	pool := NewPool()
+	b.ReportAllocs()
+	for b.Loop() {
+		ours.TrimAll(pool)
+		made(ours.tls, true)
+		made(ours.tls, false)
 	}
 }

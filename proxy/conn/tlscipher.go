@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
-	"reflect"
 	"unsafe"
 )
 
@@ -32,25 +31,30 @@ func (l *lazyOut) NonceSize() int { return 12 }
 func (l *lazyOut) Overhead() int  { return 16 }
 
 func (l *lazyIn) Seal(dst, nonce, plaintext, additional []byte) []byte {
-	return made(l.conn(), "in").Seal(dst, nonce, plaintext, additional)
+	return made(l.conn(), true).Seal(dst, nonce, plaintext, additional)
 }
 
 func (l *lazyIn) Open(dst, nonce, ciphertext, additional []byte) ([]byte, error) {
-	return made(l.conn(), "in").Open(dst, nonce, ciphertext, additional)
+	return made(l.conn(), true).Open(dst, nonce, ciphertext, additional)
 }
 
 func (l *lazyOut) Seal(dst, nonce, plaintext, additional []byte) []byte {
-	return made(l.conn(), "out").Seal(dst, nonce, plaintext, additional)
+	return made(l.conn(), false).Seal(dst, nonce, plaintext, additional)
 }
 
 func (l *lazyOut) Open(dst, nonce, ciphertext, additional []byte) ([]byte, error) {
-	return made(l.conn(), "out").Open(dst, nonce, ciphertext, additional)
+	return made(l.conn(), false).Open(dst, nonce, ciphertext, additional)
 }
 
 // made makes the cipher of a direction and puts it in its place. RFC 8446 §7.1, §7.3.
-func made(c *tls.Conn, name string) cipher.AEAD {
+func made(c *tls.Conn, in bool) cipher.AEAD {
 	const label = "\x00\x10\x09tls13 key\x00" // 16 octets, no context
-	d, ok := directionOf(c, name)
+	l := layoutOf(c)
+	half := l.out
+	if in {
+		half = l.in
+	}
+	d, ok := half.of(c)
 	if !ok {
 		panic("conn: a cipher that was put away is gone") // putAway has found it
 	}
@@ -71,44 +75,22 @@ func made(c *tls.Conn, name string) cipher.AEAD {
 	return gcm
 }
 
-// direction is what this package knows of one direction of a tls.Conn.
-type direction struct {
-	cipher *cipher.AEAD
-	secret []byte
-}
-
-// directionOf returns a direction of c, "in" or "out". ok is false if it isn't what this package knows.
-func directionOf(c *tls.Conn, name string) (d direction, ok bool) {
-	half, ok := reflect.TypeFor[tls.Conn]().FieldByName(name)
-	if !ok || half.Type.Kind() != reflect.Struct {
-		return d, false
+// layoutOf returns the layout by which the ciphers of c were put away.
+func layoutOf(c *tls.Conn) *tlsLayout {
+	if s, ok := c.NetConn().(*socket); ok && s.layout != nil {
+		return s.layout
 	}
-	secret, known := half.Type.FieldByName("trafficSecret")
-	boxed, ok := half.Type.FieldByName("cipher")
-	if !ok || !known || secret.Type != reflect.TypeFor[[]byte]() || boxed.Type != reflect.TypeFor[any]() {
-		return d, false
-	}
-	at := unsafe.Add(unsafe.Pointer(c), half.Offset)
-	v := reflect.ValueOf(*(*any)(unsafe.Add(at, boxed.Offset)))
-	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
-		return d, false
-	}
-	aead, ok := v.Type().Elem().FieldByName("aead")
-	if !ok || aead.Type != reflect.TypeFor[cipher.AEAD]() {
-		return d, false
-	}
-	d.cipher = (*cipher.AEAD)(unsafe.Add(v.UnsafePointer(), aead.Offset))
-	d.secret = *(*[]byte)(unsafe.Add(at, secret.Offset))
-	return d, len(d.secret) == sha256.Size
+	l := knownNames().layout()
+	return &l
 }
 
 // putAway puts both ciphers of c away, if they are of TLS_AES_128_GCM_SHA256. It returns false if they can't be found.
-func putAway(c *tls.Conn) bool {
-	if suite := field[uint16](c, "cipherSuite"); suite == nil || *suite != tls.TLS_AES_128_GCM_SHA256 {
+func (l *tlsLayout) putAway(c *tls.Conn) bool {
+	if suite := l.cipherSuite.of(c); suite == nil || *suite != tls.TLS_AES_128_GCM_SHA256 {
 		return suite != nil
 	}
-	in, knowsIn := directionOf(c, "in")
-	out, knowsOut := directionOf(c, "out")
+	in, knowsIn := l.in.of(c)
+	out, knowsOut := l.out.of(c)
 	if !knowsIn || !knowsOut {
 		return false
 	}
@@ -129,23 +111,17 @@ func isLazy(c cipher.AEAD) bool {
 	return false
 }
 
-// isAway says whether a direction's cipher is put away.
-func isAway(c *tls.Conn, name string) bool {
-	d, ok := directionOf(c, name)
-	return ok && isLazy(*d.cipher)
-}
-
 // forget drops what a server's side needs no more after its handshake: the secret of its session tickets, and what keys are exported from, of which its
 // login has made use. The client's side needs the former for tickets that are still to come.
-func forget(c *tls.Conn) {
-	if client := field[bool](c, "isClient"); client == nil || *client {
+func (l *tlsLayout) forget(c *tls.Conn) {
+	if client := l.isClient.of(c); client == nil || *client {
 		return
 	}
-	if secret := field[[]byte](c, "resumptionSecret"); secret != nil {
+	if secret := l.resumption.of(c); secret != nil {
 		clear(*secret)
 		*secret = nil
 	}
-	if exporter := field[func(string, []byte, int) ([]byte, error)](c, "ekm"); exporter != nil && *exporter != nil {
+	if exporter := l.exporter.of(c); exporter != nil && *exporter != nil {
 		*exporter = noExporter
 	}
 }

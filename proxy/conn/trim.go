@@ -12,7 +12,7 @@ func (c *Conn) Trim(pool *Pool) {
 		c.inflate.z.Trim()
 	}
 	if c.tls != nil && pool.unfit == nil {
-		knownNames().trim(c.tls)
+		pool.layout.trim(c.tls)
 	}
 }
 
@@ -22,7 +22,8 @@ func (c *Conn) Trim(pool *Pool) {
 func (c *Conn) TrimAll(pool *Pool) {
 	c.Trim(pool)
 	if c.tls != nil && pool.ciphers {
-		_ = putAway(c.tls)
-		forget(c.tls)
+		c.socket().layout = &pool.layout
+		_ = pool.layout.putAway(c.tls)
+		pool.layout.forget(c.tls)
 	}
 }
