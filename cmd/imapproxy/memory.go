@@ -29,11 +29,11 @@ const (
 	// tidyFrom is the least unused memory for which a collection is done.
 	tidyFrom = 6 << 20
 	// tidyQuiet: a burst is over when less than 1/tidyQuiet of the unused memory was allocated since the last
-	// check; before, it would be needed again at once.
-	tidyQuiet = 10
+	// check; before, it would be needed again at once. What many idle clients cause, such as lines that keep them alive, isn't a burst.
+	tidyQuiet = 3
 	// tidyPause is the least time between two collections. It is also at least tidyShare times the duration
 	// of the last one, so they take at most a hundredth of one core.
-	tidyPause = time.Minute
+	tidyPause = 30 * time.Second
 	tidyShare = 100
 )
 

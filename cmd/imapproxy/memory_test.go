@@ -25,8 +25,9 @@ func TestMemoryIsGivenBackWhenABurstIsOver(t *testing.T) {
 	}{
 		{"quiet, and much lies unused", 899 * mb, burst, time.Hour, 0, true},
 		{"the burst goes on", 880 * mb, burst, time.Hour, 0, false},
+		{"idle clients are kept alive", 890 * mb, burst, time.Hour, 0, true},
 		{"little lies unused", 899 * mb, heap{used: 102 * mb, live: 100 * mb, free: 3 * mb, allocated: 900 * mb}, time.Hour, 0, false},
-		{"just done", 899 * mb, burst, 30 * time.Second, 0, false},
+		{"just done", 899 * mb, burst, 20 * time.Second, 0, false},
 		{"done a while ago", 899 * mb, burst, 70 * time.Second, 100 * time.Millisecond, true},
 		{"done a while ago, but it takes long", 899 * mb, burst, 70 * time.Second, time.Second, false},
 		{"more live than used, as swept meanwhile", 899 * mb, heap{used: 90 * mb, live: 100 * mb, free: 30 * mb, allocated: 900 * mb}, time.Hour, 0, true},
