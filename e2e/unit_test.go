@@ -63,6 +63,36 @@ func TestTheSystemdUnitsAreVerified(t *testing.T) {
 	}
 }
 
+// The unit's type is one that each release of systemd knows: notify-reload is unknown before 253, and such a unit would be a simple one.
+func TestTheUnitHasATypeThatEachReleaseKnows(t *testing.T) {
+	t.Parallel()
+	servers.Real(t)
+	text, err := os.ReadFile("../contrib/systemd/imapproxy-lb.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("systemd-analyze", "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var release int
+	if _, err := fmt.Sscanf(string(out), "systemd %d", &release); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for kind, since := range map[string]int{"notify": 1, "notify-reload": 253} {
+		path := filepath.Join(servers.Folder(t), "imapproxy-lb.service")
+		unit := strings.ReplaceAll(strings.Replace(string(text), "Type=notify\n", "Type="+kind+"\n", 1), "=/usr/bin/imapproxy ", "="+os.Getenv(proxyBinary)+" ")
+		if !strings.Contains(unit, "\nType="+kind+"\n") {
+			t.Fatal("the unit has no Type=notify")
+		}
+		writeFile(t, path, unit)
+		complaints, err := exec.Command("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", path).CombinedOutput()
+		if known := err == nil && len(complaints) == 0; known != (release >= since) {
+			t.Errorf("systemd %d and Type=%s: %v\n%s", release, kind, err, complaints)
+		}
+	}
+}
+
 // A core file would show passwords.
 func TestTheProcessWritesNoCore(t *testing.T) {
 	t.Parallel()

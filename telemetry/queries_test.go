@@ -221,6 +221,9 @@ func TestPrometheusRunsEachExpression(t *testing.T) {
 	scrapes := make(chan struct{}, 1000)
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		recordEverything(tel) // so that what counts grows
+		refused := fetch(time.Now())
+		refused.Status = "NO"
+		tel.Command(refused)
 		tel.MetricsHandler().ServeHTTP(w, r)
 		scrapes <- struct{}{}
 	}))
