@@ -12,6 +12,7 @@ type crowded struct {
 	proxy  *proxy
 	crowd  *proc
 	before usage // before the first client
+	live   int64 // bytes of objects and stacks then, if that is asked for
 }
 
 // parksAtOnce is the configuration in which nothing but the watches keeps a backend connection.
@@ -50,6 +51,11 @@ func crowd(o options, settings string) (*crowded, error) {
 	if c.before, err = used(c.proxy.Process.Pid); err != nil {
 		return c, err
 	}
+	if o.live { // not else: a profile has the proxy read tables that it didn't need before
+		if c.live, err = c.proxy.live(); err != nil {
+			return c, err
+		}
+	}
 	addr := c.proxy.tls
 	if !o.TLS {
 		addr = c.proxy.plain
@@ -75,7 +81,11 @@ func memory(o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	want, after, err := c.rests()
+	want, err := c.settled()
+	if err != nil {
+		return err
+	}
+	after, err := used(c.proxy.Process.Pid)
 	if err != nil {
 		return err
 	}
@@ -104,14 +114,6 @@ func memory(o options, out io.Writer) error {
 
 // kb returns a session's part of the bytes, in KB.
 func (o options) kb(bytes int64) float64 { return float64(bytes) / 1000 / float64(o.N) }
-
-// rests waits until all sessions have settled. It returns in which state, and what the proxy takes then.
-func (c *crowded) rests() (attachment string, after usage, err error) {
-	if attachment, err = c.settled(); err == nil {
-		after, err = used(c.proxy.Process.Pid)
-	}
-	return attachment, after, err
-}
 
 // settled waits until all sessions are parked, or attached with -attached, and for -settle more. It returns which.
 func (c *crowded) settled() (attachment string, err error) {

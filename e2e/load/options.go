@@ -19,4 +19,5 @@ type options struct {
 	Profile  string        // a folder for profiles; "": none
 	Keep     string        // a folder for configurations and logs; "": they are removed
 	Backends int           // processes
+	live     bool          // what is in use before the first client is measured
 }
