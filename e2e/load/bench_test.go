@@ -38,14 +38,16 @@ func crowdOf(b *testing.B, o options) *crowded {
 	return c
 }
 
-// KB-live/session is what a session's objects and stacks take. The process also has free space between them, and garbage, which needs many
+// KB-live/session is what a session's objects and stacks take, with a part of what the proxy notes at first (lists of events and commands, 1.5 MB). The
+// process also has free space between them, and garbage, which needs many
 // sessions to be measured.
 func BenchmarkMemory(b *testing.B) {
+	b.Setenv("GOGC", "2") // of the proxy, so that there is hardly any garbage; the other processes set their own
 	for name, attached := range map[string]bool{"parked": false, "attached": true} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				o := benched(b)
-				o.Attached, o.live = attached, true
+				o.N, o.Attached, o.live = 2000, attached, true
 				o.Settle = 8 * time.Second // attached sessions give up their goroutines after 5
 				c := crowdOf(b, o)
 				if _, err := c.settled(); err != nil {

@@ -288,20 +288,20 @@ type runtimeFigure struct {
 
 // heap returns what the runtime has in use: objects, spans of these with the free places in them, stacks, and what it has given back.
 func (p *proxy) heap() (all []runtimeFigure, err error) {
-	return p.runtimeFigures("debug=1", "HeapAlloc", "HeapInuse", "HeapIdle", "HeapReleased", "Stack", "MSpan", "GCSys", "OtherSys", "NextGC")
+	return p.runtimeFigures("HeapAlloc", "HeapInuse", "HeapIdle", "HeapReleased", "Stack", "MSpan", "GCSys", "OtherSys", "NextGC")
 }
 
-// live returns the bytes of the objects and stacks that are in use, right behind a collection.
+// live returns the bytes of objects and stacks, garbage included.
 func (p *proxy) live() (bytes int64, err error) {
-	all, err := p.runtimeFigures("debug=1&gc=1", "HeapAlloc", "Stack")
+	all, err := p.runtimeFigures("HeapAlloc", "Stack")
 	for _, f := range all {
 		bytes += f.bytes
 	}
 	return bytes, err
 }
 
-func (p *proxy) runtimeFigures(query string, names ...string) (all []runtimeFigure, err error) {
-	text, err := p.get("/debug/pprof/heap?" + query)
+func (p *proxy) runtimeFigures(names ...string) (all []runtimeFigure, err error) {
+	text, err := p.get("/debug/pprof/heap?debug=1")
 	if err != nil {
 		return nil, err
 	}
