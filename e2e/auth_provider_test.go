@@ -59,12 +59,11 @@ func TestAuthByAnOpenIDProvider(t *testing.T) {
 			}
 			ofMechanism := func(mechanism string) float64 { return p.counted(t, c.source, mechanism, "ok") }
 			seed(t, dovecotAt(p, dovecot), user, "INBOX", "one")
-			programs := []string{"mutt"}
-			if c.client == servers.OIDCOpaque { // neomutt 20220429 refuses tokens of more than 512 bytes itself
-				programs = append(programs, "neomutt")
-			}
-			for _, program := range programs {
+			for _, program := range []string{"mutt", "neomutt"} {
 				for _, mechanism := range []string{"OAUTHBEARER", "XOAUTH2"} {
+					if program == "neomutt" && mechanism == "OAUTHBEARER" && c.client == servers.OIDCSigned {
+						continue // neomutt 20220429 refuses such tokens itself: "OAUTH token is too big: 768"
+					}
 					home := servers.Folder(t)
 					in := ofMechanism(mechanism)
 					muttByToken(t, p, provider, c.client, program, home, user, mechanism)

@@ -69,8 +69,8 @@ func guess(t *testing.T, addr string, n int, source func(i int) string, user fun
 	return &g
 }
 
-// swarmProxy is a proxy whose users are those who are attacked.
-func swarmProxy(t *testing.T) *runningProxy {
+// swarmProxy is a proxy whose users are those who are attacked, with an auth_failure_delay.
+func swarmProxy(t *testing.T, delay string) *runningProxy {
 	t.Helper()
 	var lines strings.Builder
 	for i := range honest {
@@ -78,15 +78,15 @@ func swarmProxy(t *testing.T) *runningProxy {
 	}
 	passwd := filepath.Join(servers.Folder(t), "users.passwd")
 	writeFile(t, passwd, lines.String())
-	return masterProxyWith(t, servers.StartDovecot(t, servers.DovecotOptions{}), func(o *proxyOptions) { o.Guesses, o.PasswdFile = true, passwd })
+	return masterProxyWith(t, servers.StartDovecot(t, servers.DovecotOptions{}), func(o *proxyOptions) { o.Guesses, o.PasswdFile, o.Delay = true, passwd, delay })
 }
 
-// swarmWaits waits until so many guesses have had to wait as there are guessers.
-func (p *runningProxy) swarmWaits(t *testing.T) {
+// swarmWaits waits until so many more guesses than before have had to wait as there are guessers.
+func (p *runningProxy) swarmWaits(t *testing.T, before float64) {
 	t.Helper()
 	p.eventually(t, "guesses that wait", func() error {
-		if n := p.metric(t, "imapproxy_login_delays_total"); n < 500 {
-			return fmt.Errorf("%v have waited", n)
+		if n := p.metric(t, "imapproxy_login_delays_total"); n < before+500 {
+			return fmt.Errorf("%v have waited", n-before)
 		}
 		return nil
 	})
@@ -98,7 +98,7 @@ func TestGuessersDelayNoOneElse(t *testing.T) {
 	t.Parallel()
 	for name, swarm := range swarms {
 		t.Run(name, func(t *testing.T) {
-			p := swarmProxy(t)
+			p := swarmProxy(t, "")
 			in := func(i int, address string) {
 				t.Helper()
 				if _, answer := attempt(p.Plain, address, servers.User(1+i), userPassword); !strings.HasPrefix(answer, "a OK") {
@@ -111,7 +111,7 @@ func TestGuessersDelayNoOneElse(t *testing.T) {
 			in(0, swarm.known)
 			begun, stop := new(atomic.Int64), make(chan struct{})
 			g := guess(t, p.Plain, 500, swarm.from, swarmGuess, begun, stop)
-			p.swarmWaits(t)
+			p.swarmWaits(t, 0)
 			before, during := len(p.Output()), ""
 			for rounds := 0; rounds < 100 && !strings.Contains(during, `msg="login failed"`); rounds++ { // until a guess has ended meanwhile
 				var users sync.WaitGroup

@@ -43,6 +43,7 @@ type proxyOptions struct {
 	Telemetry  string // further lines of telemetry
 	LogFile    string // "" = standard error
 	Further    string // blocks, in HCL
+	Delay      string // auth_failure_delay; "" = 100ms
 	Guesses    bool   // wrong passwords from 127.0.0.0/8 delay further logins
 	Patient    bool   // logins wait for sources for 30 s in place of a second
 	Hasty      bool   // logins wait for backends for a second
@@ -160,7 +161,7 @@ routing {
   {{.Routing}}
 }
 limits {
-  auth_failure_delay = "100ms"
+  auth_failure_delay = "{{or .Delay "100ms"}}"
 {{if not .Guesses}}
   guess_trusted = ["127.0.0.0/8"]
 {{end}}
