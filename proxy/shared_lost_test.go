@@ -37,8 +37,12 @@ func TestACopyToTheOwnBackendOfAMessageThatIsGone(t *testing.T) {
 	s := (&sharing{cuts: true, alice: map[string]imaptest.CommandFunc{"UID": fetches(3, 2), "UID FETCH": fetches(3, 2), "FETCH": fetches(3, 2)}}).start(t, parking)
 	c := s.login("bob")
 	c.MustOK("SELECT shared/alice/team")
-	if a := c.Cmd("COPY 1:3 mine"); a.Tagged.Status() != "NO" || a.Tagged.Code() != "EXPUNGEISSUED" {
+	a := c.Cmd("COPY 1:3 mine")
+	if a.Tagged.Status() != "NO" || a.Tagged.Code() != "EXPUNGEISSUED" {
 		t.Errorf("%s", a)
+	}
+	if told := a.String(); !strings.Contains(told, `* 1 FETCH (UID 11 FLAGS (\Seen \Recent))`) || strings.Contains(told, "INTERNALDATE") {
+		t.Errorf("the client is told of flags by\n%s", told)
 	}
 	c.MustOK("NOOP")
 	c.MustOK("STATUS mine (MESSAGES)")

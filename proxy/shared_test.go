@@ -163,8 +163,12 @@ func TestACopyOfAMessageThatIsGone(t *testing.T) {
 	}})
 	c := s.login("bob")
 	c.MustOK("SELECT INBOX")
-	if a := c.Cmd("COPY 1:3 shared/alice/team"); a.Tagged.Status() != "NO" || !strings.Contains(a.Tagged.String(), "EXPUNGEISSUED") {
+	a := c.Cmd("COPY 1:3 shared/alice/team")
+	if a.Tagged.Status() != "NO" || !strings.Contains(a.Tagged.String(), "EXPUNGEISSUED") {
 		t.Errorf("%s", a)
+	}
+	if told := a.String(); !strings.Contains(told, `* 1 FETCH (UID 11 FLAGS (\Seen \Recent))`) || strings.Contains(told, "INTERNALDATE") {
+		t.Errorf("the client is told of flags by\n%s", told)
 	}
 	c.MustOK("NOOP")
 	s.backends[1].Close() // after its handlers
@@ -209,6 +213,7 @@ func TestAClientLeavesASharedMailbox(t *testing.T) {
 		}
 		must(t, c.Close())
 	}
+	eventually(t, "the reason of both", func() bool { return s.closed(session.ReasonClientClosed) == 2 })
 	for range 2 {
 		c := s.login("bob")
 		c.MustOK("SELECT shared/alice/team")

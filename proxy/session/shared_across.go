@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -155,9 +156,29 @@ func (o *visit) pieces(from *leg, h wire.CommandHead, set string) (all []piece, 
 			return true
 		}
 		all = append(all, p)
-		return false // the client is told: the flags may be news to it
+		line := append(withoutDate(u.Response.Line), "\r\n"...) // the flags may be news to the client
+		if from == o.home {
+			o.s.passOn(line)
+		} else {
+			_ = o.write(line, true) // an error shows with the next write
+		}
+		return true
 	})
 	return all, errors.Join(err, bad)
+}
+
+// withoutDate is a copy of a FETCH response without its INTERNALDATE. The client hasn't asked for one, and Thunderbird lists a message without a subject then.
+func withoutDate(line []byte) []byte {
+	before, rest, found := bytes.Cut(line, []byte(`INTERNALDATE "`))
+	if !found {
+		return bytes.Clone(line)
+	}
+	_, behind, _ := bytes.Cut(rest, []byte(`"`))
+	before = bytes.TrimRight(before, " ")
+	if bytes.HasSuffix(before, []byte("(")) {
+		behind = bytes.TrimLeft(behind, " ")
+	}
+	return slices.Concat(before, behind)
 }
 
 // parsePiece parses the items of a FETCH response that has all of UID, FLAGS and INTERNALDATE.

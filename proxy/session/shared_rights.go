@@ -148,8 +148,12 @@ func (o *visit) idle(cmd []byte, h wire.CommandHead) error {
 	}
 	<-done
 	l.idles = false
-	if _, lost := errors.AsType[*lostLeg](heard); lost && s.Reason() == "" {
+	_, lost := errors.AsType[*lostLeg](heard)
+	switch {
+	case lost && s.Reason() == "" && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)): // otherwise it was interrupted above
 		return heard
+	case lost && err != nil:
+		return err
 	}
 	return errors.Join(err, heard)
 }
