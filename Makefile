@@ -68,9 +68,10 @@ simulate:
 attack:
 	ATTACK_PROXY="$(PROXY)" ./test -tags attack -v -run Attack ./e2e
 
-# Thunderbird through the proxy, by a password and by OAuth, while its server is restarted and killed. It is too big for ./test: 300 MB are installed.
+# Thunderbird through the proxy: by a password and by OAuth, while its server is restarted and killed, compressed, and with a mailbox that a user of another server
+# shares; and imapflow (Node.js). They are too big for ./test: 300 MB are installed.
 clients:
-	TEST_PACKAGES=thunderbird ./test -tags thunderbird -v -run Thunderbird ./e2e/idlers
+	TEST_PACKAGES="thunderbird $$(command -v npm >/dev/null || echo nodejs npm)" ./test -tags thunderbird -v -run 'Thunderbird|ImapFlow' ./e2e/idlers
 
 # The Debian package built twice, in two folders and with empty caches, is the same. Minutes.
 reproducible:

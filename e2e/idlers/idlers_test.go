@@ -62,6 +62,6 @@ func programs() []program {
 		{"offlineimap", true, offlineimap},
 		{"mbsync", true, mbsync},
 		{"mutt", true, func(a *account) { mutt(a, "mutt", true) }},
-		{"neomutt", false, func(a *account) { mutt(a, "neomutt", false) }},
+		{"neomutt", deflates("neomutt"), func(a *account) { mutt(a, "neomutt", false) }},
 	}
 }

@@ -64,12 +64,13 @@ const (
 
 // labOptions are a test's settings of a lab.
 type labOptions struct {
-	watch    string           // how parked sessions are watched
-	backend  string           // where the proxy connects to; "": the server
-	compress bool             // COMPRESS is offered
-	linger   time.Duration    // before a session is parked; 0: lingerFor
-	auth     string           // blocks of the configuration by which users log in; "": the server checks their passwords
-	now      func() time.Time // the proxy's clock; nil: time.Now
+	watch    string                // how parked sessions are watched
+	backend  string                // where the proxy connects to; "": the server
+	compress bool                  // COMPRESS is offered
+	linger   time.Duration         // before a session is parked; 0: lingerFor
+	auth     string                // blocks of the configuration by which users log in; "": the server checks their passwords
+	now      func() time.Time      // the proxy's clock; nil: time.Now
+	change   func(*apptest.Config) // changes the configuration; nil: nothing does
 }
 
 func newLab(t *testing.T, server *servers.Server, o labOptions) *lab {
@@ -92,9 +93,13 @@ func newLab(t *testing.T, server *servers.Server, o labOptions) *lab {
 	} else {
 		quiet = o.linger
 	}
-	a := apptest.Start(t, apptest.Config{Backend: cmp.Or(o.backend, server.Addr), Cert: l.Cert, Compress: o.compress, Auth: o.auth, Park: apptest.Park{
+	config := apptest.Config{Backend: cmp.Or(o.backend, server.Addr), Cert: l.Cert, Compress: o.compress, Auth: o.auth, Park: apptest.Park{
 		"watch": o.watch, "linger": o.linger, "quiet_after": quiet, "keepalive": stillHere, "warm_for": warmFor, "auth_cache_for": time.Minute,
-	}}, app.Options{Logs: l.logs, Now: o.now})
+	}}
+	if o.change != nil {
+		o.change(&config)
+	}
+	a := apptest.Start(t, config, app.Options{Logs: l.logs, Now: o.now})
 	l.srv = a.Server()
 	l.Plain, l.TLS = a.Addrs()["plain"], a.Addrs()["imaps"]
 	watching := task.Start(func(ctx context.Context) error { l.watch(ctx); return nil })

@@ -2,6 +2,7 @@ package idlers
 
 import (
 	"fmt"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -89,4 +90,10 @@ set postponed = ""
 	})
 	t.keys("q")
 	t.ends()
+}
+
+// deflates says whether a mutt was built with COMPRESS: neomutt is in Debian 13, and isn't in Debian 12.
+func deflates(name string) bool {
+	out, _ := exec.Command(name, "-Q", "imap_deflate").Output() // its status says nothing
+	return strings.Contains(string(out), "yes")
 }

@@ -24,17 +24,22 @@ import (
 func TestThunderbird(t *testing.T) {
 	servers.Real(t)
 	for _, v := range []struct {
-		name  string
-		start func(t *testing.T) *servers.Server
+		name     string
+		compress bool
+		start    func(t *testing.T) *servers.Server
 	}{
-		{"dovecot", func(t *testing.T) *servers.Server { return servers.StartDovecot(t, servers.DovecotOptions{}) }},
-		{"cyrus", func(t *testing.T) *servers.Server { return servers.StartCyrus(t) }},
+		{"dovecot", false, func(t *testing.T) *servers.Server { return servers.StartDovecot(t, servers.DovecotOptions{}) }},
+		{"dovecot-compressed", true, func(t *testing.T) *servers.Server { return servers.StartDovecot(t, servers.DovecotOptions{}) }},
+		{"cyrus", false, func(t *testing.T) *servers.Server { return servers.StartCyrus(t) }},
 	} {
 		t.Run(v.name, func(t *testing.T) {
-			l := newLab(t, v.start(t), labOptions{watch: "idle"})
+			l := newLab(t, v.start(t), labOptions{watch: "idle", compress: v.compress})
 			l.restart = newRestart()
 			l.restart.joins()
 			t.Run("thunderbird", func(t *testing.T) { parkedThunderbird(newAccount(t, l, servers.User(1))) })
+			if n := l.tally(servers.User(1)); v.compress && n.compressed < n.sessions || !v.compress && n.compressed > 0 {
+				t.Errorf("%d of its %d sessions were compressed", n.compressed, n.sessions)
+			}
 			l.nobodySentAway(t)
 		})
 	}
@@ -224,7 +229,13 @@ func startBird(a *account, host string, authMethod int) *bird {
 // lists waits until it shows what INBOX has to have.
 func (b *bird) lists() {
 	b.Helper()
-	b.eventually("the list", func() error {
+	b.listsAll("INBOX", b.have)
+}
+
+// listsAll waits until it shows these messages of the mailbox that is open.
+func (b *bird) listsAll(mailbox string, subjects []string) {
+	b.Helper()
+	b.eventually("the list of "+mailbox, func() error {
 		b.runs(b.p)
 		var got []string
 		if err := b.m.run(&got, inbox+`
@@ -234,7 +245,7 @@ func (b *bird) lists() {
 			return err
 		}
 		slices.Sort(got)
-		if want := slices.Sorted(slices.Values(b.have)); !slices.Equal(got, want) {
+		if want := slices.Sorted(slices.Values(subjects)); !slices.Equal(got, want) {
 			return fmt.Errorf("it has\n%v, want\n%v", got, want)
 		}
 		return nil
