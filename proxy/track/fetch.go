@@ -53,18 +53,10 @@ func (f *FetchResponse) Text(b []byte) {
 	}
 	if f.depth == 0 && !containsFold(b, "FLAGS (") && !containsFold(b, "MODSEQ (") {
 		if _, _, more := wire.LiteralSpec(b); !more {
-			f.leading(b)
-			return // no flags and no mod-sequence, however long the line is
+			return // no flags and no mod-sequence, however long the line is; a UID isn't worth the time
 		}
 	}
 	f.items(b)
-}
-
-// leading reads the UID of a line that begins with it.
-func (f *FetchResponse) leading(b []byte) {
-	if i := bytes.IndexByte(b, '('); i >= 0 && startsFold(b[i+1:], "UID ") {
-		f.item(b[i+1:])
-	}
 }
 
 // UIDOf returns the UID that the first line of a FETCH or UIDFETCH response names, 0 if it doesn't name it.
@@ -104,7 +96,7 @@ func (f *FetchResponse) Whole(response []byte) {
 	f.doubt = f.doubt || more
 }
 
-// Tells says whether the response contains flags, a mod-sequence or a UID, or might.
+// Tells says whether the response contains flags, a mod-sequence, or content and a UID, or might.
 func (f *FetchResponse) Tells() bool { return f.uid != 0 || f.tellsFlags() }
 
 func (f *FetchResponse) tellsFlags() bool { return f.HasFlags || f.doubt || f.modSeq != 0 }

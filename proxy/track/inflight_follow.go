@@ -155,7 +155,7 @@ func (f *InFlight) Untagged(h wire.ResponseHead, whole bool) {
 	f.Client.untagged(h, whole)
 }
 
-// Fetched follows a FETCH response that tells something of flags or a UID, or wasn't seen whole.
+// Fetched follows a FETCH response that tells something of flags, or content and a UID, or wasn't seen whole.
 func (f *InFlight) Fetched(r *FetchResponse) {
 	if !f.Parks {
 		return

@@ -65,6 +65,16 @@ func (p *pairs) uid(number uint32) uint32 {
 
 // put records the UID of a number.
 func (p *pairs) put(number, uid uint32) {
+	if n := len(p.runs); n > 0 { // most FETCH responses name the messages in order
+		switch r := &p.runs[n-1]; {
+		case number < r.number || uid-r.uid != number-r.number:
+		case number < r.number+r.n:
+			return
+		case number == r.number+r.n:
+			r.n++
+			return
+		}
+	}
 	switch was := p.uid(number); {
 	case p.lost || was == uid:
 		return

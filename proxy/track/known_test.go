@@ -207,17 +207,17 @@ func TestUIDsAlonePushOutNoFlags(t *testing.T) {
 	var f FetchResponse
 	tell := func(n, uid int, items string) {
 		f = FetchResponse{number: uint32(n), flags: f.flags[:0]}
-		f.Text(fmt.Appendf(nil, "* %d FETCH (UID %d %s)\r\n", n, uid, items))
+		f.Text(fmt.Appendf(nil, "* %d FETCH (UID %d %s\r\n", n, uid, items))
 		k.fetched(&f, 0)
 	}
 	for n := 1; n <= 2*maxKnownRuns; n++ {
-		tell(n, 2*n, "RFC822.SIZE 7")
+		tell(n, 2*n, "BODY[] {7}")
 	}
 	told := k.told()
 	if len(told) != maxKnownRuns/2 || told[1] != (view.Told{Number: 2, UID: 4, N: 1}) {
 		t.Errorf("%d UIDs: %v", len(told), told)
 	}
-	tell(2*maxKnownRuns, 4*maxKnownRuns, "FLAGS ()")
+	tell(2*maxKnownRuns, 4*maxKnownRuns, "FLAGS ())")
 	if k.pairs.lost || k.pairs.uid(2*maxKnownRuns) != 4*maxKnownRuns {
 		t.Error("flags that were told by UID aren't recorded")
 	}
@@ -229,7 +229,7 @@ func TestRememberingAllocatesNothing(t *testing.T) {
 		t.Log("only that it works is tested")
 	}
 	k := &known{}
-	lines := [][]byte{[]byte("* 1 FETCH (UID 1 FLAGS (\\Seen))\r\n"), []byte("* 2 FETCH (FLAGS () UID 3)\r\n"), []byte("* 3 FETCH (FLAGS ($A))\r\n"), []byte("* 4 FETCH (UID 9 RFC822.SIZE 7)\r\n")}
+	lines := [][]byte{[]byte("* 1 FETCH (UID 1 FLAGS (\\Seen))\r\n"), []byte("* 2 FETCH (FLAGS () UID 3)\r\n"), []byte("* 3 FETCH (FLAGS ($A))\r\n"), []byte("* 4 FETCH (UID 9 BODY[] {7}\r\n")}
 	store := wire.ParseCommandHead([]byte("a UID STORE 1:3 +FLAGS.SILENT (\\Flagged)\r\n"))
 	var f FetchResponse
 	seq := uint64(0)
