@@ -111,19 +111,38 @@ func TestATraceNamesWhatWasSlow(t *testing.T) {
 	})
 	t.Run("hashing", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "users")
-		hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+		hash, err := bcrypt.GenerateFromPassword([]byte(password), 10) // long enough to be seen at work, on most tries
 		must(t, err)
 		must(t, os.WriteFile(path, []byte("alice:{BLF-CRYPT}"+string(hash)+"\n"), 0o600))
 		users, err := auth.NewPasswdFile(path, auth.PasswdFileOptions{})
 		must(t, err)
 		defer users.Close()
 		l := newLab(t, labOptions{change: func(o *Options) { o.Sources = []auth.Source{users} }})
-		l.login("alice")
-		spans := map[string]tracetest.SpanStub{}
-		for _, s := range spansOf(t, l, "login") {
-			spans[s.Name] = s
+		spans := func(name string, least time.Duration) (n int) {
+			for _, s := range l.spans.GetSpans() {
+				if s.Name == name && s.EndTime.Sub(s.StartTime) >= least {
+					n++
+				}
+			}
+			return n
 		}
-		around, turn, hashed := spans["auth"], spans["hash_turn"], spans["hash"]
+		for spans("hash", slowly) == 0 { // the hash may be over before it is seen, or before time has passed
+			before, seen, buf := spans("login", 0), false, make([]byte, 1<<20)
+			c := l.dial(plain)
+			c.Write("a LOGIN alice " + password)
+			eventually(t, "the password to be hashed", func() bool {
+				seen = strings.Contains(string(buf[:runtime.Stack(buf, true)]), "auth.(*verifier).matches")
+				return seen || spans("login", 0) > before
+			})
+			if seen {
+				l.clock.forward(slowly)
+			}
+			c.Expect("a OK {*}")
+			eventually(t, "the login's trace", func() bool { return spans("login", 0) > before })
+		}
+		slow := l.named("hash", nil, "auth", "login")
+		parts := l.partsOf(slow)
+		around, turn, hashed := parts["auth"], parts["hash_turn"], parts["hash"]
 		if hashed.Name == "" || turn.Name == "" || turn.StartTime.Before(around.StartTime) || hashed.StartTime.Before(turn.EndTime) || hashed.EndTime.After(around.EndTime) {
 			t.Errorf("auth %v to %v, hash_turn %v to %v, hash %v to %v", around.StartTime, around.EndTime, turn.StartTime, turn.EndTime, hashed.StartTime, hashed.EndTime)
 		}
@@ -222,10 +241,7 @@ func TestATraceNamesAWaitInTheProxy(t *testing.T) {
 		first.Write("a LOGIN alice " + password)
 		<-asked
 		second.Write("b LOGIN bob " + password)
-		eventually(t, "the second login to wait for its turn", func() bool {
-			buf := make([]byte, 1<<20)
-			return strings.Contains(string(buf[:runtime.Stack(buf, true)]), "fair.(*Queue[...]).AcquireAs")
-		})
+		awaitStack(t, "the second login to wait for its turn", "fair.(*Queue[...]).AcquireAs")
 		l.clock.forward(slowly)
 		close(answer)
 		first.Expect("a OK {*}")
