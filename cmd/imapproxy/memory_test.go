@@ -77,8 +77,7 @@ func TestThePercentageFollowsWhatIsInUse(t *testing.T) {
 		runtime.GC()
 		return percent() == gcPercent
 	})
-	runtime.KeepAlive(live)
-	live = nil
+	runtime.KeepAlive(live) // from here on it is garbage
 	imaptest.Eventually(t, "a small heap is collected late", func() bool {
 		runtime.GC()
 		return percent() > 4*gcPercent
