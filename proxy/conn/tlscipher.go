@@ -7,7 +7,6 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/tls"
-	"errors"
 	"unsafe"
 )
 
@@ -111,8 +110,8 @@ func isLazy(c cipher.AEAD) bool {
 	return false
 }
 
-// forget drops what a server's side needs no more after its handshake: the secret of its session tickets, and what keys are exported from, of which its
-// login has made use. The client's side needs the former for tickets that are still to come.
+// forget drops what a server's side needs no more after its handshake: the secret of its session tickets. The client's side needs it for tickets that are
+// still to come. What keys are exported from stays: ConnectionState reads it, which others than the owner may call at any time.
 func (l *tlsLayout) forget(c *tls.Conn) {
 	if client := l.isClient.of(c); client == nil || *client {
 		return
@@ -121,14 +120,7 @@ func (l *tlsLayout) forget(c *tls.Conn) {
 		clear(*secret)
 		*secret = nil
 	}
-	if exporter := l.exporter.of(c); exporter != nil && *exporter != nil {
-		*exporter = noExporter
-	}
 }
-
-var errNoExporter = errors.New("conn: the secret that keys are exported from was dropped")
-
-func noExporter(string, []byte, int) ([]byte, error) { return nil, errNoExporter }
 
 // mayPutAway says whether ciphers may be made by this package: with FIPS 140-3 switched on, only crypto/tls may.
 func mayPutAway() bool { return !fips140.Enabled() }

@@ -22,7 +22,6 @@ type tlsLayout struct {
 	cipherSuite place[uint16]
 	isClient    place[bool]
 	resumption  place[[]byte] // the secret of session tickets
-	exporter    place[func(label string, context []byte, length int) ([]byte, error)]
 	in, out     halfLayout
 }
 
@@ -36,9 +35,8 @@ func (n tlsNames) layout() tlsLayout {
 	return tlsLayout{
 		input: find[bytes.Reader](n.input), rawInput: find[bytes.Buffer](n.rawInput), hand: find[bytes.Buffer](n.hand),
 		cipherSuite: find[uint16]("cipherSuite"), isClient: find[bool]("isClient"), resumption: find[[]byte]("resumptionSecret"),
-		exporter: find[func(string, []byte, int) ([]byte, error)]("ekm"),
-		in:       halfLayout{find[any]("in", "cipher"), find[[]byte]("in", "trafficSecret")},
-		out:      halfLayout{find[any]("out", "cipher"), find[[]byte]("out", "trafficSecret")},
+		in:  halfLayout{find[any]("in", "cipher"), find[[]byte]("in", "trafficSecret")},
+		out: halfLayout{find[any]("out", "cipher"), find[[]byte]("out", "trafficSecret")},
 	}
 }
 

@@ -16,9 +16,8 @@ func (c *Conn) Trim(pool *Pool) {
 	}
 }
 
-// TrimAll is Trim for a connection that is going to be idle: under TLS, its ciphers are put away, too, until the next record, and a server's side
-// can't export keys any more (tls.ConnectionState.ExportKeyingMaterial returns an error). Only a connection's owner may call it, while no other
-// goroutine reads or writes.
+// TrimAll is Trim for a connection that is going to be idle: under TLS, its ciphers are put away, too, until the next record. Only a
+// connection's owner may call it, while no other goroutine reads or writes; TLS may be called meanwhile.
 func (c *Conn) TrimAll(pool *Pool) {
 	c.Trim(pool)
 	if c.tls != nil && pool.ciphers {
