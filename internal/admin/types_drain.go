@@ -22,8 +22,8 @@ type Drain struct {
 	Sessions map[string]int `json:"sessions"`
 	Held     map[string]int `json:"held"`
 	Ended    int            `json:"ended"` // users whose sessions were ended since the deadline
-	// WaitsFor are the ids of the proxies that haven't acked the fleet yet, such as one that is dead and hasn't been taken for that.
-	// No user is asked to leave until they have, or are removed.
+	// WaitsFor are the ids of the proxies that haven't acked a fleet in which the backend isn't up, such as one that is dead and hasn't been
+	// taken for that. No user is asked to leave until they have, or are removed; the deadline isn't put off.
 	WaitsFor []string `json:"waits_for"`
 	// Words is all of it in words (Progress).
 	Words string `json:"words"`

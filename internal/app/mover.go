@@ -108,21 +108,16 @@ func (a mover) Drains() []admin.Drain {
 		all[i].Sessions, all[i].Held = at.Attachments, at.Held
 	}
 	for i := range all {
-		all[i].WaitsFor = unacked(s)
+		for _, id := range s.WaitsFor[all[i].StableID] {
+			if id == "" {
+				id = "a proxy of a later release"
+			}
+			all[i].WaitsFor = append(all[i].WaitsFor, admin.Printable(id))
+		}
 		all[i].Words = all[i].Progress(time.Now())
 	}
 	slices.SortFunc(all, func(a, b admin.Drain) int { return strings.Compare(a.Backend, b.Backend) })
 	return all
-}
-
-// unacked returns the ids of the proxies that haven't acked the fleet that this one goes by.
-func unacked(s agree.Status) (ids []string) {
-	for _, p := range s.Proxies {
-		if p.Acked != s.Epoch {
-			ids = append(ids, admin.Printable(p.ID))
-		}
-	}
-	return ids
 }
 
 // milliseconds converts a time in a fleet; 0: none.

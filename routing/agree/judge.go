@@ -27,7 +27,6 @@ func (m *Member) judge() {
 		return
 	}
 	m.stale = false
-	m.together = m.allAcked()
 	m.ownStays()
 	m.nameUsers()
 	var (
@@ -37,6 +36,7 @@ func (m *Member) judge() {
 		ownSeq  = m.viewSeq()
 		others  = m.othersStays()
 	)
+	m.gone = tables
 	for b := range m.verdicts {
 		v := verdict{}
 		switch other := others[b]; {
@@ -53,19 +53,20 @@ func (m *Member) judge() {
 	}
 }
 
-// allAcked reports whether all proxies have acked the fleet, as far as the view shows. As long as one hasn't, such as one that is
-// dead and hasn't been taken for that yet, users who left would be let in nowhere: they keep their connections, and are asked in a
-// later round. Stays aren't let go of either, so that users without a connection are let in where they were.
-func (m *Member) allAcked() bool {
-	if m.view == nil || m.view.Unknown > 0 || m.view.Fleet.Epoch != m.fleet.Epoch {
-		return false
+// agreed reports whether all fleets that proxies go by, according to the view, send the user, or the bucket if user is "", where this
+// proxy's fleet does. As long as one doesn't, such as that of a proxy that is dead and hasn't been taken for that yet, users who left would be let
+// in nowhere: they keep their connections, and are asked in a later round. Their stays aren't let go of either, so that users without
+// a connection are let in where they were. judge has to be called before.
+func (m *Member) agreed(user string, bucket int) bool {
+	if !m.has(ruleTogether) {
+		return true
 	}
-	for i := range m.view.Proxies {
-		if m.view.Proxies[i].Acked != m.fleet.Epoch {
-			return false
-		}
+	choice := m.tables[len(m.tables)-1].choice[bucket]
+	if user == "" {
+		return sameIn(m.gone, bucket, choice)
 	}
-	return true
+	steady, same := m.alike(m.gone, user, bucket, "")
+	return m.gone != nil && steady && same
 }
 
 // ownStays fills ownAt with the stays of buckets that stand, whether the pending record is written or not.
@@ -205,13 +206,8 @@ func (m *Member) judgeUser(user string, bucket int, home string) verdict {
 		return verdict{}
 	}
 	over := m.override(user)
-	first := len(m.tables) - len(tables)
 	choice := m.userChoice(len(m.tables)-1, user, bucket, home)
-	steady, same := true, true
-	for i := first; i < len(m.tables); i++ {
-		steady = steady && (overrideIn(m.tables, i, user, over) == "") == (over == "")
-		same = same && m.userChoice(i, user, bucket, home) == choice
-	}
+	steady, same := m.alike(tables, user, bucket, home)
 	switch {
 	case !steady && m.has(ruleSteady):
 		return verdict{}
@@ -221,6 +217,19 @@ func (m *Member) judgeUser(user string, bucket int, home string) verdict {
 		return verdict{kind: goes, at: choice}
 	}
 	return verdict{}
+}
+
+// alike reports whether the user has an override in all of the tables, which are the last of m.tables, or in none of them, and whether
+// choice is the same in all.
+func (m *Member) alike(tables []table, user string, bucket int, home string) (steady, same bool) {
+	over := m.override(user)
+	choice := m.userChoice(len(m.tables)-1, user, bucket, home)
+	steady, same = true, true
+	for i := len(m.tables) - len(tables); i < len(m.tables); i++ {
+		steady = steady && (overrideIn(m.tables, i, user, over) == "") == (over == "")
+		same = same && m.userChoice(i, user, bucket, home) == choice
+	}
+	return steady, same
 }
 
 // userChoice returns choice for a user in the fleet tables[i]: the override, if its backend is up; with

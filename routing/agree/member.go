@@ -76,8 +76,8 @@ type Member struct {
 	drains   map[string]*draining // by backend: the progress of the fleet's drains at this proxy
 
 	// What claims are answered by.
-	stale    bool // the verdicts were computed before the last change
-	together bool // all proxies have acked the fleet, as far as the view shows (allAcked)
+	stale    bool    // the verdicts were computed before the last change
+	gone     []table // of the fleets that proxies go by, as far as the view shows; nil: not all of them are known
 	verdicts []verdict
 	ownAt    []place
 	named    map[string]bool      // users with a stay of their own, or whose overrides differ between the fleets that are kept

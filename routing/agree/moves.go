@@ -121,7 +121,7 @@ func (m *Member) due(user string, bucket int, at place) (round int64, open bool)
 		return 1 + m.now.UnixMilli()/1000, true
 	}
 	round, since := move.turn(bucket, m.o.Buckets, m.now)
-	return round, round > 0 && since < m.o.AgreeWithin && (m.together || !m.has(ruleTogether))
+	return round, round > 0 && since < m.o.AgreeWithin && m.agreed(user, bucket)
 }
 
 // turns returns the schedule that due goes by.

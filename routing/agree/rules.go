@@ -21,7 +21,7 @@ const (
 	ruleAbort                     // rule 7: a connection to a backend that is down for failover_after ends with its socket
 	ruleFew                       // rule 7: few users who can't leave are named, and the rest of their bucket moves
 	ruleTurn                      // rule 7: during a turn claims wait, and no stay is followed
-	ruleTogether                  // rule 7: no turn begins, and no stay is let go of, before all proxies have acked the fleet
+	ruleTogether                  // rule 7: no turn begins, and no stay is let go of, before all fleets that proxies go by agree
 	ruleClose                     // with Hold, a proxy that stops trusting what it knows closes all connections
 	ruleStuck                     // rule 5: a proxy that can't ack doesn't renew its session
 )

@@ -301,6 +301,28 @@ func TestAStayThatNoClientCameForIsLetGo(t *testing.T) {
 	wait("the stay isn't let go of", func() bool { return stays() == 0 })
 }
 
+// A backend has lost its power, and all proxies know it. Then a proxy dies, and a fleet is made that moves other users: those of the lost backend
+// don't wait until the dead proxy is taken for that.
+func TestAFleetThatMovesOthersDelaysNoUser(t *testing.T) {
+	s := newStage(t, 0, 0)
+	user, n := s.users[0], s.nodes[0]
+	was := s.serves(n, user)
+	s.endless[was] = true
+	s.state(was, routing.Down)
+	s.pass(time.Second)
+	choice := n.m.places.ids[n.m.tables[len(n.m.tables)-1].choice[n.m.bucket(user)]]
+	s.nodes[2].crash(time.Hour)
+	epoch := n.m.fleet.Epoch
+	s.state(s.backends[slices.IndexFunc(s.backends, func(b routing.Backend) bool { return b.ID != was && b.ID != choice })].ID, routing.Draining)
+	at := ""
+	for end := s.now + simTTL; at == "" && s.now < end && s.err == nil; s.pass(50 * time.Millisecond) { // a dead proxy counts for longer
+		at = s.login(s.nodes[1], user)
+	}
+	if s.err != nil || at != choice || n.m.fleet.Epoch == epoch || n.m.view.proxy(s.nodes[2].id()) == nil {
+		t.Errorf("the user is at %q, not %q; fleet %d after %d; %v", at, choice, n.m.fleet.Epoch, epoch, s.err)
+	}
+}
+
 // Rules that chance rarely needs, or without which a user waits or stays for ever: each stage ends well with
 // all rules, and not without its rule. B alone isn't needed for the invariant, since A covers it: without B a proxy that
 // joins with an old fleet gives its users up, and joins again.
@@ -319,7 +341,7 @@ func TestStagesMissTheirRules(t *testing.T) {
 		{"F an abort counts as the end", aBackendWithoutPower, ruleAbort, 0, errWaits.Error()},
 		{"G few users are named", aBusySession, ruleFew, 0, errStays.Error()},
 		{"G claims wait in a turn", sessionsThatComeBack, ruleTurn, 0, errStays.Error()},
-		{"G no turn before all have acked", aDeadProxy, ruleTogether, 0, errWaits.Error()},
+		{"G no turn before all agree", aDeadProxy, ruleTogether, 0, errWaits.Error()},
 		{"H no renewals without acks", aProxyThatMayNotWrite, ruleStuck, 0, errWaits.Error()},
 		{"J a timer closes all", aProxyWithoutCommands, 0, driverTimer, twoBackends},
 		{"J all are closed", aProxyWithoutCommands, ruleClose, 0, twoBackends},

@@ -24,6 +24,9 @@ type Status struct {
 	MovesEnd time.Time // when the last bucket's turn is; zero: nothing is being moved, or what isn't moved rests
 	Drains   []DrainStatus
 	Pauses   []Pause // those that are over, too
+	// WaitsFor are the ids of the proxies that don't know yet, by backend, that a backend isn't up; "" stands for a proxy whose key this release
+	// can't read. No user is asked to leave the backend before they do, or aren't there any more.
+	WaitsFor map[string][]string
 	// Overrides is the number of users with an override.
 	Overrides int
 	// At is the number of users with connections of this proxy, by backend.
@@ -92,6 +95,7 @@ func (m *Member) Status(now time.Time) Status {
 	if m.fleet != nil {
 		s.Epoch, s.Drains, s.Pauses, s.Overrides = m.fleet.Epoch, m.drainStatus(), m.fleet.Pauses, m.countOverrides()
 	}
+	s.WaitsFor = m.waitsFor()
 	if m.own != nil {
 		s.Acked, s.Stays, s.Resting = m.own.Acked, stays(m.own), m.resting(m.own)
 	}
@@ -109,6 +113,29 @@ func (m *Member) Status(now time.Time) Status {
 		slices.SortFunc(s.Proxies, func(a, b ProxyStatus) int { return strings.Compare(a.ID, b.ID) })
 	}
 	return s
+}
+
+// waitsFor returns Status.WaitsFor.
+func (m *Member) waitsFor() map[string][]string {
+	if m.latest == nil || m.fleet == nil {
+		return nil
+	}
+	all := make(map[string][]string)
+	for _, b := range m.fleet.Backends {
+		if m.fleet.newest().up(b.ID) {
+			continue
+		}
+		for _, p := range m.latest.Proxies {
+			i := slices.IndexFunc(m.tables, func(t table) bool { return t.Epoch == p.Acked })
+			if p.Acked < m.fleet.Epoch && (i < 0 || m.tables[i].up(b.ID)) {
+				all[b.ID] = append(all[b.ID], p.ID)
+			}
+		}
+		if m.latest.Unknown > 0 {
+			all[b.ID] = append(all[b.ID], "")
+		}
+	}
+	return all
 }
 
 func stays(r *Record) int {

@@ -183,17 +183,28 @@ func (m *Member) letGoStays(rec *Record) (any bool) {
 	for user := range m.wants {
 		wanted[m.bucket(user)] = true
 	}
+	m.judge()
 	m.emptied, m.letGoAt = len(wanted) > 0, m.now.Add(gather)
 	for user := range rec.Users {
-		if b := m.bucket(user); m.holds[user] == nil && !wanted[b] {
-			delete(rec.Users, user)
-			delete(m.rests, user)
-			m.void[b], any = rec.Seq, true
+		b := m.bucket(user)
+		if m.holds[user] != nil || wanted[b] {
+			continue
 		}
+		if !m.agreed(user, b) {
+			m.emptied = true // looked at again
+			continue
+		}
+		delete(rec.Users, user)
+		delete(m.rests, user)
+		m.void[b], any = rec.Seq, true
 	}
 	for _, at := range slices.Sorted(maps.Keys(m.own.Buckets)) { // in the same order at all proxies, since room is short
 		for b := range m.own.Buckets[at].All {
 			if wanted[b] || !rec.Buckets[at].Has(b) || b >= len(m.heads) {
+				continue
+			}
+			if !m.agreed("", b) {
+				m.emptied = true // looked at again
 				continue
 			}
 			var held []string
@@ -225,7 +236,7 @@ func (m *Member) letGoStays(rec *Record) (any bool) {
 
 // mayLetGo reports whether there may be stays to take out of the record.
 func (m *Member) mayLetGo(rec *Record) bool {
-	return !m.now.Before(m.letGoAt) && (len(rec.Users) > 0 || len(rec.Buckets) > 0) && (m.emptied || len(m.asked) > 0) && (!m.has(ruleTogether) || m.allAcked())
+	return !m.now.Before(m.letGoAt) && (len(rec.Users) > 0 || len(rec.Buckets) > 0) && (m.emptied || len(m.asked) > 0)
 }
 
 // confirm records that Consul has the pending record.
