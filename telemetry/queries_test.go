@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -336,3 +337,40 @@ func startPrometheus(t *testing.T, program, target string) string {
 		}
 	}
 }
+
+// What an alert says of durations is what was counted: a share of what stayed within a boundary of the histogram, or a quantile that is
+// compared with one. Between two boundaries a quantile is a guess, and the alert's page would say what the metrics don't.
+func TestAlertsCompareDurationsWithBoundaries(t *testing.T) {
+	boundaries := map[string][]float64{}
+	for _, i := range Instruments() {
+		name, err := i.PromName()
+		if err != nil {
+			t.Fatal(err)
+		}
+		boundaries[name] = i.Buckets
+	}
+	compared := 0
+	for _, q := range queries(t) {
+		if !strings.Contains(q.at, "rules.yml") {
+			continue
+		}
+		for _, m := range slices.Concat(quantile.FindAllStringSubmatch(q.expr, -1), within.FindAllStringSubmatch(q.expr, -1)) {
+			at, err := strconv.ParseFloat(m[2], 64)
+			if err != nil || !slices.Contains(boundaries[m[1]], at) {
+				t.Errorf("%s: %s isn't a boundary of %s: %v %v", q.at, m[2], m[1], boundaries[m[1]], err)
+			}
+			compared++
+		}
+		if n := strings.Count(q.expr, "_bucket{"); n != len(quantile.FindAllString(q.expr, -1))+len(within.FindAllString(q.expr, -1)) {
+			t.Errorf("%s: %d parts of histograms, which aren't all compared with a boundary: %s", q.at, n, q.expr)
+		}
+	}
+	if compared < 2 {
+		t.Errorf("%d comparisons were found", compared)
+	}
+}
+
+var (
+	quantile = regexp.MustCompile(`histogram_quantile\([^<>]*\b(imapproxy_[a-z_]+)_bucket\{[^}]*\}[^<>]*[<>]=? *([0-9.]+)`)
+	within   = regexp.MustCompile(`\b(imapproxy_[a-z_]+)_bucket\{[^}]*\ble="([0-9.]+)"`)
+)
