@@ -75,14 +75,17 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 	} else if k.user == "" || k.password == "" {
 		return nil // reported once for all backends
 	}
-	conn, err := k.dialer.Login(ctx, t, a, upstream.Client{SessionID: "check"})
-	if err != nil {
+	conn, server, err := k.open(ctx, t, a)
+	if err != nil && conn != nil { // all backends are checked at once: with shared storage one may have been making the user's INBOX just then
+		conn.Close()
+		conn, server, err = k.open(ctx, t, a)
+	}
+	if conn == nil {
 		r.fail(what, backendFix(err), "%s: %s", k.canonical, said(err))
 		return nil
 	}
 	defer conn.Close()
 	caps := conn.Caps
-	server, err := examine(ctx, conn)
 	answer, refused := errors.AsType[*imapclient.Refusal](err)
 	switch {
 	case err == nil:
@@ -100,6 +103,15 @@ func (k *checker) tryLogin(ctx context.Context, r *report, id string, t upstream
 		r.fail(what, "see the backend's log", "%s is logged in, but INBOX doesn't open: %s %s", k.canonical, answer.Status, answer.Text)
 	}
 	return caps
+}
+
+// open logs in and opens INBOX. conn is nil if the login failed; otherwise the error is examine's.
+func (k *checker) open(ctx context.Context, t upstream.Target, a upstream.Auth) (conn *upstream.Conn, server string, err error) {
+	if conn, err = k.dialer.Login(ctx, t, a, upstream.Client{SessionID: "check"}); err != nil {
+		return nil, "", err
+	}
+	server, err = examine(ctx, conn)
+	return conn, server, err
 }
 
 // examine asks for the server's name (RFC 2971), "" where it doesn't say, and opens
