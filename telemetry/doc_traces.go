@@ -15,7 +15,8 @@ func TracesDoc() string {
 <!-- Generated from telemetry/spans.go by: go run ./telemetry/metricsdoc traces > docs/traces.md -->
 
 Every span of the proxy with its attributes, as OTLP carries them. ` + "`telemetry.traces`" + ` says where they go and which are kept: the share ` + "`sample`" + ` of all traces, and always those of what
-failed, was slower than ` + "`slow`" + `, or needed a second attempt.
+failed, was slower than ` + "`slow`" + `, or needed a second attempt. Resyncs and watches' conversations are tried again for each
+parked mailbox while a backend is down: of those that failed or were slow, ` + fmt.Sprintf("%d in %d s", keptRetried, int(retriedWithin.Seconds())) + ` are kept of each backend, and the share ` + "`sample`" + ` of the others.
 
 A trace begins with a login, a command, a park, a resume, a recovery, a resync, a watch's conversation or a TLS handshake. Those of a session link to the trace of its login (` + "`imapproxy.link`" + ` is ` + "`login`" + `), if that is kept. When a
 command, park or resume fails or is slow, its session's login is kept too, although it went well, if it is among the proxy's latest ` + fmt.Sprint(keptLate) + ` logins that weren't kept.

@@ -178,8 +178,8 @@ type Resync struct {
 	Steps                  *Steps // they belong to telemetry from then on
 }
 
-// Resync records a resync, under the same terms as Park. It links to no login,
-// since it may be made for many sessions.
+// Resync records a resync. Its trace links to no login, since it may be made for many sessions. Sampled traces are kept, and
+// a bounded number of those that failed or were slow.
 func (t *Telemetry) Resync(r Resync) {
 	outcome := "ok"
 	if r.Err != nil {
@@ -190,7 +190,7 @@ func (t *Telemetry) Resync(r Resync) {
 		m.resyncs.Add(context.Background(), 1, with(label("outcome", outcome), label("strategy", r.Strategy), label("reason", r.Reason)))
 		m.resyncDuration.Record(context.Background(), seconds(took), with(label("outcome", outcome), label("strategy", r.Strategy)))
 	}
-	if t.keepsWork(r.Err != nil, took) {
+	if t.keepsRetried(spanResync, r.Backend, r.Err != nil, took, r.End) {
 		t.workSpans(context.Background(), &work{name: spanResync, start: r.Start, end: r.End, user: r.User, backend: r.Backend, address: r.Address,
 			mailbox: r.Mailbox, outcome: outcome, err: r.Err, steps: r.Steps},
 			attribute.String("imapproxy.park.strategy", valid(r.Strategy)),
@@ -213,9 +213,9 @@ type Watch struct {
 	Steps                  *Steps // they belong to telemetry from then on
 }
 
-// Watched makes the spans of a watch's conversation, under the same terms as Park.
+// Watched makes the spans of a watch's conversation, under the same terms as Resync.
 func (t *Telemetry) Watched(w Watch) {
-	if t.keepsWork(w.Err != nil, w.End.Sub(w.Start)) {
+	if t.keepsRetried(spanWatch, w.Backend, w.Err != nil, w.End.Sub(w.Start), w.End) {
 		outcome := "ok"
 		if w.Err != nil {
 			outcome = "failed"

@@ -122,6 +122,11 @@ func (t *Telemetry) keepsWork(failed bool, took time.Duration) bool {
 	return t.tracer != nil && (failed || t.isSlow(took) || t.sampled())
 }
 
+// keepsRetried decides whether the trace of retried work that ended now is kept.
+func (t *Telemetry) keepsRetried(span, backend string, failed bool, took time.Duration, now time.Time) bool {
+	return t.tracer != nil && (t.sampled() || (failed || t.isSlow(took)) && t.retried.mayKeep(span, backend, now))
+}
+
 // workSpans makes the spans of a piece of work that is over, with a span for each step: a part of the trace in
 // ctx or, if there is none, a trace of its own.
 func (t *Telemetry) workSpans(ctx context.Context, w *work, attrs ...attribute.KeyValue) {

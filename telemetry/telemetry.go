@@ -93,7 +93,8 @@ type Telemetry struct {
 	kept    kept     // what the admin page shows of the past
 	tally   tally
 	late    lateLogins
-	tape    *tape // the last commands; nil in a Discard
+	retried retried // the traces of resyncs and of watches' conversations
+	tape    *tape   // the last commands; nil in a Discard
 
 	ratio atomic.Uint64 // math.Float64bits of the share of traces kept
 	slow  atomic.Int64  // time.Duration; negative is never

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"imapproxy/proxy/upstream"
 	"imapproxy/telemetry"
 )
 
@@ -14,9 +15,9 @@ func (h *Hub) conversation(kind Watch, user, mailbox string, connects bool) tele
 }
 
 // conversed passes a conversation that is over to telemetry. One that was cut short because the watch or the hub ends doesn't count as
-// failed. at is where the watch is now; the hub's mutex guards it.
+// failed, and one that wasn't tried counts as nothing. at is where the watch is now; the hub's mutex guards it.
 func (h *Hub) conversed(ctx context.Context, t telemetry.Watch, at **site, err error) {
-	if ctx.Err() != nil || h.ctx.Err() != nil || errors.Is(err, ErrLost) {
+	if ctx.Err() != nil || h.ctx.Err() != nil || untried(err) {
 		return
 	}
 	t.Err, t.End = err, h.now()
@@ -24,4 +25,17 @@ func (h *Hub) conversed(ctx context.Context, t telemetry.Watch, at **site, err e
 	t.Backend, t.Address = (*at).name, (*at).address
 	h.mu.Unlock()
 	h.o.Telemetry.Watched(t)
+}
+
+// untried says whether err means that no backend was asked: the watch or its mailbox is gone, an operator has paused the backend, or the user
+// is being moved.
+func untried(err error) bool {
+	if errors.Is(err, ErrLost) {
+		return true
+	}
+	if _, paused := errors.AsType[*upstream.Paused](err); paused {
+		return true
+	}
+	_, elsewhere := errors.AsType[*upstream.Elsewhere](err)
+	return elsewhere
 }

@@ -1,15 +1,20 @@
 package park
 
 import (
+	"context"
+	"errors"
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"imapproxy/proxy/park/view"
+	"imapproxy/proxy/upstream"
 	"imapproxy/telemetry"
 )
 
@@ -57,4 +62,59 @@ func conversations(all tracetest.SpanStubs, connects bool) (found []string) {
 		found = append(found, strings.Join(parts, " "))
 	}
 	return found
+}
+
+// An attempt that asks no backend, since that is paused or the user is being moved, has no trace of a failure, however often it is made; one that
+// fails at the backend has.
+func TestAttemptsThatAskNoBackendAreNotTraced(t *testing.T) {
+	for name, c := range map[string]struct {
+		err    error
+		traced bool
+	}{
+		"paused":    {err: &upstream.Paused{Backend: "b1"}},
+		"moving":    {err: &upstream.Elsewhere{User: "u"}},
+		"elsewhere": {err: &upstream.Elsewhere{User: "u", Backend: "b2"}},
+		"down":      {err: errors.New("connection refused"), traced: true},
+	} {
+		for _, k := range kinds {
+			t.Run(name+" "+k.name, func(t *testing.T) {
+				spans := tracetest.NewInMemoryExporter()
+				tel, err := telemetry.Start(t.Context(), telemetry.Options{LogWriter: io.Discard, SpanExporter: spans})
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, o := newFake(t, k.caps), k.o
+				o.Telemetry = tel
+				h, clock := newHub(t, o)
+				a := b.account()
+				login := a.Login
+				var refuses atomic.Bool
+				var tries atomic.Int64
+				a.Login = func(ctx context.Context, steps *telemetry.Steps) (*upstream.Conn, error) {
+					if refuses.Load() {
+						tries.Add(1)
+						return nil, c.err
+					}
+					return login(ctx, steps)
+				}
+				parked(t, h, b, a, "INBOX", view.Plain)
+				refuses.Store(true)
+				b.CloseConns()
+				h.Hint(Hint{User: "u", Source: HintPush})
+				eventually(t, "several tries", func() bool {
+					clock.pass(time.Second)
+					return tries.Load() > 4
+				})
+				traced := 0
+				for _, s := range spans.GetSpans() {
+					if strings.Contains(s.Status.Description, c.err.Error()) {
+						traced++
+					}
+				}
+				if (traced > 0) != c.traced {
+					t.Errorf("%d spans with the error %v", traced, c.err)
+				}
+			})
+		}
+	}
 }

@@ -1,8 +1,6 @@
 package park
 
 import (
-	"errors"
-
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
 	"imapproxy/telemetry"
@@ -88,14 +86,14 @@ func (m *mailbox) traceLocked(why string) telemetry.Resync {
 		Reason: why, Start: m.hub.now()}
 }
 
-// traced passes a completed resync to telemetry. A resync that was cut short because the hub ended, or the
-// mailbox has no subscription any more, counts neither as failed nor as successful.
+// traced passes a completed resync to telemetry. A resync that was cut short because the hub ended, or that wasn't
+// tried, counts neither as failed nor as successful.
 func (m *mailbox) traced(t telemetry.Resync, err error) {
 	t.Err, t.End = err, m.hub.now()
 	m.hub.mu.Lock()
 	t.Address = m.site.address
 	m.hub.mu.Unlock()
-	if m.hub.ctx.Err() == nil && !errors.Is(err, ErrLost) {
+	if m.hub.ctx.Err() == nil && !untried(err) {
 		m.hub.o.Telemetry.Resync(t)
 	}
 }
