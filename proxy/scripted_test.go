@@ -177,7 +177,11 @@ func (p *scripted) answerLocked(cmd imaptest.Command) (out []string) {
 			}
 		}
 	case "UID SEARCH":
-		say("* ESEARCH (TAG %q) UID ALL %s COUNT %d", cmd.Tag(), set, set.Count())
+		all := ""
+		if !set.Empty() {
+			all = fmt.Sprintf(" ALL %s", set)
+		}
+		say("* ESEARCH (TAG %q) UID%s COUNT %d", cmd.Tag(), all, set.Count())
 	case "UID FETCH":
 		_, since, changes := strings.Cut(cmd.Args, "(CHANGEDSINCE ")
 		bound, _ := strconv.ParseUint(strings.TrimSuffix(since, ")"), 10, 64)

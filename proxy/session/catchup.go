@@ -47,11 +47,7 @@ func (o *catchUp) survives() bool {
 	if t.UIDOnly || o.partly || !s.survives() {
 		return false
 	}
-	known, count := o.n.Client()
-	if o.deferred != nil { // nothing was told yet
-		known, count = o.deferred.view.UIDs, o.deferred.view.UIDs.Count()
-	}
-	t.Mailbox.Counts(known, count)
+	o.counts()
 	t.ForgetFlags()
 	s.client.Unread(o.client.Buffered())
 	return true

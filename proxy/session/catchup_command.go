@@ -18,9 +18,7 @@ func (o *catchUp) command() (relay bool, err error) {
 	if o.deferred == nil && !o.ahead {
 		o.before = nil
 		if o.n.Deferred().Empty() && len(o.flags) == 0 {
-			if !s.inFlight.Client.UIDOnly {
-				_, s.inFlight.Client.Mailbox.Exists = o.n.Client()
-			}
+			o.counts()
 			return true, o.handOver(nil) // only the meaning of "*" was outstanding
 		}
 	}
@@ -138,6 +136,7 @@ func (o *catchUp) command() (relay bool, err error) {
 // and the client would count messages that are gone.
 func (o *catchUp) leave(cmd []byte, r *wire.Rule) error {
 	s := o.s
+	o.counts()
 	if err := o.handOver(cmd); err != nil || !r.Selects {
 		return err
 	}

@@ -47,6 +47,18 @@ func (o *catchUp) handOver(cmd []byte) error {
 	return nil
 }
 
+// counts records which messages the client counts. It is called before the relay or a recovery follows, unless the client was told
+// everything.
+func (o *catchUp) counts() {
+	b := &o.s.inFlight.Client.Mailbox
+	switch known, count := o.n.Client(); {
+	case o.deferred != nil: // nothing was told yet
+		b.Counts(o.deferred.view.UIDs, o.deferred.view.UIDs.Count())
+	case !o.s.inFlight.Client.UIDOnly: // what a client is told by UID is followed
+		b.Counts(known, count)
+	}
+}
+
 // answer writes a tagged answer. Bytes that have arrived before it were written before the client could read
 // it.
 func (o *catchUp) answer(b []byte) error {

@@ -216,14 +216,18 @@ func (s *Session) keepalive(now time.Time) {
 const closed = "* OK [CLOSED] Previous mailbox closed\r\n"
 
 // tellLeft replaces tellMissed for a command that leaves the mailbox: the client isn't told what it missed
-// there.
+// there. If the mailbox stays selected until the command's answer, the client counts until then what it counted before.
 func (s *Session) tellLeft() error {
 	s.park.mu.Lock()
+	v := s.park.view
 	s.park.state, s.park.deferred, s.park.star = nil, nil, 0
 	s.park.mu.Unlock()
-	if s.park.leaving != track.Leaves {
-		return nil
+	if s.park.leaving == track.Leaves {
+		s.inFlight.Deselect()
+		return s.say([]byte(closed))
 	}
-	s.inFlight.Deselect()
-	return s.say([]byte(closed))
+	if b := &s.inFlight.Client.Mailbox; !b.Counted() { // otherwise the view is that of foundView, which hasn't looked for the messages
+		b.Update(v)
+	}
+	return nil
 }

@@ -189,7 +189,9 @@ func (s *Session) recover() (next phase) {
 	s.park.times++
 	s.park.view, s.park.state, s.park.lastTold, s.park.idle = v, nil, t.End.UnixNano(), idle
 	s.park.mu.Unlock()
-	s.inFlight.Trim()
+	if !s.leavesMailbox() { // otherwise the view hasn't what the client counts, which a further loss needs
+		s.inFlight.Trim()
+	}
 	if idle && v != nil && !s.byModSeqs() {
 		s.park.mode = track.ModeIdle
 		s.park.sub.Doubt() // the first round tells what changed meanwhile

@@ -51,17 +51,25 @@ type Mailbox struct {
 	back      bool    // it is selected again because a later SELECT was answered BAD
 	doubt     Blocker // why the session can't be parked while this mailbox is selected
 	known     *known
-	// tally is what came and went since it was selected; nil: nothing, or the session is parked.
+	// tally is what came and went since it was selected; nil: nothing yet, while it is being selected, and otherwise
+	// that isn't known (Counted).
 	tally *view.Tally
 }
 
-// tallied returns the tally, which it makes if there is none.
+// tallied returns the tally, which it makes if there is none. That of a mailbox that is open already says that it isn't known what the
+// client counts, until Update or Counts says it.
 func (b *Mailbox) tallied() *view.Tally {
 	if b.tally == nil {
 		b.tally = new(view.Tally)
+		if b.opened {
+			b.tally.Lose()
+		}
 	}
 	return b.tally
 }
+
+// Counted says whether the tally has what the client counts. It hasn't between Trim and Update or Counts.
+func (b *Mailbox) Counted() bool { return b.tally != nil }
 
 // Update records what the client was told while the session was parked.
 func (b *Mailbox) Update(v *view.View) {

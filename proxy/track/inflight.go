@@ -68,14 +68,14 @@ type InFlight struct {
 }
 
 // Trim frees the memory of past commands before a session is parked. Such a session has at most an IDLE in
-// flight.
+// flight. Until Mailbox.Update or Mailbox.Counts is called, Find fails.
 func (f *InFlight) Trim() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.open, f.expected = exactly(f.open), exactly(f.expected)
 	f.Client.Mailbox.known = nil // the view has it
 	f.Client.before, f.Client.hasBefore = nil, false
-	f.Client.Mailbox.tally = nil // Update begins another one
+	f.Client.Mailbox.tally = nil // the view has it
 	f.room = nil                 // a parked session has no goroutine that could wait
 }
 

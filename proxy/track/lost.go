@@ -254,7 +254,8 @@ func (f *InFlight) Selection() *view.View {
 	return &view.View{Mailbox: b.Name, ReadOnly: b.ReadOnly, UIDValidity: b.Validity, UIDNext: b.Next, ModSeq: b.ModSeq}
 }
 
-// Find returns the client's view, found by what another connection shows. The errors are those of view.Tally.Found. The UIDs of messages
+// Find returns the client's view, found by what another connection shows. The errors are those of view.Tally.Found, view.ErrNotFollowed
+// also if it wasn't recorded what the client counts since Trim. The UIDs of messages
 // that have gone may be others than theirs if the client is told by number that they have.
 func (f *InFlight) Find(s view.Seen) (*view.View, error) {
 	f.mu.Lock()

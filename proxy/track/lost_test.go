@@ -1,10 +1,12 @@
 package track
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -115,5 +117,46 @@ func TestACommandBeforeASelectThatIsAnswered(t *testing.T) {
 	f.Answered(wire.ResponseHead{Tag: []byte("b"), Status: wire.OK})
 	if cut := f.Cut(0, nil, true); len(cut.Again) > 0 || !slices.Equal(cut.Refused, []string{"a"}) {
 		t.Errorf("again %q, refused %q", cut.Again, cut.Refused)
+	}
+}
+
+// What a client counts isn't known from the time when it is parked until it is recorded again, whatever it is told meanwhile: it
+// doesn't count as none.
+func TestAMailboxOfWhichNothingIsCounted(t *testing.T) {
+	const selects = "C: b SELECT INBOX\nS: * 2 EXISTS\nS: * OK [UIDVALIDITY 7] v\nS: * OK [UIDNEXT 5] n\nS: b OK done"
+	for name, c := range map[string]struct {
+		told   string
+		counts func(*Mailbox)
+		there  view.UIDs
+		want   string // "": it isn't found
+	}{
+		"none is there":                   {},
+		"two are there":                   {there: view.UIDsOf(3, 4)},
+		"a new one is told":               {told: "* 1 EXISTS", there: view.UIDsOf(5)},
+		"as many as before are told":      {told: "* 2 EXISTS", there: view.UIDsOf(3, 4)},
+		"one that has gone is told":       {told: "* 1 EXPUNGE"},
+		"the view is recorded":            {counts: func(b *Mailbox) { b.Update(&view.View{UIDNext: 5, UIDs: view.UIDsOf(3, 4)}) }, want: "3:4"},
+		"it is, after something was told": {told: "* 1 EXISTS", counts: func(b *Mailbox) { b.Counts(view.UIDsOf(3, 4), 2) }, want: "3:4"},
+	} {
+		f := follow(selects)
+		f.Trim()
+		if f.Client.Mailbox.Counted() {
+			t.Errorf("%s: it is counted", name)
+		}
+		if c.told != "" {
+			f.Untagged(wire.ParseResponseHead([]byte(c.told+"\r\n")), true)
+		}
+		if c.counts != nil {
+			c.counts(&f.Client.Mailbox)
+		}
+		v, err := f.Find(view.Seen{UIDValidity: 7, UIDNext: 6, UIDs: c.there, QResync: true, Vanished: view.UIDRange(1, 5).Without(c.there)})
+		switch {
+		case c.want == "" && err == nil:
+			t.Errorf("%s: found %q", name, v.UIDs)
+		case c.want == "" && !errors.Is(err, view.ErrNotFollowed):
+			t.Errorf("%s: %v", name, err)
+		case c.want != "" && (err != nil || v.UIDs.String() != c.want):
+			t.Errorf("%s: %v %v", name, v, err)
+		}
 	}
 }
