@@ -1,12 +1,17 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/session"
+	"imapproxy/telemetry"
 )
 
 // A session whose connection is lost goes on with the connection on which it has looked for its client's view, on which nothing is
@@ -262,4 +267,37 @@ func TestAConnectionThatEndsBeforeIdleIsAccepted(t *testing.T) {
 		t.Errorf("the backend was asked %d times for IDLE", n)
 	}
 	c.MustOK("NOOP")
+}
+
+// A backend that refuses the mailbox of a lost connection names it in its answer. Neither lines nor spans have it where names may not be written.
+func TestARecoveryNamesNoMailbox(t *testing.T) {
+	for _, mode := range []string{telemetry.PersonalNone, telemetry.PersonalHashed, telemetry.PersonalFull} {
+		t.Run(mode, func(t *testing.T) {
+			lines, spans := newLogLines(), tracetest.NewInMemoryExporter()
+			tel, err := telemetry.Start(t.Context(), telemetry.Options{LogWriter: lines, SampleRatio: 1, SpanExporter: spans, Personal: mode, PersonalKey: "key"})
+			must(t, err)
+			p := newScripted(t, scriptedCaps, 3, func(o *Options) { o.Telemetry = tel })
+			k := p.stays("SELECT Private")
+			refused := func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+				return c.Send(cmd.Tag() + " NO [NONEXISTENT] no mailbox Private")
+			}
+			p.on("SELECT", refused)
+			p.on("EXAMINE", refused)
+			p.lose()
+			k.Expect("* BYE {*}")
+			said := lines.wait(t, "the messages that the client counts can't be found.*") + "\n"
+			eventually(t, "the trace of the recovery", func() bool {
+				return slices.ContainsFunc(spans.GetSpans(), func(s tracetest.SpanStub) bool { return s.Name == "recover" })
+			})
+			for _, s := range spans.GetSpans() {
+				said += fmt.Sprintln(s.Name, s.Status.Description)
+			}
+			if n := strings.Count(said, ": NO [NONEXISTENT]"); n < 2 {
+				t.Errorf("the refusal is written %d times in\n%s", n, said)
+			}
+			if strings.Contains(said, "Private") != (mode == telemetry.PersonalFull) {
+				t.Errorf("the mailbox's name is contained: %v\n%s", mode != telemetry.PersonalFull, said)
+			}
+		})
+	}
 }

@@ -176,10 +176,11 @@ func (t *Telemetry) samplesTrace(id trace.TraceID) bool {
 	return float64(binary.BigEndian.Uint64(id[8:])>>1) < t.sampleRatio()*whole
 }
 
-// failSpan marks a span as failed. The error's text is written without these names and addresses where they may not be written.
+// failSpan marks a span as failed. The error's text is written without these names and addresses, and without what backends said, where
+// names may not be written.
 func (t *Telemetry) failSpan(span trace.Span, err error, names ...string) {
 	if err != nil {
-		span.SetStatus(codes.Error, shorten(t.names.text(err.Error(), names), maxErrorText))
+		span.SetStatus(codes.Error, shorten(t.names.errorText(err, names), maxErrorText))
 	}
 }
 

@@ -97,6 +97,39 @@ func (p *personal) text(s string, values []string) string {
 	return s
 }
 
+// saying is an error that holds what a backend said: it can name users and mailboxes in the backend's own spelling, which can't be found by
+// the names that the proxy knows.
+type saying interface {
+	error
+	Discreet() string // Error's text without what the backend said
+}
+
+// errorText returns an error's text as text does, and without what backends said.
+func (p *personal) errorText(err error, values []string) string {
+	if p.full() {
+		return err.Error()
+	}
+	return p.text(unsaid(err.Error(), err), values)
+}
+
+// unsaid returns the text of an error without what backends said in it or in the errors that it wraps.
+func unsaid(text string, err error) string {
+	if s, ok := err.(saying); ok {
+		return strings.ReplaceAll(text, s.Error(), s.Discreet())
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			return unsaid(text, inner)
+		}
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			text = unsaid(text, inner)
+		}
+	}
+	return text
+}
+
 // instead returns what stands in a text instead of a name or an address.
 func (p *personal) instead(value string) string {
 	if shown := p.shown(value); shown != "" {
@@ -263,7 +296,13 @@ func (d *discreet) attr(a slog.Attr, values []string) (slog.Attr, bool) {
 		return slog.String(a.Key, shown), shown != ""
 	case kind == slog.KindString, kind == slog.KindAny && !secretKey(a.Key):
 		text := a.Value.String()
-		if changed := d.personal.text(text, values); changed != text {
+		changed := ""
+		if err, ok := a.Value.Any().(error); ok {
+			changed = d.personal.errorText(err, values)
+		} else {
+			changed = d.personal.text(text, values)
+		}
+		if changed != text {
 			a.Value = slog.StringValue(changed)
 		}
 	}

@@ -32,6 +32,14 @@ func discreetly(t *testing.T, out *bytes.Buffer, mode string) (*Telemetry, *trac
 	return tel, spans
 }
 
+// refused is what a backend says of a mailbox that the line or span needn't know.
+type refused struct{}
+
+func (refused) Error() string {
+	return `SELECT: NO [NONEXISTENT] "Mailbox doesn't exist: Family/Alice"`
+}
+func (refused) Discreet() string { return "SELECT: NO [NONEXISTENT]" }
+
 // everyPlace writes lines and spans with a name, an address and a mailbox in each place where there can be one.
 func everyPlace(tel *Telemetry) {
 	client := netip.MustParseAddrPort("192.0.2.7:4711")
@@ -43,6 +51,8 @@ func everyPlace(tel *Telemetry) {
 	log.With("user", "alice@example.org", "backend", "b1").Info("session ended", "client", client, "mailbox", "Family/Alice", "error", opened)
 	log.WithGroup("g").Info("in a group", slog.Group("h", "user", "alice@example.org", "client", client.Addr()), "login", "alice@example.org")
 	log.Debug("without attributes", "error", broken)
+	log.Warn("the backend refuses", "error", refused{})
+	log.With("error", fmt.Errorf("at the second attempt: %w", errors.Join(broken, refused{}))).Warn("the backend refuses")
 	log.Warn("a shared mailbox can't be reached", "owner", "alice@example.org")
 	tel.Log.Warn("http: TLS handshake error from 192.0.2.7:4711: EOF")
 	tel.Log.Warn("the user's own attribute comes last", "error", opened, "user", "alice@example.org", "mailbox", "Family/Alice")
@@ -53,6 +63,10 @@ func everyPlace(tel *Telemetry) {
 	sc := l.End("alice@example.org", "b1", "failed", about)
 	tel.Command(Command{Session: "s1", Login: sc, User: "alice@example.org", Client: client, Backend: "b1", Verb: wire.Noop, Status: "NO", Start: now, End: now})
 	tel.Recovery(Recovery{Session: "s1", User: "alice@example.org", Backend: "b1", Outcome: "failed", Err: about, Start: now, End: now})
+	steps := tel.Steps(now)
+	steps.Done(StepSnapshot, now, fmt.Errorf("once more: %w", refused{}))
+	tel.Recovery(Recovery{Session: "s1", User: "alice@example.org", Backend: "b1", Outcome: "failed", Err: refused{}, Start: now, End: now, Steps: steps})
+	tel.Watched(Watch{User: "alice@example.org", Backend: "b1", Watch: "notify", Err: errors.Join(broken, refused{}), Start: now, End: now})
 	tel.Resync(Resync{User: "alice@example.org", Backend: "b1", Mailbox: "Family/Alice", Strategy: "qresync", Err: opened, Start: now, End: now})
 }
 
@@ -87,7 +101,7 @@ func TestNamesAndAddressesAreWrittenAsTheOperatorWants(t *testing.T) {
 				if strings.Contains(text, hash) != (mode == PersonalHashed) {
 					t.Errorf("%s: the user's hash %s, contained: %v\n%s", where, hash, strings.Contains(text, hash), text)
 				}
-				if !strings.Contains(text, "b1") || !strings.Contains(text, "connection reset by peer") {
+				if !strings.Contains(text, "b1") || !strings.Contains(text, "connection reset by peer") || !strings.Contains(text, "SELECT: NO [NONEXISTENT]") {
 					t.Errorf("%s: too much was removed\n%s", where, text)
 				}
 			}

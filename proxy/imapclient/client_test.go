@@ -10,6 +10,8 @@ import (
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/conn"
+
+	"imapproxy/proxy/wire"
 )
 
 // dial connects to a backend that plays a transcript.
@@ -98,6 +100,18 @@ func TestTimeRunsOutAndTheConnectionIsBroken(t *testing.T) {
 	var broken *Broken
 	if !errors.As(err, &broken) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// What is written where names may not be has the response code, and not the text, in which a backend names mailboxes.
+func TestADiscreetErrorHasNoTextOfTheBackend(t *testing.T) {
+	for want, err := range map[string]interface{ Discreet() string }{
+		"SELECT: NO [NONEXISTENT]": &Refusal{Verb: "SELECT", Status: "NO", Code: "NONEXISTENT", Text: "Mailbox doesn't exist: Family/Alice"},
+		"BYE [UNAVAILABLE]":        &Bye{Response: wire.Response{Status: "BYE", Code: "UNAVAILABLE", Text: "alice is being moved"}},
+	} {
+		if got := err.Discreet(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

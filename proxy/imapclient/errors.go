@@ -25,6 +25,9 @@ type Bye struct{ wire.Response }
 
 func (e *Bye) Error() string { return said("BYE", e.Code, e.Text) }
 
+// Discreet returns Error's text without what the backend said, which can name users and mailboxes in the backend's own spelling.
+func (e *Bye) Discreet() string { return unsaid("BYE", e.Code) }
+
 // StrayError is an answer to a command that wasn't sent. It wraps ErrProtocol.
 type StrayError struct {
 	Tag  string // the tag of the answer
@@ -56,6 +59,9 @@ type Refusal struct {
 
 func (e *Refusal) Error() string { return e.Verb + ": " + said(e.Status, e.Code, e.Text) }
 
+// Discreet is as Bye.Discreet.
+func (e *Refusal) Discreet() string { return e.Verb + ": " + unsaid(e.Status, e.Code) }
+
 // Passing says whether the refusal may be temporary, judged by its response code (RFC 5530).
 func (e *Refusal) Passing() bool {
 	switch e.Code {
@@ -69,3 +75,6 @@ func (e *Refusal) Passing() bool {
 func said(status, code, text string) string {
 	return fmt.Sprintf("%s [%s] %.200q", status, code, text)
 }
+
+// unsaid is said without the text.
+func unsaid(status, code string) string { return status + " [" + code + "]" }

@@ -3,9 +3,11 @@ package park
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -117,4 +119,58 @@ func TestAttemptsThatAskNoBackendAreNotTraced(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A watch of several mailboxes has no mailbox's name, and what a backend says of one of them isn't written where names may not be.
+func TestARefusedWatchNamesNoMailbox(t *testing.T) {
+	for _, mode := range []string{telemetry.PersonalNone, telemetry.PersonalHashed, telemetry.PersonalFull} {
+		t.Run(mode, func(t *testing.T) {
+			spans, lines := tracetest.NewInMemoryExporter(), &logged{}
+			tel, err := telemetry.Start(t.Context(), telemetry.Options{LogWriter: lines, SampleRatio: 1, SpanExporter: spans, Personal: mode, PersonalKey: "key"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := newFake(t, modernCaps+" NOTIFY")
+			h, c := newHub(t, HubOptions{Watch: "notify", Telemetry: tel})
+			b.box("Private", 3)
+			parked(t, h, b, b.account(), "Private", view.CondStore)
+			refusal := "NO [NONEXISTENT] no mailbox Private"
+			b.change(func() { b.refuse["NOTIFY"], b.refuse["EXAMINE"] = refusal, refusal })
+			c.pass(2 * h.o.NotifyRenewEvery)
+			eventually(t, "the mailbox is given up", func() bool {
+				c.pass(time.Second)
+				return strings.Contains(lines.String(), "a parked mailbox was given up")
+			})
+			said := lines.String()
+			for _, s := range spans.GetSpans() {
+				said += fmt.Sprintln(s.Name, s.Status.Description, s.Attributes)
+			}
+			for _, what := range []string{"NOTIFY: NO [NONEXISTENT]", "EXAMINE: NO [NONEXISTENT]"} {
+				if !strings.Contains(said, what) {
+					t.Errorf("there is no %q in\n%s", what, said)
+				}
+			}
+			if strings.Contains(said, "Private") != (mode == telemetry.PersonalFull) {
+				t.Errorf("the mailbox's name is contained: %v\n%s", mode != telemetry.PersonalFull, said)
+			}
+		})
+	}
+}
+
+// logged are the lines of a log.
+type logged struct {
+	mu sync.Mutex // guards what follows
+	strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Builder.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Builder.String()
 }
