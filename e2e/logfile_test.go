@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -111,10 +112,13 @@ func (l *logging) rotate() {
 	}
 	dir := servers.Folder(l.t)
 	writeFile(l.t, filepath.Join(dir, "logrotate"), config)
-	before, err := os.Stat(filepath.Join(l.seen, "imapproxy.log"))
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	var before os.FileInfo
+	l.eventually(l.t, "logging something: an empty file isn't rotated", func() error {
+		if before, err = os.Stat(filepath.Join(l.seen, "imapproxy.log")); err == nil && before.Size() == 0 {
+			err = errors.New("nothing")
+		}
+		return err
+	})
 	c := exec.CommandContext(l.t.Context(), "nsenter", "--target", strconv.Itoa(l.Pid()), "--mount", "--root", "logrotate", "--force", "--state", filepath.Join(dir, "state"), filepath.Join(dir, "logrotate"))
 	if out, err := c.CombinedOutput(); err != nil {
 		l.t.Fatalf("%v\n%s", err, out)
@@ -134,23 +138,31 @@ func TestTheLogFileIsRotatedAndSurvivesAFullDisk(t *testing.T) {
 	t.Parallel()
 	servers.Real(t)
 	l := startLogging(t)
-	const users, each = 4, 10
 	var clients sync.WaitGroup
-	for u := range users {
+	var sessions atomic.Int32
+	rotated := make(chan struct{})
+	for u := range 4 {
 		clients.Go(func() {
-			for range each {
+			for over := false; !over; {
 				l.session(u + 1)
+				sessions.Add(1)
+				select {
+				case <-rotated:
+					over = true
+				default:
+				}
 			}
 		})
 	}
 	for range 3 {
 		l.rotate()
 	}
+	close(rotated)
 	clients.Wait()
 	l.eventually(t, "logging all sessions", func() error {
 		n, err := l.ended()
-		if err == nil && n != users*each {
-			err = fmt.Errorf("%d of %d sessions", n, users*each)
+		if all := int(sessions.Load()); err == nil && n != all {
+			err = fmt.Errorf("%d of %d sessions", n, all)
 		}
 		return err
 	})

@@ -148,6 +148,7 @@ func TestOnlyOwnersBoundAConnection(t *testing.T) {
 		"session/shared_rights.go idle":                "phaseShared, before that goroutine begins",
 		"session/shared.go shared":                     "phaseShared",
 		"session/shared_rights.go waitDone":            "phaseShared",
+		"session/shared_home.go restHome":              "phaseShared",
 		"upstream/share.go withoutRights":              "the login that made the connection",
 		"session/relay.go paused":                      "phaseRelay, after both readers",
 		"session/relay_reuse.go mayReuse":              "phaseRelay, by the backend's reader",

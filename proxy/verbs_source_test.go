@@ -32,6 +32,7 @@ func TestOneTableOfVerbs(t *testing.T) {
 		"proxy/park/view/translate_search.go program":    "where the search program begins, by the command's grammar",
 		"proxy/park/view/translate_response.go Response": "names of responses",
 	}
+	may["proxy/session/shared_home.go needsHome"] = "the commands that go to a shared mailbox's backend alone"
 	for _, f := range []string{"serve", "unnamed", "about"} {
 		may["proxy/session/shared.go "+f] = "the commands of a session that uses a shared mailbox, each with the connection that it goes to"
 	}
