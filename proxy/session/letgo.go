@@ -27,7 +27,9 @@ func (s *Session) LetGo(abort bool) {
 	case at == Resuming:
 		s.abandon()
 	case again || !s.leavesUnheard():
-		s.evict()
+		if !s.severs() && !s.Away() { // away: its owner has given the connection up meanwhile
+			s.endMoved()
+		}
 	}
 }
 

@@ -48,9 +48,16 @@ func endSeen(err error) bool {
 // session can't go on with another connection, it ends. Its client is told, unless a response to it is
 // incomplete.
 func (s *Session) evict() {
-	if s.survives() && s.cut() {
-		return
+	if !s.severs() {
+		s.endMoved()
 	}
+}
+
+// severs takes the backend connection away. It returns false if the session can't go on with another connection.
+func (s *Session) severs() bool { return s.survives() && s.cut() }
+
+// endMoved ends a session that can't give up its backend connection and go on.
+func (s *Session) endMoved() {
 	s.Terminate(ReasonMoved)
 	if !s.out.atBoundary() {
 		s.abort() // a boundary may never come
