@@ -127,3 +127,24 @@ func TestTheOwnBackendIsAwayBesideASharedMailbox(t *testing.T) {
 	c.ExpectEOF()
 	s.ended(session.ReasonBackendLost)
 }
+
+// A reload that makes park.linger longer while a client idles in a shared mailbox applies to it: the session goes on, and keeps its own connection for longer.
+func TestLingerIsLengthenedBesideASharedMailbox(t *testing.T) {
+	s := newSharingWith(t, nil, map[string]imaptest.CommandFunc{"IDLE": pushes("mail")}, func(o *Options) {
+		idling(o)
+		o.Park.Linger = 200 * time.Millisecond
+	})
+	c := s.login("bob")
+	c.MustOK("SELECT shared/alice/team")
+	done := c.Idle()
+	longer := s.opts
+	longer.Park.Linger = 400 * time.Millisecond
+	must(t, s.srv.Reload(longer))
+	s.backends[0].WaitOpen(0)
+	s.backends[1].Fire("mail")
+	if a := done(); !a.OK() {
+		t.Error(a)
+	}
+	c.MustOK("LOGOUT")
+	s.ended(session.ReasonLogout)
+}

@@ -169,7 +169,8 @@ func (o *visit) waitDone() error {
 		if !rested {
 			wait = min(wait, max(0, s.settings().Park.Linger-s.env.Now().Sub(began)))
 		}
-		s.client.LimitReads(time.Now().Add(wait))
+		until := time.Now().Add(wait)
+		s.client.LimitReads(until)
 		line, err := o.client.ReadLine(maxSharedLine)
 		now := s.env.Now()
 		due, rests := now.Sub(o.rights) >= s.rightsFor(), !rested && now.Sub(began) >= s.settings().Park.Linger
@@ -183,6 +184,8 @@ func (o *visit) waitDone() error {
 			if err := o.lookAtRights(); err != nil {
 				return err
 			}
+			continue
+		case timeUp && !time.Now().Before(until): // a reload has lengthened the times meanwhile
 			continue
 		case err != nil:
 			return err
