@@ -24,6 +24,7 @@ type sharing struct {
 	mu    sync.Mutex
 	told  [2][]string // the commands that bob's and alice's backend were told
 	caps  string      // of both; "": sharedCaps
+	third bool        // there is another backend like bob's
 	cuts  bool        // the proxy may cut a command off at bob's backend, as it may at alice's
 	alice map[string]imaptest.CommandFunc
 	bob   map[string]imaptest.CommandFunc
@@ -86,7 +87,11 @@ func newSharingWith(t *testing.T, bob, alice map[string]imaptest.CommandFunc, ch
 
 func (s *sharing) start(t *testing.T, change func(*Options)) *sharing {
 	t.Helper()
-	s.lab = newLab(t, labOptions{storage: routing.Separate, handlers: []imaptest.Handler{s.serve(0), s.serve(1)}, change: func(o *Options) {
+	handlers := []imaptest.Handler{s.serve(0), s.serve(1)}
+	if s.third {
+		handlers = append(handlers, s.serve(0))
+	}
+	s.lab = newLab(t, labOptions{storage: routing.Separate, handlers: handlers, change: func(o *Options) {
 		o.Placement = func(_ context.Context, user string) (string, bool, error) {
 			return map[string]string{"bob": "b1", "alice": "b2"}[user], true, nil
 		}

@@ -10,7 +10,7 @@ import (
 // LetGo asks the session to give up its backend connection, because its user is to be at another backend. The
 // session is parked at the next safe point, without having been idle first; if it can't be parked now, that is
 // tried again at each command boundary. A parked session has no connection, and picks its backend anew when it
-// needs one; so has one whose client idles in another user's mailbox (restHome). With abort, the connection is closed now without another byte on it: the session recovers on
+// needs one; so does one that is away (restHome). Where storage isn't shared neither can follow its user: noticeMove ends it. With abort, the connection is closed now without another byte on it: the session recovers on
 // another connection, or ends with ReasonMoved if it can't; a session with nothing selected and no command in
 // progress is parked. LetGo doesn't wait, and may be called again.
 func (s *Session) LetGo(abort bool) {

@@ -53,8 +53,10 @@ func (s *Session) repick(backend string) error {
 //
 //	attached, catching up    ends with ReasonMoved: two backends mustn't serve one user
 //	parking, resuming        its phase handles the move, or the next sweep does
-//	parked                   follows, and so do its user's watches; ends with ReasonMoved if it can't
+//	parked, away             follows, and so do its user's watches; ends with ReasonMoved if it can't
 //
+// A session is away while its client uses another user's mailbox and it has no connection to its own user's backend (restHome). Its owner may be
+// taking one (connectHome): then either the pick holds it, and doesn't follow, or the connection isn't used.
 // With separate storage no session can follow: one that has no connection to its user's backend also ends when the proxies are to have the
 // user elsewhere, so that its client logs in there. It would hear nothing more at this backend.
 func (s *Session) noticeMove() {
@@ -69,14 +71,14 @@ func (s *Session) noticeMove() {
 		}
 		return
 	}
-	switch at {
-	case Parked:
+	switch {
+	case at == Parked || s.Away():
 		if err := s.repick(""); errors.Is(err, errReassigned) {
 			s.Terminate(ReasonMoved)
 		} else if err == nil && s.set.Park.Hub != nil {
 			s.set.Park.Hub.Follow(s.user, s.picked().Backend.ID)
 		}
-	case Attached, CatchingUp:
+	case at == Attached || at == CatchingUp:
 		s.Terminate(ReasonMoved)
 	}
 }

@@ -161,6 +161,9 @@ func (o *visit) serve(cmd []byte, literal bool) (over bool, err error) {
 			return false, err
 		}
 	}
+	if err := o.checkRights(); err != nil { // the wait for the own connection may have been long
+		return false, err
+	}
 	switch h.Verb {
 	case wire.List, wire.Lsub, wire.XList, wire.RList, wire.RLsub:
 		return false, o.list(cmd)
@@ -278,7 +281,7 @@ func (o *visit) about(cmd []byte, h wire.CommandHead, names []shared.Name) error
 		_, err := o.carry(o.at, shared.Replace(cmd, names[0], box), h)
 		return err
 	}
-	l, err := o.asking(owner)
+	l, err := o.asking(owner, o.connectLater)
 	if err != nil {
 		if err := o.discard(cmd); err != nil {
 			return err
@@ -329,7 +332,7 @@ func (o *visit) selects(cmd []byte, h wire.CommandHead, name shared.Name, owner,
 	if err := o.leave(); err != nil {
 		return err
 	}
-	l, err := o.connect(owner)
+	l, err := o.connectLater(owner)
 	if err != nil {
 		return o.unreachable(h, owner, err)
 	}

@@ -40,6 +40,10 @@ func (o *visit) connect(owner string) (*leg, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, _, paused := set.Router.Paused(pick.Backend.ID); paused {
+		pick.Release() // it holds the owner, whom an operator may want to move
+		return nil, &pausedOwner{id: pick.Backend.ID, Paused: upstream.Paused{Backend: pick.Backend.Shown()}}
+	}
 	s.env.Registry.visits(s, owner) // before the login: a move of the owner then ends the session
 	l, err := o.loginAt(ctx, set, owner, set.TargetOf(pick.Current()))
 	if err != nil {
@@ -54,6 +58,34 @@ func (o *visit) connect(owner string) (*leg, error) {
 		return nil, errMoved
 	}
 	return l, nil
+}
+
+// pausedOwner says that an owner's backend, whose ID it has, is paused: no connection was made.
+type pausedOwner struct {
+	upstream.Paused
+	id string
+}
+
+// connectLater is connect, but while the owner's backend is paused it waits, for at most sharedWithin. The client waits for an answer.
+func (o *visit) connectLater(owner string) (*leg, error) {
+	s := o.s
+	heard, end := s.env.Now(), time.Now().Add(sharedWithin)
+	for {
+		l, err := o.connect(owner)
+		p, paused := errors.AsType[*pausedOwner](err)
+		if !paused || !time.Now().Before(end) {
+			return l, err
+		}
+		ctx, cancel := s.within(time.Until(end))
+		s.settings().Router.Resumed(ctx, p.id, stillEvery)
+		cancel()
+		if s.Reason() != "" {
+			return nil, errSessionOver
+		}
+		if s.out.atBoundary() {
+			s.stillHere(&heard)
+		}
+	}
 }
 
 // loginAt logs in and enables what the client has enabled.
@@ -99,14 +131,14 @@ func (set *Settings) placementOf(ctx context.Context, user string) (string, erro
 	return placement, err
 }
 
-// asking returns a connection to the mail of owner on which nothing is selected. It is closed when the client has no further
+// asking returns a connection to the mail of owner on which nothing is selected, a new one by connect. It is closed when the client has no further
 // commands waiting: a backend may look at rights only once per connection.
-func (o *visit) asking(owner string) (*leg, error) {
+func (o *visit) asking(owner string, connect func(owner string) (*leg, error)) (*leg, error) {
 	if o.ask != nil && o.ask.owner == owner {
 		return o.ask, nil
 	}
 	o.close(o.ask)
-	l, err := o.connect(owner)
+	l, err := connect(owner)
 	o.ask = l
 	return l, err
 }

@@ -28,6 +28,9 @@ func (o *visit) withoutHome(err error) bool {
 func (o *visit) reopenHome() error {
 	s := o.s
 	_ = o.home.conn.Abort()
+	s.control.mu.Lock()
+	s.backend.Store(nil) // the session is away until it has another one
+	s.control.mu.Unlock()
 	s.picked().Rest() // without a connection the session must not hold its user at the backend
 	s.log().Info("the session's own connection is lost while a shared mailbox is used")
 	return o.connectHome()
@@ -59,12 +62,17 @@ func needsHome(v wire.Verb) bool {
 	return true
 }
 
-// connectHome takes a connection for the session's own. Its attempts are those of a resume.
+// connectHome takes a connection for the session's own. It waits, follows the user and tries again as a resume does: while the backend is paused
+// no attempt is made, and the time of the pause doesn't count.
 func (o *visit) connectHome() error {
 	s := o.s
+	pause, began := recoverPause, s.env.Now()
 	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
-	heard := s.env.Now()
-	for pause := recoverPause; ; pause = min(2*pause, maxRecoverPause) {
+	heard := began
+	for moves := 0; ; pause = min(2*pause, maxRecoverPause) {
+		if waited := s.pausedOut(&heard, s.out.atBoundary); waited > 0 {
+			end, began, pause = end.Add(waited), began.Add(waited), recoverPause
+		}
 		turns := s.env.Queues.resumesAt(s.picked().Backend.ID)
 		reached := *turns.reached.Load()
 		ctx, cancel := s.within(time.Until(end))
@@ -78,6 +86,7 @@ func (o *visit) connectHome() error {
 		if err != nil {
 			s.picked().Rest()
 		}
+		over := !time.Now().Before(end)
 		switch {
 		case err == nil:
 			if s.Reason() != "" { // the end came before the connection was stored, and so didn't interrupt it
@@ -90,13 +99,32 @@ func (o *visit) connectHome() error {
 			return nil
 		case s.Reason() != "":
 			return errSessionOver
-		case s.elsewhere(err):
-			s.Terminate(ReasonMoved)
-			return errSessionOver
-		case final(err) || !time.Now().Before(end):
+		case s.elsewhere(err) && !over:
+			ctx, cancel = s.within(time.Until(end))
+			move := s.repickAfter(ctx, err)
+			cancel()
+			if errors.Is(move, errReassigned) {
+				s.Terminate(ReasonMoved)
+			}
+			if s.Reason() != "" {
+				return errSessionOver
+			}
+			if moves++; move == nil && moves < maxBackends {
+				continue
+			}
+		case moves < maxBackends && !over && s.movesOn(err):
+			moves++
+			continue
+		case final(err) || over:
 			s.log().Warn("the session's own connection can't be made again", "error", err)
 			s.Terminate(endOf(err))
 			return errSessionOver
+		}
+		if s.failOver(began) {
+			continue
+		}
+		if others, ok := turns.again.may(s.env.Now()); ok {
+			s.log().Info("the session's own connection isn't made yet", "error", err, "in", pause, "others", others)
 		}
 		ctx, cancel = s.within(time.Until(end))
 		turns.pause(ctx, pause, since(err, reached))

@@ -147,7 +147,7 @@ func (o *visit) lists(l *shared.Listing) error {
 // statusOf returns the STATUS of a mailbox for LIST (RFC 5819), nil for one that can't be had.
 func (o *visit) statusOf(name, items string) (line []byte) {
 	owner, box, _ := o.n.Split(name)
-	leg, err := o.asking(owner)
+	leg, err := o.asking(owner, o.connect)
 	if err == nil {
 		var rights string
 		if rights, err = o.rightsOn(leg, box); err == nil && strings.Contains(rights, "r") {
@@ -209,7 +209,7 @@ func (o *visit) owned(owner string) []shared.Entry {
 	if entries, ok := s.env.SharedLists.get(pair, s.env.Now().Add(-within)); ok {
 		return entries
 	}
-	leg, err := o.asking(owner)
+	leg, err := o.asking(owner, o.connect)
 	if err != nil {
 		if errors.Is(err, errNotShared) {
 			s.env.SharedLists.put(pair, nil, s.env.Now())
