@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/session"
@@ -244,4 +245,15 @@ func TestSharingIsProvedAtTheStart(t *testing.T) {
 	if n != 1 {
 		t.Errorf("proved %d times", n)
 	}
+}
+
+// Whether a paused backend may share mailboxes is asked after the pause, whether it ends by its time or sooner.
+func TestSharingIsProvedAfterAPause(t *testing.T) {
+	s := newSharingWith(t, nil, nil, func(o *Options) { o.Router.Pause(lasting("b2")) })
+	s.backends[0].WaitAccepted(1) // bob's, who is asked about after alice
+	if n := s.backends[1].Accepted(); n != 0 {
+		t.Fatalf("%d connections to the paused backend were made", n)
+	}
+	s.router.Pause(routing.Pause{Backend: "b2", Until: time.Now().Add(10 * time.Millisecond)})
+	s.backends[1].WaitCommand("EXAMINE")
 }

@@ -14,11 +14,11 @@ const maxProvers = 3
 
 // ProveSharing finds out, before a session asks, which backends apply the rights of the users who share mailboxes (docs/shared.md, Identity). Each backend is
 // tried with owners who are placed there; the dialer logs what it finds, and remembers it. ProveSharing logs at which of those that serve
-// no owner is known.
-func (set *Settings) ProveSharing(ctx context.Context, log *slog.Logger) {
+// no owner is known. It makes no connection to paused backends, and returns the IDs of those that it would have tried.
+func (set *Settings) ProveSharing(ctx context.Context, log *slog.Logger) (paused []string) {
 	o := &set.Shared
 	if !o.Space.On() {
-		return
+		return nil
 	}
 	var owners []string
 	if o.Owners != nil {
@@ -37,6 +37,11 @@ func (set *Settings) ProveSharing(ctx context.Context, log *slog.Logger) {
 		if err != nil || b.State == routing.Down || tries[b.ID] >= maxProvers {
 			continue
 		}
+		if _, _, waits := set.Router.Paused(b.ID); waits {
+			tries[b.ID] = maxProvers
+			paused = append(paused, b.ID)
+			continue
+		}
 		tries[b.ID]++
 		within, cancel := context.WithTimeout(ctx, sharedWithin)
 		err = set.Dialer.ProveSharing(within, set.TargetOf(b), upstream.Auth{User: owner, MasterPassword: o.Password})
@@ -45,7 +50,7 @@ func (set *Settings) ProveSharing(ctx context.Context, log *slog.Logger) {
 			tries[b.ID] = maxProvers
 		}
 		if ctx.Err() != nil {
-			return
+			return paused
 		}
 	}
 	serving, _ := set.Router.Serving()
@@ -54,4 +59,5 @@ func (set *Settings) ProveSharing(ctx context.Context, log *slog.Logger) {
 			log.Info("the rights of the users of shared mailboxes are proved when a session asks for one: no owner is known whose mail is there", "backend", b.Name)
 		}
 	}
+	return paused
 }
