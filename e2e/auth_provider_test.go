@@ -22,7 +22,6 @@ func TestAuthByAnOpenIDProvider(t *testing.T) {
 	dovecot := servers.StartDovecot(t, servers.DovecotOptions{Extra: asks})
 	secret := filepath.Join(servers.Folder(t), "oauth.secret")
 	writeFile(t, secret, servers.OIDCSecret+"\n")
-	ofOthers, _ := provider.Tokens(t, servers.OIDCSigned, servers.User(2))
 	for name, c := range map[string]struct {
 		client, source, refused, settings string
 	}{
@@ -54,6 +53,7 @@ func TestAuthByAnOpenIDProvider(t *testing.T) {
 					p.cell(t, c.source, mechanism, l, login)
 				}
 				if c.client == servers.OIDCOpaque { // the provider tells clients only about their own tokens
+					ofOthers, _ := provider.Tokens(t, servers.OIDCSigned, servers.User(2)) // now: tokens live for minutes, and a test may wait so long for its turn
 					p.cell(t, c.source, mechanism, cell{"for another service", servers.User(2), ofOthers, "AUTHENTICATIONFAILED", c.refused}, login)
 				}
 			}
