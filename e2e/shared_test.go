@@ -321,7 +321,12 @@ func TestSharedMailboxesOfACyrus(t *testing.T) {
 		t.Errorf("%s", said)
 	}
 	b.MustOK("SELECT INBOX")
-	if said := a.MustOK("SELECT others/%s/plans", bob); !has(said, "0 EXISTS") {
+	// Debian 13's Cyrus has IMAP4rev2, which the Dovecot lacks: a client that was told of it isn't sent there.
+	status, why := "OK", "0 EXISTS"
+	if has(a.MustOK("CAPABILITY"), "IMAP4rev2") {
+		status, why = "NO", "CANNOT"
+	}
+	if said := a.Cmd("SELECT others/%s/plans", bob); said.Tagged.Status() != status || !has(said, why) {
 		t.Errorf("%s", said)
 	}
 	if said, well := p.check(); well || strings.Count(said, "Cyrus and Courier have no such master users") != 1 {
