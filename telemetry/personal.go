@@ -114,10 +114,10 @@ func (p *personal) errorText(err error, values []string) string {
 
 // unsaid returns the text of an error without what backends said in it or in the errors that it wraps.
 func unsaid(text string, err error) string {
-	if s, ok := err.(saying); ok {
+	if s, ok := err.(saying); ok { //nolint:errorlint // wrapped errors come below, each of them
 		return strings.ReplaceAll(text, s.Error(), s.Discreet())
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // the same
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
 			return unsaid(text, inner)
