@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,36 @@ func TestASearchInManyMailboxesWhileExpungeIsOwed(t *testing.T) {
 	c.Expect(answer)
 	c.Expect("s OK done")
 	c.Expect("n OK {*}")
+}
+
+// imaplib2 takes a response before the "+" of IDLE for a refusal, and then waits for an answer that doesn't come.
+func TestWhatIsOwedIsToldBehindTheIdlePrompt(t *testing.T) {
+	p, c := owedOne(t, scriptedCaps)
+	c.Write("j IDLE")
+	c.Expect("+ idling")
+	c.Expect("* 2 EXPUNGE")
+	c.Write("DONE")
+	c.Expect("j OK {*}")
+	c.MustOK("NOOP")
+	if said := p.said("IDLE"); !slices.Equal(said, []string{"i IDLE", "j IDLE"}) {
+		t.Errorf("the backend was asked for %q", said)
+	}
+}
+
+func TestWhatAParkedClientMissedIsToldBehindTheIdlePrompt(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4)
+	c := p.idle("SELECT INBOX")
+	done(c)
+	p.expunge(2)
+	p.hint()
+	c.Write("j IDLE")
+	c.Expect("+ idling")
+	c.Expect("* 2 EXPUNGE")
+	p.deliver()
+	p.hint()
+	c.Expect("* 4 EXISTS")
+	c.Write("DONE")
+	c.Expect("j OK {*}")
 }
 
 // A SELECT that is answered BAD leaves no mailbox selected of which the client counts messages that are

@@ -41,6 +41,9 @@ func (o *catchUp) command() (relay bool, err error) {
 		return true, o.tellDeferred(cmd)
 	}
 	_, _, literal := wire.LiteralSpec(cmd)
+	if h.Verb == wire.Idle && wire.ValidTag(h.Tag) && len(h.Args) == 0 && idles(s.caps.Load().list) {
+		return true, o.idle(h)
+	}
 	if answer := ownAnswer(h, cmd, !literal); answer != nil {
 		s.intercepted(h.Verb)
 		if h.Verb == wire.Compress && wire.ValidTag(h.Tag) {
@@ -129,6 +132,22 @@ func (o *catchUp) command() (relay bool, err error) {
 	}
 	s.inFlight.Sent(int64(len(cmd)), s.env.Now(), s.blocked())
 	return false, o.answers(h, disposition)
+}
+
+// idle begins IDLE, tells everything that is deferred behind the "+", as in beginIdle, and leaves the session to the relay with its
+// backend in IDLE.
+func (o *catchUp) idle(h wire.CommandHead) error {
+	s := o.s
+	s.inFlight.Begin(h, true, o.began)
+	s.inFlight.Prompt()
+	if err := o.write([]byte(idling), true); err != nil {
+		return err
+	}
+	if err := o.tellDeferred(nil); err != nil {
+		return err
+	}
+	s.backToIdle(s.backend.Load())
+	return nil
 }
 
 // leave hands a command that leaves the mailbox to the relay: the deferred changes are about that mailbox.

@@ -91,12 +91,7 @@ func (f *parkedReader) answer(line []byte, whole bool) bool {
 		return (h.Verb == wire.Noop || s.park.sub != nil) &&
 			f.tell(tag+" OK "+h.Verb.String()+" completed\r\n", func() bool { return f.fresh(line) })
 	case wire.Idle:
-		if s.park.sub == nil || !idles(s.caps.Load().list) || !f.settled() || !s.tellAll([]byte("+ idling\r\n"), true) {
-			return false
-		}
-		s.inFlight.Begin(h, true, s.env.Now())
-		s.inFlight.Prompt()
-		return true
+		return s.park.sub != nil && idles(s.caps.Load().list) && s.beginIdle(h)
 	case wire.Logout:
 		f.next = actionLogout
 		_ = s.out.say([]byte("* BYE Logging out\r\n" + tag + " OK Logout completed\r\n"))
@@ -105,8 +100,26 @@ func (f *parkedReader) answer(line []byte, whole bool) bool {
 	return false
 }
 
+// idling answers IDLE (RFC 9051 §6.3.13).
+const idling = "+ idling\r\n"
+
 // idles says whether a backend has IDLE, which a resume may need.
 func idles(c wire.Caps) bool { return c.Has("IDLE") || c.Has("IMAP4rev2") }
+
+// beginIdle begins IDLE for a parked client. Whatever has changed is told after the "+", as servers do it: imaplib2 (Python), which
+// OfflineIMAP uses, takes any response before the "+" for a refusal, and then waits for an answer that doesn't come.
+func (s *Session) beginIdle(h wire.CommandHead) bool {
+	s.park.mu.Lock()
+	s.park.idle = true
+	told := s.park.state == nil
+	s.park.mu.Unlock()
+	s.inFlight.Begin(h, true, s.env.Now())
+	s.inFlight.Prompt()
+	if s.say([]byte(idling)) == nil && !told {
+		s.Signal(SigTell)
+	}
+	return true
+}
 
 // settled says whether the view has every change that the hub knows of. If not, it asks for one look.
 func (f *parkedReader) settled() bool {

@@ -26,7 +26,7 @@ func (s *Session) answerCut(c track.Cut) error {
 		}
 	}
 	if c.Prompt {
-		return s.say([]byte("+ idling\r\n"))
+		return s.say([]byte(idling))
 	}
 	return nil
 }

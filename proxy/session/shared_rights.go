@@ -122,7 +122,7 @@ func (o *visit) idle(cmd []byte, h wire.CommandHead) error {
 			break
 		}
 	}
-	if err := o.write([]byte("+ idling\r\n"), true); err != nil {
+	if err := o.write([]byte(idling), true); err != nil {
 		return err
 	}
 	l.conn.LimitReads(time.Time{})
