@@ -32,8 +32,8 @@ type Source struct {
 // Bounds of the connections to the database.
 const (
 	maxConns   = 16
-	maxIdle    = 4
-	idleFor    = 5 * time.Minute
+	maxIdle    = maxConns // PostgreSQL makes a process for each connection
+	idleFor    = time.Minute
 	lifetime   = 30 * time.Minute // a name may have another address then
 	maxColumns = 50
 )
