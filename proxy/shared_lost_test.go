@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -117,5 +119,152 @@ func TestTheBackendOfASharedMailboxIsLost(t *testing.T) {
 		c.Expect("* BYE [UNAVAILABLE] The mail server has closed the connection, please connect again")
 		c.ExpectEOF()
 		s.ended(session.ReasonSharedLost)
+	}
+}
+
+// A mailbox of another user that was opened by EXAMINE is one from which nothing is moved: nothing is copied either.
+func TestAMoveFromAnExaminedMailbox(t *testing.T) {
+	var copied atomic.Int32
+	examine := func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		if strings.Contains(cmd.Text, "INBOX") { // the proof
+			return c.Send(cmd.Tag() + " NO [NONEXISTENT] no such mailbox")
+		}
+		return c.Send("* 2 EXISTS", cmd.Tag()+" OK [READ-ONLY] done")
+	}
+	s := newSharing(t, map[string]imaptest.CommandFunc{"APPEND": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		copied.Add(1)
+		return c.Send(cmd.Tag() + " OK [APPENDUID 1 1:2] done")
+	}}, map[string]imaptest.CommandFunc{"EXAMINE": examine, "FETCH": fetches(2, 9), "UID FETCH": fetches(2, 9), "UID": fetches(2, 9), "MYRIGHTS": rights("lrswite")})
+	c := s.login("bob")
+	c.MustOK("EXAMINE shared/alice/team")
+	if a := c.Cmd("MOVE 1:2 INBOX"); a.Tagged.Status() != "NO" || a.Tagged.Code() != "READ-ONLY" {
+		t.Errorf("%s", a)
+	}
+	if n := copied.Load(); n > 0 {
+		t.Errorf("%d APPENDs", n)
+	}
+	c.MustOK("COPY 1:2 INBOX")
+}
+
+// rights answers MYRIGHTS, but a user who can't exist has none.
+func rights(all string) imaptest.CommandFunc {
+	return func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		if strings.Contains(cmd.Text, "INBOX") {
+			return c.Send(cmd.Tag() + " NO [NONEXISTENT] no such mailbox")
+		}
+		return c.Send("* MYRIGHTS team "+all, cmd.Tag()+" OK done")
+	}
+}
+
+// Messages are copied one by one to the user's own mailbox, and the backend that they come from is lost within the second. What stands open at the own backend
+// is a literal: nothing but the message may go into it, so no command that would undo the first copy is sent there.
+func TestACopyThatIsCutOffIsNotUndoneWithinAMessage(t *testing.T) {
+	got := make(chan string, 9)
+	texts := func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		if strings.Contains(cmd.Text, "UID FETCH 12") {
+			if err := c.SendRaw("* 2 FETCH (UID 12 BODY[] {9}\r\nte"); err != nil {
+				return err
+			}
+			return c.Do(imaptest.FaultClose)
+		}
+		return fetches(2, 9)(c, cmd)
+	}
+	appends := func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		got <- cmd.Text
+		return c.Sendf("%s OK [APPENDUID 1 %d] done", cmd.Tag(), len(got))
+	}
+	s := (&sharing{cuts: true, caps: strings.ReplaceAll(sharedCaps, "MULTIAPPEND ", ""), bob: map[string]imaptest.CommandFunc{"APPEND": appends},
+		alice: map[string]imaptest.CommandFunc{"FETCH": texts, "UID FETCH": texts, "UID": texts, "MYRIGHTS": rights("lr")}}).start(t, parking)
+	c := s.login("bob")
+	c.MustOK("SELECT shared/alice/team")
+	c.Write("a COPY 1:2 mine")
+	for {
+		if r := c.Read(); r.Word(1) == "BYE" {
+			break
+		}
+	}
+	c.ExpectEOF()
+	s.backends[0].Close() // after its handlers
+	if n := len(got); n != 1 {
+		t.Errorf("%d messages were appended", n)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Contains(s.told[0], "SELECT") {
+		t.Errorf("told: %q", s.told[0])
+	}
+}
+
+// The backend of another user's mailbox refuses to expunge what was moved: the messages aren't left marked as deleted, but for those that were before.
+func TestAMoveThatCanNotRemove(t *testing.T) {
+	var stored sync.Map
+	pieces := func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		switch {
+		case strings.Contains(cmd.Text, "EXPUNGE"):
+			return c.Send(cmd.Tag() + " NO [INUSE] later")
+		case strings.Contains(cmd.Text, "STORE"):
+			stored.Store(strings.TrimPrefix(strings.TrimSpace(cmd.Text), cmd.Tag()+" "), true)
+		case strings.Contains(cmd.Text, "INTERNALDATE"):
+			return c.Send(`* 1 FETCH (UID 11 FLAGS () INTERNALDATE "01-Jan-2026 00:00:00 +0000")`, `* 2 FETCH (UID 12 FLAGS (\Deleted) INTERNALDATE "01-Jan-2026 00:00:00 +0000")`, cmd.Tag()+" OK done")
+		case strings.Contains(cmd.Text, "BODY.PEEK"):
+			return c.Send("* 1 FETCH (UID 11 BODY[] {4}", "text)", cmd.Tag()+" OK done")
+		}
+		return c.Send(cmd.Tag() + " OK done")
+	}
+	s := newSharing(t, map[string]imaptest.CommandFunc{"APPEND": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		return c.Send(cmd.Tag() + " OK [APPENDUID 1 1:2] done")
+	}}, map[string]imaptest.CommandFunc{"*": pieces, "MYRIGHTS": rights("lrte"), "FETCH": pieces, "UID": pieces, "UID FETCH": pieces, "UID STORE": pieces, "UID EXPUNGE": pieces})
+	c := s.login("bob")
+	c.MustOK("SELECT shared/alice/team")
+	if a := c.Cmd("MOVE 1:2 INBOX"); a.Tagged.Status() != "NO" {
+		t.Errorf("%s", a)
+	}
+	for _, want := range []string{`UID STORE 11,12 +FLAGS.SILENT (\Deleted)`, `UID STORE 11 -FLAGS.SILENT (\Deleted)`} {
+		if _, ok := stored.Load(want); !ok {
+			t.Errorf("the backend wasn't told %s", want)
+		}
+	}
+}
+
+// Another user's mailboxes get no special use, which is their owner's to give, and no message whose parts would be found by the owner's names.
+func TestWhatASharedMailboxIsNotCreatedWith(t *testing.T) {
+	s := newSharing(t, nil, nil)
+	c := s.login("bob")
+	for cmd, code := range map[string]string{`CREATE shared/alice/new (USE (\Sent))`: "USEATTR", `APPEND shared/alice/team (\Seen) catenate (URL "/INBOX;UID=1")`: "CANNOT",
+		"APPEND shared/alice/team CATENATE (TEXT {1+}\r\na URL \"/INBOX;UID=1\")": "CANNOT"} {
+		if a := c.Cmd("%s", cmd); a.Tagged.Status() != "NO" || a.Tagged.Code() != code {
+			t.Errorf("%s: %s", cmd, a)
+		}
+	}
+	c.MustOK("CREATE shared/alice/new")
+	c.MustOK("NOOP")
+}
+
+// A copy to another server may take minutes, as may a LIST of many owners' mailboxes: the client hears meanwhile that the proxy is there.
+func TestAClientHearsOfALongCopy(t *testing.T) {
+	t.Parallel()
+	waits := func(text string) imaptest.CommandFunc {
+		return func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			if err := c.Stall(cmd.Name); err != nil {
+				return err
+			}
+			return c.Send(cmd.Tag() + " OK " + text)
+		}
+	}
+	s := newSharing(t, map[string]imaptest.CommandFunc{"UID": fetches(2, 9), "UID FETCH": fetches(2, 9), "FETCH": fetches(2, 9)},
+		map[string]imaptest.CommandFunc{"APPEND": waits("[APPENDUID 1 1:2] done"), "LIST": waits("done")})
+	copies, lists := s.login("bob"), s.login("bob")
+	copies.MustOK("SELECT INBOX")
+	copies.Write("a COPY 1:2 shared/alice/team")
+	lists.Write(`a LIST "" shared/*`)
+	for c, name := range map[*imaptest.Client]string{copies: "APPEND", lists: "LIST"} {
+		for r := c.Read(); !strings.HasPrefix(r.Text, "* OK Still here"); r = c.Read() {
+			if r.Tag() == "a" {
+				t.Fatalf("%s", r)
+			}
+		}
+		s.backends[1].Fire(name)
+		for r := c.Read(); r.Tag() != "a"; r = c.Read() {
+		}
 	}
 }

@@ -23,10 +23,11 @@ const sharedCaps = "IMAP4rev1 IDLE ID LITERAL+ UIDPLUS MOVE ACL NAMESPACE UNSELE
 type sharing struct {
 	*lab
 	mu    sync.Mutex
-	told  [2][]string // the commands that bob's and alice's backend were told
-	caps  string      // of both; "": sharedCaps
-	third bool        // there is another backend like bob's
-	cuts  bool        // the proxy may cut a command off at bob's backend, as it may at alice's
+	told  [2][]string      // the commands that bob's and alice's backend were told
+	caps  string           // of both; "": sharedCaps
+	third bool             // there is another backend like bob's
+	last  imaptest.Handler // of another backend; nil: there is none
+	cuts  bool             // the proxy may cut a command off at bob's backend, as it may at alice's
 	alice map[string]imaptest.CommandFunc
 	bob   map[string]imaptest.CommandFunc
 }
@@ -91,6 +92,9 @@ func (s *sharing) start(t *testing.T, change func(*Options)) *sharing {
 	handlers := []imaptest.Handler{s.serve(0), s.serve(1)}
 	if s.third {
 		handlers = append(handlers, s.serve(0))
+	}
+	if s.last != nil {
+		handlers = append(handlers, s.last)
 	}
 	s.lab = newLab(t, labOptions{storage: routing.Separate, handlers: handlers, change: func(o *Options) {
 		o.Placement = func(_ context.Context, user string) (string, bool, error) {

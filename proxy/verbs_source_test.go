@@ -36,7 +36,7 @@ func TestOneTableOfVerbs(t *testing.T) {
 	for _, f := range []string{"serve", "unnamed", "about"} {
 		may["proxy/session/shared.go "+f] = "the commands of a session that uses a shared mailbox, each with the connection that it goes to"
 	}
-	may["proxy/shared/list.go AppendLine"] = "names of responses"
+	may["proxy/shared/list.go word"] = "names of responses"
 	unused := maps.Clone(may)
 	names := wire.Verbs()
 	constants := verbConstants(t)

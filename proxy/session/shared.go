@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"slices"
@@ -269,6 +270,14 @@ func (o *visit) about(cmd []byte, h wire.CommandHead, names []shared.Name) error
 		return o.refuse(cmd, "[CANNOT] Not available for shared mailboxes")
 	case wire.Unsubscribe:
 		return o.refuse(cmd, "[CANNOT] Shared mailboxes are always subscribed")
+	case wire.Create:
+		if len(bytes.TrimSpace(cmd[names[0].To:])) > 0 {
+			return o.refuse(cmd, "[USEATTR] The special use of another user's mailbox can't be set")
+		}
+	case wire.Append:
+		if bytes.Contains(bytes.ToUpper(cmd[names[0].To:]), []byte(" CATENATE (")) { // its URLs would be those of the owner's mailboxes
+			return o.refuse(cmd, "[CANNOT] CATENATE is not available for shared mailboxes")
+		}
 	}
 	if box == "" {
 		return o.refuse(cmd, "[NONEXISTENT] There is no mailbox of this name")
@@ -309,7 +318,7 @@ func (o *visit) about(cmd []byte, h wire.CommandHead, names []shared.Name) error
 	_, err = o.carry(l, cmd, h)
 	err = o.lostAsk(h, l, err)
 	if r.Renames || h.Verb == wire.Create || h.Verb == wire.SetACL || h.Verb == wire.DeleteACL {
-		o.s.env.SharedLists.forget(sharedPair{owner, o.s.user})
+		o.s.env.SharedLists.forget(owner, o.s.user)
 	}
 	return err
 }
@@ -344,7 +353,7 @@ func (o *visit) selects(cmd []byte, h wire.CommandHead, name shared.Name, owner,
 		}
 		return err
 	}
-	o.at, l.box = l, box
+	o.at, l.box, l.ronly = l, box, h.Verb == wire.Examine
 	o.rights = o.s.env.Now()
 	o.proved = o.rights
 	return nil

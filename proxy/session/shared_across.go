@@ -58,6 +58,9 @@ func (o *visit) across(cmd []byte, h wire.CommandHead, from, to *leg, box string
 			return o.answer(h, wire.NO, no)
 		}
 	}
+	heard := o.s.env.Now()
+	stop := o.s.reassures(&heard, true)
+	defer stop()
 	pieces, err := o.pieces(from, h, string(set))
 	switch {
 	case errors.Is(err, errTooMany):
@@ -117,10 +120,10 @@ func (o *visit) capsOf(l *leg) wire.Caps {
 
 // mayNotRemove returns the answer to a MOVE whose messages the user may not remove from the selected mailbox.
 func (o *visit) mayNotRemove(from *leg) (no string, err error) {
-	if from == o.home {
-		if o.s.inFlight.Client.Mailbox.ReadOnly {
-			return "[READ-ONLY] The mailbox is selected read-only", nil
-		}
+	switch {
+	case from == o.home && o.s.inFlight.Client.Mailbox.ReadOnly, from != o.home && from.ronly:
+		return "[READ-ONLY] The mailbox is selected read-only", nil
+	case from == o.home:
 		return "", nil
 	}
 	rights, err := o.rightsOn(from, from.box)
@@ -409,7 +412,7 @@ func (o *visit) undo(to *leg, box string, copied *copies) error {
 	if copied.n == 0 || to == nil {
 		return nil
 	}
-	if to.conn.Conn == nil || !copied.all {
+	if !copied.all || to == o.home && o.homeCut || to != o.home && to != o.ask { // the connection is in the middle of an APPEND, or is closed
 		return errNotUndone
 	}
 	set := strings.Join(copied.uids, ",")
@@ -462,9 +465,12 @@ func (o *visit) failedAcross(h wire.CommandHead, from, to *leg, err error) error
 func (o *visit) remove(from *leg, pieces []piece) error {
 	for len(pieces) > 0 {
 		n := min(len(pieces), 500)
-		var set []string
+		var set, kept []string // kept: those that weren't marked as deleted before
 		for _, p := range pieces[:n] {
-			set = append(set, strconv.FormatUint(uint64(p.uid), 10))
+			uid := strconv.FormatUint(uint64(p.uid), 10)
+			if set = append(set, uid); !strings.Contains(strings.ToLower(p.flags), `\deleted`) {
+				kept = append(kept, uid)
+			}
 		}
 		pieces = pieces[n:]
 		uids := strings.Join(set, ",")
@@ -472,6 +478,9 @@ func (o *visit) remove(from *leg, pieces []piece) error {
 			return err
 		}
 		if _, err := o.do(from, "UID EXPUNGE "+uids, nil); err != nil {
+			if _, refused := errors.AsType[*imapclient.Refusal](err); refused && len(kept) > 0 {
+				_, _ = o.do(from, "UID STORE "+strings.Join(kept, ",")+` -FLAGS.SILENT (\Deleted)`, nil) // the first error is what the user is told
+			}
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 // Why a mailbox of another user can't be reached.
 var (
 	errNotShared = errors.New("there is no such mailbox, or it isn't shared with the user")
+	errSilent    = errors.New("the owner's backend didn't answer about another owner")
 	errTooOld    = errors.New("the owner's backend lacks a capability that the client was told of")
 )
 
@@ -44,9 +45,14 @@ func (o *visit) connect(owner string) (*leg, error) {
 		pick.Release() // it holds the owner, whom an operator may want to move
 		return nil, &pausedOwner{id: pick.Backend.ID, Paused: upstream.Paused{Backend: pick.Backend.Shown()}}
 	}
+	if o.silent[pick.Backend.ID] {
+		pick.Release()
+		return nil, errSilent
+	}
 	s.env.Registry.visits(s, owner) // before the login: a move of the owner then ends the session
 	l, err := o.loginAt(ctx, set, owner, set.TargetOf(pick.Current()))
 	if err != nil {
+		o.keepsSilent(pick.Backend.ID, err)
 		pick.Release()
 		s.env.Registry.leaves(s, owner)
 		return nil, err
@@ -58,6 +64,14 @@ func (o *visit) connect(owner string) (*leg, error) {
 		return nil, errMoved
 	}
 	return l, nil
+}
+
+// keepsSilent records that a backend has failed to answer, if that is what err means: a LIST may be about hundreds of owners, and isn't to wait for the same backend for each
+// of them.
+func (o *visit) keepsSilent(backend string, err error) {
+	if o.silent != nil && !upstream.Answered(err) {
+		o.silent[backend] = true
+	}
 }
 
 // pausedOwner says that an owner's backend, whose ID it has, is paused: no connection was made.

@@ -47,16 +47,12 @@ func (o *visit) list(cmd []byte) error {
 	if err != nil {
 		return o.refuseAs(cmd, wire.BAD, "The arguments of "+h.Verb.String()+" can't be read")
 	}
-	if l.OnlyOurs(o.n) {
-		if err := o.lists(&l); err != nil {
-			return err
-		}
-		return o.answer(h, wire.OK, h.Verb.String()+" completed")
-	}
-	text := strings.TrimRight(string(cmd[len(h.Tag)+1:]), "\r\n")
-	resp, err := o.ownWhole(text)
-	if err == nil && !l.Hierarchy() && !l.Excludes() {
-		err = o.lists(&l)
+	heard := o.s.env.Now()
+	stop := o.s.reassures(&heard, true)
+	resp, err := o.listed(cmd, h, &l)
+	stop()
+	if errors.Is(err, errUnknownOption) {
+		return o.answer(h, wire.BAD, "Unknown option")
 	}
 	words := resp.Text
 	if words == "" {
@@ -65,12 +61,32 @@ func (o *visit) list(cmd []byte) error {
 	return o.told(h, err, words)
 }
 
-// ownWhole is own for a command that may have literals, which are sent without being asked for where the backend takes them.
+var errUnknownOption = errors.New("an option of LIST that isn't known")
+
+// listed writes the lines that answer a LIST. It returns the own backend's answer, if that was asked.
+func (o *visit) listed(cmd []byte, h wire.CommandHead, l *shared.Listing) (resp wire.Response, err error) {
+	switch ours := l.OnlyOurs(o.n); {
+	case ours && !l.Known():
+		return resp, errUnknownOption
+	case ours && l.Hierarchy:
+		return resp, o.write(l.AppendLine(nil, o.n, o.n.Prefix, []string{`\Noselect`}, false), true)
+	case !ours:
+		if resp, err = o.ownWhole(strings.TrimRight(string(cmd[len(h.Tag)+1:]), "\r\n")); err != nil || l.Hierarchy {
+			return resp, err
+		}
+	}
+	if l.Excludes() {
+		return resp, nil
+	}
+	return resp, o.lists(l)
+}
+
+// ownWhole is own for a LIST, which may have literals: they are sent as quoted strings. Names in the namespace aren't passed on.
 func (o *visit) ownWhole(text string) (wire.Response, error) {
 	if strings.Contains(text, "\n") {
 		text = quotedLiterals(text)
 	}
-	return o.own(text, nil)
+	return o.own(text, func(u imapclient.Untagged) bool { return o.n.Hides(append(bytes.Clone(u.Response.Line), "\r\n"...)) })
 }
 
 // quotedLiterals writes the literals of a LIST, which are names and patterns, as quoted strings.
@@ -100,34 +116,43 @@ func (o *visit) lists(l *shared.Listing) error {
 		s.log().Warn("whose mailboxes are shared can't be found", "error", err)
 		return nil // the user's own mailboxes are listed
 	}
-	any := false
-	var out []byte
-	var status []string
+	o.silent = map[string]bool{}
+	defer func() { o.silent = nil }()
+	separator := o.n.Separator()
+	all := []shared.Entry{{Name: o.n.Root(), Attributes: shared.Levels()}}
 	for _, owner := range owners {
 		entries := o.owned(owner)
 		if s.Reason() != "" {
 			return errSessionOver
 		}
-		if len(entries) == 0 {
-			continue
-		}
-		any = true
-		if name := o.n.Join(owner, ""); l.Wants(name, o.n.Separator()) {
-			out = l.AppendLine(out, o.n, name, []string{`\Noselect`, `\HasChildren`})
+		if len(entries) > 0 {
+			all = append(all, shared.Entry{Name: o.n.Join(owner, ""), Attributes: shared.Levels()})
 		}
 		for _, e := range entries {
-			name := o.n.Join(owner, e.Name)
-			if !l.Wants(name, o.n.Separator()) {
-				continue
-			}
-			out = l.AppendLine(out, o.n, name, e.Attributes)
-			if l.Status != "" && shared.Selectable(e.Attributes) {
-				status = append(status, name)
+			all = append(all, shared.Entry{Name: o.n.Join(owner, e.Name), Attributes: e.Attributes})
+		}
+	}
+	if len(all) == 1 {
+		return nil
+	}
+	below := map[string]bool{} // the levels above mailboxes that aren't listed themselves
+	for _, e := range all {
+		if l.Recurses() && shared.Selectable(e.Attributes) && !l.Wants(e.Name, separator) {
+			for i := strings.LastIndexByte(e.Name, separator); i > 0 && !below[e.Name[:i]]; i = strings.LastIndexByte(e.Name[:i], separator) {
+				below[e.Name[:i]] = true
 			}
 		}
 	}
-	if name := o.n.Root(); any && l.Wants(name, o.n.Separator()) {
-		out = l.AppendLine(out, o.n, name, []string{`\Noselect`, `\HasChildren`})
+	var out []byte
+	var status []string
+	for _, e := range all {
+		switch selectable := shared.Selectable(e.Attributes); {
+		case !selectable && !l.WantsLevel(e.Name, separator, below[e.Name]), selectable && !l.Wants(e.Name, separator):
+			continue
+		case selectable && l.Status != "":
+			status = append(status, e.Name)
+		}
+		out = l.AppendLine(out, o.n, e.Name, e.Attributes, below[e.Name])
 	}
 	if len(out) > 0 {
 		if err := o.write(out, true); err != nil {
@@ -160,6 +185,7 @@ func (o *visit) statusOf(name, items string) (line []byte) {
 		}
 	}
 	if _, lost := errors.AsType[*lostLeg](err); lost {
+		o.keepsSilent(leg.pick.Backend.ID, err)
 		o.close(leg)
 	}
 	if err != nil {
@@ -201,7 +227,7 @@ func (o *visit) owners(l *shared.Listing) ([]string, error) {
 // owned returns the mailboxes of an owner that the user may see, nil where none is known.
 func (o *visit) owned(owner string) []shared.Entry {
 	s := o.s
-	pair := sharedPair{owner, s.user}
+	pair := sharedPair{owner, s.user, s.inFlight.Client.UTF8()}
 	within := o.set.Within
 	if within == 0 {
 		within = sharedListFor
@@ -238,9 +264,11 @@ func (o *visit) owned(owner string) []shared.Entry {
 	}
 	if err != nil {
 		s.log().Info("an owner's mailboxes can't be listed", "owner", owner, "error", err)
+		o.keepsSilent(leg.pick.Backend.ID, err)
 		o.close(leg)
 		return nil
 	}
+	entries = shared.WithLevels(entries, o.n.Separator(), maxOwned)
 	s.env.SharedLists.put(pair, entries, s.env.Now())
 	return entries
 }

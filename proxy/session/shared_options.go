@@ -25,9 +25,12 @@ type SharedOptions struct {
 const (
 	maxOwners      = 256   // whose mailboxes one LIST looks for
 	maxOwned       = 1000  // mailboxes of one owner in a LIST
-	maxSharedLists = 4096  // answers that are remembered
+	maxSharedLists = 4096  // answers that are remembered, of maxSharedOctets at most
 	maxAcross      = 10000 // messages of one COPY or MOVE between backends
 )
+
+// maxSharedOctets bounds the memory of remembered answers, counted by sharedList.octets.
+const maxSharedOctets = 64 << 20
 
 // sharedListFor is how long an answer about an owner's mailboxes counts for LIST. Rights don't depend on it.
 const sharedListFor = time.Minute
@@ -37,15 +40,32 @@ const sharedWithin = 30 * time.Second
 
 // SharedLists remembers which mailboxes owners share with users. Its zero value is empty.
 type SharedLists struct {
-	mu  sync.Mutex // guards all; no I/O under it
-	all *lru.Cache // of sharedList by sharedPair; nil until there is one
+	mu     sync.Mutex // guards what follows; no I/O under it
+	all    *lru.Cache // of sharedList by sharedPair; nil until there is one
+	octets int        // of all
 }
 
-type sharedPair struct{ owner, user string }
+// sharedPair is what an answer is about. utf8: its names are in UTF-8, since the client has enabled that; otherwise they are in modified UTF-7.
+type sharedPair struct {
+	owner, user string
+	utf8        bool
+}
 
 type sharedList struct {
 	entries []shared.Entry
 	at      time.Time
+}
+
+// octets is about what a sharedList takes.
+func (l sharedList) octets() int {
+	n := 200 // of the cache
+	for _, e := range l.entries {
+		n += 64 + len(e.Name)
+		for _, a := range e.Attributes {
+			n += 32 + len(a)
+		}
+	}
+	return n
 }
 
 func (l *SharedLists) get(p sharedPair, since time.Time) ([]shared.Entry, bool) {
@@ -64,19 +84,25 @@ func (l *SharedLists) put(p sharedPair, entries []shared.Entry, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.all == nil {
-		all, err := lru.New(maxSharedLists)
+		all, err := lru.NewWithEvict(maxSharedLists, func(_, one any) { l.octets -= one.(sharedList).octets() })
 		if err != nil {
 			return // can't happen: the size is a positive constant
 		}
 		l.all = all
 	}
-	l.all.Add(p, sharedList{entries, now})
+	l.all.Remove(p)
+	one := sharedList{entries, now}
+	l.octets += one.octets()
+	for l.all.Add(p, one); l.octets > maxSharedOctets && l.all.Len() > 1; {
+		l.all.RemoveOldest()
+	}
 }
 
-func (l *SharedLists) forget(p sharedPair) {
+func (l *SharedLists) forget(owner, user string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.all != nil {
-		l.all.Remove(p)
+		l.all.Remove(sharedPair{owner, user, false})
+		l.all.Remove(sharedPair{owner, user, true})
 	}
 }

@@ -39,6 +39,7 @@ type visit struct {
 	homeCut     bool             // the own connection was left in the middle of a command
 	away        bool             // the own connection was given up (restHome); home is of no use
 	homeSelects bool             // the own connection has a mailbox selected that the client has left
+	silent      map[string]bool  // while a LIST is answered: the IDs of backends that didn't answer, which aren't asked again; nil otherwise
 	partly      bool             // the client's command was read in part, so that it can't be refused
 }
 
@@ -49,6 +50,7 @@ type leg struct {
 	owner string        // "": the user's own
 	pick  *routing.Pick // the owner's; nil for the user's own
 	box   string        // the owner's name of the selected mailbox; "": none
+	ronly bool          // it was selected read-only
 	heard bool          // the backend has said something since the current command began
 	idles bool          // IDLE is in progress: silence is no sign of trouble
 }

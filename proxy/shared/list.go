@@ -21,6 +21,8 @@ type Listing struct {
 	Select   []string // selection options in upper case (RFC 5258, RFC 6154)
 	Return   []string // return options in upper case
 	Status   string   // the items of STATUS in Return, with parentheses (RFC 5819); "": none
+	// Hierarchy: the command only asks for the separator of the hierarchy and the root of the reference (RFC 9051 §6.3.9).
+	Hierarchy bool
 }
 
 // ParseList reads a command LIST, LSUB or XLIST. The error is ErrMore or wire.ErrSyntax.
@@ -70,6 +72,7 @@ func ParseList(cmd []byte) (Listing, error) {
 			return l, err
 		}
 		patterns, b = append(patterns, one), rest
+		l.Hierarchy = one == ""
 	}
 	if slices.ContainsFunc(append(patterns, reference), func(p string) bool { return !CanSend(p) }) {
 		return l, wire.ErrSyntax
@@ -140,8 +143,36 @@ func (l *Listing) OnlyOurs(n Space) bool {
 	return !slices.ContainsFunc(l.Patterns, func(p string) bool { return !strings.HasPrefix(p, n.Prefix) })
 }
 
-// Hierarchy says whether the command only asks for the separator of the hierarchy (RFC 9051 §6.3.9).
-func (l *Listing) Hierarchy() bool { return len(l.Patterns) == 1 && l.Patterns[0] == "" }
+// Known says whether all options are known. A server answers others BAD (RFC 5258 §3).
+func (l *Listing) Known() bool {
+	unknown := func(known string) func(string) bool {
+		return func(option string) bool { return !slices.Contains(strings.Fields(known), option) }
+	}
+	recurses := slices.Contains(l.Select, "RECURSIVEMATCH")
+	return !slices.ContainsFunc(l.Select, unknown("SUBSCRIBED REMOTE RECURSIVEMATCH SPECIAL-USE")) && !slices.ContainsFunc(l.Return, unknown("SUBSCRIBED CHILDREN STATUS SPECIAL-USE MYRIGHTS METADATA")) &&
+		(!recurses || slices.Contains(l.Select, "SUBSCRIBED") || slices.Contains(l.Select, "SPECIAL-USE")) // RFC 5258 §3.1: it needs another one, and REMOTE isn't one
+}
+
+// Recurses says whether parents are to be listed that aren't subscribed but have mailboxes below them that are (RFC 5258 §3.5).
+func (l *Listing) Recurses() bool { return slices.Contains(l.Select, "RECURSIVEMATCH") }
+
+// WantsLevel says whether a level of the hierarchy at which the user has no mailbox is to be listed:
+//
+//	LSUB                              if a pattern that ends with % matches it (RFC 3501 §6.3.9)
+//	LIST (SUBSCRIBED)                 not, since it isn't subscribed (RFC 5258 §3)
+//	LIST (SUBSCRIBED RECURSIVEMATCH)  if a mailbox below it isn't listed itself (below)
+//	LIST                              if a pattern matches it
+func (l *Listing) WantsLevel(name string, separator byte, below bool) bool {
+	switch {
+	case l.word() == "LSUB":
+		return slices.ContainsFunc(l.Patterns, func(p string) bool {
+			return strings.HasSuffix(p, "%") && len(p) <= maxPattern && Matches(p, name, separator)
+		})
+	case slices.Contains(l.Select, "SUBSCRIBED"):
+		return below && l.Recurses() && l.Wants(name, separator)
+	}
+	return l.Wants(name, separator)
+}
 
 // Wants says whether a mailbox of this name is to be listed.
 func (l *Listing) Wants(name string, separator byte) bool {
@@ -206,16 +237,21 @@ func Matches(pattern, name string, separator byte) bool {
 // owner's Sent for its user's.
 var kept = []string{`\NOSELECT`, `\NONEXISTENT`, `\NOINFERIORS`, `\HASCHILDREN`, `\HASNOCHILDREN`, `\MARKED`, `\UNMARKED`}
 
-// AppendLine appends the response that lists a mailbox. subscribed: the client asked for that, and every mailbox of the
-// namespace counts as subscribed.
-func (l *Listing) AppendLine(out []byte, n Space, name string, attributes []string) []byte {
-	word := "LIST"
+// word is that of the responses.
+func (l *Listing) word() string {
 	switch l.Verb {
 	case wire.Lsub, wire.RLsub:
-		word = "LSUB"
+		return "LSUB"
 	case wire.XList:
-		word = "XLIST"
+		return "XLIST"
 	}
+	return "LIST"
+}
+
+// AppendLine appends the response that lists a mailbox. Every mailbox of the namespace counts as subscribed. below: the response says that there are
+// subscribed ones below it (RFC 5258 §4).
+func (l *Listing) AppendLine(out []byte, n Space, name string, attributes []string, below bool) []byte {
+	word := l.word()
 	out = append(append(append(out, "* "...), word...), " ("...)
 	gap := false
 	add := func(a string) {
@@ -234,7 +270,31 @@ func (l *Listing) AppendLine(out []byte, n Space, name string, attributes []stri
 		add(`\Subscribed`)
 	}
 	out = wire.AppendQuoted(append(out, ") "...), string(n.Separator()))
-	return append(AppendName(append(out, ' '), name), "\r\n"...)
+	out = AppendName(append(out, ' '), name)
+	if below && word == "LIST" {
+		out = append(out, ` ("CHILDINFO" ("SUBSCRIBED"))`...)
+	}
+	return append(out, "\r\n"...)
+}
+
+// Levels are the attributes of a level at which the user has no mailbox.
+func Levels() []string { return []string{`\Noselect`, `\HasChildren`} }
+
+// WithLevels adds the levels above the mailboxes of an owner at which the user has none, at most max. A client finds its way down by them, one level at a
+// time (RFC 9051 §6.3.9).
+func WithLevels(all []Entry, separator byte, max int) []Entry {
+	known := make(map[string]bool, len(all))
+	for _, e := range all {
+		known[e.Name] = true
+	}
+	for _, e := range all {
+		for i := strings.LastIndexByte(e.Name, separator); i > 0 && max > 0 && !known[e.Name[:i]]; i = strings.LastIndexByte(e.Name[:i], separator) {
+			known[e.Name[:i]] = true
+			all = append(all, Entry{Name: e.Name[:i], Attributes: Levels()})
+			max--
+		}
+	}
+	return all
 }
 
 func isUnselectable(a string) bool {

@@ -40,6 +40,25 @@ func (n Space) Response(b []byte, owner string) []byte {
 	return b
 }
 
+// Hides says whether a response of the user's own backend lists a mailbox whose name is in the namespace: there can be none, since what is sent about it goes to an owner's
+// backend. b is whole, with its line end.
+func (n Space) Hides(b []byte) bool {
+	h := wire.ParseResponseHead(b)
+	end := len(trimEOL(b))
+	var name Name
+	var err error
+	switch {
+	case wire.Is(h.Name, "LIST"), wire.Is(h.Name, "LSUB"), wire.Is(h.Name, "XLIST"):
+		_, name, err = listEntry(b[end-len(h.Rest) : end])
+	case wire.Is(h.Name, "STATUS"):
+		name, err = nameAtLenient(b, end-len(h.Rest))
+	default:
+		return false
+	}
+	_, _, in := n.Split(name.Value)
+	return err == nil && in
+}
+
 // Entry is a mailbox in a response to LIST.
 type Entry struct {
 	Name       string
@@ -111,15 +130,19 @@ func nameAtLenient(b []byte, at int) (Name, error) {
 func (n Space) Namespaces(rest []byte) ([]byte, error) {
 	rest = append(bytes.Clone(bytes.TrimSpace(trimEOL(rest))), ' ') // ItemValue wants an end
 	var lists [3][]byte
+	more := rest
 	for i := range lists {
-		value, more, err := wire.ItemValue(rest)
+		value, behind, err := wire.ItemValue(more)
 		if err != nil {
 			return nil, err
 		}
 		lists[i] = value
-		rest = bytes.TrimLeft(more, " ")
+		more = bytes.TrimLeft(behind, " ")
 	}
 	own := wire.AppendQuoted([]byte("("), n.Prefix)
+	if bytes.Contains(rest, append(bytes.Clone(own), ' ')) { // the backend has one of this name itself, whose place this one takes
+		return append(append([]byte("* NAMESPACE "), bytes.TrimSpace(rest)...), "\r\n"...), nil
+	}
 	own = wire.AppendQuoted(append(own, ' '), string(n.Separator()))
 	own = append(own, ')')
 	out := append([]byte("* NAMESPACE "), lists[0]...)

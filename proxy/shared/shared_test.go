@@ -189,6 +189,7 @@ func TestNamespaces(t *testing.T) {
 	for in, want := range map[string]string{
 		`(("" "/")) NIL NIL`:                              `* NAMESPACE (("" "/")) (("shared/" "/")) NIL`,
 		`(("" "/")) (("user/" "/")) (("pub/" "/"))`:       `* NAMESPACE (("" "/")) (("user/" "/")("shared/" "/")) (("pub/" "/"))`,
+		`(("" "/")) (("shared/" "/")) NIL`:                `* NAMESPACE (("" "/")) (("shared/" "/")) NIL`,
 		`(("INBOX." ".")("a (b)" "." "X" ("Y"))) NIL NIL`: `* NAMESPACE (("INBOX." ".")("a (b)" "." "X" ("Y"))) (("shared/" "/")) NIL`,
 	} {
 		got, err := space.Namespaces([]byte(in + "\r\n"))
@@ -269,11 +270,102 @@ func TestMayWantBelow(t *testing.T) {
 
 func TestAppendLine(t *testing.T) {
 	l := Listing{Verb: wire.List, Return: []string{"SUBSCRIBED"}}
-	if got, want := string(l.AppendLine(nil, space, "shared/alice/Sent", []string{`\HasNoChildren`, `\Sent`})), "* LIST (\\HasNoChildren \\Subscribed) \"/\" \"shared/alice/Sent\"\r\n"; got != want {
+	if got, want := string(l.AppendLine(nil, space, "shared/alice/Sent", []string{`\HasNoChildren`, `\Sent`}, false)), "* LIST (\\HasNoChildren \\Subscribed) \"/\" \"shared/alice/Sent\"\r\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := string(l.AppendLine(nil, space, "shared/alice", Levels(), true)), "* LIST (\\Noselect \\HasChildren) \"/\" \"shared/alice\" (\"CHILDINFO\" (\"SUBSCRIBED\"))\r\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	l = Listing{Verb: wire.Lsub}
-	if got, want := string(l.AppendLine(nil, space, "shared/alice", []string{`\Noselect`, `\HasChildren`})), "* LSUB (\\Noselect) \"/\" \"shared/alice\"\r\n"; got != want {
+	if got, want := string(l.AppendLine(nil, space, "shared/alice", Levels(), true)), "* LSUB (\\Noselect) \"/\" \"shared/alice\"\r\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A LIST that only asks for the separator has an empty pattern, whatever its reference (RFC 9051 §6.3.9).
+func TestHierarchy(t *testing.T) {
+	for cmd, want := range map[string]bool{
+		"a LIST \"\" \"\"\r\n": true, "a LIST \"shared/\" \"\"\r\n": true, "a LIST \"\" \"%\"\r\n": false, "a LIST \"\" (\"\")\r\n": false,
+	} {
+		if l, err := ParseList([]byte(cmd)); err != nil || l.Hierarchy != want {
+			t.Errorf("%q: %+v, %v", cmd, l, err)
+		}
+	}
+}
+
+// RFC 5258 §3: unknown options are refused, and so is RECURSIVEMATCH without an option that it can extend.
+func TestKnown(t *testing.T) {
+	for options, want := range map[string]bool{
+		"": true, "()": true, "(SUBSCRIBED)": true, "(REMOTE SUBSCRIBED RECURSIVEMATCH)": true, "(RECURSIVEMATCH)": false, "(REMOTE RECURSIVEMATCH)": false, "(FOO)": false,
+	} {
+		if l, err := ParseList([]byte("a LIST " + strings.TrimLeft(options+" ", " ") + "\"\" *\r\n")); err != nil || l.Known() != want {
+			t.Errorf("%q: %+v, %v", options, l, err)
+		}
+	}
+	if l, err := ParseList([]byte("a LIST \"\" * RETURN (FOO)\r\n")); err != nil || l.Known() {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+func TestWithLevels(t *testing.T) {
+	entries := func(names ...string) (all []Entry) {
+		for _, name := range names {
+			all = append(all, Entry{Name: name})
+		}
+		return all
+	}
+	for _, c := range []struct {
+		in, levels string
+		max        int
+	}{
+		{"a", "", 9},
+		{"a a/b", "", 9},
+		{"a/b a", "", 9},
+		{"a/b/c", "a/b a", 9},
+		{"a/b/c a/b/d a/e", "a/b a", 9},
+		{"a/b/c", "a/b", 1},
+		{"/a //b", "/", 9},
+	} {
+		in := strings.Fields(c.in)
+		all := WithLevels(entries(in...), '/', c.max)
+		var added []string
+		for _, e := range all[len(in):] {
+			if added = append(added, e.Name); Selectable(e.Attributes) {
+				t.Errorf("%+v", e)
+			}
+		}
+		if got := strings.Join(added, " "); got != c.levels {
+			t.Errorf("%q: %q, want %q", c.in, got, c.levels)
+		}
+	}
+}
+
+func TestWantsLevel(t *testing.T) {
+	for _, c := range []struct {
+		l           Listing
+		below, want bool
+	}{
+		{Listing{Verb: wire.List, Patterns: []string{"*"}}, false, true},
+		{Listing{Verb: wire.List, Patterns: []string{"%"}}, false, false},
+		{Listing{Verb: wire.Lsub, Patterns: []string{"*"}}, true, false},
+		{Listing{Verb: wire.Lsub, Patterns: []string{"shared/%"}}, false, true},
+		{Listing{Verb: wire.List, Patterns: []string{"*"}, Select: []string{"SUBSCRIBED"}}, true, false},
+		{Listing{Verb: wire.List, Patterns: []string{"shared/%"}, Select: []string{"SUBSCRIBED", "RECURSIVEMATCH"}}, true, true},
+		{Listing{Verb: wire.List, Patterns: []string{"*"}, Select: []string{"SUBSCRIBED", "RECURSIVEMATCH"}}, false, false},
+	} {
+		if got := c.l.WantsLevel("shared/alice", '/', c.below); got != c.want {
+			t.Errorf("%+v, %t: %t", c.l, c.below, got)
+		}
+	}
+}
+
+func TestHides(t *testing.T) {
+	for line, want := range map[string]bool{
+		"* LIST () \"/\" shared/alice/x": true, "* LSUB () \"/\" \"shared\"": true, "* XLIST () \"/\" {8}\r\nshared/a": true, "* STATUS shared/alice/x (MESSAGES 1)": true,
+		"* LIST () \"/\" sharedness": false, "* LIST () \"/\" INBOX": false, "* 3 EXISTS": false, "* OK shared/x": false, "* LIST broken": false,
+	} {
+		if space.Hides([]byte(line+"\r\n")) != want {
+			t.Errorf("%q: want %t", line, want)
+		}
 	}
 }

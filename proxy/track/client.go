@@ -222,6 +222,9 @@ func (t *Client) enables(names string) {
 	}
 }
 
+// UTF8 says whether the names of mailboxes are in UTF-8 (RFC 6855 §3, RFC 9051 §5.1). Otherwise they are in modified UTF-7.
+func (t *Client) UTF8() bool { return t.utf8 }
+
 // forget drops the mailbox of before the last SELECT.
 func (t *Client) forget() {
 	if t.hasBefore {
