@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"imapproxy/internal/task"
 	"imapproxy/proxy"
 	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
 )
 
 type devCommand struct {
@@ -35,6 +37,9 @@ type devCommand struct {
 	NoClients bool   `help:"Run no clients, as --clients=0."`
 	LogLevel  string `default:"warn" enum:"debug,info,warn,error" help:"The lowest level that is logged: debug, info, warn or error (${default})."`
 }
+
+// devBackend makes the backends' names. With three of them, the first three users go to one each.
+const devBackend = "d%d"
 
 // devLinger is short enough to watch, and devWarm, for connections that wait to be used
 // again.
@@ -60,7 +65,7 @@ func (c devCommand) Run(env environment) error {
 		return failure{exitUsage}
 	}
 	if !upstream.Local(c.Admin) {
-		fmt.Fprintf(env.stderr, "imapproxy: --admin %s isn't on loopback, and dev's admin API has no token\n", c.Admin)
+		fmt.Fprintf(env.stderr, "imapproxy: --admin %s isn't on loopback, and dev's admin API can be read without a token\n", c.Admin)
 		return failure{exitUsage}
 	}
 	certificate, err := selfSigned(c.Listen, c.ListenTLS)
@@ -72,7 +77,12 @@ func (c devCommand) Run(env environment) error {
 	if err != nil {
 		return err
 	}
-	a, err := app.Open(env.ctx, app.Options{Config: c.config(fleet.Addresses()), Version: version(), Logs: env.stderr, Certificate: certificate})
+	token, err := newVerbToken()
+	if err != nil {
+		return errors.Join(err, fleet.Close())
+	}
+	defer token.remove()
+	a, err := app.Open(env.ctx, app.Options{Config: c.config(fleet.Addresses()), Version: version(), Logs: env.stderr, Certificate: certificate, VerbToken: token.secret})
 	if err != nil {
 		return errors.Join(err, fleet.Close())
 	}
@@ -80,7 +90,7 @@ func (c devCommand) Run(env environment) error {
 	var clients *task.Task // nil without any
 	select {
 	case <-a.Ready():
-		c.welcome(env.stdout, a, fleet.Addresses())
+		c.welcome(env.stdout, a, fleet.Addresses(), token)
 		if c.Clients > 0 && !c.NoClients && c.Park {
 			d := &devClients{w: env.stdout, a: a, fleet: fleet, devices: devicesOf(c.Clients)}
 			clients = task.Start(d.run)
@@ -113,7 +123,7 @@ func (c devCommand) config(addresses []string) *config.Config {
 	}
 	static := &config.Static{Probe: config.Probe{Interval: time.Second, Timeout: time.Second, Rise: 1, Fall: 2}}
 	for n, address := range addresses {
-		static.Backends = append(static.Backends, config.StaticBackend{ID: fmt.Sprintf("b%d", n+1), Address: address, Weight: 100})
+		static.Backends = append(static.Backends, config.StaticBackend{ID: fmt.Sprintf(devBackend, n+1), Address: address, Weight: 100})
 	}
 	cfg.Discovery.Static = static
 	cfg.Routing.Storage = "shared"
@@ -134,7 +144,7 @@ func (c devCommand) parks() string {
 }
 
 // welcome says what runs and what to type.
-func (c devCommand) welcome(w io.Writer, a *app.App, backends []string) {
+func (c devCommand) welcome(w io.Writer, a *app.App, backends []string, token *verbToken) {
 	bound, admin := a.Addrs(), a.AdminAddr()
 	users := dev.Users()
 	fmt.Fprintf(w, `imapproxy %s: IMAP on %s (STARTTLS too), TLS on %s, admin page on http://%s
@@ -146,13 +156,41 @@ Users %s; each one's password is the name. The certificate was made just now.
   openssl s_client -quiet -crlf -connect %s      then type: a LOGIN carol carol
   curl http://%s/v1/status
   imapproxy sessions --admin %s
+
+What changes something needs a token, which ends with this process:
+
+  imapproxy kick carol --dry-run --admin %s --token-file %s
+  http://%s/#token=%s      the admin page with its commands
 %s
 Ctrl-C ends it, and nothing is kept.
 `, version(), bound["imap"], bound["imaps"], admin,
 		count(len(backends), "backend"), strings.Join(backends, ", "),
 		list(users),
-		bound["imap"], bound["imaps"], bound["imaps"], admin, admin, c.parks())
+		bound["imap"], bound["imaps"], bound["imaps"], admin, admin, admin, token.file, admin, token.secret.Reveal(), c.parks())
 }
+
+// verbToken is the token of dev's admin API for what changes something, and the file from which the command line reads it.
+type verbToken struct {
+	secret telemetry.Secret
+	file   string
+}
+
+// newVerbToken makes a token. Only this user may read its file.
+func newVerbToken() (*verbToken, error) {
+	f, err := os.CreateTemp("", "imapproxy-dev-*.token")
+	if err != nil {
+		return nil, err
+	}
+	t := &verbToken{telemetry.Secret(rand.Text()), f.Name()}
+	_, err = fmt.Fprintln(f, t.secret.Reveal())
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.remove()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *verbToken) remove() { _ = os.Remove(t.file) }
 
 // selfSigned makes a certificate for this machine and the addresses' hosts, valid
 // for a month. The key never leaves the process.

@@ -3,6 +3,9 @@ package main
 import (
 	"crypto/tls"
 	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -52,11 +55,11 @@ func TestDevServesMailAndEndsAtCtrlC(t *testing.T) {
 	if err := json.Unmarshal([]byte(backends.stdout.String()), &fleet); err != nil || len(fleet.Backends) != 3 {
 		t.Errorf("backends: %v\n%s", err, backends.stdout)
 	}
-	if text := command(t, "backends", "--admin", api).stdout.String(); strings.Count(text, "\n") != 4 || !strings.Contains(text, "b3 ") {
+	if text := command(t, "backends", "--admin", api).stdout.String(); strings.Count(text, "\n") != 4 || !strings.Contains(text, "d3 ") {
 		t.Errorf("backends:\n%s", text)
 	}
 	sessions := command(t, "sessions", "--admin", api, "--user", "bob").stdout.String()
-	if !regexp.MustCompile(`(?m)^\S+ +bob +b\d \(rendezvous\) +127\.0\.0\.1:\d+ +imaps \(TLS\) +authenticated +attached `).MatchString(sessions) || strings.Count(sessions, "\n") != 2 {
+	if !regexp.MustCompile(`(?m)^\S+ +bob +d2 \(rendezvous\) +127\.0\.0\.1:\d+ +imaps \(TLS\) +authenticated +attached `).MatchString(sessions) || strings.Count(sessions, "\n") != 2 {
 		t.Errorf("sessions:\n%s", sessions)
 	}
 	var page admin.Sessions
@@ -137,5 +140,62 @@ func TestDevSaysWhatIsInTheWay(t *testing.T) {
 	}
 	if none := command(t, "dev", "--backends", "0"); none.code != exitUsage {
 		t.Errorf("%d %s", none.code, none.stderr)
+	}
+}
+
+// What changes something works in dev with the token that it prints, by the command line and on the page; without it only reading does.
+func TestDevHasATokenForItsVerbs(t *testing.T) {
+	r, plain, _, api := launchDev(t)
+	m := r.await(r.stdout, `--token-file (\S+)\n +http://(\S+/#token=(\S+)) `)
+	file, address, token := m[1], m[2], m[3]
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+	var users []*imaptest.Client
+	for _, user := range []string{"alice", "bob", "carol"} {
+		c := imaptest.Dial(t, plain)
+		c.Login(user, user)
+		users = append(users, c)
+	}
+	if out := command(t, "backends", "--columns", "backend,users", "--admin", api).stdout.String(); len(regexp.MustCompile(`(?m)^d\d +1$`).FindAllString(out, -1)) != 3 {
+		t.Errorf("three users aren't at three backends:\n%s", out)
+	}
+	if none := command(t, "kick", "alice", "--admin", api); none.code != exitFailed || !strings.Contains(none.stderr.String(), "requires a token") {
+		t.Errorf("without a token: %d %s", none.code, none.stderr)
+	}
+	if kicked := command(t, "kick", "alice", "--admin", api, "--token-file", file); kicked.code != exitOK || !strings.Contains(kicked.stdout.String(), "1 session of alice ended") {
+		t.Errorf("kick: %d %s%s", kicked.code, kicked.stdout, kicked.stderr)
+	}
+	users[0].Expect("* BYE {*}")
+
+	t.Run("page", func(t *testing.T) {
+		b := imaptest.NewBrowser(t)
+		const verbs = "[...document.querySelectorAll('.verbs button')].some((e) => e.offsetParent && e.textContent === 'kick')"
+		b.Open("http://"+api+"/", 1400)
+		b.Await("document.getElementById('access').textContent.includes('they need the operator')", "true")
+		b.Await(verbs, "false")
+		b.Run("document.querySelector('#access button').click()")
+		b.Run("document.getElementById('token').value = 'wrong'; document.querySelector('#login button').click()")
+		b.Await("document.getElementById('access').textContent.includes('the token is wrong')", "true")
+		b.Run("document.querySelector('#access button').click()")
+		b.Run("document.getElementById('token').value = '" + token + "'; document.querySelector('#login button').click()")
+		b.Await(verbs, "true")
+		b.Run("sessionStorage.clear(); token = ''; refresh()")
+		b.Await(verbs, "false")
+		b.Open("http://"+address, 390)
+		b.Await(verbs, "true")
+		b.Await("location.href", "http://"+api+"/") // nothing of the token is left in the address
+		b.Run("[...document.querySelectorAll('#sessions tr')].find((r) => r.textContent.includes('bob')).querySelector('.verbs button').click()")
+		b.Await("document.getElementById('confirm').open", "true")
+		b.Run("document.getElementById('confirm-yes').click()")
+		b.Await("document.getElementById('done').className", "well")
+		users[1].Expect("* BYE {*}")
+	})
+	r.interrupt()
+	if code := r.wait(); code != exitOK {
+		t.Errorf("exit code %d\n%s", code, r.stderr)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the token's file is left: %v", err)
 	}
 }

@@ -40,13 +40,21 @@ func (s *Server) access(w http.ResponseWriter, r *http.Request) {
 	if _, ok := parameters(w, r); !ok {
 		return
 	}
-	switch {
-	case s.opts.Token == "" && s.peerToken() == "":
+	if s.opts.Token == "" && s.peerToken() == "" {
 		reply(w, http.StatusOK, Access{Why: "there is no token: admin { token_file = … } in the configuration names its file"})
-	case s.authorized(r, true) == accessOperator:
+		return
+	}
+	if r.Header.Get("Authorization") == "" { // on loopback, where reading needs none
+		reply(w, http.StatusOK, Access{Why: "they need the operator's token", Token: true})
+		return
+	}
+	switch s.authorized(r, true) {
+	case accessOperator:
 		reply(w, http.StatusOK, Access{Change: true})
-	default:
-		reply(w, http.StatusOK, Access{Why: "this token may only read"})
+	case accessRead:
+		reply(w, http.StatusOK, Access{Why: "this token may only read", Token: true})
+	default: // likewise on loopback
+		reply(w, http.StatusOK, Access{Why: "the token is wrong", Token: true})
 	}
 }
 

@@ -171,4 +171,5 @@ type AttachmentChange struct {
 type Access struct {
 	Change bool   `json:"change"` // the caller may use the verbs
 	Why    string `json:"why"`    // if not
+	Token  bool   `json:"token"`  // if not: the operator's token would permit it
 }

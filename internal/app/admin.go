@@ -31,6 +31,9 @@ func (a *App) openAdmin() (*admin.Server, error) {
 		}
 	}
 	o.ID, o.Fleet, o.PeerToken, o.TLS = a.cluster.id, a.cluster.fleet, a.cluster.peerToken, a.cluster.adminTLS()
+	if t := a.opts.VerbToken; t != "" {
+		o.PeerToken = func() telemetry.Secret { return t }
+	}
 	o.Name, o.Digest = a.name, func() string { return a.current.Load().digest }
 	o.Parking, o.Reload, o.Kick = a.parking.status, a.lastReload.Load, a.kick
 	o.User, o.Flush, o.Hints, o.Route = a.user, a.flush, a.hints, a.route

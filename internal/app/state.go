@@ -113,6 +113,9 @@ type Options struct {
 	Logs io.Writer
 	// Certificate is for listeners with TLS for which the configuration has no certificate.
 	Certificate *proxy.Certificate
+	// VerbToken is required of those who change something by the admin API, besides the tokens of the configuration. Without
+	// those, what is on loopback can be read without a token. "": there is none.
+	VerbToken telemetry.Secret
 	// Sockets are listening sockets that systemd has bound; nil: none.
 	Sockets *handover.Sockets
 	// Trial is for how long a successor serves beside the old process before that one stops to accept; 0: a second.

@@ -70,7 +70,7 @@ func Start(ctx context.Context, o Options) (*Fleet, error) {
 	return f, nil
 }
 
-// Addresses are the backends' host:port, in their order: b1, b2, ….
+// Addresses are the backends' host:port, in their order: d1, d2, ….
 func (f *Fleet) Addresses() []string {
 	var all []string
 	for _, b := range f.backends {
@@ -118,7 +118,7 @@ func startBackend(ctx context.Context, o Options, store *store, n int) (*backend
 	if err != nil {
 		return nil, err
 	}
-	name := fmt.Sprintf("b%d", n)
+	name := fmt.Sprintf("d%d", n)
 	b := &backend{ln: newListener(ln), done: make(chan struct{})}
 	b.server = imapserver.New(&imapserver.Options{
 		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {

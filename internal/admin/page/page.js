@@ -4,12 +4,26 @@
 
 const $ = (id) => document.getElementById(id);
 let token = sessionStorage.getItem("token") || "";
+
+// takeToken takes the token that stands behind the # of the address, as imapproxy dev prints it. Browsers don't send that part.
+function takeToken() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!given) return false;
+  token = given;
+  sessionStorage.setItem("token", token);
+  history.replaceState(null, "", location.pathname + location.search);
+  return true;
+}
+takeToken();
+window.onhashchange = () => { if (takeToken()) refresh(); };
 let after = "";
+let asked = false; // the page can't be read without a token, or without another one
 
 async function get(path) {
   const headers = token ? { Authorization: "Bearer " + token } : {};
   const answer = await fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
   if (answer.status === 401) {
+    asked = true;
     $("login").hidden = false;
     throw new Error(token ? "The token is wrong." : "A token is needed.");
   }
@@ -202,7 +216,7 @@ async function refresh() {
     $("hostname").textContent = status.hostname + " " + status.version;
     showProblems(status);
     const listeners = status.listeners.map((l) => l.name + " " + l.address).join(", ");
-    const attachments = Object.entries(status.attachments).map(([k, n]) => n + " " + k).join(", ");
+    const attachments = histogram(status.attachments) || "none";
     const p = status.parking;
     const parking = p ? " (" + status.backend_connections + " of sessions, " + p.watch_connections + " of watches, " + p.warm_connections + " warm)" : "";
     $("parked").hidden = !status.attachments.parked;
@@ -224,7 +238,8 @@ async function refresh() {
     await showLists();
     await showOne();
     $("error").hidden = true;
-    $("login").hidden = true;
+    if (asked) $("login").hidden = true;
+    asked = false;
   } catch (e) {
     $("error").textContent = e.message;
     $("error").hidden = false;
@@ -235,6 +250,7 @@ async function refresh() {
 $("login").onsubmit = (e) => {
   e.preventDefault();
   token = $("token").value;
+  asked = true; // the form goes when the answer has come
   sessionStorage.setItem("token", token);
   refresh();
 };

@@ -70,10 +70,10 @@ function showTiles(history) {
 
 function showBill(bill) {
   const row = (name, s) => [name, number(s.logged_in), number(s.connections), number(s.saved),
-    bill.backend_process_memory ? bytes(s.saved_memory) : "park.backend_process_memory isn't set", s.logins, s.backend_logins, s.saved_logins];
+    bill.backend_process_memory ? bytes(s.saved_memory) : "–", s.logins, s.backend_logins, s.saved_logins];
   const covered = (name, s, whole) => s.seconds < whole - 60 ? name + " (" + Math.round(s.seconds / 60) + " min of it)" : name;
   rows("bill", [row("now", bill.now), row(covered("this hour", bill.hour, 3600), bill.hour), row(covered("this day", bill.day, 86400), bill.day)], (r) => r);
-  $("formula").textContent = bill.formula + (bill.backend_process_memory ? " (" + bytes(bill.backend_process_memory) + ")" : "") + ".";
+  $("formula").textContent = bill.formula + (bill.backend_process_memory ? " (" + bytes(bill.backend_process_memory) + ")." : ", which isn't set.");
   $("billing").hidden = false;
 }
 

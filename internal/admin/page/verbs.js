@@ -6,7 +6,15 @@ let access = { change: false };
 async function showAccess() {
   access = await get("v1/access");
   document.body.classList.toggle("operator", access.change);
-  $("access").textContent = access.change ? "" : "Commands are not available here: " + access.why + ".";
+  $("access").replaceChildren(...access.change ? [] : ["Commands are not available here: " + access.why + ". ",
+    ...access.token ? [button("Enter the operator's token", askToken)] : []]);
+}
+
+// askToken shows the form for a token though the page can be read without one, or with the one that it has.
+function askToken() {
+  $("login").hidden = false;
+  $("login").scrollIntoView();
+  $("token").focus();
 }
 
 async function post(path, body) {
