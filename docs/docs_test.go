@@ -13,12 +13,15 @@ func TestReasonsAreReadFromTheTables(t *testing.T) {
 		}
 		seen[r.Name+r.Kind] = true
 	}
+	if !seen["bad_password"+WhyFailed] || !seen["backend_slow"+"Problems"] || !seen["command"+"Why isn't it parked"] {
+		t.Error("a table isn't read")
+	}
 	for _, want := range []string{"loggedout", "kicked"} {
 		if seen[want+"Why sessions end"] != (want == "kicked") {
 			t.Errorf("%s", want)
 		}
 	}
-	if got := cell("`a` ([failures.md](failures.md)), see [Upgrade](#upgrade)"); got != "a (failures.md), see Upgrade" {
+	if got := cell("`a` ([failures.md](failures.md)), see [Upgrade](#upgrade)"); got != "a (docs/failures.md), see Upgrade" {
 		t.Errorf("%q", got)
 	}
 }

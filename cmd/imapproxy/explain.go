@@ -10,7 +10,7 @@ import (
 )
 
 type explainCommand struct {
-	Reason string `arg:"" optional:"" placeholder:"REASON" help:"A reason from a log, a metric or 'imapproxy sessions', or words of a BYE; without it all reasons are listed."`
+	Reason string `arg:"" optional:"" placeholder:"REASON" help:"A reason from a log, a metric, 'imapproxy sessions', 'failing' or a problem, or words of a BYE; without it all reasons are listed."`
 }
 
 // Run prints what a reason means and what to do, from docs/operations.md.

@@ -93,7 +93,7 @@ func run(env environment, args []string) (code int) {
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(env.stderr, "imapproxy: %v\nimapproxy --help shows the commands and flags.\n", err)
+		fmt.Fprintf(env.stderr, "imapproxy: %v\n%s --help shows the commands and flags.\n", err, verbOf(err))
 		return exitUsage
 	}
 	err = parsed.Run(env)
@@ -114,6 +114,17 @@ func run(env environment, args []string) (code int) {
 		fmt.Fprintln(env.stderr, "imapproxy:", err)
 		return exitFailed
 	}
+}
+
+// verbOf returns the command line up to the verb in whose arguments or flags a mistake is.
+func verbOf(err error) string {
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) && wrong.Context != nil {
+		if node := wrong.Context.Selected(); node != nil {
+			return node.FullPath()
+		}
+	}
+	return "imapproxy"
 }
 
 // grammar returns the parser of command lines, from which --help, completion and the manual page are made. exit is

@@ -39,25 +39,24 @@ func (c billCommand) Run(env environment) error {
 }
 
 func showBill(w io.Writer, h admin.History) error {
-	var rows [][]string
-	for _, one := range []struct {
-		name  string
-		saved admin.Saved
-	}{{"now", h.Bill.Now}, {"this hour", h.Bill.Hour}, {"this day", h.Bill.Day}} {
-		s, memory := one.saved, "-"
+	rows := [][]string{{"measured for"}, {"sessions"}, {"backend connections"}, {"connections saved"}, {"processes saved"}, {"memory saved"}, {"client logins"}, {"backend logins"}, {"logins saved"}}
+	for _, s := range []admin.Saved{h.Bill.Now, h.Bill.Hour, h.Bill.Day} {
+		memory, saved := "-", fmt.Sprintf("%.0f", s.Saved)
 		if h.Bill.BackendProcessMemory > 0 {
 			memory = size(s.SavedMemory)
 		}
-		rows = append(rows, []string{one.name, ago(time.Duration(s.Seconds) * time.Second), fmt.Sprintf("%.0f", s.LoggedIn), fmt.Sprintf("%.0f", s.Connections),
-			fmt.Sprintf("%.0f", s.Saved), memory, fmt.Sprint(s.Logins), fmt.Sprint(s.BackendLogins), fmt.Sprint(s.SavedLogins)})
+		for i, text := range []string{ago(time.Duration(s.Seconds) * time.Second), fmt.Sprintf("%.0f", s.LoggedIn), fmt.Sprintf("%.0f", s.Connections), saved, saved, memory,
+			fmt.Sprint(s.Logins), fmt.Sprint(s.BackendLogins), fmt.Sprint(s.SavedLogins)} {
+			rows[i] = append(rows[i], text)
+		}
 	}
-	if err := table(w, []string{"TIME", "MEASURED", "SESSIONS", "CONNECTIONS", "SAVED", "MEMORY SAVED", "CLIENT LOGINS", "BACKEND LOGINS", "LOGINS SAVED"}, rows); err != nil {
+	if err := table(w, []string{"", "NOW", "THIS HOUR", "THIS DAY"}, rows); err != nil {
 		return err
 	}
 	if h.Bill.BackendProcessMemory == 0 {
-		fmt.Fprintln(w, "\nThe memory isn't known: set park.backend_process_memory.")
+		fmt.Fprintln(w, "\n"+wrapped("The memory isn't known: set park.backend_process_memory.", screenWidth(w)))
 	}
-	_, err := fmt.Fprintf(w, "\n%s.\n", h.Bill.Formula)
+	_, err := fmt.Fprintf(w, "\n%s\n", wrapped(h.Bill.Formula+".", screenWidth(w)))
 	return err
 }
 
@@ -220,6 +219,10 @@ func (c commandsCommand) Run(env environment) error {
 		return err
 	}
 	return askPast(env, pastCommand{adminFlags: c.adminFlags, watchFlag: c.watchFlag}, "/v1/commands", admin.PastQuery{Session: c.Session}, func(w io.Writer, all admin.SessionCommands) error {
+		if len(all.Commands)+len(all.Attachments) == 0 {
+			_, err := fmt.Fprintln(w, wrapped(fmt.Sprintf("Nothing is remembered of a session %q: 'imapproxy sessions' and 'imapproxy ended' show their ids.", c.Session), screenWidth(w)))
+			return err
+		}
 		if err := listing(w, columns, all.Commands); err != nil {
 			return err
 		}

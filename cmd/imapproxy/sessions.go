@@ -23,7 +23,12 @@ type sessionsCommand struct {
 	columnsFlag
 	User    string `placeholder:"NAME" help:"Only this user's sessions."`
 	Backend string `placeholder:"ID" help:"Only the sessions on this backend."`
-	Limit   int    `default:"0" help:"Maximum number of sessions; 0 shows all (${default})."`
+	Client  string `placeholder:"ADDRESS" help:"Only the sessions of clients at this address, or in this network."`
+
+	Attachment string `placeholder:"STATE" help:"Only the sessions whose backend connection is in this state: attached, parked, …"`
+	NotParked  string `placeholder:"REASON" help:"Only the sessions that aren't parked for this reason (docs/operations.md)."`
+	Sort       string `placeholder:"ORDER" help:"The first sessions of an order: age, quiet, commands, bytes_in or bytes_out; as many as --limit, or 1000. Default: by user."`
+	Limit      int    `default:"0" help:"Maximum number of sessions; 0 shows all (${default})."`
 }
 
 // Run prints /v1/sessions, all pages of it.
@@ -37,9 +42,14 @@ func (c sessionsCommand) show(env environment) error {
 	case asked || err != nil:
 		return err
 	case c.Cluster:
-		return ask(env, c.adminFlags, c.ofAll, each(showSessions(columns)))
+		return ask(env, c.adminFlags, c.ofAll, each(c.table(columns)))
 	}
-	return ask(env, c.adminFlags, c.all, showSessions(columns))
+	return ask(env, c.adminFlags, c.all, c.table(columns))
+}
+
+// query asks for a page of the sessions.
+func (c sessionsCommand) query(after string) admin.SessionsQuery {
+	return admin.SessionsQuery{User: c.User, Backend: c.Backend, Client: c.Client, Attachment: c.Attachment, NotParked: c.NotParked, Sort: c.Sort, After: after, Limit: sessionsPage}
 }
 
 // ofAll reads the pages of all proxies. A proxy that has answered for one page and not for another counts as
@@ -47,7 +57,7 @@ func (c sessionsCommand) show(env environment) error {
 func (c sessionsCommand) ofAll(ctx context.Context, a *admin.Client) (admin.Cluster[admin.Sessions], error) {
 	var all admin.Cluster[admin.Sessions]
 	for after, n := "", 0; ; {
-		q := admin.SessionsQuery{User: c.User, Backend: c.Backend, After: after, Limit: sessionsPage}
+		q := c.query(after)
 		if c.Limit > 0 {
 			q.Limit = min(q.Limit, c.Limit-n)
 		}
@@ -80,7 +90,7 @@ func (c sessionsCommand) ofAll(ctx context.Context, a *admin.Client) (admin.Clus
 func (c sessionsCommand) all(ctx context.Context, a *admin.Client) (admin.Sessions, error) {
 	all := admin.Sessions{Sessions: []admin.Session{}, Reasons: map[string]string{}}
 	for {
-		q := admin.SessionsQuery{User: c.User, Backend: c.Backend, After: all.Next, Limit: sessionsPage}
+		q := c.query(all.Next)
 		if c.Limit > 0 {
 			q.Limit = min(q.Limit, c.Limit-len(all.Sessions))
 		}
@@ -134,8 +144,12 @@ func yes(is bool) string {
 	return "no"
 }
 
-func showSessions(columns []column[admin.Session]) func(io.Writer, admin.Sessions) error {
+// table shows sessions, by their users unless --sort says otherwise: ids have no order that matters.
+func (c sessionsCommand) table(columns []column[admin.Session]) func(io.Writer, admin.Sessions) error {
 	return func(w io.Writer, all admin.Sessions) error {
+		if c.Sort == "" {
+			slices.SortStableFunc(all.Sessions, func(a, b admin.Session) int { return cmp.Or(cmp.Compare(a.User, b.User), a.Started.Compare(b.Started)) })
+		}
 		if err := listing(w, columns, all.Sessions); err != nil {
 			return err
 		}
@@ -147,7 +161,7 @@ func showSessions(columns []column[admin.Session]) func(io.Writer, admin.Session
 func showSessionNotes(w io.Writer, all admin.Sessions) (err error) {
 	width := screenWidth(w)
 	if len(all.Reasons) > 0 {
-		_, err = fmt.Fprintln(w, "\nWhy sessions aren't parked (docs/operations.md):")
+		_, err = fmt.Fprintln(w, "\n"+wrapped("Why sessions aren't parked (docs/operations.md):", width))
 	}
 	for _, reason := range slices.Sorted(maps.Keys(all.Reasons)) {
 		if err == nil {

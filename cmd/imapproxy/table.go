@@ -24,7 +24,7 @@ const extra = -1
 
 // columnsFlag is the flag of the verbs that print tables.
 type columnsFlag struct {
-	Columns []string `placeholder:"NAME,…" help:"Only these columns, in this order; --columns=? names them all."`
+	Columns []string `sep:"," placeholder:"NAMES" help:"Only these columns, in this order; --columns=? names them all."`
 }
 
 // columnName is a heading as --columns takes it.
@@ -62,12 +62,19 @@ func chosen[T any](env environment, f columnsFlag, json bool, all []column[T]) (
 	return some, false, nil
 }
 
-// listing prints a table of these columns. On a terminal it fits the width.
+// listing prints a table of these columns. On a terminal it fits the width: columns are left out, or if that isn't enough, each row is a block of lines.
 func listing[T any](w io.Writer, columns []column[T], of []T) error {
 	width, left := screenWidth(w), []string(nil)
 	shown := slices.Clone(columns)
 	for {
 		head, rows := cells(shown, of)
+		if needed := slices.DeleteFunc(slices.Clone(columns), func(c column[T]) bool { return c.rank > 0 }); width > 0 && narrowest(cells(needed, of)) > width {
+			if len(of) == 0 {
+				_, err := fmt.Fprintln(w, "(none)")
+				return err
+			}
+			return blocks(w, columns, of)
+		}
 		drop := -1
 		for i, c := range shown {
 			if c.rank > 0 && (drop < 0 || c.rank >= shown[drop].rank) {
@@ -75,8 +82,15 @@ func listing[T any](w io.Writer, columns []column[T], of []T) error {
 			}
 		}
 		if width == 0 || drop < 0 || tableWidth(widths(append([][]string{head}, rows...))) <= width {
-			if err := table(w, head, rows); err != nil || len(left) == 0 {
+			if err := table(w, head, rows); err != nil {
 				return err
+			}
+			if len(rows) == 0 {
+				_, err := fmt.Fprintln(w, "(none)")
+				return err
+			}
+			if len(left) == 0 {
+				return nil
 			}
 			_, err := fmt.Fprintf(w, "%s\n", wrapped("The terminal is too narrow for "+strings.Join(left, ", ")+": --columns chooses.", width))
 			return err
@@ -84,6 +98,43 @@ func listing[T any](w io.Writer, columns []column[T], of []T) error {
 		left = append(left, columnName(shown[drop].head))
 		shown = slices.Delete(shown, drop, drop+1)
 	}
+}
+
+// blocks prints a line for each column of a row, and an empty one between rows.
+func blocks[T any](w io.Writer, columns []column[T], of []T) error {
+	head, rows := cells(columns, of)
+	for i, row := range rows {
+		if i > 0 {
+			if _, err := fmt.Fprintln(w); err != nil {
+				return err
+			}
+		}
+		var lines [][]string
+		for j, cell := range row {
+			lines = append(lines, []string{head[j], cell})
+		}
+		if err := table(w, lines[0], lines[1:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// narrowest returns how wide a table is at least, with all cells shortened.
+func narrowest(head []string, rows [][]string) int {
+	wide := widths(append([][]string{head}, rows...))
+	for i := range wide {
+		wide[i] = min(wide[i], leastOf(i, len(wide)))
+	}
+	return tableWidth(wide)
+}
+
+// leastOf returns what a column is at least shortened to. The last one has further lines, and needs room for words.
+func leastOf(column, columns int) int {
+	if column == columns-1 {
+		return 2 * leastWidth
+	}
+	return leastWidth
 }
 
 func cells[T any](columns []column[T], of []T) (head []string, rows [][]string) {
@@ -117,14 +168,9 @@ func fitted(rows [][]string, width int) string {
 	wide := widths(rows)
 	last := len(wide) - 1
 	for width > 0 && tableWidth(wide) > width {
-		widest, least := -1, func(i int) int {
-			if i == last {
-				return 2 * leastWidth
-			}
-			return leastWidth
-		}
+		widest := -1
 		for i := range wide {
-			if wide[i] > least(i) && (widest < 0 || wide[i] > wide[widest]) {
+			if wide[i] > leastOf(i, len(wide)) && (widest < 0 || wide[i] > wide[widest]) {
 				widest = i
 			}
 		}

@@ -191,12 +191,15 @@ func (s *Server) failing(w http.ResponseWriter, r *http.Request) {
 	if _, ok := parameters(w, r); !ok {
 		return
 	}
-	reply(w, http.StatusOK, countFailing(s.opts.Past.FailedLogins(), s.opts.Now()))
+	reply(w, http.StatusOK, countFailing(s.opts.Past.FailedLogins(), s.opts.Now(), s.opts.Proxy.Status().Started))
 }
 
-// countFailing counts failed logins, of which the latest is the first.
-func countFailing(all []telemetry.FailedLogin, now time.Time) Failing {
+// countFailing counts failed logins, of which the latest is the first. started is when the proxy has begun to remember them.
+func countFailing(all []telemetry.FailedLogin, now, started time.Time) Failing {
 	out := Failing{Since: now.Add(-failingFor)}
+	if started.After(out.Since) {
+		out.Since = started
+	}
 	if len(all) == telemetry.KeptFailures && all[len(all)-1].Time.After(out.Since) {
 		out.Since = all[len(all)-1].Time // earlier ones are forgotten
 	}

@@ -36,7 +36,7 @@ function traceLink(c) {
 const lists = {
   failing: async () => {
     const f = await get("v1/failing");
-    $("failing-count").textContent = f.failures + " failures in 15 minutes";
+    $("failing-count").textContent = f.failures + " failures since " + new Date(f.since).toLocaleTimeString();
     $("failing-since").textContent = "Since " + new Date(f.since).toLocaleTimeString() + ":";
     const all = [["address", f.addresses], ["network", f.networks], ["user", f.users], ["reason", f.reasons]].flatMap(([what, list]) => list.map((one) => [what, one]));
     rows("failing", all, ([what, one]) => [what, one.name, one.failures, clock(one.last), one.reason]);
