@@ -255,7 +255,7 @@ func TestThePageAsksForATokenAndHasCommandsForOperators(t *testing.T) {
 		}
 		enter(readersToken)
 		b.Await(rowsOf("sessions"), "3")
-		b.Await(text("access"), "Commands are not available here: this token may only read.")
+		b.Await(text("access"), "Commands are not available here: this token may only read. Enter the operator's token")
 		if b.Run(shown("move")) != "false" || b.Run("[...document.querySelectorAll('.verbs button')].some((e) => e.checkVisibility())") != "false" {
 			t.Error("a reader sees commands")
 		}
