@@ -24,3 +24,16 @@ func TestALookAtWhatHasArrivedAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestASmallWriteAllocatesNothing(t *testing.T) {
+	ours, theirs := tcpPair(t)
+	line, b := []byte("* OK Still here\r\n"), make([]byte, 64)
+	if n := testing.AllocsPerRun(200, func() {
+		_, err := ours.Write(line)
+		must(t, err)
+		_, err = theirs.Read(b)
+		must(t, err)
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -69,7 +69,7 @@ func (c *Conn) handshake(ctx context.Context, wrap func(*socket) *tls.Conn) erro
 	if c.tls != nil {
 		return fmt.Errorf("conn: already under TLS")
 	}
-	s := &socket{tcp: c.tcp, of: &c.interruption, first: c.unread}
+	s := &socket{tcp: c.tcp, raw: c.raw, of: &c.interruption, first: c.unread}
 	t := wrap(s)
 	if err := t.HandshakeContext(ctx); err != nil {
 		return err
@@ -155,7 +155,7 @@ func (c *Conn) writeRaw(p []byte) (int, error) {
 	if c.tls != nil {
 		return c.tls.Write(p)
 	}
-	return c.tcp.Write(p)
+	return writeAll(c.tcp, c.raw, p)
 }
 
 // ErrGuarded is the error of a Write that the connection's guard doesn't let through.

@@ -3,6 +3,7 @@ package conn
 import (
 	"bytes"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -16,9 +17,10 @@ import (
 // incomplete record, and the next Read continues from there.
 type socket struct {
 	tcp   *net.TCPConn
-	of    *interruption // of the Conn
-	pump  *lent         // set while a Pump's callback runs
-	first []byte        // bytes taken from the socket before tls.Conn reads them
+	raw   syscall.RawConn // tcp's
+	of    *interruption   // of the Conn
+	pump  *lent           // set while a Pump's callback runs
+	first []byte          // bytes taken from the socket before tls.Conn reads them
 	// layout is that of the Pool by which ciphers were put away; nil: none were.
 	layout *tlsLayout
 	// ciphertext is the buffer of tls.Conn for incomplete records; nil if the field of tls.Conn isn't known.
@@ -67,7 +69,7 @@ func (s *socket) stash() {
 	s.pump = nil
 }
 
-func (s *socket) Write(p []byte) (int, error)        { return s.tcp.Write(p) }
+func (s *socket) Write(p []byte) (int, error)        { return writeAll(s.tcp, s.raw, p) }
 func (s *socket) Close() error                       { return s.tcp.Close() }
 func (s *socket) LocalAddr() net.Addr                { return s.tcp.LocalAddr() }
 func (s *socket) RemoteAddr() net.Addr               { return s.tcp.RemoteAddr() }

@@ -12,7 +12,7 @@ import (
 // readNow reads the data that the socket has. errEmpty: it has none; io.EOF: the peer has ended its side.
 func readNow(fd int, p []byte) (int, error) {
 	for {
-		n, err := syscall.Read(fd, p)
+		n, err := sysRead(fd, p)
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -39,7 +39,7 @@ func isClosed(fd int) bool {
 
 // quickAck is best effort: without it, acknowledgements are later.
 func quickAck(fd int) {
-	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1)
+	_ = sysSetInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
 }
 
 // emptyError is the type of errEmpty, which means that the socket has no data now.
