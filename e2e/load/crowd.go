@@ -19,6 +19,7 @@ import (
 const (
 	roleBackend = "backend"
 	roleCrowd   = "crowd"
+	roleBare    = "bare"
 )
 
 // order is what a crowd is to do.

@@ -18,9 +18,10 @@ import (
 
 // lab is a folder and the processes of a measurement.
 type lab struct {
-	o     options
-	dir   string
-	procs []*proc
+	o      options
+	dir    string
+	procs  []*proc
+	beside *lab // with another build of the proxy; nil: there is none
 }
 
 func newLab(o options) (*lab, error) {
@@ -33,8 +34,18 @@ func newLab(o options) (*lab, error) {
 	return l, err
 }
 
+// other returns a lab for another build of the proxy, which l.close ends, too.
+func (l *lab) other(proxy string) (*lab, error) {
+	l.beside = &lab{o: l.o, dir: filepath.Join(l.dir, "other")}
+	l.beside.o.Proxy = proxy
+	return l.beside, os.MkdirAll(l.beside.dir, 0o755)
+}
+
 // close ends all processes, the last first.
 func (l *lab) close() {
+	if l.beside != nil {
+		l.beside.close()
+	}
 	for i := len(l.procs) - 1; i >= 0; i-- {
 		l.procs[i].end()
 	}
@@ -77,12 +88,12 @@ func (l *lab) start(name, program string, args ...string) (*proc, error) {
 }
 
 // self starts this program in another role.
-func (l *lab) self(name, role string) (*proc, error) {
+func (l *lab) self(name, role string, args ...string) (*proc, error) {
 	me, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return l.start(name, me, role)
+	return l.start(name, me, append([]string{role}, args...)...)
 }
 
 func (p *proc) end() {

@@ -12,8 +12,8 @@ import (
 
 // The processes that a measurement starts are this test's program.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == roleBackend || os.Args[1] == roleCrowd) {
-		if err := run(os.Args[1], nil); err != nil {
+	if len(os.Args) > 1 && (os.Args[1] == roleBackend || os.Args[1] == roleCrowd || os.Args[1] == roleBare) {
+		if err := run(os.Args[1], os.Args[2:]); err != nil {
 			_, _ = os.Stderr.WriteString(err.Error() + "\n")
 			os.Exit(1)
 		}
@@ -40,6 +40,8 @@ func TestMeasurements(t *testing.T) {
 		{"memory, attached", func(o options, out *bytes.Buffer) error { return memory(o, out) }, func(o *options) { o.Attached = true }, []string{"12 attached sessions"}},
 		{"resume", func(o options, out *bytes.Buffer) error { return resume(o, out) }, func(o *options) { o.Watch, o.Profile = "push", "" }, []string{"12 parked clients come back, 4 at a time"}},
 		{"peers", func(o options, out *bytes.Buffer) error { return peers(o, out) }, func(*options) {}, []string{"NOOP, TLS, 3", "/ nginx", "/ haproxy"}},
+		{"peers, bare", func(o options, out *bytes.Buffer) error { return peers(o, out) }, func(o *options) { o.Bare = true }, []string{"NOOP, plain, 3", "/ goroutines", "/ loop", "/ nginx"}},
+		{"peers, another build", func(o options, out *bytes.Buffer) error { return peers(o, out) }, func(o *options) { o.Against = o.Proxy }, []string{"NOOP, TLS, 3", "/ the other"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -4,7 +4,7 @@
 //
 //	load memory|resume|peers [flags]
 //
-// The backends are processes of this program that answer from memory (backend.go), so are the clients (crowd.go). The proxy is the one of
+// The backends are processes of this program that answer from memory (backend.go), so are the clients (crowd.go) and the bare relays (bare.go). The proxy is the one of
 // -proxy, with its defaults but for what lab.go sets. All listen on 127.0.0.1.
 //
 // Imports e2e/servers. Imported by none.
@@ -34,6 +34,8 @@ func run(role string, args []string) error {
 	var o options
 	f := flag.NewFlagSet("load "+role, flag.ContinueOnError)
 	f.StringVar(&o.Proxy, "proxy", "./imapproxy", "the `program` to measure")
+	f.StringVar(&o.Against, "against", "", "another build of the `program`, which peers compares it with in place of nginx and HAProxy")
+	f.BoolVar(&o.Bare, "bare", false, "peers compares it with bare relays in Go and nginx, in the clear")
 	f.IntVar(&o.N, "n", 2000, "clients")
 	f.IntVar(&o.PerUser, "per-user", 5, "clients of each user, each in another mailbox")
 	f.StringVar(&o.Watch, "watch", "push", "park.watch: push, notify, idle or poll")
@@ -61,6 +63,11 @@ func run(role string, args []string) error {
 		return peers(o, os.Stdout)
 	case roleBackend:
 		return serveBackend(os.Stdin, os.Stdout)
+	case roleBare:
+		if f.NArg() != 2 {
+			return fmt.Errorf("a kind and a backend, not %q", f.Args())
+		}
+		return serveBare(f.Arg(0), f.Arg(1), os.Stdin, os.Stdout)
 	case roleCrowd:
 		runtime.GOMAXPROCS(2)
 		return serveCrowd(os.Stdin, os.Stdout)

@@ -5,6 +5,8 @@ import "time"
 // options are the flags.
 type options struct {
 	Proxy    string        // the program to measure
+	Against  string        // another build, which peers compares it with; "": nginx and HAProxy
+	Bare     bool          // peers compares it with bare relays
 	N        int           // clients
 	PerUser  int           // clients of each user, each in a mailbox of its own
 	Watch    string        // park.watch

@@ -103,7 +103,7 @@ func (l *lab) peer(name, config, imap, web string, args ...string) (*target, err
 	})
 }
 
-// targets starts all that are compared, each before the same backend: imapproxy first.
+// targets starts all that are compared, each before the same backend: imapproxy first, and with -against that one alone beside it.
 func (l *lab) targets() ([]*target, error) {
 	imap, web, err := l.backend(0)
 	if err != nil {
@@ -113,12 +113,39 @@ func (l *lab) targets() ([]*target, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.o.Against != "" {
+		beside, err := l.other(l.o.Against)
+		if err != nil {
+			return nil, err
+		}
+		q, err := beside.proxy([]string{imap}, staysAttached)
+		if err != nil {
+			return nil, err
+		}
+		return []*target{{"imapproxy", p.plain, p.tls, p.Process.Pid}, {"the other", q.plain, q.tls, q.Process.Pid}}, nil
+	}
+	ours := &target{"imapproxy", p.plain, p.tls, p.Process.Pid}
 	nginx, err := l.peer("nginx", nginxConfig, imap, web, "-c")
 	if err != nil {
 		return nil, err
 	}
+	if l.o.Bare {
+		all := []*target{ours}
+		for _, kind := range []string{bareGoroutines, bareLoop} {
+			bare, err := l.self(kind, roleBare, kind, imap)
+			if err != nil {
+				return nil, err
+			}
+			t := &target{name: kind, pid: bare.Process.Pid}
+			if _, err := fmt.Fscanln(bare.out, &t.plain); err != nil {
+				return nil, fmt.Errorf("the bare relay: %w", err)
+			}
+			all = append(all, t)
+		}
+		return append(all, nginx), nil
+	}
 	haproxy, err := l.peer("haproxy", haproxyConfig, imap, web, "-db", "-f")
-	return []*target{{"imapproxy", p.plain, p.tls, p.Process.Pid}, nginx, haproxy}, err
+	return []*target{ours, nginx, haproxy}, err
 }
 
 // cell is what is measured of a target: so many clients, each with one command at a time.
@@ -144,7 +171,7 @@ type figures struct {
 	p99  float64
 }
 
-// peers compares the proxy with nginx and HAProxy, and prints the comparison.
+// peers compares the proxy with nginx and HAProxy, or with another build, and prints the comparison.
 func peers(o options, out io.Writer) error {
 	targets, cells, got, err := compare(o)
 	if err != nil {
@@ -153,7 +180,7 @@ func peers(o options, out io.Writer) error {
 	return report(out, targets, cells, got)
 }
 
-// compare measures the proxy, which is the first target, nginx and HAProxy.
+// compare measures the proxy, which is the first target, and those that it is compared with.
 func compare(o options) (targets []*target, cells []cell, got map[cell]map[*target][]figures, err error) {
 	l, err := newLab(o)
 	if err != nil {
@@ -163,6 +190,10 @@ func compare(o options) (targets []*target, cells []cell, got map[cell]map[*targ
 	if targets, err = l.targets(); err != nil {
 		return nil, nil, nil, err
 	}
+	secures := []bool{false, true}
+	if o.Bare {
+		secures = secures[:1]
+	}
 	open := map[*target]map[bool][]*client{}
 	most := 0
 	for _, n := range strings.Split(o.Clients, ",") {
@@ -171,7 +202,7 @@ func compare(o options) (targets []*target, cells []cell, got map[cell]map[*targ
 			return nil, nil, nil, fmt.Errorf("-clients %q", o.Clients)
 		}
 		most = max(most, clients)
-		for _, secure := range []bool{false, true} {
+		for _, secure := range secures {
 			for _, command := range []string{"NOOP", "UID FETCH 7 (FLAGS)"} {
 				cells = append(cells, cell{clients, secure, command})
 			}
@@ -179,7 +210,7 @@ func compare(o options) (targets []*target, cells []cell, got map[cell]map[*targ
 	}
 	for _, t := range targets {
 		open[t] = map[bool][]*client{}
-		for _, secure := range []bool{false, true} {
+		for _, secure := range secures {
 			if open[t][secure], err = t.logins(most, secure); err != nil {
 				return nil, nil, nil, fmt.Errorf("%s: %w", t.name, err)
 			}
