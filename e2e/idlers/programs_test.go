@@ -160,8 +160,9 @@ end
 // imapTools is a script with Python's imaplib and imap_tools: it filters by UIDs.
 func imapTools(a *account) {
 	script := a.file("filter.py", fmt.Sprintf(`
-import ssl
+import faulthandler, ssl
 from imap_tools import MailBox
+faulthandler.dump_traceback_later(50, repeat=True)
 context = ssl.create_default_context(cafile='%s')
 with MailBox('localhost', %s, ssl_context=context).login('%s', '%s', 'INBOX') as box:
     while True:

@@ -10,7 +10,8 @@ import (
 // response.
 func imaplib2(a *account) {
 	script := a.file("filter.py", fmt.Sprintf(`
-import imaplib2
+import faulthandler, imaplib2
+faulthandler.dump_traceback_later(50, repeat=True)
 box = imaplib2.IMAP4_SSL('localhost', %s, ca_certs='%s')
 def ok(answer):
     kind, data = answer
