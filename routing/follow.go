@@ -22,7 +22,8 @@ func (r *Router) Shares() bool { return r.opts.Load().Storage == Shared }
 //	a backend is named, and isn't listed              ErrNoBackend
 //	else                                              there; the user's pin moves, if it is elsewhere
 //	another process of this proxy has the user        there
-//	the user has a pin                                there
+//	the user has a pin, and its backend is listed or  there
+//	sessions have a connection to it
 //	several proxies agree                             where the session was: its connection claims it, or says where else
 //	else                                              where a login would go
 func (p *Pick) Follow(backend string) (*Pick, error) {
@@ -85,7 +86,7 @@ func (r *Router) follow(p *Pick, backend string) (*Pick, error) {
 	case backend != "":
 	case beside != "" && (old == nil || old.holding == 0):
 		backend = beside
-	case old != nil:
+	case old != nil && (old.holding > 0 || listed(tx.backend(old.backend))):
 		backend = old.backend
 	case o.Agreement != nil:
 		backend = p.Backend.ID
@@ -97,7 +98,7 @@ func (r *Router) follow(p *Pick, backend string) (*Pick, error) {
 		backend = b.ID
 	}
 	b := tx.backend(backend)
-	if b == nil || b.gone {
+	if !listed(b) {
 		tx.commit() // that the pin has ended
 		return nil, fmt.Errorf("%w: %q isn't listed", ErrNoBackend, backend)
 	}
@@ -124,6 +125,8 @@ func (r *Router) follow(p *Pick, backend string) (*Pick, error) {
 	r.count(b.ID, 0, 1)
 	return &Pick{Backend: &b.Backend, Why: ByMove, router: r, user: p.user, gen: pin.gen, void: pin.void, state: confirmed}, nil
 }
+
+func listed(b *backendRow) bool { return b != nil && !b.gone }
 
 // FailsOver returns the ID of the backend where a login of the user would go, for a session without a connection whose backend can't be reached. unfit are
 // the IDs of backends where it can't go on. errStays: it is the session's own backend, several proxies agree, or storage isn't shared. Other errors are Pick's.

@@ -67,6 +67,29 @@ func TestARestingPickFollowsItsUser(t *testing.T) {
 	}
 }
 
+// The backend of the user's other sessions isn't listed any more. Once none of them has a connection there, a session goes where a login would.
+func TestAPickDoesntFollowToABackendThatIsGone(t *testing.T) {
+	r := fleetOfTwo(t, Options{Storage: Shared})
+	old := login(t, r, "ann", "b1")
+	old.Rest()
+	second := login(t, r, "ann", "b2")
+	r.Apply(Snapshot{Source: "test", Backends: []Backend{{ID: "b1", Address: "127.0.0.1:1", Weight: 1}}})
+	if _, err := old.Follow(""); !errors.Is(err, ErrNoBackend) {
+		t.Fatalf("another session is connected there: %v", err)
+	}
+	second.Rest()
+	p, err := old.Follow("")
+	if err != nil || p.Backend.ID != "b1" {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if _, err := second.Follow(""); err != nil {
+		t.Error(err)
+	}
+	if pins := r.Pins("ann"); len(pins) != 1 || pins[0].Sessions != 2 {
+		t.Errorf("%+v", pins)
+	}
+}
+
 // A session that gives its connection up after its user has moved can follow like any other.
 func TestAPickRestsThoughItsUserHasMoved(t *testing.T) {
 	r := fleetOfTwo(t, Options{Storage: Shared})

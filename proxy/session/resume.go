@@ -51,6 +51,7 @@ func (s *Session) resume() phase {
 		if err != nil {
 			s.picked().Rest() // a session without a connection must not hold its user at the backend
 		}
+		over := !time.Now().Before(end)
 		switch {
 		case s.Reason() != "":
 			if c != nil {
@@ -60,6 +61,8 @@ func (s *Session) resume() phase {
 			return phaseEnd
 		case err == nil:
 			return s.reattach(c, t, asked)
+		case over: // also where the session's user is elsewhere, and it can't follow
+			return s.unresumed(t, asked, err)
 		case s.elsewhere(err):
 			ctx, cancel = s.within(time.Until(end))
 			move := s.repickAfter(ctx, err)
@@ -73,19 +76,16 @@ func (s *Session) resume() phase {
 				s.resumed(t, asked, err)
 				return phaseEnd
 			}
-			if moves++; move == nil && moves < maxBackends && time.Now().Before(end) {
+			if moves++; move == nil && moves < maxBackends {
 				t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 				continue
 			}
-		case moves < maxBackends && time.Now().Before(end) && s.movesOn(err):
+		case moves < maxBackends && s.movesOn(err):
 			moves++
 			t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 			continue
-		case final(err) || !time.Now().Before(end):
-			s.log().Warn("a parked session can't be resumed", "error", err)
-			s.Terminate(endOf(err))
-			s.resumed(t, asked, err)
-			return phaseEnd
+		case final(err):
+			return s.unresumed(t, asked, err)
 		}
 		if s.failOver(began) {
 			t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
@@ -104,6 +104,14 @@ func (s *Session) resume() phase {
 		pause = min(2*pause, s.longestResumePause())
 		t.Steps.Done(telemetry.StepPause, s.env.Now(), nil)
 	}
+}
+
+// unresumed ends a session for which no further attempt is made.
+func (s *Session) unresumed(t telemetry.Resume, asked time.Time, err error) phase {
+	s.log().Warn("a parked session can't be resumed", "error", err)
+	s.Terminate(endOf(err))
+	s.resumed(t, asked, err)
+	return phaseEnd
 }
 
 // resumed reports the outcome of a resume to telemetry. asked is when the command was read that needs the connection.
