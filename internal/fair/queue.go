@@ -15,10 +15,13 @@ type Options struct {
 	Slots   int // held at a time, over all keys
 	PerKey  int // held at a time by one key
 	Waiting int // callers of one key that wait at a time
-	// KnownFirst has known keys served before all others, instead of in turn with them. It is for known keys that
-	// are few, or that don't come again.
+	// KnownFirst has known callers served before all others, instead of in turn with them: of knownTurns+1 slots the others get one.
+	// A key is known as long as a known caller of it waits; that caller goes before the key's others.
 	KnownFirst bool
 }
+
+// knownTurns is how many slots known keys get in a row while others wait, with KnownFirst.
+const knownTurns = 3
 
 // Queue hands out slots. It is safe for concurrent use. Its lock guards only
 // bookkeeping.
@@ -34,6 +37,7 @@ type Queue[K comparable] struct {
 	// be: those with a caller waiting and fewer than PerKey slots.
 	turns   [2]list.List // of *share[K]; others, known
 	last    int          // the class that had the last turn
+	inARow  int          // how many slots known keys have got since another one has, with KnownFirst
 	waiting int
 }
 
@@ -42,12 +46,15 @@ type share[K comparable] struct {
 	key   K
 	class int // in turns
 	held  int
-	queue list.List     // of *waiter, in order of arrival
+	queue list.List     // of *waiter, in order of arrival; with KnownFirst, the known ones first
 	turn  *list.Element // in turns, or nil
 }
 
 // waiter is one caller that waits.
-type waiter struct{ granted chan struct{} } // closed under the lock when the slot is theirs
+type waiter struct {
+	granted chan struct{} // closed under the lock when the slot is theirs
+	known   bool
+}
 
 // NewQueue returns a queue.
 func NewQueue[K comparable](o Options) *Queue[K] {
@@ -74,7 +81,7 @@ func (q *Queue[K]) Acquire(ctx context.Context, key K) error {
 	return q.AcquireAs(ctx, key, false)
 }
 
-// AcquireAs is Acquire for a key of a class; the last call decides the key's class.
+// AcquireAs is Acquire for a key of a class. The last call decides the key's class; with KnownFirst, the callers that wait do.
 func (q *Queue[K]) AcquireAs(ctx context.Context, key K, known bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -85,8 +92,10 @@ func (q *Queue[K]) AcquireAs(ctx context.Context, key K, known bool) error {
 		s = &share[K]{key: key}
 		q.keys[key] = s
 	}
-	q.classLocked(s, known)
-	// A key that waits is never overtaken by its own later callers. There is no free slot while others are in
+	if !q.o.KnownFirst {
+		q.classLocked(s, known)
+	}
+	// A key that waits is never overtaken by its own later callers of the same class. There is no free slot while others are in
 	// turns: grantLocked has granted it.
 	if q.held < q.o.Slots && s.queue.Len() == 0 && (q.o.PerKey == 0 || s.held < q.o.PerKey) {
 		q.held++
@@ -98,9 +107,10 @@ func (q *Queue[K]) AcquireAs(ctx context.Context, key K, known bool) error {
 		q.mu.Unlock()
 		return ErrFull
 	}
-	w := &waiter{granted: make(chan struct{})}
-	place := s.queue.PushBack(w)
+	w := &waiter{granted: make(chan struct{}), known: known}
+	place := s.insert(w, q.o.KnownFirst && known)
 	q.waiting++
+	q.reclassLocked(s)
 	q.enlistLocked(s)
 	q.mu.Unlock()
 	select {
@@ -119,9 +129,22 @@ func (q *Queue[K]) AcquireAs(ctx context.Context, key K, known bool) error {
 		if s.queue.Len() == 0 {
 			q.delistLocked(s)
 		}
+		q.reclassLocked(s)
 		q.forgetLocked(s)
 	}
 	return context.Cause(ctx)
+}
+
+// insert adds a waiter behind all others, or, if it goes first, before those that aren't known.
+func (s *share[K]) insert(w *waiter, first bool) *list.Element {
+	if first {
+		for e := s.queue.Front(); e != nil; e = e.Next() {
+			if !e.Value.(*waiter).known {
+				return s.queue.InsertBefore(w, e)
+			}
+		}
+	}
+	return s.queue.PushBack(w)
 }
 
 // Promote makes a key known while its callers wait or hold slots.
@@ -179,9 +202,13 @@ func (q *Queue[K]) releaseLocked(s *share[K]) {
 // grantLocked gives free slots to waiting keys in turn.
 func (q *Queue[K]) grantLocked() {
 	for q.held < q.o.Slots && q.turns[0].Len()+q.turns[1].Len() > 0 {
+		others, known := q.turns[0].Len() > 0, q.turns[1].Len() > 0
 		switch {
-		case q.o.KnownFirst && q.turns[1].Len() > 0:
+		case q.o.KnownFirst && known && (!others || q.inARow < knownTurns):
 			q.last = 1
+			q.inARow++
+		case q.o.KnownFirst:
+			q.last, q.inARow = 0, 0
 		case q.turns[1-q.last].Len() > 0:
 			q.last = 1 - q.last
 		}
@@ -192,6 +219,7 @@ func (q *Queue[K]) grantLocked() {
 		q.held++
 		s.held++
 		close(w.granted)
+		q.reclassLocked(s)
 		q.enlistLocked(s) // behind all others
 	}
 }
@@ -220,6 +248,13 @@ func (q *Queue[K]) classLocked(s *share[K], known bool) {
 		q.delistLocked(s)
 		s.class = class
 		q.enlistLocked(s)
+	}
+}
+
+// reclassLocked sets a key's class after its waiters have changed, with KnownFirst.
+func (q *Queue[K]) reclassLocked(s *share[K]) {
+	if first := s.queue.Front(); q.o.KnownFirst && first != nil {
+		q.classLocked(s, first.Value.(*waiter).known)
 	}
 }
 

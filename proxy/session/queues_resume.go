@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,9 +23,18 @@ type resumes struct {
 	looks *fair.Queue[look]
 	rate  *rate.Limiter // how many resumes begin per second
 	again oncePerMinute // bounds the log lines of further attempts
-	// reached is closed and replaced when a session reaches the backend.
+	// reached is closed and replaced when a session reaches the backend; last is when one did, Unix ns.
 	reached atomic.Pointer[chan struct{}]
+	last    atomic.Int64
+
+	mu          sync.Mutex // guards what follows, and the options of turns
+	most, slots int        // the resumes that may run at a time by the settings, and at the backend's present speed
+	since       int        // how many have reached the backend since slots was last changed, if it is less than most
+	slowed      time.Time  // when slots was last halved
 }
+
+// leastResumes is how many resumes run at a time at a backend that is too slow for more.
+const leastResumes = 4
 
 // look is a key of resumes.looks.
 type look struct {
@@ -45,7 +55,57 @@ func newEvent() *chan struct{} {
 }
 
 // reaches tells the sessions that wait for another attempt that the backend is there.
-func (r *resumes) reaches() { close(*r.reached.Swap(newEvent())) }
+func (r *resumes) reaches() {
+	r.last.Store(time.Now().UnixNano())
+	close(*r.reached.Swap(newEvent()))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.slots == r.most {
+		return
+	}
+	if r.since++; r.since >= r.slots {
+		r.slots, r.since = r.slots+1, 0
+		r.sizeLocked()
+	}
+}
+
+// reachedAt returns when a session last reached the backend.
+func (r *resumes) reachedAt() time.Time { return time.Unix(0, r.last.Load()) }
+
+// tooSlow halves the number of resumes that run at a time, after an attempt that has taken too long: if each gets a part of what the backend
+// can do, it may be that none ends in time. Attempts that began before the last time say nothing about the new number.
+func (r *resumes) tooSlow(began time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !began.After(r.slowed) {
+		return
+	}
+	r.slowed = time.Now()
+	r.slots, r.since = min(max(r.slots/2, leastResumes), r.most), 0
+	r.sizeLocked()
+}
+
+// sizeLocked applies slots.
+func (r *resumes) sizeLocked() {
+	r.turns.SetOptions(fair.Options{Slots: r.slots, PerKey: max(r.slots/resumeShare, 1), KnownFirst: true})
+}
+
+// try returns the context of one attempt in a session's turn, which takes at most d. done reports its end. An attempt that takes too long doesn't
+// count for p while others reach the backend.
+func (r *resumes) try(ctx context.Context, p *patience, d time.Duration) (_ context.Context, done func(err error)) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, min(d, time.Until(p.end)))
+	return ctx, func(err error) {
+		cancel()
+		switch {
+		case err == nil:
+			r.reaches()
+		case time.Since(began) >= d:
+			r.tooSlow(began)
+			p.excuse(r, began)
+		}
+	}
+}
 
 // pause waits between two attempts to reach the backend: for recoverPause, and then until d is over or a session
 // has reached the backend after reached was taken. nil: for d.
@@ -86,7 +146,10 @@ func longestPause(sessions int64) time.Duration {
 // set applies new settings.
 func (r *resumes) set(o ParkOptions) {
 	n := o.ResumesAtATime()
-	r.turns.SetOptions(fair.Options{Slots: n, PerKey: max(n/resumeShare, 1), KnownFirst: true})
+	r.mu.Lock()
+	r.most, r.slots, r.since = n, n, 0
+	r.sizeLocked()
+	r.mu.Unlock()
 	limit := rate.Inf
 	if o.ResumeRate > 0 {
 		limit = rate.Limit(o.ResumeRate)
@@ -95,8 +158,8 @@ func (r *resumes) set(o ParkOptions) {
 	r.rate.SetLimit(limit)
 }
 
-// enter waits for the user's turn, and for the rate. A session that has lost its connection while its client
-// waits for an answer (urgent) goes before all others. Each call of enter without an error needs one of leave.
+// enter waits for the user's turn, and for the rate. Sessions whose clients wait for an answer (urgent) go before others, which get one turn
+// of four. Each call of enter without an error needs one of leave.
 func (r *resumes) enter(ctx context.Context, user string, urgent bool) error {
 	if err := r.turns.AcquireAs(ctx, user, urgent); err != nil {
 		return err

@@ -94,9 +94,9 @@ func (s *Session) recover() (next phase) {
 		}
 	}()
 	began := s.env.Now()
-	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
+	within := newPatience(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin), s.later)
 	if s.park.cutFetch.inside() {
-		end = time.Now().Add(halfWithin)
+		within.strictly(halfWithin)
 	}
 	t := telemetry.Recovery{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Start: began, Steps: s.env.Telemetry.Steps(began)}
 	var v *view.View
@@ -106,7 +106,8 @@ func (s *Session) recover() (next phase) {
 	for pause, moves := recoverPause, 0; ; pause = min(2*pause, longestPause(s.env.Registry.Count(Resuming))) {
 		if !s.park.cutFetch.inside() { // inside a response the wait isn't longer than halfWithin
 			if waited := s.pausedOut(&heard, commandWaits); waited > 0 {
-				end, began, pause = end.Add(waited), began.Add(waited), recoverPause
+				within.paused(waited)
+				began, pause = began.Add(waited), recoverPause
 			}
 		}
 		t.Attempts++
@@ -114,36 +115,36 @@ func (s *Session) recover() (next phase) {
 		mark := t.Steps.Mark()
 		turns := s.env.Queues.resumesAt(s.picked().Backend.ID)
 		reached := *turns.reached.Load()
-		ctx, cancel := s.within(time.Until(end)) // LetGo ends one attempt, not the recovery
+		ctx, cancel := s.within(within.longest()) // LetGo ends one attempt, not the recovery
 		stop := s.reassures(&heard, commandWaits())
-		v, err = s.foundView(ctx, t.Steps)
+		v, err = s.foundView(ctx, within, t.Steps)
 		stop()
 		cancel()
 		if before := s.park.cutFetch.passed(); err == nil {
 			if err = s.continueFetch(v); s.park.cutFetch.passed() > before {
-				end = time.Now().Add(halfWithin)
+				within.strictly(halfWithin)
 			}
 		}
 		if err != nil && s.Reason() == "" && s.elsewhere(err) {
-			ctx, cancel = s.within(time.Until(end))
+			ctx, cancel = s.within(time.Until(within.end))
 			move := s.repickAfter(ctx, err)
 			cancel()
 			if errors.Is(move, errReassigned) {
 				s.Terminate(ReasonMoved)
 			}
-			if moves++; move == nil && s.Reason() == "" && moves < maxBackends && time.Now().Before(end) {
+			if moves++; move == nil && s.Reason() == "" && moves < maxBackends && !within.over() {
 				s.unsubscribe()
 				t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 				continue
 			}
 		}
-		if err != nil && s.Reason() == "" && moves < maxBackends && time.Now().Before(end) && s.movesOn(err) {
+		if err != nil && s.Reason() == "" && moves < maxBackends && !within.over() && s.movesOn(err) {
 			moves++
 			s.unsubscribe()
 			t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
 			continue
 		}
-		if err == nil || s.Reason() != "" || !time.Now().Before(end) || hopelessView(err) {
+		if err == nil || s.Reason() != "" || within.over() || hopelessView(err) {
 			break
 		}
 		t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
@@ -154,7 +155,7 @@ func (s *Session) recover() (next phase) {
 		if commandWaits() {
 			s.stillHere(&heard)
 		}
-		ctx, cancel = s.within(time.Until(end))
+		ctx, cancel = s.within(time.Until(within.end))
 		turns.pause(ctx, pause, since(err, reached))
 		cancel()
 		t.Steps.Done(telemetry.StepPause, s.env.Now(), nil)
@@ -218,8 +219,10 @@ func (s *Session) comesBack(said []byte, cause string) {
 }
 
 // foundView makes one attempt to find the view of the client. It returns nil if no mailbox is selected.
-func (s *Session) foundView(ctx context.Context, steps *telemetry.Steps) (*view.View, error) {
-	if err := s.recheckAtResume(ctx); err != nil {
+func (s *Session) foundView(ctx context.Context, within *patience, steps *telemetry.Steps) (*view.View, error) {
+	before, cancel := within.left(ctx)
+	defer cancel()
+	if err := s.recheckAtResume(before); err != nil {
 		return nil, err
 	}
 	at := s.inFlight.Selection()
@@ -236,28 +239,26 @@ func (s *Session) foundView(ctx context.Context, steps *telemetry.Steps) (*view.
 	}
 	alone := s.byModSeqs()
 	if (!s.park.cutIdle || alone) && !s.inFlight.Client.UIDOnly {
-		if v, err := s.viewOnOwn(ctx, at, steps); alone || !errors.Is(err, errAnotherLook) {
+		if v, err := s.viewOnOwn(ctx, within, at, steps); alone || !errors.Is(err, errAnotherLook) {
 			return v, err
 		}
 	}
-	return s.viewByWatch(ctx, at, steps)
+	return s.viewByWatch(ctx, within, at, steps)
 }
 
 // viewByWatch makes one attempt to find the view on a connection of the hub's.
-func (s *Session) viewByWatch(ctx context.Context, at *view.View, steps *telemetry.Steps) (*view.View, error) {
+func (s *Session) viewByWatch(ctx context.Context, within *patience, at *view.View, steps *telemetry.Steps) (*view.View, error) {
 	r, l := s.env.Queues.resumesAt(s.picked().Backend.ID), look{s.user, len(s.client.PutBack()) > 0 || s.park.cutFetch != nil}
-	if err := r.enterLook(ctx, l); err != nil {
+	if err := within.turn(ctx, r, func(ctx context.Context) error { return r.enterLook(ctx, l) }); err != nil {
 		return nil, err
 	}
 	defer r.leaveLook(l)
 	steps.Done(telemetry.StepTurn, s.env.Now(), nil)
-	ctx, cancel := context.WithTimeout(ctx, hubWithin)
-	defer cancel()
+	ctx, tried := r.try(ctx, within, hubWithin)
 	seen, err := s.park.sub.See(ctx, at, steps)
-	if err != nil {
+	if tried(err); err != nil {
 		return nil, err
 	}
-	r.reaches()
 	v, err := s.inFlight.Find(seen)
 	if err != nil {
 		return nil, err

@@ -28,15 +28,21 @@ func (s *Session) leavesMailbox() bool {
 
 // viewOnOwn makes one attempt to find the view of a client on a connection of the session's own, which it keeps for
 // the session (parkState.found). at is what the client was told at its SELECT. errAnotherLook: the connection is kept, but doesn't show the view.
-func (s *Session) viewOnOwn(ctx context.Context, at *view.View, steps *telemetry.Steps) (*view.View, error) {
-	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
-	if err := r.enter(ctx, s.user, len(s.client.PutBack()) > 0 || s.park.cutFetch != nil); err != nil {
+func (s *Session) viewOnOwn(ctx context.Context, within *patience, at *view.View, steps *telemetry.Steps) (v *view.View, err error) {
+	r, urgent := s.env.Queues.resumesAt(s.picked().Backend.ID), len(s.client.PutBack()) > 0 || s.park.cutFetch != nil
+	if err := within.turn(ctx, r, func(ctx context.Context) error { return r.enter(ctx, s.user, urgent) }); err != nil {
 		return nil, err
 	}
 	defer r.leave(s.user)
 	steps.Done(telemetry.StepTurn, s.env.Now(), nil)
-	ctx, cancel := context.WithTimeout(ctx, hubWithin)
-	defer cancel()
+	ctx, tried := r.try(ctx, within, hubWithin)
+	defer func() {
+		if errors.Is(err, errAnotherLook) { // the backend has answered
+			tried(nil)
+			return
+		}
+		tried(err)
+	}()
 	c, enable, enabled, err := s.reconnect(ctx, &telemetry.Resume{Steps: steps})
 	if err != nil {
 		s.picked().Rest()
@@ -45,14 +51,13 @@ func (s *Session) viewOnOwn(ctx context.Context, at *view.View, steps *telemetry
 	s.park.found = &found{conn: c, enabled: enabled}
 	var heard heardMeanwhile
 	imap := s.park.found.client(heard.pass)
-	v, err := s.looksOn(ctx, imap, enable, at, &heard, steps)
+	v, err = s.looksOn(ctx, imap, enable, at, &heard, steps)
 	f := s.park.found
 	f.enabled, f.selected, f.readOnly, f.another = imap.Enabled(), imap.Selected(), imap.ReadOnly(), v != nil && err != nil
 	if broken := imap.Release(); broken != nil || err != nil && !errors.Is(err, errAnotherLook) {
 		s.dropFound()
 		return nil, errors.Join(err, broken)
 	}
-	r.reaches()
 	return v, err
 }
 

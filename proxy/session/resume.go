@@ -19,7 +19,7 @@ const resumePause = 250 * time.Millisecond
 func (s *Session) resume() phase {
 	defer s.dropFound()
 	pause, began := resumePause, s.env.Now()
-	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
+	within := newPatience(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin), s.later)
 	asked := s.LastHeard() // when the command was read that needs the connection
 	t := telemetry.Resume{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Wake: s.park.cause, Source: telemetry.SourceNone,
 		Start: began, Steps: s.env.Telemetry.Steps(began)}
@@ -36,22 +36,23 @@ func (s *Session) resume() phase {
 	heard := began
 	for moves := 0; ; {
 		if waited := s.pausedOut(&heard, func() bool { return s.park.hasCommand && s.out.atBoundary() }); waited > 0 {
-			end, began, pause = end.Add(waited), began.Add(waited), resumePause
+			within.paused(waited)
+			began, pause = began.Add(waited), resumePause
 		}
 		t.Attempts++
 		t.Backend, t.Address = s.picked().Backend.Shown(), s.target().Address
 		turns := s.env.Queues.resumesAt(s.picked().Backend.ID)
 		reached := *turns.reached.Load()
 		mark := t.Steps.Mark()
-		ctx, cancel := s.within(time.Until(end)) // LetGo ends one attempt, not the resume
+		ctx, cancel := s.within(within.longest()) // LetGo ends one attempt, not the resume
 		stop := s.reassures(&heard, s.park.hasCommand)
-		c, err := s.attempt(ctx, &t)
+		c, err := s.attempt(ctx, within, &t)
 		stop()
 		cancel()
 		if err != nil {
 			s.picked().Rest() // a session without a connection must not hold its user at the backend
 		}
-		over := !time.Now().Before(end)
+		over := within.over()
 		switch {
 		case s.Reason() != "":
 			if c != nil {
@@ -64,7 +65,7 @@ func (s *Session) resume() phase {
 		case over: // also where the session's user is elsewhere, and it can't follow
 			return s.unresumed(t, asked, err)
 		case s.elsewhere(err):
-			ctx, cancel = s.within(time.Until(end))
+			ctx, cancel = s.within(time.Until(within.end))
 			move := s.repickAfter(ctx, err)
 			cancel()
 			if errors.Is(move, errReassigned) {
@@ -98,7 +99,7 @@ func (s *Session) resume() phase {
 			s.stillHere(&heard)
 		}
 		t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
-		ctx, cancel = s.within(time.Until(end))
+		ctx, cancel = s.within(time.Until(within.end))
 		turns.pause(ctx, pause, since(err, reached))
 		cancel()
 		pause = min(2*pause, s.longestResumePause())
@@ -132,19 +133,21 @@ func (s *Session) resumed(t telemetry.Resume, asked time.Time, err error) {
 
 // attempt makes one attempt: first, in the user's turn, the exchange with the backend; then it tells the
 // client what it missed. The client may read slowly, so the turn at the backend is given back before.
-func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.Conn, error) {
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+func (s *Session) attempt(ctx context.Context, within *patience, t *telemetry.Resume) (*upstream.Conn, error) {
+	before, cancel := within.left(ctx)
+	defer cancel()
+	if before.Err() != nil {
+		return nil, context.Cause(before)
 	}
-	if err := s.recheckAtResume(ctx); err != nil {
+	if err := s.recheckAtResume(before); err != nil {
 		return nil, err
 	}
-	done, err := s.env.Queues.Telling(ctx, s.user) // the difference may turn out to be large
+	done, err := s.env.Queues.Telling(before, s.user) // the difference may turn out to be large
 	if err != nil {
 		return nil, errors.Join(errUnread, err)
 	}
 	defer done()
-	r, err := s.turn(ctx, t)
+	r, err := s.turn(ctx, within, t)
 	if err != nil || s.park.view == nil {
 		return r.conn, err
 	}
@@ -169,24 +172,21 @@ func (s *Session) attempt(ctx context.Context, t *telemetry.Resume) (*upstream.C
 
 // turn waits for the user's turn at the backend and then calls again. Turns and rate are bounded because new
 // mail may wake many sessions at once, each of which may log in.
-func (s *Session) turn(ctx context.Context, t *telemetry.Resume) (resumed, error) {
+func (s *Session) turn(ctx context.Context, within *patience, t *telemetry.Resume) (resumed, error) {
 	if f := s.park.found; f != nil && f.ready && s.park.leaving != track.Leaves { // nothing is left to do at the backend
 		if f = s.takeFound(); f != nil {
 			return s.againOn(ctx, f, t)
 		}
 	}
 	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
-	if err := r.enter(ctx, s.user, s.park.cause == telemetry.WakeLost && s.park.hasCommand); err != nil {
+	if err := within.turn(ctx, r, func(ctx context.Context) error { return r.enter(ctx, s.user, s.park.hasCommand) }); err != nil {
 		return resumed{}, err
 	}
 	defer r.leave(s.user)
 	t.Steps.Done(telemetry.StepTurn, s.env.Now(), nil)
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
-	defer cancel()
+	ctx, tried := r.try(ctx, within, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
 	again, err := s.again(ctx, t)
-	if err == nil {
-		r.reaches()
-	}
+	tried(err)
 	return again, err
 }
 

@@ -67,17 +67,18 @@ func needsHome(v wire.Verb) bool {
 func (o *visit) connectHome() error {
 	s := o.s
 	pause, began := recoverPause, s.env.Now()
-	end := time.Now().Add(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin))
+	within := newPatience(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin), s.later)
 	heard := began
 	for moves := 0; ; pause = min(2*pause, maxRecoverPause) {
 		if waited := s.pausedOut(&heard, s.out.atBoundary); waited > 0 {
-			end, began, pause = end.Add(waited), began.Add(waited), recoverPause
+			within.paused(waited)
+			began, pause = began.Add(waited), recoverPause
 		}
 		turns := s.env.Queues.resumesAt(s.picked().Backend.ID)
 		reached := *turns.reached.Load()
-		ctx, cancel := s.within(time.Until(end))
+		ctx, cancel := s.within(within.longest())
 		stop := s.reassures(&heard, true)
-		c, err := o.anotherHome(ctx, turns)
+		c, err := o.anotherHome(ctx, within, turns)
 		stop()
 		cancel()
 		if err == nil {
@@ -86,7 +87,7 @@ func (o *visit) connectHome() error {
 		if err != nil {
 			s.picked().Rest()
 		}
-		over := !time.Now().Before(end)
+		over := within.over()
 		switch {
 		case err == nil:
 			if s.Reason() != "" { // the end came before the connection was stored, and so didn't interrupt it
@@ -100,7 +101,7 @@ func (o *visit) connectHome() error {
 		case s.Reason() != "":
 			return errSessionOver
 		case s.elsewhere(err) && !over:
-			ctx, cancel = s.within(time.Until(end))
+			ctx, cancel = s.within(time.Until(within.end))
 			move := s.repickAfter(ctx, err)
 			cancel()
 			if errors.Is(move, errReassigned) {
@@ -126,7 +127,7 @@ func (o *visit) connectHome() error {
 		if others, ok := turns.again.may(s.env.Now()); ok {
 			s.log().Info("the session's own connection isn't made yet", "error", err, "in", pause, "others", others)
 		}
-		ctx, cancel = s.within(time.Until(end))
+		ctx, cancel = s.within(time.Until(within.end))
 		turns.pause(ctx, pause, since(err, reached))
 		cancel()
 	}
@@ -149,14 +150,14 @@ func (s *Session) takeHome(c *upstream.Conn) error {
 }
 
 // anotherHome makes one attempt to get a connection on which is enabled what the client has enabled.
-func (o *visit) anotherHome(ctx context.Context, turns *resumes) (*upstream.Conn, error) {
+func (o *visit) anotherHome(ctx context.Context, within *patience, turns *resumes) (_ *upstream.Conn, err error) {
 	s := o.s
-	if err := turns.enter(ctx, s.user, true); err != nil {
+	if err := within.turn(ctx, turns, func(ctx context.Context) error { return turns.enter(ctx, s.user, true) }); err != nil {
 		return nil, err
 	}
 	defer turns.leave(s.user)
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
-	defer cancel()
+	ctx, tried := turns.try(ctx, within, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
+	defer func() { tried(err) }()
 	c, enable, enabled, err := s.reconnect(ctx, &telemetry.Resume{})
 	if err != nil {
 		return nil, err
@@ -171,6 +172,5 @@ func (o *visit) anotherHome(ctx context.Context, turns *resumes) (*upstream.Conn
 			return nil, err
 		}
 	}
-	turns.reaches()
 	return c, nil
 }

@@ -1,0 +1,87 @@
+package session
+
+import (
+	"context"
+	"time"
+)
+
+// longestPatience is how many times ParkOptions.ResumeWithin a session may wait for its turn and try, in all.
+const longestPatience = 8
+
+// patience bounds how long a session tries to get a backend connection: for within. While other sessions reach the backend, what it waits for
+// its turn doesn't count, and neither does an attempt that takes too long: where many sessions have lost their connections, the backend is
+// there and does what it can. The session's owner owns it.
+type patience struct {
+	began  time.Time
+	end    time.Time // no attempt begins later
+	last   time.Time // end doesn't become later than this
+	within time.Duration
+	later  func(time.Duration, func()) *time.Timer // calls a function in a goroutine of the session's
+}
+
+func newPatience(within time.Duration, later func(time.Duration, func()) *time.Timer) *patience {
+	now := time.Now()
+	return &patience{began: now, end: now.Add(within), last: now.Add(longestPatience * within), within: within, later: later}
+}
+
+// strictly sets that nothing is tried after d, whatever others reach.
+func (p *patience) strictly(d time.Duration) {
+	p.end = time.Now().Add(d)
+	p.last = p.end
+}
+
+// paused doesn't count d.
+func (p *patience) paused(d time.Duration) { p.end, p.last = p.end.Add(d), p.last.Add(d) }
+
+// over says whether no further attempt may begin.
+func (p *patience) over() bool { return !time.Now().Before(p.end) }
+
+// longest is how long an attempt may take, with its turn.
+func (p *patience) longest() time.Duration { return time.Until(p.last) }
+
+// left returns a context that ends at end.
+func (p *patience) left(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(ctx, p.end)
+}
+
+// turn waits for a turn at a backend. wait's context ends at end, or, while others reach the backend, later.
+func (p *patience) turn(ctx context.Context, r *resumes, wait func(context.Context) error) error {
+	began := time.Now()
+	if p.over() {
+		return context.DeadlineExceeded
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	last, within := p.last, p.within
+	var late *time.Timer
+	late = p.later(longestPatience*within, func() {
+		if ctx.Err() != nil { // the turn has come
+			return
+		}
+		until := r.reachedAt().Add(within)
+		if until.After(last) {
+			until = last
+		}
+		if left := time.Until(until); left > 0 {
+			late.Reset(left)
+			return
+		}
+		cancel(context.DeadlineExceeded)
+	})
+	late.Reset(time.Until(p.end))
+	err := wait(ctx)
+	late.Stop()
+	p.excuse(r, began)
+	return err
+}
+
+// excuse doesn't count the time since since, if others reach the backend.
+func (p *patience) excuse(r *resumes, since time.Time) {
+	now := time.Now()
+	if reached := r.reachedAt(); !reached.After(p.began) || !reached.Add(p.within).After(now) {
+		return
+	}
+	if p.end = p.end.Add(now.Sub(since)); p.end.After(p.last) {
+		p.end = p.last
+	}
+}
