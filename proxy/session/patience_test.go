@@ -99,7 +99,7 @@ func TestASlowBackendLosesNoSession(t *testing.T) {
 	}
 }
 
-// A backend that nobody reaches is given up in time, and so is one at which a session never gets its turn.
+// A backend that no session reaches is given up in time, and so is one at which a session never gets its turn.
 func TestPatienceEnds(t *testing.T) {
 	never := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
 	for name, c := range map[string]struct {
