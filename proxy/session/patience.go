@@ -75,6 +75,23 @@ func (p *patience) turn(ctx context.Context, r *resumes, wait func(context.Conte
 	return err
 }
 
+// try returns the context of one attempt in a session's turn, which takes at most d. done reports its end. An attempt that takes too long doesn't
+// count while others reach the backend.
+func (p *patience) try(ctx context.Context, r *resumes, d time.Duration) (_ context.Context, done func(err error)) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, min(d, time.Until(p.end)))
+	return ctx, func(err error) {
+		cancel()
+		switch {
+		case err == nil:
+			r.reaches()
+		case time.Since(began) >= d:
+			r.tooSlow(began)
+			p.excuse(r, began)
+		}
+	}
+}
+
 // excuse doesn't count the time since since, if others reach the backend.
 func (p *patience) excuse(r *resumes, since time.Time) {
 	now := time.Now()

@@ -61,7 +61,7 @@ func fair100(t *testing.T, shared bool) (back int) {
 				ctx, cancel := context.WithTimeout(t.Context(), p.longest())
 				err := p.turn(ctx, r, func(ctx context.Context) error { return r.enter(ctx, user, n%4 > 0) })
 				if err == nil {
-					ctx, tried := r.try(ctx, p, DefaultResumeTry)
+					ctx, tried := p.try(ctx, r, DefaultResumeTry)
 					err = login(ctx)
 					tried(err)
 					r.leave(user)

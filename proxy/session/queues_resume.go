@@ -90,23 +90,6 @@ func (r *resumes) sizeLocked() {
 	r.turns.SetOptions(fair.Options{Slots: r.slots, PerKey: max(r.slots/resumeShare, 1), KnownFirst: true})
 }
 
-// try returns the context of one attempt in a session's turn, which takes at most d. done reports its end. An attempt that takes too long doesn't
-// count for p while others reach the backend.
-func (r *resumes) try(ctx context.Context, p *patience, d time.Duration) (_ context.Context, done func(err error)) {
-	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, min(d, time.Until(p.end)))
-	return ctx, func(err error) {
-		cancel()
-		switch {
-		case err == nil:
-			r.reaches()
-		case time.Since(began) >= d:
-			r.tooSlow(began)
-			p.excuse(r, began)
-		}
-	}
-}
-
 // pause waits between two attempts to reach the backend: for recoverPause, and then until d is over or a session
 // has reached the backend after reached was taken. nil: for d.
 func (r *resumes) pause(ctx context.Context, d time.Duration, reached <-chan struct{}) {

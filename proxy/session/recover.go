@@ -254,7 +254,7 @@ func (s *Session) viewByWatch(ctx context.Context, within *patience, at *view.Vi
 	}
 	defer r.leaveLook(l)
 	steps.Done(telemetry.StepTurn, s.env.Now(), nil)
-	ctx, tried := r.try(ctx, within, hubWithin)
+	ctx, tried := within.try(ctx, r, hubWithin)
 	seen, err := s.park.sub.See(ctx, at, steps)
 	if tried(err); err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ func (s *Session) viewOnOwn(ctx context.Context, within *patience, at *view.View
 	}
 	defer r.leave(s.user)
 	steps.Done(telemetry.StepTurn, s.env.Now(), nil)
-	ctx, tried := r.try(ctx, within, hubWithin)
+	ctx, tried := within.try(ctx, r, hubWithin)
 	defer func() {
 		if errors.Is(err, errAnotherLook) { // the backend has answered
 			tried(nil)

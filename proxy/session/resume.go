@@ -184,7 +184,7 @@ func (s *Session) turn(ctx context.Context, within *patience, t *telemetry.Resum
 	}
 	defer r.leave(s.user)
 	t.Steps.Done(telemetry.StepTurn, s.env.Now(), nil)
-	ctx, tried := r.try(ctx, within, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
+	ctx, tried := within.try(ctx, r, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
 	again, err := s.again(ctx, t)
 	tried(err)
 	return again, err

@@ -156,7 +156,7 @@ func (o *visit) anotherHome(ctx context.Context, within *patience, turns *resume
 		return nil, err
 	}
 	defer turns.leave(s.user)
-	ctx, tried := turns.try(ctx, within, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
+	ctx, tried := within.try(ctx, turns, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
 	defer func() { tried(err) }()
 	c, enable, enabled, err := s.reconnect(ctx, &telemetry.Resume{})
 	if err != nil {
