@@ -147,7 +147,7 @@ func (r *Router) report(s Snapshot, p plan, o *Options, changed bool) {
 		r.tel.Discovery(source, outcome)
 	}
 	if p.kept > 0 && changed {
-		log.Error(p.summary(o)+": they are kept as they were", "source", source)
+		log.Error("discovery took away many backends at once: they are kept as they were", "source", source, "discovery", p.summary(o))
 	}
 	for i, e := range p.events {
 		if i == maxEvents {

@@ -194,7 +194,7 @@ func (p *plan) take(was, row *backendRow) {
 	case row.damped && !was.damped:
 		what = "backend flaps, and gets no new users"
 	case was.State != row.State:
-		what = "backend is " + row.State.String()
+		what = map[State]string{Up: "backend is up", Draining: "backend is draining", Down: "backend is down"}[row.State]
 	}
 	p.events = append(p.events, event{what, row, was.State})
 }
@@ -211,6 +211,6 @@ func (p *plan) summary(o *Options) string {
 	if p.lately > 0 {
 		earlier = fmt.Sprintf(" (%d in this answer, %d in the last %v)", p.lost, p.lately, o.PanicWindow)
 	}
-	return fmt.Sprintf("discovery took away %d of %d backends%s, more than panic_threshold (%s%%)",
+	return fmt.Sprintf("took away %d of %d backends%s, more than panic_threshold (%s%%)",
 		p.lost+p.lately, p.base, earlier, strconv.FormatFloat(o.PanicThreshold*100, 'g', 6, 64))
 }

@@ -104,6 +104,10 @@ type saying interface {
 	Discreet() string // Error's text without what the backend said
 }
 
+// Said is what a backend, a client or a server that the proxy asks has said, as an attribute of a log line: it can name users and mailboxes in
+// a spelling that isn't the proxy's. It is written only if Options.Personal permits names.
+type Said string
+
 // errorText returns an error's text as text does, and without what backends said.
 func (p *personal) errorText(err error, values []string) string {
 	if p.full() {
@@ -115,7 +119,7 @@ func (p *personal) errorText(err error, values []string) string {
 // unsaid returns the text of an error without what backends said in it or in the errors that it wraps.
 func unsaid(text string, err error) string {
 	if s, ok := err.(saying); ok { //nolint:errorlint // wrapped errors come below, each of them
-		return strings.ReplaceAll(text, s.Error(), s.Discreet())
+		text = strings.ReplaceAll(text, s.Error(), s.Discreet())
 	}
 	switch e := err.(type) { //nolint:errorlint // the same
 	case interface{ Unwrap() error }:
@@ -281,6 +285,12 @@ func (d *discreet) attr(a slog.Attr, values []string) (slog.Attr, bool) {
 		return a, true // records need more than its text
 	}
 	a.Value = a.Value.Resolve()
+	if said, ok := a.Value.Any().(Said); ok {
+		if said != "" {
+			said = removed
+		}
+		return slog.String(a.Key, string(said)), true
+	}
 	switch kind := a.Value.Kind(); {
 	case kind == slog.KindGroup:
 		var group []slog.Attr

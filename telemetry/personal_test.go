@@ -53,6 +53,7 @@ func everyPlace(tel *Telemetry) {
 	log.Debug("without attributes", "error", broken)
 	log.Warn("the backend refuses", "error", refused{})
 	log.With("error", fmt.Errorf("at the second attempt: %w", errors.Join(broken, refused{}))).Warn("the backend refuses")
+	log.Info("the backend connection is lost", "bye", Said("* BYE Goodbye, Family/Alice"))
 	log.Warn("a shared mailbox can't be reached", "owner", "alice@example.org")
 	tel.Log.Warn("http: TLS handshake error from 192.0.2.7:4711: EOF")
 	tel.Log.Warn("the user's own attribute comes last", "error", opened, "user", "alice@example.org", "mailbox", "Family/Alice")

@@ -42,7 +42,7 @@ func (t *Telemetry) Shortage(of, at string, err error) {
 	}
 	t.scarce.mu.Unlock()
 	if log {
-		t.Log.Error("the proxy itself is short of "+of+"; no backend is to blame", "of", of, "at", at,
+		t.Log.Error("the proxy itself is short of a resource; no backend is to blame", "of", of, "at", at,
 			"error", err, "not_logged", unlogged)
 	}
 }

@@ -30,7 +30,7 @@ func (s *Server) kick(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), kickWithin)
 	defer cancel()
 	done := s.opts.Kick(ctx, proxy.Kick{User: k.User, Session: k.Session, Backend: k.Backend, Forget: k.Forget, DryRun: k.DryRun})
-	s.audit(r, "kick", nil, "by", actor(k.By), "user", k.User, "session", k.Session, "backend", k.Backend,
+	s.audit(r, "admin: kick", nil, "by", actor(k.By), "user", k.User, "session", k.Session, "backend", k.Backend,
 		"forget", k.Forget, "dry_run", k.DryRun, "sessions", done.Count, "users", done.Users, "left", done.Left, "warm", done.Warm)
 	if done.Sessions == nil {
 		done.Sessions = []string{}

@@ -10,15 +10,15 @@ import (
 // moverRoutes are the paths of the verbs, and those that all proxies answer.
 func (s *Server) moverRoutes(into map[string]route) {
 	for path, serve := range map[string]http.HandlerFunc{
-		drainPath: moving(s, "drain", s.opts.Mover != nil, func(ctx context.Context, q *DrainRequest) (DrainAnswer, error) { return s.opts.Mover.Drain(ctx, *q) }),
-		undrainPath: moving(s, "undrain", s.opts.Mover != nil, func(ctx context.Context, q *UndrainRequest) (UndrainAnswer, error) {
+		drainPath: moving(s, "admin: drain", s.opts.Mover != nil, func(ctx context.Context, q *DrainRequest) (DrainAnswer, error) { return s.opts.Mover.Drain(ctx, *q) }),
+		undrainPath: moving(s, "admin: undrain", s.opts.Mover != nil, func(ctx context.Context, q *UndrainRequest) (UndrainAnswer, error) {
 			return s.opts.Mover.Undrain(ctx, *q)
 		}),
-		movePath: moving(s, "move", s.opts.Mover != nil, func(ctx context.Context, q *MoveRequest) (MoveAnswer, error) { return s.opts.Mover.Move(ctx, *q) }),
-		pausePath: moving(s, "pause", s.opts.Pauser != nil, func(ctx context.Context, q *PauseRequest) (PauseAnswer, error) {
+		movePath: moving(s, "admin: move", s.opts.Mover != nil, func(ctx context.Context, q *MoveRequest) (MoveAnswer, error) { return s.opts.Mover.Move(ctx, *q) }),
+		pausePath: moving(s, "admin: pause", s.opts.Pauser != nil, func(ctx context.Context, q *PauseRequest) (PauseAnswer, error) {
 			return s.opts.Pauser.Pause(ctx, *q)
 		}),
-		resumePath: moving(s, "resume", s.opts.Pauser != nil, func(ctx context.Context, q *ResumeRequest) (PauseAnswer, error) {
+		resumePath: moving(s, "admin: resume", s.opts.Pauser != nil, func(ctx context.Context, q *ResumeRequest) (PauseAnswer, error) {
 			return s.opts.Pauser.Resume(ctx, *q)
 		}),
 	} {
@@ -30,11 +30,11 @@ func (s *Server) moverRoutes(into map[string]route) {
 	}
 }
 
-// moving is the handler of a verb. Each call is logged. can is false if this proxy can't do it.
+// moving is the handler of a verb. Each call is logged as event. can is false if this proxy can't do it.
 func moving[Q any, P interface {
 	*Q
 	moveRequest
-}, A any](s *Server, name string, can bool, do func(context.Context, P) (A, error)) http.HandlerFunc {
+}, A any](s *Server, event string, can bool, do func(context.Context, P) (A, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q := P(new(Q))
 		if !verb(s, w, r, q) {
@@ -52,7 +52,7 @@ func moving[Q any, P interface {
 		ctx, cancel := context.WithTimeout(r.Context(), kickWithin)
 		defer cancel()
 		a, err := do(ctx, q)
-		s.audit(r, name, err, q.about()...)
+		s.audit(r, event, err, q.about()...)
 		var refused *Refusal
 		switch {
 		case err == nil:

@@ -38,7 +38,7 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	err := s.opts.Remove(r.Context(), q.Proxy, q.Force)
-	s.audit(r, "a proxy is removed", err, "by", actor(q.By), "proxy", actor(q.Proxy), "force", q.Force)
+	s.audit(r, "admin: a proxy is removed", err, "by", actor(q.By), "proxy", actor(q.Proxy), "force", q.Force)
 	if err != nil {
 		fail(w, http.StatusConflict, CodeNotRemoved, err.Error())
 		return

@@ -55,7 +55,7 @@ func (s *Server) flush(w http.ResponseWriter, r *http.Request) {
 	}
 	accepted(r)
 	a := s.opts.Flush(f.User)
-	s.audit(r, "flush", nil, "by", actor(f.By), "user", f.User, "pin", a.Pin, "warm", a.WarmConnections)
+	s.audit(r, "admin: flush", nil, "by", actor(f.By), "user", f.User, "pin", a.Pin, "warm", a.WarmConnections)
 	reply(w, http.StatusOK, a)
 }
 

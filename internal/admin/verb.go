@@ -67,11 +67,11 @@ func parameters(w http.ResponseWriter, r *http.Request, names ...string) (url.Va
 	return q, true
 }
 
-// audit logs a call of a verb: who has asked for what, and the error if it failed.
-func (s *Server) audit(r *http.Request, what string, err error, about ...any) {
+// audit logs a call of a verb as event: who has asked for what, and the error if it failed.
+func (s *Server) audit(r *http.Request, event string, err error, about ...any) {
 	about = append([]any{"client", r.RemoteAddr}, about...)
 	if err != nil {
 		about = append(about, "error", err)
 	}
-	s.opts.Log.Warn("admin: "+what, about...)
+	s.opts.Log.Warn(event, about...)
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/tools/go/callgraph"
@@ -30,23 +31,34 @@ type lockUse struct {
 	graph    *callgraph.Graph
 }
 
-// locksOf reads the code of packages that ship.
-func locksOf(t *testing.T) *lockUse {
-	t.Helper()
+// loadShipped reads the packages that ship, once.
+var loadShipped = sync.OnceValues(func() ([]*packages.Package, error) {
 	var patterns []string
 	for name := range arrows {
 		if ships(name) {
 			patterns = append(patterns, module+"/"+name)
 		}
 	}
-	config := &packages.Config{Mode: packages.LoadSyntax | packages.NeedModule, Dir: root}
-	loaded, err := packages.Load(config, patterns...)
+	return packages.Load(&packages.Config{Mode: packages.LoadSyntax | packages.NeedModule, Dir: root}, patterns...)
+})
+
+// shipped returns the packages that ship.
+func shipped(t *testing.T) []*packages.Package {
+	t.Helper()
+	loaded, err := loadShipped()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if packages.PrintErrors(loaded) > 0 {
 		t.Fatal("the packages don't load")
 	}
+	return loaded
+}
+
+// locksOf reads the code of packages that ship.
+func locksOf(t *testing.T) *lockUse {
+	t.Helper()
+	loaded := shipped(t)
 	program, _ := ssautil.Packages(loaded, ssa.InstantiateGenerics)
 	program.Build()
 	functions := ssautil.AllFunctions(program)

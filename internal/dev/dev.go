@@ -155,5 +155,5 @@ type logger struct{ log *slog.Logger }
 
 // Printf implements imapserver.Logger.
 func (l logger) Printf(format string, args ...any) {
-	l.log.Debug("imapserver: " + fmt.Sprintf(format, args...))
+	l.log.Debug("a backend in the process says", "said", fmt.Sprintf(format, args...))
 }

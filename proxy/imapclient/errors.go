@@ -38,6 +38,11 @@ func (e *StrayError) Error() string {
 	return fmt.Sprintf("%v: an answer to a command that wasn't sent (tag %.32q, the last is %s)", ErrProtocol, e.Tag, e.Last)
 }
 
+// Discreet is as Bye.Discreet: the tag can be anything that the backend sent.
+func (e *StrayError) Discreet() string {
+	return fmt.Sprintf("%v: an answer to a command that wasn't sent (the last is %s)", ErrProtocol, e.Last)
+}
+
 // Unwrap returns ErrProtocol.
 func (e *StrayError) Unwrap() error { return ErrProtocol }
 

@@ -92,12 +92,12 @@ func (p *preLogin) policy(ctx context.Context, a *attempt, ask func(context.Cont
 	switch length := min(said.Wait, p.set.Limits.PreloginTimeout/4); {
 	case length > 0:
 		p.env.Telemetry.LoginDelayed("policy")
-		p.log().Log(ctx, level, text, "client", p.addr.String(), "user", a.user, "by", "policy", "wait", length, "said", said.Msg)
+		p.log().Log(ctx, level, text, "client", p.addr.String(), "user", a.user, "by", "policy", "wait", length, "said", telemetry.Said(said.Msg))
 		p.env.Places.clients.Works(p.place, false)
 		err = p.env.Guard.Pause(wait, a.guess, length)
 		p.env.Places.clients.Works(p.place, true)
 	case said.Refused || said.Err != nil:
-		p.log().Log(ctx, level, text, "client", p.addr.String(), "user", a.user, "said", said.Msg, "error", said.Err)
+		p.log().Log(ctx, level, text, "client", p.addr.String(), "user", a.user, "said", telemetry.Said(said.Msg), "error", said.Err)
 	}
 	end(errors.Join(said.Err, err))
 	return said, err

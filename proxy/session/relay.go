@@ -9,6 +9,7 @@ import (
 
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/track"
+	"imapproxy/telemetry"
 )
 
 // orphanFor is how long a backend may still answer after the client has shut its sending side and the proxy
@@ -166,7 +167,7 @@ func (s *Session) backendEnded(err error) {
 			s.abort()
 		}
 	case s.down.err == nil && s.down.broken == nil && !logout && s.survives():
-		s.log().Info("the backend connection is lost", "error", err, "bye", strings.TrimSpace(string(s.down.farewell)))
+		s.log().Info("the backend connection is lost", "error", err, "bye", telemetry.Said(strings.TrimSpace(string(s.down.farewell))))
 		s.lose()
 		return
 	case s.down.err != nil && s.halfClosed.Load():

@@ -26,6 +26,11 @@ func (e *Refused) Error() string {
 	return "backend " + e.Backend + " refuses the credentials: " + bracketed(e.Code, e.Text)
 }
 
+// Discreet returns Error's text without what the backend said, which can name users in the backend's own spelling.
+func (e *Refused) Discreet() string {
+	return "backend " + e.Backend + " refuses the credentials: " + unsaid(e.Code, e.Text)
+}
+
 // Stages of a login, the values of Unavailable.Stage.
 const (
 	StageSettings   = "settings"   // nothing was sent: the target or the credentials can't be used
@@ -51,15 +56,21 @@ type Unavailable struct {
 	alerts []string // ALERTs before it
 }
 
-func (e *Unavailable) Error() string {
+func (e *Unavailable) Error() string { return e.words(bracketed(e.Code, e.Text)) }
+
+// Discreet is as Refused.Discreet. What the cause says is left.
+func (e *Unavailable) Discreet() string { return e.words(unsaid(e.Code, e.Text)) }
+
+// words returns the error with the backend's answer in these words.
+func (e *Unavailable) words(answer string) string {
 	s := "backend " + e.Backend + " unavailable: " + e.Stage + ": "
 	switch {
 	case e.Err == nil:
-		return s + bracketed(e.Code, e.Text)
+		return s + answer
 	case e.Code == "" && e.Text == "":
 		return s + e.Err.Error()
 	}
-	return s + e.Err.Error() + ": " + bracketed(e.Code, e.Text)
+	return s + e.Err.Error() + ": " + answer
 }
 
 func (e *Unavailable) Unwrap() error { return e.Err }
@@ -129,6 +140,14 @@ func bracketed(code, text string) string {
 	return "[" + code + "] " + text
 }
 
+// unsaid is bracketed without the text.
+func unsaid(code, text string) string {
+	if code == "" && text != "" {
+		return "(text removed)"
+	}
+	return bracketed(code, "")
+}
+
 // maxText bounds the backend's text in errors: it goes into logs and to clients.
 const maxText = 500
 
@@ -170,6 +189,9 @@ type answerError struct {
 
 func (e *answerError) Error() string { return e.err.Error() + ": " + bracketed(e.code, e.text) }
 func (e *answerError) Unwrap() error { return e.err }
+
+// Discreet is as Refused.Discreet.
+func (e *answerError) Discreet() string { return e.err.Error() + ": " + unsaid(e.code, e.text) }
 
 // maxCodeArgs bounds the arguments of a response code, such as the address of [WEBALERT].
 const maxCodeArgs = 300

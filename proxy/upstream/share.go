@@ -149,7 +149,7 @@ func (c *Conn) withoutRights(ctx context.Context) (how string, err error) {
 		case resp.Status == "OK":
 			return "", fmt.Errorf("%w: a user who doesn't exist has rights on the INBOX", ErrRights)
 		case resp.Status != "NO":
-			return "", fmt.Errorf("%w: %s", ErrUnproved, bracketed(cleanText(resp.Code), cleanText(resp.Text)))
+			return "", &answerError{answer{code: cleanText(resp.Code), text: cleanText(resp.Text)}, ErrUnproved}
 		}
 	}
 	return "a user who doesn't exist may not open an INBOX", l.Release()

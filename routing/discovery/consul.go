@@ -75,7 +75,7 @@ func (c *Consul) Keep(s routing.Snapshot) {
 func (c *Consul) Run(ctx context.Context, apply func(routing.Snapshot)) error {
 	var (
 		w     = watch{opts: c.opts}
-		trip  = outage{log: c.tel.Log, what: "consul"}
+		trip  = outage{log: c.tel.Log, words: ofConsul("the backends")}
 		pause = backoff{min: c.opts.MinBackoff, max: c.opts.MaxBackoff}
 		pace  = rate.NewLimiter(watchRate, watchBurst)
 		saved = c.saved(apply)

@@ -44,7 +44,7 @@ type kept struct {
 
 func newKeeper(path, of string, tel *telemetry.Telemetry) *keeper {
 	return &keeper{path: path, of: of, tel: tel, refresh: refreshSaved, good: make(chan kept, 1), unusable: make(chan struct{}, 1),
-		failure: outage{log: tel.Log, what: "discovery.consul.cache_file"}}
+		failure: outage{log: tel.Log, words: outageWords{"the set of backends can't be saved on disk", "the set of backends is saved on disk again", "discovery.consul.cache_file"}}}
 }
 
 // load reads the file for a start without Consul. It returns false if there is no usable file, and logs why.

@@ -10,12 +10,20 @@ import (
 // permissions are logged apart from those of an agent that can't be reached.
 type outage struct {
 	log    *slog.Logger
-	what   string
+	words  outageWords
 	since  time.Time // zero: no error
 	count  int
 	said   bool
 	denied bool      // the last line was about a token without permissions
 	logged time.Time // when the last error was logged, also in an earlier run
+}
+
+// outageWords are what is logged at the begin and at the end of a run of errors, and for what the proxy uses the source.
+type outageWords struct{ failed, worked, use string }
+
+// ofConsul returns the words about Consul.
+func ofConsul(use string) outageWords {
+	return outageWords{"consul doesn't answer; what is known stays", "consul answers again", use}
 }
 
 func (o *outage) failed(err error) {
@@ -30,16 +38,16 @@ func (o *outage) failed(err error) {
 	}
 	o.said, o.denied, o.logged = true, no, now
 	if no {
-		o.log.Error(o.what+" denies what the proxy has to read; what is known stays, and the token's file is read again at each try",
+		o.log.Error("consul denies what the proxy has to read; what is known stays, and the token's file is read again at each try", "for", o.words.use,
 			"error", clip(err.Error(), 300), "errors", o.count, "since", o.since)
 		return
 	}
-	o.log.Warn(o.what+" doesn't answer; what is known stays", "error", clip(err.Error(), 300), "errors", o.count, "since", o.since)
+	o.log.Warn(o.words.failed, "for", o.words.use, "error", clip(err.Error(), 300), "errors", o.count, "since", o.since)
 }
 
 func (o *outage) worked() {
 	if o.said {
-		o.log.Info(o.what+" answers again", "errors", o.count, "after", time.Since(o.since).Round(time.Millisecond))
+		o.log.Info(o.words.worked, "for", o.words.use, "errors", o.count, "after", time.Since(o.since).Round(time.Millisecond))
 	}
 	o.since, o.count, o.said, o.denied = time.Time{}, 0, false, false
 }

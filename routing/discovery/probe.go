@@ -188,6 +188,9 @@ type ByeError struct{ Line string }
 
 func (e *ByeError) Error() string { return fmt.Sprintf("greeting: %q", clip(e.Line, 80)) }
 
+// Discreet returns Error's text without what the backend said.
+func (e *ByeError) Discreet() string { return "greeting: BYE" }
+
 // Bye returns the line.
 func (e *ByeError) Bye() string { return e.Line }
 

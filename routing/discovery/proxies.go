@@ -36,7 +36,7 @@ func WatchProxies(ctx context.Context, o ConsulOptions, tel *telemetry.Telemetry
 	}
 	var (
 		w     = watch{opts: o}
-		trip  = outage{log: tel.Log, what: "consul, asked for the other proxies,"}
+		trip  = outage{log: tel.Log, words: ofConsul("the other proxies")}
 		pause = backoff{min: o.MinBackoff, max: o.MaxBackoff}
 		pace  = rate.NewLimiter(watchRate, watchBurst)
 		last  []ProxyInstance
