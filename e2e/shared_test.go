@@ -61,6 +61,12 @@ type sharedLab struct {
 
 func newSharedLab(t *testing.T, rights bool, further string, dovecot ...string) *sharedLab {
 	t.Helper()
+	return newSharedLabOf(t, "", rights, further, dovecot...)
+}
+
+// newSharedLabOf is newSharedLab with the file of the administrator's token.
+func newSharedLabOf(t *testing.T, token string, rights bool, further string, dovecot ...string) *sharedLab {
+	t.Helper()
 	l := &sharedLab{}
 	var all []backend
 	for i := 1; i <= 3; i++ {
@@ -75,7 +81,7 @@ func newSharedLab(t *testing.T, rights bool, further string, dovecot ...string) 
 		fmt.Fprintf(&lines, "%s:{PLAIN}%s::::::backend=d%d\n", servers.User(i), servers.Password, (i-1)%3+1)
 	}
 	writeFile(t, users, lines.String())
-	l.proxy = startProxy(t, proxyOptions{Backends: all, Storage: "separate", PasswdFile: users, Master: true, Linger: "1s",
+	l.proxy = startProxy(t, proxyOptions{Backends: all, Storage: "separate", PasswdFile: users, Master: true, Linger: "1s", AdminToken: token,
 		Further: sharedBlock(t) + further})
 	return l
 }

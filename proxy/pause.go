@@ -22,3 +22,14 @@ func (s *Server) DetachAt(backend string) (attached map[string]bool) {
 	})
 	return attached
 }
+
+// GuestsAt counts the sessions that have a connection to another user's mail at a backend (its ID): they have a mailbox there selected, or ask for one. DetachAt leaves them
+// alone, since none of them could find that mailbox as its client counts it on another connection.
+func (s *Server) GuestsAt(backend string) (n int) {
+	s.reg.Each(func(c *session.Session) {
+		if c.GuestAt(backend) {
+			n++
+		}
+	})
+	return n
+}

@@ -268,3 +268,33 @@ func TestAClientHearsOfALongCopy(t *testing.T) {
 		}
 	}
 }
+
+// The server that messages are copied to is lost within one of them: the command is answered, and neither the session nor the proxy has lost count of its
+// connections.
+func TestACopyIsLostWithinAMessage(t *testing.T) {
+	const size = 8 << 20
+	var s *sharing
+	texts := func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		if strings.Contains(cmd.Text, "UID FETCH 12") {
+			s.backends[1].CloseConns()
+			if err := c.Sendf("* 2 FETCH (UID 12 BODY[] {%d}", size); err != nil {
+				return err
+			}
+			if err := c.SendRaw(strings.Repeat("x", size)); err != nil {
+				return err
+			}
+			return c.Send(")", cmd.Tag()+" OK done")
+		}
+		return fetches(2, 9)(c, cmd)
+	}
+	s = newSharing(t, map[string]imaptest.CommandFunc{"UID": texts, "UID FETCH": texts, "FETCH": texts}, nil)
+	c := s.login("bob")
+	c.MustOK("SELECT INBOX")
+	for _, verb := range []string{"COPY", "MOVE"} {
+		if a := c.Cmd("%s 1:2 shared/alice/team", verb); a.Tagged.Status() != "NO" || a.Tagged.Code() != "UNAVAILABLE" {
+			t.Errorf("%s", a)
+		}
+	}
+	c.MustOK("NOOP")
+	c.MustOK("STATUS shared/alice/team (MESSAGES)")
+}

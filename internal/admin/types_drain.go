@@ -37,7 +37,7 @@ type Pause struct {
 	Since    *time.Time `json:"since"` // null in a dry run
 	Until    *time.Time `json:"until"` // when it ends by itself
 	// Sessions are this proxy's there, by attachment; Held what keeps those that aren't parked, by not_parked's
-	// values. Connections counts all logged-in connections there, those of watches and warm ones included.
+	// values. "guest" are sessions of other backends' users who have a shared mailbox there open. Connections counts all logged-in connections there, those of watches and warm ones included.
 	Sessions    map[string]int `json:"sessions"`
 	Held        map[string]int `json:"held"`
 	Connections int            `json:"connections"`

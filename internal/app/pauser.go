@@ -77,6 +77,10 @@ func (a pauser) Pauses() (all []admin.Pause) {
 func (a pauser) pausedAt(p routing.Pause) admin.Pause {
 	at := a.server.SessionsOn(p.Backend)[p.Backend]
 	delete(at.Attachments, "ended") // it has no client any more
+	if n := a.server.GuestsAt(p.Backend); n > 0 {
+		at.Attachments["guest"] = n
+		at.Held["shared_mailbox"] += n
+	}
 	return admin.Pause{
 		Backend: a.called(p.Backend), StableID: p.Backend, By: p.By, Since: given(p.Since), Until: given(p.Until),
 		Sessions: at.Attachments, Held: at.Held, Connections: a.room.Status(p.Backend).Connections + a.beside.connections(p.Backend),

@@ -20,7 +20,11 @@ func (s *Session) LookAfter(now time.Time, idle time.Duration) {
 	default:
 		s.noticeBackend()
 		s.reassure(now)
-		s.noticeStall(now)
+		if s.Visiting() {
+			s.noticeVisitStall(now)
+		} else {
+			s.noticeStall(now)
+		}
 		s.askToPark(now)
 		s.askToBeDormant(now)
 		s.keepalive(now)

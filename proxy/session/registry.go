@@ -171,6 +171,9 @@ func (r *Registry) GuestsOf(owner string) (all []*Session) {
 }
 
 func take[K comparable](m map[K]int, k K) {
+	if _, there := m[k]; !there {
+		return
+	}
 	if m[k]--; m[k] <= 0 {
 		delete(m, k)
 	}

@@ -339,12 +339,12 @@ func (o *visit) body(from *leg, p piece, begin func(size int64) error, w func([]
 		case literal && (wire.Is(h.Name, "FETCH") || wire.Is(h.Name, "UIDFETCH")) && !found:
 			found = true
 			failed = begin(size)
-			if err := from.r.Copy(func(b []byte) error {
-				if o.s.seen(o.s.env.Now()); failed == nil {
+			if err := o.read(from, size, func(b []byte) error {
+				if failed == nil {
 					failed = w(b)
 				}
 				return nil
-			}, size); err != nil {
+			}); err != nil {
 				return &lostLeg{from, err}
 			}
 			if _, err := o.line(from); err != nil { // the rest of the response
@@ -412,7 +412,7 @@ func (o *visit) undo(to *leg, box string, copied *copies) error {
 	if copied.n == 0 || to == nil {
 		return nil
 	}
-	if !copied.all || to == o.home && o.homeCut || to != o.home && to != o.ask { // the connection is in the middle of an APPEND, or is closed
+	if !copied.all || to == o.home && o.homeCut || to.closed { // the connection is in the middle of an APPEND, or is closed
 		return errNotUndone
 	}
 	set := strings.Join(copied.uids, ",")

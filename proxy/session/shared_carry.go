@@ -12,9 +12,6 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// answerWithin bounds the silence of a backend that owes an answer about a shared mailbox.
-const answerWithin = 5 * time.Minute
-
 // names reads as much of a command as tells which mailboxes it names. It agrees to literals that are names.
 func (o *visit) names(cmd []byte) ([]byte, []shared.Name, error) {
 	for {
@@ -171,7 +168,7 @@ func (o *visit) carry(l *leg, cmd []byte, h wire.CommandHead) (wire.Status, erro
 // send writes to a backend.
 func (o *visit) send(l *leg, b []byte) error {
 	o.s.took(int64(len(b)))
-	if _, err := l.conn.Write(b); err != nil {
+	if err := o.writes(l, b); err != nil {
 		return &lostLeg{l, err}
 	}
 	return nil
@@ -197,11 +194,13 @@ func synchronising(line []byte) []byte {
 
 // line reads a line of a backend.
 func (o *visit) line(l *leg) ([]byte, error) {
-	if !l.r.HasBuffered() && !l.idles {
+	if !l.r.HasBuffered() && !l.idles.Load() {
 		l.conn.LimitReads(o.s.env.Now().Add(answerWithin))
 		l.conn.QuickAck()
 	}
+	o.waits(l)
 	line, err := l.r.ReadLine(maxSharedAnswer)
+	o.got(l)
 	if err != nil {
 		return nil, &lostLeg{l, err}
 	}
@@ -236,7 +235,7 @@ func (o *visit) response(l *leg, cmd wire.CommandHead, asked bool) (wire.Kind, w
 		if size > maxCatchUpLiteral {
 			return 0, 0, &lostLeg{l, wire.ErrLiteralTooLong}
 		}
-		if err := l.r.Copy(func(b []byte) error { whole = append(whole, b...); return nil }, size); err != nil {
+		if err := o.read(l, size, func(b []byte) error { whole = append(whole, b...); return nil }); err != nil {
 			return 0, 0, &lostLeg{l, err}
 		}
 		if line, err = o.line(l); err != nil {
@@ -298,12 +297,10 @@ func (o *visit) fetch(l *leg, line []byte) error {
 			return err
 		}
 		var client error
-		if err := l.r.Copy(func(b []byte) error {
-			o.s.seen(o.s.env.Now())
-			l.conn.LimitReads(o.s.env.Now().Add(answerWithin))
+		if err := o.read(l, size, func(b []byte) error {
 			client = o.write(b, false)
 			return client
-		}, size); err != nil {
+		}); err != nil {
 			if client != nil {
 				return client
 			}

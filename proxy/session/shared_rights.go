@@ -126,7 +126,7 @@ func (o *visit) idle(cmd []byte, h wire.CommandHead) error {
 		return err
 	}
 	l.conn.LimitReads(time.Time{})
-	l.idles = true
+	l.idles.Store(true)
 	var heard error
 	done := s.beside(func() {
 		for {
@@ -140,14 +140,18 @@ func (o *visit) idle(cmd []byte, h wire.CommandHead) error {
 		}
 	})
 	err := o.waitDone()
+	l.idles.Store(false)
 	if err == nil {
-		err = o.send(l, []byte("DONE\r\n"))
+		if err = o.send(l, []byte("DONE\r\n")); err == nil { // the goroutine beside waits for the answer, by now without a bound
+			l.conn.LimitReads(s.env.Now().Add(answerWithin))
+			o.waits(l)
+		}
 	}
 	if err != nil {
 		l.conn.Interrupt(conn.Both)
 	}
 	<-done
-	l.idles = false
+	o.got(l)
 	_, lost := errors.AsType[*lostLeg](heard)
 	switch {
 	case lost && s.Reason() == "" && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)): // otherwise it was interrupted above

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"imapproxy/proxy/shared"
@@ -17,6 +18,9 @@ const (
 	maxSharedLine   = 1 << 20
 	maxSharedAnswer = 4 << 20
 )
+
+// answerWithin bounds the silence of a backend that owes an answer about a shared mailbox.
+const answerWithin = 5 * time.Minute
 
 // visit is the state of the phase in which a session uses mailboxes of other users.
 type visit struct {
@@ -45,14 +49,15 @@ type visit struct {
 
 // leg is one of the connections of a visit.
 type leg struct {
-	conn  *upstream.Conn
-	r     *wire.Reader
-	owner string        // "": the user's own
-	pick  *routing.Pick // the owner's; nil for the user's own
-	box   string        // the owner's name of the selected mailbox; "": none
-	ronly bool          // it was selected read-only
-	heard bool          // the backend has said something since the current command began
-	idles bool          // IDLE is in progress: silence is no sign of trouble
+	conn   *upstream.Conn
+	r      *wire.Reader
+	owner  string        // "": the user's own
+	pick   *routing.Pick // the owner's; nil for the user's own
+	box    string        // the owner's name of the selected mailbox; "": none
+	closed bool          // it was given up
+	ronly  bool          // it was selected read-only
+	heard  bool          // the backend has said something since the current command began
+	idles  atomic.Bool   // IDLE is in progress: silence is no sign of trouble
 }
 
 func newLeg(c *upstream.Conn) *leg {
@@ -73,11 +78,12 @@ func (e *lostLeg) Unwrap() error { return e.err }
 // errClientSide is an error of the client's side of a visit.
 var errClientSide = errors.New("the client's connection")
 
-// close gives up a connection to an owner's backend.
+// close gives up a connection to an owner's backend, once.
 func (o *visit) close(l *leg) {
-	if l == nil || l == o.home {
+	if l == nil || l == o.home || l.closed {
 		return
 	}
+	l.closed = true
 	if o.at == l {
 		o.at = nil
 	}
@@ -88,6 +94,36 @@ func (o *visit) close(l *leg) {
 	_ = l.conn.Abort()
 	l.pick.Release()
 	o.s.env.Registry.leaves(o.s, l.owner)
+}
+
+// waits records that the session's owner waits for a backend, got that it doesn't any more. The sweep looks at it (noticeVisitStall).
+func (o *visit) waits(l *leg) {
+	if !l.idles.Load() {
+		l.conn.Progress.Writes(o.s.env.Now())
+	}
+}
+
+func (o *visit) got(l *leg) { l.conn.Progress.Wrote() }
+
+// writes writes to a backend, which has to take it within answerWithin.
+func (o *visit) writes(l *leg, b []byte) error {
+	o.waits(l)
+	defer o.got(l)
+	_, err := l.conn.WriteUntil(b, time.Now().Add(answerWithin))
+	return err
+}
+
+// read reads from a backend: piece is called with what comes, while the backend isn't waited for.
+func (o *visit) read(l *leg, size int64, piece func([]byte) error) error {
+	o.waits(l)
+	defer o.got(l)
+	return l.r.Copy(func(b []byte) error {
+		o.got(l)
+		defer o.waits(l)
+		o.s.seen(o.s.env.Now())
+		l.conn.LimitReads(o.s.env.Now().Add(answerWithin))
+		return piece(b)
+	}, size)
 }
 
 // write writes whole responses, or a part of one, to the client.
