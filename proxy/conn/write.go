@@ -20,7 +20,9 @@ func writeAll(tcp *net.TCPConn, raw syscall.RawConn, p []byte) (int, error) {
 	w := writers.Get().(*writing)
 	w.rest = p
 	err := raw.Write(w.try)
-	if err == nil && w.err != nil {
+	if op, ok := err.(*net.OpError); ok {
+		op.Op = "write" // not "raw-write"
+	} else if w.err != nil {
 		err = &net.OpError{Op: "write", Net: "tcp", Source: tcp.LocalAddr(), Addr: tcp.RemoteAddr(), Err: w.err}
 	}
 	n := len(p) - len(w.rest)

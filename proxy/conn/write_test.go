@@ -62,7 +62,8 @@ func TestAWriteIsInterrupted(t *testing.T) {
 	}()
 	full(t, ours)
 	ours.Interrupt(Writes)
-	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
+	var op *net.OpError
+	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &op) || op.Op != "write" {
 		t.Fatal(err)
 	}
 	must(t, ours.CloseWrite())
