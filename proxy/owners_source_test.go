@@ -144,8 +144,9 @@ func TestOnlyOwnersBoundAConnection(t *testing.T) {
 		"session/relay.go fromClient":                  "phaseRelay, by the client's reader",
 		"session/shared_carry.go line":                 "phaseShared, or the goroutine that reads while the client idles",
 		"session/shared_carry.go response":             "the same",
-		"session/shared_carry.go fetch":                "the same",
-		"session/shared_rights.go idle":                "phaseShared, before that goroutine begins",
+		"session/shared_state.go read":                 "the same",
+		"session/shared_state.go writes":               "phaseShared",
+		"session/shared_rights.go idle":                "phaseShared, before that goroutine begins, and once for the answer to DONE, for which it waits",
 		"session/shared.go shared":                     "phaseShared",
 		"session/shared_rights.go waitDone":            "phaseShared",
 		"session/shared_home.go restHome":              "phaseShared",
@@ -177,6 +178,7 @@ func TestOnlyOwnersBoundAConnection(t *testing.T) {
 		"session/relay.go relay":                   "phaseRelay, its other direction",
 		"session/shared_guests.go visits":          "phaseShared, for a session that ends at that moment",
 		"session/shared_rights.go idle":            "phaseShared, its other direction",
+		"session/shared_stall.go stallVisit":       "the sweep, while control.mu shows that the connection is the session's",
 		"imapclient/waker.go Wake":                 "a client of its own: no session uses it",
 	}
 	lists := map[string]map[string]string{
