@@ -136,3 +136,30 @@ func TestWhatIsOwedIsVoidWithItsMailbox(t *testing.T) {
 		}
 	}
 }
+
+// A backend that refuses CLOSE, which RFC 9051 doesn't allow, still has the mailbox selected, and numbers its messages otherwise than a client
+// that wasn't told what it missed: the client's next number means the message that the client means.
+func TestARefusedCloseBringsNoWrongNumber(t *testing.T) {
+	for name, before := range map[string]string{"parked": "", "owed": "FETCH 1 (UID)"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, c := changed(t, false, "SELECT INBOX")
+			for _, verb := range []string{"FETCH", "STORE"} {
+				p.on(verb, func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " OK done") })
+			}
+			p.on("CLOSE", func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " NO not now") })
+			if before != "" {
+				c.MustOK("%s", before)
+			}
+			c.Write("x CLOSE")
+			c.Expect("x NO {*}")
+			c.MustOK(`STORE 3 +FLAGS (\Deleted)`)
+			if said := p.said("STORE"); len(said) != 1 || !strings.HasSuffix(said[0], `STORE 2 +FLAGS (\Deleted)`) {
+				t.Errorf("the backend was told %q", said)
+			}
+			if told := hears(c); !strings.HasPrefix(told, "* 2 EXPUNGE") {
+				t.Errorf("the client was told %q", told)
+			}
+		})
+	}
+}

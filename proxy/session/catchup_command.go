@@ -157,6 +157,7 @@ func (o *catchUp) leave(cmd []byte, r *wire.Rule) error {
 	s := o.s
 	o.counts()
 	if err := o.handOver(cmd); err != nil || !r.Selects {
+		s.down.leaves = true
 		return err
 	}
 	t := &s.inFlight.Client

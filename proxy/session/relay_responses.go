@@ -107,6 +107,9 @@ func (f *responseFlow) begin(head []byte, whole bool, unwritten int64, now time.
 		f.pushed += unwritten
 		f.s.answered(h, now)
 		f.pushed -= unwritten
+		if f.leaves && wire.Verb(f.s.lastVerb.Load()).Rule().Leaves {
+			f.left(h)
+		}
 	case wire.Untagged:
 		if h.Status == wire.BYE {
 			f.bye = f.s.keepsBye(h)
@@ -122,6 +125,20 @@ func (f *responseFlow) begin(head []byte, whole bool, unwritten int64, now time.
 		} else if f.contents.Any() && (wire.Is(h.Name, "EXPUNGE") || wire.Is(h.Name, "VANISHED")) {
 			f.contents.Forget(f.told()) // the numbers have another meaning now
 		}
+	}
+}
+
+// left handles the answer to the CLOSE or UNSELECT of a client that wasn't told what it missed. RFC 9051 §6.4.1 knows no NO. If the mailbox
+// stays selected all the same, the client's numbers mean other messages than the backend's. The connection then counts as lost, before the
+// client can send another command: it is told what it missed on another one.
+func (f *responseFlow) left(h wire.ResponseHead) {
+	f.leaves = false
+	if h.Status == wire.OK {
+		return
+	}
+	f.s.log().Warn("the backend doesn't leave a mailbox of which the client wasn't told the changes", "answer", h.Status)
+	if !f.s.severs() {
+		f.s.Terminate(ReasonBackendProtocol)
 	}
 }
 

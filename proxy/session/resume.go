@@ -213,6 +213,7 @@ func (s *Session) reattach(c *upstream.Conn, t telemetry.Resume, asked time.Time
 	}
 	s.park.mu.Lock()
 	idle := s.park.idle
+	s.down.leaves = s.park.view != nil && s.park.leaving == track.LeavesSelected
 	s.park.view, s.park.idle = nil, false
 	s.park.mu.Unlock()
 	star := s.park.star
