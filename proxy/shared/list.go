@@ -8,10 +8,12 @@ import (
 	"imapproxy/proxy/wire"
 )
 
-// maxPattern bounds the patterns of a LIST that the namespace is matched with, maxPatterns their number.
+// maxPattern bounds the patterns of a LIST that the namespace is matched with, maxPatterns their number, and maxAllPatterns all of them together: the time that
+// a match takes grows with the pattern, and there may be 256,000 names.
 const (
-	maxPattern  = 512
-	maxPatterns = 32
+	maxPattern     = 512
+	maxPatterns    = 32
+	maxAllPatterns = 2048
 )
 
 // Listing is a LIST, LSUB or XLIST as far as the namespace is concerned.
@@ -165,9 +167,7 @@ func (l *Listing) Recurses() bool { return slices.Contains(l.Select, "RECURSIVEM
 func (l *Listing) WantsLevel(name string, separator byte, below bool) bool {
 	switch {
 	case l.word() == "LSUB":
-		return slices.ContainsFunc(l.Patterns, func(p string) bool {
-			return strings.HasSuffix(p, "%") && len(p) <= maxPattern && Matches(p, name, separator)
-		})
+		return l.wants(name, separator, func(p string) bool { return strings.HasSuffix(p, "%") })
 	case slices.Contains(l.Select, "SUBSCRIBED"):
 		return below && l.Recurses() && l.Wants(name, separator)
 	}
@@ -176,8 +176,14 @@ func (l *Listing) WantsLevel(name string, separator byte, below bool) bool {
 
 // Wants says whether a mailbox of this name is to be listed.
 func (l *Listing) Wants(name string, separator byte) bool {
+	return l.wants(name, separator, func(string) bool { return true })
+}
+
+// wants is Wants for some of the patterns.
+func (l *Listing) wants(name string, separator byte, which func(pattern string) bool) bool {
+	left := maxAllPatterns
 	for _, p := range l.Patterns {
-		if len(p) <= maxPattern && Matches(p, name, separator) {
+		if left -= len(p); left >= 0 && len(p) <= maxPattern && which(p) && Matches(p, name, separator) {
 			return true
 		}
 	}

@@ -369,3 +369,20 @@ func TestHides(t *testing.T) {
 		}
 	}
 }
+
+// Patterns with which names would be matched for long aren't.
+func TestPatternsAreBounded(t *testing.T) {
+	long := strings.Repeat("*", maxPattern)
+	other := "x" + long[1:]
+	for _, c := range []struct {
+		patterns []string
+		want     bool
+	}{
+		{[]string{long}, true}, {[]string{long + "*"}, false}, {[]string{other, other, other, "*"}, true}, {[]string{other, other, other, other, "*"}, false},
+	} {
+		l := Listing{Patterns: c.patterns}
+		if l.Wants("shared/alice/team", '/') != c.want {
+			t.Errorf("%d patterns: want %t", len(c.patterns), c.want)
+		}
+	}
+}
