@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"errors"
 	"net"
 	"os"
 	"sync"
@@ -20,8 +21,8 @@ func writeAll(tcp *net.TCPConn, raw syscall.RawConn, p []byte) (int, error) {
 	w := writers.Get().(*writing)
 	w.rest = p
 	err := raw.Write(w.try)
-	if op, ok := err.(*net.OpError); ok {
-		op.Op = "write" // not "raw-write"
+	if err != nil {
+		nameWrite(err)
 	} else if w.err != nil {
 		err = &net.OpError{Op: "write", Net: "tcp", Source: tcp.LocalAddr(), Addr: tcp.RemoteAddr(), Err: w.err}
 	}
@@ -29,6 +30,14 @@ func writeAll(tcp *net.TCPConn, raw syscall.RawConn, p []byte) (int, error) {
 	w.rest, w.err = nil, nil
 	writers.Put(w)
 	return n, err
+}
+
+// nameWrite has the error of a RawConn's Write name the operation as the net package's Write does.
+func nameWrite(err error) {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		op.Op = "write" // not "raw-write"
+	}
 }
 
 // writing is a write in progress.
