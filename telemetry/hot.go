@@ -97,7 +97,7 @@ func (m *metrics) command(ctx context.Context, c *Command, took time.Duration) {
 		return
 	}
 	m.commandDuration.Record(ctx, seconds(took), cell.options...)
-	m.commandBackendWait.Record(ctx, seconds(c.BackendWait), m.verbOptions[c.Verb]...)
+	m.commandBackendWait.add(ctx, c.Verb, c.BackendWait, c.End)
 	if c.ResumeWait > 0 {
 		m.commandResumeWait.Record(ctx, seconds(c.ResumeWait), m.verbOptions[c.Verb]...)
 	}

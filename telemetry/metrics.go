@@ -46,7 +46,7 @@ type metrics struct {
 
 	// The instruments of hot.go, which each command or read changes.
 	commandDuration    metric.Float64Histogram
-	commandBackendWait metric.Float64Histogram
+	commandBackendWait *waits
 	commandResumeWait  metric.Float64Histogram
 	backendAnswer      metric.Float64Histogram
 	commands           [wire.NumVerbs][statusCount]commandCell

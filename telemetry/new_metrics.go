@@ -8,8 +8,8 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// newMetrics makes every instrument of the table on the meter. own has the counts of telemetry itself.
-func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, error) {
+// newMetrics makes every instrument of the table on the meter. own has the counts of telemetry itself; waiting is read by the readers themselves.
+func newMetrics(meter metric.Meter, version string, own *ownCounts, waiting *waits) (*metrics, error) {
 	m := &metrics{}
 	m.initHot()
 	b := newBuilder(meter)
@@ -48,7 +48,8 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts) (*metrics, e
 	m.poolClosed = b.counter(namePoolClosed)
 	m.backendAnswer = b.histogram(nameBackendAnswer)
 	m.commandDuration = b.histogram(nameCommandDuration)
-	m.commandBackendWait = b.histogram(nameCommandBackendWait)
+	b.take(nameCommandBackendWait, Histogram)
+	m.commandBackendWait = waiting
 	m.commandResumeWait = b.histogram(nameCommandResumeWait)
 
 	b.observeCounter(nameCommands, m.observeCommands)

@@ -28,6 +28,7 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 		// Exemplars are of kept traces only: nothing leads to one that isn't there.
 		sdkmetric.WithExemplarFilter(exemplar.TraceBasedFilter),
 	}
+	waiting := newWaits(t.now())
 	if o.Prometheus {
 		// A registry that is used for nothing else in the process.
 		registry := prometheus.NewRegistry()
@@ -36,7 +37,8 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 			// Dots become underscores, the unit and _total are appended;
 			// metricsdoc computes the same names.
 			otelprom.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes),
-			otelprom.WithoutScopeInfo())
+			otelprom.WithoutScopeInfo(),
+			otelprom.WithProducer(waiting))
 		if err != nil {
 			return fmt.Errorf("telemetry: Prometheus exporter: %w", err)
 		}
@@ -60,11 +62,12 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 		}
 		options = append(options, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(
 			&metricPipe{Exporter: exporter, t: t, stopCtx: stopCtx},
+			sdkmetric.WithProducer(waiting),
 			sdkmetric.WithInterval(o.MetricsInterval),
 			sdkmetric.WithTimeout(exportTimeout))))
 	}
 	t.meters = sdkmetric.NewMeterProvider(options...)
-	m, err := newMetrics(t.meters.Meter(scopeName), o.Version, t.own)
+	m, err := newMetrics(t.meters.Meter(scopeName), o.Version, t.own, waiting)
 	if err != nil {
 		return err
 	}
