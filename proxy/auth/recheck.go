@@ -3,16 +3,17 @@ package auth
 import "context"
 
 // Recheck asks the sources again about a logged-in user, as First does, unless Holds is true. It spends no
-// time on unknown users: it isn't a login, and no client sees how long it takes.
+// time on unknown users: it isn't a login, and no client sees how long it takes. If none of the sources has the mechanism by which the
+// user has logged in, as after a reload, the user isn't let in any more.
 func Recheck(ctx context.Context, sources []Source, c Credentials, stamp any) Verdict {
 	if Holds(sources, c.User, stamp) {
 		return Accepted{Stamp: stamp}
 	}
-	if OfScram(c.Mechanism) {
+	asked := Asked(sources, c.Mechanism)
+	if OfScram(c.Mechanism) && len(asked) > 0 {
 		return recheckKeys(ctx, sources, c)
 	}
-	sources = Asked(sources, c.Mechanism)
-	for _, s := range sources {
+	for _, s := range asked {
 		switch v := ask(ctx, s, c).(type) {
 		case Unknown:
 		case nil:
@@ -20,9 +21,6 @@ func Recheck(ctx context.Context, sources []Source, c Credentials, stamp any) Ve
 		default:
 			return v
 		}
-	}
-	if len(sources) == 0 {
-		return Unavailable{errNoSource}
 	}
 	return Rejected{Reason: c.notKnown()}
 }

@@ -291,7 +291,7 @@ func TestScramSessionsAreAskedAboutAgain(t *testing.T) {
 	if v := Recheck(context.Background(), sources, c, nil); v != (Rejected{Reason: ReasonAccountDisabled}) {
 		t.Errorf("locked: %#v", v)
 	}
-	if v := Recheck(context.Background(), []Source{NewBackend()}, c, nil); v.(Unavailable).Err == nil {
+	if v := Recheck(context.Background(), []Source{NewBackend()}, c, nil); v != (Rejected{Reason: ReasonUnknownUser}) {
 		t.Errorf("without a source: %#v", v)
 	}
 }
