@@ -109,9 +109,9 @@ listener "local" {
     # Default: "", no certificate is revoked.
     #crl_file = "/etc/imapproxy/users-crl.pem"
 
-    # Where the user's name is in a certificate: "san_email" (subject alternative name, email),
-    # "subject_email" (emailAddress of the subject) or "common_name" (its CN). It must be there
-    # exactly once.
+    # Where the user's name is in a certificate: "san_email" (subject alternative name, email), "san_upn" (its user
+    # principal name, which Active Directory's authority writes), "subject_email" (emailAddress of the subject) or
+    # "common_name" (its CN). It must be there exactly once.
     # Default: "san_email".
     #name = "san_email"
   #}

@@ -94,7 +94,7 @@ type Certificate struct {
 type ClientCertificates struct {
 	CAFile  string `hcl:"ca_file" path:"cert" required:"ca_file = \"/path/to/users-ca.pem\"" read:"changed"`
 	CRLFile string `hcl:"crl_file" path:"cert" default:"" read:"changed"`
-	Name    string `hcl:"name" default:"san_email" enum:"san_email|subject_email|common_name"`
+	Name    string `hcl:"name" default:"san_email" enum:"san_email|san_upn|subject_email|common_name"`
 }
 
 // ProxyProtocol says which addresses may send the client's address (PROXY v1 and v2).

@@ -18,6 +18,7 @@ import (
 // Where in a certificate the user's name is. A certificate has exactly one of the kind, or it names no user.
 const (
 	SANEmail     = "san_email"     // the subject alternative name's rfc822Name (RFC 5280 §4.2.1.6)
+	SANUPN       = "san_upn"       // its otherName with a user principal name, as Active Directory's authority writes it
 	SubjectEmail = "subject_email" // the subject's emailAddress
 	CommonName   = "common_name"   // the subject's CN
 )
@@ -53,7 +54,7 @@ type list struct {
 // names above.
 func New(ca, crl []byte, name string) (*Authorities, error) {
 	switch name {
-	case SANEmail, SubjectEmail, CommonName:
+	case SANEmail, SANUPN, SubjectEmail, CommonName:
 	default:
 		return nil, fmt.Errorf("there is no name %q in a certificate", name)
 	}
@@ -210,7 +211,14 @@ func (a *Authorities) User(sent []*x509.Certificate, now time.Time) (string, err
 	for _, c := range sent[1:] {
 		between.AddCert(c)
 	}
-	chains, err := sent[0].Verify(x509.VerifyOptions{
+	own := sent[0]
+	if a.name == SANUPN {
+		if _, err := principalNames(own); err != nil {
+			return "", ErrNoName
+		}
+		own = withReadSAN(own)
+	}
+	chains, err := own.Verify(x509.VerifyOptions{
 		Roots: a.pool, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
@@ -218,7 +226,7 @@ func (a *Authorities) User(sent []*x509.Certificate, now time.Time) (string, err
 	}
 	for _, chain := range chains {
 		if err = a.revoked(chain, now); err == nil {
-			return a.nameIn(sent[0])
+			return a.nameIn(own)
 		}
 	}
 	return "", err
@@ -270,6 +278,11 @@ func (a *Authorities) nameIn(c *x509.Certificate) (string, error) {
 	switch a.name {
 	case SANEmail:
 		names = c.EmailAddresses
+	case SANUPN:
+		var err error
+		if names, err = principalNames(c); err != nil {
+			return "", ErrNoName
+		}
 	default:
 		wanted := oidCommonName
 		if a.name == SubjectEmail {
