@@ -325,6 +325,11 @@ users {
   # Default: "".
   #password_file = "sql.password"
 
+  # A PEM file with the certificate authorities for the database's certificate. It needs a DSN that has it verified:
+  # sslmode=verify-full (PostgreSQL), tls=true (MySQL, MariaDB).
+  # Default: "", the authorities that the system trusts.
+  #ca_file = "/etc/imapproxy/auth-ca.pem"
+
   # The query for a user's row. %u is the normalised name, %n what stands before its @, %d what
   # stands after it. The proxy sends them as parameters, so write them without quotes. It
   # identifies the columns by their names: password, and optionally user, backend,

@@ -3,7 +3,9 @@ package e2e
 import (
 	"crypto/tls"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"imapproxy/e2e/servers"
@@ -52,6 +54,27 @@ listener "certs" {
 			t.Errorf("%s: %s", c.user, a.Tagged)
 		case c.code == "" && p.counted(t, "dovecot", "EXTERNAL", "ok") != in+1, c.code != "" && p.failures(t, c.reason) != n+1:
 			t.Errorf("%s isn't counted", c.user)
+		}
+	}
+	for user, says := range map[string]string{
+		servers.User(1): "dovecot lets " + servers.User(1) + " in by a certificate", servers.User(4): "dovecot lets " + servers.User(4) + " in by no certificate: unknown_user",
+	} {
+		if out, well := p.check("--user", user); !well || !strings.Contains(out, says) || !strings.Contains(out, "takes names from certificates (EXTERNAL), and refuses that of a user that doesn't exist") {
+			t.Errorf("imapproxy check --user %s doesn't say %q:\n%s", user, says, out)
+		}
+	}
+	text, err := os.ReadFile(p.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for settings, says := range map[string]string{
+		"plain":          "-> add external to Dovecot's auth_mechanisms",
+		"plain external": "-> write auth_ssl_username_from_cert = yes in Dovecot's configuration",
+	} {
+		other := servers.StartDovecotAuth(t, settings, entry(servers.User(1), ""))
+		writeFile(t, p.Config, strings.Replace(string(text), auth.Socket, other.Socket, 1))
+		if out, well := p.check(); well || !strings.Contains(out, says) {
+			t.Errorf("imapproxy check of a Dovecot with %q:\n%s", settings, out)
 		}
 	}
 	auth.Stop()

@@ -3,6 +3,7 @@ package e2e
 import (
 	"database/sql"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -93,6 +94,17 @@ func TestAuthSQL(t *testing.T) {
 			p.comesBack(t, "restarted")
 			if out, well := p.check("--user", servers.User(1)); !well || !strings.Contains(out, driver+" answers the query") {
 				t.Errorf("imapproxy check:\n%s", out)
+			}
+			plain, err := os.ReadFile(p.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ca := fmt.Sprintf("auth \"sql\" {\n  ca_file = %q\n", db.Cert.CertFile)
+			for ca, want := range map[string]string{ca: driver + " answers the query", "auth \"sql\" {\n": "name the authority's certificate in ca_file"} {
+				writeFile(t, p.Config, strings.NewReplacer(db.DSN, db.TLSDSN, "auth \"sql\" {\n", ca, "timeout = \""+o.timeout()+"\"", "timeout = \"30s\"").Replace(string(plain)))
+				if out, well := p.check("--user", servers.User(1)); well != strings.Contains(ca, "ca_file") || !strings.Contains(out, want) {
+					t.Errorf("check with TLS doesn't say %q:\n%s", want, out)
+				}
 			}
 			for query, want := range map[string]string{"SELECT x FROM users WHERE name = %u": "correct query", "SELECT name FROM users WHERE name = %u": "SELECT secret AS password"} {
 				bad := sqlProxy(t, driver, db.DSN, query, o)

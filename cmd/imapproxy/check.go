@@ -20,16 +20,12 @@ import (
 	"imapproxy/internal/config"
 	"imapproxy/internal/task"
 	"imapproxy/internal/wiring"
-	"imapproxy/proxy"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/routing/discovery"
 	"imapproxy/telemetry"
 )
-
-// soon is how long before a certificate's end check warns of it.
-const soon = 14 * 24 * time.Hour
 
 type checkCommand struct {
 	Config       string        `required:"" placeholder:"FILE" help:"The configuration to check."`
@@ -156,33 +152,6 @@ func (k *checker) certificates() {
 	}
 }
 
-// clientCertificates reads the files by which clients' certificates are verified.
-func (k *checker) clientCertificates(what string, l config.Listener) {
-	cc := l.ClientCertificates
-	if cc == nil {
-		return
-	}
-	a, err := proxy.ClientCertificates{CAFile: cc.CAFile, CRLFile: cc.CRLFile, Name: cc.Name}.Read()
-	if err != nil {
-		k.report.fail(what, "correct client_certificates", "%v", err)
-		return
-	}
-	for _, name := range a.WithoutList() {
-		k.report.warn(what, "add its list to crl_file: openssl ca -gencrl", "no revocation list of %s: none of its certificates is good", name)
-	}
-	for _, c := range a.Ends() {
-		const renew = "renew it; a running proxy takes the new file by itself"
-		until := c.Until.Format(time.RFC3339)
-		switch left := time.Until(c.Until); {
-		case left < 0:
-			k.report.fail(what, renew, "the %s has ended on %s: none of its certificates is good", c.What, until)
-		case left < soon && !c.List:
-			k.report.warn(what, renew, "the %s ends on %s", c.What, until)
-		}
-	}
-	k.report.ok(what, "clients may log in by certificates of %s, with the name in %s", count(a.Count(), "authority"), cc.Name)
-}
-
 func certificateNames(leaf *x509.Certificate) string {
 	names := append([]string{}, leaf.DNSNames...)
 	for _, ip := range leaf.IPAddresses {
@@ -198,6 +167,7 @@ func certificateNames(leaf *x509.Certificate) string {
 func (k *checker) users(ctx context.Context) {
 	sources, err := wiring.Sources(k.cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
+		k.user = "" // no source can say who that is
 		var s *wiring.SettingError
 		if errors.As(err, &s) && !(strings.HasPrefix(s.Setting, "auth.passwd_file.") && strings.HasSuffix(s.Setting, ".path")) {
 			k.report.fail("auth", "correct "+s.Setting, "%v", s.Err)
@@ -231,7 +201,11 @@ func (k *checker) users(ctx context.Context) {
 		k.user = ""
 		return
 	}
-	if k.password == "" || k.fileOnly && slices.ContainsFunc(sources, func(s auth.Source) bool { _, asks := s.(auth.Trier); return asks }) {
+	if k.fileOnly && slices.ContainsFunc(sources, func(s auth.Source) bool { _, asks := s.(auth.Trier); return asks }) {
+		return
+	}
+	k.userByCertificate(ctx, sources)
+	if k.password == "" {
 		return
 	}
 	credentials, err := auth.NewCredentials(wiring.Names(k.cfg), auth.MechanismPlain, "", k.user, k.password)
@@ -256,10 +230,21 @@ func (k *checker) users(ctx context.Context) {
 	case auth.AskBackend:
 		k.report.ok("user", "%s: the backend decides about %s", source, k.canonical)
 	case auth.Rejected:
-		k.report.fail("user", "correct the password, or the user's entry", "%s refuses %s: %s", source, k.canonical, v.Reason)
+		k.report.fail("user", mendUser(v.Reason), "%s refuses %s: %s", source, k.canonical, v.Reason)
 	case auth.Unavailable:
 		k.report.fail("user", "", "%s can't check %s: %v", source, k.canonical, v.Err)
 	}
+}
+
+// mendUser says what to do about a user whom the sources refuse.
+func mendUser(why auth.Reason) string {
+	switch why {
+	case auth.ReasonUnknownUser:
+		return "name a user that is there with --user, or correct by what the source finds users: filter, query, path"
+	case auth.ReasonAccountDisabled:
+		return "unlock the user's entry, or correct what has to hold for it: allow, group_filter, the column allowed, allow_nets"
+	}
+	return "correct the password, or the user's entry"
 }
 
 // source tries a source that can be tried without a user.
@@ -269,7 +254,9 @@ func (k *checker) source(ctx context.Context, s auth.Source) {
 		return
 	}
 	said, err := t.Try(ctx)
-	k.tried("auth "+s.Name(), said, err)
+	if k.tried("auth "+s.Name(), said, err); err == nil {
+		k.sourceByCertificate(ctx, s)
+	}
 }
 
 // fleet learns the backends and probes each.

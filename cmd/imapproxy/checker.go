@@ -8,6 +8,9 @@ import (
 	"imapproxy/telemetry"
 )
 
+// soon is how long before a certificate's end check warns of it.
+const soon = 14 * 24 * time.Hour
+
 // checker probes what a configuration names.
 type checker struct {
 	cfg      *config.Config

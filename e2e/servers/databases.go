@@ -14,8 +14,11 @@ const DatabasePassword = "pw-Database.1"
 // Database is a running database server.
 type Database struct {
 	*Process
-	DSN  string // of its user imapproxy, without a password
+	DSN  string // of its user imapproxy, without a password and without TLS
 	Addr string
+	// TLSDSN is DSN with TLS, and the certificate verified.
+	TLSDSN string
+	Cert   Certificate
 
 	t testing.TB
 
@@ -72,12 +75,15 @@ func StartPostgres(t testing.TB) *Database {
 	}
 	bin, dir := bins[len(bins)-1], Folder(t)
 	write(t, filepath.Join(dir, "pw"), DatabasePassword+"\n")
+	cert := newCertificate(t, dir)
+	run(t, "", "chmod", "600", cert.KeyFile)
 	run(t, "", "chown", "-R", "postgres:postgres", dir)
 	run(t, "", "setpriv", as("postgres", filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-A", "scram-sha-256", "-U", "imapproxy", "--pwfile="+filepath.Join(dir, "pw"), "--no-sync", "-E", "UTF8", "--locale=C")...)
 	addr, port := FreeAddr(t)
-	d := &Database{t: t, Addr: addr, DSN: "postgres://imapproxy@" + addr + "/mail?sslmode=disable"}
+	d := &Database{t: t, Addr: addr, Cert: cert, DSN: "postgres://imapproxy@" + addr + "/mail?sslmode=disable", TLSDSN: "postgres://imapproxy@" + addr + "/mail?sslmode=verify-full"}
 	d.start = func() *exec.Cmd {
-		return exec.Command("setpriv", as("postgres", filepath.Join(bin, "postgres"), "-D", filepath.Join(dir, "data"), "-p", port, "-h", "127.0.0.1", "-k", "", "-F")...)
+		return exec.Command("setpriv", as("postgres", filepath.Join(bin, "postgres"), "-D", filepath.Join(dir, "data"), "-p", port, "-h", "127.0.0.1", "-k", "", "-F",
+			"-c", "ssl=on", "-c", "ssl_cert_file="+cert.CertFile, "-c", "ssl_key_file="+cert.KeyFile)...)
 	}
 	d.ready = func() error {
 		out, err := exec.Command(filepath.Join(bin, "pg_isready"), "-h", "127.0.0.1", "-p", port).CombinedOutput()
@@ -105,9 +111,11 @@ func StartMariaDB(t testing.TB) *Database {
 	data, socket := filepath.Join(dir, "data"), filepath.Join(dir, "sock")
 	run(t, "", "mariadb-install-db", "--no-defaults", "--user=mysql", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db")
 	addr, port := FreeAddr(t)
-	d := &Database{t: t, Addr: addr, DSN: "imapproxy@tcp(" + addr + ")/mail"}
+	cert := newCertificate(t, dir)
+	d := &Database{t: t, Addr: addr, Cert: cert, DSN: "imapproxy@tcp(" + addr + ")/mail", TLSDSN: "imapproxy@tcp(" + addr + ")/mail?tls=true"}
 	d.start = func() *exec.Cmd {
-		return exec.Command("mariadbd", "--no-defaults", "--user=mysql", "--datadir="+data, "--bind-address=127.0.0.1", "--port="+port, "--socket="+socket, "--pid-file="+filepath.Join(dir, "pid"), "--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=0")
+		return exec.Command("mariadbd", "--no-defaults", "--user=mysql", "--datadir="+data, "--bind-address=127.0.0.1", "--port="+port, "--socket="+socket, "--pid-file="+filepath.Join(dir, "pid"), "--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=0",
+			"--ssl-cert="+cert.CertFile, "--ssl-key="+cert.KeyFile)
 	}
 	d.exec = func(sql string) {
 		t.Helper()

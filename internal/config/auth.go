@@ -70,6 +70,7 @@ type AuthSQL struct {
 	Driver       string        `hcl:"driver" enum:"postgres|mysql|sqlite" required:"driver = \"postgres\", \"mysql\" (also for MariaDB) or \"sqlite\""`
 	DSN          string        `hcl:"dsn" required:"dsn = \"postgres://imapproxy@db.example.org/mail?sslmode=verify-full\"" secret:"all"`
 	PasswordFile string        `hcl:"password_file" path:"secret" default:""`
+	CAFile       string        `hcl:"ca_file" path:"cert" default:""`
 	Query        string        `hcl:"query" required:"query = \"SELECT password FROM users WHERE name = %u\""`
 	Scram        []string      `hcl:"scram" default:"[]"`
 	Timeout      time.Duration `hcl:"timeout" default:"5s" min:"100ms" max:"30s"`

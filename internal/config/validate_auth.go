@@ -110,7 +110,7 @@ func (d *decoder) authLDAP(path string, l *AuthLDAP) {
 		d.fail(d.at(path), path+": group_base and group_filter only work together", "write both or none")
 	}
 	for name, template := range map[string]string{"user_dn": l.UserDN, "filter": l.Filter} {
-		if template != "" && !strings.Contains(template, "%u") && !strings.Contains(template, "%n") {
+		if text := strings.ReplaceAll(template, "%%", ""); text != "" && !strings.Contains(text, "%u") && !strings.Contains(text, "%n") {
 			d.fail(d.at(path+"."+name), fmt.Sprintf("%s.%s: without %%u or %%n it means the same entry for all users", path, name), "write %%u for the user's name, or %%n for its part before the @")
 		}
 	}
@@ -119,30 +119,101 @@ func (d *decoder) authLDAP(path string, l *AuthLDAP) {
 // authSQL checks what the driver would report only at the first login. internal/wiring checks that the query
 // and the DSN can be parsed.
 func (d *decoder) authSQL(path string, s *AuthSQL) {
+	if s.CAFile != "" {
+		d.authorities(path+".ca_file", s.CAFile)
+	}
+	if text := strings.ReplaceAll(s.Query, "%%", ""); !d.failed[path+".query"] && strings.Contains(text, "%d") && !strings.Contains(text, "%u") && !strings.Contains(text, "%n") {
+		d.fail(d.at(path+".query"), path+".query: with %d alone it finds the same row for all users of a domain", "%s", "write %u for the user's name, or %n for its part before the @")
+	}
 	if d.failed[path+".driver"] || d.failed[path+".dsn"] {
 		return
 	}
-	switch s.Driver {
-	case "sqlite":
+	if s.Driver == "sqlite" {
 		if !strings.HasPrefix(s.DSN, "/") {
 			d.fail(d.at(path+".dsn"), path+".dsn isn't the whole path of a file", "write dsn = \"/var/lib/mail/users.db\"")
 		}
-		if s.PasswordFile != "" {
-			d.fail(d.at(path+".password_file"), path+".password_file has no meaning with driver \"sqlite\"", "remove it")
-		}
-	default:
-		user, rest, at := strings.Cut(s.DSN, "@")
-		_, user, _ = strings.Cut("//"+strings.TrimPrefix(strings.TrimPrefix(user, "postgresql://"), "postgres://"), "//")
-		if at && strings.Contains(user, ":") || strings.Contains(s.DSN, "password=") {
-			d.failed[path+".dsn"] = true // not shown
-			d.fail(d.at(path+".dsn"), path+".dsn has a password in it", "write the password into a file, and password_file = \"sql.password\"")
-		} else if s.Driver == "mysql" && strings.HasPrefix(rest, "tcp(") && !strings.Contains(rest, "tls=") {
-			address, _, _ := strings.Cut(strings.TrimPrefix(rest, "tcp("), ")")
-			if host, _, _ := strings.Cut(address, ":"); !onThisMachine(net.JoinHostPort(host, "3306")) {
-				d.warn(d.at(path+".dsn"), path+".dsn: password hashes come from "+host+" without TLS", "write ?tls=true behind the database's name")
+		for setting, value := range map[string]string{"password_file": s.PasswordFile, "ca_file": s.CAFile} {
+			if value != "" {
+				d.fail(d.at(path+"."+setting), fmt.Sprintf("%s.%s has no meaning with driver \"sqlite\"", path, setting), "remove it")
 			}
 		}
+		return
 	}
+	dsn := readDSN(s.Driver, s.DSN)
+	switch {
+	case dsn.password:
+		d.failed[path+".dsn"] = true // not shown
+		d.fail(d.at(path+".dsn"), path+".dsn has a password in it", "write the password into a file, and password_file = \"sql.password\"")
+	case s.CAFile != "" && !dsn.verified:
+		d.fail(d.at(path+".ca_file"), path+".ca_file has no meaning, since dsn doesn't have the database's certificate verified", "%s, or remove ca_file", dsn.verify)
+	case dsn.host != "" && !dsn.verified && !onThisMachine(net.JoinHostPort(dsn.host, "1")):
+		d.warn(d.at(path+".dsn"), fmt.Sprintf("%s.dsn: password hashes come from %s without TLS, or without a look at its certificate", path, dsn.host), dsn.verify)
+	}
+}
+
+// dsn is what a data source name says.
+type dsn struct {
+	host     string // "": a unix socket, or one that can't be read
+	password bool   // there is one in it
+	verified bool   // the connection is under TLS, and the certificate is verified
+	verify   string // what to do to have it verified
+}
+
+// readDSN reads the DSN of a driver, as far as it can.
+//
+//	postgres  postgres://USER@HOST:PORT/DATABASE?sslmode=…, or host=HOST user=USER sslmode=…
+//	mysql     USER@tcp(HOST:PORT)/DATABASE?tls=…
+func readDSN(driver, text string) (r dsn) {
+	if driver == "mysql" {
+		r.verify = "write ?tls=true behind the database's name"
+		before, rest, at := cutLast(text, "@")
+		_, before = cutScheme(before)
+		r.password = at && strings.Contains(before, ":")
+		if address, ok := strings.CutPrefix(rest, "tcp("); ok {
+			address, _, _ = strings.Cut(address, ")")
+			if r.host = address; strings.Contains(address, ":") {
+				r.host, _, _ = net.SplitHostPort(address)
+			}
+		}
+		_, query, _ := strings.Cut(rest, "?")
+		values, _ := url.ParseQuery(query)
+		mode := strings.ToLower(values.Get("tls"))
+		r.verified = mode == "true" || mode == "1"
+		return r
+	}
+	r.verify = "write sslmode=verify-full into dsn"
+	r.verified = strings.Contains(text, "sslmode=verify-full") || strings.Contains(text, "sslmode=verify-ca")
+	r.password = strings.Contains(text, "password=")
+	if scheme, rest := cutScheme(text); scheme {
+		before, _, at := cutLast(strings.SplitN(rest, "/", 2)[0], "@")
+		r.password = r.password || at && strings.Contains(before, ":")
+		if u, err := url.Parse(text); err == nil {
+			r.host = u.Hostname()
+		}
+		return r
+	}
+	for _, field := range strings.Fields(text) {
+		if host, ok := strings.CutPrefix(field, "host="); ok && !strings.HasPrefix(host, "/") {
+			r.host = host
+		}
+	}
+	return r
+}
+
+// cutLast is strings.Cut at the last separator.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// cutScheme cuts the scheme of a URL.
+func cutScheme(s string) (found bool, rest string) {
+	if _, rest, ok := strings.Cut(s, "://"); ok {
+		return true, rest
+	}
+	return false, s
 }
 
 // authDovecot checks where Dovecot is.

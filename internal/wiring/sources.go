@@ -186,6 +186,9 @@ func database(c *config.Config, block config.Auth, hashing *auth.Hashing) (auth.
 		}
 	}
 	var err error
+	if o.RootCAs, err = roots(a.CAFile); err != nil {
+		return nil, About(block.Path()+".ca_file", err)
+	}
 	if o.Scram, err = withSecret(c, o.Scram); err != nil {
 		return nil, err
 	}
@@ -196,7 +199,7 @@ func database(c *config.Config, block config.Auth, hashing *auth.Hashing) (auth.
 	return s, nil
 }
 
-// SQLAuth returns the options of auth "sql", except the password and the bound of hashing.
+// SQLAuth returns the options of auth "sql", except the authorities, the password and the bound of hashing.
 func SQLAuth(c *config.Config, a *config.AuthSQL) sqlauth.Options {
 	return sqlauth.Options{Driver: a.Driver, DSN: a.DSN, Query: a.Query, Names: Names(c), Asking: asking(a.Concurrency, a.Timeout), Scram: auth.ScramOptions{Mechanisms: a.Scram}}
 }
@@ -234,7 +237,7 @@ func AuthFiles(c *config.Config) [sha256.Size]byte {
 			paths = append(paths, a.LDAP.CAFile, a.LDAP.PasswordFile)
 		}
 		if a.SQL != nil {
-			paths = append(paths, a.SQL.PasswordFile)
+			paths = append(paths, a.SQL.CAFile, a.SQL.PasswordFile)
 		}
 		if a.OAuth != nil {
 			paths = append(paths, a.OAuth.CAFile, a.OAuth.ClientSecretFile)

@@ -103,6 +103,7 @@ func TestEverySettingIsHandedToARoom(t *testing.T) {
 		"users.scram_secret_file",            // Sources reads it: e2e TestAuthSCRAM
 		"auth.http.ca_file",                  // Sources reads it: TestAnAuthorityOfASourceIsBelieved
 		"auth.ldap.ca_file",                  // Sources reads it: e2e TestAuthLDAP
+		"auth.sql.ca_file",                   // likewise: e2e TestAuthSQL
 		"auth.ldap.password_file",            // likewise
 		"auth.sql.password_file",             // Sources reads it: e2e TestAuthSQL
 		"auth.oauth.ca_file",                 // Sources reads it: e2e TestAuthOAuth

@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"imapproxy/telemetry"
@@ -112,7 +111,7 @@ func (h *HTTP) Authenticate(ctx context.Context, c Credentials) Verdict {
 		}
 		// Without a place among the questions, which are for those who ask.
 		if waited += again; waited > maxAuthWait {
-			return Unavailable{fmt.Errorf("the service lets a login wait for longer than %v", maxAuthWait)}
+			return Unavailable{errLongWait}
 		}
 		select {
 		case <-time.After(again):
@@ -122,11 +121,14 @@ func (h *HTTP) Authenticate(ctx context.Context, c Credentials) Verdict {
 	}
 }
 
+// errLongWait: see maxAuthWait.
+var errLongWait = fmt.Errorf("the service lets a login wait for longer than %v", maxAuthWait)
+
 // ask is one request. again is when to ask once more, 0: never.
 func (h *HTTP) ask(ctx context.Context, c Credentials) (v Verdict, again time.Duration) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, h.o.URL, nil)
 	if err != nil {
-		return Unavailable{withoutURL(err)}, 0
+		return Unavailable{OfRequest(err)}, 0
 	}
 	// Assigned, not Set: the names stay as nginx writes them, should a service mind.
 	for name, value := range h.o.Headers {
@@ -149,11 +151,11 @@ func (h *HTTP) ask(ctx context.Context, c Credentials) (v Verdict, again time.Du
 	}
 	resp, err := h.client.Do(r)
 	if err != nil {
-		return Unavailable{withoutURL(err)}, 0
+		return Unavailable{OfRequest(err)}, 0
 	}
 	defer resp.Body.Close()
 	if _, err := io.CopyN(io.Discard, resp.Body, maxHTTPBody); err != nil && !errors.Is(err, io.EOF) {
-		return Unavailable{withoutURL(err)}, 0
+		return Unavailable{OfRequest(err)}, 0
 	}
 	if resp.StatusCode != http.StatusOK {
 		return Unavailable{httpStatus(resp.StatusCode)}, 0
@@ -166,15 +168,6 @@ type httpStatus int
 
 func (s httpStatus) Error() string {
 	return fmt.Sprintf("the service answers %d, not 200", int(s))
-}
-
-// withoutURL leaves out the URL that errors of net/http begin with: it may hold a secret.
-func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }
 
 // authEscape is ngx_mail_auth_http_escape: of all characters it writes controls, the space and the
@@ -204,11 +197,22 @@ func (h *HTTP) Try(ctx context.Context) (string, error) {
 	return h.host + " answers, and refuses a user that doesn't exist", nil
 }
 
+// TryCertified implements CertifierTrier: a service that looks at the password alone may let everyone in who sends none.
+func (h *HTTP) TryCertified(ctx context.Context) (string, error) {
+	c := Credentials{User: "imapproxy-check@check.invalid", Mechanism: MechanismExternal, Client: netip.AddrFrom4([4]byte{127, 0, 0, 1}), TLS: true, Attempt: 1}
+	switch v := h.Certified(ctx, c).(type) {
+	case Unavailable:
+		return "", &Fault{fmt.Errorf("%s, with Auth-Method: external: %w", h.host, v.Err), mendHTTP(v.Err)}
+	case Accepted:
+		return "", &Fault{fmt.Errorf("%s accepts a certificate of a user that doesn't exist (Auth-Method: external)", h.host),
+			"have the service look at Auth-Method, and refuse an empty Auth-Pass with any other than external"}
+	}
+	return h.host + " refuses a certificate of a user that doesn't exist", nil
+}
+
 // mendHTTP says what to do about an error of a request.
 func mendHTTP(err error) string {
 	var status httpStatus
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
 	switch {
 	case errors.As(err, &status) && (status == http.StatusUnauthorized || status == http.StatusForbidden):
 		return "send the secret that the service wants, in headers = { … }, or let the proxy's address in there"
@@ -218,14 +222,10 @@ func mendHTTP(err error) string {
 		return "look into the service's own log"
 	case errors.Is(err, errAuthAnswer):
 		return "have the service answer with Auth-Status: OK or a text (docs/authentication.md, auth \"http\")"
-	case errors.As(err, &unknown):
-		return "name the authority's certificate in ca_file"
-	case errors.As(err, &name):
-		return "write a name in url that the service's certificate is for"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "start the service, or correct url"
-	case errors.Is(err, context.DeadlineExceeded):
-		return "see that the service answers, or write a longer timeout"
+	case errors.Is(err, ErrNotHTTP):
+		return "correct url: what answers there isn't an HTTP service, or it speaks TLS and url begins with http://"
+	case errors.Is(err, errLongWait):
+		return "have the service decide earlier: logins wait for 15 s at most"
 	}
-	return "correct url"
+	return cmp.Or(MendConnection(err, "the service", "url"), "correct url")
 }

@@ -184,6 +184,12 @@ type Trier interface {
 	Try(ctx context.Context) (what string, err error)
 }
 
+// CertifierTrier is a Certifier that is asked by a request of its own, and can be tried without a certificate.
+type CertifierTrier interface {
+	// TryCertified asks about a user who doesn't exist as a login by a certificate would. It is Trier.Try otherwise.
+	TryCertified(ctx context.Context) (what string, err error)
+}
+
 // Fault is what is wrong with a source, and what to do about it.
 type Fault struct {
 	Err  error

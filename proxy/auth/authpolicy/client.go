@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -80,16 +79,13 @@ func (c *Client) post(ctx context.Context, command string, m message) ([]byte, e
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
-		if u, ok := errors.AsType[*url.Error](err); ok {
-			err = u.Err // the URL may hold a secret
-		}
-		return nil, err
+		return nil, auth.OfRequest(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, auth.OfRequest(err)
 	case resp.StatusCode/10 != http.StatusOK/10: // as Dovecot takes it
 		return nil, status(resp.StatusCode)
 	case len(text) > maxAnswer:

@@ -1,14 +1,13 @@
 package authpolicy
 
 import (
+	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"syscall"
 
 	"imapproxy/proxy/auth"
 )
@@ -39,21 +38,15 @@ func (c *Client) Try(ctx context.Context) (string, error) {
 // mend says what to do about an error.
 func mend(err error) string {
 	code, answered := errors.AsType[status](err)
-	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
-	_, name := errors.AsType[x509.HostnameError](err)
 	switch {
 	case answered && (code == http.StatusUnauthorized || code == http.StatusForbidden):
 		return "correct server_api_header_file"
 	case answered && code < http.StatusInternalServerError, errors.Is(err, errJSON):
 		return "correct server_url"
-	case unknown:
-		return "name the authority's certificate in ca_file"
-	case name:
-		return "write a name in server_url that the server's certificate is for"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "start the policy server, or correct server_url"
+	case errors.Is(err, auth.ErrNotHTTP):
+		return "correct server_url: what answers there isn't an HTTP service, or it speaks TLS and server_url begins with http://"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "see that the policy server answers, or write a longer server_timeout"
 	}
-	return "correct server_url"
+	return cmp.Or(auth.MendConnection(err, "the policy server", "server_url"), "correct server_url")
 }

@@ -1,14 +1,13 @@
 package dovecotauth
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 
 	"imapproxy/proxy/auth"
@@ -110,6 +109,8 @@ func mend(err error) string {
 		return "add plain to Dovecot's auth_mechanisms"
 	case errors.Is(err, errNoExternal):
 		return "add external to Dovecot's auth_mechanisms"
+	case errors.Is(err, errNoName):
+		return "write auth_ssl_username_from_cert = yes in Dovecot's configuration"
 	case errors.Is(err, errTemporary):
 		return "look into Dovecot's log: its passdb doesn't answer"
 	case errors.Is(err, errProtocol):
@@ -119,9 +120,7 @@ func mend(err error) string {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return "start Dovecot, or correct address, or add that listener to Dovecot's service auth"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return "look into Dovecot's log: it closes the connection"
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return "see that Dovecot answers, or write a longer timeout"
+		return "look into Dovecot's log: it closes the connection. address has to be a listener of service auth, whose name doesn't end with -login, -userdb or -master"
 	}
-	return "correct address"
+	return cmp.Or(auth.MendConnection(err, "Dovecot", "address"), "correct address")
 }

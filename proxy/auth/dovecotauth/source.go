@@ -84,3 +84,16 @@ func (s *Source) Try(ctx context.Context) (string, error) {
 	}
 	return s.o.Address + " answers, and refuses a user that doesn't exist", nil
 }
+
+// TryCertified implements auth.CertifierTrier.
+func (s *Source) TryCertified(ctx context.Context) (string, error) {
+	c := auth.Credentials{User: "imapproxy-check@check.invalid", Mechanism: auth.MechanismExternal, Client: netip.AddrFrom4([4]byte{127, 0, 0, 1}), TLS: true, Attempt: 1}
+	switch v := s.Certified(ctx, c).(type) {
+	case auth.Unavailable:
+		return "", &auth.Fault{Err: fmt.Errorf("%s, by EXTERNAL: %w", s.o.Address, v.Err), Mend: mend(v.Err)}
+	case auth.Accepted:
+		return "", &auth.Fault{Err: fmt.Errorf("%s accepts a certificate of a user that doesn't exist (EXTERNAL)", s.o.Address),
+			Mend: "correct Dovecot's passdb for EXTERNAL: it has nopassword for users that it doesn't know"}
+	}
+	return s.o.Address + " takes names from certificates (EXTERNAL), and refuses that of a user that doesn't exist", nil
+}

@@ -1,12 +1,11 @@
 package ldapauth
 
 import (
-	"context"
-	"crypto/x509"
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
-	"syscall"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -64,14 +63,25 @@ func refused(err error) auth.Verdict {
 	return auth.Unavailable{Err: fmt.Errorf("bind: %w", auth.Said(err))}
 }
 
+var (
+	// errSeveral: one user's password would be another's.
+	errSeveral = errors.New("the filter finds several entries for one user")
+	// errAnyone: any name would be that user's, with that user's password.
+	errAnyone = errors.New("the filter finds an entry for a user that doesn't exist")
+)
+
 // mend says what to do about an error.
 func mend(err error) string {
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
 	var own *serviceBind
 	switch code := codeOf(err); {
 	case errors.As(err, &own) && code == ldap.LDAPResultInvalidCredentials:
 		return "correct bind_dn and password_file"
+	case errors.As(err, &own) && code == ldap.LDAPResultInvalidDNSyntax:
+		return "correct bind_dn: it isn't a DN, such as cn=imapproxy,dc=example,dc=org"
+	case code == ldap.LDAPResultInvalidDNSyntax:
+		return "correct that DN: it isn't one, such as ou=people,dc=example,dc=org"
+	case errors.Is(err, errSeveral), errors.Is(err, errAnyone):
+		return "have filter find the entry of %u alone"
 	case code == ldap.LDAPResultNoSuchObject:
 		return "correct base and group_base, or let bind_dn read them"
 	case code == ldap.LDAPResultInsufficientAccessRights, code == ldap.LDAPResultInappropriateAuthentication:
@@ -80,14 +90,8 @@ func mend(err error) string {
 		return "write start_tls = true, or an ldaps:// URL"
 	case code == ldap.LDAPResultProtocolError:
 		return "write an ldaps:// URL instead of start_tls, or configure TLS at the directory"
-	case errors.As(err, &unknown):
-		return "name the authority's certificate in ca_file"
-	case errors.As(err, &name):
-		return "write a name in url that the directory's certificate is for"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "start the directory, or correct url"
-	case errors.Is(err, context.DeadlineExceeded):
-		return "see that the directory answers, or write a longer timeout"
+	case code == ldap.ErrorNetwork && auth.MendConnection(err, "", "") == "":
+		err = io.EOF // the library has its own words for it
 	}
-	return "correct url"
+	return cmp.Or(auth.MendConnection(err, "the directory", "url"), "correct url")
 }

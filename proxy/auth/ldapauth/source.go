@@ -134,7 +134,7 @@ func (s *Source) locate(ctx context.Context, user string, attributes ...string) 
 	case len(found) == 0:
 		return "", nil, auth.Unknown{}
 	case len(found) > 1:
-		return "", nil, auth.Unavailable{Err: errors.New("the filter finds several entries for one user")}
+		return "", nil, auth.Unavailable{Err: errSeveral}
 	}
 	return found[0].DN, found[0], nil
 }

@@ -1,14 +1,13 @@
 package oauthauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"syscall"
 
 	"imapproxy/proxy/auth"
 )
@@ -47,8 +46,6 @@ func (s *Source) Try(ctx context.Context) (string, error) {
 // mend says what to do about an error.
 func mend(err error) string {
 	var code status
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
 	switch {
 	case errors.As(err, &code) && (code == http.StatusUnauthorized || code == http.StatusForbidden || code == http.StatusBadRequest):
 		return "correct client_id and client_secret_file, and let this client ask about tokens at the provider"
@@ -58,14 +55,8 @@ func mend(err error) string {
 		return "write issuer exactly as the provider's OpenID configuration has it, a slash at its end included"
 	case errors.Is(err, errJSON), errors.Is(err, errNoKeys):
 		return "correct issuer, jwks_url or introspection_url"
-	case errors.As(err, &unknown):
-		return "name the authority's certificate in ca_file"
-	case errors.As(err, &name):
-		return "write a name in the URL that the provider's certificate is for"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "start the provider, or correct its URL"
-	case errors.Is(err, context.DeadlineExceeded):
-		return "see that the provider answers, or write a longer timeout"
+	case errors.Is(err, auth.ErrNotHTTP):
+		return "correct the URL: what answers there isn't an HTTP service, or it speaks TLS and the URL begins with http://"
 	}
-	return "correct the provider's URL"
+	return cmp.Or(auth.MendConnection(err, "the provider", "its URL"), "correct the provider's URL")
 }

@@ -75,13 +75,13 @@ func (w *web) do(r *http.Request, into any) error {
 	r.Header.Set("Accept", "application/json")
 	resp, err := w.client.Do(r)
 	if err != nil {
-		return withoutURL(err)
+		return auth.OfRequest(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return withoutURL(err)
+		return auth.OfRequest(err)
 	case resp.StatusCode != http.StatusOK:
 		return status(resp.StatusCode)
 	case len(text) > maxAnswer:
@@ -91,13 +91,4 @@ func (w *web) do(r *http.Request, into any) error {
 		return errJSON // its own text may repeat what was sent
 	}
 	return nil
-}
-
-// withoutURL leaves out the URL that errors of net/http begin with: it may hold a secret.
-func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }

@@ -1,6 +1,8 @@
 package sqlauth
 
 import (
+	"crypto/x509"
+
 	"imapproxy/proxy/auth"
 	"imapproxy/telemetry"
 )
@@ -19,6 +21,9 @@ type Options struct {
 	Driver   string
 	DSN      string           // the driver's; a file's path for SQLite
 	Password telemetry.Secret // for the database, in place of the DSN's
+	// RootCAs verify the database's certificate, nil: the system's. With them there is no connection without TLS to MySQL; for
+	// PostgreSQL the DSN decides.
+	RootCAs *x509.CertPool
 	// Query finds a user's row. %u is the user's name, %n what stands before its @, %d what stands behind it.
 	Query   string
 	Names   auth.Names

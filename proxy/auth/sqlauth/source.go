@@ -3,6 +3,7 @@ package sqlauth
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
@@ -57,9 +59,10 @@ func New(o Options) (*Source, error) {
 
 // open reads the DSN. Its errors don't repeat it: there may be a password in it.
 func open(o Options, timeout time.Duration) (*sql.DB, error) {
-	bad := errors.New("not a DSN of this driver")
+	bad := errors.New("not a DSN of this driver, such as imapproxy@tcp(db.example.org:3306)/mail")
 	switch o.Driver {
 	case Postgres:
+		bad = errors.New("not a DSN of this driver, such as postgres://imapproxy@db.example.org/mail")
 		config, err := pgx.ParseConfig(o.DSN)
 		if err != nil {
 			return nil, bad
@@ -68,6 +71,11 @@ func open(o Options, timeout time.Duration) (*sql.DB, error) {
 			config.Password = o.Password.Reveal()
 		}
 		config.ConnectTimeout = timeout
+		for _, c := range append([]*pgconn.FallbackConfig{{TLSConfig: config.TLSConfig}}, config.Fallbacks...) {
+			if o.RootCAs != nil && c.TLSConfig != nil {
+				c.TLSConfig.RootCAs = o.RootCAs
+			}
+		}
 		return stdlib.OpenDB(*config), nil
 	case MySQL:
 		config, err := mysql.ParseDSN(o.DSN)
@@ -79,6 +87,9 @@ func open(o Options, timeout time.Duration) (*sql.DB, error) {
 		}
 		config.Timeout, config.ReadTimeout, config.WriteTimeout = timeout, timeout, timeout
 		config.Logger = &mysql.NopLogger{}
+		if o.RootCAs != nil {
+			config.TLS = &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12} // the server's name is added by the driver
+		}
 		connector, err := mysql.NewConnector(config)
 		if err != nil {
 			return nil, bad
@@ -202,6 +213,9 @@ func (s *Source) accepted(r row) auth.Verdict {
 // errNoPassword: the query has no column of that name.
 var errNoPassword = errors.New("the query has no column password")
 
+// errSeveral: one user's password would be another's.
+var errSeveral = errors.New("the query finds several rows for one user")
+
 // find asks for a user's row; nil: there is none. Two rows are an error.
 func (s *Source) find(ctx context.Context, user string) (*row, error) {
 	rows, err := s.db.QueryContext(ctx, s.query.text, s.query.values(user)...)
@@ -227,7 +241,7 @@ func (s *Source) find(ctx context.Context, user string) (*row, error) {
 	var found *row
 	for rows.Next() {
 		if found != nil {
-			return nil, errors.New("the query finds several rows for one user")
+			return nil, errSeveral
 		}
 		if err := rows.Scan(pointers...); err != nil {
 			return nil, errors.New("a column can't be read as text") // the error may have the value
