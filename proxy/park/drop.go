@@ -26,10 +26,8 @@ func (m *mailbox) dropLocked(err error) {
 	for _, w := range m.waiters {
 		w.done <- ErrLost
 	}
-	for _, j := range m.jobs {
-		j.done <- jobResult{err: ErrLost}
-	}
-	m.waiters, m.jobs = nil, nil
+	m.waiters = nil
+	m.freeJobsLocked()
 	u := m.user
 	u.mailboxes = slices.DeleteFunc(u.mailboxes, func(o *mailbox) bool { return o == m })
 	if w := u.notify[m.site.id]; w != nil {

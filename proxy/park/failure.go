@@ -84,6 +84,7 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 			}
 			m.waiters = nil
 		}
+		m.freeJobsLocked() // another connection may serve them sooner than the watch's next one
 		m.scheduleLocked()
 		h.mu.Unlock()
 		return jittered(wait), true
@@ -113,6 +114,14 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 			"watch", m.kind.String(), "members", len(members), "gone", gone != nil, "error", err)
 	}
 	return 0, false
+}
+
+// freeJobsLocked gives the requests for the watch's own connection back to those that made them.
+func (m *mailbox) freeJobsLocked() {
+	for _, j := range m.jobs {
+		j.done <- jobResult{err: ErrLost}
+	}
+	m.jobs = nil
 }
 
 func tellEnd(member Member, gone error) {

@@ -1,12 +1,15 @@
 package park
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/view"
 )
 
@@ -193,4 +196,32 @@ func TestAClientThatWaitsDoesntWaitForAllWatches(t *testing.T) {
 	if got := strings.Join(order, " "); got != "holder waits a b c" {
 		t.Errorf("looked at %s", got)
 	}
+}
+
+// The watch that is to answer a session's request loses its connection. The session doesn't wait until the watch has another one.
+func TestARequestDoesntWaitForAWatchThatIsLost(t *testing.T) {
+	b := newFake(t, modernCaps)
+	h, _ := newHub(t, HubOptions{Watch: "idle"})
+	b.box("INBOX", 1)
+	s, waits := parked(t, h, b, b.own("alice"), "INBOX", view.Plain)
+	hold := make(chan struct{})
+	b.change(func() { b.hold["EXAMINE"] = hold })
+	b.deliver("INBOX")
+	eventually(t, "the watch is at work", func() bool { return b.asked("EXAMINE") > 1 })
+	j := &job{view: waits.View(), done: make(chan jobResult, 1)}
+	h.mu.Lock()
+	s.m.jobs = append(s.m.jobs, j)
+	h.mu.Unlock()
+	if _, again := s.m.failed(&imapclient.Broken{Err: io.EOF}); !again {
+		t.Fatal("the watch is given up")
+	}
+	select {
+	case r := <-j.done:
+		if !errors.Is(r.err, ErrLost) {
+			t.Error(r.err)
+		}
+	default:
+		t.Error("the request waits for the watch's next connection")
+	}
+	close(hold)
 }
