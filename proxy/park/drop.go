@@ -38,3 +38,11 @@ func (m *mailbox) dropLocked(err error) {
 	}
 	m.site.lostLocked()
 }
+
+// freeJobsLocked gives the requests for the watch's own connection back to those that made them.
+func (m *mailbox) freeJobsLocked() {
+	for _, j := range m.jobs {
+		j.done <- jobResult{err: ErrLost}
+	}
+	m.jobs = nil
+}

@@ -116,14 +116,6 @@ func (m *mailbox) failed(err error) (wait time.Duration, again bool) {
 	return 0, false
 }
 
-// freeJobsLocked gives the requests for the watch's own connection back to those that made them.
-func (m *mailbox) freeJobsLocked() {
-	for _, j := range m.jobs {
-		j.done <- jobResult{err: ErrLost}
-	}
-	m.jobs = nil
-}
-
 func tellEnd(member Member, gone error) {
 	if gone != nil {
 		member.Gone(gone)
