@@ -21,7 +21,7 @@ type Rules struct {
 // remembers is bounded (memory.go).
 //
 // A failed login counts in three buckets: of its address (an IPv6 /64), of its network (/24, /48) and of the
-// user. A bucket that is full delays logins: by Rules.Delay, and for each further failure by twice as
+// user, together with users whose names are alike. A bucket that is full delays logins: by Rules.Delay, and for each further failure by twice as
 // much, up to Rules.Longest. Buckets leak, so that no delay outlasts a guesser by more than some minutes.
 //
 //   - Only wrong guesses count: clients that log in at the same time from one address don't delay each other.
@@ -92,6 +92,7 @@ type Attempt struct {
 	guard            *Guard
 	address, network netip.Prefix
 	user             fingerprint
+	alike            fingerprint // of all users whose names are alike, whose failures count together
 	login            fingerprint // of user and address
 	password         fingerprint // of user, address and password
 }
@@ -103,7 +104,7 @@ func (g *Guard) Begin(now time.Time, rules Rules, client netip.Addr, user, passw
 	}
 	address, network := places(client)
 	a := &Attempt{
-		guard: g, address: address, network: network, user: g.key.print(user),
+		guard: g, address: address, network: network, user: g.key.print(user), alike: g.key.print(alike(user)),
 		login: g.key.print(user, address.String()), password: g.key.print(user, address.String(), password),
 	}
 	g.mu.Lock()
@@ -111,7 +112,7 @@ func (g *Guard) Begin(now time.Time, rules Rules, client netip.Addr, user, passw
 	a.longer(ByAddress, rules.delay(g.addresses.over(now, address)))
 	if !g.hasLoggedIn(now, a.user, a.login) {
 		a.longer(ByNetwork, rules.delay(g.networks.over(now, network)))
-		a.longer(ByUser, rules.delay(g.users.over(now, a.user)))
+		a.longer(ByUser, rules.delay(g.users.over(now, a.alike)))
 	}
 	return a
 }
@@ -227,5 +228,5 @@ func (a *Attempt) Wrong(now time.Time) {
 	}
 	g.addresses.fill(now, a.address)
 	g.networks.fill(now, a.network)
-	g.users.fill(now, a.user)
+	g.users.fill(now, a.alike)
 }

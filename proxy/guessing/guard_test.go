@@ -129,6 +129,27 @@ func TestAPasswordTriedAtManyUsersCounts(t *testing.T) {
 	}
 }
 
+// Databases and directories take names for one that differ in accents, case or width: a guesser has no more guesses at a user by
+// writing the name in many ways. Addresses are known for one name alone.
+func TestNamesThatAreAlikeCountTogether(t *testing.T) {
+	g, now := New(Options{}), begun
+	if g.right(now, "198.18.0.1", "álice@example.org") != 0 {
+		t.Fatal("the first login waits")
+	}
+	for i, name := range []string{"alice", "àlice", "âlice", "ALICE", "ａlice", "alıce", "a\u0301lice", "alicé", "ａｌｉｃｅ", "ÁLICÉ", "älice"} {
+		g.wrong(now, each("192.0.%d.1", i), name+"@example.org", each("p%d", i))
+	}
+	if g.right(now, "203.0.113.1", "alice@example.org") == 0 || g.right(now, "198.18.0.1", "alice@example.org") == 0 {
+		t.Error("a guess at a name in another writing doesn't count")
+	}
+	if d := g.right(now, "198.18.0.1", "álice@example.org"); d != 0 {
+		t.Errorf("the user's own address waits for %v", d)
+	}
+	if d := g.right(now, "203.0.113.2", "bob@example.org"); d != 0 {
+		t.Errorf("another user waits for %v", d)
+	}
+}
+
 func TestAddressesOfTheUserAreSpared(t *testing.T) {
 	g := New(Options{})
 	g.right(begun, "192.0.2.1", "alice")
