@@ -4,7 +4,7 @@
 //
 // Imports internal/fair, proxy/auth, proxy/auth/authpolicy, proxy/auth/clientcert,
 // proxy/conn, proxy/guessing, proxy/park, proxy/park/view, proxy/session,
-// proxy/shared, proxy/track, proxy/upstream, proxy/wire, routing and telemetry.
-// Imported by cmd/imapproxy, internal/admin, internal/app, internal/wiring and the
-// end-to-end tests.
+// proxy/shared, proxy/track, proxy/upstream, proxy/wire, routing,
+// routing/discovery and telemetry. Imported by cmd/imapproxy, internal/admin,
+// internal/app, internal/wiring and the end-to-end tests.
 package proxy

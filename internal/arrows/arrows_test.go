@@ -26,7 +26,7 @@ var arrows = map[string][]string{
 	},
 	"proxy": {
 		"proxy/auth", "proxy/auth/authpolicy", "proxy/auth/clientcert", "proxy/conn", "proxy/guessing", "proxy/session", "proxy/track", "proxy/upstream", "routing", "telemetry", "internal/fair",
-		"proxy/park", "proxy/park/view", "proxy/shared", "proxy/wire", // its tests alone
+		"proxy/park", "proxy/park/view", "proxy/shared", "proxy/wire", "routing/discovery", // its tests alone
 	},
 	"proxy/session": {
 		"proxy/wire", "proxy/conn", "proxy/auth", "proxy/auth/authpolicy", "proxy/guessing", "proxy/upstream", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/track", "proxy/shared",

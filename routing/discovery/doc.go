@@ -7,7 +7,7 @@
 // never reach routing, which then keeps the last good set.
 //
 // Imports routing and telemetry. Imported by cmd/imapproxy, internal/app,
-// internal/wiring and routing/cluster.
+// internal/wiring, proxy and routing/cluster.
 package discovery
 
 import (
