@@ -246,3 +246,25 @@ func TestAWakeMeetsWhateverHappens(t *testing.T) {
 		_ = d.Conn.Close()
 	}
 }
+
+// A backend that lets a session in, and takes long to open its mailbox, is there: the attempts that take too long don't count.
+func TestASlowMailboxEndsNoSession(t *testing.T) {
+	t.Parallel()
+	const slow = 5
+	p := newScripted(t, scriptedCaps, 3, func(o *Options) { o.Park.ResumeWithin, o.Park.ResumeTry = time.Second, 300*time.Millisecond })
+	c := p.away("alice", "INBOX")
+	closed, open := gate(t)
+	var opening atomic.Int32
+	p.on("SELECT", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
+		if opening.Add(1) <= slow {
+			<-closed
+		}
+		return p.answer(b, cmd)
+	})
+	done(c)
+	c.MustOK("UID FETCH 1 (UID)")
+	open()
+	if n := opening.Load(); n <= slow {
+		t.Errorf("%d attempts", n)
+	}
+}

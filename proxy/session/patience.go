@@ -79,7 +79,11 @@ func (p *patience) turn(ctx context.Context, r *resumes, wait func(context.Conte
 // count while others reach the backend.
 func (p *patience) try(ctx context.Context, r *resumes, d time.Duration) (_ context.Context, done func(err error)) {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, min(d, time.Until(p.end)))
+	within := d
+	if !p.helped(r) {
+		within = min(d, time.Until(p.end))
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	return ctx, func(err error) {
 		cancel()
 		switch {
@@ -94,11 +98,16 @@ func (p *patience) try(ctx context.Context, r *resumes, d time.Duration) (_ cont
 
 // excuse doesn't count the time since since, if others reach the backend.
 func (p *patience) excuse(r *resumes, since time.Time) {
-	now := time.Now()
-	if reached := r.reachedAt(); !reached.After(p.began) || !reached.Add(p.within).After(now) {
+	if !p.helped(r) {
 		return
 	}
-	if p.end = p.end.Add(now.Sub(since)); p.end.After(p.last) {
+	if p.end = p.end.Add(time.Since(since)); p.end.After(p.last) {
 		p.end = p.last
 	}
+}
+
+// helped says whether the backend is there: it has answered a session that was coming back, lately and since the attempts began.
+func (p *patience) helped(r *resumes) bool {
+	at := r.reachedAt()
+	return at.After(p.began) && at.Add(p.within).After(time.Now())
 }

@@ -23,7 +23,7 @@ type resumes struct {
 	looks *fair.Queue[look]
 	rate  *rate.Limiter // how many resumes begin per second
 	again oncePerMinute // bounds the log lines of further attempts
-	// reached is closed and replaced when a session reaches the backend; last is when one did, Unix ns.
+	// reached is closed and replaced when a session reaches the backend; last is when it last answered one, Unix ns.
 	reached atomic.Pointer[chan struct{}]
 	last    atomic.Int64
 
@@ -69,7 +69,10 @@ func (r *resumes) reaches() {
 	}
 }
 
-// reachedAt returns when a session last reached the backend.
+// answers records that the backend has answered a login: it is there, though what follows may take long.
+func (r *resumes) answers() { r.last.Store(time.Now().UnixNano()) }
+
+// reachedAt returns when the backend last answered a session that was coming back.
 func (r *resumes) reachedAt() time.Time { return time.Unix(0, r.last.Load()) }
 
 // tooSlow halves the number of resumes that run at a time, after an attempt that has taken too long: if each gets a part of what the backend

@@ -98,6 +98,7 @@ func (s *Session) reconnect(ctx context.Context, trace *telemetry.Resume) (c *up
 			return nil, nil, nil, err
 		}
 		trace.Source = telemetry.SourceLogin
+		s.env.Queues.resumesAt(c.Target.ID).answers()
 	}
 	if p := s.picked(); c.Target.ID != p.Backend.ID || !p.Hold() { // the user's other sessions are at another backend, so this one mustn't be here
 		_ = c.Abort()
