@@ -15,7 +15,7 @@ import (
 )
 
 // question is a row of docs/operations.md.
-type question struct{ words, command string }
+type question struct{ words, command, page string }
 
 // questions returns the questions of operators, with their commands.
 func questions(t *testing.T) (all []question) {
@@ -26,8 +26,8 @@ func questions(t *testing.T) (all []question) {
 	}
 	_, text, _ := strings.Cut(string(b), "\n| question | command |")
 	text, _, _ = strings.Cut(text, "\n\n")
-	for _, row := range regexp.MustCompile("(?m)^\\| ([^|]+\\?) \\| `imapproxy ([^`]+)` \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(text, -1) {
-		all = append(all, question{row[1], row[2]})
+	for _, row := range regexp.MustCompile("(?m)^\\| ([^|]+\\?) \\| `imapproxy ([^`]+)` \\| [^|]+ \\| ([^|]+) \\|$").FindAllStringSubmatch(text, -1) {
+		all = append(all, question{row[1], row[2], row[3]})
 	}
 	return all
 }
@@ -111,6 +111,9 @@ func TestOperatorsQuestions(t *testing.T) {
 			return k.matches(out, answers[q.words]...)
 		})
 		t.Logf("%s imapproxy %s: %v\n%s", q.words, strings.Join(args, " "), time.Since(begun).Round(time.Millisecond), out)
+	}
+	for _, width := range []int{390, 1400} {
+		k.onThePage(p, all, width, users)
 	}
 	if a := done(); !a.OK() {
 		t.Errorf("DONE: %s", a.Tagged)
