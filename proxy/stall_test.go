@@ -384,3 +384,25 @@ func TestABackendThatDoesntAnswerIdleAgain(t *testing.T) {
 	behindStill(t, c, "i OK {*}")
 	c.MustOK("CHECK")
 }
+
+// The same for a client that is owed EXPUNGE.
+func TestABackendDoesntAnswerIdleOfAClientThatIsOwedExpunge(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 4, func(o *Options) { o.Park.ResumeTry = time.Second })
+	c := p.idle("SELECT INBOX")
+	done(c)
+	p.expunge(2)
+	p.on("FETCH", func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " OK done") })
+	c.MustOK("FETCH 3 (UID)")
+	p.on("IDLE", func(c *imaptest.BackendConn, _ imaptest.Command) error {
+		p.on("IDLE", nil)
+		c.Backend.Fire("stalled")
+		return c.StallForever()
+	})
+	c.Write("j IDLE")
+	c.Expect("+ idling")
+	c.Expect("* 2 EXPUNGE")
+	must(t, p.backends[0].Wait("stalled"))
+	c.Write("DONE")
+	behindStill(t, c, "j OK {*}")
+	c.MustOK("CHECK")
+}

@@ -9,17 +9,19 @@ import (
 	"imapproxy/telemetry"
 )
 
-// answered is called for each tagged response before it is written to the client.
-func (s *Session) answered(h wire.ResponseHead, now time.Time) {
+// answered is called for each tagged response before it is written to the client. It returns the answered command's verb; Other also if there
+// is no such command.
+func (s *Session) answered(h wire.ResponseHead, now time.Time) wire.Verb {
 	c, ok := s.inFlight.Answered(h)
 	if !ok {
-		return
+		return wire.Other
 	}
 	s.commands.Add(1)
 	s.lastVerb.Store(uint32(c.Verb)) //nolint:gosec // there are few verbs
 	s.hint(c.Changes)
 	s.tryToLeave(now) // the session may leave its backend after this response
 	s.tell(&c, h.Status.String(), s.takePushed(), now)
+	return c.Verb
 }
 
 // takePushed returns how many bytes the client was sent since the last answer.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
@@ -33,20 +34,20 @@ func (s *Session) passOn(response []byte) {
 }
 
 // backToIdle puts the backend into IDLE for a session that is attached again. It ends the session if the backend refuses IDLE. A
-// relay follows, which notices by itself that the connection has ended, or is given up since the backend doesn't answer.
+// relay follows, which notices by itself that the connection has ended, or is given up: the session then goes on with another one.
 func (s *Session) backToIdle(c *upstream.Conn) {
 	heard := s.env.Now()
 	stop := s.reassures(&heard, false)
 	err := s.idleAgain(c, track.ModeIdle, cmp.Or(s.settings().Park.ResumeTry, DefaultResumeTry))
 	stop()
-	switch {
-	case err == nil, endSeen(err):
-	case errors.Is(err, context.DeadlineExceeded) && s.Reason() == "":
-		s.log().Info("the backend doesn't answer IDLE")
-		_ = c.Abort()
-	default:
+	switch _, refused := errors.AsType[*imapclient.Refusal](err); {
+	case err == nil, s.Reason() != "", endSeen(err):
+	case refused:
 		s.log().Warn("the backend doesn't accept IDLE again", "error", err)
 		s.Terminate(ReasonBackendLost)
+	default: // the backend hangs, or the connection was taken away
+		s.log().Info("the backend doesn't answer IDLE", "error", err)
+		_ = c.Abort()
 	}
 }
 

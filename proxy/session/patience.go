@@ -70,15 +70,19 @@ func (p *patience) turn(ctx context.Context, r *resumes, wait func(context.Conte
 	})
 	late.Reset(time.Until(p.end))
 	err := wait(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // rate.Limiter tells of the end of ctx alone
+	}
+	cancel(nil) // a call of late's function that has begun does nothing more
 	late.Stop()
 	p.excuse(r, began)
 	return err
 }
 
 // try returns the context of one attempt in a session's turn, which takes at most d. done reports its end. An attempt that takes too long doesn't
-// count while others reach the backend.
+// count while others reach the backend. If others came back meanwhile, it is no sign that too many run at a time: a mailbox may hang.
 func (p *patience) try(ctx context.Context, r *resumes, d time.Duration) (_ context.Context, done func(err error)) {
-	began := time.Now()
+	began, others := time.Now(), *r.reached.Load()
 	within := d
 	if !p.helped(r) {
 		within = min(d, time.Until(p.end))
@@ -90,7 +94,11 @@ func (p *patience) try(ctx context.Context, r *resumes, d time.Duration) (_ cont
 		case err == nil:
 			r.reaches()
 		case time.Since(began) >= d:
-			r.tooSlow(began)
+			select {
+			case <-others:
+			default:
+				r.tooSlow(began)
+			}
 			p.excuse(r, began)
 		}
 	}

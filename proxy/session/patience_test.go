@@ -144,3 +144,35 @@ func TestPatienceEnds(t *testing.T) {
 		})
 	}
 }
+
+// Attempts that take too long halve how many run at a time, but not if others came back meanwhile: a mailbox hangs, not the backend.
+func TestAMailboxThatHangsSlowsNoOther(t *testing.T) {
+	for _, others := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newResumes(ParkOptions{})
+			_, done := newPatience(DefaultResumeWithin, time.AfterFunc).try(t.Context(), r, DefaultResumeTry)
+			time.Sleep(time.Second)
+			if others {
+				r.reaches()
+			}
+			time.Sleep(DefaultResumeTry)
+			done(context.DeadlineExceeded)
+			if slower := r.slots < r.most; slower == others {
+				t.Errorf("others came back: %v; %d of %d places are left", others, r.slots, r.most)
+			}
+		})
+	}
+}
+
+// The wait for the rate tells why it has ended.
+func TestPatienceSaysWhyItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		err := newPatience(time.Minute, time.AfterFunc).turn(t.Context(), newResumes(ParkOptions{}), func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}

@@ -105,9 +105,9 @@ func (f *responseFlow) begin(head []byte, whole bool, unwritten int64, now time.
 		f.rewrite = hasCaps(h)
 		unwritten += int64(len(head)) // the whole answer, and what comes before it, is this command's
 		f.pushed += unwritten
-		f.s.answered(h, now)
+		verb := f.s.answered(h, now)
 		f.pushed -= unwritten
-		if f.leaves && wire.Verb(f.s.lastVerb.Load()).Rule().Leaves {
+		if f.leaves && verb.Rule().Leaves {
 			f.left(h)
 		}
 	case wire.Untagged:
