@@ -167,7 +167,7 @@ func TestSilentConnectionsLeaveTheLastDescriptors(t *testing.T) {
 		t.Errorf("%v are counted: %s", n, grep(l.metrics(), "refused"))
 	}
 	// The log says it, with what to do.
-	l.logs.wait(t, "short of descriptors.* 12 files open.*LimitNOFILE=")
+	l.logs.wait(t, "short of a resource.* of=descriptors .* 12 files open.*LimitNOFILE=")
 }
 
 // A session gets no connection to a backend out of the descriptors that files and the admin address
