@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -114,5 +115,46 @@ func TestListDoesNotWaitForABackendAgain(t *testing.T) {
 	}
 	if n := s.backends[2].Accepted() - before; n == 0 || n >= gone {
 		t.Errorf("%d connections to a backend that doesn't answer", n)
+	}
+}
+
+// An owner whose mailboxes can't be listed, as the backend ends each connection to their mail, doesn't keep those of others at the same backend from being listed.
+func TestListIsOfOtherOwnersOfTheSameBackend(t *testing.T) {
+	owners := []string{"carol", "dave", "erin"}
+	last := func(c *imaptest.BackendConn) error {
+		var owner string
+		list := func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			if owner == "carol" {
+				return c.Do(imaptest.FaultClose)
+			}
+			return lists(`* LIST () "/" of-`+owner)(c, cmd)
+		}
+		rights := func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			return c.Send(cmd.Tag() + " NO [NONEXISTENT] no such mailbox")
+		}
+		d := imaptest.Dialogue{LoginCaps: sharedCaps, Commands: map[string]imaptest.CommandFunc{"LIST": list, "MYRIGHTS": rights, "EXAMINE": rights}}
+		d.Check = func(_ *imaptest.BackendConn, l imaptest.Login) string {
+			owner = l.Authzid
+			return ""
+		}
+		_ = d.Serve(c) // it ends connections
+		return nil
+	}
+	s := (&sharing{last: last}).start(t, func(o *Options) {
+		places := o.Placement
+		o.Placement = func(ctx context.Context, user string) (string, bool, error) {
+			if slices.Contains(owners, user) {
+				return "b3", true, nil
+			}
+			return places(ctx, user)
+		}
+		o.Shared.Owners = func(context.Context, int) ([]string, error) { return owners, nil }
+	})
+	c := s.login("bob")
+	got := listed(c.MustOK("%s", `LIST "" shared/*`))
+	for _, owner := range owners[1:] {
+		if !strings.Contains(got, "shared/"+owner+"/of-"+owner) {
+			t.Errorf("none of %s's:\n%s", owner, got)
+		}
 	}
 }

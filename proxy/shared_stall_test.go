@@ -68,7 +68,7 @@ func TestABackendHangsBesideASharedMailbox(t *testing.T) {
 			given := func() int {
 				s.clock.forward(2 * time.Second)
 				s.srv.Sweep()
-				return int(s.metric("imapproxy_backend_stalls_total", `evidence="down"`))
+				return int(s.metric("imapproxy_backend_stalls_total", `evidence="down"`, `outcome="shared"`))
 			}
 			if s.clock.forward(27 * time.Second); given() != 0 {
 				t.Error("given up before stall_after")

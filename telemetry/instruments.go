@@ -204,7 +204,7 @@ func Instruments() []Instrument {
 			[]Attribute{backend, {"kind", "`session` (a client uses it), `probe` (a health check), `watch` (learns of changes for parked sessions), `warm` (idle, kept for the user's next need)"}}, nil},
 		{nameBackendStalls, Counter, "{connection}", "Connections of sessions that were given up since the backend didn't answer on them, without having ended them.",
 			[]Attribute{backend, {"evidence", "`network` (its host acknowledges nothing), `down` (discovery says so), `probe` (a probe has failed), `all` (it is silent on all connections)"},
-				{"outcome", "`goes_on` (the session gets another connection: `imapproxy_recovery_duration_seconds`), `ends`"}}, nil},
+				{"outcome", "`goes_on` (the session gets another connection: `imapproxy_recovery_duration_seconds`), `ends`, `shared` (the session uses mailboxes of other users: it ends if one was selected on this connection, or in the middle of a command)"}}, nil},
 		{nameBackendRetries, Counter, "{attempt}", "Logins that were tried again, on another backend or the same one, after the first attempt failed.",
 			[]Attribute{{"reason", "the stage at which the backend failed: `dial`, `tls`, `greeting`, `capability`, `login`; `full` (it has no room); on the same backend: `room` (idle connections to it were closed), `closed` (it closed the connection, and a probe found it well)"}}, nil},
 		{nameBackendFlaps, Counter, "{flap}", "Backends that discovery took away again shortly after they had come back.",

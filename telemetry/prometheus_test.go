@@ -127,7 +127,7 @@ func recordEverything(tel *Telemetry) {
 	tel.BackendConns("b1", "session", 1)
 	tel.BackendConns("b1", "session", 1)
 	tel.BackendConns("b1", "session", -1)
-	tel.Stall("b1", StallProbe, true)
+	tel.Stall("b1", StallProbe, StallGoesOn)
 	tel.Retry("dial")
 	tel.Shortage("ports", ShortageAtDial, errors.New("none left"))
 	tel.Flap("b1")

@@ -23,7 +23,7 @@ func TestRecent(t *testing.T) {
 	tel.BackendLogin("b1", "timeout", 10*time.Second)
 	tel.BackendLogin("b1", "refused", 10*time.Second) // wrong passwords are answered late on purpose
 	tel.LoginRefusedFor("b1")
-	tel.Stall("b1", StallProbe, true)
+	tel.Stall("b1", StallProbe, StallGoesOn)
 	if got, want := tel.Recent("b1"), (BackendRecent{Answers: 4, Slow: 2, Refused: 1, GivenUp: 1, FailedLogins: 2}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}

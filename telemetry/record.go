@@ -146,16 +146,18 @@ const (
 	StallAll     = "all"
 )
 
-// Stall counts a connection that was given up because its backend doesn't answer. goesOn says that its session
-// gets another one.
-func (t *Telemetry) Stall(backend, evidence string, goesOn bool) {
+// What becomes of a session whose connection was given up because its backend doesn't answer.
+const (
+	StallGoesOn = "goes_on" // it gets another connection
+	StallEnds   = "ends"
+	StallShared = "shared" // it uses mailboxes of other users: what it was doing on the connection decides
+)
+
+// Stall counts a connection that was given up because its backend doesn't answer.
+func (t *Telemetry) Stall(backend, evidence, outcome string) {
 	t.recent.at(backend).slot(t.now()).givenUp.Add(1)
 	if t.metrics == nil {
 		return
-	}
-	outcome := "ends"
-	if goesOn {
-		outcome = "goes_on"
 	}
 	t.metrics.backendStalls.Add(context.Background(), 1, with(label("backend", backend), label("evidence", evidence), label("outcome", outcome)))
 }

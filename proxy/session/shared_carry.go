@@ -167,8 +167,15 @@ func (o *visit) carry(l *leg, cmd []byte, h wire.CommandHead) (wire.Status, erro
 
 // send writes to a backend.
 func (o *visit) send(l *leg, b []byte) error {
+	o.waits(l)
+	defer o.got(l)
+	return o.sendBeside(l, b)
+}
+
+// sendBeside is send while a goroutine beside the session's owner reads from the backend, and says when it waits for it.
+func (o *visit) sendBeside(l *leg, b []byte) error {
 	o.s.took(int64(len(b)))
-	if err := o.writes(l, b); err != nil {
+	if _, err := l.conn.WriteUntil(b, time.Now().Add(answerWithin)); err != nil { // the backend has to take it within that time
 		return &lostLeg{l, err}
 	}
 	return nil
@@ -200,12 +207,12 @@ func (o *visit) line(l *leg) ([]byte, error) {
 	}
 	o.waits(l)
 	line, err := l.r.ReadLine(maxSharedAnswer)
-	o.got(l)
 	if err != nil {
+		o.got(l)
 		return nil, &lostLeg{l, err}
 	}
+	o.hears(l)
 	l.heard = true
-	o.s.seen(o.s.env.Now())
 	return line, nil
 }
 
@@ -320,6 +327,7 @@ func (o *visit) deselectHome() error {
 	b := s.backend.Load()
 	b.Caps = s.caps.Load().list
 	b.Unread(o.home.r.Buffered())
+	b.LimitReads(time.Time{}) // as in do
 	ctx, cancel := s.within(leaveWithin)
 	defer cancel()
 	imap := resync.NewClient(b.Conn, b.Caps, resync.Options{Selected: true, ReadOnly: t.Mailbox.ReadOnly, Messages: t.Mailbox.Exists, Enabled: t.Enabled, Forward: s.passOn})

@@ -52,7 +52,7 @@ func (o *visit) connect(owner string) (*leg, error) {
 	s.env.Registry.visits(s, owner) // before the login: a move of the owner then ends the session
 	l, err := o.loginAt(ctx, set, owner, set.TargetOf(pick.Current()))
 	if err != nil {
-		o.keepsSilent(pick.Backend.ID, err)
+		o.keepsSilent(pick.Backend.ID, owner, err)
 		pick.Release()
 		s.env.Registry.leaves(s, owner)
 		return nil, err
@@ -67,10 +67,24 @@ func (o *visit) connect(owner string) (*leg, error) {
 }
 
 // keepsSilent records that a backend has failed to answer, if that is what err means: a LIST may be about hundreds of owners, and isn't to wait for the same backend for each
-// of them.
-func (o *visit) keepsSilent(backend string, err error) {
-	if o.silent != nil && !upstream.Answered(err) {
+// of them. Once the backend knows about whose mail it is asked, that owner's mail alone may be the cause, so it takes the failures of two owners.
+func (o *visit) keepsSilent(backend, owner string, err error) {
+	if o.silent == nil || upstream.Answered(err) || upstream.IsShortage(err) || errors.Is(err, context.Canceled) {
+		return
+	}
+	stage := ""
+	if u, ok := errors.AsType[*upstream.Unavailable](err); ok {
+		stage = u.Stage
+	}
+	switch {
+	case stage == upstream.StageDial, stage == upstream.StageTLS, stage == upstream.StageGreeting:
 		o.silent[backend] = true
+	case stage == upstream.StageSettings: // nothing was sent
+	case stage != "", errors.Is(err, context.DeadlineExceeded):
+		if first, slow := o.slow[backend]; slow && first != owner {
+			o.silent[backend] = true
+		}
+		o.slow[backend] = owner
 	}
 }
 
@@ -201,6 +215,7 @@ func (o *visit) do(l *leg, command string, onUntagged func(imapclient.Untagged) 
 	ctx, cancel := o.s.within(sharedWithin)
 	defer cancel()
 	l.conn.Unread(l.r.Buffered())
+	l.conn.LimitReads(time.Time{}) // an answer that line has read leaves a deadline
 	forward := func(b []byte) {
 		l.heard = true
 		o.s.passOn(b)
@@ -217,5 +232,6 @@ func (o *visit) do(l *leg, command string, onUntagged func(imapclient.Untagged) 
 	if broken := imap.Release(); broken != nil {
 		return resp, &lostLeg{l, broken}
 	}
+	l.conn.Progress.Hears(o.s.env.Now())
 	return resp, err
 }

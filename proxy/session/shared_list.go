@@ -116,8 +116,8 @@ func (o *visit) lists(l *shared.Listing) error {
 		s.log().Warn("whose mailboxes are shared can't be found", "error", err)
 		return nil // the user's own mailboxes are listed
 	}
-	o.silent = map[string]bool{}
-	defer func() { o.silent = nil }()
+	o.silent, o.slow = map[string]bool{}, map[string]string{}
+	defer func() { o.silent, o.slow = nil, nil }()
 	separator := o.n.Separator()
 	all := []shared.Entry{{Name: o.n.Root(), Attributes: shared.Levels()}}
 	for _, owner := range owners {
@@ -185,7 +185,7 @@ func (o *visit) statusOf(name, items string) (line []byte) {
 		}
 	}
 	if _, lost := errors.AsType[*lostLeg](err); lost {
-		o.keepsSilent(leg.pick.Backend.ID, err)
+		o.keepsSilent(leg.pick.Backend.ID, owner, err)
 		o.close(leg)
 	}
 	if err != nil {
@@ -264,7 +264,7 @@ func (o *visit) owned(owner string) []shared.Entry {
 	}
 	if err != nil {
 		s.log().Info("an owner's mailboxes can't be listed", "owner", owner, "error", err)
-		o.keepsSilent(leg.pick.Backend.ID, err)
+		o.keepsSilent(leg.pick.Backend.ID, owner, err)
 		o.close(leg)
 		return nil
 	}

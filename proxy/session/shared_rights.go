@@ -140,17 +140,15 @@ func (o *visit) idle(cmd []byte, h wire.CommandHead) error {
 		}
 	})
 	err := o.waitDone()
-	l.idles.Store(false)
 	if err == nil {
-		if err = o.send(l, []byte("DONE\r\n")); err == nil { // the goroutine beside waits for the answer, by now without a bound
-			l.conn.LimitReads(s.env.Now().Add(answerWithin))
-			o.waits(l)
-		}
+		o.owes(l)
+		err = o.sendBeside(l, []byte("DONE\r\n"))
 	}
 	if err != nil {
 		l.conn.Interrupt(conn.Both)
 	}
 	<-done
+	l.idles.Store(false)
 	o.got(l)
 	_, lost := errors.AsType[*lostLeg](heard)
 	switch {

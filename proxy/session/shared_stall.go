@@ -19,7 +19,8 @@ func (s *Session) noticeVisitStall(now time.Time) {
 	for _, g := range s.visitedBy() {
 		since, waits := g.conn.Progress.Writing()
 		silent := waits && now.Sub(since) >= after
-		found := s.env.Stalls.note(g.pick.Backend.ID, s.user, silent, false)
+		alive := now.Sub(g.conn.Progress.Heard()) < after || now.Sub(g.conn.LoggedIn) < after
+		found := s.env.Stalls.note(g.pick.Backend.ID, s.user, silent, alive)
 		switch {
 		case !silent:
 		case g.pick.Current().State == routing.Down:
@@ -63,9 +64,9 @@ func (s *Session) stallVisit(g guest, since time.Time, cause string) {
 	if !gave {
 		return
 	}
-	s.env.Telemetry.Stall(g.pick.Backend.Shown(), cause, own)
+	s.env.Telemetry.Stall(g.pick.Backend.Shown(), cause, telemetry.StallShared)
 	if others, ok := s.env.Stalls.lines.may(s.env.Now()); ok {
-		s.log().Warn("the backend doesn't answer, and its connection is given up", "evidence", cause, "goes_on", own, "others", others)
+		s.log().Warn("the backend doesn't answer, and its connection is given up", "evidence", cause, "own", own, "others", others)
 	}
 }
 

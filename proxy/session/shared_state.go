@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -33,18 +34,19 @@ type visit struct {
 	at     *leg // the connection that has a shared mailbox selected; nil: none is
 	ask    *leg // a connection for commands about other mailboxes of an owner; nil: there is none
 
-	homeUsed    time.Time        // when the own connection was last used
-	rights      time.Time        // when the rights on the selected mailbox were last looked at
-	proved      time.Time        // when they were last found
-	began       time.Time        // when the current command was read
-	head        wire.CommandHead // of the current command
-	literal     bool             // its first line ends with a literal
-	tags        int              // number of the tags of the proxy's own commands that stream
-	homeCut     bool             // the own connection was left in the middle of a command
-	away        bool             // the own connection was given up (restHome); home is of no use
-	homeSelects bool             // the own connection has a mailbox selected that the client has left
-	silent      map[string]bool  // while a LIST is answered: the IDs of backends that didn't answer, which aren't asked again; nil otherwise
-	partly      bool             // the client's command was read in part, so that it can't be refused
+	homeUsed    time.Time         // when the own connection was last used
+	rights      time.Time         // when the rights on the selected mailbox were last looked at
+	proved      time.Time         // when they were last found
+	began       time.Time         // when the current command was read
+	head        wire.CommandHead  // of the current command
+	literal     bool              // its first line ends with a literal
+	tags        int               // number of the tags of the proxy's own commands that stream
+	homeCut     bool              // the own connection was left in the middle of a command
+	away        bool              // the own connection was given up (restHome); home is of no use
+	homeSelects bool              // the own connection has a mailbox selected that the client has left
+	silent      map[string]bool   // while a LIST is answered: the IDs of backends that didn't answer, which aren't asked again; nil otherwise
+	slow        map[string]string // the same: the owner about whom a backend, by its ID, has failed to answer
+	partly      bool              // the client's command was read in part, so that it can't be refused
 }
 
 // leg is one of the connections of a visit.
@@ -96,34 +98,48 @@ func (o *visit) close(l *leg) {
 	o.s.env.Registry.leaves(o.s, l.owner)
 }
 
-// waits records that the session's owner waits for a backend, got that it doesn't any more. The sweep looks at it (noticeVisitStall).
+// waits records that a backend is waited for, got that it isn't any more. The sweep looks at it (noticeVisitStall). While IDLE is in progress the
+// wait counts for nothing, until owes is called.
 func (o *visit) waits(l *leg) {
-	if !l.idles.Load() {
-		l.conn.Progress.Writes(o.s.env.Now())
+	if l.idles.Load() {
+		l.conn.Progress.Writes(time.Unix(0, math.MaxInt64))
+		return
 	}
+	l.conn.Progress.Writes(o.s.env.Now())
 }
 
 func (o *visit) got(l *leg) { l.conn.Progress.Wrote() }
 
-// writes writes to a backend, which has to take it within answerWithin.
-func (o *visit) writes(l *leg, b []byte) error {
-	o.waits(l)
-	defer o.got(l)
-	_, err := l.conn.WriteUntil(b, time.Now().Add(answerWithin))
-	return err
+// owes records that a backend owes an answer from now on, for which the goroutine beside waits: if it does so now, and not for the client.
+func (o *visit) owes(l *leg) {
+	l.idles.Store(false)
+	l.conn.LimitReads(o.s.env.Now().Add(answerWithin))
+	l.conn.Progress.Rewrites(o.s.env.Now())
 }
 
 // read reads from a backend: piece is called with what comes, while the backend isn't waited for.
 func (o *visit) read(l *leg, size int64, piece func([]byte) error) error {
-	o.waits(l)
+	again := func() { // what was written to the other side meanwhile may have taken long
+		if !l.idles.Load() {
+			l.conn.LimitReads(o.s.env.Now().Add(answerWithin))
+		}
+		o.waits(l)
+	}
+	again()
 	defer o.got(l)
 	return l.r.Copy(func(b []byte) error {
-		o.got(l)
-		defer o.waits(l)
-		o.s.seen(o.s.env.Now())
-		l.conn.LimitReads(o.s.env.Now().Add(answerWithin))
+		o.hears(l)
+		defer again()
 		return piece(b)
 	}, size)
+}
+
+// hears records that a backend that was waited for has said something.
+func (o *visit) hears(l *leg) {
+	o.got(l)
+	now := o.s.env.Now()
+	l.conn.Progress.Hears(now)
+	o.s.seen(now)
 }
 
 // write writes whole responses, or a part of one, to the client.

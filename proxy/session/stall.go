@@ -130,7 +130,11 @@ func (s *Session) stall(b *upstream.Conn, cause string) {
 		return // the session has given it back meanwhile
 	}
 	survives := s.survives() && s.cut()
-	s.env.Telemetry.Stall(s.picked().Backend.Shown(), cause, survives)
+	outcome := telemetry.StallEnds
+	if survives {
+		outcome = telemetry.StallGoesOn
+	}
+	s.env.Telemetry.Stall(s.picked().Backend.Shown(), cause, outcome)
 	if others, ok := s.env.Stalls.lines.may(s.env.Now()); ok {
 		s.log().Warn("the backend doesn't answer, and its connection is given up", "evidence", cause, "goes_on", survives, "others", others)
 	}

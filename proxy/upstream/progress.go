@@ -27,6 +27,13 @@ func (p *Progress) Writes(now time.Time) { p.writing.Store(now.UnixNano()) }
 // Wrote is described at Writes.
 func (p *Progress) Wrote() { p.writing.Store(0) }
 
+// Rewrites sets when the write began, if there is one.
+func (p *Progress) Rewrites(now time.Time) {
+	if at := p.writing.Load(); at != 0 {
+		p.writing.CompareAndSwap(at, now.UnixNano())
+	}
+}
+
 // Writing returns when the write began that hasn't returned yet; ok is false if there is none.
 func (p *Progress) Writing() (since time.Time, ok bool) {
 	at := p.writing.Load()
