@@ -77,7 +77,7 @@ func TestABackendHangsBesideASharedMailbox(t *testing.T) {
 			s.down(-1)
 			switch {
 			case x.want == "":
-				if said, err := readAll(t, c); !strings.HasSuffix(string(said), "abc") {
+				if said, err := readAll(t, c); !strings.HasSuffix(said, "abc") {
 					t.Errorf("%q, %v", said, err)
 				}
 			case strings.HasPrefix(x.command, "a IDLE"):

@@ -39,7 +39,7 @@ func relayed(t *testing.T, to string, see func(sent []byte)) string {
 				_ = client.Close()
 			})
 			all.Go(func() {
-				defer server.Close() //nolint:errcheck // the relay is over
+				defer server.Close()
 				for b := make([]byte, 4096); ; {
 					n, err := client.Read(b)
 					if n > 0 {
