@@ -46,6 +46,11 @@ func newHub(t *testing.T, o HubOptions) (*Hub, *clock) {
 		cancel()
 		<-done
 	})
+	eventually(t, "the hub's poller", func() bool { // a watch that comes before it keeps its goroutine until something happens
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.poller != nil
+	})
 	return h, c
 }
 
