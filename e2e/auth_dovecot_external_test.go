@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"crypto/tls"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,19 +23,7 @@ func TestAuthDovecotByCertificates(t *testing.T) {
 	address, _ := servers.FreeAddr(t)
 	entry := func(user string, fields string) string { return user + ":::::::nopassword " + fields + "\n" }
 	auth := servers.StartDovecotAuth(t, "plain external\nauth_ssl_username_from_cert = yes", entry(servers.User(1), "")+entry("alias", "user="+servers.User(2))+entry(servers.User(3), "nologin")+servers.PasswdLine(servers.User(4), rightPassword))
-	p := checkedProxy(t, auth.Socket, proxyOptions{Master: true, Backends: []backend{{"b1", dovecot.Addr}}, Further: fmt.Sprintf(`
-listener "certs" {
-  address = %q
-  certificate {
-    cert_file = %q
-    key_file  = %q
-  }
-  client_certificates {
-    ca_file = %q
-    name    = "common_name"
-  }
-}
-`, address, cert.CertFile, cert.KeyFile, caFile)})
+	p := checkedProxy(t, auth.Socket, proxyOptions{Master: true, Backends: []backend{{"b1", dovecot.Addr}}, Further: certListener(address, cert, caFile, "common_name")})
 	for _, c := range []struct{ user, code, reason string }{
 		{servers.User(1), "", ""}, {"alias", "", ""},
 		{servers.User(3), "AUTHENTICATIONFAILED", "account_disabled"},

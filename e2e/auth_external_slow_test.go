@@ -66,18 +66,7 @@ auth "ldap" {
   timeout       = "30s"
   user_attribute = "uid"
 }
-listener "certs" {
-  address = %q
-  certificate {
-    cert_file = %q
-    key_file  = %q
-  }
-  client_certificates {
-    ca_file = %q
-    name    = "san_upn"
-  }
-}
-`, h.Addr, directory.Cert.CertFile, servers.DirectoryReader, bind, address, cert.CertFile, cert.KeyFile, ca.CA)})
+`, h.Addr, directory.Cert.CertFile, servers.DirectoryReader, bind) + certListener(address, cert, ca.CA, "san_upn")})
 	const upn = "otherName:1.3.6.1.4.1.311.20.2.3;UTF8:"
 	external := func(c *imaptest.Client, _, _ string) imaptest.Answer { return c.Cmd("AUTHENTICATE EXTERNAL =") }
 	for _, c := range []struct{ what, san, code, reason string }{

@@ -48,6 +48,23 @@ func run(t *testing.T, stdin string, name string, args ...string) (out string, w
 	return string(b), err == nil
 }
 
+// certListener is a listener that takes users' certificates of the authority in caFile, with the names in the field that name says.
+func certListener(address string, cert servers.Certificate, caFile, name string) string {
+	return fmt.Sprintf(`
+listener "certs" {
+  address = %q
+  certificate {
+    cert_file = %q
+    key_file  = %q
+  }
+  client_certificates {
+    ca_file = %q
+    name    = %q
+  }
+}
+`, address, cert.CertFile, cert.KeyFile, caFile, name)
+}
+
 // Users log in by certificates with curl and gsasl, over TLS and STARTTLS, at a Dovecot that knows none of their passwords.
 func TestAuthEXTERNAL(t *testing.T) {
 	t.Parallel()

@@ -33,18 +33,7 @@ auth "passwd_file" {
   path  = %q
   scram = ["SCRAM-SHA-256"]
 }
-listener "certs" {
-  address = %q
-  certificate {
-    cert_file = %q
-    key_file  = %q
-  }
-  client_certificates {
-    ca_file = %q
-    name    = "common_name"
-  }
-}
-`, secret, users, address, cert.CertFile, cert.KeyFile, caFile)})
+`, secret, users) + certListener(address, cert, caFile, "common_name")})
 	byToken, byScram := imaptest.Dial(t, p.Plain), imaptest.Dial(t, p.Plain)
 	config := cert.Client.Clone()
 	config.Certificates = []tls.Certificate{newUserCert(t, ca, servers.User(3)).Certificate}

@@ -153,29 +153,8 @@ func offlineimapByToken(t *testing.T, p *runningProxy, provider *servers.OIDC, o
 	t.Helper()
 	_, refresh := provider.Tokens(t, of, user)
 	home := t.TempDir()
-	rc := privateFile(t, filepath.Join(home, "offlineimaprc"), fmt.Sprintf(`[general]
-accounts = a
-metadata = %[1]s/state
-ui = basic
-[Account a]
-localrepository = l
-remoterepository = r
-[Repository l]
-type = Maildir
-localfolders = %[1]s/mail
-[Repository r]
-type = IMAP
-remotehost = localhost
-remoteport = %[2]s
-remoteuser = %[3]s
-auth_mechanisms = XOAUTH2
-oauth2_client_id = %[4]s
-oauth2_client_secret = %[5]s
-oauth2_refresh_token = %[6]s
-oauth2_request_url = %[7]s/oauth/token
-ssl = yes
-sslcacertfile = %[8]s
-`, home, port(p.TLS), user, of, servers.OIDCSecret, refresh, provider.URL, p.Cert.CertFile))
+	rc := privateFile(t, filepath.Join(home, "offlineimaprc"), servers.OfflineIMAPConfig(home, port(p.TLS), user, p.Cert.CertFile, "auth_mechanisms = XOAUTH2", "oauth2_client_id = "+of,
+		"oauth2_client_secret = "+servers.OIDCSecret, "oauth2_refresh_token = "+refresh, "oauth2_request_url = "+provider.URL+"/oauth/token"))
 	client(t, home, "offlineimap", "-o", "-c", rc)
 	if got := len(readMaildir(t, filepath.Join(home, "mail", "INBOX"))); got != 1 {
 		t.Errorf("offlineimap has copied %d messages, want 1", got)

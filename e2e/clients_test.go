@@ -206,25 +206,7 @@ func offlineimapCopiesTheAccount(t *testing.T, p *runningProxy, user string) {
 	seed(t, p, user, "INBOX", "one", "two")
 	seed(t, p, user, "Work", "three")
 	home := t.TempDir()
-	rc := privateFile(t, filepath.Join(home, "offlineimaprc"), fmt.Sprintf(`[general]
-accounts = a
-metadata = %[1]s/state
-ui = basic
-[Account a]
-localrepository = l
-remoterepository = r
-[Repository l]
-type = Maildir
-localfolders = %[1]s/mail
-[Repository r]
-type = IMAP
-remotehost = localhost
-remoteport = %[2]s
-remoteuser = %[3]s
-remotepass = %[4]s
-ssl = yes
-sslcacertfile = %[5]s
-`, home, port(p.TLS), user, servers.Password, p.Cert.CertFile))
+	rc := privateFile(t, filepath.Join(home, "offlineimaprc"), servers.OfflineIMAPConfig(home, port(p.TLS), user, p.Cert.CertFile, "remotepass = "+servers.Password))
 	client(t, home, "offlineimap", "-o", "-c", rc)
 	for folder, want := range map[string]int{"INBOX": 2, "Work": 1} {
 		if got := len(readMaildir(t, filepath.Join(home, "mail", folder))); got != want {

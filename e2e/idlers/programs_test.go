@@ -255,31 +255,8 @@ func (a *account) filters(name string, args ...string) {
 // offlineimap keeps a copy and idles, and what is deleted in the copy is deleted.
 func offlineimap(a *account) {
 	a.seed("seed", "")
-	rc := a.file("offlineimaprc", fmt.Sprintf(`[general]
-accounts = a
-metadata = %[1]s/state
-ui = basic
-[Account a]
-localrepository = l
-remoterepository = r
-autorefresh = 600
-[Repository l]
-type = Maildir
-localfolders = %[1]s/mail
-[Repository r]
-type = IMAP
-remotehost = localhost
-remoteport = %[2]s
-remoteuser = %[3]s
-remotepass = %[4]s
-ssl = yes
-sslcacertfile = %[5]s
-idlefolders = ['INBOX']
-holdconnectionopen = yes
-usecompression = %[6]s
-keepalive = 60
-folderfilter = lambda name: name == 'INBOX'
-`, a.home, a.port(), a.user, servers.Password, a.l.CertFile, map[bool]string{true: "yes", false: "no"}[a.l.compress]))
+	rc := a.file("offlineimaprc", servers.OfflineIMAPConfig(a.home, a.port(), a.user, a.l.CertFile, "remotepass = "+servers.Password, "idlefolders = ['INBOX']", "holdconnectionopen = yes",
+		"usecompression = "+map[bool]string{true: "yes", false: "no"}[a.l.compress], "keepalive = 60", "folderfilter = lambda name: name == 'INBOX'"))
 	p := a.daemon("offlineimap", "-c", rc)
 	dir := filepath.Join(a.home, "mail", "INBOX")
 	a.copied(p, dir)
