@@ -580,9 +580,9 @@ backend_defaults {
   # How long a backend may leave a command unanswered before the proxy finds out whether it
   # hangs. Only if a probe of the backend fails as well, discovery says that it is down, or
   # it is silent towards all clients, its connections are given up, and their clients go on
-  # with others (docs/failures.md): a long SEARCH goes on for as long as it takes. A
-  # backend whose machine or network is gone is noticed within 15 seconds, whatever stands
-  # here. With "0s" the proxy waits as long as the client does.
+  # with others (docs/failures.md): a long SEARCH goes on for as long as it takes. Where an
+  # answer is owed, a backend whose machine or network is gone is noticed within 15 seconds,
+  # whatever stands here. With "0s" the proxy waits as long as the client does.
   # Default: "30s".
   stall_after = "30s"
 

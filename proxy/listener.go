@@ -19,13 +19,8 @@ import (
 	"imapproxy/telemetry"
 )
 
-// A dead client is found by keepalive: it is probed after two minutes of silence, and the connection fails
-// two minutes later.
-const (
-	keepAliveIdle     = 2 * time.Minute
-	keepAliveInterval = 30 * time.Second
-	keepAliveCount    = 4
-)
+// A dead client is found by keepalive: it is probed after two to three minutes of silence, and the connection fails after four.
+var probing = conn.Probing{Idle: 2 * time.Minute, Interval: 10 * time.Second, Within: 4 * time.Minute}
 
 // proxyHeaderTimeout bounds the wait for a trusted address's PROXY header.
 const proxyHeaderTimeout = 5 * time.Second
@@ -177,7 +172,7 @@ func (l *listener) session(ctx context.Context, tcp *net.TCPConn) (*session.Sess
 	if err != nil {
 		return nil, err
 	}
-	if err := c.KeepAlive(keepAliveIdle, keepAliveInterval, keepAliveCount); err != nil {
+	if err := c.KeepAlive(probing); err != nil {
 		return nil, err
 	}
 	from := session.Origin{Addr: addrPort(tcp.RemoteAddr()), Local: addrPort(tcp.LocalAddr())}

@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"net"
 	"syscall"
-	"time"
 )
 
 // Conn is a TCP connection that may be under TLS.
@@ -197,22 +196,6 @@ func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
 // with delayed acknowledgements.
 func (c *Conn) QuickAck() {
 	_ = c.raw.Control(func(fd uintptr) { quickAck(int(fd)) })
-}
-
-// KeepAlive sets how a silent peer is probed: first after idle, then every interval, count times; then the
-// connection fails. Data that isn't acknowledged fails the connection after the same total time
-// (TCP_USER_TIMEOUT).
-func (c *Conn) KeepAlive(idle, interval time.Duration, count int) error {
-	err := c.tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: count})
-	if err != nil {
-		return err
-	}
-	total := idle + time.Duration(count)*interval
-	var serr error
-	if err := c.raw.Control(func(fd uintptr) { serr = userTimeout(int(fd), total) }); err != nil {
-		return err
-	}
-	return serr
 }
 
 // Broken says whether the TCP connection has ended: it was reset, or it failed because the peer was silent.

@@ -137,22 +137,47 @@ func TestTrimLeavesBytesThatAreStillToBeRead(t *testing.T) {
 
 func TestKeepAliveIsSetOnTheSocket(t *testing.T) {
 	c, _ := tcpPair(t)
-	must(t, c.KeepAlive(90*time.Second, 20*time.Second, 3))
-	want := map[string][3]int{
-		"on":       {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		"idle":     {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 90},
-		"interval": {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 20},
-		"count":    {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3},
-		"unacked":  {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 150000},
-		"nodelay":  {unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-	}
-	must(t, c.raw.Control(func(fd uintptr) {
-		for name, w := range want {
-			if got, err := unix.GetsockoptInt(int(fd), w[0], w[1]); err != nil || got != w[2] {
-				t.Errorf("%s: %d %v, want %d", name, got, err, w[2])
+	p := Probing{Idle: 90 * time.Second, Interval: 20 * time.Second, Within: 3 * time.Minute}
+	for range 20 { // the times are drawn
+		must(t, c.KeepAlive(p))
+		var got [3]int
+		must(t, c.raw.Control(func(fd uintptr) {
+			option := func(name string, level, opt int) int {
+				v, err := unix.GetsockoptInt(int(fd), level, opt)
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				return v
 			}
+			if option("on", unix.SOL_SOCKET, unix.SO_KEEPALIVE) != 1 || option("nodelay", unix.IPPROTO_TCP, unix.TCP_NODELAY) != 1 || option("unacked", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) != 180000 {
+				t.Error("keepalive is off, Nagle's algorithm on, or what isn't acknowledged has another time")
+			}
+			got = [3]int{option("idle", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), option("interval", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL), option("count", unix.IPPROTO_TCP, unix.TCP_KEEPCNT)}
+		}))
+		idle, interval, fails := got[0], got[1], got[0]+got[1]*got[2]
+		if idle < 90 || idle > 135 || interval < 20 || interval > 40 || fails < 180 || fails >= 180+interval {
+			t.Errorf("the first probe after %d s, the others every %d s, fails after %d", idle, interval, fails)
 		}
-	}))
+	}
+}
+
+// Connections that were last used in one moment aren't all probed in one.
+func TestConnectionsAreProbedAtDifferentTimes(t *testing.T) {
+	p := Probing{Idle: 7 * time.Second, Interval: time.Second, Within: 45 * time.Second}
+	const connections = 9000
+	first := make(map[time.Duration]int)
+	for range connections {
+		c := p.config()
+		first[c.Idle]++
+		if c.Count < 15 {
+			t.Fatalf("%+v: few probes, and each may be dropped", c)
+		}
+	}
+	for idle, n := range first {
+		if n > connections/2 {
+			t.Errorf("%d of %d connections are probed first after %v", n, connections, idle)
+		}
+	}
 }
 
 func TestAHandshakeTakesBytesThatWereReadTooEarly(t *testing.T) {

@@ -24,7 +24,7 @@ const maxStalls = 1
 // noticeStall gives up the session's backend connection if the backend doesn't answer on it. The evidence, of
 // which one is enough:
 //   - the backend's host hasn't acknowledged anything for upstream.LostAfter, although the kernel repeats what
-//     it has sent;
+//     it has sent; or probes of an idle connection, if an answer is owed or discovery says that the backend is down;
 //   - nothing has come for StallAfter, and discovery says that the backend is down;
 //   - nothing has come for StallAfter, and a probe of the backend that began after that has failed;
 //   - nothing has come for StallAfter on any connection to the backend, on which several users wait.
@@ -45,7 +45,10 @@ func (s *Session) noticeStall(now time.Time) {
 			return
 		}
 		b, heard = c, c.Progress.Heard()
-		lost = waiting && now.Sub(heard) >= upstream.LostAfter && c.Unacknowledged(upstream.LostAfter)
+		if now.Sub(heard) >= upstream.LostAfter {
+			expects := owes || s.picked().Current().State == routing.Down
+			lost = (waiting || expects) && c.Unacknowledged(upstream.LostAfter, expects)
+		}
 		if !lost && after > 0 {
 			since, waits = s.unanswered(c, now, owed, owes)
 		}

@@ -15,17 +15,13 @@ import (
 	"imapproxy/telemetry"
 )
 
-// Keepalive of backend connections: a host that has vanished is noticed after keepIdle + keepCount ×
-// keepInterval, which is LostAfter.
-const (
-	keepIdle     = 9 * time.Second
-	keepInterval = 3 * time.Second
-	keepCount    = 2
-)
+// LostAfter is how long a backend's host may be silent although the kernel asks it for an answer, and there is reason to expect one: a command
+// waits, or discovery says that the backend is down. It is silent that long only if it is down, or the network between is.
+const LostAfter = 15 * time.Second
 
-// LostAfter is how long a backend's host may be silent although the kernel asks it for an answer. It is
-// silent that long only if it is down, or the network between is.
-const LostAfter = keepIdle + keepCount*keepInterval
+// probing of backend connections: three probes are sent within LostAfter. Without any other evidence an idle connection fails three times as late:
+// a network that is gone for a moment costs none.
+var probing = conn.Probing{Idle: 7 * time.Second, Interval: time.Second, Within: 3 * LostAfter}
 
 // Kinds of connections in the gauge imapproxy.backend.connections.
 const (
@@ -300,7 +296,7 @@ func (d *Dialer) connect(ctx context.Context, address string) (*conn.Conn, error
 		_ = tcp.Close()
 		return nil, err
 	}
-	if err := c.NoticeLoss(keepIdle, keepInterval, keepCount); err != nil {
+	if err := c.NoticeLoss(probing); err != nil {
 		_ = c.Abort()
 		return nil, err
 	}
