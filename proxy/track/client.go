@@ -39,9 +39,9 @@ type Mailbox struct {
 	Name      string // canonical; "": no mailbox is selected, or its name can't be used to select it again
 	ReadOnly  bool
 	Exists    uint32
-	Validity  uint32
+	Validity  uint32 // this and the next two are from the answer to SELECT
 	Next      uint32
-	ModSeq    uint64 // from the answer to SELECT
+	ModSeq    uint64
 	Flags     view.Flags
 	Permanent view.Flags
 	byNumber  bool    // the client used message numbers
@@ -178,9 +178,15 @@ func (t *Client) code(rest []byte) {
 	code, args := wire.Code(rest)
 	switch {
 	case wire.Is(code, "UIDVALIDITY"):
-		t.Mailbox.Validity = number32(args)
+		if n := number32(args); !t.Mailbox.opened {
+			t.Mailbox.Validity = n
+		} else if n != t.Mailbox.Validity {
+			t.Mailbox.doubt = BlockerMailbox // the UIDs that the client was told mean nothing any more
+		}
 	case wire.Is(code, "UIDNEXT"):
-		t.Mailbox.Next = number32(args)
+		if !t.Mailbox.opened { // the tally tells the messages of the SELECT from later ones by it
+			t.Mailbox.Next = number32(args)
+		}
 	case wire.Is(code, "HIGHESTMODSEQ"):
 		if !t.Mailbox.opened { // a later one may cover flags that the client hasn't been told
 			t.Mailbox.ModSeq = number64(args)

@@ -54,7 +54,7 @@ func TestASelectionHasOnlyWhatWasToldOfIt(t *testing.T) {
 		"alone":                 "C: b SELECT Work\n" + own,
 		"behind another":        "C: a EXAMINE Other\nC: b SELECT Work\n" + other + own,
 		"behind one that fails": "C: a SELECT Other\nC: b SELECT Work\nS: a NO not there\n" + own,
-		"before another code":   "C: b SELECT Work\n" + own + "\nS: * OK [HIGHESTMODSEQ 12] m",
+		"before other codes":    "C: b SELECT Work\n" + own + "\nS: * OK [HIGHESTMODSEQ 12] m\nS: * OK [UIDNEXT 9] n\nS: * OK [UIDVALIDITY 7] v",
 		"behind CLOSE":          "C: x SELECT Other\n" + strings.ReplaceAll(other, "a OK", "x OK") + "C: a CLOSE\nC: b SELECT Work\nS: * OK [HIGHESTMODSEQ 901] m\nS: a OK closed\n" + own,
 	} {
 		f := follow(lines)

@@ -1,0 +1,65 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+
+	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/session"
+)
+
+// tells has the backend answer the next NOOP with these lines.
+func (p *scripted) tells(lines ...string) {
+	p.on("NOOP", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.on("NOOP", nil)
+		return b.Send(append(lines, cmd.Tag()+" OK done")...)
+	})
+}
+
+// marks is what the backend was asked to mark by number, and marks.
+func (p *scripted) marks() func() string {
+	p.on("STORE", func(b *imaptest.BackendConn, cmd imaptest.Command) error { return b.Send(cmd.Tag() + " OK done") })
+	return func() string { return strings.Join(p.said("STORE"), "|") }
+}
+
+// A backend may say its UIDNEXT again whenever it likes (RFC 9051 §7.1). The messages that the client has counted since its SELECT aren't those of
+// the SELECT: else, where as many have gone unheard as have come, each number would mean another message.
+func TestALaterUIDNextMakesNoNumberMeanAnotherMessage(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	marked := p.marks()
+	k := p.stays("SELECT INBOX")
+	p.deliver()
+	p.deliver()
+	p.tells("* 5 EXISTS", "* OK [UIDNEXT 6] the next one")
+	k.MustOK("NOOP")
+	p.expunge(1)
+	p.expunge(2)
+	p.deliver()
+	p.deliver()
+	p.lose()
+	k.Write(`s STORE 1 +FLAGS (\Deleted)`)
+	for r := k.Read(); ; r = k.Read() {
+		if r.Tag() == "s" {
+			if r.Status() != "NO" || r.Code() != "EXPUNGEISSUED" {
+				t.Error(r)
+			}
+			break
+		}
+	}
+	if all := marked(); all != "" {
+		t.Errorf("the backend was told %q", all)
+	}
+}
+
+// A backend that says another UIDVALIDITY while the mailbox is selected has given its messages other UIDs: the client isn't parked, and its session doesn't
+// outlive the connection.
+func TestALaterUIDValidityIsAnotherMailbox(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	k := p.stays("SELECT INBOX")
+	p.tells("* OK [UIDVALIDITY 8] others")
+	k.MustOK("NOOP")
+	p.lose()
+	k.Expect("* BYE {*}")
+	k.ExpectEOF()
+	p.ended(session.ReasonBackendLost)
+}
