@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"imapproxy/internal/imaptest"
@@ -62,4 +63,22 @@ func TestALaterUIDValidityIsAnotherMailbox(t *testing.T) {
 	k.Expect("* BYE {*}")
 	k.ExpectEOF()
 	p.ended(session.ReasonBackendLost)
+}
+
+// The backend shows no mod-sequences of a mailbox in which none were ever used. A session outlives its connection as often as it is lost.
+func TestAMailboxWithoutModSequencesIsLostTwice(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	var hidden atomic.Bool
+	hidden.Store(true)
+	p.hidesModSeq(&hidden)
+	marked := p.marks()
+	k := p.stays("SELECT INBOX")
+	for range 3 {
+		p.lose()
+		k.MustOK("CHECK")
+	}
+	k.MustOK(`STORE 2 +FLAGS (\Seen)`)
+	if all := marked(); !strings.HasSuffix(all, ` STORE 2 +FLAGS (\Seen)`) {
+		t.Errorf("the backend was told %q", all)
+	}
 }

@@ -279,7 +279,7 @@ func (t *Tally) Found(at *View, s Seen) (UIDs, error) {
 		return UIDs{}, &NotSame{Reason: OtherUIDValidity}
 	case s.UIDNext != 0 && s.UIDNext < at.UIDNext:
 		return UIDs{}, &NotSame{Reason: LowerUIDNext}
-	case at.ModSeq != 0 && s.ModSeq < at.ModSeq:
+	case s.ModSeq != 0 && s.ModSeq < at.ModSeq:
 		return UIDs{}, &NotSame{Reason: LowerModSeq}
 	case t.lost:
 		return UIDs{}, ErrNotFollowed
