@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"io"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -80,5 +82,63 @@ func TestAMailboxWithoutModSequencesIsLostTwice(t *testing.T) {
 	k.MustOK(`STORE 2 +FLAGS (\Seen)`)
 	if all := marked(); !strings.HasSuffix(all, ` STORE 2 +FLAGS (\Seen)`) {
 		t.Errorf("the backend was told %q", all)
+	}
+}
+
+// A line that comes in several pieces is followed as if it came at once: the session outlives its connection, and is parked.
+func TestALineOfMailboxDataThatComesInPieces(t *testing.T) {
+	const many = 201
+	var odd []string
+	for uid := 1; uid < many; uid += 2 {
+		odd = append(odd, strconv.Itoa(uid))
+	}
+	for name, c := range map[string]struct {
+		line, want string
+		gone       func(p *scripted)
+	}{
+		"VANISHED": {"* VANISHED " + strings.Join(odd, ","), "* VANISHED 2", func(p *scripted) {
+			for uid := 1; uid < many; uid += 2 {
+				p.expunge(uint32(uid))
+			}
+		}},
+		"FLAGS": {"* FLAGS (" + strings.Repeat("$a-long-keyword-", 40) + ")", "* VANISHED 2", func(*scripted) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newScripted(t, scriptedCaps, many)
+			k := p.stays("ENABLE QRESYNC", "SELECT INBOX")
+			first, rest := c.line[:300], c.line[300:]
+			told := make(chan struct{})
+			p.on("NOOP", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
+				p.on("NOOP", nil)
+				c.gone(p)
+				if err := b.SendRaw(first); err != nil {
+					return err
+				}
+				<-told
+				return b.SendRaw(rest + "\r\n" + cmd.Tag() + " OK done\r\n")
+			})
+			k.Write("n NOOP")
+			text := make([]byte, len(first))
+			if _, err := io.ReadFull(k.Conn.Conn, text); err != nil || string(text) != first {
+				t.Fatalf("the client was told %q, %v", text, err)
+			}
+			close(told)
+			if r := k.Read(); r.Text != rest {
+				t.Fatal(r)
+			}
+			k.Expect("n OK done")
+			p.idles(k)
+			done(k)
+			k.MustOK("FETCH 1 (UID)")
+			p.expunge(2)
+			p.lose()
+			k.Write("n NOOP")
+			for r := k.Read(); r.Text != c.want; r = k.Read() {
+				if r.Tag() == "n" {
+					t.Fatal(r)
+				}
+			}
+			k.Expect("n OK {*}")
+		})
 	}
 }

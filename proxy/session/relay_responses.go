@@ -21,6 +21,9 @@ const spliceSlice = 4 << 20
 // maxCapLine bounds a response that is collected before it is rewritten or held back.
 const maxCapLine = 16 << 10
 
+// maxLongLine bounds a response that is collected while it passes, since it can be followed only as a whole.
+const maxLongLine = 64 << 10
+
 var errLongCaps = fmt.Errorf("a capability list of more than %d bytes", maxCapLine)
 
 // measureFrom is the size of a write to the client from which on its duration is measured: smaller writes
@@ -57,6 +60,9 @@ func (f *responseFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		}
 		if f.half != nil {
 			f.half.piece(b[i:i+p.N], p)
+		}
+		if f.long != nil && !start {
+			f.longer(b[i:i+p.N], p.Last)
 		}
 		if p.Last {
 			at = -1
@@ -118,13 +124,29 @@ func (f *responseFlow) begin(head []byte, whole bool, unwritten int64, now time.
 		if t := track.TellsOf(h); t != 0 {
 			f.tells.Store(f.tells.Load() + uint64(t))
 		}
-		f.s.inFlight.Untagged(h, whole)
+		if !whole && f.s.inFlight.Parks && track.FollowedWhole(h) {
+			f.long = append([]byte(nil), head...)
+		} else {
+			f.s.inFlight.Untagged(h, whole)
+		}
 		f.rewrite = hasCaps(h)
 		if f.s.inFlight.Parks && f.fetch.Begins(h) {
 			f.number, f.content = h.Number, false
 		} else if f.contents.Any() && (wire.Is(h.Name, "EXPUNGE") || wire.Is(h.Name, "VANISHED")) {
 			f.contents.Forget(f.told()) // the numbers have another meaning now
 		}
+	}
+}
+
+// longer collects one more piece of a response that is followed once it is whole.
+func (f *responseFlow) longer(b []byte, last bool) {
+	fits := len(f.long)+len(b) <= maxLongLine
+	if fits {
+		f.long = append(f.long, b...)
+	}
+	if last || !fits {
+		f.s.inFlight.Untagged(wire.ParseResponseHead(f.long), fits)
+		f.long = nil
 	}
 }
 

@@ -150,6 +150,7 @@ type responseFlow struct {
 	scan wire.Scanner
 
 	caps    []byte   // the collected part of a line that is rewritten or held back
+	long    []byte   // the part of a line that has passed and is followed once it is whole; nil: none is
 	rewrite bool     // the unit has a capability list and is rewritten
 	err     error    // a write to the client failed
 	broken  error    // why the backend's stream can't be followed any further

@@ -117,6 +117,11 @@ func (t *Client) stores(seq uint64, h wire.CommandHead, whole bool) {
 	t.Mailbox.known.begins(seq, h, whole)
 }
 
+// FollowedWhole says whether a response has to be whole when it is followed, however long it is.
+func FollowedWhole(h wire.ResponseHead) bool {
+	return h.Status == wire.NoStatus && (wire.Is(h.Name, "VANISHED") || wire.Is(h.Name, "FLAGS"))
+}
+
 // untagged follows an untagged response. whole: h has the whole response.
 func (t *Client) untagged(h wire.ResponseHead, whole bool) {
 	if h.Status != wire.NoStatus {
