@@ -163,3 +163,37 @@ func TestARefusedCloseBringsNoWrongNumber(t *testing.T) {
 		})
 	}
 }
+
+// A SELECT that is answered BAD changes nothing. A backend without UNSELECT then still has the mailbox selected of which the client is owed EXPUNGE.
+func TestASelectThatIsBadBringsNoWrongNumber(t *testing.T) {
+	p, c := owedOne(t, strings.Replace(scriptedCaps, "UNSELECT ", "", 1))
+	p.on("SELECT", func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		if strings.Contains(cmd.Args, "Bad") {
+			return c.Send(cmd.Tag() + " BAD what")
+		}
+		return p.answer(c, cmd)
+	})
+	marked := p.marks()
+	c.Write("x SELECT Bad")
+	c.Expect("x BAD what")
+	c.MustOK(`STORE 3 +FLAGS (\Deleted)`)
+	if all := marked(); !strings.HasSuffix(all, ` STORE 2 +FLAGS (\Deleted)`) {
+		t.Errorf("the backend was told %q", all)
+	}
+	if told := hears(c); told != "* 2 EXPUNGE" {
+		t.Errorf("the client was told %q", told)
+	}
+}
+
+// One that is answered NO has left the mailbox: the connection is kept.
+func TestASelectThatIsRefusedLeavesTheMailbox(t *testing.T) {
+	p, c := owedOne(t, strings.Replace(scriptedCaps, "UNSELECT ", "", 1))
+	p.on("SELECT", func(c *imaptest.BackendConn, cmd imaptest.Command) error { return c.Send(cmd.Tag() + " NO not there") })
+	before := p.backends[0].Accepted()
+	c.Write("x SELECT Gone")
+	c.Expect("x NO not there")
+	c.MustOK("CHECK")
+	if n := p.backends[0].Accepted() - before; n != 0 {
+		t.Errorf("%d connections were made", n)
+	}
+}

@@ -151,13 +151,13 @@ func (o *catchUp) idle(h wire.CommandHead) error {
 }
 
 // leave hands a command that leaves the mailbox to the relay: the deferred changes are about that mailbox.
-// Before a SELECT the mailbox is deselected first: if the backend answered BAD, it would still be selected,
+// Before a SELECT the mailbox is deselected first, if the backend can do that: if it answered BAD, the mailbox would still be selected,
 // and the client would count messages that are gone.
 func (o *catchUp) leave(cmd []byte, r *wire.Rule) error {
 	s := o.s
 	o.counts()
+	s.down.leaves = true
 	if err := o.handOver(cmd); err != nil || !r.Selects {
-		s.down.leaves = true
 		return err
 	}
 	t := &s.inFlight.Client
@@ -178,6 +178,7 @@ func (o *catchUp) leave(cmd []byte, r *wire.Rule) error {
 	if err != nil {
 		return nil // SELECT deselects it, if it is answered OK or NO
 	}
+	s.down.leaves = false
 	s.inFlight.Deselect()
 	return o.write([]byte(closed), true)
 }

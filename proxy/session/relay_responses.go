@@ -114,7 +114,7 @@ func (f *responseFlow) begin(head []byte, whole bool, unwritten int64, now time.
 		verb := f.s.answered(h, now)
 		f.pushed -= unwritten
 		if f.leaves && verb.Rule().Leaves {
-			f.left(h)
+			f.left(h, verb.Rule())
 		}
 	case wire.Untagged:
 		if h.Status == wire.BYE {
@@ -150,12 +150,12 @@ func (f *responseFlow) longer(b []byte, last bool) {
 	}
 }
 
-// left handles the answer to the CLOSE or UNSELECT of a client that wasn't told what it missed. RFC 9051 §6.4.1 knows no NO. If the mailbox
-// stays selected all the same, the client's numbers mean other messages than the backend's. The connection then counts as lost, before the
-// client can send another command: it is told what it missed on another one.
-func (f *responseFlow) left(h wire.ResponseHead) {
+// left handles the answer to the command with which a client leaves its mailbox that wasn't told what it missed. RFC 9051 §6.4.1 knows no NO to
+// CLOSE; a SELECT that is answered BAD changes nothing. If the mailbox stays selected, the client's numbers mean other messages than the backend's.
+// The connection then counts as lost, before the client can send another command: it is told what it missed on another one.
+func (f *responseFlow) left(h wire.ResponseHead, r *wire.Rule) {
 	f.leaves = false
-	if h.Status == wire.OK {
+	if h.Status == wire.OK || r.Selects && h.Status == wire.NO {
 		return
 	}
 	f.s.log().Warn("the backend doesn't leave a mailbox of which the client wasn't told the changes", "answer", h.Status)

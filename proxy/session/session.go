@@ -155,7 +155,7 @@ type responseFlow struct {
 	err     error    // a write to the client failed
 	broken  error    // why the backend's stream can't be followed any further
 	held    bool     // the last bytes wait, since the session is overdue
-	leaves  bool     // CLOSE or UNSELECT is in progress, and until its OK the client counts other messages than the backend
+	leaves  bool     // a command leaves the mailbox, and until it has done so the client counts other messages than the backend
 	pushed  int64    // bytes since the last tagged response; negative: that many of it are still to be written
 	awaited *awaited // the wait for the connection; nil: no command has waited
 	fetch   track.FetchResponse
