@@ -3,7 +3,9 @@ package session
 import (
 	"errors"
 	"io"
+	"os"
 
+	"imapproxy/proxy/conn"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
@@ -14,12 +16,16 @@ import (
 func (s *Session) catchUp() phase {
 	o := catchUp{
 		s: s, n: s.park.deferred.n, deferred: s.park.deferred, before: &s.park.deferred.view.UIDs, modSeq: s.park.deferred.view.ModSeq,
-		client:  wire.NewReader(s.client, maxCatchUpLine, maxCatchUpLiteral),
 		backend: wire.NewReader(s.backend.Load(), maxCatchUpAnswer, maxCatchUpLiteral),
 	}
+	o.client = wire.NewReader(wholeCommands{&o}, maxCatchUpLine, maxCatchUpLiteral)
 	s.park.deferred = nil
 	for {
 		relay, err := o.command()
+		if o.rearmed {
+			o.rearmed = false
+			s.stopsReading()
+		}
 		if s.Reason() != "" {
 			return phaseEnd
 		}
@@ -43,14 +49,36 @@ func (s *Session) catchUp() phase {
 // recovery needs: which messages the client counts, and the client's bytes that haven't been handled.
 func (o *catchUp) survives() bool {
 	s := o.s
-	t := &s.inFlight.Client
-	if t.UIDOnly || o.partly || !s.survives() {
+	if o.partly || !s.survives() {
 		return false
 	}
 	o.counts()
-	t.ForgetFlags()
+	s.inFlight.Client.ForgetFlags()
 	s.client.Unread(o.client.Buffered())
 	return true
+}
+
+// wholeCommands reads from the client. The loss of the backend connection interrupts it only between two commands: the rest of one may be a
+// message's text, and its answer is due.
+type wholeCommands struct{ o *catchUp }
+
+func (r wholeCommands) Read(b []byte) (int, error) {
+	for s := r.o.s; ; {
+		n, err := s.client.Read(b)
+		if n > 0 || !r.o.partly || !errors.Is(err, os.ErrDeadlineExceeded) || !s.losing() || !s.rearmed() {
+			return n, err
+		}
+		r.o.rearmed = true
+	}
+}
+
+// stopsReading interrupts the client's connection again, if the backend connection is still to be given up.
+func (s *Session) stopsReading() {
+	s.control.mu.Lock()
+	defer s.control.mu.Unlock()
+	if s.control.pending&sigLost != 0 && s.Reason() == "" {
+		s.interruptLocked(conn.Reads)
+	}
 }
 
 // noticeBackend signals the loss of the backend connection to a session in catch-up whose client is silent:

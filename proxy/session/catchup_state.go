@@ -35,6 +35,7 @@ type catchUp struct {
 	flags           []view.FlagChange // flags still to be told: they show mod-sequences beyond modSeq
 	backendFailed   bool
 	partly          bool      // a command of the client's was read in part, or isn't with the backend yet
+	rearmed         bool      // the client was read on within a command although the backend connection is lost
 	began           time.Time // when the command was read; zero: none was
 }
 
