@@ -138,7 +138,7 @@ func (f *InFlight) fates(told Told, contents *Contents, seen bool) fates {
 		case fate == wire.LossOnce && told.answers() != o.told.answers():
 			fate = wire.LossRefused
 		}
-		if !seen && !o.halted && !isFetch(o.Verb) && (r.Changes || o.Changes) {
+		if !seen && !o.halted && o.alters() {
 			fate = wire.LossRefused
 		}
 		a.of[i] = fate
@@ -150,11 +150,16 @@ func (f *InFlight) fates(told Told, contents *Contents, seen bool) fates {
 			a.of[i], a.rest, a.restAt = wire.LossRefused, nil, -1
 			a.refused = true
 		}
-		if a.refused && o.Verb != wire.Idle && !isFetch(o.Verb) && (o.Verb.Rule().Changes || o.Changes) { // FETCH sets no more than \Seen
+		if a.refused && o.alters() {
 			a.of[i] = wire.LossRefused
 		}
 	}
 	return a
+}
+
+// alters says whether a command may change something that matters. FETCH sets no more than \Seen.
+func (c *Command) alters() bool {
+	return (c.Verb.Rule().Alters() || c.Changes) && !isFetch(c.Verb)
 }
 
 // Cut removes the commands that are sent again, and returns what has to be done with all of them (fates); an IDLE stays.

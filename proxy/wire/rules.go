@@ -93,6 +93,9 @@ type Rule struct {
 	// some of its messages.
 	Changes bool
 
+	// Sets: the command changes something that isn't in a mailbox: subscriptions, quotas, annotations.
+	Sets bool
+
 	// Selects: the command selects the mailbox that is its first argument. Leaves: after its OK, the mailbox
 	// that was selected before is no longer selected.
 	Selects, Leaves bool
@@ -124,6 +127,9 @@ func (v Verb) Rule() *Rule { return &rules[v] }
 // ByNumber says whether a command of this verb names messages by sequence number.
 func (r *Rule) ByNumber() bool { return r.Set != NoSet && !r.UID }
 
+// Alters says whether a command of this verb may change something, in a mailbox or elsewhere.
+func (r *Rule) Alters() bool { return r.Changes || r.Sets }
+
 // rules is the table of verbs: the only place that describes IMAP's commands.
 var rules = [numVerbs]Rule{
 	Other: {Name: "OTHER", State: UnknownState, Changes: true, Converses: true},
@@ -146,8 +152,8 @@ var rules = [numVerbs]Rule{
 	Create:      {Name: "CREATE", Names: FirstMailbox, Literals: true, Changes: true},
 	Delete:      {Name: "DELETE", Names: FirstMailbox, Literals: true, Changes: true, Renames: true},
 	Rename:      {Name: "RENAME", Names: TwoMailboxes, Literals: true, Changes: true, Renames: true},
-	Subscribe:   {Name: "SUBSCRIBE", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
-	Unsubscribe: {Name: "UNSUBSCRIBE", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
+	Subscribe:   {Name: "SUBSCRIBE", Names: FirstMailbox, Literals: true, Sets: true, Loss: LossRepeated},
+	Unsubscribe: {Name: "UNSUBSCRIBE", Names: FirstMailbox, Literals: true, Sets: true, Loss: LossRepeated},
 	List:        {Name: "LIST", Names: AllMailboxes, Literals: true, ModSeq: true, Loss: LossOnce}, // RETURN (STATUS (HIGHESTMODSEQ)), RFC 5819
 	Lsub:        {Name: "LSUB", Names: AllMailboxes, Literals: true, Loss: LossOnce},
 	XList:       {Name: "XLIST", Names: AllMailboxes, Literals: true, Loss: LossOnce},
@@ -194,11 +200,11 @@ var rules = [numVerbs]Rule{
 	MyRights:      {Name: "MYRIGHTS", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
 	GetQuota:      {Name: "GETQUOTA", Literals: true, Loss: LossRepeated}, // RFC 9208
 	GetQuotaRoot:  {Name: "GETQUOTAROOT", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
-	SetQuota:      {Name: "SETQUOTA", Literals: true, Loss: LossRepeated},
+	SetQuota:      {Name: "SETQUOTA", Literals: true, Sets: true, Loss: LossRepeated},
 	GetMetadata:   {Name: "GETMETADATA", Names: MailboxBehindOptions, Literals: true, Loss: LossRepeated}, // RFC 5464
-	SetMetadata:   {Name: "SETMETADATA", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
+	SetMetadata:   {Name: "SETMETADATA", Names: FirstMailbox, Literals: true, Sets: true, Loss: LossRepeated},
 	GetAnnotation: {Name: "GETANNOTATION", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
-	SetAnnotation: {Name: "SETANNOTATION", Names: FirstMailbox, Literals: true, Loss: LossRepeated},
+	SetAnnotation: {Name: "SETANNOTATION", Names: FirstMailbox, Literals: true, Sets: true, Loss: LossRepeated},
 	GenURLAuth:    {Name: "GENURLAUTH", Names: AnyMailboxes, Literals: true}, // RFC 4467
 	ResetKey:      {Name: "RESETKEY", Names: AnyMailboxes, Literals: true},
 	URLFetch:      {Name: "URLFETCH", Literals: true},

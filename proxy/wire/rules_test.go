@@ -36,6 +36,7 @@ func TestWhatIsKnownOfTheVerbs(t *testing.T) {
 		"change mailboxes": {func(r *Rule) bool { return r.Changes }, []string{
 			"APPEND", "CLOSE", "COPY", "CREATE", "DELETE", "DELETEACL", "EXPUNGE", "MOVE", "OTHER", "RENAME", "REPLACE", "SETACL", "STORE",
 			"UID COPY", "UID EXPUNGE", "UID MOVE", "UID REPLACE", "UID STORE"}},
+		"change something else": {func(r *Rule) bool { return r.Sets }, []string{"SETANNOTATION", "SETMETADATA", "SETQUOTA", "SUBSCRIBE", "UNSUBSCRIBE"}},
 		"leave a state that isn't known": {func(r *Rule) bool { return r.State == UnknownState }, []string{
 			"AUTHENTICATE", "COMPRESS", "LOGIN", "OTHER", "STARTTLS", "UNAUTHENTICATE"}},
 		"are refused after a loss, since they may have been done": {func(r *Rule) bool { return r.Loss == LossRefused }, []string{
