@@ -103,6 +103,52 @@ func TestTheOwnBackendIsLostBesideASharedMailbox(t *testing.T) {
 	s.ended(session.ReasonLogout)
 }
 
+// A client that moves messages by three commands at once must not lose what wasn't copied. A connection is lost during the first, or can't be made.
+func TestWhatComesBehindACopyWhoseBackendIsLost(t *testing.T) {
+	says := func(lines ...string) imaptest.CommandFunc {
+		return func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			return c.Send(append(lines, cmd.Tag()+" OK done")...)
+		}
+	}
+	copies, flags := once(""), says(`* 1 FETCH (UID 11 FLAGS ())`, `* 2 FETCH (UID 12 FLAGS ())`)
+	fetch := func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		if strings.Contains(cmd.Text, "INTERNALDATE") {
+			return copies(c, cmd)
+		}
+		return flags(c, cmd)
+	}
+	own := map[string]imaptest.CommandFunc{"SELECT": says("* 2 EXISTS", "* OK [UIDVALIDITY 7] v", "* OK [UIDNEXT 13] n"), "UID SEARCH": says("* SEARCH 11 12"), "UID FETCH": fetch, "UID": fetch}
+	texts := map[string]imaptest.CommandFunc{"UID": fetches(1, 9), "UID FETCH": fetches(1, 9), "FETCH": fetches(1, 9)}
+	for name, c := range map[string]struct {
+		s                *sharing
+		selected, target string
+		before           func(s *sharing)
+	}{
+		"the own one, where the messages are": {&sharing{bob: own}, "INBOX", "shared/alice/team", func(*sharing) {}},
+		"the own one, where they go":          {&sharing{cuts: true, alice: texts, bob: map[string]imaptest.CommandFunc{"APPEND": once("")}}, "shared/alice/team", "mine", func(*sharing) {}},
+		"the owner's":                         {&sharing{bob: own}, "INBOX", "shared/alice/team", func(s *sharing) { s.backends[1].Close() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := c.s.start(t, parking)
+			k := s.login("bob")
+			k.MustOK("SELECT %s", c.selected)
+			c.before(s)
+			k.Write("a UID COPY 11 "+c.target, `b UID STORE 11 +FLAGS (\Deleted)`, "d UID EXPUNGE 11")
+			for _, want := range []string{"a NO [UNAVAILABLE] {*}", "b NO [UNAVAILABLE] {*}", "d NO [UNAVAILABLE] {*}"} {
+				pastFlags(t, k, want)
+			}
+			k.MustOK("NOOP")
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for _, told := range s.told {
+				if slices.Contains(told, "UID STORE") || slices.Contains(told, "UID EXPUNGE") {
+					t.Errorf("a backend was told %q", told)
+				}
+			}
+		})
+	}
+}
+
 // The backend of a selected shared mailbox is lost. The session ends with a reason of its own.
 func TestTheBackendOfASharedMailboxIsLost(t *testing.T) {
 	s := newSharing(t, nil, nil)

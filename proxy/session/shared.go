@@ -53,10 +53,11 @@ func (s *Session) shared() phase {
 	}()
 	for {
 		over, err := o.command()
-		if err != nil && o.at == nil && o.withoutHome(err) { // the relay goes on, and finds the messages that the client counts
+		if err != nil && o.at == nil && o.withoutHome(err) { // the relay goes on: it answers the command as one that was lost, and finds the messages that the client counts
 			_ = o.home.conn.Abort()
 			o.home = newLeg(o.home.conn) // nothing of it is for the relay
-			over, err = true, o.answer(o.head, wire.NO, goneHome)
+			s.inFlight.Begin(o.head, true, o.began)
+			over, err = true, nil
 		}
 		if s.Reason() != "" {
 			return phaseEnd
@@ -66,6 +67,7 @@ func (s *Session) shared() phase {
 			return phaseEnd
 		}
 		if !o.more() {
+			o.refuses = false
 			o.close(o.ask) // the next command finds the rights of its own time
 		}
 		if over || o.at == nil && !o.more() {
@@ -124,7 +126,7 @@ func (o *visit) command() (over bool, err error) {
 			return false, err
 		}
 		if heard || !again || o.head.Verb.Rule().Loss == wire.LossRefused {
-			return false, o.answer(o.head, wire.NO, goneHome)
+			return false, o.lost(o.head, goneHome)
 		}
 	}
 }
@@ -132,6 +134,9 @@ func (o *visit) command() (over bool, err error) {
 // serve handles a command whose first line was read. literal: the line ends with a literal.
 func (o *visit) serve(cmd []byte, literal bool) (over bool, err error) {
 	s, h := o.s, o.head
+	if o.refuses && h.Verb.Rule().Alters() && wire.ValidTag(h.Tag) {
+		return false, o.refuse(cmd, "[UNAVAILABLE] A command before this one may not have been done")
+	}
 	if o.at == nil && !o.n.Concerns(cmd) {
 		return o.relays(cmd, false), nil
 	}

@@ -448,12 +448,12 @@ func (o *visit) failedAcross(h wire.CommandHead, from, to *leg, err error) error
 			return err
 		}
 		if gone {
-			return o.answer(h, wire.NO, goneHome)
+			return o.lost(h, goneHome)
 		}
 	}
 	if _, ok := errors.AsType[*lostLeg](err); ok {
 		o.close(to)
-		return o.answer(h, wire.NO, "[UNAVAILABLE] The server of that mailbox can't be reached now")
+		return o.lost(h, "[UNAVAILABLE] The server of that mailbox can't be reached now")
 	}
 	if errors.Is(err, errNotUndone) {
 		o.s.log().Warn("a copy to another server has failed, and a part of it stays", "error", err)

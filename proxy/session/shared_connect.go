@@ -184,7 +184,7 @@ func (o *visit) unreachable(h wire.CommandHead, owner string, err error) error {
 		return o.answer(h, wire.NO, "[CANNOT] The server of that mailbox lacks a capability that this session was told of")
 	}
 	s.log().Warn("a shared mailbox can't be reached", "owner", owner, "error", err)
-	return o.answer(h, wire.NO, "[UNAVAILABLE] The server of that mailbox can't be reached now")
+	return o.lost(h, "[UNAVAILABLE] The server of that mailbox can't be reached now")
 }
 
 // touchHome keeps the session's own backend from closing a connection that isn't used.

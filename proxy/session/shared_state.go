@@ -47,6 +47,7 @@ type visit struct {
 	silent      map[string]bool   // while a LIST is answered: the IDs of backends that didn't answer, which aren't asked again; nil otherwise
 	slow        map[string]string // the same: the owner about whom a backend, by its ID, has failed to answer
 	partly      bool              // the client's command was read in part, so that it can't be refused
+	refuses     bool              // the client has sent more behind a command that changes something and was lost
 }
 
 // leg is one of the connections of a visit.
@@ -158,6 +159,13 @@ func (o *visit) answer(h wire.CommandHead, status wire.Status, text string) erro
 	}
 	o.done(h, status)
 	return nil
+}
+
+// lost answers NO to a command of which a connection is lost or can't be made. What the client has sent behind it was sent before the client could read
+// that: if it was to change something, what changes something is answered NO as well, so that a message isn't removed that wasn't copied.
+func (o *visit) lost(h wire.CommandHead, text string) error {
+	o.refuses = o.refuses || h.Verb.Rule().Alters() && o.more()
+	return o.answer(h, wire.NO, text)
 }
 
 // done reports a command that was answered.
