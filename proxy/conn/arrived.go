@@ -2,7 +2,6 @@ package conn
 
 import (
 	"bytes"
-	"errors"
 )
 
 // Arrived says whether bytes have arrived that the reader hasn't read, apart from those that Unread put back.
@@ -20,11 +19,7 @@ func (c *Conn) Arrived() bool {
 			return true
 		}
 	}
-	var err error
-	if cerr := c.raw.Control(func(fd uintptr) { err = peek(int(fd)) }); cerr != nil {
-		return false
-	}
-	return errors.Is(err, ErrUnread)
+	return c.HasUnread()
 }
 
 // arrivedInflated inflates what has come until there is an octet: the end of a block, which many peers send by itself, is none.
@@ -55,7 +50,11 @@ func (c *Conn) readAvailable(p []byte) (n int, err error) {
 		return c.tls.Read(p)
 	}
 	cerr := c.raw.Control(func(fd uintptr) {
-		if s == nil {
+		switch {
+		case s == nil && !hasInput(int(fd)):
+			err = errEmpty
+			return
+		case s == nil:
 			n, err = readNow(int(fd), p)
 			return
 		}

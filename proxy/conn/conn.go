@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -28,11 +29,11 @@ type Conn struct {
 	unread      []byte    // bytes taken from the socket before, which the next read returns
 	hold        []byte    // the bytes that Pump's receiver kept back from the last chunk
 	drained     bool      // tls holds no decrypted bytes
-	vanished    bool      // a Pump has failed since the peer's host was silent
 	wakePending bool      // Poller.Wake was called while the connection wasn't in the Poller; guarded by Poller.mu, as slot is
 	slot        uint32    // index + 1 of the slot in a Poller; 0: the connection isn't in one
 
 	interruption interruption
+	vanished     atomic.Bool // a read or a write has failed since the peer's host was silent
 
 	inflate *inflating // nil: what the peer sends isn't compressed
 	deflate *deflating // nil: what is written isn't compressed
@@ -134,9 +135,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 func (c *Conn) readRaw(p []byte) (int, error) {
 	if c.tls != nil {
 		c.drained = false
-		return c.tls.Read(p)
+		n, err := c.tls.Read(p)
+		return n, c.noted(err)
 	}
-	return c.tcp.Read(p)
+	n, err := c.tcp.Read(p)
+	return n, c.noted(err)
 }
 
 // Write blocks until the kernel has accepted all of p.
@@ -152,9 +155,11 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 func (c *Conn) writeRaw(p []byte) (int, error) {
 	if c.tls != nil {
-		return c.tls.Write(p)
+		n, err := c.tls.Write(p)
+		return n, c.noted(err)
 	}
-	return writeAll(c.tcp, c.raw, p)
+	n, err := writeAll(c.tcp, c.raw, p)
+	return n, c.noted(err)
 }
 
 // ErrGuarded is the error of a Write that the connection's guard doesn't let through.
@@ -206,4 +211,22 @@ func (c *Conn) Broken() bool {
 		return true
 	}
 	return broken
+}
+
+// Vanished says whether a read or a write has failed since the peer's host was silent. The kernel tells that once: what is read after a write that
+// has failed so looks like the peer's end. Any goroutine may call it.
+func (c *Conn) Vanished() bool { return c.vanished.Load() }
+
+// noted records what the error of a read or a write says of the peer's host, and returns the error.
+func (c *Conn) noted(err error) error {
+	if err != nil && isSilence(err) {
+		c.vanished.Store(true)
+	}
+	return err
+}
+
+// isSilence says whether the error means that the kernel has given a connection up because the peer's host was
+// silent, or because the network has said that it can't be reached.
+func isSilence(err error) bool {
+	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }

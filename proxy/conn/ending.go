@@ -1,11 +1,9 @@
 package conn
 
 import (
-	"errors"
 	"io"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -35,13 +33,7 @@ func (c *Conn) Ending() (*Ending, error) {
 		return nil, err
 	}
 	_ = c.raw.Control(func(fd uintptr) { _ = userTimeout(int(fd), unseenFor) }) // the connection fails at last, whatever the peer's host does
-	return &Ending{conn: nc, unseen: c.vanished, cut: make(chan struct{})}, nil
-}
-
-// isSilence says whether the error means that the kernel has given a connection up because the peer's host was
-// silent, or because the network has said that it can't be reached.
-func isSilence(err error) bool {
-	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+	return &Ending{conn: nc, unseen: c.Vanished(), cut: make(chan struct{})}, nil
 }
 
 // Wait ends the sending side, and returns when the peer has closed its side, the connection has failed (for

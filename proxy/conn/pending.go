@@ -32,7 +32,7 @@ func (c *Conn) Pending() error {
 		return cerr
 	}
 	if err != nil || c.tls == nil {
-		return err
+		return c.noted(err)
 	}
 	return c.decrypted()
 }

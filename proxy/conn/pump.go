@@ -69,8 +69,7 @@ func (p *pump) run() error {
 	}
 	err := p.c.raw.Read(p.ready)
 	if p.err != nil {
-		p.c.vanished = isSilence(p.err)
-		return p.err
+		return p.c.noted(p.err)
 	}
 	return err
 }
@@ -171,8 +170,11 @@ func (c *Conn) dry(pool *Pool, fd int) bool {
 		return false
 	}
 	n, err := readNow(fd, s.pump.buf)
-	s.pump.ahead = s.pump.buf[:n]
-	return err == errEmpty
+	if err == errEmpty {
+		return true
+	}
+	s.pump.ahead, s.pump.failed = s.pump.buf[:n], err
+	return false
 }
 
 func (c *Conn) keep(b []byte, n int) {

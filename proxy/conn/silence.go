@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"errors"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -87,12 +86,9 @@ func (c *Conn) SinceReceived() time.Duration {
 }
 
 // HasUnread says whether data has arrived that waits in the socket. Any goroutine may call it.
-func (c *Conn) HasUnread() bool {
-	var err error
-	if cerr := c.raw.Control(func(fd uintptr) { err = peek(int(fd)) }); cerr != nil {
-		return false
-	}
-	return errors.Is(err, ErrUnread)
+func (c *Conn) HasUnread() (has bool) {
+	_ = c.raw.Control(func(fd uintptr) { has = hasInput(int(fd)) }) // a closed connection has nothing
+	return has
 }
 
 // info returns what the kernel knows of the connection; nil if it is closed.

@@ -40,7 +40,10 @@ func (s *socket) Read(p []byte) (int, error) {
 		return s.tcp.Read(p)
 	}
 	if len(u.ahead) == 0 {
-		n, err := readNow(u.fd, u.buf)
+		n, err := 0, u.failed
+		if err == nil {
+			n, err = readNow(u.fd, u.buf)
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -53,9 +56,10 @@ func (s *socket) Read(p []byte) (int, error) {
 
 // lent is what a socket has while a Pump's callback runs. It is among the Pump's buffers, so that an idle connection doesn't have it.
 type lent struct {
-	fd    int
-	ahead []byte // ciphertext that tls.Conn hasn't read yet
-	buf   []byte // the array of ahead
+	fd     int
+	ahead  []byte // ciphertext that tls.Conn hasn't read yet
+	buf    []byte // the array of ahead
+	failed error  // of a read ahead: the kernel tells a connection's failure once, and an end of the stream after that
 }
 
 // isAhead says whether ciphertext was read from the socket that tls.Conn hasn't read yet.

@@ -27,6 +27,13 @@ func readNow(fd int, p []byte) (int, error) {
 	}
 }
 
+// hasInput says whether the socket has data that wasn't read (tcp(7), SIOCINQ). Unlike a look at the data it leaves the error of a connection that has failed
+// to the next read.
+func hasInput(fd int) bool {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+	return err == nil && n > 0
+}
+
 func userTimeout(fd int, d time.Duration) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds())))
 }

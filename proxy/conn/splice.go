@@ -23,7 +23,7 @@ func Splice(dst, src *Conn, n int64) (taken int64, err error) {
 		src.unread = src.unread[len(b):]
 		taken = int64(len(b))
 		if _, err := dst.tcp.Write(b); err != nil {
-			return taken, err
+			return taken, dst.noted(err)
 		}
 	}
 	var pipe [2]int
@@ -35,11 +35,11 @@ func Splice(dst, src *Conn, n int64) (taken int64, err error) {
 	for taken < n {
 		in, err := fill(pipe[1], src, n-taken)
 		if err != nil {
-			return taken, err
+			return taken, src.noted(err)
 		}
 		taken += in
 		if err := empty(dst, pipe[0], in); err != nil {
-			return taken, err
+			return taken, dst.noted(err)
 		}
 	}
 	return taken, nil

@@ -31,8 +31,10 @@ func (s *Session) canGoOn() bool {
 // lost decides which phase follows after the backend connection was lost. Both readers have stopped; lost
 // closes the connection.
 func (s *Session) lost() phase {
-	stalled := s.backend.Load().Progress.Stalled()
-	_ = s.backend.Load().Abort()
+	b := s.backend.Load()
+	stalled := b.Progress.Stalled()
+	s.down.ended = s.down.ended && !b.Vanished() // it may have executed what it was sent, or do so yet
+	_ = b.Abort()
 	if stalled {
 		s.set.Park.Pool.ForgetUser(s.user) // these connections may hang as well
 	}

@@ -3,10 +3,14 @@ package session
 import (
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/conn"
 )
 
 // A session that has lost its connection looks for its view in turn: many may have lost theirs at the same moment.
@@ -86,4 +90,49 @@ func TestTheSessionsOfAUserLookOneAfterTheOther(t *testing.T) {
 		c.Write("DONE")
 		c.Expect("c OK {*}")
 	}
+}
+
+// A backend whose host has vanished may have executed a command, or do so yet, also where a write was the first to be told that it has gone: what is
+// read then looks like the backend's end.
+func TestAVanishedBackendHasNotEndedTheConnection(t *testing.T) {
+	var stores atomic.Int32
+	backend := imaptest.NewBackend(t, polite(map[string]imaptest.CommandFunc{
+		"SELECT": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			return c.Send(`* FLAGS (\Seen)`, "* 3 EXISTS", "* OK [UIDVALIDITY 7] v", "* OK [UIDNEXT 9] n", "* OK [HIGHESTMODSEQ 5] m", cmd.Tag()+" OK [READ-WRITE] done")
+		},
+		"STORE": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			if stores.Add(1) > 1 {
+				return c.Send(cmd.Tag() + " OK done")
+			}
+			c.Backend.Fire("storing")
+			if err := c.Stall("speak"); err != nil {
+				return err
+			}
+			return errors.Join(c.Send("* 4 EXISTS"), c.StallForever())
+		},
+	}))
+	r := newRig(t, backend, staysAttached)
+	c := r.login("alice")
+	c.MustOK("SELECT INBOX")
+	c.Write(`s STORE 1 +FLAGS (\Seen)`)
+	must(t, backend.Wait("storing"))
+	b := r.only().backend.Load()
+	must(t, b.KeepAlive(conn.Probing{Idle: 20 * time.Millisecond, Interval: 20 * time.Millisecond, Within: 50 * time.Millisecond}))
+
+	reads, goesOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	look := func() { once.Do(func() { close(reads); <-goesOn }) }
+	r.look.Store(&look)
+	backend.Fire("speak")
+	<-reads // the reader of the backend is busy while the kernel gives the connection up
+	var err error
+	for err == nil {
+		_, err = b.WriteUntil(make([]byte, 4<<10), time.Now().Add(20*time.Second))
+	}
+	close(goesOn)
+	if !errors.Is(err, syscall.ETIMEDOUT) {
+		t.Fatal(err)
+	}
+	c.Expect("* 4 EXISTS")
+	c.Expect("s NO {*}")
 }
