@@ -26,19 +26,20 @@ func (t *Telemetry) Command(c Command) {
 		}
 	}
 	took := c.End.Sub(c.Start)
-	ctx := context.Background()
+	var kept *trace.SpanContext
 	var id trace.TraceID
 	if t.tracer != nil && t.keepsCommand(&c, took) {
-		span := t.commandSpan(c)
-		ctx, id = exemplified(span), span.TraceID()
+		if span := t.commandSpan(c); span.IsSampled() {
+			kept = &span
+		}
+	}
+	if kept != nil {
+		id = kept.TraceID()
 	}
 	t.count(&c, id)
 	t.writeTape(&c, id)
 	if t.metrics != nil {
-		t.metrics.command(ctx, &c, took)
-		if at != nil {
-			t.metrics.backendAnswer.Record(ctx, seconds(c.BackendWait), at.options(c.Backend, classOf(c.Verb), statusIndex(c.Status))...)
-		}
+		t.metrics.command(kept, &c, took, at)
 	}
 	if c.Resume != nil {
 		t.giveBack(c.Resume.Steps)

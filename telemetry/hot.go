@@ -13,20 +13,20 @@ import (
 )
 
 // The code that every relayed command and every read runs. Nothing here may allocate or lock: the counters
-// are atomics that the exporters read through observable instruments, and the attribute sets of the
-// histograms are made once, for the closed set of verbs and statuses.
+// are atomics that the exporters read through observable instruments, the histograms are our own, and the attribute sets
+// are made once, for the closed set of verbs and statuses.
 
 // initHot makes the attribute sets of all verbs and statuses.
 func (m *metrics) initHot() {
 	for i, verb := range wire.Verbs() {
-		byVerb := metric.WithAttributeSet(attribute.NewSet(attribute.String("verb", verb)))
-		m.verbOptions[i] = []metric.RecordOption{byVerb}
+		byVerb := attribute.NewSet(attribute.String("verb", verb))
+		m.verbOptions[i] = []metric.RecordOption{metric.WithAttributeSet(byVerb)}
+		m.waits[i] = m.hot.wait.series(byVerb)
 		for j, status := range statusLabels {
-			set := metric.WithAttributeSet(attribute.NewSet(
-				attribute.String("verb", verb), attribute.String("status", status)))
+			set := attribute.NewSet(attribute.String("verb", verb), attribute.String("status", status))
 			cell := &m.commands[i][j]
-			cell.options = []metric.RecordOption{set}
-			cell.observe = []metric.ObserveOption{set}
+			cell.observe = []metric.ObserveOption{metric.WithAttributeSet(set)}
+			cell.duration = m.hot.duration.series(set)
 		}
 	}
 }
@@ -88,17 +88,26 @@ type Command struct {
 	Resume *Resume
 }
 
-// command counts one command; see Telemetry.Command. IDLE is counted but isn't in the histogram, since it
-// lasts as long as the client wants. If ctx has a kept trace, the histograms keep it as an exemplar.
-func (m *metrics) command(ctx context.Context, c *Command, took time.Duration) {
-	cell := &m.commands[c.Verb][statusIndex(c.Status)]
+// command counts one command; see Telemetry.Command. IDLE is counted but isn't in the histograms, since it
+// lasts as long as the client wants. span is the command's if its trace is kept, and the exemplar of the histograms; else it is nil. at is
+// of the backend; nil: the command didn't get there.
+func (m *metrics) command(span *trace.SpanContext, c *Command, took time.Duration, at *recentBackend) {
+	status := statusIndex(c.Status)
+	cell := &m.commands[c.Verb][status]
 	cell.count.Add(1)
 	if c.Verb == wire.Idle {
 		return
 	}
-	m.commandDuration.Record(ctx, seconds(took), cell.options...)
-	m.commandBackendWait.add(ctx, c.Verb, c.BackendWait, c.End)
+	cell.duration.add(took, span, c.End)
+	m.waits[c.Verb].add(c.BackendWait, span, c.End)
+	if at != nil {
+		at.series(m.hot.answer, c.Backend, classOf(c.Verb), status).add(c.BackendWait, span, c.End)
+	}
 	if c.ResumeWait > 0 {
+		ctx := context.Background()
+		if span != nil {
+			ctx = exemplified(*span)
+		}
 		m.commandResumeWait.Record(ctx, seconds(c.ResumeWait), m.verbOptions[c.Verb]...)
 	}
 }

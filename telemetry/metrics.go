@@ -45,13 +45,12 @@ type metrics struct {
 	poolClosed         metric.Int64Counter
 
 	// The instruments of hot.go, which each command or read changes.
-	commandDuration    metric.Float64Histogram
-	commandBackendWait *waits
-	commandResumeWait  metric.Float64Histogram
-	backendAnswer      metric.Float64Histogram
-	commands           [wire.NumVerbs][statusCount]commandCell
-	verbOptions        [wire.NumVerbs][]metric.RecordOption
-	relayed            [2]paddedInt64 // by Direction
+	hot               *hot
+	commands          [wire.NumVerbs][statusCount]commandCell
+	waits             [wire.NumVerbs]*hotSeries
+	commandResumeWait metric.Float64Histogram
+	verbOptions       [wire.NumVerbs][]metric.RecordOption // of commandResumeWait
+	relayed           [2]paddedInt64                       // by Direction
 
 	sessions atomic.Pointer[func() []AttachmentCount]
 	routing  atomic.Pointer[func() RoutingStats]
@@ -73,9 +72,9 @@ const (
 
 // commandCell has the figures of one verb with one status.
 type commandCell struct {
-	count   atomic.Int64
-	options []metric.RecordOption  // for the histogram
-	observe []metric.ObserveOption // for the counter
+	count    atomic.Int64
+	duration *hotSeries
+	observe  []metric.ObserveOption // for the counter
 }
 
 // paddedInt64 fills a cache line, since different cores count both directions at the same time.

@@ -8,9 +8,9 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// newMetrics makes every instrument of the table on the meter. own has the counts of telemetry itself; waiting is read by the readers themselves.
-func newMetrics(meter metric.Meter, version string, own *ownCounts, waiting *waits) (*metrics, error) {
-	m := &metrics{}
+// newMetrics makes every instrument of the table on the meter. own has the counts of telemetry itself; the readers read h themselves.
+func newMetrics(meter metric.Meter, version string, own *ownCounts, h *hot) (*metrics, error) {
+	m := &metrics{hot: h}
 	m.initHot()
 	b := newBuilder(meter)
 
@@ -46,10 +46,9 @@ func newMetrics(meter metric.Meter, version string, own *ownCounts, waiting *wai
 	m.poolGiven = b.counter(namePoolGiven)
 	m.poolAsked = b.counter(namePoolAsked)
 	m.poolClosed = b.counter(namePoolClosed)
-	m.backendAnswer = b.histogram(nameBackendAnswer)
-	m.commandDuration = b.histogram(nameCommandDuration)
-	b.take(nameCommandBackendWait, Histogram)
-	m.commandBackendWait = waiting
+	for _, name := range []string{nameCommandDuration, nameCommandBackendWait, nameBackendAnswer} {
+		b.take(name, Histogram)
+	}
 	m.commandResumeWait = b.histogram(nameCommandResumeWait)
 
 	b.observeCounter(nameCommands, m.observeCommands)

@@ -28,7 +28,7 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 		// Exemplars are of kept traces only: nothing leads to one that isn't there.
 		sdkmetric.WithExemplarFilter(exemplar.TraceBasedFilter),
 	}
-	waiting := newWaits(t.now())
+	h := newHot(t.now())
 	if o.Prometheus {
 		// A registry that is used for nothing else in the process.
 		registry := prometheus.NewRegistry()
@@ -38,7 +38,7 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 			// metricsdoc computes the same names.
 			otelprom.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes),
 			otelprom.WithoutScopeInfo(),
-			otelprom.WithProducer(waiting))
+			otelprom.WithProducer(h.reader(metricdata.CumulativeTemporality)))
 		if err != nil {
 			return fmt.Errorf("telemetry: Prometheus exporter: %w", err)
 		}
@@ -62,12 +62,12 @@ func (t *Telemetry) startMetrics(stopCtx context.Context, o Options, url string,
 		}
 		options = append(options, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(
 			&metricPipe{Exporter: exporter, t: t, stopCtx: stopCtx},
-			sdkmetric.WithProducer(waiting),
+			sdkmetric.WithProducer(h.reader(exporter.Temporality(sdkmetric.InstrumentKindHistogram))),
 			sdkmetric.WithInterval(o.MetricsInterval),
 			sdkmetric.WithTimeout(exportTimeout))))
 	}
 	t.meters = sdkmetric.NewMeterProvider(options...)
-	m, err := newMetrics(t.meters.Meter(scopeName), o.Version, t.own, waiting)
+	m, err := newMetrics(t.meters.Meter(scopeName), o.Version, t.own, h)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 )
 
 // The window of Recent, in slots of a minute: the current one, and those before it.
@@ -60,19 +59,19 @@ type recent struct {
 // recentBackend takes 5 KB.
 type recentBackend struct {
 	slots   [recentSlots]recentSlot
-	answers [classCount][statusCount]atomic.Pointer[[]metric.RecordOption] // attribute sets of the commands' histogram; made once, when they are needed
+	answers [classCount][statusCount]atomic.Pointer[hotSeries] // of the histogram of commands by backend; looked for once, when they are needed
 }
 
-// options returns the attributes of a command's answer from this backend.
-func (b *recentBackend) options(backend string, c class, status int) []metric.RecordOption {
+// series returns the series of h that has the commands of this class and status.
+func (b *recentBackend) series(h *hotHistogram, backend string, c class, status int) *hotSeries {
 	cell := &b.answers[c][status]
-	if made := cell.Load(); made != nil {
-		return *made
+	if found := cell.Load(); found != nil {
+		return found
 	}
-	made := []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(
-		label("backend", backend), attribute.String("class", classLabels[c]), attribute.String("status", statusLabels[status])))}
-	cell.Store(&made)
-	return made
+	found := h.series(attribute.NewSet(
+		label("backend", backend), attribute.String("class", classLabels[c]), attribute.String("status", statusLabels[status])))
+	cell.Store(found)
+	return found
 }
 
 // recentSlot has the counts of one minute.
