@@ -213,7 +213,7 @@ func Instruments() []Instrument {
 			[]Attribute{{"reason", "`pin_down` (the user's pinned backend is down), `refused` (a backend refused the connection during this login), `down` (the first choice for a user without a pin is down)"}}, nil},
 
 		{nameShortages, Counter, "{failure}", "Connections that the proxy couldn't accept or make because it lacked descriptors, ports or memory. They don't count as failures of a backend.",
-			[]Attribute{{"of", "`descriptors` (the process's or the machine's limit of open files), `ports` (local ports towards a backend: backend_defaults.source_addresses adds some), `memory`"}, {"at", "`accept`, `dial`, `probe`"}}, nil},
+			[]Attribute{{"of", "`descriptors` (the process's or the machine's limit of open files), `ports` (local ports towards a backend: backend_defaults.source_addresses adds some), `memory`"}, {"at", "`accept`, `dial`, `probe`, `handover` (another process of the proxy)"}}, nil},
 
 		// Routing and discovery.
 		{nameBackends, Gauge, "{backend}", "Backends that discovery lists, by state. A backend whose state isn't known yet (after a start) is in none.",

@@ -12,9 +12,10 @@ const shortageEvery = time.Minute
 
 // The places of a shortage, which are the values of Shortage.At.
 const (
-	ShortageAtAccept = "accept"
-	ShortageAtDial   = "dial"
-	ShortageAtProbe  = "probe"
+	ShortageAtAccept   = "accept"
+	ShortageAtDial     = "dial"
+	ShortageAtProbe    = "probe"
+	ShortageAtHandover = "handover"
 )
 
 // Shortage records that the proxy couldn't accept or make a connection for lack of

@@ -131,7 +131,7 @@ func (t *Telemetry) isSlow(took time.Duration) bool {
 // Shortage is a resource that the proxy itself ran out of, at one place.
 type Shortage struct {
 	Of    string // descriptors, ports, memory
-	At    string // accept, dial, probe
+	At    string // accept, dial, probe, handover
 	Count int64  // how often it happened since the start
 	Last  time.Time
 	Error string // the last error

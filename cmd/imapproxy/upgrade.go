@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"imapproxy/internal/admin"
+	"imapproxy/internal/app"
 	"imapproxy/internal/config"
 	"imapproxy/internal/handover"
 	"imapproxy/internal/wiring"
@@ -76,10 +77,10 @@ func (c upgradeCommand) Run(env environment) error {
 }
 
 // startAgain starts this program as it is installed now, with the same arguments. Under systemd it is in the same unit.
-func startAgain() (pid int, wait func() error, err error) {
+func startAgain() (app.Started, error) {
 	program, err := os.Executable() // the path at the start of this process
 	if err != nil {
-		return 0, nil, err
+		return app.Started{}, err
 	}
 	cmd := exec.Command(program, os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
@@ -88,7 +89,7 @@ func startAgain() (pid int, wait func() error, err error) {
 		return strings.HasPrefix(v, "LISTEN_") || strings.HasPrefix(v, "WATCHDOG_") || strings.HasPrefix(v, "MAINPID=")
 	})
 	if err := cmd.Start(); err != nil {
-		return 0, nil, err
+		return app.Started{}, err
 	}
-	return cmd.Process.Pid, cmd.Wait, nil
+	return app.Started{PID: cmd.Process.Pid, Wait: cmd.Wait, Kill: cmd.Process.Kill}, nil
 }

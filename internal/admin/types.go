@@ -103,7 +103,7 @@ type Leaving struct {
 // Shortage is a resource that the proxy itself ran out of, at one place.
 type Shortage struct {
 	Of    string    `json:"of"` // descriptors, ports, memory
-	At    string    `json:"at"` // accept, dial, probe
+	At    string    `json:"at"` // accept, dial, probe, handover
 	Count int64     `json:"count"`
 	Last  time.Time `json:"last"`
 	Error string    `json:"error"` // the last error

@@ -22,9 +22,19 @@ func newBeside(c *config.Config) *beside {
 		return nil
 	}
 	return &beside{
-		path: path, steps: make(chan func()), ended: make(chan struct{}), over_: make(chan struct{}, 1), taken: make(chan struct{}, 1),
-		conns: make(map[*handover.Conn]bool), silence: signsWithin,
+		path: path, steps: make(chan func()), ended: make(chan struct{}), over_: make(chan struct{}, 1), taken: make(chan struct{}, 1), starting: make(chan struct{}, 1),
+		conns: make(map[*handover.Conn]bool), silence: signsWithin, asks: askWithin, kill: kill,
 	}
+}
+
+// kill ends a process at once.
+func kill(pid int) error {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = p.Release() }()
+	return p.Kill()
 }
 
 // listen returns the listening socket for a listener of mail clients: one that was bound elsewhere, or a new one.
@@ -61,7 +71,8 @@ func (a *App) awaitSuccessor() (err error) {
 		return wiring.About("shutdown.handover_socket", err)
 	}
 	if err != nil {
-		a.tel.Log.Warn("this process can't hand over to a successor: an upgrade ends the sessions", "socket", b.path, "error", err)
+		b.listener = nil
+		a.tel.Log.Warn("this process can't hand over to a successor yet: an upgrade would end the sessions", "socket", b.path, "error", err)
 	}
 	return nil
 }

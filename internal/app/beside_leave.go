@@ -48,6 +48,11 @@ func (a *App) leave(k *handover.Conn, up *link, sockets *handover.Sockets) {
 			case <-ctx.Done():
 			}
 		}
+		select {
+		case b.starting <- struct{}{}: // the command that asked for the upgrade was told
+			<-b.starting
+		case <-ctx.Done():
+		}
 		if ctx.Err() == nil {
 			b.over_ <- struct{}{}
 		}
@@ -61,15 +66,17 @@ func (a *App) restart(k *handover.Conn) error {
 		return errors.New("this process can't start another one")
 	}
 	b := a.beside
-	switch {
-	case !b.starting.CompareAndSwap(false, true):
+	select {
+	case b.starting <- struct{}{}:
+		defer func() { <-b.starting }()
+	default:
 		return errors.New("another upgrade is under way")
-	case len(b.taken) > 0:
-		b.starting.Store(false)
+	}
+	if len(b.taken) > 0 {
 		return errors.New("another process is taking over, or has taken over")
 	}
-	defer b.starting.Store(false)
-	pid, wait, err := a.opts.Restart()
+	started, err := a.opts.Restart()
+	pid := started.PID
 	if err != nil {
 		return fmt.Errorf("the new process can't be started: %w", err)
 	}
@@ -78,10 +85,16 @@ func (a *App) restart(k *handover.Conn) error {
 		a.tel.Log.Debug("imapproxy upgrade has disconnected", "error", err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- wait() }() // ends with the new process, or with this one
-	tick, late := time.NewTicker(50*time.Millisecond), time.NewTimer(restartWithin)
+	go func() { ended <- started.Wait() }() // ends with the new process, or with this one
+	tick, late, asked := time.NewTicker(50*time.Millisecond), time.NewTimer(restartWithin), time.Now()
 	defer tick.Stop()
 	defer late.Stop()
+	hangs := func(does string) error {
+		if err := started.Kill(); err != nil {
+			return fmt.Errorf("the new process (pid %d) %s, and can't be ended: %w", pid, does, err)
+		}
+		return fmt.Errorf("the new process (pid %d) %s, and was ended", pid, does)
+	}
 	for {
 		if b.passed.Load() {
 			if to := b.to.Load(); to != int64(pid) {
@@ -97,10 +110,15 @@ func (a *App) restart(k *handover.Conn) error {
 			}
 			return fmt.Errorf("the new process has ended, and this one continues to serve: %w", err)
 		case <-late.C:
-			return fmt.Errorf("the new process (pid %d) neither serves nor ends", pid)
+			return hangs("neither serves nor ends")
 		case <-a.over.Done():
 			return errors.New("this process is ending")
-		case <-tick.C:
+		case now := <-tick.C:
+			if len(b.taken) > 0 {
+				asked = now
+			} else if now.Sub(asked) >= b.asks {
+				return hangs(fmt.Sprintf("hasn't taken over, nor said anything for %s", b.asks))
+			}
 		}
 	}
 }
@@ -178,6 +196,8 @@ func (a *App) reportLeft(ctx context.Context, until time.Time) {
 const (
 	beginWithin   = 2 * time.Minute  // the new process knows its backends
 	signsWithin   = 20 * time.Second // its signs of life until then follow each other
+	againFor      = 5 * time.Second  // where nothing has come in time, this long it is waited for once more
+	askWithin     = time.Minute      // it asks to take over, once it was started
 	restartWithin = 3 * time.Minute
 	readyFor      = 3 * time.Minute // it says that it is ready
 	takeWithin    = 5 * time.Second // less than answerWithin

@@ -68,7 +68,7 @@ func (a *App) takeSockets(k *handover.Conn) error {
 	return nil
 }
 
-// signOfLife tells the older process that this one is starting, until that is done.
+// signOfLife tells the older process that this one is starting, until it serves for good.
 func (o *older) signOfLife(ctx context.Context) {
 	tick := time.NewTicker(reportsEvery)
 	defer tick.Stop()
@@ -82,7 +82,8 @@ func (o *older) signOfLife(ctx context.Context) {
 	}
 }
 
-// succeed begins to serve in place of the older process. On error that one serves on.
+// succeed begins to serve in place of the older process. On error that one serves on. If it has ended, this process has the listening
+// sockets, and serves.
 func (a *App) succeed(ctx context.Context) error {
 	b, log := a.beside, a.tel.Log
 	o := b.older[0]
@@ -92,14 +93,16 @@ func (a *App) succeed(ctx context.Context) error {
 		a.hear(o)
 	})
 	// It is asked to begin only when backends are known, so that a process without any doesn't take over.
-	if err := within(ctx, readyWithin, a.ready, gone, "no backend is known"); err != nil {
-		return err
+	err := within(ctx, readyWithin, a.ready, gone, "no backend is known")
+	if err == nil {
+		_ = k.Send(handover.Message{Do: "begin"}, nil) // where it fails, begun doesn't come
+		err = within(ctx, answerWithin, o.begun, gone, "the old process doesn't say which users it has")
 	}
-	_ = o.signs.Stop()
-	if err := k.Send(handover.Message{Do: "begin"}, nil); err != nil {
-		return err
-	}
-	if err := within(ctx, answerWithin, o.begun, gone, "the old process doesn't say which users it has"); err != nil {
+	ended := errors.Is(err, errOldEnded)
+	switch {
+	case ended:
+		log.Warn("the old process has ended during the hand-over: this one serves", "pid", o.pid)
+	case err != nil:
 		return err
 	}
 	a.beginServing()
@@ -113,18 +116,24 @@ func (a *App) succeed(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := k.Send(handover.Message{Do: "ready"}, nil); err != nil {
+	_ = o.signs.Stop()
+	if ended {
+		// there is no process to tell
+	} else if err := k.Send(handover.Message{Do: "ready"}, nil); err != nil {
 		log.Warn("the old process has ended, or will connect again", "pid", o.pid, "error", err)
 	} else if err := within(ctx, answerWithin, o.left, gone, "the old process doesn't say that it leaves"); err != nil {
 		log.Warn("this process serves in any case", "pid", o.pid, "error", err)
 	}
-	var err error
 	if b.listener, err = handover.Listen(b.path); err != nil {
-		log.Error("this process can't hand over to a successor", "socket", b.path, "error", err)
+		log.Error("this process can't hand over to a successor yet", "socket", b.path, "error", err)
+		b.listener = nil
 	}
 	log.Info("this process has taken over", "pid", o.pid, "version", o.version)
 	return nil
 }
+
+// errOldEnded says that the process that was to hand over has ended.
+var errOldEnded = errors.New("the old process has ended")
 
 // within waits for an event, and returns an error if another one comes first.
 func within(ctx context.Context, limit time.Duration, event, gone <-chan struct{}, late string) error {
@@ -134,7 +143,7 @@ func within(ctx context.Context, limit time.Duration, event, gone <-chan struct{
 	case <-event:
 		return nil
 	case <-gone:
-		return errors.New("the old process has ended the hand-over")
+		return errOldEnded
 	case <-timer.C:
 		return fmt.Errorf("%s after %s", late, limit)
 	case <-ctx.Done():

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"imapproxy/internal/handover"
 	"imapproxy/internal/peers"
 	"imapproxy/internal/task"
 	"imapproxy/proxy"
+	"imapproxy/proxy/upstream"
+	"imapproxy/telemetry"
 )
 
 // talkedTo serves a connection of another process.
@@ -86,7 +89,9 @@ func (b *beside) take() bool {
 func (a *App) hears(k *handover.Conn, sockets *handover.Sockets) (ready bool) {
 	b, s := a.beside, &successor{pid: k.PID(), sockets: sockets}
 	for up := newLink(k); ; {
-		a.hearsOn(s, k, up)
+		if silent := a.hearsOn(s, k, up); silent && s.begun && !s.ready {
+			a.endsSilent(s)
+		}
 		_ = k.Close()
 		up.end()
 		if !s.begun || a.over.Err() != nil {
@@ -107,26 +112,43 @@ func (a *App) hears(k *handover.Conn, sockets *handover.Sockets) (ready bool) {
 	return s.ready
 }
 
-// hearsOn reads what the new process says, until the connection ends.
-func (a *App) hearsOn(s *successor, k *handover.Conn, up *link) {
-	b, late := a.beside, time.Now().Add(beginWithin)
+// endsSilent ends a process that serves on trial and says nothing. Users log in only where it agrees, so this process can't do without it
+// while it lives.
+func (a *App) endsSilent(s *successor) {
+	log := a.tel.Log.With("pid", s.pid)
+	if err := a.beside.kill(s.pid); err != nil {
+		log.Error("the process that is taking over says nothing, and can't be ended: logins fail until it has ended", "error", err)
+		return
+	}
+	log.Error("the process that was taking over said nothing, and was ended", "silent", a.beside.silence)
+}
+
+// hearsOn reads what the new process says, until the connection ends, or, before that process is ready, for as long as it may be silent.
+func (a *App) hearsOn(s *successor, k *handover.Conn, up *link) (silent bool) {
+	b, latest := a.beside, time.Now().Add(beginWithin)
 	deadline := time.Time{}
 	if !s.begun {
 		deadline = time.Now().Add(b.silence)
 	}
-	for {
+	for again := false; ; {
 		m, more, err := k.Receive(deadline)
 		more.Close()
-		if err != nil {
-			return
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		switch {
+		case late && !again: // this process may have been stopped: what was sent meanwhile is read
+			again, deadline = true, time.Now().Add(min(b.silence, againFor))
+			continue
+		case err != nil:
+			return late
 		}
+		again = false
 		switch m.Do {
 		case "starting": // a process that hangs must not keep others from taking over
-			if deadline = time.Now().Add(b.silence); deadline.After(late) {
-				deadline = late
+			if deadline = time.Now().Add(b.silence); deadline.After(latest) {
+				deadline = latest
 			}
 		case "begin":
-			s.begun, deadline = true, time.Now().Add(readyFor)
+			s.begun, deadline, latest = true, time.Now().Add(b.silence), time.Now().Add(readyFor)
 			if b.table != nil {
 				b.table.Follow(up)
 				b.tellOlder(handover.Message{Do: "passed", OK: true})
@@ -230,7 +252,7 @@ func (a *App) comeBack() {
 	}
 	a.server.Resume()
 	if b.listener, err = handover.Listen(b.path); err != nil {
-		log.Error("this process can't hand over to a successor", "socket", b.path, "error", err)
+		log.Error("this process can't hand over to a successor yet", "socket", b.path, "error", err)
 		b.listener = nil
 	}
 	a.beginBeside()
@@ -240,25 +262,66 @@ func (a *App) comeBack() {
 // beginBeside waits for other processes.
 func (a *App) beginBeside() {
 	b := a.beside
-	if b == nil || b.listener == nil {
+	if b == nil {
 		return
 	}
-	l := b.listener
 	b.waiting = task.Start(func(ctx context.Context) error {
-		defer context.AfterFunc(ctx, func() { _ = l.Close() })()
-		for {
-			k, refused, err := l.Accept()
-			switch {
-			case errors.Is(err, net.ErrClosed):
-				return nil
-			case err != nil:
-				a.tel.Log.Error("this process doesn't wait for a successor any more", "socket", b.path, "error", err)
-				return nil
-			case refused != nil:
-				a.tel.Log.Warn("a process that may not take over was refused", "socket", b.path, "error", refused)
-				continue
-			}
-			b.talk(k, func() { a.talkedTo(k) })
+		if b.listener == nil && !a.listensLater(ctx) {
+			return nil
 		}
+		a.waits(ctx, b.listener)
+		return nil
 	})
 }
+
+// listensLater listens at the socket once that can be done: its folder was full, or not there. It returns false if ctx has ended.
+func (a *App) listensLater(ctx context.Context) bool {
+	b := a.beside
+	tick := time.NewTicker(listenEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+		if l, err := handover.Listen(b.path); err == nil {
+			a.tel.Log.Info("this process can hand over to a successor now", "socket", b.path)
+			b.listener = l
+			return true
+		}
+	}
+}
+
+// waits accepts other processes until ctx ends, or the listener is closed.
+func (a *App) waits(ctx context.Context, l *handover.Listener) {
+	b := a.beside
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+	for pause := time.Duration(0); ; {
+		k, refused, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // a shortage ends when sessions end
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			if of := upstream.ShortageOf(err); of != "" {
+				a.tel.Shortage(of, telemetry.ShortageAtHandover, err)
+			} else {
+				a.tel.Log.Error("another process can't be accepted, trying again", "socket", b.path, "error", err, "in", pause)
+			}
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			continue
+		case refused != nil:
+			a.tel.Log.Warn("a process that may not take over was refused", "socket", b.path, "error", refused)
+			continue
+		}
+		pause = 0
+		b.talk(k, func() { a.talkedTo(k) })
+	}
+}
+
+// listenEvery is the pause between two attempts to listen at the socket.
+const listenEvery = time.Second

@@ -103,8 +103,8 @@ func TestAnUpgradeSaysWhoHasTakenOver(t *testing.T) {
 	text, socket := handingOver(t, server.Addr)
 	path := file(t, text)
 	over := make(chan struct{})
-	old := open(t, Options{File: path, Restart: func() (int, func() error, error) {
-		return 1 << 30, func() error { <-over; return nil }, nil // no process has this number
+	old := open(t, Options{File: path, Restart: func() (Started, error) {
+		return Started{PID: 1 << 30, Wait: func() error { <-over; return nil }}, nil // no process has this number
 	}})
 	oldRuns := task.Start(old.Run)
 	<-old.Ready()
@@ -145,6 +145,30 @@ func TestAProcessThatFallsSilentDoesNotTakeOver(t *testing.T) {
 	end(t, a, running)
 }
 
+// A process that serves on trial and then hangs is ended: until then users can't log in at the old one. Signs of life keep it.
+func TestAProcessThatFallsSilentOnTrialIsEnded(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, socket := handingOver(t, server.Addr)
+	a := open(t, Options{File: file(t, text)})
+	killed := make(chan int, 1)
+	a.beside.silence, a.beside.kill = 500*time.Millisecond, func(pid int) error { killed <- pid; return nil }
+	running := task.Start(a.Run)
+	<-a.Ready()
+	silent := ask(t, socket, handover.Message{Do: "take"})
+	hears(t, silent, "sockets")
+	begun := time.Now()
+	for _, do := range []string{"starting", "begin", "starting", "starting"} {
+		if err := silent.Send(handover.Message{Do: do}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if pid := <-killed; pid != os.Getpid() || time.Since(begun) < a.beside.silence {
+		t.Errorf("process %d is ended after %v", pid, time.Since(begun))
+	}
+	end(t, a, running)
+}
+
 // What waits for a process that doesn't read is bounded: then the connection is given up.
 func TestWhatWaitsForAProcessIsBounded(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)
@@ -178,4 +202,91 @@ func TestWhatWaitsForAProcessIsBounded(t *testing.T) {
 		}
 		up.Release("ann", "b1")
 	}
+}
+
+// A process without sessions ends as soon as another one has taken over. The upgrade is told that it was made.
+func TestAnUpgradeOfAnIdleProxyIsTold(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, socket := handingOver(t, server.Addr)
+	path := file(t, text)
+	over := make(chan struct{})
+	old := open(t, Options{File: path, Restart: func() (Started, error) {
+		return Started{PID: os.Getpid(), Wait: func() error { <-over; return nil }}, nil
+	}})
+	oldRuns := task.Start(old.Run)
+	<-old.Ready()
+	k := ask(t, socket, handover.Message{Do: "upgrade"})
+	hears(t, k, "started")
+	fresh := open(t, Options{File: path, Trial: time.Millisecond})
+	freshRuns := task.Start(fresh.Run)
+	hears(t, k, "done")
+	<-oldRuns.Done()
+	end(t, fresh, freshRuns)
+	end(t, old, oldRuns)
+	close(over)
+}
+
+// A process that an upgrade has started hangs before it asks to take over: it is ended, the upgrade says so, and the next one may begin.
+func TestAStartedProcessThatHangsIsEnded(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, socket := handingOver(t, server.Addr)
+	killed := make(chan struct{}, 2)
+	a := open(t, Options{File: file(t, text), Restart: func() (Started, error) {
+		dead := make(chan struct{})
+		return Started{PID: 1 << 30, Wait: func() error { <-dead; return nil }, Kill: func() error { close(dead); killed <- struct{}{}; return nil }}, nil
+	}})
+	a.beside.asks = 50 * time.Millisecond
+	running := task.Start(a.Run)
+	<-a.Ready()
+	for range 2 {
+		k := ask(t, socket, handover.Message{Do: "upgrade"})
+		hears(t, k, "started")
+		if m := hears(t, k, "refused"); !strings.Contains(m.Text, "was ended") {
+			t.Errorf("the upgrade is told %q", m.Text)
+		}
+		<-killed
+	}
+	end(t, a, running)
+}
+
+// The folder of the hand-over socket has no room at the moment of an upgrade: the new process listens there once it can, so that the
+// next upgrade is possible.
+func TestAProcessListensForASuccessorOnceItCan(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, socket := handingOver(t, server.Addr)
+	path := file(t, text)
+	old := open(t, Options{File: path})
+	oldRuns := task.Start(old.Run)
+	<-old.Ready()
+	inTheWay := filepath.Join(socket+".new", "x")
+	if err := os.MkdirAll(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	serves := make(chan string, 8)
+	fresh := open(t, Options{File: path, Trial: time.Millisecond, Notify: func(state string) error { serves <- state; return nil }})
+	freshRuns := task.Start(fresh.Run)
+	for !strings.Contains(<-serves, "READY=1") {
+	}
+	if k, err := handover.Dial(t.Context(), socket); k != nil || err != nil {
+		t.Fatalf("a process listens: %v %v", k, err)
+	}
+	if err := os.RemoveAll(socket + ".new"); err != nil {
+		t.Fatal(err)
+	}
+	imaptest.Eventually(t, "the process listens for its successor", func() bool {
+		k, err := handover.Dial(t.Context(), socket)
+		if k != nil {
+			_ = k.Close()
+		}
+		return k != nil && err == nil
+	})
+	last := open(t, Options{File: path, Trial: time.Millisecond})
+	lastRuns := task.Start(last.Run)
+	imaptest.Eventually(t, "the third process serves", fresh.beside.passed.Load)
+	end(t, last, lastRuns)
+	end(t, fresh, freshRuns)
+	end(t, old, oldRuns)
 }

@@ -120,8 +120,8 @@ type Options struct {
 	Sockets *handover.Sockets
 	// Trial is for how long a successor serves beside the old process before that one stops to accept; 0: a second.
 	Trial time.Duration
-	// Restart starts a successor of this process, as `imapproxy upgrade` asks for it, and returns how to wait for its end. nil: it can't be done.
-	Restart func() (pid int, wait func() error, err error)
+	// Restart starts a successor of this process, as `imapproxy upgrade` asks for it. nil: it can't be done.
+	Restart func() (Started, error)
 	// Notify tells the service manager a state in the form of sd_notify; nil: there is no service manager.
 	Notify func(state string) error
 

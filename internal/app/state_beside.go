@@ -22,13 +22,15 @@ type beside struct {
 	ended chan struct{}
 	over_ chan struct{} // receives when this process has left and has nothing more to do
 
-	listener *handover.Listener   // the goroutine of Open and Run replaces it
+	listener *handover.Listener   // the goroutine of Open and Run replaces it; where there is none, waiting makes one
 	waiting  *task.Task           // for other processes
 	leaving  *task.Task           // server.Leave; nil: it doesn't leave
 	kept     *handover.Sockets    // while it leaves: for the case that the successor ends early
 	taken    chan struct{}        // of size 1: full while a successor has asked, and not gone away
 	silence  time.Duration        // how long a successor that has asked may say nothing
-	starting atomic.Bool          // `imapproxy upgrade` has had a successor started, and waits for it
+	asks     time.Duration        // how long one that was started may take to ask
+	kill     func(pid int) error  // ends a process at once
+	starting chan struct{}        // of size 1: full while `imapproxy upgrade`, which has had a successor started, waits for it
 	passed   atomic.Bool          // the successor accepts the clients
 	to       atomic.Int64         // the successor's process, where passed
 	up       atomic.Pointer[link] // to the successor; it may be broken
@@ -81,6 +83,13 @@ type leftReport struct {
 	Processes []admin.Leaving
 	// Connections is how many they have, by backend.
 	Connections map[string]int
+}
+
+// Started is a process that was started to take over.
+type Started struct {
+	PID  int
+	Wait func() error // waits for its end; called once
+	Kill func() error // ends it at once
 }
 
 // successor is what this process knows of the one that takes over.
