@@ -373,3 +373,15 @@ func TestAClientRestsWithoutAGoroutine(t *testing.T) {
 		t.Errorf("the backend has hung up: %v", err)
 	}
 }
+
+// Cyrus sends no response codes with refusals that are temporary.
+func TestATextOfCyrusIsPassing(t *testing.T) {
+	for text, passing := range map[string]bool{"System I/O error": true, "Mailbox is locked by POP server": true, "Mailbox does not exist": false, "Permission denied": false, "": false} {
+		if got := (&Refusal{Verb: "SELECT", Status: "NO", Text: text}).Passing(); got != passing {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+	if (&Refusal{Verb: "SELECT", Status: "BAD", Text: "System I/O error"}).Passing() {
+		t.Error("BAD is passing")
+	}
+}

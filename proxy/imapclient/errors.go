@@ -3,6 +3,7 @@ package imapclient
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"imapproxy/proxy/wire"
 )
@@ -67,9 +68,16 @@ func (e *Refusal) Error() string { return e.Verb + ": " + said(e.Status, e.Code,
 // Discreet is as Bye.Discreet.
 func (e *Refusal) Discreet() string { return e.Verb + ": " + unsaid(e.Status, e.Code) }
 
-// Passing says whether the refusal may be temporary, judged by its response code (RFC 5530).
+// Passing says whether the refusal may be temporary, judged by its response code (RFC 5530), or by its text where it is Cyrus's, which
+// sends none: a disk that isn't there, or is full, another process that holds the mailbox.
 func (e *Refusal) Passing() bool {
 	switch e.Code {
+	case "":
+		for _, text := range []string{"System I/O error", "Mailbox is locked", "Mailbox is currently reserved", "Server(s) unavailable"} {
+			if strings.HasPrefix(e.Text, text) {
+				return e.Status == "NO"
+			}
+		}
 	case "UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "CORRUPTION", "OVERQUOTA", "CONTACTADMIN":
 		return e.Status == "NO"
 	}

@@ -1,5 +1,7 @@
 package upstream
 
+import "strings"
+
 // verdict is the meaning of a NO to a login.
 type verdict uint8
 
@@ -47,4 +49,23 @@ func classify(mode, code string) verdict {
 		return unavailable
 	}
 	return wrongCredentials
+}
+
+// blamesUser says whether a tagged NO to a login means that the credentials are wrong.
+func blamesUser(mode, code, text string) bool {
+	return classify(mode, code) == wrongCredentials && !saysLimit(code, text) && !saysUnable(code, text)
+}
+
+// saysUnable says whether a NO without a response code means that the backend couldn't check the credentials. Cyrus sends none; the
+// texts are those of the SASL library for errors of its own: saslauthd isn't there, or no memory is. For wrong
+// credentials it says "authentication failure".
+func saysUnable(code, text string) bool {
+	if code != "" {
+		return false
+	}
+	switch strings.TrimPrefix(text, "Login failed: ") {
+	case "generic failure", "no memory available", "transient failure (e.g., weak key)", "remote authentication server unavailable":
+		return true
+	}
+	return false
 }

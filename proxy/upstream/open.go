@@ -31,7 +31,7 @@ func (l *loginClient) logIn(ctx context.Context, hostname string, a Auth) (*Conn
 	case "OK":
 	case "NO":
 		said := l.plain(resp)
-		if classify(a.Mode, resp.Code) == wrongCredentials && !saysLimit(resp.Code, said.text) {
+		if blamesUser(a.Mode, resp.Code, said.text) {
 			return nil, &Refused{Backend: l.target.shown(), Code: said.code, Text: said.text, args: said.args, alerts: said.alerts, Challenge: l.challenge}
 		}
 		return nil, afterLogin(StageLogin, &answerError{answer: said, err: errNo})

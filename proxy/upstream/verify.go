@@ -190,7 +190,7 @@ func (d *Dialer) examine(ctx context.Context, t Target, a Auth, user *Conn) (how
 	stranger, err := d.login(ctx, t, a, Client{}, kindProbe)
 	if err != nil {
 		var no *Unavailable
-		if errors.As(err, &no) && errors.Is(err, errNo) && classify(ModeUser, no.Code) == wrongCredentials {
+		if errors.As(err, &no) && errors.Is(err, errNo) && blamesUser(ModeUser, no.Code, no.Text) {
 			return "a user who doesn't exist is refused", nil
 		}
 		return "", err
