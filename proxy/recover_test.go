@@ -248,6 +248,25 @@ func TestWhoWaitsForABackendHearsOfTheProxy(t *testing.T) {
 	c.Expect("n OK {*}")
 }
 
+// A client whose session lost its connection while no command was under way, and which sends one while the backend isn't there.
+func TestWhoAsksDuringARecoveryHearsOfTheProxy(t *testing.T) {
+	p := newScripted(t, scriptedCaps, 3)
+	c := p.stays("SELECT INBOX")
+	p.set(func() { p.refuses = "NO [UNAVAILABLE] not yet" })
+	p.on("NOOP", func(b *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.on("NOOP", p.answer)
+		_ = p.answer(b, cmd)
+		return io.EOF
+	})
+	c.MustOK("NOOP")
+	eventually(t, "an attempt", func() bool { return len(p.said("AUTHENTICATE")) > 1 })
+	c.Write("n NOOP")
+	p.clock.forward(6 * time.Second)
+	c.Expect("* OK Still here{*}")
+	p.set(func() { p.refuses = "" })
+	c.Expect("n OK {*}")
+}
+
 // A session that comes back at once needs no watch of its mailbox: that would be another login at a backend that has just
 // started, and the client would wait for it.
 func TestARecoveryMakesNoWatch(t *testing.T) {

@@ -21,6 +21,10 @@ const (
 	reassureAfter = 10 * time.Second
 )
 
+// clientWaits says whether the client of a session without a backend connection waits for an answer: to a command that was put back, or to what
+// it has sent since. The session's owner calls it.
+func (s *Session) clientWaits() bool { return len(s.client.PutBack()) > 0 || s.client.HasUnread() }
+
 // stillHere sends a "Still here" line to a client whose command waits, if it was sent nothing for stillEvery.
 // An untagged line is allowed there, since no response has begun.
 func (s *Session) stillHere(heard *time.Time) {

@@ -104,7 +104,7 @@ func (s *Session) recover() (next phase) {
 	var v *view.View
 	var err error
 	heard := began
-	commandWaits := func() bool { return len(s.client.PutBack()) > 0 && s.out.atBoundary() }
+	commandWaits := func() bool { return s.clientWaits() && s.out.atBoundary() }
 	for pause, moves := recoverPause, 0; ; pause = min(2*pause, longestPause(s.env.Registry.Count(Resuming))) {
 		if !s.park.cutFetch.inside() { // inside a response the wait isn't longer than halfWithin
 			if waited := s.pausedOut(&heard, commandWaits); waited > 0 {
@@ -250,7 +250,7 @@ func (s *Session) foundView(ctx context.Context, within *patience, steps *teleme
 
 // viewByWatch makes one attempt to find the view on a connection of the hub's.
 func (s *Session) viewByWatch(ctx context.Context, within *patience, at *view.View, steps *telemetry.Steps) (*view.View, error) {
-	r, l := s.env.Queues.resumesAt(s.picked().Backend.ID), look{s.user, len(s.client.PutBack()) > 0 || s.park.cutFetch != nil}
+	r, l := s.env.Queues.resumesAt(s.picked().Backend.ID), look{s.user, s.clientWaits() || s.park.cutFetch != nil}
 	if err := within.turn(ctx, r, func(ctx context.Context) error { return r.enterLook(ctx, l) }); err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func (s *Session) leavesMailbox() bool {
 // viewOnOwn makes one attempt to find the view of a client on a connection of the session's own, which it keeps for
 // the session (parkState.found). at is what the client was told at its SELECT. errAnotherLook: the connection is kept, but doesn't show the view.
 func (s *Session) viewOnOwn(ctx context.Context, within *patience, at *view.View, steps *telemetry.Steps) (v *view.View, err error) {
-	r, urgent := s.env.Queues.resumesAt(s.picked().Backend.ID), len(s.client.PutBack()) > 0 || s.park.cutFetch != nil
+	r, urgent := s.env.Queues.resumesAt(s.picked().Backend.ID), s.clientWaits() || s.park.cutFetch != nil
 	if err := within.turn(ctx, r, func(ctx context.Context) error { return r.enter(ctx, s.user, urgent) }); err != nil {
 		return nil, err
 	}

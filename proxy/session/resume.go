@@ -35,7 +35,7 @@ func (s *Session) resume() phase {
 	}
 	heard := began
 	for moves := 0; ; {
-		if waited := s.pausedOut(&heard, func() bool { return s.park.hasCommand && s.out.atBoundary() }); waited > 0 {
+		if waited := s.pausedOut(&heard, func() bool { return (s.park.hasCommand || s.clientWaits()) && s.out.atBoundary() }); waited > 0 {
 			within.paused(waited)
 			began, pause = began.Add(waited), resumePause
 		}
@@ -95,7 +95,7 @@ func (s *Session) resume() phase {
 		if others, ok := turns.again.may(s.env.Now()); ok {
 			s.log().Info("resume is tried again", "error", err, "in", pause, "others", others)
 		}
-		if s.park.hasCommand && s.out.atBoundary() {
+		if (s.park.hasCommand || s.clientWaits()) && s.out.atBoundary() {
 			s.stillHere(&heard)
 		}
 		t.Steps.Fold(mark, telemetry.StepAttempt, s.env.Now(), err)
@@ -179,7 +179,7 @@ func (s *Session) turn(ctx context.Context, within *patience, t *telemetry.Resum
 		}
 	}
 	r := s.env.Queues.resumesAt(s.picked().Backend.ID)
-	if err := within.turn(ctx, r, func(ctx context.Context) error { return r.enter(ctx, s.user, s.park.hasCommand) }); err != nil {
+	if err := within.turn(ctx, r, func(ctx context.Context) error { return r.enter(ctx, s.user, s.park.hasCommand || s.clientWaits()) }); err != nil {
 		return resumed{}, err
 	}
 	defer r.leave(s.user)
@@ -192,7 +192,7 @@ func (s *Session) turn(ctx context.Context, within *patience, t *telemetry.Resum
 
 // longestResumePause is the longest pause between two attempts of the session: it is shorter where a client waits.
 func (s *Session) longestResumePause() time.Duration {
-	if s.park.hasCommand {
+	if s.park.hasCommand || s.clientWaits() {
 		return longestPause(s.env.Registry.Count(Resuming))
 	}
 	return 5 * time.Second
