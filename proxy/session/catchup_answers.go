@@ -92,12 +92,13 @@ func (o *catchUp) response(cmd wire.CommandHead, disposition view.Disposition, a
 		return kind, nil
 	}
 	out := whole
-	if s.inFlight.Client.UIDOnly {
-		if kind == wire.Untagged {
-			s.inFlight.Untagged(wire.ParseResponseHead(whole), true)
+	if kind == wire.Untagged && (s.inFlight.Client.UIDOnly || !namesMessages(head)) {
+		s.inFlight.Untagged(wire.ParseResponseHead(whole), true)
+	}
+	if !s.inFlight.Client.UIDOnly {
+		if out, err = o.n.Response(nil, whole, cmd.Verb.Rule().UID); err != nil {
+			return kind, err
 		}
-	} else if out, err = o.n.Response(nil, whole, cmd.Verb.Rule().UID); err != nil {
-		return kind, err
 	}
 	if head.Status == wire.BYE {
 		keeps := s.keepsBye(head)
@@ -127,6 +128,12 @@ func (o *catchUp) response(cmd wire.CommandHead, disposition view.Disposition, a
 		return kind, o.write(out, true)
 	}
 	return kind, o.fetch(whole, out, size, more)
+}
+
+// namesMessages says whether an untagged response is about messages. Where those of a client that is owed EXPUNGE are translated, what it counts
+// isn't found by following them.
+func namesMessages(h wire.ResponseHead) bool {
+	return h.Number > 0 || wire.Is(h.Name, "EXISTS") || wire.Is(h.Name, "VANISHED")
 }
 
 // fetch relays a FETCH response: line is its first line as the backend sent it, out the same line for the
