@@ -58,14 +58,15 @@ func (o *catchUp) command() (relay bool, err error) {
 		o.partly = false
 		return false, o.answer(answer)
 	}
-	if crosses(h.Verb) && s.set.Shared.Space.Concerns(cmd) { // the message numbers are of this phase, and the mailbox isn't here
+	concerns := s.set.Shared.Space.Concerns(cmd)
+	if crosses(h.Verb) && concerns { // the message numbers are of this phase, and the mailbox isn't here
 		if err := o.discard(cmd); err != nil {
 			return false, err
 		}
 		o.partly = false
 		return false, o.answer([]byte(string(h.Tag) + " NO [UNAVAILABLE] The mailbox has changed, please try again\r\n"))
 	}
-	if r.Set == wire.NoSet && !(carries(r) && o.behind(cmd)) {
+	if r.Set == wire.NoSet && (concerns || !(carries(r) && o.behind(cmd))) { // where it goes is for the relay to decide
 		return true, o.tellDeferred(cmd) // its literals are for the relay to see
 	}
 	agreed := false
