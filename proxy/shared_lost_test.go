@@ -103,7 +103,8 @@ func TestTheOwnBackendIsLostBesideASharedMailbox(t *testing.T) {
 	s.ended(session.ReasonLogout)
 }
 
-// A client that moves messages by three commands at once must not lose what wasn't copied. A connection is lost during the first, or can't be made.
+// A client that moves messages by three commands at once must not lose what wasn't copied. A connection is lost during the first, or can't be made, or
+// the first is refused.
 func TestWhatComesBehindACopyWhoseBackendIsLost(t *testing.T) {
 	says := func(lines ...string) imaptest.CommandFunc {
 		return func(c *imaptest.BackendConn, cmd imaptest.Command) error {
@@ -127,6 +128,9 @@ func TestWhatComesBehindACopyWhoseBackendIsLost(t *testing.T) {
 		"the own one, where the messages are": {&sharing{bob: own}, "INBOX", "shared/alice/team", func(*sharing) {}},
 		"the own one, where they go":          {&sharing{cuts: true, alice: texts, bob: map[string]imaptest.CommandFunc{"APPEND": once("")}}, "shared/alice/team", "mine", func(*sharing) {}},
 		"the owner's":                         {&sharing{bob: own}, "INBOX", "shared/alice/team", func(s *sharing) { s.backends[1].Close() }},
+		"none, but it is refused": {&sharing{bob: texts, alice: map[string]imaptest.CommandFunc{"APPEND": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+			return c.Send(cmd.Tag() + " NO [UNAVAILABLE] the disk is full")
+		}}}, "INBOX", "shared/alice/team", func(*sharing) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := c.s.start(t, parking)

@@ -43,3 +43,20 @@ func TestACommandAboutASharedMailboxWhileExpungeIsOwed(t *testing.T) {
 		})
 	}
 }
+
+// Its COPY there by number is answered NO. What it has sent behind that, before it could read the answer, removes nothing.
+func TestWhatComesBehindACopyThatIsRefusedWhileExpungeIsOwed(t *testing.T) {
+	p, c := owedOneAndShares(t)
+	marked := p.marks()
+	c.Write("a COPY 3 shared/bob/team", `b STORE 3 +FLAGS (\Deleted)`, "f FETCH 3 (UID)", "d UID EXPUNGE 3")
+	for _, want := range []string{"a NO [UNAVAILABLE] {*}", "b NO [UNAVAILABLE] {*}", "f OK done", "d NO [UNAVAILABLE] {*}"} {
+		pastFlags(t, c, want)
+	}
+	if all := marked() + strings.Join(p.said("UID EXPUNGE"), "|"); all != "" {
+		t.Errorf("the backend was told %q", all)
+	}
+	c.MustOK(`STORE 3 +FLAGS (\Deleted)`) // the client has read the answers
+	if all := marked(); !strings.HasSuffix(all, ` STORE 2 +FLAGS (\Deleted)`) {
+		t.Errorf("the backend was told %q", all)
+	}
+}

@@ -29,6 +29,7 @@ func (o *catchUp) command() (relay bool, err error) {
 	o.began = s.up.began(now)
 	cmd := slices.Clone(line)
 	o.partly = true
+	o.refuses = o.refuses && o.ahead
 	h := wire.ParseCommandHead(cmd)
 	r := h.Verb.Rule()
 	switch {
@@ -59,11 +60,11 @@ func (o *catchUp) command() (relay bool, err error) {
 		return false, o.answer(answer)
 	}
 	concerns := s.set.Shared.Space.Concerns(cmd)
-	if crosses(h.Verb) && concerns { // the message numbers are of this phase, and the mailbox isn't here
+	if crosses(h.Verb) && concerns || o.refuses && r.Alters() { // the message numbers are of this phase, and the mailbox isn't here
 		if err := o.discard(cmd); err != nil {
 			return false, err
 		}
-		o.partly = false
+		o.partly, o.refuses = false, true
 		return false, o.answer([]byte(string(h.Tag) + " NO [UNAVAILABLE] The mailbox has changed, please try again\r\n"))
 	}
 	if r.Set == wire.NoSet && (concerns || !(carries(r) && o.behind(cmd))) { // where it goes is for the relay to decide

@@ -29,6 +29,7 @@ type catchUp struct {
 	// that had arrived with the first one.
 	before          *view.UIDs
 	ahead           bool // more had arrived when the last command was answered
+	refuses         bool // the last command was a COPY that was refused, or came behind one and was refused for that
 	client, backend *wire.Reader
 	modSeq          uint64            // the mod-sequence that bounds what the client was told
 	bound           uint64            // the one that does when the client was told everything

@@ -47,7 +47,7 @@ type visit struct {
 	silent      map[string]bool   // while a LIST is answered: the IDs of backends that didn't answer, which aren't asked again; nil otherwise
 	slow        map[string]string // the same: the owner about whom a backend, by its ID, has failed to answer
 	partly      bool              // the client's command was read in part, so that it can't be refused
-	refuses     bool              // the client has sent more behind a command that changes something and was lost
+	refuses     bool              // the client has sent more behind a command that changes something and was lost, or behind a COPY that was refused
 }
 
 // leg is one of the connections of a visit.
@@ -154,6 +154,9 @@ func (o *visit) write(b []byte, boundary bool) error {
 
 // answer writes a tagged answer and reports the command.
 func (o *visit) answer(h wire.CommandHead, status wire.Status, text string) error {
+	if status != wire.OK && h.Verb.Rule().Names == wire.SecondMailbox { // see lost
+		o.refuses = o.refuses || o.more()
+	}
 	if err := o.write([]byte(string(h.Tag)+" "+status.String()+" "+text+"\r\n"), true); err != nil {
 		return err
 	}
