@@ -161,6 +161,26 @@ func TestASessionOutlivesItsBackendConnection(t *testing.T) {
 		})
 		c.MustOK("CHECK")
 	})
+	t.Run("the backend says BYE and keeps the connection", func(t *testing.T) {
+		p := newScripted(t, scriptedCaps, 3)
+		c := p.stays("SELECT INBOX")
+		p.byeAndNoEnd("CHECK")
+		c.MustOK("CHECK")
+	})
+	t.Run("the same to a client that is owed EXPUNGE", func(t *testing.T) {
+		p, c := owedOne(t, scriptedCaps)
+		p.byeAndNoEnd("UID FETCH")
+		c.MustOK("UID FETCH 3 (UID)")
+	})
+}
+
+// byeAndNoEnd has the backend answer the next command of a name with BYE, and then do nothing.
+func (p *scripted) byeAndNoEnd(name string) {
+	p.on(name, func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		p.on(name, p.answer)
+		_ = c.Send("* BYE Server shutting down.")
+		return c.StallForever()
+	})
 }
 
 func TestWhatBecomesOfACommandWhoseConnectionIsLost(t *testing.T) {

@@ -105,6 +105,7 @@ func (o *catchUp) response(cmd wire.CommandHead, disposition view.Disposition, a
 		s.inFlight.SawBye(keeps)
 		if keeps {
 			s.down.farewell = whole
+			s.endsSoon()
 			return kind, nil
 		}
 	}

@@ -225,12 +225,17 @@ func (f *responseFlow) collect(b []byte, p wire.Piece) {
 	}
 	if f.bye {
 		f.bye, f.farewell, f.caps = false, f.caps, nil
+		f.s.endsSoon()
 		return
 	}
 	f.rewrite = false
 	f.write(withCaps(f.caps, f.s.tells), true)
 	f.caps, f.pushed = nil, max(f.pushed, 0) // what was removed isn't written any more
 }
+
+// endsSoon is called once the backend has said BYE, and the client isn't told. It has to end the connection then (RFC 9051 §7.1.5); one that doesn't counts as
+// lost: it answers no command any more.
+func (s *Session) endsSoon() { s.backend.Load().LimitReads(s.env.Now().Add(lingerFor)) }
 
 // told returns which kinds of data the client was told since the relay began.
 func (f *responseFlow) told() track.Told { return track.Told(f.tells.Load()) }
