@@ -56,7 +56,7 @@ func (s *Session) lost() phase {
 	if s.inFlight.Refuses(told, contents, s.down.ended) && !s.takeArrived() {
 		return phaseEnd
 	}
-	done := s.commands.Load()
+	done := uint32(s.commands.Load()) //nolint:gosec // it is only compared
 	cut := s.inFlight.Cut(told, contents, s.down.ended)
 	r := &s.park.losses
 	if r.since != done || len(cut.Again)+len(cut.Refused) == 0 && cut.Rest == nil {

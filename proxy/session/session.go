@@ -248,7 +248,7 @@ type parkState struct {
 
 // losses counts how many times in a row a session's connection was lost with the same commands in progress.
 type losses struct {
-	since   int64 // how many commands were answered by the last loss
+	since   uint32 // how many commands were answered by the last loss, modulo 2^32
 	n       uint8
 	stalled bool // one of these connections was given up (stall.go)
 }
