@@ -153,6 +153,31 @@ func TestWhatComesBehindACopyWhoseBackendIsLost(t *testing.T) {
 	}
 }
 
+// Commands that go to the own backend stand between them.
+func TestWhatComesFurtherBehindACopyThatIsRefused(t *testing.T) {
+	var marked atomic.Int32
+	s := newSharingWith(t, map[string]imaptest.CommandFunc{"UID STORE": func(c *imaptest.BackendConn, cmd imaptest.Command) error {
+		marked.Add(1)
+		return c.Send(cmd.Tag() + " OK done")
+	}}, nil, parking)
+	c := s.login("bob")
+	c.MustOK("SELECT INBOX")
+	s.backends[1].Close()
+	c.Write("a UID COPY 11 shared/alice/team", "n NOOP", `b UID STORE 11 +FLAGS (\Deleted)`, "l LIST \"\" INBOX", "p APPEND INBOX {3+}", "abc", "e UID EXPUNGE 11")
+	want := map[string]string{"a": "NO", "n": "OK", "b": "NO", "l": "OK", "p": "NO", "e": "NO"}
+	for got := 0; got < len(want); {
+		if r := c.Read(); r.Tag() != "*" {
+			if got++; r.Status() != want[r.Tag()] {
+				t.Error(r)
+			}
+		}
+	}
+	c.MustOK(`UID STORE 11 +FLAGS (\Seen)`) // the client has read the answers
+	if n := marked.Load(); n != 1 {
+		t.Errorf("the backend was asked to mark messages %d times", n)
+	}
+}
+
 // The backend of a selected shared mailbox is lost. The session ends with a reason of its own.
 func TestTheBackendOfASharedMailboxIsLost(t *testing.T) {
 	s := newSharing(t, nil, nil)

@@ -88,6 +88,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		}
 	}
 	f.pass(b[from:i])
+	f.refuses = f.refuses && (i < len(b) || len(f.s.client.PutBack()) > 0 || f.s.client.Arrived())
 	switch {
 	case f.err != nil || f.refused != nil || f.over || f.left || f.visits:
 		f.s.client.Unread(b[i:]) // the commands after those in progress aren't lost with the connection
@@ -112,6 +113,9 @@ func (f *commandFlow) begin(head []byte, whole, more bool, now time.Time) {
 	}
 	h := wire.ParseCommandHead(head)
 	answer := ownAnswer(h, head, whole)
+	if answer == nil && f.refuses && h.Verb.Rule().Alters() {
+		answer = []byte(string(h.Tag) + " NO " + behindRefused + "\r\n")
+	}
 	switch {
 	case wire.IsEmpty(head): // some clients send an empty line after a literal
 		return

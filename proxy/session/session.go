@@ -140,6 +140,7 @@ type commandFlow struct {
 	left     bool            // the next command isn't taken since gone
 	visits   bool            // the next command is about a shared mailbox (shared.go)
 	excused  bool            // the next command isn't
+	refuses  bool            // what has come was sent behind a command about a shared mailbox that was refused (visit.lost): nothing of it may change anything
 	turns    bool            // the bytes behind the last command are compressed, those before aren't
 }
 

@@ -46,7 +46,7 @@ func (s *Session) shared() phase {
 	if set.Space != s.set.Shared.Space { // a reload has switched it off
 		set = SharedOptions{Space: s.set.Shared.Space}
 	}
-	o := &visit{s: s, set: &set, n: set.Space, client: wire.NewReader(s.client, maxSharedLine, shared.MaxName), home: newLeg(s.backend.Load())}
+	o := &visit{s: s, set: &set, n: set.Space, client: wire.NewReader(s.client, maxSharedLine, shared.MaxName), home: newLeg(s.backend.Load()), refuses: s.up.refuses}
 	defer func() {
 		o.close(o.at)
 		o.close(o.ask)
@@ -72,6 +72,7 @@ func (s *Session) shared() phase {
 		}
 		if over || o.at == nil && !o.more() {
 			s.client.Unread(o.client.Buffered())
+			s.up.refuses = o.refuses
 			b := s.backend.Load()
 			b.Unread(o.home.r.Buffered())
 			b.LimitReads(time.Time{})
@@ -135,7 +136,7 @@ func (o *visit) command() (over bool, err error) {
 func (o *visit) serve(cmd []byte, literal bool) (over bool, err error) {
 	s, h := o.s, o.head
 	if o.refuses && h.Verb.Rule().Alters() && wire.ValidTag(h.Tag) {
-		return false, o.refuse(cmd, "[UNAVAILABLE] A command before this one may not have been done")
+		return false, o.refuse(cmd, behindRefused)
 	}
 	if o.at == nil && !o.n.Concerns(cmd) {
 		return o.relays(cmd, false), nil
@@ -228,6 +229,9 @@ func (o *visit) serve(cmd []byte, literal bool) (over bool, err error) {
 	}
 	return o.unnamed(cmd, h)
 }
+
+// behindRefused is the answer to what changes something and was sent behind a command that was refused.
+const behindRefused = "[UNAVAILABLE] A command before this one may not have been done"
 
 // relays hands a command to the relay. excused: it isn't to come back.
 func (o *visit) relays(cmd []byte, excused bool) bool {
