@@ -90,3 +90,19 @@ func TestClientsOutliveWhatCyrusNeeds(t *testing.T) {
 			}
 		})
 }
+
+// A user may have one connection, which is lost, in a mailbox in which mod-sequences were never used: which messages the client counts is
+// found without a second connection beside the session's.
+func TestASessionOutlivesALossAtItsUsersLimit(t *testing.T) {
+	servers.Real(t)
+	t.Parallel()
+	s := servers.StartDovecot(t, servers.DovecotOptions{Extra: "\nmail_max_userip_connections = 1\n"})
+	p := startProxy(t, s)
+	c := imaptest.Dial(t, p.addr)
+	c.Login(s.User(1), servers.Password)
+	c.MustOK("SELECT INBOX")
+	for range 3 {
+		ends(t, s, "imap", syscall.SIGKILL)
+		c.MustOK("NOOP")
+	}
+}

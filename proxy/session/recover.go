@@ -95,6 +95,7 @@ func (s *Session) recover() (next phase) {
 			s.dropFound()
 		}
 	}()
+	s.park.noSecond = false
 	began := s.env.Now()
 	within := newPatience(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin), s.later)
 	if s.park.cutFetch.inside() {
@@ -240,12 +241,17 @@ func (s *Session) foundView(ctx context.Context, within *patience, steps *teleme
 		return at, nil
 	}
 	alone := s.byModSeqs()
-	if (!s.park.cutIdle || alone) && !s.inFlight.Client.UIDOnly {
+	if (!s.park.cutIdle || alone) && !s.inFlight.Client.UIDOnly && !s.park.noSecond {
 		if v, err := s.viewOnOwn(ctx, within, at, steps); alone || !errors.Is(err, errAnotherLook) {
 			return v, err
 		}
 	}
-	return s.viewByWatch(ctx, within, at, steps)
+	v, err := s.viewByWatch(ctx, within, at, steps)
+	if down, ok := errors.AsType[*upstream.Unavailable](err); ok && down.AtLimit() && s.park.found != nil {
+		s.dropFound() // the hub's connection takes its place at the next attempt
+		s.park.noSecond = true
+	}
+	return v, err
 }
 
 // viewByWatch makes one attempt to find the view on a connection of the hub's.

@@ -230,6 +230,7 @@ type parkState struct {
 	// leaving is what that command does to the selected mailbox.
 	leaving  track.Leaving
 	cutIdle  bool   // the client was in IDLE when the connection was lost
+	noSecond bool   // the backend has refused a second connection beside the one of the session's own on which the view is looked for
 	star     uint32 // the UID or number that the command's "*" means; 0: what the backend takes it for
 	deferred *deferred
 	sub      *park.Subscription
