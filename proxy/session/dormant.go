@@ -30,7 +30,7 @@ func (s *Session) dormant() phase {
 	s.client.TrimAll(s.env.Buffers)
 	b.TrimAll(s.env.Buffers)
 	switch {
-	case s.Reason() != "" || s.losing(): // it came before this phase, and hasn't woken the poller
+	case s.Reason() != "" || s.losing() || s.leaving.Load(): // it came before this phase, and hasn't woken the poller
 		return s.awoken()
 	case s.env.Poller.AddBoth(s.client, b.Conn, dormantHandler{s}) == nil:
 		return phaseAway

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"imapproxy/internal/imaptest"
+	"imapproxy/proxy/conn"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
@@ -285,5 +286,17 @@ func TestASessionWithBytesToBeReadIsNotDormant(t *testing.T) {
 				t.Errorf("it may be dormant: %v", got)
 			}
 		})
+	}
+}
+
+// LetGo may come after the relay has found that nothing is in progress, and before the session is dormant: its signal is for the relay.
+func TestASessionThatIsToLeaveIsntDormant(t *testing.T) {
+	s := bare(t, phaseDormant)
+	s.env.Buffers = conn.NewPool()
+	backend, _ := oneConn(t)
+	s.backend.Store(&upstream.Conn{Conn: backend})
+	s.leaving.Store(true)
+	if next := s.dormant(); next != phaseRelay { // which has it leave
+		t.Fatalf("phase %d follows", next)
 	}
 }
