@@ -2,9 +2,12 @@ package conn
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"crypto/tls"
 	"errors"
 	"io"
+	"os"
+	"os/exec"
 	"sync"
 	"testing"
 )
@@ -55,6 +58,22 @@ func TestUnknownBuffersAreLeftAlone(t *testing.T) {
 	}
 	if err := ours.Drain(pool, r); err != ErrDry {
 		t.Errorf("%v", err)
+	}
+}
+
+// With FIPS 140-3 switched on, the known tls.Conn is known as well. Its ciphers stay.
+func TestTheCheckKnowsFIPS(t *testing.T) {
+	if !fips140.Enabled() {
+		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		again.Env = append(os.Environ(), "GODEBUG=fips140=on")
+		if out, err := again.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	pool := NewPool()
+	if must(t, pool.Unfit()); pool.ciphers {
+		t.Error("ciphers are put away")
 	}
 }
 
