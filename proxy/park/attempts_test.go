@@ -139,3 +139,47 @@ func TestARefusedWatchIsntTriedAgainForOthers(t *testing.T) {
 		t.Errorf("%d further attempts", n)
 	}
 }
+
+// A parked client that asks what is new waits for its mailbox's watch no longer than a session that is being parked does.
+func TestALookCutsAPauseShort(t *testing.T) {
+	for _, kind := range []string{"idle", "notify"} {
+		t.Run(kind, func(t *testing.T) {
+			b := newFake(t, modernCaps+" NOTIFY")
+			clock := &standing{base: time.Now()}
+			h, c := newHub(t, HubOptions{Watch: kind, Now: clock.Now})
+			pass := func(d time.Duration) { clock.ahead.Add(int64(d)); c.hub.timers.recheck() }
+			var gone atomic.Bool
+			a, _ := unreachable(b, "u", &gone)
+			s, m := parked(t, h, b, a, "INBOX", view.Plain)
+			gone.Store(true)
+			h.LetGo("")
+			const long = 2 * time.Second
+			eventually(t, "a long pause", func() bool {
+				p := pauseOf(h, "u")
+				if p > 0 && p <= long {
+					pass(p)
+				}
+				return p > long
+			})
+			gone.Store(false)
+			b.deliver("INBOX")
+			looked := make(chan error, 1)
+			go func() { looked <- s.Poll(within(t)) }() // ends with the receive below
+			eventually(t, "the session waits", func() bool {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				return len(s.m.waiters) == 1
+			})
+			pass(2 * leastPause)
+			if err := <-looked; err != nil {
+				t.Fatal(err)
+			}
+			m.counts(4)
+			eventually(t, "no session waits", func() bool {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				return s.m.waiting == 0
+			})
+		})
+	}
+}

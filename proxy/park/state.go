@@ -109,7 +109,7 @@ type mailbox struct {
 	refused bool // the last EXAMINE was refused without a reason
 	unused  bool // it had no member at the last sweep and has had none since
 
-	waiting     uint32 // sessions that wait until hints flow
+	waiting     uint32 // sessions that wait until hints flow, or for a round
 	heard       uint64
 	why         string // the reason of the first hint since the last round
 	begun, done uint64

@@ -186,7 +186,14 @@ func (s *Subscription) look(ctx context.Context, of func(*Subscription) uint64) 
 	m.waiters = append(m.waiters, w)
 	m.notBefore = h.moment() // a client waits, so there is no delay
 	m.scheduleLocked()
+	m.waiting++
+	m.hurryLocked() // if the watch is lost, its next attempt makes the round
 	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		m.waiting--
+	}()
 	select {
 	case err := <-w.done:
 		return err
