@@ -183,3 +183,51 @@ func TestALookCutsAPauseShort(t *testing.T) {
 		})
 	}
 }
+
+// A look fails, and its session is resumed. Nothing is tried until a session is parked there again, hours later, and then one look fails, too: that isn't
+// a backend that has been away for all that time, nor a mailbox that is refused again.
+func TestWhatFailedBeforeASessionCameSaysNothingOfNow(t *testing.T) {
+	for _, k := range kinds {
+		if k.watch == "idle" {
+			continue // its watch tries again at once
+		}
+		for _, answer := range []string{"NO [UNAVAILABLE] not now", "NO not now"} {
+			t.Run(k.name+", "+answer, func(t *testing.T) {
+				b := newFake(t, k.caps)
+				h, c := newHub(t, k.o)
+				s, m := parked(t, h, b, b.account(), "INBOX", view.Plain)
+				fails := func(meanwhile func()) { // one look, of a mailbox that is refused
+					looks, failed, held := b.asked("EXAMINE"), h.Stats().Failed, make(chan struct{})
+					b.change(func() { b.hold["EXAMINE"], b.refuse["EXAMINE"] = held, answer })
+					h.Hint(Hint{User: "u", Mailbox: "INBOX", Source: HintPush})
+					eventually(t, "a look", func() bool { return b.asked("EXAMINE") > looks })
+					next := make(chan struct{})
+					b.change(func() { b.hold["EXAMINE"] = next })
+					meanwhile()
+					close(held)
+					eventually(t, "its failure", func() bool { return h.Stats().Failed > failed })
+					b.change(func() { delete(b.refuse, "EXAMINE") })
+					close(next)
+				}
+				fails(func() {
+					s.Leave()
+					m.leave()
+				})
+				c.pass(time.Hour)
+				if err := s.Again(within(t)); err != nil {
+					t.Fatal(err)
+				}
+				m = newMember(t, b, s, "INBOX", view.Plain)
+				s.Join(m)
+				b.deliver("INBOX")
+				fails(func() {})
+				m.until("told, lost or gone", func() bool { return m.client.Count() == 4 || m.lost > 0 || m.gone != nil })
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				if m.lost > 0 || m.gone != nil {
+					t.Errorf("lost %d times, gone: %v", m.lost, m.gone)
+				}
+			})
+		}
+	}
+}

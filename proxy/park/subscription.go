@@ -98,6 +98,9 @@ func (s *Subscription) Join(member Member) {
 	} else if !others {
 		m.dirty = false
 	}
+	if !others && m.phase == working {
+		m.recoveredLocked() // nothing was tried since the last member left: what failed then says nothing of now
+	}
 	s.memberLocked(member)
 	s.missed, m.unused = false, false
 	s.joins++
