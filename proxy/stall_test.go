@@ -336,6 +336,55 @@ func TestWhoWaitsForASilentBackendHearsOfTheProxy(t *testing.T) {
 		p.backends[0].Fire("go on")
 		behindStill(t, c, "* 1 FETCH {*}")
 	})
+	for tag, command := range map[string]string{"n": "n NOOP", "i": "DONE"} {
+		t.Run("while it is parked, "+command, func(t *testing.T) {
+			t.Parallel()
+			p := newScripted(t, scriptedCaps, 3)
+			c := p.idle("SELECT INBOX")
+			p.stalls("EXAMINE")
+			if tag == "n" {
+				done(c)
+			} else {
+				p.hint()
+				must(t, p.backends[0].Wait("stalled"))
+			}
+			c.Write(command)
+			c.Expect(still)
+			if n := len(p.said("SELECT")); n != 1 {
+				t.Error("it was told once it was resumed, and not during the look")
+			}
+			p.backends[0].Fire("go on")
+			behindStill(t, c, tag+" OK {*}")
+		})
+		t.Run("while others of its user are told much, "+command, func(t *testing.T) {
+			t.Parallel()
+			p := newScripted(t, scriptedCaps, fewestHeld+1)
+			c := p.idle("SELECT INBOX")
+			var release []func()
+			for range heldPerUser {
+				done, err := p.srv.env.Queues.Telling(t.Context(), "alice")
+				must(t, err)
+				release = append(release, done)
+			}
+			if tag == "n" {
+				done(c)
+			}
+			for uid := range uint32(fewestHeld + 1) {
+				p.flag(uid + 1)
+			}
+			p.hint()
+			if tag == "i" {
+				eventually(t, "it waits", func() bool { _, waiting := p.srv.env.Queues.Differences.Stats(); return waiting == 1 })
+			}
+			c.Write(command)
+			c.Expect(still)
+			for _, done := range release {
+				done()
+			}
+			for r := c.Read(); r.Tag() != tag; r = c.Read() {
+			}
+		})
+	}
 }
 
 // While a session is being parked, the backend has to answer commands of the proxy's own, and the client's wait.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -69,17 +70,13 @@ func (s *Session) parked(dry bool) phase {
 		case f.next == actionLogout:
 			s.Terminate(ReasonLogout)
 		case f.next == actionLook:
-			ctx, cancel := s.within(hubWithin)
-			_ = s.park.sub.Look(ctx) // if it fails, the backend itself is asked
-			cancel()
+			_ = s.looks(s.park.sub.Look) // if it fails, the backend itself is asked
 			f.looked = true
 		case f.next == actionPoll:
-			ctx, cancel := s.within(hubWithin)
 			f.looked, f.polled = true, 0
-			if s.park.sub.Poll(ctx) == nil { // if it fails, the backend itself is asked
+			if s.looks(s.park.sub.Poll) == nil { // if it fails, the backend itself is asked
 				f.polled = f.ahead
 			}
-			cancel()
 		case f.next == actionResume:
 			s.park.hasCommand = true
 			s.park.cause = s.park.verb.String()
@@ -90,6 +87,15 @@ func (s *Session) parked(dry bool) phase {
 			return phaseResume
 		}
 	}
+}
+
+// looks waits for a look of the hub's at the mailbox. The client, whose command waits for it, is told that it does.
+func (s *Session) looks(look func(context.Context) error) error {
+	ctx, cancel := s.within(hubWithin)
+	defer cancel()
+	heard := s.env.Now()
+	defer s.reassures(&heard, true)()
+	return look(ctx)
 }
 
 // wakes has a session resumed for another cause than a command. The client may have sent one all the same: it was put back for a look of the hub's.

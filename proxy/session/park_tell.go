@@ -14,12 +14,8 @@ import (
 // meanwhile, since the client may read slowly. A goroutine that finds out what is to be told (a worker of the
 // hub, the sweep) signals the session.
 
-const (
-	// tellWithin bounds the write of one piece to a parked client.
-	tellWithin = 10 * time.Second
-	// tellPiece is how much of a difference is rendered before it is written.
-	tellPiece = 64 << 10
-)
+// tellPiece is how much of a difference is rendered before it is written.
+const tellPiece = 64 << 10
 
 // signals handles the pending signals of a parked session. interrupted says that a read of the client was
 // interrupted. wake is why the session is to be resumed, "" if it isn't; done says that there was a signal;
@@ -58,7 +54,7 @@ func (s *Session) tellIdle(read bool) (told, ok bool) {
 	if !idle {
 		return true, true
 	}
-	done, err := s.mayTell(s.heard())
+	done, err := s.mayTell(s.heard(), false)
 	if err != nil {
 		return false, s.Reason() != ""
 	}
@@ -82,7 +78,7 @@ func (s *Session) tellAlive() {
 // tellAll sends the client the changes since it was last told, and then the answer. idle says whether the
 // client is in IDLE from then on. It returns false if a resume is needed or the session has ended.
 func (s *Session) tellAll(answer []byte, idle bool) (ok bool) {
-	done, err := s.mayTell(s.heard())
+	done, err := s.mayTell(s.heard(), true)
 	if err != nil {
 		return false
 	}
@@ -143,14 +139,17 @@ const fewChanges = 1024
 
 // mayTell waits while too many of the user's sessions hold a large difference; each holds it until its client
 // has read it. The caller calls done when it no longer holds the difference; done may be called more than
-// once.
-func (s *Session) mayTell(changes int) (done func(), err error) {
+// once. The client is told that it waits: if it has a command in progress (waits), or once it has sent one.
+func (s *Session) mayTell(changes int, waits bool) (done func(), err error) {
 	if changes <= fewChanges {
 		return func() {}, nil
 	}
 	ctx, cancel := s.within(leaveWithin)
 	defer cancel()
+	heard := s.env.Now()
+	stop := s.reassures(&heard, waits)
 	done, err = s.env.Queues.Telling(ctx, s.user)
+	stop()
 	if err != nil {
 		s.Terminate(ReasonClientUnread)
 	}
@@ -173,25 +172,6 @@ func (s *Session) tellDifference(d view.Difference, v *view.View, answer []byte)
 		}
 	}
 	return s.say(append(last, answer...))
-}
-
-// say writes to a client without a backend. If the client doesn't read, the session ends. Only the session's
-// own goroutine calls it, holding no lock.
-func (s *Session) say(b []byte) error {
-	if len(b) == 0 {
-		return nil
-	}
-	now := s.env.Now()
-	s.park.mu.Lock()
-	s.park.lastTold = now.UnixNano()
-	s.park.mu.Unlock()
-	if err := s.out.relayUntil(b, true, now.Add(tellWithin)); err != nil {
-		s.Terminate(ReasonClientLost)
-		return err
-	}
-	s.bytesOut.Add(int64(len(b)))
-	s.env.Telemetry.AddBytes(telemetry.Out, int64(len(b)))
-	return nil
 }
 
 // aliveEvery returns how long a parked client in IDLE may be sent nothing; 0: without limit.
