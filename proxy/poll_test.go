@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/conn"
@@ -117,4 +118,33 @@ func TestAFloodOfNoopsIsAnsweredAtOnce(t *testing.T) {
 		}
 	}
 	must(t, <-sent)
+}
+
+// A backend's HIGHESTMODSEQ is lower than the mod-sequence of a message, and stays so. A parked client is told of the flags all the same, looks come to
+// an end, and the session can be resumed.
+func TestAHighestModSeqThatIsTooLow(t *testing.T) {
+	t.Run("in IDLE", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3)
+		c := p.idle("SELECT INBOX")
+		p.set(func() { p.changed[2] = p.modSeq + 5 })
+		p.hint()
+		c.Expect(`* 2 FETCH (FLAGS (\Flagged))`)
+		done(c) // it is answered once no look is outstanding
+		if n := len(p.said("EXAMINE")); n != 2 {
+			t.Errorf("%d EXAMINEs", n)
+		}
+	})
+	t.Run("at a resume", func(t *testing.T) {
+		t.Parallel()
+		p := newScripted(t, scriptedCaps, 3, func(o *Options) { o.Park.ResumeWithin = 3 * time.Second })
+		c := p.idle("SELECT INBOX")
+		done(c)
+		p.deliver()
+		p.set(func() { p.changed[2] = p.modSeq + 5 })
+		c.Write("x CREATE box")
+		c.Expect("* 4 EXISTS")
+		c.Expect(`* 2 FETCH (FLAGS (\Flagged))`)
+		c.Expect("x OK {*}")
+	})
 }

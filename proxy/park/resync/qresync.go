@@ -20,10 +20,44 @@ func (ByQResync) Name() string { return "qresync" }
 
 // Resync implements Strategy. It uses EXAMINE and not SELECT, which would remove \Recent before the client
 // has seen it.
-func (ByQResync) Resync(ctx context.Context, c *Client, q Query) (*view.State, error) {
+//
+// Changes after the state's own bound, which came during the exchange, are asked for again: the second EXAMINE has a bound that covers
+// them. If it doesn't, the backend's HIGHESTMODSEQ is lower than the mod-sequences of its messages (RFC 7162 §3.1.2.1 has it be the highest
+// one). These changes then count as ones whose mod-sequence isn't known: no later bound would cover them, and clients would never be told.
+func (by ByQResync) Resync(ctx context.Context, c *Client, q Query) (*view.State, error) {
 	if err := c.Enable(ctx, "QRESYNC"); err != nil {
 		return nil, err
 	}
+	s, err := by.examine(ctx, c, q)
+	if err != nil {
+		return nil, err
+	}
+	type change struct {
+		uid    uint32
+		modSeq uint64
+	}
+	before := map[change]bool{}
+	for _, m := range s.Changed {
+		if m.ModSeq > s.ModSeq {
+			before[change{m.UID, m.ModSeq}] = true
+		}
+	}
+	if len(before) == 0 {
+		return s, nil
+	}
+	if s, err = by.examine(ctx, c, q); err != nil {
+		return nil, err
+	}
+	for i := range s.Changed {
+		if m := &s.Changed[i]; m.ModSeq > s.ModSeq && before[change{m.UID, m.ModSeq}] {
+			m.ModSeq = 0
+		}
+	}
+	return s, nil
+}
+
+// examine sends one EXAMINE and finds the state by its answer.
+func (ByQResync) examine(ctx context.Context, c *Client, q Query) (*view.State, error) {
 	if last := q.UIDs.Last(); last >= q.UIDNext && last < 1<<32-1 {
 		q.UIDNext = last + 1
 	}

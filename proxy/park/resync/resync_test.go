@@ -124,9 +124,36 @@ func TestResyncByQResync(t *testing.T) {
 				C: ip5 UID SEARCH RETURN (ALL COUNT) ALL
 				S: * ESEARCH (TAG "ip5") UID ALL 1:2,4:10,12 COUNT 10
 				S: ip5 OK done
+				C: ip6 UNSELECT
+				S: ip6 OK done
+				C: ip7 EXAMINE "INBOX" (QRESYNC (9 11 1:10))
+			` + qselect(10, 13, 22) + `
+				S: * VANISHED (EARLIER) 3
+				S: * 10 FETCH (UID 12 FLAGS (\Recent) MODSEQ (22))
+				S: ip7 OK [READ-ONLY] done
+				C: ip8 UID FETCH 11:* (UID)
+				S: * 10 FETCH (UID 12)
+				S: ip8 OK done
 			`,
-			want: view.State{UIDNext: 12, UIDs: mustUIDs("1:2,4:10,12"), ModSeq: 19, Since: 11,
-				Changed: []view.FlagChange{{UID: 3, Flags: `\Deleted`, ModSeq: 20}, {UID: 12, ModSeq: 22}}},
+			want: view.State{UIDNext: 13, UIDs: mustUIDs("1:2,4:10,12"), ModSeq: 22, Since: 11, Changed: []view.FlagChange{{UID: 12, ModSeq: 22}}},
+		},
+		{
+			name: "HIGHESTMODSEQ is lower than a message's mod-sequence, and stays so; another change comes meanwhile",
+			script: qenable + examine + qselect(10, 11, 19) + `
+				S: * 2 FETCH (UID 2 FLAGS (\Seen) MODSEQ (18))
+				S: * 3 FETCH (UID 3 FLAGS (\Seen) MODSEQ (20))
+				S: ip2 OK [READ-ONLY] done
+				C: ip3 UNSELECT
+				S: ip3 OK done
+				C: ip4 EXAMINE "INBOX" (QRESYNC (9 11 1:10))
+			` + qselect(10, 11, 19) + `
+				S: * 2 FETCH (UID 2 FLAGS (\Seen) MODSEQ (18))
+				S: * 3 FETCH (UID 3 FLAGS (\Seen) MODSEQ (20))
+				S: * 4 FETCH (UID 4 FLAGS (\Seen) MODSEQ (21))
+				S: ip4 OK [READ-ONLY] done
+			`,
+			want: view.State{UIDNext: 11, UIDs: view.UIDRange(1, 10), ModSeq: 19, Since: 11,
+				Changed: []view.FlagChange{{UID: 2, Flags: `\Seen`, ModSeq: 18}, {UID: 3, Flags: `\Seen`}, {UID: 4, Flags: `\Seen`, ModSeq: 21}}},
 		},
 		{
 			name:  "another UIDVALIDITY is answered silently with nothing: the state is told from scratch",
