@@ -22,7 +22,7 @@ func newBeside(c *config.Config) *beside {
 		return nil
 	}
 	return &beside{
-		path: path, steps: make(chan func()), ended: make(chan struct{}), over_: make(chan struct{}, 1), taken: make(chan struct{}, 1), starting: make(chan struct{}, 1),
+		path: path, steps: make(chan func()), ended: make(chan struct{}), still: make(chan struct{}), over_: make(chan struct{}, 1), taken: make(chan struct{}, 1), starting: make(chan struct{}, 1),
 		conns: make(map[*handover.Conn]bool), silence: signsWithin, asks: askWithin, kill: kill,
 	}
 }
@@ -100,8 +100,15 @@ func (b *beside) close() {
 		l.end()
 	}
 	b.talking.Wait()
-	if b.kept != nil {
+	b.letGoOfSockets()
+}
+
+// letGoOfSockets closes the listening sockets that this process has kept for the case that its successor ends early. As long as a process has them
+// open the kernel takes connections, which no process would accept once all of them stop.
+func (b *beside) letGoOfSockets() {
+	if b != nil {
 		b.kept.Close()
+		b.kept = nil
 	}
 }
 

@@ -18,10 +18,8 @@ import (
 func (a *App) leave(k *handover.Conn, up *link, sockets *handover.Sockets) {
 	b, log := a.beside, a.tel.Log
 	a.server.Pause()
-	var err error
-	if b.kept, err = sockets.Copy(); err != nil {
-		log.Warn("this process couldn't serve again if the new one ended early", "error", err)
-	}
+	b.kept = &handover.Sockets{}
+	b.kept.Merge(sockets)
 	_ = b.listener.Close() // its task ends; the new process will listen at the path
 	a.endPublic()
 	a.parking.pool.LetGo("")  // connections that no session uses
@@ -150,6 +148,18 @@ func (a *App) sharedSockets() (*handover.Sockets, error) {
 		return nil, err
 	}
 	return all, nil
+}
+
+// endBeside is called when this process stops: it changes hands no more, and if it is the newest one, those before it stop as well.
+func (a *App) endBeside() {
+	b := a.beside
+	if b == nil {
+		return
+	}
+	close(b.still)
+	if !b.passed.Load() {
+		b.stopOlder()
+	}
 }
 
 // endLeaving ends server.Leave.

@@ -182,6 +182,7 @@ func (a *App) hearsOn(s *successor, k *handover.Conn, up *link) (silent bool) {
 			b.tellOlder(m)
 			b.step(a.reopenLog)
 		case "stop":
+			b.stopOlder()
 			a.stop()
 		case "passed":
 			b.orphaned.Store(m.OK)

@@ -26,16 +26,17 @@ func (b *beside) tellOlder(m handover.Message) {
 // tell sends a message to the older process, if it is connected.
 func (o *older) tell(m handover.Message) { o.link.Load().add(m) }
 
-// step has Run's goroutine make a step, and waits for it. false: Run has ended.
+// step has Run's goroutine make a step, and waits for it. false: this process is stopping, or has stopped.
 func (b *beside) step(f func()) bool {
 	done := make(chan struct{})
 	select {
 	case b.steps <- func() { f(); close(done) }:
 		<-done
 		return true
+	case <-b.still:
 	case <-b.ended:
-		return false
 	}
+	return false
 }
 
 // talk runs f with a connection, which it closes at the end.
@@ -107,11 +108,8 @@ func (b *beside) before() []*older {
 	return append([]*older(nil), b.older...)
 }
 
-// stopOlder ends the older processes, since this proxy stops. It waits until they were told.
+// stopOlder ends the older processes, since this proxy stops. It waits until they were told; each tells those before it.
 func (b *beside) stopOlder() {
-	if b == nil || b.passed.Load() {
-		return
-	}
 	for _, o := range b.before() {
 		_ = o.link.Load().k.Send(handover.Message{Do: "stop"}, nil) // where it fails the process has ended
 	}

@@ -3,9 +3,12 @@ package app
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -289,4 +292,69 @@ func TestAProcessListensForASuccessorOnceItCan(t *testing.T) {
 	end(t, last, lastRuns)
 	end(t, fresh, freshRuns)
 	end(t, old, oldRuns)
+}
+
+// A proxy that stops takes no more connections, though older processes of it still finish commands: while one of them keeps the listening sockets open,
+// clients connect, and wait for a greeting that never comes.
+func TestOlderProcessesThatStopKeepNoListeningSocket(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	tap := imaptest.NewTap(t, server.Addr)
+	release := make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(release) })
+	defer letGo()
+	text, socket := handingOver(t, tap.Addr)
+	path := file(t, strings.Replace(text, `"200ms"`, `"1h"`, 1))
+	var apps []*App
+	var running []*task.Task
+	var clients []*imaptest.Client
+	for n := range 3 {
+		a := open(t, Options{File: path, Trial: time.Millisecond})
+		apps, running = append(apps, a), append(running, task.Start(a.Run))
+		<-a.Ready()
+		if n > 0 {
+			imaptest.Eventually(t, "the new process serves", apps[n-1].beside.passed.Load)
+		}
+		if n == 2 {
+			break
+		}
+		c := imaptest.Dial(t, a.Addrs()["plain"])
+		c.Login("user1", "secret")
+		reached := make(chan struct{})
+		tap.Once("NOOP", func() {
+			close(reached)
+			<-release
+		})
+		c.Write("x1 NOOP")
+		<-reached
+		clients = append(clients, c)
+	}
+	address := apps[2].Addrs()["plain"]
+	ended := make(chan error, 1)
+	go func() { ended <- running[2].Stop() }()
+	imaptest.Eventually(t, "clients are refused", func() bool {
+		c, err := net.DialTimeout("tcp", address, time.Second)
+		if err == nil {
+			_ = c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	// A process that is started now is told at once why it can't take over.
+	k := ask(t, socket, handover.Message{Do: "take"})
+	if m := hears(t, k, "refused"); !strings.Contains(m.Text, "is ending") {
+		t.Errorf("a process that would take over is told %q", m.Text)
+	}
+	letGo()
+	for _, c := range clients {
+		c.Expect(`/x1 OK .*/`)
+		c.Expect(`/\* BYE .*/`)
+		_ = c.Close()
+	}
+	if err := errors.Join(<-ended, apps[2].Close()); err != nil {
+		t.Error(err)
+	}
+	for n := 1; n >= 0; n-- {
+		<-running[n].Done() // without a signal to it
+		end(t, apps[n], running[n])
+	}
 }

@@ -27,7 +27,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.serve(ctx)
 	a.end()
 	a.stop()
-	a.beside.stopOlder()
+	a.endBeside()
 	a.notify(daemon.SdNotifyStopping, "draining")
 	err := a.finish()
 	if err == nil {
@@ -93,6 +93,7 @@ func (a *App) begin(ctx context.Context) error {
 // finish drains the sessions and ends what begin has started. Registration ends first, so that no more
 // clients are sent here.
 func (a *App) finish() error {
+	a.beside.letGoOfSockets()
 	err := errors.Join(a.registration.Stop(), a.endLeaving())
 	err = errors.Join(err, a.unbind(), a.serving.Stop(), a.pausing.Stop(), a.recording.Stop())
 	a.parking.end()

@@ -20,6 +20,7 @@ type beside struct {
 	table *pair.Table // nil: the agreement of all proxies decides where users are
 	steps chan func() // for Run's goroutine
 	ended chan struct{}
+	still chan struct{} // closed when Run's goroutine makes no more steps
 	over_ chan struct{} // receives when this process has left and has nothing more to do
 
 	listener *handover.Listener   // the goroutine of Open and Run replaces it; where there is none, waiting makes one

@@ -180,17 +180,3 @@ func (s *Sockets) Close() {
 	}
 	s.all = nil
 }
-
-// Copy returns the same sockets with descriptors of their own.
-func (s *Sockets) Copy() (*Sockets, error) {
-	c := &Sockets{}
-	for _, o := range s.all {
-		fd, err := unix.FcntlInt(uintptr(o.fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			c.Close()
-			return nil, err
-		}
-		c.all = append(c.all, &Socket{Name: o.Name, Address: o.Address, fd: fd})
-	}
-	return c, nil
-}
