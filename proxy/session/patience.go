@@ -2,7 +2,10 @@ package session
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"imapproxy/proxy/park/resync"
 )
 
 // longestPatience is how many times ParkOptions.ResumeWithin a session may wait for its turn and try, in all.
@@ -10,7 +13,7 @@ const longestPatience = 8
 
 // patience bounds how long a session tries to get a backend connection: for within. While other sessions reach the backend, what it waits for
 // its turn doesn't count, and neither does an attempt that takes too long: where many sessions have lost their connections, the backend is
-// there and does what it can. The session's owner owns it.
+// there and does what it can. Nor does an attempt that finds that the mailbox was changed meanwhile. The session's owner owns it.
 type patience struct {
 	began  time.Time
 	end    time.Time // no attempt begins later
@@ -93,6 +96,9 @@ func (p *patience) try(ctx context.Context, r *resumes, d time.Duration) (_ cont
 		switch {
 		case err == nil:
 			r.reaches()
+		case errors.Is(err, resync.ErrUnsettled): // the backend has answered, and others change the mailbox all the time
+			r.answers()
+			p.excuse(r, began)
 		case time.Since(began) >= d:
 			select {
 			case <-others:

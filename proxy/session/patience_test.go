@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"imapproxy/proxy/park/resync"
 )
 
 // fair100 has a hundred sessions lose their connections at a backend that is back at once, and does one login a second in all, however many are
@@ -159,6 +161,28 @@ func TestAMailboxThatHangsSlowsNoOther(t *testing.T) {
 			done(context.DeadlineExceeded)
 			if slower := r.slots < r.most; slower == others {
 				t.Errorf("others came back: %v; %d of %d places are left", others, r.slots, r.most)
+			}
+		})
+	}
+}
+
+// Others change a mailbox at a slow backend all the time, so that each look at it is overtaken: the backend is there, and the session doesn't end
+// after 45 s.
+func TestAMailboxThatChangesEndsNoSession(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		over bool
+	}{{resync.ErrUnsettled, false}, {errors.New("refused"), true}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newResumes(ParkOptions{})
+			p := newPatience(DefaultResumeWithin, time.AfterFunc)
+			for range 6 {
+				_, done := p.try(t.Context(), r, DefaultResumeTry)
+				time.Sleep(DefaultResumeTry / 2)
+				done(c.err)
+			}
+			if p.over() != c.over {
+				t.Errorf("after six attempts of %v each, %v: over is %v", DefaultResumeTry/2, c.err, p.over())
 			}
 		})
 	}
