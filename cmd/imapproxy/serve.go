@@ -17,7 +17,7 @@ func (c serveCommand) Run(env environment) error {
 	dumps := noDumps()
 	hangups, stop := env.hangups()
 	defer stop()
-	a, err := app.Open(env.ctx, app.Options{File: c.Config, Version: version(), Logs: env.stderr, Notify: notify, Sockets: handover.Activated(), Restart: startAgain})
+	a, err := app.Open(env.ctx, app.Options{File: c.Config, Version: version(), Logs: env.stderr, Notify: notify, Sockets: handover.Activated(), Restart: again()})
 	if err != nil {
 		return err
 	}

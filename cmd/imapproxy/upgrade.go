@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -76,12 +77,41 @@ func (c upgradeCommand) Run(env environment) error {
 	}
 }
 
-// startAgain starts this program as it is installed now, with the same arguments. Under systemd it is in the same unit.
-func startAgain() (app.Started, error) {
-	program, err := os.Executable() // the path at the start of this process
-	if err != nil {
-		return app.Started{}, err
+// again returns what starts this program as it is installed then, with the same arguments. Under systemd it is in the same unit.
+func again() func() (app.Started, error) {
+	program, err := programFile(os.Args[0])
+	return func() (app.Started, error) {
+		if err != nil {
+			return app.Started{}, err
+		}
+		return startAgain(program)
 	}
+}
+
+// programFile returns the path by which this process was started, absolute, with its links: by the next upgrade they may lead to another
+// release. named is the first argument. Where that isn't a path of the program, it is the path without links. It is called when the process
+// starts, since the path may be relative, and its links may change.
+func programFile(named string) (string, error) {
+	own, err := os.Executable() // without links
+	if err != nil {
+		return "", err
+	}
+	path, err := exec.LookPath(named)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return own, nil //nolint:nilerr // it was started in another way
+	}
+	is, err := os.Stat(path)
+	if runs, failed := os.Stat(own); err != nil || failed != nil || !os.SameFile(is, runs) {
+		return own, nil
+	}
+	return path, nil
+}
+
+// startAgain starts a program with the arguments of this process.
+func startAgain(program string) (app.Started, error) {
 	cmd := exec.Command(program, os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
 	// What systemd says to this process alone.
