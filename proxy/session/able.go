@@ -55,21 +55,21 @@ func (s *Session) able(c *upstream.Conn) error {
 //	CONDSTORE, QRESYNC, ENABLE        where the proxy finds by them what a parked client missed
 //	IDLE                              the client is in IDLE, or may be parked: its IDLE is answered without a backend
 //
-// The proxy doesn't park clients of NOTIFY.
+// The proxy doesn't park clients of NOTIFY. A watch asks, too, whose login the hub makes while the session goes on.
 func (s *Session) needs(missing wire.Caps) wire.Caps {
-	t := &s.inFlight.Client
+	used, dialect := s.inFlight.Extensions()
 	byModSeq := s.set.Park.Hub != nil && resync.Choose(s.caps.Load().list, 0) == resync.Strategy(resync.ByQResync{})
 	enabled := func(name string) bool {
-		return slices.ContainsFunc(t.Enabled, func(e string) bool { return strings.EqualFold(e, name) })
+		return slices.ContainsFunc(used, func(e string) bool { return strings.EqualFold(e, name) })
 	}
 	return missing.Without(func(name string) bool {
 		switch strings.ToUpper(name) {
 		case "LITERAL+", "LITERAL-", "IMAP4REV2":
 			return false
 		case "ENABLE":
-			return len(t.Enabled) == 0 && !byModSeq
+			return len(used) == 0 && !byModSeq
 		case "CONDSTORE", "QRESYNC":
-			return !enabled(name) && t.Dialect == view.Plain && !byModSeq
+			return !enabled(name) && dialect == view.Plain && !byModSeq
 		case "UTF8=ONLY":
 			return !enabled("UTF8=ACCEPT")
 		case "IDLE":

@@ -2,6 +2,7 @@ package session
 
 import (
 	"io"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -145,4 +146,21 @@ func TestASessionGoesWhereItsCapabilitiesAre(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The hub makes a watch's login, which asks what the session relies on, while the session's client enables something.
+func TestAWatchAsksWhatASessionReliesOn(t *testing.T) {
+	s := bare(t, phaseRelay)
+	s.set = &Settings{}
+	s.inFlight.Init(true, false)
+	s.caps.Store(&backendCaps{list: wire.ParseCaps([]byte("IMAP4rev1 ENABLE CONDSTORE UTF8=ACCEPT"))})
+	asked := make(chan struct{})
+	go func() { // ends with the receive below
+		defer close(asked)
+		for !s.needs(wire.Caps{"CONDSTORE"}).Has("CONDSTORE") {
+			runtime.Gosched()
+		}
+	}()
+	s.inFlight.Untagged(wire.ParseResponseHead([]byte("* ENABLED CONDSTORE UTF8=ACCEPT\r\n")), true)
+	<-asked
 }

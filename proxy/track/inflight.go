@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/wire"
 )
 
@@ -176,6 +177,13 @@ func (f *InFlight) Selected() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.selected
+}
+
+// Extensions returns what the client has enabled, in upper case, and how it uses mod-sequences. Any goroutine may call it.
+func (f *InFlight) Extensions() (enabled []string, dialect view.Dialect) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.Client.Enabled, f.Client.Dialect // what is appended later is behind its end
 }
 
 // IdleTag returns the tag of the client's IDLE.
