@@ -153,6 +153,7 @@ func (a *App) hearsOn(s *successor, k *handover.Conn, up *link) (silent bool) {
 				b.table.Follow(up)
 				b.tellOlder(handover.Message{Do: "passed", OK: true})
 			}
+			b.up.Store(up) // what an operator asks for from now on holds there as well
 			a.tellPauses(up)
 			up.add(handover.Message{Do: "begun"})
 		case "ready":

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"imapproxy/internal/admin"
 	"imapproxy/internal/handover"
 	"imapproxy/internal/imaptest"
 	"imapproxy/internal/task"
@@ -357,4 +358,37 @@ func TestOlderProcessesThatStopKeepNoListeningSocket(t *testing.T) {
 		<-running[n].Done() // without a signal to it
 		end(t, apps[n], running[n])
 	}
+}
+
+// What an operator pauses, or resumes, while a new process serves on trial, holds in that one as well.
+func TestAPauseAndItsEndReachAProcessOnTrial(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, _ := handingOver(t, server.Addr)
+	path := file(t, text)
+	old := open(t, Options{File: path})
+	oldRuns := task.Start(old.Run)
+	<-old.Ready()
+	fresh := open(t, Options{File: path, Trial: time.Hour})
+	freshRuns := task.Start(fresh.Run)
+	<-fresh.beside.before()[0].begun
+	paused := func() bool {
+		_, _, paused := fresh.router.Paused("b1")
+		return paused
+	}
+	if _, err := (pauser{old}).Pause(t.Context(), admin.PauseRequest{Backend: "b1", For: "10m"}); err != nil {
+		t.Fatal(err)
+	}
+	imaptest.Eventually(t, "the pause holds in the new process", paused)
+	if _, err := (pauser{old}).Resume(t.Context(), admin.ResumeRequest{Backend: "b1"}); err != nil {
+		t.Fatal(err)
+	}
+	imaptest.Eventually(t, "the pause has ended in the new process", func() bool { return !paused() })
+	if err := freshRuns.Stop(); !errors.Is(err, context.Canceled) { // within its trial
+		t.Error(err)
+	}
+	if err := fresh.Close(); err != nil {
+		t.Error(err)
+	}
+	end(t, old, oldRuns)
 }

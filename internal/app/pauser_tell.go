@@ -10,8 +10,17 @@ import (
 // Where the proxies don't agree with each other, a pause is this proxy's own, and all of its processes go by it: a process
 // tells its successor, and those before it.
 
-// tellPause passes a pause, or its end, on to the older processes.
-func (a *App) tellPause(p routing.Pause) { a.beside.tellOlder(pauseMessage(p)) }
+// tellPause passes a pause, or its end, on to the older processes, and to one that serves on trial.
+func (a *App) tellPause(p routing.Pause) {
+	m := pauseMessage(p)
+	a.beside.tellOlder(m)
+	if a.beside == nil {
+		return
+	}
+	if up := a.beside.up.Load(); up != nil {
+		up.add(m)
+	}
+}
 
 // tellPauses tells the successor of the pauses that there are.
 func (a *App) tellPauses(up *link) {
