@@ -3,6 +3,7 @@ package restarts
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type client struct {
 	think      time.Duration // between two commands, on average; 0: none
 	asks       bool          // at once for the UIDs and flags of messages that it hears of, as mail programs do
 	rnd        *rand.Rand
+	how        way // it connects
 
 	conn     *imaptest.Conn
 	box      string   // that is selected
@@ -69,8 +71,15 @@ var errHangs = errors.New("it gets no answer")
 // errBye means that the session was ended.
 var errBye = errors.New("the session is ended")
 
+// way is how a client connects, and what it enables.
+type way struct {
+	tls      *tls.Config // nil: in the clear
+	compress bool
+	enable   string // an argument of ENABLE; "": nothing
+}
+
 func (c *client) connect() error {
-	nc, err := imaptest.DialConn(context.Background(), c.addr, imaptest.DialOptions{Timeout: 2 * time.Minute})
+	nc, err := imaptest.DialConn(context.Background(), c.addr, imaptest.DialOptions{Timeout: 2 * time.Minute, TLS: c.how.tls})
 	if err != nil {
 		return err
 	}
@@ -78,7 +87,16 @@ func (c *client) connect() error {
 	if _, err := nc.Next(); err != nil {
 		return err
 	}
-	for _, line := range []string{"LOGIN " + c.user + " " + servers.Password, "SELECT INBOX"} {
+	lines := []string{"LOGIN " + c.user + " " + servers.Password}
+	if c.how.enable != "" {
+		lines = append(lines, "ENABLE "+c.how.enable)
+	}
+	for i, line := range append(lines, "SELECT INBOX") {
+		if i == 1 && c.how.compress {
+			if err := nc.Compress(); err != nil {
+				return err
+			}
+		}
 		if r, err := c.command(line); err != nil || r.Status() != "OK" {
 			return fmt.Errorf("%s: %s %w", line, r, err)
 		}
@@ -153,8 +171,11 @@ var uidItem = regexp.MustCompile(`\bUID (\d+)`)
 func (c *client) follow(r imaptest.Response) error {
 	n, err := strconv.Atoi(r.Word(1))
 	if err != nil {
-		if r.Word(1) == "BYE" {
+		switch r.Word(1) {
+		case "BYE":
 			return fmt.Errorf("%w: %s", errBye, r)
+		case "VANISHED":
+			return c.vanished(r)
 		}
 		return nil
 	}
@@ -186,6 +207,34 @@ func (c *client) follow(r imaptest.Response) error {
 			c.counts[n-1] = uint32(uid)
 		}
 		return c.content(r)
+	}
+	return nil
+}
+
+// vanished removes the messages that a client of QRESYNC is told have gone. Of one whose UID it hasn't asked for it doesn't know which of its
+// numbers goes: then it knows only how many messages there are.
+func (c *client) vanished(r imaptest.Response) error {
+	if c.chooses || r.Word(2) == "(EARLIER)" {
+		return nil
+	}
+	for part := range strings.SplitSeq(r.Word(2), ",") {
+		first, last, _ := strings.Cut(part, ":")
+		from, err := strconv.ParseUint(first, 10, 32)
+		to := from
+		if err == nil && last != "" {
+			to, err = strconv.ParseUint(last, 10, 32)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s", errTold, r)
+		}
+		for uid := from; uid <= to; uid++ {
+			if i := slices.Index(c.counts, uint32(uid)); i >= 0 {
+				c.counts = slices.Delete(c.counts, i, i+1)
+			} else if i := slices.Index(c.counts, 0); i >= 0 {
+				c.counts = slices.Delete(c.counts, i, i+1)
+				clear(c.counts)
+			}
+		}
 	}
 	return nil
 }

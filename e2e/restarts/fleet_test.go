@@ -44,7 +44,12 @@ func startFleet(t testing.TB, p *proxy, s *servers.Server, z sizes) *fleet {
 	}
 	var running sync.WaitGroup
 	for i := range z.busy + z.idle {
-		c := &client{addr: p.addr, user: s.User(i%z.users + 1), n: i, largest: z.largest, think: z.think, asks: i%2 == 0, rnd: rand.New(rand.NewPCG(uint64(i), 1)), appended: map[string]bool{}, hangs: f.hangs}
+		how := p.ways(i)
+		addr := p.addr
+		if how.tls != nil {
+			addr = p.tls
+		}
+		c := &client{addr: addr, how: how, user: s.User(i%z.users + 1), n: i, largest: z.largest, think: z.think, asks: i%2 == 0, rnd: rand.New(rand.NewPCG(uint64(i), 1)), appended: map[string]bool{}, hangs: f.hangs}
 		if err := c.connect(); err != nil {
 			t.Fatal(err)
 		}

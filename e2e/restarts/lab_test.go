@@ -51,9 +51,12 @@ func run(t testing.TB, input, name string, args ...string) {
 // proxy is an imapproxy serve in front of some servers.
 type proxy struct {
 	*servers.Process
-	addr  string // in the clear
-	admin string
-	logs  []string // of the servers behind it
+	addr   string // in the clear
+	tls    string // implicit TLS
+	cert   servers.Certificate
+	admin  string
+	config string
+	logs   []string // of the servers behind it
 }
 
 // adminToken is what /debug/pprof asks for.
@@ -65,6 +68,16 @@ listener "plain" {
   address        = "%s"
   tls            = "none"
   cleartext_from = ["127.0.0.0/8"]
+  compress       = true
+}
+listener "tls" {
+  address  = "%s"
+  tls      = "implicit"
+  compress = true
+  certificate {
+    cert_file = "%s"
+    key_file  = "%s"
+  }
 }
 auth "backend" {}
 backend_login {
@@ -100,8 +113,18 @@ shutdown {
 
 func startProxy(t testing.TB, backends ...*servers.Server) *proxy {
 	t.Helper()
+	p := configure(t, backends...)
+	p.serve(t)
+	return p
+}
+
+// configure writes the configuration of a proxy that doesn't run yet.
+func configure(t testing.TB, backends ...*servers.Server) *proxy {
+	t.Helper()
 	p := &proxy{}
 	p.addr, _ = servers.FreeAddr(t)
+	p.tls, _ = servers.FreeAddr(t)
+	p.cert = servers.NewCertificate(t)
 	admin, _ := servers.FreeAddr(t)
 	p.admin = "http://" + admin
 	var all strings.Builder
@@ -115,19 +138,34 @@ func startProxy(t testing.TB, backends ...*servers.Server) *proxy {
 	if long() {
 		level, linger = "info", "10s" // longer than its clients think
 	}
-	config := filepath.Join(servers.Folder(t), "config.hcl")
-	token := filepath.Join(filepath.Dir(config), "token")
-	for path, text := range map[string]string{config: fmt.Sprintf(proxyConfig, p.addr, all.String(), linger, level, admin, token), token: adminToken + "\n"} {
+	p.config = filepath.Join(servers.Folder(t), "config.hcl")
+	token := filepath.Join(filepath.Dir(p.config), "token")
+	for path, text := range map[string]string{p.config: fmt.Sprintf(proxyConfig, p.addr, p.tls, p.cert.CertFile, p.cert.KeyFile, all.String(), linger, level, admin, token), token: adminToken + "\n"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(os.Getenv(servers.ProxyBinary), "serve", "--config", config)
+	return p
+}
+
+// serve starts the proxy and waits until it is ready.
+func (p *proxy) serve(t testing.TB) {
+	t.Helper()
+	cmd := exec.Command(os.Getenv(servers.ProxyBinary), "serve", "--config", p.config)
 	// A race that the detector sees ends the process, and so the test.
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
 	p.Process = servers.Start(t, "imapproxy", cmd)
 	eventually(t, "the proxy is ready", func() error { _, err := p.get("/readyz"); return err })
-	return p
+}
+
+// ways are how the i-th client connects: in the clear and under TLS, without and with COMPRESS, and with the extensions that change what it is told.
+func (p *proxy) ways(i int) (how way) {
+	if i%2 == 1 {
+		how.tls = p.cert.Client
+	}
+	how.compress = i%4 >= 2
+	how.enable = []string{"", "QRESYNC", "CONDSTORE", ""}[i%5%4]
+	return how
 }
 
 func (p *proxy) get(path string) (string, error) {
