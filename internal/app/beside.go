@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -55,8 +56,41 @@ func (a *App) leftOver() {
 	for _, one := range a.sockets.Left() {
 		a.tel.Log.Warn("a listening socket was passed to this process, and no setting has its address: it is closed", "socket", one)
 	}
-	a.sockets.Close()
+	if !a.beside.succeeds() {
+		a.sockets.Close()
+	}
 }
+
+// turnAway closes the connections to addresses that an older process has listened at, and this one doesn't. The older one keeps
+// those sockets until its end, so the kernel takes connections there, and clients would wait for a greeting that never comes.
+func (a *App) turnAway(o *older) {
+	b := a.beside
+	for _, l := range a.sockets.Rest() {
+		b.talking.Go(func() {
+			select {
+			case <-o.ended:
+			case <-b.ended:
+			}
+			_ = l.Close()
+		})
+		b.talking.Go(func() { // ends with l
+			for {
+				c, err := l.Accept()
+				switch {
+				case errors.Is(err, net.ErrClosed):
+					return
+				case err != nil: // a shortage
+					time.Sleep(turnAwayPause)
+				default:
+					_ = c.Close()
+				}
+			}
+		})
+	}
+}
+
+// turnAwayPause follows an accept that has failed.
+const turnAwayPause = time.Second
 
 // awaitSuccessor listens at the socket, unless this process takes over from another one, which listens there.
 func (a *App) awaitSuccessor() (err error) {

@@ -128,6 +128,7 @@ func (a *App) succeed(ctx context.Context) error {
 		log.Error("this process can't hand over to a successor yet", "socket", b.path, "error", err)
 		b.listener = nil
 	}
+	a.turnAway(o)
 	log.Info("this process has taken over", "pid", o.pid, "version", o.version)
 	return nil
 }

@@ -392,3 +392,31 @@ func TestAPauseAndItsEndReachAProcessOnTrial(t *testing.T) {
 	}
 	end(t, old, oldRuns)
 }
+
+// A listener isn't in the settings any more. Its socket is open as long as the old process, and its clients don't wait for a greeting.
+func TestClientsOfAListenerThatIsGoneDoNotWait(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, _ := handingOver(t, server.Addr)
+	more := "\nlistener \"gone\" {\n  address = \"127.0.0.1:0\"\n  tls = \"none\"\n  cleartext_from = [\"127.0.0.0/8\"]\n}\n"
+	old := open(t, Options{File: file(t, text+more)})
+	oldRuns := task.Start(old.Run)
+	<-old.Ready()
+	client := imaptest.Dial(t, old.Addrs()["gone"])
+	client.Login("user1", "secret") // the old process stays for it
+	fresh := open(t, Options{File: file(t, text), Trial: time.Millisecond})
+	freshRuns := task.Start(fresh.Run)
+	imaptest.Eventually(t, "the new process serves", old.beside.passed.Load)
+	c, err := net.DialTimeout("tcp", old.Addrs()["gone"], patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	if n, err := c.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the client reads %d octets, %v", n, err)
+	}
+	client.MustOK("NOOP")
+	end(t, fresh, freshRuns)
+	end(t, old, oldRuns)
+}

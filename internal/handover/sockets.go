@@ -170,6 +170,20 @@ func (s *Sockets) Merge(o *Sockets) {
 	o.all = nil
 }
 
+// Rest returns listeners for all TCP sockets that none has taken, and leaves none.
+func (s *Sockets) Rest() (all []*net.TCPListener) {
+	for _, o := range s.all {
+		if o.bound() == nil {
+			continue
+		}
+		if l, err := o.listener(); err == nil {
+			all = append(all, l)
+		}
+	}
+	s.Close()
+	return all
+}
+
 // Close closes the sockets that no listener has taken. A nil set has none.
 func (s *Sockets) Close() {
 	if s == nil {
