@@ -27,7 +27,8 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	if f.awaiting {
 		f.resolve()
 	}
-	from := 0 // b[from:i] is due to be passed on
+	ahead := f.refuses && f.s.client.Arrived() // before anything is answered: what comes later the client may have sent having read that
+	from := 0                                  // b[from:i] is due to be passed on
 	i := 0
 	for i < len(b) && f.err == nil && f.refused == nil && !f.over {
 		start := f.scan.AtStart()
@@ -88,7 +89,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 		}
 	}
 	f.pass(b[from:i])
-	f.refuses = f.refuses && (i < len(b) || len(f.s.client.PutBack()) > 0 || f.s.client.Arrived())
+	f.refuses = f.refuses && (i < len(b) || len(f.s.client.PutBack()) > 0 || ahead)
 	switch {
 	case f.err != nil || f.refused != nil || f.over || f.left || f.visits:
 		f.s.client.Unread(b[i:]) // the commands after those in progress aren't lost with the connection

@@ -46,7 +46,7 @@ func (s *Session) shared() phase {
 	if set.Space != s.set.Shared.Space { // a reload has switched it off
 		set = SharedOptions{Space: s.set.Shared.Space}
 	}
-	o := &visit{s: s, set: &set, n: set.Space, client: wire.NewReader(s.client, maxSharedLine, shared.MaxName), home: newLeg(s.backend.Load()), refuses: s.up.refuses}
+	o := &visit{s: s, set: &set, n: set.Space, client: wire.NewReader(s.client, maxSharedLine, shared.MaxName), home: newLeg(s.backend.Load()), refuses: s.up.refuses, ahead: s.up.refuses}
 	defer func() {
 		o.close(o.at)
 		o.close(o.ask)
@@ -66,8 +66,8 @@ func (s *Session) shared() phase {
 			s.Terminate(o.endOf(err))
 			return phaseEnd
 		}
+		o.refuses = o.refuses && o.ahead
 		if !o.more() {
-			o.refuses = false
 			o.close(o.ask) // the next command finds the rights of its own time
 		}
 		if over || o.at == nil && !o.more() {

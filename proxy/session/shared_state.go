@@ -48,6 +48,7 @@ type visit struct {
 	slow        map[string]string // the same: the owner about whom a backend, by its ID, has failed to answer
 	partly      bool              // the client's command was read in part, so that it can't be refused
 	refuses     bool              // the client has sent more behind a command that changes something and was lost, or behind a COPY that was refused
+	ahead       bool              // while refuses: the client had sent more when it was last written to, before it could read that
 }
 
 // leg is one of the connections of a visit.
@@ -145,6 +146,9 @@ func (o *visit) hears(l *leg) {
 
 // write writes whole responses, or a part of one, to the client.
 func (o *visit) write(b []byte, boundary bool) error {
+	if o.refuses {
+		o.ahead = o.more()
+	}
 	o.s.down.gave(int64(len(b)))
 	if err := o.s.out.relay(b, boundary); err != nil {
 		return errors.Join(errClientSide, err)
