@@ -103,11 +103,20 @@ func programFile(named string) (string, error) {
 	if err != nil {
 		return own, nil //nolint:nilerr // it was started in another way
 	}
-	is, err := os.Stat(path)
-	if runs, failed := os.Stat(own); err != nil || failed != nil || !os.SameFile(is, runs) {
-		return own, nil
+	if isSameFile(path, own) {
+		return path, nil
 	}
-	return path, nil
+	return own, nil
+}
+
+// isSameFile says whether two paths lead to one file that is there.
+func isSameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }
 
 // startAgain starts a program with the arguments of this process.
