@@ -12,7 +12,7 @@ import (
 
 // subscribe has the hub watch a mailbox for the session. A resumed session keeps its subscription.
 func (s *Session) subscribe(ctx context.Context, mailbox string) error {
-	if s.park.sub != nil && s.park.sub.Mailbox() == mailbox {
+	if s.park.sub != nil && s.park.sub.Mailbox() == mailbox && !s.lacksBound() {
 		if s.park.sub.Again(ctx) == nil {
 			return nil
 		}
@@ -24,6 +24,12 @@ func (s *Session) subscribe(ctx context.Context, mailbox string) error {
 	}
 	s.park.sub = sub
 	return nil
+}
+
+// lacksBound says whether neither the session's SELECT nor the subscription has a mod-sequence from which on the client has to be told flags, although
+// the resync needs one. The subscription was made when an earlier SELECT had shown one, and no look has succeeded since; Subscribe finds one.
+func (s *Session) lacksBound() bool {
+	return s.inFlight.Client.Mailbox.ModSeq == 0 && s.park.sub.ModSeq() == 0 && s.park.sub.Strategy() == (resync.ByQResync{}).Name()
 }
 
 // subscribeLater is subscribe for a session that leaves its backend: no new connection is made there.
