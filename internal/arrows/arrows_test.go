@@ -30,7 +30,7 @@ var arrows = map[string][]string{
 	},
 	"proxy/session": {
 		"proxy/wire", "proxy/conn", "proxy/auth", "proxy/auth/authpolicy", "proxy/guessing", "proxy/upstream", "proxy/imapclient", "proxy/park", "proxy/park/resync", "proxy/park/view", "proxy/track", "proxy/shared",
-		"routing", "telemetry", "internal/fair",
+		"routing", "telemetry", "internal/clock", "internal/fair",
 	},
 	"proxy/park": {
 		"proxy/park/resync", "proxy/park/view", "proxy/wire", "proxy/conn", "proxy/imapclient", "proxy/upstream", "telemetry", "internal/fair",
@@ -39,7 +39,7 @@ var arrows = map[string][]string{
 	"proxy/park/resync": {"proxy/park/view", "proxy/wire", "proxy/conn", "proxy/imapclient"},
 	"proxy/park/view":   {"proxy/wire"},
 	"proxy/track":       {"proxy/wire", "proxy/park/view"},
-	"proxy/upstream":    {"proxy/wire", "proxy/conn", "proxy/imapclient", "telemetry"},
+	"proxy/upstream":    {"proxy/wire", "proxy/conn", "proxy/imapclient", "telemetry", "internal/clock"},
 	"proxy/imapclient":  {"proxy/wire", "proxy/conn"},
 	"proxy/auth":        {"telemetry", "internal/fair"},
 	"proxy/wire":        {},
@@ -69,6 +69,7 @@ var arrows = map[string][]string{
 	"internal/imaptest/consultest": {},
 	"internal/movetest":            {"proxy/upstream", "routing"},
 	"internal/arrows":              {},
+	"internal/clock":               {},
 	"internal/fair":                {},
 	"internal/postfix":             {"proxy/conn", "internal/imaptest", "internal/task"},
 	"docs":                         {},

@@ -7,6 +7,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
@@ -80,7 +81,7 @@ func (s *Session) Backend() string { return s.picked().Backend.ID }
 func (s *Session) BackendName() string { return s.picked().Backend.Shown() }
 
 // LastSeen returns when a byte last came from the client or the backend.
-func (s *Session) LastSeen() time.Time { return time.Unix(0, s.lastSeen.Load()) }
+func (s *Session) LastSeen() time.Time { return clock.At(s.lastSeen.Load()) }
 
 // Client returns the client's own address.
 func (s *Session) Client() netip.AddrPort { return s.addr }
@@ -100,13 +101,13 @@ func (s *Session) endedIn() Attachment {
 }
 
 // LastHeard returns when a byte last came from the client, or the time of its login.
-func (s *Session) LastHeard() time.Time { return time.Unix(0, s.lastHeard.Load()) }
+func (s *Session) LastHeard() time.Time { return clock.At(s.lastHeard.Load()) }
 
 // Busy says whether a command other than IDLE is in progress.
 func (s *Session) Busy() bool { return s.inFlight.Busy() }
 
 // seen records that a byte came from the client or the backend.
-func (s *Session) seen(now time.Time) { s.lastSeen.Store(now.UnixNano()) }
+func (s *Session) seen(now time.Time) { s.lastSeen.Store(clock.Of(now)) }
 
 // took counts bytes sent to the backend.
 func (s *Session) took(n int64) {

@@ -11,8 +11,8 @@
 // ends, loss.go and recover.go how it survives the loss of its backend connection, backend.go how it gets
 // connections, moved.go and letgo.go how it follows its user to another backend.
 //
-// Imports internal/fair, proxy/auth, proxy/auth/authpolicy, proxy/conn,
-// proxy/guessing, proxy/imapclient, proxy/park, proxy/park/resync,
+// Imports internal/clock, internal/fair, proxy/auth, proxy/auth/authpolicy,
+// proxy/conn, proxy/guessing, proxy/imapclient, proxy/park, proxy/park/resync,
 // proxy/park/view, proxy/shared, proxy/track, proxy/upstream, proxy/wire, routing
 // and telemetry. Imported by cmd/imapproxy, internal/wiring, proxy and the
 // end-to-end tests.

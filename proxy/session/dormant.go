@@ -2,6 +2,8 @@ package session
 
 import (
 	"time"
+
+	"imapproxy/internal/clock"
 )
 
 // The relay of an attached session has two goroutines, which take more memory than all the rest of it. When its client and its
@@ -17,7 +19,7 @@ const dormantAfter = 5 * time.Second
 // again before something has come. The sweep calls it.
 func (s *Session) askToBeDormant(now time.Time) {
 	seen := s.lastSeen.Load()
-	if Attachment(s.attachment.Load()) != Attached || now.Sub(time.Unix(0, seen)) < dormantAfter || seen == s.wakeful.Load() ||
+	if Attachment(s.attachment.Load()) != Attached || now.Sub(clock.At(seen)) < dormantAfter || seen == s.wakeful.Load() ||
 		s.halfClosed.Load() || s.leaving.Load() || !s.inFlight.Calm() {
 		return
 	}

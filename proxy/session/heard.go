@@ -3,6 +3,7 @@ package session
 import (
 	"time"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/wire"
 )
 
@@ -19,6 +20,6 @@ func (s *Session) nextLine(r *wire.Reader, max int) (line []byte, now time.Time,
 	}
 	now = s.env.Now()
 	s.seen(now)
-	s.lastHeard.Store(now.UnixNano())
+	s.lastHeard.Store(clock.Of(now))
 	return line, now, nil
 }

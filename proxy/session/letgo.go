@@ -3,6 +3,7 @@ package session
 import (
 	"time"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/track"
 )
@@ -75,7 +76,7 @@ func (s *Session) tryToLeave(now time.Time) {
 		return
 	}
 	how, why := s.inFlight.CanLeave()
-	if how != track.ModeNone && (now.UnixNano() < s.park.notTill.Load() || s.overdue()) {
+	if how != track.ModeNone && (clock.Of(now) < s.park.notTill.Load() || s.overdue()) {
 		return // an attempt has failed; the blocker says why
 	}
 	if how != track.ModeNone && s.wouldLose() {

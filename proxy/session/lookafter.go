@@ -1,16 +1,20 @@
 package session
 
-import "time"
+import (
+	"time"
+
+	"imapproxy/internal/clock"
+)
 
 // LookAfter ends a session whose time is over, and asks an idle one to park. The sweep calls it.
 func (s *Session) LookAfter(now time.Time, idle time.Duration) {
 	if !s.loggedIn.Load() {
 		return // before login the deadline of the context applies
 	}
-	quiet := now.Sub(time.Unix(0, s.lastSeen.Load()))
+	quiet := now.Sub(clock.At(s.lastSeen.Load()))
 	switch {
 	case s.Reason() != "":
-		if now.Sub(time.Unix(0, s.endedAt.Load())) > 2*lingerFor {
+		if now.Sub(clock.At(s.endedAt.Load())) > 2*lingerFor {
 			s.abort() // the session was ended, but its owner is stuck
 		}
 	case quiet > idle:

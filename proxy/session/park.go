@@ -3,6 +3,7 @@ package session
 import (
 	"time"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/track"
 )
 
@@ -27,15 +28,15 @@ func (s *Session) askToPark(now time.Time) {
 			how, why = track.ModeNone, track.BlockerQuietOff
 		}
 	}
-	waits := now.UnixNano() < s.park.notTill.Load() || s.overdue()
+	waits := clock.Of(now) < s.park.notTill.Load() || s.overdue()
 	switch {
 	case how == track.ModeNone || !waits:
 		s.park.blocker.Store(uint32(why))
 	case track.Blocker(s.park.blocker.Load()) < track.BlockerTooBig: // otherwise it says why the last attempt failed
 		s.park.blocker.Store(uint32(track.BlockerFailed))
 	}
-	heard := time.Unix(0, s.lastHeard.Load())
-	if how == track.ModeNone && now.Sub(heard) >= o.Linger && s.park.refused.Swap(heard.UnixNano()) != heard.UnixNano() {
+	heard := clock.At(s.lastHeard.Load())
+	if how == track.ModeNone && now.Sub(heard) >= o.Linger && s.park.refused.Swap(clock.Of(heard)) != clock.Of(heard) {
 		s.env.Telemetry.ParkRefused(why.String())
 	}
 	if how == track.ModeNone || now.Sub(heard) < after || waits {

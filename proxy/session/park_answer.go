@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/track"
 	"imapproxy/proxy/wire"
@@ -36,7 +37,7 @@ func (f *parkedReader) Chunk(b []byte) (kept int, next conn.Next) {
 	now := s.env.Now()
 	s.seen(now)
 	if !f.looked { // else it was read before the look
-		s.lastHeard.Store(now.UnixNano())
+		s.lastHeard.Store(clock.Of(now))
 	}
 	counts := lastCounting(b)
 	for i := 0; i < len(b); {

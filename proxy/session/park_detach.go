@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
@@ -55,7 +56,7 @@ func (s *Session) detach() phase {
 		s.env.Telemetry.Park(t)
 		s.park.blocker.Store(uint32(why))
 		s.park.failures = min(s.park.failures, 100) + 1
-		s.park.notTill.Store(t.End.Add(parkPause(s.park.failures)).UnixNano())
+		s.park.notTill.Store(clock.Of(t.End.Add(parkPause(s.park.failures))))
 		return phaseRelay
 	default:
 		t.Outcome = "parked"
@@ -63,7 +64,7 @@ func (s *Session) detach() phase {
 		s.park.failures = 0
 		s.park.mu.Lock()
 		s.park.times++
-		s.park.view, s.park.state, s.park.lastTold, s.park.idle = view, nil, t.End.UnixNano(), how == track.ModeIdle
+		s.park.view, s.park.state, s.park.lastTold, s.park.idle = view, nil, clock.Of(t.End), how == track.ModeIdle
 		s.park.mu.Unlock()
 		s.forgetWait()
 		s.relaying = nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/park"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/track"
@@ -68,7 +69,7 @@ func (s *Session) tellIdle(read bool) (told, ok bool) {
 // tellAlive sends a client in IDLE a "Still here" line, if nothing else was sent meanwhile.
 func (s *Session) tellAlive() {
 	s.park.mu.Lock()
-	due := s.park.idle && s.env.Now().UnixNano()-s.park.lastTold >= int64(s.aliveEvery())
+	due := s.park.idle && clock.Of(s.env.Now())-s.park.lastTold >= int64(s.aliveEvery())
 	s.park.mu.Unlock()
 	if due {
 		_ = s.say([]byte("* OK Still here\r\n"))
@@ -186,7 +187,7 @@ func (s *Session) keepalive(now time.Time) {
 	s.park.mu.Lock()
 	defer s.park.mu.Unlock()
 	every := s.aliveEvery()
-	if every > 0 && s.park.idle && Attachment(s.attachment.Load()) == Parked && now.UnixNano()-s.park.lastTold >= int64(every) {
+	if every > 0 && s.park.idle && Attachment(s.attachment.Load()) == Parked && clock.Of(now)-s.park.lastTold >= int64(every) {
 		s.Signal(SigAlive)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"imapproxy/internal/clock"
 	"imapproxy/internal/fair"
 	"imapproxy/proxy/upstream"
 )
@@ -23,7 +24,7 @@ type resumes struct {
 	looks *fair.Queue[look]
 	rate  *rate.Limiter // how many resumes begin per second
 	again oncePerMinute // bounds the log lines of further attempts
-	// reached is closed and replaced when a session reaches the backend; last is when it last answered one, Unix ns.
+	// reached is closed and replaced when a session reaches the backend; last is when it last answered one (internal/clock).
 	reached atomic.Pointer[chan struct{}]
 	last    atomic.Int64
 
@@ -56,7 +57,7 @@ func newEvent() *chan struct{} {
 
 // reaches tells the sessions that wait for another attempt that the backend is there.
 func (r *resumes) reaches() {
-	r.last.Store(time.Now().UnixNano())
+	r.last.Store(clock.Of(time.Now()))
 	close(*r.reached.Swap(newEvent()))
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,10 +71,10 @@ func (r *resumes) reaches() {
 }
 
 // answers records that the backend has answered a login: it is there, though what follows may take long.
-func (r *resumes) answers() { r.last.Store(time.Now().UnixNano()) }
+func (r *resumes) answers() { r.last.Store(clock.Of(time.Now())) }
 
 // reachedAt returns when the backend last answered a session that was coming back.
-func (r *resumes) reachedAt() time.Time { return time.Unix(0, r.last.Load()) }
+func (r *resumes) reachedAt() time.Time { return clock.At(r.last.Load()) }
 
 // tooSlow halves the number of resumes that run at a time, after an attempt that has taken too long: if each gets a part of what the backend
 // can do, it may be that none ends in time. Attempts that began before the last time say nothing about the new number.
@@ -182,14 +183,14 @@ const resumeShare = 4
 
 // oncePerMinute limits a log line to one per minute. The zero value is usable.
 type oncePerMinute struct {
-	last   atomic.Int64 // when a line was last written, Unix ns; 0: never
+	last   atomic.Int64 // when a line was last written (internal/clock); 0: never
 	others atomic.Int64 // how many lines were suppressed since then
 }
 
 // may says whether a line may be written now, and how many were suppressed since the last one.
 func (o *oncePerMinute) may(now time.Time) (others int64, ok bool) {
 	last := o.last.Load()
-	if last != 0 && now.UnixNano()-last < int64(time.Minute) || !o.last.CompareAndSwap(last, now.UnixNano()) {
+	if last != 0 && clock.Of(now)-last < int64(time.Minute) || !o.last.CompareAndSwap(last, clock.Of(now)) {
 		o.others.Add(1)
 		return 0, false
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/view"
 	"imapproxy/proxy/track"
@@ -191,7 +192,7 @@ func (s *Session) recover() (next phase) {
 	idle := s.park.cutIdle
 	s.park.mu.Lock()
 	s.park.times++
-	s.park.view, s.park.state, s.park.lastTold, s.park.idle = v, nil, t.End.UnixNano(), idle
+	s.park.view, s.park.state, s.park.lastTold, s.park.idle = v, nil, clock.Of(t.End), idle
 	s.park.mu.Unlock()
 	if !s.leavesMailbox() { // otherwise the view hasn't what the client counts, which a further loss needs
 		s.inFlight.Trim()

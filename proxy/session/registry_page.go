@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/track"
 )
 
@@ -33,7 +34,7 @@ func Orders() []string { return []string{"age", "quiet", "commands", "bytes_in",
 func (s *Session) order(by string) int64 {
 	switch by {
 	case "age":
-		return s.started.UnixNano()
+		return clock.Of(s.started)
 	case "quiet":
 		return s.lastSeen.Load()
 	case "commands":
@@ -57,7 +58,7 @@ func (f *Filter) matches(s *Session, ids []string) bool {
 		(!f.Client.IsValid() || f.Client.Contains(s.addr.Addr().Unmap().WithZone(""))) &&
 		(f.Attachment == "" || f.Attachment == attachment.String()) &&
 		(f.NotParked == "" || attachment == Attached && f.NotParked == track.Blocker(s.park.blocker.Load()).String()) &&
-		(f.Active.IsZero() || s.lastSeen.Load() >= f.Active.UnixNano())
+		(f.Active.IsZero() || s.lastSeen.Load() >= clock.Of(f.Active))
 }
 
 // MaxPage is how many sessions one page has at most.
@@ -136,10 +137,11 @@ func first(found []*Session, by string, limit int) []*Session {
 
 // Info returns the session as the admin API shows it.
 func (s *Session) Info() Info {
+	now := s.env.Now()
 	i := Info{
 		ID: s.id, Client: s.peer, Listener: s.lis.Name, TLS: s.secure.Load(),
 		State: "not authenticated", Attachment: Attachment(s.attachment.Load()).String(),
-		Started: s.started, LastActivity: time.Unix(0, s.lastSeen.Load()),
+		Started: s.started, LastActivity: now.Add(clock.At(s.lastSeen.Load()).Sub(now)), // by the wall clock of now
 		BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(), Commands: s.commands.Load(),
 	}
 	if i.Attachment == Attached.String() {

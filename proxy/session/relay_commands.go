@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/track"
 	"imapproxy/proxy/wire"
@@ -22,7 +23,7 @@ func (f *commandFlow) Chunk(b []byte) (kept int, next conn.Next) {
 	}
 	now := f.s.env.Now()
 	f.s.seen(now)
-	f.s.lastHeard.Store(now.UnixNano())
+	f.s.lastHeard.Store(clock.Of(now))
 	began := f.began(now) // the first chunk has what waited for the connection
 	if f.awaiting {
 		f.resolve()
@@ -193,7 +194,7 @@ func (f *commandFlow) pass(b []byte) {
 	}
 	f.s.took(int64(len(b)))
 	backend := f.s.backend.Load()
-	backend.Progress.Writes(time.Unix(0, f.s.lastHeard.Load())) // when these bytes were read
+	backend.Progress.Writes(clock.At(f.s.lastHeard.Load())) // when these bytes were read
 	_, f.err = backend.Write(b)
 	backend.Progress.Wrote()
 }

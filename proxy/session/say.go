@@ -3,6 +3,7 @@ package session
 import (
 	"time"
 
+	"imapproxy/internal/clock"
 	"imapproxy/telemetry"
 )
 
@@ -17,7 +18,7 @@ func (s *Session) say(b []byte) error {
 	}
 	now := s.env.Now()
 	s.park.mu.Lock()
-	s.park.lastTold = now.UnixNano()
+	s.park.lastTold = clock.Of(now)
 	s.park.mu.Unlock()
 	if err := s.out.relayUntil(b, true, now.Add(tellWithin)); err != nil {
 		s.Terminate(ReasonClientLost)

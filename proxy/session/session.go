@@ -72,15 +72,15 @@ type Session struct {
 	attachment atomic.Uint32          // written only by show
 	endedAs    atomic.Uint32          // the attachment before Ended; written only by show
 	ending     atomic.Pointer[Reason] // written once
-	endedAt    atomic.Int64           // when ending was set, Unix ns; written once
+	endedAt    atomic.Int64           // when ending was set (internal/clock); written once
 	aborted    atomic.Bool            // the connections are closed without lingering and without close_notify; set once, by abort
 	halfClosed atomic.Bool            // the client has shut its sending side; this and the fields below, except leaving, are written by the phase that runs
 	reusing    atomic.Bool            // the session ends, and its backend connection goes to the pool
 	loggedIn   atomic.Bool            // set by phasePrelogin
 	secure     atomic.Bool            // under TLS
 	leaving    atomic.Bool            // the session is to give up its backend connection at the next safe point (letgo.go)
-	lastSeen   atomic.Int64           // when a byte last came from either side, Unix ns
-	lastHeard  atomic.Int64           // when a byte last came from the client, Unix ns
+	lastSeen   atomic.Int64           // when a byte last came from either side (internal/clock)
+	lastHeard  atomic.Int64           // when a byte last came from the client (internal/clock)
 	asking     atomic.Pointer[asking] // the proxy's own exchange with the backend that the session waits for; nil: there is none
 	wakeful    atomic.Int64           // lastSeen as of the last time when the session couldn't be dormant
 	bytesIn    atomic.Int64           // from the client to the backend
@@ -215,7 +215,7 @@ type Env struct {
 // parkState is the session's state of parking.
 type parkState struct {
 	refused atomic.Int64 // when the client last sent a byte before the refusal that was counted last
-	notTill atomic.Int64 // no attempt to park before this time, after one that failed; Unix ns
+	notTill atomic.Int64 // no attempt to park before this time, after one that failed (internal/clock)
 	// stop cancels what the session waits for, since the session may end meanwhile; nil if it doesn't wait.
 	stop    atomic.Pointer[context.CancelFunc]
 	blocker atomic.Uint32 // a track.Blocker: why the session isn't parked, for the admin page
@@ -245,7 +245,7 @@ type parkState struct {
 	idle     bool        // the client is in IDLE
 	view     *view.View  // nil if nothing is selected or the session isn't parked
 	state    *view.State // the mailbox's state as the hub has reported it and the client hasn't been told; nil if there is none
-	lastTold int64       // when the client was last sent something, Unix ns
+	lastTold int64       // when the client was last sent something (internal/clock)
 }
 
 // losses counts how many times in a row a session's connection was lost with the same commands in progress.

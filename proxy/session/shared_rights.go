@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/shared"
@@ -193,7 +194,7 @@ func (o *visit) waitDone() error {
 			return err
 		}
 		s.seen(s.env.Now())
-		s.lastHeard.Store(s.env.Now().UnixNano())
+		s.lastHeard.Store(clock.Of(s.env.Now()))
 		if !wire.IsDone(line) {
 			return wire.ErrSyntax // the backend would answer BAD, and the client has lost its place
 		}

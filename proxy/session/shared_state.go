@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/shared"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
@@ -104,7 +105,7 @@ func (o *visit) close(l *leg) {
 // wait counts for nothing, until owes is called.
 func (o *visit) waits(l *leg) {
 	if l.idles.Load() {
-		l.conn.Progress.Writes(time.Unix(0, math.MaxInt64))
+		l.conn.Progress.Writes(clock.At(math.MaxInt64))
 		return
 	}
 	l.conn.Progress.Writes(o.s.env.Now())

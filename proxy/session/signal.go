@@ -1,6 +1,7 @@
 package session
 
 import (
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/conn"
 	"imapproxy/proxy/upstream"
 )
@@ -70,7 +71,7 @@ func (s *Session) visiting() bool {
 // written; the owner then tells the client, if IMAP has words for the reason. Only the first call has an
 // effect.
 func (s *Session) Terminate(r Reason) {
-	now := s.env.Now().UnixNano()
+	now := clock.Of(s.env.Now())
 	s.endedAt.CompareAndSwap(0, now)
 	if !s.setReason(r) {
 		return

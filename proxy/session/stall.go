@@ -3,6 +3,7 @@ package session
 import (
 	"time"
 
+	"imapproxy/internal/clock"
 	"imapproxy/proxy/upstream"
 	"imapproxy/routing"
 	"imapproxy/telemetry"
@@ -98,7 +99,7 @@ func (s *Session) unanswered(b *upstream.Conn, now, owed time.Time, owes bool) (
 	p := &b.Progress
 	since, waits = owed, owes
 	if since.IsZero() {
-		since = time.Unix(0, s.lastHeard.Load())
+		since = clock.At(s.lastHeard.Load())
 	}
 	if at, ok := p.Writing(); ok && b.Backlogged() && (!waits || at.Before(since)) {
 		since, waits = at, true

@@ -12,7 +12,7 @@
 // in this package keeps a reference to a Conn, and no goroutine of it
 // outlives the call that started it.
 //
-// Imports proxy/conn, proxy/imapclient, proxy/wire and telemetry. Imported by
-// cmd/imapproxy, internal/app, internal/movetest, internal/wiring, proxy,
-// proxy/park, proxy/session and the end-to-end tests.
+// Imports internal/clock, proxy/conn, proxy/imapclient, proxy/wire and telemetry.
+// Imported by cmd/imapproxy, internal/app, internal/movetest, internal/wiring,
+// proxy, proxy/park, proxy/session and the end-to-end tests.
 package upstream

@@ -24,7 +24,7 @@ type poolLab struct {
 	t       *testing.T
 	dialer  *Dialer
 	target  Target
-	clock   *clock
+	clock   *setClock
 	metrics *telemetry.Telemetry
 
 	mu    sync.Mutex // guards peers
@@ -34,18 +34,18 @@ type poolLab struct {
 // here is where clients are.
 var here = netip.MustParseAddr("192.0.2.1")
 
-type clock struct {
+type setClock struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-func (c *clock) Now() time.Time {
+func (c *setClock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-func (c *clock) add(d time.Duration) {
+func (c *setClock) add(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
@@ -53,7 +53,7 @@ func (c *clock) add(d time.Duration) {
 
 func newPoolLab(t *testing.T, opt PoolOptions) *poolLab {
 	t.Helper()
-	l := &poolLab{t: t, clock: &clock{now: time.Date(2026, 3, 2, 10, 0, 0, 0, time.UTC)}}
+	l := &poolLab{t: t, clock: &setClock{now: time.Date(2026, 3, 2, 10, 0, 0, 0, time.UTC)}}
 	tel, err := telemetry.Start(context.Background(), telemetry.Options{Service: "t", LogWriter: io.Discard, Prometheus: true})
 	if err != nil {
 		t.Fatal(err)
