@@ -168,25 +168,11 @@ func fetchmailTakesTheMail(t *testing.T, p *runningProxy, user string) {
 func getmailTakesTheMail(t *testing.T, p *runningProxy, user string) {
 	seed(t, p, user, "INBOX", "one", "two")
 	home := t.TempDir()
-	// It refuses to deliver as root, unless it's by a command that is said to be fine.
 	deliver := filepath.Join(home, "deliver")
 	if err := os.WriteFile(deliver, []byte("#!/bin/sh\ncat >> "+home+"/taken\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	rc := privateFile(t, filepath.Join(home, "getmailrc"), fmt.Sprintf(`[retriever]
-type = SimpleIMAPSSLRetriever
-server = localhost
-port = %s
-username = %s
-password = %s
-ca_certs = %s
-[destination]
-type = MDA_external
-path = %s
-allow_root_commands = true
-[options]
-delete = true
-`, port(p.TLS), user, servers.Password, p.Cert.CertFile, deliver))
+	rc := privateFile(t, filepath.Join(home, "getmailrc"), servers.GetmailConfig(port(p.TLS), user, p.Cert.CertFile, deliver))
 	client(t, home, "getmail", "--getmaildir", home, "--rcfile", rc)
 	taken, err := os.ReadFile(filepath.Join(home, "taken"))
 	if err != nil {

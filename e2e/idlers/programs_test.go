@@ -111,24 +111,10 @@ func fetchmail(a *account) {
 
 // getmail takes all there is and deletes it, by UIDs.
 func getmail(a *account) {
-	// It refuses to deliver as root, unless it's by a command that is said to be fine. When the
-	// command ends before getmail 6.18 waits for that, it waits for a minute: hence the sleep.
+	// When the command ends before getmail 6.18 waits for that, it waits for a minute: hence the sleep.
 	deliver := a.file("deliver", "#!/bin/sh\ncat >> "+a.home+"/taken\nsleep 0.5\n")
 	must(a, os.Chmod(deliver, 0o755))
-	rc := a.file("getmailrc", fmt.Sprintf(`[retriever]
-type = SimpleIMAPSSLRetriever
-server = localhost
-port = %s
-username = %s
-password = %s
-ca_certs = %s
-[destination]
-type = MDA_external
-path = %s
-allow_root_commands = true
-[options]
-delete = true
-`, a.port(), a.user, servers.Password, a.l.CertFile, deliver))
+	rc := a.file("getmailrc", servers.GetmailConfig(a.port(), a.user, a.l.CertFile, deliver))
 	p := a.daemon("getmail", "--idle=INBOX", "--getmaildir", a.home, "--rcfile", rc)
 	a.rounds(func() {
 		a.parked()

@@ -29,3 +29,22 @@ sslcacertfile = %[4]s
 %[5]s
 `, home, port, user, certFile, strings.Join(lines, "\n"))
 }
+
+// GetmailConfig is a configuration with which getmail hands a user's mail at localhost, over TLS, to the program deliver and deletes it. It refuses to deliver as root, unless it's by a
+// command that is said to be fine.
+func GetmailConfig(port, user, certFile, deliver string) string {
+	return fmt.Sprintf(`[retriever]
+type = SimpleIMAPSSLRetriever
+server = localhost
+port = %s
+username = %s
+password = %s
+ca_certs = %s
+[destination]
+type = MDA_external
+path = %s
+allow_root_commands = true
+[options]
+delete = true
+`, port, user, Password, certFile, deliver)
+}
