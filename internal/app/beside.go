@@ -24,18 +24,9 @@ func newBeside(c *config.Config) *beside {
 	}
 	return &beside{
 		path: path, steps: make(chan func()), ended: make(chan struct{}), still: make(chan struct{}), over_: make(chan struct{}, 1), taken: make(chan struct{}, 1), starting: make(chan struct{}, 1),
-		conns: make(map[*handover.Conn]bool), silence: signsWithin, asks: askWithin, kill: kill,
+		conns: make(map[*handover.Conn]bool), silence: signsWithin, asks: askWithin,
+		find: handover.Find, kill: (*handover.Process).Kill,
 	}
-}
-
-// kill ends a process at once.
-func kill(pid int) error {
-	p, err := os.FindProcess(pid)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = p.Release() }()
-	return p.Kill()
 }
 
 // listen returns the listening socket for a listener of mail clients: one that was bound elsewhere, or a new one.
@@ -125,8 +116,8 @@ func (b *beside) close() {
 	for k := range b.conns {
 		_ = k.Close()
 	}
-	older := b.older
 	b.mu.Unlock()
+	older := b.before()
 	for _, o := range older { // talk doesn't have one that this process hasn't succeeded
 		_ = o.signs.Stop()
 		l := o.link.Load()
@@ -134,6 +125,9 @@ func (b *beside) close() {
 		l.end()
 	}
 	b.talking.Wait()
+	for _, o := range older {
+		o.forget()
+	}
 	b.letGoOfSockets()
 }
 

@@ -51,12 +51,21 @@ func (a *App) takeSockets(k *handover.Conn) error {
 		sockets.Close()
 		return fmt.Errorf("the hand-over of its release has another format (%q, format %d)", m.Do, m.Format)
 	}
+	o := &older{
+		pid: k.PID(), version: m.Version,
+		begun: make(chan struct{}), left: make(chan struct{}), ended: make(chan struct{}),
+	}
+	for _, pid := range append(slices.Clone(m.PIDs), k.PID()) {
+		p, err := b.find(pid)
+		if err != nil {
+			sockets.Close()
+			o.forget()
+			return err
+		}
+		o.processes = append(o.processes, p)
+	}
 	if sockets != nil {
 		a.sockets.Merge(sockets)
-	}
-	o := &older{
-		pid: k.PID(), pids: append(slices.Clone(m.PIDs), k.PID()), version: m.Version,
-		begun: make(chan struct{}), left: make(chan struct{}), ended: make(chan struct{}),
 	}
 	o.link.Store(newLink(k))
 	o.signs = task.Start(func(ctx context.Context) error { o.signOfLife(ctx); return nil })
@@ -174,11 +183,12 @@ func (a *App) hear(o *older) {
 		case <-until.Done():
 		}
 	}()
-	for _, pid := range o.pids {
-		if handover.Ended(until, pid) != nil {
+	for _, p := range o.processes {
+		if p.Ended(until) != nil {
 			return
 		}
 	}
+	o.forget()
 	_ = o.link.Load().k.Close()
 	o.hearing.Lock()
 	o.over = true

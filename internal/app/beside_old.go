@@ -54,8 +54,13 @@ func (a *App) handOver(k *handover.Conn, hello handover.Message) error {
 		return errors.New("another process is taking over")
 	}
 	defer func() { <-b.taken }()
+	process, err := b.find(k.PID()) // while it lives
+	if err != nil {
+		return err
+	}
+	defer process.Close()
 	var sockets *handover.Sockets
-	err := errors.New("this process is ending")
+	err = errors.New("this process is ending")
 	b.step(func() { sockets, err = a.sharedSockets() })
 	if err != nil {
 		return err
@@ -65,7 +70,7 @@ func (a *App) handOver(k *handover.Conn, hello handover.Message) error {
 	if err := k.Send(handover.Message{Do: "sockets", Format: handover.Format, Version: a.opts.Version, PIDs: b.pids()}, sockets); err != nil {
 		return err
 	}
-	if !a.hears(k, sockets) {
+	if !a.hears(k, &successor{process: process, sockets: sockets}) {
 		log.Warn("the process that was about to take over has given up: this one continues to serve", "pid", k.PID())
 	}
 	return nil
@@ -86,8 +91,8 @@ func (b *beside) take() bool {
 
 // hears reads what the new process says, until that has ended or given up, and then undoes what has to be undone. A connection that breaks
 // while the new process lives is made again. It returns false if the new process wasn't ready.
-func (a *App) hears(k *handover.Conn, sockets *handover.Sockets) (ready bool) {
-	b, s := a.beside, &successor{pid: k.PID(), sockets: sockets}
+func (a *App) hears(k *handover.Conn, s *successor) (ready bool) {
+	b := a.beside
 	for up := newLink(k); ; {
 		if silent := a.hearsOn(s, k, up); silent && s.begun && !s.ready {
 			a.endsSilent(s)
@@ -108,15 +113,15 @@ func (a *App) hears(k *handover.Conn, sockets *handover.Sockets) (ready bool) {
 		k, up = again, newLink(again)
 		a.rejoins(s, k, up)
 	}
-	a.bereaved(s.pid)
+	a.bereaved(s.process)
 	return s.ready
 }
 
 // endsSilent ends a process that serves on trial and says nothing. Users log in only where it agrees, so this process can't do without it
 // while it lives.
 func (a *App) endsSilent(s *successor) {
-	log := a.tel.Log.With("pid", s.pid)
-	if err := a.beside.kill(s.pid); err != nil {
+	log := a.tel.Log.With("pid", s.process.PID())
+	if err := a.beside.kill(s.process); err != nil {
 		log.Error("the process that is taking over says nothing, and can't be ended: logins fail until it has ended", "error", err)
 		return
 	}
@@ -193,17 +198,17 @@ func (a *App) hearsOn(s *successor, k *handover.Conn, up *link) (silent bool) {
 
 // bereaved is called when the connection to the successor has ended for good: once the successor has ended, this process decides
 // again, and accepts again.
-func (a *App) bereaved(pid int) {
+func (a *App) bereaved(p *handover.Process) {
 	b := a.beside
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	defer context.AfterFunc(a.over, cancel)()
-	if handover.Ended(ctx, pid) != nil {
+	if p.Ended(ctx) != nil {
 		return // this process ends
 	}
 	if b.orphaned.Load() {
 		// The successor had a successor of its own, which this process can't ask.
-		a.tel.Log.Error("the process that this one asked has ended, and another one serves: the sessions end", "pid", pid)
+		a.tel.Log.Error("the process that this one asked has ended, and another one serves: the sessions end", "pid", p.PID())
 		a.stop()
 		return
 	}

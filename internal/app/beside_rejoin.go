@@ -28,14 +28,14 @@ func (a *App) rejoin(s *successor) *handover.Conn {
 	ended := make(chan struct{})
 	go func() { // ends with ctx
 		defer close(ended)
-		_ = handover.Ended(ctx, s.pid)
+		_ = s.process.Ended(ctx)
 	}()
 	defer func() { cancel(); <-ended }()
 	defer context.AfterFunc(a.over, cancel)()
 	tick := time.NewTicker(rejoinEvery)
 	defer tick.Stop()
 	for !b.orphaned.Load() {
-		if k := b.dialAgain(ctx, s.pid); k != nil {
+		if k := b.dialAgain(ctx, s.process.PID()); k != nil {
 			return k
 		}
 		select {
@@ -72,7 +72,7 @@ func (a *App) rejoins(s *successor, k *handover.Conn, up *link) {
 	if b.table != nil {
 		b.table.Follow(up)
 	}
-	a.tel.Log.Warn("the connection to the process that took over had broken, and is made again", "pid", s.pid)
+	a.tel.Log.Warn("the connection to the process that took over had broken, and is made again", "pid", s.process.PID())
 	if !s.ready { // it listens where its own successor would connect, so it serves
 		s.ready = true
 		b.step(func() { a.leave(k, up, s.sockets) })

@@ -69,7 +69,9 @@ func (b *beside) pids() (all []int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, o := range b.older {
-		all = append(all, o.pids...)
+		for _, p := range o.processes {
+			all = append(all, p.PID())
+		}
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
@@ -106,6 +108,13 @@ func (b *beside) before() []*older {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]*older(nil), b.older...)
+}
+
+// forget closes what this process sees the ends of the older one, and of those before it, by.
+func (o *older) forget() {
+	for _, p := range o.processes {
+		p.Close()
+	}
 }
 
 // stopOlder ends the older processes, since this proxy stops. It waits until they were told; each tells those before it.

@@ -156,7 +156,7 @@ func TestAProcessThatFallsSilentOnTrialIsEnded(t *testing.T) {
 	text, socket := handingOver(t, server.Addr)
 	a := open(t, Options{File: file(t, text)})
 	killed := make(chan int, 1)
-	a.beside.silence, a.beside.kill = 500*time.Millisecond, func(pid int) error { killed <- pid; return nil }
+	a.beside.silence, a.beside.kill = 500*time.Millisecond, func(p *handover.Process) error { killed <- p.PID(); return nil }
 	running := task.Start(a.Run)
 	<-a.Ready()
 	silent := ask(t, socket, handover.Message{Do: "take"})

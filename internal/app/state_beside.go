@@ -30,7 +30,6 @@ type beside struct {
 	taken    chan struct{}        // of size 1: full while a successor has asked, and not gone away
 	silence  time.Duration        // how long a successor that has asked may say nothing
 	asks     time.Duration        // how long one that was started may take to ask
-	kill     func(pid int) error  // ends a process at once
 	starting chan struct{}        // of size 1: full while `imapproxy upgrade`, which has had a successor started, waits for it
 	passed   atomic.Bool          // the successor accepts the clients
 	to       atomic.Int64         // the successor's process, where passed
@@ -38,6 +37,10 @@ type beside struct {
 	orphaned atomic.Bool          // the successor has one of its own
 	talking  sync.WaitGroup       // connections
 	ends     ends
+
+	// Processes of this machine, which may end at any time.
+	find func(pid int) (*handover.Process, error)
+	kill func(*handover.Process) error
 
 	// Guards what follows; nothing waits under it.
 	mu    sync.Mutex
@@ -64,18 +67,18 @@ type link struct {
 
 // older is a process before this one, which still serves sessions.
 type older struct {
-	pid     int
-	link    atomic.Pointer[link] // to it; it may be broken, and is replaced when the process has connected again
-	signs   *task.Task           // tells it that this process is starting
-	pids    []int                // its own, and those before it
-	version string
-	users   *pair.Predecessor          // nil: the agreement of all proxies decides
-	begun   chan struct{}              // closed when it has said where it has users
-	left    chan struct{}              // closed when it doesn't accept any more
-	ended   chan struct{}              // closed when the processes have ended
-	hearing sync.Mutex                 // held while a connection to it is read; guards over
-	over    bool                       // what it says doesn't count any more
-	report  atomic.Pointer[leftReport] // what it said lately
+	pid       int
+	link      atomic.Pointer[link] // to it; it may be broken, and is replaced when the process has connected again
+	signs     *task.Task           // tells it that this process is starting
+	processes []*handover.Process  // itself, and those before it, which hear watches; the list doesn't change
+	version   string
+	users     *pair.Predecessor          // nil: the agreement of all proxies decides
+	begun     chan struct{}              // closed when it has said where it has users
+	left      chan struct{}              // closed when it doesn't accept any more
+	ended     chan struct{}              // closed when the processes have ended
+	hearing   sync.Mutex                 // held while a connection to it is read; guards over
+	over      bool                       // what it says doesn't count any more
+	report    atomic.Pointer[leftReport] // what it said lately
 }
 
 // leftReport is what a process that leaves tells its successor every second.
@@ -95,7 +98,7 @@ type Started struct {
 
 // successor is what this process knows of the one that takes over.
 type successor struct {
-	pid     int
+	process *handover.Process
 	sockets *handover.Sockets
 	begun   bool // it decides where users are
 	ready   bool // it has said that it serves

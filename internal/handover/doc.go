@@ -6,7 +6,7 @@
 //     before this one
 //   - conn.go: messages and sockets over a unix socket; both ends check each other's uid
 //   - listen.go: the unix socket on which a process waits for its successor
-//   - process.go: the end of another process
+//   - process.go: another process, and its end
 //
 // What the messages mean is internal/app's. The package makes no decision, and knows nothing of users.
 //

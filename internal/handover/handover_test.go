@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -204,23 +203,4 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-}
-
-func TestEndOfAProcess(t *testing.T) {
-	cmd := exec.Command("sleep", "60")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := Ended(over, cmd.Process.Pid); !errors.Is(err, context.Canceled) {
-		t.Errorf("it lives: %v", err)
-	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if err := Ended(context.Background(), cmd.Process.Pid); err != nil {
-		t.Error(err)
-	}
-	_ = cmd.Wait() // it was killed
 }
