@@ -44,8 +44,12 @@ func (a *App) listen(ctx context.Context, name, address string) (*net.TCPListene
 
 // leftOver closes the sockets that no setting names.
 func (a *App) leftOver() {
+	text := "a listening socket was passed to this process, and no setting has its address: it is closed"
+	if a.beside.succeeds() {
+		text = "the process before this one has a listening socket at an address that no setting has: its connections are closed"
+	}
 	for _, one := range a.sockets.Left() {
-		a.tel.Log.Warn("a listening socket was passed to this process, and no setting has its address: it is closed", "socket", one)
+		a.tel.Log.Warn(text, "socket", one)
 	}
 	if !a.beside.succeeds() {
 		a.sockets.Close()
@@ -132,7 +136,7 @@ func (b *beside) close() {
 }
 
 // letGoOfSockets closes the listening sockets that this process has kept for the case that its successor ends early. As long as a process has them
-// open the kernel takes connections, which no process would accept once all of them stop.
+// open the kernel takes connections, which no process would accept once all of them stop. Run's goroutine calls it, or close.
 func (b *beside) letGoOfSockets() {
 	if b != nil {
 		b.kept.Close()

@@ -1,7 +1,11 @@
 package app
 
 import (
+	"errors"
+	"net"
 	"os/exec"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +29,19 @@ func process(t testing.TB) *handover.Process {
 	}
 	t.Cleanup(p.Close)
 	return p
+}
+
+// takes takes over from a process as a successor of a release does.
+func takes(t testing.TB, socket string, says ...string) *handover.Conn {
+	t.Helper()
+	k := ask(t, socket, handover.Message{Do: "take"})
+	hears(t, k, "sockets")
+	for _, do := range says {
+		if err := k.Send(handover.Message{Do: do}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return k
 }
 
 // An older process ends, and its number is another one's by now (the test's own): the new process sees the end.
@@ -63,4 +80,51 @@ func TestTheEndOfAnOlderProcessIsSeen(t *testing.T) {
 		t.Errorf("the user counts as being at %q", at)
 	}
 	end(t, fresh, freshRuns)
+}
+
+// A process stops while its successor serves on trial: it keeps no listening socket, whatever becomes of the successor. While one is open clients
+// connect, and wait for a greeting that never comes.
+func TestAProcessThatStopsDuringATrialKeepsNoListeningSocket(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	tap := imaptest.NewTap(t, server.Addr)
+	text, socket := handingOver(t, tap.Addr)
+	a := open(t, Options{File: file(t, strings.Replace(text, `"200ms"`, `"1h"`, 1))})
+	a.beside.kill = func(*handover.Process) error { return nil } // the successor is this process
+	running := task.Start(a.Run)
+	<-a.Ready()
+	client := imaptest.Dial(t, a.Addrs()["plain"])
+	client.Login("user1", "secret")
+	reached, release := make(chan struct{}), make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(release) })
+	defer letGo()
+	tap.Once("NOOP", func() {
+		close(reached)
+		<-release
+	})
+	client.Write("x1 NOOP")
+	<-reached
+	k := takes(t, socket, "begin")
+	for m := (handover.Message{}); m.Do != "begun"; {
+		var err error
+		if m, _, err = k.Receive(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- running.Stop() }() // ends with the session
+	imaptest.Eventually(t, "clients are refused", func() bool {
+		c, err := net.DialTimeout("tcp", a.Addrs()["plain"], time.Second)
+		if err == nil {
+			_ = c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	letGo()
+	client.Expect(`/x1 OK .*/`)
+	client.Expect(`/\* BYE .*/`)
+	_ = client.Close()
+	if err := errors.Join(<-ended, a.Close()); err != nil {
+		t.Error(err)
+	}
 }

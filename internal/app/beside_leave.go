@@ -15,11 +15,9 @@ import (
 )
 
 // leave is the point of no return of a hand-over: the new process serves. It runs in Run's goroutine.
-func (a *App) leave(k *handover.Conn, up *link, sockets *handover.Sockets) {
+func (a *App) leave(k *handover.Conn, up *link) {
 	b, log := a.beside, a.tel.Log
 	a.server.Pause()
-	b.kept = &handover.Sockets{}
-	b.kept.Merge(sockets)
 	_ = b.listener.Close() // its task ends; the new process will listen at the path
 	a.endPublic()
 	a.parking.pool.LetGo("")  // connections that no session uses

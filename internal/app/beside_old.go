@@ -153,7 +153,7 @@ func (a *App) hearsOn(s *successor, k *handover.Conn, up *link) (silent bool) {
 				deadline = latest
 			}
 		case "begin":
-			s.begun, deadline, latest = true, time.Now().Add(b.silence), time.Now().Add(readyFor)
+			s.begun = true
 			if b.table != nil {
 				b.table.Follow(up)
 				b.tellOlder(handover.Message{Do: "passed", OK: true})
@@ -161,9 +161,13 @@ func (a *App) hearsOn(s *successor, k *handover.Conn, up *link) (silent bool) {
 			b.up.Store(up) // what an operator asks for from now on holds there as well
 			a.tellPauses(up)
 			up.add(handover.Message{Do: "begun"})
+			if !b.step(func() { a.keepSockets(s.sockets) }) {
+				s.sockets.Close()
+			}
+			deadline, latest = time.Now().Add(b.silence), time.Now().Add(readyFor)
 		case "ready":
 			s.ready, deadline = true, time.Time{}
-			b.step(func() { a.leave(k, up, s.sockets) })
+			b.step(func() { a.leave(k, up) })
 		case "answer":
 			if b.table != nil {
 				b.table.Answered(m.ID, m.OK, m.Backend)
@@ -219,10 +223,21 @@ func (a *App) bereaved(p *handover.Process) {
 	b.step(a.comeBack)
 }
 
+// keepSockets keeps the listening sockets that a successor was sent, now that it serves on trial. It runs in Run's goroutine, which closes them when
+// this process stops, though the successor may hear of that much later.
+func (a *App) keepSockets(sockets *handover.Sockets) {
+	b := a.beside
+	if b.kept == nil {
+		b.kept = &handover.Sockets{}
+	}
+	b.kept.Merge(sockets)
+}
+
 // comeBack serves again, since the successor has ended without a message. It runs in Run's goroutine.
 func (a *App) comeBack() {
 	b, log := a.beside, a.tel.Log
 	if !b.passed.Load() {
+		b.letGoOfSockets() // its listeners are open
 		return
 	}
 	_, _ = b.leaving.Stop(), b.waiting.Stop()

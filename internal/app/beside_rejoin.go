@@ -75,7 +75,7 @@ func (a *App) rejoins(s *successor, k *handover.Conn, up *link) {
 	a.tel.Log.Warn("the connection to the process that took over had broken, and is made again", "pid", s.process.PID())
 	if !s.ready { // it listens where its own successor would connect, so it serves
 		s.ready = true
-		b.step(func() { a.leave(k, up, s.sockets) })
+		b.step(func() { a.leave(k, up) })
 	}
 }
 

@@ -26,7 +26,7 @@ type beside struct {
 	listener *handover.Listener   // the goroutine of Open and Run replaces it; where there is none, waiting makes one
 	waiting  *task.Task           // for other processes
 	leaving  *task.Task           // server.Leave; nil: it doesn't leave
-	kept     *handover.Sockets    // while it leaves: for the case that the successor ends early
+	kept     *handover.Sockets    // from the successor's trial on: for the case that it ends early; Run's goroutine has them
 	taken    chan struct{}        // of size 1: full while a successor has asked, and not gone away
 	silence  time.Duration        // how long a successor that has asked may say nothing
 	asks     time.Duration        // how long one that was started may take to ask
@@ -99,7 +99,7 @@ type Started struct {
 // successor is what this process knows of the one that takes over.
 type successor struct {
 	process *handover.Process
-	sockets *handover.Sockets
-	begun   bool // it decides where users are
-	ready   bool // it has said that it serves
+	sockets *handover.Sockets // those that it was sent, until it begins to serve on trial
+	begun   bool              // it decides where users are
+	ready   bool              // it has said that it serves
 }
