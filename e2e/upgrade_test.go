@@ -325,11 +325,14 @@ func TestUpgradeThatFails(t *testing.T) {
 		}
 	}
 
-	// And one that dies when the old one has left already: the old one comes back.
+	// And one that dies when the old one has left already: the old one comes back. Clients that connect meanwhile aren't refused.
 	first := p.Process
 	p.succeed(t)
 	p.Process.Kill()
 	p.Process = first
+	if err := oneLogin(p.Plain, s.User(6)); err != nil {
+		t.Error(err)
+	}
 	p.says(t, "this one serves again")
 	before.MustOK("NOOP")
 	if err := oneLogin(p.Plain, s.User(6)); err != nil {

@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -42,6 +43,122 @@ func takes(t testing.TB, socket string, says ...string) *handover.Conn {
 		}
 	}
 	return k
+}
+
+// A successor ends. The process before it serves again, unless another one serves: then two would decide where users are. Where the connection had broken
+// before, that one may begin to listen later, and it is waited for; else clients, who can connect meanwhile, wait for nothing. The number of the process that
+// has ended is another one's by now (the test's own, in place of the successor's).
+func TestAProcessServesAgainOnlyWhereNoOtherOneServes(t *testing.T) {
+	for what, is := range map[string]struct{ broken, another, later bool }{
+		"no other process serves":                      {},
+		"no other process serves, after a break":       {broken: true},
+		"another process serves":                       {another: true},
+		"another process listens later, after a break": {broken: true, another: true, later: true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			imaptest.VerifyNoLeaks(t)
+			server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+			text, socket := handingOver(t, server.Addr)
+			a := open(t, Options{File: file(t, text)})
+			successor := process(t)
+			if a.beside.alone = time.Hour; is.broken && !is.another {
+				a.beside.alone = time.Millisecond
+			}
+			a.beside.find = func(int) (*handover.Process, error) { return handover.Find(successor.PID()) }
+			running := task.Start(a.Run)
+			<-a.Ready()
+			client := imaptest.Dial(t, a.Addrs()["plain"])
+			client.Login("user1", "secret") // the process stays for it
+			k := takes(t, socket, "begin", "ready")
+			imaptest.Eventually(t, "the successor serves", a.beside.passed.Load)
+			listen := func() *handover.Listener {
+				l, err := handover.Listen(socket)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l
+			}
+			if is.broken { // it is dialled again, in vain: after the second time it is known that the successor has outlived its connection
+				l := listen()
+				_ = k.Close()
+				for range 2 {
+					again, _, err := l.Accept()
+					if err != nil {
+						t.Fatal(err)
+					}
+					_ = again.Close()
+					again.Drop()
+				}
+				_ = l.Close()
+			}
+			if is.another && !is.later {
+				l := listen()
+				defer l.Close()
+			}
+			client.MustOK("NOOP")
+			if err := successor.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = k.Close()
+			if is.later {
+				imaptest.Eventually(t, "the end is seen", func() (seen bool) {
+					a.beside.step(func() { seen = a.beside.leaving == nil })
+					return seen
+				})
+				l := listen()
+				defer l.Close()
+			}
+			if is.another {
+				client.Expect(`/\* BYE .*/`)
+				<-running.Done()
+				if !a.beside.passed.Load() {
+					t.Error("it has served again")
+				}
+			} else {
+				imaptest.Dial(t, a.Addrs()["plain"]).Login("user2", "secret")
+				client.MustOK("NOOP")
+			}
+			end(t, a, running)
+		})
+	}
+}
+
+// A process tells those before it whether it has a successor, also once more where the connection has broken, and before its successor serves: it may end
+// at any time from then on.
+func TestOlderProcessesHearWhetherThereIsASuccessor(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, socket := handingOver(t, server.Addr)
+	path := file(t, text)
+	old := open(t, Options{File: path})
+	oldRuns := task.Start(old.Run)
+	<-old.Ready()
+	client := imaptest.Dial(t, old.Addrs()["plain"])
+	client.Login("user1", "secret") // the old process stays for it
+	serves := make(chan string, 8)
+	fresh := open(t, Options{File: path, Trial: time.Millisecond, Notify: func(state string) error { serves <- state; return nil }})
+	freshRuns := task.Start(fresh.Run)
+	for !strings.Contains(<-serves, "READY=1") {
+	}
+	last := takes(t, socket)
+	if err := os.Rename(socket, socket+".away"); err != nil { // the old process can't connect again for now
+		t.Fatal(err)
+	}
+	_ = fresh.beside.before()[0].link.Load().k.Close()
+	if err := last.Send(handover.Message{Do: "begin"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	hears(t, last, "has")
+	hears(t, last, "begun")
+	if old.beside.orphaned.Load() {
+		t.Error("the old process was told over a broken connection")
+	}
+	if err := os.Rename(socket+".away", socket); err != nil {
+		t.Fatal(err)
+	}
+	imaptest.Eventually(t, "the old process knows that its successor has one", old.beside.orphaned.Load)
+	end(t, fresh, freshRuns)
+	end(t, old, oldRuns)
 }
 
 // An older process ends, and its number is another one's by now (the test's own): the new process sees the end.

@@ -210,4 +210,5 @@ const (
 	readyFor      = 3 * time.Minute // it says that it is ready
 	takeWithin    = 5 * time.Second // less than answerWithin
 	reportsEvery  = time.Second
+	aloneFor      = 3 * trialFor // its successor has ended, unheard: no other process is seen to serve
 )

@@ -113,7 +113,7 @@ func (a *App) hears(k *handover.Conn, s *successor) (ready bool) {
 		k, up = again, newLink(again)
 		a.rejoins(s, k, up)
 	}
-	a.bereaved(s.process)
+	a.bereaved(s)
 	return s.ready
 }
 
@@ -156,8 +156,8 @@ func (a *App) hearsOn(s *successor, k *handover.Conn, up *link) (silent bool) {
 			s.begun = true
 			if b.table != nil {
 				b.table.Follow(up)
-				b.tellOlder(handover.Message{Do: "passed", OK: true})
 			}
+			b.setHanding(true)
 			b.up.Store(up) // what an operator asks for from now on holds there as well
 			a.tellPauses(up)
 			up.add(handover.Message{Do: "begun"})
@@ -202,24 +202,27 @@ func (a *App) hearsOn(s *successor, k *handover.Conn, up *link) (silent bool) {
 
 // bereaved is called when the connection to the successor has ended for good: once the successor has ended, this process decides
 // again, and accepts again.
-func (a *App) bereaved(p *handover.Process) {
+func (a *App) bereaved(s *successor) {
 	b := a.beside
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	defer context.AfterFunc(a.over, cancel)()
-	if p.Ended(ctx) != nil {
+	if s.process.Ended(ctx) != nil || b.passed.Load() && !b.step(a.stay) {
 		return // this process ends
 	}
-	if b.orphaned.Load() {
-		// The successor had a successor of its own, which this process can't ask.
-		a.tel.Log.Error("the process that this one asked has ended, and another one serves: the sessions end", "pid", p.PID())
+	// The successor had a successor of its own, which this process can't ask. It may have had no time to say so, or no connection.
+	if b.orphaned.Load() || a.othersServe(ctx, s.broken) {
+		a.tel.Log.Error("the process that this one asked has ended, and another one serves: the sessions end", "pid", s.process.PID())
 		a.stop()
+		return
+	}
+	if ctx.Err() != nil {
 		return
 	}
 	if b.table != nil {
 		b.table.Decide()
-		b.tellOlder(handover.Message{Do: "passed", OK: false})
 	}
+	b.setHanding(false)
 	b.step(a.comeBack)
 }
 
@@ -233,19 +236,26 @@ func (a *App) keepSockets(sockets *handover.Sockets) {
 	b.kept.Merge(sockets)
 }
 
-// comeBack serves again, since the successor has ended without a message. It runs in Run's goroutine.
+// stay keeps this process from ending with its last session: the successor has ended, and it may be that no other process serves. It runs in Run's
+// goroutine.
+func (a *App) stay() {
+	b := a.beside
+	_ = b.leaving.Stop()
+	b.leaving = nil
+	select {
+	case <-b.over_: // the last session ended just now
+	default:
+	}
+}
+
+// comeBack serves again, since the successor has ended without a message. It runs in Run's goroutine, after stay.
 func (a *App) comeBack() {
 	b, log := a.beside, a.tel.Log
 	if !b.passed.Load() {
 		b.letGoOfSockets() // its listeners are open
 		return
 	}
-	_, _ = b.leaving.Stop(), b.waiting.Stop()
-	b.leaving = nil
-	select {
-	case <-b.over_: // the last session ended just now
-	default:
-	}
+	_ = b.waiting.Stop()
 	b.passed.Store(false)
 	b.up.Store(nil)
 	if b.kept != nil {

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"imapproxy/internal/handover"
@@ -15,7 +16,8 @@ import (
 //	old → new   rejoin     at the path where the new process waits for its own successor
 //	new → old   rejoined   then, on both sides, the new connection takes the place of the one before
 //	old → new   has…       where the old process has users now: that takes the place of what the new one knew
-//	new → old   pause…     which backends are paused
+//	new → old   passed     whether it has a successor
+//	            pause…     which backends are paused
 //
 // Hints and kicks that are sent meanwhile are lost; the next sweep finds the changes that a hint would have
 // told.
@@ -43,6 +45,12 @@ func (a *App) rejoin(s *successor) *handover.Conn {
 			return nil
 		case <-tick.C:
 		}
+		select {
+		case <-ended:
+			return nil
+		default:
+			s.broken = true
+		}
 	}
 	return nil
 }
@@ -69,6 +77,7 @@ func (b *beside) dialAgain(ctx context.Context, pid int) *handover.Conn {
 func (a *App) rejoins(s *successor, k *handover.Conn, up *link) {
 	b := a.beside
 	b.up.Store(up)
+	s.broken = false // the new process says once more whether it has a successor
 	if b.table != nil {
 		b.table.Follow(up)
 	}
@@ -101,10 +110,41 @@ func (a *App) rejoined(k *handover.Conn) error {
 	}
 	l := newLink(k)
 	o.link.Store(l)
+	a.beside.tellPassed(o)
 	a.tellPauses(l)
 	a.tel.Log.Warn("the connection to an older process had broken, and is made again", "pid", o.pid)
 	a.hearOn(o, l)
 	return nil
+}
+
+// othersServe says whether another process than the successor, which has ended, serves: it listens where the successor has listened. If the connection had
+// broken before, the successor may have been handing over without this process's knowledge; then the other one listens at the end of its trial. Else it's
+// enough to look once, so that clients, who can connect all the time, needn't wait for a greeting.
+func (a *App) othersServe(ctx context.Context, broken bool) bool {
+	b := a.beside
+	passed := b.passed.Load() // then this process doesn't listen there
+	late := time.NewTimer(b.alone)
+	defer late.Stop()
+	tick := time.NewTicker(rejoinEvery)
+	defer tick.Stop()
+	for {
+		if k, _ := handover.Dial(ctx, b.path); k != nil {
+			_ = k.Close()
+			if passed || k.PID() != os.Getpid() {
+				return true
+			}
+		}
+		if !passed || !broken { // the successor was on trial, so it handed nothing over; or it would have said that it did
+			return false
+		}
+		select {
+		case <-tick.C:
+		case <-late.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // rejoinEvery is the pause between two attempts.

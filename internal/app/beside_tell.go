@@ -26,6 +26,26 @@ func (b *beside) tellOlder(m handover.Message) {
 // tell sends a message to the older process, if it is connected.
 func (o *older) tell(m handover.Message) { o.link.Load().add(m) }
 
+// tellPassed tells an older process whether this one has a successor. Once it returns the older process will hear of it, though this one ends, unless the
+// connection has broken. Several goroutines may tell it at once: the last message that is sent is true.
+func (b *beside) tellPassed(o *older) {
+	for {
+		handing := b.handing.Load()
+		_ = o.link.Load().k.Send(handover.Message{Do: "passed", OK: handing}, nil) // where it fails the older process connects again, or has ended
+		if b.handing.Load() == handing {
+			return
+		}
+	}
+}
+
+// setHanding says whether a successor serves, to the older processes as well.
+func (b *beside) setHanding(handing bool) {
+	b.handing.Store(handing)
+	for _, o := range b.before() {
+		b.tellPassed(o)
+	}
+}
+
 // step has Run's goroutine make a step, and waits for it. false: this process is stopping, or has stopped.
 func (b *beside) step(f func()) bool {
 	done := make(chan struct{})

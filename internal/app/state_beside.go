@@ -30,11 +30,13 @@ type beside struct {
 	taken    chan struct{}        // of size 1: full while a successor has asked, and not gone away
 	silence  time.Duration        // how long a successor that has asked may say nothing
 	asks     time.Duration        // how long one that was started may take to ask
+	alone    time.Duration        // how long no other process may be seen to serve before this one serves again
 	starting chan struct{}        // of size 1: full while `imapproxy upgrade`, which has had a successor started, waits for it
 	passed   atomic.Bool          // the successor accepts the clients
 	to       atomic.Int64         // the successor's process, where passed
 	up       atomic.Pointer[link] // to the successor; it may be broken
 	orphaned atomic.Bool          // the successor has one of its own
+	handing  atomic.Bool          // a successor serves, on trial or for good
 	talking  sync.WaitGroup       // connections
 	ends     ends
 
@@ -102,4 +104,5 @@ type successor struct {
 	sockets *handover.Sockets // those that it was sent, until it begins to serve on trial
 	begun   bool              // it decides where users are
 	ready   bool              // it has said that it serves
+	broken  bool              // the connection to it has broken while it lived: what it said last may be lost
 }
