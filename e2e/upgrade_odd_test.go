@@ -36,6 +36,26 @@ func TestAnUpgradeWhoseOldProcessIsKilled(t *testing.T) {
 	p.says(t, "the old process has ended during the hand-over: this one serves")
 }
 
+// A container ends with its first process, so a process that this one starts can't outlive it: the upgrade is refused, and the proxy serves on.
+func TestTheFirstProcessOfAContainerIsNotUpgraded(t *testing.T) {
+	t.Parallel()
+	servers.Real(t)
+	s := servers.StartDovecot(t, servers.DovecotOptions{Store: "sdbox"})
+	p := configureProxy(t, proxyOptions{Backends: []backend{{ID: "d1", Address: s.Addr}}, Shutdown: handingOver(t, "10m")})
+	serve := p.serveCommand()
+	first := exec.Command("unshare", append([]string{"--pid", "--fork", "--kill-child"}, serve.Args...)...)
+	first.Env = serve.Env
+	p.Process = servers.Start(t, "imapproxy", first)
+	p.waitReady(t)
+	out, err := exec.Command(os.Getenv(proxyBinary), "upgrade", "--config", p.Config).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "start another container") {
+		t.Errorf("imapproxy upgrade: %v %s", err, out)
+	}
+	if err := oneLogin(p.Plain, s.User(1)); err != nil {
+		t.Error(err)
+	}
+}
+
 // A process that has run out of descriptors when it is asked to hand over does so once it has some.
 func TestAnUpgradeAfterAShortageOfDescriptors(t *testing.T) {
 	t.Parallel()

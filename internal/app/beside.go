@@ -25,7 +25,7 @@ func newBeside(c *config.Config) *beside {
 	return &beside{
 		path: path, steps: make(chan func()), ended: make(chan struct{}), still: make(chan struct{}), over_: make(chan struct{}, 1), taken: make(chan struct{}, 1), starting: make(chan struct{}, 1),
 		conns: make(map[*handover.Conn]bool), silence: signsWithin, asks: askWithin, alone: aloneFor,
-		find: handover.Find, kill: (*handover.Process).Kill,
+		first: os.Getpid() == 1, find: handover.Find, kill: (*handover.Process).Kill,
 	}
 }
 

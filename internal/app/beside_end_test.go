@@ -161,6 +161,24 @@ func TestOlderProcessesHearWhetherThereIsASuccessor(t *testing.T) {
 	end(t, old, oldRuns)
 }
 
+// A container ends with its first process, so that one hands nothing over, and says what to do instead.
+func TestTheFirstProcessOfAContainerHandsNothingOver(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, socket := handingOver(t, server.Addr)
+	a := open(t, Options{File: file(t, text), Restart: func() (Started, error) { return Started{}, errors.New("another process was started") }})
+	a.beside.first = true
+	running := task.Start(a.Run)
+	<-a.Ready()
+	for _, do := range []string{"upgrade", "take"} {
+		if m := hears(t, ask(t, socket, handover.Message{Do: do}), "refused"); !strings.Contains(m.Text, "start another container") {
+			t.Errorf("%s: %q", do, m.Text)
+		}
+	}
+	imaptest.Dial(t, a.Addrs()["plain"]).Login("user1", "secret")
+	end(t, a, running)
+}
+
 // An older process ends, and its number is another one's by now (the test's own): the new process sees the end.
 func TestTheEndOfAnOlderProcessIsSeen(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)

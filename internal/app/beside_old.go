@@ -27,6 +27,8 @@ func (a *App) talkedTo(k *handover.Conn) {
 	switch {
 	case m.Do != "rejoin" && a.lameDuck():
 		err = errors.New("this process is ending")
+	case m.Do != "rejoin" && a.beside.first:
+		err = errFirst
 	case m.Do == "take":
 		err = a.handOver(k, m)
 	case m.Do == "upgrade":
@@ -41,6 +43,9 @@ func (a *App) talkedTo(k *handover.Conn) {
 		_ = k.Send(handover.Message{Do: "refused", Text: err.Error()}, nil)
 	}
 }
+
+// errFirst says why the first process of a PID namespace has no successor: once it has ended, as the old process does, the kernel ends the others.
+var errFirst = errors.New("the proxy is process 1, and a container ends with that process: start another container of the new release, and stop this one once that serves")
 
 // handOver is the old process's part of the dialogue, until the connection ends. An error is one before anything has changed.
 func (a *App) handOver(k *handover.Conn, hello handover.Message) error {

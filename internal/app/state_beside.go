@@ -40,6 +40,8 @@ type beside struct {
 	talking  sync.WaitGroup       // connections
 	ends     ends
 
+	first bool // this is process 1
+
 	// Processes of this machine, which may end at any time.
 	find func(pid int) (*handover.Process, error)
 	kill func(*handover.Process) error
