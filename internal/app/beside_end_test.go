@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -159,6 +160,56 @@ func TestOlderProcessesHearWhetherThereIsASuccessor(t *testing.T) {
 	imaptest.Eventually(t, "the old process knows that its successor has one", old.beside.orphaned.Load)
 	end(t, fresh, freshRuns)
 	end(t, old, oldRuns)
+}
+
+// An old process breaks off between the new one's "ready" and its own "leaving". The new one doesn't wait for that in vain, and listens for its successor.
+func TestAProcessListensOnceTheOldOneHasBrokenOff(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, socket := handingOver(t, server.Addr)
+	l, err := handover.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	broken := make(chan time.Time, 1)
+	old := task.Start(func(context.Context) error { // the old process's part
+		k, refused, err := l.Accept()
+		if err := errors.Join(refused, err); err != nil {
+			return err
+		}
+		defer k.Drop()
+		defer k.Close()
+		for {
+			m, _, err := k.Receive(time.Now().Add(patience))
+			answer := map[string]string{"take": "sockets", "begin": "begun"}[m.Do]
+			switch {
+			case err != nil:
+				return err
+			case m.Do == "ready":
+				broken <- time.Now()
+				return nil
+			case answer != "":
+				if err := k.Send(handover.Message{Do: answer, Format: handover.Format}, nil); err != nil {
+					return err
+				}
+			}
+		}
+	})
+	serves := make(chan string, 8)
+	a := open(t, Options{File: file(t, text), Trial: time.Millisecond, Notify: func(state string) error { serves <- state; return nil }})
+	running := task.Start(a.Run)
+	at := <-broken
+	if err := old.Stop(); err != nil {
+		t.Error(err)
+	}
+	for !strings.Contains(<-serves, "READY=1") {
+	}
+	if waited := time.Since(at); waited >= answerWithin {
+		t.Errorf("it has waited %v for a process that had broken off", waited)
+	}
+	_ = ask(t, socket, handover.Message{Do: "nothing"})
+	end(t, a, running)
 }
 
 // A container ends with its first process, so that one hands nothing over, and says what to do instead.

@@ -130,7 +130,7 @@ func (a *App) succeed(ctx context.Context) error {
 		// there is no process to tell
 	} else if err := k.Send(handover.Message{Do: "ready"}, nil); err != nil {
 		log.Warn("the old process has ended, or will connect again", "pid", o.pid, "error", err)
-	} else if err := within(ctx, answerWithin, o.left, gone, "the old process doesn't say that it leaves"); err != nil {
+	} else if err := within(ctx, answerWithin, o.left, o.link.Load().done.Done(), "the old process doesn't say that it leaves"); err != nil {
 		log.Warn("this process serves in any case", "pid", o.pid, "error", err)
 	}
 	if b.listener, err = handover.Listen(b.path); err != nil {
@@ -142,8 +142,8 @@ func (a *App) succeed(ctx context.Context) error {
 	return nil
 }
 
-// errOldEnded says that the process that was to hand over has ended.
-var errOldEnded = errors.New("the old process has ended")
+// errOldEnded says that the process that was to hand over has ended, or the connection to it.
+var errOldEnded = errors.New("the old process has ended, or the connection to it has broken")
 
 // within waits for an event, and returns an error if another one comes first.
 func within(ctx context.Context, limit time.Duration, event, gone <-chan struct{}, late string) error {
