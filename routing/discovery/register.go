@@ -48,7 +48,8 @@ type RegisterOptions struct {
 	// critical. 0 = 1 h; Consul makes it a minute at least.
 	DeregisterAfter time.Duration
 	// HandedOver reports whether this process has handed its clients over to a later one, which has the entry
-	// from then on. nil: it never does.
+	// from then on. Where that has registered under another ID, this process's entry goes after three intervals; it is back once HandedOver is false
+	// again. nil: it never does.
 	HandedOver func() bool
 	// Stopping is closed when this process will end soon, and still serves: from then on its check is critical, so that
 	// no more clients are sent here. The entry stays until the end. nil: that isn't told beforehand.
@@ -112,6 +113,7 @@ type registrar struct {
 	seen  []string // the other proxies that were warned of
 	in    bool     // it was registered once
 	next  string   // the instance of the successor that was seen last; "" = there is none
+	past  int      // how often the entry was looked at since the proxy's clients are a successor's
 	told  string   // the instance of which the log has a line: a successor, or another proxy with the id
 }
 
@@ -141,7 +143,11 @@ func newRegistrar(o RegisterOptions) (*registrar, error) {
 	if o.Telemetry == nil {
 		o.Telemetry = telemetry.Discard()
 	}
-	return &registrar{opts: o, tel: o.Telemetry, watch: watch{opts: o.Consul}}, nil
+	r := &registrar{opts: o, tel: o.Telemetry, watch: watch{opts: o.Consul}}
+	if o.HandedOver != nil && o.HandedOver() { // a reload: the successor has had its time
+		r.past = leftAfter
+	}
+	return r, nil
 }
 
 // wait waits until it is time for reconcile; false: ctx has ended. known: reconcile knew already that this process will end soon.
@@ -205,6 +211,11 @@ func (r *registrar) ensure(ctx context.Context) error {
 	case err != nil:
 	case r.succeeded(ctx, client, have), r.elsewhere(ctx, client, have):
 		return nil
+	case r.left():
+		if have != nil {
+			r.deregister(ctx)
+		}
+		return nil
 	case have == nil, !r.matches(have):
 		err = r.register(ctx, client, have)
 	}
@@ -220,6 +231,20 @@ func (r *registrar) ensure(ctx context.Context) error {
 	}
 	return err
 }
+
+// left reports whether a successor has had the clients for some time, and hasn't taken the entry over: it has one under another ID, since it has
+// another address or port. Then this process's entry would send clients to where no process serves them.
+func (r *registrar) left() bool {
+	if r.opts.HandedOver == nil || !r.opts.HandedOver() {
+		r.past = 0
+		return false
+	}
+	r.past = min(r.past+1, leftAfter+1)
+	return r.past > leftAfter
+}
+
+// leftAfter is how many intervals a successor has to register.
+const leftAfter = 3
 
 // entry is what the agent has under the proxy's ID; nil for nothing.
 func (r *registrar) entry(ctx context.Context, client *api.Client) (*api.AgentService, error) {

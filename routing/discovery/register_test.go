@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,21 +188,28 @@ func TestTheEntryOfAProxyThatWasKilledIsReplaced(t *testing.T) {
 func TestTheEntryOfASuccessorIsLeftAlone(t *testing.T) {
 	a := consultest.Start(t)
 	begun := time.Now()
+	var passed atomic.Bool
 	from := func(instance string, after time.Duration) func(*RegisterOptions) {
 		return func(o *RegisterOptions) {
-			o.Instance, o.Started, o.HandedOver = instance, begun.Add(after), func() bool { return true }
+			o.Instance, o.Started = instance, begun.Add(after)
+			if instance == "first" {
+				o.HandedOver = passed.Load
+			}
 		}
 	}
 	log1, stop1 := registering(t, a, from("first", 0))
 	log1.wait(t, "registered in consul")
+	passed.Store(true)
 	log2, stop2 := registering(t, a, from("second", time.Second))
-	log2.wait(t, "in place of an earlier process")
+	log2.wait(t, "registered in consul")
 	log1.wait(t, "taken for its successor")
 
+	passed.Store(false)
 	stop2()
 	log1.wait(t, "registered in consul again") // the successor has gone, this one serves on
+	passed.Store(true)
 	log3, _ := registering(t, a, from("third", 2*time.Second))
-	log3.wait(t, "in place of an earlier process")
+	log3.wait(t, "registered in consul")
 	log1.waitTimes(t, "taken for its successor", 2)
 	stop1()
 	if got := entryOf(t, a).Meta["instance"]; got != "third" {
@@ -210,6 +218,22 @@ func TestTheEntryOfASuccessorIsLeftAlone(t *testing.T) {
 	if n := strings.Count(log3.String(), "registered in consul"); n != 1 {
 		t.Errorf("they registered in turn:\n%s", log3)
 	}
+}
+
+// A new process that has taken over has another port, so its entry has another id. The old process's entry goes, since no more clients are served at
+// its address, and comes back where it has to serve again.
+func TestAnEntryGoesOnceASuccessorHasAnother(t *testing.T) {
+	a := consultest.Start(t)
+	r := proxies(t, a)
+	var passed atomic.Bool
+	log, _ := registering(t, a, func(o *RegisterOptions) { o.HandedOver = passed.Load })
+	r.waitFleet(t, "p1")
+	passed.Store(true)
+	registering(t, a, func(o *RegisterOptions) { o.ID, o.Port, o.Instance = "p2", 994, "new" })
+	r.waitFleet(t, "p2")
+	passed.Store(false)
+	log.wait(t, "registered in consul again")
+	r.waitFleet(t, "p1 p2")
 }
 
 // Proxies on several addresses of one machine have one port, and an entry each.
