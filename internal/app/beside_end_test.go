@@ -15,6 +15,8 @@ import (
 	"imapproxy/internal/handover"
 	"imapproxy/internal/imaptest"
 	"imapproxy/internal/task"
+	"imapproxy/proxy"
+	"imapproxy/routing"
 )
 
 // process starts a process that ends only when it is killed, and stands for one of the proxy's.
@@ -313,4 +315,40 @@ func TestAProcessThatStopsDuringATrialKeepsNoListeningSocket(t *testing.T) {
 	if err := errors.Join(<-ended, a.Close()); err != nil {
 		t.Error(err)
 	}
+}
+
+// A kick while a new process serves on trial, which the old process's admin API is asked for, ends sessions of both.
+func TestAKickReachesAProcessOnTrial(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, _ := handingOver(t, server.Addr)
+	path := file(t, text)
+	old := open(t, Options{File: path})
+	oldRuns := task.Start(old.Run)
+	<-old.Ready()
+	before := imaptest.Dial(t, old.Addrs()["plain"])
+	before.Login("user1", "secret")
+	fresh := open(t, Options{File: path, Trial: time.Hour})
+	freshRuns := task.Start(fresh.Run)
+	<-fresh.beside.before()[0].begun
+	old.beside.step(old.server.Pause) // so that the new one accepts the next client
+	client := imaptest.Dial(t, old.Addrs()["plain"])
+	client.Login("user2", "secret")
+	if n := fresh.server.Status().Sessions; n != 1 {
+		t.Fatalf("the new process has %d sessions", n)
+	}
+	if at := fresh.flush("user1").Pin; at != routing.FlushedLater { // the old process still has a session of the user
+		t.Errorf("the pin goes %s", at)
+	}
+	old.kick(t.Context(), proxy.Kick{Backend: "b1"})
+	for _, c := range []*imaptest.Client{before, client} {
+		c.Expect(`/\* BYE .*/`)
+	}
+	if err := freshRuns.Stop(); !errors.Is(err, context.Canceled) { // within its trial
+		t.Error(err)
+	}
+	if err := fresh.Close(); err != nil {
+		t.Error(err)
+	}
+	end(t, old, oldRuns)
 }

@@ -13,6 +13,7 @@ import (
 	"imapproxy/internal/handover"
 	"imapproxy/internal/task"
 	"imapproxy/internal/wiring"
+	"imapproxy/proxy"
 	"imapproxy/routing/pair"
 )
 
@@ -238,6 +239,10 @@ func (a *App) hearOn(o *older, l *link) {
 			}
 		case "pause":
 			a.toldPause(m)
+		case "kick": // while this process serves on trial
+			if k := new(proxy.Kick); json.Unmarshal(m.Data, k) == nil {
+				a.beside.talking.Go(func() { a.server.Kick(a.over, *k) })
+			}
 		case "left":
 			if r := new(leftReport); json.Unmarshal(m.Data, r) == nil {
 				o.report.Store(r)

@@ -152,10 +152,14 @@ func (b *beside) hint(user, mailbox string) {
 	b.tellOlder(handover.Message{Do: "hint", User: user, Text: mailbox})
 }
 
-// kick ends sessions, also those of the older processes; those aren't counted, and aren't waited for.
+// kick ends sessions, also those of the older processes, and of one that serves on trial; those aren't counted, and aren't waited for.
 func (a *App) kick(ctx context.Context, k proxy.Kick) proxy.Kicked {
-	if data, err := json.Marshal(k); err == nil && !k.DryRun {
-		a.beside.tellOlder(handover.Message{Do: "kick", Data: data})
+	if data, err := json.Marshal(k); a.beside != nil && err == nil && !k.DryRun {
+		m := handover.Message{Do: "kick", Data: data}
+		a.beside.tellOlder(m)
+		if up := a.beside.up.Load(); up != nil && !a.beside.passed.Load() { // a process that serves on trial
+			up.add(m)
+		}
 	}
 	return a.server.Kick(ctx, k)
 }

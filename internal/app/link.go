@@ -95,6 +95,7 @@ func newLink(k *handover.Conn) *link {
 //	            pause…     which backends are paused
 //	            begun
 //	                       … both accept for the time of a trial
+//	            pause, kick
 //	new → old   ready      the old process stops to accept
 //	old → new   leaving    it serves its sessions on
 //	                       … the new process registers, opens the admin API, and waits for its own successor

@@ -81,5 +81,9 @@ func (a *App) where(u *admin.User, placement string) error {
 // the two steps finds no credential, and the pin that it makes or joins holds its backend.
 func (a *App) flush(name string) admin.FlushAnswer {
 	warm := a.parking.pool.FlushUser(name)
-	return admin.FlushAnswer{User: name, WarmConnections: warm, Pin: a.router.Flush(name)}
+	pin := a.router.Flush(name)
+	if b := a.beside; b != nil && b.table != nil && b.table.Where(name) != "" { // the user goes where an older process has them
+		pin = routing.FlushedLater
+	}
+	return admin.FlushAnswer{User: name, WarmConnections: warm, Pin: pin}
 }
