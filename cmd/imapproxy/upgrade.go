@@ -49,7 +49,7 @@ func (c upgradeCommand) Run(env environment) error {
 	case err != nil:
 		return fmt.Errorf("the hand-over socket: %w", err)
 	case k == nil:
-		return fmt.Errorf("no proxy listens at %s: is it running, and has it a hand-over socket?", path)
+		return fmt.Errorf("no proxy listens at %s: is it running, and has it a hand-over socket? If the socket's file was deleted, SIGHUP (systemctl reload) makes it again", path)
 	}
 	defer k.Close()
 	defer context.AfterFunc(ctx, func() { _ = k.Close() })()

@@ -93,17 +93,22 @@ func (a *App) awaitSuccessor() (err error) {
 	if b == nil || b.succeeds() {
 		return nil
 	}
-	if err = os.MkdirAll(filepath.Dir(b.path), 0o700); err == nil {
-		b.listener, err = handover.Listen(b.path)
-	}
+	b.listener, err = b.listen()
 	if err != nil && a.cfg.Shutdown.Socket != "" {
 		return wiring.About("shutdown.handover_socket", err)
 	}
 	if err != nil {
-		b.listener = nil
 		a.tel.Log.Warn("this process can't hand over to a successor yet: an upgrade would end the sessions", "socket", b.path, "error", err)
 	}
 	return nil
+}
+
+// listen listens at the socket, in a folder that it makes where there is none.
+func (b *beside) listen() (*handover.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(b.path), 0o700); err != nil {
+		return nil, err
+	}
+	return handover.Listen(b.path)
 }
 
 // close ends the communication with other processes. Run has ended, or hasn't run.

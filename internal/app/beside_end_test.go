@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -351,4 +352,61 @@ func TestAKickReachesAProcessOnTrial(t *testing.T) {
 		t.Error(err)
 	}
 	end(t, old, oldRuns)
+}
+
+// The hand-over socket's file was deleted: a reload makes it again, and an upgrade is possible.
+func TestAReloadMakesTheHandoverSocketAgain(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, socket := handingOver(t, server.Addr)
+	path := file(t, text)
+	old := open(t, Options{File: path})
+	oldRuns := task.Start(old.Run)
+	<-old.Ready()
+	if err := old.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waits := ask(t, socket, handover.Message{Do: "take"}) // the socket is the one of before, and the connection outlives the file
+	hears(t, waits, "sockets")
+	_ = waits.Close()
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fresh := open(t, Options{File: path, Trial: time.Millisecond})
+	freshRuns := task.Start(fresh.Run)
+	imaptest.Eventually(t, "the new process serves", old.beside.passed.Load)
+	if err := old.Reload(t.Context()); err != nil && !errors.Is(err, ErrEnding) { // it listens there no more
+		t.Fatal(err)
+	}
+	imaptest.Dial(t, fresh.Addrs()["plain"]).Login("user1", "secret")
+	end(t, fresh, freshRuns)
+	end(t, old, oldRuns)
+}
+
+// The hand-over socket's file is deleted while a successor is connected, and can't be made again: that successor takes over all the same.
+func TestAHandoverUnderWayNeedsNoSocket(t *testing.T) {
+	imaptest.VerifyNoLeaks(t)
+	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
+	text, socket := handingOver(t, server.Addr)
+	a := open(t, Options{File: file(t, text)})
+	running := task.Start(a.Run)
+	<-a.Ready()
+	imaptest.Dial(t, a.Addrs()["plain"]).Login("user1", "secret") // the process stays for it
+	k := takes(t, socket)
+	if err := errors.Join(os.Remove(socket), os.MkdirAll(filepath.Join(socket+".new", "x"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, do := range []string{"begin", "ready"} {
+		if err := k.Send(handover.Message{Do: do}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	imaptest.Eventually(t, "the successor serves", a.beside.passed.Load)
+	end(t, a, running)
 }

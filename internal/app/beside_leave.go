@@ -18,7 +18,7 @@ import (
 func (a *App) leave(k *handover.Conn, up *link) {
 	b, log := a.beside, a.tel.Log
 	a.server.Pause()
-	_ = b.listener.Close() // its task ends; the new process will listen at the path
+	_ = b.waiting.Stop() // the listener is closed, if there is one; the new process will listen at the path
 	a.endPublic()
 	a.parking.pool.LetGo("")  // connections that no session uses
 	if a.opts.Notify != nil { // before the new process says READY=1, which systemd takes from the main process alone

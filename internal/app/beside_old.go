@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"time"
@@ -309,6 +310,24 @@ func (a *App) beginBeside() {
 		a.waits(ctx, b.listener)
 		return nil
 	})
+}
+
+// listenAgain makes the socket's file again where it was deleted: until then no process finds this one. It runs in Run's goroutine.
+func (a *App) listenAgain() {
+	b := a.beside
+	if b == nil || b.passed.Load() {
+		return
+	}
+	if _, err := os.Lstat(b.path); !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	_ = b.waiting.Stop() // closes the listener, not the connections
+	var err error
+	if b.listener, err = b.listen(); err != nil {
+		b.listener = nil
+	}
+	a.tel.Log.Warn("the hand-over socket's file was gone", "socket", b.path, "error", err)
+	a.beginBeside()
 }
 
 // listensLater listens at the socket once that can be done: its folder was full, or not there. It returns false if ctx has ended.

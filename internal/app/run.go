@@ -43,6 +43,7 @@ func (a *App) serve(ctx context.Context) {
 	for {
 		select {
 		case answer := <-reloads:
+			a.listenAgain()
 			answer <- a.reload()
 		case step := <-a.beside.next():
 			step()
