@@ -75,7 +75,13 @@ func (a *App) turnAway(o *older) {
 				case errors.Is(err, net.ErrClosed):
 					return
 				case err != nil: // a shortage
-					time.Sleep(turnAwayPause)
+					select {
+					case <-time.After(turnAwayPause):
+					case <-o.ended:
+						return
+					case <-b.ended:
+						return
+					}
 				default:
 					_ = c.Close()
 				}
