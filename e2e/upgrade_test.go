@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -279,6 +280,49 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	storedOnce(t, s.Addr, all)
 }
 
+// connects has a client connect every 10 ms until stop, which says how many there were, and how long the longest one waited for its greeting. None may be refused,
+// or get none; those that a process has accepted which is killed are disconnected.
+func connects(t testing.TB, addr string) (stop func() (clients int, longest time.Duration)) {
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	var clients int
+	var longest time.Duration
+	one := func() {
+		begun := time.Now()
+		c, err := net.DialTimeout("tcp", addr, time.Minute)
+		if err != nil {
+			t.Errorf("a client was refused: %v", err)
+			return
+		}
+		defer c.Close()
+		_ = c.SetReadDeadline(begun.Add(time.Minute))
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("a client got no greeting")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		clients, longest = clients+1, max(longest, time.Since(begun))
+	}
+	end := make(chan struct{})
+	running.Go(func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			running.Go(one)
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return func() (int, time.Duration) {
+		close(end)
+		running.Wait()
+		return clients, longest.Round(time.Millisecond)
+	}
+}
+
 // New processes that can't serve, and one that dies during its trial: the old one serves on.
 func TestUpgradeThatFails(t *testing.T) {
 	t.Parallel()
@@ -308,8 +352,9 @@ func TestUpgradeThatFails(t *testing.T) {
 	}
 	writeFile(t, p.Config, string(good))
 
-	// This one serves already when it is killed. Clients that it had accepted are lost with it, so none connects.
+	// This one serves already when it is killed. Clients that it had accepted are lost with it, so none logs in.
 	l.stop(t)
+	connected := connects(t, p.Plain)
 	dying := servers.Start(t, "imapproxy", p.serveCommand())
 	p.eventually(t, "the trial", func() error {
 		if !strings.Contains(dying.Output(), "msg=listening") {
@@ -334,6 +379,8 @@ func TestUpgradeThatFails(t *testing.T) {
 		t.Error(err)
 	}
 	p.says(t, "this one serves again")
+	clients, longest := connected()
+	t.Logf("%d clients connected while two new processes died, and waited %v for the greeting at most", clients, longest)
 	before.MustOK("NOOP")
 	if err := oneLogin(p.Plain, s.User(6)); err != nil {
 		t.Error(err)
