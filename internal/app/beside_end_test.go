@@ -134,9 +134,7 @@ func TestOlderProcessesHearWhetherThereIsASuccessor(t *testing.T) {
 	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
 	text, socket := handingOver(t, server.Addr)
 	path := file(t, text)
-	old := open(t, Options{File: path})
-	oldRuns := task.Start(old.Run)
-	<-old.Ready()
+	old, oldRuns := serving(t, Options{File: path})
 	client := imaptest.Dial(t, old.Addrs()["plain"])
 	client.Login("user1", "secret") // the old process stays for it
 	serves := make(chan string, 8)
@@ -239,9 +237,7 @@ func TestTheEndOfAnOlderProcessIsSeen(t *testing.T) {
 	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
 	text, _ := handingOver(t, server.Addr)
 	path := file(t, text)
-	old := open(t, Options{File: path})
-	oldRuns := task.Start(old.Run)
-	<-old.Ready()
+	old, oldRuns := serving(t, Options{File: path})
 	client := imaptest.Dial(t, old.Addrs()["plain"])
 	client.Login("user1", "secret") // the old process stays for it
 	fresh := open(t, Options{File: path, Trial: time.Millisecond})
@@ -324,9 +320,7 @@ func TestAKickReachesAProcessOnTrial(t *testing.T) {
 	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
 	text, _ := handingOver(t, server.Addr)
 	path := file(t, text)
-	old := open(t, Options{File: path})
-	oldRuns := task.Start(old.Run)
-	<-old.Ready()
+	old, oldRuns := serving(t, Options{File: path})
 	before := imaptest.Dial(t, old.Addrs()["plain"])
 	before.Login("user1", "secret")
 	fresh := open(t, Options{File: path, Trial: time.Hour})
@@ -360,9 +354,7 @@ func TestAReloadMakesTheHandoverSocketAgain(t *testing.T) {
 	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
 	text, socket := handingOver(t, server.Addr)
 	path := file(t, text)
-	old := open(t, Options{File: path})
-	oldRuns := task.Start(old.Run)
-	<-old.Ready()
+	old, oldRuns := serving(t, Options{File: path})
 	if err := old.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -375,9 +367,7 @@ func TestAReloadMakesTheHandoverSocketAgain(t *testing.T) {
 	if err := old.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	fresh := open(t, Options{File: path, Trial: time.Millisecond})
-	freshRuns := task.Start(fresh.Run)
-	imaptest.Eventually(t, "the new process serves", old.beside.passed.Load)
+	fresh, freshRuns := upgraded(t, old, path)
 	if err := old.Reload(t.Context()); err != nil && !errors.Is(err, ErrEnding) { // it listens there no more
 		t.Fatal(err)
 	}
@@ -391,9 +381,7 @@ func TestAHandoverUnderWayNeedsNoSocket(t *testing.T) {
 	imaptest.VerifyNoLeaks(t)
 	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
 	text, socket := handingOver(t, server.Addr)
-	a := open(t, Options{File: file(t, text)})
-	running := task.Start(a.Run)
-	<-a.Ready()
+	a, running := serving(t, Options{File: file(t, text)})
 	imaptest.Dial(t, a.Addrs()["plain"]).Login("user1", "secret") // the process stays for it
 	k := takes(t, socket)
 	if err := errors.Join(os.Remove(socket), os.MkdirAll(filepath.Join(socket+".new", "x"), 0o700)); err != nil {

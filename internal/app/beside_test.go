@@ -30,6 +30,24 @@ func handingOver(t testing.TB, backend string) (text, socket string) {
 	return strings.Replace(settings(backend), `drain = "200ms"`, "drain = \"200ms\"\n  handover_socket = \""+socket+"\"", 1), socket
 }
 
+// serving opens a process of a proxy, and runs it. It returns once the process knows its backends.
+func serving(t testing.TB, o Options) (*App, *task.Task) {
+	t.Helper()
+	a := open(t, o)
+	running := task.Start(a.Run)
+	<-a.Ready()
+	return a, running
+}
+
+// upgraded starts a new process in place of an old one, and waits until it serves.
+func upgraded(t testing.TB, old *App, file string) (*App, *task.Task) {
+	t.Helper()
+	fresh := open(t, Options{File: file, Trial: time.Millisecond})
+	running := task.Start(fresh.Run)
+	imaptest.Eventually(t, "the new process serves", old.beside.passed.Load)
+	return fresh, running
+}
+
 // ask connects to a process as another one does, and sends the first message.
 func ask(t testing.TB, socket string, m handover.Message) *handover.Conn {
 	t.Helper()
@@ -63,14 +81,10 @@ func TestABrokenConnectionBetweenProcessesIsMadeAgain(t *testing.T) {
 	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
 	text, _ := handingOver(t, server.Addr)
 	path := file(t, text)
-	old := open(t, Options{File: path})
-	oldRuns := task.Start(old.Run)
-	<-old.Ready()
+	old, oldRuns := serving(t, Options{File: path})
 	client := imaptest.Dial(t, old.Addrs()["plain"])
 	client.Login("user1", "secret") // the old process stays for it
-	fresh := open(t, Options{File: path, Trial: time.Millisecond})
-	freshRuns := task.Start(fresh.Run)
-	imaptest.Eventually(t, "the new process serves", old.beside.passed.Load)
+	fresh, freshRuns := upgraded(t, old, path)
 	claimed := func(user string) {
 		t.Helper()
 		imaptest.Eventually(t, "a claim of the old process", func() bool {
@@ -107,11 +121,9 @@ func TestAnUpgradeSaysWhoHasTakenOver(t *testing.T) {
 	text, socket := handingOver(t, server.Addr)
 	path := file(t, text)
 	over := make(chan struct{})
-	old := open(t, Options{File: path, Restart: func() (Started, error) {
+	old, oldRuns := serving(t, Options{File: path, Restart: func() (Started, error) {
 		return Started{PID: 1 << 30, Wait: func() error { <-over; return nil }}, nil // no process has this number
 	}})
-	oldRuns := task.Start(old.Run)
-	<-old.Ready()
 	client := imaptest.Dial(t, old.Addrs()["plain"])
 	client.Login("user1", "secret")
 	one := ask(t, socket, handover.Message{Do: "upgrade"})
@@ -215,11 +227,9 @@ func TestAnUpgradeOfAnIdleProxyIsTold(t *testing.T) {
 	text, socket := handingOver(t, server.Addr)
 	path := file(t, text)
 	over := make(chan struct{})
-	old := open(t, Options{File: path, Restart: func() (Started, error) {
+	old, oldRuns := serving(t, Options{File: path, Restart: func() (Started, error) {
 		return Started{PID: os.Getpid(), Wait: func() error { <-over; return nil }}, nil
 	}})
-	oldRuns := task.Start(old.Run)
-	<-old.Ready()
 	k := ask(t, socket, handover.Message{Do: "upgrade"})
 	hears(t, k, "started")
 	fresh := open(t, Options{File: path, Trial: time.Millisecond})
@@ -262,9 +272,7 @@ func TestAProcessListensForASuccessorOnceItCan(t *testing.T) {
 	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
 	text, socket := handingOver(t, server.Addr)
 	path := file(t, text)
-	old := open(t, Options{File: path})
-	oldRuns := task.Start(old.Run)
-	<-old.Ready()
+	old, oldRuns := serving(t, Options{File: path})
 	inTheWay := filepath.Join(socket+".new", "x")
 	if err := os.MkdirAll(inTheWay, 0o700); err != nil {
 		t.Fatal(err)
@@ -287,9 +295,7 @@ func TestAProcessListensForASuccessorOnceItCan(t *testing.T) {
 		}
 		return k != nil && err == nil
 	})
-	last := open(t, Options{File: path, Trial: time.Millisecond})
-	lastRuns := task.Start(last.Run)
-	imaptest.Eventually(t, "the third process serves", fresh.beside.passed.Load)
+	last, lastRuns := upgraded(t, fresh, path)
 	end(t, last, lastRuns)
 	end(t, fresh, freshRuns)
 	end(t, old, oldRuns)
@@ -366,9 +372,7 @@ func TestAPauseAndItsEndReachAProcessOnTrial(t *testing.T) {
 	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
 	text, _ := handingOver(t, server.Addr)
 	path := file(t, text)
-	old := open(t, Options{File: path})
-	oldRuns := task.Start(old.Run)
-	<-old.Ready()
+	old, oldRuns := serving(t, Options{File: path})
 	fresh := open(t, Options{File: path, Trial: time.Hour})
 	freshRuns := task.Start(fresh.Run)
 	<-fresh.beside.before()[0].begun
@@ -399,14 +403,10 @@ func TestClientsOfAListenerThatIsGoneDoNotWait(t *testing.T) {
 	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
 	text, _ := handingOver(t, server.Addr)
 	more := "\nlistener \"gone\" {\n  address = \"127.0.0.1:0\"\n  tls = \"none\"\n  cleartext_from = [\"127.0.0.0/8\"]\n}\n"
-	old := open(t, Options{File: file(t, text+more)})
-	oldRuns := task.Start(old.Run)
-	<-old.Ready()
+	old, oldRuns := serving(t, Options{File: file(t, text+more)})
 	client := imaptest.Dial(t, old.Addrs()["gone"])
 	client.Login("user1", "secret") // the old process stays for it
-	fresh := open(t, Options{File: file(t, text), Trial: time.Millisecond})
-	freshRuns := task.Start(fresh.Run)
-	imaptest.Eventually(t, "the new process serves", old.beside.passed.Load)
+	fresh, freshRuns := upgraded(t, old, file(t, text))
 	c, err := net.DialTimeout("tcp", old.Addrs()["gone"], patience)
 	if err != nil {
 		t.Fatal(err)
