@@ -139,26 +139,44 @@ func TestOlderProcessesHearWhetherThereIsASuccessor(t *testing.T) {
 	client.Login("user1", "secret") // the old process stays for it
 	serves := make(chan string, 8)
 	fresh := open(t, Options{File: path, Trial: time.Millisecond, Notify: func(state string) error { serves <- state; return nil }})
+	stands := process(t)
+	fresh.beside.find = func(int) (*handover.Process, error) { return handover.Find(stands.PID()) } // in place of the last process, which is the test
 	freshRuns := task.Start(fresh.Run)
 	for !strings.Contains(<-serves, "READY=1") {
 	}
 	last := takes(t, socket)
-	if err := os.Rename(socket, socket+".away"); err != nil { // the old process can't connect again for now
-		t.Fatal(err)
+	apart := func(while func()) {
+		t.Helper()
+		if err := os.Rename(socket, socket+".away"); err != nil { // the old process can't connect again for now
+			t.Fatal(err)
+		}
+		_ = fresh.beside.before()[0].link.Load().k.Close()
+		before := old.beside.orphaned.Load()
+		while()
+		if old.beside.orphaned.Load() != before {
+			t.Error("the old process was told over a broken connection")
+		}
+		if err := os.Rename(socket+".away", socket); err != nil {
+			t.Fatal(err)
+		}
 	}
-	_ = fresh.beside.before()[0].link.Load().k.Close()
-	if err := last.Send(handover.Message{Do: "begin"}, nil); err != nil {
-		t.Fatal(err)
-	}
-	hears(t, last, "has")
-	hears(t, last, "begun")
-	if old.beside.orphaned.Load() {
-		t.Error("the old process was told over a broken connection")
-	}
-	if err := os.Rename(socket+".away", socket); err != nil {
-		t.Fatal(err)
-	}
+	apart(func() {
+		if err := last.Send(handover.Message{Do: "begin"}, nil); err != nil {
+			t.Fatal(err)
+		}
+		hears(t, last, "has")
+		hears(t, last, "begun")
+	})
 	imaptest.Eventually(t, "the old process knows that its successor has one", old.beside.orphaned.Load)
+	apart(func() {
+		if err := stands.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = last.Close()
+		imaptest.Eventually(t, "the last process counts as ended", func() bool { return !fresh.beside.handing.Load() })
+	})
+	imaptest.Eventually(t, "the old process knows that its successor has none", func() bool { return !old.beside.orphaned.Load() })
+	client.MustOK("NOOP")
 	end(t, fresh, freshRuns)
 	end(t, old, oldRuns)
 }

@@ -22,8 +22,8 @@ import (
 // Hints and kicks that are sent meanwhile are lost; the next sweep finds the changes that a hint would have
 // told.
 
-// rejoin connects to the successor again. nil: it has ended, or this process ends, or the successor has a successor of its own, and so
-// doesn't listen any more.
+// rejoin connects to the successor again. nil: it has ended, or this process ends. A successor that has one of its own doesn't listen once it has left; that
+// it serves after all, since the other one has failed, is heard by the new connection.
 func (a *App) rejoin(s *successor) *handover.Conn {
 	b := a.beside
 	ctx, cancel := context.WithCancel(context.Background())
@@ -36,7 +36,7 @@ func (a *App) rejoin(s *successor) *handover.Conn {
 	defer context.AfterFunc(a.over, cancel)()
 	tick := time.NewTicker(rejoinEvery)
 	defer tick.Stop()
-	for !b.orphaned.Load() {
+	for {
 		if k := b.dialAgain(ctx, s.process.PID()); k != nil {
 			return k
 		}
@@ -52,7 +52,6 @@ func (a *App) rejoin(s *successor) *handover.Conn {
 			s.broken = true
 		}
 	}
-	return nil
 }
 
 // dialAgain makes one attempt of rejoin. The caller drops the connection.
