@@ -1,10 +1,14 @@
 package e2e
 
 import (
+	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -86,5 +90,48 @@ func TestAnUpgradeAfterAShortageOfDescriptors(t *testing.T) {
 	}
 	if err := oneLogin(p.Plain, s.User(1)); err != nil {
 		t.Error(err)
+	}
+}
+
+// connects has a client connect every 10 ms until stop, which says how many there were, and how long the longest one waited for its greeting. None may be refused,
+// or get none; those that a process has accepted which is killed are disconnected.
+func connects(t testing.TB, addr string) (stop func() (clients int, longest time.Duration)) {
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	var clients int
+	var longest time.Duration
+	one := func() {
+		begun := time.Now()
+		c, err := net.DialTimeout("tcp", addr, time.Minute)
+		if err != nil {
+			t.Errorf("a client was refused: %v", err)
+			return
+		}
+		defer c.Close()
+		_ = c.SetReadDeadline(begun.Add(time.Minute))
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("a client got no greeting")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		clients, longest = clients+1, max(longest, time.Since(begun))
+	}
+	end := make(chan struct{})
+	running.Go(func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			running.Go(one)
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return func() (int, time.Duration) {
+		close(end)
+		running.Wait()
+		return clients, longest.Round(time.Millisecond)
 	}
 }

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -181,7 +180,8 @@ func (l *stream) more(t testing.TB, p *runningProxy, n int64) {
 // upgradeLong has TestUpgradeUnderLoad make the load of `make upgrade`.
 const upgradeLong = "UPGRADE_LONG"
 
-// Three upgrades in a row, and one by a process that can't serve, while clients log in and work: no client is refused, and none loses an answer.
+// Three upgrades in a row, each followed by one to a process that can't serve, and then one to a process that dies, while clients log in and work: no client is refused,
+// and none loses an answer.
 func TestUpgradeUnderLoad(t *testing.T) {
 	t.Parallel()
 	servers.Real(t)
@@ -256,6 +256,16 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	}
 	l.stop(t)
 	lasted := time.Since(begun)
+	// One more dies in its first second. The clients work on at the others, and that which comes back serves new ones.
+	connected, last := connects(t, p.Plain), p.succeed(t)
+	p.Process.Kill()
+	p.Process = last
+	p.says(t, "this one serves again")
+	worked()
+	clients, longest := connected()
+	if err := oneLogin(p.Plain, s.User(users+1)); err != nil {
+		t.Error(err)
+	}
 	close(end)
 	running.Wait()
 	answers, refused := int64(0), int64(0)
@@ -270,6 +280,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		t.Errorf("%d commands were answered NO", refused)
 	}
 	t.Logf("%d busy and %d idling sessions, %d upgrades in %v: %s; %d answers, %d of them NO", busy, idle, len(old), lasted.Round(time.Second), l.figures(), answers, refused)
+	t.Logf("%d clients connected around the death of one more new process, and waited %v for the greeting at most", clients, longest)
 	// Without sessions the old processes end, the first one first.
 	for _, o := range old {
 		p.outlives(t, o)
@@ -278,49 +289,6 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		t.Error(err)
 	}
 	storedOnce(t, s.Addr, all)
-}
-
-// connects has a client connect every 10 ms until stop, which says how many there were, and how long the longest one waited for its greeting. None may be refused,
-// or get none; those that a process has accepted which is killed are disconnected.
-func connects(t testing.TB, addr string) (stop func() (clients int, longest time.Duration)) {
-	var running sync.WaitGroup
-	var mu sync.Mutex
-	var clients int
-	var longest time.Duration
-	one := func() {
-		begun := time.Now()
-		c, err := net.DialTimeout("tcp", addr, time.Minute)
-		if err != nil {
-			t.Errorf("a client was refused: %v", err)
-			return
-		}
-		defer c.Close()
-		_ = c.SetReadDeadline(begun.Add(time.Minute))
-		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Error("a client got no greeting")
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		clients, longest = clients+1, max(longest, time.Since(begun))
-	}
-	end := make(chan struct{})
-	running.Go(func() {
-		tick := time.NewTicker(10 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			running.Go(one)
-			select {
-			case <-end:
-				return
-			case <-tick.C:
-			}
-		}
-	})
-	return func() (int, time.Duration) {
-		close(end)
-		running.Wait()
-		return clients, longest.Round(time.Millisecond)
-	}
 }
 
 // New processes that can't serve, and one that dies during its trial: the old one serves on.
