@@ -33,7 +33,7 @@ func (c *Conn) arrivedInflated() bool {
 	defer pool.z.Put(b)
 	defer f.settle()
 	for {
-		n, _ := c.readAvailable(b.in[:]) // a whole record, so that tls holds nothing of it; the next read returns the error
+		n, _ := c.readAvailable(b.in[:]) // a whole record, so that tls holds nothing of it; the next read returns the error (noted)
 		if n == 0 {
 			return false
 		}
@@ -47,7 +47,8 @@ func (c *Conn) arrivedInflated() bool {
 func (c *Conn) readAvailable(p []byte) (n int, err error) {
 	s := c.socket()
 	if s != nil && s.pump != nil {
-		return c.tls.Read(p)
+		n, err = c.tls.Read(p)
+		return n, c.noted(err)
 	}
 	cerr := c.raw.Control(func(fd uintptr) {
 		switch {
@@ -65,7 +66,7 @@ func (c *Conn) readAvailable(p []byte) (n int, err error) {
 	if cerr != nil {
 		return 0, cerr
 	}
-	return n, err
+	return n, c.noted(err)
 }
 
 // PutBack returns the bytes that Unread put back and no reader has read since. The slice is valid until the

@@ -16,7 +16,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 )
@@ -33,7 +35,7 @@ type Conn struct {
 	slot        uint32    // index + 1 of the slot in a Poller; 0: the connection isn't in one
 
 	interruption interruption
-	vanished     atomic.Bool // a read or a write has failed since the peer's host was silent
+	failed       atomic.Uint32 // the errno of the first read or write that has failed with the connection; 0: none has
 
 	inflate *inflating // nil: what the peer sends isn't compressed
 	deflate *deflating // nil: what is written isn't compressed
@@ -213,20 +215,30 @@ func (c *Conn) Broken() bool {
 	return broken
 }
 
-// Vanished says whether a read or a write has failed since the peer's host was silent. The kernel tells that once: what is read after a write that
-// has failed so looks like the peer's end. Any goroutine may call it.
-func (c *Conn) Vanished() bool { return c.vanished.Load() }
+// Vanished says whether a read or a write has failed since the peer's host was silent. Any goroutine may call it.
+func (c *Conn) Vanished() bool { return isSilence(syscall.Errno(c.failed.Load())) }
 
-// noted records what the error of a read or a write says of the peer's host, and returns the error.
+// noted records the error of a read or a write with which the connection has failed, and returns the error. The kernel tells one reader or writer of it, and
+// what is read then looks like the peer's end: noted returns what was recorded in place of that.
 func (c *Conn) noted(err error) error {
-	if err != nil && isSilence(err) {
-		c.vanished.Store(true)
+	if err == nil || err == errEmpty || err == ErrDry {
+		return err
+	}
+	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+		if failed := c.failed.Load(); failed != 0 {
+			return os.NewSyscallError("read", syscall.Errno(failed))
+		}
+		return err
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) && (errno == syscall.ECONNRESET || isSilence(errno)) {
+		c.failed.CompareAndSwap(0, uint32(errno))
 	}
 	return err
 }
 
 // isSilence says whether the error means that the kernel has given a connection up because the peer's host was
 // silent, or because the network has said that it can't be reached.
-func isSilence(err error) bool {
-	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+func isSilence(errno syscall.Errno) bool {
+	return errno == syscall.ETIMEDOUT || errno == syscall.EHOSTUNREACH || errno == syscall.ENETUNREACH
 }

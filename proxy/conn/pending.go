@@ -76,7 +76,7 @@ func (c *Conn) decrypted() error {
 	case n > 0:
 		return ErrUnread
 	case !errors.Is(err, os.ErrDeadlineExceeded):
-		return err // io.EOF: tls had read close_notify
+		return c.noted(err) // io.EOF: tls had read close_notify
 	}
 	return c.limit(Reads, time.Time{})
 }

@@ -5,6 +5,8 @@ package conn
 import (
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // sysRead and sysWrite are read(2) and write(2) of a socket that doesn't block, sysSetInt is setsockopt(2). Go's scheduler isn't told of them, as it is by
@@ -28,7 +30,7 @@ func sysWrite(fd int, p []byte) (int, error) {
 }
 
 func sysSetInt(fd, level, option int, value int32) error {
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
+	_, _, errno := syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
 	if errno != 0 {
 		return errno
 	}
