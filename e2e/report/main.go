@@ -1,6 +1,6 @@
 // Command report reads `go test -json` and prints what a person wants of it: a
 // line for each package as it ends, the whole output of what failed, and at the
-// end the tests that failed, with what they said, and those that skipped themselves. It exits 1 when anything failed, and
+// end the tests that took longest, those that failed, with what they said, and those that skipped themselves. It exits 1 when anything failed, and
 // also when anything was skipped: ./test prepares a machine on which no test has
 // a reason to.
 //
@@ -9,10 +9,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -37,7 +39,17 @@ type report struct {
 	passed  map[string]int      // tests, by package
 	failed  []string
 	skipped []string
+	took    []taken
 }
+
+// taken is how long a test ran. What it waited for its turn beside others isn't in it.
+type taken struct {
+	test    string
+	seconds float64
+}
+
+// slowest is how many of the tests that took longest are named.
+const slowest = 20
 
 func main() {
 	r := &report{w: os.Stdout, output: map[testID][]string{}, build: map[string][]string{}, passed: map[string]int{}}
@@ -88,6 +100,9 @@ func (r *report) take(e event) {
 
 // ended handles the last event of a test or a package.
 func (r *report) ended(e event, id testID, name string) {
+	if e.Test != "" && !strings.Contains(e.Test, "/") {
+		r.took = append(r.took, taken{name + " " + e.Test, e.Elapsed})
+	}
 	switch {
 	case e.Test != "" && e.Action == "pass":
 		r.passed[e.Package]++
@@ -129,8 +144,14 @@ func said(output []string) string {
 	return strings.Join(all[max(0, len(all)-most):], "")
 }
 
-// summary prints what failed and what was skipped, and says whether all is well.
+// summary prints what took longest, what failed and what was skipped, and says whether all is well.
 func (r *report) summary() bool {
+	slices.SortStableFunc(r.took, func(a, b taken) int { return cmp.Compare(b.seconds, a.seconds) })
+	for _, t := range r.took[:min(len(r.took), slowest)] {
+		if t.seconds >= 1 {
+			fmt.Fprintf(r.w, "SLOW  %6.1f s  %s\n", t.seconds, t.test)
+		}
+	}
 	for _, s := range r.skipped {
 		fmt.Fprintf(r.w, "SKIPPED  %s\n", s)
 	}

@@ -25,6 +25,9 @@ func TestReportSaysWhatFailedAndWhatWasSkipped(t *testing.T) {
 			`{"Action":"fail","Package":"imapproxy/b"}`, false, []string{"CUT SHORT  b TestY", "panic: no"}},
 		{"a build failure shows the compiler's words", `{"ImportPath":"imapproxy/c","Action":"build-output","Output":"c.go:1: no\n"}` + "\n" +
 			`{"ImportPath":"imapproxy/c","Action":"build-fail"}`, false, []string{"c.go:1: no"}},
+		{"the slowest tests are named, without their parts", `{"Action":"pass","Package":"imapproxy/a","Test":"TestX","Elapsed":2}` + "\n" +
+			`{"Action":"pass","Package":"imapproxy/a","Test":"TestZ/part","Elapsed":30}` + "\n" + `{"Action":"pass","Package":"imapproxy/a","Test":"TestZ","Elapsed":31.25}`,
+			true, []string{"SLOW    31.2 s  a TestZ\nSLOW     2.0 s  a TestX\n"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out strings.Builder
