@@ -221,7 +221,7 @@ func (c *Conn) Vanished() bool { return isSilence(syscall.Errno(c.failed.Load())
 // noted records the error of a read or a write with which the connection has failed, and returns the error. The kernel tells one reader or writer of it, and
 // what is read then looks like the peer's end: noted returns what was recorded in place of that.
 func (c *Conn) noted(err error) error {
-	if err == nil || err == errEmpty || err == ErrDry {
+	if err == nil || err == errEmpty {
 		return err
 	}
 	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {

@@ -68,10 +68,13 @@ func (p *pump) run() error {
 		return err
 	}
 	err := p.c.raw.Read(p.ready)
-	if p.err != nil {
-		return p.c.noted(p.err)
+	switch {
+	case p.err == nil:
+		return err
+	case p.err == p.dry:
+		return p.err
 	}
-	return err
+	return p.c.noted(p.err)
 }
 
 // wait is called when the socket is empty. over says whether the pump ends instead of waiting.
