@@ -167,7 +167,6 @@ func TestAWarmLoginClearsNoFailures(t *testing.T) {
 	c.Expect("* BYE{*}")
 	c.Expect("a2 OK{*}")
 	c.ExpectEOF()
-	must(t, c.Conn.Close())
 	eventually(t, "the warm connection", func() bool { return pool.Len() == 1 })
 	refusing.Store(true)
 	l.router.ReportDialFailure("b1", errRefusedInTest)
@@ -226,7 +225,6 @@ func TestWarmConnectionsMakeWayAtAFullBackend(t *testing.T) {
 		c.Expect("* BYE{*}")
 		c.Expect("a2 OK{*}")
 		c.ExpectEOF()
-		must(t, c.Conn.Close())
 		eventually(t, "the session's end", func() bool { return l.srv.reg.Total() == 0 })
 	}
 	s := room.Status("b1")

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -141,10 +142,11 @@ func TestADormantSessionEnds(t *testing.T) {
 	l := newLab(t, labOptions{})
 	kicked, closes := l.login("alice"), l.login("bob")
 	l.dormant()
-	l.srv.Kick(t.Context(), Kick{User: "alice"})
+	var kick sync.WaitGroup
+	kick.Go(func() { l.srv.Kick(t.Context(), Kick{User: "alice"}) }) // waits for the client's end
 	kicked.Expect("* BYE {*}")
 	kicked.ExpectEOF()
-	_ = kicked.Conn.Close()
+	kick.Wait()
 	_ = closes.Conn.Close()
 	eventually(t, "the end of all sessions", func() bool { return l.srv.Status().Sessions == 0 && l.backends[0].Open() == 0 })
 }

@@ -98,7 +98,6 @@ func TestShutdownLetsCommandsUnderWayFinishFirst(t *testing.T) {
 			c.Expect("a1 OK fetched")
 			c.Expect("* BYE [UNAVAILABLE] {*}")
 			c.ExpectEOF()
-			must(t, c.Conn.Close())
 			l.stop()
 		})
 	}
@@ -231,7 +230,6 @@ func TestAnIdleSessionIsLoggedOutAfterTheIdleTimeout(t *testing.T) {
 	l.clock.forward(2 * time.Minute)
 	c.Expect("* BYE {*}")
 	c.ExpectEOF()
-	must(t, c.Conn.Close())
 	l.ended(session.ReasonIdle)
 	busy.MustOK("NOOP")
 }

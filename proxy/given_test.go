@@ -115,6 +115,7 @@ func TestASessionEndsWhenItsNameIsAnotherUsers(t *testing.T) {
 		if r := c.Read(); r.Status() != "BYE" || !strings.Contains(r.Text, "password") {
 			t.Errorf("%s", r)
 		}
+		c.ExpectEOF()
 		p.ended(session.ReasonCredentials)
 	}
 }

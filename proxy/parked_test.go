@@ -210,8 +210,6 @@ func TestASilentParkedClientHasItsAutologout(t *testing.T) {
 	idling.Expect("* BYE [LIMIT] Autologout{*}")
 	quiet.ExpectEOF()
 	idling.ExpectEOF()
-	must(t, quiet.Conn.Close())
-	must(t, idling.Conn.Close())
 	p.ended(session.ReasonIdle)
 	p.ended(session.ReasonIdle)
 	if n := p.closed(session.ReasonIdle); n != 2 {

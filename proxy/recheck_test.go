@@ -184,6 +184,7 @@ func TestASourceIsAskedAgainAtAResumeButNotAtEach(t *testing.T) {
 	if r := c.Read(); r.Status() != "BYE" || !strings.Contains(r.Text, "password") {
 		t.Errorf("a user who was locked out hears %s", r)
 	}
+	c.ExpectEOF()
 	p.ended(session.ReasonCredentials)
 	if n := len(p.said("SELECT")); n != selects {
 		t.Error("their mailbox was opened")
@@ -207,6 +208,7 @@ func TestAWarmConnectionDoesntKeepALockedOutUserIn(t *testing.T) {
 	if r := c.Read(); r.Status() != "BYE" || !strings.Contains(r.Text, "password") {
 		t.Errorf("a user who was locked out hears %s", r)
 	}
+	c.ExpectEOF()
 	p.ended(session.ReasonCredentials)
 }
 
@@ -276,18 +278,21 @@ func TestKickEndsAUsersSessionsAndNoOthers(t *testing.T) {
 	if pool.Len() == 0 {
 		t.Fatal("no connection is warm")
 	}
-	k := p.srv.Kick(t.Context(), Kick{User: "alice", Session: id})
+	kick := func(k Kick, ends *imaptest.Client) Kicked {
+		done := make(chan Kicked, 1)
+		go func() { done <- p.srv.Kick(t.Context(), k) }() // waits for the client's end
+		ends.Expect("* BYE {*}administrator{*}")
+		ends.ExpectEOF()
+		return <-done
+	}
+	k := kick(Kick{User: "alice", Session: id}, attached)
 	if len(k.Sessions) != 1 || k.Sessions[0] != id || k.Left != 0 || k.Warm != 0 || pool.Len() == 0 {
 		t.Errorf("one session: %+v", k)
 	}
-	attached.Expect("* BYE {*}administrator{*}")
-	attached.ExpectEOF()
-	k = p.srv.Kick(t.Context(), Kick{User: "alice", Forget: true})
+	k = kick(Kick{User: "alice", Forget: true}, idle)
 	if len(k.Sessions) != 1 || k.Left != 0 || k.Warm == 0 || pool.Len() != 0 {
 		t.Errorf("the rest, and its warm connections: %+v, %d left", k, pool.Len())
 	}
-	idle.Expect("* BYE {*}administrator{*}")
-	idle.ExpectEOF()
 	bob.MustOK("NOOP")
 	if n := p.closed(session.ReasonKicked); n != 2 {
 		t.Errorf("%d sessions were kicked", n)
@@ -357,7 +362,6 @@ func TestKickEndsALoginThatIsUnderWay(t *testing.T) {
 	c.Expect("a1 OK{*}")
 	c.Expect("* BYE {*}administrator{*}")
 	c.ExpectEOF()
-	must(t, c.Conn.Close())
 	l.login("alice").MustOK("NOOP")
 	bob.MustOK("NOOP")
 	l.login("bob").MustOK("NOOP")
@@ -398,6 +402,7 @@ func TestASessionUnderAnotherNameOfAPasswdFile(t *testing.T) {
 		c.MustOK("UID FETCH 1:* (FLAGS)")
 		p.idles(c)
 		p.write(t, line+changed+"\ncarol:{PLAIN}c\n")
+		c.ExpectEOF()
 		p.ended(session.ReasonCredentials)
 	}
 }

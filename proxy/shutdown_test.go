@@ -113,7 +113,6 @@ func TestEveryClientHearsThatItsTimeBeforeLoginIsOver(t *testing.T) {
 	for _, c := range all {
 		c.Expect("* BYE [LIMIT] Login timed out")
 		c.ExpectEOF()
-		must(t, c.Conn.Close())
 	}
 	l.stop()
 	if got := l.closed(session.ReasonLoginTimeout); got != n {
@@ -138,6 +137,5 @@ func TestEveryClientBeforeLoginHearsOfTheShutdown(t *testing.T) {
 	for _, c := range all {
 		c.Expect("* BYE [UNAVAILABLE] {*}")
 		c.ExpectEOF()
-		must(t, c.Conn.Close())
 	}
 }

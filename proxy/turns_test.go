@@ -174,7 +174,6 @@ func TestAClientThatIsOwedTooMuchIsSentAway(t *testing.T) {
 			}
 			client.Expect(strings.TrimSuffix(session.ReasonMailboxGone.Bye(), "\r\n"))
 			client.ExpectEOF()
-			must(t, client.Conn.Close())
 			p.ended(session.ReasonMailboxGone)
 		})
 	}

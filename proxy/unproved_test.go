@@ -164,6 +164,5 @@ func TestAGuessEndsNoParkedSession(t *testing.T) {
 	parked.Write("x UID FETCH 1:* (FLAGS)") // there, where it would have to go on, the backend can do less
 	parked.Expect("* BYE [UNAVAILABLE] The mail server can do less{*}")
 	parked.ExpectEOF()
-	must(t, parked.Conn.Close())
 	c.MustOK("NOOP")
 }

@@ -84,7 +84,7 @@ func (c *Client) Expect(pattern string) Response {
 }
 
 // ExpectEOF fails unless the server closes now; untagged responses may come
-// before, and are returned.
+// before, and are returned. Then it closes the client's side, for which the proxy would wait.
 func (c *Client) ExpectEOF() []Response {
 	c.t.Helper()
 	var before []Response
@@ -101,6 +101,7 @@ func (c *Client) ExpectEOF() []Response {
 			if errors.Is(err, io.ErrUnexpectedEOF) {
 				c.t.Fatalf("the server closed within a response: %q", r.Text)
 			}
+			_ = c.Conn.Close()
 			return before
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 )
 
 // raised is a Handler that says when it is woken.
@@ -117,14 +118,16 @@ func (m *mixed) scribble() {
 func TestNothingIsLostBetweenWaysOfReading(t *testing.T) {
 	pool, w := NewPool(), newPoller(t)
 	for _, compressed := range []bool{false, true} {
-		for seed := range uint64(6) {
+		for seed := range uint64(4) {
 			eachWay(t, func(t *testing.T, how way) {
 				t.Run(fmt.Sprintf("compressed %v, %d", compressed, seed), func(t *testing.T) {
 					r := rand.New(rand.NewPCG(seed, 1))
 					sizes := rand.New(rand.NewPCG(seed, 2))
 					c, peer := how.pair(t, func(c net.Conn) net.Conn { return ragged{c, sizes} })
-					want := text(300 << 10)
-					send(t, func() error {
+					want := text(100 << 10)
+					must(t, peer.SetDeadline(time.Time{})) // a busy machine takes its time
+					send(t, func() (err error) {
+						defer func() { err = errors.Join(err, peer.Close()) }() // otherwise the reader would wait
 						var out io.Writer = peer
 						if compressed {
 							z, err := flate.NewWriter(peer, flate.DefaultCompression)
@@ -140,7 +143,7 @@ func TestNothingIsLostBetweenWaysOfReading(t *testing.T) {
 							}
 							i += n
 						}
-						return peer.Close()
+						return nil
 					})
 					if compressed {
 						c.Inflate(pool, 8<<10)

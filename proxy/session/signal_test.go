@@ -132,7 +132,6 @@ func TestASessionThatIsOverHasItsTimeAtOnce(t *testing.T) {
 	s.Terminate(ReasonIdle)
 	c.Expect("* BYE [LIMIT] Autologout{*}")
 	c.ExpectEOF()
-	must(t, c.Conn.Close())
 	r.ended(s, ReasonIdle)
 	r.look.Store(nil)
 	if early.Load() {
