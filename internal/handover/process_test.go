@@ -32,6 +32,14 @@ func find(t *testing.T, pid int) *Process {
 	return p
 }
 
+// inTime returns a context for the wait for an end.
+func inTime(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // lives fails the test if a process is said to have ended.
 func lives(t *testing.T, p *Process) {
 	t.Helper()
@@ -53,7 +61,7 @@ func TestEndOfAProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []*Process{p, none, find(t, cmd.Process.Pid)} { // its parent doesn't wait for it
-		if err := p.Ended(t.Context()); err != nil {
+		if err := p.Ended(inTime(t)); err != nil {
 			t.Error(err)
 		}
 		if err := p.Kill(); err != nil {
@@ -61,7 +69,7 @@ func TestEndOfAProcess(t *testing.T) {
 		}
 	}
 	_ = cmd.Wait() // it was killed
-	if err := find(t, cmd.Process.Pid).Ended(t.Context()); err != nil {
+	if err := find(t, cmd.Process.Pid).Ended(inTime(t)); err != nil {
 		t.Error(err)
 	}
 	if _, err := Find(0); err == nil { // what the kernel says of one in another namespace
@@ -90,9 +98,7 @@ func TestAnotherProcessHasTheNumber(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.pid = other
-		soon, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		err := p.Ended(soon)
-		cancel()
+		err := p.Ended(inTime(t))
 		if err == nil {
 			err = p.Kill()
 		}
@@ -139,7 +145,7 @@ func TestAProcessIsFoundWithoutDescriptors(t *testing.T) {
 	if err := p.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Ended(t.Context()); err != nil {
+	if err := p.Ended(inTime(t)); err != nil {
 		t.Error(err)
 	}
 }
