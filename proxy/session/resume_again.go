@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/park/view"
@@ -82,11 +81,7 @@ func (s *Session) reconnect(ctx context.Context, trace *telemetry.Resume) (c *up
 	if s.overdue() {       // a pooled connection may not be used either
 		return nil, nil, nil, errOverdue
 	}
-	t := &s.inFlight.Client
-	enable = t.Enabled
-	if t.Dialect == view.CondStore && !slices.Contains(enable, "CONDSTORE") {
-		enable = append(enable[:len(enable):len(enable)], "CONDSTORE") // the client enabled it with another command than ENABLE
-	}
+	enable = s.inFlight.Client.Extends()
 	c = s.pooledConn()
 	if c != nil {
 		enabled, trace.Source = enable, telemetry.SourcePool // the pool's key includes them

@@ -59,6 +59,9 @@ func (s *Session) shared() phase {
 			s.inFlight.Begin(o.head, true, o.began)
 			over, err = true, nil
 		}
+		if err == nil && o.homeLacks {
+			err = o.enableHome()
+		}
 		if s.Reason() != "" {
 			return phaseEnd
 		}

@@ -9,6 +9,7 @@ import (
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/park/resync"
 	"imapproxy/proxy/shared"
+	"imapproxy/proxy/track"
 	"imapproxy/proxy/wire"
 )
 
@@ -109,11 +110,14 @@ func (o *visit) told(h wire.CommandHead, err error, text string) error {
 }
 
 // carry passes a command on with its literals, and its answer back. cmd has no literal's content.
-func (o *visit) carry(l *leg, cmd []byte, h wire.CommandHead) (wire.Status, error) {
+func (o *visit) carry(l *leg, cmd []byte, h wire.CommandHead) (status wire.Status, err error) {
 	h.Tag = append([]byte(nil), h.Tag...)
 	if l == o.home {
 		o.homeUsed = o.s.env.Now()
 	}
+	carried := track.Carry(h)
+	defer func() { o.followed(l, &carried, status) }()
+	carried.Line(wire.ParseCommandHead(cmd).Args)
 	for line := cmd; ; {
 		size, sync, ok := wire.LiteralSpec(line)
 		waits := ok && (sync || !takesLiteral(l.conn.Caps, o.s.caps.Load().list, l == o.home, size))
@@ -147,7 +151,7 @@ func (o *visit) carry(l *leg, cmd []byte, h wire.CommandHead) (wire.Status, erro
 			}
 		}
 		o.partly = true
-		if err := o.client.Copy(func(b []byte) error { o.s.seen(o.s.env.Now()); return o.send(l, b) }, size); err != nil {
+		if err := o.client.Copy(func(b []byte) error { o.s.seen(o.s.env.Now()); carried.Literal(b); return o.send(l, b) }, size); err != nil {
 			return 0, err
 		}
 		next, err := o.client.ReadLine(maxSharedLine)
@@ -155,6 +159,7 @@ func (o *visit) carry(l *leg, cmd []byte, h wire.CommandHead) (wire.Status, erro
 			return 0, err
 		}
 		line = append([]byte(nil), next...)
+		carried.Line(line)
 		o.partly = false
 	}
 	for {

@@ -9,6 +9,7 @@ import (
 
 	"imapproxy/proxy/auth"
 	"imapproxy/proxy/imapclient"
+	"imapproxy/proxy/track"
 	"imapproxy/proxy/upstream"
 	"imapproxy/proxy/wire"
 )
@@ -129,7 +130,7 @@ func (o *visit) loginAt(ctx context.Context, set *Settings, owner string, target
 		return nil, fmt.Errorf("%w: %s", errTooOld, strings.Join(lacks, " "))
 	}
 	imap := imapclient.New(c.Conn, imapclient.Options{})
-	if err = imap.Enable(ctx, s.inFlight.Client.Enabled...); err == nil {
+	if err = imap.Enable(ctx, o.enables(c.Caps)...); err == nil {
 		err = imap.Release()
 	}
 	if err != nil {
@@ -139,6 +140,15 @@ func (o *visit) loginAt(ctx context.Context, set *Settings, owner string, target
 	l := newLeg(c)
 	l.owner = owner
 	return l, nil
+}
+
+// enables returns what is to be enabled on a connection to a backend with these capabilities.
+func (o *visit) enables(caps wire.Caps) []string {
+	t := &o.s.inFlight.Client
+	if caps.Has("ENABLE") && caps.Has("CONDSTORE") {
+		return t.Extends()
+	}
+	return t.Enabled
 }
 
 // placementOf is the placement of a user who isn't the one that logs in; "": none is known.
@@ -202,6 +212,30 @@ func (o *visit) touchHome() error {
 
 // homeTouch is the time after which touchHome sends NOOP.
 const homeTouch = 5 * time.Minute
+
+// followed notes what a command that was answered by status has left on the connection l.
+func (o *visit) followed(l *leg, c *track.Carried, status wire.Status) {
+	if (status == wire.OK || status == wire.NO) && o.s.inFlight.Carried(c) && l != o.home {
+		o.homeLacks = !o.away
+	}
+}
+
+// enableHome enables CONDSTORE on the session's own connection after a command about a shared mailbox has: it holds for all mailboxes (RFC 7162 §3.1).
+func (o *visit) enableHome() error {
+	o.homeLacks = false
+	caps := o.s.caps.Load().list
+	if !caps.Has("ENABLE") || !caps.Has("CONDSTORE") {
+		return nil
+	}
+	_, err := o.own("ENABLE CONDSTORE", func(u imapclient.Untagged) bool { return u.Is("ENABLED") })
+	if o.withoutHome(err) {
+		return o.reopenHome()
+	}
+	if _, refused := errors.AsType[*imapclient.Refusal](err); refused {
+		return nil
+	}
+	return err
+}
 
 // own sends a command of the proxy's own on the session's own connection.
 func (o *visit) own(command string, onUntagged func(imapclient.Untagged) bool) (wire.Response, error) {

@@ -8,6 +8,7 @@ import (
 
 	"imapproxy/proxy/imapclient"
 	"imapproxy/proxy/shared"
+	"imapproxy/proxy/track"
 	"imapproxy/proxy/wire"
 )
 
@@ -65,6 +66,7 @@ var errUnknownOption = errors.New("an option of LIST that isn't known")
 
 // listed writes the lines that answer a LIST. It returns the own backend's answer, if that was asked.
 func (o *visit) listed(cmd []byte, h wire.CommandHead, l *shared.Listing) (resp wire.Response, err error) {
+	carried := track.CarryWhole(h)
 	switch ours := l.OnlyOurs(o.n); {
 	case ours && !l.Known():
 		return resp, errUnknownOption
@@ -74,7 +76,9 @@ func (o *visit) listed(cmd []byte, h wire.CommandHead, l *shared.Listing) (resp 
 		if resp, err = o.ownWhole(strings.TrimRight(string(cmd[len(h.Tag)+1:]), "\r\n")); err != nil || l.Hierarchy {
 			return resp, err
 		}
+		o.followed(o.home, &carried, wire.OK)
 	}
+	o.followed(nil, &carried, wire.OK)
 	if l.Excludes() {
 		return resp, nil
 	}

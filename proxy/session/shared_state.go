@@ -42,6 +42,7 @@ type visit struct {
 	head        wire.CommandHead  // of the current command
 	literal     bool              // its first line ends with a literal
 	tags        int               // number of the tags of the proxy's own commands that stream
+	homeLacks   bool              // CONDSTORE is to be enabled on the own connection
 	homeCut     bool              // the own connection was left in the middle of a command
 	away        bool              // the own connection was given up (restHome); home is of no use
 	homeSelects bool              // the own connection has a mailbox selected that the client has left
