@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"imapproxy/internal/imaptest"
 	"imapproxy/proxy/park/view"
@@ -213,4 +214,37 @@ func TestAFetchWithALongLineIsContinuedOnce(t *testing.T) {
 		t.Errorf("the client was told %d octets, %d of them the response: ...%.100q", len(told), len(want), told[min(len(told), len(want)):])
 	}
 	p.ended(session.ReasonBackendLostInner)
+}
+
+// A client that has a part of a response isn't told anything else, so it waits no longer than a loss may take inside a response, also where the next connection is
+// there, and its backend doesn't answer.
+func TestAFetchGoesOnInTimeOrEnds(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("0123456789", 30)
+	for name, before := range map[string]string{
+		"nothing comes":           "",
+		"what the client has":     "* 2 FETCH (UID 2 BODY[] {300}\r\n" + text[:100],
+		"a line, and no response": "* OK wait\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newScripted(t, scriptedCaps, 3, func(o *Options) { o.Park.ResumeWithin = time.Second })
+			k := p.stays("SELECT INBOX")
+			var lost atomic.Bool
+			p.on("UID FETCH", func(b *imaptest.BackendConn, _ imaptest.Command) error {
+				if !lost.Swap(true) {
+					_ = b.SendRaw("* 2 FETCH (UID 2 BODY[] {300}\r\n" + text[:100])
+					return io.EOF
+				}
+				_ = b.SendRaw(before)
+				return b.ExpectEOF()
+			})
+			k.Write("f UID FETCH 2 (BODY.PEEK[])")
+			must(t, k.Conn.SetReadDeadline(time.Now().Add(imaptest.DefaultTimeout)))
+			if rest, err := io.ReadAll(k.Conn.Conn); err != nil {
+				t.Fatalf("%q: %v", rest, err)
+			}
+			p.ended(session.ReasonBackendLostInner)
+		})
+	}
 }

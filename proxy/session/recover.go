@@ -100,7 +100,7 @@ func (s *Session) recover() (next phase) {
 	began := s.env.Now()
 	within := newPatience(cmp.Or(s.settings().Park.ResumeWithin, DefaultResumeWithin), s.later)
 	if s.park.cutFetch.inside() {
-		within.strictly(halfWithin)
+		within.strictly(min(halfWithin, within.within))
 	}
 	t := telemetry.Recovery{Session: s.id, Login: s.trace(), User: s.user, Backend: s.picked().Backend.Shown(), Start: began, Steps: s.env.Telemetry.Steps(began)}
 	var v *view.View
@@ -125,8 +125,8 @@ func (s *Session) recover() (next phase) {
 		stop()
 		cancel()
 		if before := s.park.cutFetch.passed(); err == nil {
-			if err = s.continueFetch(v); s.park.cutFetch.passed() > before {
-				within.strictly(halfWithin)
+			if err = s.continueFetch(v, within.end); s.park.cutFetch.passed() > before {
+				within.strictly(min(halfWithin, within.within))
 			}
 		}
 		if err != nil && s.Reason() == "" && s.elsewhere(err) {

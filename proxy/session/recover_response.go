@@ -25,8 +25,6 @@ const (
 	// halfWithin bounds how long a client waits inside a response: it can't be told anything there, and clients
 	// give up after 20 s of silence.
 	halfWithin = 15 * time.Second
-	// silentFor bounds how long the backend may be silent while a response is continued.
-	silentFor = 30 * time.Second
 	// halfTag is the tag of the FETCH that continues a response.
 	halfTag = "half1"
 )
@@ -71,8 +69,8 @@ func (f *cutFetch) uid(v *view.View) uint32 {
 }
 
 // continueFetch completes the response that the client has a part of, and puts the FETCH for the other messages
-// in front of the client's next bytes. v is what the client counts.
-func (s *Session) continueFetch(v *view.View) error {
+// in front of the client's next bytes. v is what the client counts. If the client is inside a response, it is told more of it before until.
+func (s *Session) continueFetch(v *view.View, until time.Time) error {
 	f := s.park.cutFetch
 	if f == nil {
 		return nil
@@ -81,7 +79,7 @@ func (s *Session) continueFetch(v *view.View) error {
 		return errOther
 	}
 	if f.half != nil {
-		if err := s.continueResponse(v); err != nil {
+		if err := s.continueResponse(v, until); err != nil {
 			return err
 		}
 		f.rest.Tells(f.half.names())
@@ -104,14 +102,14 @@ func (s *Session) continueFetch(v *view.View) error {
 	return nil
 }
 
-// continueResponse completes a response on another connection.
-func (s *Session) continueResponse(v *view.View) error {
+// continueResponse completes a response on another connection. By until the client is told more of it.
+func (s *Session) continueResponse(v *view.View, until time.Time) error {
 	f := s.park.cutFetch
 	uid := f.uid(v)
 	if uid == 0 || f.half.lost { // lost: an earlier attempt has told more than is remembered
 		return errOther
 	}
-	ctx, cancel := s.within(halfWithin)
+	ctx, cancel := s.within(time.Until(until))
 	on, err := s.connFor(ctx, v)
 	cancel()
 	if err != nil {
@@ -121,7 +119,7 @@ func (s *Session) continueResponse(v *view.View) error {
 	c := on.conn
 	ctx, cancel = s.within(24 * time.Hour) // the client may be slow; LetGo ends it
 	stop := c.Until(ctx)
-	answered, err := s.continueOn(c, f, uid)
+	answered, err := s.continueOn(c, f, uid, until)
 	gone := stop()
 	cancel()
 	c.Rearm(conn.Reads)
@@ -176,25 +174,32 @@ func (s *Session) connFor(ctx context.Context, v *view.View) (*found, error) {
 	return f, nil
 }
 
-// patient reads from a backend that may be silent for a while.
+// patient reads from a backend that may be silent for a while, but not longer than until as long as the client is told nothing.
 type patient struct {
 	c      *upstream.Conn
 	silent time.Duration
+	until  time.Time
+	f      *cutFetch
+	before int64 // how much of the response the client had
 }
 
 func (p *patient) Read(b []byte) (int, error) {
-	p.c.LimitReads(time.Now().Add(p.silent))
+	end := time.Now().Add(p.silent)
+	if p.until.Before(end) && p.f.passed() == p.before {
+		end = p.until
+	}
+	p.c.LimitReads(end)
 	return p.c.Read(b)
 }
 
 // continueOn fetches the message again and tells the client what it doesn't have of the response. The error is nil if
 // the client has the whole response; answered says that the backend has answered the command as well, so that the
 // connection can be used again.
-func (s *Session) continueOn(c *upstream.Conn, f *cutFetch, uid uint32) (answered bool, err error) {
+func (s *Session) continueOn(c *upstream.Conn, f *cutFetch, uid uint32, until time.Time) (answered bool, err error) {
 	if _, err := c.Write(f.rest.Of(halfTag, uid)); err != nil {
 		return false, &imapclient.Broken{Err: err}
 	}
-	p := &patient{c, silentFor}
+	p := &patient{c, halfWithin, until, f, f.passed()}
 	r := wire.NewReader(p, maxCatchUpAnswer, maxCatchUpLiteral)
 	for done := false; ; {
 		line, err := r.ReadLine(maxCatchUpAnswer)
