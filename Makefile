@@ -9,6 +9,7 @@ BENCHTIME ?= 1s
 check:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
+	GOARCH=386 go vet ./proxy/conn # where an int has 32 bits
 	set -e; for dir in $$(git ls-files 'tools/*.go' | xargs -n1 dirname | sort -u); do (cd $$dir && go vet . && go test -count=1 .); done
 	go tool -modfile=tools/golangci/go.mod golangci-lint run
 	go test -count=1 ./internal/arrows

@@ -247,11 +247,24 @@ func TestARefusedCredentialEndsTheParkedSessionsThatHoldIt(t *testing.T) {
 	if r := old.Read(); r.Status() != "BYE" || !strings.Contains(r.Text, "password") {
 		t.Errorf("its session hears %s", r)
 	}
+	old.ExpectEOF()
 	p.ended(session.ReasonCredentials)
 	done(fresh)
 	if n := p.closed(session.ReasonCredentials); n != 1 {
 		t.Errorf("%d sessions have ended", n)
 	}
+}
+
+// kick kicks, which waits for the clients' ends, and has them read theirs.
+func (l *lab) kick(k Kick, ends ...*imaptest.Client) Kicked {
+	l.t.Helper()
+	done := make(chan Kicked, 1)
+	go func() { done <- l.srv.Kick(l.t.Context(), k) }()
+	for _, c := range ends {
+		c.Expect("* BYE {*}administrator{*}")
+		c.ExpectEOF()
+	}
+	return <-done
 }
 
 func TestKickEndsAUsersSessionsAndNoOthers(t *testing.T) {
@@ -278,18 +291,11 @@ func TestKickEndsAUsersSessionsAndNoOthers(t *testing.T) {
 	if pool.Len() == 0 {
 		t.Fatal("no connection is warm")
 	}
-	kick := func(k Kick, ends *imaptest.Client) Kicked {
-		done := make(chan Kicked, 1)
-		go func() { done <- p.srv.Kick(t.Context(), k) }() // waits for the client's end
-		ends.Expect("* BYE {*}administrator{*}")
-		ends.ExpectEOF()
-		return <-done
-	}
-	k := kick(Kick{User: "alice", Session: id}, attached)
+	k := p.kick(Kick{User: "alice", Session: id}, attached)
 	if len(k.Sessions) != 1 || k.Sessions[0] != id || k.Left != 0 || k.Warm != 0 || pool.Len() == 0 {
 		t.Errorf("one session: %+v", k)
 	}
-	k = kick(Kick{User: "alice", Forget: true}, idle)
+	k = p.kick(Kick{User: "alice", Forget: true}, idle)
 	if len(k.Sessions) != 1 || k.Left != 0 || k.Warm == 0 || pool.Len() != 0 {
 		t.Errorf("the rest, and its warm connections: %+v, %d left", k, pool.Len())
 	}
@@ -317,22 +323,16 @@ func TestKickEndsOneSessionOrAllOfABackend(t *testing.T) {
 			t.Errorf("%+v: %+v", none, k)
 		}
 	}
-	if k := p.srv.Kick(t.Context(), Kick{Session: id}); k.Count != 1 || k.Users != 1 || k.Left != 0 || k.Sessions[0] != id {
+	if k := p.kick(Kick{Session: id}, one); k.Count != 1 || k.Users != 1 || k.Left != 0 || k.Sessions[0] != id {
 		t.Errorf("one session: %+v", k)
 	}
-	one.Expect("* BYE {*}administrator{*}")
-	one.ExpectEOF()
 	if k := p.srv.Kick(t.Context(), Kick{Backend: backend, DryRun: true}); k.Count != 2 || k.Users != 2 {
 		t.Errorf("a dry run: %+v", k)
 	}
 	two.MustOK("NOOP")
 	bob.MustOK("NOOP")
-	if k := p.srv.Kick(t.Context(), Kick{Backend: backend}); k.Count != 2 || k.Users != 2 || k.Left != 0 {
+	if k := p.kick(Kick{Backend: backend}, two, bob); k.Count != 2 || k.Users != 2 || k.Left != 0 {
 		t.Errorf("a backend: %+v", k)
-	}
-	for _, c := range []*imaptest.Client{two, bob} {
-		c.Expect("* BYE {*}administrator{*}")
-		c.ExpectEOF()
 	}
 }
 
