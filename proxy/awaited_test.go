@@ -115,6 +115,7 @@ func TestAResumeBehindNoCommandIsTraced(t *testing.T) {
 	c.Write("c COMPRESS DEFLATE")
 	c.Expect("c {*}")
 	c.MustOK("LOGOUT")
+	c.ExpectEOF()
 	spansOf(t, p.lab, "resume")
 }
 

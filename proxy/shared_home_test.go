@@ -66,6 +66,7 @@ func TestTheOwnConnectionIsGivenUpBesideASharedMailbox(t *testing.T) {
 	c.MustOK("SELECT INBOX")
 	c.MustOK("NOOP")
 	c.MustOK("LOGOUT")
+	c.ExpectEOF()
 	s.ended(session.ReasonLogout)
 }
 
@@ -146,5 +147,6 @@ func TestLingerIsLengthenedBesideASharedMailbox(t *testing.T) {
 		t.Error(a)
 	}
 	c.MustOK("LOGOUT")
+	c.ExpectEOF()
 	s.ended(session.ReasonLogout)
 }

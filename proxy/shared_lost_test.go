@@ -100,6 +100,7 @@ func TestTheOwnBackendIsLostBesideASharedMailbox(t *testing.T) {
 	c.MustOK("SELECT INBOX")
 	c.MustOK("NOOP")
 	c.MustOK("LOGOUT")
+	c.ExpectEOF()
 	s.ended(session.ReasonLogout)
 }
 

@@ -73,6 +73,7 @@ func TestModSequencesThatAreUsedBesideASharedMailbox(t *testing.T) {
 				t.Errorf("ENABLE was sent %d times after another own connection", n)
 			}
 			c.MustOK("LOGOUT")
+			c.ExpectEOF()
 			s.ended(session.ReasonLogout)
 		})
 	}
