@@ -68,10 +68,10 @@ func (p *pump) run() error {
 		return err
 	}
 	err := p.c.raw.Read(p.ready)
-	switch {
-	case p.err == nil:
+	if p.err == nil {
 		return err
-	case p.err == p.dry:
+	}
+	if p.err == p.dry {
 		return p.err
 	}
 	return p.c.noted(p.err)

@@ -86,7 +86,7 @@ func splice(from, to int, n int64) (int64, error) {
 	for {
 		moved, err := unix.Splice(from, nil, to, nil, int(min(n, pipeSize)), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
 		if err != unix.EINTR {
-			return int64(max(0, moved)), err
+			return int64(max(0, moved)), err //nolint:unconvert // it is an int where that has 32 bits
 		}
 	}
 }
