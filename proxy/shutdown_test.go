@@ -70,11 +70,10 @@ func TestAClientThatReadsNothingBeforeLoginHoldsUpNoShutdown(t *testing.T) {
 	s := l.only()
 	last, since := time.Time{}, time.Now()
 	eventually(t, "the proxy to be held up", func() bool { // it notes when it has last read a command
-		i := s.Info()
-		if i.LastActivity != last {
-			last, since = i.LastActivity, time.Now()
+		if seen := s.LastSeen(); seen != last {
+			last, since = seen, time.Now()
 		}
-		return last.After(i.Started) && time.Since(since) > 200*time.Millisecond
+		return last.After(s.Info().Started) && time.Since(since) > 200*time.Millisecond
 	})
 	l.stop()
 	// The proxy has closed its socket. The kernel may try for a minute and more to send what the client doesn't read, and the client's

@@ -40,7 +40,7 @@ func TestMeasurements(t *testing.T) {
 		{"memory, attached", func(o options, out *bytes.Buffer) error { return memory(o, out) }, func(o *options) { o.Attached = true }, []string{"12 attached sessions"}},
 		{"resume", func(o options, out *bytes.Buffer) error { return resume(o, out) }, func(o *options) { o.Watch, o.Profile = "push", "" }, []string{"12 parked clients come back, 4 at a time"}},
 		{"peers", func(o options, out *bytes.Buffer) error { return peers(o, out) }, func(*options) {}, []string{"NOOP, TLS, 3", "/ nginx", "/ haproxy"}},
-		{"peers, bare", func(o options, out *bytes.Buffer) error { return peers(o, out) }, func(o *options) { o.Bare = true }, []string{"NOOP, plain, 3", "/ goroutines", "/ loop", "/ nginx"}},
+		{"peers, bare", func(o options, out *bytes.Buffer) error { return peers(o, out) }, func(o *options) { o.Bare, o.Idle = true, 4 }, []string{"NOOP, plain, 3", "/ goroutines", "/ loop", "/ nginx"}},
 		{"peers, another build", func(o options, out *bytes.Buffer) error { return peers(o, out) }, func(o *options) { o.Against = o.Proxy }, []string{"NOOP, TLS, 3", "/ the other"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -37,6 +37,7 @@ func run(role string, args []string) error {
 	f.StringVar(&o.Against, "against", "", "another build of the `program`, which peers compares it with in place of nginx and HAProxy")
 	f.BoolVar(&o.Bare, "bare", false, "peers compares it with bare relays in Go and nginx, in the clear")
 	f.IntVar(&o.N, "n", 2000, "clients")
+	f.IntVar(&o.Idle, "idle", 0, "clients of each compared program that idle beside those that are measured, in the clear")
 	f.IntVar(&o.PerUser, "per-user", 5, "clients of each user, each in another mailbox")
 	f.StringVar(&o.Watch, "watch", "push", "park.watch: push, notify, idle or poll")
 	f.BoolVar(&o.Attached, "attached", false, "sessions keep their backend connections")

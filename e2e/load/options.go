@@ -8,6 +8,7 @@ type options struct {
 	Against  string        // another build, which peers compares it with; "": nginx and HAProxy
 	Bare     bool          // peers compares it with bare relays
 	N        int           // clients
+	Idle     int           // clients in IDLE of each program that peers compares, beside those that are measured
 	PerUser  int           // clients of each user, each in a mailbox of its own
 	Watch    string        // park.watch
 	Attached bool          // sessions keep their backend connections

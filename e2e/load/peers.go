@@ -29,7 +29,7 @@ worker_processes 2;
 pid $DIR/nginx.pid;
 error_log $DIR/nginx-error.log error;
 events {
-  worker_connections 4096;
+  worker_connections 16384;
 }
 mail {
   server_name imap.test;
@@ -216,6 +216,9 @@ func compare(o options) (targets []*target, cells []cell, got map[cell]map[*targ
 			}
 		}
 	}
+	if err := l.idle(targets); err != nil {
+		return nil, nil, nil, err
+	}
 	got = map[cell]map[*target][]figures{}
 	for round := range o.Rounds {
 		for _, c := range cells {
@@ -233,6 +236,24 @@ func compare(o options) (targets []*target, cells []cell, got map[cell]map[*targ
 		}
 	}
 	return targets, cells, got, nil
+}
+
+// idle gives each program -idle clients that send nothing.
+func (l *lab) idle(targets []*target) error {
+	if l.o.Idle == 0 {
+		return nil
+	}
+	for _, t := range targets {
+		crowd, err := l.self("idle-"+t.name, roleCrowd)
+		if err != nil {
+			return err
+		}
+		if _, err := crowd.order(order{Open: true, Addr: t.plain, N: l.o.Idle, PerUser: l.o.PerUser, Pace: l.o.Pace}); err != nil {
+			return fmt.Errorf("%s: idle clients: %w", t.name, err)
+		}
+	}
+	time.Sleep(l.o.Settle)
+	return nil
 }
 
 func (t *target) logins(n int, secure bool) ([]*client, error) {
