@@ -130,9 +130,7 @@ func TestAProcessServesAgainOnlyWhereNoOtherOneServes(t *testing.T) {
 // A process tells those before it whether it has a successor, also once more where the connection has broken, and before its successor serves: it may end
 // at any time from then on.
 func TestOlderProcessesHearWhetherThereIsASuccessor(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, socket := handingOver(t, server.Addr)
+	text, socket := handingOverAlone(t)
 	path := file(t, text)
 	old, oldRuns := serving(t, Options{File: path})
 	client := imaptest.Dial(t, old.Addrs()["plain"])
@@ -183,9 +181,7 @@ func TestOlderProcessesHearWhetherThereIsASuccessor(t *testing.T) {
 
 // An old process breaks off between the new one's "ready" and its own "leaving". The new one doesn't wait for that in vain, and listens for its successor.
 func TestAProcessListensOnceTheOldOneHasBrokenOff(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, socket := handingOver(t, server.Addr)
+	text, socket := handingOverAlone(t)
 	l, err := handover.Listen(socket)
 	if err != nil {
 		t.Fatal(err)
@@ -233,9 +229,7 @@ func TestAProcessListensOnceTheOldOneHasBrokenOff(t *testing.T) {
 
 // A container ends with its first process, so that one hands nothing over, and says what to do instead.
 func TestTheFirstProcessOfAContainerHandsNothingOver(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, socket := handingOver(t, server.Addr)
+	text, socket := handingOverAlone(t)
 	a := open(t, Options{File: file(t, text), Restart: func() (Started, error) { return Started{}, errors.New("another process was started") }})
 	a.beside.first = true
 	running := task.Start(a.Run)
@@ -251,9 +245,7 @@ func TestTheFirstProcessOfAContainerHandsNothingOver(t *testing.T) {
 
 // An older process ends, and its number is another one's by now (the test's own): the new process sees the end.
 func TestTheEndOfAnOlderProcessIsSeen(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, _ := handingOver(t, server.Addr)
+	text, _ := handingOverAlone(t)
 	path := file(t, text)
 	old, oldRuns := serving(t, Options{File: path})
 	client := imaptest.Dial(t, old.Addrs()["plain"])
@@ -368,9 +360,7 @@ func TestAKickReachesAProcessOnTrial(t *testing.T) {
 
 // The hand-over socket's file was deleted: a reload makes it again, and an upgrade is possible.
 func TestAReloadMakesTheHandoverSocketAgain(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, socket := handingOver(t, server.Addr)
+	text, socket := handingOverAlone(t)
 	path := file(t, text)
 	old, oldRuns := serving(t, Options{File: path})
 	if err := old.Reload(t.Context()); err != nil {
@@ -396,9 +386,7 @@ func TestAReloadMakesTheHandoverSocketAgain(t *testing.T) {
 
 // The hand-over socket's file is deleted while a successor is connected, and can't be made again: that successor takes over all the same.
 func TestAHandoverUnderWayNeedsNoSocket(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, socket := handingOver(t, server.Addr)
+	text, socket := handingOverAlone(t)
 	a, running := serving(t, Options{File: file(t, text)})
 	imaptest.Dial(t, a.Addrs()["plain"]).Login("user1", "secret") // the process stays for it
 	k := takes(t, socket)

@@ -30,6 +30,13 @@ func handingOver(t testing.TB, backend string) (text, socket string) {
 	return strings.Replace(settings(backend), `drain = "200ms"`, "drain = \"200ms\"\n  handover_socket = \""+socket+"\"", 1), socket
 }
 
+// handingOverAlone is handingOver with a backend that no other test uses, and checks that the test leaks nothing.
+func handingOverAlone(t testing.TB) (text, socket string) {
+	t.Helper()
+	imaptest.VerifyNoLeaks(t)
+	return handingOver(t, imaptest.NewModelServer(t, imaptest.ModelServerOptions{}).Addr)
+}
+
 // serving opens a process of a proxy, and runs it. It returns once the process knows its backends.
 func serving(t testing.TB, o Options) (*App, *task.Task) {
 	t.Helper()
@@ -77,9 +84,7 @@ func hears(t testing.TB, k *handover.Conn, do string) handover.Message {
 // A connection between two processes breaks, and both live. It is made again: the old one can ask where users are, and the new one knows
 // what the old one has had and has ended meanwhile.
 func TestABrokenConnectionBetweenProcessesIsMadeAgain(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, _ := handingOver(t, server.Addr)
+	text, _ := handingOverAlone(t)
 	path := file(t, text)
 	old, oldRuns := serving(t, Options{File: path})
 	client := imaptest.Dial(t, old.Addrs()["plain"])
@@ -116,9 +121,7 @@ func TestABrokenConnectionBetweenProcessesIsMadeAgain(t *testing.T) {
 
 // Another process takes over than the one that an upgrade has started: the upgrade says so, and a second one at the same time is refused.
 func TestAnUpgradeSaysWhoHasTakenOver(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, socket := handingOver(t, server.Addr)
+	text, socket := handingOverAlone(t)
 	path := file(t, text)
 	over := make(chan struct{})
 	old, oldRuns := serving(t, Options{File: path, Restart: func() (Started, error) {
@@ -145,9 +148,7 @@ func TestAnUpgradeSaysWhoHasTakenOver(t *testing.T) {
 
 // A process that has asked to take over and then hangs keeps no other one from it for long.
 func TestAProcessThatFallsSilentDoesNotTakeOver(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, socket := handingOver(t, server.Addr)
+	text, socket := handingOverAlone(t)
 	a := open(t, Options{File: file(t, text)})
 	a.beside.silence = 50 * time.Millisecond
 	running := task.Start(a.Run)
@@ -163,9 +164,7 @@ func TestAProcessThatFallsSilentDoesNotTakeOver(t *testing.T) {
 
 // A process that serves on trial and then hangs is ended: until then users can't log in at the old one. Signs of life keep it.
 func TestAProcessThatFallsSilentOnTrialIsEnded(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, socket := handingOver(t, server.Addr)
+	text, socket := handingOverAlone(t)
 	a := open(t, Options{File: file(t, text)})
 	killed := make(chan int, 1)
 	a.beside.silence, a.beside.kill = 500*time.Millisecond, func(p *handover.Process) error { killed <- p.PID(); return nil }
@@ -222,9 +221,7 @@ func TestWhatWaitsForAProcessIsBounded(t *testing.T) {
 
 // A process without sessions ends as soon as another one has taken over. The upgrade is told that it was made.
 func TestAnUpgradeOfAnIdleProxyIsTold(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, socket := handingOver(t, server.Addr)
+	text, socket := handingOverAlone(t)
 	path := file(t, text)
 	over := make(chan struct{})
 	old, oldRuns := serving(t, Options{File: path, Restart: func() (Started, error) {
@@ -243,9 +240,7 @@ func TestAnUpgradeOfAnIdleProxyIsTold(t *testing.T) {
 
 // A process that an upgrade has started hangs before it asks to take over: it is ended, the upgrade says so, and the next one may begin.
 func TestAStartedProcessThatHangsIsEnded(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, socket := handingOver(t, server.Addr)
+	text, socket := handingOverAlone(t)
 	killed := make(chan struct{}, 2)
 	a := open(t, Options{File: file(t, text), Restart: func() (Started, error) {
 		dead := make(chan struct{})
@@ -268,9 +263,7 @@ func TestAStartedProcessThatHangsIsEnded(t *testing.T) {
 // The folder of the hand-over socket has no room at the moment of an upgrade: the new process listens there once it can, so that the
 // next upgrade is possible.
 func TestAProcessListensForASuccessorOnceItCan(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, socket := handingOver(t, server.Addr)
+	text, socket := handingOverAlone(t)
 	path := file(t, text)
 	old, oldRuns := serving(t, Options{File: path})
 	inTheWay := filepath.Join(socket+".new", "x")
@@ -368,9 +361,7 @@ func TestOlderProcessesThatStopKeepNoListeningSocket(t *testing.T) {
 
 // What an operator pauses, or resumes, while a new process serves on trial, holds in that one as well.
 func TestAPauseAndItsEndReachAProcessOnTrial(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, _ := handingOver(t, server.Addr)
+	text, _ := handingOverAlone(t)
 	path := file(t, text)
 	old, oldRuns := serving(t, Options{File: path})
 	fresh := open(t, Options{File: path, Trial: time.Hour})
@@ -399,9 +390,7 @@ func TestAPauseAndItsEndReachAProcessOnTrial(t *testing.T) {
 
 // A listener isn't in the settings any more. Its socket is open as long as the old process, and its clients don't wait for a greeting.
 func TestClientsOfAListenerThatIsGoneDoNotWait(t *testing.T) {
-	imaptest.VerifyNoLeaks(t)
-	server := imaptest.NewModelServer(t, imaptest.ModelServerOptions{})
-	text, _ := handingOver(t, server.Addr)
+	text, _ := handingOverAlone(t)
 	more := "\nlistener \"gone\" {\n  address = \"127.0.0.1:0\"\n  tls = \"none\"\n  cleartext_from = [\"127.0.0.0/8\"]\n}\n"
 	old, oldRuns := serving(t, Options{File: file(t, text+more)})
 	client := imaptest.Dial(t, old.Addrs()["gone"])
